@@ -1,0 +1,2 @@
+//! The WebAssembly engine of a Keep: configuration, compilation, instantiation, limits.
+#![forbid(unsafe_code)]

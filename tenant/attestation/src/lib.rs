@@ -1,0 +1,2 @@
+//! Attestation evidence in, verdict with reasons out.
+#![forbid(unsafe_code)]
