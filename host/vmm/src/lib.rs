@@ -1,2 +1,7 @@
-//! The untrusted virtual machine monitor: launches a Keep and serves its exits.
-#![forbid(unsafe_code)]
+//! The virtual machine monitor: launches a Keep and serves its exits.
+//!
+//! The tenant does not trust it. It protects the host from the Keep: it performs what the
+//! [`grant::Grant`] names and nothing else.
+
+pub mod grant;
+pub mod launch;

@@ -1,0 +1,34 @@
+//! What the host is willing to do for one Keep. The executor performs nothing outside of it.
+
+use std::os::fd::OwnedFd;
+
+/// The host's side of the contract with a Keep.
+#[derive(Debug)]
+pub struct Grant {
+    /// Standard input, output and error of the Keep.
+    pub stdio: [OwnedFd; 3],
+    /// Directories, in the order of their handles (first handle: 16).
+    pub directories: Vec<GrantedDirectory>,
+    /// Network permissions.
+    pub network: NetworkGrant,
+}
+
+/// A directory that a Keep may use.
+#[derive(Debug)]
+pub struct GrantedDirectory {
+    /// The directory, opened by the host.
+    pub directory: OwnedFd,
+    /// Refuse every change.
+    pub read_only: bool,
+}
+
+/// What a Keep may do on the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetworkGrant {
+    /// TCP connections and listeners.
+    pub tcp: bool,
+    /// UDP sockets.
+    pub udp: bool,
+    /// Look-ups of names.
+    pub name_lookup: bool,
+}
