@@ -162,7 +162,7 @@ impl Executor {
             Ok(call) => self
                 .start(id, slot, &call)
                 .unwrap_or_else(|status| Step::Done(Err(status))),
-            Err(Malformed::UnknownOperation) => Step::Done(Err(Status::NotImplemented)),
+            Err(Malformed::UnknownOperation(_)) => Step::Done(Err(Status::NotImplemented)),
             Err(_) => Step::Done(Err(Status::Invalid)),
         };
         match step {
