@@ -231,7 +231,8 @@ impl Executor {
         let path = self.path(slot, 0, path_length)?;
         self.handles.room()?;
         let dir = self.handles.directory(dir)?;
-        let changes = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::TRUNCATE | OpenFlags::APPEND;
+        let changes =
+            OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::TRUNCATE | OpenFlags::APPEND;
         if dir.read_only && flags.bits() & changes.bits() != 0 {
             return Err(Status::ReadOnly);
         }

@@ -10,6 +10,8 @@ mod buffer;
 mod files;
 mod handles;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
