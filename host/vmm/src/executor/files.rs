@@ -440,9 +440,9 @@ fn open_flags(flags: OpenFlags) -> OFlags {
 fn list(dir: BorrowedFd<'_>, cookie: u64, length: u32) -> Result<Vec<u8>> {
     let start = i64::try_from(cookie).map_err(|_| Status::Invalid)?;
     fs::seek(dir, SeekFrom::Start(start.unsigned_abs())).map_err(status)?;
-    let mut listing = vec![0; length.min(BUFFER_SIZE).max(ENTRY_MAX) as usize];
+    let mut listing = vec![0; length.clamp(ENTRY_MAX, BUFFER_SIZE) as usize];
     let mut writer = EntryWriter::new(&mut listing);
-    let mut space = [MaybeUninit::uninit(); 32 * 1024];
+    let mut space = [MaybeUninit::uninit(); 16 * 1024];
     let mut entries = RawDir::new(dir, &mut space);
     while let Some(entry) = entries.next() {
         let entry = entry.map_err(status)?;

@@ -68,7 +68,7 @@ impl Handles {
     pub fn directory(&self, handle: Handle) -> Result<&Node, Status> {
         match self.get(handle)? {
             Object::Directory(node) => Ok(node),
-            _ => Err(Status::NotDirectory),
+            Object::Stream(_) | Object::File(_) => Err(Status::NotDirectory),
         }
     }
 
@@ -81,7 +81,7 @@ impl Handles {
         match self.get(handle)? {
             Object::File(node) => Ok(node),
             Object::Directory(_) => Err(Status::IsDirectory),
-            _ => Err(Status::IllegalSeek),
+            Object::Stream(_) => Err(Status::IllegalSeek),
         }
     }
 
@@ -92,7 +92,7 @@ impl Handles {
     pub fn node(&self, handle: Handle) -> Result<&Node, Status> {
         match self.get(handle)? {
             Object::File(node) | Object::Directory(node) => Ok(node),
-            _ => Err(Status::Invalid),
+            Object::Stream(_) => Err(Status::Invalid),
         }
     }
 

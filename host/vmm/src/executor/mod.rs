@@ -397,6 +397,9 @@ impl SharedExecutor {
     ///
     /// `region` must stay mapped for as long as the executor lives (the promise of
     /// [`Region::from_raw`]).
+    ///
+    /// # Errors
+    /// The system's, when standard error cannot be duplicated for the log.
     pub fn new(
         region: Region,
         facts: Facts,

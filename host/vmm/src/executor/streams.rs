@@ -120,9 +120,8 @@ fn kind(fd: &OwnedFd) -> Kind {
     };
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile | FileType::BlockDevice | FileType::Directory => Kind::Immediate,
-        FileType::CharacterDevice if rustix::termios::isatty(fd) => Kind::Named,
-        FileType::CharacterDevice => Kind::Immediate,
-        FileType::Fifo => Kind::Named,
+        FileType::CharacterDevice if !rustix::termios::isatty(fd) => Kind::Immediate,
+        FileType::CharacterDevice | FileType::Fifo => Kind::Named,
         _ => Kind::Other,
     }
 }
