@@ -3,5 +3,6 @@
 //! The tenant does not trust it. It protects the host from the Keep: it performs what the
 //! [`grant::Grant`] names and nothing else.
 
+pub mod executor;
 pub mod grant;
 pub mod launch;

@@ -1,0 +1,146 @@
+//! System calls on the shared buffers: the executor's only `unsafe`.
+//!
+//! The Keep may change a buffer while the kernel copies it. The kernel does not care, and no reference
+//! is ever made here: addresses go straight into the system call.
+
+#![expect(
+    unsafe_code,
+    reason = "buffers of the sallyport are passed by address; a slice over them would be unsound"
+)]
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use enarx_sallyport::{BUFFER_SIZE, Region, Slot};
+use rustix::io::{Errno, Result, retry_on_intr};
+
+/// A range of bytes of one slot's buffer, checked to lie in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Buffer {
+    region: Region,
+    slot: Slot,
+    offset: u32,
+    length: u32,
+}
+
+impl Buffer {
+    /// The `length` bytes at `offset` of the slot's buffer.
+    ///
+    /// # Errors
+    /// `EOVERFLOW` when they do not all lie in it.
+    pub fn new(region: Region, slot: Slot, offset: u32, length: u32) -> Result<Self> {
+        match offset.checked_add(length) {
+            Some(end) if end <= BUFFER_SIZE => Ok(Self {
+                region,
+                slot,
+                offset,
+                length,
+            }),
+            _ => Err(Errno::OVERFLOW),
+        }
+    }
+
+    /// The bytes after the first `count`, at most `limit` of them; none after the end.
+    pub fn rest(self, count: u32, limit: u32) -> Self {
+        let count = count.min(self.length);
+        Self {
+            offset: self.offset + count,
+            length: (self.length - count).min(limit),
+            ..self
+        }
+    }
+
+    fn pointer(self) -> *mut libc::c_void {
+        // SAFETY: `offset` is at most `BUFFER_SIZE` (`new`, `rest`), and a slot's buffer has that many bytes.
+        unsafe { self.region.buffer_ptr(self.slot).add(self.offset as usize) }.cast()
+    }
+
+    /// read(2) into the buffer.
+    ///
+    /// # Errors
+    /// The system call's, `EINTR` excepted.
+    pub fn read(self, fd: impl AsFd) -> Result<u32> {
+        let fd = fd.as_fd().as_raw_fd();
+        call(|| {
+            // SAFETY: the kernel writes at most `length` bytes, which lie in the buffer (`new`).
+            unsafe { libc::read(fd, self.pointer(), self.length as usize) }
+        })
+    }
+
+    /// write(2) from the buffer.
+    ///
+    /// # Errors
+    /// The system call's, `EINTR` excepted.
+    pub fn write(self, fd: impl AsFd) -> Result<u32> {
+        let fd = fd.as_fd().as_raw_fd();
+        call(|| {
+            // SAFETY: the kernel reads at most `length` bytes, which lie in the buffer (`new`).
+            unsafe { libc::write(fd, self.pointer(), self.length as usize) }
+        })
+    }
+
+    /// pread(2) into the buffer.
+    ///
+    /// # Errors
+    /// The system call's, `EINTR` excepted; `EINVAL` for an offset past 2^63 − 1.
+    pub fn read_at(self, fd: impl AsFd, offset: u64) -> Result<u32> {
+        let fd = fd.as_fd().as_raw_fd();
+        let offset = i64::try_from(offset).map_err(|_| Errno::INVAL)?;
+        call(|| {
+            // SAFETY: the kernel writes at most `length` bytes, which lie in the buffer (`new`).
+            unsafe { libc::pread(fd, self.pointer(), self.length as usize, offset) }
+        })
+    }
+
+    /// pwrite(2) from the buffer.
+    ///
+    /// # Errors
+    /// The system call's, `EINTR` excepted; `EFBIG` for an offset past 2^63 − 1.
+    pub fn write_at(self, fd: impl AsFd, offset: u64) -> Result<u32> {
+        let fd = fd.as_fd().as_raw_fd();
+        let offset = i64::try_from(offset).map_err(|_| Errno::FBIG)?;
+        call(|| {
+            // SAFETY: the kernel reads at most `length` bytes, which lie in the buffer (`new`).
+            unsafe { libc::pwrite(fd, self.pointer(), self.length as usize, offset) }
+        })
+    }
+
+    /// Writes from the buffer to the end of the file (pwritev2(2) with `RWF_APPEND`).
+    ///
+    /// # Errors
+    /// The system call's, `EINTR` excepted.
+    pub fn append(self, fd: impl AsFd) -> Result<u32> {
+        let fd = fd.as_fd().as_raw_fd();
+        let vector = libc::iovec {
+            iov_base: self.pointer(),
+            iov_len: self.length as usize,
+        };
+        call(|| {
+            // SAFETY: one vector of `length` bytes, which lie in the buffer (`new`); the kernel reads them.
+            unsafe { libc::pwritev2(fd, &raw const vector, 1, 0, libc::RWF_APPEND) }
+        })
+    }
+
+    /// Writes `bytes` at the buffer's start.
+    ///
+    /// # Errors
+    /// `EOVERFLOW` when they do not fit.
+    pub fn fill(self, bytes: &[u8]) -> Result<u32> {
+        use enarx_sallyport::SharedMemory;
+        if bytes.len() > self.length as usize {
+            return Err(Errno::OVERFLOW);
+        }
+        self.region
+            .write(self.slot, self.offset, bytes)
+            .map_err(|_| Errno::OVERFLOW)?;
+        // At most `length`, which is 32 bits wide.
+        u32::try_from(bytes.len()).map_err(|_| Errno::OVERFLOW)
+    }
+}
+
+/// Repeats a system call while a signal interrupts it, and turns its result into ours.
+fn call(mut operation: impl FnMut() -> isize) -> Result<u32> {
+    retry_on_intr(|| match u32::try_from(operation()) {
+        Ok(count) => Ok(count),
+        Err(_) => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
+    })
+}

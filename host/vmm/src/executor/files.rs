@@ -1,0 +1,513 @@
+//! Files and directories, inside the granted directories and nowhere else.
+//!
+//! Paths come from a hostile Keep. The kernel resolves them (`openat2` with `RESOLVE_BENEATH`), so that
+//! neither `..` nor a symbolic link nor a race leads out. Calls that know no such flag work on one last
+//! component below a parent that was opened this way.
+
+use std::ffi::CString;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use enarx_sallyport::directory::{ENTRY_MAX, Entry, EntryWriter, WriteError};
+use enarx_sallyport::types::{OpenFlags, TimeChange};
+use enarx_sallyport::{BUFFER_SIZE, Call, FileType, Handle, Slot, Stat, Status};
+use rustix::fs::{
+    self, AtFlags, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, Timespec, Timestamps,
+};
+use rustix::io::Errno;
+use zerocopy::IntoBytes;
+
+use super::buffer::Buffer;
+use super::handles::{Node, Object};
+use super::{Answer, Executor, Result, status};
+
+/// How every path is resolved (openat2(2)).
+const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
+/// Longest path without its end mark, in bytes (Linux `PATH_MAX` − 1, include/uapi/linux/limits.h).
+const MAX_PATH: u32 = 4095;
+/// How often a resolution is repeated that a rename elsewhere has disturbed (openat2(2), `EAGAIN`).
+const RESOLVE_ATTEMPTS: u32 = 16;
+/// Nanoseconds in a second.
+const SECOND: i64 = 1_000_000_000;
+
+impl Executor {
+    pub(super) fn file_call(&mut self, slot: Slot, call: &Call) -> Result<Answer> {
+        let buffer = |length| Buffer::new(self.region, slot, 0, length).map_err(status);
+        match *call {
+            Call::Open {
+                dir,
+                flags,
+                path_length,
+            } => self.open(slot, dir, flags, path_length),
+            Call::Close { handle } => {
+                self.handles.remove(handle)?;
+                Ok(Answer::default())
+            }
+            Call::ReadAt {
+                handle,
+                offset,
+                length,
+            } => {
+                let file = self.handles.file(handle)?;
+                let count = buffer(length)?.read_at(&*file.fd, offset).map_err(status)?;
+                Ok(Answer::bytes(count))
+            }
+            Call::WriteAt {
+                handle,
+                offset,
+                length,
+            } => {
+                let file = writable(self.handles.file(handle)?)?;
+                let count = buffer(length)?.write_at(file, offset).map_err(status)?;
+                Ok(Answer::value(count))
+            }
+            Call::Append { handle, length } => {
+                let file = writable(self.handles.file(handle)?)?;
+                Ok(Answer::value(buffer(length)?.append(file).map_err(status)?))
+            }
+            Call::Stat { handle } => {
+                let record = match self.handles.get(handle)? {
+                    Object::Directory(node) | Object::File(node) => fs::fstat(&*node.fd),
+                    Object::Stream(stream) => fs::fstat(&*stream.fd),
+                };
+                self.reply_stat(slot, &record.map_err(status)?)
+            }
+            Call::StatAt {
+                dir,
+                follow,
+                path_length,
+            } => {
+                let path = self.path(slot, 0, path_length)?;
+                let dir = self.handles.directory(dir)?;
+                let record = stat_at(dir.fd.as_fd(), &path, follow)?;
+                self.reply_stat(slot, &record)
+            }
+            Call::SetSize { handle, size } => {
+                let file = writable(self.handles.file(handle)?)?;
+                // ftruncate(2) takes a signed size.
+                let size = i64::try_from(size).map_err(|_| Status::FileTooLarge)?;
+                fs::ftruncate(file, size.unsigned_abs()).map_err(status)?;
+                Ok(Answer::default())
+            }
+            Call::SetTimes { handle, atim, mtim } => {
+                let file = writable(self.handles.node(handle)?)?;
+                fs::futimens(file, &times(atim, mtim)).map_err(status)?;
+                Ok(Answer::default())
+            }
+            Call::SetTimesAt {
+                dir,
+                follow,
+                atim,
+                mtim,
+                path_length,
+            } => {
+                let path = self.path(slot, 0, path_length)?;
+                let dir = writable(self.handles.directory(dir)?)?;
+                let flags = if follow {
+                    OFlags::empty()
+                } else {
+                    OFlags::NOFOLLOW
+                };
+                let file = resolve(dir, &path, flags | OFlags::PATH, Mode::empty())?;
+                fs::utimensat(&file, c"", &times(atim, mtim), AtFlags::EMPTY_PATH)
+                    .map_err(status)?;
+                Ok(Answer::default())
+            }
+            Call::Sync { handle, data_only } => {
+                let node = self.handles.node(handle)?;
+                let result = if data_only {
+                    fs::fdatasync(&*node.fd)
+                } else {
+                    fs::fsync(&*node.fd)
+                };
+                result.map_err(status)?;
+                Ok(Answer::default())
+            }
+            Call::ReadDir {
+                handle,
+                cookie,
+                length,
+            } => {
+                let dir = self.handles.directory(handle)?;
+                let listing = list(dir.fd.as_fd(), cookie, length)?;
+                let count = buffer(length)?.fill(&listing).map_err(status)?;
+                Ok(Answer::bytes(count))
+            }
+            Call::CreateDir { dir, path_length } => {
+                let path = self.path(slot, 0, path_length)?;
+                let place = Place::below(writable(self.handles.directory(dir)?)?, &path)?;
+                fs::mkdirat(place.parent(), &place.name, Mode::from_raw_mode(0o777))
+                    .map_err(status)?;
+                Ok(Answer::default())
+            }
+            Call::RemoveDir { dir, path_length } => {
+                let path = self.path(slot, 0, path_length)?;
+                let place = Place::below(writable(self.handles.directory(dir)?)?, &path)?;
+                fs::unlinkat(place.parent(), &place.name, AtFlags::REMOVEDIR).map_err(status)?;
+                Ok(Answer::default())
+            }
+            Call::Unlink { dir, path_length } => {
+                let path = self.path(slot, 0, path_length)?;
+                let place = Place::below(writable(self.handles.directory(dir)?)?, &path)?;
+                fs::unlinkat(place.parent(), &place.name, AtFlags::empty()).map_err(status)?;
+                Ok(Answer::default())
+            }
+            Call::ReadLink { dir, path_length } => {
+                let path = self.path(slot, 0, path_length)?;
+                let place = Place::of_link(self.handles.directory(dir)?.fd.as_fd(), &path)?;
+                let target =
+                    fs::readlinkat(place.parent(), &place.name, Vec::new()).map_err(status)?;
+                let space = buffer(enarx_sallyport::call::LINK_MAX)?;
+                Ok(Answer::bytes(
+                    space.fill(target.as_bytes()).map_err(status)?,
+                ))
+            }
+            Call::Rename {
+                from_dir,
+                to_dir,
+                from_length,
+                to_length,
+            } => {
+                let from = self.path(slot, 0, from_length)?;
+                let to = self.path(slot, from_length, to_length)?;
+                let from = Place::below(writable(self.handles.directory(from_dir)?)?, &from)?;
+                let to = Place::below(writable(self.handles.directory(to_dir)?)?, &to)?;
+                fs::renameat(from.parent(), &from.name, to.parent(), &to.name).map_err(status)?;
+                Ok(Answer::default())
+            }
+            Call::Link {
+                from_dir,
+                to_dir,
+                follow,
+                from_length,
+                to_length,
+            } => {
+                // linkat(2) would follow a link to anywhere.
+                if follow {
+                    return Err(Status::Invalid);
+                }
+                let from = self.path(slot, 0, from_length)?;
+                let to = self.path(slot, from_length, to_length)?;
+                // A second name in a writable directory would make a read-only file writable.
+                let from = Place::of_link(writable(self.handles.directory(from_dir)?)?, &from)?;
+                let to = Place::below(writable(self.handles.directory(to_dir)?)?, &to)?;
+                fs::linkat(
+                    from.parent(),
+                    &from.name,
+                    to.parent(),
+                    &to.name,
+                    AtFlags::empty(),
+                )
+                .map_err(status)?;
+                Ok(Answer::default())
+            }
+            Call::Symlink {
+                dir,
+                target_length,
+                link_length,
+            } => {
+                let target = self.path(slot, 0, target_length)?;
+                let link = self.path(slot, target_length, link_length)?;
+                // The Keep could never follow it, but programs of the host would.
+                if target.as_bytes().starts_with(b"/") {
+                    return Err(Status::NotCapable);
+                }
+                let place = Place::below(writable(self.handles.directory(dir)?)?, &link)?;
+                fs::symlinkat(&target, place.parent(), &place.name).map_err(status)?;
+                Ok(Answer::default())
+            }
+            _ => Err(Status::NotSupported),
+        }
+    }
+
+    fn open(
+        &mut self,
+        slot: Slot,
+        dir: Handle,
+        flags: OpenFlags,
+        path_length: u32,
+    ) -> Result<Answer> {
+        let path = self.path(slot, 0, path_length)?;
+        self.handles.room()?;
+        let dir = self.handles.directory(dir)?;
+        let changes =
+            OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::TRUNCATE | OpenFlags::APPEND;
+        if dir.read_only && flags.bits() & changes.bits() != 0 {
+            return Err(Status::ReadOnly);
+        }
+        let oflags = open_flags(flags);
+        // Opening a FIFO or a device has effects of its own, so the type is asked for first.
+        let look = OFlags::PATH | (oflags & OFlags::NOFOLLOW);
+        match resolve(dir.fd.as_fd(), &path, look, Mode::empty()) {
+            Ok(found) => check_openable(found.as_fd()).map(drop)?,
+            Err(Status::NoEntry) if flags.contains(OpenFlags::CREATE) => {}
+            Err(status) => return Err(status),
+        }
+        // The usual mode; the user's umask applies.
+        let mode = if flags.contains(OpenFlags::CREATE) {
+            Mode::from_raw_mode(0o666)
+        } else {
+            Mode::empty()
+        };
+        let opened = resolve(dir.fd.as_fd(), &path, oflags, mode)?;
+        let kind = check_openable(opened.as_fd())?;
+        let node = Node {
+            fd: Arc::new(opened),
+            read_only: dir.read_only,
+        };
+        let object = match kind {
+            FileType::Directory => Object::Directory(node),
+            _ => Object::File(node),
+        };
+        let handle = self.handles.insert(object)?;
+        Ok(Answer {
+            length: 0,
+            value: handle.0.into(),
+            value2: kind.to_wire().into(),
+        })
+    }
+
+    fn path(&self, slot: Slot, offset: u32, length: u32) -> Result<CString> {
+        if length > MAX_PATH {
+            return Err(Status::NameTooLong);
+        }
+        if length == 0 {
+            return Err(Status::NoEntry);
+        }
+        let bytes = self.input(slot, offset, length)?;
+        CString::new(bytes).map_err(|_| Status::IllegalSequence)
+    }
+
+    fn reply_stat(&self, slot: Slot, record: &fs::Stat) -> Result<Answer> {
+        let stat = Stat {
+            dev: record.st_dev,
+            ino: record.st_ino,
+            nlink: record.st_nlink,
+            size: u64::try_from(record.st_size).unwrap_or(0),
+            atim_ns: nanoseconds(record.st_atime, record.st_atime_nsec),
+            mtim_ns: nanoseconds(record.st_mtime, record.st_mtime_nsec),
+            ctim_ns: nanoseconds(record.st_ctime, record.st_ctime_nsec),
+            kind: file_type(fs::FileType::from_raw_mode(record.st_mode)).to_wire(),
+            reserved: [0; 7],
+        };
+        let buffer = Buffer::new(self.region, slot, 0, BUFFER_SIZE).map_err(status)?;
+        Ok(Answer::bytes(buffer.fill(stat.as_bytes()).map_err(status)?))
+    }
+}
+
+/// The descriptor of a node that changes may pass through.
+fn writable(node: &Node) -> Result<BorrowedFd<'_>> {
+    if node.read_only {
+        Err(Status::ReadOnly)
+    } else {
+        Ok(node.fd.as_fd())
+    }
+}
+
+/// Opens a path beneath a directory.
+fn resolve(dir: BorrowedFd<'_>, path: &CString, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+    for _ in 0..RESOLVE_ATTEMPTS {
+        match fs::openat2(dir, path, flags | OFlags::CLOEXEC, mode, RESOLVE) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // With these flags `EXDEV` says: the path leads out.
+            Err(Errno::XDEV) => return Err(Status::NotCapable),
+            result => return result.map_err(status),
+        }
+    }
+    Err(Status::Again)
+}
+
+/// The last component of a path, and the directory it is in.
+struct Place<'a> {
+    opened: Option<OwnedFd>,
+    start: BorrowedFd<'a>,
+    name: CString,
+}
+
+impl<'a> Place<'a> {
+    /// Resolves all of `path` but its last component beneath `start`.
+    fn below(start: BorrowedFd<'a>, path: &CString) -> Result<Self> {
+        let bytes = path.as_bytes();
+        // Slashes at the end say "a directory" and stay with the name, for the kernel to judge.
+        let trimmed = bytes.len() - bytes.iter().rev().take_while(|byte| **byte == b'/').count();
+        let split = bytes
+            .iter()
+            .take(trimmed)
+            .rposition(|byte| *byte == b'/')
+            .map_or(0, |slash| slash + 1);
+        let (parent, name) = bytes.split_at(split);
+        let component = name.get(..trimmed.saturating_sub(split)).unwrap_or(&[]);
+        match component {
+            // The path is made of slashes, or absolute.
+            b"" => return Err(Status::NotCapable),
+            // `..` as a last component could name something outside.
+            b".." => {
+                return match resolve(start, path, OFlags::PATH, Mode::empty()) {
+                    Ok(_) => Err(Status::Busy),
+                    Err(status) => Err(status),
+                };
+            }
+            b"." => return Err(Status::Invalid),
+            _ => {}
+        }
+        let opened = if parent.is_empty() {
+            None
+        } else {
+            let parent = CString::new(parent).map_err(|_| Status::IllegalSequence)?;
+            let flags = OFlags::PATH | OFlags::DIRECTORY;
+            Some(resolve(start, &parent, flags, Mode::empty())?)
+        };
+        Ok(Self {
+            opened,
+            start,
+            name: CString::new(name).map_err(|_| Status::IllegalSequence)?,
+        })
+    }
+
+    /// As [`Self::below`], for calls that would follow a link whose name ends with a slash.
+    fn of_link(start: BorrowedFd<'a>, path: &CString) -> Result<Self> {
+        if path.as_bytes().ends_with(b"/") {
+            // A directory, or nothing that can be used here.
+            resolve(start, path, OFlags::PATH, Mode::empty())?;
+            return Err(Status::Invalid);
+        }
+        Self::below(start, path)
+    }
+
+    fn parent(&self) -> BorrowedFd<'_> {
+        self.opened.as_ref().map_or(self.start, AsFd::as_fd)
+    }
+}
+
+/// The attributes of a path.
+fn stat_at(dir: BorrowedFd<'_>, path: &CString, follow: bool) -> Result<fs::Stat> {
+    let bytes = path.as_bytes();
+    // One plain component needs no resolution unless it is a link to be followed.
+    if !bytes.contains(&b'/') && bytes != b".." {
+        let record = fs::statat(dir, path, AtFlags::SYMLINK_NOFOLLOW).map_err(status)?;
+        let link = fs::FileType::from_raw_mode(record.st_mode) == fs::FileType::Symlink;
+        if !follow || !link {
+            return Ok(record);
+        }
+    }
+    let flags = if follow {
+        OFlags::PATH
+    } else {
+        OFlags::PATH | OFlags::NOFOLLOW
+    };
+    let file = resolve(dir, path, flags, Mode::empty())?;
+    fs::fstat(&file).map_err(status)
+}
+
+/// The type of what a descriptor names, if a Keep may have it open.
+fn check_openable(fd: BorrowedFd<'_>) -> Result<FileType> {
+    let record = fs::fstat(fd).map_err(status)?;
+    match file_type(fs::FileType::from_raw_mode(record.st_mode)) {
+        kind @ (FileType::RegularFile | FileType::Directory) => Ok(kind),
+        FileType::SymbolicLink => Err(Status::Loop),
+        _ => Err(Status::NotSupported),
+    }
+}
+
+fn open_flags(flags: OpenFlags) -> OFlags {
+    let access = match (
+        flags.contains(OpenFlags::READ),
+        flags.contains(OpenFlags::WRITE),
+    ) {
+        (true, true) => OFlags::RDWR,
+        (false, true) => OFlags::WRONLY,
+        (_, false) => OFlags::RDONLY,
+    };
+    // `Append` is a call of its own, so `O_APPEND` is not needed; it would break `WriteAt`.
+    [
+        (OpenFlags::CREATE, OFlags::CREATE),
+        (OpenFlags::EXCLUSIVE, OFlags::EXCL),
+        (OpenFlags::TRUNCATE, OFlags::TRUNC),
+        (OpenFlags::DIRECTORY, OFlags::DIRECTORY),
+        (OpenFlags::NOFOLLOW, OFlags::NOFOLLOW),
+    ]
+    .into_iter()
+    .filter(|(flag, _)| flags.contains(*flag))
+    .fold(
+        // Should a FIFO or device have taken the file's place meanwhile, opening it does not wait.
+        access | OFlags::NOCTTY | OFlags::NONBLOCK,
+        |all, (_, oflag)| all | oflag,
+    )
+}
+
+/// The packed entries from `cookie` on.
+fn list(dir: BorrowedFd<'_>, cookie: u64, length: u32) -> Result<Vec<u8>> {
+    let start = i64::try_from(cookie).map_err(|_| Status::Invalid)?;
+    fs::seek(dir, SeekFrom::Start(start.unsigned_abs())).map_err(status)?;
+    let mut listing = vec![0; length.clamp(ENTRY_MAX, BUFFER_SIZE) as usize];
+    let mut writer = EntryWriter::new(&mut listing);
+    let mut space = [MaybeUninit::uninit(); 16 * 1024];
+    let mut entries = RawDir::new(dir, &mut space);
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(status)?;
+        let name = entry.file_name();
+        let kind = match entry.file_type() {
+            // Some file systems do not say; then the entry itself is asked.
+            fs::FileType::Unknown => fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+                .map_or(fs::FileType::Unknown, |record| {
+                    fs::FileType::from_raw_mode(record.st_mode)
+                }),
+            known => known,
+        };
+        let packed = writer.push(&Entry {
+            next_cookie: entry.next_entry_cookie(),
+            ino: entry.ino(),
+            kind: file_type(kind),
+            name: name.to_bytes(),
+        });
+        match packed {
+            // `.` and `..` are left out.
+            Ok(()) | Err(WriteError::BadName) => {}
+            Err(WriteError::Full) => break,
+        }
+    }
+    let written = writer.length();
+    listing.truncate(written);
+    Ok(listing)
+}
+
+fn file_type(kind: fs::FileType) -> FileType {
+    match kind {
+        fs::FileType::RegularFile => FileType::RegularFile,
+        fs::FileType::Directory => FileType::Directory,
+        fs::FileType::Symlink => FileType::SymbolicLink,
+        fs::FileType::CharacterDevice => FileType::CharacterDevice,
+        fs::FileType::BlockDevice => FileType::BlockDevice,
+        fs::FileType::Socket => FileType::SocketStream,
+        _ => FileType::Unknown,
+    }
+}
+
+/// Nanoseconds since the UNIX epoch; the nearest there is for times that do not fit.
+fn nanoseconds(seconds: i64, nanoseconds: impl TryInto<i64>) -> i64 {
+    seconds
+        .saturating_mul(SECOND)
+        .saturating_add(nanoseconds.try_into().unwrap_or(0))
+}
+
+fn times(atim: TimeChange, mtim: TimeChange) -> Timestamps {
+    let time = |change| match change {
+        TimeChange::Keep => Timespec {
+            tv_sec: 0,
+            tv_nsec: fs::UTIME_OMIT,
+        },
+        TimeChange::Now => Timespec {
+            tv_sec: 0,
+            tv_nsec: fs::UTIME_NOW,
+        },
+        TimeChange::At(ns) => Timespec {
+            tv_sec: ns.div_euclid(SECOND),
+            tv_nsec: ns.rem_euclid(SECOND),
+        },
+    };
+    Timestamps {
+        last_access: time(atim),
+        last_modification: time(mtim),
+    }
+}

@@ -1,0 +1,901 @@
+//! The executor against a Keep's end in the same program.
+
+use std::fs;
+use std::io::{Read, Write, pipe};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use enarx_sallyport::directory::Entries;
+use enarx_sallyport::types::{Object, OpenFlags, TimeChange};
+use enarx_sallyport::{
+    Call, Facts, FileType, Handle, KeepEnd, REGION_SIZE, Region, Reply, SharedMemory, Stat, Status,
+    Ticket,
+};
+use tempfile::TempDir;
+
+use super::handles::MAX_HANDLES;
+use super::{Progress, SharedExecutor};
+use crate::grant::{Grant, GrantedDirectory, NetworkGrant};
+
+const ROOT: Handle = Handle::FIRST_ROOT;
+const READ: OpenFlags = OpenFlags::READ;
+const NO_LIMIT: Option<Duration> = Some(Duration::from_secs(20));
+
+struct Keep {
+    end: KeepEnd<Region>,
+    region: Region,
+    executor: SharedExecutor,
+}
+
+fn null() -> OwnedFd {
+    fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .unwrap()
+        .into()
+}
+
+impl Keep {
+    fn new(stdio: [OwnedFd; 3], directories: &[(&Path, bool)]) -> Self {
+        let words: Vec<AtomicU64> = (0..REGION_SIZE / 8).map(|_| AtomicU64::new(0)).collect();
+        let region = Region::from_static(Box::leak(words.into_boxed_slice())).unwrap();
+        let grant = Grant {
+            stdio,
+            directories: directories
+                .iter()
+                .map(|(path, read_only)| GrantedDirectory {
+                    directory: fs::File::open(path).unwrap().into(),
+                    read_only: *read_only,
+                })
+                .collect(),
+            network: NetworkGrant::default(),
+        };
+        let configuration = b"{}".to_vec();
+        let application = (0..300_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let executor =
+            SharedExecutor::new(region, Facts::default(), grant, configuration, application)
+                .unwrap();
+        Self {
+            end: KeepEnd::attach(region).unwrap(),
+            region,
+            executor,
+        }
+    }
+
+    fn with_directory(directory: &Path, read_only: bool) -> Self {
+        Self::new([null(), null(), null()], &[(directory, read_only)])
+    }
+
+    fn submit(&mut self, call: &Call, input: &[u8]) -> Ticket {
+        self.end.submit(call, &[input]).unwrap()
+    }
+
+    /// The next reply, waiting for it, with its bytes.
+    fn reply(&mut self) -> (Reply, Vec<u8>) {
+        loop {
+            if let Some(reply) = self.end.reap().unwrap() {
+                let mut bytes = vec![0; reply.length as usize];
+                self.end.read_reply(&reply, 0, &mut bytes).unwrap();
+                self.end.release(reply.ticket);
+                return (reply, bytes);
+            }
+            let seen = self.end.completions_seen();
+            assert_eq!(self.executor.wait(seen, NO_LIMIT).unwrap(), Progress::Idle);
+        }
+    }
+
+    fn call(&mut self, call: &Call, input: &[u8]) -> Result<(Reply, Vec<u8>), Status> {
+        let ticket = self.submit(call, input);
+        let (reply, bytes) = self.reply();
+        assert_eq!(reply.ticket, ticket);
+        match reply.status {
+            Status::Ok => Ok((reply, bytes)),
+            status => Err(status),
+        }
+    }
+
+    fn open(&mut self, path: &str, flags: OpenFlags) -> Result<Handle, Status> {
+        let call = Call::Open {
+            dir: ROOT,
+            flags,
+            path_length: length(path),
+        };
+        let (reply, _) = self.call(&call, path.as_bytes())?;
+        Ok(reply.handle().unwrap())
+    }
+
+    /// A call that names one path.
+    fn path(&mut self, path: &str, call: impl Fn(u32) -> Call) -> Result<Vec<u8>, Status> {
+        Ok(self.call(&call(length(path)), path.as_bytes())?.1)
+    }
+
+    fn stat(&mut self, path: &str, follow: bool) -> Result<Stat, Status> {
+        let bytes = self.path(path, |path_length| Call::StatAt {
+            dir: ROOT,
+            follow,
+            path_length,
+        })?;
+        Ok(Stat::decode(bytes.as_slice().try_into().unwrap()).unwrap())
+    }
+
+    fn two_paths(&mut self, call: &Call, first: &str, second: &str) -> Result<(), Status> {
+        self.call(call, format!("{first}{second}").as_bytes())
+            .map(drop)
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), Status> {
+        let call = Call::Rename {
+            from_dir: ROOT,
+            to_dir: ROOT,
+            from_length: length(from),
+            to_length: length(to),
+        };
+        self.two_paths(&call, from, to)
+    }
+
+    fn symlink(&mut self, target: &str, link: &str) -> Result<(), Status> {
+        let call = Call::Symlink {
+            dir: ROOT,
+            target_length: length(target),
+            link_length: length(link),
+        };
+        self.two_paths(&call, target, link)
+    }
+
+    fn link(&mut self, from: &str, to: &str, follow: bool) -> Result<(), Status> {
+        let call = Call::Link {
+            from_dir: ROOT,
+            to_dir: ROOT,
+            follow,
+            from_length: length(from),
+            to_length: length(to),
+        };
+        self.two_paths(&call, from, to)
+    }
+}
+
+fn length(text: &str) -> u32 {
+    u32::try_from(text.len()).unwrap()
+}
+
+fn write(stream: Handle, bytes: &[u8]) -> Call {
+    Call::StreamWrite {
+        stream,
+        length: u32::try_from(bytes.len()).unwrap(),
+    }
+}
+
+const fn read_stdin(length: u32) -> Call {
+    Call::StreamRead {
+        stream: Handle::STDIN,
+        length,
+    }
+}
+
+#[test]
+fn objects_are_loaded_in_pieces_and_never_past_their_end() {
+    let mut keep = Keep::new([null(), null(), null()], &[]);
+    let load = |object, offset, length| Call::Load {
+        object,
+        offset,
+        length,
+    };
+    let (reply, bytes) = keep
+        .call(&load(Object::Configuration, 0, 100), b"")
+        .unwrap();
+    assert_eq!((reply.value, bytes.as_slice()), (2, b"{}".as_slice()));
+
+    let mut application = Vec::new();
+    loop {
+        let offset = application.len() as u64;
+        let (reply, bytes) = keep
+            .call(&load(Object::Application, offset, 131_072), b"")
+            .unwrap();
+        assert_eq!(reply.value, 300_000);
+        if bytes.is_empty() {
+            break;
+        }
+        application.extend(bytes);
+    }
+    assert_eq!(application.len(), 300_000);
+    assert_eq!(application[299_999], 299_999_u32.to_le_bytes()[0]);
+    let (_, bytes) = keep
+        .call(&load(Object::Application, u64::MAX, 131_072), b"")
+        .unwrap();
+    assert_eq!(bytes, b"");
+}
+
+#[test]
+fn megabytes_through_a_full_pipe_arrive_in_order() {
+    let (mut reader, writer) = pipe().unwrap();
+    let mut keep = Keep::new([null(), writer.into(), null()], &[]);
+    let collector = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        let mut all = Vec::new();
+        reader.read_to_end(&mut all).unwrap();
+        all
+    });
+    let expected: Vec<u8> = (0..32_u8).flat_map(|n| vec![n; 131_072]).collect();
+    for pair in expected.chunks(2 * 131_072) {
+        // Two at once: the second must not overtake the first.
+        for piece in pair.chunks(131_072) {
+            keep.submit(&write(Handle::STDOUT, piece), piece);
+        }
+        for _ in 0..2 {
+            let (reply, _) = keep.reply();
+            assert_eq!((reply.status, reply.value), (Status::Ok, 131_072));
+        }
+    }
+    drop(keep);
+    assert!(collector.join().unwrap() == expected);
+}
+
+#[test]
+fn a_socket_and_a_file_are_written_too() {
+    let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut keep = Keep::new([null(), ours.into(), file.reopen().unwrap().into()], &[]);
+    let collector = thread::spawn(move || {
+        let mut all = Vec::new();
+        theirs.read_to_end(&mut all).unwrap();
+        all
+    });
+    let bytes = vec![7; 131_072];
+    for _ in 0..8 {
+        keep.call(&write(Handle::STDOUT, &bytes), &bytes).unwrap();
+        keep.call(&write(Handle::STDERR, &bytes), &bytes).unwrap();
+    }
+    drop(keep);
+    assert_eq!(collector.join().unwrap().len(), 8 * 131_072);
+    assert_eq!(file.as_file().metadata().unwrap().len(), 8 * 131_072);
+}
+
+#[test]
+fn a_closed_reader_is_a_status() {
+    let (reader, writer) = pipe().unwrap();
+    let mut keep = Keep::new([null(), writer.into(), null()], &[]);
+    drop(reader);
+    assert_eq!(
+        keep.call(&write(Handle::STDOUT, b"x"), b"x").map(drop),
+        Err(Status::Pipe)
+    );
+}
+
+#[test]
+fn a_full_disk_is_a_status() {
+    let full = fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let mut keep = Keep::new([null(), full.into(), null()], &[]);
+    assert_eq!(
+        keep.call(&write(Handle::STDOUT, b"x"), b"x").map(drop),
+        Err(Status::NoSpace)
+    );
+}
+
+#[test]
+fn standard_input_waits_without_keeping_others_waiting() {
+    let (reader, mut writer) = pipe().unwrap();
+    let mut keep = Keep::new([reader.into(), null(), null()], &[]);
+    let waiting = keep.submit(&read_stdin(100), b"");
+    keep.submit(&Call::ClockWall, b"");
+    let (reply, _) = keep.reply();
+    assert_ne!(reply.ticket, waiting);
+    assert!(reply.value > 1_600_000_000_000_000_000);
+
+    let typist = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        writer.write_all(b"hello").unwrap();
+    });
+    let (reply, bytes) = keep.reply();
+    assert_eq!(
+        (reply.ticket, bytes.as_slice()),
+        (waiting, b"hello".as_slice())
+    );
+    typist.join().unwrap();
+    // The writer is gone: end of stream, for ever.
+    for _ in 0..2 {
+        assert_eq!(keep.call(&read_stdin(100), b"").unwrap().1, b"");
+    }
+}
+
+#[test]
+fn a_wait_ends_in_time_and_a_pending_request_can_be_cancelled() {
+    let (reader, _writer) = pipe().unwrap();
+    let mut keep = Keep::new([reader.into(), null(), null()], &[]);
+    let ticket = keep.submit(&read_stdin(10), b"");
+    let start = Instant::now();
+    let seen = keep.end.completions_seen();
+    keep.executor
+        .wait(seen, Some(Duration::from_millis(60)))
+        .unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(60));
+    assert!(keep.end.reap().unwrap().is_none());
+
+    keep.submit(&Call::Cancel { id: ticket.id() }, b"");
+    let (first, _) = keep.reply();
+    let (second, _) = keep.reply();
+    assert_eq!((first.ticket, first.status), (ticket, Status::Cancelled));
+    assert_eq!(second.status, Status::Ok);
+    // Nothing of that number waits any more.
+    keep.call(&Call::Cancel { id: ticket.id() }, b"").unwrap();
+}
+
+#[test]
+fn another_threads_drain_and_an_interrupt_wake_the_sleeper() {
+    let mut keep = Keep::new([null(), null(), null()], &[]);
+    let seen = keep.end.completions_seen();
+    let Keep { end, executor, .. } = &mut keep;
+    let executor = &*executor;
+    thread::scope(|scope| {
+        let sleeper = scope.spawn(|| executor.wait(seen, NO_LIMIT).unwrap());
+        thread::sleep(Duration::from_millis(50));
+        assert!(!sleeper.is_finished());
+        end.submit(&Call::ClockWall, &[]).unwrap();
+        assert_eq!(executor.drain().unwrap(), Progress::Idle);
+        assert_eq!(sleeper.join().unwrap(), Progress::Idle);
+
+        let seen = executor.completions_posted();
+        let sleepers =
+            [(); 2].map(|()| scope.spawn(move || executor.wait(seen, NO_LIMIT).unwrap()));
+        thread::sleep(Duration::from_millis(50));
+        let start = Instant::now();
+        executor.interrupt();
+        for sleeper in sleepers {
+            assert_eq!(sleeper.join().unwrap(), Progress::Idle);
+        }
+        // And no later wait sleeps.
+        executor.wait(seen, NO_LIMIT).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(5));
+    });
+}
+
+#[test]
+fn a_request_made_while_a_thread_sleeps_is_waited_for_by_it() {
+    let (reader, mut writer) = pipe().unwrap();
+    let mut keep = Keep::new([reader.into(), null(), null()], &[]);
+    let seen = keep.end.completions_seen();
+    let Keep { end, executor, .. } = &mut keep;
+    let executor = &*executor;
+    thread::scope(|scope| {
+        let sleeper = scope.spawn(|| executor.wait(seen, NO_LIMIT).unwrap());
+        thread::sleep(Duration::from_millis(50));
+        end.submit(&read_stdin(10), &[]).unwrap();
+        executor.drain().unwrap();
+        thread::sleep(Duration::from_millis(20));
+        assert!(!sleeper.is_finished());
+        writer.write_all(b"x").unwrap();
+        assert_eq!(sleeper.join().unwrap(), Progress::Idle);
+    });
+    assert!(keep.end.reap().unwrap().is_some());
+}
+
+#[test]
+fn an_exit_comes_after_what_was_printed() {
+    let (mut reader, writer) = pipe().unwrap();
+    let mut keep = Keep::new([null(), writer.into(), null()], &[]);
+    let bytes = vec![1; 131_072];
+    keep.submit(&write(Handle::STDOUT, &bytes), &bytes);
+    keep.submit(&Call::Exit { code: 7 }, b"");
+    assert_eq!(keep.executor.drain().unwrap(), Progress::Idle);
+    let collector = thread::spawn(move || {
+        let mut all = Vec::new();
+        reader.read_to_end(&mut all).unwrap();
+        all.len()
+    });
+    let progress = loop {
+        match keep.executor.wait(0, NO_LIMIT).unwrap() {
+            Progress::Idle => {}
+            exit @ Progress::Exit(_) => break exit,
+        }
+    };
+    assert_eq!(progress, Progress::Exit(7));
+    assert_eq!(keep.executor.drain().unwrap(), Progress::Exit(7));
+    drop(keep);
+    assert_eq!(collector.join().unwrap(), 131_072);
+}
+
+#[test]
+fn foreign_numbers_are_statuses_and_a_broken_ring_ends_the_keep() {
+    let mut keep = Keep::new([null(), null(), null()], &[]);
+    for handle in [3, 15, 16, 17, 1024, u32::MAX].map(Handle) {
+        let calls = [
+            Call::Stat { handle },
+            Call::Close { handle },
+            Call::StreamRead {
+                stream: handle,
+                length: 1,
+            },
+            Call::ReadAt {
+                handle,
+                offset: 0,
+                length: 1,
+            },
+        ];
+        for call in calls {
+            assert_eq!(keep.call(&call, b"").map(drop), Err(Status::BadHandle));
+        }
+    }
+    // The first word of a request's record: operation 0xffff, which nobody knows.
+    let ticket = keep.submit(&Call::ClockWall, b"");
+    let slot = enarx_sallyport::Slot::new(u32::try_from(ticket.slot()).unwrap()).unwrap();
+    let word = enarx_sallyport::layout::request_entry(slot)[0];
+    keep.region
+        .store_u64(word, keep.region.load_u64(word) | 0xffff);
+    assert_eq!(keep.reply().0.status, Status::NotImplemented);
+
+    keep.region.store_u32(
+        enarx_sallyport::layout::SQ_TAIL,
+        1000,
+        std::sync::atomic::Ordering::Relaxed,
+    );
+    assert!(keep.executor.drain().is_err());
+    assert!(keep.executor.wait(0, NO_LIMIT).is_err());
+}
+
+#[test]
+fn the_keeps_log_cannot_steer_a_terminal() {
+    let (mut reader, writer) = pipe().unwrap();
+    let mut keep = Keep::new([null(), null(), writer.into()], &[]);
+    let text = b"a\x1b[2Jb\nc";
+    let call = Call::LogWrite {
+        level: enarx_sallyport::types::Level::Warn,
+        length: 8,
+    };
+    keep.call(&call, text).unwrap();
+    drop(keep);
+    let mut all = String::new();
+    reader.read_to_string(&mut all).unwrap();
+    assert_eq!(all, "enarx: keep: a [2Jb c\n");
+}
+
+fn sample() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir_all(root.join("sub/deep")).unwrap();
+    fs::write(dir.path().join("secret"), "secret").unwrap();
+    fs::write(root.join("file"), "contents").unwrap();
+    symlink("../secret", root.join("out")).unwrap();
+    symlink(dir.path().join("secret"), root.join("absolute")).unwrap();
+    symlink("..", root.join("up")).unwrap();
+    symlink("file", root.join("inside")).unwrap();
+    dir
+}
+
+#[test]
+fn files_are_opened_read_written_and_cut() {
+    let dir = sample();
+    let mut keep = Keep::with_directory(&dir.path().join("root"), false);
+    let flags = READ | OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
+    let handle = keep.open("sub/../new", flags).unwrap();
+    assert_eq!(handle, Handle(3));
+    assert_eq!(keep.open("new", flags), Err(Status::Exists));
+    let write_at = |offset| Call::WriteAt {
+        handle,
+        offset,
+        length: 3,
+    };
+    let far = (1 << 32) + 5;
+    assert_eq!(keep.call(&write_at(far), b"abc").unwrap().0.value, 3);
+    assert_eq!(keep.call(&write_at(0), b"xyz").unwrap().0.value, 3);
+    let append = Call::Append { handle, length: 2 };
+    assert_eq!(keep.call(&append, b"!!").unwrap().0.value, 2);
+    let read_at = |offset| Call::ReadAt {
+        handle,
+        offset,
+        length: 10,
+    };
+    assert_eq!(keep.call(&read_at(far), b"").unwrap().1, b"abc!!");
+    assert_eq!(keep.call(&read_at(far + 5), b"").unwrap().1, b"");
+    assert_eq!(
+        keep.call(&read_at(u64::MAX), b"").map(drop),
+        Err(Status::Invalid)
+    );
+    assert_eq!(
+        keep.call(&write_at(u64::MAX), b"abc").map(drop),
+        Err(Status::FileTooLarge)
+    );
+    keep.call(&Call::SetSize { handle, size: 3 }, b"").unwrap();
+    assert_eq!(
+        keep.call(
+            &Call::SetSize {
+                handle,
+                size: u64::MAX
+            },
+            b""
+        )
+        .map(drop),
+        Err(Status::FileTooLarge)
+    );
+    for data_only in [false, true] {
+        keep.call(&Call::Sync { handle, data_only }, b"").unwrap();
+    }
+    assert_eq!(fs::read(dir.path().join("root/new")).unwrap(), b"xyz");
+
+    keep.call(&Call::Close { handle }, b"").unwrap();
+    assert_eq!(
+        keep.call(&read_at(0), b"").map(drop),
+        Err(Status::BadHandle)
+    );
+    let flags = OpenFlags::WRITE | OpenFlags::TRUNCATE;
+    assert_eq!(keep.open("new", flags).unwrap(), Handle(3));
+    assert_eq!(fs::read(dir.path().join("root/new")).unwrap(), b"");
+    assert_eq!(
+        keep.call(&read_at(0), b"").map(drop),
+        Err(Status::BadHandle)
+    );
+}
+
+#[test]
+fn no_path_leads_out() {
+    let dir = sample();
+    let mut keep = Keep::with_directory(&dir.path().join("root"), false);
+    let absolute = dir.path().join("secret");
+    let outside = [
+        "..",
+        "../secret",
+        "sub/../../secret",
+        "out",
+        "absolute",
+        "up",
+        "up/secret",
+        "up/root/file",
+        "/etc/passwd",
+        "/",
+        absolute.to_str().unwrap(),
+    ];
+    for path in outside {
+        assert_eq!(
+            keep.open(path, READ),
+            Err(Status::NotCapable),
+            "open {path}"
+        );
+        assert_eq!(
+            keep.stat(path, true).map(drop),
+            Err(Status::NotCapable),
+            "stat {path}"
+        );
+        let times = |path_length| Call::SetTimesAt {
+            dir: ROOT,
+            follow: true,
+            atim: TimeChange::Now,
+            mtim: TimeChange::At(0),
+            path_length,
+        };
+        assert_eq!(
+            keep.path(path, times),
+            Err(Status::NotCapable),
+            "times {path}"
+        );
+    }
+    let outside = [
+        "..",
+        "../secret",
+        "../new",
+        "up/secret",
+        "sub/../../x",
+        "/x",
+        "//",
+    ];
+    for path in outside {
+        let calls: [fn(u32) -> Call; 4] = [
+            |path_length| Call::CreateDir {
+                dir: ROOT,
+                path_length,
+            },
+            |path_length| Call::RemoveDir {
+                dir: ROOT,
+                path_length,
+            },
+            |path_length| Call::Unlink {
+                dir: ROOT,
+                path_length,
+            },
+            |path_length| Call::ReadLink {
+                dir: ROOT,
+                path_length,
+            },
+        ];
+        for call in calls {
+            assert_eq!(keep.path(path, call), Err(Status::NotCapable), "{path}");
+        }
+        assert_eq!(keep.rename("file", path), Err(Status::NotCapable), "{path}");
+        assert_eq!(keep.rename(path, "new"), Err(Status::NotCapable), "{path}");
+        assert_eq!(keep.symlink("x", path), Err(Status::NotCapable), "{path}");
+        assert_eq!(
+            keep.link("file", path, false),
+            Err(Status::NotCapable),
+            "{path}"
+        );
+        assert_eq!(
+            keep.link(path, "new", false),
+            Err(Status::NotCapable),
+            "{path}"
+        );
+    }
+    // Links are seen as links, and a slash behind one does not follow it.
+    assert_eq!(
+        keep.stat("out", false).unwrap().file_type(),
+        Some(FileType::SymbolicLink)
+    );
+    let read_link = |path_length| Call::ReadLink {
+        dir: ROOT,
+        path_length,
+    };
+    assert_eq!(keep.path("out", read_link).unwrap(), b"../secret");
+    assert_eq!(keep.path("up/", read_link), Err(Status::NotCapable));
+    assert_eq!(keep.link("up/", "x", false), Err(Status::NotCapable));
+    assert_eq!(
+        keep.open("inside", READ | OpenFlags::NOFOLLOW),
+        Err(Status::Loop)
+    );
+    keep.open("inside", READ).unwrap();
+    assert_eq!(keep.symlink("/etc/passwd", "x"), Err(Status::NotCapable));
+    assert_eq!(keep.link("inside", "x", true), Err(Status::Invalid));
+    assert_eq!(fs::read(dir.path().join("secret")).unwrap(), b"secret");
+}
+
+#[test]
+fn a_read_only_directory_refuses_every_change() {
+    let dir = sample();
+    let root = dir.path().join("root");
+    let mut keep = Keep::with_directory(&root, true);
+    let before = fs::metadata(root.join("file")).unwrap();
+    for flags in [
+        OpenFlags::WRITE,
+        READ | OpenFlags::TRUNCATE,
+        READ | OpenFlags::CREATE,
+        READ | OpenFlags::APPEND,
+    ] {
+        assert_eq!(keep.open("file", flags), Err(Status::ReadOnly));
+        assert_eq!(keep.open("new", flags), Err(Status::ReadOnly));
+    }
+    let handle = keep.open("file", READ).unwrap();
+    let sub = keep.open("sub", READ | OpenFlags::DIRECTORY).unwrap();
+    let (atim, mtim) = (TimeChange::At(5), TimeChange::At(5));
+    let calls = [
+        (
+            Call::WriteAt {
+                handle,
+                offset: 0,
+                length: 1,
+            },
+            "x",
+        ),
+        (Call::Append { handle, length: 1 }, "x"),
+        (Call::SetSize { handle, size: 0 }, ""),
+        (Call::SetTimes { handle, atim, mtim }, ""),
+        (
+            Call::SetTimes {
+                handle: sub,
+                atim,
+                mtim,
+            },
+            "",
+        ),
+        (
+            Call::SetTimesAt {
+                dir: ROOT,
+                follow: true,
+                atim,
+                mtim,
+                path_length: 4,
+            },
+            "file",
+        ),
+        (
+            Call::CreateDir {
+                dir: sub,
+                path_length: 1,
+            },
+            "x",
+        ),
+        (
+            Call::RemoveDir {
+                dir: sub,
+                path_length: 4,
+            },
+            "deep",
+        ),
+        (
+            Call::Unlink {
+                dir: ROOT,
+                path_length: 4,
+            },
+            "file",
+        ),
+    ];
+    for (call, input) in calls {
+        assert_eq!(
+            keep.call(&call, input.as_bytes()).map(drop),
+            Err(Status::ReadOnly),
+            "{call:?}"
+        );
+    }
+    assert_eq!(keep.rename("file", "x"), Err(Status::ReadOnly));
+    assert_eq!(keep.link("file", "x", false), Err(Status::ReadOnly));
+    assert_eq!(keep.symlink("file", "x"), Err(Status::ReadOnly));
+    let after = fs::metadata(root.join("file")).unwrap();
+    assert_eq!(
+        (before.mtime_nsec(), before.ctime_nsec(), before.len()),
+        (after.mtime_nsec(), after.ctime_nsec(), after.len())
+    );
+    let read = Call::ReadAt {
+        handle,
+        offset: 0,
+        length: 100,
+    };
+    assert_eq!(keep.call(&read, b"").unwrap().1, b"contents");
+}
+
+#[test]
+fn special_files_are_not_opened() {
+    let dir = sample();
+    let fifo = dir.path().join("root/fifo");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    let mut keep = Keep::with_directory(&dir.path().join("root"), false);
+    assert_eq!(keep.open("fifo", READ), Err(Status::NotSupported));
+    assert_eq!(
+        keep.stat("fifo", true).unwrap().file_type(),
+        Some(FileType::Unknown)
+    );
+    let mut keep = Keep::with_directory(Path::new("/dev"), true);
+    assert_eq!(keep.open("null", READ), Err(Status::NotSupported));
+}
+
+#[test]
+fn names_are_made_moved_and_removed() {
+    let dir = sample();
+    let root = dir.path().join("root");
+    let mut keep = Keep::with_directory(&root, false);
+    let create = |path_length| Call::CreateDir {
+        dir: ROOT,
+        path_length,
+    };
+    let remove = |path_length| Call::RemoveDir {
+        dir: ROOT,
+        path_length,
+    };
+    let unlink = |path_length| Call::Unlink {
+        dir: ROOT,
+        path_length,
+    };
+    keep.path("made/", create).unwrap();
+    assert_eq!(keep.path("made", create), Err(Status::Exists));
+    keep.rename("file", "made/file").unwrap();
+    assert_eq!(keep.path("made", remove), Err(Status::NotEmpty));
+    assert_eq!(keep.path("made", unlink), Err(Status::IsDirectory));
+    keep.symlink("file", "made/link").unwrap();
+    keep.link("made/file", "hard", false).unwrap();
+    assert_eq!(keep.stat("hard", false).unwrap().nlink, 2);
+    assert_eq!(keep.stat("made/link", true).unwrap().size, 8);
+    assert_eq!(keep.stat("made/link", false).unwrap().size, 4);
+    for path in ["made/link", "made/file"] {
+        keep.path(path, unlink).unwrap();
+    }
+    keep.path("made/", remove).unwrap();
+    assert_eq!(keep.path("made", remove), Err(Status::NoEntry));
+    assert_eq!(keep.path(".", remove), Err(Status::Invalid));
+    assert_eq!(keep.path("sub/..", remove), Err(Status::Busy));
+    assert_eq!(keep.path("hard/", unlink), Err(Status::NotDirectory));
+    assert_eq!(keep.path("", unlink), Err(Status::NoEntry));
+    assert_eq!(keep.path("a\0b", unlink), Err(Status::IllegalSequence));
+    assert_eq!(
+        keep.path(&"x".repeat(5000), unlink),
+        Err(Status::NameTooLong)
+    );
+    assert_eq!(
+        keep.path(&"x".repeat(300), unlink),
+        Err(Status::NameTooLong)
+    );
+    assert_eq!(fs::read(root.join("hard")).unwrap(), b"contents");
+}
+
+#[test]
+fn times_are_set_to_the_nanosecond() {
+    let dir = sample();
+    let mut keep = Keep::with_directory(&dir.path().join("root"), false);
+    let at = |atim, mtim, follow| {
+        move |path_length| Call::SetTimesAt {
+            dir: ROOT,
+            follow,
+            atim,
+            mtim,
+            path_length,
+        }
+    };
+    keep.path(
+        "inside",
+        at(TimeChange::At(1_500_000_007), TimeChange::At(-1), true),
+    )
+    .unwrap();
+    let stat = keep.stat("file", false).unwrap();
+    assert_eq!((stat.atim_ns, stat.mtim_ns), (1_500_000_007, -1));
+    keep.path("inside", at(TimeChange::Keep, TimeChange::At(9), false))
+        .unwrap();
+    assert_eq!(keep.stat("file", false).unwrap().mtim_ns, -1);
+    assert_eq!(keep.stat("inside", false).unwrap().mtim_ns, 9);
+    let handle = keep.open("file", READ).unwrap();
+    let (atim, mtim) = (TimeChange::Keep, TimeChange::Now);
+    keep.call(&Call::SetTimes { handle, atim, mtim }, b"")
+        .unwrap();
+    let (_, bytes) = keep.call(&Call::Stat { handle }, b"").unwrap();
+    let stat = Stat::decode(bytes.as_slice().try_into().unwrap()).unwrap();
+    assert_eq!(stat.atim_ns, 1_500_000_007);
+    assert!(stat.mtim_ns > 1_600_000_000_000_000_000);
+}
+
+#[test]
+fn a_directory_is_listed_in_pieces() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut expected = Vec::new();
+    for n in 0..500 {
+        let name = format!("{n:0>40}");
+        fs::write(dir.path().join(&name), "").unwrap();
+        expected.push(name.into_bytes());
+    }
+    fs::create_dir(dir.path().join("d")).unwrap();
+    symlink("d", dir.path().join("l")).unwrap();
+    expected.extend([b"d".to_vec(), b"l".to_vec()]);
+    let mut keep = Keep::with_directory(dir.path(), true);
+    let mut found = Vec::new();
+    let mut cookie = 0;
+    loop {
+        let call = Call::ReadDir {
+            handle: ROOT,
+            cookie,
+            length: 1000,
+        };
+        let (_, bytes) = keep.call(&call, b"").unwrap();
+        if bytes.is_empty() {
+            break;
+        }
+        for entry in Entries::new(&bytes) {
+            let entry = entry.unwrap();
+            cookie = entry.next_cookie;
+            let kind = match entry.name {
+                b"d" => FileType::Directory,
+                b"l" => FileType::SymbolicLink,
+                _ => FileType::RegularFile,
+            };
+            assert_eq!(entry.kind, kind);
+            found.push(entry.name.to_vec());
+        }
+    }
+    found.sort();
+    expected.sort();
+    assert!(found == expected);
+    let call = Call::ReadDir {
+        handle: ROOT,
+        cookie: u64::MAX,
+        length: 1000,
+    };
+    assert_eq!(keep.call(&call, b"").map(drop), Err(Status::Invalid));
+}
+
+#[test]
+fn handles_are_bounded() {
+    let dir = sample();
+    let mut keep = Keep::with_directory(&dir.path().join("root"), false);
+    // 13 numbers below the directories, and those above.
+    let room = 13 + MAX_HANDLES - 17;
+    for _ in 0..room {
+        keep.open("file", READ).unwrap();
+    }
+    assert_eq!(keep.open("file", READ), Err(Status::TooManyHandles));
+    keep.call(&Call::Close { handle: Handle(5) }, b"").unwrap();
+    assert_eq!(keep.open("file", READ), Ok(Handle(5)));
+}
