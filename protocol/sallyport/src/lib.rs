@@ -1,2 +1,44 @@
-//! The border between a Keep and its host: typed rings in shared memory.
-#![forbid(unsafe_code)]
+//! The sallyport: how a Keep talks to its host.
+//!
+//! One region of memory is shared by the Keep and the host. The Keep posts typed requests
+//! ([`call::Call`]) to a submission ring and collects their completions from a completion ring;
+//! bytes travel in one fixed buffer per request. `SPEC.md` is the normative description.
+//!
+//! Trust: neither end trusts the other. Both ends copy a record once before they look at it, check
+//! every index, id, length and status that the other side wrote, and address memory by constants
+//! only. A breach is a typed, final violation; nothing in here panics on foreign values.
+//!
+//! * [`layout`]: the geometry of the region, and checked places in it.
+//! * [`memory`]: access to the region; the only module with `unsafe`.
+//! * [`call`], [`status`], [`types`], [`directory`]: what is said.
+//! * [`keep`], [`host`]: the two ends. [`doorbell`]: how they sleep and wake each other.
+
+#![no_std]
+#![deny(unsafe_code)]
+
+#[cfg(not(target_endian = "little"))]
+compile_error!("the sallyport's records are little-endian and are stored as native words");
+
+#[macro_use]
+mod wire;
+
+pub mod call;
+pub mod completion;
+pub mod directory;
+pub mod doorbell;
+pub mod host;
+mod index;
+pub mod keep;
+pub mod layout;
+pub mod memory;
+pub mod status;
+pub mod types;
+
+pub use call::{Call, Malformed, Request};
+pub use doorbell::Doorbell;
+pub use host::{Facts, HostEnd, Submission};
+pub use keep::{KeepEnd, Reply, SubmitError, Ticket};
+pub use layout::{BUFFER_SIZE, REGION_SIZE, Slot};
+pub use memory::{OutOfRange, Region, SharedMemory};
+pub use status::Status;
+pub use types::{FileType, Handle, SocketAddress, Stat};

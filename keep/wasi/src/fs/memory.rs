@@ -561,11 +561,7 @@ impl FileSystem for MemoryFileSystem {
             return Err(Errno::Invalid);
         }
         let now = self.now();
-        let Body::File {
-            size: old,
-            chunks,
-        } = &mut self.inode_mut(node)?.body
-        else {
+        let Body::File { size: old, chunks } = &mut self.inode_mut(node)?.body else {
             return Err(Errno::Invalid);
         };
         *old = size;

@@ -47,7 +47,12 @@ fn size(value: usize) -> Result<u32> {
 }
 
 impl Preview1 {
-    pub(super) fn args_get(&mut self, memory: &mut Memory<'_>, argv: u32, buffer: u32) -> Result<()> {
+    pub(super) fn args_get(
+        &mut self,
+        memory: &mut Memory<'_>,
+        argv: u32,
+        buffer: u32,
+    ) -> Result<()> {
         let arguments = self.context.arguments.iter();
         let parts = arguments.map(|argument| [argument.as_bytes(), &[], &[]]);
         write_strings(memory, parts, argv, buffer)
@@ -193,7 +198,11 @@ impl Preview1 {
             Entry::Directory { descriptor, .. } => opened_fdstat(descriptor, 0)?,
             Entry::File(file) => {
                 let append = if file.append { fdflags::APPEND } else { 0 };
-                let nonblock = if file.nonblocking { fdflags::NONBLOCK } else { 0 };
+                let nonblock = if file.nonblocking {
+                    fdflags::NONBLOCK
+                } else {
+                    0
+                };
                 opened_fdstat(&file.descriptor, append | nonblock)?
             }
         };
@@ -304,7 +313,10 @@ impl Preview1 {
                     .ok_or(Errno::Overflow)?;
                 read
             }
-            Entry::Stdin => self.context.stdin.read(memory.slice_mut(pointer, length)?)?,
+            Entry::Stdin => self
+                .context
+                .stdin
+                .read(memory.slice_mut(pointer, length)?)?,
             _ => return Err(Errno::BadDescriptor.into()),
         };
         memory.write_u32(result, size(read)?)
@@ -450,7 +462,12 @@ impl Preview1 {
         memory.write_u32(result, size(used)?)
     }
 
-    pub(super) fn fd_renumber(&mut self, _memory: &mut Memory<'_>, from: u32, to: u32) -> Result<()> {
+    pub(super) fn fd_renumber(
+        &mut self,
+        _memory: &mut Memory<'_>,
+        from: u32,
+        to: u32,
+    ) -> Result<()> {
         Ok(self.table.renumber(from, to)?)
     }
 

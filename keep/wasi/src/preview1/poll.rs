@@ -88,7 +88,10 @@ impl Preview1 {
             memory.write_record(pointer, event)?;
         }
         // At most `count`.
-        memory.write_u32(result, u32::try_from(ready.len()).map_err(|_| Errno::Overflow)?)
+        memory.write_u32(
+            result,
+            u32::try_from(ready.len()).map_err(|_| Errno::Overflow)?,
+        )
     }
 
     fn subscription(&self, memory: &Memory<'_>, pointer: u32) -> Result<Subscription> {

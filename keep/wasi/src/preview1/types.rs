@@ -23,13 +23,7 @@ pub mod rights {
     /// What C libraries expect of a preopened directory: `path_create_directory` to
     /// `path_filestat_get`, `path_filestat_set_times`, `fd_filestat_get`,
     /// `fd_filestat_set_times`, `path_symlink`, `path_remove_directory`, `path_unlink_file`.
-    pub const PREOPEN: u64 = 0x3ff << 9
-        | 1 << 20
-        | 1 << 21
-        | 1 << 23
-        | 1 << 24
-        | 1 << 25
-        | 1 << 26;
+    pub const PREOPEN: u64 = 0x3ff << 9 | 1 << 20 | 1 << 21 | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 26;
     /// What descriptors opened from it may have besides: `fd_datasync` to `fd_allocate`,
     /// `fd_filestat_set_size`, `poll_fd_readwrite`.
     pub const PREOPEN_INHERITING: u64 = PREOPEN | 0x1ff | FD_FILESTAT_SET_SIZE | 1 << 27;
@@ -115,17 +109,15 @@ pub fn time_changes(
     flags_value: u32,
 ) -> Result<(TimeChange, TimeChange)> {
     let set = flags(flags_value, fstflags::ALL)?;
-    let change = |time: u64, to_value: u32, to_now: u32| match (
-        set & to_value != 0,
-        set & to_now != 0,
-    ) {
-        (true, true) => Err(Errno::Invalid),
-        (true, false) => i64::try_from(time)
-            .map(TimeChange::At)
-            .map_err(|_| Errno::Overflow),
-        (false, true) => Ok(TimeChange::Now),
-        (false, false) => Ok(TimeChange::Keep),
-    };
+    let change =
+        |time: u64, to_value: u32, to_now: u32| match (set & to_value != 0, set & to_now != 0) {
+            (true, true) => Err(Errno::Invalid),
+            (true, false) => i64::try_from(time)
+                .map(TimeChange::At)
+                .map_err(|_| Errno::Overflow),
+            (false, true) => Ok(TimeChange::Now),
+            (false, false) => Ok(TimeChange::Keep),
+        };
     Ok((
         change(accessed, fstflags::ATIM, fstflags::ATIM_NOW)?,
         change(modified, fstflags::MTIM, fstflags::MTIM_NOW)?,
@@ -140,11 +132,7 @@ pub fn filestat(stat: &Stat) -> Result<[u8; 64]> {
     record.u8(16, filetype(stat.kind)?);
     record.u64(24, stat.links);
     record.u64(32, stat.size);
-    for (offset, time) in [
-        (40, stat.accessed),
-        (48, stat.modified),
-        (56, stat.changed),
-    ] {
+    for (offset, time) in [(40, stat.accessed), (48, stat.modified), (56, stat.changed)] {
         record.u64(offset, u64::try_from(time).map_err(|_| Errno::Overflow)?);
     }
     Ok(record.0)

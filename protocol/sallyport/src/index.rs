@@ -1,0 +1,92 @@
+//! Arithmetic of the rings' free-running indices (modulo 2^32).
+//!
+//! Trusts nobody: the new value of the other side's index is checked against what was seen before
+//! and against one's own index. It may stay or move forward, never go back, never pass the ring.
+
+use crate::layout::SLOTS;
+
+/// Checks the new tail of a ring that the other side fills and this side empties.
+///
+/// `head` is one's own index and `seen` the tail accepted last, so `seen - head <= SLOTS`.
+/// Returns the accepted tail, `None` when it went back or ran more than a ring ahead.
+pub(crate) fn advance_tail(head: u32, seen: u32, new: u32) -> Option<u32> {
+    let unread = new.wrapping_sub(head);
+    (unread <= SLOTS && unread >= seen.wrapping_sub(head)).then_some(new)
+}
+
+/// Checks the new head of a ring that this side fills and the other side empties.
+///
+/// `tail` is one's own index and `seen` the head accepted last, so `tail - seen <= SLOTS`.
+/// Returns the accepted head, `None` when it went back or passed the tail.
+pub(crate) fn advance_head(tail: u32, seen: u32, new: u32) -> Option<u32> {
+    (tail.wrapping_sub(new) <= tail.wrapping_sub(seen)).then_some(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Own indices around zero, around 2^31 and around the wrap at 2^32.
+    fn own_indices() -> impl Iterator<Item = u32> {
+        [0u32, 1 << 31]
+            .into_iter()
+            .flat_map(|centre| (0..140).map(move |i| centre.wrapping_add(i).wrapping_sub(70)))
+    }
+
+    /// Every new value near the ring, and some far away.
+    fn news(centre: u32) -> impl Iterator<Item = (i64, u32)> {
+        let near = (-140i64..=140).map(move |delta| (delta, delta));
+        let far = [
+            1i64 << 31,
+            -(1 << 31),
+            (1 << 31) + 64,
+            (1 << 32) - 65,
+            1 << 20,
+            -(1 << 20),
+        ];
+        near.chain(far.into_iter().map(|delta| (delta, delta)))
+            .map(move |(delta, _)| {
+                let wrapped = delta.rem_euclid(1 << 32);
+                (
+                    delta,
+                    centre.wrapping_add(u32::try_from(wrapped).expect("reduced")),
+                )
+            })
+    }
+
+    #[test]
+    fn tails_move_forward_at_most_a_ring_exhaustively() {
+        for head in own_indices() {
+            for unread in 0..=SLOTS {
+                let seen = head.wrapping_add(unread);
+                for (delta, new) in news(head) {
+                    // In unbounded integers: head + unread <= head + delta <= head + 64.
+                    let legal = delta >= i64::from(unread) && delta <= i64::from(SLOTS);
+                    assert_eq!(
+                        advance_tail(head, seen, new),
+                        legal.then_some(new),
+                        "head {head} unread {unread} delta {delta}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn heads_move_forward_at_most_to_the_tail_exhaustively() {
+        for tail in own_indices() {
+            for posted in 0..=SLOTS {
+                let seen = tail.wrapping_sub(posted);
+                for (delta, new) in news(tail) {
+                    // In unbounded integers: tail - posted <= tail + delta <= tail.
+                    let legal = delta >= -i64::from(posted) && delta <= 0;
+                    assert_eq!(
+                        advance_head(tail, seen, new),
+                        legal.then_some(new),
+                        "tail {tail} posted {posted} delta {delta}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! The values that calls and replies are made of.
+//!
+//! Whoever decodes one of these from the other side's bytes gets a checked value or none.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// A stream, file, directory or socket that the host keeps for the Keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Handle(pub u32);
+
+impl Handle {
+    /// Standard input.
+    pub const STDIN: Self = Self(0);
+    /// Standard output.
+    pub const STDOUT: Self = Self(1);
+    /// Standard error.
+    pub const STDERR: Self = Self(2);
+    /// The first root directory of the contract; the others follow in the configuration's order.
+    pub const FIRST_ROOT: Self = Self(16);
+}
+
+wire_enum! {
+    /// What [`Call::Load`](crate::Call::Load) loads.
+    Object: u16 {
+        /// The configuration (`Enarx.toml`).
+        Configuration = 0,
+        /// The application, a WebAssembly module or component.
+        Application = 1,
+    }
+}
+
+wire_enum! {
+    /// How important a line of the log is.
+    Level: u16 {
+        /// Something failed.
+        Error = 1,
+        /// Something is suspicious.
+        Warn = 2,
+        /// Something worth knowing happened.
+        Info = 3,
+        /// For developers.
+        Debug = 4,
+        /// For developers, in quantity.
+        Trace = 5,
+    }
+}
+
+wire_enum! {
+    /// The type of a file. Numbers of WASI preview 1 (`filetype`).
+    FileType: u8 {
+        /// Another kind, for instance a FIFO.
+        Unknown = 0,
+        /// A block device.
+        BlockDevice = 1,
+        /// A character device.
+        CharacterDevice = 2,
+        /// A directory.
+        Directory = 3,
+        /// A regular file.
+        RegularFile = 4,
+        /// A datagram socket.
+        SocketDatagram = 5,
+        /// A stream socket.
+        SocketStream = 6,
+        /// A symbolic link.
+        SymbolicLink = 7,
+    }
+}
+
+impl FileType {
+    /// The highest number on the wire; the numbers have no gap.
+    pub const MAX: u8 = Self::SymbolicLink as u8;
+}
+
+wire_enum! {
+    /// Which directions [`Call::Shutdown`](crate::Call::Shutdown) ends.
+    ShutdownHow: u16 {
+        /// Receiving.
+        Receive = 1,
+        /// Sending.
+        Send = 2,
+        /// Both.
+        Both = 3,
+    }
+}
+
+wire_enum! {
+    /// An option of a socket. Booleans are 0 and 1.
+    SocketOption: u16 {
+        /// Send small segments at once (boolean).
+        NoDelay = 1,
+        /// Keep-alive probes (boolean).
+        KeepAlive = 2,
+        /// Idle time before the first keep-alive probe, in nanoseconds.
+        KeepAliveIdle = 3,
+        /// Time between keep-alive probes, in nanoseconds.
+        KeepAliveInterval = 4,
+        /// Keep-alive probes before the connection counts as lost.
+        KeepAliveCount = 5,
+        /// Time to live or hop limit.
+        HopLimit = 6,
+        /// Receive buffer, in bytes.
+        ReceiveBuffer = 7,
+        /// Send buffer, in bytes.
+        SendBuffer = 8,
+        /// An IPv6 socket takes IPv6 only (boolean).
+        Ipv6Only = 9,
+        /// Let a listening address be taken again at once (boolean).
+        ReuseAddress = 10,
+        /// Send to broadcast addresses (boolean).
+        Broadcast = 11,
+        /// The pending error of a socket, a [`Status`](crate::Status) number; read-only.
+        PendingError = 12,
+    }
+}
+
+/// What [`Call::Open`](crate::Call::Open) asks for: a set of the constants below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct OpenFlags(u16);
+
+impl OpenFlags {
+    /// For reading.
+    pub const READ: Self = Self(1 << 0);
+    /// For writing.
+    pub const WRITE: Self = Self(1 << 1);
+    /// Create it when it does not exist.
+    pub const CREATE: Self = Self(1 << 2);
+    /// With `CREATE`: fail when it exists.
+    pub const EXCLUSIVE: Self = Self(1 << 3);
+    /// Cut it to length 0.
+    pub const TRUNCATE: Self = Self(1 << 4);
+    /// Fail unless it is a directory.
+    pub const DIRECTORY: Self = Self(1 << 5);
+    /// Fail when the last component is a symbolic link.
+    pub const NOFOLLOW: Self = Self(1 << 6);
+    /// Every write goes to the end.
+    pub const APPEND: Self = Self(1 << 7);
+    /// All of the above.
+    pub const ALL: Self = Self(0xff);
+
+    /// No flag.
+    pub const fn empty() -> Self {
+        Self(0)
+    }
+
+    /// The bits on the wire.
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// The flags of bits on the wire; `None` when one is unknown.
+    pub const fn from_bits(bits: u16) -> Option<Self> {
+        if bits & !Self::ALL.0 == 0 {
+            Some(Self(bits))
+        } else {
+            None
+        }
+    }
+
+    /// Whether every flag of `other` is set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The flags of both.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl core::ops::BitOr for OpenFlags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        self.union(other)
+    }
+}
+
+impl core::ops::BitOrAssign for OpenFlags {
+    fn bitor_assign(&mut self, other: Self) {
+        *self = self.union(other);
+    }
+}
+
+/// What to do with one of a file's times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TimeChange {
+    /// Leave it.
+    Keep,
+    /// Set it to the host's present.
+    Now,
+    /// Set it, in nanoseconds since the UNIX epoch.
+    At(i64),
+}
+
+/// What [`Call::Stat`](crate::Call::Stat) and [`Call::StatAt`](crate::Call::StatAt) reply, 64 bytes.
+///
+/// All values are the host's word.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Default, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
+#[repr(C)]
+pub struct Stat {
+    /// Number of the file system.
+    pub dev: u64,
+    /// Number of the file in its file system.
+    pub ino: u64,
+    /// Number of hard links.
+    pub nlink: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Last access, in nanoseconds since the UNIX epoch.
+    pub atim_ns: i64,
+    /// Last change of contents, in nanoseconds since the UNIX epoch.
+    pub mtim_ns: i64,
+    /// Last change of attributes, in nanoseconds since the UNIX epoch.
+    pub ctim_ns: i64,
+    /// Wire number of a [`FileType`].
+    pub kind: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
+}
+
+/// Bytes of a [`Stat`].
+pub const STAT_SIZE: u32 = 64;
+
+const _: () = assert!(size_of::<Stat>() == STAT_SIZE as usize);
+const _: () = assert!(core::mem::offset_of!(Stat, size) == 24);
+const _: () = assert!(core::mem::offset_of!(Stat, ctim_ns) == 48);
+const _: () = assert!(core::mem::offset_of!(Stat, kind) == 56);
+
+impl Stat {
+    /// The record of a reply's bytes; `None` when its type is unknown or its reserved bytes are not
+    /// zero, which the keep's side treats as [`keep::Violation::BadReply`](crate::keep::Violation).
+    pub fn decode(bytes: &[u8; STAT_SIZE as usize]) -> Option<Self> {
+        let stat: Self = zerocopy::transmute!(*bytes);
+        (stat.file_type().is_some() && stat.reserved == [0; 7]).then_some(stat)
+    }
+
+    /// The type of the file; `None` when the number is unknown.
+    pub fn file_type(&self) -> Option<FileType> {
+        FileType::from_wire(self.kind)
+    }
+}
+
+/// An address of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SocketAddress {
+    /// IPv4.
+    V4 {
+        /// Address, most significant byte first.
+        address: [u8; 4],
+        /// Port.
+        port: u16,
+    },
+    /// IPv6.
+    V6 {
+        /// Address, most significant byte first.
+        address: [u8; 16],
+        /// Port.
+        port: u16,
+        /// Flow information.
+        flow: u32,
+        /// Scope.
+        scope: u32,
+    },
+}
+
+/// Bytes of an encoded [`SocketAddress`].
+pub const ADDRESS_SIZE: u32 = 32;
+
+impl SocketAddress {
+    /// Family number of IPv4.
+    const V4_FAMILY: u16 = 4;
+    /// Family number of IPv6.
+    const V6_FAMILY: u16 = 6;
+
+    /// The four words of a request's arguments: family, port and scope; the address; flow.
+    pub(crate) fn to_words(self) -> [u64; 4] {
+        let (family, port, scope, bytes, flow) = match self {
+            Self::V4 { address, port } => {
+                let mut bytes = [0; 16];
+                bytes[..4].copy_from_slice(&address);
+                (Self::V4_FAMILY, port, 0, bytes, 0)
+            }
+            Self::V6 {
+                address,
+                port,
+                flow,
+                scope,
+            } => (Self::V6_FAMILY, port, scope, address, flow),
+        };
+        let [low, high]: [u64; 2] = zerocopy::transmute!(bytes);
+        [
+            u64::from(family) | u64::from(port) << 16 | u64::from(scope) << 32,
+            low,
+            high,
+            u64::from(flow),
+        ]
+    }
+
+    /// The address of four words; `None` when it is not what [`Self::to_words`] makes.
+    pub(crate) fn from_words(words: [u64; 4]) -> Option<Self> {
+        let [head, low, high, flow] = words;
+        let bytes: [u8; 16] = zerocopy::transmute!([low, high]);
+        let port = u16::try_from((head >> 16) & 0xffff).ok()?;
+        let address = match u16::try_from(head & 0xffff).ok()? {
+            Self::V4_FAMILY => Self::V4 {
+                address: *bytes.first_chunk()?,
+                port,
+            },
+            Self::V6_FAMILY => Self::V6 {
+                address: bytes,
+                port,
+                flow: u32::try_from(flow).ok()?,
+                scope: u32::try_from(head >> 32).ok()?,
+            },
+            _ => return None,
+        };
+        (address.to_words() == words).then_some(address)
+    }
+
+    /// The 32 bytes of a reply.
+    pub fn to_bytes(self) -> [u8; ADDRESS_SIZE as usize] {
+        zerocopy::transmute!(self.to_words())
+    }
+
+    /// The address of a reply's bytes; `None` when the family is unknown or an unused byte is not zero.
+    pub fn from_bytes(bytes: &[u8; ADDRESS_SIZE as usize]) -> Option<Self> {
+        Self::from_words(zerocopy::transmute!(*bytes))
+    }
+}
