@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use enarx_contract::{Configuration, FIRST_DIRECTORY_HANDLE, Network, Terminals};
 use enarx_sallyport::Handle;
 
+use crate::budget::Budget;
 use crate::clock::Clocks;
 use crate::fs::host::HostFileSystem;
 use crate::fs::memory::MemoryFileSystem;
@@ -49,9 +50,9 @@ pub struct Context {
 }
 
 impl Context {
-    /// What `configuration` gives a program; files of the private file system take at most
-    /// `private_bytes` of memory.
-    pub fn new(port: &Port, configuration: &Configuration, private_bytes: u64) -> Self {
+    /// What `configuration` gives a program; the private file system takes its memory from
+    /// `budget`.
+    pub fn new(port: &Port, configuration: &Configuration, budget: &Budget) -> Self {
         let clocks = Clocks::new(port.clone());
         let mut environment: Vec<(String, String)> = Vec::new();
         for (name, value) in &configuration.env {
@@ -64,7 +65,7 @@ impl Context {
             port: port.clone(),
             arguments: configuration.args.clone(),
             environment,
-            preopens: preopens(port, configuration, &clocks, private_bytes),
+            preopens: preopens(port, configuration, &clocks, budget),
             clocks,
             random: Random::default(),
             stdin: Input::new(port.clone(), Handle::STDIN),
@@ -81,10 +82,10 @@ fn preopens(
     port: &Port,
     configuration: &Configuration,
     clocks: &Clocks,
-    private_bytes: u64,
+    budget: &Budget,
 ) -> Vec<Preopen> {
     if configuration.directories.is_empty() {
-        let memory = MemoryFileSystem::new(clocks.clone(), private_bytes);
+        let memory = MemoryFileSystem::new(clocks.clone(), budget.clone());
         let root = memory.root();
         let file_system: SharedFileSystem = Arc::new(Mutex::new(memory));
         return vec![Preopen {

@@ -5,6 +5,7 @@
 //! and the host behind [`port`] on the other are not trusted.
 #![forbid(unsafe_code)]
 
+pub mod budget;
 pub mod clock;
 pub mod context;
 pub mod error;

@@ -19,7 +19,7 @@ use enarx_sallyport::{
 use crate::error::{Errno, Result};
 
 /// Most bytes that one call carries.
-pub const MAX_TRANSFER: usize = BUFFER_SIZE;
+pub const MAX_TRANSFER: usize = BUFFER_SIZE as usize;
 
 /// What the port needs of the ground it stands on.
 pub trait Platform: Doorbell + Send {
@@ -66,7 +66,8 @@ impl Inner {
                         self.platform.wait(self.end.completions_seen(), None);
                     }
                 }
-                Err(_) => return Err(Errno::Invalid),
+                Err(SubmitError::Length) => return Err(Errno::Invalid),
+                Err(SubmitError::Violation(violation)) => self.platform.violation(&violation),
             }
         }
     }
@@ -229,6 +230,13 @@ impl Port {
         }
     }
 
+    /// Ends the Keep because the bytes of a reply do not decode.
+    pub fn bad_reply(&self) -> ! {
+        let mut inner = self.lock();
+        let violation = inner.end.condemn();
+        inner.platform.violation(&violation)
+    }
+
     /// Ends the Keep: the host learns the code first.
     pub fn exit(&self, code: i32) -> ! {
         let mut inner = self.lock();
@@ -263,17 +271,17 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// The answer, when it is there; the reply's bytes go to `output`.
-    pub fn poll(&mut self, output: &mut [u8]) -> Option<Result<Answer>> {
-        let ticket = self.ticket?;
+    /// Whether the answer is there.
+    pub fn is_ready(&self) -> bool {
         let mut inner = self.port.lock();
         inner.reap();
-        let reply = inner.take(ticket)?;
-        self.ticket = None;
-        Some(inner.finish(&reply, output))
+        inner
+            .replies
+            .iter()
+            .any(|reply| Some(reply.ticket) == self.ticket)
     }
 
-    /// Waits for the answer without yielding.
+    /// Waits for the answer without yielding; the reply's bytes go to `output`.
     ///
     /// # Errors
     /// What the host answers.

@@ -7,6 +7,11 @@ use enarx_sallyport::{Call, Handle};
 use crate::error::{Errno, Result};
 use crate::port::{MAX_TRANSFER, Operation, Port};
 
+/// Standard output.
+pub const STDOUT: Handle = Handle::STDOUT;
+/// Standard error.
+pub const STDERR: Handle = Handle::STDERR;
+
 /// An output stream; clones share it.
 #[derive(Clone)]
 pub struct Output {
@@ -101,11 +106,7 @@ impl Input {
         }
         let mut state = self.lock();
         if let Some(pending) = state.pending.take() {
-            let answer = {
-                state.buffer.resize(READ_AHEAD, 0);
-                pending.wait(&mut state.buffer)
-            };
-            state.settle(answer.map(|answer| answer.length));
+            state.collect(pending);
         }
         let buffered = state.take(output);
         if buffered > 0 {
@@ -183,32 +184,31 @@ impl InputState {
         length
     }
 
-    /// Takes the outcome of a read into `buffer`.
-    fn settle(&mut self, length: Result<usize>) {
-        self.start = 0;
-        self.buffer.truncate(length.unwrap_or(0));
-        match length {
-            Ok(0) => self.ended = Some(Ok(())),
-            Ok(_) => {}
-            Err(error) => self.ended = Some(Err(error)),
+    /// Takes the answer of a pending read when it is there; whether it was.
+    fn poll_pending(&mut self) -> bool {
+        match self.pending.take() {
+            Some(pending) if pending.is_ready() => {
+                self.collect(pending);
+                true
+            }
+            pending => {
+                self.pending = pending;
+                false
+            }
         }
     }
 
-    fn poll_pending(&mut self) -> bool {
-        let Some(pending) = &mut self.pending else {
-            return false;
-        };
+    /// Waits for the answer of a read and takes it into the buffer.
+    fn collect(&mut self, pending: Operation) {
         self.buffer.resize(READ_AHEAD, 0);
-        match pending.poll(&mut self.buffer) {
-            Some(answer) => {
-                self.pending = None;
-                self.settle(answer.map(|answer| answer.length));
-                true
-            }
-            None => {
-                self.buffer.clear();
-                false
-            }
+        let answer = pending.wait(&mut self.buffer);
+        self.start = 0;
+        self.buffer
+            .truncate(answer.map_or(0, |answer| answer.length));
+        match answer {
+            Ok(answer) if answer.length > 0 => {}
+            Ok(_) => self.ended = Some(Ok(())),
+            Err(error) => self.ended = Some(Err(error)),
         }
     }
 }

@@ -35,16 +35,17 @@ impl HostFileSystem {
 
     fn status(&self, call: &Call, input: &[&[u8]]) -> Result<Stat> {
         let mut bytes = [0; STAT_SIZE as usize];
-        let answer = self.port.call(call, input, &mut bytes)?;
-        if answer.length != bytes.len() {
-            return Err(Errno::Io);
-        }
-        let stat = WireStat::decode(&bytes).ok_or(Errno::Io)?;
-        let kind = kind(stat.file_type().ok_or(Errno::Io)?);
+        // The port has checked that the reply is as long as the record.
+        self.port.call(call, input, &mut bytes)?;
+        let Some((stat, file_type)) =
+            WireStat::decode(&bytes).and_then(|stat| Some((stat, stat.file_type()?)))
+        else {
+            self.port.bad_reply()
+        };
         Ok(Stat {
             device: stat.dev,
             inode: stat.ino,
-            kind,
+            kind: kind(file_type),
             links: stat.nlink,
             size: stat.size,
             accessed: stat.atim_ns,
@@ -142,7 +143,7 @@ impl FileSystem for HostFileSystem {
         let file_type = u8::try_from(answer.value2)
             .ok()
             .and_then(FileType::from_wire)
-            .ok_or(Errno::Io)?;
+            .unwrap_or_else(|| self.port.bad_reply());
         Ok((answer.value, kind(file_type)))
     }
 
@@ -286,7 +287,9 @@ impl FileSystem for HostFileSystem {
                 return Ok(entries);
             }
             for wire in Entries::new(bytes.get(..length).unwrap_or_default()) {
-                let wire = wire.map_err(|_| Errno::Io)?;
+                let Ok(wire) = wire else {
+                    self.port.bad_reply()
+                };
                 cookie = wire.next_cookie;
                 entries.push(entry(&wire));
             }

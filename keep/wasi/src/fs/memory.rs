@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{Entry, FileSystem, Kind, Node, OpenOptions, Stat, TimeChange};
+use crate::budget::Budget;
 use crate::clock::Clocks;
 use crate::error::{Errno, Result};
 
@@ -54,8 +55,7 @@ pub struct MemoryFileSystem {
     inodes: BTreeMap<u64, Inode>,
     next: u64,
     clocks: Clocks,
-    used: u64,
-    limit: u64,
+    budget: Budget,
 }
 
 /// Where a path leads.
@@ -84,14 +84,13 @@ impl Place {
 }
 
 impl MemoryFileSystem {
-    /// An empty file system that takes at most `limit` bytes.
-    pub fn new(clocks: Clocks, limit: u64) -> Self {
+    /// An empty file system that takes its memory from `budget`.
+    pub fn new(clocks: Clocks, budget: Budget) -> Self {
         let mut this = Self {
             inodes: BTreeMap::new(),
             next: ROOT,
             clocks,
-            used: 0,
-            limit,
+            budget,
         };
         // The time is asked only when a program looks at it: most never do.
         this.inodes.insert(
@@ -245,17 +244,12 @@ impl MemoryFileSystem {
         Ok(number)
     }
 
-    fn charge(&mut self, bytes: u64) -> Result<()> {
-        let used = self.used.checked_add(bytes).ok_or(Errno::NoSpace)?;
-        if used > self.limit {
-            return Err(Errno::NoSpace);
+    fn charge(&self, bytes: u64) -> Result<()> {
+        if self.budget.take(bytes) {
+            Ok(())
+        } else {
+            Err(Errno::NoSpace)
         }
-        self.used = used;
-        Ok(())
-    }
-
-    fn refund(&mut self, bytes: u64) {
-        self.used = self.used.saturating_sub(bytes);
     }
 
     /// Makes an object and gives it its first name.
@@ -321,7 +315,7 @@ impl MemoryFileSystem {
                 Body::File { chunks, .. } => chunks.values().map(|c| c.len() as u64).sum(),
                 _ => 0,
             };
-            self.refund(content.saturating_add(OBJECT_COST));
+            self.budget.give(content.saturating_add(OBJECT_COST));
         }
     }
 
@@ -423,7 +417,7 @@ impl MemoryFileSystem {
         if chunk.len() < end {
             let more = end - chunk.len();
             if chunk.try_reserve(more).is_err() {
-                self.refund(more as u64);
+                self.budget.give(more as u64);
                 return Err(Errno::NoSpace);
             }
             chunk.resize(end, 0);
@@ -574,7 +568,7 @@ impl FileSystem for MemoryFileSystem {
             freed += chunk.len().saturating_sub(within) as u64;
             chunk.truncate(within);
         }
-        self.refund(freed);
+        self.budget.give(freed);
         self.touch(node, now)
     }
 
