@@ -5,4 +5,5 @@
 
 pub mod executor;
 pub mod grant;
+pub mod kvm;
 pub mod launch;
