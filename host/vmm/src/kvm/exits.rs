@@ -252,9 +252,7 @@ impl Keep {
                 }
                 Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen) => {}
                 Ok(VcpuExit::Shutdown) => {
-                    return Outcome::Fault(
-                        "the Keep ended: a triple fault in its microkernel".into(),
-                    );
+                    return Outcome::Fault(describe(vcpu, "a triple fault in its microkernel"));
                 }
                 Ok(VcpuExit::FailEntry(reason, _)) => {
                     return Outcome::Fault(format!(
@@ -262,7 +260,7 @@ impl Keep {
                     ));
                 }
                 Ok(VcpuExit::InternalError) => {
-                    return Outcome::Fault(describe_internal_error(vcpu));
+                    return Outcome::Fault(describe(vcpu, "KVM cannot go on (internal error)"));
                 }
                 Ok(exit) => {
                     return Outcome::Fault(format!("the Keep left its bounds: {exit:?}"));
@@ -278,9 +276,10 @@ impl Keep {
     }
 }
 
-fn describe_internal_error(vcpu: &mut VcpuFd) -> String {
-    let registers = vcpu.get_regs().map_or(0, |regs| regs.rip);
-    format!("the Keep ended: KVM cannot go on at RIP {registers:#x} (internal error)")
+fn describe(vcpu: &VcpuFd, what: &str) -> String {
+    let (rip, rsp) = vcpu.get_regs().map_or((0, 0), |regs| (regs.rip, regs.rsp));
+    let cr2 = vcpu.get_sregs().map_or(0, |sregs| sregs.cr2);
+    format!("the Keep ended: {what}\n  RIP {rip:#018x}  RSP {rsp:#018x}  CR2 {cr2:#018x}")
 }
 
 fn nanoseconds(value: u64) -> Option<Duration> {

@@ -93,6 +93,7 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
     }
     let pvm = is_pvm();
 
+    let cpu = cpuid::Cpu::new(&kvm, pvm)?;
     let processors = launch.vcpus.clamp(1, MAX_VCPUS as u32 - SPARE_VCPUS);
     let vcpus = processors + SPARE_VCPUS;
     let ram = launch.memory.max(MIN_MEMORY) / LARGE * LARGE;
@@ -100,6 +101,7 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
         vcpus,
         shared: ram,
         sallyport: REGION_SIZE as u64,
+        huge_pages: cpu.huge_pages,
         syscall_by_ud: pvm,
     };
     let layout = plan::launch(launch.microkernel, launch.runtime, &parameters)?;
@@ -123,7 +125,6 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
         .register(&vm)
         .map_err(refused("map the Keep's memory"))?;
 
-    let cpu = cpuid::Cpu::new(&kvm, pvm)?;
     let first = vcpu::create(&vm, 0, &cpu, &layout.state)?;
     let tsc_khz = first.get_tsc_khz().map_or(0, u64::from);
     let wall_ns = SystemTime::now()
