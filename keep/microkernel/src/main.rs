@@ -11,7 +11,7 @@ use enarx_microkernel::boot::{BootInfo, SYSCALL_OFFSET};
 use enarx_microkernel::exits::{FaultReport, Function, KICK_VECTOR, Reason};
 use enarx_microkernel::kernel::{Fatal, Registers, SYSTEM_CALL};
 use enarx_microkernel::layout::VDSO_USER;
-use enarx_microkernel::platform::Platform;
+use enarx_microkernel::platform::{FpuState, Platform};
 use enarx_microkernel::signal::{USER_CS, USER_SS, sanitise_flags};
 use enarx_microkernel::syscall::{After, Guarded, system_call};
 use enarx_microkernel::threads::{Epoch, State};
@@ -130,7 +130,8 @@ fn next_thread(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
         if let Some(thread) = thread {
             *registers = thread.start;
             machine.set_fs_base(thread.start_fs);
-            machine::stack::reset_fpu();
+            // The thread that ran here before had its own rounding modes.
+            machine.restore_fpu(&FpuState::INITIAL);
             return;
         }
         machine.exit(Function::Park, &[u64::MAX]);
