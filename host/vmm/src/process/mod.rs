@@ -52,6 +52,8 @@ enum End {
     Forbidden(Forbidden),
     /// The time limit was reached.
     TimedOut,
+    /// The process could not become the runtime.
+    NotStarted(LaunchError),
     /// The process ended without a word.
     Gone,
 }
@@ -159,6 +161,7 @@ pub fn run(launch: Launch) -> Result<Outcome, LaunchError> {
     Ok(match end? {
         End::Exit(code) => Outcome::Exit(code),
         End::TimedOut => Outcome::TimedOut,
+        End::NotStarted(error) => return Err(error),
         End::Violation(text) => Outcome::Fault(text),
         End::Forbidden(call) => Outcome::Fault(describe_forbidden(&call)),
         End::Gone => Outcome::Fault(status.map_or_else(
@@ -188,17 +191,13 @@ fn seal_image(bytes: &[u8]) -> rustix::io::Result<OwnedFd> {
 
 /// Waits until the child has confined itself.
 fn take_report(socket: &OwnedFd) -> Result<(u8, Option<OwnedFd>), LaunchError> {
-    let failed = |what, errno: i32| LaunchError::Start {
-        what,
-        source: io::Error::from_raw_os_error(errno),
-    };
     let limit = Timespec::try_from(START_LIMIT).ok();
     let mut fds = [PollFd::new(socket, PollFlags::IN)];
     let ready = rustix::io::retry_on_intr(|| poll(&mut fds, limit.as_ref())).map_err(
         LaunchError::system("the runtime's start could not be awaited"),
     )?;
     if ready == 0 {
-        return Err(failed("it took too long", libc::ETIMEDOUT));
+        return Err(not_started("it took too long", libc::ETIMEDOUT));
     }
     let mut message = [0; 6];
     let (count, listener) = child::receive_report(socket.as_fd(), &mut message).map_err(
@@ -206,11 +205,27 @@ fn take_report(socket: &OwnedFd) -> Result<(u8, Option<OwnedFd>), LaunchError> {
     )?;
     match message.get(..count) {
         Some(&[child::CONFINED, report]) => Ok((report, listener)),
-        Some(&[child::FAILED, stage, a, b, c, d]) => Err(failed(
+        bytes => Err(bytes
+            .and_then(failure)
+            .unwrap_or_else(|| not_started("it ended early", libc::ECHILD))),
+    }
+}
+
+/// The failure that a child reports.
+fn failure(message: &[u8]) -> Option<LaunchError> {
+    match *message {
+        [child::FAILED, stage, a, b, c, d] => Some(not_started(
             Stage::describe(stage),
             i32::from_le_bytes([a, b, c, d]),
         )),
-        _ => Err(failed("it ended early", libc::ECHILD)),
+        _ => None,
+    }
+}
+
+fn not_started(what: &'static str, errno: i32) -> LaunchError {
+    LaunchError::Start {
+        what,
+        source: io::Error::from_raw_os_error(errno),
     }
 }
 
@@ -262,6 +277,7 @@ fn serve(
                     }
                 }
                 Message::Wait(wait) => waiting = Some(wait),
+                Message::NotStarted(error) => return Ok(End::NotStarted(error)),
                 Message::Unknown => {
                     return Ok(End::Violation(
                         "the Keep broke the protocol with its host and was ended: \
@@ -306,6 +322,7 @@ enum Message {
     None,
     Ring,
     Wait(Waiting),
+    NotStarted(LaunchError),
     Unknown,
     Closed,
 }
@@ -334,7 +351,9 @@ fn take_message(socket: &OwnedFd) -> Result<Message, ExecutorError> {
             Err(_) => Message::Unknown,
         },
         Some(&[]) => Message::Closed,
-        _ => Message::Unknown,
+        // Only before the exec; a runtime that says so later gains nothing.
+        Some(bytes) => failure(bytes).map_or(Message::Unknown, Message::NotStarted),
+        None => Message::Unknown,
     })
 }
 
