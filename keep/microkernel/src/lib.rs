@@ -1,2 +1,24 @@
-//! The microkernel of a Keep: memory, threads, exceptions, TEE instructions.
+//! The microkernel of a Keep: it protects the application and its runtime from the host.
+//!
+//! It runs at CPL0 inside the TEE, is measured, and trusts the CPU alone. It offers the one user
+//! process (the runtime) memory, threads, time, randomness, signals for verified traps, and the
+//! doorbell of the sallyport; nothing else. This library is the whole logic, free of `unsafe`
+//! and tested on an ordinary machine against a played [`platform::Platform`]; the binary beside it
+//! (`main.rs`) holds the instructions.
+#![no_std]
 #![forbid(unsafe_code)]
+
+pub mod address_space;
+pub mod boot;
+pub mod cause;
+pub mod clock;
+pub mod exits;
+pub mod frames;
+pub mod kernel;
+pub mod layout;
+pub mod linux;
+pub mod paging;
+pub mod platform;
+pub mod signal;
+pub mod syscall;
+pub mod threads;

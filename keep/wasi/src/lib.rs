@@ -1,2 +1,27 @@
 //! The WASI of a Keep: one heart, two faces (preview 1 and 0.2).
+//!
+//! The heart ([`context`], [`fs`], [`stream`], [`clock`], [`random`]) knows nothing of WebAssembly;
+//! [`preview1`] and `preview2` translate. All of it is trusted and measured; the guest on one side
+//! and the host behind [`port`] on the other are not trusted.
 #![forbid(unsafe_code)]
+
+pub mod budget;
+pub mod clock;
+pub mod context;
+pub mod error;
+pub mod fs;
+pub mod port;
+pub mod preview1;
+pub mod random;
+pub mod stream;
+
+/// The program asked to end with this exit code; the error that stops it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("exited with code {0}")]
+pub struct Exit(pub i32);
+
+/// The state of a store that runs a WASI program.
+pub trait WasiView: Send + 'static {
+    /// The state of a preview 1 program.
+    fn preview1(&mut self) -> &mut preview1::Preview1;
+}

@@ -1,2 +1,15 @@
 //! The WebAssembly engine of a Keep: configuration, compilation, instantiation, limits.
+//!
+//! Trusted code; the application is confined by the engine, and what the configuration says is
+//! checked where it is used.
 #![forbid(unsafe_code)]
+
+mod engine;
+pub mod exit;
+mod invoke;
+mod limits;
+mod run;
+mod timings;
+
+pub use run::{Ground, run};
+pub use timings::Timings;

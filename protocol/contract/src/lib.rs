@@ -29,8 +29,22 @@ pub struct Configuration {
     pub limits: Limits,
     /// What the application may do on the network.
     pub network: Network,
+    /// Which standard streams are terminals on the host.
+    pub terminals: Terminals,
     /// Prints where the time of a start goes, on standard error.
     pub timings: bool,
+}
+
+/// Which standard streams are terminals on the host, so that a program may buffer by lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Terminals {
+    /// Standard input.
+    pub stdin: bool,
+    /// Standard output.
+    pub stdout: bool,
+    /// Standard error.
+    pub stderr: bool,
 }
 
 /// A host directory and the name the application sees for it.
@@ -124,6 +138,10 @@ mod tests {
             network: Network {
                 tcp: true,
                 ..Network::default()
+            },
+            terminals: Terminals {
+                stdout: true,
+                ..Terminals::default()
             },
             timings: true,
         };

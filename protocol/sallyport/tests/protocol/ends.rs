@@ -1,21 +1,22 @@
 //! Both ends together, without malice.
 
-mod common;
+use std::sync::atomic::Ordering;
 
-use common::TestRegion;
+use crate::drivers::region::TestRegion;
 use enarx_sallyport::call::Call;
 use enarx_sallyport::keep::{AttachError, SubmitError};
+use enarx_sallyport::layout::{MAGIC_AT, VERSION_AT};
 use enarx_sallyport::types::{FileType, Handle, OpenFlags};
-use enarx_sallyport::{BUFFER_SIZE, Facts, HostEnd, KeepEnd, Region, Status};
+use enarx_sallyport::{BUFFER_SIZE, Facts, HostEnd, KeepEnd, Region, SharedMemory, Status};
 
-fn ends(region: &Region) -> (KeepEnd<Region>, HostEnd<Region>) {
+fn ends(region: Region) -> (KeepEnd<Region>, HostEnd<Region>) {
     let facts = Facts {
         tsc_khz: 2_500_000,
         vcpus: 4,
         wall_ns: 1_790_000_000_000_000_000,
     };
-    let host = HostEnd::initialise(*region, facts);
-    let keep = KeepEnd::attach(*region).expect("initialised");
+    let host = HostEnd::initialise(region, facts);
+    let keep = KeepEnd::attach(region).expect("initialised");
     assert_eq!(keep.facts(), facts);
     (keep, host)
 }
@@ -23,7 +24,7 @@ fn ends(region: &Region) -> (KeepEnd<Region>, HostEnd<Region>) {
 #[test]
 fn a_request_goes_there_and_its_reply_comes_back() {
     let region = TestRegion::take();
-    let (mut keep, mut host) = ends(&region);
+    let (mut keep, mut host) = ends(*region);
     let call = Call::Open {
         dir: Handle::FIRST_ROOT,
         flags: OpenFlags::READ | OpenFlags::NOFOLLOW,
@@ -75,7 +76,7 @@ fn a_request_goes_there_and_its_reply_comes_back() {
 #[test]
 fn all_slots_can_be_in_use_and_no_more() {
     let region = TestRegion::take();
-    let (mut keep, mut host) = ends(&region);
+    let (mut keep, mut host) = ends(*region);
     for round in 0..3 {
         let tickets: Vec<_> = (0..64)
             .map(|_| keep.submit(&Call::ClockWall, &[]).expect("room"))
@@ -103,7 +104,7 @@ fn all_slots_can_be_in_use_and_no_more() {
 #[test]
 fn a_call_must_fit_its_buffer_and_its_input() {
     let region = TestRegion::take();
-    let (mut keep, mut host) = ends(&region);
+    let (mut keep, mut host) = ends(*region);
     let write = |length| Call::Append {
         handle: Handle(16),
         length,
@@ -134,7 +135,7 @@ fn a_call_must_fit_its_buffer_and_its_input() {
 #[test]
 fn the_doorbell_is_for_a_host_that_does_not_poll() {
     let region = TestRegion::take();
-    let (keep, mut host) = ends(&region);
+    let (keep, mut host) = ends(*region);
     assert!(keep.doorbell_needed());
     host.set_polling(true);
     assert!(!keep.doorbell_needed());
@@ -144,12 +145,8 @@ fn the_doorbell_is_for_a_host_that_does_not_poll() {
 
 #[test]
 fn a_region_of_another_kind_or_version_is_refused() {
-    use enarx_sallyport::SharedMemory;
-    use enarx_sallyport::layout::{MAGIC_AT, VERSION_AT};
-    use std::sync::atomic::Ordering;
-
     let region = TestRegion::take();
-    let _ends = ends(&region);
+    let _ends = ends(*region);
     region.store_u32(VERSION_AT, 2, Ordering::Relaxed);
     assert_eq!(
         KeepEnd::attach(*region).err(),

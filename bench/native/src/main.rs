@@ -1,0 +1,3 @@
+//! Native Wasmtime, the yardstick for a Keep.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,458 @@
+//! The memory of the one user process: `mmap` and its kin over [`Tables`].
+
+use crate::boot::BootInfo;
+use crate::frames::Frames;
+use crate::layout::{
+    HUGE, LARGE, MMAP_END, MMAP_START, PAGE, SALLYPORT_USER, USER_END, USER_START, round_up,
+};
+use crate::linux::Errno;
+use crate::paging::{Access, Fault, PagingError, Rights, Stale, Tables};
+use crate::platform::Platform;
+
+/// Addresses for mappings of 2 MiB and more begin here; smaller ones lie below, packed.
+const LARGE_START: u64 = 0x2000_0000_0000;
+/// Most the heap (`brk`) may grow, in bytes of address space.
+const HEAP_LIMIT: u64 = 512 * HUGE;
+/// Free address ranges remembered for reuse in each area.
+const HOLES: usize = 32;
+
+/// User memory.
+#[derive(Debug)]
+pub struct AddressSpace {
+    tables: Tables,
+    frames: Frames,
+    small: Area,
+    large: Area,
+    heap: Heap,
+}
+
+#[derive(Debug)]
+struct Heap {
+    start: u64,
+    end: u64,
+    mapped: u64,
+}
+
+/// Addresses that `mmap` hands out: upwards, reusing what `munmap` gave back.
+#[derive(Debug)]
+struct Area {
+    next: u64,
+    end: u64,
+    holes: [(u64, u64); HOLES],
+    count: usize,
+}
+
+impl Area {
+    const fn new(start: u64, end: u64) -> Self {
+        Self {
+            next: start,
+            end,
+            holes: [(0, 0); HOLES],
+            count: 0,
+        }
+    }
+
+    fn take(&mut self, length: u64, align: u64) -> Option<u64> {
+        for index in 0..self.count {
+            let (start, end) = self.holes[index];
+            let Some(base) = round_up(start, align) else {
+                continue;
+            };
+            let Some(top) = base.checked_add(length) else {
+                continue;
+            };
+            if top > end {
+                continue;
+            }
+            self.count -= 1;
+            self.holes[index] = self.holes[self.count];
+            if start < base {
+                self.give(start, base);
+            }
+            if top < end {
+                self.give(top, end);
+            }
+            return Some(base);
+        }
+        let base = round_up(self.next, align)?;
+        let top = base.checked_add(length)?;
+        if top > self.end {
+            return None;
+        }
+        let skipped = self.next;
+        self.next = top;
+        if skipped < base {
+            self.give(skipped, base);
+        }
+        Some(base)
+    }
+
+    /// Remembers a free range; when there is no room, the smallest one is forgotten (addresses
+    /// are plentiful).
+    fn give(&mut self, start: u64, end: u64) {
+        let (mut start, mut end) = (start, end);
+        let mut index = 0;
+        while index < self.count {
+            let (other_start, other_end) = self.holes[index];
+            if other_end == start || other_start == end {
+                start = start.min(other_start);
+                end = end.max(other_end);
+                self.count -= 1;
+                self.holes[index] = self.holes[self.count];
+                index = 0;
+            } else {
+                index += 1;
+            }
+        }
+        if end == self.next {
+            self.next = start;
+            return;
+        }
+        if self.count < HOLES {
+            self.holes[self.count] = (start, end);
+            self.count += 1;
+            return;
+        }
+        if let Some(smallest) = self.holes.iter_mut().min_by_key(|hole| hole.1 - hole.0)
+            && smallest.1 - smallest.0 < end - start
+        {
+            *smallest = (start, end);
+        }
+    }
+
+    fn contains(&self, start: u64, end: u64) -> bool {
+        start < end && end <= self.next
+    }
+}
+
+/// A change of user memory that other vCPUs may have to learn of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// Free the range.
+    Unmap,
+    /// Keep the range, forget its contents.
+    Discard,
+}
+
+impl AddressSpace {
+    /// The address space that the launcher prepared.
+    #[must_use]
+    pub fn new(boot: &BootInfo, frames: Frames) -> Self {
+        Self {
+            tables: Tables::new(boot.root),
+            frames,
+            small: Area::new(MMAP_START, LARGE_START),
+            large: Area::new(LARGE_START, MMAP_END),
+            heap: Heap {
+                start: boot.heap_start,
+                end: boot.heap_start,
+                mapped: boot.heap_mapped,
+            },
+        }
+    }
+
+    /// Moves the start of the mappings by `random`, so that addresses differ from run to run.
+    pub fn randomise(&mut self, random: u64) {
+        // 2^31 pages and 2^20 times 1 GiB at most, well inside the areas.
+        self.small.next += (random & 0x7fff_ffff) * PAGE;
+        self.large.next += ((random >> 32) & 0xfff) * HUGE;
+    }
+
+    /// Free memory, in bytes.
+    #[must_use]
+    pub fn free_memory(&self) -> u64 {
+        self.frames.free()
+    }
+
+    /// Whether an address belongs to a mapping.
+    pub fn is_mapped<P: Platform>(&self, platform: &P, address: u64) -> bool {
+        address < USER_END && self.tables.rights(platform, address).is_some()
+    }
+
+    /// Handles a fault at any address.
+    pub fn fault<P: Platform>(&mut self, platform: &mut P, address: u64, access: Access) -> Fault {
+        if address >= USER_END {
+            return Fault::Denied;
+        }
+        self.tables
+            .fault(&mut self.frames, platform, address, access)
+    }
+
+    /// A user range, checked: not empty, page-aligned at its start, rounded up at its end.
+    fn range(start: u64, length: u64) -> Result<(u64, u64), Errno> {
+        let length = round_up(length, PAGE).ok_or(Errno::Inval)?;
+        let end = start.checked_add(length).ok_or(Errno::Inval)?;
+        if length == 0 || !start.is_multiple_of(PAGE) || start < USER_START || end > USER_END {
+            return Err(Errno::Inval);
+        }
+        Ok((start, end))
+    }
+
+    /// Maps `length` bytes of zeroed memory; at `fixed`, where nothing is mapped any more, or at
+    /// an address of its choice.
+    ///
+    /// # Errors
+    /// [`Errno::Inval`] for a bad range, [`Errno::NoMem`] without memory or addresses.
+    pub fn map<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        fixed: Option<u64>,
+        length: u64,
+        rights: Rights,
+    ) -> Result<u64, Errno> {
+        let (start, end) = if let Some(address) = fixed {
+            let (start, end) = Self::range(address, length)?;
+            if !self.tables.is_free(platform, start, end) {
+                return Err(Errno::Inval);
+            }
+            (start, end)
+        } else {
+            let length = round_up(length, PAGE).filter(|&length| length != 0);
+            let length = length.ok_or(Errno::Inval)?;
+            let (area, align) = match length {
+                HUGE.. => (&mut self.large, HUGE),
+                LARGE.. => (&mut self.large, LARGE),
+                _ => (&mut self.small, PAGE),
+            };
+            let start = area.take(length, align).ok_or(Errno::NoMem)?;
+            (start, start + length)
+        };
+        match self
+            .tables
+            .reserve(&mut self.frames, platform, start, end, rights)
+        {
+            Ok(()) => Ok(start),
+            Err(_) => {
+                // What could be reserved is given back; that takes no memory.
+                let _ = self.tables.remove(&mut self.frames, platform, start, end);
+                Err(Errno::NoMem)
+            }
+        }
+    }
+
+    /// Gives a mapped range other rights.
+    ///
+    /// # Errors
+    /// [`Errno::Inval`], [`Errno::NoMem`] (also for unmapped parts), [`Errno::Access`].
+    pub fn protect<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        start: u64,
+        length: u64,
+        rights: Rights,
+    ) -> Result<Stale, Errno> {
+        let (start, end) = Self::range(start, length)?;
+        self.tables
+            .protect(&mut self.frames, platform, start, end, rights)
+            .map_err(errno)
+    }
+
+    /// Takes access to a range away ahead of [`Self::finish`], keeping its frames.
+    ///
+    /// # Errors
+    /// As [`Self::protect`].
+    pub fn hide<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        start: u64,
+        length: u64,
+    ) -> Result<Stale, Errno> {
+        let (start, end) = Self::range(start, length)?;
+        self.tables
+            .hide(&mut self.frames, platform, start, end)
+            .map_err(errno)
+    }
+
+    /// Frees the frames of a range. While other vCPUs run, [`Self::hide`] and a flush of every
+    /// TLB come first.
+    ///
+    /// # Errors
+    /// As [`Self::protect`].
+    pub fn finish<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        removal: Removal,
+        start: u64,
+        length: u64,
+    ) -> Result<Stale, Errno> {
+        let (start, end) = Self::range(start, length)?;
+        match removal {
+            Removal::Discard => self
+                .tables
+                .discard(&mut self.frames, platform, start, end)
+                .map_err(errno),
+            Removal::Unmap => {
+                let stale = self
+                    .tables
+                    .remove(&mut self.frames, platform, start, end)
+                    .map_err(errno)?;
+                for area in [&mut self.small, &mut self.large] {
+                    let floor = if area.end == LARGE_START {
+                        MMAP_START
+                    } else {
+                        LARGE_START
+                    };
+                    if start >= floor && area.contains(start, end) {
+                        area.give(start, end);
+                    }
+                }
+                Ok(stale)
+            }
+        }
+    }
+
+    /// Moves the end of the heap; the current end if that is not possible.
+    pub fn set_heap_end<P: Platform>(&mut self, platform: &mut P, end: u64) -> u64 {
+        let heap = &mut self.heap;
+        if end < heap.start || end - heap.start > HEAP_LIMIT || end >= SALLYPORT_USER {
+            return heap.end;
+        }
+        let Some(needed) = round_up(end, LARGE) else {
+            return heap.end;
+        };
+        if needed > heap.mapped {
+            let (start, rights) = (heap.mapped, Rights::ReadWrite);
+            if self
+                .tables
+                .reserve(&mut self.frames, platform, start, needed, rights)
+                .is_err()
+            {
+                let _ = self
+                    .tables
+                    .remove(&mut self.frames, platform, start, needed);
+                return heap.end;
+            }
+            heap.mapped = needed;
+        }
+        heap.end = end;
+        end
+    }
+
+    /// The part of the heap that a lower end gives up, and which must read as zeros when the
+    /// heap grows again.
+    #[must_use]
+    pub fn heap_surplus(&self, end: u64) -> Option<(u64, u64)> {
+        let start = round_up(end, PAGE)?;
+        let top = round_up(self.heap.end, PAGE)?;
+        (end >= self.heap.start && start < top).then(|| (start, top - start))
+    }
+
+    /// Physical address behind a user address for the kernel's own access.
+    fn reach<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        address: u64,
+        access: Access,
+    ) -> Result<u64, Errno> {
+        if !(USER_START..USER_END).contains(&address) {
+            return Err(Errno::Fault);
+        }
+        if let Some(physical) = self.tables.translate(platform, address, access) {
+            return Ok(physical);
+        }
+        match self
+            .tables
+            .fault(&mut self.frames, platform, address, access)
+        {
+            Fault::Resolved => self
+                .tables
+                .translate(platform, address, access)
+                .ok_or(Errno::Fault),
+            Fault::Denied => Err(Errno::Fault),
+            Fault::OutOfMemory => Err(Errno::NoMem),
+        }
+    }
+
+    /// Copies from user memory that the process may read.
+    ///
+    /// # Errors
+    /// [`Errno::Fault`] where it may not.
+    pub fn read<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        address: u64,
+        to: &mut [u8],
+    ) -> Result<(), Errno> {
+        let mut address = address;
+        let mut rest = to;
+        while !rest.is_empty() {
+            let room = usize::try_from(PAGE - address % PAGE).map_err(|_| Errno::Fault)?;
+            let (now, later) = rest.split_at_mut(room.min(rest.len()));
+            let physical = self.reach(platform, address, Access::Read)?;
+            platform.read_bytes(physical, now);
+            address = address.checked_add(now.len() as u64).ok_or(Errno::Fault)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Copies to user memory that the process may write.
+    ///
+    /// # Errors
+    /// [`Errno::Fault`] where it may not.
+    pub fn write<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        address: u64,
+        from: &[u8],
+    ) -> Result<(), Errno> {
+        let mut address = address;
+        let mut rest = from;
+        while !rest.is_empty() {
+            let room = usize::try_from(PAGE - address % PAGE).map_err(|_| Errno::Fault)?;
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            let physical = self.reach(platform, address, Access::Write)?;
+            platform.write_bytes(physical, now);
+            address = address.checked_add(now.len() as u64).ok_or(Errno::Fault)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Reads code bytes at `address` as far as they are executable; how many there were.
+    pub fn read_code<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        address: u64,
+        to: &mut [u8],
+    ) -> usize {
+        let mut done = 0;
+        while done < to.len() {
+            let Some(at) = address.checked_add(done as u64).filter(|&at| at < USER_END) else {
+                break;
+            };
+            let Some(physical) = self.tables.translate(platform, at, Access::Execute) else {
+                break;
+            };
+            let room = usize::try_from(PAGE - at % PAGE)
+                .unwrap_or(0)
+                .min(to.len() - done);
+            let Some(part) = to.get_mut(done..done + room) else {
+                break;
+            };
+            platform.read_bytes(physical, part);
+            done += room;
+        }
+        done
+    }
+
+    /// Reads an aligned 32-bit word of user memory (a futex).
+    ///
+    /// # Errors
+    /// [`Errno::Inval`] if misaligned, [`Errno::Fault`] where the process may not read.
+    pub fn read_u32<P: Platform>(&mut self, platform: &mut P, address: u64) -> Result<u32, Errno> {
+        if !address.is_multiple_of(4) {
+            return Err(Errno::Inval);
+        }
+        let mut bytes = [0; 4];
+        self.read(platform, address, &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+}
+
+fn errno(error: PagingError) -> Errno {
+    match error {
+        PagingError::OutOfMemory | PagingError::NotMapped => Errno::NoMem,
+        PagingError::Pinned => Errno::Access,
+    }
+}

@@ -1,0 +1,373 @@
+//! The state of the microkernel, and what it does with exceptions.
+//!
+//! One lock (in the binary) guards [`Kernel`]; a vCPU never sleeps while it holds it.
+
+use crate::address_space::AddressSpace;
+use crate::boot::{self, BootInfo};
+use crate::cause;
+use crate::clock::Clock;
+use crate::exits::{FaultReport, HostFacts, Reason};
+use crate::frames::Frames;
+use crate::layout::{LARGE, LAUNCH_END, MAX_VCPUS, PAGE, USER_END};
+use crate::linux::flag;
+use crate::paging::{Access, Fault};
+use crate::platform::{FpuState, Platform};
+use crate::signal::{self, Signal, SignalFrame};
+use crate::threads::{Epoch, Threads};
+
+use zerocopy::{FromBytes, IntoBytes};
+
+/// The registers of interrupted user code, in the order in which the entry code pushes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the names are the registers'")]
+pub struct Registers {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rbp: u64,
+    pub rdi: u64,
+    pub rsi: u64,
+    pub rdx: u64,
+    pub rcx: u64,
+    pub rbx: u64,
+    pub rax: u64,
+    /// Exception vector; [`SYSTEM_CALL`] for a SYSCALL.
+    pub vector: u64,
+    /// Error code of the exception; 0 where there is none.
+    pub error_code: u64,
+    pub rip: u64,
+    pub cs: u64,
+    pub flags: u64,
+    pub rsp: u64,
+    pub ss: u64,
+}
+
+const _: () = assert!(size_of::<Registers>() == 22 * 8);
+
+/// [`Registers::vector`] of an entry by SYSCALL.
+pub const SYSTEM_CALL: u64 = 256;
+
+/// Exception vectors (AMD64 APM volume 2, section 8.2).
+pub mod vector {
+    /// #DE, divide error.
+    pub const DIVIDE: u64 = 0;
+    /// #UD, invalid opcode.
+    pub const INVALID_OPCODE: u64 = 6;
+    /// #PF, page fault.
+    pub const PAGE_FAULT: u64 = 14;
+}
+
+/// A handler installed by `rt_sigaction`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Action {
+    /// Address of the handler; 0 = default, 1 = ignore.
+    pub handler: u64,
+    /// `SA_…` flags.
+    pub flags: u64,
+    /// Address of the code that calls `rt_sigreturn`.
+    pub restorer: u64,
+    /// Blocked signals; kept, not acted upon.
+    pub mask: u64,
+}
+
+/// The Keep cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fatal(pub FaultReport);
+
+impl Fatal {
+    /// A report without registers.
+    #[must_use]
+    pub fn new(reason: Reason, detail: u64) -> Self {
+        Self(FaultReport {
+            reason: reason as u64,
+            vector: detail,
+            ..FaultReport::default()
+        })
+    }
+
+    /// A report about an interrupted context.
+    #[must_use]
+    pub fn at(reason: Reason, registers: &Registers, cr2: u64) -> Self {
+        Self(FaultReport {
+            reason: reason as u64,
+            vector: registers.vector,
+            error_code: registers.error_code,
+            rip: registers.rip,
+            cr2,
+            rsp: registers.rsp,
+            cs: registers.cs,
+        })
+    }
+}
+
+/// Signals that can have a handler: numbers below this.
+pub const SIGNALS: usize = 32;
+
+/// Everything the microkernel knows.
+#[derive(Debug)]
+pub struct Kernel {
+    /// User memory.
+    pub space: AddressSpace,
+    /// Threads, one per vCPU.
+    pub threads: Threads,
+    /// Time.
+    pub clock: Clock,
+    /// Signal handlers.
+    pub actions: [Action; SIGNALS],
+    /// Processors that the runtime may count on.
+    pub processors: u64,
+    /// All memory of the Keep, in bytes.
+    pub memory: u64,
+    /// Address of the system-call page where SYSCALL arrives as #UD there; 0 = ordinary SYSCALL.
+    pub syscall_page: u64,
+}
+
+impl Kernel {
+    /// The kernel at boot, from the measured boot page and the host's facts.
+    ///
+    /// # Errors
+    /// [`Reason::Boot`] with the number of the check that failed.
+    pub fn new(
+        boot: &BootInfo,
+        facts: &HostFacts,
+        tsc: u64,
+        syscall_page: u64,
+    ) -> Result<Self, Fatal> {
+        let check = |number, ok: bool| {
+            if ok {
+                Ok(())
+            } else {
+                Err(Fatal::new(Reason::Boot, number))
+            }
+        };
+        check(
+            1,
+            boot.magic == boot::MAGIC && boot.flags & !boot::FLAG_SYSCALL_BY_UD == 0,
+        )?;
+        check(
+            2,
+            boot.launch_free.is_multiple_of(PAGE) && boot.launch_free <= LAUNCH_END,
+        )?;
+        check(
+            3,
+            boot.free_start.is_multiple_of(LARGE) && boot.free_start >= LAUNCH_END,
+        )?;
+        check(
+            4,
+            boot.heap_start.is_multiple_of(LARGE) && boot.heap_mapped.is_multiple_of(LARGE),
+        )?;
+        check(5, boot.user_entry < USER_END && boot.user_stack < USER_END)?;
+        check(
+            6,
+            facts.memory_end.is_multiple_of(LARGE)
+                && facts.memory_end >= boot.free_start
+                && facts.memory_end <= crate::layout::DIRECT_MAP_SIZE,
+        )?;
+        check(7, facts.vcpus >= 1 && facts.vcpus <= MAX_VCPUS as u64)?;
+        check(8, facts.processors >= 1 && facts.processors <= facts.vcpus)?;
+        let clock =
+            Clock::new(tsc, facts.tsc_khz, facts.wall_ns).ok_or(Fatal::new(Reason::Boot, 9))?;
+        let frames = Frames::new(
+            boot.launch_free,
+            LAUNCH_END,
+            boot.free_start,
+            facts.memory_end,
+        );
+        let vcpus = usize::try_from(facts.vcpus).unwrap_or(1);
+        Ok(Self {
+            space: AddressSpace::new(boot, frames),
+            threads: Threads::new(vcpus),
+            clock,
+            actions: [Action::default(); SIGNALS],
+            processors: facts.processors,
+            memory: facts.memory_end,
+            syscall_page: if boot.flags & boot::FLAG_SYSCALL_BY_UD == 0 {
+                0
+            } else {
+                syscall_page
+            },
+        })
+    }
+
+    /// Whether an exception is a system call that arrived by way of the system-call page; if so,
+    /// `registers` become those that SYSCALL would have left.
+    #[must_use]
+    pub fn detour(&self, registers: &mut Registers) -> bool {
+        if registers.vector != vector::INVALID_OPCODE
+            || self.syscall_page == 0
+            || registers.rip != self.syscall_page
+        {
+            return false;
+        }
+        registers.rip = registers.rcx;
+        registers.flags = registers.r11;
+        true
+    }
+
+    /// Deals with an exception at CPL3.
+    ///
+    /// # Errors
+    /// [`Fatal`] unless the cause is verified and either mended or delivered as a signal.
+    pub fn exception<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        me: usize,
+        registers: &mut Registers,
+        cr2: u64,
+    ) -> Result<(), Fatal> {
+        let unexpected = Fatal::at(Reason::Unexpected, registers, cr2);
+        let signal = match registers.vector {
+            vector::PAGE_FAULT => {
+                match self
+                    .page_fault(platform, registers.error_code, cr2)
+                    .ok_or(unexpected)?
+                {
+                    Fault::Resolved => return Ok(()),
+                    Fault::OutOfMemory => {
+                        return Err(Fatal::at(Reason::OutOfMemory, registers, cr2));
+                    }
+                    // SEGV_MAPERR = 1, SEGV_ACCERR = 2.
+                    Fault::Denied => Signal {
+                        number: flag::SIGSEGV,
+                        code: if self.space.is_mapped(platform, cr2) {
+                            2
+                        } else {
+                            1
+                        },
+                        address: cr2,
+                        vector: registers.vector,
+                        error_code: registers.error_code,
+                    },
+                }
+            }
+            vector::INVALID_OPCODE | vector::DIVIDE => {
+                let mut code = [0; cause::MAX_INSTRUCTION];
+                let length = self.space.read_code(platform, registers.rip, &mut code);
+                let code = code.get(..length).unwrap_or(&[]);
+                let (verified, number, si_code) = if registers.vector == vector::INVALID_OPCODE {
+                    // ILL_ILLOPN = 2.
+                    (cause::is_ud2(code), flag::SIGILL, 2)
+                } else {
+                    let load = |address, size: usize| {
+                        let mut bytes = [0; 8];
+                        let part = bytes.get_mut(..size)?;
+                        self.space.read(platform, address, part).ok()?;
+                        Some(u64::from_le_bytes(bytes))
+                    };
+                    // FPE_INTDIV = 1.
+                    (cause::divide_error(code, registers, load), flag::SIGFPE, 1)
+                };
+                if !verified {
+                    return Err(unexpected);
+                }
+                Signal {
+                    number,
+                    code: si_code,
+                    address: registers.rip,
+                    vector: registers.vector,
+                    error_code: registers.error_code,
+                }
+            }
+            _ => return Err(unexpected),
+        };
+        self.deliver(platform, me, registers, &signal)
+            .ok_or(Fatal::at(Reason::Unhandled, registers, cr2))
+    }
+
+    /// A page fault at CPL3; none if the error code makes no sense.
+    fn page_fault<P: Platform>(&mut self, platform: &mut P, error: u64, cr2: u64) -> Option<Fault> {
+        // AMD64 APM volume 2, section 8.4.2: P, R/W, U/S, RSV, I/D.
+        const WRITE: u64 = 2;
+        const USER: u64 = 4;
+        const FETCH: u64 = 16;
+        if error & USER == 0 || error & !(1 | WRITE | USER | FETCH) != 0 {
+            return None;
+        }
+        let access = match (error & FETCH != 0, error & WRITE != 0) {
+            (true, _) => Access::Execute,
+            (false, true) => Access::Write,
+            (false, false) => Access::Read,
+        };
+        Some(self.space.fault(platform, cr2, access))
+    }
+
+    /// Enters the runtime's handler; none if there is none or its stack is unusable.
+    fn deliver<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        me: usize,
+        registers: &mut Registers,
+        signal: &Signal,
+    ) -> Option<()> {
+        let action = *self.actions.get(usize::try_from(signal.number).ok()?)?;
+        if action.handler <= 1 || action.handler >= USER_END {
+            return None;
+        }
+        let stack = self.threads.get(me).stack;
+        let use_stack = action.flags & flag::SA_ONSTACK != 0;
+        let (frame_at, fpu_at) = signal::place(registers, stack, use_stack)?;
+        let mut fpu = FpuState::default();
+        platform.save_fpu(&mut fpu);
+        let frame = SignalFrame::new(signal, registers, stack, action.restorer, fpu_at);
+        self.space.write(platform, fpu_at, &fpu.0).ok()?;
+        self.space
+            .write(platform, frame_at, frame.as_bytes())
+            .ok()?;
+        registers.rdi = signal.number;
+        registers.rsi = frame_at + SignalFrame::INFO_OFFSET;
+        registers.rdx = frame_at + SignalFrame::CONTEXT_OFFSET;
+        registers.rax = 0;
+        registers.rip = action.handler;
+        registers.rsp = frame_at;
+        registers.flags = signal::sanitise_flags(0);
+        Some(())
+    }
+
+    /// `rt_sigreturn`: restores what a signal interrupted.
+    ///
+    /// # Errors
+    /// [`Reason::Unhandled`] if the frame is not readable or not one.
+    pub fn signal_return<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        registers: &mut Registers,
+    ) -> Result<(), Fatal> {
+        let fatal = Fatal::at(Reason::Unhandled, registers, 0);
+        let mut bytes = [0; size_of::<SignalFrame>()];
+        // The handler's `ret` took the restorer's address off.
+        let frame_at = registers.rsp.wrapping_sub(8);
+        self.space
+            .read(platform, frame_at, &mut bytes)
+            .map_err(|_| fatal)?;
+        let frame = SignalFrame::read_from_bytes(&bytes).map_err(|_| fatal)?;
+        if frame.fpu() != 0 {
+            let mut fpu = FpuState::default();
+            self.space
+                .read(platform, frame.fpu(), &mut fpu.0)
+                .map_err(|_| fatal)?;
+            signal::sanitise_fpu(&mut fpu);
+            platform.restore_fpu(&fpu);
+        }
+        frame.restore(registers).ok_or(fatal)
+    }
+
+    /// Makes a reduction of rights known: flushes this vCPU and, if others run user code, waits
+    /// until they have flushed.
+    pub fn shoot_down<P: Platform>(platform: &mut P, epoch: &Epoch, me: usize) {
+        platform.flush();
+        let new = epoch.advance(me);
+        let behind = epoch.behind(me, new);
+        if behind != 0 {
+            platform.exit(crate::exits::Function::Kick, &[behind]);
+            while epoch.behind(me, new) != 0 {
+                core::hint::spin_loop();
+            }
+        }
+    }
+}

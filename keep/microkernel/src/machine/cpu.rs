@@ -1,0 +1,196 @@
+//! The instructions of the CPU, and the memory behind them: the implementation of [`Platform`].
+//!
+//! Physical memory is reached through the direct map by volatile accesses; user addresses are
+//! never dereferenced, so SMAP stays in force throughout.
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use enarx_microkernel::exits::{FACTS_OFFSET, Function, HostFacts, PORT, RECORD_SIZE};
+use enarx_microkernel::layout::{DIRECT_MAP, EXIT_VIRTUAL, LARGE, MAX_VCPUS};
+use enarx_microkernel::platform::{FpuState, Platform};
+
+/// The CPU of one vCPU.
+pub struct Machine {
+    vcpu: usize,
+}
+
+const FS_BASE: u32 = 0xc000_0100;
+const GS_BASE: u32 = 0xc000_0101;
+
+impl Machine {
+    /// The machine as vCPU `vcpu` sees it.
+    pub const fn new(vcpu: usize) -> Self {
+        Self { vcpu }
+    }
+}
+
+fn direct(physical: u64) -> *mut u64 {
+    (DIRECT_MAP + physical) as *mut u64
+}
+
+/// The word at byte offset `offset` of the exit memory.
+fn exit_word(offset: usize) -> &'static AtomicU64 {
+    // SAFETY: the launcher maps the two pages of exit memory at EXIT_VIRTUAL for the life of the
+    // Keep; offsets are multiples of 8 below EXIT_MEMORY_SIZE (records of at most MAX_VCPUS, and
+    // the facts). The host writes the memory too, hence atomics.
+    unsafe { &*((EXIT_VIRTUAL as usize + offset) as *const AtomicU64) }
+}
+
+/// The host's facts, each word taken once.
+pub fn host_facts() -> HostFacts {
+    let word = |index: usize| exit_word(FACTS_OFFSET + index * 8).load(Ordering::Relaxed);
+    HostFacts {
+        tsc_khz: word(0),
+        wall_ns: word(1),
+        memory_end: word(2),
+        vcpus: word(3),
+        processors: word(4),
+    }
+}
+
+/// The address of the last page fault.
+pub fn fault_address() -> u64 {
+    let address;
+    // SAFETY: reading CR2 has no effect.
+    unsafe { asm!("mov {}, cr2", out(reg) address, options(nomem, nostack, preserves_flags)) };
+    address
+}
+
+fn write_msr(msr: u32, value: u64) {
+    // SAFETY: called with FS_BASE and GS_BASE only, which the microkernel itself does not use;
+    // the values are canonical user addresses, checked by the system call.
+    unsafe {
+        asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32,
+            options(nostack, preserves_flags));
+    }
+}
+
+impl Platform for Machine {
+    fn read(&self, physical: u64) -> u64 {
+        // SAFETY: `physical` comes from the frame allocator or from page tables that only the
+        // microkernel writes (contract of `Platform`), so the direct map covers it with memory.
+        unsafe { direct(physical).read_volatile() }
+    }
+
+    fn write(&mut self, physical: u64, value: u64) {
+        // SAFETY: as in `read`; no Rust reference points into the direct map.
+        unsafe { direct(physical).write_volatile(value) }
+    }
+
+    fn fill(&mut self, physical: u64, value: u64) {
+        // SAFETY: as in `write`; `physical` is a whole page.
+        unsafe {
+            asm!("rep stosq", inout("rcx") 512u64 => _, inout("rdi") direct(physical) => _,
+                in("rax") value, options(nostack, preserves_flags));
+        }
+    }
+
+    fn read_bytes(&self, physical: u64, to: &mut [u8]) {
+        if let Ok(word) = <&mut [u8; 4]>::try_from(&mut *to)
+            && physical.is_multiple_of(4)
+        {
+            // SAFETY: as in `read`; one aligned access, because this may be a futex.
+            *word = unsafe { direct(physical).cast::<u32>().read_volatile() }.to_ne_bytes();
+            return;
+        }
+        copy(direct(physical).cast(), to.as_mut_ptr(), to.len());
+    }
+
+    fn write_bytes(&mut self, physical: u64, from: &[u8]) {
+        copy(from.as_ptr(), direct(physical).cast(), from.len());
+    }
+
+    fn zero_large(&mut self, physical: u64) {
+        self.exit(Function::Discard, &[physical, LARGE]);
+    }
+
+    fn invalidate(&mut self, address: u64) {
+        // SAFETY: forgetting a translation changes no memory.
+        unsafe { asm!("invlpg [{}]", in(reg) address, options(nostack, preserves_flags)) };
+    }
+
+    fn flush(&mut self) {
+        // SAFETY: CR3 keeps its value; the kernel's own mappings do not change.
+        unsafe {
+            asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags));
+        }
+    }
+
+    fn exit(&mut self, function: Function, args: &[u64]) -> u64 {
+        let record = (self.vcpu % MAX_VCPUS) * RECORD_SIZE;
+        for (index, &arg) in args.iter().take(7).enumerate() {
+            exit_word(record + index * 8).store(arg, Ordering::Relaxed);
+        }
+        // SAFETY: the VMM serves this port; it may change shared memory, nothing else of ours.
+        unsafe { asm!("out dx, eax", in("dx") PORT, in("eax") function as u32, options(nostack)) };
+        exit_word(record + 56).load(Ordering::Relaxed)
+    }
+
+    fn random(&mut self) -> Option<u64> {
+        // Retries as Intel's DRNG guide asks (section 5.2.1), with room.
+        for _ in 0..64 {
+            let (word, ok): (u64, u8);
+            // SAFETY: RDRAND writes a register and the flags.
+            unsafe {
+                asm!("rdrand {}", "setc {}", out(reg) word, out(reg_byte) ok, options(nomem, nostack))
+            };
+            if ok == 1 {
+                return Some(word);
+            }
+            core::hint::spin_loop();
+        }
+        None
+    }
+
+    fn tsc(&self) -> u64 {
+        let (low, high): (u32, u32);
+        // SAFETY: reading the counter has no effect.
+        unsafe {
+            asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
+        };
+        u64::from(low) | (u64::from(high) << 32)
+    }
+
+    fn set_fs_base(&mut self, base: u64) {
+        write_msr(FS_BASE, base);
+    }
+
+    fn fs_base(&self) -> u64 {
+        let base;
+        // SAFETY: CR4.FSGSBASE is set by the launch; reading has no effect.
+        unsafe { asm!("rdfsbase {}", out(reg) base, options(nomem, nostack, preserves_flags)) };
+        base
+    }
+
+    fn set_gs_base(&mut self, base: u64) {
+        write_msr(GS_BASE, base);
+    }
+
+    fn save_fpu(&mut self, area: &mut FpuState) {
+        // SAFETY: the area is 512 bytes, 16-byte aligned.
+        unsafe {
+            asm!("fxsave64 [{}]", in(reg) area.0.as_mut_ptr(), options(nostack, preserves_flags))
+        };
+    }
+
+    fn restore_fpu(&mut self, area: &FpuState) {
+        // SAFETY: the area is 512 bytes, 16-byte aligned, and its MXCSR was sanitised; the
+        // microkernel itself uses no FPU register.
+        unsafe {
+            asm!("fxrstor64 [{}]", in(reg) area.0.as_ptr(), options(nostack, preserves_flags))
+        };
+    }
+}
+
+/// Copies between kernel memory and one page of the direct map, word by word: on hosts that
+/// emulate CPL0 a byte costs as much as a word.
+fn copy(from: *const u8, to: *mut u8, length: usize) {
+    // SAFETY: the callers pass a slice and a part of one page, which do not overlap: slices lie in
+    // the kernel's own image and stacks, user frames never do.
+    unsafe {
+        asm!("mov rax, rcx", "shr rcx, 3", "rep movsq", "mov rcx, rax", "and ecx, 7", "rep movsb",
+            inout("rcx") length => _, inout("rsi") from => _, inout("rdi") to => _, out("rax") _,
+            options(nostack));
+    }
+}

@@ -1,0 +1,172 @@
+//! Entries into the microkernel: boot, exceptions, SYSCALL; and the one way out.
+//!
+//! Every IDT entry switches to the top of the vCPU's kernel stack (IST1 = RSP0), so that an
+//! exception which a host injects while SYSCALL still runs on the user's stack pointer does no
+//! harm: it comes from CPL0 and ends the Keep.
+
+use core::arch::global_asm;
+
+use enarx_microkernel::boot::{IMAGE_MAGIC, VECTOR_STRIDE, VECTORS};
+use enarx_microkernel::kernel::{Registers, SYSTEM_CALL};
+use enarx_microkernel::layout::STACK_RECORD;
+use enarx_microkernel::signal::{USER_CS, USER_SS};
+
+global_asm!(
+    r#"
+    .section .header, "ax"
+    .quad {image_magic}
+    .quad enarx_entry
+    .quad enarx_syscall
+    .quad enarx_vectors
+    .quad enarx_user_code
+    .quad enarx_user_data
+    .quad enarx_boot_page
+    .quad 0
+
+    .section .entry, "ax"
+    .balign 16
+    .globl enarx_entry
+enarx_entry:
+    // RSP is below the stack record, RDI the number of this vCPU.
+    sub rsp, {registers_size}
+    mov rsi, rdi
+    mov rdi, rsp
+    call {boot}
+    jmp enarx_return
+
+    .balign {vector_stride}
+enarx_vectors:
+    .set vector, 0
+    .rept {vectors}
+    .balign {vector_stride}
+    // #DF #TS #NP #SS #GP #PF #AC #CP #VC #SX push an error code.
+    .if (vector == 8) || (vector >= 10 && vector <= 14) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
+    .else
+    push 0
+    .endif
+    push vector
+    jmp enarx_exception
+    .set vector, vector + 1
+    .endr
+
+    .balign 16
+enarx_exception:
+    push rax
+    push rbx
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push rbp
+    push r8
+    push r9
+    push r10
+    push r11
+    push r12
+    push r13
+    push r14
+    push r15
+    // Known flags: an interrupt gate keeps the user's DF, AC and NT.
+    push 2
+    popfq
+    mov rdi, rsp
+    call {exception}
+enarx_return:
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rbp
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    pop rbx
+    pop rax
+    add rsp, 16
+    iretq
+
+    .balign 16
+enarx_syscall:
+    swapgs
+    mov gs:[8], rsp
+    mov rsp, gs:[0]
+    push {user_ss}
+    push gs:[8]
+    swapgs
+    push r11
+    push {user_cs}
+    push rcx
+    push 0
+    push {system_call}
+    push rax
+    push rbx
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push rbp
+    push r8
+    push r9
+    push r10
+    push r11
+    push r12
+    push r13
+    push r14
+    push r15
+    mov rdi, rsp
+    call {exception}
+    test al, al
+    jz enarx_return
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rbp
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    pop rbx
+    pop rax
+    // RCX and R11 are SYSCALL's to destroy; the instruction pointer is a checked user address.
+    mov rcx, [rsp + 16]
+    mov r11, [rsp + 32]
+    mov rsp, [rsp + 40]
+    sysretq
+
+    .section .boot_page, "a"
+    .globl enarx_boot_page
+enarx_boot_page:
+    .skip 4096
+    "#,
+    image_magic = const IMAGE_MAGIC,
+    registers_size = const size_of::<Registers>(),
+    vector_stride = const VECTOR_STRIDE,
+    vectors = const VECTORS,
+    user_cs = const USER_CS,
+    user_ss = const USER_SS,
+    system_call = const SYSTEM_CALL,
+    boot = sym crate::boot,
+    exception = sym crate::exception,
+);
+
+// The entry pushes whole registers below the record; RSP must be 16-byte aligned at each call.
+const _: () = assert!(size_of::<Registers>() % 16 == 0 && STACK_RECORD % 16 == 0);
+
+unsafe extern "C" {
+    /// The boot page.
+    #[link_name = "enarx_boot_page"]
+    pub static BOOT_PAGE: [u8; 4096];
+    /// The clock page.
+    #[link_name = "enarx_user_data"]
+    pub static mut CLOCK_PAGE: [u64; 512];
+}

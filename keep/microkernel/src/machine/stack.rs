@@ -1,0 +1,64 @@
+//! What lies at fixed places: this vCPU's number by its stack, the boot page, the clock page, the
+//! initial FPU state.
+
+use core::arch::asm;
+
+use enarx_microkernel::boot::BootInfo;
+use enarx_microkernel::clock::Clock;
+use enarx_microkernel::layout::{STACK_STRIDE, STACKS_VIRTUAL};
+use zerocopy::FromBytes;
+
+use super::entry::{BOOT_PAGE, CLOCK_PAGE};
+
+/// The number of this vCPU: each has its own kernel stack.
+pub fn current_vcpu() -> usize {
+    let stack: u64;
+    // SAFETY: reading RSP has no effect.
+    unsafe { asm!("mov {}, rsp", out(reg) stack, options(nomem, nostack, preserves_flags)) };
+    ((stack - STACKS_VIRTUAL) / STACK_STRIDE) as usize
+}
+
+/// The boot page's contents.
+pub fn boot_info() -> BootInfo {
+    // SAFETY: the page is part of the image, written by the launcher before the first entry and
+    // by nobody afterwards.
+    let page = unsafe { &*(&raw const BOOT_PAGE) };
+    BootInfo::read_from_prefix(page).map_or(
+        // The page is larger than the structure.
+        BootInfo {
+            magic: 0,
+            flags: 0,
+            reserved: 0,
+            root: 0,
+            launch_free: 0,
+            free_start: 0,
+            user_entry: 0,
+            user_stack: 0,
+            random_bytes: 0,
+            heap_start: 0,
+            heap_mapped: 0,
+        },
+        |(info, _)| info,
+    )
+}
+
+/// Publishes the clock's parameters to user code.
+pub fn set_clock(clock: &Clock) {
+    let page = (&raw mut CLOCK_PAGE).cast::<u64>();
+    // SAFETY: the page is part of the image and this is called once, before user code runs.
+    unsafe {
+        page.write_volatile(clock.start);
+        page.add(1).write_volatile(clock.multiplier);
+        page.add(2).write_volatile(clock.wall_ns);
+    }
+}
+
+/// Gives a new thread the FPU state of a new process, so that it sees nothing of an older one's.
+pub fn reset_fpu() {
+    let mxcsr: u32 = 0x1f80;
+    // SAFETY: the microkernel uses no FPU register; the values are the architectural initial ones
+    // (AMD64 APM volume 2, section 11.5).
+    unsafe {
+        asm!("fninit", "ldmxcsr [{}]", in(reg) &raw const mxcsr, options(nostack, preserves_flags));
+    }
+}

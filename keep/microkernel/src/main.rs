@@ -1,0 +1,175 @@
+//! The microkernel as a bare-metal program: entries, and the order of things at boot.
+//!
+//! Everything `unsafe` is in `machine/`; the logic is the library beside it.
+#![no_std]
+#![no_main]
+
+use core::mem::offset_of;
+use core::panic::PanicInfo;
+
+use enarx_microkernel::boot::{BootInfo, SYSCALL_OFFSET};
+use enarx_microkernel::exits::{FaultReport, Function, KICK_VECTOR, Reason};
+use enarx_microkernel::kernel::{Fatal, Kernel, Registers, SYSTEM_CALL};
+use enarx_microkernel::layout::VDSO_USER;
+use enarx_microkernel::platform::Platform;
+use enarx_microkernel::signal::{USER_CS, USER_SS, sanitise_flags};
+use enarx_microkernel::syscall::{After, Guarded, system_call};
+use enarx_microkernel::threads::{Epoch, State};
+
+mod machine {
+    pub mod cpu;
+    pub mod entry;
+    pub mod lock;
+    pub mod runtime;
+    pub mod stack;
+    pub mod vdso;
+}
+
+use machine::cpu::{Machine, fault_address, host_facts};
+use machine::lock::KernelLock;
+use machine::stack::{boot_info, current_vcpu, set_clock};
+
+static KERNEL: KernelLock = KernelLock::new();
+static EPOCH: Epoch = Epoch::new();
+
+/// The first code of every vCPU: fills `registers` with what it enters user code with.
+pub extern "C" fn boot(registers: &mut Registers, vcpu: usize) {
+    let mut machine = Machine::new(vcpu);
+    if vcpu == 0 {
+        if let Err(fatal) = boot_first(registers, &mut machine) {
+            end_with(&mut machine, &fatal.0);
+        }
+    } else {
+        next_thread(registers, &mut machine, vcpu);
+    }
+    to_user(&mut machine, vcpu);
+}
+
+fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fatal> {
+    let boot: BootInfo = boot_info();
+    let page = VDSO_USER + SYSCALL_OFFSET;
+    let mut kernel = Kernel::new(&boot, &host_facts(), machine.tsc(), page)?;
+    let mut random = || machine.random().ok_or(Fatal::new(Reason::NoRandomness, 0));
+    let (first, second, third) = (random()?, random()?, random()?);
+    machine.write(boot.random_bytes, first);
+    machine.write(boot.random_bytes + 8, second);
+    kernel.space.randomise(third);
+    set_clock(&kernel.clock);
+    KERNEL.set(kernel);
+    *registers = Registers {
+        rip: boot.user_entry,
+        cs: USER_CS,
+        flags: sanitise_flags(0),
+        rsp: boot.user_stack,
+        ss: USER_SS,
+        ..Registers::default()
+    };
+    Ok(())
+}
+
+/// An exception or a system call; true = return by SYSRET.
+pub extern "C" fn exception(registers: &mut Registers) -> bool {
+    let vcpu = current_vcpu();
+    let mut machine = Machine::new(vcpu);
+    if registers.cs & 3 != 3 {
+        let report = Fatal::at(Reason::Kernel, registers, fault_address()).0;
+        end_with(&mut machine, &report);
+    }
+    EPOCH.enter_kernel(vcpu);
+    let by_syscall = registers.vector == SYSTEM_CALL;
+    let mut sysret = by_syscall;
+    if registers.vector != u64::from(KICK_VECTOR) {
+        let cr2 = fault_address();
+        let detour = !by_syscall && KERNEL.with(|kernel| kernel.detour(registers));
+        let result = if by_syscall || detour {
+            system_call(&KERNEL, &EPOCH, &mut machine, vcpu, registers)
+        } else {
+            KERNEL
+                .with(|kernel| kernel.exception(&mut machine, vcpu, registers, cr2))
+                .map(|()| After::User)
+        };
+        match result {
+            Ok(After::User) => {}
+            Ok(After::Exit(code)) => {
+                machine.exit(Function::Exit, &[code]);
+                halt(&mut machine);
+            }
+            Ok(After::ThreadEnded) => {
+                sysret = false;
+                next_thread(registers, &mut machine, vcpu);
+            }
+            Err(fatal) => end_with(&mut machine, &fatal.0),
+        }
+        // SYSRET cannot enter an address that SYSCALL did not leave: only signal returns set one.
+        sysret &= registers.rcx == registers.rip && registers.r11 == registers.flags;
+    }
+    to_user(&mut machine, vcpu);
+    sysret
+}
+
+/// The last step before user code: no translation older than the epoch goes with it.
+fn to_user(machine: &mut Machine, vcpu: usize) {
+    if EPOCH.leave_kernel(vcpu) {
+        machine.flush();
+    }
+}
+
+/// Sleeps until a thread is assigned to this vCPU.
+fn next_thread(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
+    loop {
+        let thread = KERNEL.with(|kernel| {
+            let thread = kernel.threads.get(vcpu);
+            (thread.state == State::Starting).then(|| {
+                thread.state = State::Running;
+                *thread
+            })
+        });
+        if let Some(thread) = thread {
+            *registers = thread.start;
+            machine.set_fs_base(thread.start_fs);
+            machine::stack::reset_fpu();
+            return;
+        }
+        machine.exit(Function::Park, &[u64::MAX]);
+    }
+}
+
+/// Ends the Keep.
+pub fn end(reason: Reason, detail: u64) -> ! {
+    let mut machine = Machine::new(current_vcpu());
+    end_with(&mut machine, &Fatal::new(reason, detail).0)
+}
+
+fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
+    let FaultReport {
+        reason,
+        vector,
+        error_code,
+        rip,
+        cr2,
+        rsp,
+        cs,
+    } = *report;
+    machine.exit(
+        Function::Fault,
+        &[reason, vector, error_code, rip, cr2, rsp, cs],
+    );
+    halt(machine)
+}
+
+/// The host has been told that this is the end; it only delays itself by coming back.
+fn halt(machine: &mut Machine) -> ! {
+    loop {
+        machine.exit(Function::Exit, &[70]);
+    }
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo) -> ! {
+    end(
+        Reason::Panic,
+        info.location().map_or(0, |location| location.line().into()),
+    )
+}
+
+const _: () = assert!(offset_of!(Registers, cs) == 18 * 8);

@@ -1,0 +1,511 @@
+//! Page tables as the only record of the user address space.
+//!
+//! An entry says whether its range is free, reserved with which rights, or backed by a frame; a
+//! uniform range of any size is one entry per 1 GiB, 2 MiB or 4 KiB. There is no second
+//! structure that could disagree with what the CPU sees.
+//!
+//! | state | bits |
+//! |---|---|
+//! | free | 0 |
+//! | reserved, no frame yet | `RESERVED`, rights |
+//! | backed, accessible | `RESERVED`, `FRAME`, address, rights, `PRESENT` |
+//! | backed, no access (`PROT_NONE`) | `RESERVED`, `FRAME`, address |
+//! | table | `PRESENT`, address, without `RESERVED` |
+//!
+//! Rights use the CPU's own bits, so that giving access is setting `PRESENT`.
+
+use crate::frames::Frames;
+use crate::layout::{HUGE, LARGE, PAGE};
+use crate::platform::Platform;
+
+/// Bits of a page-table entry (AMD64 APM volume 2, section 5.3; `RESERVED`, `FRAME`, `PINNED` are
+/// in the bits 9 to 11 left to software).
+pub mod bits {
+    /// The CPU uses the entry.
+    pub const PRESENT: u64 = 1 << 0;
+    /// Writable.
+    pub const WRITE: u64 = 1 << 1;
+    /// Reachable from CPL3.
+    pub const USER: u64 = 1 << 2;
+    /// A 2 MiB or 1 GiB page.
+    pub const LARGE: u64 = 1 << 7;
+    /// The range belongs to the process.
+    pub const RESERVED: u64 = 1 << 9;
+    /// The entry holds a frame.
+    pub const FRAME: u64 = 1 << 10;
+    /// The mapping is the microkernel's: never changed by the process, its frame never freed.
+    pub const PINNED: u64 = 1 << 11;
+    /// Not executable.
+    pub const NO_EXECUTE: u64 = 1 << 63;
+    /// Set by the CPU on access and on write.
+    pub const ACCESSED_DIRTY: u64 = (1 << 5) | (1 << 6);
+    /// Physical address.
+    pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+}
+
+use bits::{ADDRESS, FRAME, NO_EXECUTE, PINNED, PRESENT, RESERVED, USER, WRITE};
+
+/// Access rights of user memory. Writable memory is readable; W and X never come together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// No access; contents are kept.
+    None,
+    /// Read.
+    Read,
+    /// Read and write.
+    ReadWrite,
+    /// Read and execute.
+    ReadExecute,
+}
+
+impl Rights {
+    /// The entry bits of these rights, without `PRESENT`.
+    #[must_use]
+    pub const fn bits(self) -> u64 {
+        match self {
+            Self::None => NO_EXECUTE,
+            Self::Read => USER | NO_EXECUTE,
+            Self::ReadWrite => USER | WRITE | NO_EXECUTE,
+            Self::ReadExecute => USER,
+        }
+    }
+
+    const fn of(entry: u64) -> Self {
+        match (
+            entry & USER != 0,
+            entry & WRITE != 0,
+            entry & NO_EXECUTE == 0,
+        ) {
+            (false, _, _) => Self::None,
+            (true, true, _) => Self::ReadWrite,
+            (true, false, true) => Self::ReadExecute,
+            (true, false, false) => Self::Read,
+        }
+    }
+
+    /// Whether these rights allow the access.
+    #[must_use]
+    pub const fn allow(self, access: Access) -> bool {
+        match access {
+            Access::Read => !matches!(self, Self::None),
+            Access::Write => matches!(self, Self::ReadWrite),
+            Access::Execute => matches!(self, Self::ReadExecute),
+        }
+    }
+}
+
+const RIGHTS: u64 = USER | WRITE | NO_EXECUTE;
+
+/// A kind of access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// A load.
+    Read,
+    /// A store.
+    Write,
+    /// An instruction fetch.
+    Execute,
+}
+
+/// Why an operation on the tables failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PagingError {
+    /// No frame is left for a table or a page.
+    OutOfMemory,
+    /// Part of the range is not mapped.
+    NotMapped,
+    /// Part of the range belongs to the microkernel.
+    Pinned,
+}
+
+/// What a change means for the TLBs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stale {
+    /// Rights of present pages were taken away or frames replaced: all vCPUs must flush.
+    pub reduced: bool,
+}
+
+/// What a page fault turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Access is allowed and possible now.
+    Resolved,
+    /// The tables deny the access: a verified cause.
+    Denied,
+    /// No frame is left.
+    OutOfMemory,
+}
+
+/// Pages mapped by one fault where their entries are alike: 64 KiB.
+const FAULT_AROUND: u64 = 16;
+
+/// The user half of the page tables under one root.
+#[derive(Debug)]
+pub struct Tables {
+    root: u64,
+}
+
+/// What to do with a range.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Reserve(Rights),
+    Protect(Rights),
+    /// Take the access away but keep frames: the first half of a removal with other vCPUs running.
+    Hide,
+    Remove,
+    /// Forget the contents, keep the reservation.
+    Discard,
+}
+
+const fn span(level: u32) -> u64 {
+    match level {
+        1 => PAGE,
+        2 => LARGE,
+        3 => HUGE,
+        _ => 512 * HUGE,
+    }
+}
+
+/// Physical address of the entry for `address` in `table` at `level`.
+const fn slot(table: u64, level: u32, address: u64) -> u64 {
+    table + ((address / span(level)) & 511) * 8
+}
+
+const fn is_table(entry: u64) -> bool {
+    entry & PRESENT != 0 && entry & RESERVED == 0
+}
+
+impl Tables {
+    /// The tables under `root`, a PML4 made by the launcher.
+    #[must_use]
+    pub const fn new(root: u64) -> Self {
+        Self { root }
+    }
+
+    /// Reserves `start..end`, which is free, with `rights`.
+    ///
+    /// # Errors
+    /// [`PagingError::OutOfMemory`]; what was reserved until then stays.
+    pub fn reserve<P: Platform>(
+        &mut self,
+        frames: &mut Frames,
+        platform: &mut P,
+        start: u64,
+        end: u64,
+        rights: Rights,
+    ) -> Result<(), PagingError> {
+        self.change(frames, platform, start, end, Change::Reserve(rights))
+            .map(|_| ())
+    }
+
+    /// Gives the mapped range `start..end` other rights.
+    ///
+    /// # Errors
+    /// [`PagingError::NotMapped`] or [`PagingError::Pinned`] where the range is not the process's,
+    /// [`PagingError::OutOfMemory`]; what was changed until then stays.
+    pub fn protect<P: Platform>(
+        &mut self,
+        frames: &mut Frames,
+        platform: &mut P,
+        start: u64,
+        end: u64,
+        rights: Rights,
+    ) -> Result<Stale, PagingError> {
+        self.change(frames, platform, start, end, Change::Protect(rights))
+    }
+
+    /// Takes all access to `start..end` away without freeing anything: what must happen, with
+    /// every TLB flushed, before [`Self::remove`] or [`Self::discard`] while other vCPUs run.
+    ///
+    /// # Errors
+    /// As [`Self::protect`].
+    pub fn hide<P: Platform>(
+        &mut self,
+        frames: &mut Frames,
+        platform: &mut P,
+        start: u64,
+        end: u64,
+    ) -> Result<Stale, PagingError> {
+        self.change(frames, platform, start, end, Change::Hide)
+    }
+
+    /// Frees `start..end`; parts that are free already stay so.
+    ///
+    /// # Errors
+    /// As [`Self::protect`].
+    pub fn remove<P: Platform>(
+        &mut self,
+        frames: &mut Frames,
+        platform: &mut P,
+        start: u64,
+        end: u64,
+    ) -> Result<Stale, PagingError> {
+        self.change(frames, platform, start, end, Change::Remove)
+    }
+
+    /// Frees the frames of `start..end`; the range stays reserved and reads as zeros.
+    ///
+    /// # Errors
+    /// As [`Self::protect`].
+    pub fn discard<P: Platform>(
+        &mut self,
+        frames: &mut Frames,
+        platform: &mut P,
+        start: u64,
+        end: u64,
+    ) -> Result<Stale, PagingError> {
+        self.change(frames, platform, start, end, Change::Discard)
+    }
+
+    fn change<P: Platform>(
+        &mut self,
+        frames: &mut Frames,
+        platform: &mut P,
+        start: u64,
+        end: u64,
+        change: Change,
+    ) -> Result<Stale, PagingError> {
+        let mut walk = Walk {
+            frames,
+            platform,
+            change,
+            stale: Stale::default(),
+        };
+        walk.table(self.root, 4, start, end)?;
+        Ok(walk.stale)
+    }
+
+    /// Whether nothing in `start..end` is reserved.
+    pub fn is_free<P: Platform>(&self, platform: &P, start: u64, end: u64) -> bool {
+        let mut address = start;
+        while address < end {
+            let (entry, level) = self.leaf(platform, address);
+            if entry != 0 {
+                return false;
+            }
+            let Some(next) = (address & !(span(level) - 1)).checked_add(span(level)) else {
+                return true;
+            };
+            address = next;
+        }
+        true
+    }
+
+    /// The lowest entry for `address`, and its level.
+    fn leaf<P: Platform>(&self, platform: &P, address: u64) -> (u64, u32) {
+        let mut table = self.root;
+        let mut level = 4;
+        loop {
+            let entry = platform.read(slot(table, level, address));
+            if level == 1 || !is_table(entry) {
+                return (entry, level);
+            }
+            table = entry & ADDRESS;
+            level -= 1;
+        }
+    }
+
+    /// Rights of the page at `address`; none where it is not mapped.
+    pub fn rights<P: Platform>(&self, platform: &P, address: u64) -> Option<Rights> {
+        let (entry, _) = self.leaf(platform, address);
+        (entry & RESERVED != 0).then(|| Rights::of(entry))
+    }
+
+    /// The physical address behind `address` where the tables allow the access now.
+    pub fn translate<P: Platform>(
+        &self,
+        platform: &P,
+        address: u64,
+        access: Access,
+    ) -> Option<u64> {
+        let (entry, level) = self.leaf(platform, address);
+        (entry & PRESENT != 0 && Rights::of(entry).allow(access))
+            .then(|| (entry & ADDRESS & !(span(level) - 1)) + (address & (span(level) - 1)))
+    }
+
+    /// Handles a fault of `access` at `address`, a user address: gives it a frame where the
+    /// rights allow the access.
+    pub fn fault<P: Platform>(
+        &mut self,
+        frames: &mut Frames,
+        platform: &mut P,
+        address: u64,
+        access: Access,
+    ) -> Fault {
+        let mut table = self.root;
+        let mut level = 4;
+        loop {
+            let at = slot(table, level, address);
+            let entry = platform.read(at);
+            if is_table(entry) && level > 1 {
+                table = entry & ADDRESS;
+                level -= 1;
+                continue;
+            }
+            if entry & RESERVED == 0 || !Rights::of(entry).allow(access) {
+                return Fault::Denied;
+            }
+            if entry & PRESENT != 0 {
+                // Another vCPU was faster.
+                return Fault::Resolved;
+            }
+            if level == 1 {
+                return Self::back_small(frames, platform, at, entry);
+            }
+            if level == 2 {
+                if let Some(frame) = frames.large(platform) {
+                    platform.write(at, entry | frame | FRAME | PRESENT | bits::LARGE);
+                    return Fault::Resolved;
+                }
+            }
+            let Some(lower) = frames.filled(platform, entry) else {
+                return Fault::OutOfMemory;
+            };
+            platform.write(at, table_entry(lower));
+            table = lower;
+            level -= 1;
+        }
+    }
+
+    /// Backs the 4 KiB entry at `at`, and following ones that are alike.
+    fn back_small<P: Platform>(
+        frames: &mut Frames,
+        platform: &mut P,
+        at: u64,
+        entry: u64,
+    ) -> Fault {
+        let mut slot = at;
+        let end = (at & !(FAULT_AROUND * 8 - 1)) + FAULT_AROUND * 8;
+        loop {
+            let Some(frame) = frames.small(platform) else {
+                return if slot == at {
+                    Fault::OutOfMemory
+                } else {
+                    Fault::Resolved
+                };
+            };
+            platform.write(slot, entry | frame | FRAME | PRESENT);
+            slot += 8;
+            if slot == end || platform.read(slot) != entry {
+                return Fault::Resolved;
+            }
+        }
+    }
+}
+
+/// An entry that points to a lower table; rights are decided at the leaves.
+#[must_use]
+pub const fn table_entry(table: u64) -> u64 {
+    table | PRESENT | WRITE | USER
+}
+
+/// One pass over a range.
+struct Walk<'a, P> {
+    frames: &'a mut Frames,
+    platform: &'a mut P,
+    change: Change,
+    stale: Stale,
+}
+
+impl<P: Platform> Walk<'_, P> {
+    fn table(&mut self, table: u64, level: u32, start: u64, end: u64) -> Result<(), PagingError> {
+        let size = span(level);
+        let mut address = start;
+        while address < end {
+            let base = address & !(size - 1);
+            let next = match base.checked_add(size) {
+                Some(next) if next < end => next,
+                _ => end,
+            };
+            let whole = address == base && next - base == size;
+            let at = slot(table, level, address);
+            let entry = self.platform.read(at);
+            if level > 1 && is_table(entry) {
+                self.table(entry & ADDRESS, level - 1, address, next)?;
+                if whole && self.change == Change::Remove && level < 4 {
+                    self.platform.write(at, 0);
+                    self.frames.free_small(self.platform, entry & ADDRESS);
+                    // Paging-structure caches may still hold the table.
+                    self.stale.reduced = true;
+                }
+            } else if (whole && level < 4) || (entry == 0 && self.change == Change::Remove) {
+                self.leaf(at, level, entry)?;
+            } else if entry == 0 && self.change == Change::Hide {
+                // Nothing to hide.
+            } else {
+                let lower = self.split(at, level, entry)?;
+                self.table(lower, level - 1, address, next)?;
+            }
+            address = next;
+        }
+        Ok(())
+    }
+
+    /// Replaces a uniform entry by a table of 512 entries that say the same.
+    fn split(&mut self, at: u64, level: u32, entry: u64) -> Result<u64, PagingError> {
+        if entry == 0 && !matches!(self.change, Change::Reserve(_)) {
+            return Err(PagingError::NotMapped);
+        }
+        if entry & PINNED != 0 {
+            return Err(PagingError::Pinned);
+        }
+        let lower = if entry & FRAME == 0 {
+            self.frames
+                .filled(self.platform, entry)
+                .ok_or(PagingError::OutOfMemory)?
+        } else {
+            let lower = self
+                .frames
+                .filled(self.platform, 0)
+                .ok_or(PagingError::OutOfMemory)?;
+            let mut part = if level == 2 {
+                entry & !bits::LARGE
+            } else {
+                entry
+            };
+            for index in 0..512 {
+                self.platform.write(lower + index * 8, part);
+                part += span(level - 1);
+            }
+            lower
+        };
+        self.platform.write(at, table_entry(lower));
+        Ok(lower)
+    }
+
+    /// Changes one entry as a whole.
+    fn leaf(&mut self, at: u64, level: u32, entry: u64) -> Result<(), PagingError> {
+        if entry & PINNED != 0 {
+            return Err(PagingError::Pinned);
+        }
+        let new = match self.change {
+            Change::Reserve(rights) => RESERVED | rights.bits(),
+            Change::Hide if entry == 0 => return Ok(()),
+            Change::Remove if entry == 0 => return Ok(()),
+            _ if entry == 0 => return Err(PagingError::NotMapped),
+            Change::Protect(rights) => {
+                let kept = entry & !(RIGHTS | PRESENT | bits::ACCESSED_DIRTY);
+                let backed = entry & FRAME != 0 && rights != Rights::None;
+                kept | rights.bits() | if backed { PRESENT } else { 0 }
+            }
+            Change::Hide => entry & !PRESENT,
+            Change::Remove => 0,
+            Change::Discard => {
+                (entry & (RIGHTS | RESERVED)) & !(ADDRESS | FRAME | PRESENT | bits::LARGE)
+            }
+        };
+        if entry & PRESENT != 0 && (new ^ entry) & (RIGHTS | PRESENT | FRAME | ADDRESS) != 0 {
+            self.stale.reduced = true;
+        }
+        self.platform.write(at, new);
+        if entry & FRAME != 0 && matches!(self.change, Change::Remove | Change::Discard) {
+            let frame = entry & ADDRESS;
+            if level == 1 {
+                self.frames.free_small(self.platform, frame);
+            } else {
+                self.frames.free_large(self.platform, frame & !(LARGE - 1));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,57 @@
+//! What the logic of the microkernel needs from the machine under it.
+//!
+//! The binary implements it with instructions; tests play it in ordinary memory.
+
+use crate::exits::Function;
+
+/// The machine: physical memory, TLB, exits, randomness, time.
+///
+/// Physical addresses passed here were handed out by [`crate::frames::Frames`] or read from page
+/// tables that only the microkernel writes.
+pub trait Platform {
+    /// Reads the aligned word at a guest physical address.
+    fn read(&self, physical: u64) -> u64;
+    /// Writes the aligned word at a guest physical address.
+    fn write(&mut self, physical: u64, value: u64);
+    /// Writes `value` to all 512 words of the page at `physical`.
+    fn fill(&mut self, physical: u64, value: u64);
+    /// Copies bytes out of one page.
+    fn read_bytes(&self, physical: u64, to: &mut [u8]);
+    /// Copies bytes into one page.
+    fn write_bytes(&mut self, physical: u64, from: &[u8]);
+    /// Zeroes the 2 MiB frame at `physical`.
+    fn zero_large(&mut self, physical: u64);
+
+    /// Forgets the translation of one user page on this vCPU.
+    fn invalidate(&mut self, address: u64);
+    /// Forgets all user translations on this vCPU.
+    fn flush(&mut self);
+
+    /// Asks the VMM, with arguments in this vCPU's record; returns its untrusted answer.
+    fn exit(&mut self, function: Function, args: &[u64]) -> u64;
+    /// A random word from the CPU; none if it does not deliver after retries.
+    fn random(&mut self) -> Option<u64>;
+    /// The time stamp counter.
+    fn tsc(&self) -> u64;
+    /// Sets the FS base of the running thread.
+    fn set_fs_base(&mut self, base: u64);
+    /// The FS base of the running thread.
+    fn fs_base(&self) -> u64;
+    /// Sets the GS base of the running thread.
+    fn set_gs_base(&mut self, base: u64);
+    /// Saves the x87/SSE state (FXSAVE64 format).
+    fn save_fpu(&mut self, area: &mut FpuState);
+    /// Restores the x87/SSE state.
+    fn restore_fpu(&mut self, area: &FpuState);
+}
+
+/// The FXSAVE64 area (AMD64 APM volume 2, section 11.4.4).
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(16))]
+pub struct FpuState(pub [u8; 512]);
+
+impl Default for FpuState {
+    fn default() -> Self {
+        Self([0; 512])
+    }
+}

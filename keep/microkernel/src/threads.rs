@@ -1,0 +1,176 @@
+//! Threads (one per vCPU), futexes, and the epoch that keeps the vCPUs' TLBs honest.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::kernel::Registers;
+use crate::layout::MAX_VCPUS;
+use crate::signal::AlternateStack;
+
+/// What a vCPU is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// No thread: free for `clone`.
+    #[default]
+    Idle,
+    /// A thread was assigned and has not entered user code.
+    Starting,
+    /// A thread runs.
+    Running,
+    /// The thread sleeps on the futex at this user address.
+    Waiting(u64),
+}
+
+/// The thread of one vCPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Thread {
+    /// What it does.
+    pub state: State,
+    /// Registers of a thread that is starting.
+    pub start: Registers,
+    /// FS base of a thread that is starting.
+    pub start_fs: u64,
+    /// Address to clear and wake when the thread ends; 0 = none.
+    pub clear_tid: u64,
+    /// Alternate signal stack.
+    pub stack: AlternateStack,
+}
+
+/// Thread id of the thread on a vCPU; the first is also the process id.
+#[must_use]
+pub const fn thread_id(vcpu: usize) -> u64 {
+    vcpu as u64 + 1
+}
+
+/// All threads.
+#[derive(Debug)]
+pub struct Threads {
+    table: [Thread; MAX_VCPUS],
+    vcpus: usize,
+}
+
+impl Threads {
+    /// `vcpus` idle vCPUs, at most [`MAX_VCPUS`]; the first runs the first thread.
+    #[must_use]
+    pub fn new(vcpus: usize) -> Self {
+        let mut table = [Thread::default(); MAX_VCPUS];
+        table[0].state = State::Running;
+        Self {
+            table,
+            vcpus: vcpus.min(MAX_VCPUS),
+        }
+    }
+
+    /// The thread of a vCPU of this Keep.
+    #[must_use]
+    pub fn get(&mut self, vcpu: usize) -> &mut Thread {
+        &mut self.table[vcpu % MAX_VCPUS]
+    }
+
+    /// An idle vCPU for a new thread.
+    #[must_use]
+    pub fn idle(&self) -> Option<usize> {
+        self.table[..self.vcpus]
+            .iter()
+            .position(|thread| thread.state == State::Idle)
+    }
+
+    /// Whether every vCPU is idle.
+    #[must_use]
+    pub fn all_idle(&self) -> bool {
+        self.table[..self.vcpus]
+            .iter()
+            .all(|thread| thread.state == State::Idle)
+    }
+
+    /// Ends the sleep of at most `count` threads on the futex at `address`; the mask of their
+    /// vCPUs, which are to be unparked.
+    pub fn wake(&mut self, address: u64, count: u64) -> u64 {
+        let mut mask = 0;
+        let mut left = count;
+        for (vcpu, thread) in self.table[..self.vcpus].iter_mut().enumerate() {
+            if left == 0 {
+                break;
+            }
+            if thread.state == State::Waiting(address) {
+                thread.state = State::Running;
+                mask |= 1 << vcpu;
+                left -= 1;
+            }
+        }
+        mask
+    }
+}
+
+/// Who may hold which translations: one epoch for the page tables, one acknowledgement a vCPU.
+///
+/// A vCPU in the kernel uses no user translation, and flushes when it returns to user code behind
+/// the epoch. Whoever reduces rights advances the epoch and waits for the vCPUs in user code.
+#[derive(Debug)]
+pub struct Epoch {
+    current: AtomicU64,
+    in_user: [AtomicBool; MAX_VCPUS],
+    seen: [AtomicU64; MAX_VCPUS],
+}
+
+impl Default for Epoch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Epoch {
+    /// Nobody in user code, nothing to flush.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            current: AtomicU64::new(0),
+            in_user: [const { AtomicBool::new(false) }; MAX_VCPUS],
+            seen: [const { AtomicU64::new(0) }; MAX_VCPUS],
+        }
+    }
+
+    /// The vCPU came from user code.
+    pub fn enter_kernel(&self, vcpu: usize) {
+        self.in_user[vcpu % MAX_VCPUS].store(false, Ordering::SeqCst);
+    }
+
+    /// The vCPU goes to user code; true = it must flush its TLB first.
+    #[must_use]
+    pub fn leave_kernel(&self, vcpu: usize) -> bool {
+        // The order matters: whoever advances the epoch either sees `in_user`, or is seen here.
+        self.in_user[vcpu % MAX_VCPUS].store(true, Ordering::SeqCst);
+        let current = self.current.load(Ordering::SeqCst);
+        self.seen[vcpu % MAX_VCPUS].swap(current, Ordering::SeqCst) != current
+    }
+
+    /// Whether any vCPU but `me` is in user code.
+    #[must_use]
+    pub fn others_in_user(&self, me: usize) -> bool {
+        self.in_user
+            .iter()
+            .enumerate()
+            .any(|(vcpu, in_user)| vcpu != me && in_user.load(Ordering::SeqCst))
+    }
+
+    /// Starts a new epoch; `me` has flushed.
+    pub fn advance(&self, me: usize) -> u64 {
+        let new = self.current.fetch_add(1, Ordering::SeqCst) + 1;
+        self.seen[me % MAX_VCPUS].store(new, Ordering::SeqCst);
+        new
+    }
+
+    /// The vCPUs but `me` that are in user code with translations older than `epoch`.
+    #[must_use]
+    pub fn behind(&self, me: usize, epoch: u64) -> u64 {
+        let mut mask = 0;
+        for vcpu in 0..MAX_VCPUS {
+            if vcpu != me
+                && self.in_user[vcpu].load(Ordering::SeqCst)
+                && self.seen[vcpu].load(Ordering::SeqCst) < epoch
+            {
+                mask |= 1 << vcpu;
+            }
+        }
+        mask
+    }
+}

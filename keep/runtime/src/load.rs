@@ -1,0 +1,86 @@
+//! Loads the objects that the host holds for the Keep.
+//!
+//! The host's word on sizes is bounded; contents are checked by whoever uses them.
+
+use enarx_contract::ConfigurationError;
+use enarx_sallyport::Call;
+use enarx_sallyport::types::Object;
+use enarx_wasi::error::Errno;
+use enarx_wasi::port::{MAX_TRANSFER, Port};
+
+/// Largest application, in bytes.
+pub const APPLICATION_MAX: usize = 512 << 20;
+
+/// Why an object was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The host did not give it.
+    #[error("the host did not give the {0}: {1}")]
+    Refused(&'static str, Errno),
+    /// It is too large.
+    #[error("the {0} is too large: {1} bytes, at most {2} are accepted")]
+    TooLarge(&'static str, u64, usize),
+    /// There is no memory for it.
+    #[error("the {0} of {1} bytes does not fit in the Keep: give it more memory")]
+    NoMemory(&'static str, usize),
+    /// The host gave fewer bytes than it promised, or another size.
+    #[error("the host did not give the whole {0}")]
+    Changed(&'static str),
+    /// The configuration does not decode.
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
+}
+
+fn name(object: Object) -> &'static str {
+    match object {
+        Object::Configuration => "configuration",
+        Object::Application => "application",
+    }
+}
+
+/// Loads an object of at most `limit` bytes.
+///
+/// # Errors
+/// [`LoadError`], all of it the host's doing except for [`LoadError::NoMemory`].
+pub fn object(port: &Port, object: Object, limit: usize) -> Result<Vec<u8>, LoadError> {
+    let name = name(object);
+    let mut bytes = vec![0; MAX_TRANSFER.min(limit)];
+    let (mut loaded, size) = piece(port, object, 0, &mut bytes)?;
+    let total = usize::try_from(size)
+        .ok()
+        .filter(|total| *total <= limit)
+        .ok_or(LoadError::TooLarge(name, size, limit))?;
+    if total > bytes.len() {
+        let more = total - bytes.len();
+        bytes
+            .try_reserve_exact(more)
+            .map_err(|_| LoadError::NoMemory(name, total))?;
+    }
+    bytes.resize(total, 0);
+    while loaded < total {
+        let rest = bytes.get_mut(loaded..).unwrap_or_default();
+        let (length, now) = piece(port, object, loaded as u64, rest)?;
+        if length == 0 || now != size {
+            return Err(LoadError::Changed(name));
+        }
+        loaded += length;
+    }
+    Ok(bytes)
+}
+
+/// Loads one piece; its length and the object's whole size.
+fn piece(
+    port: &Port,
+    object: Object,
+    offset: u64,
+    bytes: &mut [u8],
+) -> Result<(usize, u64), LoadError> {
+    let call = Call::Load {
+        object,
+        offset,
+        length: u32::try_from(bytes.len().min(MAX_TRANSFER)).unwrap_or(u32::MAX),
+    };
+    port.call(&call, &[], bytes)
+        .map(|answer| (answer.length, answer.value))
+        .map_err(|error| LoadError::Refused(name(object), error))
+}

@@ -1,0 +1,56 @@
+//! The program inside a Keep: loads the application over the sallyport and runs it.
+//!
+//! Trusted and measured; the host behind the sallyport is not trusted.
+
+mod load;
+mod platform;
+
+use std::process::ExitCode;
+
+use enarx_contract::{Configuration, MAX_ENCODED};
+use enarx_sallyport::types::Object;
+use enarx_wasi::port::Port;
+use enarx_wasi::stream::{Output, STDERR};
+use enarx_wasm::{Timings, exit};
+use platform::Platform;
+
+fn main() -> ExitCode {
+    platform::tune_allocator();
+    let mut timings = Timings::start();
+    let port = match platform::attach(std::env::args().nth(1).as_deref()) {
+        Ok(port) => port,
+        Err(error) => {
+            // Outside of a Keep there may be somebody who reads this.
+            eprintln!("enarx-runtime: {error}");
+            return ExitCode::from(platform::EXIT_USAGE);
+        }
+    };
+    let code = match run(&port, &mut timings) {
+        Ok(code) => code,
+        Err(error) => {
+            let message = format!("Error: {error}\n");
+            // When nobody reads standard error any more, the exit code still tells.
+            let _ = Output::new(port.clone(), STDERR).write_all(message.as_bytes());
+            exit::FAULT
+        }
+    };
+    port.exit(code)
+}
+
+fn run(port: &Port, timings: &mut Timings) -> Result<i32, load::LoadError> {
+    timings.phase("start");
+    let bytes = load::object(port, Object::Configuration, MAX_ENCODED)?;
+    let configuration = Configuration::decode(&bytes)?;
+    if !configuration.timings {
+        timings.silence();
+    }
+    let application = load::object(port, Object::Application, load::APPLICATION_MAX)?;
+    timings.phase("load");
+    Ok(enarx_wasm::run(
+        port,
+        &Platform,
+        &configuration,
+        &application,
+        timings,
+    ))
+}

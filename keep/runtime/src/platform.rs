@@ -1,0 +1,211 @@
+//! The ground the runtime stands on: the microkernel of a Keep, or Linux as a confined process.
+//!
+//! The only module of the runtime with `unsafe`: raw system calls and the mapping of the sallyport.
+
+use std::ptr::NonNull;
+use std::time::Duration;
+
+use enarx_sallyport::keep::{AttachError, Violation};
+use enarx_sallyport::layout::{REGION_ALIGN, REGION_SIZE};
+use enarx_sallyport::{Doorbell, KeepEnd, Region};
+use enarx_wasi::port::Port;
+use enarx_wasm::{Ground, exit};
+
+/// Exit code for a wrong command line, as command-line tools have it.
+pub const EXIT_USAGE: u8 = 2;
+
+/// System calls of the microkernel, outside of Linux's numbers ("EN" in the upper half).
+mod keep_call {
+    /// `(which)`: the address of the sallyport for `which` = 0.
+    pub const REGION: i64 = 0x454E_0001;
+    /// `()`: rings the doorbell.
+    pub const RING: i64 = 0x454E_0002;
+    /// `(seen, timeout in ns)`: sleeps until the completion ring's tail is not `seen`.
+    pub const WAIT: i64 = 0x454E_0003;
+}
+
+/// Descriptors that a process Keep is started with.
+mod process {
+    /// The memory of the sallyport.
+    pub const REGION: i32 = 3;
+    /// The stream socket to the host.
+    pub const HOST: i32 = 4;
+}
+
+/// `WAIT` without a limit.
+const FOREVER: u64 = u64::MAX;
+
+/// Why the runtime did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Not started by a host of Enarx.
+    #[error("this program runs inside a Keep; start applications with `enarx run`")]
+    Usage,
+    /// The region is missing.
+    #[error("the memory shared with the host is missing")]
+    NoRegion,
+    /// The region is not as expected.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+}
+
+/// Attaches to the host in the mode that the command line names.
+///
+/// # Errors
+/// [`StartError`]: wrong mode, or no usable region.
+pub fn attach(mode: Option<&str>) -> Result<Port, StartError> {
+    let (base, platform): (_, Box<dyn enarx_wasi::port::Platform>) = match mode {
+        Some("keep") => (region_of_microkernel(), Box::new(Microkernel)),
+        Some("process") => (region_of_descriptor(), Box::new(Process)),
+        _ => return Err(StartError::Usage),
+    };
+    let base = base
+        .filter(|base| base.addr().get().is_multiple_of(REGION_ALIGN))
+        .ok_or(StartError::NoRegion)?;
+    // SAFETY: `base` is aligned (checked), and whoever gave it mapped REGION_SIZE bytes there,
+    // readable and writable, for the life of the process; nothing else in this program uses them.
+    let region = unsafe { Region::from_raw(base) };
+    Ok(Port::new(KeepEnd::attach(region)?, platform))
+}
+
+fn region_of_microkernel() -> Option<NonNull<u8>> {
+    // SAFETY: the call takes one number and changes no memory of this program.
+    let address = unsafe { libc::syscall(keep_call::REGION, 0) };
+    usize::try_from(address)
+        .ok()
+        .and_then(|address| NonNull::new(std::ptr::with_exposed_provenance_mut(address)))
+}
+
+fn region_of_descriptor() -> Option<NonNull<u8>> {
+    // SAFETY: a new mapping at an address of the kernel's choice; no memory of this program changes.
+    let address = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            REGION_SIZE,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            process::REGION,
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        return None;
+    }
+    NonNull::new(address.cast())
+}
+
+/// Ends the program at once.
+fn end(code: i32) -> ! {
+    // SAFETY: takes a number and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+fn nanoseconds(timeout: Option<Duration>) -> u64 {
+    timeout.map_or(FOREVER, |timeout| {
+        u64::try_from(timeout.as_nanos())
+            .unwrap_or(FOREVER)
+            .min(FOREVER - 1)
+    })
+}
+
+/// A Keep on the microkernel.
+struct Microkernel;
+
+impl Doorbell for Microkernel {
+    fn ring(&self) {
+        // SAFETY: the call has no argument and changes no memory of this program.
+        unsafe { libc::syscall(keep_call::RING) };
+    }
+
+    fn wait(&self, seen: u32, timeout: Option<Duration>) {
+        // SAFETY: the call takes two numbers and changes no memory of this program.
+        unsafe { libc::syscall(keep_call::WAIT, u64::from(seen), nanoseconds(timeout)) };
+    }
+}
+
+impl enarx_wasi::port::Platform for Microkernel {
+    fn violation(&self, _violation: &Violation) -> ! {
+        // There is nobody left to tell but by the exit code.
+        end(exit::FAULT)
+    }
+
+    fn exit(&self, code: i32) -> ! {
+        end(code)
+    }
+}
+
+/// A confined process; its doorbell is a socket.
+struct Process;
+
+impl Process {
+    fn send(message: &[u8]) {
+        // SAFETY: the pointer and length are those of a slice that lives across the call.
+        let sent = unsafe { libc::write(process::HOST, message.as_ptr().cast(), message.len()) };
+        if usize::try_from(sent) != Ok(message.len()) {
+            // The host is gone.
+            end(exit::FAULT);
+        }
+    }
+}
+
+impl Doorbell for Process {
+    fn ring(&self) {
+        Self::send(b"R");
+    }
+
+    fn wait(&self, seen: u32, timeout: Option<Duration>) {
+        let [s0, s1, s2, s3] = seen.to_le_bytes();
+        let [t0, t1, t2, t3, t4, t5, t6, t7] = nanoseconds(timeout).to_le_bytes();
+        Self::send(&[
+            b'W', s0, s1, s2, s3, t0, t1, t2, t3, t4, t5, t6, t7,
+        ]);
+        let mut answer = [0_u8; 1];
+        // SAFETY: the pointer and length are those of an array that lives across the call.
+        let read =
+            unsafe { libc::read(process::HOST, answer.as_mut_ptr().cast(), answer.len()) };
+        if read != 1 {
+            end(exit::FAULT);
+        }
+    }
+}
+
+impl enarx_wasi::port::Platform for Process {
+    fn violation(&self, _violation: &Violation) -> ! {
+        end(exit::FAULT)
+    }
+
+    fn exit(&self, code: i32) -> ! {
+        end(code)
+    }
+}
+
+/// What the engine asks of the ground.
+pub struct Platform;
+
+impl Ground for Platform {
+    fn free_memory(&self) -> u64 {
+        // SAFETY: the structure is plain numbers; the call fills it or leaves it as it is.
+        let info = unsafe {
+            let mut info: libc::sysinfo = std::mem::zeroed();
+            if libc::sysinfo(&raw mut info) != 0 {
+                return u64::MAX;
+            }
+            info
+        };
+        info.freeram.saturating_mul(u64::from(info.mem_unit.max(1)))
+    }
+}
+
+/// Makes the allocator ask for memory rarely and in large pieces, and never give it back: system
+/// calls and page faults are what costs in a Keep.
+pub fn tune_allocator() {
+    const STEP: i32 = 4 << 20;
+    for (parameter, value) in [
+        (libc::M_MMAP_THRESHOLD, 64 << 20),
+        (libc::M_TRIM_THRESHOLD, i32::MAX),
+        (libc::M_TOP_PAD, STEP),
+    ] {
+        // SAFETY: changes numbers of the allocator; no other thread runs yet.
+        unsafe { libc::mallopt(parameter, value) };
+    }
+}

@@ -1,0 +1,73 @@
+//! The clocks of the application.
+//!
+//! Monotonic time is the Keep's own; wall-clock time is the host's word and is not trusted.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use enarx_sallyport::Call;
+
+use crate::error::Result;
+use crate::port::Port;
+
+/// How long an answer of the host is carried on by the monotonic clock before it is asked again.
+const REFRESH: Duration = Duration::from_secs(60);
+
+/// Resolution that both clocks state, in ns.
+pub const RESOLUTION: u64 = 1;
+
+#[derive(Clone, Copy)]
+struct Wall {
+    asked: Instant,
+    nanoseconds: u64,
+}
+
+/// The clocks; clones share the host's last answer.
+#[derive(Clone)]
+pub struct Clocks {
+    port: Port,
+    start: Instant,
+    wall: Arc<Mutex<Option<Wall>>>,
+}
+
+impl Clocks {
+    /// Clocks that start now.
+    pub fn new(port: Port) -> Self {
+        Self {
+            port,
+            start: Instant::now(),
+            wall: Arc::default(),
+        }
+    }
+
+    /// Monotonic time since the start of the Keep, in ns.
+    pub fn monotonic(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The instant of a monotonic time in ns; none when it is too far away to ever come.
+    pub fn instant(&self, monotonic: u64) -> Option<Instant> {
+        self.start.checked_add(Duration::from_nanos(monotonic))
+    }
+
+    /// UNIX time in ns, by the host's word.
+    ///
+    /// # Errors
+    /// What the host answers.
+    pub fn wall(&self) -> Result<u64> {
+        let mut wall = self.wall.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wall) = *wall {
+            let elapsed = wall.asked.elapsed();
+            if elapsed < REFRESH {
+                let elapsed = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+                return Ok(wall.nanoseconds.saturating_add(elapsed));
+            }
+        }
+        let answer = self.port.call(&Call::ClockWall, &[], &mut [])?;
+        *wall = Some(Wall {
+            asked: Instant::now(),
+            nanoseconds: answer.value,
+        });
+        Ok(answer.value)
+    }
+}

@@ -1,0 +1,759 @@
+//! The private file system: files and directories in the memory of the Keep, seen by nobody else
+//! and gone with it.
+//!
+//! Files are sparse: only chunks that were written take memory. Paths never lead above the
+//! directory they start from.
+
+use std::collections::BTreeMap;
+
+use super::{Entry, FileSystem, Kind, Node, OpenOptions, Stat, TimeChange};
+use crate::budget::Budget;
+use crate::clock::Clocks;
+use crate::error::{Errno, Result};
+
+/// Granularity of allocation within a file, in bytes.
+const CHUNK: usize = 64 * 1024;
+/// Longest name of one component, as Linux has it (NAME_MAX).
+const NAME_MAX: usize = 255;
+/// Longest path, as Linux has it (PATH_MAX without its NUL).
+const PATH_MAX: usize = 4095;
+/// Symbolic links that one path may pass through, as Linux has it (MAXSYMLINKS).
+const LINKS_MAX: u32 = 40;
+/// Memory that an object takes besides its content; an estimate that bounds their number.
+const OBJECT_COST: u64 = 512;
+/// Device number of the private file system.
+const DEVICE: u64 = 1;
+/// Number of the root directory.
+const ROOT: u64 = 1;
+
+enum Body {
+    File {
+        size: u64,
+        /// By index; the missing end of a chunk is zero.
+        chunks: BTreeMap<u64, Vec<u8>>,
+    },
+    Directory {
+        entries: BTreeMap<String, u64>,
+        parent: u64,
+    },
+    SymbolicLink(String),
+}
+
+struct Inode {
+    body: Body,
+    /// Names that lead here.
+    links: u64,
+    /// Descriptors that hold it.
+    opens: u64,
+    accessed: i64,
+    modified: i64,
+    changed: i64,
+}
+
+/// The private file system.
+pub struct MemoryFileSystem {
+    inodes: BTreeMap<u64, Inode>,
+    next: u64,
+    clocks: Clocks,
+    budget: Budget,
+}
+
+/// Where a path leads.
+struct Place {
+    /// The directory that holds the last component, and its name there; none when the path ends in
+    /// `.`, `..` or the start itself.
+    name: Option<(u64, String)>,
+    /// What is there.
+    found: Option<u64>,
+    /// The path ends in a slash.
+    directory_wanted: bool,
+}
+
+impl Place {
+    fn existing(&self) -> Result<u64> {
+        self.found.ok_or(Errno::NoEntry)
+    }
+
+    /// The directory and name where something new may be made.
+    fn vacant(self) -> Result<(u64, String)> {
+        match (self.name, self.found) {
+            (Some(name), None) => Ok(name),
+            _ => Err(Errno::Exists),
+        }
+    }
+}
+
+impl MemoryFileSystem {
+    /// An empty file system that takes its memory from `budget`.
+    pub fn new(clocks: Clocks, budget: Budget) -> Self {
+        let mut this = Self {
+            inodes: BTreeMap::new(),
+            next: ROOT,
+            clocks,
+            budget,
+        };
+        // The time is asked only when a program looks at it: most never do.
+        this.inodes.insert(
+            ROOT,
+            Inode {
+                body: Body::Directory {
+                    entries: BTreeMap::new(),
+                    parent: ROOT,
+                },
+                links: 2,
+                opens: 1,
+                accessed: 0,
+                modified: 0,
+                changed: 0,
+            },
+        );
+        this.next = ROOT + 1;
+        this
+    }
+
+    /// The root directory, held by the caller.
+    pub fn root(&self) -> Node {
+        ROOT
+    }
+
+    fn now(&self) -> i64 {
+        self.clocks
+            .wall()
+            .ok()
+            .and_then(|now| i64::try_from(now).ok())
+            .unwrap_or(0)
+    }
+
+    fn inode(&self, number: u64) -> Result<&Inode> {
+        self.inodes.get(&number).ok_or(Errno::BadDescriptor)
+    }
+
+    fn inode_mut(&mut self, number: u64) -> Result<&mut Inode> {
+        self.inodes.get_mut(&number).ok_or(Errno::BadDescriptor)
+    }
+
+    fn entries(&self, directory: u64) -> Result<&BTreeMap<String, u64>> {
+        match &self.inode(directory)?.body {
+            Body::Directory { entries, .. } => Ok(entries),
+            _ => Err(Errno::NotDirectory),
+        }
+    }
+
+    fn entries_mut(&mut self, directory: u64) -> Result<&mut BTreeMap<String, u64>> {
+        match &mut self.inode_mut(directory)?.body {
+            Body::Directory { entries, .. } => Ok(entries),
+            _ => Err(Errno::NotDirectory),
+        }
+    }
+
+    fn kind(&self, number: u64) -> Result<Kind> {
+        Ok(match self.inode(number)?.body {
+            Body::File { .. } => Kind::File,
+            Body::Directory { .. } => Kind::Directory,
+            Body::SymbolicLink(_) => Kind::SymbolicLink,
+        })
+    }
+
+    fn is_directory(&self, number: u64) -> Result<bool> {
+        Ok(self.kind(number)? == Kind::Directory)
+    }
+
+    /// Follows `path` from the directory `start`.
+    fn walk(&self, start: u64, path: &str, follow: bool) -> Result<Place> {
+        if path.is_empty() {
+            return Err(Errno::NoEntry);
+        }
+        if path.contains('\0') {
+            return Err(Errno::Invalid);
+        }
+        if path.len() > PATH_MAX {
+            return Err(Errno::NameTooLong);
+        }
+        if path.starts_with('/') {
+            return Err(Errno::NotPermitted);
+        }
+        self.entries(start)?;
+        let mut way = vec![start];
+        let mut work: Vec<String> = Vec::new();
+        push_components(&mut work, path);
+        let mut directory_wanted = path.ends_with('/');
+        let mut links = 0;
+        while let Some(component) = work.pop() {
+            let here = *way.last().ok_or(Errno::NotPermitted)?;
+            if component == "." {
+                continue;
+            }
+            if component == ".." {
+                way.pop();
+                if way.is_empty() {
+                    return Err(Errno::NotPermitted);
+                }
+                continue;
+            }
+            if component.len() > NAME_MAX {
+                return Err(Errno::NameTooLong);
+            }
+            let last = work.is_empty();
+            let Some(&number) = self.entries(here)?.get(&component) else {
+                if last {
+                    return Ok(Place {
+                        name: Some((here, component)),
+                        found: None,
+                        directory_wanted,
+                    });
+                }
+                return Err(Errno::NoEntry);
+            };
+            match &self.inode(number)?.body {
+                Body::SymbolicLink(target) if !last || follow || directory_wanted => {
+                    links += 1;
+                    if links > LINKS_MAX {
+                        return Err(Errno::Loop);
+                    }
+                    if target.starts_with('/') {
+                        return Err(Errno::NotPermitted);
+                    }
+                    directory_wanted |= last && target.ends_with('/');
+                    push_components(&mut work, target);
+                }
+                Body::Directory { .. } if !last => way.push(number),
+                _ if last => {
+                    return Ok(Place {
+                        name: Some((here, component)),
+                        found: Some(number),
+                        directory_wanted,
+                    });
+                }
+                _ => return Err(Errno::NotDirectory),
+            }
+        }
+        Ok(Place {
+            name: None,
+            found: way.last().copied(),
+            directory_wanted,
+        })
+    }
+
+    /// What `path` names; a trailing slash demands a directory.
+    fn lookup(&self, start: u64, path: &str, follow: bool) -> Result<u64> {
+        let place = self.walk(start, path, follow)?;
+        let number = place.existing()?;
+        if place.directory_wanted && !self.is_directory(number)? {
+            return Err(Errno::NotDirectory);
+        }
+        Ok(number)
+    }
+
+    fn charge(&self, bytes: u64) -> Result<()> {
+        if self.budget.take(bytes) {
+            Ok(())
+        } else {
+            Err(Errno::NoSpace)
+        }
+    }
+
+    /// Makes an object and gives it its first name.
+    fn create(&mut self, directory: u64, name: String, body: Body) -> Result<u64> {
+        if self.inode(directory)?.links == 0 {
+            return Err(Errno::NoEntry);
+        }
+        self.charge(OBJECT_COST)?;
+        let now = self.now();
+        let number = self.next;
+        self.next = self.next.checked_add(1).ok_or(Errno::NoSpace)?;
+        let is_directory = matches!(body, Body::Directory { .. });
+        self.inodes.insert(
+            number,
+            Inode {
+                body,
+                links: if is_directory { 2 } else { 1 },
+                opens: 0,
+                accessed: now,
+                modified: now,
+                changed: now,
+            },
+        );
+        self.entries_mut(directory)?.insert(name, number);
+        if is_directory {
+            self.inode_mut(directory)?.links += 1;
+        }
+        self.touch(directory, now)?;
+        Ok(number)
+    }
+
+    /// Records a change of content.
+    fn touch(&mut self, number: u64, now: i64) -> Result<()> {
+        let inode = self.inode_mut(number)?;
+        inode.modified = now;
+        inode.changed = now;
+        Ok(())
+    }
+
+    /// Takes a name away from what it named.
+    fn drop_name(&mut self, number: u64) -> Result<()> {
+        let now = self.now();
+        let inode = self.inode_mut(number)?;
+        inode.links = match inode.body {
+            Body::Directory { .. } => 0,
+            _ => inode.links.saturating_sub(1),
+        };
+        inode.changed = now;
+        self.free_if_unused(number);
+        Ok(())
+    }
+
+    /// Frees an object that has neither a name nor a descriptor.
+    fn free_if_unused(&mut self, number: u64) {
+        let Some(inode) = self.inodes.get(&number) else {
+            return;
+        };
+        if inode.links > 0 || inode.opens > 0 {
+            return;
+        }
+        if let Some(inode) = self.inodes.remove(&number) {
+            let content = match &inode.body {
+                Body::File { chunks, .. } => chunks.values().map(|c| c.len() as u64).sum(),
+                _ => 0,
+            };
+            self.budget.give(content.saturating_add(OBJECT_COST));
+        }
+    }
+
+    fn change_times(
+        &mut self,
+        number: u64,
+        accessed: TimeChange,
+        modified: TimeChange,
+    ) -> Result<()> {
+        let now = self.now();
+        let inode = self.inode_mut(number)?;
+        for (time, change) in [
+            (&mut inode.accessed, accessed),
+            (&mut inode.modified, modified),
+        ] {
+            match change {
+                TimeChange::Keep => {}
+                TimeChange::Now => *time = now,
+                TimeChange::At(at) => *time = at,
+            }
+        }
+        inode.changed = now;
+        Ok(())
+    }
+
+    fn status(&self, number: u64) -> Result<Stat> {
+        let inode = self.inode(number)?;
+        let size = match &inode.body {
+            Body::File { size, .. } => *size,
+            Body::Directory { entries, .. } => entries.len() as u64,
+            Body::SymbolicLink(target) => target.len() as u64,
+        };
+        Ok(Stat {
+            device: DEVICE,
+            inode: number,
+            kind: self.kind(number)?,
+            links: inode.links,
+            size,
+            accessed: inode.accessed,
+            modified: inode.modified,
+            changed: inode.changed,
+        })
+    }
+
+    /// Whether `number` is `ancestor` or lies below it.
+    fn is_below(&self, mut number: u64, ancestor: u64) -> Result<bool> {
+        loop {
+            if number == ancestor {
+                return Ok(true);
+            }
+            match self.inode(number)?.body {
+                Body::Directory { parent, .. } if parent != number => number = parent,
+                _ => return Ok(false),
+            }
+        }
+    }
+
+    /// Writes within one file; the caller has checked that the end is representable.
+    fn write(&mut self, node: Node, offset: u64, bytes: &[u8]) -> Result<usize> {
+        let end = offset
+            .checked_add(bytes.len() as u64)
+            .filter(|end| i64::try_from(*end).is_ok())
+            .ok_or(Errno::FileTooLarge)?;
+        let mut written = 0;
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            let (index, within) = locate(offset.saturating_add(written as u64));
+            let length = rest.len().min(CHUNK - within);
+            if let Err(error) = self.write_chunk(node, index, within, &rest[..length]) {
+                if written == 0 {
+                    return Err(error);
+                }
+                break;
+            }
+            written += length;
+        }
+        let reached = end.min(offset.saturating_add(written as u64));
+        let now = self.now();
+        if let Body::File { size, .. } = &mut self.inode_mut(node)?.body
+            && !bytes.is_empty()
+        {
+            *size = (*size).max(reached);
+        }
+        self.touch(node, now)?;
+        Ok(written)
+    }
+
+    /// Writes within one chunk: `within + bytes.len()` is at most [`CHUNK`].
+    fn write_chunk(&mut self, node: Node, index: u64, within: usize, bytes: &[u8]) -> Result<()> {
+        let end = within.checked_add(bytes.len()).ok_or(Errno::FileTooLarge)?;
+        let Body::File { chunks, .. } = &self.inode(node)?.body else {
+            return Err(Errno::BadDescriptor);
+        };
+        let held = chunks.get(&index).map_or(0, Vec::len);
+        self.charge(end.saturating_sub(held) as u64)?;
+        let Body::File { chunks, .. } = &mut self.inode_mut(node)?.body else {
+            return Err(Errno::BadDescriptor);
+        };
+        let chunk = chunks.entry(index).or_default();
+        if chunk.len() < end {
+            let more = end - chunk.len();
+            if chunk.try_reserve(more).is_err() {
+                self.budget.give(more as u64);
+                return Err(Errno::NoSpace);
+            }
+            chunk.resize(end, 0);
+        }
+        if let Some(place) = chunk.get_mut(within..end) {
+            place.copy_from_slice(bytes);
+        }
+        Ok(())
+    }
+}
+
+/// The chunk of an offset, and the place within it.
+fn locate(offset: u64) -> (u64, usize) {
+    const SIZE: u64 = CHUNK as u64;
+    // The remainder is below CHUNK, hence fits.
+    (
+        offset / SIZE,
+        usize::try_from(offset % SIZE).unwrap_or(CHUNK - 1),
+    )
+}
+
+/// Puts the components of `path` on a stack, the first on top.
+fn push_components(work: &mut Vec<String>, path: &str) {
+    work.extend(
+        path.split('/')
+            .filter(|component| !component.is_empty())
+            .rev()
+            .map(str::to_owned),
+    );
+}
+
+impl FileSystem for MemoryFileSystem {
+    fn open(&mut self, dir: Node, path: &str, options: OpenOptions) -> Result<(Node, Kind)> {
+        // An exclusive creation never follows the last link.
+        let follow = options.follow && !(options.create && options.exclusive);
+        let place = self.walk(dir, path, follow)?;
+        let number = if let Some(number) = place.found {
+            if options.create && options.exclusive {
+                return Err(Errno::Exists);
+            }
+            number
+        } else {
+            if !options.create {
+                return Err(Errno::NoEntry);
+            }
+            if place.directory_wanted {
+                return Err(Errno::IsDirectory);
+            }
+            let (directory, name) = place.vacant()?;
+            let body = Body::File {
+                size: 0,
+                chunks: BTreeMap::new(),
+            };
+            let number = self.create(directory, name, body)?;
+            self.inode_mut(number)?.opens += 1;
+            return Ok((number, Kind::File));
+        };
+        let kind = self.kind(number)?;
+        match kind {
+            Kind::SymbolicLink => return Err(Errno::Loop),
+            Kind::Directory if options.write => return Err(Errno::IsDirectory),
+            Kind::File if options.directory || place.directory_wanted => {
+                return Err(Errno::NotDirectory);
+            }
+            _ => {}
+        }
+        if options.truncate && kind == Kind::File {
+            self.set_size(number, 0)?;
+        }
+        let inode = self.inode_mut(number)?;
+        inode.opens = inode.opens.checked_add(1).ok_or(Errno::NoMemory)?;
+        Ok((number, kind))
+    }
+
+    fn close(&mut self, node: Node) {
+        if let Some(inode) = self.inodes.get_mut(&node) {
+            inode.opens = inode.opens.saturating_sub(1);
+        }
+        self.free_if_unused(node);
+    }
+
+    fn read_at(&mut self, node: Node, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        if i64::try_from(offset).is_err() {
+            return Err(Errno::Invalid);
+        }
+        let Body::File { size, chunks } = &self.inode(node)?.body else {
+            return Err(Errno::IsDirectory);
+        };
+        let available = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let total = buffer.len().min(available);
+        let mut done = 0;
+        while let Some(rest) = buffer.get_mut(done..total).filter(|rest| !rest.is_empty()) {
+            let (index, within) = locate(offset.saturating_add(done as u64));
+            let length = rest.len().min(CHUNK - within);
+            let (rest, _) = rest.split_at_mut(length);
+            let held = chunks
+                .get(&index)
+                .and_then(|chunk| chunk.get(within..))
+                .unwrap_or_default();
+            let copied = held.len().min(length);
+            let (front, back) = rest.split_at_mut(copied);
+            front.copy_from_slice(held.get(..copied).unwrap_or_default());
+            back.fill(0);
+            done += length;
+        }
+        Ok(total)
+    }
+
+    fn write_at(&mut self, node: Node, offset: u64, bytes: &[u8]) -> Result<usize> {
+        if i64::try_from(offset).is_err() {
+            return Err(Errno::Invalid);
+        }
+        self.write(node, offset, bytes)
+    }
+
+    fn append(&mut self, node: Node, bytes: &[u8]) -> Result<usize> {
+        let Body::File { size, .. } = &self.inode(node)?.body else {
+            return Err(Errno::BadDescriptor);
+        };
+        let offset = *size;
+        self.write(node, offset, bytes)
+    }
+
+    fn stat(&mut self, node: Node) -> Result<Stat> {
+        self.status(node)
+    }
+
+    fn stat_at(&mut self, dir: Node, path: &str, follow: bool) -> Result<Stat> {
+        let number = self.lookup(dir, path, follow)?;
+        self.status(number)
+    }
+
+    fn set_size(&mut self, node: Node, size: u64) -> Result<()> {
+        if i64::try_from(size).is_err() {
+            return Err(Errno::Invalid);
+        }
+        let now = self.now();
+        let Body::File { size: old, chunks } = &mut self.inode_mut(node)?.body else {
+            return Err(Errno::Invalid);
+        };
+        *old = size;
+        let (index, within) = locate(size);
+        let mut freed = 0;
+        for (_, chunk) in chunks.split_off(&index.saturating_add(1)) {
+            freed += chunk.len() as u64;
+        }
+        if let Some(chunk) = chunks.get_mut(&index) {
+            freed += chunk.len().saturating_sub(within) as u64;
+            chunk.truncate(within);
+        }
+        self.budget.give(freed);
+        self.touch(node, now)
+    }
+
+    fn set_times(&mut self, node: Node, accessed: TimeChange, modified: TimeChange) -> Result<()> {
+        self.change_times(node, accessed, modified)
+    }
+
+    fn set_times_at(
+        &mut self,
+        dir: Node,
+        path: &str,
+        follow: bool,
+        accessed: TimeChange,
+        modified: TimeChange,
+    ) -> Result<()> {
+        let number = self.lookup(dir, path, follow)?;
+        self.change_times(number, accessed, modified)
+    }
+
+    fn sync(&mut self, node: Node, _data_only: bool) -> Result<()> {
+        self.inode(node).map(|_| ())
+    }
+
+    fn read_directory(&mut self, dir: Node) -> Result<Vec<Result<Entry>>> {
+        self.entries(dir)?
+            .iter()
+            .map(|(name, number)| {
+                Ok(Ok(Entry {
+                    name: name.clone(),
+                    kind: self.kind(*number)?,
+                    inode: *number,
+                }))
+            })
+            .collect()
+    }
+
+    fn create_directory(&mut self, dir: Node, path: &str) -> Result<()> {
+        // The slash that may end the path says what is made anyway.
+        let trimmed = path.trim_end_matches('/');
+        let path = if trimmed.is_empty() { path } else { trimmed };
+        let (parent, name) = self.walk(dir, path, false)?.vacant()?;
+        let body = Body::Directory {
+            entries: BTreeMap::new(),
+            parent,
+        };
+        self.create(parent, name, body).map(|_| ())
+    }
+
+    fn remove_directory(&mut self, dir: Node, path: &str) -> Result<()> {
+        let trimmed = path.trim_end_matches('/');
+        let path = if trimmed.is_empty() { path } else { trimmed };
+        let place = self.walk(dir, path, false)?;
+        let number = place.existing()?;
+        let Some((parent, name)) = place.name else {
+            return Err(if path.ends_with("..") {
+                Errno::NotEmpty
+            } else {
+                Errno::Invalid
+            });
+        };
+        if !self.entries(number)?.is_empty() {
+            return Err(Errno::NotEmpty);
+        }
+        self.entries_mut(parent)?.remove(&name);
+        let now = self.now();
+        let inode = self.inode_mut(parent)?;
+        inode.links = inode.links.saturating_sub(1);
+        self.touch(parent, now)?;
+        self.drop_name(number)
+    }
+
+    fn unlink(&mut self, dir: Node, path: &str) -> Result<()> {
+        let place = self.walk(dir, path, false)?;
+        let number = place.existing()?;
+        if self.is_directory(number)? {
+            return Err(Errno::IsDirectory);
+        }
+        if place.directory_wanted {
+            return Err(Errno::NotDirectory);
+        }
+        let (parent, name) = place.name.ok_or(Errno::IsDirectory)?;
+        self.entries_mut(parent)?.remove(&name);
+        let now = self.now();
+        self.touch(parent, now)?;
+        self.drop_name(number)
+    }
+
+    fn read_link(&mut self, dir: Node, path: &str) -> Result<String> {
+        let number = self.lookup(dir, path, false)?;
+        match &self.inode(number)?.body {
+            Body::SymbolicLink(target) => Ok(target.clone()),
+            _ => Err(Errno::Invalid),
+        }
+    }
+
+    fn rename(&mut self, from_dir: Node, from: &str, to_dir: Node, to: &str) -> Result<()> {
+        let from_slash = from.ends_with('/');
+        let from_place = self.walk(from_dir, from.trim_end_matches('/'), false)?;
+        let number = from_place.existing()?;
+        let (old_parent, old_name) = from_place.name.ok_or(Errno::Busy)?;
+        let moved_directory = self.is_directory(number)?;
+        let to_slash = to.ends_with('/');
+        let to_place = self.walk(to_dir, to.trim_end_matches('/'), false)?;
+        let (new_parent, new_name) = to_place.name.ok_or(Errno::Busy)?;
+        if !moved_directory && (from_slash || to_slash) {
+            return Err(Errno::NotDirectory);
+        }
+        if self.inode(new_parent)?.links == 0 {
+            return Err(Errno::NoEntry);
+        }
+        if moved_directory && self.is_below(new_parent, number)? {
+            return Err(Errno::Invalid);
+        }
+        if let Some(target) = to_place.found {
+            if target == number {
+                return Ok(());
+            }
+            match (moved_directory, self.is_directory(target)?) {
+                (true, false) => return Err(Errno::NotDirectory),
+                (false, true) => return Err(Errno::IsDirectory),
+                (true, true) if !self.entries(target)?.is_empty() => return Err(Errno::NotEmpty),
+                _ => {}
+            }
+        }
+        self.entries_mut(old_parent)?.remove(&old_name);
+        self.entries_mut(new_parent)?.insert(new_name, number);
+        if let Some(target) = to_place.found {
+            if moved_directory {
+                let inode = self.inode_mut(new_parent)?;
+                inode.links = inode.links.saturating_sub(1);
+            }
+            self.drop_name(target)?;
+        }
+        if moved_directory {
+            let inode = self.inode_mut(old_parent)?;
+            inode.links = inode.links.saturating_sub(1);
+            self.inode_mut(new_parent)?.links += 1;
+            if let Body::Directory { parent, .. } = &mut self.inode_mut(number)?.body {
+                *parent = new_parent;
+            }
+        }
+        let now = self.now();
+        self.touch(old_parent, now)?;
+        self.touch(new_parent, now)?;
+        self.inode_mut(number)?.changed = now;
+        Ok(())
+    }
+
+    fn link(&mut self, from_dir: Node, from: &str, to_dir: Node, to: &str) -> Result<()> {
+        let number = self.lookup(from_dir, from, false)?;
+        if self.is_directory(number)? {
+            return Err(Errno::NotPermitted);
+        }
+        let place = self.walk(to_dir, to, false)?;
+        if place.directory_wanted && place.found.is_none() {
+            return Err(Errno::NoEntry);
+        }
+        let (parent, name) = place.vacant()?;
+        if self.inode(parent)?.links == 0 {
+            return Err(Errno::NoEntry);
+        }
+        let now = self.now();
+        let inode = self.inode_mut(number)?;
+        inode.links = inode.links.checked_add(1).ok_or(Errno::TooManyLinks)?;
+        inode.changed = now;
+        self.entries_mut(parent)?.insert(name, number);
+        self.touch(parent, now)
+    }
+
+    fn symlink(&mut self, target: &str, dir: Node, path: &str) -> Result<()> {
+        if target.is_empty() {
+            return Err(Errno::NoEntry);
+        }
+        if target.contains('\0') {
+            return Err(Errno::Invalid);
+        }
+        if target.len() > PATH_MAX {
+            return Err(Errno::NameTooLong);
+        }
+        let place = self.walk(dir, path, false)?;
+        if place.directory_wanted && place.found.is_none() {
+            return Err(Errno::NoEntry);
+        }
+        let (parent, name) = place.vacant()?;
+        self.create(parent, name, Body::SymbolicLink(target.to_owned()))
+            .map(|_| ())
+    }
+}

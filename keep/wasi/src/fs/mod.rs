@@ -1,0 +1,467 @@
+//! File systems: the trait every one implements, and the open descriptors of the application.
+//!
+//! [`memory`] is private to the Keep; [`host`] is a directory of the untrusted host. What an open
+//! descriptor may do is decided here, for all of them, before a file system is asked.
+
+pub mod host;
+pub mod memory;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Errno, Result};
+
+/// An open object of one file system.
+pub type Node = u64;
+
+/// What an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// None of the others.
+    Unknown,
+    /// A block device.
+    BlockDevice,
+    /// A character device.
+    CharacterDevice,
+    /// A directory.
+    Directory,
+    /// A named pipe.
+    Fifo,
+    /// A regular file.
+    File,
+    /// A socket.
+    Socket,
+    /// A symbolic link.
+    SymbolicLink,
+}
+
+/// The attributes of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Number of the device.
+    pub device: u64,
+    /// Number of the object on its device.
+    pub inode: u64,
+    /// What it is.
+    pub kind: Kind,
+    /// Number of names it has.
+    pub links: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Last access, UNIX time in ns.
+    pub accessed: i64,
+    /// Last change of the content, UNIX time in ns.
+    pub modified: i64,
+    /// Last change of the attributes, UNIX time in ns.
+    pub changed: i64,
+}
+
+/// What a time stamp becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeChange {
+    /// It stays.
+    Keep,
+    /// The present time.
+    Now,
+    /// This UNIX time in ns.
+    At(i64),
+}
+
+/// How an object is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent flags of the interface, as open(2) has them"
+)]
+pub struct OpenOptions {
+    /// For reading.
+    pub read: bool,
+    /// For writing.
+    pub write: bool,
+    /// Create a file where there is none.
+    pub create: bool,
+    /// Fail where there is one.
+    pub exclusive: bool,
+    /// Cut the file to length 0.
+    pub truncate: bool,
+    /// Only a directory.
+    pub directory: bool,
+    /// Follow a symbolic link at the end of the path.
+    pub follow: bool,
+}
+
+/// An entry of a directory; `.` and `..` are none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Name.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Number of the object on its device.
+    pub inode: u64,
+}
+
+/// A file system. Paths are relative to an open directory and never lead above it:
+/// [`Errno::NotPermitted`] is the answer to an escape by `..` or a symbolic link.
+pub trait FileSystem: Send {
+    /// Opens an object.
+    fn open(&mut self, dir: Node, path: &str, options: OpenOptions) -> Result<(Node, Kind)>;
+    /// Ends the use of a node.
+    fn close(&mut self, node: Node);
+    /// Reads; fewer bytes than asked, and 0 only at the end.
+    fn read_at(&mut self, node: Node, offset: u64, buffer: &mut [u8]) -> Result<usize>;
+    /// Writes; returns how many bytes were written.
+    fn write_at(&mut self, node: Node, offset: u64, bytes: &[u8]) -> Result<usize>;
+    /// Writes at the end.
+    fn append(&mut self, node: Node, bytes: &[u8]) -> Result<usize>;
+    /// Attributes of an open object.
+    fn stat(&mut self, node: Node) -> Result<Stat>;
+    /// Attributes of an object by path.
+    fn stat_at(&mut self, dir: Node, path: &str, follow: bool) -> Result<Stat>;
+    /// Changes the size.
+    fn set_size(&mut self, node: Node, size: u64) -> Result<()>;
+    /// Changes the time stamps of an open object.
+    fn set_times(&mut self, node: Node, accessed: TimeChange, modified: TimeChange) -> Result<()>;
+    /// Changes the time stamps of an object by path.
+    fn set_times_at(
+        &mut self,
+        dir: Node,
+        path: &str,
+        follow: bool,
+        accessed: TimeChange,
+        modified: TimeChange,
+    ) -> Result<()>;
+    /// Makes changes durable where the file system can.
+    fn sync(&mut self, node: Node, data_only: bool) -> Result<()>;
+    /// All entries of a directory. An entry whose name is not UTF-8 is
+    /// [`Errno::IllegalByteSequence`].
+    fn read_directory(&mut self, dir: Node) -> Result<Vec<Result<Entry>>>;
+    /// Creates a directory.
+    fn create_directory(&mut self, dir: Node, path: &str) -> Result<()>;
+    /// Removes an empty directory.
+    fn remove_directory(&mut self, dir: Node, path: &str) -> Result<()>;
+    /// Removes a name that is not a directory's.
+    fn unlink(&mut self, dir: Node, path: &str) -> Result<()>;
+    /// The target of a symbolic link.
+    fn read_link(&mut self, dir: Node, path: &str) -> Result<String>;
+    /// Renames, replacing what the new name was.
+    fn rename(&mut self, from_dir: Node, from: &str, to_dir: Node, to: &str) -> Result<()>;
+    /// Gives an object one more name.
+    fn link(&mut self, from_dir: Node, from: &str, to_dir: Node, to: &str) -> Result<()>;
+    /// Creates a symbolic link.
+    fn symlink(&mut self, target: &str, dir: Node, path: &str) -> Result<()>;
+}
+
+/// A file system that several descriptors share.
+pub type SharedFileSystem = Arc<Mutex<dyn FileSystem>>;
+
+/// What a descriptor was opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// Reading.
+    pub read: bool,
+    /// Writing.
+    pub write: bool,
+    /// No change passes through this descriptor nor through what is opened from it.
+    pub read_only: bool,
+}
+
+/// An open file or directory of the application; closed when dropped.
+pub struct Descriptor {
+    file_system: SharedFileSystem,
+    node: Node,
+    kind: Kind,
+    rights: Rights,
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        let node = self.node;
+        self.lock().close(node);
+    }
+}
+
+impl Descriptor {
+    /// The root of a file system, or a directory the host opened for the application.
+    pub fn directory(file_system: SharedFileSystem, node: Node, read_only: bool) -> Self {
+        Self {
+            file_system,
+            node,
+            kind: Kind::Directory,
+            rights: Rights {
+                read: true,
+                write: !read_only,
+                read_only,
+            },
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, dyn FileSystem + 'static> {
+        // A panic elsewhere does not end the Keep's file systems: their state is plain data.
+        self.file_system
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        self.kind == Kind::Directory
+    }
+
+    /// What it was opened for.
+    pub fn rights(&self) -> Rights {
+        self.rights
+    }
+
+    fn changeable(&self) -> Result<()> {
+        if self.rights.read_only {
+            return Err(Errno::NotPermitted);
+        }
+        Ok(())
+    }
+
+    /// Opens an object below this directory.
+    ///
+    /// # Errors
+    /// [`Errno::Invalid`] for a directory that is to be created or cut, [`Errno::NotPermitted`]
+    /// for a change below a read-only directory, else what the file system answers.
+    pub fn open(&self, path: &str, mut options: OpenOptions) -> Result<Self> {
+        if options.directory && (options.create || options.exclusive || options.truncate) {
+            return Err(Errno::Invalid);
+        }
+        if !options.write {
+            // As `wasmtime` does: what is not opened for writing can at least be read.
+            options.read = true;
+        }
+        options.write |= options.create || options.truncate;
+        if options.write {
+            self.changeable()?;
+        }
+        let (node, kind) = self.lock().open(self.node, path, options)?;
+        let opened = Self {
+            file_system: Arc::clone(&self.file_system),
+            node,
+            kind,
+            rights: Rights {
+                read: options.read,
+                write: options.write,
+                read_only: self.rights.read_only,
+            },
+        };
+        if options.directory && !opened.is_directory() {
+            return Err(Errno::NotDirectory);
+        }
+        Ok(opened)
+    }
+
+    /// Reads at an offset into `buffer`; 0 is the end.
+    ///
+    /// # Errors
+    /// [`Errno::IsDirectory`], [`Errno::BadDescriptor`] when not opened for reading, else what
+    /// the file system answers.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        if self.is_directory() {
+            return Err(Errno::IsDirectory);
+        }
+        if !self.rights.read {
+            return Err(Errno::BadDescriptor);
+        }
+        self.lock().read_at(self.node, offset, buffer)
+    }
+
+    fn writable(&self) -> Result<()> {
+        if self.is_directory() || !self.rights.write {
+            return Err(Errno::BadDescriptor);
+        }
+        Ok(())
+    }
+
+    /// Writes at an offset, returns how many bytes were written.
+    ///
+    /// # Errors
+    /// [`Errno::BadDescriptor`] when not opened for writing, else what the file system answers.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<usize> {
+        self.writable()?;
+        self.lock().write_at(self.node, offset, bytes)
+    }
+
+    /// Writes at the end, returns how many bytes were written.
+    ///
+    /// # Errors
+    /// As [`Descriptor::write_at`].
+    pub fn append(&self, bytes: &[u8]) -> Result<usize> {
+        self.writable()?;
+        self.lock().append(self.node, bytes)
+    }
+
+    /// Attributes.
+    ///
+    /// # Errors
+    /// What the file system answers.
+    pub fn stat(&self) -> Result<Stat> {
+        self.lock().stat(self.node)
+    }
+
+    /// Attributes of what `path` names.
+    ///
+    /// # Errors
+    /// What the file system answers.
+    pub fn stat_at(&self, path: &str, follow: bool) -> Result<Stat> {
+        self.lock().stat_at(self.node, path, follow)
+    }
+
+    /// Changes the size.
+    ///
+    /// # Errors
+    /// [`Errno::NotPermitted`] below a read-only directory, [`Errno::Invalid`] when not opened
+    /// for writing, else what the file system answers.
+    pub fn set_size(&self, size: u64) -> Result<()> {
+        self.changeable()?;
+        if !self.rights.write {
+            return Err(Errno::Invalid);
+        }
+        self.lock().set_size(self.node, size)
+    }
+
+    /// Changes the time stamps.
+    ///
+    /// # Errors
+    /// [`Errno::NotPermitted`] below a read-only directory, else what the file system answers.
+    pub fn set_times(&self, accessed: TimeChange, modified: TimeChange) -> Result<()> {
+        self.changeable()?;
+        self.lock().set_times(self.node, accessed, modified)
+    }
+
+    /// Changes the time stamps of what `path` names.
+    ///
+    /// # Errors
+    /// As [`Descriptor::set_times`].
+    pub fn set_times_at(
+        &self,
+        path: &str,
+        follow: bool,
+        accessed: TimeChange,
+        modified: TimeChange,
+    ) -> Result<()> {
+        self.changeable()?;
+        self.lock()
+            .set_times_at(self.node, path, follow, accessed, modified)
+    }
+
+    /// Makes changes durable where the file system can.
+    ///
+    /// # Errors
+    /// What the file system answers.
+    pub fn sync(&self, data_only: bool) -> Result<()> {
+        self.lock().sync(self.node, data_only)
+    }
+
+    /// All entries of this directory.
+    ///
+    /// # Errors
+    /// What the file system answers.
+    pub fn read_directory(&self) -> Result<Vec<Result<Entry>>> {
+        self.lock().read_directory(self.node)
+    }
+
+    /// Creates a directory.
+    ///
+    /// # Errors
+    /// [`Errno::NotPermitted`] below a read-only directory, else what the file system answers.
+    pub fn create_directory(&self, path: &str) -> Result<()> {
+        self.changeable()?;
+        self.lock().create_directory(self.node, path)
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// As [`Descriptor::create_directory`].
+    pub fn remove_directory(&self, path: &str) -> Result<()> {
+        self.changeable()?;
+        self.lock().remove_directory(self.node, path)
+    }
+
+    /// Removes a name that is not a directory's.
+    ///
+    /// # Errors
+    /// As [`Descriptor::create_directory`].
+    pub fn unlink(&self, path: &str) -> Result<()> {
+        self.changeable()?;
+        self.lock().unlink(self.node, path)
+    }
+
+    /// The target of a symbolic link.
+    ///
+    /// # Errors
+    /// [`Errno::NotPermitted`] for an absolute target, else what the file system answers.
+    pub fn read_link(&self, path: &str) -> Result<String> {
+        let target = self.lock().read_link(self.node, path)?;
+        if target.starts_with('/') {
+            return Err(Errno::NotPermitted);
+        }
+        Ok(target)
+    }
+
+    fn both_changeable(&self, other: &Self) -> Result<()> {
+        self.changeable()?;
+        other.changeable()?;
+        if !Arc::ptr_eq(&self.file_system, &other.file_system) {
+            return Err(Errno::CrossDevice);
+        }
+        Ok(())
+    }
+
+    /// Renames `from` below this directory to `to` below another.
+    ///
+    /// # Errors
+    /// [`Errno::CrossDevice`] between file systems, [`Errno::NotPermitted`] where one side is
+    /// read-only, else what the file system answers.
+    pub fn rename(&self, from: &str, other: &Self, to: &str) -> Result<()> {
+        self.both_changeable(other)?;
+        self.lock().rename(self.node, from, other.node, to)
+    }
+
+    /// Gives `from` below this directory the name `to` below another.
+    ///
+    /// # Errors
+    /// As [`Descriptor::rename`]; [`Errno::Invalid`] when a symbolic link is to be followed.
+    pub fn link(&self, from: &str, follow: bool, other: &Self, to: &str) -> Result<()> {
+        if follow {
+            self.changeable()?;
+            other.changeable()?;
+            return Err(Errno::Invalid);
+        }
+        self.both_changeable(other)?;
+        self.lock().link(self.node, from, other.node, to)
+    }
+
+    /// Creates a symbolic link.
+    ///
+    /// # Errors
+    /// [`Errno::NotPermitted`] for an absolute target or below a read-only directory, else what
+    /// the file system answers.
+    pub fn symlink(&self, target: &str, path: &str) -> Result<()> {
+        self.changeable()?;
+        if target.starts_with('/') {
+            return Err(Errno::NotPermitted);
+        }
+        self.lock().symlink(target, self.node, path)
+    }
+
+    /// Whether two descriptors name the same object.
+    ///
+    /// # Errors
+    /// What the file system answers.
+    pub fn is_same(&self, other: &Self) -> Result<bool> {
+        if !Arc::ptr_eq(&self.file_system, &other.file_system) {
+            return Ok(false);
+        }
+        let (a, b) = (self.stat()?, other.stat()?);
+        Ok(a.device == b.device && a.inode == b.inode)
+    }
+}

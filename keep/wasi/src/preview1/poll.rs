@@ -1,0 +1,146 @@
+//! `poll_oneoff`: waiting for the clock and for descriptors.
+
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::Preview1;
+use super::functions::{MONOTONIC, REALTIME};
+use super::memory::{Memory, Result};
+use super::table::Entry;
+use super::types;
+use crate::error::Errno;
+
+/// Bytes of a `subscription`.
+const SUBSCRIPTION: u32 = 48;
+/// Bytes of an `event`.
+const EVENT: u32 = 32;
+/// Most subscriptions of one call; bounds what a guest makes the Keep allocate.
+const SUBSCRIPTIONS_MAX: u32 = 1 << 16;
+
+const CLOCK: u8 = 0;
+const FD_READ: u8 = 1;
+const FD_WRITE: u8 = 2;
+
+/// `subclockflags`: the timeout is a point in time.
+const ABSOLUTE: u16 = 1;
+
+enum Wish {
+    /// Until this instant; never when there is none.
+    Time(Option<Instant>),
+    /// Standard input has something to read, or has ended.
+    Input,
+    /// Ready at once, with this event.
+    Ready { kind: u8, bytes: u64, hangup: bool },
+}
+
+struct Subscription {
+    userdata: u64,
+    wish: Wish,
+}
+
+impl Preview1 {
+    pub(super) fn poll_oneoff(
+        &mut self,
+        memory: &mut Memory<'_>,
+        subscriptions: u32,
+        events: u32,
+        count: u32,
+        result: u32,
+    ) -> Result<()> {
+        if count == 0 || count > SUBSCRIPTIONS_MAX {
+            return Err(Errno::Invalid.into());
+        }
+        // Both arrays must lie in memory, however many events there will be.
+        memory.slice(events, EVENT * count)?;
+        memory.slice(subscriptions, SUBSCRIPTION * count)?;
+        let mut wishes = Vec::with_capacity(count as usize);
+        for index in 0..count {
+            wishes.push(self.subscription(memory, subscriptions + SUBSCRIPTION * index)?);
+        }
+        let stdin = &self.context.stdin;
+        let port = &self.context.port;
+        let ready = port.block_on(std::future::poll_fn(|_| {
+            let ready: Vec<[u8; EVENT as usize]> = wishes
+                .iter()
+                .filter_map(|subscription| {
+                    let (kind, bytes, hangup) = match subscription.wish {
+                        Wish::Time(Some(deadline)) if port.poll_deadline(deadline) => {
+                            (CLOCK, 0, false)
+                        }
+                        Wish::Input if stdin.poll_ready() => (FD_READ, 1, false),
+                        Wish::Ready {
+                            kind,
+                            bytes,
+                            hangup,
+                        } => (kind, bytes, hangup),
+                        _ => return None,
+                    };
+                    Some(types::event(subscription.userdata, 0, kind, bytes, hangup))
+                })
+                .collect();
+            if ready.is_empty() {
+                Poll::Pending
+            } else {
+                Poll::Ready(ready)
+            }
+        }));
+        for (event, pointer) in ready.iter().zip((events..).step_by(EVENT as usize)) {
+            memory.write_record(pointer, event)?;
+        }
+        // At most `count`.
+        memory.write_u32(
+            result,
+            u32::try_from(ready.len()).map_err(|_| Errno::Overflow)?,
+        )
+    }
+
+    fn subscription(&self, memory: &Memory<'_>, pointer: u32) -> Result<Subscription> {
+        let userdata = memory.read_u64(pointer)?;
+        let wish = match memory.read_u8(pointer + 8)? {
+            CLOCK => self.clock_wish(
+                memory.read_u32(pointer + 16)?,
+                memory.read_u64(pointer + 24)?,
+                memory.read_u16(pointer + 40)?,
+            )?,
+            FD_READ => self.read_wish(memory.read_u32(pointer + 16)?)?,
+            FD_WRITE => match self.table.get(memory.read_u32(pointer + 16)?)? {
+                Entry::Stdout | Entry::Stderr | Entry::File(_) => Wish::Ready {
+                    kind: FD_WRITE,
+                    bytes: 1,
+                    hangup: false,
+                },
+                _ => return Err(Errno::BadDescriptor.into()),
+            },
+            _ => return Err(Errno::Invalid.into()),
+        };
+        Ok(Subscription { userdata, wish })
+    }
+
+    fn clock_wish(&self, clock: u32, timeout: u64, flags: u16) -> Result<Wish> {
+        if flags & !ABSOLUTE != 0 {
+            return Err(Errno::Invalid.into());
+        }
+        let after = |duration| Instant::now().checked_add(Duration::from_nanos(duration));
+        Ok(Wish::Time(match (clock, flags & ABSOLUTE != 0) {
+            (MONOTONIC, true) => self.context.clocks.instant(timeout),
+            (MONOTONIC | REALTIME, false) => after(timeout),
+            (REALTIME, true) => after(timeout.saturating_sub(self.context.clocks.wall()?)),
+            _ => return Err(Errno::Invalid.into()),
+        }))
+    }
+
+    fn read_wish(&self, fd: u32) -> Result<Wish> {
+        Ok(match self.table.get(fd)? {
+            Entry::Stdin => Wish::Input,
+            Entry::File(file) => {
+                let size = file.descriptor.stat()?.size;
+                Wish::Ready {
+                    kind: FD_READ,
+                    bytes: 1,
+                    hangup: size <= file.position,
+                }
+            }
+            _ => return Err(Errno::BadDescriptor.into()),
+        })
+    }
+}

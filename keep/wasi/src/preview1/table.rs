@@ -1,0 +1,149 @@
+//! The descriptors of a preview 1 program.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::context::Context;
+use crate::error::{Errno, Result};
+use crate::fs::Descriptor;
+
+/// An open file with its position.
+pub struct File {
+    /// The file.
+    pub descriptor: Arc<Descriptor>,
+    /// Where the next read or write happens.
+    pub position: u64,
+    /// Every write goes to the end.
+    pub append: bool,
+    /// Kept for the program; files never block anyway.
+    pub nonblocking: bool,
+}
+
+/// What a number stands for.
+pub enum Entry {
+    /// Standard input.
+    Stdin,
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A directory.
+    Directory {
+        /// The directory.
+        descriptor: Arc<Descriptor>,
+        /// The name it was given at the start; none when the program opened it itself.
+        preopen: Option<String>,
+    },
+    /// A file.
+    File(File),
+}
+
+/// Most descriptors that a program may hold.
+const DESCRIPTORS_MAX: usize = 1 << 20;
+
+/// The table. Freed numbers are used again, the highest first, as the engine's own WASI does.
+pub struct Table {
+    used: BTreeMap<u32, Entry>,
+    free: BTreeSet<u32>,
+}
+
+impl Table {
+    /// Standard streams and preopened directories.
+    pub fn new(context: &Context) -> Self {
+        let directories = context.preopens.iter().map(|preopen| Entry::Directory {
+            descriptor: Arc::clone(&preopen.directory),
+            preopen: Some(preopen.guest_path.clone()),
+        });
+        let entries = [Entry::Stdin, Entry::Stdout, Entry::Stderr]
+            .into_iter()
+            .chain(directories);
+        Self {
+            used: (0..).zip(entries).collect(),
+            free: BTreeSet::new(),
+        }
+    }
+
+    /// Adds an entry under the next number.
+    pub fn push(&mut self, entry: Entry) -> Result<u32> {
+        if self.used.len() >= DESCRIPTORS_MAX {
+            return Err(Errno::TooManyDescriptors);
+        }
+        let number = match self.free.pop_last() {
+            Some(number) => number,
+            None => match self.used.last_key_value() {
+                Some((last, _)) => last.checked_add(1).ok_or(Errno::TooManyDescriptors)?,
+                None => 0,
+            },
+        };
+        self.used.insert(number, entry);
+        Ok(number)
+    }
+
+    /// What `fd` stands for.
+    pub fn get(&self, fd: u32) -> Result<&Entry> {
+        self.used.get(&fd).ok_or(Errno::BadDescriptor)
+    }
+
+    /// Closes `fd`.
+    pub fn close(&mut self, fd: u32) -> Result<()> {
+        self.used.remove(&fd).ok_or(Errno::BadDescriptor)?;
+        self.free.insert(fd);
+        Ok(())
+    }
+
+    /// Closes `to` and gives its number to `from`.
+    pub fn renumber(&mut self, from: u32, to: u32) -> Result<()> {
+        self.get(from)?;
+        self.get(to)?;
+        if from == to {
+            return Ok(());
+        }
+        if let Some(entry) = self.used.remove(&from) {
+            self.free.insert(from);
+            self.used.insert(to, entry);
+        }
+        Ok(())
+    }
+
+    /// The file `fd`.
+    pub fn file(&self, fd: u32) -> Result<&File> {
+        match self.used.get(&fd) {
+            Some(Entry::File(file)) => Ok(file),
+            _ => Err(Errno::BadDescriptor),
+        }
+    }
+
+    /// The file `fd`, to change its position or flags.
+    pub fn file_mut(&mut self, fd: u32) -> Result<&mut File> {
+        match self.used.get_mut(&fd) {
+            Some(Entry::File(file)) => Ok(file),
+            _ => Err(Errno::BadDescriptor),
+        }
+    }
+
+    /// The file `fd`; standard streams cannot be positioned.
+    pub fn seekable(&mut self, fd: u32) -> Result<&mut File> {
+        match self.used.get_mut(&fd) {
+            Some(Entry::File(file)) => Ok(file),
+            Some(Entry::Stdin | Entry::Stdout | Entry::Stderr) => Err(Errno::InvalidSeek),
+            _ => Err(Errno::BadDescriptor),
+        }
+    }
+
+    /// The directory `fd`.
+    pub fn directory(&self, fd: u32) -> Result<Arc<Descriptor>> {
+        match self.used.get(&fd) {
+            Some(Entry::Directory { descriptor, .. }) => Ok(Arc::clone(descriptor)),
+            _ => Err(Errno::BadDescriptor),
+        }
+    }
+
+    /// The file or directory `fd`.
+    pub fn descriptor(&self, fd: u32) -> Result<Arc<Descriptor>> {
+        match self.get(fd)? {
+            Entry::File(file) => Ok(Arc::clone(&file.descriptor)),
+            Entry::Directory { descriptor, .. } => Ok(Arc::clone(descriptor)),
+            _ => Err(Errno::BadDescriptor),
+        }
+    }
+}

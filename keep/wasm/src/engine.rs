@@ -1,0 +1,67 @@
+//! The engine's configuration.
+
+use std::num::NonZero;
+use std::thread::available_parallelism;
+
+use enarx_contract::Limits;
+use wasmtime::{Config, Engine, OptLevel};
+
+/// From this size of an application on, in bytes, several threads compile it: below, starting them
+/// costs more than they save.
+const PARALLEL_FROM: usize = 256 * 1024;
+
+/// Largest stack that may be asked for, in bytes; half of the main thread's stack in a Keep.
+const STACK_MAX: usize = 4 << 20;
+
+/// Stack of the fiber that a component runs on, beyond the WebAssembly stack, in bytes.
+const HOST_STACK: usize = 1 << 20;
+
+/// Makes the engine for an application of `size` bytes.
+///
+/// # Errors
+/// When the limits are out of range or the processor lacks what the compiler needs.
+pub fn engine(limits: &Limits, size: usize) -> wasmtime::Result<Engine> {
+    let mut config = Config::new();
+    config
+        // Guard pages and trapping instructions are what makes WebAssembly fast.
+        .signals_based_traps(true)
+        .memory_reservation(4 << 30)
+        // There is no memory file descriptor in a Keep; segments are copied.
+        .memory_init_cow(false)
+        .cranelift_opt_level(OptLevel::Speed)
+        // Frames of the compiled code are walked by frame pointers; nobody else unwinds it.
+        .native_unwind_info(false)
+        .concurrency_support(false)
+        .parallel_compilation(parallel(size)?);
+    if let Some(bytes) = limits.max_wasm_stack {
+        let bytes = usize::try_from(bytes)
+            .ok()
+            .filter(|bytes| (1..=STACK_MAX).contains(bytes))
+            .ok_or_else(|| {
+                wasmtime::format_err!("the stack limit must be 1 to {STACK_MAX} bytes, not {bytes}")
+            })?;
+        config.max_wasm_stack(bytes);
+        config.async_stack_size(bytes + HOST_STACK);
+    }
+    Engine::new(&config)
+}
+
+/// Whether several threads are to compile; starts them.
+fn parallel(size: usize) -> wasmtime::Result<bool> {
+    if size < PARALLEL_FROM {
+        return Ok(false);
+    }
+    let threads = available_parallelism().map_or(1, NonZero::get);
+    if threads == 1 {
+        return Ok(false);
+    }
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        // The caller is one of them.
+        .use_current_thread()
+        .build_global()
+        .map_err(|error| {
+            wasmtime::format_err!("the threads that compile could not be started: {error}")
+        })?;
+    Ok(true)
+}

@@ -1,0 +1,75 @@
+//! Calling an exported function with arguments from the command line.
+
+use std::fmt::Write as _;
+
+use wasmtime::{AsContextMut, Func, Val, ValType};
+
+/// A number in decimal or, after `0x`, in hexadecimal notation.
+macro_rules! integer {
+    ($text:expr, $type:ty) => {{
+        let text = $text;
+        match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+            Some(digits) => <$type>::from_str_radix(digits, 16),
+            None => text.parse::<$type>(),
+        }
+    }};
+}
+
+fn value(text: &str, wanted: &ValType) -> wasmtime::Result<Val> {
+    let wrong = |reason: &dyn std::fmt::Display| {
+        wasmtime::format_err!("argument `{text}` is not of type {wanted}: {reason}")
+    };
+    Ok(match wanted {
+        ValType::I32 => Val::I32(integer!(text, i32).map_err(|error| wrong(&error))?),
+        ValType::I64 => Val::I64(integer!(text, i64).map_err(|error| wrong(&error))?),
+        ValType::F32 => Val::F32(text.parse::<f32>().map_err(|error| wrong(&error))?.to_bits()),
+        ValType::F64 => Val::F64(text.parse::<f64>().map_err(|error| wrong(&error))?.to_bits()),
+        other => wasmtime::bail!("unsupported argument type {other}"),
+    })
+}
+
+/// Calls `function` with `arguments`; returns its results, one a line.
+///
+/// # Errors
+/// When the arguments do not fit the function, or when it fails.
+pub fn core(
+    mut store: impl AsContextMut,
+    function: Func,
+    name: &str,
+    arguments: &[String],
+) -> wasmtime::Result<String> {
+    let signature = function.ty(&store);
+    let wanted = signature.params().len();
+    if arguments.len() < wanted {
+        wasmtime::bail!(
+            "not enough arguments for `{name}`: it takes {wanted}, {} given",
+            arguments.len()
+        );
+    }
+    let parameters = arguments
+        .iter()
+        .zip(signature.params())
+        .map(|(text, wanted)| value(text, &wanted))
+        .collect::<wasmtime::Result<Vec<_>>>()?;
+    let mut results = vec![Val::null_func_ref(); signature.results().len()];
+    function.call(&mut store, &parameters, &mut results)?;
+    let mut text = String::new();
+    for result in results {
+        // Writing to a string does not fail.
+        let _ = match result {
+            Val::I32(value) => writeln!(text, "{value}"),
+            Val::I64(value) => writeln!(text, "{value}"),
+            Val::F32(bits) => writeln!(text, "{}", f32::from_bits(bits)),
+            Val::F64(bits) => writeln!(text, "{}", f64::from_bits(bits)),
+            Val::V128(value) => writeln!(text, "{}", value.as_u128()),
+            Val::ExternRef(None) => writeln!(text, "<null externref>"),
+            Val::ExternRef(Some(_)) => writeln!(text, "<externref>"),
+            Val::FuncRef(None) => writeln!(text, "<null funcref>"),
+            Val::FuncRef(Some(_)) => writeln!(text, "<funcref>"),
+            Val::AnyRef(None) => writeln!(text, "<null anyref>"),
+            Val::AnyRef(Some(_)) => writeln!(text, "<anyref>"),
+            _ => writeln!(text, "<reference>"),
+        };
+    }
+    Ok(text)
+}

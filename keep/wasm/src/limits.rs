@@ -1,0 +1,70 @@
+//! What the application may take of the Keep.
+
+use enarx_contract::Limits as Configured;
+use enarx_wasi::budget::Budget;
+use wasmtime::ResourceLimiter;
+
+/// Bytes that an element of a table is counted as.
+const TABLE_ELEMENT: u64 = 16;
+
+/// The limits of one store.
+#[derive(Debug)]
+pub struct Limits {
+    memory: Option<u64>,
+    table_elements: Option<u64>,
+    budget: Budget,
+}
+
+impl Limits {
+    /// Limits of a configuration; everything is taken from `budget`, so that growth fails before
+    /// the Keep is exhausted.
+    pub fn new(configured: &Configured, budget: Budget) -> Self {
+        Self {
+            memory: configured.max_memory,
+            table_elements: configured.max_table_elements,
+            budget,
+        }
+    }
+
+    fn grow(
+        &self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+        limit: Option<u64>,
+        unit: u64,
+    ) -> bool {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return false;
+        }
+        let more = desired.saturating_sub(current) as u64;
+        limit.is_none_or(|limit| desired as u64 <= limit)
+            && self.budget.take(more.saturating_mul(unit))
+    }
+}
+
+impl ResourceLimiter for Limits {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(self.grow(current, desired, maximum, self.memory, 1))
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(self.grow(
+            current,
+            desired,
+            maximum,
+            self.table_elements,
+            TABLE_ELEMENT,
+        ))
+    }
+}

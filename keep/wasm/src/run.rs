@@ -1,0 +1,167 @@
+//! Runs an application: tells what it is, compiles it, gives it its world, calls it.
+
+use enarx_contract::Configuration;
+use enarx_wasi::budget::Budget;
+use enarx_wasi::context::Context;
+use enarx_wasi::port::Port;
+use enarx_wasi::preview1::{self, Preview1};
+use enarx_wasi::{Exit, WasiView};
+use wasmtime::error::Context as _;
+use wasmtime::{Engine, Extern, Linker, Module, Store, Trap};
+
+use crate::limits::Limits;
+use crate::timings::Timings;
+use crate::{engine, exit, invoke};
+
+/// What the engine asks of the ground it stands on.
+pub trait Ground {
+    /// Free memory of the Keep, in bytes.
+    fn free_memory(&self) -> u64;
+}
+
+/// Memory that stays with the runtime: at least this many bytes, and at least a sixteenth.
+const RESERVE: u64 = 8 << 20;
+
+/// Every WebAssembly binary starts with these bytes (core specification, 5.5.16).
+const MAGIC: &[u8] = b"\0asm";
+/// The version and layer of a core module.
+const CORE: &[u8] = &[1, 0, 0, 0];
+/// The layer of a component, after two bytes of version (component model, Binary.md).
+const COMPONENT_LAYER: &[u8] = &[1, 0];
+
+/// The state of a store.
+struct State {
+    preview1: Preview1,
+    limits: Limits,
+}
+
+impl WasiView for State {
+    fn preview1(&mut self) -> &mut Preview1 {
+        &mut self.preview1
+    }
+}
+
+enum Form {
+    Core,
+    Component,
+}
+
+fn form(application: &[u8]) -> wasmtime::Result<Form> {
+    let Some(version) = application.strip_prefix(MAGIC) else {
+        wasmtime::bail!("not a WebAssembly file: it does not start with \\0asm");
+    };
+    if version.starts_with(CORE) {
+        Ok(Form::Core)
+    } else if version.get(2..).is_some_and(|layer| layer.starts_with(COMPONENT_LAYER)) {
+        Ok(Form::Component)
+    } else {
+        wasmtime::bail!("not a WebAssembly file of a known version");
+    }
+}
+
+/// Runs `application` to its end; the value is the exit code of the Keep.
+pub fn run(
+    port: &Port,
+    ground: &dyn Ground,
+    configuration: &Configuration,
+    application: &[u8],
+    timings: &mut Timings,
+) -> i32 {
+    let name = configuration.args.first().map_or("", String::as_str);
+    let outcome = try_run(port, ground, configuration, application, timings)
+        .with_context(|| format!("failed to run main module `{name}`"));
+    timings.phase("run");
+    let stderr = enarx_wasi::stream::Output::new(port.clone(), enarx_wasi::stream::STDERR);
+    let (code, message) = match outcome {
+        Ok(()) => (0, None),
+        Err(error) => match error.downcast_ref::<Exit>() {
+            Some(Exit(code)) => (*code, None),
+            None if error.is::<Trap>() => (exit::TRAP, Some(format!("Error: {error:?}\n"))),
+            None => (exit::FAILURE, Some(format!("Error: {error:#}\n"))),
+        },
+    };
+    for text in [message.as_deref(), timings.report()].into_iter().flatten() {
+        // When nobody reads standard error any more, the exit code still tells.
+        let _ = stderr.write_all(text.as_bytes());
+    }
+    code
+}
+
+fn try_run(
+    port: &Port,
+    ground: &dyn Ground,
+    configuration: &Configuration,
+    application: &[u8],
+    timings: &mut Timings,
+) -> wasmtime::Result<()> {
+    let form = form(application)?;
+    let engine = engine::engine(&configuration.limits, application.len())?;
+    match form {
+        Form::Core => {
+            let module = Module::new(&engine, application)?;
+            timings.phase("compile");
+            run_module(&engine, &module, port, ground, configuration, timings)
+        }
+        Form::Component => wasmtime::bail!("components are not supported"),
+    }
+}
+
+/// The state of a store, with what the application may take of the Keep.
+fn state(port: &Port, ground: &dyn Ground, configuration: &Configuration) -> State {
+    let free = ground.free_memory();
+    let budget = Budget::new(free.saturating_sub(RESERVE.max(free / 16)));
+    let context = Context::new(port, configuration, &budget);
+    State {
+        limits: Limits::new(&configuration.limits, budget),
+        preview1: Preview1::new(context),
+    }
+}
+
+fn run_module(
+    engine: &Engine,
+    module: &Module,
+    port: &Port,
+    ground: &dyn Ground,
+    configuration: &Configuration,
+    timings: &mut Timings,
+) -> wasmtime::Result<()> {
+    let mut store = Store::new(engine, state(port, ground, configuration));
+    store.limiter(|state| &mut state.limits);
+    let mut linker = Linker::new(engine);
+    let mut defined = Vec::new();
+    for import in module.imports() {
+        // Only what is imported: defining all functions costs more than a small program runs.
+        if import.module() == preview1::MODULE && !defined.contains(&import.name()) {
+            preview1::define(&mut linker, import.name())?;
+            defined.push(import.name());
+        }
+    }
+    let instance = linker.instantiate(&mut store, module)?;
+    timings.phase("instantiate");
+    if let Some(initialize) = instance.get_func(&mut store, "_initialize") {
+        initialize.typed::<(), ()>(&store)?.call(&mut store, ())?;
+    }
+    let Some(name) = &configuration.invoke else {
+        let command = instance
+            .get_func(&mut store, "")
+            .or_else(|| instance.get_func(&mut store, "_start"));
+        return match command {
+            Some(command) => invoke::core(&mut store, command, "_start", &[])
+                .map(|_| ())
+                .context("failed to invoke command default"),
+            None => Ok(()),
+        };
+    };
+    let function = match instance.get_export(&mut store, name) {
+        Some(Extern::Func(function)) => function,
+        Some(_) => wasmtime::bail!("the export `{name}` is not a function"),
+        None => wasmtime::bail!("no func export named `{name}` found"),
+    };
+    let arguments = configuration.args.get(1..).unwrap_or_default();
+    let results = invoke::core(&mut store, function, name, arguments)
+        .with_context(|| format!("failed to invoke `{name}`"))?;
+    let stdout = enarx_wasi::stream::Output::new(port.clone(), enarx_wasi::stream::STDOUT);
+    stdout
+        .write_all(results.as_bytes())
+        .context("failed to print the results")
+}

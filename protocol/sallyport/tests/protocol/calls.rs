@@ -1,0 +1,110 @@
+//! Calls, addresses and attributes: what is encoded decodes, and nothing else does.
+
+use enarx_sallyport::call::{Malformed, Operation, Request};
+use enarx_sallyport::types::FileType;
+use enarx_sallyport::{SocketAddress, Stat};
+use proptest::prelude::*;
+use zerocopy::IntoBytes;
+
+use crate::drivers::request::decode_any;
+use crate::drivers::script::Script;
+
+proptest! {
+    #![proptest_config(crate::config())]
+
+    #[test]
+    fn every_call_round_trips(seed in any::<[u8; 64]>(), id in any::<u32>()) {
+        for operation in Operation::ALL {
+            let call = Script::new(&seed).call_of(*operation);
+            prop_assert_eq!(call.operation(), *operation);
+            let request = Request { id, ..call.encode() };
+            let request = Request::from_words(request.to_words());
+            let expected = if call.check().is_ok() { Ok(call) } else { Err(Malformed::Length) };
+            prop_assert_eq!(request.decode(), expected);
+        }
+    }
+
+    #[test]
+    fn decoding_is_total(mut words in any::<[u64; 8]>(), operation in any::<prop::sample::Index>()) {
+        decode_any(words);
+        // Most numbers are no operation: take one that is.
+        let operation = operation.get(Operation::ALL);
+        words[0] = words[0] & !0xffff | u64::from(operation.to_wire());
+        decode_any(words);
+    }
+
+    #[test]
+    fn one_flipped_bit_never_decodes_to_the_same_call(seed in any::<[u8; 64]>(), bit in 0usize..512) {
+        for operation in Operation::ALL {
+            let call = Script::new(&seed).call_of(*operation);
+            let mut words = call.encode().to_words();
+            words[bit / 64] ^= 1 << (bit % 64);
+            decode_any(words);
+            let in_id = (32..64).contains(&bit);
+            if !in_id {
+                prop_assert_ne!(Request::from_words(words).decode(), Ok(call));
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_round_trip(seed in any::<[u8; 32]>()) {
+        let address = Script::new(&seed).address();
+        prop_assert_eq!(SocketAddress::from_bytes(&address.to_bytes()), Some(address));
+        if let Some(address) = SocketAddress::from_bytes(&seed) {
+            prop_assert_eq!(address.to_bytes(), seed);
+        }
+    }
+
+    #[test]
+    fn attributes_decode_when_type_and_reserved_bytes_are_right(bytes in any::<[u8; 32]>(), kind in 0u8..12, reserved in 0u8..2) {
+        let mut record = [0; 64];
+        record[..32].copy_from_slice(&bytes);
+        record[56] = kind;
+        record[63] = reserved;
+        match Stat::decode(&record) {
+            Some(stat) => {
+                prop_assert!(kind <= FileType::MAX && reserved == 0);
+                prop_assert_eq!(stat.as_bytes(), &record[..]);
+            }
+            None => prop_assert!(kind > FileType::MAX || reserved != 0),
+        }
+    }
+}
+
+#[test]
+fn reserved_fields_are_refused_by_name() {
+    let clean = Request {
+        op: Operation::ClockWall.to_wire(),
+        ..Request::from_words([0; 8])
+    };
+    assert!(clean.decode().is_ok());
+    for dirty in [
+        Request { flags: 1, ..clean },
+        Request { handle: 1, ..clean },
+        Request { length: 1, ..clean },
+        Request { offset: 1, ..clean },
+        Request {
+            args: [0, 0, 0, 0, 1],
+            ..clean
+        },
+    ] {
+        assert_eq!(dirty.decode(), Err(Malformed::Reserved));
+    }
+    assert_eq!(
+        Request { op: 0, ..clean }.decode(),
+        Err(Malformed::UnknownOperation(0))
+    );
+    let exit = Request {
+        op: Operation::Exit.to_wire(),
+        args: [1 << 32, 0, 0, 0, 0],
+        ..clean
+    };
+    assert_eq!(exit.decode(), Err(Malformed::Reserved));
+}
+
+#[test]
+fn file_types_have_no_gap() {
+    let known: Vec<u8> = FileType::ALL.iter().map(|kind| kind.to_wire()).collect();
+    assert_eq!(known, (0..=FileType::MAX).collect::<Vec<_>>());
+}

@@ -1,0 +1,21 @@
+//! Tests of the protocol from outside: both ends together, each against a hostile other, and all that is
+//! encoded and decoded. The drivers are shared with the fuzz targets.
+
+mod calls;
+mod directory;
+mod drivers;
+mod ends;
+mod hostile;
+mod interleaving;
+mod spec;
+
+use proptest::test_runner::Config;
+
+/// Few cases under Miri, which is some hundred times slower.
+fn config() -> Config {
+    Config {
+        cases: if cfg!(miri) { 4 } else { 512 },
+        failure_persistence: None,
+        ..Config::default()
+    }
+}
