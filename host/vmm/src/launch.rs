@@ -1,7 +1,9 @@
 //! What a Keep is launched with, and how it ended: the types shared by every backend.
 
+use std::io;
 use std::time::Duration;
 
+use crate::confine::ConfineError;
 use crate::grant::Grant;
 
 /// Exit code of the command when a Keep ended by a fault that is not the application's.
@@ -41,4 +43,41 @@ pub enum Outcome {
     Fault(String),
     /// The time limit was reached.
     TimedOut,
+}
+
+/// Why a Keep could not be launched, or could not be served to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The host's system refused something that the launch needs.
+    #[error("{what}: {source}")]
+    System {
+        /// What was refused.
+        what: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The VMM could not confine itself.
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
+    /// The runtime could not be started.
+    #[error("the runtime could not be started: {what}: {source}; see `enarx doctor`")]
+    Start {
+        /// What failed.
+        what: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The backend is not part of this build.
+    #[error("backend {0} is not built into this command: choose another with --backend")]
+    NotBuiltIn(&'static str),
+}
+
+impl LaunchError {
+    /// For `map_err`: names what was refused.
+    pub fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::System {
+            what,
+            source: source.into(),
+        }
+    }
 }

@@ -34,6 +34,36 @@ use streams::Stream;
 /// Longest line that the host takes into its log, in bytes.
 const MAX_LOG_LINE: usize = 4096;
 
+/// System calls that the executor makes, besides those of any thread
+/// ([`crate::confine::seccomp::THREAD_CALLS`]).
+pub const SYSTEM_CALLS: &[i64] = &[
+    libc::SYS_close,
+    libc::SYS_eventfd2,
+    libc::SYS_fdatasync,
+    libc::SYS_fstat,
+    libc::SYS_fsync,
+    libc::SYS_ftruncate,
+    libc::SYS_getdents64,
+    libc::SYS_linkat,
+    libc::SYS_lseek,
+    libc::SYS_mkdirat,
+    libc::SYS_newfstatat,
+    libc::SYS_openat2,
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_pwritev2,
+    libc::SYS_read,
+    libc::SYS_readlinkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_symlinkat,
+    libc::SYS_unlinkat,
+    libc::SYS_utimensat,
+    libc::SYS_write,
+];
+
 /// How far a Keep is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -459,10 +489,10 @@ impl SharedExecutor {
     /// # Errors
     /// [`ExecutorError`]: the Keep cannot go on.
     pub fn wait(&self, seen: u32, timeout: Option<Duration>) -> Result<Progress, ExecutorError> {
-        self.wait_beside(seen, timeout, None)
+        self.wait_beside(seen, timeout, &[])
     }
 
-    /// As [`Self::wait`]; also returns when `beside` is readable.
+    /// As [`Self::wait`]; also returns when one of `beside` is readable.
     ///
     /// # Errors
     /// [`ExecutorError`]: the Keep cannot go on.
@@ -470,7 +500,7 @@ impl SharedExecutor {
         &self,
         seen: u32,
         timeout: Option<Duration>,
-        beside: Option<BorrowedFd<'_>>,
+        beside: &[BorrowedFd<'_>],
     ) -> Result<Progress, ExecutorError> {
         // A time too far away to be told is no limit.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
@@ -496,7 +526,11 @@ impl SharedExecutor {
                 (waker, waited)
             };
             let mut fds = vec![PollFd::new(&*waker, PollFlags::IN)];
-            fds.extend(beside.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            fds.extend(
+                beside
+                    .iter()
+                    .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)),
+            );
             let own = fds.len();
             fds.extend(
                 waited

@@ -1,0 +1,26 @@
+//! Confines the threads that serve a Keep: should a Keep take one over, it gains little.
+//!
+//! Everything here is for the calling thread, and for threads that it starts afterwards, so that a
+//! program that uses this crate as a library stays as it is.
+
+pub mod landlock;
+pub mod report;
+pub mod seccomp;
+
+/// Why a thread could not be confined.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfineError {
+    /// The filter of system calls was not accepted.
+    #[error(
+        "the filter of system calls could not be set: {0}; Linux needs seccomp, see `enarx doctor`"
+    )]
+    Seccomp(#[from] seccompiler::BackendError),
+    /// The kernel refused the filter.
+    #[error(
+        "the filter of system calls could not be set: {0}; Linux needs seccomp, see `enarx doctor`"
+    )]
+    Install(#[from] seccompiler::Error),
+    /// The rules for files were not accepted.
+    #[error("the Landlock rules could not be set: {0}; see `enarx doctor`")]
+    Landlock(#[from] ::landlock::RulesetError),
+}
