@@ -78,10 +78,23 @@ impl Platform for Machine {
         unsafe { direct(physical).write_volatile(value) }
     }
 
-    fn fill(&mut self, physical: u64, value: u64) {
-        // SAFETY: as in `write`; `physical` is a whole page.
+    fn run_length(&self, physical: u64, most: u64, value: u64) -> u64 {
+        let left: u64;
+        let stopped: u8;
+        // SAFETY: as in `read`; the words lie in one page. String instructions, because on hosts
+        // that emulate CPL0 every instruction counts.
         unsafe {
-            asm!("rep stosq", inout("rcx") 512u64 => _, inout("rdi") direct(physical) => _,
+            asm!("cmp rax, rax", "repe scasq", "setne {}", out(reg_byte) stopped,
+                inout("rcx") most => left, inout("rdi") direct(physical) => _, in("rax") value,
+                options(nostack, readonly));
+        }
+        most - left - u64::from(stopped)
+    }
+
+    fn fill_run(&mut self, physical: u64, count: u64, value: u64) {
+        // SAFETY: as in `write`; the words lie in one page.
+        unsafe {
+            asm!("rep stosq", inout("rcx") count => _, inout("rdi") direct(physical) => _,
                 in("rax") value, options(nostack, preserves_flags));
         }
     }
