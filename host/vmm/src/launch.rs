@@ -67,6 +67,20 @@ pub enum LaunchError {
         /// The system's answer.
         source: io::Error,
     },
+    /// This machine lacks something that the backend needs.
+    #[error(
+        "backend {backend} does not work here: {what}: {found}; next: {next} (all of it: `enarx doctor`)"
+    )]
+    Unusable {
+        /// The backend.
+        backend: &'static str,
+        /// What it needs.
+        what: &'static str,
+        /// What was found.
+        found: String,
+        /// What to do.
+        next: String,
+    },
     /// The backend is not part of this build.
     #[error("backend {0} is not built into this command: choose another with --backend")]
     NotBuiltIn(&'static str),

@@ -4,8 +4,12 @@
 //! [`grant::Grant`] names and nothing else.
 #![deny(unsafe_code)]
 
+pub mod backend;
 pub mod confine;
+pub mod doctor;
 pub mod executor;
 pub mod grant;
 pub mod launch;
 pub mod process;
+
+pub use backend::{Backend, run};
