@@ -1,14 +1,14 @@
 //! `enarx run`: a WebAssembly program in a Keep on this machine.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use enarx_contract::{Configuration, Limits, Network};
+use enarx_contract::{Configuration, Limits, Network, Terminals};
 use enarx_keep_image::{MICROKERNEL, RUNTIME};
 use enarx_vmm::Backend;
 use enarx_vmm::confine::report::report_violations;
@@ -324,6 +324,11 @@ impl Settings {
                     read_only: directory.read_only,
                 })
                 .collect(),
+            terminals: Terminals {
+                stdin: io::stdin().is_terminal(),
+                stdout: io::stdout().is_terminal(),
+                stderr: io::stderr().is_terminal(),
+            },
             invoke: arguments.invoke.clone(),
             limits: self.limits.clone(),
             network: Network {
