@@ -63,41 +63,45 @@ fn has_cpu_flag(machine: &dyn Machine, flag: &str) -> Option<bool> {
     cpuinfo(machine, "flags").map(|flags| flags.split_whitespace().any(|word| word == flag))
 }
 
-/// Every backend, the best first.
-pub fn backends(machine: &dyn Machine) -> Vec<BackendReport> {
-    let kvm = machine.kvm(&EXTENSIONS);
-    vec![
-        report(
+/// The names of all backends, the best first.
+pub const NAMES: [&str; 5] = ["snp", "tdx", "sim", "kvm", "process"];
+
+/// The report about one backend; none when there is none of that name.
+pub fn backend(machine: &dyn Machine, name: &str) -> Option<BackendReport> {
+    let answers = || machine.kvm(&EXTENSIONS);
+    Some(match name {
+        "snp" => report(
             "snp",
             "AMD SEV-SNP: protects the application from the host",
             true,
-            snp(machine, &kvm),
+            snp(machine, &answers()),
         ),
-        report(
+        "tdx" => report(
             "tdx",
             "Intel TDX: protects the application from the host",
             true,
-            tdx(machine, &kvm),
+            tdx(machine, &answers()),
         ),
-        report(
+        "sim" => report(
             "sim",
             "SEV-SNP simulated, for development: protects nothing from the host",
             false,
-            sim(machine, &kvm),
+            sim(machine, &answers()),
         ),
-        report(
+        "kvm" => report(
             "kvm",
             "virtual machine: protects the host from the application",
             false,
-            self::kvm(machine, &kvm),
+            kvm(machine, &answers()),
         ),
-        report(
+        "process" => report(
             "process",
             "confined process: protects the host from the application",
             false,
             process(machine),
         ),
-    ]
+        _ => return None,
+    })
 }
 
 fn report(

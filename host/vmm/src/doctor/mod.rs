@@ -96,8 +96,16 @@ pub fn examine(machine: &dyn Machine) -> Report {
         version: env!("CARGO_PKG_VERSION"),
         cpu: checks::cpu_name(machine),
         kernel: checks::kernel_release(machine),
-        backends: checks::backends(machine),
+        backends: checks::NAMES
+            .iter()
+            .filter_map(|name| checks::backend(machine, name))
+            .collect(),
     }
+}
+
+/// Examines a machine for one backend; none when there is none of that name.
+pub fn examine_for(machine: &dyn Machine, backend: &str) -> Option<BackendReport> {
+    checks::backend(machine, backend)
 }
 
 impl Report {
