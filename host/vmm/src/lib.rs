@@ -9,6 +9,7 @@ pub mod confine;
 pub mod doctor;
 pub mod executor;
 pub mod grant;
+pub mod kvm;
 pub mod launch;
 pub mod process;
 

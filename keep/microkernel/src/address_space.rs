@@ -134,21 +134,38 @@ pub enum Removal {
     Discard,
 }
 
+impl Default for AddressSpace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl AddressSpace {
-    /// The address space that the launcher prepared.
+    /// Nothing mapped, no memory.
     #[must_use]
-    pub fn new(boot: &BootInfo, frames: Frames) -> Self {
+    pub const fn new() -> Self {
         Self {
-            tables: Tables::new(boot.root),
-            frames,
+            tables: Tables::new(0),
+            frames: Frames::new(0, 0, 0, 0),
             small: Area::new(MMAP_START, LARGE_START),
             large: Area::new(LARGE_START, MMAP_END),
             heap: Heap {
-                start: boot.heap_start,
-                end: boot.heap_start,
-                mapped: boot.heap_mapped,
+                start: 0,
+                end: 0,
+                mapped: 0,
             },
         }
+    }
+
+    /// Takes over the address space that the launcher prepared.
+    pub fn boot(&mut self, boot: &BootInfo, frames: Frames) {
+        self.tables = Tables::new(boot.root);
+        self.frames = frames;
+        self.heap = Heap {
+            start: boot.heap_start,
+            end: boot.heap_start,
+            mapped: boot.heap_mapped,
+        };
     }
 
     /// Moves the start of the mappings by `random`, so that addresses differ from run to run.

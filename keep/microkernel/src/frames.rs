@@ -32,7 +32,7 @@ impl Frames {
     /// An allocator over `small..small_end` (4 KiB frames) and `next..end` (2 MiB frames). The
     /// caller has checked the alignment and the order.
     #[must_use]
-    pub fn new(small: u64, small_end: u64, next: u64, end: u64) -> Self {
+    pub const fn new(small: u64, small_end: u64, next: u64, end: u64) -> Self {
         Self {
             next,
             end,

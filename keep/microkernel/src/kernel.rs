@@ -50,6 +50,37 @@ pub struct Registers {
 
 const _: () = assert!(size_of::<Registers>() == 22 * 8);
 
+impl Registers {
+    /// All zero.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            r15: 0,
+            r14: 0,
+            r13: 0,
+            r12: 0,
+            r11: 0,
+            r10: 0,
+            r9: 0,
+            r8: 0,
+            rbp: 0,
+            rdi: 0,
+            rsi: 0,
+            rdx: 0,
+            rcx: 0,
+            rbx: 0,
+            rax: 0,
+            vector: 0,
+            error_code: 0,
+            rip: 0,
+            cs: 0,
+            flags: 0,
+            rsp: 0,
+            ss: 0,
+        }
+    }
+}
+
 /// [`Registers::vector`] of an entry by SYSCALL.
 pub const SYSTEM_CALL: u64 = 256;
 
@@ -128,17 +159,47 @@ pub struct Kernel {
     pub syscall_page: u64,
 }
 
+impl Default for Kernel {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Kernel {
-    /// The kernel at boot, from the measured boot page and the host's facts.
+    /// The kernel before boot: nothing is mapped, nothing can run.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            space: AddressSpace::new(),
+            threads: Threads::new(),
+            clock: Clock {
+                start: 0,
+                multiplier: 0,
+                wall_ns: 0,
+            },
+            actions: [Action {
+                handler: 0,
+                flags: 0,
+                restorer: 0,
+                mask: 0,
+            }; SIGNALS],
+            processors: 0,
+            memory: 0,
+            syscall_page: 0,
+        }
+    }
+
+    /// Takes over what the launch prepared, from the measured boot page and the host's facts.
     ///
     /// # Errors
     /// [`Reason::Boot`] with the number of the check that failed.
-    pub fn new(
+    pub fn boot(
+        &mut self,
         boot: &BootInfo,
         facts: &HostFacts,
         tsc: u64,
         syscall_page: u64,
-    ) -> Result<Self, Fatal> {
+    ) -> Result<(), Fatal> {
         let check = |number, ok: bool| {
             if ok {
                 Ok(())
@@ -171,7 +232,7 @@ impl Kernel {
         )?;
         check(7, facts.vcpus >= 1 && facts.vcpus <= MAX_VCPUS as u64)?;
         check(8, facts.processors >= 1 && facts.processors <= facts.vcpus)?;
-        let clock =
+        self.clock =
             Clock::new(tsc, facts.tsc_khz, facts.wall_ns).ok_or(Fatal::new(Reason::Boot, 9))?;
         let frames = Frames::new(
             boot.launch_free,
@@ -179,20 +240,16 @@ impl Kernel {
             boot.free_start,
             facts.memory_end,
         );
-        let vcpus = usize::try_from(facts.vcpus).unwrap_or(1);
-        Ok(Self {
-            space: AddressSpace::new(boot, frames),
-            threads: Threads::new(vcpus),
-            clock,
-            actions: [Action::default(); SIGNALS],
-            processors: facts.processors,
-            memory: facts.memory_end,
-            syscall_page: if boot.flags & boot::FLAG_SYSCALL_BY_UD == 0 {
-                0
-            } else {
-                syscall_page
-            },
-        })
+        self.space.boot(boot, frames);
+        self.threads.boot(usize::try_from(facts.vcpus).unwrap_or(1));
+        self.processors = facts.processors;
+        self.memory = facts.memory_end;
+        self.syscall_page = if boot.flags & boot::FLAG_SYSCALL_BY_UD == 0 {
+            0
+        } else {
+            syscall_page
+        };
+        Ok(())
     }
 
     /// Whether an exception is a system call that arrived by way of the system-call page; if so,

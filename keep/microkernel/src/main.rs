@@ -9,9 +9,9 @@ use core::panic::PanicInfo;
 
 use enarx_microkernel::boot::{BootInfo, SYSCALL_OFFSET};
 use enarx_microkernel::exits::{FaultReport, Function, KICK_VECTOR, Reason};
-use enarx_microkernel::kernel::{Fatal, Kernel, Registers, SYSTEM_CALL};
+use enarx_microkernel::kernel::{Fatal, Registers, SYSTEM_CALL};
 use enarx_microkernel::layout::VDSO_USER;
-use enarx_microkernel::platform::Platform;
+use enarx_microkernel::platform::{FpuState, Platform};
 use enarx_microkernel::signal::{USER_CS, USER_SS, sanitise_flags};
 use enarx_microkernel::syscall::{After, Guarded, system_call};
 use enarx_microkernel::threads::{Epoch, State};
@@ -48,14 +48,17 @@ pub extern "C" fn boot(registers: &mut Registers, vcpu: usize) {
 fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fatal> {
     let boot: BootInfo = boot_info();
     let page = VDSO_USER + SYSCALL_OFFSET;
-    let mut kernel = Kernel::new(&boot, &host_facts(), machine.tsc(), page)?;
+    let (facts, tsc) = (host_facts(), machine.tsc());
     let mut random = || machine.random().ok_or(Fatal::new(Reason::NoRandomness, 0));
     let (first, second, third) = (random()?, random()?, random()?);
+    let clock = KERNEL.with(|kernel| {
+        kernel.boot(&boot, &facts, tsc, page)?;
+        kernel.space.randomise(third);
+        Ok::<_, Fatal>(kernel.clock)
+    })?;
     machine.write(boot.random_bytes, first);
     machine.write(boot.random_bytes + 8, second);
-    kernel.space.randomise(third);
-    set_clock(&kernel.clock);
-    KERNEL.set(kernel);
+    set_clock(&clock);
     *registers = Registers {
         rip: boot.user_entry,
         cs: USER_CS,
@@ -127,7 +130,8 @@ fn next_thread(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
         if let Some(thread) = thread {
             *registers = thread.start;
             machine.set_fs_base(thread.start_fs);
-            machine::stack::reset_fpu();
+            // The thread that ran here before had its own rounding modes.
+            machine.restore_fpu(&FpuState::INITIAL);
             return;
         }
         machine.exit(Function::Park, &[u64::MAX]);

@@ -50,6 +50,16 @@ pub trait Platform {
 #[repr(C, align(16))]
 pub struct FpuState(pub [u8; 512]);
 
+impl FpuState {
+    /// The state of a new process (AMD64 APM volume 2, section 11.5): FCW 0x037f, MXCSR 0x1f80.
+    pub const INITIAL: Self = {
+        let mut bytes = [0; 512];
+        [bytes[0], bytes[1]] = [0x7f, 0x03];
+        [bytes[24], bytes[25]] = [0x80, 0x1f];
+        Self(bytes)
+    };
+}
+
 impl Default for FpuState {
     fn default() -> Self {
         Self([0; 512])

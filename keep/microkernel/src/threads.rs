@@ -21,7 +21,7 @@ pub enum State {
 }
 
 /// The thread of one vCPU.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Thread {
     /// What it does.
     pub state: State,
@@ -41,6 +41,18 @@ pub const fn thread_id(vcpu: usize) -> u64 {
     vcpu as u64 + 1
 }
 
+impl Thread {
+    const fn new() -> Self {
+        Self {
+            state: State::Idle,
+            start: Registers::new(),
+            start_fs: 0,
+            clear_tid: 0,
+            stack: AlternateStack { base: 0, size: 0 },
+        }
+    }
+}
+
 /// All threads.
 #[derive(Debug)]
 pub struct Threads {
@@ -48,16 +60,26 @@ pub struct Threads {
     vcpus: usize,
 }
 
+impl Default for Threads {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Threads {
-    /// `vcpus` idle vCPUs, at most [`MAX_VCPUS`]; the first runs the first thread.
+    /// No vCPU.
     #[must_use]
-    pub fn new(vcpus: usize) -> Self {
-        let mut table = [Thread::default(); MAX_VCPUS];
-        table[0].state = State::Running;
+    pub const fn new() -> Self {
         Self {
-            table,
-            vcpus: vcpus.min(MAX_VCPUS),
+            table: [const { Thread::new() }; MAX_VCPUS],
+            vcpus: 0,
         }
+    }
+
+    /// `vcpus` idle vCPUs, at most [`MAX_VCPUS`]; the first runs the first thread.
+    pub fn boot(&mut self, vcpus: usize) {
+        self.vcpus = vcpus.min(MAX_VCPUS);
+        self.table[0].state = State::Running;
     }
 
     /// The thread of a vCPU of this Keep.

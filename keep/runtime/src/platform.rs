@@ -156,13 +156,10 @@ impl Doorbell for Process {
     fn wait(&self, seen: u32, timeout: Option<Duration>) {
         let [s0, s1, s2, s3] = seen.to_le_bytes();
         let [t0, t1, t2, t3, t4, t5, t6, t7] = nanoseconds(timeout).to_le_bytes();
-        Self::send(&[
-            b'W', s0, s1, s2, s3, t0, t1, t2, t3, t4, t5, t6, t7,
-        ]);
+        Self::send(&[b'W', s0, s1, s2, s3, t0, t1, t2, t3, t4, t5, t6, t7]);
         let mut answer = [0_u8; 1];
         // SAFETY: the pointer and length are those of an array that lives across the call.
-        let read =
-            unsafe { libc::read(process::HOST, answer.as_mut_ptr().cast(), answer.len()) };
+        let read = unsafe { libc::read(process::HOST, answer.as_mut_ptr().cast(), answer.len()) };
         if read != 1 {
             end(exit::FAULT);
         }

@@ -22,8 +22,16 @@ fn value(text: &str, wanted: &ValType) -> wasmtime::Result<Val> {
     Ok(match wanted {
         ValType::I32 => Val::I32(integer!(text, i32).map_err(|error| wrong(&error))?),
         ValType::I64 => Val::I64(integer!(text, i64).map_err(|error| wrong(&error))?),
-        ValType::F32 => Val::F32(text.parse::<f32>().map_err(|error| wrong(&error))?.to_bits()),
-        ValType::F64 => Val::F64(text.parse::<f64>().map_err(|error| wrong(&error))?.to_bits()),
+        ValType::F32 => Val::F32(
+            text.parse::<f32>()
+                .map_err(|error| wrong(&error))?
+                .to_bits(),
+        ),
+        ValType::F64 => Val::F64(
+            text.parse::<f64>()
+                .map_err(|error| wrong(&error))?
+                .to_bits(),
+        ),
         other => wasmtime::bail!("unsupported argument type {other}"),
     })
 }

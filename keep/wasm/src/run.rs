@@ -52,7 +52,10 @@ fn form(application: &[u8]) -> wasmtime::Result<Form> {
     };
     if version.starts_with(CORE) {
         Ok(Form::Core)
-    } else if version.get(2..).is_some_and(|layer| layer.starts_with(COMPONENT_LAYER)) {
+    } else if version
+        .get(2..)
+        .is_some_and(|layer| layer.starts_with(COMPONENT_LAYER))
+    {
         Ok(Form::Component)
     } else {
         wasmtime::bail!("not a WebAssembly file of a known version");

@@ -229,6 +229,15 @@ impl<M: SharedMemory> HostEnd<M> {
         self.cq_tail
     }
 
+    /// As if `index` requests had been made and answered before.
+    #[cfg(test)]
+    pub(crate) fn start_at(&mut self, index: u32) {
+        (self.sq_head, self.sq_tail_seen) = (index, index);
+        (self.cq_tail, self.cq_head_seen) = (index, index);
+        self.memory.store_u32(SQ_HEAD, index, Ordering::Relaxed);
+        self.memory.store_u32(CQ_TAIL, index, Ordering::Relaxed);
+    }
+
     fn take_submission(&mut self) -> Result<Option<Submission>, Violation> {
         let tail = self.memory.load_u32(SQ_TAIL, Ordering::Acquire);
         self.sq_tail_seen = advance_tail(self.sq_head, self.sq_tail_seen, tail)

@@ -24,7 +24,51 @@ pub(crate) fn advance_head(tail: u32, seen: u32, new: u32) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
+    use core::sync::atomic::AtomicU64;
+    use std::sync::OnceLock;
+    use std::vec::Vec;
+
     use super::*;
+    use crate::{Call, Facts, HostEnd, KeepEnd, REGION_SIZE, Region, Status, SubmitError};
+
+    /// Both ends with full and empty rings, from each index at which 64 entries can meet the wrap.
+    #[test]
+    #[cfg_attr(miri, ignore = "too many rounds")]
+    fn both_ends_work_across_the_wrap() {
+        static MEMORY: OnceLock<Vec<AtomicU64>> = OnceLock::new();
+        let words = || (0..REGION_SIZE / 8).map(|_| AtomicU64::new(0)).collect();
+        let region = Region::from_static(MEMORY.get_or_init(words)).expect("the length is right");
+        for start in (u32::MAX - 130..=u32::MAX).chain(0..2) {
+            let mut host = HostEnd::initialise(region, Facts::default());
+            let mut keep = KeepEnd::attach(region).expect("initialised");
+            host.start_at(start);
+            keep.start_at(start);
+            for round in 0..3 {
+                let burst = if round == 1 { 1 } else { 64 };
+                for _ in 0..burst {
+                    keep.submit(&Call::ClockWall, &[]).expect("room");
+                }
+                if burst == 64 {
+                    assert_eq!(keep.submit(&Call::ClockWall, &[]), Err(SubmitError::Full));
+                }
+                for value in 0..burst {
+                    let submission = host.next().expect("honest").expect("submitted");
+                    host.complete(submission.id, Status::Ok, 0, value, 0)
+                        .expect("in flight");
+                }
+                assert_eq!(host.next(), Ok(None));
+                for value in 0..burst {
+                    let reply = keep.reap().expect("honest").expect("completed");
+                    assert_eq!(reply.value, value);
+                    keep.release(reply.ticket);
+                }
+                assert_eq!(keep.reap(), Ok(None));
+            }
+            assert_eq!(keep.completions_seen(), start.wrapping_add(129));
+        }
+    }
 
     /// Own indices around zero, around 2^31 and around the wrap at 2^32.
     fn own_indices() -> impl Iterator<Item = u32> {

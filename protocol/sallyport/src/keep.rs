@@ -330,6 +330,15 @@ impl<M: SharedMemory> KeepEnd<M> {
         self.cq_head
     }
 
+    /// As if `index` requests had been made and answered before.
+    #[cfg(test)]
+    pub(crate) fn start_at(&mut self, index: u32) {
+        (self.sq_tail, self.sq_head_seen) = (index, index);
+        (self.cq_head, self.cq_tail_seen) = (index, index);
+        self.memory.store_u32(SQ_TAIL, index, Ordering::Relaxed);
+        self.memory.store_u32(CQ_HEAD, index, Ordering::Relaxed);
+    }
+
     /// The slot of a ticket whose reply is held.
     fn held(&self, ticket: Ticket) -> Option<Slot> {
         let slot = slot_of(ticket.0)?;

@@ -629,6 +629,24 @@ impl SharedExecutor {
         self.lock().executor.end.set_polling(polling);
     }
 
+    /// Prints last words of the Keep's C library, which come past the ring; control characters
+    /// other than line ends could steer a terminal, so they are replaced.
+    pub fn log_last_words(&self, bytes: &[u8]) {
+        let text: Vec<u8> = bytes
+            .iter()
+            .map(|&byte| {
+                if byte.is_ascii_graphic() || byte == b'\n' {
+                    byte
+                } else {
+                    b' '
+                }
+            })
+            .collect();
+        let log = Arc::clone(&self.lock().executor.log);
+        // A log that nobody can take is not worth waiting for.
+        let _ = rustix::io::write(&*log, &text);
+    }
+
     /// Completions posted so far, modulo 2^32: what [`Self::wait`] compares with.
     pub fn completions_posted(&self) -> u32 {
         self.lock().executor.end.completions_posted()

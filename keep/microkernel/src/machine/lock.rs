@@ -6,48 +6,36 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use enarx_microkernel::kernel::Kernel;
 use enarx_microkernel::syscall::Guarded;
 
-/// A spin lock around the kernel, empty until boot.
+/// A spin lock around the kernel.
 pub struct KernelLock {
     taken: AtomicBool,
-    kernel: UnsafeCell<Option<Kernel>>,
+    kernel: UnsafeCell<Kernel>,
 }
 
-// SAFETY: the kernel is only reached in `locked`, with `taken` held.
+// SAFETY: the kernel is only reached in `with`, with `taken` held.
 unsafe impl Sync for KernelLock {}
 
 impl KernelLock {
-    /// An empty lock.
+    /// A free lock around the kernel before boot.
     pub const fn new() -> Self {
         Self {
             taken: AtomicBool::new(false),
-            kernel: UnsafeCell::new(None),
+            kernel: UnsafeCell::new(Kernel::new()),
         }
-    }
-
-    /// Puts the kernel in; called once, by the first vCPU, before any other runs.
-    pub fn set(&self, kernel: Kernel) {
-        self.locked(|slot| *slot = Some(kernel));
-    }
-
-    fn locked<R>(&self, f: impl FnOnce(&mut Option<Kernel>) -> R) -> R {
-        while self.taken.swap(true, Ordering::Acquire) {
-            while self.taken.load(Ordering::Relaxed) {
-                core::hint::spin_loop();
-            }
-        }
-        // SAFETY: `taken` is ours until the store below; `f` cannot call back into this lock,
-        // because the lock's users never nest.
-        let result = f(unsafe { &mut *self.kernel.get() });
-        self.taken.store(false, Ordering::Release);
-        result
     }
 }
 
 impl Guarded for KernelLock {
     fn with<R>(&self, f: impl FnOnce(&mut Kernel) -> R) -> R {
-        self.locked(|slot| match slot {
-            Some(kernel) => f(kernel),
-            None => crate::end(enarx_microkernel::exits::Reason::Boot, 0),
-        })
+        while self.taken.swap(true, Ordering::Acquire) {
+            while self.taken.load(Ordering::Relaxed) {
+                core::hint::spin_loop();
+            }
+        }
+        // SAFETY: `taken` is ours until the store below; `f` cannot come back here, because the
+        // users of this lock never nest.
+        let result = f(unsafe { &mut *self.kernel.get() });
+        self.taken.store(false, Ordering::Release);
+        result
     }
 }

@@ -1,5 +1,4 @@
-//! What lies at fixed places: this vCPU's number by its stack, the boot page, the clock page, the
-//! initial FPU state.
+//! What lies at fixed places: this vCPU's number by its stack, the boot page, the clock page.
 
 use core::arch::asm;
 
@@ -50,15 +49,5 @@ pub fn set_clock(clock: &Clock) {
         page.write_volatile(clock.start);
         page.add(1).write_volatile(clock.multiplier);
         page.add(2).write_volatile(clock.wall_ns);
-    }
-}
-
-/// Gives a new thread the FPU state of a new process, so that it sees nothing of an older one's.
-pub fn reset_fpu() {
-    let mxcsr: u32 = 0x1f80;
-    // SAFETY: the microkernel uses no FPU register; the values are the architectural initial ones
-    // (AMD64 APM volume 2, section 11.5).
-    unsafe {
-        asm!("fninit", "ldmxcsr [{}]", in(reg) &raw const mxcsr, options(nostack, preserves_flags));
     }
 }

@@ -8,6 +8,7 @@ mod ends;
 mod hostile;
 mod interleaving;
 mod spec;
+mod threads;
 
 use proptest::test_runner::Config;
 

@@ -6,9 +6,9 @@ use std::ops::Range;
 use enarx_microkernel::boot::{self, BootInfo, ImageHeader};
 use enarx_microkernel::exits::EXIT_MEMORY_SIZE;
 use enarx_microkernel::layout::{
-    DIRECT_MAP, EXIT_VIRTUAL, HUGE, KERNEL_PHYSICAL, KERNEL_STACK, KERNEL_VIRTUAL, LARGE,
-    LAUNCH_END, MAX_VCPUS, PAGE, SALLYPORT_USER, STACK_RECORD, STACK_SIZE, STACK_TOP, VDSO_USER,
-    round_up, stack_bottom,
+    DIRECT_MAP, DIRECT_MAP_SIZE, EXIT_VIRTUAL, HUGE, KERNEL_PHYSICAL, KERNEL_STACK, KERNEL_VIRTUAL,
+    LARGE, LAUNCH_END, MAX_VCPUS, PAGE, SALLYPORT_USER, STACK_RECORD, STACK_SIZE, STACK_TOP,
+    VDSO_USER, round_up, stack_bottom,
 };
 use enarx_microkernel::paging::{Rights, bits};
 use zerocopy::{FromBytes, IntoBytes};
@@ -58,6 +58,9 @@ pub struct Parameters {
     pub shared: u64,
     /// Size of the sallyport region, in bytes, a multiple of 2 MiB.
     pub sallyport: u64,
+    /// The CPU has 1 GiB pages: the direct map is one table whatever the memory. Without them it is
+    /// built of 2 MiB pages over the memory there is.
+    pub huge_pages: bool,
     /// SYSCALL does not raise the privilege level on this host.
     pub syscall_by_ud: bool,
 }
@@ -330,10 +333,17 @@ impl Builder<'_> {
                 address += PAGE;
             }
         }
-        for gigabyte in 0..512 {
-            let physical = gigabyte * HUGE;
-            let entry = physical | bits::PRESENT | bits::WRITE | bits::LARGE | bits::NO_EXECUTE;
-            self.pages.map(self.root, DIRECT_MAP + physical, 3, entry);
+        let (level, step, end) = if self.parameters.huge_pages {
+            (3, HUGE, DIRECT_MAP_SIZE)
+        } else {
+            (2, LARGE, self.parameters.shared)
+        };
+        let mut physical = 0;
+        while physical < end {
+            let rights = bits::PRESENT | bits::WRITE | bits::LARGE | bits::NO_EXECUTE;
+            self.pages
+                .map(self.root, DIRECT_MAP + physical, level, physical | rights);
+            physical += step;
         }
         for page in 0..EXIT_MEMORY_SIZE as u64 / PAGE {
             let physical = self.parameters.shared + self.parameters.sallyport + page * PAGE;

@@ -1,0 +1,152 @@
+//! The CPU that a Keep sees: what KVM supports, less what a Keep has no use for.
+
+use std::arch::x86_64::__cpuid_count;
+
+use enarx_launch::layout::{CR4, CR4_SMAP, CR4_SMEP, CR4_UMIP};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
+use kvm_ioctls::Kvm;
+
+use super::{KvmError, refused};
+
+/// CPUID, CR4 and XCR0 of the Keep's vCPUs.
+#[derive(Clone, Debug)]
+pub struct Cpu {
+    cpuid: CpuId,
+    /// CR4 of every vCPU.
+    pub cr4: u64,
+    /// XCR0 of every vCPU.
+    pub xcr0: u64,
+    /// 1 GiB pages work in the guest's page tables.
+    pub huge_pages: bool,
+}
+
+// Feature bits: AMD64 APM volume 3, appendix E; Intel SDM volume 2A, CPUID.
+mod leaf1_ecx {
+    pub const MONITOR: u32 = 1 << 3;
+    pub const PCID: u32 = 1 << 17;
+    pub const X2APIC: u32 = 1 << 21;
+    pub const TSC_DEADLINE: u32 = 1 << 24;
+    pub const XSAVE: u32 = 1 << 26;
+    pub const OSXSAVE: u32 = 1 << 27;
+    pub const RDRAND: u32 = 1 << 30;
+}
+mod leaf7_ebx {
+    pub const FSGSBASE: u32 = 1 << 0;
+    pub const SMEP: u32 = 1 << 7;
+    pub const SMAP: u32 = 1 << 20;
+}
+const LEAF7_ECX_UMIP: u32 = 1 << 2;
+const LEAF80000001_EDX_NX: u32 = 1 << 20;
+const LEAF80000001_EDX_PAGE_1GB: u32 = 1 << 26;
+
+/// Features that CPL3 uses without help of a kernel, as (leaf, register, bits): what `kvm_pvm` leaves
+/// out of its supported CPUID although CPL3 runs on the CPU itself there. Leaf 1 ECX: SSE3,
+/// PCLMULQDQ, SSSE3, FMA, CX16, SSE4.1, SSE4.2, MOVBE, POPCNT, AES, XSAVE, AVX, F16C, RDRAND. Leaf 7
+/// EBX: FSGSBASE, BMI1, AVX2, BMI2, ERMS, AVX-512 F DQ IFMA CD BW VL, RDSEED, ADX, SHA; ECX: VBMI,
+/// VBMI2, GFNI, VAES, VPCLMULQDQ, VNNI, BITALG, VPOPCNTDQ; EDX: FSRM. Leaf 0x80000001 ECX: LAHF,
+/// LZCNT.
+const NATIVE_LEAF1_ECX: u32 = 0x76d8_3203;
+const NATIVE_LEAF7: [u32; 3] = [0xf02f_0329, 0x0000_5f42, 0x0000_0010];
+const NATIVE_LEAF80000001_ECX: u32 = 0x0000_0021;
+
+/// x87, SSE, AVX, and the three parts of AVX-512 (Intel SDM volume 1, section 13.1).
+const XCR0_KNOWN: u64 = 0b1110_0111;
+/// AVX-512's parts come together or not at all.
+const XCR0_AVX512: u64 = 0b1110_0000;
+
+fn add_native(entry: &mut kvm_cpuid_entry2) {
+    let native = __cpuid_count(entry.function, entry.index);
+    match (entry.function, entry.index) {
+        (1, _) => entry.ecx |= native.ecx & NATIVE_LEAF1_ECX,
+        (7, 0) => {
+            entry.ebx |= native.ebx & NATIVE_LEAF7[0];
+            entry.ecx |= native.ecx & NATIVE_LEAF7[1];
+            entry.edx |= native.edx & NATIVE_LEAF7[2];
+        }
+        (0x8000_0001, _) => entry.ecx |= native.ecx & NATIVE_LEAF80000001_ECX,
+        _ => {}
+    }
+}
+
+impl Cpu {
+    /// The CPU on this host; `pvm`: SMAP cannot be used there, because CLAC does not work at CPL0.
+    pub fn new(kvm: &Kvm, pvm: bool) -> Result<Self, KvmError> {
+        let mut cpuid = kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(refused("say which CPU it offers"))?;
+        let mut cr4 = CR4;
+        let mut xcr0 = 0;
+        let mut lacks = Some("RDRAND and XSAVE in the guest's CPU");
+        let mut lacks_nx = Some("NX in the guest's CPU");
+        let mut huge_pages = false;
+        let mut lacks_base = Some("FSGSBASE in the guest's CPU");
+        for entry in cpuid.as_mut_slice() {
+            if pvm {
+                add_native(entry);
+            }
+            match (entry.function, entry.index) {
+                (1, _) => {
+                    use leaf1_ecx::{MONITOR, OSXSAVE, PCID, RDRAND, TSC_DEADLINE, X2APIC, XSAVE};
+                    entry.ecx &= !(MONITOR | PCID | X2APIC | TSC_DEADLINE);
+                    if entry.ecx & (RDRAND | XSAVE) == RDRAND | XSAVE {
+                        entry.ecx |= OSXSAVE;
+                        lacks = None;
+                    }
+                }
+                (7, 0) => {
+                    if pvm {
+                        entry.ebx &= !leaf7_ebx::SMAP;
+                    }
+                    if entry.ebx & leaf7_ebx::FSGSBASE != 0 {
+                        lacks_base = None;
+                    }
+                    if entry.ebx & leaf7_ebx::SMEP != 0 {
+                        cr4 |= CR4_SMEP;
+                    }
+                    if entry.ebx & leaf7_ebx::SMAP != 0 {
+                        cr4 |= CR4_SMAP;
+                    }
+                    if entry.ecx & LEAF7_ECX_UMIP != 0 {
+                        cr4 |= CR4_UMIP;
+                    }
+                }
+                (0xd, 0) => {
+                    xcr0 = (u64::from(entry.eax) | (u64::from(entry.edx) << 32)) & XCR0_KNOWN;
+                    if xcr0 & XCR0_AVX512 != XCR0_AVX512 {
+                        xcr0 &= !XCR0_AVX512;
+                    }
+                }
+                (0x8000_0001, _) => {
+                    huge_pages = entry.edx & LEAF80000001_EDX_PAGE_1GB != 0;
+                    if entry.edx & LEAF80000001_EDX_NX != 0 {
+                        lacks_nx = None;
+                    }
+                }
+                _ => {}
+            }
+        }
+        if let Some(lacks) = lacks.or(lacks_base).or(lacks_nx) {
+            return Err(KvmError::Lacks(lacks));
+        }
+        Ok(Self {
+            cpuid,
+            cr4,
+            xcr0,
+            huge_pages,
+        })
+    }
+
+    /// CPUID of one vCPU: with its own APIC id.
+    pub fn cpuid(&self, vcpu: u32) -> CpuId {
+        let mut cpuid = self.cpuid.clone();
+        for entry in cpuid.as_mut_slice() {
+            match entry.function {
+                1 => entry.ebx = (entry.ebx & 0x00ff_ffff) | (vcpu << 24),
+                0xb | 0x1f => entry.edx = vcpu,
+                0x8000_001e => entry.eax = vcpu,
+                _ => {}
+            }
+        }
+        cpuid
+    }
+}

@@ -1,0 +1,367 @@
+//! The main external loop: runs the vCPUs and serves their exits until the Keep ends.
+//!
+//! vCPU threads hold no lock while they run or sleep. The thread that called [`run`] waits for the
+//! end, starts vCPUs that the guest asks for, and watches the time limit; it is not confined.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use enarx_launch::layout::State;
+use enarx_microkernel::exits::{FaultReport, Function, LOG_BYTES, PORT};
+use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
+use zerocopy::IntoBytes;
+
+use super::KvmError;
+use super::cpuid::Cpu;
+use super::fault::Fault;
+use super::memory::GuestMemory;
+use super::vcpu;
+use crate::executor::{Progress, SharedExecutor};
+use crate::launch::Outcome;
+
+/// Functions that are counted: their numbers are below this.
+const FUNCTIONS: usize = 10;
+
+/// A Keep while it runs.
+pub struct Keep {
+    // Declared, and so dropped, before the memory that they use.
+    vm: VmFd,
+    executor: SharedExecutor,
+    memory: GuestMemory,
+    cpu: Cpu,
+    state: State,
+    vcpus: Vec<Vcpu>,
+    control: Mutex<Control>,
+    changed: Condvar,
+    counts: [AtomicU64; FUNCTIONS],
+}
+
+/// What other threads want of a vCPU.
+#[derive(Default)]
+struct Vcpu {
+    /// The token of `Park` and `Unpark`.
+    token: Mutex<bool>,
+    unparked: Condvar,
+    /// The kick vector is to be injected.
+    kick: AtomicBool,
+    /// The thread, once it runs; for signals.
+    thread: Mutex<Option<libc::pthread_t>>,
+}
+
+#[derive(Default)]
+struct Control {
+    outcome: Option<Outcome>,
+    /// vCPUs that the guest wants started.
+    wanted: Vec<u32>,
+    started: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The data stays consistent between statements; a panic elsewhere does not spoil it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Keep {
+    pub fn new(
+        vm: VmFd,
+        memory: GuestMemory,
+        executor: SharedExecutor,
+        cpu: Cpu,
+        state: State,
+        vcpus: u32,
+    ) -> Self {
+        Self {
+            vm,
+            executor,
+            memory,
+            cpu,
+            state,
+            vcpus: (0..vcpus).map(|_| Vcpu::default()).collect(),
+            control: Mutex::new(Control {
+                started: 1,
+                ..Control::default()
+            }),
+            changed: Condvar::new(),
+            counts: Default::default(),
+        }
+    }
+
+    /// Exits served so far, by function.
+    pub fn counters(&self) -> impl Iterator<Item = (String, u64)> {
+        self.counts
+            .iter()
+            .enumerate()
+            .filter_map(|(number, count)| {
+                let count = count.load(Ordering::Relaxed);
+                let function = Function::from_number(u32::try_from(number).ok()?)?;
+                (count != 0).then(|| (format!("{function:?}").to_lowercase(), count))
+            })
+    }
+
+    /// Ends the Keep, unless it has ended already, and makes every thread notice.
+    fn end(&self, outcome: Outcome) {
+        lock(&self.control).outcome.get_or_insert(outcome);
+        self.changed.notify_all();
+        self.executor.interrupt();
+        for vcpu in &self.vcpus {
+            vcpu.unparked.notify_all();
+            vcpu.interrupt();
+        }
+    }
+
+    fn ended(&self) -> bool {
+        lock(&self.control).outcome.is_some()
+    }
+
+    fn unpark(&self, number: u64) {
+        let Some(vcpu) = usize::try_from(number)
+            .ok()
+            .and_then(|index| self.vcpus.get(index))
+        else {
+            return;
+        };
+        *lock(&vcpu.token) = true;
+        vcpu.unparked.notify_all();
+        let mut control = lock(&self.control);
+        let bit = 1u64 << (number & 63);
+        if control.started & bit == 0 {
+            control.started |= bit;
+            control.wanted.push(u32::try_from(number).unwrap_or(0));
+            self.changed.notify_all();
+        }
+    }
+
+    fn park(&self, me: usize, timeout: Option<Duration>) {
+        let vcpu = &self.vcpus[me];
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut token = lock(&vcpu.token);
+        while !*token && !self.ended() {
+            token = match deadline {
+                None => vcpu
+                    .unparked
+                    .wait(token)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return;
+                    }
+                    vcpu.unparked
+                        .wait_timeout(token, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
+        }
+        *token = false;
+    }
+
+    /// Serves one exit by the port; an outcome ends the Keep.
+    fn serve(&self, me: usize, number: u32) -> Option<Outcome> {
+        let record = self.memory.record(me);
+        let args = record.args;
+        let function = Function::from_number(number)?;
+        self.counts[function as usize].fetch_add(1, Ordering::Relaxed);
+        let progress = match function {
+            Function::Exit => return Some(Outcome::Exit(args[0] as i32)),
+            Function::Fault => {
+                let [reason, vector, error_code, rip, cr2, rsp, cs] = args;
+                let report = FaultReport {
+                    reason,
+                    vector,
+                    error_code,
+                    rip,
+                    cr2,
+                    rsp,
+                    cs,
+                };
+                return Some(Outcome::Fault(Fault(report).to_string()));
+            }
+            Function::Ring => self.executor.drain(),
+            Function::Wait => self.executor.wait(args[0] as u32, nanoseconds(args[1])),
+            Function::Park => {
+                self.park(me, nanoseconds(args[0]));
+                return None;
+            }
+            Function::Unpark => {
+                self.unpark(args[0]);
+                return None;
+            }
+            Function::Kick => {
+                for (index, vcpu) in self.vcpus.iter().enumerate() {
+                    if args[0] >> index & 1 == 1 {
+                        vcpu.kick.store(true, Ordering::Release);
+                        vcpu.interrupt();
+                    }
+                }
+                return None;
+            }
+            Function::Discard => {
+                if self.memory.discard(args[0], args[1]) {
+                    return None;
+                }
+                return Some(Outcome::Fault(
+                    "the Keep was ended: it gave back memory that is not its own".into(),
+                ));
+            }
+            Function::Log => {
+                let length = usize::try_from(args[0]).unwrap_or(0).min(LOG_BYTES);
+                self.executor
+                    .log_last_words(&args[1..].as_bytes()[..length]);
+                return None;
+            }
+        };
+        match progress {
+            Ok(Progress::Idle) => None,
+            Ok(Progress::Exit(code)) => Some(Outcome::Exit(code)),
+            Err(error) => Some(Outcome::Fault(error.to_string())),
+        }
+    }
+
+    /// Runs vCPU `me` until the Keep ends.
+    fn run_vcpu(&self, me: usize, vcpu: &mut VcpuFd) -> Outcome {
+        loop {
+            if self.ended() {
+                return Outcome::TimedOut;
+            }
+            if self.vcpus[me].kick.swap(false, Ordering::AcqRel) {
+                let run = vcpu.get_kvm_run();
+                if run.if_flag != 0 && run.ready_for_interrupt_injection != 0 {
+                    run.request_interrupt_window = 0;
+                    if let Err(error) = vcpu::inject_kick(vcpu) {
+                        return Outcome::Fault(format!("KVM refused an interrupt: {error}"));
+                    }
+                } else {
+                    self.vcpus[me].kick.store(true, Ordering::Release);
+                    run.request_interrupt_window = 1;
+                }
+            }
+            match vcpu.run() {
+                Ok(VcpuExit::IoOut(PORT, data)) => {
+                    let Ok(number) = <[u8; 4]>::try_from(data).map(u32::from_le_bytes) else {
+                        return Outcome::Fault("the Keep wrote a port in a wrong size".into());
+                    };
+                    if Function::from_number(number).is_none() {
+                        return Outcome::Fault(format!("the Keep asked for function {number}"));
+                    }
+                    if let Some(outcome) = self.serve(me, number) {
+                        return outcome;
+                    }
+                }
+                Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen) => {}
+                Ok(VcpuExit::Shutdown) => {
+                    return Outcome::Fault(describe(vcpu, "a triple fault in its microkernel"));
+                }
+                Ok(VcpuExit::FailEntry(reason, _)) => {
+                    return Outcome::Fault(format!(
+                        "the CPU refused to enter the Keep ({reason:#x})"
+                    ));
+                }
+                Ok(VcpuExit::InternalError) => {
+                    return Outcome::Fault(describe(vcpu, "KVM cannot go on (internal error)"));
+                }
+                Ok(exit) => {
+                    return Outcome::Fault(format!("the Keep left its bounds: {exit:?}"));
+                }
+                Err(error) if error.errno() == libc::EINTR || error.errno() == libc::EAGAIN => {
+                    vcpu.set_kvm_immediate_exit(0);
+                }
+                Err(error) => {
+                    return Outcome::Fault(format!("KVM could not run the Keep: {error}"));
+                }
+            }
+        }
+    }
+}
+
+fn describe(vcpu: &VcpuFd, what: &str) -> String {
+    let (rip, rsp) = vcpu.get_regs().map_or((0, 0), |regs| (regs.rip, regs.rsp));
+    let cr2 = vcpu.get_sregs().map_or(0, |sregs| sregs.cr2);
+    format!("the Keep ended: {what}\n  RIP {rip:#018x}  RSP {rsp:#018x}  CR2 {cr2:#018x}")
+}
+
+fn nanoseconds(value: u64) -> Option<Duration> {
+    (value != u64::MAX).then(|| Duration::from_nanos(value))
+}
+
+impl Vcpu {
+    /// Makes the thread leave the guest or the call that it sleeps in.
+    fn interrupt(&self) {
+        if let Some(thread) = *lock(&self.thread) {
+            vcpu::interrupt(thread);
+        }
+    }
+}
+
+fn spawn(keep: &Arc<Keep>, me: u32, vcpu: VcpuFd) -> Result<JoinHandle<()>, KvmError> {
+    let keep = Arc::clone(keep);
+    let index = me as usize;
+    let thread = Builder::new().name(format!("vcpu {me}")).spawn(move || {
+        let mut vcpu = vcpu;
+        *lock(&keep.vcpus[index].thread) = Some(vcpu::this_thread());
+        let outcome = vcpu::with_interruptible(&mut vcpu, |vcpu| keep.run_vcpu(index, vcpu));
+        *lock(&keep.vcpus[index].thread) = None;
+        keep.end(outcome);
+    })?;
+    Ok(thread)
+}
+
+/// Runs the Keep to its end; every thread it started has ended when this returns.
+pub fn run(
+    keep: &Arc<Keep>,
+    first: VcpuFd,
+    timeout: Option<Duration>,
+) -> Result<Outcome, KvmError> {
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let mut threads = vec![spawn(keep, 0, first)?];
+    let outcome = loop {
+        let mut control = lock(&keep.control);
+        while control.outcome.is_none() && control.wanted.is_empty() {
+            control = match deadline {
+                None => keep
+                    .changed
+                    .wait(control)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        control.outcome = Some(Outcome::TimedOut);
+                        break;
+                    }
+                    keep.changed
+                        .wait_timeout(control, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
+        }
+        if let Some(outcome) = control.outcome.clone() {
+            break outcome;
+        }
+        let wanted = std::mem::take(&mut control.wanted);
+        drop(control);
+        for number in wanted {
+            let started = vcpu::create(&keep.vm, number, &keep.cpu, &keep.state)
+                .and_then(|vcpu| spawn(keep, number, vcpu));
+            match started {
+                Ok(thread) => threads.push(thread),
+                Err(error) => keep.end(Outcome::Fault(error.to_string())),
+            }
+        }
+    };
+    keep.end(outcome.clone());
+    for thread in threads {
+        // A signal may have come between the check and the sleep: repeat until the thread is gone.
+        while !thread.is_finished() {
+            for vcpu in &keep.vcpus {
+                vcpu.unparked.notify_all();
+                vcpu.interrupt();
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        let _ = thread.join();
+    }
+    Ok(outcome)
+}

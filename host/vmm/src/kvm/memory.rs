@@ -1,0 +1,235 @@
+//! The memory of a Keep as the VMM maps it: private RAM, and the shared region with the exit
+//! memory behind it.
+//!
+//! The guest writes all of it at any time: it is accessed by raw copies and atomics only, never by
+//! references to plain data.
+
+use std::io;
+use std::ptr::{NonNull, null_mut};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use enarx_microkernel::exits::{RECORD_SIZE, Record};
+use enarx_microkernel::layout::{LARGE, MAX_VCPUS};
+use enarx_sallyport::Region;
+use enarx_sallyport::layout::REGION_SIZE;
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::VmFd;
+
+/// An anonymous mapping, unmapped when dropped.
+#[derive(Debug)]
+struct Mapping {
+    base: NonNull<u8>,
+    size: usize,
+}
+
+// SAFETY: the mapping is plain memory owned by the value; every access is a raw copy or an atomic.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn new(size: usize, huge: bool) -> io::Result<Self> {
+        // Space for aligning the start to 2 MiB, which the host's large pages need.
+        let align = LARGE as usize;
+        let padded = size.checked_add(align).ok_or(io::ErrorKind::OutOfMemory)?;
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice.
+        let raw = unsafe {
+            libc::mmap(
+                null_mut(),
+                padded,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if raw == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = raw as usize;
+        let base = start.next_multiple_of(align);
+        // SAFETY: the head and the tail are parts of the mapping just made, outside of
+        // `base..base + size`; both are multiples of the page size.
+        unsafe {
+            if base > start {
+                libc::munmap(raw, base - start);
+            }
+            let tail = start + padded - (base + size);
+            if tail > 0 {
+                libc::munmap((base + size) as *mut _, tail);
+            }
+            if huge {
+                // Advice: without large pages everything works, slower.
+                libc::madvise(base as *mut _, size, libc::MADV_HUGEPAGE);
+            }
+            // The contents belong to the tenant: into no core dump, into no child.
+            libc::madvise(base as *mut _, size, libc::MADV_DONTDUMP);
+            libc::madvise(base as *mut _, size, libc::MADV_DONTFORK);
+        }
+        let base = NonNull::new(base as *mut u8).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { base, size })
+    }
+
+    /// The address of `length` bytes at `offset`.
+    ///
+    /// # Panics
+    /// When they do not lie in the mapping: the VMM's own layout is wrong.
+    fn at(&self, offset: usize, length: usize) -> *mut u8 {
+        assert!(
+            offset
+                .checked_add(length)
+                .is_some_and(|end| end <= self.size)
+        );
+        // SAFETY: the offset lies in the mapping.
+        unsafe { self.base.as_ptr().add(offset) }
+    }
+
+    fn write(&self, offset: usize, bytes: &[u8]) {
+        // SAFETY: the target lies in the mapping (checked by `at`), to which no reference exists.
+        unsafe {
+            self.at(offset, bytes.len())
+                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and nothing uses it any more: the virtual machine, the
+        // executor and the vCPU threads ended before (they borrow or are joined by the owner).
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.size) };
+    }
+}
+
+/// The memory of one Keep.
+#[derive(Debug)]
+pub struct GuestMemory {
+    ram: Mapping,
+    shared: Mapping,
+}
+
+impl GuestMemory {
+    /// `ram` bytes of private memory at guest physical address 0 and `shared` bytes after it.
+    pub fn new(ram: u64, shared: usize) -> io::Result<Self> {
+        let ram = usize::try_from(ram).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        Ok(Self {
+            ram: Mapping::new(ram, true)?,
+            shared: Mapping::new(shared, false)?,
+        })
+    }
+
+    /// Writes launch contents at a guest physical address of the private memory.
+    pub fn load(&self, gpa: u64, bytes: &[u8]) {
+        self.ram
+            .write(usize::try_from(gpa).unwrap_or(usize::MAX), bytes);
+    }
+
+    /// Writes at an offset of the shared memory.
+    pub fn load_shared(&self, offset: usize, bytes: &[u8]) {
+        self.shared.write(offset, bytes);
+    }
+
+    /// Makes the memory the guest's.
+    pub fn register(&self, vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
+        let slots = [
+            (0u32, 0u64, &self.ram),
+            (1, self.ram.size as u64, &self.shared),
+        ];
+        for (slot, guest_phys_addr, mapping) in slots {
+            let region = kvm_userspace_memory_region {
+                slot,
+                flags: 0,
+                guest_phys_addr,
+                memory_size: mapping.size as u64,
+                userspace_addr: mapping.base.as_ptr() as u64,
+            };
+            // SAFETY: the mapping is valid and outlives the virtual machine: both are owned by the
+            // Keep, which drops the machine first.
+            unsafe { vm.set_user_memory_region(region)? };
+        }
+        Ok(())
+    }
+
+    /// The sallyport region.
+    pub fn region(&self) -> Region {
+        // SAFETY: the shared mapping begins with REGION_SIZE bytes, is aligned to 2 MiB, and stays
+        // mapped as long as `self`, which outlives the executor in the Keep; it is accessed by
+        // atomics and raw copies only.
+        unsafe { Region::from_raw(self.shared.base) }
+    }
+
+    /// The word at `offset` of the exit memory.
+    fn exit_word(&self, offset: usize) -> &AtomicU64 {
+        let at = self.shared.at(REGION_SIZE + offset, 8).cast::<AtomicU64>();
+        // SAFETY: in the mapping (checked by `at`), aligned (offsets are multiples of 8), and
+        // accessed by atomics only.
+        unsafe { &*at }
+    }
+
+    /// The exit record of a vCPU: every word taken once.
+    pub fn record(&self, vcpu: usize) -> Record {
+        let base = (vcpu % MAX_VCPUS) * RECORD_SIZE;
+        let mut record = Record::default();
+        for (index, arg) in record.args.iter_mut().enumerate() {
+            *arg = self.exit_word(base + index * 8).load(Ordering::Relaxed);
+        }
+        record
+    }
+
+    /// Gives the guest zeroed memory for a range of its private memory, if it is one.
+    pub fn discard(&self, gpa: u64, length: u64) -> bool {
+        let (Ok(offset), Ok(length)) = (usize::try_from(gpa), usize::try_from(length)) else {
+            return false;
+        };
+        let inside = offset
+            .checked_add(length)
+            .is_some_and(|end| end <= self.ram.size);
+        if !inside || !gpa.is_multiple_of(LARGE) || !(length as u64).is_multiple_of(LARGE) {
+            return false;
+        }
+        // SAFETY: the range is a part of the private mapping; dropping its contents is what the
+        // guest asked for, and the VMM holds no reference into it.
+        unsafe {
+            libc::madvise(
+                self.ram.at(offset, length).cast(),
+                length,
+                libc::MADV_DONTNEED,
+            ) == 0
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn discards_whole_frames_of_its_own_only() {
+        let memory = GuestMemory::new(4 << 20, REGION_SIZE + 8192).unwrap();
+        memory.load(LARGE, &[7; 16]);
+        let first = || {
+            // SAFETY: in the mapping, which lives.
+            unsafe { memory.ram.at(LARGE as usize, 1).read_volatile() }
+        };
+        assert_eq!(first(), 7);
+        for (gpa, length) in [
+            (LARGE, LARGE / 2),
+            (1, LARGE),
+            (2 * LARGE, LARGE),
+            (u64::MAX, LARGE),
+        ] {
+            assert!(!memory.discard(gpa, length));
+        }
+        assert_eq!(first(), 7);
+        assert!(memory.discard(LARGE, LARGE));
+        assert_eq!(first(), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "assertion failed")]
+    fn loads_nothing_outside() {
+        GuestMemory::new(2 << 20, 4096)
+            .unwrap()
+            .load((2 << 20) - 1, &[0; 2]);
+    }
+}

@@ -1,0 +1,182 @@
+//! The `kvm` backend: a Keep in a virtual machine of plain KVM.
+//!
+//! It protects the host from the Keep: the guest reaches its own memory, the shared region, and
+//! the exits served in [`exits`]; the vCPU threads can do little else on the host (see
+//! [`crate::confine`]). It protects nothing from the host.
+
+mod cpuid;
+mod exits;
+mod fault;
+mod memory;
+mod vcpu;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use enarx_launch::layout::{self as plan, Parameters};
+use enarx_microkernel::exits::{EXIT_MEMORY_SIZE, FACTS_OFFSET, HostFacts};
+use enarx_microkernel::layout::{LARGE, MAX_VCPUS};
+use enarx_sallyport::Facts;
+use enarx_sallyport::layout::REGION_SIZE;
+use kvm_ioctls::{Cap, Kvm, VmFd};
+use zerocopy::IntoBytes;
+
+use crate::executor::SharedExecutor;
+use crate::launch::{Launch, Outcome};
+use exits::Keep;
+use memory::GuestMemory;
+
+/// Smallest memory of a Keep, in bytes.
+pub const MIN_MEMORY: u64 = 64 << 20;
+
+/// vCPUs beyond the processors: sleeping threads keep theirs.
+const SPARE_VCPUS: u32 = 2;
+
+/// Why a Keep could not be launched.
+#[derive(Debug, thiserror::Error)]
+pub enum KvmError {
+    /// No usable `/dev/kvm`.
+    #[error("/dev/kvm cannot be opened: {0}; `enarx doctor` says what is missing")]
+    Device(#[source] std::io::Error),
+    /// KVM refused a step.
+    #[error("KVM refused to {step}: {source}")]
+    Refused {
+        /// What was tried.
+        step: &'static str,
+        /// KVM's answer.
+        source: kvm_ioctls::Error,
+    },
+    /// KVM lacks something.
+    #[error("this KVM lacks {0}; `enarx doctor` says more")]
+    Lacks(&'static str),
+    /// The memory asked for cannot be had.
+    #[error(
+        "the Keep's memory of {size} MiB cannot be reserved: {source}; ask for less with --memory"
+    )]
+    Memory {
+        /// Size in MiB.
+        size: u64,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The Keep needs more memory than it was given.
+    #[error("a Keep needs at least {0} MiB of memory; ask for more with --memory")]
+    TooSmall(u64),
+    /// The image cannot be laid out.
+    #[error(transparent)]
+    Image(#[from] plan::LaunchError),
+    /// A thread could not be started, or the executor not prepared.
+    #[error("the host cannot serve the Keep: {0}")]
+    Host(#[from] std::io::Error),
+}
+
+fn refused(step: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> KvmError {
+    move |source| KvmError::Refused { step, source }
+}
+
+/// Whether SYSCALL does not raise the privilege level: KVM of the kind `kvm_pvm`.
+#[must_use]
+pub fn is_pvm() -> bool {
+    std::path::Path::new("/sys/module/kvm_pvm").exists()
+}
+
+/// Runs a Keep to its end on plain KVM.
+///
+/// # Errors
+/// [`KvmError`] when it could not be launched; a Keep that was launched has an [`Outcome`].
+pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
+    let started = Instant::now();
+    let kvm = Kvm::new()
+        .map_err(|error| KvmError::Device(std::io::Error::from_raw_os_error(error.errno())))?;
+    if !kvm.check_extension(Cap::UserMemory) || !kvm.check_extension(Cap::ImmediateExit) {
+        return Err(KvmError::Lacks("user memory or immediate exits"));
+    }
+    let pvm = is_pvm();
+
+    let cpu = cpuid::Cpu::new(&kvm, pvm)?;
+    let processors = launch.vcpus.clamp(1, MAX_VCPUS as u32 - SPARE_VCPUS);
+    let vcpus = processors + SPARE_VCPUS;
+    let ram = launch.memory.max(MIN_MEMORY) / LARGE * LARGE;
+    let parameters = Parameters {
+        vcpus,
+        shared: ram,
+        sallyport: REGION_SIZE as u64,
+        huge_pages: cpu.huge_pages,
+        syscall_by_ud: pvm,
+    };
+    let layout = plan::launch(launch.microkernel, launch.runtime, &parameters)?;
+    if layout.end + MIN_MEMORY / 2 > ram {
+        return Err(KvmError::TooSmall((layout.end + MIN_MEMORY / 2) >> 20));
+    }
+
+    let shared = REGION_SIZE + EXIT_MEMORY_SIZE;
+    let memory = GuestMemory::new(ram, shared).map_err(|source| KvmError::Memory {
+        size: ram >> 20,
+        source,
+    })?;
+    for page in &layout.pages {
+        memory.load(page.gpa, &page.bytes[..]);
+    }
+    for placement in &layout.runtime {
+        memory.load(placement.gpa, &launch.runtime[placement.file.clone()]);
+    }
+    let vm = create_vm(&kvm)?;
+    memory
+        .register(&vm)
+        .map_err(refused("map the Keep's memory"))?;
+
+    let first = vcpu::create(&vm, 0, &cpu, &layout.state)?;
+    let tsc_khz = first.get_tsc_khz().map_or(0, u64::from);
+    let wall_ns = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+        });
+    let facts = HostFacts {
+        tsc_khz,
+        wall_ns,
+        memory_end: ram,
+        vcpus: vcpus.into(),
+        processors: processors.into(),
+    };
+    memory.load_shared(REGION_SIZE + FACTS_OFFSET, facts.as_bytes());
+    let region = memory.region();
+    let executor = SharedExecutor::new(
+        region,
+        Facts {
+            tsc_khz,
+            vcpus: processors,
+            wall_ns,
+        },
+        launch.grant,
+        launch.configuration,
+        launch.application,
+    )?;
+    let keep = Arc::new(Keep::new(vm, memory, executor, cpu, layout.state, vcpus));
+    let ready = started.elapsed();
+    let outcome = exits::run(&keep, first, launch.timeout)?;
+    if launch.timings {
+        report(&keep, ready, started.elapsed());
+    }
+    Ok(outcome)
+}
+
+fn create_vm(kvm: &Kvm) -> Result<VmFd, KvmError> {
+    loop {
+        match kvm.create_vm() {
+            Err(error) if error.errno() == libc::EINTR => {}
+            other => return other.map_err(refused("create a virtual machine")),
+        }
+    }
+}
+
+fn report(keep: &Keep, ready: Duration, total: Duration) {
+    eprintln!(
+        "enarx: vmm ready after {} us, ended after {} us",
+        ready.as_micros(),
+        total.as_micros()
+    );
+    for (name, count) in keep.counters() {
+        eprintln!("enarx: exits {name}: {count}");
+    }
+}
