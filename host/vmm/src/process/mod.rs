@@ -142,7 +142,7 @@ pub fn run(launch: Launch) -> Result<Outcome, LaunchError> {
             .spawn_scoped(scope, || {
                 let directories = directories.iter().map(|(fd, ro)| (fd.as_fd(), *ro));
                 landlock::restrict(directories, network.tcp)?;
-                seccomp::apply(&filter::server()?)?;
+                seccomp::apply(&filter::server(network)?)?;
                 Ok(serve(&served, &socket, listener.as_ref(), deadline))
             })
             .map_err(LaunchError::system("a thread could not be started"))?
