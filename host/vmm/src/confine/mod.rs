@@ -23,4 +23,7 @@ pub enum ConfineError {
     /// The rules for files were not accepted.
     #[error("the Landlock rules could not be set: {0}; see `enarx doctor`")]
     Landlock(#[from] ::landlock::RulesetError),
+    /// A granted directory cannot be duplicated.
+    #[error("a granted directory cannot be used: {0}")]
+    Directory(#[source] std::io::Error),
 }

@@ -14,6 +14,7 @@ use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use zerocopy::IntoBytes;
 
 use super::KvmError;
+use super::confinement::Confinement;
 use super::cpuid::Cpu;
 use super::fault::Fault;
 use super::memory::GuestMemory;
@@ -32,6 +33,7 @@ pub struct Keep {
     memory: GuestMemory,
     cpu: Cpu,
     state: State,
+    confinement: Confinement,
     vcpus: Vec<Vcpu>,
     control: Mutex<Control>,
     changed: Condvar,
@@ -70,6 +72,7 @@ impl Keep {
         executor: SharedExecutor,
         cpu: Cpu,
         state: State,
+        confinement: Confinement,
         vcpus: u32,
     ) -> Self {
         Self {
@@ -78,6 +81,7 @@ impl Keep {
             memory,
             cpu,
             state,
+            confinement,
             vcpus: (0..vcpus).map(|_| Vcpu::default()).collect(),
             control: Mutex::new(Control {
                 started: 1,
@@ -301,7 +305,10 @@ fn spawn(keep: &Arc<Keep>, me: u32, vcpu: VcpuFd) -> Result<JoinHandle<()>, KvmE
     let thread = Builder::new().name(format!("vcpu {me}")).spawn(move || {
         let mut vcpu = vcpu;
         *lock(&keep.vcpus[index].thread) = Some(vcpu::this_thread());
-        let outcome = vcpu::with_interruptible(&mut vcpu, |vcpu| keep.run_vcpu(index, vcpu));
+        let outcome = vcpu::with_interruptible(&mut vcpu, |vcpu| match keep.confinement.apply() {
+            Ok(()) => keep.run_vcpu(index, vcpu),
+            Err(error) => Outcome::Fault(error.to_string()),
+        });
         *lock(&keep.vcpus[index].thread) = None;
         keep.end(outcome);
     })?;

@@ -3,6 +3,7 @@
 //!
 //! The guest writes all of it at any time: it is accessed by raw copies and atomics only, never by
 //! references to plain data.
+#![allow(unsafe_code)]
 
 use std::io;
 use std::ptr::{NonNull, null_mut};

@@ -4,6 +4,7 @@
 //! the exits served in [`exits`]; the vCPU threads can do little else on the host (see
 //! [`crate::confine`]). It protects nothing from the host.
 
+mod confinement;
 mod cpuid;
 mod exits;
 mod fault;
@@ -23,6 +24,7 @@ use zerocopy::IntoBytes;
 
 use crate::executor::SharedExecutor;
 use crate::launch::{Launch, Outcome};
+use confinement::Confinement;
 use exits::Keep;
 use memory::GuestMemory;
 
@@ -65,6 +67,9 @@ pub enum KvmError {
     /// The image cannot be laid out.
     #[error(transparent)]
     Image(#[from] plan::LaunchError),
+    /// The vCPU threads cannot be confined.
+    #[error(transparent)]
+    Confine(#[from] crate::confine::ConfineError),
     /// A thread could not be started, or the executor not prepared.
     #[error("the host cannot serve the Keep: {0}")]
     Host(#[from] std::io::Error),
@@ -141,6 +146,7 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
     };
     memory.load_shared(REGION_SIZE + FACTS_OFFSET, facts.as_bytes());
     let region = memory.region();
+    let confinement = Confinement::new(&launch.grant)?;
     let executor = SharedExecutor::new(
         region,
         Facts {
@@ -152,7 +158,15 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
         launch.configuration,
         launch.application,
     )?;
-    let keep = Arc::new(Keep::new(vm, memory, executor, cpu, layout.state, vcpus));
+    let keep = Arc::new(Keep::new(
+        vm,
+        memory,
+        executor,
+        cpu,
+        layout.state,
+        confinement,
+        vcpus,
+    ));
     let ready = started.elapsed();
     let outcome = exits::run(&keep, first, launch.timeout)?;
     if launch.timings {
