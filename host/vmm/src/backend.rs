@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::doctor;
 use crate::launch::{Launch, LaunchError, Outcome};
-use crate::process;
+use crate::{kvm, process};
 
 /// A kind of Keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,22 +36,11 @@ impl Backend {
         }
     }
 
-    /// Whether this build contains it.
-    pub const fn is_built_in(self) -> bool {
-        match self {
-            Self::Kvm => false,
-            Self::Process => true,
-        }
-    }
-
     /// Whether a Keep of this kind can be launched here.
     ///
     /// # Errors
     /// [`LaunchError`]: what is in the way.
     pub fn check(self) -> Result<(), LaunchError> {
-        if !self.is_built_in() {
-            return Err(LaunchError::NotBuiltIn(self.name()));
-        }
         let report = doctor::examine(&doctor::Host::new());
         match report
             .backend(self.name())
@@ -86,7 +75,7 @@ impl fmt::Display for Backend {
 /// [`LaunchError`] when it could not be launched or served.
 pub fn run(backend: Backend, launch: Launch) -> Result<Outcome, LaunchError> {
     match backend {
-        Backend::Kvm => Err(LaunchError::NotBuiltIn(backend.name())),
+        Backend::Kvm => Ok(kvm::run(launch)?),
         Backend::Process => process::run(launch),
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::confine::ConfineError;
 use crate::grant::Grant;
+use crate::kvm::KvmError;
 
 /// Exit code of the command when a Keep ended by a fault that is not the application's.
 pub const EXIT_FAULT: u8 = 70;
@@ -81,9 +82,9 @@ pub enum LaunchError {
         /// What to do.
         next: String,
     },
-    /// The backend is not part of this build.
-    #[error("backend {0} is not built into this command: choose another with --backend")]
-    NotBuiltIn(&'static str),
+    /// The virtual machine could not be launched.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
 }
 
 impl LaunchError {

@@ -43,7 +43,7 @@ fn run_child(scenario: &str) -> Output {
 fn filter(otherwise: SeccompAction) {
     let calls = THREAD_CALLS
         .iter()
-        .chain(&[libc::SYS_write, libc::SYS_fcntl]);
+        .chain(&[libc::SYS_write, libc::SYS_close, libc::SYS_fcntl]);
     let allowed = calls
         .map(|call| Allow::Call(*call))
         .chain([Allow::Argument {

@@ -110,9 +110,7 @@ fn report(
     protects_application: bool,
     checks: Vec<Check>,
 ) -> BackendReport {
-    let built_in = Backend::ALL
-        .iter()
-        .any(|backend| backend.name() == name && backend.is_built_in());
+    let built_in = Backend::ALL.iter().any(|backend| backend.name() == name);
     let supported = checks
         .iter()
         .all(|check| !check.required || check.state == State::Ok);

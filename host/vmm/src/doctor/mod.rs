@@ -3,6 +3,8 @@
 //! Only looks: it changes nothing, loads nothing and needs no privileges. Whether a machine is *trusted*
 //! is not decided here but by a verifier.
 
+#![deny(unsafe_code)]
+
 mod checks;
 mod landlock_abi;
 mod machine;

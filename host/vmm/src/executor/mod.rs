@@ -6,6 +6,8 @@
 //! There is no thread here: whichever thread of the VMM has work calls [`SharedExecutor::drain`] or
 //! [`SharedExecutor::wait`]. No thread sleeps with the lock held.
 
+#![deny(unsafe_code)]
+
 mod buffer;
 mod files;
 mod handles;
@@ -197,7 +199,7 @@ struct Executor {
     handles: Handles,
     network: NetworkGrant,
     resolver: Option<Resolver>,
-    log: OwnedFd,
+    log: Arc<OwnedFd>,
     configuration: Vec<u8>,
     application: Vec<u8>,
     /// In the order in which they were made. As many as there are slots at most.
@@ -418,7 +420,7 @@ impl Executor {
             .collect();
         let line = format!("enarx: keep: {text}\n");
         // A log that nobody can take is not worth waiting for.
-        let _ = rustix::io::write(&self.log, line.as_bytes());
+        let _ = rustix::io::write(&*self.log, line.as_bytes());
         Ok(())
     }
 }
@@ -522,7 +524,7 @@ impl SharedExecutor {
                     handles: Handles::new(streams, directories),
                     network,
                     resolver: network.name_lookup.then(Resolver::start).transpose()?,
-                    log,
+                    log: Arc::new(log),
                     configuration,
                     application,
                     pending: VecDeque::new(),

@@ -4,6 +4,8 @@
 //! and seccomp), and the application from nobody. The runtime is treated as hostile: it reaches the host
 //! through the sallyport only, and says on its doorbell no more than "ring" and "wait".
 
+#![deny(unsafe_code)]
+
 mod child;
 mod filter;
 mod region;
