@@ -6,7 +6,9 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use enarx_microkernel::exits::{FACTS_OFFSET, Function, HostFacts, PORT, RECORD_SIZE};
+use enarx_microkernel::exits::{
+    COUNTERS_OFFSET, FACTS_OFFSET, Function, HostFacts, PORT, RECORD_SIZE,
+};
 use enarx_microkernel::layout::{DIRECT_MAP, EXIT_VIRTUAL, LARGE, MAX_VCPUS};
 use enarx_microkernel::platform::{FpuState, Platform};
 
@@ -35,6 +37,13 @@ fn exit_word(offset: usize) -> &'static AtomicU64 {
     // Keep; offsets are multiples of 8 below EXIT_MEMORY_SIZE (records of at most MAX_VCPUS, and
     // the facts). The host writes the memory too, hence atomics.
     unsafe { &*((EXIT_VIRTUAL as usize + offset) as *const AtomicU64) }
+}
+
+/// Counts an entry from user code: by a system call, or by an exception. The counters lie in shared
+/// memory; nothing in the microkernel depends on them.
+pub fn count(system_call: bool) {
+    let offset = COUNTERS_OFFSET + if system_call { 0 } else { 8 };
+    exit_word(offset).fetch_add(1, Ordering::Relaxed);
 }
 
 /// The host's facts, each word taken once.
