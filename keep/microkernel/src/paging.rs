@@ -116,9 +116,12 @@ pub enum PagingError {
     NotMapped,
     /// Part of the range belongs to the microkernel.
     Pinned,
+    /// Part of the range is mapped already.
+    Occupied,
 }
 
-/// What a change means for the TLBs.
+/// What a change means for the TLBs. A change that failed may have reduced rights before it did:
+/// after an error, all vCPUs must flush.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stale {
     /// Rights of present pages were taken away or frames replaced: all vCPUs must flush.
@@ -185,7 +188,8 @@ impl Tables {
     /// Reserves `start..end`, which is free, with `rights`.
     ///
     /// # Errors
-    /// [`PagingError::OutOfMemory`]; what was reserved until then stays.
+    /// [`PagingError::OutOfMemory`], [`PagingError::Occupied`], [`PagingError::Pinned`]; nothing
+    /// is reserved then.
     pub fn reserve<P: Platform>(
         &mut self,
         frames: &mut Frames,
@@ -194,8 +198,14 @@ impl Tables {
         end: u64,
         rights: Rights,
     ) -> Result<(), PagingError> {
-        self.change(frames, platform, start, end, Change::Reserve(rights))
-            .map(|_| ())
+        let mut walk = Walk::new(frames, platform, Change::Reserve(rights), start);
+        if let Err(error) = walk.table(self.root, 4, start, end) {
+            let done = walk.done;
+            // What was reserved before is whole entries without frames: this cannot fail.
+            self.change(frames, platform, start, done, Change::Remove)?;
+            return Err(error);
+        }
+        Ok(())
     }
 
     /// Gives the mapped range `start..end` other rights.
@@ -265,30 +275,9 @@ impl Tables {
         end: u64,
         change: Change,
     ) -> Result<Stale, PagingError> {
-        let mut walk = Walk {
-            frames,
-            platform,
-            change,
-            stale: Stale::default(),
-        };
+        let mut walk = Walk::new(frames, platform, change, start);
         walk.table(self.root, 4, start, end)?;
         Ok(walk.stale)
-    }
-
-    /// Whether nothing in `start..end` is reserved.
-    pub fn is_free<P: Platform>(&self, platform: &P, start: u64, end: u64) -> bool {
-        let mut address = start;
-        while address < end {
-            let (entry, level) = self.leaf(platform, address);
-            if entry != 0 {
-                return false;
-            }
-            let Some(next) = (address & !(span(level) - 1)).checked_add(span(level)) else {
-                return true;
-            };
-            address = next;
-        }
-        true
     }
 
     /// The lowest entry for `address`, and its level.
@@ -349,6 +338,11 @@ impl Tables {
                 // Another vCPU was faster.
                 return Fault::Resolved;
             }
+            if entry & FRAME != 0 {
+                // Hidden by a removal that failed: its contents are still the page's.
+                platform.write(at, entry | PRESENT);
+                return Fault::Resolved;
+            }
             if level == 1 {
                 return Self::back_small(frames, platform, at, entry);
             }
@@ -405,9 +399,21 @@ struct Walk<'a, P> {
     platform: &'a mut P,
     change: Change,
     stale: Stale,
+    /// Everything below this address in the range has been changed.
+    done: u64,
 }
 
-impl<P: Platform> Walk<'_, P> {
+impl<'a, P: Platform> Walk<'a, P> {
+    fn new(frames: &'a mut Frames, platform: &'a mut P, change: Change, start: u64) -> Self {
+        Self {
+            frames,
+            platform,
+            change,
+            stale: Stale::default(),
+            done: start,
+        }
+    }
+
     fn table(&mut self, table: u64, level: u32, start: u64, end: u64) -> Result<(), PagingError> {
         let size = span(level);
         let mut address = start;
@@ -437,6 +443,7 @@ impl<P: Platform> Walk<'_, P> {
                 self.table(lower, level - 1, address, next)?;
             }
             address = next;
+            self.done = next;
         }
         Ok(())
     }
@@ -448,6 +455,9 @@ impl<P: Platform> Walk<'_, P> {
         }
         if entry & PINNED != 0 {
             return Err(PagingError::Pinned);
+        }
+        if entry != 0 && matches!(self.change, Change::Reserve(_)) {
+            return Err(PagingError::Occupied);
         }
         let lower = if entry & FRAME == 0 {
             self.frames
@@ -479,6 +489,7 @@ impl<P: Platform> Walk<'_, P> {
             return Err(PagingError::Pinned);
         }
         let new = match self.change {
+            Change::Reserve(_) if entry != 0 => return Err(PagingError::Occupied),
             Change::Reserve(rights) => RESERVED | rights.bits(),
             Change::Hide if entry == 0 => return Ok(()),
             Change::Remove if entry == 0 => return Ok(()),

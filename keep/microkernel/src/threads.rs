@@ -96,6 +96,22 @@ impl Threads {
             .position(|thread| thread.state == State::Idle)
     }
 
+    /// vCPUs of this Keep.
+    #[must_use]
+    pub const fn vcpus(&self) -> usize {
+        self.vcpus
+    }
+
+    /// Whether a thread on another vCPU than `me` is in user code, or may get there without taking
+    /// the kernel's lock.
+    #[must_use]
+    pub fn others_running(&self, me: usize) -> bool {
+        self.table[..self.vcpus]
+            .iter()
+            .enumerate()
+            .any(|(vcpu, thread)| vcpu != me && thread.state == State::Running)
+    }
+
     /// Whether every vCPU is idle.
     #[must_use]
     pub fn all_idle(&self) -> bool {
@@ -165,15 +181,6 @@ impl Epoch {
         self.seen[vcpu % MAX_VCPUS].swap(current, Ordering::SeqCst) != current
     }
 
-    /// Whether any vCPU but `me` is in user code.
-    #[must_use]
-    pub fn others_in_user(&self, me: usize) -> bool {
-        self.in_user
-            .iter()
-            .enumerate()
-            .any(|(vcpu, in_user)| vcpu != me && in_user.load(Ordering::SeqCst))
-    }
-
     /// Starts a new epoch; `me` has flushed.
     pub fn advance(&self, me: usize) -> u64 {
         let new = self.current.fetch_add(1, Ordering::SeqCst) + 1;
@@ -181,11 +188,12 @@ impl Epoch {
         new
     }
 
-    /// The vCPUs but `me` that are in user code with translations older than `epoch`.
+    /// Those of the first `vcpus` vCPUs but `me` that are in user code with translations older than
+    /// `epoch`.
     #[must_use]
-    pub fn behind(&self, me: usize, epoch: u64) -> u64 {
+    pub fn behind(&self, me: usize, vcpus: usize, epoch: u64) -> u64 {
         let mut mask = 0;
-        for vcpu in 0..MAX_VCPUS {
+        for vcpu in 0..vcpus.min(MAX_VCPUS) {
             if vcpu != me
                 && self.in_user[vcpu].load(Ordering::SeqCst)
                 && self.seen[vcpu].load(Ordering::SeqCst) < epoch
