@@ -1,4 +1,109 @@
 //! The `enarx` command: arguments in, one call, result out.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod doctor;
+mod run;
+mod values;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+/// Exit code for a wrong command line.
+const EXIT_USAGE: u8 = 2;
+/// Exit code for every failure that has no code of its own.
+const EXIT_FAILURE: u8 = 1;
+
+#[derive(Parser)]
+#[command(
+    name = "enarx",
+    version,
+    about = "Run WebAssembly on a computer whose owner you do not trust",
+    after_help = "Examples:\n  enarx run hello.wasm\n  enarx run --dir data::/data:ro tool.wasm -- --verbose /data/input\n  enarx doctor"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a WebAssembly program in a Keep
+    Run(Box<run::Arguments>),
+    /// Show what this machine offers for every kind of Keep, and what is missing
+    Doctor(doctor::Arguments),
+    /// Facts about this machine
+    #[command(subcommand)]
+    Platform(Platform),
+}
+
+#[derive(Subcommand)]
+enum Platform {
+    /// The same as `enarx doctor`
+    Info(doctor::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::command()
+        .try_get_matches()
+        .and_then(|matches| Arguments::from_arg_matches(&matches));
+    let result = match arguments {
+        Ok(arguments) => match arguments.command {
+            Command::Run(arguments) => run::run(*arguments),
+            Command::Doctor(arguments) | Command::Platform(Platform::Info(arguments)) => {
+                doctor::run(&arguments)
+            }
+        },
+        Err(error) => return usage(&error),
+    };
+    result.unwrap_or_else(|failure| {
+        eprintln!("enarx: {}", failure.sentence);
+        ExitCode::from(failure.code)
+    })
+}
+
+/// Why a command ends without success.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    sentence: String,
+}
+
+impl Failure {
+    /// The cause and its remedy.
+    fn new(sentence: impl Into<String>) -> Self {
+        Self {
+            code: EXIT_FAILURE,
+            sentence: sentence.into(),
+        }
+    }
+}
+
+/// Prints help where it was asked for, and one sentence otherwise.
+fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // Nobody reads it: nothing to do about it.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(EXIT_USAGE)
+        }
+        _ => {
+            let text = error.render().to_string();
+            let sentence: Vec<&str> = text
+                .lines()
+                .map(str::trim)
+                .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+                .filter(|line| !line.is_empty())
+                .collect();
+            let sentence = sentence.join(" ");
+            let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence);
+            eprintln!("enarx: {sentence} (see `enarx --help`, `enarx run --help`)");
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}

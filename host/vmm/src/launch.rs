@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::confine::ConfineError;
 use crate::grant::Grant;
+use crate::kvm::KvmError;
 
 /// Exit code of the command when a Keep ended by a fault that is not the application's.
 pub const EXIT_FAULT: u8 = 70;
@@ -67,9 +68,23 @@ pub enum LaunchError {
         /// The system's answer.
         source: io::Error,
     },
-    /// The backend is not part of this build.
-    #[error("backend {0} is not built into this command: choose another with --backend")]
-    NotBuiltIn(&'static str),
+    /// This machine lacks something that the backend needs.
+    #[error(
+        "backend {backend} does not work here: {what}: {found}; next: {next} (all of it: `enarx doctor`)"
+    )]
+    Unusable {
+        /// The backend.
+        backend: &'static str,
+        /// What it needs.
+        what: &'static str,
+        /// What was found.
+        found: String,
+        /// What to do.
+        next: String,
+    },
+    /// The virtual machine could not be launched.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
 }
 
 impl LaunchError {

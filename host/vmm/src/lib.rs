@@ -2,11 +2,14 @@
 //!
 //! The tenant does not trust it. It protects the host from the Keep: it performs what the
 //! [`grant::Grant`] names and nothing else.
-#![deny(unsafe_code)]
 
+pub mod backend;
 pub mod confine;
+pub mod doctor;
 pub mod executor;
 pub mod grant;
 pub mod kvm;
 pub mod launch;
 pub mod process;
+
+pub use backend::{Backend, run};

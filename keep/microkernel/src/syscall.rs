@@ -78,7 +78,7 @@ pub fn system_call<P: Platform, K: Guarded>(
         nr::MUNMAP => call.take_away(Removal::Unmap, a, b),
         nr::MPROTECT => call.mprotect(a, b, c),
         nr::MADVISE => call.madvise(a, b, c),
-        nr::BRK => call.brk(a),
+        nr::BRK => Ok(call.brk(a)),
         nr::FUTEX => call.futex(a, b, c, d, registers.r9),
         nr::CLONE => call.clone_thread(registers),
         nr::EXIT => return Ok(call.exit_thread()),
@@ -221,9 +221,9 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
     }
 
     /// Answers with the end of the heap, moved or not, as Linux does.
-    fn brk(&mut self, end: u64) -> Answer {
+    fn brk(&mut self, end: u64) -> u64 {
         let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
-        Ok(self.kernel.with(|k| {
+        self.kernel.with(|k| {
             if let Some((start, length)) = k.space.heap_surplus(end)
                 && k.take_away(platform, epoch, me, Removal::Discard, start, length)
                     .is_err()
@@ -231,7 +231,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
                 return k.space.heap_end();
             }
             k.space.set_heap_end(platform, end)
-        }))
+        })
     }
 
     /// Nanoseconds of a monotonic or wall clock now; none for clocks that do not exist.

@@ -3,6 +3,8 @@
 //! Everything here is for the calling thread, and for threads that it starts afterwards, so that a
 //! program that uses this crate as a library stays as it is.
 
+#![deny(unsafe_code)]
+
 pub mod landlock;
 pub mod report;
 pub mod seccomp;
@@ -23,4 +25,7 @@ pub enum ConfineError {
     /// The rules for files were not accepted.
     #[error("the Landlock rules could not be set: {0}; see `enarx doctor`")]
     Landlock(#[from] ::landlock::RulesetError),
+    /// A granted directory cannot be duplicated.
+    #[error("a granted directory cannot be used: {0}")]
+    Directory(#[source] std::io::Error),
 }

@@ -40,10 +40,6 @@ impl Executor {
                 flags,
                 path_length,
             } => self.open(slot, dir, flags, path_length),
-            Call::Close { handle } => {
-                self.handles.remove(handle)?;
-                Ok(Answer::default())
-            }
             Call::ReadAt {
                 handle,
                 offset,
@@ -69,7 +65,8 @@ impl Executor {
             Call::Stat { handle } => {
                 let record = match self.handles.get(handle)? {
                     Object::Directory(node) | Object::File(node) => fs::fstat(&*node.fd),
-                    Object::Stream(stream) => fs::fstat(&*stream.fd),
+                    Object::Stream(stream) | Object::Connection(stream) => fs::fstat(&*stream.fd),
+                    Object::Listener(fd) | Object::Datagrams(fd) => fs::fstat(&**fd),
                 };
                 self.reply_stat(slot, &record.map_err(status)?)
             }

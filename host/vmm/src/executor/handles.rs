@@ -20,6 +20,12 @@ pub enum Object {
     Directory(Node),
     /// A regular file.
     File(Node),
+    /// A TCP connection.
+    Connection(Stream),
+    /// A TCP socket that listens.
+    Listener(Arc<OwnedFd>),
+    /// A UDP socket.
+    Datagrams(Arc<OwnedFd>),
 }
 
 /// An open file or directory, and whether changes may pass through it.
@@ -68,7 +74,7 @@ impl Handles {
     pub fn directory(&self, handle: Handle) -> Result<&Node, Status> {
         match self.get(handle)? {
             Object::Directory(node) => Ok(node),
-            Object::Stream(_) | Object::File(_) => Err(Status::NotDirectory),
+            _ => Err(Status::NotDirectory),
         }
     }
 
@@ -81,7 +87,7 @@ impl Handles {
         match self.get(handle)? {
             Object::File(node) => Ok(node),
             Object::Directory(_) => Err(Status::IsDirectory),
-            Object::Stream(_) => Err(Status::IllegalSeek),
+            _ => Err(Status::IllegalSeek),
         }
     }
 
@@ -92,7 +98,19 @@ impl Handles {
     pub fn node(&self, handle: Handle) -> Result<&Node, Status> {
         match self.get(handle)? {
             Object::File(node) | Object::Directory(node) => Ok(node),
-            Object::Stream(_) => Err(Status::Invalid),
+            _ => Err(Status::Invalid),
+        }
+    }
+
+    /// The socket of a handle.
+    ///
+    /// # Errors
+    /// [`Status::BadHandle`] when there is none, [`Status::NotSocket`] when it is something else.
+    pub fn socket(&self, handle: Handle) -> Result<&Arc<OwnedFd>, Status> {
+        match self.get(handle)? {
+            Object::Connection(stream) => Ok(&stream.fd),
+            Object::Listener(fd) | Object::Datagrams(fd) => Ok(fd),
+            _ => Err(Status::NotSocket),
         }
     }
 

@@ -6,9 +6,12 @@
 //! There is no thread here: whichever thread of the VMM has work calls [`SharedExecutor::drain`] or
 //! [`SharedExecutor::wait`]. No thread sleeps with the lock held.
 
+#![deny(unsafe_code)]
+
 mod buffer;
 mod files;
 mod handles;
+mod network;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -26,9 +29,10 @@ use enarx_sallyport::{
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
-use crate::grant::Grant;
+use crate::grant::{Grant, NetworkGrant};
 use buffer::Buffer;
 use handles::{Handles, Node, Object};
+use network::Resolver;
 use streams::Stream;
 
 /// Longest line that the host takes into its log, in bytes.
@@ -62,6 +66,22 @@ pub const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_unlinkat,
     libc::SYS_utimensat,
     libc::SYS_write,
+];
+
+/// System calls that the executor makes besides, when the grant names the network.
+pub const NETWORK_CALLS: &[i64] = &[
+    libc::SYS_accept4,
+    libc::SYS_bind,
+    libc::SYS_connect,
+    libc::SYS_getpeername,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_listen,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_setsockopt,
+    libc::SYS_shutdown,
+    libc::SYS_socket,
 ];
 
 /// How far a Keep is.
@@ -123,7 +143,8 @@ fn status(errno: Errno) -> Status {
 struct Pending {
     id: u32,
     slot: Slot,
-    handle: Handle,
+    /// Whose turn it is waited for; none for a request that makes a handle.
+    handle: Option<Handle>,
     fd: Arc<OwnedFd>,
     events: PollFlags,
     operation: Operation,
@@ -141,6 +162,27 @@ enum Operation {
         length: u32,
         written: u32,
     },
+    Network(network::Operation),
+}
+
+impl Pending {
+    /// Whether this request has to wait until `earlier` is done.
+    fn is_behind(&self, earlier: &Self) -> bool {
+        self.handle.is_some() && self.handle == earlier.handle && self.events == earlier.events
+    }
+
+    /// How it ends when it is not waited for any longer.
+    fn cancelled(&self) -> Result<Answer> {
+        match self.operation {
+            // Bytes that are out cannot be called back.
+            Operation::Write { written, .. } if written > 0 => Ok(Answer::value(written)),
+            _ => Err(Status::Cancelled),
+        }
+    }
+
+    fn poll_fd(&self) -> PollFd<'_> {
+        PollFd::new(&*self.fd, self.events)
+    }
 }
 
 /// How far a request came.
@@ -155,6 +197,8 @@ struct Executor {
     end: HostEnd<Region>,
     region: Region,
     handles: Handles,
+    network: NetworkGrant,
+    resolver: Option<Resolver>,
     log: Arc<OwnedFd>,
     configuration: Vec<u8>,
     application: Vec<u8>,
@@ -175,7 +219,7 @@ impl Executor {
         // What was printed before the exit is printed.
         let printing = self.pending.iter().any(|request| {
             matches!(request.operation, Operation::Write { .. })
-                && [Handle::STDOUT, Handle::STDERR].contains(&request.handle)
+                && matches!(request.handle, Some(Handle::STDOUT | Handle::STDERR))
         });
         match self.exit {
             Some(code) if !printing => Ok(Progress::Exit(code)),
@@ -191,6 +235,7 @@ impl Executor {
                 return Ok(());
             }
             Ok(Call::Cancel { id }) => Step::Done(self.cancel(id)?),
+            Ok(Call::Close { handle }) => Step::Done(self.close(handle)?),
             Ok(call) => self
                 .start(id, slot, &call)
                 .unwrap_or_else(|status| Step::Done(Err(status))),
@@ -216,14 +261,6 @@ impl Executor {
 
     fn start(&mut self, id: u32, slot: Slot, call: &Call) -> Result<Step> {
         let buffer = |length| Buffer::new(self.region, slot, 0, length).map_err(status);
-        let pending = |handle, stream: &Stream, events, operation| Pending {
-            id,
-            slot,
-            handle,
-            fd: Arc::clone(&stream.fd),
-            events,
-            operation,
-        };
         let answer = match *call {
             Call::StreamRead { stream, length } => {
                 let object = self.stream(stream)?;
@@ -231,7 +268,14 @@ impl Executor {
                     stream: object.clone(),
                     length,
                 };
-                let request = pending(stream, object, PollFlags::IN, operation);
+                let request = Pending {
+                    id,
+                    slot,
+                    handle: Some(stream),
+                    fd: Arc::clone(&object.fd),
+                    events: PollFlags::IN,
+                    operation,
+                };
                 return Ok(self.attempt_in_order(request));
             }
             Call::StreamWrite { stream, length } => {
@@ -241,7 +285,14 @@ impl Executor {
                     length,
                     written: 0,
                 };
-                let request = pending(stream, object, PollFlags::OUT, operation);
+                let request = Pending {
+                    id,
+                    slot,
+                    handle: Some(stream),
+                    fd: Arc::clone(&object.fd),
+                    events: PollFlags::OUT,
+                    operation,
+                };
                 return Ok(self.attempt_in_order(request));
             }
             Call::Load {
@@ -268,6 +319,7 @@ impl Executor {
                 Answer::default()
             }
             Call::ClockWall => Answer::value(wall_clock_ns()),
+            _ if network::is_network(call) => return self.network_call(id, slot, call),
             _ => self.file_call(slot, call)?,
         };
         Ok(Step::Done(Ok(answer)))
@@ -275,22 +327,19 @@ impl Executor {
 
     fn stream(&self, handle: Handle) -> Result<&Stream> {
         match self.handles.get(handle)? {
-            Object::Stream(stream) => Ok(stream),
+            Object::Stream(stream) | Object::Connection(stream) => Ok(stream),
             Object::Directory(_) => Err(Status::IsDirectory),
-            Object::File(_) => Err(Status::Invalid),
+            Object::Listener(_) => Err(Status::NotConnected),
+            Object::File(_) | Object::Datagrams(_) => Err(Status::Invalid),
         }
     }
 
     /// Tries a request at once, unless an earlier one on the same stream waits.
-    fn attempt_in_order(&self, mut request: Pending) -> Step {
-        let behind = self
-            .pending
-            .iter()
-            .any(|other| other.handle == request.handle && other.events == request.events);
-        if behind {
+    fn attempt_in_order(&mut self, mut request: Pending) -> Step {
+        if self.pending.iter().any(|other| request.is_behind(other)) {
             return Step::Wait(request);
         }
-        match attempt(self.region, &mut request) {
+        match attempt(self.region, &mut self.handles, &mut request) {
             Some(result) => Step::Done(result),
             None => Step::Wait(request),
         }
@@ -306,13 +355,11 @@ impl Executor {
                 Err(errno) => return Err(errno.into()),
             }
         };
-        let mut waiting = VecDeque::with_capacity(self.pending.len());
+        let mut waiting: VecDeque<Pending> = VecDeque::with_capacity(self.pending.len());
         for (mut request, ready) in std::mem::take(&mut self.pending).into_iter().zip(ready) {
-            let behind = waiting.iter().any(|other: &Pending| {
-                other.handle == request.handle && other.events == request.events
-            });
+            let behind = waiting.iter().any(|other| request.is_behind(other));
             let result = if ready && !behind {
-                attempt(self.region, &mut request)
+                attempt(self.region, &mut self.handles, &mut request)
             } else {
                 None
             };
@@ -330,12 +377,24 @@ impl Executor {
         let Some(index) = self.pending.iter().position(|request| request.id == id) else {
             return Ok(Ok(Answer::default()));
         };
-        let result = match self.pending.remove(index).map(|request| request.operation) {
-            // Bytes that are out cannot be called back.
-            Some(Operation::Write { written, .. }) if written > 0 => Ok(Answer::value(written)),
-            _ => Err(Status::Cancelled),
-        };
-        self.complete(id, result)?;
+        if let Some(request) = self.pending.remove(index) {
+            self.complete(id, request.cancelled())?;
+        }
+        Ok(Ok(Answer::default()))
+    }
+
+    /// Closes a handle, and cancels what waits for it.
+    fn close(&mut self, handle: Handle) -> Result<Result<Answer>, ExecutorError> {
+        if let Err(status) = self.handles.remove(handle) {
+            return Ok(Err(status));
+        }
+        let (ended, waiting) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|request| request.handle == Some(handle));
+        self.pending = waiting;
+        for request in ended {
+            self.complete(request.id, request.cancelled())?;
+        }
         Ok(Ok(Answer::default()))
     }
 
@@ -366,14 +425,8 @@ impl Executor {
     }
 }
 
-impl Pending {
-    fn poll_fd(&self) -> PollFd<'_> {
-        PollFd::new(&*self.fd, self.events)
-    }
-}
-
 /// Tries an operation; nothing when its descriptor is not ready.
-fn attempt(region: Region, request: &mut Pending) -> Option<Result<Answer>> {
+fn attempt(region: Region, handles: &mut Handles, request: &mut Pending) -> Option<Result<Answer>> {
     let slot = request.slot;
     let buffer = |length| Buffer::new(region, slot, 0, length);
     let result = match &mut request.operation {
@@ -390,6 +443,13 @@ fn attempt(region: Region, request: &mut Pending) -> Option<Result<Answer>> {
             Err(errno) if *written == 0 => Err(errno),
             Ok(()) | Err(_) => Ok(Answer::value(*written)),
         },
+        Operation::Network(operation) => {
+            let space = match buffer(BUFFER_SIZE) {
+                Ok(space) => space,
+                Err(errno) => return Some(Err(status(errno))),
+            };
+            return operation.attempt(&request.fd, space, handles);
+        }
     };
     match result {
         Err(Errno::AGAIN) => None,
@@ -429,7 +489,8 @@ impl SharedExecutor {
     /// [`Region::from_raw`]).
     ///
     /// # Errors
-    /// The system's, when standard error cannot be duplicated for the log.
+    /// The system's, when standard error cannot be duplicated for the log, or the thread for look-ups
+    /// of names (which exists only if the grant has them) cannot be started.
     pub fn new(
         region: Region,
         facts: Facts,
@@ -440,7 +501,7 @@ impl SharedExecutor {
         let Grant {
             stdio: [stdin, stdout, stderr],
             directories,
-            network: _,
+            network,
         } = grant;
         let log = stderr.try_clone()?;
         let streams = [
@@ -461,6 +522,8 @@ impl SharedExecutor {
                     end: HostEnd::initialise(region, facts),
                     region,
                     handles: Handles::new(streams, directories),
+                    network,
+                    resolver: network.name_lookup.then(Resolver::start).transpose()?,
                     log: Arc::new(log),
                     configuration,
                     application,

@@ -1,4 +1,4 @@
-//! Standard streams: reading and writing without ever sleeping under the executor's lock.
+//! Streams: reading and writing without ever sleeping under the executor's lock.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ enum Readiness {
     AskFirst,
 }
 
-/// A standard stream of the Keep.
+/// A standard stream or a connection of the Keep.
 #[derive(Clone, Debug)]
 pub struct Stream {
     /// The descriptor.
@@ -42,6 +42,14 @@ impl Stream {
         Self {
             fd: Arc::new(fd),
             readiness,
+        }
+    }
+
+    /// A socket of the Keep's own, which is non-blocking.
+    pub fn socket(fd: Arc<OwnedFd>) -> Self {
+        Self {
+            fd,
+            readiness: Readiness::NonBlocking,
         }
     }
 

@@ -10,10 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use enarx_sallyport::directory::Entries;
-use enarx_sallyport::types::{Object, OpenFlags, TimeChange};
+use enarx_sallyport::types::{Object, OpenFlags, SocketOption, TimeChange};
 use enarx_sallyport::{
-    Call, Facts, FileType, Handle, KeepEnd, REGION_SIZE, Region, Reply, SharedMemory, Stat, Status,
-    Ticket,
+    Call, Facts, FileType, Handle, KeepEnd, REGION_SIZE, Region, Reply, SharedMemory,
+    SocketAddress, Stat, Status, Ticket,
 };
 use tempfile::TempDir;
 
@@ -24,6 +24,19 @@ use crate::grant::{Grant, GrantedDirectory, NetworkGrant};
 const ROOT: Handle = Handle::FIRST_ROOT;
 const READ: OpenFlags = OpenFlags::READ;
 const NO_LIMIT: Option<Duration> = Some(Duration::from_secs(20));
+
+/// A Keep with network permissions.
+fn networked(tcp: bool, udp: bool, name_lookup: bool) -> Keep {
+    Keep::granted(
+        [null(), null(), null()],
+        &[],
+        NetworkGrant {
+            tcp,
+            udp,
+            name_lookup,
+        },
+    )
+}
 
 struct Keep {
     end: KeepEnd<Region>,
@@ -42,6 +55,10 @@ fn null() -> OwnedFd {
 
 impl Keep {
     fn new(stdio: [OwnedFd; 3], directories: &[(&Path, bool)]) -> Self {
+        Self::granted(stdio, directories, NetworkGrant::default())
+    }
+
+    fn granted(stdio: [OwnedFd; 3], directories: &[(&Path, bool)], network: NetworkGrant) -> Self {
         let words: Vec<AtomicU64> = (0..REGION_SIZE / 8).map(|_| AtomicU64::new(0)).collect();
         let region = Region::from_static(Box::leak(words.into_boxed_slice())).unwrap();
         let grant = Grant {
@@ -53,7 +70,7 @@ impl Keep {
                     read_only: *read_only,
                 })
                 .collect(),
-            network: NetworkGrant::default(),
+            network,
         };
         let configuration = b"{}".to_vec();
         let application = (0..300_000_u32).map(|n| n.to_le_bytes()[0]).collect();
@@ -898,4 +915,284 @@ fn handles_are_bounded() {
     assert_eq!(keep.open("file", READ), Err(Status::TooManyHandles));
     keep.call(&Call::Close { handle: Handle(5) }, b"").unwrap();
     assert_eq!(keep.open("file", READ), Ok(Handle(5)));
+}
+
+const LOCALHOST: SocketAddress = SocketAddress::V4 {
+    address: [127, 0, 0, 1],
+    port: 0,
+};
+
+fn address_of(bytes: &[u8]) -> SocketAddress {
+    SocketAddress::from_bytes(bytes.try_into().unwrap()).unwrap()
+}
+
+fn handle_of(reply: &Reply) -> Handle {
+    reply.handle().unwrap()
+}
+
+#[test]
+fn the_network_is_closed_unless_granted() {
+    let mut keep = networked(false, false, false);
+    let calls = [
+        (Call::TcpConnect { address: LOCALHOST }, ""),
+        (
+            Call::TcpListen {
+                address: LOCALHOST,
+                backlog: 1,
+            },
+            "",
+        ),
+        (Call::UdpBind { address: LOCALHOST }, ""),
+        (Call::Resolve { name_length: 9 }, "localhost"),
+    ];
+    for (call, input) in calls {
+        assert_eq!(
+            keep.call(&call, input.as_bytes()).map(drop),
+            Err(Status::NotCapable)
+        );
+    }
+    // One permission is not another.
+    let mut keep = networked(true, false, false);
+    let bind = Call::UdpBind { address: LOCALHOST };
+    assert_eq!(keep.call(&bind, b"").map(drop), Err(Status::NotCapable));
+    let mut keep = networked(false, true, false);
+    let listen = Call::TcpListen {
+        address: LOCALHOST,
+        backlog: 1,
+    };
+    assert_eq!(keep.call(&listen, b"").map(drop), Err(Status::NotCapable));
+}
+
+#[test]
+fn tcp_connects_accepts_carries_and_ends() {
+    let mut keep = networked(true, false, false);
+    let (reply, bytes) = keep
+        .call(
+            &Call::TcpListen {
+                address: LOCALHOST,
+                backlog: 8,
+            },
+            b"",
+        )
+        .unwrap();
+    let (listener, address) = (handle_of(&reply), address_of(&bytes));
+    let SocketAddress::V4 { port, .. } = address else {
+        panic!()
+    };
+    assert_ne!(port, 0);
+
+    // The accept waits until a connection comes.
+    let accept = keep.submit(&Call::TcpAccept { handle: listener }, b"");
+    let seen = keep.end.completions_seen();
+    keep.executor
+        .wait(seen, Some(Duration::from_millis(20)))
+        .unwrap();
+    assert!(keep.end.reap().unwrap().is_none());
+    let connect = keep.submit(&Call::TcpConnect { address }, b"");
+    let mut ends = [Handle(0); 2];
+    for _ in 0..2 {
+        let (reply, bytes) = keep.reply();
+        assert_eq!(reply.status, Status::Ok);
+        if reply.ticket == accept {
+            ends[0] = handle_of(&reply);
+            assert!(matches!(address_of(&bytes), SocketAddress::V4 { .. }));
+        } else {
+            assert_eq!(reply.ticket, connect);
+            ends[1] = handle_of(&reply);
+        }
+    }
+    let [server, client] = ends;
+    let (_, peer) = keep
+        .call(&Call::PeerAddress { handle: client }, b"")
+        .unwrap();
+    assert_eq!(address_of(&peer), address);
+    let (_, local) = keep
+        .call(&Call::LocalAddress { handle: server }, b"")
+        .unwrap();
+    assert_eq!(address_of(&local), address);
+
+    // More than the buffers of the kernel hold: writes wait for reads.
+    let piece = vec![3; 131_072];
+    let mut written = 0;
+    let mut read = 0_usize;
+    for _ in 0..64 {
+        keep.submit(&write(client, &piece), &piece);
+        keep.submit(
+            &Call::StreamRead {
+                stream: server,
+                length: 131_072,
+            },
+            b"",
+        );
+        for _ in 0..2 {
+            let (reply, bytes) = keep.reply();
+            assert_eq!(reply.status, Status::Ok);
+            written += reply.value;
+            read += bytes.len();
+        }
+    }
+    keep.call(
+        &Call::Shutdown {
+            handle: client,
+            how: enarx_sallyport::types::ShutdownHow::Send,
+        },
+        b"",
+    )
+    .unwrap();
+    loop {
+        let call = Call::StreamRead {
+            stream: server,
+            length: 131_072,
+        };
+        let (_, bytes) = keep.call(&call, b"").unwrap();
+        if bytes.is_empty() {
+            break;
+        }
+        read += bytes.len();
+    }
+    assert_eq!((written, read as u64), (64 * 131_072, 64 * 131_072));
+
+    // Closing a handle ends what waits for it.
+    let waiting = keep.submit(&Call::TcpAccept { handle: listener }, b"");
+    keep.submit(&Call::Close { handle: listener }, b"");
+    let (first, _) = keep.reply();
+    assert_eq!((first.ticket, first.status), (waiting, Status::Cancelled));
+    assert_eq!(keep.reply().0.status, Status::Ok);
+    assert_eq!(
+        keep.call(&Call::TcpConnect { address }, b"").map(drop),
+        Err(Status::ConnectionRefused)
+    );
+}
+
+#[test]
+fn datagrams_go_both_ways() {
+    let mut keep = networked(false, true, false);
+    let socket = |keep: &mut Keep| {
+        let (reply, _) = keep
+            .call(&Call::UdpBind { address: LOCALHOST }, b"")
+            .unwrap();
+        let handle = handle_of(&reply);
+        let (_, bytes) = keep.call(&Call::LocalAddress { handle }, b"").unwrap();
+        (handle, address_of(&bytes))
+    };
+    let (one, one_address) = socket(&mut keep);
+    let (other, other_address) = socket(&mut keep);
+    let receive = keep.submit(
+        &Call::UdpReceive {
+            handle: other,
+            length: 5,
+        },
+        b"",
+    );
+    let send = Call::UdpSend {
+        handle: one,
+        address: other_address,
+        length: 7,
+    };
+    let sent = keep.submit(&send, b"message");
+    for _ in 0..2 {
+        let (reply, bytes) = keep.reply();
+        assert_eq!(reply.status, Status::Ok);
+        if reply.ticket == receive {
+            let (from, datagram) = bytes.split_at(32);
+            assert_eq!(address_of(from), one_address);
+            // What is longer than asked for is cut off.
+            assert_eq!(datagram, b"messa");
+        } else {
+            assert_eq!((reply.ticket, reply.value), (sent, 7));
+        }
+    }
+    let listen = Call::TcpAccept { handle: one };
+    assert_eq!(keep.call(&listen, b"").map(drop), Err(Status::Invalid));
+    let huge = vec![0; 100_000];
+    let send = Call::UdpSend {
+        handle: one,
+        address: other_address,
+        length: 100_000,
+    };
+    assert_eq!(keep.call(&send, &huge).map(drop), Err(Status::MessageSize));
+}
+
+#[test]
+fn socket_options_are_set_and_read() {
+    let mut keep = networked(true, false, false);
+    let (reply, _) = keep
+        .call(
+            &Call::TcpListen {
+                address: LOCALHOST,
+                backlog: 0,
+            },
+            b"",
+        )
+        .unwrap();
+    let handle = handle_of(&reply);
+    let second = 1_000_000_000;
+    let options = [
+        (SocketOption::NoDelay, 1),
+        (SocketOption::KeepAlive, 1),
+        (SocketOption::KeepAliveIdle, 60 * second),
+        (SocketOption::KeepAliveInterval, 5 * second),
+        (SocketOption::KeepAliveCount, 7),
+        (SocketOption::HopLimit, 33),
+        (SocketOption::ReuseAddress, 0),
+    ];
+    for (option, value) in options {
+        keep.call(
+            &Call::SetOption {
+                handle,
+                option,
+                value,
+            },
+            b"",
+        )
+        .unwrap();
+        let (reply, _) = keep.call(&Call::GetOption { handle, option }, b"").unwrap();
+        assert_eq!(reply.value, value, "{option:?}");
+    }
+    let wrong = [
+        (SocketOption::NoDelay, 2),
+        (SocketOption::HopLimit, 256),
+        (SocketOption::HopLimit, u64::MAX),
+        (SocketOption::KeepAliveCount, u64::MAX),
+    ];
+    for (option, value) in wrong {
+        let call = Call::SetOption {
+            handle,
+            option,
+            value,
+        };
+        assert_eq!(
+            keep.call(&call, b"").map(drop),
+            Err(Status::Invalid),
+            "{option:?}"
+        );
+    }
+    let call = Call::GetOption {
+        handle: Handle::STDIN,
+        option: SocketOption::NoDelay,
+    };
+    assert_eq!(keep.call(&call, b"").map(drop), Err(Status::NotSocket));
+}
+
+#[test]
+fn names_are_looked_up_while_the_keep_goes_on() {
+    let mut keep = networked(false, false, true);
+    let (_, bytes) = keep
+        .call(&Call::Resolve { name_length: 9 }, b"127.0.0.9")
+        .unwrap();
+    assert_eq!(bytes[10..], [0xff, 0xff, 127, 0, 0, 9]);
+    let (_, bytes) = keep
+        .call(&Call::Resolve { name_length: 3 }, b"::5")
+        .unwrap();
+    assert_eq!((bytes.len(), bytes[15]), (16, 5));
+    let bad = Call::Resolve { name_length: 1 };
+    assert_eq!(
+        keep.call(&bad, b"\xff").map(drop),
+        Err(Status::NameUnresolvable)
+    );
+    let long = Call::Resolve { name_length: 300 };
+    assert_eq!(
+        keep.call(&long, &[b'a'; 300]).map(drop),
+        Err(Status::NameTooLong)
+    );
 }

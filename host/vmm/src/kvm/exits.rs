@@ -14,6 +14,7 @@ use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use zerocopy::IntoBytes;
 
 use super::KvmError;
+use super::confinement::Confinement;
 use super::cpuid::Cpu;
 use super::fault::Fault;
 use super::memory::GuestMemory;
@@ -32,6 +33,7 @@ pub struct Keep {
     memory: GuestMemory,
     cpu: Cpu,
     state: State,
+    confinement: Confinement,
     vcpus: Vec<Vcpu>,
     control: Mutex<Control>,
     changed: Condvar,
@@ -70,6 +72,7 @@ impl Keep {
         executor: SharedExecutor,
         cpu: Cpu,
         state: State,
+        confinement: Confinement,
         vcpus: u32,
     ) -> Self {
         Self {
@@ -78,6 +81,7 @@ impl Keep {
             memory,
             cpu,
             state,
+            confinement,
             vcpus: (0..vcpus).map(|_| Vcpu::default()).collect(),
             control: Mutex::new(Control {
                 started: 1,
@@ -88,15 +92,25 @@ impl Keep {
         }
     }
 
-    /// Exits served so far, by function.
+    /// System calls and exceptions of the runtime, as the microkernel counts them, and exits
+    /// served, by function.
     pub fn counters(&self) -> impl Iterator<Item = (String, u64)> {
+        let (system_calls, exceptions) = self.memory.counters();
+        let of_kernel = [
+            ("system calls".into(), system_calls),
+            ("exceptions".into(), exceptions),
+        ];
+        of_kernel.into_iter().chain(self.exits())
+    }
+
+    fn exits(&self) -> impl Iterator<Item = (String, u64)> {
         self.counts
             .iter()
             .enumerate()
             .filter_map(|(number, count)| {
                 let count = count.load(Ordering::Relaxed);
                 let function = Function::from_number(u32::try_from(number).ok()?)?;
-                (count != 0).then(|| (format!("{function:?}").to_lowercase(), count))
+                (count != 0).then(|| (format!("exits {function:?}").to_lowercase(), count))
             })
     }
 
@@ -301,7 +315,10 @@ fn spawn(keep: &Arc<Keep>, me: u32, vcpu: VcpuFd) -> Result<JoinHandle<()>, KvmE
     let thread = Builder::new().name(format!("vcpu {me}")).spawn(move || {
         let mut vcpu = vcpu;
         *lock(&keep.vcpus[index].thread) = Some(vcpu::this_thread());
-        let outcome = vcpu::with_interruptible(&mut vcpu, |vcpu| keep.run_vcpu(index, vcpu));
+        let outcome = vcpu::with_interruptible(&mut vcpu, |vcpu| match keep.confinement.apply() {
+            Ok(()) => keep.run_vcpu(index, vcpu),
+            Err(error) => Outcome::Fault(error.to_string()),
+        });
         *lock(&keep.vcpus[index].thread) = None;
         keep.end(outcome);
     })?;

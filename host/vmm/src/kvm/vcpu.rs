@@ -1,4 +1,5 @@
 //! One vCPU: its first state, its interrupts from other threads, the kick vector.
+#![allow(unsafe_code)]
 
 use std::cell::Cell;
 use std::io;

@@ -6,6 +6,7 @@ use super::child::{IMAGE_FD, SOCKET_FD};
 use crate::confine::ConfineError;
 use crate::confine::seccomp::{Allow, THREAD_CALLS, compile};
 use crate::executor;
+use crate::grant::NetworkGrant;
 
 /// `BPF_RET | BPF_K`: return a constant (Linux, include/uapi/linux/bpf_common.h).
 const RETURN_CONSTANT: u16 = 0x06;
@@ -174,8 +175,16 @@ fn notify_instead_of_trap(mut program: BpfProgram) -> BpfProgram {
 ///
 /// # Errors
 /// [`ConfineError`] when the list is too long for a filter.
-pub fn server() -> Result<BpfProgram, ConfineError> {
-    let calls = THREAD_CALLS.iter().chain(executor::SYSTEM_CALLS);
+pub fn server(network: NetworkGrant) -> Result<BpfProgram, ConfineError> {
+    let network: &[i64] = if network == NetworkGrant::default() {
+        &[]
+    } else {
+        executor::NETWORK_CALLS
+    };
+    let calls = THREAD_CALLS
+        .iter()
+        .chain(executor::SYSTEM_CALLS)
+        .chain(network);
     let allowed = calls.map(|call| Allow::Call(*call)).chain([
         // The doorbell.
         Allow::Call(libc::SYS_recvfrom),

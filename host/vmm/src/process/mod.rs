@@ -4,6 +4,8 @@
 //! and seccomp), and the application from nobody. The runtime is treated as hostile: it reaches the host
 //! through the sallyport only, and says on its doorbell no more than "ring" and "wait".
 
+#![deny(unsafe_code)]
+
 mod child;
 mod filter;
 mod region;
@@ -142,7 +144,7 @@ pub fn run(launch: Launch) -> Result<Outcome, LaunchError> {
             .spawn_scoped(scope, || {
                 let directories = directories.iter().map(|(fd, ro)| (fd.as_fd(), *ro));
                 landlock::restrict(directories, network.tcp)?;
-                seccomp::apply(&filter::server()?)?;
+                seccomp::apply(&filter::server(network)?)?;
                 Ok(serve(&served, &socket, listener.as_ref(), deadline))
             })
             .map_err(LaunchError::system("a thread could not be started"))?

@@ -1,0 +1,57 @@
+//! `enarx doctor`: what this machine offers, and what to do about what is missing.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Args;
+use enarx_vmm::doctor::{Host, Report, examine};
+
+use crate::Failure;
+
+/// Show what this machine offers for every kind of Keep, what is missing, and what to type next.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  enarx doctor\n  enarx doctor --json")]
+pub struct Arguments {
+    /// Print JSON (its form is stable: field `schema`)
+    #[arg(long, env = "ENARX_JSON")]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let report = examine(&Host::new());
+    let text = if arguments.json {
+        let json = serde_json::to_string_pretty(&report);
+        json.map_err(|error| {
+            Failure::new(format!("the report could not be written as JSON: {error}"))
+        })? + "\n"
+    } else {
+        report.to_tree()
+    };
+    // A reader that has seen enough is no failure.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Why this machine has no Keep that protects the application from it, in one sentence.
+pub fn no_tee() -> String {
+    let report = examine(&Host::new());
+    let causes: Vec<String> = report
+        .backends
+        .iter()
+        .filter(|backend| backend.protects_application)
+        .map(|backend| match backend.obstacle() {
+            Some(check) => format!("{}: {} ({})", backend.name, check.name, check.found),
+            None => format!("{}: not built into this command", backend.name),
+        })
+        .collect();
+    no_tee_sentence(&causes, &report)
+}
+
+fn no_tee_sentence(causes: &[String], report: &Report) -> String {
+    format!(
+        "--require-tee: no trusted execution environment can be used on {}; missing are {}; `enarx doctor` says what to do",
+        report.cpu,
+        causes.join("; ")
+    )
+}

@@ -1,0 +1,445 @@
+//! `enarx run`: a WebAssembly program in a Keep on this machine.
+
+use std::fs::{self, File};
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use enarx_contract::{Configuration, Limits, Network, Terminals};
+use enarx_keep_image::{MICROKERNEL, RUNTIME};
+use enarx_vmm::Backend;
+use enarx_vmm::confine::report::report_violations;
+use enarx_vmm::grant::{Grant, GrantedDirectory, NetworkGrant};
+use enarx_vmm::launch::{EXIT_FAULT, EXIT_TIMEOUT, Launch, Outcome};
+
+use crate::values::{self, Directory};
+use crate::{EXIT_USAGE, Failure};
+
+/// Smallest memory of a Keep, in bytes: engine and compiler need this much to say that it is too small.
+const MIN_MEMORY: u64 = 32 << 20;
+/// Most virtual CPUs of a Keep.
+const MAX_VCPUS: u32 = 64;
+/// Virtual CPUs that are taken unless it is said, at most; the compiler makes use of them.
+const DEFAULT_VCPUS: usize = 4;
+/// First bytes of every binary module and component (WebAssembly core specification, section 5.5.16).
+const MAGIC: &[u8] = b"\0asm";
+
+const AFTER_HELP: &str = "\
+Options of wasmtime that are understood:
+  -W max-memory-size=SIZE    largest linear memory
+  -W max-table-elements=N    largest table
+  -W max-wasm-stack=SIZE     largest stack of the program
+  -W timeout=DURATION        the same as --timeout
+  -S inherit-network         TCP and UDP
+  -S tcp, -S udp             one of them
+  -S allow-ip-name-lookup    look up names
+  -S inherit-env             all variables of this command
+
+Exit codes:
+  the program's own; 134 it trapped; 124 time limit reached; 70 the Keep failed;
+  2 wrong command line; 1 any other error
+
+Examples:
+  enarx run hello.wasm
+  echo text | enarx run --env LANG=C filter.wasm -- --upper
+  enarx run --dir data::/data:ro --dir out::/out --memory 2G tool.wasm /data/in /out/result
+  enarx run --timeout 10s --invoke add numbers.wat 2 3
+  enarx run --require-tee secret.wasm     (refuses on a machine without SEV-SNP)";
+
+/// Run a WebAssembly program in a Keep.
+///
+/// The program is a core module (WASI preview 1) or a component (WASI 0.2), binary or text (.wat).
+/// It sees what is given to it here, and nothing else of this machine.
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Arguments {
+    /// Set a variable for the program; NAME alone takes the value from here [env: ENARX_ENV, one a line]
+    #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
+    variables: Vec<(String, String)>,
+
+    /// Give the program a directory; :ro at the end refuses changes [env: ENARX_DIR, one a line]
+    #[arg(long = "dir", value_name = "HOST[::GUEST][:ro]", value_parser = values::directory)]
+    directories: Vec<Directory>,
+
+    /// Memory of the Keep
+    #[arg(long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size)]
+    memory: u64,
+
+    /// Virtual CPUs of the Keep [default: those of this machine, at most 4]
+    #[arg(long, value_name = "N", env = "ENARX_VCPUS", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_VCPUS)))]
+    vcpus: Option<u32>,
+
+    /// End the program after this time (10, 10s, 500ms, 2m)
+    #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration)]
+    timeout: Option<Duration>,
+
+    /// Kind of Keep; `auto` takes the best that this machine has
+    #[arg(long, value_enum, default_value = "auto", env = "ENARX_BACKEND")]
+    backend: Choice,
+
+    /// Refuse to run unless the hardware protects the program from this machine's owner
+    #[arg(long, env = "ENARX_REQUIRE_TEE")]
+    require_tee: bool,
+
+    /// Call an exported function with the arguments and print its results
+    #[arg(long, value_name = "NAME", env = "ENARX_INVOKE")]
+    invoke: Option<String>,
+
+    /// Do not say which backend runs
+    #[arg(long, short, env = "ENARX_QUIET")]
+    quiet: bool,
+
+    /// Print where the time goes, and how the Keep is confined
+    #[arg(long, env = "ENARX_TIMINGS")]
+    timings: bool,
+
+    /// Options of the engine, as wasmtime has them (below)
+    #[arg(
+        short = 'W',
+        long = "wasm",
+        value_name = "NAME[=VALUE]",
+        env = "ENARX_WASM",
+        value_delimiter = ','
+    )]
+    wasm: Vec<String>,
+
+    /// Options of the system interface, as wasmtime has them (below)
+    #[arg(
+        short = 'S',
+        long = "wasi",
+        value_name = "NAME[=VALUE]",
+        env = "ENARX_WASI",
+        value_delimiter = ','
+    )]
+    wasi: Vec<String>,
+
+    /// The program
+    #[arg(value_name = "MODULE")]
+    module: PathBuf,
+
+    /// The program's arguments
+    #[arg(
+        value_name = "ARGS",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    arguments: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Choice {
+    /// The best that this machine has
+    Auto,
+    /// A virtual machine
+    Kvm,
+    /// A confined process
+    Process,
+}
+
+/// Runs the command.
+pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let settings = Settings::new(&arguments)?;
+    if arguments.require_tee {
+        return Err(Failure::new(crate::doctor::no_tee()));
+    }
+    let application = read_module(&arguments.module)?;
+    let configuration = settings
+        .configuration(&arguments)
+        .encode()
+        .map_err(|error| {
+            Failure::new(format!(
+                "{error}: give the program fewer arguments or variables"
+            ))
+        })?;
+    let directories = settings
+        .directories
+        .iter()
+        .map(open_directory)
+        .collect::<Result<_, _>>()?;
+    let backend = match arguments.backend {
+        Choice::Auto => Backend::best(),
+        Choice::Kvm => Backend::Kvm,
+        Choice::Process => Backend::Process,
+    };
+    backend
+        .check()
+        .map_err(|error| Failure::new(error.to_string()))?;
+    if !arguments.quiet {
+        eprintln!(
+            "enarx: backend {backend}: {} (--quiet silences this)",
+            backend.protection()
+        );
+    }
+    // Without it, a forbidden system call would end this command without a word.
+    report_violations()
+        .map_err(|error| Failure::new(format!("SIGSYS could not be handled: {error}")))?;
+    let launch = Launch {
+        runtime: RUNTIME,
+        microkernel: MICROKERNEL,
+        grant: Grant {
+            stdio: standard_streams()?,
+            directories,
+            network: settings.network,
+        },
+        configuration,
+        application,
+        memory: arguments.memory,
+        vcpus: arguments.vcpus.unwrap_or_else(default_vcpus),
+        timeout: settings.timeout,
+        timings: arguments.timings,
+    };
+    match enarx_vmm::run(backend, launch) {
+        // As a shell sees it: the lower 8 bits.
+        Ok(Outcome::Exit(code)) => Ok(ExitCode::from(code.to_le_bytes()[0])),
+        Ok(Outcome::Fault(report)) => Err(Failure {
+            code: EXIT_FAULT,
+            sentence: report,
+        }),
+        Ok(Outcome::TimedOut) => Err(Failure {
+            code: EXIT_TIMEOUT,
+            sentence: format!(
+                "the time limit of {:?} was reached and the Keep was ended: give --timeout more, or leave it out",
+                settings.timeout.unwrap_or_default()
+            ),
+        }),
+        Err(error) => Err(Failure::new(error.to_string())),
+    }
+}
+
+/// What flags and variables say together.
+struct Settings {
+    variables: Vec<(String, String)>,
+    directories: Vec<Directory>,
+    timeout: Option<Duration>,
+    limits: Limits,
+    network: NetworkGrant,
+}
+
+impl Settings {
+    fn new(arguments: &Arguments) -> Result<Self, Failure> {
+        if arguments.memory < MIN_MEMORY {
+            return Err(usage(format!(
+                "--memory: a Keep needs at least {} MiB",
+                MIN_MEMORY >> 20
+            )));
+        }
+        let mut settings = Self {
+            variables: or_from_environment(&arguments.variables, "ENARX_ENV", values::variable)?,
+            directories: or_from_environment(
+                &arguments.directories,
+                "ENARX_DIR",
+                values::directory,
+            )?,
+            timeout: arguments.timeout,
+            limits: Limits::default(),
+            network: NetworkGrant::default(),
+        };
+        for option in &arguments.wasm {
+            settings.wasm_option(option)?;
+        }
+        for option in &arguments.wasi {
+            settings.wasi_option(option)?;
+        }
+        Ok(settings)
+    }
+
+    fn wasm_option(&mut self, option: &str) -> Result<(), Failure> {
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        let wrong = |error| usage(format!("-W {name}: {error}"));
+        match name {
+            "max-memory-size" => self.limits.max_memory = Some(values::size(value).map_err(wrong)?),
+            "max-table-elements" => {
+                let number = value
+                    .parse()
+                    .map_err(|_| wrong("write a number".to_owned()))?;
+                self.limits.max_table_elements = Some(number);
+            }
+            "max-wasm-stack" => {
+                self.limits.max_wasm_stack = Some(values::size(value).map_err(wrong)?)
+            }
+            "timeout" => {
+                let limit = values::duration(value).map_err(wrong)?;
+                self.timeout.get_or_insert(limit);
+            }
+            _ => {
+                return Err(usage(format!(
+                    "-W {name} is not known: use max-memory-size, max-table-elements, max-wasm-stack or timeout"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn wasi_option(&mut self, option: &str) -> Result<(), Failure> {
+        let (name, value) = option.split_once('=').unwrap_or((option, "y"));
+        let on = match value {
+            "y" | "yes" | "true" => true,
+            "n" | "no" | "false" => false,
+            _ => return Err(usage(format!("-S {name}: say y or n"))),
+        };
+        match name {
+            "inherit-network" => (self.network.tcp, self.network.udp) = (on, on),
+            "tcp" => self.network.tcp = on,
+            "udp" => self.network.udp = on,
+            "allow-ip-name-lookup" => self.network.name_lookup = on,
+            "inherit-env" => {
+                if on {
+                    // Those that were given come later and count.
+                    let own = std::env::vars_os().filter_map(|(name, value)| {
+                        Some((name.into_string().ok()?, value.into_string().ok()?))
+                    });
+                    let given = std::mem::take(&mut self.variables);
+                    self.variables = own.chain(given).collect();
+                }
+            }
+            _ => {
+                return Err(usage(format!(
+                    "-S {name} is not known: use inherit-network, tcp, udp, allow-ip-name-lookup or inherit-env"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn configuration(&self, arguments: &Arguments) -> Configuration {
+        // The name only: where the file lies is nothing for the program to know.
+        let name = arguments
+            .module
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        Configuration {
+            args: [name]
+                .into_iter()
+                .chain(arguments.arguments.iter().cloned())
+                .collect(),
+            env: self.variables.clone(),
+            directories: self
+                .directories
+                .iter()
+                .map(|directory| enarx_contract::Directory {
+                    guest_path: directory.guest.clone(),
+                    read_only: directory.read_only,
+                })
+                .collect(),
+            terminals: Terminals {
+                stdin: io::stdin().is_terminal(),
+                stdout: io::stdout().is_terminal(),
+                stderr: io::stderr().is_terminal(),
+            },
+            invoke: arguments.invoke.clone(),
+            limits: self.limits.clone(),
+            network: Network {
+                tcp: self.network.tcp,
+                udp: self.network.udp,
+                name_lookup: self.network.name_lookup,
+            },
+            timings: arguments.timings,
+        }
+    }
+}
+
+fn usage(sentence: String) -> Failure {
+    Failure {
+        code: EXIT_USAGE,
+        sentence,
+    }
+}
+
+/// What was given as flags, or else the lines of a variable.
+fn or_from_environment<T: Clone>(
+    given: &[T],
+    variable: &str,
+    parse: fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, Failure> {
+    if !given.is_empty() {
+        return Ok(given.to_vec());
+    }
+    std::env::var(variable)
+        .unwrap_or_default()
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(|line| parse(line).map_err(|error| usage(format!("{variable}: {error}"))))
+        .collect()
+}
+
+/// The program's bytes; text is translated.
+fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
+    let shown = path.display();
+    let bytes = fs::read(path).map_err(|error| {
+        Failure::new(format!(
+            "{shown} could not be read: {}: check the path",
+            describe(&error)
+        ))
+    })?;
+    if bytes.starts_with(MAGIC) {
+        return Ok(bytes);
+    }
+    let text = path.extension().is_some_and(|extension| extension == "wat")
+        || bytes.trim_ascii_start().starts_with(b"(");
+    if !text {
+        return Err(Failure::new(format!(
+            "{shown} is not WebAssembly: give a .wasm file (module or component) or a .wat file"
+        )));
+    }
+    wat::parse_bytes(&bytes)
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|error| {
+            // The first line says what, the second where.
+            let error = error.to_string();
+            let lines: Vec<&str> = error.lines().map(str::trim).take(2).collect();
+            Failure::new(format!(
+                "{shown} is not valid WebAssembly text: {}",
+                lines.join(" ")
+            ))
+        })
+}
+
+fn open_directory(directory: &Directory) -> Result<GrantedDirectory, Failure> {
+    let shown = directory.host.display();
+    let wrong = |cause: &str| {
+        Failure::new(format!(
+            "the directory {shown} could not be opened: {cause}: create it, or correct --dir"
+        ))
+    };
+    let opened = File::open(&directory.host).map_err(|error| wrong(&describe(&error)))?;
+    match opened.metadata() {
+        Ok(metadata) if metadata.is_dir() => Ok(GrantedDirectory {
+            directory: opened.into(),
+            read_only: directory.read_only,
+        }),
+        Ok(_) => Err(wrong("it is not a directory")),
+        Err(error) => Err(wrong(&describe(&error))),
+    }
+}
+
+/// The system's words without the error number.
+fn describe(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
+
+fn standard_streams() -> Result<[OwnedFd; 3], Failure> {
+    let copy = |stream: io::Result<OwnedFd>| {
+        stream.map_err(|error| {
+            Failure::new(format!(
+                "a standard stream could not be duplicated: {error}"
+            ))
+        })
+    };
+    Ok([
+        copy(io::stdin().as_fd().try_clone_to_owned())?,
+        copy(io::stdout().as_fd().try_clone_to_owned())?,
+        copy(io::stderr().as_fd().try_clone_to_owned())?,
+    ])
+}
+
+fn default_vcpus() -> u32 {
+    let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(available.min(DEFAULT_VCPUS)).unwrap_or(1)
+}

@@ -1,0 +1,147 @@
+//! Values on the command line: sizes, durations, directories, variables.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A size: a number of bytes, or with `K`, `M`, `G` or `T` (powers of 1024; `KiB` and `KB` mean the same).
+pub fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = &text[digits.len()..];
+    let shift = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => {
+            return Err(format!(
+                "unknown unit `{unit}`: write a size as 64M, 2G or in bytes"
+            ));
+        }
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "write a size as 64M, 2G or in bytes".to_owned())?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "the size is too large".to_owned())
+}
+
+/// A duration: seconds, or with a unit of `ns`, `us`, `ms`, `s`, `m` or `h`; fractions are allowed.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    const HOW: &str = "write a duration as 10, 10s, 500ms or 2m";
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == 'µ');
+    let unit = &text[digits.len()..];
+    let seconds = match unit {
+        "ns" => 1e-9,
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("unknown unit `{unit}`: {HOW}")),
+    };
+    let number: f64 = digits.parse().map_err(|_| HOW.to_owned())?;
+    match Duration::try_from_secs_f64(number * seconds) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        Ok(_) => Err("the duration must be more than nothing".to_owned()),
+        Err(_) => Err(HOW.to_owned()),
+    }
+}
+
+/// A host directory and the name the application sees for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    pub host: PathBuf,
+    pub guest: String,
+    pub read_only: bool,
+}
+
+/// `host::guest`, or `host` alone; `:ro` at the end makes it read-only.
+pub fn directory(text: &str) -> Result<Directory, String> {
+    let (paths, read_only) = match text.strip_suffix(":ro") {
+        Some(paths) => (paths, true),
+        None => (text.strip_suffix(":rw").unwrap_or(text), false),
+    };
+    let (host, guest) = paths.split_once("::").unwrap_or((paths, paths));
+    if host.is_empty() || guest.is_empty() {
+        return Err(
+            "write a directory as HOST or HOST::GUEST, with :ro at the end to refuse changes"
+                .to_owned(),
+        );
+    }
+    Ok(Directory {
+        host: host.into(),
+        guest: guest.to_owned(),
+        read_only,
+    })
+}
+
+/// `NAME=VALUE`, or `NAME` alone for the value that this command has itself.
+pub fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, value.to_owned()),
+        None => match std::env::var(text) {
+            Ok(value) => (text, value),
+            Err(_) => {
+                return Err(format!(
+                    "the variable {text} is not set here: write {text}=VALUE"
+                ));
+            }
+        },
+    };
+    if name.is_empty() {
+        return Err("write a variable as NAME=VALUE".to_owned());
+    }
+    Ok((name.to_owned(), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("64M"), Ok(64 << 20));
+        assert_eq!(size("2g"), Ok(2 << 30));
+        assert_eq!(size("1KiB"), Ok(1024));
+        assert_eq!(size("4096"), Ok(4096));
+        for wrong in ["", "M", "1.5G", "-1", "1X", "99999999999T", "1 M"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
+        for wrong in ["", "0", "-1", "1x", "s", "nan", "inf", "1e400"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn directories() {
+        let parsed = |text| directory(text).map(|d| (d.host, d.guest, d.read_only));
+        assert_eq!(parsed("a::/b:ro"), Ok(("a".into(), "/b".into(), true)));
+        assert_eq!(parsed("a::/b"), Ok(("a".into(), "/b".into(), false)));
+        assert_eq!(parsed("a"), Ok(("a".into(), "a".into(), false)));
+        assert_eq!(parsed("a:ro"), Ok(("a".into(), "a".into(), true)));
+        for wrong in ["", "::b", "a::", ":ro"] {
+            assert!(directory(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn variables() {
+        assert_eq!(variable("A=b=c"), Ok(("A".into(), "b=c".into())));
+        assert_eq!(variable("A="), Ok(("A".into(), String::new())));
+        assert!(variable("=b").is_err());
+        assert!(variable("ENARX_TEST_SURELY_NOT_SET").is_err());
+        let (name, value) = variable("PATH").unwrap();
+        assert_eq!((name.as_str(), value.is_empty()), ("PATH", false));
+    }
+}

@@ -1,0 +1,81 @@
+//! The backends: what may stand between an application and the host it runs on.
+
+use std::fmt;
+
+use crate::doctor;
+use crate::launch::{Launch, LaunchError, Outcome};
+use crate::{kvm, process};
+
+/// A kind of Keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// A virtual machine on `/dev/kvm`.
+    Kvm,
+    /// A confined process.
+    Process,
+}
+
+impl Backend {
+    /// All backends, the best first: the order in which one is chosen.
+    pub const ALL: &'static [Self] = &[Self::Kvm, Self::Process];
+
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Process => "process",
+        }
+    }
+
+    /// What it protects, and what it does not, for one line on standard error.
+    pub const fn protection(self) -> &'static str {
+        match self {
+            Self::Kvm | Self::Process => {
+                "protects the host from the application; does NOT protect the application from the host"
+            }
+        }
+    }
+
+    /// Whether a Keep of this kind can be launched here.
+    ///
+    /// # Errors
+    /// [`LaunchError`]: what is in the way.
+    pub fn check(self) -> Result<(), LaunchError> {
+        let report = doctor::examine(&doctor::Host::new());
+        match report
+            .backend(self.name())
+            .and_then(|report| report.obstacle())
+        {
+            None => Ok(()),
+            Some(check) => Err(LaunchError::Unusable {
+                backend: self.name(),
+                what: check.name,
+                found: check.found.clone(),
+                next: check.next.clone().unwrap_or_default(),
+            }),
+        }
+    }
+
+    /// The best backend of this machine.
+    pub fn best() -> Self {
+        let usable = Self::ALL.iter().find(|backend| backend.check().is_ok());
+        usable.copied().unwrap_or(Self::Process)
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// Launches a Keep and serves it to its end.
+///
+/// # Errors
+/// [`LaunchError`] when it could not be launched or served.
+pub fn run(backend: Backend, launch: Launch) -> Result<Outcome, LaunchError> {
+    match backend {
+        Backend::Kvm => Ok(kvm::run(launch)?),
+        Backend::Process => process::run(launch),
+    }
+}

@@ -1,0 +1,101 @@
+//! What is looked at: the machine, or a picture of one in tests.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use kvm_ioctls::Kvm;
+use rustix::fs::{Access, access};
+
+/// Where facts come from.
+pub trait Machine {
+    /// The contents of a file of `/proc`, `/sys` or the like.
+    fn read(&self, path: &str) -> io::Result<String>;
+    /// Whether something exists.
+    fn exists(&self, path: &str) -> bool;
+    /// Whether this user may read and write it.
+    fn usable(&self, path: &str) -> bool;
+    /// The registers EAX, EBX, ECX and EDX of a CPUID leaf; none when the leaf does not exist.
+    fn cpuid(&self, leaf: u32) -> Option<[u32; 4]>;
+    /// What `/dev/kvm` answers to `KVM_CHECK_EXTENSION` for each of `extensions`, and its API version.
+    fn kvm(&self, extensions: &[u32]) -> io::Result<(i32, BTreeMap<u32, i32>)>;
+    /// The version of the Landlock interface; 0 = none.
+    fn landlock_abi(&self) -> i32;
+    /// Whether this process is root.
+    fn is_root(&self) -> bool;
+}
+
+/// The machine that this program runs on; files are looked for below a root.
+#[derive(Clone, Debug)]
+pub struct Host {
+    root: PathBuf,
+}
+
+impl Host {
+    /// This machine.
+    pub fn new() -> Self {
+        Self { root: "/".into() }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Machine for Host {
+    fn read(&self, path: &str) -> io::Result<String> {
+        std::fs::read_to_string(self.path(path))
+    }
+
+    fn exists(&self, path: &str) -> bool {
+        self.path(path).exists()
+    }
+
+    fn usable(&self, path: &str) -> bool {
+        access(self.path(path), Access::READ_OK | Access::WRITE_OK).is_ok()
+    }
+
+    fn cpuid(&self, leaf: u32) -> Option<[u32; 4]> {
+        cpuid(leaf)
+    }
+
+    fn kvm(&self, extensions: &[u32]) -> io::Result<(i32, BTreeMap<u32, i32>)> {
+        ask_kvm(&self.path("/dev/kvm"), extensions)
+    }
+
+    fn landlock_abi(&self) -> i32 {
+        super::landlock_abi::version()
+    }
+
+    fn is_root(&self) -> bool {
+        rustix::process::geteuid().is_root()
+    }
+}
+
+fn ask_kvm(path: &Path, extensions: &[u32]) -> io::Result<(i32, BTreeMap<u32, i32>)> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    let kvm = Kvm::new_with_path(path)?;
+    let answers = extensions
+        .iter()
+        .map(|number| (*number, kvm.check_extension_raw(u64::from(*number).into())))
+        .collect();
+    Ok((kvm.get_api_version(), answers))
+}
+
+fn cpuid(leaf: u32) -> Option<[u32; 4]> {
+    use std::arch::x86_64::{__cpuid_count, __get_cpuid_max};
+    // The highest leaf of a range stands in the range's first leaf.
+    let (highest, _) = __get_cpuid_max(leaf & 0x8000_0000);
+    if leaf > highest {
+        return None;
+    }
+    let result = __cpuid_count(leaf, 0);
+    Some([result.eax, result.ebx, result.ecx, result.edx])
+}

@@ -1,0 +1,485 @@
+//! The network, when the contract grants it: TCP, UDP and look-ups of names.
+//!
+//! Every socket is non-blocking; what is not ready becomes a pending request. Names are looked up by a
+//! thread of their own, because the C library offers no other way, and one that is started before its
+//! siblings are confined.
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread;
+use std::time::Duration;
+
+use enarx_sallyport::call::RESOLVED_MAX;
+use enarx_sallyport::types::{ADDRESS_SIZE, ShutdownHow, SocketOption};
+use enarx_sallyport::{BUFFER_SIZE, Call, Handle, Slot, SocketAddress, Status};
+use rustix::event::{EventfdFlags, PollFlags, eventfd};
+use rustix::io::Errno;
+use rustix::net::sockopt;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrAny, SocketFlags, SocketType,
+    acceptfrom_with, bind, connect, getpeername, getsockname, listen, recvfrom, sendto, shutdown,
+    socket_with,
+};
+
+use super::buffer::Buffer;
+use super::handles::{Handles, Object};
+use super::streams::Stream;
+use super::{Answer, Executor, Pending, Result, Step, status};
+
+/// Flags of every socket.
+const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+/// Most connections that wait to be accepted.
+const MAX_BACKLOG: u32 = 1024;
+/// Longest host name (RFC 1035, section 2.3.4), and some room for a dot at the end.
+const MAX_NAME: u32 = 256;
+/// Look-ups that wait for the thread, at most.
+const MAX_LOOKUPS: usize = 16;
+
+/// What a pending network request does once its socket is ready.
+#[derive(Debug)]
+pub enum Operation {
+    /// The connection stands or has failed.
+    Connect,
+    /// A connection has come in.
+    Accept,
+    /// There is room for a datagram.
+    Send {
+        /// To whom.
+        to: SocketAddr,
+        /// The datagram.
+        datagram: Vec<u8>,
+    },
+    /// A datagram has come in.
+    Receive {
+        /// Most bytes.
+        length: u32,
+    },
+    /// The name is looked up.
+    Resolve {
+        /// Where the answer comes.
+        answer: Receiver<Result<Vec<IpAddr>>>,
+    },
+}
+
+/// Whether a call is one of this module's.
+pub fn is_network(call: &Call) -> bool {
+    matches!(
+        call,
+        Call::Resolve { .. }
+            | Call::TcpConnect { .. }
+            | Call::TcpListen { .. }
+            | Call::TcpAccept { .. }
+            | Call::Shutdown { .. }
+            | Call::UdpBind { .. }
+            | Call::UdpSend { .. }
+            | Call::UdpReceive { .. }
+            | Call::LocalAddress { .. }
+            | Call::PeerAddress { .. }
+            | Call::SetOption { .. }
+            | Call::GetOption { .. }
+    )
+}
+
+impl Executor {
+    pub(super) fn network_call(&mut self, id: u32, slot: Slot, call: &Call) -> Result<Step> {
+        let waiting = |handle, fd: &Arc<OwnedFd>, events, operation| Pending {
+            id,
+            slot,
+            handle,
+            fd: Arc::clone(fd),
+            events,
+            operation: super::Operation::Network(operation),
+        };
+        let space = Buffer::new(self.region, slot, 0, BUFFER_SIZE).map_err(status)?;
+        let answer = match *call {
+            Call::TcpConnect { address } => {
+                granted(self.network.tcp)?;
+                self.handles.room()?;
+                let address = to_std(address);
+                let socket = Arc::new(open(&address, SocketType::STREAM)?);
+                match connect(&*socket, &address) {
+                    Ok(()) => {
+                        let connection = Object::Connection(Stream::socket(socket));
+                        Answer::value(self.handles.insert(connection)?.0)
+                    }
+                    Err(Errno::INPROGRESS | Errno::INTR) => {
+                        let operation = Operation::Connect;
+                        return Ok(Step::Wait(waiting(
+                            None,
+                            &socket,
+                            PollFlags::OUT,
+                            operation,
+                        )));
+                    }
+                    Err(errno) => return Err(status(errno)),
+                }
+            }
+            Call::TcpListen { address, backlog } => {
+                granted(self.network.tcp)?;
+                self.handles.room()?;
+                let address = to_std(address);
+                let socket = open(&address, SocketType::STREAM)?;
+                // As every server does: a restart need not wait for old connections to fade.
+                sockopt::set_socket_reuseaddr(&socket, true).map_err(status)?;
+                bind(&socket, &address).map_err(status)?;
+                let backlog = backlog.clamp(1, MAX_BACKLOG).cast_signed();
+                listen(&socket, backlog).map_err(status)?;
+                let local = from_any(getsockname(&socket).map_err(status)?)?;
+                let handle = self.handles.insert(Object::Listener(Arc::new(socket)))?;
+                with_address(space, handle, local)?
+            }
+            Call::TcpAccept { handle } => {
+                self.handles.room()?;
+                let Object::Listener(socket) = self.handles.get(handle)? else {
+                    return Err(Status::Invalid);
+                };
+                let request = waiting(Some(handle), socket, PollFlags::IN, Operation::Accept);
+                return Ok(self.attempt_in_order(request));
+            }
+            Call::Shutdown { handle, how } => {
+                let how = match how {
+                    ShutdownHow::Receive => Shutdown::Read,
+                    ShutdownHow::Send => Shutdown::Write,
+                    ShutdownHow::Both => Shutdown::Both,
+                };
+                shutdown(&**self.handles.socket(handle)?, how).map_err(status)?;
+                Answer::default()
+            }
+            Call::UdpBind { address } => {
+                granted(self.network.udp)?;
+                self.handles.room()?;
+                let address = to_std(address);
+                let socket = open(&address, SocketType::DGRAM)?;
+                bind(&socket, &address).map_err(status)?;
+                let handle = self.handles.insert(Object::Datagrams(Arc::new(socket)))?;
+                Answer::value(handle.0)
+            }
+            Call::UdpSend {
+                handle,
+                address,
+                length,
+            } => {
+                let datagram = self.input(slot, 0, length)?;
+                let to = to_std(address);
+                let socket = self.datagrams(handle)?;
+                let operation = Operation::Send { to, datagram };
+                let request = waiting(Some(handle), socket, PollFlags::OUT, operation);
+                return Ok(self.attempt_in_order(request));
+            }
+            Call::UdpReceive { handle, length } => {
+                let operation = Operation::Receive { length };
+                let socket = self.datagrams(handle)?;
+                let request = waiting(Some(handle), socket, PollFlags::IN, operation);
+                return Ok(self.attempt_in_order(request));
+            }
+            Call::LocalAddress { handle } => {
+                let address = getsockname(&**self.handles.socket(handle)?).map_err(status)?;
+                reply_address(space, from_any(address)?)?
+            }
+            Call::PeerAddress { handle } => {
+                let address = getpeername(&**self.handles.socket(handle)?).map_err(status)?;
+                reply_address(space, from_any(address.ok_or(Status::NotConnected)?)?)?
+            }
+            Call::SetOption {
+                handle,
+                option,
+                value,
+            } => {
+                set_option(self.handles.socket(handle)?, option, value)?;
+                Answer::default()
+            }
+            Call::GetOption { handle, option } => {
+                Answer::value(get_option(self.handles.socket(handle)?, option)?)
+            }
+            Call::Resolve { name_length } => {
+                granted(self.network.name_lookup)?;
+                let lookups = self.pending.iter().filter(|request| {
+                    matches!(
+                        request.operation,
+                        super::Operation::Network(Operation::Resolve { .. })
+                    )
+                });
+                if lookups.count() >= MAX_LOOKUPS {
+                    return Err(Status::Again);
+                }
+                if name_length > MAX_NAME {
+                    return Err(Status::NameTooLong);
+                }
+                let name = self.input(slot, 0, name_length)?;
+                let name = String::from_utf8(name).map_err(|_| Status::NameUnresolvable)?;
+                let resolver = self.resolver.as_ref().ok_or(Status::ResolverFailure)?;
+                let (answer, ready) = resolver.ask(name)?;
+                let operation = Operation::Resolve { answer };
+                return Ok(Step::Wait(waiting(None, &ready, PollFlags::IN, operation)));
+            }
+            _ => return Err(Status::NotSupported),
+        };
+        Ok(Step::Done(Ok(answer)))
+    }
+
+    fn datagrams(&self, handle: Handle) -> Result<&Arc<OwnedFd>> {
+        match self.handles.get(handle)? {
+            Object::Datagrams(socket) => Ok(socket),
+            _ => Err(Status::NotSocket),
+        }
+    }
+}
+
+impl Operation {
+    /// Tries the operation; nothing when its socket is not ready.
+    pub fn attempt(
+        &mut self,
+        socket: &Arc<OwnedFd>,
+        space: Buffer,
+        handles: &mut Handles,
+    ) -> Option<Result<Answer>> {
+        let result = match self {
+            Self::Connect => match sockopt::socket_error(&**socket) {
+                Ok(Ok(())) => Ok(handles
+                    .insert(Object::Connection(Stream::socket(Arc::clone(socket))))
+                    .map(|handle| Answer::value(handle.0))),
+                Ok(Err(errno)) | Err(errno) => Err(errno),
+            },
+            Self::Accept => acceptfrom_with(&**socket, FLAGS).map(|(accepted, peer)| {
+                let peer = from_any(peer.ok_or(Status::AddressFamily)?)?;
+                let connection = Object::Connection(Stream::socket(Arc::new(accepted)));
+                with_address(space, handles.insert(connection)?, peer)
+            }),
+            Self::Send { to, datagram } => {
+                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                sendto(&**socket, datagram, flags, to).map(|sent| {
+                    u32::try_from(sent)
+                        .map(Answer::value)
+                        .map_err(|_| Status::Overflow)
+                })
+            }
+            Self::Receive { length } => {
+                // Room for the address stays before it.
+                let length = (*length).min(BUFFER_SIZE - ADDRESS_SIZE);
+                let mut bytes = vec![0; length as usize];
+                recvfrom(&**socket, &mut bytes[..], RecvFlags::DONTWAIT).map(|(count, _, from)| {
+                    let from = from_any(from.ok_or(Status::AddressFamily)?)?;
+                    let datagram = bytes.get(..count).unwrap_or(&bytes);
+                    let head = space.fill(&from.to_bytes()).map_err(status)?;
+                    let body = space
+                        .rest(head, BUFFER_SIZE)
+                        .fill(datagram)
+                        .map_err(status)?;
+                    Ok(Answer::bytes(head + body))
+                })
+            }
+            Self::Resolve { answer } => match answer.try_recv() {
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => Ok(Err(Status::ResolverFailure)),
+                Ok(Err(status)) => Ok(Err(status)),
+                Ok(Ok(addresses)) => {
+                    let bytes: Vec<u8> = addresses
+                        .into_iter()
+                        .take(RESOLVED_MAX as usize)
+                        .flat_map(|address| match address {
+                            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                            IpAddr::V6(address) => address.octets(),
+                        })
+                        .collect();
+                    space.fill(&bytes).map(|count| Ok(Answer::bytes(count)))
+                }
+            },
+        };
+        match result {
+            Ok(answer) => Some(answer),
+            Err(Errno::AGAIN | Errno::INTR) => None,
+            Err(errno) => Some(Err(status(errno))),
+        }
+    }
+}
+
+fn granted(permission: bool) -> Result<()> {
+    if permission {
+        Ok(())
+    } else {
+        Err(Status::NotCapable)
+    }
+}
+
+fn open(address: &SocketAddr, kind: SocketType) -> Result<OwnedFd> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = socket_with(family, kind, FLAGS, None).map_err(status)?;
+    if family == AddressFamily::INET6 {
+        // WASI keeps the families apart (wasi:sockets 0.2, `create-tcp-socket`).
+        sockopt::set_ipv6_v6only(&socket, true).map_err(status)?;
+    }
+    Ok(socket)
+}
+
+fn to_std(address: SocketAddress) -> SocketAddr {
+    match address {
+        SocketAddress::V4 { address, port } => SocketAddrV4::new(address.into(), port).into(),
+        SocketAddress::V6 {
+            address,
+            port,
+            flow,
+            scope,
+        } => SocketAddrV6::new(address.into(), port, flow, scope).into(),
+    }
+}
+
+fn from_any(address: SocketAddrAny) -> Result<SocketAddress> {
+    match SocketAddr::try_from(address).map_err(|_| Status::AddressFamily)? {
+        SocketAddr::V4(address) => Ok(SocketAddress::V4 {
+            address: address.ip().octets(),
+            port: address.port(),
+        }),
+        SocketAddr::V6(address) => Ok(SocketAddress::V6 {
+            address: address.ip().octets(),
+            port: address.port(),
+            flow: address.flowinfo(),
+            scope: address.scope_id(),
+        }),
+    }
+}
+
+fn reply_address(space: Buffer, address: SocketAddress) -> Result<Answer> {
+    let count = space.fill(&address.to_bytes()).map_err(status)?;
+    Ok(Answer::bytes(count))
+}
+
+fn with_address(space: Buffer, handle: Handle, address: SocketAddress) -> Result<Answer> {
+    Ok(Answer {
+        value: handle.0.into(),
+        ..reply_address(space, address)?
+    })
+}
+
+/// A number of the Keep's, in the range of an option.
+fn within<T: TryFrom<u64>>(value: u64) -> Result<T> {
+    T::try_from(value).map_err(|_| Status::Invalid)
+}
+
+fn boolean(value: u64) -> Result<bool> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Status::Invalid),
+    }
+}
+
+fn set_option(socket: &OwnedFd, option: SocketOption, value: u64) -> Result<()> {
+    let time = Duration::from_nanos(value);
+    match option {
+        SocketOption::NoDelay => sockopt::set_tcp_nodelay(socket, boolean(value)?),
+        SocketOption::KeepAlive => sockopt::set_socket_keepalive(socket, boolean(value)?),
+        SocketOption::KeepAliveIdle => sockopt::set_tcp_keepidle(socket, time),
+        SocketOption::KeepAliveInterval => sockopt::set_tcp_keepintvl(socket, time),
+        SocketOption::KeepAliveCount => sockopt::set_tcp_keepcnt(socket, within(value)?),
+        SocketOption::HopLimit => match sockopt::socket_domain(socket).map_err(status)? {
+            AddressFamily::INET => sockopt::set_ip_ttl(socket, within::<u8>(value)?.into()),
+            _ => sockopt::set_ipv6_unicast_hops(socket, Some(within(value)?)),
+        },
+        SocketOption::ReceiveBuffer => sockopt::set_socket_recv_buffer_size(socket, within(value)?),
+        SocketOption::SendBuffer => sockopt::set_socket_send_buffer_size(socket, within(value)?),
+        SocketOption::Ipv6Only => sockopt::set_ipv6_v6only(socket, boolean(value)?),
+        SocketOption::ReuseAddress => sockopt::set_socket_reuseaddr(socket, boolean(value)?),
+        SocketOption::Broadcast => sockopt::set_socket_broadcast(socket, boolean(value)?),
+        SocketOption::PendingError => return Err(Status::ProtocolOption),
+    }
+    .map_err(status)
+}
+
+fn get_option(socket: &OwnedFd, option: SocketOption) -> Result<u64> {
+    let time = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    match option {
+        SocketOption::NoDelay => sockopt::tcp_nodelay(socket).map(u64::from),
+        SocketOption::KeepAlive => sockopt::socket_keepalive(socket).map(u64::from),
+        SocketOption::KeepAliveIdle => sockopt::tcp_keepidle(socket).map(time),
+        SocketOption::KeepAliveInterval => sockopt::tcp_keepintvl(socket).map(time),
+        SocketOption::KeepAliveCount => sockopt::tcp_keepcnt(socket).map(u64::from),
+        SocketOption::HopLimit => match sockopt::socket_domain(socket).map_err(status)? {
+            AddressFamily::INET => sockopt::ip_ttl(socket).map(u64::from),
+            _ => sockopt::ipv6_unicast_hops(socket).map(u64::from),
+        },
+        SocketOption::ReceiveBuffer => sockopt::socket_recv_buffer_size(socket).map(|n| n as u64),
+        SocketOption::SendBuffer => sockopt::socket_send_buffer_size(socket).map(|n| n as u64),
+        SocketOption::Ipv6Only => sockopt::ipv6_v6only(socket).map(u64::from),
+        SocketOption::ReuseAddress => sockopt::socket_reuseaddr(socket).map(u64::from),
+        SocketOption::Broadcast => sockopt::socket_broadcast(socket).map(u64::from),
+        SocketOption::PendingError => sockopt::socket_error(socket)
+            .map(|error| error.map_or_else(|errno| u64::from(status(errno).to_wire()), |()| 0)),
+    }
+    .map_err(status)
+}
+
+/// A question to the resolver's thread.
+struct Question {
+    name: String,
+    answer: Sender<Result<Vec<IpAddr>>>,
+    ready: Arc<OwnedFd>,
+}
+
+/// The thread that looks up names, one after the other. It ends when this value is dropped, or
+/// once the look-up that it is about has ended.
+#[derive(Debug)]
+pub struct Resolver {
+    questions: Sender<Question>,
+}
+
+impl Resolver {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn start() -> std::io::Result<Self> {
+        let (questions, asked) = channel::<Question>();
+        thread::Builder::new()
+            .name("enarx-resolver".into())
+            .spawn(move || {
+                for Question {
+                    name,
+                    answer,
+                    ready,
+                } in asked
+                {
+                    // Nobody waits any more: no matter.
+                    let _ = answer.send(look_up(&name));
+                    let _ = rustix::io::write(&*ready, &1_u64.to_ne_bytes());
+                }
+            })?;
+        Ok(Self { questions })
+    }
+
+    /// Asks for a name; the descriptor becomes readable when the answer is there.
+    fn ask(&self, name: String) -> Result<(Receiver<Result<Vec<IpAddr>>>, Arc<OwnedFd>)> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let ready = Arc::new(eventfd(0, flags).map_err(status)?);
+        let (answer, answered) = channel();
+        let question = Question {
+            name,
+            answer,
+            ready: Arc::clone(&ready),
+        };
+        self.questions
+            .send(question)
+            .map_err(|_| Status::ResolverFailure)?;
+        Ok((answered, ready))
+    }
+}
+
+fn look_up(name: &str) -> Result<Vec<IpAddr>> {
+    match (name, 0).to_socket_addrs() {
+        Ok(addresses) => {
+            let mut found = Vec::new();
+            for address in addresses.map(|address| address.ip()) {
+                if !found.contains(&address) {
+                    found.push(address);
+                }
+            }
+            Ok(found)
+        }
+        // The standard library does not say which error of getaddrinfo(3) it was.
+        Err(_) => Err(Status::NameUnresolvable),
+    }
+}
