@@ -18,8 +18,8 @@ use enarx_vmm::launch::{EXIT_FAULT, EXIT_TIMEOUT, Launch, Outcome};
 use crate::values::{self, Directory};
 use crate::{EXIT_USAGE, Failure};
 
-/// Smallest memory of a Keep, in bytes: engine and compiler need this much to say that it is too small.
-const MIN_MEMORY: u64 = 32 << 20;
+/// Smallest memory of a Keep, in bytes, of every kind.
+const MIN_MEMORY: u64 = enarx_vmm::kvm::MIN_MEMORY;
 /// Most virtual CPUs of a Keep.
 const MAX_VCPUS: u32 = 64;
 /// Virtual CPUs that are taken unless it is said, at most; the compiler makes use of them.
@@ -140,14 +140,14 @@ enum Choice {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let settings = Settings::new(&arguments)?;
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let settings = Settings::new(arguments)?;
     if arguments.require_tee {
         return Err(Failure::new(crate::doctor::no_tee()));
     }
     let application = read_module(&arguments.module)?;
     let configuration = settings
-        .configuration(&arguments)
+        .configuration(arguments)
         .encode()
         .map_err(|error| {
             Failure::new(format!(
@@ -281,7 +281,10 @@ impl Settings {
             _ => return Err(usage(format!("-S {name}: say y or n"))),
         };
         match name {
-            "inherit-network" => (self.network.tcp, self.network.udp) = (on, on),
+            "inherit-network" => {
+                self.network.tcp = on;
+                self.network.udp = on;
+            }
             "tcp" => self.network.tcp = on,
             "udp" => self.network.udp = on,
             "allow-ip-name-lookup" => self.network.name_lookup = on,
@@ -313,7 +316,7 @@ impl Settings {
         Configuration {
             args: [name]
                 .into_iter()
-                .chain(arguments.arguments.iter().cloned())
+                .chain(arguments.rest.iter().cloned())
                 .collect(),
             env: self.variables.clone(),
             directories: self
