@@ -126,7 +126,7 @@ pub struct Arguments {
         trailing_var_arg = true,
         allow_hyphen_values = true
     )]
-    arguments: Vec<String>,
+    rest: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
