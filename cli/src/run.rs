@@ -258,7 +258,7 @@ impl Settings {
                 self.limits.max_table_elements = Some(number);
             }
             "max-wasm-stack" => {
-                self.limits.max_wasm_stack = Some(values::size(value).map_err(wrong)?)
+                self.limits.max_wasm_stack = Some(values::size(value).map_err(wrong)?);
             }
             "timeout" => {
                 let limit = values::duration(value).map_err(wrong)?;

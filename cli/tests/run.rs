@@ -182,6 +182,39 @@ fn the_time_limit_ends_the_program() {
 }
 
 #[test]
+fn a_killed_command_leaves_no_process_behind() {
+    let mut command = enarx()
+        .args(["run", "-q", "--backend", "process", &path("forever.wat")])
+        .spawn()
+        .unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", command.id());
+    let start = Instant::now();
+    let child = loop {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "no child appeared"
+        );
+        let child = fs::read_to_string(&children).unwrap().trim().to_owned();
+        if !child.is_empty() {
+            break child;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    command.kill().unwrap();
+    command.wait().unwrap();
+    // Whoever adopted it reaps it; until then it is a zombie, which has no memory map.
+    let alive =
+        || fs::read_to_string(format!("/proc/{child}/maps")).is_ok_and(|maps| !maps.is_empty());
+    while alive() {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "{child} lives on"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
 fn directories_are_given_and_nothing_else() {
     for backend in backends() {
         let directory = tempfile::tempdir().unwrap();
@@ -258,6 +291,19 @@ fn memory_is_limited() {
             (1..4).contains(&small),
             "{backend}: {small} times 64 MiB of 256 MiB"
         );
+        // A program whose compilation needs more than there is.
+        let functions = "(func (param i32) (result i32) (i32.load (local.get 0)))".repeat(40_000);
+        let large = format!("(module (memory 1) {functions} (func (export \"_start\")))");
+        let file = tempfile::Builder::new().suffix(".wat").tempfile().unwrap();
+        fs::write(&file, large).unwrap();
+        let output = run(backend, &["--memory", "80M", file.path().to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(70), "{output:?}");
+        let last = text(&output.stderr).lines().last().unwrap();
+        assert_eq!(
+            last,
+            "enarx: the Keep ended: its memory is used up; give it more with --memory"
+        );
+
         let limited = times(&["-W", "max-memory-size=130M"]);
         assert_eq!(limited, 2);
     }
