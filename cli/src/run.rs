@@ -161,12 +161,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         .collect::<Result<_, _>>()?;
     let backend = match arguments.backend {
         Choice::Auto => Backend::best(),
-        Choice::Kvm => Backend::Kvm,
-        Choice::Process => Backend::Process,
+        Choice::Kvm => checked(Backend::Kvm)?,
+        Choice::Process => checked(Backend::Process)?,
     };
-    backend
-        .check()
-        .map_err(|error| Failure::new(error.to_string()))?;
     if !arguments.quiet {
         eprintln!(
             "enarx: backend {backend}: {} (--quiet silences this)",
@@ -205,6 +202,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
                 settings.timeout.unwrap_or_default()
             ),
         }),
+        Err(error) => Err(Failure::new(error.to_string())),
+    }
+}
+
+/// A backend that was asked for by name: another one is no substitute.
+fn checked(backend: Backend) -> Result<Backend, Failure> {
+    match backend.check() {
+        Ok(()) => Ok(backend),
         Err(error) => Err(Failure::new(error.to_string())),
     }
 }
