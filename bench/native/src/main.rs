@@ -1,3 +1,124 @@
-//! Native Wasmtime, the yardstick for a Keep.
+//! Native Wasmtime of the same version, the yardstick for a Keep: same output, same exit code, and
+//! the time that the engine takes outside of one.
+//!
+//! The engine's configuration is the default one, as the `wasmtime` command has it.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use wasmtime::component::{Component, Linker as ComponentLinker, ResourceTable};
+use wasmtime::error::Context as _;
+use wasmtime::{Engine, Linker, Module, Store, Trap};
+use wasmtime_wasi::p1::{self, WasiP1Ctx};
+use wasmtime_wasi::p2::{self, bindings::sync::Command};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+/// Exit code of a trap: 128 + SIGABRT.
+const TRAP: u8 = 134;
+
+/// Runs a WebAssembly module or component natively, as `wasmtime run` does.
+#[derive(Parser)]
+struct Arguments {
+    /// Directory of the host that the program sees: HOST[::GUEST].
+    #[arg(long, value_name = "HOST[::GUEST]")]
+    dir: Vec<String>,
+    /// Variable of the environment: NAME=VALUE.
+    #[arg(long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// The module or component.
+    module: PathBuf,
+    /// Arguments of the program.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+struct ComponentState {
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+impl WasiView for ComponentState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+fn context(arguments: &Arguments) -> wasmtime::Result<WasiCtxBuilder> {
+    let mut builder = WasiCtxBuilder::new();
+    builder
+        .inherit_stdio()
+        .allow_blocking_current_thread(true)
+        .arg(arguments.module.to_string_lossy())
+        .args(&arguments.arguments);
+    for variable in &arguments.env {
+        let (name, value) = variable
+            .split_once('=')
+            .with_context(|| format!("`{variable}` is not NAME=VALUE"))?;
+        builder.env(name, value);
+    }
+    for directory in &arguments.dir {
+        let (host, guest) = directory
+            .split_once("::")
+            .unwrap_or((directory.as_str(), directory.as_str()));
+        builder.preopened_dir(host, guest, FsPerms::ReadWrite)?;
+    }
+    Ok(builder)
+}
+
+/// Whether the layer of the binary says component (component model, Binary.md).
+fn is_component(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\0asm") && bytes.get(6..8) == Some(&[1, 0])
+}
+
+fn run(arguments: &Arguments) -> wasmtime::Result<()> {
+    let bytes = std::fs::read(&arguments.module)
+        .with_context(|| format!("failed to read `{}`", arguments.module.display()))?;
+    let engine = Engine::default();
+    let mut builder = context(arguments)?;
+    if is_component(&bytes) {
+        let component = Component::new(&engine, &bytes)?;
+        let mut linker = ComponentLinker::<ComponentState>::new(&engine);
+        p2::add_to_linker_sync(&mut linker)?;
+        let state = ComponentState {
+            wasi: builder.build(),
+            table: ResourceTable::new(),
+        };
+        let mut store = Store::new(&engine, state);
+        let command = Command::instantiate(&mut store, &component, &linker)?;
+        return match command.wasi_cli_run().call_run(&mut store)? {
+            Ok(()) => Ok(()),
+            Err(()) => Err(I32Exit(1).into()),
+        };
+    }
+    let module = Module::new(&engine, &bytes)?;
+    let mut linker = Linker::<WasiP1Ctx>::new(&engine);
+    p1::add_to_linker_sync(&mut linker, |state| state)?;
+    let mut store = Store::new(&engine, builder.build_p1());
+    let instance = linker.instantiate(&mut store, &module)?;
+    let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+    start
+        .call(&mut store, ())
+        .context("failed to invoke command default")
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = run(&arguments)
+        .with_context(|| format!("failed to run main module `{}`", arguments.module.display()));
+    let Err(error) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        return ExitCode::from(u8::try_from(exit.0).unwrap_or(u8::MAX));
+    }
+    eprintln!("Error: {error:?}");
+    if error.is::<Trap>() {
+        return ExitCode::from(TRAP);
+    }
+    ExitCode::FAILURE
+}

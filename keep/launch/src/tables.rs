@@ -1,7 +1,5 @@
 //! Page tables and other tables, built before launch in the pages that will hold them.
 
-use std::collections::BTreeMap;
-
 use enarx_microkernel::layout::PAGE;
 use enarx_microkernel::paging::{bits, table_entry};
 
@@ -11,60 +9,67 @@ pub type Bytes = Box<[u8; 4096]>;
 /// Pages of the launch area, allocated upwards.
 #[derive(Debug)]
 pub struct Pages {
-    next: u64,
-    pages: BTreeMap<u64, Bytes>,
+    start: u64,
+    pages: Vec<Bytes>,
 }
 
 impl Pages {
+    /// No page yet; the first will lie at `start`, a multiple of the page size.
     pub fn new(start: u64) -> Self {
         Self {
-            next: start,
-            pages: BTreeMap::new(),
+            start,
+            pages: Vec::new(),
         }
     }
 
     /// A new zeroed page; its guest physical address.
     pub fn allocate(&mut self) -> u64 {
-        let page = self.next;
-        self.next += PAGE;
-        self.pages.insert(page, Box::new([0; 4096]));
+        let page = self.end();
+        self.pages.push(Box::new([0; 4096]));
         page
     }
 
     /// First address after the pages.
     pub fn end(&self) -> u64 {
-        self.next
+        self.start + self.pages.len() as u64 * PAGE
     }
 
-    /// Writes bytes at a guest physical address; they may span pages that were allocated.
+    /// The page and the offset of an address.
+    fn place(&self, physical: u64) -> (usize, usize) {
+        let distance = usize::try_from(physical - self.start).unwrap_or(usize::MAX);
+        (distance / 4096, distance % 4096)
+    }
+
+    /// Writes bytes at a guest physical address; they may span pages, all of them allocated.
     pub fn write(&mut self, physical: u64, bytes: &[u8]) {
-        let mut at = physical;
-        for &byte in bytes {
-            let offset = usize::try_from(at % PAGE).unwrap_or(0);
-            if let Some(page) = self.pages.get_mut(&(at - at % PAGE)) {
-                page[offset] = byte;
-            }
-            at += 1;
+        let (mut index, mut offset) = self.place(physical);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(4096 - offset));
+            self.pages[index][offset..offset + now.len()].copy_from_slice(now);
+            (index, offset, rest) = (index + 1, 0, later);
         }
     }
 
+    /// Writes a word at an aligned guest physical address.
     pub fn write_u64(&mut self, physical: u64, value: u64) {
         self.write(physical, &value.to_le_bytes());
     }
 
     fn read_u64(&self, physical: u64) -> u64 {
-        let offset = usize::try_from(physical % PAGE).unwrap_or(0);
-        self.pages
-            .get(&(physical - physical % PAGE))
-            .map_or(0, |page| {
-                let mut word = [0; 8];
-                word.copy_from_slice(&page[offset..offset + 8]);
-                u64::from_le_bytes(word)
-            })
+        let (index, offset) = self.place(physical);
+        let mut word = [0; 8];
+        word.copy_from_slice(&self.pages[index][offset..offset + 8]);
+        u64::from_le_bytes(word)
     }
 
+    /// The pages with their addresses, in order.
     pub fn into_pages(self) -> impl Iterator<Item = (u64, Bytes)> {
-        self.pages.into_iter()
+        let start = self.start;
+        self.pages
+            .into_iter()
+            .enumerate()
+            .map(move |(index, bytes)| (start + index as u64 * PAGE, bytes))
     }
 
     /// Puts `entry` into the slot of `address` at `level` (1 = 4 KiB), making the tables above.

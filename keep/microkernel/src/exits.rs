@@ -15,6 +15,9 @@ pub const PORT: u16 = 0x0e00;
 pub const RECORD_SIZE: usize = 64;
 /// Offset of the host's facts in the exit memory, after the records.
 pub const FACTS_OFFSET: usize = MAX_VCPUS * RECORD_SIZE;
+/// Offset of the microkernel's counters in the exit memory: system calls, then exceptions, as
+/// 64-bit words; for `--timings`.
+pub const COUNTERS_OFFSET: usize = FACTS_OFFSET + 64;
 /// Size of the exit memory, in bytes: records and facts, two pages.
 pub const EXIT_MEMORY_SIZE: usize = 8192;
 
@@ -98,7 +101,8 @@ pub struct HostFacts {
     pub processors: u64,
 }
 
-const _: () = assert!(FACTS_OFFSET + size_of::<HostFacts>() <= EXIT_MEMORY_SIZE);
+const _: () = assert!(FACTS_OFFSET + size_of::<HostFacts>() <= COUNTERS_OFFSET);
+const _: () = assert!(COUNTERS_OFFSET + 16 <= EXIT_MEMORY_SIZE);
 
 /// Why the microkernel ended the Keep: the arguments of [`Function::Fault`].
 #[derive(

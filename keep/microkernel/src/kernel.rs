@@ -81,6 +81,24 @@ impl Registers {
     }
 }
 
+/// Whether an exception is a system call that arrived by way of the system-call page at `page` (0:
+/// there is none); if so, `registers` become those that SYSCALL would have left.
+///
+/// A program can jump to the page with any RCX; where that is no user address, the jump is the
+/// invalid opcode that it looks like.
+#[must_use]
+pub fn detour(registers: &mut Registers, page: u64) -> bool {
+    let arrived = registers.vector == vector::INVALID_OPCODE
+        && page != 0
+        && registers.rip == page
+        && registers.rcx < USER_END;
+    if arrived {
+        registers.rip = registers.rcx;
+        registers.flags = registers.r11;
+    }
+    arrived
+}
+
 /// [`Registers::vector`] of an entry by SYSCALL.
 pub const SYSTEM_CALL: u64 = 256;
 
@@ -155,8 +173,6 @@ pub struct Kernel {
     pub processors: u64,
     /// All memory of the Keep, in bytes.
     pub memory: u64,
-    /// Address of the system-call page where SYSCALL arrives as #UD there; 0 = ordinary SYSCALL.
-    pub syscall_page: u64,
 }
 
 impl Default for Kernel {
@@ -185,7 +201,6 @@ impl Kernel {
             }; SIGNALS],
             processors: 0,
             memory: 0,
-            syscall_page: 0,
         }
     }
 
@@ -193,13 +208,7 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Reason::Boot`] with the number of the check that failed.
-    pub fn boot(
-        &mut self,
-        boot: &BootInfo,
-        facts: &HostFacts,
-        tsc: u64,
-        syscall_page: u64,
-    ) -> Result<(), Fatal> {
+    pub fn boot(&mut self, boot: &BootInfo, facts: &HostFacts, tsc: u64) -> Result<(), Fatal> {
         let check = |number, ok: bool| {
             if ok {
                 Ok(())
@@ -244,27 +253,7 @@ impl Kernel {
         self.threads.boot(usize::try_from(facts.vcpus).unwrap_or(1));
         self.processors = facts.processors;
         self.memory = facts.memory_end;
-        self.syscall_page = if boot.flags & boot::FLAG_SYSCALL_BY_UD == 0 {
-            0
-        } else {
-            syscall_page
-        };
         Ok(())
-    }
-
-    /// Whether an exception is a system call that arrived by way of the system-call page; if so,
-    /// `registers` become those that SYSCALL would have left.
-    #[must_use]
-    pub fn detour(&self, registers: &mut Registers) -> bool {
-        if registers.vector != vector::INVALID_OPCODE
-            || self.syscall_page == 0
-            || registers.rip != self.syscall_page
-        {
-            return false;
-        }
-        registers.rip = registers.rcx;
-        registers.flags = registers.r11;
-        true
     }
 
     /// Deals with an exception at CPL3.

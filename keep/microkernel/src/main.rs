@@ -6,10 +6,11 @@
 
 use core::mem::offset_of;
 use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use enarx_microkernel::boot::{BootInfo, SYSCALL_OFFSET};
+use enarx_microkernel::boot::{BootInfo, FLAG_SYSCALL_BY_UD, SYSCALL_OFFSET};
 use enarx_microkernel::exits::{FaultReport, Function, KICK_VECTOR, Reason};
-use enarx_microkernel::kernel::{Fatal, Registers, SYSTEM_CALL};
+use enarx_microkernel::kernel::{Fatal, Registers, SYSTEM_CALL, detour};
 use enarx_microkernel::layout::VDSO_USER;
 use enarx_microkernel::platform::{FpuState, Platform};
 use enarx_microkernel::signal::{USER_CS, USER_SS, sanitise_flags};
@@ -25,12 +26,14 @@ mod machine {
     pub mod vdso;
 }
 
-use machine::cpu::{Machine, fault_address, host_facts};
+use machine::cpu::{Machine, count, fault_address, host_facts};
 use machine::lock::KernelLock;
 use machine::stack::{boot_info, current_vcpu, set_clock};
 
 static KERNEL: KernelLock = KernelLock::new();
 static EPOCH: Epoch = Epoch::new();
+/// Address of the system-call page where SYSCALL arrives as #UD there; 0 = ordinary SYSCALL.
+static SYSCALL_PAGE: AtomicU64 = AtomicU64::new(0);
 
 /// The first code of every vCPU: fills `registers` with what it enters user code with.
 pub extern "C" fn boot(registers: &mut Registers, vcpu: usize) {
@@ -47,18 +50,20 @@ pub extern "C" fn boot(registers: &mut Registers, vcpu: usize) {
 
 fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fatal> {
     let boot: BootInfo = boot_info();
-    let page = VDSO_USER + SYSCALL_OFFSET;
     let (facts, tsc) = (host_facts(), machine.tsc());
     let mut random = || machine.random().ok_or(Fatal::new(Reason::NoRandomness, 0));
     let (first, second, third) = (random()?, random()?, random()?);
     let clock = KERNEL.with(|kernel| {
-        kernel.boot(&boot, &facts, tsc, page)?;
+        kernel.boot(&boot, &facts, tsc)?;
         kernel.space.randomise(third);
         Ok::<_, Fatal>(kernel.clock)
     })?;
     machine.write(boot.random_bytes, first);
     machine.write(boot.random_bytes + 8, second);
     set_clock(&clock);
+    if boot.flags & FLAG_SYSCALL_BY_UD != 0 {
+        SYSCALL_PAGE.store(VDSO_USER + SYSCALL_OFFSET, Ordering::Relaxed);
+    }
     *registers = Registers {
         rip: boot.user_entry,
         cs: USER_CS,
@@ -82,11 +87,12 @@ pub extern "C" fn exception(registers: &mut Registers) -> bool {
     let by_syscall = registers.vector == SYSTEM_CALL;
     let mut sysret = by_syscall;
     if registers.vector != u64::from(KICK_VECTOR) {
-        let cr2 = fault_address();
-        let detour = !by_syscall && KERNEL.with(|kernel| kernel.detour(registers));
+        let detour = !by_syscall && detour(registers, SYSCALL_PAGE.load(Ordering::Relaxed));
+        count(by_syscall || detour);
         let result = if by_syscall || detour {
             system_call(&KERNEL, &EPOCH, &mut machine, vcpu, registers)
         } else {
+            let cr2 = fault_address();
             KERNEL
                 .with(|kernel| kernel.exception(&mut machine, vcpu, registers, cr2))
                 .map(|()| After::User)

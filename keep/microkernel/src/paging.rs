@@ -428,10 +428,14 @@ impl<P: Platform> Walk<'_, P> {
                     // Paging-structure caches may still hold the table.
                     self.stale.reduced = true;
                 }
-            } else if (whole && level < 4) || (entry == 0 && self.change == Change::Remove) {
-                self.leaf(at, level, entry)?;
-            } else if entry == 0 && self.change == Change::Hide {
-                // Nothing to hide.
+            } else if whole && level < 4 {
+                if entry & FRAME == 0 {
+                    address = self.run(table, level, address, end, entry)?;
+                    continue;
+                }
+                self.backed(at, level, entry)?;
+            } else if entry == 0 && matches!(self.change, Change::Remove | Change::Hide) {
+                // Nothing is there.
             } else {
                 let lower = self.split(at, level, entry)?;
                 self.table(lower, level - 1, address, next)?;
@@ -473,32 +477,55 @@ impl<P: Platform> Walk<'_, P> {
         Ok(lower)
     }
 
-    /// Changes one entry as a whole.
-    fn leaf(&mut self, at: u64, level: u32, entry: u64) -> Result<(), PagingError> {
+    /// Changes a run of whole, equal entries without frames that begins at `address`; where it
+    /// ends.
+    fn run(
+        &mut self,
+        table: u64,
+        level: u32,
+        address: u64,
+        end: u64,
+        entry: u64,
+    ) -> Result<u64, PagingError> {
+        let at = slot(table, level, address);
+        let room = 512 - (at % PAGE) / 8;
+        let most = room.min((end - address) / span(level));
+        let count = self.platform.run_length(at, most, entry);
+        let new = match self.change {
+            Change::Protect(_) | Change::Discard if entry == 0 => {
+                return Err(PagingError::NotMapped);
+            }
+            Change::Reserve(rights) | Change::Protect(rights) => RESERVED | rights.bits(),
+            Change::Remove => 0,
+            Change::Hide | Change::Discard => entry,
+        };
+        if new != entry {
+            self.platform.fill_run(at, count, new);
+        }
+        Ok(address + count * span(level))
+    }
+
+    /// Changes one entry that holds a frame.
+    fn backed(&mut self, at: u64, level: u32, entry: u64) -> Result<(), PagingError> {
         if entry & PINNED != 0 {
             return Err(PagingError::Pinned);
         }
         let new = match self.change {
-            Change::Reserve(rights) => RESERVED | rights.bits(),
-            Change::Hide if entry == 0 => return Ok(()),
-            Change::Remove if entry == 0 => return Ok(()),
-            _ if entry == 0 => return Err(PagingError::NotMapped),
+            // Reserving is only for free ranges.
+            Change::Reserve(_) => return Err(PagingError::NotMapped),
             Change::Protect(rights) => {
                 let kept = entry & !(RIGHTS | PRESENT | bits::ACCESSED_DIRTY);
-                let backed = entry & FRAME != 0 && rights != Rights::None;
-                kept | rights.bits() | if backed { PRESENT } else { 0 }
+                kept | rights.bits() | if rights == Rights::None { 0 } else { PRESENT }
             }
             Change::Hide => entry & !PRESENT,
             Change::Remove => 0,
-            Change::Discard => {
-                (entry & (RIGHTS | RESERVED)) & !(ADDRESS | FRAME | PRESENT | bits::LARGE)
-            }
+            Change::Discard => entry & (RIGHTS | RESERVED),
         };
-        if entry & PRESENT != 0 && (new ^ entry) & (RIGHTS | PRESENT | FRAME | ADDRESS) != 0 {
+        if entry & PRESENT != 0 && (new ^ entry) & (RIGHTS | PRESENT | FRAME) != 0 {
             self.stale.reduced = true;
         }
         self.platform.write(at, new);
-        if entry & FRAME != 0 && matches!(self.change, Change::Remove | Change::Discard) {
+        if matches!(self.change, Change::Remove | Change::Discard) {
             let frame = entry & ADDRESS;
             if level == 1 {
                 self.frames.free_small(self.platform, frame);

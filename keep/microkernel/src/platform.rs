@@ -14,7 +14,14 @@ pub trait Platform {
     /// Writes the aligned word at a guest physical address.
     fn write(&mut self, physical: u64, value: u64);
     /// Writes `value` to all 512 words of the page at `physical`.
-    fn fill(&mut self, physical: u64, value: u64);
+    fn fill(&mut self, physical: u64, value: u64) {
+        self.fill_run(physical, 512, value);
+    }
+    /// How many of the `most` words from `physical` on, all in one page, equal `value` until the
+    /// first that does not.
+    fn run_length(&self, physical: u64, most: u64, value: u64) -> u64;
+    /// Writes `value` to `count` words from `physical` on, all in one page.
+    fn fill_run(&mut self, physical: u64, count: u64, value: u64);
     /// Copies bytes out of one page.
     fn read_bytes(&self, physical: u64, to: &mut [u8]);
     /// Copies bytes into one page.

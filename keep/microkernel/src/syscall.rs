@@ -195,7 +195,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
     fn take_away(&mut self, removal: Removal, start: u64, length: u64) -> Answer {
         let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
         self.kernel.with(|k| {
-            if epoch.others_in_user(me) && k.space.hide(platform, start, length)?.reduced {
+            if epoch.others_in_user(me) != 0 && k.space.hide(platform, start, length)?.reduced {
                 Kernel::shoot_down(platform, epoch, me);
             }
             let stale = k.space.finish(platform, removal, start, length)?;

@@ -147,3 +147,30 @@ impl Errno {
 
 /// Result of an operation of the heart.
 pub type Result<T, E = Errno> = std::result::Result<T, E>;
+
+/// Why a function that the guest called did not succeed.
+#[derive(Debug)]
+pub enum Fault {
+    /// The guest sees this error.
+    Errno(Errno),
+    /// The guest ends.
+    Trap(wasmtime::Error),
+}
+
+impl From<Errno> for Fault {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+impl From<wasmtime::Error> for Fault {
+    fn from(error: wasmtime::Error) -> Self {
+        Self::Trap(error)
+    }
+}
+
+impl From<wasmtime::component::ResourceTableError> for Fault {
+    fn from(error: wasmtime::component::ResourceTableError) -> Self {
+        Self::Trap(error.into())
+    }
+}

@@ -1,7 +1,7 @@
 //! The WASI of a Keep: one heart, two faces (preview 1 and 0.2).
 //!
 //! The heart ([`context`], [`fs`], [`stream`], [`clock`], [`random`]) knows nothing of WebAssembly;
-//! [`preview1`] and `preview2` translate. All of it is trusted and measured; the guest on one side
+//! [`preview1`] and [`preview2`] translate. All of it is trusted and measured; the guest on one side
 //! and the host behind [`port`] on the other are not trusted.
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ pub mod error;
 pub mod fs;
 pub mod port;
 pub mod preview1;
+pub mod preview2;
 pub mod random;
 pub mod stream;
 
@@ -20,8 +21,8 @@ pub mod stream;
 #[error("exited with code {0}")]
 pub struct Exit(pub i32);
 
-/// The state of a store that runs a WASI program.
-pub trait WasiView: Send + 'static {
-    /// The state of a preview 1 program.
-    fn preview1(&mut self) -> &mut preview1::Preview1;
+/// The state of a store that runs a program seen through the face `S`.
+pub trait View<S>: Send + 'static {
+    /// The state of the face.
+    fn wasi(&mut self) -> &mut S;
 }

@@ -4,6 +4,7 @@
 //! The host behind it is hostile. What it answers is checked by `enarx_sallyport`; a breach of the
 //! protocol ends the Keep through [`Platform::violation`].
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,7 @@ use std::time::Instant;
 
 use enarx_sallyport::keep::Violation;
 use enarx_sallyport::{
-    BUFFER_SIZE, Call, Doorbell, KeepEnd, Region, Reply, Status, SubmitError, Ticket,
+    BUFFER_SIZE, Call, Doorbell, Handle, KeepEnd, Region, Reply, Status, SubmitError, Ticket,
 };
 
 use crate::error::{Errno, Result};
@@ -49,7 +50,31 @@ struct Inner {
     abandoned: Vec<Ticket>,
     /// The earliest time at which a pending future wants to be polled again.
     deadline: Option<Instant>,
+    writes: Writes,
 }
+
+/// Writes to output streams that the host has not answered yet.
+#[derive(Default)]
+struct Writes {
+    in_flight: VecDeque<Write>,
+    /// Errors of such writes, told to the next writer of the stream.
+    failed: Vec<(Handle, Errno)>,
+    /// Bytes written to any stream so far.
+    total: u64,
+}
+
+struct Write {
+    stream: Handle,
+    ticket: Ticket,
+    length: usize,
+}
+
+/// So many bytes of output are written one call after the other, so that a program sees the error
+/// of its own write; only whoever writes more gets it with a later one.
+const WRITE_THROUGH: u64 = 64 * 1024;
+
+/// Most writes on their way.
+const WRITES_MAX: usize = 16;
 
 impl Inner {
     fn submit(&mut self, call: &Call, input: &[&[u8]]) -> Result<Ticket> {
@@ -131,6 +156,63 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Writes to an output stream: in the order of the calls, also between streams.
+    fn write(&mut self, stream: Handle, bytes: &[u8]) -> Result<()> {
+        if self.writes.in_flight.iter().any(|w| w.stream != stream) {
+            self.settle_writes(0);
+        }
+        for chunk in bytes.chunks(MAX_TRANSFER) {
+            let call = Call::StreamWrite {
+                stream,
+                // At most MAX_TRANSFER.
+                length: u32::try_from(chunk.len()).map_err(|_| Errno::Invalid)?,
+            };
+            let ticket = self.submit(&call, &[chunk])?;
+            self.writes.in_flight.push_back(Write {
+                stream,
+                ticket,
+                length: chunk.len(),
+            });
+            let allowed = if self.writes.total < WRITE_THROUGH {
+                0
+            } else {
+                WRITES_MAX
+            };
+            self.writes.total = self.writes.total.saturating_add(chunk.len() as u64);
+            self.settle_writes(allowed);
+            let failed = &mut self.writes.failed;
+            if let Some(place) = failed.iter().position(|(other, _)| *other == stream) {
+                return Err(failed.swap_remove(place).1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Collects answered writes, and waits until at most `allowed` are on their way.
+    fn settle_writes(&mut self, allowed: usize) {
+        self.reap();
+        while let Some(write) = self.writes.in_flight.front() {
+            let ticket = write.ticket;
+            let reply = match self.take(ticket) {
+                Some(reply) => reply,
+                None if self.writes.in_flight.len() > allowed => self.wait_for(ticket),
+                None => return,
+            };
+            let answer = self.finish(&reply, &mut []);
+            let Some(write) = self.writes.in_flight.pop_front() else {
+                return;
+            };
+            let outcome = match answer {
+                Ok(answer) if answer.value == write.length as u64 => continue,
+                Ok(_) => Errno::Io,
+                Err(error) => error,
+            };
+            self.writes.failed.push((write.stream, outcome));
+        }
+    }
+}
+
 /// A handle of the sallyport; clones share it.
 #[derive(Clone)]
 pub struct Port(Arc<Mutex<Inner>>);
@@ -144,6 +226,7 @@ impl Port {
             replies: Vec::new(),
             abandoned: Vec::new(),
             deadline: None,
+            writes: Writes::default(),
         })))
     }
 
@@ -160,6 +243,15 @@ impl Port {
         let ticket = inner.submit(call, input)?;
         let reply = inner.wait_for(ticket);
         inner.finish(&reply, output)
+    }
+
+    /// Writes all of `bytes` to an output stream. What is written to several streams reaches the
+    /// host in the order of the calls; it is with the host at the latest when the Keep ends.
+    ///
+    /// # Errors
+    /// What the host answers to this write or, once much has been written, to an earlier one.
+    pub fn write(&self, stream: Handle, bytes: &[u8]) -> Result<()> {
+        self.lock().write(stream, bytes)
     }
 
     /// Posts a call whose answer is collected later.
@@ -240,6 +332,7 @@ impl Port {
     /// Ends the Keep: the host learns the code first.
     pub fn exit(&self, code: i32) -> ! {
         let mut inner = self.lock();
+        inner.settle_writes(0);
         // The host may be told by the platform as well, so a full ring does no harm.
         let _ = inner.submit(&Call::Exit { code }, &[]);
         inner.platform.exit(code)

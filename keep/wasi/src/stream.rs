@@ -28,26 +28,9 @@ impl Output {
     /// Writes all of `bytes`, however many.
     ///
     /// # Errors
-    /// What the host answers, [`Errno::Pipe`] when nobody reads any more.
+    /// As [`Port::write`]: [`Errno::Pipe`] when nobody reads any more.
     pub fn write_all(&self, bytes: &[u8]) -> Result<()> {
-        for chunk in bytes.chunks(MAX_TRANSFER) {
-            let mut rest = chunk;
-            while !rest.is_empty() {
-                // Cannot fail: a chunk is at most MAX_TRANSFER long.
-                let length = u32::try_from(rest.len()).map_err(|_| Errno::Invalid)?;
-                let call = Call::StreamWrite {
-                    stream: self.handle,
-                    length,
-                };
-                let written = self.port.call(&call, &[rest], &mut [])?.value;
-                let written = usize::try_from(written).map_err(|_| Errno::Io)?;
-                if written == 0 {
-                    return Err(Errno::Io);
-                }
-                rest = rest.get(written..).ok_or(Errno::Io)?;
-            }
-        }
-        Ok(())
+        self.port.write(self.handle, bytes)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use wasmtime::component::{self, Type};
 use wasmtime::{AsContextMut, Func, Val, ValType};
 
 /// A number in decimal or, after `0x`, in hexadecimal notation.
@@ -36,6 +37,48 @@ fn value(text: &str, wanted: &ValType) -> wasmtime::Result<Val> {
     })
 }
 
+fn enough(name: &str, arguments: &[String], wanted: usize) -> wasmtime::Result<()> {
+    if arguments.len() < wanted {
+        wasmtime::bail!(
+            "not enough arguments for `{name}`: it takes {wanted}, {} given",
+            arguments.len()
+        );
+    }
+    Ok(())
+}
+
+/// Calls `function` of a component with `arguments` in WebAssembly Value Encoding (strings also
+/// without quotes); returns its result in that encoding.
+///
+/// # Errors
+/// When the arguments do not fit the function, or when it fails.
+pub fn component(
+    mut store: impl AsContextMut,
+    function: component::Func,
+    name: &str,
+    arguments: &[String],
+) -> wasmtime::Result<String> {
+    let signature = function.ty(&store);
+    enough(name, arguments, signature.params().len())?;
+    let parameters = arguments
+        .iter()
+        .zip(signature.params())
+        .map(|(text, (_, wanted))| match wanted {
+            Type::String if !text.starts_with('"') => Ok(component::Val::String(text.clone())),
+            wanted => component::Val::from_wave(&wanted, text)
+                .map_err(|error| wasmtime::format_err!("argument `{text}` does not fit: {error}")),
+        })
+        .collect::<wasmtime::Result<Vec<_>>>()?;
+    let mut results = vec![component::Val::Bool(false); signature.results().len()];
+    function.call(&mut store, &parameters, &mut results)?;
+    let mut text = String::new();
+    for result in results {
+        text.push_str(&result.to_wave()?);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
 /// Calls `function` with `arguments`; returns its results, one a line.
 ///
 /// # Errors
@@ -48,12 +91,7 @@ pub fn core(
 ) -> wasmtime::Result<String> {
     let signature = function.ty(&store);
     let wanted = signature.params().len();
-    if arguments.len() < wanted {
-        wasmtime::bail!(
-            "not enough arguments for `{name}`: it takes {wanted}, {} given",
-            arguments.len()
-        );
-    }
+    enough(name, arguments, wanted)?;
     let parameters = arguments
         .iter()
         .zip(signature.params())

@@ -5,7 +5,10 @@ use enarx_wasi::budget::Budget;
 use enarx_wasi::context::Context;
 use enarx_wasi::port::Port;
 use enarx_wasi::preview1::{self, Preview1};
-use enarx_wasi::{Exit, WasiView};
+use enarx_wasi::preview2::{self, Command, Preview2};
+use enarx_wasi::stream::{Output, STDERR, STDOUT};
+use enarx_wasi::{Exit, View};
+use wasmtime::component::{self, Component};
 use wasmtime::error::Context as _;
 use wasmtime::{Engine, Extern, Linker, Module, Store, Trap};
 
@@ -29,16 +32,24 @@ const CORE: &[u8] = &[1, 0, 0, 0];
 /// The layer of a component, after two bytes of version (component model, Binary.md).
 const COMPONENT_LAYER: &[u8] = &[1, 0];
 
-/// The state of a store.
-struct State {
-    preview1: Preview1,
+/// The state of a store: a face of the heart, and limits.
+struct State<S> {
+    wasi: S,
     limits: Limits,
 }
 
-impl WasiView for State {
-    fn preview1(&mut self) -> &mut Preview1 {
-        &mut self.preview1
+impl<S: Send + 'static> View<S> for State<S> {
+    fn wasi(&mut self) -> &mut S {
+        &mut self.wasi
     }
+}
+
+/// What a run is made of.
+struct Run<'a> {
+    port: &'a Port,
+    ground: &'a dyn Ground,
+    configuration: &'a Configuration,
+    engine: &'a Engine,
 }
 
 enum Form {
@@ -74,7 +85,7 @@ pub fn run(
     let outcome = try_run(port, ground, configuration, application, timings)
         .with_context(|| format!("failed to run main module `{name}`"));
     timings.phase("run");
-    let stderr = enarx_wasi::stream::Output::new(port.clone(), enarx_wasi::stream::STDERR);
+    let stderr = Output::new(port.clone(), STDERR);
     let (code, message) = match outcome {
         Ok(()) => (0, None),
         Err(error) => match error.downcast_ref::<Exit>() {
@@ -99,72 +110,111 @@ fn try_run(
 ) -> wasmtime::Result<()> {
     let form = form(application)?;
     let engine = engine::engine(&configuration.limits, application.len())?;
+    let run = Run {
+        port,
+        ground,
+        configuration,
+        engine: &engine,
+    };
     match form {
         Form::Core => {
             let module = Module::new(&engine, application)?;
             timings.phase("compile");
-            run_module(&engine, &module, port, ground, configuration, timings)
+            run.module(&module, timings)
         }
-        Form::Component => wasmtime::bail!("components are not supported"),
+        Form::Component => {
+            let component = Component::new(&engine, application)?;
+            timings.phase("compile");
+            run.component(&component, timings)
+        }
     }
 }
 
-/// The state of a store, with what the application may take of the Keep.
-fn state(port: &Port, ground: &dyn Ground, configuration: &Configuration) -> State {
-    let free = ground.free_memory();
-    let budget = Budget::new(free.saturating_sub(RESERVE.max(free / 16)));
-    let context = Context::new(port, configuration, &budget);
-    State {
-        limits: Limits::new(&configuration.limits, budget),
-        preview1: Preview1::new(context),
+impl Run<'_> {
+    /// A store whose program sees the heart through the face that `face` makes.
+    fn store<S: Send + 'static>(&self, face: impl FnOnce(Context) -> S) -> Store<State<S>> {
+        let free = self.ground.free_memory();
+        let budget = Budget::new(free.saturating_sub(RESERVE.max(free / 16)));
+        let context = Context::new(self.port, self.configuration, &budget);
+        let mut store = Store::new(
+            self.engine,
+            State {
+                wasi: face(context),
+                limits: Limits::new(&self.configuration.limits, budget),
+            },
+        );
+        store.limiter(|state| &mut state.limits);
+        store
     }
-}
 
-fn run_module(
-    engine: &Engine,
-    module: &Module,
-    port: &Port,
-    ground: &dyn Ground,
-    configuration: &Configuration,
-    timings: &mut Timings,
-) -> wasmtime::Result<()> {
-    let mut store = Store::new(engine, state(port, ground, configuration));
-    store.limiter(|state| &mut state.limits);
-    let mut linker = Linker::new(engine);
-    let mut defined = Vec::new();
-    for import in module.imports() {
-        // Only what is imported: defining all functions costs more than a small program runs.
-        if import.module() == preview1::MODULE && !defined.contains(&import.name()) {
-            preview1::define(&mut linker, import.name())?;
-            defined.push(import.name());
+    /// Arguments of the function that is invoked.
+    fn arguments(&self) -> &[String] {
+        self.configuration.args.get(1..).unwrap_or_default()
+    }
+
+    fn print(&self, results: &str) -> wasmtime::Result<()> {
+        Output::new(self.port.clone(), STDOUT)
+            .write_all(results.as_bytes())
+            .context("failed to print the results")
+    }
+
+    fn module(&self, module: &Module, timings: &mut Timings) -> wasmtime::Result<()> {
+        let mut store = self.store(Preview1::new);
+        let mut linker = Linker::new(self.engine);
+        let mut defined = Vec::new();
+        for import in module.imports() {
+            // Only what is imported: defining all functions costs more than a small program runs.
+            if import.module() == preview1::MODULE && !defined.contains(&import.name()) {
+                preview1::define(&mut linker, import.name())?;
+                defined.push(import.name());
+            }
         }
-    }
-    let instance = linker.instantiate(&mut store, module)?;
-    timings.phase("instantiate");
-    if let Some(initialize) = instance.get_func(&mut store, "_initialize") {
-        initialize.typed::<(), ()>(&store)?.call(&mut store, ())?;
-    }
-    let Some(name) = &configuration.invoke else {
-        let command = instance
-            .get_func(&mut store, "")
-            .or_else(|| instance.get_func(&mut store, "_start"));
-        return match command {
-            Some(command) => invoke::core(&mut store, command, "_start", &[])
-                .map(|_| ())
-                .context("failed to invoke command default"),
-            None => Ok(()),
+        let instance = linker.instantiate(&mut store, module)?;
+        timings.phase("instantiate");
+        if let Some(initialize) = instance.get_func(&mut store, "_initialize") {
+            initialize.typed::<(), ()>(&store)?.call(&mut store, ())?;
+        }
+        let Some(name) = &self.configuration.invoke else {
+            let command = instance
+                .get_func(&mut store, "")
+                .or_else(|| instance.get_func(&mut store, "_start"));
+            return match command {
+                Some(command) => invoke::core(&mut store, command, "_start", &[])
+                    .map(|_| ())
+                    .context("failed to invoke command default"),
+                None => Ok(()),
+            };
         };
-    };
-    let function = match instance.get_export(&mut store, name) {
-        Some(Extern::Func(function)) => function,
-        Some(_) => wasmtime::bail!("the export `{name}` is not a function"),
-        None => wasmtime::bail!("no func export named `{name}` found"),
-    };
-    let arguments = configuration.args.get(1..).unwrap_or_default();
-    let results = invoke::core(&mut store, function, name, arguments)
-        .with_context(|| format!("failed to invoke `{name}`"))?;
-    let stdout = enarx_wasi::stream::Output::new(port.clone(), enarx_wasi::stream::STDOUT);
-    stdout
-        .write_all(results.as_bytes())
-        .context("failed to print the results")
+        let function = match instance.get_export(&mut store, name) {
+            Some(Extern::Func(function)) => function,
+            Some(_) => wasmtime::bail!("the export `{name}` is not a function"),
+            None => wasmtime::bail!("no func export named `{name}` found"),
+        };
+        let results = invoke::core(&mut store, function, name, self.arguments())
+            .with_context(|| format!("failed to invoke `{name}`"))?;
+        self.print(&results)
+    }
+
+    fn component(&self, component: &Component, timings: &mut Timings) -> wasmtime::Result<()> {
+        let mut store = self.store(Preview2::new);
+        let mut linker = component::Linker::new(self.engine);
+        preview2::add_to_linker(&mut linker, component)?;
+        let Some(name) = &self.configuration.invoke else {
+            let command = Command::instantiate(&mut store, component, &linker)?;
+            timings.phase("instantiate");
+            return match command.wasi_cli_run().call_run(&mut store) {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(())) => Err(Exit(exit::FAILURE).into()),
+                Err(error) => Err(error.context("failed to invoke `run` function")),
+            };
+        };
+        let instance = linker.instantiate(&mut store, component)?;
+        timings.phase("instantiate");
+        let Some(function) = instance.get_func(&mut store, name.as_str()) else {
+            wasmtime::bail!("no func export named `{name}` found");
+        };
+        let results = invoke::component(&mut store, function, name, self.arguments())
+            .with_context(|| format!("failed to invoke `{name}`"))?;
+        self.print(&results)
+    }
 }

@@ -92,15 +92,25 @@ impl Keep {
         }
     }
 
-    /// Exits served so far, by function.
+    /// System calls and exceptions of the runtime, as the microkernel counts them, and exits
+    /// served, by function.
     pub fn counters(&self) -> impl Iterator<Item = (String, u64)> {
+        let (system_calls, exceptions) = self.memory.counters();
+        let of_kernel = [
+            ("system calls".into(), system_calls),
+            ("exceptions".into(), exceptions),
+        ];
+        of_kernel.into_iter().chain(self.exits())
+    }
+
+    fn exits(&self) -> impl Iterator<Item = (String, u64)> {
         self.counts
             .iter()
             .enumerate()
             .filter_map(|(number, count)| {
                 let count = count.load(Ordering::Relaxed);
                 let function = Function::from_number(u32::try_from(number).ok()?)?;
-                (count != 0).then(|| (format!("{function:?}").to_lowercase(), count))
+                (count != 0).then(|| (format!("exits {function:?}").to_lowercase(), count))
             })
     }
 

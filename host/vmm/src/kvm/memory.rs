@@ -9,7 +9,7 @@ use std::io;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use enarx_microkernel::exits::{RECORD_SIZE, Record};
+use enarx_microkernel::exits::{COUNTERS_OFFSET, RECORD_SIZE, Record};
 use enarx_microkernel::layout::{LARGE, MAX_VCPUS};
 use enarx_sallyport::Region;
 use enarx_sallyport::layout::REGION_SIZE;
@@ -175,6 +175,15 @@ impl GuestMemory {
             *arg = self.exit_word(base + index * 8).load(Ordering::Relaxed);
         }
         record
+    }
+
+    /// The microkernel's counters: system calls and exceptions from user code.
+    pub fn counters(&self) -> (u64, u64) {
+        let word = |offset| {
+            self.exit_word(COUNTERS_OFFSET + offset)
+                .load(Ordering::Relaxed)
+        };
+        (word(0), word(8))
     }
 
     /// Gives the guest zeroed memory for a range of its private memory, if it is one.

@@ -9,6 +9,7 @@ mod cpuid;
 mod exits;
 mod fault;
 mod memory;
+mod stats;
 mod vcpu;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::launch::{Launch, Outcome};
 use confinement::Confinement;
 use exits::Keep;
 use memory::GuestMemory;
+use stats::Stats;
 
 /// Smallest memory of a Keep, in bytes.
 pub const MIN_MEMORY: u64 = 64 << 20;
@@ -90,7 +92,7 @@ pub fn is_pvm() -> bool {
 /// # Errors
 /// [`KvmError`] when it could not be launched; a Keep that was launched has an [`Outcome`].
 pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
-    let started = Instant::now();
+    let mut timeline = Timeline::new();
     let kvm = Kvm::new()
         .map_err(|error| KvmError::Device(std::io::Error::from_raw_os_error(error.errno())))?;
     if !kvm.check_extension(Cap::UserMemory) || !kvm.check_extension(Cap::ImmediateExit) {
@@ -114,23 +116,36 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
         return Err(KvmError::TooSmall((layout.end + MIN_MEMORY / 2) >> 20));
     }
 
+    timeline.mark("plan");
+
     let shared = REGION_SIZE + EXIT_MEMORY_SIZE;
     let memory = GuestMemory::new(ram, shared).map_err(|source| KvmError::Memory {
         size: ram >> 20,
         source,
     })?;
-    for page in &layout.pages {
-        memory.load(page.gpa, &page.bytes[..]);
-    }
-    for placement in &layout.runtime {
-        memory.load(placement.gpa, &launch.runtime[placement.file.clone()]);
-    }
-    let vm = create_vm(&kvm)?;
-    memory
-        .register(&vm)
-        .map_err(refused("map the Keep's memory"))?;
-
-    let first = vcpu::create(&vm, 0, &cpu, &layout.state)?;
+    // The image is copied while KVM makes the machine.
+    let (vm, first) = std::thread::scope(|scope| {
+        let loader = scope.spawn(|| {
+            for page in &layout.pages {
+                memory.load(page.gpa, &page.bytes[..]);
+            }
+            for placement in &layout.runtime {
+                memory.load(placement.gpa, &launch.runtime[placement.file.clone()]);
+            }
+        });
+        let vm = create_vm(&kvm)?;
+        memory
+            .register(&vm)
+            .map_err(refused("map the Keep's memory"))?;
+        let first = vcpu::create(&vm, 0, &cpu, &layout.state)?;
+        timeline.mark("machine");
+        if loader.join().is_err() {
+            return Err(KvmError::Lacks("room for the image"));
+        }
+        timeline.mark("image");
+        Ok::<_, KvmError>((vm, first))
+    })?;
+    let stats = launch.timings.then(|| Stats::of(&first).ok()).flatten();
     let tsc_khz = first.get_tsc_khz().map_or(0, u64::from);
     let wall_ns = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -167,10 +182,16 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
         confinement,
         vcpus,
     ));
-    let ready = started.elapsed();
+    timeline.mark("confine");
     let outcome = exits::run(&keep, first, launch.timeout)?;
+    timeline.mark("keep");
     if launch.timings {
-        report(&keep, ready, started.elapsed());
+        timeline.report();
+        let emulated = stats.and_then(|stats| stats.counter("insn_emulation"));
+        let emulated = emulated.map(|count| ("instructions emulated by KVM".into(), count));
+        for (name, count) in keep.counters().chain(emulated) {
+            eprintln!("enarx: count: {name} {count}");
+        }
     }
     Ok(outcome)
 }
@@ -184,13 +205,30 @@ fn create_vm(kvm: &Kvm) -> Result<VmFd, KvmError> {
     }
 }
 
-fn report(keep: &Keep, ready: Duration, total: Duration) {
-    eprintln!(
-        "enarx: vmm ready after {} us, ended after {} us",
-        ready.as_micros(),
-        total.as_micros()
-    );
-    for (name, count) in keep.counters() {
-        eprintln!("enarx: exits {name}: {count}");
+/// Where the time of a launch goes.
+struct Timeline {
+    last: Instant,
+    phases: Vec<(&'static str, Duration)>,
+}
+
+impl Timeline {
+    fn new() -> Self {
+        Self {
+            last: Instant::now(),
+            phases: Vec::new(),
+        }
+    }
+
+    /// Ends a phase.
+    fn mark(&mut self, phase: &'static str) {
+        let now = Instant::now();
+        self.phases.push((phase, now - self.last));
+        self.last = now;
+    }
+
+    fn report(&self) {
+        for (phase, duration) in &self.phases {
+            eprintln!("enarx: vmm: {phase} {} us", duration.as_micros());
+        }
     }
 }

@@ -6,7 +6,9 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use enarx_microkernel::exits::{FACTS_OFFSET, Function, HostFacts, PORT, RECORD_SIZE};
+use enarx_microkernel::exits::{
+    COUNTERS_OFFSET, FACTS_OFFSET, Function, HostFacts, PORT, RECORD_SIZE,
+};
 use enarx_microkernel::layout::{DIRECT_MAP, EXIT_VIRTUAL, LARGE, MAX_VCPUS};
 use enarx_microkernel::platform::{FpuState, Platform};
 
@@ -35,6 +37,13 @@ fn exit_word(offset: usize) -> &'static AtomicU64 {
     // Keep; offsets are multiples of 8 below EXIT_MEMORY_SIZE (records of at most MAX_VCPUS, and
     // the facts). The host writes the memory too, hence atomics.
     unsafe { &*((EXIT_VIRTUAL as usize + offset) as *const AtomicU64) }
+}
+
+/// Counts an entry from user code: by a system call, or by an exception. The counters lie in shared
+/// memory; nothing in the microkernel depends on them.
+pub fn count(system_call: bool) {
+    let offset = COUNTERS_OFFSET + if system_call { 0 } else { 8 };
+    exit_word(offset).fetch_add(1, Ordering::Relaxed);
 }
 
 /// The host's facts, each word taken once.
@@ -78,10 +87,23 @@ impl Platform for Machine {
         unsafe { direct(physical).write_volatile(value) }
     }
 
-    fn fill(&mut self, physical: u64, value: u64) {
-        // SAFETY: as in `write`; `physical` is a whole page.
+    fn run_length(&self, physical: u64, most: u64, value: u64) -> u64 {
+        let left: u64;
+        let stopped: u8;
+        // SAFETY: as in `read`; the words lie in one page. String instructions, because on hosts
+        // that emulate CPL0 every instruction counts.
         unsafe {
-            asm!("rep stosq", inout("rcx") 512u64 => _, inout("rdi") direct(physical) => _,
+            asm!("cmp rax, rax", "repe scasq", "setne {}", out(reg_byte) stopped,
+                inout("rcx") most => left, inout("rdi") direct(physical) => _, in("rax") value,
+                options(nostack, readonly));
+        }
+        most - left - u64::from(stopped)
+    }
+
+    fn fill_run(&mut self, physical: u64, count: u64, value: u64) {
+        // SAFETY: as in `write`; the words lie in one page.
+        unsafe {
+            asm!("rep stosq", inout("rcx") count => _, inout("rdi") direct(physical) => _,
                 in("rax") value, options(nostack, preserves_flags));
         }
     }

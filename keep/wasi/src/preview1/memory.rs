@@ -3,28 +3,7 @@
 //! Every pointer is the guest's and is checked. As the witx rules say, a pointer out of bounds or
 //! misaligned traps; text that is not UTF-8 is [`Errno::IllegalByteSequence`].
 
-use crate::error::Errno;
-
-/// Why a function did not succeed.
-#[derive(Debug)]
-pub enum Fault {
-    /// The guest sees this number.
-    Errno(Errno),
-    /// The guest ends.
-    Trap(wasmtime::Error),
-}
-
-impl From<Errno> for Fault {
-    fn from(errno: Errno) -> Self {
-        Self::Errno(errno)
-    }
-}
-
-impl From<wasmtime::Error> for Fault {
-    fn from(error: wasmtime::Error) -> Self {
-        Self::Trap(error)
-    }
-}
+use crate::error::{Errno, Fault};
 
 /// Result of a function.
 pub type Result<T> = std::result::Result<T, Fault>;

@@ -13,8 +13,9 @@ mod types;
 use wasmtime::{Caller, Extern, Linker};
 
 use crate::context::Context;
-use crate::{Exit, WasiView};
-use memory::{Fault, Memory};
+use crate::error::Fault;
+use crate::{Exit, View};
+use memory::Memory;
 use table::Table;
 
 /// The module that the functions are imported from.
@@ -36,7 +37,7 @@ impl Preview1 {
     }
 }
 
-fn call<T: WasiView>(
+fn call<T: View<Preview1>>(
     caller: &mut Caller<'_, T>,
     function: impl FnOnce(&mut Preview1, &mut Memory<'_>) -> memory::Result<()>,
 ) -> wasmtime::Result<i32> {
@@ -48,7 +49,7 @@ fn call<T: WasiView>(
         _ => wasmtime::bail!("the module does not export its memory as `memory`"),
     };
     let (bytes, state) = memory.data_and_store_mut(caller);
-    match function(state.preview1(), &mut Memory::new(bytes)) {
+    match function(state.wasi(), &mut Memory::new(bytes)) {
         Ok(()) => Ok(0),
         Err(Fault::Errno(errno)) => Ok(i32::from(errno.code())),
         Err(Fault::Trap(error)) => Err(error),
@@ -68,7 +69,7 @@ macro_rules! functions {
         ///
         /// # Errors
         /// When it is defined already.
-        pub fn define<T: WasiView>(linker: &mut Linker<T>, name: &str) -> wasmtime::Result<bool> {
+        pub fn define<T: View<Preview1>>(linker: &mut Linker<T>, name: &str) -> wasmtime::Result<bool> {
             match name {
                 "proc_exit" => {
                     linker.func_wrap(MODULE, name, proc_exit)?;

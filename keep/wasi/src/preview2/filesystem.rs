@@ -1,0 +1,433 @@
+//! `wasi:filesystem` over the descriptors of the heart.
+
+use std::sync::Arc;
+
+use wasmtime::component::Resource;
+use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream};
+
+use super::Preview2;
+use super::bindings::wasi::filesystem::preopens;
+use super::bindings::wasi::filesystem::types::{
+    self, Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode,
+    MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
+};
+use super::clocks::{datetime, nanoseconds};
+use super::io::{FileInput, FileOutput, READ_MAX};
+use crate::error::{Errno, Fault};
+use crate::fs::{Descriptor, Entry, Kind, OpenOptions, Stat, TimeChange};
+
+/// An open file or directory of a component.
+pub struct Opened(Arc<Descriptor>);
+
+/// The rest of a directory.
+pub struct Listing(std::vec::IntoIter<crate::error::Result<Entry>>);
+
+type Result<T> = std::result::Result<T, Fault>;
+
+/// The error code of an error number.
+pub fn error_code(errno: Errno) -> ErrorCode {
+    match errno {
+        Errno::Access => ErrorCode::Access,
+        Errno::Again => ErrorCode::WouldBlock,
+        Errno::Already => ErrorCode::Already,
+        Errno::BadDescriptor => ErrorCode::BadDescriptor,
+        Errno::Busy => ErrorCode::Busy,
+        Errno::Exists => ErrorCode::Exist,
+        Errno::FileTooLarge => ErrorCode::FileTooLarge,
+        Errno::IllegalByteSequence => ErrorCode::IllegalByteSequence,
+        Errno::InProgress => ErrorCode::InProgress,
+        Errno::Interrupted => ErrorCode::Interrupted,
+        Errno::Invalid => ErrorCode::Invalid,
+        Errno::IsDirectory => ErrorCode::IsDirectory,
+        Errno::Loop => ErrorCode::Loop,
+        Errno::TooManyLinks => ErrorCode::TooManyLinks,
+        Errno::MessageSize => ErrorCode::MessageSize,
+        Errno::NameTooLong => ErrorCode::NameTooLong,
+        Errno::NoEntry => ErrorCode::NoEntry,
+        Errno::NoMemory => ErrorCode::InsufficientMemory,
+        Errno::NoSpace => ErrorCode::InsufficientSpace,
+        Errno::NotDirectory => ErrorCode::NotDirectory,
+        Errno::NotEmpty => ErrorCode::NotEmpty,
+        Errno::NotSupported => ErrorCode::Unsupported,
+        Errno::Overflow => ErrorCode::Overflow,
+        Errno::NotPermitted => ErrorCode::NotPermitted,
+        Errno::Pipe => ErrorCode::Pipe,
+        Errno::ReadOnly => ErrorCode::ReadOnly,
+        Errno::InvalidSeek => ErrorCode::InvalidSeek,
+        Errno::TextBusy => ErrorCode::TextFileBusy,
+        Errno::CrossDevice => ErrorCode::CrossDevice,
+        _ => ErrorCode::Io,
+    }
+}
+
+fn descriptor_type(kind: Kind) -> DescriptorType {
+    match kind {
+        Kind::Unknown => DescriptorType::Unknown,
+        Kind::BlockDevice => DescriptorType::BlockDevice,
+        Kind::CharacterDevice => DescriptorType::CharacterDevice,
+        Kind::Directory => DescriptorType::Directory,
+        Kind::Fifo => DescriptorType::Fifo,
+        Kind::File => DescriptorType::RegularFile,
+        Kind::Socket => DescriptorType::Socket,
+        Kind::SymbolicLink => DescriptorType::SymbolicLink,
+    }
+}
+
+fn descriptor_stat(stat: &Stat) -> DescriptorStat {
+    // A time before 1970 cannot be told.
+    let time = |time: i64| u64::try_from(time).ok().map(datetime);
+    DescriptorStat {
+        type_: descriptor_type(stat.kind),
+        link_count: stat.links,
+        size: stat.size,
+        data_access_timestamp: time(stat.accessed),
+        data_modification_timestamp: time(stat.modified),
+        status_change_timestamp: time(stat.changed),
+    }
+}
+
+fn time_change(timestamp: NewTimestamp) -> Result<TimeChange> {
+    Ok(match timestamp {
+        NewTimestamp::NoChange => TimeChange::Keep,
+        NewTimestamp::Now => TimeChange::Now,
+        NewTimestamp::Timestamp(time) => TimeChange::At(nanoseconds(&time).ok_or(Errno::Overflow)?),
+    })
+}
+
+fn follow(flags: PathFlags) -> bool {
+    flags.contains(PathFlags::SYMLINK_FOLLOW)
+}
+
+fn metadata_hash(stat: &Stat) -> MetadataHashValue {
+    MetadataHashValue {
+        lower: stat.inode,
+        upper: stat.device,
+    }
+}
+
+impl Preview2 {
+    fn descriptor(&self, descriptor: &Resource<Opened>) -> Result<&Arc<Descriptor>> {
+        Ok(&self.table.get(descriptor)?.0)
+    }
+
+    fn file(&self, descriptor: &Resource<Opened>) -> Result<&Arc<Descriptor>> {
+        let file = self.descriptor(descriptor)?;
+        if file.is_directory() {
+            return Err(Errno::BadDescriptor.into());
+        }
+        Ok(file)
+    }
+
+    fn directory(&self, descriptor: &Resource<Opened>) -> Result<&Arc<Descriptor>> {
+        let directory = self.descriptor(descriptor)?;
+        if !directory.is_directory() {
+            return Err(Errno::NotDirectory.into());
+        }
+        Ok(directory)
+    }
+
+    fn writer(
+        &mut self,
+        descriptor: &Resource<Opened>,
+        position: Option<u64>,
+    ) -> Result<Resource<DynOutputStream>> {
+        let file = Arc::clone(self.file(descriptor)?);
+        if file.rights().read_only {
+            return Err(Errno::NotPermitted.into());
+        }
+        let stream: DynOutputStream = Box::new(FileOutput { file, position });
+        Ok(self.table.push(stream)?)
+    }
+}
+
+impl preopens::Host for Preview2 {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Opened>, String)>> {
+        let mut directories = Vec::new();
+        for preopen in &self.context.preopens {
+            let opened = Opened(Arc::clone(&preopen.directory));
+            directories.push((self.table.push(opened)?, preopen.guest_path.clone()));
+        }
+        Ok(directories)
+    }
+}
+
+impl types::Host for Preview2 {
+    fn convert_error_code(&mut self, fault: Fault) -> wasmtime::Result<ErrorCode> {
+        match fault {
+            Fault::Errno(errno) => Ok(error_code(errno)),
+            Fault::Trap(error) => Err(error),
+        }
+    }
+
+    fn filesystem_error_code(
+        &mut self,
+        error: Resource<wasmtime::Error>,
+    ) -> wasmtime::Result<Option<ErrorCode>> {
+        let error = self.table.get(&error)?;
+        Ok(error.downcast_ref::<Errno>().copied().map(error_code))
+    }
+}
+
+impl types::HostDescriptor for Preview2 {
+    fn read_via_stream(
+        &mut self,
+        descriptor: Resource<Opened>,
+        position: u64,
+    ) -> Result<Resource<DynInputStream>> {
+        let file = Arc::clone(self.descriptor(&descriptor)?);
+        if file.is_directory() {
+            return Err(Errno::IsDirectory.into());
+        }
+        let stream: DynInputStream = Box::new(FileInput { file, position });
+        Ok(self.table.push(stream)?)
+    }
+
+    fn write_via_stream(
+        &mut self,
+        descriptor: Resource<Opened>,
+        position: u64,
+    ) -> Result<Resource<DynOutputStream>> {
+        self.writer(&descriptor, Some(position))
+    }
+
+    fn append_via_stream(
+        &mut self,
+        descriptor: Resource<Opened>,
+    ) -> Result<Resource<DynOutputStream>> {
+        self.writer(&descriptor, None)
+    }
+
+    fn advise(
+        &mut self,
+        descriptor: Resource<Opened>,
+        _offset: u64,
+        _length: u64,
+        _advice: Advice,
+    ) -> Result<()> {
+        self.file(&descriptor).map(|_| ())
+    }
+
+    fn sync_data(&mut self, descriptor: Resource<Opened>) -> Result<()> {
+        Ok(self.descriptor(&descriptor)?.sync(true)?)
+    }
+
+    fn get_flags(&mut self, descriptor: Resource<Opened>) -> Result<DescriptorFlags> {
+        let rights = self.descriptor(&descriptor)?.rights();
+        let mut flags = DescriptorFlags::empty();
+        if rights.read {
+            flags |= DescriptorFlags::READ;
+        }
+        if rights.write {
+            flags |= DescriptorFlags::WRITE;
+        }
+        Ok(flags)
+    }
+
+    fn get_type(&mut self, descriptor: Resource<Opened>) -> Result<DescriptorType> {
+        Ok(descriptor_type(self.descriptor(&descriptor)?.kind()))
+    }
+
+    fn set_size(&mut self, descriptor: Resource<Opened>, size: u64) -> Result<()> {
+        Ok(self.file(&descriptor)?.set_size(size)?)
+    }
+
+    fn set_times(
+        &mut self,
+        descriptor: Resource<Opened>,
+        accessed: NewTimestamp,
+        modified: NewTimestamp,
+    ) -> Result<()> {
+        let (accessed, modified) = (time_change(accessed)?, time_change(modified)?);
+        Ok(self
+            .descriptor(&descriptor)?
+            .set_times(accessed, modified)?)
+    }
+
+    fn read(
+        &mut self,
+        descriptor: Resource<Opened>,
+        length: u64,
+        offset: u64,
+    ) -> Result<(Vec<u8>, bool)> {
+        let file = self.file(&descriptor)?;
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(READ_MAX);
+        let mut bytes = vec![0; length];
+        let read = file.read_at(offset, &mut bytes)?;
+        bytes.truncate(read);
+        Ok((bytes, read == 0))
+    }
+
+    fn write(&mut self, descriptor: Resource<Opened>, bytes: Vec<u8>, offset: u64) -> Result<u64> {
+        let file = self.file(&descriptor)?;
+        if file.rights().read_only {
+            return Err(Errno::NotPermitted.into());
+        }
+        Ok(file.write_at(offset, &bytes)? as u64)
+    }
+
+    fn read_directory(&mut self, descriptor: Resource<Opened>) -> Result<Resource<Listing>> {
+        let entries = self.directory(&descriptor)?.read_directory()?;
+        Ok(self.table.push(Listing(entries.into_iter()))?)
+    }
+
+    fn sync(&mut self, descriptor: Resource<Opened>) -> Result<()> {
+        Ok(self.descriptor(&descriptor)?.sync(false)?)
+    }
+
+    fn create_directory_at(&mut self, descriptor: Resource<Opened>, path: String) -> Result<()> {
+        Ok(self.directory(&descriptor)?.create_directory(&path)?)
+    }
+
+    fn stat(&mut self, descriptor: Resource<Opened>) -> Result<DescriptorStat> {
+        Ok(descriptor_stat(&self.descriptor(&descriptor)?.stat()?))
+    }
+
+    fn stat_at(
+        &mut self,
+        descriptor: Resource<Opened>,
+        flags: PathFlags,
+        path: String,
+    ) -> Result<DescriptorStat> {
+        let directory = self.directory(&descriptor)?;
+        Ok(descriptor_stat(&directory.stat_at(&path, follow(flags))?))
+    }
+
+    fn set_times_at(
+        &mut self,
+        descriptor: Resource<Opened>,
+        flags: PathFlags,
+        path: String,
+        accessed: NewTimestamp,
+        modified: NewTimestamp,
+    ) -> Result<()> {
+        let (accessed, modified) = (time_change(accessed)?, time_change(modified)?);
+        let directory = self.directory(&descriptor)?;
+        Ok(directory.set_times_at(&path, follow(flags), accessed, modified)?)
+    }
+
+    fn link_at(
+        &mut self,
+        descriptor: Resource<Opened>,
+        flags: PathFlags,
+        from: String,
+        to_descriptor: Resource<Opened>,
+        to: String,
+    ) -> Result<()> {
+        let to_directory = self.directory(&to_descriptor)?;
+        let directory = self.directory(&descriptor)?;
+        Ok(directory.link(&from, follow(flags), to_directory, &to)?)
+    }
+
+    fn open_at(
+        &mut self,
+        descriptor: Resource<Opened>,
+        path_flags: PathFlags,
+        path: String,
+        open_flags: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> Result<Resource<Opened>> {
+        let directory = self.directory(&descriptor)?;
+        if flags.intersects(
+            DescriptorFlags::FILE_INTEGRITY_SYNC
+                | DescriptorFlags::DATA_INTEGRITY_SYNC
+                | DescriptorFlags::REQUESTED_WRITE_SYNC,
+        ) {
+            return Err(Errno::NotSupported.into());
+        }
+        let options = OpenOptions {
+            read: flags.contains(DescriptorFlags::READ),
+            write: flags.contains(DescriptorFlags::WRITE),
+            create: open_flags.contains(OpenFlags::CREATE),
+            exclusive: open_flags.contains(OpenFlags::EXCLUSIVE),
+            truncate: open_flags.contains(OpenFlags::TRUNCATE),
+            directory: open_flags.contains(OpenFlags::DIRECTORY),
+            follow: follow(path_flags),
+        };
+        let opened = Opened(Arc::new(directory.open(&path, options)?));
+        Ok(self.table.push(opened)?)
+    }
+
+    fn readlink_at(&mut self, descriptor: Resource<Opened>, path: String) -> Result<String> {
+        Ok(self.directory(&descriptor)?.read_link(&path)?)
+    }
+
+    fn remove_directory_at(&mut self, descriptor: Resource<Opened>, path: String) -> Result<()> {
+        Ok(self.directory(&descriptor)?.remove_directory(&path)?)
+    }
+
+    fn rename_at(
+        &mut self,
+        descriptor: Resource<Opened>,
+        from: String,
+        to_descriptor: Resource<Opened>,
+        to: String,
+    ) -> Result<()> {
+        let to_directory = self.directory(&to_descriptor)?;
+        let directory = self.directory(&descriptor)?;
+        Ok(directory.rename(&from, to_directory, &to)?)
+    }
+
+    fn symlink_at(
+        &mut self,
+        descriptor: Resource<Opened>,
+        target: String,
+        path: String,
+    ) -> Result<()> {
+        Ok(self.directory(&descriptor)?.symlink(&target, &path)?)
+    }
+
+    fn unlink_file_at(&mut self, descriptor: Resource<Opened>, path: String) -> Result<()> {
+        Ok(self.directory(&descriptor)?.unlink(&path)?)
+    }
+
+    fn is_same_object(
+        &mut self,
+        descriptor: Resource<Opened>,
+        other: Resource<Opened>,
+    ) -> wasmtime::Result<bool> {
+        let descriptor = &self.table.get(&descriptor)?.0;
+        Ok(descriptor.is_same(&self.table.get(&other)?.0)?)
+    }
+
+    fn metadata_hash(&mut self, descriptor: Resource<Opened>) -> Result<MetadataHashValue> {
+        Ok(metadata_hash(&self.descriptor(&descriptor)?.stat()?))
+    }
+
+    fn metadata_hash_at(
+        &mut self,
+        descriptor: Resource<Opened>,
+        flags: PathFlags,
+        path: String,
+    ) -> Result<MetadataHashValue> {
+        let directory = self.directory(&descriptor)?;
+        Ok(metadata_hash(&directory.stat_at(&path, follow(flags))?))
+    }
+
+    fn drop(&mut self, descriptor: Resource<Opened>) -> wasmtime::Result<()> {
+        self.table.delete(descriptor)?;
+        Ok(())
+    }
+}
+
+impl types::HostDirectoryEntryStream for Preview2 {
+    fn read_directory_entry(
+        &mut self,
+        stream: Resource<Listing>,
+    ) -> Result<Option<DirectoryEntry>> {
+        match self.table.get_mut(&stream)?.0.next() {
+            Some(entry) => {
+                let entry = entry?;
+                Ok(Some(DirectoryEntry {
+                    type_: descriptor_type(entry.kind),
+                    name: entry.name,
+                }))
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn drop(&mut self, stream: Resource<Listing>) -> wasmtime::Result<()> {
+        self.table.delete(stream)?;
+        Ok(())
+    }
+}

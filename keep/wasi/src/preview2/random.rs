@@ -1,0 +1,45 @@
+//! `wasi:random`. What is called insecure is as good as the rest here.
+
+use super::Preview2;
+use super::bindings::wasi::random::{insecure, insecure_seed, random};
+
+/// Most bytes of one request, as the engine's own WASI has it.
+const RANDOM_MAX: u64 = 64 << 20;
+
+impl Preview2 {
+    fn random_bytes(&mut self, length: u64) -> wasmtime::Result<Vec<u8>> {
+        if length > RANDOM_MAX {
+            wasmtime::bail!("requested len {length} exceeds limit {RANDOM_MAX}");
+        }
+        let mut bytes = vec![0; usize::try_from(length)?];
+        self.context.random.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+impl random::Host for Preview2 {
+    fn get_random_bytes(&mut self, length: u64) -> wasmtime::Result<Vec<u8>> {
+        self.random_bytes(length)
+    }
+
+    fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.context.random.next_u64()?)
+    }
+}
+
+impl insecure::Host for Preview2 {
+    fn get_insecure_random_bytes(&mut self, length: u64) -> wasmtime::Result<Vec<u8>> {
+        self.random_bytes(length)
+    }
+
+    fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.context.random.next_u64()?)
+    }
+}
+
+impl insecure_seed::Host for Preview2 {
+    fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
+        let random = &mut self.context.random;
+        Ok((random.next_u64()?, random.next_u64()?))
+    }
+}

@@ -1,0 +1,618 @@
+//! Conformance of the 0.2 face: every interface, with its error codes, by its host functions.
+
+mod host;
+
+use enarx_contract::{Configuration, Directory, Network, Terminals};
+use enarx_wasi::Exit;
+use enarx_wasi::budget::Budget;
+use enarx_wasi::context::Context;
+use enarx_wasi::error::{Errno, Fault};
+use enarx_wasi::preview2::Preview2;
+use enarx_wasi::preview2::bindings::wasi::cli::{
+    environment::Host as _, exit::Host as _, stderr::Host as _, stdin::Host as _,
+    stdout::Host as _, terminal_input::HostTerminalInput, terminal_stdin::Host as _,
+    terminal_stdout::Host as _,
+};
+use enarx_wasi::preview2::bindings::wasi::clocks::{monotonic_clock, wall_clock};
+use enarx_wasi::preview2::bindings::wasi::filesystem::preopens::Host as _;
+use enarx_wasi::preview2::bindings::wasi::filesystem::types::{
+    self, Advice, Descriptor, DescriptorFlags, DescriptorType, ErrorCode, HostDescriptor,
+    HostDirectoryEntryStream, NewTimestamp, OpenFlags, PathFlags,
+};
+use enarx_wasi::preview2::bindings::wasi::io::poll::{Host as _, HostPollable};
+use enarx_wasi::preview2::bindings::wasi::io::streams::{HostInputStream, HostOutputStream};
+use enarx_wasi::preview2::bindings::wasi::random::{
+    insecure::Host as _, insecure_seed::Host as _, random::Host as _,
+};
+use enarx_wasi::preview2::bindings::wasi::sockets::{
+    instance_network::Host as _, ip_name_lookup::Host as _, network, network::IpAddressFamily,
+    tcp_create_socket::Host as _, udp_create_socket::Host as _,
+};
+use host::{InProcess, WALL, World};
+use wasmtime::component::Resource;
+use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream, StreamError};
+
+struct Guest {
+    wasi: Preview2,
+    host: InProcess,
+}
+
+impl Guest {
+    fn new(configuration: &Configuration, world: World) -> Self {
+        let (port, host) = InProcess::start(world);
+        if !configuration.directories.is_empty() {
+            host.give_files();
+        }
+        let context = Context::new(&port, configuration, &Budget::new(1 << 30));
+        Self {
+            wasi: Preview2::new(context),
+            host,
+        }
+    }
+
+    fn private() -> Self {
+        Self::new(&Configuration::default(), World::default())
+    }
+
+    fn on_host(read_only: bool) -> Self {
+        let configuration = Configuration {
+            directories: vec![Directory {
+                guest_path: "/data".into(),
+                read_only,
+            }],
+            ..Configuration::default()
+        };
+        Self::new(&configuration, World::default())
+    }
+
+    fn each() -> [Self; 2] {
+        [Self::private(), Self::on_host(false)]
+    }
+
+    /// The first preopened directory.
+    fn root(&mut self) -> Resource<Descriptor> {
+        self.wasi.get_directories().unwrap().remove(0).0
+    }
+
+    fn open(
+        &mut self,
+        directory: &Resource<Descriptor>,
+        path: &str,
+        open_flags: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> Result<Resource<Descriptor>, ErrorCode> {
+        let opened = self.wasi.open_at(
+            borrow(directory),
+            PathFlags::SYMLINK_FOLLOW,
+            path.to_owned(),
+            open_flags,
+            flags,
+        );
+        self.code(opened)
+    }
+
+    fn create(&mut self, directory: &Resource<Descriptor>, path: &str) -> Resource<Descriptor> {
+        let flags = DescriptorFlags::READ | DescriptorFlags::WRITE;
+        self.open(directory, path, OpenFlags::CREATE, flags)
+            .unwrap()
+    }
+
+    /// The result with the error code that the component sees.
+    fn code<T>(&mut self, result: Result<T, Fault>) -> Result<T, ErrorCode> {
+        result.map_err(|fault| types::Host::convert_error_code(&mut self.wasi, fault).unwrap())
+    }
+
+    fn read_all(&mut self, stream: &Resource<DynInputStream>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        loop {
+            match self.wasi.blocking_read(lend(stream), 100_000) {
+                Ok(more) => bytes.extend(more),
+                Err(StreamError::Closed) => return bytes,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+fn borrow(descriptor: &Resource<Descriptor>) -> Resource<Descriptor> {
+    lend(descriptor)
+}
+
+fn lend<T: 'static>(resource: &Resource<T>) -> Resource<T> {
+    Resource::new_borrow(resource.rep())
+}
+
+#[test]
+fn command_line_and_exit() {
+    let configuration = Configuration {
+        args: vec!["app".into(), "-x".into()],
+        env: vec![("A".into(), "1".into())],
+        ..Configuration::default()
+    };
+    let mut guest = Guest::new(&configuration, World::default());
+    assert_eq!(guest.wasi.get_arguments().unwrap(), ["app", "-x"]);
+    assert_eq!(
+        guest.wasi.get_environment().unwrap(),
+        [("A".into(), "1".into())]
+    );
+    assert_eq!(guest.wasi.initial_cwd().unwrap(), None);
+    for (status, code) in [(Ok(()), 0), (Err(()), 1)] {
+        let error = guest.wasi.exit(status).unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&Exit(code)));
+    }
+    let error = guest.wasi.exit_with_code(77).unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&Exit(77)));
+}
+
+#[test]
+fn terminals() {
+    let configuration = Configuration {
+        terminals: Terminals {
+            stdin: true,
+            ..Terminals::default()
+        },
+        ..Configuration::default()
+    };
+    let mut guest = Guest::new(&configuration, World::default());
+    let terminal = guest.wasi.get_terminal_stdin().unwrap().unwrap();
+    HostTerminalInput::drop(&mut guest.wasi, terminal).unwrap();
+    assert!(guest.wasi.get_terminal_stdout().unwrap().is_none());
+}
+
+#[test]
+fn standard_output() {
+    let mut guest = Guest::private();
+    let stdout: Resource<DynOutputStream> = guest.wasi.get_stdout().unwrap();
+    let stderr = guest.wasi.get_stderr().unwrap();
+    let permit = guest.wasi.check_write(lend(&stdout)).unwrap();
+    assert!(permit >= 4096);
+    guest.wasi.write(lend(&stdout), b"one ".to_vec()).unwrap();
+    guest.wasi.flush(lend(&stdout)).unwrap();
+    let written = guest
+        .wasi
+        .blocking_write_and_flush(lend(&stdout), b"two".to_vec());
+    written.unwrap();
+    guest
+        .wasi
+        .blocking_write_and_flush(lend(&stderr), b"err".to_vec())
+        .unwrap();
+    guest
+        .wasi
+        .blocking_write_zeroes_and_flush(lend(&stdout), 2)
+        .unwrap();
+    guest.wasi.blocking_flush(lend(&stdout)).unwrap();
+    guest.host.world(|world| {
+        assert_eq!(world.stdout, b"one two\0\0");
+        assert_eq!(world.stderr, b"err");
+    });
+    // Always ready to be written to.
+    let pollable = HostOutputStream::subscribe(&mut guest.wasi, lend(&stdout)).unwrap();
+    assert!(guest.wasi.ready(lend(&pollable)).unwrap());
+    HostPollable::drop(&mut guest.wasi, pollable).unwrap();
+    guest.host.world(|world| world.stdout_closed = true);
+    let error = guest
+        .wasi
+        .blocking_write_and_flush(lend(&stdout), b"x".to_vec());
+    let Err(StreamError::LastOperationFailed(error)) = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(error.downcast_ref(), Some(&Errno::Pipe));
+    HostOutputStream::drop(&mut guest.wasi, stdout).unwrap();
+}
+
+#[test]
+fn standard_input() {
+    let world = World {
+        stdin: b"some input".to_vec(),
+        ..World::default()
+    };
+    let mut guest = Guest::new(&Configuration::default(), world);
+    let stdin: Resource<DynInputStream> = guest.wasi.get_stdin().unwrap();
+    assert_eq!(guest.wasi.blocking_read(lend(&stdin), 0).unwrap(), b"");
+    let pollable = HostInputStream::subscribe(&mut guest.wasi, lend(&stdin)).unwrap();
+    guest.wasi.block(lend(&pollable)).unwrap();
+    assert_eq!(guest.wasi.poll(vec![lend(&pollable)]).unwrap(), [0]);
+    assert_eq!(
+        HostInputStream::read(&mut guest.wasi, lend(&stdin), 4).unwrap(),
+        b"some"
+    );
+    assert_eq!(guest.wasi.blocking_skip(lend(&stdin), 1).unwrap(), 1);
+    assert_eq!(guest.read_all(&stdin), b"input");
+    assert!(matches!(
+        HostInputStream::read(&mut guest.wasi, lend(&stdin), 1),
+        Err(StreamError::Closed)
+    ));
+    HostPollable::drop(&mut guest.wasi, pollable).unwrap();
+    HostInputStream::drop(&mut guest.wasi, stdin).unwrap();
+}
+
+#[test]
+fn input_is_spliced_to_output() {
+    let world = World {
+        stdin: b"through".to_vec(),
+        ..World::default()
+    };
+    let mut guest = Guest::new(&Configuration::default(), world);
+    let stdin = guest.wasi.get_stdin().unwrap();
+    let stdout = guest.wasi.get_stdout().unwrap();
+    let spliced = guest.wasi.blocking_splice(lend(&stdout), lend(&stdin), 100);
+    assert_eq!(spliced.unwrap(), 7);
+    guest
+        .host
+        .world(|world| assert_eq!(world.stdout, b"through"));
+}
+
+#[test]
+fn clocks() {
+    let mut guest = Guest::private();
+    let now = wall_clock::Host::now(&mut guest.wasi).unwrap();
+    assert_eq!(now.seconds, WALL / 1_000_000_000);
+    assert_eq!(
+        wall_clock::Host::resolution(&mut guest.wasi)
+            .unwrap()
+            .nanoseconds,
+        1
+    );
+    assert_eq!(
+        monotonic_clock::Host::resolution(&mut guest.wasi).unwrap(),
+        1
+    );
+    let start = monotonic_clock::Host::now(&mut guest.wasi).unwrap();
+    let soon = monotonic_clock::Host::subscribe_duration(&mut guest.wasi, 20_000_000).unwrap();
+    let never = monotonic_clock::Host::subscribe_instant(&mut guest.wasi, u64::MAX).unwrap();
+    let past = monotonic_clock::Host::subscribe_instant(&mut guest.wasi, 0).unwrap();
+    assert!(!guest.wasi.ready(lend(&soon)).unwrap());
+    assert!(guest.wasi.ready(lend(&past)).unwrap());
+    assert_eq!(
+        guest.wasi.poll(vec![lend(&never), lend(&soon)]).unwrap(),
+        [1]
+    );
+    let end = monotonic_clock::Host::now(&mut guest.wasi).unwrap();
+    assert!(end - start >= 20_000_000);
+    guest.wasi.block(lend(&soon)).unwrap();
+    assert_eq!(
+        guest.wasi.poll(vec![lend(&past), lend(&never)]).unwrap(),
+        [0]
+    );
+    // Polling nothing is the program's fault.
+    assert!(guest.wasi.poll(Vec::new()).is_err());
+}
+
+#[test]
+fn random_numbers() {
+    let mut guest = Guest::private();
+    let bytes = guest.wasi.get_random_bytes(100_000).unwrap();
+    assert_eq!(bytes.len(), 100_000);
+    assert_ne!(bytes, guest.wasi.get_random_bytes(100_000).unwrap());
+    assert_eq!(guest.wasi.get_random_bytes(0).unwrap(), b"");
+    assert!(guest.wasi.get_random_bytes(u64::MAX).is_err());
+    assert_ne!(
+        guest.wasi.get_random_u64().unwrap(),
+        guest.wasi.get_random_u64().unwrap()
+    );
+    assert_eq!(guest.wasi.get_insecure_random_bytes(7).unwrap().len(), 7);
+    assert!(guest.wasi.get_insecure_random_bytes(1 << 40).is_err());
+    let insecure = guest.wasi.get_insecure_random_u64().unwrap();
+    assert_ne!(insecure, guest.wasi.get_insecure_random_u64().unwrap());
+    assert_ne!(
+        guest.wasi.insecure_seed().unwrap(),
+        guest.wasi.insecure_seed().unwrap()
+    );
+}
+
+#[test]
+fn files() {
+    for mut guest in Guest::each() {
+        let root = guest.root();
+        let file = guest.create(&root, "file");
+        let wasi = &mut guest.wasi;
+        assert_eq!(
+            wasi.get_type(borrow(&file)).unwrap(),
+            DescriptorType::RegularFile
+        );
+        let flags = wasi.get_flags(borrow(&file)).unwrap();
+        assert_eq!(flags, DescriptorFlags::READ | DescriptorFlags::WRITE);
+        let written = HostDescriptor::write(wasi, borrow(&file), b"hello world".to_vec(), 0);
+        assert_eq!(written.unwrap(), 11);
+        let read = |guest: &mut Guest, length, offset| {
+            let read = HostDescriptor::read(&mut guest.wasi, borrow(&file), length, offset);
+            guest.code(read)
+        };
+        assert_eq!(read(&mut guest, 5, 6).unwrap(), (b"world".to_vec(), false));
+        assert_eq!(
+            read(&mut guest, u64::MAX, 0).unwrap(),
+            (b"hello world".to_vec(), false)
+        );
+        assert_eq!(read(&mut guest, 1, 11).unwrap(), (Vec::new(), true));
+        assert_eq!(read(&mut guest, 0, 0).unwrap().0, b"");
+        assert_eq!(read(&mut guest, 1, u64::MAX), Err(ErrorCode::Invalid));
+        let far = HostDescriptor::write(&mut guest.wasi, borrow(&file), b"x".to_vec(), 1 << 33);
+        assert_eq!(far.unwrap(), 1);
+        assert_eq!(guest.wasi.stat(borrow(&file)).unwrap().size, (1 << 33) + 1);
+        guest.wasi.set_size(borrow(&file), 5).unwrap();
+        let advised = guest.wasi.advise(borrow(&file), 0, 5, Advice::Sequential);
+        advised.unwrap();
+        guest.wasi.sync(borrow(&file)).unwrap();
+        guest.wasi.sync_data(borrow(&file)).unwrap();
+        let times = (
+            NewTimestamp::NoChange,
+            NewTimestamp::Timestamp(wall_clock::Datetime {
+                seconds: 5,
+                nanoseconds: 6,
+            }),
+        );
+        guest
+            .wasi
+            .set_times(borrow(&file), times.0, times.1)
+            .unwrap();
+        let modified = guest
+            .wasi
+            .stat(borrow(&file))
+            .unwrap()
+            .data_modification_timestamp;
+        assert_eq!(
+            modified.map(|time| (time.seconds, time.nanoseconds)),
+            Some((5, 6))
+        );
+        HostDescriptor::drop(&mut guest.wasi, file).unwrap();
+    }
+}
+
+#[test]
+fn streams_of_files() {
+    for mut guest in Guest::each() {
+        let root = guest.root();
+        let file = guest.create(&root, "file");
+        let writer = guest.wasi.write_via_stream(borrow(&file), 2).unwrap();
+        guest
+            .wasi
+            .blocking_write_and_flush(lend(&writer), b"abc".to_vec())
+            .unwrap();
+        guest
+            .wasi
+            .blocking_write_and_flush(lend(&writer), b"def".to_vec())
+            .unwrap();
+        let appender = guest.wasi.append_via_stream(borrow(&file)).unwrap();
+        guest
+            .wasi
+            .blocking_write_and_flush(lend(&appender), b"!".to_vec())
+            .unwrap();
+        let reader = guest.wasi.read_via_stream(borrow(&file), 0).unwrap();
+        assert_eq!(guest.read_all(&reader), b"\0\0abcdef!");
+        let reader = guest.wasi.read_via_stream(borrow(&file), 100).unwrap();
+        assert_eq!(guest.read_all(&reader), b"");
+        let large: Vec<u8> = (0..300_000_u32).map(|i| (i % 241) as u8).collect();
+        let writer = guest.wasi.write_via_stream(borrow(&file), 0).unwrap();
+        for chunk in large.chunks(4096) {
+            guest
+                .wasi
+                .blocking_write_and_flush(lend(&writer), chunk.to_vec())
+                .unwrap();
+        }
+        let reader = guest.wasi.read_via_stream(borrow(&file), 0).unwrap();
+        assert_eq!(guest.read_all(&reader), large);
+        // An error of a stream names its code.
+        let read_only = guest.open(&root, "file", OpenFlags::empty(), DescriptorFlags::READ);
+        let writer = guest
+            .wasi
+            .write_via_stream(borrow(&read_only.unwrap()), 0)
+            .unwrap();
+        let error = guest
+            .wasi
+            .blocking_write_and_flush(lend(&writer), b"x".to_vec());
+        let Err(StreamError::LastOperationFailed(error)) = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(error.downcast_ref(), Some(&Errno::BadDescriptor));
+    }
+}
+
+#[test]
+fn directories_and_links() {
+    for mut guest in Guest::each() {
+        let root = guest.root();
+        let at = |name: &str| name.to_owned();
+        guest
+            .wasi
+            .create_directory_at(borrow(&root), at("d"))
+            .unwrap();
+        let file = guest.create(&root, "d/file");
+        guest
+            .wasi
+            .symlink_at(borrow(&root), at("d/file"), at("link"))
+            .unwrap();
+        assert_eq!(
+            guest.wasi.readlink_at(borrow(&root), at("link")).unwrap(),
+            "d/file"
+        );
+        let linked = guest.wasi.link_at(
+            borrow(&root),
+            PathFlags::empty(),
+            at("d/file"),
+            borrow(&root),
+            at("second"),
+        );
+        linked.unwrap();
+        let second = guest
+            .open(&root, "second", OpenFlags::empty(), DescriptorFlags::READ)
+            .unwrap();
+        assert!(
+            guest
+                .wasi
+                .is_same_object(borrow(&file), borrow(&second))
+                .unwrap()
+        );
+        assert!(
+            !guest
+                .wasi
+                .is_same_object(borrow(&file), borrow(&root))
+                .unwrap()
+        );
+        let hash = guest.wasi.metadata_hash(borrow(&file)).unwrap();
+        let flags = PathFlags::SYMLINK_FOLLOW;
+        let other = guest
+            .wasi
+            .metadata_hash_at(borrow(&root), flags, at("link"))
+            .unwrap();
+        assert_eq!((hash.lower, hash.upper), (other.lower, other.upper));
+        let stat = guest
+            .wasi
+            .stat_at(borrow(&root), PathFlags::empty(), at("link"))
+            .unwrap();
+        assert_eq!(stat.type_, DescriptorType::SymbolicLink);
+        assert_eq!(guest.wasi.stat(borrow(&file)).unwrap().link_count, 2);
+        let set = guest.wasi.set_times_at(
+            borrow(&root),
+            PathFlags::empty(),
+            at("second"),
+            NewTimestamp::Now,
+            NewTimestamp::Now,
+        );
+        set.unwrap();
+        guest
+            .wasi
+            .rename_at(borrow(&root), at("second"), borrow(&root), at("third"))
+            .unwrap();
+        let listing = guest.wasi.read_directory(borrow(&root)).unwrap();
+        let mut names = Vec::new();
+        while let Some(entry) = guest.wasi.read_directory_entry(lend(&listing)).unwrap() {
+            names.push((entry.name, entry.type_));
+        }
+        let expected = [
+            ("d", DescriptorType::Directory),
+            ("link", DescriptorType::SymbolicLink),
+            ("third", DescriptorType::RegularFile),
+        ];
+        assert_eq!(names, expected.map(|(name, kind)| (name.to_owned(), kind)));
+        HostDirectoryEntryStream::drop(&mut guest.wasi, listing).unwrap();
+        guest
+            .wasi
+            .unlink_file_at(borrow(&root), at("d/file"))
+            .unwrap();
+        guest
+            .wasi
+            .remove_directory_at(borrow(&root), at("d"))
+            .unwrap();
+    }
+}
+
+#[test]
+fn error_codes() {
+    for mut guest in Guest::each() {
+        let root = guest.root();
+        let file = guest.create(&root, "file");
+        let at = |name: &str| name.to_owned();
+        let read = DescriptorFlags::READ;
+        for path in ["..", "../x", "/etc", "a/../../x"] {
+            let opened = guest.open(&root, path, OpenFlags::empty(), read);
+            let expected = if path.starts_with('a') {
+                ErrorCode::NoEntry
+            } else {
+                ErrorCode::NotPermitted
+            };
+            assert_eq!(opened.unwrap_err(), expected, "{path}");
+        }
+        let symlink = guest.wasi.symlink_at(borrow(&root), at("/etc"), at("out"));
+        assert_eq!(guest.code(symlink), Err(ErrorCode::NotPermitted));
+        guest
+            .wasi
+            .symlink_at(borrow(&root), at("../x"), at("out"))
+            .unwrap();
+        let opened = guest.open(&root, "out", OpenFlags::empty(), read);
+        assert_eq!(opened.unwrap_err(), ErrorCode::NotPermitted);
+        let opened = guest.open(&root, "missing", OpenFlags::empty(), read);
+        assert_eq!(opened.unwrap_err(), ErrorCode::NoEntry);
+        let opened = guest.open(&root, "file", OpenFlags::DIRECTORY, read);
+        assert_eq!(opened.unwrap_err(), ErrorCode::NotDirectory);
+        let both = OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
+        let opened = guest.open(&root, "file", both, read);
+        assert_eq!(opened.unwrap_err(), ErrorCode::Exist);
+        let opened = guest.open(
+            &root,
+            "file",
+            OpenFlags::CREATE | OpenFlags::DIRECTORY,
+            read,
+        );
+        assert_eq!(opened.unwrap_err(), ErrorCode::Invalid);
+        let sync = DescriptorFlags::FILE_INTEGRITY_SYNC;
+        let opened = guest.open(&root, "file", OpenFlags::empty(), sync);
+        assert_eq!(opened.unwrap_err(), ErrorCode::Unsupported);
+        let opened = guest.open(&file, "x", OpenFlags::empty(), read);
+        assert_eq!(opened.unwrap_err(), ErrorCode::NotDirectory);
+        let listed = guest.wasi.read_directory(borrow(&file));
+        assert_eq!(guest.code(listed).unwrap_err(), ErrorCode::NotDirectory);
+        let read_at = HostDescriptor::read(&mut guest.wasi, borrow(&root), 1, 0);
+        assert_eq!(guest.code(read_at), Err(ErrorCode::BadDescriptor));
+        let write_at = HostDescriptor::write(&mut guest.wasi, borrow(&root), vec![1], 0);
+        assert_eq!(guest.code(write_at), Err(ErrorCode::BadDescriptor));
+        let sized = guest.wasi.set_size(borrow(&root), 1);
+        assert_eq!(guest.code(sized), Err(ErrorCode::BadDescriptor));
+        let stream = guest.wasi.read_via_stream(borrow(&root), 0);
+        assert_eq!(guest.code(stream).unwrap_err(), ErrorCode::IsDirectory);
+        let stream = guest.wasi.append_via_stream(borrow(&root));
+        assert_eq!(guest.code(stream).unwrap_err(), ErrorCode::BadDescriptor);
+        let removed = guest.wasi.remove_directory_at(borrow(&root), at("file"));
+        assert_eq!(guest.code(removed), Err(ErrorCode::NotDirectory));
+        let too_far = HostDescriptor::write(&mut guest.wasi, borrow(&file), vec![1; 2], u64::MAX);
+        assert_eq!(guest.code(too_far), Err(ErrorCode::Invalid));
+        // A descriptor that was never given is the component's fault, not an error code.
+        let unknown = Resource::new_borrow(9999);
+        assert!(matches!(guest.wasi.stat(unknown), Err(Fault::Trap(_))));
+    }
+}
+
+#[test]
+fn a_read_only_directory_lets_no_change_through() {
+    let mut guest = Guest::on_host(true);
+    let root = guest.root();
+    let flags = guest.wasi.get_flags(borrow(&root)).unwrap();
+    assert_eq!(flags, DescriptorFlags::READ);
+    let calls = guest.host.world(|world| world.calls);
+    let opened = guest.open(&root, "new", OpenFlags::CREATE, DescriptorFlags::WRITE);
+    assert_eq!(opened.unwrap_err(), ErrorCode::NotPermitted);
+    let made = guest
+        .wasi
+        .create_directory_at(borrow(&root), "d".to_owned());
+    assert_eq!(guest.code(made), Err(ErrorCode::NotPermitted));
+    let removed = guest.wasi.unlink_file_at(borrow(&root), "f".to_owned());
+    assert_eq!(guest.code(removed), Err(ErrorCode::NotPermitted));
+    assert_eq!(guest.host.world(|world| world.calls), calls);
+}
+
+#[test]
+fn the_network_is_closed() {
+    for (allowed, expected) in [
+        (false, network::ErrorCode::AccessDenied),
+        (true, network::ErrorCode::NotSupported),
+    ] {
+        let configuration = Configuration {
+            network: Network {
+                tcp: allowed,
+                udp: allowed,
+                name_lookup: allowed,
+            },
+            ..Configuration::default()
+        };
+        let mut guest = Guest::new(&configuration, World::default());
+        let wasi = &mut guest.wasi;
+        let faults = [
+            wasi.create_tcp_socket(IpAddressFamily::Ipv4)
+                .map(|_| ())
+                .unwrap_err(),
+            wasi.create_udp_socket(IpAddressFamily::Ipv6)
+                .map(|_| ())
+                .unwrap_err(),
+            {
+                let network = wasi.instance_network().unwrap();
+                let looked_up = wasi.resolve_addresses(lend(&network), "localhost".to_owned());
+                let fault = looked_up.map(|_| ()).unwrap_err();
+                network::HostNetwork::drop(wasi, network).unwrap();
+                fault
+            },
+        ];
+        for fault in faults {
+            let code = network::Host::convert_error_code(wasi, fault).unwrap();
+            assert_eq!(code, expected);
+        }
+    }
+}

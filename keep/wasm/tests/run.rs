@@ -1,0 +1,351 @@
+//! Whole runs of core modules and components: output, exit codes, and one clear sentence for
+//! everything that cannot run.
+
+#[path = "../../wasi/tests/host/mod.rs"]
+mod host;
+
+use enarx_contract::{Configuration, Limits};
+use enarx_wasm::{Ground, Timings, run};
+use host::{InProcess, World};
+
+/// Free memory of the Keep, in bytes.
+struct Memory(u64);
+
+impl Ground for Memory {
+    fn free_memory(&self) -> u64 {
+        self.0
+    }
+}
+
+struct Outcome {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn run_with(application: &[u8], configuration: &Configuration, memory: u64) -> Outcome {
+    let (port, host) = InProcess::start(World::default());
+    let mut timings = Timings::start();
+    if !configuration.timings {
+        timings.silence();
+    }
+    let code = run(
+        &port,
+        &Memory(memory),
+        configuration,
+        application,
+        &mut timings,
+    );
+    host.world(|world| Outcome {
+        code,
+        stdout: String::from_utf8(world.stdout.clone()).unwrap(),
+        stderr: String::from_utf8(world.stderr.clone()).unwrap(),
+    })
+}
+
+fn configuration(args: &[&str]) -> Configuration {
+    Configuration {
+        args: args.iter().map(|&arg| arg.to_owned()).collect(),
+        ..Configuration::default()
+    }
+}
+
+fn module(text: &str) -> Vec<u8> {
+    wat::parse_str(text).unwrap()
+}
+
+fn run_text(text: &str) -> Outcome {
+    run_with(&module(text), &configuration(&["app.wasm"]), 1 << 30)
+}
+
+fn invoke(text: &str, name: &str, args: &[&str]) -> Outcome {
+    let mut configuration = configuration(&[&["app.wasm"], args].concat());
+    configuration.invoke = Some(name.to_owned());
+    run_with(&module(text), &configuration, 1 << 30)
+}
+
+fn example(name: &str) -> Vec<u8> {
+    std::fs::read(format!(
+        "{}/../../examples/{name}",
+        env!("CARGO_MANIFEST_DIR")
+    ))
+    .unwrap()
+}
+
+#[test]
+fn hello_in_both_forms() {
+    for (name, text) in [
+        ("hello.wasm", "Hello, world!\n"),
+        ("hello-component.wasm", "Hello, component!\n"),
+    ] {
+        let outcome = run_with(&example(name), &configuration(&[name]), 1 << 30);
+        assert_eq!(outcome.stderr, "");
+        assert_eq!(outcome.stdout, text);
+        assert_eq!(outcome.code, 0);
+    }
+}
+
+#[test]
+fn the_examples_are_built_from_their_sources() {
+    for name in ["hello", "hello-component"] {
+        let source = String::from_utf8(example(&format!("{name}.wat"))).unwrap();
+        assert!(
+            module(&source) == example(&format!("{name}.wasm")),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_trap_prints_message_and_backtrace() {
+    let outcome =
+        run_text(r#"(module (func $inner unreachable) (func (export "_start") (call $inner)))"#);
+    assert_eq!(outcome.code, 134);
+    let lines: Vec<_> = outcome.stderr.lines().map(str::trim).collect();
+    assert_eq!(lines[0], "Error: failed to run main module `app.wasm`");
+    assert_eq!(lines[2], "Caused by:");
+    assert_eq!(lines[3], "0: failed to invoke command default");
+    assert!(lines[4].starts_with("1: error while executing at wasm backtrace:"));
+    assert!(lines[5].ends_with("<unknown>!inner"), "{}", outcome.stderr);
+    assert!(
+        outcome
+            .stderr
+            .contains("wasm trap: wasm `unreachable` instruction executed")
+    );
+}
+
+#[test]
+fn traps_of_the_processor_are_told_apart() {
+    for (body, message) in [
+        (
+            "(drop (i32.div_u (i32.const 1) (i32.const 0)))",
+            "integer divide by zero",
+        ),
+        (
+            "(drop (i32.load (i32.const -1)))",
+            "out of bounds memory access",
+        ),
+        (
+            "(call_indirect (i32.const 5))",
+            "undefined element: out of bounds table access",
+        ),
+        ("(call 0)", "call stack exhausted"),
+    ] {
+        let text =
+            format!(r#"(module (memory 1) (table 1 funcref) (func (export "_start") {body}))"#);
+        let outcome = run_text(&text);
+        assert_eq!(outcome.code, 134);
+        assert!(outcome.stderr.contains(message), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn what_was_printed_before_a_trap_is_not_lost() {
+    let outcome = run_text(
+        r#"(module
+            (import "wasi_snapshot_preview1" "fd_write"
+              (func $fd_write (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 0) "\08\00\00\00\04\00\00\00last")
+            (func (export "_start")
+              (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))
+              unreachable))"#,
+    );
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (134, "last"));
+}
+
+#[test]
+fn much_output_arrives_whole_and_in_order() {
+    let outcome = run_text(
+        r#"(module
+            (import "wasi_snapshot_preview1" "fd_write"
+              (func $fd_write (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 64)
+            (data (i32.const 0) "\00\01\00\00\00\00\30\00")
+            (func (export "_start")
+              (memory.fill (i32.const 256) (i32.const 97) (i32.const 0x300000))
+              (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))
+              (drop (call $fd_write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 16)))))"#,
+    );
+    assert_eq!(outcome.code, 0);
+    assert!(outcome.stdout == "a".repeat(0x30_0000));
+    assert!(outcome.stderr == "a".repeat(0x30_0000));
+}
+
+#[test]
+fn what_cannot_run_is_refused_in_one_sentence() {
+    let refused = |application: &[u8], reason: &str| {
+        let outcome = run_with(application, &configuration(&["app.wasm"]), 1 << 30);
+        assert_eq!(outcome.code, 1);
+        assert_eq!(outcome.stdout, "");
+        assert!(
+            outcome
+                .stderr
+                .starts_with("Error: failed to run main module `app.wasm`: "),
+            "{}",
+            outcome.stderr
+        );
+        assert!(outcome.stderr.contains(reason), "{}", outcome.stderr);
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    };
+    refused(b"", "not a WebAssembly file");
+    refused(b"#!/bin/sh\n", "not a WebAssembly file");
+    refused(
+        b"\0asm\x09\0\0\0",
+        "not a WebAssembly file of a known version",
+    );
+    refused(b"\0asm\x01\0\0\0\xff", "failed to parse WebAssembly module");
+    refused(
+        &module(r#"(module (import "env" "missing" (func)))"#),
+        "unknown import: `env::missing` has not been defined",
+    );
+    refused(
+        &module(r#"(module (import "wasi_snapshot_preview1" "no_such" (func)))"#),
+        "unknown import: `wasi_snapshot_preview1::no_such` has not been defined",
+    );
+    refused(
+        &module(r#"(module (import "wasi_snapshot_preview1" "fd_close" (func)))"#),
+        "incompatible import type for `wasi_snapshot_preview1::fd_close`",
+    );
+    refused(&module("(component)"), "wasi:cli/run");
+    refused(
+        &module(r#"(component (import "other:api/thing@1.0.0" (instance (export "f" (func)))))"#),
+        "other:api/thing@1.0.0",
+    );
+    refused(
+        &module(r#"(module (func (export "_start") (param i32)))"#),
+        "not enough arguments for `_start`",
+    );
+}
+
+const ARITHMETIC: &str = r#"(module
+    (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))
+    (func (export "half") (param f64) (result f64) (f64.div (local.get 0) (f64.const 2)))
+    (func (export "both") (param i64) (result i64 f32) (local.get 0) (f32.const 1.5))
+    (func (export "nothing"))
+    (func (export "reference") (param externref))
+    (global (export "number") i32 (i32.const 7)))"#;
+
+#[test]
+fn invoking_an_exported_function() {
+    for (name, args, printed) in [
+        ("add", &["3", "-4"][..], "-1\n"),
+        ("add", &["0x10", "1"], "17\n"),
+        ("half", &["5"], "2.5\n"),
+        ("both", &["9000000000"], "9000000000\n1.5\n"),
+        ("nothing", &["ignored"], ""),
+    ] {
+        let outcome = invoke(ARITHMETIC, name, args);
+        assert_eq!((outcome.stderr.as_str(), outcome.code), ("", 0));
+        assert_eq!(outcome.stdout, printed);
+    }
+    for (name, args, reason) in [
+        (
+            "add",
+            &["1"][..],
+            "not enough arguments for `add`: it takes 2, 1 given",
+        ),
+        ("add", &["1", "x"], "argument `x` is not of type i32"),
+        ("missing", &[], "no func export named `missing` found"),
+        ("number", &[], "the export `number` is not a function"),
+        (
+            "reference",
+            &["1"],
+            "unsupported argument type (ref null extern)",
+        ),
+    ] {
+        let outcome = invoke(ARITHMETIC, name, args);
+        assert_eq!(outcome.code, 1);
+        assert!(outcome.stderr.contains(reason), "{}", outcome.stderr);
+    }
+}
+
+const COMPONENT: &str = r#"(component
+    (core module $m (func (export "add") (param i32 i32) (result i32)
+        (i32.add (local.get 0) (local.get 1))))
+    (core instance $i (instantiate $m))
+    (func (export "add") (param "a" u32) (param "b" u32) (result u32)
+        (canon lift (core func $i "add"))))"#;
+
+#[test]
+fn invoking_a_function_of_a_component() {
+    let outcome = invoke(COMPONENT, "add", &["20", "22"]);
+    assert_eq!((outcome.stderr.as_str(), outcome.code), ("", 0));
+    assert_eq!(outcome.stdout, "42\n");
+    let outcome = invoke(COMPONENT, "add", &["20", "many"]);
+    assert_eq!(outcome.code, 1);
+    assert!(
+        outcome.stderr.contains("argument `many` does not fit"),
+        "{}",
+        outcome.stderr
+    );
+    let outcome = invoke(COMPONENT, "missing", &[]);
+    assert!(
+        outcome
+            .stderr
+            .contains("no func export named `missing` found")
+    );
+}
+
+const GROWTH: &str = r#"(module (memory 1)
+    (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0))))"#;
+
+#[test]
+fn memory_ends_cleanly_at_the_limit_and_with_the_keep() {
+    let grow = |pages: &str, limit, free| {
+        let mut configuration = configuration(&["app.wasm", pages]);
+        configuration.invoke = Some("grow".into());
+        configuration.limits = Limits {
+            max_memory: limit,
+            ..Limits::default()
+        };
+        run_with(&module(GROWTH), &configuration, free).stdout
+    };
+    assert_eq!(grow("3", Some(4 << 16), 1 << 30), "1\n");
+    assert_eq!(grow("4", Some(4 << 16), 1 << 30), "-1\n");
+    // 64 MiB free: 8 MiB stay with the runtime.
+    assert_eq!(grow("800", None, 64 << 20), "1\n");
+    assert_eq!(grow("1000", None, 64 << 20), "-1\n");
+    let outcome = run_with(
+        &module(r#"(module (memory 1000) (func (export "_start")))"#),
+        &configuration(&["app.wasm"]),
+        16 << 20,
+    );
+    assert_eq!(outcome.code, 1);
+    assert!(
+        outcome
+            .stderr
+            .contains("memory minimum size of 1000 pages exceeds memory limits")
+    );
+}
+
+#[test]
+fn limits_of_tables_and_stack() {
+    let table = r#"(module (table 1 funcref)
+        (func (export "grow") (param i32) (result i32)
+            (table.grow (ref.null func) (local.get 0))))"#;
+    let mut limited = configuration(&["app.wasm", "10"]);
+    limited.invoke = Some("grow".into());
+    limited.limits.max_table_elements = Some(10);
+    assert_eq!(run_with(&module(table), &limited, 1 << 30).stdout, "-1\n");
+    limited.limits.max_table_elements = Some(11);
+    assert_eq!(run_with(&module(table), &limited, 1 << 30).stdout, "1\n");
+    limited.limits.max_wasm_stack = Some(1 << 40);
+    let outcome = run_with(&module(table), &limited, 1 << 30);
+    assert!(
+        outcome.stderr.contains("the stack limit must be"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn timings_are_printed_where_they_are_asked_for() {
+    let mut configuration = configuration(&["hello.wasm"]);
+    configuration.timings = true;
+    let outcome = run_with(&example("hello.wasm"), &configuration, 1 << 30);
+    for phase in ["compile", "instantiate", "run"] {
+        let line = format!("enarx-runtime: {phase} ");
+        assert!(outcome.stderr.contains(&line), "{}", outcome.stderr);
+    }
+}
