@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         .and_then(|matches| Arguments::from_arg_matches(&matches));
     let result = match arguments {
         Ok(arguments) => match arguments.command {
-            Command::Run(arguments) => run::run(*arguments),
+            Command::Run(arguments) => run::run(&arguments),
             Command::Doctor(arguments) | Command::Platform(Platform::Info(arguments)) => {
                 doctor::run(&arguments)
             }

@@ -150,6 +150,9 @@ int main(int argc, char **argv) {
         execve("/bin/true", (char *[]){"true", 0}, (char *[]){0});
         end(1);
     case 'a': abort();
+    case 'm': /* uses up its memory, then gives up as Rust's allocator does */
+        while (malloc(1 << 20)) ;
+        abort();
     case 'v': *(volatile int *)0 = 0; /* dies of a signal */
     case 'q': return 7; /* ends without a word */
     case 'r': /* breaks the ring */

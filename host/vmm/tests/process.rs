@@ -174,6 +174,7 @@ fn forbidden_calls_are_named() {
 fn every_end_is_told_apart() {
     let _turn = alone();
     assert!(fault("a").contains("gave up (abort)"));
+    assert!(fault("m").contains("memory is used up"));
     assert!(fault("v").contains("signal 11"));
     assert!(fault("q").contains("status 7"));
     assert!(fault("r").contains("broke the protocol"));

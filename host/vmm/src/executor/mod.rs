@@ -29,6 +29,7 @@ use enarx_sallyport::{
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
+use crate::confine::seccomp::Allow;
 use crate::grant::{Grant, NetworkGrant};
 use buffer::Buffer;
 use handles::{Handles, Node, Object};
@@ -38,8 +39,29 @@ use streams::Stream;
 /// Longest line that the host takes into its log, in bytes.
 const MAX_LOG_LINE: usize = 4096;
 
-/// System calls that the executor makes, besides those of any thread
+/// What the threads that use an executor with these permissions may do, besides what any thread may
 /// ([`crate::confine::seccomp::THREAD_CALLS`]).
+pub fn allowed(network: NetworkGrant) -> impl Iterator<Item = Allow> {
+    let network = if network == NetworkGrant::default() {
+        &[]
+    } else {
+        NETWORK_CALLS
+    };
+    let calls = SYSTEM_CALLS.iter().chain(network);
+    // A debug build of the standard library asks for a descriptor's flags before it closes it.
+    calls
+        .map(|call| Allow::Call(*call))
+        .chain([Allow::Argument {
+            call: libc::SYS_fcntl,
+            index: 1,
+            values: DESCRIPTOR_FLAGS,
+        }])
+}
+
+/// `F_GETFD`, as a filter compares it.
+const DESCRIPTOR_FLAGS: &[u32] = &[libc::F_GETFD.cast_unsigned()];
+
+/// System calls that the executor makes in any case.
 pub const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_close,
     libc::SYS_eventfd2,
@@ -69,7 +91,7 @@ pub const SYSTEM_CALLS: &[i64] = &[
 ];
 
 /// System calls that the executor makes besides, when the grant names the network.
-pub const NETWORK_CALLS: &[i64] = &[
+const NETWORK_CALLS: &[i64] = &[
     libc::SYS_accept4,
     libc::SYS_bind,
     libc::SYS_connect,
