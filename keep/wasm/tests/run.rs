@@ -248,7 +248,11 @@ fn invoking_an_exported_function() {
         ("add", &["1", "x"], "argument `x` is not of type i32"),
         ("missing", &[], "no func export named `missing` found"),
         ("number", &[], "the export `number` is not a function"),
-        ("reference", &["1"], "unsupported argument type (ref null extern)"),
+        (
+            "reference",
+            &["1"],
+            "unsupported argument type (ref null extern)",
+        ),
     ] {
         let outcome = invoke(ARITHMETIC, name, args);
         assert_eq!(outcome.code, 1);
