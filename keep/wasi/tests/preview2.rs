@@ -166,7 +166,7 @@ fn standard_output() {
     let stderr = guest.wasi.get_stderr().unwrap();
     let permit = guest.wasi.check_write(lend(&stdout)).unwrap();
     assert!(permit >= 4096);
-    guest.wasi.write(lend(&stdout), b"one ".to_vec()).unwrap();
+    HostOutputStream::write(&mut guest.wasi, lend(&stdout), b"one ".to_vec()).unwrap();
     guest.wasi.flush(lend(&stdout)).unwrap();
     let written = guest
         .wasi
