@@ -13,16 +13,16 @@ use crate::timings::Timings;
 
 /// Kernels of `bench/kernels`, what each is for, and a count that takes about a second natively.
 const KERNELS: [(&str, &str, u32); 10] = [
-    ("sieve", "memory", 100),
-    ("matmul", "f64 matrices", 60),
-    ("sha256", "integers", 10_000),
-    ("simd", "128-bit vectors", 1000),
-    ("bulk", "memory.copy, memory.fill", 10_000),
-    ("calls", "calls, call_indirect", 250),
-    ("sort", "branches", 60),
+    ("sieve", "memory", 60),
+    ("matmul", "f64 matrices", 80),
+    ("sha256", "integers", 6000),
+    ("simd", "128-bit vectors", 15_000),
+    ("bulk", "memory.copy, memory.fill", 15_000),
+    ("calls", "calls, call_indirect", 300),
+    ("sort", "branches", 100),
     ("nbody", "f64, square roots", 10_000),
-    ("mandelbrot", "f32, branches", 40),
-    ("map", "pointers, heap", 20),
+    ("mandelbrot", "f32, branches", 120),
+    ("map", "pointers, heap", 60),
 ];
 /// `--quick` divides the counts by this.
 const QUICK_DIVISOR: u32 = 10;
