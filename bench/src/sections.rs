@@ -25,7 +25,7 @@ const KERNELS: [(&str, &str, u32); 10] = [
     ("map", "pointers, heap", 60),
 ];
 /// `--quick` divides the counts by this.
-const QUICK_DIVISOR: u32 = 10;
+const QUICK_DIVISOR: u32 = 5;
 /// MiB written and read.
 const THROUGHPUT_MIB: u32 = 64;
 
