@@ -17,7 +17,13 @@ fn workspace() -> PathBuf {
 fn packages() -> Vec<(String, Vec<String>)> {
     let root = workspace();
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
+        .args([
+            "metadata",
+            "--no-deps",
+            "--format-version",
+            "1",
+            "--offline",
+        ])
         .current_dir(&root)
         .output()
         .expect("cargo can be started");
@@ -25,7 +31,9 @@ fn packages() -> Vec<(String, Vec<String>)> {
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
     let folder = |path: &str| {
         let path = Path::new(path);
-        let path = path.strip_prefix(&root).expect("members lie in the workspace");
+        let path = path
+            .strip_prefix(&root)
+            .expect("members lie in the workspace");
         path.to_str().expect("our paths are text").to_owned()
     };
     let members = metadata["packages"].as_array().expect("a list of packages");
@@ -35,7 +43,9 @@ fn packages() -> Vec<(String, Vec<String>)> {
             let manifest = package["manifest_path"].as_str().expect("a path");
             let own = folder(manifest).replace("/Cargo.toml", "");
             let dependencies = package["dependencies"].as_array().expect("a list");
-            let paths = dependencies.iter().filter_map(|dependency| dependency["path"].as_str());
+            let paths = dependencies
+                .iter()
+                .filter_map(|dependency| dependency["path"].as_str());
             (own, paths.map(folder).collect())
         })
         .collect()
@@ -92,7 +102,10 @@ const UNSAFE: &[&str] = &[
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("our folders are readable") {
         let path = entry.expect("our folders are readable").path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         if path.is_dir() {
             // Tests play hosts and guests; fuzz targets are programs of their own.
             if !["target", "tests", "fuzz", "examples"].contains(&name) {
@@ -112,14 +125,27 @@ fn unsafe_stands_only_where_it_may() {
         sources(&root.join(domain), &mut found);
     }
     assert!(found.len() > 50, "found only {} files", found.len());
-    let keyword = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "#[unsafe("];
+    let keyword = [
+        "unsafe {",
+        "unsafe fn",
+        "unsafe impl",
+        "unsafe extern",
+        "#[unsafe(",
+    ];
     for path in found {
         let text = std::fs::read_to_string(&path).expect("our sources are text");
-        let own = path.strip_prefix(&root).expect("in the workspace").to_str().unwrap_or_default();
+        let own = path
+            .strip_prefix(&root)
+            .expect("in the workspace")
+            .to_str()
+            .unwrap_or_default();
         let uses = text
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"))
             .any(|line| keyword.iter().any(|keyword| line.contains(keyword)));
-        assert!(!uses || UNSAFE.contains(&own), "{own} has `unsafe` and is not made for it");
+        assert!(
+            !uses || UNSAFE.contains(&own),
+            "{own} has `unsafe` and is not made for it"
+        );
     }
 }
