@@ -62,7 +62,7 @@ pub fn allowed(network: NetworkGrant) -> impl Iterator<Item = Allow> {
 const DESCRIPTOR_FLAGS: &[u32] = &[libc::F_GETFD.cast_unsigned()];
 
 /// System calls that the executor makes in any case.
-pub const SYSTEM_CALLS: &[i64] = &[
+const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_close,
     libc::SYS_eventfd2,
     libc::SYS_fdatasync,
