@@ -63,7 +63,7 @@ fn run(world: World) -> (i32, World) {
     }
     let mut child = command.spawn().unwrap();
     drop(theirs);
-    let mut host = Host { end, world };
+    let mut host = Host::new(end, world);
     let mut kind = [0; 1];
     while socket.read(&mut kind).unwrap() == 1 {
         host.serve();
