@@ -73,6 +73,9 @@ struct Write {
 /// of its own write; only whoever writes more gets it with a later one.
 const WRITE_THROUGH: u64 = 64 * 1024;
 
+/// Looks at the completion ring before going to sleep: some ten microseconds.
+const LOOKS: u32 = 1000;
+
 /// Most writes on their way.
 const WRITES_MAX: usize = 16;
 
@@ -88,7 +91,7 @@ impl Inner {
                 }
                 Err(SubmitError::Full) => {
                     if !self.reap() {
-                        self.platform.wait(self.end.completions_seen(), None);
+                        self.sleep(None);
                     }
                 }
                 Err(SubmitError::Length) => return Err(Errno::Invalid),
@@ -122,13 +125,26 @@ impl Inner {
         Some(self.replies.swap_remove(place))
     }
 
+    /// Waits for a completion: for a moment by looking, where the host polls, then asleep.
+    fn sleep(&mut self, timeout: Option<Duration>) {
+        if self.end.host_polls() {
+            for _ in 0..LOOKS {
+                if self.end.has_completions() {
+                    return;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        self.platform.wait(self.end.completions_seen(), timeout);
+    }
+
     fn wait_for(&mut self, ticket: Ticket) -> Reply {
         loop {
             self.reap();
             if let Some(reply) = self.take(ticket) {
                 return reply;
             }
-            self.platform.wait(self.end.completions_seen(), None);
+            self.sleep(None);
         }
     }
 
@@ -316,7 +332,7 @@ impl Port {
                 let timeout = inner
                     .deadline
                     .map(|deadline| deadline.saturating_duration_since(Instant::now()));
-                inner.platform.wait(inner.end.completions_seen(), timeout);
+                inner.sleep(timeout);
                 inner.reap();
             }
         }

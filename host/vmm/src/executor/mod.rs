@@ -671,6 +671,16 @@ impl SharedExecutor {
         let _ = rustix::io::write(&*log, &text);
     }
 
+    /// Submissions taken so far, modulo 2^32, and whether requests wait for a descriptor.
+    pub fn activity(&self) -> (u32, bool) {
+        let state = self.lock();
+        let executor = &state.executor;
+        (
+            executor.end.submissions_taken(),
+            !executor.pending.is_empty(),
+        )
+    }
+
     /// Completions posted so far, modulo 2^32: what [`Self::wait`] compares with.
     pub fn completions_posted(&self) -> u32 {
         self.lock().executor.end.completions_posted()

@@ -10,6 +10,7 @@ mod exits;
 mod fault;
 mod image;
 mod memory;
+mod poller;
 mod stats;
 mod vcpu;
 
@@ -34,6 +35,9 @@ use stats::Stats;
 
 /// Smallest memory of a Keep, in bytes.
 pub const MIN_MEMORY: u64 = 64 << 20;
+
+/// Memory that a Keep has beyond its image and first heap, at least, in bytes.
+const MIN_FREE: u64 = 16 << 20;
 
 /// vCPUs beyond the processors: sleeping threads keep theirs.
 const SPARE_VCPUS: u32 = 2;
@@ -114,8 +118,8 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
         syscall_by_ud: pvm,
     };
     let layout = plan::launch(launch.microkernel, launch.runtime, &parameters)?;
-    if layout.end + MIN_MEMORY / 2 > ram {
-        return Err(KvmError::TooSmall((layout.end + MIN_MEMORY / 2) >> 20));
+    if layout.end + MIN_FREE > ram {
+        return Err(KvmError::TooSmall((layout.end + MIN_FREE) >> 20));
     }
 
     timeline.mark("plan");
