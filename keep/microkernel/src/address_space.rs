@@ -33,9 +33,11 @@ struct Heap {
     mapped: u64,
 }
 
-/// Addresses that `mmap` hands out: upwards, reusing what `munmap` gave back.
+/// Addresses that `mmap` hands out: upwards, reusing what `munmap` gave back. Every address from
+/// `start` to `next` is in use, in a hole, or forgotten.
 #[derive(Debug)]
 struct Area {
+    start: u64,
     next: u64,
     end: u64,
     holes: [(u64, u64); HOLES],
@@ -45,6 +47,7 @@ struct Area {
 impl Area {
     const fn new(start: u64, end: u64) -> Self {
         Self {
+            start,
             next: start,
             end,
             holes: [(0, 0); HOLES],
@@ -87,14 +90,15 @@ impl Area {
         Some(base)
     }
 
-    /// Remembers a free range; when there is no room, the smallest one is forgotten (addresses
-    /// are plentiful).
+    /// Remembers a free range below `next`; when there is no room, the smallest one is forgotten
+    /// (addresses are plentiful).
     fn give(&mut self, start: u64, end: u64) {
         let (mut start, mut end) = (start, end);
         let mut index = 0;
         while index < self.count {
             let (other_start, other_end) = self.holes[index];
-            if other_end == start || other_start == end {
+            // Adjacent or overlapping: a range may be unmapped twice.
+            if other_start <= end && start <= other_end {
                 start = start.min(other_start);
                 end = end.max(other_end);
                 self.count -= 1;
@@ -120,8 +124,45 @@ impl Area {
         }
     }
 
-    fn contains(&self, start: u64, end: u64) -> bool {
-        start < end && end <= self.next
+    /// Takes back the part of a free range that lies in this area.
+    fn release(&mut self, start: u64, end: u64) {
+        let (start, end) = (start.max(self.start), end.min(self.next));
+        if start < end {
+            self.give(start, end);
+        }
+    }
+
+    /// Hands out the part of a range that lies in this area: somebody chose the addresses.
+    fn claim(&mut self, start: u64, end: u64) {
+        let (start, end) = (start.max(self.start), end.min(self.end));
+        if start >= end {
+            return;
+        }
+        if end > self.next {
+            let skipped = self.next;
+            self.next = end;
+            if skipped < start {
+                self.give(skipped, start);
+            }
+        }
+        let mut index = 0;
+        while index < self.count {
+            let (hole_start, hole_end) = self.holes[index];
+            if hole_start >= end || start >= hole_end {
+                index += 1;
+                continue;
+            }
+            self.count -= 1;
+            self.holes[index] = self.holes[self.count];
+            if hole_start < start {
+                self.give(hole_start, start);
+            }
+            if end < hole_end {
+                self.give(end, hole_end);
+            }
+            // `give` moves holes about.
+            index = 0;
+        }
     }
 }
 
@@ -209,7 +250,8 @@ impl AddressSpace {
     /// an address of its choice.
     ///
     /// # Errors
-    /// [`Errno::Inval`] for a bad range, [`Errno::NoMem`] without memory or addresses.
+    /// [`Errno::Inval`] for a bad range, [`Errno::Exist`] where something is mapped,
+    /// [`Errno::NoMem`] without memory or addresses.
     pub fn map<P: Platform>(
         &mut self,
         platform: &mut P,
@@ -217,13 +259,7 @@ impl AddressSpace {
         length: u64,
         rights: Rights,
     ) -> Result<u64, Errno> {
-        let (start, end) = if let Some(address) = fixed {
-            let (start, end) = Self::range(address, length)?;
-            if !self.tables.is_free(platform, start, end) {
-                return Err(Errno::Inval);
-            }
-            (start, end)
-        } else {
+        let Some(address) = fixed else {
             let length = round_up(length, PAGE).filter(|&length| length != 0);
             let length = length.ok_or(Errno::Inval)?;
             let (area, align) = match length {
@@ -232,19 +268,22 @@ impl AddressSpace {
                 _ => (&mut self.small, PAGE),
             };
             let start = area.take(length, align).ok_or(Errno::NoMem)?;
-            (start, start + length)
-        };
-        match self
-            .tables
-            .reserve(&mut self.frames, platform, start, end, rights)
-        {
-            Ok(()) => Ok(start),
-            Err(_) => {
-                // What could be reserved is given back; that takes no memory.
-                let _ = self.tables.remove(&mut self.frames, platform, start, end);
-                Err(Errno::NoMem)
+            let end = start + length;
+            let reserved = self
+                .tables
+                .reserve(&mut self.frames, platform, start, end, rights);
+            if reserved.is_err() {
+                area.release(start, end);
             }
-        }
+            return reserved.map(|()| start).map_err(errno);
+        };
+        let (start, end) = Self::range(address, length)?;
+        self.tables
+            .reserve(&mut self.frames, platform, start, end, rights)
+            .map_err(errno)?;
+        self.small.claim(start, end);
+        self.large.claim(start, end);
+        Ok(start)
     }
 
     /// Gives a mapped range other rights.
@@ -264,7 +303,8 @@ impl AddressSpace {
             .map_err(errno)
     }
 
-    /// Takes access to a range away ahead of [`Self::finish`], keeping its frames.
+    /// Takes access to a range away ahead of [`Self::finish`], keeping its frames. A page that
+    /// stays hidden because something failed comes back by a fault.
     ///
     /// # Errors
     /// As [`Self::protect`].
@@ -303,19 +343,17 @@ impl AddressSpace {
                     .tables
                     .remove(&mut self.frames, platform, start, end)
                     .map_err(errno)?;
-                for area in [&mut self.small, &mut self.large] {
-                    let floor = if area.end == LARGE_START {
-                        MMAP_START
-                    } else {
-                        LARGE_START
-                    };
-                    if start >= floor && area.contains(start, end) {
-                        area.give(start, end);
-                    }
-                }
+                self.small.release(start, end);
+                self.large.release(start, end);
                 Ok(stale)
             }
         }
+    }
+
+    /// The end of the heap.
+    #[must_use]
+    pub const fn heap_end(&self) -> u64 {
+        self.heap.end
     }
 
     /// Moves the end of the heap; the current end if that is not possible.
@@ -334,9 +372,6 @@ impl AddressSpace {
                 .reserve(&mut self.frames, platform, start, needed, rights)
                 .is_err()
             {
-                let _ = self
-                    .tables
-                    .remove(&mut self.frames, platform, start, needed);
                 return heap.end;
             }
             heap.mapped = needed;
@@ -471,5 +506,6 @@ fn errno(error: PagingError) -> Errno {
     match error {
         PagingError::OutOfMemory | PagingError::NotMapped => Errno::NoMem,
         PagingError::Pinned => Errno::Access,
+        PagingError::Occupied => Errno::Exist,
     }
 }

@@ -2,15 +2,15 @@
 //!
 //! One lock (in the binary) guards [`Kernel`]; a vCPU never sleeps while it holds it.
 
-use crate::address_space::AddressSpace;
+use crate::address_space::{AddressSpace, Removal};
 use crate::boot::{self, BootInfo};
 use crate::cause;
 use crate::clock::Clock;
 use crate::exits::{FaultReport, HostFacts, Reason};
 use crate::frames::Frames;
-use crate::layout::{LARGE, LAUNCH_END, MAX_VCPUS, PAGE, USER_END};
-use crate::linux::flag;
-use crate::paging::{Access, Fault};
+use crate::layout::{LARGE, LAUNCH_END, MAX_VCPUS, PAGE, STACK_SIZE, STACK_TOP, USER_END};
+use crate::linux::{Errno, flag};
+use crate::paging::{Access, Fault, Stale};
 use crate::platform::{FpuState, Platform};
 use crate::signal::{self, Signal, SignalFrame};
 use crate::threads::{Epoch, Threads};
@@ -154,6 +154,10 @@ impl Fatal {
         })
     }
 }
+
+/// The unmapped addresses below the runtime's first stack.
+const FIRST_STACK_GUARD: core::ops::Range<u64> =
+    STACK_TOP - STACK_SIZE - LARGE..STACK_TOP - STACK_SIZE;
 
 /// Signals that can have a handler: numbers below this.
 pub const SIGNALS: usize = 32;
@@ -322,8 +326,13 @@ impl Kernel {
             }
             _ => return Err(unexpected),
         };
+        let reason = if signal.number == flag::SIGSEGV && FIRST_STACK_GUARD.contains(&cr2) {
+            Reason::StackOverflow
+        } else {
+            Reason::Unhandled
+        };
         self.deliver(platform, me, registers, &signal)
-            .ok_or(Fatal::at(Reason::Unhandled, registers, cr2))
+            .ok_or(Fatal::at(reason, registers, cr2))
     }
 
     /// A page fault at CPL3; none if the error code makes no sense.
@@ -405,9 +414,12 @@ impl Kernel {
 
     /// Makes a reduction of rights known: flushes this vCPU and, if others run user code, waits
     /// until they have flushed.
-    pub fn shoot_down<P: Platform>(platform: &mut P, epoch: &Epoch, me: usize) {
+    pub fn shoot_down<P: Platform>(&self, platform: &mut P, epoch: &Epoch, me: usize) {
         platform.flush();
         let new = epoch.advance(me);
+        if !self.threads.others_running(me) {
+            return;
+        }
         let behind = epoch.behind(me, new);
         if behind != 0 {
             platform.exit(crate::exits::Function::Kick, &[behind]);
@@ -415,5 +427,48 @@ impl Kernel {
                 core::hint::spin_loop();
             }
         }
+    }
+
+    /// Changes the tables by `change`, and makes it known where rights were reduced; also when it
+    /// failed, because part of it may have been done.
+    ///
+    /// # Errors
+    /// Those of `change`.
+    pub fn reduce<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        epoch: &Epoch,
+        me: usize,
+        change: impl FnOnce(&mut AddressSpace, &mut P) -> Result<Stale, Errno>,
+    ) -> Result<(), Errno> {
+        let result = change(&mut self.space, platform);
+        if result.map_or(true, |stale| stale.reduced) {
+            self.shoot_down(platform, epoch, me);
+        }
+        result.map(|_| ())
+    }
+
+    /// Unmaps or discards a range: in one step where no other vCPU can get to user code before this
+    /// ends, in two where one could still write to frames about to be freed.
+    ///
+    /// # Errors
+    /// As [`AddressSpace::finish`].
+    pub fn take_away<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        epoch: &Epoch,
+        me: usize,
+        removal: Removal,
+        start: u64,
+        length: u64,
+    ) -> Result<(), Errno> {
+        if self.threads.others_running(me) {
+            self.reduce(platform, epoch, me, |space, platform| {
+                space.hide(platform, start, length)
+            })?;
+        }
+        self.reduce(platform, epoch, me, |space, platform| {
+            space.finish(platform, removal, start, length)
+        })
     }
 }

@@ -63,9 +63,9 @@ pub const STACK_TOP: u64 = 0x7000_4000_0000;
 /// Size of the runtime's first stack, in bytes.
 pub const STACK_SIZE: u64 = 8 << 20;
 
-const _: () = assert!(KERNEL_PHYSICAL % PAGE == 0 && KERNEL_PHYSICAL < LAUNCH_END);
+const _: () = assert!(KERNEL_PHYSICAL.is_multiple_of(PAGE) && KERNEL_PHYSICAL < LAUNCH_END);
 const _: () = assert!(STACKS_VIRTUAL + MAX_VCPUS as u64 * STACK_STRIDE <= EXIT_VIRTUAL);
-const _: () = assert!(STACK_TOP % LARGE == 0 && STACK_SIZE % LARGE == 0);
+const _: () = assert!(STACK_TOP.is_multiple_of(LARGE) && STACK_SIZE.is_multiple_of(LARGE));
 
 /// Rounds `value` up to a multiple of `align`, a power of two; none on overflow.
 #[must_use]

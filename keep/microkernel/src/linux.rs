@@ -20,6 +20,8 @@ pub enum Errno {
     Access = 13,
     /// Bad address.
     Fault = 14,
+    /// File exists.
+    Exist = 17,
     /// Invalid argument.
     Inval = 22,
     /// No such device of this kind (`ioctl`).

@@ -136,7 +136,8 @@ fn next_thread(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
         if let Some(thread) = thread {
             *registers = thread.start;
             machine.set_fs_base(thread.start_fs);
-            // The thread that ran here before had its own rounding modes.
+            // The thread that ran here before had its own GS base and rounding modes.
+            machine.set_gs_base(0);
             machine.restore_fpu(&FpuState::INITIAL);
             return;
         }

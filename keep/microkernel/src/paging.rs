@@ -116,9 +116,12 @@ pub enum PagingError {
     NotMapped,
     /// Part of the range belongs to the microkernel.
     Pinned,
+    /// Part of the range is mapped already.
+    Occupied,
 }
 
-/// What a change means for the TLBs.
+/// What a change means for the TLBs. A change that failed may have reduced rights before it did:
+/// after an error, all vCPUs must flush.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stale {
     /// Rights of present pages were taken away or frames replaced: all vCPUs must flush.
@@ -157,18 +160,21 @@ enum Change {
     Discard,
 }
 
-const fn span(level: u32) -> u64 {
-    match level {
-        1 => PAGE,
-        2 => LARGE,
-        3 => HUGE,
-        _ => 512 * HUGE,
-    }
+/// Bits of an address below the index of `level`.
+const fn shift(level: u32) -> u32 {
+    3 + 9 * level
 }
+
+/// Bytes that one entry of `level` covers.
+const fn span(level: u32) -> u64 {
+    1 << shift(level)
+}
+
+const _: () = assert!(span(1) == PAGE && span(2) == LARGE && span(3) == HUGE);
 
 /// Physical address of the entry for `address` in `table` at `level`.
 const fn slot(table: u64, level: u32, address: u64) -> u64 {
-    table + ((address / span(level)) & 511) * 8
+    table + ((address >> shift(level)) & 511) * 8
 }
 
 const fn is_table(entry: u64) -> bool {
@@ -185,7 +191,8 @@ impl Tables {
     /// Reserves `start..end`, which is free, with `rights`.
     ///
     /// # Errors
-    /// [`PagingError::OutOfMemory`]; what was reserved until then stays.
+    /// [`PagingError::OutOfMemory`], [`PagingError::Occupied`], [`PagingError::Pinned`]; nothing
+    /// is reserved then.
     pub fn reserve<P: Platform>(
         &mut self,
         frames: &mut Frames,
@@ -194,8 +201,14 @@ impl Tables {
         end: u64,
         rights: Rights,
     ) -> Result<(), PagingError> {
-        self.change(frames, platform, start, end, Change::Reserve(rights))
-            .map(|_| ())
+        let mut walk = Walk::new(frames, platform, Change::Reserve(rights), start);
+        if let Err(error) = walk.table(self.root, 4, start, end) {
+            let done = walk.done;
+            // What was reserved before is whole entries without frames: this cannot fail.
+            self.change(frames, platform, start, done, Change::Remove)?;
+            return Err(error);
+        }
+        Ok(())
     }
 
     /// Gives the mapped range `start..end` other rights.
@@ -265,30 +278,19 @@ impl Tables {
         end: u64,
         change: Change,
     ) -> Result<Stale, PagingError> {
-        let mut walk = Walk {
-            frames,
-            platform,
-            change,
-            stale: Stale::default(),
-        };
-        walk.table(self.root, 4, start, end)?;
-        Ok(walk.stale)
-    }
-
-    /// Whether nothing in `start..end` is reserved.
-    pub fn is_free<P: Platform>(&self, platform: &P, start: u64, end: u64) -> bool {
-        let mut address = start;
-        while address < end {
-            let (entry, level) = self.leaf(platform, address);
-            if entry != 0 {
-                return false;
+        let mut walk = Walk::new(frames, platform, change, start);
+        let (mut table, mut level) = (self.root, 4);
+        // Down to the lowest table that holds the whole range, where that is a part of it.
+        while level > 1 && (start ^ (end - 1)) >> shift(level) == 0 && end - start < span(level) {
+            let entry = walk.platform.read(slot(table, level, start));
+            if !is_table(entry) {
+                break;
             }
-            let Some(next) = (address & !(span(level) - 1)).checked_add(span(level)) else {
-                return true;
-            };
-            address = next;
+            table = entry & ADDRESS;
+            level -= 1;
         }
-        true
+        walk.table(table, level, start, end)?;
+        Ok(walk.stale)
     }
 
     /// The lowest entry for `address`, and its level.
@@ -349,14 +351,19 @@ impl Tables {
                 // Another vCPU was faster.
                 return Fault::Resolved;
             }
+            if entry & FRAME != 0 {
+                // Hidden by a removal that failed: its contents are still the page's.
+                platform.write(at, entry | PRESENT);
+                return Fault::Resolved;
+            }
             if level == 1 {
                 return Self::back_small(frames, platform, at, entry);
             }
-            if level == 2 {
-                if let Some(frame) = frames.large(platform) {
-                    platform.write(at, entry | frame | FRAME | PRESENT | bits::LARGE);
-                    return Fault::Resolved;
-                }
+            if level == 2
+                && let Some(frame) = frames.large(platform)
+            {
+                platform.write(at, entry | frame | FRAME | PRESENT | bits::LARGE);
+                return Fault::Resolved;
             }
             let Some(lower) = frames.filled(platform, entry) else {
                 return Fault::OutOfMemory;
@@ -405,9 +412,21 @@ struct Walk<'a, P> {
     platform: &'a mut P,
     change: Change,
     stale: Stale,
+    /// Everything below this address in the range has been changed.
+    done: u64,
 }
 
-impl<P: Platform> Walk<'_, P> {
+impl<'a, P: Platform> Walk<'a, P> {
+    fn new(frames: &'a mut Frames, platform: &'a mut P, change: Change, start: u64) -> Self {
+        Self {
+            frames,
+            platform,
+            change,
+            stale: Stale::default(),
+            done: start,
+        }
+    }
+
     fn table(&mut self, table: u64, level: u32, start: u64, end: u64) -> Result<(), PagingError> {
         let size = span(level);
         let mut address = start;
@@ -431,6 +450,7 @@ impl<P: Platform> Walk<'_, P> {
             } else if whole && level < 4 {
                 if entry & FRAME == 0 {
                     address = self.run(table, level, address, end, entry)?;
+                    self.done = address;
                     continue;
                 }
                 self.backed(at, level, entry)?;
@@ -441,6 +461,7 @@ impl<P: Platform> Walk<'_, P> {
                 self.table(lower, level - 1, address, next)?;
             }
             address = next;
+            self.done = next;
         }
         Ok(())
     }
@@ -452,6 +473,9 @@ impl<P: Platform> Walk<'_, P> {
         }
         if entry & PINNED != 0 {
             return Err(PagingError::Pinned);
+        }
+        if entry != 0 && matches!(self.change, Change::Reserve(_)) {
+            return Err(PagingError::Occupied);
         }
         let lower = if entry & FRAME == 0 {
             self.frames
@@ -495,6 +519,7 @@ impl<P: Platform> Walk<'_, P> {
             Change::Protect(_) | Change::Discard if entry == 0 => {
                 return Err(PagingError::NotMapped);
             }
+            Change::Reserve(_) if entry != 0 => return Err(PagingError::Occupied),
             Change::Reserve(rights) | Change::Protect(rights) => RESERVED | rights.bits(),
             Change::Remove => 0,
             Change::Hide | Change::Discard => entry,
@@ -511,8 +536,7 @@ impl<P: Platform> Walk<'_, P> {
             return Err(PagingError::Pinned);
         }
         let new = match self.change {
-            // Reserving is only for free ranges.
-            Change::Reserve(_) => return Err(PagingError::NotMapped),
+            Change::Reserve(_) => return Err(PagingError::Occupied),
             Change::Protect(rights) => {
                 let kept = entry & !(RIGHTS | PRESENT | bits::ACCESSED_DIRTY);
                 kept | rights.bits() | if rights == Rights::None { 0 } else { PRESENT }

@@ -78,10 +78,10 @@ pub fn system_call<P: Platform, K: Guarded>(
         nr::MUNMAP => call.take_away(Removal::Unmap, a, b),
         nr::MPROTECT => call.mprotect(a, b, c),
         nr::MADVISE => call.madvise(a, b, c),
-        nr::BRK => call.brk(a),
+        nr::BRK => Ok(call.brk(a)),
         nr::FUTEX => call.futex(a, b, c, d, registers.r9),
         nr::CLONE => call.clone_thread(registers),
-        nr::EXIT => return call.exit_thread(),
+        nr::EXIT => return Ok(call.exit_thread()),
         nr::EXIT_GROUP => return Ok(After::Exit(a)),
         nr::RT_SIGRETURN => {
             return kernel
@@ -181,29 +181,21 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
             return Err(Errno::BadF);
         }
         let fixed = flags & (flag::MAP_FIXED | flag::MAP_FIXED_NOREPLACE) != 0;
-        if fixed && flags & flag::MAP_FIXED != 0 {
-            self.take_away(Removal::Unmap, address, length)?;
-        }
+        let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
         self.kernel.with(|k| {
+            if flags & flag::MAP_FIXED != 0 {
+                k.take_away(platform, epoch, me, Removal::Unmap, address, length)?;
+            }
             k.space
-                .map(self.platform, fixed.then_some(address), length, rights)
+                .map(platform, fixed.then_some(address), length, rights)
         })
     }
 
-    /// Unmaps or discards a range, in one step where this vCPU alone runs user code, in two where
-    /// another could still write to frames about to be freed.
     fn take_away(&mut self, removal: Removal, start: u64, length: u64) -> Answer {
         let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
-        self.kernel.with(|k| {
-            if epoch.others_in_user(me) != 0 && k.space.hide(platform, start, length)?.reduced {
-                Kernel::shoot_down(platform, epoch, me);
-            }
-            let stale = k.space.finish(platform, removal, start, length)?;
-            if stale.reduced {
-                Kernel::shoot_down(platform, epoch, me);
-            }
-            Ok(0)
-        })
+        self.kernel
+            .with(|k| k.take_away(platform, epoch, me, removal, start, length))
+            .map(|()| 0)
     }
 
     fn mprotect(&mut self, start: u64, length: u64, prot: u64) -> Answer {
@@ -212,12 +204,13 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
             return Ok(0);
         }
         let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
-        self.kernel.with(|k| {
-            if k.space.protect(platform, start, length, rights)?.reduced {
-                Kernel::shoot_down(platform, epoch, me);
-            }
-            Ok(0)
-        })
+        self.kernel
+            .with(|k| {
+                k.reduce(platform, epoch, me, |space, platform| {
+                    space.protect(platform, start, length, rights)
+                })
+            })
+            .map(|()| 0)
     }
 
     fn madvise(&mut self, start: u64, length: u64, advice: u64) -> Answer {
@@ -227,14 +220,18 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         }
     }
 
-    fn brk(&mut self, end: u64) -> Answer {
-        let surplus = self.kernel.with(|k| k.space.heap_surplus(end));
-        if let Some((start, length)) = surplus {
-            self.take_away(Removal::Discard, start, length)?;
-        }
-        Ok(self
-            .kernel
-            .with(|k| k.space.set_heap_end(self.platform, end)))
+    /// Answers with the end of the heap, moved or not, as Linux does.
+    fn brk(&mut self, end: u64) -> u64 {
+        let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
+        self.kernel.with(|k| {
+            if let Some((start, length)) = k.space.heap_surplus(end)
+                && k.take_away(platform, epoch, me, Removal::Discard, start, length)
+                    .is_err()
+            {
+                return k.space.heap_end();
+            }
+            k.space.set_heap_end(platform, end)
+        })
     }
 
     /// Nanoseconds of a monotonic or wall clock now; none for clocks that do not exist.
@@ -296,9 +293,9 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         let realtime = op & flag::FUTEX_CLOCK_REALTIME != 0;
         let value = value & 0xffff_ffff;
         match op & !(flag::FUTEX_PRIVATE | flag::FUTEX_CLOCK_REALTIME) {
-            flag::FUTEX_WAKE => self.futex_wake(address, value),
+            flag::FUTEX_WAKE => Ok(self.futex_wake(address, value)),
             flag::FUTEX_WAKE_BITSET if mask & 0xffff_ffff == 0xffff_ffff => {
-                self.futex_wake(address, value)
+                Ok(self.futex_wake(address, value))
             }
             flag::FUTEX_WAIT => self.futex_wait(address, value, timeout, false, realtime),
             flag::FUTEX_WAIT_BITSET if mask & 0xffff_ffff == 0xffff_ffff => {
@@ -308,10 +305,10 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         }
     }
 
-    fn futex_wake(&mut self, address: u64, count: u64) -> Answer {
+    fn futex_wake(&mut self, address: u64, count: u64) -> u64 {
         let woken = self.kernel.with(|k| k.threads.wake(address, count));
         self.unpark(woken);
-        Ok(u64::from(woken.count_ones()))
+        u64::from(woken.count_ones())
     }
 
     fn unpark(&mut self, mask: u64) {
@@ -433,7 +430,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         Ok(thread_id(vcpu))
     }
 
-    fn exit_thread(&mut self) -> Result<After, Fatal> {
+    fn exit_thread(&mut self) -> After {
         let me = self.me;
         let (woken, last) = self.kernel.with(|k| {
             let clear = k.threads.get(me).clear_tid;
@@ -446,11 +443,11 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
             (woken, k.threads.all_idle())
         });
         self.unpark(woken);
-        Ok(if last {
+        if last {
             After::Exit(0)
         } else {
             After::ThreadEnded
-        })
+        }
     }
 
     fn sigaction(&mut self, signal: u64, new: u64, old: u64) -> Answer {

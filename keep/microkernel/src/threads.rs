@@ -96,6 +96,22 @@ impl Threads {
             .position(|thread| thread.state == State::Idle)
     }
 
+    /// vCPUs of this Keep.
+    #[must_use]
+    pub const fn vcpus(&self) -> usize {
+        self.vcpus
+    }
+
+    /// Whether a thread on another vCPU than `me` is in user code, or may get there without taking
+    /// the kernel's lock.
+    #[must_use]
+    pub fn others_running(&self, me: usize) -> bool {
+        self.table[..self.vcpus]
+            .iter()
+            .enumerate()
+            .any(|(vcpu, thread)| vcpu != me && thread.state == State::Running)
+    }
+
     /// Whether every vCPU is idle.
     #[must_use]
     pub fn all_idle(&self) -> bool {
@@ -177,8 +193,7 @@ impl Epoch {
     }
 
     /// The vCPUs but `me` in user code, as a mask.
-    #[must_use]
-    pub fn others_in_user(&self, me: usize) -> u64 {
+    fn others_in_user(&self, me: usize) -> u64 {
         self.in_user.load(Ordering::SeqCst) & !(1 << (me % MAX_VCPUS))
     }
 

@@ -44,7 +44,7 @@ fn run(world: World) -> (i32, World) {
     let end = HostEnd::initialise(region, Facts::default());
     let (mut socket, theirs) = UnixStream::pair().unwrap();
     socket
-        .set_read_timeout(Some(Duration::from_secs(60)))
+        .set_read_timeout(Some(Duration::from_mins(1)))
         .unwrap();
     let (memory_fd, socket_fd) = (memory.as_raw_fd(), theirs.as_raw_fd());
     let mut command = Command::new(env!("CARGO_BIN_EXE_enarx-runtime"));
@@ -63,7 +63,7 @@ fn run(world: World) -> (i32, World) {
     }
     let mut child = command.spawn().unwrap();
     drop(theirs);
-    let mut host = Host { end, world };
+    let mut host = Host::new(end, world);
     let mut kind = [0; 1];
     while socket.read(&mut kind).unwrap() == 1 {
         host.serve();

@@ -374,11 +374,23 @@ impl Operation {
             .any(|reply| Some(reply.ticket) == self.ticket)
     }
 
-    /// Waits for the answer without yielding; the reply's bytes go to `output`.
+    /// Waits until the answer is there.
+    pub async fn ready(&self) {
+        std::future::poll_fn(|_| {
+            if self.is_ready() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// Takes the answer, waiting for it without yielding; the reply's bytes go to `output`.
     ///
     /// # Errors
-    /// What the host answers.
-    pub fn wait(mut self, output: &mut [u8]) -> Result<Answer> {
+    /// What the host answers; [`Errno::Invalid`] when the answer was taken before.
+    pub fn take(&mut self, output: &mut [u8]) -> Result<Answer> {
         let ticket = self.ticket.take().ok_or(Errno::Invalid)?;
         let mut inner = self.port.lock();
         let reply = inner.wait_for(ticket);

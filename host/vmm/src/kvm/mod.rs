@@ -8,6 +8,7 @@ mod confinement;
 mod cpuid;
 mod exits;
 mod fault;
+mod image;
 mod memory;
 mod stats;
 mod vcpu;
@@ -27,6 +28,7 @@ use crate::executor::SharedExecutor;
 use crate::launch::{Launch, Outcome};
 use confinement::Confinement;
 use exits::Keep;
+use image::FilePart;
 use memory::GuestMemory;
 use stats::Stats;
 
@@ -129,9 +131,16 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
             for page in &layout.pages {
                 memory.load(page.gpa, &page.bytes[..]);
             }
+            let part = FilePart::behind(launch.runtime);
             for placement in &layout.runtime {
-                memory.load(placement.gpa, &launch.runtime[placement.file.clone()]);
+                match &part {
+                    Some(part) => {
+                        memory.load_file(placement.gpa, part, placement.file.clone())?;
+                    }
+                    None => memory.load(placement.gpa, &launch.runtime[placement.file.clone()]),
+                }
             }
+            Ok::<_, std::io::Error>(())
         });
         let vm = create_vm(&kvm)?;
         memory
@@ -139,8 +148,9 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
             .map_err(refused("map the Keep's memory"))?;
         let first = vcpu::create(&vm, 0, &cpu, &layout.state)?;
         timeline.mark("machine");
-        if loader.join().is_err() {
-            return Err(KvmError::Lacks("room for the image"));
+        match loader.join() {
+            Ok(loaded) => loaded?,
+            Err(panic) => std::panic::resume_unwind(panic),
         }
         timeline.mark("image");
         Ok::<_, KvmError>((vm, first))

@@ -80,15 +80,21 @@ vdso_clock_gettime:
     rdtsc
     shl rdx, 32
     or rax, rdx
+    // A counter before the start (another vCPU's, or a lying host's) is the start.
+    xor ecx, ecx
     sub rax, [rip + enarx_user_data]
+    cmovc rax, rcx
     mul qword ptr [rip + enarx_user_data + 8]
     shrd rax, rdx, 32
-    // Never back: not even when the host changes the counter.
-    mov rcx, [rip + enarx_user_data + 24]
-    cmp rax, rcx
-    cmovb rax, rcx
-    mov [rip + enarx_user_data + 24], rax
-    test edi, edi
+    // Never back: not even when the host changes the counter, not between threads.
+    mov rcx, rax
+    mov rax, [rip + enarx_user_data + 24]
+3:  cmp rcx, rax
+    jbe 4f
+    lock cmpxchg [rip + enarx_user_data + 24], rcx
+    jne 3b
+    mov rax, rcx
+4:  test edi, edi
     jnz 1f
     add rax, [rip + enarx_user_data + 16]
 1:  xor edx, edx
