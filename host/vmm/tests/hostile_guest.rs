@@ -5,6 +5,7 @@ mod guest;
 
 use std::time::{Duration, Instant};
 
+use enarx_vmm::kvm;
 use enarx_vmm::launch::Outcome;
 use guest::{Options, alone, fault, have_kvm, run, run_with, works};
 
@@ -64,11 +65,12 @@ guest_test!(kernel_memory_is_out_of_reach, {
                 "{how} {address}: {text}"
             );
             assert!(text.contains(&format!("CR2 0x{address}")), "{text}");
-            // The present bit (bit 0) depends on the address.
+            // Whether the page is present is the tables' affair, and KVM of the kind `kvm_pvm`
+            // marks some pages of the kernel as reserved: bits 0 and 3.
             assert!(
-                [code, code | 1]
+                [0, 1, 8, 9]
                     .iter()
-                    .any(|code| text.contains(&format!("error code {code:#x}, CPL 3"))),
+                    .any(|more| text.contains(&format!("error code {:#x}, CPL 3", code | more))),
                 "{how}: {text}"
             );
             if how == "j" {
@@ -118,8 +120,18 @@ guest_test!(privileged_instructions_end_the_keep, {
 
 guest_test!(software_interrupts_end_the_keep, {
     for number in 0..256 {
-        let text = fault(&format!("i {number:x}"));
-        assert!(text.contains("vector 13 (#GP"), "int {number}: {text}");
+        let mode = format!("i {number:x}");
+        if kvm::is_pvm() {
+            // That host plays the instruction itself: some vectors arrive as what they name, some
+            // as an invalid opcode, one as nothing at all. None may get anywhere.
+            match run(&mode).0 {
+                Outcome::Fault(text) => assert!(text.contains("CPL 3"), "int {number}: {text}"),
+                outcome => assert_eq!(outcome, Outcome::Exit(0), "int {number}"),
+            }
+        } else {
+            let text = fault(&mode);
+            assert!(text.contains("vector 13 (#GP"), "int {number}: {text}");
+        }
     }
 });
 
