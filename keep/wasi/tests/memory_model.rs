@@ -259,7 +259,7 @@ impl Real {
         Ok(Vec::new())
     }
 
-    fn tree(&self, directory: &Path, path: &str, tree: &mut Vec<(String, Kind, u64, u64)>) {
+    fn tree(directory: &Path, path: &str, tree: &mut Vec<(String, Kind, u64, u64)>) {
         let mut names: Vec<_> = fs::read_dir(directory)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -279,7 +279,7 @@ impl Real {
             let size = if meta.is_dir() { 0 } else { meta.len() };
             tree.push((path.clone(), kind, size, meta.nlink()));
             if meta.is_dir() {
-                self.tree(&inner, &path, tree);
+                Self::tree(&inner, &path, tree);
             }
         }
     }
@@ -314,7 +314,7 @@ proptest! {
             prop_assert_eq!(actual, expected, "{:?}", step);
         }
         let (mut expected, mut actual) = (Vec::new(), Vec::new());
-        real.tree(&real.0, "", &mut expected);
+        Real::tree(&real.0, "", &mut expected);
         let root = private.root;
         private.tree(root, "", &mut actual);
         prop_assert_eq!(without_directory_links(actual), without_directory_links(expected));
