@@ -206,13 +206,15 @@ impl Ground for Platform {
 }
 
 /// Makes the allocator ask for memory rarely and in large pieces, and never give it back: system
-/// calls and page faults are what costs in a Keep.
+/// calls and page faults are what costs in a Keep. Threads share one arena: their own ones would
+/// grow by a system call a page.
 pub fn tune_allocator() {
     const STEP: i32 = 4 << 20;
     for (parameter, value) in [
         (libc::M_MMAP_THRESHOLD, 64 << 20),
         (libc::M_TRIM_THRESHOLD, i32::MAX),
         (libc::M_TOP_PAD, STEP),
+        (libc::M_ARENA_MAX, 1),
     ] {
         // SAFETY: changes numbers of the allocator; no other thread runs yet.
         unsafe { libc::mallopt(parameter, value) };

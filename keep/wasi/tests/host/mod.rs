@@ -42,6 +42,8 @@ pub struct World {
     /// Calls served so far.
     pub calls: usize,
     pub sockets: HashMap<u32, Socket>,
+    /// Sockets opened so far.
+    pub opened: u32,
 }
 
 pub enum Socket {
@@ -149,9 +151,9 @@ type Served = Result<(u64, u64, Vec<u8>), Status>;
 
 impl World {
     fn add(&mut self, socket: Socket) -> u64 {
-        let handle = (SOCKETS..)
-            .find(|handle| !self.sockets.contains_key(handle))
-            .unwrap();
+        // Handles are not used again, so that a stale one is noticed.
+        self.opened += 1;
+        let handle = SOCKETS + self.opened;
         self.sockets.insert(handle, socket);
         u64::from(handle)
     }

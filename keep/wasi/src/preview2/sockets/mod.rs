@@ -202,8 +202,7 @@ fn family(address: &SocketAddr) -> IpAddressFamily {
 fn to_std(address: IpSocketAddress) -> SocketAddr {
     match address {
         IpSocketAddress::Ipv4(Ipv4SocketAddress { port, address }) => {
-            let (a, b, c, d) = address;
-            SocketAddrV4::new([a, b, c, d].into(), port).into()
+            SocketAddrV4::new(<[u8; 4]>::from(address).into(), port).into()
         }
         IpSocketAddress::Ipv6(Ipv6SocketAddress {
             port,
@@ -211,30 +210,24 @@ fn to_std(address: IpSocketAddress) -> SocketAddr {
             address,
             scope_id,
         }) => {
-            let (a, b, c, d, e, f, g, h) = address;
-            SocketAddrV6::new([a, b, c, d, e, f, g, h].into(), port, flow_info, scope_id).into()
+            let address = <[u16; 8]>::from(address).into();
+            SocketAddrV6::new(address, port, flow_info, scope_id).into()
         }
     }
 }
 
 fn from_std(address: SocketAddr) -> IpSocketAddress {
     match address {
-        SocketAddr::V4(address) => {
-            let [a, b, c, d] = address.ip().octets();
-            IpSocketAddress::Ipv4(Ipv4SocketAddress {
-                port: address.port(),
-                address: (a, b, c, d),
-            })
-        }
-        SocketAddr::V6(address) => {
-            let [a, b, c, d, e, f, g, h] = address.ip().segments();
-            IpSocketAddress::Ipv6(Ipv6SocketAddress {
-                port: address.port(),
-                flow_info: address.flowinfo(),
-                address: (a, b, c, d, e, f, g, h),
-                scope_id: address.scope_id(),
-            })
-        }
+        SocketAddr::V4(address) => IpSocketAddress::Ipv4(Ipv4SocketAddress {
+            port: address.port(),
+            address: address.ip().octets().into(),
+        }),
+        SocketAddr::V6(address) => IpSocketAddress::Ipv6(Ipv6SocketAddress {
+            port: address.port(),
+            flow_info: address.flowinfo(),
+            address: address.ip().segments().into(),
+            scope_id: address.scope_id(),
+        }),
     }
 }
 
