@@ -1,0 +1,2 @@
+//! The local store.
+#![forbid(unsafe_code)]
