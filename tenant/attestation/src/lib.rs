@@ -1,2 +1,103 @@
-//! Attestation evidence in, verdict with reasons out.
+//! Attestation evidence in, verdict with reasons out: AMD SEV-SNP reports, Intel TDX and SGX quotes. This runs on the
+//! tenant's side and trusts the vendors' roots, the policy and the clock that the caller gives; everything else
+//! (evidence, certificates, revocation lists, collateral) is hostile until checked.
+//!
+//! Pure: no files, no network, no clock, no threads. [`Verifier::verify`] is the one entry: [`Endorsements`] are the
+//! vendor's statements about the hardware, [`Policy`] is what the tenant asks for, [`Verdict`] names every check with
+//! its outcome, what was expected, what was found, and how to mend it.
 #![forbid(unsafe_code)]
+
+pub mod attacks;
+mod checks;
+pub mod hex;
+pub mod policy;
+pub mod snp;
+mod time;
+mod verdict;
+mod x509;
+
+pub use checks::CATALOGUE;
+pub use policy::{Policy, PolicyError};
+pub use time::Timestamp;
+pub use verdict::{Check, Outcome, Overall, Tee, Verdict};
+
+use checks::Checks;
+use enarx_snp::report::Report;
+
+/// What the vendors say about the hardware. All of it is hostile until checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Endorsements {
+    /// For SEV-SNP reports.
+    pub amd: AmdEndorsements,
+    /// For TDX and SGX quotes: the collateral as JSON, in the format of `dcap-qvl` (`QuoteCollateralV3`).
+    pub intel: Option<Vec<u8>>,
+}
+
+/// Certificates and revocation lists of AMD, each as DER or PEM.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AmdEndorsements {
+    /// Certificate of the key that signed the report: VCEK or VLEK.
+    pub vek: Option<Vec<u8>>,
+    /// Its issuer: ASK for a VCEK, ASVK for a VLEK.
+    pub ask: Option<Vec<u8>>,
+    /// The root: ARK.
+    pub ark: Option<Vec<u8>>,
+    /// Revocation lists, in any order.
+    pub crls: Vec<Vec<u8>>,
+}
+
+/// Verifies evidence under one policy. Keeps the outcome of certificate signatures it has checked, so a second
+/// verification with the same certificates is quicker; nothing that depends on the clock is kept.
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    policy: Policy,
+    signatures: x509::SignatureCache,
+}
+
+impl Verifier {
+    /// A verifier for this policy.
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            signatures: x509::SignatureCache::default(),
+        }
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Judges `evidence` (an SEV-SNP report, or a TDX or SGX quote) at the time `at`. Never fails: evidence that
+    /// cannot be read yields a verdict too.
+    pub fn verify(
+        &mut self,
+        evidence: &[u8],
+        endorsements: &Endorsements,
+        at: Timestamp,
+    ) -> Verdict {
+        let mut checks = Checks::default();
+        match Report::parse(evidence) {
+            Ok(report) => {
+                checks.pass("evidence.format", "a report or quote", "an SEV-SNP report");
+                snp::judge(
+                    report,
+                    &endorsements.amd,
+                    &self.policy,
+                    at,
+                    &mut self.signatures,
+                    checks,
+                )
+            }
+            Err(error) => {
+                checks.fail(
+                    "evidence.format",
+                    "a report or quote",
+                    error.to_string(),
+                    "give the evidence as the binary that the hardware produced",
+                );
+                Verdict::new(Tee::Unknown, &self.policy.name, at, checks, &[])
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Evidence from genuine hardware and cases derived from it: each must yield the verdict that is expected of it.
+
+#[path = "support/vectors.rs"]
+mod vectors;
+
+use enarx_attestation::{Endorsements, Outcome, Overall, Policy, Timestamp, Verdict, Verifier};
+use vectors::Case;
+
+/// A time at which all certificates of the SEV-SNP cases without a clock of their own are valid.
+const AMD_TIME: Timestamp = Timestamp(1_790_000_000);
+
+fn time(case: &Case) -> Timestamp {
+    case.expected
+        .get("verify_at_unix")
+        .and_then(serde_json::Value::as_u64)
+        .map_or(AMD_TIME, Timestamp)
+}
+
+fn verify(case: &Case, policy: Policy) -> Verdict {
+    Verifier::new(policy).verify(&case.evidence, &case.endorsements, time(case))
+}
+
+#[track_caller]
+fn assert_fails(case: &str, verdict: &Verdict, names: &[&str]) {
+    for name in names {
+        let check = verdict
+            .check(name)
+            .unwrap_or_else(|| panic!("{case}: no check {name}"));
+        assert_eq!(check.outcome, Outcome::Fail, "{case}: {name}\n{verdict}");
+    }
+}
+
+/// The checks that must fail in a derived SEV-SNP case, by the end of its name.
+const SNP_NEGATIVE: [(&str, &[&str]); 9] = [
+    ("-measurement", &["report.signature"]),
+    ("-reportdata", &["report.signature"]),
+    ("-policydebug", &["report.signature"]),
+    ("-sigr", &["report.signature"]),
+    ("-truncated", &["evidence.format"]),
+    (
+        "-wrongca",
+        &["chain.names", "chain.vek-signature", "agreement.product"],
+    ),
+    ("-wrongvek", &["report.signature", "agreement.chip-id"]),
+    ("-vektamper", &["chain.vek-signature"]),
+    ("-vcek-invalid-new", &["chain.vek-signature"]),
+];
+
+#[test]
+fn every_snp_case_has_its_verdict() {
+    let Some(folder) = vectors::folder() else {
+        return;
+    };
+    let mut count = 0;
+    for case in Case::all(&folder).iter().filter(|case| case.is_snp()) {
+        let expected = case.text("verdict").expect("a verdict");
+        let verdict = verify(case, Policy::insecure_authenticity_only());
+        if expected.starts_with("ACCEPT") {
+            assert_eq!(verdict.overall, Overall::Valid, "{}\n{verdict}", case.name);
+            claims_match(case, &verdict);
+        } else {
+            assert_eq!(
+                verdict.overall,
+                Overall::Invalid,
+                "{}\n{verdict}",
+                case.name
+            );
+            let (_, names) = SNP_NEGATIVE
+                .iter()
+                .find(|(end, _)| case.name.ends_with(end))
+                .unwrap_or_else(|| panic!("no expectation for {}", case.name));
+            assert_fails(&case.name, &verdict, names);
+        }
+        if expected.contains("REJECT default policy") {
+            let verdict = verify(case, Policy::default());
+            assert_eq!(verdict.overall, Overall::Invalid);
+            assert_fails(&case.name, &verdict, &["guest-policy.debug"]);
+        }
+        count += 1;
+    }
+    assert!(count >= 38, "only {count} cases");
+}
+
+fn claims_match(case: &Case, verdict: &Verdict) {
+    let claim = |name: &str| verdict.claims.get(name).map(String::as_str);
+    assert_eq!(
+        claim("guest.measurement"),
+        case.text("measurement"),
+        "{}",
+        case.name
+    );
+    assert_eq!(
+        claim("guest.report-data"),
+        case.text("report_data"),
+        "{}",
+        case.name
+    );
+    assert_eq!(
+        claim("report.chip-id"),
+        case.text("chip_id"),
+        "{}",
+        case.name
+    );
+    assert_eq!(claim("guest-policy"), case.text("policy"), "{}", case.name);
+    assert_eq!(
+        claim("platform-info"),
+        case.text("platform_info"),
+        "{}",
+        case.name
+    );
+}
+
+#[test]
+fn a_vlek_is_refused_once_it_has_expired() {
+    let Some(folder) = vectors::folder() else {
+        return;
+    };
+    let case = Case::load(&folder, "snp-milan-v3-vlek-decdab94");
+    let mut verifier = Verifier::new(Policy::insecure_authenticity_only());
+    let mut at = |unix| verifier.verify(&case.evidence, &case.endorsements, Timestamp(unix));
+    assert_eq!(at(1_736_460_861).overall, Overall::Valid);
+    // 2025-12-10T22:14:21Z and an hour; the signatures come from the cache, the validity does not.
+    let late = at(1_765_404_861 + 3600);
+    assert_eq!(late.overall, Overall::Invalid);
+    assert_fails(&case.name, &late, &["validity.vek"]);
+}
+
+#[test]
+fn nothing_is_valid_without_its_endorsements() {
+    let Some(folder) = vectors::folder() else {
+        return;
+    };
+    for case in Case::all(&folder) {
+        let verdict = Verifier::new(Policy::insecure_authenticity_only()).verify(
+            &case.evidence,
+            &Endorsements::default(),
+            time(&case),
+        );
+        assert_eq!(verdict.overall, Overall::Invalid, "{}", case.name);
+    }
+}
+
+#[test]
+fn genuine_revocation_lists_are_used() {
+    let Some(folder) = vectors::folder() else {
+        return;
+    };
+    let mut case = Case::load(&folder, "snp-milan-v2-vcek-377e6241");
+    let list = std::fs::read(folder.join("roots/amd-milan-crl-2022.der")).unwrap();
+    let other = std::fs::read(folder.join("roots/amd-genoa-crl-2022.der")).unwrap();
+    case.endorsements.amd.crls = vec![list, other];
+    let at = |unix| {
+        Verifier::new(Policy::default()).verify(&case.evidence, &case.endorsements, Timestamp(unix))
+    };
+    // In force from 2022-05-09 to 2023-05-09.
+    let fresh = at(1_667_260_800);
+    for name in [
+        "crl.present",
+        "crl.signature",
+        "crl.fresh",
+        "crl.ask",
+        "crl.vek",
+    ] {
+        assert_eq!(
+            fresh.check(name).unwrap().outcome,
+            Outcome::Pass,
+            "{name}\n{fresh}"
+        );
+    }
+    let stale = at(1_700_000_000);
+    assert_fails(&case.name, &stale, &["crl.present", "crl.fresh"]);
+}
