@@ -73,33 +73,41 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Runs the command.
 pub fn run(args: Args) -> ExitCode {
-    let policy = match policy::load(&args.policy) {
+    let Args {
+        file,
+        certs,
+        collateral,
+        policy,
+        at,
+        json,
+    } = args;
+    let policy = match policy::load(&policy) {
         Ok(policy) => policy,
         Err(message) => {
             eprintln!("error: {message}");
             return ExitCode::from(USAGE);
         }
     };
-    let evidence = match read(&args.file) {
+    let evidence = match read(&file) {
         Ok(evidence) => evidence,
         Err(error) => {
             eprintln!(
                 "error: cannot read the evidence {}: {error}",
-                args.file.display()
+                file.display()
             );
             return ExitCode::from(REFUSED);
         }
     };
-    let endorsements = match endorsements(&args) {
+    let endorsements = match endorsements(certs.as_deref(), collateral.as_deref()) {
         Ok(endorsements) => endorsements,
         Err(message) => {
             eprintln!("error: {message}");
             return ExitCode::from(USAGE);
         }
     };
-    let at = args.at.unwrap_or_else(now);
+    let at = at.unwrap_or_else(now);
     let verdict = Verifier::new(policy).verify(&evidence, &endorsements, at);
-    print(&verdict, args.json);
+    print(&verdict, json);
     if verdict.is_accepted() {
         ExitCode::SUCCESS
     } else {
@@ -115,15 +123,15 @@ fn print(verdict: &Verdict, json: bool) {
     }
 }
 
-fn endorsements(args: &Args) -> Result<Endorsements, String> {
-    let intel = match &args.collateral {
+fn endorsements(certs: Option<&Path>, collateral: Option<&Path>) -> Result<Endorsements, String> {
+    let intel = match collateral {
         None => None,
         Some(path) => Some(
             read(path)
                 .map_err(|e| format!("cannot read the collateral {}: {e}", path.display()))?,
         ),
     };
-    let amd = match &args.certs {
+    let amd = match certs {
         None => AmdEndorsements::default(),
         Some(folder) => certificates(folder)
             .map_err(|e| format!("cannot read the certificates in {}: {e}", folder.display()))?,

@@ -42,6 +42,71 @@ pub static CATALOGUE: &[(&str, &str)] = &[
         "a privilege level that the policy accepts asked for the report",
     ),
     (
+        "quote.pck-chain",
+        "Intel's root issued the platform's certificate (PCK)",
+    ),
+    (
+        "quote.qe-signature",
+        "the platform's key signed the quoting enclave's report",
+    ),
+    (
+        "quote.qe-binding",
+        "the quoting enclave vouches for the attestation key",
+    ),
+    ("quote.signature", "the attestation key signed the quote"),
+    (
+        "quote.tcb-level",
+        "the platform reaches a TCB level of the collateral that is not revoked",
+    ),
+    (
+        "quote.tcb-status",
+        "the status of that TCB level is one that the policy accepts",
+    ),
+    (
+        "quote.advisories",
+        "no advisory that the policy refuses applies",
+    ),
+    ("collateral.present", "there is collateral"),
+    ("collateral.format", "the collateral is well-formed"),
+    (
+        "collateral.verification",
+        "the collateral is Intel's, in force, and fits the quote",
+    ),
+    (
+        "collateral.evaluation-number",
+        "the collateral's tcbEvaluationDataNumber is high enough",
+    ),
+    ("tdx.debug", "the host may not debug or profile the TD"),
+    (
+        "tdx.attributes",
+        "the TD cannot migrate and has no reserved attribute",
+    ),
+    (
+        "tdx.sept-ve-disable",
+        "the host cannot inject #VE by unmapping a page",
+    ),
+    ("tdx.service-td", "no service TD is bound to the TD"),
+    ("tdx.mrtd", "MRTD is one that the policy accepts"),
+    ("tdx.rtmr0", "RTMR0 is one that the policy accepts"),
+    ("tdx.rtmr1", "RTMR1 is one that the policy accepts"),
+    ("tdx.rtmr2", "RTMR2 is one that the policy accepts"),
+    ("tdx.rtmr3", "RTMR3 is one that the policy accepts"),
+    ("tdx.mrseam", "MRSEAM is one that the policy accepts"),
+    (
+        "tdx.mrconfigid",
+        "MRCONFIGID is one that the policy accepts",
+    ),
+    ("tdx.mrowner", "MROWNER is one that the policy accepts"),
+    (
+        "tdx.mrownerconfig",
+        "MROWNERCONFIG is one that the policy accepts",
+    ),
+    ("sgx.debug", "the host may not debug the enclave"),
+    ("sgx.mrenclave", "MRENCLAVE is one that the policy accepts"),
+    ("sgx.mrsigner", "MRSIGNER is one that the policy accepts"),
+    ("sgx.isv-prod-id", "ISVPRODID is the expected one"),
+    ("sgx.isv-svn", "ISVSVN is high enough"),
+    (
         "chain.certificates",
         "the certificates are there and well-formed",
     ),
@@ -284,6 +349,17 @@ impl Checks {
         remedy: impl Into<String>,
     ) {
         self.push(name, Outcome::Fail, expected, actual, remedy);
+    }
+
+    /// Records a shortcoming that the policy tolerates.
+    pub(crate) fn warn(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        expected: impl Into<String>,
+        actual: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.push(name, Outcome::Warn, expected, actual, remedy);
     }
 
     /// Records that nothing was checked, and why.

@@ -9,7 +9,9 @@
 
 pub mod attacks;
 mod checks;
+mod evidence;
 pub mod hex;
+pub mod intel;
 pub mod policy;
 pub mod snp;
 mod time;
@@ -17,12 +19,12 @@ mod verdict;
 mod x509;
 
 pub use checks::CATALOGUE;
+pub use evidence::{Evidence, EvidenceError};
 pub use policy::{Policy, PolicyError};
 pub use time::Timestamp;
 pub use verdict::{Check, Outcome, Overall, Tee, Verdict};
 
 use checks::Checks;
-use enarx_snp::report::Report;
 
 /// What the vendors say about the hardware. All of it is hostile until checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -76,27 +78,28 @@ impl Verifier {
         endorsements: &Endorsements,
         at: Timestamp,
     ) -> Verdict {
+        const FORMAT: &str = "evidence.format";
+        const EXPECTED: &str = "an SEV-SNP report, or a TDX or SGX quote";
         let mut checks = Checks::default();
-        match Report::parse(evidence) {
-            Ok(report) => {
-                checks.pass("evidence.format", "a report or quote", "an SEV-SNP report");
-                snp::judge(
-                    report,
-                    &endorsements.amd,
-                    &self.policy,
-                    at,
-                    &mut self.signatures,
-                    checks,
-                )
+        let Self { policy, signatures } = self;
+        match Evidence::parse(evidence) {
+            Ok(Evidence::Snp(report)) => {
+                checks.pass(FORMAT, EXPECTED, "an SEV-SNP report");
+                snp::judge(report, &endorsements.amd, policy, at, signatures, checks)
+            }
+            Ok(Evidence::Quote(quote)) => {
+                checks.pass(FORMAT, EXPECTED, format!("an {} quote", quote.tee()));
+                let collateral = endorsements.intel.as_deref();
+                intel::judge(&quote, collateral, policy, at, signatures, checks)
             }
             Err(error) => {
                 checks.fail(
-                    "evidence.format",
-                    "a report or quote",
+                    FORMAT,
+                    EXPECTED,
                     error.to_string(),
                     "give the evidence as the binary that the hardware produced",
                 );
-                Verdict::new(Tee::Unknown, &self.policy.name, at, checks, &[])
+                Verdict::new(Tee::Unknown, &policy.name, at, checks, &[])
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Certificates and revocation lists: parsing, and RSA-PSS signatures over them. Hostile until a signature by a
+//! Certificates and revocation lists: parsing, and signatures over them. Hostile until a signature by a
 //! trusted key is checked; signatures are checked over the octets as received.
 
 use crate::Timestamp;
@@ -19,6 +19,13 @@ use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 const RSASSA_PSS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");
 /// rsaEncryption (RFC 8017 appendix A.1).
 const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+/// id-ecPublicKey (RFC 5480).
+pub(crate) const EC_PUBLIC_KEY: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+/// secp256r1 (RFC 5480).
+pub(crate) const SECP256R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+/// ecdsa-with-SHA256 (RFC 5758).
+const ECDSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
 /// Fields of RSASSA-PSS-params for SHA-384, MGF1 with SHA-384 and a salt of 48 octets (RFC 8017 appendix A.2.3), the
 /// only ones that AMD uses (57230 section 2).
 const PSS_SHA384_PARAMS: &[u8] = &[
@@ -234,7 +241,7 @@ impl SignatureCache {
         if self.good.contains(&key) {
             return true;
         }
-        let good = verify_pss(issuer.key(), algorithm, tbs, signature).is_some();
+        let good = verify(issuer.key(), algorithm, tbs, signature).is_some();
         if good {
             if self.good.len() >= Self::CAPACITY {
                 self.good.clear();
@@ -245,6 +252,38 @@ impl SignatureCache {
     }
 }
 
+fn verify(
+    key: &SubjectPublicKeyInfoOwned,
+    algorithm: &AlgorithmIdentifierOwned,
+    message: &[u8],
+    signature: &[u8],
+) -> Option<()> {
+    match algorithm.oid {
+        RSASSA_PSS => verify_pss(key, algorithm, message, signature),
+        ECDSA_SHA256 => verify_p256(key, message, signature),
+        _ => None,
+    }
+}
+
+/// ECDSA over P-256 with SHA-256, which Intel uses.
+fn verify_p256(key: &SubjectPublicKeyInfoOwned, message: &[u8], signature: &[u8]) -> Option<()> {
+    use p256::ecdsa::signature::Verifier;
+    let curve = key
+        .algorithm
+        .parameters
+        .as_ref()?
+        .decode_as::<ObjectIdentifier>()
+        .ok()?;
+    if key.algorithm.oid != EC_PUBLIC_KEY || curve != SECP256R1 {
+        return None;
+    }
+    let point = key.subject_public_key.as_bytes()?;
+    let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(point).ok()?;
+    key.verify(message, &p256::ecdsa::Signature::from_der(signature).ok()?)
+        .ok()
+}
+
+/// RSASSA-PSS with RSA-4096 and SHA-384, which AMD uses.
 fn verify_pss(
     key: &SubjectPublicKeyInfoOwned,
     algorithm: &AlgorithmIdentifierOwned,
@@ -256,7 +295,7 @@ fn verify_pss(
         .as_ref()
         .filter(|p| p.tag() == Tag::Sequence)?;
     let trailer = parameters.value().strip_prefix(PSS_SHA384_PARAMS)?;
-    if algorithm.oid != RSASSA_PSS || !(trailer.is_empty() || trailer == PSS_TRAILER) {
+    if !trailer.is_empty() && trailer != PSS_TRAILER {
         return None;
     }
     if key.algorithm.oid != RSA_ENCRYPTION && key.algorithm.oid != RSASSA_PSS {

@@ -81,6 +81,142 @@ fn every_snp_case_has_its_verdict() {
     assert!(count >= 38, "only {count} cases");
 }
 
+/// The check that must fail in a derived quote case, by the end of its name, with its TCB status if it has one.
+const QUOTE_NEGATIVE: [(&str, &[&str]); 14] = [
+    (
+        "-attkeyflip",
+        &[
+            "quote.qe-binding",
+            "quote.signature",
+            "collateral.verification",
+        ],
+    ),
+    ("-bodyflip", &["quote.signature", "collateral.verification"]),
+    ("-crledit", &["collateral.verification"]),
+    ("-expired", &["collateral.verification"]),
+    ("-notyet", &["collateral.verification"]),
+    (
+        "-headerver",
+        &["quote.signature", "collateral.verification"],
+    ),
+    (
+        "-qeauthflip",
+        &["quote.qe-binding", "collateral.verification"],
+    ),
+    ("-qeidsig", &["collateral.verification"]),
+    (
+        "-qereportflip",
+        &["quote.qe-signature", "collateral.verification"],
+    ),
+    ("-sigflip", &["quote.signature", "collateral.verification"]),
+    ("-tcbinfoedit", &["collateral.verification"]),
+    ("-truncated", &["evidence.format"]),
+    (
+        "-third-cc-api-quote",
+        &["quote.pck-chain", "collateral.verification"],
+    ),
+    (
+        "-third-fortanix-quote_pck_cert_chain",
+        &["collateral.verification"],
+    ),
+];
+
+#[test]
+fn every_quote_has_its_verdict() {
+    let Some(folder) = vectors::folder() else {
+        return;
+    };
+    let mut count = 0;
+    for case in Case::all(&folder).iter().filter(|case| !case.is_snp()) {
+        let name = &case.name;
+        let authentic = verify(case, Policy::insecure_authenticity_only());
+        let default = verify(case, Policy::default());
+        let expected = case.text("verdict").expect("a verdict");
+        if name.starts_with("neg-") {
+            assert_eq!(expected, "REJECT", "{name}");
+            assert_eq!(authentic.overall, Overall::Invalid, "{name}\n{authentic}");
+            if let Some((_, checks)) = QUOTE_NEGATIVE.iter().find(|(end, _)| name.ends_with(end)) {
+                assert_fails(name, &authentic, checks);
+            } else {
+                assert_eq!(name, "neg-third-intel-quote-tdx", "no expectation");
+            }
+        } else {
+            genuine_quote(case, &authentic, &default);
+        }
+        count += 1;
+    }
+    assert!(count >= 53, "only {count} cases");
+}
+
+fn genuine_quote(case: &Case, authentic: &Verdict, default: &Verdict) {
+    let name = &case.name;
+    let error = case.text("expected_error").unwrap_or_default();
+    for check in [
+        "quote.pck-chain",
+        "quote.qe-signature",
+        "quote.qe-binding",
+        "quote.signature",
+    ] {
+        // Without a clock of the case, a certificate may be out of its validity today.
+        if case.expected.get("verify_at_unix").is_some() || check != "quote.pck-chain" {
+            let outcome = authentic.check(check).unwrap().outcome;
+            let skipped = check == "quote.qe-signature" && outcome == Outcome::Skipped;
+            assert!(
+                outcome == Outcome::Pass || skipped,
+                "{name}: {check}\n{authentic}"
+            );
+        }
+    }
+    if case.endorsements.intel.is_none() {
+        assert!(
+            case.text("verdict")
+                .unwrap()
+                .starts_with("signature+PCK chain ACCEPT")
+        );
+        assert_fails(name, authentic, &["collateral.present"]);
+    } else if error.ends_with("No matching TCB level found") {
+        assert_eq!(authentic.overall, Overall::Invalid, "{name}\n{authentic}");
+        assert_eq!(authentic.tcb_status.as_deref(), Some("TCB_NOT_SUPPORTED"));
+        assert_fails(name, authentic, &["quote.tcb-level"]);
+    } else {
+        // What only a policy refuses is authentic: debugging, service TDs, old TCB levels.
+        assert_eq!(authentic.overall, Overall::Valid, "{name}\n{authentic}");
+        let policy_check = match error {
+            "" => None,
+            e if e.ends_with("Debug mode is enabled") => Some("sgx.debug"),
+            e if e.ends_with("Invalid MR service TD") => Some("tdx.service-td"),
+            other => panic!("{name}: no expectation for {other}"),
+        };
+        if let Some(check) = policy_check {
+            assert_fails(name, default, &[check]);
+        } else {
+            let status = case.text("expected_status").expect("a status");
+            assert_eq!(authentic.tcb_status.as_deref(), Some(status), "{name}");
+            let advisories = case.expected["advisories"].as_array().unwrap();
+            assert_eq!(authentic.advisories.len(), advisories.len(), "{name}");
+            assert!(
+                advisories
+                    .iter()
+                    .all(|a| authentic.advisories.iter().any(|b| a == b))
+            );
+            let overall = match status {
+                "UpToDate" => Overall::Valid,
+                "SWHardeningNeeded" => Overall::Degraded,
+                _ => Overall::Invalid,
+            };
+            assert_eq!(default.overall, overall, "{name}\n{default}");
+        }
+    }
+    let claim = |key: &str| authentic.claims.get(key).map(String::as_str);
+    assert_eq!(
+        claim("guest.report-data"),
+        case.text("report_data"),
+        "{name}"
+    );
+    assert_eq!(claim("tdx.mrtd"), case.text("mrtd"), "{name}");
+    assert_eq!(claim("sgx.mrenclave"), case.text("mrenclave"), "{name}");
+}
+
 fn claims_match(case: &Case, verdict: &Verdict) {
     let claim = |name: &str| verdict.claims.get(name).map(String::as_str);
     assert_eq!(

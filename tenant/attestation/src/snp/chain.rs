@@ -4,7 +4,7 @@
 use crate::checks::Checks;
 use crate::hex;
 use crate::policy::Missing;
-use crate::x509::{Cert, Crl, SignatureCache, common_name, small_integer};
+use crate::x509::{Cert, Crl, EC_PUBLIC_KEY, SignatureCache, common_name, small_integer};
 use crate::{AmdEndorsements, Policy, Timestamp};
 use der::Decode;
 use der::asn1::{Ia5StringRef, ObjectIdentifier, OctetStringRef};
@@ -48,7 +48,6 @@ mod oid {
     pub(super) const FMC_SPL: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.3.9");
     pub(super) const HW_ID: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.4");
     pub(super) const CSP_ID: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.5");
-    pub(super) const EC_PUBLIC_KEY: Id = Id::new_unwrap("1.2.840.10045.2.1");
     pub(super) const SECP384R1: Id = Id::new_unwrap("1.3.132.0.34");
 }
 
@@ -551,7 +550,7 @@ fn signature(report: &Report, vek: &Cert, checks: &mut Checks) {
         .parameters
         .as_ref()
         .and_then(|p| p.decode_as().ok());
-    let on_p384 = key.algorithm.oid == oid::EC_PUBLIC_KEY && curve == Some(oid::SECP384R1);
+    let on_p384 = key.algorithm.oid == EC_PUBLIC_KEY && curve == Some(oid::SECP384R1);
     let verified = || {
         let key = VerifyingKey::from_sec1_bytes(key.subject_public_key.as_bytes()?).ok()?;
         if report.signature.reserved.iter().any(|b| *b != 0) {
