@@ -10,7 +10,7 @@ use crate::evidence::EvidenceError;
 use crate::verdict::{Tee, Verdict};
 use crate::x509::SignatureCache;
 use crate::{Policy, Timestamp};
-use dcap_qvl::quote::Report;
+use dcap_qvl::quote::{AuthData, Report};
 use dcap_qvl::verify::QuoteVerifier;
 use dcap_qvl::{QuoteClaims, QuoteCollateralV3};
 
@@ -29,6 +29,10 @@ const MANDATORY: &[&str] = &[
     "quote.tcb-level",
 ];
 
+/// Certification data that hold the quoting enclave's report (Intel TDX DCAP quoting library reference, appendix A.3.9);
+/// no signature covers the type.
+const QE_REPORT_DATA: u16 = 6;
+
 /// A quote, read but not judged.
 #[derive(Debug, Clone)]
 pub struct Quote<'a> {
@@ -44,6 +48,13 @@ impl<'a> Quote<'a> {
         let error = |text: &str| EvidenceError::Quote(text.to_owned());
         let parts = dcap_qvl::quote::Quote::parse(octets)
             .map_err(|e| EvidenceError::Quote(format!("{e:#}")))?;
+        if let AuthData::V4(auth) = &parts.auth_data
+            && auth.certification_data.cert_type != QE_REPORT_DATA
+        {
+            return Err(error(
+                "its certification data are not those of a quoting enclave",
+            ));
+        }
         let signed = parts.signed_length();
         let size = octets
             .get(signed..)

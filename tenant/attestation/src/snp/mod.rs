@@ -9,7 +9,9 @@ use crate::verdict::{Tee, Verdict};
 use crate::x509::SignatureCache;
 use crate::{AmdEndorsements, Policy, Timestamp};
 use enarx_snp::bits::SigningKey;
+use enarx_snp::product::CpuSignature;
 use enarx_snp::report::{ALGO_ECDSA_P384_SHA384, MAX_VERSION, Report, VERSION_WITH_CPUID};
+use enarx_snp::tcb::Layout;
 
 pub use chain::ROOTS;
 
@@ -103,7 +105,17 @@ fn form(report: &Report, policy: &Policy, checks: &mut Checks) {
             report.keys().unknown()
         ));
     }
-    if !report.reserved_is_zero() {
+    let layout = report
+        .cpu()
+        .and_then(CpuSignature::generation)
+        .map_or(Layout::Milan, |g| g.tcb);
+    let tcbs = [
+        report.current_tcb,
+        report.reported_tcb,
+        report.committed_tcb,
+        report.launch_tcb,
+    ];
+    if !report.reserved_is_zero() || !tcbs.iter().all(|tcb| tcb.reserved_is_zero(layout)) {
         unknown.push("reserved octets".to_owned());
     }
     if unknown.is_empty() {

@@ -1,10 +1,7 @@
 //! Evidence from genuine hardware and cases derived from it: each must yield the verdict that is expected of it.
 
-#[path = "support/vectors.rs"]
-mod vectors;
-
+use crate::vectors::{self, Case};
 use enarx_attestation::{Endorsements, Outcome, Overall, Policy, Timestamp, Verdict, Verifier};
-use vectors::Case;
 
 /// A time at which all certificates of the SEV-SNP cases without a clock of their own are valid.
 const AMD_TIME: Timestamp = Timestamp(1_790_000_000);
