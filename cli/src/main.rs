@@ -1,6 +1,7 @@
 //! The `enarx` command: arguments in, one call, result out.
 #![forbid(unsafe_code)]
 
+mod inspect;
 mod policy;
 mod verify;
 
@@ -18,12 +19,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Verify(verify::Args),
+    Inspect(inspect::Args),
     Policy(policy::Args),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Verify(args) => verify::run(args),
+        Command::Inspect(args) => inspect::run(args),
         Command::Policy(args) => policy::run(args),
     }
 }

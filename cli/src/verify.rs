@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The evidence was refused or could not be read.
-const REFUSED: u8 = 3;
+pub const REFUSED: u8 = 3;
 /// The command was not used properly.
 pub const USAGE: u8 = 2;
 /// Octets of the largest file that is read.

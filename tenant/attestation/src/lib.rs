@@ -11,6 +11,7 @@ pub mod attacks;
 mod checks;
 mod evidence;
 pub mod hex;
+pub mod inspect;
 pub mod intel;
 pub mod policy;
 pub mod snp;

@@ -121,7 +121,7 @@ impl Cert {
         self.inner.tbs_certificate().subject()
     }
 
-    /// The serial number, big-endian without leading zeros.
+    /// The serial number, big-endian without needless zeros.
     pub(crate) fn serial(&self) -> &[u8] {
         trim(self.inner.tbs_certificate().serial_number().as_bytes())
     }
@@ -203,7 +203,11 @@ pub(crate) fn common_name(name: &Name) -> String {
 }
 
 fn trim(serial: &[u8]) -> &[u8] {
-    let zeros = serial.iter().take_while(|b| **b == 0).count();
+    let zeros = serial
+        .iter()
+        .take_while(|b| **b == 0)
+        .count()
+        .min(serial.len().saturating_sub(1));
     serial.split_at(zeros).1
 }
 

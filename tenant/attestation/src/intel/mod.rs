@@ -8,13 +8,14 @@ mod signatures;
 use crate::checks::Checks;
 use crate::evidence::EvidenceError;
 use crate::verdict::{Tee, Verdict};
-use crate::x509::SignatureCache;
+use crate::x509::{Cert, SignatureCache, common_name};
 use crate::{Policy, Timestamp};
 use dcap_qvl::quote::{AuthData, Report};
 use dcap_qvl::verify::QuoteVerifier;
 use dcap_qvl::{QuoteClaims, QuoteCollateralV3};
 
 pub use signatures::ROOT;
+pub(crate) use signatures::split_pem;
 
 /// The checks without which a quote is not genuine.
 const MANDATORY: &[&str] = &[
@@ -78,6 +79,22 @@ impl<'a> Quote<'a> {
         } else {
             Tee::Tdx
         }
+    }
+
+    /// The platform family (FMSPC) and the authority over its PCK certificate; `None` when the quote does not carry
+    /// that certificate.
+    pub fn platform(&self) -> Option<([u8; 6], &'static str)> {
+        let fmspc = dcap_qvl::intel::quote_fmspc(&self.parts).ok()?;
+        let certificate = dcap_qvl::intel::extract_cert_chain(&self.parts).ok()?;
+        let issuer = common_name(Cert::parse(certificate.first()?).ok()?.issuer());
+        Some((
+            fmspc,
+            if issuer.contains("Platform") {
+                "platform"
+            } else {
+                "processor"
+            },
+        ))
     }
 
     /// The parts of the quote.

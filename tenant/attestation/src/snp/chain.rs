@@ -36,28 +36,44 @@ pub static ROOTS: [(&str, &str); 3] = [
 const SIMULATED: &str = "-simulated";
 
 /// The extensions of endorsement key certificates (57230 table 11).
-mod oid {
+pub(super) mod oid {
     use der::asn1::ObjectIdentifier as Id;
 
-    pub(super) const STRUCT_VERSION: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.1");
-    pub(super) const PRODUCT_NAME: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.2");
-    pub(super) const BL_SPL: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.3.1");
-    pub(super) const TEE_SPL: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.3.2");
-    pub(super) const SNP_SPL: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.3.3");
-    pub(super) const UCODE_SPL: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.3.8");
-    pub(super) const FMC_SPL: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.3.9");
-    pub(super) const HW_ID: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.4");
-    pub(super) const CSP_ID: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.5");
-    pub(super) const SECP384R1: Id = Id::new_unwrap("1.3.132.0.34");
+    pub(in crate::snp) const STRUCT_VERSION: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.1");
+    pub(in crate::snp) const PRODUCT_NAME: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.2");
+    pub(in crate::snp) const BL_SPL: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.3.1");
+    pub(in crate::snp) const TEE_SPL: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.3.2");
+    pub(in crate::snp) const SNP_SPL: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.3.3");
+    pub(in crate::snp) const UCODE_SPL: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.3.8");
+    pub(in crate::snp) const FMC_SPL: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.3.9");
+    pub(in crate::snp) const HW_ID: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.4");
+    pub(in crate::snp) const CSP_ID: Id = Id::new_unwrap("1.3.6.1.4.1.3704.1.5");
+    pub(in crate::snp) const SECP384R1: Id = Id::new_unwrap("1.3.132.0.34");
 }
 
-fn spl(component: Component) -> ObjectIdentifier {
+pub(super) fn spl(component: Component) -> ObjectIdentifier {
     match component {
         Component::Fmc => oid::FMC_SPL,
         Component::Bootloader => oid::BL_SPL,
         Component::Tee => oid::TEE_SPL,
         Component::Snp => oid::SNP_SPL,
         Component::Microcode => oid::UCODE_SPL,
+    }
+}
+
+/// The name of one of AMD's extensions, empty for others.
+pub(crate) fn extension_name(id: ObjectIdentifier) -> &'static str {
+    match id {
+        oid::STRUCT_VERSION => "structVersion",
+        oid::PRODUCT_NAME => "productName",
+        oid::BL_SPL => "blSPL",
+        oid::TEE_SPL => "teeSPL",
+        oid::SNP_SPL => "snpSPL",
+        oid::UCODE_SPL => "ucodeSPL",
+        oid::FMC_SPL => "fmcSPL",
+        oid::HW_ID => "hwID",
+        oid::CSP_ID => "cspID",
+        _ => "",
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod appraisal;
 mod chain;
+mod identify;
 
 use crate::checks::Checks;
 use crate::verdict::{Tee, Verdict};
@@ -14,6 +15,8 @@ use enarx_snp::report::{ALGO_ECDSA_P384_SHA384, MAX_VERSION, Report, VERSION_WIT
 use enarx_snp::tcb::Layout;
 
 pub use chain::ROOTS;
+pub(crate) use chain::extension_name;
+pub use identify::{EndorsementId, identify, identify_list, wanted};
 
 /// The checks without which a report is not genuine.
 const MANDATORY: &[&str] = &[

@@ -3,12 +3,15 @@
 use crate::vectors::{self, Case};
 use enarx_attestation::{Overall, Policy, Timestamp, Verdict, Verifier};
 
+/// Which octets of a case are changed.
+type Select = fn(&mut Case) -> &mut Vec<u8>;
+
 /// Changes each octet in turn and gives the verdicts to `judge`.
 fn each_octet(
     case: &Case,
     at: u64,
     step: usize,
-    select: fn(&mut Case) -> &mut Vec<u8>,
+    select: Select,
     mut judge: impl FnMut(usize, Verdict),
 ) {
     let mut verifier = Verifier::new(Policy::insecure_authenticity_only());
@@ -36,7 +39,7 @@ fn no_changed_octet_of_a_report_or_its_certificates_is_accepted() {
     };
     let case = Case::load(&folder, "snp-turin-v5-vcek-85da705e");
     let at = 1_790_000_000;
-    let selections: [(&str, fn(&mut Case) -> &mut Vec<u8>); 4] = [
+    let selections: [(&str, Select); 4] = [
         ("report", |c| &mut c.evidence),
         ("vek", |c| c.endorsements.amd.vek.as_mut().unwrap()),
         ("ask", |c| c.endorsements.amd.ask.as_mut().unwrap()),
