@@ -1,6 +1,7 @@
 //! The `enarx` command: arguments in, one call, result out.
 #![forbid(unsafe_code)]
 
+mod certs;
 mod inspect;
 mod policy;
 mod verify;
@@ -19,6 +20,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Verify(verify::Args),
+    Certs(certs::Args),
     Inspect(inspect::Args),
     Policy(policy::Args),
 }
@@ -26,6 +28,7 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Verify(args) => verify::run(args),
+        Command::Certs(args) => certs::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Policy(args) => policy::run(args),
     }

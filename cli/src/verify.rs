@@ -1,5 +1,6 @@
 //! `enarx verify`: evidence in, verdict out. Reads files and the clock; the judgement is `enarx-attestation`'s.
 
+use crate::certs::StoreArgs;
 use crate::policy;
 use chrono::DateTime;
 use enarx_attestation::{AmdEndorsements, Endorsements, Timestamp, Verdict, Verifier};
@@ -35,6 +36,8 @@ pub struct Args {
     /// The time to verify at, as seconds since 1970 or RFC 3339; default: now
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<Timestamp>,
+    #[command(flatten)]
+    store: StoreArgs,
     /// Print the verdict as JSON
     #[arg(long)]
     json: bool,
@@ -52,7 +55,7 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
 }
 
 /// The clock of this computer.
-fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     Timestamp(
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -98,14 +101,19 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(REFUSED);
         }
     };
-    let endorsements = match endorsements(certs.as_deref(), collateral.as_deref()) {
+    let at = at.unwrap_or_else(now);
+    // What is not given comes from the store.
+    let stored = store
+        .open()
+        .map(|s| s.endorsements(&evidence, at))
+        .unwrap_or_default();
+    let endorsements = match endorsements(certs.as_deref(), collateral.as_deref(), stored) {
         Ok(endorsements) => endorsements,
         Err(message) => {
             eprintln!("error: {message}");
             return ExitCode::from(USAGE);
         }
     };
-    let at = at.unwrap_or_else(now);
     let verdict = Verifier::new(policy).verify(&evidence, &endorsements, at);
     print(&verdict, json);
     if verdict.is_accepted() {
@@ -123,16 +131,20 @@ fn print(verdict: &Verdict, json: bool) {
     }
 }
 
-fn endorsements(certs: Option<&Path>, collateral: Option<&Path>) -> Result<Endorsements, String> {
+fn endorsements(
+    certs: Option<&Path>,
+    collateral: Option<&Path>,
+    stored: Endorsements,
+) -> Result<Endorsements, String> {
     let intel = match collateral {
-        None => None,
+        None => stored.intel,
         Some(path) => Some(
             read(path)
                 .map_err(|e| format!("cannot read the collateral {}: {e}", path.display()))?,
         ),
     };
     let amd = match certs {
-        None => AmdEndorsements::default(),
+        None => stored.amd,
         Some(folder) => certificates(folder)
             .map_err(|e| format!("cannot read the certificates in {}: {e}", folder.display()))?,
     };
