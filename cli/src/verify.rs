@@ -38,6 +38,9 @@ pub struct Args {
     at: Option<Timestamp>,
     #[command(flatten)]
     store: StoreArgs,
+    /// Print the verdict as an EAT attestation result (EAR, a JWT) signed ES256 with this PKCS #8 key in PEM
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    ear_key: Option<PathBuf>,
     /// Print the verdict as JSON
     #[arg(long)]
     json: bool,
@@ -82,6 +85,8 @@ pub fn run(args: Args) -> ExitCode {
         collateral,
         policy,
         at,
+        store,
+        ear_key,
         json,
     } = args;
     let policy = match policy::load(&policy) {
@@ -115,7 +120,20 @@ pub fn run(args: Args) -> ExitCode {
         }
     };
     let verdict = Verifier::new(policy).verify(&evidence, &endorsements, at);
-    print(&verdict, json);
+    if let Some(path) = ear_key {
+        let token = read(&path)
+            .map_err(|e| e.to_string())
+            .and_then(|key| verdict.to_ear(&key).map_err(|e| e.to_string()));
+        match token {
+            Ok(token) => println!("{token}"),
+            Err(message) => {
+                eprintln!("error: cannot sign with {}: {message}", path.display());
+                return ExitCode::from(USAGE);
+            }
+        }
+    } else {
+        print(&verdict, json);
+    }
     if verdict.is_accepted() {
         ExitCode::SUCCESS
     } else {

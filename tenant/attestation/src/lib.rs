@@ -9,6 +9,8 @@
 
 pub mod attacks;
 mod checks;
+#[cfg(feature = "ear")]
+mod ear;
 mod evidence;
 pub mod hex;
 pub mod inspect;
@@ -20,6 +22,8 @@ mod verdict;
 mod x509;
 
 pub use checks::CATALOGUE;
+#[cfg(feature = "ear")]
+pub use ear::EarError;
 pub use evidence::{Evidence, EvidenceError};
 pub use policy::{Policy, PolicyError};
 pub use time::Timestamp;

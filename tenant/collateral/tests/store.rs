@@ -164,14 +164,17 @@ fn fetching_asks_for_what_is_missing_and_waits_when_told() {
         read("roots/amd-milan-ark.pem"),
     ]
     .concat();
-    let mut script = Script::default();
-    script.answers = VecDeque::from([
+    let answers = VecDeque::from([
         answer(429, &[("retry-after", "7")], b""),
         answer(503, &[], b""),
         answer(200, &[], &chain),
         answer(200, &[], &read("roots/amd-milan-crl-2022.der")),
         answer(200, &[], &read(&format!("{CASE}/vek.der"))),
     ]);
+    let mut script = Script {
+        answers,
+        ..Script::default()
+    };
     let at = Timestamp(1_667_260_800);
     let written = Fetcher::new(&store, &mut script)
         .fetch(&report, at)
@@ -255,8 +258,7 @@ fn collateral_is_composed_of_the_answers() {
         )
         .into_bytes()
     };
-    let mut script = Script::default();
-    script.answers = VecDeque::from([
+    let answers = VecDeque::from([
         answer(
             200,
             &[("sgx-pck-crl-issuer-chain", &encoded("pck_crl_issuer_chain"))],
@@ -277,6 +279,10 @@ fn collateral_is_composed_of_the_answers() {
             &body("enclaveIdentity", "qe_identity", "qe_identity_signature"),
         ),
     ]);
+    let mut script = Script {
+        answers,
+        ..Script::default()
+    };
     let at = Timestamp(1_774_897_771);
     assert_eq!(
         Fetcher::new(&store, &mut script)
