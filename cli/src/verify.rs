@@ -39,6 +39,7 @@ pub struct Args {
     #[command(flatten)]
     store: StoreArgs,
     /// Print the verdict as an EAT attestation result (EAR, a JWT) signed ES256 with this PKCS #8 key in PEM
+    #[cfg(feature = "ear")]
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     ear_key: Option<PathBuf>,
     /// Print the verdict as JSON
@@ -86,6 +87,7 @@ pub fn run(args: Args) -> ExitCode {
         policy,
         at,
         store,
+        #[cfg(feature = "ear")]
         ear_key,
         json,
     } = args;
@@ -120,25 +122,31 @@ pub fn run(args: Args) -> ExitCode {
         }
     };
     let verdict = Verifier::new(policy).verify(&evidence, &endorsements, at);
+    #[cfg(feature = "ear")]
     if let Some(path) = ear_key {
-        let token = read(&path)
-            .map_err(|e| e.to_string())
-            .and_then(|key| verdict.to_ear(&key).map_err(|e| e.to_string()));
-        match token {
-            Ok(token) => println!("{token}"),
-            Err(message) => {
-                eprintln!("error: cannot sign with {}: {message}", path.display());
-                return ExitCode::from(USAGE);
-            }
+        if let Err(message) = print_ear(&verdict, &path) {
+            eprintln!("error: cannot sign with {}: {message}", path.display());
+            return ExitCode::from(USAGE);
         }
-    } else {
-        print(&verdict, json);
+        return exit_code(&verdict);
     }
+    print(&verdict, json);
+    exit_code(&verdict)
+}
+
+fn exit_code(verdict: &Verdict) -> ExitCode {
     if verdict.is_accepted() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(REFUSED)
     }
+}
+
+#[cfg(feature = "ear")]
+fn print_ear(verdict: &Verdict, key: &Path) -> Result<(), String> {
+    let key = read(key).map_err(|e| e.to_string())?;
+    println!("{}", verdict.to_ear(&key).map_err(|e| e.to_string())?);
+    Ok(())
 }
 
 fn print(verdict: &Verdict, json: bool) {

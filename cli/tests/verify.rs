@@ -12,7 +12,10 @@ fn vectors() -> Option<PathBuf> {
         return Some(path);
     }
     let required = std::env::var_os("ENARX_REQUIRE_VECTORS").is_some_and(|v| v == "1");
-    assert!(!required, "ENARX_REQUIRE_VECTORS=1, but there are no vectors");
+    assert!(
+        !required,
+        "ENARX_REQUIRE_VECTORS=1, but there are no vectors"
+    );
     eprintln!("skipped: no vectors at {}", path.display());
     None
 }
@@ -32,13 +35,31 @@ fn exit_codes_say_valid_refused_or_usage() {
     let folder = vectors.join(CASE);
     let (folder, report) = (folder.to_str().unwrap(), folder.join("report.bin"));
     let report = report.to_str().unwrap();
-    let authentic = ["--policy", "insecure-authenticity-only", "--at", "2026-09-01T00:00:00Z"];
+    let authentic = [
+        "--policy",
+        "insecure-authenticity-only",
+        "--at",
+        "2026-09-01T00:00:00Z",
+    ];
     let with = |more: &[&str]| enarx(&[&["verify", report], more].concat()).0;
     assert_eq!(with(&[&["--certs", folder][..], &authentic].concat()), 0);
     // No certificates, the default policy without a revocation list, a clock before the certificate.
     assert_eq!(with(&authentic), 3);
-    assert_eq!(with(&["--certs", folder, "--at", "2026-09-01T00:00:00Z"]), 3);
-    assert_eq!(with(&["--certs", folder, "--policy", "insecure-authenticity-only", "--at", "0"]), 3);
+    assert_eq!(
+        with(&["--certs", folder, "--at", "2026-09-01T00:00:00Z"]),
+        3
+    );
+    assert_eq!(
+        with(&[
+            "--certs",
+            folder,
+            "--policy",
+            "insecure-authenticity-only",
+            "--at",
+            "0"
+        ]),
+        3
+    );
     assert_eq!(enarx(&["verify", "/nonexistent/report"]).0, 3);
     assert_eq!(with(&["--certs", "/nonexistent/certs"]), 2);
     assert_eq!(with(&["--policy", "/nonexistent/policy"]), 2);
@@ -82,7 +103,10 @@ fn policies_are_checked_and_explained() {
     std::fs::remove_file(&file).unwrap();
     assert_eq!(code, 2);
     let message = String::from_utf8(output.stderr).unwrap();
-    assert!(message.contains("snp.mesurements") && message.contains("`measurements`"), "{message}");
+    assert!(
+        message.contains("snp.mesurements") && message.contains("`measurements`"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -91,6 +115,13 @@ fn inspection_shows_fields_or_says_why_not() {
     let report = vectors.join(CASE).join("report.bin");
     let (code, output) = enarx(&["inspect", report.to_str().unwrap()]);
     assert_eq!(code, 0);
-    assert!(String::from_utf8(output.stdout).unwrap().contains("alias-check"));
-    assert_eq!(enarx(&["inspect", vectors.join("INDEX.md").to_str().unwrap()]).0, 3);
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .contains("alias-check")
+    );
+    assert_eq!(
+        enarx(&["inspect", vectors.join("INDEX.md").to_str().unwrap()]).0,
+        3
+    );
 }
