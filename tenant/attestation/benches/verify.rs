@@ -21,7 +21,10 @@ fn rate(name: &str, mut once: impl FnMut() -> bool) {
         black_box(once());
         count += 1;
     }
-    println!("{name:44} {:8.0} a second", f64::from(count) / start.elapsed().as_secs_f64());
+    println!(
+        "{name:44} {:8.0} a second",
+        f64::from(count) / start.elapsed().as_secs_f64()
+    );
 }
 
 fn main() {
@@ -50,19 +53,34 @@ fn main() {
     let (other_report, other) = case("snp-milan-v3-vcek-14fd2b6e");
 
     let mut warm = Verifier::new(policy());
-    rate("SNP, warm", || warm.verify(&report, &endorsements, at).is_accepted());
+    rate("SNP, warm", || {
+        warm.verify(&report, &endorsements, at).is_accepted()
+    });
     let mut roots = Verifier::new(policy());
     assert!(roots.verify(&other_report, &other, at).is_accepted());
     rate("SNP, warm roots, new chip", || {
-        roots.clone().verify(&report, &endorsements, at).is_accepted()
+        roots
+            .clone()
+            .verify(&report, &endorsements, at)
+            .is_accepted()
     });
-    rate("SNP, cold", || Verifier::new(policy()).verify(&report, &endorsements, at).is_accepted());
+    rate("SNP, cold", || {
+        Verifier::new(policy())
+            .verify(&report, &endorsements, at)
+            .is_accepted()
+    });
 
     let der = |octets: &Option<Vec<u8>>| {
         Certificate::from_der(octets.as_deref().unwrap_or_default()).expect("a certificate")
     };
     let amd = &endorsements.amd;
-    let chain = Chain { ca: ca::Chain { ark: der(&amd.ark), ask: der(&amd.ask) }, vek: der(&amd.vek) };
+    let chain = Chain {
+        ca: ca::Chain {
+            ark: der(&amd.ark),
+            ask: der(&amd.ask),
+        },
+        vek: der(&amd.vek),
+    };
     rate("SNP, sev, whole chain", || {
         let report = AttestationReport::from_bytes(&report).expect("a report");
         (&chain, &report).verify().is_ok()
@@ -75,10 +93,14 @@ fn main() {
     let quote = read("tdx-v4-b0c06f000000-3ab56d67/quote.bin");
     let collateral = read("tdx-v4-b0c06f000000-3ab56d67/collateral.json");
     let at = Timestamp(1_774_897_771);
-    let endorsements =
-        Endorsements { amd: AmdEndorsements::default(), intel: Some(collateral.clone()) };
+    let endorsements = Endorsements {
+        amd: AmdEndorsements::default(),
+        intel: Some(collateral.clone()),
+    };
     let mut warm = Verifier::new(policy());
-    rate("TDX, warm", || warm.verify(&quote, &endorsements, at).is_accepted());
+    rate("TDX, warm", || {
+        warm.verify(&quote, &endorsements, at).is_accepted()
+    });
     rate("TDX, dcap-qvl (the same cryptography)", || {
         let collateral = serde_json::from_slice(&collateral).expect("collateral");
         dcap_qvl::verify::verify(&quote, &collateral, at.0).is_ok()

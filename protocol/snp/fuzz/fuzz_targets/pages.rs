@@ -17,7 +17,12 @@ fuzz_target!(|octets: &[u8]| {
     }
     if let Ok((change, _)) = PageStateChange::ref_from_prefix(octets) {
         for entry in change.entries {
-            let _ = (entry.gfn(), entry.operation(), entry.is_huge(), entry.current_page());
+            let _ = (
+                entry.gfn(),
+                entry.operation(),
+                entry.is_huge(),
+                entry.current_page(),
+            );
         }
     }
 });

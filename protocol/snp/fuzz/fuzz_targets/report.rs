@@ -9,8 +9,16 @@ use zerocopy::IntoBytes;
 fuzz_target!(|octets: &[u8]| {
     if let Ok(report) = Report::parse(octets) {
         assert_eq!(report.as_bytes(), octets);
-        let _ = (report.reserved_is_zero(), report.signature.scalars(), report.mitigations());
-        let _ = (report.guest_policy().unknown(), report.platform().unknown(), report.keys().signing_key());
+        let _ = (
+            report.reserved_is_zero(),
+            report.signature.scalars(),
+            report.mitigations(),
+        );
+        let _ = (
+            report.guest_policy().unknown(),
+            report.platform().unknown(),
+            report.keys().signing_key(),
+        );
         let _ = report.cpu().and_then(CpuSignature::generation);
     }
 });

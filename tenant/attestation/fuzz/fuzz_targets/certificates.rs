@@ -18,6 +18,10 @@ fuzz_target!(|octets: &[u8]| {
         intel: Some(octets.to_vec()),
     };
     let mut verifier = Verifier::new(Policy::insecure_authenticity_only());
-    assert!(!verifier.verify(&report, &endorsements, Timestamp(1_790_000_000)).is_accepted());
+    assert!(
+        !verifier
+            .verify(&report, &endorsements, Timestamp(1_790_000_000))
+            .is_accepted()
+    );
     let _ = (snp::identify(octets), snp::identify_list(octets));
 });

@@ -39,14 +39,15 @@ fn no_changed_octet_of_a_report_or_its_certificates_is_accepted() {
     };
     let case = Case::load(&folder, "snp-turin-v5-vcek-85da705e");
     let at = 1_790_000_000;
-    let selections: [(&str, Select); 4] = [
-        ("report", |c| &mut c.evidence),
-        ("vek", |c| c.endorsements.amd.vek.as_mut().unwrap()),
-        ("ask", |c| c.endorsements.amd.ask.as_mut().unwrap()),
-        ("ark", |c| c.endorsements.amd.ark.as_mut().unwrap()),
+    // Every octet of what differs from chip to chip; of the authorities, which only sign, every fourth.
+    let selections: [(&str, usize, Select); 4] = [
+        ("report", 1, |c| &mut c.evidence),
+        ("vek", 1, |c| c.endorsements.amd.vek.as_mut().unwrap()),
+        ("ask", 4, |c| c.endorsements.amd.ask.as_mut().unwrap()),
+        ("ark", 4, |c| c.endorsements.amd.ark.as_mut().unwrap()),
     ];
-    for (name, select) in selections {
-        each_octet(&case, at, 1, select, |offset, verdict| {
+    for (name, step, select) in selections {
+        each_octet(&case, at, step, select, |offset, verdict| {
             assert_eq!(
                 verdict.overall,
                 Overall::Invalid,
