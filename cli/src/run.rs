@@ -18,8 +18,8 @@ use enarx_vmm::launch::{EXIT_FAULT, EXIT_TIMEOUT, Launch, Outcome};
 use crate::values::{self, Directory};
 use crate::{EXIT_USAGE, Failure};
 
-/// Smallest memory of a Keep, in bytes: engine and compiler need this much to say that it is too small.
-const MIN_MEMORY: u64 = 32 << 20;
+/// Smallest memory of a Keep, in bytes, of every kind.
+const MIN_MEMORY: u64 = enarx_vmm::kvm::MIN_MEMORY;
 /// Most virtual CPUs of a Keep.
 const MAX_VCPUS: u32 = 64;
 /// Virtual CPUs that are taken unless it is said, at most; the compiler makes use of them.
@@ -126,7 +126,7 @@ pub struct Arguments {
         trailing_var_arg = true,
         allow_hyphen_values = true
     )]
-    arguments: Vec<String>,
+    rest: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -140,14 +140,14 @@ enum Choice {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let settings = Settings::new(&arguments)?;
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let settings = Settings::new(arguments)?;
     if arguments.require_tee {
         return Err(Failure::new(crate::doctor::no_tee()));
     }
     let application = read_module(&arguments.module)?;
     let configuration = settings
-        .configuration(&arguments)
+        .configuration(arguments)
         .encode()
         .map_err(|error| {
             Failure::new(format!(
@@ -161,12 +161,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         .collect::<Result<_, _>>()?;
     let backend = match arguments.backend {
         Choice::Auto => Backend::best(),
-        Choice::Kvm => Backend::Kvm,
-        Choice::Process => Backend::Process,
+        Choice::Kvm => checked(Backend::Kvm)?,
+        Choice::Process => checked(Backend::Process)?,
     };
-    backend
-        .check()
-        .map_err(|error| Failure::new(error.to_string()))?;
     if !arguments.quiet {
         eprintln!(
             "enarx: backend {backend}: {} (--quiet silences this)",
@@ -205,6 +202,14 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
                 settings.timeout.unwrap_or_default()
             ),
         }),
+        Err(error) => Err(Failure::new(error.to_string())),
+    }
+}
+
+/// A backend that was asked for by name: another one is no substitute.
+fn checked(backend: Backend) -> Result<Backend, Failure> {
+    match backend.check() {
+        Ok(()) => Ok(backend),
         Err(error) => Err(Failure::new(error.to_string())),
     }
 }
@@ -258,7 +263,7 @@ impl Settings {
                 self.limits.max_table_elements = Some(number);
             }
             "max-wasm-stack" => {
-                self.limits.max_wasm_stack = Some(values::size(value).map_err(wrong)?)
+                self.limits.max_wasm_stack = Some(values::size(value).map_err(wrong)?);
             }
             "timeout" => {
                 let limit = values::duration(value).map_err(wrong)?;
@@ -281,7 +286,10 @@ impl Settings {
             _ => return Err(usage(format!("-S {name}: say y or n"))),
         };
         match name {
-            "inherit-network" => (self.network.tcp, self.network.udp) = (on, on),
+            "inherit-network" => {
+                self.network.tcp = on;
+                self.network.udp = on;
+            }
             "tcp" => self.network.tcp = on,
             "udp" => self.network.udp = on,
             "allow-ip-name-lookup" => self.network.name_lookup = on,
@@ -313,7 +321,7 @@ impl Settings {
         Configuration {
             args: [name]
                 .into_iter()
-                .chain(arguments.arguments.iter().cloned())
+                .chain(arguments.rest.iter().cloned())
                 .collect(),
             env: self.variables.clone(),
             directories: self

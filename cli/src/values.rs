@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
         assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
         for wrong in ["", "0", "-1", "1x", "s", "nan", "inf", "1e400"] {
             assert!(duration(wrong).is_err(), "{wrong}");

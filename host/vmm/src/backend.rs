@@ -41,11 +41,8 @@ impl Backend {
     /// # Errors
     /// [`LaunchError`]: what is in the way.
     pub fn check(self) -> Result<(), LaunchError> {
-        let report = doctor::examine(&doctor::Host::new());
-        match report
-            .backend(self.name())
-            .and_then(|report| report.obstacle())
-        {
+        let report = doctor::examine_for(&doctor::Host::new(), self.name());
+        match report.as_ref().and_then(doctor::BackendReport::obstacle) {
             None => Ok(()),
             Some(check) => Err(LaunchError::Unusable {
                 backend: self.name(),

@@ -18,7 +18,7 @@ use crate::tables::Pages;
 
 /// Heap (`brk`) that is mapped at launch, in bytes of address space; the host gives memory for it
 /// on first touch.
-const HEAP_MAPPED: u64 = 16 << 20;
+const HEAP_MAPPED: u64 = 8 << 20;
 
 /// How a page enters the Keep, in the words of the SEV-SNP launch (56860, section 8.17).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -420,11 +420,10 @@ impl Kernel {
         if !self.threads.others_running(me) {
             return;
         }
-        let vcpus = self.threads.vcpus();
-        let behind = epoch.behind(me, vcpus, new);
+        let behind = epoch.behind(me, new);
         if behind != 0 {
             platform.exit(crate::exits::Function::Kick, &[behind]);
-            while epoch.behind(me, vcpus, new) != 0 {
+            while epoch.behind(me, new) != 0 {
                 core::hint::spin_loop();
             }
         }

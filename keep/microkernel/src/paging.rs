@@ -160,18 +160,21 @@ enum Change {
     Discard,
 }
 
-const fn span(level: u32) -> u64 {
-    match level {
-        1 => PAGE,
-        2 => LARGE,
-        3 => HUGE,
-        _ => 512 * HUGE,
-    }
+/// Bits of an address below the index of `level`.
+const fn shift(level: u32) -> u32 {
+    3 + 9 * level
 }
+
+/// Bytes that one entry of `level` covers.
+const fn span(level: u32) -> u64 {
+    1 << shift(level)
+}
+
+const _: () = assert!(span(1) == PAGE && span(2) == LARGE && span(3) == HUGE);
 
 /// Physical address of the entry for `address` in `table` at `level`.
 const fn slot(table: u64, level: u32, address: u64) -> u64 {
-    table + ((address / span(level)) & 511) * 8
+    table + ((address >> shift(level)) & 511) * 8
 }
 
 const fn is_table(entry: u64) -> bool {
@@ -276,7 +279,17 @@ impl Tables {
         change: Change,
     ) -> Result<Stale, PagingError> {
         let mut walk = Walk::new(frames, platform, change, start);
-        walk.table(self.root, 4, start, end)?;
+        let (mut table, mut level) = (self.root, 4);
+        // Down to the lowest table that holds the whole range, where that is a part of it.
+        while level > 1 && (start ^ (end - 1)) >> shift(level) == 0 && end - start < span(level) {
+            let entry = walk.platform.read(slot(table, level, start));
+            if !is_table(entry) {
+                break;
+            }
+            table = entry & ADDRESS;
+            level -= 1;
+        }
+        walk.table(table, level, start, end)?;
         Ok(walk.stale)
     }
 

@@ -1,6 +1,6 @@
 //! Threads (one per vCPU), futexes, and the epoch that keeps the vCPUs' TLBs honest.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::kernel::Registers;
 use crate::layout::MAX_VCPUS;
@@ -146,9 +146,12 @@ impl Threads {
 #[derive(Debug)]
 pub struct Epoch {
     current: AtomicU64,
-    in_user: [AtomicBool; MAX_VCPUS],
+    /// Mask of the vCPUs in user code.
+    in_user: AtomicU64,
     seen: [AtomicU64; MAX_VCPUS],
 }
+
+const _: () = assert!(MAX_VCPUS == 64);
 
 impl Default for Epoch {
     fn default() -> Self {
@@ -162,23 +165,36 @@ impl Epoch {
     pub const fn new() -> Self {
         Self {
             current: AtomicU64::new(0),
-            in_user: [const { AtomicBool::new(false) }; MAX_VCPUS],
+            in_user: AtomicU64::new(0),
             seen: [const { AtomicU64::new(0) }; MAX_VCPUS],
         }
     }
 
     /// The vCPU came from user code.
     pub fn enter_kernel(&self, vcpu: usize) {
-        self.in_user[vcpu % MAX_VCPUS].store(false, Ordering::SeqCst);
+        self.in_user
+            .fetch_and(!(1 << (vcpu % MAX_VCPUS)), Ordering::SeqCst);
     }
 
     /// The vCPU goes to user code; true = it must flush its TLB first.
     #[must_use]
     pub fn leave_kernel(&self, vcpu: usize) -> bool {
-        // The order matters: whoever advances the epoch either sees `in_user`, or is seen here.
-        self.in_user[vcpu % MAX_VCPUS].store(true, Ordering::SeqCst);
+        // The order matters: whoever advances the epoch either sees the bit, or is seen here.
+        self.in_user
+            .fetch_or(1 << (vcpu % MAX_VCPUS), Ordering::SeqCst);
         let current = self.current.load(Ordering::SeqCst);
-        self.seen[vcpu % MAX_VCPUS].swap(current, Ordering::SeqCst) != current
+        let seen = &self.seen[vcpu % MAX_VCPUS];
+        // Only this vCPU writes its own word.
+        let behind = seen.load(Ordering::Relaxed) != current;
+        if behind {
+            seen.store(current, Ordering::SeqCst);
+        }
+        behind
+    }
+
+    /// The vCPUs but `me` in user code, as a mask.
+    fn others_in_user(&self, me: usize) -> u64 {
+        self.in_user.load(Ordering::SeqCst) & !(1 << (me % MAX_VCPUS))
     }
 
     /// Starts a new epoch; `me` has flushed.
@@ -188,18 +204,17 @@ impl Epoch {
         new
     }
 
-    /// Those of the first `vcpus` vCPUs but `me` that are in user code with translations older than
-    /// `epoch`.
+    /// The vCPUs but `me` that are in user code with translations older than `epoch`.
     #[must_use]
-    pub fn behind(&self, me: usize, vcpus: usize, epoch: u64) -> u64 {
+    pub fn behind(&self, me: usize, epoch: u64) -> u64 {
         let mut mask = 0;
-        for vcpu in 0..vcpus.min(MAX_VCPUS) {
-            if vcpu != me
-                && self.in_user[vcpu].load(Ordering::SeqCst)
-                && self.seen[vcpu].load(Ordering::SeqCst) < epoch
-            {
+        let mut others = self.others_in_user(me);
+        while others != 0 {
+            let vcpu = others.trailing_zeros() as usize;
+            if self.seen[vcpu % MAX_VCPUS].load(Ordering::SeqCst) < epoch {
                 mask |= 1 << vcpu;
             }
+            others &= others - 1;
         }
         mask
     }

@@ -1,7 +1,9 @@
 //! The ground the runtime stands on: the microkernel of a Keep, or Linux as a confined process.
 //!
-//! The only module of the runtime with `unsafe`: raw system calls and the mapping of the sallyport.
+//! The only module of the runtime with `unsafe`: the entry, raw system calls and the mapping of the
+//! sallyport.
 
+use std::ffi::{c_char, c_int};
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -47,6 +49,16 @@ pub enum StartError {
     /// The region is not as expected.
     #[error(transparent)]
     Attach(#[from] AttachError),
+}
+
+/// Where the C library enters.
+// SAFETY: this is the function that the C library's start code looks for, with its signature; no
+// other item of the program has this name.
+#[unsafe(no_mangle)]
+extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
+    // The standard library has recorded the arguments by itself.
+    let mode = std::env::args().nth(1);
+    c_int::from(crate::start(mode.as_deref()))
 }
 
 /// Attaches to the host in the mode that the command line names.
@@ -194,13 +206,15 @@ impl Ground for Platform {
 }
 
 /// Makes the allocator ask for memory rarely and in large pieces, and never give it back: system
-/// calls and page faults are what costs in a Keep.
+/// calls and page faults are what costs in a Keep. Threads share one arena: their own ones would
+/// grow by a system call a page.
 pub fn tune_allocator() {
     const STEP: i32 = 4 << 20;
     for (parameter, value) in [
         (libc::M_MMAP_THRESHOLD, 64 << 20),
         (libc::M_TRIM_THRESHOLD, i32::MAX),
         (libc::M_TOP_PAD, STEP),
+        (libc::M_ARENA_MAX, 1),
     ] {
         // SAFETY: changes numbers of the allocator; no other thread runs yet.
         unsafe { libc::mallopt(parameter, value) };

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::port::Port;
 
 /// How long an answer of the host is carried on by the monotonic clock before it is asked again.
-const REFRESH: Duration = Duration::from_secs(60);
+const REFRESH: Duration = Duration::from_mins(1);
 
 /// Resolution that both clocks state, in ns.
 pub const RESOLUTION: u64 = 1;

@@ -120,9 +120,10 @@ fn module(engine: &Engine) -> Module {
             .chars()
             .map(|c| if c == 'I' { " i64" } else { " i32" })
             .collect();
-        let arguments: String = (0..signature.len())
-            .map(|index| format!(" (local.get {index})"))
-            .collect();
+        let mut arguments = String::new();
+        for index in 0..signature.len() {
+            write!(arguments, " (local.get {index})").unwrap();
+        }
         writeln!(
             imports,
             "(import \"wasi_snapshot_preview1\" \"{name}\" \
@@ -1141,8 +1142,8 @@ fn the_private_file_system_ends_with_the_budget() {
     let mut guest = Guest::private();
     *guest.store.data_mut() = State(Preview1::new(context));
     let fd = guest.open("file", CREAT, BOTH).unwrap();
-    assert_eq!(guest.write(fd, &[1; 200_000]).unwrap(), 65_536);
-    assert_eq!(guest.write(fd, &[1; 65_536]), Err(51));
+    assert_eq!(guest.write(fd, &vec![1; 200_000]).unwrap(), 65_536);
+    assert_eq!(guest.write(fd, &vec![1; 65_536]), Err(51));
     assert_eq!(
         guest.call("fd_filestat_set_size", &[Val::I32(fd), Val::I64(0)]),
         SUCCESS

@@ -1,5 +1,7 @@
 //! Runs an application: tells what it is, compiles it, gives it its world, calls it.
 
+use std::mem::ManuallyDrop;
+
 use enarx_contract::Configuration;
 use enarx_wasi::budget::Budget;
 use enarx_wasi::context::Context;
@@ -109,7 +111,9 @@ fn try_run(
     timings: &mut Timings,
 ) -> wasmtime::Result<()> {
     let form = form(application)?;
-    let engine = engine::engine(&configuration.limits, application.len())?;
+    // The Keep ends with the application: to give memory back piece by piece is only a cost, here
+    // and where a store is made.
+    let engine = ManuallyDrop::new(engine::engine(&configuration.limits, application.len())?);
     let run = Run {
         port,
         ground,
@@ -118,12 +122,12 @@ fn try_run(
     };
     match form {
         Form::Core => {
-            let module = Module::new(&engine, application)?;
+            let module = ManuallyDrop::new(Module::new(&engine, application)?);
             timings.phase("compile");
             run.module(&module, timings)
         }
         Form::Component => {
-            let component = Component::new(&engine, application)?;
+            let component = ManuallyDrop::new(Component::new(&engine, application)?);
             timings.phase("compile");
             run.component(&component, timings)
         }
@@ -132,7 +136,10 @@ fn try_run(
 
 impl Run<'_> {
     /// A store whose program sees the heart through the face that `face` makes.
-    fn store<S: Send + 'static>(&self, face: impl FnOnce(Context) -> S) -> Store<State<S>> {
+    fn store<S: Send + 'static>(
+        &self,
+        face: impl FnOnce(Context) -> S,
+    ) -> ManuallyDrop<Store<State<S>>> {
         let free = self.ground.free_memory();
         let budget = Budget::new(free.saturating_sub(RESERVE.max(free / 16)));
         let context = Context::new(self.port, self.configuration, &budget);
@@ -144,7 +151,7 @@ impl Run<'_> {
             },
         );
         store.limiter(|state| &mut state.limits);
-        store
+        ManuallyDrop::new(store)
     }
 
     /// Arguments of the function that is invoked.
@@ -169,28 +176,28 @@ impl Run<'_> {
                 defined.push(import.name());
             }
         }
-        let instance = linker.instantiate(&mut store, module)?;
+        let instance = linker.instantiate(&mut *store, module)?;
         timings.phase("instantiate");
-        if let Some(initialize) = instance.get_func(&mut store, "_initialize") {
-            initialize.typed::<(), ()>(&store)?.call(&mut store, ())?;
+        if let Some(initialize) = instance.get_func(&mut *store, "_initialize") {
+            initialize.typed::<(), ()>(&*store)?.call(&mut *store, ())?;
         }
         let Some(name) = &self.configuration.invoke else {
             let command = instance
-                .get_func(&mut store, "")
-                .or_else(|| instance.get_func(&mut store, "_start"));
+                .get_func(&mut *store, "")
+                .or_else(|| instance.get_func(&mut *store, "_start"));
             return match command {
-                Some(command) => invoke::core(&mut store, command, "_start", &[])
+                Some(command) => invoke::core(&mut *store, command, "_start", &[])
                     .map(|_| ())
                     .context("failed to invoke command default"),
                 None => Ok(()),
             };
         };
-        let function = match instance.get_export(&mut store, name) {
+        let function = match instance.get_export(&mut *store, name) {
             Some(Extern::Func(function)) => function,
             Some(_) => wasmtime::bail!("the export `{name}` is not a function"),
             None => wasmtime::bail!("no func export named `{name}` found"),
         };
-        let results = invoke::core(&mut store, function, name, self.arguments())
+        let results = invoke::core(&mut *store, function, name, self.arguments())
             .with_context(|| format!("failed to invoke `{name}`"))?;
         self.print(&results)
     }
@@ -200,20 +207,20 @@ impl Run<'_> {
         let mut linker = component::Linker::new(self.engine);
         preview2::add_to_linker(&mut linker, component)?;
         let Some(name) = &self.configuration.invoke else {
-            let command = Command::instantiate(&mut store, component, &linker)?;
+            let command = Command::instantiate(&mut *store, component, &linker)?;
             timings.phase("instantiate");
-            return match command.wasi_cli_run().call_run(&mut store) {
+            return match command.wasi_cli_run().call_run(&mut *store) {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(())) => Err(Exit(exit::FAILURE).into()),
                 Err(error) => Err(error.context("failed to invoke `run` function")),
             };
         };
-        let instance = linker.instantiate(&mut store, component)?;
+        let instance = linker.instantiate(&mut *store, component)?;
         timings.phase("instantiate");
-        let Some(function) = instance.get_func(&mut store, name.as_str()) else {
+        let Some(function) = instance.get_func(&mut *store, name.as_str()) else {
             wasmtime::bail!("no func export named `{name}` found");
         };
-        let results = invoke::component(&mut store, function, name, self.arguments())
+        let results = invoke::component(&mut *store, function, name, self.arguments())
             .with_context(|| format!("failed to invoke `{name}`"))?;
         self.print(&results)
     }

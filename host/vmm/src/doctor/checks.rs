@@ -170,8 +170,8 @@ fn snp(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
         kernel(machine, "Linux 6.11 or later", SNP_KERNEL),
         module(machine, "kvm_amd"),
         parameter(machine, "kvm_amd", "sev_snp", ENABLE_SNP),
-        device(machine, "/dev/kvm", "sudo modprobe kvm_amd"),
-        device(machine, "/dev/sev", ENABLE_SNP),
+        device(machine, "/dev/kvm", |_| "sudo modprobe kvm_amd".into()),
+        device(machine, "/dev/sev", |_| ENABLE_SNP.into()),
         vm_type(kvm, "SEV-SNP guests in KVM", KVM_X86_SNP_VM, ENABLE_SNP),
         extension(kvm, "private guest memory in KVM", KVM_CAP_GUEST_MEMFD),
     ]
@@ -193,7 +193,7 @@ fn tdx(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
         kernel(machine, "Linux 6.16 or later", TDX_KERNEL),
         module(machine, "kvm_intel"),
         parameter(machine, "kvm_intel", "tdx", ENABLE_TDX),
-        device(machine, "/dev/kvm", "sudo modprobe kvm_intel"),
+        device(machine, "/dev/kvm", |_| "sudo modprobe kvm_intel".into()),
         vm_type(kvm, "TDX guests in KVM", KVM_X86_TDX_VM, ENABLE_TDX),
         extension(kvm, "private guest memory in KVM", KVM_CAP_GUEST_MEMFD),
     ]
@@ -201,7 +201,7 @@ fn tdx(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
 
 fn sim(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
     vec![
-        device(machine, "/dev/kvm", &load_kvm(machine)),
+        device(machine, "/dev/kvm", load_kvm),
         extension(kvm, "MSR exits in KVM", KVM_CAP_X86_USER_SPACE_MSR),
         extension(kvm, "MSR filters in KVM", KVM_CAP_X86_MSR_FILTER),
     ]
@@ -224,7 +224,7 @@ fn kvm(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
     };
     vec![
         kvm_module(machine),
-        device(machine, "/dev/kvm", &load_kvm(machine)),
+        device(machine, "/dev/kvm", load_kvm),
         version,
         extension(kvm, "guest memory in KVM", KVM_CAP_USER_MEMORY),
         extension(kvm, "immediate exits in KVM", KVM_CAP_IMMEDIATE_EXIT),
@@ -286,7 +286,11 @@ fn kvm_module(machine: &dyn Machine) -> Check {
             || "none of kvm_amd, kvm_intel and kvm_pvm is loaded".to_owned(),
             |module| format!("{module} is loaded"),
         ),
-        load_kvm(machine),
+        if loaded.is_none() {
+            load_kvm(machine)
+        } else {
+            String::new()
+        },
     )
     .required_unless_unknown()
 }
@@ -339,11 +343,11 @@ fn parameter(
     )
 }
 
-fn device(machine: &dyn Machine, path: &'static str, absent: &str) -> Check {
+fn device(machine: &dyn Machine, path: &'static str, absent: fn(&dyn Machine) -> String) -> Check {
     let exists = machine.exists(path);
     let usable = exists && machine.usable(path);
     let (found, next) = match (exists, usable) {
-        (false, _) => ("does not exist", absent.to_owned()),
+        (false, _) => ("does not exist", absent(machine)),
         (true, true) => ("readable and writable", String::new()),
         (true, false) if path == "/dev/kvm" => (
             "exists, but this user may not use it",

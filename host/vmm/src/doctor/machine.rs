@@ -10,6 +10,9 @@ use rustix::fs::{Access, access};
 /// Where facts come from.
 pub trait Machine {
     /// The contents of a file of `/proc`, `/sys` or the like.
+    ///
+    /// # Errors
+    /// The system's.
     fn read(&self, path: &str) -> io::Result<String>;
     /// Whether something exists.
     fn exists(&self, path: &str) -> bool;
@@ -17,7 +20,10 @@ pub trait Machine {
     fn usable(&self, path: &str) -> bool;
     /// The registers EAX, EBX, ECX and EDX of a CPUID leaf; none when the leaf does not exist.
     fn cpuid(&self, leaf: u32) -> Option<[u32; 4]>;
-    /// What `/dev/kvm` answers to `KVM_CHECK_EXTENSION` for each of `extensions`, and its API version.
+    /// KVM's API version, and what it answers to `KVM_CHECK_EXTENSION` for each of `extensions`.
+    ///
+    /// # Errors
+    /// The system's, when `/dev/kvm` cannot be opened.
     fn kvm(&self, extensions: &[u32]) -> io::Result<(i32, BTreeMap<u32, i32>)>;
     /// The version of the Landlock interface; 0 = none.
     fn landlock_abi(&self) -> i32;
@@ -84,7 +90,7 @@ fn ask_kvm(path: &Path, extensions: &[u32]) -> io::Result<(i32, BTreeMap<u32, i3
     let kvm = Kvm::new_with_path(path)?;
     let answers = extensions
         .iter()
-        .map(|number| (*number, kvm.check_extension_raw(u64::from(*number).into())))
+        .map(|number| (*number, kvm.check_extension_raw(u64::from(*number))))
         .collect();
     Ok((kvm.get_api_version(), answers))
 }

@@ -49,6 +49,10 @@ pub struct Check {
 }
 
 /// A backend and its requirements.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent answers, each a field of the JSON form"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BackendReport {
     /// The name on the command line.

@@ -29,6 +29,7 @@ use enarx_sallyport::{
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
+use crate::confine::seccomp::Allow;
 use crate::grant::{Grant, NetworkGrant};
 use buffer::Buffer;
 use handles::{Handles, Node, Object};
@@ -38,9 +39,30 @@ use streams::Stream;
 /// Longest line that the host takes into its log, in bytes.
 const MAX_LOG_LINE: usize = 4096;
 
-/// System calls that the executor makes, besides those of any thread
+/// What the threads that use an executor with these permissions may do, besides what any thread may
 /// ([`crate::confine::seccomp::THREAD_CALLS`]).
-pub const SYSTEM_CALLS: &[i64] = &[
+pub fn allowed(network: NetworkGrant) -> impl Iterator<Item = Allow> {
+    let network = if network == NetworkGrant::default() {
+        &[]
+    } else {
+        NETWORK_CALLS
+    };
+    let calls = SYSTEM_CALLS.iter().chain(network);
+    // A debug build of the standard library asks for a descriptor's flags before it closes it.
+    calls
+        .map(|call| Allow::Call(*call))
+        .chain([Allow::Argument {
+            call: libc::SYS_fcntl,
+            index: 1,
+            values: DESCRIPTOR_FLAGS,
+        }])
+}
+
+/// `F_GETFD`, as a filter compares it.
+const DESCRIPTOR_FLAGS: &[u32] = &[libc::F_GETFD.cast_unsigned()];
+
+/// System calls that the executor makes in any case.
+const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_close,
     libc::SYS_eventfd2,
     libc::SYS_fdatasync,
@@ -69,7 +91,7 @@ pub const SYSTEM_CALLS: &[i64] = &[
 ];
 
 /// System calls that the executor makes besides, when the grant names the network.
-pub const NETWORK_CALLS: &[i64] = &[
+const NETWORK_CALLS: &[i64] = &[
     libc::SYS_accept4,
     libc::SYS_bind,
     libc::SYS_connect,
@@ -647,6 +669,16 @@ impl SharedExecutor {
         let log = Arc::clone(&self.lock().executor.log);
         // A log that nobody can take is not worth waiting for.
         let _ = rustix::io::write(&*log, &text);
+    }
+
+    /// Submissions taken so far, modulo 2^32, and whether requests wait for a descriptor.
+    pub fn activity(&self) -> (u32, bool) {
+        let state = self.lock();
+        let executor = &state.executor;
+        (
+            executor.end.submissions_taken(),
+            !executor.pending.is_empty(),
+        )
     }
 
     /// Completions posted so far, modulo 2^32: what [`Self::wait`] compares with.

@@ -37,6 +37,9 @@ const MAX_NAME: u32 = 256;
 /// Look-ups that wait for the thread, at most.
 const MAX_LOOKUPS: usize = 16;
 
+/// What a look-up yields.
+type Addresses = Result<Vec<IpAddr>>;
+
 /// What a pending network request does once its socket is ready.
 #[derive(Debug)]
 pub enum Operation {
@@ -59,7 +62,7 @@ pub enum Operation {
     /// The name is looked up.
     Resolve {
         /// Where the answer comes.
-        answer: Receiver<Result<Vec<IpAddr>>>,
+        answer: Receiver<Addresses>,
     },
 }
 
@@ -416,7 +419,7 @@ fn get_option(socket: &OwnedFd, option: SocketOption) -> Result<u64> {
 /// A question to the resolver's thread.
 struct Question {
     name: String,
-    answer: Sender<Result<Vec<IpAddr>>>,
+    answer: Sender<Addresses>,
     ready: Arc<OwnedFd>,
 }
 
@@ -452,7 +455,7 @@ impl Resolver {
     }
 
     /// Asks for a name; the descriptor becomes readable when the answer is there.
-    fn ask(&self, name: String) -> Result<(Receiver<Result<Vec<IpAddr>>>, Arc<OwnedFd>)> {
+    fn ask(&self, name: String) -> Result<(Receiver<Addresses>, Arc<OwnedFd>)> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let ready = Arc::new(eventfd(0, flags).map_err(status)?);
         let (answer, answered) = channel();
@@ -468,7 +471,7 @@ impl Resolver {
     }
 }
 
-fn look_up(name: &str) -> Result<Vec<IpAddr>> {
+fn look_up(name: &str) -> Addresses {
     match (name, 0).to_socket_addrs() {
         Ok(addresses) => {
             let mut found = Vec::new();

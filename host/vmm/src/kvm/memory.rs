@@ -6,6 +6,8 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +17,8 @@ use enarx_sallyport::Region;
 use enarx_sallyport::layout::REGION_SIZE;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
+
+use super::image::FilePart;
 
 /// An anonymous mapping, unmapped when dropped.
 #[derive(Debug)]
@@ -123,6 +127,30 @@ impl GuestMemory {
     pub fn load(&self, gpa: u64, bytes: &[u8]) {
         self.ram
             .write(usize::try_from(gpa).unwrap_or(usize::MAX), bytes);
+    }
+
+    /// Reads a part of a file into the private memory.
+    pub fn load_file(&self, gpa: u64, part: &FilePart, from: Range<usize>) -> io::Result<()> {
+        let mut to = usize::try_from(gpa).unwrap_or(usize::MAX);
+        let mut rest = from;
+        while !rest.is_empty() {
+            let target = self.ram.at(to, rest.len());
+            let offset = part.offset + rest.start as u64;
+            let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+            // SAFETY: the target lies in the mapping (checked by `at`), to which no reference
+            // exists.
+            let read =
+                unsafe { libc::pread(part.file.as_raw_fd(), target.cast(), rest.len(), offset) };
+            match usize::try_from(read) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    rest.start += read;
+                    to += read;
+                }
+                Err(_) => return Err(io::Error::last_os_error()),
+            }
+        }
+        Ok(())
     }
 
     /// Writes at an offset of the shared memory.

@@ -8,7 +8,9 @@ mod confinement;
 mod cpuid;
 mod exits;
 mod fault;
+mod image;
 mod memory;
+mod poller;
 mod stats;
 mod vcpu;
 
@@ -27,11 +29,15 @@ use crate::executor::SharedExecutor;
 use crate::launch::{Launch, Outcome};
 use confinement::Confinement;
 use exits::Keep;
+use image::FilePart;
 use memory::GuestMemory;
 use stats::Stats;
 
 /// Smallest memory of a Keep, in bytes.
 pub const MIN_MEMORY: u64 = 64 << 20;
+
+/// Memory that a Keep has beyond its image and first heap, at least, in bytes.
+const MIN_FREE: u64 = 16 << 20;
 
 /// vCPUs beyond the processors: sleeping threads keep theirs.
 const SPARE_VCPUS: u32 = 2;
@@ -112,8 +118,8 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
         syscall_by_ud: pvm,
     };
     let layout = plan::launch(launch.microkernel, launch.runtime, &parameters)?;
-    if layout.end + MIN_MEMORY / 2 > ram {
-        return Err(KvmError::TooSmall((layout.end + MIN_MEMORY / 2) >> 20));
+    if layout.end + MIN_FREE > ram {
+        return Err(KvmError::TooSmall((layout.end + MIN_FREE) >> 20));
     }
 
     timeline.mark("plan");
@@ -129,9 +135,16 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
             for page in &layout.pages {
                 memory.load(page.gpa, &page.bytes[..]);
             }
+            let part = FilePart::behind(launch.runtime);
             for placement in &layout.runtime {
-                memory.load(placement.gpa, &launch.runtime[placement.file.clone()]);
+                match &part {
+                    Some(part) => {
+                        memory.load_file(placement.gpa, part, placement.file.clone())?;
+                    }
+                    None => memory.load(placement.gpa, &launch.runtime[placement.file.clone()]),
+                }
             }
+            Ok::<_, std::io::Error>(())
         });
         let vm = create_vm(&kvm)?;
         memory
@@ -139,8 +152,9 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
             .map_err(refused("map the Keep's memory"))?;
         let first = vcpu::create(&vm, 0, &cpu, &layout.state)?;
         timeline.mark("machine");
-        if loader.join().is_err() {
-            return Err(KvmError::Lacks("room for the image"));
+        match loader.join() {
+            Ok(loaded) => loaded?,
+            Err(panic) => std::panic::resume_unwind(panic),
         }
         timeline.mark("image");
         Ok::<_, KvmError>((vm, first))

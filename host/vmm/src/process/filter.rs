@@ -176,16 +176,8 @@ fn notify_instead_of_trap(mut program: BpfProgram) -> BpfProgram {
 /// # Errors
 /// [`ConfineError`] when the list is too long for a filter.
 pub fn server(network: NetworkGrant) -> Result<BpfProgram, ConfineError> {
-    let network: &[i64] = if network == NetworkGrant::default() {
-        &[]
-    } else {
-        executor::NETWORK_CALLS
-    };
-    let calls = THREAD_CALLS
-        .iter()
-        .chain(executor::SYSTEM_CALLS)
-        .chain(network);
-    let allowed = calls.map(|call| Allow::Call(*call)).chain([
+    let any = THREAD_CALLS.iter().map(|call| Allow::Call(*call));
+    let allowed = any.chain(executor::allowed(network)).chain([
         // The doorbell.
         Allow::Call(libc::SYS_recvfrom),
         Allow::Call(libc::SYS_sendto),

@@ -151,6 +151,9 @@ pub fn run(launch: Launch) -> Result<Outcome, LaunchError> {
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
+    // An allocation that fails aborts the runtime; the one that fails may be a large one.
+    let aborted = matches!(&end, Ok(End::Forbidden(call)) if is_abort(call));
+    let memory_used_up = aborted && child.memory().is_some_and(|used| used >= launch.memory / 2);
     // Whatever happened: the process ends now, and its end is waited for.
     let status = child.end();
     if launch.timings {
@@ -165,6 +168,9 @@ pub fn run(launch: Launch) -> Result<Outcome, LaunchError> {
         End::TimedOut => Outcome::TimedOut,
         End::NotStarted(error) => return Err(error),
         End::Violation(text) => Outcome::Fault(text),
+        End::Forbidden(_) if memory_used_up => Outcome::Fault(
+            "the Keep ended: its memory is used up; give it more with --memory".into(),
+        ),
         End::Forbidden(call) => Outcome::Fault(describe_forbidden(&call)),
         End::Gone => Outcome::Fault(status.map_or_else(
             |errno| format!("the runtime's end could not be learnt: {errno}"),
@@ -381,6 +387,18 @@ fn readable(fd: &OwnedFd) -> Result<bool, ExecutorError> {
 struct Reaper(Child);
 
 impl Reaper {
+    /// Bytes of writable private memory, which is what the limit counts; none when it has ended.
+    fn memory(&self) -> Option<u64> {
+        let Self(child) = self;
+        let path = format!("/proc/{}/status", child.pid);
+        let status = std::fs::read_to_string(path).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmData:"))?;
+        let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        kilobytes.checked_mul(1024)
+    }
+
     /// Kills the process if it still runs, and waits for its end.
     fn end(self) -> rustix::io::Result<rustix::process::WaitIdStatus> {
         let Reaper(child) = &self;
@@ -402,10 +420,14 @@ fn reap(child: &Child) -> rustix::io::Result<rustix::process::WaitIdStatus> {
     rustix::io::retry_on_intr(|| waitid(id.clone(), WaitIdOptions::EXITED))?.ok_or(Errno::CHILD)
 }
 
+/// Whether a call is the way in which abort(3) ends a process.
+fn is_abort(call: &Forbidden) -> bool {
+    let [_, _, signal, ..] = call.arguments;
+    call.number == libc::SYS_tgkill && u64::try_from(libc::SIGABRT) == Ok(signal)
+}
+
 fn describe_forbidden(call: &Forbidden) -> String {
-    let abort = call.number == libc::SYS_tgkill
-        && call.arguments.get(2).copied() == u64::try_from(libc::SIGABRT).ok();
-    if abort {
+    if is_abort(call) {
         "the runtime gave up (abort); its last words are above".into()
     } else {
         format!(

@@ -101,7 +101,12 @@ pub struct Entry {
 }
 
 /// A file system. Paths are relative to an open directory and never lead above it:
-/// [`Errno::NotPermitted`] is the answer to an escape by `..` or a symbolic link.
+/// [`Errno::NotPermitted`] is the answer to an escape by `..` or a symbolic link. All other errors
+/// are those of the POSIX function of the same purpose.
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "they are told above, for all functions"
+)]
 pub trait FileSystem: Send {
     /// Opens an object.
     fn open(&mut self, dir: Node, path: &str, options: OpenOptions) -> Result<(Node, Kind)>;

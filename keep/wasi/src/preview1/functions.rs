@@ -46,6 +46,7 @@ fn size(value: usize) -> Result<u32> {
     u32::try_from(value).map_err(|_| Errno::Overflow.into())
 }
 
+#[expect(clippy::unused_self, reason = "every function has the same form")]
 impl Preview1 {
     pub(super) fn args_get(
         &mut self,
@@ -516,8 +517,7 @@ impl Preview1 {
             .map_err(|error| wasmtime::Error::from(error).into())
     }
 
-    // Infallible, but every function has the same form.
-    #[expect(clippy::unnecessary_wraps, clippy::unused_self)]
+    #[expect(clippy::unnecessary_wraps, reason = "every function has the same form")]
     pub(super) fn sched_yield(&mut self, _memory: &mut Memory<'_>) -> Result<()> {
         Ok(())
     }
@@ -538,6 +538,7 @@ impl Preview1 {
         self.not_a_socket(fd)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the signature of preview 1")]
     pub(super) fn sock_recv(
         &mut self,
         _memory: &mut Memory<'_>,

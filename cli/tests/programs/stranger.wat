@@ -1,0 +1,5 @@
+;; Needs what nobody has.
+(module
+  (import "nowhere" "nothing" (func $nothing))
+  (memory (export "memory") 1)
+  (func (export "_start") (call $nothing)))

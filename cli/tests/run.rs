@@ -1,0 +1,484 @@
+//! `enarx run`, end to end, in every kind of Keep that this machine has.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Kinds of Keeps to test. Without a usable `/dev/kvm` that kind is left out, by name; with
+/// `ENARX_REQUIRE_KVM=1` this fails instead.
+fn backends() -> Vec<&'static str> {
+    let kvm = fs::File::options().read(true).write(true).open("/dev/kvm");
+    match kvm {
+        Ok(_) => vec!["kvm", "process"],
+        Err(error) => {
+            let required = std::env::var("ENARX_REQUIRE_KVM").is_ok_and(|value| value == "1");
+            assert!(!required, "ENARX_REQUIRE_KVM=1, but /dev/kvm: {error}");
+            eprintln!("SKIPPED kvm: /dev/kvm: {error}");
+            vec!["process"]
+        }
+    }
+}
+
+fn program(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/programs")
+        .join(name)
+}
+
+/// The command without anything of the environment that could change it.
+fn enarx() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_enarx"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ENARX_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+fn run(backend: &str, arguments: &[&str]) -> Output {
+    enarx()
+        .args(["run", "--quiet", "--backend", backend])
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn run_with_input(backend: &str, arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = enarx()
+        .args(["run", "--quiet", "--backend", backend])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let feeder = std::thread::spawn(move || {
+        // A program that does not read to the end is no failure of the test.
+        let _ = stdin.write_all(&input);
+    });
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    output
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Asserts the exit code, an empty standard output, and one sentence that names everything.
+#[track_caller]
+fn assert_sentence(output: &Output, code: i32, words: &[&str]) {
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    let error = text(&output.stderr);
+    assert!(error.starts_with("enarx: "), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    for word in words {
+        assert!(error.contains(word), "`{word}` is not in: {error}");
+    }
+    assert!(!error.contains("panicked"), "{error}");
+}
+
+fn path(name: &str) -> String {
+    program(name).into_os_string().into_string().unwrap()
+}
+
+#[test]
+fn arguments_and_variables_arrive() {
+    for backend in backends() {
+        let module = path("arguments.wat");
+        let mut command = enarx();
+        command
+            .env("ENARX_TEST_INHERITED", "from here")
+            .args(["run", "--backend", backend, "-q", "--env", "A=b c"])
+            .args(["--env", "ENARX_TEST_INHERITED", "--env", "EMPTY="])
+            .arg(&module)
+            .args(["--", "one", "--two", "", "-q"]);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let expected =
+            "arguments.wat\0one\0--two\0\0-q\0A=b c\0ENARX_TEST_INHERITED=from here\0EMPTY=\0";
+        assert_eq!(text(&output.stdout), expected);
+        assert_eq!(text(&output.stderr), "");
+
+        // Without `--`, and variables from the environment.
+        let mut command = enarx();
+        command
+            .env("ENARX_ENV", "X=1\nY=2")
+            .env("ENARX_BACKEND", backend)
+            .env("ENARX_QUIET", "true")
+            .args(["run", &module, "a", "--env", "--", "b"]);
+        let output = command.output().unwrap();
+        assert_eq!(
+            text(&output.stdout),
+            "arguments.wat\0a\0--env\0--\0b\0X=1\0Y=2\0"
+        );
+        assert_eq!(text(&output.stderr), "");
+    }
+}
+
+#[test]
+fn megabytes_pass_through_the_standard_streams() {
+    let input: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    for backend in backends() {
+        let output = run_with_input(backend, &[&path("copy.wat")], &input);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(output.stdout == input, "{} bytes", output.stdout.len());
+        assert_eq!(text(&output.stderr), "done\n");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_program() {
+    for backend in backends() {
+        let mut child = enarx()
+            .args(["run", "-q", "--backend", backend, &path("copy.wat")])
+            .stdin(fs::File::open("/dev/zero").unwrap())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        // The errno of WASI for a broken pipe.
+        assert_eq!(child.wait().unwrap().code(), Some(64));
+    }
+}
+
+#[test]
+fn exit_codes_and_traps() {
+    for backend in backends() {
+        let output = run(backend, &[&path("exit.wat")]);
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(7), ""));
+
+        let output = run(backend, &[&path("trap.wat")]);
+        assert_eq!(output.status.code(), Some(134), "{output:?}");
+        assert_eq!(text(&output.stdout), "before\n");
+        let error = text(&output.stderr);
+        assert!(error.contains("integer divide by zero"), "{error}");
+        assert!(error.contains("divide"), "no backtrace: {error}");
+    }
+}
+
+#[test]
+fn the_time_limit_ends_the_program() {
+    for backend in backends() {
+        let start = Instant::now();
+        let output = run(backend, &["--timeout", "300ms", &path("forever.wat")]);
+        assert_sentence(&output, 124, &["time limit of 300ms", "--timeout"]);
+        let elapsed = start.elapsed();
+        assert!(
+            elapsed >= Duration::from_millis(300) && elapsed < Duration::from_secs(20),
+            "{elapsed:?}"
+        );
+        let output = run(backend, &["-W", "timeout=200ms", &path("forever.wat")]);
+        assert_sentence(&output, 124, &["200ms"]);
+    }
+}
+
+#[test]
+fn a_killed_command_leaves_no_process_behind() {
+    let mut command = enarx()
+        .args(["run", "-q", "--backend", "process", &path("forever.wat")])
+        .spawn()
+        .unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", command.id());
+    let start = Instant::now();
+    let child = loop {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "no child appeared"
+        );
+        let child = fs::read_to_string(&children).unwrap().trim().to_owned();
+        if !child.is_empty() {
+            break child;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    command.kill().unwrap();
+    command.wait().unwrap();
+    // Whoever adopted it reaps it; until then it is a zombie, which has no memory map.
+    let alive =
+        || fs::read_to_string(format!("/proc/{child}/maps")).is_ok_and(|maps| !maps.is_empty());
+    while alive() {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "{child} lives on"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn directories_are_given_and_nothing_else() {
+    for backend in backends() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        fs::create_dir(&data).unwrap();
+        fs::write(data.join("input"), "contents").unwrap();
+        fs::write(directory.path().join("secret"), "secret").unwrap();
+        symlink("../secret", data.join("link")).unwrap();
+        symlink("/etc/passwd", data.join("absolute")).unwrap();
+        let granted = format!("{}::/data", data.display());
+        let output = run(backend, &["--dir", &granted, &path("files.wat")]);
+        assert_eq!(
+            (output.status.code(), text(&output.stdout)),
+            (Some(0), "contents"),
+            "{output:?}"
+        );
+        assert_eq!(fs::read(data.join("output")).unwrap(), b"contents");
+
+        // Read-only: the read works, the write does not.
+        fs::remove_file(data.join("output")).unwrap();
+        let output = run(
+            backend,
+            &["--dir", &format!("{granted}:ro"), &path("files.wat")],
+        );
+        assert_eq!(text(&output.stdout), "contents");
+        assert_ne!(output.status.code(), Some(0));
+        assert!(!data.join("output").exists());
+
+        // From the environment.
+        let mut command = enarx();
+        let output = command
+            .env("ENARX_DIR", &granted)
+            .args(["run", "-q", "--backend", backend, &path("files.wat")])
+            .output()
+            .unwrap();
+        assert_eq!(
+            (output.status.code(), text(&output.stdout)),
+            (Some(0), "contents")
+        );
+
+        for outside in [
+            "../secret",
+            "link",
+            "absolute",
+            "/etc/passwd",
+            "x/../../secret",
+        ] {
+            let arguments = ["--dir", &granted, &path("escape.wat")];
+            let output = run_with_input(backend, &arguments, outside.as_bytes());
+            let errno = output.status.code().unwrap();
+            // Access denied, no such file, not permitted, not capable.
+            assert!([2, 44, 63, 76].contains(&errno), "{outside}: {errno}");
+        }
+        let output = run_with_input(backend, &["--dir", &granted, &path("escape.wat")], b"input");
+        assert_eq!(output.status.code(), Some(0));
+        // Without a directory there is the Keep's own, which is empty.
+        let output = run(backend, &[&path("files.wat")]);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(44), ""));
+    }
+}
+
+#[test]
+fn memory_is_limited() {
+    for backend in backends() {
+        let times = |arguments: &[&str]| {
+            let module = path("grow.wat");
+            let arguments: Vec<&str> = arguments.iter().copied().chain([module.as_str()]).collect();
+            let output = run(backend, &arguments);
+            assert_eq!(text(&output.stderr), "", "{backend}");
+            output.status.code().unwrap()
+        };
+        let small = times(&["--memory", "256M"]);
+        assert!(
+            (1..4).contains(&small),
+            "{backend}: {small} times 64 MiB of 256 MiB"
+        );
+        // A program whose compilation needs more than there is.
+        let functions = "(func (param i32) (result i32) (i32.load (local.get 0)))".repeat(40_000);
+        let large = format!("(module (memory 1) {functions} (func (export \"_start\")))");
+        let file = tempfile::Builder::new().suffix(".wat").tempfile().unwrap();
+        fs::write(&file, large).unwrap();
+        let output = run(backend, &["--memory", "80M", file.path().to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(70), "{output:?}");
+        let last = text(&output.stderr).lines().last().unwrap();
+        assert_eq!(
+            last,
+            "enarx: the Keep ended: its memory is used up; give it more with --memory"
+        );
+
+        let limited = times(&["-W", "max-memory-size=130M"]);
+        assert_eq!(limited, 2);
+    }
+}
+
+#[test]
+fn functions_are_invoked() {
+    for backend in backends() {
+        let output = run(
+            backend,
+            &["--invoke", "add", &path("numbers.wat"), "2", "3"],
+        );
+        assert_eq!(
+            (output.status.code(), text(&output.stdout)),
+            (Some(0), "5\n"),
+            "{output:?}"
+        );
+        let output = run(backend, &["--invoke", "subtract", &path("numbers.wat")]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("subtract"));
+    }
+}
+
+#[test]
+fn a_missing_import_is_named() {
+    for backend in backends() {
+        let output = run(backend, &[&path("stranger.wat")]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(text(&output.stderr).contains("nowhere"));
+    }
+}
+
+#[test]
+fn the_line_about_protection_is_honest() {
+    for backend in backends() {
+        let output = enarx()
+            .args(["run", "--backend", backend, &path("exit.wat")])
+            .output()
+            .unwrap();
+        assert_eq!(
+            text(&output.stderr),
+            format!(
+                "enarx: backend {backend}: protects the host from the application; does NOT protect the application from the host (--quiet silences this)\n"
+            )
+        );
+    }
+    // Without a choice, the best there is.
+    let output = enarx().args(["run", &path("exit.wat")]).output().unwrap();
+    let line = format!("enarx: backend {}: ", backends()[0]);
+    assert!(text(&output.stderr).starts_with(&line), "{output:?}");
+}
+
+#[test]
+fn timings_are_printed_on_standard_error() {
+    for backend in backends() {
+        let output = run(backend, &["--timings", &path("exit.wat")]);
+        assert_eq!(
+            (output.status.code(), output.stdout.as_slice()),
+            (Some(7), b"".as_slice())
+        );
+        assert!(text(&output.stderr).lines().count() >= 3, "{output:?}");
+    }
+}
+
+#[test]
+fn wrong_files_are_one_sentence() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, contents: &[u8]| {
+        let path = directory.path().join(name);
+        fs::write(&path, contents).unwrap();
+        path.into_os_string().into_string().unwrap()
+    };
+    let backend = backends()[0];
+    let missing = run(backend, &["/nowhere/app.wasm"]);
+    assert_sentence(
+        &missing,
+        1,
+        &["/nowhere/app.wasm", "No such file", "check the path"],
+    );
+    let folder = run(backend, &[directory.path().to_str().unwrap()]);
+    assert_sentence(&folder, 1, &["Is a directory"]);
+    let script = run(backend, &[&file("script", b"#!/bin/sh\n")]);
+    assert_sentence(&script, 1, &["is not WebAssembly"]);
+    let empty = run(backend, &[&file("empty.wasm", b"")]);
+    assert_sentence(&empty, 1, &["is not WebAssembly"]);
+    let text = run(backend, &[&file("bad.wat", b"(module (func (i32.frob)))")]);
+    assert_sentence(&text, 1, &["not valid WebAssembly text"]);
+    let module = path("exit.wat");
+    let absent = run(backend, &["--dir", "/nowhere::/data", &module]);
+    assert_sentence(&absent, 1, &["/nowhere", "No such file", "--dir"]);
+    let regular = run(backend, &["--dir", &module, &module]);
+    assert_sentence(&regular, 1, &["not a directory"]);
+    // Right at the start, wrong behind: the engine says so.
+    let broken = run(backend, &[&file("broken.wasm", b"\0asm\x01\0\0\0\xff\xff")]);
+    assert_eq!(broken.status.code(), Some(1), "{broken:?}");
+}
+
+#[test]
+fn wrong_command_lines_are_one_sentence() {
+    let module = path("exit.wat");
+    let wrong: &[(&[&str], &[&str])] = &[
+        (&["run"], &["MODULE"]),
+        (&["run", "--frobnicate", &module], &["--frobnicate"]),
+        (&["run", "--memory", "lots", &module], &["--memory", "64M"]),
+        (
+            &["run", "--memory", "1M", &module],
+            &["--memory", "at least"],
+        ),
+        (
+            &["run", "--timeout", "soon", &module],
+            &["--timeout", "500ms"],
+        ),
+        (&["run", "--vcpus", "0", &module], &["--vcpus"]),
+        (
+            &["run", "--backend", "magic", &module],
+            &["magic", "kvm", "process"],
+        ),
+        (&["run", "--env", "=x", &module], &["NAME=VALUE"]),
+        (
+            &["run", "--env", "SURELY_NOT_SET_HERE", &module],
+            &["SURELY_NOT_SET_HERE"],
+        ),
+        (&["run", "--dir", "a::", &module], &["HOST::GUEST"]),
+        (
+            &["run", "-W", "fuel=3", &module],
+            &["fuel", "max-memory-size"],
+        ),
+        (
+            &["run", "-S", "threads", &module],
+            &["threads", "inherit-network"],
+        ),
+        (&["fly"], &["fly"]),
+    ];
+    for (arguments, words) in wrong {
+        let output = enarx().args(*arguments).output().unwrap();
+        assert_sentence(&output, 2, words);
+    }
+}
+
+#[test]
+fn a_tee_is_required_and_not_replaced() {
+    for extra in [&[][..], &["--backend", "process"]] {
+        let output = enarx()
+            .args(["run", "--require-tee"])
+            .args(extra)
+            .arg(path("exit.wat"))
+            .output()
+            .unwrap();
+        assert_sentence(
+            &output,
+            1,
+            &["--require-tee", "snp: ", "tdx: ", "enarx doctor"],
+        );
+    }
+}
+
+#[test]
+fn help_has_examples_exit_codes_and_variables() {
+    let output = enarx().args(["run", "--help"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let help = text(&output.stdout);
+    for part in [
+        "Examples:",
+        "Exit codes:",
+        "134",
+        "124",
+        "ENARX_BACKEND",
+        "ENARX_DIR",
+        "ENARX_ENV",
+        "ENARX_MEMORY",
+        "ENARX_TIMEOUT",
+        "ENARX_REQUIRE_TEE",
+    ] {
+        assert!(help.contains(part), "{part}");
+    }
+    let output = enarx().arg("--version").output().unwrap();
+    assert!(text(&output.stdout).starts_with("enarx 0."));
+}

@@ -1,0 +1,8 @@
+//! The tests of the verifier as its callers see it.
+
+mod genuine;
+mod mutation;
+mod oracles;
+mod platform;
+mod simulated;
+mod vectors;
