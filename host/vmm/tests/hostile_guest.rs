@@ -76,12 +76,14 @@ fn tries_kernel_memory(how: &str, access: u64) {
     }
 }
 
-guest_test!(kernel_memory_is_not_read, { tries_kernel_memory("r", 0x4) });
+guest_test!(kernel_memory_is_not_read, {
+    tries_kernel_memory("r", 0x4);
+});
 guest_test!(kernel_memory_is_not_written, {
-    tries_kernel_memory("w", 0x6)
+    tries_kernel_memory("w", 0x6);
 });
 guest_test!(kernel_memory_is_not_entered, {
-    tries_kernel_memory("j", 0x14)
+    tries_kernel_memory("j", 0x14);
 });
 
 guest_test!(addresses_that_are_none, {
