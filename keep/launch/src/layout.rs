@@ -100,7 +100,9 @@ pub const TSS_STRIDE: u64 = 128;
 /// Limit of a task state segment. The I/O map begins beyond it, so CPL3 has no port.
 pub const TSS_LIMIT: u16 = 103;
 /// Limit of the interrupt descriptor table.
-const IDT_LIMIT: u16 = boot::VECTORS as u16 * 16 - 1;
+#[allow(clippy::cast_possible_truncation, reason = "asserted below")]
+const IDT_LIMIT: u16 = (boot::VECTORS * 16 - 1) as u16;
+const _: () = assert!(boot::VECTORS * 16 <= 1 << 16);
 /// STAR: SYSCALL enters with CS 0x08, SYSRET returns with CS 0x23 and SS 0x1b.
 pub const STAR: u64 = (0x13 << 48) | (0x08 << 32);
 /// SFMASK: SYSCALL clears every flag that user code may set except the arithmetic ones.

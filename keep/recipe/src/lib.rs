@@ -94,6 +94,22 @@ pub fn build(program: &Program) {
 }
 
 fn call(workspace: &Path, target: &Path, program: &Program) -> PathBuf {
+    let status = command(workspace, target, program)
+        .status()
+        .expect("cargo can be started");
+    assert!(status.success(), "building {} failed", program.package);
+    built(target, program)
+}
+
+/// Where [`command`] puts the program.
+#[must_use]
+pub fn built(target: &Path, program: &Program) -> PathBuf {
+    target.join(TARGET).join("keep").join(program.package)
+}
+
+/// The cargo call that builds `program` in the workspace into the folder `target`.
+#[must_use]
+pub fn command(workspace: &Path, target: &Path, program: &Program) -> Command {
     let root = workspace.display().to_string();
     let mut flags: Vec<String> = program
         .flags
@@ -107,7 +123,7 @@ fn call(workspace: &Path, target: &Path, program: &Program) -> PathBuf {
     if let Some(home) = cargo_home() {
         flags.push(format!("--remap-path-prefix={}=/cargo", home.display()));
     }
-    let mut cargo = Command::new(variable("CARGO"));
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // Settings of the outer build must not reach the measured image.
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy();
@@ -135,9 +151,7 @@ fn call(workspace: &Path, target: &Path, program: &Program) -> PathBuf {
     if !program.features.is_empty() {
         cargo.args(["--features", program.features]);
     }
-    let status = cargo.status().expect("cargo can be started");
-    assert!(status.success(), "building {} failed", program.package);
-    target.join(TARGET).join("keep").join(program.package)
+    cargo
 }
 
 fn cargo_home() -> Option<PathBuf> {

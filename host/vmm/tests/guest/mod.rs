@@ -58,7 +58,7 @@ impl Default for Options {
         Self {
             memory: 256 << 20,
             vcpus: 2,
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
         }
     }
 }
