@@ -1,0 +1,353 @@
+//! What is measured: one table a section.
+
+use std::fs;
+
+use clap::ValueEnum;
+
+use crate::Error;
+use crate::build::workspace;
+use crate::measure::{self, Job, Output, Programs, Run, Side};
+use crate::statistics::{median, ratio};
+use crate::table::{Table, number};
+use crate::timings::Timings;
+
+/// Kernels of `bench/kernels`, what each is for, and a count that takes about a second natively.
+const KERNELS: [(&str, &str, u32); 10] = [
+    ("sieve", "memory", 100),
+    ("matmul", "f64 matrices", 60),
+    ("sha256", "integers", 10_000),
+    ("simd", "128-bit vectors", 1000),
+    ("bulk", "memory.copy, memory.fill", 10_000),
+    ("calls", "calls, call_indirect", 250),
+    ("sort", "branches", 60),
+    ("nbody", "f64, square roots", 10_000),
+    ("mandelbrot", "f32, branches", 40),
+    ("map", "pointers, heap", 20),
+];
+/// `--quick` divides the counts by this.
+const QUICK_DIVISOR: u32 = 10;
+/// MiB written and read.
+const THROUGHPUT_MIB: u32 = 64;
+
+/// How to measure.
+pub struct Plan {
+    /// Turns.
+    pub runs: u32,
+    /// Shorter kernels.
+    pub quick: bool,
+    /// What is compared: the yardstick first.
+    pub sides: Vec<Side>,
+    /// The executables.
+    pub programs: Programs,
+}
+
+/// A table of the benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Section {
+    /// Start to end of small programs
+    Hello,
+    /// Where the time of a start goes, and what is counted
+    Split,
+    /// Compute-bound programs
+    Kernels,
+    /// Standard output and files
+    Throughput,
+}
+
+impl Section {
+    /// Every section, in the order in which they are printed.
+    pub const ALL: [Self; 4] = [Self::Hello, Self::Split, Self::Kernels, Self::Throughput];
+
+    /// Measures the section and prints its table.
+    pub fn print(self, plan: &Plan) -> Result<(), Error> {
+        match self {
+            Self::Hello => plan.hello(),
+            Self::Split => plan.split(),
+            Self::Kernels => plan.kernels(),
+            Self::Throughput => plan.throughput(),
+        }
+    }
+}
+
+/// The runs of one job, side by side.
+struct Turns {
+    sides: Vec<(Side, Vec<Run>)>,
+}
+
+impl Turns {
+    /// Every run with its side.
+    fn all(&self) -> impl Iterator<Item = (Side, &Run)> {
+        self.sides
+            .iter()
+            .flat_map(|(side, runs)| runs.iter().map(|run| (*side, run)))
+    }
+
+    /// A column of one side's runs.
+    fn of(&self, side: Side, value: impl Fn(&Run) -> f64) -> Vec<f64> {
+        self.sides
+            .iter()
+            .filter(|(found, _)| *found == side)
+            .flat_map(|(_, runs)| runs.iter().map(&value))
+            .collect()
+    }
+
+    /// Cells of a row: the yardstick's median, then every Keep's median and its ratio.
+    fn cells(
+        &self,
+        value: impl Fn(&Run) -> f64 + Copy,
+        decimals: usize,
+        compare: fn(&[f64], &[f64]) -> Option<f64>,
+    ) -> Vec<String> {
+        let native = self.of(Side::Native, value);
+        let mut cells = vec![number(median(&native), decimals)];
+        for (side, _) in &self.sides {
+            if *side != Side::Native {
+                let keep = self.of(*side, value);
+                cells.push(number(median(&keep), decimals));
+                cells.push(number(compare(&keep, &native), 2));
+            }
+        }
+        cells
+    }
+}
+
+impl Plan {
+    /// Runs a job on every side in turns, after one turn that does not count.
+    fn turns(&self, job: &Job) -> Result<Turns, Error> {
+        let mut sides: Vec<(Side, Vec<Run>)> =
+            self.sides.iter().map(|side| (*side, Vec::new())).collect();
+        for turn in 0..=self.runs {
+            for (side, runs) in &mut sides {
+                let run = measure::run(&self.programs, *side, job)?;
+                if turn > 0 {
+                    runs.push(run);
+                }
+            }
+        }
+        Ok(Turns { sides })
+    }
+
+    /// The head of a table: the yardstick, then every Keep with its ratio.
+    fn head(&self, first: &str, unit: &str, compared: &str) -> Table {
+        let mut head = vec![first.to_owned(), format!("native, {unit}")];
+        for side in self.sides.iter().filter(|side| **side != Side::Native) {
+            head.push(format!("{side}, {unit}"));
+            head.push(compared.to_owned());
+        }
+        Table::new(head)
+    }
+
+    fn hello(&self) -> Result<(), Error> {
+        let mut table = self.head("a start", "ms", "× native");
+        let mut memory = self.head("memory of a start", "MiB", "× native");
+        let mut faults = self.head("page faults of the host", "number", "× native");
+        for (what, file) in [
+            ("hello (module)", "hello.wasm"),
+            ("hello (component)", "hello-component.wasm"),
+        ] {
+            let turns = self.turns(&Job::new(workspace().join("examples").join(file)))?;
+            let row = |name: &str, cells: Vec<String>| {
+                std::iter::once(format!("{what}{name}"))
+                    .chain(cells)
+                    .collect::<Vec<_>>()
+            };
+            let wall = turns.cells(|run| run.usage.wall / 1e3, 1, ratio);
+            table.row(row(", wall time", wall));
+            let cpu = turns.cells(|run| run.usage.cpu / 1e3, 1, ratio);
+            table.row(row(", CPU time", cpu));
+            let resident = turns.cells(|run| run.usage.resident / 1024.0, 1, ratio);
+            memory.row(row("", resident));
+            faults.row(row("", turns.cells(|run| run.usage.faults, 0, ratio)));
+        }
+        table.print("Start to end of hello");
+        memory.print("Largest resident set of a process of hello");
+        faults.print("Page faults of the host during hello");
+        Ok(())
+    }
+
+    fn split(&self) -> Result<(), Error> {
+        for side in self.sides.iter().filter(|side| **side != Side::Native) {
+            let job = Job::new(workspace().join("examples/hello.wasm")).with_timings();
+            let mut runs = Vec::new();
+            for _ in 0..self.runs {
+                let run = measure::run(&self.programs, *side, &job)?;
+                runs.push((run.usage.wall, run.timings));
+            }
+            print_split(*side, &runs);
+        }
+        Ok(())
+    }
+
+    fn kernels(&self) -> Result<(), Error> {
+        let mut table = self.head("kernel", "ms", "native / Keep");
+        let mut cpu = self.head("kernel", "ms", "native / Keep");
+        for (name, what, count) in KERNELS {
+            let count = if self.quick {
+                (count / QUICK_DIVISOR).max(1)
+            } else {
+                count
+            };
+            let turns = self.turns(&Job::kernel(name, &count))?;
+            same_checksums(name, &turns)?;
+            let label = format!("{name}: {what}");
+            let value = |run: &Run| kernel_line(name, &run.stdout).map_or(f64::NAN, |(_, ms)| ms);
+            let speed = |keep: &[f64], native: &[f64]| ratio(native, keep);
+            let row = |cells: Vec<String>| std::iter::once(label.clone()).chain(cells);
+            table.row(row(turns.cells(value, 1, speed)));
+            cpu.row(row(turns.cells(|run| run.usage.cpu / 1e3, 1, speed)));
+        }
+        table.print("Compute: the kernel itself, by the clock that it sees");
+        cpu.print("Compute: CPU time from start to end, by the host's count");
+        Ok(())
+    }
+
+    fn throughput(&self) -> Result<(), Error> {
+        let mut table = self.head("64 MiB", "MiB/s", "× native");
+        let folder = tempfile::tempdir().map_err(Error::system("no temporary directory"))?;
+        let length = u64::from(THROUGHPUT_MIB) << 20;
+        let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+        fs::write(folder.path().join("input"), bytes)
+            .map_err(Error::system("the file to read could not be written"))?;
+        let write = Job::kernel("write", &THROUGHPUT_MIB);
+        let read = Job::kernel("read", &"/data/input").with_directory(folder.path().into());
+        for (what, job) in [
+            (
+                "written to /dev/null",
+                write.clone().with_output(Output::Null),
+            ),
+            ("written through a pipe", write),
+            ("read from a --dir file", read),
+        ] {
+            let turns = self.turns(&job)?;
+            for (side, run) in turns.all() {
+                let arrived = match what {
+                    "written to /dev/null" => true,
+                    "written through a pipe" => run.length == length,
+                    _ => run.stdout.trim() == length.to_string(),
+                };
+                if !arrived {
+                    return Err(Error::Wrong(format!(
+                        "{what}, {side}: not all bytes arrived"
+                    )));
+                }
+            }
+            let throughput = |run: &Run| f64::from(THROUGHPUT_MIB) / (run.usage.wall / 1e6);
+            let cells = turns.cells(throughput, 0, ratio);
+            table.row(std::iter::once(what.to_owned()).chain(cells));
+        }
+        table.print("Throughput, start of the program included");
+        Ok(())
+    }
+}
+
+/// An error unless every run of a kernel came to the same checksum.
+fn same_checksums(name: &str, turns: &Turns) -> Result<(), Error> {
+    let mut expected = None;
+    for (side, run) in turns.all() {
+        let (sum, _) = kernel_line(name, &run.stdout)
+            .ok_or_else(|| Error::Wrong(format!("{name}, {side}: printed {:?}", run.stdout)))?;
+        if *expected.get_or_insert(sum) != sum {
+            return Err(Error::Wrong(format!(
+                "{name}, {side}: the checksum {sum} is not the one before"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Checksum and milliseconds of a kernel's only line: name, checksum, nanoseconds.
+fn kernel_line<'a>(name: &str, line: &'a str) -> Option<(&'a str, f64)> {
+    let mut words = line.split_whitespace();
+    let found = words.next()?;
+    let (sum, nanoseconds) = (words.next()?, words.next()?.parse::<f64>().ok()?);
+    (found == name && words.next().is_none()).then_some((sum, nanoseconds / 1e6))
+}
+
+/// Prints the phases of a start so that they add up to the wall time, then the counts.
+fn print_split(side: Side, runs: &[(f64, Timings)]) {
+    let milliseconds = |value: &dyn Fn(f64, &Timings) -> f64| {
+        let all: Vec<f64> = runs.iter().map(|(wall, run)| value(*wall, run)).collect();
+        number(median(&all).map(|microseconds| microseconds / 1e3), 2)
+    };
+    let Some((_, first)) = runs.first() else {
+        return;
+    };
+    // The last phase of the VMM is the one in which the Keep runs.
+    let vmm: Vec<&str> = names(&first.phases, "vmm ");
+    let Some((inside, before)) = vmm.split_last() else {
+        return;
+    };
+    let mut table = Table::new([format!("hello in a {side}"), "ms".to_owned()]);
+    table.row([
+        "the command's process, before and after".to_owned(),
+        milliseconds(&|wall, run| wall - run.total("vmm ")),
+    ]);
+    for phase in before {
+        table.row([
+            (*phase).to_owned(),
+            milliseconds(&|_, run| run.phase(phase).unwrap_or(0.0)),
+        ]);
+    }
+    let outside = if side == Side::Kvm {
+        "microkernel, and end of the Keep"
+    } else {
+        "start and end of the process"
+    };
+    table.row([
+        outside.to_owned(),
+        milliseconds(&|_, run| run.phase(inside).unwrap_or(0.0) - run.total("runtime ")),
+    ]);
+    for phase in names(&first.phases, "runtime ") {
+        table.row([
+            phase.to_owned(),
+            milliseconds(&|_, run| run.phase(phase).unwrap_or(0.0)),
+        ]);
+    }
+    table.row(["all".to_owned(), milliseconds(&|wall, _| wall)]);
+    table.print(&format!("Where the time goes: {side}"));
+
+    if first.counts.is_empty() {
+        return;
+    }
+    let mut table = Table::new([format!("hello in a {side}"), "number".to_owned()]);
+    for (name, _) in &first.counts {
+        let all: Vec<f64> = runs
+            .iter()
+            .map(|(_, run)| run.count(name).unwrap_or(0.0))
+            .collect();
+        table.row([name.clone(), number(median(&all), 0)]);
+    }
+    table.print(&format!("Counts: {side}"));
+}
+
+/// The names that begin so, in their order.
+fn names<'a>(all: &'a [(String, f64)], prefix: &str) -> Vec<&'a str> {
+    all.iter()
+        .map(|(name, _)| name.as_str())
+        .filter(|name| name.starts_with(prefix))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernels_line_is_read() {
+        let line = "sieve 00000000000000ff 1500000\n";
+        assert_eq!(kernel_line("sieve", line), Some(("00000000000000ff", 1.5)));
+        assert_eq!(kernel_line("sort", line), None);
+        assert_eq!(kernel_line("sieve", "sieve 00"), None);
+        assert_eq!(kernel_line("sieve", "sieve 00 1 2"), None);
+        assert_eq!(kernel_line("sieve", ""), None);
+    }
+
+    #[test]
+    fn every_kernel_is_built() {
+        for (name, ..) in KERNELS {
+            let file = workspace().join(format!("bench/kernels/{name}.wasm"));
+            let bytes = fs::read(&file).unwrap();
+            assert!(bytes.starts_with(b"\0asm"), "{name}");
+        }
+    }
+}
