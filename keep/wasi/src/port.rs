@@ -433,13 +433,14 @@ impl Drop for Operation {
 /// The error number of a host's answer.
 fn errno(status: Status) -> Errno {
     match status {
-        Status::Permission => Errno::NotPermitted,
+        // A way out of the directory is what Wasmtime calls not permitted.
+        Status::Permission | Status::NotCapable => Errno::NotPermitted,
         Status::NoEntry | Status::Stale | Status::NameUnresolvable => Errno::NoEntry,
         Status::Interrupted => Errno::Interrupted,
         Status::BadHandle => Errno::BadDescriptor,
         Status::Again | Status::ResolverFailure => Errno::Again,
         Status::NoMemory | Status::NoBuffers => Errno::NoMemory,
-        Status::Access | Status::NotCapable => Errno::Access,
+        Status::Access => Errno::Access,
         Status::Busy => Errno::Busy,
         Status::Exists => Errno::Exists,
         Status::CrossDevice => Errno::CrossDevice,

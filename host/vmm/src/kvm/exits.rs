@@ -198,7 +198,7 @@ impl Keep {
         let function = Function::from_number(number)?;
         self.counts[function as usize].fetch_add(1, Ordering::Relaxed);
         let progress = match function {
-            Function::Exit => return Some(Outcome::Exit(args[0] as i32)),
+            Function::Exit => return Some(Outcome::Exit(low_word(args[0]).cast_signed())),
             Function::Fault => {
                 let [reason, vector, error_code, rip, cr2, rsp, cs] = args;
                 let report = FaultReport {
@@ -213,7 +213,7 @@ impl Keep {
                 return Some(Outcome::Fault(Fault(report).to_string()));
             }
             Function::Ring => self.executor.drain(),
-            Function::Wait => self.executor.wait(args[0] as u32, nanoseconds(args[1])),
+            Function::Wait => self.executor.wait(low_word(args[0]), nanoseconds(args[1])),
             Function::Park => {
                 self.park(me, nanoseconds(args[0]));
                 return None;
@@ -318,6 +318,12 @@ fn describe(vcpu: &VcpuFd, what: &str) -> String {
     let (rip, rsp) = vcpu.get_regs().map_or((0, 0), |regs| (regs.rip, regs.rsp));
     let cr2 = vcpu.get_sregs().map_or(0, |sregs| sregs.cr2);
     format!("the Keep ended: {what}\n  RIP {rip:#018x}  RSP {rsp:#018x}  CR2 {cr2:#018x}")
+}
+
+/// The lower half of an argument that has 32 bits.
+fn low_word(value: u64) -> u32 {
+    let [a, b, c, d, ..] = value.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
 }
 
 fn nanoseconds(value: u64) -> Option<Duration> {

@@ -20,6 +20,10 @@ use kvm_ioctls::VmFd;
 
 use super::image::FilePart;
 
+/// Alignment of the mappings, in bytes: that of large pages.
+const ALIGN: usize = 2 << 20;
+const _: () = assert!(ALIGN as u64 == LARGE);
+
 /// An anonymous mapping, unmapped when dropped.
 #[derive(Debug)]
 struct Mapping {
@@ -35,7 +39,7 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     fn new(size: usize, huge: bool) -> io::Result<Self> {
         // Space for aligning the start to 2 MiB, which the host's large pages need.
-        let align = LARGE as usize;
+        let align = ALIGN;
         let padded = size.checked_add(align).ok_or(io::ErrorKind::OutOfMemory)?;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice.
         let raw = unsafe {
@@ -93,7 +97,7 @@ impl Mapping {
         // SAFETY: the target lies in the mapping (checked by `at`), to which no reference exists.
         unsafe {
             self.at(offset, bytes.len())
-                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
+                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
         }
     }
 }
@@ -189,6 +193,10 @@ impl GuestMemory {
 
     /// The word at `offset` of the exit memory.
     fn exit_word(&self, offset: usize) -> &AtomicU64 {
+        #[allow(
+            clippy::cast_ptr_alignment,
+            reason = "the mapping is aligned to 2 MiB and offsets are multiples of 8"
+        )]
         let at = self.shared.at(REGION_SIZE + offset, 8).cast::<AtomicU64>();
         // SAFETY: in the mapping (checked by `at`), aligned (offsets are multiples of 8), and
         // accessed by atomics only.
@@ -247,7 +255,7 @@ mod tests {
         memory.load(LARGE, &[7; 16]);
         let first = || {
             // SAFETY: in the mapping, which lives.
-            unsafe { memory.ram.at(LARGE as usize, 1).read_volatile() }
+            unsafe { memory.ram.at(ALIGN, 1).read_volatile() }
         };
         assert_eq!(first(), 7);
         for (gpa, length) in [

@@ -42,6 +42,10 @@ const MIN_FREE: u64 = 16 << 20;
 /// vCPUs beyond the processors: sleeping threads keep theirs.
 const SPARE_VCPUS: u32 = 2;
 
+/// Most processors of a Keep.
+const MAX_PROCESSORS: u32 = 64 - SPARE_VCPUS;
+const _: () = assert!(MAX_PROCESSORS as usize + SPARE_VCPUS as usize == MAX_VCPUS);
+
 /// Why a Keep could not be launched.
 #[derive(Debug, thiserror::Error)]
 pub enum KvmError {
@@ -107,7 +111,7 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
     let pvm = is_pvm();
 
     let cpu = cpuid::Cpu::new(&kvm, pvm)?;
-    let processors = launch.vcpus.clamp(1, MAX_VCPUS as u32 - SPARE_VCPUS);
+    let processors = launch.vcpus.clamp(1, MAX_PROCESSORS);
     let vcpus = processors + SPARE_VCPUS;
     let ram = launch.memory.max(MIN_MEMORY) / LARGE * LARGE;
     let parameters = Parameters {
