@@ -4,5 +4,6 @@ mod genuine;
 mod mutation;
 mod oracles;
 mod platform;
+mod schema;
 mod simulated;
 mod vectors;
