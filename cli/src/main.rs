@@ -1,9 +1,13 @@
 //! The `enarx` command: arguments in, one call, result out.
 #![forbid(unsafe_code)]
 
+mod certs;
 mod doctor;
+mod inspect;
+mod policy;
 mod run;
 mod values;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -20,7 +24,7 @@ const EXIT_FAILURE: u8 = 1;
     name = "enarx",
     version,
     about = "Run WebAssembly on a computer whose owner you do not trust",
-    after_help = "Examples:\n  enarx run hello.wasm\n  enarx run --dir data::/data:ro tool.wasm -- --verbose /data/input\n  enarx doctor"
+    after_help = "Examples:\n  enarx run hello.wasm\n  enarx run --dir data::/data:ro tool.wasm -- --verbose /data/input\n  enarx doctor\n  enarx verify report.bin --certs certs/"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -36,6 +40,10 @@ enum Command {
     /// Facts about this machine
     #[command(subcommand)]
     Platform(Platform),
+    Verify(verify::Args),
+    Inspect(inspect::Args),
+    Policy(policy::Args),
+    Certs(certs::Args),
 }
 
 #[derive(Subcommand)]
@@ -54,6 +62,10 @@ fn main() -> ExitCode {
             Command::Doctor(arguments) | Command::Platform(Platform::Info(arguments)) => {
                 doctor::run(&arguments)
             }
+            Command::Verify(arguments) => return verify::run(arguments),
+            Command::Inspect(arguments) => return inspect::run(arguments),
+            Command::Policy(arguments) => return policy::run(arguments),
+            Command::Certs(arguments) => return certs::run(arguments),
         },
         Err(error) => return usage(&error),
     };

@@ -22,6 +22,8 @@
 static volatile uint8_t *region;
 static uint16_t generation;
 static uint32_t completed;
+/* Second argument of the next request. */
+static uint64_t second;
 
 static uint32_t *word(uint32_t offset) { return (uint32_t *)(region + offset); }
 
@@ -37,6 +39,7 @@ static uint32_t post(uint16_t op, uint16_t flags, uint32_t handle, uint32_t leng
     memcpy((void *)(record + 12), &length, 4);
     memcpy((void *)(record + 16), &offset, 8);
     memcpy((void *)(record + 24), &argument, 8);
+    memcpy((void *)(record + 32), &second, 8);
     uint32_t tail = *word(0x040);
     *word(0x200 + tail % 64 * 4) = 0;
     __atomic_store_n(word(0x040), tail + 1, __ATOMIC_SEQ_CST);
@@ -162,6 +165,18 @@ int main(int argc, char **argv) {
     case 'd': /* an unknown doorbell */
         code = write(4, "xyz", 3);
         for (;;) pause();
+    case 'n': /* listens on 127.0.0.1 by TCP, binds UDP, looks up a name; ends with the failures' bits */
+        code = 0;
+        second = 0x0100007f;
+        post(0x42, 0, 0, 0, 0, 4);
+        if (complete(0, 0) != 0) code |= 1;
+        post(0x45, 0, 0, 0, 0, 4);
+        if (complete(0, 0) != 0) code |= 2;
+        second = 0;
+        memcpy((void *)(region + BUFFER(0)), "127.0.0.1", 9);
+        post(0x40, 0, 0, 9, 0, 0);
+        if (complete(0, 0) != 0) code |= 4;
+        end(code);
     case 't': /* cuts the region */
         if (ftruncate(3, 0) == 0) end(1);
         end(0);

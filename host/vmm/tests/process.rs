@@ -171,6 +171,24 @@ fn forbidden_calls_are_named() {
 }
 
 #[test]
+fn the_network_works_under_confinement_where_granted() {
+    let _turn = alone();
+    let outcome = |tcp, udp, name_lookup| {
+        let mut launch = launch("n", [null(), null(), null()]);
+        launch.grant.network = NetworkGrant {
+            tcp,
+            udp,
+            name_lookup,
+        };
+        process::run(launch).unwrap()
+    };
+    assert_eq!(outcome(true, true, true), Outcome::Exit(0));
+    assert_eq!(outcome(true, false, false), Outcome::Exit(6));
+    assert_eq!(outcome(false, true, false), Outcome::Exit(5));
+    assert_eq!(outcome(false, false, false), Outcome::Exit(7));
+}
+
+#[test]
 fn every_end_is_told_apart() {
     let _turn = alone();
     assert!(fault("a").contains("gave up (abort)"));

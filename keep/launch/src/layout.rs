@@ -18,7 +18,7 @@ use crate::tables::Pages;
 
 /// Heap (`brk`) that is mapped at launch, in bytes of address space; the host gives memory for it
 /// on first touch.
-const HEAP_MAPPED: u64 = 16 << 20;
+const HEAP_MAPPED: u64 = 8 << 20;
 
 /// How a page enters the Keep, in the words of the SEV-SNP launch (56860, section 8.17).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +99,10 @@ pub struct State {
 pub const TSS_STRIDE: u64 = 128;
 /// Limit of a task state segment. The I/O map begins beyond it, so CPL3 has no port.
 pub const TSS_LIMIT: u16 = 103;
+/// Limit of the interrupt descriptor table.
+#[allow(clippy::cast_possible_truncation, reason = "asserted below")]
+const IDT_LIMIT: u16 = (boot::VECTORS * 16 - 1) as u16;
+const _: () = assert!(boot::VECTORS * 16 <= 1 << 16);
 /// STAR: SYSCALL enters with CS 0x08, SYSRET returns with CS 0x23 and SS 0x1b.
 pub const STAR: u64 = (0x13 << 48) | (0x08 << 32);
 /// SFMASK: SYSCALL clears every flag that user code may set except the arithmetic ones.
@@ -397,7 +401,7 @@ impl Builder<'_> {
             rip: header.entry,
             cr3: self.root,
             gdt: (DIRECT_MAP + gdt_page, 39),
-            idt: (DIRECT_MAP + idt_page, (boot::VECTORS * 16 - 1) as u16),
+            idt: (DIRECT_MAP + idt_page, IDT_LIMIT),
             tss: 0,
             lstar: if self.parameters.syscall_by_ud {
                 VDSO_USER + boot::SYSCALL_OFFSET

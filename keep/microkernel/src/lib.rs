@@ -12,6 +12,7 @@ pub mod address_space;
 pub mod boot;
 pub mod cause;
 pub mod clock;
+mod epoch;
 pub mod exits;
 pub mod frames;
 pub mod kernel;
@@ -22,3 +23,8 @@ pub mod platform;
 pub mod signal;
 pub mod syscall;
 pub mod threads;
+
+/// The atomics of [`threads::Epoch`].
+mod atomic {
+    pub use core::sync::atomic::{AtomicU64, Ordering};
+}

@@ -99,6 +99,7 @@ pub fn system_call<P: Platform, K: Guarded>(
         nr::CLOCK_GETTIME => call.clock_gettime(a, b),
         nr::CLOCK_GETRES => call.put(b, &[0u64, 1]),
         nr::GETTIMEOFDAY => call.gettimeofday(a),
+        nr::TIME => call.time(a),
         nr::CLOCK_NANOSLEEP => call.nanosleep(a, b & flag::TIMER_ABSTIME != 0, c),
         nr::NANOSLEEP => call.nanosleep(flag::CLOCK_MONOTONIC, false, a),
         nr::GETRANDOM => call.getrandom(a, b)?,
@@ -258,6 +259,12 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
     fn gettimeofday(&mut self, to: u64) -> Answer {
         let now = self.now(flag::CLOCK_REALTIME).ok_or(Errno::Inval)?;
         self.put(to, &[now / 1_000_000_000, now % 1_000_000_000 / 1000])
+    }
+
+    fn time(&mut self, to: u64) -> Answer {
+        let seconds = self.now(flag::CLOCK_REALTIME).ok_or(Errno::Inval)? / 1_000_000_000;
+        self.put(to, &[seconds])?;
+        Ok(seconds)
     }
 
     /// A `struct timespec` in user memory as nanoseconds.

@@ -1,7 +1,7 @@
-//! Threads (one per vCPU), futexes, and the epoch that keeps the vCPUs' TLBs honest.
+//! Threads (one per vCPU) and futexes.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
+use crate::atomic::AtomicU64;
+pub use crate::epoch::Epoch;
 use crate::kernel::Registers;
 use crate::layout::MAX_VCPUS;
 use crate::signal::AlternateStack;
@@ -139,20 +139,6 @@ impl Threads {
     }
 }
 
-/// Who may hold which translations: one epoch for the page tables, one acknowledgement a vCPU.
-///
-/// A vCPU in the kernel uses no user translation, and flushes when it returns to user code behind
-/// the epoch. Whoever reduces rights advances the epoch and waits for the vCPUs in user code.
-#[derive(Debug)]
-pub struct Epoch {
-    current: AtomicU64,
-    /// Mask of the vCPUs in user code.
-    in_user: AtomicU64,
-    seen: [AtomicU64; MAX_VCPUS],
-}
-
-const _: () = assert!(MAX_VCPUS == 64);
-
 impl Default for Epoch {
     fn default() -> Self {
         Self::new()
@@ -168,54 +154,5 @@ impl Epoch {
             in_user: AtomicU64::new(0),
             seen: [const { AtomicU64::new(0) }; MAX_VCPUS],
         }
-    }
-
-    /// The vCPU came from user code.
-    pub fn enter_kernel(&self, vcpu: usize) {
-        self.in_user
-            .fetch_and(!(1 << (vcpu % MAX_VCPUS)), Ordering::SeqCst);
-    }
-
-    /// The vCPU goes to user code; true = it must flush its TLB first.
-    #[must_use]
-    pub fn leave_kernel(&self, vcpu: usize) -> bool {
-        // The order matters: whoever advances the epoch either sees the bit, or is seen here.
-        self.in_user
-            .fetch_or(1 << (vcpu % MAX_VCPUS), Ordering::SeqCst);
-        let current = self.current.load(Ordering::SeqCst);
-        let seen = &self.seen[vcpu % MAX_VCPUS];
-        // Only this vCPU writes its own word.
-        let behind = seen.load(Ordering::Relaxed) != current;
-        if behind {
-            seen.store(current, Ordering::SeqCst);
-        }
-        behind
-    }
-
-    /// The vCPUs but `me` in user code, as a mask.
-    fn others_in_user(&self, me: usize) -> u64 {
-        self.in_user.load(Ordering::SeqCst) & !(1 << (me % MAX_VCPUS))
-    }
-
-    /// Starts a new epoch; `me` has flushed.
-    pub fn advance(&self, me: usize) -> u64 {
-        let new = self.current.fetch_add(1, Ordering::SeqCst) + 1;
-        self.seen[me % MAX_VCPUS].store(new, Ordering::SeqCst);
-        new
-    }
-
-    /// The vCPUs but `me` that are in user code with translations older than `epoch`.
-    #[must_use]
-    pub fn behind(&self, me: usize, epoch: u64) -> u64 {
-        let mut mask = 0;
-        let mut others = self.others_in_user(me);
-        while others != 0 {
-            let vcpu = others.trailing_zeros() as usize;
-            if self.seen[vcpu % MAX_VCPUS].load(Ordering::SeqCst) < epoch {
-                mask |= 1 << vcpu;
-            }
-            others &= others - 1;
-        }
-        mask
     }
 }

@@ -112,6 +112,15 @@ fn end(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Ends the Keep because its host broke the rules of the ring. The ring is not used any more; whoever
+/// reads the Keep's log learns why.
+fn report(violation: &Violation) -> ! {
+    eprintln!(
+        "enarx-runtime: the host broke the rules of the sallyport, the Keep ends: {violation}"
+    );
+    end(exit::FAULT)
+}
+
 fn nanoseconds(timeout: Option<Duration>) -> u64 {
     timeout.map_or(FOREVER, |timeout| {
         u64::try_from(timeout.as_nanos())
@@ -136,9 +145,8 @@ impl Doorbell for Microkernel {
 }
 
 impl enarx_wasi::port::Platform for Microkernel {
-    fn violation(&self, _violation: &Violation) -> ! {
-        // There is nobody left to tell but by the exit code.
-        end(exit::FAULT)
+    fn violation(&self, violation: &Violation) -> ! {
+        report(violation)
     }
 
     fn exit(&self, code: i32) -> ! {
@@ -179,8 +187,8 @@ impl Doorbell for Process {
 }
 
 impl enarx_wasi::port::Platform for Process {
-    fn violation(&self, _violation: &Violation) -> ! {
-        end(exit::FAULT)
+    fn violation(&self, violation: &Violation) -> ! {
+        report(violation)
     }
 
     fn exit(&self, code: i32) -> ! {
@@ -206,13 +214,15 @@ impl Ground for Platform {
 }
 
 /// Makes the allocator ask for memory rarely and in large pieces, and never give it back: system
-/// calls and page faults are what costs in a Keep.
+/// calls and page faults are what costs in a Keep. Threads share one arena: their own ones would
+/// grow by a system call a page.
 pub fn tune_allocator() {
     const STEP: i32 = 4 << 20;
     for (parameter, value) in [
         (libc::M_MMAP_THRESHOLD, 64 << 20),
         (libc::M_TRIM_THRESHOLD, i32::MAX),
         (libc::M_TOP_PAD, STEP),
+        (libc::M_ARENA_MAX, 1),
     ] {
         // SAFETY: changes numbers of the allocator; no other thread runs yet.
         unsafe { libc::mallopt(parameter, value) };

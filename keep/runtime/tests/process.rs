@@ -7,12 +7,14 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use enarx_contract::Configuration;
-use enarx_sallyport::{Facts, HostEnd, REGION_SIZE, Region};
+use enarx_sallyport::layout::{CQ_TAIL, completion_entry};
+use enarx_sallyport::{Facts, HostEnd, REGION_SIZE, Region, SharedMemory as _};
 use host::{Host, World};
 
 fn memory() -> (OwnedFd, Region) {
@@ -38,11 +40,11 @@ fn memory() -> (OwnedFd, Region) {
     }
 }
 
-/// Runs the runtime to its end; its exit code and the world it leaves.
-fn run(world: World) -> (i32, World) {
+/// The runtime as a process, with the host's end of its doorbell.
+fn start() -> (Child, UnixStream, Region, HostEnd<Region>) {
     let (memory, region) = memory();
     let end = HostEnd::initialise(region, Facts::default());
-    let (mut socket, theirs) = UnixStream::pair().unwrap();
+    let (socket, theirs) = UnixStream::pair().unwrap();
     socket
         .set_read_timeout(Some(Duration::from_mins(1)))
         .unwrap();
@@ -61,9 +63,13 @@ fn run(world: World) -> (i32, World) {
             Ok(())
         });
     }
-    let mut child = command.spawn().unwrap();
-    drop(theirs);
-    let mut host = Host { end, world };
+    (command.spawn().unwrap(), socket, region, end)
+}
+
+/// Runs the runtime to its end; its exit code and the world it leaves.
+fn run(world: World) -> (i32, World) {
+    let (mut child, mut socket, _, end) = start();
+    let mut host = Host::new(end, world);
     let mut kind = [0; 1];
     while socket.read(&mut kind).unwrap() == 1 {
         host.serve();
@@ -131,5 +137,62 @@ fn a_configuration_that_does_not_decode_ends_the_keep() {
     assert!(
         String::from_utf8_lossy(&world.stderr)
             .starts_with("Error: the configuration is not readable")
+    );
+}
+
+/// Lets a hostile host act once the runtime has made its first call; the exit code.
+fn against(act: impl FnOnce(Region)) -> Option<i32> {
+    let (mut child, mut socket, region, _) = start();
+    let mut ring = [0; 1];
+    socket.read_exact(&mut ring).unwrap();
+    act(region);
+    // Wakes the runtime, should it sleep already; it may as well have ended.
+    let _ = socket.write_all(b"!");
+    child.wait().unwrap().code()
+}
+
+/// Posts a completion that no host's end would.
+fn complete(region: Region, words: [u64; 4]) {
+    for (place, word) in completion_entry(0).into_iter().zip(words) {
+        region.store_u64(place, word);
+    }
+    region.store_u32(CQ_TAIL, 1, Ordering::Release);
+}
+
+#[test]
+fn a_hostile_host_ends_the_keep() {
+    // The first request has generation 1 in one of the slots; its id is not guessed here.
+    let unknown_slot = 0xffff;
+    let code = against(|region| complete(region, [unknown_slot, 0, 0, 0]));
+    assert_eq!(code, Some(70));
+    let stale = 0x7777_0000;
+    let code = against(|region| complete(region, [stale, 0, 0, 0]));
+    assert_eq!(code, Some(70));
+    let code = against(|region| region.store_u32(CQ_TAIL, 1000, Ordering::Release));
+    assert_eq!(code, Some(70));
+}
+
+#[test]
+fn a_host_that_goes_away_ends_the_keep() {
+    let (mut child, socket, _, _) = start();
+    drop(socket);
+    // By the runtime itself, or by the signal of a broken socket.
+    let status = child.wait().unwrap();
+    assert!(
+        status.code() == Some(70) || status.code().is_none(),
+        "{status}"
+    );
+}
+
+#[test]
+fn outside_of_a_keep_it_says_what_it_is() {
+    let output = Command::new(env!("CARGO_BIN_EXE_enarx-runtime"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.contains("start applications with `enarx run`"),
+        "{message}"
     );
 }

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use enarx_sallyport::keep::Violation;
 use enarx_sallyport::{
@@ -73,6 +73,9 @@ struct Write {
 /// of its own write; only whoever writes more gets it with a later one.
 const WRITE_THROUGH: u64 = 64 * 1024;
 
+/// Looks at the completion ring before going to sleep: some ten microseconds.
+const LOOKS: u32 = 1000;
+
 /// Most writes on their way.
 const WRITES_MAX: usize = 16;
 
@@ -88,7 +91,7 @@ impl Inner {
                 }
                 Err(SubmitError::Full) => {
                     if !self.reap() {
-                        self.platform.wait(self.end.completions_seen(), None);
+                        self.sleep(None);
                     }
                 }
                 Err(SubmitError::Length) => return Err(Errno::Invalid),
@@ -122,13 +125,26 @@ impl Inner {
         Some(self.replies.swap_remove(place))
     }
 
+    /// Waits for a completion: for a moment by looking, where the host polls, then asleep.
+    fn sleep(&mut self, timeout: Option<Duration>) {
+        if self.end.host_polls() {
+            for _ in 0..LOOKS {
+                if self.end.has_completions() {
+                    return;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        self.platform.wait(self.end.completions_seen(), timeout);
+    }
+
     fn wait_for(&mut self, ticket: Ticket) -> Reply {
         loop {
             self.reap();
             if let Some(reply) = self.take(ticket) {
                 return reply;
             }
-            self.platform.wait(self.end.completions_seen(), None);
+            self.sleep(None);
         }
     }
 
@@ -316,7 +332,7 @@ impl Port {
                 let timeout = inner
                     .deadline
                     .map(|deadline| deadline.saturating_duration_since(Instant::now()));
-                inner.platform.wait(inner.end.completions_seen(), timeout);
+                inner.sleep(timeout);
                 inner.reap();
             }
         }
@@ -374,11 +390,23 @@ impl Operation {
             .any(|reply| Some(reply.ticket) == self.ticket)
     }
 
-    /// Waits for the answer without yielding; the reply's bytes go to `output`.
+    /// Waits until the answer is there.
+    pub async fn ready(&self) {
+        std::future::poll_fn(|_| {
+            if self.is_ready() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// Takes the answer, waiting for it without yielding; the reply's bytes go to `output`.
     ///
     /// # Errors
-    /// What the host answers.
-    pub fn wait(mut self, output: &mut [u8]) -> Result<Answer> {
+    /// What the host answers; [`Errno::Invalid`] when the answer was taken before.
+    pub fn take(&mut self, output: &mut [u8]) -> Result<Answer> {
         let ticket = self.ticket.take().ok_or(Errno::Invalid)?;
         let mut inner = self.port.lock();
         let reply = inner.wait_for(ticket);
@@ -405,13 +433,14 @@ impl Drop for Operation {
 /// The error number of a host's answer.
 fn errno(status: Status) -> Errno {
     match status {
-        Status::Permission => Errno::NotPermitted,
+        // A way out of the directory is what Wasmtime calls not permitted.
+        Status::Permission | Status::NotCapable => Errno::NotPermitted,
         Status::NoEntry | Status::Stale | Status::NameUnresolvable => Errno::NoEntry,
         Status::Interrupted => Errno::Interrupted,
         Status::BadHandle => Errno::BadDescriptor,
         Status::Again | Status::ResolverFailure => Errno::Again,
         Status::NoMemory | Status::NoBuffers => Errno::NoMemory,
-        Status::Access | Status::NotCapable => Errno::Access,
+        Status::Access => Errno::Access,
         Status::Busy => Errno::Busy,
         Status::Exists => Errno::Exists,
         Status::CrossDevice => Errno::CrossDevice,

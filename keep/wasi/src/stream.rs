@@ -182,9 +182,9 @@ impl InputState {
     }
 
     /// Waits for the answer of a read and takes it into the buffer.
-    fn collect(&mut self, pending: Operation) {
+    fn collect(&mut self, mut pending: Operation) {
         self.buffer.resize(READ_AHEAD, 0);
-        let answer = pending.wait(&mut self.buffer);
+        let answer = pending.take(&mut self.buffer);
         self.start = 0;
         self.buffer
             .truncate(answer.map_or(0, |answer| answer.length));

@@ -25,11 +25,23 @@ use enarx_wasi::preview2::bindings::wasi::random::{
     insecure::Host as _, insecure_seed::Host as _, random::Host as _,
 };
 use enarx_wasi::preview2::bindings::wasi::sockets::{
-    instance_network::Host as _, ip_name_lookup::Host as _, network, network::IpAddressFamily,
-    tcp_create_socket::Host as _, udp_create_socket::Host as _,
+    instance_network::Host as _,
+    ip_name_lookup::{Host as _, HostResolveAddressStream},
+    network::{
+        self, IpAddress, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,
+    },
+    tcp::{HostTcpSocket, ShutdownType, TcpSocket},
+    tcp_create_socket::Host as _,
+    udp::{
+        HostIncomingDatagramStream, HostOutgoingDatagramStream, HostUdpSocket, OutgoingDatagram,
+        UdpSocket,
+    },
+    udp_create_socket::Host as _,
 };
+use enarx_wasi::preview2::sockets::Failure;
 use host::{InProcess, WALL, World};
 use wasmtime::component::Resource;
+use wasmtime_wasi_io::poll::DynPollable;
 use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream, StreamError};
 
 struct Guest {
@@ -579,40 +591,332 @@ fn a_read_only_directory_lets_no_change_through() {
     assert_eq!(guest.host.world(|world| world.calls), calls);
 }
 
-#[test]
-fn the_network_is_closed() {
-    for (allowed, expected) in [
-        (false, network::ErrorCode::AccessDenied),
-        (true, network::ErrorCode::NotSupported),
-    ] {
-        let configuration = Configuration {
-            network: Network {
-                tcp: allowed,
-                udp: allowed,
-                name_lookup: allowed,
-            },
-            ..Configuration::default()
-        };
-        let mut guest = Guest::new(&configuration, World::default());
-        let wasi = &mut guest.wasi;
-        let faults = [
-            wasi.create_tcp_socket(IpAddressFamily::Ipv4)
-                .map(|_| ())
-                .unwrap_err(),
-            wasi.create_udp_socket(IpAddressFamily::Ipv6)
-                .map(|_| ())
-                .unwrap_err(),
-            {
-                let network = wasi.instance_network().unwrap();
-                let looked_up = wasi.resolve_addresses(lend(&network), "localhost".to_owned());
-                let fault = looked_up.map(|_| ()).unwrap_err();
-                network::HostNetwork::drop(wasi, network).unwrap();
-                fault
-            },
-        ];
-        for fault in faults {
-            let code = network::Host::convert_error_code(wasi, fault).unwrap();
-            assert_eq!(code, expected);
-        }
+fn with_network(allowed: bool) -> Guest {
+    let configuration = Configuration {
+        network: Network {
+            tcp: allowed,
+            udp: allowed,
+            name_lookup: allowed,
+        },
+        ..Configuration::default()
+    };
+    Guest::new(&configuration, World::default())
+}
+
+impl Guest {
+    fn socket_code<T>(&mut self, result: Result<T, Failure>) -> Result<T, network::ErrorCode> {
+        result
+            .map_err(|failure| network::Host::convert_error_code(&mut self.wasi, failure).unwrap())
     }
+
+    /// Waits for a pollable.
+    fn wait(&mut self, pollable: wasmtime::Result<Resource<DynPollable>>) {
+        let pollable = pollable.unwrap();
+        self.wasi.block(lend(&pollable)).unwrap();
+        HostPollable::drop(&mut self.wasi, pollable).unwrap();
+    }
+
+    fn bound_tcp(&mut self, network: &Resource<network::Network>) -> Resource<TcpSocket> {
+        let socket = self.wasi.create_tcp_socket(IpAddressFamily::Ipv4).unwrap();
+        let started =
+            HostTcpSocket::start_bind(&mut self.wasi, lend(&socket), lend(network), localhost(0));
+        self.socket_code(started).unwrap();
+        let pollable = HostTcpSocket::subscribe(&mut self.wasi, lend(&socket));
+        self.wait(pollable);
+        HostTcpSocket::finish_bind(&mut self.wasi, lend(&socket)).unwrap();
+        socket
+    }
+
+    fn bound_udp(&mut self, network: &Resource<network::Network>) -> Resource<UdpSocket> {
+        let socket = self.wasi.create_udp_socket(IpAddressFamily::Ipv4).unwrap();
+        HostUdpSocket::start_bind(&mut self.wasi, lend(&socket), lend(network), localhost(0))
+            .unwrap();
+        let pollable = HostUdpSocket::subscribe(&mut self.wasi, lend(&socket));
+        self.wait(pollable);
+        HostUdpSocket::finish_bind(&mut self.wasi, lend(&socket)).unwrap();
+        socket
+    }
+}
+
+fn localhost(port: u16) -> IpSocketAddress {
+    IpSocketAddress::Ipv4(Ipv4SocketAddress {
+        port,
+        address: (127, 0, 0, 1),
+    })
+}
+
+fn port_of(address: IpSocketAddress) -> u16 {
+    match address {
+        IpSocketAddress::Ipv4(address) => address.port,
+        IpSocketAddress::Ipv6(address) => address.port,
+    }
+}
+
+#[test]
+fn the_network_is_closed_unless_it_is_opened() {
+    let mut guest = with_network(false);
+    let network = guest.wasi.instance_network().unwrap();
+    let denied = Err(network::ErrorCode::AccessDenied);
+    let tcp = guest
+        .wasi
+        .create_tcp_socket(IpAddressFamily::Ipv4)
+        .map(drop);
+    assert_eq!(guest.socket_code(tcp), denied);
+    let udp = guest
+        .wasi
+        .create_udp_socket(IpAddressFamily::Ipv6)
+        .map(drop);
+    assert_eq!(guest.socket_code(udp), denied);
+    let found = guest
+        .wasi
+        .resolve_addresses(lend(&network), "two.example".to_owned())
+        .map(drop);
+    assert_eq!(guest.socket_code(found), denied);
+    network::HostNetwork::drop(&mut guest.wasi, network).unwrap();
+    assert_eq!(guest.host.world(|world| world.calls), 0);
+}
+
+#[test]
+fn names_are_looked_up() {
+    let mut guest = with_network(true);
+    let network = guest.wasi.instance_network().unwrap();
+    let resolve = |guest: &mut Guest, name: &str| {
+        let stream = guest
+            .wasi
+            .resolve_addresses(lend(&network), name.to_owned());
+        let stream = guest.socket_code(stream)?;
+        let pollable = HostResolveAddressStream::subscribe(&mut guest.wasi, lend(&stream));
+        guest.wait(pollable);
+        let mut found = Vec::new();
+        loop {
+            let next = guest.wasi.resolve_next_address(lend(&stream));
+            match guest.socket_code(next)? {
+                Some(IpAddress::Ipv4(address)) => found.push(format!("{address:?}")),
+                Some(IpAddress::Ipv6(address)) => found.push(format!("{address:x?}")),
+                None => {
+                    HostResolveAddressStream::drop(&mut guest.wasi, stream).unwrap();
+                    return Ok::<_, network::ErrorCode>(found);
+                }
+            }
+        }
+    };
+    let found = resolve(&mut guest, "two.example").unwrap();
+    assert_eq!(found, ["(192, 0, 2, 1)", "(2001, db8, 0, 0, 0, 0, 0, 1)"]);
+    assert_eq!(
+        resolve(&mut guest, "127.0.0.1").unwrap(),
+        ["(127, 0, 0, 1)"]
+    );
+    let unknown = resolve(&mut guest, "no.example");
+    assert_eq!(unknown, Err(network::ErrorCode::NameUnresolvable));
+    for name in ["", "a\0b", &"x".repeat(300)] {
+        assert_eq!(
+            resolve(&mut guest, name),
+            Err(network::ErrorCode::InvalidArgument)
+        );
+    }
+}
+
+#[test]
+fn tcp_connections_carry_bytes_both_ways() {
+    let mut guest = with_network(true);
+    let network = guest.wasi.instance_network().unwrap();
+    let listener = guest.bound_tcp(&network);
+    let address = HostTcpSocket::local_address(&mut guest.wasi, lend(&listener)).unwrap();
+    let port = port_of(address);
+    assert_ne!(port, 0);
+    let early = guest.wasi.accept(lend(&listener)).map(drop);
+    assert_eq!(
+        guest.socket_code(early),
+        Err(network::ErrorCode::InvalidState)
+    );
+    guest.wasi.start_listen(lend(&listener)).unwrap();
+    guest.wasi.finish_listen(lend(&listener)).unwrap();
+    assert!(guest.wasi.is_listening(lend(&listener)).unwrap());
+    let nobody = guest.wasi.accept(lend(&listener)).map(drop);
+    assert_eq!(
+        guest.socket_code(nobody),
+        Err(network::ErrorCode::WouldBlock)
+    );
+
+    let client = guest.wasi.create_tcp_socket(IpAddressFamily::Ipv4).unwrap();
+    guest
+        .wasi
+        .set_keep_alive_enabled(lend(&client), true)
+        .unwrap();
+    assert!(guest.wasi.keep_alive_enabled(lend(&client)).unwrap());
+    guest
+        .wasi
+        .start_connect(lend(&client), lend(&network), localhost(port))
+        .unwrap();
+    let pollable = HostTcpSocket::subscribe(&mut guest.wasi, lend(&client));
+    guest.wait(pollable);
+    let (client_in, client_out) = guest.wasi.finish_connect(lend(&client)).unwrap();
+    let peer = HostTcpSocket::remote_address(&mut guest.wasi, lend(&client)).unwrap();
+    assert_eq!(port_of(peer), port);
+
+    let pollable = HostTcpSocket::subscribe(&mut guest.wasi, lend(&listener));
+    guest.wait(pollable);
+    let (server, server_in, server_out) = guest.wasi.accept(lend(&listener)).unwrap();
+    guest
+        .wasi
+        .blocking_write_and_flush(lend(&client_out), b"question".to_vec())
+        .unwrap();
+    assert_eq!(
+        guest.wasi.blocking_read(lend(&server_in), 100).unwrap(),
+        b"question"
+    );
+    guest
+        .wasi
+        .blocking_write_and_flush(lend(&server_out), b"answer".to_vec())
+        .unwrap();
+    assert_eq!(
+        guest.wasi.blocking_read(lend(&client_in), 100).unwrap(),
+        b"answer"
+    );
+    // Nothing more is there yet.
+    assert_eq!(
+        HostInputStream::read(&mut guest.wasi, lend(&client_in), 100).unwrap(),
+        b""
+    );
+    guest
+        .wasi
+        .shutdown(lend(&server), ShutdownType::Send)
+        .unwrap();
+    assert_eq!(guest.read_all(&client_in), b"");
+    HostInputStream::drop(&mut guest.wasi, client_in).unwrap();
+    HostOutputStream::drop(&mut guest.wasi, client_out).unwrap();
+    HostTcpSocket::drop(&mut guest.wasi, client).unwrap();
+    assert_eq!(guest.read_all(&server_in), b"");
+}
+
+#[test]
+fn tcp_errors() {
+    let mut guest = with_network(true);
+    let network = guest.wasi.instance_network().unwrap();
+    // A port that was free a moment ago: nobody listens on it.
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let socket = guest.wasi.create_tcp_socket(IpAddressFamily::Ipv4).unwrap();
+    let v6 = IpSocketAddress::Ipv6(Ipv6SocketAddress {
+        port: 80,
+        flow_info: 0,
+        address: (0, 0, 0, 0, 0, 0, 0, 1),
+        scope_id: 0,
+    });
+    let unspecified = IpSocketAddress::Ipv4(Ipv4SocketAddress {
+        port: 80,
+        address: (0, 0, 0, 0),
+    });
+    for address in [v6, unspecified, localhost(0)] {
+        let started = guest
+            .wasi
+            .start_connect(lend(&socket), lend(&network), address);
+        assert_eq!(
+            guest.socket_code(started),
+            Err(network::ErrorCode::InvalidArgument)
+        );
+    }
+    let finished = guest.wasi.finish_connect(lend(&socket)).map(drop);
+    assert_eq!(
+        guest.socket_code(finished),
+        Err(network::ErrorCode::NotInProgress)
+    );
+    let finished = HostTcpSocket::finish_bind(&mut guest.wasi, lend(&socket));
+    assert_eq!(
+        guest.socket_code(finished),
+        Err(network::ErrorCode::NotInProgress)
+    );
+    let listening = guest.wasi.start_listen(lend(&socket));
+    assert_eq!(
+        guest.socket_code(listening),
+        Err(network::ErrorCode::InvalidState)
+    );
+    let address = HostTcpSocket::local_address(&mut guest.wasi, lend(&socket));
+    assert_eq!(
+        guest.socket_code(address).unwrap_err(),
+        network::ErrorCode::InvalidState
+    );
+    let zero = guest.wasi.set_listen_backlog_size(lend(&socket), 0);
+    assert_eq!(
+        guest.socket_code(zero),
+        Err(network::ErrorCode::InvalidArgument)
+    );
+    guest
+        .wasi
+        .start_connect(lend(&socket), lend(&network), localhost(free))
+        .unwrap();
+    let again = guest
+        .wasi
+        .start_connect(lend(&socket), lend(&network), localhost(free));
+    assert_eq!(
+        guest.socket_code(again),
+        Err(network::ErrorCode::ConcurrencyConflict)
+    );
+    let pollable = HostTcpSocket::subscribe(&mut guest.wasi, lend(&socket));
+    guest.wait(pollable);
+    let finished = guest.wasi.finish_connect(lend(&socket)).map(drop);
+    assert_eq!(
+        guest.socket_code(finished),
+        Err(network::ErrorCode::ConnectionRefused)
+    );
+    let after = guest
+        .wasi
+        .start_connect(lend(&socket), lend(&network), localhost(free));
+    assert_eq!(
+        guest.socket_code(after),
+        Err(network::ErrorCode::InvalidState)
+    );
+}
+
+#[test]
+fn udp_datagrams() {
+    let mut guest = with_network(true);
+    let network = guest.wasi.instance_network().unwrap();
+    let one = guest.bound_udp(&network);
+    let two = guest.bound_udp(&network);
+    let to = HostUdpSocket::local_address(&mut guest.wasi, lend(&two)).unwrap();
+    let (_one_in, one_out) = guest.wasi.stream(lend(&one), None).unwrap();
+    let (two_in, two_out) = guest.wasi.stream(lend(&two), None).unwrap();
+    assert_eq!(guest.wasi.receive(lend(&two_in), 10).unwrap().len(), 0);
+    assert!(guest.wasi.check_send(lend(&one_out)).unwrap() > 1);
+    let datagram = |data: &[u8], remote_address| OutgoingDatagram {
+        data: data.to_vec(),
+        remote_address,
+    };
+    let datagrams = vec![datagram(b"first", Some(to)), datagram(b"", Some(to))];
+    assert_eq!(guest.wasi.send(lend(&one_out), datagrams).unwrap(), 2);
+    let mut received = Vec::new();
+    while received.len() < 2 {
+        let pollable = HostIncomingDatagramStream::subscribe(&mut guest.wasi, lend(&two_in));
+        guest.wait(pollable);
+        received.extend(guest.wasi.receive(lend(&two_in), 10).unwrap());
+    }
+    assert_eq!(received[0].data, b"first");
+    assert_eq!(received[1].data, b"");
+    let from = HostUdpSocket::local_address(&mut guest.wasi, lend(&one)).unwrap();
+    assert_eq!(port_of(received[0].remote_address), port_of(from));
+    // Nobody said whereto.
+    guest.wasi.check_send(lend(&two_out)).unwrap();
+    let sent = guest.wasi.send(lend(&two_out), vec![datagram(b"x", None)]);
+    assert_eq!(
+        guest.socket_code(sent),
+        Err(network::ErrorCode::InvalidArgument)
+    );
+    let large = vec![0; 70_000];
+    let sent = guest
+        .wasi
+        .send(lend(&two_out), vec![datagram(&large, Some(from))]);
+    assert_eq!(
+        guest.socket_code(sent),
+        Err(network::ErrorCode::DatagramTooLarge)
+    );
+    let unbound = guest.wasi.create_udp_socket(IpAddressFamily::Ipv4).unwrap();
+    let streams = guest.wasi.stream(lend(&unbound), None).map(drop);
+    assert_eq!(
+        guest.socket_code(streams),
+        Err(network::ErrorCode::InvalidState)
+    );
 }

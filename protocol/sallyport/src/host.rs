@@ -224,6 +224,11 @@ impl<M: SharedMemory> HostEnd<M> {
         self.memory.fence();
     }
 
+    /// Submissions taken so far (modulo 2^32).
+    pub fn submissions_taken(&self) -> u32 {
+        self.sq_head
+    }
+
     /// Completions posted so far (modulo 2^32). The Keep sleeps as long as this is what it has seen.
     pub fn completions_posted(&self) -> u32 {
         self.cq_tail

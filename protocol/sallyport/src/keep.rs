@@ -324,6 +324,17 @@ impl<M: SharedMemory> KeepEnd<M> {
         self.memory.load_u32(HOST_STATE, Ordering::Relaxed) & POLLING == 0
     }
 
+    /// Whether the host says that a thread of its polls the ring: an answer may come soon, and a
+    /// short look is cheaper than sleep.
+    pub fn host_polls(&self) -> bool {
+        self.memory.load_u32(HOST_STATE, Ordering::Relaxed) & POLLING != 0
+    }
+
+    /// Whether the host has posted something that was not taken; [`Self::reap`] checks it.
+    pub fn has_completions(&self) -> bool {
+        self.memory.load_u32(CQ_TAIL, Ordering::Relaxed) != self.cq_head
+    }
+
     /// Completions taken so far (modulo 2^32): what [`Doorbell::wait`](crate::Doorbell::wait) gets after
     /// [`Self::reap`] returned none.
     pub fn completions_seen(&self) -> u32 {

@@ -62,7 +62,7 @@ pub fn allowed(network: NetworkGrant) -> impl Iterator<Item = Allow> {
 const DESCRIPTOR_FLAGS: &[u32] = &[libc::F_GETFD.cast_unsigned()];
 
 /// System calls that the executor makes in any case.
-pub const SYSTEM_CALLS: &[i64] = &[
+const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_close,
     libc::SYS_eventfd2,
     libc::SYS_fdatasync,
@@ -669,6 +669,16 @@ impl SharedExecutor {
         let log = Arc::clone(&self.lock().executor.log);
         // A log that nobody can take is not worth waiting for.
         let _ = rustix::io::write(&*log, &text);
+    }
+
+    /// Submissions taken so far, modulo 2^32, and whether requests wait for a descriptor.
+    pub fn activity(&self) -> (u32, bool) {
+        let state = self.lock();
+        let executor = &state.executor;
+        (
+            executor.end.submissions_taken(),
+            !executor.pending.is_empty(),
+        )
     }
 
     /// Completions posted so far, modulo 2^32: what [`Self::wait`] compares with.

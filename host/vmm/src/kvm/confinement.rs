@@ -13,9 +13,6 @@ use crate::grant::Grant;
 const REQUESTS: &[u32] = &[0xae80, 0x8090_ae81, 0x8138_ae83, 0x4004_ae86];
 const _: () = assert!(super::vcpu::KVM_INTERRUPT == REQUESTS[3] as u64);
 
-/// `F_GETFD`.
-const DESCRIPTOR_FLAGS: &[u32] = &[libc::F_GETFD.cast_unsigned()];
-
 /// The rules for the vCPU threads of one Keep.
 #[derive(Debug)]
 pub struct Confinement {
@@ -30,18 +27,12 @@ impl Confinement {
     /// # Errors
     /// [`ConfineError`]; also when a directory cannot be duplicated.
     pub fn new(grant: &Grant) -> Result<Self, ConfineError> {
-        let calls = THREAD_CALLS.iter().chain(executor::SYSTEM_CALLS);
-        let allowed = calls.map(|&call| Allow::Call(call)).chain([
+        let any = THREAD_CALLS.iter().map(|&call| Allow::Call(call));
+        let allowed = any.chain(executor::allowed(grant.network)).chain([
             Allow::Argument {
                 call: libc::SYS_ioctl,
                 index: 1,
                 values: REQUESTS,
-            },
-            // What a debug build of the standard library asks before it closes a descriptor.
-            Allow::Argument {
-                call: libc::SYS_fcntl,
-                index: 1,
-                values: DESCRIPTOR_FLAGS,
             },
             // Kicks of other vCPU threads; the thread group is checked by the kernel.
             Allow::Call(libc::SYS_tgkill),

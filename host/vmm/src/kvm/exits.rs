@@ -18,6 +18,7 @@ use super::confinement::Confinement;
 use super::cpuid::Cpu;
 use super::fault::Fault;
 use super::memory::GuestMemory;
+use super::poller::{Poller, Traffic};
 use super::vcpu;
 use crate::executor::{Progress, SharedExecutor};
 use crate::launch::Outcome;
@@ -37,6 +38,9 @@ pub struct Keep {
     vcpus: Vec<Vcpu>,
     control: Mutex<Control>,
     changed: Condvar,
+    poller: Poller,
+    /// There is a processor for the polling thread.
+    polling_pays: bool,
     counts: [AtomicU64; FUNCTIONS],
 }
 
@@ -58,6 +62,8 @@ struct Control {
     /// vCPUs that the guest wants started.
     wanted: Vec<u32>,
     started: u64,
+    /// The polling thread is wanted, and runs.
+    poller: (bool, bool),
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -88,6 +94,8 @@ impl Keep {
                 ..Control::default()
             }),
             changed: Condvar::new(),
+            poller: Poller::default(),
+            polling_pays: std::thread::available_parallelism().is_ok_and(|count| count.get() > 1),
             counts: Default::default(),
         }
     }
@@ -118,6 +126,7 @@ impl Keep {
     fn end(&self, outcome: Outcome) {
         lock(&self.control).outcome.get_or_insert(outcome);
         self.changed.notify_all();
+        self.poller.end();
         self.executor.interrupt();
         for vcpu in &self.vcpus {
             vcpu.unparked.notify_all();
@@ -143,6 +152,16 @@ impl Keep {
         if control.started & bit == 0 {
             control.started |= bit;
             control.wanted.push(u32::try_from(number).unwrap_or(0));
+            self.changed.notify_all();
+        }
+    }
+
+    /// Has the ring polled, by a thread that is started the first time.
+    fn want_polling(&self) {
+        self.poller.want();
+        let mut control = lock(&self.control);
+        if !control.poller.1 {
+            control.poller.0 = true;
             self.changed.notify_all();
         }
     }
@@ -179,7 +198,7 @@ impl Keep {
         let function = Function::from_number(number)?;
         self.counts[function as usize].fetch_add(1, Ordering::Relaxed);
         let progress = match function {
-            Function::Exit => return Some(Outcome::Exit(args[0] as i32)),
+            Function::Exit => return Some(Outcome::Exit(low_word(args[0]).cast_signed())),
             Function::Fault => {
                 let [reason, vector, error_code, rip, cr2, rsp, cs] = args;
                 let report = FaultReport {
@@ -194,7 +213,7 @@ impl Keep {
                 return Some(Outcome::Fault(Fault(report).to_string()));
             }
             Function::Ring => self.executor.drain(),
-            Function::Wait => self.executor.wait(args[0] as u32, nanoseconds(args[1])),
+            Function::Wait => self.executor.wait(low_word(args[0]), nanoseconds(args[1])),
             Function::Park => {
                 self.park(me, nanoseconds(args[0]));
                 return None;
@@ -236,6 +255,7 @@ impl Keep {
 
     /// Runs vCPU `me` until the Keep ends.
     fn run_vcpu(&self, me: usize, vcpu: &mut VcpuFd) -> Outcome {
+        let mut traffic = Traffic::default();
         loop {
             if self.ended() {
                 return Outcome::TimedOut;
@@ -262,6 +282,10 @@ impl Keep {
                     }
                     if let Some(outcome) = self.serve(me, number) {
                         return outcome;
+                    }
+                    let rung = [Function::Ring as u32, Function::Wait as u32].contains(&number);
+                    if rung && self.polling_pays && traffic.note(Instant::now()) {
+                        self.want_polling();
                     }
                 }
                 Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen) => {}
@@ -296,6 +320,12 @@ fn describe(vcpu: &VcpuFd, what: &str) -> String {
     format!("the Keep ended: {what}\n  RIP {rip:#018x}  RSP {rsp:#018x}  CR2 {cr2:#018x}")
 }
 
+/// The lower half of an argument that has 32 bits.
+fn low_word(value: u64) -> u32 {
+    let [a, b, c, d, ..] = value.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
 fn nanoseconds(value: u64) -> Option<Duration> {
     (value != u64::MAX).then(|| Duration::from_nanos(value))
 }
@@ -325,6 +355,23 @@ fn spawn(keep: &Arc<Keep>, me: u32, vcpu: VcpuFd) -> Result<JoinHandle<()>, KvmE
     Ok(thread)
 }
 
+fn spawn_poller(keep: &Arc<Keep>) -> Result<JoinHandle<()>, KvmError> {
+    let keep = Arc::clone(keep);
+    let thread = Builder::new().name("poller".into()).spawn(move || {
+        let confined = keep.confinement.apply();
+        let outcome = match confined {
+            Ok(()) => match keep.poller.run(&keep.executor) {
+                Ok(Some(code)) => Outcome::Exit(code),
+                Ok(None) => return,
+                Err(error) => Outcome::Fault(error.to_string()),
+            },
+            Err(error) => Outcome::Fault(error.to_string()),
+        };
+        keep.end(outcome);
+    })?;
+    Ok(thread)
+}
+
 /// Runs the Keep to its end; every thread it started has ended when this returns.
 pub fn run(
     keep: &Arc<Keep>,
@@ -335,7 +382,7 @@ pub fn run(
     let mut threads = vec![spawn(keep, 0, first)?];
     let outcome = loop {
         let mut control = lock(&keep.control);
-        while control.outcome.is_none() && control.wanted.is_empty() {
+        while control.outcome.is_none() && control.wanted.is_empty() && !control.poller.0 {
             control = match deadline {
                 None => keep
                     .changed
@@ -358,7 +405,12 @@ pub fn run(
             break outcome;
         }
         let wanted = std::mem::take(&mut control.wanted);
+        let poller = std::mem::take(&mut control.poller.0);
+        control.poller.1 |= poller;
         drop(control);
+        if poller {
+            threads.push(spawn_poller(keep)?);
+        }
         for number in wanted {
             let started = vcpu::create(&keep.vm, number, &keep.cpu, &keep.state)
                 .and_then(|vcpu| spawn(keep, number, vcpu));

@@ -6,6 +6,8 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +17,12 @@ use enarx_sallyport::Region;
 use enarx_sallyport::layout::REGION_SIZE;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
+
+use super::image::FilePart;
+
+/// Alignment of the mappings, in bytes: that of large pages.
+const ALIGN: usize = 2 << 20;
+const _: () = assert!(ALIGN as u64 == LARGE);
 
 /// An anonymous mapping, unmapped when dropped.
 #[derive(Debug)]
@@ -31,7 +39,7 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     fn new(size: usize, huge: bool) -> io::Result<Self> {
         // Space for aligning the start to 2 MiB, which the host's large pages need.
-        let align = LARGE as usize;
+        let align = ALIGN;
         let padded = size.checked_add(align).ok_or(io::ErrorKind::OutOfMemory)?;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice.
         let raw = unsafe {
@@ -89,7 +97,7 @@ impl Mapping {
         // SAFETY: the target lies in the mapping (checked by `at`), to which no reference exists.
         unsafe {
             self.at(offset, bytes.len())
-                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
+                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
         }
     }
 }
@@ -123,6 +131,30 @@ impl GuestMemory {
     pub fn load(&self, gpa: u64, bytes: &[u8]) {
         self.ram
             .write(usize::try_from(gpa).unwrap_or(usize::MAX), bytes);
+    }
+
+    /// Reads a part of a file into the private memory.
+    pub fn load_file(&self, gpa: u64, part: &FilePart, from: Range<usize>) -> io::Result<()> {
+        let mut to = usize::try_from(gpa).unwrap_or(usize::MAX);
+        let mut rest = from;
+        while !rest.is_empty() {
+            let target = self.ram.at(to, rest.len());
+            let offset = part.offset + rest.start as u64;
+            let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+            // SAFETY: the target lies in the mapping (checked by `at`), to which no reference
+            // exists.
+            let read =
+                unsafe { libc::pread(part.file.as_raw_fd(), target.cast(), rest.len(), offset) };
+            match usize::try_from(read) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    rest.start += read;
+                    to += read;
+                }
+                Err(_) => return Err(io::Error::last_os_error()),
+            }
+        }
+        Ok(())
     }
 
     /// Writes at an offset of the shared memory.
@@ -161,6 +193,10 @@ impl GuestMemory {
 
     /// The word at `offset` of the exit memory.
     fn exit_word(&self, offset: usize) -> &AtomicU64 {
+        #[allow(
+            clippy::cast_ptr_alignment,
+            reason = "the mapping is aligned to 2 MiB and offsets are multiples of 8"
+        )]
         let at = self.shared.at(REGION_SIZE + offset, 8).cast::<AtomicU64>();
         // SAFETY: in the mapping (checked by `at`), aligned (offsets are multiples of 8), and
         // accessed by atomics only.
@@ -219,7 +255,7 @@ mod tests {
         memory.load(LARGE, &[7; 16]);
         let first = || {
             // SAFETY: in the mapping, which lives.
-            unsafe { memory.ram.at(LARGE as usize, 1).read_volatile() }
+            unsafe { memory.ram.at(ALIGN, 1).read_volatile() }
         };
         assert_eq!(first(), 7);
         for (gpa, length) in [

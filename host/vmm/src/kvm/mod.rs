@@ -8,7 +8,9 @@ mod confinement;
 mod cpuid;
 mod exits;
 mod fault;
+mod image;
 mod memory;
+mod poller;
 mod stats;
 mod vcpu;
 
@@ -27,14 +29,22 @@ use crate::executor::SharedExecutor;
 use crate::launch::{Launch, Outcome};
 use confinement::Confinement;
 use exits::Keep;
+use image::FilePart;
 use memory::GuestMemory;
 use stats::Stats;
 
 /// Smallest memory of a Keep, in bytes.
 pub const MIN_MEMORY: u64 = 64 << 20;
 
+/// Memory that a Keep has beyond its image and first heap, at least, in bytes.
+const MIN_FREE: u64 = 16 << 20;
+
 /// vCPUs beyond the processors: sleeping threads keep theirs.
 const SPARE_VCPUS: u32 = 2;
+
+/// Most processors of a Keep.
+const MAX_PROCESSORS: u32 = 64 - SPARE_VCPUS;
+const _: () = assert!(MAX_PROCESSORS as usize + SPARE_VCPUS as usize == MAX_VCPUS);
 
 /// Why a Keep could not be launched.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +111,7 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
     let pvm = is_pvm();
 
     let cpu = cpuid::Cpu::new(&kvm, pvm)?;
-    let processors = launch.vcpus.clamp(1, MAX_VCPUS as u32 - SPARE_VCPUS);
+    let processors = launch.vcpus.clamp(1, MAX_PROCESSORS);
     let vcpus = processors + SPARE_VCPUS;
     let ram = launch.memory.max(MIN_MEMORY) / LARGE * LARGE;
     let parameters = Parameters {
@@ -112,8 +122,8 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
         syscall_by_ud: pvm,
     };
     let layout = plan::launch(launch.microkernel, launch.runtime, &parameters)?;
-    if layout.end + MIN_MEMORY / 2 > ram {
-        return Err(KvmError::TooSmall((layout.end + MIN_MEMORY / 2) >> 20));
+    if layout.end + MIN_FREE > ram {
+        return Err(KvmError::TooSmall((layout.end + MIN_FREE) >> 20));
     }
 
     timeline.mark("plan");
@@ -129,9 +139,16 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
             for page in &layout.pages {
                 memory.load(page.gpa, &page.bytes[..]);
             }
+            let part = FilePart::behind(launch.runtime);
             for placement in &layout.runtime {
-                memory.load(placement.gpa, &launch.runtime[placement.file.clone()]);
+                match &part {
+                    Some(part) => {
+                        memory.load_file(placement.gpa, part, placement.file.clone())?;
+                    }
+                    None => memory.load(placement.gpa, &launch.runtime[placement.file.clone()]),
+                }
             }
+            Ok::<_, std::io::Error>(())
         });
         let vm = create_vm(&kvm)?;
         memory
@@ -139,8 +156,9 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
             .map_err(refused("map the Keep's memory"))?;
         let first = vcpu::create(&vm, 0, &cpu, &layout.state)?;
         timeline.mark("machine");
-        if loader.join().is_err() {
-            return Err(KvmError::Lacks("room for the image"));
+        match loader.join() {
+            Ok(loaded) => loaded?,
+            Err(panic) => std::panic::resume_unwind(panic),
         }
         timeline.mark("image");
         Ok::<_, KvmError>((vm, first))

@@ -36,7 +36,7 @@ fn exit_word(offset: usize) -> &'static AtomicU64 {
     // SAFETY: the launcher maps the two pages of exit memory at EXIT_VIRTUAL for the life of the
     // Keep; offsets are multiples of 8 below EXIT_MEMORY_SIZE (records of at most MAX_VCPUS, and
     // the facts). The host writes the memory too, hence atomics.
-    unsafe { &*((EXIT_VIRTUAL as usize + offset) as *const AtomicU64) }
+    unsafe { &*((EXIT_VIRTUAL + offset as u64) as *const AtomicU64) }
 }
 
 /// Counts an entry from user code: by a system call, or by an exception. The counters lie in shared
@@ -70,7 +70,7 @@ fn write_msr(msr: u32, value: u64) {
     // SAFETY: called with FS_BASE and GS_BASE only, which the microkernel itself does not use;
     // the values are canonical user addresses, checked by the system call.
     unsafe {
-        asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32,
+        asm!("wrmsr", in("ecx") msr, in("rax") value, in("rdx") value >> 32,
             options(nostack, preserves_flags));
     }
 }
@@ -155,7 +155,7 @@ impl Platform for Machine {
             let (word, ok): (u64, u8);
             // SAFETY: RDRAND writes a register and the flags.
             unsafe {
-                asm!("rdrand {}", "setc {}", out(reg) word, out(reg_byte) ok, options(nomem, nostack))
+                asm!("rdrand {}", "setc {}", out(reg) word, out(reg_byte) ok, options(nomem, nostack));
             };
             if ok == 1 {
                 return Some(word);
@@ -169,7 +169,7 @@ impl Platform for Machine {
         let (low, high): (u32, u32);
         // SAFETY: reading the counter has no effect.
         unsafe {
-            asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
+            asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
         };
         u64::from(low) | (u64::from(high) << 32)
     }
@@ -192,7 +192,7 @@ impl Platform for Machine {
     fn save_fpu(&mut self, area: &mut FpuState) {
         // SAFETY: the area is 512 bytes, 16-byte aligned.
         unsafe {
-            asm!("fxsave64 [{}]", in(reg) area.0.as_mut_ptr(), options(nostack, preserves_flags))
+            asm!("fxsave64 [{}]", in(reg) area.0.as_mut_ptr(), options(nostack, preserves_flags));
         };
     }
 
@@ -200,7 +200,7 @@ impl Platform for Machine {
         // SAFETY: the area is 512 bytes, 16-byte aligned, and its MXCSR was sanitised; the
         // microkernel itself uses no FPU register.
         unsafe {
-            asm!("fxrstor64 [{}]", in(reg) area.0.as_ptr(), options(nostack, preserves_flags))
+            asm!("fxrstor64 [{}]", in(reg) area.0.as_ptr(), options(nostack, preserves_flags));
         };
     }
 }

@@ -160,7 +160,7 @@ enarx_boot_page:
 );
 
 // The entry pushes whole registers below the record; RSP must be 16-byte aligned at each call.
-const _: () = assert!(size_of::<Registers>() % 16 == 0 && STACK_RECORD % 16 == 0);
+const _: () = assert!(size_of::<Registers>().is_multiple_of(16) && STACK_RECORD.is_multiple_of(16));
 
 unsafe extern "C" {
     /// The boot page.

@@ -21,7 +21,7 @@ pub fn current_vcpu() -> usize {
 pub fn boot_info() -> BootInfo {
     // SAFETY: the page is part of the image, written by the launcher before the first entry and
     // by nobody afterwards.
-    let page = unsafe { &*(&raw const BOOT_PAGE) };
+    let page = unsafe { &BOOT_PAGE };
     BootInfo::read_from_prefix(page).map_or(
         // The page is larger than the structure.
         BootInfo {

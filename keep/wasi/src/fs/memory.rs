@@ -666,13 +666,14 @@ impl FileSystem for MemoryFileSystem {
 
     fn rename(&mut self, from_dir: Node, from: &str, to_dir: Node, to: &str) -> Result<()> {
         let from_slash = from.ends_with('/');
-        let from_place = self.walk(from_dir, from.trim_end_matches('/'), false)?;
-        let number = from_place.existing()?;
-        let (old_parent, old_name) = from_place.name.ok_or(Errno::Busy)?;
-        let moved_directory = self.is_directory(number)?;
         let to_slash = to.ends_with('/');
+        let from_place = self.walk(from_dir, from.trim_end_matches('/'), false)?;
         let to_place = self.walk(to_dir, to.trim_end_matches('/'), false)?;
+        let source = from_place.existing();
+        let (old_parent, old_name) = from_place.name.ok_or(Errno::Busy)?;
         let (new_parent, new_name) = to_place.name.ok_or(Errno::Busy)?;
+        let number = source?;
+        let moved_directory = self.is_directory(number)?;
         if !moved_directory && (from_slash || to_slash) {
             return Err(Errno::NotDirectory);
         }
@@ -685,6 +686,9 @@ impl FileSystem for MemoryFileSystem {
         if let Some(target) = to_place.found {
             if target == number {
                 return Ok(());
+            }
+            if self.is_below(old_parent, target)? {
+                return Err(Errno::NotEmpty);
             }
             match (moved_directory, self.is_directory(target)?) {
                 (true, false) => return Err(Errno::NotDirectory),
@@ -719,14 +723,14 @@ impl FileSystem for MemoryFileSystem {
 
     fn link(&mut self, from_dir: Node, from: &str, to_dir: Node, to: &str) -> Result<()> {
         let number = self.lookup(from_dir, from, false)?;
-        if self.is_directory(number)? {
-            return Err(Errno::NotPermitted);
-        }
         let place = self.walk(to_dir, to, false)?;
         if place.directory_wanted && place.found.is_none() {
             return Err(Errno::NoEntry);
         }
         let (parent, name) = place.vacant()?;
+        if self.is_directory(number)? {
+            return Err(Errno::NotPermitted);
+        }
         if self.inode(parent)?.links == 0 {
             return Err(Errno::NoEntry);
         }

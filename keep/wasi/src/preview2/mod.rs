@@ -9,7 +9,7 @@ mod clocks;
 mod filesystem;
 mod io;
 mod random;
-mod sockets;
+pub mod sockets;
 
 use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
 
@@ -27,7 +27,7 @@ pub mod bindings {
         trappable_error_type: {
             "wasi:io/streams.stream-error" => wasmtime_wasi_io::streams::StreamError,
             "wasi:filesystem/types.error-code" => crate::error::Fault,
-            "wasi:sockets/network.error-code" => crate::error::Fault,
+            "wasi:sockets/network.error-code" => crate::preview2::sockets::Failure,
         },
         with: {
             "wasi:io/error": wasmtime_wasi_io::bindings::wasi::io::error,
@@ -39,11 +39,11 @@ pub mod bindings {
             "wasi:cli/terminal-input.terminal-input": crate::preview2::cli::Terminal,
             "wasi:cli/terminal-output.terminal-output": crate::preview2::cli::Terminal,
             "wasi:sockets/network.network": crate::preview2::sockets::Network,
-            "wasi:sockets/tcp.tcp-socket": crate::preview2::sockets::Never,
-            "wasi:sockets/udp.udp-socket": crate::preview2::sockets::Never,
-            "wasi:sockets/udp.incoming-datagram-stream": crate::preview2::sockets::Never,
-            "wasi:sockets/udp.outgoing-datagram-stream": crate::preview2::sockets::Never,
-            "wasi:sockets/ip-name-lookup.resolve-address-stream": crate::preview2::sockets::Never,
+            "wasi:sockets/tcp.tcp-socket": crate::preview2::sockets::tcp::TcpSocket,
+            "wasi:sockets/udp.udp-socket": crate::preview2::sockets::udp::UdpSocket,
+            "wasi:sockets/udp.incoming-datagram-stream": crate::preview2::sockets::udp::Incoming,
+            "wasi:sockets/udp.outgoing-datagram-stream": crate::preview2::sockets::udp::Outgoing,
+            "wasi:sockets/ip-name-lookup.resolve-address-stream": crate::preview2::sockets::Addresses,
         },
     });
 }

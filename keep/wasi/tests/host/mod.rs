@@ -1,18 +1,21 @@
 //! A host for tests: answers every call from memory, at once and in order.
 //!
 //! Files come from a private file system of the heart, so that what crosses the sallyport can be
-//! compared with what does not.
+//! compared with what does not. The network is this machine's; only there a call may have to wait.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+use std::collections::HashMap;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use enarx_sallyport::directory::{Entry as WireEntry, EntryWriter};
 use enarx_sallyport::keep::Violation;
-use enarx_sallyport::types::{Object, OpenFlags, TimeChange as WireTimeChange};
+use enarx_sallyport::types::{Object, OpenFlags, ShutdownHow, TimeChange as WireTimeChange};
 use enarx_sallyport::{
-    Call, Doorbell, FileType, Handle, HostEnd, KeepEnd, Region, Slot, Stat as WireStat, Status,
-    Submission,
+    Call, Doorbell, FileType, Handle, HostEnd, KeepEnd, Region, Slot, SocketAddress,
+    Stat as WireStat, Status, Submission,
 };
 use enarx_wasi::budget::Budget;
 use enarx_wasi::clock::Clocks;
@@ -38,6 +41,53 @@ pub struct World {
     pub files: Option<MemoryFileSystem>,
     /// Calls served so far.
     pub calls: usize,
+    pub sockets: HashMap<u32, Socket>,
+    /// Sockets opened so far.
+    pub opened: u32,
+}
+
+pub enum Socket {
+    Listener(TcpListener),
+    Stream(TcpStream),
+    Datagrams(UdpSocket),
+}
+
+/// Handles of sockets start here.
+const SOCKETS: u32 = 1 << 20;
+
+/// The status of an error; `Again` makes the call wait.
+fn io_status(error: &std::io::Error) -> Status {
+    match error.kind() {
+        ErrorKind::WouldBlock => Status::Again,
+        ErrorKind::ConnectionRefused => Status::ConnectionRefused,
+        ErrorKind::AddrInUse => Status::AddressInUse,
+        ErrorKind::AddrNotAvailable => Status::AddressNotAvailable,
+        _ => Status::Io,
+    }
+}
+
+fn to_std(address: SocketAddress) -> SocketAddr {
+    match address {
+        SocketAddress::V4 { address, port } => (address, port).into(),
+        SocketAddress::V6 { address, port, .. } => (address, port).into(),
+    }
+}
+
+fn wire_address(address: SocketAddr) -> Vec<u8> {
+    let port = address.port();
+    let address = match address.ip() {
+        IpAddr::V4(ip) => SocketAddress::V4 {
+            address: ip.octets(),
+            port,
+        },
+        IpAddr::V6(ip) => SocketAddress::V6 {
+            address: ip.octets(),
+            port,
+            flow: 0,
+            scope: 0,
+        },
+    };
+    address.to_bytes().to_vec()
 }
 
 /// UNIX time of the test host, in ns.
@@ -100,6 +150,120 @@ fn wire_stat(stat: &Stat) -> WireStat {
 type Served = Result<(u64, u64, Vec<u8>), Status>;
 
 impl World {
+    fn add(&mut self, socket: Socket) -> u64 {
+        // Handles are not used again, so that a stale one is noticed.
+        self.opened += 1;
+        let handle = SOCKETS + self.opened;
+        self.sockets.insert(handle, socket);
+        u64::from(handle)
+    }
+
+    fn network(&mut self, call: &Call, input: &[u8]) -> Served {
+        let try_network = |world: &mut Self| -> std::io::Result<Served> {
+            let unknown = || Ok(Err(Status::BadHandle));
+            Ok(Ok(match *call {
+                Call::TcpListen { address, .. } => {
+                    let listener = TcpListener::bind(to_std(address))?;
+                    listener.set_nonblocking(true)?;
+                    let local = wire_address(listener.local_addr()?);
+                    (world.add(Socket::Listener(listener)), 0, local)
+                }
+                Call::TcpConnect { address } => {
+                    let stream = TcpStream::connect(to_std(address))?;
+                    stream.set_nonblocking(true)?;
+                    (world.add(Socket::Stream(stream)), 0, Vec::new())
+                }
+                Call::UdpBind { address } => {
+                    let socket = UdpSocket::bind(to_std(address))?;
+                    socket.set_nonblocking(true)?;
+                    (world.add(Socket::Datagrams(socket)), 0, Vec::new())
+                }
+                Call::TcpAccept { handle } => {
+                    let Some(Socket::Listener(listener)) = world.sockets.get(&handle.0) else {
+                        return unknown();
+                    };
+                    let (stream, peer) = listener.accept()?;
+                    stream.set_nonblocking(true)?;
+                    (world.add(Socket::Stream(stream)), 0, wire_address(peer))
+                }
+                Call::StreamRead { stream, length } => {
+                    let Some(Socket::Stream(stream)) = world.sockets.get_mut(&stream.0) else {
+                        return unknown();
+                    };
+                    let mut bytes = vec![0; length as usize];
+                    let count = stream.read(&mut bytes)?;
+                    bytes.truncate(count);
+                    (0, 0, bytes)
+                }
+                Call::StreamWrite { stream, .. } => {
+                    let Some(Socket::Stream(stream)) = world.sockets.get_mut(&stream.0) else {
+                        return unknown();
+                    };
+                    // The tests send no more than the socket's buffer holds.
+                    stream.write_all(input)?;
+                    (input.len() as u64, 0, Vec::new())
+                }
+                Call::Shutdown { handle, how } => {
+                    let Some(Socket::Stream(stream)) = world.sockets.get(&handle.0) else {
+                        return unknown();
+                    };
+                    stream.shutdown(match how {
+                        ShutdownHow::Receive => std::net::Shutdown::Read,
+                        ShutdownHow::Send => std::net::Shutdown::Write,
+                        ShutdownHow::Both => std::net::Shutdown::Both,
+                    })?;
+                    (0, 0, Vec::new())
+                }
+                Call::UdpSend {
+                    handle, address, ..
+                } => {
+                    let Some(Socket::Datagrams(socket)) = world.sockets.get(&handle.0) else {
+                        return unknown();
+                    };
+                    let count = socket.send_to(input, to_std(address))?;
+                    (count as u64, 0, Vec::new())
+                }
+                Call::UdpReceive { handle, length } => {
+                    let Some(Socket::Datagrams(socket)) = world.sockets.get(&handle.0) else {
+                        return unknown();
+                    };
+                    let mut bytes = vec![0; length as usize];
+                    let (count, from) = socket.recv_from(&mut bytes)?;
+                    (0, 0, [&wire_address(from)[..], &bytes[..count]].concat())
+                }
+                Call::LocalAddress { handle } => {
+                    let address = match world.sockets.get(&handle.0) {
+                        Some(Socket::Listener(socket)) => socket.local_addr()?,
+                        Some(Socket::Stream(socket)) => socket.local_addr()?,
+                        Some(Socket::Datagrams(socket)) => socket.local_addr()?,
+                        None => return unknown(),
+                    };
+                    (0, 0, wire_address(address))
+                }
+                Call::PeerAddress { handle } => {
+                    let Some(Socket::Stream(stream)) = world.sockets.get(&handle.0) else {
+                        return unknown();
+                    };
+                    (0, 0, wire_address(stream.peer_addr()?))
+                }
+                Call::Close { handle } => {
+                    world.sockets.remove(&handle.0);
+                    (0, 0, Vec::new())
+                }
+                Call::SetOption { .. } => (0, 0, Vec::new()),
+                Call::GetOption { .. } => (1, 0, Vec::new()),
+                Call::Resolve { .. } if input == b"two.example" => {
+                    let v4 = std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
+                    let v6: std::net::Ipv6Addr = "2001:db8::1".parse().unwrap();
+                    (0, 0, [v4.octets(), v6.octets()].concat())
+                }
+                Call::Resolve { .. } => return Ok(Err(Status::NameUnresolvable)),
+                _ => return Ok(Err(Status::NotSupported)),
+            }))
+        };
+        try_network(self).unwrap_or_else(|error| Err(io_status(&error)))
+    }
+
     fn node(&self, handle: Handle) -> Result<Node, Status> {
         let number = u64::from(handle.0);
         if number >= OFFSET {
@@ -177,7 +341,7 @@ impl World {
                 let (node, kind) = self.fs()?.open(node, &path, options).map_err(status)?;
                 Ok((node + OFFSET, wire_kind(kind) as u64, Vec::new()))
             }
-            Call::Close { handle } => {
+            Call::Close { handle } if handle.0 < SOCKETS => {
                 let node = self.node(handle)?;
                 self.fs()?.close(node);
                 done(Ok(()))
@@ -312,7 +476,7 @@ impl World {
                 let path = text(target_length as usize..input.len())?;
                 done(self.fs()?.symlink(&target, node, &path))
             }
-            _ => Err(Status::NotSupported),
+            _ => self.network(call, input),
         }
     }
 }
@@ -323,7 +487,9 @@ fn input_length(call: &Call) -> u32 {
         Call::StreamWrite { length, .. }
         | Call::LogWrite { length, .. }
         | Call::WriteAt { length, .. }
+        | Call::UdpSend { length, .. }
         | Call::Append { length, .. } => length,
+        Call::Resolve { name_length } => name_length,
         Call::Open { path_length, .. }
         | Call::StatAt { path_length, .. }
         | Call::SetTimesAt { path_length, .. }
@@ -354,12 +520,26 @@ fn input_length(call: &Call) -> u32 {
 pub struct Host {
     pub end: HostEnd<Region>,
     pub world: World,
+    /// Calls that wait for the network.
+    waiting: Vec<(u32, Slot, Call, Vec<u8>)>,
 }
 
 impl Host {
+    /// A host with this world.
+    pub fn new(end: HostEnd<Region>, world: World) -> Self {
+        Self {
+            end,
+            world,
+            waiting: Vec::new(),
+        }
+    }
+
     /// Serves everything that is submitted; whether there was anything.
     pub fn serve(&mut self) -> bool {
         let mut any = false;
+        for (id, slot, call, input) in std::mem::take(&mut self.waiting) {
+            any |= self.attempt(id, slot, call, input);
+        }
         while let Some(submission) = self.end.next().expect("the Keep keeps the protocol") {
             any = true;
             self.serve_one(&submission);
@@ -372,14 +552,32 @@ impl Host {
         let call = call.expect("the Keep encodes well");
         match call {
             Call::Exit { code } => self.world.exit = Some(code),
-            Call::Cancel { .. } => self.end.complete(id, Status::Ok, 0, 0, 0).unwrap(),
+            Call::Cancel { id: other } => {
+                if let Some(place) = self.waiting.iter().position(|(id, ..)| *id == other) {
+                    self.waiting.remove(place);
+                    self.end
+                        .complete(other, Status::Cancelled, 0, 0, 0)
+                        .unwrap();
+                }
+                self.end.complete(id, Status::Ok, 0, 0, 0).unwrap();
+            }
             call => {
                 let mut input = vec![0; input_length(&call) as usize];
                 self.end.read_input(slot, 0, &mut input).unwrap();
-                let served = self.world.serve(&call, &input);
-                self.answer(id, slot, served);
+                self.attempt(id, slot, call, input);
             }
         }
+    }
+
+    /// Answers a call unless it has to wait; whether it was answered.
+    fn attempt(&mut self, id: u32, slot: Slot, call: Call, input: Vec<u8>) -> bool {
+        let served = self.world.serve(&call, &input);
+        if matches!(served, Err(Status::Again)) {
+            self.waiting.push((id, slot, call, input));
+            return false;
+        }
+        self.answer(id, slot, served);
+        true
     }
 
     fn answer(&mut self, id: u32, slot: Slot, served: Served) {
@@ -410,7 +608,7 @@ impl InProcess {
             .leak();
         let region = Region::from_static(memory).unwrap();
         let end = HostEnd::initialise(region, enarx_sallyport::Facts::default());
-        let host = Self(Arc::new(Mutex::new(Host { end, world })));
+        let host = Self(Arc::new(Mutex::new(Host::new(end, world))));
         let port = Port::new(KeepEnd::attach(region).unwrap(), Box::new(host.clone()));
         (port, host)
     }
@@ -438,10 +636,18 @@ impl Doorbell for InProcess {
     }
 
     fn wait(&self, _seen: u32, timeout: Option<Duration>) {
-        let served = self.0.lock().unwrap().serve();
-        if !served {
-            std::thread::sleep(timeout.expect("nothing would ever end this wait"));
+        let mut host = self.0.lock().unwrap();
+        if host.serve() {
+            return;
         }
+        let poll = Duration::from_millis(1);
+        let pause = if host.waiting.is_empty() {
+            timeout.expect("nothing would ever end this wait")
+        } else {
+            timeout.map_or(poll, |timeout| timeout.min(poll))
+        };
+        drop(host);
+        std::thread::sleep(pause);
     }
 }
 

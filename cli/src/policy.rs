@@ -1,0 +1,156 @@
+//! `enarx policy`: check and explain policies.
+
+use crate::verify::{USAGE, read};
+use enarx_attestation::attacks::{ATTACKS, Attack, Defence, NOT_VISIBLE};
+use enarx_attestation::{CATALOGUE, Policy, Verdict};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Check and explain policies.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Check that a policy can be used
+    Check {
+        /// A policy file, or the name of a built-in policy
+        policy: String,
+    },
+    /// Show every switch of a policy, what it means, and which attacks it is about
+    Explain {
+        /// A policy file, or the name of a built-in policy
+        policy: String,
+    },
+    /// Print a schema as JSON
+    Schema {
+        /// Which one
+        #[arg(value_enum, default_value = "policy")]
+        of: Schema,
+    },
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Schema {
+    /// Of policy files
+    Policy,
+    /// Of verdicts
+    Verdict,
+}
+
+/// Loads a policy by the name of a built-in one or from a file.
+///
+/// # Errors
+///
+/// One sentence for the user, when there is no such policy or it is wrong.
+pub fn load(name: &str) -> Result<Policy, String> {
+    if let Some(policy) = Policy::builtin(name) {
+        return Ok(policy);
+    }
+    let octets =
+        read(Path::new(name)).map_err(|e| format!("cannot read the policy {name}: {e}"))?;
+    let text =
+        String::from_utf8(octets).map_err(|_| format!("the policy {name} is not text in UTF-8"))?;
+    Policy::from_toml(&text).map_err(|e| format!("the policy {name} is wrong: {e}"))
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> ExitCode {
+    let (policy, explain) = match args.command {
+        Command::Check { policy } => (policy, false),
+        Command::Explain { policy } => (policy, true),
+        Command::Schema { of } => {
+            let schema = match of {
+                Schema::Policy => Policy::json_schema(),
+                Schema::Verdict => Verdict::json_schema(),
+            };
+            println!("{schema:#}");
+            return ExitCode::SUCCESS;
+        }
+    };
+    match load(&policy) {
+        Ok(policy) if explain => print!("{}", explanation(&policy)),
+        Ok(policy) => println!("{}: good", policy.name),
+        Err(message) => {
+            eprintln!("error: {message}");
+            return ExitCode::from(USAGE);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn explanation(policy: &Policy) -> String {
+    let mut lines = vec![format!(
+        "# The policy {}, every switch with its value.",
+        policy.name
+    )];
+    lines.push(policy.to_toml());
+    let text = policy.to_toml();
+    let insecure: Vec<_> = text
+        .lines()
+        .filter(|line| {
+            line.starts_with("insecure") && !line.ends_with("false") && !line.ends_with("[]")
+        })
+        .chain(
+            text.lines()
+                .filter(|line| line.ends_with("\"insecure-ignore\"")),
+        )
+        .collect();
+    lines.push("# Switches that give protection away:".to_owned());
+    if insecure.is_empty() {
+        lines.push("#   none".to_owned());
+    }
+    lines.extend(insecure.iter().map(|line| format!("#   {line}")));
+    lines.push(
+        "#\n# Known attacks; the policy asks for the mitigation of those marked with *.".to_owned(),
+    );
+    for attack in &ATTACKS {
+        let mark = if policy.snp.attacks.iter().any(|a| a == attack.name) {
+            '*'
+        } else {
+            ' '
+        };
+        lines.push(format!(
+            "# {mark} {}: {}. {}",
+            attack.name, attack.summary, attack.bulletin
+        ));
+        lines.push(format!("#     shown by: {}", defences(attack)));
+        lines.push(format!("#     source: {}", attack.source));
+    }
+    lines.push("# Not visible in any report:".to_owned());
+    lines.extend(
+        NOT_VISIBLE
+            .iter()
+            .map(|(name, advice)| format!("#   {name}: {advice}")),
+    );
+    lines.push("#\n# The checks of a verdict:".to_owned());
+    lines.extend(
+        CATALOGUE
+            .iter()
+            .map(|(name, meaning)| format!("#   {name}: {meaning}")),
+    );
+    lines.join("\n") + "\n"
+}
+
+fn defences(attack: &Attack) -> String {
+    let mut shown = Vec::new();
+    for defence in attack.defences {
+        match defence {
+            Defence::Platform(bit) => shown.push(format!("platform bit {}", bit.name)),
+            Defence::GuestPolicy(bit) => shown.push(format!("guest policy bit {}", bit.name)),
+            Defence::RefuseProducts(products) => shown.push(format!("not {}", products.join(", "))),
+            Defence::Floors(floors) => shown.extend(floors.iter().map(|floor| {
+                let stepping = floor
+                    .stepping
+                    .map(|s| format!(" stepping {s}"))
+                    .unwrap_or_default();
+                let component = floor.component.name();
+                format!("{}{stepping} {component} ≥ {:#x}", floor.product, floor.svn)
+            })),
+        }
+    }
+    shown.join(", ")
+}

@@ -1,0 +1,228 @@
+//! `enarx verify`: evidence in, verdict out. Reads files and the clock; the judgement is `enarx-attestation`'s.
+
+use crate::certs::StoreArgs;
+use crate::policy;
+use chrono::DateTime;
+use enarx_attestation::{AmdEndorsements, Endorsements, Timestamp, Verdict, Verifier};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The evidence was refused or could not be read.
+pub const REFUSED: u8 = 3;
+/// The command was not used properly.
+pub const USAGE: u8 = 2;
+/// Octets of the largest file that is read.
+const MAX_FILE_LEN: u64 = 16 << 20;
+
+/// Verify attestation evidence: an SEV-SNP report, or a TDX or SGX quote.
+///
+/// Exits with 0 when the policy accepts the evidence, 3 when it is refused, 2 when the arguments are wrong.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The evidence, as the hardware produced it
+    file: PathBuf,
+    /// A folder with vek.der, ask.der, ark.der and revocation lists (*.crl), for SEV-SNP
+    #[arg(long, value_name = "DIR")]
+    certs: Option<PathBuf>,
+    /// Collateral as JSON, for TDX and SGX
+    #[arg(long, value_name = "FILE")]
+    collateral: Option<PathBuf>,
+    /// A policy file, or the name of a built-in policy: default, insecure-authenticity-only
+    #[arg(long, value_name = "FILE|NAME", default_value = enarx_attestation::policy::DEFAULT)]
+    policy: String,
+    /// The time to verify at, as seconds since 1970 or RFC 3339; default: now
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    at: Option<Timestamp>,
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Print the verdict as an EAT attestation result (EAR, a JWT) signed ES256 with this PKCS #8 key in PEM
+    #[cfg(feature = "ear")]
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    ear_key: Option<PathBuf>,
+    /// Print the verdict as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Timestamp(seconds));
+    }
+    let date = DateTime::parse_from_rfc3339(text)
+        .map_err(|e| format!("neither seconds since 1970 nor RFC 3339: {e}"))?;
+    u64::try_from(date.timestamp())
+        .map(Timestamp)
+        .map_err(|_| "before 1970".to_owned())
+}
+
+/// The clock of this computer.
+pub fn now() -> Timestamp {
+    Timestamp(
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs()),
+    )
+}
+
+/// Reads a file of a sane size.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let len = fs::metadata(path)?.len();
+    if len > MAX_FILE_LEN {
+        return Err(io::Error::other(format!(
+            "larger than {MAX_FILE_LEN} octets"
+        )));
+    }
+    fs::read(path)
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> ExitCode {
+    let Args {
+        file,
+        certs,
+        collateral,
+        policy,
+        at,
+        store,
+        #[cfg(feature = "ear")]
+        ear_key,
+        json,
+    } = args;
+    let policy = match policy::load(&policy) {
+        Ok(policy) => policy,
+        Err(message) => {
+            eprintln!("error: {message}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let evidence = match read(&file) {
+        Ok(evidence) => evidence,
+        Err(error) => {
+            eprintln!(
+                "error: cannot read the evidence {}: {error}",
+                file.display()
+            );
+            return ExitCode::from(REFUSED);
+        }
+    };
+    let at = at.unwrap_or_else(now);
+    // What is not given comes from the store.
+    let stored = store
+        .open()
+        .map(|s| s.endorsements(&evidence, at))
+        .unwrap_or_default();
+    let endorsements = match endorsements(certs.as_deref(), collateral.as_deref(), stored) {
+        Ok(endorsements) => endorsements,
+        Err(message) => {
+            eprintln!("error: {message}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let verdict = Verifier::new(policy).verify(&evidence, &endorsements, at);
+    #[cfg(feature = "ear")]
+    if let Some(path) = ear_key {
+        if let Err(message) = print_ear(&verdict, &path) {
+            eprintln!("error: cannot sign with {}: {message}", path.display());
+            return ExitCode::from(USAGE);
+        }
+        return exit_code(&verdict);
+    }
+    print(&verdict, json);
+    exit_code(&verdict)
+}
+
+fn exit_code(verdict: &Verdict) -> ExitCode {
+    if verdict.is_accepted() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(REFUSED)
+    }
+}
+
+#[cfg(feature = "ear")]
+fn print_ear(verdict: &Verdict, key: &Path) -> Result<(), String> {
+    let key = read(key).map_err(|e| e.to_string())?;
+    println!("{}", verdict.to_ear(&key).map_err(|e| e.to_string())?);
+    Ok(())
+}
+
+fn print(verdict: &Verdict, json: bool) {
+    if json {
+        println!("{:#}", serde_json::json!(verdict));
+    } else {
+        print!("{verdict}");
+    }
+}
+
+fn endorsements(
+    certs: Option<&Path>,
+    collateral: Option<&Path>,
+    stored: Endorsements,
+) -> Result<Endorsements, String> {
+    let intel = match collateral {
+        None => stored.intel,
+        Some(path) => Some(
+            read(path)
+                .map_err(|e| format!("cannot read the collateral {}: {e}", path.display()))?,
+        ),
+    };
+    let amd = match certs {
+        None => stored.amd,
+        Some(folder) => certificates(folder)
+            .map_err(|e| format!("cannot read the certificates in {}: {e}", folder.display()))?,
+    };
+    Ok(Endorsements { amd, intel })
+}
+
+/// Reads a folder of certificates; what is missing there is the verdict's to say.
+fn certificates(folder: &Path) -> io::Result<AmdEndorsements> {
+    let file = |name: &str| match read(&folder.join(name)) {
+        Ok(octets) => Ok(Some(octets)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    let mut lists = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("crl"))
+        {
+            lists.push(path);
+        }
+    }
+    lists.sort();
+    Ok(AmdEndorsements {
+        vek: file("vek.der")?,
+        ask: file("ask.der")?,
+        ark: file("ark.der")?,
+        crls: lists
+            .iter()
+            .map(|path| read(path))
+            .collect::<io::Result<_>>()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_seconds_or_rfc_3339() {
+        assert_eq!(parse_time("1736460861"), Ok(Timestamp(1_736_460_861)));
+        assert_eq!(
+            parse_time("2025-01-09T22:14:21Z"),
+            Ok(Timestamp(1_736_460_861))
+        );
+        assert_eq!(
+            parse_time("2025-01-09T23:14:21+01:00"),
+            Ok(Timestamp(1_736_460_861))
+        );
+        for bad in ["", "-1", "yesterday", "2025-01-09", "1969-12-31T23:59:59Z"] {
+            assert!(parse_time(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,521 @@
+// A program in a Keep that tests the microkernel from inside, or attacks it. Its first words say
+// what to do: the test writes them into the image.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+volatile char mode[32] = "ENARX GUEST MODE";
+
+#define KERNEL 0xffff800000000000ul
+#define SALLYPORT 0x700000000000ul
+#define SALLYPORT_SIZE (2ul << 20)
+#define VDSO 0x700010000000ul
+#define RING 0x454e0002
+
+static void say(const char *format, long value) {
+    char line[200];
+    ssize_t done = write(2, line, snprintf(line, sizeof line, format, value));
+    (void)done;
+}
+
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            say("line %ld: " #condition "\n", __LINE__);                                           \
+            _exit(1);                                                                              \
+        }                                                                                          \
+    } while (0)
+
+static long call(long number, long a, long b, long c, long d) {
+    register long r10 asm("r10") = d, r8 asm("r8") = -1, r9 asm("r9") = 0;
+    long result;
+    asm volatile("syscall"
+                 : "=a"(result)
+                 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                 : "rcx", "r11", "memory");
+    return result;
+}
+
+// `clone`; the new thread uses its stack at once.
+static long clone_to(long flags, unsigned long stack, long tid) {
+    register long r10 asm("r10") = tid, r8 asm("r8") = 0;
+    long result;
+    asm volatile("syscall\n test %%rax, %%rax\n jnz 1f\n push %%rax\n 1:"
+                 : "=a"(result)
+                 : "a"(SYS_clone), "D"(flags), "S"(stack), "d"(tid), "r"(r10), "r"(r8)
+                 : "rcx", "r11", "memory");
+    return result;
+}
+
+static char data[64] __attribute__((aligned(64))) = {(char)0xc3};
+
+static char *map(size_t size) {
+    char *at = mmap(0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(at != MAP_FAILED);
+    return at;
+}
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec + time.tv_nsec * 1e-9;
+}
+
+// ---- what must work
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
+static volatile long sum, waiting;
+
+static void *adder(void *argument) {
+    for (int i = 0; i < 20000; i++) {
+        pthread_mutex_lock(&mutex);
+        sum++;
+        pthread_mutex_unlock(&mutex);
+    }
+    return argument;
+}
+
+static void *waiter(void *argument) {
+    pthread_mutex_lock(&mutex);
+    waiting++;
+    pthread_cond_broadcast(&condition);
+    while (sum >= 0)
+        pthread_cond_wait(&condition, &mutex);
+    pthread_mutex_unlock(&mutex);
+    return argument;
+}
+
+static int threads(void) {
+    pthread_t thread[3];
+    for (int round = 0; round < 10; round++) {
+        sum = 0;
+        for (long i = 0; i < 3; i++)
+            CHECK(pthread_create(thread + i, 0, adder, (void *)i) == 0);
+        adder(0);
+        for (long i = 0; i < 3; i++) {
+            void *result;
+            CHECK(pthread_join(thread[i], &result) == 0 && result == (void *)i);
+        }
+        CHECK(sum == 80000);
+    }
+    for (long i = 0; i < 3; i++)
+        CHECK(pthread_create(thread + i, 0, waiter, 0) == 0);
+    pthread_mutex_lock(&mutex);
+    while (waiting < 3)
+        pthread_cond_wait(&condition, &mutex);
+    sum = -1;
+    pthread_cond_broadcast(&condition);
+    pthread_mutex_unlock(&mutex);
+    for (long i = 0; i < 3; i++)
+        CHECK(pthread_join(thread[i], 0) == 0);
+    return 0;
+}
+
+static volatile int stop, seen;
+static volatile long spins;
+static volatile char *volatile watched;
+
+static void *watcher(void *argument) {
+    while (!stop) {
+        seen = watched[0];
+        spins++;
+    }
+    return argument;
+}
+
+static void spin(void) {
+    for (long now = spins; spins < now + 3;)
+        ;
+}
+
+// Frames are taken away while another vCPU uses them and never enters the kernel by itself.
+static int shootdown(void) {
+    pthread_t thread;
+    watched = map(1 << 20);
+    watched[0] = 1;
+    CHECK(pthread_create(&thread, 0, watcher, 0) == 0);
+    for (int i = 0; i < 50; i++) {
+        watched[0] = 5;
+        while (seen != 5)
+            ;
+        CHECK(madvise((void *)watched, 4096, MADV_DONTNEED) == 0);
+        spin();
+        CHECK(seen == 0);
+    }
+    stop = 1;
+    CHECK(pthread_join(thread, 0) == 0);
+    return 0;
+}
+
+static sigjmp_buf back;
+static volatile int caught;
+static void *volatile where;
+
+static void handler(int number, siginfo_t *info, void *context) {
+    (void)context;
+    caught = number;
+    where = info->si_addr;
+    siglongjmp(back, 1);
+}
+
+static void skip(int number, siginfo_t *info, void *context) {
+    (void)info;
+    caught = number;
+    ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP] += 2;
+}
+
+static void handle(void (*with)(int, siginfo_t *, void *), int flags) {
+    struct sigaction action = {.sa_flags = SA_SIGINFO | flags};
+    action.sa_sigaction = with;
+    int numbers[] = {SIGSEGV, SIGILL, SIGFPE};
+    for (int i = 0; i < 3; i++)
+        CHECK(sigaction(numbers[i], &action, 0) == 0);
+}
+
+#define TRAPS(number, code)                                                                        \
+    do {                                                                                           \
+        caught = 0;                                                                                \
+        if (!sigsetjmp(back, 1)) {                                                                 \
+            code;                                                                                  \
+            CHECK(!"no trap");                                                                     \
+        }                                                                                          \
+        CHECK(caught == number);                                                                   \
+    } while (0)
+
+static int traps(void) {
+    handle(handler, 0);
+    char *page = map(1 << 20);
+    page[0] = 9;
+    CHECK(mprotect(page, 4096, PROT_NONE) == 0);
+    TRAPS(SIGSEGV, page[0] = 2);
+    CHECK(where == page);
+    CHECK(mprotect(page, 4096, PROT_READ) == 0 && page[0] == 9);
+    TRAPS(SIGSEGV, page[0] = 2);
+    TRAPS(SIGILL, asm volatile("ud2"));
+    volatile int zero = 0;
+    TRAPS(SIGFPE, zero = 5 / zero);
+    volatile long least = INT64_MIN, minus = -1;
+    TRAPS(SIGFPE, least = least / minus);
+    TRAPS(SIGSEGV, zero = *(volatile int *)8);
+    CHECK(munmap(page, 1 << 20) == 0);
+    TRAPS(SIGSEGV, page[0] = 2);
+
+    stack_t stack = {.ss_sp = map(65536), .ss_size = 65536};
+    CHECK(sigaltstack(&stack, 0) == 0);
+    handle(skip, SA_ONSTACK);
+    // Registers and x87/SSE state survive a handler that returns.
+    long a = 1, b = 0;
+    double x = 1.5;
+    asm volatile("movsd %2, %%xmm7\n mov $77, %%r12\n ud2\n mov %%r12, %1\n movsd %%xmm7, %2"
+                 : "+r"(a), "=r"(b), "+m"(x)::"r12", "xmm7");
+    CHECK(caught == SIGILL && b == 77 && x == 1.5);
+    return 0;
+}
+
+static int memory(void) {
+    char *big = mmap(0, 64ul << 30, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(big != MAP_FAILED);
+    char *middle = big + (7ul << 30) + 4096;
+    CHECK(mprotect(middle, 3 << 20, PROT_READ | PROT_WRITE) == 0);
+    memset(middle, 7, 3 << 20);
+    CHECK(madvise(middle, 3 << 20, MADV_DONTNEED) == 0);
+    for (int i = 0; i < 3 << 20; i += 4096)
+        CHECK(middle[i] == 0);
+    CHECK(mmap(0, 4096, 7, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == EACCES);
+    CHECK(munmap(big, 64ul << 30) == 0);
+    // Memory that was given back is there again, zeroed.
+    for (int round = 0; round < 8; round++) {
+        char *again = map(64 << 20);
+        for (long i = 0; i < 64 << 20; i += 4096)
+            CHECK(again[i] == 0);
+        memset(again, 1, 64 << 20);
+        CHECK(munmap(again, 64 << 20) == 0);
+    }
+    char *heap = sbrk(8 << 20);
+    memset(heap, 3, 8 << 20);
+    sbrk(-(8 << 20));
+    heap = sbrk(8 << 20);
+    for (long i = 4096; i < 8 << 20; i += 4096)
+        CHECK(heap[i] == 0);
+    return 0;
+}
+
+static int clocks(void) {
+    struct timespec last = {0}, next;
+    double start = now();
+    for (int i = 0; i < 100000; i++) {
+        CHECK(clock_gettime(CLOCK_MONOTONIC, &next) == 0);
+        CHECK(next.tv_sec > last.tv_sec ||
+              (next.tv_sec == last.tv_sec && next.tv_nsec >= last.tv_nsec));
+        last = next;
+    }
+    // Not by system calls, each of which takes 24 microseconds or more.
+    CHECK(now() - start < 1.0);
+    struct timespec nap = {0, 20000000};
+    start = now();
+    CHECK(nanosleep(&nap, 0) == 0);
+    CHECK(now() - start >= 0.02);
+    struct timespec wall;
+    CHECK(clock_gettime(CLOCK_REALTIME, &wall) == 0 && wall.tv_sec > 1700000000);
+    return 0;
+}
+
+static int randomness(void) {
+    unsigned char one[1000], two[1000];
+    CHECK(getrandom(one, 1000, 0) == 1000 && getrandom(two, 1000, 0) == 1000);
+    CHECK(memcmp(one, two, 1000) != 0);
+    int zeros = 0;
+    for (int i = 0; i < 1000; i++)
+        zeros += one[i] == 0;
+    CHECK(zeros < 50);
+    return 0;
+}
+
+// ---- what must fail cleanly
+
+static int bad_calls(void) {
+    for (long number = 0; number < 1024; number++) {
+        switch (number) {
+        case SYS_rt_sigreturn: case SYS_clone: case SYS_exit: case SYS_exit_group: case SYS_tgkill:
+        case SYS_arch_prctl: case SYS_set_tid_address: case SYS_madvise: case SYS_rt_sigprocmask:
+        case SYS_sched_yield: case SYS_poll: case SYS_prctl: case SYS_set_robust_list:
+        case SYS_getpid: case SYS_gettid: case SYS_brk: case SYS_futex:
+            continue;
+        }
+        long result = call(number, -1, -1, -1, -1);
+        if (result >= 0)
+            say("system call %ld succeeded\n", number);
+        CHECK(result < 0 && result > -4096);
+    }
+    unsigned long places[] = {KERNEL, KERNEL + 0x10000, 0xffffffff80010000, 0xffffffff80201000,
+                              0xfffffffffffffff8, 0x800000000000, 0x7ffffffff000, 8, 0xfff8};
+    for (unsigned i = 0; i < sizeof places / sizeof *places; i++) {
+        long at = places[i];
+        CHECK(call(SYS_getrandom, at, 8, 0, 0) == -EFAULT);
+        CHECK(call(SYS_clock_gettime, 1, at, 0, 0) == -EFAULT);
+        CHECK(call(SYS_rt_sigaction, 11, at, 0, 8) == -EFAULT);
+        CHECK(call(SYS_rt_sigaction, 11, 0, at, 8) == -EFAULT);
+        CHECK(call(SYS_sigaltstack, at, 0, 0, 0) == -EFAULT);
+        CHECK(call(SYS_write, 2, at, 8, 0) == -EFAULT);
+        CHECK(call(SYS_nanosleep, at, 0, 0, 0) == -EFAULT);
+        CHECK(call(SYS_sysinfo, at, 0, 0, 0) == -EFAULT);
+        CHECK(call(SYS_futex, at, 0, 0, 0) == -EFAULT);
+        CHECK(call(SYS_arch_prctl, 0x1003, at, 0, 0) == -EFAULT);
+        CHECK(clone_to(0x3d0f00, (long)data, at) == -EFAULT);
+        CHECK(call(SYS_mmap, at & ~4095, 4096, 3, MAP_FIXED | MAP_ANONYMOUS) < 0);
+        CHECK(call(SYS_munmap, at & ~4095, 4096, 0, 0) < 0);
+        CHECK(call(SYS_mprotect, at & ~4095, 4096, 3, 0) < 0);
+    }
+    CHECK(call(SYS_arch_prctl, 0x1002, KERNEL, 0, 0) == -EINVAL);
+    CHECK(call(SYS_arch_prctl, 0x1001, 0x800000000000, 0, 0) == -EINVAL);
+    CHECK(call(SYS_munmap, 0x10000, -4096, 0, 0) == -EINVAL);
+    CHECK(call(SYS_mmap, 0, -4096, 3, MAP_ANONYMOUS) < 0);
+    CHECK(call(SYS_mmap, 0, 1ul << 46, 3, MAP_ANONYMOUS) == -ENOMEM);
+    return 0;
+}
+
+static int pinned(void) {
+    unsigned long places[] = {SALLYPORT, SALLYPORT + 4096, VDSO, VDSO + 4096};
+    for (int i = 0; i < 4; i++) {
+        long at = places[i];
+        CHECK(call(SYS_munmap, at, 4096, 0, 0) == -EACCES);
+        CHECK(call(SYS_mprotect, at, 4096, PROT_READ | PROT_WRITE, 0) == -EACCES);
+        CHECK(call(SYS_mprotect, at, 4096, 0, 0) == -EACCES);
+        CHECK(call(SYS_madvise, at, 4096, MADV_DONTNEED, 0) == -EACCES);
+        CHECK(call(SYS_mmap, at, 4096, 3, MAP_FIXED | MAP_ANONYMOUS) == -EACCES);
+    }
+    CHECK(now() > 0);
+    // A removal that ends at a pinned page leaves nothing stale behind.
+    char *before = (char *)VDSO - 4096;
+    CHECK(mmap(before, 4096, 3, MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS, -1, 0) == before);
+    before[0] = 1;
+    CHECK(call(SYS_munmap, (long)before, 8192, 0, 0) == -EACCES);
+    handle(handler, 0);
+    TRAPS(SIGSEGV, before[0] = 2);
+    return 0;
+}
+
+static void *sleeper(void *argument) {
+    for (;;)
+        call(SYS_futex, (long)&stop, 0, 0, 0);
+    return argument;
+}
+
+static int many_threads(void) {
+    pthread_t thread;
+    int count = 0, result;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 65536);
+    while (!(result = pthread_create(&thread, &attributes, sleeper, 0)))
+        CHECK(++count < 100);
+    CHECK(result == EAGAIN);
+    return count;
+}
+
+// Flags and segment bases that user code may set do no harm to the kernel.
+static int flags(void) {
+    char *page = map(64 << 20);
+    unsigned long masks[] = {0x40000 /* AC */, 0x4000 /* NT */, 0x400 /* DF */, 0x200000 /* ID */};
+    for (int i = 0; i < 4; i++) {
+        char *fresh = page + (i << 24);
+        long result;
+        asm volatile("pushfq\n orq %2, (%%rsp)\n popfq\n movb $1, (%1)\n mov $186, %%eax\n syscall\n"
+                     "pushfq\n andq $~0x44400, (%%rsp)\n popfq"
+                     : "=&a"(result)
+                     : "r"(fresh), "r"(masks[i])
+                     : "rcx", "r11", "memory", "cc");
+        CHECK(result == 1 && fresh[0] == 1);
+    }
+    unsigned long bases[] = {KERNEL, 0xffffffff80200000, 0, 0x7ffffffff000};
+    for (int i = 0; i < 4; i++) {
+        unsigned long kept;
+        asm volatile("wrgsbase %0" ::"r"(bases[i]));
+        CHECK(call(SYS_gettid, 0, 0, 0, 0) == 1);
+        page[(5 << 22) + (i << 21)] = 1;
+        asm volatile("rdgsbase %0" : "=r"(kept));
+        CHECK(kept == bases[i]);
+    }
+    return 0;
+}
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpragmas"
+#pragma GCC diagnostic ignored "-Winfinite-recursion"
+static int overflow(int depth) {
+    volatile char frame[4096];
+    frame[0] = depth;
+    return overflow(depth + 1) + frame[0];
+}
+#pragma GCC diagnostic pop
+
+static void exhaust(void) {
+    char *all = mmap(0, 64ul << 30, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(all != MAP_FAILED);
+    for (unsigned long i = 0; i < 64ul << 30; i += 4096)
+        all[i] = 1;
+}
+
+// `int n; ret` for every n, four bytes apart.
+asm(".globl interrupts\ninterrupts:\n.set n, 0\n.rept 256\n.byte 0xcd, n, 0xc3, 0x90\n"
+    ".set n, n + 1\n.endr");
+extern char interrupts[];
+
+static void privileged(int which) {
+    static struct { unsigned short limit; unsigned long base; } __attribute__((packed)) table;
+    switch (which) {
+    case 'a': asm volatile("hlt"); break;
+    case 'b': asm volatile("cli"); break;
+    case 'c': asm volatile("sti"); break;
+    case 'd': asm volatile("lgdt %0" ::"m"(table)); break;
+    case 'e': asm volatile("lidt %0" ::"m"(table)); break;
+    case 'f': asm volatile("ltr %w0" ::"r"(0x28)); break;
+    case 'g': asm volatile("mov %0, %%cr0" ::"r"(0x10l)); break;
+    case 'h': asm volatile("mov %0, %%cr3" ::"r"(0x1000l)); break;
+    case 'i': asm volatile("mov %0, %%cr4" ::"r"(0l)); break;
+    case 'j': asm volatile("wrmsr" ::"c"(0xc0000082), "a"(0), "d"(0)); break;
+    case 'k': asm volatile("rdmsr" ::"c"(0xc0000082) : "eax", "edx"); break;
+    case 'l': asm volatile("invlpg (%0)" ::"r"(data)); break;
+    case 'm': asm volatile("wbinvd"); break;
+    case 'n': asm volatile("swapgs"); break;
+    case 'o': asm volatile("sysretq"); break;
+    case 'p': asm volatile("clts"); break;
+    case 'q': asm volatile("mov %0, %%dr7" ::"r"(0x401l)); break;
+    case 'r': asm volatile("xsetbv" ::"c"(0), "a"(1), "d"(0)); break;
+    case 's': asm volatile("out %%eax, %%dx" ::"a"(1), "d"(0xe00)); break;
+    case 't': asm volatile("in %%dx, %%al" ::"d"(0x60) : "eax"); break;
+    case 'u': asm volatile("outsb" ::"S"(data), "d"(0x3f8)); break;
+    case 'v': asm volatile("pushq $0x08\n pushq %0\n lretq" ::"r"(KERNEL)); break;
+    case 'w': asm volatile("mov %0, %%ss" ::"r"(0x10)); break;
+    case 'x': asm volatile("mov %%cr3, %0" : "=r"(table.base)); break;
+    case 'y': asm volatile(".byte 0xf1"); break;
+    case 'z': asm volatile("int3"); break;
+    case 'A': asm volatile("sysenter"); break;
+    case 'B': asm volatile("pushfq\n orq $0x100, (%rsp)\n popfq\n nop"); break;
+    case 'C': asm volatile("lldt %w0" ::"r"(0x10)); break;
+    case 'D': asm volatile("movabs $0x800000000000, %rax\n mov %rax, %rsp\n push %rax"); break;
+    case 'E': asm volatile("pushq $0x10\n pushq %0\n pushq $2\n pushq $8\n pushq %0\n iretq" ::"r"(KERNEL)); break;
+    case 'F': asm volatile("wrgsbase %0" ::"r"(0x800000000000ul)); break;
+    case 'G': asm volatile("monitor"); break;
+    case 'H': asm volatile("rsm"); break;
+    }
+}
+
+// Calls rt_sigreturn on a frame of our own.
+static void bad_return(unsigned long rip, unsigned long rsp, unsigned long fpu) {
+    static unsigned long frame[64] __attribute__((aligned(64)));
+    frame[6 + 15] = rsp;
+    frame[6 + 16] = rip;
+    frame[6 + 17] = ~0ul;
+    frame[6 + 23] = fpu;
+    asm volatile("mov %0, %%rsp\n mov $15, %%eax\n syscall" ::"r"(frame + 1));
+}
+
+int main(void) {
+    const char *what = (const char *)mode;
+    unsigned long argument = what[1] ? strtoul(what + 2, 0, 16) : 0;
+    switch (what[0]) {
+    case 'h': say("hello from CPL3\n", 0); return 7;
+    case 'T': return threads();
+    case 'S': return shootdown();
+    case 'P': return traps();
+    case 'M': return memory();
+    case 'K': return clocks();
+    case 'R': return randomness();
+    case 'U': return bad_calls();
+    case 'N': return pinned();
+    case 'V': return many_threads();
+    case 'F': return flags();
+
+    case 'r': return *(volatile char *)argument;
+    case 'w': *(volatile char *)argument = 1; return 0;
+    case 'j': ((void (*)(void))argument)(); return 0;
+    case 'x': ((void (*)(void))data)(); return 0;
+    case 'c': *(volatile char *)main = 1; return 0;
+    case 'i': ((void (*)(void))(interrupts + 4 * argument))(); return 0;
+    case 'p': privileged(what[2]); return 0;
+    case 'm': exhaust(); return 0;
+    case 's': return overflow(0);
+    case 'l': for (;;) ;
+    case 'L': sleeper(0); return 0;
+    case 'a': abort();
+    case 'q': bad_return(argument, (unsigned long)data + 64, 0); return 0;
+    case 'Q': bad_return((unsigned long)data, 0, argument); return 0;
+    case 'd':
+        asm volatile("mov %0, %%rcx\n mov $-1, %%r11\n mov $186, %%eax\n jmp *%1" ::"r"(argument),
+                     "r"(VDSO + 0xff0));
+        return 0;
+    case 'k':
+        clone_to(0xd0f00, 0x800000000000, 0);
+        for (;;)
+            ;
+    case 'y': call(SYS_munmap, 0x10000, SALLYPORT - 0x10000, 0, 0); return 0;
+    case 'g':
+        for (unsigned long at = SALLYPORT; at < SALLYPORT + SALLYPORT_SIZE; at += 8)
+            *(volatile unsigned long *)at = at * 0x9e3779b97f4a7c15 + argument;
+        for (int i = 0; i < 100; i++)
+            call(RING, 0, 0, 0, 0);
+        return 0;
+    case 'f':
+        for (unsigned long at = VDSO + 4096; at < VDSO + 8192; at += 8)
+            *(volatile unsigned long *)at = argument;
+        for (int i = 0; i < 10; i++)
+            now();
+        return 0;
+    }
+    return 99;
+}

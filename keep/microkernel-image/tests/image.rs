@@ -1,0 +1,287 @@
+//! The microkernel as it is built and laid out: its size, what instructions it has, and what a
+//! launch makes of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use enarx_keep_recipe::{self as recipe, command};
+use enarx_launch::layout::{Launch, Page, Parameters, launch};
+use enarx_microkernel::exits::EXIT_MEMORY_SIZE;
+use enarx_microkernel::layout::{
+    DIRECT_MAP, KERNEL_PHYSICAL, LARGE, LAUNCH_END, PAGE, SALLYPORT_USER, USER_END, USER_START,
+    VDSO_USER,
+};
+use enarx_microkernel::paging::bits;
+use enarx_microkernel_image::MICROKERNEL;
+
+/// Most bytes of the image file.
+const MOST_BYTES: usize = 256 << 10;
+/// Most lines of Rust, comments and tests in the sources included.
+const MOST_LINES: usize = 5000;
+/// Most pages that a launch of four vCPUs measures.
+const MOST_PAGES: usize = 96;
+
+const SHARED: u64 = 256 << 20;
+const SALLYPORT: u64 = 2 << 20;
+
+fn parameters(vcpus: u32, huge_pages: bool) -> Parameters {
+    Parameters {
+        vcpus,
+        shared: SHARED,
+        sallyport: SALLYPORT,
+        huge_pages,
+        syscall_by_ud: !huge_pages,
+    }
+}
+
+/// A static executable of two segments: code at 4 MiB, data and zeros at 6 MiB.
+fn program() -> Vec<u8> {
+    let mut image = vec![0u8; 0x3000];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &[0x7f, b'E', b'L', b'F', 2, 1, 1]);
+    put(16, &[2, 0, 62, 0, 1]);
+    put(24, &0x40_1000u64.to_le_bytes());
+    put(32, &64u64.to_le_bytes());
+    put(52, &[64, 0, 56, 0, 2, 0]);
+    let segments = [
+        (5u32, 0u64, 0x40_0000u64, 0x2000u64, 0x2000u64),
+        (6, 0x2000, 0x60_0000, 0x1000, 0x30_0000),
+    ];
+    for (index, (flags, offset, address, size, memory)) in segments.into_iter().enumerate() {
+        let at = 64 + index * 56;
+        put(at, &1u32.to_le_bytes());
+        put(at + 4, &flags.to_le_bytes());
+        for (word, value) in [offset, address, address, size, memory, LARGE]
+            .into_iter()
+            .enumerate()
+        {
+            put(at + 8 + word * 8, &value.to_le_bytes());
+        }
+    }
+    image
+}
+
+fn laid_out(vcpus: u32, huge_pages: bool) -> Launch {
+    launch(MICROKERNEL, &program(), &parameters(vcpus, huge_pages)).unwrap()
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn it_is_small() {
+    assert!(
+        MICROKERNEL.len() <= MOST_BYTES,
+        "{} bytes",
+        MICROKERNEL.len()
+    );
+    let mut files = Vec::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../microkernel/src");
+    sources(&folder, &mut files);
+    assert!(files.len() > 10);
+    let lines: usize = files
+        .iter()
+        .map(|file| std::fs::read_to_string(file).unwrap().lines().count())
+        .sum();
+    assert!(lines <= MOST_LINES, "{lines} lines");
+}
+
+/// The user's vector registers stay in the CPU during system calls, so the microkernel must not
+/// touch them. Code of `core` that formats text is compiled beforehand and uses them; panics refer
+/// to it, but the panic handler formats nothing.
+#[test]
+fn it_leaves_vector_registers_alone() {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let workspace = workspace.canonicalize().unwrap();
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("unstripped");
+    let status = command(&workspace, &target, &recipe::MICROKERNEL)
+        .env("CARGO_PROFILE_KEEP_STRIP", "none")
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let output = Command::new("objdump")
+        .args(["-d", "--demangle", "--no-show-raw-insn"])
+        .arg(recipe::built(&target, &recipe::MICROKERNEL))
+        .output()
+        .expect("the tests need objdump (binutils)");
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut function = "";
+    let mut functions = BTreeSet::new();
+    let mut offenders = BTreeSet::new();
+    for line in text.lines() {
+        if let Some((_, name)) = line
+            .strip_suffix(">:")
+            .and_then(|line| line.split_once('<'))
+        {
+            function = name;
+            functions.insert(name);
+        } else if ["%xmm", "%ymm", "%zmm", "%mm"]
+            .iter()
+            .any(|register| line.contains(register))
+        {
+            offenders.insert(function);
+        }
+    }
+    assert!(functions.iter().any(|name| name.contains("exception")));
+    offenders.retain(|name| !name.contains("core::fmt") && !name.contains("core::str::"));
+    assert!(offenders.is_empty(), "{offenders:#?}");
+}
+
+#[test]
+fn few_pages_are_measured() {
+    for huge_pages in [false, true] {
+        let count = laid_out(4, huge_pages).pages.len();
+        assert!(count <= MOST_PAGES, "{count} pages");
+    }
+}
+
+#[test]
+fn the_page_list_is_the_same_every_time() {
+    for vcpus in [1, 4, 64] {
+        assert_eq!(laid_out(vcpus, true), laid_out(vcpus, true));
+    }
+}
+
+#[test]
+fn every_page_lies_where_it_may() {
+    for (vcpus, huge_pages) in [(1, true), (4, false), (64, true), (64, false)] {
+        let launch = laid_out(vcpus, huge_pages);
+        let mut seen = BTreeSet::new();
+        for Page { gpa, bytes, kind } in &launch.pages {
+            assert!(gpa.is_multiple_of(PAGE) && seen.insert(*gpa), "{gpa:#x}");
+            assert!((KERNEL_PHYSICAL..launch.end).contains(gpa));
+            let zero = bytes.iter().all(|&byte| byte == 0);
+            assert_eq!(*kind == enarx_launch::layout::PageKind::Zero, zero);
+        }
+        // Outside of the launch area: the last page of the first stack alone.
+        assert_eq!(seen.range(LAUNCH_END..).count(), 1);
+        for placement in &launch.runtime {
+            let size = placement.file.len() as u64;
+            assert!(placement.gpa >= LAUNCH_END && placement.gpa + size <= launch.end);
+        }
+        assert!(launch.end <= SHARED && launch.end.is_multiple_of(LARGE));
+    }
+}
+
+/// A leaf of the initial tables: where, its size, its entry, and whether every level above lets the
+/// user in.
+struct Leaf {
+    address: u64,
+    size: u64,
+    entry: u64,
+    user: bool,
+}
+
+fn leaves(launch: &Launch) -> Vec<Leaf> {
+    let pages: BTreeMap<u64, &[u8; 4096]> = launch
+        .pages
+        .iter()
+        .map(|page| (page.gpa, &*page.bytes))
+        .collect();
+    let mut found = Vec::new();
+    let mut tables = vec![(launch.state.cr3, 4u32, 0u64, true)];
+    while let Some((table, level, base, user)) = tables.pop() {
+        let bytes = pages.get(&table).expect("tables are part of the launch");
+        for (slot, word) in (0u64..).zip(bytes.as_chunks::<8>().0) {
+            let entry = u64::from_le_bytes(*word);
+            let shift = 12 + 9 * (level - 1);
+            let mut address = base + (slot << shift);
+            if level == 4 && slot >= 256 {
+                address |= 0xffff << 48;
+            }
+            if entry & bits::PRESENT == 0 {
+                assert!(entry == 0 || entry & bits::RESERVED != 0, "{address:#x}");
+                continue;
+            }
+            let user = user && entry & bits::USER != 0;
+            if level == 1 || entry & bits::LARGE != 0 {
+                found.push(Leaf {
+                    address,
+                    size: 1 << shift,
+                    entry,
+                    user,
+                });
+            } else {
+                assert_eq!(entry & bits::NO_EXECUTE, 0);
+                tables.push((entry & bits::ADDRESS, level - 1, address, user));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_user_reaches_no_page_of_the_kernel() {
+    for (vcpus, huge_pages) in [(1, true), (4, false), (64, true)] {
+        let launch = laid_out(vcpus, huge_pages);
+        let mut user_frames = BTreeMap::new();
+        for Leaf {
+            address,
+            size,
+            entry,
+            user,
+        } in leaves(&launch)
+        {
+            let frame = entry & bits::ADDRESS & !(size - 1);
+            let write_and_execute = entry & bits::WRITE != 0 && entry & bits::NO_EXECUTE == 0;
+            assert!(!write_and_execute, "W and X at {address:#x}");
+            if address >= USER_END {
+                assert!(!user, "the user reaches {address:#x}");
+                assert!(address >= DIRECT_MAP);
+                continue;
+            }
+            assert!(user && address >= USER_START, "{address:#x}");
+            assert_eq!(
+                user_frames.insert(frame, size),
+                None,
+                "mapped twice: {frame:#x}"
+            );
+            let pinned = entry & bits::PINNED != 0;
+            if frame < LAUNCH_END {
+                // The vDSO and the clock page alone.
+                assert!(pinned && (address == VDSO_USER || address == VDSO_USER + PAGE));
+                assert_eq!(entry & bits::WRITE != 0, address != VDSO_USER);
+            } else if frame >= SHARED {
+                assert!(pinned && (SALLYPORT_USER..SALLYPORT_USER + SALLYPORT).contains(&address));
+                assert!(
+                    frame + size <= SHARED + SALLYPORT,
+                    "exit memory is the kernel's"
+                );
+            } else {
+                assert!(!pinned && frame + size <= launch.end);
+            }
+        }
+        assert!(user_frames.len() > 4);
+        // Neither the tables nor the exit memory are the user's.
+        for page in &launch.pages {
+            let inside = user_frames
+                .iter()
+                .any(|(&frame, &size)| (frame..frame + size).contains(&page.gpa));
+            let kernel = page.gpa < LAUNCH_END && !user_frames.contains_key(&page.gpa);
+            assert!(kernel || inside);
+        }
+        let exit_memory = SHARED + SALLYPORT..SHARED + SALLYPORT + EXIT_MEMORY_SIZE as u64;
+        assert!(user_frames.keys().all(|frame| !exit_memory.contains(frame)));
+    }
+}
+
+#[test]
+fn kernel_code_is_never_writable_at_its_address() {
+    let launch = laid_out(4, true);
+    let code = leaves(&launch)
+        .into_iter()
+        .filter(|leaf| leaf.address >= DIRECT_MAP && leaf.entry & bits::NO_EXECUTE == 0)
+        .inspect(|leaf| assert_eq!(leaf.entry & bits::WRITE, 0, "{:#x}", leaf.address))
+        .count();
+    assert!(code > 2);
+}

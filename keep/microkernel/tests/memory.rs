@@ -1,0 +1,501 @@
+//! User memory against a model, with every translation buffer watched: what a hostile program can
+//! do by `mmap`, `munmap`, `mprotect`, `madvise`, `brk` and page faults.
+
+mod played;
+
+use std::collections::BTreeMap;
+
+use enarx_microkernel::layout::{HUGE, LARGE, PAGE, SALLYPORT_USER, USER_END, VDSO_USER};
+use enarx_microkernel::linux::{flag, nr};
+use proptest::prelude::*;
+
+use played::{HEAP, Keep, Touch};
+
+const FIXED: u64 = flag::MAP_FIXED | flag::MAP_ANONYMOUS;
+const ANYWHERE: u64 = flag::MAP_ANONYMOUS;
+const RW: u64 = flag::PROT_READ | flag::PROT_WRITE;
+
+/// Where the tests work: inside and across 2 MiB and 1 GiB, beside what is pinned, at the end.
+const ZONES: [u64; 6] = [
+    0x4000_0000 - 4 * PAGE,
+    0x5000_0000,
+    0x8000_0000 - LARGE,
+    VDSO_USER - 4 * PAGE,
+    SALLYPORT_USER - LARGE,
+    USER_END - 8 * PAGE,
+];
+
+#[derive(Clone, Debug)]
+enum Place {
+    /// Pages after the start of a zone.
+    Zone(usize, u64),
+    /// Pages after the start of an earlier mapping.
+    Mapping(usize, u64),
+    /// Pages of the heap.
+    Heap(u64),
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Map(u64, u64),
+    MapFixed(Place, u64, u64, bool),
+    Unmap(Place, u64),
+    Protect(Place, u64, u64),
+    Discard(Place, u64),
+    Touch(usize, Place, bool),
+    Heap(u64),
+    /// Another vCPU is in the kernel without its lock, and leaves after so many writes.
+    Linger(u64),
+}
+
+fn place() -> impl Strategy<Value = Place> {
+    prop_oneof![
+        (0..ZONES.len(), 0u64..8).prop_map(|(zone, page)| Place::Zone(zone, page)),
+        (0..ZONES.len(), 504u64..520).prop_map(|(zone, page)| Place::Zone(zone, page)),
+        (0usize..8, 0u64..8).prop_map(|(mapping, page)| Place::Mapping(mapping, page)),
+    ]
+}
+
+/// Pages: few, about 2 MiB, about 1 GiB, several GiB.
+fn length() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        6 => 1u64..9,
+        3 => 510u64..516,
+        1 => 1023u64..1026,
+        1 => (HUGE / PAGE - 1)..(HUGE / PAGE + 2),
+        1 => Just(6 * HUGE / PAGE),
+    ]
+}
+
+fn prot() -> impl Strategy<Value = u64> {
+    prop_oneof![1 => Just(0u64), 1 => Just(1), 3 => Just(RW), 1 => Just(5), 1 => Just(7)]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        2 => (length(), prot()).prop_map(|(l, p)| Op::Map(l, p)),
+        2 => (place(), length(), prot(), any::<bool>()).prop_map(|(a, l, p, r)| Op::MapFixed(a, l, p, r)),
+        3 => (place(), length()).prop_map(|(a, l)| Op::Unmap(a, l)),
+        3 => (place(), length(), prot()).prop_map(|(a, l, p)| Op::Protect(a, l, p)),
+        2 => (place(), length()).prop_map(|(a, l)| Op::Discard(a, l)),
+        6 => (0usize..2, place(), any::<bool>()).prop_map(|(v, a, w)| Op::Touch(v, a, w)),
+        1 => (0usize..2, 0u64..3000, any::<bool>())
+            .prop_map(|(v, page, w)| Op::Touch(v, Place::Heap(page), w)),
+        1 => (0u64..3000).prop_map(Op::Heap),
+        1 => (0u64..20).prop_map(Op::Linger),
+    ]
+}
+
+/// What the process may know: disjoint ranges with their rights, and what it wrote.
+#[derive(Default)]
+struct Model {
+    ranges: BTreeMap<u64, (u64, u64)>,
+    contents: BTreeMap<u64, u64>,
+}
+
+impl Model {
+    fn rights(&self, address: u64) -> Option<u64> {
+        let (_, &(end, prot)) = self.ranges.range(..=address).next_back()?;
+        (address < end).then_some(prot)
+    }
+
+    fn cut(&mut self, at: u64) {
+        if let Some((&start, &(end, prot))) = self.ranges.range(..at).next_back()
+            && end > at
+        {
+            self.ranges.insert(start, (at, prot));
+            self.ranges.insert(at, (end, prot));
+        }
+    }
+
+    fn remove(&mut self, start: u64, end: u64) {
+        self.cut(start);
+        self.cut(end);
+        self.ranges.retain(|&from, _| from < start || from >= end);
+        self.forget(start, end);
+    }
+
+    fn forget(&mut self, start: u64, end: u64) {
+        self.contents.retain(|&page, _| page < start || page >= end);
+    }
+
+    fn insert(&mut self, start: u64, end: u64, prot: u64) {
+        assert!(self.is_free(start, end), "addresses handed out twice");
+        if start < end {
+            self.ranges.insert(start, (end, prot));
+        }
+    }
+
+    fn protect(&mut self, start: u64, end: u64, prot: u64) {
+        self.cut(start);
+        self.cut(end);
+        for (_, range) in self.ranges.range_mut(start..end) {
+            range.1 = prot;
+        }
+    }
+
+    fn is_free(&self, start: u64, end: u64) -> bool {
+        self.rights(start).is_none() && self.ranges.range(start..end).next().is_none()
+    }
+
+    /// The first address from `start` that is not mapped, at most `end`.
+    fn mapped_until(&self, start: u64, end: u64) -> u64 {
+        let mut at = start;
+        while at < end {
+            let Some((_, &(to, _))) = self.ranges.range(..=at).next_back() else {
+                break;
+            };
+            if to <= at {
+                break;
+            }
+            at = to;
+        }
+        at.min(end)
+    }
+}
+
+/// The first pinned address in a range, or its end.
+fn until_pinned(start: u64, end: u64) -> u64 {
+    [(SALLYPORT_USER, LARGE), (VDSO_USER, PAGE)]
+        .into_iter()
+        .filter(|&(pinned, size)| pinned < end && pinned + size > start)
+        .map(|(pinned, _)| pinned.max(start))
+        .min()
+        .unwrap_or(end)
+}
+
+struct Run {
+    keep: Keep,
+    model: Model,
+    mappings: Vec<u64>,
+    vcpus: usize,
+    heap: u64,
+}
+
+impl Run {
+    fn new(vcpus: usize) -> Self {
+        let keep = Keep::new(24, 2);
+        if vcpus == 2 {
+            keep.start(1);
+        }
+        Self {
+            keep,
+            model: Model::default(),
+            mappings: Vec::new(),
+            vcpus,
+            heap: HEAP,
+        }
+    }
+
+    fn address(&self, place: &Place) -> u64 {
+        match *place {
+            Place::Zone(zone, page) => ZONES[zone] + page * PAGE,
+            Place::Heap(page) => HEAP + page * PAGE,
+            Place::Mapping(index, page) => {
+                let base = self.mappings.get(index).copied().unwrap_or(ZONES[1]);
+                base + page * PAGE
+            }
+        }
+    }
+
+    /// Performs one operation on both sides and compares.
+    fn step(&mut self, op: &Op) {
+        let outside = |start: u64, end: u64| start < 0x1_0000 || end > USER_END;
+        match op {
+            Op::Map(pages, prot) => {
+                let answer = self
+                    .keep
+                    .call(nr::MMAP, &[0, pages * PAGE, *prot, ANYWHERE, u64::MAX]);
+                if *prot == 7 {
+                    assert_eq!(answer, -13);
+                } else {
+                    assert!(answer > 0, "mmap: {answer}");
+                    let start = answer.cast_unsigned();
+                    self.model.insert(start, start + pages * PAGE, *prot);
+                    self.mappings.push(start);
+                    if self.mappings.len() > 8 {
+                        self.mappings.remove(0);
+                    }
+                }
+            }
+            Op::MapFixed(place, pages, prot, replace) => {
+                let start = self.address(place);
+                let end = start + pages * PAGE;
+                let flags = if *replace {
+                    FIXED
+                } else {
+                    flag::MAP_FIXED_NOREPLACE | flag::MAP_ANONYMOUS
+                };
+                let answer = self
+                    .keep
+                    .call(nr::MMAP, &[start, pages * PAGE, *prot, flags, u64::MAX]);
+                if *prot == 7 {
+                    assert_eq!(answer, -13);
+                } else if outside(start, end) {
+                    assert_eq!(answer, -22);
+                } else if *replace {
+                    let done = until_pinned(start, end);
+                    if self.vcpus == 1 || done == end {
+                        self.model.remove(start, done);
+                    }
+                    if done == end {
+                        assert_eq!(answer.cast_unsigned(), start);
+                        self.model.insert(start, end, *prot);
+                    } else {
+                        assert_eq!(answer, -13);
+                    }
+                } else if self.model.is_free(start, end) && until_pinned(start, end) == end {
+                    assert_eq!(answer.cast_unsigned(), start);
+                    self.model.insert(start, end, *prot);
+                } else {
+                    assert!(answer == -17 || answer == -13, "{answer}");
+                }
+            }
+            Op::Unmap(place, pages) => {
+                let start = self.address(place);
+                let end = start + pages * PAGE;
+                let answer = self.keep.call(nr::MUNMAP, &[start, pages * PAGE]);
+                if outside(start, end) {
+                    assert_eq!(answer, -22);
+                } else {
+                    let done = until_pinned(start, end);
+                    assert_eq!(answer, if done == end { 0 } else { -13 });
+                    if self.vcpus == 1 || done == end {
+                        self.model.remove(start, done);
+                    }
+                }
+            }
+            Op::Protect(place, pages, prot) => {
+                let start = self.address(place);
+                let end = start + pages * PAGE;
+                let answer = self.keep.call(nr::MPROTECT, &[start, pages * PAGE, *prot]);
+                if *prot == 7 {
+                    assert_eq!(answer, -13);
+                } else if outside(start, end) {
+                    assert_eq!(answer, -22);
+                } else {
+                    let pinned = until_pinned(start, end);
+                    let done = self.model.mapped_until(start, pinned);
+                    self.model.protect(start, done, *prot);
+                    assert_eq!(
+                        answer,
+                        if done == end {
+                            0
+                        } else if done == pinned {
+                            -13
+                        } else {
+                            -12
+                        }
+                    );
+                }
+            }
+            Op::Discard(place, pages) => {
+                let start = self.address(place);
+                let end = start + pages * PAGE;
+                let answer = self
+                    .keep
+                    .call(nr::MADVISE, &[start, pages * PAGE, flag::MADV_DONTNEED]);
+                if outside(start, end) {
+                    assert_eq!(answer, -22);
+                } else {
+                    let pinned = until_pinned(start, end);
+                    let done = self.model.mapped_until(start, pinned);
+                    assert_eq!(answer == 0, done == end, "{answer}");
+                    // With others running, a range that is partly pinned fails before it begins.
+                    if self.vcpus == 1 || pinned == end {
+                        self.model.forget(start, done);
+                    }
+                }
+            }
+            Op::Touch(vcpu, place, store) => self.touch(vcpu % self.vcpus, place, *store),
+            Op::Heap(pages) => {
+                let end = HEAP + pages * PAGE - 8;
+                let end = end.max(HEAP);
+                let answer = self.keep.call(nr::BRK, &[end]);
+                assert_eq!(answer.cast_unsigned(), end);
+                let top = end.next_multiple_of(PAGE);
+                let mapped = end.next_multiple_of(LARGE).max(self.heap);
+                self.heap = mapped;
+                // What the heap gives up reads as zeros when it grows again.
+                self.model.forget(top, mapped);
+                self.model.ranges.insert(HEAP, (mapped, RW));
+            }
+            Op::Linger(writes) => {
+                if self.vcpus == 2 {
+                    let mut world = self.keep.world.borrow_mut();
+                    world.speculate(1);
+                    world.epoch.enter_kernel(1);
+                    world.in_user[1] = false;
+                    world.leaves = Some((1, *writes));
+                }
+            }
+        }
+    }
+
+    fn touch(&mut self, vcpu: usize, place: &Place, store: bool) {
+        let page = self.address(place);
+        if until_pinned(page, page + PAGE) == page || page >= USER_END {
+            return;
+        }
+        if vcpu == 1 && self.keep.world.borrow_mut().leaves.take().is_some() {
+            self.keep.world.borrow_mut().leave(1);
+        }
+        let value = 0x1_0000 | page >> 12 << 20;
+        let rights = self.model.rights(page);
+        let allowed =
+            rights.is_some_and(|rights| if store { rights & 2 != 0 } else { rights != 0 });
+        let touched = self.keep.touch(vcpu, page, store.then_some(value));
+        if !allowed {
+            assert_eq!(touched, Touch::Denied, "{page:#x} {rights:?}");
+        } else if store {
+            assert_eq!(touched, Touch::Done(value));
+            self.model.contents.insert(page, value);
+        } else {
+            let expected = self.model.contents.get(&page).copied().unwrap_or(0);
+            assert_eq!(touched, Touch::Done(expected), "contents of {page:#x}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn one_thread_agrees_with_the_model(ops in prop::collection::vec(op(), 1..60)) {
+        let mut run = Run::new(1);
+        for op in &ops {
+            run.step(op);
+            run.keep.check();
+        }
+    }
+
+    #[test]
+    fn two_vcpus_agree_with_the_model(ops in prop::collection::vec(op(), 1..40)) {
+        let mut run = Run::new(2);
+        for op in &ops {
+            run.step(op);
+            run.keep.check();
+        }
+    }
+
+    /// With hardly any memory: errors are allowed, damage is not.
+    #[test]
+    fn exhaustion_breaks_nothing(ops in prop::collection::vec(op(), 1..80), vcpus in 1usize..3) {
+        let keep = Keep::new(0, 2);
+        if vcpus == 2 {
+            keep.start(1);
+        }
+        // Leave a few frames of the launch area only.
+        let hog = keep.call(nr::MMAP, &[0, 200 * PAGE, RW, ANYWHERE]).cast_unsigned();
+        for page in 0..200 {
+            keep.touch(0, hog + page * PAGE, Some(1));
+        }
+        let mut run = Run { keep, model: Model::default(), mappings: vec![hog], vcpus, heap: HEAP };
+        for op in &ops {
+            match op {
+                Op::Touch(vcpu, place, store) => {
+                    let page = run.address(place);
+                    run.keep.touch(vcpu % vcpus, page, store.then_some(7));
+                }
+                Op::Heap(pages) => {
+                    run.keep.call(nr::BRK, &[HEAP + pages * PAGE]);
+                }
+                Op::Map(pages, prot) => {
+                    let at = run.keep.call(nr::MMAP, &[0, pages * PAGE, *prot, ANYWHERE]);
+                    if at > 0 {
+                        run.mappings.push(at.cast_unsigned());
+                    }
+                }
+                Op::MapFixed(place, pages, prot, _) => {
+                    let at = run.address(place);
+                    run.keep.call(nr::MMAP, &[at, pages * PAGE, *prot, FIXED]);
+                }
+                Op::Unmap(place, pages) => {
+                    run.keep.call(nr::MUNMAP, &[run.address(place), pages * PAGE]);
+                }
+                Op::Protect(place, pages, prot) => {
+                    run.keep.call(nr::MPROTECT, &[run.address(place), pages * PAGE, *prot]);
+                }
+                Op::Discard(place, pages) => {
+                    run.keep.call(nr::MADVISE, &[run.address(place), pages * PAGE, flag::MADV_DONTNEED]);
+                }
+                Op::Linger(_) => {}
+            }
+            run.keep.check();
+        }
+    }
+}
+
+#[test]
+fn a_fixed_mapping_keeps_its_addresses() {
+    let keep = Keep::new(4, 1);
+    let map = |fixed: Option<u64>| {
+        let flags = if fixed.is_some() { FIXED } else { ANYWHERE };
+        keep.call(nr::MMAP, &[fixed.unwrap_or(0), 4 * PAGE, RW, flags])
+            .cast_unsigned()
+    };
+    let first = map(None);
+    assert_eq!(map(Some(first)), first);
+    assert_ne!(map(None), first, "the address is in use");
+    let ahead = first + 64 * PAGE;
+    assert_eq!(map(Some(ahead)), ahead);
+    let mut seen = vec![first, ahead];
+    for _ in 0..40 {
+        let next = map(None);
+        assert!(
+            seen.iter()
+                .all(|&at| next >= at + 4 * PAGE || at >= next + 4 * PAGE)
+        );
+        seen.push(next);
+    }
+    keep.check();
+}
+
+#[test]
+fn unmapping_twice_gives_the_addresses_back_once() {
+    let keep = Keep::new(4, 1);
+    let map = || {
+        keep.call(nr::MMAP, &[0, 4 * PAGE, RW, ANYWHERE])
+            .cast_unsigned()
+    };
+    let (first, _after) = (map(), map());
+    for _ in 0..3 {
+        assert_eq!(keep.call(nr::MUNMAP, &[first, 4 * PAGE]), 0);
+    }
+    assert_eq!(map(), first);
+    assert_ne!(map(), first);
+    keep.check();
+}
+
+#[test]
+fn a_removal_that_fails_midway_leaves_no_stale_translation() {
+    for vcpus in 1..3 {
+        let keep = Keep::new(4, 2);
+        if vcpus == 2 {
+            keep.start(1);
+        }
+        let page = VDSO_USER - PAGE;
+        keep.call(nr::MMAP, &[page, PAGE, RW, FIXED]);
+        for vcpu in 0..vcpus {
+            assert_eq!(keep.touch(vcpu, page, Some(5)), Touch::Done(5));
+        }
+        assert_eq!(keep.call(nr::MUNMAP, &[page, 2 * PAGE]), -13);
+        keep.check();
+        let after = keep.touch(0, page, None);
+        assert_eq!(
+            after,
+            if vcpus == 1 {
+                Touch::Denied
+            } else {
+                Touch::Done(5)
+            }
+        );
+        assert_eq!(
+            keep.call(nr::MPROTECT, &[page, 2 * PAGE, 0]),
+            if vcpus == 1 { -12 } else { -13 }
+        );
+        keep.check();
+        keep.call(nr::MUNMAP, &[page, PAGE]);
+        keep.check();
+    }
+}

@@ -1,0 +1,571 @@
+//! A played machine: physical memory in a vector, page tables walked as the CPU walks them, and a
+//! translation buffer per vCPU that forgets nothing by itself.
+//!
+//! It checks at every step what hardware would let a hostile program use: no word that the
+//! microkernel writes by [`Platform::write`] or [`Platform::fill_run`] (page tables, free lists)
+//! may lie where a vCPU in user code has a writable translation.
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use enarx_microkernel::boot::{self, BootInfo};
+use enarx_microkernel::exits::{Function, HostFacts, Reason};
+use enarx_microkernel::kernel::{Kernel, Registers, vector};
+use enarx_microkernel::layout::{LARGE, LAUNCH_END, PAGE, SALLYPORT_USER, USER_END, VDSO_USER};
+use enarx_microkernel::paging::{Rights, bits, table_entry};
+use enarx_microkernel::platform::{FpuState, Platform};
+use enarx_microkernel::signal::{USER_CS, USER_SS};
+use enarx_microkernel::syscall::{After, Guarded, system_call};
+use enarx_microkernel::threads::{Epoch, State};
+
+pub const ROOT: u64 = PAGE;
+pub const HEAP: u64 = 0x60_0000;
+/// First free 4 KiB frame of the launch area.
+const LAUNCH_FREE: u64 = 0x10_0000;
+/// The frame behind the pinned pages.
+const PINNED_FRAME: u64 = LAUNCH_END;
+const FREE_START: u64 = LAUNCH_END + LARGE;
+/// What stands in the kernel half of the root table.
+const KERNEL_HALF: u64 = 0xdead_0000_0000_0001;
+
+/// A translation as the CPU keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translation {
+    pub frame: u64,
+    pub write: bool,
+    pub execute: bool,
+}
+
+pub struct World {
+    pub words: Vec<u64>,
+    /// Per vCPU: translations of 4 KiB pages.
+    pub buffers: Vec<BTreeMap<u64, Translation>>,
+    pub in_user: Vec<bool>,
+    pub fs: Vec<u64>,
+    pub log: Vec<u8>,
+    pub unparked: Vec<u64>,
+    pub kicks: u64,
+    pub tsc: u64,
+    pub epoch: Rc<Epoch>,
+    /// Page addresses that speculation may load at any time.
+    pub touched: BTreeSet<u64>,
+    /// A vCPU leaves the kernel after so many writes by the others.
+    pub leaves: Option<(usize, u64)>,
+    /// Host memory refused from this physical address on.
+    pub fpu: FpuState,
+}
+
+impl World {
+    pub fn word(&self, physical: u64) -> u64 {
+        assert!(physical.is_multiple_of(8));
+        self.words[usize::try_from(physical / 8).unwrap()]
+    }
+
+    fn set(&mut self, physical: u64, value: u64) {
+        self.words[usize::try_from(physical / 8).unwrap()] = value;
+    }
+
+    /// Walks the tables as the CPU does.
+    pub fn walk(&self, address: u64) -> Option<Translation> {
+        if address >> 47 != 0 {
+            return None;
+        }
+        let mut table = ROOT;
+        for level in (1..=4u32).rev() {
+            let shift = 12 + 9 * (level - 1);
+            let entry = self.word(table + ((address >> shift) & 511) * 8);
+            if entry & bits::PRESENT == 0 {
+                return None;
+            }
+            if level == 1 || entry & bits::LARGE != 0 {
+                if entry & bits::USER == 0 {
+                    return None;
+                }
+                let offset = address & ((1 << shift) - 1) & !(PAGE - 1);
+                return Some(Translation {
+                    frame: (entry & bits::ADDRESS & !((1 << shift) - 1)) + offset,
+                    write: entry & bits::WRITE != 0,
+                    execute: entry & bits::NO_EXECUTE == 0,
+                });
+            }
+            table = entry & bits::ADDRESS;
+        }
+        None
+    }
+
+    /// A vCPU loads what translations it can.
+    pub fn speculate(&mut self, vcpu: usize) {
+        for &page in &self.touched.clone() {
+            if let Some(found) = self.walk(page) {
+                self.buffers[vcpu].insert(page, found);
+            }
+        }
+    }
+
+    pub fn leave(&mut self, vcpu: usize) {
+        if self.epoch.leave_kernel(vcpu) {
+            self.buffers[vcpu].clear();
+        }
+        self.in_user[vcpu] = true;
+        self.speculate(vcpu);
+    }
+
+    fn kernel_writes(&mut self, physical: u64) {
+        if let Some((vcpu, left)) = self.leaves {
+            if left == 0 {
+                self.leaves = None;
+                self.leave(vcpu);
+            } else {
+                self.leaves = Some((vcpu, left - 1));
+            }
+        }
+        let frame = physical & !(PAGE - 1);
+        for vcpu in 0..self.buffers.len() {
+            if self.in_user[vcpu] {
+                let reached = self.buffers[vcpu]
+                    .iter()
+                    .find(|(_, found)| found.frame == frame && found.write);
+                assert!(
+                    reached.is_none(),
+                    "vCPU {vcpu} can write where the kernel writes: {reached:x?}"
+                );
+            }
+        }
+    }
+}
+
+/// The machine as one vCPU sees it.
+#[derive(Clone)]
+pub struct Played {
+    pub world: Rc<RefCell<World>>,
+    pub me: usize,
+}
+
+impl Platform for Played {
+    fn read(&self, physical: u64) -> u64 {
+        self.world.borrow().word(physical)
+    }
+
+    fn write(&mut self, physical: u64, value: u64) {
+        let mut world = self.world.borrow_mut();
+        world.kernel_writes(physical);
+        world.set(physical, value);
+        for vcpu in 0..world.buffers.len() {
+            if world.in_user[vcpu] {
+                world.speculate(vcpu);
+            }
+        }
+    }
+
+    fn run_length(&self, physical: u64, most: u64, value: u64) -> u64 {
+        assert!(physical % PAGE + most * 8 <= PAGE);
+        let world = self.world.borrow();
+        (0..most)
+            .take_while(|index| world.word(physical + index * 8) == value)
+            .count() as u64
+    }
+
+    fn fill_run(&mut self, physical: u64, count: u64, value: u64) {
+        assert!(physical % PAGE + count * 8 <= PAGE);
+        let mut world = self.world.borrow_mut();
+        world.kernel_writes(physical);
+        for index in 0..count {
+            world.set(physical + index * 8, value);
+        }
+    }
+
+    fn read_bytes(&self, physical: u64, to: &mut [u8]) {
+        assert!(physical % PAGE + to.len() as u64 <= PAGE);
+        let world = self.world.borrow();
+        for (at, byte) in (physical..).zip(to) {
+            *byte = world.word(at & !7).to_le_bytes()[(at & 7) as usize];
+        }
+    }
+
+    fn write_bytes(&mut self, physical: u64, from: &[u8]) {
+        assert!(physical % PAGE + from.len() as u64 <= PAGE);
+        let mut world = self.world.borrow_mut();
+        for (at, &byte) in (physical..).zip(from) {
+            let mut bytes = world.word(at & !7).to_le_bytes();
+            bytes[(at & 7) as usize] = byte;
+            world.set(at & !7, u64::from_le_bytes(bytes));
+        }
+    }
+
+    fn zero_large(&mut self, physical: u64) {
+        assert!(physical.is_multiple_of(LARGE));
+        let mut world = self.world.borrow_mut();
+        for offset in (0..LARGE).step_by(8) {
+            world.set(physical + offset, 0);
+        }
+        for page in (0..LARGE).step_by(4096) {
+            world.kernel_writes(physical + page);
+        }
+    }
+
+    fn invalidate(&mut self, address: u64) {
+        self.world.borrow_mut().buffers[self.me].remove(&address);
+    }
+
+    fn flush(&mut self) {
+        self.world.borrow_mut().buffers[self.me].clear();
+    }
+
+    fn exit(&mut self, function: Function, args: &[u64]) -> u64 {
+        let mut world = self.world.borrow_mut();
+        match function {
+            Function::Kick => {
+                world.kicks += 1;
+                for vcpu in 0..world.buffers.len() {
+                    if args[0] >> vcpu & 1 == 1 && world.in_user[vcpu] {
+                        world.epoch.enter_kernel(vcpu);
+                        world.leave(vcpu);
+                    }
+                }
+            }
+            Function::Unpark => world.unparked.push(args[0]),
+            Function::Park => {
+                let step = if args[0] == u64::MAX { 1000 } else { args[0] };
+                world.tsc += step;
+            }
+            Function::Log => {
+                let bytes: Vec<u8> = args[1..].iter().flat_map(|w| w.to_le_bytes()).collect();
+                world
+                    .log
+                    .extend(&bytes[..usize::try_from(args[0]).unwrap()]);
+            }
+            _ => {}
+        }
+        0
+    }
+
+    fn random(&mut self) -> Option<u64> {
+        Some(0x5555_aaaa_1234_5678)
+    }
+
+    fn tsc(&self) -> u64 {
+        self.world.borrow().tsc
+    }
+
+    fn set_fs_base(&mut self, base: u64) {
+        self.world.borrow_mut().fs[self.me] = base;
+    }
+
+    fn fs_base(&self) -> u64 {
+        self.world.borrow().fs[self.me]
+    }
+
+    fn set_gs_base(&mut self, _: u64) {}
+
+    fn save_fpu(&mut self, area: &mut FpuState) {
+        *area = self.world.borrow().fpu;
+    }
+
+    fn restore_fpu(&mut self, area: &FpuState) {
+        assert_eq!(area.0[26..28], [0, 0], "reserved bits of MXCSR");
+        self.world.borrow_mut().fpu = *area;
+    }
+}
+
+/// The kernel behind a lock that must never be taken twice.
+pub struct Locked(RefCell<Kernel>);
+
+impl Guarded for Locked {
+    fn with<R>(&self, f: impl FnOnce(&mut Kernel) -> R) -> R {
+        f(&mut self.0.borrow_mut())
+    }
+}
+
+/// A booted Keep.
+pub struct Keep {
+    pub kernel: Locked,
+    pub epoch: Rc<Epoch>,
+    pub world: Rc<RefCell<World>>,
+    pub memory: u64,
+}
+
+/// How a user access ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touch {
+    Done(u64),
+    Denied,
+    OutOfMemory,
+}
+
+impl Keep {
+    /// A Keep of `large` free 2 MiB frames and `vcpus` vCPUs, the first of which runs.
+    pub fn new(large: u64, vcpus: usize) -> Self {
+        let memory = FREE_START + large * LARGE;
+        let epoch = Rc::new(Epoch::new());
+        let world = World {
+            words: vec![0; usize::try_from(memory / 8).unwrap()],
+            buffers: vec![BTreeMap::new(); vcpus],
+            in_user: vec![false; vcpus],
+            fs: vec![0; vcpus],
+            log: Vec::new(),
+            unparked: Vec::new(),
+            kicks: 0,
+            tsc: 1_000_000,
+            epoch: Rc::clone(&epoch),
+            touched: BTreeSet::new(),
+            leaves: None,
+            fpu: FpuState::INITIAL,
+        };
+        let world = Rc::new(RefCell::new(world));
+        {
+            let mut w = world.borrow_mut();
+            for slot in 256..512 {
+                w.set(ROOT + slot * 8, KERNEL_HALF);
+            }
+            let mut next = ROOT + PAGE;
+            let mut map = |address: u64, leaf: u32, entry: u64| {
+                let mut table = ROOT;
+                for level in (leaf + 1..=4).rev() {
+                    let at = table + ((address >> (12 + 9 * (level - 1))) & 511) * 8;
+                    if w.word(at) == 0 {
+                        w.set(at, table_entry(next));
+                        next += PAGE;
+                    }
+                    table = w.word(at) & bits::ADDRESS;
+                }
+                w.set(
+                    table + ((address >> (12 + 9 * (leaf - 1))) & 511) * 8,
+                    entry,
+                );
+            };
+            let pinned = bits::PRESENT | bits::RESERVED | bits::FRAME | bits::PINNED;
+            map(
+                SALLYPORT_USER,
+                2,
+                PINNED_FRAME | pinned | bits::LARGE | Rights::ReadWrite.bits(),
+            );
+            map(VDSO_USER, 1, 0x8000 | pinned | Rights::ReadExecute.bits());
+            // `ud2`, the system-call page's only code.
+            w.set(0x8000 + boot::SYSCALL_OFFSET, 0x0b0f);
+        }
+        let keep = Self {
+            kernel: Locked(RefCell::new(Kernel::new())),
+            epoch,
+            world,
+            memory,
+        };
+        let info = BootInfo {
+            magic: boot::MAGIC,
+            flags: 0,
+            reserved: 0,
+            root: ROOT,
+            launch_free: LAUNCH_FREE,
+            free_start: FREE_START,
+            user_entry: 0x40_0000,
+            user_stack: 0x7000_0000,
+            random_bytes: 0,
+            heap_start: HEAP,
+            heap_mapped: HEAP,
+        };
+        let facts = HostFacts {
+            tsc_khz: 1_000_000,
+            wall_ns: 5,
+            memory_end: memory,
+            vcpus: vcpus as u64,
+            processors: 1,
+        };
+        keep.kernel
+            .with(|kernel| kernel.boot(&info, &facts, 1_000_000))
+            .unwrap();
+        keep.world.borrow_mut().leave(0);
+        keep
+    }
+
+    pub fn machine(&self, me: usize) -> Played {
+        Played {
+            world: Rc::clone(&self.world),
+            me,
+        }
+    }
+
+    /// Lets another vCPU run user code.
+    pub fn start(&self, vcpu: usize) {
+        self.kernel
+            .with(|kernel| kernel.threads.get(vcpu).state = State::Running);
+        self.world.borrow_mut().leave(vcpu);
+    }
+
+    /// A system call of vCPU `me`, with every register that it may change.
+    pub fn call_with(&self, me: usize, registers: &mut Registers) -> After {
+        self.epoch.enter_kernel(me);
+        self.world.borrow_mut().in_user[me] = false;
+        let mut machine = self.machine(me);
+        let after = system_call(&self.kernel, &self.epoch, &mut machine, me, registers)
+            .expect("no fatal end");
+        if after == After::User {
+            self.world.borrow_mut().leave(me);
+        }
+        after
+    }
+
+    pub fn call_of(&self, me: usize, number: u64, args: &[u64]) -> i64 {
+        let arg = |index: usize| args.get(index).copied().unwrap_or(0);
+        let mut registers = Registers {
+            rax: number,
+            rdi: arg(0),
+            rsi: arg(1),
+            rdx: arg(2),
+            r10: arg(3),
+            r8: arg(4),
+            r9: arg(5),
+            rip: 0x40_1000,
+            cs: USER_CS,
+            ss: USER_SS,
+            ..Registers::default()
+        };
+        self.call_with(me, &mut registers);
+        registers.rax.cast_signed()
+    }
+
+    pub fn call(&self, number: u64, args: &[u64]) -> i64 {
+        self.call_of(0, number, args)
+    }
+
+    /// A load (`None`) or a store by user code of vCPU `me`, with the translations that it has.
+    pub fn touch(&self, me: usize, address: u64, store: Option<u64>) -> Touch {
+        let page = address & !(PAGE - 1);
+        loop {
+            let found = self.world.borrow().buffers[me].get(&page).copied();
+            if let Some(found) = found
+                && (store.is_none() || found.write)
+            {
+                let mut world = self.world.borrow_mut();
+                let physical = found.frame + address % PAGE;
+                if let Some(value) = store {
+                    world.set(physical, value);
+                }
+                return Touch::Done(world.word(physical));
+            }
+            let walked = self.world.borrow().walk(page);
+            if let Some(walked) = walked
+                && (store.is_none() || walked.write)
+            {
+                let mut world = self.world.borrow_mut();
+                world.touched.insert(page);
+                world.buffers[me].insert(page, walked);
+                continue;
+            }
+            self.world.borrow_mut().buffers[me].remove(&page);
+            let mut registers = Registers {
+                vector: vector::PAGE_FAULT,
+                error_code: 4 | if store.is_some() { 2 } else { 0 } | u64::from(walked.is_some()),
+                rip: 0x40_1000,
+                cs: USER_CS,
+                ss: USER_SS,
+                ..Registers::default()
+            };
+            self.epoch.enter_kernel(me);
+            self.world.borrow_mut().in_user[me] = false;
+            let mut machine = self.machine(me);
+            let result = self
+                .kernel
+                .with(|kernel| kernel.exception(&mut machine, me, &mut registers, address));
+            self.world.borrow_mut().leave(me);
+            match result {
+                Ok(()) => {}
+                Err(fatal) if fatal.0.reason == Reason::OutOfMemory as u64 => {
+                    return Touch::OutOfMemory;
+                }
+                Err(fatal) => {
+                    assert_eq!(fatal.0.reason, Reason::Unhandled as u64);
+                    return Touch::Denied;
+                }
+            }
+        }
+    }
+
+    /// Checks everything that must hold whatever the process did.
+    pub fn check(&self) {
+        let world = self.world.borrow();
+        let mut small = BTreeSet::new();
+        let mut large = BTreeSet::new();
+        let mut tables = vec![(ROOT, 4u32, 0u64)];
+        let mut launch_tables = 0;
+        while let Some((table, level, base)) = tables.pop() {
+            if table < LAUNCH_FREE {
+                launch_tables += 1;
+            } else {
+                assert!(small.insert(table), "table {table:#x} used twice");
+            }
+            for slot in 0..512 {
+                let entry = world.word(table + slot * 8);
+                if level == 4 && slot >= 256 {
+                    assert_eq!(entry, KERNEL_HALF, "kernel half changed");
+                    continue;
+                }
+                let address = base + (slot << (12 + 9 * (level - 1)));
+                if entry & bits::PRESENT != 0 && entry & bits::RESERVED == 0 {
+                    assert!(level > 1);
+                    assert_eq!(entry, table_entry(entry & bits::ADDRESS));
+                    tables.push((entry & bits::ADDRESS, level - 1, address));
+                    continue;
+                }
+                if entry == 0 {
+                    continue;
+                }
+                assert_ne!(entry & bits::RESERVED, 0, "{address:#x}: {entry:#x}");
+                assert!(
+                    entry & bits::WRITE == 0 || entry & bits::NO_EXECUTE != 0,
+                    "W and X at {address:#x}"
+                );
+                assert!(address < USER_END);
+                if entry & bits::PINNED != 0 {
+                    assert!(address == VDSO_USER || address == SALLYPORT_USER);
+                    continue;
+                }
+                if entry & bits::FRAME == 0 {
+                    assert_eq!(entry & (bits::PRESENT | bits::ADDRESS), 0);
+                    continue;
+                }
+                let frame = entry & bits::ADDRESS;
+                let new = match level {
+                    1 => small.insert(frame),
+                    2 => large.insert(frame),
+                    _ => panic!("a frame at level {level}"),
+                };
+                assert!(new, "frame {frame:#x} mapped twice");
+            }
+        }
+        assert_eq!(launch_tables, 4, "the launch's tables");
+        for &frame in &large {
+            assert!(frame.is_multiple_of(LARGE) && frame >= FREE_START && frame < self.memory);
+            assert!(small.range(frame..frame + LARGE).next().is_none());
+        }
+        for &frame in &small {
+            assert!(frame >= LAUNCH_FREE && frame < self.memory);
+            assert!(!(LAUNCH_END..FREE_START).contains(&frame));
+        }
+        assert_eq!(
+            world.walk(VDSO_USER).map(|found| found.frame),
+            Some(0x8000),
+            "pinned page moved"
+        );
+        assert_eq!(
+            world.walk(SALLYPORT_USER).map(|found| found.frame),
+            Some(PINNED_FRAME)
+        );
+        let free = self.kernel.with(|kernel| kernel.space.free_memory());
+        let used = small.len() as u64 * PAGE + large.len() as u64 * LARGE;
+        let all = (LAUNCH_END - LAUNCH_FREE) + (self.memory - FREE_START);
+        assert_eq!(free + used, all, "frames lost or invented");
+        for (vcpu, buffer) in world.buffers.iter().enumerate() {
+            if !world.in_user[vcpu] {
+                continue;
+            }
+            for (&page, kept) in buffer {
+                let Some(now) = world.walk(page) else {
+                    panic!("vCPU {vcpu} still reaches {page:#x}")
+                };
+                assert_eq!(kept.frame, now.frame, "vCPU {vcpu} at {page:#x}");
+                assert!(kept.write <= now.write && kept.execute <= now.execute);
+            }
+        }
+    }
+}

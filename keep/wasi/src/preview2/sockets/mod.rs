@@ -1,0 +1,425 @@
+//! `wasi:sockets` over the sallyport: addresses, errors, name lookup; [`tcp`] and [`udp`].
+//!
+//! What may be used is the configuration's; the host enforces its own copy. What comes from the
+//! network and from the host is not trusted; applications protect it end to end.
+
+pub mod tcp;
+pub mod udp;
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::sync::Arc;
+
+use enarx_sallyport::types::{ADDRESS_SIZE, SocketOption};
+use enarx_sallyport::{Call, Handle, SocketAddress};
+use wasmtime::component::{Resource, ResourceTableError};
+use wasmtime_wasi_io::async_trait;
+use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
+
+use super::Preview2;
+use super::bindings::wasi::sockets::{
+    instance_network, ip_name_lookup,
+    network::{
+        self, ErrorCode, IpAddress, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress,
+        Ipv6SocketAddress,
+    },
+};
+use crate::error::Errno;
+use crate::port::{Operation, Port};
+
+/// The permission to use the network.
+pub struct Network;
+
+/// Why a function of a socket did not succeed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The component sees this code.
+    Code(ErrorCode),
+    /// The component ends.
+    Trap(wasmtime::Error),
+}
+
+impl From<ErrorCode> for Failure {
+    fn from(code: ErrorCode) -> Self {
+        Self::Code(code)
+    }
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Self {
+        Self::Code(error_code(errno))
+    }
+}
+
+impl From<ResourceTableError> for Failure {
+    fn from(error: ResourceTableError) -> Self {
+        Self::Trap(error.into())
+    }
+}
+
+type Result<T> = std::result::Result<T, Failure>;
+
+fn error_code(errno: Errno) -> ErrorCode {
+    match errno {
+        Errno::Access | Errno::NotPermitted => ErrorCode::AccessDenied,
+        Errno::NotSupported => ErrorCode::NotSupported,
+        Errno::Invalid => ErrorCode::InvalidArgument,
+        Errno::NoMemory => ErrorCode::OutOfMemory,
+        Errno::TimedOut => ErrorCode::Timeout,
+        Errno::Already => ErrorCode::ConcurrencyConflict,
+        Errno::Again | Errno::Interrupted => ErrorCode::WouldBlock,
+        Errno::NotConnected => ErrorCode::InvalidState,
+        Errno::TooManyDescriptors => ErrorCode::NewSocketLimit,
+        Errno::AddressNotAvailable => ErrorCode::AddressNotBindable,
+        Errno::AddressInUse => ErrorCode::AddressInUse,
+        Errno::HostUnreachable | Errno::NetworkUnreachable => ErrorCode::RemoteUnreachable,
+        Errno::ConnectionRefused => ErrorCode::ConnectionRefused,
+        Errno::ConnectionReset => ErrorCode::ConnectionReset,
+        Errno::ConnectionAborted => ErrorCode::ConnectionAborted,
+        Errno::MessageSize => ErrorCode::DatagramTooLarge,
+        _ => ErrorCode::Unknown,
+    }
+}
+
+fn permitted(allowed: bool) -> Result<()> {
+    if allowed {
+        Ok(())
+    } else {
+        Err(ErrorCode::AccessDenied.into())
+    }
+}
+
+/// A socket of the host; closed when dropped.
+struct Socket {
+    port: Port,
+    handle: Handle,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let handle = self.handle;
+        self.port.post(&Call::Close { handle });
+    }
+}
+
+impl Socket {
+    /// The socket that a call has made.
+    fn new(port: &Port, value: u64) -> Arc<Self> {
+        // A handle has 32 bits; the port has checked the value.
+        let handle = Handle(u32::try_from(value).unwrap_or_else(|_| port.bad_reply()));
+        Arc::new(Self {
+            port: port.clone(),
+            handle,
+        })
+    }
+
+    fn address(&self, call: &Call) -> Result<IpSocketAddress> {
+        let mut bytes = [0; ADDRESS_SIZE as usize];
+        self.port.call(call, &[], &mut bytes)?;
+        Ok(from_wire(&self.port, &bytes))
+    }
+
+    fn local_address(&self) -> Result<IpSocketAddress> {
+        self.address(&Call::LocalAddress {
+            handle: self.handle,
+        })
+    }
+
+    fn peer_address(&self) -> Result<IpSocketAddress> {
+        self.address(&Call::PeerAddress {
+            handle: self.handle,
+        })
+    }
+
+    fn set(&self, option: SocketOption, value: u64) -> Result<()> {
+        let call = Call::SetOption {
+            handle: self.handle,
+            option,
+            value,
+        };
+        self.port.call(&call, &[], &mut [])?;
+        Ok(())
+    }
+
+    fn get(&self, option: SocketOption) -> Result<u64> {
+        let call = Call::GetOption {
+            handle: self.handle,
+            option,
+        };
+        Ok(self.port.call(&call, &[], &mut [])?.value)
+    }
+}
+
+/// Options of a socket, kept until there is a socket of the host that they can be set on.
+#[derive(Default)]
+struct Options(Vec<(SocketOption, u64)>);
+
+impl Options {
+    fn set(&mut self, socket: Option<&Socket>, option: SocketOption, value: u64) -> Result<()> {
+        if let Some(socket) = socket {
+            return socket.set(option, value);
+        }
+        self.0.retain(|(other, _)| *other != option);
+        self.0.push((option, value));
+        Ok(())
+    }
+
+    /// The value of an option; `default` is Linux's for what nobody has set yet.
+    fn get(&self, socket: Option<&Socket>, option: SocketOption, default: u64) -> Result<u64> {
+        if let Some(socket) = socket {
+            return socket.get(option);
+        }
+        let set = self.0.iter().find(|(other, _)| *other == option);
+        Ok(set.map_or(default, |(_, value)| *value))
+    }
+
+    /// Sets on a new socket what was asked for.
+    fn apply(&self, socket: &Socket) -> Result<()> {
+        for (option, value) in &self.0 {
+            socket.set(*option, *value)?;
+        }
+        Ok(())
+    }
+}
+
+/// Size of a socket's buffers while nobody has asked the host, in bytes.
+const BUFFER_DEFAULT: u64 = 64 * 1024;
+
+/// A value that must not be zero.
+fn positive(value: u64) -> Result<u64> {
+    if value == 0 {
+        return Err(ErrorCode::InvalidArgument.into());
+    }
+    Ok(value)
+}
+
+fn family(address: &SocketAddr) -> IpAddressFamily {
+    match address {
+        SocketAddr::V4(_) => IpAddressFamily::Ipv4,
+        SocketAddr::V6(_) => IpAddressFamily::Ipv6,
+    }
+}
+
+fn to_std(address: IpSocketAddress) -> SocketAddr {
+    match address {
+        IpSocketAddress::Ipv4(Ipv4SocketAddress { port, address }) => {
+            SocketAddrV4::new(<[u8; 4]>::from(address).into(), port).into()
+        }
+        IpSocketAddress::Ipv6(Ipv6SocketAddress {
+            port,
+            flow_info,
+            address,
+            scope_id,
+        }) => {
+            let address = <[u16; 8]>::from(address).into();
+            SocketAddrV6::new(address, port, flow_info, scope_id).into()
+        }
+    }
+}
+
+fn from_std(address: SocketAddr) -> IpSocketAddress {
+    match address {
+        SocketAddr::V4(address) => IpSocketAddress::Ipv4(Ipv4SocketAddress {
+            port: address.port(),
+            address: address.ip().octets().into(),
+        }),
+        SocketAddr::V6(address) => IpSocketAddress::Ipv6(Ipv6SocketAddress {
+            port: address.port(),
+            flow_info: address.flowinfo(),
+            address: address.ip().segments().into(),
+            scope_id: address.scope_id(),
+        }),
+    }
+}
+
+fn to_wire(address: &SocketAddr) -> SocketAddress {
+    match address {
+        SocketAddr::V4(address) => SocketAddress::V4 {
+            address: address.ip().octets(),
+            port: address.port(),
+        },
+        SocketAddr::V6(address) => SocketAddress::V6 {
+            address: address.ip().octets(),
+            port: address.port(),
+            flow: address.flowinfo(),
+            scope: address.scope_id(),
+        },
+    }
+}
+
+/// An address that the host has sent.
+fn from_wire(port: &Port, bytes: &[u8; ADDRESS_SIZE as usize]) -> IpSocketAddress {
+    let Some(address) = SocketAddress::from_bytes(bytes) else {
+        port.bad_reply()
+    };
+    from_std(match address {
+        SocketAddress::V4 { address, port } => SocketAddrV4::new(address.into(), port).into(),
+        SocketAddress::V6 {
+            address,
+            port,
+            flow,
+            scope,
+        } => SocketAddrV6::new(address.into(), port, flow, scope).into(),
+    })
+}
+
+/// An address that can be reached: of the socket's family, neither unspecified nor port 0, and not
+/// IPv4 in IPv6's clothes.
+fn remote(address: IpSocketAddress, wanted: IpAddressFamily) -> Result<SocketAddr> {
+    let address = bindable(address, wanted)?;
+    if address.ip().is_unspecified() || address.port() == 0 {
+        return Err(ErrorCode::InvalidArgument.into());
+    }
+    Ok(address)
+}
+
+/// An address of the socket's family that is no IPv4 address in IPv6's clothes and no group.
+fn bindable(address: IpSocketAddress, wanted: IpAddressFamily) -> Result<SocketAddr> {
+    let address = to_std(address);
+    let disguised = match address.ip() {
+        IpAddr::V4(ip) => ip.is_multicast() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_multicast() || ip.to_ipv4_mapped().is_some(),
+    };
+    if family(&address) != wanted || disguised {
+        return Err(ErrorCode::InvalidArgument.into());
+    }
+    Ok(address)
+}
+
+impl network::Host for Preview2 {
+    fn convert_error_code(&mut self, failure: Failure) -> wasmtime::Result<ErrorCode> {
+        match failure {
+            Failure::Code(code) => Ok(code),
+            Failure::Trap(error) => Err(error),
+        }
+    }
+
+    fn network_error_code(
+        &mut self,
+        error: Resource<wasmtime::Error>,
+    ) -> wasmtime::Result<Option<ErrorCode>> {
+        let error = self.table.get(&error)?;
+        Ok(error.downcast_ref::<Errno>().copied().map(error_code))
+    }
+}
+
+impl network::HostNetwork for Preview2 {
+    fn drop(&mut self, network: Resource<Network>) -> wasmtime::Result<()> {
+        self.table.delete(network)?;
+        Ok(())
+    }
+}
+
+impl instance_network::Host for Preview2 {
+    fn instance_network(&mut self) -> wasmtime::Result<Resource<Network>> {
+        Ok(self.table.push(Network)?)
+    }
+}
+
+/// Longest name that can be looked up, in bytes (RFC 1035, section 2.3.4).
+const NAME_MAX: usize = 253;
+
+/// Most bytes of addresses that one look-up takes from the host.
+const ADDRESSES_MAX: usize =
+    (enarx_sallyport::call::RESOLVED_MAX * enarx_sallyport::call::RESOLVED_SIZE) as usize;
+
+/// The addresses of a name.
+pub enum Addresses {
+    /// The host looks them up.
+    Pending(Operation),
+    /// They are there.
+    Found(std::vec::IntoIter<IpAddr>),
+    /// There are none, for this reason.
+    Failed(ErrorCode),
+}
+
+impl Addresses {
+    fn settle(&mut self) {
+        let Self::Pending(operation) = self else {
+            return;
+        };
+        if !operation.is_ready() {
+            return;
+        }
+        let mut bytes = vec![0; ADDRESSES_MAX];
+        *self = match operation.take(&mut bytes) {
+            Ok(answer) => {
+                let (addresses, _) = bytes
+                    .get(..answer.length)
+                    .unwrap_or_default()
+                    .as_chunks::<16>();
+                let addresses: Vec<_> = addresses
+                    .iter()
+                    .map(|octets| Ipv6Addr::from(*octets).to_canonical())
+                    .collect();
+                Self::Found(addresses.into_iter())
+            }
+            Err(Errno::NoEntry) => Self::Failed(ErrorCode::NameUnresolvable),
+            Err(Errno::Again) => Self::Failed(ErrorCode::TemporaryResolverFailure),
+            Err(Errno::Io) => Self::Failed(ErrorCode::PermanentResolverFailure),
+            Err(errno) => Self::Failed(error_code(errno)),
+        };
+    }
+}
+
+#[async_trait]
+impl Pollable for Addresses {
+    async fn ready(&mut self) {
+        if let Self::Pending(operation) = self {
+            operation.ready().await;
+        }
+    }
+}
+
+impl ip_name_lookup::Host for Preview2 {
+    fn resolve_addresses(
+        &mut self,
+        network: Resource<Network>,
+        name: String,
+    ) -> Result<Resource<Addresses>> {
+        self.table.get(&network)?;
+        let literal = name.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(address) = literal.parse::<IpAddr>() {
+            let found = Addresses::Found(vec![address].into_iter());
+            return Ok(self.table.push(found)?);
+        }
+        permitted(self.context.network.name_lookup)?;
+        if name.is_empty() || name.len() > NAME_MAX || name.contains('\0') {
+            return Err(ErrorCode::InvalidArgument.into());
+        }
+        let call = Call::Resolve {
+            name_length: u32::try_from(name.len()).map_err(|_| ErrorCode::InvalidArgument)?,
+        };
+        let operation = self.context.port.start(&call, &[name.as_bytes()])?;
+        Ok(self.table.push(Addresses::Pending(operation))?)
+    }
+}
+
+impl ip_name_lookup::HostResolveAddressStream for Preview2 {
+    fn resolve_next_address(&mut self, stream: Resource<Addresses>) -> Result<Option<IpAddress>> {
+        let addresses = self.table.get_mut(&stream)?;
+        addresses.settle();
+        match addresses {
+            Addresses::Pending(_) => Err(ErrorCode::WouldBlock.into()),
+            Addresses::Failed(code) => Err((*code).into()),
+            Addresses::Found(addresses) => Ok(addresses.next().map(|address| {
+                // The port does not matter: only the address is taken.
+                match from_std(SocketAddr::new(address, 0)) {
+                    IpSocketAddress::Ipv4(address) => IpAddress::Ipv4(address.address),
+                    IpSocketAddress::Ipv6(address) => IpAddress::Ipv6(address.address),
+                }
+            })),
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        stream: Resource<Addresses>,
+    ) -> wasmtime::Result<Resource<DynPollable>> {
+        subscribe(&mut self.table, stream)
+    }
+
+    fn drop(&mut self, stream: Resource<Addresses>) -> wasmtime::Result<()> {
+        self.table.delete(stream)?;
+        Ok(())
+    }
+}

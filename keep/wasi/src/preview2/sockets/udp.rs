@@ -1,0 +1,363 @@
+//! UDP: a socket is made on the host when it is bound.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use enarx_sallyport::Call;
+use enarx_sallyport::types::{ADDRESS_SIZE, SocketOption};
+use wasmtime::component::Resource;
+use wasmtime_wasi_io::async_trait;
+use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
+
+use super::{
+    Network, Options, Result, Socket, bindable, from_std, from_wire, permitted, positive, remote,
+    to_std, to_wire,
+};
+use crate::port::{Operation, Port};
+use crate::preview2::Preview2;
+use crate::preview2::bindings::wasi::sockets::network::{
+    ErrorCode, IpAddressFamily, IpSocketAddress,
+};
+use crate::preview2::bindings::wasi::sockets::udp::{self, IncomingDatagram, OutgoingDatagram};
+use crate::preview2::bindings::wasi::sockets::udp_create_socket;
+
+/// Most datagrams that one call receives or sends, as the engine's own WASI has it.
+const DATAGRAMS_MAX: usize = 16;
+
+/// Most bytes of one datagram (RFC 768: the length has 16 bits).
+const DATAGRAM_MAX: usize = 65_535;
+
+enum State {
+    Unbound,
+    Binding(Operation),
+    Bound(Arc<Socket>),
+}
+
+/// A UDP socket of a component.
+pub struct UdpSocket {
+    port: Port,
+    family: IpAddressFamily,
+    state: State,
+    options: Options,
+    /// The only peer, when the program has chosen one.
+    peer: Option<SocketAddr>,
+}
+
+impl UdpSocket {
+    fn socket(&self) -> Option<&Arc<Socket>> {
+        match &self.state {
+            State::Bound(socket) => Some(socket),
+            _ => None,
+        }
+    }
+
+    fn set(&mut self, option: SocketOption, value: u64) -> Result<()> {
+        let mut options = std::mem::take(&mut self.options);
+        let outcome = options.set(self.socket().map(Arc::as_ref), option, value);
+        self.options = options;
+        outcome
+    }
+
+    fn get(&self, option: SocketOption, default: u64) -> Result<u64> {
+        self.options
+            .get(self.socket().map(Arc::as_ref), option, default)
+    }
+}
+
+#[async_trait]
+impl Pollable for UdpSocket {
+    async fn ready(&mut self) {
+        if let State::Binding(operation) = &self.state {
+            operation.ready().await;
+        }
+    }
+}
+
+/// Datagrams that come in.
+pub struct Incoming {
+    socket: Arc<Socket>,
+    peer: Option<SocketAddr>,
+    pending: Option<Operation>,
+}
+
+impl Incoming {
+    /// The operation that receives the next datagram; started when there is none.
+    fn receiving(&mut self) -> Result<&mut Operation> {
+        match &mut self.pending {
+            Some(operation) => Ok(operation),
+            none => {
+                let call = Call::UdpReceive {
+                    handle: self.socket.handle,
+                    length: u32::try_from(DATAGRAM_MAX).unwrap_or(u32::MAX),
+                };
+                Ok(none.insert(self.socket.port.start(&call, &[])?))
+            }
+        }
+    }
+
+    /// The next datagram, when there is one.
+    fn next(&mut self) -> Result<Option<IncomingDatagram>> {
+        let operation = self.receiving()?;
+        if !operation.is_ready() {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; ADDRESS_SIZE as usize + DATAGRAM_MAX];
+        let answer = operation.take(&mut bytes);
+        self.pending = None;
+        bytes.truncate(answer?.length);
+        let Some((address, data)) = bytes.split_first_chunk() else {
+            self.socket.port.bad_reply()
+        };
+        Ok(Some(IncomingDatagram {
+            data: data.to_vec(),
+            remote_address: from_wire(&self.socket.port, address),
+        }))
+    }
+}
+
+#[async_trait]
+impl Pollable for Incoming {
+    async fn ready(&mut self) {
+        // What went wrong is told by `receive`.
+        if let Ok(operation) = self.receiving() {
+            operation.ready().await;
+        }
+    }
+}
+
+/// Datagrams that go out.
+pub struct Outgoing {
+    socket: Arc<Socket>,
+    family: IpAddressFamily,
+    peer: Option<SocketAddr>,
+    /// Datagrams that may be sent before `check-send` is called again.
+    permit: usize,
+}
+
+#[async_trait]
+impl Pollable for Outgoing {
+    async fn ready(&mut self) {}
+}
+
+impl udp_create_socket::Host for Preview2 {
+    fn create_udp_socket(&mut self, family: IpAddressFamily) -> Result<Resource<UdpSocket>> {
+        permitted(self.context.network.udp)?;
+        Ok(self.table.push(UdpSocket {
+            port: self.context.port.clone(),
+            family,
+            state: State::Unbound,
+            options: Options::default(),
+            peer: None,
+        })?)
+    }
+}
+
+impl udp::Host for Preview2 {}
+
+impl udp::HostUdpSocket for Preview2 {
+    fn start_bind(
+        &mut self,
+        this: Resource<UdpSocket>,
+        network: Resource<Network>,
+        address: IpSocketAddress,
+    ) -> Result<()> {
+        self.table.get(&network)?;
+        let socket = self.table.get_mut(&this)?;
+        match socket.state {
+            State::Unbound => {}
+            State::Binding(_) => return Err(ErrorCode::ConcurrencyConflict.into()),
+            State::Bound(_) => return Err(ErrorCode::InvalidState.into()),
+        }
+        let address = to_wire(&bindable(address, socket.family)?);
+        socket.state = State::Binding(socket.port.start(&Call::UdpBind { address }, &[])?);
+        Ok(())
+    }
+
+    fn finish_bind(&mut self, this: Resource<UdpSocket>) -> Result<()> {
+        let socket = self.table.get_mut(&this)?;
+        let State::Binding(operation) = &mut socket.state else {
+            return Err(ErrorCode::NotInProgress.into());
+        };
+        if !operation.is_ready() {
+            return Err(ErrorCode::WouldBlock.into());
+        }
+        let answer = operation.take(&mut []);
+        socket.state = State::Unbound;
+        let bound = Socket::new(&socket.port, answer?.value);
+        socket.options.apply(&bound)?;
+        socket.state = State::Bound(bound);
+        Ok(())
+    }
+
+    fn stream(
+        &mut self,
+        this: Resource<UdpSocket>,
+        peer: Option<IpSocketAddress>,
+    ) -> Result<(Resource<Incoming>, Resource<Outgoing>)> {
+        let socket = self.table.get_mut(&this)?;
+        let Some(bound) = socket.socket().cloned() else {
+            return Err(ErrorCode::InvalidState.into());
+        };
+        let family = socket.family;
+        let peer = peer.map(|peer| remote(peer, family)).transpose()?;
+        socket.peer = peer;
+        let incoming = Incoming {
+            socket: Arc::clone(&bound),
+            peer,
+            pending: None,
+        };
+        let outgoing = Outgoing {
+            socket: bound,
+            family,
+            peer,
+            permit: 0,
+        };
+        Ok((
+            self.table.push_child(incoming, &this)?,
+            self.table.push_child(outgoing, &this)?,
+        ))
+    }
+
+    fn local_address(&mut self, this: Resource<UdpSocket>) -> Result<IpSocketAddress> {
+        match self.table.get(&this)?.socket() {
+            Some(socket) => socket.local_address(),
+            None => Err(ErrorCode::InvalidState.into()),
+        }
+    }
+
+    fn remote_address(&mut self, this: Resource<UdpSocket>) -> Result<IpSocketAddress> {
+        let peer = self.table.get(&this)?.peer;
+        peer.map(from_std).ok_or(ErrorCode::InvalidState.into())
+    }
+
+    fn address_family(&mut self, this: Resource<UdpSocket>) -> wasmtime::Result<IpAddressFamily> {
+        Ok(self.table.get(&this)?.family)
+    }
+
+    fn unicast_hop_limit(&mut self, this: Resource<UdpSocket>) -> Result<u8> {
+        let limit = self.table.get(&this)?.get(SocketOption::HopLimit, 64)?;
+        Ok(u8::try_from(limit).unwrap_or(u8::MAX))
+    }
+
+    fn set_unicast_hop_limit(&mut self, this: Resource<UdpSocket>, value: u8) -> Result<()> {
+        let socket = self.table.get_mut(&this)?;
+        socket.set(SocketOption::HopLimit, positive(value.into())?)
+    }
+
+    fn receive_buffer_size(&mut self, this: Resource<UdpSocket>) -> Result<u64> {
+        let socket = self.table.get(&this)?;
+        socket.get(SocketOption::ReceiveBuffer, super::BUFFER_DEFAULT)
+    }
+
+    fn set_receive_buffer_size(&mut self, this: Resource<UdpSocket>, value: u64) -> Result<()> {
+        let socket = self.table.get_mut(&this)?;
+        socket.set(SocketOption::ReceiveBuffer, positive(value)?)
+    }
+
+    fn send_buffer_size(&mut self, this: Resource<UdpSocket>) -> Result<u64> {
+        let socket = self.table.get(&this)?;
+        socket.get(SocketOption::SendBuffer, super::BUFFER_DEFAULT)
+    }
+
+    fn set_send_buffer_size(&mut self, this: Resource<UdpSocket>, value: u64) -> Result<()> {
+        let socket = self.table.get_mut(&this)?;
+        socket.set(SocketOption::SendBuffer, positive(value)?)
+    }
+
+    fn subscribe(&mut self, this: Resource<UdpSocket>) -> wasmtime::Result<Resource<DynPollable>> {
+        subscribe(&mut self.table, this)
+    }
+
+    fn drop(&mut self, this: Resource<UdpSocket>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}
+
+impl udp::HostIncomingDatagramStream for Preview2 {
+    fn receive(&mut self, this: Resource<Incoming>, most: u64) -> Result<Vec<IncomingDatagram>> {
+        let incoming = self.table.get_mut(&this)?;
+        let most = usize::try_from(most)
+            .unwrap_or(usize::MAX)
+            .min(DATAGRAMS_MAX);
+        let mut datagrams = Vec::new();
+        while datagrams.len() < most {
+            let Some(datagram) = incoming.next()? else {
+                break;
+            };
+            // A socket with one peer is deaf to others.
+            let from = to_std(datagram.remote_address);
+            if incoming.peer.is_none_or(|peer| peer == from) {
+                datagrams.push(datagram);
+            }
+        }
+        Ok(datagrams)
+    }
+
+    fn subscribe(&mut self, this: Resource<Incoming>) -> wasmtime::Result<Resource<DynPollable>> {
+        subscribe(&mut self.table, this)
+    }
+
+    fn drop(&mut self, this: Resource<Incoming>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}
+
+impl udp::HostOutgoingDatagramStream for Preview2 {
+    fn check_send(&mut self, this: Resource<Outgoing>) -> Result<u64> {
+        let outgoing = self.table.get_mut(&this)?;
+        outgoing.permit = DATAGRAMS_MAX;
+        Ok(DATAGRAMS_MAX as u64)
+    }
+
+    fn send(&mut self, this: Resource<Outgoing>, datagrams: Vec<OutgoingDatagram>) -> Result<u64> {
+        let outgoing = self.table.get_mut(&this)?;
+        if datagrams.len() > outgoing.permit {
+            return Err(super::Failure::Trap(wasmtime::format_err!(
+                "more datagrams are sent than check-send permits"
+            )));
+        }
+        outgoing.permit -= datagrams.len();
+        let mut sent = 0;
+        for datagram in datagrams {
+            match outgoing.send(&datagram) {
+                Ok(()) => sent += 1,
+                // What was sent before is told first; the error comes with the next call.
+                Err(_) if sent > 0 => break,
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(sent)
+    }
+
+    fn subscribe(&mut self, this: Resource<Outgoing>) -> wasmtime::Result<Resource<DynPollable>> {
+        subscribe(&mut self.table, this)
+    }
+
+    fn drop(&mut self, this: Resource<Outgoing>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}
+
+impl Outgoing {
+    fn send(&self, datagram: &OutgoingDatagram) -> Result<()> {
+        let to = match (self.peer, datagram.remote_address) {
+            (Some(peer), None) => peer,
+            (Some(peer), Some(to)) if to_std(to) == peer => peer,
+            (None, Some(to)) => remote(to, self.family)?,
+            _ => return Err(ErrorCode::InvalidArgument.into()),
+        };
+        if datagram.data.len() > DATAGRAM_MAX {
+            return Err(ErrorCode::DatagramTooLarge.into());
+        }
+        let call = Call::UdpSend {
+            handle: self.socket.handle,
+            address: to_wire(&to),
+            length: u32::try_from(datagram.data.len()).map_err(|_| ErrorCode::DatagramTooLarge)?,
+        };
+        self.socket.port.call(&call, &[&datagram.data], &mut [])?;
+        Ok(())
+    }
+}

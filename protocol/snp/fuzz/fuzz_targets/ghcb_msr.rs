@@ -1,0 +1,14 @@
+//! The GHCB MSR protocol: decoding is total, encoding is its inverse.
+#![no_main]
+
+use enarx_snp::ghcb::msr::{Request, Response};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|value: u64| {
+    if let Some(request) = Request::decode(value) {
+        assert_eq!(Request::decode(request.encode()), Some(request));
+    }
+    if let Some(response) = Response::decode(value) {
+        assert_eq!(Response::decode(response.encode()), Some(response));
+    }
+});

@@ -1,0 +1,27 @@
+//! Any endorsements beside a report yield a verdict, and none of them is AMD's or Intel's.
+#![no_main]
+
+use enarx_attestation::{AmdEndorsements, Endorsements, Policy, Timestamp, Verifier, snp};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|octets: &[u8]| {
+    let mut report = [0; 1184];
+    report[0] = 5;
+    let (first, second) = octets.split_at(octets.len() / 2);
+    let endorsements = Endorsements {
+        amd: AmdEndorsements {
+            vek: Some(first.to_vec()),
+            ask: Some(second.to_vec()),
+            ark: Some(octets.to_vec()),
+            crls: vec![octets.to_vec()],
+        },
+        intel: Some(octets.to_vec()),
+    };
+    let mut verifier = Verifier::new(Policy::insecure_authenticity_only());
+    assert!(
+        !verifier
+            .verify(&report, &endorsements, Timestamp(1_790_000_000))
+            .is_accepted()
+    );
+    let _ = (snp::identify(octets), snp::identify_list(octets));
+});

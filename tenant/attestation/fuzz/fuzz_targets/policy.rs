@@ -1,0 +1,11 @@
+//! Reading a policy is total, and writing it is lossless.
+#![no_main]
+
+use enarx_attestation::Policy;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    if let Ok(policy) = Policy::from_toml(text) {
+        assert_eq!(Policy::from_toml(&policy.to_toml()), Ok(policy));
+    }
+});

@@ -1,0 +1,51 @@
+//! Which kind of evidence octets are. Hostile until judged.
+
+use crate::intel::Quote;
+use enarx_snp::report::{REPORT_LEN, Report, ReportError};
+
+/// Evidence, read but not judged.
+#[derive(Debug, Clone)]
+pub enum Evidence<'a> {
+    /// An SEV-SNP attestation report.
+    Snp(&'a Report),
+    /// A TDX or SGX quote.
+    Quote(Box<Quote<'a>>),
+}
+
+/// Why octets are no evidence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EvidenceError {
+    /// Neither the length of a report nor the header of a quote.
+    #[error(
+        "neither an SEV-SNP report ({REPORT_LEN} octets) nor a TDX or SGX quote of version 3 to 5; this has {found} octets"
+    )]
+    Unknown {
+        /// The length found.
+        found: usize,
+    },
+    /// An SEV-SNP report that cannot be read.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// A quote that cannot be read.
+    #[error("a malformed quote: {0}")]
+    Quote(String),
+}
+
+impl<'a> Evidence<'a> {
+    /// Reads evidence. A quote has its key type in octets 2 and 3, where the version of a report has zeros.
+    ///
+    /// # Errors
+    ///
+    /// When the octets are no evidence.
+    pub fn parse(octets: &'a [u8]) -> Result<Self, EvidenceError> {
+        match octets {
+            [3..=5, 0, low, high, ..] if (*low, *high) != (0, 0) => {
+                Ok(Self::Quote(Box::new(Quote::parse(octets)?)))
+            }
+            _ if octets.len() == REPORT_LEN => Ok(Self::Snp(Report::parse(octets)?)),
+            _ => Err(EvidenceError::Unknown {
+                found: octets.len(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Whether platform, TD and enclave are what the policy asks for.
+
+use crate::checks::Checks;
+use crate::hex::{self, Hex};
+use crate::policy::{Policy, Rule, SgxPolicy, TdxPolicy};
+use dcap_qvl::quote::{EnclaveReport, TDReport10, TDReport15};
+use dcap_qvl::{PckCertFlag, QuoteClaims};
+
+/// TD attributes that let the host into the TD: DEBUG and profiling (Intel TDX module ABI specification, table 3.23,
+/// bits 0 and 4 to 6).
+const TD_DEBUG: u64 = 0x71;
+/// TD attributes that are reserved (there, bits 1 to 3, 7 to 15, 23 to 26, 32 to 61).
+const TD_RESERVED: u64 = 0x3FFF_FFFF_0780_FF8E;
+/// SERVTD_EXT (there, bit 17): a service TD's identity is part of the report.
+const TD_SERVTD_EXT: u64 = 1 << 17;
+/// SEPT_VE_DISABLE (there, bit 28).
+const TD_SEPT_VE_DISABLE: u64 = 1 << 28;
+/// MIGRATABLE (there, bit 29).
+const TD_MIGRATABLE: u64 = 1 << 29;
+/// DEBUG of an enclave's attributes (Intel SDM volume 3D, table 36-3, bit 1).
+const SGX_DEBUG: u8 = 2;
+
+/// Judges what the collateral says of the platform.
+pub(super) fn platform(claims: Option<&QuoteClaims>, policy: &Policy, checks: &mut Checks) {
+    const UPDATE: &str =
+        "have the host's owner update firmware and microcode, or accept the status in the policy";
+    const CHIP: &str = "use a host whose chip the policy accepts";
+    let Some(claims) = claims else {
+        for name in [
+            "quote.tcb-status",
+            "quote.advisories",
+            "collateral.evaluation-number",
+            "platform.smt",
+            "chip.allowed",
+            "chip.denied",
+        ] {
+            checks.skip(name, "the collateral did not verify");
+        }
+        return;
+    };
+    let intel = &policy.intel;
+    let status = claims.tcb.status.to_string();
+    let advisories = claims.tcb.advisory_ids.join(" ");
+    let accepted = intel.tcb_statuses.join(" or ");
+    if intel.degraded_tcb_statuses.contains(&status) && !intel.tcb_statuses.contains(&status) {
+        checks.warn(
+            "quote.tcb-status",
+            accepted,
+            format!("{status} {advisories}"),
+            UPDATE,
+        );
+    } else {
+        let holds = intel.tcb_statuses.contains(&status);
+        checks.test(
+            "quote.tcb-status",
+            holds,
+            accepted,
+            format!("{status} {advisories}"),
+            UPDATE,
+        );
+    }
+    let denied: Vec<_> = claims
+        .tcb
+        .advisory_ids
+        .iter()
+        .filter(|id| intel.denied_advisories.contains(id))
+        .collect();
+    checks.test(
+        "quote.advisories",
+        denied.is_empty(),
+        if intel.denied_advisories.is_empty() {
+            "any".to_owned()
+        } else {
+            format!("none of {}", intel.denied_advisories.join(", "))
+        },
+        if advisories.is_empty() {
+            "none".to_owned()
+        } else {
+            advisories
+        },
+        UPDATE,
+    );
+    let number = claims
+        .tcb
+        .eval_data_number
+        .min(claims.qe.tcb_eval_data_number);
+    checks.test(
+        "collateral.evaluation-number",
+        number >= intel.min_tcb_evaluation_data_number,
+        format!("at least {}", intel.min_tcb_evaluation_data_number),
+        number.to_string(),
+        "fetch newer collateral",
+    );
+    match (claims.platform.pck.smt_enabled, intel.smt) {
+        (PckCertFlag::Undefined, Rule::Any) => {
+            checks.skip("platform.smt", "the PCK certificate does not say");
+        }
+        (PckCertFlag::Undefined, _) => checks.fail(
+            "platform.smt",
+            "a PCK certificate that says",
+            "it does not say",
+            "use a platform with a certificate of the PCK Platform CA",
+        ),
+        (flag, rule) => {
+            checks.rule(
+                "platform.smt",
+                rule,
+                flag == PckCertFlag::True,
+                "use another host",
+            );
+        }
+    }
+    let pck = &claims.platform.pck;
+    checks.claim("platform.fmspc", hex::encode(&pck.fmspc));
+    checks.claim("platform.ppid", hex::encode(&pck.ppid));
+    checks.claim("platform.tcb-date", &claims.platform.tcb_level.tcb_date);
+    checks.claim("platform.evaluation-number", number);
+    checks.claim(
+        "platform.collateral-until",
+        crate::Timestamp(claims.earliest_expiration_date),
+    );
+    match <[u8; 16]>::try_from(pck.ppid.as_slice()) {
+        Ok(ppid) => {
+            checks.one_of("chip.allowed", &intel.allowed_ppids, &Hex(ppid), CHIP);
+            let denied = intel.denied_ppids.contains(&Hex(ppid));
+            checks.test(
+                "chip.denied",
+                !denied,
+                "not on the deny list",
+                Hex(ppid).to_string(),
+                CHIP,
+            );
+        }
+        Err(_) => checks.fail(
+            "chip.allowed",
+            "a PPID of 16 octets",
+            hex::encode(&pck.ppid),
+            CHIP,
+        ),
+    }
+}
+
+const IMAGE: &str = "run what the policy names, or add this one's reference value to the policy";
+const SESSION: &str = "take fresh evidence for this session";
+
+/// Judges a TD.
+pub(super) fn tdx(
+    report: &TDReport10,
+    extended: Option<&TDReport15>,
+    policy: &TdxPolicy,
+    checks: &mut Checks,
+) {
+    let attributes = u64::from_le_bytes(report.td_attributes);
+    checks.claim("tdx.attributes", format!("{attributes:#x}"));
+    checks.claim("tdx.xfam", hex::encode(&report.xfam));
+    checks.claim("tdx.tee-tcb-svn", hex::encode(&report.tee_tcb_svn));
+    checks.claim("tdx.mrsignerseam", hex::encode(&report.mr_signer_seam));
+    checks.claim("guest.report-data", hex::encode(&report.report_data));
+    let forbid = |insecure: bool| if insecure { Rule::Any } else { Rule::Forbid };
+    checks.rule(
+        "tdx.debug",
+        forbid(policy.insecure_allow_debug),
+        attributes & TD_DEBUG != 0,
+        "launch the TD without debugging and profiling: the host can read a debug TD's memory",
+    );
+    checks.rule(
+        "tdx.attributes",
+        forbid(policy.insecure_allow_unknown),
+        attributes & (TD_RESERVED | TD_MIGRATABLE) != 0,
+        "launch the TD without migration and reserved attributes",
+    );
+    checks.rule(
+        "tdx.sept-ve-disable",
+        policy.sept_ve_disable,
+        attributes & TD_SEPT_VE_DISABLE != 0,
+        "launch the TD with SEPT_VE_DISABLE",
+    );
+    let service_td = attributes & TD_SERVTD_EXT != 0
+        || extended.is_some_and(|report| report.mr_service_td.iter().any(|b| *b != 0));
+    checks.rule(
+        "tdx.service-td",
+        forbid(policy.insecure_allow_service_td),
+        service_td,
+        "launch the TD without a service TD: one for migration can copy it elsewhere",
+    );
+    for (name, accepted, value) in [
+        ("tdx.mrtd", &policy.mrtd, report.mr_td),
+        ("tdx.rtmr0", &policy.rtmr0, report.rt_mr0),
+        ("tdx.rtmr1", &policy.rtmr1, report.rt_mr1),
+        ("tdx.rtmr2", &policy.rtmr2, report.rt_mr2),
+        ("tdx.rtmr3", &policy.rtmr3, report.rt_mr3),
+        ("tdx.mrseam", &policy.mrseam, report.mr_seam),
+        ("tdx.mrconfigid", &policy.mrconfigid, report.mr_config_id),
+        ("tdx.mrowner", &policy.mrowner, report.mr_owner),
+        (
+            "tdx.mrownerconfig",
+            &policy.mrownerconfig,
+            report.mr_owner_config,
+        ),
+    ] {
+        checks.claim(name, hex::encode(&value));
+        checks.one_of(name, accepted, &Hex(value), IMAGE);
+    }
+    let expected = policy.report_data.as_slice();
+    checks.one_of(
+        "guest.report-data",
+        expected,
+        &Hex(report.report_data),
+        SESSION,
+    );
+}
+
+/// Judges an enclave.
+pub(super) fn sgx(report: &EnclaveReport, policy: &SgxPolicy, checks: &mut Checks) {
+    checks.claim("sgx.attributes", hex::encode(&report.attributes));
+    checks.claim("sgx.mrenclave", hex::encode(&report.mr_enclave));
+    checks.claim("sgx.mrsigner", hex::encode(&report.mr_signer));
+    checks.claim("sgx.isv-prod-id", report.isv_prod_id);
+    checks.claim("sgx.isv-svn", report.isv_svn);
+    checks.claim("guest.report-data", hex::encode(&report.report_data));
+    checks.rule(
+        "sgx.debug",
+        if policy.insecure_allow_debug {
+            Rule::Any
+        } else {
+            Rule::Forbid
+        },
+        report.attributes[0] & SGX_DEBUG != 0,
+        "start the enclave without debugging: the host can read a debug enclave's memory",
+    );
+    checks.one_of(
+        "sgx.mrenclave",
+        &policy.mrenclave,
+        &Hex(report.mr_enclave),
+        IMAGE,
+    );
+    checks.one_of(
+        "sgx.mrsigner",
+        &policy.mrsigner,
+        &Hex(report.mr_signer),
+        IMAGE,
+    );
+    checks.one_of(
+        "sgx.isv-prod-id",
+        policy.isv_prod_id.as_slice(),
+        &report.isv_prod_id,
+        IMAGE,
+    );
+    checks.test(
+        "sgx.isv-svn",
+        report.isv_svn >= policy.min_isv_svn,
+        format!("at least {}", policy.min_isv_svn),
+        report.isv_svn.to_string(),
+        IMAGE,
+    );
+    let expected = policy.report_data.as_slice();
+    checks.one_of(
+        "guest.report-data",
+        expected,
+        &Hex(report.report_data),
+        SESSION,
+    );
+}

@@ -1,0 +1,246 @@
+//! Judging a TDX or SGX quote. The signatures inside the quote are checked here, one by one, so that a verdict can say
+//! which one fails; collateral, TCB levels and QE identity are the registry crate `dcap-qvl`'s, which checks the
+//! signatures again. The appraisal of TD and enclave is ours.
+
+mod appraisal;
+mod signatures;
+
+use crate::checks::Checks;
+use crate::evidence::EvidenceError;
+use crate::verdict::{Tee, Verdict};
+use crate::x509::{Cert, SignatureCache, common_name};
+use crate::{Policy, Timestamp};
+use dcap_qvl::quote::{AuthData, Report};
+use dcap_qvl::verify::QuoteVerifier;
+use dcap_qvl::{QuoteClaims, QuoteCollateralV3};
+
+pub use signatures::ROOT;
+pub(crate) use signatures::split_pem;
+
+/// The checks without which a quote is not genuine.
+const MANDATORY: &[&str] = &[
+    "evidence.format",
+    "quote.pck-chain",
+    "quote.qe-signature",
+    "quote.qe-binding",
+    "quote.signature",
+    "collateral.present",
+    "collateral.format",
+    "collateral.verification",
+    "quote.tcb-level",
+];
+
+/// Certification data that hold the quoting enclave's report (Intel TDX DCAP quoting library reference, appendix A.3.9);
+/// no signature covers the type.
+const QE_REPORT_DATA: u16 = 6;
+
+/// A quote, read but not judged.
+#[derive(Debug, Clone)]
+pub struct Quote<'a> {
+    /// The quote without padding.
+    pub(crate) octets: &'a [u8],
+    /// Its parts.
+    pub(crate) parts: dcap_qvl::quote::Quote,
+}
+
+impl<'a> Quote<'a> {
+    /// Reads a quote. Zeros after its end are padding, as some kernels deliver it.
+    pub(crate) fn parse(octets: &'a [u8]) -> Result<Self, EvidenceError> {
+        let error = |text: &str| EvidenceError::Quote(text.to_owned());
+        let parts = dcap_qvl::quote::Quote::parse(octets)
+            .map_err(|e| EvidenceError::Quote(format!("{e:#}")))?;
+        if let AuthData::V4(auth) = &parts.auth_data
+            && auth.certification_data.cert_type != QE_REPORT_DATA
+        {
+            return Err(error(
+                "its certification data are not those of a quoting enclave",
+            ));
+        }
+        let signed = parts.signed_length();
+        let size = octets
+            .get(signed..)
+            .and_then(|rest| rest.first_chunk::<4>())
+            .map(|le| u32::from_le_bytes(*le))
+            .and_then(|size| usize::try_from(size).ok());
+        let end = size.and_then(|size| size.checked_add(signed)?.checked_add(4));
+        let (octets, padding) = end
+            .and_then(|end| octets.split_at_checked(end))
+            .ok_or_else(|| error("the signature data is cut off"))?;
+        if padding.iter().any(|b| *b != 0) {
+            return Err(error("something follows its end"));
+        }
+        Ok(Self { octets, parts })
+    }
+
+    /// The hardware that the quote says it comes from.
+    pub fn tee(&self) -> Tee {
+        if self.parts.report.is_sgx() {
+            Tee::Sgx
+        } else {
+            Tee::Tdx
+        }
+    }
+
+    /// The platform family (FMSPC) and the authority over its PCK certificate; `None` when the quote does not carry
+    /// that certificate.
+    pub fn platform(&self) -> Option<([u8; 6], &'static str)> {
+        let fmspc = dcap_qvl::intel::quote_fmspc(&self.parts).ok()?;
+        let certificate = dcap_qvl::intel::extract_cert_chain(&self.parts).ok()?;
+        let issuer = common_name(Cert::parse(certificate.first()?).ok()?.issuer());
+        Some((
+            fmspc,
+            if issuer.contains("Platform") {
+                "platform"
+            } else {
+                "processor"
+            },
+        ))
+    }
+
+    /// The parts of the quote.
+    pub fn parts(&self) -> &dcap_qvl::quote::Quote {
+        &self.parts
+    }
+}
+
+/// Accepts any claims: the appraisal is ours.
+struct AnyClaims;
+
+impl dcap_qvl::Policy for AnyClaims {
+    fn validate(&self, _: &QuoteClaims) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+/// Judges a quote.
+pub(crate) fn judge(
+    quote: &Quote<'_>,
+    collateral: Option<&[u8]>,
+    policy: &Policy,
+    at: Timestamp,
+    cache: &mut SignatureCache,
+    mut checks: Checks,
+) -> Verdict {
+    let accepted = match quote.tee() {
+        Tee::Sgx => policy.sgx.accept,
+        _ => policy.tdx.accept,
+    };
+    checks.test(
+        "evidence.accepted",
+        accepted,
+        "a kind of hardware that the policy accepts",
+        quote.tee().to_string(),
+        "set tdx.accept or sgx.accept in the policy, or use other hardware",
+    );
+    checks.claim("quote.version", quote.parts.header.version);
+    let collateral = read_collateral(collateral, &mut checks);
+    let chain = collateral
+        .as_ref()
+        .and_then(|c| c.pck_certificate_chain.as_deref());
+    signatures::judge(quote, chain, at, cache, &mut checks);
+    let claims = collateral.and_then(|collateral| verify(quote, &collateral, at, &mut checks));
+    appraisal::platform(claims.as_ref(), policy, &mut checks);
+    match &quote.parts.report {
+        Report::SgxEnclave(report) => appraisal::sgx(report, &policy.sgx, &mut checks),
+        Report::TD10(report) => appraisal::tdx(report, None, &policy.tdx, &mut checks),
+        Report::TD15(report) => {
+            appraisal::tdx(&report.base, Some(report), &policy.tdx, &mut checks);
+        }
+        Report::TD15Ex(report) => {
+            appraisal::tdx(
+                &report.base.base,
+                Some(&report.base),
+                &policy.tdx,
+                &mut checks,
+            );
+        }
+    }
+    Verdict::new(quote.tee(), &policy.name, at, checks, MANDATORY)
+}
+
+fn read_collateral(octets: Option<&[u8]>, checks: &mut Checks) -> Option<QuoteCollateralV3> {
+    const REMEDY: &str = "give --collateral with the collateral of this platform, as `dcap-qvl` and PCCS clients write it";
+    let expected = "TCB info, QE identity and revocation lists of this platform";
+    let Some(octets) = octets else {
+        checks.fail("collateral.present", expected, "none", REMEDY);
+        checks.skip("collateral.format", "there is none");
+        return None;
+    };
+    checks.pass("collateral.present", expected, "there");
+    match serde_json::from_slice(octets) {
+        Ok(collateral) => {
+            checks.pass("collateral.format", "well-formed JSON", "well-formed");
+            Some(collateral)
+        }
+        Err(error) => {
+            checks.fail(
+                "collateral.format",
+                "well-formed JSON",
+                error.to_string(),
+                REMEDY,
+            );
+            None
+        }
+    }
+}
+
+/// Verifies quote and collateral at the time of the caller's clock, without tolerance for expiry.
+fn verify(
+    quote: &Quote<'_>,
+    collateral: &QuoteCollateralV3,
+    at: Timestamp,
+    checks: &mut Checks,
+) -> Option<QuoteClaims> {
+    const FRESH: &str = "fetch current collateral for this platform";
+    let level = "a TCB level of the collateral that the platform reaches";
+    let expected = "signed by Intel, in force, and fitting the quote";
+    // Debug and service TDs are the appraisal's to judge.
+    let verifier = QuoteVerifier::new_prod()
+        .allow_debug(true)
+        .allow_service_td(true);
+    match verifier.verify_with_policy(quote.octets, collateral, at.0, &AnyClaims) {
+        Ok(claims) => {
+            checks.pass("collateral.verification", expected, "good");
+            checks.pass(
+                "quote.tcb-level",
+                level,
+                claims.platform.tcb_level.tcb_date.clone(),
+            );
+            checks.tcb_status = Some(claims.tcb.status.to_string());
+            checks.advisories.clone_from(&claims.tcb.advisory_ids);
+            Some(claims)
+        }
+        Err(error) => {
+            let cause = error.root_cause().to_string();
+            match cause.as_str() {
+                "No matching TCB level found" => {
+                    checks.tcb_status = Some("TCB_NOT_SUPPORTED".to_owned());
+                    checks.pass("collateral.verification", expected, "good");
+                    checks.fail(
+                        "quote.tcb-level",
+                        level,
+                        "none, it is below all of them",
+                        "have the host's owner update firmware and microcode",
+                    );
+                }
+                "TCB status is invalid: Revoked" => {
+                    checks.tcb_status = Some("Revoked".to_owned());
+                    checks.pass("collateral.verification", expected, "good");
+                    checks.fail(
+                        "quote.tcb-level",
+                        level,
+                        "it is revoked",
+                        "do not use this host",
+                    );
+                }
+                _ => checks.fail(
+                    "collateral.verification",
+                    expected,
+                    format!("{error:#}"),
+                    FRESH,
+                ),
+            }
+            None
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The signatures inside a quote: root → PCK certificate → quoting enclave → attestation key → report (Intel SGX ECDSA
+//! quote library reference, quote format). Everything here comes from the host; the root's key is pinned.
+
+use super::Quote;
+use crate::Timestamp;
+use crate::checks::Checks;
+use crate::hex;
+use crate::x509::{Cert, EC_PUBLIC_KEY, SECP256R1, SignatureCache, common_name};
+use dcap_qvl::quote::{AuthData, AuthDataV3};
+use p256::ecdsa::signature::Verifier;
+use p256::ecdsa::{Signature, VerifyingKey};
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+
+/// SHA-256 of the SubjectPublicKeyInfo of the Intel SGX Root CA, as Intel publishes it and the registry crate
+/// `dcap-qvl` carries it (a test compares).
+pub static ROOT: &str = "a0af031289f5d5d4132f9186068a7fc13628633ba235777472e29b6b6c67a49e";
+
+/// Offset of REPORTDATA in an SGX report body.
+const REPORT_DATA: usize = 320;
+
+/// Judges the signatures. `chain` is the PCK chain of the collateral, which stands in for that of the quote.
+pub(super) fn judge(
+    quote: &Quote<'_>,
+    chain: Option<&str>,
+    at: Timestamp,
+    cache: &mut SignatureCache,
+    checks: &mut Checks,
+) {
+    const CHANGED: &str = "the quote was changed on its way: take it again";
+    let auth = match &quote.parts.auth_data {
+        AuthData::V3(auth) => Cow::Borrowed(auth),
+        AuthData::V4(auth) => Cow::Owned(auth.clone().into_v3()),
+    };
+    let expected = "PCK certificate ← PCK CA ← Intel SGX Root CA, in force";
+    let pck = match certificates(&auth, chain).and_then(|c| judge_chain(c, at, cache)) {
+        Ok(pck) => {
+            checks.pass("quote.pck-chain", expected, common_name(pck.issuer()));
+            Some(pck)
+        }
+        Err(problem) => {
+            checks.fail(
+                "quote.pck-chain",
+                expected,
+                problem,
+                "have the host embed the PCK certificate chain (type 5), or give it in the collateral",
+            );
+            None
+        }
+    };
+
+    let expected = "a signature of the PCK key over the quoting enclave's report";
+    match pck {
+        None => checks.skip("quote.qe-signature", "there is no PCK certificate to trust"),
+        Some(pck) => {
+            let good = key(&pck)
+                .is_some_and(|key| verifies(&key, &auth.qe_report, &auth.qe_report_signature));
+            let actual = if good {
+                "good"
+            } else {
+                "not signed by the PCK key"
+            };
+            checks.test("quote.qe-signature", good, expected, actual, CHANGED);
+        }
+    }
+
+    let binding = Sha256::new()
+        .chain_update(auth.ecdsa_attestation_key)
+        .chain_update(&auth.qe_auth_data.data)
+        .finalize();
+    let bound = auth.qe_report.split_at(REPORT_DATA).1.split_at(32);
+    let good = bound.0 == binding.as_slice() && bound.1.iter().all(|b| *b == 0);
+    checks.test(
+        "quote.qe-binding",
+        good,
+        "the quoting enclave vouches for the attestation key",
+        if good {
+            "good"
+        } else {
+            "it vouches for another key"
+        },
+        CHANGED,
+    );
+
+    let mut sec1 = [4; 65];
+    sec1[1..].copy_from_slice(&auth.ecdsa_attestation_key);
+    let signed = quote
+        .octets
+        .get(..quote.parts.signed_length())
+        .unwrap_or(&[]);
+    let good = VerifyingKey::from_sec1_bytes(&sec1)
+        .is_ok_and(|key| verifies(&key, signed, &auth.ecdsa_signature));
+    checks.test(
+        "quote.signature",
+        good,
+        "a signature of the attestation key over header and report",
+        if good {
+            "good"
+        } else {
+            "not signed by the attestation key"
+        },
+        CHANGED,
+    );
+}
+
+fn verifies(key: &VerifyingKey, message: &[u8], signature: &[u8]) -> bool {
+    Signature::from_slice(signature).is_ok_and(|signature| key.verify(message, &signature).is_ok())
+}
+
+fn key(certificate: &Cert) -> Option<VerifyingKey> {
+    let key = certificate.key();
+    let curve = key
+        .algorithm
+        .parameters
+        .as_ref()
+        .and_then(|p| p.decode_as().ok());
+    if key.algorithm.oid != EC_PUBLIC_KEY || curve != Some(SECP256R1) {
+        return None;
+    }
+    VerifyingKey::from_sec1_bytes(key.subject_public_key.as_bytes()?).ok()
+}
+
+fn certificates(auth: &AuthDataV3, chain: Option<&str>) -> Result<Vec<Cert>, String> {
+    /// Certification data: the PCK certificate chain as PEM (Intel SGX ECDSA quote library reference, table 9).
+    const PCK_CHAIN: u16 = 5;
+    let data = &auth.certification_data;
+    let pem: &[u8] = match chain {
+        Some(chain) => chain.as_bytes(),
+        None if data.cert_type == PCK_CHAIN => &data.body.data,
+        None => {
+            return Err(format!(
+                "the quote carries certification data of type {}",
+                data.cert_type
+            ));
+        }
+    };
+    split_pem(pem)
+        .into_iter()
+        .map(|pem| Cert::parse(pem).map_err(|e| e.to_string()))
+        .collect()
+}
+
+/// The PEM documents in a text, which may end in zeros.
+pub(crate) fn split_pem(text: &[u8]) -> Vec<&[u8]> {
+    const END: &[u8] = b"-----END CERTIFICATE-----";
+    let mut documents = Vec::new();
+    let mut rest = text;
+    while let Some(end) = rest.windows(END.len()).position(|w| w == END) {
+        let (document, after) = rest.split_at(end + END.len());
+        let start = document.iter().position(|b| *b == b'-').unwrap_or(0);
+        documents.push(document.split_at(start).1);
+        rest = after;
+    }
+    documents
+}
+
+fn judge_chain(
+    chain: Vec<Cert>,
+    at: Timestamp,
+    cache: &mut SignatureCache,
+) -> Result<Cert, String> {
+    let [pck, ca, root] = <[Cert; 3]>::try_from(chain)
+        .map_err(|chain| format!("{} certificates instead of 3", chain.len()))?;
+    if hex::encode(&root.key_digest()) != ROOT {
+        return Err(format!(
+            "the root {} is not Intel's",
+            common_name(root.subject())
+        ));
+    }
+    for (certificate, issuer) in [(&root, &root), (&ca, &root), (&pck, &ca)] {
+        let name = common_name(certificate.subject());
+        if certificate.issuer() != issuer.subject() || !issuer.is_authority() {
+            return Err(format!(
+                "{name} is not issued by {}",
+                common_name(issuer.subject())
+            ));
+        }
+        if !certificate.is_signed_by(issuer, cache) {
+            return Err(format!(
+                "{name} is not signed by {}",
+                common_name(issuer.subject())
+            ));
+        }
+        let (from, to) = certificate.validity();
+        if !(from..=to).contains(&at) {
+            return Err(format!("{name} is valid from {from} to {to}, not at {at}"));
+        }
+    }
+    Ok(pck)
+}

@@ -1,0 +1,131 @@
+//! Which certificate a report needs, and which one octets are: what a store files them under. Nothing is checked; a
+//! certificate that is filed wrongly fails when it is used.
+
+use super::chain::{oid, spl};
+use crate::Timestamp;
+use crate::x509::{Cert, Crl, common_name, small_integer};
+use der::Decode;
+use der::asn1::OctetStringRef;
+use enarx_snp::bits::SigningKey;
+use enarx_snp::product::{CpuSignature, GENERATIONS, Generation};
+use enarx_snp::report::Report;
+use enarx_snp::tcb::Component;
+
+/// A certificate of AMD, by what it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndorsementId {
+    /// The root of a product line.
+    Ark {
+        /// Product line, such as Milan.
+        line: String,
+    },
+    /// The intermediate over VCEKs.
+    Ask {
+        /// Product line.
+        line: String,
+    },
+    /// The intermediate over VLEKs.
+    Asvk {
+        /// Product line.
+        line: String,
+    },
+    /// The key of a chip.
+    Vcek {
+        /// Product line.
+        line: String,
+        /// The chip, as many octets as the product line has.
+        chip_id: Vec<u8>,
+        /// TCB numbers as the key distribution service names them, such as `blSPL=04` (57230 section 4.1).
+        tcb: String,
+    },
+    /// The key of a cloud provider.
+    Vlek {
+        /// Product line.
+        line: String,
+        /// TCB numbers, as for a VCEK.
+        tcb: String,
+    },
+}
+
+/// TCB numbers in the order and form of the key distribution service's URLs.
+fn query(generation: &Generation, svn: impl Fn(Component) -> Option<u8>) -> Option<String> {
+    let mut parts = Vec::new();
+    for (component, parameter) in [
+        (Component::Fmc, "fmcSPL"),
+        (Component::Bootloader, "blSPL"),
+        (Component::Tee, "teeSPL"),
+        (Component::Snp, "snpSPL"),
+        (Component::Microcode, "ucodeSPL"),
+    ] {
+        if generation.tcb.octet(component).is_some() {
+            parts.push(format!("{parameter}={:02}", svn(component)?));
+        }
+    }
+    Some(parts.join("&"))
+}
+
+/// The certificate of the key that signed this report; `None` when the report does not name product or chip, as
+/// reports of version 2, unknown products and masked chips.
+pub fn wanted(report: &Report) -> Option<EndorsementId> {
+    let generation = report.cpu().and_then(CpuSignature::generation)?;
+    let line = generation.line.to_owned();
+    let tcb = query(generation, |c| report.reported_tcb.get(generation.tcb, c))?;
+    match report.keys().signing_key() {
+        SigningKey::Vcek => {
+            let chip_id = report.chip_id.get(..generation.chip_id_len)?.to_vec();
+            chip_id
+                .iter()
+                .any(|b| *b != 0)
+                .then_some(EndorsementId::Vcek { line, chip_id, tcb })
+        }
+        SigningKey::Vlek => Some(EndorsementId::Vlek { line, tcb }),
+        SigningKey::None | SigningKey::Reserved(_) => None,
+    }
+}
+
+/// What a certificate (DER or PEM) is for; `None` when it is none of AMD's kinds.
+pub fn identify(octets: &[u8]) -> Option<EndorsementId> {
+    let certificate = Cert::parse(octets).ok()?;
+    let subject = common_name(certificate.subject());
+    if let Some(line) = subject.strip_prefix("ARK-") {
+        return Some(EndorsementId::Ark {
+            line: line.to_owned(),
+        });
+    }
+    if subject != "SEV-VCEK" && subject != "SEV-VLEK" {
+        return Some(match subject.strip_prefix("SEV-VLEK-") {
+            Some(line) => EndorsementId::Asvk {
+                line: line.to_owned(),
+            },
+            None => EndorsementId::Ask {
+                line: subject.strip_prefix("SEV-")?.to_owned(),
+            },
+        });
+    }
+    let issuer = common_name(certificate.issuer());
+    let issuer = issuer.strip_prefix("SEV-")?;
+    let line = issuer.strip_prefix("VLEK-").unwrap_or(issuer).to_owned();
+    let generation = GENERATIONS.into_iter().find(|g| g.line == line)?;
+    let tcb = query(generation, |c| {
+        certificate.extension(spl(c)).and_then(small_integer)
+    })?;
+    if subject == "SEV-VLEK" {
+        return Some(EndorsementId::Vlek { line, tcb });
+    }
+    let chip = certificate.extension(oid::HW_ID)?;
+    let chip_id = if chip.len() == generation.chip_id_len {
+        chip.to_vec()
+    } else {
+        <&OctetStringRef>::from_der(chip).ok()?.as_bytes().to_vec()
+    };
+    Some(EndorsementId::Vcek { line, chip_id, tcb })
+}
+
+/// Issuer's common name and next update of a revocation list (DER or PEM); `None` when it is none.
+pub fn identify_list(octets: &[u8]) -> Option<(String, Option<Timestamp>)> {
+    let list = Crl::parse(octets).ok()?;
+    Some((
+        common_name(&list.inner.tbs_cert_list.issuer),
+        list.validity().1,
+    ))
+}

@@ -1,0 +1,168 @@
+//! Judging an SEV-SNP report: first whether it is genuine (chain, revocation, agreement, signature), then whether it
+//! is what the policy asks for. Every check is made even when an earlier one failed.
+
+mod appraisal;
+mod chain;
+mod identify;
+
+use crate::checks::Checks;
+use crate::verdict::{Tee, Verdict};
+use crate::x509::SignatureCache;
+use crate::{AmdEndorsements, Policy, Timestamp};
+use enarx_snp::bits::SigningKey;
+use enarx_snp::product::CpuSignature;
+use enarx_snp::report::{ALGO_ECDSA_P384_SHA384, MAX_VERSION, Report, VERSION_WITH_CPUID};
+use enarx_snp::tcb::Layout;
+
+pub use chain::ROOTS;
+pub(crate) use chain::extension_name;
+pub use identify::{EndorsementId, identify, identify_list, wanted};
+
+/// The checks without which a report is not genuine.
+const MANDATORY: &[&str] = &[
+    "evidence.format",
+    "report.signature-algorithm",
+    "report.signing-key",
+    "report.product",
+    "report.signature",
+    "chain.certificates",
+    "chain.root",
+    "chain.names",
+    "chain.ark-signature",
+    "chain.ask-signature",
+    "chain.vek-signature",
+    "validity.ark",
+    "validity.ask",
+    "validity.vek",
+    "agreement.key-kind",
+    "agreement.product",
+    "agreement.tcb-snp",
+    "agreement.tcb-microcode",
+];
+
+/// Judges a report.
+pub(crate) fn judge(
+    report: &Report,
+    endorsements: &AmdEndorsements,
+    policy: &Policy,
+    at: Timestamp,
+    signatures: &mut SignatureCache,
+    mut checks: Checks,
+) -> Verdict {
+    checks.test(
+        "evidence.accepted",
+        policy.snp.accept,
+        "a kind of hardware that the policy accepts",
+        "AMD SEV-SNP",
+        "set snp.accept in the policy, or use other hardware",
+    );
+    form(report, policy, &mut checks);
+    let generation = chain::judge(report, endorsements, policy, at, signatures, &mut checks);
+    appraisal::judge(report, generation, policy, &mut checks);
+    Verdict::new(Tee::SevSnp, &policy.name, at, checks, MANDATORY)
+}
+
+/// What can be said of a report without any certificate.
+fn form(report: &Report, policy: &Policy, checks: &mut Checks) {
+    let version = report.version.get();
+    checks.claim("report.version", version);
+    let newest = if policy.snp.insecure_allow_unknown {
+        u32::MAX
+    } else {
+        MAX_VERSION
+    };
+    checks.test(
+        "report.version",
+        (policy.snp.min_report_version..=newest).contains(&version),
+        format!("{} to {MAX_VERSION}", policy.snp.min_report_version),
+        version.to_string(),
+        if version < VERSION_WITH_CPUID {
+            "update the SEV-SNP firmware to API version 1.55 or later"
+        } else {
+            "update this program, it does not know this version of the report"
+        },
+    );
+
+    let mut unknown = Vec::new();
+    if report.guest_policy().unknown() != 0 {
+        unknown.push(format!(
+            "guest policy bits {:#x}",
+            report.guest_policy().unknown()
+        ));
+    }
+    if !report
+        .guest_policy()
+        .has(enarx_snp::bits::GuestPolicy::RESERVED_ONE)
+    {
+        unknown.push("guest policy bit 17 clear".to_owned());
+    }
+    if report.platform().unknown() != 0 {
+        unknown.push(format!(
+            "platform information bits {:#x}",
+            report.platform().unknown()
+        ));
+    }
+    if report.keys().unknown() != 0 {
+        unknown.push(format!(
+            "key information bits {:#x}",
+            report.keys().unknown()
+        ));
+    }
+    let layout = report
+        .cpu()
+        .and_then(CpuSignature::generation)
+        .map_or(Layout::Milan, |g| g.tcb);
+    let tcbs = [
+        report.current_tcb,
+        report.reported_tcb,
+        report.committed_tcb,
+        report.launch_tcb,
+    ];
+    if !report.reserved_is_zero() || !tcbs.iter().all(|tcb| tcb.reserved_is_zero(layout)) {
+        unknown.push("reserved octets".to_owned());
+    }
+    if unknown.is_empty() {
+        checks.pass("report.reserved", "none", "none");
+    } else if policy.snp.insecure_allow_unknown {
+        checks.skip(
+            "report.reserved",
+            format!("{}; the policy accepts them", unknown.join(", ")),
+        );
+    } else {
+        checks.fail(
+            "report.reserved",
+            "no bit that this program does not know",
+            unknown.join(", "),
+            "update this program, it does not know what these bits mean",
+        );
+    }
+
+    let algorithm = report.signature_algo.get();
+    checks.test(
+        "report.signature-algorithm",
+        algorithm == ALGO_ECDSA_P384_SHA384,
+        format!("{ALGO_ECDSA_P384_SHA384} (ECDSA P-384 with SHA-384)"),
+        algorithm.to_string(),
+        "take a new report",
+    );
+
+    let key = report.keys().signing_key();
+    let endorser = match key {
+        SigningKey::Vcek => Some(crate::policy::Endorser::Vcek),
+        SigningKey::Vlek => Some(crate::policy::Endorser::Vlek),
+        SigningKey::None | SigningKey::Reserved(_) => None,
+    };
+    checks.claim("report.signing-key", format!("{key:?}").to_lowercase());
+    checks.test(
+        "report.signing-key",
+        endorser.is_some_and(|e| policy.snp.signing_keys.contains(&e))
+            && !report.keys().mask_chip_key(),
+        format!("{:?}", policy.snp.signing_keys).to_lowercase(),
+        if report.keys().mask_chip_key() {
+            "none, the host masked the key".to_owned()
+        } else {
+            format!("{key:?}").to_lowercase()
+        },
+        "have the host sign reports (MASK_CHIP_KEY off) with a key that snp.signing-keys names",
+    );
+}

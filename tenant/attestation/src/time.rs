@@ -1,0 +1,56 @@
+//! The clock that the caller gives: the verifier has none of its own.
+
+use der::DateTime;
+use std::fmt;
+use std::time::Duration;
+
+/// Seconds since 1970-01-01T00:00:00Z, without leap seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// This time, `seconds` earlier; 0 at the least.
+    #[must_use]
+    pub fn earlier(self, seconds: u32) -> Self {
+        Self(self.0.saturating_sub(u64::from(seconds)))
+    }
+
+    /// This time, `seconds` later.
+    #[must_use]
+    pub fn later(self, seconds: u32) -> Self {
+        Self(self.0.saturating_add(u64::from(seconds)))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// RFC 3339 in UTC, or the number for years above 9999.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match DateTime::from_unix_duration(Duration::from_secs(self.0)) {
+            Ok(date) => date.fmt(f),
+            Err(_) => write!(f, "{} s after 1970", self.0),
+        }
+    }
+}
+
+impl From<x509_cert::time::Time> for Timestamp {
+    fn from(time: x509_cert::time::Time) -> Self {
+        Self(time.to_unix_duration().as_secs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_rfc_3339() {
+        assert_eq!(Timestamp(1_736_460_861).to_string(), "2025-01-09T22:14:21Z");
+        assert_eq!(Timestamp(0).earlier(1), Timestamp(0));
+        assert!(
+            Timestamp(u64::MAX)
+                .later(1)
+                .to_string()
+                .ends_with("after 1970")
+        );
+    }
+}

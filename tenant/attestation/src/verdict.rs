@@ -1,0 +1,234 @@
+//! The verdict: every check with its outcome and reason, for people and for programs.
+
+use crate::Timestamp;
+use crate::checks::Checks;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What became of one check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It holds.
+    Pass,
+    /// It does not hold, and the policy says to go on: the verdict is degraded.
+    Warn,
+    /// It does not hold: the verdict is invalid.
+    Fail,
+    /// It was not checked; `actual` says why.
+    Skipped,
+}
+
+/// One check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Check {
+    /// Stable name; [`crate::CATALOGUE`] has them all.
+    pub name: Cow<'static, str>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What would have to be.
+    pub expected: String,
+    /// What is.
+    pub actual: String,
+    /// How to mend it; empty when there is nothing to mend.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub remedy: String,
+}
+
+/// The kind of hardware that produced the evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tee {
+    /// AMD SEV-SNP.
+    SevSnp,
+    /// Intel TDX.
+    Tdx,
+    /// Intel SGX.
+    Sgx,
+    /// The evidence could not be read.
+    Unknown,
+}
+
+/// The judgement over all checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overall {
+    /// Every check that the policy asks for holds.
+    Valid,
+    /// As valid, with shortcomings that the policy tolerates.
+    Degraded,
+    /// Refused.
+    Invalid,
+    /// As valid, but the root is of a simulator that the policy names: no hardware protects anything.
+    Simulated,
+}
+
+/// What a verifier found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Verdict {
+    /// The judgement.
+    pub overall: Overall,
+    /// The hardware.
+    pub tee: Tee,
+    /// Name of the policy.
+    pub policy: String,
+    /// The clock of the verification, seconds since 1970.
+    pub at_unix: u64,
+    /// TCB status in Intel's words, for quotes; `TCB_NOT_SUPPORTED` when no level matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcb_status: Option<String>,
+    /// Security advisories that go with the TCB status, for quotes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advisories: Vec<String>,
+    /// Facts of the evidence by stable names. Only those of an accepted verdict can be relied upon.
+    pub claims: BTreeMap<Cow<'static, str>, String>,
+    /// All checks, in the order they were made.
+    pub checks: Vec<Check>,
+}
+
+impl Verdict {
+    /// Judges. `mandatory` are the checks without which no evidence is authentic: each must be there and pass, so a
+    /// path that forgets one cannot yield an accepted verdict.
+    pub(crate) fn new(
+        tee: Tee,
+        policy: &str,
+        at: Timestamp,
+        checks: Checks,
+        mandatory: &[&str],
+    ) -> Self {
+        let Checks {
+            list: checks,
+            claims,
+            simulated,
+            tcb_status,
+            advisories,
+        } = checks;
+        let passed = |name: &&str| {
+            checks
+                .iter()
+                .any(|c| c.name == **name && c.outcome == Outcome::Pass)
+        };
+        let any = |outcome| checks.iter().any(|c| c.outcome == outcome);
+        let overall = if mandatory.is_empty() || !mandatory.iter().all(passed) || any(Outcome::Fail)
+        {
+            Overall::Invalid
+        } else if simulated {
+            Overall::Simulated
+        } else if any(Outcome::Warn) {
+            Overall::Degraded
+        } else {
+            Overall::Valid
+        };
+        Self {
+            overall,
+            tee,
+            policy: policy.to_owned(),
+            at_unix: at.0,
+            tcb_status,
+            advisories,
+            claims,
+            checks,
+        }
+    }
+
+    /// Whether the policy accepts the evidence. A simulated platform counts when the policy names its root.
+    pub fn is_accepted(&self) -> bool {
+        self.overall != Overall::Invalid
+    }
+
+    /// The check with this name.
+    pub fn check(&self, name: &str) -> Option<&Check> {
+        self.checks.iter().find(|c| c.name == name)
+    }
+
+    /// The checks with this outcome.
+    pub fn with_outcome(&self, outcome: Outcome) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(move |c| c.outcome == outcome)
+    }
+
+    /// The published schema of a verdict as JSON.
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Verdict).to_value()
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pass => "pass",
+            Self::Warn => "warn",
+            Self::Fail => "FAIL",
+            Self::Skipped => "not checked",
+        })
+    }
+}
+
+impl fmt::Display for Overall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Valid => "valid",
+            Self::Degraded => "degraded",
+            Self::Invalid => "invalid",
+            Self::Simulated => "simulated",
+        })
+    }
+}
+
+impl fmt::Display for Tee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::SevSnp => "AMD SEV-SNP",
+            Self::Tdx => "Intel TDX",
+            Self::Sgx => "Intel SGX",
+            Self::Unknown => "unknown evidence",
+        })
+    }
+}
+
+impl fmt::Display for Verdict {
+    /// The verdict for people: what failed first, then all that held, then what was not checked.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{}: {} under policy {} at {}",
+            self.overall,
+            self.tee,
+            self.policy,
+            Timestamp(self.at_unix)
+        )?;
+        if self.overall == Overall::Simulated {
+            writeln!(f, "simulated: no hardware protects this guest")?;
+        }
+        if let Some(status) = &self.tcb_status {
+            writeln!(f, "TCB status: {status} {}", self.advisories.join(" "))?;
+        }
+        for outcome in [
+            Outcome::Fail,
+            Outcome::Warn,
+            Outcome::Pass,
+            Outcome::Skipped,
+        ] {
+            for check in self.with_outcome(outcome) {
+                match outcome {
+                    Outcome::Pass | Outcome::Skipped => {
+                        writeln!(f, "{outcome:>11}  {}: {}", check.name, check.actual)?;
+                    }
+                    Outcome::Fail | Outcome::Warn => {
+                        writeln!(
+                            f,
+                            "{outcome:>11}  {}: expected {}, found {}",
+                            check.name, check.expected, check.actual
+                        )?;
+                        if !check.remedy.is_empty() {
+                            writeln!(f, "{:>11}  {}", "", check.remedy)?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

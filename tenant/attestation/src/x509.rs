@@ -1,0 +1,316 @@
+//! Certificates and revocation lists: parsing, and signatures over them. Hostile until a signature by a
+//! trusted key is checked; signatures are checked over the octets as received.
+
+use crate::Timestamp;
+use der::asn1::{ObjectIdentifier, UintRef};
+use der::{Decode, DecodePem, Encode, Reader, SliceReader, Tag, Tagged};
+use rsa::pkcs1::DecodeRsaPublicKey;
+use rsa::signature::hazmat::PrehashVerifier;
+use rsa::traits::PublicKeyParts;
+use rsa::{RsaPublicKey, pss};
+use sha2::{Digest, Sha256, Sha384};
+use std::collections::HashSet;
+use x509_cert::Certificate;
+use x509_cert::crl::CertificateList;
+use x509_cert::name::Name;
+use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
+
+/// id-RSASSA-PSS (RFC 8017 appendix A.2.3).
+const RSASSA_PSS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");
+/// rsaEncryption (RFC 8017 appendix A.1).
+const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+/// id-ecPublicKey (RFC 5480).
+pub(crate) const EC_PUBLIC_KEY: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+/// secp256r1 (RFC 5480).
+pub(crate) const SECP256R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+/// ecdsa-with-SHA256 (RFC 5758).
+const ECDSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
+/// Fields of RSASSA-PSS-params for SHA-384, MGF1 with SHA-384 and a salt of 48 octets (RFC 8017 appendix A.2.3), the
+/// only ones that AMD uses (57230 section 2).
+const PSS_SHA384_PARAMS: &[u8] = &[
+    0xA0, 0x0F, 0x30, 0x0D, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05,
+    0x00, 0xA1, 0x1C, 0x30, 0x1A, 0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x08,
+    0x30, 0x0D, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05, 0x00, 0xA2,
+    0x03, 0x02, 0x01, 0x30,
+];
+/// The default trailer field of RSASSA-PSS-params, which AMD's roots spell out.
+const PSS_TRAILER: &[u8] = &[0xA3, 0x03, 0x02, 0x01, 0x01];
+/// Bits of AMD's RSA keys (57230 section 2).
+const RSA_BITS: u32 = 4096;
+/// Octets of the largest certificate or revocation list that is parsed.
+const MAX_LEN: usize = 1 << 20;
+
+/// Why octets are not a usable certificate or revocation list.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum X509Error {
+    #[error("not DER or PEM of the expected structure: {0}")]
+    Format(der::Error),
+    #[error("larger than {MAX_LEN} octets")]
+    TooLarge,
+}
+
+impl From<der::Error> for X509Error {
+    fn from(error: der::Error) -> Self {
+        Self::Format(error)
+    }
+}
+
+/// A structure that is signed: a certificate or a revocation list.
+#[derive(Debug, Clone)]
+pub(crate) struct Signed<T> {
+    pub(crate) inner: T,
+    /// The signed octets as received.
+    tbs: Vec<u8>,
+    /// SHA-256 over the whole as received.
+    digest: [u8; 32],
+}
+
+/// A certificate.
+pub(crate) type Cert = Signed<Certificate>;
+/// A revocation list.
+pub(crate) type Crl = Signed<CertificateList>;
+
+impl<T: for<'a> Decode<'a, Error = der::Error> + DecodePem + Encode> Signed<T> {
+    /// Reads DER or PEM.
+    pub(crate) fn parse(octets: &[u8]) -> Result<Self, X509Error> {
+        if octets.len() > MAX_LEN {
+            return Err(X509Error::TooLarge);
+        }
+        if octets.starts_with(b"-----BEGIN") {
+            let inner = T::from_pem(octets)?;
+            let der = inner.to_der()?;
+            return Self::from_der(inner, &der);
+        }
+        Self::from_der(T::from_der(octets)?, octets)
+    }
+
+    fn from_der(inner: T, der: &[u8]) -> Result<Self, X509Error> {
+        let mut outer = SliceReader::new(der)?;
+        let tbs = outer.sequence(|content| {
+            let tbs = content.tlv_bytes()?.to_vec();
+            content.drain(content.remaining_len())?;
+            Ok::<_, der::Error>(tbs)
+        })?;
+        Ok(Self {
+            inner,
+            tbs,
+            digest: Sha256::digest(der).into(),
+        })
+    }
+}
+
+impl Cert {
+    /// The public key.
+    pub(crate) fn key(&self) -> &SubjectPublicKeyInfoOwned {
+        self.inner.tbs_certificate().subject_public_key_info()
+    }
+
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    pub(crate) fn key_digest(&self) -> [u8; 32] {
+        Sha256::digest(self.key().to_der().unwrap_or_default()).into()
+    }
+
+    /// The issuer's name.
+    pub(crate) fn issuer(&self) -> &Name {
+        self.inner.tbs_certificate().issuer()
+    }
+
+    /// The subject's name.
+    pub(crate) fn subject(&self) -> &Name {
+        self.inner.tbs_certificate().subject()
+    }
+
+    /// The serial number, big-endian without needless zeros.
+    pub(crate) fn serial(&self) -> &[u8] {
+        trim(self.inner.tbs_certificate().serial_number().as_bytes())
+    }
+
+    /// First and last second of validity.
+    pub(crate) fn validity(&self) -> (Timestamp, Timestamp) {
+        let validity = self.inner.tbs_certificate().validity();
+        (validity.not_before.into(), validity.not_after.into())
+    }
+
+    /// The value of the one extension with this identifier; `None` when there is none or more than one.
+    pub(crate) fn extension(&self, id: ObjectIdentifier) -> Option<&[u8]> {
+        let mut found = self
+            .inner
+            .tbs_certificate()
+            .extensions()?
+            .iter()
+            .filter(|e| e.extn_id == id);
+        let value = found.next()?.extn_value.as_bytes();
+        found.next().is_none().then_some(value)
+    }
+
+    /// Whether basic constraints make it an authority.
+    pub(crate) fn is_authority(&self) -> bool {
+        self.inner
+            .tbs_certificate()
+            .get_extension::<x509_cert::ext::pkix::BasicConstraints>()
+            .is_ok_and(|found| found.is_some_and(|(_, constraints)| constraints.ca))
+    }
+
+    /// Whether `issuer`'s key signed this certificate.
+    pub(crate) fn is_signed_by(&self, issuer: &Self, cache: &mut SignatureCache) -> bool {
+        self.inner.signature_algorithm() == self.inner.tbs_certificate().signature()
+            && self.inner.signature().as_bytes().is_some_and(|signature| {
+                let algorithm = self.inner.signature_algorithm();
+                cache.check(issuer, algorithm, &self.tbs, &self.digest, signature)
+            })
+    }
+}
+
+impl Crl {
+    /// Whether `issuer` is named as the issuer and its key signed this list.
+    pub(crate) fn is_signed_by(&self, issuer: &Cert, cache: &mut SignatureCache) -> bool {
+        self.inner.tbs_cert_list.issuer == *issuer.subject()
+            && self.inner.signature_algorithm == self.inner.tbs_cert_list.signature
+            && self.inner.signature.as_bytes().is_some_and(|signature| {
+                let algorithm = &self.inner.signature_algorithm;
+                cache.check(issuer, algorithm, &self.tbs, &self.digest, signature)
+            })
+    }
+
+    /// When it came into force, and when the next is due.
+    pub(crate) fn validity(&self) -> (Timestamp, Option<Timestamp>) {
+        let list = &self.inner.tbs_cert_list;
+        (list.this_update.into(), list.next_update.map(Into::into))
+    }
+
+    /// Whether it lists this serial number.
+    pub(crate) fn revokes(&self, serial: &[u8]) -> bool {
+        let revoked = self
+            .inner
+            .tbs_cert_list
+            .revoked_certificates
+            .as_deref()
+            .unwrap_or(&[]);
+        revoked
+            .iter()
+            .any(|entry| trim(entry.serial_number.as_bytes()) == serial)
+    }
+}
+
+/// The common name.
+pub(crate) fn common_name(name: &Name) -> String {
+    name.common_name()
+        .ok()
+        .flatten()
+        .map(|cn| cn.value().into_owned())
+        .unwrap_or_default()
+}
+
+fn trim(serial: &[u8]) -> &[u8] {
+    let zeros = serial
+        .iter()
+        .take_while(|b| **b == 0)
+        .count()
+        .min(serial.len().saturating_sub(1));
+    serial.split_at(zeros).1
+}
+
+/// The octets of a small non-negative INTEGER as one number.
+pub(crate) fn small_integer(der: &[u8]) -> Option<u8> {
+    match UintRef::from_der(der).ok()?.as_bytes() {
+        [value] => Some(*value),
+        _ => None,
+    }
+}
+
+/// Signatures that were checked and held. It depends on nothing but the octets, so an entry never expires.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SignatureCache {
+    good: HashSet<[u8; 32]>,
+}
+
+impl SignatureCache {
+    /// Entries kept; the cache starts anew when it is full, so a stream of new certificates cannot fill the memory.
+    const CAPACITY: usize = 1024;
+
+    fn check(
+        &mut self,
+        issuer: &Cert,
+        algorithm: &AlgorithmIdentifierOwned,
+        tbs: &[u8],
+        digest: &[u8; 32],
+        signature: &[u8],
+    ) -> bool {
+        let key = Sha256::new()
+            .chain_update(issuer.key_digest())
+            .chain_update(digest)
+            .finalize()
+            .into();
+        if self.good.contains(&key) {
+            return true;
+        }
+        let good = verify(issuer.key(), algorithm, tbs, signature).is_some();
+        if good {
+            if self.good.len() >= Self::CAPACITY {
+                self.good.clear();
+            }
+            self.good.insert(key);
+        }
+        good
+    }
+}
+
+fn verify(
+    key: &SubjectPublicKeyInfoOwned,
+    algorithm: &AlgorithmIdentifierOwned,
+    message: &[u8],
+    signature: &[u8],
+) -> Option<()> {
+    match algorithm.oid {
+        RSASSA_PSS => verify_pss(key, algorithm, message, signature),
+        ECDSA_SHA256 => verify_p256(key, message, signature),
+        _ => None,
+    }
+}
+
+/// ECDSA over P-256 with SHA-256, which Intel uses.
+fn verify_p256(key: &SubjectPublicKeyInfoOwned, message: &[u8], signature: &[u8]) -> Option<()> {
+    use p256::ecdsa::signature::Verifier;
+    let curve = key
+        .algorithm
+        .parameters
+        .as_ref()?
+        .decode_as::<ObjectIdentifier>()
+        .ok()?;
+    if key.algorithm.oid != EC_PUBLIC_KEY || curve != SECP256R1 {
+        return None;
+    }
+    let point = key.subject_public_key.as_bytes()?;
+    let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(point).ok()?;
+    key.verify(message, &p256::ecdsa::Signature::from_der(signature).ok()?)
+        .ok()
+}
+
+/// RSASSA-PSS with RSA-4096 and SHA-384, which AMD uses.
+fn verify_pss(
+    key: &SubjectPublicKeyInfoOwned,
+    algorithm: &AlgorithmIdentifierOwned,
+    message: &[u8],
+    signature: &[u8],
+) -> Option<()> {
+    let parameters = algorithm
+        .parameters
+        .as_ref()
+        .filter(|p| p.tag() == Tag::Sequence)?;
+    let trailer = parameters.value().strip_prefix(PSS_SHA384_PARAMS)?;
+    if !trailer.is_empty() && trailer != PSS_TRAILER {
+        return None;
+    }
+    if key.algorithm.oid != RSA_ENCRYPTION && key.algorithm.oid != RSASSA_PSS {
+        return None;
+    }
+    let key = RsaPublicKey::from_pkcs1_der(key.subject_public_key.as_bytes()?).ok()?;
+    if key.n().bits() != RSA_BITS {
+        return None;
+    }
+    let signature = pss::Signature::try_from(signature).ok()?;
+    pss::VerifyingKey::<Sha384>::new(key)
+        .verify_prehash(&Sha384::digest(message), &signature)
+        .ok()
+}

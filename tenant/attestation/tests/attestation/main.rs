@@ -1,0 +1,9 @@
+//! The tests of the verifier as its callers see it.
+
+mod genuine;
+mod mutation;
+mod oracles;
+mod platform;
+mod schema;
+mod simulated;
+mod vectors;

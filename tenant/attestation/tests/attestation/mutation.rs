@@ -1,0 +1,111 @@
+//! Genuine evidence with one octet changed: no panic, never valid.
+
+use crate::vectors::{self, Case};
+use enarx_attestation::{Overall, Policy, Timestamp, Verdict, Verifier};
+
+/// Which octets of a case are changed.
+type Select = fn(&mut Case) -> &mut Vec<u8>;
+
+/// Changes each octet in turn and gives the verdicts to `judge`.
+fn each_octet(
+    case: &Case,
+    at: u64,
+    step: usize,
+    select: Select,
+    mut judge: impl FnMut(usize, Verdict),
+) {
+    let mut verifier = Verifier::new(Policy::insecure_authenticity_only());
+    let mut changed = Case {
+        name: case.name.clone(),
+        evidence: case.evidence.clone(),
+        endorsements: case.endorsements.clone(),
+        expected: serde_json::Value::Null,
+    };
+    for offset in (0..select(&mut changed).len()).step_by(step) {
+        let mask = 1 << (offset % 8);
+        select(&mut changed)[offset] ^= mask;
+        judge(
+            offset,
+            verifier.verify(&changed.evidence, &changed.endorsements, Timestamp(at)),
+        );
+        select(&mut changed)[offset] ^= mask;
+    }
+}
+
+#[test]
+fn no_changed_octet_of_a_report_or_its_certificates_is_accepted() {
+    let Some(folder) = vectors::folder() else {
+        return;
+    };
+    let case = Case::load(&folder, "snp-turin-v5-vcek-85da705e");
+    let at = 1_790_000_000;
+    // Every octet of what differs from chip to chip; of the authorities, which only sign, every fourth.
+    let selections: [(&str, usize, Select); 4] = [
+        ("report", 1, |c| &mut c.evidence),
+        ("vek", 1, |c| c.endorsements.amd.vek.as_mut().unwrap()),
+        ("ask", 4, |c| c.endorsements.amd.ask.as_mut().unwrap()),
+        ("ark", 4, |c| c.endorsements.amd.ark.as_mut().unwrap()),
+    ];
+    for (name, step, select) in selections {
+        each_octet(&case, at, step, select, |offset, verdict| {
+            assert_eq!(
+                verdict.overall,
+                Overall::Invalid,
+                "{name} at {offset:#x}\n{verdict}"
+            );
+        });
+    }
+}
+
+#[test]
+fn no_changed_octet_of_a_quote_is_accepted_as_something_else() {
+    let Some(folder) = vectors::folder() else {
+        return;
+    };
+    for name in [
+        "tdx-v4-b0c06f000000-3ab56d67",
+        "sgx-v3-00606a000000-b69ac41b",
+    ] {
+        let case = Case::load(&folder, name);
+        let at = case.expected["verify_at_unix"].as_u64().unwrap();
+        let genuine = Verifier::new(Policy::insecure_authenticity_only()).verify(
+            &case.evidence,
+            &case.endorsements,
+            Timestamp(at),
+        );
+        assert_eq!(genuine.overall, Overall::Valid);
+        each_octet(
+            &case,
+            at,
+            3,
+            |c| &mut c.evidence,
+            |offset, verdict| {
+                // The text around the certificates in PEM may change without changing what they say.
+                let same = verdict == genuine && offset > 1000;
+                assert!(
+                    verdict.overall == Overall::Invalid || same,
+                    "{name} at {offset:#x}\n{verdict}"
+                );
+            },
+        );
+    }
+}
+
+#[test]
+fn truncated_evidence_is_refused() {
+    let Some(folder) = vectors::folder() else {
+        return;
+    };
+    for name in ["snp-milan-v3-vcek-05b7438a", "tdx-v5-90c06f000000-d0010db6"] {
+        let case = Case::load(&folder, name);
+        let mut verifier = Verifier::new(Policy::insecure_authenticity_only());
+        for len in 0..case.evidence.len() {
+            let verdict = verifier.verify(
+                &case.evidence[..len],
+                &case.endorsements,
+                Timestamp(1_750_327_295),
+            );
+            assert_eq!(verdict.overall, Overall::Invalid, "{name} of {len} octets");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Evidence captured from genuine hardware, in a folder beside the repository. It is not part of the repository, so
+//! tests that need it are skipped with a message where it is absent, unless `ENARX_REQUIRE_VECTORS=1`.
+
+use enarx_attestation::{AmdEndorsements, Endorsements};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The folder of vectors, `None` (with a message) when it is absent and not required.
+pub fn folder() -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors");
+    if path.join("INDEX.md").is_file() {
+        return Some(path);
+    }
+    assert!(
+        std::env::var_os("ENARX_REQUIRE_VECTORS").is_none_or(|v| v != "1"),
+        "ENARX_REQUIRE_VECTORS=1, but there are no vectors at {}",
+        path.display()
+    );
+    eprintln!("skipped: no vectors at {}", path.display());
+    None
+}
+
+/// One case.
+pub struct Case {
+    pub name: String,
+    pub evidence: Vec<u8>,
+    pub endorsements: Endorsements,
+    pub expected: serde_json::Value,
+}
+
+impl Case {
+    pub fn load(folder: &Path, name: &str) -> Self {
+        let read = |file: &str| fs::read(folder.join(name).join(file)).ok();
+        let evidence = read("report.bin")
+            .or_else(|| read("quote.bin"))
+            .expect(name);
+        let expected = read("expected.json").expect(name);
+        Self {
+            name: name.to_owned(),
+            evidence,
+            endorsements: Endorsements {
+                amd: AmdEndorsements {
+                    vek: read("vek.der"),
+                    ask: read("ask.der"),
+                    ark: read("ark.der"),
+                    crls: Vec::new(),
+                },
+                intel: read("collateral.json"),
+            },
+            expected: serde_json::from_slice(&expected).expect(name),
+        }
+    }
+
+    /// Every case there is, in order.
+    pub fn all(folder: &Path) -> Vec<Self> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .expect("the folder of vectors")
+            .filter_map(Result::ok)
+            .filter(|entry| entry.path().is_dir())
+            .map(|entry| entry.file_name().into_string().expect("a name in UTF-8"))
+            .filter(|name| name != "roots")
+            .collect();
+        names.sort();
+        names.iter().map(|name| Self::load(folder, name)).collect()
+    }
+
+    pub fn is_snp(&self) -> bool {
+        self.name.contains("snp-") || self.endorsements.amd.vek.is_some()
+    }
+
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.expected.get(key)?.as_str()
+    }
+}

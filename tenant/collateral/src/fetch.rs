@@ -1,0 +1,187 @@
+//! Filling the store from the vendors' services (57230 section 4 for AMD, the PCS API version 4 for Intel).
+
+use crate::http::{Http, HttpError, Response, get};
+use crate::store::{Store, StoreError, collateral_path};
+use enarx_attestation::snp::{EndorsementId, wanted};
+use enarx_attestation::{Evidence, EvidenceError, Tee, Timestamp, hex};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// AMD's key distribution service.
+const KDS: &str = "https://kdsintf.amd.com";
+/// Intel's provisioning certification service.
+const PCS: &str = "https://api.trustedservices.intel.com";
+/// The revocation list of Intel's root.
+const INTEL_ROOT_CRL: &str = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der";
+
+/// Why something could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The evidence cannot be read.
+    #[error("{0}")]
+    Evidence(#[from] EvidenceError),
+    /// The evidence does not say what would have to be fetched.
+    #[error("{0}")]
+    Unnamed(&'static str),
+    /// A service did not deliver.
+    #[error("{0}")]
+    Http(#[from] HttpError),
+    /// An answer is not what was asked for.
+    #[error("{url}: the answer is not {expected}")]
+    Answer {
+        /// The URL.
+        url: String,
+        /// What was asked for.
+        expected: &'static str,
+    },
+    /// The store could not be used.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+/// Fetches what evidence needs into a store.
+#[derive(Debug)]
+pub struct Fetcher<'a, H> {
+    store: &'a Store,
+    http: H,
+}
+
+impl<'a, H: Http> Fetcher<'a, H> {
+    /// A fetcher into this store.
+    pub fn new(store: &'a Store, http: H) -> Self {
+        Self { store, http }
+    }
+
+    /// Fetches what this evidence needs and the store does not have: certificates once, revocation lists and
+    /// collateral when there is none in force at the time `at`. Returns the files it wrote.
+    ///
+    /// # Errors
+    ///
+    /// When the evidence does not name its platform, a service does not deliver, or the store cannot be written.
+    pub fn fetch(&mut self, evidence: &[u8], at: Timestamp) -> Result<Vec<PathBuf>, FetchError> {
+        match Evidence::parse(evidence)? {
+            Evidence::Snp(report) => {
+                let id = wanted(report).ok_or(FetchError::Unnamed(
+                    "this report names no product or chip (version 2, or masked): give the certificates by hand",
+                ))?;
+                self.amd(&id, at)
+            }
+            Evidence::Quote(quote) => {
+                if self.store.endorsements(evidence, at).intel.is_some() {
+                    return Ok(Vec::new());
+                }
+                let (fmspc, ca) = quote.platform().ok_or(FetchError::Unnamed(
+                    "this quote does not carry the PCK certificate: give the collateral by hand",
+                ))?;
+                self.intel(quote.tee(), &hex::encode(&fmspc), ca)
+            }
+        }
+    }
+
+    fn amd(&mut self, id: &EndorsementId, at: Timestamp) -> Result<Vec<PathBuf>, FetchError> {
+        let (line, kind) = match id {
+            EndorsementId::Vlek { line, .. } => (line, "vlek"),
+            EndorsementId::Vcek { line, .. }
+            | EndorsementId::Ark { line }
+            | EndorsementId::Ask { line }
+            | EndorsementId::Asvk { line } => (line, "vcek"),
+        };
+        let mut written = Vec::new();
+        let ask = if kind == "vlek" {
+            EndorsementId::Asvk { line: line.clone() }
+        } else {
+            EndorsementId::Ask { line: line.clone() }
+        };
+        if !self.store.has(&ask) || !self.store.has(&EndorsementId::Ark { line: line.clone() }) {
+            written.extend(self.import(&format!("{KDS}/{kind}/v1/{line}/cert_chain"))?);
+        }
+        if self.store.lists(line, at).is_empty() {
+            written.extend(self.import(&format!("{KDS}/{kind}/v1/{line}/crl"))?);
+        }
+        if !self.store.has(id) {
+            let EndorsementId::Vcek { chip_id, tcb, .. } = id else {
+                return Err(FetchError::Unnamed(
+                    "a VLEK certificate is the cloud provider's to give: import it with `enarx certs import`",
+                ));
+            };
+            let chip = hex::encode(chip_id);
+            written.extend(self.import(&format!("{KDS}/vcek/v1/{line}/{chip}?{tcb}"))?);
+        }
+        Ok(written)
+    }
+
+    fn import(&mut self, url: &str) -> Result<Vec<PathBuf>, FetchError> {
+        let answer = get(&mut self.http, url)?;
+        Ok(self.store.import(&answer.body, Path::new(url))?)
+    }
+
+    fn intel(&mut self, tee: Tee, fmspc: &str, ca: &str) -> Result<Vec<PathBuf>, FetchError> {
+        let kind = if tee == Tee::Tdx { "tdx" } else { "sgx" };
+        let url = format!("{PCS}/sgx/certification/v4/pckcrl?ca={ca}&encoding=der");
+        let pck = get(&mut self.http, &url)?;
+        let pck_chain = chain(&pck, "sgx-pck-crl-issuer-chain", &url)?;
+        let root = get(&mut self.http, INTEL_ROOT_CRL)?;
+        let url = format!("{PCS}/{kind}/certification/v4/tcb?fmspc={fmspc}");
+        let info = get(&mut self.http, &url)?;
+        let info_chain = chain(&info, "tcb-info-issuer-chain", &url)?;
+        let (tcb_info, tcb_signature) = signed(&info, "tcbInfo", &url)?;
+        let url = format!("{PCS}/{kind}/certification/v4/qe/identity");
+        let identity = get(&mut self.http, &url)?;
+        let identity_chain = chain(&identity, "sgx-enclave-identity-issuer-chain", &url)?;
+        let (qe_identity, qe_signature) = signed(&identity, "enclaveIdentity", &url)?;
+        let collateral = json!({
+            "pck_crl_issuer_chain": pck_chain,
+            "root_ca_crl": hex::encode(&root.body),
+            "pck_crl": hex::encode(&pck.body),
+            "tcb_info_issuer_chain": info_chain,
+            "tcb_info": tcb_info,
+            "tcb_info_signature": tcb_signature,
+            "qe_identity_issuer_chain": identity_chain,
+            "qe_identity": qe_identity,
+            "qe_identity_signature": qe_signature,
+        });
+        let path = collateral_path(tee, fmspc);
+        self.store.write(&path, collateral.to_string().as_bytes())?;
+        Ok(vec![path])
+    }
+}
+
+/// A certificate chain from a header field, where it is percent-encoded.
+fn chain(answer: &Response, name: &str, url: &str) -> Result<String, FetchError> {
+    let wrong = || FetchError::Answer {
+        url: url.to_owned(),
+        expected: "with its issuer's chain",
+    };
+    let encoded = answer.header(name).ok_or_else(wrong)?;
+    let mut octets = Vec::with_capacity(encoded.len());
+    let mut rest = encoded.bytes();
+    while let Some(octet) = rest.next() {
+        if octet == b'%' {
+            let digit = |d: Option<u8>| d.and_then(|d| char::from(d).to_digit(16));
+            let (high, low) = (digit(rest.next()), digit(rest.next()));
+            let value = high
+                .zip(low)
+                .and_then(|(h, l)| u8::try_from(h << 4 | l).ok());
+            octets.push(value.ok_or_else(wrong)?);
+        } else {
+            octets.push(octet);
+        }
+    }
+    String::from_utf8(octets).map_err(|_| wrong())
+}
+
+/// The signed text of a member, octet by octet as the service sent it, and its signature.
+fn signed(answer: &Response, member: &str, url: &str) -> Result<(String, String), FetchError> {
+    let parts = || {
+        let text = std::str::from_utf8(&answer.body).ok()?;
+        let start = text.strip_prefix(&format!("{{\"{member}\":"))?;
+        let (body, tail) = start.rsplit_once(",\"signature\":\"")?;
+        let signature = tail.trim_end().strip_suffix("\"}")?;
+        serde_json::from_str::<serde_json::Value>(body).ok()?;
+        Some((body.to_owned(), signature.to_owned()))
+    };
+    parts().ok_or_else(|| FetchError::Answer {
+        url: url.to_owned(),
+        expected: "signed JSON",
+    })
+}

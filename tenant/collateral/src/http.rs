@@ -1,0 +1,167 @@
+//! Getting URLs, and waiting when a service asks to. The answers are hostile until the verifier has checked them.
+
+use std::thread;
+use std::time::Duration;
+
+/// Octets of the largest answer.
+const MAX_LEN: u64 = 16 << 20;
+
+/// Why a URL could not be got.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// No answer.
+    #[error("{url}: {cause}")]
+    Transport {
+        /// The URL.
+        url: String,
+        /// The cause.
+        cause: String,
+    },
+    /// An answer that is not the document.
+    #[error("{url}: the service answered {status}{}", remedy(*status))]
+    Status {
+        /// The URL.
+        url: String,
+        /// The status.
+        status: u16,
+    },
+}
+
+fn remedy(status: u16) -> &'static str {
+    match status {
+        404 => " (the report names another TCB version or chip than the service knows)",
+        429 => " (too many requests; try again later)",
+        _ => "",
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// Status.
+    pub status: u16,
+    /// Header fields, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Body.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// The first header field with this name, in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// Gets URLs and waits; the tests have one without a network.
+pub trait Http {
+    /// Gets a URL. A status other than success is an answer, not an error.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer.
+    fn get(&mut self, url: &str) -> Result<Response, HttpError>;
+
+    /// Waits.
+    fn wait(&mut self, time: Duration);
+}
+
+/// The network.
+#[derive(Debug)]
+pub struct Web {
+    agent: ureq::Agent,
+}
+
+impl Default for Web {
+    fn default() -> Self {
+        let config = ureq::Agent::config_builder()
+            .https_only(true)
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(30)))
+            .build();
+        Self {
+            agent: config.new_agent(),
+        }
+    }
+}
+
+impl Http for Web {
+    fn get(&mut self, url: &str) -> Result<Response, HttpError> {
+        let error = |e: ureq::Error| HttpError::Transport {
+            url: url.to_owned(),
+            cause: e.to_string(),
+        };
+        let mut answer = self.agent.get(url).call().map_err(error)?;
+        let headers = answer
+            .headers()
+            .iter()
+            .filter_map(|(name, value)| {
+                Some((
+                    name.as_str().to_lowercase(),
+                    value.to_str().ok()?.to_owned(),
+                ))
+            })
+            .collect();
+        let status = answer.status().as_u16();
+        let body = answer
+            .body_mut()
+            .with_config()
+            .limit(MAX_LEN)
+            .read_to_vec()
+            .map_err(error)?;
+        Ok(Response {
+            status,
+            headers,
+            body,
+        })
+    }
+
+    fn wait(&mut self, time: Duration) {
+        thread::sleep(time);
+    }
+}
+
+/// Times that a URL is asked for while the service asks to wait.
+const TRIES: u32 = 4;
+/// Longest wait that is obeyed; a service that asks for more is given up on.
+const LONGEST_WAIT: Duration = Duration::from_mins(2);
+/// Wait when the service does not say how long; doubled each time. AMD's service allows a request in ten seconds.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// Gets a document, with as much patience as the service asks for (statuses 429 and 503, Retry-After in seconds).
+pub(crate) fn get(http: &mut impl Http, url: &str) -> Result<Response, HttpError> {
+    let mut wait = WAIT;
+    for left in (0..TRIES).rev() {
+        let response = http.get(url)?;
+        match response.status {
+            200 => return Ok(response),
+            429 | 503 if left > 0 => {
+                let asked = response
+                    .header("retry-after")
+                    .and_then(|v| v.trim().parse().ok());
+                let time = asked.map_or(wait, Duration::from_secs);
+                if time > LONGEST_WAIT {
+                    return Err(HttpError::Status {
+                        url: url.to_owned(),
+                        status: response.status,
+                    });
+                }
+                http.wait(time);
+                wait *= 2;
+            }
+            status => {
+                return Err(HttpError::Status {
+                    url: url.to_owned(),
+                    status,
+                });
+            }
+        }
+    }
+    Err(HttpError::Status {
+        url: url.to_owned(),
+        status: 429,
+    })
+}

@@ -1,0 +1,14 @@
+//! The local store of the vendors' statements about hardware: AMD's certificates and revocation lists, Intel's
+//! collateral. It runs on the tenant's side and does the input and output that the verifier does not.
+//!
+//! Nothing in the store is trusted: the verifier checks every signature again, so a store that someone else wrote to
+//! can only make a verification fail.
+#![forbid(unsafe_code)]
+
+mod fetch;
+mod http;
+mod store;
+
+pub use fetch::{FetchError, Fetcher};
+pub use http::{Http, HttpError, Response, Web};
+pub use store::{Store, StoreError};
