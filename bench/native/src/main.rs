@@ -30,8 +30,12 @@ struct Arguments {
     /// The module or component.
     module: PathBuf,
     /// Arguments of the program.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    arguments: Vec<String>,
+    #[arg(
+        value_name = "ARGS",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    rest: Vec<String>,
 }
 
 struct ComponentState {
@@ -54,7 +58,7 @@ fn context(arguments: &Arguments) -> wasmtime::Result<WasiCtxBuilder> {
         .inherit_stdio()
         .allow_blocking_current_thread(true)
         .arg(arguments.module.to_string_lossy())
-        .args(&arguments.arguments);
+        .args(&arguments.rest);
     for variable in &arguments.env {
         let (name, value) = variable
             .split_once('=')

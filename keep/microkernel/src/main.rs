@@ -12,6 +12,7 @@ use enarx_microkernel::boot::{BootInfo, FLAG_SYSCALL_BY_UD, SYSCALL_OFFSET};
 use enarx_microkernel::exits::{FaultReport, Function, KICK_VECTOR, Reason};
 use enarx_microkernel::kernel::{Fatal, Registers, SYSTEM_CALL, detour};
 use enarx_microkernel::layout::VDSO_USER;
+use enarx_microkernel::linux::nr;
 use enarx_microkernel::platform::{FpuState, Platform};
 use enarx_microkernel::signal::{USER_CS, USER_SS, sanitise_flags};
 use enarx_microkernel::syscall::{After, Guarded, system_call};
@@ -85,35 +86,45 @@ pub extern "C" fn exception(registers: &mut Registers) -> bool {
     }
     EPOCH.enter_kernel(vcpu);
     let by_syscall = registers.vector == SYSTEM_CALL;
-    let mut sysret = by_syscall;
-    if registers.vector != u64::from(KICK_VECTOR) {
-        let detour = !by_syscall && detour(registers, SYSCALL_PAGE.load(Ordering::Relaxed));
-        count(by_syscall || detour);
-        let result = if by_syscall || detour {
-            system_call(&KERNEL, &EPOCH, &mut machine, vcpu, registers)
+    if by_syscall || detour(registers, SYSCALL_PAGE.load(Ordering::Relaxed)) {
+        count(true);
+        if registers.rax == nr::RING {
+            // The doorbell is by far the most frequent call: straight through.
+            registers.flags = sanitise_flags(registers.flags);
+            machine.exit(Function::Ring, &[]);
+            registers.rax = 0;
         } else {
-            let cr2 = fault_address();
-            KERNEL
-                .with(|kernel| kernel.exception(&mut machine, vcpu, registers, cr2))
-                .map(|()| After::User)
-        };
-        match result {
-            Ok(After::User) => {}
-            Ok(After::Exit(code)) => {
-                machine.exit(Function::Exit, &[code]);
-                halt(&mut machine);
-            }
-            Ok(After::ThreadEnded) => {
-                sysret = false;
-                next_thread(registers, &mut machine, vcpu);
-            }
-            Err(fatal) => end_with(&mut machine, &fatal.0),
+            call(registers, &mut machine, vcpu);
         }
-        // SYSRET cannot enter an address that SYSCALL did not leave: only signal returns set one.
-        sysret &= registers.rcx == registers.rip && registers.r11 == registers.flags;
+    } else if registers.vector != u64::from(KICK_VECTOR) {
+        count(false);
+        trap(registers, &mut machine, vcpu);
     }
     to_user(&mut machine, vcpu);
-    sysret
+    // SYSRET cannot enter what SYSCALL did not leave: only a signal's return or a new thread does.
+    by_syscall && registers.rcx == registers.rip && registers.r11 == registers.flags
+}
+
+#[inline(never)]
+fn call(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
+    match system_call(&KERNEL, &EPOCH, machine, vcpu, registers) {
+        Ok(After::User) => {}
+        Ok(After::Exit(code)) => {
+            machine.exit(Function::Exit, &[code]);
+            halt(machine);
+        }
+        Ok(After::ThreadEnded) => next_thread(registers, machine, vcpu),
+        Err(fatal) => end_with(machine, &fatal.0),
+    }
+}
+
+#[inline(never)]
+fn trap(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
+    let cr2 = fault_address();
+    let result = KERNEL.with(|kernel| kernel.exception(machine, vcpu, registers, cr2));
+    if let Err(fatal) = result {
+        end_with(machine, &fatal.0);
+    }
 }
 
 /// The last step before user code: no translation older than the epoch goes with it.
