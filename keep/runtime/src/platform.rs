@@ -114,7 +114,7 @@ fn end(code: i32) -> ! {
 
 /// Ends the Keep because its host broke the rules of the ring. The ring is not used any more; whoever
 /// reads the Keep's log learns why.
-fn report(violation: &Violation) -> ! {
+fn report(violation: Violation) -> ! {
     eprintln!(
         "enarx-runtime: the host broke the rules of the sallyport, the Keep ends: {violation}"
     );
@@ -146,7 +146,7 @@ impl Doorbell for Microkernel {
 
 impl enarx_wasi::port::Platform for Microkernel {
     fn violation(&self, violation: &Violation) -> ! {
-        report(violation)
+        report(*violation)
     }
 
     fn exit(&self, code: i32) -> ! {
@@ -188,7 +188,7 @@ impl Doorbell for Process {
 
 impl enarx_wasi::port::Platform for Process {
     fn violation(&self, violation: &Violation) -> ! {
-        report(violation)
+        report(*violation)
     }
 
     fn exit(&self, code: i32) -> ! {
