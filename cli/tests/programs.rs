@@ -82,9 +82,18 @@ fn build() -> Result<Programs, String> {
     }
     let native = match std::env::var_os("ENARX_NATIVE_WASMTIME") {
         Some(given) => given.into(),
-        None => build_native(target)?,
+        None => match built_with_the_tests() {
+            Some(native) => native,
+            None => build_native(target)?,
+        },
     };
     Ok(Programs { folder, native })
+}
+
+/// Native Wasmtime as `cargo test --workspace` builds it beside this command.
+fn built_with_the_tests() -> Option<PathBuf> {
+    let native = Path::new(env!("CARGO_BIN_EXE_enarx")).with_file_name("native-wasmtime");
+    native.exists().then_some(native)
 }
 
 /// Native Wasmtime of the same version. The whole workspace is named so that its dependencies are

@@ -14,6 +14,9 @@ use ear::{Algorithm, Appraisal, Ear, RawValue, TrustTier, VerifierID};
 #[error("no EAR token: {0}")]
 pub struct EarError(String);
 
+/// The profile of the token's format, as the crate `ear` writes it (draft-ietf-rats-ear, `eat_profile`).
+const PROFILE: &str = "tag:ietf.org,2026:rats/ear#04";
+
 /// Prefixes of the checks behind each claim of the trust vector. Chips are instances, guest policies and platform
 /// settings configuration, measurements executables; everything else is hardware.
 const INSTANCE: &[&str] = &["chip.", "agreement.chip-id"];
@@ -121,6 +124,7 @@ impl Verdict {
                 .insert(name.clone().into_owned(), RawValue::String(value.clone()));
         }
         let mut token = Ear::new();
+        token.profile = PROFILE.to_owned();
         token.iat = i64::try_from(self.at_unix).unwrap_or(i64::MAX);
         token.vid = VerifierID {
             build: concat!("enarx-attestation ", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -7,13 +7,7 @@ use enarx_attestation::{Overall, Policy, Timestamp, Verdict, Verifier};
 type Select = fn(&mut Case) -> &mut Vec<u8>;
 
 /// Changes each octet in turn and gives the verdicts to `judge`.
-fn each_octet(
-    case: &Case,
-    at: u64,
-    step: usize,
-    select: Select,
-    mut judge: impl FnMut(usize, Verdict),
-) {
+fn each_octet(case: &Case, at: u64, select: Select, mut judge: impl FnMut(usize, Verdict)) {
     let mut verifier = Verifier::new(Policy::insecure_authenticity_only());
     let mut changed = Case {
         name: case.name.clone(),
@@ -21,7 +15,7 @@ fn each_octet(
         endorsements: case.endorsements.clone(),
         expected: serde_json::Value::Null,
     };
-    for offset in (0..select(&mut changed).len()).step_by(step) {
+    for offset in 0..select(&mut changed).len() {
         let mask = 1 << (offset % 8);
         select(&mut changed)[offset] ^= mask;
         judge(
@@ -39,15 +33,14 @@ fn no_changed_octet_of_a_report_or_its_certificates_is_accepted() {
     };
     let case = Case::load(&folder, "snp-turin-v5-vcek-85da705e");
     let at = 1_790_000_000;
-    // Every octet of what differs from chip to chip; of the authorities, which only sign, every fourth.
-    let selections: [(&str, usize, Select); 4] = [
-        ("report", 1, |c| &mut c.evidence),
-        ("vek", 1, |c| c.endorsements.amd.vek.as_mut().unwrap()),
-        ("ask", 4, |c| c.endorsements.amd.ask.as_mut().unwrap()),
-        ("ark", 4, |c| c.endorsements.amd.ark.as_mut().unwrap()),
+    let selections: [(&str, Select); 4] = [
+        ("report", |c| &mut c.evidence),
+        ("vek", |c| c.endorsements.amd.vek.as_mut().unwrap()),
+        ("ask", |c| c.endorsements.amd.ask.as_mut().unwrap()),
+        ("ark", |c| c.endorsements.amd.ark.as_mut().unwrap()),
     ];
-    for (name, step, select) in selections {
-        each_octet(&case, at, step, select, |offset, verdict| {
+    for (name, select) in selections {
+        each_octet(&case, at, select, |offset, verdict| {
             assert_eq!(
                 verdict.overall,
                 Overall::Invalid,
@@ -57,38 +50,42 @@ fn no_changed_octet_of_a_report_or_its_certificates_is_accepted() {
     }
 }
 
-#[test]
-fn no_changed_octet_of_a_quote_is_accepted_as_something_else() {
+/// No changed octet of a quote is accepted as something else.
+fn quote(name: &str) {
     let Some(folder) = vectors::folder() else {
         return;
     };
-    for name in [
-        "tdx-v4-b0c06f000000-3ab56d67",
-        "sgx-v3-00606a000000-b69ac41b",
-    ] {
-        let case = Case::load(&folder, name);
-        let at = case.expected["verify_at_unix"].as_u64().unwrap();
-        let genuine = Verifier::new(Policy::insecure_authenticity_only()).verify(
-            &case.evidence,
-            &case.endorsements,
-            Timestamp(at),
-        );
-        assert_eq!(genuine.overall, Overall::Valid);
-        each_octet(
-            &case,
-            at,
-            3,
-            |c| &mut c.evidence,
-            |offset, verdict| {
-                // The text around the certificates in PEM may change without changing what they say.
-                let same = verdict == genuine && offset > 1000;
-                assert!(
-                    verdict.overall == Overall::Invalid || same,
-                    "{name} at {offset:#x}\n{verdict}"
-                );
-            },
-        );
-    }
+    let case = Case::load(&folder, name);
+    let at = case.expected["verify_at_unix"].as_u64().unwrap();
+    let genuine = Verifier::new(Policy::insecure_authenticity_only()).verify(
+        &case.evidence,
+        &case.endorsements,
+        Timestamp(at),
+    );
+    assert_eq!(genuine.overall, Overall::Valid);
+    each_octet(
+        &case,
+        at,
+        |c| &mut c.evidence,
+        |offset, verdict| {
+            // The text around the certificates in PEM may change without changing what they say.
+            let same = verdict == genuine && offset > 1000;
+            assert!(
+                verdict.overall == Overall::Invalid || same,
+                "{name} at {offset:#x}\n{verdict}"
+            );
+        },
+    );
+}
+
+#[test]
+fn no_changed_octet_of_a_tdx_quote_is_accepted_as_something_else() {
+    quote("tdx-v4-b0c06f000000-3ab56d67");
+}
+
+#[test]
+fn no_changed_octet_of_an_sgx_quote_is_accepted_as_something_else() {
+    quote("sgx-v3-00606a000000-b69ac41b");
 }
 
 #[test]
