@@ -124,7 +124,7 @@ impl Verdict {
                 .insert(name.clone().into_owned(), RawValue::String(value.clone()));
         }
         let mut token = Ear::new();
-        token.profile = PROFILE.to_owned();
+        PROFILE.clone_into(&mut token.profile);
         token.iat = i64::try_from(self.at_unix).unwrap_or(i64::MAX);
         token.vid = VerifierID {
             build: concat!("enarx-attestation ", env!("CARGO_PKG_VERSION")).to_owned(),
