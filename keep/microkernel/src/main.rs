@@ -12,7 +12,6 @@ use enarx_microkernel::boot::{BootInfo, FLAG_SYSCALL_BY_UD, SYSCALL_OFFSET};
 use enarx_microkernel::exits::{FaultReport, Function, KICK_VECTOR, Reason};
 use enarx_microkernel::kernel::{Fatal, Registers, SYSTEM_CALL, detour};
 use enarx_microkernel::layout::VDSO_USER;
-use enarx_microkernel::linux::nr;
 use enarx_microkernel::platform::{FpuState, Platform};
 use enarx_microkernel::signal::{USER_CS, USER_SS, sanitise_flags};
 use enarx_microkernel::syscall::{After, Guarded, system_call};
@@ -88,14 +87,7 @@ pub extern "C" fn exception(registers: &mut Registers) -> bool {
     let by_syscall = registers.vector == SYSTEM_CALL;
     if by_syscall || detour(registers, SYSCALL_PAGE.load(Ordering::Relaxed)) {
         count(true);
-        if registers.rax == nr::RING {
-            // The doorbell is by far the most frequent call: straight through.
-            registers.flags = sanitise_flags(registers.flags);
-            machine.exit(Function::Ring, &[]);
-            registers.rax = 0;
-        } else {
-            call(registers, &mut machine, vcpu);
-        }
+        call(registers, &mut machine, vcpu);
     } else if registers.vector != u64::from(KICK_VECTOR) {
         count(false);
         trap(registers, &mut machine, vcpu);
