@@ -29,8 +29,6 @@ pub trait Platform {
     /// Zeroes the 2 MiB frame at `physical`.
     fn zero_large(&mut self, physical: u64);
 
-    /// Forgets the translation of one user page on this vCPU.
-    fn invalidate(&mut self, address: u64);
     /// Forgets all user translations on this vCPU.
     fn flush(&mut self);
 

@@ -127,11 +127,6 @@ impl Platform for Machine {
         self.exit(Function::Discard, &[physical, LARGE]);
     }
 
-    fn invalidate(&mut self, address: u64) {
-        // SAFETY: forgetting a translation changes no memory.
-        unsafe { asm!("invlpg [{}]", in(reg) address, options(nostack, preserves_flags)) };
-    }
-
     fn flush(&mut self) {
         // SAFETY: CR3 keeps its value; the kernel's own mappings do not change.
         unsafe {

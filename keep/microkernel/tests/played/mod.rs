@@ -205,10 +205,6 @@ impl Platform for Played {
         }
     }
 
-    fn invalidate(&mut self, address: u64) {
-        self.world.borrow_mut().buffers[self.me].remove(&address);
-    }
-
     fn flush(&mut self) {
         self.world.borrow_mut().buffers[self.me].clear();
     }
