@@ -11,6 +11,7 @@ use enarx_microkernel::layout::{
     VDSO_USER, round_up, stack_bottom,
 };
 use enarx_microkernel::paging::{Rights, bits};
+use enarx_snp::launch::PageType;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::elf::{self, ElfError, Program};
@@ -20,22 +21,14 @@ use crate::tables::Pages;
 /// on first touch.
 const HEAP_MAPPED: u64 = 8 << 20;
 
-/// How a page enters the Keep, in the words of the SEV-SNP launch (56860, section 8.17).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PageKind {
-    /// Contents are loaded and measured.
-    Normal,
-    /// Zeros, measured as such.
-    Zero,
-}
-
 /// One page of the launch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
     /// Guest physical address.
     pub gpa: u64,
-    /// How it enters.
-    pub kind: PageKind,
+    /// How it enters, in the words of the SEV-SNP launch; a [`PageType::Vmsa`] is loaded by the host's
+    /// KVM itself and only measured.
+    pub kind: PageType,
     /// Its 4096 bytes.
     pub bytes: Box<[u8; 4096]>,
 }
@@ -221,16 +214,16 @@ pub fn launch(
         .map(|(gpa, bytes)| Page {
             gpa,
             kind: if bytes.iter().all(|&byte| byte == 0) {
-                PageKind::Zero
+                PageType::Zero
             } else {
-                PageKind::Normal
+                PageType::Normal
             },
             bytes,
         })
         .collect();
     pages.push(Page {
         gpa: stack_frame + LARGE - PAGE,
-        kind: PageKind::Normal,
+        kind: PageType::Normal,
         bytes: stack_bytes,
     });
     Ok(Launch {

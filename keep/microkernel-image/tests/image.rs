@@ -161,7 +161,7 @@ fn every_page_lies_where_it_may() {
             assert!(gpa.is_multiple_of(PAGE) && seen.insert(*gpa), "{gpa:#x}");
             assert!((KERNEL_PHYSICAL..launch.end).contains(gpa));
             let zero = bytes.iter().all(|&byte| byte == 0);
-            assert_eq!(*kind == enarx_launch::layout::PageKind::Zero, zero);
+            assert_eq!(*kind == enarx_snp::launch::PageType::Zero, zero);
         }
         // Outside of the launch area: the last page of the first stack alone.
         assert_eq!(seen.range(LAUNCH_END..).count(), 1);
