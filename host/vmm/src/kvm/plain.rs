@@ -47,7 +47,11 @@ pub fn launch(
         cr4: cpu.cr4,
         xcr0: cpu.xcr0,
     };
-    let layout = plain::launch(launch.microkernel, launch.runtime, &parameters)?;
+    let layout = plain::launch(
+        launch.images.microkernel,
+        launch.images.runtime,
+        &parameters,
+    )?;
     size.check(layout.end)?;
     timeline.mark("plan");
 
@@ -62,12 +66,12 @@ pub fn launch(
             for page in &layout.pages {
                 memory.load(page.gpa, &page.bytes[..]);
             }
-            let part = FilePart::behind(launch.runtime);
+            let part = FilePart::behind(launch.images.runtime);
             layout.runtime.iter().try_for_each(|placement| {
                 memory.load_part(
                     placement.gpa,
                     part.as_ref(),
-                    launch.runtime,
+                    launch.images.runtime,
                     placement.file.clone(),
                 )
             })
