@@ -531,9 +531,9 @@ fn guest_messages_reach_the_firmware() {
 
 #[test]
 fn vcpus_start_from_a_vmsa_and_only_from_one() {
-    let (host, _, memory) = host();
     const CREATE: u64 = 1;
     const DESTROY: u64 = 2;
+    let (host, _, memory) = host();
     let vmsa = HUGE + PAGE;
     let create = |request: u64, id: u64, gpa: u64| {
         let mut ghcb = ghcb(exit::AP_CREATION, request | id << 32, gpa);
@@ -557,21 +557,21 @@ fn vcpus_start_from_a_vmsa_and_only_from_one() {
     let mut bad = good;
     bad.rax.set(0x21);
     assert_malformed(&host, &memory, &bad, 5);
-    for bad in [
-        create(0, 1, vmsa),
-        create(3, 1, vmsa),
+    for (request, id, gpa) in [
+        (0, 1, vmsa),
+        (3, 1, vmsa),
         // VMPL 1.
-        create(CREATE | 1 << 16, 1, vmsa),
-        create(CREATE, 2, vmsa),
-        create(CREATE, u64::from(u32::MAX), vmsa),
-        create(DESTROY, 2, 0),
+        (CREATE | 1 << 16, 1, vmsa),
+        (CREATE, 2, vmsa),
+        (CREATE, u64::from(u32::MAX), vmsa),
+        (DESTROY, 2, 0),
         // It runs.
-        create(CREATE, 0, vmsa),
-        create(CREATE, 1, vmsa + 8),
+        (CREATE, 0, vmsa),
+        (CREATE, 1, vmsa + 8),
         // An erratum: at 2 MiB.
-        create(CREATE, 1, HUGE),
+        (CREATE, 1, HUGE),
     ] {
-        assert_malformed(&host, &memory, &bad, 5);
+        assert_malformed(&host, &memory, &create(request, id, gpa), 5);
     }
     let started = Action::StartVcpu {
         id: 1,
