@@ -1,0 +1,416 @@
+//! The kernel's own SEV-SNP interface: `/dev/kvm`, `/dev/sev`, and the ioctls of a machine.
+//!
+//! The only file of the launcher with `unsafe`. The kernel is trusted by this process, the guest
+//! is not: it writes the shared memory at any time.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use enarx_snp::id_block::{IdAuth, IdBlock};
+use enarx_snp::launch::PageType;
+use kvm_bindings::{
+    CpuId, KVM_MEM_GUEST_MEMFD, Msrs, kvm_create_guest_memfd, kvm_device_attr, kvm_enable_cap,
+    kvm_memory_attributes, kvm_msr_entry, kvm_regs, kvm_sev_cmd, kvm_sev_init,
+    kvm_sev_snp_launch_finish, kvm_sev_snp_launch_start, kvm_sev_snp_launch_update, kvm_sregs,
+    kvm_userspace_memory_region2, kvm_xcrs, sev_cmd_id_KVM_SEV_INIT2,
+    sev_cmd_id_KVM_SEV_SNP_LAUNCH_FINISH, sev_cmd_id_KVM_SEV_SNP_LAUNCH_START,
+    sev_cmd_id_KVM_SEV_SNP_LAUNCH_UPDATE,
+};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
+use super::abi::{KVM_GET_DEVICE_ATTR, KVM_HAS_DEVICE_ATTR};
+use super::device::{CommandError, Device, SourcePage, Vcpu, Vm};
+use super::firmware::Status;
+
+/// Memory of this process that backs the shared side of a slot.
+///
+/// # Safety
+/// `base` and `size` never change and are multiples of the page size; the bytes stay mapped, readable and writable,
+/// until the value is dropped. They change or become zero at any time: the owner accesses them by
+/// raw copies and atomics only, never by references to plain data.
+pub unsafe trait Backing: Send + Sync {
+    /// The first byte.
+    fn base(&self) -> NonNull<u8>;
+    /// Bytes.
+    fn size(&self) -> usize;
+}
+
+/// A device that could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{} cannot be opened: {source}; `enarx doctor` says what is missing", path.display())]
+pub struct OpenError {
+    /// The device.
+    pub path: PathBuf,
+    /// The system's answer.
+    pub source: io::Error,
+}
+
+fn errno(error: kvm_ioctls::Error) -> Errno {
+    Errno::from_raw_os_error(error.errno())
+}
+
+/// The answer of the last system call of this thread, which failed.
+fn last_errno() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// `KVM_HAS_DEVICE_ATTR`, then `KVM_GET_DEVICE_ATTR`, on `/dev/kvm`.
+///
+/// # Errors
+/// The kernel's, when it has the attribute and does not tell it.
+pub fn attribute(kvm: &impl AsRawFd, group: u32, attribute: u64) -> Result<Option<u64>, Errno> {
+    let mut value = 0u64;
+    let request = kvm_device_attr {
+        flags: 0,
+        group,
+        attr: attribute,
+        addr: (&raw mut value) as u64,
+    };
+    // SAFETY: the kernel reads one `kvm_device_attr` and, for this request, no more.
+    let has = unsafe {
+        libc::ioctl(
+            kvm.as_raw_fd(),
+            KVM_HAS_DEVICE_ATTR as _,
+            &raw const request,
+        )
+    };
+    if has != 0 {
+        return Ok(None);
+    }
+    // SAFETY: the kernel reads one `kvm_device_attr` and writes one u64 at its `addr`: attributes
+    // of the system device are 64 bits wide (Linux `kvm_x86_dev_get_attr`), and `value` lives.
+    let got = unsafe {
+        libc::ioctl(
+            kvm.as_raw_fd(),
+            KVM_GET_DEVICE_ATTR as _,
+            &raw const request,
+        )
+    };
+    if got == 0 {
+        Ok(Some(value))
+    } else {
+        Err(last_errno())
+    }
+}
+
+/// The host's devices.
+#[derive(Debug)]
+pub struct Host {
+    kvm: Kvm,
+    sev: Arc<File>,
+}
+
+impl Host {
+    /// Opens `/dev/kvm` and `/dev/sev`.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open() -> Result<Self, OpenError> {
+        let failed = |path: &str| {
+            let path = PathBuf::from(path);
+            |source| OpenError { path, source }
+        };
+        let kvm = Kvm::new()
+            .map_err(|error| io::Error::from_raw_os_error(error.errno()))
+            .map_err(failed("/dev/kvm"))?;
+        let sev = File::options()
+            .read(true)
+            .write(true)
+            .open(Path::new("/dev/sev"))
+            .map_err(failed("/dev/sev"))?;
+        Ok(Self {
+            kvm,
+            sev: Arc::new(sev),
+        })
+    }
+
+    /// `/dev/kvm`, for what is not particular to SEV-SNP: the CPU that it offers.
+    pub fn kvm(&self) -> &Kvm {
+        &self.kvm
+    }
+}
+
+impl Device for Host {
+    type Vm = Machine;
+
+    fn check_extension(&self, capability: u32) -> i32 {
+        self.kvm.check_extension_raw(capability.into())
+    }
+
+    fn attribute(&self, group: u32, number: u64) -> Result<Option<u64>, Errno> {
+        attribute(&self.kvm, group, number)
+    }
+
+    fn create_vm(&self, kind: u32) -> Result<Machine, Errno> {
+        let fd = self.kvm.create_vm_with_type(kind.into()).map_err(errno)?;
+        Ok(Machine {
+            fd,
+            sev: Arc::clone(&self.sev),
+            memfds: Vec::new(),
+            slots: Vec::new(),
+        })
+    }
+}
+
+/// A slot of a machine.
+struct Slot {
+    memory: Arc<dyn Backing>,
+    /// Number in the machine's descriptors.
+    memfd: Option<usize>,
+}
+
+impl Slot {
+    /// The address of a part of the shared side.
+    fn part(&self, offset: u64, length: usize) -> Option<*mut u8> {
+        let offset = usize::try_from(offset).ok()?;
+        let end = offset.checked_add(length)?;
+        // SAFETY: the offset lies in the backing, which stays mapped.
+        (end <= self.memory.size()).then(|| unsafe { self.memory.base().as_ptr().add(offset) })
+    }
+}
+
+/// A machine of the kernel's.
+pub struct Machine {
+    // Declared, and so dropped, before the memory that it uses.
+    fd: VmFd,
+    sev: Arc<File>,
+    memfds: Vec<OwnedFd>,
+    slots: Vec<Slot>,
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine")
+            .field("fd", &self.fd.as_raw_fd())
+            .field("slots", &self.slots.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    /// Issues a command on `data`.
+    ///
+    /// # Safety
+    /// `data` is the structure of this command, with every address in it valid for what the kernel
+    /// does with it.
+    unsafe fn command<T>(&mut self, id: u32, data: &mut T) -> Result<(), CommandError> {
+        let mut command = kvm_sev_cmd {
+            id,
+            data: (&raw mut *data) as u64,
+            // Descriptors are not negative.
+            sev_fd: u32::try_from(self.sev.as_raw_fd()).unwrap_or(u32::MAX),
+            ..kvm_sev_cmd::default()
+        };
+        // SAFETY: the kernel reads and writes one `kvm_sev_cmd`, and `data` as the caller promises.
+        let result = unsafe { self.fd.encrypt_op(&raw mut command) };
+        result.map_err(|error| CommandError {
+            errno: errno(error),
+            firmware: Status(command.error),
+        })
+    }
+}
+
+impl Vm for Machine {
+    type Memory = Arc<dyn Backing>;
+    type Vcpu = Processor;
+
+    fn enable_capability(&mut self, capability: u32, args: [u64; 4]) -> Result<(), Errno> {
+        let request = kvm_enable_cap {
+            cap: capability,
+            args,
+            ..kvm_enable_cap::default()
+        };
+        self.fd.enable_cap(&request).map_err(errno)
+    }
+
+    fn sev_init(&mut self, init: &mut kvm_sev_init) -> Result<(), CommandError> {
+        // SAFETY: the structure of INIT2; it has no addresses.
+        unsafe { self.command(sev_cmd_id_KVM_SEV_INIT2, init) }
+    }
+
+    fn create_guest_memfd(&mut self, request: kvm_create_guest_memfd) -> Result<u32, Errno> {
+        let raw: RawFd = self.fd.create_guest_memfd(request).map_err(errno)?;
+        // SAFETY: the kernel just made the descriptor, nobody else has it.
+        let memfd = unsafe { OwnedFd::from_raw_fd(raw) };
+        let number = u32::try_from(raw).map_err(|_| Errno::BADF)?;
+        self.memfds.push(memfd);
+        Ok(number)
+    }
+
+    fn set_memory_region(
+        &mut self,
+        mut region: kvm_userspace_memory_region2,
+        memory: Arc<dyn Backing>,
+    ) -> Result<(), Errno> {
+        let next = u32::try_from(self.slots.len()).map_err(|_| Errno::INVAL)?;
+        if region.slot != next || region.memory_size != memory.size() as u64 {
+            return Err(Errno::INVAL);
+        }
+        let memfd = if region.flags & KVM_MEM_GUEST_MEMFD == 0 {
+            None
+        } else {
+            let same = |memfd: &OwnedFd| u32::try_from(memfd.as_raw_fd()) == Ok(region.guest_memfd);
+            Some(self.memfds.iter().position(same).ok_or(Errno::BADF)?)
+        };
+        region.userspace_addr = memory.base().as_ptr() as u64;
+        // SAFETY: the memory is as long as the region and stays mapped: this machine and all its
+        // vCPUs keep the backing until they are dropped. The guest may write it by `Backing`.
+        unsafe { self.fd.set_user_memory_region2(region) }.map_err(errno)?;
+        self.slots.push(Slot { memory, memfd });
+        Ok(())
+    }
+
+    fn set_memory_attributes(&self, request: kvm_memory_attributes) -> Result<(), Errno> {
+        self.fd.set_memory_attributes(request).map_err(errno)
+    }
+
+    fn discard_private(&self, slot: usize, offset: u64, length: u64) -> Result<(), Errno> {
+        let memfd = self.slots.get(slot).and_then(|slot| slot.memfd);
+        let memfd = memfd.and_then(|number| self.memfds.get(number));
+        let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(memfd.ok_or(Errno::INVAL)?, mode, offset, length)
+    }
+
+    fn discard_shared(&self, slot: usize, offset: u64, length: u64) -> Result<(), Errno> {
+        let length = usize::try_from(length).map_err(|_| Errno::INVAL)?;
+        let part = self
+            .slots
+            .get(slot)
+            .and_then(|slot| slot.part(offset, length))
+            .ok_or(Errno::INVAL)?;
+        // SAFETY: the part lies in the backing, whose bytes may become zero at any time.
+        if unsafe { libc::madvise(part.cast(), length, libc::MADV_DONTNEED) } == 0 {
+            Ok(())
+        } else {
+            Err(last_errno())
+        }
+    }
+
+    fn launch_start(&mut self, start: &mut kvm_sev_snp_launch_start) -> Result<(), CommandError> {
+        // SAFETY: the structure of SNP_LAUNCH_START; it has no addresses.
+        unsafe { self.command(sev_cmd_id_KVM_SEV_SNP_LAUNCH_START, start) }
+    }
+
+    fn launch_update(
+        &mut self,
+        update: &mut kvm_sev_snp_launch_update,
+        source: &mut [SourcePage],
+    ) -> Result<(), CommandError> {
+        if update.type_ != PageType::Zero as u8 {
+            let base = source.as_mut_ptr() as u64;
+            let inside = update
+                .uaddr
+                .checked_sub(base)
+                .and_then(|offset| offset.checked_add(update.len))
+                .is_some_and(|end| end <= size_of_val(source) as u64);
+            if !inside {
+                return Err(Errno::FAULT.into());
+            }
+        }
+        // SAFETY: the structure of SNP_LAUNCH_UPDATE; the kernel reads `len` bytes from `uaddr`
+        // and may write a corrected CPUID page back: all inside of `source`, which is borrowed
+        // exclusively, or not at all for zero pages.
+        unsafe { self.command(sev_cmd_id_KVM_SEV_SNP_LAUNCH_UPDATE, update) }
+    }
+
+    fn create_vcpu(&mut self, id: u32) -> Result<Processor, Errno> {
+        Ok(Processor {
+            fd: self.fd.create_vcpu(id.into()).map_err(errno)?,
+            memory: self
+                .slots
+                .iter()
+                .map(|slot| Arc::clone(&slot.memory))
+                .collect(),
+        })
+    }
+
+    fn launch_finish(
+        &mut self,
+        finish: &mut kvm_sev_snp_launch_finish,
+        identity: Option<(&IdBlock, &IdAuth)>,
+    ) -> Result<(), CommandError> {
+        if (finish.id_block_en != 0) != identity.is_some() {
+            return Err(Errno::INVAL.into());
+        }
+        if let Some((block, auth)) = identity {
+            finish.id_block_uaddr = (&raw const *block) as u64;
+            finish.id_auth_uaddr = (&raw const *auth) as u64;
+        }
+        // SAFETY: the structure of SNP_LAUNCH_FINISH; the kernel reads an ID block and its
+        // authentication, whose sizes are the types', from references that live; none where
+        // `id_block_en` is 0.
+        unsafe { self.command(sev_cmd_id_KVM_SEV_SNP_LAUNCH_FINISH, finish) }
+    }
+}
+
+/// A vCPU of the kernel's; keeps the machine's memory mapped.
+pub struct Processor {
+    // Declared, and so dropped, before the memory that it uses.
+    fd: VcpuFd,
+    memory: Vec<Arc<dyn Backing>>,
+}
+
+impl fmt::Debug for Processor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Processor")
+            .field("fd", &self.fd.as_raw_fd())
+            .field("slots", &self.memory.len())
+            .finish()
+    }
+}
+
+impl Processor {
+    /// The vCPU, to be run.
+    pub fn fd(&mut self) -> &mut VcpuFd {
+        &mut self.fd
+    }
+}
+
+impl Vcpu for Processor {
+    fn set_cpuid(&mut self, cpuid: &CpuId) -> Result<(), Errno> {
+        self.fd.set_cpuid2(cpuid).map_err(errno)
+    }
+
+    fn sregs(&self) -> Result<kvm_sregs, Errno> {
+        self.fd.get_sregs().map_err(errno)
+    }
+
+    fn set_sregs(&mut self, sregs: &kvm_sregs) -> Result<(), Errno> {
+        self.fd.set_sregs(sregs).map_err(errno)
+    }
+
+    fn set_xcr0(&mut self, xcr0: u64) -> Result<(), Errno> {
+        let mut xcrs = kvm_xcrs {
+            nr_xcrs: 1,
+            ..kvm_xcrs::default()
+        };
+        // The first of its sixteen places is XCR0's (its number is 0).
+        xcrs.xcrs[0].value = xcr0;
+        self.fd.set_xcrs(&xcrs).map_err(errno)
+    }
+
+    fn set_msrs(&mut self, msrs: &[(u32, u64)]) -> Result<usize, Errno> {
+        let entries: Vec<kvm_msr_entry> = msrs
+            .iter()
+            .map(|&(index, data)| kvm_msr_entry {
+                index,
+                data,
+                reserved: 0,
+            })
+            .collect();
+        let msrs = Msrs::from_entries(&entries).map_err(|_| Errno::TOOBIG)?;
+        self.fd.set_msrs(&msrs).map_err(errno)
+    }
+
+    fn set_regs(&mut self, regs: &kvm_regs) -> Result<(), Errno> {
+        self.fd.set_regs(regs).map_err(errno)
+    }
+}
