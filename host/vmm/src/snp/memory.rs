@@ -193,6 +193,10 @@ mod tests {
         Extent { gpa, size, private }
     }
 
+    fn window(start: u64, end: u64) -> Vec<Range<u64>> {
+        [Range { start, end }].into()
+    }
+
     fn map() -> Map {
         let slots = vec![extent(0, 8 * MIB, true), extent(8 * MIB, MIB, false)];
         Map::new(slots, &[6 * MIB..8 * MIB, MIB..2 * MIB]).unwrap()
@@ -278,7 +282,7 @@ mod tests {
             ),
             (
                 vec![extent(0, MIB, true)],
-                vec![0..2 * MIB],
+                window(0, 2 * MIB),
                 MapError::Window {
                     start: 0,
                     end: 2 * MIB,
@@ -286,7 +290,7 @@ mod tests {
             ),
             (
                 vec![extent(0, MIB, true)],
-                vec![PAGE..PAGE],
+                window(PAGE, PAGE),
                 MapError::Window {
                     start: PAGE,
                     end: PAGE,

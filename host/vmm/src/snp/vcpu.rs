@@ -362,13 +362,13 @@ mod tests {
         }
     }
 
-    fn page(vmsa: Vmsa) -> [u8; 4096] {
-        zerocopy::transmute!(vmsa)
+    fn page(vmsa: &Vmsa) -> [u8; 4096] {
+        zerocopy::transmute!(*vmsa)
     }
 
     #[test]
     fn a_state_that_kvm_builds_is_taken_over() {
-        let registers = Registers::from_page(3, &page(state()), 1).unwrap();
+        let registers = Registers::from_page(3, &page(&state()), 1).unwrap();
         assert_eq!(registers.sregs.efer, 0xd01);
         assert_eq!(registers.sregs.cr3, 1 << 51 | 0x6000);
         let cs = registers.sregs.cs;
@@ -402,13 +402,13 @@ mod tests {
             let mut vmsa = state();
             change(&mut vmsa);
             assert_eq!(
-                Registers::from_page(1, &page(vmsa), 1),
+                Registers::from_page(1, &page(&vmsa), 1),
                 Err(StateError { vcpu: 1, offset })
             );
         }
         // The features are those of the launch.
         assert_eq!(
-            Registers::from_page(0, &page(state()), 0x21)
+            Registers::from_page(0, &page(&state()), 0x21)
                 .unwrap_err()
                 .offset,
             0x3b0
