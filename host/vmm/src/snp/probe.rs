@@ -18,7 +18,8 @@ use super::device::Device;
 
 /// What to do where firmware or the kernel's parameters stand in the way.
 pub const ENABLE: &str = "enable SEV-SNP (SMEE, SEV-SNP, RMP coverage) in the firmware's setup, then: sudo modprobe -r kvm_amd && sudo modprobe kvm_amd sev_snp=1";
-const NEWER_KERNEL: &str = "install Linux 6.11 or later with KVM's guest_memfd (CONFIG_KVM_GENERIC_PRIVATE_MEM), then reboot";
+/// What to do where the kernel is too old, or made without it.
+pub const NEWER_KERNEL: &str = "install Linux 6.11 or later with KVM's guest_memfd (CONFIG_KVM_GENERIC_PRIVATE_MEM), then reboot";
 
 /// A capability that a launch needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
