@@ -9,11 +9,11 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::ptr::NonNull;
+use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 
 use enarx_snp::id_block::{IdAuth, IdBlock};
-use enarx_snp::launch::PageType;
+use enarx_snp::launch::{PAGE_LEN, PageType};
 use kvm_bindings::{
     CpuId, KVM_MEM_GUEST_MEMFD, Msrs, kvm_create_guest_memfd, kvm_device_attr, kvm_enable_cap,
     kvm_memory_attributes, kvm_msr_entry, kvm_regs, kvm_sev_cmd, kvm_sev_init,
@@ -41,6 +41,96 @@ pub unsafe trait Backing: Send + Sync {
     fn base(&self) -> NonNull<u8>;
     /// Bytes.
     fn size(&self) -> usize;
+}
+
+/// Anonymous zeroed memory, unmapped when dropped: the backing of a slot that this process only
+/// fills before the guest runs.
+#[derive(Debug)]
+pub struct AnonymousMemory {
+    base: NonNull<u8>,
+    size: usize,
+}
+
+// SAFETY: the mapping is owned by the value; every access is a raw copy.
+unsafe impl Send for AnonymousMemory {}
+// SAFETY: as above.
+unsafe impl Sync for AnonymousMemory {}
+
+// SAFETY: the mapping begins and ends on page boundaries, is writable, never moves, and is
+// unmapped by `drop` alone; no reference into it is ever made.
+unsafe impl Backing for AnonymousMemory {
+    fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+}
+
+impl AnonymousMemory {
+    /// Maps `size` bytes, a multiple of the page size, without reserving memory for them.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new(size: usize) -> Result<Self, Errno> {
+        if !size.is_multiple_of(PAGE_LEN) {
+            return Err(Errno::INVAL);
+        }
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let raw = unsafe { libc::mmap(null_mut(), size, rights, flags, -1, 0) };
+        if raw == libc::MAP_FAILED {
+            return Err(last_errno());
+        }
+        let base = NonNull::new(raw.cast()).ok_or(Errno::NOMEM)?;
+        // SAFETY: advice over the mapping just made: the contents may be the tenant's, they go into
+        // no core dump and no child. A kernel that refuses leaves it as it is.
+        unsafe {
+            libc::madvise(raw, size, libc::MADV_DONTDUMP);
+            libc::madvise(raw, size, libc::MADV_DONTFORK);
+        }
+        Ok(Self { base, size })
+    }
+
+    /// The address of a part.
+    fn part(&self, offset: usize, length: usize) -> Result<*mut u8, Errno> {
+        match offset.checked_add(length) {
+            // SAFETY: the offset lies in the mapping.
+            Some(end) if end <= self.size => Ok(unsafe { self.base.as_ptr().add(offset) }),
+            _ => Err(Errno::INVAL),
+        }
+    }
+
+    /// Copies bytes in.
+    ///
+    /// # Errors
+    /// `EINVAL` where they do not lie in the memory.
+    pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), Errno> {
+        let to = self.part(offset, bytes.len())?;
+        // SAFETY: the target lies in the mapping, to which no reference exists.
+        unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        Ok(())
+    }
+
+    /// Copies bytes out.
+    ///
+    /// # Errors
+    /// `EINVAL` where they do not lie in the memory.
+    pub fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), Errno> {
+        let from = self.part(offset, bytes.len())?;
+        // SAFETY: the source lies in the mapping; the target is an exclusive borrow elsewhere.
+        unsafe { from.copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) };
+        Ok(())
+    }
+}
+
+impl Drop for AnonymousMemory {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and whoever gave it to a machine keeps this value.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.size) };
+    }
 }
 
 /// A device that could not be opened.
@@ -273,8 +363,10 @@ impl Vm for Machine {
     }
 
     fn discard_private(&self, slot: usize, offset: u64, length: u64) -> Result<(), Errno> {
-        let memfd = self.slots.get(slot).and_then(|slot| slot.memfd);
-        let memfd = memfd.and_then(|number| self.memfds.get(number));
+        let slot = self.slots.get(slot).ok_or(Errno::INVAL)?;
+        let bytes = usize::try_from(length).map_err(|_| Errno::INVAL)?;
+        slot.part(offset, bytes).ok_or(Errno::INVAL)?;
+        let memfd = slot.memfd.and_then(|number| self.memfds.get(number));
         let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         fallocate(memfd.ok_or(Errno::INVAL)?, mode, offset, length)
     }
@@ -412,5 +504,215 @@ impl Vcpu for Processor {
 
     fn set_regs(&mut self, regs: &kvm_regs) -> Result<(), Errno> {
         self.fd.set_regs(regs).map_err(errno)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use enarx_snp::vmsa::{Segment, Vmsa};
+    use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
+
+    use super::super::vcpu::Registers;
+    use super::*;
+
+    const SIZE: usize = 2 << 20;
+
+    /// This machine's KVM, without a secure processor.
+    fn host() -> Host {
+        Host {
+            kvm: Kvm::new().expect("these tests need /dev/kvm"),
+            sev: Arc::new(File::open("/dev/null").unwrap()),
+        }
+    }
+
+    fn region(slot: u32, gpa: u64) -> kvm_userspace_memory_region2 {
+        kvm_userspace_memory_region2 {
+            slot,
+            guest_phys_addr: gpa,
+            memory_size: SIZE as u64,
+            ..kvm_userspace_memory_region2::default()
+        }
+    }
+
+    fn memory() -> Arc<AnonymousMemory> {
+        Arc::new(AnonymousMemory::new(SIZE).unwrap())
+    }
+
+    #[test]
+    fn memory_is_reached_inside_of_its_bounds() {
+        let memory = memory();
+        memory.write(SIZE - 2, &[1, 2]).unwrap();
+        let mut read = [0; 2];
+        memory.read(SIZE - 2, &mut read).unwrap();
+        assert_eq!(read, [1, 2]);
+        for offset in [SIZE - 1, SIZE, usize::MAX] {
+            assert_eq!(memory.write(offset, &[0; 2]), Err(Errno::INVAL));
+            assert_eq!(memory.read(offset, &mut read), Err(Errno::INVAL));
+        }
+        assert_eq!(AnonymousMemory::new(1).map(|_| ()), Err(Errno::INVAL));
+    }
+
+    #[test]
+    fn attributes_of_the_real_device() {
+        let host = host();
+        // Group 0, attribute 0: the state components that guests may have (Linux 5.17).
+        let components = host.attribute(0, 0).unwrap();
+        assert_eq!(components.map(|bits| bits & 3), Some(3));
+        assert_eq!(host.attribute(77, 0), Ok(None));
+    }
+
+    #[test]
+    fn slots_of_a_real_machine() {
+        let host = host();
+        let mut vm = host.create_vm(0).unwrap();
+        let memory = memory();
+        let backing = || Arc::clone(&memory) as Arc<dyn Backing>;
+        let short = kvm_userspace_memory_region2 {
+            memory_size: SIZE as u64 - 4096,
+            ..region(0, 0)
+        };
+        for wrong in [region(1, 0), short] {
+            assert_eq!(vm.set_memory_region(wrong, backing()), Err(Errno::INVAL));
+        }
+        vm.set_memory_region(region(0, 0), backing()).unwrap();
+        memory.write(4096, &[7]).unwrap();
+        memory.write(8192, &[8]).unwrap();
+        vm.discard_shared(0, 4096, 4096).unwrap();
+        let mut bytes = [0; 4097];
+        memory.read(4096, &mut bytes).unwrap();
+        assert_eq!((bytes[0], bytes[4096]), (0, 8));
+        for (slot, offset, length) in [
+            (0, SIZE as u64, 4096),
+            (0, u64::MAX, 4096),
+            (0, 4096, SIZE as u64),
+            (1, 0, 4096),
+        ] {
+            assert_eq!(vm.discard_shared(slot, offset, length), Err(Errno::INVAL));
+            assert_eq!(vm.discard_private(slot, offset, length), Err(Errno::INVAL));
+        }
+        assert_eq!(
+            vm.discard_private(0, 0, 4096),
+            Err(Errno::INVAL),
+            "no private side"
+        );
+
+        let request = kvm_create_guest_memfd {
+            size: SIZE as u64,
+            ..kvm_create_guest_memfd::default()
+        };
+        let unknown = kvm_userspace_memory_region2 {
+            flags: KVM_MEM_GUEST_MEMFD,
+            guest_memfd: 12345,
+            ..region(1, SIZE as u64)
+        };
+        assert_eq!(vm.set_memory_region(unknown, backing()), Err(Errno::BADF));
+        let offered = vm.fd.check_extension_raw(234) > 0;
+        let memfd = vm.create_guest_memfd(request);
+        assert_eq!(memfd.is_ok(), offered, "{memfd:?}");
+        if let Ok(guest_memfd) = memfd {
+            let private = kvm_userspace_memory_region2 {
+                guest_memfd,
+                ..unknown
+            };
+            vm.set_memory_region(private, backing()).unwrap();
+            vm.discard_private(1, 0, 4096).unwrap();
+            assert_eq!(vm.discard_private(1, SIZE as u64, 4096), Err(Errno::INVAL));
+        }
+        // A vCPU keeps the memory as long as it lives.
+        let vcpu = vm.create_vcpu(0).unwrap();
+        drop(vm);
+        assert!(Arc::strong_count(&memory) > 1);
+        drop(vcpu);
+        assert_eq!(Arc::strong_count(&memory), 1);
+    }
+
+    #[test]
+    fn a_real_vcpu_takes_the_registers_of_a_page() {
+        let host = host();
+        let mut vm = host.create_vm(0).unwrap();
+        let mut vcpu = vm.create_vcpu(0).unwrap();
+        let data = Segment::new(0x10, 0xc93, 0xffff_ffff, 0);
+        let vmsa = Vmsa {
+            cs: Segment::new(0x08, 0xa9b, 0xffff_ffff, 0),
+            ss: data,
+            ds: data,
+            es: data,
+            fs: Segment::new(0x10, 0xc93, 0xffff_ffff, 0x7fff_1000),
+            gs: data,
+            gdtr: Segment::new(0, 0, 39, 0x1000),
+            idtr: Segment::new(0, 0, 0xfff, 0x2000),
+            tr: Segment::new(0x28, 0x8b, 103, 0x3000),
+            efer: 0x1d01.into(),
+            cr0: 0x8005_0033.into(),
+            cr3: 0x6000.into(),
+            cr4: 0x4_06e0.into(),
+            dr6: 0xffff_0ff0.into(),
+            dr7: 0x400.into(),
+            rflags: 2.into(),
+            rip: 0x10_0000.into(),
+            rsp: 0x20_0000.into(),
+            r8_to_r15: [1, 2, 3, 4, 5, 6, 7, 8].map(Into::into),
+            star: (0x13 << 48 | 0x08 << 32).into(),
+            lstar: 0x10_1000.into(),
+            sfmask: 0x25_7f00.into(),
+            kernel_gs_base: 0x7000.into(),
+            g_pat: 0x0007_0406_0007_0406.into(),
+            sev_features: 1.into(),
+            xcr0: 3.into(),
+            mxcsr: 0x1f80.into(),
+            x87_fcw: 0x37f.into(),
+            ..Vmsa::default()
+        };
+        let page: [u8; 4096] = zerocopy::transmute!(vmsa);
+        let cpuid = host
+            .kvm()
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .unwrap();
+        let registers = Registers::from_page(0, &page, 1).unwrap();
+        registers.apply(0, &mut vcpu, &cpuid).unwrap();
+        let regs = vcpu.fd().get_regs().unwrap();
+        assert_eq!((regs.rip, regs.rsp, regs.r8), (0x10_0000, 0x20_0000, 1));
+        let sregs = vcpu.sregs().unwrap();
+        assert_eq!((sregs.cr3, sregs.efer & 0xd01), (0x6000, 0xd01));
+        assert_eq!(
+            (sregs.cs.l, sregs.fs.base, sregs.tr.base),
+            (1, 0x7fff_1000, 0x3000)
+        );
+    }
+
+    #[test]
+    fn commands_are_checked_and_reach_the_kernel() {
+        let mut vm = host().create_vm(0).unwrap();
+        let mut source = [SourcePage([0; 4096]), SourcePage([0; 4096])];
+        let base = source.as_ptr() as u64;
+        for (uaddr, len) in [
+            (0, 4096),
+            (base - 4096, 4096),
+            (base, 3 * 4096),
+            (base + 8192, 4096),
+            (base, u64::MAX),
+        ] {
+            let mut update = kvm_sev_snp_launch_update {
+                uaddr,
+                len,
+                type_: PageType::Normal as u8,
+                ..kvm_sev_snp_launch_update::default()
+            };
+            let answer = vm.launch_update(&mut update, &mut source);
+            assert_eq!(answer, Err(Errno::FAULT.into()));
+        }
+        let mut finish = kvm_sev_snp_launch_finish {
+            id_block_en: 1,
+            ..kvm_sev_snp_launch_finish::default()
+        };
+        let answer = vm.launch_finish(&mut finish, None);
+        assert_eq!(answer, Err(Errno::INVAL.into()), "an ID block without one");
+        // A plain machine has no such command; what counts is that the kernel says so.
+        let refused = vm.sev_init(&mut kvm_sev_init::default()).unwrap_err();
+        assert_eq!(refused.firmware, Status::SUCCESS);
+        assert!(
+            [Errno::NOTTY, Errno::INVAL].contains(&refused.errno),
+            "{refused}"
+        );
     }
 }
