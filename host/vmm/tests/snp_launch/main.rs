@@ -1,5 +1,6 @@
 //! The SEV-SNP launcher against a played KVM and secure processor.
 
+mod digest;
 mod enforced;
 mod played;
 
@@ -9,7 +10,7 @@ use enarx_launch::layout::Page;
 use enarx_snp::bits::GuestPolicy;
 use enarx_snp::cpuid::CpuidPage;
 use enarx_snp::id_block::{IdAuth, IdBlock};
-use enarx_snp::launch::{PageInfo, PageType, VMSA_GPA};
+use enarx_snp::launch::{PageType, VMSA_GPA};
 use enarx_snp::vmsa::{Segment, Vmsa};
 use enarx_vmm::snp::device::Device;
 use enarx_vmm::snp::exits::{Answer, ExitError, hypercall};
@@ -21,8 +22,9 @@ use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 use played::{C_BIT, Cpuid, Event, Hiccup, Host, Machine, Memory, Script};
 use proptest::prelude::*;
 use rustix::io::Errno;
-use sha2::{Digest, Sha384};
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::FromZeros;
+
+use digest::expected_digest;
 
 const MIB: u64 = 1 << 20;
 const WINDOW: std::ops::Range<u64> = 2 * MIB..3 * MIB;
@@ -131,15 +133,6 @@ fn plan() -> Vec<Page> {
         vmsa(0, 0),
         vmsa(1, 0),
     ]
-}
-
-/// What a tenant computes from the list.
-fn expected_digest(pages: &[Page]) -> [u8; 48] {
-    let sha = |bytes: &[u8]| -> [u8; 48] { Sha384::digest(bytes).into() };
-    pages.iter().fold([0; 48], |digest, page| {
-        let info = PageInfo::new(digest, page.kind, sha(&page.bytes[..]), page.gpa);
-        sha(info.as_bytes())
-    })
 }
 
 fn vcpus(pages: &[Page]) -> Vec<CpuId> {
