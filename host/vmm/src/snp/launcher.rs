@@ -75,6 +75,11 @@ pub enum SnpError {
     /// The firmware refused the CPUID page.
     #[error(transparent)]
     Cpuid(#[from] CpuidError),
+    /// Every ASID is in use.
+    #[error(
+        "every place for a SEV-SNP guest (ASID) is taken on this host; end another confidential guest, or raise their number in the firmware's setup (SEV-ES ASID space limit)"
+    )]
+    Full,
     /// The kernel or the firmware refused a step.
     #[error("KVM refused to {step}: {source}")]
     Refused {
@@ -180,8 +185,10 @@ impl<V: Vm> Launcher<V, Created> {
             ghcb_version: GHCB_VERSION,
             ..kvm_sev_init::default()
         };
-        vm.sev_init(&mut init)
-            .map_err(refused("initialize SEV-SNP"))?;
+        vm.sev_init(&mut init).map_err(|error| match error.errno {
+            Errno::BUSY => SnpError::Full,
+            _ => refused("initialize SEV-SNP")(error),
+        })?;
         Ok(Self {
             state: Created(()),
             vm,

@@ -443,6 +443,14 @@ impl Vm for Machine {
     }
 }
 
+/// vCPU threads convert pages on one machine, each with its own vCPU.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    const fn sent<T: Send>() {}
+    shared::<Machine>();
+    sent::<Processor>();
+};
+
 /// A vCPU of the kernel's; keeps the machine's memory mapped.
 pub struct Processor {
     // Declared, and so dropped, before the memory that it uses.

@@ -392,6 +392,14 @@ fn answers_of_the_firmware_are_explained() {
             ["finish the launch", "a signature is wrong"],
         ),
         (
+            "cpuid",
+            0x1a,
+            [
+                "launch page at 0x6000 (Cpuid)",
+                "the wrong state in the RMP",
+            ],
+        ),
+        (
             "update",
             u32::MAX,
             ["launch page at 0x1000", "was not called"],
@@ -403,6 +411,15 @@ fn answers_of_the_firmware_are_explained() {
         });
         assert!(words.iter().all(|word| error.contains(word)), "{error}");
     }
+}
+
+#[test]
+fn a_full_host_is_named() {
+    let error = refusal(Script {
+        full: true,
+        ..Script::default()
+    });
+    assert!(error.contains("every place for a SEV-SNP guest"), "{error}");
 }
 
 #[test]

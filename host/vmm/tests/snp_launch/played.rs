@@ -107,6 +107,8 @@ pub struct Script {
     pub cpuid: Cpuid,
     /// The firmware's answers to these steps.
     pub firmware: BTreeMap<&'static str, Status>,
+    /// Every ASID belongs to another guest.
+    pub full: bool,
     /// MSRs that are taken.
     pub msrs: usize,
     /// Adds so many bytes to the progress that is told.
@@ -126,6 +128,7 @@ impl Default for Script {
             attributes: VecDeque::new(),
             cpuid: Cpuid::Any,
             firmware: BTreeMap::new(),
+            full: false,
             msrs: usize::MAX,
             miscount: 0,
         }
@@ -281,7 +284,7 @@ impl State {
         if self.launched.contains(&gpa) {
             return Err(Errno::EXIST.into());
         }
-        self.step("update")?;
+        self.step(if kind == 6 { "cpuid" } else { "update" })?;
         let contents = source.as_deref().copied().unwrap_or([0; 4096]);
         if kind == 6 {
             self.check_cpuid(source.unwrap())?;
@@ -377,6 +380,9 @@ impl Vm for Machine {
         let late = !state.vcpus.is_empty() || state.features.is_some();
         if reserved || late || vmsa_features & !offered != 0 || ghcb_version != 2 {
             return Err(Errno::INVAL.into());
+        }
+        if state.script.full {
+            return Err(Errno::BUSY.into());
         }
         state.step("init")?;
         state.features = Some(vmsa_features | 1);
