@@ -58,6 +58,8 @@ impl Thread {
 pub struct Threads {
     table: [Thread; MAX_VCPUS],
     vcpus: usize,
+    /// Something was ever done with another thread than the first.
+    several: bool,
 }
 
 impl Default for Threads {
@@ -73,6 +75,7 @@ impl Threads {
         Self {
             table: [const { Thread::new() }; MAX_VCPUS],
             vcpus: 0,
+            several: false,
         }
     }
 
@@ -84,7 +87,9 @@ impl Threads {
 
     /// The thread of a vCPU of this Keep.
     #[must_use]
+    #[inline]
     pub fn get(&mut self, vcpu: usize) -> &mut Thread {
+        self.several |= vcpu != 0;
         &mut self.table[vcpu % MAX_VCPUS]
     }
 
@@ -105,11 +110,13 @@ impl Threads {
     /// Whether a thread on another vCPU than `me` is in user code, or may get there without taking
     /// the kernel's lock.
     #[must_use]
+    #[inline]
     pub fn others_running(&self, me: usize) -> bool {
-        self.table[..self.vcpus]
-            .iter()
-            .enumerate()
-            .any(|(vcpu, thread)| vcpu != me && thread.state == State::Running)
+        self.several
+            && self.table[..self.vcpus]
+                .iter()
+                .enumerate()
+                .any(|(vcpu, thread)| vcpu != me && thread.state == State::Running)
     }
 
     /// Whether every vCPU is idle.
