@@ -7,8 +7,8 @@ use enarx_microkernel::boot::{self, BootInfo, ImageHeader};
 use enarx_microkernel::exits::EXIT_MEMORY_SIZE;
 use enarx_microkernel::layout::{
     DIRECT_MAP, DIRECT_MAP_SIZE, EXIT_VIRTUAL, HUGE, KERNEL_PHYSICAL, KERNEL_STACK, KERNEL_VIRTUAL,
-    LARGE, LAUNCH_END, MAX_VCPUS, PAGE, SALLYPORT_USER, STACK_RECORD, STACK_SIZE, STACK_TOP,
-    VDSO_USER, round_up, stack_bottom,
+    LARGE, LAUNCH_END, MAX_VCPUS, PAGE, SALLYPORT_USER, SIGNAL_STACK, STACK_RECORD, STACK_SIZE,
+    STACK_TOP, VDSO_USER, round_up, stack_bottom,
 };
 use enarx_microkernel::paging::{Rights, bits};
 use enarx_snp::launch::PageType;
@@ -243,18 +243,23 @@ fn heap_start(program: &Program) -> Result<u64, LaunchError> {
         .ok_or(LaunchError::TooLarge("the runtime"))
 }
 
+/// Name, argument and environment of the runtime. The environment spares calls of its C library: the
+/// first memory that it asks for is as large as the runtime sets it later, and restartable sequences,
+/// which there are none of, are not asked for.
+const STRINGS: &[u8] = b"enarx-runtime\0keep\0GLIBC_TUNABLES=\
+    glibc.malloc.top_pad=4194304:glibc.pthread.rseq=0\0";
+
 /// The first stack page as Linux lays it out (System V AMD64 ABI, section 3.4.1): its bytes, the
 /// stack pointer, and the offset of the 16 random bytes in the page.
 fn first_stack(program: &Program) -> (u64, Box<[u8; 4096]>, u64) {
     let mut bytes = Box::new([0u8; 4096]);
     let page = STACK_TOP - PAGE;
-    let name = b"enarx-runtime\0keep\0";
-    let random_offset = 4096 - 64;
-    let name_offset = 4096 - 48;
-    bytes[name_offset..name_offset + name.len()].copy_from_slice(name);
-    let name_at = page + name_offset as u64;
+    let strings_offset = 4096 - STRINGS.len();
+    bytes[strings_offset..].copy_from_slice(STRINGS);
+    let random_offset = (strings_offset - 16) & !15;
+    let name_at = page + strings_offset as u64;
     let (table, size, count) = program.headers;
-    let mut words = vec![2, name_at, name_at + 14, 0, 0];
+    let mut words = vec![2, name_at, name_at + 14, 0, name_at + 19, 0];
     // The auxiliary vector (Linux `linux/auxvec.h`).
     let auxiliary = [
         (3, table),                        // AT_PHDR
@@ -482,7 +487,8 @@ impl Builder<'_> {
         Ok(placements)
     }
 
-    /// The first stack: its top 2 MiB have a frame, the rest gets frames on first touch.
+    /// The first stack: its top 2 MiB have a frame, the rest gets frames on first touch, and so does the
+    /// alternate signal stack.
     fn user_stack(&mut self, frame: u64) {
         let top = STACK_TOP - LARGE;
         self.pages.map(
@@ -491,12 +497,13 @@ impl Builder<'_> {
             2,
             user(frame, Rights::ReadWrite, bits::LARGE),
         );
+        let untouched = bits::RESERVED | Rights::ReadWrite.bits();
         let mut address = STACK_TOP - STACK_SIZE;
         while address < top {
-            let entry = bits::RESERVED | Rights::ReadWrite.bits();
-            self.pages.map(self.root, address, 2, entry);
+            self.pages.map(self.root, address, 2, untouched);
             address += LARGE;
         }
+        self.pages.map(self.root, SIGNAL_STACK, 2, untouched);
     }
 
     fn heap(&mut self, start: u64) {

@@ -3,7 +3,7 @@
 use crate::atomic::AtomicU64;
 pub use crate::epoch::Epoch;
 use crate::kernel::Registers;
-use crate::layout::MAX_VCPUS;
+use crate::layout::{MAX_VCPUS, SIGNAL_STACK, SIGNAL_STACK_SIZE};
 use crate::signal::AlternateStack;
 
 /// What a vCPU is doing.
@@ -79,10 +79,15 @@ impl Threads {
         }
     }
 
-    /// `vcpus` idle vCPUs, at most [`MAX_VCPUS`]; the first runs the first thread.
+    /// `vcpus` idle vCPUs, at most [`MAX_VCPUS`]; the first runs the first thread, which has an
+    /// alternate signal stack from the start: the runtime would make itself one by four calls.
     pub fn boot(&mut self, vcpus: usize) {
         self.vcpus = vcpus.min(MAX_VCPUS);
         self.table[0].state = State::Running;
+        self.table[0].stack = AlternateStack {
+            base: SIGNAL_STACK,
+            size: SIGNAL_STACK_SIZE,
+        };
     }
 
     /// The thread of a vCPU of this Keep.
