@@ -202,7 +202,7 @@ impl Tables {
         rights: Rights,
     ) -> Result<(), PagingError> {
         let mut walk = Walk::new(frames, platform, Change::Reserve(rights), start, end);
-        if let Err(error) = walk.table(self.root, 4, start, end) {
+        if let Err(error) = walk.descend(self.root, start, end) {
             let done = walk.done;
             // What was reserved before is whole entries: this cannot fail.
             self.change(frames, platform, start, done, Change::Remove)?;
@@ -279,21 +279,7 @@ impl Tables {
         change: Change,
     ) -> Result<Stale, PagingError> {
         let mut walk = Walk::new(frames, platform, change, start, end);
-        let (mut table, mut level) = (self.root, 4);
-        // Down to the lowest table that holds the whole range, where that is a part of it.
-        let extent = (start ^ (end - 1)) | (end - start);
-        for upper in [4, 3, 2] {
-            if extent >> shift(upper) != 0 {
-                break;
-            }
-            let entry = walk.platform.read(slot(table, upper, start));
-            if !is_table(entry) {
-                break;
-            }
-            table = entry & ADDRESS;
-            level = upper - 1;
-        }
-        walk.table(table, level, start, end)?;
+        walk.descend(self.root, start, end)?;
         Ok(walk.stale)
     }
 
@@ -417,6 +403,9 @@ struct Walk<'a, P> {
     stale: Stale,
     /// Everything below this address in the range has been changed.
     done: u64,
+    /// What an entry with a frame keeps, and what it gets.
+    kept: u64,
+    set: u64,
     /// Pages that become writable get their frames now: there are so few of them that the faults
     /// would cost more.
     populate: bool,
@@ -434,14 +423,54 @@ impl<'a, P: Platform> Walk<'a, P> {
             change,
             Change::Reserve(Rights::ReadWrite) | Change::Protect(Rights::ReadWrite)
         );
+        let (kept, set) = match change {
+            // An entry with a frame is in the way.
+            Change::Reserve(_) => (u64::MAX, 0),
+            Change::Protect(rights) => (
+                !(RIGHTS | PRESENT | bits::ACCESSED_DIRTY),
+                rights.bits() | if rights == Rights::None { 0 } else { PRESENT },
+            ),
+            Change::Hide => (!PRESENT, 0),
+            Change::Remove => (0, 0),
+            Change::Discard => (RIGHTS | RESERVED, 0),
+        };
         Self {
             frames,
             platform,
             change,
             stale: Stale::default(),
             done: start,
+            kept,
+            set,
             populate: writable && end - start <= FAULT_AROUND * PAGE,
         }
+    }
+
+    /// Changes `start..end` under `root`: goes down as far as the whole range is a part of one entry.
+    fn descend(&mut self, root: u64, start: u64, end: u64) -> Result<(), PagingError> {
+        let (mut table, mut level) = (root, 4);
+        let extent = (start ^ (end - 1)) | (end - start);
+        for upper in [4, 3, 2] {
+            if extent >> shift(upper) != 0 {
+                break;
+            }
+            let at = slot(table, upper, start);
+            let entry = self.platform.read(at);
+            table = if is_table(entry) {
+                entry & ADDRESS
+            } else if self.is_done(entry) {
+                return Ok(());
+            } else {
+                self.split(at, upper, entry)?
+            };
+            level = upper - 1;
+        }
+        self.table(table, level, start, end)
+    }
+
+    /// Whether there is nothing to do where `entry` is.
+    fn is_done(&self, entry: u64) -> bool {
+        entry == 0 && matches!(self.change, Change::Remove | Change::Hide)
     }
 
     fn table(&mut self, table: u64, level: u32, start: u64, end: u64) -> Result<(), PagingError> {
@@ -474,9 +503,7 @@ impl<'a, P: Platform> Walk<'a, P> {
                     continue;
                 }
                 self.backed(at, level, entry)?;
-            } else if entry == 0 && matches!(self.change, Change::Remove | Change::Hide) {
-                // Nothing is there.
-            } else {
+            } else if !self.is_done(entry) {
                 let lower = self.split(at, level, entry)?;
                 self.table(lower, level - 1, address, next)?;
             }
@@ -595,16 +622,10 @@ impl<'a, P: Platform> Walk<'a, P> {
         if entry & PINNED != 0 {
             return Err(PagingError::Pinned);
         }
-        let new = match self.change {
-            Change::Reserve(_) => return Err(PagingError::Occupied),
-            Change::Protect(rights) => {
-                let kept = entry & !(RIGHTS | PRESENT | bits::ACCESSED_DIRTY);
-                kept | rights.bits() | if rights == Rights::None { 0 } else { PRESENT }
-            }
-            Change::Hide => entry & !PRESENT,
-            Change::Remove => 0,
-            Change::Discard => entry & (RIGHTS | RESERVED),
-        };
+        if matches!(self.change, Change::Reserve(_)) {
+            return Err(PagingError::Occupied);
+        }
+        let new = entry & self.kept | self.set;
         if entry & PRESENT != 0 && (new ^ entry) & (RIGHTS | PRESENT | FRAME) != 0 {
             self.stale.reduced = true;
         }
