@@ -29,7 +29,7 @@ use crate::executor::SharedExecutor;
 use crate::launch::{Launch, Outcome};
 use confinement::Confinement;
 use exits::Keep;
-use image::FilePart;
+use image::Load;
 use memory::GuestMemory;
 use stats::Stats;
 
@@ -133,30 +133,18 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
         size: ram >> 20,
         source,
     })?;
-    // The image is copied while KVM makes the machine.
+    // The image is copied while KVM makes the machine, and then by both threads.
+    let load = Load::new(&memory, &layout, launch.runtime);
     let (vm, first) = std::thread::scope(|scope| {
-        let loader = scope.spawn(|| {
-            for page in &layout.pages {
-                memory.load(page.gpa, &page.bytes[..]);
-            }
-            let part = FilePart::behind(launch.runtime);
-            for placement in &layout.runtime {
-                match &part {
-                    Some(part) => {
-                        memory.load_file(placement.gpa, part, placement.file.clone())?;
-                    }
-                    None => memory.load(placement.gpa, &launch.runtime[placement.file.clone()]),
-                }
-            }
-            Ok::<_, std::io::Error>(())
-        });
+        let helper = scope.spawn(|| load.take_part());
         let vm = create_vm(&kvm)?;
         memory
             .register(&vm)
             .map_err(refused("map the Keep's memory"))?;
         let first = vcpu::create(&vm, 0, &cpu, &layout.state)?;
         timeline.mark("machine");
-        match loader.join() {
+        load.take_part()?;
+        match helper.join() {
             Ok(loaded) => loaded?,
             Err(panic) => std::panic::resume_unwind(panic),
         }
