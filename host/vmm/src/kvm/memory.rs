@@ -192,25 +192,8 @@ impl GuestMemory {
         })
     }
 
-    /// Writes a part of an image as launch contents, from the file behind it if there is one.
-    pub fn load_part(
-        &self,
-        gpa: u64,
-        file: Option<&FilePart>,
-        image: &[u8],
-        part: Range<usize>,
-    ) -> io::Result<()> {
-        match file {
-            Some(file) => self.load_file(gpa, file, part),
-            None => {
-                self.load(gpa, &image[part]);
-                Ok(())
-            }
-        }
-    }
-
     /// Reads a part of a file as launch contents.
-    fn load_file(&self, gpa: u64, part: &FilePart, from: Range<usize>) -> io::Result<()> {
+    pub fn load_file(&self, gpa: u64, part: &FilePart, from: Range<usize>) -> io::Result<()> {
         let mut to = gpa;
         let mut rest = from;
         while !rest.is_empty() {

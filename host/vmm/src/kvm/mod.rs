@@ -8,7 +8,7 @@
 mod confinement;
 mod cpuid;
 mod exits;
-mod fault;
+pub(crate) mod fault;
 mod image;
 mod memory;
 mod plain;

@@ -11,7 +11,6 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use enarx_launch::measured::{self, C_BIT, Images, Parameters};
-use enarx_microkernel::exits::Reason;
 use enarx_microkernel::layout::{DIRECT_MAP, LARGE, PAGE};
 use enarx_microkernel::snp::simulated::{
     CLEAR, PVALIDATE, QUIRK_SYSCALL, QUIRKS, REGISTERS, RMPADJUST,
@@ -28,12 +27,12 @@ use kvm_ioctls::{
 use zerocopy::FromBytes;
 
 use super::cpuid::Cpu;
-use super::fault::Fault;
-use super::image::FilePart;
+use super::image::Load;
 use super::memory::GuestMemory;
 use super::platform::{Event, Platform, Served, out_of_bounds};
 use super::{KvmError, Launched, Size, Timeline, create_vm, is_pvm, refused, vcpu};
 use crate::launch::{Launch, Outcome};
+use crate::snp::exits::Termination;
 
 /// SEV_STATUS (AMD64 APM volume 2, section 15.34.10): SEV and SEV-ES, and SEV_FEATURES above them.
 const SEV_STATUS: u32 = 0xc001_0131;
@@ -156,18 +155,9 @@ impl Simulated {
                 }
                 Served::Resume
             }
-            Action::Terminate { set: 1, reason } => {
-                let report = enarx_microkernel::exits::FaultReport {
-                    reason: reason.into(),
-                    ..Default::default()
-                };
-                match Reason::from_number(report.reason) {
-                    Some(_) => Served::End(Outcome::Fault(Fault(report).to_string())),
-                    None => fault(format!("termination code {reason:#x}")),
-                }
-            }
             Action::Terminate { set, reason } => {
-                fault(format!("termination code {set}:{reason:#x}"))
+                let termination = Termination::of_code(set, reason);
+                Served::End(Outcome::Fault(termination.to_string()))
             }
             Action::Violation(violation) => fault(violation),
         }
@@ -289,15 +279,7 @@ pub fn launch(
     let running = launching
         .finish(None, launch.host_data)
         .map_err(firmware("finish the launch"))?;
-    let part = FilePart::behind(launch.images.runtime);
-    for placement in &layout.runtime {
-        memory.load_part(
-            placement.gpa,
-            part.as_ref(),
-            launch.images.runtime,
-            placement.file.clone(),
-        )?;
-    }
+    Load::new(&memory, &[], &layout.runtime, launch.images.runtime).take_part()?;
     timeline.mark("image");
 
     let hypervisor = Hypervisor::new(

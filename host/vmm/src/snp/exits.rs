@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use enarx_microkernel::exits::Reason;
+use enarx_microkernel::exits::{FaultReport, Reason};
 use enarx_microkernel::layout::{LARGE, PAGE};
 use enarx_snp::ghcb::msr;
 use kvm_bindings::{
@@ -20,6 +20,7 @@ use super::abi::{MAP_GPA_RANGE, MAP_GPA_RANGE_2M, MAP_GPA_RANGE_ENCRYPTED};
 use super::device::Vm;
 use super::launcher::{repeatable, set_attributes};
 use super::memory::{Map, Place};
+use crate::kvm::fault::Fault;
 
 /// Reason set of the microkernel's own codes (56421, section 2.3.1: sets above 0 are the guest's).
 const MICROKERNEL_SET: u8 = 1;
@@ -186,36 +187,34 @@ impl Termination {
             _ => return Self::Other { kind },
         };
         match msr::Request::decode(value) {
-            Some(msr::Request::Terminate { set: 0, reason }) => Self::Protocol(reason),
-            Some(msr::Request::Terminate { set, reason: code }) => {
-                let unknown = Self::Unknown { set, code };
-                let own = (set == MICROKERNEL_SET).then(|| Reason::from_number(code.into()));
-                own.flatten().map_or(unknown, Self::Microkernel)
-            }
+            Some(msr::Request::Terminate { set, reason }) => Self::of_code(set, reason),
             _ => Self::Page { gpa: value },
         }
+    }
+
+    /// The meaning of a termination code.
+    pub fn of_code(set: u8, code: u8) -> Self {
+        if set == 0 {
+            return Self::Protocol(code);
+        }
+        let own = (set == MICROKERNEL_SET).then(|| Reason::from_number(code.into()));
+        let unknown = Self::Unknown { set, code };
+        own.flatten().map_or(unknown, Self::Microkernel)
     }
 }
 
 impl fmt::Display for Termination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Microkernel(reason) = self {
+            let report = FaultReport {
+                reason: *reason as u64,
+                ..FaultReport::default()
+            };
+            return Fault(report).fmt(f);
+        }
         f.write_str("the Keep ended: ")?;
         match self {
-            Self::Microkernel(reason) => f.write_str(match reason {
-                Reason::Unhandled => "its program faulted and has no handler for it",
-                Reason::Unexpected => {
-                    "an exception without a cause that the microkernel could verify"
-                }
-                Reason::Kernel => "an exception in its microkernel",
-                Reason::OutOfMemory => "its memory is used up; give it more with --memory",
-                Reason::Boot => "the launch makes no sense to its microkernel",
-                Reason::NoRandomness => {
-                    "the CPU's random number generator (RDRAND) does not deliver"
-                }
-                Reason::Aborted => "its runtime aborted",
-                Reason::Panic => "its microkernel gave up; please report this",
-                Reason::StackOverflow => "the stack of its runtime overflowed",
-            }),
+            Self::Microkernel(_) => Ok(()),
             // 56421, table 4.
             Self::Protocol(0) => f.write_str("it asked for it, without a reason"),
             Self::Protocol(1) => f.write_str(
