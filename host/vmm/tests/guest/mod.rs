@@ -1,6 +1,7 @@
-//! Runs the test program `guest.c` in a Keep of plain KVM.
+//! Runs the test program `guest.c` in a Keep.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read, pipe};
 use std::os::fd::OwnedFd;
@@ -57,13 +58,22 @@ pub struct Options {
     pub simulated: bool,
 }
 
+thread_local! {
+    static SIMULATED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps of this test run on the simulated SNP platform, or on plain KVM.
+pub fn choose_platform(simulated: bool) {
+    SIMULATED.set(simulated);
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             memory: 256 << 20,
             vcpus: 2,
             timeout: Duration::from_mins(1),
-            simulated: false,
+            simulated: SIMULATED.get(),
         }
     }
 }
