@@ -251,6 +251,10 @@ pub static CATALOGUE: &[(&str, &str)] = &[
         "guest-policy.abi",
         "the guest policy asks for the ABI version that the policy wants",
     ),
+    (
+        "guest-policy.release",
+        "the guest policy is what the recognized release asks for",
+    ),
     ("platform.smt", "the platform's rule for multithreading"),
     (
         "platform.tsme",
@@ -274,6 +278,10 @@ pub static CATALOGUE: &[(&str, &str)] = &[
         "platform.tio",
         "the platform's rule for trusted input and output",
     ),
+    (
+        "guest.measurement",
+        "the launch digest is one that the policy accepts, or of a release that it names",
+    ),
     ("guest.report-data", "the report data is the expected one"),
     ("guest.host-data", "the host data is the expected one"),
     ("guest.id-key", "the ID key is one that the policy accepts"),
@@ -295,14 +303,6 @@ pub static CATALOGUE: &[(&str, &str)] = &[
     ),
     ("chip.allowed", "the chip is one that the policy accepts"),
     ("chip.denied", "the chip is not one that the policy refuses"),
-    (
-        "guest.measurement",
-        "the launch digest is one that the policy accepts, or of a release that it names",
-    ),
-    (
-        "guest-policy.release",
-        "the guest policy is what the release asks for",
-    ),
 ];
 
 /// The checks made so far.

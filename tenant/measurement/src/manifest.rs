@@ -10,6 +10,7 @@ use enarx_attestation::reference::{
 };
 use enarx_attestation::{ReferenceValue, Timestamp};
 use enarx_microkernel::layout::MAX_VCPUS;
+use enarx_snp::bits::GuestPolicy;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,9 @@ use crate::signature::{self, PublicKey, SignatureError};
 pub const FORMAT: u32 = 1;
 /// Bytes of the largest manifest.
 pub const MAX_MANIFEST_LEN: usize = 4 << 20;
-/// Characters of the longest reason.
+/// The highest serial number: TOML's highest integer.
+const MAX_SERIAL: u64 = i64::MAX as u64;
+/// Bytes of the longest reason.
 const MAX_REASON_LEN: usize = 1000;
 
 /// Why a manifest cannot be used, whoever signed it.
@@ -129,6 +132,12 @@ pub struct Manifest {
     pub releases: Vec<Release>,
 }
 
+impl Default for Manifest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// One release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -154,6 +163,31 @@ pub struct Release {
 }
 
 impl Manifest {
+    /// A manifest without releases.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            format: FORMAT,
+            serial: 0,
+            not_after: Timestamp(0),
+            releases: Vec::new(),
+        }
+    }
+
+    /// Adds a release and counts up the serial number. The manifest may be used as long as one of its releases.
+    ///
+    /// # Errors
+    /// [`ManifestError::Invalid`], such as for a version that is there already; the manifest is as before then.
+    pub fn add(&mut self, release: Release) -> Result<(), ManifestError> {
+        let mut next = self.clone();
+        next.serial = next.serial.saturating_add(1);
+        next.not_after = next.not_after.max(release.not_after);
+        next.releases.push(release);
+        next.check()?;
+        *self = next;
+        Ok(())
+    }
+
     /// Reads a manifest. Nothing in it is to be believed before its signature has been checked: see [`verify`].
     ///
     /// # Errors
@@ -198,6 +232,10 @@ impl Manifest {
         if self.format != FORMAT {
             return Err(ManifestError::UnknownFormat { found: self.format });
         }
+        if self.serial > MAX_SERIAL {
+            let what = format!("serial must be at most {MAX_SERIAL}");
+            return Err(ManifestError::Invalid { what });
+        }
         let mut versions = BTreeSet::new();
         let mut digests: [BTreeSet<Hex<48>>; 2] = Default::default();
         for release in &self.releases {
@@ -222,7 +260,7 @@ impl Manifest {
 }
 
 impl Release {
-    /// A current release of this build.
+    /// A current release of this build, for guests that the host may neither debug nor migrate.
     #[must_use]
     pub fn of(measurement: &Measurement, not_before: Timestamp, not_after: Timestamp) -> Self {
         Self {
@@ -231,7 +269,12 @@ impl Release {
             reason: String::new(),
             not_before,
             not_after,
-            guest_policy: GuestPolicyFloor::default(),
+            guest_policy: GuestPolicyFloor {
+                forbid: [GuestPolicy::DEBUG, GuestPolicy::MIGRATE_MA]
+                    .map(|bit| bit.name.to_owned())
+                    .to_vec(),
+                ..GuestPolicyFloor::default()
+            },
             layers: measurement.layers,
             launches: measurement
                 .launches
