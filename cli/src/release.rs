@@ -280,20 +280,19 @@ fn summary(verified: &VerifiedManifest) -> String {
 }
 
 fn list(verified: &VerifiedManifest, at: Timestamp) -> String {
-    let mut lines = summary(verified);
-    for release in &verified.manifest().releases {
+    let releases = verified.manifest().releases.iter().map(|release| {
         let state = match release.usable(at) {
             Ok(()) if release.reason.is_empty() => release.status.to_string(),
             Ok(()) => format!("{}: {}", release.status, release.reason),
             Err(error) => error.to_string(),
         };
-        lines += &format!(
+        format!(
             "{}: {state} ({} to {}, launch digests: {})\n",
             release.version,
             release.not_before,
             release.not_after,
             release.launches.len()
-        );
-    }
-    lines
+        )
+    });
+    summary(verified) + &releases.collect::<String>()
 }
