@@ -1,12 +1,15 @@
 //! The `enarx` command: arguments in, one call, result out.
 #![forbid(unsafe_code)]
 
+mod attest;
 mod certs;
 mod doctor;
 mod inspect;
+mod measure;
 mod policy;
 mod release;
 mod run;
+mod simulated;
 mod values;
 mod verify;
 
@@ -46,6 +49,7 @@ enum Command {
     Policy(policy::Args),
     Certs(certs::Args),
     Release(release::Args),
+    Measure(measure::Args),
 }
 
 #[derive(Subcommand)]
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
             Command::Doctor(arguments) | Command::Platform(Platform::Info(arguments)) => {
                 doctor::run(&arguments)
             }
+            Command::Measure(arguments) => measure::run(&arguments),
             Command::Verify(arguments) => return verify::run(arguments),
             Command::Inspect(arguments) => return inspect::run(arguments),
             Command::Policy(arguments) => return policy::run(arguments),

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use enarx_contract::{Configuration, Limits, Network, Terminals};
-use enarx_keep_image::{MICROKERNEL, RUNTIME};
+use enarx_keep_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED, RUNTIME};
 use enarx_vmm::Backend;
 use enarx_vmm::confine::report::report_violations;
 use enarx_vmm::grant::{Grant, GrantedDirectory, NetworkGrant};
-use enarx_vmm::launch::{EXIT_FAULT, EXIT_TIMEOUT, Launch, Outcome};
+use enarx_vmm::launch::{EXIT_FAULT, EXIT_TIMEOUT, Images, Launch, Outcome};
 
+use crate::attest::Attestation;
+use crate::simulated;
 use crate::values::{self, Directory};
 use crate::{EXIT_USAGE, Failure};
 
@@ -37,6 +39,13 @@ Options of wasmtime that are understood:
   -S tcp, -S udp             one of them
   -S allow-ip-name-lookup    look up names
   -S inherit-env             all variables of this command
+
+The simulated platform (--backend sim), for development; it protects nothing:
+  --sim generation=NAME      milan (default), genoa, bergamo-siena or turin
+  --sim key=vlek             sign reports with a cloud provider's key
+  --sim tcb=HEX              TCB version, 8 bytes as in a report
+  --sim debug=y              launch with the debug bit in the guest policy
+  --sim state=DIR            keys of the machine [default: ~/.local/state/enarx/simulated]
 
 Exit codes:
   the program's own; 134 it trapped; 124 time limit reached; 70 the Keep failed;
@@ -79,6 +88,23 @@ pub struct Arguments {
     /// Kind of Keep; `auto` takes the best that this machine has
     #[arg(long, value_enum, default_value = "auto", env = "ENARX_BACKEND")]
     backend: Choice,
+
+    /// Before the program runs, write evidence of the Keep and its certificates to this directory
+    #[arg(long, value_name = "DIR", env = "ENARX_ATTEST_TO")]
+    attest_to: Option<PathBuf>,
+
+    /// The nonce that the evidence is to contain, in hexadecimal [default: a random one, in DIR/nonce]
+    #[arg(long, value_name = "HEX", env = "ENARX_ATTEST_NONCE", value_parser = values::nonce, requires = "attest_to")]
+    attest_nonce: Option<values::Nonce>,
+
+    /// What the simulated platform is like (below)
+    #[arg(
+        long = "sim",
+        value_name = "NAME=VALUE",
+        env = "ENARX_SIM",
+        value_delimiter = ','
+    )]
+    simulated: Vec<String>,
 
     /// Refuse to run unless the hardware protects the program from this machine's owner
     #[arg(long, env = "ENARX_REQUIRE_TEE")]
@@ -133,6 +159,8 @@ pub struct Arguments {
 enum Choice {
     /// The best that this machine has
     Auto,
+    /// A virtual machine on the simulated SEV-SNP platform
+    Sim,
     /// A virtual machine
     Kvm,
     /// A confined process
@@ -146,8 +174,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         return Err(Failure::new(crate::doctor::no_tee()));
     }
     let application = read_module(&arguments.module)?;
+    let attestation = arguments
+        .attest_to
+        .as_deref()
+        .map(|directory| Attestation::new(directory, arguments.attest_nonce.as_ref()))
+        .transpose()?;
     let configuration = settings
-        .configuration(arguments)
+        .configuration(arguments, attestation.as_ref())
         .encode()
         .map_err(|error| {
             Failure::new(format!(
@@ -161,6 +194,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         .collect::<Result<_, _>>()?;
     let backend = match arguments.backend {
         Choice::Auto => Backend::best(),
+        Choice::Sim => checked(Backend::Simulated)?,
         Choice::Kvm => checked(Backend::Kvm)?,
         Choice::Process => checked(Backend::Process)?,
     };
@@ -173,13 +207,25 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     // Without it, a forbidden system call would end this command without a word.
     report_violations()
         .map_err(|error| Failure::new(format!("SIGSYS could not be handled: {error}")))?;
+    let simulated = simulated::machine(&arguments.simulated).map_err(usage)?;
+    let evidence = match &attestation {
+        Some(attestation) => Some(attestation.prepare(backend, &configuration, &simulated)?),
+        None => None,
+    };
     let launch = Launch {
-        runtime: RUNTIME,
-        microkernel: MICROKERNEL,
+        images: Images {
+            runtime: RUNTIME,
+            microkernel: MICROKERNEL,
+            microkernel_simulated: MICROKERNEL_SIMULATED,
+            loader: LOADER,
+        },
+        simulated,
+        host_data: [0; 32],
         grant: Grant {
             stdio: standard_streams()?,
             directories,
             network: settings.network,
+            evidence,
         },
         configuration,
         application,
@@ -312,7 +358,11 @@ impl Settings {
         Ok(())
     }
 
-    fn configuration(&self, arguments: &Arguments) -> Configuration {
+    fn configuration(
+        &self,
+        arguments: &Arguments,
+        attestation: Option<&Attestation>,
+    ) -> Configuration {
         // The name only: where the file lies is nothing for the program to know.
         let name = arguments
             .module
@@ -345,6 +395,7 @@ impl Settings {
                 name_lookup: self.network.name_lookup,
             },
             timings: arguments.timings,
+            attest: attestation.map(|attestation| attestation.nonce.clone()),
         }
     }
 }

@@ -96,6 +96,36 @@ pub fn variable(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value))
 }
 
+/// A verifier's nonce.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nonce(pub Vec<u8>);
+
+/// Bytes of the longest nonce.
+const MAX_NONCE: usize = 64;
+
+/// Bytes from hexadecimal digits; none for anything else.
+pub fn hex(text: &str) -> Option<Vec<u8>> {
+    if !text.is_ascii() || !text.len().is_multiple_of(2) {
+        return None;
+    }
+    (0..text.len())
+        .step_by(2)
+        .map(|at| {
+            let pair = text.get(at..at + 2)?;
+            let digits = pair.bytes().all(|digit| digit.is_ascii_hexdigit());
+            digits.then(|| u8::from_str_radix(pair, 16).ok())?
+        })
+        .collect()
+}
+
+/// A nonce: 1 to 64 bytes in hexadecimal.
+pub fn nonce(text: &str) -> Result<Nonce, String> {
+    hex(text.trim())
+        .filter(|bytes| (1..=MAX_NONCE).contains(&bytes.len()))
+        .map(Nonce)
+        .ok_or_else(|| format!("write 1 to {MAX_NONCE} bytes in hexadecimal"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,9 @@
 use crate::certs::StoreArgs;
 use crate::policy;
 use crate::release::ReferenceArgs;
+use crate::values::{self, Nonce};
 use chrono::DateTime;
+use enarx_attestation::hex::Hex;
 use enarx_attestation::{AmdEndorsements, Endorsements, Timestamp, Verdict, Verifier};
 use std::fs;
 use std::io;
@@ -38,6 +40,8 @@ pub struct Args {
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<Timestamp>,
     #[command(flatten)]
+    keep: KeepArgs,
+    #[command(flatten)]
     references: ReferenceArgs,
     #[command(flatten)]
     store: StoreArgs,
@@ -48,6 +52,39 @@ pub struct Args {
     /// Print the verdict as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// What evidence of a Keep is bound to: its report data is computed from all three.
+#[derive(Debug, clap::Args)]
+struct KeepArgs {
+    /// The nonce that the Keep was given, in hexadecimal
+    #[arg(long, value_name = "HEX", value_parser = values::nonce, requires_all = ["application", "configuration"])]
+    nonce: Option<Nonce>,
+    /// The application that the Keep runs
+    #[arg(long, value_name = "FILE", requires = "nonce")]
+    application: Option<PathBuf>,
+    /// The Keep's configuration (configuration.json of `enarx run --attest-to`)
+    #[arg(long, value_name = "FILE", requires = "nonce")]
+    configuration: Option<PathBuf>,
+}
+
+impl KeepArgs {
+    /// The report data that evidence of this Keep has; none where nothing is said of it.
+    fn report_data(&self) -> Result<Option<[u8; 64]>, String> {
+        let (Some(Nonce(nonce)), Some(application), Some(configuration)) =
+            (&self.nonce, &self.application, &self.configuration)
+        else {
+            return Ok(None);
+        };
+        let contents = |path: &Path| {
+            read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+        };
+        Ok(Some(enarx_contract::report_data(
+            nonce,
+            &contents(application)?,
+            &contents(configuration)?,
+        )))
+    }
 }
 
 /// A time as seconds since 1970 or RFC 3339.
@@ -90,13 +127,20 @@ pub fn run(args: Args) -> ExitCode {
         collateral,
         policy,
         at,
+        keep,
         references,
         store,
         #[cfg(feature = "ear")]
         ear_key,
         json,
     } = args;
-    let policy = match policy::load(&policy) {
+    let policy = policy::load(&policy).and_then(|mut policy| {
+        if let Some(data) = keep.report_data()? {
+            policy.snp.report_data = Some(Hex(data));
+        }
+        Ok(policy)
+    });
+    let policy = match policy {
         Ok(policy) => policy,
         Err(message) => {
             eprintln!("error: {message}");

@@ -11,6 +11,8 @@ pub struct Grant {
     pub directories: Vec<GrantedDirectory>,
     /// Network permissions.
     pub network: NetworkGrant,
+    /// A file for the Keep's attestation evidence, which it gives once.
+    pub evidence: Option<OwnedFd>,
 }
 
 /// A directory that a Keep may use.

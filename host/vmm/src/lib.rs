@@ -14,3 +14,5 @@ pub mod process;
 pub mod snp;
 
 pub use backend::{Backend, run};
+/// The simulated machine and its settings.
+pub use enarx_simulator as simulator;

@@ -61,6 +61,7 @@ fn launch(mode: &str, stdio: [OwnedFd; 3]) -> Launch {
             stdio,
             directories: Vec::new(),
             network: NetworkGrant::default(),
+            evidence: None,
         },
         configuration: mode.into(),
         application: Vec::new(),

@@ -10,6 +10,7 @@ mod load;
 mod platform;
 
 use enarx_contract::{Configuration, MAX_ENCODED};
+use enarx_sallyport::Call;
 use enarx_sallyport::types::Object;
 use enarx_wasi::port::Port;
 use enarx_wasi::stream::{Output, STDERR};
@@ -49,6 +50,16 @@ fn run(port: &Port, timings: &mut Timings) -> Result<i32, load::LoadError> {
     }
     let application = load::object(port, Object::Application, load::APPLICATION_MAX)?;
     timings.phase("load");
+    if let Some(nonce) = &configuration.attest {
+        let data = enarx_contract::report_data(nonce, &application, &bytes);
+        let report = platform::report(&data).ok_or(load::LoadError::NoEvidence)?;
+        let call = Call::Evidence {
+            length: u32::try_from(report.len()).unwrap_or(u32::MAX),
+        };
+        port.call(&call, &report, &mut [])
+            .map_err(load::LoadError::Evidence)?;
+        timings.phase("attest");
+    }
     Ok(enarx_wasm::run(
         port,
         &Platform,

@@ -22,6 +22,8 @@ mod keep_call {
     pub const REGION: i64 = 0x454E_0001;
     /// `()`: rings the doorbell.
     pub const RING: i64 = 0x454E_0002;
+    /// `(data, report)`: an attestation report over 64 bytes.
+    pub const REPORT: i64 = 0x454E_0004;
     /// `(seen, timeout in ns)`: sleeps until the completion ring's tail is not `seen`.
     pub const WAIT: i64 = 0x454E_0003;
 }
@@ -194,6 +196,19 @@ impl enarx_wasi::port::Platform for Process {
     fn exit(&self, code: i32) -> ! {
         end(code)
     }
+}
+
+/// Bytes of an attestation report (56860 ATTESTATION_REPORT).
+const REPORT_LEN: usize = 0x4A0;
+
+/// A report by the secure processor over `data`; none where there is no secure processor, or where
+/// it does not answer.
+pub fn report(data: &[u8; 64]) -> Option<[u8; REPORT_LEN]> {
+    let mut report = [0_u8; REPORT_LEN];
+    // SAFETY: the microkernel reads the 64 bytes of `data` and writes at most REPORT_LEN bytes to
+    // `report`; both live across the call.
+    let length = unsafe { libc::syscall(keep_call::REPORT, data.as_ptr(), report.as_mut_ptr()) };
+    (usize::try_from(length) == Ok(REPORT_LEN)).then_some(report)
 }
 
 /// What the engine asks of the ground.

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha512};
 
 /// Largest accepted encoded configuration, in bytes.
 pub const MAX_ENCODED: usize = 4 << 20;
@@ -33,6 +34,23 @@ pub struct Configuration {
     pub terminals: Terminals,
     /// Prints where the time of a start goes, on standard error.
     pub timings: bool,
+    /// Gives evidence of the Keep, with this nonce, before the application runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attest: Option<Vec<u8>>,
+}
+
+/// What evidence binds to the Keep: the REPORT_DATA of its report. It covers the verifier's nonce, the
+/// application and the whole configuration that the Keep was given.
+#[must_use]
+pub fn report_data(nonce: &[u8], application: &[u8], configuration: &[u8]) -> [u8; 64] {
+    Sha512::new()
+        .chain_update(b"enarx: evidence of a Keep, version 1\0")
+        .chain_update((nonce.len() as u64).to_le_bytes())
+        .chain_update(nonce)
+        .chain_update(Sha512::digest(application))
+        .chain_update(Sha512::digest(configuration))
+        .finalize()
+        .into()
 }
 
 /// Which standard streams are terminals on the host, so that a program may buffer by lines.
@@ -144,9 +162,24 @@ mod tests {
                 ..Terminals::default()
             },
             timings: true,
+            attest: Some(vec![1, 2, 3]),
         };
         let bytes = configuration.encode().unwrap();
         assert_eq!(Configuration::decode(&bytes).unwrap(), configuration);
+    }
+
+    #[test]
+    fn report_data_depends_on_everything_that_it_binds() {
+        let all = [
+            report_data(b"n", b"a", b"c"),
+            report_data(b"m", b"a", b"c"),
+            report_data(b"n", b"b", b"c"),
+            report_data(b"n", b"a", b"d"),
+            report_data(b"na", b"", b"c"),
+        ];
+        for (index, one) in all.iter().enumerate() {
+            assert!(!all[..index].contains(one));
+        }
     }
 
     #[test]

@@ -37,6 +37,8 @@ wire_enum! {
         Exit = 0x06,
         /// [`Call::Cancel`].
         Cancel = 0x07,
+        /// [`Call::Evidence`].
+        Evidence = 0x08,
         /// [`Call::Open`].
         Open = 0x10,
         /// [`Call::Close`].
@@ -149,6 +151,11 @@ pub enum Call {
     Cancel {
         /// The pending request's id.
         id: u32,
+    },
+    /// Hands over attestation evidence for the Keep's owner. In: the evidence.
+    Evidence {
+        /// Bytes of it.
+        length: u32,
     },
     /// Opens a file or directory. In: path; value: new handle; second value: [`FileType`].
     Open {
@@ -523,6 +530,7 @@ impl Call {
             Self::ClockWall => Operation::ClockWall,
             Self::Exit { .. } => Operation::Exit,
             Self::Cancel { .. } => Operation::Cancel,
+            Self::Evidence { .. } => Operation::Evidence,
             Self::Open { .. } => Operation::Open,
             Self::Close { .. } => Operation::Close,
             Self::ReadAt { .. } => Operation::ReadAt,
@@ -562,6 +570,7 @@ impl Call {
         match *self {
             Self::StreamWrite { length, .. }
             | Self::LogWrite { length, .. }
+            | Self::Evidence { length }
             | Self::WriteAt { length, .. }
             | Self::Append { length, .. }
             | Self::UdpSend { length, .. } => length,
@@ -674,6 +683,7 @@ impl Call {
                 length,
                 ..request
             },
+            Self::Evidence { length } => Request { length, ..request },
             Self::Exit { code } => Request {
                 args: [u64::from(code.cast_unsigned()), 0, 0, 0, 0],
                 ..request
@@ -913,6 +923,7 @@ impl Request {
                 length,
             },
             Operation::ClockWall => Call::ClockWall,
+            Operation::Evidence => Call::Evidence { length },
             Operation::Exit => Call::Exit {
                 code: low32(arg0).cast_signed(),
             },

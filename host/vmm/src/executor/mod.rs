@@ -36,6 +36,9 @@ use handles::{Handles, Node, Object};
 use network::Resolver;
 use streams::Stream;
 
+/// Most evidence that the host takes, in bytes.
+const MAX_EVIDENCE: u32 = 16 << 10;
+
 /// Longest line that the host takes into its log, in bytes.
 const MAX_LOG_LINE: usize = 4096;
 
@@ -222,6 +225,8 @@ struct Executor {
     network: NetworkGrant,
     resolver: Option<Resolver>,
     log: Arc<OwnedFd>,
+    /// Where evidence goes, until it has come.
+    evidence: Option<OwnedFd>,
     configuration: Vec<u8>,
     application: Vec<u8>,
     /// In the order in which they were made. As many as there are slots at most.
@@ -341,6 +346,10 @@ impl Executor {
                 Answer::default()
             }
             Call::ClockWall => Answer::value(wall_clock_ns()),
+            Call::Evidence { length } => {
+                self.evidence(slot, length)?;
+                Answer::default()
+            }
             _ if network::is_network(call) => return self.network_call(id, slot, call),
             _ => self.file_call(slot, call)?,
         };
@@ -433,6 +442,21 @@ impl Executor {
     }
 
     /// Prints a line of the Keep's log. Control characters could steer a terminal, so they are replaced.
+    /// Takes the Keep's evidence; a second time, or where none is wanted, it is refused.
+    fn evidence(&mut self, slot: Slot, length: u32) -> Result<()> {
+        if length > MAX_EVIDENCE {
+            return Err(Status::Invalid);
+        }
+        let bytes = self.input(slot, 0, length)?;
+        let file = self.evidence.take().ok_or(Status::Permission)?;
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let written = rustix::io::write(&file, rest).map_err(status)?;
+            rest = rest.get(written..).unwrap_or(&[]);
+        }
+        Ok(())
+    }
+
     fn log(&self, slot: Slot, length: u32) -> Result<()> {
         let length = length.min(u32::try_from(MAX_LOG_LINE).unwrap_or(0));
         let bytes = self.input(slot, 0, length)?;
@@ -524,6 +548,7 @@ impl SharedExecutor {
             stdio: [stdin, stdout, stderr],
             directories,
             network,
+            evidence,
         } = grant;
         let log = stderr.try_clone()?;
         let streams = [
@@ -545,6 +570,7 @@ impl SharedExecutor {
                     region,
                     handles: Handles::new(streams, directories),
                     network,
+                    evidence,
                     resolver: network.name_lookup.then(Resolver::start).transpose()?,
                     log: Arc::new(log),
                     configuration,

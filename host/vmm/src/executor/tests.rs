@@ -73,6 +73,7 @@ impl Keep {
                 })
                 .collect(),
             network,
+            evidence: None,
         };
         let configuration = b"{}".to_vec();
         let application = (0..300_000_u32).map(|n| n.to_le_bytes()[0]).collect();
@@ -1275,6 +1276,7 @@ proptest! {
                 read_only: false,
             }],
             network: NetworkGrant::default(),
+            evidence: None,
         };
         let executor = SharedExecutor::new(region, Facts::default(), grant, Vec::new(), Vec::new()).unwrap();
         let slot = enarx_sallyport::Slot::new(0).unwrap();

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use enarx_launch::layout as plan;
+use enarx_launch::measured::SPARE_VCPUS;
 use enarx_microkernel::exits::{FACTS_OFFSET, HostFacts};
 use enarx_microkernel::layout::{EXIT_PHYSICAL, LARGE, MAX_VCPUS, SALLYPORT_SIZE};
 use enarx_sallyport::Facts;
@@ -44,9 +45,6 @@ pub const MIN_MEMORY: u64 = 64 << 20;
 
 /// Memory that a Keep has beyond its image and first heap, at least, in bytes.
 const MIN_FREE: u64 = 16 << 20;
-
-/// vCPUs beyond the processors: sleeping threads keep theirs.
-const SPARE_VCPUS: u32 = 2;
 
 /// Most processors of a Keep.
 const MAX_PROCESSORS: u32 = 64 - SPARE_VCPUS;
@@ -128,6 +126,17 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
 /// As [`run`].
 pub fn run_simulated(launch: Launch) -> Result<Outcome, KvmError> {
     run_on(launch, simulated::launch)
+}
+
+/// The certificates of a simulated machine.
+///
+/// # Errors
+/// [`KvmError::Simulator`] when its keys cannot be read or made.
+pub fn simulated_certificates(
+    machine: &crate::launch::Simulated,
+) -> Result<enarx_simulator::Certificates, KvmError> {
+    let machine = enarx_simulator::Machine::open(&machine.folder, machine.settings.clone())?;
+    Ok(machine.certificates())
 }
 
 /// What a Keep is given of the machine.

@@ -141,6 +141,7 @@ pub fn run_with(mode: &str, options: &Options) -> (Outcome, String) {
             stdio: [null(), null(), writer.into()],
             directories: Vec::new(),
             network: NetworkGrant::default(),
+            evidence: None,
         },
         configuration: Vec::new(),
         application: Vec::new(),

@@ -486,6 +486,7 @@ fn input_length(call: &Call) -> u32 {
     match *call {
         Call::StreamWrite { length, .. }
         | Call::LogWrite { length, .. }
+        | Call::Evidence { length }
         | Call::WriteAt { length, .. }
         | Call::UdpSend { length, .. }
         | Call::Append { length, .. } => length,

@@ -122,6 +122,9 @@ impl<'a> Script<'a> {
                 length: self.length(),
             },
             Operation::ClockWall => Call::ClockWall,
+            Operation::Evidence => Call::Evidence {
+                length: self.length(),
+            },
             Operation::Exit => Call::Exit {
                 code: self.u32().cast_signed(),
             },
