@@ -4,6 +4,7 @@
 mod certs;
 mod doctor;
 mod inspect;
+mod measure;
 mod policy;
 mod release;
 mod run;
@@ -45,6 +46,7 @@ enum Command {
     Inspect(inspect::Args),
     Policy(policy::Args),
     Certs(certs::Args),
+    Measure(measure::Arguments),
     Release(release::Args),
 }
 
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
             Command::Doctor(arguments) | Command::Platform(Platform::Info(arguments)) => {
                 doctor::run(&arguments)
             }
+            Command::Measure(arguments) => measure::run(&arguments),
             Command::Verify(arguments) => return verify::run(arguments),
             Command::Inspect(arguments) => return inspect::run(arguments),
             Command::Policy(arguments) => return policy::run(arguments),
