@@ -1,5 +1,7 @@
 //! Measuring a build: the microkernels and the loader as they are built, and a program in the runtime's place.
 
+mod program;
+
 use enarx_attestation::hex::Hex;
 use enarx_attestation::reference::PlatformKind;
 use enarx_attestation::{Endorsements, Policy, Timestamp, Verifier};
@@ -13,12 +15,9 @@ use enarx_snp::product::MILAN;
 use enarx_snp::report::{REPORT_LEN, Report};
 use zerocopy::{FromBytes, IntoBytes};
 
-const NOW: Timestamp = Timestamp(1_800_000_000);
+use program::runtime;
 
-/// A runtime: the loader plays it, for any static program does. What follows it differs by `mark`.
-fn runtime(mark: u8) -> Vec<u8> {
-    [LOADER, &[mark]].concat()
-}
+const NOW: Timestamp = Timestamp(1_800_000_000);
 
 fn build(runtime: &[u8]) -> Build<'_> {
     Build {

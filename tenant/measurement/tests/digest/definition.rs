@@ -11,6 +11,7 @@ use enarx_microkernel_image::{LOADER, MICROKERNEL};
 use enarx_snp::launch::{PageType, VMSA_GPA};
 
 use crate::firmware;
+use crate::program::runtime;
 
 /// A page list with every type of page; the bytes are a pattern that differs from page to page.
 fn every_type() -> Vec<Page> {
@@ -36,12 +37,12 @@ fn every_type() -> Vec<Page> {
         .collect()
 }
 
-/// The page list of a launch; the loader plays the runtime, for any static program does.
+/// The page list of a launch.
 fn launched(vcpus: u32) -> Vec<Page> {
     let images = Images {
         microkernel: MICROKERNEL,
         loader: LOADER,
-        runtime: LOADER,
+        runtime: &runtime(1),
     };
     let parameters = Parameters {
         vcpus,
