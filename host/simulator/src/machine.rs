@@ -7,6 +7,7 @@ use enarx_snp::report::Report;
 use enarx_snp_simulated::{
     Authority, AuthorityKeys, CrlSpec, Endorsement, EndorsementSpec, Hierarchy, KeyKind, Validity,
 };
+use rand::rngs::ThreadRng;
 use sha2::{Digest, Sha384};
 use std::fmt::Write;
 use std::path::Path;
@@ -39,9 +40,11 @@ pub struct Machine {
     settings: Settings,
     secret: [u8; 32],
     chip_id: [u8; 64],
-    hierarchy: Hierarchy,
-    crl: Vec<u8>,
     root_digest: [u8; 32],
+    ark: Vec<u8>,
+    ask: Vec<u8>,
+    asvk: Vec<u8>,
+    crl: Vec<u8>,
     vcek: Endorsement,
     vlek: Option<Endorsement>,
 }
@@ -79,24 +82,39 @@ impl Machine {
         let secret: [u8; 32] = secret
             .try_into()
             .map_err(|_| Error::Damaged(folder.join("chip")))?;
-        let [ark, ask, asvk] =
-            store.get_or_make(
-                "authorities",
-                || Ok(AuthorityKeys::generate(rng)?.to_der()?),
-            )?;
-        let keys = AuthorityKeys::from_der([&ark, &ask, &asvk])?;
-        let certificates =
-            store.get_or_make(&format!("{}-authorities", generation.line), || {
-                let made = Hierarchy::new(generation, keys.clone(), validity, rng)?;
-                Ok([made.ark, made.ask, made.asvk])
+        // RSA is slow, so the authorities' keys are read only where something is to be signed.
+        let authorities = |rng: &mut ThreadRng| -> Result<AuthorityKeys, Error> {
+            let [ark, ask, asvk] = store.get_or_make("authorities", || {
+                let keys = AuthorityKeys::generate(rng)?;
+                Ok(keys.to_der()?)
             })?;
-        let hierarchy = Hierarchy::restore(generation, keys, certificates);
+            Ok(AuthorityKeys::from_der([&ark, &ask, &asvk])?)
+        };
+        let name = format!("{}-authorities", generation.line);
+        let [ark, ask, asvk, crl, root_digest] = store.get_or_make(&name, || {
+            let made = Hierarchy::new(generation, authorities(rng)?, validity, rng)?;
+            let list = CrlSpec {
+                issuer: Authority::Ark,
+                signer: Authority::Ark,
+                this_update: validity.from,
+                next_update: Some(validity.to),
+                revoked: Vec::new(),
+            };
+            let crl = made.crl(&list, rng)?;
+            let root_digest = made.root_digest()?.to_vec();
+            Ok([made.ark, made.ask, made.asvk, crl, root_digest])
+        })?;
+        let root_digest = root_digest
+            .try_into()
+            .map_err(|_| Error::Damaged(folder.join(name)))?;
         let chip_id = chip_id(&secret, generation.chip_id_len);
 
         let mut endorse = |kind| -> Result<Endorsement, Error> {
             let seed = derive(&secret, seed_label(kind));
             let tcb = settings.tcb.reported;
             let [certificate] = store.get_or_make(&endorsement_name(&settings, kind), || {
+                let issuers = [ark.clone(), ask.clone(), asvk.clone()];
+                let hierarchy = Hierarchy::restore(generation, authorities(rng)?, issuers);
                 let spec = EndorsementSpec {
                     kind,
                     product_name: format!("{}-B0", generation.line),
@@ -117,20 +135,15 @@ impl Machine {
             KeyKind::Vcek => None,
             KeyKind::Vlek => Some(endorse(KeyKind::Vlek)?),
         };
-        let list = CrlSpec {
-            issuer: Authority::Ark,
-            signer: Authority::Ark,
-            this_update: validity.from,
-            next_update: Some(validity.to),
-            revoked: Vec::new(),
-        };
         Ok(Self {
-            crl: hierarchy.crl(&list, rng)?,
-            root_digest: hierarchy.root_digest()?,
             settings,
             secret,
             chip_id,
-            hierarchy,
+            root_digest,
+            ark,
+            ask,
+            asvk,
+            crl,
             vcek,
             vlek,
         })
@@ -154,21 +167,21 @@ impl Machine {
     /// The certificates for reports that are signed with the key of the settings.
     pub fn certificates(&self) -> Certificates {
         match &self.vlek {
-            Some(vlek) => self.certificates_with(vlek, &self.hierarchy.asvk),
+            Some(vlek) => self.certificates_with(vlek, &self.asvk),
             None => self.vcek_certificates(),
         }
     }
 
     /// The certificates for reports that are signed with the VCEK, which a guest can ask for on every machine.
     pub fn vcek_certificates(&self) -> Certificates {
-        self.certificates_with(&self.vcek, &self.hierarchy.ask)
+        self.certificates_with(&self.vcek, &self.ask)
     }
 
     fn certificates_with(&self, endorsement: &Endorsement, intermediate: &[u8]) -> Certificates {
         Certificates {
             vek: endorsement.certificate.clone(),
             ask: intermediate.to_vec(),
-            ark: self.hierarchy.ark.clone(),
+            ark: self.ark.clone(),
             crl: self.crl.clone(),
         }
     }

@@ -292,6 +292,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn it_behaves_like_a_list_of_pages(steps in proptest::collection::vec(step(), 1..40)) {
             let mut rmp = Rmp::default();

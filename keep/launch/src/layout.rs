@@ -7,7 +7,7 @@ use enarx_microkernel::first_state::{FirstState, TSS_LIMIT, TSS_STRIDE};
 use enarx_microkernel::layout::{
     DIRECT_MAP, EXIT_PHYSICAL, EXIT_VIRTUAL, KERNEL_PHYSICAL, KERNEL_STACK, KERNEL_VIRTUAL, LARGE,
     LAUNCH_END, MAX_VCPUS, PAGE, SALLYPORT_SIZE, SALLYPORT_USER, SHARED_END, SHARED_PHYSICAL,
-    STACK_RECORD, STACK_SIZE, STACK_TOP, VDSO_USER, round_up, stack_bottom,
+    SIGNAL_STACK, STACK_RECORD, STACK_SIZE, STACK_TOP, VDSO_USER, round_up, stack_bottom,
 };
 use enarx_microkernel::paging::{Rights, bits};
 use enarx_snp::launch::PageType;
@@ -108,20 +108,25 @@ pub(crate) fn heap_start(program: &Program) -> Result<u64, LaunchError> {
         .ok_or(LaunchError::TooLarge("the runtime"))
 }
 
+/// Name, argument and environment of the runtime. The environment spares calls of its C library: the
+/// first memory that it asks for is as large as the runtime sets it later, and restartable sequences,
+/// which there are none of, are not asked for.
+const STRINGS: &[u8] = b"enarx-runtime\0keep\0GLIBC_TUNABLES=\
+    glibc.malloc.top_pad=4194304:glibc.pthread.rseq=0\0";
+
 /// The first stack page as Linux lays it out (System V AMD64 ABI, section 3.4.1): its bytes, the
 /// stack pointer, and the offset of the 16 random bytes in the page.
 pub(crate) fn first_stack(program: &Program) -> Result<(u64, Box<[u8; 4096]>, u64), LaunchError> {
     let mut bytes = Box::new([0u8; 4096]);
     let page = STACK_TOP - PAGE;
-    let name = b"enarx-runtime\0keep\0";
-    let random_offset = 4096 - 64;
-    let name_offset = 4096 - 48;
-    bytes[name_offset..name_offset + name.len()].copy_from_slice(name);
-    let name_at = page + name_offset as u64;
+    let strings_offset = 4096 - STRINGS.len();
+    bytes[strings_offset..].copy_from_slice(STRINGS);
+    let random_offset = (strings_offset - 16) & !15;
+    let name_at = page + strings_offset as u64;
     let (table, size, count) = program
         .headers
         .ok_or(ElfError::Unsupported("program headers outside of it"))?;
-    let mut words = vec![2, name_at, name_at + 14, 0, 0];
+    let mut words = vec![2, name_at, name_at + 14, 0, name_at + 19, 0];
     // The auxiliary vector (Linux `linux/auxvec.h`).
     let auxiliary = [
         (3, table),                        // AT_PHDR
@@ -298,14 +303,16 @@ impl Builder {
         }
     }
 
-    /// Address space of the first stack below `top` that gets frames on first touch.
+    /// Address space of the first stack below `top`, and of the alternate signal stack, that gets
+    /// frames on first touch.
     pub fn reserve_stack(&mut self, top: u64) {
+        let untouched = bits::RESERVED | Rights::ReadWrite.bits();
         let mut address = STACK_TOP - STACK_SIZE;
         while address < top {
-            let entry = bits::RESERVED | Rights::ReadWrite.bits();
-            self.pages.map(self.root, address, 2, entry);
+            self.pages.map(self.root, address, 2, untouched);
             address += LARGE;
         }
+        self.pages.map(self.root, SIGNAL_STACK, 2, untouched);
     }
 
     /// Writes the boot page, and ends the construction: the page list.

@@ -22,12 +22,14 @@ const _: () = assert!(MAX_VCPUS <= 64);
 
 impl Epoch {
     /// The vCPU came from user code.
+    #[inline]
     pub fn enter_kernel(&self, vcpu: usize) {
         self.in_user
             .fetch_and(!(1 << (vcpu % MAX_VCPUS)), Ordering::SeqCst);
     }
 
     /// The vCPU goes to user code; true = it must flush its TLB first.
+    #[inline]
     #[must_use]
     pub fn leave_kernel(&self, vcpu: usize) -> bool {
         // The order matters: whoever advances the epoch either sees the bit, or is seen here.
@@ -49,6 +51,7 @@ impl Epoch {
     }
 
     /// Starts a new epoch; `me` has flushed.
+    #[inline]
     pub fn advance(&self, me: usize) -> u64 {
         let new = self.current.fetch_add(1, Ordering::SeqCst) + 1;
         self.seen[me % MAX_VCPUS].store(new, Ordering::SeqCst);

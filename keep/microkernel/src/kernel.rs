@@ -133,6 +133,9 @@ pub struct Action {
     pub mask: u64,
 }
 
+/// The CPUID instruction.
+const CPUID: [u8; 2] = [0x0f, 0xa2];
+
 /// The low half of a register.
 const fn low(register: u64) -> u32 {
     let [a, b, c, d, ..] = register.to_le_bytes();
@@ -361,6 +364,28 @@ impl Kernel {
         }
     }
 
+    /// Whether the runtime is about to execute CPUID.
+    fn at_cpuid<P: Platform>(&mut self, platform: &mut P, registers: &Registers) -> bool {
+        let mut code = [0; CPUID.len()];
+        let read = self.space.read_code(platform, registers.rip, &mut code);
+        read == CPUID.len() && code == CPUID
+    }
+
+    /// On the simulated platform CPUID at CPL3 raises #GP (CPUID faulting), where it raises #VC on an
+    /// SNP CPU.
+    #[cfg(feature = "simulated")]
+    pub fn simulated_cpuid<P: Platform>(&mut self, platform: &mut P, registers: &mut Registers) {
+        const GENERAL_PROTECTION: u64 = 13;
+        if self.snp.is_some()
+            && registers.vector == GENERAL_PROTECTION
+            && registers.error_code == 0
+            && self.at_cpuid(platform, registers)
+        {
+            registers.vector = vector::VMM_COMMUNICATION;
+            registers.error_code = exit::CPUID;
+        }
+    }
+
     /// Answers the CPUID instruction of the runtime; none unless that is what is at hand.
     fn cpuid<P: Platform>(
         &mut self,
@@ -368,13 +393,10 @@ impl Kernel {
         me: usize,
         registers: &mut Registers,
     ) -> Option<()> {
-        const CPUID: [u8; 2] = [0x0f, 0xa2];
-        let snp = self.snp.as_ref()?;
-        let mut code = [0; CPUID.len()];
-        let read = self.space.read_code(platform, registers.rip, &mut code);
-        if registers.error_code != exit::CPUID || read != CPUID.len() || code != CPUID {
+        if registers.error_code != exit::CPUID || !self.at_cpuid(platform, registers) {
             return None;
         }
+        let snp = self.snp.as_ref()?;
         let page = snp.boot.cpuid_page | snp.boot.c_bit;
         let [leaf, subleaf] = [registers.rax, registers.rcx].map(low);
         let number = u32::try_from(me).ok()?;

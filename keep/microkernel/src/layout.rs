@@ -74,6 +74,11 @@ pub const IMAGE_USER: u64 = 0x7000_2000_0000;
 pub const STACK_TOP: u64 = 0x7000_4000_0000;
 /// Size of the runtime's first stack, in bytes.
 pub const STACK_SIZE: u64 = 8 << 20;
+/// Size of the first thread's alternate signal stack, in bytes.
+pub const SIGNAL_STACK_SIZE: u64 = LARGE;
+/// The alternate signal stack that the first thread has from the start; unmapped addresses lie between
+/// it and the first stack.
+pub const SIGNAL_STACK: u64 = STACK_TOP - STACK_SIZE - LARGE - SIGNAL_STACK_SIZE;
 
 const _: () = assert!(KERNEL_PHYSICAL.is_multiple_of(PAGE) && KERNEL_PHYSICAL < LAUNCH_END);
 const _: () = assert!(STACKS_VIRTUAL + MAX_VCPUS as u64 * STACK_STRIDE <= EXIT_VIRTUAL);

@@ -117,18 +117,6 @@ fn simulated_quirks() {
     }
 }
 
-/// Under a simulated platform CPUID at CPL3 raises #GP (CPUID faulting), where it raises #VC on an
-/// SNP CPU.
-#[cfg(feature = "simulated")]
-fn simulated_cpuid(registers: &mut Registers) {
-    use enarx_microkernel::kernel::vector::VMM_COMMUNICATION;
-    const GENERAL_PROTECTION: u64 = 13;
-    if snp::active() && registers.vector == GENERAL_PROTECTION && registers.error_code == 0 {
-        registers.vector = VMM_COMMUNICATION;
-        registers.error_code = enarx_snp::ghcb::exit::CPUID;
-    }
-}
-
 /// An exception or a system call; true = return by SYSRET.
 pub extern "C" fn exception(registers: &mut Registers) -> bool {
     let vcpu = current_vcpu();
@@ -166,10 +154,12 @@ fn call(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
 
 #[inline(never)]
 fn trap(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
-    #[cfg(feature = "simulated")]
-    simulated_cpuid(registers);
     let cr2 = fault_address();
-    let result = KERNEL.with(|kernel| kernel.exception(machine, vcpu, registers, cr2));
+    let result = KERNEL.with(|kernel| {
+        #[cfg(feature = "simulated")]
+        kernel.simulated_cpuid(machine, registers);
+        kernel.exception(machine, vcpu, registers, cr2)
+    });
     if let Err(fatal) = result {
         end_with(machine, &fatal.0);
     }

@@ -204,10 +204,10 @@ impl Tables {
         end: u64,
         rights: Rights,
     ) -> Result<(), PagingError> {
-        let mut walk = Walk::new(frames, platform, Change::Reserve(rights), start);
-        if let Err(error) = walk.table(self.root, 4, start, end) {
+        let mut walk = Walk::new(frames, platform, Change::Reserve(rights), start, end);
+        if let Err(error) = walk.descend(self.root, start, end) {
             let done = walk.done;
-            // What was reserved before is whole entries without frames: this cannot fail.
+            // What was reserved before is whole entries: this cannot fail.
             self.change(frames, platform, start, done, Change::Remove)?;
             return Err(error);
         }
@@ -281,18 +281,8 @@ impl Tables {
         end: u64,
         change: Change,
     ) -> Result<Stale, PagingError> {
-        let mut walk = Walk::new(frames, platform, change, start);
-        let (mut table, mut level) = (self.root, 4);
-        // Down to the lowest table that holds the whole range, where that is a part of it.
-        while level > 1 && (start ^ (end - 1)) >> shift(level) == 0 && end - start < span(level) {
-            let entry = walk.platform.read(slot(table, level, start));
-            if !is_table(entry) {
-                break;
-            }
-            table = entry & ADDRESS;
-            level -= 1;
-        }
-        walk.table(table, level, start, end)?;
+        let mut walk = Walk::new(frames, platform, change, start, end);
+        walk.descend(self.root, start, end)?;
         Ok(walk.stale)
     }
 
@@ -310,15 +300,14 @@ impl Tables {
     /// The lowest entry for `address`, and its level.
     fn leaf<P: Platform>(&self, platform: &P, address: u64) -> (u64, u32) {
         let mut table = self.root;
-        let mut level = 4;
-        loop {
+        for level in [4, 3, 2] {
             let entry = platform.read(slot(table, level, address));
-            if level == 1 || !is_table(entry) {
+            if !is_table(entry) {
                 return (entry, level);
             }
             table = entry & ADDRESS;
-            level -= 1;
         }
+        (platform.read(slot(table, 1, address)), 1)
     }
 
     /// Rights of the page at `address`; none where it is not mapped.
@@ -429,20 +418,80 @@ struct Walk<'a, P> {
     stale: Stale,
     /// Everything below this address in the range has been changed.
     done: u64,
+    /// What an entry with a frame keeps, and what it gets.
+    kept: u64,
+    set: u64,
+    /// Pages that become writable get their frames now: there are so few of them that the faults
+    /// would cost more.
+    populate: bool,
 }
 
 impl<'a, P: Platform> Walk<'a, P> {
-    fn new(frames: &'a mut Frames, platform: &'a mut P, change: Change, start: u64) -> Self {
+    fn new(
+        frames: &'a mut Frames,
+        platform: &'a mut P,
+        change: Change,
+        start: u64,
+        end: u64,
+    ) -> Self {
+        let writable = matches!(
+            change,
+            Change::Reserve(Rights::ReadWrite) | Change::Protect(Rights::ReadWrite)
+        );
+        let (kept, set) = match change {
+            // An entry with a frame is in the way.
+            Change::Reserve(_) => (u64::MAX, 0),
+            Change::Protect(rights) => (
+                !(RIGHTS | PRESENT | bits::ACCESSED_DIRTY),
+                rights.bits() | if rights == Rights::None { 0 } else { PRESENT },
+            ),
+            Change::Hide => (!PRESENT, 0),
+            Change::Remove => (0, 0),
+            Change::Discard => (RIGHTS | RESERVED, 0),
+        };
         Self {
             frames,
             platform,
             change,
             stale: Stale::default(),
             done: start,
+            kept,
+            set,
+            populate: writable && end - start <= FAULT_AROUND * PAGE,
         }
     }
 
+    /// Changes `start..end` under `root`: goes down as far as the whole range is a part of one entry.
+    fn descend(&mut self, root: u64, start: u64, end: u64) -> Result<(), PagingError> {
+        let (mut table, mut level) = (root, 4);
+        let extent = (start ^ (end - 1)) | (end - start);
+        for upper in [4, 3, 2] {
+            if extent >> shift(upper) != 0 {
+                break;
+            }
+            let at = slot(table, upper, start);
+            let entry = self.platform.read(at);
+            table = if is_table(entry) {
+                entry & ADDRESS
+            } else if self.is_done(entry) {
+                return Ok(());
+            } else {
+                self.split(at, upper, entry)?
+            };
+            level = upper - 1;
+        }
+        self.table(table, level, start, end)
+    }
+
+    /// Whether there is nothing to do where `entry` is.
+    fn is_done(&self, entry: u64) -> bool {
+        entry == 0 && matches!(self.change, Change::Remove | Change::Hide)
+    }
+
     fn table(&mut self, table: u64, level: u32, start: u64, end: u64) -> Result<(), PagingError> {
+        if level == 1 {
+            return self.pages(table, start, end);
+        }
         let size = span(level);
         let mut address = start;
         while address < end {
@@ -454,7 +503,7 @@ impl<'a, P: Platform> Walk<'a, P> {
             let whole = address == base && next - base == size;
             let at = slot(table, level, address);
             let entry = self.platform.read(at);
-            if level > 1 && is_table(entry) {
+            if is_table(entry) {
                 self.table(entry & ADDRESS, level - 1, address, next)?;
                 if whole && self.change == Change::Remove && level < 4 {
                     self.platform.write(at, 0);
@@ -469,14 +518,31 @@ impl<'a, P: Platform> Walk<'a, P> {
                     continue;
                 }
                 self.backed(at, level, entry)?;
-            } else if entry == 0 && matches!(self.change, Change::Remove | Change::Hide) {
-                // Nothing is there.
-            } else {
+            } else if !self.is_done(entry) {
                 let lower = self.split(at, level, entry)?;
                 self.table(lower, level - 1, address, next)?;
             }
             address = next;
             self.done = next;
+        }
+        Ok(())
+    }
+
+    /// Changes the range `start..end` of a table of the lowest level.
+    fn pages(&mut self, table: u64, start: u64, end: u64) -> Result<(), PagingError> {
+        let first = slot(table, 1, start);
+        let count = (end - start) / PAGE;
+        let mut index = 0;
+        while index < count {
+            let at = first + index * 8;
+            let entry = self.platform.read(at);
+            index += if entry & FRAME == 0 {
+                self.alike(at, count - index, entry)?
+            } else {
+                self.backed(at, 1, entry)?;
+                1
+            };
+            self.done = start + index * PAGE;
         }
         Ok(())
     }
@@ -529,6 +595,13 @@ impl<'a, P: Platform> Walk<'a, P> {
         let at = slot(table, level, address);
         let room = 512 - (at % PAGE) / 8;
         let most = room.min((end - address) / span(level));
+        let count = self.alike(at, most, entry)?;
+        Ok(address + count * span(level))
+    }
+
+    /// Changes the entries from `at` on, at most `most` of one table, that equal `entry`, which has no
+    /// frame; how many.
+    fn alike(&mut self, at: u64, most: u64, entry: u64) -> Result<u64, PagingError> {
         let count = self.platform.run_length(at, most, entry);
         let new = match self.change {
             Change::Protect(_) | Change::Discard if entry == 0 => {
@@ -539,10 +612,24 @@ impl<'a, P: Platform> Walk<'a, P> {
             Change::Remove => 0,
             Change::Hide | Change::Discard => entry,
         };
-        if new != entry {
-            self.platform.fill_run(at, count, new);
+        if new == entry {
+            return Ok(count);
         }
-        Ok(address + count * span(level))
+        let mut backed = 0;
+        if self.populate {
+            while backed < count
+                && let Some(frame) = self.frames.small(self.platform)
+            {
+                let entry = new | frame | FRAME | PRESENT;
+                self.platform.write(at + backed * 8, entry);
+                backed += 1;
+            }
+        }
+        if backed < count {
+            let rest = at + backed * 8;
+            self.platform.fill_run(rest, count - backed, new);
+        }
+        Ok(count)
     }
 
     /// Changes one entry that holds a frame.
@@ -550,16 +637,10 @@ impl<'a, P: Platform> Walk<'a, P> {
         if entry & PINNED != 0 {
             return Err(PagingError::Pinned);
         }
-        let new = match self.change {
-            Change::Reserve(_) => return Err(PagingError::Occupied),
-            Change::Protect(rights) => {
-                let kept = entry & !(RIGHTS | PRESENT | bits::ACCESSED_DIRTY);
-                kept | rights.bits() | if rights == Rights::None { 0 } else { PRESENT }
-            }
-            Change::Hide => entry & !PRESENT,
-            Change::Remove => 0,
-            Change::Discard => entry & (RIGHTS | RESERVED),
-        };
+        if matches!(self.change, Change::Reserve(_)) {
+            return Err(PagingError::Occupied);
+        }
+        let new = entry & self.kept | self.set;
         if entry & PRESENT != 0 && (new ^ entry) & (RIGHTS | PRESENT | FRAME) != 0 {
             self.stale.reduced = true;
         }

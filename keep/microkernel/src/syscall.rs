@@ -8,7 +8,7 @@ use zeroize::Zeroize;
 
 use crate::address_space::Removal;
 use crate::exits::{Function, LOG_BYTES, Reason};
-use crate::kernel::{Fatal, Kernel, Registers, SIGNALS};
+use crate::kernel::{Action, Fatal, Kernel, Registers, SIGNALS};
 use crate::layout::{SALLYPORT_USER, USER_END};
 use crate::linux::{Errno, flag, nr};
 use crate::paging::Rights;
@@ -501,33 +501,25 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
             .ok()
             .filter(|index| (1..SIGNALS).contains(index));
         let index = index.ok_or(Errno::Inval)?;
-        let current = self
-            .kernel
-            .with(|k| k.actions.get(index).copied())
-            .ok_or(Errno::Inval)?;
-        self.put(
-            old,
-            &[
-                current.handler,
-                current.flags,
-                current.restorer,
-                current.mask,
-            ],
-        )?;
-        if new != 0 {
-            let [handler, flags, restorer, mask] = self.get(new)?;
-            self.kernel.with(|k| {
-                if let Some(action) = k.actions.get_mut(index) {
-                    *action = crate::kernel::Action {
-                        handler,
-                        flags,
-                        restorer,
-                        mask,
-                    };
-                }
-            });
-        }
-        Ok(0)
+        self.kernel.with(|k| {
+            let action = k.actions.get_mut(index).ok_or(Errno::Inval)?;
+            if old != 0 {
+                let words = [action.handler, action.flags, action.restorer, action.mask];
+                k.space.write(self.platform, old, words.as_bytes())?;
+            }
+            if new != 0 {
+                let mut words = [0; 4];
+                k.space.read(self.platform, new, words.as_mut_bytes())?;
+                let [handler, flags, restorer, mask] = words;
+                *action = Action {
+                    handler,
+                    flags,
+                    restorer,
+                    mask,
+                };
+            }
+            Ok(0)
+        })
     }
 
     /// Signals here are synchronous traps, which no mask holds back: the mask is always empty.
@@ -537,35 +529,44 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
 
     fn sigaltstack(&mut self, new: u64, old: u64) -> Answer {
         let me = self.me;
-        let stack = self.kernel.with(|k| k.threads.get(me).stack);
-        let flags = if stack.size == 0 { flag::SS_DISABLE } else { 0 };
-        self.put(old, &[stack.base, flags, stack.size])?;
-        if new != 0 {
-            let [base, flags, size] = self.get(new)?;
-            let stack = if flags & flag::SS_DISABLE == 0 {
-                base.checked_add(size)
-                    .filter(|&top| top <= USER_END)
-                    .ok_or(Errno::Inval)?;
-                AlternateStack { base, size }
-            } else {
-                AlternateStack::default()
-            };
-            self.kernel.with(|k| k.threads.get(me).stack = stack);
-        }
-        Ok(0)
+        self.kernel.with(|k| {
+            let stack = k.threads.get(me).stack;
+            if old != 0 {
+                let flags = if stack.size == 0 { flag::SS_DISABLE } else { 0 };
+                let words = [stack.base, flags, stack.size];
+                k.space.write(self.platform, old, words.as_bytes())?;
+            }
+            if new != 0 {
+                let mut words = [0; 3];
+                k.space.read(self.platform, new, words.as_mut_bytes())?;
+                let [base, flags, size] = words;
+                k.threads.get(me).stack = if flags & flag::SS_DISABLE == 0 {
+                    base.checked_add(size)
+                        .filter(|&top| top <= USER_END)
+                        .ok_or(Errno::Inval)?;
+                    AlternateStack { base, size }
+                } else {
+                    AlternateStack::default()
+                };
+            }
+            Ok(0)
+        })
     }
 
     fn getrandom(&mut self, to: u64, length: u64) -> Result<Answer, Fatal> {
         let mut done = 0;
         while done < length {
-            let mut bytes = [0; 64];
-            for chunk in bytes.chunks_exact_mut(8) {
-                let word = self.platform.random();
-                let word = word.ok_or(Fatal::new(Reason::NoRandomness, 0))?;
-                chunk.copy_from_slice(&word.to_le_bytes());
+            let mut words = [0; 8];
+            let now = usize::try_from(length - done)
+                .unwrap_or(usize::MAX)
+                .min(size_of_val(&words));
+            for word in words.iter_mut().take(now.div_ceil(8)) {
+                *word = self
+                    .platform
+                    .random()
+                    .ok_or(Fatal::new(Reason::NoRandomness, 0))?;
             }
-            let now = usize::try_from(length - done).unwrap_or(64).min(64);
-            let part = bytes.get(..now).unwrap_or(&[]);
+            let part = words.as_bytes().get(..now).unwrap_or(&[]);
             let Some(at) = to.checked_add(done) else {
                 return Ok(Err(Errno::Fault));
             };

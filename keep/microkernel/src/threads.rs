@@ -3,7 +3,7 @@
 use crate::atomic::AtomicU64;
 pub use crate::epoch::Epoch;
 use crate::kernel::Registers;
-use crate::layout::MAX_VCPUS;
+use crate::layout::{MAX_VCPUS, SIGNAL_STACK, SIGNAL_STACK_SIZE};
 use crate::signal::AlternateStack;
 
 /// What a vCPU is doing.
@@ -58,6 +58,8 @@ impl Thread {
 pub struct Threads {
     table: [Thread; MAX_VCPUS],
     vcpus: usize,
+    /// Something was ever done with another thread than the first.
+    several: bool,
 }
 
 impl Default for Threads {
@@ -73,18 +75,26 @@ impl Threads {
         Self {
             table: [const { Thread::new() }; MAX_VCPUS],
             vcpus: 0,
+            several: false,
         }
     }
 
-    /// `vcpus` idle vCPUs, at most [`MAX_VCPUS`]; the first runs the first thread.
+    /// `vcpus` idle vCPUs, at most [`MAX_VCPUS`]; the first runs the first thread, which has an
+    /// alternate signal stack from the start: the runtime would make itself one by four calls.
     pub fn boot(&mut self, vcpus: usize) {
         self.vcpus = vcpus.min(MAX_VCPUS);
         self.table[0].state = State::Running;
+        self.table[0].stack = AlternateStack {
+            base: SIGNAL_STACK,
+            size: SIGNAL_STACK_SIZE,
+        };
     }
 
     /// The thread of a vCPU of this Keep.
     #[must_use]
+    #[inline]
     pub fn get(&mut self, vcpu: usize) -> &mut Thread {
+        self.several |= vcpu != 0;
         &mut self.table[vcpu % MAX_VCPUS]
     }
 
@@ -105,11 +115,13 @@ impl Threads {
     /// Whether a thread on another vCPU than `me` is in user code, or may get there without taking
     /// the kernel's lock.
     #[must_use]
+    #[inline]
     pub fn others_running(&self, me: usize) -> bool {
-        self.table[..self.vcpus]
-            .iter()
-            .enumerate()
-            .any(|(vcpu, thread)| vcpu != me && thread.state == State::Running)
+        self.several
+            && self.table[..self.vcpus]
+                .iter()
+                .enumerate()
+                .any(|(vcpu, thread)| vcpu != me && thread.state == State::Running)
     }
 
     /// Whether every vCPU is idle.

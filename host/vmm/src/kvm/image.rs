@@ -1,8 +1,89 @@
-//! Where the runtime image lies in a file: reading it from there into the guest touches no page of
-//! this process, copying it from its mapping would touch all.
+//! Brings the launch's contents into the guest's memory, by as many threads as take part.
+//!
+//! The runtime image lies in a file: reading it from there into the guest touches no page of this
+//! process, copying it from its mapping would touch all.
 
 use std::fs::{self, File};
+use std::io;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use enarx_launch::layout::{Page, Placement};
+use enarx_microkernel::layout::LARGE;
+
+use super::memory::GuestMemory;
+
+/// A load that several threads share.
+#[derive(Debug)]
+pub struct Load<'a> {
+    memory: &'a GuestMemory,
+    pages: &'a [Page],
+    runtime: &'static [u8],
+    file: Option<FilePart>,
+    /// Parts of the runtime: where they go, at most one large page each, and where they come from.
+    pieces: Vec<(u64, Range<usize>)>,
+    next: AtomicUsize,
+}
+
+impl<'a> Load<'a> {
+    /// Plans the load of `pages`, and of `runtime` to its `placements`, into `memory`.
+    pub fn new(
+        memory: &'a GuestMemory,
+        pages: &'a [Page],
+        placements: &[Placement],
+        runtime: &'static [u8],
+    ) -> Self {
+        let pieces = placements.iter().flat_map(|placement| {
+            let (gpa, file) = (placement.gpa, placement.file.clone());
+            pieces(gpa, file)
+        });
+        Self {
+            memory,
+            pages,
+            runtime,
+            file: FilePart::behind(runtime),
+            pieces: pieces.collect(),
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    /// Loads what no other thread has begun with; returns when nothing is left to begin with.
+    ///
+    /// # Errors
+    /// The system's when the file cannot be read.
+    pub fn take_part(&self) -> io::Result<()> {
+        loop {
+            // The pages of the microkernel and its tables come first.
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(piece) = number.checked_sub(1) else {
+                for page in self.pages {
+                    self.memory.load(page.gpa, &page.bytes[..]);
+                }
+                continue;
+            };
+            let Some((gpa, from)) = self.pieces.get(piece) else {
+                return Ok(());
+            };
+            match &self.file {
+                Some(file) => self.memory.load_file(*gpa, file, from.clone())?,
+                None => self.memory.load(*gpa, &self.runtime[from.clone()]),
+            }
+        }
+    }
+}
+
+/// Cuts a part at the large pages of the guest, which are also the host's.
+fn pieces(gpa: u64, from: Range<usize>) -> impl Iterator<Item = (u64, Range<usize>)> {
+    let (mut gpa, mut rest) = (gpa, from);
+    std::iter::from_fn(move || {
+        let room = usize::try_from(LARGE - gpa % LARGE).unwrap_or(usize::MAX);
+        let length = room.min(rest.len());
+        let piece = (gpa, rest.start..rest.start + length);
+        (gpa, rest.start) = (gpa + length as u64, rest.start + length);
+        (length != 0).then_some(piece)
+    })
+}
 
 /// A part of a file.
 #[derive(Debug)]
@@ -47,7 +128,23 @@ fn find(maps: &str, start: u64, end: u64) -> Option<(&str, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::find;
+    use super::{LARGE, find, pieces};
+
+    #[test]
+    fn cuts_at_large_pages() {
+        let all = |gpa, from| pieces(gpa, from).collect::<Vec<_>>();
+        assert_eq!(all(LARGE + 8, 100..100), []);
+        assert_eq!(all(LARGE + 8, 100..110), [(LARGE + 8, 100..110)]);
+        let large = 2 << 20;
+        assert_eq!(
+            all(LARGE - 8, 100..108 + large + 1),
+            [
+                (LARGE - 8, 100..108),
+                (LARGE, 108..108 + large),
+                (2 * LARGE, 108 + large..109 + large),
+            ]
+        );
+    }
 
     const MAPS: &str = "\
 555555554000-555555560000 r--p 00001000 fd:01 42  /usr/bin/my tool

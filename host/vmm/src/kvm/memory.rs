@@ -9,7 +9,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use enarx_microkernel::exits::{COUNTERS_OFFSET, RECORD_SIZE, Record};
 use enarx_microkernel::layout::{LARGE, MAX_VCPUS};
@@ -109,6 +109,8 @@ struct Window {
     /// Guest physical address.
     gpa: u64,
     mapping: Mapping,
+    /// The guest has it no longer.
+    withdrawn: AtomicBool,
 }
 
 /// The memory of one Keep.
@@ -130,6 +132,7 @@ impl GuestMemory {
             Ok::<_, io::Error>(Window {
                 gpa: range.start,
                 mapping: Mapping::new(size(range.end - range.start)?, false)?,
+                withdrawn: AtomicBool::new(false),
             })
         };
         Ok(Self {
@@ -189,25 +192,8 @@ impl GuestMemory {
         })
     }
 
-    /// Writes a part of an image as launch contents, from the file behind it if there is one.
-    pub fn load_part(
-        &self,
-        gpa: u64,
-        file: Option<&FilePart>,
-        image: &[u8],
-        part: Range<usize>,
-    ) -> io::Result<()> {
-        match file {
-            Some(file) => self.load_file(gpa, file, part),
-            None => {
-                self.load(gpa, &image[part]);
-                Ok(())
-            }
-        }
-    }
-
     /// Reads a part of a file as launch contents.
-    fn load_file(&self, gpa: u64, part: &FilePart, from: Range<usize>) -> io::Result<()> {
+    pub fn load_file(&self, gpa: u64, part: &FilePart, from: Range<usize>) -> io::Result<()> {
         let mut to = gpa;
         let mut rest = from;
         while !rest.is_empty() {
@@ -246,6 +232,57 @@ impl GuestMemory {
                 .map_or(end, |window| window.gpa + window.mapping.size as u64);
         }
         self.register_windows(vm)
+    }
+
+    /// Makes the memory the guest's under two addresses: private memory at those with the C-bit, the
+    /// windows at those without it.
+    pub fn register_aliased(&self, vm: &VmFd, c_bit: u64) -> Result<(), kvm_ioctls::Error> {
+        set_slot(vm, 0, c_bit, self.ram.at(0, self.ram.size), self.ram.size)?;
+        self.register_windows(vm)
+    }
+
+    /// Writes launch contents to private memory.
+    pub fn load_private(&self, gpa: u64, bytes: &[u8]) {
+        let offset = usize::try_from(gpa).unwrap_or(usize::MAX);
+        // SAFETY: the target lies in the mapping (checked by `at`), to which no reference exists.
+        unsafe {
+            self.ram
+                .at(offset, bytes.len())
+                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        }
+    }
+
+    /// A page of private memory, as a CPU of the simulated platform reads it; none beyond the end.
+    pub fn read_private(&self, gpa: u64) -> Option<Box<[u8; 4096]>> {
+        let offset = usize::try_from(gpa).ok()?;
+        if offset.checked_add(4096)? > self.ram.size {
+            return None;
+        }
+        let mut page = Box::new([0; 4096]);
+        // SAFETY: the source lies in the mapping; a guest that writes it meanwhile spoils its own
+        // words only.
+        unsafe {
+            page.as_mut_ptr()
+                .copy_from_nonoverlapping(self.ram.at(offset, 4096), 4096);
+        }
+        Some(page)
+    }
+
+    /// Takes the windows away from the guest of which `range` is a part, and frees their memory: a
+    /// Keep gives windows back whole.
+    pub fn withdraw_window(&self, vm: &VmFd, range: &Range<u64>) -> Result<(), kvm_ioctls::Error> {
+        for (slot, window) in (FIRST_WINDOW..).zip(&self.windows) {
+            let size = window.mapping.size;
+            let touched = window.gpa < range.end && range.start < window.gpa + size as u64;
+            if touched && !window.withdrawn.swap(true, Ordering::AcqRel) {
+                set_slot(vm, slot, window.gpa, window.mapping.at(0, size), 0)?;
+                // SAFETY: the memory is the window's, which the guest cannot reach any more.
+                unsafe {
+                    libc::madvise(window.mapping.at(0, size).cast(), size, libc::MADV_DONTNEED)
+                };
+            }
+        }
+        Ok(())
     }
 
     fn register_windows(&self, vm: &VmFd) -> Result<(), kvm_ioctls::Error> {

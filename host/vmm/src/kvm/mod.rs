@@ -8,12 +8,13 @@
 mod confinement;
 mod cpuid;
 mod exits;
-mod fault;
+pub(crate) mod fault;
 mod image;
 mod memory;
 mod plain;
 mod platform;
 mod poller;
+mod simulated;
 mod stats;
 mod vcpu;
 
@@ -87,6 +88,17 @@ pub enum KvmError {
     /// The vCPU threads cannot be confined.
     #[error(transparent)]
     Confine(#[from] crate::confine::ConfineError),
+    /// The simulated secure processor refused something.
+    #[error("the simulated secure processor refused to {step}: {status}")]
+    Firmware {
+        /// What was asked.
+        step: &'static str,
+        /// Its answer.
+        status: enarx_simulator::Status,
+    },
+    /// The simulated machine cannot be played.
+    #[error(transparent)]
+    Simulator(#[from] enarx_simulator::Error),
     /// A thread could not be started, or the executor not prepared.
     #[error("the host cannot serve the Keep: {0}")]
     Host(#[from] std::io::Error),
@@ -110,11 +122,17 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
     run_on(launch, plain::launch)
 }
 
+/// Runs a Keep to its end on the simulated platform.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_simulated(launch: Launch) -> Result<Outcome, KvmError> {
+    run_on(launch, simulated::launch)
+}
+
 /// What a Keep is given of the machine.
 #[derive(Clone, Copy, Debug)]
 struct Size {
-    /// Processors that the runtime may count on.
-    processors: u32,
     /// vCPUs: processors, and spare ones for threads that sleep.
     vcpus: u32,
     /// Memory, in bytes.
@@ -151,7 +169,6 @@ fn run_on(launch: Launch, launcher: Launcher) -> Result<Outcome, KvmError> {
     }
     let processors = launch.vcpus.clamp(1, MAX_PROCESSORS);
     let size = Size {
-        processors,
         vcpus: processors + SPARE_VCPUS,
         memory: launch.memory.max(MIN_MEMORY) / LARGE * LARGE,
     };

@@ -7,7 +7,7 @@ use enarx_microkernel::first_state::FirstState;
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
 use super::cpuid::Cpu;
-use super::image::FilePart;
+use super::image::Load;
 use super::memory::GuestMemory;
 use super::platform::{Event, Platform, Served, out_of_bounds};
 use super::{KvmError, Launched, Size, Timeline, create_vm, is_pvm, refused, vcpu};
@@ -47,7 +47,11 @@ pub fn launch(
         cr4: cpu.cr4,
         xcr0: cpu.xcr0,
     };
-    let layout = plain::launch(launch.microkernel, launch.runtime, &parameters)?;
+    let layout = plain::launch(
+        launch.images.microkernel,
+        launch.images.runtime,
+        &parameters,
+    )?;
     size.check(layout.end)?;
     timeline.mark("plan");
 
@@ -56,29 +60,23 @@ pub fn launch(
         cpu,
         state: layout.state,
     };
-    // The image is copied while KVM makes the machine.
+    // The image is copied while KVM makes the machine, and then by both threads.
+    let load = Load::new(
+        &memory,
+        &layout.pages,
+        &layout.runtime,
+        launch.images.runtime,
+    );
     let (vm, first) = std::thread::scope(|scope| {
-        let loader = scope.spawn(|| {
-            for page in &layout.pages {
-                memory.load(page.gpa, &page.bytes[..]);
-            }
-            let part = FilePart::behind(launch.runtime);
-            layout.runtime.iter().try_for_each(|placement| {
-                memory.load_part(
-                    placement.gpa,
-                    part.as_ref(),
-                    launch.runtime,
-                    placement.file.clone(),
-                )
-            })
-        });
+        let helper = scope.spawn(|| load.take_part());
         let vm = create_vm(kvm)?;
         memory
             .register(&vm)
             .map_err(refused("map the Keep's memory"))?;
         let first = platform.vcpu(&vm, 0)?;
         timeline.mark("machine");
-        match loader.join() {
+        load.take_part()?;
+        match helper.join() {
             Ok(loaded) => loaded?,
             Err(panic) => std::panic::resume_unwind(panic),
         }
