@@ -48,6 +48,7 @@ enum Command {
     Inspect(inspect::Args),
     Policy(policy::Args),
     Certs(certs::Args),
+    Measure(measure::Arguments),
     Release(release::Args),
     Measure(measure::Args),
 }

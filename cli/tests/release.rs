@@ -23,7 +23,7 @@ impl Publisher {
         });
         let measurement = json!({
             "version": "0.8.0",
-            "layers": { "vmm": layer, "microkernel": layer, "loader": layer, "runtime": layer },
+            "layers": { "vmm": layer, "microkernel": layer, "microkernel-simulated": layer, "loader": layer, "runtime": layer },
             "launches": [{
                 "launch": { "platform": "snp", "products": ["genoa"], "vcpus": 4, "digest": DIGEST },
                 "pages": pages,

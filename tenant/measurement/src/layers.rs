@@ -1,14 +1,19 @@
 //! What a build of Enarx measures to: its layers one by one, and its launches. Trusts its input, the builder's own.
 
+use std::fmt;
+
 use enarx_attestation::hex::Hex;
 use enarx_attestation::reference::{LaunchDigest, PlatformKind};
-use enarx_launch::layout::Page;
+use enarx_launch::layout::LaunchError;
+use enarx_launch::measured::{self, C_BIT, Images, Parameters};
+use enarx_microkernel::layout::MAX_VCPUS;
 use enarx_snp::launch::PageType;
+use enarx_snp::product::GENERATIONS;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::digest::launch_digest;
+use crate::digest;
 
 /// One layer of the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +44,8 @@ pub struct Layers {
     pub vmm: Layer,
     /// The microkernel, an ELF executable.
     pub microkernel: Layer,
+    /// The microkernel of the simulated platform.
+    pub microkernel_simulated: Layer,
     /// The loader, which checks the runtime before it enters it.
     pub loader: Layer,
     /// The WebAssembly runtime with WASI, one ELF executable.
@@ -50,36 +57,32 @@ pub struct Layers {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PageCounts {
     /// All pages.
-    pub total: u64,
+    pub total: u32,
     /// Contents and address are measured.
-    pub normal: u64,
+    pub normal: u32,
     /// States of vCPUs.
-    pub vmsa: u64,
+    pub vmsa: u32,
     /// Zeroed by the firmware.
-    pub zero: u64,
+    pub zero: u32,
     /// Only the address is measured.
-    pub unmeasured: u64,
+    pub unmeasured: u32,
     /// The secrets page.
-    pub secrets: u64,
+    pub secrets: u32,
     /// The CPUID page.
-    pub cpuid: u64,
+    pub cpuid: u32,
 }
 
 impl PageCounts {
-    fn count(pages: &[Page]) -> Self {
-        let mut counts = Self::default();
-        for page in pages {
-            counts.total += 1;
-            *match page.kind {
-                PageType::Normal => &mut counts.normal,
-                PageType::Vmsa => &mut counts.vmsa,
-                PageType::Zero => &mut counts.zero,
-                PageType::Unmeasured => &mut counts.unmeasured,
-                PageType::Secrets => &mut counts.secrets,
-                PageType::Cpuid => &mut counts.cpuid,
-            } += 1;
-        }
-        counts
+    fn count(&mut self, kind: PageType) {
+        self.total += 1;
+        *match kind {
+            PageType::Normal => &mut self.normal,
+            PageType::Vmsa => &mut self.vmsa,
+            PageType::Zero => &mut self.zero,
+            PageType::Unmeasured => &mut self.unmeasured,
+            PageType::Secrets => &mut self.secrets,
+            PageType::Cpuid => &mut self.cpuid,
+        } += 1;
     }
 }
 
@@ -93,20 +96,21 @@ pub struct MeasuredLaunch {
     pub pages: PageCounts,
 }
 
-impl MeasuredLaunch {
-    /// Measures the page list of a launch.
-    #[must_use]
-    pub fn new(platform: PlatformKind, products: Vec<String>, vcpus: u32, pages: &[Page]) -> Self {
-        Self {
-            launch: LaunchDigest {
-                platform,
-                products,
-                vcpus,
-                digest: Hex(launch_digest(pages)),
-            },
-            pages: PageCounts::count(pages),
-        }
-    }
+/// The programs of a build of Enarx.
+#[derive(Debug, Clone, Copy)]
+pub struct Build<'a> {
+    /// Version of Enarx.
+    pub version: &'a str,
+    /// The VMM: the `enarx` command.
+    pub vmm: &'a [u8],
+    /// The microkernel.
+    pub microkernel: &'a [u8],
+    /// The microkernel of the simulated platform.
+    pub microkernel_simulated: &'a [u8],
+    /// The loader.
+    pub loader: &'a [u8],
+    /// The runtime.
+    pub runtime: &'a [u8],
 }
 
 /// What a build of Enarx measures to.
@@ -122,6 +126,35 @@ pub struct Measurement {
 }
 
 impl Measurement {
+    /// Measures a build: its launches with 1 to 64 vCPUs on SEV-SNP and on the simulated platform.
+    ///
+    /// # Errors
+    /// [`LaunchError`] for programs that cannot be laid out.
+    pub fn of(build: &Build<'_>) -> Result<Self, LaunchError> {
+        let images = Images {
+            microkernel: build.microkernel,
+            loader: build.loader,
+            runtime: build.runtime,
+        };
+        let simulated = Images {
+            microkernel: build.microkernel_simulated,
+            ..images
+        };
+        let mut launches = measured_launches(PlatformKind::Snp, &images)?;
+        launches.extend(measured_launches(PlatformKind::Simulated, &simulated)?);
+        Ok(Self {
+            version: build.version.to_owned(),
+            layers: Layers {
+                vmm: Layer::of(build.vmm),
+                microkernel: Layer::of(build.microkernel),
+                microkernel_simulated: Layer::of(build.microkernel_simulated),
+                loader: Layer::of(build.loader),
+                runtime: Layer::of(build.runtime),
+            },
+            launches,
+        })
+    }
+
     /// The published schema of a measurement as JSON.
     #[must_use]
     pub fn json_schema() -> serde_json::Value {
@@ -129,12 +162,81 @@ impl Measurement {
     }
 }
 
+impl fmt::Display for Measurement {
+    /// The measurement for people: a line for each layer, then one for each launch.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Layers {
+            vmm,
+            microkernel,
+            microkernel_simulated,
+            loader,
+            runtime,
+        } = &self.layers;
+        writeln!(f, "enarx {}", self.version)?;
+        for (name, layer) in [
+            ("vmm (this command, untrusted)", vmm),
+            ("microkernel", microkernel),
+            ("microkernel (simulated)", microkernel_simulated),
+            ("loader", loader),
+            ("runtime (WASM and WASI)", runtime),
+        ] {
+            let Layer { sha256, size } = layer;
+            writeln!(f, "{name:<30} {size:>10} bytes  SHA-256 {sha256}")?;
+        }
+        for MeasuredLaunch { launch, pages } in &self.launches {
+            let LaunchDigest {
+                platform,
+                vcpus,
+                digest,
+                ..
+            } = launch;
+            let total = pages.total;
+            writeln!(
+                f,
+                "{platform:<9} {vcpus:>2} vCPUs {total:>4} pages  {digest}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// The launches with 1 to 64 vCPUs. The states of the vCPUs are the last pages of the list and the only ones that
+/// depend on their number, so the digest after each of them is that of a launch.
+fn measured_launches(
+    platform: PlatformKind,
+    images: &Images<'_>,
+) -> Result<Vec<MeasuredLaunch>, LaunchError> {
+    let parameters = Parameters {
+        // One that does not fit is refused as too many.
+        vcpus: u32::try_from(MAX_VCPUS).unwrap_or(u32::MAX),
+        c_bit: C_BIT,
+    };
+    let launch = measured::launch(images, &parameters)?;
+    let mut digest = digest::INITIAL;
+    let mut pages = PageCounts::default();
+    let mut launches = Vec::new();
+    for page in &launch.pages {
+        digest = digest::extended(digest, page);
+        pages.count(page.kind);
+        if page.kind == PageType::Vmsa {
+            let launch = LaunchDigest {
+                platform,
+                products: GENERATIONS.iter().map(|g| g.name.to_owned()).collect(),
+                vcpus: pages.vmsa,
+                digest: Hex(digest),
+            };
+            launches.push(MeasuredLaunch { launch, pages });
+        }
+    }
+    Ok(launches)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn layers_are_hashed_and_pages_counted() {
+    fn layers_are_hashed() {
         // SHA-256 of "abc": FIPS 180-2, appendix B.1.
         let layer = Layer::of(b"abc");
         assert_eq!(
@@ -142,25 +244,5 @@ mod tests {
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
         assert_eq!(layer.size, 3);
-        let pages: Vec<_> = [1, 1, 2, 3, 4, 5, 6, 6]
-            .into_iter()
-            .map(|number| Page {
-                gpa: 0,
-                kind: PageType::from_number(number).unwrap(),
-                bytes: Box::new([0; 4096]),
-            })
-            .collect();
-        let launch = MeasuredLaunch::new(PlatformKind::Snp, Vec::new(), 1, &pages);
-        let expected = PageCounts {
-            total: 8,
-            normal: 2,
-            vmsa: 1,
-            zero: 1,
-            unmeasured: 1,
-            secrets: 1,
-            cpuid: 2,
-        };
-        assert_eq!(launch.pages, expected);
-        assert_eq!(launch.launch.digest.0, launch_digest(&pages));
     }
 }

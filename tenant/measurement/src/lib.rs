@@ -13,7 +13,7 @@ mod manifest;
 mod signature;
 
 pub use digest::launch_digest;
-pub use layers::{Layer, Layers, MeasuredLaunch, Measurement, PageCounts};
+pub use layers::{Build, Layer, Layers, MeasuredLaunch, Measurement, PageCounts};
 pub use manifest::{
     FORMAT, MAX_MANIFEST_LEN, Manifest, ManifestError, Release, ReleaseError, VerifiedManifest,
     VerifyError, verify,

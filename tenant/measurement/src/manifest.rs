@@ -260,7 +260,7 @@ impl Manifest {
 }
 
 impl Release {
-    /// A current release of this build, for guests that the host may neither debug nor migrate.
+    /// A current release of a measured build, for guests that the host may neither debug nor migrate.
     #[must_use]
     pub fn of(measurement: &Measurement, not_before: Timestamp, not_after: Timestamp) -> Self {
         Self {

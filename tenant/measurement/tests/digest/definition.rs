@@ -5,10 +5,13 @@ use std::process::Command;
 
 use enarx_attestation::hex;
 use enarx_launch::layout::Page;
+use enarx_launch::measured::{C_BIT, Images, Parameters, launch};
 use enarx_measurement::launch_digest;
+use enarx_microkernel_image::{LOADER, MICROKERNEL};
 use enarx_snp::launch::{PageType, VMSA_GPA};
 
 use crate::firmware;
+use crate::program::runtime;
 
 /// A page list with every type of page; the bytes are a pattern that differs from page to page.
 fn every_type() -> Vec<Page> {
@@ -32,6 +35,20 @@ fn every_type() -> Vec<Page> {
             }
         })
         .collect()
+}
+
+/// The page list of a launch.
+fn launched(vcpus: u32) -> Vec<Page> {
+    let images = Images {
+        microkernel: MICROKERNEL,
+        loader: LOADER,
+        runtime: &runtime(1),
+    };
+    let parameters = Parameters {
+        vcpus,
+        c_bit: C_BIT,
+    };
+    launch(&images, &parameters).unwrap().pages
 }
 
 /// Runs the script on this list; `None`, with a message, where there is no Python and none is required.
@@ -68,7 +85,7 @@ fn recomputed(pages: &[Page]) -> Option<String> {
 
 #[test]
 fn the_digest_is_the_one_of_the_definition() {
-    for pages in [Vec::new(), every_type(), firmware::pages(3, 1)] {
+    for pages in [Vec::new(), every_type(), firmware::pages(3, 1), launched(4)] {
         if let Some(other) = recomputed(&pages) {
             assert_eq!(hex::encode(&launch_digest(&pages)), other);
         }

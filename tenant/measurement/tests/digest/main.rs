@@ -4,3 +4,5 @@
 mod definition;
 mod firmware;
 mod others;
+#[path = "../program/mod.rs"]
+mod program;
