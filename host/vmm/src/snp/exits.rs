@@ -285,6 +285,8 @@ impl fmt::Display for MemoryFault {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::memory::Extent;
     use super::*;
 
@@ -333,6 +335,24 @@ mod tests {
                 "{gpa:#x} {pages} {flags:#x}"
             );
             assert!(found.is_none_or(|found| found.place.offset == gpa && found.gpa == gpa));
+        }
+    }
+
+    proptest! {
+        /// Whatever a guest asks for: what is granted lies in the private slot, in whole pages.
+        #[test]
+        fn conversions_never_leave_the_private_slot(
+            gpa in prop_oneof![any::<u64>(), (0u64..0x1000).prop_map(|gfn| gfn << 12)],
+            pages in prop_oneof![any::<u64>(), 0u64..0x1000],
+            flags in prop_oneof![any::<u64>(), 0u64..0x20],
+        ) {
+            if let Some(found) = conversion(&map(), [gpa, pages, flags, 0, 0, 0]) {
+                prop_assert!(found.length != 0 && found.length / PAGE == pages);
+                prop_assert!((found.gpa | found.length).is_multiple_of(PAGE));
+                prop_assert!(u128::from(found.gpa) + u128::from(found.length) <= u128::from(8 * MIB));
+                prop_assert_eq!(found.place, Place { slot: 0, offset: gpa });
+                prop_assert_eq!(found.private, flags & 0x10 != 0);
+            }
         }
     }
 
