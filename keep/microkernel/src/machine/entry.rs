@@ -7,9 +7,11 @@
 use core::arch::global_asm;
 
 use enarx_microkernel::boot::{IMAGE_MAGIC, VECTOR_STRIDE, VECTORS};
+use enarx_microkernel::exits::Reason;
 use enarx_microkernel::kernel::{Registers, SYSTEM_CALL};
 use enarx_microkernel::layout::STACK_RECORD;
 use enarx_microkernel::signal::{USER_CS, USER_SS};
+use enarx_snp::ghcb::MSR_GHCB;
 
 global_asm!(
     r#"
@@ -21,7 +23,7 @@ global_asm!(
     .quad enarx_user_code
     .quad enarx_user_data
     .quad enarx_boot_page
-    .quad 0
+    .quad enarx_stray
 
     .section .entry, "ax"
     .balign 16
@@ -33,6 +35,17 @@ enarx_entry:
     mov rdi, rsp
     call {boot}
     jmp enarx_return
+
+    // A vCPU in its launch state that only the host has started: the launch measures one for each,
+    // but the microkernel writes the state of those that it starts itself. There is no stack here.
+    .balign 16
+enarx_stray:
+    mov ecx, {msr_ghcb}
+    mov eax, {stray}
+    xor edx, edx
+    wrmsr
+    rep vmmcall
+    jmp enarx_stray
 
     .balign {vector_stride}
 enarx_vectors:
@@ -157,12 +170,22 @@ enarx_boot_page:
     system_call = const SYSTEM_CALL,
     boot = sym crate::boot,
     exception = sym crate::exception,
+    msr_ghcb = const MSR_GHCB,
+    stray = const TERMINATE_STRAY,
 );
 
 // The entry pushes whole registers below the record; RSP must be 16-byte aligned at each call.
 const _: () = assert!(size_of::<Registers>().is_multiple_of(16) && STACK_RECORD.is_multiple_of(16));
 
+/// The GHCB MSR protocol's request to terminate (56421 section 2.3.1): 100h, reason set 1, the
+/// reason in bits 23:16.
+const TERMINATE_STRAY: u32 = 0x100 | (1 << 12) | ((Reason::Vcpu as u32) << 16);
+
 unsafe extern "C" {
+    /// The entry of a vCPU.
+    pub fn enarx_entry();
+    /// The entry by SYSCALL.
+    pub fn enarx_syscall();
     /// The boot page.
     #[link_name = "enarx_boot_page"]
     pub static BOOT_PAGE: [u8; 4096];
