@@ -215,6 +215,17 @@ impl fmt::Display for Termination {
                 Reason::Aborted => "its runtime aborted",
                 Reason::Panic => "its microkernel gave up; please report this",
                 Reason::StackOverflow => "the stack of its runtime overflowed",
+                Reason::Features => {
+                    "SEV-SNP is not active, or with other features than the launch asked for"
+                }
+                Reason::Ghcb => "its host answered against the GHCB protocol",
+                Reason::Validation => {
+                    "a page is not the one that it had validated, or could not be"
+                }
+                Reason::PageState => "its host did not change the state of pages",
+                Reason::Cpuid => "the CPUID page is malformed or lacks a feature",
+                Reason::Secrets => "the firmware's secrets page is empty",
+                Reason::Vcpu => "a vCPU could not be started, or was started by its host",
             }),
             // 56421, table 4.
             Self::Protocol(0) => f.write_str("it asked for it, without a reason"),
@@ -285,6 +296,8 @@ impl fmt::Display for MemoryFault {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::super::memory::Extent;
@@ -412,10 +425,15 @@ mod tests {
             assert_eq!(found, expected);
             assert!(found.to_string().contains(text), "{found}");
         }
-        for number in 1..=9 {
-            let found = Termination::of(6, &[msr(1, number)]);
-            assert!(matches!(found, Termination::Microkernel(_)), "{number}");
-        }
+        // Every reason of the microkernel has words of its own.
+        let reasons = (0..=u8::MAX).filter(|&code| Reason::from_number(code.into()).is_some());
+        let words: BTreeSet<String> = reasons
+            .clone()
+            .map(|code| Termination::of(6, &[msr(1, code.into())]))
+            .inspect(|found| assert!(matches!(found, Termination::Microkernel(_))))
+            .map(|found| found.to_string())
+            .collect();
+        assert_eq!(words.len(), reasons.count());
     }
 
     #[test]
