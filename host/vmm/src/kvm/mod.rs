@@ -8,7 +8,7 @@
 mod confinement;
 mod cpuid;
 mod exits;
-pub(crate) mod fault;
+mod fault;
 mod image;
 mod memory;
 mod plain;

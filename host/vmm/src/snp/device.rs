@@ -37,7 +37,11 @@ pub struct CommandError {
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.firmware == Status::SUCCESS {
-            write!(f, "{}", self.errno)
+            write!(
+                f,
+                "{}; `enarx doctor` says what this host offers",
+                self.errno
+            )
         } else {
             write!(f, "{}; {}", self.errno, self.firmware)
         }

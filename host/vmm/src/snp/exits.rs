@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use enarx_microkernel::exits::{FaultReport, Reason};
+use enarx_microkernel::exits::Reason;
 use enarx_microkernel::layout::{LARGE, PAGE};
 use enarx_snp::ghcb::msr;
 use kvm_bindings::{
@@ -20,7 +20,6 @@ use super::abi::{MAP_GPA_RANGE, MAP_GPA_RANGE_2M, MAP_GPA_RANGE_ENCRYPTED};
 use super::device::Vm;
 use super::launcher::{repeatable, set_attributes};
 use super::memory::{Map, Place};
-use crate::kvm::fault::Fault;
 
 /// Reason set of the microkernel's own codes (56421, section 2.3.1: sets above 0 are the guest's).
 const MICROKERNEL_SET: u8 = 1;
@@ -205,16 +204,34 @@ impl Termination {
 
 impl fmt::Display for Termination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Self::Microkernel(reason) = self {
-            let report = FaultReport {
-                reason: *reason as u64,
-                ..FaultReport::default()
-            };
-            return Fault(report).fmt(f);
-        }
         f.write_str("the Keep ended: ")?;
         match self {
-            Self::Microkernel(_) => Ok(()),
+            Self::Microkernel(reason) => f.write_str(match reason {
+                Reason::Unhandled => "its program faulted and has no handler for it",
+                Reason::Unexpected => {
+                    "an exception without a cause that the microkernel could verify"
+                }
+                Reason::Kernel => "an exception in its microkernel",
+                Reason::OutOfMemory => "its memory is used up; give it more with --memory",
+                Reason::Boot => "the launch makes no sense to its microkernel",
+                Reason::NoRandomness => {
+                    "the CPU's random number generator (RDRAND) does not deliver"
+                }
+                Reason::Aborted => "its runtime aborted",
+                Reason::Panic => "its microkernel gave up; please report this",
+                Reason::StackOverflow => "the stack of its runtime overflowed",
+                Reason::Features => {
+                    "SEV-SNP is not active, or with other features than the launch asked for"
+                }
+                Reason::Ghcb => "its host answered against the GHCB protocol",
+                Reason::Validation => {
+                    "a page is not the one that it had validated, or could not be"
+                }
+                Reason::PageState => "its host did not change the state of pages",
+                Reason::Cpuid => "the CPUID page is malformed or lacks a feature",
+                Reason::Secrets => "the firmware's secrets page is empty",
+                Reason::Vcpu => "a vCPU could not be started, or was started by its host",
+            }),
             // 56421, table 4.
             Self::Protocol(0) => f.write_str("it asked for it, without a reason"),
             Self::Protocol(1) => f.write_str(
@@ -284,6 +301,10 @@ impl fmt::Display for MemoryFault {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::super::memory::Extent;
     use super::*;
 
@@ -332,6 +353,24 @@ mod tests {
                 "{gpa:#x} {pages} {flags:#x}"
             );
             assert!(found.is_none_or(|found| found.place.offset == gpa && found.gpa == gpa));
+        }
+    }
+
+    proptest! {
+        /// Whatever a guest asks for: what is granted lies in the private slot, in whole pages.
+        #[test]
+        fn conversions_never_leave_the_private_slot(
+            gpa in prop_oneof![any::<u64>(), (0u64..0x1000).prop_map(|gfn| gfn << 12)],
+            pages in prop_oneof![any::<u64>(), 0u64..0x1000],
+            flags in prop_oneof![any::<u64>(), 0u64..0x20],
+        ) {
+            if let Some(found) = conversion(&map(), [gpa, pages, flags, 0, 0, 0]) {
+                prop_assert!(found.length != 0 && found.length / PAGE == pages);
+                prop_assert!((found.gpa | found.length).is_multiple_of(PAGE));
+                prop_assert!(u128::from(found.gpa) + u128::from(found.length) <= u128::from(8 * MIB));
+                prop_assert_eq!(found.place, Place { slot: 0, offset: gpa });
+                prop_assert_eq!(found.private, flags & 0x10 != 0);
+            }
         }
     }
 
@@ -391,10 +430,15 @@ mod tests {
             assert_eq!(found, expected);
             assert!(found.to_string().contains(text), "{found}");
         }
-        for number in 1..=9 {
-            let found = Termination::of(6, &[msr(1, number)]);
-            assert!(matches!(found, Termination::Microkernel(_)), "{number}");
-        }
+        // Every reason of the microkernel has words of its own.
+        let reasons = (0..=u8::MAX).filter(|&code| Reason::from_number(code.into()).is_some());
+        let words: BTreeSet<String> = reasons
+            .clone()
+            .map(|code| Termination::of(6, &[msr(1, code.into())]))
+            .inspect(|found| assert!(matches!(found, Termination::Microkernel(_))))
+            .map(|found| found.to_string())
+            .collect();
+        assert_eq!(words.len(), reasons.count());
     }
 
     #[test]

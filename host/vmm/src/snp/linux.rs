@@ -286,6 +286,11 @@ impl fmt::Debug for Machine {
 }
 
 impl Machine {
+    /// The machine, for what is not particular to SEV-SNP.
+    pub fn fd(&self) -> &VmFd {
+        &self.fd
+    }
+
     /// Issues a command on `data`.
     ///
     /// # Safety
@@ -471,6 +476,14 @@ impl Processor {
     /// The vCPU, to be run.
     pub fn fd(&mut self) -> &mut VcpuFd {
         &mut self.fd
+    }
+
+    /// The bare vCPU, for a main external loop that keeps the memory by itself.
+    ///
+    /// # Safety
+    /// The machine's backings stay mapped until the vCPU is closed; a [`Machine`] keeps them.
+    pub unsafe fn into_fd(self) -> VcpuFd {
+        self.fd
     }
 }
 

@@ -185,6 +185,8 @@ fn apart(ranges: &mut [Range<u64>]) -> Result<(), MapError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const MIB: u64 = 1 << 20;
@@ -249,6 +251,38 @@ mod tests {
                     slot: 0,
                     offset: gpa
                 }));
+        }
+    }
+
+    proptest! {
+        /// A map that is accepted begins every page in one state, and the private ranges are
+        /// exactly the pages that begin as private.
+        #[test]
+        fn ranges_and_pages_agree(
+            slots in prop::collection::vec((0u64..64, 1u64..32, any::<bool>()), 1..4),
+            windows in prop::collection::vec((0u64..64, 1u64..8), 0..4),
+        ) {
+            let slots: Vec<Extent> = slots
+                .into_iter()
+                .map(|(page, pages, private)| extent(page * PAGE, pages * PAGE, private))
+                .collect();
+            let windows: Vec<Range<u64>> = windows
+                .into_iter()
+                .map(|(page, pages)| page * PAGE..(page + pages) * PAGE)
+                .collect();
+            if let Ok(map) = Map::new(slots.clone(), &windows) {
+                let ranges = map.private_ranges();
+                for gpa in (0..128 * PAGE).step_by(4096) {
+                    let holders = slots.iter().filter(|slot| (slot.gpa..slot.gpa + slot.size).contains(&gpa));
+                    let holders: Vec<&Extent> = holders.collect();
+                    prop_assert!(holders.len() <= 1);
+                    let window = windows.iter().any(|window| window.contains(&gpa));
+                    let expected = holders.first().map(|slot| slot.private && !window);
+                    prop_assert_eq!(map.begins_private(gpa), expected);
+                    let listed = ranges.iter().filter(|range| range.contains(&gpa)).count();
+                    prop_assert_eq!(listed, usize::from(expected == Some(true)));
+                }
+            }
         }
     }
 

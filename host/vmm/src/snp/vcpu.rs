@@ -55,7 +55,9 @@ pub struct StateError {
 #[derive(Debug, thiserror::Error)]
 pub enum VcpuError {
     /// KVM refused a step.
-    #[error("KVM refused to {step} of vCPU {vcpu}: {errno}")]
+    #[error(
+        "KVM refused to {step} of vCPU {vcpu}: {errno}; `enarx doctor` says what this host offers"
+    )]
     Refused {
         /// What was tried.
         step: &'static str,

@@ -7,6 +7,8 @@ mod played;
 use std::collections::{BTreeMap, VecDeque};
 
 use enarx_launch::layout::Page;
+use enarx_launch::measured::{self, Images, Parameters};
+use enarx_microkernel_image::{LOADER, MICROKERNEL};
 use enarx_snp::bits::GuestPolicy;
 use enarx_snp::cpuid::CpuidPage;
 use enarx_snp::id_block::{IdAuth, IdBlock};
@@ -229,6 +231,60 @@ fn a_launch_makes_every_call_in_order() {
     assert!(sealed.corrections.is_empty());
     drop(sealed);
     assert!(!host.state().dropped_early);
+}
+
+/// A static executable for x86-64 of 8 KiB, all in one read-only segment (System V ABI, chapter 4).
+fn executable() -> Vec<u8> {
+    let (base, size) = (0x40_0000u64, 0x2000u64);
+    let mut image = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    // Type, machine, version; entry; program and section headers' offsets.
+    image.extend([2, 0, 62, 0, 1, 0, 0, 0]);
+    image.extend([base + 0x78, 64, 0].map(u64::to_le_bytes).concat());
+    // Flags; sizes of this header and of one program header; their number; no sections.
+    image.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    // One PT_LOAD, readable and executable.
+    image.extend([1, 0, 0, 0, 5, 0, 0, 0]);
+    let fields = [0, base, base, size, size, 0x1000];
+    image.extend(fields.map(u64::to_le_bytes).concat());
+    image.resize(0x2000, 0xcc);
+    image
+}
+
+#[test]
+fn a_keep_of_the_real_images_is_launched_as_listed() {
+    let images = Images {
+        microkernel: MICROKERNEL,
+        loader: LOADER,
+        runtime: &executable(),
+    };
+    let parameters = Parameters {
+        vcpus: 4,
+        c_bit: C_BIT.trailing_zeros(),
+    };
+    let plan = measured::launch(&images, &parameters).unwrap();
+    let memory = 64 * MIB;
+    let slot = Slot {
+        extent: Extent {
+            gpa: 0,
+            size: memory,
+            private: true,
+        },
+        memory: Memory(memory),
+    };
+    let settings = Settings {
+        policy: POLICY,
+        // KVM adds the active bit.
+        vmsa_features: measured::SEV_FEATURES & !1,
+    };
+    let host = Host::new(Script::default());
+    let sealed = Launcher::create(&host, settings)
+        .and_then(|created| created.start(vec![slot], &plan.shared))
+        .and_then(|measuring| measuring.load(&plan.pages, &vcpus(&plan.pages)))
+        .and_then(|loaded| loaded.seal(None, HOST_DATA))
+        .unwrap();
+    assert_eq!(sealed.vcpus.len(), 4);
+    assert_eq!(host.pages().len() + 4, plan.pages.len());
+    assert_eq!(host.state().digest, expected_digest(&plan.pages));
 }
 
 #[test]
