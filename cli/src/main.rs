@@ -5,6 +5,7 @@ mod certs;
 mod doctor;
 mod inspect;
 mod policy;
+mod release;
 mod run;
 mod values;
 mod verify;
@@ -44,6 +45,7 @@ enum Command {
     Inspect(inspect::Args),
     Policy(policy::Args),
     Certs(certs::Args),
+    Release(release::Args),
 }
 
 #[derive(Subcommand)]
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
             Command::Inspect(arguments) => return inspect::run(arguments),
             Command::Policy(arguments) => return policy::run(arguments),
             Command::Certs(arguments) => return certs::run(arguments),
+            Command::Release(arguments) => return release::run(arguments),
         },
         Err(error) => return usage(&error),
     };

@@ -104,6 +104,13 @@ fn explanation(policy: &Policy) -> String {
         lines.push("#   none".to_owned());
     }
     lines.extend(insecure.iter().map(|line| format!("#   {line}")));
+    if !policy.snp.releases.is_empty() {
+        lines.push(format!(
+            "#\n# Launch digests are judged by the releases {} of a signed manifest:\n\
+             #   enarx verify --manifest FILE --manifest-key FILE. Withdrawn and expired releases are refused.",
+            policy.snp.releases.join(", ")
+        ));
+    }
     lines.push(
         "#\n# Known attacks; the policy asks for the mitigation of those marked with *.".to_owned(),
     );

@@ -2,6 +2,7 @@
 
 use crate::certs::StoreArgs;
 use crate::policy;
+use crate::release::ReferenceArgs;
 use chrono::DateTime;
 use enarx_attestation::{AmdEndorsements, Endorsements, Timestamp, Verdict, Verifier};
 use std::fs;
@@ -37,6 +38,8 @@ pub struct Args {
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<Timestamp>,
     #[command(flatten)]
+    references: ReferenceArgs,
+    #[command(flatten)]
     store: StoreArgs,
     /// Print the verdict as an EAT attestation result (EAR, a JWT) signed ES256 with this PKCS #8 key in PEM
     #[cfg(feature = "ear")]
@@ -47,7 +50,8 @@ pub struct Args {
     json: bool,
 }
 
-fn parse_time(text: &str) -> Result<Timestamp, String> {
+/// A time as seconds since 1970 or RFC 3339.
+pub fn parse_time(text: &str) -> Result<Timestamp, String> {
     if let Ok(seconds) = text.parse() {
         return Ok(Timestamp(seconds));
     }
@@ -86,6 +90,7 @@ pub fn run(args: Args) -> ExitCode {
         collateral,
         policy,
         at,
+        references,
         store,
         #[cfg(feature = "ear")]
         ear_key,
@@ -121,7 +126,16 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let verdict = Verifier::new(policy).verify(&evidence, &endorsements, at);
+    let references = match references.values(at) {
+        Ok(references) => references,
+        Err((code, message)) => {
+            eprintln!("error: {message}");
+            return ExitCode::from(code);
+        }
+    };
+    let verdict = Verifier::new(policy)
+        .with_reference_values(references)
+        .verify(&evidence, &endorsements, at);
     #[cfg(feature = "ear")]
     if let Some(path) = ear_key {
         if let Err(message) = print_ear(&verdict, &path) {

@@ -9,6 +9,8 @@ use crate::{kvm, process};
 /// A kind of Keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
+    /// A virtual machine on the simulated SEV-SNP platform.
+    Simulated,
     /// A virtual machine on `/dev/kvm`.
     Kvm,
     /// A confined process.
@@ -16,12 +18,15 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// All backends, the best first: the order in which one is chosen.
-    pub const ALL: &'static [Self] = &[Self::Kvm, Self::Process];
+    /// All backends.
+    pub const ALL: &'static [Self] = &[Self::Simulated, Self::Kvm, Self::Process];
+    /// The backends that are chosen without being asked for, the best first.
+    pub const CHOSEN: &'static [Self] = &[Self::Kvm, Self::Process];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Simulated => "sim",
             Self::Kvm => "kvm",
             Self::Process => "process",
         }
@@ -30,6 +35,9 @@ impl Backend {
     /// What it protects, and what it does not, for one line on standard error.
     pub const fn protection(self) -> &'static str {
         match self {
+            Self::Simulated => {
+                "SIMULATED attestation, for development; does NOT protect the application from the host"
+            }
             Self::Kvm | Self::Process => {
                 "protects the host from the application; does NOT protect the application from the host"
             }
@@ -55,7 +63,7 @@ impl Backend {
 
     /// The best backend of this machine.
     pub fn best() -> Self {
-        let usable = Self::ALL.iter().find(|backend| backend.check().is_ok());
+        let usable = Self::CHOSEN.iter().find(|backend| backend.check().is_ok());
         usable.copied().unwrap_or(Self::Process)
     }
 }
@@ -72,6 +80,7 @@ impl fmt::Display for Backend {
 /// [`LaunchError`] when it could not be launched or served.
 pub fn run(backend: Backend, launch: Launch) -> Result<Outcome, LaunchError> {
     match backend {
+        Backend::Simulated => Ok(kvm::run_simulated(launch)?),
         Backend::Kvm => Ok(kvm::run(launch)?),
         Backend::Process => process::run(launch),
     }

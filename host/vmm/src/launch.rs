@@ -1,6 +1,7 @@
 //! What a Keep is launched with, and how it ended: the types shared by every backend.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::confine::ConfineError;
@@ -15,10 +16,12 @@ pub const EXIT_TIMEOUT: u8 = 124;
 /// Everything a backend needs to start a Keep.
 #[derive(Debug)]
 pub struct Launch {
-    /// The runtime image, an ELF executable for Linux x86-64.
-    pub runtime: &'static [u8],
-    /// The microkernel image, an ELF executable; the process backend does not use it.
-    pub microkernel: &'static [u8],
+    /// The programs of the Keep.
+    pub images: Images,
+    /// The simulated machine; other backends do not use it.
+    pub simulated: Simulated,
+    /// HOST_DATA of a measured launch: it stands in the Keep's reports, unmeasured.
+    pub host_data: [u8; 32],
     /// What the host does for this Keep, and nothing else.
     pub grant: Grant,
     /// Object `Configuration` of the sallyport.
@@ -33,6 +36,30 @@ pub struct Launch {
     pub timeout: Option<Duration>,
     /// Print counters and the split of the start time on standard error.
     pub timings: bool,
+}
+
+/// The programs of a Keep, ELF executables; each backend uses those that it needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Images {
+    /// The runtime, an executable for Linux x86-64.
+    pub runtime: &'static [u8],
+    /// The microkernel.
+    pub microkernel: &'static [u8],
+    /// The microkernel for the simulated platform.
+    pub microkernel_simulated: &'static [u8],
+    /// The loader of a measured Keep.
+    pub loader: &'static [u8],
+}
+
+/// The machine that the simulated platform plays.
+#[derive(Clone, Debug)]
+pub struct Simulated {
+    /// Where its keys are kept.
+    pub folder: PathBuf,
+    /// What it is like.
+    pub settings: enarx_simulator::Settings,
+    /// Launch with the debug bit in the guest policy.
+    pub debug: bool,
 }
 
 /// How a Keep ended.

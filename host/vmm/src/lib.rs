@@ -11,5 +11,6 @@ pub mod grant;
 pub mod kvm;
 pub mod launch;
 pub mod process;
+pub mod snp;
 
 pub use backend::{Backend, run};

@@ -1,4 +1,4 @@
-//! Programs in a KVM Keep that use the microkernel, and programs that attack it: the Keep ends with
+//! Programs in a Keep that use the microkernel, and programs that attack it: the Keep ends with
 //! the documented outcome, and the VMM survives.
 
 mod guest;
@@ -7,16 +7,30 @@ use std::time::{Duration, Instant};
 
 use enarx_vmm::kvm;
 use enarx_vmm::launch::Outcome;
-use guest::{Options, alone, fault, have_kvm, run, run_with, works};
+use guest::{Options, alone, choose_platform, fault, have_kvm, run, run_with, works};
 
-/// A test that needs KVM.
+/// A test that needs KVM, on plain KVM and on the simulated SNP platform.
 macro_rules! guest_test {
     ($name:ident, $body:block) => {
-        #[test]
-        fn $name() {
-            let _turn = alone();
-            if have_kvm(stringify!($name)) {
-                $body
+        mod $name {
+            use super::*;
+
+            fn on(simulated: bool) {
+                let _turn = alone();
+                if have_kvm(stringify!($name)) {
+                    choose_platform(simulated);
+                    $body
+                }
+            }
+
+            #[test]
+            fn kvm() {
+                on(false);
+            }
+
+            #[test]
+            fn simulated() {
+                on(true);
             }
         }
     };
@@ -52,7 +66,7 @@ const KERNEL: [&str; 6] = [
     "ffff800000010000",
     "ffffffff80010000",
     "ffffffff80202000",
-    "ffffffff803fe000",
+    "ffffffff80400000",
     "fffffffffffff000",
 ];
 

@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io::{Read, Write, pipe};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use enarx_vmm::grant::{Grant, NetworkGrant};
-use enarx_vmm::launch::{Launch, Outcome};
+use enarx_vmm::launch::{Images, Launch, Outcome, Simulated};
 use enarx_vmm::process;
 
 /// The test Keep, built once.
@@ -44,8 +45,18 @@ fn null() -> OwnedFd {
 
 fn launch(mode: &str, stdio: [OwnedFd; 3]) -> Launch {
     Launch {
-        runtime: KEEP.as_slice(),
-        microkernel: &[],
+        images: Images {
+            runtime: KEEP.as_slice(),
+            microkernel: &[],
+            microkernel_simulated: &[],
+            loader: &[],
+        },
+        simulated: Simulated {
+            folder: PathBuf::new(),
+            settings: enarx_simulator::Settings::new(&enarx_snp::product::MILAN),
+            debug: false,
+        },
+        host_data: [0; 32],
         grant: Grant {
             stdio,
             directories: Vec::new(),
@@ -204,7 +215,7 @@ fn every_end_is_told_apart() {
 fn an_image_that_is_no_program_is_an_error() {
     let _turn = alone();
     let mut launch = launch("h", [null(), null(), null()]);
-    launch.runtime = b"not a program";
+    launch.images.runtime = b"not a program";
     let error = process::run(launch).unwrap_err().to_string();
     assert!(
         error.starts_with("the runtime could not be started: its image could not be executed"),

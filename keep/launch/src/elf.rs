@@ -12,8 +12,9 @@ pub struct Program {
     pub entry: u64,
     /// Segments in ascending order of address.
     pub segments: Vec<Segment>,
-    /// Address of the program headers in memory, their size and number.
-    pub headers: (u64, u64, u64),
+    /// Address of the program headers in memory, their size and number; none where no segment holds
+    /// them.
+    pub headers: Option<(u64, u64, u64)>,
 }
 
 /// A part of a program with one set of rights.
@@ -91,14 +92,16 @@ pub fn parse(image: &[u8]) -> Result<Program, ElfError> {
     let first = segments
         .first()
         .ok_or(ElfError::Unsupported("nothing to load"))?;
-    let table = first.address + header.e_phoff(endian) - first.file.start as u64;
+    let table = header
+        .e_phoff(endian)
+        .checked_sub(first.file.start as u64)
+        .and_then(|distance| first.address.checked_add(distance));
     Ok(Program {
         entry: header.e_entry(endian),
-        headers: (
-            table,
-            u64::from(header.e_phentsize(endian)),
-            headers.len() as u64,
-        ),
+        headers: table.map(|table| {
+            let size = u64::from(header.e_phentsize(endian));
+            (table, size, headers.len() as u64)
+        }),
         segments,
     })
 }

@@ -4,4 +4,6 @@
 
 pub mod elf;
 pub mod layout;
+pub mod measured;
+pub mod plain;
 mod tables;

@@ -10,14 +10,17 @@ pub type Bytes = Box<[u8; 4096]>;
 #[derive(Debug)]
 pub struct Pages {
     start: u64,
+    /// The C-bit, which the tables' own entries carry; 0 without SNP.
+    private: u64,
     pages: Vec<Bytes>,
 }
 
 impl Pages {
     /// No page yet; the first will lie at `start`, a multiple of the page size.
-    pub fn new(start: u64) -> Self {
+    pub fn new(start: u64, private: u64) -> Self {
         Self {
             start,
+            private,
             pages: Vec::new(),
         }
     }
@@ -27,6 +30,11 @@ impl Pages {
         let page = self.end();
         self.pages.push(Box::new([0; 4096]));
         page
+    }
+
+    /// Address of the first page.
+    pub fn start(&self) -> u64 {
+        self.start
     }
 
     /// First address after the pages.
@@ -72,6 +80,28 @@ impl Pages {
             .map(move |(index, bytes)| (start + index as u64 * PAGE, bytes))
     }
 
+    /// Fills every slot of the table that holds the one of `address` at `level` and is still free.
+    pub fn fill_free(&mut self, root: u64, address: u64, level: u32, entry: u64) {
+        let span = 1u64 << (12 + 9 * (level - 1));
+        let base = address & !(span * 512 - 1);
+        for slot in 0..512 {
+            let address = base + slot * span;
+            if self.entry(root, address, level) == 0 {
+                self.map(root, address, level, entry);
+            }
+        }
+    }
+
+    /// The entry of `address` at `level`, whose table exists.
+    fn entry(&self, root: u64, address: u64, level: u32) -> u64 {
+        let mut table = root;
+        for above in (level + 1..=4).rev() {
+            let slot = table + ((address >> (12 + 9 * (above - 1))) & 511) * 8;
+            table = self.read_u64(slot) & bits::ADDRESS & !self.private;
+        }
+        self.read_u64(table + ((address >> (12 + 9 * (level - 1))) & 511) * 8)
+    }
+
     /// Puts `entry` into the slot of `address` at `level` (1 = 4 KiB), making the tables above.
     pub fn map(&mut self, root: u64, address: u64, level: u32, entry: u64) {
         let mut table = root;
@@ -79,10 +109,10 @@ impl Pages {
             let slot = table + ((address >> (12 + 9 * (above - 1))) & 511) * 8;
             let mut next = self.read_u64(slot);
             if next == 0 {
-                next = table_entry(self.allocate());
+                next = table_entry(self.allocate()) | self.private;
                 self.write_u64(slot, next);
             }
-            table = next & bits::ADDRESS;
+            table = next & bits::ADDRESS & !self.private;
         }
         let slot = table + ((address >> (12 + 9 * (level - 1))) & 511) * 8;
         self.write_u64(slot, entry);

@@ -186,7 +186,7 @@ impl AddressSpace {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            tables: Tables::new(0),
+            tables: Tables::new(0, 0),
             frames: Frames::new(0, 0, 0, 0),
             small: Area::new(MMAP_START, LARGE_START),
             large: Area::new(LARGE_START, MMAP_END),
@@ -200,13 +200,18 @@ impl AddressSpace {
 
     /// Takes over the address space that the launcher prepared.
     pub fn boot(&mut self, boot: &BootInfo, frames: Frames) {
-        self.tables = Tables::new(boot.root);
+        self.tables = Tables::new(boot.root | boot.c_bit, boot.c_bit);
         self.frames = frames;
         self.heap = Heap {
             start: boot.heap_start,
             end: boot.heap_start,
             mapped: boot.heap_mapped,
         };
+    }
+
+    /// The allocator of frames.
+    pub const fn frames(&mut self) -> &mut Frames {
+        &mut self.frames
     }
 
     /// Moves the start of the mappings by `random`, so that addresses differ from run to run.
@@ -284,6 +289,11 @@ impl AddressSpace {
         self.small.claim(start, end);
         self.large.claim(start, end);
         Ok(start)
+    }
+
+    /// Unmaps 2 MiB pages of the microkernel's own; every TLB is to be flushed.
+    pub fn withdraw<P: Platform>(&mut self, platform: &mut P, start: u64, length: u64) {
+        self.tables.withdraw(platform, start, start + length);
     }
 
     /// Gives a mapped range other rights.

@@ -9,6 +9,8 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"ENARXBT1");
 /// The SYSCALL instruction does not raise the privilege level here (KVM hosts of the kind
 /// `kvm_pvm`): system calls arrive through the invalid opcode of the system-call page.
 pub const FLAG_SYSCALL_BY_UD: u32 = 1 << 0;
+/// The Keep runs under SEV-SNP: `c_bit` and the fields after it count.
+pub const FLAG_SNP: u32 = 1 << 1;
 
 /// Contents of the boot page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -27,7 +29,7 @@ pub struct BootInfo {
     pub launch_free: u64,
     /// First free guest physical address after the runtime image, a multiple of 2 MiB.
     pub free_start: u64,
-    /// User address of the runtime's entry point.
+    /// User address of the first program's entry point: the runtime, or the loader.
     pub user_entry: u64,
     /// User stack pointer at the entry; argument count, vectors and auxiliary vector lie there.
     pub user_stack: u64,
@@ -37,11 +39,29 @@ pub struct BootInfo {
     pub heap_start: u64,
     /// End of the part of the heap that is mapped at launch, a multiple of 2 MiB.
     pub heap_mapped: u64,
+    /// The C-bit: the bit of a guest physical address that makes a page private; 0 without SNP.
+    pub c_bit: u64,
+    /// SEV_FEATURES of every vCPU.
+    pub sev_features: u64,
+    /// Guest physical address of the CPUID page.
+    pub cpuid_page: u64,
+    /// Guest physical address of the secrets page.
+    pub secrets_page: u64,
+    /// Guest physical address of the shared pages that hold the runtime image until the loader has
+    /// copied it, a multiple of 2 MiB; they end at `free_start`.
+    pub image_start: u64,
+    /// Virtual address of the GDT.
+    pub gdt: u64,
+    /// Virtual address of the IDT.
+    pub idt: u64,
+    /// Virtual address of the task state segments.
+    pub tss: u64,
 }
 
-const _: () = assert!(size_of::<BootInfo>() == 80);
+const _: () = assert!(size_of::<BootInfo>() == 144);
 const _: () = assert!(core::mem::offset_of!(BootInfo, root) == 16);
 const _: () = assert!(core::mem::offset_of!(BootInfo, heap_mapped) == 72);
+const _: () = assert!(core::mem::offset_of!(BootInfo, tss) == 136);
 
 /// First bytes of the microkernel image: where the launcher finds its entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -61,8 +81,8 @@ pub struct ImageHeader {
     pub user_data: u64,
     /// The boot page.
     pub boot_page: u64,
-    /// Zero.
-    pub reserved: u64,
+    /// Where a vCPU begins that only its host has started: it ends the Keep.
+    pub stray_entry: u64,
 }
 
 /// First bytes of the microkernel image ("ENARXMK1").

@@ -1,12 +1,12 @@
-//! How the microkernel calls the VMM: one 32-bit write to an I/O port, arguments in a record per
-//! vCPU in a page of shared memory, the exit page.
+//! How the microkernel calls the VMM: one 32-bit write to an I/O port (under SNP by way of the
+//! GHCB), arguments in a record per vCPU in the exit memory, which is shared with the host.
 //!
-//! The host reads and writes that page at will: the microkernel takes single words from it by
+//! The host reads and writes that memory at will: the microkernel takes single words from it by
 //! value and uses them only as the function's description allows.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::layout::MAX_VCPUS;
+use crate::layout::{LARGE, MAX_VCPUS};
 
 /// The I/O port; the value written is a [`Function`].
 pub const PORT: u16 = 0x0e00;
@@ -18,8 +18,13 @@ pub const FACTS_OFFSET: usize = MAX_VCPUS * RECORD_SIZE;
 /// Offset of the microkernel's counters in the exit memory: system calls, then exceptions, as
 /// 64-bit words; for `--timings`.
 pub const COUNTERS_OFFSET: usize = FACTS_OFFSET + 64;
-/// Size of the exit memory, in bytes: records and facts, two pages.
-pub const EXIT_MEMORY_SIZE: usize = 8192;
+/// Offset of the GHCBs in the exit memory (SNP), one page for each vCPU.
+pub const GHCB_OFFSET: usize = 0x1_0000;
+/// Offset of the page in the exit memory (SNP) that carries a guest message to the firmware; the
+/// answer comes in the page after it.
+pub const MESSAGE_OFFSET: usize = GHCB_OFFSET + MAX_VCPUS * 4096;
+/// Size of the exit memory, in bytes.
+pub const EXIT_MEMORY_SIZE: usize = 2 << 20;
 
 /// What the microkernel asks of the VMM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +107,9 @@ pub struct HostFacts {
 }
 
 const _: () = assert!(FACTS_OFFSET + size_of::<HostFacts>() <= COUNTERS_OFFSET);
-const _: () = assert!(COUNTERS_OFFSET + 16 <= EXIT_MEMORY_SIZE);
+const _: () = assert!(COUNTERS_OFFSET + 16 <= GHCB_OFFSET);
+const _: () = assert!(MESSAGE_OFFSET + 2 * 4096 <= EXIT_MEMORY_SIZE);
+const _: () = assert!(EXIT_MEMORY_SIZE as u64 == LARGE);
 
 /// Why the microkernel ended the Keep: the arguments of [`Function::Fault`].
 #[derive(
@@ -150,6 +157,23 @@ pub enum Reason {
     Panic = 8,
     /// The stack of the runtime overflowed into its guard page.
     StackOverflow = 9,
+    /// SEV-SNP is not active, or with other features than the launch was made for; `vector` is
+    /// SEV_STATUS.
+    Features = 10,
+    /// The host's GHCB protocol lacks something, or it answered against the protocol; `vector` is
+    /// the exit code.
+    Ghcb = 11,
+    /// A page could not be validated, or had been validated before: the host replayed or remapped
+    /// memory; `vector` is the page's guest physical address.
+    Validation = 12,
+    /// The host did not change the state of a page; `vector` is its guest physical address.
+    PageState = 13,
+    /// The CPUID page is malformed; `vector` says which check failed.
+    Cpuid = 14,
+    /// The secrets page is malformed or empty.
+    Secrets = 15,
+    /// A vCPU was started that the microkernel did not ask for, or could not be started.
+    Vcpu = 16,
 }
 
 impl Reason {
@@ -166,6 +190,13 @@ impl Reason {
             7 => Self::Aborted,
             8 => Self::Panic,
             9 => Self::StackOverflow,
+            10 => Self::Features,
+            11 => Self::Ghcb,
+            12 => Self::Validation,
+            13 => Self::PageState,
+            14 => Self::Cpuid,
+            15 => Self::Secrets,
+            16 => Self::Vcpu,
             _ => return None,
         })
     }
@@ -187,6 +218,6 @@ mod tests {
         }
         assert_eq!(Function::from_number(0), None);
         assert_eq!(Function::from_number(10), None);
-        assert_eq!(Reason::from_number(10), None);
+        assert_eq!(Reason::from_number(17), None);
     }
 }

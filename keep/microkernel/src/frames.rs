@@ -1,7 +1,7 @@
 //! Physical frames: 2 MiB frames from the Keep's memory, 4 KiB frames carved out of them.
 //!
-//! A frame is *fresh* until its first use: zero under plain KVM, to be validated and zeroed under
-//! SNP. Freed frames hold the link of the free list in their first word; a frame is freed only
+//! A frame is *fresh* until its first use: zero under plain KVM, to be accepted ([`Platform::accept`])
+//! under SNP. Frames carry the C-bit where there is one. Freed frames hold the link of the free list in their first word; a frame is freed only
 //! after no vCPU can reach it any more.
 
 use crate::layout::{LARGE, PAGE};
@@ -12,13 +12,17 @@ use crate::platform::Platform;
 pub struct Frames {
     /// First 2 MiB frame never handed out.
     next: u64,
-    /// End of the Keep's memory.
+    /// End of those that follow it.
     end: u64,
+    /// More 2 MiB frames never handed out, for when those are used up.
+    reserve: (u64, u64),
     /// 4 KiB frames being carved, all from one 2 MiB frame (or the launch area).
     carve: u64,
     carve_end: u64,
     /// The carved frame is fresh.
     carve_fresh: bool,
+    /// The carved frames are not part of an accepted 2 MiB frame.
+    carve_single: bool,
     free_small: u64,
     free_large: u64,
     small_count: u64,
@@ -36,9 +40,11 @@ impl Frames {
         Self {
             next,
             end,
+            reserve: (0, 0),
             carve: small,
             carve_end: small_end,
             carve_fresh: true,
+            carve_single: true,
             free_small: NONE,
             free_large: NONE,
             small_count: 0,
@@ -46,10 +52,16 @@ impl Frames {
         }
     }
 
+    /// Adds the fresh 2 MiB frames of `start..end`; once.
+    pub fn add(&mut self, start: u64, end: u64) {
+        self.reserve = (start, end);
+    }
+
     /// Free memory, in bytes.
     #[must_use]
     pub fn free(&self) -> u64 {
         (self.end - self.next)
+            + (self.reserve.1 - self.reserve.0)
             + (self.carve_end - self.carve)
             + self.small_count * PAGE
             + self.large_count * LARGE
@@ -65,9 +77,13 @@ impl Frames {
     }
 
     fn large_raw<P: Platform>(&mut self, platform: &mut P) -> Option<(u64, bool)> {
+        if self.next == self.end {
+            (self.next, self.end) = core::mem::take(&mut self.reserve);
+        }
         if self.next < self.end {
             let frame = self.next;
             self.next += LARGE;
+            platform.accept(frame, LARGE);
             return Some((frame, true));
         }
         let frame = self.free_large;
@@ -109,9 +125,13 @@ impl Frames {
             self.carve = frame;
             self.carve_end = frame + LARGE;
             self.carve_fresh = fresh;
+            self.carve_single = false;
         }
         let frame = self.carve;
         self.carve += PAGE;
+        if self.carve_single {
+            platform.accept(frame, PAGE);
+        }
         Some((frame, self.carve_fresh))
     }
 

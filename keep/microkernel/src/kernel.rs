@@ -8,13 +8,19 @@ use crate::cause;
 use crate::clock::Clock;
 use crate::exits::{FaultReport, HostFacts, Reason};
 use crate::frames::Frames;
-use crate::layout::{LARGE, LAUNCH_END, MAX_VCPUS, PAGE, STACK_SIZE, STACK_TOP, USER_END};
+use crate::layout::{
+    DIRECT_MAP_SIZE, IMAGE_USER, LARGE, LAUNCH_END, MAX_VCPUS, PAGE, SHARED_END, SHARED_PHYSICAL,
+    STACK_SIZE, STACK_TOP, USER_END,
+};
 use crate::linux::{Errno, flag};
 use crate::paging::{Access, Fault, Stale};
 use crate::platform::{FpuState, Platform};
 use crate::signal::{self, Signal, SignalFrame};
+use crate::snp::message::{Channel, MessageError};
+use crate::snp::{Snp, cpuid, pages, vcpu};
 use crate::threads::{Epoch, Threads};
 
+use enarx_snp::ghcb::{PageOperation, exit};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// The registers of interrupted user code, in the order in which the entry code pushes them.
@@ -110,6 +116,8 @@ pub mod vector {
     pub const INVALID_OPCODE: u64 = 6;
     /// #PF, page fault.
     pub const PAGE_FAULT: u64 = 14;
+    /// #VC, VMM communication.
+    pub const VMM_COMMUNICATION: u64 = 29;
 }
 
 /// A handler installed by `rt_sigaction`.
@@ -123,6 +131,15 @@ pub struct Action {
     pub restorer: u64,
     /// Blocked signals; kept, not acted upon.
     pub mask: u64,
+}
+
+/// The CPUID instruction.
+const CPUID: [u8; 2] = [0x0f, 0xa2];
+
+/// The low half of a register.
+const fn low(register: u64) -> u32 {
+    let [a, b, c, d, ..] = register.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
 }
 
 /// The Keep cannot go on.
@@ -177,6 +194,8 @@ pub struct Kernel {
     pub processors: u64,
     /// All memory of the Keep, in bytes.
     pub memory: u64,
+    /// What there is to know under SNP; none under plain KVM.
+    pub snp: Option<Snp>,
 }
 
 impl Default for Kernel {
@@ -205,6 +224,7 @@ impl Kernel {
             }; SIGNALS],
             processors: 0,
             memory: 0,
+            snp: None,
         }
     }
 
@@ -222,7 +242,9 @@ impl Kernel {
         };
         check(
             1,
-            boot.magic == boot::MAGIC && boot.flags & !boot::FLAG_SYSCALL_BY_UD == 0,
+            boot.magic == boot::MAGIC
+                && boot.flags & !(boot::FLAG_SYSCALL_BY_UD | boot::FLAG_SNP) == 0
+                && (boot.flags & boot::FLAG_SNP != 0) == (boot.c_bit != 0),
         )?;
         check(
             2,
@@ -230,7 +252,7 @@ impl Kernel {
         )?;
         check(
             3,
-            boot.free_start.is_multiple_of(LARGE) && boot.free_start >= LAUNCH_END,
+            boot.free_start.is_multiple_of(LARGE) && boot.free_start >= SHARED_END,
         )?;
         check(
             4,
@@ -241,23 +263,151 @@ impl Kernel {
             6,
             facts.memory_end.is_multiple_of(LARGE)
                 && facts.memory_end >= boot.free_start
-                && facts.memory_end <= crate::layout::DIRECT_MAP_SIZE,
+                && facts.memory_end <= DIRECT_MAP_SIZE,
         )?;
         check(7, facts.vcpus >= 1 && facts.vcpus <= MAX_VCPUS as u64)?;
         check(8, facts.processors >= 1 && facts.processors <= facts.vcpus)?;
         self.clock =
             Clock::new(tsc, facts.tsc_khz, facts.wall_ns).ok_or(Fatal::new(Reason::Boot, 9))?;
         let frames = Frames::new(
-            boot.launch_free,
-            LAUNCH_END,
-            boot.free_start,
-            facts.memory_end,
+            boot.launch_free | boot.c_bit,
+            LAUNCH_END | boot.c_bit,
+            boot.free_start | boot.c_bit,
+            facts.memory_end | boot.c_bit,
         );
         self.space.boot(boot, frames);
         self.threads.boot(usize::try_from(facts.vcpus).unwrap_or(1));
         self.processors = facts.processors;
         self.memory = facts.memory_end;
         Ok(())
+    }
+
+    /// The part of the boot that only SNP has, after [`Self::boot`]: shares the memory that the host
+    /// is to see, takes over what the firmware left, and prepares the direct map.
+    ///
+    /// # Errors
+    /// [`Reason::PageState`], [`Reason::Cpuid`], [`Reason::Secrets`], [`Reason::OutOfMemory`].
+    pub fn boot_snp<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        boot: &BootInfo,
+    ) -> Result<(), Fatal> {
+        let root = boot.root | boot.c_bit;
+        for (start, end) in [
+            (SHARED_PHYSICAL, SHARED_END),
+            (boot.image_start, boot.free_start),
+        ] {
+            pages::change_state(platform, root, start, end, PageOperation::Shared)?;
+        }
+        self.snp = Some(crate::snp::boot::take_over(platform, boot)?);
+        let frames = self.space.frames();
+        pages::extend(platform, root, self.memory, |platform| {
+            frames.small(platform)
+        })
+    }
+
+    /// Starts vCPU `vcpu` unless it has been started; under plain KVM the host does.
+    ///
+    /// # Errors
+    /// As [`vcpu::start`].
+    pub fn start_vcpu<P: Platform>(&mut self, platform: &mut P, vcpu: usize) -> Result<(), Fatal> {
+        match &mut self.snp {
+            Some(snp) => vcpu::start(platform, snp, self.space.frames(), vcpu),
+            None => Ok(()),
+        }
+    }
+
+    /// The runtime image has been copied: its shared pages become private and free.
+    ///
+    /// # Errors
+    /// [`Reason::PageState`], [`Reason::Validation`].
+    pub fn release_image<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        epoch: &Epoch,
+        me: usize,
+    ) -> Result<(), Fatal> {
+        let Some(snp) = self.snp.as_mut().filter(|snp| !snp.image_released) else {
+            return Ok(());
+        };
+        snp.image_released = true;
+        let boot = snp.boot;
+        let (start, end) = (boot.image_start, boot.free_start);
+        self.space.withdraw(platform, IMAGE_USER, end - start);
+        self.shoot_down(platform, epoch, me);
+        let root = boot.root | boot.c_bit;
+        pages::change_state(platform, root, start, end, PageOperation::Private)?;
+        self.space
+            .frames()
+            .add(start | boot.c_bit, end | boot.c_bit);
+        Ok(())
+    }
+
+    /// Sends the firmware a message; after anything but a refusal by the firmware itself, never
+    /// again.
+    ///
+    /// # Errors
+    /// [`Errno::NoSys`] without SNP, [`Errno::Inval`] if the firmware refused, [`Errno::Io`] if the
+    /// host did not carry the message or changed the answer.
+    pub fn ask_firmware(
+        &mut self,
+        message: impl FnOnce(&mut Channel) -> Result<(), MessageError>,
+    ) -> Result<(), Errno> {
+        let channel = &mut self.snp.as_mut().ok_or(Errno::NoSys)?.channel;
+        match message(channel.as_mut().ok_or(Errno::Io)?) {
+            Ok(()) => Ok(()),
+            Err(MessageError::Refused(_)) => Err(Errno::Inval),
+            Err(MessageError::Broken) => {
+                *channel = None;
+                Err(Errno::Io)
+            }
+        }
+    }
+
+    /// Whether the runtime is about to execute CPUID.
+    fn at_cpuid<P: Platform>(&mut self, platform: &mut P, registers: &Registers) -> bool {
+        let mut code = [0; CPUID.len()];
+        let read = self.space.read_code(platform, registers.rip, &mut code);
+        read == CPUID.len() && code == CPUID
+    }
+
+    /// On the simulated platform CPUID at CPL3 raises #GP (CPUID faulting), where it raises #VC on an
+    /// SNP CPU.
+    #[cfg(feature = "simulated")]
+    pub fn simulated_cpuid<P: Platform>(&mut self, platform: &mut P, registers: &mut Registers) {
+        const GENERAL_PROTECTION: u64 = 13;
+        if self.snp.is_some()
+            && registers.vector == GENERAL_PROTECTION
+            && registers.error_code == 0
+            && self.at_cpuid(platform, registers)
+        {
+            registers.vector = vector::VMM_COMMUNICATION;
+            registers.error_code = exit::CPUID;
+        }
+    }
+
+    /// Answers the CPUID instruction of the runtime; none unless that is what is at hand.
+    fn cpuid<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        me: usize,
+        registers: &mut Registers,
+    ) -> Option<()> {
+        if registers.error_code != exit::CPUID || !self.at_cpuid(platform, registers) {
+            return None;
+        }
+        let snp = self.snp.as_ref()?;
+        let page = snp.boot.cpuid_page | snp.boot.c_bit;
+        let [leaf, subleaf] = [registers.rax, registers.rcx].map(low);
+        let number = u32::try_from(me).ok()?;
+        let [eax, ebx, ecx, edx] =
+            cpuid::answer(platform, page, number, snp.registers.1, leaf, subleaf);
+        registers.rax = eax.into();
+        registers.rbx = ebx.into();
+        registers.rcx = ecx.into();
+        registers.rdx = edx.into();
+        registers.rip += CPUID.len() as u64;
+        Some(())
     }
 
     /// Deals with an exception at CPL3.
@@ -323,6 +473,9 @@ impl Kernel {
                     vector: registers.vector,
                     error_code: registers.error_code,
                 }
+            }
+            vector::VMM_COMMUNICATION => {
+                return self.cpuid(platform, me, registers).ok_or(unexpected);
             }
             _ => return Err(unexpected),
         };

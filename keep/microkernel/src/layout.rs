@@ -10,8 +10,17 @@ pub const LARGE: u64 = 2 << 20;
 pub const HUGE: u64 = 1 << 30;
 
 /// End of the launch area, the guest physical memory that holds the microkernel, its tables and
-/// the first page tables. It begins at 0; everything after it is the runtime image and free frames.
+/// the first page tables. It begins at 0.
 pub const LAUNCH_END: u64 = LARGE;
+/// Guest physical address of the memory shared with the host: the sallyport region, then the exit
+/// memory ([`crate::exits`]). Under SNP its pages are shared pages.
+pub const SHARED_PHYSICAL: u64 = LAUNCH_END;
+/// Size of the sallyport region, in bytes.
+pub const SALLYPORT_SIZE: u64 = 10 << 20;
+/// Guest physical address of the exit memory, one large page.
+pub const EXIT_PHYSICAL: u64 = SHARED_PHYSICAL + SALLYPORT_SIZE;
+/// End of the shared memory. Everything after it is the runtime image and free frames.
+pub const SHARED_END: u64 = EXIT_PHYSICAL + LARGE;
 
 /// Virtual address of the microkernel image (`kernel.ld` links it here); its physical base is
 /// [`KERNEL_PHYSICAL`].
@@ -28,8 +37,8 @@ pub const DIRECT_MAP_SIZE: u64 = 512 * HUGE;
 pub const STACKS_VIRTUAL: u64 = KERNEL_VIRTUAL + LARGE;
 /// Distance from one kernel stack to the next, in bytes.
 pub const STACK_STRIDE: u64 = KERNEL_STACK + PAGE;
-/// Virtual address of the exit memory ([`crate::exits`]), two pages.
-pub const EXIT_VIRTUAL: u64 = KERNEL_VIRTUAL + 2 * LARGE - 2 * PAGE;
+/// Virtual address of the exit memory ([`crate::exits`]).
+pub const EXIT_VIRTUAL: u64 = KERNEL_VIRTUAL + 2 * LARGE;
 
 /// Lowest address of a vCPU's kernel stack.
 #[must_use]
@@ -58,6 +67,9 @@ pub const MMAP_END: u64 = 0x6000_0000_0000;
 pub const SALLYPORT_USER: u64 = 0x7000_0000_0000;
 /// User address of the user pages of the microkernel image: vDSO, system-call page, clock page.
 pub const VDSO_USER: u64 = 0x7000_1000_0000;
+/// User address of the runtime image in the memory shared with the host, from where the loader of a
+/// measured Keep copies it.
+pub const IMAGE_USER: u64 = 0x7000_2000_0000;
 /// Top of the runtime's first stack.
 pub const STACK_TOP: u64 = 0x7000_4000_0000;
 /// Size of the runtime's first stack, in bytes.
@@ -70,6 +82,7 @@ pub const SIGNAL_STACK: u64 = STACK_TOP - STACK_SIZE - LARGE - SIGNAL_STACK_SIZE
 
 const _: () = assert!(KERNEL_PHYSICAL.is_multiple_of(PAGE) && KERNEL_PHYSICAL < LAUNCH_END);
 const _: () = assert!(STACKS_VIRTUAL + MAX_VCPUS as u64 * STACK_STRIDE <= EXIT_VIRTUAL);
+const _: () = assert!(SALLYPORT_SIZE.is_multiple_of(LARGE));
 const _: () = assert!(STACK_TOP.is_multiple_of(LARGE) && STACK_SIZE.is_multiple_of(LARGE));
 
 /// Rounds `value` up to a multiple of `align`, a power of two; none on overflow.

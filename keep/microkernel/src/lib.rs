@@ -14,6 +14,7 @@ pub mod cause;
 pub mod clock;
 mod epoch;
 pub mod exits;
+pub mod first_state;
 pub mod frames;
 pub mod kernel;
 pub mod layout;
@@ -21,6 +22,7 @@ pub mod linux;
 pub mod paging;
 pub mod platform;
 pub mod signal;
+pub mod snp;
 pub mod syscall;
 pub mod threads;
 

@@ -10,6 +10,8 @@ pub enum Errno {
     Perm = 1,
     /// No such file or directory.
     NoEnt = 2,
+    /// Input/output error.
+    Io = 5,
     /// Bad file descriptor.
     BadF = 9,
     /// Try again.
@@ -56,6 +58,12 @@ pub mod nr {
         RING = 0x454e_0002;
         /// Enarx: [`crate::exits::Function::Wait`].
         WAIT = 0x454e_0003;
+        /// Enarx: an attestation report over the 64 bytes at the first argument, to the second.
+        REPORT = 0x454e_0004;
+        /// Enarx: the derived key for the request at the first argument, to the second.
+        DERIVED_KEY = 0x454e_0005;
+        /// Enarx: the runtime image has been copied out of the shared memory.
+        IMAGE_LOADED = 0x454e_0006;
     }
 }
 

@@ -4,11 +4,14 @@
 #![no_std]
 #![no_main]
 
+// The memory functions that the compiler calls.
+use enarx_bare as _;
+
 use core::mem::offset_of;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use enarx_microkernel::boot::{BootInfo, FLAG_SYSCALL_BY_UD, SYSCALL_OFFSET};
+use enarx_microkernel::boot::{BootInfo, FLAG_SNP, FLAG_SYSCALL_BY_UD, SYSCALL_OFFSET};
 use enarx_microkernel::exits::{FaultReport, Function, KICK_VECTOR, Reason};
 use enarx_microkernel::kernel::{Fatal, Registers, SYSTEM_CALL, detour};
 use enarx_microkernel::layout::VDSO_USER;
@@ -21,13 +24,14 @@ mod machine {
     pub mod cpu;
     pub mod entry;
     pub mod lock;
-    pub mod runtime;
+    pub mod snp;
     pub mod stack;
     pub mod vdso;
 }
 
 use machine::cpu::{Machine, count, fault_address, host_facts};
 use machine::lock::KernelLock;
+use machine::snp;
 use machine::stack::{boot_info, current_vcpu, set_clock};
 
 static KERNEL: KernelLock = KernelLock::new();
@@ -43,6 +47,11 @@ pub extern "C" fn boot(registers: &mut Registers, vcpu: usize) {
             end_with(&mut machine, &fatal.0);
         }
     } else {
+        if snp::active()
+            && let Err(fatal) = snp::start_further(&mut machine, vcpu)
+        {
+            snp::terminate(fatal.0.reason);
+        }
         next_thread(registers, &mut machine, vcpu);
     }
     to_user(&mut machine, vcpu);
@@ -50,12 +59,22 @@ pub extern "C" fn boot(registers: &mut Registers, vcpu: usize) {
 
 fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fatal> {
     let boot: BootInfo = boot_info();
+    if boot.flags & FLAG_SNP != 0 {
+        snp::start(machine, &boot)?;
+    }
     let (facts, tsc) = (host_facts(), machine.tsc());
     let mut random = || machine.random().ok_or(Fatal::new(Reason::NoRandomness, 0));
     let (first, second, third) = (random()?, random()?, random()?);
     let clock = KERNEL.with(|kernel| {
         kernel.boot(&boot, &facts, tsc)?;
         kernel.space.randomise(third);
+        if snp::active() {
+            kernel.boot_snp(machine, &boot)?;
+        }
+        if let Some(snp) = &kernel.snp {
+            let (cr4, xcr0) = snp.registers;
+            machine.set_control(cr4, xcr0);
+        }
         Ok::<_, Fatal>(kernel.clock)
     })?;
     machine.write(boot.random_bytes, first);
@@ -64,6 +83,8 @@ fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fa
     if boot.flags & FLAG_SYSCALL_BY_UD != 0 {
         SYSCALL_PAGE.store(VDSO_USER + SYSCALL_OFFSET, Ordering::Relaxed);
     }
+    #[cfg(feature = "simulated")]
+    simulated_quirks();
     *registers = Registers {
         rip: boot.user_entry,
         cs: USER_CS,
@@ -73,6 +94,27 @@ fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fa
         ..Registers::default()
     };
     Ok(())
+}
+
+/// LSTAR: the ordinary entry, or the page that stands for it.
+pub fn system_call_entry(ordinary: u64) -> u64 {
+    match SYSCALL_PAGE.load(Ordering::Relaxed) {
+        0 => ordinary,
+        page => page,
+    }
+}
+
+/// Adapts to a host whose virtual CPUs enter the kernel by SYSCALL as those of `kvm_pvm` do. A
+/// genuine SNP guest runs on no such host.
+#[cfg(feature = "simulated")]
+fn simulated_quirks() {
+    use enarx_microkernel::snp::simulated::QUIRK_SYSCALL;
+    const LSTAR: u32 = 0xc000_0082;
+    if snp::active() && snp::instructions::quirks() & QUIRK_SYSCALL != 0 {
+        let page = VDSO_USER + SYSCALL_OFFSET;
+        SYSCALL_PAGE.store(page, Ordering::Relaxed);
+        machine::cpu::write_msr(LSTAR, page);
+    }
 }
 
 /// An exception or a system call; true = return by SYSRET.
@@ -113,7 +155,11 @@ fn call(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
 #[inline(never)]
 fn trap(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
     let cr2 = fault_address();
-    let result = KERNEL.with(|kernel| kernel.exception(machine, vcpu, registers, cr2));
+    let result = KERNEL.with(|kernel| {
+        #[cfg(feature = "simulated")]
+        kernel.simulated_cpuid(machine, registers);
+        kernel.exception(machine, vcpu, registers, cr2)
+    });
     if let Err(fatal) = result {
         end_with(machine, &fatal.0);
     }
@@ -155,6 +201,10 @@ pub fn end(reason: Reason, detail: u64) -> ! {
 }
 
 fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
+    if !snp::active() && boot_info().flags & FLAG_SNP != 0 {
+        // There is no GHCB yet.
+        snp::terminate(report.reason);
+    }
     let FaultReport {
         reason,
         vector,
@@ -168,6 +218,9 @@ fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
         Function::Fault,
         &[reason, vector, error_code, rip, cr2, rsp, cs],
     );
+    if snp::active() {
+        snp::terminate(report.reason);
+    }
     halt(machine)
 }
 

@@ -146,6 +146,9 @@ const FAULT_AROUND: u64 = 16;
 #[derive(Debug)]
 pub struct Tables {
     root: u64,
+    /// The C-bit: entries without it are memory shared with the host, which the microkernel does
+    /// not touch on behalf of the process.
+    private: u64,
 }
 
 /// What to do with a range.
@@ -182,10 +185,10 @@ const fn is_table(entry: u64) -> bool {
 }
 
 impl Tables {
-    /// The tables under `root`, a PML4 made by the launcher.
+    /// The tables under `root`, a PML4 made by the launcher; `private` is the C-bit, or 0.
     #[must_use]
-    pub const fn new(root: u64) -> Self {
-        Self { root }
+    pub const fn new(root: u64, private: u64) -> Self {
+        Self { root, private }
     }
 
     /// Reserves `start..end`, which is free, with `rights`.
@@ -283,6 +286,17 @@ impl Tables {
         Ok(walk.stale)
     }
 
+    /// Clears the pinned 2 MiB entries of `start..end`.
+    pub fn withdraw<P: Platform>(&mut self, platform: &mut P, start: u64, end: u64) {
+        for address in (start..end).step_by(2 << 20) {
+            let mut table = self.root;
+            for level in [4, 3] {
+                table = platform.read(slot(table, level, address)) & ADDRESS;
+            }
+            platform.write(slot(table, 2, address), 0);
+        }
+    }
+
     /// The lowest entry for `address`, and its level.
     fn leaf<P: Platform>(&self, platform: &P, address: u64) -> (u64, u32) {
         let mut table = self.root;
@@ -310,7 +324,8 @@ impl Tables {
         access: Access,
     ) -> Option<u64> {
         let (entry, level) = self.leaf(platform, address);
-        (entry & PRESENT != 0 && Rights::of(entry).allow(access))
+        let reachable = entry & PRESENT != 0 && entry & self.private == self.private;
+        (reachable && Rights::of(entry).allow(access))
             .then(|| (entry & ADDRESS & !(span(level) - 1)) + (address & (span(level) - 1)))
     }
 

@@ -3,12 +3,16 @@
 //! The binary implements it with instructions; tests play it in ordinary memory.
 
 use crate::exits::Function;
+use crate::snp::Instructions;
 
 /// The machine: physical memory, TLB, exits, randomness, time.
 ///
 /// Physical addresses passed here were handed out by [`crate::frames::Frames`] or read from page
-/// tables that only the microkernel writes.
-pub trait Platform {
+/// tables that only the microkernel writes; they carry the C-bit where there is one.
+pub trait Platform: Instructions {
+    /// Makes a fresh frame of `size` bytes (4 KiB or 2 MiB) the Keep's own, and zero. Does not
+    /// return when that is not possible.
+    fn accept(&mut self, frame: u64, size: u64);
     /// Reads the aligned word at a guest physical address.
     fn read(&self, physical: u64) -> u64;
     /// Writes the aligned word at a guest physical address.

@@ -2,7 +2,9 @@
 //! exit. Every other number is `ENOSYS`; no call reaches the host except those that sleep, wake,
 //! ring, log or end.
 
+use enarx_snp::report::REPORT_LEN;
 use zerocopy::{Immutable, IntoBytes};
+use zeroize::Zeroize;
 
 use crate::address_space::Removal;
 use crate::exits::{Function, LOG_BYTES, Reason};
@@ -12,6 +14,7 @@ use crate::linux::{Errno, flag, nr};
 use crate::paging::Rights;
 use crate::platform::Platform;
 use crate::signal::{AlternateStack, sanitise_flags};
+use crate::snp::message::KEY_REQUEST;
 use crate::threads::{Epoch, State, thread_id};
 
 /// Exclusive use of the kernel, for the length of a closure.
@@ -80,7 +83,7 @@ pub fn system_call<P: Platform, K: Guarded>(
         nr::MADVISE => call.madvise(a, b, c),
         nr::BRK => Ok(call.brk(a)),
         nr::FUTEX => call.futex(a, b, c, d, registers.r9),
-        nr::CLONE => call.clone_thread(registers),
+        nr::CLONE => call.clone_thread(registers)?,
         nr::EXIT => return Ok(call.exit_thread()),
         nr::EXIT_GROUP => return Ok(After::Exit(a)),
         nr::RT_SIGRETURN => {
@@ -114,6 +117,12 @@ pub fn system_call<P: Platform, K: Guarded>(
         nr::SYSINFO => call.sysinfo(a),
         nr::PRLIMIT64 => call.prlimit(a, b, c, d),
         nr::WRITE => call.log(a, b, c),
+        nr::REPORT => call.report(a, b),
+        nr::DERIVED_KEY => call.derived_key(a, b),
+        nr::IMAGE_LOADED => {
+            kernel.with(|k| k.release_image(call.platform, epoch, me))?;
+            Ok(0)
+        }
         nr::IOCTL => Err(Errno::NoTty),
         nr::POLL | nr::SCHED_YIELD | nr::PRCTL | nr::SET_ROBUST_LIST => Ok(0),
         nr::OPENAT | nr::READLINK | nr::NEWFSTATAT => Err(Errno::NoEnt),
@@ -389,7 +398,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
     }
 
     /// `clone` with the flags of a thread; the new thread gets a vCPU of its own.
-    fn clone_thread(&mut self, registers: &Registers) -> Answer {
+    fn clone_thread(&mut self, registers: &Registers) -> Result<Answer, Fatal> {
         const NEEDED: u64 = flag::CLONE_VM
             | flag::CLONE_FS
             | flag::CLONE_FILES
@@ -405,9 +414,9 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         let flags = registers.rdi;
         let (stack, parent_tid, child_tid) = (registers.rsi, registers.rdx, registers.r10);
         if flags & NEEDED != NEEDED || flags & !KNOWN != 0 || registers.r8 >= USER_END {
-            return Err(Errno::Inval);
+            return Ok(Err(Errno::Inval));
         }
-        let vcpu = self.kernel.with(|k| {
+        let assigned = self.kernel.with(|k| {
             let vcpu = k.threads.idle().ok_or(Errno::Again)?;
             let id = thread_id(vcpu);
             let word = u32::try_from(id).unwrap_or(0).to_le_bytes();
@@ -432,9 +441,39 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
                 child_tid
             };
             Ok(vcpu)
-        })?;
+        });
+        let vcpu = match assigned {
+            Ok(vcpu) => vcpu,
+            Err(errno) => return Ok(Err(errno)),
+        };
+        self.kernel.with(|k| k.start_vcpu(self.platform, vcpu))?;
         self.platform.exit(Function::Unpark, &[vcpu as u64]);
-        Ok(thread_id(vcpu))
+        Ok(Ok(thread_id(vcpu)))
+    }
+
+    /// An attestation report over the 64 bytes at `data`, written to `to`; its length.
+    fn report(&mut self, data: u64, to: u64) -> Answer {
+        self.kernel.with(|k| {
+            let mut nonce = [0; 64];
+            k.space.read(self.platform, data, &mut nonce)?;
+            let mut report = [0; REPORT_LEN];
+            k.ask_firmware(|channel| channel.report(self.platform, &nonce, &mut report))?;
+            k.space.write(self.platform, to, &report)?;
+            Ok(REPORT_LEN as u64)
+        })
+    }
+
+    /// The derived key for the request at `request`, written to `to`; its length.
+    fn derived_key(&mut self, request: u64, to: u64) -> Answer {
+        self.kernel.with(|k| {
+            let mut bytes = [0; KEY_REQUEST];
+            k.space.read(self.platform, request, &mut bytes)?;
+            let mut key = [0; 32];
+            k.ask_firmware(|channel| channel.derived_key(self.platform, &bytes, &mut key))?;
+            let written = k.space.write(self.platform, to, &key);
+            key.zeroize();
+            written.map(|()| 32)
+        })
     }
 
     fn exit_thread(&mut self) -> After {

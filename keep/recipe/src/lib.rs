@@ -16,6 +16,8 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 pub struct Program {
     /// The package, whose binary has the same name.
     pub package: &'static str,
+    /// What the built program is called.
+    pub name: &'static str,
     /// Cargo features.
     pub features: &'static str,
     /// Compiler flags; `{workspace}` stands for the root of the workspace.
@@ -24,30 +26,61 @@ pub struct Program {
     pub sources: &'static [&'static str],
 }
 
-/// The microkernel.
+const MICROKERNEL_FLAGS: &[&str] = &[
+    "-Crelocation-model=static",
+    "-Ccode-model=kernel",
+    "-Cno-redzone=yes",
+    "-Cforce-frame-pointers=no",
+    // No SSE at CPL0: the user's registers stay in the CPU during system calls.
+    "-Ctarget-feature=-sse,-sse2,-sse3,-ssse3,-sse4.1,-sse4.2,-avx,-avx2",
+    "--cfg=aes_backend=\"soft\"",
+    "--cfg=polyval_backend=\"soft\"",
+    "-Clink-arg=-nostartfiles",
+    "-Clink-arg=-nostdlib",
+    "-Clink-arg=-static",
+    "-Clink-arg=-no-pie",
+    "-Clink-arg=-Wl,--build-id=none,-z,max-page-size=4096,-z,norelro,--gc-sections",
+    "-Clink-arg=-Wl,-T,{workspace}/keep/microkernel/kernel.ld",
+];
+const MICROKERNEL_SOURCES: &[&str] = &["keep/microkernel", "protocol/snp"];
+
+/// The microkernel, for plain KVM and for SEV-SNP.
 pub const MICROKERNEL: Program = Program {
     package: "enarx-microkernel",
+    name: "enarx-microkernel",
     features: "kernel",
+    flags: MICROKERNEL_FLAGS,
+    sources: MICROKERNEL_SOURCES,
+};
+
+/// The microkernel for the simulated platform.
+pub const MICROKERNEL_SIMULATED: Program = Program {
+    name: "enarx-microkernel-simulated",
+    features: "kernel,simulated",
+    ..MICROKERNEL
+};
+
+/// The loader of a measured Keep.
+pub const LOADER: Program = Program {
+    package: "enarx-loader",
+    name: "enarx-loader",
+    features: "loader",
     flags: &[
         "-Crelocation-model=static",
-        "-Ccode-model=kernel",
-        "-Cno-redzone=yes",
-        "-Cforce-frame-pointers=no",
-        // No SSE at CPL0: the user's registers stay in the CPU during system calls.
-        "-Ctarget-feature=-sse,-sse2,-sse3,-ssse3,-sse4.1,-sse4.2,-avx,-avx2",
         "-Clink-arg=-nostartfiles",
         "-Clink-arg=-nostdlib",
         "-Clink-arg=-static",
         "-Clink-arg=-no-pie",
         "-Clink-arg=-Wl,--build-id=none,-z,max-page-size=4096,-z,norelro,--gc-sections",
-        "-Clink-arg=-Wl,-T,{workspace}/keep/microkernel/kernel.ld",
+        "-Clink-arg=-Wl,-T,{workspace}/keep/loader/loader.ld",
     ],
-    sources: &["keep/microkernel"],
+    sources: &["keep/loader"],
 };
 
 /// The runtime.
 pub const RUNTIME: Program = Program {
     package: "enarx-runtime",
+    name: "enarx-runtime",
     features: "",
     flags: &[
         "-Ctarget-feature=+crt-static",
@@ -64,7 +97,7 @@ pub const RUNTIME: Program = Program {
     ],
 };
 
-/// Builds `program` into the build script's `OUT_DIR`, under the name of its package.
+/// Builds `program` into the build script's `OUT_DIR`, under its name.
 ///
 /// # Panics
 /// When it cannot be built: a build script has no better way to say so.
@@ -88,7 +121,7 @@ pub fn build(program: &Program) {
         );
     }
     let built = call(workspace, &target, program);
-    let to = out.join(program.package);
+    let to = out.join(program.name);
     std::fs::copy(&built, &to)
         .unwrap_or_else(|error| panic!("cannot copy {}: {error}", built.display()));
 }

@@ -17,7 +17,7 @@ use enarx_snp::report::{Report, Signature};
 use enarx_snp::tcb::{Component, TcbVersion};
 use p384::ecdsa::SigningKey;
 use p384::ecdsa::signature::Signer;
-use rsa::pkcs1::EncodeRsaPublicKey;
+use rsa::pkcs1::{DecodeRsaPrivateKey, EncodeRsaPrivateKey, EncodeRsaPublicKey};
 use rsa::pss;
 use rsa::rand_core::CryptoRng;
 use rsa::signature::{RandomizedSigner, SignatureEncoding};
@@ -40,9 +40,9 @@ pub enum Error {
     /// RSA signature.
     #[error("signature: {0}")]
     Signature(#[from] rsa::signature::Error),
-    /// RSA public key.
-    #[error("RSA public key: {0}")]
-    PublicKey(#[from] rsa::pkcs1::Error),
+    /// An RSA key could not be encoded or decoded.
+    #[error("RSA key: {0}")]
+    KeyEncoding(#[from] rsa::pkcs1::Error),
     /// The seed of an endorsement key is not a key.
     #[error("the seed is no P-384 key")]
     Seed,
@@ -67,6 +67,29 @@ impl AuthorityKeys {
             ark: RsaPrivateKey::new(rng, RSA_BITS)?,
             ask: RsaPrivateKey::new(rng, RSA_BITS)?,
             asvk: RsaPrivateKey::new(rng, RSA_BITS)?,
+        })
+    }
+
+    /// The private keys of root, VCEK intermediate and VLEK intermediate, each as DER (RFC 8017, RSAPrivateKey).
+    ///
+    /// # Errors
+    ///
+    /// When a key cannot be encoded.
+    pub fn to_der(&self) -> Result<[Vec<u8>; 3], Error> {
+        let der = |key: &RsaPrivateKey| Ok::<_, Error>(key.to_pkcs1_der()?.as_bytes().to_vec());
+        Ok([der(&self.ark)?, der(&self.ask)?, der(&self.asvk)?])
+    }
+
+    /// The keys that [`Self::to_der`] gave.
+    ///
+    /// # Errors
+    ///
+    /// When one of them is no RSA key.
+    pub fn from_der([ark, ask, asvk]: [&[u8]; 3]) -> Result<Self, Error> {
+        Ok(Self {
+            ark: RsaPrivateKey::from_pkcs1_der(ark)?,
+            ask: RsaPrivateKey::from_pkcs1_der(ask)?,
+            asvk: RsaPrivateKey::from_pkcs1_der(asvk)?,
         })
     }
 }
@@ -132,6 +155,17 @@ pub struct Endorsement {
 }
 
 impl Endorsement {
+    /// The endorsement key of this seed and TCB version with the certificate that [`Hierarchy::endorse`] once made
+    /// for it.
+    ///
+    /// # Errors
+    ///
+    /// When the seed is no key.
+    pub fn restore(seed: &[u8; 32], tcb: TcbVersion, certificate: Vec<u8>) -> Result<Self, Error> {
+        let key = endorsement_key(seed, tcb)?;
+        Ok(Self { certificate, key })
+    }
+
     /// Signs a report: sets its signature.
     pub fn sign(&self, report: &mut Report) {
         let signature: p384::ecdsa::Signature = self.key.sign(report.signed());
@@ -198,6 +232,21 @@ impl Hierarchy {
         hierarchy.ask = hierarchy.authority(Authority::Ask, validity, rng)?;
         hierarchy.asvk = hierarchy.authority(Authority::Asvk, validity, rng)?;
         Ok(hierarchy)
+    }
+
+    /// The hierarchy of these keys with the certificates that [`Self::new`] once made for them.
+    pub fn restore(
+        generation: &'static Generation,
+        keys: AuthorityKeys,
+        [ark, ask, asvk]: [Vec<u8>; 3],
+    ) -> Self {
+        Self {
+            generation,
+            keys,
+            ark,
+            ask,
+            asvk,
+        }
     }
 
     /// SHA-256 of the root's SubjectPublicKeyInfo: what a policy names to accept this hierarchy.
@@ -270,12 +319,7 @@ impl Hierarchy {
         spec: &EndorsementSpec,
         rng: &mut impl CryptoRng,
     ) -> Result<Endorsement, Error> {
-        let secret = Sha384::new()
-            .chain_update(b"enarx simulated endorsement key")
-            .chain_update(spec.seed)
-            .chain_update(spec.tcb.0)
-            .finalize();
-        let key = SigningKey::from_slice(&secret).map_err(|_| Error::Seed)?;
+        let key = endorsement_key(&spec.seed, spec.tcb)?;
         let (issuer, subject) = match spec.kind {
             KeyKind::Vcek => (Authority::Ask, format!("SEV-VCEK{SUFFIX}")),
             KeyKind::Vlek => (Authority::Asvk, format!("SEV-VLEK{SUFFIX}")),
@@ -401,6 +445,15 @@ impl Hierarchy {
             bit_string(&signature.to_vec()),
         ]))
     }
+}
+
+fn endorsement_key(seed: &[u8; 32], tcb: TcbVersion) -> Result<SigningKey, Error> {
+    let secret = Sha384::new()
+        .chain_update(b"enarx simulated endorsement key")
+        .chain_update(seed)
+        .chain_update(tcb.0)
+        .finalize();
+    SigningKey::from_slice(&secret).map_err(|_| Error::Seed)
 }
 
 /// RSASSA-PSS with SHA-384, MGF1 with SHA-384 and a salt of 48 octets (RFC 8017 appendix A.2.3).

@@ -251,6 +251,10 @@ pub static CATALOGUE: &[(&str, &str)] = &[
         "guest-policy.abi",
         "the guest policy asks for the ABI version that the policy wants",
     ),
+    (
+        "guest-policy.release",
+        "the guest policy is what the recognized release asks for",
+    ),
     ("platform.smt", "the platform's rule for multithreading"),
     (
         "platform.tsme",
@@ -276,7 +280,7 @@ pub static CATALOGUE: &[(&str, &str)] = &[
     ),
     (
         "guest.measurement",
-        "the launch digest is one that the policy accepts",
+        "the launch digest is one that the policy accepts, or of a release that it names",
     ),
     ("guest.report-data", "the report data is the expected one"),
     ("guest.host-data", "the host data is the expected one"),

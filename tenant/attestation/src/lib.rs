@@ -16,6 +16,7 @@ pub mod hex;
 pub mod inspect;
 pub mod intel;
 pub mod policy;
+pub mod reference;
 pub mod snp;
 mod time;
 mod verdict;
@@ -26,7 +27,8 @@ pub use checks::CATALOGUE;
 pub use ear::EarError;
 pub use evidence::{Evidence, EvidenceError};
 pub use policy::{Policy, PolicyError};
-pub use time::Timestamp;
+pub use reference::ReferenceValue;
+pub use time::{Timestamp, TimestampError};
 pub use verdict::{Check, Outcome, Overall, Tee, Verdict};
 
 use checks::Checks;
@@ -58,6 +60,7 @@ pub struct AmdEndorsements {
 #[derive(Debug, Clone)]
 pub struct Verifier {
     policy: Policy,
+    references: Vec<ReferenceValue>,
     signatures: x509::SignatureCache,
 }
 
@@ -66,8 +69,17 @@ impl Verifier {
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
+            references: Vec::new(),
             signatures: x509::SignatureCache::default(),
         }
+    }
+
+    /// This verifier with the reference values by which `snp.releases` is judged, all of a manifest whose signature
+    /// the caller has checked. They replace those given before.
+    #[must_use]
+    pub fn with_reference_values(mut self, references: Vec<ReferenceValue>) -> Self {
+        self.references = references;
+        self
     }
 
     /// The policy.
@@ -86,11 +98,24 @@ impl Verifier {
         const FORMAT: &str = "evidence.format";
         const EXPECTED: &str = "an SEV-SNP report, or a TDX or SGX quote";
         let mut checks = Checks::default();
-        let Self { policy, signatures } = self;
+        let Self {
+            policy,
+            references,
+            signatures,
+        } = self;
         match Evidence::parse(evidence) {
             Ok(Evidence::Snp(report)) => {
                 checks.pass(FORMAT, EXPECTED, "an SEV-SNP report");
-                snp::judge(report, &endorsements.amd, policy, at, signatures, checks)
+                let endorsements = &endorsements.amd;
+                snp::judge(
+                    report,
+                    endorsements,
+                    policy,
+                    references,
+                    at,
+                    signatures,
+                    checks,
+                )
             }
             Ok(Evidence::Quote(quote)) => {
                 checks.pass(FORMAT, EXPECTED, format!("an {} quote", quote.tee()));

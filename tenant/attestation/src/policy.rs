@@ -3,6 +3,7 @@
 
 use crate::attacks;
 use crate::hex::Hex;
+use crate::reference::{ANY_CURRENT, is_release_version};
 use enarx_snp::tcb::Component;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -196,8 +197,11 @@ pub struct SnpPolicy {
     pub guest_policy: GuestPolicyRules,
     /// The platform.
     pub platform: PlatformRules,
-    /// Launch digests that are accepted; none: not checked.
+    /// Launch digests that are accepted. Without any here and in `releases`: not checked.
     pub measurements: Vec<Hex<48>>,
+    /// Releases whose launch digests are accepted: versions in the signed release manifest that is given beside the
+    /// policy, or any-current for those that it calls current. Expired and withdrawn releases are refused.
+    pub releases: Vec<String>,
     /// The report data that is expected.
     pub report_data: Option<Hex<64>>,
     /// The host data that is expected.
@@ -427,6 +431,7 @@ impl Default for SnpPolicy {
             guest_policy: GuestPolicyRules::default(),
             platform: PlatformRules::default(),
             measurements: Vec::new(),
+            releases: Vec::new(),
             report_data: None,
             host_data: None,
             id_key_digests: Vec::new(),
@@ -644,6 +649,13 @@ impl Policy {
                 range: "major.minor",
             });
         }
+        let is_release = |name: &String| name == ANY_CURRENT || is_release_version(name);
+        if !self.snp.releases.iter().all(is_release) {
+            return Err(PolicyError::Range {
+                key: "snp.releases",
+                range: "a list of versions such as 0.8.0, or any-current",
+            });
+        }
         let products = all_products();
         let attacks: Vec<_> = attacks::ATTACKS.iter().map(|a| a.name.to_owned()).collect();
         let statuses = strings(&TCB_STATUSES);
@@ -825,6 +837,7 @@ mod tests {
                 "version = 1\n[snp]\nmeasurements = [\"00\"]",
                 "96 hexadecimal digits",
             ),
+            ("version = 1\n[snp]\nreleases = [\"\"]", "any-current"),
             ("version = 1\n[intel]\ntcb-statuses = [\"Fine\"]", "Fine"),
             ("version = 1\n[snp.min-tcb.milan]\nsnp = 256", "256"),
             ("version", "version"),

@@ -1,7 +1,11 @@
 //! The clock that the caller gives: the verifier has none of its own.
 
 use der::DateTime;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Seconds since 1970-01-01T00:00:00Z, without leap seconds.
@@ -32,6 +36,45 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// Why a text is no time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a time in UTC after 1970, such as 2026-01-31T12:00:00Z")]
+pub struct TimestampError;
+
+impl FromStr for Timestamp {
+    type Err = TimestampError;
+
+    /// Reads RFC 3339 in UTC, without fractions of a second.
+    fn from_str(text: &str) -> Result<Self, TimestampError> {
+        let date: DateTime = text.parse().map_err(|_| TimestampError)?;
+        Ok(Self(date.unix_duration().as_secs()))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<str>::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
+    }
+}
+
+impl JsonSchema for Timestamp {
+    fn schema_name() -> Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "date-time" })
+    }
+}
+
 impl From<x509_cert::time::Time> for Timestamp {
     fn from(time: x509_cert::time::Time) -> Self {
         Self(time.to_unix_duration().as_secs())
@@ -45,6 +88,15 @@ mod tests {
     #[test]
     fn times_are_written_as_rfc_3339() {
         assert_eq!(Timestamp(1_736_460_861).to_string(), "2025-01-09T22:14:21Z");
+        assert_eq!("2025-01-09T22:14:21Z".parse(), Ok(Timestamp(1_736_460_861)));
+        for bad in [
+            "",
+            "2025-01-09",
+            "1969-12-31T23:59:59Z",
+            "2025-13-09T22:14:21Z",
+        ] {
+            assert_eq!(bad.parse::<Timestamp>(), Err(TimestampError), "{bad}");
+        }
         assert_eq!(Timestamp(0).earlier(1), Timestamp(0));
         assert!(
             Timestamp(u64::MAX)

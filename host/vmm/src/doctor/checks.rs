@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::io;
 
 use kvm_bindings::{
-    KVM_API_VERSION, KVM_CAP_GUEST_MEMFD, KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_USER_MEMORY,
-    KVM_CAP_VM_TYPES, KVM_CAP_X86_MSR_FILTER, KVM_CAP_X86_USER_SPACE_MSR, KVM_X86_SNP_VM,
+    KVM_API_VERSION, KVM_CAP_EXIT_HYPERCALL, KVM_CAP_GUEST_MEMFD, KVM_CAP_IMMEDIATE_EXIT,
+    KVM_CAP_MEMORY_ATTRIBUTES, KVM_CAP_USER_MEMORY, KVM_CAP_USER_MEMORY2, KVM_CAP_VM_TYPES,
+    KVM_CAP_X86_MSR_FILTER, KVM_CAP_X86_USER_SPACE_MSR, KVM_X86_GRP_SEV, KVM_X86_SEV_VMSA_FEATURES,
     KVM_X86_TDX_VM,
 };
 
 use super::machine::Machine;
 use super::{BackendReport, Check, State};
 use crate::backend::Backend;
+use crate::snp::abi::POLICY_BITS;
+use crate::snp::probe::{ENABLE as ENABLE_SNP, NEWER_KERNEL, Offer, REQUIREMENTS, Requirement};
 
 /// CPUID leaf of AMD's memory encryption (AMD64 Architecture Programmer's Manual, volume 3, E.4.17).
 const MEMORY_ENCRYPTION: u32 = 0x8000_001f;
@@ -24,17 +27,19 @@ const TDX_KERNEL: (u32, u32) = (6, 16);
 /// Oldest Linux for the process backend: `close_range` (5.9) is the newest call that it cannot do without.
 const PROCESS_KERNEL: (u32, u32) = (5, 9);
 /// What `/dev/kvm` is asked.
-const EXTENSIONS: [u32; 6] = [
+const EXTENSIONS: [u32; 9] = [
     KVM_CAP_USER_MEMORY,
     KVM_CAP_IMMEDIATE_EXIT,
     KVM_CAP_X86_USER_SPACE_MSR,
     KVM_CAP_X86_MSR_FILTER,
     KVM_CAP_GUEST_MEMFD,
     KVM_CAP_VM_TYPES,
+    KVM_CAP_MEMORY_ATTRIBUTES,
+    KVM_CAP_USER_MEMORY2,
+    KVM_CAP_EXIT_HYPERCALL,
 ];
 
 /// Why firmware is named by a next step: there is no command for it.
-const ENABLE_SNP: &str = "enable SEV-SNP (SMEE, SEV-SNP, RMP coverage) in the firmware's setup, then: sudo modprobe -r kvm_amd && sudo modprobe kvm_amd sev_snp=1";
 const ENABLE_TDX: &str = "enable TDX in the firmware's setup, boot with `kvm_intel.tdx=1 nohibernate`, then: cat /sys/module/kvm_intel/parameters/tdx";
 
 /// The processor's name, from `/proc/cpuinfo`.
@@ -157,7 +162,7 @@ type KvmAnswers = io::Result<(i32, BTreeMap<u32, i32>)>;
 fn snp(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
     let leaf = machine.cpuid(MEMORY_ENCRYPTION);
     let announced = leaf.is_some_and(|[eax, ..]| eax & SNP_BIT != 0);
-    vec![
+    let mut checks = vec![
         check(
             "processor with SEV-SNP",
             Some(announced),
@@ -172,9 +177,44 @@ fn snp(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
         parameter(machine, "kvm_amd", "sev_snp", ENABLE_SNP),
         device(machine, "/dev/kvm", |_| "sudo modprobe kvm_amd".into()),
         device(machine, "/dev/sev", |_| ENABLE_SNP.into()),
-        vm_type(kvm, "SEV-SNP guests in KVM", KVM_X86_SNP_VM, ENABLE_SNP),
-        extension(kvm, "private guest memory in KVM", KVM_CAP_GUEST_MEMFD),
-    ]
+    ];
+    checks.extend(REQUIREMENTS.iter().map(|one| requirement(kvm, one)));
+    checks.push(sev_offer(machine, kvm));
+    checks
+}
+
+/// A capability that the SEV-SNP launcher needs.
+fn requirement(kvm: &KvmAnswers, requirement: &Requirement) -> Check {
+    let answer = kvm
+        .as_ref()
+        .ok()
+        .and_then(|(_, answers)| answers.get(&requirement.capability).copied());
+    check(
+        requirement.name,
+        answer.map(|answer| requirement.fulfilled(answer)),
+        match answer {
+            Some(answer) => format!("KVM capability {} is {answer:#x}", requirement.capability),
+            None => "/dev/kvm could not be asked".into(),
+        },
+        match answer {
+            Some(_) => requirement.next,
+            None => "see /dev/kvm",
+        },
+    )
+}
+
+/// What a SEV-SNP launch may ask of KVM.
+fn sev_offer(machine: &dyn Machine, kvm: &KvmAnswers) -> Check {
+    const NAME: &str = "SEV features and guest policies in KVM";
+    if kvm.is_err() {
+        return check(NAME, None, "/dev/kvm could not be asked", "see /dev/kvm");
+    }
+    let attribute = |number| machine.kvm_attribute(KVM_X86_GRP_SEV, number);
+    let features = attribute(KVM_X86_SEV_VMSA_FEATURES.into());
+    match Offer::from_answers(features, attribute(POLICY_BITS)) {
+        Ok(offer) => check(NAME, Some(true), offer.describe(), ""),
+        Err(_) => check(NAME, Some(false), "KVM does not tell them", NEWER_KERNEL),
+    }
 }
 
 fn tdx(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use kvm_ioctls::Kvm;
 use rustix::fs::{Access, access};
+use rustix::io::Errno;
+
+use crate::snp;
 
 /// Where facts come from.
 pub trait Machine {
@@ -25,6 +28,11 @@ pub trait Machine {
     /// # Errors
     /// The system's, when `/dev/kvm` cannot be opened.
     fn kvm(&self, extensions: &[u32]) -> io::Result<(i32, BTreeMap<u32, i32>)>;
+    /// KVM's value of an attribute of `/dev/kvm`; none when this kernel does not have it.
+    ///
+    /// # Errors
+    /// The system's.
+    fn kvm_attribute(&self, group: u32, attribute: u64) -> Result<Option<u64>, Errno>;
     /// The version of the Landlock interface; 0 = none.
     fn landlock_abi(&self) -> i32;
     /// Whether this process is root.
@@ -75,6 +83,12 @@ impl Machine for Host {
         ask_kvm(&self.path("/dev/kvm"), extensions)
     }
 
+    fn kvm_attribute(&self, group: u32, attribute: u64) -> Result<Option<u64>, Errno> {
+        let kvm = open_kvm(&self.path("/dev/kvm"))
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NODEV))?;
+        snp::linux::attribute(&kvm, group, attribute)
+    }
+
     fn landlock_abi(&self) -> i32 {
         super::landlock_abi::version()
     }
@@ -84,10 +98,14 @@ impl Machine for Host {
     }
 }
 
-fn ask_kvm(path: &Path, extensions: &[u32]) -> io::Result<(i32, BTreeMap<u32, i32>)> {
+fn open_kvm(path: &Path) -> io::Result<Kvm> {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
-    let kvm = Kvm::new_with_path(path)?;
+    Ok(Kvm::new_with_path(path)?)
+}
+
+fn ask_kvm(path: &Path, extensions: &[u32]) -> io::Result<(i32, BTreeMap<u32, i32>)> {
+    let kvm = open_kvm(path)?;
     let answers = extensions
         .iter()
         .map(|number| (*number, kvm.check_extension_raw(u64::from(*number))))

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use rustix::io::Errno;
+
 use super::{Host, Machine, Report, State, examine};
 
 /// A machine made of files and answers.
@@ -12,6 +14,7 @@ struct Fake {
     unusable: Vec<&'static str>,
     leaf: Option<[u32; 4]>,
     extensions: BTreeMap<u32, i32>,
+    attributes: BTreeMap<(u32, u64), u64>,
     landlock: i32,
     root: bool,
 }
@@ -39,6 +42,9 @@ impl Machine for Fake {
         }
         let answer = |number: &u32| (*number, self.extensions.get(number).copied().unwrap_or(0));
         Ok((12, extensions.iter().map(answer).collect()))
+    }
+    fn kvm_attribute(&self, group: u32, attribute: u64) -> Result<Option<u64>, Errno> {
+        Ok(self.attributes.get(&(group, attribute)).copied())
     }
     fn landlock_abi(&self) -> i32 {
         self.landlock
@@ -73,15 +79,21 @@ fn epyc() -> Fake {
         ]),
         unusable: Vec::new(),
         leaf: Some([0x1a, 51, 0, 0]),
-        // User memory, immediate exit, MSR exits and filters, guest_memfd, types with SNP.
+        // User memory, immediate exit, MSR exits and filters, page state changes, two-sided slots,
+        // private attributes, guest_memfd, types with SNP.
         extensions: BTreeMap::from([
             (3, 1),
             (136, 1),
             (188, 7),
             (189, 1),
+            (201, 0x1000),
+            (231, 1),
+            (233, 8),
             (234, 1),
             (235, 0b1_0011),
         ]),
+        // Debug swap; all policy bits of the first SEV-SNP firmware.
+        attributes: BTreeMap::from([((1, 0), 0x20), ((1, 1), 0x1b_ffff)]),
         landlock: 6,
         root: false,
     }
@@ -180,6 +192,30 @@ fn one_missing_thing_at_a_time() {
     );
     assert_eq!(found, State::Missing);
     assert!(next.unwrap().contains("modprobe kvm_amd sev_snp=1"));
+
+    for (capability, answer, check) in [
+        (201, 0x0800, "page state changes in KVM"),
+        (231, 0, "memory slots with two sides in KVM"),
+        (233, 0, "private memory attributes in KVM"),
+        (234, 0, "private guest memory in KVM"),
+        (235, 0b1111, "SEV-SNP guests in KVM"),
+    ] {
+        let mut machine = epyc();
+        machine.extensions.insert(capability, answer);
+        let report = examine(&machine);
+        assert_eq!(state(&report, "snp", check).0, State::Missing);
+        assert_eq!(
+            report.backend("snp").unwrap().obstacle().unwrap().name,
+            check
+        );
+    }
+
+    let mut machine = epyc();
+    machine.attributes.clear();
+    let report = examine(&machine);
+    let (found, next) = state(&report, "snp", "SEV features and guest policies in KVM");
+    assert_eq!(found, State::Missing);
+    assert!(next.unwrap().contains("Linux 6.11"));
 
     let mut machine = epyc();
     machine.unusable.push("/dev/kvm");

@@ -22,17 +22,22 @@ pub struct Confinement {
 }
 
 impl Confinement {
-    /// Prepares the rules that a grant asks for.
+    /// Prepares the rules that a grant asks for, and the `ioctl` requests of the platform.
     ///
     /// # Errors
     /// [`ConfineError`]; also when a directory cannot be duplicated.
-    pub fn new(grant: &Grant) -> Result<Self, ConfineError> {
+    pub fn new(grant: &Grant, requests: &'static [u32]) -> Result<Self, ConfineError> {
         let any = THREAD_CALLS.iter().map(|&call| Allow::Call(call));
         let allowed = any.chain(executor::allowed(grant.network)).chain([
             Allow::Argument {
                 call: libc::SYS_ioctl,
                 index: 1,
                 values: REQUESTS,
+            },
+            Allow::Argument {
+                call: libc::SYS_ioctl,
+                index: 1,
+                values: requests,
             },
             // Kicks of other vCPU threads; the thread group is checked by the kernel.
             Allow::Call(libc::SYS_tgkill),

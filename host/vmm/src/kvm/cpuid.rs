@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::__cpuid_count;
 
-use enarx_launch::layout::{CR4, CR4_SMAP, CR4_SMEP, CR4_UMIP};
+use enarx_microkernel::first_state::{CR4, CR4_SMAP, CR4_SMEP, CR4_UMIP};
+use enarx_snp::cpuid::{CpuidPage, Entry};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::Kvm;
 
@@ -134,6 +135,59 @@ impl Cpu {
             xcr0,
             huge_pages,
         })
+    }
+
+    /// Shows encrypted memory, as the simulated platform has it: SEV, SEV-ES, SEV-SNP, the C-bit, and
+    /// physical addresses that reach it (AMD64 APM volume 3, appendix E.4.17).
+    pub fn with_encryption(&mut self, c_bit: u32) {
+        const LEAF: u32 = 0x8000_001f;
+        let mut entries: Vec<kvm_cpuid_entry2> = self.cpuid.as_slice().to_vec();
+        entries.retain(|entry| entry.function != LEAF);
+        for entry in &mut entries {
+            match entry.function {
+                0x8000_0000 => entry.eax = entry.eax.max(LEAF),
+                0x8000_0008 => entry.eax = (entry.eax & !0xff) | (c_bit + 1),
+                _ => {}
+            }
+        }
+        entries.push(kvm_cpuid_entry2 {
+            function: LEAF,
+            eax: (1 << 1) | (1 << 3) | (1 << 4),
+            ebx: c_bit | (1 << 6),
+            ..kvm_cpuid_entry2::default()
+        });
+        // There was room for one more: KVM fills less than it can take.
+        if let Ok(cpuid) = CpuId::from_entries(&entries) {
+            self.cpuid = cpuid;
+        }
+    }
+
+    /// The CPUID page for the secure processor: the functions that say something.
+    pub fn page(&self) -> CpuidPage {
+        let mut page = CpuidPage::default();
+        for entry in self.cpuid.as_slice() {
+            let registers = [entry.eax, entry.ebx, entry.ecx, entry.edx];
+            // KVM's own functions mean nothing to this guest.
+            let own = entry.function >> 28 == 4;
+            if own || registers == [0; 4] {
+                continue;
+            }
+            let described = Entry {
+                eax_in: entry.function.into(),
+                ecx_in: entry.index.into(),
+                xcr0_in: 0.into(),
+                xss_in: 0.into(),
+                eax: registers[0].into(),
+                ebx: registers[1].into(),
+                ecx: registers[2].into(),
+                edx: registers[3].into(),
+                reserved: 0.into(),
+            };
+            if page.push(described).is_err() {
+                break;
+            }
+        }
+        page
     }
 
     /// CPUID of one vCPU: with its own APIC id.

@@ -8,16 +8,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use enarx_launch::layout::State;
 use enarx_microkernel::exits::{FaultReport, Function, LOG_BYTES, PORT};
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use zerocopy::IntoBytes;
 
 use super::KvmError;
 use super::confinement::Confinement;
-use super::cpuid::Cpu;
 use super::fault::Fault;
 use super::memory::GuestMemory;
+use super::platform::{Event, Platform, Served};
 use super::poller::{Poller, Traffic};
 use super::vcpu;
 use crate::executor::{Progress, SharedExecutor};
@@ -31,9 +30,8 @@ pub struct Keep {
     // Declared, and so dropped, before the memory that they use.
     vm: VmFd,
     executor: SharedExecutor,
-    memory: GuestMemory,
-    cpu: Cpu,
-    state: State,
+    platform: Box<dyn Platform>,
+    memory: Arc<GuestMemory>,
     confinement: Confinement,
     vcpus: Vec<Vcpu>,
     control: Mutex<Control>,
@@ -74,19 +72,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Keep {
     pub fn new(
         vm: VmFd,
-        memory: GuestMemory,
         executor: SharedExecutor,
-        cpu: Cpu,
-        state: State,
+        platform: Box<dyn Platform>,
+        memory: Arc<GuestMemory>,
         confinement: Confinement,
         vcpus: u32,
     ) -> Self {
         Self {
             vm,
             executor,
+            platform,
             memory,
-            cpu,
-            state,
             confinement,
             vcpus: (0..vcpus).map(|_| Vcpu::default()).collect(),
             control: Mutex::new(Control {
@@ -253,6 +249,23 @@ impl Keep {
         }
     }
 
+    /// Serves a write of `number` to the port of the exits; an outcome ends the Keep.
+    fn port(&self, me: usize, number: u32, traffic: &mut Traffic) -> Option<Outcome> {
+        if Function::from_number(number).is_none() {
+            return Some(Outcome::Fault(format!(
+                "the Keep asked for function {number}"
+            )));
+        }
+        if let Some(outcome) = self.serve(me, number) {
+            return Some(outcome);
+        }
+        let rung = [Function::Ring as u32, Function::Wait as u32].contains(&number);
+        if rung && self.polling_pays && traffic.note(Instant::now()) {
+            self.want_polling();
+        }
+        None
+    }
+
     /// Runs vCPU `me` until the Keep ends.
     fn run_vcpu(&self, me: usize, vcpu: &mut VcpuFd) -> Outcome {
         let mut traffic = Traffic::default();
@@ -277,15 +290,8 @@ impl Keep {
                     let Ok(number) = <[u8; 4]>::try_from(data).map(u32::from_le_bytes) else {
                         return Outcome::Fault("the Keep wrote a port in a wrong size".into());
                     };
-                    if Function::from_number(number).is_none() {
-                        return Outcome::Fault(format!("the Keep asked for function {number}"));
-                    }
-                    if let Some(outcome) = self.serve(me, number) {
+                    if let Some(outcome) = self.port(me, number, &mut traffic) {
                         return outcome;
-                    }
-                    let rung = [Function::Ring as u32, Function::Wait as u32].contains(&number);
-                    if rung && self.polling_pays && traffic.note(Instant::now()) {
-                        self.want_polling();
                     }
                 }
                 Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen) => {}
@@ -301,7 +307,21 @@ impl Keep {
                     return Outcome::Fault(describe(vcpu, "KVM cannot go on (internal error)"));
                 }
                 Ok(exit) => {
-                    return Outcome::Fault(format!("the Keep left its bounds: {exit:?}"));
+                    let event = match exit {
+                        VcpuExit::X86Rdmsr(exit) => Event::ReadMsr(exit.index),
+                        VcpuExit::X86Wrmsr(exit) => Event::WriteMsr(exit.index, exit.data),
+                        exit => Event::Other(format!("{exit:x?}")),
+                    };
+                    let id = u32::try_from(me).unwrap_or(u32::MAX);
+                    match self.platform.event(&self.vm, id, vcpu, event) {
+                        Served::Resume => {}
+                        Served::Port(number) => {
+                            if let Some(outcome) = self.port(me, number, &mut traffic) {
+                                return outcome;
+                            }
+                        }
+                        Served::End(outcome) => return outcome,
+                    }
                 }
                 Err(error) if error.errno() == libc::EINTR || error.errno() == libc::EAGAIN => {
                     vcpu.set_kvm_immediate_exit(0);
@@ -412,7 +432,9 @@ pub fn run(
             threads.push(spawn_poller(keep)?);
         }
         for number in wanted {
-            let started = vcpu::create(&keep.vm, number, &keep.cpu, &keep.state)
+            let started = keep
+                .platform
+                .vcpu(&keep.vm, number)
                 .and_then(|vcpu| spawn(keep, number, vcpu));
             match started {
                 Ok(thread) => threads.push(thread),

@@ -70,6 +70,33 @@ impl fmt::Display for Fault {
                 write!(f, "the Keep ended: the stack of its runtime overflowed")?;
                 registers(f)
             }
+            Some(Reason::Features) => write!(
+                f,
+                "the Keep ended: SEV-SNP is not active, or with other features than the launch asked for (SEV_STATUS {vector:#x})"
+            ),
+            Some(Reason::Ghcb) => write!(
+                f,
+                "the Keep ended: its host answered against the GHCB protocol (exit {vector:#x})"
+            ),
+            Some(Reason::Validation) => write!(
+                f,
+                "the Keep ended: the page at {vector:#x} is not the one that it had validated, or could not be"
+            ),
+            Some(Reason::PageState) => write!(
+                f,
+                "the Keep ended: its host did not change the state of the pages at {vector:#x}"
+            ),
+            Some(Reason::Cpuid) => write!(
+                f,
+                "the Keep ended: the CPUID page is malformed or lacks a feature (check {vector})"
+            ),
+            Some(Reason::Secrets) => {
+                write!(f, "the Keep ended: the firmware's secrets page is empty")
+            }
+            Some(Reason::Vcpu) => write!(
+                f,
+                "the Keep ended: vCPU {vector} could not be started, or was started by its host"
+            ),
             None => write!(f, "the Keep ended by a fault of an unknown kind ({reason})"),
         }
     }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use enarx_launch::layout::Launch;
+use enarx_launch::layout::{Page, Placement};
 use enarx_microkernel::layout::LARGE;
 
 use super::memory::GuestMemory;
@@ -18,7 +18,7 @@ use super::memory::GuestMemory;
 #[derive(Debug)]
 pub struct Load<'a> {
     memory: &'a GuestMemory,
-    launch: &'a Launch,
+    pages: &'a [Page],
     runtime: &'static [u8],
     file: Option<FilePart>,
     /// Parts of the runtime: where they go, at most one large page each, and where they come from.
@@ -27,15 +27,20 @@ pub struct Load<'a> {
 }
 
 impl<'a> Load<'a> {
-    /// Plans the load of `launch` with `runtime` into `memory`.
-    pub fn new(memory: &'a GuestMemory, launch: &'a Launch, runtime: &'static [u8]) -> Self {
-        let pieces = launch.runtime.iter().flat_map(|placement| {
+    /// Plans the load of `pages`, and of `runtime` to its `placements`, into `memory`.
+    pub fn new(
+        memory: &'a GuestMemory,
+        pages: &'a [Page],
+        placements: &[Placement],
+        runtime: &'static [u8],
+    ) -> Self {
+        let pieces = placements.iter().flat_map(|placement| {
             let (gpa, file) = (placement.gpa, placement.file.clone());
             pieces(gpa, file)
         });
         Self {
             memory,
-            launch,
+            pages,
             runtime,
             file: FilePart::behind(runtime),
             pieces: pieces.collect(),
@@ -52,7 +57,7 @@ impl<'a> Load<'a> {
             // The pages of the microkernel and its tables come first.
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(piece) = number.checked_sub(1) else {
-                for page in &self.launch.pages {
+                for page in self.pages {
                     self.memory.load(page.gpa, &page.bytes[..]);
                 }
                 continue;

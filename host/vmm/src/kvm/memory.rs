@@ -1,5 +1,5 @@
-//! The memory of a Keep as the VMM maps it: private RAM, and the shared region with the exit
-//! memory behind it.
+//! The memory of a Keep as the VMM maps it: private memory, and the windows that the Keep shares with
+//! its host, the first of which is the sallyport region with the exit memory behind it.
 //!
 //! The guest writes all of it at any time: it is accessed by raw copies and atomics only, never by
 //! references to plain data.
@@ -9,7 +9,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use enarx_microkernel::exits::{COUNTERS_OFFSET, RECORD_SIZE, Record};
 use enarx_microkernel::layout::{LARGE, MAX_VCPUS};
@@ -18,6 +18,7 @@ use enarx_sallyport::layout::REGION_SIZE;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 
+use super::KvmError;
 use super::image::FilePart;
 
 /// Alignment of the mappings, in bytes: that of large pages.
@@ -92,14 +93,6 @@ impl Mapping {
         // SAFETY: the offset lies in the mapping.
         unsafe { self.base.as_ptr().add(offset) }
     }
-
-    fn write(&self, offset: usize, bytes: &[u8]) {
-        // SAFETY: the target lies in the mapping (checked by `at`), to which no reference exists.
-        unsafe {
-            self.at(offset, bytes.len())
-                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
-        }
-    }
 }
 
 impl Drop for Mapping {
@@ -110,38 +103,104 @@ impl Drop for Mapping {
     }
 }
 
+/// Memory shared with the host.
+#[derive(Debug)]
+struct Window {
+    /// Guest physical address.
+    gpa: u64,
+    mapping: Mapping,
+    /// The guest has it no longer.
+    withdrawn: AtomicBool,
+}
+
 /// The memory of one Keep.
 #[derive(Debug)]
 pub struct GuestMemory {
     ram: Mapping,
-    shared: Mapping,
+    windows: Vec<Window>,
 }
 
+/// First memory slot of the windows.
+const FIRST_WINDOW: u32 = 8;
+
 impl GuestMemory {
-    /// `ram` bytes of private memory at guest physical address 0 and `shared` bytes after it.
-    pub fn new(ram: u64, shared: usize) -> io::Result<Self> {
-        let ram = usize::try_from(ram).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    /// `ram` bytes of memory from guest physical address 0 on, and memory of its own for each of the
+    /// `windows` in it, which are ascending; the first holds sallyport region and exit memory.
+    pub fn new(ram: u64, windows: &[Range<u64>]) -> io::Result<Self> {
+        let size = |bytes: u64| usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory);
+        let window = |range: &Range<u64>| {
+            Ok::<_, io::Error>(Window {
+                gpa: range.start,
+                mapping: Mapping::new(size(range.end - range.start)?, false)?,
+                withdrawn: AtomicBool::new(false),
+            })
+        };
         Ok(Self {
-            ram: Mapping::new(ram, true)?,
-            shared: Mapping::new(shared, false)?,
+            ram: Mapping::new(size(ram)?, true)?,
+            windows: windows.iter().map(window).collect::<io::Result<_>>()?,
         })
     }
 
-    /// Writes launch contents at a guest physical address of the private memory.
-    pub fn load(&self, gpa: u64, bytes: &[u8]) {
-        self.ram
-            .write(usize::try_from(gpa).unwrap_or(usize::MAX), bytes);
+    /// The part of a window at a guest physical address.
+    fn window(&self, gpa: u64, length: usize) -> Option<*mut u8> {
+        self.windows.iter().find_map(|window| {
+            let offset = usize::try_from(gpa.checked_sub(window.gpa)?).ok()?;
+            let end = offset.checked_add(length)?;
+            (end <= window.mapping.size).then(|| window.mapping.at(offset, length))
+        })
     }
 
-    /// Reads a part of a file into the private memory.
+    /// Where the contents of a launch go: into a window, or into the private memory.
+    fn place(&self, gpa: u64, length: usize) -> *mut u8 {
+        self.window(gpa, length).unwrap_or_else(|| {
+            let offset = usize::try_from(gpa).unwrap_or(usize::MAX);
+            self.ram.at(offset, length)
+        })
+    }
+
+    /// Copies out of a window; none where there is none.
+    pub fn read_window(&self, gpa: u64, to: &mut [u8]) -> Option<()> {
+        let from = self.window(gpa, to.len())?;
+        // SAFETY: the source lies in a mapping (checked by `window`), to which no reference exists;
+        // a guest that writes it meanwhile spoils its own words only.
+        unsafe { to.as_mut_ptr().copy_from_nonoverlapping(from, to.len()) };
+        Some(())
+    }
+
+    /// Copies into a window; none where there is none.
+    pub fn write_window(&self, gpa: u64, from: &[u8]) -> Option<()> {
+        let to = self.window(gpa, from.len())?;
+        // SAFETY: as in `read_window`, for the target.
+        unsafe { to.copy_from_nonoverlapping(from.as_ptr(), from.len()) };
+        Some(())
+    }
+
+    /// Writes launch contents at a guest physical address.
+    pub fn load(&self, gpa: u64, bytes: &[u8]) {
+        // SAFETY: the target lies in a mapping (checked by `place`), to which no reference exists.
+        unsafe {
+            self.place(gpa, bytes.len())
+                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        }
+    }
+
+    /// As [`Self::new`], with the user's error.
+    pub fn for_keep(ram: u64, windows: &[Range<u64>]) -> Result<Self, KvmError> {
+        Self::new(ram, windows).map_err(|source| KvmError::Memory {
+            size: ram >> 20,
+            source,
+        })
+    }
+
+    /// Reads a part of a file as launch contents.
     pub fn load_file(&self, gpa: u64, part: &FilePart, from: Range<usize>) -> io::Result<()> {
-        let mut to = usize::try_from(gpa).unwrap_or(usize::MAX);
+        let mut to = gpa;
         let mut rest = from;
         while !rest.is_empty() {
-            let target = self.ram.at(to, rest.len());
+            let target = self.place(to, rest.len());
             let offset = part.offset + rest.start as u64;
             let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-            // SAFETY: the target lies in the mapping (checked by `at`), to which no reference
+            // SAFETY: the target lies in a mapping (checked by `place`), to which no reference
             // exists.
             let read =
                 unsafe { libc::pread(part.file.as_raw_fd(), target.cast(), rest.len(), offset) };
@@ -149,7 +208,7 @@ impl GuestMemory {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(read) => {
                     rest.start += read;
-                    to += read;
+                    to += read as u64;
                 }
                 Err(_) => return Err(io::Error::last_os_error()),
             }
@@ -157,38 +216,97 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Writes at an offset of the shared memory.
-    pub fn load_shared(&self, offset: usize, bytes: &[u8]) {
-        self.shared.write(offset, bytes);
+    /// Makes the memory the guest's, the windows in the place of the private memory there.
+    pub fn register(&self, vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
+        let mut start = 0;
+        let ends = self.windows.iter().map(|window| window.gpa);
+        for (slot, end) in (0..).zip(ends.chain([self.ram.size as u64])) {
+            let offset = usize::try_from(start).unwrap_or(usize::MAX);
+            let size = usize::try_from(end - start).unwrap_or(usize::MAX);
+            if size > 0 {
+                set_slot(vm, slot, start, self.ram.at(offset, size), size)?;
+            }
+            start = self
+                .windows
+                .get(slot as usize)
+                .map_or(end, |window| window.gpa + window.mapping.size as u64);
+        }
+        self.register_windows(vm)
     }
 
-    /// Makes the memory the guest's.
-    pub fn register(&self, vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
-        let slots = [
-            (0u32, 0u64, &self.ram),
-            (1, self.ram.size as u64, &self.shared),
-        ];
-        for (slot, guest_phys_addr, mapping) in slots {
-            let region = kvm_userspace_memory_region {
+    /// Makes the memory the guest's under two addresses: private memory at those with the C-bit, the
+    /// windows at those without it.
+    pub fn register_aliased(&self, vm: &VmFd, c_bit: u64) -> Result<(), kvm_ioctls::Error> {
+        set_slot(vm, 0, c_bit, self.ram.at(0, self.ram.size), self.ram.size)?;
+        self.register_windows(vm)
+    }
+
+    /// Writes launch contents to private memory.
+    pub fn load_private(&self, gpa: u64, bytes: &[u8]) {
+        let offset = usize::try_from(gpa).unwrap_or(usize::MAX);
+        // SAFETY: the target lies in the mapping (checked by `at`), to which no reference exists.
+        unsafe {
+            self.ram
+                .at(offset, bytes.len())
+                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        }
+    }
+
+    /// A page of private memory, as a CPU of the simulated platform reads it; none beyond the end.
+    pub fn read_private(&self, gpa: u64) -> Option<Box<[u8; 4096]>> {
+        let offset = usize::try_from(gpa).ok()?;
+        if offset.checked_add(4096)? > self.ram.size {
+            return None;
+        }
+        let mut page = Box::new([0; 4096]);
+        // SAFETY: the source lies in the mapping; a guest that writes it meanwhile spoils its own
+        // words only.
+        unsafe {
+            page.as_mut_ptr()
+                .copy_from_nonoverlapping(self.ram.at(offset, 4096), 4096);
+        }
+        Some(page)
+    }
+
+    /// Takes the windows away from the guest of which `range` is a part, and frees their memory: a
+    /// Keep gives windows back whole.
+    pub fn withdraw_window(&self, vm: &VmFd, range: &Range<u64>) -> Result<(), kvm_ioctls::Error> {
+        for (slot, window) in (FIRST_WINDOW..).zip(&self.windows) {
+            let size = window.mapping.size;
+            let touched = window.gpa < range.end && range.start < window.gpa + size as u64;
+            if touched && !window.withdrawn.swap(true, Ordering::AcqRel) {
+                set_slot(vm, slot, window.gpa, window.mapping.at(0, size), 0)?;
+                // SAFETY: the memory is the window's, which the guest cannot reach any more.
+                unsafe {
+                    libc::madvise(window.mapping.at(0, size).cast(), size, libc::MADV_DONTNEED)
+                };
+            }
+        }
+        Ok(())
+    }
+
+    fn register_windows(&self, vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
+        for (slot, window) in (FIRST_WINDOW..).zip(&self.windows) {
+            let mapping = &window.mapping;
+            set_slot(
+                vm,
                 slot,
-                flags: 0,
-                guest_phys_addr,
-                memory_size: mapping.size as u64,
-                userspace_addr: mapping.base.as_ptr() as u64,
-            };
-            // SAFETY: the mapping is valid and outlives the virtual machine: both are owned by the
-            // Keep, which drops the machine first.
-            unsafe { vm.set_user_memory_region(region)? };
+                window.gpa,
+                mapping.at(0, mapping.size),
+                mapping.size,
+            )?;
         }
         Ok(())
     }
 
     /// The sallyport region.
     pub fn region(&self) -> Region {
-        // SAFETY: the shared mapping begins with REGION_SIZE bytes, is aligned to 2 MiB, and stays
-        // mapped as long as `self`, which outlives the executor in the Keep; it is accessed by
-        // atomics and raw copies only.
-        unsafe { Region::from_raw(self.shared.base) }
+        let first = &self.windows[0].mapping;
+        first.at(0, REGION_SIZE);
+        // SAFETY: the first window begins with REGION_SIZE bytes (checked by `at`), is aligned to
+        // 2 MiB, and stays mapped as long as `self`, which outlives the executor in the Keep; it is
+        // accessed by atomics and raw copies only.
+        unsafe { Region::from_raw(first.base) }
     }
 
     /// The word at `offset` of the exit memory.
@@ -197,7 +315,10 @@ impl GuestMemory {
             clippy::cast_ptr_alignment,
             reason = "the mapping is aligned to 2 MiB and offsets are multiples of 8"
         )]
-        let at = self.shared.at(REGION_SIZE + offset, 8).cast::<AtomicU64>();
+        let at = self.windows[0]
+            .mapping
+            .at(REGION_SIZE + offset, 8)
+            .cast::<AtomicU64>();
         // SAFETY: in the mapping (checked by `at`), aligned (offsets are multiples of 8), and
         // accessed by atomics only.
         unsafe { &*at }
@@ -245,13 +366,33 @@ impl GuestMemory {
     }
 }
 
+/// Gives the guest a memory slot.
+fn set_slot(
+    vm: &VmFd,
+    slot: u32,
+    guest_phys_addr: u64,
+    at: *mut u8,
+    size: usize,
+) -> Result<(), kvm_ioctls::Error> {
+    let region = kvm_userspace_memory_region {
+        slot,
+        flags: 0,
+        guest_phys_addr,
+        memory_size: size as u64,
+        userspace_addr: at as u64,
+    };
+    // SAFETY: the callers pass parts of mappings that outlive the virtual machine: both are owned by
+    // the Keep, which drops the machine first.
+    unsafe { vm.set_user_memory_region(region) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn discards_whole_frames_of_its_own_only() {
-        let memory = GuestMemory::new(4 << 20, REGION_SIZE + 8192).unwrap();
+        let memory = GuestMemory::new(4 << 20, &[]).unwrap();
         memory.load(LARGE, &[7; 16]);
         let first = || {
             // SAFETY: in the mapping, which lives.
@@ -274,7 +415,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "assertion failed")]
     fn loads_nothing_outside() {
-        GuestMemory::new(2 << 20, 4096)
+        GuestMemory::new(2 << 20, &[])
             .unwrap()
             .load((2 << 20) - 1, &[0; 2]);
     }

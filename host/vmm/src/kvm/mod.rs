@@ -1,37 +1,43 @@
-//! The `kvm` backend: a Keep in a virtual machine of plain KVM.
+//! Keeps in virtual machines: what every kind of them has in common, and plain KVM.
 //!
-//! It protects the host from the Keep: the guest reaches its own memory, the shared region, and
+//! The VMM protects the host from the Keep: the guest reaches its own memory, the shared windows, and
 //! the exits served in [`exits`]; the vCPU threads can do little else on the host (see
-//! [`crate::confine`]). It protects nothing from the host.
+//! [`crate::confine`]). What protects the Keep from the host is a matter of its [`Platform`]; plain
+//! KVM protects nothing.
 
 mod confinement;
 mod cpuid;
 mod exits;
-mod fault;
+pub(crate) mod fault;
 mod image;
 mod memory;
+mod plain;
+mod platform;
 mod poller;
+mod simulated;
 mod stats;
 mod vcpu;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use enarx_launch::layout::{self as plan, Parameters};
-use enarx_microkernel::exits::{EXIT_MEMORY_SIZE, FACTS_OFFSET, HostFacts};
-use enarx_microkernel::layout::{LARGE, MAX_VCPUS};
+use enarx_launch::layout as plan;
+use enarx_microkernel::exits::{FACTS_OFFSET, HostFacts};
+use enarx_microkernel::layout::{EXIT_PHYSICAL, LARGE, MAX_VCPUS, SALLYPORT_SIZE};
 use enarx_sallyport::Facts;
 use enarx_sallyport::layout::REGION_SIZE;
-use kvm_ioctls::{Cap, Kvm, VmFd};
+use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use zerocopy::IntoBytes;
 
 use crate::executor::SharedExecutor;
 use crate::launch::{Launch, Outcome};
 use confinement::Confinement;
 use exits::Keep;
-use image::Load;
 use memory::GuestMemory;
+use platform::Platform;
 use stats::Stats;
+
+const _: () = assert!(SALLYPORT_SIZE == REGION_SIZE as u64);
 
 /// Smallest memory of a Keep, in bytes.
 pub const MIN_MEMORY: u64 = 64 << 20;
@@ -82,6 +88,17 @@ pub enum KvmError {
     /// The vCPU threads cannot be confined.
     #[error(transparent)]
     Confine(#[from] crate::confine::ConfineError),
+    /// The simulated secure processor refused something.
+    #[error("the simulated secure processor refused to {step}: {status}")]
+    Firmware {
+        /// What was asked.
+        step: &'static str,
+        /// Its answer.
+        status: enarx_simulator::Status,
+    },
+    /// The simulated machine cannot be played.
+    #[error(transparent)]
+    Simulator(#[from] enarx_simulator::Error),
     /// A thread could not be started, or the executor not prepared.
     #[error("the host cannot serve the Keep: {0}")]
     Host(#[from] std::io::Error),
@@ -102,55 +119,65 @@ pub fn is_pvm() -> bool {
 /// # Errors
 /// [`KvmError`] when it could not be launched; a Keep that was launched has an [`Outcome`].
 pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
+    run_on(launch, plain::launch)
+}
+
+/// Runs a Keep to its end on the simulated platform.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_simulated(launch: Launch) -> Result<Outcome, KvmError> {
+    run_on(launch, simulated::launch)
+}
+
+/// What a Keep is given of the machine.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    /// vCPUs: processors, and spare ones for threads that sleep.
+    vcpus: u32,
+    /// Memory, in bytes.
+    memory: u64,
+}
+
+impl Size {
+    /// Refuses memory that is not enough for what ends at `end`.
+    fn check(self, end: u64) -> Result<(), KvmError> {
+        if end + MIN_FREE > self.memory {
+            return Err(KvmError::TooSmall((end + MIN_FREE) >> 20));
+        }
+        Ok(())
+    }
+}
+
+/// A launched virtual machine.
+struct Launched {
+    vm: VmFd,
+    memory: Arc<GuestMemory>,
+    platform: Box<dyn Platform>,
+    first: VcpuFd,
+}
+
+/// Launches a virtual machine for a Keep of a size.
+type Launcher = fn(&Kvm, &Launch, Size, &mut Timeline) -> Result<Launched, KvmError>;
+
+fn run_on(launch: Launch, launcher: Launcher) -> Result<Outcome, KvmError> {
     let mut timeline = Timeline::new();
     let kvm = Kvm::new()
         .map_err(|error| KvmError::Device(std::io::Error::from_raw_os_error(error.errno())))?;
     if !kvm.check_extension(Cap::UserMemory) || !kvm.check_extension(Cap::ImmediateExit) {
         return Err(KvmError::Lacks("user memory or immediate exits"));
     }
-    let pvm = is_pvm();
-
-    let cpu = cpuid::Cpu::new(&kvm, pvm)?;
     let processors = launch.vcpus.clamp(1, MAX_PROCESSORS);
-    let vcpus = processors + SPARE_VCPUS;
-    let ram = launch.memory.max(MIN_MEMORY) / LARGE * LARGE;
-    let parameters = Parameters {
-        vcpus,
-        shared: ram,
-        sallyport: REGION_SIZE as u64,
-        huge_pages: cpu.huge_pages,
-        syscall_by_ud: pvm,
+    let size = Size {
+        vcpus: processors + SPARE_VCPUS,
+        memory: launch.memory.max(MIN_MEMORY) / LARGE * LARGE,
     };
-    let layout = plan::launch(launch.microkernel, launch.runtime, &parameters)?;
-    if layout.end + MIN_FREE > ram {
-        return Err(KvmError::TooSmall((layout.end + MIN_FREE) >> 20));
-    }
-
-    timeline.mark("plan");
-
-    let shared = REGION_SIZE + EXIT_MEMORY_SIZE;
-    let memory = GuestMemory::new(ram, shared).map_err(|source| KvmError::Memory {
-        size: ram >> 20,
-        source,
-    })?;
-    // The image is copied while KVM makes the machine, and then by both threads.
-    let load = Load::new(&memory, &layout, launch.runtime);
-    let (vm, first) = std::thread::scope(|scope| {
-        let helper = scope.spawn(|| load.take_part());
-        let vm = create_vm(&kvm)?;
-        memory
-            .register(&vm)
-            .map_err(refused("map the Keep's memory"))?;
-        let first = vcpu::create(&vm, 0, &cpu, &layout.state)?;
-        timeline.mark("machine");
-        load.take_part()?;
-        match helper.join() {
-            Ok(loaded) => loaded?,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-        timeline.mark("image");
-        Ok::<_, KvmError>((vm, first))
-    })?;
+    let Launched {
+        vm,
+        memory,
+        platform,
+        first,
+    } = launcher(&kvm, &launch, size, &mut timeline)?;
     let stats = launch.timings.then(|| Stats::of(&first).ok()).flatten();
     let tsc_khz = first.get_tsc_khz().map_or(0, u64::from);
     let wall_ns = SystemTime::now()
@@ -161,13 +188,13 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
     let facts = HostFacts {
         tsc_khz,
         wall_ns,
-        memory_end: ram,
-        vcpus: vcpus.into(),
+        memory_end: size.memory,
+        vcpus: size.vcpus.into(),
         processors: processors.into(),
     };
-    memory.load_shared(REGION_SIZE + FACTS_OFFSET, facts.as_bytes());
+    memory.load(EXIT_PHYSICAL + FACTS_OFFSET as u64, facts.as_bytes());
     let region = memory.region();
-    let confinement = Confinement::new(&launch.grant)?;
+    let confinement = Confinement::new(&launch.grant, platform.requests())?;
     let executor = SharedExecutor::new(
         region,
         Facts {
@@ -181,12 +208,11 @@ pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
     )?;
     let keep = Arc::new(Keep::new(
         vm,
-        memory,
         executor,
-        cpu,
-        layout.state,
+        platform,
+        memory,
         confinement,
-        vcpus,
+        size.vcpus,
     ));
     timeline.mark("confine");
     let outcome = exits::run(&keep, first, launch.timeout)?;

@@ -7,12 +7,12 @@ use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
 use std::sync::Once;
 
-use enarx_launch::layout::{self as launch, State};
 use enarx_microkernel::exits::KICK_VECTOR;
-use kvm_bindings::{Msrs, kvm_msr_entry, kvm_regs, kvm_run, kvm_segment, kvm_xcrs};
+use enarx_microkernel::first_state::EFER_SVME;
+use enarx_snp::vmsa::{Segment, Vmsa};
+use kvm_bindings::{CpuId, Msrs, kvm_msr_entry, kvm_regs, kvm_run, kvm_segment, kvm_xcrs};
 use kvm_ioctls::{VcpuFd, VmFd};
 
-use super::cpuid::Cpu;
 use super::{KvmError, refused};
 
 /// Model-specific registers (AMD64 APM volume 2, appendix A).
@@ -26,56 +26,58 @@ mod msr {
 /// `KVM_INTERRUPT`, `_IOW(KVMIO, 0x86, struct kvm_interrupt)` (Linux `linux/kvm.h`).
 pub const KVM_INTERRUPT: u64 = 0x4004_ae86;
 
-/// Creates vCPU `id` with the launch's first state.
-pub fn create(vm: &VmFd, id: u32, cpu: &Cpu, state: &State) -> Result<VcpuFd, KvmError> {
+/// Creates vCPU `id` with its first state.
+pub fn create(vm: &VmFd, id: u32, cpuid: &CpuId, state: &Vmsa) -> Result<VcpuFd, KvmError> {
     let vcpu = vm
         .create_vcpu(id.into())
         .map_err(refused("create a vCPU"))?;
-    vcpu.set_cpuid2(&cpu.cpuid(id))
-        .map_err(refused("set CPUID"))?;
+    vcpu.set_cpuid2(cpuid).map_err(refused("set CPUID"))?;
+    set_state(&vcpu, state)?;
+    Ok(vcpu)
+}
 
+/// A segment register; attributes as AMD64 APM volume 2, section 4.7 packs them.
+fn segment(from: &Segment) -> kvm_segment {
+    let attributes = from.attributes.get();
+    let bit = |number: u32| u8::from(attributes >> number & 1 == 1);
+    kvm_segment {
+        base: from.base.get(),
+        limit: from.limit.get(),
+        selector: from.selector.get(),
+        type_: u8::try_from(attributes & 15).unwrap_or(0),
+        s: bit(4),
+        dpl: u8::try_from(attributes >> 5 & 3).unwrap_or(0),
+        present: bit(7),
+        avl: bit(8),
+        l: bit(9),
+        db: bit(10),
+        g: bit(11),
+        unusable: u8::from(attributes == 0),
+        padding: 0,
+    }
+}
+
+/// Gives a vCPU the state of a VMSA, as far as a launch sets it.
+pub fn set_state(vcpu: &VcpuFd, state: &Vmsa) -> Result<(), KvmError> {
     let mut sregs = vcpu
         .get_sregs()
         .map_err(refused("read a vCPU's registers"))?;
-    let data = kvm_segment {
-        base: 0,
-        limit: 0xffff_ffff,
-        selector: 0x10,
-        type_: 3,
-        present: 1,
-        s: 1,
-        db: 1,
-        g: 1,
-        ..kvm_segment::default()
-    };
-    sregs.cs = kvm_segment {
-        selector: 0x08,
-        type_: 11,
-        db: 0,
-        l: 1,
-        ..data
-    };
-    sregs.ss = data;
-    (sregs.ds, sregs.es, sregs.fs, sregs.gs) = (data, data, data, data);
-    sregs.tr = kvm_segment {
-        base: state.tss_base(id),
-        limit: launch::TSS_LIMIT.into(),
-        // No descriptor stands behind it: the register is loaded here, never by LTR.
-        selector: 0x28,
-        type_: 11,
-        present: 1,
-        ..kvm_segment::default()
-    };
-    sregs.ldt = kvm_segment {
-        unusable: 1,
-        ..kvm_segment::default()
-    };
-    (sregs.gdt.base, sregs.gdt.limit) = state.gdt;
-    (sregs.idt.base, sregs.idt.limit) = state.idt;
-    sregs.cr0 = launch::CR0;
-    sregs.cr3 = state.cr3;
-    sregs.cr4 = cpu.cr4;
-    sregs.efer = launch::EFER;
+    sregs.cs = segment(&state.cs);
+    sregs.ss = segment(&state.ss);
+    sregs.ds = segment(&state.ds);
+    sregs.es = segment(&state.es);
+    sregs.fs = segment(&state.fs);
+    sregs.gs = segment(&state.gs);
+    sregs.tr = segment(&state.tr);
+    sregs.ldt = segment(&state.ldtr);
+    let limit = |from: &Segment| u16::try_from(from.limit.get()).unwrap_or(0);
+    (sregs.gdt.base, sregs.gdt.limit) = (state.gdtr.base.get(), limit(&state.gdtr));
+    (sregs.idt.base, sregs.idt.limit) = (state.idtr.base.get(), limit(&state.idtr));
+    sregs.cr0 = state.cr0.get();
+    sregs.cr3 = state.cr3.get();
+    sregs.cr4 = state.cr4.get();
+    // KVM sets EFER.SVME itself where it belongs.
+    sregs.efer = state.efer.get() & !EFER_SVME;
     vcpu.set_sregs(&sregs)
         .map_err(refused("set control registers"))?;
 
@@ -83,38 +85,55 @@ pub fn create(vm: &VmFd, id: u32, cpu: &Cpu, state: &State) -> Result<VcpuFd, Kv
         nr_xcrs: 1,
         xcrs: {
             let mut xcrs = kvm_xcrs::default().xcrs;
-            xcrs[0].value = cpu.xcr0;
+            xcrs[0].value = state.xcr0.get();
             xcrs
         },
         ..kvm_xcrs::default()
     };
     vcpu.set_xcrs(&xcrs).map_err(refused("set XCR0"))?;
-
-    let entries = [
-        (msr::STAR, launch::STAR),
-        (msr::LSTAR, state.lstar),
-        (msr::SFMASK, launch::SFMASK),
-        (msr::KERNEL_GS_BASE, state.rsp(id)),
-    ]
-    .map(|(index, data)| kvm_msr_entry {
-        index,
-        data,
-        reserved: 0,
-    });
-    let msrs = Msrs::from_entries(&entries).map_err(|_| KvmError::Lacks("room for four MSRs"))?;
-    let set = vcpu.set_msrs(&msrs).map_err(refused("set MSRs"))?;
-    if set != entries.len() {
-        return Err(KvmError::Lacks("an MSR of SYSCALL"));
-    }
+    set_msrs(
+        vcpu,
+        &[
+            (msr::STAR, state.star.get()),
+            (msr::LSTAR, state.lstar.get()),
+            (msr::SFMASK, state.sfmask.get()),
+            (msr::KERNEL_GS_BASE, state.kernel_gs_base.get()),
+        ],
+    )?;
     vcpu.set_regs(&kvm_regs {
-        rip: state.rip,
-        rsp: state.rsp(id),
-        rdi: id.into(),
-        rflags: 2,
+        rip: state.rip.get(),
+        rsp: state.rsp.get(),
+        rdi: state.rdi.get(),
+        rflags: state.rflags.get(),
         ..kvm_regs::default()
     })
-    .map_err(refused("set registers"))?;
-    Ok(vcpu)
+    .map_err(refused("set registers"))
+}
+
+/// Sets model-specific registers.
+pub fn set_msrs(vcpu: &VcpuFd, registers: &[(u32, u64)]) -> Result<(), KvmError> {
+    let entries: Vec<kvm_msr_entry> = registers
+        .iter()
+        .map(|&(index, data)| kvm_msr_entry {
+            index,
+            data,
+            reserved: 0,
+        })
+        .collect();
+    let msrs = Msrs::from_entries(&entries).map_err(|_| KvmError::Lacks("room for some MSRs"))?;
+    let set = vcpu.set_msrs(&msrs).map_err(refused("set MSRs"))?;
+    if set == entries.len() {
+        Ok(())
+    } else {
+        Err(KvmError::Lacks("an MSR that a Keep needs"))
+    }
+}
+
+/// Puts the answer to the RDMSR that the vCPU has just left for.
+pub fn answer_read_msr(vcpu: &mut VcpuFd, data: u64) {
+    let run = vcpu.get_kvm_run();
+    // The member of the union that KVM_EXIT_X86_RDMSR uses, which the caller has just seen.
+    run.__bindgen_anon_1.msr.data = data;
 }
 
 /// Queues the kick vector; the vCPU takes it when it next runs with interrupts on.

@@ -66,7 +66,7 @@ enum End {
 /// [`LaunchError`] when the Keep could not be started or served.
 pub fn run(launch: Launch) -> Result<Outcome, LaunchError> {
     let start = Instant::now();
-    let image = seal_image(launch.runtime).map_err(LaunchError::system(
+    let image = seal_image(launch.images.runtime).map_err(LaunchError::system(
         "the runtime's image could not be put into memory",
     ))?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())

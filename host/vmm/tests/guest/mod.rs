@@ -1,6 +1,7 @@
-//! Runs the test program `guest.c` in a Keep of plain KVM.
+//! Runs the test program `guest.c` in a Keep.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read, pipe};
 use std::os::fd::OwnedFd;
@@ -9,10 +10,12 @@ use std::process::Command;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use enarx_microkernel_image::MICROKERNEL;
+use enarx_microkernel_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
+use enarx_simulator::Settings;
+use enarx_snp::product::MILAN;
 use enarx_vmm::grant::{Grant, NetworkGrant};
 use enarx_vmm::kvm;
-use enarx_vmm::launch::{Launch, Outcome};
+use enarx_vmm::launch::{Images, Launch, Outcome, Simulated};
 
 /// Where the program's first words stand in the image.
 const MARK: &[u8] = b"ENARX GUEST MODE";
@@ -51,6 +54,17 @@ pub struct Options {
     pub memory: u64,
     pub vcpus: u32,
     pub timeout: Duration,
+    /// On the simulated SNP platform instead of plain KVM.
+    pub simulated: bool,
+}
+
+thread_local! {
+    static SIMULATED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps of this test run on the simulated SNP platform, or on plain KVM.
+pub fn choose_platform(simulated: bool) {
+    SIMULATED.set(simulated);
 }
 
 impl Default for Options {
@@ -59,6 +73,7 @@ impl Default for Options {
             memory: 256 << 20,
             vcpus: 2,
             timeout: Duration::from_mins(1),
+            simulated: SIMULATED.get(),
         }
     }
 }
@@ -114,8 +129,14 @@ fn image(mode: &str) -> &'static [u8] {
 pub fn run_with(mode: &str, options: &Options) -> (Outcome, String) {
     let (mut reader, writer) = pipe().unwrap();
     let launch = Launch {
-        runtime: image(mode),
-        microkernel: MICROKERNEL,
+        images: Images {
+            runtime: image(mode),
+            microkernel: MICROKERNEL,
+            microkernel_simulated: MICROKERNEL_SIMULATED,
+            loader: LOADER,
+        },
+        simulated: machine(),
+        host_data: [0; 32],
         grant: Grant {
             stdio: [null(), null(), writer.into()],
             directories: Vec::new(),
@@ -128,10 +149,23 @@ pub fn run_with(mode: &str, options: &Options) -> (Outcome, String) {
         timeout: Some(options.timeout),
         timings: false,
     };
-    let outcome = kvm::run(launch).unwrap();
+    let outcome = if options.simulated {
+        kvm::run_simulated(launch).unwrap()
+    } else {
+        kvm::run(launch).unwrap()
+    };
     let mut output = String::new();
     reader.read_to_string(&mut output).unwrap();
     (outcome, output)
+}
+
+/// The simulated machine of the tests; its keys are made once.
+pub fn machine() -> Simulated {
+    Simulated {
+        folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join("simulated-machine"),
+        settings: Settings::new(&MILAN),
+        debug: false,
+    }
 }
 
 pub fn run(mode: &str) -> (Outcome, String) {

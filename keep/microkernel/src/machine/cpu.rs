@@ -7,10 +7,14 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use enarx_microkernel::exits::{
-    COUNTERS_OFFSET, FACTS_OFFSET, Function, HostFacts, PORT, RECORD_SIZE,
+    COUNTERS_OFFSET, EXIT_MEMORY_SIZE, FACTS_OFFSET, Function, HostFacts, PORT, RECORD_SIZE, Reason,
 };
-use enarx_microkernel::layout::{DIRECT_MAP, EXIT_VIRTUAL, LARGE, MAX_VCPUS};
+use enarx_microkernel::layout::{DIRECT_MAP, DIRECT_MAP_SIZE, EXIT_VIRTUAL, LARGE, MAX_VCPUS};
 use enarx_microkernel::platform::{FpuState, Platform};
+use enarx_microkernel::snp::ghcb::Call;
+use enarx_microkernel::snp::{Instructions, pages};
+
+use super::snp;
 
 /// The CPU of one vCPU.
 pub struct Machine {
@@ -25,18 +29,35 @@ impl Machine {
     pub const fn new(vcpu: usize) -> Self {
         Self { vcpu }
     }
+
+    /// The number of this vCPU.
+    pub const fn vcpu(&self) -> usize {
+        self.vcpu
+    }
+
+    /// Sets CR4 and XCR0.
+    pub fn set_control(&mut self, cr4: u64, xcr0: u64) {
+        // SAFETY: the values are those of the launch with more protections and more vector state;
+        // nothing that the microkernel uses is taken away.
+        unsafe {
+            asm!("mov cr4, {}", in(reg) cr4, options(nostack, preserves_flags));
+            asm!("xsetbv", in("ecx") 0, in("rax") xcr0, in("rdx") xcr0 >> 32,
+                options(nostack, preserves_flags));
+        }
+    }
 }
 
+/// The C-bit of a physical address is part of the page tables' entries, not of the direct map.
 fn direct(physical: u64) -> *mut u64 {
-    (DIRECT_MAP + physical) as *mut u64
+    (DIRECT_MAP + (physical & (DIRECT_MAP_SIZE - 1))) as *mut u64
 }
 
 /// The word at byte offset `offset` of the exit memory.
-fn exit_word(offset: usize) -> &'static AtomicU64 {
-    // SAFETY: the launcher maps the two pages of exit memory at EXIT_VIRTUAL for the life of the
-    // Keep; offsets are multiples of 8 below EXIT_MEMORY_SIZE (records of at most MAX_VCPUS, and
-    // the facts). The host writes the memory too, hence atomics.
-    unsafe { &*((EXIT_VIRTUAL + offset as u64) as *const AtomicU64) }
+pub fn exit_word(offset: usize) -> &'static AtomicU64 {
+    let offset = (offset & (EXIT_MEMORY_SIZE - 8)) as u64;
+    // SAFETY: the launcher maps the exit memory at EXIT_VIRTUAL for the life of the Keep; the offset
+    // is a multiple of 8 inside of it. The host writes the memory too, hence atomics.
+    unsafe { &*((EXIT_VIRTUAL + offset) as *const AtomicU64) }
 }
 
 /// Counts an entry from user code: by a system call, or by an exception. The counters lie in shared
@@ -66,16 +87,36 @@ pub fn fault_address() -> u64 {
     address
 }
 
-fn write_msr(msr: u32, value: u64) {
-    // SAFETY: called with FS_BASE and GS_BASE only, which the microkernel itself does not use;
-    // the values are canonical user addresses, checked by the system call.
+/// Writes a model-specific register: FS_BASE and GS_BASE, which the microkernel itself does not
+/// use, with canonical user addresses; the GHCB register; LSTAR in the simulated build.
+pub fn write_msr(msr: u32, value: u64) {
+    // SAFETY: see above; none of them changes how the microkernel itself executes.
     unsafe {
         asm!("wrmsr", in("ecx") msr, in("rax") value, in("rdx") value >> 32,
             options(nostack, preserves_flags));
     }
 }
 
+/// Reads a model-specific register of the SNP guest.
+pub fn read_msr(msr: u32) -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: called for SEV_STATUS and the GHCB register only; reading has no effect.
+    unsafe {
+        asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high,
+            options(nostack, preserves_flags));
+    }
+    u64::from(low) | (u64::from(high) << 32)
+}
+
 impl Platform for Machine {
+    fn accept(&mut self, frame: u64, size: u64) {
+        if snp::active()
+            && let Err(fatal) = pages::accept(self, snp::root(), frame, size)
+        {
+            crate::end_with(self, &fatal.0);
+        }
+    }
+
     fn read(&self, physical: u64) -> u64 {
         // SAFETY: `physical` comes from the frame allocator or from page tables that only the
         // microkernel writes (contract of `Platform`), so the direct map covers it with memory.
@@ -124,7 +165,11 @@ impl Platform for Machine {
     }
 
     fn zero_large(&mut self, physical: u64) {
-        self.exit(Function::Discard, &[physical, LARGE]);
+        if snp::active() {
+            self.clear_large(DIRECT_MAP + pages::plain(physical));
+        } else {
+            self.exit(Function::Discard, &[physical, LARGE]);
+        }
     }
 
     fn flush(&mut self) {
@@ -139,8 +184,19 @@ impl Platform for Machine {
         for (index, &arg) in args.iter().take(7).enumerate() {
             exit_word(record + index * 8).store(arg, Ordering::Relaxed);
         }
-        // SAFETY: the VMM serves this port; it may change shared memory, nothing else of ours.
-        unsafe { asm!("out dx, eax", in("dx") PORT, in("eax") function as u32, options(nostack)) };
+        if snp::active() {
+            if !self
+                .ghcb_exit(&Call::port_out(PORT, function as u32))
+                .accepted()
+            {
+                snp::terminate(Reason::Ghcb as u64);
+            }
+        } else {
+            // SAFETY: the VMM serves this port; it may change shared memory, nothing else of ours.
+            unsafe {
+                asm!("out dx, eax", in("dx") PORT, in("eax") function as u32, options(nostack));
+            };
+        }
         exit_word(record + 56).load(Ordering::Relaxed)
     }
 

@@ -7,11 +7,12 @@
 use core::arch::global_asm;
 
 use enarx_microkernel::boot::{IMAGE_MAGIC, VECTOR_STRIDE, VECTORS};
-use enarx_microkernel::exits::{COUNTERS_OFFSET, Function, PORT};
+use enarx_microkernel::exits::{COUNTERS_OFFSET, Function, PORT, Reason};
 use enarx_microkernel::kernel::{Registers, SYSTEM_CALL, vector};
 use enarx_microkernel::layout::{EXIT_VIRTUAL, STACK_RECORD, USER_END};
 use enarx_microkernel::linux::nr;
 use enarx_microkernel::signal::{FIXED_FLAGS, USER_CS, USER_FLAGS, USER_SS};
+use enarx_snp::ghcb::MSR_GHCB;
 
 global_asm!(
     r#"
@@ -23,7 +24,7 @@ global_asm!(
     .quad enarx_user_code
     .quad enarx_user_data
     .quad enarx_boot_page
-    .quad 0
+    .quad enarx_stray
 
     .section .entry, "ax"
     .balign 16
@@ -35,6 +36,17 @@ enarx_entry:
     mov rdi, rsp
     call {boot}
     jmp enarx_return
+
+    // A vCPU in its launch state that only the host has started: the launch measures one for each,
+    // but the microkernel writes the state of those that it starts itself. There is no stack here.
+    .balign 16
+enarx_stray:
+    mov ecx, {msr_ghcb}
+    mov eax, {stray}
+    xor edx, edx
+    wrmsr
+    rep vmmcall
+    jmp enarx_stray
 
     .balign {vector_stride}
 enarx_vectors:
@@ -208,6 +220,8 @@ enarx_boot_page:
     ring_function = const Function::Ring as u32,
     boot = sym crate::boot,
     exception = sym crate::exception,
+    msr_ghcb = const MSR_GHCB,
+    stray = const TERMINATE_STRAY,
 );
 
 // Immediates of 64-bit instructions are sign-extended 32-bit ones.
@@ -216,7 +230,15 @@ const _: () = assert!(nr::RING < 1 << 31 && USER_FLAGS < 1 << 31 && FIXED_FLAGS 
 // The entry pushes whole registers below the record; RSP must be 16-byte aligned at each call.
 const _: () = assert!(size_of::<Registers>().is_multiple_of(16) && STACK_RECORD.is_multiple_of(16));
 
+/// The GHCB MSR protocol's request to terminate (56421 section 2.3.1): 100h, reason set 1, the
+/// reason in bits 23:16.
+const TERMINATE_STRAY: u32 = 0x100 | (1 << 12) | ((Reason::Vcpu as u32) << 16);
+
 unsafe extern "C" {
+    /// The entry of a vCPU.
+    pub fn enarx_entry();
+    /// The entry by SYSCALL.
+    pub fn enarx_syscall();
     /// The boot page.
     #[link_name = "enarx_boot_page"]
     pub static BOOT_PAGE: [u8; 4096];

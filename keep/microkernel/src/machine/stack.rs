@@ -5,7 +5,7 @@ use core::arch::asm;
 use enarx_microkernel::boot::BootInfo;
 use enarx_microkernel::clock::Clock;
 use enarx_microkernel::layout::{STACK_STRIDE, STACKS_VIRTUAL};
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, FromZeros};
 
 use super::entry::{BOOT_PAGE, CLOCK_PAGE};
 
@@ -22,23 +22,8 @@ pub fn boot_info() -> BootInfo {
     // SAFETY: the page is part of the image, written by the launcher before the first entry and
     // by nobody afterwards.
     let page = unsafe { &BOOT_PAGE };
-    BootInfo::read_from_prefix(page).map_or(
-        // The page is larger than the structure.
-        BootInfo {
-            magic: 0,
-            flags: 0,
-            reserved: 0,
-            root: 0,
-            launch_free: 0,
-            free_start: 0,
-            user_entry: 0,
-            user_stack: 0,
-            random_bytes: 0,
-            heap_start: 0,
-            heap_mapped: 0,
-        },
-        |(info, _)| info,
-    )
+    // The page is larger than the structure; a zeroed one is refused at boot.
+    BootInfo::read_from_prefix(page).map_or_else(|_| BootInfo::new_zeroed(), |(info, _)| info)
 }
 
 /// Publishes the clock's parameters to user code.

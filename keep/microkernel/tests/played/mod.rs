@@ -10,13 +10,19 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use zerocopy::FromZeros;
+
 use enarx_microkernel::boot::{self, BootInfo};
 use enarx_microkernel::exits::{Function, HostFacts, Reason};
 use enarx_microkernel::kernel::{Kernel, Registers, vector};
-use enarx_microkernel::layout::{LARGE, LAUNCH_END, PAGE, SALLYPORT_USER, USER_END, VDSO_USER};
+use enarx_microkernel::layout::{
+    LARGE, LAUNCH_END, PAGE, SALLYPORT_USER, SHARED_END, USER_END, VDSO_USER,
+};
 use enarx_microkernel::paging::{Rights, bits, table_entry};
 use enarx_microkernel::platform::{FpuState, Platform};
 use enarx_microkernel::signal::{USER_CS, USER_SS};
+use enarx_microkernel::snp::ghcb::{Answer, Call};
+use enarx_microkernel::snp::{Entry, Instructions, Validated};
 use enarx_microkernel::syscall::{After, Guarded, system_call};
 use enarx_microkernel::threads::{Epoch, State};
 
@@ -26,7 +32,7 @@ pub const HEAP: u64 = 0x60_0000;
 const LAUNCH_FREE: u64 = 0x10_0000;
 /// The frame behind the pinned pages.
 const PINNED_FRAME: u64 = LAUNCH_END;
-const FREE_START: u64 = LAUNCH_END + LARGE;
+const FREE_START: u64 = SHARED_END;
 /// What stands in the kernel half of the root table.
 const KERNEL_HALF: u64 = 0xdead_0000_0000_0001;
 
@@ -143,7 +149,40 @@ pub struct Played {
     pub me: usize,
 }
 
+/// Plain KVM has none of it.
+impl Instructions for Played {
+    fn pvalidate(&mut self, _: u64, _: bool, _: bool) -> Validated {
+        unreachable!()
+    }
+    fn rmpadjust(&mut self, _: u64, _: u64) -> u64 {
+        unreachable!()
+    }
+    fn clear_large(&mut self, _: u64) {
+        unreachable!()
+    }
+    fn sev_status(&self) -> u64 {
+        unreachable!()
+    }
+    fn msr_protocol(&mut self, _: u64) -> u64 {
+        unreachable!()
+    }
+    fn ghcb_exit(&mut self, _: &Call<'_>) -> Answer {
+        unreachable!()
+    }
+    fn put_message(&mut self, _: &[u8]) {
+        unreachable!()
+    }
+    fn take_message(&self, _: &mut [u8]) {
+        unreachable!()
+    }
+    fn entry(&self) -> Entry {
+        unreachable!()
+    }
+}
+
 impl Platform for Played {
+    fn accept(&mut self, _: u64, _: u64) {}
+
     fn read(&self, physical: u64) -> u64 {
         self.world.borrow().word(physical)
     }
@@ -359,6 +398,7 @@ impl Keep {
             random_bytes: 0,
             heap_start: HEAP,
             heap_mapped: HEAP,
+            ..BootInfo::new_zeroed()
         };
         let facts = HostFacts {
             tsc_khz: 1_000_000,

@@ -367,12 +367,6 @@ fn guest(report: &Report, policy: &SnpPolicy, checks: &mut Checks) {
     checks.claim("guest.host-data", hex::encode(&report.host_data));
     checks.claim("guest.svn", report.guest_svn.get());
     checks.one_of(
-        "guest.measurement",
-        &policy.measurements,
-        &Hex(report.measurement),
-        IMAGE,
-    );
-    checks.one_of(
         "guest.report-data",
         policy.report_data.as_slice(),
         &Hex(report.report_data),

@@ -6,9 +6,10 @@ mod chain;
 mod identify;
 
 use crate::checks::Checks;
+use crate::reference;
 use crate::verdict::{Tee, Verdict};
 use crate::x509::SignatureCache;
-use crate::{AmdEndorsements, Policy, Timestamp};
+use crate::{AmdEndorsements, Policy, ReferenceValue, Timestamp};
 use enarx_snp::bits::SigningKey;
 use enarx_snp::product::CpuSignature;
 use enarx_snp::report::{ALGO_ECDSA_P384_SHA384, MAX_VERSION, Report, VERSION_WITH_CPUID};
@@ -45,6 +46,7 @@ pub(crate) fn judge(
     report: &Report,
     endorsements: &AmdEndorsements,
     policy: &Policy,
+    references: &[ReferenceValue],
     at: Timestamp,
     signatures: &mut SignatureCache,
     mut checks: Checks,
@@ -59,6 +61,7 @@ pub(crate) fn judge(
     form(report, policy, &mut checks);
     let generation = chain::judge(report, endorsements, policy, at, signatures, &mut checks);
     appraisal::judge(report, generation, policy, &mut checks);
+    reference::judge(report, generation, policy, references, at, &mut checks);
     Verdict::new(Tee::SevSnp, &policy.name, at, checks, MANDATORY)
 }
 

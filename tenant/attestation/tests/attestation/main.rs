@@ -4,6 +4,7 @@ mod genuine;
 mod mutation;
 mod oracles;
 mod platform;
+mod releases;
 mod schema;
 mod simulated;
 mod vectors;

@@ -1,4 +1,8 @@
-//! What compiled Rust expects of a C library: memory functions, written with string instructions.
+//! What compiled Rust expects of a C library, for programs of a Keep that have none: memory
+//! functions, written with string instructions.
+//!
+//! Trusted and measured as a part of the programs that link it.
+#![no_std]
 
 use core::arch::naked_asm;
 

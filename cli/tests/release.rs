@@ -1,0 +1,204 @@
+//! `enarx release` from keys to a verdict: files, exit codes and sentences.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::json;
+
+/// Genuine evidence from the folder of vectors beside the repository.
+const CASE: &str = "snp-genoa-v3-vcek-227a641d";
+const DIGEST: &str = "f57dc09a507c6ecd82369bffb600f0003792f4d99bc26e985ec0c266fc34faf3706faf814c9e61065768a6ff917c89ae";
+const AT: &str = "2026-12-01T00:00:00Z";
+
+struct Publisher(tempfile::TempDir);
+
+impl Publisher {
+    /// Two pairs of keys, and a signed manifest with the release 0.8.0, whose digest for genuine platforms is `DIGEST`.
+    fn new() -> Self {
+        let publisher = Self(tempfile::tempdir().unwrap());
+        let layer = json!({ "sha256": "00".repeat(32), "size": 1 });
+        let pages = json!({
+            "total": 1, "normal": 1, "vmsa": 0, "zero": 0, "unmeasured": 0, "secrets": 0, "cpuid": 0,
+        });
+        let measurement = json!({
+            "version": "0.8.0",
+            "layers": { "vmm": layer, "microkernel": layer, "loader": layer, "runtime": layer },
+            "launches": [{
+                "launch": { "platform": "snp", "products": ["genoa"], "vcpus": 4, "digest": DIGEST },
+                "pages": pages,
+            }],
+        });
+        std::fs::write(publisher.path("measurement.json"), measurement.to_string()).unwrap();
+        publisher.good(&["keygen", "publisher"]);
+        publisher.good(&["keygen", "other"]);
+        let times = [
+            "--not-before",
+            "2026-11-01T00:00:00Z",
+            "--not-after",
+            "2027-11-01T00:00:00Z",
+        ];
+        publisher.good(&[&["add", "releases.toml", "measurement.json"][..], &times].concat());
+        publisher.good(&["sign", "releases.toml", "--key", "publisher.key"]);
+        publisher
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn enarx(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_enarx"))
+            .args(args)
+            .current_dir(self.0.path())
+            .env("ENARX_STORE", "/nonexistent/store")
+            .output()
+            .unwrap()
+    }
+
+    /// What a command prints that must succeed.
+    #[track_caller]
+    fn good(&self, args: &[&str]) -> String {
+        let output = self.enarx(&[&["release"], args].concat());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Asserts exit code and words of the one sentence of a command that must fail.
+    #[track_caller]
+    fn refused(&self, args: &[&str], code: i32, words: &str) {
+        let output = self.enarx(&[&["release"], args].concat());
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {errors}");
+        assert!(errors.contains(words), "{words}: {errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    }
+}
+
+#[test]
+fn manifests_are_verified_and_listed() {
+    let publisher = Publisher::new();
+    let mode = std::fs::metadata(publisher.path("publisher.key")).unwrap();
+    assert_eq!(mode.permissions().mode() & 0o777, 0o600);
+    let by = |key: &'static str| ["releases.toml", "--key", key, "--at", AT];
+    let verify = |more: &[&'static str]| [&["verify"], more].concat();
+    let good = publisher.good(&verify(&by("publisher.pub")));
+    assert!(good.starts_with("good: serial number 1"), "{good}");
+    let both = verify(&[&by("other.pub")[..], &["--key", "publisher.pub"]].concat());
+    publisher.good(&both);
+    let listed = publisher.good(&[&["list"], &by("publisher.pub")[..]].concat());
+    assert!(listed.contains("0.8.0: current (2026-11-01"), "{listed}");
+
+    publisher.refused(&verify(&by("other.pub")), 3, "signed with the key");
+    publisher.refused(&verify(&by("publisher.key")), 2, "not a public key");
+    let rollback = [&by("publisher.pub")[..], &["--min-serial", "2"]].concat();
+    publisher.refused(&verify(&rollback), 3, "at least 2 is expected");
+    let late = [
+        "releases.toml",
+        "--key",
+        "publisher.pub",
+        "--at",
+        "2028-01-01T00:00:00Z",
+    ];
+    publisher.refused(&verify(&late), 3, "expired at 2027-11-01");
+
+    // Neither a key nor a release is overwritten.
+    let key = std::fs::read(publisher.path("publisher.key")).unwrap();
+    publisher.refused(&["keygen", "publisher"], 2, "publisher.key");
+    assert_eq!(std::fs::read(publisher.path("publisher.key")).unwrap(), key);
+    let again = [
+        "add",
+        "releases.toml",
+        "measurement.json",
+        "--not-after",
+        AT,
+    ];
+    publisher.refused(&again, 2, "it is there twice");
+
+    let manifest = std::fs::read_to_string(publisher.path("releases.toml")).unwrap();
+    std::fs::write(
+        publisher.path("releases.toml"),
+        manifest.replace("f57d", "f57c"),
+    )
+    .unwrap();
+    publisher.refused(&verify(&by("publisher.pub")), 3, "was changed");
+    std::fs::remove_file(publisher.path("releases.toml.sig")).unwrap();
+    publisher.refused(&verify(&by("publisher.pub")), 2, "releases.toml.sig");
+    std::fs::write(publisher.path("releases.toml"), "format = 2").unwrap();
+    publisher.refused(
+        &["sign", "releases.toml", "--key", "publisher.key"],
+        2,
+        "format 2",
+    );
+}
+
+#[test]
+fn evidence_is_judged_by_releases() {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
+    if !vectors.is_dir() {
+        let required = std::env::var_os("ENARX_REQUIRE_VECTORS").is_some_and(|v| v == "1");
+        assert!(
+            !required,
+            "ENARX_REQUIRE_VECTORS=1, but there are no vectors"
+        );
+        eprintln!("skipped: no vectors at {}", vectors.display());
+        return;
+    }
+    let folder = vectors.canonicalize().unwrap().join(CASE);
+    let report = folder.join("report.bin");
+    let (folder, report) = (folder.to_str().unwrap(), report.to_str().unwrap());
+    let publisher = Publisher::new();
+    let policy = publisher.enarx(&["policy", "explain", "insecure-authenticity-only"]);
+    let policy = String::from_utf8(policy.stdout).unwrap();
+    let judged = |release: &str, more: &[&str]| {
+        let policy = policy.replace("releases = []", &format!("releases = [\"{release}\"]"));
+        std::fs::write(publisher.path("policy.toml"), policy).unwrap();
+        let args = [
+            "verify",
+            report,
+            "--certs",
+            folder,
+            "--policy",
+            "policy.toml",
+            "--at",
+            AT,
+        ];
+        let output = publisher.enarx(&[&args, more].concat());
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(text).unwrap(),
+        )
+    };
+    let manifest = [
+        "--manifest",
+        "releases.toml",
+        "--manifest-key",
+        "publisher.pub",
+    ];
+    for release in ["0.8.0", "any-current"] {
+        let (code, text) = judged(release, &manifest);
+        assert_eq!(code, 0, "{text}");
+        assert!(text.contains("release 0.8.0 (snp, 4 vCPUs)"), "{text}");
+    }
+    let (code, text) = judged("0.7.0", &manifest);
+    assert_eq!(code, 3, "{text}");
+    let expected = "guest.measurement: expected release 0.7.0 (the manifest has none for snp), found release 0.8.0";
+    assert!(text.contains(expected), "{text}");
+    let (code, text) = judged("0.8.0", &[]);
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains("no release manifest was given"), "{text}");
+    // The manifest is verified before anything is judged by it.
+    let (code, text) = judged(
+        "0.8.0",
+        &["--manifest", "releases.toml", "--manifest-key", "other.pub"],
+    );
+    assert_eq!(code, 3, "{text}");
+    assert!(
+        text.starts_with("error: releases.toml: signed with the key"),
+        "{text}"
+    );
+    let (code, _) = judged("0.8.0", &["--manifest", "releases.toml"]);
+    assert_eq!(code, 2);
+}

@@ -1,0 +1,92 @@
+//! Plain KVM: the runtime is mapped straight in, and nothing is measured.
+
+use std::sync::Arc;
+
+use enarx_launch::plain::{self, Parameters};
+use enarx_microkernel::first_state::FirstState;
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+
+use super::cpuid::Cpu;
+use super::image::Load;
+use super::memory::GuestMemory;
+use super::platform::{Event, Platform, Served, out_of_bounds};
+use super::{KvmError, Launched, Size, Timeline, create_vm, is_pvm, refused, vcpu};
+use crate::launch::Launch;
+
+/// A virtual machine of plain KVM.
+struct Plain {
+    cpu: Cpu,
+    state: FirstState,
+}
+
+impl Platform for Plain {
+    fn vcpu(&self, vm: &VmFd, id: u32) -> Result<VcpuFd, KvmError> {
+        let state = self.state.vmsa(id.into());
+        vcpu::create(vm, id, &self.cpu.cpuid(id), &state)
+    }
+
+    fn event(&self, _: &VmFd, _: u32, _: &mut VcpuFd, event: Event) -> Served {
+        out_of_bounds(&event)
+    }
+}
+
+/// Launches a Keep.
+pub fn launch(
+    kvm: &Kvm,
+    launch: &Launch,
+    size: Size,
+    timeline: &mut Timeline,
+) -> Result<Launched, KvmError> {
+    let pvm = is_pvm();
+    let cpu = Cpu::new(kvm, pvm)?;
+    let parameters = Parameters {
+        vcpus: size.vcpus,
+        memory: size.memory,
+        huge_pages: cpu.huge_pages,
+        syscall_by_ud: pvm,
+        cr4: cpu.cr4,
+        xcr0: cpu.xcr0,
+    };
+    let layout = plain::launch(
+        launch.images.microkernel,
+        launch.images.runtime,
+        &parameters,
+    )?;
+    size.check(layout.end)?;
+    timeline.mark("plan");
+
+    let memory = GuestMemory::for_keep(size.memory, &layout.shared)?;
+    let platform = Plain {
+        cpu,
+        state: layout.state,
+    };
+    // The image is copied while KVM makes the machine, and then by both threads.
+    let load = Load::new(
+        &memory,
+        &layout.pages,
+        &layout.runtime,
+        launch.images.runtime,
+    );
+    let (vm, first) = std::thread::scope(|scope| {
+        let helper = scope.spawn(|| load.take_part());
+        let vm = create_vm(kvm)?;
+        memory
+            .register(&vm)
+            .map_err(refused("map the Keep's memory"))?;
+        let first = platform.vcpu(&vm, 0)?;
+        timeline.mark("machine");
+        load.take_part()?;
+        match helper.join() {
+            Ok(loaded) => loaded?,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+        timeline.mark("image");
+        Ok::<_, KvmError>((vm, first))
+    })?;
+    Ok(Launched {
+        vm,
+        memory: Arc::new(memory),
+        platform: Box::new(platform),
+        first,
+    })
+}

@@ -1,0 +1,52 @@
+//! What the kinds of virtual machines differ in, after their launch.
+
+use kvm_ioctls::{VcpuFd, VmFd};
+
+use super::KvmError;
+use crate::launch::Outcome;
+
+/// An exit that the main external loop leaves to the platform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// RDMSR of a register that KVM leaves to us; [`super::vcpu::answer_read_msr`] gives the answer.
+    ReadMsr(u32),
+    /// WRMSR of such a register.
+    WriteMsr(u32, u64),
+    /// Any other exit, in words.
+    Other(String),
+}
+
+/// What follows an [`Event`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// Run the vCPU again.
+    Resume,
+    /// The guest wrote this to the port of the exits.
+    Port(u32),
+    /// The Keep has ended.
+    End(Outcome),
+}
+
+/// A kind of virtual machine.
+pub trait Platform: Send + Sync {
+    /// `ioctl` requests that serving its events needs, beyond those of every vCPU thread.
+    fn requests(&self) -> &'static [u32] {
+        &[]
+    }
+
+    /// vCPU `id`, which the guest wants started.
+    ///
+    /// # Errors
+    /// [`KvmError`] when KVM refuses.
+    fn vcpu(&self, vm: &VmFd, id: u32) -> Result<VcpuFd, KvmError>;
+
+    /// Serves an event of vCPU `id`.
+    fn event(&self, vm: &VmFd, id: u32, vcpu: &mut VcpuFd, event: Event) -> Served;
+}
+
+/// The outcome of a guest that did what no Keep does.
+pub fn out_of_bounds(event: &Event) -> Served {
+    Served::End(Outcome::Fault(format!(
+        "the Keep left its bounds: {event:x?}"
+    )))
+}

@@ -1,0 +1,328 @@
+//! The simulated platform: the SEV-SNP path of a Keep on any KVM. It protects nothing from the host.
+//!
+//! Private and shared memory are different memory: guest physical addresses with the C-bit reach
+//! one backing, those without it the shared windows. The simulator plays the secure processor, the
+//! reverse map table and KVM's side of the GHCB; here its answers become registers and memory of a
+//! virtual machine. After the launch only what a CPU does touches private memory: starting a vCPU
+//! from its VMSA, and clearing.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use enarx_launch::measured::{self, C_BIT, Images, Parameters};
+use enarx_microkernel::layout::{DIRECT_MAP, LARGE, PAGE};
+use enarx_microkernel::snp::simulated::{
+    CLEAR, PVALIDATE, QUIRK_SYSCALL, QUIRKS, REGISTERS, RMPADJUST,
+};
+use enarx_simulator::{Action, Config, Hypervisor, Launching, SharedMemory, Status};
+use enarx_snp::bits::GuestPolicy;
+use enarx_snp::ghcb::MSR_GHCB;
+use enarx_snp::launch::PageType;
+use enarx_snp::vmsa::Vmsa;
+use kvm_bindings::{KVM_MSR_EXIT_REASON_FILTER, KVM_MSR_EXIT_REASON_UNKNOWN, kvm_enable_cap};
+use kvm_ioctls::{
+    Cap, Kvm, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VcpuFd, VmFd,
+};
+use zerocopy::FromBytes;
+
+use super::cpuid::Cpu;
+use super::image::Load;
+use super::memory::GuestMemory;
+use super::platform::{Event, Platform, Served, out_of_bounds};
+use super::{KvmError, Launched, Size, Timeline, create_vm, is_pvm, refused, vcpu};
+use crate::launch::{Launch, Outcome};
+use crate::snp::exits::Termination;
+
+/// SEV_STATUS (AMD64 APM volume 2, section 15.34.10): SEV and SEV-ES, and SEV_FEATURES above them.
+const SEV_STATUS: u32 = 0xc001_0131;
+/// MSR_PLATFORM_INFO, bit 31: CPUID faulting is there; MSR_MISC_FEATURES_ENABLES, bit 0: it is on
+/// (Intel SDM volume 4, table 2-2). An SNP guest's CPUID traps; this makes one here.
+const CPUID_FAULTING: [(u32, u64); 2] = [(0xce, 1 << 31), (0x140, 1)];
+/// The guest policy of a Keep: ABI 1.51 at least, SMT allowed, bit 17 always one.
+const POLICY: u64 = (1 << 17) | (1 << 16);
+/// `GuestPolicy` bit 19: the host may debug the guest.
+const POLICY_DEBUG: u64 = 1 << 19;
+/// KVM_SET_USER_MEMORY_REGION (Linux `linux/kvm.h`).
+const SET_MEMORY: &[u32] = &[0x4020_ae46];
+
+/// A simulated machine with one guest.
+struct Simulated {
+    hypervisor: Hypervisor,
+    memory: Arc<GuestMemory>,
+    cpu: Cpu,
+    /// VMSAs of the vCPUs: those of the launch, until the guest gives others.
+    states: Mutex<BTreeMap<u32, Box<Vmsa>>>,
+    quirks: u64,
+}
+
+/// The shared windows, as the simulated host reaches them.
+struct Windows<'a>(&'a GuestMemory);
+
+impl SharedMemory for Windows<'_> {
+    fn read(&self, gpa: u64, to: &mut [u8]) -> Option<()> {
+        self.0.read_window(gpa, to)
+    }
+
+    fn write(&self, gpa: u64, from: &[u8]) -> Option<()> {
+        self.0.write_window(gpa, from)
+    }
+}
+
+fn fault(text: impl std::fmt::Display) -> Served {
+    Served::End(Outcome::Fault(format!(
+        "the Keep ended (simulated): {text}"
+    )))
+}
+
+impl Simulated {
+    /// Answers a register of the simulated platform; the arguments lie in RBX and RSI.
+    fn instruction(&self, register: u32, rbx: u64, rsi: u64) -> Result<u64, String> {
+        let gpa = (rbx & !(PAGE - 1))
+            .checked_sub(DIRECT_MAP)
+            .ok_or("an instruction of SNP outside of the direct map")?;
+        match register {
+            PVALIDATE => {
+                let (huge, validate) = (rbx & 1 != 0, rbx & 2 != 0);
+                let answer = self
+                    .hypervisor
+                    .pvalidate(gpa, huge, validate)
+                    .map_err(|fault| fault.to_string())?;
+                Ok(u64::from(answer.code) | (u64::from(answer.carry) << 32))
+            }
+            RMPADJUST => {
+                let [vmpl, rights, flags, ..] = rsi.to_le_bytes();
+                self.hypervisor
+                    .rmpadjust(gpa, false, vmpl, rights, flags & 1 != 0)
+                    .map(u64::from)
+                    .map_err(|fault| fault.to_string())
+            }
+            _ => {
+                if self.hypervisor.is_validated(gpa) && self.memory.discard(gpa, LARGE) {
+                    Ok(0)
+                } else {
+                    Err(format!("{gpa:#x} is cleared before it is valid"))
+                }
+            }
+        }
+    }
+
+    fn read_msr(&self, id: u32, vcpu: &mut VcpuFd, register: u32) -> Served {
+        let answer = match register {
+            SEV_STATUS => 3 | (measured::SEV_FEATURES << 2),
+            MSR_GHCB => self.hypervisor.msr_read(id),
+            QUIRKS => self.quirks,
+            PVALIDATE | RMPADJUST | CLEAR => {
+                let Ok(registers) = vcpu.get_regs() else {
+                    return fault("a vCPU's registers cannot be read");
+                };
+                match self.instruction(register, registers.rbx, registers.rsi) {
+                    Ok(answer) => answer,
+                    Err(text) => return fault(text),
+                }
+            }
+            _ => return out_of_bounds(&Event::ReadMsr(register)),
+        };
+        vcpu::answer_read_msr(vcpu, answer);
+        Served::Resume
+    }
+
+    fn perform(&self, vm: &VmFd, action: Action) -> Served {
+        match action {
+            Action::Resume | Action::StopVcpu { .. } => Served::Resume,
+            Action::PortOut { port, value } if port == enarx_microkernel::exits::PORT => {
+                Served::Port(value)
+            }
+            Action::PortOut { port, .. } => fault(format!("it wrote port {port:#x}")),
+            Action::StartVcpu { id, vmsa_gpa } => match self.memory.read_private(vmsa_gpa) {
+                Some(page) => {
+                    let vmsa = Vmsa::read_from_bytes(&page[..]).map(Box::new);
+                    if let Ok(vmsa) = vmsa {
+                        self.states().insert(id, vmsa);
+                    }
+                    Served::Resume
+                }
+                None => fault(format!("there is no memory for a VMSA at {vmsa_gpa:#x}")),
+            },
+            Action::PageState(changes) => {
+                for change in changes {
+                    let range = change.gpa..change.gpa + change.bytes;
+                    if change.private
+                        && let Err(error) = self.memory.withdraw_window(vm, &range)
+                    {
+                        return fault(format!("KVM refused to take shared memory away: {error}"));
+                    }
+                }
+                Served::Resume
+            }
+            Action::Terminate { set, reason } => {
+                let termination = Termination::of_code(set, reason);
+                Served::End(Outcome::Fault(termination.to_string()))
+            }
+            Action::Violation(violation) => fault(violation),
+        }
+    }
+
+    fn states(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, Box<Vmsa>>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Platform for Simulated {
+    fn requests(&self) -> &'static [u32] {
+        SET_MEMORY
+    }
+
+    fn vcpu(&self, vm: &VmFd, id: u32) -> Result<VcpuFd, KvmError> {
+        let states = self.states();
+        let state = states
+            .get(&id)
+            .ok_or(KvmError::Lacks("a state for this vCPU"))?;
+        let vcpu = vcpu::create(vm, id, &self.cpu.cpuid(id), state)?;
+        vcpu::set_msrs(&vcpu, &CPUID_FAULTING)?;
+        Ok(vcpu)
+    }
+
+    fn event(&self, vm: &VmFd, id: u32, vcpu: &mut VcpuFd, event: Event) -> Served {
+        match event {
+            Event::ReadMsr(register) => self.read_msr(id, vcpu, register),
+            Event::WriteMsr(MSR_GHCB, value) => {
+                let action = self.hypervisor.msr_write(id, value, &Windows(&self.memory));
+                self.perform(vm, action)
+            }
+            event => out_of_bounds(&event),
+        }
+    }
+}
+
+/// Has KVM leave the registers of the platform to us.
+fn take_registers(vm: &VmFd) -> Result<(), KvmError> {
+    let mut cap = kvm_enable_cap {
+        cap: Cap::X86UserSpaceMsr as u32,
+        ..kvm_enable_cap::default()
+    };
+    cap.args[0] = u64::from(KVM_MSR_EXIT_REASON_FILTER | KVM_MSR_EXIT_REASON_UNKNOWN);
+    vm.enable_cap(&cap)
+        .map_err(refused("leave registers to the VMM"))?;
+    let (first, count) = REGISTERS;
+    let range = |base, msr_count| MsrFilterRange {
+        flags: MsrFilterRangeFlags::READ | MsrFilterRangeFlags::WRITE,
+        base,
+        msr_count,
+        // A zero bit denies the access to KVM: it comes to us.
+        bitmap: &[0],
+    };
+    vm.set_msr_filter(
+        MsrFilterDefaultAction::ALLOW,
+        &[range(MSR_GHCB, 2), range(first, count)],
+    )
+    .map_err(refused("filter registers"))
+}
+const _: () = assert!(SEV_STATUS == MSR_GHCB + 1);
+
+/// Launches a Keep.
+pub fn launch(
+    kvm: &Kvm,
+    launch: &Launch,
+    size: Size,
+    timeline: &mut Timeline,
+) -> Result<Launched, KvmError> {
+    let pvm = is_pvm();
+    let mut cpu = Cpu::new(kvm, pvm)?;
+    cpu.with_encryption(C_BIT);
+    let images = Images {
+        microkernel: launch.images.microkernel_simulated,
+        loader: launch.images.loader,
+        runtime: launch.images.runtime,
+    };
+    let parameters = Parameters {
+        vcpus: size.vcpus,
+        c_bit: C_BIT,
+    };
+    let layout = measured::launch(&images, &parameters)?;
+    size.check(layout.end)?;
+    timeline.mark("plan");
+
+    let mut settings = launch.simulated.settings.clone();
+    settings.cpuid = cpu.page().entries().to_vec();
+    let machine = enarx_simulator::Machine::open(&launch.simulated.folder, settings)?;
+    timeline.mark("secure processor");
+    let memory = Arc::new(GuestMemory::for_keep(size.memory, &layout.shared)?);
+    let policy = POLICY
+        | if launch.simulated.debug {
+            POLICY_DEBUG
+        } else {
+            0
+        };
+    let mut launching = Launching::start(Arc::new(machine), GuestPolicy(policy), [0; 16])
+        .map_err(firmware("start the launch"))?;
+    let mut states = BTreeMap::new();
+    for page in &layout.pages {
+        if page.kind == PageType::Vmsa {
+            let vmsa = Vmsa::read_from_bytes(&page.bytes[..])
+                .map_err(|_| KvmError::Lacks("a whole VMSA"))?;
+            launching
+                .update_vmsa(&vmsa)
+                .map_err(firmware("measure a VMSA"))?;
+            states.insert(u32::try_from(states.len()).unwrap_or(0), Box::new(vmsa));
+            continue;
+        }
+        let mut bytes = page.bytes.clone();
+        if page.kind == PageType::Cpuid {
+            *bytes = zerocopy::transmute!(cpu.page());
+        }
+        launching
+            .update(page.kind, page.gpa, &mut bytes)
+            .map_err(firmware("take a page"))?;
+        memory.load_private(page.gpa, &bytes[..]);
+    }
+    let running = launching
+        .finish(None, launch.host_data)
+        .map_err(firmware("finish the launch"))?;
+    Load::new(&memory, &[], &layout.runtime, launch.images.runtime).take_part()?;
+    timeline.mark("image");
+
+    let hypervisor = Hypervisor::new(
+        running,
+        Config {
+            vcpus: size.vcpus,
+            c_bit: u8::try_from(C_BIT).unwrap_or(0),
+            ram: 0..size.memory,
+            huge_pages: true,
+        },
+    );
+    for range in private(&layout.shared, size.memory) {
+        hypervisor.assign(range);
+    }
+    let vm = create_vm(kvm)?;
+    take_registers(&vm)?;
+    memory
+        .register_aliased(&vm, 1 << C_BIT)
+        .map_err(refused("map the Keep's memory twice"))?;
+    let platform = Simulated {
+        hypervisor,
+        memory: Arc::clone(&memory),
+        cpu,
+        states: Mutex::new(states),
+        quirks: if pvm { QUIRK_SYSCALL } else { 0 },
+    };
+    let first = platform.vcpu(&vm, 0)?;
+    timeline.mark("machine");
+    Ok(Launched {
+        vm,
+        memory,
+        platform: Box::new(platform),
+        first,
+    })
+}
+
+fn firmware(step: &'static str) -> impl FnOnce(Status) -> KvmError {
+    move |status| KvmError::Firmware { step, status }
+}
+
+/// What lies between the shared ranges.
+fn private(shared: &[Range<u64>], end: u64) -> impl Iterator<Item = Range<u64>> {
+    let starts = std::iter::once(0).chain(shared.iter().map(|range| range.end));
+    let ends = shared.iter().map(|range| range.start).chain([end]);
+    starts.zip(ends).map(|(start, end)| start..end)
+}

@@ -1,0 +1,38 @@
+//! The SEV-SNP launcher: a Keep on an AMD EPYC host with Linux 6.11 or later.
+//!
+//! # Order
+//!
+//! [`launcher`] makes the machine, its memory and its vCPUs in the one order that KVM takes:
+//! `KVM_CREATE_VM`, `KVM_ENABLE_CAP` (page state changes), `KVM_SEV_INIT2`, memory slots and
+//! attributes, `KVM_SEV_SNP_LAUNCH_START`, vCPUs with CPUID before registers,
+//! `KVM_SEV_SNP_LAUNCH_UPDATE` for every listed page, `KVM_SEV_SNP_LAUNCH_FINISH`. What is
+//! launched is the ordered page list that the tenant recomputes the measurement from; the vCPUs'
+//! registers are taken from the list too ([`vcpu`]).
+//!
+//! # Trust
+//!
+//! All of this is the host's and the tenant trusts none of it. It protects the host: what the
+//! guest asks for is checked in [`exits`] before it is done.
+//!
+//! # Tests
+//!
+//! `tests/snp_launch` runs the launcher against a played KVM and secure processor that enforce the
+//! documented rules and recompute the launch digest. `tests/snp_hardware.rs` runs it on a real
+//! EPYC host. Those tests are ignored by default; on a host where `enarx doctor` reports every
+//! line of `snp` as ok, run them as a user who may open `/dev/kvm` and `/dev/sev`:
+//!
+//! ```sh
+//! cargo test -p enarx-vmm --test snp_hardware -- --ignored --test-threads=1
+//! ```
+
+pub mod abi;
+pub mod cpuid;
+pub mod device;
+pub mod exits;
+pub mod firmware;
+pub mod launcher;
+pub mod linux;
+pub mod memory;
+pub mod pages;
+pub mod probe;
+pub mod vcpu;

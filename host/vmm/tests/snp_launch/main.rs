@@ -1,0 +1,587 @@
+//! The SEV-SNP launcher against a played KVM and secure processor.
+
+mod digest;
+mod enforced;
+mod played;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use enarx_launch::layout::Page;
+use enarx_snp::bits::GuestPolicy;
+use enarx_snp::cpuid::CpuidPage;
+use enarx_snp::id_block::{IdAuth, IdBlock};
+use enarx_snp::launch::{PageType, VMSA_GPA};
+use enarx_snp::vmsa::{Segment, Vmsa};
+use enarx_vmm::snp::device::Device;
+use enarx_vmm::snp::exits::{Answer, ExitError, hypercall};
+use enarx_vmm::snp::firmware::Status;
+use enarx_vmm::snp::launcher::{Identity, Launcher, Sealed, Settings, SnpError};
+use enarx_vmm::snp::memory::{Extent, Slot};
+use enarx_vmm::snp::probe::Missing;
+use kvm_bindings::{CpuId, kvm_cpuid_entry2};
+use played::{C_BIT, Cpuid, Event, Hiccup, Host, Machine, Memory, Script};
+use proptest::prelude::*;
+use rustix::io::Errno;
+use zerocopy::FromZeros;
+
+use digest::expected_digest;
+
+const MIB: u64 = 1 << 20;
+const WINDOW: std::ops::Range<u64> = 2 * MIB..3 * MIB;
+const POLICY: GuestPolicy = GuestPolicy(0x2_0000);
+const SETTINGS: Settings = Settings {
+    policy: POLICY,
+    vmsa_features: 0,
+};
+const HOST_DATA: [u8; 32] = [0xcd; 32];
+
+/// 4 MiB of private memory with a window, and 64 KiB that stay shared.
+fn slots() -> Vec<Slot<Memory>> {
+    [(0, 4 * MIB, true), (4 * MIB, 0x1_0000, false)]
+        .map(|(gpa, size, private)| Slot {
+            extent: Extent { gpa, size, private },
+            memory: Memory(size),
+        })
+        .into()
+}
+
+fn cpuid() -> CpuId {
+    let encryption = kvm_cpuid_entry2 {
+        function: 0x8000_001f,
+        eax: 0x1a,
+        ebx: 51,
+        ..kvm_cpuid_entry2::default()
+    };
+    CpuId::from_entries(&[encryption]).unwrap()
+}
+
+fn page(gpa: u64, kind: PageType, fill: u8) -> Page {
+    Page {
+        gpa,
+        kind,
+        bytes: Box::new([fill; 4096]),
+    }
+}
+
+/// The first state of a vCPU.
+fn vmsa(vcpu: u64, features: u64) -> Page {
+    let data = Segment::new(0x10, 0xc93, 0xffff_ffff, 0);
+    let vmsa = Vmsa {
+        cs: Segment::new(0x08, 0xa9b, 0xffff_ffff, 0),
+        ss: data,
+        ds: data,
+        es: data,
+        fs: data,
+        gs: data,
+        gdtr: Segment::new(0, 0, 39, 0x1_0000),
+        idtr: Segment::new(0, 0, 0xfff, 0x2_0000),
+        tr: Segment::new(0x28, 0x8b, 103, 0x3_0000 + vcpu * 128),
+        efer: 0x1d01.into(),
+        cr0: 0x8005_0033.into(),
+        cr3: (C_BIT | 0x6000).into(),
+        cr4: 0x5_06e0.into(),
+        dr6: 0xffff_0ff0.into(),
+        dr7: 0x400.into(),
+        rflags: 2.into(),
+        rip: 0xffff_8000_0010_0000.into(),
+        rsp: (0xffff_8000_0020_0000 + vcpu * 0x8000).into(),
+        rdi: vcpu.into(),
+        r8_to_r15: [1, 2, 3, 4, 5, 6, 7, 8].map(Into::into),
+        star: (0x13 << 48 | 0x08 << 32).into(),
+        lstar: 0xffff_8000_0010_1000.into(),
+        sfmask: 0x25_7f00.into(),
+        kernel_gs_base: 0x7000.into(),
+        g_pat: 0x0007_0406_0007_0406.into(),
+        sev_features: (features | 1).into(),
+        xcr0: 7.into(),
+        mxcsr: 0x1f80.into(),
+        x87_fcw: 0x37f.into(),
+        ..Vmsa::default()
+    };
+    Page {
+        gpa: VMSA_GPA,
+        kind: PageType::Vmsa,
+        bytes: Box::new(zerocopy::transmute!(vmsa)),
+    }
+}
+
+fn cpuid_page(gpa: u64) -> Page {
+    let mut page = CpuidPage::default();
+    for (leaf, ebx) in [(1, 0x0080_0800), (7, 0x219c_07ab)] {
+        let mut entry = page.table[0];
+        entry.eax_in.set(leaf);
+        entry.ebx.set(ebx);
+        page.push(entry).unwrap();
+    }
+    Page {
+        gpa,
+        kind: PageType::Cpuid,
+        bytes: Box::new(zerocopy::transmute!(page)),
+    }
+}
+
+/// One page of every type, two vCPUs.
+fn plan() -> Vec<Page> {
+    vec![
+        page(0x1000, PageType::Normal, 1),
+        page(0x2000, PageType::Normal, 2),
+        page(0x3000, PageType::Zero, 0),
+        page(0x4000, PageType::Unmeasured, 4),
+        page(0x5000, PageType::Secrets, 0),
+        cpuid_page(0x6000),
+        page(0x3f_f000, PageType::Normal, 7),
+        vmsa(0, 0),
+        vmsa(1, 0),
+    ]
+}
+
+fn vcpus(pages: &[Page]) -> Vec<CpuId> {
+    let vmsas = pages.iter().filter(|page| page.kind == PageType::Vmsa);
+    vmsas.map(|_| cpuid()).collect()
+}
+
+fn launch(
+    host: &Host,
+    settings: Settings,
+    pages: &[Page],
+    identity: Option<Identity>,
+) -> Result<Sealed<Machine>, SnpError> {
+    Launcher::create(host, settings)?
+        .start(slots(), &[WINDOW])?
+        .load(pages, &vcpus(pages))?
+        .seal(identity, HOST_DATA)
+}
+
+fn simple(script: Script) -> (Host, Result<Sealed<Machine>, SnpError>) {
+    let host = Host::new(script);
+    let sealed = launch(&host, SETTINGS, &plan(), None);
+    (host, sealed)
+}
+
+fn refusal(script: Script) -> String {
+    let (host, sealed) = simple(script);
+    let error = sealed.map(|_| ()).unwrap_err();
+    assert!(!host.state().dropped_early);
+    error.to_string()
+}
+
+#[test]
+fn a_launch_makes_every_call_in_order() {
+    let (host, sealed) = simple(Script {
+        interruptions: 3,
+        ..Script::default()
+    });
+    let sealed = sealed.unwrap();
+    let registers = |vcpu| {
+        let steps = ["cpuid", "sregs", "xcr0", "msrs", "regs"];
+        let step = move |what| Event::Registers { vcpu, what };
+        [Event::Vcpu(vcpu)].into_iter().chain(steps.map(step))
+    };
+    let page = |gpa, kind| Event::Page { gpa, kind };
+    let mut expected = vec![
+        Event::CreateVm(4),
+        Event::EnableCapability(201, 1 << 12),
+        Event::Init {
+            features: 0,
+            ghcb: 2,
+        },
+        Event::Memfd(4 * MIB),
+        Event::Slot {
+            number: 0,
+            gpa: 0,
+            size: 4 * MIB,
+            memfd: true,
+        },
+        Event::Slot {
+            number: 1,
+            gpa: 4 * MIB,
+            size: 0x1_0000,
+            memfd: false,
+        },
+        Event::Attributes {
+            range: 0..2 * MIB,
+            private: true,
+        },
+        Event::Attributes {
+            range: 3 * MIB..4 * MIB,
+            private: true,
+        },
+        Event::Start { policy: POLICY.0 },
+    ];
+    expected.extend(registers(0));
+    expected.extend(registers(1));
+    expected.extend([
+        page(0x1000, 1),
+        page(0x2000, 1),
+        page(0x3000, 3),
+        page(0x4000, 4),
+        page(0x5000, 5),
+        page(0x6000, 6),
+        page(0x3f_f000, 1),
+        Event::Finish {
+            host_data: HOST_DATA,
+            author_key: false,
+        },
+    ]);
+    assert_eq!(host.state().events, expected);
+    assert_eq!(host.state().digest, expected_digest(&plan()));
+    assert_eq!(sealed.vcpus.len(), 2);
+    assert!(sealed.corrections.is_empty());
+    drop(sealed);
+    assert!(!host.state().dropped_early);
+}
+
+#[test]
+fn features_are_part_of_the_measurement() {
+    let host = Host::new(Script::default());
+    let settings = Settings {
+        vmsa_features: 1 << 5,
+        ..SETTINGS
+    };
+    let pages = [page(0, PageType::Normal, 9), vmsa(0, 1 << 5)];
+    launch(&host, settings, &pages, None).unwrap();
+    assert_eq!(host.state().digest, expected_digest(&pages));
+
+    // A list for other features is refused before KVM sees a page.
+    let host = Host::new(Script::default());
+    let error = launch(&host, SETTINGS, &pages, None)
+        .map(|_| ())
+        .unwrap_err();
+    assert!(matches!(error, SnpError::State(state) if state.offset == 0x3b0));
+    assert!(host.pages().is_empty());
+}
+
+#[test]
+fn cleared_cpuid_bits_are_accepted_and_reported() {
+    let (host, sealed) = simple(Script {
+        cpuid: Cpuid::Ebx(7, 0, 0x219c_078b),
+        ..Script::default()
+    });
+    let sealed = sealed.unwrap();
+    let report: Vec<String> = sealed.corrections.iter().map(ToString::to_string).collect();
+    let cleared = "CPUID leaf 0x7, subleaf 0x0, EBX: the firmware cleared bits 5 (0x00000020)";
+    assert_eq!(report, [cleared]);
+    // The contents of that page are not measured, so the tenant's digest stands.
+    assert_eq!(host.state().digest, expected_digest(&plan()));
+    let launched: CpuidPage = zerocopy::transmute!(host.state().contents[&0x6000]);
+    assert_eq!(launched.entries()[1].ebx.get(), 0x219c_078b);
+}
+
+#[test]
+fn other_cpuid_corrections_are_refused() {
+    for (cpuid, text) in [
+        (
+            Cpuid::Ebx(1, 0, 0x0080_0c00),
+            "the firmware refuses CPUID leaf 0x1, subleaf 0x0, EBX: 0x00800800 was proposed and it wants 0x00800c00",
+        ),
+        (
+            Cpuid::Never,
+            "with its own corrections (CPUID leaf 0x1, subleaf 0x0, EBX: the firmware cleared bits 11 (0x00000800))",
+        ),
+    ] {
+        let error = refusal(Script {
+            cpuid,
+            ..Script::default()
+        });
+        assert!(error.contains(text), "{error}");
+    }
+}
+
+#[test]
+fn an_id_block_must_be_of_this_launch() {
+    let mut block = IdBlock::new_zeroed();
+    block.launch_digest = expected_digest(&plan());
+    block.policy.set(POLICY.0);
+    let auth = IdAuth::new_zeroed();
+    let attempt = |block: &IdBlock, author_key| {
+        let host = Host::new(Script::default());
+        let identity = Identity {
+            block,
+            auth: &auth,
+            author_key,
+        };
+        let sealed = launch(&host, SETTINGS, &plan(), Some(identity));
+        let last = host.state().events.last().cloned();
+        (sealed.map(|_| ()).map_err(|error| error.to_string()), last)
+    };
+    for author_key in [false, true] {
+        let (sealed, last) = attempt(&block, author_key);
+        assert_eq!(sealed, Ok(()));
+        let finish = Event::Finish {
+            host_data: HOST_DATA,
+            author_key,
+        };
+        assert_eq!(last, Some(finish));
+    }
+    let mut other = block;
+    other.launch_digest[0] ^= 1;
+    let error = attempt(&other, true).0.unwrap_err();
+    assert!(
+        error.contains("the measurement differs from the ID block"),
+        "{error}"
+    );
+    let mut other = block;
+    other.policy.set(0x3_0000);
+    let error = attempt(&other, true).0.unwrap_err();
+    assert!(error.contains("the policy is not fulfilled"), "{error}");
+}
+
+#[test]
+fn what_the_host_lacks_is_named_before_a_machine_is_made() {
+    for (capability, answer, name) in [
+        (235, 0x0f, "SEV-SNP guests in KVM"),
+        (234, 0, "private guest memory"),
+        (233, 0, "private memory attributes"),
+        (231, 0, "memory slots with two sides"),
+        (201, 0x0800, "page state changes"),
+    ] {
+        let mut script = Script::default();
+        script.extensions.insert(capability, answer);
+        let (host, sealed) = simple(script);
+        let error = sealed.map(|_| ()).unwrap_err();
+        assert!(matches!(
+            &error,
+            SnpError::Missing(Missing::Capability { .. })
+        ));
+        let text = error.to_string();
+        assert!(text.contains(name) && text.contains("next: "), "{text}");
+        assert!(host.state().events.is_empty());
+    }
+    for (policy, features, missing) in [
+        (0x6_0000, 0, Missing::Policy(1 << 18)),
+        (0x40_0000 | 0x2_0000, 0, Missing::Policy(1 << 22)),
+        (0x1_0000, 0, Missing::PolicyReserved),
+        (0x2_0000, 1, Missing::FeatureActive),
+        (0x2_0000, 0x208, Missing::VmsaFeatures(0x208)),
+    ] {
+        let host = Host::new(Script::default());
+        let settings = Settings {
+            policy: GuestPolicy(policy),
+            vmsa_features: features,
+        };
+        let error = launch(&host, settings, &plan(), None).map(|_| ());
+        assert!(matches!(error, Err(SnpError::Missing(found)) if found == missing));
+        assert!(host.state().events.is_empty());
+    }
+}
+
+#[test]
+fn answers_of_the_firmware_are_explained() {
+    for (step, status, words) in [
+        (
+            "init",
+            0x20,
+            ["initialize SEV-SNP", "the RMP is not initialized (0x20)"],
+        ),
+        (
+            "start",
+            0x07,
+            [
+                "start the measurement",
+                "the policy is not fulfilled by this platform",
+            ],
+        ),
+        (
+            "update",
+            0x1c,
+            ["launch page at 0x1000 (Normal)", "another owner"],
+        ),
+        (
+            "finish",
+            0x0a,
+            ["finish the launch", "a signature is wrong"],
+        ),
+        (
+            "cpuid",
+            0x1a,
+            [
+                "launch page at 0x6000 (Cpuid)",
+                "the wrong state in the RMP",
+            ],
+        ),
+        (
+            "update",
+            u32::MAX,
+            ["launch page at 0x1000", "was not called"],
+        ),
+    ] {
+        let error = refusal(Script {
+            firmware: BTreeMap::from([(step, Status(status))]),
+            ..Script::default()
+        });
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    }
+}
+
+#[test]
+fn a_full_host_is_named() {
+    let error = refusal(Script {
+        full: true,
+        ..Script::default()
+    });
+    assert!(error.contains("every place for a SEV-SNP guest"), "{error}");
+}
+
+#[test]
+fn a_kernel_that_does_not_get_on_or_miscounts_is_given_up() {
+    let error = refusal(Script {
+        stuck: true,
+        ..Script::default()
+    });
+    assert!(
+        error.contains("no progress with the launch page at 0x1000"),
+        "{error}"
+    );
+    let error = refusal(Script {
+        miscount: 4096,
+        ..Script::default()
+    });
+    assert!(
+        error.contains("miscounts the launch pages behind 0x1000"),
+        "{error}"
+    );
+    let error = refusal(Script {
+        msrs: 4,
+        ..Script::default()
+    });
+    assert!(error.contains("MSR 0xc0000102 of vCPU 0"), "{error}");
+    let error = refusal(Script {
+        attributes: [Errno::AGAIN, Errno::NOMEM].into(),
+        ..Script::default()
+    });
+    assert!(error.contains("make memory private"), "{error}");
+}
+
+#[test]
+fn conversions_are_carried_out_and_the_other_side_is_freed() {
+    let (host, sealed) = simple(Script::default());
+    let Sealed { vm, map, vcpus, .. } = sealed.unwrap();
+    let before = host.state().events.len();
+    let ask = |gpa, pages, flags| hypercall(&vm, &map, 12, [gpa, pages, flags, 0, 0, 0]);
+
+    assert_eq!(ask(0x10_0000, 2, 0), Ok(Answer::Done));
+    assert_eq!(ask(2 * MIB, 256, 0x10), Ok(Answer::Done));
+    for (gpa, pages, flags) in [(4 * MIB, 1, 0x10), (0, 0, 0), (0, 1, 2), (1, 1, 0)] {
+        assert_eq!(ask(gpa, pages, flags), Ok(Answer::Invalid));
+    }
+    let shared = 0x10_0000..0x10_2000;
+    let expected = [
+        Event::Attributes {
+            range: shared.clone(),
+            private: false,
+        },
+        Event::DiscardPrivate {
+            slot: 0,
+            range: shared,
+        },
+        Event::Attributes {
+            range: WINDOW,
+            private: true,
+        },
+        Event::DiscardShared {
+            slot: 0,
+            range: WINDOW,
+        },
+    ];
+    assert_eq!(host.state().events[before..], expected);
+    assert_eq!(
+        hypercall(&vm, &map, 1, [0; 6]),
+        Err(ExitError::Hypercall(1))
+    );
+    drop(vcpus);
+}
+
+#[test]
+fn a_busy_kernel_is_asked_again_and_a_failing_one_ends_the_keep() {
+    for (answers, expected) in [
+        (
+            vec![Errno::AGAIN, Errno::INTR, Errno::AGAIN],
+            Some(Answer::Done),
+        ),
+        (vec![Errno::AGAIN; 1001], Some(Answer::Again)),
+        (vec![Errno::INTR, Errno::NOMEM], None),
+    ] {
+        // The launch itself sets attributes twice; its answers come first.
+        let (host, sealed) = simple(Script::default());
+        let sealed = sealed.unwrap();
+        host.busy(answers.into());
+        let answer = hypercall(&sealed.vm, &sealed.map, 12, [0, 1, 0, 0, 0, 0]);
+        match expected {
+            Some(expected) => assert_eq!(answer, Ok(expected)),
+            None => assert!(matches!(
+                answer,
+                Err(ExitError::Conversion {
+                    errno: Errno::NOMEM,
+                    ..
+                })
+            )),
+        }
+    }
+}
+
+#[test]
+fn devices_are_asked_for_nothing_unknown() {
+    let host = Host::new(Script::default());
+    assert_eq!(host.attribute(0, 0), Ok(None));
+    assert_eq!(host.create_vm(0).map(|_| ()), Err(Errno::INVAL));
+}
+
+fn hiccup() -> impl Strategy<Value = Hiccup> {
+    prop_oneof![
+        (0u64..4).prop_map(Hiccup::Part),
+        (0u64..4).prop_map(Hiccup::Again),
+    ]
+}
+
+fn pages() -> impl Strategy<Value = Vec<Page>> {
+    let kind = prop_oneof![
+        4 => Just(PageType::Normal),
+        3 => Just(PageType::Zero),
+        1 => Just(PageType::Unmeasured),
+        1 => Just(PageType::Secrets),
+        1 => Just(PageType::Cpuid),
+    ];
+    // Runs of up to 100 pages in 2 MiB, each address once, in any order of runs.
+    let run = (0u64..512, 1u64..100, kind, any::<u8>());
+    (prop::collection::vec(run, 0..8), 1u64..4).prop_map(|(runs, vcpus)| {
+        let mut seen = std::collections::BTreeSet::new();
+        let mut list: Vec<Page> = runs
+            .into_iter()
+            .flat_map(|(start, length, kind, fill)| {
+                (start..(start + length).min(512)).map(move |gfn| (gfn << 12, kind, fill))
+            })
+            .filter(|(gpa, ..)| seen.insert(*gpa))
+            .map(|(gpa, kind, fill)| match kind {
+                PageType::Cpuid => cpuid_page(gpa),
+                kind => page(gpa, kind, fill),
+            })
+            .collect();
+        list.extend((0..vcpus).map(|vcpu| vmsa(vcpu, 0)));
+        list
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// However the kernel stumbles, it is given the list's pages once each, in the list's order.
+    #[test]
+    fn the_order_and_the_digest_do_not_depend_on_the_kernel(
+        pages in pages(),
+        hiccups in prop::collection::vec(hiccup(), 0..40),
+    ) {
+        let host = Host::new(Script {
+            hiccups: VecDeque::from(hiccups),
+            ..Script::default()
+        });
+        let sealed = launch(&host, SETTINGS, &pages, None);
+        prop_assert!(sealed.is_ok(), "{:?}", sealed.map(|_| ()));
+        let loaded = pages.iter().filter(|page| page.kind != PageType::Vmsa);
+        let listed: Vec<(u64, u8)> = loaded.clone().map(|page| (page.gpa, page.kind as u8)).collect();
+        prop_assert_eq!(host.pages(), listed);
+        prop_assert_eq!(host.state().digest, expected_digest(&pages));
+        for page in loaded.filter(|page| page.kind != PageType::Zero) {
+            prop_assert_eq!(&host.state().contents[&page.gpa], &*page.bytes);
+        }
+    }
+}

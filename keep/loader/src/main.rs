@@ -1,0 +1,130 @@
+//! The loader as a program: its entry, its system calls, its copies. The logic is the library beside
+//! it.
+#![no_std]
+#![no_main]
+
+use core::arch::{asm, global_asm};
+use core::panic::PanicInfo;
+
+// The memory functions that the compiler calls.
+use enarx_bare as _;
+use enarx_loader::info::ImageInfo;
+use enarx_loader::load::{Ground, load};
+use zerocopy::FromBytes;
+
+// The stack is the one that the runtime is to find: it is left as it was.
+global_asm!(
+    r#"
+    .section .text
+    .globl enarx_loader_entry
+enarx_loader_entry:
+    mov rbx, rsp
+    and rsp, -16
+    call {start}
+    mov rsp, rbx
+    xor edx, edx
+    xor ebx, ebx
+    jmp rax
+
+    .section .info, "a"
+    .globl enarx_loader_info
+enarx_loader_info:
+    .skip 4096
+    "#,
+    start = sym start,
+);
+
+unsafe extern "C" {
+    #[link_name = "enarx_loader_info"]
+    static INFO: [u8; 4096];
+}
+
+/// System calls (Linux `asm/unistd_64.h`; the last is Enarx's own).
+mod call {
+    pub const WRITE: u64 = 1;
+    pub const MMAP: u64 = 9;
+    pub const MPROTECT: u64 = 10;
+    pub const EXIT_GROUP: u64 = 231;
+    pub const IMAGE_LOADED: u64 = 0x454e_0006;
+}
+const PROT_READ: u64 = 1;
+const PROT_WRITE: u64 = 2;
+const PROT_EXEC: u64 = 4;
+/// MAP_PRIVATE, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE.
+const MAP_FLAGS: u64 = 0x02 | 0x20 | 0x10_0000;
+/// Exit code of a Keep that failed.
+const EXIT_FAULT: u64 = 70;
+
+fn system_call(number: u64, a: u64, b: u64, c: u64, d: u64) -> u64 {
+    let result;
+    // SAFETY: the callers map new memory, change rights of memory that is not in use, write to the
+    // log or end; the microkernel destroys RCX and R11 only.
+    unsafe {
+        asm!("syscall", inout("rax") number => result, in("rdi") a, in("rsi") b, in("rdx") c,
+            in("r10") d, in("r8") u64::MAX, in("r9") 0u64, out("rcx") _, out("r11") _,
+            options(nostack));
+    }
+    result
+}
+
+fn end(sentence: &str) -> ! {
+    let bytes = sentence.as_bytes();
+    system_call(call::WRITE, 2, bytes.as_ptr() as u64, bytes.len() as u64, 0);
+    loop {
+        system_call(call::EXIT_GROUP, EXIT_FAULT, 0, 0, 0);
+    }
+}
+
+struct Memory;
+
+impl Ground for Memory {
+    fn map(&mut self, start: u64, size: u64) -> bool {
+        let rights = PROT_READ | PROT_WRITE;
+        system_call(call::MMAP, start, size, rights, MAP_FLAGS) == start
+    }
+
+    fn protect(&mut self, start: u64, size: u64, execute: bool) -> bool {
+        let rights = PROT_READ | if execute { PROT_EXEC } else { 0 };
+        system_call(call::MPROTECT, start, size, rights, 0) == 0
+    }
+
+    fn copy(&mut self, shared: u64, to: u64, length: u64, seen: &mut dyn FnMut(&[u8])) {
+        // SAFETY: the target was mapped for this segment (checked by `load`) and nothing refers to
+        // it; the source is memory shared with the host, only ever read by this instruction.
+        unsafe {
+            asm!("rep movsb", inout("rcx") length => _, inout("rsi") shared => _,
+                inout("rdi") to => _, options(nostack, preserves_flags));
+        }
+        let length = usize::try_from(length).unwrap_or(0);
+        // SAFETY: the bytes were just written, are private, and are not written while `seen` runs.
+        seen(unsafe { core::slice::from_raw_parts(to as *const u8, length) });
+    }
+
+    fn fetch(&mut self, shared: u64, to: &mut [u8]) {
+        // SAFETY: the target is a slice of ours; the source as in `copy`.
+        unsafe {
+            asm!("rep movsb", inout("rcx") to.len() => _, inout("rsi") shared => _,
+                inout("rdi") to.as_mut_ptr() => _, options(nostack, preserves_flags));
+        }
+    }
+}
+
+extern "C" fn start() -> u64 {
+    // SAFETY: the page is part of the measured image and never written.
+    let page = unsafe { &INFO };
+    let Ok((info, _)) = ImageInfo::ref_from_prefix(page) else {
+        end("enarx-loader: the information page is misaligned\n");
+    };
+    match load(&mut Memory, info) {
+        Ok(entry) => {
+            system_call(call::IMAGE_LOADED, 0, 0, 0, 0);
+            entry
+        }
+        Err(error) => end(error.sentence()),
+    }
+}
+
+#[panic_handler]
+fn panic(_: &PanicInfo) -> ! {
+    end("enarx-loader: a defect of the loader\n")
+}

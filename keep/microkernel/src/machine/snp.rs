@@ -1,0 +1,231 @@
+//! The instructions of an SNP guest, and the GHCB: the implementation of [`Instructions`].
+//!
+//! The `simulated` build plays PVALIDATE, RMPADJUST and the clearing of large pages by registers of
+//! the simulated platform, and its VMGEXIT is empty: the write of the GHCB register is the exit.
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use enarx_microkernel::boot::BootInfo;
+use enarx_microkernel::exits::{GHCB_OFFSET, MESSAGE_OFFSET, Reason};
+use enarx_microkernel::kernel::Fatal;
+use enarx_microkernel::layout::{EXIT_PHYSICAL, MAX_VCPUS};
+use enarx_microkernel::snp::ghcb::{Answer, BUFFER, BUFFER_WORDS, Call};
+use enarx_microkernel::snp::{Entry, Instructions, Validated, boot};
+use enarx_snp::ghcb::msr::Request;
+use enarx_snp::ghcb::{Field, MSR_GHCB};
+
+use super::cpu::{Machine, exit_word, read_msr, write_msr};
+use super::entry::{enarx_entry, enarx_syscall};
+
+/// The C-bit once this is known to be an SNP guest; 0 before, and under plain KVM.
+static C_BIT: AtomicU64 = AtomicU64::new(0);
+/// The root page table, with the C-bit.
+static ROOT: AtomicU64 = AtomicU64::new(0);
+
+/// SEV_STATUS (AMD64 APM volume 2, section 15.34.10).
+const SEV_STATUS: u32 = 0xc001_0131;
+/// The reason set of our termination codes: 0 is the protocol's own, 1 is ours.
+const REASON_SET: u8 = 1;
+
+/// Whether this is an SNP guest.
+pub fn active() -> bool {
+    C_BIT.load(Ordering::Relaxed) != 0
+}
+
+/// The root page table of an SNP guest.
+pub fn root() -> u64 {
+    ROOT.load(Ordering::Relaxed)
+}
+
+/// Guest physical address of a vCPU's GHCB, and its offset in the exit memory.
+fn ghcb(vcpu: usize) -> (u64, usize) {
+    let offset = GHCB_OFFSET + (vcpu % MAX_VCPUS) * 4096;
+    (EXIT_PHYSICAL + offset as u64, offset)
+}
+
+/// Makes the first vCPU one of an SNP guest.
+pub fn start(machine: &mut Machine, info: &BootInfo) -> Result<(), Fatal> {
+    boot::negotiate(machine, info, ghcb(0).0)?;
+    ROOT.store(info.root | info.c_bit, Ordering::Relaxed);
+    C_BIT.store(info.c_bit, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Registers the GHCB of a further vCPU.
+pub fn start_further(machine: &mut Machine, vcpu: usize) -> Result<(), Fatal> {
+    boot::register_ghcb(machine, ghcb(vcpu).0)
+}
+
+/// Ends the Keep without the GHCB.
+pub fn terminate(reason: u64) -> ! {
+    let reason = u8::try_from(reason).unwrap_or(Reason::Panic as u8);
+    let request = Request::Terminate {
+        set: REASON_SET,
+        reason,
+    };
+    loop {
+        write_msr(MSR_GHCB, request.encode());
+        instructions::vmgexit();
+    }
+}
+
+impl Instructions for Machine {
+    fn pvalidate(&mut self, address: u64, large: bool, validate: bool) -> Validated {
+        instructions::pvalidate(address, large, validate)
+    }
+
+    fn rmpadjust(&mut self, address: u64, attributes: u64) -> u64 {
+        instructions::rmpadjust(address, attributes)
+    }
+
+    fn clear_large(&mut self, address: u64) {
+        instructions::clear_large(address);
+    }
+
+    fn sev_status(&self) -> u64 {
+        read_msr(SEV_STATUS)
+    }
+
+    fn msr_protocol(&mut self, request: u64) -> u64 {
+        write_msr(MSR_GHCB, request);
+        instructions::vmgexit();
+        read_msr(MSR_GHCB)
+    }
+
+    fn ghcb_exit(&mut self, call: &Call<'_>) -> Answer {
+        let (address, offset) = ghcb(self.vcpu());
+        let put = |at: usize, word| exit_word(offset + at).store(word, Ordering::Relaxed);
+        for (index, &word) in call.buffer.iter().take(BUFFER_WORDS).enumerate() {
+            put(BUFFER + index * 8, word);
+        }
+        for (at, word) in call.words(address) {
+            put(at, word);
+        }
+        write_msr(MSR_GHCB, Request::Ghcb { gpa: address }.encode());
+        instructions::vmgexit();
+        let take = |at: usize| exit_word(offset + at).load(Ordering::Relaxed);
+        Answer {
+            info1: take(Field::SwExitInfo1 as usize),
+            info2: take(Field::SwExitInfo2 as usize),
+            buffer: take(BUFFER),
+        }
+    }
+
+    fn put_message(&mut self, bytes: &[u8]) {
+        let mut words = bytes.chunks(8);
+        for index in 0..4096 / 8 {
+            let mut word = [0; 8];
+            if let Some(chunk) = words.next()
+                && let Some(place) = word.get_mut(..chunk.len())
+            {
+                place.copy_from_slice(chunk);
+            }
+            let at = MESSAGE_OFFSET + index * 8;
+            exit_word(at).store(u64::from_le_bytes(word), Ordering::Relaxed);
+        }
+    }
+
+    fn take_message(&self, to: &mut [u8]) {
+        for (index, chunk) in to.chunks_mut(8).take(4096 / 8).enumerate() {
+            let word = exit_word(MESSAGE_OFFSET + 4096 + index * 8).load(Ordering::Relaxed);
+            for (place, byte) in chunk.iter_mut().zip(word.to_le_bytes()) {
+                *place = byte;
+            }
+        }
+    }
+
+    fn entry(&self) -> Entry {
+        Entry {
+            rip: enarx_entry as *const () as u64,
+            lstar: crate::system_call_entry(enarx_syscall as *const () as u64),
+        }
+    }
+}
+
+#[cfg(not(feature = "simulated"))]
+mod instructions {
+    use super::{Validated, asm};
+
+    /// The last read of the host's answer must not move before this, nor a write after it.
+    pub fn vmgexit() {
+        // SAFETY: VMGEXIT (REP VMMCALL) gives the host what is in the GHCB, which is shared memory
+        // anyway; on return all registers are as before (AMD64 APM volume 2, section 15.35.5).
+        unsafe { asm!("rep vmmcall", options(nostack)) };
+    }
+
+    pub fn pvalidate(address: u64, large: bool, validate: bool) -> Validated {
+        let (code, carry): (u64, u8);
+        // SAFETY: changes the state of a private page, no contents; the caller keeps the ledger.
+        unsafe {
+            asm!(".byte 0xf2, 0x0f, 0x01, 0xff", "setc {carry}", carry = out(reg_byte) carry,
+                inout("rax") address => code, in("ecx") u32::from(large),
+                in("edx") u32::from(validate), options(nostack));
+        }
+        Validated {
+            code: u32::try_from(code & 0xffff_ffff).unwrap_or(u32::MAX),
+            unchanged: carry != 0,
+        }
+    }
+
+    pub fn rmpadjust(address: u64, attributes: u64) -> u64 {
+        let code;
+        // SAFETY: gives a page that the caller owns another role; its contents stay.
+        unsafe {
+            asm!(".byte 0xf3, 0x0f, 0x01, 0xfe", inout("rax") address => code, in("rcx") 0u64,
+                in("rdx") attributes, options(nostack));
+        }
+        code
+    }
+
+    pub fn clear_large(address: u64) {
+        // SAFETY: the caller has just validated the 2 MiB at this address of the direct map, and
+        // nothing refers to them.
+        unsafe {
+            asm!("rep stosq", inout("rcx") (2usize << 20) / 8 => _, inout("rdi") address => _,
+                in("rax") 0u64, options(nostack, preserves_flags));
+        }
+    }
+}
+
+#[cfg(feature = "simulated")]
+pub mod instructions {
+    use super::{Validated, asm};
+    use enarx_microkernel::snp::simulated::{CLEAR, PVALIDATE, QUIRKS, RMPADJUST};
+
+    pub fn vmgexit() {}
+
+    fn play(register: u32, rbx: u64, rsi: u64) -> u64 {
+        let (low, high): (u32, u32);
+        // SAFETY: the register is the simulated platform's; RBX, which the compiler keeps to
+        // itself, is exchanged before and after.
+        unsafe {
+            asm!("xchg {rbx}, rbx", "rdmsr", "xchg {rbx}, rbx", rbx = inout(reg) rbx => _,
+                in("ecx") register, in("rsi") rsi, out("eax") low, out("edx") high,
+                options(nostack));
+        }
+        u64::from(low) | (u64::from(high) << 32)
+    }
+
+    pub fn pvalidate(address: u64, large: bool, validate: bool) -> Validated {
+        let flags = u64::from(large) | (u64::from(validate) << 1);
+        let answer = play(PVALIDATE, address | flags, 0);
+        Validated {
+            code: u32::try_from(answer & 0xffff_ffff).unwrap_or(u32::MAX),
+            unchanged: answer >> 32 != 0,
+        }
+    }
+
+    pub fn rmpadjust(address: u64, attributes: u64) -> u64 {
+        play(RMPADJUST, address, attributes)
+    }
+
+    pub fn clear_large(address: u64) {
+        play(CLEAR, address, 0);
+    }
+
+    /// What is odd about this host's virtual CPUs.
+    pub fn quirks() -> u64 {
+        play(QUIRKS, 0, 0)
+    }
+}

@@ -1,0 +1,121 @@
+//! The first steps of an SNP guest: is this the CPU that the launch was made for, and does the host
+//! speak the protocol?
+
+use enarx_snp::ghcb::msr::{Request, Response};
+use enarx_snp::ghcb::{PROTOCOL_VERSION, PageOperation, features};
+use enarx_snp::secrets::SecretsPage;
+
+use super::message::Channel;
+use super::{Instructions, Snp, control_register, cpuid};
+use crate::boot::BootInfo;
+use crate::exits::Reason;
+use crate::first_state::XCR0;
+use crate::kernel::Fatal;
+use crate::layout::{LARGE, LAUNCH_END, PAGE, SHARED_END};
+use crate::platform::Platform;
+
+/// Bits of SEV_STATUS that say SEV and SEV-ES (AMD64 APM volume 2, section 15.34.10); SEV_FEATURES
+/// lies above them.
+const SEV_AND_ES: u64 = 3;
+
+/// The host features that a Keep needs.
+const NEEDED: u64 = features::SNP | features::SNP_AP_CREATION;
+
+fn refused(request: Request) -> Fatal {
+    Fatal::new(Reason::Ghcb, request.encode() & 0xfff)
+}
+
+fn ask<I: Instructions>(instructions: &mut I, request: Request) -> Result<Response, Fatal> {
+    Response::decode(instructions.msr_protocol(request.encode())).ok_or(refused(request))
+}
+
+/// Registers the GHCB at `ghcb` for this vCPU.
+///
+/// # Errors
+/// [`Reason::Ghcb`] when the host refuses.
+pub fn register_ghcb<I: Instructions>(instructions: &mut I, ghcb: u64) -> Result<(), Fatal> {
+    let request = Request::RegisterGhcb { gfn: ghcb / PAGE };
+    let response = ask(instructions, request)?;
+    if response == (Response::RegisterGhcb { gfn: ghcb / PAGE }) {
+        Ok(())
+    } else {
+        Err(refused(request))
+    }
+}
+
+/// Checks the CPU's features against the launch, the host's protocol, and makes the page at `ghcb`
+/// shared and this vCPU's GHCB.
+///
+/// # Errors
+/// [`Reason::Boot`], [`Reason::Features`], [`Reason::Ghcb`] or [`Reason::PageState`].
+pub fn negotiate<I: Instructions>(
+    instructions: &mut I,
+    boot: &BootInfo,
+    ghcb: u64,
+) -> Result<(), Fatal> {
+    let inside = |page: u64| page.is_multiple_of(PAGE) && page < LAUNCH_END;
+    let sane = boot.c_bit.is_power_of_two()
+        && boot.c_bit >= crate::layout::DIRECT_MAP_SIZE
+        && inside(boot.cpuid_page)
+        && inside(boot.secrets_page)
+        && boot.image_start.is_multiple_of(LARGE)
+        && boot.image_start >= SHARED_END
+        && boot.image_start <= boot.free_start;
+    if !sane {
+        return Err(Fatal::new(Reason::Boot, 10));
+    }
+    let status = instructions.sev_status();
+    if status != SEV_AND_ES | (boot.sev_features << 2) {
+        return Err(Fatal::new(Reason::Features, status));
+    }
+    let Response::SevInfo { max, min, c_bit } = ask(instructions, Request::SevInfo)? else {
+        return Err(refused(Request::SevInfo));
+    };
+    let versions = min..=max;
+    if !versions.contains(&PROTOCOL_VERSION) || u32::from(c_bit) != boot.c_bit.trailing_zeros() {
+        return Err(refused(Request::SevInfo));
+    }
+    match ask(instructions, Request::HvFeatures)? {
+        Response::HvFeatures { bitmap } if bitmap & NEEDED == NEEDED => {}
+        _ => return Err(refused(Request::HvFeatures)),
+    }
+    let share = Request::PageState {
+        gfn: ghcb / PAGE,
+        operation: PageOperation::Shared,
+    };
+    if ask(instructions, share)? != (Response::PageState { error: 0 }) {
+        return Err(Fatal::new(Reason::PageState, ghcb));
+    }
+    register_ghcb(instructions, ghcb)
+}
+
+/// Takes over the CPUID page and the secrets page, and wipes the latter.
+///
+/// # Errors
+/// [`Reason::Cpuid`] or [`Reason::Secrets`].
+pub fn take_over<P: Platform>(platform: &mut P, boot: &BootInfo) -> Result<Snp, Fatal> {
+    let features = cpuid::features(platform, boot.cpuid_page | boot.c_bit)?;
+    let secrets = boot.secrets_page | boot.c_bit;
+    let version = platform.read(secrets) & 0xffff_ffff;
+    let mut key = [0; 32];
+    platform.read_bytes(
+        secrets + core::mem::offset_of!(SecretsPage, vmpck) as u64,
+        &mut key,
+    );
+    platform.fill(secrets, 0);
+    let channel = Channel::new(key);
+    if version < MIN_SECRETS || key.iter().all(|&byte| byte == 0) {
+        return Err(Fatal::new(Reason::Secrets, version));
+    }
+    zeroize::Zeroize::zeroize(&mut key);
+    Ok(Snp {
+        boot: *boot,
+        registers: (control_register(&features), XCR0 | features.xcr0),
+        channel: Some(channel),
+        started: 1,
+        image_released: false,
+    })
+}
+
+/// Oldest version of the secrets page (56860, secrets page format).
+const MIN_SECRETS: u64 = 2;

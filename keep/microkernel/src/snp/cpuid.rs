@@ -1,0 +1,151 @@
+//! CPUID from the page that the firmware has checked (56860, CPUID page). The microkernel answers
+//! the runtime's CPUID from it alone; the host is never asked.
+
+use core::mem::offset_of;
+
+use enarx_snp::cpuid::{CpuidPage, Entry, MAX_ENTRIES};
+
+use crate::exits::Reason;
+use crate::kernel::Fatal;
+use crate::platform::Platform;
+
+/// What the microkernel itself uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// Supervisor mode execution prevention.
+    pub smep: bool,
+    /// Supervisor mode access prevention.
+    pub smap: bool,
+    /// User mode instruction prevention.
+    pub umip: bool,
+    /// State components for XCR0 beyond x87, SSE and AVX.
+    pub xcr0: u64,
+}
+
+/// AVX-512's three components, which come together (Intel SDM volume 1, section 13.1).
+const XCR0_AVX512: u64 = 0b1110_0000;
+/// RDRAND and XSAVE in leaf 1 ECX.
+const LEAF1_NEEDED: u32 = (1 << 30) | (1 << 26);
+/// FSGSBASE in leaf 7 EBX.
+const LEAF7_NEEDED: u32 = 1 << 0;
+
+/// Registers that CPUID returns: EAX, EBX, ECX, EDX.
+pub type Answer = [u32; 4];
+
+/// The halves of the word at `offset` of the page.
+fn halves<P: Platform>(platform: &P, page: u64, offset: usize) -> (u32, u32) {
+    let bytes = platform.read(page + offset as u64).to_le_bytes();
+    let [a, b, c, d, e, f, g, h] = bytes;
+    (
+        u32::from_le_bytes([a, b, c, d]),
+        u32::from_le_bytes([e, f, g, h]),
+    )
+}
+
+/// Whether the function's answer depends on ECX (AMD64 APM volume 3, appendix E; Intel SDM volume
+/// 2A, CPUID).
+const fn has_subleaves(leaf: u32) -> bool {
+    matches!(
+        leaf,
+        4 | 7
+            | 0xb
+            | 0xd
+            | 0xf
+            | 0x10
+            | 0x12
+            | 0x14
+            | 0x17
+            | 0x18
+            | 0x1d
+            | 0x1e
+            | 0x1f
+            | 0x8000_001d
+            | 0x8000_0020
+            | 0x8000_0026
+    )
+}
+
+/// The page's entry for a function; zeros where there is none, as the CPU answers beyond its range.
+fn entry<P: Platform>(platform: &P, page: u64, leaf: u32, subleaf: u32) -> Answer {
+    let count = halves(platform, page, 0).0 as usize;
+    for index in 0..count.min(MAX_ENTRIES) {
+        let at = offset_of!(CpuidPage, table) + index * size_of::<Entry>();
+        if halves(platform, page, at) == (leaf, if has_subleaves(leaf) { subleaf } else { 0 }) {
+            let (eax, ebx) = halves(platform, page, at + offset_of!(Entry, eax));
+            let (ecx, edx) = halves(platform, page, at + offset_of!(Entry, ecx));
+            return [eax, ebx, ecx, edx];
+        }
+    }
+    [0; 4]
+}
+
+/// What the page says of the features that the microkernel uses.
+///
+/// # Errors
+/// [`Reason::Cpuid`] when the page is malformed (1) or lacks RDRAND and XSAVE (2) or FSGSBASE (3).
+pub fn features<P: Platform>(platform: &P, page: u64) -> Result<Features, Fatal> {
+    let check = |number, ok: bool| {
+        if ok {
+            Ok(())
+        } else {
+            Err(Fatal::new(Reason::Cpuid, number))
+        }
+    };
+    let count = halves(platform, page, 0).0 as usize;
+    check(1, (1..=MAX_ENTRIES).contains(&count))?;
+    let leaf1 = entry(platform, page, 1, 0);
+    check(2, leaf1[2] & LEAF1_NEEDED == LEAF1_NEEDED)?;
+    let leaf7 = entry(platform, page, 7, 0);
+    check(3, leaf7[1] & LEAF7_NEEDED == LEAF7_NEEDED)?;
+    let states = entry(platform, page, 0xd, 0);
+    let offered = u64::from(states[0]) | (u64::from(states[3]) << 32);
+    Ok(Features {
+        smep: leaf7[1] & (1 << 7) != 0,
+        smap: leaf7[1] & (1 << 20) != 0,
+        umip: leaf7[2] & (1 << 2) != 0,
+        xcr0: if offered & XCR0_AVX512 == XCR0_AVX512 {
+            XCR0_AVX512
+        } else {
+            0
+        },
+    })
+}
+
+/// Size of the XSAVE area in the standard format for the components of `xcr0` (AMD64 APM volume 2,
+/// section 11.5.2), from the components' own entries.
+fn save_area<P: Platform>(platform: &P, page: u64, xcr0: u64) -> u32 {
+    /// Legacy area and header.
+    const HEADER: u32 = 576;
+    (2..63)
+        .filter(|&component| xcr0 >> component & 1 == 1)
+        .map(|component| {
+            let [size, offset, ..] = entry(platform, page, 0xd, component);
+            offset.saturating_add(size)
+        })
+        .fold(HEADER, u32::max)
+}
+
+/// Answers CPUID on vCPU `vcpu`, whose XCR0 is `xcr0`.
+pub fn answer<P: Platform>(
+    platform: &P,
+    page: u64,
+    vcpu: u32,
+    xcr0: u64,
+    leaf: u32,
+    subleaf: u32,
+) -> Answer {
+    /// CR4.OSXSAVE as CPUID shows it.
+    const OSXSAVE: u32 = 1 << 27;
+    let mut answer = entry(platform, page, leaf, subleaf);
+    match (leaf, subleaf) {
+        (1, _) => {
+            answer[1] = (answer[1] & 0x00ff_ffff) | (vcpu << 24);
+            answer[2] |= OSXSAVE;
+        }
+        (0xb | 0x1f, _) => answer[3] = vcpu,
+        (0xd, 0 | 1) => answer[1] = save_area(platform, page, xcr0),
+        (0x8000_001e, _) => answer[0] = vcpu,
+        _ => {}
+    }
+    answer
+}

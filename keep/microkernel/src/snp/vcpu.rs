@@ -1,0 +1,90 @@
+//! Starting further vCPUs: the microkernel writes their first state itself and tells the host to
+//! run them (56421, SNP AP Creation).
+
+use enarx_snp::ghcb::exit;
+
+use super::ghcb::Call;
+use super::pages::plain;
+use super::{Instructions, Snp};
+use crate::exits::Reason;
+use crate::first_state::first_stack_pointer;
+use crate::frames::Frames;
+use crate::kernel::Fatal;
+use crate::layout::{DIRECT_MAP, KERNEL_STACK, LARGE, PAGE, stack_bottom};
+use crate::paging::bits::{ADDRESS, NO_EXECUTE, PRESENT, WRITE};
+use crate::platform::Platform;
+
+/// RMPADJUST: the page becomes a VMSA (AMD64 APM volume 3: RDX bit 16), for VMPL 1 without rights.
+const VMSA_ATTRIBUTE: u64 = (1 << 16) | 1;
+/// Create the vCPU at once (56421, SNP AP Creation: SW_EXITINFO1 bits 15:0).
+const CREATE: u64 = 1;
+
+/// Starts vCPU `vcpu`, which has never run, with a stack and a first state of its own.
+///
+/// # Errors
+/// [`Reason::OutOfMemory`]; [`Reason::Vcpu`] when the CPU or the host refuses.
+pub fn start<P: Platform + Instructions>(
+    platform: &mut P,
+    snp: &mut Snp,
+    frames: &mut Frames,
+    vcpu: usize,
+) -> Result<(), Fatal> {
+    let bit = 1u64 << (vcpu % 64);
+    if snp.started & bit != 0 {
+        return Ok(());
+    }
+    snp.started |= bit;
+    let number = vcpu as u64;
+    let refused = Fatal::new(Reason::Vcpu, number);
+    let memory = Fatal::new(Reason::OutOfMemory, number);
+    let root = snp.boot.root | snp.boot.c_bit;
+    let mut top = 0;
+    for offset in (0..KERNEL_STACK).step_by(4096) {
+        let frame = frames.small(platform).ok_or(memory)?;
+        let at = table_slot(platform, root, stack_bottom(number) + offset).ok_or(refused)?;
+        platform.write(at, frame | PRESENT | WRITE | NO_EXECUTE);
+        top = frame;
+    }
+    // The stack record: where the SYSCALL entry finds the stack.
+    let stack = first_stack_pointer(number);
+    platform.write(top + stack % PAGE, stack);
+
+    let mut page = frames.small(platform).ok_or(memory)?;
+    if plain(page).is_multiple_of(LARGE) {
+        // CPUs mistake a VMSA at a 2 MiB boundary for a large page (AMD erratum, as Linux avoids
+        // it); this frame stays unused.
+        page = frames.small(platform).ok_or(memory)?;
+    }
+    let state = snp.first_state(platform.entry());
+    for (offset, word) in state.words(number) {
+        platform.write(page + offset as u64, word);
+    }
+    if platform.rmpadjust(DIRECT_MAP + plain(page), VMSA_ATTRIBUTE) != 0 {
+        return Err(refused);
+    }
+    let answer = platform.ghcb_exit(&Call {
+        code: exit::AP_CREATION,
+        info1: CREATE | (number << 32),
+        info2: plain(page),
+        rax: Some(snp.boot.sev_features),
+        buffer: &[],
+    });
+    if answer.accepted() {
+        Ok(())
+    } else {
+        Err(refused)
+    }
+}
+
+/// Physical address of the 4 KiB entry for a virtual address of the kernel.
+fn table_slot<P: Platform>(platform: &P, root: u64, address: u64) -> Option<u64> {
+    let mut table = root;
+    for level in (2..=4u32).rev() {
+        let entry = platform.read(table + ((address >> (3 + 9 * level)) & 511) * 8);
+        if entry & PRESENT == 0 {
+            return None;
+        }
+        table = entry & ADDRESS;
+    }
+    Some(table + ((address >> 12) & 511) * 8)
+}

@@ -1,0 +1,21 @@
+//! What a released Keep measures to: launch digests recomputed offline, the digests of its layers, and the signed
+//! manifest by which a publisher vouches for them. This runs on the tenant's and on the publisher's side and trusts the
+//! publisher's public keys that the caller gives; manifests and signatures are hostile until verified.
+//!
+//! Pure: bytes in, results out; no files, no network, no clock, no randomness. [`launch_digest`] folds a page list,
+//! [`Measurement`] is what `enarx measure` prints, [`verify`] checks a [`Manifest`] and yields the
+//! [`enarx_attestation::ReferenceValue`]s that the verifier judges by.
+#![forbid(unsafe_code)]
+
+mod digest;
+mod layers;
+mod manifest;
+mod signature;
+
+pub use digest::launch_digest;
+pub use layers::{Layer, Layers, MeasuredLaunch, Measurement, PageCounts};
+pub use manifest::{
+    FORMAT, MAX_MANIFEST_LEN, Manifest, ManifestError, Release, ReleaseError, VerifiedManifest,
+    VerifyError, verify,
+};
+pub use signature::{KeyError, PrivateKey, PublicKey, SEED_LEN, SignatureError, sign};

@@ -1,0 +1,440 @@
+//! The release manifest: what a publisher says of the releases of Enarx and what they measure to. Its bytes are signed
+//! as they are and are read only after their signature has been checked under a key that the caller trusts.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use enarx_attestation::hex::Hex;
+use enarx_attestation::reference::{
+    GuestPolicyFloor, LaunchDigest, PlatformKind, ReleaseStatus, is_release_version,
+};
+use enarx_attestation::{ReferenceValue, Timestamp};
+use enarx_microkernel::layout::MAX_VCPUS;
+use enarx_snp::bits::GuestPolicy;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::layers::{Layers, Measurement};
+use crate::signature::{self, PublicKey, SignatureError};
+
+/// Version of the format of a manifest.
+pub const FORMAT: u32 = 1;
+/// Bytes of the largest manifest.
+pub const MAX_MANIFEST_LEN: usize = 4 << 20;
+/// The highest serial number: TOML's highest integer.
+const MAX_SERIAL: u64 = i64::MAX as u64;
+/// Bytes of the longest reason.
+const MAX_REASON_LEN: usize = 1000;
+
+/// Why a manifest cannot be used, whoever signed it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Too large.
+    #[error("the manifest has {len} bytes, at most {MAX_MANIFEST_LEN} are read")]
+    TooLarge {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// Not text.
+    #[error("the manifest is not text in UTF-8")]
+    NotText,
+    /// Not TOML, an unknown key, or a value of the wrong type.
+    #[error("the manifest cannot be read: {0}")]
+    Format(String),
+    /// Of another version of the format.
+    #[error("the manifest has format {found}, this program knows format {FORMAT}; update it")]
+    UnknownFormat {
+        /// The format found.
+        found: u32,
+    },
+    /// A value that contradicts another one or is out of its range.
+    #[error("the manifest is wrong: {what}")]
+    Invalid {
+        /// What is wrong, with the release that it is about.
+        what: String,
+    },
+}
+
+/// Why a signed manifest is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// The signature does not count.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// What is signed cannot be used.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// Older than one that was seen before.
+    #[error(
+        "the manifest has the serial number {serial}, at least {minimum} is expected: an old one was put in its place; take the newest from the publisher"
+    )]
+    Rollback {
+        /// The serial number found.
+        serial: u64,
+        /// The least serial number that is accepted.
+        minimum: u64,
+    },
+    /// Its time is over.
+    #[error("the manifest expired at {not_after}; take the newest from the publisher")]
+    Expired {
+        /// Last time at which it may be used.
+        not_after: Timestamp,
+    },
+}
+
+/// Why a release may not be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReleaseError {
+    /// Not in the manifest.
+    #[error("the manifest has no release {version}")]
+    Unknown {
+        /// The version asked for.
+        version: String,
+    },
+    /// Not yet to be used.
+    #[error("release {version} may not be used before {not_before}")]
+    NotYet {
+        /// The version.
+        version: String,
+        /// First time at which it may be used.
+        not_before: Timestamp,
+    },
+    /// No longer to be used.
+    #[error("release {version} expired at {not_after}; use a newer one")]
+    Expired {
+        /// The version.
+        version: String,
+        /// Last time at which it may be used.
+        not_after: Timestamp,
+    },
+    /// Not to be used at all.
+    #[error("release {version} is withdrawn: {reason}")]
+    Withdrawn {
+        /// The version.
+        version: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a publisher says of its releases.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this format: 1.
+    pub format: u32,
+    /// Counts up with every manifest that the publisher signs, so that an old one is recognized.
+    pub serial: u64,
+    /// Last time at which this manifest may be used.
+    pub not_after: Timestamp,
+    /// The releases.
+    #[serde(default)]
+    pub releases: Vec<Release>,
+}
+
+impl Default for Manifest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Release {
+    /// Version, by which policies name it.
+    pub version: String,
+    /// Its status.
+    pub status: ReleaseStatus,
+    /// Why it is deprecated or withdrawn.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// First time at which it may be used.
+    pub not_before: Timestamp,
+    /// Last time at which it may be used.
+    pub not_after: Timestamp,
+    /// The least that it asks of the guest policy.
+    #[serde(default)]
+    pub guest_policy: GuestPolicyFloor,
+    /// Its layers.
+    pub layers: Layers,
+    /// Its launch digests.
+    pub launches: Vec<LaunchDigest>,
+}
+
+impl Manifest {
+    /// A manifest without releases.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            format: FORMAT,
+            serial: 0,
+            not_after: Timestamp(0),
+            releases: Vec::new(),
+        }
+    }
+
+    /// Adds a release and counts up the serial number. The manifest may be used as long as one of its releases.
+    ///
+    /// # Errors
+    /// [`ManifestError::Invalid`], such as for a version that is there already; the manifest is as before then.
+    pub fn add(&mut self, release: Release) -> Result<(), ManifestError> {
+        let mut next = self.clone();
+        next.serial = next.serial.saturating_add(1);
+        next.not_after = next.not_after.max(release.not_after);
+        next.releases.push(release);
+        next.check()?;
+        *self = next;
+        Ok(())
+    }
+
+    /// Reads a manifest. Nothing in it is to be believed before its signature has been checked: see [`verify`].
+    ///
+    /// # Errors
+    /// [`ManifestError`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        /// The version of the format alone, whatever else is there.
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+        }
+        if bytes.len() > MAX_MANIFEST_LEN {
+            return Err(ManifestError::TooLarge { len: bytes.len() });
+        }
+        let text = str::from_utf8(bytes).map_err(|_| ManifestError::NotText)?;
+        let format = |error: toml::de::Error| ManifestError::Format(error.to_string());
+        let head: Head = toml::from_str(text).map_err(format)?;
+        if head.format != FORMAT {
+            return Err(ManifestError::UnknownFormat { found: head.format });
+        }
+        let manifest: Self = toml::from_str(text).map_err(format)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// This manifest as TOML.
+    ///
+    /// # Errors
+    /// [`ManifestError`] when it could not be read back.
+    pub fn to_toml(&self) -> Result<String, ManifestError> {
+        self.check()?;
+        toml::to_string(self).map_err(|e| ManifestError::Format(e.to_string()))
+    }
+
+    /// The published schema of a manifest as JSON.
+    #[must_use]
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Manifest).to_value()
+    }
+
+    /// Checks what types cannot say.
+    fn check(&self) -> Result<(), ManifestError> {
+        if self.format != FORMAT {
+            return Err(ManifestError::UnknownFormat { found: self.format });
+        }
+        if self.serial > MAX_SERIAL {
+            let what = format!("serial must be at most {MAX_SERIAL}");
+            return Err(ManifestError::Invalid { what });
+        }
+        let mut versions = BTreeSet::new();
+        let mut digests: [BTreeSet<Hex<48>>; 2] = Default::default();
+        for release in &self.releases {
+            release.check()?;
+            if !versions.insert(&release.version) {
+                return Err(release.wrong("it is there twice"));
+            }
+            let [genuine, simulated] = &mut digests;
+            for launch in &release.launches {
+                let (own, other) = match launch.platform {
+                    PlatformKind::Snp => (&mut *genuine, &*simulated),
+                    PlatformKind::Simulated => (&mut *simulated, &*genuine),
+                };
+                own.insert(launch.digest);
+                if other.contains(&launch.digest) {
+                    return Err(release.wrong("a digest of both snp and simulated"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Release {
+    /// A current release of this build, for guests that the host may neither debug nor migrate.
+    #[must_use]
+    pub fn of(measurement: &Measurement, not_before: Timestamp, not_after: Timestamp) -> Self {
+        Self {
+            version: measurement.version.clone(),
+            status: ReleaseStatus::Current,
+            reason: String::new(),
+            not_before,
+            not_after,
+            guest_policy: GuestPolicyFloor {
+                forbid: [GuestPolicy::DEBUG, GuestPolicy::MIGRATE_MA]
+                    .map(|bit| bit.name.to_owned())
+                    .to_vec(),
+                ..GuestPolicyFloor::default()
+            },
+            layers: measurement.layers,
+            launches: measurement
+                .launches
+                .iter()
+                .map(|measured| measured.launch.clone())
+                .collect(),
+        }
+    }
+
+    /// Whether the release may be used at this time. A deprecated one may.
+    ///
+    /// # Errors
+    /// [`ReleaseError::Withdrawn`], [`ReleaseError::NotYet`] or [`ReleaseError::Expired`].
+    pub fn usable(&self, at: Timestamp) -> Result<(), ReleaseError> {
+        let version = self.version.clone();
+        if self.status == ReleaseStatus::Withdrawn {
+            let reason = self.reason.clone();
+            return Err(ReleaseError::Withdrawn { version, reason });
+        }
+        if at < self.not_before {
+            let not_before = self.not_before;
+            return Err(ReleaseError::NotYet {
+                version,
+                not_before,
+            });
+        }
+        if at > self.not_after {
+            let not_after = self.not_after;
+            return Err(ReleaseError::Expired { version, not_after });
+        }
+        Ok(())
+    }
+
+    fn wrong(&self, what: impl fmt::Display) -> ManifestError {
+        ManifestError::Invalid {
+            what: format!("release {:?}: {what}", self.version),
+        }
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        if !is_release_version(&self.version) {
+            return Err(self.wrong("not a version"));
+        }
+        if self.status == ReleaseStatus::Withdrawn && self.reason.trim().is_empty() {
+            return Err(self.wrong("it is withdrawn without a reason"));
+        }
+        // The reason is shown on terminals.
+        if self.reason.len() > MAX_REASON_LEN || self.reason.chars().any(char::is_control) {
+            return Err(self.wrong("the reason is too long or not one line"));
+        }
+        if self.not_before > self.not_after {
+            return Err(self.wrong("not-after lies before not-before"));
+        }
+        if let Some(name) = self.guest_policy.unknown() {
+            return Err(self.wrong(format_args!("guest-policy: {name:?} is not known")));
+        }
+        let mut launches = BTreeSet::new();
+        for launch in &self.launches {
+            let range = 1..=MAX_VCPUS;
+            if !usize::try_from(launch.vcpus).is_ok_and(|vcpus| range.contains(&vcpus)) {
+                return Err(self.wrong(format_args!("vcpus must be 1 to {MAX_VCPUS}")));
+            }
+            if launch.products.is_empty() {
+                return Err(self.wrong("a launch without products"));
+            }
+            for product in &launch.products {
+                if !launches.insert((launch.platform, product, launch.vcpus)) {
+                    return Err(self.wrong(format_args!(
+                        "two launches for {} {product:?} with {} vCPUs",
+                        launch.platform, launch.vcpus
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A manifest whose signature holds; [`verify`] makes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedManifest {
+    manifest: Manifest,
+    signed_by: Hex<32>,
+}
+
+impl VerifiedManifest {
+    /// What the publisher says.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Fingerprint of the key that signed it.
+    #[must_use]
+    pub fn signed_by(&self) -> Hex<32> {
+        self.signed_by
+    }
+
+    /// The release of this version, when it may be used at this time.
+    ///
+    /// # Errors
+    /// [`ReleaseError`].
+    pub fn release(&self, version: &str, at: Timestamp) -> Result<&Release, ReleaseError> {
+        let release = self
+            .manifest
+            .releases
+            .iter()
+            .find(|release| release.version == version)
+            .ok_or_else(|| ReleaseError::Unknown {
+                version: version.to_owned(),
+            })?;
+        release.usable(at)?;
+        Ok(release)
+    }
+
+    /// What the verifier judges by: every launch digest of every release, withdrawn ones too, so that they are refused
+    /// by name.
+    #[must_use]
+    pub fn reference_values(&self) -> Vec<ReferenceValue> {
+        let releases = self.manifest.releases.iter();
+        releases
+            .flat_map(|release| {
+                release.launches.iter().map(|launch| ReferenceValue {
+                    release: release.version.clone(),
+                    status: release.status,
+                    reason: release.reason.clone(),
+                    not_before: release.not_before,
+                    not_after: release.not_after,
+                    guest_policy: release.guest_policy.clone(),
+                    launch: launch.clone(),
+                })
+            })
+            .collect()
+    }
+}
+
+/// Checks a manifest: its signature under one of the trusted keys first, then its form, then its serial number against
+/// the least that the caller accepts (the highest one it has seen), then its time.
+///
+/// # Errors
+/// [`VerifyError`].
+pub fn verify(
+    bytes: &[u8],
+    signature: &[u8],
+    trusted: &[PublicKey],
+    minimum_serial: Option<u64>,
+    at: Timestamp,
+) -> Result<VerifiedManifest, VerifyError> {
+    let signed_by = signature::check(bytes, signature, trusted)?.fingerprint();
+    let manifest = Manifest::parse(bytes)?;
+    if let Some(minimum) = minimum_serial.filter(|minimum| manifest.serial < *minimum) {
+        let serial = manifest.serial;
+        return Err(VerifyError::Rollback { serial, minimum });
+    }
+    if at > manifest.not_after {
+        let not_after = manifest.not_after;
+        return Err(VerifyError::Expired { not_after });
+    }
+    Ok(VerifiedManifest {
+        manifest,
+        signed_by,
+    })
+}
