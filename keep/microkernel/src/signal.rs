@@ -14,9 +14,9 @@ pub const USER_CS: u64 = 0x23;
 pub const USER_SS: u64 = 0x1b;
 
 /// Flags that user code may set itself: CF PF AF ZF SF DF OF AC ID.
-const USER_FLAGS: u64 = 0x0024_0cd5;
+pub const USER_FLAGS: u64 = 0x0024_0cd5;
 /// Flags always set at CPL3: the reserved one, and IF for the kick vector.
-const FIXED_FLAGS: u64 = 0x202;
+pub const FIXED_FLAGS: u64 = 0x202;
 
 /// Flags as they are entered at CPL3: IF on, IOPL 0, no TF, no NT.
 #[must_use]

@@ -7,10 +7,11 @@
 use core::arch::global_asm;
 
 use enarx_microkernel::boot::{IMAGE_MAGIC, VECTOR_STRIDE, VECTORS};
-use enarx_microkernel::exits::Reason;
-use enarx_microkernel::kernel::{Registers, SYSTEM_CALL};
-use enarx_microkernel::layout::STACK_RECORD;
-use enarx_microkernel::signal::{USER_CS, USER_SS};
+use enarx_microkernel::exits::{COUNTERS_OFFSET, Function, PORT, Reason};
+use enarx_microkernel::kernel::{Registers, SYSTEM_CALL, vector};
+use enarx_microkernel::layout::{EXIT_VIRTUAL, STACK_RECORD, USER_END};
+use enarx_microkernel::linux::nr;
+use enarx_microkernel::signal::{FIXED_FLAGS, USER_CS, USER_FLAGS, USER_SS};
 use enarx_snp::ghcb::MSR_GHCB;
 
 global_asm!(
@@ -53,7 +54,9 @@ enarx_vectors:
     .rept {vectors}
     .balign {vector_stride}
     // #DF #TS #NP #SS #GP #PF #AC #CP #VC #SX push an error code.
-    .if (vector == 8) || (vector >= 10 && vector <= 14) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
+    .if vector == {invalid_opcode}
+    jmp enarx_invalid_opcode
+    .elseif (vector == 8) || (vector >= 10 && vector <= 14) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
     .else
     push 0
     .endif
@@ -61,6 +64,44 @@ enarx_vectors:
     jmp enarx_exception
     .set vector, vector + 1
     .endr
+
+    // The doorbell as a system call that arrives by the system-call page: the one call that a program
+    // makes thousands of times a second, on hosts where every instruction at CPL0 counts. It changes
+    // nothing in here, so the vCPU counts as one in user code throughout; it does not sleep.
+    .balign 16
+enarx_invalid_opcode:
+    cmp rax, {ring}
+    jne 2f
+    push rdx
+    mov rdx, [rip + {syscall_page}]
+    test rdx, rdx
+    jz 1f
+    cmp rdx, [rsp + 8]
+    jne 1f
+    movabs rdx, {user_end}
+    cmp rcx, rdx
+    jae 1f
+    // Known flags, as below.
+    push 2
+    popfq
+    lock inc qword ptr [{counter}]
+    mov [rsp + 8], rcx
+    mov edx, r11d
+    and edx, {user_flags}
+    or edx, {fixed_flags}
+    mov [rsp + 24], rdx
+    mov edx, {port}
+    mov eax, {ring_function}
+    out dx, eax
+    xor eax, eax
+    pop rdx
+    iretq
+1:
+    pop rdx
+2:
+    push 0
+    push {invalid_opcode}
+    jmp enarx_exception
 
     .balign 16
 enarx_exception:
@@ -168,11 +209,23 @@ enarx_boot_page:
     user_cs = const USER_CS,
     user_ss = const USER_SS,
     system_call = const SYSTEM_CALL,
+    invalid_opcode = const vector::INVALID_OPCODE,
+    ring = const nr::RING,
+    syscall_page = sym crate::SYSCALL_PAGE,
+    user_end = const USER_END,
+    counter = const EXIT_VIRTUAL + COUNTERS_OFFSET as u64,
+    user_flags = const USER_FLAGS,
+    fixed_flags = const FIXED_FLAGS,
+    port = const PORT,
+    ring_function = const Function::Ring as u32,
     boot = sym crate::boot,
     exception = sym crate::exception,
     msr_ghcb = const MSR_GHCB,
     stray = const TERMINATE_STRAY,
 );
+
+// Immediates of 64-bit instructions are sign-extended 32-bit ones.
+const _: () = assert!(nr::RING < 1 << 31 && USER_FLAGS < 1 << 31 && FIXED_FLAGS < 1 << 31);
 
 // The entry pushes whole registers below the record; RSP must be 16-byte aligned at each call.
 const _: () = assert!(size_of::<Registers>().is_multiple_of(16) && STACK_RECORD.is_multiple_of(16));
