@@ -134,6 +134,37 @@ fn manifests_are_verified_and_listed() {
 }
 
 #[test]
+fn what_this_build_measures_to_can_be_released() {
+    let publisher = Publisher::new();
+    let measured = publisher.enarx(&["measure", "--json"]);
+    assert!(measured.status.success());
+    let measurement: serde_json::Value = serde_json::from_slice(&measured.stdout).unwrap();
+    // 1 to 64 vCPUs on SEV-SNP and on the simulated platform.
+    assert_eq!(measurement["launches"].as_array().unwrap().len(), 128);
+    std::fs::write(publisher.path("measured.json"), measured.stdout).unwrap();
+    publisher.good(&[
+        "add",
+        "own.toml",
+        "measured.json",
+        "--not-after",
+        "2099-01-01T00:00:00Z",
+    ]);
+    publisher.good(&["sign", "own.toml", "--key", "publisher.key"]);
+    let listed = publisher.good(&["list", "own.toml", "--key", "publisher.pub"]);
+    let version = measurement["version"].as_str().unwrap();
+    assert!(listed.contains(&format!("{version}: current")), "{listed}");
+
+    let printed = publisher.enarx(&["measure", "--vcpus", "4"]);
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    let digest = &measurement["launches"][3]["launch"]["digest"];
+    assert!(printed.contains(digest.as_str().unwrap()), "{printed}");
+    assert_eq!(
+        publisher.enarx(&["measure", "--vcpus", "65"]).status.code(),
+        Some(2)
+    );
+}
+
+#[test]
 fn evidence_is_judged_by_releases() {
     let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
     if !vectors.is_dir() {
