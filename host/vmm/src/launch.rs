@@ -2,11 +2,13 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::confine::ConfineError;
 use crate::grant::Grant;
 use crate::kvm::KvmError;
+use crate::kvm::hostility::Hostility;
 
 /// Exit code of the command when a Keep ended by a fault that is not the application's.
 pub const EXIT_FAULT: u8 = 70;
@@ -60,6 +62,8 @@ pub struct Simulated {
     pub settings: enarx_simulator::Settings,
     /// Launch with the debug bit in the guest policy.
     pub debug: bool,
+    /// What its VMM does beside its work; tests play attacks by it.
+    pub hostility: Option<Arc<dyn Hostility>>,
 }
 
 /// How a Keep ended.

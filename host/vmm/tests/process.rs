@@ -55,6 +55,7 @@ fn launch(mode: &str, stdio: [OwnedFd; 3]) -> Launch {
             folder: PathBuf::new(),
             settings: enarx_simulator::Settings::new(&enarx_snp::product::MILAN),
             debug: false,
+            hostility: None,
         },
         host_data: [0; 32],
         grant: Grant {

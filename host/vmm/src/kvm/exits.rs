@@ -285,6 +285,10 @@ impl Keep {
                     run.request_interrupt_window = 1;
                 }
             }
+            let id = u32::try_from(me).unwrap_or(u32::MAX);
+            if let Err(error) = self.platform.before_run(id, vcpu) {
+                return Outcome::Fault(error);
+            }
             match vcpu.run() {
                 Ok(VcpuExit::IoOut(PORT, data)) => {
                     let Ok(number) = <[u8; 4]>::try_from(data).map(u32::from_le_bytes) else {
@@ -312,7 +316,6 @@ impl Keep {
                         VcpuExit::X86Wrmsr(exit) => Event::WriteMsr(exit.index, exit.data),
                         exit => Event::Other(format!("{exit:x?}")),
                     };
-                    let id = u32::try_from(me).unwrap_or(u32::MAX);
                     match self.platform.event(&self.vm, id, vcpu, event) {
                         Served::Resume => {}
                         Served::Port(number) => {
@@ -400,6 +403,12 @@ pub fn run(
 ) -> Result<Outcome, KvmError> {
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut threads = vec![spawn(keep, 0, first)?];
+    for id in keep
+        .platform
+        .unasked(u32::try_from(keep.vcpus.len()).unwrap_or(0))
+    {
+        keep.unpark(id.into());
+    }
     let outcome = loop {
         let mut control = lock(&keep.control);
         while control.outcome.is_none() && control.wanted.is_empty() && !control.poller.0 {

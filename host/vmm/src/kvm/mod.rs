@@ -9,6 +9,7 @@ mod confinement;
 mod cpuid;
 mod exits;
 mod fault;
+pub mod hostility;
 mod image;
 mod memory;
 mod plain;

@@ -34,6 +34,19 @@ pub trait Platform: Send + Sync {
         &[]
     }
 
+    /// vCPU `id` is about to run.
+    ///
+    /// # Errors
+    /// What failed, in words: the Keep ends.
+    fn before_run(&self, _id: u32, _vcpu: &mut VcpuFd) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// vCPUs that run although the guest does not ask for them.
+    fn unasked(&self, _vcpus: u32) -> Vec<u32> {
+        Vec::new()
+    }
+
     /// vCPU `id`, which the guest wants started.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ use kvm_ioctls::{
 use zerocopy::FromBytes;
 
 use super::cpuid::Cpu;
+use super::hostility::{self, Hostility};
 use super::image::Load;
 use super::memory::GuestMemory;
 use super::platform::{Event, Platform, Served, out_of_bounds};
@@ -45,6 +46,8 @@ const POLICY: u64 = (1 << 17) | (1 << 16);
 const POLICY_DEBUG: u64 = 1 << 19;
 /// KVM_SET_USER_MEMORY_REGION (Linux `linux/kvm.h`).
 const SET_MEMORY: &[u32] = &[0x4020_ae46];
+/// The same, with KVM_GET_VCPU_EVENTS and KVM_SET_VCPU_EVENTS: a hostile VMM injects exceptions.
+const HOSTILE: &[u32] = &[0x4020_ae46, 0x8040_ae9f, 0x4040_aea0];
 
 /// A simulated machine with one guest.
 struct Simulated {
@@ -54,6 +57,7 @@ struct Simulated {
     /// VMSAs of the vCPUs: those of the launch, until the guest gives others.
     states: Mutex<BTreeMap<u32, Box<Vmsa>>>,
     quirks: u64,
+    hostility: Option<Arc<dyn Hostility>>,
 }
 
 /// The shared windows, as the simulated host reaches them.
@@ -84,6 +88,9 @@ impl Simulated {
         match register {
             PVALIDATE => {
                 let (huge, validate) = (rbx & 1 != 0, rbx & 2 != 0);
+                if let Some(hostility) = &self.hostility {
+                    hostility.pvalidate(gpa, &self.hypervisor);
+                }
                 let answer = self
                     .hypervisor
                     .pvalidate(gpa, huge, validate)
@@ -110,7 +117,11 @@ impl Simulated {
     fn read_msr(&self, id: u32, vcpu: &mut VcpuFd, register: u32) -> Served {
         let answer = match register {
             SEV_STATUS => 3 | (measured::SEV_FEATURES << 2),
-            MSR_GHCB => self.hypervisor.msr_read(id),
+            MSR_GHCB => {
+                let answer = self.hypervisor.msr_read(id);
+                let hostility = self.hostility.as_ref();
+                hostility.map_or(answer, |hostility| hostility.msr(id, answer))
+            }
             QUIRKS => self.quirks,
             PVALIDATE | RMPADJUST | CLEAR => {
                 let Ok(registers) = vcpu.get_regs() else {
@@ -170,7 +181,28 @@ impl Simulated {
 
 impl Platform for Simulated {
     fn requests(&self) -> &'static [u32] {
-        SET_MEMORY
+        match self.hostility {
+            None => SET_MEMORY,
+            Some(_) => HOSTILE,
+        }
+    }
+
+    fn before_run(&self, id: u32, vcpu: &mut VcpuFd) -> Result<(), String> {
+        let Some(hostility) = &self.hostility else {
+            return Ok(());
+        };
+        let sregs = vcpu.get_sregs().map_err(|error| error.to_string())?;
+        match hostility.inject(id, sregs.cs.dpl) {
+            Some(exception) => {
+                hostility::inject(vcpu, exception).map_err(|error| error.to_string())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn unasked(&self, vcpus: u32) -> Vec<u32> {
+        let starts = |id: &u32| self.hostility.as_ref().is_some_and(|h| h.starts(*id));
+        (1..vcpus).filter(starts).collect()
     }
 
     fn vcpu(&self, vm: &VmFd, id: u32) -> Result<VcpuFd, KvmError> {
@@ -274,6 +306,9 @@ pub fn launch(
         launching
             .update(page.kind, page.gpa, &mut bytes)
             .map_err(firmware("take a page"))?;
+        if let Some(hostility) = &launch.simulated.hostility {
+            hostility.page(page.kind, page.gpa, &mut bytes);
+        }
         memory.load_private(page.gpa, &bytes[..]);
     }
     let running = launching
@@ -305,6 +340,7 @@ pub fn launch(
         cpu,
         states: Mutex::new(states),
         quirks: if pvm { QUIRK_SYSCALL } else { 0 },
+        hostility: launch.simulated.hostility.clone(),
     };
     let first = platform.vcpu(&vm, 0)?;
     timeline.mark("machine");

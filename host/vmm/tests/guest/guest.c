@@ -465,6 +465,72 @@ static void bad_return(unsigned long rip, unsigned long rsp, unsigned long fpu) 
     asm volatile("mov %0, %%rsp\n mov $15, %%eax\n syscall" ::"r"(frame + 1));
 }
 
+// ---- messages to the secure processor
+
+#define REPORT 0x454e0004
+#define DERIVED_KEY 0x454e0005
+
+static long report(const unsigned char *nonce, unsigned char *to) {
+    return call(REPORT, (long)nonce, (long)to, 0, 0);
+}
+
+static int evidence(void) {
+    static unsigned char nonce[64], first[1184], key[32], same[32], other[32];
+    static struct {
+        uint32_t root, reserved;
+        uint64_t fields;
+        uint32_t vmpl, svn;
+        uint64_t tcb;
+    } request = {.fields = 8};
+    for (int i = 0; i < 64; i++)
+        nonce[i] = i * 3 + 1;
+    CHECK(report(nonce, first) == 1184);
+    CHECK(memcmp(first + 0x50, nonce, 64) == 0);
+    CHECK(first[0] >= 2);
+    CHECK(call(DERIVED_KEY, (long)&request, (long)key, 0, 0) == 32);
+    CHECK(call(DERIVED_KEY, (long)&request, (long)same, 0, 0) == 32);
+    CHECK(memcmp(key, same, 32) == 0);
+    request.fields = 9;
+    CHECK(call(DERIVED_KEY, (long)&request, (long)other, 0, 0) == 32);
+    CHECK(memcmp(key, other, 32) != 0);
+    // Refused by the secure processor: messages go on.
+    request.svn = 1000;
+    request.fields = 16;
+    CHECK(call(DERIVED_KEY, (long)&request, (long)other, 0, 0) == -EINVAL);
+    CHECK(report(nonce, first) == 1184);
+    // Addresses that are none of ours.
+    CHECK(report(nonce, (void *)KERNEL) == -EFAULT);
+    CHECK(report((void *)KERNEL, first) == -EFAULT);
+    CHECK(report(nonce, (void *)SALLYPORT) == -EFAULT);
+    return 0;
+}
+
+// So many messages are answered; then one is not, and none ever again.
+static int broken_evidence(unsigned long good) {
+    static unsigned char nonce[64], to[1184];
+    for (unsigned long i = 0; i < good; i++)
+        CHECK(report(nonce, to) == 1184);
+    for (int i = 0; i < 3; i++)
+        CHECK(report(nonce, to) == -EIO);
+    return 0;
+}
+
+// CPUID comes from the checked page, with this vCPU's own number.
+static int cpuid(void) {
+    unsigned a, b, c, d;
+    asm volatile("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(0), "c"(0));
+    CHECK(a >= 7);
+    asm volatile("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(1), "c"(0));
+    CHECK((c >> 27 & 1) == 1 && b >> 24 == 0);
+    asm volatile("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(0xd), "c"(0));
+    CHECK(b >= 832);
+    asm volatile("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(0x8000001f), "c"(0));
+    CHECK((a & 0x1a) == 0x1a && (b & 63) == 51);
+    asm volatile("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(0x4fffffff), "c"(7));
+    CHECK(a == 0 && b == 0 && c == 0 && d == 0);
+    return 0;
+}
+
 int main(void) {
     const char *what = (const char *)mode;
     unsigned long argument = what[1] ? strtoul(what + 2, 0, 16) : 0;
@@ -480,6 +546,9 @@ int main(void) {
     case 'N': return pinned();
     case 'V': return many_threads();
     case 'F': return flags();
+    case 'E': return evidence();
+    case 'e': return broken_evidence(argument);
+    case 'C': return cpuid();
 
     case 'r': return *(volatile char *)argument;
     case 'w': *(volatile char *)argument = 1; return 0;

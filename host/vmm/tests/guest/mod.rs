@@ -7,7 +7,7 @@ use std::io::{Read, pipe};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use enarx_microkernel_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
@@ -15,6 +15,7 @@ use enarx_simulator::Settings;
 use enarx_snp::product::MILAN;
 use enarx_vmm::grant::{Grant, NetworkGrant};
 use enarx_vmm::kvm;
+use enarx_vmm::kvm::hostility::Hostility;
 use enarx_vmm::launch::{Images, Launch, Outcome, Simulated};
 
 /// Where the program's first words stand in the image.
@@ -56,6 +57,8 @@ pub struct Options {
     pub timeout: Duration,
     /// On the simulated SNP platform instead of plain KVM.
     pub simulated: bool,
+    /// What the VMM does beside its work, on the simulated platform.
+    pub hostility: Option<Arc<dyn Hostility>>,
 }
 
 thread_local! {
@@ -74,6 +77,7 @@ impl Default for Options {
             vcpus: 2,
             timeout: Duration::from_mins(1),
             simulated: SIMULATED.get(),
+            hostility: None,
         }
     }
 }
@@ -135,7 +139,10 @@ pub fn run_with(mode: &str, options: &Options) -> (Outcome, String) {
             microkernel_simulated: MICROKERNEL_SIMULATED,
             loader: LOADER,
         },
-        simulated: machine(),
+        simulated: Simulated {
+            hostility: options.hostility.clone(),
+            ..machine()
+        },
         host_data: [0; 32],
         grant: Grant {
             stdio: [null(), null(), writer.into()],
@@ -166,6 +173,7 @@ pub fn machine() -> Simulated {
         folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join("simulated-machine"),
         settings: Settings::new(&MILAN),
         debug: false,
+        hostility: None,
     }
 }
 

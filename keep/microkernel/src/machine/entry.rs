@@ -211,7 +211,7 @@ enarx_boot_page:
     system_call = const SYSTEM_CALL,
     invalid_opcode = const vector::INVALID_OPCODE,
     ring = const nr::RING,
-    syscall_page = sym crate::SYSCALL_PAGE,
+    syscall_page = sym crate::DOORBELL_PAGE,
     user_end = const USER_END,
     counter = const EXIT_VIRTUAL + COUNTERS_OFFSET as u64,
     user_flags = const USER_FLAGS,

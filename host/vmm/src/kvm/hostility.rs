@@ -1,0 +1,55 @@
+//! Where a hostile VMM could interfere with a Keep: the seams of the simulated platform. Ordinary
+//! launches have none of this; tests play attacks by it.
+
+use std::fmt::Debug;
+
+use enarx_simulator::{Hypervisor, SharedMemory};
+use enarx_snp::launch::PageType;
+use kvm_bindings::kvm_vcpu_events;
+use kvm_ioctls::VcpuFd;
+
+/// An exception that the host injects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// Its vector.
+    pub vector: u8,
+    /// Its error code, for vectors that have one.
+    pub error_code: Option<u32>,
+}
+
+/// What a hostile VMM does. Every method leaves things as they are unless it is overridden.
+pub trait Hostility: Debug + Send + Sync {
+    /// A page of the launch, measured already, on its way into the guest's memory.
+    fn page(&self, _kind: PageType, _gpa: u64, _bytes: &mut [u8; 4096]) {}
+
+    /// The guest is about to validate the memory at `gpa`.
+    fn pvalidate(&self, _gpa: u64, _hypervisor: &Hypervisor) {}
+
+    /// The guest left by the GHCB of `vcpu`; the answer stands in the shared memory already.
+    fn answer(&self, _vcpu: u32, _memory: &dyn SharedMemory) {}
+
+    /// The guest asked the host by the MSR protocol; its answer, which may be changed.
+    fn msr(&self, _vcpu: u32, answer: u64) -> u64 {
+        answer
+    }
+
+    /// vCPU `vcpu` is about to run, at privilege level `cpl`; called on its thread.
+    fn inject(&self, _vcpu: u32, _cpl: u8) -> Option<Exception> {
+        None
+    }
+
+    /// Whether vCPU `vcpu` is run although the guest did not ask for it.
+    fn starts(&self, _vcpu: u32) -> bool {
+        false
+    }
+}
+
+/// Queues an exception for the vCPU's next run.
+pub fn inject(vcpu: &VcpuFd, exception: Exception) -> Result<(), kvm_ioctls::Error> {
+    let mut events: kvm_vcpu_events = vcpu.get_vcpu_events()?;
+    events.exception.injected = 1;
+    events.exception.nr = exception.vector;
+    events.exception.has_error_code = u8::from(exception.error_code.is_some());
+    events.exception.error_code = exception.error_code.unwrap_or(0);
+    vcpu.set_vcpu_events(&events)
+}

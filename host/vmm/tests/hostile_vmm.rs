@@ -1,0 +1,423 @@
+//! A hostile VMM against a Keep on the simulated SEV-SNP platform: every attack ends the Keep with the
+//! documented reason, or is noticed by the runtime; none gets further.
+
+mod guest;
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use enarx_microkernel::exits::{GHCB_OFFSET, MESSAGE_OFFSET};
+use enarx_microkernel::layout::{EXIT_PHYSICAL, SHARED_END};
+use enarx_simulator::{Hypervisor, SharedMemory};
+use enarx_snp::ghcb::msr::Request;
+use enarx_snp::ghcb::{Field, PageOperation};
+use enarx_snp::launch::PageType;
+use enarx_vmm::kvm::hostility::{Exception, Hostility};
+use enarx_vmm::launch::Outcome;
+use guest::{Options, alone, choose_platform, have_kvm, run_with};
+
+/// Runs a guest program against an attack.
+fn attack(mode: &str, hostility: impl Hostility + 'static) -> (Outcome, String) {
+    choose_platform(true);
+    let options = Options {
+        hostility: Some(Arc::new(hostility)),
+        ..Options::default()
+    };
+    run_with(mode, &options)
+}
+
+/// The Keep ends, and says so.
+#[track_caller]
+fn ends_with(mode: &str, hostility: impl Hostility + 'static, words: &str) {
+    match attack(mode, hostility) {
+        (Outcome::Fault(text), _) => assert!(text.contains(words), "{text}"),
+        other => panic!("the Keep goes on: {other:?}"),
+    }
+}
+
+macro_rules! attack_test {
+    ($name:ident, $body:block) => {
+        #[test]
+        fn $name() {
+            let _turn = alone();
+            if have_kvm(stringify!($name)) {
+                $body
+            }
+        }
+    };
+}
+
+const REPLY: u64 = EXIT_PHYSICAL + MESSAGE_OFFSET as u64 + 4096;
+const GHCB: u64 = EXIT_PHYSICAL + GHCB_OFFSET as u64;
+/// An address that the guest validates early, and one that it validates as a large page.
+const FIRST_FREE: u64 = SHARED_END;
+
+// ---- pages
+
+/// Validates pages itself before the guest does: what a page that was replayed looks like.
+#[derive(Debug)]
+struct ValidatesFirst;
+
+impl Hostility for ValidatesFirst {
+    fn pvalidate(&self, gpa: u64, hypervisor: &Hypervisor) {
+        let _ = hypervisor.pvalidate(gpa, gpa >= FIRST_FREE, true);
+    }
+}
+
+attack_test!(a_page_that_was_validated_before_ends_the_keep, {
+    ends_with("h", ValidatesFirst, "is not the one that it had validated");
+});
+
+/// Only large pages: those of the program's memory.
+#[derive(Debug)]
+struct ValidatesMemoryFirst;
+
+impl Hostility for ValidatesMemoryFirst {
+    fn pvalidate(&self, gpa: u64, hypervisor: &Hypervisor) {
+        if gpa >= FIRST_FREE {
+            let _ = hypervisor.pvalidate(gpa, true, true);
+        }
+    }
+}
+
+attack_test!(replayed_memory_ends_the_keep, {
+    ends_with(
+        "M",
+        ValidatesMemoryFirst,
+        "is not the one that it had validated",
+    );
+});
+
+/// Takes the page away that the guest is about to validate, and gives shared memory in its place.
+#[derive(Debug)]
+struct SharesInstead;
+
+impl Hostility for SharesInstead {
+    fn pvalidate(&self, gpa: u64, hypervisor: &Hypervisor) {
+        let request = Request::PageState {
+            gfn: gpa / 4096,
+            operation: PageOperation::Shared,
+        };
+        let _ = hypervisor.msr_write(1, request.encode(), &Nothing);
+    }
+}
+
+struct Nothing;
+
+impl SharedMemory for Nothing {
+    fn read(&self, _: u64, _: &mut [u8]) -> Option<()> {
+        None
+    }
+    fn write(&self, _: u64, _: &[u8]) -> Option<()> {
+        None
+    }
+}
+
+attack_test!(shared_memory_in_place_of_private_ends_the_keep, {
+    ends_with("h", SharesInstead, "is shared: make it private first");
+});
+
+/// Says that page states were not changed.
+#[derive(Debug)]
+struct RefusesPageStates;
+
+impl Hostility for RefusesPageStates {
+    fn answer(&self, _: u32, memory: &dyn SharedMemory) {
+        let mut code = [0; 8];
+        let at = GHCB + Field::SwExitCode as u64;
+        if memory.read(at, &mut code).is_some() && u64::from_le_bytes(code) == 0x8000_0010 {
+            memory.write(GHCB + Field::SwExitInfo2 as u64, &[1; 8]);
+        }
+    }
+}
+
+attack_test!(a_page_state_that_is_not_changed_ends_the_keep, {
+    ends_with("h", RefusesPageStates, "did not change the state of");
+});
+
+// ---- what the firmware left
+
+/// Changes a page of the launch on its way into the guest.
+#[derive(Debug)]
+struct Changes {
+    kind: PageType,
+    change: fn(&mut [u8; 4096]),
+}
+
+impl Hostility for Changes {
+    fn page(&self, kind: PageType, _: u64, bytes: &mut [u8; 4096]) {
+        if kind == self.kind {
+            (self.change)(bytes);
+        }
+    }
+}
+
+attack_test!(an_empty_secrets_page_ends_the_keep, {
+    let zeroed = Changes {
+        kind: PageType::Secrets,
+        change: |bytes| bytes.fill(0),
+    };
+    ends_with("h", zeroed, "secrets page is empty");
+});
+
+attack_test!(lies_in_the_cpuid_page_end_the_keep, {
+    let changes: [fn(&mut [u8; 4096]); 3] = [
+        |bytes| bytes.fill(0),
+        |bytes| bytes[..4].copy_from_slice(&65u32.to_le_bytes()),
+        |bytes| bytes[..4].copy_from_slice(&u32::MAX.to_le_bytes()),
+    ];
+    for change in changes {
+        let kind = PageType::Cpuid;
+        ends_with("h", Changes { kind, change }, "CPUID page is malformed");
+    }
+    // RDRAND denied: leaf 1 is there, its ECX is not.
+    let without_rdrand = Changes {
+        kind: PageType::Cpuid,
+        change: |bytes| {
+            for entry in bytes[16..].chunks_exact_mut(48).take(64) {
+                if entry[..4] == [1, 0, 0, 0] {
+                    entry[32..36].fill(0);
+                }
+            }
+        },
+    };
+    ends_with("h", without_rdrand, "lacks a feature (check 2)");
+});
+
+// ---- the GHCB
+
+/// Refuses every exit, after the microkernel has begun to trust the GHCB.
+#[derive(Debug, Default)]
+struct Refuses(AtomicU32);
+
+impl Hostility for Refuses {
+    fn answer(&self, _: u32, memory: &dyn SharedMemory) {
+        if self.0.fetch_add(1, Ordering::Relaxed) > 8 {
+            memory.write(GHCB + Field::SwExitInfo1 as u64, &[2, 0, 0, 0, 0, 0, 0, 0]);
+        }
+    }
+}
+
+attack_test!(a_host_that_refuses_exits_ends_the_keep, {
+    ends_with("h", Refuses::default(), "against the GHCB protocol");
+});
+
+/// Answers the MSR protocol with one bit changed.
+#[derive(Debug)]
+struct AnswersOtherwise(u32);
+
+impl Hostility for AnswersOtherwise {
+    fn msr(&self, _: u32, answer: u64) -> u64 {
+        answer ^ (1 << self.0)
+    }
+}
+
+attack_test!(changed_answers_of_the_msr_protocol_end_the_keep, {
+    for bit in [0, 1, 11, 24, 32, 63] {
+        let (outcome, _) = attack("h", AnswersOtherwise(bit));
+        assert!(
+            matches!(outcome, Outcome::Fault(_)),
+            "bit {bit}: {outcome:?}"
+        );
+    }
+});
+
+/// Rewrites the whole exit memory all the time, between check and use among other moments.
+#[derive(Debug, Default)]
+struct Scribbles(Arc<AtomicBool>);
+
+impl Hostility for Scribbles {
+    fn answer(&self, vcpu: u32, memory: &dyn SharedMemory) {
+        let ghcb = GHCB + u64::from(vcpu) * 4096;
+        let mut page = [0; 4096];
+        // Not before the first exits, so that the Keep gets to run.
+        if !self.0.swap(true, Ordering::Relaxed) || memory.read(ghcb, &mut page).is_none() {
+            return;
+        }
+        for (index, byte) in page.iter_mut().enumerate() {
+            *byte ^= u8::try_from(index % 251).unwrap_or(0);
+        }
+        memory.write(ghcb, &page);
+    }
+}
+
+attack_test!(a_rewritten_ghcb_ends_the_keep, {
+    let (outcome, _) = attack("h", Scribbles::default());
+    assert!(matches!(outcome, Outcome::Fault(_)), "{outcome:?}");
+});
+
+// ---- exceptions
+
+/// Injects an exception at the `at`th entry at this privilege level. For entries at CPL3 the vCPU is
+/// interrupted there.
+#[derive(Debug)]
+struct Injects {
+    exception: Exception,
+    cpl: u8,
+    at: u32,
+    seen: AtomicU32,
+    interrupted: AtomicBool,
+}
+
+fn injects(vector: u8, error_code: Option<u32>, cpl: u8, at: u32) -> Injects {
+    Injects {
+        exception: Exception { vector, error_code },
+        cpl,
+        at,
+        seen: AtomicU32::new(0),
+        interrupted: AtomicBool::new(false),
+    }
+}
+
+impl Hostility for Injects {
+    fn inject(&self, _: u32, cpl: u8) -> Option<Exception> {
+        if self.cpl == 3 && !self.interrupted.swap(true, Ordering::Relaxed) {
+            // SAFETY: has no effect.
+            let thread = unsafe { libc::pthread_self() };
+            std::thread::spawn(move || {
+                for _ in 0..40 {
+                    std::thread::sleep(Duration::from_millis(50));
+                    // SAFETY: the vCPU's thread lives as long as its Keep, which spins; it has a
+                    // handler for this signal, and is joined by the test before the process ends.
+                    unsafe { libc::pthread_kill(thread, libc::SIGRTMIN()) };
+                }
+            });
+        }
+        let hit = cpl == self.cpl && self.seen.fetch_add(1, Ordering::Relaxed) == self.at;
+        hit.then_some(self.exception)
+    }
+}
+
+attack_test!(exceptions_in_the_microkernel_end_the_keep, {
+    for at in [1, 5, 12] {
+        for (vector, code) in [
+            (29, Some(0x72)),
+            (29, Some(0x404)),
+            (6, None),
+            (14, Some(4)),
+            (0, None),
+            (18, None),
+            (28, None),
+        ] {
+            let (outcome, _) = attack("h", injects(vector, code, 0, at));
+            assert!(
+                matches!(outcome, Outcome::Fault(_)),
+                "{vector}: {outcome:?}"
+            );
+        }
+    }
+});
+
+attack_test!(exceptions_without_a_cause_end_the_keep, {
+    for (vector, code) in [
+        (29, Some(0x72)),
+        (29, Some(0x404)),
+        (29, Some(0x7b)),
+        (6, None),
+        (0, None),
+        (3, None),
+        (4, None),
+        (13, Some(0)),
+        (28, None),
+    ] {
+        ends_with(
+            "l",
+            injects(vector, code, 3, 1),
+            "without a cause that the microkernel could verify",
+        );
+    }
+});
+
+// ---- messages to the firmware
+
+/// Changes the `at`th answer of the firmware.
+#[derive(Debug)]
+struct Replies {
+    at: u32,
+    seen: AtomicU32,
+    first: Mutex<Option<[u8; 4096]>>,
+    change: fn(&mut [u8; 4096], &[u8; 4096]),
+}
+
+fn replies(at: u32, change: fn(&mut [u8; 4096], &[u8; 4096])) -> Replies {
+    Replies {
+        at,
+        seen: AtomicU32::new(0),
+        first: Mutex::new(None),
+        change,
+    }
+}
+
+impl Hostility for Replies {
+    fn answer(&self, _: u32, memory: &dyn SharedMemory) {
+        let mut code = [0; 8];
+        memory.read(GHCB + Field::SwExitCode as u64, &mut code);
+        if u64::from_le_bytes(code) != 0x8000_0011 {
+            return;
+        }
+        let mut reply = [0; 4096];
+        memory.read(REPLY, &mut reply).unwrap();
+        let mut first = self.first.lock().unwrap();
+        let first = first.get_or_insert(reply);
+        if self.seen.fetch_add(1, Ordering::Relaxed) == self.at {
+            (self.change)(&mut reply, first);
+            memory.write(REPLY, &reply).unwrap();
+        }
+    }
+}
+
+/// The runtime is told, after `good` answers, and no message is sent any more.
+fn is_noticed(good: u32, change: fn(&mut [u8; 4096], &[u8; 4096])) {
+    let (outcome, output) = attack(&format!("e {good:x}"), replies(good, change));
+    assert_eq!(outcome, Outcome::Exit(0), "{output}");
+}
+
+attack_test!(changed_answers_of_the_firmware_are_noticed, {
+    // Tag, sequence number, algorithm, type, size, payload.
+    is_noticed(0, |reply, _| reply[0] ^= 1);
+    is_noticed(1, |reply, _| reply[0x20] ^= 2);
+    is_noticed(0, |reply, _| reply[0x30] = 0);
+    is_noticed(0, |reply, _| reply[0x34] ^= 1);
+    is_noticed(0, |reply, _| reply[0x36] ^= 0x20);
+    is_noticed(0, |reply, _| reply[0x60] ^= 1);
+    is_noticed(0, |reply, _| reply[0x60 + 0x20 + 0x90] ^= 0x80);
+});
+
+attack_test!(truncated_answers_are_noticed, {
+    is_noticed(0, |reply, _| reply[0x200..].fill(0));
+    is_noticed(0, |reply, _| reply.fill(0));
+});
+
+attack_test!(repeated_and_reordered_answers_are_noticed, {
+    is_noticed(1, |reply, first| *reply = *first);
+    is_noticed(3, |reply, first| *reply = *first);
+});
+
+attack_test!(honest_messages_arrive, {
+    choose_platform(true);
+    let (outcome, output) = run_with("E", &Options::default());
+    assert_eq!(outcome, Outcome::Exit(0), "{output}");
+});
+
+attack_test!(cpuid_comes_from_the_checked_page, {
+    choose_platform(true);
+    let (outcome, output) = run_with("C", &Options::default());
+    assert_eq!(outcome, Outcome::Exit(0), "{output}");
+});
+
+// ---- vCPUs
+
+/// Runs a vCPU that the guest did not start.
+#[derive(Debug)]
+struct Starts;
+
+impl Hostility for Starts {
+    fn starts(&self, vcpu: u32) -> bool {
+        vcpu == 1
+    }
+}
+
+attack_test!(a_vcpu_that_the_host_starts_ends_the_keep, {
+    ends_with("l", Starts, "was started by its host");
+});
