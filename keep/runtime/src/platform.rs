@@ -203,7 +203,7 @@ const REPORT_LEN: usize = 0x4A0;
 
 /// A report by the secure processor over `data`; none where there is no secure processor, or where
 /// it does not answer.
-pub fn report(data: &[u8; 64]) -> Option<[u8; REPORT_LEN]> {
+pub fn attestation_report(data: &[u8; 64]) -> Option<[u8; REPORT_LEN]> {
     let mut report = [0_u8; REPORT_LEN];
     // SAFETY: the microkernel reads the 64 bytes of `data` and writes at most REPORT_LEN bytes to
     // `report`; both live across the call.
