@@ -3,6 +3,7 @@
 
 mod guest;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,9 +12,10 @@ use enarx_microkernel::exits::{GHCB_OFFSET, MESSAGE_OFFSET};
 use enarx_microkernel::layout::{EXIT_PHYSICAL, SHARED_END};
 use enarx_simulator::{Hypervisor, SharedMemory};
 use enarx_snp::ghcb::msr::Request;
-use enarx_snp::ghcb::{Field, PageOperation};
+use enarx_snp::ghcb::{Field, PageOperation, exit};
 use enarx_snp::launch::PageType;
 use enarx_vmm::kvm::hostility::{Exception, Hostility};
+use enarx_vmm::kvm::is_pvm;
 use enarx_vmm::launch::Outcome;
 use guest::{Options, alone, choose_platform, have_kvm, run_with};
 
@@ -50,6 +52,8 @@ macro_rules! attack_test {
 
 const REPLY: u64 = EXIT_PHYSICAL + MESSAGE_OFFSET as u64 + 4096;
 const GHCB: u64 = EXIT_PHYSICAL + GHCB_OFFSET as u64;
+/// Where the guest program has nothing but CPUID instructions (`guest.c`).
+const CPUIDS: Range<u64> = 0x2000_0000..0x2000_1ffe;
 /// An address that the guest validates early, and one that it validates as a large page.
 const FIRST_FREE: u64 = SHARED_END;
 
@@ -126,7 +130,9 @@ impl Hostility for RefusesPageStates {
     fn answer(&self, _: u32, memory: &dyn SharedMemory) {
         let mut code = [0; 8];
         let at = GHCB + Field::SwExitCode as u64;
-        if memory.read(at, &mut code).is_some() && u64::from_le_bytes(code) == 0x8000_0010 {
+        if memory.read(at, &mut code).is_some()
+            && u64::from_le_bytes(code) == exit::PAGE_STATE_CHANGE
+        {
             memory.write(GHCB + Field::SwExitInfo2 as u64, &[1; 8]);
         }
     }
@@ -187,20 +193,22 @@ attack_test!(lies_in_the_cpuid_page_end_the_keep, {
 
 // ---- the GHCB
 
-/// Refuses every exit, after the microkernel has begun to trust the GHCB.
+/// Refuses port writes, after the microkernel has begun to trust the GHCB.
 #[derive(Debug, Default)]
 struct Refuses(AtomicU32);
 
 impl Hostility for Refuses {
     fn answer(&self, _: u32, memory: &dyn SharedMemory) {
-        if self.0.fetch_add(1, Ordering::Relaxed) > 8 {
+        let mut code = [0; 8];
+        memory.read(GHCB + Field::SwExitCode as u64, &mut code);
+        if u64::from_le_bytes(code) == exit::IOIO && self.0.fetch_add(1, Ordering::Relaxed) > 3 {
             memory.write(GHCB + Field::SwExitInfo1 as u64, &[2, 0, 0, 0, 0, 0, 0, 0]);
         }
     }
 }
 
 attack_test!(a_host_that_refuses_exits_ends_the_keep, {
-    ends_with("h", Refuses::default(), "against the GHCB protocol");
+    ends_with("T", Refuses::default(), "against the GHCB protocol");
 });
 
 /// Answers the MSR protocol with one bit changed.
@@ -249,42 +257,55 @@ attack_test!(a_rewritten_ghcb_ends_the_keep, {
 
 // ---- exceptions
 
-/// Injects an exception at the `at`th entry at this privilege level. For entries at CPL3 the vCPU is
-/// interrupted there.
+/// Injects an exception at the `at`th entry at this privilege level.
 #[derive(Debug)]
 struct Injects {
     exception: Exception,
     cpl: u8,
     at: u32,
     seen: AtomicU32,
-    interrupted: AtomicBool,
+    done: Arc<AtomicBool>,
+    /// Where the instruction pointer has to be.
+    place: Option<Range<u64>>,
+    /// The vCPU's thread, to be interrupted in user code.
+    thread: Arc<Mutex<Option<libc::pthread_t>>>,
 }
 
 fn injects(vector: u8, error_code: Option<u32>, cpl: u8, at: u32) -> Injects {
+    let thread = Arc::new(Mutex::new(None));
+    if cpl == 3 {
+        let thread = Arc::clone(&thread);
+        // The vCPU's own thread may not start others.
+        std::thread::spawn(move || {
+            for _ in 0..100 {
+                std::thread::sleep(Duration::from_millis(20));
+                if let Some(thread) = *thread.lock().unwrap() {
+                    // SAFETY: the vCPU's thread lives as long as its Keep, which spins until the
+                    // exception; the test holds the lock when it ends.
+                    unsafe { libc::pthread_kill(thread, libc::SIGRTMIN()) };
+                }
+            }
+        });
+    }
     Injects {
         exception: Exception { vector, error_code },
         cpl,
         at,
         seen: AtomicU32::new(0),
-        interrupted: AtomicBool::new(false),
+        done: Arc::default(),
+        place: None,
+        thread,
     }
 }
 
 impl Hostility for Injects {
-    fn inject(&self, _: u32, cpl: u8) -> Option<Exception> {
-        if self.cpl == 3 && !self.interrupted.swap(true, Ordering::Relaxed) {
-            // SAFETY: has no effect.
-            let thread = unsafe { libc::pthread_self() };
-            std::thread::spawn(move || {
-                for _ in 0..40 {
-                    std::thread::sleep(Duration::from_millis(50));
-                    // SAFETY: the vCPU's thread lives as long as its Keep, which spins; it has a
-                    // handler for this signal, and is joined by the test before the process ends.
-                    unsafe { libc::pthread_kill(thread, libc::SIGRTMIN()) };
-                }
-            });
-        }
-        let hit = cpl == self.cpl && self.seen.fetch_add(1, Ordering::Relaxed) == self.at;
+    fn inject(&self, _: u32, cpl: u8, rip: u64) -> Option<Exception> {
+        let mut thread = self.thread.lock().unwrap();
+        let here = cpl == self.cpl && self.place.as_ref().is_none_or(|place| place.contains(&rip));
+        let hit = here && self.seen.fetch_add(1, Ordering::Relaxed) == self.at;
+        self.done.fetch_or(hit, Ordering::Relaxed);
+        // SAFETY: has no effect.
+        *thread = (!hit).then(|| unsafe { libc::pthread_self() });
         hit.then_some(self.exception)
     }
 }
@@ -353,7 +374,7 @@ impl Hostility for Replies {
     fn answer(&self, _: u32, memory: &dyn SharedMemory) {
         let mut code = [0; 8];
         memory.read(GHCB + Field::SwExitCode as u64, &mut code);
-        if u64::from_le_bytes(code) != 0x8000_0011 {
+        if u64::from_le_bytes(code) != exit::GUEST_REQUEST {
             return;
         }
         let mut reply = [0; 4096];
@@ -402,8 +423,19 @@ attack_test!(honest_messages_arrive, {
 
 attack_test!(cpuid_comes_from_the_checked_page, {
     choose_platform(true);
-    let (outcome, output) = run_with("C", &Options::default());
-    assert_eq!(outcome, Outcome::Exit(0), "{output}");
+    if is_pvm() {
+        // CPL3 executes CPUID by itself there, so the exception has to be brought about: among
+        // nothing but CPUID instructions it is answered and the program goes on, to its end.
+        let mut injects = injects(29, Some(0x72), 3, 0);
+        injects.place = Some(CPUIDS);
+        let done = Arc::clone(&injects.done);
+        let (outcome, output) = attack("I", injects);
+        assert_eq!(outcome, Outcome::Exit(0), "{output}");
+        assert!(done.load(Ordering::Relaxed), "the vCPU was never there");
+    } else {
+        let (outcome, output) = run_with("C", &Options::default());
+        assert_eq!(outcome, Outcome::Exit(0), "{output}");
+    }
 });
 
 // ---- vCPUs

@@ -50,6 +50,32 @@ const NATIVE_LEAF1_ECX: u32 = 0x76d8_3203;
 const NATIVE_LEAF7: [u32; 3] = [0xf02f_0329, 0x0000_5f42, 0x0000_0010];
 const NATIVE_LEAF80000001_ECX: u32 = 0x0000_0021;
 
+/// Functions that a program in a Keep has a use for: vendor, features, caches, topology, XSAVE, brand,
+/// address sizes, encryption. The CPUID page has room for 64 entries, with those of the sub-leaves.
+const DESCRIBED: &[u32] = &[
+    0,
+    1,
+    2,
+    4,
+    7,
+    0xb,
+    0xd,
+    0x8000_0000,
+    0x8000_0001,
+    0x8000_0002,
+    0x8000_0003,
+    0x8000_0004,
+    0x8000_0005,
+    0x8000_0006,
+    0x8000_0007,
+    0x8000_0008,
+    0x8000_0019,
+    0x8000_001d,
+    0x8000_001e,
+    0x8000_001f,
+    0x8000_0021,
+];
+
 /// x87, SSE, AVX, and the three parts of AVX-512 (Intel SDM volume 1, section 13.1).
 const XCR0_KNOWN: u64 = 0b1110_0111;
 /// AVX-512's parts come together or not at all.
@@ -162,14 +188,12 @@ impl Cpu {
         }
     }
 
-    /// The CPUID page for the secure processor: the functions that say something.
+    /// The CPUID page for the secure processor.
     pub fn page(&self) -> CpuidPage {
         let mut page = CpuidPage::default();
         for entry in self.cpuid.as_slice() {
             let registers = [entry.eax, entry.ebx, entry.ecx, entry.edx];
-            // KVM's own functions mean nothing to this guest.
-            let own = entry.function >> 28 == 4;
-            if own || registers == [0; 4] {
+            if !DESCRIBED.contains(&entry.function) || registers == [0; 4] {
                 continue;
             }
             let described = Entry {

@@ -33,8 +33,8 @@ pub trait Hostility: Debug + Send + Sync {
         answer
     }
 
-    /// vCPU `vcpu` is about to run, at privilege level `cpl`; called on its thread.
-    fn inject(&self, _vcpu: u32, _cpl: u8) -> Option<Exception> {
+    /// vCPU `vcpu` is about to run at `rip`, at privilege level `cpl`; called on its thread.
+    fn inject(&self, _vcpu: u32, _cpl: u8, _rip: u64) -> Option<Exception> {
         None
     }
 

@@ -38,7 +38,8 @@ use crate::snp::exits::Termination;
 /// SEV_STATUS (AMD64 APM volume 2, section 15.34.10): SEV and SEV-ES, and SEV_FEATURES above them.
 const SEV_STATUS: u32 = 0xc001_0131;
 /// MSR_PLATFORM_INFO, bit 31: CPUID faulting is there; MSR_MISC_FEATURES_ENABLES, bit 0: it is on
-/// (Intel SDM volume 4, table 2-2). An SNP guest's CPUID traps; this makes one here.
+/// (Intel SDM volume 4, table 2-2). An SNP guest's CPUID traps; this makes one here, but for
+/// `kvm_pvm`, where CPL3 executes CPUID by itself.
 const CPUID_FAULTING: [(u32, u64); 2] = [(0xce, 1 << 31), (0x140, 1)];
 /// The guest policy of a Keep: ABI 1.51 at least, SMT allowed, bit 17 always one.
 const POLICY: u64 = (1 << 17) | (1 << 16);
@@ -192,7 +193,8 @@ impl Platform for Simulated {
             return Ok(());
         };
         let sregs = vcpu.get_sregs().map_err(|error| error.to_string())?;
-        match hostility.inject(id, sregs.cs.dpl) {
+        let rip = vcpu.get_regs().map_err(|error| error.to_string())?.rip;
+        match hostility.inject(id, sregs.cs.dpl, rip) {
             Some(exception) => {
                 hostility::inject(vcpu, exception).map_err(|error| error.to_string())
             }
@@ -219,7 +221,11 @@ impl Platform for Simulated {
         match event {
             Event::ReadMsr(register) => self.read_msr(id, vcpu, register),
             Event::WriteMsr(MSR_GHCB, value) => {
-                let action = self.hypervisor.msr_write(id, value, &Windows(&self.memory));
+                let windows = Windows(&self.memory);
+                let action = self.hypervisor.msr_write(id, value, &windows);
+                if let Some(hostility) = &self.hostility {
+                    hostility.answer(id, &windows);
+                }
                 self.perform(vm, action)
             }
             event => out_of_bounds(&event),
