@@ -38,7 +38,7 @@ static KERNEL: KernelLock = KernelLock::new();
 static EPOCH: Epoch = Epoch::new();
 /// Address of the system-call page where SYSCALL arrives as #UD there; 0 = ordinary SYSCALL.
 static SYSCALL_PAGE: AtomicU64 = AtomicU64::new(0);
-/// The same under plain KVM, where the entry may ring the doorbell by itself; 0 under SNP.
+/// The same where the doorbell is a port of plain KVM, for the short way there; else 0.
 static DOORBELL_PAGE: AtomicU64 = AtomicU64::new(0);
 
 /// The first code of every vCPU: fills `registers` with what it enters user code with.
@@ -84,7 +84,9 @@ fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fa
     set_clock(&clock);
     if boot.flags & FLAG_SYSCALL_BY_UD != 0 {
         SYSCALL_PAGE.store(VDSO_USER + SYSCALL_OFFSET, Ordering::Relaxed);
-        DOORBELL_PAGE.store(VDSO_USER + SYSCALL_OFFSET, Ordering::Relaxed);
+        if !snp::active() {
+            DOORBELL_PAGE.store(VDSO_USER + SYSCALL_OFFSET, Ordering::Relaxed);
+        }
     }
     #[cfg(feature = "simulated")]
     simulated_quirks();

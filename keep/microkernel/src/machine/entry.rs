@@ -66,14 +66,15 @@ enarx_vectors:
     .endr
 
     // The doorbell as a system call that arrives by the system-call page: the one call that a program
-    // makes thousands of times a second, on hosts where every instruction at CPL0 counts. It changes
-    // nothing in here, so the vCPU counts as one in user code throughout; it does not sleep.
+    // makes thousands of times a second, on hosts where every instruction at CPL0 counts. Under plain
+    // KVM only: on the simulated platform it goes through the GHCB, the whole way. It changes nothing in
+    // here, so the vCPU counts as one in user code throughout; it does not sleep.
     .balign 16
 enarx_invalid_opcode:
     cmp rax, {ring}
     jne 2f
     push rdx
-    mov rdx, [rip + {syscall_page}]
+    mov rdx, [rip + {doorbell_page}]
     test rdx, rdx
     jz 1f
     cmp rdx, [rsp + 8]
@@ -211,7 +212,7 @@ enarx_boot_page:
     system_call = const SYSTEM_CALL,
     invalid_opcode = const vector::INVALID_OPCODE,
     ring = const nr::RING,
-    syscall_page = sym crate::DOORBELL_PAGE,
+    doorbell_page = sym crate::DOORBELL_PAGE,
     user_end = const USER_END,
     counter = const EXIT_VIRTUAL + COUNTERS_OFFSET as u64,
     user_flags = const USER_FLAGS,
