@@ -50,7 +50,6 @@ enum Command {
     Certs(certs::Args),
     Measure(measure::Arguments),
     Release(release::Args),
-    Measure(measure::Args),
 }
 
 #[derive(Subcommand)]

@@ -78,7 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             println!("{}", measured.launch.digest);
         }
     } else if arguments.json {
-        println!("{:#}", serde_json::json!(measurement));
+        print(&format!("{:#}\n", serde_json::json!(measurement)));
     } else {
         print!("{measurement}");
     }
