@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use enarx_launch::measured::{self, C_BIT, Images, Parameters};
+use enarx_launch::measured::{self, Images, Parameters, SIMULATED_C_BIT as C_BIT};
 use enarx_microkernel::layout::{DIRECT_MAP, LARGE, PAGE};
 use enarx_microkernel::snp::simulated::{
     CLEAR, PVALIDATE, QUIRK_SYSCALL, QUIRKS, REGISTERS, RMPADJUST,
