@@ -23,7 +23,7 @@ use enarx_microkernel::threads::Epoch;
 use enarx_snp::ghcb::{PageOperation, exit};
 
 use crate::machine::{
-    C_BIT, DIRECT, JUNK, LAUNCH_FREE, Machine, ROOT, boot, boot_info, ends, facts, window,
+    C_BIT, DIRECT, JUNK, LAUNCH_FREE, Machine, ROOT, boot, boot_info, ends, window,
 };
 
 const SIZE_MISMATCH: Validated = Validated {
@@ -158,7 +158,7 @@ fn all(small: u64, large: u64, reserve: u64) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
 
     /// Every frame handed out is validated, zeroed, in the direct map, and nobody else's. The played
     /// CPU refuses a second PVALIDATE of any page, and any access outside of the direct map.
@@ -314,7 +314,7 @@ proptest! {
         let facts = HostFacts { tsc_khz, wall_ns, memory_end, vcpus: many, processors };
         let mut kernel = Kernel::new();
         if kernel.boot(&boot_info(1), &facts, 1).is_ok() {
-            prop_assert!(memory_end <= DIRECT_MAP_SIZE && memory_end >= SHARED_END + LARGE);
+            prop_assert!((SHARED_END + LARGE..=DIRECT_MAP_SIZE).contains(&memory_end));
             prop_assert!(memory_end.is_multiple_of(LARGE));
             prop_assert!((1..=64).contains(&many) && (1..=many).contains(&processors));
         }
@@ -466,7 +466,7 @@ fn the_image_is_released_once_and_becomes_memory() {
         assert!((0..image).all(|frame| window(&machine, frame) & window_bits == window_bits));
         let before = exhaust(&mut machine, &mut kernel);
         for &frame in &before {
-            let launch = frame >= LAUNCH_FREE && frame < SHARED_PHYSICAL;
+            let launch = (LAUNCH_FREE..SHARED_PHYSICAL).contains(&frame);
             assert!(launch || frame >= info.free_start, "{frame:#x}");
         }
         machine.check_ledger();
@@ -554,7 +554,6 @@ fn every_refusal_at_boot_ends_the_keep() {
 fn memory_beyond_the_first_gib_is_accepted_on_demand() {
     let mut machine = Machine::new();
     let mut kernel = boot(&mut machine, 1, 600).unwrap();
-    assert_eq!(facts(0).vcpus, 8);
     let found = exhaust(&mut machine, &mut kernel);
     assert!(found.iter().any(|&frame| frame >= HUGE));
     machine.check_ledger();

@@ -60,6 +60,9 @@ struct Page {
 /// What the host or the CPU answers in place of the honest answer, if anything.
 type Trick<Q, A> = Box<dyn FnMut(Q) -> Option<A>>;
 
+/// What happens to the firmware's answer on its way.
+type Tamper = Box<dyn FnMut(&mut [u8; 4096])>;
+
 /// An exit as the host sees it, with its own copy of the buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
@@ -76,11 +79,19 @@ pub struct Firmware {
     /// Status of the next answers; anything but 0 comes without a payload.
     pub status: u32,
     /// Changes the page with the answer on its way.
-    pub tamper: Box<dyn FnMut(&mut [u8; 4096])>,
+    pub tamper: Tamper,
     /// Different messages that were sent, and how often each was.
     pub messages: Vec<(Vec<u8>, usize)>,
     message: Vec<u8>,
     reply: [u8; 4096],
+}
+
+impl Firmware {
+    /// The channel as after a launch.
+    pub fn restart(&mut self) {
+        self.sequence = 0;
+        self.messages.clear();
+    }
 }
 
 pub struct Machine {
