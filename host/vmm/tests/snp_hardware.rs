@@ -3,9 +3,12 @@
 //!
 //! Ignored, because no other machine can run it; `enarx_vmm::snp` says how it is run.
 
+#![allow(unsafe_code)]
+
 #[path = "snp_launch/digest.rs"]
 mod digest;
 
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use enarx_launch::layout::Page;
@@ -16,9 +19,10 @@ use enarx_snp::id_block::{CURVE_P384, ID_BLOCK_VERSION, IdAuth, IdBlock, PublicK
 use enarx_snp::launch::{PageType, VMSA_GPA};
 use enarx_snp::report::Signature;
 use enarx_snp::vmsa::{Segment, Vmsa};
+use enarx_vmm::snp::device::SourcePage;
 use enarx_vmm::snp::exits::{Answer, MemoryFault, Termination, hypercall};
 use enarx_vmm::snp::launcher::{Identity, Launcher, Sealed, Settings, SnpError};
-use enarx_vmm::snp::linux::{AnonymousMemory, Backing, Host, Machine};
+use enarx_vmm::snp::linux::{Backing, Host, Machine};
 use enarx_vmm::snp::memory::{Extent, Slot};
 use enarx_vmm::snp::probe::Offer;
 use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
@@ -110,13 +114,39 @@ fn plan(cpuid: &CpuidPage) -> Vec<Page> {
     ]
 }
 
+/// Pages that nobody frees.
+struct Memory(NonNull<u8>);
+
+// SAFETY: only the machine uses the pages.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+// SAFETY: whole pages, which live as long as the process and to which there is no reference.
+unsafe impl Backing for Memory {
+    fn base(&self) -> NonNull<u8> {
+        self.0
+    }
+
+    fn size(&self) -> usize {
+        MEMORY
+    }
+}
+
+impl Memory {
+    fn new() -> Self {
+        let pages = vec![SourcePage([0; 4096]); MEMORY / 4096];
+        Self(NonNull::from(pages.leak()).cast())
+    }
+}
+
 fn launch(pages: &[Page], identity: Option<Identity>) -> Result<Sealed<Machine>, SnpError> {
     let host = Host::open().expect("this test needs an EPYC host");
     let cpuid = host
         .kvm()
         .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
         .expect("KVM says which CPU it offers");
-    let memory: Arc<dyn Backing> = Arc::new(AnonymousMemory::new(MEMORY).unwrap());
+    let memory: Arc<dyn Backing> = Arc::new(Memory::new());
     let slot = Slot {
         extent: Extent {
             gpa: 0,
