@@ -1,5 +1,5 @@
 //! The SEV-SNP launcher on a real EPYC host with Linux 6.11 or later: a guest of five instructions
-//! that shares a page and ends itself.
+//! that shares a page and ends itself, and whole Keeps.
 //!
 //! Ignored, because no other machine can run it; `enarx_vmm::snp` says how it is run.
 
@@ -7,6 +7,7 @@
 
 #[path = "snp_launch/digest.rs"]
 mod digest;
+mod guest;
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use enarx_snp::id_block::{CURVE_P384, ID_BLOCK_VERSION, IdAuth, IdBlock, PublicK
 use enarx_snp::launch::{PageType, VMSA_GPA};
 use enarx_snp::report::Signature;
 use enarx_snp::vmsa::{Segment, Vmsa};
+use enarx_vmm::kvm::run_snp;
+use enarx_vmm::launch::Outcome;
 use enarx_vmm::snp::device::SourcePage;
 use enarx_vmm::snp::exits::{Answer, MemoryFault, Termination, hypercall};
 use enarx_vmm::snp::launcher::{Identity, Launcher, Sealed, Settings, SnpError};
@@ -32,6 +35,7 @@ use p384::ecdsa::{SigningKey, VerifyingKey};
 use zerocopy::{FromZeros, IntoBytes};
 
 use digest::expected_digest;
+use guest::{Options, run_with};
 
 const MEMORY: usize = 4 << 20;
 const TABLES: u64 = 0x1000;
@@ -292,5 +296,21 @@ fn the_firmware_takes_features_away_that_it_does_not_have() {
     for correction in &sealed.corrections {
         println!("{correction}");
         assert_eq!(correction.place.leaf, 7);
+    }
+}
+
+/// The programs of `hostile_guest.rs` that end well: a first word, threads on further vCPUs, kicks,
+/// traps, memory, clocks, random numbers, system calls, pinned pages, the firmware's reports.
+#[test]
+#[ignore = "needs an AMD EPYC host with SEV-SNP"]
+fn keeps_run_programs() {
+    for mode in ["h", "T", "S", "P", "M", "K", "R", "U", "N", "E"] {
+        let code = if mode == "h" { 7 } else { 0 };
+        let options = Options {
+            platform: run_snp,
+            ..Options::default()
+        };
+        let (outcome, output) = run_with(mode, &options);
+        assert_eq!(outcome, Outcome::Exit(code), "{mode}: {output}");
     }
 }

@@ -455,6 +455,29 @@ mod tests {
     }
 
     #[test]
+    fn windows_are_apart_or_in_their_place() {
+        let window = LARGE..7 * LARGE;
+        let windows = std::slice::from_ref(&window);
+        let gpa = LARGE + 8;
+        for (memory, in_place) in [
+            (GuestMemory::new(8 * LARGE, windows).unwrap(), false),
+            (GuestMemory::in_place(8 * LARGE, windows).unwrap(), true),
+        ] {
+            memory.load(gpa, &[7]);
+            let mut byte = [0];
+            assert_eq!(memory.read_window(gpa, &mut byte), Some(()));
+            assert_eq!(byte, [7]);
+            let page = memory.read_private(LARGE).unwrap();
+            assert_eq!(page[8], if in_place { 7 } else { 0 });
+            assert_eq!(memory.backing().size() as u64, 8 * LARGE);
+            let exit_memory = LARGE + REGION_SIZE as u64;
+            memory.write_window(exit_memory, &5u64.to_le_bytes());
+            assert_eq!(memory.record(0).args[0], 5);
+            assert_eq!(memory.write_window(7 * LARGE - 1, &[0; 2]), None);
+        }
+    }
+
+    #[test]
     #[should_panic(expected = "assertion failed")]
     fn loads_nothing_outside() {
         GuestMemory::new(2 << 20, &[])

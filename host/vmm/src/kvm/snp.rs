@@ -16,7 +16,9 @@ use crate::confine::seccomp::Allow;
 use crate::launch::{Launch, Outcome};
 use crate::snp::abi::KVM_SET_MEMORY_ATTRIBUTES;
 use crate::snp::guest::{Guest, Request};
+use crate::snp::launcher::SnpError;
 use crate::snp::linux::{Host, Machine, Processor};
+use crate::snp::probe::Offer;
 
 /// What page state changes need: `KVM_SET_MEMORY_ATTRIBUTES`, and fallocate(2) that frees memory
 /// (`FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE`, Linux `linux/falloc.h`).
@@ -66,6 +68,8 @@ pub fn launch(
     timeline: &mut Timeline,
 ) -> Result<Launched, KvmError> {
     let host = Host::open()?;
+    // Before the C-bit, which processors without SEV-SNP have elsewhere or not at all.
+    Offer::of(&host).map_err(SnpError::from)?;
     let mut cpu = Cpu::new(host.kvm(), false)?;
     let c_bit = cpu.with_own_encryption();
     if c_bit != C_BIT {
@@ -112,4 +116,48 @@ pub fn launch(
         platform: Box::new(platform),
         first,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::thread;
+
+    use kvm_bindings::kvm_memory_attributes;
+    use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, fstat, ftruncate, memfd_create};
+
+    use super::super::confinement::Confinement;
+    use super::*;
+    use crate::grant::{Grant, NetworkGrant};
+
+    #[test]
+    fn a_confined_thread_may_convert_pages() {
+        let null = || File::open("/dev/null").unwrap().into();
+        let grant = Grant {
+            stdio: [null(), null(), null()],
+            directories: Vec::new(),
+            network: NetworkGrant::default(),
+            evidence: None,
+        };
+        let confinement = Confinement::new(&grant, CONVERSIONS).unwrap();
+        let vm = Kvm::new()
+            .expect("this test needs /dev/kvm")
+            .create_vm()
+            .unwrap();
+        let private = memfd_create("private", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&private, 2 << 20).unwrap();
+        fallocate(&private, FallocateFlags::empty(), 0, 2 << 20).unwrap();
+        let full = fstat(&private).unwrap().st_blocks;
+        let thread = thread::spawn(move || {
+            confinement.apply().unwrap();
+            // Any other system call would end this process; a plain machine has no private memory.
+            let refused = vm.set_memory_attributes(kvm_memory_attributes::default());
+            let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            fallocate(&private, mode, 0, 1 << 20).unwrap();
+            (refused.is_err(), private)
+        });
+        let (refused, private) = thread.join().unwrap();
+        assert!(refused);
+        assert_eq!(fstat(&private).unwrap().st_blocks, full / 2);
+    }
 }
