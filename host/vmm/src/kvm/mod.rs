@@ -194,9 +194,10 @@ impl Size {
 
 /// A launched virtual machine.
 struct Launched {
-    memory: Arc<GuestMemory>,
-    platform: Box<dyn Platform>,
+    // Declared, and so dropped, before the memory that they use.
     first: Processor,
+    platform: Box<dyn Platform>,
+    memory: Arc<GuestMemory>,
 }
 
 /// Launches a virtual machine for a Keep of a size.
