@@ -58,19 +58,20 @@ impl Attestation {
             ))
         };
         fs::create_dir_all(&self.directory).map_err(|error| wrong(&self.directory, &error))?;
-        let certificates = enarx_vmm::kvm::simulated_certificates(simulated)
+        let machine = enarx_vmm::kvm::simulated_machine(simulated)
             .map_err(|error| Failure::new(error.to_string()))?;
-        let nonce: String = self
-            .nonce
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let files: [(&str, &[u8]); 5] = [
+        let certificates = machine.certificates();
+        let root = hex(&machine.root_digest());
+        let nonce = hex(&self.nonce);
+        let files: [(&str, &[u8]); 7] = [
             ("nonce", nonce.as_bytes()),
             ("configuration.json", configuration),
             ("vek.der", &certificates.vek),
             ("ask.der", &certificates.ask),
             ("ark.der", &certificates.ark),
+            ("ark.crl", &certificates.crl),
+            // What a policy names to accept this machine (`insecure-simulated-roots`).
+            ("root", root.as_bytes()),
         ];
         for (name, contents) in files {
             let path = self.directory.join(name);
@@ -80,4 +81,8 @@ impl Attestation {
         let report = File::create(&path).map_err(|error| wrong(&path, &error))?;
         Ok(report.into())
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -76,10 +76,10 @@ pub fn run(args: Args) -> ExitCode {
     match result {
         Ok((store, written)) => {
             for path in &written {
-                println!("{}", store.root().join(path).display());
+                outln!("{}", store.root().join(path).display());
             }
             if written.is_empty() {
-                println!("nothing new for {}", store.root().display());
+                outln!("nothing new for {}", store.root().display());
             }
             ExitCode::SUCCESS
         }

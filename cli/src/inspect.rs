@@ -22,8 +22,8 @@ pub fn run(args: Args) -> ExitCode {
         .map_err(|e| e.to_string())
         .and_then(|octets| inspect::describe(&octets).map_err(|e| e.to_string()));
     match described {
-        Ok(description) if json => println!("{:#}", serde_json::json!(description)),
-        Ok(description) => print!("{description}"),
+        Ok(description) if json => outln!("{:#}", serde_json::json!(description)),
+        Ok(description) => out!("{description}"),
         Err(message) => {
             eprintln!("error: cannot inspect {}: {message}", file.display());
             return ExitCode::from(REFUSED);

@@ -1,6 +1,9 @@
 //! The `enarx` command: arguments in, one call, result out.
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod output;
+
 mod attest;
 mod certs;
 mod doctor;

@@ -75,12 +75,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     });
     if arguments.digest {
         for measured in &measurement.launches {
-            println!("{}", measured.launch.digest);
+            outln!("{}", measured.launch.digest);
         }
     } else if arguments.json {
-        print(&format!("{:#}\n", serde_json::json!(measurement)));
+        outln!("{:#}", serde_json::json!(measurement));
     } else {
-        print!("{measurement}");
+        out!("{measurement}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -67,13 +67,13 @@ pub fn run(args: Args) -> ExitCode {
                 Schema::Policy => Policy::json_schema(),
                 Schema::Verdict => Verdict::json_schema(),
             };
-            println!("{schema:#}");
+            outln!("{schema:#}");
             return ExitCode::SUCCESS;
         }
     };
     match load(&policy) {
-        Ok(policy) if explain => print!("{}", explanation(&policy)),
-        Ok(policy) => println!("{}: good", policy.name),
+        Ok(policy) if explain => out!("{}", explanation(&policy)),
+        Ok(policy) => outln!("{}: good", policy.name),
         Err(message) => {
             eprintln!("error: {message}");
             return ExitCode::from(USAGE);

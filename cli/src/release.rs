@@ -137,7 +137,7 @@ pub fn run(args: Args) -> ExitCode {
     };
     match result {
         Ok(text) => {
-            print!("{text}");
+            out!("{text}");
             ExitCode::SUCCESS
         }
         Err((code, message)) => {

@@ -203,15 +203,15 @@ fn exit_code(verdict: &Verdict) -> ExitCode {
 #[cfg(feature = "ear")]
 fn print_ear(verdict: &Verdict, key: &Path) -> Result<(), String> {
     let key = read(key).map_err(|e| e.to_string())?;
-    println!("{}", verdict.to_ear(&key).map_err(|e| e.to_string())?);
+    outln!("{}", verdict.to_ear(&key).map_err(|e| e.to_string())?);
     Ok(())
 }
 
 fn print(verdict: &Verdict, json: bool) {
     if json {
-        println!("{:#}", serde_json::json!(verdict));
+        outln!("{:#}", serde_json::json!(verdict));
     } else {
-        print!("{verdict}");
+        out!("{verdict}");
     }
 }
 

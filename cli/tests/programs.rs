@@ -118,7 +118,7 @@ fn build_native(target: &Path) -> Result<PathBuf, String> {
 /// `ENARX_REQUIRE_KVM=1` this fails instead.
 fn backends() -> Vec<&'static str> {
     match File::options().read(true).write(true).open("/dev/kvm") {
-        Ok(_) => vec!["kvm", "process"],
+        Ok(_) => vec!["kvm", "sim", "process"],
         Err(error) => {
             assert!(
                 !required("ENARX_REQUIRE_KVM"),
@@ -138,6 +138,9 @@ fn clean(program: &Path) -> Command {
             command.env_remove(name);
         }
     }
+    // The simulated machine's keys are made once for all tests.
+    let state = concat!("state=", env!("CARGO_TARGET_TMPDIR"), "/simulated-machine");
+    command.env("ENARX_SIM", state);
     command
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 fn backends() -> Vec<&'static str> {
     let kvm = fs::File::options().read(true).write(true).open("/dev/kvm");
     match kvm {
-        Ok(_) => vec!["kvm", "process"],
+        Ok(_) => vec!["kvm", "sim", "process"],
         Err(error) => {
             let required = std::env::var("ENARX_REQUIRE_KVM").is_ok_and(|value| value == "1");
             assert!(!required, "ENARX_REQUIRE_KVM=1, but /dev/kvm: {error}");
@@ -37,7 +37,13 @@ fn enarx() -> Command {
         }
     }
     command.stdin(Stdio::null());
+    // The simulated machine's keys are made once for all tests.
+    command.env("ENARX_SIM", simulated_state());
     command
+}
+
+fn simulated_state() -> String {
+    format!("state={}/simulated-machine", env!("CARGO_TARGET_TMPDIR"))
 }
 
 fn run(backend: &str, arguments: &[&str]) -> Output {
@@ -343,10 +349,14 @@ fn the_line_about_protection_is_honest() {
             .args(["run", "--backend", backend, &path("exit.wat")])
             .output()
             .unwrap();
+        let simulated = match backend {
+            "sim" => "SIMULATED SEV-SNP, for development: ",
+            _ => "",
+        };
         assert_eq!(
             text(&output.stderr),
             format!(
-                "enarx: backend {backend}: protects the host from the application; does NOT protect the application from the host (--quiet silences this)\n"
+                "enarx: backend {backend}: {simulated}protects the host from the application; does NOT protect the application from the host (--quiet silences this)\n"
             )
         );
     }
@@ -419,7 +429,7 @@ fn wrong_command_lines_are_one_sentence() {
         (&["run", "--vcpus", "0", &module], &["--vcpus"]),
         (
             &["run", "--backend", "magic", &module],
-            &["magic", "kvm", "process"],
+            &["magic", "sim", "kvm", "process"],
         ),
         (&["run", "--env", "=x", &module], &["NAME=VALUE"]),
         (

@@ -36,7 +36,7 @@ impl Backend {
     pub const fn protection(self) -> &'static str {
         match self {
             Self::Simulated => {
-                "SIMULATED attestation, for development; does NOT protect the application from the host"
+                "SIMULATED SEV-SNP, for development: protects the host from the application; does NOT protect the application from the host"
             }
             Self::Kvm | Self::Process => {
                 "protects the host from the application; does NOT protect the application from the host"

@@ -129,15 +129,15 @@ pub fn run_simulated(launch: Launch) -> Result<Outcome, KvmError> {
     run_on(launch, simulated::launch)
 }
 
-/// The certificates of a simulated machine.
+/// The simulated machine: its certificates are what a verifier needs beside a report.
 ///
 /// # Errors
 /// [`KvmError::Simulator`] when its keys cannot be read or made.
-pub fn simulated_certificates(
+pub fn simulated_machine(
     machine: &crate::launch::Simulated,
-) -> Result<enarx_simulator::Certificates, KvmError> {
+) -> Result<enarx_simulator::Machine, KvmError> {
     let machine = enarx_simulator::Machine::open(&machine.folder, machine.settings.clone())?;
-    Ok(machine.certificates())
+    Ok(machine)
 }
 
 /// What a Keep is given of the machine.

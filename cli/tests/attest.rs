@@ -1,0 +1,229 @@
+//! Evidence from inside a simulated Keep, from `enarx run` to the verdict of `enarx verify`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const APPLICATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/exit.wat");
+const OTHER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/trap.wat");
+const NONCE: &str = "00112233445566778899aabbccddeeff";
+
+/// Whether there is KVM; without it these tests are left out, by name, or fail.
+fn have_kvm(test: &str) -> bool {
+    let kvm = fs::File::options().read(true).write(true).open("/dev/kvm");
+    if let Err(error) = &kvm {
+        let required = std::env::var("ENARX_REQUIRE_KVM").is_ok_and(|value| value == "1");
+        assert!(
+            !required,
+            "{test}: ENARX_REQUIRE_KVM=1, but /dev/kvm: {error}"
+        );
+        eprintln!("SKIPPED {test}: /dev/kvm: {error}");
+    }
+    kvm.is_ok()
+}
+
+fn enarx(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_enarx"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ENARX_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env("ENARX_STORE", "/nonexistent/store")
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// The binary of a text module: what the Keep is given, and what is hashed.
+fn binary(folder: &Path, text: &str) -> String {
+    let path = folder.join("application.wasm");
+    fs::write(&path, wat::parse_file(text).unwrap()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Evidence of a Keep, and a policy that accepts it.
+struct Evidence {
+    folder: tempfile::TempDir,
+    application: String,
+}
+
+impl Evidence {
+    /// Runs a Keep with these options of the simulated platform.
+    fn new(simulated: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let application = binary(folder.path(), APPLICATION);
+        let evidence = Self {
+            folder,
+            application,
+        };
+        let state = concat!("state=", env!("CARGO_TARGET_TMPDIR"), "/simulated-machine");
+        let to = evidence.path("ev");
+        let mut arguments = vec![
+            "run",
+            "-q",
+            "--backend",
+            "sim",
+            "--vcpus",
+            "2",
+            "--sim",
+            state,
+        ];
+        for option in simulated {
+            arguments.extend(["--sim", option]);
+        }
+        arguments.extend(["--attest-to", &to, "--attest-nonce", NONCE]);
+        arguments.push(&evidence.application);
+        let output = enarx(&arguments);
+        assert_eq!(output.status.code(), Some(7), "{output:?}");
+        evidence.write_policy(2, "");
+        evidence
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(PathBuf::from(self.path(name))).unwrap()
+    }
+
+    /// A policy with the simulated root, the measurement of this build, and more.
+    fn write_policy(&self, vcpus: u32, more: &str) {
+        let measured = enarx(&[
+            "measure",
+            "--platform",
+            "sim",
+            "--vcpus",
+            &vcpus.to_string(),
+            "--digest",
+        ]);
+        assert!(measured.status.success(), "{measured:?}");
+        let digest = String::from_utf8(measured.stdout).unwrap();
+        let text = format!(
+            r#"
+            name = "test"
+            version = 1
+            insecure-simulated-roots = ["{}"]
+            [snp]
+            measurements = ["{}"]
+            attacks = []
+            {more}
+            "#,
+            self.read("ev/root"),
+            digest.trim()
+        );
+        fs::write(self.path("policy.toml"), text).unwrap();
+    }
+
+    fn verify(&self, policy: &str, nonce: &str, application: &str) -> (Option<i32>, String) {
+        let output = enarx(&[
+            "verify",
+            &self.path("ev/report.bin"),
+            "--certs",
+            &self.path("ev"),
+            "--policy",
+            policy,
+            "--nonce",
+            nonce,
+            "--application",
+            application,
+            "--configuration",
+            &self.path("ev/configuration.json"),
+        ]);
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    }
+
+    fn verdict(&self) -> (Option<i32>, String) {
+        self.verify(&self.path("policy.toml"), NONCE, &self.application)
+    }
+
+    #[track_caller]
+    fn assert_refused(&self, (code, text): (Option<i32>, String), check: &str) {
+        assert_eq!(code, Some(3), "{text}");
+        assert!(text.contains(check), "`{check}` is not in: {text}");
+    }
+}
+
+#[test]
+fn evidence_is_accepted_by_a_policy_that_names_root_and_measurement() {
+    if !have_kvm("evidence_is_accepted_by_a_policy_that_names_root_and_measurement") {
+        return;
+    }
+    for options in [
+        &[][..],
+        &["generation=genoa"],
+        &["generation=turin"],
+        &["key=vlek"],
+    ] {
+        let evidence = Evidence::new(options);
+        let (code, text) = evidence.verdict();
+        assert_eq!(code, Some(0), "{options:?}: {text}");
+        assert!(text.contains("simulated"), "{text}");
+    }
+}
+
+#[test]
+fn evidence_is_refused_for_every_difference() {
+    if !have_kvm("evidence_is_refused_for_every_difference") {
+        return;
+    }
+    let evidence = Evidence::new(&[]);
+    // Another application, another nonce.
+    let folder = tempfile::tempdir().unwrap();
+    let other = binary(folder.path(), OTHER);
+    let policy = evidence.path("policy.toml");
+    let refused = evidence.verify(&policy, NONCE, &other);
+    evidence.assert_refused(refused, "report-data");
+    let refused = evidence.verify(&policy, "00112233", &evidence.application);
+    evidence.assert_refused(refused, "report-data");
+    // Another configuration.
+    let configuration = evidence.path("ev/configuration.json");
+    let own = fs::read_to_string(&configuration).unwrap();
+    fs::write(
+        &configuration,
+        own.replace("\"args\":[", "\"args\":[\"more\","),
+    )
+    .unwrap();
+    assert_ne!(fs::read_to_string(&configuration).unwrap(), own);
+    evidence.assert_refused(evidence.verdict(), "report-data");
+    fs::write(&configuration, own).unwrap();
+    // One more vCPU than measured.
+    evidence.write_policy(3, "");
+    evidence.assert_refused(evidence.verdict(), "measurement");
+    // The policies that name no simulated root.
+    let refused = evidence.verify("default", NONCE, &evidence.application);
+    evidence.assert_refused(refused, "simulated");
+}
+
+#[test]
+fn debug_and_old_hosts_are_refused() {
+    if !have_kvm("debug_and_old_hosts_are_refused") {
+        return;
+    }
+    let debug = Evidence::new(&["debug=y"]);
+    debug.assert_refused(debug.verdict(), "debug");
+    // Boot loader 2, TEE 0, SNP 5, microcode 100: long before the floors.
+    let old = Evidence::new(&["tcb=0200000000000564"]);
+    old.write_policy(2, "[snp.min-tcb.milan]\nsnp = 20");
+    old.assert_refused(old.verdict(), "tcb");
+}
+
+#[test]
+fn kinds_of_keeps_without_a_secure_processor_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("ev");
+    let output = enarx(&[
+        "run",
+        "--backend",
+        "process",
+        "--attest-to",
+        to.to_str().unwrap(),
+        APPLICATION,
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("cannot attest"), "{text}");
+}
