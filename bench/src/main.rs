@@ -7,6 +7,7 @@
 mod build;
 mod machine;
 mod measure;
+mod measured;
 mod sections;
 mod statistics;
 mod table;

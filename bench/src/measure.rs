@@ -40,6 +40,20 @@ pub enum Side {
     Kvm,
     /// A Keep in a confined process.
     Process,
+    /// A measured Keep in a virtual machine on the simulated SEV-SNP platform.
+    Simulated,
+}
+
+impl Side {
+    /// What `enarx run --backend` calls it; none for the yardstick.
+    fn backend(self) -> Option<&'static str> {
+        match self {
+            Self::Native => None,
+            Self::Kvm => Some("kvm"),
+            Self::Process => Some("process"),
+            Self::Simulated => Some("sim"),
+        }
+    }
 }
 
 impl fmt::Display for Side {
@@ -48,6 +62,7 @@ impl fmt::Display for Side {
             Self::Native => "native",
             Self::Kvm => "KVM Keep",
             Self::Process => "process Keep",
+            Self::Simulated => "simulated Keep",
         })
     }
 }
@@ -113,18 +128,15 @@ impl Job {
     }
 
     fn command(&self, programs: &Programs, side: Side) -> Vec<OsString> {
-        let mut words: Vec<OsString> = match side {
-            Side::Native => vec![programs.native.clone().into()],
-            Side::Kvm | Side::Process => {
-                let backend = if side == Side::Kvm { "kvm" } else { "process" };
-                vec![
-                    programs.enarx.clone().into(),
-                    "run".into(),
-                    "--quiet".into(),
-                    "--backend".into(),
-                    backend.into(),
-                ]
-            }
+        let mut words: Vec<OsString> = match side.backend() {
+            None => vec![programs.native.clone().into()],
+            Some(backend) => vec![
+                programs.enarx.clone().into(),
+                "run".into(),
+                "--quiet".into(),
+                "--backend".into(),
+                backend.into(),
+            ],
         };
         if self.timings && side != Side::Native {
             words.push("--timings".into());

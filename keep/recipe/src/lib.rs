@@ -180,6 +180,8 @@ pub fn command(workspace: &Path, target: &Path, program: &Program) -> Command {
         .args(["build", "--locked", "--profile", "keep", "--target", TARGET])
         .args(["--package", program.package, "--target-dir"])
         .arg(target)
+        // Set in the environment or in the user's configuration, it would change the code.
+        .env("CARGO_INCREMENTAL", "0")
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     if !program.features.is_empty() {
         cargo.args(["--features", program.features]);
