@@ -584,7 +584,8 @@ int main(void) {
     case 'Q': bad_return((unsigned long)data, 0, argument); return 0;
     case 'd':
         asm volatile("mov %0, %%rcx\n mov $-1, %%r11\n mov $186, %%eax\n jmp *%1" ::"r"(argument),
-                     "r"(VDSO + 0xff0));
+                     "r"(VDSO + 0xff0)
+                     : "rax", "rcx", "r11");
         return 0;
     case 'k':
         clone_to(0xd0f00, 0x800000000000, 0);
