@@ -256,3 +256,33 @@ impl Cpu {
         cpuid
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::is_pvm;
+    use super::*;
+
+    #[test]
+    fn the_page_shows_encryption_and_the_save_area_of_a_reset_cpu() {
+        let kvm = Kvm::new().expect("this test needs /dev/kvm");
+        let mut cpu = Cpu::new(&kvm, is_pvm()).unwrap();
+        let c_bit = cpu.with_own_encryption();
+        let found = |leaf, subleaf| {
+            let page = cpu.page();
+            let mut entries = page.entries().iter().copied();
+            entries.find(|entry| (entry.eax_in.get(), entry.ecx_in.get()) == (leaf, subleaf))
+        };
+        let encryption = found(ENCRYPTION, 0).unwrap();
+        assert_eq!(encryption.eax.get(), 0b1_1010);
+        assert_eq!(encryption.ebx.get() & 0x3f, c_bit);
+        let highest = found(0x8000_0000, 0).unwrap().eax.get();
+        assert!(highest >= ENCRYPTION);
+        // KVM of the kind `kvm_pvm` has no second sub-leaf.
+        assert!(found(0xd, 0).is_some());
+        for save in [0, 1].into_iter().filter_map(|subleaf| found(0xd, subleaf)) {
+            assert_eq!((save.xcr0_in.get(), save.ebx.get()), (1, 576));
+        }
+        let avx = found(0xd, 2).unwrap();
+        assert_eq!((avx.xcr0_in.get(), avx.ebx.get()), (0, 576));
+    }
+}
