@@ -1,5 +1,7 @@
 //! The microkernel as it is built and laid out: its size, what instructions it has, and what a
-//! launch makes of it.
+//! launch on plain KVM makes of it.
+
+mod laid_out;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use enarx_microkernel::layout::{
 };
 use enarx_microkernel::paging::bits;
 use enarx_microkernel_image::MICROKERNEL;
+use laid_out::{Leaf, leaves, program};
 
 /// Most bytes of the image file.
 const MOST_BYTES: usize = 256 << 10;
@@ -35,33 +38,6 @@ fn parameters(vcpus: u32, huge_pages: bool) -> Parameters {
         cr4: CR4,
         xcr0: 7,
     }
-}
-
-/// A static executable of two segments: code at 4 MiB, data and zeros at 6 MiB.
-fn program() -> Vec<u8> {
-    let mut image = vec![0u8; 0x3000];
-    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0, &[0x7f, b'E', b'L', b'F', 2, 1, 1]);
-    put(16, &[2, 0, 62, 0, 1]);
-    put(24, &0x40_1000u64.to_le_bytes());
-    put(32, &64u64.to_le_bytes());
-    put(52, &[64, 0, 56, 0, 2, 0]);
-    let segments = [
-        (5u32, 0u64, 0x40_0000u64, 0x2000u64, 0x2000u64),
-        (6, 0x2000, 0x60_0000, 0x1000, 0x30_0000),
-    ];
-    for (index, (flags, offset, address, size, memory)) in segments.into_iter().enumerate() {
-        let at = 64 + index * 56;
-        put(at, &1u32.to_le_bytes());
-        put(at + 4, &flags.to_le_bytes());
-        for (word, value) in [offset, address, address, size, memory, LARGE]
-            .into_iter()
-            .enumerate()
-        {
-            put(at + 8 + word * 8, &value.to_le_bytes());
-        }
-    }
-    image
 }
 
 fn laid_out(vcpus: u32, huge_pages: bool) -> Launch {
@@ -111,17 +87,25 @@ fn it_is_small() {
 /// to it, but the panic handler formats nothing.
 #[test]
 fn it_leaves_vector_registers_alone() {
+    for program in [&recipe::MICROKERNEL, &recipe::MICROKERNEL_SIMULATED] {
+        let offenders = users_of_vector_registers(program);
+        assert!(offenders.is_empty(), "{}: {offenders:#?}", program.name);
+    }
+}
+
+/// The functions of `program` that touch vector registers, but for those that format text.
+fn users_of_vector_registers(program: &recipe::Program) -> BTreeSet<String> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let workspace = workspace.canonicalize().unwrap();
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("unstripped");
-    let status = command(&workspace, &target, &recipe::MICROKERNEL)
+    let status = command(&workspace, &target, program)
         .env("CARGO_PROFILE_KEEP_STRIP", "none")
         .status()
         .unwrap();
     assert!(status.success());
     let output = Command::new("objdump")
         .args(["-d", "--demangle", "--no-show-raw-insn"])
-        .arg(recipe::built(&target, &recipe::MICROKERNEL))
+        .arg(recipe::built(&target, program))
         .output()
         .expect("the tests need objdump (binutils)");
     assert!(output.status.success());
@@ -140,12 +124,12 @@ fn it_leaves_vector_registers_alone() {
             .iter()
             .any(|register| line.contains(register))
         {
-            offenders.insert(function);
+            offenders.insert(function.to_owned());
         }
     }
     assert!(functions.iter().any(|name| name.contains("exception")));
     offenders.retain(|name| !name.contains("core::fmt") && !name.contains("core::str::"));
-    assert!(offenders.is_empty(), "{offenders:#?}");
+    offenders
 }
 
 #[test]
@@ -184,53 +168,6 @@ fn every_page_lies_where_it_may() {
     }
 }
 
-/// A leaf of the initial tables: where, its size, its entry, and whether every level above lets the
-/// user in.
-struct Leaf {
-    address: u64,
-    size: u64,
-    entry: u64,
-    user: bool,
-}
-
-fn leaves(launch: &Launch) -> Vec<Leaf> {
-    let pages: BTreeMap<u64, &[u8; 4096]> = launch
-        .pages
-        .iter()
-        .map(|page| (page.gpa, &*page.bytes))
-        .collect();
-    let mut found = Vec::new();
-    let mut tables = vec![(launch.state.cr3, 4u32, 0u64, true)];
-    while let Some((table, level, base, user)) = tables.pop() {
-        let bytes = pages.get(&table).expect("tables are part of the launch");
-        for (slot, word) in (0u64..).zip(bytes.as_chunks::<8>().0) {
-            let entry = u64::from_le_bytes(*word);
-            let shift = 12 + 9 * (level - 1);
-            let mut address = base + (slot << shift);
-            if level == 4 && slot >= 256 {
-                address |= 0xffff << 48;
-            }
-            if entry & bits::PRESENT == 0 {
-                assert!(entry == 0 || entry & bits::RESERVED != 0, "{address:#x}");
-                continue;
-            }
-            let user = user && entry & bits::USER != 0;
-            if level == 1 || entry & bits::LARGE != 0 {
-                found.push(Leaf {
-                    address,
-                    size: 1 << shift,
-                    entry,
-                    user,
-                });
-            } else {
-                assert_eq!(entry & bits::NO_EXECUTE, 0);
-                tables.push((entry & bits::ADDRESS, level - 1, address, user));
-            }
-        }
-    }
-    found
-}
-
 #[test]
 fn the_user_reaches_no_page_of_the_kernel() {
     for (vcpus, huge_pages) in [(1, true), (4, false), (64, true)] {
@@ -241,7 +178,7 @@ fn the_user_reaches_no_page_of_the_kernel() {
             size,
             entry,
             user,
-        } in leaves(&launch)
+        } in leaves(&launch, 0).0
         {
             let frame = entry & bits::ADDRESS & !(size - 1);
             let write_and_execute = entry & bits::WRITE != 0 && entry & bits::NO_EXECUTE == 0;
@@ -287,7 +224,8 @@ fn the_user_reaches_no_page_of_the_kernel() {
 #[test]
 fn kernel_code_is_never_writable_at_its_address() {
     let launch = laid_out(4, true);
-    let code = leaves(&launch)
+    let code = leaves(&launch, 0)
+        .0
         .into_iter()
         .filter(|leaf| leaf.address >= DIRECT_MAP && leaf.entry & bits::NO_EXECUTE == 0)
         .inspect(|leaf| assert_eq!(leaf.entry & bits::WRITE, 0, "{:#x}", leaf.address))

@@ -75,7 +75,7 @@ fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fa
         }
         if let Some(snp) = &kernel.snp {
             let (cr4, xcr0) = snp.registers;
-            machine.set_control(cr4, xcr0);
+            Machine::set_control(cr4, xcr0);
         }
         Ok::<_, Fatal>(kernel.clock)
     })?;

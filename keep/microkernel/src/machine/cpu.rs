@@ -36,7 +36,7 @@ impl Machine {
     }
 
     /// Sets CR4 and XCR0.
-    pub fn set_control(&mut self, cr4: u64, xcr0: u64) {
+    pub fn set_control(cr4: u64, xcr0: u64) {
         // SAFETY: the values are those of the launch with more protections and more vector state;
         // nothing that the microkernel uses is taken away.
         unsafe {

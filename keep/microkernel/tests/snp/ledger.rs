@@ -63,7 +63,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => Just(Step::Small),
-        1 => any::<u64>().prop_map(Step::Filled),
+        2 => prop_oneof![Just(0), any::<u64>()].prop_map(Step::Filled),
         3 => Just(Step::Large),
         2 => any::<usize>().prop_map(Step::FreeSmall),
         2 => any::<usize>().prop_map(Step::FreeLarge),

@@ -1,0 +1,168 @@
+//! What the host and the firmware hand to the microkernel: answers to messages, and the CPUID page.
+//! Any bytes give an answer or a refusal.
+#![no_main]
+
+use aes_gcm::aead::AeadInOut;
+use aes_gcm::{Aes256Gcm, Key, KeyInit, Nonce};
+use libfuzzer_sys::fuzz_target;
+use zerocopy::IntoBytes;
+
+use enarx_microkernel::exits::Function;
+use enarx_microkernel::platform::{FpuState, Platform};
+use enarx_microkernel::snp::cpuid::{answer, features};
+use enarx_microkernel::snp::ghcb::{Answer, Call};
+use enarx_microkernel::snp::message::{Channel, KEY_REQUEST, MessageError};
+use enarx_microkernel::snp::{Entry, Instructions, Validated};
+use enarx_snp::guest_message::{HEADER_LEN, Header, MessageType};
+use enarx_snp::report::REPORT_LEN;
+
+const KEY: [u8; 32] = [0x5a; 32];
+
+/// A machine that has nothing but one page: the CPUID page, or the answer to a message.
+struct OnePage([u8; 4096]);
+
+impl Instructions for OnePage {
+    fn pvalidate(&mut self, _: u64, _: bool, _: bool) -> Validated {
+        unreachable!()
+    }
+    fn rmpadjust(&mut self, _: u64, _: u64) -> u64 {
+        unreachable!()
+    }
+    fn clear_large(&mut self, _: u64) {
+        unreachable!()
+    }
+    fn sev_status(&self) -> u64 {
+        unreachable!()
+    }
+    fn msr_protocol(&mut self, _: u64) -> u64 {
+        unreachable!()
+    }
+    fn ghcb_exit(&mut self, _: &Call<'_>) -> Answer {
+        Answer {
+            info1: 0,
+            info2: 0,
+            buffer: 0,
+        }
+    }
+    fn put_message(&mut self, _: &[u8]) {}
+    fn take_message(&self, to: &mut [u8]) {
+        to.copy_from_slice(&self.0[..to.len()]);
+    }
+    fn entry(&self) -> Entry {
+        unreachable!()
+    }
+}
+
+impl Platform for OnePage {
+    fn accept(&mut self, _: u64, _: u64) {
+        unreachable!()
+    }
+    fn read(&self, physical: u64) -> u64 {
+        let at = usize::try_from(physical).unwrap();
+        u64::from_le_bytes(self.0[at..at + 8].try_into().unwrap())
+    }
+    fn write(&mut self, _: u64, _: u64) {
+        unreachable!()
+    }
+    fn run_length(&self, _: u64, _: u64, _: u64) -> u64 {
+        unreachable!()
+    }
+    fn fill_run(&mut self, _: u64, _: u64, _: u64) {
+        unreachable!()
+    }
+    fn read_bytes(&self, _: u64, _: &mut [u8]) {
+        unreachable!()
+    }
+    fn write_bytes(&mut self, _: u64, _: &[u8]) {
+        unreachable!()
+    }
+    fn zero_large(&mut self, _: u64) {
+        unreachable!()
+    }
+    fn flush(&mut self) {
+        unreachable!()
+    }
+    fn exit(&mut self, _: Function, _: &[u64]) -> u64 {
+        unreachable!()
+    }
+    fn random(&mut self) -> Option<u64> {
+        unreachable!()
+    }
+    fn tsc(&self) -> u64 {
+        unreachable!()
+    }
+    fn set_fs_base(&mut self, _: u64) {
+        unreachable!()
+    }
+    fn fs_base(&self) -> u64 {
+        unreachable!()
+    }
+    fn set_gs_base(&mut self, _: u64) {
+        unreachable!()
+    }
+    fn save_fpu(&mut self, _: &mut FpuState) {
+        unreachable!()
+    }
+    fn restore_fpu(&mut self, _: &FpuState) {
+        unreachable!()
+    }
+}
+
+/// The page with a genuine message of the firmware, whatever it says.
+fn sealed(kind: MessageType, payload: &[u8]) -> [u8; 4096] {
+    let mut body = payload.to_vec();
+    let mut header = Header::new(kind, 1, body.len(), 2, 0).unwrap();
+    let tag = Aes256Gcm::new(&Key::<Aes256Gcm>::from(KEY))
+        .encrypt_inout_detached(
+            &Nonce::from(header.iv()),
+            header.aad(),
+            body.as_mut_slice().into(),
+        )
+        .unwrap();
+    header.auth_tag[..16].copy_from_slice(&tag);
+    let mut page = [0; 4096];
+    page[..HEADER_LEN].copy_from_slice(header.as_bytes());
+    page[HEADER_LEN..HEADER_LEN + body.len()].copy_from_slice(&body);
+    page
+}
+
+fuzz_target!(|input: (u8, u64, u32, u32, &[u8])| {
+    let (mode, number, leaf, subleaf, octets) = input;
+    let octets = &octets[..octets.len().min(4096 - HEADER_LEN)];
+    let mut raw = [0; 4096];
+    raw[..octets.len()].copy_from_slice(octets);
+    let report = |page| {
+        let mut report = [0; REPORT_LEN];
+        Channel::new(KEY).report(&mut OnePage(page), &[1; 64], &mut report)
+    };
+    let key = |page| {
+        let mut key = [0; 32];
+        Channel::new(KEY).derived_key(&mut OnePage(page), &[1; KEY_REQUEST], &mut key)
+    };
+    match mode % 4 {
+        0 => {
+            let page = OnePage(raw);
+            if let Ok(features) = features(&page, 0) {
+                assert!(features.xcr0 == 0 || features.xcr0 == 0xe0);
+            }
+            let _ = answer(&page, 0, 1, number, leaf, subleaf);
+            // Questions that the page may know the answer to.
+            for leaf in [1, 7, 0xb, 0xd, 0x8000_001e] {
+                let _ = answer(&page, 0, 1, number, leaf, subleaf % 4);
+            }
+        }
+        // The host's own words are no message of the firmware.
+        1 => {
+            assert_eq!(report(raw), Err(MessageError::Broken));
+            assert_eq!(key(raw), Err(MessageError::Broken));
+        }
+        2 => {
+            let result = report(sealed(MessageType::ReportResponse, octets));
+            assert!(result.is_err() || octets[..4] == [0; 4]);
+        }
+        _ => {
+            let result = key(sealed(MessageType::KeyResponse, octets));
+            assert!(result.is_err() || octets[..4] == [0; 4]);
+        }
+    }
+});
