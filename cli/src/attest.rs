@@ -39,14 +39,14 @@ impl Attestation {
     }
 
     /// Makes the directory and writes everything but the report, which comes from inside the Keep; the
-    /// file for that.
+    /// file for that. The certificates of genuine processors are AMD's to give.
     pub fn prepare(
         &self,
         backend: Backend,
         configuration: &[u8],
         simulated: &Simulated,
     ) -> Result<OwnedFd, Failure> {
-        if backend != Backend::Simulated {
+        if !matches!(backend, Backend::Simulated | Backend::Snp) {
             return Err(Failure::new(format!(
                 "a Keep of the kind {backend} cannot attest: use --backend sim to try attestation, or a machine with SEV-SNP"
             )));
@@ -58,21 +58,23 @@ impl Attestation {
             ))
         };
         fs::create_dir_all(&self.directory).map_err(|error| wrong(&self.directory, &error))?;
-        let machine = enarx_vmm::kvm::simulated_machine(simulated)
-            .map_err(|error| Failure::new(error.to_string()))?;
-        let certificates = machine.certificates();
-        let root = hex(&machine.root_digest());
-        let nonce = hex(&self.nonce);
-        let files: [(&str, &[u8]); 7] = [
-            ("nonce", nonce.as_bytes()),
-            ("configuration.json", configuration),
-            ("vek.der", &certificates.vek),
-            ("ask.der", &certificates.ask),
-            ("ark.der", &certificates.ark),
-            ("ark.crl", &certificates.crl),
-            // What a policy names to accept this machine (`insecure-simulated-roots`).
-            ("root", root.as_bytes()),
+        let mut files = vec![
+            ("nonce", hex(&self.nonce).into_bytes()),
+            ("configuration.json", configuration.to_vec()),
         ];
+        if backend == Backend::Simulated {
+            let machine = enarx_vmm::kvm::simulated_machine(simulated)
+                .map_err(|error| Failure::new(error.to_string()))?;
+            let certificates = machine.certificates();
+            files.extend([
+                ("vek.der", certificates.vek),
+                ("ask.der", certificates.ask),
+                ("ark.der", certificates.ark),
+                ("ark.crl", certificates.crl),
+                // What a policy names to accept this machine (`insecure-simulated-roots`).
+                ("root", hex(&machine.root_digest()).into_bytes()),
+            ]);
+        }
         for (name, contents) in files {
             let path = self.directory.join(name);
             fs::write(&path, contents).map_err(|error| wrong(&path, &error))?;

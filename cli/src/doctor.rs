@@ -4,7 +4,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Args;
-use enarx_vmm::doctor::{Host, Report, examine};
+use enarx_vmm::Backend;
+use enarx_vmm::doctor::{BackendReport, Host, Report, examine};
 
 use crate::Failure;
 
@@ -33,9 +34,16 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Why this machine has no Keep that protects the application from it, in one sentence.
-pub fn no_tee() -> String {
+/// Why `backend` is no Keep that protects the application from this machine, in one sentence.
+pub fn no_tee(backend: Backend) -> String {
     let report = examine(&Host::new());
+    let protecting = |other: &&BackendReport| other.protects_application && other.usable;
+    if let Some(other) = report.backends.iter().find(protecting) {
+        return format!(
+            "--require-tee: backend {backend} does not protect the application from this machine; give --backend {}, which does",
+            other.name
+        );
+    }
     let causes: Vec<String> = report
         .backends
         .iter()

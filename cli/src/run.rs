@@ -159,6 +159,8 @@ pub struct Arguments {
 enum Choice {
     /// The best that this machine has
     Auto,
+    /// A virtual machine that AMD SEV-SNP encrypts and measures
+    Snp,
     /// A virtual machine on the simulated SEV-SNP platform
     Sim,
     /// A virtual machine
@@ -170,8 +172,15 @@ enum Choice {
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let settings = Settings::new(arguments)?;
-    if arguments.require_tee {
-        return Err(Failure::new(crate::doctor::no_tee()));
+    let backend = match arguments.backend {
+        Choice::Auto => Backend::best(),
+        Choice::Snp => checked(Backend::Snp)?,
+        Choice::Sim => checked(Backend::Simulated)?,
+        Choice::Kvm => checked(Backend::Kvm)?,
+        Choice::Process => checked(Backend::Process)?,
+    };
+    if arguments.require_tee && !backend.protects_application() {
+        return Err(Failure::new(crate::doctor::no_tee(backend)));
     }
     let application = read_module(&arguments.module)?;
     let attestation = arguments
@@ -192,12 +201,6 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         .iter()
         .map(open_directory)
         .collect::<Result<_, _>>()?;
-    let backend = match arguments.backend {
-        Choice::Auto => Backend::best(),
-        Choice::Sim => checked(Backend::Simulated)?,
-        Choice::Kvm => checked(Backend::Kvm)?,
-        Choice::Process => checked(Backend::Process)?,
-    };
     if !arguments.quiet {
         eprintln!(
             "enarx: backend {backend}: {} (--quiet silences this)",

@@ -9,6 +9,8 @@ use crate::{kvm, process};
 /// A kind of Keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
+    /// An encrypted and measured virtual machine on AMD SEV-SNP.
+    Snp,
     /// A virtual machine on the simulated SEV-SNP platform.
     Simulated,
     /// A virtual machine on `/dev/kvm`.
@@ -19,13 +21,14 @@ pub enum Backend {
 
 impl Backend {
     /// All backends.
-    pub const ALL: &'static [Self] = &[Self::Simulated, Self::Kvm, Self::Process];
+    pub const ALL: &'static [Self] = &[Self::Snp, Self::Simulated, Self::Kvm, Self::Process];
     /// The backends that are chosen without being asked for, the best first.
-    pub const CHOSEN: &'static [Self] = &[Self::Kvm, Self::Process];
+    pub const CHOSEN: &'static [Self] = &[Self::Snp, Self::Kvm, Self::Process];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Snp => "snp",
             Self::Simulated => "sim",
             Self::Kvm => "kvm",
             Self::Process => "process",
@@ -35,6 +38,7 @@ impl Backend {
     /// What it protects, and what it does not, for one line on standard error.
     pub const fn protection(self) -> &'static str {
         match self {
+            Self::Snp => "protects the application from the host and the host from the application",
             Self::Simulated => {
                 "SIMULATED SEV-SNP, for development: protects the host from the application; does NOT protect the application from the host"
             }
@@ -42,6 +46,11 @@ impl Backend {
                 "protects the host from the application; does NOT protect the application from the host"
             }
         }
+    }
+
+    /// Whether the hardware protects the application from the host.
+    pub const fn protects_application(self) -> bool {
+        matches!(self, Self::Snp)
     }
 
     /// Whether a Keep of this kind can be launched here.
@@ -80,8 +89,41 @@ impl fmt::Display for Backend {
 /// [`LaunchError`] when it could not be launched or served.
 pub fn run(backend: Backend, launch: Launch) -> Result<Outcome, LaunchError> {
     match backend {
+        Backend::Snp => Ok(kvm::run_snp(launch)?),
         Backend::Simulated => Ok(kvm::run_simulated(launch)?),
         Backend::Kvm => Ok(kvm::run(launch)?),
         Backend::Process => process::run(launch),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_and_the_next_best_is_taken() {
+        assert_eq!(Backend::CHOSEN.first(), Some(&Backend::Snp));
+        for backend in Backend::ALL {
+            let report = doctor::examine_for(&doctor::Host::new(), backend.name());
+            let report = report.expect("every backend is examined");
+            assert!(report.built_in);
+            assert_eq!(
+                report.protects_application,
+                backend.protects_application(),
+                "{backend}"
+            );
+            match (report.obstacle(), backend.check()) {
+                (None, Ok(())) => {}
+                (Some(check), Err(LaunchError::Unusable { what, .. })) => {
+                    assert_eq!(what, check.name);
+                }
+                (found, answer) => panic!("{backend}: {found:?}, {answer:?}"),
+            }
+        }
+        let best = Backend::best();
+        let passed_over = Backend::CHOSEN.iter().take_while(|other| **other != best);
+        for backend in passed_over {
+            assert!(backend.check().is_err(), "{backend} is better than {best}");
+        }
     }
 }

@@ -29,6 +29,9 @@ pub const SEV_FEATURES: u64 = 1;
 /// The C-bit of every EPYC with SEV-SNP so far (CPUID 0x8000001f, EBX bits 5:0).
 pub const C_BIT: u32 = 51;
 
+/// The C-bit of the simulated platform: the highest that nested page tables of four levels reach.
+pub const SIMULATED_C_BIT: u32 = 47;
+
 /// vCPUs of a Keep beyond its processors: sleeping threads keep theirs.
 pub const SPARE_VCPUS: u32 = 2;
 

@@ -111,7 +111,7 @@ pub fn launch(
         runtime: placements,
         end: boot.free_start,
         state,
-        shared: vec![SHARED_PHYSICAL..SHARED_END],
+        shared: std::iter::once(SHARED_PHYSICAL..SHARED_END).collect(),
     })
 }
 

@@ -12,7 +12,7 @@ pub struct Pages {
     start: u64,
     /// The C-bit, which the tables' own entries carry; 0 without SNP.
     private: u64,
-    pages: Vec<Bytes>,
+    list: Vec<Bytes>,
 }
 
 impl Pages {
@@ -21,14 +21,14 @@ impl Pages {
         Self {
             start,
             private,
-            pages: Vec::new(),
+            list: Vec::new(),
         }
     }
 
     /// A new zeroed page; its guest physical address.
     pub fn allocate(&mut self) -> u64 {
         let page = self.end();
-        self.pages.push(Box::new([0; 4096]));
+        self.list.push(Box::new([0; 4096]));
         page
     }
 
@@ -39,7 +39,7 @@ impl Pages {
 
     /// First address after the pages.
     pub fn end(&self) -> u64 {
-        self.start + self.pages.len() as u64 * PAGE
+        self.start + self.list.len() as u64 * PAGE
     }
 
     /// The page and the offset of an address.
@@ -54,7 +54,7 @@ impl Pages {
         let mut rest = bytes;
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(4096 - offset));
-            self.pages[index][offset..offset + now.len()].copy_from_slice(now);
+            self.list[index][offset..offset + now.len()].copy_from_slice(now);
             (index, offset, rest) = (index + 1, 0, later);
         }
     }
@@ -67,14 +67,14 @@ impl Pages {
     fn read_u64(&self, physical: u64) -> u64 {
         let (index, offset) = self.place(physical);
         let mut word = [0; 8];
-        word.copy_from_slice(&self.pages[index][offset..offset + 8]);
+        word.copy_from_slice(&self.list[index][offset..offset + 8]);
         u64::from_le_bytes(word)
     }
 
     /// The pages with their addresses, in order.
     pub fn into_pages(self) -> impl Iterator<Item = (u64, Bytes)> {
         let start = self.start;
-        self.pages
+        self.list
             .into_iter()
             .enumerate()
             .map(move |(index, bytes)| (start + index as u64 * PAGE, bytes))

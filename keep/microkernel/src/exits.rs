@@ -166,7 +166,8 @@ pub enum Reason {
     /// A page could not be validated, or had been validated before: the host replayed or remapped
     /// memory; `vector` is the page's guest physical address.
     Validation = 12,
-    /// The host did not change the state of a page; `vector` is its guest physical address.
+    /// The host did not change the state of pages; `vector` is the guest physical address of the
+    /// first that it was asked for.
     PageState = 13,
     /// The CPUID page is malformed; `vector` says which check failed.
     Cpuid = 14,

@@ -5,7 +5,7 @@ use std::fmt;
 use enarx_attestation::hex::Hex;
 use enarx_attestation::reference::{LaunchDigest, PlatformKind};
 use enarx_launch::layout::LaunchError;
-use enarx_launch::measured::{self, C_BIT, Images, Parameters};
+use enarx_launch::measured::{self, C_BIT, Images, Parameters, SIMULATED_C_BIT};
 use enarx_microkernel::layout::MAX_VCPUS;
 use enarx_snp::launch::PageType;
 use enarx_snp::product::GENERATIONS;
@@ -209,7 +209,10 @@ fn measured_launches(
     let parameters = Parameters {
         // One that does not fit is refused as too many.
         vcpus: u32::try_from(MAX_VCPUS).unwrap_or(u32::MAX),
-        c_bit: C_BIT,
+        c_bit: match platform {
+            PlatformKind::Snp => C_BIT,
+            PlatformKind::Simulated => SIMULATED_C_BIT,
+        },
     };
     let launch = measured::launch(images, &parameters)?;
     let mut digest = digest::INITIAL;

@@ -5,7 +5,7 @@ mod program;
 use enarx_attestation::hex::Hex;
 use enarx_attestation::reference::PlatformKind;
 use enarx_attestation::{Endorsements, Policy, Timestamp, Verifier};
-use enarx_launch::measured::{C_BIT, Images, Parameters, launch};
+use enarx_launch::measured::{C_BIT, Images, Parameters, SIMULATED_C_BIT, launch};
 use enarx_measurement::{
     Build, Layer, Manifest, Measurement, PrivateKey, Release, SEED_LEN, launch_digest, sign, verify,
 };
@@ -45,9 +45,13 @@ fn every_number_of_vcpus_has_the_digest_of_its_launch() {
     let runtime = runtime(1);
     let measurement = Measurement::of(&build(&runtime)).unwrap();
     assert_eq!(measurement.launches.len(), 128);
-    for (platform, microkernel) in [
-        (PlatformKind::Snp, MICROKERNEL),
-        (PlatformKind::Simulated, MICROKERNEL_SIMULATED),
+    for (platform, microkernel, c_bit) in [
+        (PlatformKind::Snp, MICROKERNEL, C_BIT),
+        (
+            PlatformKind::Simulated,
+            MICROKERNEL_SIMULATED,
+            SIMULATED_C_BIT,
+        ),
     ] {
         let images = Images {
             microkernel,
@@ -55,10 +59,7 @@ fn every_number_of_vcpus_has_the_digest_of_its_launch() {
             runtime: &runtime,
         };
         for vcpus in 1..=64 {
-            let parameters = Parameters {
-                vcpus,
-                c_bit: C_BIT,
-            };
+            let parameters = Parameters { vcpus, c_bit };
             let pages = launch(&images, &parameters).unwrap().pages;
             let expected = Hex(launch_digest(&pages));
             assert_eq!(digest(&measurement, platform, vcpus), expected, "{vcpus}");

@@ -61,6 +61,18 @@ pub enum Allow {
     },
 }
 
+impl Allow {
+    /// ioctl(2) with one of these requests.
+    #[must_use]
+    pub const fn ioctl(requests: &'static [u32]) -> Self {
+        Self::Argument {
+            call: libc::SYS_ioctl,
+            index: 1,
+            values: requests,
+        }
+    }
+}
+
 /// Translates a list into a filter with this action for everything else. An action of
 /// [`SeccompAction::Trap`] ends the process, with a sentence when
 /// [`super::report::report_violations`] was called.

@@ -22,26 +22,18 @@ pub struct Confinement {
 }
 
 impl Confinement {
-    /// Prepares the rules that a grant asks for, and the `ioctl` requests of the platform.
+    /// Prepares the rules that a grant asks for, and the system calls of the platform.
     ///
     /// # Errors
     /// [`ConfineError`]; also when a directory cannot be duplicated.
-    pub fn new(grant: &Grant, requests: &'static [u32]) -> Result<Self, ConfineError> {
+    pub fn new(grant: &Grant, platform: &[Allow]) -> Result<Self, ConfineError> {
         let any = THREAD_CALLS.iter().map(|&call| Allow::Call(call));
         let allowed = any.chain(executor::allowed(grant.network)).chain([
-            Allow::Argument {
-                call: libc::SYS_ioctl,
-                index: 1,
-                values: REQUESTS,
-            },
-            Allow::Argument {
-                call: libc::SYS_ioctl,
-                index: 1,
-                values: requests,
-            },
+            Allow::ioctl(REQUESTS),
             // Kicks of other vCPU threads; the thread group is checked by the kernel.
             Allow::Call(libc::SYS_tgkill),
         ]);
+        let allowed = allowed.chain(platform.iter().copied());
         let filter = compile(allowed, SeccompAction::Trap)?;
         let directories = grant
             .directories

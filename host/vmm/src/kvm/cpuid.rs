@@ -1,6 +1,6 @@
 //! The CPU that a Keep sees: what KVM supports, less what a Keep has no use for.
 
-use std::arch::x86_64::__cpuid_count;
+use std::arch::x86_64::{__cpuid, __cpuid_count};
 
 use enarx_microkernel::first_state::{CR4, CR4_SMAP, CR4_SMEP, CR4_UMIP};
 use enarx_snp::cpuid::{CpuidPage, Entry};
@@ -36,6 +36,8 @@ mod leaf7_ebx {
     pub const SMEP: u32 = 1 << 7;
     pub const SMAP: u32 = 1 << 20;
 }
+/// The function that describes encrypted memory (AMD64 APM volume 3, appendix E.4.17).
+const ENCRYPTION: u32 = 0x8000_001f;
 const LEAF7_ECX_UMIP: u32 = 1 << 2;
 const LEAF80000001_EDX_NX: u32 = 1 << 20;
 const LEAF80000001_EDX_PAGE_1GB: u32 = 1 << 26;
@@ -78,6 +80,10 @@ const DESCRIBED: &[u32] = &[
 
 /// x87, SSE, AVX, and the three parts of AVX-512 (Intel SDM volume 1, section 13.1).
 const XCR0_KNOWN: u64 = 0b1110_0111;
+/// XCR0 with x87 alone, as after reset, and the bytes that XSAVE needs then: legacy area and header
+/// (AMD64 APM volume 2, section 11.5.2).
+const XCR0_LEGACY: u64 = 1;
+const XSAVE_LEGACY: u32 = 576;
 /// AVX-512's parts come together or not at all.
 const XCR0_AVX512: u64 = 0b1110_0000;
 
@@ -163,23 +169,38 @@ impl Cpu {
         })
     }
 
-    /// Shows encrypted memory, as the simulated platform has it: SEV, SEV-ES, SEV-SNP, the C-bit, and
-    /// physical addresses that reach it (AMD64 APM volume 3, appendix E.4.17).
+    /// Shows encrypted memory as the simulated platform has it: the C-bit, and physical addresses
+    /// that reach it.
     pub fn with_encryption(&mut self, c_bit: u32) {
-        const LEAF: u32 = 0x8000_001f;
+        for entry in self.cpuid.as_mut_slice() {
+            if entry.function == 0x8000_0008 {
+                entry.eax = (entry.eax & !0xff) | (c_bit + 1);
+            }
+        }
+        self.set_encryption(c_bit | (1 << 6));
+    }
+
+    /// Shows encrypted memory as this processor has it; the number of its C-bit.
+    pub fn with_own_encryption(&mut self) -> u32 {
+        let own = __cpuid(ENCRYPTION).ebx;
+        // The C-bit, and by how many bits it makes physical addresses shorter.
+        self.set_encryption(own & 0xfff);
+        own & 0x3f
+    }
+
+    /// SEV, SEV-ES and SEV-SNP, with this EBX.
+    fn set_encryption(&mut self, ebx: u32) {
         let mut entries: Vec<kvm_cpuid_entry2> = self.cpuid.as_slice().to_vec();
-        entries.retain(|entry| entry.function != LEAF);
+        entries.retain(|entry| entry.function != ENCRYPTION);
         for entry in &mut entries {
-            match entry.function {
-                0x8000_0000 => entry.eax = entry.eax.max(LEAF),
-                0x8000_0008 => entry.eax = (entry.eax & !0xff) | (c_bit + 1),
-                _ => {}
+            if entry.function == 0x8000_0000 {
+                entry.eax = entry.eax.max(ENCRYPTION);
             }
         }
         entries.push(kvm_cpuid_entry2 {
-            function: LEAF,
+            function: ENCRYPTION,
             eax: (1 << 1) | (1 << 3) | (1 << 4),
-            ebx: c_bit | (1 << 6),
+            ebx,
             ..kvm_cpuid_entry2::default()
         });
         // There was room for one more: KVM fills less than it can take.
@@ -196,13 +217,20 @@ impl Cpu {
             if !DESCRIBED.contains(&entry.function) || registers == [0; 4] {
                 continue;
             }
+            // The size of the XSAVE area depends on XCR0: the page has that after reset, and the guest computes that of its own XCR0 from the components' sub-leaves.
+            let sized = entry.function == 0xd && entry.index < 2;
+            let (xcr0, ebx) = if sized {
+                (XCR0_LEGACY, XSAVE_LEGACY)
+            } else {
+                (0, registers[1])
+            };
             let described = Entry {
                 eax_in: entry.function.into(),
                 ecx_in: entry.index.into(),
-                xcr0_in: 0.into(),
+                xcr0_in: xcr0.into(),
                 xss_in: 0.into(),
                 eax: registers[0].into(),
-                ebx: registers[1].into(),
+                ebx: ebx.into(),
                 ecx: registers[2].into(),
                 edx: registers[3].into(),
                 reserved: 0.into(),

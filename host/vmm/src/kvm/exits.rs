@@ -9,7 +9,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use enarx_microkernel::exits::{FaultReport, Function, LOG_BYTES, PORT};
-use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
+use kvm_ioctls::{VcpuExit, VcpuFd};
 use zerocopy::IntoBytes;
 
 use super::KvmError;
@@ -21,6 +21,8 @@ use super::poller::{Poller, Traffic};
 use super::vcpu;
 use crate::executor::{Progress, SharedExecutor};
 use crate::launch::Outcome;
+use crate::snp::exits::Exit;
+use crate::snp::linux::Processor;
 
 /// Functions that are counted: their numbers are below this.
 const FUNCTIONS: usize = 10;
@@ -28,7 +30,6 @@ const FUNCTIONS: usize = 10;
 /// A Keep while it runs.
 pub struct Keep {
     // Declared, and so dropped, before the memory that they use.
-    vm: VmFd,
     executor: SharedExecutor,
     platform: Box<dyn Platform>,
     memory: Arc<GuestMemory>,
@@ -71,7 +72,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Keep {
     pub fn new(
-        vm: VmFd,
         executor: SharedExecutor,
         platform: Box<dyn Platform>,
         memory: Arc<GuestMemory>,
@@ -79,7 +79,6 @@ impl Keep {
         vcpus: u32,
     ) -> Self {
         Self {
-            vm,
             executor,
             platform,
             memory,
@@ -314,9 +313,20 @@ impl Keep {
                     let event = match exit {
                         VcpuExit::X86Rdmsr(exit) => Event::ReadMsr(exit.index),
                         VcpuExit::X86Wrmsr(exit) => Event::WriteMsr(exit.index, exit.data),
+                        VcpuExit::Hypercall(exit) => Event::Snp(Exit::Hypercall {
+                            number: exit.nr,
+                            args: exit.args,
+                        }),
+                        VcpuExit::SystemEvent(kind, data) => Event::Snp(Exit::SystemEvent {
+                            kind,
+                            data: data.first().copied(),
+                        }),
+                        VcpuExit::MemoryFault { flags, gpa, size } => {
+                            Event::Snp(Exit::MemoryFault { flags, gpa, size })
+                        }
                         exit => Event::Other(format!("{exit:x?}")),
                     };
-                    match self.platform.event(&self.vm, id, vcpu, event) {
+                    match self.platform.event(id, vcpu, event) {
                         Served::Resume => {}
                         Served::Port(number) => {
                             if let Some(outcome) = self.port(me, number, &mut traffic) {
@@ -338,9 +348,13 @@ impl Keep {
 }
 
 fn describe(vcpu: &VcpuFd, what: &str) -> String {
-    let (rip, rsp) = vcpu.get_regs().map_or((0, 0), |regs| (regs.rip, regs.rsp));
-    let cr2 = vcpu.get_sregs().map_or(0, |sregs| sregs.cr2);
-    format!("the Keep ended: {what}\n  RIP {rip:#018x}  RSP {rsp:#018x}  CR2 {cr2:#018x}")
+    let text = format!("the Keep ended: {what}");
+    // Those of an encrypted guest cannot be read.
+    let (Ok(regs), Ok(sregs)) = (vcpu.get_regs(), vcpu.get_sregs()) else {
+        return text;
+    };
+    let (rip, rsp, cr2) = (regs.rip, regs.rsp, sregs.cr2);
+    format!("{text}\n  RIP {rip:#018x}  RSP {rsp:#018x}  CR2 {cr2:#018x}")
 }
 
 /// The lower half of an argument that has 32 bits.
@@ -362,13 +376,13 @@ impl Vcpu {
     }
 }
 
-fn spawn(keep: &Arc<Keep>, me: u32, vcpu: VcpuFd) -> Result<JoinHandle<()>, KvmError> {
+fn spawn(keep: &Arc<Keep>, me: u32, vcpu: Processor) -> Result<JoinHandle<()>, KvmError> {
     let keep = Arc::clone(keep);
     let index = me as usize;
     let thread = Builder::new().name(format!("vcpu {me}")).spawn(move || {
         let mut vcpu = vcpu;
         *lock(&keep.vcpus[index].thread) = Some(vcpu::this_thread());
-        let outcome = vcpu::with_interruptible(&mut vcpu, |vcpu| match keep.confinement.apply() {
+        let outcome = vcpu::with_interruptible(vcpu.fd(), |vcpu| match keep.confinement.apply() {
             Ok(()) => keep.run_vcpu(index, vcpu),
             Err(error) => Outcome::Fault(error.to_string()),
         });
@@ -398,7 +412,7 @@ fn spawn_poller(keep: &Arc<Keep>) -> Result<JoinHandle<()>, KvmError> {
 /// Runs the Keep to its end; every thread it started has ended when this returns.
 pub fn run(
     keep: &Arc<Keep>,
-    first: VcpuFd,
+    first: Processor,
     timeout: Option<Duration>,
 ) -> Result<Outcome, KvmError> {
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
@@ -443,7 +457,7 @@ pub fn run(
         for number in wanted {
             let started = keep
                 .platform
-                .vcpu(&keep.vm, number)
+                .vcpu(number)
                 .and_then(|vcpu| spawn(keep, number, vcpu));
             match started {
                 Ok(thread) => threads.push(thread),

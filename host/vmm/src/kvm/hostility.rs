@@ -45,7 +45,7 @@ pub trait Hostility: Debug + Send + Sync {
 }
 
 /// Queues an exception for the vCPU's next run.
-pub fn inject(vcpu: &VcpuFd, exception: Exception) -> Result<(), kvm_ioctls::Error> {
+pub(super) fn inject(vcpu: &VcpuFd, exception: Exception) -> Result<(), kvm_ioctls::Error> {
     let mut events: kvm_vcpu_events = vcpu.get_vcpu_events()?;
     events.exception.injected = 1;
     events.exception.nr = exception.vector;

@@ -9,6 +9,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr::{NonNull, null_mut};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use enarx_microkernel::exits::{COUNTERS_OFFSET, RECORD_SIZE, Record};
@@ -18,8 +19,8 @@ use enarx_sallyport::layout::REGION_SIZE;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 
-use super::KvmError;
 use super::image::FilePart;
+use crate::snp::linux::Backing;
 
 /// Alignment of the mappings, in bytes: that of large pages.
 const ALIGN: usize = 2 << 20;
@@ -85,13 +86,30 @@ impl Mapping {
     /// # Panics
     /// When they do not lie in the mapping: the VMM's own layout is wrong.
     fn at(&self, offset: usize, length: usize) -> *mut u8 {
+        self.part(offset, length).as_ptr()
+    }
+
+    /// As [`Self::at`].
+    fn part(&self, offset: usize, length: usize) -> NonNull<u8> {
         assert!(
             offset
                 .checked_add(length)
                 .is_some_and(|end| end <= self.size)
         );
         // SAFETY: the offset lies in the mapping.
-        unsafe { self.base.as_ptr().add(offset) }
+        unsafe { self.base.add(offset) }
+    }
+}
+
+// SAFETY: the mapping begins and ends on page boundaries, is writable, never moves, and is unmapped
+// by `drop` alone; it is accessed by raw copies and atomics only.
+unsafe impl Backing for Mapping {
+    fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    fn size(&self) -> usize {
+        self.size
     }
 }
 
@@ -108,15 +126,27 @@ impl Drop for Mapping {
 struct Window {
     /// Guest physical address.
     gpa: u64,
-    mapping: Mapping,
+    /// Where its bytes are: in a mapping of its own, or in that of the whole memory.
+    mapping: Arc<Mapping>,
+    /// Where they begin there.
+    offset: usize,
+    /// Bytes.
+    size: usize,
     /// The guest has it no longer.
     withdrawn: AtomicBool,
+}
+
+impl Window {
+    /// The bytes.
+    fn start(&self) -> *mut u8 {
+        self.mapping.at(self.offset, self.size)
+    }
 }
 
 /// The memory of one Keep.
 #[derive(Debug)]
 pub struct GuestMemory {
-    ram: Mapping,
+    ram: Arc<Mapping>,
     windows: Vec<Window>,
 }
 
@@ -127,18 +157,47 @@ impl GuestMemory {
     /// `ram` bytes of memory from guest physical address 0 on, and memory of its own for each of the
     /// `windows` in it, which are ascending; the first holds sallyport region and exit memory.
     pub fn new(ram: u64, windows: &[Range<u64>]) -> io::Result<Self> {
+        Self::with_windows(ram, windows, |_, range| {
+            let size = range.end - range.start;
+            Ok((Arc::new(Mapping::new(size, false)?), 0))
+        })
+    }
+
+    /// As [`Self::new`], with the windows in the place of the memory there.
+    pub fn in_place(ram: u64, windows: &[Range<u64>]) -> io::Result<Self> {
+        Self::with_windows(ram, windows, |ram, range| {
+            Ok((Arc::clone(ram), range.start))
+        })
+    }
+
+    fn with_windows(
+        ram: u64,
+        windows: &[Range<u64>],
+        place: impl Fn(&Arc<Mapping>, Range<usize>) -> io::Result<(Arc<Mapping>, usize)>,
+    ) -> io::Result<Self> {
         let size = |bytes: u64| usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory);
+        let ram = Arc::new(Mapping::new(size(ram)?, true)?);
         let window = |range: &Range<u64>| {
+            let bytes = size(range.start)?..size(range.end)?;
+            let size = bytes.len();
+            let (mapping, offset) = place(&ram, bytes)?;
             Ok::<_, io::Error>(Window {
                 gpa: range.start,
-                mapping: Mapping::new(size(range.end - range.start)?, false)?,
+                mapping,
+                offset,
+                size,
                 withdrawn: AtomicBool::new(false),
             })
         };
         Ok(Self {
-            ram: Mapping::new(size(ram)?, true)?,
             windows: windows.iter().map(window).collect::<io::Result<_>>()?,
+            ram,
         })
+    }
+
+    /// The memory, windows made by [`Self::in_place`] among it, for a slot with two sides.
+    pub fn backing(&self) -> Arc<dyn Backing> {
+        Arc::clone(&self.ram) as Arc<dyn Backing>
     }
 
     /// The part of a window at a guest physical address.
@@ -146,7 +205,7 @@ impl GuestMemory {
         self.windows.iter().find_map(|window| {
             let offset = usize::try_from(gpa.checked_sub(window.gpa)?).ok()?;
             let end = offset.checked_add(length)?;
-            (end <= window.mapping.size).then(|| window.mapping.at(offset, length))
+            (end <= window.size).then(|| window.mapping.at(window.offset + offset, length))
         })
     }
 
@@ -182,14 +241,6 @@ impl GuestMemory {
             self.place(gpa, bytes.len())
                 .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
         }
-    }
-
-    /// As [`Self::new`], with the user's error.
-    pub fn for_keep(ram: u64, windows: &[Range<u64>]) -> Result<Self, KvmError> {
-        Self::new(ram, windows).map_err(|source| KvmError::Memory {
-            size: ram >> 20,
-            source,
-        })
     }
 
     /// Reads a part of a file as launch contents.
@@ -229,7 +280,7 @@ impl GuestMemory {
             start = self
                 .windows
                 .get(slot as usize)
-                .map_or(end, |window| window.gpa + window.mapping.size as u64);
+                .map_or(end, |window| window.gpa + window.size as u64);
         }
         self.register_windows(vm)
     }
@@ -272,14 +323,12 @@ impl GuestMemory {
     /// Keep gives windows back whole.
     pub fn withdraw_window(&self, vm: &VmFd, range: &Range<u64>) -> Result<(), kvm_ioctls::Error> {
         for (slot, window) in (FIRST_WINDOW..).zip(&self.windows) {
-            let size = window.mapping.size;
+            let size = window.size;
             let touched = window.gpa < range.end && range.start < window.gpa + size as u64;
             if touched && !window.withdrawn.swap(true, Ordering::AcqRel) {
-                set_slot(vm, slot, window.gpa, window.mapping.at(0, size), 0)?;
+                set_slot(vm, slot, window.gpa, window.start(), 0)?;
                 // SAFETY: the memory is the window's, which the guest cannot reach any more.
-                unsafe {
-                    libc::madvise(window.mapping.at(0, size).cast(), size, libc::MADV_DONTNEED)
-                };
+                unsafe { libc::madvise(window.start().cast(), size, libc::MADV_DONTNEED) };
             }
         }
         Ok(())
@@ -287,37 +336,30 @@ impl GuestMemory {
 
     fn register_windows(&self, vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
         for (slot, window) in (FIRST_WINDOW..).zip(&self.windows) {
-            let mapping = &window.mapping;
-            set_slot(
-                vm,
-                slot,
-                window.gpa,
-                mapping.at(0, mapping.size),
-                mapping.size,
-            )?;
+            set_slot(vm, slot, window.gpa, window.start(), window.size)?;
         }
         Ok(())
     }
 
     /// The sallyport region.
     pub fn region(&self) -> Region {
-        let first = &self.windows[0].mapping;
-        first.at(0, REGION_SIZE);
-        // SAFETY: the first window begins with REGION_SIZE bytes (checked by `at`), is aligned to
-        // 2 MiB, and stays mapped as long as `self`, which outlives the executor in the Keep; it is
+        let first = &self.windows[0];
+        let start = first.mapping.part(first.offset, REGION_SIZE);
+        // SAFETY: the first window begins with REGION_SIZE bytes (checked by `part`), is aligned to
+        // 2 MiB (windows begin at multiples of that), and stays mapped as long as `self`, which outlives the executor in the Keep; it is
         // accessed by atomics and raw copies only.
-        unsafe { Region::from_raw(first.base) }
+        unsafe { Region::from_raw(start) }
     }
 
     /// The word at `offset` of the exit memory.
     fn exit_word(&self, offset: usize) -> &AtomicU64 {
         #[allow(
             clippy::cast_ptr_alignment,
-            reason = "the mapping is aligned to 2 MiB and offsets are multiples of 8"
+            reason = "mapping and window are aligned to 2 MiB and offsets are multiples of 8"
         )]
         let at = self.windows[0]
             .mapping
-            .at(REGION_SIZE + offset, 8)
+            .at(self.windows[0].offset + REGION_SIZE + offset, 8)
             .cast::<AtomicU64>();
         // SAFETY: in the mapping (checked by `at`), aligned (offsets are multiples of 8), and
         // accessed by atomics only.
@@ -410,6 +452,29 @@ mod tests {
         assert_eq!(first(), 7);
         assert!(memory.discard(LARGE, LARGE));
         assert_eq!(first(), 0);
+    }
+
+    #[test]
+    fn windows_are_apart_or_in_their_place() {
+        let window = LARGE..7 * LARGE;
+        let windows = std::slice::from_ref(&window);
+        let gpa = LARGE + 8;
+        for (memory, in_place) in [
+            (GuestMemory::new(8 * LARGE, windows).unwrap(), false),
+            (GuestMemory::in_place(8 * LARGE, windows).unwrap(), true),
+        ] {
+            memory.load(gpa, &[7]);
+            let mut byte = [0];
+            assert_eq!(memory.read_window(gpa, &mut byte), Some(()));
+            assert_eq!(byte, [7]);
+            let page = memory.read_private(LARGE).unwrap();
+            assert_eq!(page[8], if in_place { 7 } else { 0 });
+            assert_eq!(memory.backing().size() as u64, 8 * LARGE);
+            let exit_memory = LARGE + REGION_SIZE as u64;
+            memory.write_window(exit_memory, &5u64.to_le_bytes());
+            assert_eq!(memory.record(0).args[0], 5);
+            assert_eq!(memory.write_window(7 * LARGE - 1, &[0; 2]), None);
+        }
     }
 
     #[test]

@@ -11,11 +11,12 @@ mod exits;
 mod fault;
 pub mod hostility;
 mod image;
-mod memory;
+pub(crate) mod memory;
 mod plain;
 mod platform;
 mod poller;
 mod simulated;
+mod snp;
 mod stats;
 mod vcpu;
 
@@ -23,16 +24,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use enarx_launch::layout as plan;
-use enarx_launch::measured::SPARE_VCPUS;
+use enarx_launch::measured::{C_BIT, SPARE_VCPUS};
 use enarx_microkernel::exits::{FACTS_OFFSET, HostFacts};
 use enarx_microkernel::layout::{EXIT_PHYSICAL, LARGE, MAX_VCPUS, SALLYPORT_SIZE};
 use enarx_sallyport::Facts;
 use enarx_sallyport::layout::REGION_SIZE;
-use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
+use kvm_ioctls::{Cap, Kvm, VmFd};
 use zerocopy::IntoBytes;
 
 use crate::executor::SharedExecutor;
 use crate::launch::{Launch, Outcome};
+use crate::snp::linux::Processor;
 use confinement::Confinement;
 use exits::Keep;
 use memory::GuestMemory;
@@ -98,6 +100,23 @@ pub enum KvmError {
     /// The simulated machine cannot be played.
     #[error(transparent)]
     Simulator(#[from] enarx_simulator::Error),
+    /// A vCPU's first registers could not be set.
+    #[error(transparent)]
+    Vcpu(#[from] crate::snp::vcpu::VcpuError),
+    /// A device of SEV-SNP cannot be opened.
+    #[error(transparent)]
+    Open(#[from] crate::snp::linux::OpenError),
+    /// The SEV-SNP launch failed.
+    #[error(transparent)]
+    Snp(#[from] crate::snp::launcher::SnpError),
+    /// The processor's C-bit is not where the measurement has it.
+    #[error(
+        "this processor's C-bit is {found} and Keeps are measured for {C_BIT}; use another EPYC processor, and report this one"
+    )]
+    CBit {
+        /// What CPUID says.
+        found: u32,
+    },
     /// A thread could not be started, or the executor not prepared.
     #[error("the host cannot serve the Keep: {0}")]
     Host(#[from] std::io::Error),
@@ -119,6 +138,14 @@ pub fn is_pvm() -> bool {
 /// [`KvmError`] when it could not be launched; a Keep that was launched has an [`Outcome`].
 pub fn run(launch: Launch) -> Result<Outcome, KvmError> {
     run_on(launch, plain::launch)
+}
+
+/// Runs a Keep to its end on genuine SEV-SNP.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_snp(launch: Launch) -> Result<Outcome, KvmError> {
+    run_on(launch, snp::launch)
 }
 
 /// Runs a Keep to its end on the simulated platform.
@@ -157,14 +184,20 @@ impl Size {
         }
         Ok(())
     }
+
+    /// The error for memory that the system refuses.
+    fn refused(self) -> impl FnOnce(std::io::Error) -> KvmError {
+        let size = self.memory >> 20;
+        move |source| KvmError::Memory { size, source }
+    }
 }
 
 /// A launched virtual machine.
 struct Launched {
-    vm: VmFd,
-    memory: Arc<GuestMemory>,
+    // Declared, and so dropped, before the memory that they use.
+    first: Processor,
     platform: Box<dyn Platform>,
-    first: VcpuFd,
+    memory: Arc<GuestMemory>,
 }
 
 /// Launches a virtual machine for a Keep of a size.
@@ -183,13 +216,12 @@ fn run_on(launch: Launch, launcher: Launcher) -> Result<Outcome, KvmError> {
         memory: launch.memory.max(MIN_MEMORY) / LARGE * LARGE,
     };
     let Launched {
-        vm,
         memory,
         platform,
-        first,
+        mut first,
     } = launcher(&kvm, &launch, size, &mut timeline)?;
-    let stats = launch.timings.then(|| Stats::of(&first).ok()).flatten();
-    let tsc_khz = first.get_tsc_khz().map_or(0, u64::from);
+    let stats = launch.timings.then(|| Stats::of(first.fd()).ok()).flatten();
+    let tsc_khz = first.fd().get_tsc_khz().map_or(0, u64::from);
     let wall_ns = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| {
@@ -204,7 +236,7 @@ fn run_on(launch: Launch, launcher: Launcher) -> Result<Outcome, KvmError> {
     };
     memory.load(EXIT_PHYSICAL + FACTS_OFFSET as u64, facts.as_bytes());
     let region = memory.region();
-    let confinement = Confinement::new(&launch.grant, platform.requests())?;
+    let confinement = Confinement::new(&launch.grant, platform.calls())?;
     let executor = SharedExecutor::new(
         region,
         Facts {
@@ -217,7 +249,6 @@ fn run_on(launch: Launch, launcher: Launcher) -> Result<Outcome, KvmError> {
         launch.application,
     )?;
     let keep = Arc::new(Keep::new(
-        vm,
         executor,
         platform,
         memory,

@@ -12,20 +12,22 @@ use super::memory::GuestMemory;
 use super::platform::{Event, Platform, Served, out_of_bounds};
 use super::{KvmError, Launched, Size, Timeline, create_vm, is_pvm, refused, vcpu};
 use crate::launch::Launch;
+use crate::snp::linux::Processor;
 
 /// A virtual machine of plain KVM.
 struct Plain {
+    vm: VmFd,
     cpu: Cpu,
     state: FirstState,
 }
 
 impl Platform for Plain {
-    fn vcpu(&self, vm: &VmFd, id: u32) -> Result<VcpuFd, KvmError> {
+    fn vcpu(&self, id: u32) -> Result<Processor, KvmError> {
         let state = self.state.vmsa(id.into());
-        vcpu::create(vm, id, &self.cpu.cpuid(id), &state)
+        vcpu::create(&self.vm, id, &self.cpu.cpuid(id), &state)
     }
 
-    fn event(&self, _: &VmFd, _: u32, _: &mut VcpuFd, event: Event) -> Served {
+    fn event(&self, _: u32, _: &mut VcpuFd, event: Event) -> Served {
         out_of_bounds(&event)
     }
 }
@@ -55,11 +57,7 @@ pub fn launch(
     size.check(layout.end)?;
     timeline.mark("plan");
 
-    let memory = GuestMemory::for_keep(size.memory, &layout.shared)?;
-    let platform = Plain {
-        cpu,
-        state: layout.state,
-    };
+    let memory = GuestMemory::new(size.memory, &layout.shared).map_err(size.refused())?;
     // The image is copied while KVM makes the machine, and then by both threads.
     let load = Load::new(
         &memory,
@@ -67,13 +65,18 @@ pub fn launch(
         &layout.runtime,
         launch.images.runtime,
     );
-    let (vm, first) = std::thread::scope(|scope| {
+    let (platform, first) = std::thread::scope(|scope| {
         let helper = scope.spawn(|| load.take_part());
         let vm = create_vm(kvm)?;
         memory
             .register(&vm)
             .map_err(refused("map the Keep's memory"))?;
-        let first = platform.vcpu(&vm, 0)?;
+        let platform = Plain {
+            vm,
+            cpu,
+            state: layout.state,
+        };
+        let first = platform.vcpu(0)?;
         timeline.mark("machine");
         load.take_part()?;
         match helper.join() {
@@ -81,10 +84,9 @@ pub fn launch(
             Err(panic) => std::panic::resume_unwind(panic),
         }
         timeline.mark("image");
-        Ok::<_, KvmError>((vm, first))
+        Ok::<_, KvmError>((platform, first))
     })?;
     Ok(Launched {
-        vm,
         memory: Arc::new(memory),
         platform: Box::new(platform),
         first,

@@ -1,9 +1,12 @@
 //! What the kinds of virtual machines differ in, after their launch.
 
-use kvm_ioctls::{VcpuFd, VmFd};
+use kvm_ioctls::VcpuFd;
 
 use super::KvmError;
+use crate::confine::seccomp::Allow;
 use crate::launch::Outcome;
+use crate::snp::exits::Exit;
+use crate::snp::linux::Processor;
 
 /// An exit that the main external loop leaves to the platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +15,8 @@ pub enum Event {
     ReadMsr(u32),
     /// WRMSR of such a register.
     WriteMsr(u32, u64),
+    /// An exit that SEV-SNP adds; [`super::vcpu::answer_hypercall`] gives the answer to a hypercall.
+    Snp(Exit),
     /// Any other exit, in words.
     Other(String),
 }
@@ -27,10 +32,10 @@ pub enum Served {
     End(Outcome),
 }
 
-/// A kind of virtual machine.
+/// A virtual machine of one kind.
 pub trait Platform: Send + Sync {
-    /// `ioctl` requests that serving its events needs, beyond those of every vCPU thread.
-    fn requests(&self) -> &'static [u32] {
+    /// System calls that serving its events needs, beyond those of every vCPU thread.
+    fn calls(&self) -> &'static [Allow] {
         &[]
     }
 
@@ -51,10 +56,10 @@ pub trait Platform: Send + Sync {
     ///
     /// # Errors
     /// [`KvmError`] when KVM refuses.
-    fn vcpu(&self, vm: &VmFd, id: u32) -> Result<VcpuFd, KvmError>;
+    fn vcpu(&self, id: u32) -> Result<Processor, KvmError>;
 
     /// Serves an event of vCPU `id`.
-    fn event(&self, vm: &VmFd, id: u32, vcpu: &mut VcpuFd, event: Event) -> Served;
+    fn event(&self, id: u32, vcpu: &mut VcpuFd, event: Event) -> Served;
 }
 
 /// The outcome of a guest that did what no Keep does.

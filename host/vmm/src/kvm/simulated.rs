@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use enarx_launch::measured::{self, C_BIT, Images, Parameters};
+use enarx_launch::measured::{self, Images, Parameters, SIMULATED_C_BIT as C_BIT};
 use enarx_microkernel::layout::{DIRECT_MAP, LARGE, PAGE};
 use enarx_microkernel::snp::simulated::{
     CLEAR, PVALIDATE, QUIRK_SYSCALL, QUIRKS, REGISTERS, RMPADJUST,
@@ -32,8 +32,12 @@ use super::image::Load;
 use super::memory::GuestMemory;
 use super::platform::{Event, Platform, Served, out_of_bounds};
 use super::{KvmError, Launched, Size, Timeline, create_vm, is_pvm, refused, vcpu};
+use crate::confine::seccomp::Allow;
 use crate::launch::{Launch, Outcome};
 use crate::snp::exits::Termination;
+use crate::snp::guest::POLICY;
+use crate::snp::linux::Processor;
+use crate::snp::vcpu::set_msrs;
 
 /// SEV_STATUS (AMD64 APM volume 2, section 15.34.10): SEV and SEV-ES, and SEV_FEATURES above them.
 const SEV_STATUS: u32 = 0xc001_0131;
@@ -41,17 +45,17 @@ const SEV_STATUS: u32 = 0xc001_0131;
 /// (Intel SDM volume 4, table 2-2). An SNP guest's CPUID traps; this makes one here, but for
 /// `kvm_pvm`, where CPL3 executes CPUID by itself.
 const CPUID_FAULTING: [(u32, u64); 2] = [(0xce, 1 << 31), (0x140, 1)];
-/// The guest policy of a Keep: ABI 1.51 at least, SMT allowed, bit 17 always one.
-const POLICY: u64 = (1 << 17) | (1 << 16);
 /// `GuestPolicy` bit 19: the host may debug the guest.
 const POLICY_DEBUG: u64 = 1 << 19;
-/// KVM_SET_USER_MEMORY_REGION (Linux `linux/kvm.h`).
-const SET_MEMORY: &[u32] = &[0x4020_ae46];
-/// The same, with KVM_GET_VCPU_EVENTS and KVM_SET_VCPU_EVENTS: a hostile VMM injects exceptions.
-const HOSTILE: &[u32] = &[0x4020_ae46, 0x8040_ae9f, 0x4040_aea0];
+/// `KVM_SET_USER_MEMORY_REGION` (Linux `linux/kvm.h`).
+const SET_MEMORY: Allow = Allow::ioctl(&[0x4020_ae46]);
+/// `KVM_GET_VCPU_EVENTS` and `KVM_SET_VCPU_EVENTS`: a hostile VMM injects exceptions.
+const VCPU_EVENTS: Allow = Allow::ioctl(&[0x8040_ae9f, 0x4040_aea0]);
 
 /// A simulated machine with one guest.
 struct Simulated {
+    // Declared, and so dropped, before the memory that it uses.
+    vm: VmFd,
     hypervisor: Hypervisor,
     memory: Arc<GuestMemory>,
     cpu: Cpu,
@@ -139,7 +143,7 @@ impl Simulated {
         Served::Resume
     }
 
-    fn perform(&self, vm: &VmFd, action: Action) -> Served {
+    fn perform(&self, action: Action) -> Served {
         match action {
             Action::Resume | Action::StopVcpu { .. } => Served::Resume,
             Action::PortOut { port, value } if port == enarx_microkernel::exits::PORT => {
@@ -160,7 +164,7 @@ impl Simulated {
                 for change in changes {
                     let range = change.gpa..change.gpa + change.bytes;
                     if change.private
-                        && let Err(error) = self.memory.withdraw_window(vm, &range)
+                        && let Err(error) = self.memory.withdraw_window(&self.vm, &range)
                     {
                         return fault(format!("KVM refused to take shared memory away: {error}"));
                     }
@@ -181,10 +185,10 @@ impl Simulated {
 }
 
 impl Platform for Simulated {
-    fn requests(&self) -> &'static [u32] {
+    fn calls(&self) -> &'static [Allow] {
         match self.hostility {
-            None => SET_MEMORY,
-            Some(_) => HOSTILE,
+            None => &[SET_MEMORY],
+            Some(_) => &[SET_MEMORY, VCPU_EVENTS],
         }
     }
 
@@ -207,17 +211,17 @@ impl Platform for Simulated {
         (1..vcpus).filter(starts).collect()
     }
 
-    fn vcpu(&self, vm: &VmFd, id: u32) -> Result<VcpuFd, KvmError> {
+    fn vcpu(&self, id: u32) -> Result<Processor, KvmError> {
         let states = self.states();
         let state = states
             .get(&id)
             .ok_or(KvmError::Lacks("a state for this vCPU"))?;
-        let vcpu = vcpu::create(vm, id, &self.cpu.cpuid(id), state)?;
-        vcpu::set_msrs(&vcpu, &CPUID_FAULTING)?;
+        let mut vcpu = vcpu::create(&self.vm, id, &self.cpu.cpuid(id), state)?;
+        set_msrs(id, &mut vcpu, &CPUID_FAULTING)?;
         Ok(vcpu)
     }
 
-    fn event(&self, vm: &VmFd, id: u32, vcpu: &mut VcpuFd, event: Event) -> Served {
+    fn event(&self, id: u32, vcpu: &mut VcpuFd, event: Event) -> Served {
         match event {
             Event::ReadMsr(register) => self.read_msr(id, vcpu, register),
             Event::WriteMsr(MSR_GHCB, value) => {
@@ -226,7 +230,7 @@ impl Platform for Simulated {
                 if let Some(hostility) = &self.hostility {
                     hostility.answer(id, &windows);
                 }
-                self.perform(vm, action)
+                self.perform(action)
             }
             event => out_of_bounds(&event),
         }
@@ -285,8 +289,8 @@ pub fn launch(
     settings.cpuid = cpu.page().entries().to_vec();
     let machine = enarx_simulator::Machine::open(&launch.simulated.folder, settings)?;
     timeline.mark("secure processor");
-    let memory = Arc::new(GuestMemory::for_keep(size.memory, &layout.shared)?);
-    let policy = POLICY
+    let memory = Arc::new(GuestMemory::new(size.memory, &layout.shared).map_err(size.refused())?);
+    let policy = POLICY.0
         | if launch.simulated.debug {
             POLICY_DEBUG
         } else {
@@ -341,6 +345,7 @@ pub fn launch(
         .register_aliased(&vm, 1 << C_BIT)
         .map_err(refused("map the Keep's memory twice"))?;
     let platform = Simulated {
+        vm,
         hypervisor,
         memory: Arc::clone(&memory),
         cpu,
@@ -348,10 +353,9 @@ pub fn launch(
         quirks: if pvm { QUIRK_SYSCALL } else { 0 },
         hostility: launch.simulated.hostility.clone(),
     };
-    let first = platform.vcpu(&vm, 0)?;
+    let first = platform.vcpu(0)?;
     timeline.mark("machine");
     Ok(Launched {
-        vm,
         memory,
         platform: Box::new(platform),
         first,

@@ -61,6 +61,50 @@ impl Answer {
     }
 }
 
+/// An exit that SEV-SNP adds, as KVM tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// `KVM_EXIT_HYPERCALL`.
+    Hypercall {
+        /// Which one.
+        number: u64,
+        /// Its arguments.
+        args: [u64; 6],
+    },
+    /// `KVM_EXIT_SYSTEM_EVENT`.
+    SystemEvent {
+        /// `system_event.type`.
+        kind: u32,
+        /// The first word that comes with it.
+        data: Option<u64>,
+    },
+    /// `KVM_EXIT_MEMORY_FAULT`.
+    MemoryFault {
+        /// `KVM_MEMORY_EXIT_FLAG_…`.
+        flags: u64,
+        /// Guest physical address.
+        gpa: u64,
+        /// Bytes.
+        size: u64,
+    },
+}
+
+/// Serves an exit; the answer is that to a hypercall, the only exit after which a Keep goes on.
+///
+/// # Errors
+/// [`ExitError`]: the Keep has ended, or has to.
+pub fn serve(vm: &impl Vm, map: &Map, exit: Exit) -> Result<Answer, ExitError> {
+    match exit {
+        Exit::Hypercall { number, args } => hypercall(vm, map, number, args),
+        Exit::SystemEvent { kind, data } => {
+            Err(ExitError::Ended(Termination::of(kind, data.as_slice())))
+        }
+        Exit::MemoryFault { flags, gpa, size } => {
+            Err(ExitError::Fault(MemoryFault::of(map, flags, gpa, size)))
+        }
+    }
+}
+
 /// An exit that ends the Keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExitError {
@@ -75,6 +119,12 @@ pub enum ExitError {
         /// The answer.
         errno: Errno,
     },
+    /// The guest ended itself.
+    #[error("{0}")]
+    Ended(Termination),
+    /// It took pages for what they are not.
+    #[error("{0}")]
+    Fault(MemoryFault),
 }
 
 /// What the arguments of a page state change ask for; none when they make no sense.

@@ -9,11 +9,11 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::ptr::{NonNull, null_mut};
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use enarx_snp::id_block::{IdAuth, IdBlock};
-use enarx_snp::launch::{PAGE_LEN, PageType};
+use enarx_snp::launch::PageType;
 use kvm_bindings::{
     CpuId, KVM_MEM_GUEST_MEMFD, Msrs, kvm_create_guest_memfd, kvm_device_attr, kvm_enable_cap,
     kvm_memory_attributes, kvm_msr_entry, kvm_regs, kvm_sev_cmd, kvm_sev_init,
@@ -41,96 +41,6 @@ pub unsafe trait Backing: Send + Sync {
     fn base(&self) -> NonNull<u8>;
     /// Bytes.
     fn size(&self) -> usize;
-}
-
-/// Anonymous zeroed memory, unmapped when dropped: the backing of a slot that this process only
-/// fills before the guest runs.
-#[derive(Debug)]
-pub struct AnonymousMemory {
-    base: NonNull<u8>,
-    size: usize,
-}
-
-// SAFETY: the mapping is owned by the value; every access is a raw copy.
-unsafe impl Send for AnonymousMemory {}
-// SAFETY: as above.
-unsafe impl Sync for AnonymousMemory {}
-
-// SAFETY: the mapping begins and ends on page boundaries, is writable, never moves, and is
-// unmapped by `drop` alone; no reference into it is ever made.
-unsafe impl Backing for AnonymousMemory {
-    fn base(&self) -> NonNull<u8> {
-        self.base
-    }
-
-    fn size(&self) -> usize {
-        self.size
-    }
-}
-
-impl AnonymousMemory {
-    /// Maps `size` bytes, a multiple of the page size, without reserving memory for them.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn new(size: usize) -> Result<Self, Errno> {
-        if !size.is_multiple_of(PAGE_LEN) {
-            return Err(Errno::INVAL);
-        }
-        let rights = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let raw = unsafe { libc::mmap(null_mut(), size, rights, flags, -1, 0) };
-        if raw == libc::MAP_FAILED {
-            return Err(last_errno());
-        }
-        let base = NonNull::new(raw.cast()).ok_or(Errno::NOMEM)?;
-        // SAFETY: advice over the mapping just made: the contents may be the tenant's, they go into
-        // no core dump and no child. A kernel that refuses leaves it as it is.
-        unsafe {
-            libc::madvise(raw, size, libc::MADV_DONTDUMP);
-            libc::madvise(raw, size, libc::MADV_DONTFORK);
-        }
-        Ok(Self { base, size })
-    }
-
-    /// The address of a part.
-    fn part(&self, offset: usize, length: usize) -> Result<*mut u8, Errno> {
-        match offset.checked_add(length) {
-            // SAFETY: the offset lies in the mapping.
-            Some(end) if end <= self.size => Ok(unsafe { self.base.as_ptr().add(offset) }),
-            _ => Err(Errno::INVAL),
-        }
-    }
-
-    /// Copies bytes in.
-    ///
-    /// # Errors
-    /// `EINVAL` where they do not lie in the memory.
-    pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), Errno> {
-        let to = self.part(offset, bytes.len())?;
-        // SAFETY: the target lies in the mapping, to which no reference exists.
-        unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-        Ok(())
-    }
-
-    /// Copies bytes out.
-    ///
-    /// # Errors
-    /// `EINVAL` where they do not lie in the memory.
-    pub fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), Errno> {
-        let from = self.part(offset, bytes.len())?;
-        // SAFETY: the source lies in the mapping; the target is an exclusive borrow elsewhere.
-        unsafe { from.copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) };
-        Ok(())
-    }
-}
-
-impl Drop for AnonymousMemory {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and whoever gave it to a machine keeps this value.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.size) };
-    }
 }
 
 /// A device that could not be opened.
@@ -456,7 +366,7 @@ const _: () = {
     sent::<Processor>();
 };
 
-/// A vCPU of the kernel's; keeps the machine's memory mapped.
+/// A vCPU of the kernel's; keeps the memory of a [`Machine`] mapped.
 pub struct Processor {
     // Declared, and so dropped, before the memory that it uses.
     fd: VcpuFd,
@@ -477,13 +387,13 @@ impl Processor {
     pub fn fd(&mut self) -> &mut VcpuFd {
         &mut self.fd
     }
+}
 
-    /// The bare vCPU, for a main external loop that keeps the memory by itself.
-    ///
-    /// # Safety
-    /// The machine's backings stay mapped until the vCPU is closed; a [`Machine`] keeps them.
-    pub unsafe fn into_fd(self) -> VcpuFd {
-        self.fd
+/// A vCPU of a machine whose memory others keep.
+impl From<VcpuFd> for Processor {
+    fn from(fd: VcpuFd) -> Self {
+        let memory = Vec::new();
+        Self { fd, memory }
     }
 }
 
@@ -535,6 +445,7 @@ mod tests {
 
     use super::super::vcpu::Registers;
     use super::*;
+    use crate::kvm::memory::GuestMemory;
 
     const SIZE: usize = 2 << 20;
 
@@ -555,24 +466,6 @@ mod tests {
         }
     }
 
-    fn memory() -> Arc<AnonymousMemory> {
-        Arc::new(AnonymousMemory::new(SIZE).unwrap())
-    }
-
-    #[test]
-    fn memory_is_reached_inside_of_its_bounds() {
-        let memory = memory();
-        memory.write(SIZE - 2, &[1, 2]).unwrap();
-        let mut read = [0; 2];
-        memory.read(SIZE - 2, &mut read).unwrap();
-        assert_eq!(read, [1, 2]);
-        for offset in [SIZE - 1, SIZE, usize::MAX] {
-            assert_eq!(memory.write(offset, &[0; 2]), Err(Errno::INVAL));
-            assert_eq!(memory.read(offset, &mut read), Err(Errno::INVAL));
-        }
-        assert_eq!(AnonymousMemory::new(1).map(|_| ()), Err(Errno::INVAL));
-    }
-
     #[test]
     fn attributes_of_the_real_device() {
         let host = host();
@@ -586,8 +479,9 @@ mod tests {
     fn slots_of_a_real_machine() {
         let host = host();
         let mut vm = host.create_vm(0).unwrap();
-        let memory = memory();
-        let backing = || Arc::clone(&memory) as Arc<dyn Backing>;
+        let memory = GuestMemory::in_place(SIZE as u64, &[]).unwrap();
+        let backing = || memory.backing();
+        let byte = |gpa| memory.read_private(gpa).unwrap()[0];
         let short = kvm_userspace_memory_region2 {
             memory_size: SIZE as u64 - 4096,
             ..region(0, 0)
@@ -596,12 +490,10 @@ mod tests {
             assert_eq!(vm.set_memory_region(wrong, backing()), Err(Errno::INVAL));
         }
         vm.set_memory_region(region(0, 0), backing()).unwrap();
-        memory.write(4096, &[7]).unwrap();
-        memory.write(8192, &[8]).unwrap();
+        memory.load(4096, &[7]);
+        memory.load(8192, &[8]);
         vm.discard_shared(0, 4096, 4096).unwrap();
-        let mut bytes = [0; 4097];
-        memory.read(4096, &mut bytes).unwrap();
-        assert_eq!((bytes[0], bytes[4096]), (0, 8));
+        assert_eq!((byte(4096), byte(8192)), (0, 8));
         for (slot, offset, length) in [
             (0, SIZE as u64, 4096),
             (0, u64::MAX, 4096),
@@ -641,10 +533,11 @@ mod tests {
         }
         // A vCPU keeps the memory as long as it lives.
         let vcpu = vm.create_vcpu(0).unwrap();
-        drop(vm);
-        assert!(Arc::strong_count(&memory) > 1);
+        let kept = Arc::downgrade(&memory.backing());
+        drop((vm, memory));
+        assert!(kept.upgrade().is_some());
         drop(vcpu);
-        assert_eq!(Arc::strong_count(&memory), 1);
+        assert!(kept.upgrade().is_none());
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! attributes, `KVM_SEV_SNP_LAUNCH_START`, vCPUs with CPUID before registers,
 //! `KVM_SEV_SNP_LAUNCH_UPDATE` for every listed page, `KVM_SEV_SNP_LAUNCH_FINISH`. What is
 //! launched is the ordered page list that the tenant recomputes the measurement from; the vCPUs'
-//! registers are taken from the list too ([`vcpu`]).
+//! registers are taken from the list too ([`vcpu`]). [`guest`] takes a Keep's layout through it and
+//! serves what SEV-SNP adds to the exits.
 //!
 //! # Trust
 //!
@@ -30,6 +31,7 @@ pub mod cpuid;
 pub mod device;
 pub mod exits;
 pub mod firmware;
+pub mod guest;
 pub mod launcher;
 pub mod linux;
 pub mod memory;

@@ -1,4 +1,5 @@
-//! A vCPU's first registers, taken from the page that is measured for it.
+//! A vCPU's first registers, taken from the page that is measured for it; on the platforms that
+//! measure nothing, from a page of the same form.
 //!
 //! KVM builds that page (the VMSA) itself at the end of the launch, from the registers it was
 //! given. They are taken from the listed page, and a page that KVM would build differently is
@@ -67,13 +68,17 @@ pub enum VcpuError {
         errno: Errno,
     },
     /// KVM refused an MSR.
-    #[error("KVM refused MSR {msr:#x} of vCPU {vcpu}; use Linux's own KVM, 6.11 or later")]
+    #[error("KVM refused MSR {msr:#x} of vCPU {vcpu}; use Linux's own KVM")]
     Msr {
         /// The vCPU.
         vcpu: u32,
         /// The register.
         msr: u32,
     },
+}
+
+fn refused(vcpu: u32, step: &'static str) -> impl FnOnce(Errno) -> VcpuError {
+    move |errno| VcpuError::Refused { step, vcpu, errno }
 }
 
 /// What KVM is given for one vCPU.
@@ -141,7 +146,7 @@ impl Registers {
     /// [`StateError`] when KVM would build another page from them.
     pub fn from_page(vcpu: u32, page: &[u8; 4096], features: u64) -> Result<Self, StateError> {
         let vmsa: Vmsa = zerocopy::transmute!(*page);
-        let registers = Self::from_vmsa(&vmsa);
+        let registers = Self::of(&vmsa);
         let built = registers.vmsa(features);
         match built
             .as_bytes()
@@ -154,7 +159,8 @@ impl Registers {
         }
     }
 
-    fn from_vmsa(vmsa: &Vmsa) -> Self {
+    /// The registers of a page, as far as KVM can be given them.
+    pub fn of(vmsa: &Vmsa) -> Self {
         let [r8, r9, r10, r11, r12, r13, r14, r15] = vmsa.r8_to_r15.map(U64::get);
         Self {
             sregs: kvm_sregs {
@@ -284,13 +290,7 @@ impl Registers {
     /// # Errors
     /// [`VcpuError`].
     pub fn apply<V: Vcpu>(&self, id: u32, vcpu: &mut V, cpuid: &CpuId) -> Result<(), VcpuError> {
-        let refused = |step| {
-            move |errno| VcpuError::Refused {
-                step,
-                vcpu: id,
-                errno,
-            }
-        };
+        let refused = |step| refused(id, step);
         vcpu.set_cpuid(cpuid).map_err(refused("set the CPUID"))?;
         let apic_base = vcpu
             .sregs()
@@ -303,12 +303,21 @@ impl Registers {
         vcpu.set_sregs(&sregs)
             .map_err(refused("set the control registers"))?;
         vcpu.set_xcr0(self.xcr0).map_err(refused("set XCR0"))?;
-        let set = vcpu.set_msrs(&self.msrs).map_err(refused("set the MSRs"))?;
-        if let Some(&(msr, _)) = self.msrs.get(set) {
-            return Err(VcpuError::Msr { vcpu: id, msr });
-        }
+        set_msrs(id, vcpu, &self.msrs)?;
         vcpu.set_regs(&self.regs)
             .map_err(refused("set the registers"))
+    }
+}
+
+/// Sets model-specific registers.
+///
+/// # Errors
+/// [`VcpuError`], also when KVM takes only some of them.
+pub fn set_msrs<V: Vcpu>(id: u32, vcpu: &mut V, msrs: &[(u32, u64)]) -> Result<(), VcpuError> {
+    let set = vcpu.set_msrs(msrs).map_err(refused(id, "set the MSRs"))?;
+    match msrs.get(set) {
+        Some(&(msr, _)) => Err(VcpuError::Msr { vcpu: id, msr }),
+        None => Ok(()),
     }
 }
 

@@ -14,8 +14,8 @@ use enarx_microkernel_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
 use enarx_simulator::Settings;
 use enarx_snp::product::MILAN;
 use enarx_vmm::grant::{Grant, NetworkGrant};
-use enarx_vmm::kvm;
 use enarx_vmm::kvm::hostility::Hostility;
+use enarx_vmm::kvm::{self, KvmError};
 use enarx_vmm::launch::{Images, Launch, Outcome, Simulated};
 
 /// Where the program's first words stand in the image.
@@ -55,8 +55,8 @@ pub struct Options {
     pub memory: u64,
     pub vcpus: u32,
     pub timeout: Duration,
-    /// On the simulated SNP platform instead of plain KVM.
-    pub simulated: bool,
+    /// The platform.
+    pub platform: fn(Launch) -> Result<Outcome, KvmError>,
     /// What the VMM does beside its work, on the simulated platform.
     pub hostility: Option<Arc<dyn Hostility>>,
 }
@@ -76,7 +76,11 @@ impl Default for Options {
             memory: 256 << 20,
             vcpus: 2,
             timeout: Duration::from_mins(1),
-            simulated: SIMULATED.get(),
+            platform: if SIMULATED.get() {
+                kvm::run_simulated
+            } else {
+                kvm::run
+            },
             hostility: None,
         }
     }
@@ -157,11 +161,7 @@ pub fn run_with(mode: &str, options: &Options) -> (Outcome, String) {
         timeout: Some(options.timeout),
         timings: false,
     };
-    let outcome = if options.simulated {
-        kvm::run_simulated(launch).unwrap()
-    } else {
-        kvm::run(launch).unwrap()
-    };
+    let outcome = (options.platform)(launch).unwrap();
     let mut output = String::new();
     reader.read_to_string(&mut output).unwrap();
     (outcome, output)

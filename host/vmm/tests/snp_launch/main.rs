@@ -15,8 +15,9 @@ use enarx_snp::id_block::{IdAuth, IdBlock};
 use enarx_snp::launch::{PageType, VMSA_GPA};
 use enarx_snp::vmsa::{Segment, Vmsa};
 use enarx_vmm::snp::device::Device;
-use enarx_vmm::snp::exits::{Answer, ExitError, hypercall};
+use enarx_vmm::snp::exits::{Answer, Exit, ExitError, hypercall, serve};
 use enarx_vmm::snp::firmware::Status;
+use enarx_vmm::snp::guest::{Guest, Request};
 use enarx_vmm::snp::launcher::{Identity, Launcher, Sealed, Settings, SnpError};
 use enarx_vmm::snp::memory::{Extent, Slot};
 use enarx_vmm::snp::probe::Missing;
@@ -262,29 +263,102 @@ fn a_keep_of_the_real_images_is_launched_as_listed() {
         c_bit: C_BIT.trailing_zeros(),
     };
     let plan = measured::launch(&images, &parameters).unwrap();
-    let memory = 64 * MIB;
-    let slot = Slot {
-        extent: Extent {
-            gpa: 0,
-            size: memory,
+    let listed = plan.pages.len();
+    let digest = expected_digest(&plan.pages);
+    let cpuid_gpa = plan.pages.iter().find(|page| page.kind == PageType::Cpuid);
+    let cpuid_gpa = cpuid_gpa.unwrap().gpa;
+    let size = 64 * MIB;
+    let cpuid_page: CpuidPage = zerocopy::transmute!(*cpuid_page(0).bytes);
+    let host = Host::new(Script {
+        cpuid: Cpuid::Ebx(7, 0, 0x219c_078b),
+        ..Script::default()
+    });
+    let cpuids = vcpus(&plan.pages);
+    let request = Request {
+        pages: plan.pages,
+        shared: &plan.shared,
+        cpuid_page,
+        cpuids: &cpuids,
+        size,
+        memory: Memory(size),
+        host_data: HOST_DATA,
+    };
+    let guest = Guest::launch(&host, request).unwrap();
+    assert_eq!(host.pages().len() + 4, listed);
+    assert_eq!(host.state().digest, digest);
+    let slots: Vec<Event> = host.state().events[4..5].to_vec();
+    let whole = Event::Slot {
+        number: 0,
+        gpa: 0,
+        size,
+        memfd: true,
+    };
+    assert_eq!(slots, [whole]);
+    // The page has what the VMM proposes, less what the firmware took away.
+    let launched: CpuidPage = zerocopy::transmute!(host.state().contents[&cpuid_gpa]);
+    assert_eq!(launched.entries()[1].ebx.get(), 0x219c_078b);
+    assert_eq!(guest.corrections().len(), 1);
+    // Every vCPU is given away once.
+    let vcpus: Vec<_> = (0..5).map(|id| guest.vcpu(id)).collect();
+    let given: Vec<bool> = vcpus.iter().map(Option::is_some).collect();
+    assert_eq!(given, [true, true, true, true, false]);
+    assert!(guest.vcpu(0).is_none());
+
+    // The guest gives the window of its image back, and ends.
+    let before = host.state().events.len();
+    let [_, window] = &plan.shared[..] else {
+        panic!("sallyport and image")
+    };
+    let pages = (window.end - window.start) / 4096;
+    let release = Exit::Hypercall {
+        number: 12,
+        args: [window.start, pages, 0x11, 0, 0, 0],
+    };
+    assert_eq!(guest.serve(release), Ok(Answer::Done));
+    let range = window.clone();
+    let expected = [
+        Event::Attributes {
+            range: range.clone(),
             private: true,
         },
-        memory: Memory(memory),
+        Event::DiscardShared { slot: 0, range },
+    ];
+    assert_eq!(host.state().events[before..], expected);
+    drop((vcpus, guest));
+    assert!(!host.state().dropped_early);
+}
+
+#[test]
+fn exits_end_the_keep_unless_it_asks_for_what_it_may() {
+    let (_, sealed) = simple(Script::default());
+    let sealed = sealed.unwrap();
+    let ask = |number, args| Exit::Hypercall { number, args };
+    let event = |kind, data| Exit::SystemEvent { kind, data };
+    let fault = |flags, gpa| Exit::MemoryFault {
+        flags,
+        gpa,
+        size: 4096,
     };
-    let settings = Settings {
-        policy: POLICY,
-        // KVM adds the active bit.
-        vmsa_features: measured::SEV_FEATURES & !1,
-    };
-    let host = Host::new(Script::default());
-    let sealed = Launcher::create(&host, settings)
-        .and_then(|created| created.start(vec![slot], &plan.shared))
-        .and_then(|measuring| measuring.load(&plan.pages, &vcpus(&plan.pages)))
-        .and_then(|loaded| loaded.seal(None, HOST_DATA))
-        .unwrap();
-    assert_eq!(sealed.vcpus.len(), 4);
-    assert_eq!(host.pages().len() + 4, plan.pages.len());
-    assert_eq!(host.state().digest, expected_digest(&plan.pages));
+    for (exit, expected) in [
+        (ask(12, [0, 1, 0, 0, 0, 0]), Ok(Answer::Done)),
+        (ask(12, [8 * MIB, 1, 0, 0, 0, 0]), Ok(Answer::Invalid)),
+        (ask(5, [0; 6]), Err("hypercall 5")),
+        (event(6, Some(0x4_1100)), Err("its memory is used up")),
+        (event(6, None), Err("system event 6")),
+        (event(2, Some(0)), Err("system event 2")),
+        (fault(8, WINDOW.start), Err("began as shared")),
+        (fault(0, 0x1000), Err("began as private")),
+        (fault(0, 64 * MIB), Err("there is no memory")),
+    ] {
+        let answer = serve(&sealed.vm, &sealed.map, exit);
+        match expected {
+            Ok(expected) => assert_eq!(answer, Ok(expected)),
+            Err(words) => {
+                let text = answer.unwrap_err().to_string();
+                assert!(text.contains(words), "{text}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -34,12 +34,8 @@ pub type Answer = [u32; 4];
 
 /// The halves of the word at `offset` of the page.
 fn halves<P: Platform>(platform: &P, page: u64, offset: usize) -> (u32, u32) {
-    let bytes = platform.read(page + offset as u64).to_le_bytes();
-    let [a, b, c, d, e, f, g, h] = bytes;
-    (
-        u32::from_le_bytes([a, b, c, d]),
-        u32::from_le_bytes([e, f, g, h]),
-    )
+    let [low, high] = zerocopy::transmute!(platform.read(page + offset as u64));
+    (low, high)
 }
 
 /// Whether the function's answer depends on ECX (AMD64 APM volume 3, appendix E; Intel SDM volume

@@ -34,7 +34,7 @@ impl Answer {
     /// Whether the host performed the exit.
     #[must_use]
     pub const fn accepted(&self) -> bool {
-        self.info1 & 0xffff_ffff == 0
+        self.info1 << 32 == 0
     }
 }
 

@@ -13,6 +13,7 @@ use enarx_snp::guest_message::{
     HEADER_LEN, Header, KeyRequest, KeyResponse, MessageType, ReportRequest, ReportResponse, status,
 };
 use enarx_snp::report::REPORT_LEN;
+use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 use zeroize::Zeroize;
 
@@ -90,11 +91,9 @@ impl Channel {
             (MessageType::ReportRequest, request.as_bytes()),
             (MessageType::ReportResponse, &mut message),
         )?;
+        succeeded(answer)?;
         let (answer, _) =
             ReportResponse::ref_from_prefix(answer).map_err(|_| MessageError::Broken)?;
-        if answer.status.get() != status::SUCCESS {
-            return Err(MessageError::Refused(answer.status.get()));
-        }
         *report = answer
             .report
             .as_bytes()
@@ -119,17 +118,14 @@ impl Channel {
             (MessageType::KeyRequest, request),
             (MessageType::KeyResponse, &mut message),
         )?;
-        let (answer, _) = KeyResponse::ref_from_prefix(answer).map_err(|_| MessageError::Broken)?;
-        let status = answer.status.get();
-        if status == status::SUCCESS {
+        let result = succeeded(answer).and_then(|()| {
+            let (answer, _) =
+                KeyResponse::ref_from_prefix(answer).map_err(|_| MessageError::Broken)?;
             *key = answer.derived_key;
-        }
-        message.zeroize();
-        if status == status::SUCCESS {
             Ok(())
-        } else {
-            Err(MessageError::Refused(status))
-        }
+        });
+        message.zeroize();
+        result
     }
 
     /// Sends one message and decrypts the answer into `message`.
@@ -200,6 +196,15 @@ impl Channel {
 
     fn cipher(&self) -> Aes256Gcm {
         Aes256Gcm::new(&Key::<Aes256Gcm>::from(self.key))
+    }
+}
+
+/// Checks the status that every answer begins with; a refusal may have nothing after it.
+fn succeeded(answer: &[u8]) -> Result<(), MessageError> {
+    let (status, _) = U32::read_from_prefix(answer).map_err(|_| MessageError::Broken)?;
+    match status.get() {
+        status::SUCCESS => Ok(()),
+        refused => Err(MessageError::Refused(refused)),
     }
 }
 

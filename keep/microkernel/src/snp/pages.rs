@@ -86,8 +86,8 @@ pub fn accept<P: Platform + Instructions>(
     Ok(())
 }
 
-/// Gives the direct map the tables that it needs for memory up to `end`; the launch made that of
-/// the first GiB.
+/// Gives the direct map the tables that it needs for memory up to `end`, a guest physical address
+/// without the C-bit; the launch made that of the first GiB.
 ///
 /// # Errors
 /// [`Reason::OutOfMemory`] when there is no frame for a table.
@@ -98,7 +98,7 @@ pub fn extend<P: Platform>(
     mut table: impl FnMut(&mut P) -> Option<u64>,
 ) -> Result<(), Fatal> {
     let mut start = HUGE;
-    while start < plain(end) {
+    while start < end.min(DIRECT_MAP_SIZE) {
         let at = slot(platform, root, start, 3).ok_or(fatal(start))?;
         let frame = table(platform).ok_or(Fatal::new(Reason::OutOfMemory, 0))?;
         platform.write(at, frame | PRESENT | WRITE);
@@ -124,6 +124,7 @@ pub fn change_state<P: Platform + Instructions>(
     while next < end {
         let mut words = [0; 1 + MOST_ENTRIES];
         let mut count = 0;
+        let first = next;
         for word in words.iter_mut().skip(1) {
             if next == end {
                 break;
@@ -151,7 +152,7 @@ pub fn change_state<P: Platform + Instructions>(
         let answer = platform.ghcb_exit(&call);
         let (current, last) = (answer.buffer & 0xffff, (answer.buffer >> 16) & 0xffff);
         if !answer.accepted() || answer.info2 != 0 || last != count - 1 || current <= last {
-            return Err(Fatal::new(Reason::PageState, next));
+            return Err(Fatal::new(Reason::PageState, first));
         }
     }
     Ok(())

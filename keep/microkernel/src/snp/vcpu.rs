@@ -50,9 +50,9 @@ pub fn start<P: Platform + Instructions>(
     platform.write(top + stack % PAGE, stack);
 
     let mut page = frames.small(platform).ok_or(memory)?;
-    if plain(page).is_multiple_of(LARGE) {
+    while plain(page).is_multiple_of(LARGE) {
         // CPUs mistake a VMSA at a 2 MiB boundary for a large page (AMD erratum, as Linux avoids
-        // it); this frame stays unused.
+        // it); such a frame stays unused.
         page = frames.small(platform).ok_or(memory)?;
     }
     let state = snp.first_state(platform.entry());

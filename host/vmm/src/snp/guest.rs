@@ -1,0 +1,118 @@
+//! A SEV-SNP Keep as a whole: launched from its layout, then served.
+//!
+//! Between the launcher and the main external loop; like both it is the host's, and what the guest
+//! asks for is checked in [`super::exits`].
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use enarx_launch::layout::Page;
+use enarx_launch::measured::SEV_FEATURES;
+use enarx_snp::bits::GuestPolicy;
+use enarx_snp::cpuid::CpuidPage;
+use enarx_snp::launch::PageType;
+use enarx_snp::vmsa::sev_features;
+use kvm_bindings::CpuId;
+
+use super::cpuid::Correction;
+use super::device::{Device, Vm};
+use super::exits::{self, Answer, Exit, ExitError};
+use super::launcher::{Launcher, Sealed, Settings, SnpError};
+use super::memory::{Extent, Map, Slot};
+
+/// The guest policy of every Keep: SMT is allowed, and bit 17 is always one (56860, section 4.3).
+pub const POLICY: GuestPolicy = GuestPolicy((1 << 17) | (1 << 16));
+
+/// What a Keep is launched from.
+#[derive(Debug)]
+pub struct Request<'a, M> {
+    /// The ordered page list; its CPUID page is filled in here.
+    pub pages: Vec<Page>,
+    /// The parts of the memory that begin as shared.
+    pub shared: &'a [Range<u64>],
+    /// Contents of the CPUID page.
+    pub cpuid_page: CpuidPage,
+    /// CPUID of every vCPU.
+    pub cpuids: &'a [CpuId],
+    /// Size of the memory, which begins at guest physical address 0, in bytes.
+    pub size: u64,
+    /// What backs its shared side.
+    pub memory: M,
+    /// HOST_DATA of the reports.
+    pub host_data: [u8; 32],
+}
+
+/// A launched Keep.
+#[derive(Debug)]
+pub struct Guest<V: Vm> {
+    // vCPUs are dropped before the machine.
+    vcpus: Mutex<Vec<Option<V::Vcpu>>>,
+    vm: V,
+    map: Map,
+    corrections: Vec<Correction>,
+}
+
+impl<V: Vm> Guest<V> {
+    /// Launches a Keep with [`POLICY`] and the features that are measured.
+    ///
+    /// # Errors
+    /// [`SnpError`].
+    pub fn launch<D: Device<Vm = V>>(
+        device: &D,
+        request: Request<'_, V::Memory>,
+    ) -> Result<Self, SnpError> {
+        let mut pages = request.pages;
+        for page in pages.iter_mut().filter(|page| page.kind == PageType::Cpuid) {
+            *page.bytes = zerocopy::transmute!(request.cpuid_page);
+        }
+        let settings = Settings {
+            policy: POLICY,
+            // KVM adds this one by itself.
+            vmsa_features: SEV_FEATURES & !sev_features::SNP_ACTIVE.mask(),
+        };
+        let slot = Slot {
+            extent: Extent {
+                gpa: 0,
+                size: request.size,
+                private: true,
+            },
+            memory: request.memory,
+        };
+        let Sealed {
+            vcpus,
+            vm,
+            map,
+            corrections,
+        } = Launcher::create(device, settings)?
+            .start(vec![slot], request.shared)?
+            .load(&pages, request.cpuids)?
+            .seal(None, request.host_data)?;
+        Ok(Self {
+            vcpus: Mutex::new(vcpus.into_iter().map(Some).collect()),
+            vm,
+            map,
+            corrections,
+        })
+    }
+
+    /// What the firmware took away from the CPUID page; to be reported to the operator.
+    pub fn corrections(&self) -> &[Correction] {
+        &self.corrections
+    }
+
+    /// Gives away vCPU `id`, once: all are made by the launch.
+    pub fn vcpu(&self, id: u32) -> Option<V::Vcpu> {
+        // A panic elsewhere does not spoil the list.
+        let mut vcpus = self.vcpus.lock().unwrap_or_else(PoisonError::into_inner);
+        vcpus.get_mut(usize::try_from(id).ok()?)?.take()
+    }
+
+    /// Serves an exit, as [`exits::serve`].
+    ///
+    /// # Errors
+    /// [`ExitError`]: the Keep has ended, or has to.
+    pub fn serve(&self, exit: Exit) -> Result<Answer, ExitError> {
+        exits::serve(&self.vm, &self.map, exit)
+    }
+}

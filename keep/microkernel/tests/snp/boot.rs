@@ -1,0 +1,207 @@
+//! The first steps: every wrong word of the CPU, the firmware's pages or the host ends the Keep with
+//! the reason that fits.
+
+use proptest::prelude::*;
+
+use enarx_microkernel::boot::BootInfo;
+use enarx_microkernel::exits::Reason;
+use enarx_microkernel::first_state::{CR4, CR4_SMAP, CR4_SMEP, CR4_UMIP};
+use enarx_microkernel::kernel::Fatal;
+use enarx_microkernel::layout::{LARGE, LAUNCH_END, PAGE};
+use enarx_microkernel::snp::boot::{negotiate, register_ghcb, take_over};
+use enarx_snp::ghcb::PageOperation;
+use enarx_snp::ghcb::msr::{Request, Response};
+
+use crate::machine::{CPUID_PAGE, GHCB, KEY, Machine, SECRETS_PAGE, boot_info};
+
+/// What an honest boot asks the host, in this order.
+const QUESTIONS: [Request; 4] = [
+    Request::SevInfo,
+    Request::HvFeatures,
+    Request::PageState {
+        gfn: GHCB / PAGE,
+        operation: PageOperation::Shared,
+    },
+    Request::RegisterGhcb { gfn: GHCB / PAGE },
+];
+
+/// Negotiates with a host that answers the question `at` by `answer`.
+fn with_answer(at: usize, answer: u64) -> (Result<(), Fatal>, usize) {
+    let mut machine = Machine::new();
+    machine.msr = Box::new(move |request| (request == QUESTIONS[at]).then_some(answer));
+    let result = negotiate(&mut machine, &boot_info(1), GHCB);
+    (result, machine.requests.len())
+}
+
+#[test]
+fn an_honest_host_is_asked_four_questions() {
+    let mut machine = Machine::new();
+    assert_eq!(negotiate(&mut machine, &boot_info(1), GHCB), Ok(()));
+    assert_eq!(machine.requests, QUESTIONS);
+}
+
+#[test]
+fn every_wrong_answer_has_its_reason() {
+    let info = |max, min, c_bit| Response::SevInfo { max, min, c_bit };
+    let ghcb = |code| Fatal::new(Reason::Ghcb, code);
+    for (at, answer, fatal) in [
+        (0, info(1, 1, 51), ghcb(2)),
+        (0, info(9, 3, 51), ghcb(2)),
+        (0, info(2, 1, 50), ghcb(2)),
+        (0, info(2, 1, 0), ghcb(2)),
+        (0, Response::HvFeatures { bitmap: 3 }, ghcb(2)),
+        (1, Response::HvFeatures { bitmap: 0 }, ghcb(0x80)),
+        (1, Response::HvFeatures { bitmap: 1 }, ghcb(0x80)),
+        (1, Response::HvFeatures { bitmap: 2 }, ghcb(0x80)),
+        (1, info(2, 1, 51), ghcb(0x80)),
+        (
+            2,
+            Response::PageState { error: 1 },
+            Fatal::new(Reason::PageState, GHCB),
+        ),
+        (
+            2,
+            Response::RunVmpl { error: 0 },
+            Fatal::new(Reason::PageState, GHCB),
+        ),
+        (
+            3,
+            Response::RegisterGhcb {
+                gfn: GHCB / PAGE + 1,
+            },
+            ghcb(0x12),
+        ),
+        (3, Response::RegisterGhcb { gfn: (1 << 52) - 1 }, ghcb(0x12)),
+        (3, Response::PreferredGhcb { gfn: GHCB / PAGE }, ghcb(0x12)),
+    ] {
+        let (result, asked) = with_answer(at, answer.encode());
+        assert_eq!(result, Err(fatal), "{answer:?}");
+        assert_eq!(asked, at + 1, "nothing more is asked after {answer:?}");
+    }
+    // No answers of the protocol.
+    for (at, code) in [(0, 2), (1, 0x80), (2, 0x14), (3, 0x12)] {
+        for answer in [0, u64::MAX, QUESTIONS[at].encode()] {
+            assert_eq!(with_answer(at, answer).0, Err(ghcb(code)));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_answer_is_either_right_or_the_end(
+        at in 0usize..4,
+        code in prop_oneof![Just(1u64), Just(0x81), Just(0x15), Just(0x13), 0..0x1000u64],
+        rest in prop_oneof![any::<u64>(), (0u64..4).prop_map(|bits| bits << 12)],
+    ) {
+        let answer = (rest & !0xfff) | code;
+        let right = match Response::decode(answer) {
+            Some(Response::SevInfo { max, min, c_bit }) => {
+                at == 0 && min <= 2 && max >= 2 && c_bit == 51
+            }
+            Some(Response::HvFeatures { bitmap }) => at == 1 && bitmap & 3 == 3,
+            Some(Response::PageState { error }) => at == 2 && error == 0,
+            Some(Response::RegisterGhcb { gfn }) => at == 3 && gfn == GHCB / PAGE,
+            _ => false,
+        };
+        prop_assert_eq!(with_answer(at, answer).0.is_ok(), right);
+    }
+}
+
+#[test]
+fn the_cpu_must_be_that_of_the_launch() {
+    // Bits: SEV, SEV-ES, SNP, then vTOM, reflected #VC, restricted injection and so on.
+    let mut wrong = vec![0, 1, 2, 3, 4, 5, 6, u64::MAX];
+    wrong.extend((3..64).map(|bit| 7 | (1 << bit)));
+    for status in wrong {
+        let mut machine = Machine::new();
+        machine.sev_status = status;
+        assert_eq!(
+            negotiate(&mut machine, &boot_info(1), GHCB),
+            Err(Fatal::new(Reason::Features, status))
+        );
+        assert!(machine.requests.is_empty(), "the host is not asked");
+    }
+    // A launch for other features expects those.
+    let mut machine = Machine::new();
+    machine.sev_status = 7 | (1 << 5);
+    let info = BootInfo {
+        sev_features: 1 | (1 << 3),
+        ..boot_info(1)
+    };
+    assert_eq!(negotiate(&mut machine, &info, GHCB), Ok(()));
+}
+
+#[test]
+fn a_boot_page_that_makes_no_sense_is_refused() {
+    let changes: [fn(&mut BootInfo); 11] = [
+        |info| info.c_bit = 0,
+        |info| info.c_bit = 3 << 50,
+        |info| info.c_bit = 1 << 38,
+        |info| info.cpuid_page = CPUID_PAGE + 1,
+        |info| info.cpuid_page = LAUNCH_END,
+        |info| info.secrets_page = SECRETS_PAGE + 8,
+        |info| info.secrets_page = !0xfff,
+        |info| info.image_start += PAGE,
+        |info| info.image_start = 0,
+        |info| info.image_start -= LARGE,
+        |info| info.image_start = info.free_start + LARGE,
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut machine = Machine::new();
+        let mut info = boot_info(1);
+        change(&mut info);
+        assert_eq!(
+            negotiate(&mut machine, &info, GHCB),
+            Err(Fatal::new(Reason::Boot, 10)),
+            "change {number}"
+        );
+        assert!(machine.requests.is_empty());
+    }
+}
+
+#[test]
+fn a_further_vcpu_registers_its_own_ghcb() {
+    let mut machine = Machine::new();
+    let ghcb = GHCB + 3 * PAGE;
+    assert_eq!(register_ghcb(&mut machine, ghcb), Ok(()));
+    let gfn = ghcb / PAGE;
+    assert_eq!(machine.requests, [Request::RegisterGhcb { gfn }]);
+}
+
+#[test]
+fn the_secrets_are_taken_over_and_wiped() {
+    let mut machine = Machine::new();
+    let snp = take_over(&mut machine, &boot_info(1)).unwrap();
+    let protections = CR4_SMEP | CR4_SMAP | CR4_UMIP;
+    assert_eq!(snp.registers, (CR4 | protections, 0xe7));
+    assert_eq!((snp.started, snp.image_released), (1, false));
+    assert!(snp.channel.is_some());
+    assert!(machine.is_zero(SECRETS_PAGE, PAGE));
+}
+
+#[test]
+fn secrets_that_are_none_are_refused_and_wiped() {
+    for (version, key) in [(0u32, KEY), (1, KEY), (2, [0; 32]), (u32::MAX, [0; 32])] {
+        let mut machine = Machine::new();
+        machine.put_bytes(SECRETS_PAGE, &version.to_le_bytes());
+        machine.put_bytes(SECRETS_PAGE + 32, &key);
+        // The other keys and fields say nothing.
+        machine.put_bytes(SECRETS_PAGE + 8, &[0xff; 24]);
+        machine.put_bytes(SECRETS_PAGE + 64, &[0xff; 96]);
+        let fatal = take_over(&mut machine, &boot_info(1)).unwrap_err();
+        assert_eq!(fatal, Fatal::new(Reason::Secrets, version.into()));
+        assert!(machine.is_zero(SECRETS_PAGE, PAGE));
+    }
+    // The oldest version that is good.
+    let mut machine = Machine::new();
+    machine.put_bytes(SECRETS_PAGE, &2u32.to_le_bytes());
+    assert!(take_over(&mut machine, &boot_info(1)).is_ok());
+}
+
+#[test]
+fn a_bad_cpuid_page_is_refused() {
+    let mut machine = Machine::new();
+    machine.put_bytes(CPUID_PAGE, &65u32.to_le_bytes());
+    let fatal = take_over(&mut machine, &boot_info(1)).unwrap_err();
+    assert_eq!(fatal, Fatal::new(Reason::Cpuid, 1));
+}

@@ -1,0 +1,566 @@
+//! Private and shared pages: what the frame allocator, the ledger and the page-state changes do
+//! under any order of calls and any answer of the CPU and the host.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use proptest::prelude::*;
+
+use enarx_microkernel::boot::BootInfo;
+use enarx_microkernel::exits::{HostFacts, Reason};
+use enarx_microkernel::frames::Frames;
+use enarx_microkernel::kernel::{Fatal, Kernel};
+use enarx_microkernel::layout::{
+    DIRECT_MAP, DIRECT_MAP_SIZE, HUGE, LARGE, LAUNCH_END, PAGE, SHARED_END, SHARED_PHYSICAL,
+};
+use enarx_microkernel::paging::bits;
+use enarx_microkernel::platform::Platform;
+use enarx_microkernel::snp::Validated;
+use enarx_microkernel::snp::ghcb::Answer;
+use enarx_microkernel::snp::pages::{accept, change_state, extend, plain};
+use enarx_microkernel::threads::Epoch;
+use enarx_snp::ghcb::{PageOperation, exit};
+
+use crate::machine::{
+    C_BIT, DIRECT, JUNK, LAUNCH_FREE, Machine, ROOT, boot, boot_info, ends, window,
+};
+
+const SIZE_MISMATCH: Validated = Validated {
+    code: 6,
+    unchanged: false,
+};
+
+/// Answers of the CPU that must end the Keep when they meet a page of this size.
+const LIES: [Validated; 4] = [
+    // The page had been validated before: the host gave the guest another page in its place.
+    Validated {
+        code: 0,
+        unchanged: true,
+    },
+    // FAIL_INPUT and a code that does not exist.
+    Validated {
+        code: 1,
+        unchanged: false,
+    },
+    Validated {
+        code: u32::MAX,
+        unchanged: true,
+    },
+    SIZE_MISMATCH,
+];
+
+/// What is done with the allocator; the numbers choose among the frames in use.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Small,
+    Filled(u64),
+    Large,
+    FreeSmall(usize),
+    FreeLarge(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => Just(Step::Small),
+        1 => any::<u64>().prop_map(Step::Filled),
+        3 => Just(Step::Large),
+        2 => any::<usize>().prop_map(Step::FreeSmall),
+        2 => any::<usize>().prop_map(Step::FreeLarge),
+    ]
+}
+
+/// The frames in use.
+#[derive(Default)]
+struct InUse {
+    small: Vec<u64>,
+    large: Vec<u64>,
+    pages: BTreeSet<u64>,
+}
+
+impl InUse {
+    /// A frame was handed out.
+    fn take(&mut self, frame: u64, size: u64) {
+        assert_ne!(frame & C_BIT, 0);
+        for page in (plain(frame)..plain(frame) + size).step_by(4096) {
+            assert!(self.pages.insert(page), "{page:#x} handed out twice");
+        }
+    }
+
+    fn give_back(&mut self, frame: u64, size: u64) {
+        for page in (plain(frame)..plain(frame) + size).step_by(4096) {
+            assert!(self.pages.remove(&page));
+        }
+    }
+}
+
+fn perform(machine: &mut Machine, frames: &mut Frames, used: &mut InUse, step: Step) {
+    match step {
+        Step::Small | Step::Filled(_) => {
+            let (frame, value) = match step {
+                Step::Filled(value) => (frames.filled(machine, value), value),
+                _ => (frames.small(machine), 0),
+            };
+            if let Some(frame) = frame {
+                used.take(frame, PAGE);
+                assert_eq!(machine.run_length(frame, 512, value), 512);
+                machine.fill(frame, JUNK);
+                used.small.push(frame);
+            }
+        }
+        Step::Large => {
+            if let Some(frame) = frames.large(machine) {
+                assert!(plain(frame).is_multiple_of(LARGE));
+                used.take(frame, LARGE);
+                assert!(machine.is_zero(plain(frame), LARGE));
+                for offset in [0, PAGE, LARGE - PAGE] {
+                    machine.fill(frame + offset, JUNK);
+                }
+                used.large.push(frame);
+            }
+        }
+        Step::FreeSmall(which) => {
+            if !used.small.is_empty() {
+                let frame = used.small.swap_remove(which % used.small.len());
+                used.give_back(frame, PAGE);
+                frames.free_small(machine, frame);
+            }
+        }
+        Step::FreeLarge(which) => {
+            if !used.large.is_empty() {
+                let frame = used.large.swap_remove(which % used.large.len());
+                used.give_back(frame, LARGE);
+                frames.free_large(machine, frame);
+            }
+        }
+    }
+}
+
+/// An allocator over `small` 4 KiB frames, `large` 2 MiB frames and `reserve` more.
+fn frames(small: u64, large: u64, reserve: u64) -> Frames {
+    let start = SHARED_END;
+    let mut frames = Frames::new(
+        (LAUNCH_END - small * PAGE) | C_BIT,
+        LAUNCH_END | C_BIT,
+        start | C_BIT,
+        (start + large * LARGE) | C_BIT,
+    );
+    let reserve_start = start + (large + 3) * LARGE;
+    frames.add(
+        reserve_start | C_BIT,
+        (reserve_start + reserve * LARGE) | C_BIT,
+    );
+    frames
+}
+
+fn all(small: u64, large: u64, reserve: u64) -> u64 {
+    small * PAGE + (large + reserve) * LARGE
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Every frame handed out is validated, zeroed, in the direct map, and nobody else's. The played
+    /// CPU refuses a second PVALIDATE of any page, and any access outside of the direct map.
+    #[test]
+    fn frames_are_accepted_once_and_come_zeroed(
+        steps in proptest::collection::vec(step(), 1..80),
+        small in 0u64..16,
+        large in 0u64..4,
+        reserve in 0u64..3,
+        mismatch in any::<u8>(),
+    ) {
+        let mut machine = Machine::new();
+        let mut turn = 0;
+        machine.pvalidate = Box::new(move |(_, large)| {
+            turn += u32::from(large);
+            (large && mismatch >> (turn % 8) & 1 == 1).then_some(SIZE_MISMATCH)
+        });
+        let mut frames = frames(small, large, reserve);
+        let mut used = InUse::default();
+        for step in steps {
+            perform(&mut machine, &mut frames, &mut used, step);
+        }
+        machine.check_ledger();
+        // Nothing was lost: what is free can be had.
+        prop_assert!(frames.free() + used.pages.len() as u64 * PAGE == all(small, large, reserve));
+        for _ in 0..large + reserve {
+            perform(&mut machine, &mut frames, &mut used, Step::Large);
+        }
+        while frames.free() > 0 {
+            perform(&mut machine, &mut frames, &mut used, Step::Small);
+        }
+        prop_assert_eq!(used.pages.len() as u64 * PAGE, all(small, large, reserve));
+        prop_assert_eq!(frames.small(&mut machine), None);
+        machine.check_ledger();
+    }
+
+    /// One wrong answer of the CPU, at any point, ends the Keep there and then.
+    #[test]
+    fn a_wrong_answer_to_pvalidate_ends_the_keep(
+        steps in proptest::collection::vec(step(), 1..40),
+        at in 0u64..40,
+        lie in 0..LIES.len(),
+        mismatch in any::<bool>(),
+    ) {
+        let mut machine = Machine::new();
+        let told = Rc::new(Cell::new(None));
+        let tell = Rc::clone(&told);
+        let mut seen = 0;
+        machine.pvalidate = Box::new(move |(gpa, large)| {
+            assert_eq!(tell.get(), None, "PVALIDATE after a wrong answer");
+            seen += 1;
+            if seen > at && !(large && LIES[lie] == SIZE_MISMATCH) {
+                tell.set(Some(gpa));
+                return Some(LIES[lie]);
+            }
+            (large && mismatch).then_some(SIZE_MISMATCH)
+        });
+        let mut frames = frames(4, 2, 1);
+        let mut used = InUse::default();
+        let mut fatal = None;
+        for step in steps {
+            let result = ends(|| perform(&mut machine, &mut frames, &mut used, step));
+            if let Err(end) = result {
+                fatal = Some(end);
+                break;
+            }
+        }
+        let expected = told.get().map(|gpa| Fatal::new(Reason::Validation, gpa));
+        prop_assert_eq!(fatal, expected);
+    }
+
+    /// Private and shared windows in any order: the host's part of memory and the ledger never
+    /// meet. The played host refuses a change of a page in the direct map, the played CPU a
+    /// PVALIDATE of a shared page: the microkernel itself must not ask for either.
+    #[test]
+    fn the_ledger_and_shared_windows_never_meet(
+        steps in proptest::collection::vec((any::<bool>(), any::<bool>(), 0u64..40, 1u64..36), 1..20),
+    ) {
+        let mut machine = Machine::new();
+        let mut shared = BTreeSet::new();
+        let mut private = BTreeSet::new();
+        for (takes, shares, first, count) in steps {
+            let start = SHARED_END + first * LARGE;
+            if takes {
+                // The kernel takes only what it has not shared.
+                if shared.contains(&start) {
+                    continue;
+                }
+                let result = accept(&mut machine, ROOT | C_BIT, start | C_BIT, LARGE);
+                let expected = if private.insert(start) {
+                    Ok(())
+                } else {
+                    Err(Fatal::new(Reason::Validation, start))
+                };
+                prop_assert_eq!(result, expected);
+                continue;
+            }
+            let end = start + count * LARGE;
+            let before = machine.exits.len();
+            let operation = if shares { PageOperation::Shared } else { PageOperation::Private };
+            let result = change_state(&mut machine, ROOT | C_BIT, start, end, operation);
+            let changed = |until: u64| (start..until).step_by(2 << 20);
+            if let Some(&used) = private.range(start..end).next() {
+                prop_assert_eq!(result, Err(Fatal::new(Reason::Validation, used)));
+                // Whole batches before it have been done.
+                let batches = (used - start) / (16 * LARGE);
+                prop_assert_eq!((machine.exits.len() - before) as u64, batches);
+                for frame in changed(start + batches * 16 * LARGE) {
+                    if shares { shared.insert(frame); } else { shared.remove(&frame); }
+                }
+            } else {
+                prop_assert_eq!(result, Ok(()));
+                for frame in changed(end) {
+                    if shares { shared.insert(frame); } else { shared.remove(&frame); }
+                }
+            }
+            machine.check_ledger();
+        }
+    }
+
+    /// Whatever the host answers to a page-state change, it is either the word that all was done or
+    /// the end.
+    #[test]
+    fn any_answer_to_a_page_state_change_is_checked(
+        info1 in prop_oneof![Just(0), any::<u64>()],
+        info2 in prop_oneof![Just(0), any::<u64>()],
+        buffer in prop_oneof![(0u64..40, 0u64..40).prop_map(|(a, b)| a | (b << 16)), any::<u64>()],
+        count in 1u64..17,
+    ) {
+        let mut machine = Machine::new();
+        machine.exit = Box::new(move |_| Some(Answer { info1, info2, buffer }));
+        let (start, end) = (SHARED_END, SHARED_END + count * LARGE);
+        let result = change_state(&mut machine, ROOT | C_BIT, start, end, PageOperation::Private);
+        let (current, last) = (buffer & 0xffff, buffer >> 16 & 0xffff);
+        let done = info1.trailing_zeros() >= 32 && info2 == 0 && last == count - 1 && current > last;
+        let refused = Err(Fatal::new(Reason::PageState, start));
+        prop_assert_eq!(result, if done { Ok(()) } else { refused });
+        prop_assert_eq!(machine.exits.len(), 1);
+    }
+
+    /// The host's facts and the boot page are checked, not believed.
+    #[test]
+    fn no_fact_breaks_the_boot(
+        facts in (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()),
+        end in prop_oneof![Just(None), (0..1u64 << 19).prop_map(Some)],
+        vcpus in prop_oneof![Just(None), (0..70u64, 0..70u64).prop_map(Some)],
+        which in 0usize..20,
+        value in any::<u64>(),
+    ) {
+        let (tsc_khz, wall_ns, memory_end, many, processors) = facts;
+        let (many, processors) = vcpus.unwrap_or((many, processors));
+        let memory_end = end.map_or(memory_end, |frames| frames * LARGE);
+        let facts = HostFacts { tsc_khz, wall_ns, memory_end, vcpus: many, processors };
+        let mut kernel = Kernel::new();
+        if kernel.boot(&boot_info(1), &facts, 1).is_ok() {
+            prop_assert!((SHARED_END + LARGE..=DIRECT_MAP_SIZE).contains(&memory_end));
+            prop_assert!(memory_end.is_multiple_of(LARGE));
+            prop_assert!((1..=64).contains(&many) && (1..=many).contains(&processors));
+        }
+        // The boot page is measured; nonsense in it ends in a sentence all the same.
+        let mut info = boot_info(1);
+        let field: [fn(&mut BootInfo) -> &mut u64; 6] = [
+            |info| &mut info.magic,
+            |info| &mut info.launch_free,
+            |info| &mut info.free_start,
+            |info| &mut info.heap_start,
+            |info| &mut info.user_entry,
+            |info| &mut info.c_bit,
+        ];
+        *field[which % field.len()](&mut info) = value;
+        let end = crate::machine::facts(SHARED_END + 4 * LARGE);
+        if let Err(fatal) = Kernel::new().boot(&info, &end, 1) {
+            prop_assert_eq!(fatal.0.reason, Reason::Boot as u64);
+        }
+    }
+}
+
+#[test]
+fn a_frame_is_never_accepted_twice() {
+    let mut machine = Machine::new();
+    let small = (LAUNCH_END - PAGE) | C_BIT;
+    let large = SHARED_END | C_BIT;
+    let root = ROOT | C_BIT;
+    assert_eq!(accept(&mut machine, root, small, PAGE), Ok(()));
+    assert_eq!(accept(&mut machine, root, large, LARGE), Ok(()));
+    machine.check_ledger();
+    let count = machine.pvalidates;
+    let refused = |frame| Err(Fatal::new(Reason::Validation, plain(frame)));
+    for (frame, size) in [
+        (small, PAGE),
+        (large, LARGE),
+        // A part of a large page, and the large page around small ones.
+        (large + PAGE, PAGE),
+        (LAUNCH_FREE | C_BIT, LARGE),
+        // A page of the launch, and one beyond the tables.
+        (LAUNCH_FREE - PAGE, PAGE),
+        (HUGE | C_BIT, LARGE),
+    ] {
+        assert_eq!(
+            accept(&mut machine, root, frame, size),
+            refused(frame),
+            "{frame:#x}"
+        );
+    }
+    assert_eq!(machine.pvalidates, count, "no instruction was spent");
+    machine.check_ledger();
+}
+
+/// A host that gives 2 MiB in 4 KiB pages, one of which it has replayed.
+#[test]
+fn a_replay_in_a_broken_up_page_is_noticed() {
+    for bad in [0, 1, 77, 511] {
+        let mut machine = Machine::new();
+        machine.pvalidate = Box::new(move |(gpa, large)| {
+            let replayed = gpa == SHARED_END + bad * PAGE;
+            if large {
+                Some(SIZE_MISMATCH)
+            } else {
+                replayed.then_some(LIES[0])
+            }
+        });
+        assert_eq!(
+            accept(&mut machine, ROOT | C_BIT, SHARED_END | C_BIT, LARGE),
+            Err(Fatal::new(Reason::Validation, SHARED_END + bad * PAGE))
+        );
+        assert_eq!(machine.pvalidates, 2 + bad);
+    }
+}
+
+#[test]
+fn the_direct_map_grows_by_tables_for_all_memory() {
+    let root = ROOT | C_BIT;
+    for (end, tables) in [
+        (LARGE, 0),
+        (HUGE, 0),
+        (HUGE + LARGE, 1),
+        (3 * HUGE, 2),
+        (3 * HUGE + LARGE, 3),
+        (DIRECT_MAP_SIZE, 511),
+    ] {
+        let mut machine = Machine::new();
+        let mut frames = frames(16, 4, 0);
+        let mut made = 0;
+        extend(&mut machine, root, end, |machine| {
+            made += 1;
+            frames.small(machine)
+        })
+        .unwrap();
+        assert_eq!(made, tables);
+        for slot in 0..512 {
+            let entry = machine.word(DIRECT[0] + slot * 8);
+            assert_eq!(entry & bits::PRESENT != 0, slot <= tables, "{slot}");
+            assert_eq!(entry & bits::LARGE, 0);
+            assert_eq!(entry & C_BIT != 0, slot <= tables);
+        }
+        machine.check_ledger();
+        // The last frame can be accepted, one in the GiB after it cannot.
+        let last = end.max(SHARED_END + 8 * LARGE) - LARGE;
+        assert_eq!(accept(&mut machine, root, last | C_BIT, LARGE), Ok(()));
+        let beyond = (tables + 1) * HUGE;
+        if beyond < DIRECT_MAP_SIZE {
+            assert_eq!(
+                accept(&mut machine, root, beyond | C_BIT, LARGE),
+                Err(Fatal::new(Reason::Validation, beyond))
+            );
+        }
+        machine.check_ledger();
+    }
+}
+
+#[test]
+fn the_direct_map_needs_memory_for_its_tables() {
+    let mut machine = Machine::new();
+    let mut frames = frames(1, 0, 0);
+    let result = extend(
+        &mut machine,
+        ROOT | C_BIT,
+        3 * HUGE,
+        |machine: &mut Machine| frames.small(machine),
+    );
+    assert_eq!(result, Err(Fatal::new(Reason::OutOfMemory, 0)));
+}
+
+/// Everything that the allocator has left.
+fn exhaust(machine: &mut Machine, kernel: &mut Kernel) -> BTreeSet<u64> {
+    let frames = kernel.space.frames();
+    let mut found = BTreeSet::new();
+    while let Some(frame) = frames.large(machine) {
+        assert!(machine.is_zero(plain(frame), LARGE));
+        assert!(found.insert(plain(frame)));
+    }
+    while let Some(frame) = frames.small(machine) {
+        assert!(found.insert(plain(frame)));
+    }
+    found
+}
+
+#[test]
+fn the_image_is_released_once_and_becomes_memory() {
+    for image in [1, 3, 17, 40] {
+        let mut machine = Machine::new();
+        let mut kernel = boot(&mut machine, image, 2).unwrap();
+        let info = boot_info(image);
+        let window_bits = bits::PINNED | bits::USER | bits::PRESENT;
+        assert!((0..image).all(|frame| window(&machine, frame) & window_bits == window_bits));
+        let before = exhaust(&mut machine, &mut kernel);
+        for &frame in &before {
+            let launch = (LAUNCH_FREE..SHARED_PHYSICAL).contains(&frame);
+            assert!(launch || frame >= info.free_start, "{frame:#x}");
+        }
+        machine.check_ledger();
+
+        let epoch = Epoch::new();
+        // When the pages become the Keep's, the user has lost its view of them.
+        let cut = Rc::new(Cell::new(0));
+        let seen = Rc::clone(&cut);
+        machine.exit = Box::new(move |_| {
+            seen.set(seen.get() + 1);
+            None
+        });
+        kernel.release_image(&mut machine, &epoch, 0).unwrap();
+        assert_eq!(cut.get(), image.div_ceil(16));
+        assert_eq!(machine.flushes, 1);
+        assert!((0..image).all(|frame| window(&machine, frame) == 0));
+        let released = exhaust(&mut machine, &mut kernel);
+        let expected: BTreeSet<u64> = (info.image_start..info.free_start)
+            .step_by(2 << 20)
+            .collect();
+        assert_eq!(released, expected);
+        machine.check_ledger();
+
+        let exits = machine.exits.len();
+        kernel.release_image(&mut machine, &epoch, 0).unwrap();
+        assert_eq!(machine.exits.len(), exits);
+        assert_eq!(kernel.space.free_memory(), 0);
+    }
+}
+
+#[test]
+fn a_host_that_keeps_the_image_ends_the_keep() {
+    let mut machine = Machine::new();
+    let mut kernel = boot(&mut machine, 20, 2).unwrap();
+    let start = boot_info(20).image_start;
+    let free = kernel.space.free_memory();
+    let mut calls = 0;
+    machine.exit = Box::new(move |_| {
+        calls += 1;
+        (calls == 2).then_some(Answer {
+            info1: 0,
+            info2: 1,
+            buffer: 0,
+        })
+    });
+    let epoch = Epoch::new();
+    let result = kernel.release_image(&mut machine, &epoch, 0);
+    assert_eq!(
+        result,
+        Err(Fatal::new(Reason::PageState, start + 16 * LARGE))
+    );
+    assert_eq!(kernel.space.free_memory(), free, "none of it became memory");
+}
+
+/// At boot, every exit refused in turn ends the Keep with the reason that fits.
+#[test]
+fn every_refusal_at_boot_ends_the_keep() {
+    let mut machine = Machine::new();
+    boot(&mut machine, 20, 2).unwrap();
+    let exits = machine.exits.clone();
+    assert!(
+        exits
+            .iter()
+            .all(|exit| exit.code == exit::PAGE_STATE_CHANGE)
+    );
+    assert_eq!(exits.len(), 3);
+    for refused in 0..exits.len() {
+        let mut machine = Machine::new();
+        let mut calls = 0;
+        machine.exit = Box::new(move |_| {
+            calls += 1;
+            (calls == refused + 1).then_some(Answer {
+                info1: 1,
+                info2: 0,
+                buffer: 0,
+            })
+        });
+        let fatal = boot(&mut machine, 20, 2).unwrap_err();
+        assert_eq!(fatal.0.reason, Reason::PageState as u64);
+        assert_eq!(machine.exits.len(), refused + 1);
+    }
+}
+
+#[test]
+fn memory_beyond_the_first_gib_is_accepted_on_demand() {
+    let mut machine = Machine::new();
+    let mut kernel = boot(&mut machine, 1, 600).unwrap();
+    let found = exhaust(&mut machine, &mut kernel);
+    assert!(found.iter().any(|&frame| frame >= HUGE));
+    machine.check_ledger();
+    // No large page of the direct map beyond the memory.
+    assert!(
+        machine
+            .walk(DIRECT_MAP + boot_info(1).free_start + 600 * LARGE)
+            .is_none()
+    );
+}

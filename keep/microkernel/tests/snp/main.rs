@@ -1,0 +1,9 @@
+//! The SNP code of the microkernel against a played CPU, firmware and host, any of which a test may
+//! make lie as the real host can.
+
+mod boot;
+mod cpuid;
+mod ledger;
+mod machine;
+mod messages;
+mod vcpus;

@@ -1,0 +1,181 @@
+//! Starting further vCPUs.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use zerocopy::IntoBytes;
+
+use enarx_microkernel::exits::Reason;
+use enarx_microkernel::first_state::{
+    CR4, CR4_MCE, CR4_SMAP, CR4_SMEP, CR4_UMIP, FirstState, first_stack_pointer,
+};
+use enarx_microkernel::frames::Frames;
+use enarx_microkernel::kernel::{Fatal, Kernel};
+use enarx_microkernel::layout::{
+    DIRECT_MAP, KERNEL_STACK, LARGE, MAX_VCPUS, PAGE, SHARED_END, stack_bottom,
+};
+use enarx_microkernel::paging::bits;
+use enarx_microkernel::snp::boot::take_over;
+use enarx_microkernel::snp::ghcb::Answer;
+use enarx_microkernel::snp::vcpu::start;
+use enarx_snp::ghcb::exit;
+
+use crate::machine::{C_BIT, ENTRY, Exit, Machine, ROOT, boot, boot_info};
+
+/// What the vCPUs begin with.
+fn state() -> FirstState {
+    FirstState {
+        rip: ENTRY.rip,
+        cr3: ROOT | C_BIT,
+        cr4: CR4 | CR4_MCE | CR4_SMEP | CR4_SMAP | CR4_UMIP,
+        xcr0: 0xe7,
+        gdt: DIRECT_MAP + 0xc000,
+        idt: DIRECT_MAP + 0xd000,
+        tss: DIRECT_MAP + 0xe000,
+        lstar: ENTRY.lstar,
+        sev_features: 1,
+    }
+}
+
+/// Checks all that a started vCPU has; the frames that are its own.
+fn check(machine: &Machine, vcpu: u64) -> BTreeSet<u64> {
+    let &(vmsa, attributes) = machine.adjusted.last().unwrap();
+    // VMSA, VMPL 1, no rights.
+    assert_eq!(attributes, (1 << 16) | 1);
+    assert!(!vmsa.is_multiple_of(LARGE));
+    assert_eq!(machine.page(vmsa), state().vmsa(vcpu).as_bytes());
+    assert_eq!(
+        machine.exits.last(),
+        Some(&Exit {
+            code: exit::AP_CREATION,
+            info1: 1 | (vcpu << 32),
+            info2: vmsa,
+            rax: Some(1),
+            buffer: Vec::new(),
+        })
+    );
+    let mut own = BTreeSet::from([vmsa]);
+    let bottom = stack_bottom(vcpu);
+    assert_eq!(machine.walk(bottom - PAGE), None, "no guard page");
+    for address in (bottom..bottom + KERNEL_STACK).step_by(4096) {
+        let (entry, size) = machine.walk(address).unwrap();
+        assert_eq!(size, PAGE);
+        let rights = bits::PRESENT | bits::WRITE | bits::NO_EXECUTE | C_BIT;
+        let frame = entry & bits::ADDRESS & !C_BIT;
+        assert_eq!(entry, frame | rights);
+        assert!(own.insert(frame));
+        for at in (0..PAGE).step_by(8) {
+            let record = first_stack_pointer(vcpu);
+            let expected = if address + at == record { record } else { 0 };
+            assert_eq!(machine.word(frame + at), expected);
+        }
+    }
+    own
+}
+
+#[test]
+fn every_vcpu_begins_in_a_measured_state_with_its_own_stack() {
+    let mut machine = Machine::new();
+    let mut kernel = boot(&mut machine, 1, 8).unwrap();
+    let mut seen = BTreeSet::new();
+    for vcpu in 1..MAX_VCPUS {
+        kernel.start_vcpu(&mut machine, vcpu).unwrap();
+        for frame in check(&machine, vcpu as u64) {
+            assert!(seen.insert(frame), "{frame:#x} serves two vCPUs");
+        }
+        let exits = machine.exits.len();
+        kernel.start_vcpu(&mut machine, vcpu).unwrap();
+        assert_eq!(machine.exits.len(), exits, "vCPU {vcpu} starts once");
+    }
+    // The first one has been started by the launch.
+    kernel.start_vcpu(&mut machine, 0).unwrap();
+    assert_eq!(machine.adjusted.len(), MAX_VCPUS - 1);
+    machine.check_ledger();
+}
+
+#[test]
+fn no_state_lies_at_a_large_page() {
+    // Free 4 KiB frames at 2 MiB boundaries, several in a row, where the VMSA would come to lie.
+    for aligned in 1..4 {
+        let mut machine = Machine::new();
+        let mut snp = take_over(&mut machine, &boot_info(1)).unwrap();
+        let mut frames = Frames::new(
+            SHARED_END | C_BIT,
+            SHARED_END | C_BIT,
+            SHARED_END | C_BIT,
+            (SHARED_END + 8 * LARGE) | C_BIT,
+        );
+        let small: Vec<u64> = (0..4 * 512)
+            .map(|_| frames.small(&mut machine).unwrap())
+            .collect();
+        let (at, others): (Vec<u64>, Vec<u64>) = small
+            .into_iter()
+            .partition(|frame| (frame & !C_BIT).is_multiple_of(LARGE));
+        assert_eq!(at.len(), 4);
+        // The list gives back what came last: the stack, the aligned ones, then an ordinary one.
+        frames.free_small(&mut machine, others[0]);
+        for &frame in &at[..aligned] {
+            frames.free_small(&mut machine, frame);
+        }
+        for &frame in &others[1..5] {
+            frames.free_small(&mut machine, frame);
+        }
+        start(&mut machine, &mut snp, &mut frames, 1).unwrap();
+        check(&machine, 1);
+        assert_eq!(machine.adjusted[0].0, others[0] & !C_BIT);
+    }
+}
+
+#[test]
+fn a_cpu_that_refuses_ends_the_keep() {
+    for code in [1, 2, 6, u64::MAX] {
+        let mut machine = Machine::new();
+        let mut kernel = boot(&mut machine, 1, 2).unwrap();
+        let exits = machine.exits.len();
+        machine.rmpadjust = code;
+        assert_eq!(
+            kernel.start_vcpu(&mut machine, 3),
+            Err(Fatal::new(Reason::Vcpu, 3))
+        );
+        assert_eq!(machine.exits.len(), exits, "the host is not asked");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn a_host_that_refuses_ends_the_keep(
+        info1 in prop_oneof![any::<u64>(), any::<u32>().prop_map(|high| u64::from(high) << 32)],
+        info2 in any::<u64>(),
+        buffer in any::<u64>(),
+    ) {
+        let mut machine = Machine::new();
+        let mut kernel = boot(&mut machine, 1, 2).unwrap();
+        machine.exit = Box::new(move |_| Some(Answer { info1, info2, buffer }));
+        let result = kernel.start_vcpu(&mut machine, 7);
+        let refused = Err(Fatal::new(Reason::Vcpu, 7));
+        prop_assert_eq!(result, if info1 << 32 == 0 { Ok(()) } else { refused });
+    }
+}
+
+#[test]
+fn a_vcpu_without_memory_ends_the_keep() {
+    for pages in 0..5 {
+        let mut machine = Machine::new();
+        let mut snp = take_over(&mut machine, &boot_info(1)).unwrap();
+        let end = 2 << 20;
+        let mut frames = Frames::new((end - pages * PAGE) | C_BIT, end | C_BIT, 0, 0);
+        assert_eq!(
+            start(&mut machine, &mut snp, &mut frames, 2),
+            Err(Fatal::new(Reason::OutOfMemory, 2))
+        );
+        assert!(machine.adjusted.is_empty() && machine.exits.is_empty());
+    }
+}
+
+#[test]
+fn without_snp_the_host_starts_vcpus() {
+    let mut machine = Machine::new();
+    assert_eq!(Kernel::new().start_vcpu(&mut machine, 1), Ok(()));
+    assert!(machine.exits.is_empty());
+}
