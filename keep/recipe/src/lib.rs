@@ -153,6 +153,12 @@ pub fn command(workspace: &Path, target: &Path, program: &Program) -> Command {
         "--remap-path-prefix={}=/enarx",
         workspace.display()
     ));
+    // Sources that build scripts generate; the folder may lie outside of the workspace. Of several
+    // prefixes that fit, rustc takes the last.
+    flags.push(format!(
+        "--remap-path-prefix={}=/enarx/target/keep",
+        target.display()
+    ));
     if let Some(home) = cargo_home() {
         flags.push(format!("--remap-path-prefix={}=/cargo", home.display()));
     }
