@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use enarx_attestation::hex::encode as hex;
 use enarx_vmm::Backend;
 use enarx_vmm::launch::Simulated;
 
@@ -23,14 +24,13 @@ pub struct Attestation {
 impl Attestation {
     /// Evidence in `directory`, with this nonce or a random one.
     pub fn new(directory: &Path, nonce: Option<&Nonce>) -> Result<Self, Failure> {
-        let nonce = match nonce {
-            Some(Nonce(nonce)) => nonce.clone(),
-            None => {
-                let mut nonce = vec![0; NONCE_LEN];
-                getrandom::fill(&mut nonce)
-                    .map_err(|error| Failure::new(format!("there is no randomness: {error}")))?;
-                nonce
-            }
+        let nonce = if let Some(Nonce(nonce)) = nonce {
+            nonce.clone()
+        } else {
+            let mut nonce = vec![0; NONCE_LEN];
+            getrandom::fill(&mut nonce)
+                .map_err(|error| Failure::new(format!("there is no randomness: {error}")))?;
+            nonce
         };
         Ok(Self {
             directory: directory.to_owned(),
@@ -83,8 +83,4 @@ impl Attestation {
         let report = File::create(&path).map_err(|error| wrong(&path, &error))?;
         Ok(report.into())
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -47,7 +47,7 @@ enum Command {
     /// Facts about this machine
     #[command(subcommand)]
     Platform(Platform),
-    Verify(verify::Args),
+    Verify(Box<verify::Args>),
     Inspect(inspect::Args),
     Policy(policy::Args),
     Certs(certs::Args),
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
                 doctor::run(&arguments)
             }
             Command::Measure(arguments) => measure::run(&arguments),
-            Command::Verify(arguments) => return verify::run(arguments),
+            Command::Verify(arguments) => return verify::run(*arguments),
             Command::Inspect(arguments) => return inspect::run(arguments),
             Command::Policy(arguments) => return policy::run(arguments),
             Command::Certs(arguments) => return certs::run(arguments),

@@ -139,12 +139,12 @@ impl Evidence {
     fn verdict(&self) -> (Option<i32>, String) {
         self.verify(&self.path("policy.toml"), NONCE, &self.application)
     }
+}
 
-    #[track_caller]
-    fn assert_refused(&self, (code, text): (Option<i32>, String), check: &str) {
-        assert_eq!(code, Some(3), "{text}");
-        assert!(text.contains(check), "`{check}` is not in: {text}");
-    }
+#[track_caller]
+fn assert_refused((code, text): (Option<i32>, String), check: &str) {
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains(check), "`{check}` is not in: {text}");
 }
 
 #[test]
@@ -176,9 +176,9 @@ fn evidence_is_refused_for_every_difference() {
     let other = binary(folder.path(), OTHER);
     let policy = evidence.path("policy.toml");
     let refused = evidence.verify(&policy, NONCE, &other);
-    evidence.assert_refused(refused, "report-data");
+    assert_refused(refused, "report-data");
     let refused = evidence.verify(&policy, "00112233", &evidence.application);
-    evidence.assert_refused(refused, "report-data");
+    assert_refused(refused, "report-data");
     // Another configuration.
     let configuration = evidence.path("ev/configuration.json");
     let own = fs::read_to_string(&configuration).unwrap();
@@ -188,14 +188,14 @@ fn evidence_is_refused_for_every_difference() {
     )
     .unwrap();
     assert_ne!(fs::read_to_string(&configuration).unwrap(), own);
-    evidence.assert_refused(evidence.verdict(), "report-data");
+    assert_refused(evidence.verdict(), "report-data");
     fs::write(&configuration, own).unwrap();
     // One more vCPU than measured.
     evidence.write_policy(3, "");
-    evidence.assert_refused(evidence.verdict(), "measurement");
+    assert_refused(evidence.verdict(), "measurement");
     // The policies that name no simulated root.
     let refused = evidence.verify("default", NONCE, &evidence.application);
-    evidence.assert_refused(refused, "simulated");
+    assert_refused(refused, "simulated");
 }
 
 #[test]
@@ -204,11 +204,11 @@ fn debug_and_old_hosts_are_refused() {
         return;
     }
     let debug = Evidence::new(&["debug=y"]);
-    debug.assert_refused(debug.verdict(), "debug");
+    assert_refused(debug.verdict(), "debug");
     // Boot loader 2, TEE 0, SNP 5, microcode 100: long before the floors.
     let old = Evidence::new(&["tcb=0200000000000564"]);
     old.write_policy(2, "[snp.min-tcb.milan]\nsnp = 20");
-    old.assert_refused(old.verdict(), "tcb");
+    assert_refused(old.verdict(), "tcb");
 }
 
 #[test]

@@ -440,6 +440,31 @@ attack_test!(cpuid_comes_from_the_checked_page, {
 
 // ---- vCPUs
 
+/// Stops running a vCPU of the guest's, for longer than the Keep's time limit.
+#[derive(Debug, Default)]
+struct Stops(AtomicU32);
+
+impl Hostility for Stops {
+    fn inject(&self, vcpu: u32, _: u8, _: u64) -> Option<Exception> {
+        if vcpu != 0 && self.0.fetch_add(1, Ordering::Relaxed) == 2 {
+            std::thread::sleep(Duration::from_secs(4));
+        }
+        None
+    }
+}
+
+attack_test!(a_vcpu_that_the_host_stops_delays_the_keep_and_no_more, {
+    choose_platform(true);
+    let options = Options {
+        hostility: Some(Arc::new(Stops::default())),
+        timeout: Duration::from_secs(3),
+        ..Options::default()
+    };
+    // Threads that wait for each other.
+    let (outcome, output) = run_with("T", &options);
+    assert_eq!((outcome, output.as_str()), (Outcome::TimedOut, ""));
+});
+
 /// Runs a vCPU that the guest did not start.
 #[derive(Debug)]
 struct Starts;
