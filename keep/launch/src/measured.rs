@@ -245,7 +245,9 @@ impl Builder {
         let entry = user(page, Rights::ReadWrite, self.c_bit);
         self.pages.map(self.root, STACK_TOP - PAGE, 1, entry);
         let rest = bits::RESERVED | Rights::ReadWrite.bits();
-        self.pages.fill_free(self.root, STACK_TOP - PAGE, 1, rest);
+        for address in (STACK_TOP - LARGE..STACK_TOP - PAGE).step_by(4096) {
+            self.pages.map(self.root, address, 1, rest);
+        }
         self.reserve_stack(STACK_TOP - LARGE);
         page
     }

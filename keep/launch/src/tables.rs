@@ -80,28 +80,6 @@ impl Pages {
             .map(move |(index, bytes)| (start + index as u64 * PAGE, bytes))
     }
 
-    /// Fills every slot of the table that holds the one of `address` at `level` and is still free.
-    pub fn fill_free(&mut self, root: u64, address: u64, level: u32, entry: u64) {
-        let span = 1u64 << (12 + 9 * (level - 1));
-        let base = address & !(span * 512 - 1);
-        for slot in 0..512 {
-            let address = base + slot * span;
-            if self.entry(root, address, level) == 0 {
-                self.map(root, address, level, entry);
-            }
-        }
-    }
-
-    /// The entry of `address` at `level`, whose table exists.
-    fn entry(&self, root: u64, address: u64, level: u32) -> u64 {
-        let mut table = root;
-        for above in (level + 1..=4).rev() {
-            let slot = table + ((address >> (12 + 9 * (above - 1))) & 511) * 8;
-            table = self.read_u64(slot) & bits::ADDRESS & !self.private;
-        }
-        self.read_u64(table + ((address >> (12 + 9 * (level - 1))) & 511) * 8)
-    }
-
     /// Puts `entry` into the slot of `address` at `level` (1 = 4 KiB), making the tables above.
     pub fn map(&mut self, root: u64, address: u64, level: u32, entry: u64) {
         let mut table = root;

@@ -217,7 +217,8 @@ impl Cpu {
             if !DESCRIBED.contains(&entry.function) || registers == [0; 4] {
                 continue;
             }
-            // The size of the XSAVE area depends on XCR0: the page has that after reset, and the guest computes that of its own XCR0 from the components' sub-leaves.
+            // The size of the XSAVE area depends on XCR0: the page has that after reset, and the guest
+            // computes that of its own XCR0 from the components' sub-leaves.
             let sized = entry.function == 0xd && entry.index < 2;
             let (xcr0, ebx) = if sized {
                 (XCR0_LEGACY, XSAVE_LEGACY)

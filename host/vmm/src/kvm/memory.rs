@@ -292,17 +292,6 @@ impl GuestMemory {
         self.register_windows(vm)
     }
 
-    /// Writes launch contents to private memory.
-    pub fn load_private(&self, gpa: u64, bytes: &[u8]) {
-        let offset = usize::try_from(gpa).unwrap_or(usize::MAX);
-        // SAFETY: the target lies in the mapping (checked by `at`), to which no reference exists.
-        unsafe {
-            self.ram
-                .at(offset, bytes.len())
-                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
-        }
-    }
-
     /// A page of private memory, as a CPU of the simulated platform reads it; none beyond the end.
     pub fn read_private(&self, gpa: u64) -> Option<Box<[u8; 4096]>> {
         let offset = usize::try_from(gpa).ok()?;

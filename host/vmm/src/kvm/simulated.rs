@@ -319,7 +319,7 @@ pub fn launch(
         if let Some(hostility) = &launch.simulated.hostility {
             hostility.page(page.kind, page.gpa, &mut bytes);
         }
-        memory.load_private(page.gpa, &bytes[..]);
+        memory.load(page.gpa, &bytes[..]);
     }
     let running = launching
         .finish(None, launch.host_data)

@@ -16,6 +16,42 @@ use enarx_snp::ghcb::MSR_GHCB;
 
 global_asm!(
     r#"
+    // The registers of `Registers` that the CPU does not push.
+    .macro push_registers
+    push rax
+    push rbx
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push rbp
+    push r8
+    push r9
+    push r10
+    push r11
+    push r12
+    push r13
+    push r14
+    push r15
+    .endm
+    .macro pop_registers
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rbp
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    pop rbx
+    pop rax
+    .endm
+
     .section .header, "ax"
     .quad {image_magic}
     .quad enarx_entry
@@ -106,42 +142,14 @@ enarx_invalid_opcode:
 
     .balign 16
 enarx_exception:
-    push rax
-    push rbx
-    push rcx
-    push rdx
-    push rsi
-    push rdi
-    push rbp
-    push r8
-    push r9
-    push r10
-    push r11
-    push r12
-    push r13
-    push r14
-    push r15
+    push_registers
     // Known flags: an interrupt gate keeps the user's DF, AC and NT.
     push 2
     popfq
     mov rdi, rsp
     call {exception}
 enarx_return:
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rbp
-    pop rdi
-    pop rsi
-    pop rdx
-    pop rcx
-    pop rbx
-    pop rax
+    pop_registers
     add rsp, 16
     iretq
 
@@ -158,40 +166,12 @@ enarx_syscall:
     push rcx
     push 0
     push {system_call}
-    push rax
-    push rbx
-    push rcx
-    push rdx
-    push rsi
-    push rdi
-    push rbp
-    push r8
-    push r9
-    push r10
-    push r11
-    push r12
-    push r13
-    push r14
-    push r15
+    push_registers
     mov rdi, rsp
     call {exception}
     test al, al
     jz enarx_return
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rbp
-    pop rdi
-    pop rsi
-    pop rdx
-    pop rcx
-    pop rbx
-    pop rax
+    pop_registers
     // RCX and R11 are SYSCALL's to destroy; the instruction pointer is a checked user address.
     mov rcx, [rsp + 16]
     mov r11, [rsp + 32]
