@@ -4,4 +4,4 @@
 pub use enarx_microkernel_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
 
 /// The runtime (WASM and WASI), a static ELF executable for Linux x86-64.
-pub const RUNTIME: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/enarx-runtime"));
+pub static RUNTIME: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/enarx-runtime"));

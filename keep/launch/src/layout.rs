@@ -324,7 +324,9 @@ impl Builder {
         self.pages
             .write(header.boot_page - KERNEL_VIRTUAL, boot.as_bytes());
         if self.pages.end() > LAUNCH_END {
-            return Err(LaunchError::TooLarge("the microkernel"));
+            return Err(LaunchError::TooLarge(
+                "the microkernel, with the tables and data that go with it,",
+            ));
         }
         let page = |(gpa, bytes): (u64, Box<[u8; 4096]>)| Page {
             gpa,

@@ -187,7 +187,7 @@ impl AddressSpace {
     pub const fn new() -> Self {
         Self {
             tables: Tables::new(0, 0),
-            frames: Frames::new(0, 0, 0, 0),
+            frames: Frames::new(0..0, 0..0, 0),
             small: Area::new(MMAP_START, LARGE_START),
             large: Area::new(LARGE_START, MMAP_END),
             heap: Heap {
@@ -366,9 +366,11 @@ impl AddressSpace {
         self.heap.end
     }
 
-    /// Moves the end of the heap; the current end if that is not possible.
+    /// Moves the end of the heap, to whole pages: an odd end would cost a C library another call. The
+    /// current end if that is not possible.
     pub fn set_heap_end<P: Platform>(&mut self, platform: &mut P, end: u64) -> u64 {
         let heap = &mut self.heap;
+        let end = round_up(end, PAGE).unwrap_or(u64::MAX);
         if end < heap.start || end - heap.start > HEAP_LIMIT || end >= SALLYPORT_USER {
             return heap.end;
         }
@@ -395,7 +397,7 @@ impl AddressSpace {
     #[must_use]
     pub fn heap_surplus(&self, end: u64) -> Option<(u64, u64)> {
         let start = round_up(end, PAGE)?;
-        let top = round_up(self.heap.end, PAGE)?;
+        let top = self.heap.end;
         (end >= self.heap.start && start < top).then(|| (start, top - start))
     }
 
@@ -409,9 +411,21 @@ impl AddressSpace {
         if !(USER_START..USER_END).contains(&address) {
             return Err(Errno::Fault);
         }
-        if let Some(physical) = self.tables.translate(platform, address, access) {
-            return Ok(physical);
+        match self.tables.translate(platform, address, access) {
+            Some(physical) => Ok(physical),
+            None => self.reach_by_fault(platform, address, access),
         }
+    }
+
+    /// As [`Self::reach`], for what has no frame yet.
+    #[cold]
+    #[inline(never)]
+    fn reach_by_fault<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        address: u64,
+        access: Access,
+    ) -> Result<u64, Errno> {
         match self
             .tables
             .fault(&mut self.frames, platform, address, access)
@@ -435,6 +449,11 @@ impl AddressSpace {
         address: u64,
         to: &mut [u8],
     ) -> Result<(), Errno> {
+        if to.len() as u64 <= PAGE - address % PAGE {
+            let physical = self.reach(platform, address, Access::Read)?;
+            platform.read_bytes(physical, to);
+            return Ok(());
+        }
         let mut address = address;
         let mut rest = to;
         while !rest.is_empty() {
@@ -458,6 +477,11 @@ impl AddressSpace {
         address: u64,
         from: &[u8],
     ) -> Result<(), Errno> {
+        if from.len() as u64 <= PAGE - address % PAGE {
+            let physical = self.reach(platform, address, Access::Write)?;
+            platform.write_bytes(physical, from);
+            return Ok(());
+        }
         let mut address = address;
         let mut rest = from;
         while !rest.is_empty() {

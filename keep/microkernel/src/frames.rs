@@ -4,6 +4,8 @@
 //! under SNP. Frames carry the C-bit where there is one. Freed frames hold the link of the free list in their first word; a frame is freed only
 //! after no vCPU can reach it any more.
 
+use core::ops::Range;
+
 use crate::layout::{LARGE, PAGE};
 use crate::platform::Platform;
 
@@ -21,7 +23,7 @@ pub struct Frames {
     carve_end: u64,
     /// The carved frame is fresh.
     carve_fresh: bool,
-    /// The carved frames are not part of an accepted 2 MiB frame.
+    /// The carved frames are to be accepted one by one: they are not part of an accepted 2 MiB frame.
     carve_single: bool,
     free_small: u64,
     free_large: u64,
@@ -33,18 +35,19 @@ pub struct Frames {
 const NONE: u64 = 0;
 
 impl Frames {
-    /// An allocator over `small..small_end` (4 KiB frames) and `next..end` (2 MiB frames). The
-    /// caller has checked the alignment and the order.
+    /// An allocator over the 4 KiB frames of `small` and the 2 MiB frames of `large`, with this
+    /// C-bit, or 0. The caller has checked the alignment and the order.
     #[must_use]
-    pub const fn new(small: u64, small_end: u64, next: u64, end: u64) -> Self {
+    pub const fn new(small: Range<u64>, large: Range<u64>, c_bit: u64) -> Self {
         Self {
-            next,
-            end,
+            next: large.start | c_bit,
+            end: large.end | c_bit,
             reserve: (0, 0),
-            carve: small,
-            carve_end: small_end,
+            carve: small.start | c_bit,
+            carve_end: small.end | c_bit,
             carve_fresh: true,
-            carve_single: true,
+            // Without SNP there is nothing to accept.
+            carve_single: c_bit != 0,
             free_small: NONE,
             free_large: NONE,
             small_count: 0,
@@ -104,6 +107,22 @@ impl Frames {
         Some(frame)
     }
 
+    /// Zeroed 4 KiB frames one after the other, at most `most`: the first, and how many.
+    pub fn small_run<P: Platform>(&mut self, platform: &mut P, most: u64) -> Option<(u64, u64)> {
+        if !self.carve_fresh || self.carve == self.carve_end {
+            return Some((self.small(platform)?, 1));
+        }
+        let first = self.carve;
+        let count = most.min((self.carve_end - first) / PAGE);
+        self.carve = first + count * PAGE;
+        if self.carve_single {
+            for index in 0..count {
+                platform.accept(first + index * PAGE, PAGE);
+            }
+        }
+        Some((first, count))
+    }
+
     /// A 4 KiB frame whose words are all `value`.
     pub fn filled<P: Platform>(&mut self, platform: &mut P, value: u64) -> Option<u64> {
         let (frame, fresh) = self.small_raw(platform)?;
@@ -113,26 +132,40 @@ impl Frames {
         Some(frame)
     }
 
+    /// A 4 KiB frame, and whether it is zero.
+    #[inline]
     fn small_raw<P: Platform>(&mut self, platform: &mut P) -> Option<(u64, bool)> {
+        if self.free_small == NONE && self.carve != self.carve_end {
+            return Some(self.carved(platform));
+        }
+        self.small_freed_or_new(platform)
+    }
+
+    /// The next of the frames being carved, of which there is one.
+    #[inline]
+    fn carved<P: Platform>(&mut self, platform: &mut P) -> (u64, bool) {
+        let frame = self.carve;
+        self.carve = frame + PAGE;
+        if self.carve_single {
+            platform.accept(frame, PAGE);
+        }
+        (frame, self.carve_fresh)
+    }
+
+    #[inline(never)]
+    fn small_freed_or_new<P: Platform>(&mut self, platform: &mut P) -> Option<(u64, bool)> {
         if self.free_small != NONE {
             let frame = self.free_small;
             self.free_small = platform.read(frame);
             self.small_count -= 1;
             return Some((frame, false));
         }
-        if self.carve == self.carve_end {
-            let (frame, fresh) = self.large_raw(platform)?;
-            self.carve = frame;
-            self.carve_end = frame + LARGE;
-            self.carve_fresh = fresh;
-            self.carve_single = false;
-        }
-        let frame = self.carve;
-        self.carve += PAGE;
-        if self.carve_single {
-            platform.accept(frame, PAGE);
-        }
-        Some((frame, self.carve_fresh))
+        let (frame, fresh) = self.large_raw(platform)?;
+        self.carve = frame;
+        self.carve_end = frame + LARGE;
+        self.carve_fresh = fresh;
+        self.carve_single = false;
+        Some(self.carved(platform))
     }
 
     /// Takes back a 4 KiB frame that nothing refers to any more.

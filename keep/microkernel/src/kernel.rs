@@ -87,25 +87,7 @@ impl Registers {
     }
 }
 
-/// Whether an exception is a system call that arrived by way of the system-call page at `page` (0:
-/// there is none); if so, `registers` become those that SYSCALL would have left.
-///
-/// A program can jump to the page with any RCX; where that is no user address, the jump is the
-/// invalid opcode that it looks like.
-#[must_use]
-pub fn detour(registers: &mut Registers, page: u64) -> bool {
-    let arrived = registers.vector == vector::INVALID_OPCODE
-        && page != 0
-        && registers.rip == page
-        && registers.rcx < USER_END;
-    if arrived {
-        registers.rip = registers.rcx;
-        registers.flags = registers.r11;
-    }
-    arrived
-}
-
-/// [`Registers::vector`] of an entry by SYSCALL.
+/// [`Registers::vector`] of a system call.
 pub const SYSTEM_CALL: u64 = 256;
 
 /// Exception vectors (AMD64 APM volume 2, section 8.2).
@@ -270,10 +252,9 @@ impl Kernel {
         self.clock =
             Clock::new(tsc, facts.tsc_khz, facts.wall_ns).ok_or(Fatal::new(Reason::Boot, 9))?;
         let frames = Frames::new(
-            boot.launch_free | boot.c_bit,
-            LAUNCH_END | boot.c_bit,
-            boot.free_start | boot.c_bit,
-            facts.memory_end | boot.c_bit,
+            boot.launch_free..LAUNCH_END,
+            boot.free_start..facts.memory_end,
+            boot.c_bit,
         );
         self.space.boot(boot, frames);
         self.threads.boot(usize::try_from(facts.vcpus).unwrap_or(1));

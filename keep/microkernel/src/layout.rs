@@ -36,7 +36,7 @@ pub const DIRECT_MAP_SIZE: u64 = 512 * HUGE;
 /// page below each.
 pub const STACKS_VIRTUAL: u64 = KERNEL_VIRTUAL + LARGE;
 /// Distance from one kernel stack to the next, in bytes.
-pub const STACK_STRIDE: u64 = KERNEL_STACK + PAGE;
+pub const STACK_STRIDE: u64 = 0x8000;
 /// Virtual address of the exit memory ([`crate::exits`]).
 pub const EXIT_VIRTUAL: u64 = KERNEL_VIRTUAL + 2 * LARGE;
 

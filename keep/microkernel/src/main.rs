@@ -9,11 +9,11 @@ use enarx_bare as _;
 
 use core::mem::offset_of;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use enarx_microkernel::boot::{BootInfo, FLAG_SNP, FLAG_SYSCALL_BY_UD, SYSCALL_OFFSET};
 use enarx_microkernel::exits::{FaultReport, Function, KICK_VECTOR, Reason};
-use enarx_microkernel::kernel::{Fatal, Registers, SYSTEM_CALL, detour};
+use enarx_microkernel::kernel::{Fatal, Registers};
 use enarx_microkernel::layout::VDSO_USER;
 use enarx_microkernel::platform::{FpuState, Platform};
 use enarx_microkernel::signal::{USER_CS, USER_SS, sanitise_flags};
@@ -38,8 +38,8 @@ static KERNEL: KernelLock = KernelLock::new();
 static EPOCH: Epoch = Epoch::new();
 /// Address of the system-call page where SYSCALL arrives as #UD there; 0 = ordinary SYSCALL.
 static SYSCALL_PAGE: AtomicU64 = AtomicU64::new(0);
-/// The same where the doorbell is a port of plain KVM, for the short way there; else 0.
-static DOORBELL_PAGE: AtomicU64 = AtomicU64::new(0);
+/// The doorbell is a port of plain KVM: it has a short way from the system-call page.
+static DOORBELL: AtomicBool = AtomicBool::new(false);
 
 /// The first code of every vCPU: fills `registers` with what it enters user code with.
 pub extern "C" fn boot(registers: &mut Registers, vcpu: usize) {
@@ -84,9 +84,7 @@ fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fa
     set_clock(&clock);
     if boot.flags & FLAG_SYSCALL_BY_UD != 0 {
         SYSCALL_PAGE.store(VDSO_USER + SYSCALL_OFFSET, Ordering::Relaxed);
-        if !snp::active() {
-            DOORBELL_PAGE.store(VDSO_USER + SYSCALL_OFFSET, Ordering::Relaxed);
-        }
+        DOORBELL.store(!snp::active(), Ordering::Relaxed);
     }
     #[cfg(feature = "simulated")]
     simulated_quirks();
@@ -122,8 +120,8 @@ fn simulated_quirks() {
     }
 }
 
-/// An exception or a system call; true = return by SYSRET.
-pub extern "C" fn exception(registers: &mut Registers) -> bool {
+/// An exception.
+pub extern "C" fn exception(registers: &mut Registers) {
     let vcpu = current_vcpu();
     let mut machine = Machine::new(vcpu);
     if registers.cs & 3 != 3 {
@@ -131,30 +129,31 @@ pub extern "C" fn exception(registers: &mut Registers) -> bool {
         end_with(&mut machine, &report);
     }
     EPOCH.enter_kernel(vcpu);
-    let by_syscall = registers.vector == SYSTEM_CALL;
-    if by_syscall || detour(registers, SYSCALL_PAGE.load(Ordering::Relaxed)) {
-        count(true);
-        call(registers, &mut machine, vcpu);
-    } else if registers.vector != u64::from(KICK_VECTOR) {
+    if registers.vector != u64::from(KICK_VECTOR) {
         count(false);
         trap(registers, &mut machine, vcpu);
     }
     to_user(&mut machine, vcpu);
-    // SYSRET cannot enter what SYSCALL did not leave: only a signal's return or a new thread does.
-    by_syscall && registers.rcx == registers.rip && registers.r11 == registers.flags
 }
 
-#[inline(never)]
-fn call(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
-    match system_call(&KERNEL, &EPOCH, machine, vcpu, registers) {
+/// A system call; true = one that came by SYSCALL can return by SYSRET.
+pub extern "C" fn call(registers: &mut Registers) -> bool {
+    let vcpu = current_vcpu();
+    let mut machine = Machine::new(vcpu);
+    EPOCH.enter_kernel(vcpu);
+    count(true);
+    match system_call(&KERNEL, &EPOCH, &mut machine, vcpu, registers) {
         Ok(After::User) => {}
         Ok(After::Exit(code)) => {
             machine.exit(Function::Exit, &[code]);
-            halt(machine);
+            halt(&mut machine);
         }
-        Ok(After::ThreadEnded) => next_thread(registers, machine, vcpu),
-        Err(fatal) => end_with(machine, &fatal.0),
+        Ok(After::ThreadEnded) => next_thread(registers, &mut machine, vcpu),
+        Err(fatal) => end_with(&mut machine, &fatal.0),
     }
+    to_user(&mut machine, vcpu);
+    // SYSRET cannot enter what SYSCALL did not leave: only a signal's return or a new thread does.
+    registers.rcx == registers.rip && registers.r11 == registers.flags
 }
 
 #[inline(never)]

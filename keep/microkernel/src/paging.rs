@@ -107,6 +107,17 @@ pub enum Access {
     Execute,
 }
 
+impl Access {
+    /// Bits that an entry must have, and must not have, for this access from user code.
+    const fn bits(self) -> (u64, u64) {
+        match self {
+            Self::Read => (PRESENT | USER, 0),
+            Self::Write => (PRESENT | USER | WRITE, 0),
+            Self::Execute => (PRESENT | USER, WRITE | NO_EXECUTE),
+        }
+    }
+}
+
 /// Why an operation on the tables failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PagingError {
@@ -324,9 +335,11 @@ impl Tables {
         access: Access,
     ) -> Option<u64> {
         let (entry, level) = self.leaf(platform, address);
-        let reachable = entry & PRESENT != 0 && entry & self.private == self.private;
-        (reachable && Rights::of(entry).allow(access))
-            .then(|| (entry & ADDRESS & !(span(level) - 1)) + (address & (span(level) - 1)))
+        let (needed, refused) = access.bits();
+        let needed = needed | self.private;
+        let offset = span(level) - 1;
+        (entry & (needed | refused) == needed)
+            .then_some((entry & ADDRESS & !offset) + (address & offset))
     }
 
     /// Handles a fault of `access` at `address`, a user address: gives it a frame where the
@@ -385,23 +398,32 @@ impl Tables {
         at: u64,
         entry: u64,
     ) -> Fault {
-        let mut slot = at;
         let end = (at & !(FAULT_AROUND * 8 - 1)) + FAULT_AROUND * 8;
-        loop {
-            let Some(frame) = frames.small(platform) else {
-                return if slot == at {
-                    Fault::OutOfMemory
-                } else {
-                    Fault::Resolved
-                };
-            };
-            platform.write(slot, entry | frame | FRAME | PRESENT);
-            slot += 8;
-            if slot == end || platform.read(slot) != entry {
-                return Fault::Resolved;
-            }
+        let count = platform.run_length(at, (end - at) / 8, entry);
+        match back_run(frames, platform, at, count, entry) {
+            0 => Fault::OutOfMemory,
+            _ => Fault::Resolved,
         }
     }
+}
+
+/// Gives frames to `count` 4 KiB entries from `at` on, which become `entry` with a frame each; how
+/// many got one.
+fn back_run<P: Platform>(
+    frames: &mut Frames,
+    platform: &mut P,
+    at: u64,
+    count: u64,
+    entry: u64,
+) -> u64 {
+    let mut backed = 0;
+    while backed < count
+        && let Some((first, found)) = frames.small_run(platform, count - backed)
+    {
+        platform.fill_rising(at + backed * 8, found, first | entry | FRAME | PRESENT);
+        backed += found;
+    }
+    backed
 }
 
 /// An entry that points to a lower table; rights are decided at the leaves.
@@ -421,6 +443,8 @@ struct Walk<'a, P> {
     /// What an entry with a frame keeps, and what it gets.
     kept: u64,
     set: u64,
+    /// Entries with frames keep them.
+    keeps_frames: bool,
     /// Pages that become writable get their frames now: there are so few of them that the faults
     /// would cost more.
     populate: bool,
@@ -457,6 +481,7 @@ impl<'a, P: Platform> Walk<'a, P> {
             done: start,
             kept,
             set,
+            keeps_frames: matches!(change, Change::Protect(_) | Change::Hide),
             populate: writable && end - start <= FAULT_AROUND * PAGE,
         }
     }
@@ -530,54 +555,88 @@ impl<'a, P: Platform> Walk<'a, P> {
 
     /// Changes the range `start..end` of a table of the lowest level.
     fn pages(&mut self, table: u64, start: u64, end: u64) -> Result<(), PagingError> {
-        let first = slot(table, 1, start);
-        let count = (end - start) / PAGE;
-        let mut index = 0;
-        while index < count {
-            let at = first + index * 8;
+        let mut at = slot(table, 1, start);
+        let last = at + (end - start) / PAGE * 8;
+        while at < last {
             let entry = self.platform.read(at);
-            index += if entry & FRAME == 0 {
-                self.alike(at, count - index, entry)?
-            } else {
+            if entry & FRAME == 0 {
+                at += self.alike(at, (last - at) / 8, entry)? * 8;
+            } else if entry & PINNED != 0 || !self.keeps_frames {
                 self.backed(at, 1, entry)?;
-                1
-            };
-            self.done = start + index * PAGE;
+                at += 8;
+            } else {
+                at = self.backed_run(at, last, entry);
+            }
+            self.done = end - (last - at) / 8 * PAGE;
         }
         Ok(())
     }
 
+    /// Changes 4 KiB entries from `at` on, the first of which is `entry`, as long as they have frames
+    /// and are the process's; where the first other one is. For changes that free nothing.
+    fn backed_run(&mut self, at: u64, last: u64, entry: u64) -> u64 {
+        let (kept, set) = (self.kept, self.set);
+        let (mut at, mut entry, mut changed) = (at, entry, 0);
+        loop {
+            let new = entry & kept | set;
+            if entry & PRESENT != 0 {
+                changed |= new ^ entry;
+            }
+            self.platform.write(at, new);
+            at += 8;
+            if at == last {
+                break;
+            }
+            entry = self.platform.read(at);
+            if entry & (FRAME | PINNED) != FRAME {
+                break;
+            }
+        }
+        self.stale.reduced |= changed & (RIGHTS | PRESENT) != 0;
+        at
+    }
+
     /// Replaces a uniform entry by a table of 512 entries that say the same.
     fn split(&mut self, at: u64, level: u32, entry: u64) -> Result<u64, PagingError> {
-        if entry == 0 && !matches!(self.change, Change::Reserve(_)) {
-            return Err(PagingError::NotMapped);
+        if entry & FRAME != 0 {
+            return self.split_backed(at, level, entry);
         }
+        match (entry, self.change) {
+            (0, Change::Reserve(_)) => {}
+            (0, _) => return Err(PagingError::NotMapped),
+            (_, Change::Reserve(_)) => return Err(PagingError::Occupied),
+            _ => {}
+        }
+        let lower = self
+            .frames
+            .filled(self.platform, entry)
+            .ok_or(PagingError::OutOfMemory)?;
+        self.platform.write(at, table_entry(lower));
+        Ok(lower)
+    }
+
+    /// As [`Self::split`], for an entry with a frame.
+    #[inline(never)]
+    fn split_backed(&mut self, at: u64, level: u32, entry: u64) -> Result<u64, PagingError> {
         if entry & PINNED != 0 {
             return Err(PagingError::Pinned);
         }
-        if entry != 0 && matches!(self.change, Change::Reserve(_)) {
+        if matches!(self.change, Change::Reserve(_)) {
             return Err(PagingError::Occupied);
         }
-        let lower = if entry & FRAME == 0 {
-            self.frames
-                .filled(self.platform, entry)
-                .ok_or(PagingError::OutOfMemory)?
+        let lower = self
+            .frames
+            .filled(self.platform, 0)
+            .ok_or(PagingError::OutOfMemory)?;
+        let mut part = if level == 2 {
+            entry & !bits::LARGE
         } else {
-            let lower = self
-                .frames
-                .filled(self.platform, 0)
-                .ok_or(PagingError::OutOfMemory)?;
-            let mut part = if level == 2 {
-                entry & !bits::LARGE
-            } else {
-                entry
-            };
-            for index in 0..512 {
-                self.platform.write(lower + index * 8, part);
-                part += span(level - 1);
-            }
-            lower
+            entry
         };
+        for index in 0..512 {
+            self.platform.write(lower + index * 8, part);
+            part += span(level - 1);
+        }
         self.platform.write(at, table_entry(lower));
         Ok(lower)
     }
@@ -615,16 +674,11 @@ impl<'a, P: Platform> Walk<'a, P> {
         if new == entry {
             return Ok(count);
         }
-        let mut backed = 0;
-        if self.populate {
-            while backed < count
-                && let Some(frame) = self.frames.small(self.platform)
-            {
-                let entry = new | frame | FRAME | PRESENT;
-                self.platform.write(at + backed * 8, entry);
-                backed += 1;
-            }
-        }
+        let backed = if self.populate {
+            back_run(self.frames, self.platform, at, count, new)
+        } else {
+            0
+        };
         if backed < count {
             let rest = at + backed * 8;
             self.platform.fill_run(rest, count - backed, new);

@@ -26,6 +26,9 @@ pub trait Platform: Instructions {
     fn run_length(&self, physical: u64, most: u64, value: u64) -> u64;
     /// Writes `value` to `count` words from `physical` on, all in one page.
     fn fill_run(&mut self, physical: u64, count: u64, value: u64);
+    /// Writes `first` and what follows it in steps of 4 KiB to `count` words from `physical` on, all
+    /// in one page.
+    fn fill_rising(&mut self, physical: u64, count: u64, first: u64);
     /// Copies bytes out of one page.
     fn read_bytes(&self, physical: u64, to: &mut [u8]);
     /// Copies bytes into one page.

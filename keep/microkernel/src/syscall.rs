@@ -51,6 +51,11 @@ struct Call<'a, P, K> {
 ///
 /// # Errors
 /// [`Fatal`] when the Keep cannot go on.
+#[allow(
+    clippy::inline_always,
+    reason = "it has one caller, and on hosts that emulate CPL0 every instruction costs"
+)]
+#[inline(always)]
 pub fn system_call<P: Platform, K: Guarded>(
     kernel: &K,
     epoch: &Epoch,
@@ -230,7 +235,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         }
     }
 
-    /// Answers with the end of the heap, moved or not, as Linux does.
+    /// Answers with the end of the heap, moved or not, as Linux does; it is always a whole page.
     fn brk(&mut self, end: u64) -> u64 {
         let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
         self.kernel.with(|k| {

@@ -1,5 +1,5 @@
 //! How the measured programs are built: nested cargo calls with the flags that each program needs,
-//! into the same target directory as everything else. For build scripts.
+//! into folders of the target directory. For build scripts.
 //!
 //! The result depends on the sources, the lock file and the compiler alone: paths are remapped,
 //! nothing of the environment is passed on, and no build id or time stamp goes in.
@@ -113,7 +113,9 @@ pub fn build(program: &Program) {
         .ancestors()
         .nth(4)
         .expect("cargo's layout of OUT_DIR")
-        .join("keep");
+        .join("keep")
+        // A folder for each set of flags: cargo builds shared crates anew where the flags change.
+        .join(program.package);
     for source in ["Cargo.toml", "Cargo.lock"].iter().chain(program.sources) {
         println!(
             "cargo:rerun-if-changed={}",

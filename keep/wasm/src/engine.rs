@@ -26,6 +26,8 @@ pub fn engine(limits: &Limits, size: usize) -> wasmtime::Result<Engine> {
         // Guard pages and trapping instructions are what makes WebAssembly fast.
         .signals_based_traps(true)
         .memory_reservation(4 << 30)
+        // Whole GiB before and after each memory: a reservation is a few entries of one page table.
+        .memory_guard_size(1 << 30)
         // There is no memory file descriptor in a Keep; segments are copied.
         .memory_init_cow(false)
         .cranelift_opt_level(OptLevel::Speed)

@@ -88,15 +88,17 @@ const XSAVE_LEGACY: u32 = 576;
 const XCR0_AVX512: u64 = 0b1110_0000;
 
 fn add_native(entry: &mut kvm_cpuid_entry2) {
-    let native = __cpuid_count(entry.function, entry.index);
+    // CPUID is slow in a virtual machine: asked for these three only.
+    let native = || __cpuid_count(entry.function, entry.index);
     match (entry.function, entry.index) {
-        (1, _) => entry.ecx |= native.ecx & NATIVE_LEAF1_ECX,
+        (1, _) => entry.ecx |= native().ecx & NATIVE_LEAF1_ECX,
         (7, 0) => {
+            let native = native();
             entry.ebx |= native.ebx & NATIVE_LEAF7[0];
             entry.ecx |= native.ecx & NATIVE_LEAF7[1];
             entry.edx |= native.edx & NATIVE_LEAF7[2];
         }
-        (0x8000_0001, _) => entry.ecx |= native.ecx & NATIVE_LEAF80000001_ECX,
+        (0x8000_0001, _) => entry.ecx |= native().ecx & NATIVE_LEAF80000001_ECX,
         _ => {}
     }
 }

@@ -1,4 +1,4 @@
-//! Brings the launch's contents into the guest's memory, by as many threads as take part.
+//! Brings the runtime into the guest's memory, by as many threads as take part.
 //!
 //! The runtime image lies in a file: reading it from there into the guest touches no page of this
 //! process, copying it from its mapping would touch all.
@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use enarx_launch::layout::{Page, Placement};
+use enarx_launch::layout::Placement;
 use enarx_microkernel::layout::LARGE;
 
 use super::memory::GuestMemory;
@@ -18,7 +18,6 @@ use super::memory::GuestMemory;
 #[derive(Debug)]
 pub struct Load<'a> {
     memory: &'a GuestMemory,
-    pages: &'a [Page],
     runtime: &'static [u8],
     file: Option<FilePart>,
     /// Parts of the runtime: where they go, at most one large page each, and where they come from.
@@ -27,20 +26,14 @@ pub struct Load<'a> {
 }
 
 impl<'a> Load<'a> {
-    /// Plans the load of `pages`, and of `runtime` to its `placements`, into `memory`.
-    pub fn new(
-        memory: &'a GuestMemory,
-        pages: &'a [Page],
-        placements: &[Placement],
-        runtime: &'static [u8],
-    ) -> Self {
+    /// Plans the load of `runtime` to its `placements` in `memory`.
+    pub fn new(memory: &'a GuestMemory, placements: &[Placement], runtime: &'static [u8]) -> Self {
         let pieces = placements.iter().flat_map(|placement| {
             let (gpa, file) = (placement.gpa, placement.file.clone());
             pieces(gpa, file)
         });
         Self {
             memory,
-            pages,
             runtime,
             file: FilePart::behind(runtime),
             pieces: pieces.collect(),
@@ -54,14 +47,7 @@ impl<'a> Load<'a> {
     /// The system's when the file cannot be read.
     pub fn take_part(&self) -> io::Result<()> {
         loop {
-            // The pages of the microkernel and its tables come first.
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(piece) = number.checked_sub(1) else {
-                for page in self.pages {
-                    self.memory.load(page.gpa, &page.bytes[..]);
-                }
-                continue;
-            };
+            let piece = self.next.fetch_add(1, Ordering::Relaxed);
             let Some((gpa, from)) = self.pieces.get(piece) else {
                 return Ok(());
             };

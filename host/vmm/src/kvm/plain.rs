@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use enarx_launch::plain::{self, Parameters};
+use enarx_launch::plain::{Parameters, Plan};
 use enarx_microkernel::first_state::FirstState;
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
@@ -39,34 +39,26 @@ pub fn launch(
     size: Size,
     timeline: &mut Timeline,
 ) -> Result<Launched, KvmError> {
-    let pvm = is_pvm();
-    let cpu = Cpu::new(kvm, pvm)?;
-    let parameters = Parameters {
-        vcpus: size.vcpus,
-        memory: size.memory,
-        huge_pages: cpu.huge_pages,
-        syscall_by_ud: pvm,
-        cr4: cpu.cr4,
-        xcr0: cpu.xcr0,
-    };
-    let layout = plain::launch(
-        launch.images.microkernel,
-        launch.images.runtime,
-        &parameters,
-    )?;
-    size.check(layout.end)?;
+    let plan = Plan::new(launch.images.runtime)?;
+    let memory = GuestMemory::new(size.memory, &plan.shared()).map_err(size.refused())?;
     timeline.mark("plan");
 
-    let memory = GuestMemory::new(size.memory, &layout.shared).map_err(size.refused())?;
     // The image is copied while KVM makes the machine, and then by both threads.
-    let load = Load::new(
-        &memory,
-        &layout.pages,
-        &layout.runtime,
-        launch.images.runtime,
-    );
+    let load = Load::new(&memory, plan.placements(), launch.images.runtime);
     let (platform, first) = std::thread::scope(|scope| {
         let helper = scope.spawn(|| load.take_part());
+        let pvm = is_pvm();
+        let cpu = Cpu::new(kvm, pvm)?;
+        let parameters = Parameters {
+            vcpus: size.vcpus,
+            memory: size.memory,
+            huge_pages: cpu.huge_pages,
+            syscall_by_ud: pvm,
+            cr4: cpu.cr4,
+            xcr0: cpu.xcr0,
+        };
+        let layout = plan.launch(launch.images.microkernel, &parameters)?;
+        size.check(layout.end)?;
         let vm = create_vm(kvm)?;
         memory
             .register(&vm)
@@ -78,6 +70,9 @@ pub fn launch(
         };
         let first = platform.vcpu(0)?;
         timeline.mark("machine");
+        for page in &layout.pages {
+            memory.load(page.gpa, &page.bytes[..]);
+        }
         load.take_part()?;
         match helper.join() {
             Ok(loaded) => loaded?,

@@ -324,7 +324,7 @@ pub fn launch(
     let running = launching
         .finish(None, launch.host_data)
         .map_err(firmware("finish the launch"))?;
-    Load::new(&memory, &[], &layout.runtime, launch.images.runtime).take_part()?;
+    Load::new(&memory, &layout.runtime, launch.images.runtime).take_part()?;
     timeline.mark("image");
 
     let hypervisor = Hypervisor::new(

@@ -89,7 +89,7 @@ pub fn launch(
     timeline.mark("plan");
 
     let memory = GuestMemory::in_place(size.memory, &layout.shared).map_err(size.refused())?;
-    Load::new(&memory, &[], &layout.runtime, launch.images.runtime).take_part()?;
+    Load::new(&memory, &layout.runtime, launch.images.runtime).take_part()?;
     timeline.mark("image");
 
     let cpuids: Vec<_> = (0..size.vcpus).map(|id| cpu.cpuid(id)).collect();

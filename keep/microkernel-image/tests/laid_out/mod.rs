@@ -2,11 +2,15 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use enarx_launch::layout::Launch;
 use enarx_microkernel::layout::LARGE;
 use enarx_microkernel::paging::bits;
 use enarx_snp::launch::PageType;
+
+/// Where the data of [`program`] lie.
+pub const DATA: Range<u64> = 0x60_0000..0x63_0000;
 
 /// A static executable of two segments: code at 4 MiB, data and zeros at 6 MiB.
 pub fn program() -> Vec<u8> {
@@ -19,7 +23,7 @@ pub fn program() -> Vec<u8> {
     put(52, &[64, 0, 56, 0, 2, 0]);
     let segments = [
         (5u32, 0u64, 0x40_0000u64, 0x2000u64, 0x2000u64),
-        (6, 0x2000, 0x60_0000, 0x1000, 0x30_0000),
+        (6, 0x2000, DATA.start, 0x1000, DATA.end - DATA.start),
     ];
     for (index, (flags, offset, address, size, memory)) in segments.into_iter().enumerate() {
         let at = 64 + index * 56;

@@ -9,7 +9,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use enarx_microkernel::exits::{
     COUNTERS_OFFSET, EXIT_MEMORY_SIZE, FACTS_OFFSET, Function, HostFacts, PORT, RECORD_SIZE, Reason,
 };
-use enarx_microkernel::layout::{DIRECT_MAP, DIRECT_MAP_SIZE, EXIT_VIRTUAL, LARGE, MAX_VCPUS};
+use enarx_microkernel::layout::{
+    DIRECT_MAP, DIRECT_MAP_SIZE, EXIT_VIRTUAL, LARGE, MAX_VCPUS, PAGE,
+};
 use enarx_microkernel::platform::{FpuState, Platform};
 use enarx_microkernel::snp::ghcb::Call;
 use enarx_microkernel::snp::{Instructions, pages};
@@ -28,6 +30,14 @@ impl Machine {
     /// The machine as vCPU `vcpu` sees it.
     pub const fn new(vcpu: usize) -> Self {
         Self { vcpu }
+    }
+
+    /// Makes a frame the Keep's own under SNP, or ends the Keep.
+    #[inline(never)]
+    fn make_private(&mut self, frame: u64, size: u64) {
+        if let Err(fatal) = pages::accept(self, snp::root(), frame, size) {
+            crate::end_with(self, &fatal.0);
+        }
     }
 
     /// The number of this vCPU.
@@ -109,11 +119,10 @@ pub fn read_msr(msr: u32) -> u64 {
 }
 
 impl Platform for Machine {
+    #[inline]
     fn accept(&mut self, frame: u64, size: u64) {
-        if snp::active()
-            && let Err(fatal) = pages::accept(self, snp::root(), frame, size)
-        {
-            crate::end_with(self, &fatal.0);
+        if snp::active() {
+            self.make_private(frame, size);
         }
     }
 
@@ -146,6 +155,18 @@ impl Platform for Machine {
         unsafe {
             asm!("rep stosq", inout("rcx") count => _, inout("rdi") direct(physical) => _,
                 in("rax") value, options(nostack, preserves_flags));
+        }
+    }
+
+    fn fill_rising(&mut self, physical: u64, count: u64, first: u64) {
+        if count == 0 {
+            return;
+        }
+        // SAFETY: as in `write`; the words lie in one page.
+        unsafe {
+            asm!("2:", "stosq", "add rax, {page}", "dec {count}", "jnz 2b", page = const PAGE,
+                count = inout(reg) count => _, inout("rdi") direct(physical) => _,
+                inout("rax") first => _, options(nostack));
         }
     }
 

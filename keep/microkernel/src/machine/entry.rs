@@ -101,18 +101,14 @@ enarx_vectors:
     .set vector, vector + 1
     .endr
 
-    // The doorbell as a system call that arrives by the system-call page: the one call that a program
-    // makes thousands of times a second, on hosts where every instruction at CPL0 counts. Under plain
-    // KVM only: on the simulated platform it goes through the GHCB, the whole way. It changes nothing in
-    // here, so the vCPU counts as one in user code throughout; it does not sleep.
+    // A system call on hosts where SYSCALL raises no privilege: it goes to the system-call page, whose
+    // instruction is invalid, with RCX and R11 as SYSCALL left them. A program can jump there with any
+    // RCX; where that is no user address, the jump is the invalid opcode that it looks like. No page
+    // is address 0, where no instruction is.
     .balign 16
 enarx_invalid_opcode:
-    cmp rax, {ring}
-    jne 2f
     push rdx
-    mov rdx, [rip + {doorbell_page}]
-    test rdx, rdx
-    jz 1f
+    mov rdx, [rip + {system_call_page}]
     cmp rdx, [rsp + 8]
     jne 1f
     movabs rdx, {user_end}
@@ -121,12 +117,29 @@ enarx_invalid_opcode:
     // Known flags, as below.
     push 2
     popfq
-    lock inc qword ptr [{counter}]
     mov [rsp + 8], rcx
     mov edx, r11d
     and edx, {user_flags}
     or edx, {fixed_flags}
     mov [rsp + 24], rdx
+    cmp rax, {ring}
+    je 3f
+2:
+    pop rdx
+    push 0
+    push {system_call_vector}
+    push_registers
+    mov rdi, rsp
+    call {system_call}
+    jmp enarx_return
+    // The doorbell: the one call that a program makes thousands of times a second, on hosts where
+    // every instruction at CPL0 counts. Under plain KVM only: on the simulated platform it goes through
+    // the GHCB, the whole way. It changes nothing in here, so the vCPU counts as one in user code
+    // throughout; it does not sleep.
+3:
+    cmp byte ptr [rip + {doorbell}], 0
+    je 2b
+    lock inc qword ptr [{counter}]
     mov edx, {port}
     mov eax, {ring_function}
     out dx, eax
@@ -135,7 +148,6 @@ enarx_invalid_opcode:
     iretq
 1:
     pop rdx
-2:
     push 0
     push {invalid_opcode}
     jmp enarx_exception
@@ -165,10 +177,10 @@ enarx_syscall:
     push {user_cs}
     push rcx
     push 0
-    push {system_call}
+    push {system_call_vector}
     push_registers
     mov rdi, rsp
-    call {exception}
+    call {system_call}
     test al, al
     jz enarx_return
     pop_registers
@@ -189,10 +201,11 @@ enarx_boot_page:
     vectors = const VECTORS,
     user_cs = const USER_CS,
     user_ss = const USER_SS,
-    system_call = const SYSTEM_CALL,
+    system_call_vector = const SYSTEM_CALL,
     invalid_opcode = const vector::INVALID_OPCODE,
     ring = const nr::RING,
-    doorbell_page = sym crate::DOORBELL_PAGE,
+    system_call_page = sym crate::SYSCALL_PAGE,
+    doorbell = sym crate::DOORBELL,
     user_end = const USER_END,
     counter = const EXIT_VIRTUAL + COUNTERS_OFFSET as u64,
     user_flags = const USER_FLAGS,
@@ -201,6 +214,7 @@ enarx_boot_page:
     ring_function = const Function::Ring as u32,
     boot = sym crate::boot,
     exception = sym crate::exception,
+    system_call = sym crate::call,
     msr_ghcb = const MSR_GHCB,
     stray = const TERMINATE_STRAY,
 );

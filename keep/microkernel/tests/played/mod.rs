@@ -215,6 +215,15 @@ impl Platform for Played {
         }
     }
 
+    fn fill_rising(&mut self, physical: u64, count: u64, first: u64) {
+        assert!(physical % PAGE + count * 8 <= PAGE);
+        let mut world = self.world.borrow_mut();
+        world.kernel_writes(physical);
+        for index in 0..count {
+            world.set(physical + index * 8, first + index * PAGE);
+        }
+    }
+
     fn read_bytes(&self, physical: u64, to: &mut [u8]) {
         assert!(physical % PAGE + to.len() as u64 <= PAGE);
         let world = self.world.borrow();

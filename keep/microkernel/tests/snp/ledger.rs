@@ -140,10 +140,9 @@ fn perform(machine: &mut Machine, frames: &mut Frames, used: &mut InUse, step: S
 fn frames(small: u64, large: u64, reserve: u64) -> Frames {
     let start = SHARED_END;
     let mut frames = Frames::new(
-        (LAUNCH_END - small * PAGE) | C_BIT,
-        LAUNCH_END | C_BIT,
-        start | C_BIT,
-        (start + large * LARGE) | C_BIT,
+        LAUNCH_END - small * PAGE..LAUNCH_END,
+        start..start + large * LARGE,
+        C_BIT,
     );
     let reserve_start = start + (large + 3) * LARGE;
     frames.add(

@@ -555,6 +555,14 @@ impl Platform for Machine {
         }
     }
 
+    fn fill_rising(&mut self, physical: u64, count: u64, first: u64) {
+        assert!(physical % PAGE + count * 8 <= PAGE);
+        let gpa = self.reach(physical, true);
+        for index in 0..count {
+            self.put(gpa + index * 8, first + index * PAGE);
+        }
+    }
+
     fn read_bytes(&self, physical: u64, to: &mut [u8]) {
         assert!(physical % PAGE + to.len() as u64 <= PAGE);
         let gpa = self.reach(physical, false);

@@ -100,10 +100,9 @@ fn no_state_lies_at_a_large_page() {
         let mut machine = Machine::new();
         let mut snp = take_over(&mut machine, &boot_info(1)).unwrap();
         let mut frames = Frames::new(
-            SHARED_END | C_BIT,
-            SHARED_END | C_BIT,
-            SHARED_END | C_BIT,
-            (SHARED_END + 8 * LARGE) | C_BIT,
+            SHARED_END..SHARED_END,
+            SHARED_END..SHARED_END + 8 * LARGE,
+            C_BIT,
         );
         let small: Vec<u64> = (0..4 * 512)
             .map(|_| frames.small(&mut machine).unwrap())
@@ -164,7 +163,7 @@ fn a_vcpu_without_memory_ends_the_keep() {
         let mut machine = Machine::new();
         let mut snp = take_over(&mut machine, &boot_info(1)).unwrap();
         let end = 2 << 20;
-        let mut frames = Frames::new((end - pages * PAGE) | C_BIT, end | C_BIT, 0, 0);
+        let mut frames = Frames::new(end - pages * PAGE..end, 0..0, C_BIT);
         assert_eq!(
             start(&mut machine, &mut snp, &mut frames, 2),
             Err(Fatal::new(Reason::OutOfMemory, 2))
