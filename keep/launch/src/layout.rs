@@ -108,25 +108,32 @@ pub(crate) fn heap_start(program: &Program) -> Result<u64, LaunchError> {
         .ok_or(LaunchError::TooLarge("the runtime"))
 }
 
-/// Name, argument and environment of the runtime. The environment spares calls of its C library: the
-/// first memory that it asks for is as large as the runtime sets it later, and restartable sequences,
-/// which there are none of, are not asked for.
-const STRINGS: &[u8] = b"enarx-runtime\0keep\0GLIBC_TUNABLES=\
-    glibc.malloc.top_pad=4194304:glibc.pthread.rseq=0\0";
+/// Name of the runtime.
+const NAME: &str = "enarx-runtime";
+
+/// Environment of the runtime. It spares calls of its C library: the first memory that it asks for is as
+/// large as the runtime sets it later, and restartable sequences, which there are none of, are not asked
+/// for.
+const ENVIRONMENT: &str = "GLIBC_TUNABLES=glibc.malloc.top_pad=4194304:glibc.pthread.rseq=0";
 
 /// The first stack page as Linux lays it out (System V AMD64 ABI, section 3.4.1): its bytes, the
 /// stack pointer, and the offset of the 16 random bytes in the page.
 pub(crate) fn first_stack(program: &Program) -> Result<(u64, Box<[u8; 4096]>, u64), LaunchError> {
     let mut bytes = Box::new([0u8; 4096]);
     let page = STACK_TOP - PAGE;
-    let strings_offset = 4096 - STRINGS.len();
-    bytes[strings_offset..].copy_from_slice(STRINGS);
+    // The argument says where the sallyport is.
+    let argument = format!("keep:{SALLYPORT_USER:#x}");
+    let strings = format!("{NAME}\0{argument}\0{ENVIRONMENT}\0");
+    let strings_offset = 4096 - strings.len();
+    bytes[strings_offset..].copy_from_slice(strings.as_bytes());
     let random_offset = (strings_offset - 16) & !15;
     let name_at = page + strings_offset as u64;
     let (table, size, count) = program
         .headers
         .ok_or(ElfError::Unsupported("program headers outside of it"))?;
-    let mut words = vec![2, name_at, name_at + 14, 0, name_at + 19, 0];
+    let argument_at = name_at + NAME.len() as u64 + 1;
+    let environment_at = argument_at + argument.len() as u64 + 1;
+    let mut words = vec![2, name_at, argument_at, 0, environment_at, 0];
     // The auxiliary vector (Linux `linux/auxvec.h`).
     let auxiliary = [
         (3, table),                        // AT_PHDR

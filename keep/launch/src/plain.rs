@@ -96,7 +96,7 @@ impl<'a> Plan<'a> {
     /// The guest physical memory that the Keep shares with the host.
     #[must_use]
     pub fn shared(&self) -> Vec<Range<u64>> {
-        vec![SHARED_PHYSICAL..SHARED_END]
+        std::iter::once(SHARED_PHYSICAL..SHARED_END).collect()
     }
 
     /// Lays out the Keep.

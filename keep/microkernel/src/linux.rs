@@ -52,8 +52,6 @@ pub mod nr {
         SCHED_GETAFFINITY = 204; SET_TID_ADDRESS = 218; CLOCK_GETTIME = 228; CLOCK_GETRES = 229;
         CLOCK_NANOSLEEP = 230; EXIT_GROUP = 231; TGKILL = 234; OPENAT = 257; NEWFSTATAT = 262;
         SET_ROBUST_LIST = 273; PRLIMIT64 = 302; GETRANDOM = 318;
-        /// Enarx: the user address of the sallyport region.
-        SALLYPORT = 0x454e_0001;
         /// Enarx: [`crate::exits::Function::Ring`].
         RING = 0x454e_0002;
         /// Enarx: [`crate::exits::Function::Wait`].

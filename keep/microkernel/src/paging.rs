@@ -505,6 +505,9 @@ impl<'a, P: Platform> Walk<'a, P> {
             };
             level = upper - 1;
         }
+        if level == 1 {
+            return self.pages(table, start, end);
+        }
         self.table(table, level, start, end)
     }
 
@@ -514,9 +517,6 @@ impl<'a, P: Platform> Walk<'a, P> {
     }
 
     fn table(&mut self, table: u64, level: u32, start: u64, end: u64) -> Result<(), PagingError> {
-        if level == 1 {
-            return self.pages(table, start, end);
-        }
         let size = span(level);
         let mut address = start;
         while address < end {
@@ -529,7 +529,7 @@ impl<'a, P: Platform> Walk<'a, P> {
             let at = slot(table, level, address);
             let entry = self.platform.read(at);
             if is_table(entry) {
-                self.table(entry & ADDRESS, level - 1, address, next)?;
+                self.below(entry & ADDRESS, level, address, next)?;
                 if whole && self.change == Change::Remove && level < 4 {
                     self.platform.write(at, 0);
                     self.frames.free_small(self.platform, entry & ADDRESS);
@@ -545,7 +545,7 @@ impl<'a, P: Platform> Walk<'a, P> {
                 self.backed(at, level, entry)?;
             } else if !self.is_done(entry) {
                 let lower = self.split(at, level, entry)?;
-                self.table(lower, level - 1, address, next)?;
+                self.below(lower, level, address, next)?;
             }
             address = next;
             self.done = next;
@@ -553,7 +553,17 @@ impl<'a, P: Platform> Walk<'a, P> {
         Ok(())
     }
 
+    /// Changes the range `start..end` of a table below one of `level`.
+    fn below(&mut self, table: u64, level: u32, start: u64, end: u64) -> Result<(), PagingError> {
+        if level == 2 {
+            self.pages(table, start, end)
+        } else {
+            self.table(table, level - 1, start, end)
+        }
+    }
+
     /// Changes the range `start..end` of a table of the lowest level.
+    #[inline(never)]
     fn pages(&mut self, table: u64, start: u64, end: u64) -> Result<(), PagingError> {
         let mut at = slot(table, 1, start);
         let last = at + (end - start) / PAGE * 8;
@@ -574,6 +584,7 @@ impl<'a, P: Platform> Walk<'a, P> {
 
     /// Changes 4 KiB entries from `at` on, the first of which is `entry`, as long as they have frames
     /// and are the process's; where the first other one is. For changes that free nothing.
+    #[inline(never)]
     fn backed_run(&mut self, at: u64, last: u64, entry: u64) -> u64 {
         let (kept, set) = (self.kept, self.set);
         let (mut at, mut entry, mut changed) = (at, entry, 0);

@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 use crate::address_space::Removal;
 use crate::exits::{Function, LOG_BYTES, Reason};
 use crate::kernel::{Action, Fatal, Kernel, Registers, SIGNALS};
-use crate::layout::{SALLYPORT_USER, USER_END};
+use crate::layout::USER_END;
 use crate::linux::{Errno, flag, nr};
 use crate::paging::Rights;
 use crate::platform::Platform;
@@ -81,7 +81,6 @@ pub fn system_call<P: Platform, K: Guarded>(
             call.platform.exit(Function::Wait, &[a, b]);
             Ok(0)
         }
-        nr::SALLYPORT => Ok(SALLYPORT_USER),
         nr::MMAP => call.mmap(a, b, c, d),
         nr::MUNMAP => call.take_away(Removal::Unmap, a, b),
         nr::MPROTECT => call.mprotect(a, b, c),

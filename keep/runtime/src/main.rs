@@ -9,12 +9,14 @@
 mod load;
 mod platform;
 
+use std::sync::Arc;
+
 use enarx_contract::{Configuration, MAX_ENCODED};
 use enarx_sallyport::Call;
 use enarx_sallyport::types::Object;
 use enarx_wasi::port::Port;
 use enarx_wasi::stream::{Output, STDERR};
-use enarx_wasm::{Timings, exit};
+use enarx_wasm::{Ground, Timings, exit};
 use platform::Platform;
 
 /// Runs the application; ends with the exit code only when the runtime could not be started.
@@ -60,9 +62,10 @@ fn run(port: &Port, timings: &mut Timings) -> Result<i32, load::LoadError> {
             .map_err(load::LoadError::Evidence)?;
         timings.phase("attest");
     }
+    let ground: Arc<dyn Ground> = Arc::new(Platform);
     Ok(enarx_wasm::run(
         port,
-        &Platform,
+        &ground,
         &configuration,
         &application,
         timings,

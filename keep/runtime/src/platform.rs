@@ -18,8 +18,6 @@ pub const EXIT_USAGE: u8 = 2;
 
 /// System calls of the microkernel, outside of Linux's numbers ("EN" in the upper half).
 mod keep_call {
-    /// `(which)`: the address of the sallyport for `which` = 0.
-    pub const REGION: i64 = 0x454E_0001;
     /// `()`: rings the doorbell.
     pub const RING: i64 = 0x454E_0002;
     /// `(data, report)`: an attestation report over 64 bytes.
@@ -69,9 +67,12 @@ extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
 /// [`StartError`]: wrong mode, or no usable region.
 pub fn attach(mode: Option<&str>) -> Result<Port, StartError> {
     let (base, platform): (_, Box<dyn enarx_wasi::port::Platform>) = match mode {
-        Some("keep") => (region_of_microkernel(), Box::new(Microkernel)),
         Some("process") => (region_of_descriptor(), Box::new(Process)),
-        _ => return Err(StartError::Usage),
+        Some(mode) => {
+            let address = mode.strip_prefix("keep:0x").ok_or(StartError::Usage)?;
+            (region_of_microkernel(address), Box::new(Microkernel))
+        }
+        None => return Err(StartError::Usage),
     };
     let base = base
         .filter(|base| base.addr().get().is_multiple_of(REGION_ALIGN))
@@ -82,12 +83,10 @@ pub fn attach(mode: Option<&str>) -> Result<Port, StartError> {
     Ok(Port::new(KeepEnd::attach(region)?, platform))
 }
 
-fn region_of_microkernel() -> Option<NonNull<u8>> {
-    // SAFETY: the call takes one number and changes no memory of this program.
-    let address = unsafe { libc::syscall(keep_call::REGION, 0) };
-    usize::try_from(address)
-        .ok()
-        .and_then(|address| NonNull::new(std::ptr::with_exposed_provenance_mut(address)))
+/// The region where the launch of a Keep has mapped it.
+fn region_of_microkernel(address: &str) -> Option<NonNull<u8>> {
+    let address = usize::from_str_radix(address, 16).ok()?;
+    NonNull::new(std::ptr::with_exposed_provenance_mut(address))
 }
 
 fn region_of_descriptor() -> Option<NonNull<u8>> {

@@ -1,9 +1,10 @@
 //! Runs an application: tells what it is, compiles it, gives it its world, calls it.
 
 use std::mem::ManuallyDrop;
+use std::sync::Arc;
 
 use enarx_contract::Configuration;
-use enarx_wasi::budget::Budget;
+use enarx_wasi::budget::{Budget, UNASKED};
 use enarx_wasi::context::Context;
 use enarx_wasi::port::Port;
 use enarx_wasi::preview1::{self, Preview1};
@@ -19,13 +20,14 @@ use crate::timings::Timings;
 use crate::{engine, exit, invoke};
 
 /// What the engine asks of the ground it stands on.
-pub trait Ground {
+pub trait Ground: Send + Sync {
     /// Free memory of the Keep, in bytes.
     fn free_memory(&self) -> u64;
 }
 
 /// Memory that stays with the runtime: at least this many bytes, and at least a sixteenth.
 const RESERVE: u64 = 8 << 20;
+const _: () = assert!(UNASKED <= RESERVE / 4);
 
 /// Every WebAssembly binary starts with these bytes (core specification, 5.5.16).
 const MAGIC: &[u8] = b"\0asm";
@@ -49,7 +51,7 @@ impl<S: Send + 'static> View<S> for State<S> {
 /// What a run is made of.
 struct Run<'a> {
     port: &'a Port,
-    ground: &'a dyn Ground,
+    ground: &'a Arc<dyn Ground>,
     configuration: &'a Configuration,
     engine: &'a Engine,
 }
@@ -78,7 +80,7 @@ fn form(application: &[u8]) -> wasmtime::Result<Form> {
 /// Runs `application` to its end; the value is the exit code of the Keep.
 pub fn run(
     port: &Port,
-    ground: &dyn Ground,
+    ground: &Arc<dyn Ground>,
     configuration: &Configuration,
     application: &[u8],
     timings: &mut Timings,
@@ -105,7 +107,7 @@ pub fn run(
 
 fn try_run(
     port: &Port,
-    ground: &dyn Ground,
+    ground: &Arc<dyn Ground>,
     configuration: &Configuration,
     application: &[u8],
     timings: &mut Timings,
@@ -140,8 +142,11 @@ impl Run<'_> {
         &self,
         face: impl FnOnce(Context) -> S,
     ) -> ManuallyDrop<Store<State<S>>> {
-        let free = self.ground.free_memory();
-        let budget = Budget::new(free.saturating_sub(RESERVE.max(free / 16)));
+        let ground = Arc::clone(self.ground);
+        let budget = Budget::asking(move || {
+            let free = ground.free_memory();
+            free.saturating_sub(RESERVE.max(free / 16))
+        });
         let context = Context::new(self.port, self.configuration, &budget);
         let mut store = Store::new(
             self.engine,

@@ -4,6 +4,8 @@
 #[path = "../../wasi/tests/host/mod.rs"]
 mod host;
 
+use std::sync::Arc;
+
 use enarx_contract::{Configuration, Limits};
 use enarx_wasm::{Ground, Timings, run};
 use host::{InProcess, World};
@@ -29,13 +31,8 @@ fn run_with(application: &[u8], configuration: &Configuration, memory: u64) -> O
     if !configuration.timings {
         timings.silence();
     }
-    let code = run(
-        &port,
-        &Memory(memory),
-        configuration,
-        application,
-        &mut timings,
-    );
+    let ground: Arc<dyn Ground> = Arc::new(Memory(memory));
+    let code = run(&port, &ground, configuration, application, &mut timings);
     host.world(|world| Outcome {
         code,
         stdout: String::from_utf8(world.stdout.clone()).unwrap(),

@@ -38,8 +38,6 @@ pub struct Keep {
     control: Mutex<Control>,
     changed: Condvar,
     poller: Poller,
-    /// There is a processor for the polling thread.
-    polling_pays: bool,
     counts: [AtomicU64; FUNCTIONS],
 }
 
@@ -90,7 +88,6 @@ impl Keep {
             }),
             changed: Condvar::new(),
             poller: Poller::default(),
-            polling_pays: std::thread::available_parallelism().is_ok_and(|count| count.get() > 1),
             counts: Default::default(),
         }
     }
@@ -259,7 +256,7 @@ impl Keep {
             return Some(outcome);
         }
         let rung = [Function::Ring as u32, Function::Wait as u32].contains(&number);
-        if rung && self.polling_pays && traffic.note(Instant::now()) {
+        if rung && traffic.note(Instant::now()) {
             self.want_polling();
         }
         None
@@ -451,7 +448,8 @@ pub fn run(
         let poller = std::mem::take(&mut control.poller.0);
         control.poller.1 |= poller;
         drop(control);
-        if poller {
+        // On one processor a poller would only be in the way.
+        if poller && std::thread::available_parallelism().is_ok_and(|count| count.get() > 1) {
             threads.push(spawn_poller(keep)?);
         }
         for number in wanted {
@@ -467,13 +465,20 @@ pub fn run(
     };
     keep.end(outcome.clone());
     for thread in threads {
-        // A signal may have come between the check and the sleep: repeat until the thread is gone.
+        // A signal may have come between the check and the sleep: repeat until the thread is gone,
+        // which takes a moment.
+        let mut round = 0_u32;
         while !thread.is_finished() {
             for vcpu in &keep.vcpus {
                 vcpu.unparked.notify_all();
                 vcpu.interrupt();
             }
-            std::thread::sleep(Duration::from_micros(50));
+            if round < 50 {
+                std::thread::yield_now();
+            } else {
+                std::thread::sleep(Duration::from_micros(50));
+            }
+            round = round.saturating_add(1);
         }
         let _ = thread.join();
     }

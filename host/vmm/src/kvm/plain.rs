@@ -19,12 +19,18 @@ struct Plain {
     vm: VmFd,
     cpu: Cpu,
     state: FirstState,
+    /// See [`vcpu::split_interrupts`].
+    split_interrupts: bool,
 }
 
 impl Platform for Plain {
     fn vcpu(&self, id: u32) -> Result<Processor, KvmError> {
         let state = self.state.vmsa(id.into());
-        vcpu::create(&self.vm, id, &self.cpu.cpuid(id), &state)
+        let mut vcpu = vcpu::create(&self.vm, id, &self.cpu.cpuid(id), &state)?;
+        if self.split_interrupts {
+            vcpu::take_interrupts(vcpu.fd())?;
+        }
+        Ok(vcpu)
     }
 
     fn event(&self, _: u32, _: &mut VcpuFd, event: Event) -> Served {
@@ -60,6 +66,10 @@ pub fn launch(
         let layout = plan.launch(launch.images.microkernel, &parameters)?;
         size.check(layout.end)?;
         let vm = create_vm(kvm)?;
+        let split_interrupts = pvm && size.memory <= vcpu::LOCAL_APIC;
+        if split_interrupts {
+            vcpu::split_interrupts(&vm)?;
+        }
         memory
             .register(&vm)
             .map_err(refused("map the Keep's memory"))?;
@@ -67,6 +77,7 @@ pub fn launch(
             vm,
             cpu,
             state: layout.state,
+            split_interrupts,
         };
         let first = platform.vcpu(0)?;
         timeline.mark("machine");

@@ -5,6 +5,7 @@
 //! harm: it comes from CPL0 and ends the Keep.
 
 use core::arch::global_asm;
+use core::mem::offset_of;
 
 use enarx_microkernel::boot::{IMAGE_MAGIC, VECTOR_STRIDE, VECTORS};
 use enarx_microkernel::exits::{COUNTERS_OFFSET, Function, PORT, Reason};
@@ -118,10 +119,7 @@ enarx_invalid_opcode:
     push 2
     popfq
     mov [rsp + 8], rcx
-    mov edx, r11d
-    and edx, {user_flags}
-    or edx, {fixed_flags}
-    mov [rsp + 24], rdx
+    mov [rsp + 24], r11
     cmp rax, {ring}
     je 3f
 2:
@@ -140,6 +138,10 @@ enarx_invalid_opcode:
     cmp byte ptr [rip + {doorbell}], 0
     je 2b
     lock inc qword ptr [{counter}]
+    mov edx, r11d
+    and edx, {user_flags}
+    or edx, {fixed_flags}
+    mov [rsp + 24], rdx
     mov edx, {port}
     mov eax, {ring_function}
     out dx, eax
@@ -181,8 +183,13 @@ enarx_syscall:
     push_registers
     mov rdi, rsp
     call {system_call}
-    test al, al
-    jz enarx_return
+    // SYSRET cannot enter what SYSCALL did not leave: only a signal's return or a new thread does.
+    mov rcx, [rsp + {rip}]
+    cmp rcx, [rsp + {rcx}]
+    jne enarx_return
+    mov rcx, [rsp + {flags}]
+    cmp rcx, [rsp + {r11}]
+    jne enarx_return
     pop_registers
     // RCX and R11 are SYSCALL's to destroy; the instruction pointer is a checked user address.
     mov rcx, [rsp + 16]
@@ -197,6 +204,10 @@ enarx_boot_page:
     "#,
     image_magic = const IMAGE_MAGIC,
     registers_size = const size_of::<Registers>(),
+    rip = const offset_of!(Registers, rip),
+    rcx = const offset_of!(Registers, rcx),
+    flags = const offset_of!(Registers, flags),
+    r11 = const offset_of!(Registers, r11),
     vector_stride = const VECTOR_STRIDE,
     vectors = const VECTORS,
     user_cs = const USER_CS,
