@@ -93,6 +93,13 @@ impl<'a> Plan<'a> {
         &self.placements
     }
 
+    /// End of what is loaded; the memory of the Keep must reach beyond it.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        // The first stack and the first heap follow.
+        self.free + LARGE + HEAP_MAPPED
+    }
+
     /// The guest physical memory that the Keep shares with the host.
     #[must_use]
     pub fn shared(&self) -> Vec<Range<u64>> {
@@ -127,6 +134,7 @@ impl<'a> Plan<'a> {
         let heap_frame = builder.heap(heap_start);
         builder.sallyport();
         let by_ud = parameters.syscall_by_ud;
+        debug_assert_eq!(builder.frames, self.end());
         let boot = BootInfo {
             magic: boot::MAGIC,
             flags: if by_ud { boot::FLAG_SYSCALL_BY_UD } else { 0 },

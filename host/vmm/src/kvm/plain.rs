@@ -46,6 +46,7 @@ pub fn launch(
     timeline: &mut Timeline,
 ) -> Result<Launched, KvmError> {
     let plan = Plan::new(launch.images.runtime)?;
+    size.check(plan.end())?;
     let memory = GuestMemory::new(size.memory, &plan.shared()).map_err(size.refused())?;
     timeline.mark("plan");
 
@@ -64,7 +65,6 @@ pub fn launch(
             xcr0: cpu.xcr0,
         };
         let layout = plan.launch(launch.images.microkernel, &parameters)?;
-        size.check(layout.end)?;
         let vm = create_vm(kvm)?;
         let split_interrupts = pvm && size.memory <= vcpu::LOCAL_APIC;
         if split_interrupts {
