@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use enarx_launch::plain::{Parameters, Plan};
 use enarx_microkernel::first_state::FirstState;
-use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
 use super::cpuid::Cpu;
 use super::image::Load;
@@ -66,7 +66,8 @@ pub fn launch(
         };
         let layout = plan.launch(launch.images.microkernel, &parameters)?;
         let vm = create_vm(kvm)?;
-        let split_interrupts = pvm && size.memory <= vcpu::LOCAL_APIC;
+        let split_interrupts =
+            pvm && size.memory <= vcpu::LOCAL_APIC && kvm.check_extension(Cap::SplitIrqchip);
         if split_interrupts {
             vcpu::split_interrupts(&vm)?;
         }
