@@ -172,7 +172,10 @@ guest_test!(software_interrupts_end_the_keep, {
 });
 
 guest_test!(jumping_to_the_system_call_page_is_no_way_in, {
+    // The first address that is none of the user's, and others.
     for rcx in [
+        "7ffffffff000",
+        "7ffffffff001",
         "ffff800000000000",
         "ffffffff80010000",
         "800000000000",
