@@ -46,7 +46,6 @@ pub struct Args {
     #[command(flatten)]
     store: StoreArgs,
     /// Print the verdict as an EAT attestation result (EAR, a JWT) signed ES256 with this PKCS #8 key in PEM
-    #[cfg(feature = "ear")]
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     ear_key: Option<PathBuf>,
     /// Print the verdict as JSON
@@ -130,7 +129,6 @@ pub fn run(args: Args) -> ExitCode {
         keep,
         references,
         store,
-        #[cfg(feature = "ear")]
         ear_key,
         json,
     } = args;
@@ -180,7 +178,6 @@ pub fn run(args: Args) -> ExitCode {
     let verdict = Verifier::new(policy)
         .with_reference_values(references)
         .verify(&evidence, &endorsements, at);
-    #[cfg(feature = "ear")]
     if let Some(path) = ear_key {
         if let Err(message) = print_ear(&verdict, &path) {
             eprintln!("error: cannot sign with {}: {message}", path.display());
@@ -200,9 +197,9 @@ fn exit_code(verdict: &Verdict) -> ExitCode {
     }
 }
 
-#[cfg(feature = "ear")]
 fn print_ear(verdict: &Verdict, key: &Path) -> Result<(), String> {
     let key = read(key).map_err(|e| e.to_string())?;
+    let key = String::from_utf8(key).map_err(|e| e.to_string())?;
     outln!("{}", verdict.to_ear(&key).map_err(|e| e.to_string())?);
     Ok(())
 }

@@ -4,6 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use base64ct::{Base64UrlUnpadded, Encoding};
+use p256::pkcs8::{EncodePrivateKey, LineEnding};
+
 const CASE: &str = "snp-milan-v3-vcek-05b7438a";
 
 fn vectors() -> Option<PathBuf> {
@@ -88,6 +91,44 @@ fn a_quotes_json_has_the_status_in_intels_words() {
     assert_eq!(verdict["overall"], "valid");
     assert_eq!(verdict["tcb_status"], "SWHardeningNeeded");
     assert_eq!(verdict["advisories"][0], "INTEL-SA-00615");
+}
+
+#[test]
+fn a_token_says_what_the_verdict_says() {
+    let Some(vectors) = vectors() else { return };
+    let folder = vectors.join(CASE);
+    let report = folder.join("report.bin");
+    let key = tempfile::NamedTempFile::new().unwrap();
+    let token = || {
+        enarx(&[
+            "verify",
+            report.to_str().unwrap(),
+            "--certs",
+            folder.to_str().unwrap(),
+            "--policy",
+            "insecure-authenticity-only",
+            "--at",
+            "2026-09-01T00:00:00Z",
+            "--ear-key",
+            key.path().to_str().unwrap(),
+        ])
+    };
+    let (code, output) = token();
+    assert_eq!((code, output.stdout), (2, vec![]), "an empty key");
+
+    let secret = p256::SecretKey::from_slice(&[7; 32]).unwrap();
+    let pem = secret.to_pkcs8_pem(LineEnding::LF).unwrap();
+    std::fs::write(key.path(), pem).unwrap();
+    let (code, output) = token();
+    assert_eq!(code, 0);
+    let token = String::from_utf8(output.stdout).unwrap();
+    let claims = Base64UrlUnpadded::decode_vec(token.split('.').nth(1).unwrap()).unwrap();
+    let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+    let appraisal = &claims["submods"]["AMD SEV-SNP"];
+    assert_eq!(claims["iat"], 1_788_220_800);
+    assert_eq!(appraisal["ear_status"], "affirming");
+    assert_eq!(appraisal["ear_trustworthiness_vector"]["hardware"], 2);
+    assert_eq!(appraisal["ear_attester_claims"]["report.product"], "milan");
 }
 
 #[test]

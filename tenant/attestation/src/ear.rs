@@ -1,21 +1,93 @@
 //! The verdict as a signed EAT attestation result (draft-ietf-rats-ear, AR4SI trust vector) for relying parties that
 //! know that format. The key is the verifier's; who trusts the token trusts the verifier.
 
+use std::collections::BTreeMap;
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+use p256::ecdsa::signature::Signer;
+use p256::ecdsa::{Signature, SigningKey};
+use p256::pkcs8::DecodePrivateKey;
+use serde::Serialize;
+
 use crate::verdict::{Outcome, Overall, Verdict};
-use ear::claim::{
-    APPROVED_CONFIG, APPROVED_RUNTIME, CONTRAINDICATED_HARDWARE, CONTRAINDICATED_RUNTIME,
-    CRYPTO_VALIDATION_FAILED, GENUINE_HARDWARE, NO_CLAIM, TRUSTWORTHY_INSTANCE,
-    UNRECOGNIZED_INSTANCE, UNSAFE_CONFIG, UNSAFE_HARDWARE, UNSUPPORTABLE_CONFIG,
-};
-use ear::{Algorithm, Appraisal, Ear, RawValue, TrustTier, VerifierID};
 
 /// Why a token could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("no EAR token: {0}")]
-pub struct EarError(String);
+#[error("no EAR token: the key is no PKCS #8 private key of the curve P-256 in PEM: {0}")]
+pub struct EarError(p256::pkcs8::Error);
 
-/// The profile of the token's format, as the crate `ear` writes it (draft-ietf-rats-ear, `eat_profile`).
+/// The header of a JWT signed with ES256 (RFC 7515, section 4.1; RFC 7518, section 3.4).
+const HEADER: &str = r#"{"typ":"JWT","alg":"ES256"}"#;
+
+/// The profile of the token's format (draft-ietf-rats-ear-04, `eat_profile`).
 const PROFILE: &str = "tag:ietf.org,2026:rats/ear#04";
+
+/// The claims of a token (draft-ietf-rats-ear-04, section 3).
+#[derive(Serialize)]
+struct Ear<'a> {
+    eat_profile: &'static str,
+    /// Seconds since 1970.
+    iat: u64,
+    #[serde(rename = "ear_verifier_id")]
+    verifier: VerifierId,
+    /// By the attester's name.
+    submods: BTreeMap<String, Appraisal<'a>>,
+}
+
+#[derive(Serialize)]
+struct VerifierId {
+    developer: &'static str,
+    build: &'static str,
+}
+
+/// What is said of one attester (section 3.1).
+#[derive(Serialize)]
+struct Appraisal<'a> {
+    #[serde(rename = "ear_status")]
+    status: Tier,
+    #[serde(rename = "ear_trustworthiness_vector")]
+    trust_vector: TrustVector,
+    #[serde(rename = "ear_appraisal_policy_ids")]
+    policy_ids: [&'a str; 1],
+    #[serde(
+        rename = "ear_attester_claims",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    attester_claims: BTreeMap<&'a str, &'a str>,
+}
+
+/// Trustworthiness tiers (draft-ietf-rats-ar4si).
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Tier {
+    Affirming,
+    Warning,
+    Contraindicated,
+}
+
+/// Trustworthiness claims (draft-ietf-rats-ar4si), those that a verdict speaks of.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct TrustVector {
+    instance_identity: i8,
+    configuration: i8,
+    executables: i8,
+    hardware: i8,
+}
+
+/// Values of trustworthiness claims (draft-ietf-rats-ar4si). First those of every claim.
+const NO_CLAIM: i8 = 0;
+const CRYPTO_VALIDATION_FAILED: i8 = 99;
+const TRUSTWORTHY_INSTANCE: i8 = 2;
+const UNRECOGNIZED_INSTANCE: i8 = 97;
+const APPROVED_CONFIG: i8 = 2;
+const UNSAFE_CONFIG: i8 = 32;
+const UNSUPPORTABLE_CONFIG: i8 = 96;
+const APPROVED_RUNTIME: i8 = 2;
+const CONTRAINDICATED_RUNTIME: i8 = 96;
+const GENUINE_HARDWARE: i8 = 2;
+const UNSAFE_HARDWARE: i8 = 32;
+const CONTRAINDICATED_HARDWARE: i8 = 96;
 
 /// Prefixes of the checks behind each claim of the trust vector. Chips are instances, guest policies and platform
 /// settings configuration, measurements executables; everything else is hardware.
@@ -48,9 +120,43 @@ impl Verdict {
     /// # Errors
     ///
     /// When the key cannot be used.
-    pub fn to_ear(&self, key: &[u8]) -> Result<String, EarError> {
-        let mut appraisal = Appraisal::new();
-        appraisal.policy_ids = vec![self.policy.clone()];
+    pub fn to_ear(&self, key: &str) -> Result<String, EarError> {
+        let key = SigningKey::from_pkcs8_pem(key).map_err(EarError)?;
+        let appraisal = Appraisal {
+            status: match self.overall {
+                Overall::Valid => Tier::Affirming,
+                Overall::Degraded => Tier::Warning,
+                Overall::Invalid | Overall::Simulated => Tier::Contraindicated,
+            },
+            trust_vector: self.trust_vector(),
+            policy_ids: [&self.policy],
+            attester_claims: self
+                .claims
+                .iter()
+                .map(|(name, value)| (name.as_ref(), value.as_str()))
+                .collect(),
+        };
+        let claims = Ear {
+            eat_profile: PROFILE,
+            iat: self.at_unix,
+            verifier: VerifierId {
+                developer: env!("CARGO_PKG_REPOSITORY"),
+                build: concat!("enarx-attestation ", env!("CARGO_PKG_VERSION")),
+            },
+            submods: BTreeMap::from([(self.tee.to_string(), appraisal)]),
+        };
+        let claims = serde_json::json!(claims).to_string();
+        let encode = Base64UrlUnpadded::encode_string;
+        let signed = format!(
+            "{}.{}",
+            encode(HEADER.as_bytes()),
+            encode(claims.as_bytes())
+        );
+        let signature: Signature = key.sign(signed.as_bytes());
+        Ok(format!("{signed}.{}", encode(&signature.to_bytes())))
+    }
+
+    fn trust_vector(&self) -> TrustVector {
         let in_group = |group: &[&str], name: &str| group.iter().any(|p| name.starts_with(p));
         let worst = |belongs: &dyn Fn(&str) -> bool| {
             let mut worst = None;
@@ -73,78 +179,62 @@ impl Verdict {
         };
         let cryptography_fails =
             worst(&|name| in_group(CRYPTOGRAPHY, name)).is_none_or(|rank| rank == 2);
-        let vector = &mut appraisal.trust_vector;
         if cryptography_fails || self.overall == Overall::Simulated {
             // Nothing can be said of the rest: it is not the hardware's word.
-            vector.set_all(NO_CLAIM);
-            vector.hardware.set(if cryptography_fails {
-                CRYPTO_VALIDATION_FAILED
-            } else {
-                CONTRAINDICATED_HARDWARE
-            });
-        } else {
-            let grouped = [INSTANCE, CONFIGURATION, EXECUTABLES];
-            let instance = worst(&|name| in_group(INSTANCE, name));
-            let configuration = worst(&|name| in_group(CONFIGURATION, name));
-            let executables = worst(&|name| in_group(EXECUTABLES, name));
-            let hardware = worst(&|name| !grouped.iter().any(|group| in_group(group, name)));
-            vector.instance_identity.set(claim(
-                instance,
+            return TrustVector {
+                instance_identity: NO_CLAIM,
+                configuration: NO_CLAIM,
+                executables: NO_CLAIM,
+                hardware: if cryptography_fails {
+                    CRYPTO_VALIDATION_FAILED
+                } else {
+                    CONTRAINDICATED_HARDWARE
+                },
+            };
+        }
+        let grouped = [INSTANCE, CONFIGURATION, EXECUTABLES];
+        let in_none = |name: &str| !grouped.iter().any(|group| in_group(group, name));
+        TrustVector {
+            instance_identity: claim(
+                worst(&|name| in_group(INSTANCE, name)),
                 [
                     TRUSTWORTHY_INSTANCE,
                     UNRECOGNIZED_INSTANCE,
                     UNRECOGNIZED_INSTANCE,
                 ],
-            ));
-            vector.configuration.set(claim(
-                configuration,
+            ),
+            configuration: claim(
+                worst(&|name| in_group(CONFIGURATION, name)),
                 [APPROVED_CONFIG, UNSAFE_CONFIG, UNSUPPORTABLE_CONFIG],
-            ));
-            vector.executables.set(claim(
-                executables,
+            ),
+            executables: claim(
+                worst(&|name| in_group(EXECUTABLES, name)),
                 [
                     APPROVED_RUNTIME,
                     CONTRAINDICATED_RUNTIME,
                     CONTRAINDICATED_RUNTIME,
                 ],
-            ));
-            vector.hardware.set(claim(
-                hardware,
+            ),
+            hardware: claim(
+                worst(&in_none),
                 [GENUINE_HARDWARE, UNSAFE_HARDWARE, CONTRAINDICATED_HARDWARE],
-            ));
+            ),
         }
-        appraisal.status = match self.overall {
-            Overall::Valid => TrustTier::Affirming,
-            Overall::Degraded => TrustTier::Warning,
-            Overall::Invalid | Overall::Simulated => TrustTier::Contraindicated,
-        };
-        for (name, value) in &self.claims {
-            appraisal
-                .attester_claims
-                .insert(name.clone().into_owned(), RawValue::String(value.clone()));
-        }
-        let mut token = Ear::new();
-        PROFILE.clone_into(&mut token.profile);
-        token.iat = i64::try_from(self.at_unix).unwrap_or(i64::MAX);
-        token.vid = VerifierID {
-            build: concat!("enarx-attestation ", env!("CARGO_PKG_VERSION")).to_owned(),
-            developer: env!("CARGO_PKG_REPOSITORY").to_owned(),
-        };
-        token.submods.insert(self.tee.to_string(), appraisal);
-        token
-            .sign_jwt_pem(Algorithm::ES256, key)
-            .map_err(|e| EarError(e.to_string()))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use base64ct::{Base64UrlUnpadded, Encoding};
+    use p256::ecdsa::signature::Verifier as _;
+    use p256::ecdsa::{Signature, VerifyingKey};
+    use p256::pkcs8::{EncodePrivateKey, LineEnding};
+    use serde_json::{Value, json};
+
     use crate::{Endorsements, Policy, Timestamp, Verifier};
 
     #[test]
     fn a_refusal_is_contraindicated() {
-        use p256::elliptic_curve::sec1::ToSec1Point;
-        use p256::pkcs8::{EncodePrivateKey, LineEnding};
         let key = p256::SecretKey::from_slice(&[7; 32]).unwrap();
         let pem = key.to_pkcs8_pem(LineEnding::LF).unwrap();
         let verdict = Verifier::new(Policy::default()).verify(
@@ -152,34 +242,43 @@ mod tests {
             &Endorsements::default(),
             Timestamp(1_790_000_000),
         );
-        let token = verdict.to_ear(pem.as_bytes()).unwrap();
-        let point = key.public_key().to_sec1_point(false);
-        let coordinate = |octets: &[u8]| {
-            const DIGITS: &[u8] =
-                b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-            let bits: Vec<u8> = octets
-                .iter()
-                .flat_map(|o| (0..8).rev().map(move |i| o >> i & 1))
-                .collect();
-            let digit = |six: &[u8]| {
-                six.iter()
-                    .chain([0; 6].iter())
-                    .take(6)
-                    .fold(0, |n, b| n << 1 | usize::from(*b))
-            };
-            bits.chunks(6)
-                .map(|six| char::from(DIGITS[digit(six)]))
-                .collect::<String>()
-        };
-        let jwk = format!(
-            r#"{{"kty":"EC","crv":"P-256","x":"{}","y":"{}"}}"#,
-            coordinate(point.x().unwrap()),
-            coordinate(point.y().unwrap())
+        let token = verdict.to_ear(&pem).unwrap();
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let signature = Base64UrlUnpadded::decode_vec(signature).unwrap();
+        VerifyingKey::from(key.public_key())
+            .verify(
+                signed.as_bytes(),
+                &Signature::from_slice(&signature).unwrap(),
+            )
+            .unwrap();
+        let [header, claims] = [0, 1].map(|part| {
+            let octets = Base64UrlUnpadded::decode_vec(signed.split('.').nth(part).unwrap());
+            serde_json::from_slice::<Value>(&octets.unwrap()).unwrap()
+        });
+        assert_eq!(header, json!({ "typ": "JWT", "alg": "ES256" }));
+        assert_eq!(
+            claims,
+            json!({
+                "eat_profile": "tag:ietf.org,2026:rats/ear#04",
+                "iat": 1_790_000_000,
+                "ear_verifier_id": {
+                    "developer": env!("CARGO_PKG_REPOSITORY"),
+                    "build": concat!("enarx-attestation ", env!("CARGO_PKG_VERSION")),
+                },
+                "submods": {
+                    "unknown evidence": {
+                        "ear_status": "contraindicated",
+                        "ear_trustworthiness_vector": {
+                            "instance-identity": 0,
+                            "configuration": 0,
+                            "executables": 0,
+                            "hardware": 99,
+                        },
+                        "ear_appraisal_policy_ids": ["default"],
+                    },
+                },
+            })
         );
-        let read = ear::Ear::from_jwt_jwk(&token, ear::Algorithm::ES256, jwk.as_bytes()).unwrap();
-        assert_eq!(read.iat, 1_790_000_000);
-        let appraisal = &read.submods["unknown evidence"];
-        assert_eq!(appraisal.status, ear::TrustTier::Contraindicated);
-        assert!(verdict.to_ear(b"no key").is_err());
+        assert!(verdict.to_ear("no key").is_err());
     }
 }

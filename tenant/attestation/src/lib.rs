@@ -9,7 +9,6 @@
 
 pub mod attacks;
 mod checks;
-#[cfg(feature = "ear")]
 mod ear;
 mod evidence;
 pub mod hex;
@@ -23,7 +22,6 @@ mod verdict;
 mod x509;
 
 pub use checks::CATALOGUE;
-#[cfg(feature = "ear")]
 pub use ear::EarError;
 pub use evidence::{Evidence, EvidenceError};
 pub use policy::{Policy, PolicyError};
