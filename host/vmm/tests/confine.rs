@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::{env, io, thread};
 
-use enarx_vmm::confine::landlock::{Enforcement, restrict};
+use enarx_vmm::confine::landlock::{Enforcement, Tcp, restrict};
 use enarx_vmm::confine::report::report_violations;
 use enarx_vmm::confine::seccomp::{Allow, THREAD_CALLS, apply, compile};
 use seccompiler::SeccompAction;
@@ -139,7 +139,7 @@ fn only_granted_directories_stay_open() {
             let writable = File::open(place("writable")).unwrap();
             let readable = File::open(place("readable")).unwrap();
             let granted = [(writable.as_fd(), false), (readable.as_fd(), true)];
-            let enforcement = restrict(granted, false).unwrap();
+            let enforcement = restrict(granted, Tcp::None).unwrap();
             // Without Landlock there is nothing to test, and that is not success.
             assert_ne!(
                 enforcement,

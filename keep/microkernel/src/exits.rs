@@ -18,6 +18,10 @@ pub const FACTS_OFFSET: usize = MAX_VCPUS * RECORD_SIZE;
 /// Offset of the microkernel's counters in the exit memory: system calls, then exceptions, as
 /// 64-bit words; for `--timings`.
 pub const COUNTERS_OFFSET: usize = FACTS_OFFSET + 64;
+/// Offset of the guest physical address, a 64-bit word, up to which the Keep's memory is in place. Under
+/// plain KVM, whose records of memory cost time and memory, the Keep asks for the rest when it needs it
+/// ([`Function::Memory`]); otherwise it is not looked at.
+pub const MEMORY_THERE_OFFSET: usize = COUNTERS_OFFSET + 16;
 /// Offset of the GHCBs in the exit memory (SNP), one page for each vCPU.
 pub const GHCB_OFFSET: usize = 0x1_0000;
 /// Offset of the page in the exit memory (SNP) that carries a guest message to the firmware; the
@@ -51,6 +55,9 @@ pub enum Function {
     Discard = 8,
     /// Write `args[0]` (at most 48) bytes, packed in `args[1..7]`, to the Keep's log.
     Log = 9,
+    /// Have the Keep's memory in place up to guest physical address `args[0]`, a multiple of 2 MiB,
+    /// and say so at [`MEMORY_THERE_OFFSET`]. Plain KVM only, as [`Self::Discard`].
+    Memory = 10,
 }
 
 impl Function {
@@ -67,6 +74,7 @@ impl Function {
             7 => Self::Kick,
             8 => Self::Discard,
             9 => Self::Log,
+            10 => Self::Memory,
             _ => return None,
         })
     }
@@ -107,7 +115,7 @@ pub struct HostFacts {
 }
 
 const _: () = assert!(FACTS_OFFSET + size_of::<HostFacts>() <= COUNTERS_OFFSET);
-const _: () = assert!(COUNTERS_OFFSET + 16 <= GHCB_OFFSET);
+const _: () = assert!(MEMORY_THERE_OFFSET + 8 <= GHCB_OFFSET);
 const _: () = assert!(MESSAGE_OFFSET + 2 * 4096 <= EXIT_MEMORY_SIZE);
 const _: () = assert!(EXIT_MEMORY_SIZE as u64 == LARGE);
 
@@ -134,6 +142,20 @@ pub struct FaultReport {
 }
 
 const _: () = assert!(size_of::<FaultReport>() == 7 * 8);
+
+impl FaultReport {
+    /// The report that these arguments carry.
+    #[must_use]
+    pub const fn from_args(args: [u64; 7]) -> Self {
+        zerocopy::transmute!(args)
+    }
+
+    /// The report as arguments.
+    #[must_use]
+    pub const fn args(self) -> [u64; 7] {
+        zerocopy::transmute!(self)
+    }
+}
 
 /// Why the microkernel ended the Keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,7 +240,7 @@ mod tests {
             }
         }
         assert_eq!(Function::from_number(0), None);
-        assert_eq!(Function::from_number(10), None);
+        assert_eq!(Function::from_number(11), None);
         assert_eq!(Reason::from_number(17), None);
     }
 }

@@ -207,19 +207,7 @@ fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
         // There is no GHCB yet.
         snp::terminate(report.reason);
     }
-    let FaultReport {
-        reason,
-        vector,
-        error_code,
-        rip,
-        cr2,
-        rsp,
-        cs,
-    } = *report;
-    machine.exit(
-        Function::Fault,
-        &[reason, vector, error_code, rip, cr2, rsp, cs],
-    );
+    machine.exit(Function::Fault, &report.args());
     if snp::active() {
         snp::terminate(report.reason);
     }

@@ -191,6 +191,20 @@ const fn slot(table: u64, level: u32, address: u64) -> u64 {
     table + ((address >> shift(level)) & 511) * 8
 }
 
+/// Physical address of the entry at `level` for any virtual address in the tables under `root`; none
+/// where no table leads there.
+pub fn entry_at<P: Platform>(platform: &P, root: u64, address: u64, level: u32) -> Option<u64> {
+    let mut table = root;
+    for above in (level + 1..=4).rev() {
+        let entry = platform.read(slot(table, above, address));
+        if entry & (PRESENT | bits::LARGE) != PRESENT {
+            return None;
+        }
+        table = entry & ADDRESS;
+    }
+    Some(slot(table, level, address))
+}
+
 const fn is_table(entry: u64) -> bool {
     entry & PRESENT != 0 && entry & RESERVED == 0
 }
@@ -300,11 +314,9 @@ impl Tables {
     /// Clears the pinned 2 MiB entries of `start..end`.
     pub fn withdraw<P: Platform>(&mut self, platform: &mut P, start: u64, end: u64) {
         for address in (start..end).step_by(2 << 20) {
-            let mut table = self.root;
-            for level in [4, 3] {
-                table = platform.read(slot(table, level, address)) & ADDRESS;
+            if let Some(at) = entry_at(platform, self.root, address, 2) {
+                platform.write(at, 0);
             }
-            platform.write(slot(table, 2, address), 0);
         }
     }
 

@@ -3,8 +3,8 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, NetPort, PathBeneath, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
 use super::ConfineError;
@@ -25,16 +25,38 @@ pub enum Enforcement {
     None,
 }
 
+/// What of TCP stays allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tcp {
+    /// Everything.
+    All,
+    /// Connections to one port.
+    Port(u16),
+    /// Nothing.
+    None,
+}
+
+impl Tcp {
+    /// Everything where it is granted, nothing otherwise.
+    #[must_use]
+    pub const fn granted(granted: bool) -> Self {
+        if granted { Self::All } else { Self::None }
+    }
+}
+
 /// Leaves the calling thread only the given directories (with the word whether they are read-only), and
-/// TCP only when `tcp` is set. Descriptors that are open stay usable.
+/// what `tcp` says of TCP. Descriptors that are open stay usable.
 ///
 /// # Errors
 /// [`ConfineError::Landlock`] when the kernel has Landlock but refuses the rules.
 pub fn restrict<'a>(
     directories: impl IntoIterator<Item = (BorrowedFd<'a>, bool)>,
-    tcp: bool,
+    tcp: Tcp,
 ) -> Result<Enforcement, ConfineError> {
-    let mut rules = handled(!tcp)?.create()?;
+    let mut rules = handled(tcp != Tcp::All)?.create()?;
+    if let Tcp::Port(port) = tcp {
+        rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
+    }
     for (directory, read_only) in directories {
         let access = if read_only {
             AccessFs::ReadFile | AccessFs::ReadDir

@@ -12,6 +12,7 @@ mod buffer;
 mod files;
 mod handles;
 mod network;
+mod resolver;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,7 @@ use crate::confine::seccomp::Allow;
 use crate::grant::{Grant, NetworkGrant};
 use buffer::Buffer;
 use handles::{Handles, Node, Object};
-use network::Resolver;
+use resolver::Resolver;
 use streams::Stream;
 
 /// Most evidence that the host takes, in bytes.

@@ -1,20 +1,17 @@
 //! The network, when the contract grants it: TCP, UDP and look-ups of names.
 //!
-//! Every socket is non-blocking; what is not ready becomes a pending request. Names are looked up by a
-//! thread of their own, because the C library offers no other way, and one that is started before its
-//! siblings are confined.
+//! Every socket is non-blocking; what is not ready becomes a pending request.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::thread;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use enarx_sallyport::call::RESOLVED_MAX;
 use enarx_sallyport::types::{ADDRESS_SIZE, ShutdownHow, SocketOption};
 use enarx_sallyport::{BUFFER_SIZE, Call, Handle, Slot, SocketAddress, Status};
-use rustix::event::{EventfdFlags, PollFlags, eventfd};
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::net::{
@@ -25,6 +22,7 @@ use rustix::net::{
 
 use super::buffer::Buffer;
 use super::handles::{Handles, Object};
+use super::resolver::Addresses;
 use super::streams::Stream;
 use super::{Answer, Executor, Pending, Result, Step, status};
 
@@ -36,9 +34,6 @@ const MAX_BACKLOG: u32 = 1024;
 const MAX_NAME: u32 = 256;
 /// Look-ups that wait for the thread, at most.
 const MAX_LOOKUPS: usize = 16;
-
-/// What a look-up yields.
-type Addresses = Result<Vec<IpAddr>>;
 
 /// What a pending network request does once its socket is ready.
 #[derive(Debug)]
@@ -414,75 +409,4 @@ fn get_option(socket: &OwnedFd, option: SocketOption) -> Result<u64> {
             .map(|error| error.map_or_else(|errno| u64::from(status(errno).to_wire()), |()| 0)),
     }
     .map_err(status)
-}
-
-/// A question to the resolver's thread.
-struct Question {
-    name: String,
-    answer: Sender<Addresses>,
-    ready: Arc<OwnedFd>,
-}
-
-/// The thread that looks up names, one after the other. It ends when this value is dropped, or
-/// once the look-up that it is about has ended.
-#[derive(Debug)]
-pub struct Resolver {
-    questions: Sender<Question>,
-}
-
-impl Resolver {
-    /// Starts the thread.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn start() -> std::io::Result<Self> {
-        let (questions, asked) = channel::<Question>();
-        thread::Builder::new()
-            .name("enarx-resolver".into())
-            .spawn(move || {
-                for Question {
-                    name,
-                    answer,
-                    ready,
-                } in asked
-                {
-                    // Nobody waits any more: no matter.
-                    let _ = answer.send(look_up(&name));
-                    let _ = rustix::io::write(&*ready, &1_u64.to_ne_bytes());
-                }
-            })?;
-        Ok(Self { questions })
-    }
-
-    /// Asks for a name; the descriptor becomes readable when the answer is there.
-    fn ask(&self, name: String) -> Result<(Receiver<Addresses>, Arc<OwnedFd>)> {
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let ready = Arc::new(eventfd(0, flags).map_err(status)?);
-        let (answer, answered) = channel();
-        let question = Question {
-            name,
-            answer,
-            ready: Arc::clone(&ready),
-        };
-        self.questions
-            .send(question)
-            .map_err(|_| Status::ResolverFailure)?;
-        Ok((answered, ready))
-    }
-}
-
-fn look_up(name: &str) -> Addresses {
-    match (name, 0).to_socket_addrs() {
-        Ok(addresses) => {
-            let mut found = Vec::new();
-            for address in addresses.map(|address| address.ip()) {
-                if !found.contains(&address) {
-                    found.push(address);
-                }
-            }
-            Ok(found)
-        }
-        // The standard library does not say which error of getaddrinfo(3) it was.
-        Err(_) => Err(Status::NameUnresolvable),
-    }
 }

@@ -4,8 +4,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use seccompiler::{BpfProgram, SeccompAction};
 
+use crate::confine::ConfineError;
+use crate::confine::landlock::{self, Tcp};
 use crate::confine::seccomp::{Allow, THREAD_CALLS, apply, compile};
-use crate::confine::{ConfineError, landlock};
 use crate::executor;
 use crate::grant::Grant;
 
@@ -18,7 +19,7 @@ const _: () = assert!(super::vcpu::KVM_INTERRUPT == REQUESTS[3] as u64);
 pub struct Confinement {
     filter: BpfProgram,
     directories: Vec<(OwnedFd, bool)>,
-    tcp: bool,
+    tcp: Tcp,
 }
 
 impl Confinement {
@@ -44,7 +45,7 @@ impl Confinement {
         Ok(Self {
             filter,
             directories,
-            tcp: grant.network.tcp,
+            tcp: Tcp::granted(grant.network.tcp),
         })
     }
 

@@ -25,7 +25,7 @@ use crate::snp::exits::Exit;
 use crate::snp::linux::Processor;
 
 /// Functions that are counted: their numbers are below this.
-const FUNCTIONS: usize = 10;
+const FUNCTIONS: usize = 11;
 
 /// A Keep while it runs.
 pub struct Keep {
@@ -59,6 +59,8 @@ struct Control {
     /// vCPUs that the guest wants started.
     wanted: Vec<u32>,
     started: u64,
+    /// Up to where the guest wants memory.
+    memory: Option<u64>,
     /// The polling thread is wanted, and runs.
     poller: (bool, bool),
 }
@@ -158,6 +160,19 @@ impl Keep {
         }
     }
 
+    /// Has the guest's memory extended up to `end`, and waits for it.
+    fn want_memory(&self, end: u64) {
+        let mut control = lock(&self.control);
+        control.memory = Some(end);
+        self.changed.notify_all();
+        while control.memory.is_some() && control.outcome.is_none() {
+            control = self
+                .changed
+                .wait(control)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     fn park(&self, me: usize, timeout: Option<Duration>) {
         let vcpu = &self.vcpus[me];
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
@@ -192,16 +207,7 @@ impl Keep {
         let progress = match function {
             Function::Exit => return Some(Outcome::Exit(low_word(args[0]).cast_signed())),
             Function::Fault => {
-                let [reason, vector, error_code, rip, cr2, rsp, cs] = args;
-                let report = FaultReport {
-                    reason,
-                    vector,
-                    error_code,
-                    rip,
-                    cr2,
-                    rsp,
-                    cs,
-                };
+                let report = FaultReport::from_args(args);
                 return Some(Outcome::Fault(Fault(report).to_string()));
             }
             Function::Ring => self.executor.drain(),
@@ -230,6 +236,10 @@ impl Keep {
                 return Some(Outcome::Fault(
                     "the Keep was ended: it gave back memory that is not its own".into(),
                 ));
+            }
+            Function::Memory => {
+                self.want_memory(args[0]);
+                return None;
             }
             Function::Log => {
                 let length = usize::try_from(args[0]).unwrap_or(0).min(LOG_BYTES);
@@ -422,7 +432,11 @@ pub fn run(
     }
     let outcome = loop {
         let mut control = lock(&keep.control);
-        while control.outcome.is_none() && control.wanted.is_empty() && !control.poller.0 {
+        while control.outcome.is_none()
+            && control.wanted.is_empty()
+            && control.memory.is_none()
+            && !control.poller.0
+        {
             control = match deadline {
                 None => keep
                     .changed
@@ -447,7 +461,15 @@ pub fn run(
         let wanted = std::mem::take(&mut control.wanted);
         let poller = std::mem::take(&mut control.poller.0);
         control.poller.1 |= poller;
+        let memory = control.memory;
         drop(control);
+        if let Some(end) = memory {
+            if let Err(error) = keep.platform.extend(&keep.memory, end) {
+                keep.end(Outcome::Fault(error.to_string()));
+            }
+            lock(&keep.control).memory = None;
+            keep.changed.notify_all();
+        }
         // On one processor a poller would only be in the way.
         if poller && std::thread::available_parallelism().is_ok_and(|count| count.get() > 1) {
             threads.push(spawn_poller(keep)?);

@@ -9,10 +9,10 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr::{NonNull, null_mut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use enarx_microkernel::exits::{COUNTERS_OFFSET, RECORD_SIZE, Record};
+use enarx_microkernel::exits::{COUNTERS_OFFSET, MEMORY_THERE_OFFSET, RECORD_SIZE, Record};
 use enarx_microkernel::layout::{LARGE, MAX_VCPUS};
 use enarx_sallyport::Region;
 use enarx_sallyport::layout::REGION_SIZE;
@@ -148,10 +148,20 @@ impl Window {
 pub struct GuestMemory {
     ram: Arc<Mapping>,
     windows: Vec<Window>,
+    given: Mutex<Given>,
 }
 
-/// First memory slot of the windows.
-const FIRST_WINDOW: u32 = 8;
+/// The private memory that is the guest's already.
+#[derive(Debug, Default)]
+struct Given {
+    /// Its end, a guest physical address.
+    end: u64,
+    /// The memory slots that it came in.
+    slots: u32,
+}
+
+/// First memory slot of the windows: behind those that private memory can come in.
+const FIRST_WINDOW: u32 = 64;
 
 impl GuestMemory {
     /// `ram` bytes of memory from guest physical address 0 on, and memory of its own for each of the
@@ -192,6 +202,7 @@ impl GuestMemory {
         Ok(Self {
             windows: windows.iter().map(window).collect::<io::Result<_>>()?,
             ram,
+            given: Mutex::default(),
         })
     }
 
@@ -267,22 +278,53 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Makes the memory the guest's, the windows in the place of the private memory there.
-    pub fn register(&self, vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
-        let mut start = 0;
-        let ends = self.windows.iter().map(|window| window.gpa);
-        for (slot, end) in (0..).zip(ends.chain([self.ram.size as u64])) {
-            let offset = usize::try_from(start).unwrap_or(usize::MAX);
-            let size = usize::try_from(end - start).unwrap_or(usize::MAX);
-            if size > 0 {
-                set_slot(vm, slot, start, self.ram.at(offset, size), size)?;
-            }
-            start = self
-                .windows
-                .get(slot as usize)
-                .map_or(end, |window| window.gpa + window.size as u64);
-        }
+    /// Makes the memory the guest's up to `end`, the windows in the place of the private memory there.
+    pub fn register(&self, vm: &VmFd, end: u64) -> Result<(), kvm_ioctls::Error> {
+        self.extend(vm, end)?;
         self.register_windows(vm)
+    }
+
+    /// Makes more of the memory the guest's: up to `end`, and as much as it had if there is that
+    /// much, so that it comes in few parts.
+    ///
+    /// # Errors
+    /// `EINVAL` for more than there is; KVM's own.
+    pub fn extend(&self, vm: &VmFd, end: u64) -> Result<(), kvm_ioctls::Error> {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = self.ram.size as u64;
+        if end > size {
+            return Err(kvm_ioctls::Error::new(libc::EINVAL));
+        }
+        if end <= given.end {
+            return Ok(());
+        }
+        let end = end.max(given.end * 2).min(size);
+        for part in self.between_windows(given.end..end) {
+            let offset = usize::try_from(part.start).unwrap_or(usize::MAX);
+            let size = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
+            set_slot(vm, given.slots, part.start, self.ram.at(offset, size), size)?;
+            given.slots += 1;
+        }
+        given.end = end;
+        self.exit_word(MEMORY_THERE_OFFSET)
+            .store(end, Ordering::Release);
+        Ok(())
+    }
+
+    /// The private memory in `range`: what no window takes the place of.
+    fn between_windows(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        let mut start = range.start;
+        let windows = self
+            .windows
+            .iter()
+            .map(|window| window.gpa..window.gpa + window.size as u64);
+        windows
+            .chain(std::iter::once(range.end..range.end))
+            .filter_map(move |window| {
+                let part = start..window.start.min(range.end);
+                start = start.max(window.end);
+                (!part.is_empty()).then_some(part)
+            })
     }
 
     /// Makes the memory the guest's under two addresses: private memory at those with the C-bit, the
@@ -463,6 +505,26 @@ mod tests {
             memory.write_window(exit_memory, &5u64.to_le_bytes());
             assert_eq!(memory.record(0).args[0], 5);
             assert_eq!(memory.write_window(7 * LARGE - 1, &[0; 2]), None);
+        }
+    }
+
+    #[test]
+    fn private_memory_is_what_lies_between_windows() {
+        let windows = [LARGE..2 * LARGE, 2 * LARGE..3 * LARGE, 6 * LARGE..7 * LARGE];
+        let memory = GuestMemory::in_place(8 * LARGE, &windows).unwrap();
+        let parts = |range: Range<u64>| {
+            let range = range.start * LARGE..range.end * LARGE;
+            memory
+                .between_windows(range)
+                .map(|part| part.start / LARGE..part.end / LARGE)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(parts(0..8), [0..1, 3..6, 7..8]);
+        // In two steps, wherever the first ends, it is the same memory.
+        for middle in 0..=8 {
+            let both = [parts(0..middle), parts(middle..8)].concat();
+            let frames: Vec<u64> = both.into_iter().flatten().collect();
+            assert_eq!(frames, [0, 3, 4, 5, 7], "in two steps at {middle}");
         }
     }
 

@@ -177,12 +177,13 @@ struct Size {
 }
 
 impl Size {
-    /// Refuses memory that is not enough for what ends at `end`.
-    fn check(self, end: u64) -> Result<(), KvmError> {
-        if end + MIN_FREE > self.memory {
-            return Err(KvmError::TooSmall((end + MIN_FREE) >> 20));
+    /// The least memory for what ends at `end`; refuses less.
+    fn check(self, end: u64) -> Result<u64, KvmError> {
+        let least = end + MIN_FREE;
+        if least > self.memory {
+            return Err(KvmError::TooSmall(least >> 20));
         }
-        Ok(())
+        Ok(least)
     }
 
     /// The error for memory that the system refuses.

@@ -14,6 +14,10 @@ use super::{KvmError, Launched, Size, Timeline, create_vm, is_pvm, refused, vcpu
 use crate::launch::Launch;
 use crate::snp::linux::Processor;
 
+/// Memory that is the guest's from the beginning, if it has that much, in bytes: KVM without nested paging
+/// in hardware keeps 1/256 of it as records, and takes 1 ms for those of 1 GiB.
+const MEMORY_AT_LAUNCH: u64 = 128 << 20;
+
 /// A virtual machine of plain KVM.
 struct Plain {
     vm: VmFd,
@@ -33,6 +37,12 @@ impl Platform for Plain {
         Ok(vcpu)
     }
 
+    fn extend(&self, memory: &GuestMemory, end: u64) -> Result<(), KvmError> {
+        memory
+            .extend(&self.vm, end)
+            .map_err(refused("map more of the Keep's memory"))
+    }
+
     fn event(&self, _: u32, _: &mut VcpuFd, event: Event) -> Served {
         out_of_bounds(&event)
     }
@@ -46,7 +56,7 @@ pub fn launch(
     timeline: &mut Timeline,
 ) -> Result<Launched, KvmError> {
     let plan = Plan::new(launch.images.runtime)?;
-    size.check(plan.end())?;
+    let least = size.check(plan.end())?;
     let memory = GuestMemory::new(size.memory, &plan.shared()).map_err(size.refused())?;
     timeline.mark("plan");
 
@@ -72,7 +82,7 @@ pub fn launch(
             vcpu::split_interrupts(&vm)?;
         }
         memory
-            .register(&vm)
+            .register(&vm, size.memory.min(MEMORY_AT_LAUNCH.max(least)))
             .map_err(refused("map the Keep's memory"))?;
         let platform = Plain {
             vm,

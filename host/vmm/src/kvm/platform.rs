@@ -3,6 +3,7 @@
 use kvm_ioctls::VcpuFd;
 
 use super::KvmError;
+use super::memory::GuestMemory;
 use crate::confine::seccomp::Allow;
 use crate::launch::Outcome;
 use crate::snp::exits::Exit;
@@ -57,6 +58,14 @@ pub trait Platform: Send + Sync {
     /// # Errors
     /// [`KvmError`] when KVM refuses.
     fn vcpu(&self, id: u32) -> Result<Processor, KvmError>;
+
+    /// Makes more of the memory the guest's, up to `end`.
+    ///
+    /// # Errors
+    /// [`KvmError`] when there is not that much, or KVM refuses.
+    fn extend(&self, _memory: &GuestMemory, _end: u64) -> Result<(), KvmError> {
+        Err(KvmError::Lacks("memory that comes in parts"))
+    }
 
     /// Serves an event of vCPU `id`.
     fn event(&self, id: u32, vcpu: &mut VcpuFd, event: Event) -> Served;

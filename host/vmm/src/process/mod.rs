@@ -24,7 +24,8 @@ use rustix::net::{
 };
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
-use crate::confine::{landlock, seccomp};
+use crate::confine::landlock::{self, Tcp};
+use crate::confine::seccomp;
 use crate::executor::{ExecutorError, Progress};
 use crate::launch::{Launch, LaunchError, Outcome};
 use child::{Child, Forbidden, Plan, Stage};
@@ -143,7 +144,7 @@ pub fn run(launch: Launch) -> Result<Outcome, LaunchError> {
             .name("enarx-keep".into())
             .spawn_scoped(scope, || {
                 let directories = directories.iter().map(|(fd, ro)| (fd.as_fd(), *ro));
-                landlock::restrict(directories, network.tcp)?;
+                landlock::restrict(directories, Tcp::granted(network.tcp))?;
                 seccomp::apply(&filter::server(network)?)?;
                 Ok(serve(&served, &socket, listener.as_ref(), deadline))
             })

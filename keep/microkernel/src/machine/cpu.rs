@@ -7,7 +7,8 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use enarx_microkernel::exits::{
-    COUNTERS_OFFSET, EXIT_MEMORY_SIZE, FACTS_OFFSET, Function, HostFacts, PORT, RECORD_SIZE, Reason,
+    COUNTERS_OFFSET, EXIT_MEMORY_SIZE, FACTS_OFFSET, Function, HostFacts, MEMORY_THERE_OFFSET,
+    PORT, RECORD_SIZE, Reason,
 };
 use enarx_microkernel::layout::{
     DIRECT_MAP, DIRECT_MAP_SIZE, EXIT_VIRTUAL, LARGE, MAX_VCPUS, PAGE,
@@ -123,6 +124,9 @@ impl Platform for Machine {
     fn accept(&mut self, frame: u64, size: u64) {
         if snp::active() {
             self.make_private(frame, size);
+        } else if frame >= exit_word(MEMORY_THERE_OFFSET).load(Ordering::Relaxed) {
+            // A host that does not give it ends the Keep with the first access.
+            self.exit(Function::Memory, &[frame + size]);
         }
     }
 

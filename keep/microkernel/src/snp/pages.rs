@@ -12,7 +12,8 @@ use super::ghcb::{BUFFER_WORDS, Call};
 use crate::exits::Reason;
 use crate::kernel::Fatal;
 use crate::layout::{DIRECT_MAP, DIRECT_MAP_SIZE, HUGE, LARGE};
-use crate::paging::bits::{ADDRESS, LARGE as LARGE_PAGE, NO_EXECUTE, PRESENT, WRITE};
+use crate::paging::bits::{LARGE as LARGE_PAGE, NO_EXECUTE, PRESENT, WRITE};
+use crate::paging::entry_at;
 use crate::platform::Platform;
 
 /// PVALIDATE: the page has another size in the reverse map (AMD64 APM volume 3).
@@ -31,21 +32,7 @@ fn fatal(frame: u64) -> Fatal {
 /// Physical address of the direct map's entry for `frame` at `level` (1 = 4 KiB, 2 = 2 MiB); none
 /// where a table is missing.
 fn slot<P: Platform>(platform: &P, root: u64, frame: u64, level: u32) -> Option<u64> {
-    let address = DIRECT_MAP + plain(frame);
-    let mut table = root;
-    let mut at = 4;
-    loop {
-        let slot = table + ((address >> (3 + 9 * at)) & 511) * 8;
-        if at == level {
-            return Some(slot);
-        }
-        let entry = platform.read(slot);
-        if entry & PRESENT == 0 || entry & LARGE_PAGE != 0 {
-            return None;
-        }
-        table = entry & ADDRESS;
-        at -= 1;
-    }
+    entry_at(platform, root, DIRECT_MAP + plain(frame), level)
 }
 
 /// Makes a private page or 2 MiB of them the Keep's: validated, zeroed and in the direct map.

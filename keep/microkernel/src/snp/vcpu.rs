@@ -11,7 +11,8 @@ use crate::first_state::first_stack_pointer;
 use crate::frames::Frames;
 use crate::kernel::Fatal;
 use crate::layout::{DIRECT_MAP, KERNEL_STACK, LARGE, PAGE, stack_bottom};
-use crate::paging::bits::{ADDRESS, NO_EXECUTE, PRESENT, WRITE};
+use crate::paging::bits::{NO_EXECUTE, PRESENT, WRITE};
+use crate::paging::entry_at;
 use crate::platform::Platform;
 
 /// RMPADJUST: the page becomes a VMSA (AMD64 APM volume 3: RDX bit 16), for VMPL 1 without rights.
@@ -41,7 +42,7 @@ pub fn start<P: Platform + Instructions>(
     let mut top = 0;
     for offset in (0..KERNEL_STACK).step_by(4096) {
         let frame = frames.small(platform).ok_or(memory)?;
-        let at = table_slot(platform, root, stack_bottom(number) + offset).ok_or(refused)?;
+        let at = entry_at(platform, root, stack_bottom(number) + offset, 1).ok_or(refused)?;
         platform.write(at, frame | PRESENT | WRITE | NO_EXECUTE);
         top = frame;
     }
@@ -74,17 +75,4 @@ pub fn start<P: Platform + Instructions>(
     } else {
         Err(refused)
     }
-}
-
-/// Physical address of the 4 KiB entry for a virtual address of the kernel.
-fn table_slot<P: Platform>(platform: &P, root: u64, address: u64) -> Option<u64> {
-    let mut table = root;
-    for level in (2..=4u32).rev() {
-        let entry = platform.read(table + ((address >> (3 + 9 * level)) & 511) * 8);
-        if entry & PRESENT == 0 {
-            return None;
-        }
-        table = entry & ADDRESS;
-    }
-    Some(table + ((address >> 12) & 511) * 8)
 }
