@@ -7,20 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Kinds of Keeps to test. Without a usable `/dev/kvm` that kind is left out, by name; with
-/// `ENARX_REQUIRE_KVM=1` this fails instead.
-fn backends() -> Vec<&'static str> {
-    let kvm = fs::File::options().read(true).write(true).open("/dev/kvm");
-    match kvm {
-        Ok(_) => vec!["kvm", "sim", "process"],
-        Err(error) => {
-            let required = std::env::var("ENARX_REQUIRE_KVM").is_ok_and(|value| value == "1");
-            assert!(!required, "ENARX_REQUIRE_KVM=1, but /dev/kvm: {error}");
-            eprintln!("SKIPPED kvm: /dev/kvm: {error}");
-            vec!["process"]
-        }
-    }
-}
+use super::common::{self, backends};
 
 fn program(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -28,22 +15,11 @@ fn program(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// The command without anything of the environment that could change it.
+/// The command, with nothing to read.
 fn enarx() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_enarx"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ENARX_") {
-            command.env_remove(name);
-        }
-    }
+    let mut command = common::enarx();
     command.stdin(Stdio::null());
-    // The simulated machine's keys are made once for all tests.
-    command.env("ENARX_SIM", simulated_state());
     command
-}
-
-fn simulated_state() -> String {
-    format!("state={}/simulated-machine", env!("CARGO_TARGET_TMPDIR"))
 }
 
 fn run(backend: &str, arguments: &[&str]) -> Output {

@@ -6,13 +6,15 @@
 //! with `ENARX_REQUIRE_PROGRAMS=1` they fail instead.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use tempfile::TempDir;
+
+use super::common::{backends, clean, enarx, required};
 
 /// Longer than any of these programs takes on a busy machine: a Keep that hangs fails its test.
 const TIMEOUT: &str = "300s";
@@ -43,10 +45,6 @@ struct Job<'a> {
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-}
-
-fn required(variable: &str) -> bool {
-    std::env::var(variable).is_ok_and(|value| value == "1")
 }
 
 /// Builds the programs once.
@@ -114,42 +112,12 @@ fn build_native(target: &Path) -> Result<PathBuf, String> {
     Ok(target.join("debug/native-wasmtime"))
 }
 
-/// Kinds of Keeps to test. Without a usable `/dev/kvm` that kind is left out, by name; with
-/// `ENARX_REQUIRE_KVM=1` this fails instead.
-fn backends() -> Vec<&'static str> {
-    match File::options().read(true).write(true).open("/dev/kvm") {
-        Ok(_) => vec!["kvm", "sim", "process"],
-        Err(error) => {
-            assert!(
-                !required("ENARX_REQUIRE_KVM"),
-                "ENARX_REQUIRE_KVM=1, but /dev/kvm: {error}"
-            );
-            eprintln!("SKIPPED kvm: /dev/kvm: {error}");
-            vec!["process"]
-        }
-    }
-}
-
-/// The command without anything of the environment that could change it.
-fn clean(program: &Path) -> Command {
-    let mut command = Command::new(program);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ENARX_") {
-            command.env_remove(name);
-        }
-    }
-    // The simulated machine's keys are made once for all tests.
-    let state = concat!("state=", env!("CARGO_TARGET_TMPDIR"), "/simulated-machine");
-    command.env("ENARX_SIM", state);
-    command
-}
-
 impl Job<'_> {
     /// Runs natively and in every Keep, compares, and returns what all of them did.
     fn run(&self, programs: &Programs) -> Outcome {
         let native = self.outcome(clean(&programs.native), programs);
         for backend in backends() {
-            let mut keep = clean(Path::new(env!("CARGO_BIN_EXE_enarx")));
+            let mut keep = enarx();
             keep.args(["run", "--quiet", "--backend", backend, "--timeout", TIMEOUT]);
             let keep = self.outcome(keep, programs);
             self.compare(backend, &keep, &native);

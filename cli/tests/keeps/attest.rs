@@ -2,34 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
+
+use super::common::{self, SIMULATED_STATE, have_kvm};
 
 const APPLICATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/exit.wat");
 const OTHER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/trap.wat");
 const NONCE: &str = "00112233445566778899aabbccddeeff";
 
-/// Whether there is KVM; without it these tests are left out, by name, or fail.
-fn have_kvm(test: &str) -> bool {
-    let kvm = fs::File::options().read(true).write(true).open("/dev/kvm");
-    if let Err(error) = &kvm {
-        let required = std::env::var("ENARX_REQUIRE_KVM").is_ok_and(|value| value == "1");
-        assert!(
-            !required,
-            "{test}: ENARX_REQUIRE_KVM=1, but /dev/kvm: {error}"
-        );
-        eprintln!("SKIPPED {test}: /dev/kvm: {error}");
-    }
-    kvm.is_ok()
-}
-
 fn enarx(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_enarx"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ENARX_") {
-            command.env_remove(name);
-        }
-    }
-    command
+    common::enarx()
+        .env_remove("ENARX_SIM")
         .env("ENARX_STORE", "/nonexistent/store")
         .args(arguments)
         .output()
@@ -58,7 +41,6 @@ impl Evidence {
             folder,
             application,
         };
-        let state = concat!("state=", env!("CARGO_TARGET_TMPDIR"), "/simulated-machine");
         let to = evidence.path("ev");
         let mut arguments = vec![
             "run",
@@ -68,7 +50,7 @@ impl Evidence {
             "--vcpus",
             "2",
             "--sim",
-            state,
+            SIMULATED_STATE,
         ];
         for option in simulated {
             arguments.extend(["--sim", option]);

@@ -1,0 +1,6 @@
+//! Keeps, end to end: tests drive the built command.
+
+mod attest;
+mod common;
+mod programs;
+mod run;
