@@ -442,7 +442,6 @@ impl Executor {
         Ok(bytes)
     }
 
-    /// Prints a line of the Keep's log. Control characters could steer a terminal, so they are replaced.
     /// Takes the Keep's evidence; a second time, or where none is wanted, it is refused.
     fn evidence(&mut self, slot: Slot, length: u32) -> Result<()> {
         if length > MAX_EVIDENCE {
@@ -458,6 +457,7 @@ impl Executor {
         Ok(())
     }
 
+    /// Prints a line of the Keep's log. Control characters could steer a terminal, so they are replaced.
     fn log(&self, slot: Slot, length: u32) -> Result<()> {
         let length = length.min(u32::try_from(MAX_LOG_LINE).unwrap_or(0));
         let bytes = self.input(slot, 0, length)?;
@@ -523,6 +523,8 @@ pub struct SharedExecutor {
 struct State {
     executor: Executor,
     interrupted: bool,
+    /// The last words so far do not end a line.
+    in_line: bool,
     /// Eventfds of the threads that sleep now.
     sleeping: Vec<Arc<OwnedFd>>,
     /// Eventfds that no thread uses.
@@ -580,6 +582,7 @@ impl SharedExecutor {
                     exit: None,
                 },
                 interrupted: false,
+                in_line: false,
                 sleeping: Vec::new(),
                 spare: Vec::new(),
             }),
@@ -693,9 +696,21 @@ impl SharedExecutor {
                 }
             })
             .collect();
-        let log = Arc::clone(&self.lock().executor.log);
+        let Some(last) = text.last() else { return };
+        let mut state = self.lock();
+        state.in_line = *last != b'\n';
+        let log = Arc::clone(&state.executor.log);
+        drop(state);
         // A log that nobody can take is not worth waiting for.
         let _ = rustix::io::write(&*log, &text);
+    }
+
+    /// Ends the line of last words that a Keep has not ended itself, because another of its threads
+    /// ended all of them.
+    pub fn end_last_words(&self) {
+        if self.lock().in_line {
+            self.log_last_words(b"\n");
+        }
     }
 
     /// Submissions taken so far, modulo 2^32, and whether requests wait for a descriptor.

@@ -472,6 +472,29 @@ fn the_keeps_log_cannot_steer_a_terminal() {
     assert_eq!(all, "enarx: keep: a [2Jb c\n");
 }
 
+#[test]
+fn last_words_end_with_their_line() {
+    for (words, printed) in [
+        (&["memory allocation of "][..], "memory allocation of \n"),
+        (&["one\n", "two\x1b", "\n"], "one\ntwo \n"),
+        (&["", "\n", ""], "\n"),
+        (&[], ""),
+    ] {
+        let (mut reader, writer) = pipe().unwrap();
+        let keep = Keep::new([null(), null(), writer.into()], &[]);
+        for part in words {
+            keep.executor.log_last_words(part.as_bytes());
+        }
+        // The second time there is nothing to end.
+        keep.executor.end_last_words();
+        keep.executor.end_last_words();
+        drop(keep);
+        let mut all = String::new();
+        reader.read_to_string(&mut all).unwrap();
+        assert_eq!(all, printed);
+    }
+}
+
 fn sample() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("root");

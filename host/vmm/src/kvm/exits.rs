@@ -504,5 +504,6 @@ pub fn run(
         }
         let _ = thread.join();
     }
+    keep.executor.end_last_words();
     Ok(outcome)
 }

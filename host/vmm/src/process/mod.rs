@@ -22,6 +22,7 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
 };
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::confine::landlock::{self, Tcp};
@@ -35,6 +36,8 @@ use region::Served;
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// Threads of the runtime besides one for each virtual CPU.
 const SPARE_THREADS: u64 = 16;
+/// Most last words of a runtime, in bytes: what a pipe holds (pipe(7)).
+const LAST_WORDS: usize = 64 << 10;
 /// Doorbell: submissions are posted.
 const RING: u8 = b'R';
 /// Doorbell: sleep until something is completed; 4 bytes "seen" and 8 bytes of nanoseconds follow.
@@ -72,10 +75,9 @@ pub fn run(launch: Launch) -> Result<Outcome, LaunchError> {
     ))?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(LaunchError::system("/dev/null could not be opened"))?;
-    let [_, _, stderr] = &launch.grant.stdio;
-    let stderr = stderr.try_clone().map_err(LaunchError::system(
-        "standard error could not be duplicated",
-    ))?;
+    // What the runtime says when it fails; a runtime that says more than the pipe holds is not heard.
+    let (last_words, stderr) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+        .map_err(LaunchError::system("a pipe could not be made"))?;
     let directories: Vec<(OwnedFd, bool)> = launch
         .grant
         .directories
@@ -129,7 +131,7 @@ pub fn run(launch: Launch) -> Result<Outcome, LaunchError> {
         "the runtime's process could not be made",
     ))?;
     let child = Reaper(child);
-    drop((childs_socket, image));
+    drop((childs_socket, image, stderr));
     let (report, listener) = take_report(&socket)?;
     let started = start.elapsed();
     if launch.timings {
@@ -157,6 +159,11 @@ pub fn run(launch: Launch) -> Result<Outcome, LaunchError> {
     let memory_used_up = aborted && child.memory().is_some_and(|used| used >= launch.memory / 2);
     // Whatever happened: the process ends now, and its end is waited for.
     let status = child.end();
+    let mut words = vec![0; LAST_WORDS];
+    if let Ok(length) = rustix::io::retry_on_intr(|| rustix::io::read(&last_words, &mut words)) {
+        served.executor().log_last_words(&words[..length]);
+        served.executor().end_last_words();
+    }
     if launch.timings {
         eprintln!(
             "enarx: timings: prepare {prepared:.1?}, start and confine {:.1?}, run {:.1?}",
