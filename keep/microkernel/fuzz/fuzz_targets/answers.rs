@@ -70,6 +70,9 @@ impl Platform for OnePage {
     fn fill_run(&mut self, _: u64, _: u64, _: u64) {
         unreachable!()
     }
+    fn fill_rising(&mut self, _: u64, _: u64, _: u64) {
+        unreachable!()
+    }
     fn read_bytes(&self, _: u64, _: &mut [u8]) {
         unreachable!()
     }
