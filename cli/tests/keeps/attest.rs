@@ -12,7 +12,6 @@ const NONCE: &str = "00112233445566778899aabbccddeeff";
 
 fn enarx(arguments: &[&str]) -> Output {
     common::enarx()
-        .env_remove("ENARX_SIM")
         .env("ENARX_STORE", "/nonexistent/store")
         .args(arguments)
         .output()
