@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use enarx_attestation::reference::PlatformKind;
-use enarx_keep_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED, RUNTIME};
 use enarx_launch::measured::SPARE_VCPUS;
 use enarx_measurement::{Build, Measurement};
+use enarx_runtime_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED, RUNTIME};
 
 use crate::Failure;
 

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use enarx_contract::{Configuration, Limits, Network, Terminals};
-use enarx_keep_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED, RUNTIME};
+use enarx_configuration::{Configuration, Limits, Network, Terminals};
+use enarx_runtime_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED, RUNTIME};
 use enarx_vmm::Backend;
 use enarx_vmm::confine::report::report_violations;
 use enarx_vmm::grant::{Grant, GrantedDirectory, NetworkGrant};
@@ -380,7 +380,7 @@ impl Settings {
             directories: self
                 .directories
                 .iter()
-                .map(|directory| enarx_contract::Directory {
+                .map(|directory| enarx_configuration::Directory {
                     guest_path: directory.guest.clone(),
                     read_only: directory.read_only,
                 })

@@ -78,7 +78,7 @@ impl KeepArgs {
         let contents = |path: &Path| {
             read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
         };
-        Ok(Some(enarx_contract::report_data(
+        Ok(Some(enarx_evidence::report_data(
             nonce,
             &contents(application)?,
             &contents(configuration)?,

@@ -17,7 +17,7 @@ use enarx_snp::guest_message::{
 use enarx_snp::report::{
     ALGO_ECDSA_P384_SHA384, REPORT_LEN, Report, VERSION_WITH_CPUID, VERSION_WITH_MITIGATIONS,
 };
-use enarx_snp_simulated::KeyKind;
+use enarx_snp_authority::KeyKind;
 use sha2::{Digest, Sha384};
 use std::sync::Arc;
 use zerocopy::little_endian::{U32, U64};

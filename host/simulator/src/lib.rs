@@ -21,7 +21,7 @@ mod settings;
 mod status;
 mod store;
 
-pub use enarx_snp_simulated::KeyKind;
+pub use enarx_snp_authority::KeyKind;
 pub use guest::Running;
 pub use hypervisor::{Action, Config, Hypervisor, PageChange, SharedMemory, Violation};
 pub use launch::Launching;

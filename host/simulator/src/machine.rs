@@ -4,7 +4,7 @@
 use crate::settings::Settings;
 use crate::store::{Error, Store};
 use enarx_snp::report::Report;
-use enarx_snp_simulated::{
+use enarx_snp_authority::{
     Authority, AuthorityKeys, CrlSpec, Endorsement, EndorsementSpec, Hierarchy, KeyKind, Validity,
 };
 use rand::rngs::ThreadRng;

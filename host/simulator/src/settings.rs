@@ -5,7 +5,7 @@ use enarx_snp::cpuid::Entry;
 use enarx_snp::product::{BERGAMO_SIENA, CpuSignature, GENOA, Generation, MILAN};
 use enarx_snp::report::{FirmwareVersion, MAX_VERSION};
 use enarx_snp::tcb::{Component, TcbVersion};
-use enarx_snp_simulated::KeyKind;
+use enarx_snp_authority::KeyKind;
 
 /// The TCB versions of a report (56860 section 2.2). A real machine has reported ≤ committed ≤ current; a played one
 /// may disagree with itself, for the tests of verifiers.

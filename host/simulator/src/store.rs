@@ -25,7 +25,7 @@ pub enum Error {
     Damaged(PathBuf),
     /// Keys or certificates could not be made.
     #[error("the simulated machine's keys: {0}")]
-    Keys(#[from] enarx_snp_simulated::Error),
+    Keys(#[from] enarx_snp_authority::Error),
     /// The clock stands before 1970 or too far in the future for a certificate.
     #[error("the clock is wrong: set it, certificates need the time")]
     Clock,

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-/// The host's side of the contract with a Keep.
+/// What the host does for one Keep, and nothing else.
 #[derive(Debug)]
 pub struct Grant {
     /// Standard input, output and error of the Keep.

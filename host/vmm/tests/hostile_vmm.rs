@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use enarx_microkernel::exits::{GHCB_OFFSET, MESSAGE_OFFSET};
-use enarx_microkernel::layout::{EXIT_PHYSICAL, SHARED_END};
+use enarx_boot::layout::{EXIT_PHYSICAL, SHARED_END};
+use enarx_exits::{GHCB_OFFSET, MESSAGE_OFFSET};
 use enarx_simulator::{Hypervisor, SharedMemory};
 use enarx_snp::ghcb::msr::Request;
 use enarx_snp::ghcb::{Field, PageOperation, exit};

@@ -12,8 +12,8 @@ mod guest;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use enarx_exits::Reason;
 use enarx_launch::layout::Page;
-use enarx_microkernel::exits::Reason;
 use enarx_snp::bits::GuestPolicy;
 use enarx_snp::cpuid::CpuidPage;
 use enarx_snp::id_block::{CURVE_P384, ID_BLOCK_VERSION, IdAuth, IdBlock, PublicKey};

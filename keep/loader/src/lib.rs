@@ -7,5 +7,4 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-pub mod info;
 pub mod load;

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::info::{ImageInfo, MAGIC, Segment};
+use enarx_boot::image_info::{ImageInfo, MAGIC, Segment};
 
 /// Bytes of the image that belong to no segment are copied in pieces of this size.
 const PIECE: usize = 512;
@@ -82,8 +82,8 @@ pub fn load(ground: &mut impl Ground, info: &ImageInfo) -> Result<u64, LoadError
     }
     for segment in segments {
         let (write, execute) = (
-            segment.rights & crate::info::WRITE != 0,
-            segment.rights & crate::info::EXECUTE != 0,
+            segment.rights & enarx_boot::image_info::WRITE != 0,
+            segment.rights & enarx_boot::image_info::EXECUTE != 0,
         );
         if !write && !ground.protect(segment.start, segment.size, execute) {
             return Err(LoadError::Memory);

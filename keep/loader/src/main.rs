@@ -8,7 +8,7 @@ use core::panic::PanicInfo;
 
 // The memory functions that the compiler calls.
 use enarx_bare as _;
-use enarx_loader::info::ImageInfo;
+use enarx_boot::image_info::ImageInfo;
 use enarx_loader::load::{Ground, load};
 use zerocopy::FromBytes;
 

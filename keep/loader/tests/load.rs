@@ -1,7 +1,7 @@
 //! The loader against played memory: it puts any measured image in place, reads every byte of the
 //! shared one exactly once, and enters no other.
 
-use enarx_loader::info::{EXECUTE, ImageInfo, MAGIC, SEGMENTS, Segment, WRITE};
+use enarx_boot::image_info::{EXECUTE, ImageInfo, MAGIC, SEGMENTS, Segment, WRITE};
 use enarx_loader::load::{Ground, LoadError, load};
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};

@@ -1,13 +1,14 @@
 //! The memory of the one user process: `mmap` and its kin over [`Tables`].
 
-use crate::boot::BootInfo;
 use crate::frames::Frames;
-use crate::layout::{
+use crate::linux::Errno;
+use crate::paging::{Fault, PagingError, Stale, Tables};
+use crate::platform::Platform;
+use enarx_boot::boot_page::BootInfo;
+use enarx_boot::layout::{
     HUGE, LARGE, MMAP_END, MMAP_START, PAGE, SALLYPORT_USER, USER_END, USER_START, round_up,
 };
-use crate::linux::Errno;
-use crate::paging::{Access, Fault, PagingError, Rights, Stale, Tables};
-use crate::platform::Platform;
+use enarx_boot::page_table::{Access, Rights};
 
 /// Addresses for mappings of 2 MiB and more begin here; smaller ones lie below, packed.
 const LARGE_START: u64 = 0x2000_0000_0000;

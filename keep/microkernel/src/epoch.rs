@@ -1,31 +1,95 @@
-//! The epoch that keeps the vCPUs' TLBs honest.
+//! The epoch that keeps the vCPUs' TLBs honest. Trusts nothing: every word is the microkernel's own.
 //!
-//! A test compiles this file with loom's atomics, which have no constant constructor; hence
-//! `Epoch::new` is in [`crate::threads`].
+//! It is generic over its atomic words, because a test explores every interleaving with loom's.
 
-use crate::atomic::{AtomicU64, Ordering};
-use crate::layout::MAX_VCPUS;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use enarx_boot::layout::MAX_VCPUS;
+
+/// A 64-bit atomic word, with the operations that the epoch needs.
+pub trait Word {
+    /// Loads the word.
+    fn load(&self, order: Ordering) -> u64;
+    /// Stores `value`.
+    fn store(&self, value: u64, order: Ordering);
+    /// Adds `value`; returns the word before.
+    fn fetch_add(&self, value: u64, order: Ordering) -> u64;
+    /// Keeps the bits of `value`; returns the word before.
+    fn fetch_and(&self, value: u64, order: Ordering) -> u64;
+    /// Sets the bits of `value`; returns the word before.
+    fn fetch_or(&self, value: u64, order: Ordering) -> u64;
+}
+
+impl Word for AtomicU64 {
+    fn load(&self, order: Ordering) -> u64 {
+        self.load(order)
+    }
+
+    fn store(&self, value: u64, order: Ordering) {
+        self.store(value, order);
+    }
+
+    fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
+        self.fetch_add(value, order)
+    }
+
+    fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
+        self.fetch_and(value, order)
+    }
+
+    fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
+        self.fetch_or(value, order)
+    }
+}
 
 /// Who may hold which translations: one epoch for the page tables, one acknowledgement a vCPU.
 ///
 /// A vCPU in the kernel uses no user translation, and flushes when it returns to user code behind
 /// the epoch. Whoever reduces rights advances the epoch and waits for the vCPUs in user code.
 #[derive(Debug)]
-pub struct Epoch {
-    pub(crate) current: AtomicU64,
+pub struct Epoch<W = AtomicU64, const VCPUS: usize = MAX_VCPUS> {
+    current: W,
     /// Mask of the vCPUs in user code.
-    pub(crate) in_user: AtomicU64,
-    pub(crate) seen: [AtomicU64; MAX_VCPUS],
+    in_user: W,
+    /// The epoch that each vCPU's TLB has seen.
+    seen: [W; VCPUS],
 }
 
 const _: () = assert!(MAX_VCPUS <= 64);
 
 impl Epoch {
+    /// No vCPU in user code, nothing to flush.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            current: AtomicU64::new(0),
+            in_user: AtomicU64::new(0),
+            seen: [const { AtomicU64::new(0) }; MAX_VCPUS],
+        }
+    }
+}
+
+impl Default for Epoch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<W: Word, const VCPUS: usize> Epoch<W, VCPUS> {
+    /// An epoch over these words, which are zero.
+    pub const fn over(current: W, in_user: W, seen: [W; VCPUS]) -> Self {
+        Self {
+            current,
+            in_user,
+            seen,
+        }
+    }
+
     /// The vCPU came from user code.
     #[inline]
     pub fn enter_kernel(&self, vcpu: usize) {
         self.in_user
-            .fetch_and(!(1 << (vcpu % MAX_VCPUS)), Ordering::SeqCst);
+            .fetch_and(!(1 << (vcpu % VCPUS)), Ordering::SeqCst);
     }
 
     /// The vCPU goes to user code; true = it must flush its TLB first.
@@ -33,10 +97,9 @@ impl Epoch {
     #[must_use]
     pub fn leave_kernel(&self, vcpu: usize) -> bool {
         // The order matters: whoever advances the epoch either sees the bit, or is seen here.
-        self.in_user
-            .fetch_or(1 << (vcpu % MAX_VCPUS), Ordering::SeqCst);
+        self.in_user.fetch_or(1 << (vcpu % VCPUS), Ordering::SeqCst);
         let current = self.current.load(Ordering::SeqCst);
-        let seen = &self.seen[vcpu % MAX_VCPUS];
+        let seen = &self.seen[vcpu % VCPUS];
         // Only this vCPU writes its own word.
         let behind = seen.load(Ordering::Relaxed) != current;
         if behind {
@@ -47,14 +110,14 @@ impl Epoch {
 
     /// The vCPUs but `me` in user code, as a mask.
     fn others_in_user(&self, me: usize) -> u64 {
-        self.in_user.load(Ordering::SeqCst) & !(1 << (me % MAX_VCPUS))
+        self.in_user.load(Ordering::SeqCst) & !(1 << (me % VCPUS))
     }
 
     /// Starts a new epoch; `me` has flushed.
     #[inline]
     pub fn advance(&self, me: usize) -> u64 {
         let new = self.current.fetch_add(1, Ordering::SeqCst) + 1;
-        self.seen[me % MAX_VCPUS].store(new, Ordering::SeqCst);
+        self.seen[me % VCPUS].store(new, Ordering::SeqCst);
         new
     }
 
@@ -65,7 +128,7 @@ impl Epoch {
         let mut others = self.others_in_user(me);
         while others != 0 {
             let vcpu = others.trailing_zeros() as usize;
-            if self.seen[vcpu % MAX_VCPUS].load(Ordering::SeqCst) < epoch {
+            if self.seen[vcpu % VCPUS].load(Ordering::SeqCst) < epoch {
                 mask |= 1 << vcpu;
             }
             others &= others - 1;

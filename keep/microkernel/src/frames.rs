@@ -6,8 +6,8 @@
 
 use core::ops::Range;
 
-use crate::layout::{LARGE, PAGE};
 use crate::platform::Platform;
+use enarx_boot::layout::{LARGE, PAGE};
 
 /// The allocator of physical frames.
 #[derive(Debug)]

@@ -3,22 +3,24 @@
 //! One lock (in the binary) guards [`Kernel`]; a vCPU never sleeps while it holds it.
 
 use crate::address_space::{AddressSpace, Removal};
-use crate::boot::{self, BootInfo};
 use crate::cause;
 use crate::clock::Clock;
-use crate::exits::{FaultReport, HostFacts, Reason};
+use crate::epoch::Epoch;
 use crate::frames::Frames;
-use crate::layout::{
-    DIRECT_MAP_SIZE, IMAGE_USER, LARGE, LAUNCH_END, MAX_VCPUS, PAGE, SHARED_END, SHARED_PHYSICAL,
-    STACK_SIZE, STACK_TOP, USER_END,
-};
 use crate::linux::{Errno, flag};
-use crate::paging::{Access, Fault, Stale};
+use crate::paging::{Fault, Stale};
 use crate::platform::{FpuState, Platform};
 use crate::signal::{self, Signal, SignalFrame};
 use crate::snp::message::{Channel, MessageError};
 use crate::snp::{Snp, cpuid, pages, vcpu};
-use crate::threads::{Epoch, Threads};
+use crate::threads::Threads;
+use enarx_boot::boot_page::{self, BootInfo};
+use enarx_boot::layout::{
+    DIRECT_MAP_SIZE, IMAGE_USER, LARGE, LAUNCH_END, MAX_VCPUS, PAGE, SHARED_END, SHARED_PHYSICAL,
+    STACK_SIZE, STACK_TOP, USER_END,
+};
+use enarx_boot::page_table::Access;
+use enarx_exits::{FaultReport, HostFacts, Reason};
 
 use enarx_snp::ghcb::{PageOperation, exit};
 use zerocopy::{FromBytes, IntoBytes};
@@ -224,9 +226,9 @@ impl Kernel {
         };
         check(
             1,
-            boot.magic == boot::MAGIC
-                && boot.flags & !(boot::FLAG_SYSCALL_BY_UD | boot::FLAG_SNP) == 0
-                && (boot.flags & boot::FLAG_SNP != 0) == (boot.c_bit != 0),
+            boot.magic == boot_page::MAGIC
+                && boot.flags & !(boot_page::FLAG_SYSCALL_BY_UD | boot_page::FLAG_SNP) == 0
+                && (boot.flags & boot_page::FLAG_SNP != 0) == (boot.c_bit != 0),
         )?;
         check(
             2,
@@ -556,7 +558,7 @@ impl Kernel {
         }
         let behind = epoch.behind(me, new);
         if behind != 0 {
-            platform.exit(crate::exits::Function::Kick, &[behind]);
+            platform.exit(enarx_exits::Function::Kick, &[behind]);
             while epoch.behind(me, new) != 0 {
                 core::hint::spin_loop();
             }

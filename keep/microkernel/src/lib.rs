@@ -9,15 +9,11 @@
 #![forbid(unsafe_code)]
 
 pub mod address_space;
-pub mod boot;
 pub mod cause;
 pub mod clock;
-mod epoch;
-pub mod exits;
-pub mod first_state;
+pub mod epoch;
 pub mod frames;
 pub mod kernel;
-pub mod layout;
 pub mod linux;
 pub mod paging;
 pub mod platform;
@@ -25,8 +21,3 @@ pub mod signal;
 pub mod snp;
 pub mod syscall;
 pub mod threads;
-
-/// The atomics of [`threads::Epoch`].
-mod atomic {
-    pub use core::sync::atomic::{AtomicU64, Ordering};
-}

@@ -52,9 +52,9 @@ pub mod nr {
         SCHED_GETAFFINITY = 204; SET_TID_ADDRESS = 218; CLOCK_GETTIME = 228; CLOCK_GETRES = 229;
         CLOCK_NANOSLEEP = 230; EXIT_GROUP = 231; TGKILL = 234; OPENAT = 257; NEWFSTATAT = 262;
         SET_ROBUST_LIST = 273; PRLIMIT64 = 302; GETRANDOM = 318;
-        /// Enarx: [`crate::exits::Function::Ring`].
+        /// Enarx: [`enarx_exits::Function::Ring`].
         RING = 0x454e_0002;
-        /// Enarx: [`crate::exits::Function::Wait`].
+        /// Enarx: [`enarx_exits::Function::Wait`].
         WAIT = 0x454e_0003;
         /// Enarx: an attestation report over the 64 bytes at the first argument, to the second.
         REPORT = 0x454e_0004;

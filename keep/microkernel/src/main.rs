@@ -11,14 +11,15 @@ use core::mem::offset_of;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use enarx_microkernel::boot::{BootInfo, FLAG_SNP, FLAG_SYSCALL_BY_UD, SYSCALL_OFFSET};
-use enarx_microkernel::exits::{FaultReport, Function, KICK_VECTOR, Reason};
+use enarx_boot::boot_page::{BootInfo, FLAG_SNP, FLAG_SYSCALL_BY_UD, SYSCALL_OFFSET};
+use enarx_boot::layout::VDSO_USER;
+use enarx_exits::{FaultReport, Function, KICK_VECTOR, Reason};
+use enarx_microkernel::epoch::Epoch;
 use enarx_microkernel::kernel::{Fatal, Registers};
-use enarx_microkernel::layout::VDSO_USER;
 use enarx_microkernel::platform::{FpuState, Platform};
 use enarx_microkernel::signal::{USER_CS, USER_SS, sanitise_flags};
 use enarx_microkernel::syscall::{After, Guarded, system_call};
-use enarx_microkernel::threads::{Epoch, State};
+use enarx_microkernel::threads::State;
 
 mod machine {
     pub mod cpu;
@@ -111,7 +112,7 @@ pub fn system_call_entry(ordinary: u64) -> u64 {
 /// genuine SNP guest runs on no such host.
 #[cfg(feature = "simulated")]
 fn simulated_quirks() {
-    use enarx_microkernel::snp::simulated::QUIRK_SYSCALL;
+    use enarx_exits::simulated::QUIRK_SYSCALL;
     const LSTAR: u32 = 0xc000_0082;
     if snp::active() && snp::instructions::quirks() & QUIRK_SYSCALL != 0 {
         let page = VDSO_USER + SYSCALL_OFFSET;

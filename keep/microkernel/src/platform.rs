@@ -2,8 +2,8 @@
 //!
 //! The binary implements it with instructions; tests play it in ordinary memory.
 
-use crate::exits::Function;
 use crate::snp::Instructions;
+use enarx_exits::Function;
 
 /// The machine: physical memory, TLB, exits, randomness, time.
 ///

@@ -5,8 +5,8 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::kernel::Registers;
-use crate::layout::USER_END;
 use crate::platform::FpuState;
+use enarx_boot::layout::USER_END;
 
 /// User code segment, with privilege level 3.
 pub const USER_CS: u64 = 0x23;

@@ -7,15 +7,16 @@ use zerocopy::{Immutable, IntoBytes};
 use zeroize::Zeroize;
 
 use crate::address_space::Removal;
-use crate::exits::{Function, LOG_BYTES, Reason};
+use crate::epoch::Epoch;
 use crate::kernel::{Action, Fatal, Kernel, Registers, SIGNALS};
-use crate::layout::USER_END;
 use crate::linux::{Errno, flag, nr};
-use crate::paging::Rights;
 use crate::platform::Platform;
 use crate::signal::{AlternateStack, sanitise_flags};
 use crate::snp::message::KEY_REQUEST;
-use crate::threads::{Epoch, State, thread_id};
+use crate::threads::{State, thread_id};
+use enarx_boot::layout::USER_END;
+use enarx_boot::page_table::Rights;
+use enarx_exits::{Function, LOG_BYTES, Reason};
 
 /// Exclusive use of the kernel, for the length of a closure.
 pub trait Guarded {
@@ -633,7 +634,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
             return Err(Errno::Perm);
         }
         let limit = if resource == flag::RLIMIT_STACK {
-            crate::layout::STACK_SIZE
+            enarx_boot::layout::STACK_SIZE
         } else {
             u64::MAX
         };

@@ -1,10 +1,8 @@
 //! Threads (one per vCPU) and futexes.
 
-use crate::atomic::AtomicU64;
-pub use crate::epoch::Epoch;
 use crate::kernel::Registers;
-use crate::layout::{MAX_VCPUS, SIGNAL_STACK, SIGNAL_STACK_SIZE};
 use crate::signal::AlternateStack;
+use enarx_boot::layout::{MAX_VCPUS, SIGNAL_STACK, SIGNAL_STACK_SIZE};
 
 /// What a vCPU is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,23 +146,5 @@ impl Threads {
             }
         }
         mask
-    }
-}
-
-impl Default for Epoch {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Epoch {
-    /// Nobody in user code, nothing to flush.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            current: AtomicU64::new(0),
-            in_user: AtomicU64::new(0),
-            seen: [const { AtomicU64::new(0) }; MAX_VCPUS],
-        }
     }
 }

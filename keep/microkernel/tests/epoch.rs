@@ -5,63 +5,47 @@ use loom::model::Builder;
 use loom::sync::Arc;
 use loom::thread;
 
-use atomic::{AtomicU64, Ordering};
-use epoch::Epoch;
+use core::sync::atomic::Ordering;
+use enarx_microkernel::epoch::{Epoch, Word};
 
 /// Loom takes sequentially consistent loads and stores for weaker ones. As read-modify-write
-/// operations they see the latest value, as they do in truth.
-mod atomic {
-    pub use loom::sync::atomic::Ordering;
+/// operations they see the latest value, as they do on a CPU.
+struct AtomicU64(loom::sync::atomic::AtomicU64);
 
-    pub struct AtomicU64(loom::sync::atomic::AtomicU64);
-
-    impl AtomicU64 {
-        pub fn new(value: u64) -> Self {
-            Self(loom::sync::atomic::AtomicU64::new(value))
-        }
-
-        pub fn load(&self, _: Ordering) -> u64 {
-            self.0.fetch_or(0, Ordering::SeqCst)
-        }
-
-        pub fn store(&self, value: u64, _: Ordering) {
-            self.0.swap(value, Ordering::SeqCst);
-        }
-
-        pub fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
-            self.0.fetch_add(value, order)
-        }
-
-        pub fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
-            self.0.fetch_and(value, order)
-        }
-
-        pub fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
-            self.0.fetch_or(value, order)
-        }
-    }
-
-    impl std::fmt::Debug for AtomicU64 {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            self.0.fmt(f)
-        }
+impl AtomicU64 {
+    fn new(value: u64) -> Self {
+        Self(loom::sync::atomic::AtomicU64::new(value))
     }
 }
 
-mod layout {
-    /// As many as the test has.
-    pub const MAX_VCPUS: usize = 2;
-}
+impl Word for AtomicU64 {
+    fn load(&self, _: Ordering) -> u64 {
+        self.0.fetch_or(0, Ordering::SeqCst)
+    }
 
-#[path = "../src/epoch.rs"]
-mod epoch;
+    fn store(&self, value: u64, _: Ordering) {
+        self.0.swap(value, Ordering::SeqCst);
+    }
+
+    fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
+        self.0.fetch_add(value, order)
+    }
+
+    fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
+        self.0.fetch_and(value, order)
+    }
+
+    fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
+        self.0.fetch_or(value, order)
+    }
+}
 
 /// The vCPU that takes away, and the one that comes and goes.
 const TAKER: usize = 0;
 const OTHER: usize = 1;
 
 struct World {
-    epoch: Epoch,
+    epoch: Epoch<AtomicU64, 2>,
     /// The page-table entry.
     present: AtomicU64,
     freed: AtomicU64,
@@ -97,11 +81,11 @@ fn explore(starts_in_user: bool) {
     builder.preemption_bound = Some(4);
     builder.check(move || {
         let world = Arc::new(World {
-            epoch: Epoch {
-                current: AtomicU64::new(0),
-                in_user: AtomicU64::new(0),
-                seen: [AtomicU64::new(0), AtomicU64::new(0)],
-            },
+            epoch: Epoch::over(
+                AtomicU64::new(0),
+                AtomicU64::new(0),
+                [AtomicU64::new(0), AtomicU64::new(0)],
+            ),
             present: AtomicU64::new(1),
             freed: AtomicU64::new(0),
         });

@@ -5,7 +5,7 @@ mod played;
 
 use std::collections::BTreeMap;
 
-use enarx_microkernel::layout::{HUGE, LARGE, PAGE, SALLYPORT_USER, USER_END, VDSO_USER};
+use enarx_boot::layout::{HUGE, LARGE, PAGE, SALLYPORT_USER, USER_END, VDSO_USER};
 use enarx_microkernel::linux::{flag, nr};
 use proptest::prelude::*;
 

@@ -2,7 +2,7 @@
 //!
 //! The host's word on sizes is bounded; contents are checked by whoever uses them.
 
-use enarx_contract::ConfigurationError;
+use enarx_configuration::ConfigurationError;
 use enarx_sallyport::Call;
 use enarx_sallyport::types::Object;
 use enarx_wasi::error::Errno;

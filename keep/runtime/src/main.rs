@@ -11,7 +11,7 @@ mod platform;
 
 use std::sync::Arc;
 
-use enarx_contract::{Configuration, MAX_ENCODED};
+use enarx_configuration::{Configuration, MAX_ENCODED};
 use enarx_sallyport::Call;
 use enarx_sallyport::types::Object;
 use enarx_wasi::port::Port;
@@ -53,7 +53,7 @@ fn run(port: &Port, timings: &mut Timings) -> Result<i32, load::LoadError> {
     let application = load::object(port, Object::Application, load::APPLICATION_MAX)?;
     timings.phase("load");
     if let Some(nonce) = &configuration.attest {
-        let data = enarx_contract::report_data(nonce, &application, &bytes);
+        let data = enarx_evidence::report_data(nonce, &application, &bytes);
         let report = platform::attestation_report(&data).ok_or(load::LoadError::NoEvidence)?;
         let call = Call::Evidence {
             length: u32::try_from(report.len()).unwrap_or(u32::MAX),

@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use enarx_contract::Configuration;
+use enarx_configuration::Configuration;
 use enarx_sallyport::layout::{CQ_TAIL, completion_entry};
 use enarx_sallyport::{Facts, HostEnd, REGION_SIZE, Region, SharedMemory as _};
 use host::{Host, World};

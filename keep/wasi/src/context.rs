@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use enarx_contract::{Configuration, FIRST_DIRECTORY_HANDLE, Network, Terminals};
+use enarx_configuration::{Configuration, Network, Terminals};
 use enarx_sallyport::Handle;
 
 use crate::budget::Budget;
@@ -97,7 +97,7 @@ fn preopens(
     configuration
         .directories
         .iter()
-        .zip(FIRST_DIRECTORY_HANDLE..)
+        .zip(Handle::FIRST_ROOT.0..)
         .map(|(directory, handle)| Preopen {
             directory: Arc::new(Descriptor::directory(
                 Arc::clone(&file_system),

@@ -5,7 +5,7 @@ mod host;
 
 use std::fmt::Write as _;
 
-use enarx_contract::{Configuration, Directory, Terminals};
+use enarx_configuration::{Configuration, Directory, Terminals};
 use enarx_wasi::View;
 use enarx_wasi::budget::Budget;
 use enarx_wasi::context::Context;

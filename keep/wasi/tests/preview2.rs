@@ -2,7 +2,7 @@
 
 mod host;
 
-use enarx_contract::{Configuration, Directory, Network, Terminals};
+use enarx_configuration::{Configuration, Directory, Network, Terminals};
 use enarx_wasi::Exit;
 use enarx_wasi::budget::Budget;
 use enarx_wasi::context::Context;

@@ -3,7 +3,7 @@
 use std::num::NonZero;
 use std::thread::available_parallelism;
 
-use enarx_contract::Limits;
+use enarx_configuration::Limits;
 use wasmtime::{Config, Engine, OptLevel};
 
 /// From this size of an application on, in bytes, several threads compile it: below, starting them

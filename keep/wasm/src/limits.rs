@@ -1,6 +1,6 @@
 //! What the application may take of the Keep.
 
-use enarx_contract::Limits as Configured;
+use enarx_configuration::Limits as Configured;
 use enarx_wasi::budget::Budget;
 use wasmtime::ResourceLimiter;
 

@@ -3,7 +3,7 @@
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use enarx_contract::Configuration;
+use enarx_configuration::Configuration;
 use enarx_wasi::budget::{Budget, UNASKED};
 use enarx_wasi::context::Context;
 use enarx_wasi::port::Port;

@@ -6,7 +6,7 @@ mod host;
 
 use std::sync::Arc;
 
-use enarx_contract::{Configuration, Limits};
+use enarx_configuration::{Configuration, Limits};
 use enarx_wasm::{Ground, Timings, run};
 use host::{InProcess, World};
 

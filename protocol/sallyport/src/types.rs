@@ -15,7 +15,7 @@ impl Handle {
     pub const STDOUT: Self = Self(1);
     /// Standard error.
     pub const STDERR: Self = Self(2);
-    /// The first root directory of the contract; the others follow in the configuration's order.
+    /// The first root directory of the grant; the others follow in the configuration's order.
     pub const FIRST_ROOT: Self = Self(16);
 }
 

@@ -4,9 +4,9 @@ use std::fmt;
 
 use enarx_attestation::hex::Hex;
 use enarx_attestation::reference::{LaunchDigest, PlatformKind};
+use enarx_boot::layout::MAX_VCPUS;
 use enarx_launch::layout::LaunchError;
 use enarx_launch::measured::{self, C_BIT, Images, Parameters, SIMULATED_C_BIT};
-use enarx_microkernel::layout::MAX_VCPUS;
 use enarx_snp::launch::PageType;
 use enarx_snp::product::GENERATIONS;
 use schemars::JsonSchema;

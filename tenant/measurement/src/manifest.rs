@@ -9,7 +9,7 @@ use enarx_attestation::reference::{
     GuestPolicyFloor, LaunchDigest, PlatformKind, ReleaseStatus, is_release_version,
 };
 use enarx_attestation::{ReferenceValue, Timestamp};
-use enarx_microkernel::layout::MAX_VCPUS;
+use enarx_boot::layout::MAX_VCPUS;
 use enarx_snp::bits::GuestPolicy;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -5,11 +5,11 @@ mod program;
 use enarx_attestation::hex::Hex;
 use enarx_attestation::reference::PlatformKind;
 use enarx_attestation::{Endorsements, Policy, Timestamp, Verifier};
+use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
 use enarx_launch::measured::{C_BIT, Images, Parameters, SIMULATED_C_BIT, launch};
 use enarx_measurement::{
     Build, Layer, Manifest, Measurement, PrivateKey, Release, SEED_LEN, launch_digest, sign, verify,
 };
-use enarx_microkernel_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
 use enarx_snp::launch::PageType;
 use enarx_snp::product::MILAN;
 use enarx_snp::report::{REPORT_LEN, Report};

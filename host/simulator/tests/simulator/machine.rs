@@ -8,7 +8,7 @@ use enarx_snp::guest_message::{MessageType, ReportRequest, ReportResponse};
 use enarx_snp::product::{GENERATIONS, GENOA, MILAN, TURIN};
 use enarx_snp::report::{REPORT_LEN, Report};
 use enarx_snp::tcb::{Component, TcbVersion};
-use enarx_snp_simulated::KeyKind;
+use enarx_snp_authority::KeyKind;
 use p384::ecdsa::signature::Verifier;
 use p384::ecdsa::{Signature, VerifyingKey};
 use rsa::pkcs1::DecodeRsaPublicKey;

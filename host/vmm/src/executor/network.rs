@@ -1,4 +1,4 @@
-//! The network, when the contract grants it: TCP, UDP and look-ups of names.
+//! The network, when the grant names it: TCP, UDP and look-ups of names.
 //!
 //! Every socket is non-blocking; what is not ready becomes a pending request.
 

@@ -1,4 +1,4 @@
-//! Look-ups of names, when the contract grants them, by a thread of their own: the C library offers no
+//! Look-ups of names, when the grant names them, by a thread of their own: the C library offers no
 //! other way. It is confined too, but needs more than its siblings: the C library's files and sockets.
 
 use std::fs::File;

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 
-use enarx_microkernel::first_state::{CR4, CR4_SMAP, CR4_SMEP, CR4_UMIP};
+use enarx_boot::first_state::{CR4, CR4_SMAP, CR4_SMEP, CR4_UMIP};
 use enarx_snp::cpuid::{CpuidPage, Entry};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::Kvm;

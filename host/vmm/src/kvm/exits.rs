@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use enarx_microkernel::exits::{FaultReport, Function, LOG_BYTES, PORT};
+use enarx_exits::{FaultReport, Function, LOG_BYTES, PORT};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use zerocopy::IntoBytes;
 

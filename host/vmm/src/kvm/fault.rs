@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use enarx_microkernel::exits::{FaultReport, Reason};
+use enarx_exits::{FaultReport, Reason};
 
 /// A fault report with its text.
 pub struct Fault(pub FaultReport);

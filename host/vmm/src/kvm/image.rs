@@ -9,8 +9,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use enarx_boot::layout::LARGE;
 use enarx_launch::layout::Placement;
-use enarx_microkernel::layout::LARGE;
 
 use super::memory::GuestMemory;
 

@@ -12,8 +12,8 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use enarx_microkernel::exits::{COUNTERS_OFFSET, MEMORY_THERE_OFFSET, RECORD_SIZE, Record};
-use enarx_microkernel::layout::{LARGE, MAX_VCPUS};
+use enarx_boot::layout::{LARGE, MAX_VCPUS};
+use enarx_exits::{COUNTERS_OFFSET, MEMORY_THERE_OFFSET, RECORD_SIZE, Record};
 use enarx_sallyport::Region;
 use enarx_sallyport::layout::REGION_SIZE;
 use kvm_bindings::kvm_userspace_memory_region;

@@ -23,10 +23,10 @@ mod vcpu;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use enarx_boot::layout::{EXIT_PHYSICAL, LARGE, MAX_VCPUS, SALLYPORT_SIZE};
+use enarx_exits::{FACTS_OFFSET, HostFacts};
 use enarx_launch::layout as plan;
 use enarx_launch::measured::{C_BIT, SPARE_VCPUS};
-use enarx_microkernel::exits::{FACTS_OFFSET, HostFacts};
-use enarx_microkernel::layout::{EXIT_PHYSICAL, LARGE, MAX_VCPUS, SALLYPORT_SIZE};
 use enarx_sallyport::Facts;
 use enarx_sallyport::layout::REGION_SIZE;
 use kvm_ioctls::{Cap, Kvm, VmFd};

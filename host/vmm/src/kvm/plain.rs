@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use enarx_boot::first_state::FirstState;
 use enarx_launch::plain::{Parameters, Plan};
-use enarx_microkernel::first_state::FirstState;
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
 use super::cpuid::Cpu;

@@ -10,11 +10,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use enarx_boot::layout::{DIRECT_MAP, LARGE, PAGE};
+use enarx_exits::simulated::{CLEAR, PVALIDATE, QUIRK_SYSCALL, QUIRKS, REGISTERS, RMPADJUST};
 use enarx_launch::measured::{self, Images, Parameters, SIMULATED_C_BIT as C_BIT};
-use enarx_microkernel::layout::{DIRECT_MAP, LARGE, PAGE};
-use enarx_microkernel::snp::simulated::{
-    CLEAR, PVALIDATE, QUIRK_SYSCALL, QUIRKS, REGISTERS, RMPADJUST,
-};
 use enarx_simulator::{Action, Config, Hypervisor, Launching, SharedMemory, Status};
 use enarx_snp::bits::GuestPolicy;
 use enarx_snp::ghcb::MSR_GHCB;
@@ -146,9 +144,7 @@ impl Simulated {
     fn perform(&self, action: Action) -> Served {
         match action {
             Action::Resume | Action::StopVcpu { .. } => Served::Resume,
-            Action::PortOut { port, value } if port == enarx_microkernel::exits::PORT => {
-                Served::Port(value)
-            }
+            Action::PortOut { port, value } if port == enarx_exits::PORT => Served::Port(value),
             Action::PortOut { port, .. } => fault(format!("it wrote port {port:#x}")),
             Action::StartVcpu { id, vmsa_gpa } => match self.memory.read_private(vmsa_gpa) {
                 Some(page) => {

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
 use std::sync::Once;
 
-use enarx_microkernel::exits::KICK_VECTOR;
+use enarx_exits::KICK_VECTOR;
 use enarx_snp::vmsa::Vmsa;
 use kvm_bindings::{
     CpuId, KVM_CAP_SPLIT_IRQCHIP, KVM_MP_STATE_RUNNABLE, kvm_enable_cap, kvm_mp_state, kvm_run,

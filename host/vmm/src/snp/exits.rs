@@ -7,8 +7,8 @@
 
 use std::fmt;
 
-use enarx_microkernel::exits::Reason;
-use enarx_microkernel::layout::{LARGE, PAGE};
+use enarx_boot::layout::{LARGE, PAGE};
+use enarx_exits::Reason;
 use enarx_snp::ghcb::msr;
 use kvm_bindings::{
     KVM_MEMORY_ATTRIBUTE_PRIVATE, KVM_MEMORY_EXIT_FLAG_PRIVATE, KVM_SYSTEM_EVENT_SEV_TERM,

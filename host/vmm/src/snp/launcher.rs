@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
+use enarx_boot::layout::PAGE;
 use enarx_launch::layout::Page;
-use enarx_microkernel::layout::PAGE;
 use enarx_snp::bits::GuestPolicy;
 use enarx_snp::cpuid::CpuidPage;
 use enarx_snp::id_block::{IdAuth, IdBlock};

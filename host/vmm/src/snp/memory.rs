@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use enarx_microkernel::layout::PAGE;
+use enarx_boot::layout::PAGE;
 
 /// A slot as a launch asks for it.
 #[derive(Clone, Debug)]

@@ -4,8 +4,8 @@
 //! secure processor sees a page.
 #![forbid(unsafe_code)]
 
+use enarx_boot::layout::PAGE;
 use enarx_launch::layout::Page;
-use enarx_microkernel::layout::PAGE;
 use enarx_snp::launch::{PageType, VMSA_GPA};
 
 use super::memory::Map;

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use enarx_microkernel_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
+use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
 use enarx_simulator::Settings;
 use enarx_snp::product::MILAN;
 use enarx_vmm::grant::{Grant, NetworkGrant};

@@ -6,9 +6,9 @@ mod played;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use enarx_boot_image::{LOADER, MICROKERNEL};
 use enarx_launch::layout::Page;
 use enarx_launch::measured::{self, Images, Parameters};
-use enarx_microkernel_image::{LOADER, MICROKERNEL};
 use enarx_snp::bits::GuestPolicy;
 use enarx_snp::cpuid::CpuidPage;
 use enarx_snp::id_block::{IdAuth, IdBlock};

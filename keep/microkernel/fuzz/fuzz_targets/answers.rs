@@ -7,7 +7,7 @@ use aes_gcm::{Aes256Gcm, Key, KeyInit, Nonce};
 use libfuzzer_sys::fuzz_target;
 use zerocopy::IntoBytes;
 
-use enarx_microkernel::exits::Function;
+use enarx_exits::Function;
 use enarx_microkernel::platform::{FpuState, Platform};
 use enarx_microkernel::snp::cpuid::{answer, features};
 use enarx_microkernel::snp::ghcb::{Answer, Call};

@@ -6,12 +6,10 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use enarx_microkernel::exits::{
+use enarx_boot::layout::{DIRECT_MAP, DIRECT_MAP_SIZE, EXIT_VIRTUAL, LARGE, MAX_VCPUS, PAGE};
+use enarx_exits::{
     COUNTERS_OFFSET, EXIT_MEMORY_SIZE, FACTS_OFFSET, Function, HostFacts, MEMORY_THERE_OFFSET,
     PORT, RECORD_SIZE, Reason,
-};
-use enarx_microkernel::layout::{
-    DIRECT_MAP, DIRECT_MAP_SIZE, EXIT_VIRTUAL, LARGE, MAX_VCPUS, PAGE,
 };
 use enarx_microkernel::platform::{FpuState, Platform};
 use enarx_microkernel::snp::ghcb::Call;

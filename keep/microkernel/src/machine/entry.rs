@@ -7,10 +7,10 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 
-use enarx_microkernel::boot::{IMAGE_MAGIC, VECTOR_STRIDE, VECTORS};
-use enarx_microkernel::exits::{COUNTERS_OFFSET, Function, PORT, Reason};
+use enarx_boot::boot_page::{IMAGE_MAGIC, VECTOR_STRIDE, VECTORS};
+use enarx_boot::layout::{EXIT_VIRTUAL, STACK_RECORD, USER_END};
+use enarx_exits::{COUNTERS_OFFSET, Function, PORT, Reason};
 use enarx_microkernel::kernel::{Registers, SYSTEM_CALL, vector};
-use enarx_microkernel::layout::{EXIT_VIRTUAL, STACK_RECORD, USER_END};
 use enarx_microkernel::linux::nr;
 use enarx_microkernel::signal::{FIXED_FLAGS, USER_CS, USER_FLAGS, USER_SS};
 use enarx_snp::ghcb::MSR_GHCB;

@@ -6,10 +6,10 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use enarx_microkernel::boot::BootInfo;
-use enarx_microkernel::exits::{GHCB_OFFSET, MESSAGE_OFFSET, Reason};
+use enarx_boot::boot_page::BootInfo;
+use enarx_boot::layout::{EXIT_PHYSICAL, MAX_VCPUS};
+use enarx_exits::{GHCB_OFFSET, MESSAGE_OFFSET, Reason};
 use enarx_microkernel::kernel::Fatal;
-use enarx_microkernel::layout::{EXIT_PHYSICAL, MAX_VCPUS};
 use enarx_microkernel::snp::ghcb::{Answer, BUFFER, BUFFER_WORDS, Call};
 use enarx_microkernel::snp::{Entry, Instructions, Validated, boot};
 use enarx_snp::ghcb::msr::Request;
@@ -191,7 +191,7 @@ mod instructions {
 #[cfg(feature = "simulated")]
 pub mod instructions {
     use super::{Validated, asm};
-    use enarx_microkernel::snp::simulated::{CLEAR, PVALIDATE, QUIRKS, RMPADJUST};
+    use enarx_exits::simulated::{CLEAR, PVALIDATE, QUIRKS, RMPADJUST};
 
     pub fn vmgexit() {}
 

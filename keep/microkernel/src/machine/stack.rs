@@ -2,9 +2,9 @@
 
 use core::arch::asm;
 
-use enarx_microkernel::boot::BootInfo;
+use enarx_boot::boot_page::BootInfo;
+use enarx_boot::layout::{STACK_STRIDE, STACKS_VIRTUAL};
 use enarx_microkernel::clock::Clock;
-use enarx_microkernel::layout::{STACK_STRIDE, STACKS_VIRTUAL};
 use zerocopy::{FromBytes, FromZeros};
 
 use super::entry::{BOOT_PAGE, CLOCK_PAGE};

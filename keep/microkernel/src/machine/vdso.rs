@@ -8,7 +8,7 @@
 
 use core::arch::global_asm;
 
-use enarx_microkernel::boot::SYSCALL_OFFSET;
+use enarx_boot::boot_page::SYSCALL_OFFSET;
 
 global_asm!(
     r#"

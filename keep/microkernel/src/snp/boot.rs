@@ -7,12 +7,12 @@ use enarx_snp::secrets::SecretsPage;
 
 use super::message::Channel;
 use super::{Instructions, Snp, control_register, cpuid};
-use crate::boot::BootInfo;
-use crate::exits::Reason;
-use crate::first_state::XCR0;
 use crate::kernel::Fatal;
-use crate::layout::{LARGE, LAUNCH_END, PAGE, SHARED_END};
 use crate::platform::Platform;
+use enarx_boot::boot_page::BootInfo;
+use enarx_boot::first_state::XCR0;
+use enarx_boot::layout::{LARGE, LAUNCH_END, PAGE, SHARED_END};
+use enarx_exits::Reason;
 
 /// Bits of SEV_STATUS that say SEV and SEV-ES (AMD64 APM volume 2, section 15.34.10); SEV_FEATURES
 /// lies above them.
@@ -55,7 +55,7 @@ pub fn negotiate<I: Instructions>(
 ) -> Result<(), Fatal> {
     let inside = |page: u64| page.is_multiple_of(PAGE) && page < LAUNCH_END;
     let sane = boot.c_bit.is_power_of_two()
-        && boot.c_bit >= crate::layout::DIRECT_MAP_SIZE
+        && boot.c_bit >= enarx_boot::layout::DIRECT_MAP_SIZE
         && inside(boot.cpuid_page)
         && inside(boot.secrets_page)
         && boot.image_start.is_multiple_of(LARGE)

@@ -5,9 +5,9 @@ use core::mem::offset_of;
 
 use enarx_snp::cpuid::{CpuidPage, Entry, MAX_ENTRIES};
 
-use crate::exits::Reason;
 use crate::kernel::Fatal;
 use crate::platform::Platform;
+use enarx_exits::Reason;
 
 /// What the microkernel itself uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

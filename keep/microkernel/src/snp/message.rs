@@ -19,8 +19,8 @@ use zeroize::Zeroize;
 
 use super::Instructions;
 use super::ghcb::Call;
-use crate::exits::MESSAGE_OFFSET;
-use crate::layout::EXIT_PHYSICAL;
+use enarx_boot::layout::EXIT_PHYSICAL;
+use enarx_exits::MESSAGE_OFFSET;
 
 /// Bytes of a GCM tag.
 const TAG: usize = 16;

@@ -9,11 +9,10 @@ pub mod cpuid;
 pub mod ghcb;
 pub mod message;
 pub mod pages;
-pub mod simulated;
 pub mod vcpu;
 
-use crate::boot::BootInfo;
-use crate::first_state::{CR4, CR4_MCE, CR4_SMAP, CR4_SMEP, CR4_UMIP, FirstState};
+use enarx_boot::boot_page::BootInfo;
+use enarx_boot::first_state::{CR4, CR4_MCE, CR4_SMAP, CR4_SMEP, CR4_UMIP, FirstState};
 use message::Channel;
 
 /// What the CPU answered to PVALIDATE (AMD64 APM volume 3).

@@ -9,12 +9,12 @@ use enarx_snp::ghcb::{PageOperation, exit};
 
 use super::Instructions;
 use super::ghcb::{BUFFER_WORDS, Call};
-use crate::exits::Reason;
 use crate::kernel::Fatal;
-use crate::layout::{DIRECT_MAP, DIRECT_MAP_SIZE, HUGE, LARGE};
-use crate::paging::bits::{LARGE as LARGE_PAGE, NO_EXECUTE, PRESENT, WRITE};
 use crate::paging::entry_at;
 use crate::platform::Platform;
+use enarx_boot::layout::{DIRECT_MAP, DIRECT_MAP_SIZE, HUGE, LARGE};
+use enarx_boot::page_table::bits::{LARGE as LARGE_PAGE, NO_EXECUTE, PRESENT, WRITE};
+use enarx_exits::Reason;
 
 /// PVALIDATE: the page has another size in the reverse map (AMD64 APM volume 3).
 const FAIL_SIZEMISMATCH: u32 = 6;

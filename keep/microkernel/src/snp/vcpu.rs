@@ -6,14 +6,14 @@ use enarx_snp::ghcb::exit;
 use super::ghcb::Call;
 use super::pages::plain;
 use super::{Instructions, Snp};
-use crate::exits::Reason;
-use crate::first_state::first_stack_pointer;
 use crate::frames::Frames;
 use crate::kernel::Fatal;
-use crate::layout::{DIRECT_MAP, KERNEL_STACK, LARGE, PAGE, stack_bottom};
-use crate::paging::bits::{NO_EXECUTE, PRESENT, WRITE};
 use crate::paging::entry_at;
 use crate::platform::Platform;
+use enarx_boot::first_state::first_stack_pointer;
+use enarx_boot::layout::{DIRECT_MAP, KERNEL_STACK, LARGE, PAGE, stack_bottom};
+use enarx_boot::page_table::bits::{NO_EXECUTE, PRESENT, WRITE};
+use enarx_exits::Reason;
 
 /// RMPADJUST: the page becomes a VMSA (AMD64 APM volume 3: RDX bit 16), for VMPL 1 without rights.
 const VMSA_ATTRIBUTE: u64 = (1 << 16) | 1;

@@ -12,19 +12,20 @@ use std::rc::Rc;
 
 use zerocopy::FromZeros;
 
-use enarx_microkernel::boot::{self, BootInfo};
-use enarx_microkernel::exits::{Function, HostFacts, Reason};
-use enarx_microkernel::kernel::{Kernel, Registers, vector};
-use enarx_microkernel::layout::{
+use enarx_boot::boot_page::{self, BootInfo};
+use enarx_boot::layout::{
     LARGE, LAUNCH_END, PAGE, SALLYPORT_USER, SHARED_END, USER_END, VDSO_USER,
 };
-use enarx_microkernel::paging::{Rights, bits, table_entry};
+use enarx_boot::page_table::{Rights, bits, table_entry};
+use enarx_exits::{Function, HostFacts, Reason};
+use enarx_microkernel::epoch::Epoch;
+use enarx_microkernel::kernel::{Kernel, Registers, vector};
 use enarx_microkernel::platform::{FpuState, Platform};
 use enarx_microkernel::signal::{USER_CS, USER_SS};
 use enarx_microkernel::snp::ghcb::{Answer, Call};
 use enarx_microkernel::snp::{Entry, Instructions, Validated};
 use enarx_microkernel::syscall::{After, Guarded, system_call};
-use enarx_microkernel::threads::{Epoch, State};
+use enarx_microkernel::threads::State;
 
 pub const ROOT: u64 = PAGE;
 pub const HEAP: u64 = 0x60_0000;
@@ -387,7 +388,7 @@ impl Keep {
             );
             map(VDSO_USER, 1, 0x8000 | pinned | Rights::ReadExecute.bits());
             // `ud2`, the system-call page's only code.
-            w.set(0x8000 + boot::SYSCALL_OFFSET, 0x0b0f);
+            w.set(0x8000 + boot_page::SYSCALL_OFFSET, 0x0b0f);
         }
         let keep = Self {
             kernel: Locked(RefCell::new(Kernel::new())),
@@ -396,7 +397,7 @@ impl Keep {
             memory,
         };
         let info = BootInfo {
-            magic: boot::MAGIC,
+            magic: boot_page::MAGIC,
             flags: 0,
             reserved: 0,
             root: ROOT,

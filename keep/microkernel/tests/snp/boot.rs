@@ -3,11 +3,11 @@
 
 use proptest::prelude::*;
 
-use enarx_microkernel::boot::BootInfo;
-use enarx_microkernel::exits::Reason;
-use enarx_microkernel::first_state::{CR4, CR4_SMAP, CR4_SMEP, CR4_UMIP};
+use enarx_boot::boot_page::BootInfo;
+use enarx_boot::first_state::{CR4, CR4_SMAP, CR4_SMEP, CR4_UMIP};
+use enarx_boot::layout::{LARGE, LAUNCH_END, PAGE};
+use enarx_exits::Reason;
 use enarx_microkernel::kernel::Fatal;
-use enarx_microkernel::layout::{LARGE, LAUNCH_END, PAGE};
 use enarx_microkernel::snp::boot::{negotiate, register_ghcb, take_over};
 use enarx_snp::ghcb::PageOperation;
 use enarx_snp::ghcb::msr::{Request, Response};

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use enarx_microkernel::exits::Reason;
+use enarx_exits::Reason;
 use enarx_microkernel::kernel::Fatal;
 use enarx_microkernel::snp::cpuid::{Features, answer, features};
 use zerocopy::IntoBytes;

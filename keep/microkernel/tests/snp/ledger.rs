@@ -7,19 +7,19 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 
-use enarx_microkernel::boot::BootInfo;
-use enarx_microkernel::exits::{HostFacts, Reason};
-use enarx_microkernel::frames::Frames;
-use enarx_microkernel::kernel::{Fatal, Kernel};
-use enarx_microkernel::layout::{
+use enarx_boot::boot_page::BootInfo;
+use enarx_boot::layout::{
     DIRECT_MAP, DIRECT_MAP_SIZE, HUGE, LARGE, LAUNCH_END, PAGE, SHARED_END, SHARED_PHYSICAL,
 };
-use enarx_microkernel::paging::bits;
+use enarx_boot::page_table::bits;
+use enarx_exits::{HostFacts, Reason};
+use enarx_microkernel::epoch::Epoch;
+use enarx_microkernel::frames::Frames;
+use enarx_microkernel::kernel::{Fatal, Kernel};
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::Validated;
 use enarx_microkernel::snp::ghcb::Answer;
 use enarx_microkernel::snp::pages::{accept, change_state, extend, plain};
-use enarx_microkernel::threads::Epoch;
 use enarx_snp::ghcb::{PageOperation, exit};
 
 use crate::machine::{

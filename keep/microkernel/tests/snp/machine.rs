@@ -13,13 +13,13 @@ use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, Key, KeyInit, Nonce, Tag};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use enarx_microkernel::boot::{self, BootInfo};
-use enarx_microkernel::exits::{Function, HostFacts, MESSAGE_OFFSET};
-use enarx_microkernel::kernel::{Fatal, Kernel};
-use enarx_microkernel::layout::{
+use enarx_boot::boot_page::{self, BootInfo};
+use enarx_boot::layout::{
     DIRECT_MAP, EXIT_PHYSICAL, IMAGE_USER, LARGE, LAUNCH_END, PAGE, SHARED_END, STACKS_VIRTUAL,
 };
-use enarx_microkernel::paging::bits;
+use enarx_boot::page_table::bits;
+use enarx_exits::{Function, HostFacts, MESSAGE_OFFSET};
+use enarx_microkernel::kernel::{Fatal, Kernel};
 use enarx_microkernel::platform::{FpuState, Platform};
 use enarx_microkernel::snp::ghcb::{Answer, Call};
 use enarx_microkernel::snp::{Entry, Instructions, Validated, pages};
@@ -666,8 +666,8 @@ pub fn cpuid_page(lines: &[Line]) -> CpuidPage {
 /// The boot page of a Keep whose runtime image takes `image` 2 MiB frames.
 pub fn boot_info(image: u64) -> BootInfo {
     BootInfo {
-        magic: boot::MAGIC,
-        flags: boot::FLAG_SNP,
+        magic: boot_page::MAGIC,
+        flags: boot_page::FLAG_SNP,
         root: ROOT,
         launch_free: LAUNCH_FREE,
         free_start: SHARED_END + image * LARGE,

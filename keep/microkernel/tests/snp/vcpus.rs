@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
-use enarx_microkernel::exits::Reason;
-use enarx_microkernel::first_state::{
+use enarx_boot::first_state::{
     CR4, CR4_MCE, CR4_SMAP, CR4_SMEP, CR4_UMIP, FirstState, first_stack_pointer,
 };
-use enarx_microkernel::frames::Frames;
-use enarx_microkernel::kernel::{Fatal, Kernel};
-use enarx_microkernel::layout::{
+use enarx_boot::layout::{
     DIRECT_MAP, KERNEL_STACK, LARGE, MAX_VCPUS, PAGE, SHARED_END, stack_bottom,
 };
-use enarx_microkernel::paging::bits;
+use enarx_boot::page_table::bits;
+use enarx_exits::Reason;
+use enarx_microkernel::frames::Frames;
+use enarx_microkernel::kernel::{Fatal, Kernel};
 use enarx_microkernel::snp::boot::take_over;
 use enarx_microkernel::snp::ghcb::Answer;
 use enarx_microkernel::snp::vcpu::start;

@@ -36,7 +36,7 @@ pub struct World {
     pub exit: Option<i32>,
     /// Nobody reads standard output.
     pub stdout_closed: bool,
-    /// The directories of the contract, one after the other from handle 16 on.
+    /// The directories of the grant, one after the other from handle 16 on.
     pub roots: Vec<Node>,
     pub files: Option<MemoryFileSystem>,
     /// Calls served so far.
@@ -619,7 +619,7 @@ impl InProcess {
         look(&mut self.0.lock().unwrap().world)
     }
 
-    /// Gives the host a file system, with one directory of the contract.
+    /// Gives the host a file system, with one directory of the grant.
     pub fn give_files(&self) {
         // The clock of the host's files needs a port of its own.
         let (port, _) = Self::start(World::default());

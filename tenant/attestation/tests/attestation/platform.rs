@@ -8,7 +8,7 @@ use enarx_attestation::{AmdEndorsements, Endorsements, Policy, Timestamp, Verdic
 use enarx_snp::product::Generation;
 use enarx_snp::report::{ALGO_ECDSA_P384_SHA384, REPORT_LEN, Report};
 use enarx_snp::tcb::{Component, TcbVersion};
-use enarx_snp_simulated::{
+use enarx_snp_authority::{
     Authority, AuthorityKeys, CrlSpec, Endorsement, EndorsementSpec, Hierarchy, KeyKind, Validity,
 };
 use rand::SeedableRng;

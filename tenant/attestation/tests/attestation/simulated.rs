@@ -6,7 +6,7 @@ use enarx_attestation::{Outcome, Overall, Verdict};
 use enarx_snp::product::{GENERATIONS, GENOA, MILAN, TURIN};
 use enarx_snp::report::{Report, Signature};
 use enarx_snp::tcb::{Component, TcbVersion};
-use enarx_snp_simulated::{ASK_SERIAL, Authority, Hierarchy, KeyKind, Validity};
+use enarx_snp_authority::{ASK_SERIAL, Authority, Hierarchy, KeyKind, Validity};
 
 #[track_caller]
 fn assert_fails(verdict: &Verdict, names: &[&str]) {

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::Command;
 
 use enarx_attestation::hex;
+use enarx_boot_image::{LOADER, MICROKERNEL};
 use enarx_launch::layout::Page;
 use enarx_launch::measured::{C_BIT, Images, Parameters, launch};
 use enarx_measurement::launch_digest;
-use enarx_microkernel_image::{LOADER, MICROKERNEL};
 use enarx_snp::launch::{PageType, VMSA_GPA};
 
 use crate::firmware;

@@ -1,0 +1,242 @@
+//! The microkernel as it is built and laid out: its size, what instructions it has, and what a
+//! launch on plain KVM makes of it.
+
+mod laid_out;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use enarx_boot::first_state::CR4;
+use enarx_boot::layout::{
+    DIRECT_MAP, EXIT_PHYSICAL, KERNEL_PHYSICAL, LARGE, LAUNCH_END, PAGE, SALLYPORT_SIZE,
+    SALLYPORT_USER, SHARED_END, USER_END, USER_START, VDSO_USER,
+};
+use enarx_boot::page_table::bits;
+use enarx_boot_image::MICROKERNEL;
+use enarx_exits::EXIT_MEMORY_SIZE;
+use enarx_launch::layout::{Launch, Page};
+use enarx_launch::plain::{Parameters, Plan};
+use enarx_recipe::{self as recipe, command};
+use laid_out::{DATA, Leaf, leaves, program};
+
+/// Most bytes of the image file.
+const MOST_BYTES: usize = 256 << 10;
+/// Most lines of code: Rust without comments, blank lines and the tests in the sources.
+const MOST_LINES: usize = 5000;
+/// Most pages of a launch of four vCPUs, beside the runtime.
+const MOST_PAGES: usize = 96;
+
+const MEMORY: u64 = 256 << 20;
+
+fn parameters(vcpus: u32, huge_pages: bool) -> Parameters {
+    Parameters {
+        vcpus,
+        memory: MEMORY,
+        huge_pages,
+        syscall_by_ud: !huge_pages,
+        cr4: CR4,
+        xcr0: 7,
+    }
+}
+
+fn laid_out(vcpus: u32, huge_pages: bool) -> Launch {
+    let program = program();
+    let plan = Plan::new(&program).unwrap();
+    plan.launch(MICROKERNEL, &parameters(vcpus, huge_pages))
+        .unwrap()
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn code_lines(text: &str) -> usize {
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    code.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("//"))
+        .count()
+}
+
+#[test]
+fn it_is_small() {
+    assert!(
+        MICROKERNEL.len() <= MOST_BYTES,
+        "{} bytes",
+        MICROKERNEL.len()
+    );
+    let mut files = Vec::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../keep/microkernel/src");
+    sources(&folder, &mut files);
+    assert!(files.len() > 10);
+    let lines: usize = files
+        .iter()
+        .map(|file| code_lines(&std::fs::read_to_string(file).unwrap()))
+        .sum();
+    assert!(lines > 1000);
+    assert!(lines <= MOST_LINES, "{lines} lines");
+}
+
+/// The user's vector registers stay in the CPU during system calls, so the microkernel must not
+/// touch them. Code of `core` that formats text is compiled beforehand and uses them; panics refer
+/// to it, but the panic handler formats nothing.
+#[test]
+fn it_leaves_vector_registers_alone() {
+    for program in [&recipe::MICROKERNEL, &recipe::MICROKERNEL_SIMULATED] {
+        let offenders = users_of_vector_registers(program);
+        assert!(offenders.is_empty(), "{}: {offenders:#?}", program.name);
+    }
+}
+
+/// The functions of `program` that touch vector registers, but for those that format text.
+fn users_of_vector_registers(program: &recipe::Program) -> BTreeSet<String> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let workspace = workspace.canonicalize().unwrap();
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("unstripped");
+    let status = command(&workspace, &target, program)
+        .env("CARGO_PROFILE_KEEP_STRIP", "none")
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let output = Command::new("objdump")
+        .args(["-d", "--demangle", "--no-show-raw-insn"])
+        .arg(recipe::built(&target, program))
+        .output()
+        .expect("the tests need objdump (binutils)");
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut function = "";
+    let mut functions = BTreeSet::new();
+    let mut offenders = BTreeSet::new();
+    for line in text.lines() {
+        if let Some((_, name)) = line
+            .strip_suffix(">:")
+            .and_then(|line| line.split_once('<'))
+        {
+            function = name;
+            functions.insert(name);
+        } else if ["%xmm", "%ymm", "%zmm", "%mm"]
+            .iter()
+            .any(|register| line.contains(register))
+        {
+            offenders.insert(function.to_owned());
+        }
+    }
+    assert!(functions.iter().any(|name| name.contains("exception")));
+    offenders.retain(|name| !name.contains("core::fmt") && !name.contains("core::str::"));
+    offenders
+}
+
+#[test]
+fn few_pages_are_loaded_beside_the_data() {
+    for huge_pages in [false, true] {
+        let data = usize::try_from((DATA.end - DATA.start) / PAGE).unwrap();
+        let count = laid_out(4, huge_pages).pages.len() - data;
+        assert!(count <= MOST_PAGES, "{count} pages");
+    }
+}
+
+#[test]
+fn the_page_list_is_the_same_every_time() {
+    for vcpus in [1, 4, 64] {
+        assert_eq!(laid_out(vcpus, true), laid_out(vcpus, true));
+    }
+}
+
+#[test]
+fn every_page_lies_where_it_may() {
+    for (vcpus, huge_pages) in [(1, true), (4, false), (64, true), (64, false)] {
+        let launch = laid_out(vcpus, huge_pages);
+        let mut seen = BTreeSet::new();
+        for Page { gpa, bytes, kind } in &launch.pages {
+            assert!(gpa.is_multiple_of(PAGE) && seen.insert(*gpa), "{gpa:#x}");
+            assert!((KERNEL_PHYSICAL..launch.end).contains(gpa));
+            let zero = bytes.iter().all(|&byte| byte == 0);
+            assert_eq!(*kind == enarx_snp::launch::PageType::Zero, zero);
+        }
+        // Outside of the launch area: the last page of the first stack alone.
+        // The ends of the first stack and of the first frame of the heap.
+        assert_eq!(seen.range(LAUNCH_END..).count(), 2);
+        for placement in &launch.runtime {
+            let size = placement.file.len() as u64;
+            assert!(placement.gpa >= LAUNCH_END && placement.gpa + size <= launch.end);
+        }
+        assert!(launch.end <= MEMORY && launch.end.is_multiple_of(LARGE));
+    }
+}
+
+#[test]
+fn the_user_reaches_no_page_of_the_kernel() {
+    for (vcpus, huge_pages) in [(1, true), (4, false), (64, true)] {
+        let launch = laid_out(vcpus, huge_pages);
+        let mut user_frames = BTreeMap::new();
+        for Leaf {
+            address,
+            size,
+            entry,
+            user,
+        } in leaves(&launch, 0).0
+        {
+            let frame = entry & bits::ADDRESS & !(size - 1);
+            let write_and_execute = entry & bits::WRITE != 0 && entry & bits::NO_EXECUTE == 0;
+            assert!(!write_and_execute, "W and X at {address:#x}");
+            if address >= USER_END {
+                assert!(!user, "the user reaches {address:#x}");
+                assert!(address >= DIRECT_MAP);
+                continue;
+            }
+            assert!(user && address >= USER_START, "{address:#x}");
+            assert_eq!(
+                user_frames.insert(frame, size),
+                None,
+                "mapped twice: {frame:#x}"
+            );
+            let pinned = entry & bits::PINNED != 0;
+            if frame < LAUNCH_END && pinned {
+                // The vDSO and the clock page.
+                assert!(address == VDSO_USER || address == VDSO_USER + PAGE);
+                assert_eq!(entry & bits::WRITE != 0, address != VDSO_USER);
+            } else if frame < LAUNCH_END {
+                // What the runtime writes.
+                assert!(DATA.contains(&address) && entry & bits::WRITE != 0);
+            } else if frame < SHARED_END {
+                let sallyport = SALLYPORT_USER..SALLYPORT_USER + SALLYPORT_SIZE;
+                assert!(pinned && sallyport.contains(&address));
+                assert!(frame + size <= EXIT_PHYSICAL, "exit memory is the kernel's");
+            } else {
+                assert!(!pinned && frame + size <= launch.end);
+            }
+        }
+        assert!(user_frames.len() > 4);
+        // Neither the tables nor the exit memory are the user's.
+        for page in &launch.pages {
+            let inside = user_frames
+                .iter()
+                .any(|(&frame, &size)| (frame..frame + size).contains(&page.gpa));
+            let kernel = page.gpa < LAUNCH_END && !user_frames.contains_key(&page.gpa);
+            assert!(kernel || inside);
+        }
+        let exit_memory = EXIT_PHYSICAL..EXIT_PHYSICAL + EXIT_MEMORY_SIZE as u64;
+        assert!(user_frames.keys().all(|frame| !exit_memory.contains(frame)));
+    }
+}
+
+#[test]
+fn kernel_code_is_never_writable_at_its_address() {
+    let launch = laid_out(4, true);
+    let code = leaves(&launch, 0)
+        .0
+        .into_iter()
+        .filter(|leaf| leaf.address >= DIRECT_MAP && leaf.entry & bits::NO_EXECUTE == 0)
+        .inspect(|leaf| assert_eq!(leaf.entry & bits::WRITE, 0, "{:#x}", leaf.address))
+        .count();
+    assert!(code > 2);
+}

@@ -1,0 +1,436 @@
+//! The launch of a measured Keep, with the programs as they are built: what is measured, and who
+//! reaches what by the first page tables.
+
+mod laid_out;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use enarx_boot::boot_page::{self, BootInfo, ImageHeader};
+use enarx_boot::first_state::FirstState;
+use enarx_boot::image_info::{self, ImageInfo};
+use enarx_boot::layout::{
+    DIRECT_MAP, DIRECT_MAP_SIZE, EXIT_PHYSICAL, EXIT_VIRTUAL, IMAGE_USER, KERNEL_PHYSICAL,
+    KERNEL_VIRTUAL, LARGE, LAUNCH_END, PAGE, SALLYPORT_SIZE, SALLYPORT_USER, SHARED_END,
+    SHARED_PHYSICAL, STACK_TOP, USER_END, VDSO_USER,
+};
+use enarx_boot::page_table::bits;
+use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
+use enarx_launch::elf;
+use enarx_launch::layout::{Launch, Page};
+use enarx_launch::measured::{C_BIT, Images, Parameters, SEV_FEATURES, launch};
+use enarx_snp::launch::{PageType, VMSA_GPA};
+use laid_out::{Leaf, leaves, program};
+use sha2::{Digest, Sha256};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Most pages that a launch of eight vCPUs measures.
+const MOST_PAGES: usize = 96;
+const PRIVATE: u64 = 1 << C_BIT;
+
+fn laid_out_with(microkernel: &[u8], runtime: &[u8], vcpus: u32, c_bit: u32) -> Launch {
+    let images = Images {
+        microkernel,
+        loader: LOADER,
+        runtime,
+    };
+    launch(&images, &Parameters { vcpus, c_bit }).unwrap()
+}
+
+fn laid_out(vcpus: u32) -> Launch {
+    laid_out_with(MICROKERNEL, &program(), vcpus, C_BIT)
+}
+
+/// The pages that are loaded, by address.
+fn loaded(launch: &Launch) -> BTreeMap<u64, &Page> {
+    launch
+        .pages
+        .iter()
+        .filter(|page| page.kind != PageType::Vmsa)
+        .map(|page| (page.gpa, page))
+        .collect()
+}
+
+fn only(launch: &Launch, kind: PageType) -> u64 {
+    let mut pages = launch.pages.iter().filter(|page| page.kind == kind);
+    let page = pages.next().unwrap();
+    assert!(pages.next().is_none());
+    page.gpa
+}
+
+fn header(launch: &Launch) -> ImageHeader {
+    let (header, _) = ImageHeader::read_from_prefix(&launch.pages[0].bytes[..]).unwrap();
+    assert_eq!(header.magic, boot_page::IMAGE_MAGIC);
+    header
+}
+
+fn boot_info(launch: &Launch) -> BootInfo {
+    let at = header(launch).boot_page - KERNEL_VIRTUAL;
+    let page = loaded(launch)[&at];
+    BootInfo::read_from_prefix(&page.bytes[..]).unwrap().0
+}
+
+#[test]
+fn few_pages_are_measured() {
+    for microkernel in [MICROKERNEL, MICROKERNEL_SIMULATED] {
+        for vcpus in 1..=8 {
+            let count = laid_out_with(microkernel, &program(), vcpus, C_BIT)
+                .pages
+                .len();
+            assert!(count <= MOST_PAGES, "{count} pages for {vcpus} vCPUs");
+        }
+    }
+}
+
+#[test]
+fn the_list_depends_on_images_c_bit_and_vcpus_alone() {
+    let one = laid_out(1);
+    assert_eq!(one, laid_out(1));
+    for vcpus in [2, 8, 64] {
+        let more = laid_out(vcpus);
+        let (pages, states) = more.pages.split_at(one.pages.len() - 1);
+        assert_eq!(pages, &one.pages[..pages.len()], "only states are added");
+        assert_eq!(states.len(), vcpus as usize);
+        assert_eq!((more.end, &more.shared), (one.end, &one.shared));
+    }
+    // A byte of the runtime changes one page: that with its digest.
+    let mut runtime = program();
+    runtime[0x1234] ^= 1;
+    let other = laid_out_with(MICROKERNEL, &runtime, 1, C_BIT);
+    let changed: Vec<u64> = one
+        .pages
+        .iter()
+        .zip(&other.pages)
+        .filter(|(one, other)| one != other)
+        .map(|(page, _)| page.gpa)
+        .collect();
+    assert_eq!(changed, [information(&one).0]);
+    assert_eq!(other.pages.len(), one.pages.len());
+    // Another C-bit changes tables, no contents.
+    let other = laid_out_with(MICROKERNEL, &program(), 1, 47);
+    assert_ne!(other, one);
+    assert_eq!(other.pages.len(), one.pages.len());
+    assert_ne!(
+        laid_out_with(MICROKERNEL_SIMULATED, &program(), 1, C_BIT),
+        one
+    );
+}
+
+#[test]
+fn every_page_has_its_place_and_kind() {
+    for vcpus in [1, 8, 64] {
+        let launch = laid_out(vcpus);
+        let boot = boot_info(&launch);
+        let states = launch.pages.len() - vcpus as usize;
+        for (index, page) in launch.pages[..states].iter().enumerate() {
+            assert_eq!(page.gpa, KERNEL_PHYSICAL + index as u64 * PAGE);
+            let zero = page.bytes.iter().all(|&byte| byte == 0);
+            match page.kind {
+                PageType::Normal => assert!(!zero),
+                PageType::Zero | PageType::Cpuid | PageType::Secrets => assert!(zero),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(boot.launch_free, KERNEL_PHYSICAL + states as u64 * PAGE);
+        assert!(boot.launch_free <= LAUNCH_END);
+        assert_eq!(boot.cpuid_page, only(&launch, PageType::Cpuid));
+        assert_eq!(boot.secrets_page, only(&launch, PageType::Secrets));
+        let header = header(&launch);
+        for (number, page) in (0..).zip(&launch.pages[states..]) {
+            assert_eq!((page.gpa, page.kind), (VMSA_GPA, PageType::Vmsa));
+            // Those after the first are started by the microkernel, in a state of its own making.
+            let rip = if number == 0 {
+                header.entry
+            } else {
+                header.stray_entry
+            };
+            let state = FirstState {
+                rip,
+                ..launch.state
+            };
+            assert_eq!(page.bytes[..], state.vmsa(number).as_bytes()[..]);
+        }
+        assert_eq!(launch.state.cr3, boot.root | PRIVATE);
+        assert_eq!(launch.state.sev_features, SEV_FEATURES);
+        assert_eq!((boot.flags, boot.c_bit), (boot_page::FLAG_SNP, PRIVATE));
+        assert_eq!(boot.sev_features, SEV_FEATURES);
+    }
+}
+
+#[test]
+fn the_runtime_lies_in_shared_memory() {
+    let launch = laid_out(4);
+    let boot = boot_info(&launch);
+    let [placement] = &launch.runtime[..] else {
+        panic!("one piece");
+    };
+    assert_eq!(placement.gpa, boot.image_start);
+    assert_eq!(placement.file, 0..program().len());
+    assert_eq!(
+        launch.shared,
+        [
+            SHARED_PHYSICAL..SHARED_END,
+            boot.image_start..boot.free_start
+        ]
+    );
+    assert_eq!(launch.end, boot.free_start);
+    assert!(boot.image_start >= SHARED_END && boot.free_start.is_multiple_of(LARGE));
+    assert!(boot.free_start - boot.image_start >= program().len() as u64);
+}
+
+/// The loader's information page: its address, and what it says.
+fn information(launch: &Launch) -> (u64, ImageInfo) {
+    let (found, _) = leaves(launch, PRIVATE);
+    let leaf = found
+        .iter()
+        .find(|leaf| leaf.address == image_info::ADDRESS)
+        .unwrap();
+    assert_eq!(leaf.entry & bits::WRITE, 0, "the information is writable");
+    let gpa = leaf.entry & bits::ADDRESS & !PRIVATE;
+    let page = loaded(launch)[&gpa];
+    (gpa, ImageInfo::read_from_prefix(&page.bytes[..]).unwrap().0)
+}
+
+#[test]
+fn the_loader_is_told_the_digest_and_the_segments() {
+    let (_, image) = information(&laid_out(1));
+    let runtime = program();
+    let parsed = elf::parse(&runtime).unwrap();
+    assert_eq!(image.magic, image_info::MAGIC);
+    assert_eq!(image.digest[..], Sha256::digest(&runtime)[..]);
+    assert_eq!(
+        (image.length, image.entry),
+        (runtime.len() as u64, parsed.entry)
+    );
+    assert_eq!((image.shared, image.count), (IMAGE_USER, 2));
+    let mut end = 0;
+    for (told, segment) in image.segments.iter().zip(&parsed.segments) {
+        assert_eq!(told.address, segment.address);
+        assert_eq!(told.offset, segment.file.start as u64);
+        assert_eq!(told.length, segment.file.len() as u64);
+        assert!(told.start >= end && told.start <= told.address);
+        end = told.start + told.size;
+        assert!(end >= segment.address + segment.size);
+        assert!(told.start.is_multiple_of(PAGE) && told.size.is_multiple_of(PAGE));
+        let rights = told.rights & (image_info::WRITE | image_info::EXECUTE);
+        assert_eq!(rights & image_info::WRITE != 0, segment.write);
+        assert_eq!(rights & image_info::EXECUTE != 0, segment.execute);
+    }
+}
+
+/// Whether the address is where the user finds something of the launch area.
+fn is_users(address: u64) -> bool {
+    let loader = elf::parse(LOADER).unwrap();
+    [VDSO_USER, VDSO_USER + PAGE, STACK_TOP - PAGE].contains(&address)
+        || loader
+            .segments
+            .iter()
+            .any(|segment| (segment.address..segment.address + segment.size).contains(&address))
+}
+
+#[test]
+fn the_user_reaches_its_own_pages_and_windows_alone() {
+    for (microkernel, vcpus) in [
+        (MICROKERNEL, 1),
+        (MICROKERNEL, 64),
+        (MICROKERNEL_SIMULATED, 8),
+    ] {
+        let launch = laid_out_with(microkernel, &program(), vcpus, C_BIT);
+        let boot = boot_info(&launch);
+        let (found, tables) = leaves(&launch, PRIVATE);
+        let mut frames = BTreeSet::new();
+        for Leaf {
+            address,
+            size,
+            entry,
+            user,
+        } in found
+        {
+            if address >= USER_END {
+                assert!(!user, "the user reaches {address:#x}");
+                continue;
+            }
+            assert!(user);
+            let frame = entry & bits::ADDRESS & !PRIVATE;
+            assert!(frames.insert(frame), "{frame:#x} is mapped twice");
+            let write = entry & bits::WRITE != 0;
+            let execute = entry & bits::NO_EXECUTE == 0;
+            if frame < LAUNCH_END {
+                assert!(is_users(address) && size == PAGE, "{address:#x}");
+            } else if frame < SHARED_END {
+                assert!(frame + size <= EXIT_PHYSICAL, "the GHCBs are the kernel's");
+                assert_eq!(address - SALLYPORT_USER, frame - SHARED_PHYSICAL);
+                assert!(write && !execute && entry & bits::PINNED != 0);
+            } else {
+                assert!((boot.image_start..boot.free_start).contains(&frame));
+                assert_eq!(address - IMAGE_USER, frame - boot.image_start);
+                assert!(!write && !execute && entry & bits::PINNED != 0);
+            }
+        }
+        let sallyport = frames.range(SHARED_PHYSICAL..SHARED_END).count() as u64;
+        assert_eq!(sallyport, SALLYPORT_SIZE / LARGE);
+        assert!(frames.contains(&boot.image_start));
+        let kernel = elf::parse(microkernel).unwrap();
+        let header = header(&launch);
+        let user_pages = [header.user_code, header.user_data];
+        for segment in &kernel.segments {
+            let first = segment.address & !(PAGE - 1);
+            for address in (first..segment.address + segment.size).step_by(4096) {
+                let reached = frames.contains(&(address - KERNEL_VIRTUAL));
+                assert_eq!(reached, user_pages.contains(&address), "{address:#x}");
+            }
+        }
+        let of_map = |address: u64| (address - DIRECT_MAP) & !(PAGE - 1);
+        for page in [
+            boot.cpuid_page,
+            boot.secrets_page,
+            header.boot_page - KERNEL_VIRTUAL,
+            of_map(boot.gdt),
+            of_map(boot.idt),
+            of_map(boot.tss),
+            of_map(boot.tss) + PAGE,
+        ] {
+            assert!(!frames.contains(&page), "the user reaches {page:#x}");
+        }
+        assert!(frames.is_disjoint(&tables), "the user reaches page tables");
+    }
+}
+
+#[test]
+fn exactly_the_private_pages_have_the_c_bit() {
+    for c_bit in [C_BIT, 47, 40] {
+        let private = 1u64 << c_bit;
+        let launch = laid_out_with(MICROKERNEL, &program(), 8, c_bit);
+        // The walk checks the tables' own entries.
+        let (found, _) = leaves(&launch, private);
+        let mut windows = 0;
+        for Leaf {
+            address,
+            size,
+            entry,
+            ..
+        } in found
+        {
+            let frame = entry & bits::ADDRESS & !private;
+            let shared = launch
+                .shared
+                .iter()
+                .any(|range| range.contains(&frame) && frame + size <= range.end);
+            assert_eq!(entry & private == 0, shared, "{address:#x}");
+            assert!(shared || frame + size <= LAUNCH_END);
+            windows += u32::from(shared);
+        }
+        // Sallyport, exit memory and the image.
+        assert_eq!(windows, 5 + 1 + 1);
+    }
+}
+
+#[test]
+fn the_direct_map_is_the_list_of_pages() {
+    for microkernel in [MICROKERNEL, MICROKERNEL_SIMULATED] {
+        let launch = laid_out_with(microkernel, &program(), 8, C_BIT);
+        let kernel = elf::parse(microkernel).unwrap();
+        let (found, _) = leaves(&launch, PRIVATE);
+        let mut mapped = BTreeSet::new();
+        for leaf in found {
+            if !(DIRECT_MAP..DIRECT_MAP + DIRECT_MAP_SIZE).contains(&leaf.address) {
+                continue;
+            }
+            let gpa = leaf.address - DIRECT_MAP;
+            assert_eq!(leaf.size, PAGE);
+            let constant = kernel.segments.iter().any(|segment| {
+                let end = segment.address + segment.size;
+                !segment.write && (segment.address..end).contains(&(KERNEL_VIRTUAL + gpa))
+            });
+            let write = if constant { 0 } else { bits::WRITE };
+            assert_eq!(
+                leaf.entry,
+                gpa | PRIVATE | bits::PRESENT | bits::NO_EXECUTE | write,
+                "{gpa:#x}"
+            );
+            mapped.insert(gpa);
+        }
+        let listed: BTreeSet<u64> = loaded(&launch).into_keys().collect();
+        assert_eq!(mapped, listed);
+    }
+}
+
+#[test]
+fn nothing_is_writable_and_executable() {
+    for microkernel in [MICROKERNEL, MICROKERNEL_SIMULATED] {
+        let launch = laid_out_with(microkernel, &program(), 8, C_BIT);
+        let (found, _) = leaves(&launch, PRIVATE);
+        let mut executed = BTreeSet::new();
+        let mut written = BTreeSet::new();
+        for Leaf { address, entry, .. } in &found {
+            let frame = entry & bits::ADDRESS & !PRIVATE;
+            let (write, execute) = (entry & bits::WRITE != 0, entry & bits::NO_EXECUTE == 0);
+            assert!(!(write && execute), "{address:#x}");
+            if execute && *address >= USER_END {
+                assert!(*address >= KERNEL_VIRTUAL && *address < EXIT_VIRTUAL);
+                executed.insert(frame);
+            }
+            if write {
+                written.insert(frame);
+            }
+        }
+        assert!(executed.len() > 2);
+        assert!(
+            executed.is_disjoint(&written),
+            "kernel code is writable at another address"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_laid_out_is_refused() {
+    let images = Images {
+        microkernel: MICROKERNEL,
+        loader: LOADER,
+        runtime: &program(),
+    };
+    for (vcpus, c_bit) in [
+        (0, 51),
+        (65, 51),
+        (u32::MAX, 51),
+        (1, 39),
+        (1, 52),
+        (1, 200),
+    ] {
+        let error = launch(&images, &Parameters { vcpus, c_bit }).unwrap_err();
+        assert!(error.to_string().contains("out of range"), "{error}");
+    }
+    let parameters = Parameters {
+        vcpus: 1,
+        c_bit: C_BIT,
+    };
+    // A runtime whose code is writable.
+    let mut runtime = program();
+    runtime[64 + 4] = 7;
+    let other = Images {
+        runtime: &runtime,
+        ..images
+    };
+    let error = launch(&other, &parameters).unwrap_err();
+    assert!(error.to_string().contains("W and X"), "{error}");
+    for images in [
+        Images {
+            microkernel: LOADER,
+            ..images
+        },
+        Images {
+            loader: MICROKERNEL,
+            ..images
+        },
+        Images {
+            loader: images.runtime,
+            ..images
+        },
+        Images {
+            runtime: b"none",
+            ..images
+        },
+    ] {
+        let error = launch(&images, &parameters).unwrap_err();
+        assert!(error.to_string().contains("image"), "{error}");
+    }
+}

@@ -1,0 +1,285 @@
+//! The launch of a measured Keep (SEV-SNP, or the simulated platform): the secure processor measures
+//! the pages of this list, in this order, and the first state of every vCPU. The list depends on the
+//! images, the place of the C-bit and the number of vCPUs, on nothing else: neither on the Keep's
+//! memory nor on the model of the CPU.
+//!
+//! The runtime image lies in shared memory; its digest is part of the loader's measured pages.
+
+use enarx_boot::boot_page::{self, BootInfo};
+use enarx_boot::first_state::{CR4, CR4_MCE, FirstState, XCR0};
+use enarx_boot::image_info::{self, ImageInfo, SEGMENTS};
+use enarx_boot::layout::{
+    DIRECT_MAP, IMAGE_USER, KERNEL_VIRTUAL, LARGE, MAX_VCPUS, PAGE, SHARED_END, SHARED_PHYSICAL,
+    STACK_TOP, USER_START, round_up,
+};
+use enarx_boot::page_table::{Rights, bits};
+use enarx_snp::launch::{PageType, VMSA_GPA};
+use sha2::{Digest, Sha256};
+use zerocopy::{FromZeros, IntoBytes};
+
+use crate::elf::{self, Program};
+use crate::layout::{
+    Builder, Launch, LaunchError, Page, Placement, check_vcpus, first_stack, heap_start, user,
+};
+
+/// SEV_FEATURES of every vCPU: SNP active, nothing else. Features that a host may lack would make a
+/// measurement for each combination.
+pub const SEV_FEATURES: u64 = 1;
+
+/// The C-bit of every EPYC with SEV-SNP so far (CPUID 0x8000001f, EBX bits 5:0).
+pub const C_BIT: u32 = 51;
+
+/// The C-bit of the simulated platform: the highest that nested page tables of four levels reach.
+pub const SIMULATED_C_BIT: u32 = 47;
+
+/// vCPUs of a Keep beyond its processors: sleeping threads keep theirs.
+pub const SPARE_VCPUS: u32 = 2;
+
+/// The programs of a Keep.
+#[derive(Clone, Copy, Debug)]
+pub struct Images<'a> {
+    /// The microkernel.
+    pub microkernel: &'a [u8],
+    /// The loader.
+    pub loader: &'a [u8],
+    /// The runtime.
+    pub runtime: &'a [u8],
+}
+
+/// What may differ from launch to launch, and changes the measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameters {
+    /// vCPUs, 1 to 64.
+    pub vcpus: u32,
+    /// Number of the C-bit, 40 to 51.
+    pub c_bit: u32,
+}
+
+/// Lays out a measured Keep.
+///
+/// # Errors
+/// [`LaunchError`] for images or parameters that cannot be laid out.
+pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, LaunchError> {
+    check_vcpus(parameters.vcpus)?;
+    if !(40..=51).contains(&parameters.c_bit) {
+        return Err(LaunchError::Parameters("the C-bit is out of range"));
+    }
+    let c_bit = 1u64 << parameters.c_bit;
+    let kernel = elf::parse(images.microkernel)?;
+    let loader = elf::parse(images.loader)?;
+    let program = elf::parse(images.runtime)?;
+    let mut builder = Builder::new(c_bit);
+    let header = builder.kernel_image(&kernel, images.microkernel)?;
+    builder.root = builder.pages.allocate();
+    builder.map_kernel(&kernel, &header);
+    // The microkernel gives the other vCPUs their stacks when it starts them.
+    let tables = builder.cpu_tables(&header, MAX_VCPUS as u64, 1);
+    let [cpuid_page, secrets_page] = [(); 2].map(|()| builder.pages.allocate());
+    let image = ImageInfo {
+        magic: image_info::MAGIC,
+        digest: Sha256::digest(images.runtime).into(),
+        length: images.runtime.len() as u64,
+        entry: program.entry,
+        shared: IMAGE_USER,
+        count: program.segments.len() as u64,
+        segments: segments(&program)?,
+    };
+    builder.loader(&loader, images.loader, &image)?;
+    let image_start = builder.take(image.length);
+    builder.image_window(image_start, image.length);
+    let heap_start = heap_start(&program)?;
+    let (user_stack, stack_bytes, random_offset) = first_stack(&program)?;
+    let stack_page = builder.first_stack_page(&stack_bytes);
+    builder.sallyport();
+    builder.ledger(&kernel);
+    let boot = BootInfo {
+        magic: boot_page::MAGIC,
+        flags: boot_page::FLAG_SNP,
+        reserved: 0,
+        root: builder.root,
+        launch_free: builder.pages.end(),
+        free_start: builder.frames,
+        user_entry: loader.entry,
+        user_stack,
+        random_bytes: stack_page + random_offset,
+        heap_start,
+        heap_mapped: heap_start,
+        c_bit,
+        sev_features: SEV_FEATURES,
+        cpuid_page,
+        secrets_page,
+        image_start,
+        gdt: tables.gdt,
+        idt: tables.idt,
+        tss: tables.tss,
+    };
+    let state = FirstState {
+        rip: header.entry,
+        cr3: builder.root | c_bit,
+        cr4: CR4 | CR4_MCE,
+        xcr0: XCR0,
+        gdt: tables.gdt,
+        idt: tables.idt,
+        tss: tables.tss,
+        lstar: header.syscall_entry,
+        sev_features: SEV_FEATURES,
+    };
+    let mut pages = builder.finish(&header, &boot)?;
+    for page in &mut pages {
+        if page.gpa == cpuid_page {
+            page.kind = PageType::Cpuid;
+        } else if page.gpa == secrets_page {
+            page.kind = PageType::Secrets;
+        }
+    }
+    let stray = FirstState {
+        rip: header.stray_entry,
+        ..state
+    };
+    pages.extend((0..u64::from(parameters.vcpus)).map(|vcpu| {
+        let vmsa = if vcpu == 0 { &state } else { &stray }.vmsa(vcpu);
+        let mut bytes = Box::new([0; 4096]);
+        bytes.copy_from_slice(vmsa.as_bytes());
+        Page {
+            gpa: VMSA_GPA,
+            kind: PageType::Vmsa,
+            bytes,
+        }
+    }));
+    Ok(Launch {
+        pages,
+        runtime: vec![Placement {
+            gpa: image_start,
+            file: 0..images.runtime.len(),
+        }],
+        end: boot.free_start,
+        state,
+        shared: vec![SHARED_PHYSICAL..SHARED_END, image_start..boot.free_start],
+    })
+}
+
+/// The runtime's segments as the loader is told. A mapping ends on a 2 MiB boundary where nothing
+/// else follows before it, so that one large page serves.
+fn segments(program: &Program) -> Result<[image_info::Segment; SEGMENTS], LaunchError> {
+    let mut segments = [image_info::Segment::new_zeroed(); SEGMENTS];
+    if program.segments.len() > SEGMENTS {
+        return Err(LaunchError::Parameters("the runtime has too many segments"));
+    }
+    for (index, (to, segment)) in segments.iter_mut().zip(&program.segments).enumerate() {
+        if segment.write && segment.execute {
+            return Err(LaunchError::Parameters("a runtime segment is W and X"));
+        }
+        let start = segment.address - segment.address % PAGE;
+        let end = segment.address + segment.size;
+        let next = program.segments.get(index + 1);
+        let large =
+            round_up(end, LARGE).filter(|&large| next.is_none_or(|next| next.address >= large));
+        let end = large
+            .or(round_up(end, PAGE))
+            .ok_or(LaunchError::TooLarge("the runtime"))?;
+        let write = if segment.write { image_info::WRITE } else { 0 };
+        let execute = if segment.execute {
+            image_info::EXECUTE
+        } else {
+            0
+        };
+        *to = image_info::Segment {
+            address: segment.address,
+            start,
+            size: end - start,
+            offset: segment.file.start as u64,
+            length: segment.file.len() as u64,
+            rights: write | execute,
+        };
+    }
+    Ok(segments)
+}
+
+impl Builder {
+    /// The loader's pages, the information page among them, mapped for the user.
+    fn loader(
+        &mut self,
+        loader: &Program,
+        image: &[u8],
+        information: &ImageInfo,
+    ) -> Result<(), LaunchError> {
+        let mut placed = false;
+        for segment in &loader.segments {
+            let rights = match (segment.write, segment.execute) {
+                (true, true) => return Err(LaunchError::Loader),
+                (true, false) => Rights::ReadWrite,
+                (false, true) => Rights::ReadExecute,
+                (false, false) => Rights::Read,
+            };
+            let end = segment.address + segment.size;
+            if !segment.address.is_multiple_of(PAGE) || segment.address < USER_START {
+                return Err(LaunchError::Loader);
+            }
+            let mut bytes = image[segment.file.clone()].chunks(4096);
+            for address in (segment.address..end).step_by(4096) {
+                let page = self.pages.allocate();
+                self.pages.write(page, bytes.next().unwrap_or(&[]));
+                self.pages
+                    .map(self.root, address, 1, user(page, rights, self.c_bit));
+                if address == image_info::ADDRESS {
+                    self.pages.write(page, information.as_bytes());
+                    placed = rights == Rights::Read;
+                }
+            }
+        }
+        if placed {
+            Ok(())
+        } else {
+            Err(LaunchError::Loader)
+        }
+    }
+
+    /// The shared pages with the runtime image, where the loader finds them.
+    fn image_window(&mut self, start: u64, length: u64) {
+        for offset in (0..length).step_by(2 << 20) {
+            let entry = user(start + offset, Rights::Read, bits::LARGE | bits::PINNED);
+            self.pages.map(self.root, IMAGE_USER + offset, 2, entry);
+        }
+    }
+
+    /// The first stack: its top page is part of the launch, the rest gets frames on first touch.
+    fn first_stack_page(&mut self, bytes: &[u8; 4096]) -> u64 {
+        let page = self.pages.allocate();
+        self.pages.write(page, bytes);
+        let entry = user(page, Rights::ReadWrite, self.c_bit);
+        self.pages.map(self.root, STACK_TOP - PAGE, 1, entry);
+        let rest = bits::RESERVED | Rights::ReadWrite.bits();
+        for address in (STACK_TOP - LARGE..STACK_TOP - PAGE).step_by(4096) {
+            self.pages.map(self.root, address, 1, rest);
+        }
+        self.reserve_stack(STACK_TOP - LARGE);
+        page
+    }
+
+    /// The direct map of the pages of the launch, and of nothing else: it is the ledger of the
+    /// private pages that are valid. The microkernel's code and constants are not writable there.
+    fn ledger(&mut self, kernel: &Program) {
+        let rights = bits::PRESENT | bits::WRITE | bits::NO_EXECUTE | self.c_bit;
+        // Its tables are pages of the launch too: made before the list is complete.
+        self.pages.map(self.root, DIRECT_MAP, 1, 0);
+        let constant = |gpa: u64| {
+            let address = gpa + KERNEL_VIRTUAL;
+            let holds = |segment: &&elf::Segment| {
+                (segment.address..segment.address + segment.size).contains(&address)
+            };
+            kernel
+                .segments
+                .iter()
+                .find(holds)
+                .is_some_and(|segment| !segment.write)
+        };
+        for gpa in (self.pages.start()..self.pages.end()).step_by(4096) {
+            let rights = if constant(gpa) {
+                rights & !bits::WRITE
+            } else {
+                rights
+            };
+            self.pages.map(self.root, DIRECT_MAP + gpa, 1, gpa | rights);
+        }
+    }
+}

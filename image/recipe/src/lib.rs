@@ -1,0 +1,215 @@
+//! How the measured programs are built: nested cargo calls with the flags that each program needs,
+//! into folders of the target directory. For build scripts.
+//!
+//! The result depends on the sources, the lock file and the compiler alone: paths are remapped,
+//! nothing of the environment is passed on, and no build id or time stamp goes in.
+#![forbid(unsafe_code)]
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// A measured program.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// The package, whose binary has the same name.
+    pub package: &'static str,
+    /// What the built program is called.
+    pub name: &'static str,
+    /// Cargo features.
+    pub features: &'static str,
+    /// Compiler flags; `{workspace}` stands for the root of the workspace.
+    pub flags: &'static [&'static str],
+    /// What it is built from besides the lock file, relative to the root of the workspace.
+    pub sources: &'static [&'static str],
+}
+
+const MICROKERNEL_FLAGS: &[&str] = &[
+    "-Crelocation-model=static",
+    "-Ccode-model=kernel",
+    "-Cno-redzone=yes",
+    "-Cforce-frame-pointers=no",
+    // No SSE at CPL0: the user's registers stay in the CPU during system calls.
+    "-Ctarget-feature=-sse,-sse2,-sse3,-ssse3,-sse4.1,-sse4.2,-avx,-avx2",
+    "--cfg=aes_backend=\"soft\"",
+    "--cfg=polyval_backend=\"soft\"",
+    "-Clink-arg=-nostartfiles",
+    "-Clink-arg=-nostdlib",
+    "-Clink-arg=-static",
+    "-Clink-arg=-no-pie",
+    "-Clink-arg=-Wl,--build-id=none,-z,max-page-size=4096,-z,norelro,--gc-sections",
+    "-Clink-arg=-Wl,-T,{workspace}/keep/microkernel/kernel.ld",
+];
+const MICROKERNEL_SOURCES: &[&str] = &[
+    "keep/bare",
+    "keep/microkernel",
+    "protocol/boot",
+    "protocol/exits",
+    "protocol/snp",
+];
+
+/// The microkernel, for plain KVM and for SEV-SNP.
+pub const MICROKERNEL: Program = Program {
+    package: "enarx-microkernel",
+    name: "enarx-microkernel",
+    features: "kernel",
+    flags: MICROKERNEL_FLAGS,
+    sources: MICROKERNEL_SOURCES,
+};
+
+/// The microkernel for the simulated platform.
+pub const MICROKERNEL_SIMULATED: Program = Program {
+    name: "enarx-microkernel-simulated",
+    features: "kernel,simulated",
+    ..MICROKERNEL
+};
+
+/// The loader of a measured Keep.
+pub const LOADER: Program = Program {
+    package: "enarx-loader",
+    name: "enarx-loader",
+    features: "loader",
+    flags: &[
+        "-Crelocation-model=static",
+        "-Clink-arg=-nostartfiles",
+        "-Clink-arg=-nostdlib",
+        "-Clink-arg=-static",
+        "-Clink-arg=-no-pie",
+        "-Clink-arg=-Wl,--build-id=none,-z,max-page-size=4096,-z,norelro,--gc-sections",
+        "-Clink-arg=-Wl,-T,{workspace}/keep/loader/loader.ld",
+    ],
+    sources: &["keep/bare", "keep/loader", "protocol/boot", "protocol/snp"],
+};
+
+/// The runtime.
+pub const RUNTIME: Program = Program {
+    package: "enarx-runtime",
+    name: "enarx-runtime",
+    features: "",
+    flags: &[
+        "-Ctarget-feature=+crt-static",
+        "-Crelocation-model=static",
+        // Segments begin on 2 MiB boundaries, so that the Keep maps them by large pages.
+        "-Clink-arg=-Wl,--build-id=none,-z,max-page-size=0x200000,-z,separate-code",
+    ],
+    sources: &[
+        "keep/runtime",
+        "keep/wasi",
+        "keep/wasm",
+        "protocol/configuration",
+        "protocol/evidence",
+        "protocol/sallyport",
+    ],
+};
+
+/// Builds `program` into the build script's `OUT_DIR`, under its name.
+///
+/// # Panics
+/// When it cannot be built: a build script has no better way to say so.
+pub fn build(program: &Program) {
+    let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
+    let workspace = manifest
+        .ancestors()
+        .nth(2)
+        .expect("the package lies two folders below the workspace");
+    // .../target/<profile>/build/<package>/out
+    let out = PathBuf::from(variable("OUT_DIR"));
+    let target = out
+        .ancestors()
+        .nth(4)
+        .expect("cargo's layout of OUT_DIR")
+        .join("keep")
+        // A folder for each set of flags: cargo builds shared crates anew where the flags change.
+        .join(program.package);
+    for source in ["Cargo.toml", "Cargo.lock"].iter().chain(program.sources) {
+        println!(
+            "cargo:rerun-if-changed={}",
+            workspace.join(source).display()
+        );
+    }
+    let built = call(workspace, &target, program);
+    let to = out.join(program.name);
+    std::fs::copy(&built, &to)
+        .unwrap_or_else(|error| panic!("cannot copy {}: {error}", built.display()));
+}
+
+fn call(workspace: &Path, target: &Path, program: &Program) -> PathBuf {
+    let status = command(workspace, target, program)
+        .status()
+        .expect("cargo can be started");
+    assert!(status.success(), "building {} failed", program.package);
+    built(target, program)
+}
+
+/// Where [`command`] puts the program.
+#[must_use]
+pub fn built(target: &Path, program: &Program) -> PathBuf {
+    target.join(TARGET).join("keep").join(program.package)
+}
+
+/// The cargo call that builds `program` in the workspace into the folder `target`.
+#[must_use]
+pub fn command(workspace: &Path, target: &Path, program: &Program) -> Command {
+    let root = workspace.display().to_string();
+    let mut flags: Vec<String> = program
+        .flags
+        .iter()
+        .map(|flag| flag.replace("{workspace}", &root))
+        .collect();
+    flags.push(format!(
+        "--remap-path-prefix={}=/enarx",
+        workspace.display()
+    ));
+    // Sources that build scripts generate; the folder may lie outside of the workspace. Of several
+    // prefixes that fit, rustc takes the last.
+    flags.push(format!(
+        "--remap-path-prefix={}=/enarx/target/keep",
+        target.display()
+    ));
+    if let Some(home) = cargo_home() {
+        flags.push(format!("--remap-path-prefix={}=/cargo", home.display()));
+    }
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // Settings of the outer build must not reach the measured image.
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy();
+        let build_setting = [
+            "CARGO_PROFILE_",
+            "CARGO_BUILD_",
+            "CARGO_TARGET_",
+            "CARGO_FEATURE_",
+            "CARGO_CFG_",
+        ]
+        .iter()
+        .any(|prefix| name.starts_with(prefix));
+        if build_setting
+            || ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"].contains(&&*name)
+        {
+            cargo.env_remove(&*name);
+        }
+    }
+    cargo
+        .current_dir(workspace)
+        .args(["build", "--locked", "--profile", "keep", "--target", TARGET])
+        .args(["--package", program.package, "--target-dir"])
+        .arg(target)
+        // Set in the environment or in the user's configuration, it would change the code.
+        .env("CARGO_INCREMENTAL", "0")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    if !program.features.is_empty() {
+        cargo.args(["--features", program.features]);
+    }
+    cargo
+}
+
+fn cargo_home() -> Option<PathBuf> {
+    env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")))
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"))
+}

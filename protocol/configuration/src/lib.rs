@@ -1,0 +1,164 @@
+//! The configuration of an application: what a Keep is told to run, and with what.
+//!
+//! It crosses the border as JSON (object `Configuration` of the sallyport). In `enarx run` the
+//! host supplies it, so the Keep checks its form and trusts nothing else about it.
+#![forbid(unsafe_code)]
+
+use serde::{Deserialize, Serialize};
+
+/// Largest accepted encoded configuration, in bytes.
+pub const MAX_ENCODED: usize = 4 << 20;
+
+/// What the runtime inside the Keep is to run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Configuration {
+    /// The application's arguments; the first is its own name.
+    pub args: Vec<String>,
+    /// The application's environment, in order; a later entry replaces an earlier one.
+    pub env: Vec<(String, String)>,
+    /// Host directories opened for the application, in the order of their sallyport handles.
+    pub directories: Vec<Directory>,
+    /// Exported function to call instead of the program's entry; its arguments are `args[1..]`.
+    pub invoke: Option<String>,
+    /// Limits inside the Keep.
+    pub limits: Limits,
+    /// What the application may do on the network.
+    pub network: Network,
+    /// Which standard streams are terminals on the host.
+    pub terminals: Terminals,
+    /// Prints where the time of a start goes, on standard error.
+    pub timings: bool,
+    /// Gives evidence of the Keep, with this nonce, before the application runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attest: Option<Vec<u8>>,
+}
+
+/// Which standard streams are terminals on the host, so that a program may buffer by lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Terminals {
+    /// Standard input.
+    pub stdin: bool,
+    /// Standard output.
+    pub stdout: bool,
+    /// Standard error.
+    pub stderr: bool,
+}
+
+/// A host directory and the name the application sees for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Directory {
+    /// Path the application sees.
+    pub guest_path: String,
+    /// No change passes through this directory.
+    pub read_only: bool,
+}
+
+/// Limits that the runtime enforces on the application.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Largest size of one linear memory, in bytes; none = the Keep's memory.
+    pub max_memory: Option<u64>,
+    /// Largest number of elements of one table.
+    pub max_table_elements: Option<u64>,
+    /// Largest stack of the application, in bytes.
+    pub max_wasm_stack: Option<u64>,
+}
+
+/// Network permissions as the runtime sees them; the host enforces its own copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// TCP sockets may be used.
+    pub tcp: bool,
+    /// UDP sockets may be used.
+    pub udp: bool,
+    /// Names may be looked up.
+    pub name_lookup: bool,
+}
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigurationError {
+    /// More than [`MAX_ENCODED`] bytes.
+    #[error("the configuration has {0} bytes, more than {MAX_ENCODED}")]
+    TooLarge(usize),
+    /// Not the JSON that this version expects.
+    #[error("the configuration is not readable: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+impl Configuration {
+    /// Encodes the configuration for the border.
+    ///
+    /// # Errors
+    /// [`ConfigurationError::TooLarge`] when the encoding passes [`MAX_ENCODED`].
+    pub fn encode(&self) -> Result<Vec<u8>, ConfigurationError> {
+        let bytes = serde_json::to_vec(self)?;
+        if bytes.len() > MAX_ENCODED {
+            return Err(ConfigurationError::TooLarge(bytes.len()));
+        }
+        Ok(bytes)
+    }
+
+    /// Decodes what came over the border.
+    ///
+    /// # Errors
+    /// [`ConfigurationError`] when it is too large, not JSON or has unknown fields.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ConfigurationError> {
+        if bytes.len() > MAX_ENCODED {
+            return Err(ConfigurationError::TooLarge(bytes.len()));
+        }
+        Ok(serde_json::from_slice(bytes)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip() {
+        let configuration = Configuration {
+            args: vec!["app".into(), "--flag".into()],
+            env: vec![("A".into(), "b".into())],
+            directories: vec![Directory {
+                guest_path: "/data".into(),
+                read_only: true,
+            }],
+            invoke: Some("run".into()),
+            limits: Limits {
+                max_memory: Some(1 << 20),
+                ..Limits::default()
+            },
+            network: Network {
+                tcp: true,
+                ..Network::default()
+            },
+            terminals: Terminals {
+                stdout: true,
+                ..Terminals::default()
+            },
+            timings: true,
+            attest: Some(vec![1, 2, 3]),
+        };
+        let bytes = configuration.encode().unwrap();
+        assert_eq!(Configuration::decode(&bytes).unwrap(), configuration);
+    }
+
+    #[test]
+    fn unknown_fields_and_garbage_are_refused() {
+        assert!(matches!(
+            Configuration::decode(br#"{"argz":[]}"#),
+            Err(ConfigurationError::Malformed(_))
+        ));
+        assert!(Configuration::decode(b"\xff\xfe").is_err());
+        assert!(matches!(
+            Configuration::decode(&vec![b' '; MAX_ENCODED + 1]),
+            Err(ConfigurationError::TooLarge(_))
+        ));
+    }
+}

@@ -1,0 +1,251 @@
+//! How the microkernel calls the VMM: one 32-bit write to an I/O port (under SNP by way of the
+//! GHCB), arguments in a record per vCPU in the exit memory, which is shared with the host.
+//!
+//! The host reads and writes that memory at will: the microkernel takes single words from it by
+//! value and uses them only as the function's description allows.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod simulated;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use enarx_boot::layout::{LARGE, MAX_VCPUS};
+
+/// The I/O port; the value written is a [`Function`].
+pub const PORT: u16 = 0x0e00;
+
+/// Size of the record of one vCPU in the exit page.
+pub const RECORD_SIZE: usize = 64;
+/// Offset of the host's facts in the exit memory, after the records.
+pub const FACTS_OFFSET: usize = MAX_VCPUS * RECORD_SIZE;
+/// Offset of the microkernel's counters in the exit memory: system calls, then exceptions, as
+/// 64-bit words; for `--timings`.
+pub const COUNTERS_OFFSET: usize = FACTS_OFFSET + 64;
+/// Offset of the guest physical address, a 64-bit word, up to which the Keep's memory is in place. Under
+/// plain KVM, whose records of memory cost time and memory, the Keep asks for the rest when it needs it
+/// ([`Function::Memory`]); otherwise it is not looked at.
+pub const MEMORY_THERE_OFFSET: usize = COUNTERS_OFFSET + 16;
+/// Offset of the GHCBs in the exit memory (SNP), one page for each vCPU.
+pub const GHCB_OFFSET: usize = 0x1_0000;
+/// Offset of the page in the exit memory (SNP) that carries a guest message to the firmware; the
+/// answer comes in the page after it.
+pub const MESSAGE_OFFSET: usize = GHCB_OFFSET + MAX_VCPUS * 4096;
+/// Size of the exit memory, in bytes.
+pub const EXIT_MEMORY_SIZE: usize = 2 << 20;
+
+/// What the microkernel asks of the VMM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Function {
+    /// The Keep ends; `args[0]` is the exit code.
+    Exit = 1,
+    /// The Keep ends by a fault; `args` is a [`FaultReport`].
+    Fault = 2,
+    /// The submission ring has new requests.
+    Ring = 3,
+    /// Sleep until the completion ring's tail differs from `args[0]`, at most `args[1]`
+    /// nanoseconds (all ones: no limit).
+    Wait = 4,
+    /// Sleep until this vCPU's token is set, at most `args[0]` nanoseconds (all ones: no
+    /// limit), and take the token.
+    Park = 5,
+    /// Set the token of vCPU `args[0]`, starting the vCPU if it has not run yet.
+    Unpark = 6,
+    /// Interrupt the vCPUs of mask `args[0]` by [`KICK_VECTOR`], so that they flush their TLBs.
+    Kick = 7,
+    /// Give zeroed memory for `args[1]` bytes at guest physical address `args[0]` (2 MiB
+    /// multiples). Plain KVM only, where the host is trusted with memory anyway.
+    Discard = 8,
+    /// Write `args[0]` (at most 48) bytes, packed in `args[1..7]`, to the Keep's log.
+    Log = 9,
+    /// Have the Keep's memory in place up to guest physical address `args[0]`, a multiple of 2 MiB,
+    /// and say so at [`MEMORY_THERE_OFFSET`]. Plain KVM only, as [`Self::Discard`].
+    Memory = 10,
+}
+
+impl Function {
+    /// The function of this number, if there is one.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            1 => Self::Exit,
+            2 => Self::Fault,
+            3 => Self::Ring,
+            4 => Self::Wait,
+            5 => Self::Park,
+            6 => Self::Unpark,
+            7 => Self::Kick,
+            8 => Self::Discard,
+            9 => Self::Log,
+            10 => Self::Memory,
+            _ => return None,
+        })
+    }
+}
+
+/// Bytes that one [`Function::Log`] carries.
+pub const LOG_BYTES: usize = 48;
+
+/// The one interrupt vector whose handler does anything: flush the TLB and acknowledge.
+pub const KICK_VECTOR: u8 = 32;
+
+/// The record of one vCPU in the exit page.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Record {
+    /// Arguments of the function.
+    pub args: [u64; 7],
+    /// The VMM's answer.
+    pub result: u64,
+}
+
+const _: () = assert!(size_of::<Record>() == RECORD_SIZE);
+
+/// What the host says of itself; untrusted, unmeasured.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct HostFacts {
+    /// Frequency of the time stamp counter, in kHz.
+    pub tsc_khz: u64,
+    /// Wall-clock time at launch, in nanoseconds since the UNIX epoch.
+    pub wall_ns: u64,
+    /// End of the Keep's memory, a guest physical address, a multiple of 2 MiB.
+    pub memory_end: u64,
+    /// vCPUs that may be started, 1 to [`MAX_VCPUS`].
+    pub vcpus: u64,
+    /// Processors that the host offers this Keep: what the runtime sees as available parallelism.
+    pub processors: u64,
+}
+
+const _: () = assert!(FACTS_OFFSET + size_of::<HostFacts>() <= COUNTERS_OFFSET);
+const _: () = assert!(MEMORY_THERE_OFFSET + 8 <= GHCB_OFFSET);
+const _: () = assert!(MESSAGE_OFFSET + 2 * 4096 <= EXIT_MEMORY_SIZE);
+const _: () = assert!(EXIT_MEMORY_SIZE as u64 == LARGE);
+
+/// Why the microkernel ended the Keep: the arguments of [`Function::Fault`].
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct FaultReport {
+    /// A [`Reason`].
+    pub reason: u64,
+    /// Exception vector, or detail of the reason.
+    pub vector: u64,
+    /// Error code pushed by the CPU.
+    pub error_code: u64,
+    /// Instruction pointer.
+    pub rip: u64,
+    /// Fault address.
+    pub cr2: u64,
+    /// Stack pointer.
+    pub rsp: u64,
+    /// Code segment: its two low bits are the privilege level.
+    pub cs: u64,
+}
+
+const _: () = assert!(size_of::<FaultReport>() == 7 * 8);
+
+impl FaultReport {
+    /// The report that these arguments carry.
+    #[must_use]
+    pub const fn from_args(args: [u64; 7]) -> Self {
+        zerocopy::transmute!(args)
+    }
+
+    /// The report as arguments.
+    #[must_use]
+    pub const fn args(self) -> [u64; 7] {
+        zerocopy::transmute!(self)
+    }
+}
+
+/// Why the microkernel ended the Keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Reason {
+    /// An exception at CPL3 whose cause was verified, but for which the runtime has no handler.
+    Unhandled = 1,
+    /// An exception whose cause could not be verified, or which must not happen at all.
+    Unexpected = 2,
+    /// An exception in the microkernel itself.
+    Kernel = 3,
+    /// The Keep's memory is used up.
+    OutOfMemory = 4,
+    /// The boot page or the host's facts make no sense; `vector` says which check failed.
+    Boot = 5,
+    /// The random number generator of the CPU does not deliver.
+    NoRandomness = 6,
+    /// The runtime aborted (`tgkill`); `vector` is the signal.
+    Aborted = 7,
+    /// A Rust panic in the microkernel; `vector` is the line.
+    Panic = 8,
+    /// The stack of the runtime overflowed into its guard page.
+    StackOverflow = 9,
+    /// SEV-SNP is not active, or with other features than the launch was made for; `vector` is
+    /// SEV_STATUS.
+    Features = 10,
+    /// The host's GHCB protocol lacks something, or it answered against the protocol; `vector` is
+    /// the exit code.
+    Ghcb = 11,
+    /// A page could not be validated, or had been validated before: the host replayed or remapped
+    /// memory; `vector` is the page's guest physical address.
+    Validation = 12,
+    /// The host did not change the state of pages; `vector` is the guest physical address of the
+    /// first that it was asked for.
+    PageState = 13,
+    /// The CPUID page is malformed; `vector` says which check failed.
+    Cpuid = 14,
+    /// The secrets page is malformed or empty.
+    Secrets = 15,
+    /// A vCPU was started that the microkernel did not ask for, or could not be started.
+    Vcpu = 16,
+}
+
+impl Reason {
+    /// The reason of this number, if there is one.
+    #[must_use]
+    pub fn from_number(number: u64) -> Option<Self> {
+        Some(match number {
+            1 => Self::Unhandled,
+            2 => Self::Unexpected,
+            3 => Self::Kernel,
+            4 => Self::OutOfMemory,
+            5 => Self::Boot,
+            6 => Self::NoRandomness,
+            7 => Self::Aborted,
+            8 => Self::Panic,
+            9 => Self::StackOverflow,
+            10 => Self::Features,
+            11 => Self::Ghcb,
+            12 => Self::Validation,
+            13 => Self::PageState,
+            14 => Self::Cpuid,
+            15 => Self::Secrets,
+            16 => Self::Vcpu,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_round_trip() {
+        for number in 0..32 {
+            if let Some(function) = Function::from_number(number) {
+                assert_eq!(function as u32, number);
+            }
+            if let Some(reason) = Reason::from_number(number.into()) {
+                assert_eq!(reason as u64, u64::from(number));
+            }
+        }
+        assert_eq!(Function::from_number(0), None);
+        assert_eq!(Function::from_number(11), None);
+        assert_eq!(Reason::from_number(17), None);
+    }
+}
