@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use enarx_attestation::hex::encode as hex;
-use enarx_vmm::Backend;
-use enarx_vmm::launch::Simulated;
+use enarx_backend::Backend;
+use enarx_vmm::platform::simulated::{self, Simulated};
 
 use crate::Failure;
 use crate::values::Nonce;
@@ -63,8 +63,8 @@ impl Attestation {
             ("configuration.json", configuration.to_vec()),
         ];
         if backend == Backend::Simulated {
-            let machine = enarx_vmm::kvm::simulated_machine(simulated)
-                .map_err(|error| Failure::new(error.to_string()))?;
+            let machine =
+                simulated::machine(simulated).map_err(|error| Failure::new(error.to_string()))?;
             let certificates = machine.certificates();
             files.extend([
                 ("vek.der", certificates.vek),

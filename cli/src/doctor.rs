@@ -4,8 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Args;
-use enarx_vmm::Backend;
-use enarx_vmm::doctor::{BackendReport, Host, Report, examine};
+use enarx_doctor::{Backend, BackendReport, Host, Report, examine};
 
 use crate::Failure;
 

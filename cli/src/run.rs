@@ -8,12 +8,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use enarx_backend::Backend;
+use enarx_backend::launch::{Images, Target};
 use enarx_configuration::{Configuration, Limits, Network, Terminals};
+use enarx_confine::report::report_violations;
+use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
+use enarx_executor::launch::{Launch, Outcome};
 use enarx_runtime_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED, RUNTIME};
-use enarx_vmm::Backend;
-use enarx_vmm::confine::report::report_violations;
-use enarx_vmm::grant::{Grant, GrantedDirectory, NetworkGrant};
-use enarx_vmm::launch::{EXIT_FAULT, EXIT_TIMEOUT, Images, Launch, Outcome};
 
 use crate::attest::Attestation;
 use crate::simulated;
@@ -21,9 +22,13 @@ use crate::values::{self, Directory};
 use crate::{EXIT_USAGE, Failure};
 
 /// Smallest memory of a Keep, in bytes, of every kind.
-const MIN_MEMORY: u64 = enarx_vmm::kvm::MIN_MEMORY;
+const MIN_MEMORY: u64 = enarx_vmm::MIN_MEMORY;
 /// Most virtual CPUs of a Keep.
-const MAX_VCPUS: u32 = 64;
+const MAX_VCPUS: u32 = enarx_vmm::MAX_PROCESSORS;
+/// Exit code when a Keep ended by a fault that is not the application's.
+const EXIT_FAULT: u8 = 70;
+/// Exit code when the time limit was reached.
+const EXIT_TIMEOUT: u8 = 124;
 /// Virtual CPUs that are taken unless it is said, at most; the compiler makes use of them.
 const DEFAULT_VCPUS: usize = 4;
 /// First bytes of every binary module and component (WebAssembly core specification, section 5.5.16).
@@ -173,7 +178,7 @@ enum Choice {
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let settings = Settings::new(arguments)?;
     let backend = match arguments.backend {
-        Choice::Auto => Backend::best(),
+        Choice::Auto => enarx_backend::best(),
         Choice::Snp => checked(Backend::Snp)?,
         Choice::Sim => checked(Backend::Simulated)?,
         Choice::Kvm => checked(Backend::Kvm)?,
@@ -208,22 +213,27 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         );
     }
     // Without it, a forbidden system call would end this command without a word.
-    report_violations()
+    report_violations(EXIT_FAULT)
         .map_err(|error| Failure::new(format!("SIGSYS could not be handled: {error}")))?;
     let simulated = simulated::machine(&arguments.simulated).map_err(usage)?;
     let evidence = match &attestation {
         Some(attestation) => Some(attestation.prepare(backend, &configuration, &simulated)?),
         None => None,
     };
+    let images = Images {
+        runtime: RUNTIME,
+        microkernel: MICROKERNEL,
+        microkernel_simulated: MICROKERNEL_SIMULATED,
+        loader: LOADER,
+    };
+    let host_data = [0; 32];
+    let target = match backend {
+        Backend::Snp => Target::Snp(host_data),
+        Backend::Simulated => Target::Simulated(simulated, host_data),
+        Backend::Kvm => Target::Kvm,
+        Backend::Process => Target::Process,
+    };
     let launch = Launch {
-        images: Images {
-            runtime: RUNTIME,
-            microkernel: MICROKERNEL,
-            microkernel_simulated: MICROKERNEL_SIMULATED,
-            loader: LOADER,
-        },
-        simulated,
-        host_data: [0; 32],
         grant: Grant {
             stdio: standard_streams()?,
             directories,
@@ -237,7 +247,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         timeout: settings.timeout,
         timings: arguments.timings,
     };
-    match enarx_vmm::run(backend, launch) {
+    match enarx_backend::run(target, &images, launch) {
         // As a shell sees it: the lower 8 bits.
         Ok(Outcome::Exit(code)) => Ok(ExitCode::from(code.to_le_bytes()[0])),
         Ok(Outcome::Fault(report)) => Err(Failure {
@@ -257,7 +267,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 
 /// A backend that was asked for by name: another one is no substitute.
 fn checked(backend: Backend) -> Result<Backend, Failure> {
-    match backend.check() {
+    match enarx_backend::check(backend) {
         Ok(()) => Ok(backend),
         Err(error) => Err(Failure::new(error.to_string())),
     }

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use enarx_simulator::{KeyKind, Settings, Tcb};
 use enarx_snp::product;
 use enarx_snp::tcb::TcbVersion;
-use enarx_vmm::launch::Simulated;
-use enarx_vmm::simulator::{KeyKind, Settings, Tcb};
+use enarx_vmm::platform::simulated::Simulated;
 
 /// The machine that the options describe.
 ///

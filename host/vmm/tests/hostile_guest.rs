@@ -5,8 +5,7 @@ mod guest;
 
 use std::time::{Duration, Instant};
 
-use enarx_vmm::kvm;
-use enarx_vmm::launch::Outcome;
+use enarx_executor::launch::Outcome;
 use guest::{Options, alone, choose_platform, fault, have_kvm, run, run_with, works};
 
 /// A test that needs KVM, on plain KVM and on the simulated SNP platform.
@@ -157,7 +156,7 @@ guest_test!(a_segment_base_that_is_no_address_ends_the_keep, {
 guest_test!(software_interrupts_end_the_keep, {
     for number in 0..256 {
         let mode = format!("i {number:x}");
-        if kvm::is_pvm() {
+        if enarx_vmm::is_pvm() {
             // That host plays the instruction itself: some vectors arrive as what they name, some
             // as an invalid opcode, one as nothing at all. None may get anywhere.
             match run(&mode).0 {

@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use enarx_boot::layout::{EXIT_PHYSICAL, SHARED_END};
+use enarx_executor::launch::Outcome;
 use enarx_exits::{GHCB_OFFSET, MESSAGE_OFFSET};
 use enarx_simulator::{Hypervisor, SharedMemory};
 use enarx_snp::ghcb::msr::Request;
 use enarx_snp::ghcb::{Field, PageOperation, exit};
 use enarx_snp::launch::PageType;
-use enarx_vmm::kvm::hostility::{Exception, Hostility};
-use enarx_vmm::kvm::is_pvm;
-use enarx_vmm::launch::Outcome;
+use enarx_vmm::is_pvm;
+use enarx_vmm::platform::attack::{Exception, Hostility};
 use guest::{Options, alone, choose_platform, have_kvm, run_with};
 
 /// Runs a guest program against an attack.

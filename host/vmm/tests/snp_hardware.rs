@@ -12,6 +12,7 @@ mod guest;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use enarx_executor::launch::Outcome;
 use enarx_exits::Reason;
 use enarx_launch::layout::Page;
 use enarx_snp::bits::GuestPolicy;
@@ -20,14 +21,13 @@ use enarx_snp::id_block::{CURVE_P384, ID_BLOCK_VERSION, IdAuth, IdBlock, PublicK
 use enarx_snp::launch::{PageType, VMSA_GPA};
 use enarx_snp::report::Signature;
 use enarx_snp::vmsa::{Segment, Vmsa};
-use enarx_vmm::kvm::run_snp;
-use enarx_vmm::launch::Outcome;
 use enarx_vmm::snp::device::SourcePage;
 use enarx_vmm::snp::exits::{Answer, MemoryFault, Termination, hypercall};
 use enarx_vmm::snp::launcher::{Identity, Launcher, Sealed, Settings, SnpError};
-use enarx_vmm::snp::linux::{Backing, Host, Machine};
+use enarx_vmm::snp::linux::{Host, Machine};
 use enarx_vmm::snp::memory::{Extent, Slot};
 use enarx_vmm::snp::probe::Offer;
+use enarx_vmm::vm::memory::Backing;
 use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 use kvm_ioctls::VcpuExit;
 use p384::ecdsa::signature::{Signer, Verifier};
@@ -307,7 +307,7 @@ fn keeps_run_programs() {
     for mode in ["h", "T", "S", "P", "M", "K", "R", "U", "N", "E"] {
         let code = if mode == "h" { 7 } else { 0 };
         let options = Options {
-            platform: run_snp,
+            platform: guest::Platform::Snp,
             ..Options::default()
         };
         let (outcome, output) = run_with(mode, &options);

@@ -9,13 +9,13 @@ use std::fmt;
 
 use enarx_snp::id_block::{IdAuth, IdBlock};
 use kvm_bindings::{
-    CpuId, kvm_create_guest_memfd, kvm_memory_attributes, kvm_regs, kvm_sev_init,
-    kvm_sev_snp_launch_finish, kvm_sev_snp_launch_start, kvm_sev_snp_launch_update, kvm_sregs,
-    kvm_userspace_memory_region2,
+    kvm_create_guest_memfd, kvm_memory_attributes, kvm_sev_init, kvm_sev_snp_launch_finish,
+    kvm_sev_snp_launch_start, kvm_sev_snp_launch_update, kvm_userspace_memory_region2,
 };
 use rustix::io::Errno;
 
 use super::firmware::Status;
+use crate::vm::registers::NewVcpu;
 
 /// A page that KVM reads the contents of a launch page from; its address is a multiple of the
 /// page size, as `KVM_SEV_SNP_LAUNCH_UPDATE` wants it.
@@ -85,7 +85,7 @@ pub trait Vm {
     /// Memory of this process that backs the shared side of a slot.
     type Memory;
     /// A vCPU.
-    type Vcpu: Vcpu;
+    type Vcpu: NewVcpu;
 
     /// `KVM_ENABLE_CAP`.
     ///
@@ -168,43 +168,4 @@ pub trait Vm {
         finish: &mut kvm_sev_snp_launch_finish,
         identity: Option<(&IdBlock, &IdAuth)>,
     ) -> Result<(), CommandError>;
-}
-
-/// A vCPU before it runs.
-pub trait Vcpu {
-    /// `KVM_SET_CPUID2`.
-    ///
-    /// # Errors
-    /// The kernel's.
-    fn set_cpuid(&mut self, cpuid: &CpuId) -> Result<(), Errno>;
-
-    /// `KVM_GET_SREGS`.
-    ///
-    /// # Errors
-    /// The kernel's.
-    fn sregs(&self) -> Result<kvm_sregs, Errno>;
-
-    /// `KVM_SET_SREGS`.
-    ///
-    /// # Errors
-    /// The kernel's.
-    fn set_sregs(&mut self, sregs: &kvm_sregs) -> Result<(), Errno>;
-
-    /// `KVM_SET_XCRS` with XCR0 alone.
-    ///
-    /// # Errors
-    /// The kernel's.
-    fn set_xcr0(&mut self, xcr0: u64) -> Result<(), Errno>;
-
-    /// `KVM_SET_MSRS`; the number of MSRs that were set before KVM refused one.
-    ///
-    /// # Errors
-    /// The kernel's.
-    fn set_msrs(&mut self, msrs: &[(u32, u64)]) -> Result<usize, Errno>;
-
-    /// `KVM_SET_REGS`.
-    ///
-    /// # Errors
-    /// The kernel's.
-    fn set_regs(&mut self, regs: &kvm_regs) -> Result<(), Errno>;
 }

@@ -29,7 +29,7 @@ use super::firmware::Status;
 use super::memory::{Map, MapError, Slot};
 use super::pages::{PageError, PageList};
 use super::probe::{Missing, Offer};
-use super::vcpu::{Registers, StateError, VcpuError};
+use crate::vm::registers::{Registers, StateError, VcpuError};
 
 /// How often a step that KVM asks to repeat is repeated without progress, a millisecond apart.
 pub const MOST_REPEATS: u32 = 1000;

@@ -9,39 +9,26 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::ptr::NonNull;
 use std::sync::Arc;
 
 use enarx_snp::id_block::{IdAuth, IdBlock};
 use enarx_snp::launch::PageType;
 use kvm_bindings::{
-    CpuId, KVM_MEM_GUEST_MEMFD, Msrs, kvm_create_guest_memfd, kvm_device_attr, kvm_enable_cap,
-    kvm_memory_attributes, kvm_msr_entry, kvm_regs, kvm_sev_cmd, kvm_sev_init,
-    kvm_sev_snp_launch_finish, kvm_sev_snp_launch_start, kvm_sev_snp_launch_update, kvm_sregs,
-    kvm_userspace_memory_region2, kvm_xcrs, sev_cmd_id_KVM_SEV_INIT2,
-    sev_cmd_id_KVM_SEV_SNP_LAUNCH_FINISH, sev_cmd_id_KVM_SEV_SNP_LAUNCH_START,
-    sev_cmd_id_KVM_SEV_SNP_LAUNCH_UPDATE,
+    KVM_MEM_GUEST_MEMFD, kvm_create_guest_memfd, kvm_device_attr, kvm_enable_cap,
+    kvm_memory_attributes, kvm_sev_cmd, kvm_sev_init, kvm_sev_snp_launch_finish,
+    kvm_sev_snp_launch_start, kvm_sev_snp_launch_update, kvm_userspace_memory_region2,
+    sev_cmd_id_KVM_SEV_INIT2, sev_cmd_id_KVM_SEV_SNP_LAUNCH_FINISH,
+    sev_cmd_id_KVM_SEV_SNP_LAUNCH_START, sev_cmd_id_KVM_SEV_SNP_LAUNCH_UPDATE,
 };
-use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use kvm_ioctls::{Kvm, VmFd};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
 use super::abi::{KVM_GET_DEVICE_ATTR, KVM_HAS_DEVICE_ATTR};
-use super::device::{CommandError, Device, SourcePage, Vcpu, Vm};
+use super::device::{CommandError, Device, SourcePage, Vm};
 use super::firmware::Status;
-
-/// Memory of this process that backs the shared side of a slot.
-///
-/// # Safety
-/// `base` and `size` never change and are multiples of the page size; the bytes stay mapped, readable and writable,
-/// until the value is dropped. They change or become zero at any time: the owner accesses them by
-/// raw copies and atomics only, never by references to plain data.
-pub unsafe trait Backing: Send + Sync {
-    /// The first byte.
-    fn base(&self) -> NonNull<u8>;
-    /// Bytes.
-    fn size(&self) -> usize;
-}
+use crate::vm::memory::Backing;
+use crate::vm::processor::Processor;
 
 /// A device that could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -329,14 +316,9 @@ impl Vm for Machine {
     }
 
     fn create_vcpu(&mut self, id: u32) -> Result<Processor, Errno> {
-        Ok(Processor {
-            fd: self.fd.create_vcpu(id.into()).map_err(errno)?,
-            memory: self
-                .slots
-                .iter()
-                .map(|slot| Arc::clone(&slot.memory))
-                .collect(),
-        })
+        let fd = self.fd.create_vcpu(id.into()).map_err(errno)?;
+        let memory = self.slots.iter().map(|slot| Arc::clone(&slot.memory));
+        Ok(Processor::keeping(fd, memory.collect()))
     }
 
     fn launch_finish(
@@ -366,86 +348,14 @@ const _: () = {
     sent::<Processor>();
 };
 
-/// A vCPU of the kernel's; keeps the memory of a [`Machine`] mapped.
-pub struct Processor {
-    // Declared, and so dropped, before the memory that it uses.
-    fd: VcpuFd,
-    memory: Vec<Arc<dyn Backing>>,
-}
-
-impl fmt::Debug for Processor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Processor")
-            .field("fd", &self.fd.as_raw_fd())
-            .field("slots", &self.memory.len())
-            .finish()
-    }
-}
-
-impl Processor {
-    /// The vCPU, to be run.
-    pub fn fd(&mut self) -> &mut VcpuFd {
-        &mut self.fd
-    }
-}
-
-/// A vCPU of a machine whose memory others keep.
-impl From<VcpuFd> for Processor {
-    fn from(fd: VcpuFd) -> Self {
-        let memory = Vec::new();
-        Self { fd, memory }
-    }
-}
-
-impl Vcpu for Processor {
-    fn set_cpuid(&mut self, cpuid: &CpuId) -> Result<(), Errno> {
-        self.fd.set_cpuid2(cpuid).map_err(errno)
-    }
-
-    fn sregs(&self) -> Result<kvm_sregs, Errno> {
-        self.fd.get_sregs().map_err(errno)
-    }
-
-    fn set_sregs(&mut self, sregs: &kvm_sregs) -> Result<(), Errno> {
-        self.fd.set_sregs(sregs).map_err(errno)
-    }
-
-    fn set_xcr0(&mut self, xcr0: u64) -> Result<(), Errno> {
-        let mut xcrs = kvm_xcrs {
-            nr_xcrs: 1,
-            ..kvm_xcrs::default()
-        };
-        // The first of its sixteen places is XCR0's (its number is 0).
-        xcrs.xcrs[0].value = xcr0;
-        self.fd.set_xcrs(&xcrs).map_err(errno)
-    }
-
-    fn set_msrs(&mut self, msrs: &[(u32, u64)]) -> Result<usize, Errno> {
-        let entries: Vec<kvm_msr_entry> = msrs
-            .iter()
-            .map(|&(index, data)| kvm_msr_entry {
-                index,
-                data,
-                reserved: 0,
-            })
-            .collect();
-        let msrs = Msrs::from_entries(&entries).map_err(|_| Errno::TOOBIG)?;
-        self.fd.set_msrs(&msrs).map_err(errno)
-    }
-
-    fn set_regs(&mut self, regs: &kvm_regs) -> Result<(), Errno> {
-        self.fd.set_regs(regs).map_err(errno)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use enarx_snp::vmsa::{Segment, Vmsa};
     use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 
-    use super::super::vcpu::Registers;
     use super::*;
-    use crate::kvm::memory::GuestMemory;
+    use crate::vm::memory::GuestMemory;
+    use crate::vm::registers::{NewVcpu, Registers};
 
     const SIZE: usize = 2 << 20;
 

@@ -7,7 +7,7 @@
 //! attributes, `KVM_SEV_SNP_LAUNCH_START`, vCPUs with CPUID before registers,
 //! `KVM_SEV_SNP_LAUNCH_UPDATE` for every listed page, `KVM_SEV_SNP_LAUNCH_FINISH`. What is
 //! launched is the ordered page list that the tenant recomputes the measurement from; the vCPUs'
-//! registers are taken from the list too ([`vcpu`]). [`guest`] takes a Keep's layout through it and
+//! registers are taken from the list too ([`crate::vm::registers`]). [`guest`] takes a Keep's layout through it and
 //! serves what SEV-SNP adds to the exits.
 //!
 //! # Trust
@@ -37,4 +37,3 @@ pub mod linux;
 pub mod memory;
 pub mod pages;
 pub mod probe;
-pub mod vcpu;

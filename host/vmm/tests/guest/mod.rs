@@ -11,12 +11,14 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
+use enarx_executor::grant::{Grant, NetworkGrant};
+use enarx_executor::launch::{Launch, Outcome};
+use enarx_launch::measured::Images;
 use enarx_simulator::Settings;
 use enarx_snp::product::MILAN;
-use enarx_vmm::grant::{Grant, NetworkGrant};
-use enarx_vmm::kvm::hostility::Hostility;
-use enarx_vmm::kvm::{self, KvmError};
-use enarx_vmm::launch::{Images, Launch, Outcome, Simulated};
+use enarx_vmm::platform::attack::Hostility;
+use enarx_vmm::platform::simulated::Simulated;
+use enarx_vmm::{VmLaunch, run_simulated, run_snp};
 
 /// Where the program's first words stand in the image.
 const MARK: &[u8] = b"ENARX GUEST MODE";
@@ -50,13 +52,20 @@ static GUEST: LazyLock<Vec<u8>> = LazyLock::new(|| {
     std::fs::read(program).unwrap()
 });
 
+/// What a Keep runs on.
+#[derive(Clone, Copy)]
+pub enum Platform {
+    Kvm,
+    Simulated,
+    Snp,
+}
+
 /// How a Keep is run.
 pub struct Options {
     pub memory: u64,
     pub vcpus: u32,
     pub timeout: Duration,
-    /// The platform.
-    pub platform: fn(Launch) -> Result<Outcome, KvmError>,
+    pub platform: Platform,
     /// What the VMM does beside its work, on the simulated platform.
     pub hostility: Option<Arc<dyn Hostility>>,
 }
@@ -77,9 +86,9 @@ impl Default for Options {
             vcpus: 2,
             timeout: Duration::from_mins(1),
             platform: if SIMULATED.get() {
-                kvm::run_simulated
+                Platform::Simulated
             } else {
-                kvm::run
+                Platform::Kvm
             },
             hostility: None,
         }
@@ -136,18 +145,12 @@ fn image(mode: &str) -> &'static [u8] {
 /// Runs the program; how it ended, and what it said.
 pub fn run_with(mode: &str, options: &Options) -> (Outcome, String) {
     let (mut reader, writer) = pipe().unwrap();
+    let images = |microkernel| Images {
+        microkernel,
+        loader: LOADER,
+        runtime: image(mode),
+    };
     let launch = Launch {
-        images: Images {
-            runtime: image(mode),
-            microkernel: MICROKERNEL,
-            microkernel_simulated: MICROKERNEL_SIMULATED,
-            loader: LOADER,
-        },
-        simulated: Simulated {
-            hostility: options.hostility.clone(),
-            ..machine()
-        },
-        host_data: [0; 32],
         grant: Grant {
             stdio: [null(), null(), writer.into()],
             directories: Vec::new(),
@@ -161,7 +164,23 @@ pub fn run_with(mode: &str, options: &Options) -> (Outcome, String) {
         timeout: Some(options.timeout),
         timings: false,
     };
-    let outcome = (options.platform)(launch).unwrap();
+    let machine = |microkernel| VmLaunch {
+        images: images(microkernel),
+        host_data: [0; 32],
+        launch,
+    };
+    let outcome = match options.platform {
+        Platform::Kvm => enarx_vmm::run(machine(MICROKERNEL)),
+        Platform::Simulated => {
+            let simulated = Simulated {
+                hostility: options.hostility.clone(),
+                ..self::machine()
+            };
+            run_simulated(&simulated, machine(MICROKERNEL_SIMULATED))
+        }
+        Platform::Snp => run_snp(machine(MICROKERNEL)),
+    }
+    .unwrap();
     let mut output = String::new();
     reader.read_to_string(&mut output).unwrap();
     (outcome, output)

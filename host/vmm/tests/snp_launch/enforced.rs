@@ -1,6 +1,7 @@
 //! The played kernel itself: that it refuses what the real one refuses.
 
-use enarx_vmm::snp::device::{CommandError, Device, SourcePage, Vcpu, Vm};
+use enarx_vmm::snp::device::{CommandError, Device, SourcePage, Vm};
+use enarx_vmm::vm::registers::NewVcpu;
 use kvm_bindings::{
     kvm_create_guest_memfd, kvm_memory_attributes, kvm_regs, kvm_sev_init,
     kvm_sev_snp_launch_finish, kvm_sev_snp_launch_start, kvm_sev_snp_launch_update, kvm_sregs,

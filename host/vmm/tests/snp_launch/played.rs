@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use enarx_snp::cpuid::CpuidPage;
 use enarx_snp::id_block::{IdAuth, IdBlock};
-use enarx_vmm::snp::device::{CommandError, Device, SourcePage, Vcpu, Vm};
+use enarx_vmm::snp::device::{CommandError, Device, SourcePage, Vm};
 use enarx_vmm::snp::firmware::Status;
+use enarx_vmm::vm::registers::NewVcpu;
 use kvm_bindings::{
     CpuId, kvm_create_guest_memfd, kvm_memory_attributes, kvm_regs, kvm_segment, kvm_sev_init,
     kvm_sev_snp_launch_finish, kvm_sev_snp_launch_start, kvm_sev_snp_launch_update, kvm_sregs,
@@ -721,7 +722,7 @@ impl Processor {
     }
 }
 
-impl Vcpu for Processor {
+impl NewVcpu for Processor {
     fn set_cpuid(&mut self, cpuid: &CpuId) -> Result<(), Errno> {
         let leaf = cpuid
             .as_slice()

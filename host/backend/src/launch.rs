@@ -1,0 +1,87 @@
+//! A Keep of any kind: what it is launched with, and why it could not be.
+
+use enarx_launch::measured;
+use enarx_vmm::error::KvmError;
+use enarx_vmm::platform::simulated::Simulated;
+
+use crate::Backend;
+
+/// The programs of a Keep, ELF executables; each backend uses those that it needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Images {
+    /// The runtime, an executable for Linux x86-64.
+    pub runtime: &'static [u8],
+    /// The microkernel.
+    pub microkernel: &'static [u8],
+    /// The microkernel for the simulated platform.
+    pub microkernel_simulated: &'static [u8],
+    /// The loader of a measured Keep.
+    pub loader: &'static [u8],
+}
+
+impl Images {
+    /// The programs of a Keep in a virtual machine; `simulated`: on the simulated platform.
+    #[must_use]
+    pub(crate) const fn in_machine(&self, simulated: bool) -> measured::Images<'static> {
+        measured::Images {
+            microkernel: if simulated {
+                self.microkernel_simulated
+            } else {
+                self.microkernel
+            },
+            loader: self.loader,
+            runtime: self.runtime,
+        }
+    }
+}
+
+/// A backend, with what it alone needs.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// SEV-SNP, with the HOST_DATA of the launch: it stands in the Keep's reports, unmeasured.
+    Snp([u8; 32]),
+    /// This simulated machine, with the HOST_DATA of the launch.
+    Simulated(Simulated, [u8; 32]),
+    /// Plain KVM.
+    Kvm,
+    /// A confined process.
+    Process,
+}
+
+impl Target {
+    /// The backend.
+    #[must_use]
+    pub const fn backend(&self) -> Backend {
+        match self {
+            Self::Snp(_) => Backend::Snp,
+            Self::Simulated(..) => Backend::Simulated,
+            Self::Kvm => Backend::Kvm,
+            Self::Process => Backend::Process,
+        }
+    }
+}
+
+/// Why a Keep could not be launched, or could not be served to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// This machine lacks something that the backend needs.
+    #[error(
+        "backend {backend} does not work here: {what}: {found}; next: {next} (all of it: `enarx doctor`)"
+    )]
+    Unusable {
+        /// The backend.
+        backend: &'static str,
+        /// What it needs.
+        what: &'static str,
+        /// What was found.
+        found: String,
+        /// What to do.
+        next: String,
+    },
+    /// The virtual machine could not be launched.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    /// The process could not be started or served.
+    #[error(transparent)]
+    Process(#[from] enarx_process::error::LaunchError),
+}

@@ -1,0 +1,92 @@
+//! The front door of the host's side: one way to launch a Keep of any kind and serve it to its end.
+
+#![forbid(unsafe_code)]
+
+pub mod launch;
+
+use enarx_doctor as doctor;
+pub use enarx_doctor::Backend;
+use enarx_executor::launch::{Launch, Outcome};
+use enarx_vmm::VmLaunch;
+
+use launch::{Images, LaunchError, Target};
+
+/// Says whether a Keep of this kind can be launched here.
+///
+/// # Errors
+/// [`LaunchError::Unusable`]: what is in the way.
+pub fn check(backend: Backend) -> Result<(), LaunchError> {
+    match doctor::examine_for(&doctor::Host::new(), backend.name())
+        .as_ref()
+        .and_then(doctor::BackendReport::obstacle)
+    {
+        None => Ok(()),
+        Some(check) => Err(LaunchError::Unusable {
+            backend: backend.name(),
+            what: check.name,
+            found: check.found.clone(),
+            next: check.next.clone().unwrap_or_default(),
+        }),
+    }
+}
+
+/// The best backend of this machine.
+#[must_use]
+pub fn best() -> Backend {
+    let usable = Backend::CHOSEN
+        .iter()
+        .find(|backend| check(**backend).is_ok());
+    usable.copied().unwrap_or(Backend::Process)
+}
+
+/// Launches a Keep and serves it to its end.
+///
+/// # Errors
+/// [`LaunchError`] when it could not be launched or served.
+pub fn run(target: Target, images: &Images, launch: Launch) -> Result<Outcome, LaunchError> {
+    let machine = |simulated, host_data, launch| VmLaunch {
+        images: images.in_machine(simulated),
+        host_data,
+        launch,
+    };
+    Ok(match target {
+        Target::Snp(host_data) => enarx_vmm::run_snp(machine(false, host_data, launch))?,
+        Target::Simulated(simulated, host_data) => {
+            enarx_vmm::run_simulated(&simulated, machine(true, host_data, launch))?
+        }
+        Target::Kvm => enarx_vmm::run(machine(false, [0; 32], launch))?,
+        Target::Process => enarx_process::run(images.runtime, launch)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_and_the_next_best_is_taken() {
+        assert_eq!(Backend::CHOSEN.first(), Some(&Backend::Snp));
+        for backend in Backend::ALL {
+            let report = doctor::examine_for(&doctor::Host::new(), backend.name());
+            let report = report.expect("every backend is examined");
+            assert!(report.built_in);
+            assert_eq!(
+                report.protects_application,
+                backend.protects_application(),
+                "{backend}"
+            );
+            match (report.obstacle(), check(*backend)) {
+                (None, Ok(())) => {}
+                (Some(check), Err(LaunchError::Unusable { what, .. })) => {
+                    assert_eq!(what, check.name);
+                }
+                (found, answer) => panic!("{backend}: {found:?}, {answer:?}"),
+            }
+        }
+        let best = best();
+        let passed_over = Backend::CHOSEN.iter().take_while(|other| **other != best);
+        for backend in passed_over {
+            assert!(check(*backend).is_err(), "{backend} is better than {best}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What this machine offers for every backend, what is missing, and what to type next.
+//!
+//! Only looks: it changes nothing, loads nothing and needs no privileges. Whether a machine is *trusted*
+//! is not decided here but by a verifier.
+
+#![deny(unsafe_code)]
+
+mod backend;
+mod checks;
+mod landlock_abi;
+mod machine;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+pub use backend::Backend;
+pub use machine::{Host, Machine};
+
+/// Version of the JSON form; it grows when a reader of the old form would misunderstand the new one.
+pub const SCHEMA: u32 = 1;
+
+/// What was found about a requirement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Fulfilled.
+    Ok,
+    /// Not fulfilled.
+    Missing,
+    /// Could not be found out.
+    Unknown,
+}
+
+/// One requirement of a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What is required.
+    pub name: &'static str,
+    /// Whether it is there.
+    pub state: State,
+    /// Without it the backend does not work; otherwise it works less well.
+    pub required: bool,
+    /// What was found.
+    pub found: String,
+    /// The next command to type, or thing to do, when it is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A backend and its requirements.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent answers, each a field of the JSON form"
+)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BackendReport {
+    /// The name on the command line.
+    pub name: &'static str,
+    /// What it is and what it protects.
+    pub about: &'static str,
+    /// Whether it protects the application from the host.
+    pub protects_application: bool,
+    /// Whether this build contains it.
+    pub built_in: bool,
+    /// Whether this machine fulfils every requirement.
+    pub supported: bool,
+    /// Whether a Keep of this kind can be launched here and now: supported and built in.
+    pub usable: bool,
+    /// The requirements.
+    pub checks: Vec<Check>,
+}
+
+impl BackendReport {
+    /// The first requirement that is in the way.
+    pub fn obstacle(&self) -> Option<&Check> {
+        self.checks
+            .iter()
+            .find(|check| check.required && check.state == State::Missing)
+    }
+}
+
+/// The whole examination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Version of this program.
+    pub version: &'static str,
+    /// The processor's name.
+    pub cpu: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Every backend, the best first.
+    pub backends: Vec<BackendReport>,
+}
+
+/// Examines a machine.
+pub fn examine(machine: &dyn Machine) -> Report {
+    Report {
+        schema: SCHEMA,
+        version: env!("CARGO_PKG_VERSION"),
+        cpu: checks::cpu_name(machine),
+        kernel: checks::kernel_release(machine),
+        backends: checks::NAMES
+            .iter()
+            .filter_map(|name| checks::backend(machine, name))
+            .collect(),
+    }
+}
+
+/// Examines a machine for one backend; none when there is none of that name.
+pub fn examine_for(machine: &dyn Machine, backend: &str) -> Option<BackendReport> {
+    checks::backend(machine, backend)
+}
+
+impl Report {
+    /// The backend of that name.
+    pub fn backend(&self, name: &str) -> Option<&BackendReport> {
+        self.backends.iter().find(|backend| backend.name == name)
+    }
+
+    /// The report as a tree of text.
+    pub fn to_tree(&self) -> String {
+        let mut text = format!(
+            "enarx {} on {}, Linux {}\n",
+            self.version, self.cpu, self.kernel
+        );
+        for backend in &self.backends {
+            let verdict = match (backend.usable, backend.supported) {
+                (true, _) => "usable",
+                (false, true) => "supported by this machine, not built into this command",
+                (false, false) => "not usable",
+            };
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "\n{}: {verdict} ({})", backend.name, backend.about);
+            let last = backend.checks.len().saturating_sub(1);
+            for (index, check) in backend.checks.iter().enumerate() {
+                let (branch, below) = if index == last {
+                    ("└─", "  ")
+                } else {
+                    ("├─", "│ ")
+                };
+                let state = match check.state {
+                    State::Ok => "ok     ",
+                    State::Missing => "missing",
+                    State::Unknown => "unknown",
+                };
+                let _ = writeln!(text, "{branch} {state}  {}: {}", check.name, check.found);
+                if let Some(next) = &check.next {
+                    let _ = writeln!(text, "{below}          next: {next}");
+                }
+            }
+        }
+        text
+    }
+}

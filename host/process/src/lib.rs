@@ -1,0 +1,482 @@
+//! The process backend: the runtime as a confined process of the host.
+//!
+//! It protects the host from the application (by the Wasm sandbox, and behind it by namespaces, Landlock
+//! and seccomp), and the application from nobody. The runtime is treated as hostile: it reaches the host
+//! through the sallyport only, and says on its doorbell no more than "ring" and "wait".
+
+#![deny(unsafe_code)]
+
+mod child;
+pub mod error;
+mod filter;
+mod region;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use enarx_sallyport::Facts;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
+};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+
+use child::{Child, Forbidden, Plan, Stage};
+use enarx_confine::landlock::{self, Tcp};
+use enarx_confine::seccomp;
+use enarx_executor::launch::{Launch, Outcome};
+use enarx_executor::{ExecutorError, Progress};
+use error::LaunchError;
+use region::Served;
+
+/// Longest time that a child may take until it has confined itself.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// Threads of the runtime besides one for each virtual CPU.
+const SPARE_THREADS: u64 = 16;
+/// Most last words of a runtime, in bytes: what a pipe holds (pipe(7)).
+const LAST_WORDS: usize = 64 << 10;
+/// Doorbell: submissions are posted.
+const RING: u8 = b'R';
+/// Doorbell: sleep until something is completed; 4 bytes "seen" and 8 bytes of nanoseconds follow.
+const WAIT: u8 = b'W';
+/// Nanoseconds of a [`WAIT`] without limit.
+const NO_LIMIT: u64 = u64::MAX;
+/// Doorbell, to the runtime: look at the completions.
+const WAKE: u8 = 1;
+
+/// How the serving of a Keep ended.
+#[derive(Debug)]
+enum End {
+    /// It asked to end with this code.
+    Exit(i32),
+    /// It broke a rule.
+    Violation(String),
+    /// A system call was forbidden.
+    Forbidden(Forbidden),
+    /// The time limit was reached.
+    TimedOut,
+    /// The process could not become the runtime.
+    NotStarted(LaunchError),
+    /// The process ended without a word.
+    Gone,
+}
+
+/// Runs a Keep as a confined process of the program `runtime`, a static executable for Linux x86-64,
+/// to its end. The calling thread stays unconfined.
+///
+/// # Errors
+/// [`LaunchError`] when the Keep could not be started or served.
+pub fn run(runtime: &[u8], launch: Launch) -> Result<Outcome, LaunchError> {
+    let start = Instant::now();
+    let image = seal_image(runtime).map_err(LaunchError::system(
+        "the runtime's image could not be put into memory",
+    ))?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(LaunchError::system("/dev/null could not be opened"))?;
+    // What the runtime says when it fails; a runtime that says more than the pipe holds is not heard.
+    let (last_words, stderr) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+        .map_err(LaunchError::system("a pipe could not be made"))?;
+    let directories: Vec<(OwnedFd, bool)> = launch
+        .grant
+        .directories
+        .iter()
+        .map(|granted| Ok((granted.directory.try_clone()?, granted.read_only)))
+        .collect::<io::Result<_>>()
+        .map_err(LaunchError::system("a directory could not be duplicated"))?;
+    let network = launch.grant.network;
+    let facts = Facts {
+        // A process reads the clock by itself.
+        tsc_khz: 0,
+        vcpus: launch.vcpus,
+        wall_ns: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .ok()
+            .and_then(|since| u64::try_from(since.as_nanos()).ok())
+            .unwrap_or(0),
+    };
+    let served = Served::new(
+        facts,
+        launch.grant,
+        launch.configuration,
+        launch.application,
+    )
+    .map_err(LaunchError::system("the shared region could not be made"))?;
+    let (socket, childs_socket) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(LaunchError::system("the doorbell could not be made"))?;
+    let rules = landlock::deny_all()?;
+    let filters = filter::Filters::new()?;
+    let prepared = start.elapsed();
+
+    let child = child::spawn(&Plan {
+        region: served.region(),
+        socket: childs_socket.as_fd(),
+        image: image.as_fd(),
+        null: null.as_fd(),
+        stderr: stderr.as_fd(),
+        landlock: rules.as_ref().map(AsFd::as_fd),
+        refuse: &filters.refuse,
+        notify: &filters.notify,
+        kill: &filters.kill,
+        memory: launch.memory,
+        threads: u64::from(launch.vcpus) + SPARE_THREADS,
+    })
+    .map_err(LaunchError::system(
+        "the runtime's process could not be made",
+    ))?;
+    let child = Reaper(child);
+    drop((childs_socket, image, stderr));
+    let (report, listener) = take_report(&socket)?;
+    let started = start.elapsed();
+    if launch.timings {
+        describe_confinement(report, listener.is_some());
+    }
+
+    let deadline = launch
+        .timeout
+        .and_then(|timeout| start.checked_add(timeout));
+    let end: Result<End, LaunchError> = thread::scope(|scope| {
+        thread::Builder::new()
+            .name("enarx-keep".into())
+            .spawn_scoped(scope, || {
+                let directories = directories.iter().map(|(fd, ro)| (fd.as_fd(), *ro));
+                landlock::restrict(directories, Tcp::granted(network.tcp))?;
+                seccomp::apply(&filter::server(network)?)?;
+                Ok(serve(&served, &socket, listener.as_ref(), deadline))
+            })
+            .map_err(LaunchError::system("a thread could not be started"))?
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    // An allocation that fails aborts the runtime; the one that fails may be a large one.
+    let aborted = matches!(&end, Ok(End::Forbidden(call)) if is_abort(call));
+    let memory_used_up = aborted && child.memory().is_some_and(|used| used >= launch.memory / 2);
+    // Whatever happened: the process ends now, and its end is waited for.
+    let status = child.end();
+    let mut words = vec![0; LAST_WORDS];
+    if let Ok(length) = rustix::io::retry_on_intr(|| rustix::io::read(&last_words, &mut words)) {
+        served.executor().log_last_words(&words[..length]);
+        served.executor().end_last_words();
+    }
+    if launch.timings {
+        eprintln!(
+            "enarx: timings: prepare {prepared:.1?}, start and confine {:.1?}, run {:.1?}",
+            started.saturating_sub(prepared),
+            start.elapsed().saturating_sub(started)
+        );
+    }
+    Ok(match end? {
+        End::Exit(code) => Outcome::Exit(code),
+        End::TimedOut => Outcome::TimedOut,
+        End::NotStarted(error) => return Err(error),
+        End::Violation(text) => Outcome::Fault(text),
+        End::Forbidden(_) if memory_used_up => Outcome::Fault(
+            "the Keep ended: its memory is used up; give it more with --memory".into(),
+        ),
+        End::Forbidden(call) => Outcome::Fault(describe_forbidden(&call)),
+        End::Gone => Outcome::Fault(status.map_or_else(
+            |errno| format!("the runtime's end could not be learnt: {errno}"),
+            |status| describe_death(&status),
+        )),
+    })
+}
+
+/// The image in a memory file that nobody can change any more.
+fn seal_image(bytes: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let image = match memfd_create(c"enarx-runtime", flags | MemfdFlags::EXEC) {
+        // Linux before 6.3 knows no such flag and makes every memory file executable.
+        Err(Errno::INVAL) => memfd_create(c"enarx-runtime", flags)?,
+        result => result?,
+    };
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let count = rustix::io::retry_on_intr(|| rustix::io::write(&image, rest))?;
+        rest = rest.get(count..).unwrap_or(&[]);
+    }
+    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    fcntl_add_seals(&image, seals)?;
+    Ok(image)
+}
+
+/// Waits until the child has confined itself.
+fn take_report(socket: &OwnedFd) -> Result<(u8, Option<OwnedFd>), LaunchError> {
+    let limit = Timespec::try_from(START_LIMIT).ok();
+    let mut fds = [PollFd::new(socket, PollFlags::IN)];
+    let ready = rustix::io::retry_on_intr(|| poll(&mut fds, limit.as_ref())).map_err(
+        LaunchError::system("the runtime's start could not be awaited"),
+    )?;
+    if ready == 0 {
+        return Err(not_started("it took too long", libc::ETIMEDOUT));
+    }
+    let mut message = [0; 6];
+    let (count, listener) = child::receive_report(socket.as_fd(), &mut message).map_err(
+        LaunchError::system("the runtime's start could not be learnt"),
+    )?;
+    match message.get(..count) {
+        Some(&[child::CONFINED, report]) => Ok((report, listener)),
+        bytes => Err(bytes
+            .and_then(failure)
+            .unwrap_or_else(|| not_started("it ended early", libc::ECHILD))),
+    }
+}
+
+/// The failure that a child reports.
+fn failure(message: &[u8]) -> Option<LaunchError> {
+    match *message {
+        [child::FAILED, stage, a, b, c, d] => Some(not_started(
+            Stage::describe(stage),
+            i32::from_le_bytes([a, b, c, d]),
+        )),
+        _ => None,
+    }
+}
+
+fn not_started(what: &'static str, errno: i32) -> LaunchError {
+    LaunchError::Start {
+        what,
+        source: io::Error::from_raw_os_error(errno),
+    }
+}
+
+/// Serves the Keep until one side ends it.
+fn serve(
+    served: &Served,
+    socket: &OwnedFd,
+    listener: Option<&OwnedFd>,
+    deadline: Option<Instant>,
+) -> End {
+    let result = || -> Result<End, ExecutorError> {
+        let executor = served.executor();
+        let mut beside: Vec<BorrowedFd<'_>> = vec![socket.as_fd()];
+        beside.extend(listener.map(AsFd::as_fd));
+        let mut waiting: Option<Waiting> = None;
+        loop {
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Ok(End::TimedOut);
+            }
+            let (seen, until) = match &waiting {
+                Some(waiting) => (waiting.seen, earliest(waiting.until, deadline)),
+                // The runtime computes; what it has asked for goes on.
+                None => (executor.completions_posted(), deadline),
+            };
+            let timeout = until.map(|until| until.saturating_duration_since(now));
+            if let Progress::Exit(code) = executor.wait_beside(seen, timeout, &beside)? {
+                return Ok(End::Exit(code));
+            }
+            if let Some(wait) = &waiting
+                && wait.is_over(executor.completions_posted())
+            {
+                waiting = None;
+                wake(socket)?;
+                continue;
+            }
+            match take_message(socket)? {
+                Message::None => {
+                    if let Some(listener) = listener
+                        && readable(listener)?
+                        && let Ok(call) = child::receive_notification(listener.as_fd())
+                    {
+                        return Ok(End::Forbidden(call));
+                    }
+                }
+                Message::Ring => {
+                    if let Progress::Exit(code) = executor.drain()? {
+                        return Ok(End::Exit(code));
+                    }
+                }
+                Message::Wait(wait) => waiting = Some(wait),
+                Message::NotStarted(error) => return Ok(End::NotStarted(error)),
+                Message::Unknown => {
+                    return Ok(End::Violation(
+                        "the Keep broke the protocol with its host and was ended: \
+                         it rang its doorbell in an unknown way"
+                            .into(),
+                    ));
+                }
+                Message::Closed => {
+                    // Its last words may be in the ring.
+                    return Ok(match executor.drain()? {
+                        Progress::Exit(code) => End::Exit(code),
+                        Progress::Idle => End::Gone,
+                    });
+                }
+            }
+        }
+    };
+    result().unwrap_or_else(|error| End::Violation(error.to_string()))
+}
+
+/// A runtime that sleeps until something is completed.
+#[derive(Debug)]
+struct Waiting {
+    seen: u32,
+    until: Option<Instant>,
+}
+
+impl Waiting {
+    fn is_over(&self, posted: u32) -> bool {
+        posted != self.seen || self.until.is_some_and(|until| until <= Instant::now())
+    }
+}
+
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+enum Message {
+    None,
+    Ring,
+    Wait(Waiting),
+    NotStarted(LaunchError),
+    Unknown,
+    Closed,
+}
+
+fn take_message(socket: &OwnedFd) -> Result<Message, ExecutorError> {
+    let mut bytes = [0; 16];
+    let flags = RecvFlags::DONTWAIT;
+    let count = match rustix::io::retry_on_intr(|| recv(socket, &mut bytes, flags)) {
+        Ok((count, _)) => count,
+        Err(Errno::AGAIN) => return Ok(Message::None),
+        Err(Errno::CONNRESET) => return Ok(Message::Closed),
+        Err(errno) => return Err(errno.into()),
+    };
+    Ok(match bytes.get(..count) {
+        Some(&[RING]) => Message::Ring,
+        Some(&[WAIT, a, b, c, d, ref nanoseconds @ ..]) => match nanoseconds.try_into() {
+            Ok(nanoseconds) => {
+                let limit = u64::from_le_bytes(nanoseconds);
+                Message::Wait(Waiting {
+                    seen: u32::from_le_bytes([a, b, c, d]),
+                    until: (limit != NO_LIMIT)
+                        .then(|| Instant::now().checked_add(Duration::from_nanos(limit)))
+                        .flatten(),
+                })
+            }
+            Err(_) => Message::Unknown,
+        },
+        Some(&[]) => Message::Closed,
+        // Only before the exec; a runtime that says so later gains nothing.
+        Some(bytes) => failure(bytes).map_or(Message::Unknown, Message::NotStarted),
+        None => Message::Unknown,
+    })
+}
+
+fn wake(socket: &OwnedFd) -> Result<(), ExecutorError> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    match rustix::io::retry_on_intr(|| send(socket, &[WAKE], flags)) {
+        // A runtime that does not read its wakes has enough of them; one that is gone is noticed next.
+        Ok(_) | Err(Errno::AGAIN | Errno::PIPE | Errno::CONNRESET) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn readable(fd: &OwnedFd) -> Result<bool, ExecutorError> {
+    let mut fds = [PollFd::new(fd, PollFlags::IN)];
+    match poll(&mut fds, Some(&Timespec::default())) {
+        Ok(_) => Ok(fds.iter().any(|fd| fd.revents().contains(PollFlags::IN))),
+        Err(Errno::INTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// A child that is killed and reaped in any case.
+struct Reaper(Child);
+
+impl Reaper {
+    /// Bytes of writable private memory, which is what the limit counts; none when it has ended.
+    fn memory(&self) -> Option<u64> {
+        let Self(child) = self;
+        let path = format!("/proc/{}/status", child.pid);
+        let status = std::fs::read_to_string(path).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmData:"))?;
+        let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        kilobytes.checked_mul(1024)
+    }
+
+    /// Kills the process if it still runs, and waits for its end.
+    fn end(self) -> rustix::io::Result<rustix::process::WaitIdStatus> {
+        let Reaper(child) = &self;
+        reap(child)
+    }
+}
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        // After `end` there is nothing left to reap, which is no harm.
+        let _ = reap(&self.0);
+    }
+}
+
+fn reap(child: &Child) -> rustix::io::Result<rustix::process::WaitIdStatus> {
+    // A process that has ended keeps the status that it ended with.
+    let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
+    let id = WaitId::PidFd(child.pidfd.as_fd());
+    rustix::io::retry_on_intr(|| waitid(id.clone(), WaitIdOptions::EXITED))?.ok_or(Errno::CHILD)
+}
+
+/// Whether a call is the way in which abort(3) ends a process.
+fn is_abort(call: &Forbidden) -> bool {
+    let [_, _, signal, ..] = call.arguments;
+    call.number == libc::SYS_tgkill && u64::try_from(libc::SIGABRT) == Ok(signal)
+}
+
+fn describe_forbidden(call: &Forbidden) -> String {
+    if is_abort(call) {
+        "the runtime gave up (abort); its last words are above".into()
+    } else {
+        format!(
+            "the runtime made the forbidden system call {} and was ended; please report this",
+            call.number
+        )
+    }
+}
+
+fn describe_death(status: &rustix::process::WaitIdStatus) -> String {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => format!("the runtime ended with status {code} without a word"),
+        (None, Some(libc::SIGSYS)) => {
+            "the runtime made a forbidden system call and was ended; please report this".into()
+        }
+        (None, Some(libc::SIGKILL)) => {
+            "the runtime was killed from outside (SIGKILL): most likely this \
+             machine ran out of memory; free some, or lower --memory"
+                .into()
+        }
+        (None, Some(signal)) => format!("the runtime died of signal {signal}; please report this"),
+        (None, None) => "the runtime ended for an unknown reason".into(),
+    }
+}
+
+fn describe_confinement(report: u8, listener: bool) {
+    let had = |bit: u8, name: &str| {
+        let word = if report & bit != 0 { "yes" } else { "NO" };
+        format!("{name} {word}")
+    };
+    eprintln!(
+        "enarx: confinement: seccomp yes{}, {}, {}, {}",
+        if listener { "" } else { " (without reports)" },
+        had(child::HAS_LANDLOCK, "Landlock"),
+        had(child::HAS_USER_NAMESPACE, "user namespace"),
+        had(
+            child::HAS_NAMESPACES,
+            "network, IPC, UTS and mount namespaces"
+        ),
+    );
+}

@@ -1,0 +1,98 @@
+//! The shared region of a process Keep: a sealed memfd, mapped here.
+
+#![expect(unsafe_code, reason = "mapping memory has no safe interface")]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+use enarx_sallyport::{Facts, REGION_SIZE, Region};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+
+use enarx_executor::SharedExecutor;
+use enarx_executor::grant::Grant;
+
+/// A shared region and its mapping.
+#[derive(Debug)]
+struct SharedRegion {
+    fd: OwnedFd,
+    base: NonNull<libc::c_void>,
+}
+
+// SAFETY: the address is only used as a `Region`, which is made for several threads.
+unsafe impl Send for SharedRegion {}
+// SAFETY: as above.
+unsafe impl Sync for SharedRegion {}
+
+impl SharedRegion {
+    /// A new region, all zeros. Its size is sealed, so that the other side cannot cut it off under us.
+    ///
+    /// # Errors
+    /// The system's.
+    fn new() -> io::Result<Self> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let fd = memfd_create(c"enarx-sallyport", flags)?;
+        ftruncate(&fd, REGION_SIZE as u64)?;
+        fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        // SAFETY: a new mapping at an address that the kernel chooses.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                REGION_SIZE,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                fd.as_raw_fd(),
+                0,
+            )
+        };
+        match NonNull::new(base) {
+            Some(base) if base.as_ptr() != libc::MAP_FAILED => Ok(Self { fd, base }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// An executor and the region that it serves, in the order in which they may be dropped.
+#[derive(Debug)]
+pub struct Served {
+    executor: SharedExecutor,
+    region: SharedRegion,
+}
+
+impl Served {
+    /// A new region, initialised, and its executor.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new(
+        facts: Facts,
+        grant: Grant,
+        configuration: Vec<u8>,
+        application: Vec<u8>,
+    ) -> io::Result<Self> {
+        let region = SharedRegion::new()?;
+        // SAFETY: the mapping is aligned to a page, has the size of a region and stays until `region` is
+        // dropped. Only the executor, which gives no copy away, uses it, and it is dropped before. Nobody
+        // makes references into it.
+        let shared = unsafe { Region::from_raw(region.base.cast()) };
+        let executor = SharedExecutor::new(shared, facts, grant, configuration, application)?;
+        Ok(Self { executor, region })
+    }
+
+    /// The executor.
+    pub fn executor(&self) -> &SharedExecutor {
+        &self.executor
+    }
+
+    /// The descriptor of the region.
+    pub fn region(&self) -> BorrowedFd<'_> {
+        self.region.fd.as_fd()
+    }
+}
+
+impl Drop for SharedRegion {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and its only user is gone (`Served`).
+        unsafe { libc::munmap(self.base.as_ptr(), REGION_SIZE) };
+    }
+}

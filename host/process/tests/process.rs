@@ -1,0 +1,230 @@
+//! The process backend with a Keep that is not Enarx's own.
+
+use std::fs::File;
+use std::io::{Read, Write, pipe};
+use std::os::fd::OwnedFd;
+use std::process::Command;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use enarx_executor::grant::{Grant, NetworkGrant};
+use enarx_executor::launch::{Launch, Outcome};
+
+/// The test Keep, built once.
+static KEEP: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keep.c");
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("keep");
+    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
+    let status = Command::new(compiler)
+        .args(["-static", "-O1", "-pthread", "-Wall", "-o"])
+        .arg(&program)
+        .arg(source)
+        .status()
+        .expect("the tests need a C compiler");
+    assert!(status.success(), "the test Keep does not compile");
+    std::fs::read(program).unwrap()
+});
+
+/// Tests here count this process's descriptors and threads, so they take turns.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn null() -> OwnedFd {
+    File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .unwrap()
+        .into()
+}
+
+fn launch(mode: &str, stdio: [OwnedFd; 3]) -> Launch {
+    Launch {
+        grant: Grant {
+            stdio,
+            directories: Vec::new(),
+            network: NetworkGrant::default(),
+            evidence: None,
+        },
+        configuration: mode.into(),
+        application: Vec::new(),
+        memory: 64 << 20,
+        vcpus: 2,
+        timeout: Some(Duration::from_secs(30)),
+        timings: false,
+    }
+}
+
+fn run(mode: &str) -> (Outcome, String) {
+    let (mut reader, writer) = pipe().unwrap();
+    let launch = launch(mode, [null(), writer.into(), null()]);
+    let outcome = enarx_process::run(KEEP.as_slice(), launch).unwrap();
+    let mut output = String::new();
+    reader.read_to_string(&mut output).unwrap();
+    (outcome, output)
+}
+
+fn fault(mode: &str) -> String {
+    match run(mode).0 {
+        Outcome::Fault(text) => text,
+        other => panic!("{mode}: {other:?}"),
+    }
+}
+
+fn open_things() -> (usize, usize) {
+    let count = |path| std::fs::read_dir(path).unwrap().count();
+    (count("/proc/self/fd"), count("/proc/self/task"))
+}
+
+fn has_children() -> bool {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    waitid(
+        WaitId::All,
+        WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT,
+    )
+    .is_ok()
+}
+
+#[test]
+fn says_hello_and_leaves_nothing_behind() {
+    let _turn = alone();
+    let (outcome, output) = run("h");
+    assert_eq!((outcome, output.as_str()), (Outcome::Exit(42), "hello\n"));
+    let before = open_things();
+    for _ in 0..3 {
+        run("h");
+        fault("f");
+        fault("v");
+    }
+    let mut limited = launch("l", [null(), null(), null()]);
+    limited.timeout = Some(Duration::from_millis(100));
+    assert_eq!(
+        enarx_process::run(KEEP.as_slice(), limited).unwrap(),
+        Outcome::TimedOut
+    );
+    assert_eq!(open_things(), before);
+    assert!(!has_children(), "a process was not reaped");
+}
+
+#[test]
+fn copies_megabytes() {
+    let _turn = alone();
+    let (reader, mut writer) = pipe().unwrap();
+    let (mut output, keeps_output) = pipe().unwrap();
+    let launch = launch("c", [reader.into(), keeps_output.into(), null()]);
+    let sent: Vec<u8> = (0..4_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let expected = sent.clone();
+    let feeder = std::thread::spawn(move || writer.write_all(&sent).unwrap());
+    let collector = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        output.read_to_end(&mut all).unwrap();
+        all
+    });
+    assert_eq!(
+        enarx_process::run(KEEP.as_slice(), launch).unwrap(),
+        Outcome::Exit(0)
+    );
+    feeder.join().unwrap();
+    assert!(collector.join().unwrap() == expected);
+}
+
+#[test]
+fn a_wait_ends_in_time() {
+    let _turn = alone();
+    assert_eq!(run("s").0, Outcome::Exit(0));
+}
+
+#[test]
+fn the_time_limit_ends_a_keep_that_computes_and_one_that_sleeps() {
+    let _turn = alone();
+    for mode in ["l", "w"] {
+        let start = Instant::now();
+        let mut launch = launch(mode, [null(), null(), null()]);
+        launch.timeout = Some(Duration::from_millis(150));
+        assert_eq!(
+            enarx_process::run(KEEP.as_slice(), launch).unwrap(),
+            Outcome::TimedOut
+        );
+        let elapsed = start.elapsed();
+        assert!(elapsed >= Duration::from_millis(150) && elapsed < Duration::from_secs(10));
+    }
+}
+
+#[test]
+fn a_keep_that_was_taken_over_reaches_nothing() {
+    let _turn = alone();
+    // Standard streams, region and doorbell.
+    let (outcome, output) = run("p");
+    assert_eq!(
+        (outcome, output.as_str()),
+        (Outcome::Exit(0), "descriptors 5\ndone\n")
+    );
+}
+
+#[test]
+fn forbidden_calls_are_named() {
+    let _turn = alone();
+    let (outcome, output) = run("f");
+    assert_eq!(output, "before\n");
+    let Outcome::Fault(text) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(text.contains("forbidden system call 56 "), "{text}");
+    assert!(fault("k").contains("forbidden system call 62 "));
+    assert!(fault("e").contains("forbidden system call 59 "));
+}
+
+#[test]
+fn the_network_works_under_confinement_where_granted() {
+    let _turn = alone();
+    let outcome = |tcp, udp, name_lookup| {
+        let mut launch = launch("n", [null(), null(), null()]);
+        launch.grant.network = NetworkGrant {
+            tcp,
+            udp,
+            name_lookup,
+        };
+        enarx_process::run(KEEP.as_slice(), launch).unwrap()
+    };
+    assert_eq!(outcome(true, true, true), Outcome::Exit(0));
+    assert_eq!(outcome(true, false, false), Outcome::Exit(6));
+    assert_eq!(outcome(false, true, false), Outcome::Exit(5));
+    assert_eq!(outcome(false, false, false), Outcome::Exit(7));
+}
+
+#[test]
+fn every_end_is_told_apart() {
+    let _turn = alone();
+    assert!(fault("a").contains("gave up (abort)"));
+    assert!(fault("m").contains("memory is used up"));
+    assert!(fault("v").contains("signal 11"));
+    assert!(fault("q").contains("status 7"));
+    assert!(fault("r").contains("broke the protocol"));
+    assert!(fault("d").contains("doorbell"));
+    assert!(fault("t").contains("forbidden system call 77 "));
+}
+
+#[test]
+fn an_image_that_is_no_program_is_an_error() {
+    let _turn = alone();
+    let launch = launch("h", [null(), null(), null()]);
+    let error = enarx_process::run(b"not a program", launch)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("the runtime could not be started: its image could not be executed"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_caller_is_not_confined() {
+    let _turn = alone();
+    run("h");
+    assert!(File::open("/etc/passwd").is_ok());
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    assert!(status.lines().any(|line| line == "Seccomp:\t0"), "{status}");
+}

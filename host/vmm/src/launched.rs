@@ -1,0 +1,92 @@
+//! A launched virtual machine, and what every launch of one needs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kvm_ioctls::{Kvm, VmFd};
+
+use crate::error::{KvmError, refused};
+use crate::platform::Platform;
+use crate::vm::memory::GuestMemory;
+use crate::vm::processor::Processor;
+
+/// Memory that a Keep has beyond its image and first heap, at least, in bytes.
+const MIN_FREE: u64 = 16 << 20;
+
+/// Whether SYSCALL does not raise the privilege level: KVM of the kind `kvm_pvm`.
+#[must_use]
+pub fn is_pvm() -> bool {
+    std::path::Path::new("/sys/module/kvm_pvm").exists()
+}
+
+/// What a Keep is given of the machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeepSize {
+    /// vCPUs: processors, and spare ones for threads that sleep.
+    pub vcpus: u32,
+    /// Memory, in bytes.
+    pub memory: u64,
+}
+
+impl KeepSize {
+    /// The least memory for what ends at `end`; refuses less.
+    pub fn check(self, end: u64) -> Result<u64, KvmError> {
+        let least = end + MIN_FREE;
+        if least > self.memory {
+            return Err(KvmError::TooSmall(least >> 20));
+        }
+        Ok(least)
+    }
+
+    /// The error for memory that the system refuses.
+    pub fn refused(self) -> impl FnOnce(std::io::Error) -> KvmError {
+        let size = self.memory >> 20;
+        move |source| KvmError::Memory { size, source }
+    }
+}
+
+/// A launched virtual machine.
+pub(crate) struct Launched {
+    // Declared, and so dropped, before the memory that they use.
+    pub first: Processor,
+    pub platform: Box<dyn Platform>,
+    pub memory: Arc<GuestMemory>,
+}
+
+/// Makes a virtual machine.
+pub(crate) fn create_vm(kvm: &Kvm) -> Result<VmFd, KvmError> {
+    loop {
+        match kvm.create_vm() {
+            Err(error) if error.errno() == libc::EINTR => {}
+            other => return other.map_err(refused("create a virtual machine")),
+        }
+    }
+}
+
+/// Where the time of a launch goes.
+pub(crate) struct Timeline {
+    last: Instant,
+    phases: Vec<(&'static str, Duration)>,
+}
+
+impl Timeline {
+    pub fn new() -> Self {
+        Self {
+            last: Instant::now(),
+            phases: Vec::new(),
+        }
+    }
+
+    /// Ends a phase.
+    pub fn mark(&mut self, phase: &'static str) {
+        let now = Instant::now();
+        self.phases.push((phase, now - self.last));
+        self.last = now;
+    }
+
+    pub fn report(&self) {
+        for (phase, duration) in &self.phases {
+            eprintln!("enarx: vmm: {phase} {} us", duration.as_micros());
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Plain KVM: the runtime is mapped straight in, and nothing is measured.
+
+use std::sync::Arc;
+
+use enarx_boot::first_state::FirstState;
+use enarx_launch::plain::{Parameters, Plan};
+use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
+
+use super::{Event, Platform, Served, out_of_bounds};
+use crate::VmLaunch;
+use crate::error::{KvmError, refused};
+use crate::launched::{KeepSize, Launched, Timeline, create_vm, is_pvm};
+use crate::vm::cpuid::Cpu;
+use crate::vm::image::Load;
+use crate::vm::memory::GuestMemory;
+use crate::vm::processor::Processor;
+use crate::vm::vcpu;
+
+/// Memory that is the guest's from the beginning, if it has that much, in bytes: KVM without nested paging
+/// in hardware keeps 1/256 of it as records, and takes 1 ms for those of 1 GiB.
+const MEMORY_AT_LAUNCH: u64 = 128 << 20;
+
+/// A virtual machine of plain KVM.
+struct Plain {
+    vm: VmFd,
+    cpu: Cpu,
+    state: FirstState,
+    /// See [`vcpu::split_interrupts`].
+    split_interrupts: bool,
+}
+
+impl Platform for Plain {
+    fn vcpu(&self, id: u32) -> Result<Processor, KvmError> {
+        let state = self.state.vmsa(id.into());
+        let mut vcpu = vcpu::create(&self.vm, id, &self.cpu.cpuid(id), &state)?;
+        if self.split_interrupts {
+            vcpu::take_interrupts(vcpu.fd())?;
+        }
+        Ok(vcpu)
+    }
+
+    fn extend(&self, memory: &GuestMemory, end: u64) -> Result<(), KvmError> {
+        memory
+            .extend(&self.vm, end)
+            .map_err(refused("map more of the Keep's memory"))
+    }
+
+    fn event(&self, _: u32, _: &mut VcpuFd, event: Event) -> Served {
+        out_of_bounds(&event)
+    }
+}
+
+/// Launches a Keep.
+pub(crate) fn launch(
+    kvm: &Kvm,
+    launch: &VmLaunch,
+    size: KeepSize,
+    timeline: &mut Timeline,
+) -> Result<Launched, KvmError> {
+    let plan = Plan::new(launch.images.runtime)?;
+    let least = size.check(plan.end())?;
+    let memory = GuestMemory::new(size.memory, &plan.shared()).map_err(size.refused())?;
+    timeline.mark("plan");
+
+    // The image is copied while KVM makes the machine, and then by both threads.
+    let load = Load::new(&memory, plan.placements(), launch.images.runtime);
+    let (platform, first) = std::thread::scope(|scope| {
+        let helper = scope.spawn(|| load.take_part());
+        let pvm = is_pvm();
+        let cpu = Cpu::new(kvm, pvm)?;
+        let parameters = Parameters {
+            vcpus: size.vcpus,
+            memory: size.memory,
+            huge_pages: cpu.huge_pages,
+            syscall_by_ud: pvm,
+            cr4: cpu.cr4,
+            xcr0: cpu.xcr0,
+        };
+        let layout = plan.launch(launch.images.microkernel, &parameters)?;
+        let vm = create_vm(kvm)?;
+        let split_interrupts =
+            pvm && size.memory <= vcpu::LOCAL_APIC && kvm.check_extension(Cap::SplitIrqchip);
+        if split_interrupts {
+            vcpu::split_interrupts(&vm)?;
+        }
+        memory
+            .register(&vm, size.memory.min(MEMORY_AT_LAUNCH.max(least)))
+            .map_err(refused("map the Keep's memory"))?;
+        let platform = Plain {
+            vm,
+            cpu,
+            state: layout.state,
+            split_interrupts,
+        };
+        let first = platform.vcpu(0)?;
+        timeline.mark("machine");
+        for page in &layout.pages {
+            memory.load(page.gpa, &page.bytes[..]);
+        }
+        load.take_part()?;
+        match helper.join() {
+            Ok(loaded) => loaded?,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+        timeline.mark("image");
+        Ok::<_, KvmError>((platform, first))
+    })?;
+    Ok(Launched {
+        memory: Arc::new(memory),
+        platform: Box::new(platform),
+        first,
+    })
+}

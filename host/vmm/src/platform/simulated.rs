@@ -1,0 +1,387 @@
+//! The simulated platform: the SEV-SNP path of a Keep on any KVM. It protects nothing from the host.
+//!
+//! Private and shared memory are different memory: guest physical addresses with the C-bit reach
+//! one backing, those without it the shared windows. The simulator plays the secure processor, the
+//! reverse map table and KVM's side of the GHCB; here its answers become registers and memory of a
+//! virtual machine. After the launch only what a CPU does touches private memory: starting a vCPU
+//! from its VMSA, and clearing.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use enarx_boot::layout::{DIRECT_MAP, LARGE, PAGE};
+use enarx_exits::simulated::{CLEAR, PVALIDATE, QUIRK_SYSCALL, QUIRKS, REGISTERS, RMPADJUST};
+use enarx_launch::measured::{self, Parameters, SIMULATED_C_BIT as C_BIT};
+use enarx_simulator::{Action, Config, Hypervisor, Launching, SharedMemory, Status};
+use enarx_snp::bits::GuestPolicy;
+use enarx_snp::ghcb::MSR_GHCB;
+use enarx_snp::launch::PageType;
+use enarx_snp::vmsa::Vmsa;
+use kvm_bindings::{KVM_MSR_EXIT_REASON_FILTER, KVM_MSR_EXIT_REASON_UNKNOWN, kvm_enable_cap};
+use kvm_ioctls::{
+    Cap, Kvm, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VcpuFd, VmFd,
+};
+use zerocopy::FromBytes;
+
+use super::attack::{self, Hostility};
+use super::{Event, Platform, Served, out_of_bounds};
+use crate::VmLaunch;
+use crate::error::{KvmError, refused};
+use crate::launched::{KeepSize, Launched, Timeline, create_vm, is_pvm};
+use crate::snp::exits::Termination;
+use crate::snp::guest::POLICY;
+use crate::vm::cpuid::Cpu;
+use crate::vm::image::Load;
+use crate::vm::memory::GuestMemory;
+use crate::vm::processor::Processor;
+use crate::vm::registers::set_msrs;
+use crate::vm::vcpu;
+use enarx_confine::seccomp::Allow;
+use enarx_executor::launch::Outcome;
+
+/// The machine that the simulated platform plays.
+#[derive(Clone, Debug)]
+pub struct Simulated {
+    /// Where its keys are kept.
+    pub folder: PathBuf,
+    /// What it is like.
+    pub settings: enarx_simulator::Settings,
+    /// Launch with the debug bit in the guest policy.
+    pub debug: bool,
+    /// What its VMM does beside its work; tests play attacks by it.
+    pub hostility: Option<Arc<dyn Hostility>>,
+}
+
+/// The simulated machine: its certificates are what a verifier needs beside a report.
+///
+/// # Errors
+/// [`KvmError::Simulator`] when its keys cannot be read or made.
+pub fn machine(machine: &Simulated) -> Result<enarx_simulator::Machine, KvmError> {
+    Ok(enarx_simulator::Machine::open(
+        &machine.folder,
+        machine.settings.clone(),
+    )?)
+}
+
+/// SEV_STATUS (AMD64 APM volume 2, section 15.34.10): SEV and SEV-ES, and SEV_FEATURES above them.
+const SEV_STATUS: u32 = 0xc001_0131;
+/// MSR_PLATFORM_INFO, bit 31: CPUID faulting is there; MSR_MISC_FEATURES_ENABLES, bit 0: it is on
+/// (Intel SDM volume 4, table 2-2). An SNP guest's CPUID traps; this makes one here, but for
+/// `kvm_pvm`, where CPL3 executes CPUID by itself.
+const CPUID_FAULTING: [(u32, u64); 2] = [(0xce, 1 << 31), (0x140, 1)];
+/// `GuestPolicy` bit 19: the host may debug the guest.
+const POLICY_DEBUG: u64 = 1 << 19;
+/// `KVM_SET_USER_MEMORY_REGION` (Linux `linux/kvm.h`).
+const SET_MEMORY: Allow = Allow::ioctl(&[0x4020_ae46]);
+/// `KVM_GET_VCPU_EVENTS` and `KVM_SET_VCPU_EVENTS`: a hostile VMM injects exceptions.
+const VCPU_EVENTS: Allow = Allow::ioctl(&[0x8040_ae9f, 0x4040_aea0]);
+
+/// A simulated machine with one guest.
+struct Guest {
+    // Declared, and so dropped, before the memory that it uses.
+    vm: VmFd,
+    hypervisor: Hypervisor,
+    memory: Arc<GuestMemory>,
+    cpu: Cpu,
+    /// VMSAs of the vCPUs: those of the launch, until the guest gives others.
+    states: Mutex<BTreeMap<u32, Box<Vmsa>>>,
+    quirks: u64,
+    hostility: Option<Arc<dyn Hostility>>,
+}
+
+/// The shared windows, as the simulated host reaches them.
+struct Windows<'a>(&'a GuestMemory);
+
+impl SharedMemory for Windows<'_> {
+    fn read(&self, gpa: u64, to: &mut [u8]) -> Option<()> {
+        self.0.read_window(gpa, to)
+    }
+
+    fn write(&self, gpa: u64, from: &[u8]) -> Option<()> {
+        self.0.write_window(gpa, from)
+    }
+}
+
+fn fault(text: impl std::fmt::Display) -> Served {
+    Served::End(Outcome::Fault(format!(
+        "the Keep ended (simulated): {text}"
+    )))
+}
+
+impl Guest {
+    /// Answers a register of the simulated platform; the arguments lie in RBX and RSI.
+    fn instruction(&self, register: u32, rbx: u64, rsi: u64) -> Result<u64, String> {
+        let gpa = (rbx & !(PAGE - 1))
+            .checked_sub(DIRECT_MAP)
+            .ok_or("an instruction of SNP outside of the direct map")?;
+        match register {
+            PVALIDATE => {
+                let (huge, validate) = (rbx & 1 != 0, rbx & 2 != 0);
+                if let Some(hostility) = &self.hostility {
+                    hostility.pvalidate(gpa, &self.hypervisor);
+                }
+                let answer = self
+                    .hypervisor
+                    .pvalidate(gpa, huge, validate)
+                    .map_err(|fault| fault.to_string())?;
+                Ok(u64::from(answer.code) | (u64::from(answer.carry) << 32))
+            }
+            RMPADJUST => {
+                let [vmpl, rights, flags, ..] = rsi.to_le_bytes();
+                self.hypervisor
+                    .rmpadjust(gpa, false, vmpl, rights, flags & 1 != 0)
+                    .map(u64::from)
+                    .map_err(|fault| fault.to_string())
+            }
+            _ => {
+                if self.hypervisor.is_validated(gpa) && self.memory.discard(gpa, LARGE) {
+                    Ok(0)
+                } else {
+                    Err(format!("{gpa:#x} is cleared before it is valid"))
+                }
+            }
+        }
+    }
+
+    fn read_msr(&self, id: u32, vcpu: &mut VcpuFd, register: u32) -> Served {
+        let answer = match register {
+            SEV_STATUS => 3 | (measured::SEV_FEATURES << 2),
+            MSR_GHCB => {
+                let answer = self.hypervisor.msr_read(id);
+                let hostility = self.hostility.as_ref();
+                hostility.map_or(answer, |hostility| hostility.msr(id, answer))
+            }
+            QUIRKS => self.quirks,
+            PVALIDATE | RMPADJUST | CLEAR => {
+                let Ok(registers) = vcpu.get_regs() else {
+                    return fault("a vCPU's registers cannot be read");
+                };
+                match self.instruction(register, registers.rbx, registers.rsi) {
+                    Ok(answer) => answer,
+                    Err(text) => return fault(text),
+                }
+            }
+            _ => return out_of_bounds(&Event::ReadMsr(register)),
+        };
+        vcpu::answer_read_msr(vcpu, answer);
+        Served::Resume
+    }
+
+    fn perform(&self, action: Action) -> Served {
+        match action {
+            Action::Resume | Action::StopVcpu { .. } => Served::Resume,
+            Action::PortOut { port, value } if port == enarx_exits::PORT => Served::Port(value),
+            Action::PortOut { port, .. } => fault(format!("it wrote port {port:#x}")),
+            Action::StartVcpu { id, vmsa_gpa } => match self.memory.read_private(vmsa_gpa) {
+                Some(page) => {
+                    let vmsa = Vmsa::read_from_bytes(&page[..]).map(Box::new);
+                    if let Ok(vmsa) = vmsa {
+                        self.states().insert(id, vmsa);
+                    }
+                    Served::Resume
+                }
+                None => fault(format!("there is no memory for a VMSA at {vmsa_gpa:#x}")),
+            },
+            Action::PageState(changes) => {
+                for change in changes {
+                    let range = change.gpa..change.gpa + change.bytes;
+                    if change.private
+                        && let Err(error) = self.memory.withdraw_window(&self.vm, &range)
+                    {
+                        return fault(format!("KVM refused to take shared memory away: {error}"));
+                    }
+                }
+                Served::Resume
+            }
+            Action::Terminate { set, reason } => {
+                let termination = Termination::of_code(set, reason);
+                Served::End(Outcome::Fault(termination.to_string()))
+            }
+            Action::Violation(violation) => fault(violation),
+        }
+    }
+
+    fn states(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, Box<Vmsa>>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Platform for Guest {
+    fn calls(&self) -> &'static [Allow] {
+        match self.hostility {
+            None => &[SET_MEMORY],
+            Some(_) => &[SET_MEMORY, VCPU_EVENTS],
+        }
+    }
+
+    fn before_run(&self, id: u32, vcpu: &mut VcpuFd) -> Result<(), String> {
+        let Some(hostility) = &self.hostility else {
+            return Ok(());
+        };
+        let sregs = vcpu.get_sregs().map_err(|error| error.to_string())?;
+        let rip = vcpu.get_regs().map_err(|error| error.to_string())?.rip;
+        match hostility.inject(id, sregs.cs.dpl, rip) {
+            Some(exception) => attack::inject(vcpu, exception).map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
+    }
+
+    fn unasked(&self, vcpus: u32) -> Vec<u32> {
+        let starts = |id: &u32| self.hostility.as_ref().is_some_and(|h| h.starts(*id));
+        (1..vcpus).filter(starts).collect()
+    }
+
+    fn vcpu(&self, id: u32) -> Result<Processor, KvmError> {
+        let states = self.states();
+        let state = states
+            .get(&id)
+            .ok_or(KvmError::Lacks("a state for this vCPU"))?;
+        let mut vcpu = vcpu::create(&self.vm, id, &self.cpu.cpuid(id), state)?;
+        set_msrs(id, &mut vcpu, &CPUID_FAULTING)?;
+        Ok(vcpu)
+    }
+
+    fn event(&self, id: u32, vcpu: &mut VcpuFd, event: Event) -> Served {
+        match event {
+            Event::ReadMsr(register) => self.read_msr(id, vcpu, register),
+            Event::WriteMsr(MSR_GHCB, value) => {
+                let windows = Windows(&self.memory);
+                let action = self.hypervisor.msr_write(id, value, &windows);
+                if let Some(hostility) = &self.hostility {
+                    hostility.answer(id, &windows);
+                }
+                self.perform(action)
+            }
+            event => out_of_bounds(&event),
+        }
+    }
+}
+
+/// Has KVM leave the registers of the platform to us.
+fn take_registers(vm: &VmFd) -> Result<(), KvmError> {
+    let mut cap = kvm_enable_cap {
+        cap: Cap::X86UserSpaceMsr as u32,
+        ..kvm_enable_cap::default()
+    };
+    cap.args[0] = u64::from(KVM_MSR_EXIT_REASON_FILTER | KVM_MSR_EXIT_REASON_UNKNOWN);
+    vm.enable_cap(&cap)
+        .map_err(refused("leave registers to the VMM"))?;
+    let (first, count) = REGISTERS;
+    let range = |base, msr_count| MsrFilterRange {
+        flags: MsrFilterRangeFlags::READ | MsrFilterRangeFlags::WRITE,
+        base,
+        msr_count,
+        // A zero bit denies the access to KVM: it comes to us.
+        bitmap: &[0],
+    };
+    vm.set_msr_filter(
+        MsrFilterDefaultAction::ALLOW,
+        &[range(MSR_GHCB, 2), range(first, count)],
+    )
+    .map_err(refused("filter registers"))
+}
+const _: () = assert!(SEV_STATUS == MSR_GHCB + 1);
+
+/// Launches a Keep.
+pub(crate) fn launch(
+    simulated: &Simulated,
+    kvm: &Kvm,
+    launch: &VmLaunch,
+    size: KeepSize,
+    timeline: &mut Timeline,
+) -> Result<Launched, KvmError> {
+    let pvm = is_pvm();
+    let mut cpu = Cpu::new(kvm, pvm)?;
+    cpu.with_encryption(C_BIT);
+    let parameters = Parameters {
+        vcpus: size.vcpus,
+        c_bit: C_BIT,
+    };
+    let layout = measured::launch(&launch.images, &parameters)?;
+    size.check(layout.end)?;
+    timeline.mark("plan");
+
+    let mut settings = simulated.settings.clone();
+    settings.cpuid = cpu.page().entries().to_vec();
+    let machine = enarx_simulator::Machine::open(&simulated.folder, settings)?;
+    timeline.mark("secure processor");
+    let memory = Arc::new(GuestMemory::new(size.memory, &layout.shared).map_err(size.refused())?);
+    let policy = POLICY.0 | if simulated.debug { POLICY_DEBUG } else { 0 };
+    let mut launching = Launching::start(Arc::new(machine), GuestPolicy(policy), [0; 16])
+        .map_err(firmware("start the launch"))?;
+    let mut states = BTreeMap::new();
+    for page in &layout.pages {
+        if page.kind == PageType::Vmsa {
+            let vmsa = Vmsa::read_from_bytes(&page.bytes[..])
+                .map_err(|_| KvmError::Lacks("a whole VMSA"))?;
+            launching
+                .update_vmsa(&vmsa)
+                .map_err(firmware("measure a VMSA"))?;
+            states.insert(u32::try_from(states.len()).unwrap_or(0), Box::new(vmsa));
+            continue;
+        }
+        let mut bytes = page.bytes.clone();
+        if page.kind == PageType::Cpuid {
+            *bytes = zerocopy::transmute!(cpu.page());
+        }
+        launching
+            .update(page.kind, page.gpa, &mut bytes)
+            .map_err(firmware("take a page"))?;
+        if let Some(hostility) = &simulated.hostility {
+            hostility.page(page.kind, page.gpa, &mut bytes);
+        }
+        memory.load(page.gpa, &bytes[..]);
+    }
+    let running = launching
+        .finish(None, launch.host_data)
+        .map_err(firmware("finish the launch"))?;
+    Load::new(&memory, &layout.runtime, launch.images.runtime).take_part()?;
+    timeline.mark("image");
+
+    let hypervisor = Hypervisor::new(
+        running,
+        Config {
+            vcpus: size.vcpus,
+            c_bit: u8::try_from(C_BIT).unwrap_or(0),
+            ram: 0..size.memory,
+            huge_pages: true,
+        },
+    );
+    for range in private(&layout.shared, size.memory) {
+        hypervisor.assign(range);
+    }
+    let vm = create_vm(kvm)?;
+    take_registers(&vm)?;
+    memory
+        .register_aliased(&vm, 1 << C_BIT)
+        .map_err(refused("map the Keep's memory twice"))?;
+    let platform = Guest {
+        vm,
+        hypervisor,
+        memory: Arc::clone(&memory),
+        cpu,
+        states: Mutex::new(states),
+        quirks: if pvm { QUIRK_SYSCALL } else { 0 },
+        hostility: simulated.hostility.clone(),
+    };
+    let first = platform.vcpu(0)?;
+    timeline.mark("machine");
+    Ok(Launched {
+        memory,
+        platform: Box::new(platform),
+        first,
+    })
+}
+
+fn firmware(step: &'static str) -> impl FnOnce(Status) -> KvmError {
+    move |status| KvmError::Firmware { step, status }
+}
+
+/// What lies between the shared ranges.
+fn private(shared: &[Range<u64>], end: u64) -> impl Iterator<Item = Range<u64>> {
+    let starts = std::iter::once(0).chain(shared.iter().map(|range| range.end));
+    let ends = shared.iter().map(|range| range.start).chain([end]);
+    starts.zip(ends).map(|(start, end)| start..end)
+}

@@ -1,0 +1,162 @@
+//! Genuine SEV-SNP: private memory that the host cannot read, measured by the secure processor.
+//!
+//! The VMM keeps the shared side of the one memory slot; the private side is the kernel's.
+
+use std::sync::Arc;
+
+use enarx_launch::measured::{self, C_BIT, Parameters};
+use kvm_ioctls::{Kvm, VcpuFd};
+
+use super::{Event, Platform, Served, out_of_bounds};
+use crate::VmLaunch;
+use crate::error::KvmError;
+use crate::launched::{KeepSize, Launched, Timeline};
+use crate::snp::abi::KVM_SET_MEMORY_ATTRIBUTES;
+use crate::snp::guest::{Guest, Request};
+use crate::snp::launcher::SnpError;
+use crate::snp::linux::{Host, Machine};
+use crate::snp::probe::Offer;
+use crate::vm::cpuid::Cpu;
+use crate::vm::image::Load;
+use crate::vm::memory::GuestMemory;
+use crate::vm::processor::Processor;
+use crate::vm::vcpu;
+use enarx_confine::seccomp::Allow;
+use enarx_executor::launch::Outcome;
+
+/// What page state changes need: `KVM_SET_MEMORY_ATTRIBUTES`, and fallocate(2) that frees memory
+/// (`FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE`, Linux `linux/falloc.h`).
+const CONVERSIONS: &[Allow] = &[
+    Allow::ioctl(&[KVM_SET_MEMORY_ATTRIBUTES]),
+    Allow::Argument {
+        call: libc::SYS_fallocate,
+        index: 1,
+        values: &[3],
+    },
+];
+const _: () = assert!(libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE == 3);
+
+/// A SEV-SNP machine.
+struct Snp {
+    guest: Guest<Machine>,
+}
+
+impl Platform for Snp {
+    fn calls(&self) -> &'static [Allow] {
+        CONVERSIONS
+    }
+
+    fn vcpu(&self, id: u32) -> Result<Processor, KvmError> {
+        self.guest.vcpu(id).ok_or(KvmError::Lacks("this vCPU"))
+    }
+
+    fn event(&self, _: u32, vcpu: &mut VcpuFd, event: Event) -> Served {
+        let Event::Snp(exit) = event else {
+            return out_of_bounds(&event);
+        };
+        match self.guest.serve(exit) {
+            Ok(answer) => {
+                vcpu::answer_hypercall(vcpu, answer.value());
+                Served::Resume
+            }
+            Err(error) => Served::End(Outcome::Fault(error.to_string())),
+        }
+    }
+}
+
+/// Launches a Keep.
+pub(crate) fn launch(
+    _: &Kvm,
+    launch: &VmLaunch,
+    size: KeepSize,
+    timeline: &mut Timeline,
+) -> Result<Launched, KvmError> {
+    let host = Host::open()?;
+    // Before the C-bit, which processors without SEV-SNP have elsewhere or not at all.
+    Offer::of(&host).map_err(SnpError::from)?;
+    let mut cpu = Cpu::new(host.kvm(), false)?;
+    let c_bit = cpu.with_own_encryption();
+    if c_bit != C_BIT {
+        return Err(KvmError::CBit { found: c_bit });
+    }
+    let parameters = Parameters {
+        vcpus: size.vcpus,
+        c_bit,
+    };
+    let layout = measured::launch(&launch.images, &parameters)?;
+    size.check(layout.end)?;
+    timeline.mark("plan");
+
+    let memory = GuestMemory::in_place(size.memory, &layout.shared).map_err(size.refused())?;
+    Load::new(&memory, &layout.runtime, launch.images.runtime).take_part()?;
+    timeline.mark("image");
+
+    let cpuids: Vec<_> = (0..size.vcpus).map(|id| cpu.cpuid(id)).collect();
+    let guest = Guest::launch(
+        &host,
+        Request {
+            pages: layout.pages,
+            shared: &layout.shared,
+            cpuid_page: cpu.page(),
+            cpuids: &cpuids,
+            size: size.memory,
+            memory: memory.backing(),
+            host_data: launch.host_data,
+        },
+    )?;
+    for correction in guest.corrections() {
+        eprintln!("enarx: backend snp: {correction}");
+    }
+    let platform = Snp { guest };
+    let first = platform.vcpu(0)?;
+    timeline.mark("machine");
+    Ok(Launched {
+        memory: Arc::new(memory),
+        platform: Box::new(platform),
+        first,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::thread;
+
+    use kvm_bindings::kvm_memory_attributes;
+    use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, fstat, ftruncate, memfd_create};
+
+    use super::*;
+    use crate::vm::confinement::Confinement;
+    use enarx_executor::grant::{Grant, NetworkGrant};
+
+    #[test]
+    fn a_confined_thread_may_convert_pages() {
+        let null = || File::open("/dev/null").unwrap().into();
+        let grant = Grant {
+            stdio: [null(), null(), null()],
+            directories: Vec::new(),
+            network: NetworkGrant::default(),
+            evidence: None,
+        };
+        let confinement = Confinement::new(&grant, CONVERSIONS).unwrap();
+        let vm = Kvm::new()
+            .expect("this test needs /dev/kvm")
+            .create_vm()
+            .unwrap();
+        let private = memfd_create("private", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&private, 2 << 20).unwrap();
+        fallocate(&private, FallocateFlags::empty(), 0, 2 << 20).unwrap();
+        let full = fstat(&private).unwrap().st_blocks;
+        let thread = thread::spawn(move || {
+            confinement.apply().unwrap();
+            // Any other system call would end this process; a plain machine has no private memory.
+            let refused = vm.set_memory_attributes(kvm_memory_attributes::default());
+            let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            fallocate(&private, mode, 0, 1 << 20).unwrap();
+            (refused.is_err(), private)
+        });
+        let (refused, private) = thread.join().unwrap();
+        assert!(refused);
+        assert_eq!(fstat(&private).unwrap().st_blocks, full / 2);
+    }
+}

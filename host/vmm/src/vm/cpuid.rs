@@ -1,0 +1,291 @@
+//! The CPU that a Keep sees: what KVM supports, less what a Keep has no use for.
+
+use std::arch::x86_64::{__cpuid, __cpuid_count};
+
+use enarx_boot::first_state::{CR4, CR4_SMAP, CR4_SMEP, CR4_UMIP};
+use enarx_snp::cpuid::{CpuidPage, Entry};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
+use kvm_ioctls::Kvm;
+
+use crate::error::{KvmError, refused};
+
+/// CPUID, CR4 and XCR0 of the Keep's vCPUs.
+#[derive(Clone, Debug)]
+pub struct Cpu {
+    cpuid: CpuId,
+    /// CR4 of every vCPU.
+    pub cr4: u64,
+    /// XCR0 of every vCPU.
+    pub xcr0: u64,
+    /// 1 GiB pages work in the guest's page tables.
+    pub huge_pages: bool,
+}
+
+// Feature bits: AMD64 APM volume 3, appendix E; Intel SDM volume 2A, CPUID.
+mod leaf1_ecx {
+    pub const MONITOR: u32 = 1 << 3;
+    pub const PCID: u32 = 1 << 17;
+    pub const X2APIC: u32 = 1 << 21;
+    pub const TSC_DEADLINE: u32 = 1 << 24;
+    pub const XSAVE: u32 = 1 << 26;
+    pub const OSXSAVE: u32 = 1 << 27;
+    pub const RDRAND: u32 = 1 << 30;
+}
+mod leaf7_ebx {
+    pub const FSGSBASE: u32 = 1 << 0;
+    pub const SMEP: u32 = 1 << 7;
+    pub const SMAP: u32 = 1 << 20;
+}
+/// The function that describes encrypted memory (AMD64 APM volume 3, appendix E.4.17).
+const ENCRYPTION: u32 = 0x8000_001f;
+const LEAF7_ECX_UMIP: u32 = 1 << 2;
+const LEAF80000001_EDX_NX: u32 = 1 << 20;
+const LEAF80000001_EDX_PAGE_1GB: u32 = 1 << 26;
+
+/// Features that CPL3 uses without help of a kernel, as (leaf, register, bits): what `kvm_pvm` leaves
+/// out of its supported CPUID although CPL3 runs on the CPU itself there. Leaf 1 ECX: SSE3,
+/// PCLMULQDQ, SSSE3, FMA, CX16, SSE4.1, SSE4.2, MOVBE, POPCNT, AES, XSAVE, AVX, F16C, RDRAND. Leaf 7
+/// EBX: FSGSBASE, BMI1, AVX2, BMI2, ERMS, AVX-512 F DQ IFMA CD BW VL, RDSEED, ADX, SHA; ECX: VBMI,
+/// VBMI2, GFNI, VAES, VPCLMULQDQ, VNNI, BITALG, VPOPCNTDQ; EDX: FSRM. Leaf 0x80000001 ECX: LAHF,
+/// LZCNT.
+const NATIVE_LEAF1_ECX: u32 = 0x76d8_3203;
+const NATIVE_LEAF7: [u32; 3] = [0xf02f_0329, 0x0000_5f42, 0x0000_0010];
+const NATIVE_LEAF80000001_ECX: u32 = 0x0000_0021;
+
+/// Functions that a program in a Keep has a use for: vendor, features, caches, topology, XSAVE, brand,
+/// address sizes, encryption. The CPUID page has room for 64 entries, with those of the sub-leaves.
+const DESCRIBED: &[u32] = &[
+    0,
+    1,
+    2,
+    4,
+    7,
+    0xb,
+    0xd,
+    0x8000_0000,
+    0x8000_0001,
+    0x8000_0002,
+    0x8000_0003,
+    0x8000_0004,
+    0x8000_0005,
+    0x8000_0006,
+    0x8000_0007,
+    0x8000_0008,
+    0x8000_0019,
+    0x8000_001d,
+    0x8000_001e,
+    0x8000_001f,
+    0x8000_0021,
+];
+
+/// x87, SSE, AVX, and the three parts of AVX-512 (Intel SDM volume 1, section 13.1).
+const XCR0_KNOWN: u64 = 0b1110_0111;
+/// XCR0 with x87 alone, as after reset, and the bytes that XSAVE needs then: legacy area and header
+/// (AMD64 APM volume 2, section 11.5.2).
+const XCR0_LEGACY: u64 = 1;
+const XSAVE_LEGACY: u32 = 576;
+/// AVX-512's parts come together or not at all.
+const XCR0_AVX512: u64 = 0b1110_0000;
+
+fn add_native(entry: &mut kvm_cpuid_entry2) {
+    // CPUID is slow in a virtual machine: asked for these three only.
+    let native = || __cpuid_count(entry.function, entry.index);
+    match (entry.function, entry.index) {
+        (1, _) => entry.ecx |= native().ecx & NATIVE_LEAF1_ECX,
+        (7, 0) => {
+            let native = native();
+            entry.ebx |= native.ebx & NATIVE_LEAF7[0];
+            entry.ecx |= native.ecx & NATIVE_LEAF7[1];
+            entry.edx |= native.edx & NATIVE_LEAF7[2];
+        }
+        (0x8000_0001, _) => entry.ecx |= native().ecx & NATIVE_LEAF80000001_ECX,
+        _ => {}
+    }
+}
+
+impl Cpu {
+    /// The CPU on this host; `pvm`: SMAP cannot be used there, because CLAC does not work at CPL0.
+    pub fn new(kvm: &Kvm, pvm: bool) -> Result<Self, KvmError> {
+        let mut cpuid = kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(refused("say which CPU it offers"))?;
+        let mut cr4 = CR4;
+        let mut xcr0 = 0;
+        let mut lacks = Some("RDRAND and XSAVE in the guest's CPU");
+        let mut lacks_nx = Some("NX in the guest's CPU");
+        let mut huge_pages = false;
+        let mut lacks_base = Some("FSGSBASE in the guest's CPU");
+        for entry in cpuid.as_mut_slice() {
+            if pvm {
+                add_native(entry);
+            }
+            match (entry.function, entry.index) {
+                (1, _) => {
+                    use leaf1_ecx::{MONITOR, OSXSAVE, PCID, RDRAND, TSC_DEADLINE, X2APIC, XSAVE};
+                    entry.ecx &= !(MONITOR | PCID | X2APIC | TSC_DEADLINE);
+                    if entry.ecx & (RDRAND | XSAVE) == RDRAND | XSAVE {
+                        entry.ecx |= OSXSAVE;
+                        lacks = None;
+                    }
+                }
+                (7, 0) => {
+                    if pvm {
+                        entry.ebx &= !leaf7_ebx::SMAP;
+                    }
+                    if entry.ebx & leaf7_ebx::FSGSBASE != 0 {
+                        lacks_base = None;
+                    }
+                    if entry.ebx & leaf7_ebx::SMEP != 0 {
+                        cr4 |= CR4_SMEP;
+                    }
+                    if entry.ebx & leaf7_ebx::SMAP != 0 {
+                        cr4 |= CR4_SMAP;
+                    }
+                    if entry.ecx & LEAF7_ECX_UMIP != 0 {
+                        cr4 |= CR4_UMIP;
+                    }
+                }
+                (0xd, 0) => {
+                    xcr0 = (u64::from(entry.eax) | (u64::from(entry.edx) << 32)) & XCR0_KNOWN;
+                    if xcr0 & XCR0_AVX512 != XCR0_AVX512 {
+                        xcr0 &= !XCR0_AVX512;
+                    }
+                }
+                (0x8000_0001, _) => {
+                    huge_pages = entry.edx & LEAF80000001_EDX_PAGE_1GB != 0;
+                    if entry.edx & LEAF80000001_EDX_NX != 0 {
+                        lacks_nx = None;
+                    }
+                }
+                _ => {}
+            }
+        }
+        if let Some(lacks) = lacks.or(lacks_base).or(lacks_nx) {
+            return Err(KvmError::Lacks(lacks));
+        }
+        Ok(Self {
+            cpuid,
+            cr4,
+            xcr0,
+            huge_pages,
+        })
+    }
+
+    /// Shows encrypted memory as the simulated platform has it: the C-bit, and physical addresses
+    /// that reach it.
+    pub fn with_encryption(&mut self, c_bit: u32) {
+        for entry in self.cpuid.as_mut_slice() {
+            if entry.function == 0x8000_0008 {
+                entry.eax = (entry.eax & !0xff) | (c_bit + 1);
+            }
+        }
+        self.set_encryption(c_bit | (1 << 6));
+    }
+
+    /// Shows encrypted memory as this processor has it; the number of its C-bit.
+    pub fn with_own_encryption(&mut self) -> u32 {
+        let own = __cpuid(ENCRYPTION).ebx;
+        // The C-bit, and by how many bits it makes physical addresses shorter.
+        self.set_encryption(own & 0xfff);
+        own & 0x3f
+    }
+
+    /// SEV, SEV-ES and SEV-SNP, with this EBX.
+    fn set_encryption(&mut self, ebx: u32) {
+        let mut entries: Vec<kvm_cpuid_entry2> = self.cpuid.as_slice().to_vec();
+        entries.retain(|entry| entry.function != ENCRYPTION);
+        for entry in &mut entries {
+            if entry.function == 0x8000_0000 {
+                entry.eax = entry.eax.max(ENCRYPTION);
+            }
+        }
+        entries.push(kvm_cpuid_entry2 {
+            function: ENCRYPTION,
+            eax: (1 << 1) | (1 << 3) | (1 << 4),
+            ebx,
+            ..kvm_cpuid_entry2::default()
+        });
+        // There was room for one more: KVM fills less than it can take.
+        if let Ok(cpuid) = CpuId::from_entries(&entries) {
+            self.cpuid = cpuid;
+        }
+    }
+
+    /// The CPUID page for the secure processor.
+    pub fn page(&self) -> CpuidPage {
+        let mut page = CpuidPage::default();
+        for entry in self.cpuid.as_slice() {
+            let registers = [entry.eax, entry.ebx, entry.ecx, entry.edx];
+            if !DESCRIBED.contains(&entry.function) || registers == [0; 4] {
+                continue;
+            }
+            // The size of the XSAVE area depends on XCR0: the page has that after reset, and the guest
+            // computes that of its own XCR0 from the components' sub-leaves.
+            let sized = entry.function == 0xd && entry.index < 2;
+            let (xcr0, ebx) = if sized {
+                (XCR0_LEGACY, XSAVE_LEGACY)
+            } else {
+                (0, registers[1])
+            };
+            let described = Entry {
+                eax_in: entry.function.into(),
+                ecx_in: entry.index.into(),
+                xcr0_in: xcr0.into(),
+                xss_in: 0.into(),
+                eax: registers[0].into(),
+                ebx: ebx.into(),
+                ecx: registers[2].into(),
+                edx: registers[3].into(),
+                reserved: 0.into(),
+            };
+            if page.push(described).is_err() {
+                break;
+            }
+        }
+        page
+    }
+
+    /// CPUID of one vCPU: with its own APIC id.
+    pub fn cpuid(&self, vcpu: u32) -> CpuId {
+        let mut cpuid = self.cpuid.clone();
+        for entry in cpuid.as_mut_slice() {
+            match entry.function {
+                1 => entry.ebx = (entry.ebx & 0x00ff_ffff) | (vcpu << 24),
+                0xb | 0x1f => entry.edx = vcpu,
+                0x8000_001e => entry.eax = vcpu,
+                _ => {}
+            }
+        }
+        cpuid
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::is_pvm;
+    use super::*;
+
+    #[test]
+    fn the_page_shows_encryption_and_the_save_area_of_a_reset_cpu() {
+        let kvm = Kvm::new().expect("this test needs /dev/kvm");
+        let mut cpu = Cpu::new(&kvm, is_pvm()).unwrap();
+        let c_bit = cpu.with_own_encryption();
+        let found = |leaf, subleaf| {
+            let page = cpu.page();
+            let mut entries = page.entries().iter().copied();
+            entries.find(|entry| (entry.eax_in.get(), entry.ecx_in.get()) == (leaf, subleaf))
+        };
+        let encryption = found(ENCRYPTION, 0).unwrap();
+        assert_eq!(encryption.eax.get(), 0b1_1010);
+        assert_eq!(encryption.ebx.get() & 0x3f, c_bit);
+        let highest = found(0x8000_0000, 0).unwrap().eax.get();
+        assert!(highest >= ENCRYPTION);
+        // KVM of the kind `kvm_pvm` has no second sub-leaf.
+        assert!(found(0xd, 0).is_some());
+        for save in [0, 1].into_iter().filter_map(|subleaf| found(0xd, subleaf)) {
+            assert_eq!((save.xcr0_in.get(), save.ebx.get()), (1, 576));
+        }
+        let avx = found(0xd, 2).unwrap();
+        assert_eq!((avx.xcr0_in.get(), avx.ebx.get()), (0, 576));
+    }
+}

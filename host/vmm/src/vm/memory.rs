@@ -1,0 +1,550 @@
+//! The memory of a Keep as the VMM maps it: private memory, and the windows that the Keep shares with
+//! its host, the first of which is the sallyport region with the exit memory behind it.
+//!
+//! The guest writes all of it at any time: it is accessed by raw copies and atomics only, never by
+//! references to plain data.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::ptr::{NonNull, null_mut};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use enarx_boot::layout::{LARGE, MAX_VCPUS};
+use enarx_exits::{COUNTERS_OFFSET, MEMORY_THERE_OFFSET, RECORD_SIZE, Record};
+use enarx_sallyport::Region;
+use enarx_sallyport::layout::REGION_SIZE;
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::VmFd;
+
+use super::image::FilePart;
+
+/// Alignment of the mappings, in bytes: that of large pages.
+const ALIGN: usize = 2 << 20;
+const _: () = assert!(ALIGN as u64 == LARGE);
+
+/// Memory of this process that backs the shared side of a slot.
+///
+/// # Safety
+/// `base` and `size` never change and are multiples of the page size; the bytes stay mapped, readable and writable,
+/// until the value is dropped. They change or become zero at any time: the owner accesses them by
+/// raw copies and atomics only, never by references to plain data.
+pub unsafe trait Backing: Send + Sync {
+    /// The first byte.
+    fn base(&self) -> NonNull<u8>;
+    /// Bytes.
+    fn size(&self) -> usize;
+}
+
+/// An anonymous mapping, unmapped when dropped.
+#[derive(Debug)]
+struct Mapping {
+    base: NonNull<u8>,
+    size: usize,
+}
+
+// SAFETY: the mapping is plain memory owned by the value; every access is a raw copy or an atomic.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn new(size: usize, huge: bool) -> io::Result<Self> {
+        // Space for aligning the start to 2 MiB, which the host's large pages need.
+        let align = ALIGN;
+        let padded = size.checked_add(align).ok_or(io::ErrorKind::OutOfMemory)?;
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice.
+        let raw = unsafe {
+            libc::mmap(
+                null_mut(),
+                padded,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if raw == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = raw as usize;
+        let base = start.next_multiple_of(align);
+        // SAFETY: the head and the tail are parts of the mapping just made, outside of
+        // `base..base + size`; both are multiples of the page size.
+        unsafe {
+            if base > start {
+                libc::munmap(raw, base - start);
+            }
+            let tail = start + padded - (base + size);
+            if tail > 0 {
+                libc::munmap((base + size) as *mut _, tail);
+            }
+            if huge {
+                // Advice: without large pages everything works, slower.
+                libc::madvise(base as *mut _, size, libc::MADV_HUGEPAGE);
+            }
+            // The contents belong to the tenant: into no core dump, into no child.
+            libc::madvise(base as *mut _, size, libc::MADV_DONTDUMP);
+            libc::madvise(base as *mut _, size, libc::MADV_DONTFORK);
+        }
+        let base = NonNull::new(base as *mut u8).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { base, size })
+    }
+
+    /// The address of `length` bytes at `offset`.
+    ///
+    /// # Panics
+    /// When they do not lie in the mapping: the VMM's own layout is wrong.
+    fn at(&self, offset: usize, length: usize) -> *mut u8 {
+        self.part(offset, length).as_ptr()
+    }
+
+    /// As [`Self::at`].
+    fn part(&self, offset: usize, length: usize) -> NonNull<u8> {
+        assert!(
+            offset
+                .checked_add(length)
+                .is_some_and(|end| end <= self.size)
+        );
+        // SAFETY: the offset lies in the mapping.
+        unsafe { self.base.add(offset) }
+    }
+}
+
+// SAFETY: the mapping begins and ends on page boundaries, is writable, never moves, and is unmapped
+// by `drop` alone; it is accessed by raw copies and atomics only.
+unsafe impl Backing for Mapping {
+    fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and nothing uses it any more: the virtual machine, the
+        // executor and the vCPU threads ended before (they borrow or are joined by the owner).
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.size) };
+    }
+}
+
+/// Memory shared with the host.
+#[derive(Debug)]
+struct Window {
+    /// Guest physical address.
+    gpa: u64,
+    /// Where its bytes are: in a mapping of its own, or in that of the whole memory.
+    mapping: Arc<Mapping>,
+    /// Where they begin there.
+    offset: usize,
+    /// Bytes.
+    size: usize,
+    /// The guest has it no longer.
+    withdrawn: AtomicBool,
+}
+
+impl Window {
+    /// The bytes.
+    fn start(&self) -> *mut u8 {
+        self.mapping.at(self.offset, self.size)
+    }
+}
+
+/// The memory of one Keep.
+#[derive(Debug)]
+pub struct GuestMemory {
+    ram: Arc<Mapping>,
+    windows: Vec<Window>,
+    given: Mutex<Given>,
+}
+
+/// The private memory that is the guest's already.
+#[derive(Debug, Default)]
+struct Given {
+    /// Its end, a guest physical address.
+    end: u64,
+    /// The memory slots that it came in.
+    slots: u32,
+}
+
+/// First memory slot of the windows: behind those that private memory can come in.
+const FIRST_WINDOW: u32 = 64;
+
+impl GuestMemory {
+    /// `ram` bytes of memory from guest physical address 0 on, and memory of its own for each of the
+    /// `windows` in it, which are ascending; the first holds sallyport region and exit memory.
+    pub fn new(ram: u64, windows: &[Range<u64>]) -> io::Result<Self> {
+        Self::with_windows(ram, windows, |_, range| {
+            let size = range.end - range.start;
+            Ok((Arc::new(Mapping::new(size, false)?), 0))
+        })
+    }
+
+    /// As [`Self::new`], with the windows in the place of the memory there.
+    pub fn in_place(ram: u64, windows: &[Range<u64>]) -> io::Result<Self> {
+        Self::with_windows(ram, windows, |ram, range| {
+            Ok((Arc::clone(ram), range.start))
+        })
+    }
+
+    fn with_windows(
+        ram: u64,
+        windows: &[Range<u64>],
+        place: impl Fn(&Arc<Mapping>, Range<usize>) -> io::Result<(Arc<Mapping>, usize)>,
+    ) -> io::Result<Self> {
+        let size = |bytes: u64| usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory);
+        let ram = Arc::new(Mapping::new(size(ram)?, true)?);
+        let window = |range: &Range<u64>| {
+            let bytes = size(range.start)?..size(range.end)?;
+            let size = bytes.len();
+            let (mapping, offset) = place(&ram, bytes)?;
+            Ok::<_, io::Error>(Window {
+                gpa: range.start,
+                mapping,
+                offset,
+                size,
+                withdrawn: AtomicBool::new(false),
+            })
+        };
+        Ok(Self {
+            windows: windows.iter().map(window).collect::<io::Result<_>>()?,
+            ram,
+            given: Mutex::default(),
+        })
+    }
+
+    /// The memory, windows made by [`Self::in_place`] among it, for a slot with two sides.
+    pub fn backing(&self) -> Arc<dyn Backing> {
+        Arc::clone(&self.ram) as Arc<dyn Backing>
+    }
+
+    /// The part of a window at a guest physical address.
+    fn window(&self, gpa: u64, length: usize) -> Option<*mut u8> {
+        self.windows.iter().find_map(|window| {
+            let offset = usize::try_from(gpa.checked_sub(window.gpa)?).ok()?;
+            let end = offset.checked_add(length)?;
+            (end <= window.size).then(|| window.mapping.at(window.offset + offset, length))
+        })
+    }
+
+    /// Where the contents of a launch go: into a window, or into the private memory.
+    fn place(&self, gpa: u64, length: usize) -> *mut u8 {
+        self.window(gpa, length).unwrap_or_else(|| {
+            let offset = usize::try_from(gpa).unwrap_or(usize::MAX);
+            self.ram.at(offset, length)
+        })
+    }
+
+    /// Copies out of a window; none where there is none.
+    pub fn read_window(&self, gpa: u64, to: &mut [u8]) -> Option<()> {
+        let from = self.window(gpa, to.len())?;
+        // SAFETY: the source lies in a mapping (checked by `window`), to which no reference exists;
+        // a guest that writes it meanwhile spoils its own words only.
+        unsafe { to.as_mut_ptr().copy_from_nonoverlapping(from, to.len()) };
+        Some(())
+    }
+
+    /// Copies into a window; none where there is none.
+    pub fn write_window(&self, gpa: u64, from: &[u8]) -> Option<()> {
+        let to = self.window(gpa, from.len())?;
+        // SAFETY: as in `read_window`, for the target.
+        unsafe { to.copy_from_nonoverlapping(from.as_ptr(), from.len()) };
+        Some(())
+    }
+
+    /// Writes launch contents at a guest physical address.
+    pub fn load(&self, gpa: u64, bytes: &[u8]) {
+        // SAFETY: the target lies in a mapping (checked by `place`), to which no reference exists.
+        unsafe {
+            self.place(gpa, bytes.len())
+                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        }
+    }
+
+    /// Reads a part of a file as launch contents.
+    pub fn load_file(&self, gpa: u64, part: &FilePart, from: Range<usize>) -> io::Result<()> {
+        let mut to = gpa;
+        let mut rest = from;
+        while !rest.is_empty() {
+            let target = self.place(to, rest.len());
+            let offset = part.offset + rest.start as u64;
+            let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+            // SAFETY: the target lies in a mapping (checked by `place`), to which no reference
+            // exists.
+            let read =
+                unsafe { libc::pread(part.file.as_raw_fd(), target.cast(), rest.len(), offset) };
+            match usize::try_from(read) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    rest.start += read;
+                    to += read as u64;
+                }
+                Err(_) => return Err(io::Error::last_os_error()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the memory the guest's up to `end`, the windows in the place of the private memory there.
+    pub fn register(&self, vm: &VmFd, end: u64) -> Result<(), kvm_ioctls::Error> {
+        self.extend(vm, end)?;
+        self.register_windows(vm)
+    }
+
+    /// Makes more of the memory the guest's: up to `end`, and as much as it had if there is that
+    /// much, so that it comes in few parts.
+    ///
+    /// # Errors
+    /// `EINVAL` for more than there is; KVM's own.
+    pub fn extend(&self, vm: &VmFd, end: u64) -> Result<(), kvm_ioctls::Error> {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = self.ram.size as u64;
+        if end > size {
+            return Err(kvm_ioctls::Error::new(libc::EINVAL));
+        }
+        if end <= given.end {
+            return Ok(());
+        }
+        let end = end.max(given.end * 2).min(size);
+        for part in self.between_windows(given.end..end) {
+            let offset = usize::try_from(part.start).unwrap_or(usize::MAX);
+            let size = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
+            set_slot(vm, given.slots, part.start, self.ram.at(offset, size), size)?;
+            given.slots += 1;
+        }
+        given.end = end;
+        self.exit_word(MEMORY_THERE_OFFSET)
+            .store(end, Ordering::Release);
+        Ok(())
+    }
+
+    /// The private memory in `range`: what no window takes the place of.
+    fn between_windows(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        let mut start = range.start;
+        let windows = self
+            .windows
+            .iter()
+            .map(|window| window.gpa..window.gpa + window.size as u64);
+        windows
+            .chain(std::iter::once(range.end..range.end))
+            .filter_map(move |window| {
+                let part = start..window.start.min(range.end);
+                start = start.max(window.end);
+                (!part.is_empty()).then_some(part)
+            })
+    }
+
+    /// Makes the memory the guest's under two addresses: private memory at those with the C-bit, the
+    /// windows at those without it.
+    pub fn register_aliased(&self, vm: &VmFd, c_bit: u64) -> Result<(), kvm_ioctls::Error> {
+        set_slot(vm, 0, c_bit, self.ram.at(0, self.ram.size), self.ram.size)?;
+        self.register_windows(vm)
+    }
+
+    /// A page of private memory, as a CPU of the simulated platform reads it; none beyond the end.
+    pub fn read_private(&self, gpa: u64) -> Option<Box<[u8; 4096]>> {
+        let offset = usize::try_from(gpa).ok()?;
+        if offset.checked_add(4096)? > self.ram.size {
+            return None;
+        }
+        let mut page = Box::new([0; 4096]);
+        // SAFETY: the source lies in the mapping; a guest that writes it meanwhile spoils its own
+        // words only.
+        unsafe {
+            page.as_mut_ptr()
+                .copy_from_nonoverlapping(self.ram.at(offset, 4096), 4096);
+        }
+        Some(page)
+    }
+
+    /// Takes the windows away from the guest of which `range` is a part, and frees their memory: a
+    /// Keep gives windows back whole.
+    pub fn withdraw_window(&self, vm: &VmFd, range: &Range<u64>) -> Result<(), kvm_ioctls::Error> {
+        for (slot, window) in (FIRST_WINDOW..).zip(&self.windows) {
+            let size = window.size;
+            let touched = window.gpa < range.end && range.start < window.gpa + size as u64;
+            if touched && !window.withdrawn.swap(true, Ordering::AcqRel) {
+                set_slot(vm, slot, window.gpa, window.start(), 0)?;
+                // SAFETY: the memory is the window's, which the guest cannot reach any more.
+                unsafe { libc::madvise(window.start().cast(), size, libc::MADV_DONTNEED) };
+            }
+        }
+        Ok(())
+    }
+
+    fn register_windows(&self, vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
+        for (slot, window) in (FIRST_WINDOW..).zip(&self.windows) {
+            set_slot(vm, slot, window.gpa, window.start(), window.size)?;
+        }
+        Ok(())
+    }
+
+    /// The sallyport region.
+    pub fn region(&self) -> Region {
+        let first = &self.windows[0];
+        let start = first.mapping.part(first.offset, REGION_SIZE);
+        // SAFETY: the first window begins with REGION_SIZE bytes (checked by `part`), is aligned to
+        // 2 MiB (windows begin at multiples of that), and stays mapped as long as `self`, which outlives the executor in the Keep; it is
+        // accessed by atomics and raw copies only.
+        unsafe { Region::from_raw(start) }
+    }
+
+    /// The word at `offset` of the exit memory.
+    fn exit_word(&self, offset: usize) -> &AtomicU64 {
+        #[allow(
+            clippy::cast_ptr_alignment,
+            reason = "mapping and window are aligned to 2 MiB and offsets are multiples of 8"
+        )]
+        let at = self.windows[0]
+            .mapping
+            .at(self.windows[0].offset + REGION_SIZE + offset, 8)
+            .cast::<AtomicU64>();
+        // SAFETY: in the mapping (checked by `at`), aligned (offsets are multiples of 8), and
+        // accessed by atomics only.
+        unsafe { &*at }
+    }
+
+    /// The exit record of a vCPU: every word taken once.
+    pub fn record(&self, vcpu: usize) -> Record {
+        let base = (vcpu % MAX_VCPUS) * RECORD_SIZE;
+        let mut record = Record::default();
+        for (index, arg) in record.args.iter_mut().enumerate() {
+            *arg = self.exit_word(base + index * 8).load(Ordering::Relaxed);
+        }
+        record
+    }
+
+    /// The microkernel's counters: system calls and exceptions from user code.
+    pub fn counters(&self) -> (u64, u64) {
+        let word = |offset| {
+            self.exit_word(COUNTERS_OFFSET + offset)
+                .load(Ordering::Relaxed)
+        };
+        (word(0), word(8))
+    }
+
+    /// Gives the guest zeroed memory for a range of its private memory, if it is one.
+    pub fn discard(&self, gpa: u64, length: u64) -> bool {
+        let (Ok(offset), Ok(length)) = (usize::try_from(gpa), usize::try_from(length)) else {
+            return false;
+        };
+        let inside = offset
+            .checked_add(length)
+            .is_some_and(|end| end <= self.ram.size);
+        if !inside || !gpa.is_multiple_of(LARGE) || !(length as u64).is_multiple_of(LARGE) {
+            return false;
+        }
+        // SAFETY: the range is a part of the private mapping; dropping its contents is what the
+        // guest asked for, and the VMM holds no reference into it.
+        unsafe {
+            libc::madvise(
+                self.ram.at(offset, length).cast(),
+                length,
+                libc::MADV_DONTNEED,
+            ) == 0
+        }
+    }
+}
+
+/// Gives the guest a memory slot.
+fn set_slot(
+    vm: &VmFd,
+    slot: u32,
+    guest_phys_addr: u64,
+    at: *mut u8,
+    size: usize,
+) -> Result<(), kvm_ioctls::Error> {
+    let region = kvm_userspace_memory_region {
+        slot,
+        flags: 0,
+        guest_phys_addr,
+        memory_size: size as u64,
+        userspace_addr: at as u64,
+    };
+    // SAFETY: the callers pass parts of mappings that outlive the virtual machine: both are owned by
+    // the Keep, which drops the machine first.
+    unsafe { vm.set_user_memory_region(region) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn discards_whole_frames_of_its_own_only() {
+        let memory = GuestMemory::new(4 << 20, &[]).unwrap();
+        memory.load(LARGE, &[7; 16]);
+        let first = || {
+            // SAFETY: in the mapping, which lives.
+            unsafe { memory.ram.at(ALIGN, 1).read_volatile() }
+        };
+        assert_eq!(first(), 7);
+        for (gpa, length) in [
+            (LARGE, LARGE / 2),
+            (1, LARGE),
+            (2 * LARGE, LARGE),
+            (u64::MAX, LARGE),
+        ] {
+            assert!(!memory.discard(gpa, length));
+        }
+        assert_eq!(first(), 7);
+        assert!(memory.discard(LARGE, LARGE));
+        assert_eq!(first(), 0);
+    }
+
+    #[test]
+    fn windows_are_apart_or_in_their_place() {
+        let window = LARGE..7 * LARGE;
+        let windows = std::slice::from_ref(&window);
+        let gpa = LARGE + 8;
+        for (memory, in_place) in [
+            (GuestMemory::new(8 * LARGE, windows).unwrap(), false),
+            (GuestMemory::in_place(8 * LARGE, windows).unwrap(), true),
+        ] {
+            memory.load(gpa, &[7]);
+            let mut byte = [0];
+            assert_eq!(memory.read_window(gpa, &mut byte), Some(()));
+            assert_eq!(byte, [7]);
+            let page = memory.read_private(LARGE).unwrap();
+            assert_eq!(page[8], if in_place { 7 } else { 0 });
+            assert_eq!(memory.backing().size() as u64, 8 * LARGE);
+            let exit_memory = LARGE + REGION_SIZE as u64;
+            memory.write_window(exit_memory, &5u64.to_le_bytes());
+            assert_eq!(memory.record(0).args[0], 5);
+            assert_eq!(memory.write_window(7 * LARGE - 1, &[0; 2]), None);
+        }
+    }
+
+    #[test]
+    fn private_memory_is_what_lies_between_windows() {
+        let windows = [LARGE..2 * LARGE, 2 * LARGE..3 * LARGE, 6 * LARGE..7 * LARGE];
+        let memory = GuestMemory::in_place(8 * LARGE, &windows).unwrap();
+        let parts = |range: Range<u64>| {
+            let range = range.start * LARGE..range.end * LARGE;
+            memory
+                .between_windows(range)
+                .map(|part| part.start / LARGE..part.end / LARGE)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(parts(0..8), [0..1, 3..6, 7..8]);
+        // In two steps, wherever the first ends, it is the same memory.
+        for middle in 0..=8 {
+            let both = [parts(0..middle), parts(middle..8)].concat();
+            let frames: Vec<u64> = both.into_iter().flatten().collect();
+            assert_eq!(frames, [0, 3, 4, 5, 7], "in two steps at {middle}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "assertion failed")]
+    fn loads_nothing_outside() {
+        GuestMemory::new(2 << 20, &[])
+            .unwrap()
+            .load((2 << 20) - 1, &[0; 2]);
+    }
+}

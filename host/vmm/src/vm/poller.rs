@@ -1,0 +1,150 @@
+//! The polling thread: while a Keep makes many requests, it takes them from the ring without being
+//! rung, so that they cost the Keep no exit; when they cease it sleeps.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use enarx_executor::{ExecutorError, Progress, SharedExecutor};
+
+/// Requests that follow each other this closely count as a stream.
+const CLOSE: Duration = Duration::from_micros(500);
+/// So many close requests start the polling.
+const STREAM: u32 = 16;
+/// The thread polls this long without finding anything before it sleeps.
+const PATIENCE: Duration = Duration::from_micros(200);
+/// Rest between two looks, in spin-loop hints.
+const REST: u32 = 32;
+
+/// Watches how closely the doorbells of one vCPU follow each other.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    last: Option<Instant>,
+    streak: u32,
+}
+
+impl Traffic {
+    /// Notes a doorbell at `now`; true = polling would pay.
+    pub fn note(&mut self, now: Instant) -> bool {
+        let close = self
+            .last
+            .is_some_and(|last| now.duration_since(last) < CLOSE);
+        self.streak = if close { self.streak + 1 } else { 0 };
+        self.last = Some(now);
+        if self.streak < STREAM {
+            return false;
+        }
+        self.streak = 0;
+        true
+    }
+}
+
+/// The rendezvous of the polling thread with the vCPU threads.
+#[derive(Debug, Default)]
+pub struct Poller {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    wanted: bool,
+    ended: bool,
+}
+
+impl Poller {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Two flags are consistent whatever happened to the thread that held them.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the polling.
+    pub fn want(&self) {
+        self.lock().wanted = true;
+        self.changed.notify_all();
+    }
+
+    /// Ends the thread.
+    pub fn end(&self) {
+        self.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    /// The thread: polls when it is wanted, until the Keep ends; an exit code if the Keep asked to
+    /// end.
+    ///
+    /// # Errors
+    /// [`ExecutorError`]: the Keep cannot go on.
+    pub fn run(&self, executor: &SharedExecutor) -> Result<Option<i32>, ExecutorError> {
+        loop {
+            {
+                let mut state = self.lock();
+                while !state.wanted && !state.ended {
+                    state = self
+                        .changed
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+                if state.ended {
+                    return Ok(None);
+                }
+                state.wanted = false;
+            }
+            executor.set_polling(true);
+            let polled = self.poll(executor);
+            executor.set_polling(false);
+            if let Some(code) = polled? {
+                return Ok(Some(code));
+            }
+            // What was posted before the Keep could see that nobody polls any more.
+            if let Progress::Exit(code) = executor.drain()? {
+                return Ok(Some(code));
+            }
+        }
+    }
+
+    /// Takes requests until none came for a while.
+    fn poll(&self, executor: &SharedExecutor) -> Result<Option<i32>, ExecutorError> {
+        let mut active = Instant::now();
+        let mut taken = executor.activity().0;
+        loop {
+            if let Progress::Exit(code) = executor.drain()? {
+                return Ok(Some(code));
+            }
+            let now = executor.activity().0;
+            if now != taken {
+                (active, taken) = (Instant::now(), now);
+            } else if active.elapsed() > PATIENCE || self.lock().ended {
+                return Ok(None);
+            }
+            for _ in 0..REST {
+                std::hint::spin_loop();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_starts_the_polling_and_rare_requests_do_not() {
+        let start = Instant::now();
+        let mut traffic = Traffic::default();
+        let started = (0..100)
+            .filter(|n| traffic.note(start + CLOSE * 2 * *n))
+            .count();
+        assert_eq!(started, 0);
+        let start = start + CLOSE * 1000;
+        let first = (0..100).position(|n| traffic.note(start + Duration::from_micros(n)));
+        assert_eq!(first, Some(STREAM as usize));
+    }
+
+    #[test]
+    fn ends_when_it_is_told_to() {
+        let poller = Poller::default();
+        poller.end();
+        let state = poller.lock();
+        assert!(state.ended && !state.wanted);
+    }
+}
