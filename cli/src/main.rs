@@ -22,9 +22,9 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Exit code for a wrong command line.
-const EXIT_USAGE: u8 = 2;
+const EXIT_USAGE: u8 = enarx_exits::exit_code::USAGE;
 /// Exit code for every failure that has no code of its own.
-const EXIT_FAILURE: u8 = 1;
+const EXIT_FAILURE: u8 = enarx_exits::exit_code::FAILURE;
 
 #[derive(Parser)]
 #[command(

@@ -14,6 +14,7 @@ use enarx_configuration::{Configuration, Limits, Network, Terminals};
 use enarx_confine::report::report_violations;
 use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
 use enarx_executor::launch::{Launch, Outcome};
+use enarx_exits::exit_code;
 use enarx_runtime_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED, RUNTIME};
 
 use crate::attest::Attestation;
@@ -25,10 +26,6 @@ use crate::{EXIT_USAGE, Failure};
 const MIN_MEMORY: u64 = enarx_vmm::MIN_MEMORY;
 /// Most virtual CPUs of a Keep.
 const MAX_VCPUS: u32 = enarx_vmm::MAX_PROCESSORS;
-/// Exit code when a Keep ended by a fault that is not the application's.
-const EXIT_FAULT: u8 = 70;
-/// Exit code when the time limit was reached.
-const EXIT_TIMEOUT: u8 = 124;
 /// Virtual CPUs that are taken unless it is said, at most; the compiler makes use of them.
 const DEFAULT_VCPUS: usize = 4;
 /// First bytes of every binary module and component (WebAssembly core specification, section 5.5.16).
@@ -213,7 +210,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         );
     }
     // Without it, a forbidden system call would end this command without a word.
-    report_violations(EXIT_FAULT)
+    report_violations(exit_code::FAULT)
         .map_err(|error| Failure::new(format!("SIGSYS could not be handled: {error}")))?;
     let simulated = simulated::machine(&arguments.simulated).map_err(usage)?;
     let evidence = match &attestation {
@@ -251,11 +248,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         // As a shell sees it: the lower 8 bits.
         Ok(Outcome::Exit(code)) => Ok(ExitCode::from(code.to_le_bytes()[0])),
         Ok(Outcome::Fault(report)) => Err(Failure {
-            code: EXIT_FAULT,
+            code: exit_code::FAULT,
             sentence: report,
         }),
         Ok(Outcome::TimedOut) => Err(Failure {
-            code: EXIT_TIMEOUT,
+            code: exit_code::TIMED_OUT,
             sentence: format!(
                 "the time limit of {:?} was reached and the Keep was ended: give --timeout more, or leave it out",
                 settings.timeout.unwrap_or_default()

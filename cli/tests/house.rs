@@ -1,5 +1,6 @@
 //! The rules of the house: which trust domain may depend on which, and where `unsafe` may stand.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,9 +13,23 @@ fn workspace() -> PathBuf {
         .to_owned()
 }
 
-/// The packages of the workspace: folder, and the folders of the packages they depend on (of any
-/// kind of dependency).
-fn packages() -> Vec<(String, Vec<String>)> {
+/// A package of the workspace, by the folders of the packages that it depends on.
+#[derive(Debug)]
+struct Package {
+    folder: String,
+    /// Folders of its dependencies and build dependencies.
+    dependencies: BTreeSet<String>,
+    /// Folders of its dev-dependencies.
+    dev_dependencies: BTreeSet<String>,
+    /// Those of [`LIBRARIES`] that it depends on.
+    libraries: BTreeSet<String>,
+}
+
+/// The libraries that only some crates may use.
+const LIBRARIES: [&str; 4] = ["kube", "redb", "rustls", "tokio"];
+
+/// Every package of the workspace, as cargo sees it.
+fn packages() -> Vec<Package> {
     let root = workspace();
     let output = Command::new(env!("CARGO"))
         .args([
@@ -30,8 +45,7 @@ fn packages() -> Vec<(String, Vec<String>)> {
     assert!(output.status.success(), "cargo metadata failed");
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
     let folder = |path: &str| {
-        let path = Path::new(path);
-        let path = path
+        let path = Path::new(path)
             .strip_prefix(&root)
             .expect("members lie in the workspace");
         path.to_str().expect("our paths are text").to_owned()
@@ -41,40 +55,114 @@ fn packages() -> Vec<(String, Vec<String>)> {
         .iter()
         .map(|package| {
             let manifest = package["manifest_path"].as_str().expect("a path");
-            let own = folder(manifest).replace("/Cargo.toml", "");
-            let dependencies = package["dependencies"].as_array().expect("a list");
-            let paths = dependencies
-                .iter()
-                .filter_map(|dependency| dependency["path"].as_str());
-            (own, paths.map(folder).collect())
+            let all = package["dependencies"].as_array().expect("a list");
+            let of = |dev: bool| {
+                all.iter()
+                    .filter(|dependency| (dependency["kind"] == "dev") == dev)
+                    .filter_map(|dependency| dependency["path"].as_str())
+                    .map(folder)
+                    .collect()
+            };
+            Package {
+                folder: folder(manifest).replace("/Cargo.toml", ""),
+                dependencies: of(false),
+                dev_dependencies: of(true),
+                libraries: all
+                    .iter()
+                    .filter_map(|dependency| dependency["name"].as_str())
+                    .filter(|name| LIBRARIES.contains(name))
+                    .map(str::to_owned)
+                    .collect(),
+            }
         })
         .collect()
 }
 
-/// Domains that a domain may depend on.
-fn allowed(domain: &str) -> &'static [&'static str] {
-    match domain {
-        "keep" => &["keep", "protocol"],
-        // The verifier recomputes measurements from the launch plan and the measured programs.
-        "tenant" => &["tenant", "protocol", "keep"],
-        "host" => &["host", "protocol", "keep"],
-        "protocol" => &["protocol"],
-        "cli" | "bench" => &["cli", "bench", "tenant", "host", "protocol", "keep"],
-        other => panic!("a folder without a place in the house: {other}"),
+/// The words in backticks of a table's cell.
+fn words(cell: &str) -> BTreeSet<String> {
+    cell.split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The rows of the first table after `heading` in ARCHITECTURE.md, by cells.
+fn table(heading: &str) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(workspace().join("ARCHITECTURE.md"))
+        .expect("ARCHITECTURE.md is readable");
+    let (_, after) = text.split_once(heading).expect("the heading is there");
+    let rows: Vec<Vec<String>> = after
+        .lines()
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'))
+        .skip(2)
+        .map(|line| {
+            let cells = line.trim_matches('|').split('|');
+            cells.map(|cell| cell.trim().to_owned()).collect()
+        })
+        .collect();
+    assert!(rows.len() > 5, "no table after {heading}");
+    rows
+}
+
+#[test]
+fn every_crate_depends_on_what_the_table_says_and_on_nothing_else() {
+    let rows = table("## Who depends on whom");
+    let packages = packages();
+    for package in &packages {
+        let row = rows
+            .iter()
+            .find(|row| words(&row[0]).contains(&package.folder))
+            .unwrap_or_else(|| panic!("{} has no row in ARCHITECTURE.md", package.folder));
+        assert_eq!(
+            words(&row[2]),
+            package.dependencies,
+            "{}: ARCHITECTURE.md (left) and its manifest (right) differ",
+            package.folder
+        );
+        assert_eq!(words(&row[3]), package.libraries, "{}", package.folder);
     }
+    assert_eq!(rows.len(), packages.len(), "a row without a crate");
+}
+
+/// The domain of a folder: its first part.
+fn domain(folder: &str) -> &str {
+    folder.split('/').next().unwrap_or_default()
 }
 
 #[test]
 fn trust_domains_depend_on_none_that_they_do_not_trust() {
-    let packages = packages();
-    assert!(packages.len() >= 10, "found {packages:?}");
-    for (package, dependencies) in packages {
-        let domain = package.split('/').next().unwrap_or_default();
-        for dependency in dependencies {
-            let other = dependency.split('/').next().unwrap_or_default();
+    let rows = table("the folder of a crate tells you who trusts it");
+    let allowed = |of: &str| -> BTreeSet<String> {
+        let row = rows
+            .iter()
+            .find(|row| words(&row[0]).contains(&format!("{of}/")))
+            .unwrap_or_else(|| panic!("{of}/ has no place in ARCHITECTURE.md"));
+        if row[2].starts_with("all but") {
+            let all = rows.iter().flat_map(|row| words(&row[0]));
+            return all.filter(|name| !words(&row[2]).contains(name)).collect();
+        }
+        words(&row[2])
+    };
+    for package in packages() {
+        let allowed = allowed(domain(&package.folder));
+        let may = |other: &str| allowed.contains(&format!("{}/", domain(other)));
+        for other in &package.dependencies {
+            let exception = package.folder == "host/simulator" && other == "testing/snp-authority";
             assert!(
-                allowed(domain).contains(&other),
-                "{package} depends on {dependency}: {domain}/ must not depend on {other}/"
+                (may(other) && domain(other) != "testing"
+                    || package.folder.starts_with("testing/"))
+                    || exception,
+                "{} depends on {other}",
+                package.folder
+            );
+        }
+        for other in &package.dev_dependencies {
+            assert!(
+                may(other) || domain(other) == "testing",
+                "{} depends on {other} in its tests",
+                package.folder
             );
         }
     }
@@ -82,14 +170,14 @@ fn trust_domains_depend_on_none_that_they_do_not_trust() {
 
 /// The modules made for `unsafe`.
 const UNSAFE: &[&str] = &[
-    "host/vmm/src/confine/report.rs",
-    "host/vmm/src/doctor/landlock_abi.rs",
-    "host/vmm/src/executor/buffer.rs",
-    "host/vmm/src/kvm/memory.rs",
-    "host/vmm/src/kvm/stats.rs",
-    "host/vmm/src/kvm/vcpu.rs",
-    "host/vmm/src/process/child.rs",
-    "host/vmm/src/process/region.rs",
+    "host/confine/src/report.rs",
+    "host/doctor/src/landlock_abi.rs",
+    "host/executor/src/buffer.rs",
+    "host/vmm/src/vm/memory.rs",
+    "host/vmm/src/vm/stats.rs",
+    "host/vmm/src/vm/vcpu.rs",
+    "host/process/src/child.rs",
+    "host/process/src/region.rs",
     "host/vmm/src/snp/linux.rs",
     "keep/bare/src/lib.rs",
     "keep/loader/src/main.rs",
@@ -124,7 +212,9 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 fn unsafe_stands_only_where_it_may() {
     let root = workspace();
     let mut found = Vec::new();
-    for domain in ["keep", "host", "protocol", "tenant", "cli"] {
+    for domain in [
+        "keep", "host", "image", "protocol", "tenant", "testing", "cli",
+    ] {
         sources(&root.join(domain), &mut found);
     }
     assert!(found.len() > 50, "found only {} files", found.len());

@@ -13,13 +13,10 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use enarx_exits::process;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use seccompiler::BpfProgram;
 
-/// Descriptor of the runtime that is the shared region.
-pub const REGION_FD: RawFd = 3;
-/// Descriptor of the runtime that is the doorbell's socket.
-pub const SOCKET_FD: RawFd = 4;
 /// Descriptor of the runtime's image; closed when it has started.
 pub const IMAGE_FD: RawFd = 5;
 /// Descriptor of the Landlock rules; closed when the runtime has started.
@@ -123,8 +120,8 @@ pub fn spawn(plan: &Plan<'_>) -> io::Result<Child> {
             (null.as_raw_fd(), 0, 0),
             (null.as_raw_fd(), 1, 0),
             (stderr.as_raw_fd(), 2, 0),
-            (region.as_raw_fd(), REGION_FD, 0),
-            (socket.as_raw_fd(), SOCKET_FD, 0),
+            (region.as_raw_fd(), process::REGION_FD, 0),
+            (socket.as_raw_fd(), process::DOORBELL_FD, 0),
             (image.as_raw_fd(), IMAGE_FD, libc::O_CLOEXEC),
         ],
         landlock: landlock.as_ref().map(|fd| fd.as_fd().as_raw_fd()),
@@ -361,7 +358,7 @@ unsafe fn send_report(report: u8, listener: RawFd) {
                 .cast::<RawFd>()
                 .write_unaligned(listener);
         }
-        if libc::sendmsg(SOCKET_FD, message, libc::MSG_NOSIGNAL) < 0 {
+        if libc::sendmsg(process::DOORBELL_FD, message, libc::MSG_NOSIGNAL) < 0 {
             fail(Stage::Confinement);
         }
         // The listener closes at exec; until then only this code runs.
@@ -374,7 +371,7 @@ unsafe fn fail(stage: Stage) -> ! {
     unsafe {
         let [a, b, c, d] = (*libc::__errno_location()).to_le_bytes();
         let message = [FAILED, stage as u8, a, b, c, d];
-        libc::write(SOCKET_FD, message.as_ptr().cast(), message.len());
+        libc::write(process::DOORBELL_FD, message.as_ptr().cast(), message.len());
         libc::_exit(1)
     }
 }

@@ -2,15 +2,16 @@
 
 use seccompiler::{BpfProgram, SeccompAction};
 
-use super::child::{IMAGE_FD, SOCKET_FD};
+use super::child::IMAGE_FD;
 use enarx_confine::ConfineError;
 use enarx_confine::seccomp::{Allow, THREAD_CALLS, compile};
 use enarx_executor::grant::NetworkGrant;
+use enarx_exits::process::DOORBELL_FD;
 
 /// `BPF_RET | BPF_K`: return a constant (Linux, include/uapi/linux/bpf_common.h).
 const RETURN_CONSTANT: u16 = 0x06;
 /// Descriptors as a filter compares them.
-const SOCKET: u32 = SOCKET_FD.cast_unsigned();
+const SOCKET: u32 = DOORBELL_FD.cast_unsigned();
 const IMAGE: u32 = IMAGE_FD.cast_unsigned();
 const STDERR: u32 = 2;
 

@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use enarx_exits::process::{FOREVER, RING, WAIT, WAKE};
 use enarx_sallyport::Facts;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -40,15 +41,6 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const SPARE_THREADS: u64 = 16;
 /// Most last words of a runtime, in bytes: what a pipe holds (pipe(7)).
 const LAST_WORDS: usize = 64 << 10;
-/// Doorbell: submissions are posted.
-const RING: u8 = b'R';
-/// Doorbell: sleep until something is completed; 4 bytes "seen" and 8 bytes of nanoseconds follow.
-const WAIT: u8 = b'W';
-/// Nanoseconds of a [`WAIT`] without limit.
-const NO_LIMIT: u64 = u64::MAX;
-/// Doorbell, to the runtime: look at the completions.
-const WAKE: u8 = 1;
-
 /// How the serving of a Keep ended.
 #[derive(Debug)]
 enum End {
@@ -362,7 +354,7 @@ fn take_message(socket: &OwnedFd) -> Result<Message, ExecutorError> {
                 let limit = u64::from_le_bytes(nanoseconds);
                 Message::Wait(Waiting {
                     seen: u32::from_le_bytes([a, b, c, d]),
-                    until: (limit != NO_LIMIT)
+                    until: (limit != FOREVER)
                         .then(|| Instant::now().checked_add(Duration::from_nanos(limit)))
                         .flatten(),
                 })

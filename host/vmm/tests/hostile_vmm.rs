@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use enarx_boot::layout::{EXIT_PHYSICAL, SHARED_END};
 use enarx_executor::launch::Outcome;
-use enarx_exits::{GHCB_OFFSET, MESSAGE_OFFSET};
+use enarx_exits::{GHCB_OFFSET, MESSAGE_OFFSET, Reason};
 use enarx_simulator::{Hypervisor, SharedMemory};
 use enarx_snp::ghcb::msr::Request;
 use enarx_snp::ghcb::{Field, PageOperation, exit};
@@ -164,7 +164,7 @@ attack_test!(an_empty_secrets_page_ends_the_keep, {
         kind: PageType::Secrets,
         change: |bytes| bytes.fill(0),
     };
-    ends_with("h", zeroed, "secrets page is empty");
+    ends_with("h", zeroed, Reason::Secrets.text());
 });
 
 attack_test!(lies_in_the_cpuid_page_end_the_keep, {

@@ -45,6 +45,7 @@ const MICROKERNEL_FLAGS: &[&str] = &[
 const MICROKERNEL_SOURCES: &[&str] = &[
     "keep/bare",
     "keep/microkernel",
+    "keep/syscall",
     "protocol/boot",
     "protocol/exits",
     "protocol/snp",
@@ -80,7 +81,14 @@ pub const LOADER: Program = Program {
         "-Clink-arg=-Wl,--build-id=none,-z,max-page-size=4096,-z,norelro,--gc-sections",
         "-Clink-arg=-Wl,-T,{workspace}/keep/loader/loader.ld",
     ],
-    sources: &["keep/bare", "keep/loader", "protocol/boot", "protocol/snp"],
+    sources: &[
+        "keep/bare",
+        "keep/loader",
+        "keep/syscall",
+        "protocol/boot",
+        "protocol/exits",
+        "protocol/snp",
+    ],
 };
 
 /// The runtime.
@@ -96,11 +104,15 @@ pub const RUNTIME: Program = Program {
     ],
     sources: &[
         "keep/runtime",
+        "keep/syscall",
         "keep/wasi",
         "keep/wasm",
+        "protocol/boot",
         "protocol/configuration",
         "protocol/evidence",
+        "protocol/exits",
         "protocol/sallyport",
+        "protocol/snp",
     ],
 };
 

@@ -9,7 +9,9 @@ use core::panic::PanicInfo;
 // The memory functions that the compiler calls.
 use enarx_bare as _;
 use enarx_boot::image_info::ImageInfo;
+use enarx_exits::exit_code;
 use enarx_loader::load::{Ground, load};
+use enarx_syscall as nr;
 use zerocopy::FromBytes;
 
 // The stack is the one that the runtime is to find: it is left as it was.
@@ -39,22 +41,11 @@ unsafe extern "C" {
     static INFO: [u8; 4096];
 }
 
-/// System calls (Linux `asm/unistd_64.h`; the last is Enarx's own).
-mod call {
-    pub const WRITE: u64 = 1;
-    pub const MMAP: u64 = 9;
-    pub const MPROTECT: u64 = 10;
-    pub const EXIT_GROUP: u64 = 231;
-    pub const IMAGE_LOADED: u64 = 0x454e_0006;
-}
 const PROT_READ: u64 = 1;
 const PROT_WRITE: u64 = 2;
 const PROT_EXEC: u64 = 4;
 /// MAP_PRIVATE, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE.
 const MAP_FLAGS: u64 = 0x02 | 0x20 | 0x10_0000;
-/// Exit code of a Keep that failed.
-const EXIT_FAULT: u64 = 70;
-
 fn system_call(number: u64, a: u64, b: u64, c: u64, d: u64) -> u64 {
     let result;
     // SAFETY: the callers map new memory, change rights of memory that is not in use, write to the
@@ -69,9 +60,9 @@ fn system_call(number: u64, a: u64, b: u64, c: u64, d: u64) -> u64 {
 
 fn end(sentence: &str) -> ! {
     let bytes = sentence.as_bytes();
-    system_call(call::WRITE, 2, bytes.as_ptr() as u64, bytes.len() as u64, 0);
+    system_call(nr::WRITE, 2, bytes.as_ptr() as u64, bytes.len() as u64, 0);
     loop {
-        system_call(call::EXIT_GROUP, EXIT_FAULT, 0, 0, 0);
+        system_call(nr::EXIT_GROUP, exit_code::FAULT.into(), 0, 0, 0);
     }
 }
 
@@ -80,12 +71,12 @@ struct Memory;
 impl Ground for Memory {
     fn map(&mut self, start: u64, size: u64) -> bool {
         let rights = PROT_READ | PROT_WRITE;
-        system_call(call::MMAP, start, size, rights, MAP_FLAGS) == start
+        system_call(nr::MMAP, start, size, rights, MAP_FLAGS) == start
     }
 
     fn protect(&mut self, start: u64, size: u64, execute: bool) -> bool {
         let rights = PROT_READ | if execute { PROT_EXEC } else { 0 };
-        system_call(call::MPROTECT, start, size, rights, 0) == 0
+        system_call(nr::MPROTECT, start, size, rights, 0) == 0
     }
 
     fn copy(&mut self, shared: u64, to: u64, length: u64, seen: &mut dyn FnMut(&[u8])) {
@@ -117,7 +108,7 @@ extern "C" fn start() -> u64 {
     };
     match load(&mut Memory, info) {
         Ok(entry) => {
-            system_call(call::IMAGE_LOADED, 0, 0, 0, 0);
+            system_call(nr::IMAGE_LOADED, 0, 0, 0, 0);
             entry
         }
         Err(error) => end(error.sentence()),

@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use enarx_boot::boot_page::{BootInfo, FLAG_SNP, FLAG_SYSCALL_BY_UD, SYSCALL_OFFSET};
 use enarx_boot::layout::VDSO_USER;
+use enarx_exits::exit_code;
 use enarx_exits::{FaultReport, Function, KICK_VECTOR, Reason};
 use enarx_microkernel::epoch::Epoch;
 use enarx_microkernel::kernel::{Fatal, Registers};
@@ -218,7 +219,7 @@ fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
 /// The host has been told that this is the end; it only delays itself by coming back.
 fn halt(machine: &mut Machine) -> ! {
     loop {
-        machine.exit(Function::Exit, &[70]);
+        machine.exit(Function::Exit, &[exit_code::FAULT.into()]);
     }
 }
 

@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 use crate::address_space::Removal;
 use crate::epoch::Epoch;
 use crate::kernel::{Action, Fatal, Kernel, Registers, SIGNALS};
-use crate::linux::{Errno, flag, nr};
+use crate::linux::{Errno, flag};
 use crate::platform::Platform;
 use crate::signal::{AlternateStack, sanitise_flags};
 use crate::snp::message::KEY_REQUEST;
@@ -17,6 +17,7 @@ use crate::threads::{State, thread_id};
 use enarx_boot::layout::USER_END;
 use enarx_boot::page_table::Rights;
 use enarx_exits::{Function, LOG_BYTES, Reason};
+use enarx_syscall as nr;
 
 /// Exclusive use of the kernel, for the length of a closure.
 pub trait Guarded {

@@ -12,11 +12,12 @@ mod platform;
 use std::sync::Arc;
 
 use enarx_configuration::{Configuration, MAX_ENCODED};
+use enarx_exits::exit_code;
 use enarx_sallyport::Call;
 use enarx_sallyport::types::Object;
 use enarx_wasi::port::Port;
 use enarx_wasi::stream::{Output, STDERR};
-use enarx_wasm::{Ground, Timings, exit};
+use enarx_wasm::{Ground, Timings};
 use platform::Platform;
 
 /// Runs the application; ends with the exit code only when the runtime could not be started.
@@ -28,7 +29,7 @@ fn start(mode: Option<&str>) -> u8 {
         Err(error) => {
             // Outside of a Keep there may be somebody who reads this.
             eprintln!("enarx-runtime: {error}");
-            return platform::EXIT_USAGE;
+            return exit_code::USAGE;
         }
     };
     let code = match run(&port, &mut timings) {
@@ -37,7 +38,7 @@ fn start(mode: Option<&str>) -> u8 {
             let message = format!("Error: {error}\n");
             // When nobody reads standard error any more, the exit code still tells.
             let _ = Output::new(port.clone(), STDERR).write_all(message.as_bytes());
-            exit::FAULT
+            exit_code::FAULT.into()
         }
     };
     port.exit(code)

@@ -7,35 +7,21 @@ use std::ffi::{c_char, c_int};
 use std::ptr::NonNull;
 use std::time::Duration;
 
+use enarx_exits::exit_code::FAULT;
+use enarx_exits::process::{self, FOREVER};
 use enarx_sallyport::keep::{AttachError, Violation};
 use enarx_sallyport::layout::{REGION_ALIGN, REGION_SIZE};
 use enarx_sallyport::{Doorbell, KeepEnd, Region};
+use enarx_snp::report::REPORT_LEN;
 use enarx_wasi::port::Port;
-use enarx_wasm::{Ground, exit};
+use enarx_wasm::Ground;
 
-/// Exit code for a wrong command line, as command-line tools have it.
-pub const EXIT_USAGE: u8 = 2;
-
-/// System calls of the microkernel, outside of Linux's numbers ("EN" in the upper half).
-mod keep_call {
-    /// `()`: rings the doorbell.
-    pub const RING: i64 = 0x454E_0002;
-    /// `(data, report)`: an attestation report over 64 bytes.
-    pub const REPORT: i64 = 0x454E_0004;
-    /// `(seen, timeout in ns)`: sleeps until the completion ring's tail is not `seen`.
-    pub const WAIT: i64 = 0x454E_0003;
+/// The Enarx calls of the microkernel, as libc::syscall takes them.
+mod call {
+    pub const RING: i64 = enarx_syscall::RING.cast_signed();
+    pub const WAIT: i64 = enarx_syscall::WAIT.cast_signed();
+    pub const REPORT: i64 = enarx_syscall::REPORT.cast_signed();
 }
-
-/// Descriptors that a process Keep is started with.
-mod process {
-    /// The memory of the sallyport.
-    pub const REGION: i32 = 3;
-    /// The stream socket to the host.
-    pub const HOST: i32 = 4;
-}
-
-/// `WAIT` without a limit.
-const FOREVER: u64 = u64::MAX;
 
 /// Why the runtime did not start.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +83,7 @@ fn region_of_descriptor() -> Option<NonNull<u8>> {
             REGION_SIZE,
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_SHARED,
-            process::REGION,
+            process::REGION_FD,
             0,
         )
     };
@@ -119,7 +105,7 @@ fn report(violation: Violation) -> ! {
     eprintln!(
         "enarx-runtime: the host broke the rules of the sallyport, the Keep ends: {violation}"
     );
-    end(exit::FAULT)
+    end(FAULT.into())
 }
 
 fn nanoseconds(timeout: Option<Duration>) -> u64 {
@@ -136,12 +122,12 @@ struct Microkernel;
 impl Doorbell for Microkernel {
     fn ring(&self) {
         // SAFETY: the call has no argument and changes no memory of this program.
-        unsafe { libc::syscall(keep_call::RING) };
+        unsafe { libc::syscall(call::RING) };
     }
 
     fn wait(&self, seen: u32, timeout: Option<Duration>) {
         // SAFETY: the call takes two numbers and changes no memory of this program.
-        unsafe { libc::syscall(keep_call::WAIT, u64::from(seen), nanoseconds(timeout)) };
+        unsafe { libc::syscall(call::WAIT, u64::from(seen), nanoseconds(timeout)) };
     }
 }
 
@@ -161,28 +147,49 @@ struct Process;
 impl Process {
     fn send(message: &[u8]) {
         // SAFETY: the pointer and length are those of a slice that lives across the call.
-        let sent = unsafe { libc::write(process::HOST, message.as_ptr().cast(), message.len()) };
+        let sent =
+            unsafe { libc::write(process::DOORBELL_FD, message.as_ptr().cast(), message.len()) };
         if usize::try_from(sent) != Ok(message.len()) {
             // The host is gone.
-            end(exit::FAULT);
+            end(FAULT.into());
         }
     }
 }
 
 impl Doorbell for Process {
     fn ring(&self) {
-        Self::send(b"R");
+        Self::send(&[process::RING]);
     }
 
     fn wait(&self, seen: u32, timeout: Option<Duration>) {
         let [s0, s1, s2, s3] = seen.to_le_bytes();
         let [t0, t1, t2, t3, t4, t5, t6, t7] = nanoseconds(timeout).to_le_bytes();
-        Self::send(&[b'W', s0, s1, s2, s3, t0, t1, t2, t3, t4, t5, t6, t7]);
+        Self::send(&[
+            process::WAIT,
+            s0,
+            s1,
+            s2,
+            s3,
+            t0,
+            t1,
+            t2,
+            t3,
+            t4,
+            t5,
+            t6,
+            t7,
+        ]);
         let mut answer = [0_u8; 1];
         // SAFETY: the pointer and length are those of an array that lives across the call.
-        let read = unsafe { libc::read(process::HOST, answer.as_mut_ptr().cast(), answer.len()) };
+        let read = unsafe {
+            libc::read(
+                process::DOORBELL_FD,
+                answer.as_mut_ptr().cast(),
+                answer.len(),
+            )
+        };
         if read != 1 {
-            end(exit::FAULT);
+            end(FAULT.into());
         }
     }
 }
@@ -197,16 +204,13 @@ impl enarx_wasi::port::Platform for Process {
     }
 }
 
-/// Bytes of an attestation report (56860 ATTESTATION_REPORT).
-const REPORT_LEN: usize = 0x4A0;
-
 /// A report by the secure processor over `data`; none where there is no secure processor, or where
 /// it does not answer.
 pub fn attestation_report(data: &[u8; 64]) -> Option<[u8; REPORT_LEN]> {
     let mut report = [0_u8; REPORT_LEN];
     // SAFETY: the microkernel reads the 64 bytes of `data` and writes at most REPORT_LEN bytes to
     // `report`; both live across the call.
-    let length = unsafe { libc::syscall(keep_call::REPORT, data.as_ptr(), report.as_mut_ptr()) };
+    let length = unsafe { libc::syscall(call::REPORT, data.as_ptr(), report.as_mut_ptr()) };
     (usize::try_from(length) == Ok(REPORT_LEN)).then_some(report)
 }
 

@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 
 mod engine;
-pub mod exit;
 mod invoke;
 mod limits;
 mod run;

@@ -4,6 +4,7 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use enarx_configuration::Configuration;
+use enarx_exits::exit_code;
 use enarx_wasi::budget::{Budget, UNASKED};
 use enarx_wasi::context::Context;
 use enarx_wasi::port::Port;
@@ -17,7 +18,7 @@ use wasmtime::{Engine, Extern, Linker, Module, Store, Trap};
 
 use crate::limits::Limits;
 use crate::timings::Timings;
-use crate::{engine, exit, invoke};
+use crate::{engine, invoke};
 
 /// What the engine asks of the ground it stands on.
 pub trait Ground: Send + Sync {
@@ -94,8 +95,13 @@ pub fn run(
         Ok(()) => (0, None),
         Err(error) => match error.downcast_ref::<Exit>() {
             Some(Exit(code)) => (*code, None),
-            None if error.is::<Trap>() => (exit::TRAP, Some(format!("Error: {error:?}\n"))),
-            None => (exit::FAILURE, Some(format!("Error: {error:#}\n"))),
+            None if error.is::<Trap>() => {
+                (exit_code::TRAP.into(), Some(format!("Error: {error:?}\n")))
+            }
+            None => (
+                exit_code::FAILURE.into(),
+                Some(format!("Error: {error:#}\n")),
+            ),
         },
     };
     for text in [message.as_deref(), timings.report()].into_iter().flatten() {
@@ -216,7 +222,7 @@ impl Run<'_> {
             timings.phase("instantiate");
             return match command.wasi_cli_run().call_run(&mut *store) {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(())) => Err(Exit(exit::FAILURE).into()),
+                Ok(Err(())) => Err(Exit(exit_code::FAILURE.into()).into()),
                 Err(error) => Err(error.context("failed to invoke `run` function")),
             };
         };

@@ -7,6 +7,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod exit_code;
+pub mod process;
 pub mod simulated;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -35,53 +37,63 @@ pub const MESSAGE_OFFSET: usize = GHCB_OFFSET + MAX_VCPUS * 4096;
 /// Size of the exit memory, in bytes.
 pub const EXIT_MEMORY_SIZE: usize = 2 << 20;
 
-/// What the microkernel asks of the VMM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Function {
-    /// The Keep ends; `args[0]` is the exit code.
-    Exit = 1,
-    /// The Keep ends by a fault; `args` is a [`FaultReport`].
-    Fault = 2,
-    /// The submission ring has new requests.
-    Ring = 3,
-    /// Sleep until the completion ring's tail differs from `args[0]`, at most `args[1]`
-    /// nanoseconds (all ones: no limit).
-    Wait = 4,
-    /// Sleep until this vCPU's token is set, at most `args[0]` nanoseconds (all ones: no
-    /// limit), and take the token.
-    Park = 5,
-    /// Set the token of vCPU `args[0]`, starting the vCPU if it has not run yet.
-    Unpark = 6,
-    /// Interrupt the vCPUs of mask `args[0]` by [`KICK_VECTOR`], so that they flush their TLBs.
-    Kick = 7,
-    /// Give zeroed memory for `args[1]` bytes at guest physical address `args[0]` (2 MiB
-    /// multiples). Plain KVM only, where the host is trusted with memory anyway.
-    Discard = 8,
-    /// Write `args[0]` (at most 48) bytes, packed in `args[1..7]`, to the Keep's log.
-    Log = 9,
-    /// Have the Keep's memory in place up to guest physical address `args[0]`, a multiple of 2 MiB,
-    /// and say so at [`MEMORY_THERE_OFFSET`]. Plain KVM only, as [`Self::Discard`].
-    Memory = 10,
+/// Defines an enum of numbers that cross the border, with the conversion back.
+macro_rules! numbered {
+    (
+        $(#[$meta:meta])* $name:ident: $repr:ty {
+            $($(#[$doc:meta])* $variant:ident = $number:literal,)*
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr($repr)]
+        pub enum $name {
+            $($(#[$doc])* $variant = $number,)*
+        }
+
+        impl $name {
+            /// Every value, in the order of the numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The value of this number; `None` if there is none.
+            #[must_use]
+            pub const fn from_number(number: $repr) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
 }
 
-impl Function {
-    /// The function of this number, if there is one.
-    #[must_use]
-    pub fn from_number(number: u32) -> Option<Self> {
-        Some(match number {
-            1 => Self::Exit,
-            2 => Self::Fault,
-            3 => Self::Ring,
-            4 => Self::Wait,
-            5 => Self::Park,
-            6 => Self::Unpark,
-            7 => Self::Kick,
-            8 => Self::Discard,
-            9 => Self::Log,
-            10 => Self::Memory,
-            _ => return None,
-        })
+numbered! {
+    /// A request of the microkernel to the VMM.
+    Function: u32 {
+        /// The Keep ends; `args[0]` is the exit code.
+        Exit = 1,
+        /// The Keep ends by a fault; `args` is a [`FaultReport`].
+        Fault = 2,
+        /// The submission ring has new requests.
+        Ring = 3,
+        /// Sleep until the completion ring's tail differs from `args[0]`, at most `args[1]`
+        /// nanoseconds (all ones: no limit).
+        Wait = 4,
+        /// Sleep until this vCPU's token is set, at most `args[0]` nanoseconds (all ones: no
+        /// limit), and take the token.
+        Park = 5,
+        /// Set the token of vCPU `args[0]`, starting the vCPU if it has not run yet.
+        Unpark = 6,
+        /// Interrupt the vCPUs of mask `args[0]` by [`KICK_VECTOR`], so that they flush their TLBs.
+        Kick = 7,
+        /// Give zeroed memory for `args[1]` bytes at guest physical address `args[0]` (2 MiB
+        /// multiples). Plain KVM only, where the host is trusted with memory anyway.
+        Discard = 8,
+        /// Write `args[0]` (at most 48) bytes, packed in `args[1..7]`, to the Keep's log.
+        Log = 9,
+        /// Have the Keep's memory in place up to guest physical address `args[0]`, a multiple of 2 MiB,
+        /// and say so at [`MEMORY_THERE_OFFSET`]. Plain KVM only, as [`Self::Discard`].
+        Memory = 10,
     }
 }
 
@@ -162,71 +174,73 @@ impl FaultReport {
     }
 }
 
-/// Why the microkernel ended the Keep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-pub enum Reason {
-    /// An exception at CPL3 whose cause was verified, but for which the runtime has no handler.
-    Unhandled = 1,
-    /// An exception whose cause could not be verified, or which must not happen at all.
-    Unexpected = 2,
-    /// An exception in the microkernel itself.
-    Kernel = 3,
-    /// The Keep's memory is used up.
-    OutOfMemory = 4,
-    /// The boot page or the host's facts make no sense; `vector` says which check failed.
-    Boot = 5,
-    /// The random number generator of the CPU does not deliver.
-    NoRandomness = 6,
-    /// The runtime aborted (`tgkill`); `vector` is the signal.
-    Aborted = 7,
-    /// A Rust panic in the microkernel; `vector` is the line.
-    Panic = 8,
-    /// The stack of the runtime overflowed into its guard page.
-    StackOverflow = 9,
-    /// SEV-SNP is not active, or with other features than the launch was made for; `vector` is
-    /// SEV_STATUS.
-    Features = 10,
-    /// The host's GHCB protocol lacks something, or it answered against the protocol; `vector` is
-    /// the exit code.
-    Ghcb = 11,
-    /// A page could not be validated, or had been validated before: the host replayed or remapped
-    /// memory; `vector` is the page's guest physical address.
-    Validation = 12,
-    /// The host did not change the state of pages; `vector` is the guest physical address of the
-    /// first that it was asked for.
-    PageState = 13,
-    /// The CPUID page is malformed; `vector` says which check failed.
-    Cpuid = 14,
-    /// The secrets page is malformed or empty.
-    Secrets = 15,
-    /// A vCPU was started that the microkernel did not ask for, or could not be started.
-    Vcpu = 16,
+numbered! {
+    /// Why the microkernel ended the Keep.
+    Reason: u64 {
+        /// An exception at CPL3 whose cause was verified, but for which the runtime has no handler.
+        Unhandled = 1,
+        /// An exception whose cause could not be verified, or which must not happen at all.
+        Unexpected = 2,
+        /// An exception in the microkernel itself.
+        Kernel = 3,
+        /// The Keep's memory is used up.
+        OutOfMemory = 4,
+        /// The boot page or the host's facts make no sense; `vector` says which check failed.
+        Boot = 5,
+        /// The random number generator of the CPU does not deliver.
+        NoRandomness = 6,
+        /// The runtime aborted (`tgkill`); `vector` is the signal.
+        Aborted = 7,
+        /// A Rust panic in the microkernel; `vector` is the line.
+        Panic = 8,
+        /// The stack of the runtime overflowed into its guard page.
+        StackOverflow = 9,
+        /// SEV-SNP is not active, or with other features than the launch was made for; `vector` is
+        /// SEV_STATUS.
+        Features = 10,
+        /// The host's GHCB protocol lacks something, or it answered against the protocol; `vector` is
+        /// the exit code.
+        Ghcb = 11,
+        /// A page could not be validated, or had been validated before: the host replayed or remapped
+        /// memory; `vector` is the page's guest physical address.
+        Validation = 12,
+        /// The host did not change the state of pages; `vector` is the guest physical address of the
+        /// first that it was asked for.
+        PageState = 13,
+        /// The CPUID page is malformed; `vector` says which check failed.
+        Cpuid = 14,
+        /// The secrets page is malformed or empty.
+        Secrets = 15,
+        /// A vCPU was started that the microkernel did not ask for, or could not be started.
+        Vcpu = 16,
+    }
 }
 
 impl Reason {
-    /// The reason of this number, if there is one.
+    /// The reason as the end of the sentence "the Keep ended: …": the one text of the VMM, of the
+    /// documents and of the tests.
     #[must_use]
-    pub fn from_number(number: u64) -> Option<Self> {
-        Some(match number {
-            1 => Self::Unhandled,
-            2 => Self::Unexpected,
-            3 => Self::Kernel,
-            4 => Self::OutOfMemory,
-            5 => Self::Boot,
-            6 => Self::NoRandomness,
-            7 => Self::Aborted,
-            8 => Self::Panic,
-            9 => Self::StackOverflow,
-            10 => Self::Features,
-            11 => Self::Ghcb,
-            12 => Self::Validation,
-            13 => Self::PageState,
-            14 => Self::Cpuid,
-            15 => Self::Secrets,
-            16 => Self::Vcpu,
-            _ => return None,
-        })
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Unhandled => "its program faulted and has no handler for it",
+            Self::Unexpected => "an exception without a cause that the microkernel could verify",
+            Self::Kernel => "an exception in its microkernel",
+            Self::OutOfMemory => "its memory is used up; give it more with --memory",
+            Self::Boot => "the launch makes no sense to its microkernel",
+            Self::NoRandomness => "the CPU's random number generator (RDRAND) does not deliver",
+            Self::Aborted => "its runtime aborted",
+            Self::Panic => "its microkernel gave up; please report this",
+            Self::StackOverflow => "the stack of its runtime overflowed",
+            Self::Features => {
+                "SEV-SNP is not active, or with other features than the launch asked for"
+            }
+            Self::Ghcb => "its host answered against the GHCB protocol",
+            Self::Validation => "a page is not the one that it had validated, or could not be",
+            Self::PageState => "its host did not change the state of pages",
+            Self::Cpuid => "the CPUID page is malformed or lacks a feature",
+            Self::Secrets => "the firmware's secrets page is malformed or empty",
+            Self::Vcpu => "a vCPU could not be started, or was started by its host",
+        }
     }
 }
 
@@ -235,17 +249,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_round_trip() {
-        for number in 0..32 {
-            if let Some(function) = Function::from_number(number) {
-                assert_eq!(function as u32, number);
-            }
-            if let Some(reason) = Reason::from_number(number.into()) {
-                assert_eq!(reason as u64, u64::from(number));
-            }
+    fn every_number_has_one_value_and_the_others_have_none() {
+        for number in 0..64 {
+            let function = Function::ALL.iter().find(|value| **value as u32 == number);
+            assert_eq!(Function::from_number(number), function.copied());
+            let number = u64::from(number);
+            let reason = Reason::ALL.iter().find(|value| **value as u64 == number);
+            assert_eq!(Reason::from_number(number), reason.copied());
         }
-        assert_eq!(Function::from_number(0), None);
-        assert_eq!(Function::from_number(11), None);
-        assert_eq!(Reason::from_number(17), None);
+        assert_eq!((Function::ALL.len(), Reason::ALL.len()), (10, 16));
     }
 }

@@ -256,32 +256,7 @@ impl fmt::Display for Termination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the Keep ended: ")?;
         match self {
-            Self::Microkernel(reason) => f.write_str(match reason {
-                Reason::Unhandled => "its program faulted and has no handler for it",
-                Reason::Unexpected => {
-                    "an exception without a cause that the microkernel could verify"
-                }
-                Reason::Kernel => "an exception in its microkernel",
-                Reason::OutOfMemory => "its memory is used up; give it more with --memory",
-                Reason::Boot => "the launch makes no sense to its microkernel",
-                Reason::NoRandomness => {
-                    "the CPU's random number generator (RDRAND) does not deliver"
-                }
-                Reason::Aborted => "its runtime aborted",
-                Reason::Panic => "its microkernel gave up; please report this",
-                Reason::StackOverflow => "the stack of its runtime overflowed",
-                Reason::Features => {
-                    "SEV-SNP is not active, or with other features than the launch asked for"
-                }
-                Reason::Ghcb => "its host answered against the GHCB protocol",
-                Reason::Validation => {
-                    "a page is not the one that it had validated, or could not be"
-                }
-                Reason::PageState => "its host did not change the state of pages",
-                Reason::Cpuid => "the CPUID page is malformed or lacks a feature",
-                Reason::Secrets => "the firmware's secrets page is empty",
-                Reason::Vcpu => "a vCPU could not be started, or was started by its host",
-            }),
+            Self::Microkernel(reason) => f.write_str(reason.text()),
             // 56421, table 4.
             Self::Protocol(0) => f.write_str("it asked for it, without a reason"),
             Self::Protocol(1) => f.write_str(

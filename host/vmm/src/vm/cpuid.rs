@@ -262,8 +262,8 @@ impl Cpu {
 
 #[cfg(test)]
 mod tests {
-    use crate::is_pvm;
     use super::*;
+    use crate::is_pvm;
 
     #[test]
     fn the_page_shows_encryption_and_the_save_area_of_a_reset_cpu() {

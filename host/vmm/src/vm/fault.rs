@@ -18,86 +18,29 @@ impl fmt::Display for Fault {
             rsp,
             cs,
         } = self.0;
-        let registers = |f: &mut fmt::Formatter<'_>| {
-            write!(
-                f,
-                "\n  vector {vector} ({}), error code {error_code:#x}, CPL {}\n  RIP {rip:#018x}  RSP {rsp:#018x}  CR2 {cr2:#018x}",
-                name(vector),
-                cs & 3
-            )
+        let Some(known) = Reason::from_number(reason) else {
+            return write!(f, "the Keep ended by a fault of an unknown kind ({reason})");
         };
-        match Reason::from_number(reason) {
-            Some(Reason::Unhandled) => {
+        write!(f, "the Keep ended: {}", known.text())?;
+        match known {
+            Reason::Unhandled | Reason::Unexpected | Reason::Kernel | Reason::StackOverflow => {
                 write!(
                     f,
-                    "the Keep ended: its program faulted and has no handler for it"
-                )?;
-                registers(f)
-            }
-            Some(Reason::Unexpected) => {
-                write!(
-                    f,
-                    "the Keep ended: an exception without a cause that the microkernel could verify"
-                )?;
-                registers(f)
-            }
-            Some(Reason::Kernel) => {
-                write!(f, "the Keep ended: an exception in its microkernel")?;
-                registers(f)
-            }
-            Some(Reason::OutOfMemory) => write!(
-                f,
-                "the Keep ended: its memory is used up; give it more with --memory"
-            ),
-            Some(Reason::Boot) => write!(
-                f,
-                "the Keep ended at boot: the launch makes no sense to its microkernel (check {vector})"
-            ),
-            Some(Reason::NoRandomness) => write!(
-                f,
-                "the Keep ended: the CPU's random number generator (RDRAND) does not deliver"
-            ),
-            Some(Reason::Aborted) => {
-                write!(f, "the Keep ended: its runtime aborted (signal {vector})")
-            }
-            Some(Reason::Panic) => {
-                write!(
-                    f,
-                    "the Keep ended: its microkernel gave up (line {vector}); please report this"
+                    "\n  vector {vector} ({}), error code {error_code:#x}, CPL {}\n  RIP {rip:#018x}  RSP {rsp:#018x}  CR2 {cr2:#018x}",
+                    name(vector),
+                    cs & 3
                 )
             }
-            Some(Reason::StackOverflow) => {
-                write!(f, "the Keep ended: the stack of its runtime overflowed")?;
-                registers(f)
+            Reason::OutOfMemory | Reason::NoRandomness | Reason::Secrets => Ok(()),
+            Reason::Boot | Reason::Cpuid => write!(f, " (check {vector})"),
+            Reason::Aborted => write!(f, " (signal {vector})"),
+            Reason::Panic => write!(f, " (line {vector})"),
+            Reason::Features => write!(f, " (SEV_STATUS {vector:#x})"),
+            Reason::Ghcb => write!(f, " (exit {vector:#x})"),
+            Reason::Validation | Reason::PageState => {
+                write!(f, " (guest physical address {vector:#x})")
             }
-            Some(Reason::Features) => write!(
-                f,
-                "the Keep ended: SEV-SNP is not active, or with other features than the launch asked for (SEV_STATUS {vector:#x})"
-            ),
-            Some(Reason::Ghcb) => write!(
-                f,
-                "the Keep ended: its host answered against the GHCB protocol (exit {vector:#x})"
-            ),
-            Some(Reason::Validation) => write!(
-                f,
-                "the Keep ended: the page at {vector:#x} is not the one that it had validated, or could not be"
-            ),
-            Some(Reason::PageState) => write!(
-                f,
-                "the Keep ended: its host did not change the state of the pages at {vector:#x}"
-            ),
-            Some(Reason::Cpuid) => write!(
-                f,
-                "the Keep ended: the CPUID page is malformed or lacks a feature (check {vector})"
-            ),
-            Some(Reason::Secrets) => {
-                write!(f, "the Keep ended: the firmware's secrets page is empty")
-            }
-            Some(Reason::Vcpu) => write!(
-                f,
-                "the Keep ended: vCPU {vector} could not be started, or was started by its host"
-            ),
-            None => write!(f, "the Keep ended by a fault of an unknown kind ({reason})"),
+            Reason::Vcpu => write!(f, " (vCPU {vector})"),
         }
     }
 }

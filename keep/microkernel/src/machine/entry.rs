@@ -11,9 +11,9 @@ use enarx_boot::boot_page::{IMAGE_MAGIC, VECTOR_STRIDE, VECTORS};
 use enarx_boot::layout::{EXIT_VIRTUAL, STACK_RECORD, USER_END};
 use enarx_exits::{COUNTERS_OFFSET, Function, PORT, Reason};
 use enarx_microkernel::kernel::{Registers, SYSTEM_CALL, vector};
-use enarx_microkernel::linux::nr;
 use enarx_microkernel::signal::{FIXED_FLAGS, USER_CS, USER_FLAGS, USER_SS};
 use enarx_snp::ghcb::MSR_GHCB;
+use enarx_syscall as nr;
 
 global_asm!(
     r#"

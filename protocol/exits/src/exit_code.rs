@@ -1,15 +1,20 @@
-//! The exit codes of a Keep, in one place.
+//! The exit codes of a Keep and of `enarx run`, in one place.
 //!
 //! | code | meaning |
 //! |---|---|
 //! | 0 to 125 | the application's own |
 //! | 1 | also: the application could not be run; standard error says why |
 //! | 70 | the Keep ended by a fault that is not the application's |
+//! | 124 | the time limit was reached |
 //! | 134 | the application trapped |
 
 /// The application could not be run: not WebAssembly, a missing import, a wrong signature.
-pub const FAILURE: i32 = 1;
+pub const FAILURE: u8 = 1;
+/// The command line is wrong, as command-line tools have it.
+pub const USAGE: u8 = 2;
 /// The Keep ended by a fault that is not the application's (`EX_SOFTWARE` of sysexits.h).
-pub const FAULT: i32 = 70;
+pub const FAULT: u8 = 70;
+/// The time limit was reached, as timeout(1) has it.
+pub const TIMED_OUT: u8 = 124;
 /// The application trapped: 128 + SIGABRT, as `wasmtime run` has it.
-pub const TRAP: i32 = 134;
+pub const TRAP: u8 = 134;

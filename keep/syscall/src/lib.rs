@@ -1,0 +1,34 @@
+//! The numbers of the system calls of a Keep: the border between CPL3 (runtime and loader) and the
+//! microkernel. Those of Linux are in `asm/unistd_64.h`; Enarx's own lie outside of Linux's numbers, with
+//! "EN" in the upper half.
+#![no_std]
+#![forbid(unsafe_code)]
+#![allow(missing_docs, reason = "the names are Linux's")]
+
+macro_rules! numbers {
+    ($($(#[$doc:meta])* $name:ident = $number:literal;)*) => {
+        $($(#[$doc])* pub const $name: u64 = $number;)*
+    };
+}
+
+numbers! {
+    READ = 0; WRITE = 1; CLOSE = 3; FSTAT = 5; POLL = 7; MMAP = 9; MPROTECT = 10;
+    MUNMAP = 11; BRK = 12; RT_SIGACTION = 13; RT_SIGPROCMASK = 14; RT_SIGRETURN = 15;
+    IOCTL = 16; SCHED_YIELD = 24; MREMAP = 25; MADVISE = 28; NANOSLEEP = 35; GETPID = 39;
+    CLONE = 56; EXIT = 60; UNAME = 63; READLINK = 89; GETTIMEOFDAY = 96; SYSINFO = 99;
+    SIGALTSTACK = 131; PRCTL = 157; ARCH_PRCTL = 158; GETTID = 186; TIME = 201; FUTEX = 202;
+    SCHED_GETAFFINITY = 204; SET_TID_ADDRESS = 218; CLOCK_GETTIME = 228; CLOCK_GETRES = 229;
+    CLOCK_NANOSLEEP = 230; EXIT_GROUP = 231; TGKILL = 234; OPENAT = 257; NEWFSTATAT = 262;
+    SET_ROBUST_LIST = 273; PRLIMIT64 = 302; GETRANDOM = 318;
+    /// Enarx: rings the doorbell.
+    RING = 0x454e_0002;
+    /// Enarx: `(seen, nanoseconds)`: sleeps until the tail of the completion ring is not `seen`, or for that
+    /// time; all ones: without limit.
+    WAIT = 0x454e_0003;
+    /// Enarx: an attestation report over the 64 bytes at the first argument, to the second.
+    REPORT = 0x454e_0004;
+    /// Enarx: the derived key for the request at the first argument, to the second.
+    DERIVED_KEY = 0x454e_0005;
+    /// Enarx: the runtime image has been copied out of the shared memory.
+    IMAGE_LOADED = 0x454e_0006;
+}
