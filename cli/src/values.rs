@@ -103,19 +103,9 @@ pub struct Nonce(pub Vec<u8>);
 /// Bytes of the longest nonce.
 const MAX_NONCE: usize = 64;
 
-/// Bytes from hexadecimal digits; none for anything else.
+/// The bytes that hexadecimal digits stand for; `None` for anything else.
 pub fn hex(text: &str) -> Option<Vec<u8>> {
-    if !text.is_ascii() || !text.len().is_multiple_of(2) {
-        return None;
-    }
-    (0..text.len())
-        .step_by(2)
-        .map(|at| {
-            let pair = text.get(at..at + 2)?;
-            let digits = pair.bytes().all(|digit| digit.is_ascii_hexdigit());
-            digits.then(|| u8::from_str_radix(pair, 16).ok())?
-        })
-        .collect()
+    base16ct::mixed::decode_vec(text).ok()
 }
 
 /// A nonce: 1 to 64 bytes in hexadecimal.

@@ -9,7 +9,6 @@ use enarx_snp_authority::{
 };
 use rand::rngs::ThreadRng;
 use sha2::{Digest, Sha384};
-use std::fmt::Write;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -223,12 +222,8 @@ fn endorsement_name(settings: &Settings, kind: KeyKind) -> String {
         KeyKind::Vcek => "vcek",
         KeyKind::Vlek => "vlek",
     };
-    let mut name = format!("{}-{kind}-", settings.generation.name);
-    for octet in settings.tcb.reported.0 {
-        // Writing to a string does not fail.
-        let _ = write!(name, "{octet:02x}");
-    }
-    name
+    let tcb = base16ct::lower::encode_string(&settings.tcb.reported.0);
+    format!("{}-{kind}-{tcb}", settings.generation.name)
 }
 
 /// 32 octets that depend on secret and label; without the secret nothing of them is known.

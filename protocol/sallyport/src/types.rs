@@ -114,72 +114,26 @@ wire_enum! {
     }
 }
 
-/// What [`Call::Open`](crate::Call::Open) asks for: a set of the constants below.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub struct OpenFlags(u16);
-
-impl OpenFlags {
-    /// For reading.
-    pub const READ: Self = Self(1 << 0);
-    /// For writing.
-    pub const WRITE: Self = Self(1 << 1);
-    /// Create it when it does not exist.
-    pub const CREATE: Self = Self(1 << 2);
-    /// With `CREATE`: fail when it exists.
-    pub const EXCLUSIVE: Self = Self(1 << 3);
-    /// Cut it to length 0.
-    pub const TRUNCATE: Self = Self(1 << 4);
-    /// Fail unless it is a directory.
-    pub const DIRECTORY: Self = Self(1 << 5);
-    /// Fail when the last component is a symbolic link.
-    pub const NOFOLLOW: Self = Self(1 << 6);
-    /// Every write goes to the end.
-    pub const APPEND: Self = Self(1 << 7);
-    /// All of the above.
-    pub const ALL: Self = Self(0xff);
-
-    /// No flag.
-    pub const fn empty() -> Self {
-        Self(0)
-    }
-
-    /// The bits on the wire.
-    pub const fn bits(self) -> u16 {
-        self.0
-    }
-
-    /// The flags of bits on the wire; `None` when one is unknown.
-    pub const fn from_bits(bits: u16) -> Option<Self> {
-        if bits & !Self::ALL.0 == 0 {
-            Some(Self(bits))
-        } else {
-            None
-        }
-    }
-
-    /// Whether every flag of `other` is set.
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// The flags of both.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
-impl core::ops::BitOr for OpenFlags {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        self.union(other)
-    }
-}
-
-impl core::ops::BitOrAssign for OpenFlags {
-    fn bitor_assign(&mut self, other: Self) {
-        *self = self.union(other);
+bitflags::bitflags! {
+    /// The ways in which [`Call::Open`](crate::Call::Open) opens a file, as on the wire.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+    pub struct OpenFlags: u16 {
+        /// For reading.
+        const READ = 1 << 0;
+        /// For writing.
+        const WRITE = 1 << 1;
+        /// Create it when it does not exist.
+        const CREATE = 1 << 2;
+        /// With `CREATE`: fail when it exists.
+        const EXCLUSIVE = 1 << 3;
+        /// Cut it to length 0.
+        const TRUNCATE = 1 << 4;
+        /// Fail unless it is a directory.
+        const DIRECTORY = 1 << 5;
+        /// Fail when the last component is a symbolic link.
+        const NOFOLLOW = 1 << 6;
+        /// Every write goes to the end.
+        const APPEND = 1 << 7;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Octet strings of a fixed length, written as hexadecimal digits in policies and verdicts.
+//! Byte strings of a fixed length, written as hexadecimal digits in policies and verdicts.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
@@ -6,23 +6,16 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-/// `N` octets, written as 2N hexadecimal digits.
+/// `N` bytes, written as 2N hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hex<const N: usize>(pub [u8; N]);
 
-/// Octets as hexadecimal digits in lower case.
-pub fn encode(octets: &[u8]) -> String {
-    const DIGITS: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-    ];
-    let digit = |n: u8| DIGITS[usize::from(n & 0xF)];
-    octets
-        .iter()
-        .flat_map(|o| [digit(o >> 4), digit(*o)])
-        .collect()
+/// The bytes as hexadecimal digits in lower case.
+pub fn encode(bytes: &[u8]) -> String {
+    base16ct::lower::encode_string(bytes)
 }
 
-/// Why digits are not octets.
+/// Why digits are not bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected} hexadecimal digits")]
 pub struct HexError {
@@ -35,16 +28,12 @@ impl<const N: usize> FromStr for Hex<N> {
 
     fn from_str(digits: &str) -> Result<Self, HexError> {
         let error = HexError { expected: 2 * N };
-        let mut octets = [0; N];
+        let mut bytes = [0; N];
         if digits.len() != 2 * N {
             return Err(error);
         }
-        for (octet, pair) in octets.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-            let nibble = |d: u8| char::from(d).to_digit(16).ok_or(error);
-            let value = nibble(pair[0])? << 4 | nibble(pair[1])?;
-            *octet = u8::try_from(value).map_err(|_| error)?;
-        }
-        Ok(Self(octets))
+        base16ct::mixed::decode(digits, &mut bytes).map_err(|_| error)?;
+        Ok(Self(bytes))
     }
 }
 
