@@ -140,7 +140,7 @@ wire_enum! {
         Quota = 122,
         /// ECANCELED: ended by [`Call::Cancel`](crate::Call::Cancel).
         Cancelled = 125,
-        /// The contract does not allow it (no Linux number).
+        /// The grant does not allow it (no Linux number).
         NotCapable = 256,
         /// The resolver knows no such name (no Linux number).
         NameUnresolvable = 257,
