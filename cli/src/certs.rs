@@ -15,7 +15,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Fetch from AMD and Intel what this evidence needs
+    /// Fetch the certificates, lists and collateral for this evidence from AMD or Intel
     Fetch {
         /// A report or quote
         evidence: PathBuf,
@@ -35,7 +35,7 @@ enum Command {
 /// Where the store is.
 #[derive(Debug, clap::Args)]
 pub struct StoreArgs {
-    /// The store; default: enarx/collateral in the user's data folder
+    /// The store [default: ~/.local/share/enarx/collateral, or below XDG_DATA_HOME]
     #[arg(long = "store", value_name = "DIR", env = "ENARX_STORE")]
     folder: Option<PathBuf>,
 }

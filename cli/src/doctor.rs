@@ -8,11 +8,11 @@ use enarx_doctor::{Backend, BackendReport, Host, Report, examine};
 
 use crate::Failure;
 
-/// Show what this machine offers for every kind of Keep, what is missing, and what to type next.
+/// Show what this machine offers for each kind of Keep, what is missing, and what to type next.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  enarx doctor\n  enarx doctor --json")]
 pub struct Arguments {
-    /// Print JSON (its form is stable: field `schema`)
+    /// Print JSON, in the form that its field `schema` names
     #[arg(long, env = "ENARX_JSON")]
     json: bool,
 }

@@ -31,7 +31,7 @@ const EXIT_FAILURE: u8 = enarx_exits::exit_code::FAILURE;
     name = "enarx",
     version,
     about = "Run WebAssembly on a computer whose owner you do not trust",
-    after_help = "Examples:\n  enarx run hello.wasm\n  enarx run --dir data::/data:ro tool.wasm -- --verbose /data/input\n  enarx doctor\n  enarx verify report.bin --certs certs/"
+    after_help = "Examples:\n  enarx run hello.wasm\n  enarx run --dir data::/data:ro tool.wasm --verbose /data/input\n  enarx doctor\n  enarx verify report.bin --certs certs/"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -42,9 +42,9 @@ struct Arguments {
 enum Command {
     /// Run a WebAssembly program in a Keep
     Run(Box<run::Arguments>),
-    /// Show what this machine offers for every kind of Keep, and what is missing
+    /// Show what this machine offers for each kind of Keep, and what is missing
     Doctor(doctor::Arguments),
-    /// Facts about this machine
+    /// Show facts about this machine
     #[command(subcommand)]
     Platform(Platform),
     Verify(Box<verify::Args>),

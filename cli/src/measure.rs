@@ -10,11 +10,11 @@ use enarx_runtime_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED, RUNTIME};
 
 use crate::Failure;
 
-/// Recompute what this build of Enarx measures to: its layers, and its launch digests by number of vCPUs
+/// Compute what this build of Enarx measures to: its layers, and its launch digests by number of vCPUs
 ///
-/// The digests are computed from the images alone: they are the same on every machine, for every model
-/// of CPU with SEV-SNP, and whatever memory a Keep is given. The number of vCPUs counts: a Keep has two
-/// more than `enarx run --vcpus` says, for threads that sleep.
+/// The digests are computed from the images alone. They do not depend on the machine, the model of CPU or the
+/// memory of a Keep, only on the number of vCPUs: a Keep has two more than `enarx run --vcpus` says, for
+/// threads that sleep.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Only launches of `enarx run --vcpus NUMBER`
@@ -26,7 +26,7 @@ pub struct Arguments {
     /// Print the launch digest alone
     #[arg(long, requires_all = ["vcpus", "platform"], conflicts_with = "json")]
     digest: bool,
-    /// Print JSON, which `enarx release add` takes
+    /// Print JSON, the input of `enarx release add`
     #[arg(long)]
     json: bool,
 }

@@ -21,21 +21,21 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Make a pair of keys: NAME.key, which is secret, and NAME.pub
+    /// Make a key pair: NAME.key, which is secret, and NAME.pub
     Keygen {
-        /// Name of the files, without their ends
+        /// File name without extension
         name: PathBuf,
     },
-    /// Add what `enarx measure --json` printed to a manifest as a current release, and count up its serial number
+    /// Add the output of `enarx measure --json` to a manifest as a current release, and increase its serial number
     Add {
-        /// The manifest; made when there is none
+        /// The manifest; created if it does not exist
         manifest: PathBuf,
         /// The measurement, as JSON
         measurement: PathBuf,
-        /// Last time at which the release may be used, as seconds since 1970 or RFC 3339
+        /// Time until which the release may be used, as seconds since 1970 or RFC 3339 (2027-01-01T00:00:00Z)
         #[arg(long, value_name = "TIME", value_parser = parse_time)]
         not_after: Timestamp,
-        /// First time at which it may be used; default: now
+        /// Time from which it may be used; default: now
         #[arg(long, value_name = "TIME", value_parser = parse_time)]
         not_before: Option<Timestamp>,
     },
@@ -73,10 +73,10 @@ enum Schema {
 struct ManifestArgs {
     /// The manifest; its signature lies beside it as MANIFEST.sig
     manifest: PathBuf,
-    /// A public key of the publisher, as PEM; more than one while it changes its key
+    /// A public key of the publisher, as PEM; repeat it while the publisher changes its key
     #[arg(long = "key", value_name = "FILE", required = true)]
     keys: Vec<PathBuf>,
-    /// Refuse a manifest with a lower serial number: an old one in place of the newest
+    /// Refuse a manifest with a lower serial number, so that an old one cannot replace the newest
     #[arg(long, value_name = "NUMBER")]
     min_serial: Option<u64>,
     /// The time to verify at, as seconds since 1970 or RFC 3339; default: now

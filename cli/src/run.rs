@@ -32,7 +32,7 @@ const DEFAULT_VCPUS: usize = 4;
 const MAGIC: &[u8] = b"\0asm";
 
 const AFTER_HELP: &str = "\
-Options of wasmtime that are understood:
+Options with the same meaning as in wasmtime:
   -W max-memory-size=SIZE    largest linear memory
   -W max-table-elements=N    largest table
   -W max-wasm-stack=SIZE     largest stack of the program
@@ -40,54 +40,55 @@ Options of wasmtime that are understood:
   -S inherit-network         TCP and UDP
   -S tcp, -S udp             one of them
   -S allow-ip-name-lookup    look up names
-  -S inherit-env             all variables of this command
+  -S inherit-env             all environment variables of this command
 
-The simulated platform (--backend sim), for development; it protects nothing:
+The simulated platform (--backend sim), for development; it protects nothing from this machine:
   --sim generation=NAME      milan (default), genoa, bergamo-siena or turin
   --sim key=vlek             sign reports with a cloud provider's key
-  --sim tcb=HEX              TCB version, 8 bytes as in a report
+  --sim tcb=HEX              firmware versions (TCB), 8 bytes as in a report
   --sim debug=y              launch with the debug bit in the guest policy
-  --sim state=DIR            keys of the machine [default: ~/.local/state/enarx/simulated]
+  --sim state=DIR            where its keys are [default: ~/.local/state/enarx/simulated]
 
 Exit codes:
-  the program's own; 134 it trapped; 124 time limit reached; 70 the Keep failed;
-  2 wrong command line; 1 any other error
+  0 to 125: the program's own; 134: it trapped; 124: the time limit was reached;
+  70: the Keep failed; 2: wrong command line; 1: any other error
 
 Examples:
   enarx run hello.wasm
   echo text | enarx run --env LANG=C filter.wasm -- --upper
   enarx run --dir data::/data:ro --dir out::/out --memory 2G tool.wasm /data/in /out/result
   enarx run --timeout 10s --invoke add numbers.wat 2 3
-  enarx run --require-tee secret.wasm     (refuses on a machine without SEV-SNP)";
+  enarx run --require-tee payroll.wasm    (refuses on a machine without SEV-SNP)";
 
 /// Run a WebAssembly program in a Keep.
 ///
 /// The program is a core module (WASI preview 1) or a component (WASI 0.2), binary or text (.wat).
-/// It sees what is given to it here, and nothing else of this machine.
+/// It sees what it is given here, and nothing else of this machine. This machine sees the program,
+/// its arguments and its environment, in every kind of Keep.
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Arguments {
-    /// Set a variable for the program; NAME alone takes the value from here [env: ENARX_ENV, one a line]
+    /// Set an environment variable of the program; NAME alone passes this command's value [env: ENARX_ENV, one per line]
     #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
     variables: Vec<(String, String)>,
 
-    /// Give the program a directory; :ro at the end refuses changes [env: ENARX_DIR, one a line]
+    /// Give the program a directory, read-only with :ro at the end [env: ENARX_DIR, one per line]
     #[arg(long = "dir", value_name = "HOST[::GUEST][:ro]", value_parser = values::directory)]
     directories: Vec<Directory>,
 
-    /// Memory of the Keep
+    /// Memory of the Keep, the compiler's included; at least 64M
     #[arg(long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size)]
     memory: u64,
 
-    /// Virtual CPUs of the Keep [default: those of this machine, at most 4]
+    /// Virtual CPUs of the Keep [default: as many as this machine has, at most 4]
     #[arg(long, value_name = "N", env = "ENARX_VCPUS", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_VCPUS)))]
     vcpus: Option<u32>,
 
-    /// End the program after this time (10, 10s, 500ms, 2m)
+    /// End the Keep after this time (10, 10s, 500ms, 2m)
     #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration)]
     timeout: Option<Duration>,
 
-    /// Kind of Keep; `auto` takes the best that this machine has
+    /// Kind of Keep; `auto` takes the one that protects most on this machine
     #[arg(long, value_enum, default_value = "auto", env = "ENARX_BACKEND")]
     backend: Choice,
 
@@ -95,11 +96,11 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", env = "ENARX_ATTEST_TO")]
     attest_to: Option<PathBuf>,
 
-    /// The nonce that the evidence is to contain, in hexadecimal [default: a random one, in DIR/nonce]
+    /// Nonce for the evidence, 1 to 64 bytes in hexadecimal [default: a random one, in DIR/nonce]
     #[arg(long, value_name = "HEX", env = "ENARX_ATTEST_NONCE", value_parser = values::nonce, requires = "attest_to")]
     attest_nonce: Option<values::Nonce>,
 
-    /// What the simulated platform is like (below)
+    /// Properties of the simulated platform (below)
     #[arg(
         long = "sim",
         value_name = "NAME=VALUE",
@@ -112,19 +113,19 @@ pub struct Arguments {
     #[arg(long, env = "ENARX_REQUIRE_TEE")]
     require_tee: bool,
 
-    /// Call an exported function with the arguments and print its results
+    /// Call this exported function with the arguments, and print its results
     #[arg(long, value_name = "NAME", env = "ENARX_INVOKE")]
     invoke: Option<String>,
 
-    /// Do not say which backend runs
+    /// Do not say which backend runs and what it does not protect
     #[arg(long, short, env = "ENARX_QUIET")]
     quiet: bool,
 
-    /// Print where the time goes, and how the Keep is confined
+    /// Print where the time goes and how the Keep is confined
     #[arg(long, env = "ENARX_TIMINGS")]
     timings: bool,
 
-    /// Options of the engine, as wasmtime has them (below)
+    /// Options of the engine, as in wasmtime (below)
     #[arg(
         short = 'W',
         long = "wasm",
@@ -134,7 +135,7 @@ pub struct Arguments {
     )]
     wasm: Vec<String>,
 
-    /// Options of the system interface, as wasmtime has them (below)
+    /// Options of WASI, as in wasmtime (below)
     #[arg(
         short = 'S',
         long = "wasi",
@@ -159,13 +160,13 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Choice {
-    /// The best that this machine has
+    /// The one that protects most on this machine; never the simulated platform
     Auto,
     /// A virtual machine that AMD SEV-SNP encrypts and measures
     Snp,
     /// A virtual machine on the simulated SEV-SNP platform
     Sim,
-    /// A virtual machine
+    /// A virtual machine that the host can look into
     Kvm,
     /// A confined process
     Process,

@@ -25,7 +25,7 @@ const MAX_FILE_LEN: u64 = 16 << 20;
 /// Exits with 0 when the policy accepts the evidence, 3 when it is refused, 2 when the arguments are wrong.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The evidence, as the hardware produced it
+    /// The evidence: a report or quote as the hardware produced it
     file: PathBuf,
     /// A folder with vek.der, ask.der, ark.der and revocation lists (*.crl), for SEV-SNP
     #[arg(long, value_name = "DIR")]
@@ -36,7 +36,7 @@ pub struct Args {
     /// A policy file, or the name of a built-in policy: default, insecure-authenticity-only
     #[arg(long, value_name = "FILE|NAME", default_value = enarx_attestation::policy::DEFAULT)]
     policy: String,
-    /// The time to verify at, as seconds since 1970 or RFC 3339; default: now
+    /// The time to verify at, as seconds since 1970 or RFC 3339 (2027-01-01T00:00:00Z); default: now
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<Timestamp>,
     #[command(flatten)]
