@@ -4,10 +4,11 @@ mod played;
 
 use enarx_boot::layout::{PAGE, SALLYPORT_USER, USER_END, VDSO_USER};
 use enarx_microkernel::kernel::{Registers, SYSTEM_CALL, vector};
-use enarx_microkernel::linux::{flag, nr};
+use enarx_microkernel::linux::flag;
 use enarx_microkernel::signal::{USER_CS, USER_SS};
 use enarx_microkernel::syscall::{After, Guarded};
 use enarx_microkernel::threads::State;
+use enarx_syscall as nr;
 use proptest::prelude::*;
 
 use played::{Keep, Touch};
