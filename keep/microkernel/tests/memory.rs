@@ -6,7 +6,8 @@ mod played;
 use std::collections::BTreeMap;
 
 use enarx_boot::layout::{HUGE, LARGE, PAGE, SALLYPORT_USER, USER_END, VDSO_USER};
-use enarx_microkernel::linux::{flag, nr};
+use enarx_microkernel::linux::flag;
+use enarx_syscall as nr;
 use proptest::prelude::*;
 
 use played::{HEAP, Keep, Touch};
