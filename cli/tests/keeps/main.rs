@@ -2,5 +2,6 @@
 
 mod attest;
 mod common;
+mod documents;
 mod programs;
 mod run;

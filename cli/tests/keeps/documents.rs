@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What the documents show works: the `console` blocks of the README are one session in an empty folder with
+//! `examples/`, and print what stands there; the programs of `docs/first-program.md` run in every kind of Keep.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::common::{backends, clean, enarx, have_kvm, required};
+
+/// Longer than any program here takes on a busy machine: a Keep that hangs fails its test.
+const TIMEOUT: &str = "300s";
+/// Printed after each command of a session.
+const MARK: &str = "== end of the command ==";
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// A command of a document, and the output that the document shows for it.
+#[derive(Debug, Default)]
+struct Shown {
+    command: String,
+    output: String,
+}
+
+/// The commands of all `console` blocks of a Markdown text. `$ ` begins one; it goes on after a backslash at the end
+/// of a line, and to the end of a here-document.
+fn commands(document: &str) -> Vec<Shown> {
+    let mut found: Vec<Shown> = Vec::new();
+    let mut lines = document.lines();
+    while lines.by_ref().any(|line| line == "```console") {
+        let mut block = lines.by_ref().take_while(|line| *line != "```");
+        while let Some(line) = block.next() {
+            if let Some(command) = line.strip_prefix("$ ") {
+                let mut command = command.to_owned();
+                let mut here_document = command.ends_with("<<END");
+                while here_document || command.ends_with('\\') {
+                    let next = block.next().expect("a command goes on");
+                    command = format!("{command}\n{next}");
+                    here_document &= next != "END";
+                }
+                found.push(Shown {
+                    command,
+                    output: String::new(),
+                });
+            } else {
+                let shown = found.last_mut().expect("output follows a command");
+                shown.output.push_str(line);
+                shown.output.push('\n');
+            }
+        }
+    }
+    found
+}
+
+/// A word of output; what differs from run to run is replaced by its kind.
+fn kind(word: &str) -> String {
+    let end = word.trim_end_matches([',', ')', ':', '…']).len();
+    let (start, end) = word.split_at(end);
+    let (open, start) = match start.strip_prefix('(') {
+        Some(rest) => ("(", rest),
+        None => ("", start),
+    };
+    let hexadecimal = start.len() >= 8 && start.chars().all(|c| c.is_ascii_hexdigit());
+    let time = start.len() == "2026-11-23T02:30:09Z".len()
+        && start.ends_with('Z')
+        && start.as_bytes().get(10) == Some(&b'T');
+    let start = match (hexadecimal, time) {
+        (true, _) => "HEXADECIMAL",
+        (_, true) => "TIME",
+        _ => start,
+    };
+    // Documents shorten numbers.
+    let end = if hexadecimal {
+        end.replace('…', "")
+    } else {
+        end.to_owned()
+    };
+    format!("{open}{start}{end}")
+}
+
+/// Whether output is what a document shows: word by word, where `…` stands for any words, and `…` within a word for
+/// that word.
+fn matches(shown: &[String], printed: &[String]) -> bool {
+    match shown.split_first() {
+        None => printed.is_empty(),
+        Some((word, rest)) if word == "…" => {
+            (0..=printed.len()).any(|skipped| matches(rest, &printed[skipped..]))
+        }
+        Some((word, rest)) => printed.split_first().is_some_and(|(other, others)| {
+            (word == other || word.contains('…')) && matches(rest, others)
+        }),
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(kind).collect()
+}
+
+#[test]
+fn shown_output_is_compared() {
+    let same = |shown: &str, printed: &str| matches(&words(shown), &words(printed));
+    assert!(same("a b\n", "a b"));
+    assert!(same("a … d", "a b c d") && same("a …", "a") && same("… d", "d"));
+    assert!(same(
+        "0123abcd…, at 2026-11-23T02:30:09Z",
+        "fedcba9876543210, at 2027-01-01T00:00:00Z"
+    ));
+    assert!(same("(n: …)", "(n: 5)"));
+    assert!(!same("a b", "a c") && !same("a", "a b") && !same("a b", "a"));
+    assert!(!same("a … d", "a b c") && !same("a 0123abcd…", "a 0123abcg"));
+    let found = commands(
+        "text\n```console\n$ a \\\n b\nx\n$ c <<END\n1\nEND\n```\n```sh\n$ no\n```\n```console\n$ d\ny\n```\n",
+    );
+    let found: Vec<_> = found
+        .iter()
+        .map(|shown| (shown.command.as_str(), shown.output.as_str()))
+        .collect();
+    assert_eq!(
+        found,
+        [("a \\\n b", "x\n"), ("c <<END\n1\nEND", ""), ("d", "y\n")]
+    );
+}
+
+#[test]
+fn the_readme_is_true() {
+    if !have_kvm("the README") {
+        return;
+    }
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let commands = commands(&readme);
+    assert!(commands.len() >= 20, "{commands:?}");
+
+    let folder = tempfile::tempdir().unwrap();
+    symlink(root().join("examples"), folder.path().join("examples")).unwrap();
+    let mut script = String::from("exec 2>&1\n");
+    for shown in &commands {
+        // The exit code is there for the next command.
+        script += &format!(
+            "{}\nstatus=$?; printf '\\n{MARK}\\n'; (exit $status)\n",
+            shown.command
+        );
+    }
+    let binaries = Path::new(env!("CARGO_BIN_EXE_enarx")).parent().unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let output = clean(Path::new("bash"))
+        .arg("-c")
+        .arg(script)
+        .current_dir(folder.path())
+        .env("PATH", format!("{}:{path}", binaries.display()))
+        // Without a store of certificates.
+        .env("HOME", folder.path())
+        .env_remove("XDG_DATA_HOME")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let output = String::from_utf8(output.stdout).unwrap();
+    let printed: Vec<&str> = output.split(&format!("\n{MARK}\n")).collect();
+    assert_eq!(printed.len(), commands.len() + 1, "{output}");
+    for (shown, printed) in commands.iter().zip(printed) {
+        assert!(
+            matches(&words(&shown.output), &words(printed)),
+            "$ {}\nprints\n{printed}\nand the README shows\n{}",
+            shown.command,
+            shown.output
+        );
+    }
+}
+
+/// Builds the programs of the documents; `None` where the tools are missing, with `ENARX_REQUIRE_PROGRAMS=1` a failure.
+fn programs() -> Option<PathBuf> {
+    // .../target/<profile>/enarx
+    let target = Path::new(env!("CARGO_BIN_EXE_enarx")).ancestors().nth(2)?;
+    let folder = target.join("examples");
+    let built = Command::new(root().join("examples/languages/build"))
+        .arg(&folder)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&built.stderr);
+    if !built.status.success() {
+        assert!(
+            !required("ENARX_REQUIRE_PROGRAMS"),
+            "ENARX_REQUIRE_PROGRAMS=1, but: {said}"
+        );
+        eprintln!("SKIPPED the programs of docs/first-program.md: {said}");
+        return None;
+    }
+    Some(folder)
+}
+
+/// The program in a language, in every kind of Keep: it greets its argument.
+fn greets(file: &str, language: &str) {
+    let Some(folder) = programs() else {
+        return;
+    };
+    for backend in backends() {
+        let output = enarx()
+            .args(["run", "--quiet", "--backend", backend, "--timeout", TIMEOUT])
+            .arg(folder.join(file))
+            .arg("Zoë")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{backend}: {output:?}");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            format!("Hello, Zoë, from {language}!\n"),
+            "{backend}"
+        );
+    }
+}
+
+#[test]
+fn a_first_program_in_c() {
+    greets("hello-c.wasm", "C");
+}
+
+#[test]
+fn a_first_program_in_javascript() {
+    greets("hello-js.wasm", "JavaScript");
+}
+
+#[test]
+fn a_first_program_in_python() {
+    greets("hello-py.wasm", "Python");
+}
