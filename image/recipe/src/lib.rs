@@ -99,6 +99,11 @@ pub const RUNTIME: Program = Program {
     flags: &[
         "-Ctarget-feature=+crt-static",
         "-Crelocation-model=static",
+        // Random numbers by the system call itself, for whatever part of the runtime asks for them: the
+        // crate's default looks the C library's function up by name, which fails in a static program,
+        // and then opens /dev/urandom, which no Keep has. Versions 0.3 and 0.4 know this setting; 0.2
+        // makes the system call anyway.
+        "--cfg=getrandom_backend=\"linux_raw\"",
         // Segments begin on 2 MiB boundaries, so that the Keep maps them by large pages.
         "-Clink-arg=-Wl,--build-id=none,-z,max-page-size=0x200000,-z,separate-code",
     ],

@@ -24,15 +24,15 @@ use platform::Platform;
 fn start(mode: Option<&str>) -> u8 {
     platform::tune_allocator();
     let mut timings = Timings::start();
-    let port = match platform::attach(mode) {
-        Ok(port) => port,
+    let (port, ground) = match platform::attach(mode) {
+        Ok(attached) => attached,
         Err(error) => {
             // Outside of a Keep there may be somebody who reads this.
             eprintln!("enarx-runtime: {error}");
             return exit_code::USAGE;
         }
     };
-    let code = match run(&port, &mut timings) {
+    let code = match run(&port, ground, &mut timings) {
         Ok(code) => code,
         Err(error) => {
             let message = format!("Error: {error}\n");
@@ -44,7 +44,7 @@ fn start(mode: Option<&str>) -> u8 {
     port.exit(code)
 }
 
-fn run(port: &Port, timings: &mut Timings) -> Result<i32, load::LoadError> {
+fn run(port: &Port, ground: Platform, timings: &mut Timings) -> Result<i32, load::LoadError> {
     timings.phase("start");
     let bytes = load::object(port, Object::Configuration, MAX_ENCODED)?;
     let configuration = Configuration::decode(&bytes)?;
@@ -63,7 +63,7 @@ fn run(port: &Port, timings: &mut Timings) -> Result<i32, load::LoadError> {
             .map_err(load::LoadError::Evidence)?;
         timings.phase("attest");
     }
-    let ground: Arc<dyn Ground> = Arc::new(Platform);
+    let ground: Arc<dyn Ground> = Arc::new(ground);
     Ok(enarx_wasm::run(
         port,
         &ground,

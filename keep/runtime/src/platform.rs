@@ -4,6 +4,7 @@
 //! sallyport.
 
 use std::ffi::{c_char, c_int};
+use std::num::NonZero;
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -47,11 +48,12 @@ extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
     c_int::from(crate::start(mode.as_deref()))
 }
 
-/// Attaches to the host in the mode that the command line names.
+/// Attaches to the host in the mode that the command line names; the way to it, and the ground for the
+/// engine.
 ///
 /// # Errors
 /// [`StartError`]: wrong mode, or no usable region.
-pub fn attach(mode: Option<&str>) -> Result<Port, StartError> {
+pub fn attach(mode: Option<&str>) -> Result<(Port, Platform), StartError> {
     let (base, platform): (_, Box<dyn enarx_wasi::port::Platform>) = match mode {
         Some("process") => (region_of_descriptor(), Box::new(Process)),
         Some(mode) => {
@@ -66,7 +68,11 @@ pub fn attach(mode: Option<&str>) -> Result<Port, StartError> {
     // SAFETY: `base` is aligned (checked), and whoever gave it mapped REGION_SIZE bytes there,
     // readable and writable, for the life of the process; nothing else in this program uses them.
     let region = unsafe { Region::from_raw(base) };
-    Ok(Port::new(KeepEnd::attach(region)?, platform))
+    let end = KeepEnd::attach(region)?;
+    let ground = Platform {
+        vcpus: end.facts().vcpus,
+    };
+    Ok((Port::new(end, platform), ground))
 }
 
 /// The region where the launch of a Keep has mapped it.
@@ -215,7 +221,10 @@ pub fn attestation_report(data: &[u8; 64]) -> Option<[u8; REPORT_LEN]> {
 }
 
 /// What the engine asks of the ground.
-pub struct Platform;
+pub struct Platform {
+    /// Virtual CPUs of this Keep: the host's word.
+    vcpus: u32,
+}
 
 impl Ground for Platform {
     fn free_memory(&self) -> u64 {
@@ -228,6 +237,22 @@ impl Ground for Platform {
             info
         };
         info.freeram.saturating_mul(u64::from(info.mem_unit.max(1)))
+    }
+
+    /// Those that the system offers, and no more than the Keep has. The standard library would look for
+    /// a quota in files besides, and knows nothing of a process Keep's number.
+    fn processors(&self) -> NonZero<usize> {
+        // SAFETY: the set is plain bits; the call writes at most its size, or leaves it as it is.
+        let count = unsafe {
+            let mut set: libc::cpu_set_t = std::mem::zeroed();
+            if libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) != 0 {
+                return NonZero::<usize>::MIN;
+            }
+            libc::CPU_COUNT(&set)
+        };
+        let vcpus = usize::try_from(self.vcpus).unwrap_or(usize::MAX);
+        let count = usize::try_from(count).unwrap_or(1).min(vcpus);
+        NonZero::new(count).unwrap_or(NonZero::<usize>::MIN)
     }
 }
 

@@ -1,19 +1,39 @@
-//! Random bytes: ChaCha20, seeded once by the processor's generator through `getrandom`, which the
-//! microkernel serves from RDRAND. The host takes no part.
+//! Random bytes: ChaCha20, seeded once by the system call `getrandom`, which the microkernel serves
+//! from the processor's generator (RDRAND), and the kernel of the host in a process Keep. In a virtual
+//! machine the host takes no part.
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// The generator; it is seeded at its first use.
-#[derive(Default)]
-pub struct Random(Option<ChaCha20Rng>);
+/// Fills a seed with entropy.
+type Source = fn(&mut [u8]) -> Result<(), getrandom::Error>;
 
-/// The processor gave no entropy.
+/// The generator; it is seeded at its first use.
+pub struct Random {
+    source: Source,
+    generator: Option<ChaCha20Rng>,
+}
+
+/// There is no entropy to seed the generator with.
 #[derive(Debug, thiserror::Error)]
-#[error("the processor's random number generator does not answer: {0}")]
+#[error("there are no random numbers: the system call getrandom failed: {0}")]
 pub struct NoEntropy(getrandom::Error);
 
+impl Default for Random {
+    fn default() -> Self {
+        Self::seeded_by(getrandom::fill)
+    }
+}
+
 impl Random {
+    /// A generator whose seed comes from `source`.
+    pub fn seeded_by(source: Source) -> Self {
+        Self {
+            source,
+            generator: None,
+        }
+    }
+
     /// Fills `bytes`.
     ///
     /// # Errors
@@ -32,11 +52,11 @@ impl Random {
     }
 
     fn generator(&mut self) -> Result<&mut ChaCha20Rng, NoEntropy> {
-        match &mut self.0 {
+        match &mut self.generator {
             Some(generator) => Ok(generator),
             empty => {
                 let mut seed = [0; 32];
-                getrandom::fill(&mut seed).map_err(NoEntropy)?;
+                (self.source)(&mut seed).map_err(NoEntropy)?;
                 Ok(empty.insert(ChaCha20Rng::from_seed(seed)))
             }
         }

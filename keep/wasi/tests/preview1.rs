@@ -10,6 +10,7 @@ use enarx_wasi::View;
 use enarx_wasi::budget::Budget;
 use enarx_wasi::context::Context;
 use enarx_wasi::preview1::{self, Preview1};
+use enarx_wasi::random::Random;
 use host::{InProcess, WALL, World};
 use wasmtime::{Engine, Func, Instance, Linker, Memory, Module, Store, Val};
 
@@ -149,11 +150,21 @@ struct Guest {
 
 impl Guest {
     fn new(configuration: &Configuration, world: World) -> Self {
+        Self::changed(configuration, world, |_| {})
+    }
+
+    /// With a change to what the program is given.
+    fn changed(
+        configuration: &Configuration,
+        world: World,
+        change: impl FnOnce(&mut Context),
+    ) -> Self {
         let (port, host) = InProcess::start(world);
         if !configuration.directories.is_empty() {
             host.give_files();
         }
-        let context = Context::new(&port, configuration, &Budget::new(1 << 30));
+        let mut context = Context::new(&port, configuration, &Budget::new(1 << 30));
+        change(&mut context);
         let engine = Engine::default();
         let module = module(&engine);
         let mut linker = Linker::new(&engine);
@@ -514,6 +525,19 @@ fn random_bytes_and_small_functions() {
     assert_eq!(guest.call("sched_yield", &[]), SUCCESS);
     assert_eq!(guest.call("proc_raise", &[Val::I32(6)]), NOTSUP);
     assert_eq!(guest.call("proc_raise", &[Val::I32(99)]), INVAL);
+}
+
+/// A C library asks for random numbers before `main`, for its stack protector, and can do without.
+#[test]
+fn no_entropy_is_an_error_for_the_program_to_see() {
+    const IO: i32 = 29;
+    let mut guest = Guest::changed(&Configuration::default(), World::default(), |context| {
+        context.random = Random::seeded_by(|_| Err(getrandom::Error::UNSUPPORTED));
+    });
+    let arguments = [Val::I32(BUFFER), Val::I32(64)];
+    assert_eq!(guest.call("random_get", &arguments), IO);
+    assert_eq!(guest.bytes(BUFFER, 64), vec![0; 64]);
+    assert_eq!(guest.call("sched_yield", &[]), SUCCESS);
 }
 
 #[test]

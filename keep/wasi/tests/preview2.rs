@@ -39,6 +39,7 @@ use enarx_wasi::preview2::bindings::wasi::sockets::{
     udp_create_socket::Host as _,
 };
 use enarx_wasi::preview2::sockets::Failure;
+use enarx_wasi::random::Random;
 use host::{InProcess, WALL, World};
 use wasmtime::component::Resource;
 use wasmtime_wasi_io::poll::DynPollable;
@@ -310,6 +311,21 @@ fn random_numbers() {
         guest.wasi.insecure_seed().unwrap(),
         guest.wasi.insecure_seed().unwrap()
     );
+}
+
+/// The interface knows no error: the program ends, and never gets numbers that are not random.
+#[test]
+fn without_entropy_there_are_no_random_numbers() {
+    let (port, _host) = InProcess::start(World::default());
+    let mut context = Context::new(&port, &Configuration::default(), &Budget::new(1 << 30));
+    context.random = Random::seeded_by(|_| Err(getrandom::Error::UNSUPPORTED));
+    let mut wasi = Preview2::new(context);
+    let error = wasi.get_random_bytes(1).unwrap_err().to_string();
+    assert!(error.contains("there are no random numbers"), "{error}");
+    assert!(wasi.get_random_u64().is_err());
+    assert!(wasi.get_insecure_random_bytes(1).is_err());
+    assert!(wasi.get_insecure_random_u64().is_err());
+    assert!(wasi.insecure_seed().is_err());
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The engine's configuration.
 
 use std::num::NonZero;
-use std::thread::available_parallelism;
 
 use enarx_configuration::Limits;
 use wasmtime::{Config, Engine, OptLevel};
@@ -16,11 +15,15 @@ const STACK_MAX: usize = 4 << 20;
 /// Stack of the fiber that a component runs on, beyond the WebAssembly stack, in bytes.
 const HOST_STACK: usize = 1 << 20;
 
-/// Makes the engine for an application of `size` bytes.
+/// Makes the engine for an application of `size` bytes, in a Keep of so many processors.
 ///
 /// # Errors
 /// When the limits are out of range or the processor lacks what the compiler needs.
-pub fn engine(limits: &Limits, size: usize) -> wasmtime::Result<Engine> {
+pub fn engine(
+    limits: &Limits,
+    size: usize,
+    processors: NonZero<usize>,
+) -> wasmtime::Result<Engine> {
     let mut config = Config::new();
     config
         // Guard pages and trapping instructions are what makes WebAssembly fast.
@@ -34,7 +37,7 @@ pub fn engine(limits: &Limits, size: usize) -> wasmtime::Result<Engine> {
         // Frames of the compiled code are walked by frame pointers; nobody else unwinds it.
         .native_unwind_info(false)
         .concurrency_support(false)
-        .parallel_compilation(parallel(size)?);
+        .parallel_compilation(parallel(size, processors.get())?);
     if let Some(bytes) = limits.max_wasm_stack {
         let bytes = usize::try_from(bytes)
             .ok()
@@ -49,12 +52,8 @@ pub fn engine(limits: &Limits, size: usize) -> wasmtime::Result<Engine> {
 }
 
 /// Whether several threads are to compile; starts them.
-fn parallel(size: usize) -> wasmtime::Result<bool> {
-    if size < PARALLEL_FROM {
-        return Ok(false);
-    }
-    let threads = available_parallelism().map_or(1, NonZero::get);
-    if threads == 1 {
+fn parallel(size: usize, threads: usize) -> wasmtime::Result<bool> {
+    if size < PARALLEL_FROM || threads == 1 {
         return Ok(false);
     }
     rayon::ThreadPoolBuilder::new()

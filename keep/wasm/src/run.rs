@@ -1,6 +1,7 @@
 //! Runs an application: tells what it is, compiles it, gives it its world, calls it.
 
 use std::mem::ManuallyDrop;
+use std::num::NonZero;
 use std::sync::Arc;
 
 use enarx_configuration::Configuration;
@@ -24,6 +25,8 @@ use crate::{engine, invoke};
 pub trait Ground: Send + Sync {
     /// Free memory of the Keep, in bytes.
     fn free_memory(&self) -> u64;
+    /// Processors that the Keep may use.
+    fn processors(&self) -> NonZero<usize>;
 }
 
 /// Memory that stays with the runtime: at least this many bytes, and at least a sixteenth.
@@ -121,7 +124,11 @@ fn try_run(
     let form = form(application)?;
     // The Keep ends with the application: to give memory back piece by piece is only a cost, here
     // and where a store is made.
-    let engine = ManuallyDrop::new(engine::engine(&configuration.limits, application.len())?);
+    let engine = ManuallyDrop::new(engine::engine(
+        &configuration.limits,
+        application.len(),
+        ground.processors(),
+    )?);
     let run = Run {
         port,
         ground,

@@ -4,6 +4,7 @@
 #[path = "../../wasi/tests/host/mod.rs"]
 mod host;
 
+use std::num::NonZero;
 use std::sync::Arc;
 
 use enarx_configuration::{Configuration, Limits};
@@ -16,6 +17,10 @@ struct Memory(u64);
 impl Ground for Memory {
     fn free_memory(&self) -> u64 {
         self.0
+    }
+
+    fn processors(&self) -> NonZero<usize> {
+        NonZero::new(2).unwrap()
     }
 }
 
