@@ -11,9 +11,11 @@ use enarx_exits::{
 
 const SPEC: &str = include_str!("../SPEC.md");
 
-/// The cells of the table after a marker, without backticks.
-fn table(marker: &str) -> Vec<Vec<String>> {
-    let (_, after) = SPEC.split_once(marker).expect("the marker is there");
+const SECURITY: &str = include_str!("../../../SECURITY.md");
+
+/// The cells of the table after a marker in `text`, without backticks.
+fn table_in(text: &str, marker: &str) -> Vec<Vec<String>> {
+    let (_, after) = text.split_once(marker).expect("the marker is there");
     after
         .lines()
         .skip_while(|line| !line.starts_with('|'))
@@ -24,6 +26,10 @@ fn table(marker: &str) -> Vec<Vec<String>> {
             cells.map(|cell| cell.trim().replace('`', "")).collect()
         })
         .collect()
+}
+
+fn table(marker: &str) -> Vec<Vec<String>> {
+    table_in(SPEC, marker)
 }
 
 fn number(text: &str) -> u64 {
@@ -103,6 +109,19 @@ fn the_table_of_reasons_lists_every_reason_and_its_text() {
             let text = reason.text().to_owned();
             (*reason as u64, format!("{reason:?}"), text)
         })
+        .collect();
+    assert_eq!(listed, known);
+}
+
+#[test]
+fn the_security_page_lists_every_reason_and_its_text() {
+    let listed: Vec<_> = table_in(SECURITY, "<!-- reasons:")
+        .iter()
+        .map(|row| (number(&row[0]), row[1].clone()))
+        .collect();
+    let known: Vec<_> = Reason::ALL
+        .iter()
+        .map(|reason| (*reason as u64, reason.text().to_owned()))
         .collect();
     assert_eq!(listed, known);
 }
