@@ -3,6 +3,7 @@
 //! What the documents show works: the `console` blocks of the README are one session in an empty folder with
 //! `examples/`, and print what stands there; the programs of `docs/first-program.md` run in every kind of Keep.
 
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -139,10 +140,12 @@ fn the_readme_is_true() {
     let mut script = String::from("exec 2>&1\n");
     for shown in &commands {
         // The exit code is there for the next command.
-        script += &format!(
-            "{}\nstatus=$?; printf '\\n{MARK}\\n'; (exit $status)\n",
+        writeln!(
+            script,
+            "{}\nstatus=$?; printf '\\n{MARK}\\n'; (exit $status)",
             shown.command
-        );
+        )
+        .unwrap();
     }
     let binaries = Path::new(env!("CARGO_BIN_EXE_enarx")).parent().unwrap();
     let path = std::env::var("PATH").unwrap();
