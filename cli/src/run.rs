@@ -14,6 +14,7 @@ use enarx_vmm::Backend;
 use enarx_vmm::confine::report::report_violations;
 use enarx_vmm::grant::{Grant, GrantedDirectory, NetworkGrant};
 use enarx_vmm::launch::{EXIT_FAULT, EXIT_TIMEOUT, Images, Launch, Outcome};
+use enarx_vmm::refused::RefusedCalls;
 
 use crate::attest::Attestation;
 use crate::simulated;
@@ -122,6 +123,11 @@ pub struct Arguments {
     #[arg(long, env = "ENARX_TIMINGS")]
     timings: bool,
 
+    /// End the Keep when its runtime makes a system call that no Keep has, and name the call. For tests
+    /// of Enarx; without it `--timings` names such calls of a virtual machine.
+    #[arg(long, hide = true, env = "ENARX_END_ON_REFUSED_CALLS")]
+    end_on_refused_calls: bool,
+
     /// Options of the engine, as wasmtime has them (below)
     #[arg(
         short = 'W',
@@ -179,6 +185,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Choice::Kvm => checked(Backend::Kvm)?,
         Choice::Process => checked(Backend::Process)?,
     };
+    if arguments.end_on_refused_calls && backend == Backend::Snp {
+        return Err(usage(
+            "--end-on-refused-calls: a measured Keep tells its host nothing of its system calls; take \
+             --backend sim, kvm or process"
+                .to_owned(),
+        ));
+    }
     if arguments.require_tee && !backend.protects_application() {
         return Err(Failure::new(crate::doctor::no_tee(backend)));
     }
@@ -236,6 +249,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         vcpus: arguments.vcpus.unwrap_or_else(default_vcpus),
         timeout: settings.timeout,
         timings: arguments.timings,
+        refused_calls: if arguments.end_on_refused_calls {
+            RefusedCalls::End
+        } else {
+            RefusedCalls::Count
+        },
     };
     match enarx_vmm::run(backend, launch) {
         // As a shell sees it: the lower 8 bits.

@@ -2,5 +2,7 @@
 
 mod attest;
 mod common;
+mod languages;
 mod programs;
+mod random;
 mod run;

@@ -9,6 +9,7 @@ use crate::confine::ConfineError;
 use crate::grant::Grant;
 use crate::kvm::KvmError;
 use crate::kvm::hostility::Hostility;
+use crate::refused::RefusedCalls;
 
 /// Exit code of the command when a Keep ended by a fault that is not the application's.
 pub const EXIT_FAULT: u8 = 70;
@@ -38,6 +39,9 @@ pub struct Launch {
     pub timeout: Option<Duration>,
     /// Print counters and the split of the start time on standard error.
     pub timings: bool,
+    /// What system calls lead to that the runtime makes and a Keep does not have. A genuine measured
+    /// Keep does not tell.
+    pub refused_calls: RefusedCalls,
 }
 
 /// The programs of a Keep, ELF executables; each backend uses those that it needs.

@@ -11,6 +11,7 @@ pub mod grant;
 pub mod kvm;
 pub mod launch;
 pub mod process;
+pub mod refused;
 pub mod snp;
 
 pub use backend::{Backend, run};

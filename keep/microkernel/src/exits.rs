@@ -58,6 +58,10 @@ pub enum Function {
     /// Have the Keep's memory in place up to guest physical address `args[0]`, a multiple of 2 MiB,
     /// and say so at [`MEMORY_THERE_OFFSET`]. Plain KVM only, as [`Self::Discard`].
     Memory = 10,
+    /// The runtime made a system call that a Keep does not have: number `args[0]`, error number
+    /// `args[1]`, instruction pointer `args[2]`, its first arguments `args[3..7]`. For developers, who
+    /// otherwise see a runtime that works on the desk and not in a Keep. Never on genuine SEV-SNP.
+    Refused = 11,
 }
 
 impl Function {
@@ -75,6 +79,7 @@ impl Function {
             8 => Self::Discard,
             9 => Self::Log,
             10 => Self::Memory,
+            11 => Self::Refused,
             _ => return None,
         })
     }

@@ -34,6 +34,20 @@ pub enum Errno {
     TimedOut = 110,
 }
 
+impl Errno {
+    /// Whether a system call failed because there is no such call, or no such file or device, in any
+    /// Keep.
+    #[must_use]
+    pub const fn means_absent(self) -> bool {
+        matches!(self, Self::NoSys | Self::NoEnt | Self::BadF | Self::NoTty)
+    }
+}
+
+/// System calls whose failure says nothing: those that the C library tries, at its start or before
+/// another, and is written to go on without (`readlink` of its program's name, `clone3` before
+/// `clone`), and those of Enarx that ask for a secure processor.
+pub const MAY_FAIL: [u64; 4] = [nr::READLINK, nr::CLONE3, nr::REPORT, nr::DERIVED_KEY];
+
 macro_rules! numbers {
     ($($(#[$doc:meta])* $name:ident = $number:literal;)*) => {
         $($(#[$doc])* pub const $name: u64 = $number;)*
@@ -51,7 +65,7 @@ pub mod nr {
         SIGALTSTACK = 131; PRCTL = 157; ARCH_PRCTL = 158; GETTID = 186; TIME = 201; FUTEX = 202;
         SCHED_GETAFFINITY = 204; SET_TID_ADDRESS = 218; CLOCK_GETTIME = 228; CLOCK_GETRES = 229;
         CLOCK_NANOSLEEP = 230; EXIT_GROUP = 231; TGKILL = 234; OPENAT = 257; NEWFSTATAT = 262;
-        SET_ROBUST_LIST = 273; PRLIMIT64 = 302; GETRANDOM = 318;
+        SET_ROBUST_LIST = 273; PRLIMIT64 = 302; GETRANDOM = 318; CLONE3 = 435;
         /// Enarx: [`crate::exits::Function::Ring`].
         RING = 0x454e_0002;
         /// Enarx: [`crate::exits::Function::Wait`].
@@ -88,5 +102,6 @@ pub mod flag {
         CLOCK_MONOTONIC_COARSE = 6; CLOCK_BOOTTIME = 7;
         TIMER_ABSTIME = 1;
         RLIMIT_STACK = 3;
+        PR_SET_NAME = 15;
     }
 }

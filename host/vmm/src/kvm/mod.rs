@@ -255,6 +255,7 @@ fn run_on(launch: Launch, launcher: Launcher) -> Result<Outcome, KvmError> {
         memory,
         confinement,
         size.vcpus,
+        launch.refused_calls,
     ));
     timeline.mark("confine");
     let outcome = exits::run(&keep, first, launch.timeout)?;

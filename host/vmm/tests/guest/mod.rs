@@ -17,6 +17,7 @@ use enarx_vmm::grant::{Grant, NetworkGrant};
 use enarx_vmm::kvm::hostility::Hostility;
 use enarx_vmm::kvm::{self, KvmError};
 use enarx_vmm::launch::{Images, Launch, Outcome, Simulated};
+use enarx_vmm::refused::RefusedCalls;
 
 /// Where the program's first words stand in the image.
 const MARK: &[u8] = b"ENARX GUEST MODE";
@@ -59,6 +60,8 @@ pub struct Options {
     pub platform: fn(Launch) -> Result<Outcome, KvmError>,
     /// What the VMM does beside its work, on the simulated platform.
     pub hostility: Option<Arc<dyn Hostility>>,
+    /// What system calls lead to that a Keep does not have.
+    pub refused_calls: RefusedCalls,
 }
 
 thread_local! {
@@ -82,6 +85,7 @@ impl Default for Options {
                 kvm::run
             },
             hostility: None,
+            refused_calls: RefusedCalls::Count,
         }
     }
 }
@@ -160,6 +164,7 @@ pub fn run_with(mode: &str, options: &Options) -> (Outcome, String) {
         vcpus: options.vcpus,
         timeout: Some(options.timeout),
         timings: false,
+        refused_calls: options.refused_calls,
     };
     let outcome = (options.platform)(launch).unwrap();
     let mut output = String::new();
