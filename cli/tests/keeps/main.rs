@@ -3,5 +3,7 @@
 mod attest;
 mod common;
 mod documents;
+mod languages;
 mod programs;
+mod random;
 mod run;

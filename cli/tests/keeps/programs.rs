@@ -17,11 +17,11 @@ use tempfile::TempDir;
 use super::common::{backends, clean, enarx, required};
 
 /// Longer than any of these programs takes on a busy machine: a Keep that hangs fails its test.
-const TIMEOUT: &str = "300s";
+pub const TIMEOUT: &str = "300s";
 
 /// Where the programs and their yardstick lie.
-struct Programs {
-    folder: PathBuf,
+pub struct Programs {
+    pub folder: PathBuf,
     native: PathBuf,
 }
 
@@ -48,7 +48,7 @@ fn root() -> &'static Path {
 }
 
 /// Builds the programs once.
-fn programs() -> Option<&'static Programs> {
+pub fn programs() -> Option<&'static Programs> {
     static PROGRAMS: OnceLock<Result<Programs, String>> = OnceLock::new();
     match PROGRAMS.get_or_init(build) {
         Ok(programs) => Some(programs),

@@ -468,3 +468,14 @@ fn help_has_examples_exit_codes_and_variables() {
     let output = enarx().arg("--version").output().unwrap();
     assert!(text(&output.stdout).starts_with("enarx 0."));
 }
+
+/// Every test of the command has its Keeps end of a system call that no Keep has, by this variable.
+#[test]
+fn the_command_knows_what_tests_ask_of_every_keep() {
+    let output = enarx()
+        .env("ENARX_END_ON_REFUSED_CALLS", "neither yes nor no")
+        .args(["run", &path("exit.wat")])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::grant::Grant;
+use crate::refused::RefusedCalls;
 
 /// What a Keep is to run, and within which bounds.
 #[derive(Debug)]
@@ -21,6 +22,9 @@ pub struct Launch {
     pub timeout: Option<Duration>,
     /// Count what the Keep does.
     pub timings: bool,
+    /// What system calls lead to that the runtime makes and a Keep does not have. A genuine measured
+    /// Keep does not tell.
+    pub refused_calls: RefusedCalls,
 }
 
 /// How a Keep ended.

@@ -14,6 +14,7 @@ pub mod grant;
 mod handles;
 pub mod launch;
 mod network;
+pub mod refused;
 mod resolver;
 mod streams;
 #[cfg(test)]

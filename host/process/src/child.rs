@@ -383,6 +383,8 @@ pub struct Forbidden {
     pub number: i64,
     /// Its arguments.
     pub arguments: [u64; 6],
+    /// Where it was made.
+    pub rip: u64,
 }
 
 /// Takes one notification; the thread that made the call stays stopped until it is killed.
@@ -406,6 +408,7 @@ pub fn receive_notification(listener: BorrowedFd<'_>) -> io::Result<Forbidden> {
     Ok(Forbidden {
         number: i64::from(notification.data.nr),
         arguments: notification.data.args,
+        rip: notification.data.instruction_pointer,
     })
 }
 

@@ -6,6 +6,7 @@ use super::child::IMAGE_FD;
 use enarx_confine::ConfineError;
 use enarx_confine::seccomp::{Allow, THREAD_CALLS, compile};
 use enarx_executor::grant::NetworkGrant;
+use enarx_executor::refused::RefusedCalls;
 use enarx_exits::process::DOORBELL_FD;
 
 /// `BPF_RET | BPF_K`: return a constant (Linux, include/uapi/linux/bpf_common.h).
@@ -18,7 +19,8 @@ const STDERR: u32 = 2;
 /// The filters of the runtime's process.
 #[derive(Debug)]
 pub struct Filters {
-    /// Refuses what programs try and can do without: `ENOSYS`, as the microkernel answers.
+    /// Refuses what programs try and can do without: `ENOSYS`, as the microkernel answers. What ends the
+    /// Keep instead, [`RefusedCalls::End`], is left to the next filter.
     pub refuse: BpfProgram,
     /// Allows what the runtime needs, reports everything else to a listener.
     pub notify: BpfProgram,
@@ -50,6 +52,14 @@ const REFUSED: &[i64] = &[
     libc::SYS_statx,
     libc::SYS_userfaultfd,
 ];
+
+/// Those of [`REFUSED`] that the C library tries in every Keep and is written to go on without.
+const TRIED: &[i64] = &[libc::SYS_clone3, libc::SYS_readlink];
+
+/// Whether a call is one that a Keep does not have, and not one that is forbidden.
+pub fn is_refused(call: i64) -> bool {
+    REFUSED.contains(&call)
+}
 
 /// Calls of the runtime besides those of any thread, with any arguments.
 const RUNTIME: &[i64] = &[
@@ -143,9 +153,13 @@ impl Filters {
     ///
     /// # Errors
     /// [`ConfineError`] when a list is too long for a filter.
-    pub fn new() -> Result<Self, ConfineError> {
+    pub fn new(refused_calls: RefusedCalls) -> Result<Self, ConfineError> {
+        let refused = match refused_calls {
+            RefusedCalls::Count => REFUSED,
+            RefusedCalls::End => TRIED,
+        };
         let allowed = || {
-            let calls = THREAD_CALLS.iter().chain(RUNTIME).chain(REFUSED);
+            let calls = THREAD_CALLS.iter().chain(RUNTIME).chain(refused);
             calls
                 .map(|call| Allow::Call(*call))
                 .chain(RUNTIME_ARGUMENTS.iter().copied())
@@ -154,7 +168,7 @@ impl Filters {
         // the second, so that the refusal is not a kill.
         let enosys = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
         Ok(Self {
-            refuse: enarx_confine::seccomp::refuse(REFUSED, enosys)?,
+            refuse: enarx_confine::seccomp::refuse(refused, enosys)?,
             notify: notify_instead_of_trap(compile(allowed(), SeccompAction::Trap)?),
             kill: compile(allowed(), SeccompAction::KillProcess)?,
         })

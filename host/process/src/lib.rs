@@ -31,6 +31,7 @@ use child::{Child, Forbidden, Plan, Stage};
 use enarx_confine::landlock::{self, Tcp};
 use enarx_confine::seccomp;
 use enarx_executor::launch::{Launch, Outcome};
+use enarx_executor::refused::{self, Refused};
 use enarx_executor::{ExecutorError, Progress};
 use error::LaunchError;
 use region::Served;
@@ -106,7 +107,7 @@ pub fn run(runtime: &[u8], launch: Launch) -> Result<Outcome, LaunchError> {
     )
     .map_err(LaunchError::system("the doorbell could not be made"))?;
     let rules = landlock::deny_all()?;
-    let filters = filter::Filters::new()?;
+    let filters = filter::Filters::new(launch.refused_calls)?;
     let prepared = start.elapsed();
 
     let child = child::spawn(&Plan {
@@ -431,13 +432,16 @@ fn is_abort(call: &Forbidden) -> bool {
 
 fn describe_forbidden(call: &Forbidden) -> String {
     if is_abort(call) {
-        "the runtime gave up (abort); its last words are above".into()
-    } else {
-        format!(
-            "the runtime made the forbidden system call {} and was ended; please report this",
-            call.number
-        )
+        return "the runtime gave up (abort); its last words are above".into();
     }
+    let named = Refused {
+        number: call.number.cast_unsigned(),
+        errno: None,
+    };
+    if filter::is_refused(call.number) {
+        return refused::report(named, Some(call.rip));
+    }
+    format!("the runtime made the forbidden system call {named} and was ended; please report this")
 }
 
 fn describe_death(status: &rustix::process::WaitIdStatus) -> String {

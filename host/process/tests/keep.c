@@ -146,6 +146,9 @@ int main(int argc, char **argv) {
         print(1, "before\n");
         fork();
         end(1);
+    case 'o': /* refused: a file */
+        if (open("/dev/urandom", O_RDONLY) < 0 && errno == ENOSYS) print(1, "refused\n");
+        end(0);
     case 'k': /* forbidden: a signal */
         kill(getpid(), 0);
         end(1);

@@ -134,6 +134,7 @@ fn run_on(
         memory,
         confinement,
         size.vcpus,
+        launch.refused_calls,
     ));
     timeline.mark("confine");
     let outcome = exits::run(&keep, first, launch.timeout)?;

@@ -6,6 +6,7 @@ mod guest;
 use std::time::{Duration, Instant};
 
 use enarx_executor::launch::Outcome;
+use enarx_executor::refused::RefusedCalls;
 use guest::{Options, alone, choose_platform, fault, have_kvm, run, run_with, works};
 
 /// A test that needs KVM, on plain KVM and on the simulated SNP platform.
@@ -51,6 +52,26 @@ guest_test!(memory_is_zeroed_and_given_back, { works("M") });
 guest_test!(clock_is_monotone_and_needs_no_system_call, { works("K") });
 guest_test!(random_numbers, { works("R") });
 guest_test!(bad_system_calls_fail, { works("U") });
+
+// Tests of Enarx ask for it: a runtime that needs what a Keep does not have is found at its desk.
+guest_test!(refused_calls_end_the_keep_where_that_is_asked_for, {
+    works("O");
+    let options = Options {
+        refused_calls: RefusedCalls::End,
+        ..Options::default()
+    };
+    let (outcome, output) = run_with("O", &options);
+    let Outcome::Fault(text) = outcome else {
+        panic!("{outcome:?}: {output}")
+    };
+    assert!(
+        text.contains("made the system call openat (257): ENOENT at 0x"),
+        "{text}"
+    );
+    // What the C library itself tries ends nothing.
+    assert_eq!(run_with("h", &options).0, Outcome::Exit(7));
+});
+
 guest_test!(pinned_pages_stay, { works("N") });
 guest_test!(flags_and_segment_bases_do_no_harm, { works("F") });
 

@@ -1,6 +1,8 @@
 //! The part of the Linux x86-64 ABI that the runtime sees: error numbers and flags;
 //! the numbers of the calls are in `enarx-syscall`. Source of the numbers: Linux UAPI headers, `asm-generic/errno-base.h`, `asm-generic/mman*.h`, `linux/futex.h`, `linux/sched.h`.
 
+use enarx_syscall as nr;
+
 /// Error numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i64)]
@@ -33,6 +35,20 @@ pub enum Errno {
     TimedOut = 110,
 }
 
+impl Errno {
+    /// Whether a system call failed because there is no such call, or no such file or device, in any
+    /// Keep.
+    #[must_use]
+    pub const fn means_absent(self) -> bool {
+        matches!(self, Self::NoSys | Self::NoEnt | Self::BadF | Self::NoTty)
+    }
+}
+
+/// System calls whose failure says nothing: those that the C library tries, at its start or before
+/// another, and is written to go on without (`readlink` of its program's name, `clone3` before
+/// `clone`), and those of Enarx that ask for a secure processor.
+pub const MAY_FAIL: [u64; 4] = [nr::READLINK, nr::CLONE3, nr::REPORT, nr::DERIVED_KEY];
+
 macro_rules! numbers {
     ($($(#[$doc:meta])* $name:ident = $number:literal;)*) => {
         $($(#[$doc])* pub const $name: u64 = $number;)*
@@ -62,5 +78,6 @@ pub mod flag {
         CLOCK_MONOTONIC_COARSE = 6; CLOCK_BOOTTIME = 7;
         TIMER_ABSTIME = 1;
         RLIMIT_STACK = 3;
+        PR_SET_NAME = 15;
     }
 }

@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 use crate::address_space::Removal;
 use crate::epoch::Epoch;
 use crate::kernel::{Action, Fatal, Kernel, Registers, SIGNALS};
-use crate::linux::{Errno, flag};
+use crate::linux::{Errno, MAY_FAIL, flag};
 use crate::platform::Platform;
 use crate::signal::{AlternateStack, sanitise_flags};
 use crate::snp::message::KEY_REQUEST;
@@ -130,14 +130,22 @@ pub fn system_call<P: Platform, K: Guarded>(
             Ok(0)
         }
         nr::IOCTL => Err(Errno::NoTty),
-        nr::POLL | nr::SCHED_YIELD | nr::PRCTL | nr::SET_ROBUST_LIST => Ok(0),
+        // A thread's name: nobody is there to read it.
+        nr::PRCTL if a == flag::PR_SET_NAME => Ok(0),
+        nr::PRCTL => Err(Errno::Inval),
+        nr::POLL | nr::SCHED_YIELD | nr::SET_ROBUST_LIST => Ok(0),
         nr::OPENAT | nr::READLINK | nr::NEWFSTATAT => Err(Errno::NoEnt),
         nr::READ | nr::CLOSE | nr::FSTAT => Err(Errno::BadF),
         _ => Err(Errno::NoSys),
     };
     registers.rax = match answer {
         Ok(value) => value,
-        Err(errno) => (errno as i64).wrapping_neg().cast_unsigned(),
+        Err(errno) => {
+            if errno.means_absent() && !MAY_FAIL.contains(&number) {
+                call.tell_refused(errno, registers);
+            }
+            (errno as i64).wrapping_neg().cast_unsigned()
+        }
     };
     Ok(After::User)
 }
@@ -174,6 +182,26 @@ struct SysInfo {
 const _: () = assert!(size_of::<SysInfo>() == 112);
 
 impl<P: Platform, K: Guarded> Call<'_, P, K> {
+    /// Tells a developer that the runtime needs what a Keep does not have. Where a host is not trusted
+    /// it is told nothing: which calls are made, and when, is a channel to it.
+    #[cold]
+    #[inline(never)]
+    fn tell_refused(&mut self, errno: Errno, registers: &Registers) {
+        if self.kernel.with(|k| k.snp.is_some()) && !cfg!(feature = "simulated") {
+            return;
+        }
+        let args = [
+            registers.rax,
+            errno as u64,
+            registers.rip,
+            registers.rdi,
+            registers.rsi,
+            registers.rdx,
+            registers.r10,
+        ];
+        self.platform.exit(Function::Refused, &args);
+    }
+
     /// Writes words to user memory.
     fn put(&mut self, address: u64, words: &[u64]) -> Answer {
         if address != 0 {

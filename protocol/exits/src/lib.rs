@@ -94,6 +94,11 @@ numbered! {
         /// Have the Keep's memory in place up to guest physical address `args[0]`, a multiple of 2 MiB,
         /// and say so at [`MEMORY_THERE_OFFSET`]. Plain KVM only, as [`Self::Discard`].
         Memory = 10,
+        /// The runtime made a system call that a Keep does not have: number `args[0]`, error number
+        /// `args[1]`, instruction pointer `args[2]`, its first arguments `args[3..7]`. For developers,
+        /// who otherwise see a runtime that works on the desk and not in a Keep. Never on genuine
+        /// SEV-SNP.
+        Refused = 11,
     }
 }
 
@@ -257,6 +262,6 @@ mod tests {
             let reason = Reason::ALL.iter().find(|value| **value as u64 == number);
             assert_eq!(Reason::from_number(number), reason.copied());
         }
-        assert_eq!((Function::ALL.len(), Reason::ALL.len()), (10, 16));
+        assert_eq!((Function::ALL.len(), Reason::ALL.len()), (11, 16));
     }
 }

@@ -22,10 +22,11 @@ use crate::platform::{Event, Platform, Served};
 use crate::snp::exits::Exit;
 use crate::vm::processor::Processor;
 use enarx_executor::launch::Outcome;
+use enarx_executor::refused::{Refusals, Refused, RefusedCalls};
 use enarx_executor::{Progress, SharedExecutor};
 
 /// Functions that are counted: their numbers are below this.
-const FUNCTIONS: usize = 11;
+const FUNCTIONS: usize = 12;
 
 /// A Keep while it runs.
 pub struct Keep {
@@ -39,6 +40,7 @@ pub struct Keep {
     changed: Condvar,
     poller: Poller,
     counts: [AtomicU64; FUNCTIONS],
+    refusals: Refusals,
 }
 
 /// What other threads want of a vCPU.
@@ -77,6 +79,7 @@ impl Keep {
         memory: Arc<GuestMemory>,
         confinement: Confinement,
         vcpus: u32,
+        refused_calls: RefusedCalls,
     ) -> Self {
         Self {
             executor,
@@ -91,18 +94,21 @@ impl Keep {
             changed: Condvar::new(),
             poller: Poller::default(),
             counts: Default::default(),
+            refusals: Refusals::new(refused_calls),
         }
     }
 
-    /// System calls and exceptions of the runtime, as the microkernel counts them, and exits
-    /// served, by function.
+    /// System calls and exceptions of the runtime, as the microkernel counts them, exits served, by
+    /// function, and refused system calls.
     pub fn counters(&self) -> impl Iterator<Item = (String, u64)> {
         let (system_calls, exceptions) = self.memory.counters();
         let of_kernel = [
             ("system calls".into(), system_calls),
             ("exceptions".into(), exceptions),
         ];
-        of_kernel.into_iter().chain(self.exits())
+        let refused = self.refusals.counts().into_iter();
+        let refused = refused.map(|(call, count)| (format!("refused system call {call}"), count));
+        of_kernel.into_iter().chain(self.exits()).chain(refused)
     }
 
     fn exits(&self) -> impl Iterator<Item = (String, u64)> {
@@ -240,6 +246,13 @@ impl Keep {
             Function::Memory => {
                 self.want_memory(args[0]);
                 return None;
+            }
+            Function::Refused => {
+                let call = Refused {
+                    number: args[0],
+                    errno: Some(args[1]),
+                };
+                return self.refusals.note(call, args[2]).map(Outcome::Fault);
             }
             Function::Log => {
                 let length = usize::try_from(args[0]).unwrap_or(0).min(LOG_BYTES);

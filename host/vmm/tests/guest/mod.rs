@@ -13,6 +13,7 @@ use std::time::Duration;
 use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
 use enarx_executor::grant::{Grant, NetworkGrant};
 use enarx_executor::launch::{Launch, Outcome};
+use enarx_executor::refused::RefusedCalls;
 use enarx_launch::measured::Images;
 use enarx_simulator::Settings;
 use enarx_snp::product::MILAN;
@@ -68,6 +69,8 @@ pub struct Options {
     pub platform: Platform,
     /// What the VMM does beside its work, on the simulated platform.
     pub hostility: Option<Arc<dyn Hostility>>,
+    /// What system calls lead to that a Keep does not have.
+    pub refused_calls: RefusedCalls,
 }
 
 thread_local! {
@@ -91,6 +94,7 @@ impl Default for Options {
                 Platform::Kvm
             },
             hostility: None,
+            refused_calls: RefusedCalls::Count,
         }
     }
 }
@@ -163,6 +167,7 @@ pub fn run_with(mode: &str, options: &Options) -> (Outcome, String) {
         vcpus: options.vcpus,
         timeout: Some(options.timeout),
         timings: false,
+        refused_calls: options.refused_calls,
     };
     let machine = |microkernel| VmLaunch {
         images: images(microkernel),

@@ -52,6 +52,8 @@ pub struct World {
     pub in_user: Vec<bool>,
     pub fs: Vec<u64>,
     pub log: Vec<u8>,
+    /// Arguments of [`Function::Refused`].
+    pub refused: Vec<Vec<u64>>,
     pub unparked: Vec<u64>,
     pub kicks: u64,
     pub tsc: u64,
@@ -270,6 +272,7 @@ impl Platform for Played {
                     }
                 }
             }
+            Function::Refused => world.refused.push(args.to_vec()),
             Function::Unpark => world.unparked.push(args[0]),
             Function::Park => {
                 let step = if args[0] == u64::MAX { 1000 } else { args[0] };
@@ -350,6 +353,7 @@ impl Keep {
             in_user: vec![false; vcpus],
             fs: vec![0; vcpus],
             log: Vec::new(),
+            refused: Vec::new(),
             unparked: Vec::new(),
             kicks: 0,
             tsc: 1_000_000,

@@ -6,4 +6,5 @@ mod cpuid;
 mod ledger;
 mod machine;
 mod messages;
+mod refused;
 mod vcpus;
