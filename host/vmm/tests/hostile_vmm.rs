@@ -350,6 +350,51 @@ attack_test!(exceptions_without_a_cause_end_the_keep, {
     }
 });
 
+/// Where the guest program puts code that is compiled WebAssembly for the microkernel, and code that is not
+/// (`guest.c`).
+const COMPILED: Range<u64> = 0x1f00_0000_0000..0x1f00_0000_1000;
+const RUNTIME: Range<u64> = 0x2000_0000..0x2000_1000;
+
+/// What `z` of the guest program does, as bits.
+const AFTER_A_FAULT: u32 = 1;
+const IN_COMPILED_CODE: u32 = 2;
+const COPYING: u32 = 4;
+const ON_A_NEW_VCPU: u32 = 8;
+
+// The guest program has a handler for SIGSEGV, and data in the vector registers.
+attack_test!(injected_page_faults_are_no_traps, {
+    for how in [
+        0,
+        AFTER_A_FAULT,
+        IN_COMPILED_CODE,
+        IN_COMPILED_CODE | AFTER_A_FAULT,
+        IN_COMPILED_CODE | AFTER_A_FAULT | COPYING,
+        AFTER_A_FAULT | COPYING,
+        IN_COMPILED_CODE | ON_A_NEW_VCPU,
+    ] {
+        // A load and a store of a page that is not there, an instruction fetch of one and of data.
+        for code in [4, 6, 0x14, 0x15] {
+            let mut injects = injects(14, Some(code), 3, 0);
+            injects.place = Some(if how & IN_COMPILED_CODE == 0 {
+                RUNTIME
+            } else {
+                COMPILED
+            });
+            let done = Arc::clone(&injects.done);
+            let (outcome, output) = attack(&format!("z {how:x}"), injects);
+            assert!(done.load(Ordering::Relaxed), "{how}: never there: {output}");
+            assert_eq!(output, "", "{how}, error code {code:#x}");
+            match outcome {
+                Outcome::Fault(text) => assert!(
+                    text.contains("without a cause that the microkernel could verify"),
+                    "{how}, error code {code:#x}: {text}"
+                ),
+                other => panic!("{how}, error code {code:#x}: {other:?}"),
+            }
+        }
+    }
+});
+
 // ---- messages to the firmware
 
 /// Changes the `at`th answer of the firmware.

@@ -13,9 +13,9 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use enarx_microkernel::boot::{BootInfo, FLAG_SNP, FLAG_SYSCALL_BY_UD, SYSCALL_OFFSET};
 use enarx_microkernel::exits::{FaultReport, Function, KICK_VECTOR, Reason};
-use enarx_microkernel::kernel::{Fatal, Registers};
+use enarx_microkernel::kernel::{Fatal, Registers, vector};
 use enarx_microkernel::layout::VDSO_USER;
-use enarx_microkernel::platform::{FpuState, Platform};
+use enarx_microkernel::platform::Platform;
 use enarx_microkernel::signal::{USER_CS, USER_SS, sanitise_flags};
 use enarx_microkernel::syscall::{After, Guarded, system_call};
 use enarx_microkernel::threads::{Epoch, State};
@@ -29,7 +29,7 @@ mod machine {
     pub mod vdso;
 }
 
-use machine::cpu::{Machine, count, fault_address, host_facts};
+use machine::cpu::{Machine, count, fault_address, forget_fault, host_facts, reset_fpu};
 use machine::lock::KernelLock;
 use machine::snp;
 use machine::stack::{boot_info, current_vcpu, set_clock};
@@ -44,6 +44,7 @@ static DOORBELL: AtomicBool = AtomicBool::new(false);
 /// The first code of every vCPU: fills `registers` with what it enters user code with.
 pub extern "C" fn boot(registers: &mut Registers, vcpu: usize) {
     let mut machine = Machine::new(vcpu);
+    forget_fault();
     if vcpu == 0 {
         if let Err(fatal) = boot_first(registers, &mut machine) {
             end_with(&mut machine, &fatal.0);
@@ -157,6 +158,9 @@ pub extern "C" fn call(registers: &mut Registers) {
 #[inline(never)]
 fn trap(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
     let cr2 = fault_address();
+    if registers.vector == vector::PAGE_FAULT {
+        forget_fault();
+    }
     let result = KERNEL.with(|kernel| {
         #[cfg(feature = "simulated")]
         kernel.simulated_cpuid(machine, registers);
@@ -189,7 +193,7 @@ fn next_thread(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
             machine.set_fs_base(thread.start_fs);
             // The thread that ran here before had its own GS base and rounding modes.
             machine.set_gs_base(0);
-            machine.restore_fpu(&FpuState::INITIAL);
+            reset_fpu();
             return;
         }
         machine.exit(Function::Park, &[u64::MAX]);

@@ -19,7 +19,7 @@ use enarx_microkernel::layout::{
     LARGE, LAUNCH_END, PAGE, SALLYPORT_USER, SHARED_END, USER_END, VDSO_USER,
 };
 use enarx_microkernel::paging::{Rights, bits, table_entry};
-use enarx_microkernel::platform::{FpuState, Platform};
+use enarx_microkernel::platform::Platform;
 use enarx_microkernel::signal::{USER_CS, USER_SS};
 use enarx_microkernel::snp::ghcb::{Answer, Call};
 use enarx_microkernel::snp::{Entry, Instructions, Validated};
@@ -59,8 +59,6 @@ pub struct World {
     pub touched: BTreeSet<u64>,
     /// A vCPU leaves the kernel after so many writes by the others.
     pub leaves: Option<(usize, u64)>,
-    /// Host memory refused from this physical address on.
-    pub fpu: FpuState,
 }
 
 impl World {
@@ -302,15 +300,6 @@ impl Platform for Played {
     }
 
     fn set_gs_base(&mut self, _: u64) {}
-
-    fn save_fpu(&mut self, area: &mut FpuState) {
-        *area = self.world.borrow().fpu;
-    }
-
-    fn restore_fpu(&mut self, area: &FpuState) {
-        assert_eq!(area.0[26..28], [0, 0], "reserved bits of MXCSR");
-        self.world.borrow_mut().fpu = *area;
-    }
 }
 
 /// The kernel behind a lock that must never be taken twice.
@@ -355,7 +344,6 @@ impl Keep {
             epoch: Rc::clone(&epoch),
             touched: BTreeSet::new(),
             leaves: None,
-            fpu: FpuState::INITIAL,
         };
         let world = Rc::new(RefCell::new(world));
         {
@@ -519,11 +507,23 @@ impl Keep {
                     return Touch::OutOfMemory;
                 }
                 Err(fatal) => {
-                    assert_eq!(fatal.0.reason, Reason::Unhandled as u64);
+                    // A store to memory that may be read is no cause that could be verified.
+                    let reason = match self.rights(address) {
+                        None | Some(Rights::None) if address < USER_END => Reason::Unhandled,
+                        _ => Reason::Unexpected,
+                    };
+                    assert_eq!(fatal.0.reason, reason as u64);
                     return Touch::Denied;
                 }
             }
         }
+    }
+
+    /// What the process may do at an address.
+    pub fn rights(&self, address: u64) -> Option<Rights> {
+        let machine = self.machine(0);
+        self.kernel
+            .with(|kernel| kernel.space.rights(&machine, address))
     }
 
     /// Checks everything that must hold whatever the process did.

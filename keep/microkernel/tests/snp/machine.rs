@@ -20,7 +20,7 @@ use enarx_microkernel::layout::{
     DIRECT_MAP, EXIT_PHYSICAL, IMAGE_USER, LARGE, LAUNCH_END, PAGE, SHARED_END, STACKS_VIRTUAL,
 };
 use enarx_microkernel::paging::bits;
-use enarx_microkernel::platform::{FpuState, Platform};
+use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::ghcb::{Answer, Call};
 use enarx_microkernel::snp::{Entry, Instructions, Validated, pages};
 use enarx_snp::cpuid::{CpuidPage, Entry as Function64};
@@ -607,12 +607,6 @@ impl Platform for Machine {
     }
 
     fn set_gs_base(&mut self, _: u64) {}
-
-    fn save_fpu(&mut self, area: &mut FpuState) {
-        *area = FpuState::INITIAL;
-    }
-
-    fn restore_fpu(&mut self, _: &FpuState) {}
 }
 
 /// Runs what may end the Keep by [`Platform::accept`]; any other panic is the test's.
