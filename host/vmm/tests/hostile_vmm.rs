@@ -14,7 +14,7 @@ use enarx_simulator::{Hypervisor, SharedMemory};
 use enarx_snp::ghcb::msr::Request;
 use enarx_snp::ghcb::{Field, PageOperation, exit};
 use enarx_snp::launch::PageType;
-use enarx_vmm::kvm::hostility::{Exception, Hostility};
+use enarx_vmm::kvm::hostility::{Hostility, Injected};
 use enarx_vmm::kvm::is_pvm;
 use enarx_vmm::launch::Outcome;
 use guest::{Options, alone, choose_platform, have_kvm, run_with};
@@ -257,10 +257,10 @@ attack_test!(a_rewritten_ghcb_ends_the_keep, {
 
 // ---- exceptions
 
-/// Injects an exception at the `at`th entry at this privilege level.
+/// Injects an event at the `at`th entry at this privilege level.
 #[derive(Debug)]
 struct Injects {
-    exception: Exception,
+    injected: Injected,
     cpl: u8,
     at: u32,
     seen: AtomicU32,
@@ -272,6 +272,10 @@ struct Injects {
 }
 
 fn injects(vector: u8, error_code: Option<u32>, cpl: u8, at: u32) -> Injects {
+    injects_event(Injected::Exception { vector, error_code }, cpl, at)
+}
+
+fn injects_event(injected: Injected, cpl: u8, at: u32) -> Injects {
     let thread = Arc::new(Mutex::new(None));
     if cpl == 3 {
         let thread = Arc::clone(&thread);
@@ -288,7 +292,7 @@ fn injects(vector: u8, error_code: Option<u32>, cpl: u8, at: u32) -> Injects {
         });
     }
     Injects {
-        exception: Exception { vector, error_code },
+        injected,
         cpl,
         at,
         seen: AtomicU32::new(0),
@@ -299,14 +303,14 @@ fn injects(vector: u8, error_code: Option<u32>, cpl: u8, at: u32) -> Injects {
 }
 
 impl Hostility for Injects {
-    fn inject(&self, _: u32, cpl: u8, rip: u64) -> Option<Exception> {
+    fn inject(&self, _: u32, cpl: u8, rip: u64) -> Option<Injected> {
         let mut thread = self.thread.lock().unwrap();
         let here = cpl == self.cpl && self.place.as_ref().is_none_or(|place| place.contains(&rip));
         let hit = here && self.seen.fetch_add(1, Ordering::Relaxed) == self.at;
         self.done.fetch_or(hit, Ordering::Relaxed);
         // SAFETY: has no effect.
         *thread = (!hit).then(|| unsafe { libc::pthread_self() });
-        hit.then_some(self.exception)
+        hit.then_some(self.injected)
     }
 }
 
@@ -350,6 +354,16 @@ attack_test!(exceptions_without_a_cause_end_the_keep, {
     }
 });
 
+attack_test!(an_interrupt_that_nobody_asked_for_ends_the_keep, {
+    for vector in [32, 33, 255] {
+        let (outcome, _) = attack("l", injects_event(Injected::Interrupt(vector), 3, 1));
+        assert!(
+            matches!(outcome, Outcome::Fault(_)),
+            "{vector}: {outcome:?}"
+        );
+    }
+});
+
 /// Where the guest program puts code that is compiled WebAssembly for the microkernel, and code that is not
 /// (`guest.c`).
 const COMPILED: Range<u64> = 0x1f00_0000_0000..0x1f00_0000_1000;
@@ -361,7 +375,7 @@ const IN_COMPILED_CODE: u32 = 2;
 const COPYING: u32 = 4;
 const ON_A_NEW_VCPU: u32 = 8;
 
-// The guest program has a handler for SIGSEGV, and data in the vector registers.
+/// The guest program has a handler for SIGSEGV, and data in the vector registers.
 attack_test!(injected_page_faults_are_no_traps, {
     for how in [
         0,
@@ -490,7 +504,7 @@ attack_test!(cpuid_comes_from_the_checked_page, {
 struct Stops(AtomicU32);
 
 impl Hostility for Stops {
-    fn inject(&self, vcpu: u32, _: u8, _: u64) -> Option<Exception> {
+    fn inject(&self, vcpu: u32, _: u8, _: u64) -> Option<Injected> {
         if vcpu != 0 && self.0.fetch_add(1, Ordering::Relaxed) == 2 {
             std::thread::sleep(Duration::from_secs(4));
         }
@@ -522,4 +536,47 @@ impl Hostility for Starts {
 
 attack_test!(a_vcpu_that_the_host_starts_ends_the_keep, {
     ends_with("l", Starts, "was started by its host");
+});
+
+/// Once the guest has started vCPU 1, runs the state that the launch measured for it as well, and interrupts it
+/// before its first instruction: on hardware nothing keeps a host from that.
+#[derive(Debug, Default)]
+struct Doubles {
+    /// Exits by the GHCB since then, by vCPU.
+    exits: Arc<Mutex<Vec<u32>>>,
+    done: AtomicBool,
+}
+
+const DOUBLE: u32 = 3;
+
+impl Hostility for Doubles {
+    fn double(&self, vcpu: u32) -> Option<u32> {
+        (vcpu == 1).then_some(DOUBLE)
+    }
+
+    fn inject(&self, vcpu: u32, _: u8, _: u64) -> Option<Injected> {
+        let first = vcpu == DOUBLE && !self.done.swap(true, Ordering::Relaxed);
+        first.then(|| {
+            // The other one is in user code by then, where it stays.
+            std::thread::sleep(Duration::from_millis(500));
+            Injected::Interrupt(32)
+        })
+    }
+
+    fn answer(&self, vcpu: u32, _: &dyn SharedMemory) {
+        self.exits.lock().unwrap().push(vcpu);
+    }
+}
+
+attack_test!(a_measured_vcpu_beside_its_live_one_takes_no_event, {
+    let doubles = Doubles::default();
+    let exits = Arc::clone(&doubles.exits);
+    match attack("z 28", doubles) {
+        (Outcome::Fault(text), output) => {
+            assert!(text.contains("triple fault"), "{text}");
+            assert_eq!(output, "");
+        }
+        other => panic!("the Keep goes on: {other:?}"),
+    }
+    assert!(!exits.lock().unwrap().contains(&DOUBLE), "it ran code of the microkernel");
 });

@@ -16,7 +16,13 @@ pub struct Epoch {
     /// Mask of the vCPUs in user code.
     pub(crate) in_user: AtomicU64,
     pub(crate) seen: [AtomicU64; MAX_VCPUS],
+    /// Kicks that the host was asked for and that have not arrived.
+    pub(crate) kicks: [AtomicU64; MAX_VCPUS],
 }
+
+/// Kicks of one vCPU that may be on their way at the same time: one that KVM has queued, and one that the
+/// VMM has noted. More requests are merged into these.
+const MOST_KICKS: u64 = 2;
 
 const _: () = assert!(MAX_VCPUS <= 64);
 
@@ -56,6 +62,27 @@ impl Epoch {
         let new = self.current.fetch_add(1, Ordering::SeqCst) + 1;
         self.seen[me % MAX_VCPUS].store(new, Ordering::SeqCst);
         new
+    }
+
+    /// The host is about to be asked to kick the vCPUs of `mask`; under the kernel's lock.
+    pub fn expect_kicks(&self, mask: u64) {
+        for (vcpu, kicks) in self.kicks.iter().enumerate() {
+            if mask >> vcpu & 1 == 1 && kicks.load(Ordering::SeqCst) < MOST_KICKS {
+                kicks.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// A kick has arrived at this vCPU; false = nobody had asked for it.
+    #[must_use]
+    pub fn take_kick(&self, vcpu: usize) -> bool {
+        let kicks = &self.kicks[vcpu % MAX_VCPUS];
+        // Only this vCPU takes them.
+        let expected = kicks.load(Ordering::SeqCst) != 0;
+        if expected {
+            kicks.fetch_sub(1, Ordering::SeqCst);
+        }
+        expected
     }
 
     /// The vCPUs but `me` that are in user code with translations older than `epoch`.

@@ -575,6 +575,7 @@ impl Kernel {
         }
         let behind = epoch.behind(me, new);
         if behind != 0 {
+            epoch.expect_kicks(behind);
             platform.exit(crate::exits::Function::Kick, &[behind]);
             while epoch.behind(me, new) != 0 {
                 core::hint::spin_loop();

@@ -133,6 +133,10 @@ pub extern "C" fn exception(registers: &mut Registers) {
     if registers.vector != u64::from(KICK_VECTOR) {
         count(false);
         trap(registers, &mut machine, vcpu);
+    } else if !EPOCH.take_kick(vcpu) {
+        // The host would have a way from user code into the kernel and back at moments of its choice.
+        let report = Fatal::at(Reason::Unexpected, registers, 0).0;
+        end_with(&mut machine, &report);
     }
     to_user(&mut machine, vcpu);
 }

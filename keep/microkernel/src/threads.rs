@@ -165,6 +165,27 @@ impl Epoch {
             current: AtomicU64::new(0),
             in_user: AtomicU64::new(0),
             seen: [const { AtomicU64::new(0) }; MAX_VCPUS],
+            kicks: [const { AtomicU64::new(0) }; MAX_VCPUS],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kicks_are_taken_as_often_as_they_were_asked_for() {
+        let epoch = Epoch::new();
+        assert!(!epoch.take_kick(1));
+        epoch.expect_kicks(0b110);
+        assert!(!epoch.take_kick(0) && !epoch.take_kick(3));
+        assert!(epoch.take_kick(1) && !epoch.take_kick(1));
+        assert!(epoch.take_kick(2) && !epoch.take_kick(2));
+        // More requests than can be on their way are merged.
+        for _ in 0..10 {
+            epoch.expect_kicks(1 << 63);
+        }
+        assert!(epoch.take_kick(63) && epoch.take_kick(63) && !epoch.take_kick(63));
     }
 }

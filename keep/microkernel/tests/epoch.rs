@@ -32,6 +32,10 @@ mod atomic {
             self.0.fetch_add(value, order)
         }
 
+        pub fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
+            self.0.fetch_sub(value, order)
+        }
+
         pub fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
             self.0.fetch_and(value, order)
         }
@@ -101,6 +105,7 @@ fn explore(starts_in_user: bool) {
                 current: AtomicU64::new(0),
                 in_user: AtomicU64::new(0),
                 seen: [AtomicU64::new(0), AtomicU64::new(0)],
+                kicks: [AtomicU64::new(0), AtomicU64::new(0)],
             },
             present: AtomicU64::new(1),
             freed: AtomicU64::new(0),

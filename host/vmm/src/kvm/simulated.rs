@@ -61,6 +61,8 @@ struct Simulated {
     cpu: Cpu,
     /// VMSAs of the vCPUs: those of the launch, until the guest gives others.
     states: Mutex<BTreeMap<u32, Box<Vmsa>>>,
+    /// VMSAs of the launch. On hardware they stay runnable as long as the guest lives.
+    measured: BTreeMap<u32, Box<Vmsa>>,
     quirks: u64,
     hostility: Option<Arc<dyn Hostility>>,
 }
@@ -211,6 +213,13 @@ impl Platform for Simulated {
         (1..vcpus).filter(starts).collect()
     }
 
+    fn unasked_beside(&self, id: u32) -> Option<u32> {
+        let double = self.hostility.as_ref()?.double(id)?;
+        let measured = self.measured.get(&id)?.clone();
+        self.states().insert(double, measured);
+        Some(double)
+    }
+
     fn vcpu(&self, id: u32) -> Result<Processor, KvmError> {
         let states = self.states();
         let state = states
@@ -349,6 +358,7 @@ pub fn launch(
         hypervisor,
         memory: Arc::clone(&memory),
         cpu,
+        measured: states.clone(),
         states: Mutex::new(states),
         quirks: if pvm { QUIRK_SYSCALL } else { 0 },
         hostility: launch.simulated.hostility.clone(),

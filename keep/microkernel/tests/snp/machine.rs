@@ -676,7 +676,6 @@ pub fn boot_info(image: u64) -> BootInfo {
         image_start: SHARED_END,
         gdt: DIRECT_MAP + 0xc000,
         idt: DIRECT_MAP + 0xd000,
-        tss: DIRECT_MAP + 0xe000,
         ..BootInfo::new_zeroed()
     }
 }
