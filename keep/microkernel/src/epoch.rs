@@ -51,6 +51,11 @@ impl Epoch {
         behind
     }
 
+    /// Starts a new epoch that no vCPU has seen: each comes by [`Self::leave_kernel`] as one that is behind.
+    pub fn advance_all(&self) {
+        self.current.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// The vCPUs but `me` in user code, as a mask.
     fn others_in_user(&self, me: usize) -> u64 {
         self.in_user.load(Ordering::SeqCst) & !(1 << (me % MAX_VCPUS))

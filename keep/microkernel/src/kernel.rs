@@ -577,7 +577,7 @@ impl Kernel {
         if behind != 0 {
             epoch.expect_kicks(behind);
             platform.exit(crate::exits::Function::Kick, &[behind]);
-            while epoch.behind(me, new) != 0 {
+            while epoch.behind(me, new) != 0 && !platform.ended() {
                 core::hint::spin_loop();
             }
         }

@@ -38,6 +38,9 @@ static KERNEL: KernelLock = KernelLock::new();
 static EPOCH: Epoch = Epoch::new();
 /// Address of the system-call page where SYSCALL arrives as #UD there; 0 = ordinary SYSCALL.
 static SYSCALL_PAGE: AtomicU64 = AtomicU64::new(0);
+/// The Keep has ended: no vCPU goes back to user code, and nothing is signed any more, whether the host
+/// obeys or not.
+static ENDED: AtomicBool = AtomicBool::new(false);
 /// The doorbell is a port of plain KVM: it has a short way from the system-call page.
 static DOORBELL: AtomicBool = AtomicBool::new(false);
 
@@ -130,6 +133,7 @@ pub extern "C" fn exception(registers: &mut Registers) {
         end_with(&mut machine, &report);
     }
     EPOCH.enter_kernel(vcpu);
+    stop_if_ended(&mut machine);
     if registers.vector != u64::from(KICK_VECTOR) {
         count(false);
         trap(registers, &mut machine, vcpu);
@@ -146,10 +150,12 @@ pub extern "C" fn call(registers: &mut Registers) {
     let vcpu = current_vcpu();
     let mut machine = Machine::new(vcpu);
     EPOCH.enter_kernel(vcpu);
+    stop_if_ended(&mut machine);
     count(true);
     match system_call(&KERNEL, &EPOCH, &mut machine, vcpu, registers) {
         Ok(After::User) => {}
         Ok(After::Exit(code)) => {
+            begin_end();
             machine.exit(Function::Exit, &[code]);
             halt(&mut machine);
         }
@@ -175,9 +181,11 @@ fn trap(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
     }
 }
 
-/// The last step before user code: no translation older than the epoch goes with it.
+/// The last step before user code: no translation older than the epoch goes with it, and no vCPU once the
+/// Keep has ended, which is an epoch of its own.
 fn to_user(machine: &mut Machine, vcpu: usize) {
     if EPOCH.leave_kernel(vcpu) {
+        stop_if_ended(machine);
         machine.flush();
     }
 }
@@ -210,7 +218,10 @@ pub fn end(reason: Reason, detail: u64) -> ! {
     end_with(&mut machine, &Fatal::new(reason, detail).0)
 }
 
+#[cold]
+#[inline(never)]
 fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
+    begin_end();
     if !snp::active() && boot_info().flags & FLAG_SNP != 0 {
         // There is no GHCB yet.
         snp::terminate(report.reason);
@@ -220,6 +231,38 @@ fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
         snp::terminate(report.reason);
     }
     halt(machine)
+}
+
+/// Ends the Keep for all vCPUs, before the host learns of it.
+pub fn begin_end() {
+    ENDED.store(true, Ordering::SeqCst);
+    // In this order: a vCPU that sees the epoch sees the end.
+    EPOCH.advance_all();
+    // User code on other vCPUs does not have to enter the microkernel to talk to the host: its pages go, and
+    // what the CPUs still remember of them does not last.
+    snp::take_user_memory();
+}
+
+/// Whether the Keep has ended.
+pub fn ended() -> bool {
+    ENDED.load(Ordering::Relaxed)
+}
+
+/// Goes no further once the Keep has ended.
+#[inline]
+pub fn stop_if_ended(machine: &mut Machine) {
+    if ended() {
+        stop(machine);
+    }
+}
+
+/// Sleeps for ever: how the Keep ended is told by the vCPU that ended it.
+#[cold]
+#[inline(never)]
+fn stop(machine: &mut Machine) -> ! {
+    loop {
+        machine.exit(Function::Park, &[u64::MAX]);
+    }
 }
 
 /// The host has been told that this is the end; it only delays itself by coming back.

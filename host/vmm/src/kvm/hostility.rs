@@ -48,6 +48,11 @@ pub trait Hostility: Debug + Send + Sync {
         false
     }
 
+    /// vCPU `vcpu` asks for the end of the Keep. Whether the host runs on as if it had not.
+    fn ignores_end(&self, _vcpu: u32) -> bool {
+        false
+    }
+
     /// The guest has started vCPU `vcpu`. Another vCPU, which the guest does not use, that is run beside it
     /// in the state that was measured for `vcpu`: on hardware both are vCPU `vcpu`.
     fn double(&self, _vcpu: u32) -> Option<u32> {

@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use enarx_launch::measured::{self, Images, Parameters, SIMULATED_C_BIT as C_BIT};
+use enarx_microkernel::exits::{Function, PORT};
 use enarx_microkernel::layout::{DIRECT_MAP, LARGE, PAGE};
 use enarx_microkernel::snp::simulated::{
     CLEAR, PVALIDATE, QUIRK_SYSCALL, QUIRKS, REGISTERS, RMPADJUST,
@@ -86,6 +87,17 @@ fn fault(text: impl std::fmt::Display) -> Served {
     )))
 }
 
+/// Whether the guest asks for its end.
+fn is_end(action: &Action) -> bool {
+    match *action {
+        Action::Terminate { .. } => true,
+        Action::PortOut { port, value } => {
+            port == PORT && [Function::Exit as u32, Function::Fault as u32].contains(&value)
+        }
+        _ => false,
+    }
+}
+
 impl Simulated {
     /// Answers a register of the simulated platform; the arguments lie in RBX and RSI.
     fn instruction(&self, register: u32, rbx: u64, rsi: u64) -> Result<u64, String> {
@@ -145,10 +157,13 @@ impl Simulated {
         Served::Resume
     }
 
-    fn perform(&self, action: Action) -> Served {
+    fn perform(&self, id: u32, action: Action) -> Served {
+        if is_end(&action) && self.hostility.as_ref().is_some_and(|h| h.ignores_end(id)) {
+            return Served::Resume;
+        }
         match action {
             Action::Resume | Action::StopVcpu { .. } => Served::Resume,
-            Action::PortOut { port, value } if port == enarx_microkernel::exits::PORT => {
+            Action::PortOut { port, value } if port == PORT => {
                 Served::Port(value)
             }
             Action::PortOut { port, .. } => fault(format!("it wrote port {port:#x}")),
@@ -239,7 +254,7 @@ impl Platform for Simulated {
                 if let Some(hostility) = &self.hostility {
                     hostility.answer(id, &windows);
                 }
-                self.perform(action)
+                self.perform(id, action)
             }
             event => out_of_bounds(&event),
         }

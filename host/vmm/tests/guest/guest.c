@@ -637,6 +637,36 @@ static int broken_evidence(unsigned long good) {
     return 0;
 }
 
+static volatile unsigned long beats;
+
+static void *spinner(void *argument) {
+    for (;;)
+        beats++;
+    return argument;
+}
+
+static void *reporter(void *argument) {
+    static unsigned char nonce[64], to[1184];
+    for (;;) {
+        long got = report(nonce, to);
+        if (got != 1184) {
+            say("no report: %ld\n", got);
+            _exit(1);
+        }
+        // Others want the microkernel, too.
+        usleep(10000);
+    }
+    return argument;
+}
+
+// A vCPU that asks for reports all the time, and one that never enters the microkernel by itself.
+static int report_and_spin(int spinner_first) {
+    pthread_t thread;
+    CHECK(pthread_create(&thread, 0, spinner_first ? reporter : spinner, 0) == 0);
+    (spinner_first ? spinner : reporter)(0);
+    return 0;
+}
+
 // CPUID comes from the checked page, with this vCPU's own number.
 static int cpuid(void) {
     unsigned a, b, c, d;
@@ -687,6 +717,7 @@ int main(void) {
     case 'F': return flags();
     case 'E': return evidence();
     case 'e': return broken_evidence(argument);
+    case 'o': return report_and_spin(argument);
     case 'C': return cpuid();
     case 'I': return cpuids();
 

@@ -88,6 +88,9 @@ impl Platform for OnePage {
     fn exit(&mut self, _: Function, _: &[u64]) -> u64 {
         unreachable!()
     }
+    fn ended(&self) -> bool {
+        false
+    }
     fn random(&mut self) -> Option<u64> {
         unreachable!()
     }

@@ -253,6 +253,10 @@ impl Platform for Machine {
         exit_word(record + 56).load(Ordering::Relaxed)
     }
 
+    fn ended(&self) -> bool {
+        crate::ended()
+    }
+
     fn random(&mut self) -> Option<u64> {
         // Retries as Intel's DRNG guide asks (section 5.2.1), with room.
         for _ in 0..64 {

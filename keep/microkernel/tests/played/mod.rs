@@ -283,6 +283,10 @@ impl Platform for Played {
         0
     }
 
+    fn ended(&self) -> bool {
+        false
+    }
+
     fn random(&mut self) -> Option<u64> {
         Some(0x5555_aaaa_1234_5678)
     }

@@ -592,6 +592,10 @@ impl Platform for Machine {
         panic!("no test leads to {function:?}")
     }
 
+    fn ended(&self) -> bool {
+        false
+    }
+
     fn random(&mut self) -> Option<u64> {
         None
     }
