@@ -214,9 +214,22 @@ guest_test!(bad_signal_frames_end_the_keep, {
         let text = fault(&format!("q {rip}"));
         assert!(text.contains("no handler"), "{rip}: {text}");
     }
-    for fpu in ["ffff800000000000", "800000000000", "1", "7ffffffffff0"] {
-        let text = fault(&format!("Q {fpu}"));
-        assert!(text.contains("no handler"), "{fpu}: {text}");
+    // The code that restores the vector registers faults, at CPL3.
+    for area in ["ffff800000000000", "800000000000", "1", "0", "7ffffffff000"] {
+        let text = fault(&format!("Q {area}"));
+        assert!(text.contains("CPL 3"), "{area}: {text}");
+    }
+});
+
+// A store to memory that may be read, and what traps in code that is not compiled WebAssembly.
+guest_test!(what_a_host_could_forge_is_no_signal, {
+    for which in 0..6 {
+        let text = fault(&format!("t {which}"));
+        assert!(
+            text.contains("without a cause that the microkernel could verify")
+                || text.contains("has no handler"),
+            "{which}: {text}"
+        );
     }
 });
 

@@ -4,7 +4,7 @@
 mod guest;
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,14 +16,24 @@ use enarx_snp::ghcb::msr::Request;
 use enarx_snp::ghcb::{Field, PageOperation, exit};
 use enarx_snp::launch::PageType;
 use enarx_vmm::is_pvm;
-use enarx_vmm::platform::attack::{Exception, Hostility};
+use enarx_vmm::platform::attack::{Hostility, Injected};
 use guest::{Options, alone, choose_platform, have_kvm, run_with};
 
 /// Runs a guest program against an attack.
 fn attack(mode: &str, hostility: impl Hostility + 'static) -> (Outcome, String) {
+    attack_for(mode, hostility, Duration::from_mins(1))
+}
+
+/// As [`attack`], with a time limit.
+fn attack_for(
+    mode: &str,
+    hostility: impl Hostility + 'static,
+    timeout: Duration,
+) -> (Outcome, String) {
     choose_platform(true);
     let options = Options {
         hostility: Some(Arc::new(hostility)),
+        timeout,
         ..Options::default()
     };
     run_with(mode, &options)
@@ -257,38 +267,45 @@ attack_test!(a_rewritten_ghcb_ends_the_keep, {
 
 // ---- exceptions
 
-/// Injects an exception at the `at`th entry at this privilege level.
+/// Injects an event at the `at`th entry at this privilege level.
 #[derive(Debug)]
 struct Injects {
-    exception: Exception,
+    injected: Injected,
     cpl: u8,
     at: u32,
     seen: AtomicU32,
     done: Arc<AtomicBool>,
     /// Where the instruction pointer has to be.
     place: Option<Range<u64>>,
-    /// The vCPU's thread, to be interrupted in user code.
-    thread: Arc<Mutex<Option<libc::pthread_t>>>,
+    /// Number of the vCPU's thread, to be interrupted in user code; 0 = none.
+    thread: Arc<AtomicI32>,
 }
 
 fn injects(vector: u8, error_code: Option<u32>, cpl: u8, at: u32) -> Injects {
-    let thread = Arc::new(Mutex::new(None));
+    injects_event(Injected::Exception { vector, error_code }, cpl, at)
+}
+
+fn injects_event(injected: Injected, cpl: u8, at: u32) -> Injects {
+    let thread = Arc::new(AtomicI32::new(0));
     if cpl == 3 {
         let thread = Arc::clone(&thread);
         // The vCPU's own thread may not start others.
         std::thread::spawn(move || {
-            for _ in 0..100 {
+            // As long as the attack lasts.
+            while Arc::strong_count(&thread) > 1 {
                 std::thread::sleep(Duration::from_millis(20));
-                if let Some(thread) = *thread.lock().unwrap() {
-                    // SAFETY: the vCPU's thread lives as long as its Keep, which spins until the
-                    // exception; the test holds the lock when it ends.
-                    unsafe { libc::pthread_kill(thread, libc::SIGRTMIN()) };
+                let number = thread.load(Ordering::Relaxed);
+                if number != 0 {
+                    // SAFETY: takes numbers; a thread that has ended is no thread of this process.
+                    unsafe {
+                        libc::syscall(libc::SYS_tgkill, libc::getpid(), number, libc::SIGRTMIN())
+                    };
                 }
             }
         });
     }
     Injects {
-        exception: Exception { vector, error_code },
+        injected,
         cpl,
         at,
         seen: AtomicU32::new(0),
@@ -299,14 +316,14 @@ fn injects(vector: u8, error_code: Option<u32>, cpl: u8, at: u32) -> Injects {
 }
 
 impl Hostility for Injects {
-    fn inject(&self, _: u32, cpl: u8, rip: u64) -> Option<Exception> {
-        let mut thread = self.thread.lock().unwrap();
+    fn inject(&self, _: u32, cpl: u8, rip: u64) -> Option<Injected> {
         let here = cpl == self.cpl && self.place.as_ref().is_none_or(|place| place.contains(&rip));
         let hit = here && self.seen.fetch_add(1, Ordering::Relaxed) == self.at;
         self.done.fetch_or(hit, Ordering::Relaxed);
         // SAFETY: has no effect.
-        *thread = (!hit).then(|| unsafe { libc::pthread_self() });
-        hit.then_some(self.exception)
+        let number = if hit { 0 } else { unsafe { libc::gettid() } };
+        self.thread.store(number, Ordering::Relaxed);
+        hit.then_some(self.injected)
     }
 }
 
@@ -348,6 +365,62 @@ attack_test!(exceptions_without_a_cause_end_the_keep, {
             "without a cause that the microkernel could verify",
         );
     }
+});
+
+attack_test!(an_interrupt_that_nobody_asked_for_ends_the_keep, {
+    for vector in [32, 33, 255] {
+        let injects = injects_event(Injected::Interrupt(vector), 3, 1);
+        let (outcome, _) = attack_for("l", injects, Duration::from_secs(10));
+        assert!(
+            matches!(outcome, Outcome::Fault(_)),
+            "{vector}: {outcome:?}"
+        );
+    }
+});
+
+/// Where the guest program puts code that is compiled WebAssembly for the microkernel, and code that is not
+/// (`guest.c`).
+const COMPILED: Range<u64> = 0x1f00_0000_0000..0x1f00_0000_1000;
+const RUNTIME: Range<u64> = 0x2000_0000..0x2000_1000;
+
+/// What `z` of the guest program does, as bits.
+const AFTER_A_FAULT: u32 = 1;
+const IN_COMPILED_CODE: u32 = 2;
+const COPYING: u32 = 4;
+const ON_A_NEW_VCPU: u32 = 8;
+
+// The guest program has a handler for SIGSEGV, and data in the vector registers.
+attack_test!(injected_page_faults_are_no_traps, {
+    let mut gone_on = Vec::new();
+    for how in [
+        0,
+        AFTER_A_FAULT,
+        IN_COMPILED_CODE,
+        IN_COMPILED_CODE | AFTER_A_FAULT,
+        IN_COMPILED_CODE | AFTER_A_FAULT | COPYING,
+        AFTER_A_FAULT | COPYING,
+        IN_COMPILED_CODE | ON_A_NEW_VCPU,
+    ] {
+        // A load and a store of a page that is not there, an instruction fetch of one and of data.
+        for code in [4, 6, 0x14, 0x15] {
+            let mut injects = injects(14, Some(code), 3, 0);
+            injects.place = Some(if how & IN_COMPILED_CODE == 0 {
+                RUNTIME
+            } else {
+                COMPILED
+            });
+            let done = Arc::clone(&injects.done);
+            let (outcome, output) = attack(&format!("z {how:x}"), injects);
+            assert!(done.load(Ordering::Relaxed), "{how}: never there: {output}");
+            match outcome {
+                Outcome::Fault(text)
+                    if text.contains("without a cause that the microkernel could verify")
+                        && output.is_empty() => {}
+                other => gone_on.push(format!("{how:#x}, code {code:#x}: {other:?} {output}")),
+            }
+        }
+    }
+    assert!(gone_on.is_empty(), "{gone_on:#?}");
 });
 
 // ---- messages to the firmware
@@ -445,7 +518,7 @@ attack_test!(cpuid_comes_from_the_checked_page, {
 struct Stops(AtomicU32);
 
 impl Hostility for Stops {
-    fn inject(&self, vcpu: u32, _: u8, _: u64) -> Option<Exception> {
+    fn inject(&self, vcpu: u32, _: u8, _: u64) -> Option<Injected> {
         if vcpu != 0 && self.0.fetch_add(1, Ordering::Relaxed) == 2 {
             std::thread::sleep(Duration::from_secs(4));
         }
@@ -454,14 +527,8 @@ impl Hostility for Stops {
 }
 
 attack_test!(a_vcpu_that_the_host_stops_delays_the_keep_and_no_more, {
-    choose_platform(true);
-    let options = Options {
-        hostility: Some(Arc::new(Stops::default())),
-        timeout: Duration::from_secs(3),
-        ..Options::default()
-    };
     // Threads that wait for each other.
-    let (outcome, output) = run_with("T", &options);
+    let (outcome, output) = attack_for("T", Stops::default(), Duration::from_secs(3));
     assert_eq!((outcome, output.as_str()), (Outcome::TimedOut, ""));
 });
 
@@ -477,4 +544,106 @@ impl Hostility for Starts {
 
 attack_test!(a_vcpu_that_the_host_starts_ends_the_keep, {
     ends_with("l", Starts, "was started by its host");
+});
+
+/// Once the guest has started vCPU 1, runs the state that the launch measured for it as well, and interrupts it
+/// before its first instruction: on hardware nothing keeps a host from that.
+#[derive(Debug, Default)]
+struct Doubles {
+    /// Exits by the GHCB since then, by vCPU.
+    exits: Arc<Mutex<Vec<u32>>>,
+    done: AtomicBool,
+}
+
+const DOUBLE: u32 = 3;
+
+impl Hostility for Doubles {
+    fn double(&self, vcpu: u32) -> Option<u32> {
+        (vcpu == 1).then_some(DOUBLE)
+    }
+
+    fn inject(&self, vcpu: u32, _: u8, _: u64) -> Option<Injected> {
+        let first = vcpu == DOUBLE && !self.done.swap(true, Ordering::Relaxed);
+        first.then(|| {
+            // The other one is in user code by then, where it stays.
+            std::thread::sleep(Duration::from_millis(500));
+            Injected::Interrupt(32)
+        })
+    }
+
+    fn answer(&self, vcpu: u32, _: &dyn SharedMemory) {
+        self.exits.lock().unwrap().push(vcpu);
+    }
+}
+
+attack_test!(a_measured_vcpu_beside_its_live_one_takes_no_event, {
+    let doubles = Doubles::default();
+    let exits = Arc::clone(&doubles.exits);
+    match attack("z 28", doubles) {
+        (Outcome::Fault(text), output) => {
+            assert!(text.contains("triple fault"), "{text}");
+            assert_eq!(output, "");
+        }
+        other => panic!("the Keep goes on: {other:?}"),
+    }
+    assert!(
+        !exits.lock().unwrap().contains(&DOUBLE),
+        "it ran code of the microkernel"
+    );
+});
+
+/// Injects an exception into vCPU `victim`, ignores its requests to end, and notes what the Keep does then.
+#[derive(Debug)]
+struct IgnoresTheEnd {
+    injects: Injects,
+    victim: u32,
+    /// The victim has asked for the end.
+    asked: Arc<AtomicBool>,
+    /// Messages to the firmware that came after that.
+    messages: Arc<AtomicU32>,
+}
+
+impl Hostility for IgnoresTheEnd {
+    fn inject(&self, vcpu: u32, cpl: u8, rip: u64) -> Option<Injected> {
+        (vcpu == self.victim)
+            .then(|| self.injects.inject(vcpu, cpl, rip))
+            .flatten()
+    }
+
+    fn ignores_end(&self, vcpu: u32) -> bool {
+        self.asked.fetch_or(vcpu == self.victim, Ordering::Relaxed);
+        // It asks again and again, and is not to slow the others down.
+        std::thread::sleep(Duration::from_millis(100));
+        true
+    }
+
+    fn answer(&self, vcpu: u32, memory: &dyn SharedMemory) {
+        let mut code = [0; 8];
+        let ghcb = GHCB + u64::from(vcpu) * 4096;
+        memory.read(ghcb + Field::SwExitCode as u64, &mut code);
+        let message = u64::from_le_bytes(code) == exit::GUEST_REQUEST;
+        if vcpu != self.victim && message && self.asked.load(Ordering::Relaxed) {
+            self.messages.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+// Ends on a vCPU, and what the others do if the host ignores it.
+attack_test!(an_end_that_the_host_ignores_ends_every_vcpu, {
+    for (victim, mode) in [(1, "o 0"), (0, "o 1")] {
+        let asked = Arc::new(AtomicBool::new(false));
+        let messages = Arc::new(AtomicU32::new(0));
+        let hostility = IgnoresTheEnd {
+            injects: injects(13, Some(0), 3, 5),
+            victim,
+            asked: Arc::clone(&asked),
+            messages: Arc::clone(&messages),
+        };
+        let (outcome, output) = attack_for(mode, hostility, Duration::from_secs(5));
+        // No vCPU goes on until the time limit comes; one message may have been on its way.
+        assert_eq!((outcome, output.as_str()), (Outcome::TimedOut, ""));
+        assert!(asked.load(Ordering::Relaxed), "{mode}: it did not end");
+        let messages = messages.load(Ordering::Relaxed);
+        assert!(messages <= 1, "{messages} messages after the end");
+    }
 });

@@ -23,7 +23,7 @@ use laid_out::{DATA, Leaf, leaves, program};
 /// Most bytes of the image file.
 const MOST_BYTES: usize = 256 << 10;
 /// Most lines of code: Rust without comments, blank lines and the tests in the sources.
-const MOST_LINES: usize = 5000;
+const MOST_LINES: usize = 5400;
 /// Most pages of a launch of four vCPUs, beside the runtime.
 const MOST_PAGES: usize = 96;
 

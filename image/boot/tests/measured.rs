@@ -6,12 +6,13 @@ mod laid_out;
 use std::collections::{BTreeMap, BTreeSet};
 
 use enarx_boot::boot_page::{self, BootInfo, ImageHeader};
-use enarx_boot::first_state::FirstState;
+use enarx_boot::first_state::{FirstState, TaskState};
 use enarx_boot::image_info::{self, ImageInfo};
 use enarx_boot::layout::{
     DIRECT_MAP, DIRECT_MAP_SIZE, EXIT_PHYSICAL, EXIT_VIRTUAL, IMAGE_USER, KERNEL_PHYSICAL,
-    KERNEL_VIRTUAL, LARGE, LAUNCH_END, PAGE, SALLYPORT_SIZE, SALLYPORT_USER, SHARED_END,
-    SHARED_PHYSICAL, STACK_TOP, USER_END, VDSO_USER,
+    KERNEL_STACK, KERNEL_VIRTUAL, LARGE, LAUNCH_END, MAX_VCPUS, PAGE, SALLYPORT_SIZE,
+    SALLYPORT_USER, SHARED_END, SHARED_PHYSICAL, STACK_STRIDE, STACK_TOP, STACKS_VIRTUAL, USER_END,
+    VDSO_USER, stack_bottom,
 };
 use enarx_boot::page_table::bits;
 use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
@@ -19,7 +20,8 @@ use enarx_launch::elf;
 use enarx_launch::layout::{Launch, Page};
 use enarx_launch::measured::{C_BIT, Images, Parameters, SEV_FEATURES, launch};
 use enarx_snp::launch::{PageType, VMSA_GPA};
-use laid_out::{Leaf, leaves, program};
+use enarx_snp::vmsa::Vmsa;
+use laid_out::{Leaf, leaves, leaves_under, program};
 use sha2::{Digest, Sha256};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -134,25 +136,74 @@ fn every_page_has_its_place_and_kind() {
         assert!(boot.launch_free <= LAUNCH_END);
         assert_eq!(boot.cpuid_page, only(&launch, PageType::Cpuid));
         assert_eq!(boot.secrets_page, only(&launch, PageType::Secrets));
-        let header = header(&launch);
         for (number, page) in (0..).zip(&launch.pages[states..]) {
             assert_eq!((page.gpa, page.kind), (VMSA_GPA, PageType::Vmsa));
-            // Those after the first are started by the microkernel, in a state of its own making.
-            let rip = if number == 0 {
-                header.entry
-            } else {
-                header.stray_entry
-            };
-            let state = FirstState {
-                rip,
-                ..launch.state
-            };
-            assert_eq!(page.bytes[..], state.vmsa(number).as_bytes()[..]);
+            if number == 0 {
+                assert_eq!(page.bytes[..], launch.state.vmsa(0).as_bytes()[..]);
+            }
         }
         assert_eq!(launch.state.cr3, boot.root | PRIVATE);
         assert_eq!(launch.state.sev_features, SEV_FEATURES);
         assert_eq!((boot.flags, boot.c_bit), (boot_page::FLAG_SNP, PRIVATE));
         assert_eq!(boot.sev_features, SEV_FEATURES);
+    }
+}
+
+/// A host can run a measured vCPU whenever it likes, also while the guest runs one of that number, and
+/// inject events before its first instruction.
+#[test]
+fn a_measured_vcpu_that_only_the_host_starts_reaches_nothing() {
+    for microkernel in [MICROKERNEL, MICROKERNEL_SIMULATED] {
+        let launch = laid_out_with(microkernel, &program(), 64, C_BIT);
+        let entry = header(&launch).stray_entry;
+        let states = launch
+            .pages
+            .iter()
+            .filter(|page| page.kind == PageType::Vmsa);
+        for (number, page) in (0..).zip(states).skip(1) {
+            let vmsa = Vmsa::read_from_bytes(&page.bytes[..]).unwrap();
+            assert_eq!((vmsa.idtr.base.get(), vmsa.idtr.limit.get()), (0, 0));
+            assert_eq!((vmsa.tr.base.get(), vmsa.tr.limit.get()), (0, 0));
+            assert_eq!((vmsa.gdtr.base.get(), vmsa.gdtr.limit.get()), (0, 0));
+            assert_eq!((vmsa.rsp.get(), vmsa.kernel_gs_base.get()), (0, 0));
+            assert_eq!((vmsa.rip.get(), vmsa.lstar.get()), (entry, entry));
+            let state = FirstState {
+                rip: entry,
+                cr3: vmsa.cr3.get(),
+                tables: None,
+                lstar: entry,
+                ..launch.state
+            };
+            assert_eq!(page.bytes[..], state.vmsa(number).as_bytes()[..]);
+            // Its tables map the page of the entry alone.
+            let root = vmsa.cr3.get();
+            assert_ne!(root, launch.state.cr3);
+            let (found, tables) = leaves_under(&launch, root, PRIVATE);
+            let [leaf] = &found[..] else {
+                panic!("{} pages are mapped", found.len());
+            };
+            assert_eq!(leaf.address, entry & !(PAGE - 1));
+            let frame = (leaf.address - KERNEL_VIRTUAL) | PRIVATE;
+            assert_eq!(leaf.entry, frame | bits::PRESENT);
+            assert!(!tables.contains(&(launch.state.cr3 & !PRIVATE)));
+        }
+    }
+}
+
+/// The task state segments of the others are the microkernel's to make.
+#[test]
+fn only_the_first_vcpu_has_a_stack_in_the_launch() {
+    let launch = laid_out(64);
+    let tables = launch.state.tables.unwrap();
+    let page = loaded(&launch)[&(tables.tss - DIRECT_MAP)];
+    let own = TaskState::new(0);
+    let (first, rest) = page.bytes.split_at(size_of_val(&own));
+    assert_eq!(first, own.as_bytes());
+    assert!(rest.iter().all(|&byte| byte == 0));
+    let (found, _) = leaves(&launch, PRIVATE);
+    let stacks = STACKS_VIRTUAL..STACKS_VIRTUAL + MAX_VCPUS as u64 * STACK_STRIDE;
+    for leaf in found.iter().filter(|leaf| stacks.contains(&leaf.address)) {
+        assert!((stack_bottom(0)..stack_bottom(0) + KERNEL_STACK).contains(&leaf.address));
     }
 }
 
@@ -286,8 +337,7 @@ fn the_user_reaches_its_own_pages_and_windows_alone() {
             header.boot_page - KERNEL_VIRTUAL,
             of_map(boot.gdt),
             of_map(boot.idt),
-            of_map(boot.tss),
-            of_map(boot.tss) + PAGE,
+            of_map(launch.state.tables.unwrap().tss),
         ] {
             assert!(!frames.contains(&page), "the user reaches {page:#x}");
         }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use enarx_boot::boot_page::{self, BootInfo, ImageHeader};
-use enarx_boot::first_state::{FirstState, TSS_LIMIT, TSS_STRIDE};
+use enarx_boot::first_state::{CpuTables, FirstState, TSS_STRIDE, TaskState};
 use enarx_boot::layout::{
     DIRECT_MAP, EXIT_PHYSICAL, EXIT_VIRTUAL, KERNEL_PHYSICAL, KERNEL_STACK, KERNEL_VIRTUAL, LARGE,
     LAUNCH_END, MAX_VCPUS, PAGE, SALLYPORT_SIZE, SALLYPORT_USER, SHARED_END, SHARED_PHYSICAL,
@@ -46,7 +46,8 @@ pub struct Launch {
     pub runtime: Vec<Placement>,
     /// End of what is loaded; the memory of the Keep must reach beyond it.
     pub end: u64,
-    /// First state of the vCPU that boots; under plain KVM, of all.
+    /// First state of the vCPU that boots; under plain KVM the others differ in number and task state
+    /// segment alone.
     pub state: FirstState,
     /// Ranges of guest physical memory that the Keep shares with the host.
     pub shared: Vec<Range<u64>>,
@@ -90,13 +91,6 @@ pub(crate) struct Builder {
     pub c_bit: u64,
     /// Next free 2 MiB frame.
     pub frames: u64,
-}
-
-/// Addresses of the CPU's tables, as the microkernel sees them.
-pub(crate) struct CpuTables {
-    pub gdt: u64,
-    pub idt: u64,
-    pub tss: u64,
 }
 
 /// First address of the heap: after the runtime, on a 2 MiB boundary.
@@ -242,8 +236,9 @@ impl Builder {
         );
     }
 
-    /// GDT, IDT, the task state segments of `segments` vCPUs, and the kernel stacks of `stacks`.
-    pub fn cpu_tables(&mut self, header: &ImageHeader, segments: u64, stacks: u64) -> CpuTables {
+    /// GDT, IDT, and the task state segments, [`TSS_STRIDE`] apart, and kernel stacks of `vcpus` vCPUs;
+    /// the tables of the first.
+    pub fn cpu_tables(&mut self, header: &ImageHeader, vcpus: u64) -> CpuTables {
         let gdt_page = self.pages.allocate();
         // Null, kernel code, kernel data, user data, user code (AMD64 APM volume 2, section 4.8).
         let gdt: [u64; 5] = [
@@ -268,18 +263,15 @@ impl Builder {
                 .write_u64(idt_page + vector * 16 + 8, handler >> 32);
         }
         let tss_start = self.pages.end();
-        while self.pages.end() < tss_start + segments * TSS_STRIDE {
+        while self.pages.end() < tss_start + vcpus * TSS_STRIDE {
             self.pages.allocate();
         }
-        for vcpu in 0..segments {
-            let top = stack_bottom(vcpu) + KERNEL_STACK - STACK_RECORD;
-            let tss = tss_start + vcpu * TSS_STRIDE;
-            // RSP0 and IST1; the I/O map base lies beyond the limit.
-            self.pages.write_u64(tss + 4, top);
-            self.pages.write_u64(tss + 36, top);
-            self.pages.write(tss + 102, &(TSS_LIMIT + 1).to_le_bytes());
+        for vcpu in 0..vcpus {
+            let tss = TaskState::new(vcpu);
+            self.pages
+                .write(tss_start + vcpu * TSS_STRIDE, tss.as_bytes());
         }
-        for vcpu in 0..stacks {
+        for vcpu in 0..vcpus {
             let bottom = stack_bottom(vcpu);
             let mut page = 0;
             for offset in (0..KERNEL_STACK).step_by(4096) {

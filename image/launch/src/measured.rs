@@ -9,8 +9,8 @@ use enarx_boot::boot_page::{self, BootInfo};
 use enarx_boot::first_state::{CR4, CR4_MCE, FirstState, XCR0};
 use enarx_boot::image_info::{self, ImageInfo, SEGMENTS};
 use enarx_boot::layout::{
-    DIRECT_MAP, IMAGE_USER, KERNEL_VIRTUAL, LARGE, MAX_VCPUS, PAGE, SHARED_END, SHARED_PHYSICAL,
-    STACK_TOP, USER_START, round_up,
+    DIRECT_MAP, IMAGE_USER, KERNEL_VIRTUAL, LARGE, PAGE, SHARED_END, SHARED_PHYSICAL, STACK_TOP,
+    USER_START, round_up,
 };
 use enarx_boot::page_table::{Rights, bits};
 use enarx_snp::launch::{PageType, VMSA_GPA};
@@ -72,8 +72,8 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
     let header = builder.kernel_image(&kernel, images.microkernel)?;
     builder.root = builder.pages.allocate();
     builder.map_kernel(&kernel, &header);
-    // The microkernel gives the other vCPUs their stacks when it starts them.
-    let tables = builder.cpu_tables(&header, MAX_VCPUS as u64, 1);
+    // The microkernel gives the other vCPUs theirs when it starts them.
+    let tables = builder.cpu_tables(&header, 1);
     let [cpuid_page, secrets_page] = [(); 2].map(|()| builder.pages.allocate());
     let image = ImageInfo {
         magic: image_info::MAGIC,
@@ -91,6 +91,7 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
     let (user_stack, stack_bytes, random_offset) = first_stack(&program)?;
     let stack_page = builder.first_stack_page(&stack_bytes);
     builder.sallyport();
+    let stray_root = builder.stray_tables(header.stray_entry);
     builder.ledger(&kernel);
     let boot = BootInfo {
         magic: boot_page::MAGIC,
@@ -111,16 +112,14 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
         image_start,
         gdt: tables.gdt,
         idt: tables.idt,
-        tss: tables.tss,
     };
     let state = FirstState {
         rip: header.entry,
         cr3: builder.root | c_bit,
         cr4: CR4 | CR4_MCE,
+        cr2: 0,
         xcr0: XCR0,
-        gdt: tables.gdt,
-        idt: tables.idt,
-        tss: tables.tss,
+        tables: Some(tables),
         lstar: header.syscall_entry,
         sev_features: SEV_FEATURES,
     };
@@ -132,8 +131,13 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
             page.kind = PageType::Secrets;
         }
     }
+    // The host can run a measured vCPU at any time, also beside the one of that number which the guest
+    // has started, and inject any event before its first instruction. It must reach nothing of the other's.
     let stray = FirstState {
         rip: header.stray_entry,
+        cr3: stray_root | c_bit,
+        tables: None,
+        lstar: header.stray_entry,
         ..state
     };
     pages.extend((0..u64::from(parameters.vcpus)).map(|vcpu| {
@@ -254,6 +258,15 @@ impl Builder {
         }
         self.reserve_stack(STACK_TOP - LARGE);
         page
+    }
+
+    /// Tables that map the page with the stray entry and nothing else; the first of them.
+    fn stray_tables(&mut self, entry: u64) -> u64 {
+        let root = self.pages.allocate();
+        let page = entry - entry % PAGE;
+        let code = (page - KERNEL_VIRTUAL) | bits::PRESENT | self.c_bit;
+        self.pages.map(root, page, 1, code);
+        root
     }
 
     /// The direct map of the pages of the launch, and of nothing else: it is the ledger of the

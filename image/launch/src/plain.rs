@@ -124,8 +124,7 @@ impl<'a> Plan<'a> {
         builder.root = builder.pages.allocate();
         builder.map_kernel(&kernel, &header);
         builder.direct_map(parameters);
-        let vcpus = parameters.vcpus.into();
-        let tables = builder.cpu_tables(&header, vcpus, vcpus);
+        let tables = builder.cpu_tables(&header, parameters.vcpus.into());
         builder.runtime_image(self);
         let stack_frame = builder.take(LARGE);
         let heap_start = heap_start(program)?;
@@ -158,16 +157,14 @@ impl<'a> Plan<'a> {
             image_start: 0,
             gdt: tables.gdt,
             idt: tables.idt,
-            tss: tables.tss,
         };
         let state = FirstState {
             rip: header.entry,
             cr3: builder.root,
             cr4: parameters.cr4,
+            cr2: 0,
             xcr0: parameters.xcr0,
-            gdt: tables.gdt,
-            idt: tables.idt,
-            tss: tables.tss,
+            tables: Some(tables),
             lstar: if by_ud {
                 VDSO_USER + boot_page::SYSCALL_OFFSET
             } else {

@@ -228,9 +228,12 @@ impl AddressSpace {
         self.frames.free()
     }
 
-    /// Whether an address belongs to a mapping.
-    pub fn is_mapped<P: Platform>(&self, platform: &P, address: u64) -> bool {
-        address < USER_END && self.tables.rights(platform, address).is_some()
+    /// Rights of the page at an address; none where nothing of the process is mapped.
+    pub fn rights<P: Platform>(&self, platform: &P, address: u64) -> Option<Rights> {
+        if address >= USER_END {
+            return None;
+        }
+        self.tables.rights(platform, address)
     }
 
     /// Handles a fault at any address.

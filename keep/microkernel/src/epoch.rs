@@ -14,6 +14,8 @@ pub trait Word {
     fn store(&self, value: u64, order: Ordering);
     /// Adds `value`; returns the word before.
     fn fetch_add(&self, value: u64, order: Ordering) -> u64;
+    /// Subtracts `value`; returns the word before.
+    fn fetch_sub(&self, value: u64, order: Ordering) -> u64;
     /// Keeps the bits of `value`; returns the word before.
     fn fetch_and(&self, value: u64, order: Ordering) -> u64;
     /// Sets the bits of `value`; returns the word before.
@@ -31,6 +33,10 @@ impl Word for AtomicU64 {
 
     fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
         self.fetch_add(value, order)
+    }
+
+    fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
+        self.fetch_sub(value, order)
     }
 
     fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
@@ -53,7 +59,13 @@ pub struct Epoch<W = AtomicU64, const VCPUS: usize = MAX_VCPUS> {
     in_user: W,
     /// The epoch that each vCPU's TLB has seen.
     seen: [W; VCPUS],
+    /// Kicks that the host was asked for and that have not arrived.
+    kicks: [W; VCPUS],
 }
+
+/// Kicks of one vCPU that may be on their way at the same time: one that KVM has queued, and one that the
+/// VMM has noted. More requests are merged into these.
+const MOST_KICKS: u64 = 2;
 
 const _: () = assert!(MAX_VCPUS <= 64);
 
@@ -65,6 +77,7 @@ impl Epoch {
             current: AtomicU64::new(0),
             in_user: AtomicU64::new(0),
             seen: [const { AtomicU64::new(0) }; MAX_VCPUS],
+            kicks: [const { AtomicU64::new(0) }; MAX_VCPUS],
         }
     }
 }
@@ -77,11 +90,12 @@ impl Default for Epoch {
 
 impl<W: Word, const VCPUS: usize> Epoch<W, VCPUS> {
     /// An epoch over these words, which are zero.
-    pub const fn over(current: W, in_user: W, seen: [W; VCPUS]) -> Self {
+    pub const fn over(current: W, in_user: W, seen: [W; VCPUS], kicks: [W; VCPUS]) -> Self {
         Self {
             current,
             in_user,
             seen,
+            kicks,
         }
     }
 
@@ -108,6 +122,11 @@ impl<W: Word, const VCPUS: usize> Epoch<W, VCPUS> {
         behind
     }
 
+    /// Starts a new epoch that no vCPU has seen: each comes by [`Self::leave_kernel`] as one that is behind.
+    pub fn advance_all(&self) {
+        self.current.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// The vCPUs but `me` in user code, as a mask.
     fn others_in_user(&self, me: usize) -> u64 {
         self.in_user.load(Ordering::SeqCst) & !(1 << (me % VCPUS))
@@ -119,6 +138,27 @@ impl<W: Word, const VCPUS: usize> Epoch<W, VCPUS> {
         let new = self.current.fetch_add(1, Ordering::SeqCst) + 1;
         self.seen[me % VCPUS].store(new, Ordering::SeqCst);
         new
+    }
+
+    /// The host is about to be asked to kick the vCPUs of `mask`; under the kernel's lock.
+    pub fn expect_kicks(&self, mask: u64) {
+        for (vcpu, kicks) in self.kicks.iter().enumerate() {
+            if mask >> vcpu & 1 == 1 && kicks.load(Ordering::SeqCst) < MOST_KICKS {
+                kicks.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// A kick has arrived at this vCPU; false = nobody had asked for it.
+    #[must_use]
+    pub fn take_kick(&self, vcpu: usize) -> bool {
+        let kicks = &self.kicks[vcpu % VCPUS];
+        // Only this vCPU takes them.
+        let expected = kicks.load(Ordering::SeqCst) != 0;
+        if expected {
+            kicks.fetch_sub(1, Ordering::SeqCst);
+        }
+        expected
     }
 
     /// The vCPUs but `me` that are in user code with translations older than `epoch`.

@@ -9,17 +9,17 @@ use crate::epoch::Epoch;
 use crate::frames::Frames;
 use crate::linux::{Errno, flag};
 use crate::paging::{Fault, Stale};
-use crate::platform::{FpuState, Platform};
+use crate::platform::Platform;
 use crate::signal::{self, Signal, SignalFrame};
 use crate::snp::message::{Channel, MessageError};
 use crate::snp::{Snp, cpuid, pages, vcpu};
 use crate::threads::Threads;
 use enarx_boot::boot_page::{self, BootInfo};
 use enarx_boot::layout::{
-    DIRECT_MAP_SIZE, IMAGE_USER, LARGE, LAUNCH_END, MAX_VCPUS, PAGE, SHARED_END, SHARED_PHYSICAL,
-    STACK_SIZE, STACK_TOP, USER_END,
+    DIRECT_MAP_SIZE, IMAGE_USER, LARGE, LAUNCH_END, MAX_VCPUS, MMAP_END, MMAP_START, PAGE,
+    SHARED_END, SHARED_PHYSICAL, STACK_SIZE, STACK_TOP, USER_END, VDSO_USER,
 };
-use enarx_boot::page_table::Access;
+use enarx_boot::page_table::{Access, Rights};
 use enarx_exits::{FaultReport, HostFacts, Reason};
 
 use enarx_snp::ghcb::{PageOperation, exit};
@@ -117,6 +117,12 @@ pub struct Action {
     pub mask: u64,
 }
 
+/// Bits of a page fault's error code (AMD64 APM volume 2, section 8.4.2): R/W, U/S, I/D. Bit 0, P, says
+/// what the tables say better.
+const WRITE: u64 = 2;
+const USER: u64 = 4;
+const FETCH: u64 = 16;
+
 /// The CPUID instruction.
 const CPUID: [u8; 2] = [0x0f, 0xa2];
 
@@ -155,6 +161,10 @@ impl Fatal {
         })
     }
 }
+
+/// Where compiled WebAssembly lies: code that traps on purpose. The runtime itself and its C library lie
+/// below and never do.
+const COMPILED: core::ops::Range<u64> = MMAP_START..MMAP_END;
 
 /// The unmapped addresses below the runtime's first stack.
 const FIRST_STACK_GUARD: core::ops::Range<u64> =
@@ -393,7 +403,8 @@ impl Kernel {
         Some(())
     }
 
-    /// Deals with an exception at CPL3.
+    /// Deals with an exception at CPL3. A host can inject any, with any error code, and deliver a genuine
+    /// one late or with another error code; but it cannot write CR2.
     ///
     /// # Errors
     /// [`Fatal`] unless the cause is verified and either mended or delivered as a signal.
@@ -415,14 +426,9 @@ impl Kernel {
                     Fault::OutOfMemory => {
                         return Err(Fatal::at(Reason::OutOfMemory, registers, cr2));
                     }
-                    // SEGV_MAPERR = 1, SEGV_ACCERR = 2.
                     Fault::Denied => Signal {
                         number: flag::SIGSEGV,
-                        code: if self.space.is_mapped(platform, cr2) {
-                            2
-                        } else {
-                            1
-                        },
+                        code: self.no_access(platform, registers, cr2).ok_or(unexpected)?,
                         address: cr2,
                         vector: registers.vector,
                         error_code: registers.error_code,
@@ -473,10 +479,6 @@ impl Kernel {
 
     /// A page fault at CPL3; none if the error code makes no sense.
     fn page_fault<P: Platform>(&mut self, platform: &mut P, error: u64, cr2: u64) -> Option<Fault> {
-        // AMD64 APM volume 2, section 8.4.2: P, R/W, U/S, RSV, I/D.
-        const WRITE: u64 = 2;
-        const USER: u64 = 4;
-        const FETCH: u64 = 16;
         if error & USER == 0 || error & !(1 | WRITE | USER | FETCH) != 0 {
             return None;
         }
@@ -488,7 +490,24 @@ impl Kernel {
         Some(self.space.fault(platform, cr2, access))
     }
 
-    /// Enters the runtime's handler; none if there is none or its stack is unusable.
+    /// The `si_code` of a fault at `cr2`; none unless the tables deny loads and stores alike. A host makes
+    /// a load look like a store or an instruction fetch by the error code, so what only one of them may
+    /// do is no cause.
+    fn no_access<P: Platform>(&self, platform: &P, registers: &Registers, cr2: u64) -> Option<i32> {
+        const MAPERR: i32 = 1;
+        const ACCERR: i32 = 2;
+        if cr2 >= USER_END || registers.error_code & FETCH != 0 {
+            return None;
+        }
+        match self.space.rights(platform, cr2) {
+            None => Some(MAPERR),
+            Some(Rights::None) => Some(ACCERR),
+            Some(_) => None,
+        }
+    }
+
+    /// Enters the runtime's handler; none if the code at hand never traps on purpose, or there is no
+    /// handler, or its stack is unusable.
     fn deliver<P: Platform>(
         &mut self,
         platform: &mut P,
@@ -497,30 +516,33 @@ impl Kernel {
         signal: &Signal,
     ) -> Option<()> {
         let action = *self.actions.get(usize::try_from(signal.number).ok()?)?;
-        if action.handler <= 1 || action.handler >= USER_END {
+        let has_handler = action.handler > 1 && action.handler < USER_END;
+        if !COMPILED.contains(&registers.rip) || !has_handler {
             return None;
         }
         let stack = self.threads.get(me).stack;
         let use_stack = action.flags & flag::SA_ONSTACK != 0;
         let (frame_at, fpu_at) = signal::place(registers, stack, use_stack)?;
-        let mut fpu = FpuState::default();
-        platform.save_fpu(&mut fpu);
-        let frame = SignalFrame::new(signal, registers, stack, action.restorer, fpu_at);
-        self.space.write(platform, fpu_at, &fpu.0).ok()?;
+        // Code in the vDSO saves the vector registers, calls the handler, and restores them.
+        let restorer = VDSO_USER + signal::LEAVE_OFFSET;
+        let frame = SignalFrame::new(signal, registers, stack, restorer, fpu_at);
         self.space
             .write(platform, frame_at, frame.as_bytes())
             .ok()?;
         registers.rdi = signal.number;
         registers.rsi = frame_at + SignalFrame::INFO_OFFSET;
         registers.rdx = frame_at + SignalFrame::CONTEXT_OFFSET;
+        registers.rcx = fpu_at;
+        registers.r8 = action.handler;
         registers.rax = 0;
-        registers.rip = action.handler;
+        registers.rip = VDSO_USER + signal::ENTER_OFFSET;
         registers.rsp = frame_at;
         registers.flags = signal::sanitise_flags(0);
         Some(())
     }
 
-    /// `rt_sigreturn`: restores what a signal interrupted.
+    /// `rt_sigreturn`: restores what a signal interrupted, but for the vector registers, which the code in
+    /// the vDSO has restored.
     ///
     /// # Errors
     /// [`Reason::Unhandled`] if the frame is not readable or not one.
@@ -537,14 +559,6 @@ impl Kernel {
             .read(platform, frame_at, &mut bytes)
             .map_err(|_| fatal)?;
         let frame = SignalFrame::read_from_bytes(&bytes).map_err(|_| fatal)?;
-        if frame.fpu() != 0 {
-            let mut fpu = FpuState::default();
-            self.space
-                .read(platform, frame.fpu(), &mut fpu.0)
-                .map_err(|_| fatal)?;
-            signal::sanitise_fpu(&mut fpu);
-            platform.restore_fpu(&fpu);
-        }
         frame.restore(registers).ok_or(fatal)
     }
 
@@ -558,8 +572,9 @@ impl Kernel {
         }
         let behind = epoch.behind(me, new);
         if behind != 0 {
+            epoch.expect_kicks(behind);
             platform.exit(enarx_exits::Function::Kick, &[behind]);
-            while epoch.behind(me, new) != 0 {
+            while epoch.behind(me, new) != 0 && !platform.ended() {
                 core::hint::spin_loop();
             }
         }

@@ -16,8 +16,8 @@ use enarx_boot::layout::VDSO_USER;
 use enarx_exits::exit_code;
 use enarx_exits::{FaultReport, Function, KICK_VECTOR, Reason};
 use enarx_microkernel::epoch::Epoch;
-use enarx_microkernel::kernel::{Fatal, Registers};
-use enarx_microkernel::platform::{FpuState, Platform};
+use enarx_microkernel::kernel::{Fatal, Registers, vector};
+use enarx_microkernel::platform::Platform;
 use enarx_microkernel::signal::{USER_CS, USER_SS, sanitise_flags};
 use enarx_microkernel::syscall::{After, Guarded, system_call};
 use enarx_microkernel::threads::State;
@@ -31,7 +31,7 @@ mod machine {
     pub mod vdso;
 }
 
-use machine::cpu::{Machine, count, fault_address, host_facts};
+use machine::cpu::{Machine, count, fault_address, forget_fault, host_facts, reset_fpu};
 use machine::lock::KernelLock;
 use machine::snp;
 use machine::stack::{boot_info, current_vcpu, set_clock};
@@ -40,12 +40,16 @@ static KERNEL: KernelLock = KernelLock::new();
 static EPOCH: Epoch = Epoch::new();
 /// Address of the system-call page where SYSCALL arrives as #UD there; 0 = ordinary SYSCALL.
 static SYSCALL_PAGE: AtomicU64 = AtomicU64::new(0);
+/// The Keep has ended: no vCPU goes back to user code, and nothing is signed any more, whether the host
+/// obeys or not.
+static ENDED: AtomicBool = AtomicBool::new(false);
 /// The doorbell is a port of plain KVM: it has a short way from the system-call page.
 static DOORBELL: AtomicBool = AtomicBool::new(false);
 
 /// The first code of every vCPU: fills `registers` with what it enters user code with.
 pub extern "C" fn boot(registers: &mut Registers, vcpu: usize) {
     let mut machine = Machine::new(vcpu);
+    forget_fault();
     if vcpu == 0 {
         if let Err(fatal) = boot_first(registers, &mut machine) {
             end_with(&mut machine, &fatal.0);
@@ -131,9 +135,14 @@ pub extern "C" fn exception(registers: &mut Registers) {
         end_with(&mut machine, &report);
     }
     EPOCH.enter_kernel(vcpu);
+    stop_if_ended(&mut machine);
     if registers.vector != u64::from(KICK_VECTOR) {
         count(false);
         trap(registers, &mut machine, vcpu);
+    } else if !EPOCH.take_kick(vcpu) {
+        // The host would have a way from user code into the kernel and back at moments of its choice.
+        let report = Fatal::at(Reason::Unexpected, registers, 0).0;
+        end_with(&mut machine, &report);
     }
     to_user(&mut machine, vcpu);
 }
@@ -143,10 +152,12 @@ pub extern "C" fn call(registers: &mut Registers) {
     let vcpu = current_vcpu();
     let mut machine = Machine::new(vcpu);
     EPOCH.enter_kernel(vcpu);
+    stop_if_ended(&mut machine);
     count(true);
     match system_call(&KERNEL, &EPOCH, &mut machine, vcpu, registers) {
         Ok(After::User) => {}
         Ok(After::Exit(code)) => {
+            begin_end();
             machine.exit(Function::Exit, &[code]);
             halt(&mut machine);
         }
@@ -159,6 +170,9 @@ pub extern "C" fn call(registers: &mut Registers) {
 #[inline(never)]
 fn trap(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
     let cr2 = fault_address();
+    if registers.vector == vector::PAGE_FAULT {
+        forget_fault();
+    }
     let result = KERNEL.with(|kernel| {
         #[cfg(feature = "simulated")]
         kernel.simulated_cpuid(machine, registers);
@@ -169,9 +183,11 @@ fn trap(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
     }
 }
 
-/// The last step before user code: no translation older than the epoch goes with it.
+/// The last step before user code: no translation older than the epoch goes with it, and no vCPU once the
+/// Keep has ended, which is an epoch of its own.
 fn to_user(machine: &mut Machine, vcpu: usize) {
     if EPOCH.leave_kernel(vcpu) {
+        stop_if_ended(machine);
         machine.flush();
     }
 }
@@ -191,7 +207,7 @@ fn next_thread(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
             machine.set_fs_base(thread.start_fs);
             // The thread that ran here before had its own GS base and rounding modes.
             machine.set_gs_base(0);
-            machine.restore_fpu(&FpuState::INITIAL);
+            reset_fpu();
             return;
         }
         machine.exit(Function::Park, &[u64::MAX]);
@@ -204,7 +220,10 @@ pub fn end(reason: Reason, detail: u64) -> ! {
     end_with(&mut machine, &Fatal::new(reason, detail).0)
 }
 
+#[cold]
+#[inline(never)]
 fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
+    begin_end();
     if !snp::active() && boot_info().flags & FLAG_SNP != 0 {
         // There is no GHCB yet.
         snp::terminate(report.reason);
@@ -214,6 +233,38 @@ fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
         snp::terminate(report.reason);
     }
     halt(machine)
+}
+
+/// Ends the Keep for all vCPUs, before the host learns of it.
+pub fn begin_end() {
+    ENDED.store(true, Ordering::SeqCst);
+    // In this order: a vCPU that sees the epoch sees the end.
+    EPOCH.advance_all();
+    // User code on other vCPUs does not have to enter the microkernel to talk to the host: its pages go, and
+    // what the CPUs still remember of them does not last.
+    snp::take_user_memory();
+}
+
+/// Whether the Keep has ended.
+pub fn ended() -> bool {
+    ENDED.load(Ordering::Relaxed)
+}
+
+/// Goes no further once the Keep has ended.
+#[inline]
+pub fn stop_if_ended(machine: &mut Machine) {
+    if ended() {
+        stop(machine);
+    }
+}
+
+/// Sleeps for ever: how the Keep ended is told by the vCPU that ended it.
+#[cold]
+#[inline(never)]
+fn stop(machine: &mut Machine) -> ! {
+    loop {
+        machine.exit(Function::Park, &[u64::MAX]);
+    }
 }
 
 /// The host has been told that this is the end; it only delays itself by coming back.

@@ -41,6 +41,8 @@ pub trait Platform: Instructions {
 
     /// Asks the VMM, with arguments in this vCPU's record; returns its untrusted answer.
     fn exit(&mut self, function: Function, args: &[u64]) -> u64;
+    /// Whether the Keep has ended on another vCPU: nothing that this one waits for comes any more.
+    fn ended(&self) -> bool;
     /// A random word from the CPU; none if it does not deliver after retries.
     fn random(&mut self) -> Option<u64>;
     /// The time stamp counter.
@@ -51,29 +53,4 @@ pub trait Platform: Instructions {
     fn fs_base(&self) -> u64;
     /// Sets the GS base of the running thread.
     fn set_gs_base(&mut self, base: u64);
-    /// Saves the x87/SSE state (FXSAVE64 format).
-    fn save_fpu(&mut self, area: &mut FpuState);
-    /// Restores the x87/SSE state.
-    fn restore_fpu(&mut self, area: &FpuState);
-}
-
-/// The FXSAVE64 area (AMD64 APM volume 2, section 11.4.4).
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(16))]
-pub struct FpuState(pub [u8; 512]);
-
-impl FpuState {
-    /// The state of a new process (AMD64 APM volume 2, section 11.5): FCW 0x037f, MXCSR 0x1f80.
-    pub const INITIAL: Self = {
-        let mut bytes = [0; 512];
-        [bytes[0], bytes[1]] = [0x7f, 0x03];
-        [bytes[24], bytes[25]] = [0x80, 0x1f];
-        Self(bytes)
-    };
-}
-
-impl Default for FpuState {
-    fn default() -> Self {
-        Self([0; 512])
-    }
 }

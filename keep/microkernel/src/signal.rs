@@ -1,17 +1,32 @@
 //! The frame of a Linux x86-64 signal, as glibc and Wasmtime read it.
 //!
+//! The vector registers are saved and restored at CPL3, by code in the vDSO on the way to the handler and
+//! back: the microkernel never loads state that user code could have changed, and uses none itself.
+//!
 //! Source: Linux `asm/sigcontext.h`, `asm/ucontext.h`, `asm-generic/ucontext.h`.
+
+use core::mem::offset_of;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::kernel::Registers;
-use crate::platform::FpuState;
 use enarx_boot::layout::USER_END;
 
 /// User code segment, with privilege level 3.
 pub const USER_CS: u64 = 0x23;
 /// User stack segment, with privilege level 3.
 pub const USER_SS: u64 = 0x1b;
+
+/// Offset in the vDSO of the code that saves the vector registers at RCX and calls the handler in R8.
+pub const ENTER_OFFSET: u64 = 0xe00;
+/// Offset in the vDSO of the code that a handler returns to: it restores the vector registers and calls
+/// `rt_sigreturn`.
+pub const LEAVE_OFFSET: u64 = 0xe80;
+/// State components that are saved: all that a Keep's XCR0 can have (x87, SSE, AVX, AVX-512).
+pub const SAVED: u32 = 0xe7;
+/// Bytes of the XSAVE area of [`SAVED`] in the standard format where it is largest (Intel SDM volume 1,
+/// section 13.5: the last component ends at 1664 + 1024); that of AMD's CPUs is smaller.
+const SAVE_AREA: u64 = 2688;
 
 /// Flags that user code may set itself: CF PF AF ZF SF DF OF AC ID.
 pub const USER_FLAGS: u64 = 0x0024_0cd5;
@@ -85,8 +100,8 @@ pub struct Info {
 const _: () = assert!(size_of::<Context>() == 256);
 const _: () = assert!(size_of::<Info>() == 128);
 const _: () = assert!(size_of::<SignalFrame>() == 8 + 304 + 128);
-const _: () = assert!(core::mem::offset_of!(SignalFrame, context) == 8 + 40);
-const _: () = assert!(core::mem::offset_of!(SignalFrame, info) == 8 + 304);
+const _: () = assert!(offset_of!(SignalFrame, context) == 8 + 40);
+const _: () = assert!(offset_of!(SignalFrame, info) == 8 + 304);
 
 /// A verified trap on its way to the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +135,7 @@ impl AlternateStack {
     }
 }
 
-/// Where a signal frame goes: the addresses of the frame and of the FPU state.
+/// Where a signal frame goes: the addresses of the frame and of the XSAVE area.
 #[must_use]
 pub fn place(registers: &Registers, stack: AlternateStack, use_stack: bool) -> Option<(u64, u64)> {
     let on_stack = stack.contains(registers.rsp);
@@ -130,7 +145,7 @@ pub fn place(registers: &Registers, stack: AlternateStack, use_stack: bool) -> O
         // The red zone below the stack pointer belongs to the interrupted function.
         registers.rsp.checked_sub(128)?
     };
-    let fpu = top.checked_sub(512)? & !63;
+    let fpu = top.checked_sub(SAVE_AREA)? & !63;
     // At the entry of a function, RSP + 8 is a multiple of 16.
     let frame = (fpu.checked_sub(size_of::<SignalFrame>() as u64)? & !15).checked_sub(8)?;
     Some((frame, fpu))
@@ -141,6 +156,8 @@ impl SignalFrame {
     pub const CONTEXT_OFFSET: u64 = 8;
     /// Offset of the `siginfo_t` in the frame.
     pub const INFO_OFFSET: u64 = 8 + 304;
+    /// Offset of the address of the XSAVE area from the stack pointer after the handler's return.
+    pub const FPU_OFFSET: usize = offset_of!(Self, context) + offset_of!(Context, fpu) - 8;
 
     /// The frame for `signal`, with the interrupted registers in it.
     #[must_use]
@@ -197,12 +214,6 @@ impl SignalFrame {
         }
     }
 
-    /// Address of the saved FPU state; 0 = none.
-    #[must_use]
-    pub fn fpu(&self) -> u64 {
-        self.context.fpu
-    }
-
     /// Puts the frame's registers back, as far as user code may set them; none if the
     /// instruction pointer is not a user address.
     #[must_use]
@@ -239,13 +250,6 @@ impl SignalFrame {
     }
 }
 
-/// Makes a user-supplied FXSAVE area loadable: reserved MXCSR bits would fault in the kernel.
-pub fn sanitise_fpu(state: &mut FpuState) {
-    // MXCSR is at offset 24 (AMD64 APM volume 2, section 11.4.4); bits 16 and up are reserved.
-    state.0[26] = 0;
-    state.0[27] = 0;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,7 +271,7 @@ mod tests {
         let (frame, fpu) = place(&registers, AlternateStack::default(), true).unwrap();
         assert_eq!(frame % 16, 8);
         assert_eq!(fpu % 64, 0);
-        assert!(frame + 440 <= fpu && fpu + 512 <= 0x7000_0123 - 128);
+        assert!(frame + 440 <= fpu && fpu + SAVE_AREA <= 0x7000_0123 - 128);
         let stack = AlternateStack {
             base: 0x10_0000,
             size: 0x4000,

@@ -1,5 +1,6 @@
-//! Every interleaving of a vCPU that takes a page away with one that comes and goes: the page's
-//! frame is never freed while the other may use a translation of it.
+//! Every interleaving of a vCPU that takes a page away, kicks, or ends the Keep with one that comes and goes:
+//! the page's frame is never freed while the other may use a translation of it, no kick that was asked for
+//! is taken for one that was not, and after the end nobody enters user code unnoticed.
 
 use loom::model::Builder;
 use loom::sync::Arc;
@@ -29,6 +30,10 @@ impl Word for AtomicU64 {
 
     fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
         self.0.fetch_add(value, order)
+    }
+
+    fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
+        self.0.fetch_sub(value, order)
     }
 
     fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
@@ -75,17 +80,18 @@ impl User {
     }
 }
 
+fn epoch() -> Epoch<AtomicU64, 2> {
+    let words = || [AtomicU64::new(0), AtomicU64::new(0)];
+    Epoch::over(AtomicU64::new(0), AtomicU64::new(0), words(), words())
+}
+
 /// `starts_in_user`: else the other vCPU is in the kernel, with an old translation in its TLB.
 fn explore(starts_in_user: bool) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(4);
     builder.check(move || {
         let world = Arc::new(World {
-            epoch: Epoch::over(
-                AtomicU64::new(0),
-                AtomicU64::new(0),
-                [AtomicU64::new(0), AtomicU64::new(0)],
-            ),
+            epoch: epoch(),
             present: AtomicU64::new(1),
             freed: AtomicU64::new(0),
         });
@@ -125,4 +131,66 @@ fn a_vcpu_in_user_code_is_waited_for() {
 #[test]
 fn a_vcpu_on_its_way_to_user_code_flushes() {
     explore(false);
+}
+
+/// The host: a kick is noted once, however often it is asked for, and then queued; both may be on their way.
+#[test]
+fn a_kick_that_was_asked_for_is_expected() {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(4);
+    builder.check(|| {
+        let epoch = Arc::new(epoch());
+        let noted = Arc::new(AtomicU64::new(0));
+        let other = thread::spawn({
+            let (epoch, noted) = (Arc::clone(&epoch), Arc::clone(&noted));
+            move || {
+                let mut taken = 0;
+                for _ in 0..2 {
+                    if noted.fetch_and(0, Ordering::SeqCst) == 1 {
+                        assert!(epoch.take_kick(OTHER), "a kick that was asked for");
+                        taken += 1;
+                    }
+                }
+                taken
+            }
+        });
+        for _ in 0..3 {
+            epoch.expect_kicks(1 << OTHER);
+            noted.fetch_or(1, Ordering::SeqCst);
+        }
+        let mut taken = other.join().unwrap();
+        while epoch.take_kick(OTHER) {
+            taken += 1;
+        }
+        assert!((2..=3).contains(&taken), "{taken} kicks of three requests");
+    });
+}
+
+#[test]
+fn nobody_enters_user_code_unnoticed_after_the_end() {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(4);
+    builder.check(|| {
+        let epoch = Arc::new(epoch());
+        let ended = Arc::new(AtomicU64::new(0));
+        let other = thread::spawn({
+            let (epoch, ended) = (Arc::clone(&epoch), Arc::clone(&ended));
+            move || {
+                for _ in 0..2 {
+                    let before = ended.load(Ordering::SeqCst) == 2;
+                    let behind = epoch.leave_kernel(OTHER);
+                    assert!(behind || !before, "in user code after the end");
+                    if behind {
+                        assert_ne!(ended.load(Ordering::SeqCst), 0, "stops at nothing");
+                        return;
+                    }
+                    epoch.enter_kernel(OTHER);
+                }
+            }
+        });
+        ended.store(1, Ordering::SeqCst);
+        epoch.advance_all();
+        ended.store(2, Ordering::SeqCst);
+        other.join().unwrap();
+    });
 }

@@ -3,7 +3,7 @@
 mod played;
 
 use enarx_boot::layout::{PAGE, SALLYPORT_USER, USER_END, VDSO_USER};
-use enarx_microkernel::kernel::{Registers, SYSTEM_CALL, vector};
+use enarx_microkernel::kernel::Registers;
 use enarx_microkernel::linux::flag;
 use enarx_microkernel::signal::{USER_CS, USER_SS};
 use enarx_microkernel::syscall::{After, Guarded};
@@ -176,55 +176,6 @@ fn futexes_compare_time_out_and_wake() {
     assert_eq!(state(&keep, 3), State::Waiting(at));
     assert_eq!(keep.call(nr::FUTEX, &[at, flag::FUTEX_WAKE, 9]), 1);
     assert_eq!(keep.world.borrow().unparked, [1, 2, 3]);
-}
-
-#[test]
-fn signals_interrupt_and_return() {
-    let keep = Keep::new(4, 1);
-    let at = page(&keep);
-    for (offset, word) in [0x40_2000u64, flag::SA_RESTORER, 0x40_3000, 0]
-        .into_iter()
-        .enumerate()
-    {
-        keep.touch(0, at + offset as u64 * 8, Some(word));
-    }
-    assert_eq!(keep.call(nr::RT_SIGACTION, &[flag::SIGSEGV, at, 0, 8]), 0);
-    let before = Registers {
-        vector: vector::PAGE_FAULT,
-        error_code: 6,
-        rip: 0x40_1000,
-        rsp: at + PAGE - 64,
-        rbx: 77,
-        r15: 78,
-        flags: 0x246,
-        cs: USER_CS,
-        ss: USER_SS,
-        ..Registers::default()
-    };
-    let mut registers = before;
-    let mut machine = keep.machine(0);
-    keep.kernel
-        .with(|kernel| kernel.exception(&mut machine, 0, &mut registers, 0x5000))
-        .unwrap();
-    assert_eq!((registers.rip, registers.rdi), (0x40_2000, flag::SIGSEGV));
-    // The handler returns to the restorer, which calls rt_sigreturn.
-    registers.rsp += 8;
-    registers.rbx = 0;
-    registers.rax = nr::RT_SIGRETURN;
-    registers.vector = SYSTEM_CALL;
-    assert_eq!(keep.call_with(0, &mut registers), After::User);
-    let expected = Registers {
-        vector: SYSTEM_CALL,
-        ..before
-    };
-    let error_code = registers.error_code;
-    assert_eq!(
-        registers,
-        Registers {
-            error_code,
-            ..expected
-        }
-    );
 }
 
 #[test]

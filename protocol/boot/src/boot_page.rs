@@ -54,14 +54,12 @@ pub struct BootInfo {
     pub gdt: u64,
     /// Virtual address of the IDT.
     pub idt: u64,
-    /// Virtual address of the task state segments.
-    pub tss: u64,
 }
 
-const _: () = assert!(size_of::<BootInfo>() == 144);
+const _: () = assert!(size_of::<BootInfo>() == 136);
 const _: () = assert!(core::mem::offset_of!(BootInfo, root) == 16);
 const _: () = assert!(core::mem::offset_of!(BootInfo, heap_mapped) == 72);
-const _: () = assert!(core::mem::offset_of!(BootInfo, tss) == 136);
+const _: () = assert!(core::mem::offset_of!(BootInfo, idt) == 128);
 
 /// First bytes of the microkernel image: where the launcher finds its entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

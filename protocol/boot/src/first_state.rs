@@ -5,13 +5,14 @@
 use core::mem::offset_of;
 
 use enarx_snp::vmsa::Vmsa;
-use zerocopy::IntoBytes;
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{Immutable, IntoBytes};
 
 use crate::layout::{KERNEL_STACK, STACK_RECORD, stack_bottom};
 
-/// Distance between the task state segments of two vCPUs.
+/// Distance between the task state segments of two vCPUs that lie in one page.
 pub const TSS_STRIDE: u64 = 128;
-/// Limit of a task state segment. The I/O map begins beyond it, so CPL3 has no port.
+/// Limit of a task state segment.
 pub const TSS_LIMIT: u16 = 103;
 /// Limit of the GDT: five descriptors.
 pub const GDT_LIMIT: u16 = 39;
@@ -47,7 +48,51 @@ pub const XCR0: u64 = 7;
 /// The page attribute table after reset (AMD64 APM volume 2, section 7.8.1).
 const PAT: u64 = 0x0007_0406_0007_0406;
 
-/// What the vCPUs' states are made of.
+/// A task state segment (AMD64 APM volume 2, section 12.2.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct TaskState {
+    reserved0: U32,
+    rsp: [U64; 3],
+    reserved1: U64,
+    ist: [U64; 7],
+    reserved2: [U16; 5],
+    io_map: U16,
+}
+
+const _: () = assert!(size_of::<TaskState>() == TSS_LIMIT as usize + 1);
+const _: () = assert!(offset_of!(TaskState, ist) == 36 && offset_of!(TaskState, io_map) == 102);
+
+impl TaskState {
+    /// That of a vCPU that takes every event at the top of its kernel stack. The I/O map begins beyond the
+    /// limit, so CPL3 has no port.
+    #[must_use]
+    pub const fn new(vcpu: u64) -> Self {
+        let none = U64::ZERO;
+        let top = U64::new(first_stack_pointer(vcpu));
+        Self {
+            reserved0: U32::ZERO,
+            rsp: [top, none, none],
+            reserved1: none,
+            ist: [top, none, none, none, none, none, none],
+            reserved2: [U16::ZERO; 5],
+            io_map: U16::new(TSS_LIMIT + 1),
+        }
+    }
+}
+
+/// What a vCPU needs to take an event, that is an exception or an interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuTables {
+    /// Base of the GDT.
+    pub gdt: u64,
+    /// Base of the IDT.
+    pub idt: u64,
+    /// Base of the vCPU's own task state segment.
+    pub tss: u64,
+}
+
+/// What a vCPU's state is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FirstState {
     /// First instruction.
@@ -56,14 +101,14 @@ pub struct FirstState {
     pub cr3: u64,
     /// CR4.
     pub cr4: u64,
+    /// Address of the last page fault: 0, as KVM has it in every launch, or
+    /// [`crate::layout::NO_FAULT`].
+    pub cr2: u64,
     /// XCR0.
     pub xcr0: u64,
-    /// Base of the GDT.
-    pub gdt: u64,
-    /// Base of the IDT.
-    pub idt: u64,
-    /// Base of the task state segments, [`TSS_STRIDE`] apart.
-    pub tss: u64,
+    /// The CPU's tables. A vCPU without them has no stack either: every event that its host injects is a
+    /// shutdown (AMD64 APM volume 2, section 8.2.9), and nothing is written anywhere.
+    pub tables: Option<CpuTables>,
     /// LSTAR.
     pub lstar: u64,
     /// SEV_FEATURES; 0 = not an SNP guest.
@@ -82,7 +127,7 @@ const fn segment(selector: u64, attributes: u64, limit: u64, base: u64) -> [u64;
 }
 
 /// Words of a VMSA that are not zero, at most.
-const WORDS: usize = 31;
+const WORDS: usize = 32;
 
 impl FirstState {
     /// The words of the VMSA of vCPU `vcpu` that are not zero, with their offsets.
@@ -91,11 +136,19 @@ impl FirstState {
         let snp = self.sev_features != 0;
         let [data, _] = segment(0x10, 0xc93, 0xffff_ffff, 0);
         let [code, _] = segment(0x08, 0xa9b, 0xffff_ffff, 0);
-        let gdt = segment(0, 0, GDT_LIMIT.into(), self.gdt);
-        let idt = segment(0, 0, IDT_LIMIT.into(), self.idt);
+        let (gdt, idt, tss, stack) = match self.tables {
+            Some(CpuTables { gdt, idt, tss }) => (
+                (GDT_LIMIT, gdt),
+                (IDT_LIMIT, idt),
+                (TSS_LIMIT, tss),
+                first_stack_pointer(vcpu),
+            ),
+            None => ((0, 0), (0, 0), (0, 0), 0),
+        };
+        let gdt = segment(0, 0, gdt.0.into(), gdt.1);
+        let idt = segment(0, 0, idt.0.into(), idt.1);
         // No descriptor stands behind it: the register is loaded here, never by LTR.
-        let tr = segment(0x28, 0x8b, TSS_LIMIT.into(), self.tss + vcpu * TSS_STRIDE);
-        let stack = first_stack_pointer(vcpu);
+        let tr = segment(0x28, 0x8b, tss.0.into(), tss.1);
         [
             (offset_of!(Vmsa, es), data),
             (offset_of!(Vmsa, cs), code),
@@ -119,6 +172,7 @@ impl FirstState {
             (offset_of!(Vmsa, dr7), 0x400),
             (offset_of!(Vmsa, dr6), 0xffff_0ff0),
             (offset_of!(Vmsa, rflags), 2),
+            (offset_of!(Vmsa, cr2), self.cr2),
             (offset_of!(Vmsa, rip), self.rip),
             (offset_of!(Vmsa, rsp), stack),
             (offset_of!(Vmsa, star), STAR),
@@ -153,29 +207,62 @@ mod tests {
     use super::*;
     use enarx_snp::vmsa::Segment;
 
-    #[test]
-    fn the_state_is_that_of_long_mode_at_cpl0() {
-        let state = FirstState {
-            rip: 0x1111,
-            cr3: 0x2000,
-            cr4: CR4,
-            xcr0: XCR0,
+    const STATE: FirstState = FirstState {
+        rip: 0x1111,
+        cr3: 0x2000,
+        cr4: CR4,
+        cr2: 0x7000,
+        xcr0: XCR0,
+        tables: Some(CpuTables {
             gdt: 0x3000,
             idt: 0x4000,
             tss: 0x5000,
-            lstar: 0x6000,
-            sev_features: 1,
-        };
-        let vmsa = state.vmsa(3);
+        }),
+        lstar: 0x6000,
+        sev_features: 1,
+    };
+
+    #[test]
+    fn the_state_is_that_of_long_mode_at_cpl0() {
+        let vmsa = STATE.vmsa(3);
         assert_eq!(vmsa.cs, Segment::new(0x08, 0xa9b, u32::MAX, 0));
         assert_eq!(vmsa.ss, Segment::new(0x10, 0xc93, u32::MAX, 0));
-        assert_eq!(vmsa.tr, Segment::new(0x28, 0x8b, 103, 0x5000 + 3 * 128));
+        assert_eq!(vmsa.tr, Segment::new(0x28, 0x8b, 103, 0x5000));
         assert_eq!(vmsa.gdtr, Segment::new(0, 0, 39, 0x3000));
         assert_eq!(vmsa.idtr, Segment::new(0, 0, 33 * 16 - 1, 0x4000));
         assert_eq!((vmsa.rip.get(), vmsa.rdi.get(), vmsa.cpl), (0x1111, 3, 0));
-        assert_eq!(vmsa.efer.get(), 0x1d01);
+        assert_eq!((vmsa.efer.get(), vmsa.cr2.get()), (0x1d01, 0x7000));
         assert_eq!((vmsa.mxcsr.get(), vmsa.x87_fcw.get()), (0x1f80, 0x37f));
+        assert_eq!(vmsa.rsp.get(), first_stack_pointer(3));
         assert_eq!(vmsa.rsp.get(), vmsa.kernel_gs_base.get());
         assert_eq!(vmsa.sev_features.get(), 1);
+    }
+
+    #[test]
+    fn without_tables_there_is_nothing_to_take_an_event_by() {
+        let vmsa = FirstState {
+            tables: None,
+            ..STATE
+        }
+        .vmsa(3);
+        assert_eq!(vmsa.tr, Segment::new(0x28, 0x8b, 0, 0));
+        for table in [vmsa.gdtr, vmsa.idtr] {
+            assert_eq!(table, Segment::new(0, 0, 0, 0));
+        }
+        assert_eq!((vmsa.rsp.get(), vmsa.kernel_gs_base.get()), (0, 0));
+        assert_eq!((vmsa.rip.get(), vmsa.cs.limit.get()), (0x1111, u32::MAX));
+    }
+
+    #[test]
+    fn events_are_taken_at_the_top_of_the_own_stack() {
+        let tss = TaskState::new(2);
+        let top = first_stack_pointer(2).to_le_bytes();
+        assert_eq!(
+            (&tss.as_bytes()[4..12], &tss.as_bytes()[36..44]),
+            (&top[..], &top[..])
+        );
+        assert_eq!(tss.as_bytes()[102..], [104, 0]);
+        let set = tss.as_bytes().iter().filter(|&&byte| byte != 0).count();
+        assert_eq!(set, 2 * top.iter().filter(|&&byte| byte != 0).count() + 1);
     }
 }

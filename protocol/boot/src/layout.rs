@@ -46,6 +46,13 @@ pub const fn stack_bottom(vcpu: u64) -> u64 {
     STACKS_VIRTUAL + vcpu * STACK_STRIDE + PAGE
 }
 
+/// Address of the task state segment of a vCPU that the microkernel has started: a page of its own, two
+/// above the kernel stack.
+#[must_use]
+pub const fn own_tss(vcpu: u64) -> u64 {
+    stack_bottom(vcpu) + KERNEL_STACK + PAGE
+}
+
 /// Most virtual CPUs of a Keep.
 pub const MAX_VCPUS: usize = 64;
 /// Size of one vCPU's kernel stack, in bytes.
@@ -80,8 +87,12 @@ pub const SIGNAL_STACK_SIZE: u64 = LARGE;
 /// it and the first stack.
 pub const SIGNAL_STACK: u64 = STACK_TOP - STACK_SIZE - LARGE - SIGNAL_STACK_SIZE;
 
+/// What CR2 holds while no page fault is being dealt with: an address that no user access can have.
+pub const NO_FAULT: u64 = 0xffff_ffff_ffff_f000;
+
 const _: () = assert!(KERNEL_PHYSICAL.is_multiple_of(PAGE) && KERNEL_PHYSICAL < LAUNCH_END);
 const _: () = assert!(STACKS_VIRTUAL + MAX_VCPUS as u64 * STACK_STRIDE <= EXIT_VIRTUAL);
+const _: () = assert!(own_tss(0) + PAGE <= STACKS_VIRTUAL + STACK_STRIDE);
 const _: () = assert!(SALLYPORT_SIZE.is_multiple_of(LARGE));
 const _: () = assert!(STACK_TOP.is_multiple_of(LARGE) && STACK_SIZE.is_multiple_of(LARGE));
 

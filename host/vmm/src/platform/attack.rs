@@ -8,13 +8,18 @@ use enarx_snp::launch::PageType;
 use kvm_bindings::kvm_vcpu_events;
 use kvm_ioctls::VcpuFd;
 
-/// An exception that the host injects.
+/// What the host injects before the next instruction of a vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exception {
-    /// Its vector.
-    pub vector: u8,
-    /// Its error code, for vectors that have one.
-    pub error_code: Option<u32>,
+pub enum Injected {
+    /// An exception.
+    Exception {
+        /// Its vector.
+        vector: u8,
+        /// Its error code, for vectors that have one.
+        error_code: Option<u32>,
+    },
+    /// An external interrupt of this vector, whether the vCPU takes interrupts or not.
+    Interrupt(u8),
 }
 
 /// What a hostile VMM does. Every method leaves things as they are unless it is overridden.
@@ -34,7 +39,7 @@ pub trait Hostility: Debug + Send + Sync {
     }
 
     /// vCPU `vcpu` is about to run at `rip`, at privilege level `cpl`; called on its thread.
-    fn inject(&self, _vcpu: u32, _cpl: u8, _rip: u64) -> Option<Exception> {
+    fn inject(&self, _vcpu: u32, _cpl: u8, _rip: u64) -> Option<Injected> {
         None
     }
 
@@ -42,14 +47,34 @@ pub trait Hostility: Debug + Send + Sync {
     fn starts(&self, _vcpu: u32) -> bool {
         false
     }
+
+    /// vCPU `vcpu` asks for the end of the Keep. Whether the host runs on as if it had not.
+    fn ignores_end(&self, _vcpu: u32) -> bool {
+        false
+    }
+
+    /// The guest has started vCPU `vcpu`. Another vCPU, which the guest does not use, that is run beside it
+    /// in the state that was measured for `vcpu`: on hardware both are vCPU `vcpu`.
+    fn double(&self, _vcpu: u32) -> Option<u32> {
+        None
+    }
 }
 
-/// Queues an exception for the vCPU's next run.
-pub(super) fn inject(vcpu: &VcpuFd, exception: Exception) -> Result<(), kvm_ioctls::Error> {
+/// Queues an event for the vCPU's next run.
+pub(super) fn inject(vcpu: &VcpuFd, injected: Injected) -> Result<(), kvm_ioctls::Error> {
     let mut events: kvm_vcpu_events = vcpu.get_vcpu_events()?;
-    events.exception.injected = 1;
-    events.exception.nr = exception.vector;
-    events.exception.has_error_code = u8::from(exception.error_code.is_some());
-    events.exception.error_code = exception.error_code.unwrap_or(0);
+    match injected {
+        Injected::Exception { vector, error_code } => {
+            events.exception.injected = 1;
+            events.exception.nr = vector;
+            events.exception.has_error_code = u8::from(error_code.is_some());
+            events.exception.error_code = error_code.unwrap_or(0);
+        }
+        Injected::Interrupt(vector) => {
+            events.interrupt.injected = 1;
+            events.interrupt.nr = vector;
+            events.interrupt.soft = 0;
+        }
+    }
     vcpu.set_vcpu_events(&events)
 }

@@ -58,6 +58,11 @@ pub trait Platform: Send + Sync {
         Vec::new()
     }
 
+    /// Another vCPU that runs once the guest has started vCPU `id`, although the guest does not ask for it.
+    fn unasked_beside(&self, _id: u32) -> Option<u32> {
+        None
+    }
+
     /// vCPU `id`, which the guest wants started.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use enarx_boot::first_state::FirstState;
+use enarx_boot::first_state::{CpuTables, FirstState, TSS_STRIDE};
 use enarx_launch::plain::{Parameters, Plan};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
@@ -31,7 +31,15 @@ struct Plain {
 
 impl Platform for Plain {
     fn vcpu(&self, id: u32) -> Result<Processor, KvmError> {
-        let state = self.state.vmsa(id.into());
+        let own = |tables: CpuTables| CpuTables {
+            tss: tables.tss + u64::from(id) * TSS_STRIDE,
+            ..tables
+        };
+        let state = FirstState {
+            tables: self.state.tables.map(own),
+            ..self.state
+        };
+        let state = state.vmsa(id.into());
         let mut vcpu = vcpu::create(&self.vm, id, &self.cpu.cpuid(id), &state)?;
         if self.split_interrupts {
             vcpu::take_interrupts(vcpu.fd())?;

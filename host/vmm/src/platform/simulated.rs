@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use enarx_boot::layout::{DIRECT_MAP, LARGE, PAGE};
 use enarx_exits::simulated::{CLEAR, PVALIDATE, QUIRK_SYSCALL, QUIRKS, REGISTERS, RMPADJUST};
+use enarx_exits::{Function, PORT};
 use enarx_launch::measured::{self, Parameters, SIMULATED_C_BIT as C_BIT};
 use enarx_simulator::{Action, Config, Hypervisor, Launching, SharedMemory, Status};
 use enarx_snp::bits::GuestPolicy;
@@ -87,6 +88,8 @@ struct Guest {
     cpu: Cpu,
     /// VMSAs of the vCPUs: those of the launch, until the guest gives others.
     states: Mutex<BTreeMap<u32, Box<Vmsa>>>,
+    /// VMSAs of the launch. On hardware they stay runnable as long as the guest lives.
+    measured: BTreeMap<u32, Box<Vmsa>>,
     quirks: u64,
     hostility: Option<Arc<dyn Hostility>>,
 }
@@ -108,6 +111,17 @@ fn fault(text: impl std::fmt::Display) -> Served {
     Served::End(Outcome::Fault(format!(
         "the Keep ended (simulated): {text}"
     )))
+}
+
+/// Whether the guest asks for its end.
+fn is_end(action: &Action) -> bool {
+    match *action {
+        Action::Terminate { .. } => true,
+        Action::PortOut { port, value } => {
+            port == PORT && [Function::Exit as u32, Function::Fault as u32].contains(&value)
+        }
+        _ => false,
+    }
 }
 
 impl Guest {
@@ -169,10 +183,13 @@ impl Guest {
         Served::Resume
     }
 
-    fn perform(&self, action: Action) -> Served {
+    fn perform(&self, id: u32, action: Action) -> Served {
+        if is_end(&action) && self.hostility.as_ref().is_some_and(|h| h.ignores_end(id)) {
+            return Served::Resume;
+        }
         match action {
             Action::Resume | Action::StopVcpu { .. } => Served::Resume,
-            Action::PortOut { port, value } if port == enarx_exits::PORT => Served::Port(value),
+            Action::PortOut { port, value } if port == PORT => Served::Port(value),
             Action::PortOut { port, .. } => fault(format!("it wrote port {port:#x}")),
             Action::StartVcpu { id, vmsa_gpa } => match self.memory.read_private(vmsa_gpa) {
                 Some(page) => {
@@ -233,6 +250,13 @@ impl Platform for Guest {
         (1..vcpus).filter(starts).collect()
     }
 
+    fn unasked_beside(&self, id: u32) -> Option<u32> {
+        let double = self.hostility.as_ref()?.double(id)?;
+        let measured = self.measured.get(&id)?.clone();
+        self.states().insert(double, measured);
+        Some(double)
+    }
+
     fn vcpu(&self, id: u32) -> Result<Processor, KvmError> {
         let states = self.states();
         let state = states
@@ -252,7 +276,7 @@ impl Platform for Guest {
                 if let Some(hostility) = &self.hostility {
                     hostility.answer(id, &windows);
                 }
-                self.perform(action)
+                self.perform(id, action)
             }
             event => out_of_bounds(&event),
         }
@@ -362,6 +386,7 @@ pub(crate) fn launch(
         hypervisor,
         memory: Arc::clone(&memory),
         cpu,
+        measured: states.clone(),
         states: Mutex::new(states),
         quirks: if pvm { QUIRK_SYSCALL } else { 0 },
         hostility: simulated.hostility.clone(),

@@ -493,7 +493,12 @@ pub fn run(
                 .vcpu(number)
                 .and_then(|vcpu| spawn(keep, number, vcpu));
             match started {
-                Ok(thread) => threads.push(thread),
+                Ok(thread) => {
+                    threads.push(thread);
+                    if let Some(other) = keep.platform.unasked_beside(number) {
+                        keep.unpark(other.into());
+                    }
+                }
                 Err(error) => keep.end(Outcome::Fault(error.to_string())),
             }
         }

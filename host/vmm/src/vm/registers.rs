@@ -212,6 +212,7 @@ impl Registers {
                 gdt: table(&vmsa.gdtr),
                 idt: table(&vmsa.idtr),
                 cr0: vmsa.cr0.get(),
+                cr2: vmsa.cr2.get(),
                 cr3: vmsa.cr3.get(),
                 cr4: vmsa.cr4.get(),
                 efer: vmsa.efer.get() & !EFER_SVME,

@@ -196,34 +196,141 @@ static void handle(void (*with)(int, siginfo_t *, void *), int flags) {
         CHECK(caught == number);                                                                   \
     } while (0)
 
+// Code that runs wherever it is copied to.
+asm(".globl blob, blob_end\n"
+    "blob:\n"
+    "blob_load: movzbl (%rdi), %eax\n ret\n"
+    "blob_store: movb $2, (%rdi)\n ret\n"
+    "blob_undefined: ud2\n ret\n"
+    "blob_divide: mov %rdi, %rax\n cqo\n idiv %rsi\n ret\n"
+    // (from, to): ud2 between the loads and the stores of the vector registers; R12 as well.
+    "blob_keep: push %r12\n mov $77, %r12\n call load_vectors\n ud2\n call store_vectors\n"
+    "mov %r12, %rax\n pop %r12\n ret\n"
+    // (from, to, stop, rounds): spins between the loads and the stores until *stop.
+    "blob_spin: call load_vectors\n"
+    "1: dec %rcx\n jz 2f\n cmpl $0, (%rdx)\n je 1b\n 2: call store_vectors\n ret\n"
+    // (from, to, stop, rounds): copies 512 bytes again and again until *stop.
+    "blob_copy: call load_vectors\n call store_vectors\n dec %rcx\n jz 1f\n cmpl $0, (%rdx)\n"
+    "je blob_copy\n 1: ret\n"
+    "load_vectors:\n"
+    ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n vmovups \\n*32(%rdi), %ymm\\n\n .endr\n ret\n"
+    "store_vectors:\n"
+    ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n vmovups %ymm\\n, \\n*32(%rsi)\n .endr\n ret\n"
+    "blob_end:\n");
+extern char blob[], blob_end[], blob_load[], blob_store[], blob_undefined[], blob_divide[],
+    blob_keep[], blob_spin[], blob_copy[];
+
+// Where compiled WebAssembly lies (mmap), and where the runtime's own code does.
+#define COMPILED ((char *)0x1f0000000000)
+#define RUNTIME ((char *)0x20000000)
+
+static char *place(char *at) {
+    CHECK(mmap(at, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == at);
+    memcpy(at, blob, blob_end - blob);
+    CHECK(mprotect(at, 4096, PROT_READ | PROT_EXEC) == 0);
+    return at;
+}
+
+static long run(char *place, char *code, const void *a, const void *b) {
+    return ((long (*)(const void *, const void *))(place + (code - blob)))(a, b);
+}
+
+static void clobber(void) { asm volatile("vzeroall" ::: "memory"); }
+
+static void fill(unsigned char *bytes, int seed) {
+    for (int i = 0; i < 512; i++)
+        bytes[i] = i * 7 + seed;
+}
+
 static int traps(void) {
     handle(handler, 0);
-    char *page = map(1 << 20);
+    char *code = place(COMPILED), *page = map(1 << 20);
     page[0] = 9;
     CHECK(mprotect(page, 4096, PROT_NONE) == 0);
-    TRAPS(SIGSEGV, page[0] = 2);
+    TRAPS(SIGSEGV, run(code, blob_store, page, 0));
     CHECK(where == page);
-    CHECK(mprotect(page, 4096, PROT_READ) == 0 && page[0] == 9);
-    TRAPS(SIGSEGV, page[0] = 2);
-    TRAPS(SIGILL, asm volatile("ud2"));
-    volatile int zero = 0;
-    TRAPS(SIGFPE, zero = 5 / zero);
-    volatile long least = INT64_MIN, minus = -1;
-    TRAPS(SIGFPE, least = least / minus);
-    TRAPS(SIGSEGV, zero = *(volatile int *)8);
+    TRAPS(SIGSEGV, run(code, blob_load, page, 0));
+    CHECK(mprotect(page, 4096, PROT_READ) == 0 && run(code, blob_load, page, 0) == 9);
+    TRAPS(SIGILL, run(code, blob_undefined, 0, 0));
+    TRAPS(SIGFPE, run(code, blob_divide, (void *)5, 0));
+    TRAPS(SIGFPE, run(code, blob_divide, (void *)INT64_MIN, (void *)-1l));
+    TRAPS(SIGSEGV, run(code, blob_load, (void *)8, 0));
     CHECK(munmap(page, 1 << 20) == 0);
-    TRAPS(SIGSEGV, page[0] = 2);
+    TRAPS(SIGSEGV, run(code, blob_store, page, 0));
 
     stack_t stack = {.ss_sp = map(65536), .ss_size = 65536};
     CHECK(sigaltstack(&stack, 0) == 0);
     handle(skip, SA_ONSTACK);
-    // Registers and x87/SSE state survive a handler that returns.
-    long a = 1, b = 0;
-    double x = 1.5;
-    asm volatile("movsd %2, %%xmm7\n mov $77, %%r12\n ud2\n mov %%r12, %1\n movsd %%xmm7, %2"
-                 : "+r"(a), "=r"(b), "+m"(x)::"r12", "xmm7");
-    CHECK(caught == SIGILL && b == 77 && x == 1.5);
+    // Registers survive a handler that returns, vector registers in their whole width.
+    static unsigned char from[512], to[512];
+    fill(from, 3);
+    CHECK(run(code, blob_keep, from, to) == 77);
+    CHECK(caught == SIGILL && memcmp(from, to, 512) == 0);
     return 0;
+}
+
+// What is no trap although there are handlers.
+static int no_traps(int which) {
+    handle(handler, 0);
+    char *compiled = place(COMPILED), *runtime = place(RUNTIME), *page = map(4096);
+    page[0] = 9;
+    CHECK(mprotect(page, 4096, PROT_READ) == 0);
+    switch (which) {
+    case 0: TRAPS(SIGSEGV, run(compiled, blob_store, page, 0)); break;
+    case 1: TRAPS(SIGSEGV, run(runtime, blob_load, (void *)8, 0)); break;
+    case 2: TRAPS(SIGILL, run(runtime, blob_undefined, 0, 0)); break;
+    case 3: TRAPS(SIGFPE, run(runtime, blob_divide, (void *)5, 0)); break;
+    case 4: TRAPS(SIGSEGV, ((void (*)(void))page)()); break;
+    case 5: TRAPS(SIGSEGV, run(compiled, blob_load, (void *)KERNEL, 0)); break;
+    }
+    return 0;
+}
+
+static volatile int entered;
+
+static void forged(int number, siginfo_t *info, void *context) {
+    (void)number;
+    (void)context;
+    entered = 1;
+    say("handler entered for %#lx\n", (long)info->si_addr);
+    clobber();
+}
+
+static void *spin_with_vectors(void *argument) {
+    long how = (long)argument;
+    static unsigned char from[512], to[512];
+    fill(from, how);
+    memset(to, 1, 512);
+    char *code = place(how & 2 ? COMPILED : RUNTIME);
+    char *fresh = map(64 << 20);
+    if (how & 1)
+        fresh[32 << 20] = 1;
+    long (*run)(void *, void *, volatile int *, long) = (void *)(code + ((how & 4 ? blob_copy : blob_spin) - blob));
+    for (double start = now(); !entered && now() < start + 3;) {
+        run(from, to, &entered, 10000000);
+        if (memcmp(from, to, 512))
+            say("the vector registers are not what they were\n", 0);
+    }
+    return argument;
+}
+
+// Waits for an exception that the host injects: after a page fault or not, in compiled code or not.
+static int wait_for_injection(long how) {
+    handle(forged, 0);
+    if (how & 8) {
+        // A vCPU of its own, whose stack has its frames.
+        pthread_t thread;
+        pthread_attr_t attributes;
+        pthread_attr_init(&attributes);
+        char *stack = map(1 << 20);
+        memset(stack, 0, 1 << 20);
+        CHECK(pthread_attr_setstack(&attributes, stack, 1 << 20) == 0);
+        CHECK(pthread_create(&thread, &attributes, spin_with_vectors, (void *)how) == 0);
+        CHECK(pthread_join(thread, 0) == 0);
+    } else {
+        spin_with_vectors((void *)how);
+    }
+    return entered;
 }
 
 static int memory(void) {
@@ -345,7 +452,8 @@ static int pinned(void) {
     before[0] = 1;
     CHECK(call(SYS_munmap, (long)before, 8192, 0, 0) == -EACCES);
     handle(handler, 0);
-    TRAPS(SIGSEGV, before[0] = 2);
+    char *code = place(COMPILED);
+    TRAPS(SIGSEGV, run(code, blob_store, before, 0));
     return 0;
 }
 
@@ -456,13 +564,27 @@ static void privileged(int which) {
 }
 
 // Calls rt_sigreturn on a frame of our own.
-static void bad_return(unsigned long rip, unsigned long rsp, unsigned long fpu) {
+static void bad_return(unsigned long rip, unsigned long rsp) {
     static unsigned long frame[64] __attribute__((aligned(64)));
     frame[6 + 15] = rsp;
     frame[6 + 16] = rip;
     frame[6 + 17] = ~0ul;
-    frame[6 + 23] = fpu;
     asm volatile("mov %0, %%rsp\n mov $15, %%eax\n syscall" ::"r"(frame + 1));
+}
+
+static unsigned long area;
+
+static void other_area(int number, siginfo_t *info, void *context) {
+    (void)number;
+    (void)info;
+    ((ucontext_t *)context)->uc_mcontext.fpregs = (void *)area;
+}
+
+// Returns from a handler with another address for the vector registers.
+static void bad_area(unsigned long at) {
+    area = at;
+    handle(other_area, 0);
+    run(place(COMPILED), blob_undefined, 0, 0);
 }
 
 // ---- messages to the secure processor
@@ -512,6 +634,36 @@ static int broken_evidence(unsigned long good) {
         CHECK(report(nonce, to) == 1184);
     for (int i = 0; i < 3; i++)
         CHECK(report(nonce, to) == -EIO);
+    return 0;
+}
+
+static volatile unsigned long beats;
+
+static void *spinner(void *argument) {
+    for (;;)
+        beats++;
+    return argument;
+}
+
+static void *reporter(void *argument) {
+    static unsigned char nonce[64], to[1184];
+    for (;;) {
+        long got = report(nonce, to);
+        if (got != 1184) {
+            say("no report: %ld\n", got);
+            _exit(1);
+        }
+        // Others want the microkernel, too.
+        usleep(10000);
+    }
+    return argument;
+}
+
+// A vCPU that asks for reports all the time, and one that never enters the microkernel by itself.
+static int report_and_spin(int spinner_first) {
+    pthread_t thread;
+    CHECK(pthread_create(&thread, 0, spinner_first ? reporter : spinner, 0) == 0);
+    (spinner_first ? spinner : reporter)(0);
     return 0;
 }
 
@@ -565,6 +717,7 @@ int main(void) {
     case 'F': return flags();
     case 'E': return evidence();
     case 'e': return broken_evidence(argument);
+    case 'o': return report_and_spin(argument);
     case 'C': return cpuid();
     case 'I': return cpuids();
 
@@ -580,8 +733,10 @@ int main(void) {
     case 'l': for (;;) ;
     case 'L': sleeper(0); return 0;
     case 'a': abort();
-    case 'q': bad_return(argument, (unsigned long)data + 64, 0); return 0;
-    case 'Q': bad_return((unsigned long)data, 0, argument); return 0;
+    case 'q': bad_return(argument, (unsigned long)data + 64); return 0;
+    case 'Q': bad_area(argument); return 0;
+    case 't': return no_traps(argument);
+    case 'z': return wait_for_injection(argument);
     case 'd':
         asm volatile("mov %0, %%rcx\n mov $-1, %%r11\n mov $186, %%eax\n jmp *%1" ::"r"(argument),
                      "r"(VDSO + 0xff0)

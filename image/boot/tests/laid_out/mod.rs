@@ -51,6 +51,11 @@ pub struct Leaf {
 /// The leaves of the launch's tables, and where the tables lie. All entries of tables are private
 /// where there is a C-bit.
 pub fn leaves(launch: &Launch, c_bit: u64) -> (Vec<Leaf>, BTreeSet<u64>) {
+    leaves_under(launch, launch.state.cr3, c_bit)
+}
+
+/// As [`leaves`], of the tables under `root`.
+pub fn leaves_under(launch: &Launch, root: u64, c_bit: u64) -> (Vec<Leaf>, BTreeSet<u64>) {
     let pages: BTreeMap<u64, &[u8; 4096]> = launch
         .pages
         .iter()
@@ -59,7 +64,7 @@ pub fn leaves(launch: &Launch, c_bit: u64) -> (Vec<Leaf>, BTreeSet<u64>) {
         .collect();
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
-    let mut tables = vec![(launch.state.cr3, 4u32, 0u64, true)];
+    let mut tables = vec![(root, 4u32, 0u64, true)];
     while let Some((table, level, base, user)) = tables.pop() {
         assert_eq!(table & c_bit, c_bit, "the table at {base:#x} is shared");
         let table = table & !c_bit;

@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use zerocopy::IntoBytes;
 
 use enarx_exits::Function;
-use enarx_microkernel::platform::{FpuState, Platform};
+use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::cpuid::{answer, features};
 use enarx_microkernel::snp::ghcb::{Answer, Call};
 use enarx_microkernel::snp::message::{Channel, KEY_REQUEST, MessageError};
@@ -88,6 +88,9 @@ impl Platform for OnePage {
     fn exit(&mut self, _: Function, _: &[u64]) -> u64 {
         unreachable!()
     }
+    fn ended(&self) -> bool {
+        false
+    }
     fn random(&mut self) -> Option<u64> {
         unreachable!()
     }
@@ -101,12 +104,6 @@ impl Platform for OnePage {
         unreachable!()
     }
     fn set_gs_base(&mut self, _: u64) {
-        unreachable!()
-    }
-    fn save_fpu(&mut self, _: &mut FpuState) {
-        unreachable!()
-    }
-    fn restore_fpu(&mut self, _: &FpuState) {
         unreachable!()
     }
 }

@@ -6,12 +6,14 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use enarx_boot::layout::{DIRECT_MAP, DIRECT_MAP_SIZE, EXIT_VIRTUAL, LARGE, MAX_VCPUS, PAGE};
+use enarx_boot::layout::{
+    DIRECT_MAP, DIRECT_MAP_SIZE, EXIT_VIRTUAL, LARGE, MAX_VCPUS, NO_FAULT, PAGE,
+};
 use enarx_exits::{
     COUNTERS_OFFSET, EXIT_MEMORY_SIZE, FACTS_OFFSET, Function, HostFacts, MEMORY_THERE_OFFSET,
     PORT, RECORD_SIZE, Reason,
 };
-use enarx_microkernel::platform::{FpuState, Platform};
+use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::ghcb::Call;
 use enarx_microkernel::snp::{Instructions, pages};
 
@@ -88,12 +90,40 @@ pub fn host_facts() -> HostFacts {
     }
 }
 
-/// The address of the last page fault.
+/// The address of the last page fault; [`NO_FAULT`] if there was none since [`forget_fault`].
 pub fn fault_address() -> u64 {
     let address;
     // SAFETY: reading CR2 has no effect.
     unsafe { asm!("mov {}, cr2", out(reg) address, options(nomem, nostack, preserves_flags)) };
     address
+}
+
+/// Sets the fault address to [`NO_FAULT`]: a page fault that the host injects, which leaves CR2 alone,
+/// does not find the address of a genuine one.
+pub fn forget_fault() {
+    // SAFETY: the CPU does not use CR2.
+    unsafe { asm!("mov cr2, {}", in(reg) NO_FAULT, options(nomem, nostack, preserves_flags)) };
+}
+
+/// The x87 and SSE state of a new process (AMD64 APM volume 2, section 11.5), in the format of FXSAVE64:
+/// FCW 0x037f, MXCSR 0x1f80.
+#[repr(C, align(16))]
+struct FpuState([u8; 512]);
+
+static INITIAL: FpuState = {
+    let mut bytes = [0; 512];
+    [bytes[0], bytes[1]] = [0x7f, 0x03];
+    [bytes[24], bytes[25]] = [0x80, 0x1f];
+    FpuState(bytes)
+};
+
+/// Gives the x87 and SSE state of a new process to the thread that is about to run.
+pub fn reset_fpu() {
+    // SAFETY: the area is 512 bytes, 16-byte aligned and valid; the microkernel itself uses no FPU
+    // register.
+    unsafe {
+        asm!("fxrstor64 [{}]", in(reg) INITIAL.0.as_ptr(), options(nostack, preserves_flags));
+    };
 }
 
 /// Writes a model-specific register: FS_BASE and GS_BASE, which the microkernel itself does not
@@ -223,6 +253,10 @@ impl Platform for Machine {
         exit_word(record + 56).load(Ordering::Relaxed)
     }
 
+    fn ended(&self) -> bool {
+        crate::ended()
+    }
+
     fn random(&mut self) -> Option<u64> {
         // Retries as Intel's DRNG guide asks (section 5.2.1), with room.
         for _ in 0..64 {
@@ -261,21 +295,6 @@ impl Platform for Machine {
 
     fn set_gs_base(&mut self, base: u64) {
         write_msr(GS_BASE, base);
-    }
-
-    fn save_fpu(&mut self, area: &mut FpuState) {
-        // SAFETY: the area is 512 bytes, 16-byte aligned.
-        unsafe {
-            asm!("fxsave64 [{}]", in(reg) area.0.as_mut_ptr(), options(nostack, preserves_flags));
-        };
-    }
-
-    fn restore_fpu(&mut self, area: &FpuState) {
-        // SAFETY: the area is 512 bytes, 16-byte aligned, and its MXCSR was sanitised; the
-        // microkernel itself uses no FPU register.
-        unsafe {
-            asm!("fxrstor64 [{}]", in(reg) area.0.as_ptr(), options(nostack, preserves_flags));
-        };
     }
 }
 

@@ -1,10 +1,14 @@
-//! The one lock of the microkernel.
+//! The one lock of the microkernel. Once the Keep has ended it may be held for ever; whoever waits for it
+//! then waits for nothing.
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use enarx_microkernel::kernel::Kernel;
 use enarx_microkernel::syscall::Guarded;
+
+use super::cpu::Machine;
+use super::stack::current_vcpu;
 
 /// A spin lock around the kernel.
 pub struct KernelLock {
@@ -23,14 +27,28 @@ impl KernelLock {
             kernel: UnsafeCell::new(Kernel::new()),
         }
     }
+
+    /// Takes the lock after another vCPU.
+    #[cold]
+    #[inline(never)]
+    fn contend(&self) {
+        let mut machine = Machine::new(current_vcpu());
+        loop {
+            while self.taken.load(Ordering::Relaxed) {
+                core::hint::spin_loop();
+                crate::stop_if_ended(&mut machine);
+            }
+            if !self.taken.swap(true, Ordering::Acquire) {
+                return;
+            }
+        }
+    }
 }
 
 impl Guarded for KernelLock {
     fn with<R>(&self, f: impl FnOnce(&mut Kernel) -> R) -> R {
-        while self.taken.swap(true, Ordering::Acquire) {
-            while self.taken.load(Ordering::Relaxed) {
-                core::hint::spin_loop();
-            }
+        if self.taken.swap(true, Ordering::Acquire) {
+            self.contend();
         }
         // SAFETY: `taken` is ours until the store below; `f` cannot come back here, because the
         // users of this lock never nest.

@@ -10,6 +10,7 @@ use enarx_boot::boot_page::BootInfo;
 use enarx_boot::layout::{EXIT_PHYSICAL, MAX_VCPUS};
 use enarx_exits::{GHCB_OFFSET, MESSAGE_OFFSET, Reason};
 use enarx_microkernel::kernel::Fatal;
+use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::ghcb::{Answer, BUFFER, BUFFER_WORDS, Call};
 use enarx_microkernel::snp::{Entry, Instructions, Validated, boot};
 use enarx_snp::ghcb::msr::Request;
@@ -57,8 +58,16 @@ pub fn start_further(machine: &mut Machine, vcpu: usize) -> Result<(), Fatal> {
     boot::register_ghcb(machine, ghcb(vcpu).0)
 }
 
+/// Clears the user half of the root page table of an SNP guest.
+pub fn take_user_memory() {
+    if active() {
+        Machine::new(0).fill_run(root(), 256, 0);
+    }
+}
+
 /// Ends the Keep without the GHCB.
 pub fn terminate(reason: u64) -> ! {
+    crate::begin_end();
     let reason = u8::try_from(reason).unwrap_or(Reason::Panic as u8);
     let request = Request::Terminate {
         set: REASON_SET,

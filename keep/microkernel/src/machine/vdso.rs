@@ -1,6 +1,6 @@
 //! The user pages of the microkernel: a vDSO with `__vdso_clock_gettime`, so that reading the
-//! clock is no system call, the invalid opcode that stands for SYSCALL on `kvm_pvm`, and the
-//! clock page.
+//! clock is no system call, the code around signal handlers, the invalid opcode that stands for SYSCALL
+//! on `kvm_pvm`, and the clock page.
 //!
 //! The vDSO is an ELF image written out by the assembler; glibc finds it by `AT_SYSINFO_EHDR` and
 //! the symbol by `DT_HASH`. The clock page holds, as 64-bit words: counter at boot, multiplier
@@ -9,6 +9,8 @@
 use core::arch::global_asm;
 
 use enarx_boot::boot_page::SYSCALL_OFFSET;
+use enarx_microkernel::signal::{ENTER_OFFSET, LEAVE_OFFSET, SAVED, SignalFrame};
+use enarx_syscall as nr;
 
 global_asm!(
     r#"
@@ -108,6 +110,32 @@ vdso_clock_gettime:
     syscall
     ret
 vdso_end:
+
+    // On the way to a signal handler, with its arguments in RDI, RSI and RDX: the vector registers are
+    // saved at RCX, where the header behind the legacy area must be zero; then R8 is entered.
+    .org enarx_user_code + {enter_offset}
+    xor eax, eax
+    .irp offset, 512, 520, 528, 536, 544, 552, 560, 568
+    mov [rcx + \offset], rax
+    .endr
+    mov r9, rdx
+    mov eax, {saved}
+    xor edx, edx
+    xsave64 [rcx]
+    mov rdx, r9
+    xor eax, eax
+    jmp r8
+
+    // Where the handler returns to.
+    .org enarx_user_code + {leave_offset}
+    mov rcx, [rsp + {fpu_offset}]
+    mov eax, {saved}
+    xor edx, edx
+    xrstor64 [rcx]
+    mov eax, {sigreturn}
+    syscall
+    ud2
+
     .org enarx_user_code + {syscall_offset}
     ud2
 
@@ -118,4 +146,9 @@ enarx_user_data:
     .skip 4096
     "#,
     syscall_offset = const SYSCALL_OFFSET,
+    enter_offset = const ENTER_OFFSET,
+    leave_offset = const LEAVE_OFFSET,
+    fpu_offset = const SignalFrame::FPU_OFFSET,
+    saved = const SAVED,
+    sigreturn = const nr::RT_SIGRETURN,
 );

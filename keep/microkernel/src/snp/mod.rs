@@ -12,7 +12,8 @@ pub mod pages;
 pub mod vcpu;
 
 use enarx_boot::boot_page::BootInfo;
-use enarx_boot::first_state::{CR4, CR4_MCE, CR4_SMAP, CR4_SMEP, CR4_UMIP, FirstState};
+use enarx_boot::first_state::{CR4, CR4_MCE, CR4_SMAP, CR4_SMEP, CR4_UMIP, CpuTables, FirstState};
+use enarx_boot::layout::NO_FAULT;
 use message::Channel;
 
 /// What the CPU answered to PVALIDATE (AMD64 APM volume 3).
@@ -71,17 +72,20 @@ pub struct Snp {
 }
 
 impl Snp {
-    /// The first state of the vCPUs that the microkernel starts.
+    /// The first state of a vCPU that the microkernel starts, with this task state segment.
     #[must_use]
-    pub fn first_state(&self, entry: Entry) -> FirstState {
+    pub fn first_state(&self, entry: Entry, tss: u64) -> FirstState {
         FirstState {
             rip: entry.rip,
             cr3: self.boot.root | self.boot.c_bit,
             cr4: self.registers.0 | CR4_MCE,
+            cr2: NO_FAULT,
             xcr0: self.registers.1,
-            gdt: self.boot.gdt,
-            idt: self.boot.idt,
-            tss: self.boot.tss,
+            tables: Some(CpuTables {
+                gdt: self.boot.gdt,
+                idt: self.boot.idt,
+                tss,
+            }),
             lstar: entry.lstar,
             sev_features: self.boot.sev_features,
         }

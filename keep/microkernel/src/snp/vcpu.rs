@@ -2,6 +2,7 @@
 //! run them (56421, SNP AP Creation).
 
 use enarx_snp::ghcb::exit;
+use zerocopy::IntoBytes;
 
 use super::ghcb::Call;
 use super::pages::plain;
@@ -10,8 +11,8 @@ use crate::frames::Frames;
 use crate::kernel::Fatal;
 use crate::paging::entry_at;
 use crate::platform::Platform;
-use enarx_boot::first_state::first_stack_pointer;
-use enarx_boot::layout::{DIRECT_MAP, KERNEL_STACK, LARGE, PAGE, stack_bottom};
+use enarx_boot::first_state::{TaskState, first_stack_pointer};
+use enarx_boot::layout::{DIRECT_MAP, KERNEL_STACK, LARGE, PAGE, own_tss, stack_bottom};
 use enarx_boot::page_table::bits::{NO_EXECUTE, PRESENT, WRITE};
 use enarx_exits::Reason;
 
@@ -20,7 +21,8 @@ const VMSA_ATTRIBUTE: u64 = (1 << 16) | 1;
 /// Create the vCPU at once (56421, SNP AP Creation: SW_EXITINFO1 bits 15:0).
 const CREATE: u64 = 1;
 
-/// Starts vCPU `vcpu`, which has never run, with a stack and a first state of its own.
+/// Starts vCPU `vcpu`, which has never run, with a stack, a task state segment and a first state of its
+/// own. What the launch measured for it shares none of them.
 ///
 /// # Errors
 /// [`Reason::OutOfMemory`]; [`Reason::Vcpu`] when the CPU or the host refuses.
@@ -39,16 +41,21 @@ pub fn start<P: Platform + Instructions>(
     let refused = Fatal::new(Reason::Vcpu, number);
     let memory = Fatal::new(Reason::OutOfMemory, number);
     let root = snp.boot.root | snp.boot.c_bit;
+    let map = |platform: &mut P, frames: &mut Frames, address, rights| {
+        let frame = frames.small(platform).ok_or(memory)?;
+        let at = entry_at(platform, root, address, 1).ok_or(refused)?;
+        platform.write(at, frame | PRESENT | NO_EXECUTE | rights);
+        Ok::<_, Fatal>(frame)
+    };
     let mut top = 0;
     for offset in (0..KERNEL_STACK).step_by(4096) {
-        let frame = frames.small(platform).ok_or(memory)?;
-        let at = entry_at(platform, root, stack_bottom(number) + offset, 1).ok_or(refused)?;
-        platform.write(at, frame | PRESENT | WRITE | NO_EXECUTE);
-        top = frame;
+        top = map(platform, frames, stack_bottom(number) + offset, WRITE)?;
     }
     // The stack record: where the SYSCALL entry finds the stack.
     let stack = first_stack_pointer(number);
     platform.write(top + stack % PAGE, stack);
+    let tss = map(platform, frames, own_tss(number), 0)?;
+    platform.write_bytes(tss, TaskState::new(number).as_bytes());
 
     let mut page = frames.small(platform).ok_or(memory)?;
     while plain(page).is_multiple_of(LARGE) {
@@ -56,7 +63,7 @@ pub fn start<P: Platform + Instructions>(
         // it); such a frame stays unused.
         page = frames.small(platform).ok_or(memory)?;
     }
-    let state = snp.first_state(platform.entry());
+    let state = snp.first_state(platform.entry(), own_tss(number));
     for (offset, word) in state.words(number) {
         platform.write(page + offset as u64, word);
     }

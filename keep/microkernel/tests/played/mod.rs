@@ -20,7 +20,7 @@ use enarx_boot::page_table::{Rights, bits, table_entry};
 use enarx_exits::{Function, HostFacts, Reason};
 use enarx_microkernel::epoch::Epoch;
 use enarx_microkernel::kernel::{Kernel, Registers, vector};
-use enarx_microkernel::platform::{FpuState, Platform};
+use enarx_microkernel::platform::Platform;
 use enarx_microkernel::signal::{USER_CS, USER_SS};
 use enarx_microkernel::snp::ghcb::{Answer, Call};
 use enarx_microkernel::snp::{Entry, Instructions, Validated};
@@ -62,8 +62,6 @@ pub struct World {
     pub touched: BTreeSet<u64>,
     /// A vCPU leaves the kernel after so many writes by the others.
     pub leaves: Option<(usize, u64)>,
-    /// Host memory refused from this physical address on.
-    pub fpu: FpuState,
 }
 
 impl World {
@@ -289,6 +287,10 @@ impl Platform for Played {
         0
     }
 
+    fn ended(&self) -> bool {
+        false
+    }
+
     fn random(&mut self) -> Option<u64> {
         Some(0x5555_aaaa_1234_5678)
     }
@@ -306,15 +308,6 @@ impl Platform for Played {
     }
 
     fn set_gs_base(&mut self, _: u64) {}
-
-    fn save_fpu(&mut self, area: &mut FpuState) {
-        *area = self.world.borrow().fpu;
-    }
-
-    fn restore_fpu(&mut self, area: &FpuState) {
-        assert_eq!(area.0[26..28], [0, 0], "reserved bits of MXCSR");
-        self.world.borrow_mut().fpu = *area;
-    }
 }
 
 /// The kernel behind a lock that must never be taken twice.
@@ -360,7 +353,6 @@ impl Keep {
             epoch: Rc::clone(&epoch),
             touched: BTreeSet::new(),
             leaves: None,
-            fpu: FpuState::INITIAL,
         };
         let world = Rc::new(RefCell::new(world));
         {
@@ -524,11 +516,23 @@ impl Keep {
                     return Touch::OutOfMemory;
                 }
                 Err(fatal) => {
-                    assert_eq!(fatal.0.reason, Reason::Unhandled as u64);
+                    // A store to memory that may be read is no cause that could be verified.
+                    let reason = match self.rights(address) {
+                        None | Some(Rights::None) if address < USER_END => Reason::Unhandled,
+                        _ => Reason::Unexpected,
+                    };
+                    assert_eq!(fatal.0.reason, reason as u64);
                     return Touch::Denied;
                 }
             }
         }
+    }
+
+    /// What the process may do at an address.
+    pub fn rights(&self, address: u64) -> Option<Rights> {
+        let machine = self.machine(0);
+        self.kernel
+            .with(|kernel| kernel.space.rights(&machine, address))
     }
 
     /// Checks everything that must hold whatever the process did.

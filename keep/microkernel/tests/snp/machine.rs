@@ -20,7 +20,7 @@ use enarx_boot::layout::{
 use enarx_boot::page_table::bits;
 use enarx_exits::{Function, HostFacts, MESSAGE_OFFSET};
 use enarx_microkernel::kernel::{Fatal, Kernel};
-use enarx_microkernel::platform::{FpuState, Platform};
+use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::ghcb::{Answer, Call};
 use enarx_microkernel::snp::{Entry, Instructions, Validated, pages};
 use enarx_snp::cpuid::{CpuidPage, Entry as Function64};
@@ -592,6 +592,10 @@ impl Platform for Machine {
         panic!("no test leads to {function:?}")
     }
 
+    fn ended(&self) -> bool {
+        false
+    }
+
     fn random(&mut self) -> Option<u64> {
         None
     }
@@ -607,12 +611,6 @@ impl Platform for Machine {
     }
 
     fn set_gs_base(&mut self, _: u64) {}
-
-    fn save_fpu(&mut self, area: &mut FpuState) {
-        *area = FpuState::INITIAL;
-    }
-
-    fn restore_fpu(&mut self, _: &FpuState) {}
 }
 
 /// Runs what may end the Keep by [`Platform::accept`]; any other panic is the test's.
@@ -682,7 +680,6 @@ pub fn boot_info(image: u64) -> BootInfo {
         image_start: SHARED_END,
         gdt: DIRECT_MAP + 0xc000,
         idt: DIRECT_MAP + 0xd000,
-        tss: DIRECT_MAP + 0xe000,
         ..BootInfo::new_zeroed()
     }
 }

@@ -6,10 +6,11 @@ use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
 use enarx_boot::first_state::{
-    CR4, CR4_MCE, CR4_SMAP, CR4_SMEP, CR4_UMIP, FirstState, first_stack_pointer,
+    CR4, CR4_MCE, CR4_SMAP, CR4_SMEP, CR4_UMIP, CpuTables, FirstState, TaskState,
+    first_stack_pointer,
 };
 use enarx_boot::layout::{
-    DIRECT_MAP, KERNEL_STACK, LARGE, MAX_VCPUS, PAGE, SHARED_END, stack_bottom,
+    DIRECT_MAP, KERNEL_STACK, LARGE, MAX_VCPUS, NO_FAULT, PAGE, SHARED_END, own_tss, stack_bottom,
 };
 use enarx_boot::page_table::bits;
 use enarx_exits::Reason;
@@ -22,16 +23,20 @@ use enarx_snp::ghcb::exit;
 
 use crate::machine::{C_BIT, ENTRY, Exit, Machine, ROOT, boot, boot_info};
 
-/// What the vCPUs begin with.
-fn state() -> FirstState {
+/// What a vCPU begins with.
+fn state(vcpu: u64) -> FirstState {
     FirstState {
         rip: ENTRY.rip,
         cr3: ROOT | C_BIT,
         cr4: CR4 | CR4_MCE | CR4_SMEP | CR4_SMAP | CR4_UMIP,
+        // An injected page fault finds no address that is the program's.
+        cr2: NO_FAULT,
         xcr0: 0xe7,
-        gdt: DIRECT_MAP + 0xc000,
-        idt: DIRECT_MAP + 0xd000,
-        tss: DIRECT_MAP + 0xe000,
+        tables: Some(CpuTables {
+            gdt: DIRECT_MAP + 0xc000,
+            idt: DIRECT_MAP + 0xd000,
+            tss: own_tss(vcpu),
+        }),
         lstar: ENTRY.lstar,
         sev_features: 1,
     }
@@ -43,7 +48,7 @@ fn check(machine: &Machine, vcpu: u64) -> BTreeSet<u64> {
     // VMSA, VMPL 1, no rights.
     assert_eq!(attributes, (1 << 16) | 1);
     assert!(!vmsa.is_multiple_of(LARGE));
-    assert_eq!(machine.page(vmsa), state().vmsa(vcpu).as_bytes());
+    assert_eq!(machine.page(vmsa), state(vcpu).vmsa(vcpu).as_bytes());
     assert_eq!(
         machine.exits.last(),
         Some(&Exit {
@@ -70,6 +75,17 @@ fn check(machine: &Machine, vcpu: u64) -> BTreeSet<u64> {
             assert_eq!(machine.word(frame + at), expected);
         }
     }
+    // The task state segment, alone in its page and read-only at its address.
+    let (entry, size) = machine.walk(own_tss(vcpu)).unwrap();
+    let frame = entry & bits::ADDRESS & !C_BIT;
+    assert_eq!(size, PAGE);
+    assert_eq!(entry, frame | bits::PRESENT | bits::NO_EXECUTE | C_BIT);
+    assert!(own.insert(frame));
+    let mut page = machine.page(frame);
+    let rest = page.split_off(size_of::<TaskState>());
+    assert_eq!(page, TaskState::new(vcpu).as_bytes());
+    assert!(rest.iter().all(|&byte| byte == 0));
+    assert_eq!(machine.walk(own_tss(vcpu) - PAGE), None, "no guard page");
     own
 }
 
@@ -111,12 +127,13 @@ fn no_state_lies_at_a_large_page() {
             .into_iter()
             .partition(|frame| (frame & !C_BIT).is_multiple_of(LARGE));
         assert_eq!(at.len(), 4);
-        // The list gives back what came last: the stack, the aligned ones, then an ordinary one.
+        // The list gives back what came last: stack and task state segment, the aligned ones, then an
+        // ordinary one.
         frames.free_small(&mut machine, others[0]);
         for &frame in &at[..aligned] {
             frames.free_small(&mut machine, frame);
         }
-        for &frame in &others[1..5] {
+        for &frame in &others[1..6] {
             frames.free_small(&mut machine, frame);
         }
         start(&mut machine, &mut snp, &mut frames, 1).unwrap();
@@ -159,7 +176,7 @@ proptest! {
 
 #[test]
 fn a_vcpu_without_memory_ends_the_keep() {
-    for pages in 0..5 {
+    for pages in 0..6 {
         let mut machine = Machine::new();
         let mut snp = take_over(&mut machine, &boot_info(1)).unwrap();
         let end = 2 << 20;
