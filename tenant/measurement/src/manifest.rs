@@ -11,6 +11,7 @@ use enarx_attestation::reference::{
 use enarx_attestation::{ReferenceValue, Timestamp};
 use enarx_microkernel::layout::MAX_VCPUS;
 use enarx_snp::bits::GuestPolicy;
+use enarx_snp::product;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -331,6 +332,15 @@ impl Release {
         if let Some(name) = self.guest_policy.unknown() {
             return Err(self.wrong(format_args!("guest-policy: {name:?} is not known")));
         }
+        let policy = &self.guest_policy;
+        if let Some(name) = policy.require.iter().find(|n| policy.forbid.contains(n)) {
+            return Err(self.wrong(format_args!(
+                "guest-policy: {name} is required and forbidden, so nothing could ever match"
+            )));
+        }
+        if self.launches.is_empty() {
+            return Err(self.wrong("it has no launches, so nothing could ever match"));
+        }
         let mut launches = BTreeSet::new();
         for launch in &self.launches {
             let range = 1..=MAX_VCPUS;
@@ -341,6 +351,13 @@ impl Release {
                 return Err(self.wrong("a launch without products"));
             }
             for product in &launch.products {
+                if product::by_name(product).is_none() {
+                    let known = product::GENERATIONS.map(|generation| generation.name);
+                    return Err(self.wrong(format_args!(
+                        "the product {product:?} is none of {}, so its launch could never match",
+                        known.join(", ")
+                    )));
+                }
                 if !launches.insert((launch.platform, product, launch.vcpus)) {
                     return Err(self.wrong(format_args!(
                         "two launches for {} {product:?} with {} vCPUs",

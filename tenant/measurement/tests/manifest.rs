@@ -224,7 +224,7 @@ type Wrong = (fn(&mut Release), &'static str);
 
 #[test]
 fn releases_that_contradict_themselves_are_errors() {
-    let wrong: [Wrong; 15] = [
+    let wrong: [Wrong; 18] = [
         (|r| r.version = "any-current".to_owned(), "not a version"),
         (|r| r.version.clear(), "not a version"),
         (|r| r.version = "0.7.0".to_owned(), "twice"),
@@ -238,9 +238,18 @@ fn releases_that_contradict_themselves_are_errors() {
             |r| r.guest_policy.min_abi = Some("1".to_owned()),
             "guest-policy",
         ),
+        (
+            |r| r.guest_policy.require = vec!["debug".to_owned()],
+            "required and forbidden",
+        ),
         (|r| r.launches[0].vcpus = 0, "1 to 64"),
         (|r| r.launches[0].vcpus = 65, "1 to 64"),
         (|r| r.launches[0].products.clear(), "without products"),
+        (
+            |r| r.launches[0].products[0] = "Milan".to_owned(),
+            "none of milan, genoa, bergamo-siena, turin",
+        ),
+        (|r| r.launches.clear(), "no launches"),
         (|r| r.launches[0].vcpus = 64, "two launches"),
         (
             |r| r.launches[2].digest = Hex([1; 48]),
@@ -283,7 +292,7 @@ fn arbitrary_release() -> impl Strategy<Value = Release> {
         Just(ReleaseStatus::Deprecated),
         Just(ReleaseStatus::Withdrawn)
     ];
-    let launches = proptest::collection::btree_set(1u32..=64, 0..6);
+    let launches = proptest::collection::btree_set(1u32..=64, 1..6);
     (
         "[0-9a-z.+_-]{1,64}",
         status,
