@@ -84,10 +84,11 @@ struct ManifestArgs {
     at: Option<Timestamp>,
 }
 
-/// The manifest by which `enarx verify` judges `snp.releases`.
+/// The manifest by which `enarx verify` judges launch digests.
 #[derive(Debug, clap::Args)]
 pub struct ReferenceArgs {
-    /// A signed release manifest, by which `snp.releases` of the policy is judged; its signature lies beside it
+    /// A signed release manifest, for SEV-SNP and a policy that names releases or measurements; its signature lies
+    /// beside it
     #[arg(long, value_name = "FILE", requires = "manifest_keys")]
     manifest: Option<PathBuf>,
     /// A public key of the manifest's publisher, as PEM
@@ -99,17 +100,17 @@ pub struct ReferenceArgs {
 }
 
 impl ReferenceArgs {
-    /// The manifest's reference values; none without a manifest.
+    /// The manifest's reference values; `None` without a manifest.
     ///
     /// # Errors
     ///
     /// Exit code and one sentence for the user, when the manifest is not accepted.
-    pub fn values(&self, at: Timestamp) -> Result<Vec<ReferenceValue>, (u8, String)> {
+    pub fn values(&self, at: Timestamp) -> Result<Option<Vec<ReferenceValue>>, (u8, String)> {
         let Some(manifest) = &self.manifest else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         verified(manifest, &self.manifest_keys, self.min_manifest_serial, at)
-            .map(|manifest| manifest.reference_values())
+            .map(|manifest| Some(manifest.reference_values()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! How checks are recorded while evidence is judged, and the catalogue of all their names.
 
+use crate::hex::Hex;
 use crate::policy::{Missing, Rule};
 use crate::verdict::{Check, Outcome};
 use std::borrow::Cow;
@@ -8,6 +9,10 @@ use std::fmt::Display;
 
 /// Every check by its stable name, with what it means. A verdict has no other names.
 pub static CATALOGUE: &[(&str, &str)] = &[
+    (
+        "policy.usable",
+        "the policy is consistent, and asks for nothing that could not be compared",
+    ),
     (
         "evidence.format",
         "the evidence is a well-formed report or quote",
@@ -314,6 +319,8 @@ pub(crate) struct Checks {
     pub(crate) simulated: bool,
     pub(crate) tcb_status: Option<String>,
     pub(crate) advisories: Vec<String>,
+    /// What whoever relies on the verdict should know besides the checks.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Checks {
@@ -399,7 +406,7 @@ impl Checks {
     ) {
         let outcome = match meaning {
             Missing::Refuse => Outcome::Fail,
-            Missing::Degrade => Outcome::Warn,
+            Missing::InsecureDegrade => Outcome::Warn,
             Missing::InsecureIgnore => Outcome::Skipped,
         };
         self.push(name, outcome, expected, actual, remedy);
@@ -446,6 +453,54 @@ impl Checks {
                 remedy,
             );
         }
+    }
+
+    /// Judges a number by the least that is asked for; 0 asks for nothing.
+    pub(crate) fn at_least<T: Copy + PartialOrd + Default + Display>(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        least: T,
+        actual: T,
+        remedy: &str,
+    ) {
+        if least == T::default() {
+            self.skip(name, format!("{actual}; the policy asks for none"));
+        } else {
+            let expected = format!("at least {least}");
+            self.test(name, actual >= least, expected, actual.to_string(), remedy);
+        }
+    }
+
+    /// Judges a chip by the lists of those accepted and refused. Evidence that names no chip is on no list of those
+    /// accepted, and cannot be known not to be on one of those refused.
+    pub(crate) fn chip<const N: usize>(
+        &mut self,
+        accepted: &[Hex<N>],
+        denied: &[Hex<N>],
+        chip: Option<Hex<N>>,
+    ) {
+        const REMEDY: &str = "use a host whose chip the policy accepts";
+        const NAME_IT: &str = "use a host that names its chip: signed by a VCEK, not masked";
+        let none = || "none, the evidence names no chip".to_owned();
+        match chip {
+            Some(chip) => self.one_of("chip.allowed", accepted, &chip, REMEDY),
+            None if accepted.is_empty() => self.skip("chip.allowed", "the policy names none"),
+            None => self.fail("chip.allowed", "a chip on the list", none(), NAME_IT),
+        }
+        let expected = "a chip that is not on the deny list";
+        match chip {
+            _ if denied.is_empty() => self.skip("chip.denied", "the policy names none"),
+            Some(chip) => {
+                let holds = !denied.contains(&chip);
+                self.test("chip.denied", holds, expected, chip.to_string(), REMEDY);
+            }
+            None => self.fail("chip.denied", expected, none(), NAME_IT),
+        }
+    }
+
+    /// Whether a check has failed so far.
+    pub(crate) fn any_failed(&self) -> bool {
+        self.list.iter().any(|check| check.outcome == Outcome::Fail)
     }
 
     /// Records a fact of the evidence.
