@@ -1,5 +1,6 @@
 //! `enarx policy`: check and explain policies.
 
+use crate::output::complain;
 use crate::verify::{USAGE, read};
 use enarx_attestation::attacks::{ATTACKS, Attack, Defence, NOT_VISIBLE};
 use enarx_attestation::{CATALOGUE, Policy, Verdict};
@@ -75,7 +76,7 @@ pub fn run(args: Args) -> ExitCode {
         Ok(policy) if explain => out!("{}", explanation(&policy)),
         Ok(policy) => out!("{}", checked(&policy)),
         Err(message) => {
-            eprintln!("error: {message}");
+            complain("error", message);
             return ExitCode::from(USAGE);
         }
     }

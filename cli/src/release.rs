@@ -1,6 +1,7 @@
 //! `enarx release`: the publisher's keys, and signed manifests of what releases measure to. Reads and writes files; the
 //! judgement is `enarx-measurement`'s.
 
+use crate::output::{complain, shown};
 use crate::verify::{REFUSED, USAGE, now, parse_time, read};
 use enarx_attestation::{ReferenceValue, Timestamp};
 use enarx_measurement::{
@@ -142,7 +143,7 @@ pub fn run(args: Args) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err((code, message)) => {
-            eprintln!("error: {message}");
+            complain("error", message);
             ExitCode::from(code)
         }
     }
@@ -226,8 +227,8 @@ fn keygen(name: &Path) -> Result<String, String> {
     )?;
     Ok(format!(
         "{}: secret, keep it where releases are signed\n{}: fingerprint {}\n",
-        secret_path.display(),
-        public_path.display(),
+        shown(&secret_path),
+        shown(&public_path),
         public.fingerprint()
     ))
 }
@@ -252,7 +253,7 @@ fn add(
     write(path, &manifest.to_toml().map_err(|e| e.to_string())?)?;
     Ok(format!(
         "{}: release {} added, serial number {}\n",
-        path.display(),
+        shown(path),
         measurement.version,
         manifest.serial
     ))
@@ -266,7 +267,7 @@ fn sign(path: &Path, key: &Path) -> Result<String, String> {
     let signature = enarx_measurement::sign(&manifest, &key).map_err(|e| e.to_string())?;
     let beside = beside(path);
     write(&beside, &signature)?;
-    Ok(format!("{}\n", beside.display()))
+    Ok(format!("{}\n", shown(&beside)))
 }
 
 fn summary(verified: &VerifiedManifest) -> String {

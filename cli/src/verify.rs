@@ -1,6 +1,7 @@
 //! `enarx verify`: evidence in, verdict out. Reads files and the clock; the judgement is `enarx-attestation`'s.
 
 use crate::certs::StoreArgs;
+use crate::output::{complain, print_json};
 use crate::policy;
 use crate::release::ReferenceArgs;
 use crate::values::{self, Nonce};
@@ -164,22 +165,20 @@ pub fn run(args: Args) -> ExitCode {
     let policy = match policy {
         Ok(policy) => policy,
         Err(message) => {
-            eprintln!("error: {message}");
+            complain("error", message);
             return ExitCode::from(USAGE);
         }
     };
     let evidence = match read(&file) {
         Ok(evidence) => evidence,
         Err(error) => {
-            eprintln!(
-                "error: cannot read the evidence {}: {error}",
-                file.display()
-            );
+            let message = format_args!("cannot read the evidence {}: {error}", file.display());
+            complain("error", message);
             return ExitCode::from(REFUSED);
         }
     };
     if let Err(message) = fits(&evidence, certs.is_some(), collateral.is_some()) {
-        eprintln!("error: {message}");
+        complain("error", message);
         return ExitCode::from(USAGE);
     }
     let at = at.unwrap_or_else(now);
@@ -191,7 +190,7 @@ pub fn run(args: Args) -> ExitCode {
     let endorsements = match endorsements(certs.as_deref(), collateral.as_deref(), stored) {
         Ok(endorsements) => endorsements,
         Err(message) => {
-            eprintln!("error: {message}");
+            complain("error", message);
             return ExitCode::from(USAGE);
         }
     };
@@ -200,14 +199,15 @@ pub fn run(args: Args) -> ExitCode {
         Ok(None) => {}
         Ok(Some(references)) => verifier = verifier.with_reference_values(references),
         Err((code, message)) => {
-            eprintln!("error: {message}");
+            complain("error", message);
             return ExitCode::from(code);
         }
     }
     let verdict = verifier.verify(&evidence, &endorsements, at);
     if let Some(path) = ear_key {
         if let Err(message) = print_ear(&verdict, &path) {
-            eprintln!("error: cannot sign with {}: {message}", path.display());
+            let message = format_args!("cannot sign with {}: {message}", path.display());
+            complain("error", message);
             return ExitCode::from(USAGE);
         }
         return exit_code(&verdict);
@@ -248,7 +248,7 @@ fn print_ear(verdict: &Verdict, key: &Path) -> Result<(), String> {
 
 fn print(verdict: &Verdict, json: bool) {
     if json {
-        outln!("{:#}", serde_json::json!(verdict));
+        print_json(&serde_json::json!(verdict));
     } else {
         out!("{verdict}");
     }

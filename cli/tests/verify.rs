@@ -621,3 +621,73 @@ fn inspection_shows_fields_or_says_why_not() {
         3
     );
 }
+
+/// Asserts that nothing in the outputs acts on a terminal: ends of lines are all the control characters there are.
+#[track_caller]
+fn assert_plain(output: &Output) {
+    let text = text(output);
+    let acting = |c: &char| c.is_control() && *c != '\n' || ('\u{200b}'..='\u{206f}').contains(c);
+    assert_eq!(text.chars().find(acting), None, "{text:?}");
+    let forged = |line: &str| {
+        line.starts_with("valid")
+            || line
+                .trim_start()
+                .starts_with("pass  report.signature: good")
+    };
+    assert!(!text.lines().any(forged), "{text}");
+}
+
+#[test]
+fn hostile_text_does_not_act_on_the_terminal() {
+    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
+        return;
+    };
+    let report = vectors.join(CASE).join("report.bin");
+    let report = report.to_str().unwrap();
+    let case = |name: &str| cases.join(name).to_str().unwrap().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    let named = folder.path().join("\u{1b}[2Jvalid: \u{202e}x\n");
+    std::fs::write(&named, "version = 1\n[\"\\u001b[2Jvalid\"]\n").unwrap();
+    let named = named.to_str().unwrap();
+    let policy = folder.path().join("policy.toml");
+    let hostile = "version = 1\nname = \"\\u001b[2J\\nvalid\\u202e\"\n[snp]\n";
+    std::fs::write(&policy, hostile).unwrap();
+    let policy = policy.to_str().unwrap();
+    for args in [
+        &["verify", report, "--certs", &case("evil")][..],
+        &["verify", report, "--certs", &case("evil"), "--json"],
+        &["verify", &case("evilquote.bin")],
+        &["verify", &case("evilquote.bin"), "--json"],
+        &["inspect", &case("evilquote.bin")],
+        &["inspect", &case("evil.crl")],
+        &["inspect", &case("evil.crl"), "--json"],
+        &["inspect", &case("evil/vek.der")],
+        &["inspect", named],
+        &["verify", named],
+        &["verify", report, "--certs", named],
+        &["verify", report, "--policy", named],
+        &["verify", report, "--policy", policy],
+        &["verify", report, "--policy", policy, "--json"],
+        &["verify", report, "--at", "\u{1b}[2J"],
+        &["\u{1b}[2Jvalid"],
+        &["run", named],
+        &["policy", "check", policy],
+        &["policy", "explain", policy],
+        &["certs", "import", named],
+        &["release", "list", named, "--key", named],
+    ] {
+        let (_, output) = enarx(args);
+        assert!(
+            !output.stdout.is_empty() || !output.stderr.is_empty(),
+            "{args:?}"
+        );
+        assert_plain(&output);
+        if args.contains(&"--json") && output.status.code() != Some(2) {
+            let _: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        }
+    }
+    // What is there is still said, and the verdict is what it is.
+    let (code, output) = enarx(&["verify", report, "--certs", &case("evil")]);
+    assert_eq!(code, 3);
+    assert!(text(&output).contains("\\u{1b}[2J"), "{}", text(&output));
+}

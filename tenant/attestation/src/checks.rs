@@ -2,6 +2,7 @@
 
 use crate::hex::Hex;
 use crate::policy::{Missing, Rule};
+use crate::printable::printable;
 use crate::verdict::{Check, Outcome};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -310,7 +311,7 @@ pub static CATALOGUE: &[(&str, &str)] = &[
     ("chip.denied", "the chip is not one that the policy refuses"),
 ];
 
-/// The checks made so far.
+/// The checks made so far. What evidence and endorsements bring is made fit to be shown where it is recorded.
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
     pub(crate) list: Vec<Check>,
@@ -337,9 +338,9 @@ impl Checks {
         self.list.push(Check {
             name,
             outcome,
-            expected: expected.into(),
-            actual: actual.into(),
-            remedy: remedy.into(),
+            expected: printable(&expected.into()),
+            actual: printable(&actual.into()),
+            remedy: printable(&remedy.into()),
         });
     }
 
@@ -505,13 +506,44 @@ impl Checks {
 
     /// Records a fact of the evidence.
     pub(crate) fn claim(&mut self, name: impl Into<Cow<'static, str>>, value: impl Display) {
-        self.claims.insert(name.into(), value.to_string());
+        let value = printable(&value.to_string());
+        self.claims.insert(name.into(), value);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::printable::printable_lines;
+    use crate::{Tee, Timestamp, Verdict};
+    use proptest::prelude::*;
+
+    proptest! {
+        /// No text of evidence, endorsements or policy reaches a terminal as more than text of one line.
+        #[test]
+        fn a_verdict_has_no_character_that_acts_on_a_terminal(
+            texts in proptest::collection::vec(any::<String>(), 5),
+            raw in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let [expected, actual, remedy, claim, name] = <[String; 5]>::try_from(texts).unwrap();
+            let mut checks = Checks::default();
+            checks.fail("chain.names", &expected, &actual, &remedy);
+            checks.warn("crl.fresh", &expected, String::from_utf8_lossy(&raw), "");
+            checks.skip("crl.ask", &actual);
+            checks.pass("crl.vek", "", &actual);
+            checks.claim("certificate.csp", &claim);
+            checks.tcb_status = Some(actual.clone());
+            checks.advisories = vec![remedy];
+            checks.warnings = vec![claim];
+            let verdict = Verdict::new(Tee::SevSnp, &name, Timestamp(0), checks, &["crl.vek"]);
+            let text = verdict.to_string();
+            prop_assert_eq!(&printable_lines(&text), &text);
+            // First line, TCB status, five lines of checks and remedies, warning.
+            prop_assert!(text.lines().count() <= 9, "{}", text);
+            let json = serde_json::json!(verdict).to_string();
+            prop_assert_eq!(printable_lines(&json), json);
+        }
+    }
 
     #[test]
     fn names_are_unique_and_every_attack_has_one() {

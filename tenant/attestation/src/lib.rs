@@ -15,6 +15,7 @@ pub mod hex;
 pub mod inspect;
 pub mod intel;
 pub mod policy;
+pub mod printable;
 pub mod reference;
 pub mod snp;
 pub mod switches;

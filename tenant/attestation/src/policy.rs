@@ -4,6 +4,7 @@
 
 use crate::attacks;
 use crate::hex::Hex;
+use crate::printable::printable;
 use crate::reference::{ANY_CURRENT, is_release_version};
 use crate::switches;
 use enarx_snp::tcb::Component;
@@ -11,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Name of the built-in policy that is used when none is given.
 pub const DEFAULT: &str = "default";
@@ -147,7 +149,7 @@ impl TcbKind {
 pub struct Policy {
     /// Version of this format: 1.
     pub version: u32,
-    /// Name, shown in verdicts.
+    /// Name, shown in verdicts: one line.
     #[serde(default = "unnamed")]
     pub name: String,
     /// How far the clocks of tenant and vendors may differ, in seconds, 0 to 300. Quotes: certificates and collateral may
@@ -716,11 +718,12 @@ impl Policy {
     /// When it is not TOML, has an unknown key (the nearest known key is named), a key or value of an earlier version
     /// (the new one is named), a list without entries, a value of the wrong type, or what [`Self::check`] refuses.
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
-        let table: toml::Table = text
-            .parse()
-            .map_err(|e: toml::de::Error| PolicyError::Format(e.to_string()))?;
+        let format = |error: toml::de::Error| {
+            PolicyError::Format(located(text, error.span(), error.message()))
+        };
+        let table: toml::Table = text.parse().map_err(format)?;
         switches::check_keys(&toml::Value::Table(table))?;
-        let policy: Self = toml::from_str(text).map_err(|e| PolicyError::Format(e.to_string()))?;
+        let policy: Self = toml::from_str(text).map_err(format)?;
         policy.check()?;
         Ok(policy)
     }
@@ -751,6 +754,11 @@ impl Policy {
         if !(self.snp.accept || self.tdx.accept || self.sgx.accept) {
             return Err(PolicyError::AcceptsNothing);
         }
+        in_range(
+            printable(&self.name) == self.name,
+            "name",
+            "one line of text that can be shown",
+        )?;
         in_range(
             self.clock_skew_seconds <= MAX_SKEW,
             "clock-skew-seconds",
@@ -925,6 +933,16 @@ fn names_a_chip<const N: usize>(key: &str, chips: &[Hex<N>]) -> Result<(), Polic
     }
 }
 
+/// What is wrong with a TOML text, in one line with the number of the line that it is about.
+pub fn located(text: &str, span: Option<Range<usize>>, message: &str) -> String {
+    let before = span.and_then(|span| text.get(..span.start));
+    let message = printable(message);
+    match before {
+        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
+        None => message,
+    }
+}
+
 /// Numbers divided by dots, exactly `N`, each 0 to 255.
 pub(crate) fn version<const N: usize>(text: &str) -> Option<[u8; N]> {
     let parts: Vec<u8> = text
@@ -1075,7 +1093,15 @@ mod tests {
             ),
             ("version = 1\n[snp.min-tcb.milan]\nsnp = 256", "256"),
             ("version = 1\n[snp.min-tcb.naples]\nsnp = 1", "naples"),
-            ("version", "version"),
+            ("version", "line 1: key with no value"),
+            (
+                "version = 1\nname = \"a\\nb\"\n[snp]",
+                "`name` must be one line",
+            ),
+            (
+                "version = 1\nname = \"\\u001b[2J\"\n[snp]",
+                "`name` must be one line",
+            ),
         ] {
             let error = Policy::from_toml(text).unwrap_err().to_string();
             assert!(error.contains(words), "{text}: {error}");

@@ -2,6 +2,7 @@
 
 use crate::Timestamp;
 use crate::checks::Checks;
+use crate::printable::printable;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -149,16 +150,17 @@ impl Verdict {
             Overall::Valid
         };
         let not_compared = not_compared(tee, &checks);
+        let shown = |texts: Vec<String>| texts.iter().map(|text| printable(text)).collect();
         Self {
             overall,
             tee,
-            policy: policy.to_owned(),
+            policy: printable(policy),
             at_unix: at.0,
-            tcb_status,
-            advisories,
+            tcb_status: tcb_status.as_deref().map(printable),
+            advisories: shown(advisories),
             claims,
             not_compared,
-            warnings,
+            warnings: shown(warnings),
             checks,
         }
     }

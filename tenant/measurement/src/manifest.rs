@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use enarx_attestation::hex::Hex;
+use enarx_attestation::policy::located;
+use enarx_attestation::printable::printable;
 use enarx_attestation::reference::{
     GuestPolicyFloor, LaunchDigest, PlatformKind, ReleaseStatus, is_release_version,
 };
@@ -203,7 +205,9 @@ impl Manifest {
             return Err(ManifestError::TooLarge { len: bytes.len() });
         }
         let text = str::from_utf8(bytes).map_err(|_| ManifestError::NotText)?;
-        let format = |error: toml::de::Error| ManifestError::Format(error.to_string());
+        let format = |error: toml::de::Error| {
+            ManifestError::Format(located(text, error.span(), error.message()))
+        };
         let head: Head = toml::from_str(text).map_err(format)?;
         if head.format != FORMAT {
             return Err(ManifestError::UnknownFormat { found: head.format });
@@ -323,7 +327,7 @@ impl Release {
             return Err(self.wrong("it is withdrawn without a reason"));
         }
         // The reason is shown on terminals.
-        if self.reason.len() > MAX_REASON_LEN || self.reason.chars().any(char::is_control) {
+        if self.reason.len() > MAX_REASON_LEN || printable(&self.reason) != self.reason {
             return Err(self.wrong("the reason is too long or not one line"));
         }
         if self.not_before > self.not_after {

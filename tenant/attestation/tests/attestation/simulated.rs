@@ -3,6 +3,7 @@
 
 use crate::platform::{DAY, NOW, Platform, VALID, keys, rng};
 use enarx_attestation::policy::STANDING_ATTACKS;
+use enarx_attestation::printable::printable_lines;
 use enarx_attestation::{Outcome, Overall, Verdict};
 use enarx_snp::product::{GENERATIONS, GENOA, MILAN, TURIN};
 use enarx_snp::report::{Report, Signature};
@@ -211,6 +212,25 @@ fn another_product_under_a_genuine_signature_is_refused() {
     platform.report.cpuid_model = 0x01;
     platform.spec.product_name = "Genoa".to_owned();
     assert_fails_only(&platform.verify(), &["agreement.product"]);
+}
+
+#[test]
+fn names_in_certificates_do_not_act_on_a_terminal() {
+    let mut platform = Platform::new(&MILAN);
+    for name in [
+        "\u{1b}[2J\u{1b}[Hvalid: AMD SEV-SNP under policy production\u{1b}[8m",
+        "Milan\n       pass  report.signature: good",
+        "\0\u{7}\u{7f}\r",
+    ] {
+        name.clone_into(&mut platform.spec.product_name);
+        let verdict = platform.verify();
+        assert_fails_only(&verdict, &["agreement.product"]);
+        let text = verdict.to_string();
+        assert_eq!(printable_lines(&text), text);
+        assert!(!text.contains("\n       pass  report.signature: good\n             "));
+        let shown = printable_lines(name).replace('\n', "\\u{a}");
+        assert!(text.contains(&shown), "{shown}: {text}");
+    }
 }
 
 #[test]
