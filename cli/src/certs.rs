@@ -1,5 +1,6 @@
 //! `enarx certs`: fill the local store of the vendors' certificates, revocation lists and collateral.
 
+use crate::output::{complain, shown};
 use crate::verify::{REFUSED, now, read};
 use enarx_collateral::{Fetcher, Store, Web};
 use std::env;
@@ -76,15 +77,15 @@ pub fn run(args: Args) -> ExitCode {
     match result {
         Ok((store, written)) => {
             for path in &written {
-                outln!("{}", store.root().join(path).display());
+                outln!("{}", shown(&store.root().join(path)));
             }
             if written.is_empty() {
-                outln!("nothing new for {}", store.root().display());
+                outln!("nothing new for {}", shown(store.root()));
             }
             ExitCode::SUCCESS
         }
         Err(message) => {
-            eprintln!("error: {message}");
+            complain("error", message);
             ExitCode::from(REFUSED)
         }
     }

@@ -1,5 +1,6 @@
 //! `enarx inspect`: shows what evidence, certificates and VMSA pages say.
 
+use crate::output::{complain, print_json};
 use crate::verify::{REFUSED, read};
 use enarx_attestation::inspect;
 use std::path::PathBuf;
@@ -22,10 +23,11 @@ pub fn run(args: Args) -> ExitCode {
         .map_err(|e| e.to_string())
         .and_then(|octets| inspect::describe(&octets).map_err(|e| e.to_string()));
     match described {
-        Ok(description) if json => outln!("{:#}", serde_json::json!(description)),
+        Ok(description) if json => print_json(&serde_json::json!(description)),
         Ok(description) => out!("{description}"),
         Err(message) => {
-            eprintln!("error: cannot inspect {}: {message}", file.display());
+            let message = format_args!("cannot inspect {}: {message}", file.display());
+            complain("error", message);
             return ExitCode::from(REFUSED);
         }
     }

@@ -81,7 +81,7 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     result.unwrap_or_else(|failure| {
-        eprintln!("enarx: {}", failure.sentence);
+        output::complain_at_length("enarx", failure.sentence);
         ExitCode::from(failure.code)
     })
 }
@@ -125,7 +125,8 @@ fn usage(error: &clap::Error) -> ExitCode {
                 .collect();
             let sentence = sentence.join(" ");
             let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence);
-            eprintln!("enarx: {sentence} (see `enarx --help`, `enarx run --help`)");
+            let sentence = format_args!("{sentence} (see `enarx --help`, `enarx run --help`)");
+            output::complain("enarx", sentence);
             ExitCode::from(EXIT_USAGE)
         }
     }

@@ -9,6 +9,7 @@ use enarx_measurement::{Build, Measurement};
 use enarx_runtime_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED, RUNTIME};
 
 use crate::Failure;
+use crate::output::print_json;
 
 /// Compute what this build of Enarx measures to: its layers, and its launch digests by number of vCPUs
 ///
@@ -78,7 +79,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             outln!("{}", measured.launch.digest);
         }
     } else if arguments.json {
-        outln!("{:#}", serde_json::json!(measurement));
+        print_json(&serde_json::json!(measurement));
     } else {
         out!("{measurement}");
     }

@@ -1,19 +1,55 @@
-//! Standard output. Whoever reads it may stop early (`enarx measure | head`): that is no failure of
-//! ours, and no panic.
+//! What this command says. Whoever reads it may stop early (`enarx measure | head`): that is no failure of ours, and no
+//! panic. Text of evidence, manifests and names of files is hostile: nothing that acts on a terminal leaves here.
 
-use std::fmt::Arguments;
+use std::fmt::{Arguments, Display};
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 use std::process;
+
+use enarx_attestation::printable::{printable, printable_json, printable_lines};
+use serde_json::Value;
 
 /// Prints; ends the command when nobody reads any more, or when the output cannot be written.
 pub fn print(text: Arguments<'_>) {
-    let Err(error) = io::stdout().lock().write_fmt(text) else {
+    write(&printable_lines(&text.to_string()));
+}
+
+/// Prints a value as JSON.
+pub fn print_json(value: &Value) {
+    write(&printable_json(&format!("{value:#}\n")));
+}
+
+fn write(text: &str) {
+    let Err(error) = io::stdout().lock().write_all(text.as_bytes()) else {
         return;
     };
     if error.kind() != ErrorKind::BrokenPipe {
-        eprintln!("enarx: standard output could not be written: {error}: give it more room");
+        complain(
+            "enarx",
+            format_args!("standard output could not be written: {error}: give it more room"),
+        );
     }
     process::exit(i32::from(crate::EXIT_FAILURE));
+}
+
+/// The name of a file, as one line.
+pub fn shown(path: &Path) -> String {
+    printable(&path.display().to_string())
+}
+
+/// Says in one line on standard error what is wrong.
+pub fn complain(who: &str, what: impl Display) {
+    // Where nobody can be told, the exit code says it.
+    let _ = writeln!(io::stderr(), "{who}: {}", printable(&what.to_string()));
+}
+
+/// As [`complain`], for messages of several lines, such as those that show the place in a program's text.
+pub fn complain_at_length(who: &str, what: impl Display) {
+    let _ = writeln!(
+        io::stderr(),
+        "{who}: {}",
+        printable_lines(&what.to_string())
+    );
 }
 
 /// `print!` for this command.

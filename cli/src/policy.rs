@@ -1,5 +1,6 @@
 //! `enarx policy`: check and explain policies.
 
+use crate::output::complain;
 use crate::verify::{USAGE, read};
 use enarx_attestation::attacks::{ATTACKS, Attack, Defence, NOT_VISIBLE};
 use enarx_attestation::{CATALOGUE, Policy, Verdict};
@@ -15,12 +16,12 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Check that a policy can be used
+    /// Check that a policy can be used, and warn of what it gives away or does not ask
     Check {
         /// A policy file, or the name of a built-in policy
         policy: String,
     },
-    /// Show every switch of a policy, what it means, and which attacks it is about
+    /// Show every key of a policy with its meaning and value, and the known attacks
     Explain {
         /// A policy file, or the name of a built-in policy
         policy: String,
@@ -73,37 +74,50 @@ pub fn run(args: Args) -> ExitCode {
     };
     match load(&policy) {
         Ok(policy) if explain => out!("{}", explanation(&policy)),
-        Ok(policy) => outln!("{}: good", policy.name),
+        Ok(policy) => out!("{}", checked(&policy)),
         Err(message) => {
-            eprintln!("error: {message}");
+            complain("error", message);
             return ExitCode::from(USAGE);
         }
     }
     ExitCode::SUCCESS
 }
 
+/// What is to be said of a policy that can be used.
+fn checked(policy: &Policy) -> String {
+    let (warnings, insecure) = (policy.warnings(), policy.insecure_switches());
+    let given_away = insecure
+        .into_iter()
+        .map(|switch| format!("gives protection away: {switch}"));
+    let warnings: Vec<_> = warnings.into_iter().chain(given_away).collect();
+    if warnings.is_empty() {
+        return format!("{}: good\n", policy.name);
+    }
+    let warnings: Vec<_> = warnings.iter().map(|w| format!("warning: {w}\n")).collect();
+    format!("{}: can be used, but\n{}", policy.name, warnings.concat())
+}
+
 fn explanation(policy: &Policy) -> String {
-    let mut lines = vec![format!(
-        "# The policy {}, every switch with its value.",
-        policy.name
-    )];
-    lines.push(policy.to_toml());
-    let text = policy.to_toml();
-    let insecure: Vec<_> = text
-        .lines()
-        .filter(|line| {
-            line.starts_with("insecure") && !line.ends_with("false") && !line.ends_with("[]")
-        })
-        .chain(
-            text.lines()
-                .filter(|line| line.ends_with("\"insecure-ignore\"")),
-        )
-        .collect();
+    let mut lines = vec![
+        format!(
+            "# The policy {}: every key with its meaning and value.",
+            policy.name
+        ),
+        "# A kind of evidence is accepted only if its table, [snp], [tdx] or [sgx], stands in the policy file.\n"
+            .to_owned(),
+    ];
+    lines.push(policy.explained());
     lines.push("# Switches that give protection away:".to_owned());
+    let insecure = policy.insecure_switches();
     if insecure.is_empty() {
         lines.push("#   none".to_owned());
     }
-    lines.extend(insecure.iter().map(|line| format!("#   {line}")));
+    lines.extend(insecure.iter().map(|switch| format!("#   {switch}")));
+    let warnings = policy.warnings();
+    if !warnings.is_empty() {
+        lines.push("#\n# To be known before it is used:".to_owned());
+        lines.extend(warnings.iter().map(|warning| format!("#   {warning}")));
+    }
     if !policy.snp.releases.is_empty() {
         lines.push(format!(
             "#\n# Launch digests are judged by the releases {} of a signed manifest:\n\
@@ -115,7 +129,7 @@ fn explanation(policy: &Policy) -> String {
         "#\n# Known attacks; the policy asks for the mitigation of those marked with *.".to_owned(),
     );
     for attack in &ATTACKS {
-        let mark = if policy.snp.attacks.iter().any(|a| a == attack.name) {
+        let mark = if policy.snp.required_attacks().any(|a| a == attack) {
             '*'
         } else {
             ' '
@@ -150,12 +164,8 @@ fn defences(attack: &Attack) -> String {
             Defence::GuestPolicy(bit) => shown.push(format!("guest policy bit {}", bit.name)),
             Defence::RefuseProducts(products) => shown.push(format!("not {}", products.join(", "))),
             Defence::Floors(floors) => shown.extend(floors.iter().map(|floor| {
-                let stepping = floor
-                    .stepping
-                    .map(|s| format!(" stepping {s}"))
-                    .unwrap_or_default();
-                let component = floor.component.name();
-                format!("{}{stepping} {component} ≥ {:#x}", floor.product, floor.svn)
+                let name = floor.part.map_or(floor.product, |part| part.name);
+                format!("{name} {} ≥ {:#x}", floor.component.name(), floor.svn)
             })),
         }
     }

@@ -1,6 +1,7 @@
 //! `enarx release`: the publisher's keys, and signed manifests of what releases measure to. Reads and writes files; the
 //! judgement is `enarx-measurement`'s.
 
+use crate::output::{complain, shown};
 use crate::verify::{REFUSED, USAGE, now, parse_time, read};
 use enarx_attestation::{ReferenceValue, Timestamp};
 use enarx_measurement::{
@@ -84,10 +85,11 @@ struct ManifestArgs {
     at: Option<Timestamp>,
 }
 
-/// The manifest by which `enarx verify` judges `snp.releases`.
+/// The manifest by which `enarx verify` judges launch digests.
 #[derive(Debug, clap::Args)]
 pub struct ReferenceArgs {
-    /// A signed release manifest, by which `snp.releases` of the policy is judged; its signature lies beside it
+    /// A signed release manifest, for SEV-SNP and a policy that names releases or measurements; its signature lies
+    /// beside it
     #[arg(long, value_name = "FILE", requires = "manifest_keys")]
     manifest: Option<PathBuf>,
     /// A public key of the manifest's publisher, as PEM
@@ -99,17 +101,17 @@ pub struct ReferenceArgs {
 }
 
 impl ReferenceArgs {
-    /// The manifest's reference values; none without a manifest.
+    /// The manifest's reference values; `None` without a manifest.
     ///
     /// # Errors
     ///
     /// Exit code and one sentence for the user, when the manifest is not accepted.
-    pub fn values(&self, at: Timestamp) -> Result<Vec<ReferenceValue>, (u8, String)> {
+    pub fn values(&self, at: Timestamp) -> Result<Option<Vec<ReferenceValue>>, (u8, String)> {
         let Some(manifest) = &self.manifest else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         verified(manifest, &self.manifest_keys, self.min_manifest_serial, at)
-            .map(|manifest| manifest.reference_values())
+            .map(|manifest| Some(manifest.reference_values()))
     }
 }
 
@@ -141,7 +143,7 @@ pub fn run(args: Args) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err((code, message)) => {
-            eprintln!("error: {message}");
+            complain("error", message);
             ExitCode::from(code)
         }
     }
@@ -225,8 +227,8 @@ fn keygen(name: &Path) -> Result<String, String> {
     )?;
     Ok(format!(
         "{}: secret, keep it where releases are signed\n{}: fingerprint {}\n",
-        secret_path.display(),
-        public_path.display(),
+        shown(&secret_path),
+        shown(&public_path),
         public.fingerprint()
     ))
 }
@@ -251,7 +253,7 @@ fn add(
     write(path, &manifest.to_toml().map_err(|e| e.to_string())?)?;
     Ok(format!(
         "{}: release {} added, serial number {}\n",
-        path.display(),
+        shown(path),
         measurement.version,
         manifest.serial
     ))
@@ -265,7 +267,7 @@ fn sign(path: &Path, key: &Path) -> Result<String, String> {
     let signature = enarx_measurement::sign(&manifest, &key).map_err(|e| e.to_string())?;
     let beside = beside(path);
     write(&beside, &signature)?;
-    Ok(format!("{}\n", beside.display()))
+    Ok(format!("{}\n", shown(&beside)))
 }
 
 fn summary(verified: &VerifiedManifest) -> String {

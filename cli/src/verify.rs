@@ -1,12 +1,15 @@
 //! `enarx verify`: evidence in, verdict out. Reads files and the clock; the judgement is `enarx-attestation`'s.
 
 use crate::certs::StoreArgs;
+use crate::output::{complain, print_json};
 use crate::policy;
 use crate::release::ReferenceArgs;
 use crate::values::{self, Nonce};
 use chrono::DateTime;
 use enarx_attestation::hex::Hex;
-use enarx_attestation::{AmdEndorsements, Endorsements, Timestamp, Verdict, Verifier};
+use enarx_attestation::{
+    AmdEndorsements, Endorsements, Evidence, Policy, Timestamp, Verdict, Verifier,
+};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,15 +25,17 @@ const MAX_FILE_LEN: u64 = 16 << 20;
 
 /// Verify attestation evidence: an SEV-SNP report, or a TDX or SGX quote.
 ///
-/// Exits with 0 when the policy accepts the evidence, 3 when it is refused, 2 when the arguments are wrong.
+/// Exits with 0 when the policy accepts the evidence, 3 when it is refused, 2 when the arguments are wrong. A kind of
+/// evidence is accepted only by a policy with its table: [snp], [tdx] or [sgx]. Whatever a flag names is compared or
+/// refused. What accepted evidence was not compared with is said in the last line, and in not_compared of the JSON.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The evidence: a report or quote as the hardware produced it
     file: PathBuf,
-    /// A folder with vek.der, ask.der, ark.der and revocation lists (*.crl), for SEV-SNP
+    /// A folder with vek.der, ask.der, ark.der and revocation lists (*.crl), for SEV-SNP alone
     #[arg(long, value_name = "DIR")]
     certs: Option<PathBuf>,
-    /// Collateral as JSON, for TDX and SGX
+    /// Collateral as JSON, for TDX and SGX alone
     #[arg(long, value_name = "FILE")]
     collateral: Option<PathBuf>,
     /// A policy file, or the name of a built-in policy: default, insecure-authenticity-only
@@ -53,7 +58,7 @@ pub struct Args {
     json: bool,
 }
 
-/// What evidence of a Keep is bound to: its report data is computed from all three.
+/// What evidence of a Keep is bound to: its report data, whatever its kind, is computed from all three.
 #[derive(Debug, clap::Args)]
 struct KeepArgs {
     /// The nonce that the Keep was given, in hexadecimal
@@ -83,6 +88,27 @@ impl KeepArgs {
             &contents(application)?,
             &contents(configuration)?,
         )))
+    }
+
+    /// Has a policy ask for this Keep's report data in every kind of evidence.
+    fn bind(&self, policy: &mut Policy) -> Result<(), String> {
+        let Some(data) = self.report_data()?.map(Hex) else {
+            return Ok(());
+        };
+        for expected in [
+            &mut policy.snp.report_data,
+            &mut policy.tdx.report_data,
+            &mut policy.sgx.report_data,
+        ] {
+            if expected.replace(data).is_some_and(|named| named != data) {
+                return Err(
+                    "the policy names other report data than --nonce, --application and --configuration give: \
+                     leave out one of them"
+                        .to_owned(),
+                );
+            }
+        }
+        Ok(())
     }
 }
 
@@ -133,28 +159,28 @@ pub fn run(args: Args) -> ExitCode {
         json,
     } = args;
     let policy = policy::load(&policy).and_then(|mut policy| {
-        if let Some(data) = keep.report_data()? {
-            policy.snp.report_data = Some(Hex(data));
-        }
+        keep.bind(&mut policy)?;
         Ok(policy)
     });
     let policy = match policy {
         Ok(policy) => policy,
         Err(message) => {
-            eprintln!("error: {message}");
+            complain("error", message);
             return ExitCode::from(USAGE);
         }
     };
     let evidence = match read(&file) {
         Ok(evidence) => evidence,
         Err(error) => {
-            eprintln!(
-                "error: cannot read the evidence {}: {error}",
-                file.display()
-            );
+            let message = format_args!("cannot read the evidence {}: {error}", file.display());
+            complain("error", message);
             return ExitCode::from(REFUSED);
         }
     };
+    if let Err(message) = fits(&evidence, certs.is_some(), collateral.is_some()) {
+        complain("error", message);
+        return ExitCode::from(USAGE);
+    }
     let at = at.unwrap_or_else(now);
     // What is not given comes from the store.
     let stored = store
@@ -164,29 +190,45 @@ pub fn run(args: Args) -> ExitCode {
     let endorsements = match endorsements(certs.as_deref(), collateral.as_deref(), stored) {
         Ok(endorsements) => endorsements,
         Err(message) => {
-            eprintln!("error: {message}");
+            complain("error", message);
             return ExitCode::from(USAGE);
         }
     };
-    let references = match references.values(at) {
-        Ok(references) => references,
+    let mut verifier = Verifier::new(policy);
+    match references.values(at) {
+        Ok(None) => {}
+        Ok(Some(references)) => verifier = verifier.with_reference_values(references),
         Err((code, message)) => {
-            eprintln!("error: {message}");
+            complain("error", message);
             return ExitCode::from(code);
         }
-    };
-    let verdict = Verifier::new(policy)
-        .with_reference_values(references)
-        .verify(&evidence, &endorsements, at);
+    }
+    let verdict = verifier.verify(&evidence, &endorsements, at);
     if let Some(path) = ear_key {
         if let Err(message) = print_ear(&verdict, &path) {
-            eprintln!("error: cannot sign with {}: {message}", path.display());
+            let message = format_args!("cannot sign with {}: {message}", path.display());
+            complain("error", message);
             return ExitCode::from(USAGE);
         }
         return exit_code(&verdict);
     }
     print(&verdict, json);
     exit_code(&verdict)
+}
+
+/// Whether the endorsements that are given are for this kind of evidence; those for another kind would be of no effect.
+fn fits(evidence: &[u8], certs: bool, collateral: bool) -> Result<(), String> {
+    match Evidence::parse(evidence) {
+        Ok(Evidence::Snp(_)) if collateral => Err(
+            "--collateral is for TDX and SGX quotes, and this is an SEV-SNP report: give --certs"
+                .to_owned(),
+        ),
+        Ok(Evidence::Quote(quote)) if certs => Err(format!(
+            "--certs is for SEV-SNP reports, and this is an {} quote: give --collateral",
+            quote.tee()
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn exit_code(verdict: &Verdict) -> ExitCode {
@@ -206,7 +248,7 @@ fn print_ear(verdict: &Verdict, key: &Path) -> Result<(), String> {
 
 fn print(verdict: &Verdict, json: bool) {
     if json {
-        outln!("{:#}", serde_json::json!(verdict));
+        print_json(&serde_json::json!(verdict));
     } else {
         out!("{verdict}");
     }

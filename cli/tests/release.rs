@@ -184,7 +184,10 @@ fn evidence_is_judged_by_releases() {
     let policy = publisher.enarx(&["policy", "explain", "insecure-authenticity-only"]);
     let policy = String::from_utf8(policy.stdout).unwrap();
     let judged = |release: &str, more: &[&str]| {
-        let policy = policy.replace("releases = []", &format!("releases = [\"{release}\"]"));
+        let policy = policy.replace(
+            "# releases is not set",
+            &format!("releases = [\"{release}\"]"),
+        );
         std::fs::write(publisher.path("policy.toml"), policy).unwrap();
         let args = [
             "verify",
@@ -233,4 +236,54 @@ fn evidence_is_judged_by_releases() {
     );
     let (code, _) = judged("0.8.0", &["--manifest", "releases.toml"]);
     assert_eq!(code, 2);
+    // A policy that names neither releases nor measurements would make the manifest be of no effect.
+    let verify = |policy: &str| {
+        let args = [
+            "verify", report, "--certs", folder, "--policy", policy, "--at", AT,
+        ];
+        let output = publisher.enarx(&[&args, &manifest[..]].concat());
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let (code, text) = verify("insecure-authenticity-only");
+    assert_eq!(code, Some(3), "{text}");
+    let words = "the policy names neither releases nor measurements";
+    assert!(
+        text.contains(words) && text.contains("FAIL  guest.measurement"),
+        "{text}"
+    );
+    // Nor can a quote be judged by it.
+    let quote = vectors
+        .canonicalize()
+        .unwrap()
+        .join("tdx-v4-b0c06f000000-3ab56d67");
+    let (collateral, quote) = (quote.join("collateral.json"), quote.join("quote.bin"));
+    let args = [
+        "verify",
+        quote.to_str().unwrap(),
+        "--collateral",
+        collateral.to_str().unwrap(),
+        "--at",
+        "2026-03-30T19:09:31Z",
+    ];
+    assert_eq!(publisher.enarx(&args).status.code(), Some(0));
+    publisher.good(&[
+        "verify",
+        "releases.toml",
+        "--key",
+        "publisher.pub",
+        "--at",
+        AT,
+    ]);
+    let output = publisher.enarx(&[&args, &manifest[..]].concat());
+    assert_eq!(output.status.code(), Some(3));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains(
+            "FAIL  guest.measurement: expected a launch that a release manifest can vouch for"
+        ),
+        "{text}"
+    );
 }

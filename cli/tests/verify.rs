@@ -6,11 +6,22 @@ use std::process::{Command, Output};
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use p256::pkcs8::{EncodePrivateKey, LineEnding};
+use serde_json::json;
 
 const CASE: &str = "snp-milan-v3-vcek-05b7438a";
 
 fn vectors() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
+    beside("vectors")
+}
+
+/// Evidence, policies and lists that were made to be refused, in a folder beside that of vectors.
+fn cases() -> Option<PathBuf> {
+    beside("cases/attestation")
+}
+
+fn beside(name: &str) -> Option<PathBuf> {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    let path = shared.join(name);
     if path.is_dir() {
         return Some(path);
     }
@@ -126,18 +137,462 @@ fn a_token_says_what_the_verdict_says() {
     let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
     let appraisal = &claims["submods"]["AMD SEV-SNP"];
     assert_eq!(claims["iat"], 1_788_220_800);
-    assert_eq!(appraisal["ear_status"], "affirming");
+    // Nothing of the guest was compared, so nothing is said of what runs.
+    assert_eq!(appraisal["ear_status"], "none");
+    assert_eq!(
+        appraisal["enarx_not_compared"],
+        json!(["guest.measurement", "guest.report-data"])
+    );
+    let vector = &appraisal["ear_trustworthiness_vector"];
+    assert_eq!(
+        (&vector["executables"], &vector["instance-identity"]),
+        (&json!(0), &json!(2))
+    );
     assert_eq!(appraisal["ear_trustworthiness_vector"]["hardware"], 2);
     assert_eq!(appraisal["ear_attester_claims"]["report.product"], "milan");
 }
 
+/// A file in a folder of its own.
+fn file(text: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.toml");
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (folder, path)
+}
+
+/// Both outputs as one text.
+fn text(output: &Output) -> String {
+    let both = [&output.stdout[..], &output.stderr].concat();
+    String::from_utf8(both).unwrap()
+}
+
+/// Genuine quotes of platforms without anything to update: evidence, collateral, the time at which it is.
+fn good_quotes(vectors: &Path) -> Vec<[String; 3]> {
+    let mut quotes = Vec::new();
+    for entry in std::fs::read_dir(vectors).unwrap() {
+        let folder = entry.unwrap().path();
+        let read = std::fs::read_to_string(folder.join("expected.json"));
+        let Ok(expected) = read else { continue };
+        let expected: serde_json::Value = serde_json::from_str(&expected).unwrap();
+        let status = expected["expected_status"].as_str();
+        if !matches!(status, Some("UpToDate" | "SWHardeningNeeded")) {
+            continue;
+        }
+        let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        let at = expected["verify_at_unix"].as_u64().unwrap().to_string();
+        quotes.push([path("quote.bin"), path("collateral.json"), at]);
+    }
+    assert!(quotes.len() >= 10, "{}", quotes.len());
+    quotes
+}
+
+#[test]
+fn no_genuine_quote_passes_a_policy_about_snp_or_escapes_a_flag() {
+    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
+        return;
+    };
+    let case = |name: &str| cases.join(name).to_str().unwrap().to_owned();
+    let (_folder, measured) = file(&format!(
+        "version = 1\n[snp]\nmeasurements = [\"{}\"]",
+        "ab".repeat(48)
+    ));
+    let (application, configuration) = (case("app.wasm"), case("conf.json"));
+    let bound = [
+        "--nonce",
+        "00112233",
+        "--application",
+        &application,
+        "--configuration",
+        &configuration,
+    ];
+    for [quote, collateral, at] in good_quotes(&vectors) {
+        let verify = |more: &[&str]| {
+            let args = ["verify", &quote, "--collateral", &collateral, "--at", &at];
+            let (code, output) = enarx(&[&args, more].concat());
+            (code, text(&output))
+        };
+        let refused = |more: &[&str], check: &str| {
+            let (code, text) = verify(more);
+            assert_eq!(code, 3, "{quote} {more:?}: {text}");
+            assert!(text.contains(&format!("FAIL  {check}")), "{check}: {text}");
+        };
+        let (code, text) = verify(&[]);
+        assert_eq!(code, 0, "{text}");
+        let last = text.lines().last().unwrap();
+        assert!(
+            last.starts_with("accepted, but NOT compared: ")
+                && last.ends_with(" on such a platform passes)"),
+            "{last}"
+        );
+        assert!(last.contains("guest.report-data"), "{last}");
+        refused(&["--policy", &measured], "evidence.accepted");
+        refused(&["--policy", &case("snponly.toml")], "evidence.accepted");
+        refused(&["--policy", &case("rel.toml")], "evidence.accepted");
+        refused(&bound, "guest.report-data");
+        refused(
+            &[&bound[..], &["--policy", "insecure-authenticity-only"]].concat(),
+            "guest.report-data",
+        );
+        // The kind is told by the contents, not by the name.
+        let folder = tempfile::tempdir().unwrap();
+        let named = folder.path().join("report.bin");
+        std::fs::copy(&quote, &named).unwrap();
+        let args = [
+            "verify",
+            named.to_str().unwrap(),
+            "--collateral",
+            &collateral,
+            "--at",
+            &at,
+            "--policy",
+            &measured,
+        ];
+        assert_eq!(enarx(&args).0, 3);
+    }
+}
+
+#[test]
+fn a_flag_that_cannot_be_of_any_effect_is_refused() {
+    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
+        return;
+    };
+    let vector = |name: &str| vectors.join(name).to_str().unwrap().to_owned();
+    let case = |name: &str| cases.join(name).to_str().unwrap().to_owned();
+    let (report, certs) = (vector(&format!("{CASE}/report.bin")), vector(CASE));
+    let tdx = "tdx-v4-b0c06f000000-3ab56d67";
+    let (quote, collateral) = (
+        vector(&format!("{tdx}/quote.bin")),
+        vector(&format!("{tdx}/collateral.json")),
+    );
+    let refused = |args: &[&str], code: i32, words: &str| {
+        let (found, output) = enarx(&[&["verify"], args].concat());
+        let text = text(&output);
+        assert_eq!(found, code, "{args:?}: {text}");
+        assert!(text.contains(words), "{words}: {text}");
+    };
+    refused(
+        &[&quote, "--certs", &certs],
+        2,
+        "--certs is for SEV-SNP reports",
+    );
+    refused(
+        &[&report, "--collateral", &collateral],
+        2,
+        "--collateral is for TDX and SGX quotes",
+    );
+    // Report data of the policy and of the command line that differ.
+    let (application, configuration) = (case("app.wasm"), case("conf.json"));
+    let keep = [
+        "--nonce",
+        "00",
+        "--application",
+        &application,
+        "--configuration",
+        &configuration,
+    ];
+    let pinned = case("snponly.toml");
+    let with_policy = [&[report.as_str(), "--policy", &pinned], &keep[..]].concat();
+    refused(&with_policy, 2, "the policy names other report data");
+    for flag in ["--application", "--configuration"] {
+        refused(&[&report, flag, &report], 2, "--nonce");
+    }
+    refused(&[&report, "--manifest-key", &report], 2, "--manifest");
+    refused(&[&report, "--min-manifest-serial", "1"], 2, "--manifest");
+}
+
+/// A case, the arguments of `verify` for it, its exit code, and words of what is said.
+struct Row {
+    evidence: &'static str,
+    /// Files below the folder of cases; those of a policy that is given as a file may be changed first.
+    policy: &'static str,
+    change: fn(&str) -> String,
+    code: i32,
+    words: &'static str,
+}
+
+/// Cases under a hierarchy of their own, at the time at which it is valid.
+const SIMULATED_CASES: &[Row] = &[
+    // A policy of an earlier version is refused, with what to write instead.
+    Row {
+        evidence: "s_turindense_low",
+        policy: "deny.toml",
+        change: str::to_owned,
+        code: 2,
+        words: "`snp.attacks = []` is refused: ",
+    },
+    Row {
+        evidence: "s_turindense_low",
+        policy: "sim.toml",
+        change: str::to_owned,
+        code: 2,
+        words: "the policy accepts no kind of evidence",
+    },
+    // Steppings without a row of their own.
+    Row {
+        evidence: "s_turindense_low",
+        policy: "rmp.toml",
+        change: str::to_owned,
+        code: 3,
+        words: "FAIL  attack.rmpocalypse: expected a published TCB floor for every component, found none is known for \
+                microcode of turin (model 0x11, stepping 0x0)",
+    },
+    Row {
+        evidence: "s_milan_stepping0_ucode0",
+        policy: "sim.toml",
+        change: |policy| policy.to_owned() + "[snp]\n",
+        code: 3,
+        words: "FAIL  attack.entrysign: expected a published TCB floor for every component, found none is known for \
+                microcode of milan (model 0x1, stepping 0x0)",
+    },
+    // A deny list that a report escapes by naming no chip.
+    Row {
+        evidence: "s_deny_vlek",
+        policy: "deny.toml",
+        change: without_attacks,
+        code: 3,
+        words: "FAIL  chip.denied: expected a chip that is not on the deny list, found none, the evidence names no chip",
+    },
+    // A floor for another product.
+    Row {
+        evidence: "s_turindense_low",
+        policy: "floor.toml",
+        change: without_attacks,
+        code: 3,
+        words: "FAIL  tcb.reported: expected a floor for turin, found floors for milan only",
+    },
+];
+
+/// A policy that asked for no attack's mitigation, as such policies are written now.
+fn without_attacks(policy: &str) -> String {
+    policy.replace(
+        "attacks=[]",
+        "insecure-ignored-attacks = [\"badram\", \"entrysign\"]",
+    )
+}
+
+#[test]
+fn cases_that_were_accepted_are_refused() {
+    let Some(cases) = cases() else { return };
+    for row in SIMULATED_CASES {
+        let policy = std::fs::read_to_string(cases.join(row.policy)).unwrap();
+        let (_folder, policy) = file(&(row.change)(&policy));
+        let evidence = cases.join(row.evidence);
+        let (code, output) = enarx(&[
+            "verify",
+            evidence.join("report.bin").to_str().unwrap(),
+            "--certs",
+            evidence.to_str().unwrap(),
+            "--policy",
+            &policy,
+            "--at",
+            "2026-06-01T00:00:00Z",
+        ]);
+        let text = text(&output);
+        assert_eq!(code, row.code, "{} {}: {text}", row.evidence, row.policy);
+        assert!(
+            text.contains(row.words),
+            "{} {}: {}: {text}",
+            row.evidence,
+            row.policy,
+            row.words
+        );
+    }
+}
+
+#[test]
+fn policies_that_gave_protection_away_in_silence_are_refused() {
+    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
+        return;
+    };
+    let verify = |vector: &str, policy: &str, at: &str| {
+        let vector = vectors.join(vector);
+        let path = |name: &str| vector.join(name).to_str().unwrap().to_owned();
+        let args = if vector.join("quote.bin").is_file() {
+            [
+                "verify",
+                &path("quote.bin"),
+                "--collateral",
+                &path("collateral.json"),
+            ]
+        } else {
+            ["verify", &path("report.bin"), "--certs", &path("")]
+        };
+        let (code, output) = enarx(&[&args, &["--at", at, "--policy", policy][..]].concat());
+        (code, text(&output))
+    };
+    let read = |name: &str| std::fs::read_to_string(cases.join(name)).unwrap();
+    let refused = |vector: &str, policy: &str, at: &str, code: i32, words: &str| {
+        let (_folder, policy) = file(policy);
+        let (found, text) = verify(vector, &policy, at);
+        assert_eq!(found, code, "{vector}: {text}");
+        assert!(text.contains(words), "{vector}: {words}: {text}");
+    };
+    // An empty list of TCB versions; and with a floor that is compared, the same report.
+    let (milan, at) = ("snp-milan-v3-vcek-a20e02a2", "2026-09-01T00:00:00Z");
+    refused(milan, &read("tcbempty.toml"), at, 2, "is refused: ");
+    let empty = read("tcbempty.toml").replace("min-report-version = 2\n", "");
+    refused(milan, &empty, at, 2, "`snp.tcb` is refused: ");
+    let floor = empty.replace("tcb = []\n", "");
+    let words = "FAIL  tcb.reported: expected at least snp 0xff, microcode 0xff";
+    refused(milan, &floor, at, 3, words);
+    refused(milan, &floor, at, 3, "FAIL  attack.entrysign");
+    // A misspelt advisory; and one that is spelt right.
+    let sgx = "sgx-v3-00606a000000-268c0681";
+    let at = "1755236546";
+    let advisories = read("adv.toml") + "[sgx]\n";
+    refused(
+        sgx,
+        &advisories,
+        at,
+        2,
+        "INTEL-SA- or INTEL-DOC- and five digits",
+    );
+    for wrong in ["intel-sa-00615", "SA-00615", "INTEL-SA-0615"] {
+        let policy = advisories.replace("INTEL-SA-00615 ", wrong);
+        refused(sgx, &policy, at, 2, "five digits");
+    }
+    let policy = advisories.replace("INTEL-SA-00615 ", "INTEL-SA-00615");
+    refused(sgx, &policy, at, 3, "FAIL  quote.advisories");
+    // A switch without effect; the TD is what is refused, not its collateral.
+    refused(
+        "tdx-v4-b0c06f000000-3ab56d67",
+        &read("sept.toml"),
+        "1774897771",
+        2,
+        "SEPT_VE_DISABLE is always required",
+    );
+    let quote = vectors.join("tdx-v4-00806f050000-a187b0da/quote.bin");
+    let collateral = vectors.join("tdx-v4-00806f050000-00b2526a/collateral.json");
+    let (_folder, policy) = file("version = 1\n[tdx]");
+    let (code, output) = enarx(&[
+        "verify",
+        quote.to_str().unwrap(),
+        "--collateral",
+        collateral.to_str().unwrap(),
+        "--at",
+        "1750327295",
+        "--policy",
+        &policy,
+    ]);
+    let text = text(&output);
+    assert_eq!(code, 3, "{text}");
+    assert!(
+        text.contains("FAIL  tdx.sept-ve-disable")
+            && text.contains("pass  collateral.verification"),
+        "{text}"
+    );
+    assert!(!text.contains("fetch current collateral"), "{text}");
+}
+
+#[test]
+fn a_verdict_says_last_what_it_says_nothing_about() {
+    let Some(vectors) = vectors() else { return };
+    let folder = vectors.join(CASE);
+    let (certs, report) = (folder.to_str().unwrap(), folder.join("report.bin"));
+    let verify = |policy: &str, more: &[&str]| {
+        let args = [
+            "verify",
+            report.to_str().unwrap(),
+            "--certs",
+            certs,
+            "--at",
+            "2026-09-01T00:00:00Z",
+            "--policy",
+            policy,
+        ];
+        let (code, output) = enarx(&[&args, more].concat());
+        assert_eq!(code, 0, "{}", text(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let plain = verify("insecure-authenticity-only", &[]);
+    assert!(
+        plain.starts_with("valid: AMD SEV-SNP, ANY guest, under policy"),
+        "{plain}"
+    );
+    assert!(
+        plain.contains("warning: milan is accepted: software reads the seed"),
+        "{plain}"
+    );
+    assert!(
+        plain.ends_with("accepted, but NOT compared: guest.measurement, guest.report-data (any guest on such a chip passes)\n"),
+        "{plain}"
+    );
+    let verdict: serde_json::Value =
+        serde_json::from_str(&verify("insecure-authenticity-only", &["--json"])).unwrap();
+    assert_eq!(
+        verdict["not_compared"],
+        json!(["guest.measurement", "guest.report-data"])
+    );
+    assert!(
+        verdict["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("any report can be forged")
+    );
+    let measurement = verdict["claims"]["guest.measurement"].as_str().unwrap();
+    let (_folder, pinned) = file(&format!(
+        "version = 1\n[missing]\ncrl = \"insecure-ignore\"\n[snp]\nmeasurements = [\"{measurement}\"]"
+    ));
+    let pinned = verify(&pinned, &[]);
+    assert!(
+        pinned.starts_with("valid: AMD SEV-SNP under policy"),
+        "{pinned}"
+    );
+    assert!(
+        pinned.ends_with(
+            "NOT compared: guest.report-data (evidence of any time and for anybody passes)\n"
+        ),
+        "{pinned}"
+    );
+}
+
 #[test]
 fn policies_are_checked_and_explained() {
-    assert_eq!(enarx(&["policy", "check", "default"]).0, 0);
+    let (code, output) = enarx(&["policy", "check", "default"]);
+    assert_eq!(code, 0);
+    let warned = text(&output);
+    for words in [
+        "default: can be used, but",
+        "any guest on a genuine chip",
+        "any TD on",
+        "any enclave on",
+        "any report can be forged",
+    ] {
+        assert!(warned.contains(words), "{words}: {warned}");
+    }
+    assert!(!warned.contains("gives protection away"), "{warned}");
+    let (_folder, weak) =
+        file("version = 1\n[missing]\ncrl = \"insecure-degrade\"\n[snp]\ninsecure-vmpl = [2]");
+    let (code, output) = enarx(&["policy", "check", &weak]);
+    assert_eq!(code, 0);
+    let warned = text(&output);
+    for words in [
+        "missing.crl = \"insecure-degrade\"",
+        "snp.insecure-vmpl = [2]",
+    ] {
+        assert!(
+            warned.contains(&format!("warning: gives protection away: {words}")),
+            "{warned}"
+        );
+    }
+    let (_folder, good) = file(&format!(
+        "version = 1\nname = \"mine\"\n[snp]\nproducts = [\"genoa\"]\nmeasurements = [\"{}\"]",
+        "ab".repeat(48)
+    ));
+    assert_eq!(text(&enarx(&["policy", "check", &good]).1), "mine: good\n");
+    let (_folder, nothing) = file("version = 1");
+    let (code, output) = enarx(&["policy", "check", &nothing]);
+    assert_eq!(code, 2);
+    assert!(text(&output).contains("accepts no kind of evidence"));
     let (code, output) = enarx(&["policy", "explain", "insecure-authenticity-only"]);
     assert_eq!(code, 0);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("insecure-allow-debug = true") && text.contains("entrysign"));
+    assert!(text.contains("#   snp.insecure-vmpl = [1, 2, 3]"), "{text}");
+    // The meaning of a key stands above it.
+    let explained = "# Accept guests that the host may debug: it can read all their memory.\ninsecure-allow-debug = true";
+    assert!(text.contains(explained), "{text}");
     let file = std::env::temp_dir().join(format!("enarx-policy-{}.toml", std::process::id()));
     std::fs::write(&file, "version = 1\n[snp]\nmesurements = []\n").unwrap();
     let (code, output) = enarx(&["policy", "check", file.to_str().unwrap()]);
@@ -165,4 +620,74 @@ fn inspection_shows_fields_or_says_why_not() {
         enarx(&["inspect", vectors.join("INDEX.md").to_str().unwrap()]).0,
         3
     );
+}
+
+/// Asserts that nothing in the outputs acts on a terminal: ends of lines are all the control characters there are.
+#[track_caller]
+fn assert_plain(output: &Output) {
+    let text = text(output);
+    let acting = |c: &char| c.is_control() && *c != '\n' || ('\u{200b}'..='\u{206f}').contains(c);
+    assert_eq!(text.chars().find(acting), None, "{text:?}");
+    let forged = |line: &str| {
+        line.starts_with("valid")
+            || line
+                .trim_start()
+                .starts_with("pass  report.signature: good")
+    };
+    assert!(!text.lines().any(forged), "{text}");
+}
+
+#[test]
+fn hostile_text_does_not_act_on_the_terminal() {
+    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
+        return;
+    };
+    let report = vectors.join(CASE).join("report.bin");
+    let report = report.to_str().unwrap();
+    let case = |name: &str| cases.join(name).to_str().unwrap().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    let named = folder.path().join("\u{1b}[2Jvalid: \u{202e}x\n");
+    std::fs::write(&named, "version = 1\n[\"\\u001b[2Jvalid\"]\n").unwrap();
+    let named = named.to_str().unwrap();
+    let policy = folder.path().join("policy.toml");
+    let hostile = "version = 1\nname = \"\\u001b[2J\\nvalid\\u202e\"\n[snp]\n";
+    std::fs::write(&policy, hostile).unwrap();
+    let policy = policy.to_str().unwrap();
+    for args in [
+        &["verify", report, "--certs", &case("evil")][..],
+        &["verify", report, "--certs", &case("evil"), "--json"],
+        &["verify", &case("evilquote.bin")],
+        &["verify", &case("evilquote.bin"), "--json"],
+        &["inspect", &case("evilquote.bin")],
+        &["inspect", &case("evil.crl")],
+        &["inspect", &case("evil.crl"), "--json"],
+        &["inspect", &case("evil/vek.der")],
+        &["inspect", named],
+        &["verify", named],
+        &["verify", report, "--certs", named],
+        &["verify", report, "--policy", named],
+        &["verify", report, "--policy", policy],
+        &["verify", report, "--policy", policy, "--json"],
+        &["verify", report, "--at", "\u{1b}[2J"],
+        &["\u{1b}[2Jvalid"],
+        &["run", named],
+        &["policy", "check", policy],
+        &["policy", "explain", policy],
+        &["certs", "import", named],
+        &["release", "list", named, "--key", named],
+    ] {
+        let (_, output) = enarx(args);
+        assert!(
+            !output.stdout.is_empty() || !output.stderr.is_empty(),
+            "{args:?}"
+        );
+        assert_plain(&output);
+        if args.contains(&"--json") && output.status.code() != Some(2) {
+            let _: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        }
+    }
+    // What is there is still said, and the verdict is what it is.
+    let (code, output) = enarx(&["verify", report, "--certs", &case("evil")]);
+    assert_eq!(code, 3);
+    assert!(text(&output).contains("\\u{1b}[2J"), "{}", text(&output));
 }

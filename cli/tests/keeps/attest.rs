@@ -89,7 +89,7 @@ impl Evidence {
             insecure-simulated-roots = ["{}"]
             [snp]
             measurements = ["{}"]
-            attacks = []
+            insecure-ignored-attacks = ["badram", "entrysign"]
             {more}
             "#,
             self.read("ev/root"),

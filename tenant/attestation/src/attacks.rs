@@ -2,7 +2,7 @@
 //! source; where none is published for a product, the entry has none and the policy says what that means.
 
 use enarx_snp::bits::{Bit, GuestPolicy, PlatformInfo};
-use enarx_snp::product::Generation;
+use enarx_snp::product::{CpuSignature, Generation};
 use enarx_snp::tcb::Component;
 
 /// A least security version number for one product.
@@ -10,19 +10,31 @@ use enarx_snp::tcb::Component;
 pub struct Floor {
     /// Name of the generation (see [`enarx_snp::product::GENERATIONS`]).
     pub product: &'static str,
-    /// CPUID stepping, where the numbers differ by it: the parts with stacked cache (Milan-X, Genoa-X) have
-    /// stepping 2 and count their microcode apart. `None`: all steppings.
-    pub stepping: Option<u8>,
+    /// CPUID model and stepping, where the numbers differ by them: each part counts its microcode apart. `None`: all
+    /// parts of the generation.
+    pub part: Option<Part>,
     /// The component.
     pub component: Component,
     /// The least number.
     pub svn: u8,
 }
 
+/// A part of a generation by CPUID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Its name, for people.
+    pub name: &'static str,
+    /// Model, base and extended model combined.
+    pub model: u8,
+    /// Stepping.
+    pub stepping: u8,
+}
+
 /// What a report must show.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Defence {
-    /// Least numbers; a product without a row has none published.
+    /// Least numbers. They are about the components that any row names: a part without a row for one of them has none
+    /// published.
     Floors(&'static [Floor]),
     /// A bit of the platform information.
     Platform(Bit),
@@ -47,15 +59,26 @@ pub struct Attack {
     pub defences: &'static [Defence],
 }
 
-const fn floor(
-    product: &'static str,
-    stepping: Option<u8>,
-    component: Component,
-    svn: u8,
-) -> Floor {
+const fn part(name: &'static str, model: u8, stepping: u8) -> Part {
+    Part {
+        name,
+        model,
+        stepping,
+    }
+}
+
+/// Parts by CPUID, as fwupd's table of EntrySign fixes and the bulletins' microcode revisions name them.
+const MILAN: Option<Part> = Some(part("Milan", 0x01, 1));
+const MILAN_X: Option<Part> = Some(part("Milan-X", 0x01, 2));
+const GENOA: Option<Part> = Some(part("Genoa", 0x11, 1));
+const GENOA_X: Option<Part> = Some(part("Genoa-X", 0x11, 2));
+const BERGAMO: Option<Part> = Some(part("Bergamo, Siena", 0xA0, 2));
+const TURIN: Option<Part> = Some(part("Turin", 0x02, 1));
+
+const fn floor(product: &'static str, part: Option<Part>, component: Component, svn: u8) -> Floor {
     Floor {
         product,
-        stepping,
+        part,
         component,
         svn,
     }
@@ -71,12 +94,12 @@ pub static ATTACKS: [Attack; 8] = [
                  revisions in fwupd's table of EntrySign fixes",
         defences: &[Defence::Floors(&[
             floor("milan", None, Component::Snp, 0x18),
-            floor("milan", Some(1), Component::Microcode, 0xDB),
-            floor("milan", Some(2), Component::Microcode, 0x44),
+            floor("milan", MILAN, Component::Microcode, 0xDB),
+            floor("milan", MILAN_X, Component::Microcode, 0x44),
             floor("genoa", None, Component::Snp, 0x17),
-            floor("genoa", Some(1), Component::Microcode, 0x54),
-            floor("genoa", Some(2), Component::Microcode, 0x4F),
-            floor("bergamo-siena", Some(2), Component::Microcode, 0x19),
+            floor("genoa", GENOA, Component::Microcode, 0x54),
+            floor("genoa", GENOA_X, Component::Microcode, 0x4F),
+            floor("bergamo-siena", BERGAMO, Component::Microcode, 0x19),
         ])],
     },
     Attack {
@@ -94,10 +117,10 @@ pub static ATTACKS: [Attack; 8] = [
                  0A101156h (Genoa-X 0A101251h), Turin SPL 04h with microcode 0B002150h",
         defences: &[Defence::Floors(&[
             floor("genoa", None, Component::Snp, 0x1B),
-            floor("genoa", Some(1), Component::Microcode, 0x56),
-            floor("genoa", Some(2), Component::Microcode, 0x51),
+            floor("genoa", GENOA, Component::Microcode, 0x56),
+            floor("genoa", GENOA_X, Component::Microcode, 0x51),
             floor("turin", None, Component::Snp, 0x04),
-            floor("turin", Some(1), Component::Microcode, 0x50),
+            floor("turin", TURIN, Component::Microcode, 0x50),
         ])],
     },
     Attack {
@@ -106,9 +129,9 @@ pub static ATTACKS: [Attack; 8] = [
         bulletin: "AMD-SB-3027 (CVE-2025-29943)",
         source: "AMD-SB-3027, TCB values for attestation, as quoted in ariofrio/pi-tee's review of 2026-10-08",
         defences: &[Defence::Floors(&[
-            floor("genoa", Some(1), Component::Microcode, 0x56),
-            floor("genoa", Some(2), Component::Microcode, 0x51),
-            floor("turin", Some(1), Component::Microcode, 0x51),
+            floor("genoa", GENOA, Component::Microcode, 0x56),
+            floor("genoa", GENOA_X, Component::Microcode, 0x51),
+            floor("turin", TURIN, Component::Microcode, 0x51),
         ])],
     },
     Attack {
@@ -168,13 +191,32 @@ pub fn by_name(name: &str) -> Option<&'static Attack> {
     ATTACKS.iter().find(|a| a.name == name)
 }
 
+/// The attacks that work against every version of this product.
+pub fn unmitigated(product: &str) -> impl Iterator<Item = &'static Attack> {
+    ATTACKS.iter().filter(move |attack| {
+        attack.defences.iter().any(|defence| {
+            matches!(defence, Defence::RefuseProducts(products) if products.contains(&product))
+        })
+    })
+}
+
+impl Attack {
+    /// What it means to accept this product, against which the attack works in every version.
+    pub(crate) fn exposure(&self, product: &str) -> String {
+        format!(
+            "{product} is accepted: {}; to refuse it, name {} in snp.attacks or leave {product} out of snp.products",
+            self.summary, self.name
+        )
+    }
+}
+
 impl Floor {
-    /// Whether this floor is for a chip of this generation and stepping. A report without a stepping (version 2)
-    /// is held to the floors of every stepping.
-    pub fn applies(&self, generation: &Generation, stepping: Option<u8>) -> bool {
+    /// Whether this floor is for this CPU of the generation. A report without a CPU (version 2) is held to the floors of
+    /// every part.
+    pub fn applies(&self, generation: &Generation, cpu: Option<CpuSignature>) -> bool {
         self.product == generation.name
-            && match (self.stepping, stepping) {
-                (Some(of), Some(stepping)) => of == stepping,
+            && match (self.part, cpu) {
+                (Some(part), Some(cpu)) => (part.model, part.stepping) == (cpu.model, cpu.stepping),
                 _ => true,
             }
     }
@@ -197,6 +239,10 @@ mod tests {
                     for floor in *floors {
                         let generation = enarx_snp::product::by_name(floor.product).unwrap();
                         assert!(generation.tcb.octet(floor.component).is_some());
+                        if let Some(part) = floor.part {
+                            let (first, last) = generation.models;
+                            assert!((first..=last).contains(&part.model), "{}", part.name);
+                        }
                     }
                 }
             }

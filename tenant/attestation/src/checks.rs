@@ -1,6 +1,8 @@
 //! How checks are recorded while evidence is judged, and the catalogue of all their names.
 
+use crate::hex::Hex;
 use crate::policy::{Missing, Rule};
+use crate::printable::printable;
 use crate::verdict::{Check, Outcome};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,6 +10,10 @@ use std::fmt::Display;
 
 /// Every check by its stable name, with what it means. A verdict has no other names.
 pub static CATALOGUE: &[(&str, &str)] = &[
+    (
+        "policy.usable",
+        "the policy is consistent, and asks for nothing that could not be compared",
+    ),
     (
         "evidence.format",
         "the evidence is a well-formed report or quote",
@@ -305,7 +311,7 @@ pub static CATALOGUE: &[(&str, &str)] = &[
     ("chip.denied", "the chip is not one that the policy refuses"),
 ];
 
-/// The checks made so far.
+/// The checks made so far. What evidence and endorsements bring is made fit to be shown where it is recorded.
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
     pub(crate) list: Vec<Check>,
@@ -314,6 +320,8 @@ pub(crate) struct Checks {
     pub(crate) simulated: bool,
     pub(crate) tcb_status: Option<String>,
     pub(crate) advisories: Vec<String>,
+    /// What whoever relies on the verdict should know besides the checks.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Checks {
@@ -330,9 +338,9 @@ impl Checks {
         self.list.push(Check {
             name,
             outcome,
-            expected: expected.into(),
-            actual: actual.into(),
-            remedy: remedy.into(),
+            expected: printable(&expected.into()),
+            actual: printable(&actual.into()),
+            remedy: printable(&remedy.into()),
         });
     }
 
@@ -399,7 +407,7 @@ impl Checks {
     ) {
         let outcome = match meaning {
             Missing::Refuse => Outcome::Fail,
-            Missing::Degrade => Outcome::Warn,
+            Missing::InsecureDegrade => Outcome::Warn,
             Missing::InsecureIgnore => Outcome::Skipped,
         };
         self.push(name, outcome, expected, actual, remedy);
@@ -448,15 +456,94 @@ impl Checks {
         }
     }
 
+    /// Judges a number by the least that is asked for; 0 asks for nothing.
+    pub(crate) fn at_least<T: Copy + PartialOrd + Default + Display>(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        least: T,
+        actual: T,
+        remedy: &str,
+    ) {
+        if least == T::default() {
+            self.skip(name, format!("{actual}; the policy asks for none"));
+        } else {
+            let expected = format!("at least {least}");
+            self.test(name, actual >= least, expected, actual.to_string(), remedy);
+        }
+    }
+
+    /// Judges a chip by the lists of those accepted and refused. Evidence that names no chip is on no list of those
+    /// accepted, and cannot be known not to be on one of those refused.
+    pub(crate) fn chip<const N: usize>(
+        &mut self,
+        accepted: &[Hex<N>],
+        denied: &[Hex<N>],
+        chip: Option<Hex<N>>,
+    ) {
+        const REMEDY: &str = "use a host whose chip the policy accepts";
+        const NAME_IT: &str = "use a host that names its chip: signed by a VCEK, not masked";
+        let none = || "none, the evidence names no chip".to_owned();
+        match chip {
+            Some(chip) => self.one_of("chip.allowed", accepted, &chip, REMEDY),
+            None if accepted.is_empty() => self.skip("chip.allowed", "the policy names none"),
+            None => self.fail("chip.allowed", "a chip on the list", none(), NAME_IT),
+        }
+        let expected = "a chip that is not on the deny list";
+        match chip {
+            _ if denied.is_empty() => self.skip("chip.denied", "the policy names none"),
+            Some(chip) => {
+                let holds = !denied.contains(&chip);
+                self.test("chip.denied", holds, expected, chip.to_string(), REMEDY);
+            }
+            None => self.fail("chip.denied", expected, none(), NAME_IT),
+        }
+    }
+
+    /// Whether a check has failed so far.
+    pub(crate) fn any_failed(&self) -> bool {
+        self.list.iter().any(|check| check.outcome == Outcome::Fail)
+    }
+
     /// Records a fact of the evidence.
     pub(crate) fn claim(&mut self, name: impl Into<Cow<'static, str>>, value: impl Display) {
-        self.claims.insert(name.into(), value.to_string());
+        let value = printable(&value.to_string());
+        self.claims.insert(name.into(), value);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::printable::printable_lines;
+    use crate::{Tee, Timestamp, Verdict};
+    use proptest::prelude::*;
+
+    proptest! {
+        /// No text of evidence, endorsements or policy reaches a terminal as more than text of one line.
+        #[test]
+        fn a_verdict_has_no_character_that_acts_on_a_terminal(
+            texts in proptest::collection::vec(any::<String>(), 5),
+            raw in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let [expected, actual, remedy, claim, name] = <[String; 5]>::try_from(texts).unwrap();
+            let mut checks = Checks::default();
+            checks.fail("chain.names", &expected, &actual, &remedy);
+            checks.warn("crl.fresh", &expected, String::from_utf8_lossy(&raw), "");
+            checks.skip("crl.ask", &actual);
+            checks.pass("crl.vek", "", &actual);
+            checks.claim("certificate.csp", &claim);
+            checks.tcb_status = Some(actual.clone());
+            checks.advisories = vec![remedy];
+            checks.warnings = vec![claim];
+            let verdict = Verdict::new(Tee::SevSnp, &name, Timestamp(0), checks, &["crl.vek"]);
+            let text = verdict.to_string();
+            prop_assert_eq!(&printable_lines(&text), &text);
+            // First line, TCB status, five lines of checks and remedies, warning.
+            prop_assert!(text.lines().count() <= 9, "{}", text);
+            let json = serde_json::json!(verdict).to_string();
+            prop_assert_eq!(printable_lines(&json), json);
+        }
+    }
 
     #[test]
     fn names_are_unique_and_every_attack_has_one() {

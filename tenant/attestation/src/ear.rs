@@ -1,6 +1,7 @@
 //! The verdict as a signed EAT attestation result (draft-ietf-rats-ear, AR4SI trust vector) for relying parties that
 //! know that format. The key is the verifier's; who trusts the token trusts the verifier.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
@@ -49,6 +50,12 @@ struct Appraisal<'a> {
     trust_vector: TrustVector,
     #[serde(rename = "ear_appraisal_policy_ids")]
     policy_ids: [&'a str; 1],
+    /// What identifies guest and occasion and was compared with nothing (a claim of our own).
+    #[serde(rename = "enarx_not_compared", skip_serializing_if = "<[_]>::is_empty")]
+    not_compared: &'a [Cow<'static, str>],
+    /// What whoever relies on the token should know (a claim of our own).
+    #[serde(rename = "enarx_warnings", skip_serializing_if = "<[_]>::is_empty")]
+    warnings: &'a [String],
     #[serde(
         rename = "ear_attester_claims",
         skip_serializing_if = "BTreeMap::is_empty"
@@ -60,6 +67,8 @@ struct Appraisal<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Tier {
+    /// Nothing is said of the attester's trustworthiness.
+    None,
     Affirming,
     Warning,
     Contraindicated,
@@ -124,12 +133,16 @@ impl Verdict {
         let key = SigningKey::from_pkcs8_pem(key).map_err(EarError)?;
         let appraisal = Appraisal {
             status: match self.overall {
+                // Genuine hardware, and nobody knows what runs on it.
+                Overall::Valid if self.is_of_any_guest() => Tier::None,
                 Overall::Valid => Tier::Affirming,
                 Overall::Degraded => Tier::Warning,
                 Overall::Invalid | Overall::Simulated => Tier::Contraindicated,
             },
             trust_vector: self.trust_vector(),
             policy_ids: [&self.policy],
+            not_compared: &self.not_compared,
+            warnings: &self.warnings,
             attester_claims: self
                 .claims
                 .iter()

@@ -4,6 +4,7 @@
 use crate::evidence::{Evidence, EvidenceError};
 use crate::hex;
 use crate::intel::Quote;
+use crate::printable::printable;
 use crate::x509::{Cert, Crl, common_name};
 use dcap_qvl::quote::{AuthData, EnclaveReport, Report as QuoteReport, TDReport10};
 use enarx_snp::bits::{Bit, GuestPolicy, PlatformInfo};
@@ -81,9 +82,9 @@ impl Fields {
         meaning: impl Into<String>,
     ) {
         self.0.push(Field {
-            name: name.into(),
-            value: value.to_string(),
-            meaning: meaning.into(),
+            name: printable(&name.into()),
+            value: printable(&value.to_string()),
+            meaning: printable(&meaning.into()),
         });
     }
 

@@ -15,8 +15,10 @@ pub mod hex;
 pub mod inspect;
 pub mod intel;
 pub mod policy;
+pub mod printable;
 pub mod reference;
 pub mod snp;
+pub mod switches;
 mod time;
 mod verdict;
 mod x509;
@@ -58,7 +60,8 @@ pub struct AmdEndorsements {
 #[derive(Debug, Clone)]
 pub struct Verifier {
     policy: Policy,
-    references: Vec<ReferenceValue>,
+    /// `None`: no release manifest was given.
+    references: Option<Vec<ReferenceValue>>,
     signatures: x509::SignatureCache,
 }
 
@@ -67,16 +70,16 @@ impl Verifier {
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
-            references: Vec::new(),
+            references: None,
             signatures: x509::SignatureCache::default(),
         }
     }
 
     /// This verifier with the reference values by which `snp.releases` is judged, all of a manifest whose signature
-    /// the caller has checked. They replace those given before.
+    /// the caller has checked. They replace those given before. Evidence with which they cannot be compared is refused.
     #[must_use]
     pub fn with_reference_values(mut self, references: Vec<ReferenceValue>) -> Self {
-        self.references = references;
+        self.references = Some(references);
         self
     }
 
@@ -101,6 +104,16 @@ impl Verifier {
             references,
             signatures,
         } = self;
+        let consistent = "a consistent policy";
+        match policy.check() {
+            Ok(()) => checks.pass("policy.usable", consistent, "consistent"),
+            Err(error) => checks.fail(
+                "policy.usable",
+                consistent,
+                error.to_string(),
+                "correct the policy, see `enarx policy check`",
+            ),
+        }
         match Evidence::parse(evidence) {
             Ok(Evidence::Snp(report)) => {
                 checks.pass(FORMAT, EXPECTED, "an SEV-SNP report");
@@ -109,7 +122,7 @@ impl Verifier {
                     report,
                     endorsements,
                     policy,
-                    references,
+                    references.as_deref(),
                     at,
                     signatures,
                     checks,
@@ -118,7 +131,8 @@ impl Verifier {
             Ok(Evidence::Quote(quote)) => {
                 checks.pass(FORMAT, EXPECTED, format!("an {} quote", quote.tee()));
                 let collateral = endorsements.intel.as_deref();
-                intel::judge(&quote, collateral, policy, at, signatures, checks)
+                let manifest = references.is_some();
+                intel::judge(&quote, collateral, policy, manifest, at, signatures, checks)
             }
             Err(error) => {
                 checks.fail(

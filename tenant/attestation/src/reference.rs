@@ -5,8 +5,8 @@ use crate::Timestamp;
 use crate::checks::Checks;
 use crate::hex::Hex;
 use crate::policy::{Policy, version};
+use crate::snp::Product;
 use enarx_snp::bits::GuestPolicy;
-use enarx_snp::product::Generation;
 use enarx_snp::report::Report;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -170,21 +170,23 @@ impl fmt::Display for ReferenceValue {
 /// What a report is judged by.
 struct Judge<'a> {
     policy: &'a Policy,
+    /// Whether there is a manifest at all.
+    manifest: bool,
     references: &'a [ReferenceValue],
-    generation: Option<&'static Generation>,
+    product: Option<&'a Product>,
     platform: PlatformKind,
     at: Timestamp,
 }
 
-const IMAGE: &str =
-    "run the image that the policy names, or add this one's reference value to the policy";
+const IMAGE: &str = "another program was launched, or with another number of vCPUs: run what the policy names; add its \
+                     digest only if you recomputed it yourself (`enarx measure`)";
 
 /// Judges the launch digest by `snp.measurements` and `snp.releases`, and the guest policy by the release's floor.
 pub(crate) fn judge(
     report: &Report,
-    generation: Option<&'static Generation>,
+    product: Option<&Product>,
     policy: &Policy,
-    references: &[ReferenceValue],
+    references: Option<&[ReferenceValue]>,
     at: Timestamp,
     checks: &mut Checks,
 ) {
@@ -195,8 +197,9 @@ pub(crate) fn judge(
     };
     let judge = Judge {
         policy,
-        references,
-        generation,
+        manifest: references.is_some(),
+        references: references.unwrap_or_default(),
+        product,
         platform,
         at,
     };
@@ -256,6 +259,15 @@ impl<'a> Judge<'a> {
             let acceptable = |v: &&&ReferenceValue| self.acceptable(v).is_ok();
             return candidates.iter().find(acceptable).copied();
         }
+        if self.manifest && policy.releases.is_empty() && policy.measurements.is_empty() {
+            checks.fail(
+                NAME,
+                "a policy that says which releases it accepts",
+                format!("{found}, and the policy names neither releases nor measurements"),
+                "name releases in snp.releases, such as any-current, or give no release manifest",
+            );
+            return None;
+        }
         if policy.releases.is_empty() && !pinned {
             checks.one_of(NAME, &policy.measurements, found, IMAGE);
             return None;
@@ -281,7 +293,7 @@ impl<'a> Judge<'a> {
             );
             return Some(value);
         }
-        let (actual, remedy) = if self.references.is_empty() {
+        let (actual, remedy) = if !self.manifest {
             (
                 format!("{found}, and no release manifest was given"),
                 "give the signed release manifest and its public key",
@@ -321,8 +333,12 @@ impl<'a> Judge<'a> {
                 value.status
             ));
         }
-        let product = self.generation.map_or("unknown", |g| g.name);
-        if !launch.products.iter().any(|p| p == product) {
+        let listed = |name: &str| launch.products.iter().any(|p| p == name);
+        let fits = |product: &Product| product.generations().all(|g| listed(g.name));
+        if !self.product.is_some_and(fits) {
+            let product = self
+                .product
+                .map_or_else(|| "unknown".to_owned(), ToString::to_string);
             return Err(format!(
                 ", which is for {}, but the CPU is {product}",
                 launch.products.join(", ")

@@ -2,6 +2,7 @@
 
 use crate::Timestamp;
 use crate::checks::Checks;
+use crate::printable::printable;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -85,8 +86,33 @@ pub struct Verdict {
     pub advisories: Vec<String>,
     /// Facts of the evidence by stable names. Only those of an accepted verdict can be relied upon.
     pub claims: BTreeMap<Cow<'static, str>, String>,
+    /// What identifies guest and occasion and was compared with nothing, by the names of the checks: evidence with any
+    /// other value there passes as well.
+    pub not_compared: Vec<Cow<'static, str>>,
+    /// What whoever relies on the verdict should know besides the checks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// All checks, in the order they were made.
     pub checks: Vec<Check>,
+}
+
+/// The check of what a guest says to whoever asks for evidence.
+const REPORT_DATA: &str = "guest.report-data";
+
+/// The checks by which a guest is known, for each kind of hardware; one of them suffices.
+fn identity(tee: Tee) -> &'static [&'static str] {
+    match tee {
+        Tee::SevSnp => &["guest.measurement", "guest.id-key", "guest.author-key"],
+        Tee::Tdx => &[
+            "tdx.mrtd",
+            "tdx.rtmr0",
+            "tdx.rtmr1",
+            "tdx.rtmr2",
+            "tdx.rtmr3",
+        ],
+        Tee::Sgx => &["sgx.mrenclave", "sgx.mrsigner"],
+        Tee::Unknown => &[],
+    }
 }
 
 impl Verdict {
@@ -105,6 +131,7 @@ impl Verdict {
             simulated,
             tcb_status,
             advisories,
+            warnings,
         } = checks;
         let passed = |name: &&str| {
             checks
@@ -122,16 +149,26 @@ impl Verdict {
         } else {
             Overall::Valid
         };
+        let not_compared = not_compared(tee, &checks);
+        let shown = |texts: Vec<String>| texts.iter().map(|text| printable(text)).collect();
         Self {
             overall,
             tee,
-            policy: policy.to_owned(),
+            policy: printable(policy),
             at_unix: at.0,
-            tcb_status,
-            advisories,
+            tcb_status: tcb_status.as_deref().map(printable),
+            advisories: shown(advisories),
             claims,
+            not_compared,
+            warnings: shown(warnings),
             checks,
         }
+    }
+
+    /// Whether nothing of the guest was compared, so that any guest of anybody passes.
+    pub fn is_of_any_guest(&self) -> bool {
+        let compared = |name: &&str| is_compared(name, &self.checks);
+        !identity(self.tee).iter().any(compared)
     }
 
     /// Whether the policy accepts the evidence. A simulated platform counts when the policy names its root.
@@ -153,6 +190,36 @@ impl Verdict {
     pub fn json_schema() -> serde_json::Value {
         schemars::schema_for!(Verdict).to_value()
     }
+}
+
+fn is_compared(name: &str, checks: &[Check]) -> bool {
+    let made = |check: &Check| check.name == name && check.outcome != Outcome::Skipped;
+    checks.iter().any(made)
+}
+
+/// What identifies guest and occasion and was compared with nothing.
+fn not_compared(tee: Tee, checks: &[Check]) -> Vec<Cow<'static, str>> {
+    let compared = |name: &str| is_compared(name, checks);
+    let identity = identity(tee);
+    let mut names: Vec<&'static str> = match tee {
+        // Each of a TD's registers measures another part of it.
+        Tee::Tdx => identity
+            .iter()
+            .copied()
+            .filter(|name| !compared(name))
+            .collect(),
+        // A signer vouches for whatever it signs, so its product belongs to its name.
+        Tee::Sgx if compared("sgx.mrsigner") && !compared("sgx.mrenclave") => {
+            let product = ["sgx.isv-prod-id"];
+            product.into_iter().filter(|name| !compared(name)).collect()
+        }
+        _ if identity.iter().any(|name| compared(name)) => Vec::new(),
+        _ => identity.iter().copied().take(1).collect(),
+    };
+    if tee != Tee::Unknown && !compared(REPORT_DATA) {
+        names.push(REPORT_DATA);
+    }
+    names.into_iter().map(Cow::Borrowed).collect()
 }
 
 impl fmt::Display for Outcome {
@@ -189,11 +256,17 @@ impl fmt::Display for Tee {
 }
 
 impl fmt::Display for Verdict {
-    /// The verdict for people: what failed first, then all that held, then what was not checked.
+    /// The verdict for people: what failed first, then all that held, then what was not checked. An accepted verdict
+    /// ends with what it says nothing about.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let any = if self.is_accepted() && self.is_of_any_guest() {
+            ", ANY guest,"
+        } else {
+            ""
+        };
         writeln!(
             f,
-            "{}: {} under policy {} at {}",
+            "{}: {}{any} under policy {} at {}",
             self.overall,
             self.tee,
             self.policy,
@@ -228,6 +301,25 @@ impl fmt::Display for Verdict {
                     }
                 }
             }
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        if self.is_accepted() && !self.not_compared.is_empty() {
+            let passes = match self.tee {
+                _ if !self.is_of_any_guest() && self.not_compared == [REPORT_DATA] => {
+                    "evidence of any time and for anybody passes"
+                }
+                _ if !self.is_of_any_guest() => "any value there passes",
+                Tee::SevSnp => "any guest on such a chip passes",
+                Tee::Tdx => "any TD on such a platform passes",
+                Tee::Sgx | Tee::Unknown => "any enclave on such a platform passes",
+            };
+            writeln!(
+                f,
+                "accepted, but NOT compared: {} ({passes})",
+                self.not_compared.join(", ")
+            )?;
         }
         Ok(())
     }

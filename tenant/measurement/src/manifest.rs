@@ -5,12 +5,15 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use enarx_attestation::hex::Hex;
+use enarx_attestation::policy::located;
+use enarx_attestation::printable::printable;
 use enarx_attestation::reference::{
     GuestPolicyFloor, LaunchDigest, PlatformKind, ReleaseStatus, is_release_version,
 };
 use enarx_attestation::{ReferenceValue, Timestamp};
 use enarx_boot::layout::MAX_VCPUS;
 use enarx_snp::bits::GuestPolicy;
+use enarx_snp::product;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -202,7 +205,9 @@ impl Manifest {
             return Err(ManifestError::TooLarge { len: bytes.len() });
         }
         let text = str::from_utf8(bytes).map_err(|_| ManifestError::NotText)?;
-        let format = |error: toml::de::Error| ManifestError::Format(error.to_string());
+        let format = |error: toml::de::Error| {
+            ManifestError::Format(located(text, error.span(), error.message()))
+        };
         let head: Head = toml::from_str(text).map_err(format)?;
         if head.format != FORMAT {
             return Err(ManifestError::UnknownFormat { found: head.format });
@@ -322,7 +327,7 @@ impl Release {
             return Err(self.wrong("it is withdrawn without a reason"));
         }
         // The reason is shown on terminals.
-        if self.reason.len() > MAX_REASON_LEN || self.reason.chars().any(char::is_control) {
+        if self.reason.len() > MAX_REASON_LEN || printable(&self.reason) != self.reason {
             return Err(self.wrong("the reason is too long or not one line"));
         }
         if self.not_before > self.not_after {
@@ -330,6 +335,15 @@ impl Release {
         }
         if let Some(name) = self.guest_policy.unknown() {
             return Err(self.wrong(format_args!("guest-policy: {name:?} is not known")));
+        }
+        let policy = &self.guest_policy;
+        if let Some(name) = policy.require.iter().find(|n| policy.forbid.contains(n)) {
+            return Err(self.wrong(format_args!(
+                "guest-policy: {name} is required and forbidden, so nothing could ever match"
+            )));
+        }
+        if self.launches.is_empty() {
+            return Err(self.wrong("it has no launches, so nothing could ever match"));
         }
         let mut launches = BTreeSet::new();
         for launch in &self.launches {
@@ -341,6 +355,13 @@ impl Release {
                 return Err(self.wrong("a launch without products"));
             }
             for product in &launch.products {
+                if product::by_name(product).is_none() {
+                    let known = product::GENERATIONS.map(|generation| generation.name);
+                    return Err(self.wrong(format_args!(
+                        "the product {product:?} is none of {}, so its launch could never match",
+                        known.join(", ")
+                    )));
+                }
                 if !launches.insert((launch.platform, product, launch.vcpus)) {
                     return Err(self.wrong(format_args!(
                         "two launches for {} {product:?} with {} vCPUs",

@@ -3,6 +3,7 @@
 
 use enarx_attestation::Timestamp;
 use enarx_attestation::hex::Hex;
+use enarx_attestation::printable::printable;
 use enarx_attestation::reference::{GuestPolicyFloor, LaunchDigest, PlatformKind, ReleaseStatus};
 use enarx_measurement::{
     Layer, Layers, MAX_MANIFEST_LEN, Manifest, ManifestError, Measurement, PrivateKey, PublicKey,
@@ -224,13 +225,14 @@ type Wrong = (fn(&mut Release), &'static str);
 
 #[test]
 fn releases_that_contradict_themselves_are_errors() {
-    let wrong: [Wrong; 15] = [
+    let wrong: [Wrong; 19] = [
         (|r| r.version = "any-current".to_owned(), "not a version"),
         (|r| r.version.clear(), "not a version"),
         (|r| r.version = "0.7.0".to_owned(), "twice"),
         (|r| r.status = ReleaseStatus::Withdrawn, "without a reason"),
         (|r| r.reason = "a\nb".to_owned(), "not one line"),
         (|r| r.reason = "\u{1b}[2J".to_owned(), "not one line"),
+        (|r| r.reason = "\u{202e}dilav".to_owned(), "not one line"),
         (|r| r.reason = "a".repeat(1001), "too long"),
         (|r| r.not_after = NOW.earlier(2 * YEAR), "not-after"),
         (|r| r.guest_policy.forbid = vec!["smtt".to_owned()], "smtt"),
@@ -238,9 +240,18 @@ fn releases_that_contradict_themselves_are_errors() {
             |r| r.guest_policy.min_abi = Some("1".to_owned()),
             "guest-policy",
         ),
+        (
+            |r| r.guest_policy.require = vec!["debug".to_owned()],
+            "required and forbidden",
+        ),
         (|r| r.launches[0].vcpus = 0, "1 to 64"),
         (|r| r.launches[0].vcpus = 65, "1 to 64"),
         (|r| r.launches[0].products.clear(), "without products"),
+        (
+            |r| r.launches[0].products[0] = "Milan".to_owned(),
+            "none of milan, genoa, bergamo-siena, turin",
+        ),
+        (|r| r.launches.clear(), "no launches"),
         (|r| r.launches[0].vcpus = 64, "two launches"),
         (
             |r| r.launches[2].digest = Hex([1; 48]),
@@ -283,11 +294,11 @@ fn arbitrary_release() -> impl Strategy<Value = Release> {
         Just(ReleaseStatus::Deprecated),
         Just(ReleaseStatus::Withdrawn)
     ];
-    let launches = proptest::collection::btree_set(1u32..=64, 0..6);
+    let launches = proptest::collection::btree_set(1u32..=64, 1..6);
     (
         "[0-9a-z.+_-]{1,64}",
         status,
-        "[^\\p{C}]{1,40}[\"'\\\\=]",
+        "[^\\p{C}]{1,40}[\"'\\\\=]".prop_filter("fit to be shown", |r| printable(r) == *r),
         0u32..YEAR,
         launches,
         any::<u8>(),

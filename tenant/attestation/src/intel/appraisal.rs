@@ -2,7 +2,7 @@
 
 use crate::checks::Checks;
 use crate::hex::{self, Hex};
-use crate::policy::{Policy, Rule, SgxPolicy, TdxPolicy};
+use crate::policy::{IntelPolicy, Policy, Rule, SgxPolicy, TdxPolicy, UP_TO_DATE};
 use dcap_qvl::quote::{EnclaveReport, TDReport10, TDReport15};
 use dcap_qvl::{PckCertFlag, QuoteClaims};
 
@@ -20,11 +20,10 @@ const TD_MIGRATABLE: u64 = 1 << 29;
 /// DEBUG of an enclave's attributes (Intel SDM volume 3D, table 36-3, bit 1).
 const SGX_DEBUG: u8 = 2;
 
+const UPDATE: &str = "have the host's owner update firmware and microcode";
+
 /// Judges what the collateral says of the platform.
 pub(super) fn platform(claims: Option<&QuoteClaims>, policy: &Policy, checks: &mut Checks) {
-    const UPDATE: &str =
-        "have the host's owner update firmware and microcode, or accept the status in the policy";
-    const CHIP: &str = "use a host whose chip the policy accepts";
     let Some(claims) = claims else {
         for name in [
             "quote.tcb-status",
@@ -41,54 +40,29 @@ pub(super) fn platform(claims: Option<&QuoteClaims>, policy: &Policy, checks: &m
     let intel = &policy.intel;
     let status = claims.tcb.status.to_string();
     let advisories = claims.tcb.advisory_ids.join(" ");
-    let accepted = intel.tcb_statuses.join(" or ");
-    if intel.degraded_tcb_statuses.contains(&status) && !intel.tcb_statuses.contains(&status) {
-        checks.warn(
-            "quote.tcb-status",
-            accepted,
-            format!("{status} {advisories}"),
-            UPDATE,
-        );
+    let good = |list: &[String]| list.contains(&status);
+    let accepted = status == UP_TO_DATE || good(&intel.insecure_tcb_statuses);
+    let degraded =
+        good(&intel.degraded_tcb_statuses) || good(&intel.insecure_degraded_tcb_statuses);
+    let expected = [UP_TO_DATE]
+        .into_iter()
+        .chain(intel.insecure_tcb_statuses.iter().map(String::as_str));
+    let expected = expected.collect::<Vec<_>>().join(" or ");
+    let actual = format!("{status} {advisories}");
+    if degraded && !accepted {
+        checks.warn("quote.tcb-status", expected, actual, UPDATE);
     } else {
-        let holds = intel.tcb_statuses.contains(&status);
-        checks.test(
-            "quote.tcb-status",
-            holds,
-            accepted,
-            format!("{status} {advisories}"),
-            UPDATE,
-        );
+        checks.test("quote.tcb-status", accepted, expected, actual, UPDATE);
     }
-    let denied: Vec<_> = claims
-        .tcb
-        .advisory_ids
-        .iter()
-        .filter(|id| intel.denied_advisories.contains(id))
-        .collect();
-    checks.test(
-        "quote.advisories",
-        denied.is_empty(),
-        if intel.denied_advisories.is_empty() {
-            "any".to_owned()
-        } else {
-            format!("none of {}", intel.denied_advisories.join(", "))
-        },
-        if advisories.is_empty() {
-            "none".to_owned()
-        } else {
-            advisories
-        },
-        UPDATE,
-    );
+    denied_advisories(intel, claims, checks);
     let number = claims
         .tcb
         .eval_data_number
         .min(claims.qe.tcb_eval_data_number);
-    checks.test(
+    checks.at_least(
         "collateral.evaluation-number",
-        number >= intel.min_tcb_evaluation_data_number,
-        format!("at least {}", intel.min_tcb_evaluation_data_number),
-        number.to_string(),
+        intel.min_tcb_evaluation_data_number,
+        number,
         "fetch newer collateral",
     );
     match (claims.platform.pck.smt_enabled, intel.smt) {
@@ -119,29 +93,41 @@ pub(super) fn platform(claims: Option<&QuoteClaims>, policy: &Policy, checks: &m
         "platform.collateral-until",
         crate::Timestamp(claims.earliest_expiration_date),
     );
-    match <[u8; 16]>::try_from(pck.ppid.as_slice()) {
-        Ok(ppid) => {
-            checks.one_of("chip.allowed", &intel.allowed_ppids, &Hex(ppid), CHIP);
-            let denied = intel.denied_ppids.contains(&Hex(ppid));
-            checks.test(
-                "chip.denied",
-                !denied,
-                "not on the deny list",
-                Hex(ppid).to_string(),
-                CHIP,
-            );
-        }
-        Err(_) => checks.fail(
-            "chip.allowed",
-            "a PPID of 16 octets",
-            hex::encode(&pck.ppid),
-            CHIP,
-        ),
-    }
+    let ppid = <[u8; 16]>::try_from(pck.ppid.as_slice()).ok();
+    let chip = ppid.filter(|ppid| *ppid != [0; 16]).map(Hex);
+    checks.chip(&intel.allowed_ppids, &intel.denied_ppids, chip);
 }
 
-const IMAGE: &str = "run what the policy names, or add this one's reference value to the policy";
-const SESSION: &str = "take fresh evidence for this session";
+/// Judges the advisories. They are compared whatever the case and the blanks around them: what differs in nothing else
+/// is the same advisory.
+fn denied_advisories(intel: &IntelPolicy, claims: &QuoteClaims, checks: &mut Checks) {
+    const NAME: &str = "quote.advisories";
+    let found = &claims.tcb.advisory_ids;
+    let actual = if found.is_empty() {
+        "none".to_owned()
+    } else {
+        found.join(" ")
+    };
+    if intel.denied_advisories.is_empty() {
+        checks.skip(NAME, format!("{actual}; the policy refuses none"));
+        return;
+    }
+    let is_denied = |id: &String| {
+        let mut denied = intel.denied_advisories.iter();
+        denied.any(|denied| denied.trim().eq_ignore_ascii_case(id.trim()))
+    };
+    checks.test(
+        NAME,
+        !found.iter().any(is_denied),
+        format!("none of {}", intel.denied_advisories.join(", ")),
+        actual,
+        UPDATE,
+    );
+}
+
+const IMAGE: &str = "another program was launched than the policy names: run that one";
+const SESSION: &str =
+    "it was made for another nonce, application or configuration: take evidence for these";
 
 /// Judges a TD.
 pub(super) fn tdx(
@@ -165,13 +151,13 @@ pub(super) fn tdx(
     );
     checks.rule(
         "tdx.attributes",
-        forbid(policy.insecure_allow_unknown),
+        Rule::Forbid,
         attributes & (TD_RESERVED | TD_MIGRATABLE) != 0,
         "launch the TD without migration and reserved attributes",
     );
     checks.rule(
         "tdx.sept-ve-disable",
-        policy.sept_ve_disable,
+        Rule::Require,
         attributes & TD_SEPT_VE_DISABLE != 0,
         "launch the TD with SEPT_VE_DISABLE",
     );
@@ -246,13 +232,7 @@ pub(super) fn sgx(report: &EnclaveReport, policy: &SgxPolicy, checks: &mut Check
         &report.isv_prod_id,
         IMAGE,
     );
-    checks.test(
-        "sgx.isv-svn",
-        report.isv_svn >= policy.min_isv_svn,
-        format!("at least {}", policy.min_isv_svn),
-        report.isv_svn.to_string(),
-        IMAGE,
-    );
+    checks.at_least("sgx.isv-svn", policy.min_isv_svn, report.isv_svn, IMAGE);
     let expected = policy.report_data.as_slice();
     checks.one_of(
         "guest.report-data",

@@ -19,11 +19,13 @@ pub static ROOT: &str = "a0af031289f5d5d4132f9186068a7fc13628633ba235777472e29b6
 /// Offset of REPORTDATA in an SGX report body.
 const REPORT_DATA: usize = 320;
 
-/// Judges the signatures. `chain` is the PCK chain of the collateral, which stands in for that of the quote.
+/// Judges the signatures. `chain` is the PCK chain of the collateral, which stands in for that of the quote. Certificates
+/// may be `skew` seconds too young.
 pub(super) fn judge(
     quote: &Quote<'_>,
     chain: Option<&str>,
     at: Timestamp,
+    skew: u32,
     cache: &mut SignatureCache,
     checks: &mut Checks,
 ) {
@@ -33,7 +35,7 @@ pub(super) fn judge(
         AuthData::V4(auth) => Cow::Owned(auth.clone().into_v3()),
     };
     let expected = "PCK certificate ← PCK CA ← Intel SGX Root CA, in force";
-    let pck = match certificates(&auth, chain).and_then(|c| judge_chain(c, at, cache)) {
+    let pck = match certificates(&auth, chain).and_then(|c| judge_chain(c, at, skew, cache)) {
         Ok(pck) => {
             checks.pass("quote.pck-chain", expected, common_name(pck.issuer()));
             Some(pck)
@@ -157,6 +159,7 @@ pub(crate) fn split_pem(text: &[u8]) -> Vec<&[u8]> {
 fn judge_chain(
     chain: Vec<Cert>,
     at: Timestamp,
+    skew: u32,
     cache: &mut SignatureCache,
 ) -> Result<Cert, String> {
     let [pck, ca, root] = <[Cert; 3]>::try_from(chain)
@@ -182,7 +185,7 @@ fn judge_chain(
             ));
         }
         let (from, to) = certificate.validity();
-        if !(from..=to).contains(&at) {
+        if at.later(skew) < from || to < at {
             return Err(format!("{name} is valid from {from} to {to}, not at {at}"));
         }
     }

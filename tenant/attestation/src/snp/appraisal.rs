@@ -1,33 +1,32 @@
 //! Whether a report is what the policy asks for. Nothing here needs a certificate; the report is genuine only when the
 //! chain's checks hold as well.
 
-use crate::attacks::{self, Attack, Defence};
+use super::Product;
+use crate::attacks::{self, Attack, Defence, Floor};
 use crate::checks::Checks;
 use crate::hex::{self, Hex};
 use crate::policy::{Policy, Rule, SnpPolicy, TcbKind, version};
 use enarx_snp::bits::{Bit, GuestPolicy, PlatformInfo};
-use enarx_snp::product::Generation;
 use enarx_snp::report::{FirmwareVersion, Report, VMPL_HOST_REQUEST};
 use enarx_snp::tcb::{Component, Layout, TcbVersion};
 
 /// Judges a report by the policy.
 pub(super) fn judge(
     report: &Report,
-    generation: Option<&'static Generation>,
+    product: Option<&Product>,
     policy: &Policy,
     checks: &mut Checks,
 ) {
     guest_policy(report.guest_policy(), &policy.snp, checks);
     platform(report.platform(), &policy.snp, checks);
     vmpl(report, &policy.snp, checks);
-    tcb(report, generation, &policy.snp, checks);
+    tcb(report, product, &policy.snp, checks);
     mitigations(report, policy, checks);
     firmware(report, &policy.snp, checks);
-    for name in &policy.snp.attacks {
-        if let Some(attack) = attacks::by_name(name) {
-            judge_attack(attack, report, generation, policy, checks);
-        }
+    for attack in policy.snp.required_attacks() {
+        judge_attack(attack, report, product, policy, checks);
     }
+    exposed(product, &policy.snp, checks);
     guest(report, &policy.snp, checks);
     chips(report, &policy.snp, checks);
 }
@@ -124,17 +123,17 @@ fn platform(found: PlatformInfo, policy: &SnpPolicy, checks: &mut Checks) {
 fn vmpl(report: &Report, policy: &SnpPolicy, checks: &mut Checks) {
     let vmpl = report.vmpl.get();
     checks.claim("report.vmpl", vmpl);
-    let accepted: Vec<_> = policy.vmpl.iter().map(ToString::to_string).collect();
+    let accepted: Vec<_> = policy.levels().map(|level| level.to_string()).collect();
     checks.test(
         "report.vmpl",
-        policy.vmpl.contains(&vmpl),
+        policy.levels().any(|level| level == vmpl),
         accepted.join(" or "),
         if vmpl == VMPL_HOST_REQUEST {
             "none, the host asked for this report".to_owned()
         } else {
             vmpl.to_string()
         },
-        "take the report inside the guest, at a privilege level that snp.vmpl names",
+        "take the report inside the guest, at VMPL 0 or a level that snp.insecure-vmpl names",
     );
 }
 
@@ -159,13 +158,8 @@ fn describe(version: TcbVersion, layout: Layout) -> String {
 const UPDATE: &str =
     "have the host's owner update and commit firmware and microcode, or use another host";
 
-fn tcb(
-    report: &Report,
-    generation: Option<&'static Generation>,
-    policy: &SnpPolicy,
-    checks: &mut Checks,
-) {
-    let Some(generation) = generation else {
+fn tcb(report: &Report, product: Option<&Product>, policy: &SnpPolicy, checks: &mut Checks) {
+    let Some(product) = product else {
         for (_, name, _) in kinds(report) {
             checks.fail(name, "a known product", "the product is not known", UPDATE);
         }
@@ -177,7 +171,7 @@ fn tcb(
         );
         return;
     };
-    let layout = generation.tcb;
+    let layout = product.layout();
     let ordered = report.committed_tcb.at_least(&report.reported_tcb, layout)
         && report.current_tcb.at_least(&report.committed_tcb, layout);
     let versions = format!(
@@ -198,16 +192,41 @@ fn tcb(
             remedy,
         );
     }
-    let floor = policy.min_tcb.get(generation.name);
     for (kind, name, version) in kinds(report) {
         checks.claim(name, describe(version, layout));
-        let Some(floor) = floor.filter(|_| policy.tcb.contains(&kind)) else {
-            let why = "the policy asks for none";
-            checks.skip(name, format!("{}; {why}", describe(version, layout)));
-            continue;
+        floor(product, policy, (kind, name, version), checks);
+    }
+}
+
+/// Judges one TCB version by `snp.min-tcb`, for every generation that the CPU may be of.
+fn floor(
+    product: &Product,
+    policy: &SnpPolicy,
+    (kind, name, version): (TcbKind, &'static str, TcbVersion),
+    checks: &mut Checks,
+) {
+    let layout = product.layout();
+    let found = describe(version, layout);
+    if policy.min_tcb.is_empty() {
+        checks.skip(name, format!("{found}; the policy asks for none"));
+        return;
+    }
+    if !policy.judges(kind) {
+        checks.skip(name, format!("{found}; the policy ignores this one"));
+        return;
+    }
+    let (mut expected, mut holds) = (Vec::new(), true);
+    for generation in product.generations() {
+        let Some(floor) = policy.min_tcb.get(generation.name) else {
+            let products: Vec<_> = policy.min_tcb.keys().map(String::as_str).collect();
+            checks.fail(
+                name,
+                format!("a floor for {}", generation.name),
+                format!("floors for {} only; {found}", products.join(", ")),
+                "give this product a floor in snp.min-tcb, or take it out of snp.products",
+            );
+            return;
         };
-        let mut expected = Vec::new();
-        let mut holds = true;
         for component in Component::ALL {
             if let Some(least) = floor.get(component) {
                 expected.push(format!("{} {least:#x}", component.name()));
@@ -216,9 +235,9 @@ fn tcb(
                     .is_some_and(|svn| svn >= least);
             }
         }
-        let expected = format!("at least {}", expected.join(", "));
-        checks.test(name, holds, expected, describe(version, layout), UPDATE);
     }
+    let expected = format!("at least {}", expected.join(", "));
+    checks.test(name, holds, expected, found, UPDATE);
 }
 
 fn mitigations(report: &Report, policy: &Policy, checks: &mut Checks) {
@@ -279,89 +298,136 @@ fn firmware(report: &Report, policy: &SnpPolicy, checks: &mut Checks) {
     }
 }
 
-fn judge_attack(
-    attack: &Attack,
-    report: &Report,
-    generation: Option<&'static Generation>,
-    policy: &Policy,
-    checks: &mut Checks,
-) {
-    let name = format!("attack.{}", attack.name);
-    let Some(generation) = generation else {
-        checks.fail(name, "a known product", "the product is not known", UPDATE);
-        return;
-    };
-    let (mut expected, mut problems, mut unpublished) = (Vec::new(), Vec::new(), false);
-    let bit = |what: &str, bit: Bit, set: bool, expected: &mut Vec<_>, problems: &mut Vec<_>| {
-        expected.push(format!("{what} {}", bit.name));
+/// What a report shows against an attack.
+#[derive(Default)]
+struct Shown {
+    expected: Vec<String>,
+    problems: Vec<String>,
+    /// Of what no floor is published.
+    unpublished: Vec<String>,
+}
+
+impl Shown {
+    fn bit(&mut self, what: &str, bit: Bit, set: bool) {
+        self.expected.push(format!("{what} {}", bit.name));
         if !set {
-            problems.push(format!("{what} {} is not set", bit.name));
+            self.problems
+                .push(format!("{what} {} is not set", bit.name));
         }
-    };
-    for defence in attack.defences {
-        match defence {
-            Defence::Platform(of) => {
-                bit(
-                    "platform bit",
-                    *of,
-                    report.platform().has(*of),
-                    &mut expected,
-                    &mut problems,
-                );
-            }
-            Defence::GuestPolicy(of) => {
-                let set = report.guest_policy().has(*of);
-                bit("guest policy bit", *of, set, &mut expected, &mut problems);
-            }
-            Defence::RefuseProducts(products) => {
-                expected.push(format!("not {}", products.join(" or ")));
-                if products.contains(&generation.name) {
-                    problems.push(format!("{} has no mitigation", generation.name));
+    }
+
+    /// Compares every TCB version that the policy judges with every floor that is for this CPU.
+    fn floors(&mut self, floors: &[Floor], report: &Report, product: &Product, policy: &SnpPolicy) {
+        let layout = product.layout();
+        for generation in product.generations() {
+            for component in Component::ALL {
+                let about = |floor: &&Floor| floor.component == component;
+                if !floors.iter().any(|floor| about(&floor)) {
+                    continue;
                 }
-            }
-            Defence::Floors(floors) => {
-                let stepping = report.cpu().map(|cpu| cpu.stepping);
-                let mut floors = floors
-                    .iter()
-                    .filter(|f| f.applies(generation, stepping))
-                    .peekable();
-                unpublished |= floors.peek().is_none();
-                for floor in floors {
-                    expected.push(format!(
-                        "{} at least {:#x}",
-                        floor.component.name(),
-                        floor.svn
-                    ));
+                let for_cpu = |floor: &&Floor| floor.applies(generation, product.cpu);
+                let mut compared = false;
+                for floor in floors.iter().filter(about).filter(for_cpu) {
+                    let name = component.name();
+                    self.expected
+                        .push(format!("{name} at least {:#x}", floor.svn));
                     for (kind, which, version) in kinds(report) {
-                        let svn = version.get(generation.tcb, floor.component);
-                        if policy.snp.tcb.contains(&kind) && svn.is_none_or(|svn| svn < floor.svn) {
+                        if !policy.judges(kind) {
+                            continue;
+                        }
+                        compared = true;
+                        let svn = version.get(layout, component);
+                        if svn.is_none_or(|svn| svn < floor.svn) {
                             let svn = svn.unwrap_or(0);
-                            problems.push(format!("{which} {} {svn:#x}", floor.component.name()));
+                            self.problems.push(format!("{which} {name} {svn:#x}"));
                         }
                     }
+                }
+                if !compared {
+                    let part = product.cpu.map_or_else(String::new, |cpu| {
+                        format!(" (model {:#x}, stepping {:#x})", cpu.model, cpu.stepping)
+                    });
+                    let of = format!("{} of {}{part}", component.name(), generation.name);
+                    self.unpublished.push(of);
                 }
             }
         }
     }
+}
+
+fn judge_attack(
+    attack: &Attack,
+    report: &Report,
+    product: Option<&Product>,
+    policy: &Policy,
+    checks: &mut Checks,
+) {
+    let name = format!("attack.{}", attack.name);
+    let Some(product) = product else {
+        checks.fail(name, "a known product", "the product is not known", UPDATE);
+        return;
+    };
+    let mut shown = Shown::default();
+    for defence in attack.defences {
+        match defence {
+            Defence::Platform(of) => {
+                shown.bit("platform bit", *of, report.platform().has(*of));
+            }
+            Defence::GuestPolicy(of) => {
+                shown.bit("guest policy bit", *of, report.guest_policy().has(*of));
+            }
+            Defence::RefuseProducts(products) => {
+                shown
+                    .expected
+                    .push(format!("not {}", products.join(" or ")));
+                let exposed = |name: &&str| products.contains(name);
+                for generation in product.generations().map(|g| g.name).filter(exposed) {
+                    shown
+                        .problems
+                        .push(format!("{generation} has no mitigation"));
+                }
+            }
+            Defence::Floors(floors) => shown.floors(floors, report, product, &policy.snp),
+        }
+    }
+    let Shown {
+        expected,
+        problems,
+        unpublished,
+    } = shown;
     if !problems.is_empty() {
         checks.fail(name, expected.join(", "), problems.join(", "), UPDATE);
-    } else if unpublished {
+    } else if !unpublished.is_empty() || expected.is_empty() {
         checks.missing(
             name,
             policy.missing.attack_floor,
-            "a published TCB floor",
-            format!("none is known for {}", generation.name),
-            "give a floor of your own in snp.min-tcb and set missing.attack-floor",
+            "a published TCB floor for every component",
+            format!("none is known for {}", unpublished.join(", ")),
+            "use another product, or give a floor of your own in snp.min-tcb and set missing.attack-floor to \
+             insecure-degrade",
         );
     } else {
         checks.pass(name, expected.join(", "), "shown");
     }
 }
 
+/// Warns of attacks that work against every version of this product, where the policy does not ask about them.
+fn exposed(product: Option<&Product>, policy: &SnpPolicy, checks: &mut Checks) {
+    if checks.simulated {
+        return; // No hardware is there to be attacked, and the verdict says so.
+    }
+    for generation in product.into_iter().flat_map(Product::generations) {
+        let asked = |attack: &Attack| policy.required_attacks().any(|a| a == attack);
+        for attack in attacks::unmitigated(generation.name).filter(|a| !asked(a)) {
+            checks.warnings.push(attack.exposure(generation.name));
+        }
+    }
+}
+
 fn guest(report: &Report, policy: &SnpPolicy, checks: &mut Checks) {
-    const IMAGE: &str =
-        "run the image that the policy names, or add this one's reference value to the policy";
-    const SESSION: &str = "take fresh evidence for this session";
+    const IMAGE: &str = "another image was launched than the policy names: run that one";
+    const SESSION: &str =
+        "it was made for another nonce, application or configuration: take evidence for these";
     checks.claim("guest.measurement", hex::encode(&report.measurement));
     checks.claim("guest.report-data", hex::encode(&report.report_data));
     checks.claim("guest.host-data", hex::encode(&report.host_data));
@@ -412,25 +478,16 @@ fn guest(report: &Report, policy: &SnpPolicy, checks: &mut Checks) {
         &Hex(report.image_id),
         IMAGE,
     );
-    checks.test(
+    checks.at_least(
         "guest.svn",
-        report.guest_svn.get() >= policy.min_guest_svn,
-        format!("at least {}", policy.min_guest_svn),
-        report.guest_svn.get().to_string(),
+        policy.min_guest_svn,
+        report.guest_svn.get(),
         IMAGE,
     );
 }
 
 fn chips(report: &Report, policy: &SnpPolicy, checks: &mut Checks) {
-    const REMEDY: &str = "use a host whose chip the policy accepts";
-    let chip = Hex(report.chip_id);
-    checks.one_of("chip.allowed", &policy.allowed_chips, &chip, REMEDY);
-    let denied = policy.denied_chips.contains(&chip);
-    checks.test(
-        "chip.denied",
-        !denied,
-        "not on the deny list",
-        chip.to_string(),
-        REMEDY,
-    );
+    // A VLEK names no chip, and the host may mask it.
+    let chip = Some(Hex(report.chip_id)).filter(|chip| chip.0 != [0; 64]);
+    checks.chip(&policy.allowed_chips, &policy.denied_chips, chip);
 }

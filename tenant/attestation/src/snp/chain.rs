@@ -1,6 +1,7 @@
 //! Whether a report is genuine: AMD's root → intermediate → endorsement key → report, revocation, and the agreement of
 //! certificate and report (57230 section 3). Product line and TCB are taken from signed places and must all agree.
 
+use super::Product;
 use crate::checks::Checks;
 use crate::hex;
 use crate::policy::Missing;
@@ -9,7 +10,7 @@ use crate::{AmdEndorsements, Policy, Timestamp};
 use der::Decode;
 use der::asn1::{Ia5StringRef, ObjectIdentifier, OctetStringRef};
 use enarx_snp::bits::SigningKey;
-use enarx_snp::product::{GENERATIONS, Generation};
+use enarx_snp::product::Generation;
 use enarx_snp::report::Report;
 use enarx_snp::tcb::Component;
 use p384::ecdsa::signature::Verifier;
@@ -86,7 +87,7 @@ struct Chain {
 const FETCH: &str =
     "run `enarx certs fetch` for this report, or give --certs with vek.der, ask.der and ark.der";
 
-/// Judges the chain and returns the generation of the CPU, where the report or its chain names one.
+/// Judges the chain and returns what is known of the CPU, where the report or its chain names a product.
 pub(super) fn judge(
     report: &Report,
     endorsements: &AmdEndorsements,
@@ -94,14 +95,15 @@ pub(super) fn judge(
     at: Timestamp,
     signatures: &mut SignatureCache,
     checks: &mut Checks,
-) -> Option<&'static Generation> {
+) -> Option<Product> {
     let chain = certificates(endorsements, checks);
     let line = chain.as_ref().and_then(|chain| {
         let simulated = simulated(&chain.ark, policy);
         checks.simulated = simulated;
         product_line(&chain.ark, simulated)
     });
-    let generation = product(report, line.as_deref(), policy, checks);
+    let found = product(report, line.as_deref(), policy, checks);
+    let generation = found.as_ref().map(|product| product.first);
     let Some(chain) = chain else {
         for name in [
             "chain.root",
@@ -121,7 +123,7 @@ pub(super) fn judge(
         ] {
             checks.skip(name, "a certificate is missing");
         }
-        return generation;
+        return found;
     };
 
     root(&chain.ark, line.as_deref(), checks);
@@ -163,7 +165,7 @@ pub(super) fn judge(
     revocation(&chain, &endorsements.crls, policy, at, signatures, checks);
     agreement(report, vek, line.as_deref(), generation, policy, checks);
     signature(report, vek, checks);
-    generation
+    found
 }
 
 fn certificates(endorsements: &AmdEndorsements, checks: &mut Checks) -> Option<Chain> {
@@ -224,48 +226,48 @@ fn product_line(ark: &Cert, simulated: bool) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// The generation: from the report's CPUID where it has one, else from the product line of the root.
+/// The product: from the report's CPUID where it has one, else from the product line of the root.
 fn product(
     report: &Report,
     line: Option<&str>,
     policy: &Policy,
     checks: &mut Checks,
-) -> Option<&'static Generation> {
-    let (generation, actual) = match (report.cpu(), line) {
+) -> Option<Product> {
+    let (product, actual) = match (report.cpu(), line) {
         (Some(cpu), _) => {
             checks.claim(
                 "report.cpuid",
                 format!("{:02x}/{:02x}/{:02x}", cpu.family, cpu.model, cpu.stepping),
             );
-            let generation = cpu.generation();
-            let name = generation.map_or("unknown", |g| g.name);
             let actual = format!(
-                "{name} (CPUID family {:#x}, model {:#x}, stepping {:#x})",
+                "CPUID family {:#x}, model {:#x}, stepping {:#x}",
                 cpu.family, cpu.model, cpu.stepping
             );
-            (generation, actual)
+            (Product::of_cpu(cpu), actual)
         }
-        (None, Some(line)) => {
-            let generation = GENERATIONS.into_iter().find(|g| g.line == line);
-            let name = generation.map_or("unknown", |g| g.name);
-            (
-                generation,
-                format!("{name} (by the root; this report version names no CPU)"),
-            )
-        }
-        (None, None) => (None, "unknown: neither report nor root name it".to_owned()),
+        (None, Some(line)) => (
+            Product::of_line(line),
+            "by the root; this report version names no CPU".to_owned(),
+        ),
+        (None, None) => (None, "neither report nor root name it".to_owned()),
     };
-    if let Some(generation) = generation {
-        checks.claim("report.product", generation.name);
+    let name = product
+        .as_ref()
+        .map_or_else(|| "unknown".to_owned(), ToString::to_string);
+    if product.is_some() {
+        checks.claim("report.product", &name);
     }
+    let accepted = |g: &Generation| policy.snp.products.iter().any(|p| p == g.name);
     checks.test(
         "report.product",
-        generation.is_some_and(|g| policy.snp.products.iter().any(|p| p == g.name)),
+        product
+            .as_ref()
+            .is_some_and(|product| product.generations().all(accepted)),
         policy.snp.products.join(" or "),
-        actual,
+        format!("{name} ({actual})"),
         "use a CPU that snp.products names; a generation that is not known needs a newer version of this program",
     );
-    generation
+    product
 }
 
 fn root(ark: &Cert, line: Option<&str>, checks: &mut Checks) {
@@ -438,8 +440,8 @@ fn agreement(
     policy: &Policy,
     checks: &mut Checks,
 ) {
-    let kind = common_name(vek.subject());
-    let kind = plain(&kind, checks.simulated).unwrap_or_default();
+    let name = common_name(vek.subject());
+    let kind = plain(&name, checks.simulated).unwrap_or_default();
     let key = report.keys().signing_key();
     checks.test(
         "agreement.key-kind",
@@ -448,7 +450,7 @@ fn agreement(
             (SigningKey::Vcek, "SEV-VCEK") | (SigningKey::Vlek, "SEV-VLEK")
         ),
         format!("a certificate for a {}", format!("{key:?}").to_uppercase()),
-        format!("one for {kind}"),
+        format!("one for {name:?}"),
         "give the certificate of the key that signed the report",
     );
     if let Some(csp) = vek

@@ -11,9 +11,11 @@ use crate::verdict::{Tee, Verdict};
 use crate::x509::SignatureCache;
 use crate::{AmdEndorsements, Policy, ReferenceValue, Timestamp};
 use enarx_snp::bits::SigningKey;
-use enarx_snp::product::CpuSignature;
+use enarx_snp::product::{CpuSignature, GENERATIONS, Generation};
 use enarx_snp::report::{ALGO_ECDSA_P384_SHA384, MAX_VERSION, Report, VERSION_WITH_CPUID};
 use enarx_snp::tcb::Layout;
+
+use std::fmt;
 
 pub use chain::ROOTS;
 pub(crate) use chain::extension_name;
@@ -21,7 +23,9 @@ pub use identify::{EndorsementId, identify, identify_list, wanted};
 
 /// The checks without which a report is not genuine.
 const MANDATORY: &[&str] = &[
+    "policy.usable",
     "evidence.format",
+    "evidence.accepted",
     "report.signature-algorithm",
     "report.signing-key",
     "report.product",
@@ -41,12 +45,59 @@ const MANDATORY: &[&str] = &[
     "agreement.tcb-microcode",
 ];
 
+/// What is known of the CPU of a report.
+#[derive(Debug, Clone)]
+pub(crate) struct Product {
+    /// The generation that the report names; without one (version 2), the first of the root's line.
+    first: &'static Generation,
+    /// Other generations of the line, from which a report that names no CPU may be.
+    others: Vec<&'static Generation>,
+    /// The CPU that the report names.
+    cpu: Option<CpuSignature>,
+}
+
+impl Product {
+    fn of_cpu(cpu: CpuSignature) -> Option<Self> {
+        let first = cpu.generation()?;
+        Some(Self {
+            first,
+            others: Vec::new(),
+            cpu: Some(cpu),
+        })
+    }
+
+    fn of_line(line: &str) -> Option<Self> {
+        let mut generations = GENERATIONS.into_iter().filter(|g| g.line == line);
+        Some(Self {
+            first: generations.next()?,
+            others: generations.collect(),
+            cpu: None,
+        })
+    }
+
+    /// Every generation that the CPU may be of; what a policy asks must hold for each.
+    pub(crate) fn generations(&self) -> impl Iterator<Item = &'static Generation> {
+        std::iter::once(self.first).chain(self.others.iter().copied())
+    }
+
+    fn layout(&self) -> Layout {
+        self.first.tcb
+    }
+}
+
+impl fmt::Display for Product {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.generations().map(|g| g.name).collect();
+        f.write_str(&names.join(" or "))
+    }
+}
+
 /// Judges a report.
 pub(crate) fn judge(
     report: &Report,
     endorsements: &AmdEndorsements,
     policy: &Policy,
-    references: &[ReferenceValue],
+    references: Option<&[ReferenceValue]>,
     at: Timestamp,
     signatures: &mut SignatureCache,
     mut checks: Checks,
@@ -56,12 +107,13 @@ pub(crate) fn judge(
         policy.snp.accept,
         "a kind of hardware that the policy accepts",
         "AMD SEV-SNP",
-        "set snp.accept in the policy, or use other hardware",
+        "add a table [snp] to the policy, or use other hardware",
     );
     form(report, policy, &mut checks);
-    let generation = chain::judge(report, endorsements, policy, at, signatures, &mut checks);
-    appraisal::judge(report, generation, policy, &mut checks);
-    reference::judge(report, generation, policy, references, at, &mut checks);
+    let product = chain::judge(report, endorsements, policy, at, signatures, &mut checks);
+    let product = product.as_ref();
+    appraisal::judge(report, product, policy, &mut checks);
+    reference::judge(report, product, policy, references, at, &mut checks);
     Verdict::new(Tee::SevSnp, &policy.name, at, checks, MANDATORY)
 }
 
@@ -74,10 +126,15 @@ fn form(report: &Report, policy: &Policy, checks: &mut Checks) {
     } else {
         MAX_VERSION
     };
+    let oldest = if policy.snp.insecure_allow_report_version_2 {
+        2
+    } else {
+        policy.snp.min_report_version
+    };
     checks.test(
         "report.version",
-        (policy.snp.min_report_version..=newest).contains(&version),
-        format!("{} to {MAX_VERSION}", policy.snp.min_report_version),
+        (oldest..=newest).contains(&version),
+        format!("{oldest} to {MAX_VERSION}"),
         version.to_string(),
         if version < VERSION_WITH_CPUID {
             "update the SEV-SNP firmware to API version 1.55 or later"
@@ -168,4 +225,23 @@ fn form(report: &Report, policy: &Policy, checks: &mut Checks) {
         },
         "have the host sign reports (MASK_CHIP_KEY off) with a key that snp.signing-keys names",
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_generations_of_a_line_share_a_layout() {
+        for generation in GENERATIONS {
+            let product = Product::of_line(generation.line).unwrap();
+            let mut generations = product.generations();
+            assert!(generations.any(|g| g == generation));
+            for other in product.generations() {
+                assert_eq!(other.tcb, product.layout());
+                assert_eq!(other.chip_id_len, product.first.chip_id_len);
+            }
+        }
+        assert!(Product::of_line("Naples").is_none());
+    }
 }

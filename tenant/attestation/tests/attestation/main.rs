@@ -1,10 +1,13 @@
 //! The tests of the verifier as its callers see it.
 
+mod attacks;
 mod genuine;
+mod kinds;
 mod mutation;
 mod oracles;
 mod platform;
 mod releases;
 mod schema;
 mod simulated;
+mod switches;
 mod vectors;

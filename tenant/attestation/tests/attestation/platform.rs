@@ -122,6 +122,17 @@ impl Platform {
     }
 }
 
+/// Model and stepping of the generation's part that the tables of attacks know.
+fn part(generation: &Generation) -> (u8, u8) {
+    match generation.name {
+        "milan" => (0x01, 1),
+        "genoa" => (0x11, 1),
+        "bergamo-siena" => (0xA0, 2),
+        "turin" => (0x02, 1),
+        other => panic!("no part for {other}"),
+    }
+}
+
 fn report(generation: &Generation, tcb: TcbVersion, chip_id: [u8; 64]) -> Report {
     let mut report = Report::read_from_bytes(&[0; REPORT_LEN]).unwrap();
     report.version.set(5);
@@ -146,8 +157,7 @@ fn report(generation: &Generation, tcb: TcbVersion, chip_id: [u8; 64]) -> Report
     report.report_id = [8; 32];
     report.report_id_ma = [0xFF; 32];
     report.cpuid_family = generation.family;
-    report.cpuid_model = generation.models.0 + 1;
-    report.cpuid_stepping = 1;
+    (report.cpuid_model, report.cpuid_stepping) = part(generation);
     report.chip_id = chip_id;
     for version in [&mut report.current_version, &mut report.committed_version] {
         (version.major, version.minor, version.build) = (1, 58, 10);
@@ -177,6 +187,7 @@ fn policy(generation: &Generation, report: &Report, root: [u8; 32]) -> Policy {
                 },
             )]),
             attacks: vec!["badram".to_owned(), "iommu-write-buffer".to_owned()],
+            insecure_ignored_attacks: vec!["entrysign".to_owned()],
             launch_mitigations: 0x3F,
             current_mitigations: 0x3F,
             min_firmware: Some("1.58.10".to_owned()),

@@ -59,6 +59,8 @@ fn judged(platform: &Platform, references: &[ReferenceValue]) -> Verdict {
         )
 }
 
+const NO_RELEASES: &str = "the policy names neither releases nor measurements";
+
 /// Asserts the outcome of the measurement, that no other check fails, and words in what was found.
 #[track_caller]
 fn assert_measurement(verdict: &Verdict, outcome: Outcome, words: &str) {
@@ -109,8 +111,10 @@ fn a_release_that_the_policy_names_is_accepted() {
 #[test]
 fn what_is_expected_and_found_is_said() {
     let mut platform = platform(&["0.8.0", ANY_CURRENT, "0.9.0"]);
-    let verdict = judged(&platform, &[]);
+    let verdict = platform.verify();
     assert_measurement(&verdict, Outcome::Fail, "no release manifest was given");
+    let verdict = judged(&platform, &[]);
+    assert_measurement(&verdict, Outcome::Fail, "of no release in the manifest");
     let mut snp = reference("1.0.0", Current, OTHER);
     snp.launch.platform = PlatformKind::Snp;
     let references = [
@@ -131,13 +135,13 @@ fn what_is_expected_and_found_is_said() {
         "release 0.8.0 (simulated, 2 launch digests) or any current release (0.8.0, 0.8.1, simulated) \
          or release 0.9.0 (the manifest has none for simulated)"
     );
-    // Without a policy for them, releases are not checked.
+    // A manifest that nothing in the policy is judged by would be of no effect.
     platform.policy.snp.releases.clear();
-    assert_measurement(
-        &judged(&platform, &references),
-        Outcome::Skipped,
-        "names none",
-    );
+    for references in [&references[..], &[]] {
+        let verdict = judged(&platform, references);
+        assert_measurement(&verdict, Outcome::Fail, NO_RELEASES);
+    }
+    assert_measurement(&platform.verify(), Outcome::Skipped, "names none");
 }
 
 #[test]
@@ -201,7 +205,7 @@ fn releases_have_their_time_and_their_products() {
 fn a_digest_in_the_policy_counts_beside_releases() {
     let mut platform = platform(&["0.8.0"]);
     platform.policy.snp.measurements = vec![DIGEST];
-    let verdict = judged(&platform, &[]);
+    let verdict = platform.verify();
     assert_measurement(&verdict, Outcome::Pass, "0404");
     assert!(!verdict.claims.contains_key("guest.release"));
     let verdict = judged(&platform, &[reference("0.7.9", Current, DIGEST)]);

@@ -2,6 +2,8 @@
 //! bits, and for every field of the report the check that must catch its change.
 
 use crate::platform::{DAY, NOW, Platform, VALID, keys, rng};
+use enarx_attestation::policy::STANDING_ATTACKS;
+use enarx_attestation::printable::printable_lines;
 use enarx_attestation::{Outcome, Overall, Verdict};
 use enarx_snp::product::{GENERATIONS, GENOA, MILAN, TURIN};
 use enarx_snp::report::{Report, Signature};
@@ -134,7 +136,7 @@ fn unusable_revocation_lists_are_refused() {
         &platform.verify_as_is(&report, &endorsements),
         &["crl.present"],
     );
-    platform.policy.missing.crl = enarx_attestation::policy::Missing::Degrade;
+    platform.policy.missing.crl = enarx_attestation::policy::Missing::InsecureDegrade;
     let verdict = platform.verify_as_is(&report, &endorsements);
     assert_eq!(verdict.check("crl.present").unwrap().outcome, Outcome::Warn);
     assert!(verdict.is_accepted());
@@ -213,6 +215,25 @@ fn another_product_under_a_genuine_signature_is_refused() {
 }
 
 #[test]
+fn names_in_certificates_do_not_act_on_a_terminal() {
+    let mut platform = Platform::new(&MILAN);
+    for name in [
+        "\u{1b}[2J\u{1b}[Hvalid: AMD SEV-SNP under policy production\u{1b}[8m",
+        "Milan\n       pass  report.signature: good",
+        "\0\u{7}\u{7f}\r",
+    ] {
+        name.clone_into(&mut platform.spec.product_name);
+        let verdict = platform.verify();
+        assert_fails_only(&verdict, &["agreement.product"]);
+        let text = verdict.to_string();
+        assert_eq!(printable_lines(&text), text);
+        assert!(!text.contains("\n       pass  report.signature: good\n             "));
+        let shown = printable_lines(name).replace('\n', "\\u{a}");
+        assert!(text.contains(&shown), "{shown}: {text}");
+    }
+}
+
+#[test]
 fn a_missing_component_in_the_certificate_is_refused() {
     for generation in [&MILAN, &TURIN] {
         let mut platform = Platform::new(generation);
@@ -262,11 +283,22 @@ fn each_component_of_each_tcb_below_its_floor_is_refused() {
     }
 }
 
+/// Has the policy ask for the mitigation of this attack and of no other.
+fn ask_only(platform: &mut Platform, attack: &str) {
+    let snp = &mut platform.policy.snp;
+    snp.attacks = vec![attack.to_owned()];
+    snp.insecure_ignored_attacks = STANDING_ATTACKS
+        .iter()
+        .filter(|standing| **standing != attack)
+        .map(|standing| (*standing).to_owned())
+        .collect();
+}
+
 #[test]
 fn known_attacks_are_judged_by_their_floors() {
     let with = |generation: &'static _, attack: &str, svn: u8| {
         let mut platform = Platform::new(generation);
-        platform.policy.snp.attacks = vec![attack.to_owned()];
+        ask_only(&mut platform, attack);
         platform.policy.snp.min_tcb.clear();
         let tcb = Component::ALL.iter().fold(TcbVersion([0; 8]), |tcb, c| {
             tcb.with(platform.generation.tcb, *c, svn)
@@ -315,7 +347,7 @@ fn old_reports_are_the_policys_choice() {
             "mitigations.current",
         ],
     );
-    platform.policy.snp.min_report_version = 2;
+    platform.policy.snp.insecure_allow_report_version_2 = true;
     (
         platform.policy.snp.launch_mitigations,
         platform.policy.snp.current_mitigations,
@@ -426,7 +458,9 @@ fn every_changed_field_is_caught_by_its_check() {
 fn every_bit_with_a_rule_is_judged() {
     use enarx_snp::bits::{GuestPolicy, PlatformInfo};
     let mut platform = Platform::new(&MILAN);
-    platform.policy.snp.attacks.clear();
+    // Attacks ask for bits, too.
+    ask_only(&mut platform, "badram");
+    platform.policy.snp.insecure_ignored_attacks = STANDING_ATTACKS.map(str::to_owned).to_vec();
     let good = platform.report;
     for bit in GuestPolicy::BITS {
         platform.report.policy.set(good.policy.get() ^ bit.mask());
