@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use enarx_contract::{Configuration, Limits, Network, Terminals};
@@ -16,9 +16,9 @@ use enarx_vmm::grant::{Grant, GrantedDirectory, NetworkGrant};
 use enarx_vmm::launch::{EXIT_FAULT, EXIT_TIMEOUT, Images, Launch, Outcome};
 
 use crate::attest::Attestation;
-use crate::simulated;
 use crate::values::{self, Directory};
 use crate::{EXIT_USAGE, Failure};
+use crate::{output, simulated};
 
 /// Smallest memory of a Keep, in bytes, of every kind.
 const MIN_MEMORY: u64 = enarx_vmm::kvm::MIN_MEMORY;
@@ -172,6 +172,12 @@ enum Choice {
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let settings = Settings::new(arguments)?;
+    if let Some(end) = settings
+        .timeout
+        .and_then(|timeout| Instant::now().checked_add(timeout))
+    {
+        output::limit(end);
+    }
     let backend = match arguments.backend {
         Choice::Auto => Backend::best(),
         Choice::Snp => checked(Backend::Snp)?,
@@ -202,7 +208,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         .map(open_directory)
         .collect::<Result<_, _>>()?;
     if !arguments.quiet {
-        eprintln!(
+        say!(
             "enarx: backend {backend}: {} (--quiet silences this)",
             backend.protection()
         );
@@ -236,6 +242,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         vcpus: arguments.vcpus.unwrap_or_else(default_vcpus),
         timeout: settings.timeout,
         timings: arguments.timings,
+        report: |line| say!("enarx: {line}"),
     };
     match enarx_vmm::run(backend, launch) {
         // As a shell sees it: the lower 8 bits.

@@ -8,6 +8,7 @@ pub mod confine;
 pub mod doctor;
 pub mod executor;
 pub mod grant;
+mod interrupt;
 pub mod kvm;
 pub mod launch;
 pub mod process;

@@ -33,7 +33,7 @@ use kvm_ioctls::{Cap, Kvm, VmFd};
 use zerocopy::IntoBytes;
 
 use crate::executor::SharedExecutor;
-use crate::launch::{Launch, Outcome};
+use crate::launch::{Launch, Outcome, Report};
 use crate::snp::linux::Processor;
 use confinement::Confinement;
 use exits::Keep;
@@ -257,14 +257,15 @@ fn run_on(launch: Launch, launcher: Launcher) -> Result<Outcome, KvmError> {
         size.vcpus,
     ));
     timeline.mark("confine");
-    let outcome = exits::run(&keep, first, launch.timeout)?;
+    let (outcome, left) = exits::run(&keep, first, launch.timeout)?;
     timeline.mark("keep");
+    left.report(launch.report);
     if launch.timings {
-        timeline.report();
+        timeline.report(launch.report);
         let emulated = stats.and_then(|stats| stats.counter("insn_emulation"));
         let emulated = emulated.map(|count| ("instructions emulated by KVM".into(), count));
         for (name, count) in keep.counters().chain(emulated) {
-            eprintln!("enarx: count: {name} {count}");
+            (launch.report)(&format!("count: {name} {count}"));
         }
     }
     Ok(outcome)
@@ -300,9 +301,9 @@ impl Timeline {
         self.last = now;
     }
 
-    fn report(&self) {
+    fn report(&self, report: Report) {
         for (phase, duration) in &self.phases {
-            eprintln!("enarx: vmm: {phase} {} us", duration.as_micros());
+            report(&format!("vmm: {phase} {} us", duration.as_micros()));
         }
     }
 }

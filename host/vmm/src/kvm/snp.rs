@@ -106,7 +106,7 @@ pub fn launch(
         },
     )?;
     for correction in guest.corrections() {
-        eprintln!("enarx: backend snp: {correction}");
+        (launch.report)(&format!("backend snp: {correction}"));
     }
     let platform = Snp { guest };
     let first = platform.vcpu(0)?;

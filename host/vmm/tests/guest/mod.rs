@@ -1,5 +1,6 @@
 //! Runs the test program `guest.c` in a Keep.
 #![allow(dead_code, reason = "each test program uses its part")]
+#![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
 
 use std::cell::Cell;
 use std::fs::File;
@@ -136,7 +137,16 @@ fn image(mode: &str) -> &'static [u8] {
 /// Runs the program; how it ended, and what it said.
 pub fn run_with(mode: &str, options: &Options) -> (Outcome, String) {
     let (mut reader, writer) = pipe().unwrap();
-    let launch = Launch {
+    let launch = launch(mode, options, [null(), null(), writer.into()]);
+    let outcome = (options.platform)(launch).unwrap();
+    let mut output = String::new();
+    reader.read_to_string(&mut output).unwrap();
+    (outcome, output)
+}
+
+/// A Keep with the program, and nothing granted but its streams.
+pub fn launch(mode: &str, options: &Options, stdio: [OwnedFd; 3]) -> Launch {
+    Launch {
         images: Images {
             runtime: image(mode),
             microkernel: MICROKERNEL,
@@ -149,7 +159,7 @@ pub fn run_with(mode: &str, options: &Options) -> (Outcome, String) {
         },
         host_data: [0; 32],
         grant: Grant {
-            stdio: [null(), null(), writer.into()],
+            stdio,
             directories: Vec::new(),
             network: NetworkGrant::default(),
             evidence: None,
@@ -160,11 +170,8 @@ pub fn run_with(mode: &str, options: &Options) -> (Outcome, String) {
         vcpus: options.vcpus,
         timeout: Some(options.timeout),
         timings: false,
-    };
-    let outcome = (options.platform)(launch).unwrap();
-    let mut output = String::new();
-    reader.read_to_string(&mut output).unwrap();
-    (outcome, output)
+        report: |_| {},
+    }
 }
 
 /// The simulated machine of the tests; its keys are made once.
