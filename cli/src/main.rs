@@ -16,6 +16,7 @@ mod simulated;
 mod values;
 mod verify;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -81,7 +82,7 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     result.unwrap_or_else(|failure| {
-        output::complain_at_length("enarx", failure.sentence);
+        say!("enarx: {}", failure.sentence);
         ExitCode::from(failure.code)
     })
 }
@@ -107,11 +108,11 @@ impl Failure {
 fn usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // Nobody reads it: nothing to do about it.
-            let _ = error.print();
+            output::printed(error.print().and_then(|()| io::stdout().flush()));
             ExitCode::SUCCESS
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // A message on standard error: see `output::say`.
             let _ = error.print();
             ExitCode::from(EXIT_USAGE)
         }

@@ -1,34 +1,62 @@
-//! What this command says. Whoever reads it may stop early (`enarx measure | head`): that is no failure of ours, and no
-//! panic. Text of evidence, manifests and names of files is hostile: nothing that acts on a terminal leaves here.
+//! Everything that this command prints: results on standard output, everything else on standard error.
+//!
+//! Nothing here panics, and no message changes an exit code. A message that nobody takes is lost; so is
+//! the rest of a result whose reader has seen enough (`enarx verify … | head -1`). A result that cannot be
+//! written for another reason is a failure, because whoever asked for it does not have it.
+//!
+//! Text of evidence, of manifests and names of files is hostile: nothing that acts on a terminal leaves here.
 
 use std::fmt::{Arguments, Display};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process;
+use std::sync::OnceLock;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use enarx_attestation::printable::{printable, printable_json, printable_lines};
 use serde_json::Value;
 
-/// Prints; ends the command when nobody reads any more, or when the output cannot be written.
+/// How long after the time limit a message may wait for its reader.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// The time at which this command is to have ended.
+static LIMIT: OnceLock<Instant> = OnceLock::new();
+
+/// From now on no message waits longer than a moment after `end` for a reader who does not read.
+pub fn limit(end: Instant) {
+    LIMIT.get_or_init(|| end);
+}
+
+/// Prints a part of the result. Ends the command when it cannot be written.
 pub fn print(text: Arguments<'_>) {
     write(&printable_lines(&text.to_string()));
 }
 
-/// Prints a value as JSON.
+/// Prints a value as JSON. Ends the command when it cannot be written.
 pub fn print_json(value: &Value) {
     write(&printable_json(&format!("{value:#}\n")));
 }
 
 fn write(text: &str) {
-    let Err(error) = io::stdout().lock().write_all(text.as_bytes()) else {
+    let mut stdout = io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    drop(stdout);
+    printed(written);
+}
+
+/// Ends the command when a part of the result could not be written.
+pub fn printed(written: io::Result<()>) {
+    let Err(error) = written else { return };
+    if error.kind() == ErrorKind::BrokenPipe {
         return;
-    };
-    if error.kind() != ErrorKind::BrokenPipe {
-        complain(
-            "enarx",
-            format_args!("standard output could not be written: {error}: give it more room"),
-        );
     }
+    say(format_args!(
+        "enarx: standard output could not be written: {error}: give it more room"
+    ));
     process::exit(i32::from(crate::EXIT_FAILURE));
 }
 
@@ -39,30 +67,46 @@ pub fn shown(path: &Path) -> String {
 
 /// Says in one line on standard error what is wrong.
 pub fn complain(who: &str, what: impl Display) {
-    // Where nobody can be told, the exit code says it.
-    let _ = writeln!(io::stderr(), "{who}: {}", printable(&what.to_string()));
+    say(format_args!("{who}: {}", printable(&what.to_string())));
 }
 
-/// As [`complain`], for messages of several lines, such as those that show the place in a program's text.
-pub fn complain_at_length(who: &str, what: impl Display) {
-    let _ = writeln!(
-        io::stderr(),
-        "{who}: {}",
-        printable_lines(&what.to_string())
-    );
+/// Prints a message and the end of its line on standard error; it may have several lines.
+pub fn say(text: Arguments<'_>) {
+    let text = printable_lines(&text.to_string()) + "\n";
+    // Nobody can be told that it was not written.
+    let write = |text: String| drop(io::stderr().write_all(text.as_bytes()));
+    let Some(limit) = LIMIT.get() else {
+        return write(text);
+    };
+    let (done, written) = channel();
+    // The descriptor is shared with other programs, so it cannot be made non-blocking; a thread can be
+    // left behind.
+    let writer = thread::Builder::new().spawn(move || {
+        write(text);
+        let _ = done.send(());
+    });
+    if writer.is_ok() {
+        let _ = written.recv_timeout(limit.saturating_duration_since(Instant::now()) + PATIENCE);
+    }
 }
 
-/// `print!` for this command.
+/// `print!` for results.
 macro_rules! out {
     ($($argument:tt)*) => {
         crate::output::print(format_args!($($argument)*))
     };
 }
 
-/// `println!` for this command.
+/// `println!` for results.
 macro_rules! outln {
-    ($($argument:tt)*) => {{
-        crate::output::print(format_args!($($argument)*));
-        crate::output::print(format_args!("\n"));
-    }};
+    ($($argument:tt)*) => {
+        crate::output::print(format_args!("{}\n", format_args!($($argument)*)))
+    };
+}
+
+/// `eprintln!` for messages.
+macro_rules! say {
+    ($($argument:tt)*) => {
+        crate::output::say(format_args!($($argument)*))
+    };
 }

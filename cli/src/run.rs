@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use enarx_backend::Backend;
@@ -19,9 +19,9 @@ use enarx_exits::exit_code;
 use enarx_runtime_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED, RUNTIME};
 
 use crate::attest::Attestation;
-use crate::simulated;
 use crate::values::{self, Directory};
 use crate::{EXIT_USAGE, Failure};
+use crate::{output, simulated};
 
 /// Smallest memory of a Keep, in bytes, of every kind.
 const MIN_MEMORY: u64 = enarx_vmm::MIN_MEMORY;
@@ -181,6 +181,12 @@ enum Choice {
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let settings = Settings::new(arguments)?;
+    if let Some(end) = settings
+        .timeout
+        .and_then(|timeout| Instant::now().checked_add(timeout))
+    {
+        output::limit(end);
+    }
     let backend = match arguments.backend {
         Choice::Auto => enarx_backend::best(),
         Choice::Snp => checked(Backend::Snp)?,
@@ -218,7 +224,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         .map(open_directory)
         .collect::<Result<_, _>>()?;
     if !arguments.quiet {
-        eprintln!(
+        say!(
             "enarx: backend {backend}: {} (--quiet silences this)",
             backend.protection()
         );
@@ -262,6 +268,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         } else {
             RefusedCalls::Count
         },
+        report: |line| say!("enarx: {line}"),
     };
     match enarx_backend::run(target, &images, launch) {
         // As a shell sees it: the lower 8 bits.

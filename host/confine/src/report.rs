@@ -15,6 +15,9 @@ const SYS_SECCOMP: libc::c_int = 1;
 /// Byte offset of `si_syscall` in `siginfo_t` on x86-64 (the same file: after `si_call_addr`).
 const SI_SYSCALL: usize = 24;
 
+/// How long a part of the sentence may wait for its reader, in milliseconds.
+const PATIENCE: libc::c_int = 100;
+
 const _: () = assert!(size_of::<libc::siginfo_t>() == 128);
 
 /// The exit code of a program that made a forbidden system call.
@@ -62,8 +65,19 @@ extern "C" fn stopped(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::
         b"; please report this\n",
     ];
     for part in parts {
-        // SAFETY: write(2) is async-signal-safe; `part` lives during the call.
-        unsafe { libc::write(2, part.as_ptr().cast(), part.len()) };
+        let mut stderr = libc::pollfd {
+            fd: 2,
+            events: libc::POLLOUT,
+            revents: 0,
+        };
+        // The end does not wait for a reader that does not read.
+        // SAFETY: poll(2) and write(2) are async-signal-safe, and allowed to every confined thread; `stderr`
+        // and `part` live during the calls.
+        unsafe {
+            if libc::poll(&raw mut stderr, 1, PATIENCE) == 1 {
+                libc::write(2, part.as_ptr().cast(), part.len());
+            }
+        }
     }
     // SAFETY: _exit(2) is async-signal-safe.
     unsafe { libc::_exit(EXIT_CODE.load(Ordering::Relaxed)) };

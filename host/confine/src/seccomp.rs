@@ -9,7 +9,8 @@ use seccompiler::{
 
 use super::ConfineError;
 
-/// System calls that any Rust thread may make: memory, locks, time, its own end.
+/// System calls that any Rust thread may make: memory, locks, time, its own end, and poll(2), which
+/// [`super::report`] needs.
 pub const THREAD_CALLS: &[i64] = &[
     libc::SYS_brk,
     libc::SYS_clock_gettime,
@@ -25,6 +26,7 @@ pub const THREAD_CALLS: &[i64] = &[
     libc::SYS_mprotect,
     libc::SYS_mremap,
     libc::SYS_munmap,
+    libc::SYS_poll,
     libc::SYS_restart_syscall,
     libc::SYS_rseq,
     libc::SYS_rt_sigaction,

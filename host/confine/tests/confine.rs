@@ -1,6 +1,10 @@
 //! Confinement proven on children: a forbidden call ends the process, an allowed one works.
 //!
 //! Without the usual harness: a child is this program again, with the name of what it is to do.
+#![expect(
+    clippy::print_stdout,
+    reason = "a test program without the usual harness"
+)]
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;

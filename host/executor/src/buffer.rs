@@ -11,7 +11,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use enarx_sallyport::{BUFFER_SIZE, Region, Slot};
-use rustix::io::{Errno, Result, retry_on_intr};
+use rustix::io::{Errno, Result};
 
 /// A range of bytes of one slot's buffer, checked to lie in it.
 #[derive(Clone, Copy, Debug)]
@@ -57,67 +57,62 @@ impl Buffer {
     /// read(2) into the buffer.
     ///
     /// # Errors
-    /// The system call's, `EINTR` excepted.
+    /// The system call's.
     pub fn read(self, fd: impl AsFd) -> Result<u32> {
         let fd = fd.as_fd().as_raw_fd();
-        call(|| {
-            // SAFETY: the kernel writes at most `length` bytes, which lie in the buffer (`new`).
-            unsafe { libc::read(fd, self.pointer(), self.length as usize) }
-        })
+        // SAFETY: the kernel writes at most `length` bytes, which lie in the buffer (`new`).
+        let count = unsafe { libc::read(fd, self.pointer(), self.length as usize) };
+        call(count)
     }
 
     /// write(2) from the buffer.
     ///
     /// # Errors
-    /// The system call's, `EINTR` excepted.
+    /// The system call's.
     pub fn write(self, fd: impl AsFd) -> Result<u32> {
         let fd = fd.as_fd().as_raw_fd();
-        call(|| {
-            // SAFETY: the kernel reads at most `length` bytes, which lie in the buffer (`new`).
-            unsafe { libc::write(fd, self.pointer(), self.length as usize) }
-        })
+        // SAFETY: the kernel reads at most `length` bytes, which lie in the buffer (`new`).
+        let count = unsafe { libc::write(fd, self.pointer(), self.length as usize) };
+        call(count)
     }
 
     /// pread(2) into the buffer.
     ///
     /// # Errors
-    /// The system call's, `EINTR` excepted; `EINVAL` for an offset past 2^63 − 1.
+    /// The system call's; `EINVAL` for an offset past 2^63 − 1.
     pub fn read_at(self, fd: impl AsFd, offset: u64) -> Result<u32> {
         let fd = fd.as_fd().as_raw_fd();
         let offset = i64::try_from(offset).map_err(|_| Errno::INVAL)?;
-        call(|| {
-            // SAFETY: the kernel writes at most `length` bytes, which lie in the buffer (`new`).
-            unsafe { libc::pread(fd, self.pointer(), self.length as usize, offset) }
-        })
+        // SAFETY: the kernel writes at most `length` bytes, which lie in the buffer (`new`).
+        let count = unsafe { libc::pread(fd, self.pointer(), self.length as usize, offset) };
+        call(count)
     }
 
     /// pwrite(2) from the buffer.
     ///
     /// # Errors
-    /// The system call's, `EINTR` excepted; `EFBIG` for an offset past 2^63 − 1.
+    /// The system call's; `EFBIG` for an offset past 2^63 − 1.
     pub fn write_at(self, fd: impl AsFd, offset: u64) -> Result<u32> {
         let fd = fd.as_fd().as_raw_fd();
         let offset = i64::try_from(offset).map_err(|_| Errno::FBIG)?;
-        call(|| {
-            // SAFETY: the kernel reads at most `length` bytes, which lie in the buffer (`new`).
-            unsafe { libc::pwrite(fd, self.pointer(), self.length as usize, offset) }
-        })
+        // SAFETY: the kernel reads at most `length` bytes, which lie in the buffer (`new`).
+        let count = unsafe { libc::pwrite(fd, self.pointer(), self.length as usize, offset) };
+        call(count)
     }
 
     /// Writes from the buffer to the end of the file (pwritev2(2) with `RWF_APPEND`).
     ///
     /// # Errors
-    /// The system call's, `EINTR` excepted.
+    /// The system call's.
     pub fn append(self, fd: impl AsFd) -> Result<u32> {
         let fd = fd.as_fd().as_raw_fd();
         let vector = libc::iovec {
             iov_base: self.pointer(),
             iov_len: self.length as usize,
         };
-        call(|| {
-            // SAFETY: one vector of `length` bytes, which lie in the buffer (`new`); the kernel reads them.
-            unsafe { libc::pwritev2(fd, &raw const vector, 1, 0, libc::RWF_APPEND) }
-        })
+        // SAFETY: one vector of `length` bytes, which lie in the buffer (`new`); the kernel reads them.
+        let count = unsafe { libc::pwritev2(fd, &raw const vector, 1, 0, libc::RWF_APPEND) };
+        call(count)
     }
 
     /// Writes `bytes` at the buffer's start.
@@ -137,10 +132,9 @@ impl Buffer {
     }
 }
 
-/// Repeats a system call while a signal interrupts it, and turns its result into ours.
-fn call(mut operation: impl FnMut() -> isize) -> Result<u32> {
-    retry_on_intr(|| match u32::try_from(operation()) {
-        Ok(count) => Ok(count),
-        Err(_) => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
-    })
+/// Turns a system call's result into ours. A signal may have ended it (`EINTR`): the caller knows
+/// whether the Keep is being ended.
+fn call(result: isize) -> Result<u32> {
+    u32::try_from(result)
+        .map_err(|_| Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
 }

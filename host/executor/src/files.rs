@@ -46,7 +46,8 @@ impl Executor {
                 length,
             } => {
                 let file = self.handles.file(handle)?;
-                let count = buffer(length)?.read_at(&*file.fd, offset).map_err(status)?;
+                let buffer = buffer(length)?;
+                let count = self.repeat(|| buffer.read_at(&*file.fd, offset))?;
                 Ok(Answer::bytes(count))
             }
             Call::WriteAt {
@@ -55,12 +56,14 @@ impl Executor {
                 length,
             } => {
                 let file = writable(self.handles.file(handle)?)?;
-                let count = buffer(length)?.write_at(file, offset).map_err(status)?;
+                let buffer = buffer(length)?;
+                let count = self.repeat(|| buffer.write_at(file, offset))?;
                 Ok(Answer::value(count))
             }
             Call::Append { handle, length } => {
                 let file = writable(self.handles.file(handle)?)?;
-                Ok(Answer::value(buffer(length)?.append(file).map_err(status)?))
+                let buffer = buffer(length)?;
+                Ok(Answer::value(self.repeat(|| buffer.append(file))?))
             }
             Call::Stat { handle } => {
                 let record = match self.handles.get(handle)? {
@@ -113,12 +116,13 @@ impl Executor {
             }
             Call::Sync { handle, data_only } => {
                 let node = self.handles.node(handle)?;
-                let result = if data_only {
-                    fs::fdatasync(&*node.fd)
-                } else {
-                    fs::fsync(&*node.fd)
-                };
-                result.map_err(status)?;
+                self.repeat(|| {
+                    if data_only {
+                        fs::fdatasync(&*node.fd)
+                    } else {
+                        fs::fsync(&*node.fd)
+                    }
+                })?;
                 Ok(Answer::default())
             }
             Call::ReadDir {

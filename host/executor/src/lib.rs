@@ -4,7 +4,10 @@
 //! or not granted completes with a status, and a Keep that breaks the ring's rules is ended.
 //!
 //! There is no thread here: whichever thread of the VMM has work calls [`SharedExecutor::drain`] or
-//! [`SharedExecutor::wait`]. No thread sleeps with the lock held.
+//! [`SharedExecutor::wait`]. A thread holds the lock for a few requests at a time, and does not sleep
+//! with it, except in a file system that sleeps, or in a stream from which another program took first
+//! what was there. So whoever ends the Keep needs no lock of a serving thread: [`SharedExecutor::interrupt`],
+//! a signal ([`crate::interrupt`]), and the log's last lines.
 
 #![deny(unsafe_code)]
 
@@ -12,8 +15,11 @@ mod buffer;
 mod files;
 pub mod grant;
 mod handles;
+pub mod interrupt;
 pub mod launch;
+mod log;
 mod network;
+mod rate;
 pub mod refused;
 mod resolver;
 mod streams;
@@ -22,6 +28,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -37,14 +44,18 @@ use crate::grant::{Grant, NetworkGrant};
 use buffer::Buffer;
 use enarx_confine::seccomp::Allow;
 use handles::{Handles, Node, Object};
+use log::Log;
 use resolver::Resolver;
 use streams::Stream;
 
 /// Most evidence that the host takes, in bytes.
 const MAX_EVIDENCE: u32 = 16 << 10;
 
-/// Longest line that the host takes into its log, in bytes.
-const MAX_LOG_LINE: usize = 4096;
+/// Most requests that are performed before the lock is given to somebody else, and the caller asked
+/// whether the Keep may go on.
+const STEP: u32 = 64;
+/// Longest time for that, unless a single request takes longer.
+const STEP_TIME: Duration = Duration::from_millis(1);
 
 /// What the threads that use an executor with these permissions may do, besides what any thread may
 /// ([`enarx_confine::seccomp::THREAD_CALLS`]).
@@ -82,7 +93,6 @@ const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_mkdirat,
     libc::SYS_newfstatat,
     libc::SYS_openat2,
-    libc::SYS_poll,
     libc::SYS_ppoll,
     libc::SYS_pread64,
     libc::SYS_pwrite64,
@@ -116,8 +126,11 @@ const NETWORK_CALLS: &[i64] = &[
 /// How far a Keep is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Everything that was posted is performed or waits for somebody else.
+    /// Everything that was posted is performed or waits for somebody else. Also when the Keep is being
+    /// ended ([`SharedExecutor::interrupt`]): then nothing is performed any more.
     Idle,
+    /// There may be more: the caller looks whether the Keep may go on, and calls again.
+    More,
     /// The Keep asked to end with this code.
     Exit(i32),
 }
@@ -215,9 +228,34 @@ impl Pending {
 }
 
 /// How far a request came.
-enum Step {
+enum Started {
     Done(Result<Answer>),
-    Wait(Pending),
+    Waits(Pending),
+}
+
+/// What is performed before the lock is given away: [`STEP`] requests, or [`STEP_TIME`].
+struct Step {
+    requests: u32,
+    end: Instant,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Step {
+    fn new(interrupted: &Arc<AtomicBool>) -> Self {
+        Self {
+            requests: 0,
+            end: Instant::now() + STEP_TIME,
+            interrupted: Arc::clone(interrupted),
+        }
+    }
+
+    /// Counts a request; whether it was the last one of this step.
+    fn is_over(&mut self) -> bool {
+        self.requests += 1;
+        self.requests >= STEP
+            || self.interrupted.load(Ordering::Acquire)
+            || Instant::now() >= self.end
+    }
 }
 
 /// The executor of one Keep, used by one thread at a time.
@@ -228,7 +266,8 @@ struct Executor {
     handles: Handles,
     network: NetworkGrant,
     resolver: Option<Resolver>,
-    log: Arc<OwnedFd>,
+    log: Arc<Log>,
+    interrupted: Arc<AtomicBool>,
     /// Where evidence goes, until it has come.
     evidence: Option<OwnedFd>,
     configuration: Vec<u8>,
@@ -239,13 +278,20 @@ struct Executor {
 }
 
 impl Executor {
-    /// Takes everything that is posted and tries everything that waits.
+    /// Takes what is posted and tries what waits, as much of it as fits into a step. A Keep that posts
+    /// for ever does not keep its caller for ever.
     fn drain(&mut self) -> Result<Progress, ExecutorError> {
+        let mut step = Step::new(&self.interrupted);
+        let mut more = false;
         while let Some(submission) = self.end.next()? {
             self.perform(&submission)?;
+            if step.is_over() {
+                more = true;
+                break;
+            }
         }
         if !self.pending.is_empty() {
-            self.retry()?;
+            more |= self.retry()?;
         }
         // What was printed before the exit is printed.
         let printing = self.pending.iter().any(|request| {
@@ -254,6 +300,7 @@ impl Executor {
         });
         match self.exit {
             Some(code) if !printing => Ok(Progress::Exit(code)),
+            _ if more => Ok(Progress::More),
             _ => Ok(Progress::Idle),
         }
     }
@@ -265,17 +312,17 @@ impl Executor {
                 self.exit.get_or_insert(code);
                 return Ok(());
             }
-            Ok(Call::Cancel { id }) => Step::Done(self.cancel(id)?),
-            Ok(Call::Close { handle }) => Step::Done(self.close(handle)?),
+            Ok(Call::Cancel { id }) => Started::Done(self.cancel(id)?),
+            Ok(Call::Close { handle }) => Started::Done(self.close(handle)?),
             Ok(call) => self
                 .start(id, slot, &call)
-                .unwrap_or_else(|status| Step::Done(Err(status))),
-            Err(Malformed::UnknownOperation(_)) => Step::Done(Err(Status::NotImplemented)),
-            Err(_) => Step::Done(Err(Status::Invalid)),
+                .unwrap_or_else(|status| Started::Done(Err(status))),
+            Err(Malformed::UnknownOperation(_)) => Started::Done(Err(Status::NotImplemented)),
+            Err(_) => Started::Done(Err(Status::Invalid)),
         };
         match step {
-            Step::Done(result) => self.complete(id, result)?,
-            Step::Wait(pending) => self.pending.push_back(pending),
+            Started::Done(result) => self.complete(id, result)?,
+            Started::Waits(pending) => self.pending.push_back(pending),
         }
         Ok(())
     }
@@ -290,7 +337,7 @@ impl Executor {
         Ok(())
     }
 
-    fn start(&mut self, id: u32, slot: Slot, call: &Call) -> Result<Step> {
+    fn start(&mut self, id: u32, slot: Slot, call: &Call) -> Result<Started> {
         let buffer = |length| Buffer::new(self.region, slot, 0, length).map_err(status);
         let answer = match *call {
             Call::StreamRead { stream, length } => {
@@ -357,7 +404,7 @@ impl Executor {
             _ if network::is_network(call) => return self.network_call(id, slot, call),
             _ => self.file_call(slot, call)?,
         };
-        Ok(Step::Done(Ok(answer)))
+        Ok(Started::Done(Ok(answer)))
     }
 
     fn stream(&self, handle: Handle) -> Result<&Stream> {
@@ -370,32 +417,38 @@ impl Executor {
     }
 
     /// Tries a request at once, unless an earlier one on the same stream waits.
-    fn attempt_in_order(&mut self, mut request: Pending) -> Step {
+    fn attempt_in_order(&mut self, mut request: Pending) -> Started {
         if self.pending.iter().any(|other| request.is_behind(other)) {
-            return Step::Wait(request);
+            return Started::Waits(request);
         }
         match attempt(self.region, &mut self.handles, &mut request) {
-            Some(result) => Step::Done(result),
-            None => Step::Wait(request),
+            Some(result) => Started::Done(result),
+            None => Started::Waits(request),
         }
     }
 
-    /// Tries the pending requests whose descriptors are ready, in their order.
-    fn retry(&mut self) -> Result<(), ExecutorError> {
+    /// Tries the pending requests whose descriptors are ready, in their order, as many as fit into a
+    /// step; whether there are more.
+    fn retry(&mut self) -> Result<bool, ExecutorError> {
         let ready: Vec<bool> = {
             let mut fds: Vec<_> = self.pending.iter().map(Pending::poll_fd).collect();
             match poll(&mut fds, Some(&Timespec::default())) {
-                Ok(0) | Err(Errno::INTR) => return Ok(()),
+                Ok(0) | Err(Errno::INTR) => return Ok(false),
                 Ok(_) => fds.iter().map(|fd| !fd.revents().is_empty()).collect(),
                 Err(errno) => return Err(errno.into()),
             }
         };
+        let mut step = Step::new(&self.interrupted);
+        let mut over = false;
+        let mut more = false;
         let mut waiting: VecDeque<Pending> = VecDeque::with_capacity(self.pending.len());
         for (mut request, ready) in std::mem::take(&mut self.pending).into_iter().zip(ready) {
-            let behind = waiting.iter().any(|other| request.is_behind(other));
-            let result = if ready && !behind {
+            let turn = ready && !waiting.iter().any(|other| request.is_behind(other));
+            let result = if turn && !over {
+                over = step.is_over();
                 attempt(self.region, &mut self.handles, &mut request)
             } else {
+                more |= turn;
                 None
             };
             match result {
@@ -404,7 +457,7 @@ impl Executor {
             }
         }
         self.pending = waiting;
-        Ok(())
+        Ok(more)
     }
 
     /// Ends a pending request. One that has ended already is no error: it was faster.
@@ -460,18 +513,21 @@ impl Executor {
         Ok(())
     }
 
-    /// Prints a line of the Keep's log. Control characters could steer a terminal, so they are replaced.
+    /// Takes a line of the Keep's log.
     fn log(&self, slot: Slot, length: u32) -> Result<()> {
-        let length = length.min(u32::try_from(MAX_LOG_LINE).unwrap_or(0));
-        let bytes = self.input(slot, 0, length)?;
-        let text: String = String::from_utf8_lossy(&bytes)
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        let line = format!("enarx: keep: {text}\n");
-        // A log that nobody can take is not worth waiting for.
-        let _ = rustix::io::write(&*self.log, line.as_bytes());
+        let bytes = self.input(slot, 0, length.min(log::MAX_LINE))?;
+        self.log.line(&bytes);
         Ok(())
+    }
+
+    /// Repeats a system call that a signal has ended, unless the Keep is being ended.
+    fn repeat<T>(&self, mut call: impl FnMut() -> rustix::io::Result<T>) -> Result<T> {
+        loop {
+            match call() {
+                Err(Errno::INTR) if !self.interrupted.load(Ordering::Acquire) => {}
+                other => return other.map_err(status),
+            }
+        }
     }
 }
 
@@ -519,19 +575,30 @@ fn wall_clock_ns() -> u64 {
 /// The executor of one Keep, shared by the VMM's threads.
 #[derive(Debug)]
 pub struct SharedExecutor {
-    state: Mutex<State>,
+    executor: Mutex<Executor>,
+    /// The Keep is being ended. Outside of the lock, which a thread may hold that hangs.
+    interrupted: Arc<AtomicBool>,
+    /// Held for a moment only; locked after the executor where both are.
+    wakers: Mutex<Wakers>,
+    log: Arc<Log>,
 }
 
-#[derive(Debug)]
-struct State {
-    executor: Executor,
-    interrupted: bool,
-    /// The last words so far do not end a line.
-    in_line: bool,
+/// The threads that sleep, and how they are woken.
+#[derive(Debug, Default)]
+struct Wakers {
     /// Eventfds of the threads that sleep now.
     sleeping: Vec<Arc<OwnedFd>>,
     /// Eventfds that no thread uses.
     spare: Vec<Arc<OwnedFd>>,
+}
+
+impl Wakers {
+    fn wake(&self) {
+        for waker in &self.sleeping {
+            // Fails only when the counter is full, and then it wakes already.
+            let _ = rustix::io::write(&**waker, &1_u64.to_ne_bytes());
+        }
+    }
 }
 
 impl SharedExecutor {
@@ -556,7 +623,8 @@ impl SharedExecutor {
             network,
             evidence,
         } = grant;
-        let log = stderr.try_clone()?;
+        let log = Arc::new(Log::new(stderr.try_clone()?));
+        let interrupted = Arc::new(AtomicBool::new(false));
         let streams = [
             Stream::input(stdin),
             Stream::output(stdout),
@@ -570,39 +638,53 @@ impl SharedExecutor {
             })
             .collect();
         Ok(Self {
-            state: Mutex::new(State {
-                executor: Executor {
-                    end: HostEnd::initialise(region, facts),
-                    region,
-                    handles: Handles::new(streams, directories),
-                    network,
-                    evidence,
-                    resolver: network.name_lookup.then(Resolver::start).transpose()?,
-                    log: Arc::new(log),
-                    configuration,
-                    application,
-                    pending: VecDeque::new(),
-                    exit: None,
-                },
-                interrupted: false,
-                in_line: false,
-                sleeping: Vec::new(),
-                spare: Vec::new(),
+            executor: Mutex::new(Executor {
+                end: HostEnd::initialise(region, facts),
+                region,
+                handles: Handles::new(streams, directories),
+                network,
+                evidence,
+                resolver: network.name_lookup.then(Resolver::start).transpose()?,
+                log: Arc::clone(&log),
+                interrupted: Arc::clone(&interrupted),
+                configuration,
+                application,
+                pending: VecDeque::new(),
+                exit: None,
             }),
+            interrupted,
+            wakers: Mutex::default(),
+            log,
         })
     }
 
-    /// Performs everything that the Keep has posted, and what waited and can go on. Does not sleep.
+    /// Performs a step of what the Keep has posted, and of what waited and can go on. Does not sleep.
     ///
     /// # Errors
     /// [`ExecutorError`]: the Keep cannot go on.
     pub fn drain(&self) -> Result<Progress, ExecutorError> {
-        self.lock().drain()
+        if self.is_interrupted() {
+            return Ok(Progress::Idle);
+        }
+        self.step(&mut self.lock())
     }
 
-    /// Performs what can be performed, then sleeps until a completion past `seen` is posted (`seen` is
-    /// the number that the Keep has taken), the Keep asks to end, or `timeout` is over; `None` is
-    /// without limit. A signal to the thread, or [`Self::interrupt`], ends the sleep early.
+    /// As [`Self::drain`], step after step, until nothing is left or the Keep is being ended.
+    ///
+    /// # Errors
+    /// [`ExecutorError`]: the Keep cannot go on.
+    pub fn drain_all(&self) -> Result<Progress, ExecutorError> {
+        loop {
+            match self.drain()? {
+                Progress::More => {}
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// Performs a step, then sleeps until a completion past `seen` is posted (`seen` is the number that
+    /// the Keep has taken), the Keep asks to end, or `timeout` is over; `None` is without limit. A signal
+    /// to the thread, or [`Self::interrupt`], ends the sleep early.
     ///
     /// # Errors
     /// [`ExecutorError`]: the Keep cannot go on.
@@ -623,20 +705,19 @@ impl SharedExecutor {
         // A time too far away to be told is no limit.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
+            if self.is_interrupted() {
+                return Ok(Progress::Idle);
+            }
             let (waker, waited) = {
-                let mut state = self.lock();
-                let progress = state.drain()?;
-                let posted = state.executor.end.completions_posted();
-                if progress != Progress::Idle || posted != seen || state.interrupted {
+                let mut executor = self.lock();
+                let progress = self.step(&mut executor)?;
+                let posted = executor.end.completions_posted();
+                if progress != Progress::Idle || posted != seen {
                     return Ok(progress);
                 }
-                let waker = match state.spare.pop() {
-                    Some(waker) => waker,
-                    None => Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?),
-                };
-                state.sleeping.push(Arc::clone(&waker));
-                let waited: Vec<_> = state
-                    .executor
+                // Under the lock: who completes something after this wakes this thread.
+                let waker = self.fall_asleep()?;
+                let waited: Vec<_> = executor
                     .pending
                     .iter()
                     .map(|request| (Arc::clone(&request.fd), request.events))
@@ -655,71 +736,55 @@ impl SharedExecutor {
                     .iter()
                     .map(|(fd, events)| PollFd::new(&**fd, *events)),
             );
-            let polled = sleep(&mut fds, deadline);
+            // Who interrupts has set this before it looked for sleepers, of which this thread is one now.
+            let polled = if self.is_interrupted() {
+                Ok(0)
+            } else {
+                sleep(&mut fds, deadline)
+            };
             let beside_ready = fds
                 .get(1..own)
                 .is_some_and(|fds| fds.iter().any(|fd| !fd.revents().is_empty()));
-
-            let mut state = self.lock();
-            state.sleeping.retain(|other| !Arc::ptr_eq(other, &waker));
-            // Empties the eventfd for its next user; it does not block.
-            let _ = rustix::io::read(&*waker, &mut [0; 8]);
-            state.spare.push(waker);
+            self.awake(waker);
             match polled {
-                Ok(0) | Err(Errno::INTR) => return state.drain(),
-                Ok(_) if beside_ready => return state.drain(),
+                Ok(0) | Err(Errno::INTR) => return self.drain(),
+                Ok(_) if beside_ready => return self.drain(),
                 Ok(_) => {}
                 Err(errno) => return Err(errno.into()),
             }
         }
     }
 
-    /// Ends every sleep, now and later: the Keep is being ended.
+    /// Ends every sleep, now and later, and every step: the Keep is being ended. Takes no lock under
+    /// which anything is done that can last.
     pub fn interrupt(&self) {
-        let mut state = self.lock();
-        state.interrupted = true;
-        state.wake();
+        self.interrupted.store(true, Ordering::SeqCst);
+        self.wakers().wake();
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::SeqCst)
     }
 
     /// Tells the Keep whether a host thread polls the submission ring, so that it need not ring.
     pub fn set_polling(&self, polling: bool) {
-        self.lock().executor.end.set_polling(polling);
+        self.lock().end.set_polling(polling);
     }
 
-    /// Prints last words of the Keep's C library, which come past the ring; control characters
-    /// other than line ends could steer a terminal, so they are replaced.
+    /// Prints last words of the Keep's C library, which come past the ring.
     pub fn log_last_words(&self, bytes: &[u8]) {
-        let text: Vec<u8> = bytes
-            .iter()
-            .map(|&byte| {
-                if byte.is_ascii_graphic() || byte == b'\n' {
-                    byte
-                } else {
-                    b' '
-                }
-            })
-            .collect();
-        let Some(last) = text.last() else { return };
-        let mut state = self.lock();
-        state.in_line = *last != b'\n';
-        let log = Arc::clone(&state.executor.log);
-        drop(state);
-        // A log that nobody can take is not worth waiting for.
-        let _ = rustix::io::write(&*log, &text);
+        self.log.words(bytes);
     }
 
-    /// Ends the line of last words that a Keep has not ended itself, because another of its threads
-    /// ended all of them.
-    pub fn end_last_words(&self) {
-        if self.lock().in_line {
-            self.log_last_words(b"\n");
-        }
+    /// The Keep has ended: ends the line of last words that it has not ended itself, and says what of the
+    /// log was left out. Does not wait for threads that hang.
+    pub fn finish_log(&self) {
+        self.log.finish();
     }
 
     /// Submissions taken so far, modulo 2^32, and whether requests wait for a descriptor.
     pub fn activity(&self) -> (u32, bool) {
-        let state = self.lock();
-        let executor = &state.executor;
+        let executor = self.lock();
         (
             executor.end.submissions_taken(),
             !executor.pending.is_empty(),
@@ -728,35 +793,50 @@ impl SharedExecutor {
 
     /// Completions posted so far, modulo 2^32: what [`Self::wait`] compares with.
     pub fn completions_posted(&self) -> u32 {
-        self.lock().executor.end.completions_posted()
+        self.lock().end.completions_posted()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A thread that panicked left a table that is still well formed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
     /// Drains, and wakes the sleepers when there is something new for them.
-    fn drain(&mut self) -> Result<Progress, ExecutorError> {
-        let posted = self.executor.end.completions_posted();
-        let newest = self.executor.pending.back().map(|request| request.id);
-        let progress = self.executor.drain();
-        let news = self.executor.end.completions_posted() != posted
-            || self.executor.pending.back().map(|request| request.id) != newest
+    fn step(&self, executor: &mut Executor) -> Result<Progress, ExecutorError> {
+        let posted = executor.end.completions_posted();
+        let newest = executor.pending.back().map(|request| request.id);
+        let progress = executor.drain();
+        let news = executor.end.completions_posted() != posted
+            || executor.pending.back().map(|request| request.id) != newest
             || !matches!(progress, Ok(Progress::Idle));
         if news {
-            self.wake();
+            self.wakers().wake();
         }
         progress
     }
 
-    fn wake(&self) {
-        for waker in &self.sleeping {
-            // Fails only when the counter is full, and then it wakes already.
-            let _ = rustix::io::write(&**waker, &1_u64.to_ne_bytes());
-        }
+    /// Enters the calling thread among the sleepers; what wakes it.
+    fn fall_asleep(&self) -> Result<Arc<OwnedFd>, ExecutorError> {
+        let mut wakers = self.wakers();
+        let waker = match wakers.spare.pop() {
+            Some(waker) => waker,
+            None => Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?),
+        };
+        wakers.sleeping.push(Arc::clone(&waker));
+        Ok(waker)
+    }
+
+    fn awake(&self, waker: Arc<OwnedFd>) {
+        let mut wakers = self.wakers();
+        wakers.sleeping.retain(|other| !Arc::ptr_eq(other, &waker));
+        // Empties the eventfd for its next user; it does not block.
+        let _ = rustix::io::read(&*waker, &mut [0; 8]);
+        wakers.spare.push(waker);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Executor> {
+        // A thread that panicked left a table that is still well formed.
+        self.executor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wakers(&self) -> MutexGuard<'_, Wakers> {
+        // Two lists are consistent between statements.
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -24,7 +24,7 @@ use super::buffer::Buffer;
 use super::handles::{Handles, Object};
 use super::resolver::Addresses;
 use super::streams::Stream;
-use super::{Answer, Executor, Pending, Result, Step, status};
+use super::{Answer, Executor, Pending, Result, Started, status};
 
 /// Flags of every socket.
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
@@ -81,7 +81,7 @@ pub fn is_network(call: &Call) -> bool {
 }
 
 impl Executor {
-    pub(super) fn network_call(&mut self, id: u32, slot: Slot, call: &Call) -> Result<Step> {
+    pub(super) fn network_call(&mut self, id: u32, slot: Slot, call: &Call) -> Result<Started> {
         let waiting = |handle, fd: &Arc<OwnedFd>, events, operation| Pending {
             id,
             slot,
@@ -104,7 +104,7 @@ impl Executor {
                     }
                     Err(Errno::INPROGRESS | Errno::INTR) => {
                         let operation = Operation::Connect;
-                        return Ok(Step::Wait(waiting(
+                        return Ok(Started::Waits(waiting(
                             None,
                             &socket,
                             PollFlags::OUT,
@@ -210,11 +210,16 @@ impl Executor {
                 let resolver = self.resolver.as_ref().ok_or(Status::ResolverFailure)?;
                 let (answer, ready) = resolver.ask(name)?;
                 let operation = Operation::Resolve { answer };
-                return Ok(Step::Wait(waiting(None, &ready, PollFlags::IN, operation)));
+                return Ok(Started::Waits(waiting(
+                    None,
+                    &ready,
+                    PollFlags::IN,
+                    operation,
+                )));
             }
             _ => return Err(Status::NotSupported),
         };
-        Ok(Step::Done(Ok(answer)))
+        Ok(Started::Done(Ok(answer)))
     }
 
     fn datagrams(&self, handle: Handle) -> Result<&Arc<OwnedFd>> {

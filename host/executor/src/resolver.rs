@@ -66,7 +66,6 @@ const CALLS: &[i64] = &[
     libc::SYS_newfstatat,
     libc::SYS_open,
     libc::SYS_openat,
-    libc::SYS_poll,
     libc::SYS_ppoll,
     libc::SYS_pread64,
     libc::SYS_prlimit64,

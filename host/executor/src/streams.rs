@@ -35,14 +35,7 @@ pub struct Stream {
 impl Stream {
     /// A stream that the Keep reads.
     pub fn input(fd: OwnedFd) -> Self {
-        let readiness = match kind(&fd) {
-            Kind::Immediate => Readiness::Direct,
-            Kind::Named | Kind::Other => Readiness::AskFirst,
-        };
-        Self {
-            fd: Arc::new(fd),
-            readiness,
-        }
+        Self::standard(fd, OFlags::RDONLY)
     }
 
     /// A socket of the Keep's own, which is non-blocking.
@@ -54,13 +47,16 @@ impl Stream {
     }
 
     /// A stream that the Keep writes.
-    ///
+    pub fn output(fd: OwnedFd) -> Self {
+        Self::standard(fd, OFlags::WRONLY)
+    }
+
     /// A pipe or terminal is opened once more: a description of our own can be non-blocking without
     /// a change for the other programs that use it.
-    pub fn output(fd: OwnedFd) -> Self {
+    fn standard(fd: OwnedFd, access: OFlags) -> Self {
         let (fd, readiness) = match kind(&fd) {
             Kind::Immediate => (fd, Readiness::Direct),
-            Kind::Named => match reopen(&fd) {
+            Kind::Named => match reopen(&fd, access) {
                 Ok(own) => (own, Readiness::NonBlocking),
                 Err(_) => (fd, Readiness::AskFirst),
             },
@@ -78,7 +74,7 @@ impl Stream {
     /// `EAGAIN` when nothing is there yet, and the errors of read(2).
     pub fn read(&self, buffer: Buffer) -> Result<u32> {
         self.ask(PollFlags::IN)?;
-        buffer.read(&*self.fd)
+        buffer.read(&*self.fd).map_err(not_now)
     }
 
     /// Writes all of the buffer from byte `written` on, and counts in it.
@@ -92,12 +88,26 @@ impl Stream {
         };
         while *written < length {
             self.ask(PollFlags::OUT)?;
-            match buffer.rest(*written, limit).write(&*self.fd)? {
+            match buffer
+                .rest(*written, limit)
+                .write(&*self.fd)
+                .map_err(not_now)?
+            {
                 0 => return Err(Errno::IO),
                 count => *written += count,
             }
         }
         Ok(())
+    }
+
+    /// Writes what can be written at once, some of the bytes at least.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_now(&self, bytes: &[u8]) -> Result<usize> {
+        self.ask(PollFlags::OUT)?;
+        let piece = bytes.get(..READY_BYTES as usize).unwrap_or(bytes);
+        rustix::io::write(&*self.fd, piece).map_err(not_now)
     }
 
     fn ask(&self, events: PollFlags) -> Result<()> {
@@ -110,6 +120,15 @@ impl Stream {
             Ok(_) => Ok(()),
             Err(errno) => Err(errno),
         }
+    }
+}
+
+/// A signal ends a call that slept after all, because another program was faster to take what poll(2)
+/// had seen: the stream is not ready. Nothing is repeated, since the Keep may be about to be ended.
+fn not_now(errno: Errno) -> Errno {
+    match errno {
+        Errno::INTR => Errno::AGAIN,
+        other => other,
     }
 }
 
@@ -134,10 +153,68 @@ fn kind(fd: &OwnedFd) -> Kind {
     }
 }
 
-fn reopen(fd: &OwnedFd) -> Result<OwnedFd> {
+fn reopen(fd: &OwnedFd, access: OFlags) -> Result<OwnedFd> {
     rustix::fs::open(
         format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()),
-        OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
+        access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
         Mode::empty(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::pipe;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::thread;
+    use std::time::Duration;
+
+    use enarx_sallyport::{REGION_SIZE, Region, Slot};
+
+    use super::*;
+    use crate::interrupt::Interruptible;
+
+    /// A stream whose calls sleep: as if another program took between poll(2) and the call what was there.
+    fn stolen(fd: impl Into<OwnedFd>) -> Stream {
+        Stream {
+            fd: Arc::new(fd.into()),
+            readiness: Readiness::Direct,
+        }
+    }
+
+    #[test]
+    fn a_signal_ends_a_call_that_sleeps_and_it_is_not_repeated() {
+        let words: Vec<AtomicU64> = (0..REGION_SIZE / 8).map(|_| AtomicU64::new(0)).collect();
+        let region = Region::from_static(Box::leak(words.into_boxed_slice())).unwrap();
+        let buffer = Buffer::new(region, Slot::new(0).unwrap(), 0, 100).unwrap();
+        let (empty, _writer) = pipe().unwrap();
+        let (_reader, full) = pipe().unwrap();
+        let bytes = vec![0; 64 << 10];
+        assert_eq!(rustix::io::write(&full, &bytes).unwrap(), bytes.len());
+        let (reads, writes) = (stolen(empty), stolen(full));
+        let calls: [&(dyn Fn() -> Result<()> + Sync); 3] = [
+            &|| reads.read(buffer).map(drop),
+            &|| writes.write(buffer, 100, &mut 0),
+            &|| writes.write_now(&[0; 100]).map(drop),
+        ];
+        for call in calls {
+            let inside = AtomicBool::new(false);
+            let sleeper = Interruptible::default();
+            thread::scope(|scope| {
+                let thread = scope.spawn(|| {
+                    sleeper.run(|| {
+                        inside.store(true, Ordering::SeqCst);
+                        call()
+                    })
+                });
+                while !inside.load(Ordering::SeqCst) {
+                    thread::yield_now();
+                }
+                while !thread.is_finished() {
+                    sleeper.interrupt();
+                    thread::sleep(Duration::from_micros(100));
+                }
+                assert_eq!(thread.join().unwrap(), Err(Errno::AGAIN));
+            });
+        }
+    }
 }

@@ -78,7 +78,6 @@ const RUNTIME: &[i64] = &[
     libc::SYS_mincore,
     libc::SYS_nanosleep,
     libc::SYS_newfstatat,
-    libc::SYS_poll,
     libc::SYS_ppoll,
     libc::SYS_sched_getaffinity,
     libc::SYS_set_tid_address,

@@ -13,7 +13,9 @@ mod region;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::thread;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use enarx_exits::process::{FOREVER, RING, WAIT, WAKE};
@@ -25,12 +27,14 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
 
 use child::{Child, Forbidden, Plan, Stage};
 use enarx_confine::landlock::{self, Tcp};
 use enarx_confine::seccomp;
-use enarx_executor::launch::{Launch, Outcome};
+use enarx_executor::grant::NetworkGrant;
+use enarx_executor::interrupt::Interruptible;
+use enarx_executor::launch::{GRACE, Launch, LeftBehind, Outcome, Report};
 use enarx_executor::refused::{self, Refused};
 use enarx_executor::{ExecutorError, Progress};
 use error::LaunchError;
@@ -60,12 +64,16 @@ enum End {
 }
 
 /// Runs a Keep as a confined process of the program `runtime`, a static executable for Linux x86-64,
-/// to its end. The calling thread stays unconfined.
+/// to its end. The calling thread stays unconfined; it watches the time limit and waits for nothing that the
+/// Keep can make last.
 ///
 /// # Errors
 /// [`LaunchError`] when the Keep could not be started or served.
 pub fn run(runtime: &[u8], launch: Launch) -> Result<Outcome, LaunchError> {
     let start = Instant::now();
+    let deadline = launch
+        .timeout
+        .and_then(|timeout| start.checked_add(timeout));
     let image = seal_image(runtime).map_err(LaunchError::system(
         "the runtime's image could not be put into memory",
     ))?;
@@ -126,46 +134,47 @@ pub fn run(runtime: &[u8], launch: Launch) -> Result<Outcome, LaunchError> {
     .map_err(LaunchError::system(
         "the runtime's process could not be made",
     ))?;
-    let child = Reaper(child);
+    let mut child = Reaper::new(child);
     drop((childs_socket, image, stderr));
-    let (report, listener) = take_report(&socket)?;
+    let Some((report, listener)) = take_report(&socket, deadline)? else {
+        return Ok(Outcome::TimedOut);
+    };
     let started = start.elapsed();
     if launch.timings {
-        describe_confinement(report, listener.is_some());
+        describe_confinement(report, listener.is_some(), launch.report);
     }
 
-    let deadline = launch
-        .timeout
-        .and_then(|timeout| start.checked_add(timeout));
-    let end: Result<End, LaunchError> = thread::scope(|scope| {
-        thread::Builder::new()
-            .name("enarx-keep".into())
-            .spawn_scoped(scope, || {
-                let directories = directories.iter().map(|(fd, ro)| (fd.as_fd(), *ro));
-                landlock::restrict(directories, Tcp::granted(network.tcp))?;
-                seccomp::apply(&filter::server(network)?)?;
-                Ok(serve(&served, &socket, listener.as_ref(), deadline))
-            })
-            .map_err(LaunchError::system("a thread could not be started"))?
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    let server = Arc::new(Server {
+        served,
+        socket,
+        listener,
+        deadline,
+        directories,
+        network,
+        thread: Interruptible::default(),
     });
+    let (thread, end) = server.serve_until(deadline)?;
     // An allocation that fails aborts the runtime; the one that fails may be a large one.
     let aborted = matches!(&end, Ok(End::Forbidden(call)) if is_abort(call));
     let memory_used_up = aborted && child.memory().is_some_and(|used| used >= launch.memory / 2);
-    // Whatever happened: the process ends now, and its end is waited for.
-    let status = child.end();
+    // Whatever happened: the process ends now, and its end is waited for, with that of the thread.
+    let limit = Instant::now() + GRACE;
+    child.kill();
+    let executor = server.served.executor();
+    executor.interrupt();
+    LeftBehind::join(vec![thread], limit, || server.thread.interrupt()).report(launch.report);
+    let status = child.end(limit);
     let mut words = vec![0; LAST_WORDS];
     if let Ok(length) = rustix::io::retry_on_intr(|| rustix::io::read(&last_words, &mut words)) {
-        served.executor().log_last_words(&words[..length]);
-        served.executor().end_last_words();
+        executor.log_last_words(&words[..length]);
     }
+    executor.finish_log();
     if launch.timings {
-        eprintln!(
-            "enarx: timings: prepare {prepared:.1?}, start and confine {:.1?}, run {:.1?}",
+        (launch.report)(&format!(
+            "timings: prepare {prepared:.1?}, start and confine {:.1?}, run {:.1?}",
             started.saturating_sub(prepared),
             start.elapsed().saturating_sub(started)
-        );
+        ));
     }
     Ok(match end? {
         End::Exit(code) => Outcome::Exit(code),
@@ -201,14 +210,22 @@ fn seal_image(bytes: &[u8]) -> rustix::io::Result<OwnedFd> {
     Ok(image)
 }
 
-/// Waits until the child has confined itself.
-fn take_report(socket: &OwnedFd) -> Result<(u8, Option<OwnedFd>), LaunchError> {
-    let limit = Timespec::try_from(START_LIMIT).ok();
+/// Waits until the child has confined itself; `None` when the time limit was reached first.
+fn take_report(
+    socket: &OwnedFd,
+    deadline: Option<Instant>,
+) -> Result<Option<(u8, Option<OwnedFd>)>, LaunchError> {
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    let limit = left.unwrap_or(START_LIMIT).min(START_LIMIT);
+    let limit = Timespec::try_from(limit).ok();
     let mut fds = [PollFd::new(socket, PollFlags::IN)];
     let ready = rustix::io::retry_on_intr(|| poll(&mut fds, limit.as_ref())).map_err(
         LaunchError::system("the runtime's start could not be awaited"),
     )?;
     if ready == 0 {
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Ok(None);
+        }
         return Err(not_started("it took too long", libc::ETIMEDOUT));
     }
     let mut message = [0; 6];
@@ -216,7 +233,7 @@ fn take_report(socket: &OwnedFd) -> Result<(u8, Option<OwnedFd>), LaunchError> {
         LaunchError::system("the runtime's start could not be learnt"),
     )?;
     match message.get(..count) {
-        Some(&[child::CONFINED, report]) => Ok((report, listener)),
+        Some(&[child::CONFINED, report]) => Ok(Some((report, listener))),
         bytes => Err(bytes
             .and_then(failure)
             .unwrap_or_else(|| not_started("it ended early", libc::ECHILD))),
@@ -238,6 +255,69 @@ fn not_started(what: &'static str, errno: i32) -> LaunchError {
     LaunchError::Start {
         what,
         source: io::Error::from_raw_os_error(errno),
+    }
+}
+
+/// What the thread that serves the Keep uses. It is shared, because that thread may be left behind.
+struct Server {
+    served: Served,
+    socket: OwnedFd,
+    listener: Option<OwnedFd>,
+    deadline: Option<Instant>,
+    directories: Vec<(OwnedFd, bool)>,
+    network: NetworkGrant,
+    thread: Interruptible,
+}
+
+impl Server {
+    /// Serves the Keep by a thread of its own, until one side ends it or the time is over; the thread may
+    /// still be about to end then.
+    fn serve_until(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+    ) -> Result<(JoinHandle<()>, Result<End, LaunchError>), LaunchError> {
+        let (said, ended) = channel();
+        let server = Arc::clone(self);
+        let thread = thread::Builder::new()
+            .name("enarx-keep".into())
+            .spawn(move || server.run(&said))
+            .map_err(LaunchError::system("a thread could not be started"))?;
+        let end = match deadline {
+            None => ended.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(deadline) => {
+                ended.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            }
+        };
+        let end = match end {
+            Ok(end) => end,
+            Err(RecvTimeoutError::Timeout) => Ok(End::TimedOut),
+            Err(RecvTimeoutError::Disconnected) => Ok(End::Violation(
+                "the host gave the Keep up: its thread panicked; please report this".into(),
+            )),
+        };
+        Ok((thread, end))
+    }
+
+    /// The thread.
+    fn run(&self, said: &Sender<Result<End, LaunchError>>) {
+        let confine = || -> Result<(), LaunchError> {
+            let directories = self.directories.iter().map(|(fd, ro)| (fd.as_fd(), *ro));
+            landlock::restrict(directories, Tcp::granted(self.network.tcp))?;
+            seccomp::apply(&filter::server(self.network)?)?;
+            Ok(())
+        };
+        let end = self.thread.run(|| {
+            confine().map(|()| {
+                serve(
+                    &self.served,
+                    &self.socket,
+                    self.listener.as_ref(),
+                    self.deadline,
+                )
+            })
+        });
+        // Nobody listens any more when the time is over.
+        let _ = said.send(end);
     }
 }
 
@@ -264,6 +344,7 @@ fn serve(
                 None => (executor.completions_posted(), deadline),
             };
             let timeout = until.map(|until| until.saturating_duration_since(now));
+            // What is left of a step is taken the next time, after a look at everything else.
             if let Progress::Exit(code) = executor.wait_beside(seen, timeout, &beside)? {
                 return Ok(End::Exit(code));
             }
@@ -299,9 +380,9 @@ fn serve(
                 }
                 Message::Closed => {
                     // Its last words may be in the ring.
-                    return Ok(match executor.drain()? {
+                    return Ok(match executor.drain_all()? {
                         Progress::Exit(code) => End::Exit(code),
-                        Progress::Idle => End::Gone,
+                        Progress::Idle | Progress::More => End::Gone,
                     });
                 }
             }
@@ -388,13 +469,22 @@ fn readable(fd: &OwnedFd) -> Result<bool, ExecutorError> {
 }
 
 /// A child that is killed and reaped in any case.
-struct Reaper(Child);
+struct Reaper {
+    child: Child,
+    reaped: bool,
+}
 
 impl Reaper {
+    fn new(child: Child) -> Self {
+        Self {
+            child,
+            reaped: false,
+        }
+    }
+
     /// Bytes of writable private memory, which is what the limit counts; none when it has ended.
     fn memory(&self) -> Option<u64> {
-        let Self(child) = self;
-        let path = format!("/proc/{}/status", child.pid);
+        let path = format!("/proc/{}/status", self.child.pid);
         let status = std::fs::read_to_string(path).ok()?;
         let line = status
             .lines()
@@ -403,24 +493,46 @@ impl Reaper {
         kilobytes.checked_mul(1024)
     }
 
-    /// Kills the process if it still runs, and waits for its end.
-    fn end(self) -> rustix::io::Result<rustix::process::WaitIdStatus> {
-        let Reaper(child) = &self;
-        reap(child)
+    /// Kills the process if it still runs; one that has ended keeps the status that it ended with.
+    fn kill(&self) {
+        let _ = pidfd_send_signal(&self.child.pidfd, Signal::KILL);
+    }
+
+    /// Kills the process if it still runs, and waits for its end, but not beyond `limit`: then a thread of
+    /// its own does.
+    ///
+    /// # Errors
+    /// The system's; `ETIMEDOUT` when the process has not ended yet.
+    fn end(&mut self, limit: Instant) -> rustix::io::Result<WaitIdStatus> {
+        self.kill();
+        self.reaped = true;
+        let left = limit.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).ok();
+        let pidfd = &self.child.pidfd;
+        let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+        if rustix::io::retry_on_intr(|| poll(&mut fds, left.as_ref()))? > 0 {
+            return wait_for(pidfd);
+        }
+        if let Ok(pidfd) = pidfd.try_clone() {
+            let reaper = thread::Builder::new().name("enarx-reaper".into());
+            // Without a thread its remains go with this program.
+            let _ = reaper.spawn(move || wait_for(&pidfd));
+        }
+        Err(Errno::TIMEDOUT)
     }
 }
 
 impl Drop for Reaper {
     fn drop(&mut self) {
-        // After `end` there is nothing left to reap, which is no harm.
-        let _ = reap(&self.0);
+        if !self.reaped {
+            let _ = self.end(Instant::now() + GRACE);
+        }
     }
 }
 
-fn reap(child: &Child) -> rustix::io::Result<rustix::process::WaitIdStatus> {
-    // A process that has ended keeps the status that it ended with.
-    let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
-    let id = WaitId::PidFd(child.pidfd.as_fd());
+/// The status of a process that has ended, or ends.
+fn wait_for(pidfd: &OwnedFd) -> rustix::io::Result<WaitIdStatus> {
+    let id = WaitId::PidFd(pidfd.as_fd());
     rustix::io::retry_on_intr(|| waitid(id.clone(), WaitIdOptions::EXITED))?.ok_or(Errno::CHILD)
 }
 
@@ -444,7 +556,7 @@ fn describe_forbidden(call: &Forbidden) -> String {
     format!("the runtime made the forbidden system call {named} and was ended; please report this")
 }
 
-fn describe_death(status: &rustix::process::WaitIdStatus) -> String {
+fn describe_death(status: &WaitIdStatus) -> String {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => format!("the runtime ended with status {code} without a word"),
         (None, Some(libc::SIGSYS)) => {
@@ -460,13 +572,13 @@ fn describe_death(status: &rustix::process::WaitIdStatus) -> String {
     }
 }
 
-fn describe_confinement(report: u8, listener: bool) {
+fn describe_confinement(had_by_child: u8, listener: bool, report: Report) {
     let had = |bit: u8, name: &str| {
-        let word = if report & bit != 0 { "yes" } else { "NO" };
+        let word = if had_by_child & bit != 0 { "yes" } else { "NO" };
         format!("{name} {word}")
     };
-    eprintln!(
-        "enarx: confinement: seccomp yes{}, {}, {}, {}",
+    report(&format!(
+        "confinement: seccomp yes{}, {}, {}, {}",
         if listener { "" } else { " (without reports)" },
         had(child::HAS_LANDLOCK, "Landlock"),
         had(child::HAS_USER_NAMESPACE, "user namespace"),
@@ -474,5 +586,5 @@ fn describe_confinement(report: u8, listener: bool) {
             child::HAS_NAMESPACES,
             "network, IPC, UTS and mount namespaces"
         ),
-    );
+    ));
 }

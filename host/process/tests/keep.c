@@ -80,6 +80,18 @@ static void end(int code) {
     for (;;) pause();
 }
 
+static void hostile_ring(void) {
+    if (write(4, "R", 1) != 1) _exit(91);
+}
+
+static void hostile_wait(uint32_t seen) {
+    completed = seen;
+    wait_until(UINT64_MAX);
+}
+
+#define SALLYPORT region
+#include "../../../testing/hostile/hostile.h"
+
 static void *nothing(void *argument) { return argument; }
 
 /* What a process that was taken over would try; prints one line for each that worked. */
@@ -180,6 +192,9 @@ int main(int argc, char **argv) {
         post(0x40, 0, 0, 9, 0, 0);
         if (complete(0, 0) != 0) code |= 4;
         end(code);
+    case 'H': /* what hostile.h says */
+        hostile(region[BUFFER(0) + 2]);
+        end(0);
     case 't': /* cuts the region */
         if (ftruncate(3, 0) == 0) end(1);
         end(0);

@@ -1,63 +1,21 @@
 //! The process backend with a Keep that is not Enarx's own.
 
+mod keep;
+
 use std::fs::File;
 use std::io::{Read, Write, pipe};
-use std::os::fd::OwnedFd;
-use std::process::Command;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use enarx_executor::grant::{Grant, NetworkGrant};
-use enarx_executor::launch::{Launch, Outcome};
+use enarx_executor::grant::NetworkGrant;
+use enarx_executor::launch::Outcome;
 use enarx_executor::refused::RefusedCalls;
-
-/// The test Keep, built once.
-static KEEP: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keep.c");
-    let directory = tempfile::tempdir().unwrap();
-    let program = directory.path().join("keep");
-    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
-    let status = Command::new(compiler)
-        .args(["-static", "-O1", "-pthread", "-Wall", "-o"])
-        .arg(&program)
-        .arg(source)
-        .status()
-        .expect("the tests need a C compiler");
-    assert!(status.success(), "the test Keep does not compile");
-    std::fs::read(program).unwrap()
-});
+use keep::{KEEP, launch, null};
 
 /// Tests here count this process's descriptors and threads, so they take turns.
 fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn null() -> OwnedFd {
-    File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .unwrap()
-        .into()
-}
-
-fn launch(mode: &str, stdio: [OwnedFd; 3]) -> Launch {
-    Launch {
-        grant: Grant {
-            stdio,
-            directories: Vec::new(),
-            network: NetworkGrant::default(),
-            evidence: None,
-        },
-        configuration: mode.into(),
-        application: Vec::new(),
-        memory: 64 << 20,
-        vcpus: 2,
-        timeout: Some(Duration::from_secs(30)),
-        timings: false,
-        refused_calls: RefusedCalls::Count,
-    }
 }
 
 fn run(mode: &str) -> (Outcome, String) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use enarx_executor::launch::Report;
 use kvm_ioctls::{Kvm, VmFd};
 
 use crate::error::{KvmError, refused};
@@ -84,9 +85,9 @@ impl Timeline {
         self.last = now;
     }
 
-    pub fn report(&self) {
+    pub fn report(&self, report: Report) {
         for (phase, duration) in &self.phases {
-            eprintln!("enarx: vmm: {phase} {} us", duration.as_micros());
+            report(&format!("vmm: {phase} {} us", duration.as_micros()));
         }
     }
 }

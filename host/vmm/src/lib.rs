@@ -137,14 +137,15 @@ fn run_on(
         launch.refused_calls,
     ));
     timeline.mark("confine");
-    let outcome = exits::run(&keep, first, launch.timeout)?;
+    let (outcome, left) = exits::run(&keep, first, launch.timeout)?;
     timeline.mark("keep");
+    left.report(launch.report);
     if launch.timings {
-        timeline.report();
+        timeline.report(launch.report);
         let emulated = stats.and_then(|stats| stats.counter("insn_emulation"));
         let emulated = emulated.map(|count| ("instructions emulated by KVM".into(), count));
         for (name, count) in keep.counters().chain(emulated) {
-            eprintln!("enarx: count: {name} {count}");
+            (launch.report)(&format!("count: {name} {count}"));
         }
     }
     Ok(outcome)

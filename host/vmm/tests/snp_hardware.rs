@@ -4,6 +4,10 @@
 //! Ignored, because no other machine can run it; `enarx_vmm::snp` says how it is run.
 
 #![allow(unsafe_code)]
+#![expect(
+    clippy::print_stdout,
+    reason = "what the firmware offers and corrects, for whoever tries this hardware"
+)]
 
 #[path = "snp_launch/digest.rs"]
 mod digest;

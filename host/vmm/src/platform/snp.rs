@@ -105,7 +105,7 @@ pub(crate) fn launch(
         },
     )?;
     for correction in guest.corrections() {
-        eprintln!("enarx: backend snp: {correction}");
+        (launch.launch.report)(&format!("backend snp: {correction}"));
     }
     let platform = Snp { guest };
     let first = platform.vcpu(0)?;

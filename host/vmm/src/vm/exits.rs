@@ -1,8 +1,10 @@
 //! The main external loop: runs the vCPUs and serves their exits until the Keep ends.
 //!
 //! vCPU threads hold no lock while they run or sleep. The thread that called [`run`] waits for the
-//! end, starts vCPUs that the guest asks for, and watches the time limit; it is not confined.
+//! end, starts vCPUs that the guest asks for, and watches the time limit; it is not confined. It takes no
+//! lock under which requests of the Keep are performed, so the end comes whatever the Keep asks for.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -21,7 +23,8 @@ use crate::error::KvmError;
 use crate::platform::{Event, Platform, Served};
 use crate::snp::exits::Exit;
 use crate::vm::processor::Processor;
-use enarx_executor::launch::Outcome;
+use enarx_executor::interrupt::Interruptible;
+use enarx_executor::launch::{GRACE, LeftBehind, Outcome};
 use enarx_executor::refused::{Refusals, Refused, RefusedCalls};
 use enarx_executor::{Progress, SharedExecutor};
 
@@ -39,6 +42,7 @@ pub struct Keep {
     control: Mutex<Control>,
     changed: Condvar,
     poller: Poller,
+    polling: Interruptible,
     counts: [AtomicU64; FUNCTIONS],
     refusals: Refusals,
 }
@@ -51,8 +55,8 @@ struct Vcpu {
     unparked: Condvar,
     /// The kick vector is to be injected.
     kick: AtomicBool,
-    /// The thread, once it runs; for signals.
-    thread: Mutex<Option<libc::pthread_t>>,
+    /// The thread, once it runs.
+    thread: Interruptible,
 }
 
 #[derive(Default)]
@@ -93,6 +97,7 @@ impl Keep {
             }),
             changed: Condvar::new(),
             poller: Poller::default(),
+            polling: Interruptible::default(),
             counts: Default::default(),
             refusals: Refusals::new(refused_calls),
         }
@@ -128,10 +133,16 @@ impl Keep {
         self.changed.notify_all();
         self.poller.end();
         self.executor.interrupt();
+        self.interrupt();
+    }
+
+    /// Makes every thread look whether the Keep has ended.
+    fn interrupt(&self) {
         for vcpu in &self.vcpus {
             vcpu.unparked.notify_all();
-            vcpu.interrupt();
+            vcpu.thread.interrupt();
         }
+        self.polling.interrupt();
     }
 
     fn ended(&self) -> bool {
@@ -216,7 +227,7 @@ impl Keep {
                 let report = FaultReport::from_args(args);
                 return Some(Outcome::Fault(Fault(report).to_string()));
             }
-            Function::Ring => self.executor.drain(),
+            Function::Ring => self.executor.drain_all(),
             Function::Wait => self.executor.wait(low_word(args[0]), nanoseconds(args[1])),
             Function::Park => {
                 self.park(me, nanoseconds(args[0]));
@@ -230,7 +241,7 @@ impl Keep {
                 for (index, vcpu) in self.vcpus.iter().enumerate() {
                     if args[0] >> index & 1 == 1 {
                         vcpu.kick.store(true, Ordering::Release);
-                        vcpu.interrupt();
+                        vcpu.thread.interrupt();
                     }
                 }
                 return None;
@@ -262,7 +273,8 @@ impl Keep {
             }
         };
         match progress {
-            Ok(Progress::Idle) => None,
+            // After a wait the guest looks, and waits again.
+            Ok(Progress::Idle | Progress::More) => None,
             Ok(Progress::Exit(code)) => Some(Outcome::Exit(code)),
             Err(error) => Some(Outcome::Fault(error.to_string())),
         }
@@ -387,13 +399,13 @@ fn nanoseconds(value: u64) -> Option<Duration> {
     (value != u64::MAX).then(|| Duration::from_nanos(value))
 }
 
-impl Vcpu {
-    /// Makes the thread leave the guest or the call that it sleeps in.
-    fn interrupt(&self) {
-        if let Some(thread) = *lock(&self.thread) {
-            vcpu::interrupt(thread);
-        }
-    }
+/// The outcome of a thread's work; a thread that panics ends the Keep, which would run on without it.
+fn or_panicked(work: impl FnOnce() -> Outcome) -> Outcome {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Outcome::Fault(
+            "the host gave the Keep up: one of its threads panicked; please report this".into(),
+        )
+    })
 }
 
 fn spawn(keep: &Arc<Keep>, me: u32, vcpu: Processor) -> Result<JoinHandle<()>, KvmError> {
@@ -401,12 +413,14 @@ fn spawn(keep: &Arc<Keep>, me: u32, vcpu: Processor) -> Result<JoinHandle<()>, K
     let index = me as usize;
     let thread = Builder::new().name(format!("vcpu {me}")).spawn(move || {
         let mut vcpu = vcpu;
-        *lock(&keep.vcpus[index].thread) = Some(vcpu::this_thread());
-        let outcome = vcpu::with_interruptible(vcpu.fd(), |vcpu| match keep.confinement.apply() {
-            Ok(()) => keep.run_vcpu(index, vcpu),
-            Err(error) => Outcome::Fault(error.to_string()),
+        let outcome = keep.vcpus[index].thread.run(|| {
+            vcpu::interruptible(vcpu.fd(), |vcpu| {
+                or_panicked(|| match keep.confinement.apply() {
+                    Ok(()) => keep.run_vcpu(index, vcpu),
+                    Err(error) => Outcome::Fault(error.to_string()),
+                })
+            })
         });
-        *lock(&keep.vcpus[index].thread) = None;
         keep.end(outcome);
     })?;
     Ok(thread)
@@ -415,26 +429,29 @@ fn spawn(keep: &Arc<Keep>, me: u32, vcpu: Processor) -> Result<JoinHandle<()>, K
 fn spawn_poller(keep: &Arc<Keep>) -> Result<JoinHandle<()>, KvmError> {
     let keep = Arc::clone(keep);
     let thread = Builder::new().name("poller".into()).spawn(move || {
-        let confined = keep.confinement.apply();
-        let outcome = match confined {
-            Ok(()) => match keep.poller.run(&keep.executor) {
-                Ok(Some(code)) => Outcome::Exit(code),
-                Ok(None) => return,
+        let outcome = keep.polling.run(|| {
+            or_panicked(|| match keep.confinement.apply() {
+                Ok(()) => match keep.poller.run(&keep.executor) {
+                    // Only the end of the Keep ends the polling; then this outcome is too late to count.
+                    Ok(None) => Outcome::TimedOut,
+                    Ok(Some(code)) => Outcome::Exit(code),
+                    Err(error) => Outcome::Fault(error.to_string()),
+                },
                 Err(error) => Outcome::Fault(error.to_string()),
-            },
-            Err(error) => Outcome::Fault(error.to_string()),
-        };
+            })
+        });
         keep.end(outcome);
     })?;
     Ok(thread)
 }
 
-/// Runs the Keep to its end; every thread it started has ended when this returns.
+/// Runs the Keep to its end. Every thread that it started has ended when this returns, but for those that
+/// hang in a system call ([`GRACE`]); they keep what they use.
 pub fn run(
     keep: &Arc<Keep>,
     first: Processor,
     timeout: Option<Duration>,
-) -> Result<Outcome, KvmError> {
+) -> Result<(Outcome, LeftBehind), KvmError> {
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut threads = vec![spawn(keep, 0, first)?];
     for id in keep
@@ -485,7 +502,10 @@ pub fn run(
         }
         // On one processor a poller would only be in the way.
         if poller && std::thread::available_parallelism().is_ok_and(|count| count.get() > 1) {
-            threads.push(spawn_poller(keep)?);
+            match spawn_poller(keep) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => keep.end(Outcome::Fault(error.to_string())),
+            }
         }
         for number in wanted {
             let started = keep
@@ -504,24 +524,7 @@ pub fn run(
         }
     };
     keep.end(outcome.clone());
-    for thread in threads {
-        // A signal may have come between the check and the sleep: repeat until the thread is gone,
-        // which takes a moment.
-        let mut round = 0_u32;
-        while !thread.is_finished() {
-            for vcpu in &keep.vcpus {
-                vcpu.unparked.notify_all();
-                vcpu.interrupt();
-            }
-            if round < 50 {
-                std::thread::yield_now();
-            } else {
-                std::thread::sleep(Duration::from_micros(50));
-            }
-            round = round.saturating_add(1);
-        }
-        let _ = thread.join();
-    }
-    keep.executor.end_last_words();
-    Ok(outcome)
+    let left = LeftBehind::join(threads, Instant::now() + GRACE, || keep.interrupt());
+    keep.executor.finish_log();
+    Ok((outcome, left))
 }

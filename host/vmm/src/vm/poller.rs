@@ -96,7 +96,7 @@ impl Poller {
                 return Ok(Some(code));
             }
             // What was posted before the Keep could see that nobody polls any more.
-            if let Progress::Exit(code) = executor.drain()? {
+            if let Progress::Exit(code) = executor.drain_all()? {
                 return Ok(Some(code));
             }
         }
@@ -110,10 +110,13 @@ impl Poller {
             if let Progress::Exit(code) = executor.drain()? {
                 return Ok(Some(code));
             }
+            if self.lock().ended {
+                return Ok(None);
+            }
             let now = executor.activity().0;
             if now != taken {
                 (active, taken) = (Instant::now(), now);
-            } else if active.elapsed() > PATIENCE || self.lock().ended {
+            } else if active.elapsed() > PATIENCE {
                 return Ok(None);
             }
             for _ in 0..REST {

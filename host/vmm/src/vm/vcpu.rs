@@ -1,12 +1,10 @@
-//! One vCPU: its first state, its interrupts from other threads, the kick vector.
+//! One vCPU: its first state and the kick vector.
 #![allow(unsafe_code)]
 
-use std::cell::Cell;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::ptr::null_mut;
-use std::sync::Once;
 
+use enarx_executor::interrupt;
 use enarx_exits::KICK_VECTOR;
 use enarx_snp::vmsa::Vmsa;
 use kvm_bindings::{
@@ -91,53 +89,10 @@ pub fn inject_kick(vcpu: &VcpuFd) -> io::Result<()> {
     }
 }
 
-thread_local! {
-    /// `kvm_run` of the vCPU that this thread runs.
-    static CURRENT: Cell<*mut kvm_run> = const { Cell::new(null_mut()) };
-}
-
-/// The signal that makes a vCPU thread leave the guest.
-pub fn signal() -> libc::c_int {
-    libc::SIGRTMIN()
-}
-
-/// Runs with the thread's vCPU known to the signal handler, so that a signal before or during
-/// `KVM_RUN` ends that call.
-pub fn with_interruptible<R>(vcpu: &mut VcpuFd, f: impl FnOnce(&mut VcpuFd) -> R) -> R {
-    static HANDLER: Once = Once::new();
-    HANDLER.call_once(|| {
-        // SAFETY: the action is fully initialised; the handler touches a thread-local cell and one
-        // byte of the mapped `kvm_run` only, which is async-signal-safe.
-        unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = on_signal as *const () as usize;
-            libc::sigaction(signal(), &raw const action, null_mut());
-        }
-    });
-    CURRENT.set(vcpu.get_kvm_run());
-    let result = f(vcpu);
-    CURRENT.set(null_mut());
-    result
-}
-
-extern "C" fn on_signal(_: libc::c_int) {
-    let run = CURRENT.try_with(Cell::get).unwrap_or(null_mut());
-    if !run.is_null() {
-        // SAFETY: the pointer is the mapping of a vCPU that lives until `with_interruptible`
-        // clears it on this same thread; the byte is only written here and cleared by the loop.
-        unsafe { (&raw mut (*run).immediate_exit).write_volatile(1) };
-    }
-}
-
-/// The calling thread, for [`interrupt`].
-pub fn this_thread() -> libc::pthread_t {
-    // SAFETY: always succeeds.
-    unsafe { libc::pthread_self() }
-}
-
-/// Sends the signal to a vCPU thread, which has not been joined yet.
-pub fn interrupt(thread: libc::pthread_t) {
-    // SAFETY: the caller holds the lock under which the thread takes its own handle away before
-    // it ends, so the handle is valid.
-    unsafe { libc::pthread_kill(thread, signal()) };
+/// Runs `f` so that an interruption of this thread, before or during `KVM_RUN`, ends that call.
+pub fn interruptible<R>(vcpu: &mut VcpuFd, f: impl FnOnce(&mut VcpuFd) -> R) -> R {
+    let run: *mut kvm_run = vcpu.get_kvm_run();
+    // SAFETY: the mapping of a vCPU's `kvm_run` lives as long as the vCPU, which is borrowed during the call;
+    // its byte is written here and by `set_kvm_immediate_exit` only.
+    unsafe { interrupt::with_flag(&raw mut (*run).immediate_exit, || f(vcpu)) }
 }

@@ -24,6 +24,7 @@ volatile char mode[32] = "ENARX GUEST MODE";
 #define SALLYPORT_SIZE (2ul << 20)
 #define VDSO 0x700010000000ul
 #define RING 0x454e0002
+#define WAIT 0x454e0003
 
 static void say(const char *format, long value) {
     char line[200];
@@ -700,6 +701,12 @@ static int cpuids(void) {
     return 0;
 }
 
+// ---- against the host
+
+static void hostile_ring(void) { call(RING, 0, 0, 0, 0); }
+static void hostile_wait(uint32_t seen) { call(WAIT, seen, -1, 0, 0); }
+#include "../../../../testing/hostile/hostile.h"
+
 int main(void) {
     const char *what = (const char *)mode;
     unsigned long argument = what[1] ? strtoul(what + 2, 0, 16) : 0;
@@ -720,6 +727,7 @@ int main(void) {
     case 'o': return report_and_spin(argument);
     case 'C': return cpuid();
     case 'I': return cpuids();
+    case 'H': hostile(what[2]); return 0;
 
     case 'r': return *(volatile char *)argument;
     case 'w': *(volatile char *)argument = 1; return 0;

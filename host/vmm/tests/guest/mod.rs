@@ -1,5 +1,6 @@
 //! Runs the test program `guest.c` in a Keep.
 #![allow(dead_code, reason = "each test program uses its part")]
+#![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
 
 use std::cell::Cell;
 use std::fs::File;
@@ -149,14 +150,43 @@ fn image(mode: &str) -> &'static [u8] {
 /// Runs the program; how it ended, and what it said.
 pub fn run_with(mode: &str, options: &Options) -> (Outcome, String) {
     let (mut reader, writer) = pipe().unwrap();
-    let images = |microkernel| Images {
-        microkernel,
-        loader: LOADER,
-        runtime: image(mode),
+    let launch = launch(options, [null(), null(), writer.into()]);
+    let outcome = run_launch(mode, options, launch);
+    let mut output = String::new();
+    reader.read_to_string(&mut output).unwrap();
+    (outcome, output)
+}
+
+/// Runs a launch of the program that does `mode`.
+pub fn run_launch(mode: &str, options: &Options, launch: Launch) -> Outcome {
+    let machine = |microkernel| VmLaunch {
+        images: Images {
+            microkernel,
+            loader: LOADER,
+            runtime: image(mode),
+        },
+        host_data: [0; 32],
+        launch,
     };
-    let launch = Launch {
+    match options.platform {
+        Platform::Kvm => enarx_vmm::run(machine(MICROKERNEL)),
+        Platform::Simulated => {
+            let simulated = Simulated {
+                hostility: options.hostility.clone(),
+                ..self::machine()
+            };
+            run_simulated(&simulated, machine(MICROKERNEL_SIMULATED))
+        }
+        Platform::Snp => run_snp(machine(MICROKERNEL)),
+    }
+    .unwrap()
+}
+
+/// A Keep with the program, and nothing granted but its streams.
+pub fn launch(options: &Options, stdio: [OwnedFd; 3]) -> Launch {
+    Launch {
         grant: Grant {
-            stdio: [null(), null(), writer.into()],
+            stdio,
             directories: Vec::new(),
             network: NetworkGrant::default(),
             evidence: None,
@@ -168,27 +198,8 @@ pub fn run_with(mode: &str, options: &Options) -> (Outcome, String) {
         timeout: Some(options.timeout),
         timings: false,
         refused_calls: options.refused_calls,
-    };
-    let machine = |microkernel| VmLaunch {
-        images: images(microkernel),
-        host_data: [0; 32],
-        launch,
-    };
-    let outcome = match options.platform {
-        Platform::Kvm => enarx_vmm::run(machine(MICROKERNEL)),
-        Platform::Simulated => {
-            let simulated = Simulated {
-                hostility: options.hostility.clone(),
-                ..self::machine()
-            };
-            run_simulated(&simulated, machine(MICROKERNEL_SIMULATED))
-        }
-        Platform::Snp => run_snp(machine(MICROKERNEL)),
+        report: |_| {},
     }
-    .unwrap();
-    let mut output = String::new();
-    reader.read_to_string(&mut output).unwrap();
-    (outcome, output)
 }
 
 /// The simulated machine of the tests; its keys are made once.

@@ -1,0 +1,363 @@
+//! Keeps that were taken over do what they can to outlive their time limit; the end comes within a second
+//! of it, in every kind of Keep. What they do is in `hostile.h`.
+
+#![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
+#![allow(
+    unsafe_code,
+    reason = "a file system that does not answer is mounted by system calls"
+)]
+
+mod guest;
+#[path = "../../process/tests/keep/mod.rs"]
+mod keep;
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write, pipe};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use enarx_executor::grant::GrantedDirectory;
+use enarx_executor::launch::{Launch, Outcome};
+use guest::{Options, Platform, alone, have_kvm, run_launch};
+use keep::{KEEP, null};
+
+/// The time limit of these Keeps. On a busy machine it may come before the attack begins: then the next try
+/// has twice the time.
+const LIMIT: Duration = Duration::from_millis(200);
+/// So often the time is doubled.
+const TRIES: u32 = 8;
+/// How long after its limit a Keep may still be there.
+const LATE: Duration = Duration::from_secs(1);
+
+/// A kind of Keep.
+#[derive(Clone, Copy)]
+enum Kind {
+    Kvm,
+    Simulated,
+    Process,
+}
+
+impl Kind {
+    fn launch(self, mode: &str, stdio: [OwnedFd; 3]) -> Launch {
+        let launch = match self {
+            Self::Kvm | Self::Simulated => guest::launch(&Options::default(), stdio),
+            Self::Process => keep::launch(mode, stdio),
+        };
+        Launch {
+            report: note,
+            ..launch
+        }
+    }
+
+    fn run(self, mode: &str, launch: Launch) -> Outcome {
+        let platform = match self {
+            Self::Kvm => Platform::Kvm,
+            Self::Simulated => Platform::Simulated,
+            Self::Process => return enarx_process::run(KEEP.as_slice(), launch).unwrap(),
+        };
+        let options = Options {
+            platform,
+            ..Options::default()
+        };
+        run_launch(mode, &options, launch)
+    }
+}
+
+/// What launches have reported.
+static REPORTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn note(line: &str) {
+    let mut lines = REPORTED.lock().unwrap_or_else(PoisonError::into_inner);
+    lines.push(line.into());
+}
+
+/// What the last launch reported, once.
+fn reported() -> Vec<String> {
+    std::mem::take(&mut *REPORTED.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// A test in every kind of Keep.
+macro_rules! every_kind {
+    ($name:ident, $body:expr) => {
+        mod $name {
+            use super::*;
+
+            fn on(kind: Kind) {
+                let _turn = alone();
+                if matches!(kind, Kind::Process) || have_kvm(stringify!($name)) {
+                    let body: fn(Kind) = $body;
+                    body(kind);
+                }
+            }
+
+            #[test]
+            fn kvm() {
+                on(Kind::Kvm);
+            }
+
+            #[test]
+            fn simulated() {
+                on(Kind::Simulated);
+            }
+
+            #[test]
+            fn process() {
+                on(Kind::Process);
+            }
+        }
+    };
+}
+
+/// Runs a Keep that does `mode`, with streams beside standard output, and directories. Asserts that it
+/// ends in time.
+#[track_caller]
+fn ends_in_time(
+    kind: Kind,
+    mode: &str,
+    [stdin, stderr]: [&OwnedFd; 2],
+    directory: Option<&OwnedFd>,
+) {
+    let copy = |fd: &OwnedFd| fd.try_clone().unwrap();
+    for limit in (0..TRIES).map(|n| LIMIT * 2_u32.pow(n)) {
+        let (mut output, stdout) = pipe().unwrap();
+        // When the attack begins; nothing is read after that.
+        let begins = thread::spawn(move || {
+            let mut word = [0; 3];
+            let begins = output.read_exact(&mut word).map(|()| Instant::now());
+            begins.ok().map(|begin| (begin, output))
+        });
+        let mut launch = kind.launch(mode, [copy(stdin), stdout.into(), copy(stderr)]);
+        launch.timeout = Some(limit);
+        let granted = directory.map(|directory| GrantedDirectory {
+            directory: copy(directory),
+            read_only: true,
+        });
+        launch.grant.directories.extend(granted);
+        let outcome = kind.run(mode, launch);
+        let end = Instant::now();
+        assert_eq!(outcome, Outcome::TimedOut);
+        let Some((begin, _output)) = begins.join().unwrap() else {
+            continue;
+        };
+        // The limit counts from before the attack.
+        let late = (end - begin).saturating_sub(limit);
+        assert!(late < LATE, "{late:?} after the limit");
+        return;
+    }
+    panic!("the attack did not begin");
+}
+
+/// As [`ends_in_time`], and every thread could be ended.
+#[track_caller]
+fn ends(kind: Kind, mode: &str, streams: [&OwnedFd; 2], directory: Option<&OwnedFd>) {
+    ends_in_time(kind, mode, streams, directory);
+    assert_eq!(reported(), [""; 0]);
+}
+
+every_kind!(requests_without_end, |kind| {
+    // Listing it takes longer than posting the next fifty requests to.
+    let directory = tempfile::tempdir().unwrap();
+    for n in 0..2000 {
+        File::create(directory.path().join(format!("{n:0200}"))).unwrap();
+    }
+    let directory = File::open(directory.path()).unwrap().into();
+    ends(kind, "H c", [&null(), &null()], Some(&directory));
+});
+
+every_kind!(a_log_that_nobody_reads, |kind| {
+    let (_reader, writer) = pipe().unwrap();
+    ends(kind, "H l", [&null(), &writer.into()], None);
+});
+
+every_kind!(a_standard_output_that_nobody_reads, |kind| {
+    ends(kind, "H o", [&null(), &null()], None);
+});
+
+every_kind!(a_standard_error_that_nobody_reads, |kind| {
+    let (_reader, writer) = pipe().unwrap();
+    ends(kind, "H e", [&null(), &writer.into()], None);
+});
+
+// A socket has no name to be opened anew by, so its description is shared and may block: another program
+// takes what poll(2) has seen.
+every_kind!(a_shared_standard_input_that_blocks, |kind| {
+    let (stdin, mut typist) = UnixStream::pair().unwrap();
+    let thief = stdin.try_clone().unwrap();
+    typist.set_nonblocking(true).unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let threads = [
+        thread::spawn({
+            let over = Arc::clone(&over);
+            move || {
+                while !over.load(Ordering::Relaxed) {
+                    let flags = rustix::net::RecvFlags::DONTWAIT;
+                    let _ = rustix::net::recv(&thief, &mut [0; 1], flags);
+                }
+            }
+        }),
+        thread::spawn({
+            let over = Arc::clone(&over);
+            move || {
+                let start = Instant::now();
+                while !over.load(Ordering::Relaxed) {
+                    // In every other 10 ms nothing comes: who sleeps in a read then sleeps for long.
+                    if (start.elapsed().as_millis() / 10).is_multiple_of(2) {
+                        let _ = typist.write(b"x");
+                    }
+                    thread::yield_now();
+                }
+            }
+        }),
+    ];
+    ends(kind, "H i", [&stdin.into(), &null()], None);
+    over.store(true, Ordering::Relaxed);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+});
+
+/// A mounted file system that says what its root is, and then nothing: who looks for a file sleeps, and no
+/// signal ends that.
+struct Silent {
+    directory: OwnedFd,
+    /// When it is closed, the file system ends, and the sleep of those who wait.
+    device: Arc<File>,
+}
+
+/// Operations of FUSE (Linux, include/uapi/linux/fuse.h).
+const GETATTR: u32 = 3;
+const INIT: u32 = 26;
+
+/// Answers what is needed before a file is looked for, and takes everything else without an answer; ends with
+/// the file system.
+fn serve(device: &Weak<File>) {
+    let mut request = vec![0; 1 << 20];
+    while let Some(device) = device.upgrade() {
+        match (&*device).read(&mut request) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                drop(device);
+                thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            Err(_) => return,
+        }
+        let word = |at: usize| u32::from_le_bytes(request[at..at + 4].try_into().unwrap());
+        let body = match word(4) {
+            INIT => {
+                // Version, read-ahead, flags, requests in the background, bytes written at once.
+                let mut body = [7_u32, 31, 0, 0, 0, 4096].map(u32::to_le_bytes).concat();
+                body.resize(64, 0);
+                body
+            }
+            GETATTR => {
+                // Valid for ever; inode 1, a directory with two links.
+                let mut body = u64::MAX.to_le_bytes().to_vec();
+                body.resize(16, 0);
+                body.extend(1_u64.to_le_bytes());
+                body.resize(16 + 60, 0);
+                body.extend([0o40_755_u32, 2].map(u32::to_le_bytes).concat());
+                body.resize(16 + 88, 0);
+                body
+            }
+            _ => continue,
+        };
+        let length = u32::try_from(16 + body.len()).unwrap();
+        let mut reply = [length, 0, word(8), word(12)]
+            .map(u32::to_le_bytes)
+            .concat();
+        reply.extend(body);
+        (&*device).write_all(&reply).unwrap();
+    }
+}
+
+impl Silent {
+    /// Mounts one where nobody else sees it; `None` without the right to.
+    fn mount() -> Option<Self> {
+        let mounting = || -> std::io::Result<Self> {
+            let device = File::options()
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_NONBLOCK)
+                .open("/dev/fuse")?;
+            let place = tempfile::tempdir()?;
+            let path = std::ffi::CString::new(place.path().to_str().unwrap()).unwrap();
+            let options = format!(
+                "fd={},rootmode=40000,user_id=0,group_id=0",
+                device.as_raw_fd()
+            );
+            let options = std::ffi::CString::new(options).unwrap();
+            // SAFETY: system calls with strings that outlive them; this thread, which ends soon, has its own
+            // view of what is mounted.
+            unsafe {
+                let succeeded = libc::unshare(libc::CLONE_NEWNS) == 0
+                    && libc::mount(
+                        c"none".as_ptr(),
+                        c"/".as_ptr(),
+                        std::ptr::null(),
+                        libc::MS_REC | libc::MS_PRIVATE,
+                        std::ptr::null(),
+                    ) == 0
+                    && libc::mount(
+                        c"silent".as_ptr(),
+                        path.as_ptr(),
+                        c"fuse".as_ptr(),
+                        0,
+                        options.as_ptr().cast(),
+                    ) == 0;
+                if !succeeded {
+                    return Err(std::io::Error::last_os_error());
+                }
+                let directory = libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC);
+                assert!(directory >= 0);
+                libc::umount2(path.as_ptr(), libc::MNT_DETACH);
+                let directory = OwnedFd::from_raw_fd(directory);
+                let device = Arc::new(device);
+                let served = Arc::downgrade(&device);
+                thread::spawn(move || serve(&served));
+                Ok(Self { directory, device })
+            }
+        };
+        match thread::spawn(mounting).join().unwrap() {
+            Ok(mounted) => Some(mounted),
+            Err(error) => {
+                let required = std::env::var_os("ENARX_REQUIRE_FUSE");
+                assert!(
+                    required.is_none_or(|value| value != "1"),
+                    "no FUSE file system can be mounted: {error}"
+                );
+                eprintln!("skipped: a_directory_that_does_not_answer: no FUSE: {error}");
+                None
+            }
+        }
+    }
+}
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+every_kind!(a_directory_that_does_not_answer, |kind| {
+    let Some(Silent { directory, device }) = Silent::mount() else {
+        return;
+    };
+    let before = threads();
+    ends_in_time(kind, "H f", [&null(), &null()], Some(&directory));
+    let said = reported();
+    assert!(
+        said.len() == 1 && said[0].contains("hangs in a system call"),
+        "{said:?}"
+    );
+    // The thread that was left behind ends as soon as it can, as does that of the file system.
+    drop(device);
+    let start = Instant::now();
+    while threads() >= before {
+        assert!(start.elapsed() < Duration::from_secs(10), "it does not end");
+        thread::sleep(Duration::from_millis(1));
+    }
+});
