@@ -78,6 +78,9 @@ pub(crate) fn extension_name(id: ObjectIdentifier) -> &'static str {
     }
 }
 
+/// Revocation lists that are looked at: each may cost an RSA signature, and whoever gives them is not trusted.
+const MAX_LISTS: usize = 64;
+
 struct Chain {
     vek: Cert,
     ask: Cert,
@@ -350,7 +353,13 @@ fn revocation(
     let skew = policy.clock_skew_seconds;
     let (mut unsigned, mut stale, mut usable) = (Vec::new(), Vec::new(), false);
     let (mut ask_revoked, mut vek_revoked) = (false, false);
-    for (n, octets) in lists.iter().enumerate() {
+    if lists.len() > MAX_LISTS {
+        unsigned.push(format!(
+            "{} lists, of which {MAX_LISTS} are looked at",
+            lists.len()
+        ));
+    }
+    for (n, octets) in lists.iter().enumerate().take(MAX_LISTS) {
         let list = match Crl::parse(octets) {
             Ok(list) => list,
             Err(error) => {

@@ -136,6 +136,14 @@ fn unusable_revocation_lists_are_refused() {
         &platform.verify_as_is(&report, &endorsements),
         &["crl.present"],
     );
+    // However many there are: the time that is spent on them is bounded.
+    let mut many = endorsements.clone();
+    let list = platform.hierarchy.crl(&platform.crl, &mut rng()).unwrap();
+    many.amd.crls = vec![list; 65];
+    assert_fails_only(&platform.verify_as_is(&report, &many), &["crl.signature"]);
+    many.amd.crls.pop();
+    assert!(platform.verify_as_is(&report, &many).is_accepted());
+
     platform.policy.missing.crl = enarx_attestation::policy::Missing::InsecureDegrade;
     let verdict = platform.verify_as_is(&report, &endorsements);
     assert_eq!(verdict.check("crl.present").unwrap().outcome, Outcome::Warn);
