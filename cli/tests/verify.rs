@@ -353,6 +353,22 @@ const SIMULATED_CASES: &[Row] = &[
         code: 3,
         words: "FAIL  chip.denied: expected a chip that is not on the deny list, found none, the evidence names no chip",
     },
+    // Lists that are not complete, or have what must be understood.
+    Row {
+        evidence: "s_delta",
+        policy: "sim.toml",
+        change: |policy| policy.to_owned() + "[snp]\n",
+        code: 3,
+        words: "FAIL  crl.complete: expected about every certificate, without what must be understood and is not, found \
+                list 1: it lists changes to another list",
+    },
+    Row {
+        evidence: "s_unkcrit",
+        policy: "sim.toml",
+        change: |policy| policy.to_owned() + "[snp]\n",
+        code: 3,
+        words: "found list 1: critical extension ",
+    },
     // A floor for another product.
     Row {
         evidence: "s_turindense_low",
