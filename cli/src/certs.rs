@@ -1,7 +1,7 @@
 //! `enarx certs`: fill the local store of the vendors' certificates, revocation lists and collateral.
 
 use crate::output::{complain, shown};
-use crate::verify::{REFUSED, now, read};
+use crate::verify::{REFUSED, now, read_evidence};
 use enarx_collateral::{Fetcher, Store, Web};
 use std::env;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ pub struct Args {
 enum Command {
     /// Fetch the certificates, lists and collateral for this evidence from AMD or Intel
     Fetch {
-        /// A report or quote
+        /// A report or quote; `-` for standard input
         evidence: PathBuf,
         #[command(flatten)]
         store: StoreArgs,
@@ -62,7 +62,8 @@ impl StoreArgs {
 pub fn run(args: Args) -> ExitCode {
     let result = match args.command {
         Command::Fetch { evidence, store } => open(store).and_then(|store| {
-            let octets = read(&evidence).map_err(|e| format!("{}: {e}", evidence.display()))?;
+            let octets =
+                read_evidence(&evidence).map_err(|e| format!("{}: {e}", evidence.display()))?;
             let written = Fetcher::new(&store, Web::default()).fetch(&octets, now());
             Ok((store, written.map_err(|e| e.to_string())?))
         }),

@@ -1,7 +1,7 @@
 //! `enarx inspect`: shows what evidence, certificates and VMSA pages say.
 
 use crate::output::{complain, print_json};
-use crate::verify::{REFUSED, read};
+use crate::verify::{REFUSED, read_evidence};
 use enarx_attestation::inspect;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 /// Show a report, quote, certificate, revocation list or VMSA page field by field, without judging it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The file, as binary or PEM
+    /// The file, as binary or PEM; `-` for standard input
     file: PathBuf,
     /// Print as JSON
     #[arg(long)]
@@ -19,7 +19,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> ExitCode {
     let Args { file, json } = args;
-    let described = read(&file)
+    let described = read_evidence(&file)
         .map_err(|e| e.to_string())
         .and_then(|octets| inspect::describe(&octets).map_err(|e| e.to_string()));
     match described {

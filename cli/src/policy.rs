@@ -1,9 +1,10 @@
 //! `enarx policy`: check and explain policies.
 
 use crate::output::complain;
-use crate::verify::{USAGE, read};
+use crate::verify::USAGE;
 use enarx_attestation::attacks::{ATTACKS, Attack, Defence, NOT_VISIBLE};
 use enarx_attestation::{CATALOGUE, Policy, Verdict};
+use enarx_collateral::file::read;
 use std::path::Path;
 use std::process::ExitCode;
 

@@ -2,8 +2,9 @@
 //! judgement is `enarx-measurement`'s.
 
 use crate::output::{complain, shown};
-use crate::verify::{REFUSED, USAGE, now, parse_time, read};
+use crate::verify::{REFUSED, USAGE, now, parse_time};
 use enarx_attestation::{ReferenceValue, Timestamp};
+use enarx_collateral::file::{self, read};
 use enarx_measurement::{
     Manifest, Measurement, PrivateKey, PublicKey, Release, SEED_LEN, VerifiedManifest,
 };
@@ -195,7 +196,8 @@ fn text(path: &Path) -> Result<String, String> {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {
-    std::fs::write(path, text).map_err(|e| format!("cannot write {}: {e}", path.display()))
+    file::replace(path, text.as_bytes())
+        .map_err(|e| format!("cannot write {}: {e}", path.display()))
 }
 
 /// Writes a file that must not be there yet, readable by nobody else when `secret`.

@@ -10,6 +10,7 @@ use enarx_attestation::hex::Hex;
 use enarx_attestation::{
     AmdEndorsements, Endorsements, Evidence, Policy, Timestamp, Verdict, Verifier,
 };
+use enarx_collateral::file::{self, read};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,8 +21,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub const REFUSED: u8 = 3;
 /// The command was not used properly.
 pub const USAGE: u8 = 2;
-/// Octets of the largest file that is read.
-const MAX_FILE_LEN: u64 = 16 << 20;
+/// Bytes of the largest application and configuration of a Keep.
+const MAX_APPLICATION_LEN: u64 = 1 << 30;
+/// Revocation lists that are read from one folder: there are three product lines with two issuers each.
+const MAX_LISTS: usize = 64;
 
 /// Verify attestation evidence: an SEV-SNP report, or a TDX or SGX quote.
 ///
@@ -30,7 +33,7 @@ const MAX_FILE_LEN: u64 = 16 << 20;
 /// refused. What accepted evidence was not compared with is said in the last line, and in not_compared of the JSON.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The evidence: a report or quote as the hardware produced it
+    /// The evidence, as the hardware produced it; `-` for standard input
     file: PathBuf,
     /// A folder with vek.der, ask.der, ark.der and revocation lists (*.crl), for SEV-SNP alone
     #[arg(long, value_name = "DIR")]
@@ -81,7 +84,8 @@ impl KeepArgs {
             return Ok(None);
         };
         let contents = |path: &Path| {
-            read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+            file::read_up_to(path, MAX_APPLICATION_LEN)
+                .map_err(|error| format!("cannot read {}: {error}", path.display()))
         };
         Ok(Some(enarx_evidence::report_data(
             nonce,
@@ -133,15 +137,12 @@ pub fn now() -> Timestamp {
     )
 }
 
-/// Reads a file of a sane size.
-pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let len = fs::metadata(path)?.len();
-    if len > MAX_FILE_LEN {
-        return Err(io::Error::other(format!(
-            "larger than {MAX_FILE_LEN} octets"
-        )));
+/// Reads evidence: a file, or standard input for `-`.
+pub fn read_evidence(path: &Path) -> io::Result<Vec<u8>> {
+    if path == Path::new("-") {
+        return file::read_bounded(io::stdin().lock(), file::MAX_LEN);
     }
-    fs::read(path)
+    read(path)
 }
 
 /// Runs the command.
@@ -169,7 +170,7 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let evidence = match read(&file) {
+    let evidence = match read_evidence(&file) {
         Ok(evidence) => evidence,
         Err(error) => {
             let message = format_args!("cannot read the evidence {}: {error}", file.display());
@@ -268,27 +269,37 @@ fn endorsements(
     };
     let amd = match certs {
         None => stored.amd,
-        Some(folder) => certificates(folder)
-            .map_err(|e| format!("cannot read the certificates in {}: {e}", folder.display()))?,
+        Some(folder) => certificates(folder)?,
     };
     Ok(Endorsements { amd, intel })
 }
 
 /// Reads a folder of certificates; what is missing there is the verdict's to say.
-fn certificates(folder: &Path) -> io::Result<AmdEndorsements> {
-    let file = |name: &str| match read(&folder.join(name)) {
-        Ok(octets) => Ok(Some(octets)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+fn certificates(folder: &Path) -> Result<AmdEndorsements, String> {
+    let said = |path: &Path, error| format!("cannot read {}: {error}", path.display());
+    let bytes = |path: &Path| read(path).map_err(|error| said(path, error));
+    let file = |name: &str| {
+        let path = folder.join(name);
+        match read(&path) {
+            Ok(octets) => Ok(Some(octets)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(said(&path, error)),
+        }
     };
     let mut lists = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
+    for entry in fs::read_dir(folder).map_err(|error| said(folder, error))? {
+        let path = entry.map_err(|error| said(folder, error))?.path();
         if path
             .extension()
             .is_some_and(|e| e.eq_ignore_ascii_case("crl"))
         {
             lists.push(path);
+        }
+        if lists.len() > MAX_LISTS {
+            let folder = folder.display();
+            return Err(format!(
+                "{folder} has more than {MAX_LISTS} revocation lists: leave those of the report's product line"
+            ));
         }
     }
     lists.sort();
@@ -298,8 +309,8 @@ fn certificates(folder: &Path) -> io::Result<AmdEndorsements> {
         ark: file("ark.der")?,
         crls: lists
             .iter()
-            .map(|path| read(path))
-            .collect::<io::Result<_>>()?,
+            .map(|path| bytes(path))
+            .collect::<Result<_, _>>()?,
     })
 }
 

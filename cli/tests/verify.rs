@@ -353,6 +353,22 @@ const SIMULATED_CASES: &[Row] = &[
         code: 3,
         words: "FAIL  chip.denied: expected a chip that is not on the deny list, found none, the evidence names no chip",
     },
+    // Lists that are not complete, or have what must be understood.
+    Row {
+        evidence: "s_delta",
+        policy: "sim.toml",
+        change: |policy| policy.to_owned() + "[snp]\n",
+        code: 3,
+        words: "FAIL  crl.complete: expected about every certificate, without what must be understood and is not, found \
+                list 1: it lists changes to another list",
+    },
+    Row {
+        evidence: "s_unkcrit",
+        policy: "sim.toml",
+        change: |policy| policy.to_owned() + "[snp]\n",
+        code: 3,
+        words: "found list 1: critical extension ",
+    },
     // A floor for another product.
     Row {
         evidence: "s_turindense_low",
@@ -690,4 +706,72 @@ fn hostile_text_does_not_act_on_the_terminal() {
     let (code, output) = enarx(&["verify", report, "--certs", &case("evil")]);
     assert_eq!(code, 3);
     assert!(text(&output).contains("\\u{1b}[2J"), "{}", text(&output));
+}
+
+#[test]
+fn pipes_devices_and_folders_hold_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let pipe = path("a.crl");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    std::fs::create_dir(path("zero")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", path("zero/a.crl")).unwrap();
+    std::fs::write(path("report.bin"), [0; 1184]).unwrap();
+    let report = path("report.bin");
+    let here = folder.path().to_str().unwrap();
+    for (args, code, words) in [
+        (
+            &["verify", "/dev/zero"][..],
+            3,
+            "/dev/zero: not a regular file",
+        ),
+        (&["verify", &pipe], 3, "a.crl: not a regular file"),
+        (&["verify", here], 3, "not a regular file"),
+        (
+            &["verify", &report, "--certs", here],
+            2,
+            "a.crl: not a regular file",
+        ),
+        (
+            &["verify", &report, "--certs", &path("zero")],
+            2,
+            "zero/a.crl: not a regular file",
+        ),
+        (
+            &["verify", &report, "--policy", &pipe],
+            2,
+            "not a regular file",
+        ),
+        (&["policy", "check", &pipe], 2, "not a regular file"),
+        (&["inspect", "/dev/zero"], 3, "not a regular file"),
+        (&["certs", "import", &pipe], 3, "not a regular file"),
+    ] {
+        let (found, output) = enarx(args);
+        let text = text(&output);
+        assert_eq!(found, code, "{args:?}: {text}");
+        assert!(text.contains(words), "{args:?}: {text}");
+    }
+    // More lists than any product line has are refused before the 65th is read.
+    std::fs::create_dir(path("many")).unwrap();
+    for number in 0..65 {
+        std::fs::write(path(&format!("many/{number}.crl")), b"").unwrap();
+    }
+    let (code, output) = enarx(&["verify", &report, "--certs", &path("many")]);
+    assert_eq!(code, 2);
+    assert!(text(&output).contains("more than 64 revocation lists"));
+}
+
+#[test]
+fn evidence_can_come_from_standard_input() {
+    let Some(vectors) = vectors() else { return };
+    let report = vectors.join(CASE).join("report.bin");
+    for (input, code) in [(report.as_path(), 0), (Path::new("/dev/zero"), 3)] {
+        let output = Command::new(env!("CARGO_BIN_EXE_enarx"))
+            .args(["inspect", "-"])
+            .stdin(std::fs::File::open(input).unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+    }
 }

@@ -98,6 +98,8 @@ impl Machine {
                 this_update: validity.from,
                 next_update: Some(validity.to),
                 revoked: Vec::new(),
+                extensions: Vec::new(),
+                entry_extensions: Vec::new(),
             };
             let crl = made.crl(&list, rng)?;
             let root_digest = made.root_digest()?.to_vec();

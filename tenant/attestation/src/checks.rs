@@ -145,6 +145,10 @@ pub static CATALOGUE: &[(&str, &str)] = &[
         "every revocation list is signed by an issuer of the chain",
     ),
     ("crl.fresh", "every revocation list is in force at the time"),
+    (
+        "crl.complete",
+        "every revocation list is about all certificates, and has nothing that must be understood and is not",
+    ),
     ("crl.ask", "the intermediate is not revoked"),
     ("crl.vek", "the endorsement key is not revoked"),
     (

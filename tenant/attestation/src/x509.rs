@@ -38,6 +38,18 @@ const PSS_SHA384_PARAMS: &[u8] = &[
 const PSS_TRAILER: &[u8] = &[0xA3, 0x03, 0x02, 0x01, 0x01];
 /// Bits of AMD's RSA keys (57230 section 2).
 const RSA_BITS: u32 = 4096;
+/// deltaCRLIndicator (RFC 5280 section 5.2.4).
+const DELTA_CRL_INDICATOR: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.27");
+/// issuingDistributionPoint (RFC 5280 section 5.2.5).
+const ISSUING_DISTRIBUTION_POINT: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.28");
+/// cRLNumber (RFC 5280 section 5.2.3).
+const CRL_NUMBER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.20");
+/// authorityKeyIdentifier (RFC 5280 section 4.2.1.1).
+const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");
+/// basicConstraints (RFC 5280 section 4.2.1.9).
+const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
+/// keyUsage (RFC 5280 section 4.2.1.3).
+const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
 /// Octets of the largest certificate or revocation list that is parsed.
 const MAX_LEN: usize = 1 << 20;
 
@@ -144,6 +156,15 @@ impl Cert {
         found.next().is_none().then_some(value)
     }
 
+    /// A critical extension that is not looked at here: who does not know it must not use the certificate (RFC 5280
+    /// section 4.2).
+    pub(crate) fn unknown_critical_extension(&self) -> Option<ObjectIdentifier> {
+        let extensions = self.inner.tbs_certificate().extensions()?;
+        let unknown = |id| id != BASIC_CONSTRAINTS && id != KEY_USAGE;
+        let mut critical = extensions.iter().filter(|e| e.critical).map(|e| e.extn_id);
+        critical.find(|id| unknown(*id))
+    }
+
     /// Whether basic constraints make it an authority.
     pub(crate) fn is_authority(&self) -> bool {
         self.inner
@@ -177,6 +198,30 @@ impl Crl {
     pub(crate) fn validity(&self) -> (Timestamp, Option<Timestamp>) {
         let list = &self.inner.tbs_cert_list;
         (list.this_update.into(), list.next_update.map(Into::into))
+    }
+
+    /// Why this list must not be used to find a certificate unrevoked: it is about some certificates alone, or has what
+    /// its reader must understand and does not (RFC 5280 sections 5.2 and 5.3). `None` for a list that may be used.
+    pub(crate) fn limits(&self) -> Option<String> {
+        let list = &self.inner.tbs_cert_list;
+        for extension in list.crl_extensions.iter().flatten() {
+            match extension.extn_id {
+                DELTA_CRL_INDICATOR => return Some("it lists changes to another list".to_owned()),
+                ISSUING_DISTRIBUTION_POINT => {
+                    return Some("it is about certificates of some kind alone".to_owned());
+                }
+                AUTHORITY_KEY_IDENTIFIER | CRL_NUMBER => {}
+                id if extension.critical => return Some(format!("critical extension {id}")),
+                _ => {}
+            }
+        }
+        let entries = list.revoked_certificates.iter().flatten();
+        let mut extensions = entries.flat_map(|entry| entry.crl_entry_extensions.iter().flatten());
+        let critical = extensions.find(|extension| extension.critical)?;
+        Some(format!(
+            "critical extension {} of an entry",
+            critical.extn_id
+        ))
     }
 
     /// Whether it lists this serial number.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod fetch;
+pub mod file;
 mod http;
 mod store;
 

@@ -9,16 +9,13 @@
 //! api.trustedservices.intel.com/{sgx,tdx}/certification/v4/<fmspc>.json
 //! ```
 
+use crate::file;
 use enarx_attestation::snp::{EndorsementId, ROOTS, identify, identify_list, wanted};
 use enarx_attestation::{AmdEndorsements, Endorsements, Evidence, Tee, Timestamp, hex};
 use serde_json::Value;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-
-/// Octets of the largest file that is read or imported.
-const MAX_LEN: u64 = 16 << 20;
 
 /// Why the store could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +100,7 @@ impl Store {
     }
 
     fn read(&self, path: &Path) -> Option<Vec<u8>> {
-        read(&self.root.join(path)).ok()
+        file::read(&self.root.join(path)).ok()
     }
 
     pub(crate) fn has(&self, id: &EndorsementId) -> bool {
@@ -164,7 +161,7 @@ impl Store {
         paths.sort();
         paths
             .iter()
-            .filter_map(|path| read(path).ok())
+            .filter_map(|path| file::read(path).ok())
             .filter(|octets| {
                 identify_list(octets).is_some_and(|(_, next)| next.is_some_and(|next| at <= next))
             })
@@ -203,7 +200,7 @@ impl Store {
             source,
         };
         if !path.is_dir() {
-            return self.import(&read(path).map_err(io)?, path);
+            return self.import(&file::read(path).map_err(io)?, path);
         }
         let mut entries: Vec<_> = fs::read_dir(path)
             .map_err(io)?
@@ -221,33 +218,20 @@ impl Store {
         Ok(imported)
     }
 
-    /// Writes a file whole or not at all, so that a reader never sees half of one.
+    /// Writes a file whole or not at all.
     pub(crate) fn write(&self, path: &Path, octets: &[u8]) -> Result<(), StoreError> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         let path = self.root.join(path);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let part = path.with_extension(format!("{}-{number}.part", std::process::id()));
         let written = || {
             if let Some(folder) = path.parent() {
                 fs::create_dir_all(folder)?;
             }
-            let mut file = fs::File::create(&part)?;
-            file.write_all(octets)?;
-            file.sync_all()?;
-            fs::rename(&part, &path)
+            file::replace(&path, octets)
         };
         written().map_err(|source| StoreError::Io {
             path: path.clone(),
             source,
         })
     }
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    if fs::metadata(path)?.len() > MAX_LEN {
-        return Err(io::Error::other(format!("larger than {MAX_LEN} octets")));
-    }
-    fs::read(path)
 }
 
 /// Where octets belong in the store.

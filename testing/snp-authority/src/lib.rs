@@ -187,6 +187,35 @@ pub struct CrlSpec {
     pub next_update: Option<u64>,
     /// Serial numbers that are revoked.
     pub revoked: Vec<u64>,
+    /// Extensions of the list.
+    pub extensions: Vec<Extension>,
+    /// Extensions of every entry.
+    pub entry_extensions: Vec<Extension>,
+}
+
+/// An extension (RFC 5280 section 4.2).
+#[derive(Debug, Clone)]
+pub struct Extension {
+    /// Its identifier.
+    pub id: ObjectIdentifier,
+    /// Whether who does not know it must not use what has it.
+    pub critical: bool,
+    /// Its value as DER.
+    pub value: Vec<u8>,
+}
+
+impl Extension {
+    fn to_der(&self) -> Vec<u8> {
+        let critical = self.critical.then(|| boolean(true));
+        let parts = [oid(self.id)].into_iter().chain(critical);
+        let parts: Vec<_> = parts.chain([octet_string(&self.value)]).collect();
+        sequence(&parts)
+    }
+}
+
+fn extensions_of(extensions: &[Extension]) -> Option<Vec<u8>> {
+    let all: Vec<_> = extensions.iter().map(Extension::to_der).collect();
+    (!all.is_empty()).then(|| sequence(&all))
 }
 
 /// A hierarchy for one product line.
@@ -400,10 +429,16 @@ impl Hierarchy {
             let entries: Vec<_> = spec
                 .revoked
                 .iter()
-                .map(|serial| sequence(&[integer(*serial), time(spec.this_update)]))
+                .map(|serial| {
+                    let entry = [integer(*serial), time(spec.this_update)].into_iter();
+                    let entry: Vec<_> =
+                        entry.chain(extensions_of(&spec.entry_extensions)).collect();
+                    sequence(&entry)
+                })
                 .collect();
             fields.push(sequence(&entries));
         }
+        fields.extend(extensions_of(&spec.extensions).map(|all| context(0, &all)));
         self.signed(spec.signer, &sequence(&fields), rng)
     }
 

@@ -178,6 +178,11 @@ fn judge_chain(
                 common_name(issuer.subject())
             ));
         }
+        if let Some(id) = certificate.unknown_critical_extension() {
+            return Err(format!(
+                "{name} has the critical extension {id}, which is not known"
+            ));
+        }
         if !certificate.is_signed_by(issuer, cache) {
             return Err(format!(
                 "{name} is not signed by {}",

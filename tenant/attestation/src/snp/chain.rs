@@ -78,6 +78,9 @@ pub(crate) fn extension_name(id: ObjectIdentifier) -> &'static str {
     }
 }
 
+/// Revocation lists that are looked at: each may cost an RSA signature, and whoever gives them is not trusted.
+const MAX_LISTS: usize = 64;
+
 struct Chain {
     vek: Cert,
     ask: Cert,
@@ -307,6 +310,21 @@ fn names(chain: &Chain, line: Option<&str>, checks: &mut Checks) {
     if !ark.is_authority() || !ask.is_authority() {
         problems.push("root or intermediate is not a certificate authority");
     }
+    for (certificate, problem) in [
+        (ark, "the root has a critical extension that is not known"),
+        (
+            ask,
+            "the intermediate has a critical extension that is not known",
+        ),
+        (
+            vek,
+            "the endorsement key has a critical extension that is not known",
+        ),
+    ] {
+        if certificate.unknown_critical_extension().is_some() {
+            problems.push(problem);
+        }
+    }
     if vek.is_authority() {
         problems.push("the endorsement key is a certificate authority");
     }
@@ -348,9 +366,16 @@ fn revocation(
     let Chain { vek, ask, ark } = chain;
     let meaning = policy.missing.crl;
     let skew = policy.clock_skew_seconds;
-    let (mut unsigned, mut stale, mut usable) = (Vec::new(), Vec::new(), false);
+    let (mut unsigned, mut stale, mut limited) = (Vec::new(), Vec::new(), Vec::new());
+    let mut usable = false;
     let (mut ask_revoked, mut vek_revoked) = (false, false);
-    for (n, octets) in lists.iter().enumerate() {
+    if lists.len() > MAX_LISTS {
+        unsigned.push(format!(
+            "{} lists, of which {MAX_LISTS} are looked at",
+            lists.len()
+        ));
+    }
+    for (n, octets) in lists.iter().enumerate().take(MAX_LISTS) {
         let list = match Crl::parse(octets) {
             Ok(list) => list,
             Err(error) => {
@@ -374,6 +399,10 @@ fn revocation(
         // What an authentic list revokes stays revoked, however old the list is.
         ask_revoked |= of_root && list.revokes(ask.serial());
         vek_revoked |= list.revokes(vek.serial());
+        if let Some(why) = list.limits() {
+            limited.push(format!("list {}: {why}", n + 1));
+            continue;
+        }
         let (from, to) = list.validity();
         match to {
             Some(to) if from <= at.later(skew) && at.earlier(skew) <= to => usable |= of_root,
@@ -408,6 +437,18 @@ fn revocation(
     } else {
         let force = format!("in force at {at}");
         checks.missing("crl.fresh", meaning, force, stale.join("; "), REMEDY);
+    }
+    if limited.is_empty() {
+        checks.pass("crl.complete", "complete", "all that concern this chain");
+    } else {
+        let complete = "about every certificate, without what must be understood and is not";
+        checks.missing(
+            "crl.complete",
+            meaning,
+            complete,
+            limited.join("; "),
+            REMEDY,
+        );
     }
     for (name, certificate, revoked) in
         [("crl.ask", ask, ask_revoked), ("crl.vek", vek, vek_revoked)]

@@ -77,6 +77,8 @@ impl Platform {
             this_update: NOW - DAY,
             next_update: Some(NOW + DAY),
             revoked: Vec::new(),
+            extensions: Vec::new(),
+            entry_extensions: Vec::new(),
         };
         Self {
             generation,

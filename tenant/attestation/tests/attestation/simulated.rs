@@ -8,7 +8,7 @@ use enarx_attestation::{Outcome, Overall, Verdict};
 use enarx_snp::product::{GENERATIONS, GENOA, MILAN, TURIN};
 use enarx_snp::report::{Report, Signature};
 use enarx_snp::tcb::{Component, TcbVersion};
-use enarx_snp_authority::{ASK_SERIAL, Authority, Hierarchy, KeyKind, Validity};
+use enarx_snp_authority::{ASK_SERIAL, Authority, Extension, Hierarchy, KeyKind, Validity};
 
 #[track_caller]
 fn assert_fails(verdict: &Verdict, names: &[&str]) {
@@ -136,6 +136,14 @@ fn unusable_revocation_lists_are_refused() {
         &platform.verify_as_is(&report, &endorsements),
         &["crl.present"],
     );
+    // However many there are: the time that is spent on them is bounded.
+    let mut many = endorsements.clone();
+    let list = platform.hierarchy.crl(&platform.crl, &mut rng()).unwrap();
+    many.amd.crls = vec![list; 65];
+    assert_fails_only(&platform.verify_as_is(&report, &many), &["crl.signature"]);
+    many.amd.crls.pop();
+    assert!(platform.verify_as_is(&report, &many).is_accepted());
+
     platform.policy.missing.crl = enarx_attestation::policy::Missing::InsecureDegrade;
     let verdict = platform.verify_as_is(&report, &endorsements);
     assert_eq!(verdict.check("crl.present").unwrap().outcome, Outcome::Warn);
@@ -144,6 +152,52 @@ fn unusable_revocation_lists_are_refused() {
     platform.policy.missing.crl = enarx_attestation::policy::Missing::Refuse;
     let verdict = platform.verify_as_is(&report, &endorsements);
     assert_fails_only(&verdict, &["crl.present", "crl.signature"]);
+}
+
+#[test]
+fn a_list_that_is_not_complete_does_not_show_that_nothing_is_revoked() {
+    let extension = |id: &str, critical, value: &[u8]| Extension {
+        id: id.parse().unwrap(),
+        critical,
+        value: value.to_vec(),
+    };
+    // INTEGER 1, and [1] TRUE, [2] TRUE, [4] TRUE or [5] TRUE in a SEQUENCE.
+    let number = &[2, 1, 1][..];
+    let point = |tag: u8| vec![0x30, 3, 0x80 | tag, 1, 0xFF];
+    let limited = [
+        extension("2.5.29.27", true, number),
+        extension("2.5.29.27", false, number),
+        extension("2.5.29.28", true, &point(1)),
+        extension("2.5.29.28", true, &point(2)),
+        extension("2.5.29.28", true, &point(4)),
+        extension("2.5.29.28", true, &point(5)),
+        extension("1.3.6.1.4.1.3704.99", true, number),
+    ];
+    let mut platform = Platform::new(&MILAN);
+    for extension in limited {
+        platform.crl.extensions = vec![extension];
+        assert_fails_only(&platform.verify(), &["crl.present", "crl.complete"]);
+        // What it revokes is revoked all the same.
+        platform.crl.revoked = vec![ASK_SERIAL];
+        assert_fails_only(
+            &platform.verify(),
+            &["crl.present", "crl.complete", "crl.ask"],
+        );
+        platform.crl.revoked.clear();
+    }
+    // Numbers, key identifiers and what need not be understood.
+    platform.crl.extensions = vec![
+        extension("2.5.29.20", false, number),
+        extension("2.5.29.35", false, &[0x30, 0]),
+        extension("1.3.6.1.4.1.3704.99", false, number),
+    ];
+    assert_eq!(platform.verify().overall, Overall::Simulated);
+    // An entry of whose meaning a part is not understood.
+    platform.crl.revoked = vec![0x7777];
+    platform.crl.entry_extensions = vec![extension("2.5.29.29", true, &[0x30, 0])];
+    assert_fails_only(&platform.verify(), &["crl.present", "crl.complete"]);
+    platform.crl.entry_extensions = vec![extension("2.5.29.21", false, &[0x0A, 1, 1])];
+    assert_eq!(platform.verify().overall, Overall::Simulated);
 }
 
 #[test]

@@ -1,0 +1,76 @@
+//! Files as they are found in a folder that came from somewhere: bounded, regular, whole or not at all.
+
+use enarx_collateral::file::{MAX_LEN, read, read_bounded, read_up_to, replace};
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn only_regular_files_of_a_sane_length_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("file"), b"1234").unwrap();
+    symlink(path("file"), path("link")).unwrap();
+    assert_eq!(read(&path("file")).unwrap(), b"1234");
+    assert_eq!(read(&path("link")).unwrap(), b"1234");
+    assert_eq!(read_up_to(&path("file"), 4).unwrap(), b"1234");
+    let error = read_up_to(&path("file"), 3).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FileTooLarge);
+
+    // A pipe that nobody writes to, a device without an end, a folder: each at once.
+    let made = Command::new("mkfifo").arg(path("pipe")).status().unwrap();
+    assert!(made.success());
+    symlink("/dev/zero", path("zero")).unwrap();
+    for odd in [
+        &path("pipe"),
+        &path("zero"),
+        Path::new("/dev/zero"),
+        folder.path(),
+    ] {
+        let error = read(odd).unwrap_err();
+        assert_eq!(error.to_string(), "not a regular file", "{}", odd.display());
+    }
+    assert_eq!(read(&path("none")).unwrap_err().kind(), ErrorKind::NotFound);
+
+    // A file that says that it is short, and is not (as those below /proc): what is read counts.
+    let large = fs::File::create(path("large")).unwrap();
+    large.set_len(MAX_LEN + 1).unwrap();
+    assert_eq!(
+        read(&path("large")).unwrap_err().kind(),
+        ErrorKind::FileTooLarge
+    );
+    large.set_len(MAX_LEN).unwrap();
+    assert_eq!(read(&path("large")).unwrap().len() as u64, MAX_LEN);
+    assert!(
+        read(Path::new("/proc/self/status"))
+            .unwrap()
+            .starts_with(b"Name:")
+    );
+    assert!(read_bounded(std::io::repeat(0), 100).is_err());
+}
+
+#[test]
+fn files_are_replaced_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    replace(&path, b"first").unwrap();
+    replace(&path, b"second").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"second");
+    // A link is replaced, what it points to is not.
+    let link = folder.path().join("link");
+    symlink(&path, &link).unwrap();
+    replace(&link, b"third").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"second");
+    // What cannot be written leaves nothing behind.
+    fs::create_dir(folder.path().join("folder")).unwrap();
+    replace(&folder.path().join("folder"), b"x").unwrap_err();
+    replace(&folder.path().join("none/file"), b"x").unwrap_err();
+    let mut names: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["file", "folder", "link"]);
+}
