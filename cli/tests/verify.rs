@@ -775,3 +775,21 @@ fn evidence_can_come_from_standard_input() {
         assert_eq!(output.status.code(), Some(code), "{}", text(&output));
     }
 }
+
+#[test]
+fn a_genuine_quote_is_accepted_whatever_the_columns_of_its_certificates() {
+    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
+        return;
+    };
+    let collateral = vectors.join("tdx-v4-b0c06f000000-3ab56d67/collateral.json");
+    let (code, output) = enarx(&[
+        "verify",
+        cases.join("q76.bin").to_str().unwrap(),
+        "--collateral",
+        collateral.to_str().unwrap(),
+        "--at",
+        "1774897771",
+    ]);
+    assert_eq!(code, 0, "{}", text(&output));
+    assert!(text(&output).contains("pass  quote.pck-chain"));
+}

@@ -4,6 +4,7 @@
 use crate::evidence::{Evidence, EvidenceError};
 use crate::hex;
 use crate::intel::Quote;
+use crate::pem;
 use crate::printable::printable;
 use crate::x509::{Cert, Crl, common_name};
 use dcap_qvl::quote::{AuthData, EnclaveReport, Report as QuoteReport, TDReport10};
@@ -255,8 +256,10 @@ fn intel(quote: &Quote<'_>, fields: &mut Fields) {
     fields.octets("QE report", &auth.qe_report);
     fields.octets("QE authentication data", &auth.qe_auth_data.data);
     fields.add("certification data type", auth.certification_data.cert_type);
-    for pem in crate::intel::split_pem(&auth.certification_data.body.data) {
-        if let Ok(certificate) = Cert::parse(pem) {
+    // What cannot be read is shown as nothing: the octets are the verifier's to judge.
+    let chain = pem::documents(&auth.certification_data.body.data).unwrap_or_default();
+    for document in chain {
+        if let Ok(certificate) = Cert::from_der(&document.octets) {
             describe_certificate(&certificate, fields);
         }
     }

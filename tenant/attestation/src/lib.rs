@@ -14,6 +14,7 @@ mod evidence;
 pub mod hex;
 pub mod inspect;
 pub mod intel;
+pub mod pem;
 pub mod policy;
 pub mod printable;
 pub mod reference;

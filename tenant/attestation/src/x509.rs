@@ -2,8 +2,10 @@
 //! trusted key is checked; signatures are checked over the octets as received.
 
 use crate::Timestamp;
+use crate::pem::{self, PemError};
 use der::asn1::{ObjectIdentifier, UintRef};
-use der::{Decode, DecodePem, Encode, Reader, SliceReader, Tag, Tagged};
+use der::pem::PemLabel;
+use der::{Decode, Encode, Reader, SliceReader, Tag, Tagged};
 use rsa::pkcs1::DecodeRsaPublicKey;
 use rsa::signature::hazmat::PrehashVerifier;
 use rsa::traits::PublicKeyParts;
@@ -60,6 +62,13 @@ pub(crate) enum X509Error {
     Format(der::Error),
     #[error("larger than {MAX_LEN} octets")]
     TooLarge,
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    #[error("PEM with {found:?} instead of one {expected}")]
+    Documents {
+        found: Vec<String>,
+        expected: &'static str,
+    },
 }
 
 impl From<der::Error> for X509Error {
@@ -83,21 +92,27 @@ pub(crate) type Cert = Signed<Certificate>;
 /// A revocation list.
 pub(crate) type Crl = Signed<CertificateList>;
 
-impl<T: for<'a> Decode<'a, Error = der::Error> + DecodePem + Encode> Signed<T> {
+impl<T: for<'a> Decode<'a, Error = der::Error> + PemLabel> Signed<T> {
     /// Reads DER or PEM.
     pub(crate) fn parse(octets: &[u8]) -> Result<Self, X509Error> {
         if octets.len() > MAX_LEN {
             return Err(X509Error::TooLarge);
         }
-        if octets.starts_with(b"-----BEGIN") {
-            let inner = T::from_pem(octets)?;
-            let der = inner.to_der()?;
-            return Self::from_der(inner, &der);
+        if !pem::is_pem(octets) {
+            return Self::from_der(octets);
         }
-        Self::from_der(T::from_der(octets)?, octets)
+        match pem::documents(octets)?.as_slice() {
+            [one] if one.label == T::PEM_LABEL => Self::from_der(&one.octets),
+            others => Err(X509Error::Documents {
+                found: others.iter().map(|other| other.label.clone()).collect(),
+                expected: T::PEM_LABEL,
+            }),
+        }
     }
 
-    fn from_der(inner: T, der: &[u8]) -> Result<Self, X509Error> {
+    /// Reads DER.
+    pub(crate) fn from_der(der: &[u8]) -> Result<Self, X509Error> {
+        let inner = T::from_der(der)?;
         let mut outer = SliceReader::new(der)?;
         let tbs = outer.sequence(|content| {
             let tbs = content.tlv_bytes()?.to_vec();

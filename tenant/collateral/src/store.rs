@@ -11,7 +11,7 @@
 
 use crate::file;
 use enarx_attestation::snp::{EndorsementId, ROOTS, identify, identify_list, wanted};
-use enarx_attestation::{AmdEndorsements, Endorsements, Evidence, Tee, Timestamp, hex};
+use enarx_attestation::{AmdEndorsements, Endorsements, Evidence, Tee, Timestamp, hex, pem};
 use serde_json::Value;
 use std::fs;
 use std::io;
@@ -175,15 +175,21 @@ impl Store {
     /// [`StoreError::Unknown`] when they are nothing that the store keeps, [`StoreError::Io`] when a file cannot be
     /// written.
     pub fn import(&self, octets: &[u8], origin: &Path) -> Result<Vec<PathBuf>, StoreError> {
-        let documents = pem_documents(octets);
-        let mut paths = Vec::new();
-        for document in if documents.is_empty() {
-            vec![octets]
-        } else {
+        let unknown = || StoreError::Unknown(origin.to_owned());
+        // Collateral has PEM within.
+        let documents = if pem::is_pem(octets) && place_of_collateral(octets).is_none() {
+            let documents = pem::documents(octets).map_err(|_| unknown())?;
             documents
-        } {
-            let path = place(document).ok_or_else(|| StoreError::Unknown(origin.to_owned()))?;
-            self.write(&path, document)?;
+                .into_iter()
+                .map(|document| document.octets)
+                .collect()
+        } else {
+            vec![octets.to_vec()]
+        };
+        let mut paths = Vec::new();
+        for document in documents {
+            let path = place(&document).ok_or_else(unknown)?;
+            self.write(&path, &document)?;
             paths.push(path);
         }
         Ok(paths)
@@ -253,6 +259,11 @@ fn place(octets: &[u8]) -> Option<PathBuf> {
         let next = next.map_or(0, |next| next.0);
         return Some(lists_path(line).join(format!("{by}-{next}.crl")));
     }
+    place_of_collateral(octets)
+}
+
+/// Where collateral belongs in the store; `None` for anything else.
+fn place_of_collateral(octets: &[u8]) -> Option<PathBuf> {
     let collateral: Value = serde_json::from_slice(octets).ok()?;
     let info: Value = serde_json::from_str(collateral.get("tcb_info")?.as_str()?).ok()?;
     let tee = if info.get("id")?.as_str()? == "TDX" {
@@ -294,25 +305,5 @@ fn octets_of(digits: &str) -> Option<Vec<u8>> {
                 .filter(|text| text.len() == 2)?;
             u8::from_str_radix(text, 16).ok()
         })
-        .collect()
-}
-
-/// The documents in a PEM file; none when it is no PEM file.
-fn pem_documents(octets: &[u8]) -> Vec<&[u8]> {
-    const BEGIN: &[u8] = b"-----BEGIN ";
-    let starts: Vec<_> = octets
-        .windows(BEGIN.len())
-        .enumerate()
-        .filter(|(_, window)| *window == BEGIN)
-        .map(|(at, _)| at)
-        .collect();
-    if !octets.starts_with(BEGIN) {
-        return Vec::new();
-    }
-    let ends = starts.iter().skip(1).copied().chain([octets.len()]);
-    starts
-        .iter()
-        .zip(ends)
-        .filter_map(|(start, end)| octets.get(*start..end))
         .collect()
 }

@@ -15,7 +15,6 @@ use dcap_qvl::verify::QuoteVerifier;
 use dcap_qvl::{QuoteClaims, QuoteCollateralV3};
 
 pub use signatures::ROOT;
-pub(crate) use signatures::split_pem;
 
 /// The checks without which a quote is not genuine.
 const MANDATORY: &[&str] = &[

@@ -5,6 +5,7 @@ use super::Quote;
 use crate::Timestamp;
 use crate::checks::Checks;
 use crate::hex;
+use crate::pem;
 use crate::x509::{Cert, EC_PUBLIC_KEY, SECP256R1, SignatureCache, common_name};
 use dcap_qvl::quote::{AuthData, AuthDataV3};
 use p256::ecdsa::signature::Verifier;
@@ -126,7 +127,7 @@ fn certificates(auth: &AuthDataV3, chain: Option<&str>) -> Result<Vec<Cert>, Str
     /// Certification data: the PCK certificate chain as PEM (Intel SGX ECDSA quote library reference, table 9).
     const PCK_CHAIN: u16 = 5;
     let data = &auth.certification_data;
-    let pem: &[u8] = match chain {
+    let text: &[u8] = match chain {
         Some(chain) => chain.as_bytes(),
         None if data.cert_type == PCK_CHAIN => &data.body.data,
         None => {
@@ -136,24 +137,11 @@ fn certificates(auth: &AuthDataV3, chain: Option<&str>) -> Result<Vec<Cert>, Str
             ));
         }
     };
-    split_pem(pem)
-        .into_iter()
-        .map(|pem| Cert::parse(pem).map_err(|e| e.to_string()))
-        .collect()
-}
-
-/// The PEM documents in a text, which may end in zeros.
-pub(crate) fn split_pem(text: &[u8]) -> Vec<&[u8]> {
-    const END: &[u8] = b"-----END CERTIFICATE-----";
-    let mut documents = Vec::new();
-    let mut rest = text;
-    while let Some(end) = rest.windows(END.len()).position(|w| w == END) {
-        let (document, after) = rest.split_at(end + END.len());
-        let start = document.iter().position(|b| *b == b'-').unwrap_or(0);
-        documents.push(document.split_at(start).1);
-        rest = after;
-    }
+    let documents = pem::documents(text).map_err(|e| e.to_string())?;
     documents
+        .iter()
+        .map(|document| Cert::from_der(&document.octets).map_err(|e| e.to_string()))
+        .collect()
 }
 
 fn judge_chain(

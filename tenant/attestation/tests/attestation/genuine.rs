@@ -1,6 +1,7 @@
 //! Evidence from genuine hardware and cases derived from it: each must yield the verdict that is expected of it.
 
 use crate::vectors::{self, Case};
+use base64ct::{Base64, Encoding};
 use enarx_attestation::{Endorsements, Outcome, Overall, Policy, Timestamp, Verdict, Verifier};
 
 /// A time at which all certificates of the SEV-SNP cases without a clock of their own are valid.
@@ -302,4 +303,65 @@ fn genuine_revocation_lists_are_used() {
     }
     let stale = at(1_700_000_000);
     assert_fails(&case.name, &stale, &["crl.present", "crl.fresh"]);
+}
+
+/// DER as PEM with this many columns.
+fn pem(label: &str, der: &[u8], columns: usize, end: &str) -> String {
+    let digits = Base64::encode_string(der);
+    let lines = digits.as_bytes().chunks(columns);
+    let lines: Vec<_> = lines.map(|line| str::from_utf8(line).unwrap()).collect();
+    let body = lines.join(end);
+    format!("-----BEGIN {label}-----{end}{body}{end}-----END {label}-----{end}")
+}
+
+#[test]
+fn certificates_are_read_from_pem_of_every_layout() {
+    let Some(folder) = vectors::folder() else {
+        return;
+    };
+    let case = Case::load(&folder, "snp-turin-v5-vcek-85da705e");
+    let judged = |text: &dyn Fn(&[u8]) -> Vec<u8>| {
+        let mut endorsements = case.endorsements.clone();
+        let amd = &mut endorsements.amd;
+        for certificate in [&mut amd.vek, &mut amd.ask, &mut amd.ark] {
+            *certificate = certificate.as_deref().map(text);
+        }
+        Verifier::new(Policy::insecure_authenticity_only()).verify(
+            &case.evidence,
+            &endorsements,
+            AMD_TIME,
+        )
+    };
+    let label = "CERTIFICATE";
+    for columns in [64, 76, 48, 1, 10_000] {
+        for end in ["\n", "\r\n", " \n", "\n\n"] {
+            let verdict = judged(&|der| pem(label, der, columns, end).into_bytes());
+            assert_eq!(
+                verdict.overall,
+                Overall::Valid,
+                "{columns} {end:?}\n{verdict}"
+            );
+        }
+    }
+    // As `openssl x509 -text` writes it, with a byte order mark, after an empty line.
+    for before in [
+        "Certificate:\n    Data:\n        Version: 3 (0x2)\n",
+        "\u{feff}",
+        "\n \n",
+    ] {
+        let text = |der: &[u8]| (before.to_owned() + &pem(label, der, 64, "\n")).into_bytes();
+        assert_eq!(judged(&text).overall, Overall::Valid, "{before:?}");
+    }
+    // Another label, two documents, none: named in the verdict.
+    let two = |der: &[u8]| pem(label, der, 64, "\n").repeat(2).into_bytes();
+    for wrong in [&two as &dyn Fn(&[u8]) -> Vec<u8>, &|der| {
+        pem("X509 CRL", der, 64, "\n").into_bytes()
+    }] {
+        let verdict = judged(wrong);
+        assert_fails("PEM", &verdict, &["chain.certificates"]);
+        assert!(
+            verdict.to_string().contains("instead of one CERTIFICATE"),
+            "{verdict}"
+        );
+    }
 }
