@@ -6,7 +6,7 @@ mod guest;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use enarx_microkernel::exits::{GHCB_OFFSET, MESSAGE_OFFSET};
 use enarx_microkernel::layout::{EXIT_PHYSICAL, SHARED_END};
@@ -298,12 +298,7 @@ fn injects_event(injected: Injected, cpl: u8, at: u32) -> Injects {
                 if number != 0 {
                     // SAFETY: takes numbers; a thread that has ended is no thread of this process.
                     unsafe {
-                        libc::syscall(
-                            libc::SYS_tgkill,
-                            libc::getpid(),
-                            number,
-                            libc::SIGRTMIN(),
-                        )
+                        libc::syscall(libc::SYS_tgkill, libc::getpid(), number, libc::SIGRTMIN())
                     };
                 }
             }
@@ -493,6 +488,30 @@ attack_test!(repeated_and_reordered_answers_are_noticed, {
     is_noticed(3, |reply, first| *reply = *first);
 });
 
+/// Carries a message only after so many tries, as hosts do that limit requests.
+#[derive(Debug)]
+struct Throttles {
+    tries: u32,
+    seen: AtomicU32,
+}
+
+impl Hostility for Throttles {
+    fn carries(&self, _: u32) -> bool {
+        self.seen.fetch_add(1, Ordering::Relaxed) >= self.tries
+    }
+}
+
+attack_test!(a_host_that_limits_messages_delays_them_and_no_more, {
+    // Each try is 100 ms after the one before; after 300 the program is told.
+    for (tries, mode) in [(5, "E"), (300, "B")] {
+        let seen = AtomicU32::new(0);
+        let started = Instant::now();
+        let (outcome, output) = attack(mode, Throttles { tries, seen });
+        assert_eq!(outcome, Outcome::Exit(0), "{output}");
+        assert!(started.elapsed() >= Duration::from_millis(100) * tries);
+    }
+});
+
 attack_test!(honest_messages_arrive, {
     choose_platform(true);
     let (outcome, output) = run_with("E", &Options::default());
@@ -591,7 +610,10 @@ attack_test!(a_measured_vcpu_beside_its_live_one_takes_no_event, {
         }
         other => panic!("the Keep goes on: {other:?}"),
     }
-    assert!(!exits.lock().unwrap().contains(&DOUBLE), "it ran code of the microkernel");
+    assert!(
+        !exits.lock().unwrap().contains(&DOUBLE),
+        "it ran code of the microkernel"
+    );
 });
 
 /// Injects an exception into vCPU `victim`, ignores its requests to end, and notes what the Keep does then.
@@ -613,8 +635,7 @@ impl Hostility for IgnoresTheEnd {
     }
 
     fn ignores_end(&self, vcpu: u32) -> bool {
-        self.asked
-            .fetch_or(vcpu == self.victim, Ordering::Relaxed);
+        self.asked.fetch_or(vcpu == self.victim, Ordering::Relaxed);
         // It asks again and again, and is not to slow the others down.
         std::thread::sleep(Duration::from_millis(100));
         true

@@ -9,8 +9,8 @@ use enarx_loader::info::{self, ImageInfo, SEGMENTS};
 use enarx_microkernel::boot::{self, BootInfo};
 use enarx_microkernel::first_state::{CR4, CR4_MCE, FirstState, XCR0};
 use enarx_microkernel::layout::{
-    DIRECT_MAP, IMAGE_USER, KERNEL_VIRTUAL, LARGE, PAGE, SHARED_END, SHARED_PHYSICAL,
-    STACK_TOP, USER_START, round_up,
+    DIRECT_MAP, IMAGE_USER, KERNEL_VIRTUAL, LARGE, PAGE, SHARED_END, SHARED_PHYSICAL, STACK_TOP,
+    USER_START, round_up,
 };
 use enarx_microkernel::paging::{Rights, bits};
 use enarx_snp::launch::{PageType, VMSA_GPA};

@@ -156,7 +156,10 @@ fn a_measured_vcpu_that_only_the_host_starts_reaches_nothing() {
     for microkernel in [MICROKERNEL, MICROKERNEL_SIMULATED] {
         let launch = laid_out_with(microkernel, &program(), 64, C_BIT);
         let entry = header(&launch).stray_entry;
-        let states = launch.pages.iter().filter(|page| page.kind == PageType::Vmsa);
+        let states = launch
+            .pages
+            .iter()
+            .filter(|page| page.kind == PageType::Vmsa);
         for (number, page) in (0..).zip(states).skip(1) {
             let vmsa = Vmsa::read_from_bytes(&page.bytes[..]).unwrap();
             assert_eq!((vmsa.idtr.base.get(), vmsa.idtr.limit.get()), (0, 0));

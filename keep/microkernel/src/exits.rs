@@ -171,7 +171,7 @@ pub enum Reason {
     OutOfMemory = 4,
     /// The boot page or the host's facts make no sense; `vector` says which check failed.
     Boot = 5,
-    /// The random number generator of the CPU does not deliver.
+    /// The random number generator of the CPU does not deliver (`vector` 0), or not random numbers (1).
     NoRandomness = 6,
     /// The runtime aborted (`tgkill`); `vector` is the signal.
     Aborted = 7,

@@ -257,7 +257,10 @@ mod tests {
     fn events_are_taken_at_the_top_of_the_own_stack() {
         let tss = TaskState::new(2);
         let top = first_stack_pointer(2).to_le_bytes();
-        assert_eq!((&tss.as_bytes()[4..12], &tss.as_bytes()[36..44]), (&top[..], &top[..]));
+        assert_eq!(
+            (&tss.as_bytes()[4..12], &tss.as_bytes()[36..44]),
+            (&top[..], &top[..])
+        );
         assert_eq!(tss.as_bytes()[102..], [104, 0]);
         let set = tss.as_bytes().iter().filter(|&&byte| byte != 0).count();
         assert_eq!(set, 2 * top.iter().filter(|&&byte| byte != 0).count() + 1);

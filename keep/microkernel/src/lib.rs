@@ -21,6 +21,7 @@ pub mod layout;
 pub mod linux;
 pub mod paging;
 pub mod platform;
+pub mod random;
 pub mod signal;
 pub mod snp;
 pub mod syscall;

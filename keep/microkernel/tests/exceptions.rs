@@ -169,13 +169,29 @@ fn a_page_that_may_be_used_is_never_a_signal() {
             (USER | FETCH | 1, UNEXPECTED),
             (USER | FETCH | WRITE | 1, UNEXPECTED),
         ] {
-            assert_eq!(program.fault(error, program.fresh, rip), became, "{error:#x}");
+            assert_eq!(
+                program.fault(error, program.fresh, rip),
+                became,
+                "{error:#x}"
+            );
         }
         // A load that the host calls a store, and the reverse.
-        assert_eq!(program.fault(USER | WRITE, program.read_only, rip), UNEXPECTED);
-        assert_eq!(program.fault(USER, program.read_only, rip), Became::Resolved);
-        assert_eq!(program.fault(USER | FETCH, program.no_access, rip), UNEXPECTED);
-        assert_eq!(program.fault(USER | FETCH, program.unmapped, rip), UNEXPECTED);
+        assert_eq!(
+            program.fault(USER | WRITE, program.read_only, rip),
+            UNEXPECTED
+        );
+        assert_eq!(
+            program.fault(USER, program.read_only, rip),
+            Became::Resolved
+        );
+        assert_eq!(
+            program.fault(USER | FETCH, program.no_access, rip),
+            UNEXPECTED
+        );
+        assert_eq!(
+            program.fault(USER | FETCH, program.unmapped, rip),
+            UNEXPECTED
+        );
     }
 }
 
@@ -184,7 +200,11 @@ fn no_fault_at_all_is_never_a_signal() {
     let program = Program::new();
     for error in 0..64 {
         for rip in [program.code, RUNTIME] {
-            assert_eq!(program.fault(error, NO_FAULT, rip), UNEXPECTED, "{error:#x}");
+            assert_eq!(
+                program.fault(error, NO_FAULT, rip),
+                UNEXPECTED,
+                "{error:#x}"
+            );
         }
     }
 }

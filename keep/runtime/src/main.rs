@@ -54,7 +54,7 @@ fn run(port: &Port, timings: &mut Timings) -> Result<i32, load::LoadError> {
     timings.phase("load");
     if let Some(nonce) = &configuration.attest {
         let data = enarx_contract::report_data(nonce, &application, &bytes);
-        let report = platform::attestation_report(&data).ok_or(load::LoadError::NoEvidence)?;
+        let report = platform::attestation_report(&data)?;
         let call = Call::Evidence {
             length: u32::try_from(report.len()).unwrap_or(u32::MAX),
         };

@@ -55,7 +55,7 @@ impl fmt::Display for Fault {
             ),
             Some(Reason::NoRandomness) => write!(
                 f,
-                "the Keep ended: the CPU's random number generator (RDRAND) does not deliver"
+                "the Keep ended: the CPU's random number generator (RDRAND) does not deliver, or not random numbers"
             ),
             Some(Reason::Aborted) => {
                 write!(f, "the Keep ended: its runtime aborted (signal {vector})")

@@ -18,7 +18,8 @@ use enarx_microkernel::snp::simulated::{
 };
 use enarx_simulator::{Action, Config, Hypervisor, Launching, SharedMemory, Status};
 use enarx_snp::bits::GuestPolicy;
-use enarx_snp::ghcb::MSR_GHCB;
+use enarx_snp::ghcb::msr::Request;
+use enarx_snp::ghcb::{Field, MSR_GHCB, exit};
 use enarx_snp::launch::PageType;
 use enarx_snp::vmsa::Vmsa;
 use kvm_bindings::{KVM_MSR_EXIT_REASON_FILTER, KVM_MSR_EXIT_REASON_UNKNOWN, kvm_enable_cap};
@@ -98,6 +99,26 @@ fn is_end(action: &Action) -> bool {
     }
 }
 
+/// The address of the GHCB by which the guest, which wrote `value` to the GHCB register, sends the firmware a
+/// message; none if it does something else.
+fn message(value: u64, memory: &dyn SharedMemory) -> Option<u64> {
+    let Some(Request::Ghcb { gpa }) = Request::decode(value) else {
+        return None;
+    };
+    let mut code = [0; 8];
+    memory.read(gpa + Field::SwExitCode as u64, &mut code)?;
+    (u64::from_le_bytes(code) == exit::GUEST_REQUEST).then_some(gpa)
+}
+
+/// Answers that the firmware is busy (56421, SNP Guest Request: SW_EXITINFO2 bits 63:32).
+fn say_busy(ghcb: u64, memory: &dyn SharedMemory) {
+    memory.write(ghcb + Field::SwExitInfo1 as u64, &[0; 8]);
+    memory.write(
+        ghcb + Field::SwExitInfo2 as u64,
+        &(2u64 << 32).to_le_bytes(),
+    );
+}
+
 impl Simulated {
     /// Answers a register of the simulated platform; the arguments lie in RBX and RSI.
     fn instruction(&self, register: u32, rbx: u64, rsi: u64) -> Result<u64, String> {
@@ -163,9 +184,7 @@ impl Simulated {
         }
         match action {
             Action::Resume | Action::StopVcpu { .. } => Served::Resume,
-            Action::PortOut { port, value } if port == PORT => {
-                Served::Port(value)
-            }
+            Action::PortOut { port, value } if port == PORT => Served::Port(value),
             Action::PortOut { port, .. } => fault(format!("it wrote port {port:#x}")),
             Action::StartVcpu { id, vmsa_gpa } => match self.memory.read_private(vmsa_gpa) {
                 Some(page) => {
@@ -250,6 +269,13 @@ impl Platform for Simulated {
             Event::ReadMsr(register) => self.read_msr(id, vcpu, register),
             Event::WriteMsr(MSR_GHCB, value) => {
                 let windows = Windows(&self.memory);
+                if let Some(hostility) = &self.hostility
+                    && let Some(ghcb) = message(value, &windows)
+                    && !hostility.carries(id)
+                {
+                    say_busy(ghcb, &windows);
+                    return Served::Resume;
+                }
                 let action = self.hypervisor.msr_write(id, value, &windows);
                 if let Some(hostility) = &self.hostility {
                     hostility.answer(id, &windows);

@@ -265,7 +265,7 @@ impl fmt::Display for Termination {
                 Reason::OutOfMemory => "its memory is used up; give it more with --memory",
                 Reason::Boot => "the launch makes no sense to its microkernel",
                 Reason::NoRandomness => {
-                    "the CPU's random number generator (RDRAND) does not deliver"
+                    "the CPU's random number generator (RDRAND) does not deliver, or not random numbers"
                 }
                 Reason::Aborted => "its runtime aborted",
                 Reason::Panic => "its microkernel gave up; please report this",

@@ -7,7 +7,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use zerocopy::FromZeros;
@@ -22,6 +22,7 @@ use enarx_microkernel::paging::{Rights, bits, table_entry};
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::signal::{USER_CS, USER_SS};
 use enarx_microkernel::snp::ghcb::{Answer, Call};
+use enarx_microkernel::snp::message::MessageKey;
 use enarx_microkernel::snp::{Entry, Instructions, Validated};
 use enarx_microkernel::syscall::{After, Guarded, system_call};
 use enarx_microkernel::threads::{Epoch, State};
@@ -54,6 +55,9 @@ pub struct World {
     pub unparked: Vec<u64>,
     pub kicks: u64,
     pub tsc: u64,
+    /// The next answers of RDRAND; ordinary ones follow.
+    pub random: VecDeque<Option<u64>>,
+    last: u64,
     pub epoch: Rc<Epoch>,
     /// Page addresses that speculation may load at any time.
     pub touched: BTreeSet<u64>,
@@ -283,12 +287,18 @@ impl Platform for Played {
         0
     }
 
+    fn wipe_stack(&mut self) {}
+
     fn ended(&self) -> bool {
         false
     }
 
     fn random(&mut self) -> Option<u64> {
-        Some(0x5555_aaaa_1234_5678)
+        let mut world = self.world.borrow_mut();
+        let word = world.random.pop_front();
+        // An odd step goes through all words, so none comes twice in a row.
+        world.last = world.last.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        word.unwrap_or(Some(world.last))
     }
 
     fn tsc(&self) -> u64 {
@@ -307,11 +317,15 @@ impl Platform for Played {
 }
 
 /// The kernel behind a lock that must never be taken twice.
-pub struct Locked(RefCell<Kernel>);
+pub struct Locked(RefCell<Kernel>, MessageKey);
 
 impl Guarded for Locked {
     fn with<R>(&self, f: impl FnOnce(&mut Kernel) -> R) -> R {
         f(&mut self.0.borrow_mut())
+    }
+
+    fn key(&self) -> &MessageKey {
+        &self.1
     }
 }
 
@@ -345,6 +359,8 @@ impl Keep {
             unparked: Vec::new(),
             kicks: 0,
             tsc: 1_000_000,
+            random: VecDeque::new(),
+            last: 0,
             epoch: Rc::clone(&epoch),
             touched: BTreeSet::new(),
             leaves: None,
@@ -382,7 +398,7 @@ impl Keep {
             w.set(0x8000 + boot::SYSCALL_OFFSET, 0x0b0f);
         }
         let keep = Self {
-            kernel: Locked(RefCell::new(Kernel::new())),
+            kernel: Locked(RefCell::new(Kernel::new()), MessageKey::new()),
             epoch,
             world,
             memory,
