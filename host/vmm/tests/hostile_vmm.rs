@@ -6,7 +6,7 @@ mod guest;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use enarx_boot::layout::{EXIT_PHYSICAL, SHARED_END};
 use enarx_executor::launch::Outcome;
@@ -486,6 +486,30 @@ attack_test!(truncated_answers_are_noticed, {
 attack_test!(repeated_and_reordered_answers_are_noticed, {
     is_noticed(1, |reply, first| *reply = *first);
     is_noticed(3, |reply, first| *reply = *first);
+});
+
+/// Carries a message only after so many tries, as hosts do that limit requests.
+#[derive(Debug)]
+struct Throttles {
+    tries: u32,
+    seen: AtomicU32,
+}
+
+impl Hostility for Throttles {
+    fn carries(&self, _: u32) -> bool {
+        self.seen.fetch_add(1, Ordering::Relaxed) >= self.tries
+    }
+}
+
+attack_test!(a_host_that_limits_messages_delays_them_and_no_more, {
+    // Each try is 100 ms after the one before; after 300 the program is told.
+    for (tries, mode) in [(5, "E"), (300, "B")] {
+        let seen = AtomicU32::new(0);
+        let started = Instant::now();
+        let (outcome, output) = attack(mode, Throttles { tries, seen });
+        assert_eq!(outcome, Outcome::Exit(0), "{output}");
+        assert!(started.elapsed() >= Duration::from_millis(100) * tries);
+    }
 });
 
 attack_test!(honest_messages_arrive, {

@@ -35,6 +35,8 @@ const MICROKERNEL_FLAGS: &[&str] = &[
     "-Ctarget-feature=-sse,-sse2,-sse3,-ssse3,-sse4.1,-sse4.2,-avx,-avx2",
     "--cfg=aes_backend=\"soft\"",
     "--cfg=polyval_backend=\"soft\"",
+    "--cfg=sha2_backend=\"soft\"",
+    "--cfg=sha2_backend_soft=\"compact\"",
     "-Clink-arg=-nostartfiles",
     "-Clink-arg=-nostdlib",
     "-Clink-arg=-static",

@@ -10,9 +10,10 @@ use crate::frames::Frames;
 use crate::linux::{Errno, flag};
 use crate::paging::{Fault, Stale};
 use crate::platform::Platform;
+use crate::random::Random;
 use crate::signal::{self, Signal, SignalFrame};
-use crate::snp::message::{Channel, MessageError};
-use crate::snp::{Snp, cpuid, pages, vcpu};
+use crate::snp::message::{Channel, MessageKey};
+use crate::snp::{Messages, Snp, cpuid, pages, vcpu};
 use crate::threads::Threads;
 use enarx_boot::boot_page::{self, BootInfo};
 use enarx_boot::layout::{
@@ -182,6 +183,8 @@ pub struct Kernel {
     pub threads: Threads,
     /// Time.
     pub clock: Clock,
+    /// Random numbers.
+    pub random: Random,
     /// Signal handlers.
     pub actions: [Action; SIGNALS],
     /// Processors that the runtime may count on.
@@ -210,6 +213,7 @@ impl Kernel {
                 multiplier: 0,
                 wall_ns: 0,
             },
+            random: Random::new(),
             actions: [Action {
                 handler: 0,
                 flags: 0,
@@ -276,7 +280,7 @@ impl Kernel {
     }
 
     /// The part of the boot that only SNP has, after [`Self::boot`]: shares the memory that the host
-    /// is to see, takes over what the firmware left, and prepares the direct map.
+    /// is to see, takes over what the firmware left, `key` among it, and prepares the direct map.
     ///
     /// # Errors
     /// [`Reason::PageState`], [`Reason::Cpuid`], [`Reason::Secrets`], [`Reason::OutOfMemory`].
@@ -284,6 +288,7 @@ impl Kernel {
         &mut self,
         platform: &mut P,
         boot: &BootInfo,
+        key: &MessageKey,
     ) -> Result<(), Fatal> {
         let root = boot.root | boot.c_bit;
         for (start, end) in [
@@ -292,7 +297,8 @@ impl Kernel {
         ] {
             pages::change_state(platform, root, start, end, PageOperation::Shared)?;
         }
-        self.snp = Some(crate::snp::boot::take_over(platform, boot)?);
+        let snp = crate::snp::boot::take_over(platform, boot, key, &mut self.random)?;
+        self.snp = Some(snp);
         let frames = self.space.frames();
         pages::extend(platform, root, self.memory, |platform| {
             frames.small(platform)
@@ -336,24 +342,31 @@ impl Kernel {
         Ok(())
     }
 
-    /// Sends the firmware a message; after anything but a refusal by the firmware itself, never
-    /// again.
+    /// Takes the channel to the firmware, to be given back; none while another vCPU has it.
     ///
     /// # Errors
-    /// [`Errno::NoSys`] without SNP, [`Errno::Inval`] if the firmware refused, [`Errno::Io`] if the
-    /// host did not carry the message or changed the answer.
-    pub fn ask_firmware(
-        &mut self,
-        message: impl FnOnce(&mut Channel) -> Result<(), MessageError>,
-    ) -> Result<(), Errno> {
-        let channel = &mut self.snp.as_mut().ok_or(Errno::NoSys)?.channel;
-        match message(channel.as_mut().ok_or(Errno::Io)?) {
-            Ok(()) => Ok(()),
-            Err(MessageError::Refused(_)) => Err(Errno::Inval),
-            Err(MessageError::Broken) => {
-                *channel = None;
-                Err(Errno::Io)
+    /// [`Errno::NoSys`] without SNP, [`Errno::Io`] once something went wrong with it.
+    pub fn take_channel(&mut self) -> Result<Option<Channel>, Errno> {
+        let snp = self.snp.as_mut().ok_or(Errno::NoSys)?;
+        match snp.messages {
+            Messages::Broken => Err(Errno::Io),
+            Messages::Taken => Ok(None),
+            Messages::Free => {
+                snp.messages = Messages::Taken;
+                Ok(Some(snp.channel))
             }
+        }
+    }
+
+    /// Gives the channel back; none: it is not to be used any more.
+    pub fn give_channel(&mut self, channel: Option<&Channel>) {
+        let Some(snp) = &mut self.snp else {
+            return;
+        };
+        snp.messages = Messages::Broken;
+        if let Some(channel) = channel {
+            snp.messages = Messages::Free;
+            snp.channel = *channel;
         }
     }
 

@@ -17,6 +17,7 @@ pub mod kernel;
 pub mod linux;
 pub mod paging;
 pub mod platform;
+pub mod random;
 pub mod signal;
 pub mod snp;
 pub mod syscall;

@@ -23,6 +23,8 @@ pub enum Errno {
     Access = 13,
     /// Bad address.
     Fault = 14,
+    /// Device or resource busy.
+    Busy = 16,
     /// File exists.
     Exist = 17,
     /// Invalid argument.

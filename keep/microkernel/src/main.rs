@@ -21,6 +21,7 @@ use enarx_microkernel::platform::Platform;
 use enarx_microkernel::signal::{USER_CS, USER_SS, sanitise_flags};
 use enarx_microkernel::syscall::{After, Guarded, system_call};
 use enarx_microkernel::threads::State;
+use zerocopy::IntoBytes;
 
 mod machine {
     pub mod cpu;
@@ -71,22 +72,26 @@ fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fa
         snp::start(machine, &boot)?;
     }
     let (facts, tsc) = (host_facts(), machine.tsc());
-    let mut random = || machine.random().ok_or(Fatal::new(Reason::NoRandomness, 0));
-    let (first, second, third) = (random()?, random()?, random()?);
+    let mut random = [0; 3];
     let clock = KERNEL.with(|kernel| {
         kernel.boot(&boot, &facts, tsc)?;
-        kernel.space.randomise(third);
+        kernel.random.try_out(machine)?;
         if snp::active() {
-            kernel.boot_snp(machine, &boot)?;
+            kernel.boot_snp(machine, &boot, KERNEL.key())?;
         }
+        kernel.random.fill(machine, random.as_mut_bytes())?;
+        kernel.space.randomise(random[2]);
         if let Some(snp) = &kernel.snp {
             let (cr4, xcr0) = snp.registers;
             Machine::set_control(cr4, xcr0);
         }
         Ok::<_, Fatal>(kernel.clock)
     })?;
-    machine.write(boot.random_bytes, first);
-    machine.write(boot.random_bytes + 8, second);
+    machine.write(boot.random_bytes, random[0]);
+    machine.write(boot.random_bytes + 8, random[1]);
+    if snp::active() {
+        machine.wipe_stack();
+    }
     set_clock(&clock);
     if boot.flags & FLAG_SYSCALL_BY_UD != 0 {
         SYSCALL_PAGE.store(VDSO_USER + SYSCALL_OFFSET, Ordering::Relaxed);
@@ -238,6 +243,7 @@ fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
 /// Ends the Keep for all vCPUs, before the host learns of it.
 pub fn begin_end() {
     ENDED.store(true, Ordering::SeqCst);
+    KERNEL.key().wipe();
     // In this order: a vCPU that sees the epoch sees the end.
     EPOCH.advance_all();
     // User code on other vCPUs does not have to enter the microkernel to talk to the host: its pages go, and

@@ -41,6 +41,8 @@ pub trait Platform: Instructions {
 
     /// Asks the VMM, with arguments in this vCPU's record; returns its untrusted answer.
     fn exit(&mut self, function: Function, args: &[u64]) -> u64;
+    /// Zeroes the unused part of this vCPU's kernel stack, where copies of secrets may lie.
+    fn wipe_stack(&mut self);
     /// Whether the Keep has ended on another vCPU: nothing that this one waits for comes any more.
     fn ended(&self) -> bool;
     /// A random word from the CPU; none if it does not deliver after retries.

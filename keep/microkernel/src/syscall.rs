@@ -4,7 +4,7 @@
 
 use enarx_snp::report::REPORT_LEN;
 use zerocopy::{Immutable, IntoBytes};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::address_space::Removal;
 use crate::epoch::Epoch;
@@ -12,7 +12,7 @@ use crate::kernel::{Action, Fatal, Kernel, Registers, SIGNALS};
 use crate::linux::{Errno, MAY_FAIL, flag};
 use crate::platform::Platform;
 use crate::signal::{AlternateStack, sanitise_flags};
-use crate::snp::message::KEY_REQUEST;
+use crate::snp::message::{KEY_REQUEST, MessageKey, ask};
 use crate::threads::{State, thread_id};
 use enarx_boot::layout::USER_END;
 use enarx_boot::page_table::Rights;
@@ -23,6 +23,8 @@ use enarx_syscall as nr;
 pub trait Guarded {
     /// Runs `f` with the kernel locked.
     fn with<R>(&self, f: impl FnOnce(&mut Kernel) -> R) -> R;
+    /// The key of the messages to the firmware, which needs no lock.
+    fn key(&self) -> &MessageKey;
 }
 
 /// What follows a system call.
@@ -487,27 +489,30 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
 
     /// An attestation report over the 64 bytes at `data`, written to `to`; its length.
     fn report(&mut self, data: u64, to: u64) -> Answer {
-        self.kernel.with(|k| {
-            let mut nonce = [0; 64];
-            k.space.read(self.platform, data, &mut nonce)?;
-            let mut report = [0; REPORT_LEN];
-            k.ask_firmware(|channel| channel.report(self.platform, &nonce, &mut report))?;
-            k.space.write(self.platform, to, &report)?;
-            Ok(REPORT_LEN as u64)
-        })
+        let mut nonce = [0; 64];
+        self.kernel
+            .with(|k| k.space.read(self.platform, data, &mut nonce))?;
+        let mut report = [0; REPORT_LEN];
+        ask(self.kernel, self.platform, |channel, key, platform| {
+            channel.report(key, platform, &nonce, &mut report)
+        })?;
+        self.kernel
+            .with(|k| k.space.write(self.platform, to, &report))?;
+        Ok(REPORT_LEN as u64)
     }
 
     /// The derived key for the request at `request`, written to `to`; its length.
     fn derived_key(&mut self, request: u64, to: u64) -> Answer {
-        self.kernel.with(|k| {
-            let mut bytes = [0; KEY_REQUEST];
-            k.space.read(self.platform, request, &mut bytes)?;
-            let mut key = [0; 32];
-            k.ask_firmware(|channel| channel.derived_key(self.platform, &bytes, &mut key))?;
-            let written = k.space.write(self.platform, to, &key);
-            key.zeroize();
-            written.map(|()| 32)
-        })
+        let mut bytes = [0; KEY_REQUEST];
+        self.kernel
+            .with(|k| k.space.read(self.platform, request, &mut bytes))?;
+        let mut derived = Zeroizing::new([0; 32]);
+        ask(self.kernel, self.platform, |channel, key, platform| {
+            channel.derived_key(key, platform, &bytes, &mut derived)
+        })?;
+        self.kernel
+            .with(|k| k.space.write(self.platform, to, &*derived))?;
+        Ok(32)
     }
 
     fn exit_thread(&mut self) -> After {
@@ -590,21 +595,20 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
     fn getrandom(&mut self, to: u64, length: u64) -> Result<Answer, Fatal> {
         let mut done = 0;
         while done < length {
-            let mut words = [0; 8];
+            let mut bytes = [0; 64];
             let now = usize::try_from(length - done)
                 .unwrap_or(usize::MAX)
-                .min(size_of_val(&words));
-            for word in words.iter_mut().take(now.div_ceil(8)) {
-                *word = self
-                    .platform
-                    .random()
-                    .ok_or(Fatal::new(Reason::NoRandomness, 0))?;
-            }
-            let part = words.as_bytes().get(..now).unwrap_or(&[]);
+                .min(bytes.len());
+            let part = bytes.get_mut(..now).unwrap_or(&mut []);
             let Some(at) = to.checked_add(done) else {
                 return Ok(Err(Errno::Fault));
             };
-            if let Err(errno) = self.kernel.with(|k| k.space.write(self.platform, at, part)) {
+            let written = self.kernel.with(|k| {
+                k.random.fill(self.platform, part)?;
+                Ok::<_, Fatal>(k.space.write(self.platform, at, part))
+            })?;
+            bytes.zeroize();
+            if let Err(errno) = written {
                 return Ok(Err(errno));
             }
             done += now as u64;

@@ -26,9 +26,9 @@ pub enum LoadError {
     /// The host gave fewer bytes than it promised, or another size.
     #[error("the host did not give the whole {0}")]
     Changed(&'static str),
-    /// Evidence is wanted and there is no secure processor.
-    #[error("this kind of Keep cannot attest: there is no secure processor, or it did not answer")]
-    NoEvidence,
+    /// Evidence is wanted and there is none.
+    #[error(transparent)]
+    NoEvidence(#[from] crate::platform::ReportError),
     /// The host did not take the evidence.
     #[error("the host did not take the evidence: {0}")]
     Evidence(Errno),

@@ -55,7 +55,7 @@ fn run(port: &Port, ground: Platform, timings: &mut Timings) -> Result<i32, load
     timings.phase("load");
     if let Some(nonce) = &configuration.attest {
         let data = enarx_evidence::report_data(nonce, &application, &bytes);
-        let report = platform::attestation_report(&data).ok_or(load::LoadError::NoEvidence)?;
+        let report = platform::attestation_report(&data)?;
         let call = Call::Evidence {
             length: u32::try_from(report.len()).unwrap_or(u32::MAX),
         };

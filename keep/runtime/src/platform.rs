@@ -210,14 +210,39 @@ impl enarx_wasi::port::Platform for Process {
     }
 }
 
-/// A report by the secure processor over `data`; none where there is no secure processor, or where
-/// it does not answer.
-pub fn attestation_report(data: &[u8; 64]) -> Option<[u8; REPORT_LEN]> {
+/// Why there is no report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    /// There is no secure processor.
+    #[error("this kind of Keep cannot attest: there is no secure processor")]
+    None,
+    /// The host let no message through for half a minute.
+    #[error(
+        "the secure processor is busy, or its host lets no message through to it: run the Keep again later"
+    )]
+    Busy,
+    /// No answer that could be trusted.
+    #[error("the secure processor refused, or its host changed or withheld its answer")]
+    Failed,
+}
+
+/// A report by the secure processor over `data`.
+///
+/// # Errors
+/// [`ReportError`].
+pub fn attestation_report(data: &[u8; 64]) -> Result<[u8; REPORT_LEN], ReportError> {
     let mut report = [0_u8; REPORT_LEN];
     // SAFETY: the microkernel reads the 64 bytes of `data` and writes at most REPORT_LEN bytes to
     // `report`; both live across the call.
     let length = unsafe { libc::syscall(call::REPORT, data.as_ptr(), report.as_mut_ptr()) };
-    (usize::try_from(length) == Ok(REPORT_LEN)).then_some(report)
+    if usize::try_from(length) == Ok(REPORT_LEN) {
+        return Ok(report);
+    }
+    Err(match std::io::Error::last_os_error().raw_os_error() {
+        Some(libc::ENOSYS) => ReportError::None,
+        Some(libc::EBUSY) => ReportError::Busy,
+        _ => ReportError::Failed,
+    })
 }
 
 /// What the engine asks of the ground.

@@ -232,7 +232,9 @@ impl Reason {
             Self::Kernel => "an exception in its microkernel",
             Self::OutOfMemory => "its memory is used up; give it more with --memory",
             Self::Boot => "the launch makes no sense to its microkernel",
-            Self::NoRandomness => "the CPU's random number generator (RDRAND) does not deliver",
+            Self::NoRandomness => {
+                "the CPU's random number generator (RDRAND) does not deliver, or not random numbers"
+            }
             Self::Aborted => "its runtime aborted",
             Self::Panic => "its microkernel gave up; please report this",
             Self::StackOverflow => "the stack of its runtime overflowed",

@@ -48,6 +48,11 @@ pub trait Hostility: Debug + Send + Sync {
         false
     }
 
+    /// vCPU `vcpu` sends the firmware a message. Whether the host carries it, or says that the firmware is busy.
+    fn carries(&self, _vcpu: u32) -> bool {
+        true
+    }
+
     /// vCPU `vcpu` asks for the end of the Keep. Whether the host runs on as if it had not.
     fn ignores_end(&self, _vcpu: u32) -> bool {
         false

@@ -17,7 +17,8 @@ use enarx_exits::{Function, PORT};
 use enarx_launch::measured::{self, Parameters, SIMULATED_C_BIT as C_BIT};
 use enarx_simulator::{Action, Config, Hypervisor, Launching, SharedMemory, Status};
 use enarx_snp::bits::GuestPolicy;
-use enarx_snp::ghcb::MSR_GHCB;
+use enarx_snp::ghcb::msr::Request;
+use enarx_snp::ghcb::{Field, MSR_GHCB, exit};
 use enarx_snp::launch::PageType;
 use enarx_snp::vmsa::Vmsa;
 use kvm_bindings::{KVM_MSR_EXIT_REASON_FILTER, KVM_MSR_EXIT_REASON_UNKNOWN, kvm_enable_cap};
@@ -122,6 +123,26 @@ fn is_end(action: &Action) -> bool {
         }
         _ => false,
     }
+}
+
+/// The address of the GHCB by which the guest, which wrote `value` to the GHCB register, sends the firmware a
+/// message; `None` if it does something else.
+fn message(value: u64, memory: &dyn SharedMemory) -> Option<u64> {
+    let Some(Request::Ghcb { gpa }) = Request::decode(value) else {
+        return None;
+    };
+    let mut code = [0; 8];
+    memory.read(gpa + Field::SwExitCode as u64, &mut code)?;
+    (u64::from_le_bytes(code) == exit::GUEST_REQUEST).then_some(gpa)
+}
+
+/// Answers that the firmware is busy (56421, SNP Guest Request: SW_EXITINFO2 bits 63:32).
+fn say_busy(ghcb: u64, memory: &dyn SharedMemory) {
+    memory.write(ghcb + Field::SwExitInfo1 as u64, &[0; 8]);
+    memory.write(
+        ghcb + Field::SwExitInfo2 as u64,
+        &(2u64 << 32).to_le_bytes(),
+    );
 }
 
 impl Guest {
@@ -272,6 +293,13 @@ impl Platform for Guest {
             Event::ReadMsr(register) => self.read_msr(id, vcpu, register),
             Event::WriteMsr(MSR_GHCB, value) => {
                 let windows = Windows(&self.memory);
+                if let Some(hostility) = &self.hostility
+                    && let Some(ghcb) = message(value, &windows)
+                    && !hostility.carries(id)
+                {
+                    say_busy(ghcb, &windows);
+                    return Served::Resume;
+                }
                 let action = self.hypervisor.msr_write(id, value, &windows);
                 if let Some(hostility) = &self.hostility {
                     hostility.answer(id, &windows);

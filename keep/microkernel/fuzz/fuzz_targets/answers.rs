@@ -11,7 +11,7 @@ use enarx_exits::Function;
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::cpuid::{answer, features};
 use enarx_microkernel::snp::ghcb::{Answer, Call};
-use enarx_microkernel::snp::message::{Channel, KEY_REQUEST, MessageError};
+use enarx_microkernel::snp::message::{Channel, KEY_REQUEST, MessageError, MessageKey};
 use enarx_microkernel::snp::{Entry, Instructions, Validated};
 use enarx_snp::guest_message::{HEADER_LEN, Header, MessageType};
 use enarx_snp::report::REPORT_LEN;
@@ -88,6 +88,7 @@ impl Platform for OnePage {
     fn exit(&mut self, _: Function, _: &[u64]) -> u64 {
         unreachable!()
     }
+    fn wipe_stack(&mut self) {}
     fn ended(&self) -> bool {
         false
     }
@@ -106,6 +107,12 @@ impl Platform for OnePage {
     fn set_gs_base(&mut self, _: u64) {
         unreachable!()
     }
+}
+
+fn message_key() -> MessageKey {
+    let key = MessageKey::new();
+    key.set([u64::from_ne_bytes([KEY[0]; 8]); 4]);
+    key
 }
 
 /// The page with a genuine message of the firmware, whatever it says.
@@ -133,11 +140,11 @@ fuzz_target!(|input: (u8, u64, u32, u32, &[u8])| {
     raw[..octets.len()].copy_from_slice(octets);
     let report = |page| {
         let mut report = [0; REPORT_LEN];
-        Channel::new(KEY).report(&mut OnePage(page), &[1; 64], &mut report)
+        Channel::new().report(&message_key(), &mut OnePage(page), &[1; 64], &mut report)
     };
     let key = |page| {
         let mut key = [0; 32];
-        Channel::new(KEY).derived_key(&mut OnePage(page), &[1; KEY_REQUEST], &mut key)
+        Channel::new().derived_key(&message_key(), &mut OnePage(page), &[1; KEY_REQUEST], &mut key)
     };
     match mode % 4 {
         0 => {

@@ -253,6 +253,10 @@ impl Platform for Machine {
         exit_word(record + 56).load(Ordering::Relaxed)
     }
 
+    fn wipe_stack(&mut self) {
+        super::stack::wipe();
+    }
+
     fn ended(&self) -> bool {
         crate::ended()
     }

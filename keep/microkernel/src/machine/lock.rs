@@ -5,6 +5,7 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use enarx_microkernel::kernel::Kernel;
+use enarx_microkernel::snp::message::MessageKey;
 use enarx_microkernel::syscall::Guarded;
 
 use super::cpu::Machine;
@@ -14,9 +15,10 @@ use super::stack::current_vcpu;
 pub struct KernelLock {
     taken: AtomicBool,
     kernel: UnsafeCell<Kernel>,
+    key: MessageKey,
 }
 
-// SAFETY: the kernel is only reached in `with`, with `taken` held.
+// SAFETY: the kernel is only reached in `with`, with `taken` held; the key is atomic.
 unsafe impl Sync for KernelLock {}
 
 impl KernelLock {
@@ -25,6 +27,7 @@ impl KernelLock {
         Self {
             taken: AtomicBool::new(false),
             kernel: UnsafeCell::new(Kernel::new()),
+            key: MessageKey::new(),
         }
     }
 
@@ -55,5 +58,9 @@ impl Guarded for KernelLock {
         let result = f(unsafe { &mut *self.kernel.get() });
         self.taken.store(false, Ordering::Release);
         result
+    }
+
+    fn key(&self) -> &MessageKey {
+        &self.key
     }
 }

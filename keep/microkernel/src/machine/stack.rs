@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use enarx_boot::boot_page::BootInfo;
-use enarx_boot::layout::{STACK_STRIDE, STACKS_VIRTUAL};
+use enarx_boot::layout::{STACK_STRIDE, STACKS_VIRTUAL, stack_bottom};
 use enarx_microkernel::clock::Clock;
 use zerocopy::{FromBytes, FromZeros};
 
@@ -15,6 +15,18 @@ pub fn current_vcpu() -> usize {
     // SAFETY: reading RSP has no effect.
     unsafe { asm!("mov {}, rsp", out(reg) stack, options(nomem, nostack, preserves_flags)) };
     ((stack - STACKS_VIRTUAL) / STACK_STRIDE) as usize
+}
+
+/// Zeroes this vCPU's kernel stack below the caller's frame.
+#[inline(never)]
+pub fn wipe() {
+    let bottom = stack_bottom(current_vcpu() as u64);
+    // SAFETY: below the stack pointer lies nothing that is used again: there is no red zone, and this
+    // function pushes nothing afterwards.
+    unsafe {
+        asm!("mov rcx, rsp", "sub rcx, rdi", "shr rcx, 3", "rep stosq", inout("rdi") bottom => _,
+            in("rax") 0u64, out("rcx") _, options(nostack));
+    }
 }
 
 /// The boot page's contents.

@@ -4,11 +4,13 @@
 use enarx_snp::ghcb::msr::{Request, Response};
 use enarx_snp::ghcb::{PROTOCOL_VERSION, PageOperation, features};
 use enarx_snp::secrets::SecretsPage;
+use zeroize::Zeroizing;
 
-use super::message::Channel;
-use super::{Instructions, Snp, control_register, cpuid};
+use super::message::{Channel, MessageKey};
+use super::{Instructions, Messages, Snp, control_register, cpuid};
 use crate::kernel::Fatal;
 use crate::platform::Platform;
+use crate::random::Random;
 use enarx_boot::boot_page::BootInfo;
 use enarx_boot::first_state::XCR0;
 use enarx_boot::layout::{LARGE, LAUNCH_END, PAGE, SHARED_END};
@@ -89,29 +91,36 @@ pub fn negotiate<I: Instructions>(
     register_ghcb(instructions, ghcb)
 }
 
-/// Takes over the CPUID page and the secrets page, and wipes the latter.
+/// Takes over the CPUID page and the secrets page, and wipes the latter: VMPCK 0 becomes `key`, and those of
+/// the other privilege levels, which nobody uses, go into the random numbers.
 ///
 /// # Errors
 /// [`Reason::Cpuid`] or [`Reason::Secrets`].
-pub fn take_over<P: Platform>(platform: &mut P, boot: &BootInfo) -> Result<Snp, Fatal> {
+pub fn take_over<P: Platform>(
+    platform: &mut P,
+    boot: &BootInfo,
+    key: &MessageKey,
+    random: &mut Random,
+) -> Result<Snp, Fatal> {
     let features = cpuid::features(platform, boot.cpuid_page | boot.c_bit)?;
     let secrets = boot.secrets_page | boot.c_bit;
+    let keys = secrets + core::mem::offset_of!(SecretsPage, vmpck) as u64;
     let version = platform.read(secrets) & 0xffff_ffff;
-    let mut key = [0; 32];
-    platform.read_bytes(
-        secrets + core::mem::offset_of!(SecretsPage, vmpck) as u64,
-        &mut key,
-    );
+    if version >= MIN_SECRETS {
+        key.set([0, 8, 16, 24].map(|offset| platform.read(keys + offset)));
+        let mut others = Zeroizing::new([0; 3 * KEY]);
+        platform.read_bytes(keys + KEY as u64, &mut *others);
+        random.add_secret(&*others);
+    }
     platform.fill(secrets, 0);
-    let channel = Channel::new(key);
-    if version < MIN_SECRETS || key.iter().all(|&byte| byte == 0) {
+    if !key.is_set() {
         return Err(Fatal::new(Reason::Secrets, version));
     }
-    zeroize::Zeroize::zeroize(&mut key);
     Ok(Snp {
         boot: *boot,
         registers: (control_register(&features), XCR0 | features.xcr0),
-        channel: Some(channel),
+        channel: Channel::new(),
+        messages: Messages::Free,
         started: 1,
         image_released: false,
     })
@@ -119,3 +128,5 @@ pub fn take_over<P: Platform>(platform: &mut P, boot: &BootInfo) -> Result<Snp, 
 
 /// Oldest version of the secrets page (56860, secrets page format).
 const MIN_SECRETS: u64 = 2;
+/// Bytes of a VMPCK.
+const KEY: usize = 32;

@@ -56,6 +56,17 @@ pub struct Entry {
     pub lstar: u64,
 }
 
+/// Who uses the channel to the firmware: one vCPU at a time, without holding the kernel's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Messages {
+    /// Nobody.
+    Free,
+    /// A vCPU.
+    Taken,
+    /// Nobody any more, because something went wrong.
+    Broken,
+}
+
 /// What the microkernel keeps about SNP.
 #[derive(Debug)]
 pub struct Snp {
@@ -63,8 +74,10 @@ pub struct Snp {
     pub boot: BootInfo,
     /// CR4 and XCR0 of every vCPU.
     pub registers: (u64, u64),
-    /// Messages to the firmware; none once something went wrong with them.
-    pub channel: Option<Channel>,
+    /// The channel to the firmware, and who uses it.
+    pub channel: Channel,
+    /// See there.
+    pub messages: Messages,
     /// vCPUs that the microkernel has started.
     pub started: u64,
     /// The runtime image has been copied and its shared pages are private again.

@@ -7,7 +7,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use zerocopy::FromZeros;
@@ -23,6 +23,7 @@ use enarx_microkernel::kernel::{Kernel, Registers, vector};
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::signal::{USER_CS, USER_SS};
 use enarx_microkernel::snp::ghcb::{Answer, Call};
+use enarx_microkernel::snp::message::MessageKey;
 use enarx_microkernel::snp::{Entry, Instructions, Validated};
 use enarx_microkernel::syscall::{After, Guarded, system_call};
 use enarx_microkernel::threads::State;
@@ -57,6 +58,9 @@ pub struct World {
     pub unparked: Vec<u64>,
     pub kicks: u64,
     pub tsc: u64,
+    /// The next answers of RDRAND; ordinary ones follow.
+    pub random: VecDeque<Option<u64>>,
+    last: u64,
     pub epoch: Rc<Epoch>,
     /// Page addresses that speculation may load at any time.
     pub touched: BTreeSet<u64>,
@@ -287,12 +291,18 @@ impl Platform for Played {
         0
     }
 
+    fn wipe_stack(&mut self) {}
+
     fn ended(&self) -> bool {
         false
     }
 
     fn random(&mut self) -> Option<u64> {
-        Some(0x5555_aaaa_1234_5678)
+        let mut world = self.world.borrow_mut();
+        let word = world.random.pop_front();
+        // An odd step goes through all words, so none comes twice in a row.
+        world.last = world.last.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        word.unwrap_or(Some(world.last))
     }
 
     fn tsc(&self) -> u64 {
@@ -311,11 +321,15 @@ impl Platform for Played {
 }
 
 /// The kernel behind a lock that must never be taken twice.
-pub struct Locked(RefCell<Kernel>);
+pub struct Locked(RefCell<Kernel>, MessageKey);
 
 impl Guarded for Locked {
     fn with<R>(&self, f: impl FnOnce(&mut Kernel) -> R) -> R {
         f(&mut self.0.borrow_mut())
+    }
+
+    fn key(&self) -> &MessageKey {
+        &self.1
     }
 }
 
@@ -350,6 +364,8 @@ impl Keep {
             unparked: Vec::new(),
             kicks: 0,
             tsc: 1_000_000,
+            random: VecDeque::new(),
+            last: 0,
             epoch: Rc::clone(&epoch),
             touched: BTreeSet::new(),
             leaves: None,
@@ -387,7 +403,7 @@ impl Keep {
             w.set(0x8000 + boot_page::SYSCALL_OFFSET, 0x0b0f);
         }
         let keep = Self {
-            kernel: Locked(RefCell::new(Kernel::new())),
+            kernel: Locked(RefCell::new(Kernel::new()), MessageKey::new()),
             epoch,
             world,
             memory,

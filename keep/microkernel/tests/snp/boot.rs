@@ -8,11 +8,14 @@ use enarx_boot::first_state::{CR4, CR4_SMAP, CR4_SMEP, CR4_UMIP};
 use enarx_boot::layout::{LARGE, LAUNCH_END, PAGE};
 use enarx_exits::Reason;
 use enarx_microkernel::kernel::Fatal;
+use enarx_microkernel::random::Random;
 use enarx_microkernel::snp::boot::{negotiate, register_ghcb, take_over};
+use enarx_microkernel::snp::message::MessageKey;
+use enarx_microkernel::snp::{Messages, Snp};
 use enarx_snp::ghcb::PageOperation;
 use enarx_snp::ghcb::msr::{Request, Response};
 
-use crate::machine::{CPUID_PAGE, GHCB, KEY, Machine, SECRETS_PAGE, boot_info};
+use crate::machine::{CPUID_PAGE, GHCB, KEY, Machine, OTHER_KEYS, SECRETS_PAGE, boot_info};
 
 /// What an honest boot asks the host, in this order.
 const QUESTIONS: [Request; 4] = [
@@ -168,15 +171,99 @@ fn a_further_vcpu_registers_its_own_ghcb() {
     assert_eq!(machine.requests, [Request::RegisterGhcb { gfn }]);
 }
 
+/// Takes over what the firmware left; the key and the random numbers that it leads to.
+fn taken_over(machine: &mut Machine) -> (Result<Snp, Fatal>, MessageKey, Random) {
+    let (key, mut random) = (MessageKey::new(), Random::new());
+    let snp = take_over(machine, &boot_info(1), &key, &mut random);
+    (snp, key, random)
+}
+
+/// Random bytes where the CPU gives the same words each time.
+fn bytes(random: &mut Random) -> [u8; 40] {
+    let mut machine = Machine::new();
+    machine.random = (1..=5).map(Some).collect();
+    let mut bytes = [0; 40];
+    random.fill(&mut machine, &mut bytes).unwrap();
+    bytes
+}
+
 #[test]
 fn the_secrets_are_taken_over_and_wiped() {
     let mut machine = Machine::new();
-    let snp = take_over(&mut machine, &boot_info(1)).unwrap();
+    let (snp, key, _) = taken_over(&mut machine);
+    let snp = snp.unwrap();
     let protections = CR4_SMEP | CR4_SMAP | CR4_UMIP;
     assert_eq!(snp.registers, (CR4 | protections, 0xe7));
     assert_eq!((snp.started, snp.image_released), (1, false));
-    assert!(snp.channel.is_some());
+    assert!(key.is_set() && snp.messages == Messages::Free);
     assert!(machine.is_zero(SECRETS_PAGE, PAGE));
+}
+
+/// The keys that nobody uses are the second source of random numbers.
+#[test]
+fn random_numbers_depend_on_the_secrets() {
+    let mut random = taken_over(&mut Machine::new()).2;
+    let usual = bytes(&mut random);
+    let mut plain = [0; 40];
+    for (place, word) in plain.chunks_exact_mut(8).zip(1u64..) {
+        place.copy_from_slice(&word.to_ne_bytes());
+    }
+    assert_ne!(usual, plain, "the CPU's words as they are");
+    assert_ne!(bytes(&mut random), usual, "the same bytes a second time");
+    assert_eq!(bytes(&mut taken_over(&mut Machine::new()).2), usual);
+    for at in [0, 31, 32, 95] {
+        let mut machine = Machine::new();
+        let mut keys = OTHER_KEYS;
+        keys[at] ^= 1;
+        machine.put_bytes(SECRETS_PAGE + 64, &keys);
+        assert_ne!(bytes(&mut taken_over(&mut machine).2), usual, "byte {at}");
+    }
+    // The key of the messages is not spent on it.
+    let mut machine = Machine::new();
+    machine.put_bytes(SECRETS_PAGE + 32, &[7; 32]);
+    assert_eq!(bytes(&mut taken_over(&mut machine).2), usual);
+    assert_eq!(bytes(&mut Random::new()), plain, "no second source");
+}
+
+/// The CPU's part comes through whatever the secret is.
+#[test]
+fn random_numbers_depend_on_the_cpu() {
+    let mut other = Machine::new();
+    other.random = (11..=15).map(Some).collect();
+    let mut bytes_of_other = [0; 40];
+    taken_over(&mut Machine::new())
+        .2
+        .fill(&mut other, &mut bytes_of_other)
+        .unwrap();
+    let usual = bytes(&mut taken_over(&mut Machine::new()).2);
+    for (index, (one, two)) in usual.chunks(8).zip(bytes_of_other.chunks(8)).enumerate() {
+        assert_ne!(one, two, "word {index}");
+    }
+}
+
+#[test]
+fn a_generator_that_fails_ends_the_keep() {
+    let good = || (1..=7).map(|word| Some(word * 0x1111));
+    for (last, detail) in [
+        (None, 0),
+        (Some(0), 1),
+        (Some(u64::MAX), 1),
+        // The word before it.
+        (Some(7 * 0x1111), 1),
+    ] {
+        let mut machine = Machine::new();
+        machine.random = good().chain([last]).collect();
+        let fatal = Fatal::new(Reason::NoRandomness, detail);
+        assert_eq!(Random::new().try_out(&mut machine), Err(fatal));
+        // Later as well as at boot.
+        machine.random = good().chain([last]).collect();
+        let mut random = Random::new();
+        random.add_secret(&OTHER_KEYS);
+        assert_eq!(random.fill(&mut machine, &mut [0; 64]), Err(fatal));
+    }
+    let mut machine = Machine::new();
+    machine.random = good().chain([Some(5)]).collect();
+    assert_eq!(Random::new().try_out(&mut machine), Ok(()));
 }
 
 #[test]
@@ -188,20 +275,24 @@ fn secrets_that_are_none_are_refused_and_wiped() {
         // The other keys and fields say nothing.
         machine.put_bytes(SECRETS_PAGE + 8, &[0xff; 24]);
         machine.put_bytes(SECRETS_PAGE + 64, &[0xff; 96]);
-        let fatal = take_over(&mut machine, &boot_info(1)).unwrap_err();
-        assert_eq!(fatal, Fatal::new(Reason::Secrets, version.into()));
+        let (snp, key, _) = taken_over(&mut machine);
+        assert_eq!(
+            snp.unwrap_err(),
+            Fatal::new(Reason::Secrets, version.into())
+        );
+        assert!(!key.is_set());
         assert!(machine.is_zero(SECRETS_PAGE, PAGE));
     }
     // The oldest version that is good.
     let mut machine = Machine::new();
     machine.put_bytes(SECRETS_PAGE, &2u32.to_le_bytes());
-    assert!(take_over(&mut machine, &boot_info(1)).is_ok());
+    assert!(taken_over(&mut machine).0.is_ok());
 }
 
 #[test]
 fn a_bad_cpuid_page_is_refused() {
     let mut machine = Machine::new();
     machine.put_bytes(CPUID_PAGE, &65u32.to_le_bytes());
-    let fatal = take_over(&mut machine, &boot_info(1)).unwrap_err();
+    let fatal = taken_over(&mut machine).0.unwrap_err();
     assert_eq!(fatal, Fatal::new(Reason::Cpuid, 1));
 }

@@ -6,7 +6,8 @@
 //! page a second time.
 
 use std::any::Any;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use aes_gcm::aead::AeadInOut;
@@ -22,7 +23,9 @@ use enarx_exits::{Function, HostFacts, MESSAGE_OFFSET};
 use enarx_microkernel::kernel::{Fatal, Kernel};
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::ghcb::{Answer, Call};
+use enarx_microkernel::snp::message::MessageKey;
 use enarx_microkernel::snp::{Entry, Instructions, Validated, pages};
+use enarx_microkernel::syscall::Guarded;
 use enarx_snp::cpuid::{CpuidPage, Entry as Function64};
 use enarx_snp::ghcb::msr::{Request, Response};
 use enarx_snp::ghcb::{PageOperation, PageStateEntry, exit, features};
@@ -44,6 +47,8 @@ pub const LAUNCH_FREE: u64 = 0x1f_0000;
 pub const JUNK: u64 = 0x6a75_6e6b_6a75_6e6b;
 pub const GHCB: u64 = EXIT_PHYSICAL + 0x1_0000;
 pub const KEY: [u8; 32] = [0x5a; 32];
+/// VMPCK 1 to 3.
+pub const OTHER_KEYS: [u8; 96] = [0xc3; 96];
 pub const ENTRY: Entry = Entry {
     rip: 0xffff_ffff_8001_2345,
     lstar: 0xffff_ffff_8001_4567,
@@ -115,6 +120,13 @@ pub struct Machine {
     pub adjusted: Vec<(u64, u64)>,
     pub firmware: Firmware,
     pub flushes: u64,
+    /// Limits of the sleeps, in nanoseconds.
+    pub parked: Vec<u64>,
+    pub wiped_stacks: u64,
+    /// The answers of RDRAND.
+    pub random: VecDeque<Option<u64>>,
+    /// The Keep has ended on another vCPU.
+    pub ended: bool,
 }
 
 impl Machine {
@@ -142,6 +154,10 @@ impl Machine {
                 reply: [0; 4096],
             },
             flushes: 0,
+            parked: Vec::new(),
+            wiped_stacks: 0,
+            random: VecDeque::new(),
+            ended: false,
         };
         for page in (ROOT..LAUNCH_FREE).step_by(4096) {
             machine.memory.insert(page, Box::new([0; 512]));
@@ -164,6 +180,7 @@ impl Machine {
         machine.put_bytes(CPUID_PAGE, cpuid_page(&ordinary_cpuid()).as_bytes());
         machine.put_bytes(SECRETS_PAGE, &3u32.to_le_bytes());
         machine.put_bytes(SECRETS_PAGE + 32, &KEY);
+        machine.put_bytes(SECRETS_PAGE + 64, &OTHER_KEYS);
         machine
     }
 
@@ -588,16 +605,22 @@ impl Platform for Machine {
         self.flushes += 1;
     }
 
-    fn exit(&mut self, function: Function, _: &[u64]) -> u64 {
-        panic!("no test leads to {function:?}")
+    fn exit(&mut self, function: Function, args: &[u64]) -> u64 {
+        assert_eq!(function, Function::Park, "no test leads to {function:?}");
+        self.parked.push(args[0]);
+        0
+    }
+
+    fn wipe_stack(&mut self) {
+        self.wiped_stacks += 1;
     }
 
     fn ended(&self) -> bool {
-        false
+        self.ended
     }
 
     fn random(&mut self) -> Option<u64> {
-        None
+        self.random.pop_front().flatten()
     }
 
     fn tsc(&self) -> u64 {
@@ -695,8 +718,51 @@ pub fn facts(memory_end: u64) -> HostFacts {
     }
 }
 
+/// The kernel behind a lock that must never be taken twice.
+pub struct Locked {
+    kernel: RefCell<Kernel>,
+    key: MessageKey,
+}
+
+impl Guarded for Locked {
+    fn with<R>(&self, f: impl FnOnce(&mut Kernel) -> R) -> R {
+        f(&mut self.kernel.borrow_mut())
+    }
+
+    fn key(&self) -> &MessageKey {
+        &self.key
+    }
+}
+
+impl Locked {
+    /// A Keep without SNP that has not been booted.
+    pub fn unbooted() -> Self {
+        Self {
+            kernel: RefCell::new(Kernel::new()),
+            key: MessageKey::new(),
+        }
+    }
+
+    /// A booted Keep.
+    pub fn boot(machine: &mut Machine) -> Self {
+        let key = MessageKey::new();
+        let kernel = RefCell::new(boot_with(machine, 1, 1, &key).unwrap());
+        Self { kernel, key }
+    }
+}
+
 /// Boots a Keep with `image` 2 MiB frames of runtime image and `free` others.
 pub fn boot(machine: &mut Machine, image: u64, free: u64) -> Result<Kernel, Fatal> {
+    boot_with(machine, image, free, &MessageKey::new())
+}
+
+/// As [`boot`]; `key` becomes the key of the messages.
+fn boot_with(
+    machine: &mut Machine,
+    image: u64,
+    free: u64,
+    key: &MessageKey,
+) -> Result<Kernel, Fatal> {
     let info = boot_info(image);
     for frame in 0..image {
         let rights = bits::PRESENT | bits::USER | bits::LARGE | bits::RESERVED | bits::PINNED;
@@ -704,7 +770,7 @@ pub fn boot(machine: &mut Machine, image: u64, free: u64) -> Result<Kernel, Fata
     }
     let mut kernel = Kernel::new();
     kernel.boot(&info, &facts(info.free_start + free * LARGE), 1_000_000)?;
-    ends(|| kernel.boot_snp(machine, &info)).and_then(|result| result)?;
+    ends(|| kernel.boot_snp(machine, &info, key)).and_then(|result| result)?;
     Ok(kernel)
 }
 

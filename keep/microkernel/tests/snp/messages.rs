@@ -9,19 +9,21 @@ use proptest::prelude::*;
 
 use enarx_microkernel::kernel::Kernel;
 use enarx_microkernel::linux::Errno;
+use enarx_microkernel::random::Random;
 use enarx_microkernel::snp::ghcb::Answer;
-use enarx_microkernel::snp::message::{Channel, KEY_REQUEST, MessageError};
+use enarx_microkernel::snp::message::{Channel, KEY_REQUEST, MessageError, MessageKey, ask};
+use enarx_microkernel::syscall::Guarded;
 use enarx_snp::ghcb::exit;
 use enarx_snp::guest_message::{HEADER_LEN, Header, MessageType, ReportResponse};
 use enarx_snp::report::REPORT_LEN;
 use zerocopy::FromBytes;
 
-use crate::machine::{Exit, KEY, Machine, boot, key_for, report_for, sealed};
+use crate::machine::{Exit, KEY, Locked, Machine, key_for, report_for, sealed};
 
 /// SW_EXITINFO2 of a host that asks to try again (56421, SNP Guest Request).
 const BUSY: u64 = 2 << 32;
-/// How often a message may be sent.
-const TRIES: usize = 10_000;
+/// How often a message is sent while the host is busy: 30 seconds long.
+const TRIES: usize = 300;
 
 fn answer(info1: u64, info2: u64) -> Answer {
     Answer {
@@ -94,25 +96,35 @@ fn prepare(machine: &mut Machine, fate: Fate) {
 }
 
 fn report(
-    kernel: &mut Kernel,
+    keep: &Locked,
     machine: &mut Machine,
     data: &[u8; 64],
 ) -> Result<[u8; REPORT_LEN], Errno> {
     let mut report = [0; REPORT_LEN];
-    kernel
-        .ask_firmware(|channel| channel.report(machine, data, &mut report))
-        .map(|()| report)
+    ask(keep, machine, |channel, key, machine| {
+        channel.report(key, machine, data, &mut report)
+    })
+    .map(|()| report)
 }
 
 fn key(
-    kernel: &mut Kernel,
+    keep: &Locked,
     machine: &mut Machine,
     request: &[u8; KEY_REQUEST],
 ) -> Result<[u8; 32], Errno> {
-    let mut key = [0; 32];
-    kernel
-        .ask_firmware(|channel| channel.derived_key(machine, request, &mut key))
-        .map(|()| key)
+    let mut derived = [0; 32];
+    ask(keep, machine, |channel, key, machine| {
+        channel.derived_key(key, machine, request, &mut derived)
+    })
+    .map(|()| derived)
+}
+
+/// The key of the played firmware.
+fn message_key() -> MessageKey {
+    let key = MessageKey::new();
+    let (words, _) = KEY.as_chunks::<8>();
+    key.set([0, 1, 2, 3].map(|index| u64::from_ne_bytes(words[index])));
+    key
 }
 
 fn sequence(message: &[u8]) -> u64 {
@@ -127,19 +139,19 @@ proptest! {
         script in proptest::collection::vec((fate(), any::<bool>(), any::<[u8; 32]>()), 1..16),
     ) {
         let mut machine = Machine::new();
-        let mut kernel = boot(&mut machine, 1, 1).unwrap();
+        let keep = Locked::boot(&mut machine);
         let mut broken = false;
         for (fate, wants_key, bytes) in script {
             prepare(&mut machine, fate);
             let sent = machine.firmware.messages.len();
             let result = if wants_key {
-                key(&mut kernel, &mut machine, &bytes).map(|key| {
+                key(&keep, &mut machine, &bytes).map(|key| {
                     assert_eq!(key, key_for(&bytes));
                 })
             } else {
                 let mut data = [7; 64];
                 data[..32].copy_from_slice(&bytes);
-                report(&mut kernel, &mut machine, &data).map(|report| {
+                report(&keep, &mut machine, &data).map(|report| {
                     assert_eq!(report[..], report_for(&data)[..]);
                 })
             };
@@ -182,7 +194,7 @@ proptest! {
         }
         let mut machine = Machine::new();
         machine.firmware.tamper = Box::new(move |reply| reply.copy_from_slice(&page));
-        let result = Channel::new(KEY).report(&mut machine, &[1; 64], &mut [0; REPORT_LEN]);
+        let result = Channel::new().report(&message_key(), &mut machine, &[1; 64], &mut [0; REPORT_LEN]);
         prop_assert_eq!(result, Err(MessageError::Broken));
     }
 }
@@ -197,7 +209,7 @@ fn every_changed_byte_of_an_answer_is_noticed() {
         let bits = 1 << (at % 8);
         machine.firmware.tamper = Box::new(move |page| page[at] ^= bits);
         let mut report = [0; REPORT_LEN];
-        let result = Channel::new(KEY).report(&mut machine, &data, &mut report);
+        let result = Channel::new().report(&message_key(), &mut machine, &data, &mut report);
         if is_idle(at) {
             assert_eq!(result, Ok(()), "{at:#x}");
             assert_eq!(report[..], report_for(&data)[..]);
@@ -230,7 +242,8 @@ fn an_answer_to_something_else_is_refused() {
         machine.firmware.tamper = Box::new(move |page| {
             *page = sealed(kind, sequence, &mut vec![0; length]);
         });
-        let result = Channel::new(KEY).report(&mut machine, &[0; 64], &mut [0; REPORT_LEN]);
+        let result =
+            Channel::new().report(&message_key(), &mut machine, &[0; 64], &mut [0; REPORT_LEN]);
         assert_eq!(result, expected, "{kind:?} {sequence} {length}");
     }
 }
@@ -251,59 +264,143 @@ fn a_refusal_of_any_length_keeps_the_channel() {
             };
             *page = sealed(kind, header.msg_seqno.get(), &mut payload.clone());
         });
-        let mut kernel = boot(&mut machine, 1, 1).unwrap();
+        let keep = Locked::boot(&mut machine);
         for _ in 0..2 {
+            assert_eq!(report(&keep, &mut machine, &[0; 64]), Err(Errno::Inval));
             assert_eq!(
-                report(&mut kernel, &mut machine, &[0; 64]),
-                Err(Errno::Inval)
-            );
-            assert_eq!(
-                key(&mut kernel, &mut machine, &[0; KEY_REQUEST]),
+                key(&keep, &mut machine, &[0; KEY_REQUEST]),
                 Err(Errno::Inval)
             );
         }
         machine.firmware.tamper = Box::new(|_| ());
-        let report = report(&mut kernel, &mut machine, &[9; 64]).unwrap();
+        let report = report(&keep, &mut machine, &[9; 64]).unwrap();
         assert_eq!(report[..], report_for(&[9; 64])[..]);
     }
 }
 
+/// A host that lets nothing through for 30 seconds is answered with "busy", and the key is not given up: what
+/// was sent waits as it is, because its sequence number is spent.
 #[test]
-fn a_firmware_that_stays_busy_ends_the_channel() {
+fn a_message_waits_until_the_host_carries_it() {
+    for (same, broken) in [(true, false), (false, false), (false, true)] {
+        let mut machine = Machine::new();
+        let keep = Locked::boot(&mut machine);
+        prepare(&mut machine, Fate::Busy(usize::MAX));
+        for tries in 1..3 {
+            machine.parked.clear();
+            assert_eq!(report(&keep, &mut machine, &[1; 64]), Err(Errno::Busy));
+            // Slept between two tries, a tenth of a second each.
+            assert_eq!(machine.parked, [100_000_000; TRIES]);
+            let [(message, times)] = &machine.firmware.messages[..] else {
+                panic!("one message, sent again and again");
+            };
+            assert_eq!((sequence(message), *times), (1, TRIES * tries));
+        }
+        if broken {
+            prepare(&mut machine, Fate::Flipped(HEADER_LEN, 1));
+            assert_eq!(report(&keep, &mut machine, &[2; 64]), Err(Errno::Io));
+            assert_eq!(machine.firmware.messages.len(), 1, "nothing follows it");
+            assert!(!keep.key().is_set());
+            continue;
+        }
+        prepare(&mut machine, Fate::Carried);
+        let data = if same { [1; 64] } else { [2; 64] };
+        let report = report(&keep, &mut machine, &data).unwrap();
+        assert_eq!(report[..], report_for(&data)[..]);
+        let sent: Vec<u64> = machine
+            .firmware
+            .messages
+            .iter()
+            .map(|(message, _)| sequence(message))
+            .collect();
+        assert_eq!(sent, if same { vec![1] } else { vec![1, 3] });
+    }
+}
+
+/// The answer to what waited is thrown away, whatever it is; the next question gets its own.
+#[test]
+fn a_refused_message_that_waited_is_forgotten() {
     let mut machine = Machine::new();
-    let mut kernel = boot(&mut machine, 1, 1).unwrap();
+    let keep = Locked::boot(&mut machine);
     prepare(&mut machine, Fate::Busy(usize::MAX));
-    assert_eq!(report(&mut kernel, &mut machine, &[0; 64]), Err(Errno::Io));
-    let counts: Vec<usize> = machine
-        .firmware
-        .messages
-        .iter()
-        .map(|sent| sent.1)
-        .collect();
-    assert_eq!(counts, [TRIES]);
+    assert_eq!(key(&keep, &mut machine, &[3; 32]), Err(Errno::Busy));
+    prepare(&mut machine, Fate::Refused(0x16));
+    assert_eq!(report(&keep, &mut machine, &[1; 64]), Err(Errno::Inval));
     prepare(&mut machine, Fate::Carried);
-    assert_eq!(report(&mut kernel, &mut machine, &[0; 64]), Err(Errno::Io));
-    assert_eq!(machine.firmware.messages.len(), 1);
+    assert_eq!(key(&keep, &mut machine, &[3; 32]), Ok(key_for(&[3; 32])));
+}
+
+#[test]
+fn one_vcpu_after_the_other_sends_messages() {
+    let mut machine = Machine::new();
+    let keep = Locked::boot(&mut machine);
+    let channel = keep.with(Kernel::take_channel).unwrap().unwrap();
+    assert!(keep.with(Kernel::take_channel).unwrap().is_none());
+    // Another one waits without the kernel's lock; the Keep ends meanwhile.
+    machine.ended = true;
+    assert_eq!(report(&keep, &mut machine, &[1; 64]), Err(Errno::Io));
+    machine.ended = false;
+    keep.with(|kernel| kernel.give_channel(Some(&channel)));
+    assert!(report(&keep, &mut machine, &[1; 64]).is_ok());
+    keep.with(|kernel| kernel.give_channel(None));
+    assert_eq!(report(&keep, &mut machine, &[1; 64]), Err(Errno::Io));
+}
+
+#[test]
+fn nothing_is_signed_after_the_end() {
+    // The end comes before, and while the message is on its way.
+    for on_the_way in [false, true] {
+        let mut machine = Machine::new();
+        let keep = Locked::boot(&mut machine);
+        if on_the_way {
+            machine.ended = true;
+        } else {
+            keep.key().wipe();
+        }
+        assert_eq!(report(&keep, &mut machine, &[1; 64]), Err(Errno::Io));
+        assert_eq!(machine.firmware.messages.len(), usize::from(on_the_way));
+        machine.ended = false;
+        assert_eq!(key(&keep, &mut machine, &[0; 32]), Err(Errno::Io));
+        assert_eq!(machine.firmware.messages.len(), usize::from(on_the_way));
+        assert!(!keep.key().is_set());
+    }
+}
+
+/// Copies of keys may lie on the stack.
+#[test]
+fn the_stack_is_wiped_after_each_message() {
+    let mut machine = Machine::new();
+    let keep = Locked::boot(&mut machine);
+    for (number, fate) in (1..).zip([
+        Fate::Carried,
+        Fate::Refused(1),
+        Fate::Busy(usize::MAX),
+        Fate::Dropped,
+    ]) {
+        prepare(&mut machine, fate);
+        let _ = report(&keep, &mut machine, &[0; 64]);
+        assert_eq!(machine.wiped_stacks, number);
+    }
 }
 
 /// The answer to an earlier question, played again.
 #[test]
 fn an_old_answer_is_refused() {
     let mut machine = Machine::new();
-    let mut kernel = boot(&mut machine, 1, 1).unwrap();
+    let keep = Locked::boot(&mut machine);
     let old = Rc::new(Cell::new([0; 4096]));
-    let keep = Rc::clone(&old);
-    machine.firmware.tamper = Box::new(move |page| keep.set(*page));
-    report(&mut kernel, &mut machine, &[1; 64]).unwrap();
+    let kept = Rc::clone(&old);
+    machine.firmware.tamper = Box::new(move |page| kept.set(*page));
+    report(&keep, &mut machine, &[1; 64]).unwrap();
     machine.firmware.tamper = Box::new(move |page| *page = old.get());
-    assert_eq!(report(&mut kernel, &mut machine, &[1; 64]), Err(Errno::Io));
+    assert_eq!(report(&keep, &mut machine, &[1; 64]), Err(Errno::Io));
 }
 
 #[test]
 fn there_are_no_messages_without_snp() {
     let mut machine = Machine::new();
     assert_eq!(
-        report(&mut Kernel::new(), &mut machine, &[0; 64]),
+        report(&Locked::unbooted(), &mut machine, &[0; 64]),
         Err(Errno::NoSys)
     );
     assert!(machine.firmware.messages.is_empty());
@@ -311,5 +408,8 @@ fn there_are_no_messages_without_snp() {
 
 #[test]
 fn the_key_does_not_show() {
-    assert_eq!(format!("{:?}", Channel::new(KEY)), "Channel { .. }");
+    assert_eq!(format!("{:?}", message_key()), "MessageKey { .. }");
+    let mut random = Random::new();
+    random.add_secret(&KEY);
+    assert_eq!(format!("{random:?}"), "Random { .. }");
 }

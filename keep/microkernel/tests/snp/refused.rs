@@ -1,27 +1,17 @@
 //! A genuine host learns nothing of the system calls that its Keep refuses.
 
-use std::cell::RefCell;
-
 use enarx_microkernel::epoch::Epoch;
-use enarx_microkernel::kernel::{Kernel, Registers};
+use enarx_microkernel::kernel::Registers;
 use enarx_microkernel::signal::{USER_CS, USER_SS};
-use enarx_microkernel::syscall::{After, Guarded, system_call};
+use enarx_microkernel::syscall::{After, system_call};
 use enarx_syscall as nr;
 
-use crate::machine::{Machine, boot};
-
-struct Locked(RefCell<Kernel>);
-
-impl Guarded for Locked {
-    fn with<R>(&self, f: impl FnOnce(&mut Kernel) -> R) -> R {
-        f(&mut self.0.borrow_mut())
-    }
-}
+use crate::machine::{Locked, Machine};
 
 #[test]
 fn a_genuine_host_is_not_told_of_refused_calls() {
     let mut machine = Machine::new();
-    let kernel = Locked(RefCell::new(boot(&mut machine, 1, 2).unwrap()));
+    let kernel = Locked::boot(&mut machine);
     let epoch = Epoch::new();
     machine.exits.clear();
     for number in [

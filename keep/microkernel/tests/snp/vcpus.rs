@@ -16,12 +16,20 @@ use enarx_boot::page_table::bits;
 use enarx_exits::Reason;
 use enarx_microkernel::frames::Frames;
 use enarx_microkernel::kernel::{Fatal, Kernel};
+use enarx_microkernel::random::Random;
+use enarx_microkernel::snp::Snp;
 use enarx_microkernel::snp::boot::take_over;
 use enarx_microkernel::snp::ghcb::Answer;
+use enarx_microkernel::snp::message::MessageKey;
 use enarx_microkernel::snp::vcpu::start;
 use enarx_snp::ghcb::exit;
 
 use crate::machine::{C_BIT, ENTRY, Exit, Machine, ROOT, boot, boot_info};
+
+fn taken_over(machine: &mut Machine) -> Snp {
+    let (key, mut random) = (MessageKey::new(), Random::new());
+    take_over(machine, &boot_info(1), &key, &mut random).unwrap()
+}
 
 /// What a vCPU begins with.
 fn state(vcpu: u64) -> FirstState {
@@ -114,7 +122,7 @@ fn no_state_lies_at_a_large_page() {
     // Free 4 KiB frames at 2 MiB boundaries, several in a row, where the VMSA would come to lie.
     for aligned in 1..4 {
         let mut machine = Machine::new();
-        let mut snp = take_over(&mut machine, &boot_info(1)).unwrap();
+        let mut snp = taken_over(&mut machine);
         let mut frames = Frames::new(
             SHARED_END..SHARED_END,
             SHARED_END..SHARED_END + 8 * LARGE,
@@ -178,7 +186,7 @@ proptest! {
 fn a_vcpu_without_memory_ends_the_keep() {
     for pages in 0..6 {
         let mut machine = Machine::new();
-        let mut snp = take_over(&mut machine, &boot_info(1)).unwrap();
+        let mut snp = taken_over(&mut machine);
         let end = 2 << 20;
         let mut frames = Frames::new(end - pages * PAGE..end, 0..0, C_BIT);
         assert_eq!(
