@@ -374,11 +374,54 @@ fn exactly_the_private_pages_have_the_c_bit() {
     }
 }
 
+/// The pages that nobody writes after the launch, beside the microkernel's own code and constants: the CPU's
+/// tables, the CPUID page, the loader's code and constants, the tables of vCPUs that were not started.
+fn constants(launch: &Launch) -> BTreeSet<u64> {
+    let tables = launch.state.tables.unwrap();
+    let mut constants: BTreeSet<u64> = [tables.gdt, tables.idt, tables.tss]
+        .map(|address| address - DIRECT_MAP)
+        .into();
+    constants.insert(only(launch, PageType::Cpuid));
+    let loader = elf::parse(LOADER).unwrap();
+    let is_loaders = |address: u64| {
+        let holds = |segment: &elf::Segment| {
+            !segment.write && (segment.address..segment.address + segment.size).contains(&address)
+        };
+        loader.segments.iter().any(holds)
+    };
+    let (found, _) = leaves(launch, PRIVATE);
+    let loaders = found.iter().filter(|leaf| is_loaders(leaf.address));
+    constants.extend(loaders.map(|leaf| leaf.entry & bits::ADDRESS & !PRIVATE));
+    let strays = launch
+        .pages
+        .iter()
+        .filter(|page| page.kind == PageType::Vmsa);
+    let vmsa = Vmsa::read_from_bytes(&strays.last().unwrap().bytes[..]).unwrap();
+    constants.extend(leaves_under(launch, vmsa.cr3.get(), PRIVATE).1);
+    assert!(constants.len() > 12, "{constants:x?}");
+    constants
+}
+
+/// The boot page is among the microkernel's constants.
+#[test]
+fn the_boot_page_is_not_writable() {
+    let launch = laid_out(1);
+    let address = header(&launch).boot_page;
+    let (found, _) = leaves(&launch, PRIVATE);
+    let leaves: Vec<&Leaf> = found
+        .iter()
+        .filter(|leaf| leaf.entry & bits::ADDRESS & !PRIVATE == address - KERNEL_VIRTUAL)
+        .collect();
+    assert_eq!(leaves.len(), 2, "at its address, and in the direct map");
+    assert!(leaves.iter().all(|leaf| leaf.entry & bits::WRITE == 0));
+}
+
 #[test]
 fn the_direct_map_is_the_list_of_pages() {
     for microkernel in [MICROKERNEL, MICROKERNEL_SIMULATED] {
         let launch = laid_out_with(microkernel, &program(), 8, C_BIT);
         let kernel = elf::parse(microkernel).unwrap();
+        let constants = constants(&launch);
         let (found, _) = leaves(&launch, PRIVATE);
         let mut mapped = BTreeSet::new();
         for leaf in found {
@@ -391,7 +434,11 @@ fn the_direct_map_is_the_list_of_pages() {
                 let end = segment.address + segment.size;
                 !segment.write && (segment.address..end).contains(&(KERNEL_VIRTUAL + gpa))
             });
-            let write = if constant { 0 } else { bits::WRITE };
+            let write = if constant || constants.contains(&gpa) {
+                0
+            } else {
+                bits::WRITE
+            };
             assert_eq!(
                 leaf.entry,
                 gpa | PRIVATE | bits::PRESENT | bits::NO_EXECUTE | write,

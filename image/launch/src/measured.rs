@@ -5,6 +5,8 @@
 //!
 //! The runtime image lies in shared memory; its digest is part of the loader's measured pages.
 
+use std::collections::BTreeSet;
+
 use enarx_boot::boot_page::{self, BootInfo};
 use enarx_boot::first_state::{CR4, CR4_MCE, FirstState, XCR0};
 use enarx_boot::image_info::{self, ImageInfo, SEGMENTS};
@@ -84,15 +86,19 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
         count: program.segments.len() as u64,
         segments: segments(&program)?,
     };
-    builder.loader(&loader, images.loader, &image)?;
+    let mut constants = builder.loader(&loader, images.loader, &image)?;
     let image_start = builder.take(image.length);
     builder.image_window(image_start, image.length);
     let heap_start = heap_start(&program)?;
     let (user_stack, stack_bytes, random_offset) = first_stack(&program)?;
     let stack_page = builder.first_stack_page(&stack_bytes);
     builder.sallyport();
+    let stray_start = builder.pages.end();
     let stray_root = builder.stray_tables(header.stray_entry);
-    builder.ledger(&kernel);
+    constants.extend((stray_start..builder.pages.end()).step_by(4096));
+    constants.insert(cpuid_page);
+    constants.extend([tables.gdt, tables.idt, tables.tss].map(|address| address - DIRECT_MAP));
+    builder.ledger(&kernel, &constants);
     let boot = BootInfo {
         magic: boot_page::MAGIC,
         flags: boot_page::FLAG_SNP,
@@ -200,14 +206,16 @@ fn segments(program: &Program) -> Result<[image_info::Segment; SEGMENTS], Launch
 }
 
 impl Builder {
-    /// The loader's pages, the information page among them, mapped for the user.
+    /// The loader's pages, the information page among them, mapped for the user; those that are never
+    /// written.
     fn loader(
         &mut self,
         loader: &Program,
         image: &[u8],
         information: &ImageInfo,
-    ) -> Result<(), LaunchError> {
+    ) -> Result<BTreeSet<u64>, LaunchError> {
         let mut placed = false;
+        let mut constants = BTreeSet::new();
         for segment in &loader.segments {
             let rights = match (segment.write, segment.execute) {
                 (true, true) => return Err(LaunchError::Loader),
@@ -225,6 +233,9 @@ impl Builder {
                 self.pages.write(page, bytes.next().unwrap_or(&[]));
                 self.pages
                     .map(self.root, address, 1, user(page, rights, self.c_bit));
+                if !segment.write {
+                    constants.insert(page);
+                }
                 if address == image_info::ADDRESS {
                     self.pages.write(page, information.as_bytes());
                     placed = rights == Rights::Read;
@@ -232,7 +243,7 @@ impl Builder {
             }
         }
         if placed {
-            Ok(())
+            Ok(constants)
         } else {
             Err(LaunchError::Loader)
         }
@@ -270,8 +281,9 @@ impl Builder {
     }
 
     /// The direct map of the pages of the launch, and of nothing else: it is the ledger of the
-    /// private pages that are valid. The microkernel's code and constants are not writable there.
-    fn ledger(&mut self, kernel: &Program) {
+    /// private pages that are valid. The microkernel's code and constants are not writable there, nor are
+    /// the pages of `constants`.
+    fn ledger(&mut self, kernel: &Program, constants: &BTreeSet<u64>) {
         let rights = bits::PRESENT | bits::WRITE | bits::NO_EXECUTE | self.c_bit;
         // Its tables are pages of the launch too: made before the list is complete.
         self.pages.map(self.root, DIRECT_MAP, 1, 0);
@@ -280,11 +292,8 @@ impl Builder {
             let holds = |segment: &&elf::Segment| {
                 (segment.address..segment.address + segment.size).contains(&address)
             };
-            kernel
-                .segments
-                .iter()
-                .find(holds)
-                .is_some_and(|segment| !segment.write)
+            let segment = kernel.segments.iter().find(holds);
+            constants.contains(&gpa) || segment.is_some_and(|segment| !segment.write)
         };
         for gpa in (self.pages.start()..self.pages.end()).step_by(4096) {
             let rights = if constant(gpa) {

@@ -28,6 +28,9 @@ const XCR0_AVX512: u64 = 0b1110_0000;
 const LEAF1_NEEDED: u32 = (1 << 30) | (1 << 26);
 /// FSGSBASE in leaf 7 EBX.
 const LEAF7_NEEDED: u32 = 1 << 0;
+/// SMEP and SMAP in leaf 7 EBX, UMIP in ECX. Every CPU with SEV-SNP has them; the firmware accepts a page without
+/// them, so a host could take them away. The simulated platform runs on CPUs that do not have them all.
+const PROTECTIONS: (u32, u32) = ((1 << 7) | (1 << 20), 1 << 2);
 
 /// Registers that CPUID returns: EAX, EBX, ECX, EDX.
 pub type Answer = [u32; 4];
@@ -78,7 +81,8 @@ fn entry<P: Platform>(platform: &P, page: u64, leaf: u32, subleaf: u32) -> Answe
 /// What the page says of the features that the microkernel uses.
 ///
 /// # Errors
-/// [`Reason::Cpuid`] when the page is malformed (1) or lacks RDRAND and XSAVE (2) or FSGSBASE (3).
+/// [`Reason::Cpuid`] when the page is malformed (1) or lacks RDRAND and XSAVE (2), FSGSBASE (3), or, but for the
+/// simulated platform, SMEP, SMAP or UMIP (4).
 pub fn features<P: Platform>(platform: &P, page: u64) -> Result<Features, Fatal> {
     let check = |number, ok: bool| {
         if ok {
@@ -93,6 +97,8 @@ pub fn features<P: Platform>(platform: &P, page: u64) -> Result<Features, Fatal>
     check(2, leaf1[2] & LEAF1_NEEDED == LEAF1_NEEDED)?;
     let leaf7 = entry(platform, page, 7, 0);
     check(3, leaf7[1] & LEAF7_NEEDED == LEAF7_NEEDED)?;
+    let protected = leaf7[1] & PROTECTIONS.0 == PROTECTIONS.0 && leaf7[2] & PROTECTIONS.1 != 0;
+    check(4, protected || cfg!(feature = "simulated"))?;
     let states = entry(platform, page, 0xd, 0);
     let offered = u64::from(states[0]) | (u64::from(states[3]) << 32);
     Ok(Features {

@@ -91,7 +91,7 @@ impl Snp {
         FirstState {
             rip: entry.rip,
             cr3: self.boot.root | self.boot.c_bit,
-            cr4: self.registers.0 | CR4_MCE,
+            cr4: self.registers.0,
             cr2: NO_FAULT,
             xcr0: self.registers.1,
             tables: Some(CpuTables {
@@ -105,10 +105,12 @@ impl Snp {
     }
 }
 
-/// CR4 with the protections that the CPU has.
+/// CR4 with the protections that the CPU has. It is that of all vCPUs; MCE, with which the launch measures the
+/// first, stays, because a machine check without it is a shutdown.
 fn control_register(features: &cpuid::Features) -> u64 {
     let with = |has: bool, bit: u64| if has { bit } else { 0 };
-    CR4 | with(features.smep, CR4_SMEP)
+    CR4 | CR4_MCE
+        | with(features.smep, CR4_SMEP)
         | with(features.smap, CR4_SMAP)
         | with(features.umip, CR4_UMIP)
 }

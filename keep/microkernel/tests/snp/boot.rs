@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use enarx_boot::boot_page::BootInfo;
-use enarx_boot::first_state::{CR4, CR4_SMAP, CR4_SMEP, CR4_UMIP};
+use enarx_boot::first_state::{CR4, CR4_MCE, CR4_SMAP, CR4_SMEP, CR4_UMIP};
 use enarx_boot::layout::{LARGE, LAUNCH_END, PAGE};
 use enarx_exits::Reason;
 use enarx_microkernel::kernel::Fatal;
@@ -15,7 +15,7 @@ use enarx_microkernel::snp::{Messages, Snp};
 use enarx_snp::ghcb::PageOperation;
 use enarx_snp::ghcb::msr::{Request, Response};
 
-use crate::machine::{CPUID_PAGE, GHCB, KEY, Machine, OTHER_KEYS, SECRETS_PAGE, boot_info};
+use crate::machine::{CPUID_PAGE, ENTRY, GHCB, KEY, Machine, OTHER_KEYS, SECRETS_PAGE, boot_info};
 
 /// What an honest boot asks the host, in this order.
 const QUESTIONS: [Request; 4] = [
@@ -193,7 +193,10 @@ fn the_secrets_are_taken_over_and_wiped() {
     let (snp, key, _) = taken_over(&mut machine);
     let snp = snp.unwrap();
     let protections = CR4_SMEP | CR4_SMAP | CR4_UMIP;
-    assert_eq!(snp.registers, (CR4 | protections, 0xe7));
+    assert_eq!(snp.registers, (CR4 | CR4_MCE | protections, 0xe7));
+    // The vCPUs that it starts have the same as the first.
+    let started = snp.first_state(ENTRY, 0);
+    assert_eq!((started.cr4, started.xcr0), snp.registers);
     assert_eq!((snp.started, snp.image_released), (1, false));
     assert!(key.is_set() && snp.messages == Messages::Free);
     assert!(machine.is_zero(SECRETS_PAGE, PAGE));
