@@ -25,7 +25,7 @@ pub fn run(args: Args) -> ExitCode {
         Ok(description) if json => outln!("{:#}", serde_json::json!(description)),
         Ok(description) => out!("{description}"),
         Err(message) => {
-            eprintln!("error: cannot inspect {}: {message}", file.display());
+            say!("error: cannot inspect {}: {message}", file.display());
             return ExitCode::from(REFUSED);
         }
     }

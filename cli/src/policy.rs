@@ -75,7 +75,7 @@ pub fn run(args: Args) -> ExitCode {
         Ok(policy) if explain => out!("{}", explanation(&policy)),
         Ok(policy) => outln!("{}: good", policy.name),
         Err(message) => {
-            eprintln!("error: {message}");
+            say!("error: {message}");
             return ExitCode::from(USAGE);
         }
     }

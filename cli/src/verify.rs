@@ -141,14 +141,14 @@ pub fn run(args: Args) -> ExitCode {
     let policy = match policy {
         Ok(policy) => policy,
         Err(message) => {
-            eprintln!("error: {message}");
+            say!("error: {message}");
             return ExitCode::from(USAGE);
         }
     };
     let evidence = match read(&file) {
         Ok(evidence) => evidence,
         Err(error) => {
-            eprintln!(
+            say!(
                 "error: cannot read the evidence {}: {error}",
                 file.display()
             );
@@ -164,14 +164,14 @@ pub fn run(args: Args) -> ExitCode {
     let endorsements = match endorsements(certs.as_deref(), collateral.as_deref(), stored) {
         Ok(endorsements) => endorsements,
         Err(message) => {
-            eprintln!("error: {message}");
+            say!("error: {message}");
             return ExitCode::from(USAGE);
         }
     };
     let references = match references.values(at) {
         Ok(references) => references,
         Err((code, message)) => {
-            eprintln!("error: {message}");
+            say!("error: {message}");
             return ExitCode::from(code);
         }
     };
@@ -180,7 +180,7 @@ pub fn run(args: Args) -> ExitCode {
         .verify(&evidence, &endorsements, at);
     if let Some(path) = ear_key {
         if let Err(message) = print_ear(&verdict, &path) {
-            eprintln!("error: cannot sign with {}: {message}", path.display());
+            say!("error: cannot sign with {}: {message}", path.display());
             return ExitCode::from(USAGE);
         }
         return exit_code(&verdict);

@@ -1,6 +1,8 @@
 //! Keeps, end to end: tests drive the built command.
+#![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
 
 mod attest;
 mod common;
+mod output;
 mod programs;
 mod run;

@@ -27,7 +27,7 @@ fn start(mode: Option<&str>) -> u8 {
         Ok(port) => port,
         Err(error) => {
             // Outside of a Keep there may be somebody who reads this.
-            eprintln!("enarx-runtime: {error}");
+            platform::say(&format!("enarx-runtime: {error}\n"));
             return platform::EXIT_USAGE;
         }
     };
