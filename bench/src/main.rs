@@ -3,6 +3,11 @@
 //! Every figure is measured in this run, on both sides in turns, and is the median of the turns.
 //! `README.md` says what each row means.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a tool for developers, which may end when nobody reads it"
+)]
 
 mod build;
 mod machine;

@@ -243,3 +243,22 @@ fn unsafe_stands_only_where_it_may() {
         );
     }
 }
+
+#[test]
+fn every_package_has_the_lints_of_the_house() {
+    // Among them those against printing macros, which panic where nothing can be written.
+    let root = workspace();
+    for package in packages() {
+        let manifest = root.join(&package.folder).join("Cargo.toml");
+        let manifest = std::fs::read_to_string(manifest).expect("manifests are text");
+        assert!(
+            manifest.contains("[lints]\nworkspace = true\n"),
+            "{} does not have them",
+            package.folder
+        );
+    }
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).expect("manifests are text");
+    for lint in ["dbg_macro", "print_stderr", "print_stdout"] {
+        assert!(manifest.contains(&format!("{lint} = \"deny\"")), "{lint}");
+    }
+}

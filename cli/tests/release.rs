@@ -1,4 +1,5 @@
 //! `enarx release` from keys to a verdict: files, exit codes and sentences.
+#![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

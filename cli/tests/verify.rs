@@ -1,5 +1,6 @@
 //! The exit codes and output of `enarx verify`, `policy` and `inspect`, with genuine evidence from the folder of
 //! vectors beside the repository. Skipped with a message where it is absent, unless `ENARX_REQUIRE_VECTORS=1`.
+#![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -3,6 +3,7 @@
 //!
 //! The engine's configuration is the default one, as the `wasmtime` command has it.
 #![forbid(unsafe_code)]
+#![expect(clippy::print_stderr, reason = "as the `wasmtime` command does it")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;

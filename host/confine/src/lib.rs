@@ -3,8 +3,6 @@
 //! Everything here is for the calling thread, and for threads that it starts afterwards, so that a
 //! program that uses this crate as a library stays as it is.
 
-#![deny(unsafe_code)]
-
 pub mod landlock;
 pub mod report;
 pub mod seccomp;

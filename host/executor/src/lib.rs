@@ -9,8 +9,6 @@
 //! what was there. So whoever ends the Keep needs no lock of a serving thread: [`SharedExecutor::interrupt`],
 //! a signal ([`crate::interrupt`]), and the log's last lines.
 
-#![deny(unsafe_code)]
-
 mod buffer;
 mod files;
 pub mod grant;

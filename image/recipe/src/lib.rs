@@ -127,6 +127,10 @@ pub const RUNTIME: Program = Program {
 ///
 /// # Panics
 /// When it cannot be built: a build script has no better way to say so.
+#[expect(
+    clippy::print_stdout,
+    reason = "this is how a build script speaks to cargo"
+)]
 pub fn build(program: &Program) {
     let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let workspace = manifest

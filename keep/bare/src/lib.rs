@@ -3,6 +3,8 @@
 //!
 //! Trusted and measured as a part of the programs that link it. In the tests they have names of their own: they
 //! would take the place of the C library's.
+
+#![expect(unsafe_code, reason = "the memory functions take raw pointers")]
 #![cfg_attr(not(test), no_std)]
 
 use core::arch::naked_asm;

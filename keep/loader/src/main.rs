@@ -1,5 +1,10 @@
 //! The loader as a program: its entry, its system calls, its copies. The logic is the library beside
 //! it.
+
+#![expect(
+    unsafe_code,
+    reason = "the entry, system calls and copies out of shared memory have no safe interface"
+)]
 #![no_std]
 #![no_main]
 

@@ -28,7 +28,7 @@ fn start(mode: Option<&str>) -> u8 {
         Ok(attached) => attached,
         Err(error) => {
             // Outside of a Keep there may be somebody who reads this.
-            eprintln!("enarx-runtime: {error}");
+            platform::say(&format!("enarx-runtime: {error}\n"));
             return exit_code::USAGE;
         }
     };

@@ -3,7 +3,13 @@
 //! The only module of the runtime with `unsafe`: the entry, raw system calls and the mapping of the
 //! sallyport.
 
+#![expect(
+    unsafe_code,
+    reason = "the entry, raw system calls and the mapping of the sallyport have no safe interface"
+)]
+
 use std::ffi::{c_char, c_int};
+use std::io::Write;
 use std::num::NonZero;
 use std::ptr::NonNull;
 use std::time::Duration;
@@ -99,6 +105,11 @@ fn region_of_descriptor() -> Option<NonNull<u8>> {
     NonNull::new(address.cast())
 }
 
+/// Writes past the sallyport, to the Keep's log. Where nobody takes it, it is lost; `eprintln!` would panic.
+pub fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
 /// Ends the program at once.
 fn end(code: i32) -> ! {
     // SAFETY: takes a number and does not return.
@@ -108,9 +119,9 @@ fn end(code: i32) -> ! {
 /// Ends the Keep because its host broke the rules of the ring. The ring is not used any more; whoever
 /// reads the Keep's log learns why.
 fn report(violation: Violation) -> ! {
-    eprintln!(
-        "enarx-runtime: the host broke the rules of the sallyport, the Keep ends: {violation}"
-    );
+    say(&format!(
+        "enarx-runtime: the host broke the rules of the sallyport, the Keep ends: {violation}\n"
+    ));
     end(FAULT.into())
 }
 

@@ -1,5 +1,7 @@
 //! The runtime as a process, with a host that speaks the doorbell's protocol over a socket.
 
+#![expect(unsafe_code, reason = "the tests map memory that both sides share")]
+
 #[path = "../../wasi/tests/host/mod.rs"]
 mod host;
 

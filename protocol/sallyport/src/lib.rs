@@ -14,7 +14,6 @@
 //! * [`keep`], [`host`]: the two ends. [`doorbell`]: how they sleep and wake each other.
 
 #![no_std]
-#![deny(unsafe_code)]
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("the sallyport's records are little-endian and are stored as native words");

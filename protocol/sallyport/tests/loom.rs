@@ -3,6 +3,10 @@
 //! The ends run over a model of the region: indices and state are loom's atomics; records, ring entries and
 //! buffers are loom's cells, so that an access which the indices do not order is reported as a race. The last
 //! tests take a piece of the protocol away and see the model notice.
+#![expect(
+    clippy::print_stderr,
+    reason = "a panic's message, without the backtrace"
+)]
 
 use std::collections::HashMap;
 use std::rc::Rc;

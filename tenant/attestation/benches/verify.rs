@@ -3,6 +3,7 @@
 //!
 //! `warm` keeps the outcomes of certificate signatures, as a service does; `cold` is a new verifier each time; `warm
 //! roots, new chip` knows the intermediates but not the endorsement key.
+#![expect(clippy::print_stdout, reason = "figures for developers")]
 
 use enarx_attestation::{AmdEndorsements, Endorsements, Policy, Timestamp, Verifier};
 use sev::certs::snp::{Certificate, Chain, Verifiable, ca};

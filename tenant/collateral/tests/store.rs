@@ -1,5 +1,6 @@
 //! The store and its filling, with genuine certificates from the folder of vectors beside the repository and a network
 //! of our own. Skipped with a message where that folder is absent, unless `ENARX_REQUIRE_VECTORS=1`.
+#![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
 
 use enarx_attestation::{Overall, Policy, Timestamp, Verifier};
 use enarx_collateral::{FetchError, Fetcher, Http, HttpError, Response, Store};

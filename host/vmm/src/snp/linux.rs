@@ -2,7 +2,7 @@
 //!
 //! The only file of the launcher with `unsafe`. The kernel is trusted by this process, the guest
 //! is not: it writes the shared memory at any time.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "ioctls have no safe interface")]
 
 use std::fmt;
 use std::fs::File;

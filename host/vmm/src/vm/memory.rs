@@ -3,7 +3,10 @@
 //!
 //! The guest writes all of it at any time: it is accessed by raw copies and atomics only, never by
 //! references to plain data.
-#![allow(unsafe_code)]
+#![expect(
+    unsafe_code,
+    reason = "memory that a guest writes is accessed by raw copies and atomics"
+)]
 
 use std::io;
 use std::ops::Range;

@@ -1,6 +1,6 @@
 //! KVM's own counters of a vCPU, for `--timings`: how many instructions it had to emulate (on
 //! `kvm_pvm` that is every instruction at CPL0), how often the guest left.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "an ioctl has no safe interface")]
 
 use std::fs::File;
 use std::io;

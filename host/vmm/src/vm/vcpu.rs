@@ -1,5 +1,8 @@
 //! One vCPU: its first state and the kick vector.
-#![allow(unsafe_code)]
+#![expect(
+    unsafe_code,
+    reason = "an ioctl and the shared page of a vCPU have no safe interface"
+)]
 
 use std::io;
 use std::os::fd::AsRawFd;

@@ -3,6 +3,11 @@
 //! Physical memory is reached through the direct map by volatile accesses; user addresses are
 //! never dereferenced, so SMAP stays in force throughout.
 
+#![expect(
+    unsafe_code,
+    reason = "privileged instructions and physical memory have no safe interface"
+)]
+
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 

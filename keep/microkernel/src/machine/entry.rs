@@ -4,6 +4,8 @@
 //! exception which a host injects while SYSCALL still runs on the user's stack pointer does no
 //! harm: it comes from CPL0 and ends the Keep.
 
+#![expect(unsafe_code, reason = "the entries are assembly")]
+
 use core::arch::global_asm;
 use core::mem::offset_of;
 

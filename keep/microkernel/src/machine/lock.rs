@@ -1,6 +1,8 @@
 //! The one lock of the microkernel. Once the Keep has ended it may be held for ever; whoever waits for it
 //! then waits for nothing.
 
+#![expect(unsafe_code, reason = "a lock hands out what it guards")]
+
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 

@@ -3,6 +3,11 @@
 //! The `simulated` build plays PVALIDATE, RMPADJUST and the clearing of large pages by registers of
 //! the simulated platform, and its VMGEXIT is empty: the write of the GHCB register is the exit.
 
+#![expect(
+    unsafe_code,
+    reason = "the instructions of SEV-SNP have no safe interface"
+)]
+
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 

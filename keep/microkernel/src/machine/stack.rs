@@ -1,5 +1,10 @@
 //! What lies at fixed places: this vCPU's number by its stack, the boot page, the clock page.
 
+#![expect(
+    unsafe_code,
+    reason = "linker symbols and the stack pointer have no safe interface"
+)]
+
 use core::arch::asm;
 
 use enarx_boot::boot_page::BootInfo;

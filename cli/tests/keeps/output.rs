@@ -1,0 +1,201 @@
+//! What this command prints, where it cannot: no message changes an exit code or holds the end up, and a
+//! result that nobody has is no success.
+
+use std::fs::{self, File};
+use std::io::{Read, pipe};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::common::{self, backends};
+
+fn program(name: &str) -> String {
+    format!("{}/tests/programs/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn enarx(arguments: &[&str]) -> Command {
+    let mut command = common::enarx();
+    command
+        .args(arguments)
+        .env("ENARX_STORE", "/nonexistent/store")
+        .stdin(Stdio::null());
+    command
+}
+
+fn full() -> Stdio {
+    File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap()
+        .into()
+}
+
+/// A pipe of which the reader has gone.
+fn closed() -> Stdio {
+    let (reader, writer) = pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+/// A standard error.
+type Place = fn() -> Stdio;
+
+/// Standard errors that cannot be written.
+const PLACES: [(&str, Place); 2] = [("/dev/full", full), ("a pipe without reader", closed)];
+
+/// Asserts the exit code, wherever standard error goes; nothing is printed on standard output.
+#[track_caller]
+fn assert_code(arguments: &[&str], code: i32) {
+    for (name, place) in PLACES {
+        let output = enarx(arguments).stderr(place()).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}, {name}");
+        assert_eq!(output.stdout, b"", "{arguments:?}, {name}");
+    }
+}
+
+#[test]
+fn no_message_changes_the_exit_code_of_a_wrong_command() {
+    let exit = program("exit.wat");
+    for usage in [
+        &["fly"][..],
+        &[],
+        &["run"],
+        &["run", "--vcpus", "0", &exit],
+        &["run", "--memory", "1", &exit],
+        &["policy", "check", "/nonexistent"],
+        &["verify"],
+    ] {
+        assert_code(usage, 2);
+    }
+    assert_code(&["run", "/nonexistent/module.wasm"], 1);
+    assert_code(&["run", "--require-tee", "--backend", "process", &exit], 1);
+    for refused in [
+        &["verify", "/nonexistent/report.bin"][..],
+        &["inspect", "/nonexistent/report.bin"],
+        &["certs", "import", "/nonexistent"],
+        &["release", "list", "/nonexistent", "--key", "/nonexistent"],
+    ] {
+        let expected = enarx(refused).output().unwrap().status.code().unwrap();
+        assert!([2, 3].contains(&expected), "{refused:?}: {expected}");
+        assert_code(refused, expected);
+    }
+}
+
+#[test]
+fn no_message_changes_the_exit_code_of_a_program() {
+    let [exit, trap, forever] = ["exit.wat", "trap.wat", "forever.wat"].map(program);
+    for backend in backends() {
+        let run = |more: &[&str]| -> Vec<String> {
+            let all = [&["run", "--backend", backend], more].concat();
+            all.into_iter().map(str::to_owned).collect()
+        };
+        for (arguments, code) in [
+            (run(&[&exit]), 7),
+            (run(&["-q", &exit]), 7),
+            (run(&["--timings", &exit]), 7),
+            (run(&["-q", "--timeout", "300ms", &forever]), 124),
+            (run(&["--timeout", "300ms", "--timings", &forever]), 124),
+            (run(&["--memory", "64M", "--dir", "/nonexistent", &exit]), 1),
+        ] {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            assert_code(&arguments, code);
+        }
+        for (name, place) in PLACES {
+            let mut command = enarx(&["run", "--backend", backend, &trap]);
+            let output = command.stderr(place()).output().unwrap();
+            assert_eq!(output.status.code(), Some(134), "{backend}, {name}");
+            assert_eq!(output.stdout, b"before\n", "{backend}, {name}");
+        }
+    }
+}
+
+#[test]
+fn a_caller_that_reads_nothing_before_the_end_gets_it_in_time() {
+    const LIMIT: Duration = Duration::from_millis(300);
+    // Beside the limit and what may follow it: the start of an unoptimised command on a busy machine.
+    const LATE: Duration = Duration::from_secs(4);
+    let flood = program("flood.wat");
+    let copy = program("copy.wat");
+    for backend in backends() {
+        for module in [&flood, &copy] {
+            let (mut said, stderr) = pipe().unwrap();
+            let (_printed, stdout) = pipe().unwrap();
+            let start = Instant::now();
+            let status = enarx(&["run", "--backend", backend, "--timeout", "300ms", module])
+                .stdin(File::open("/dev/zero").unwrap())
+                .stdout(stdout)
+                .stderr(stderr)
+                .status()
+                .unwrap();
+            let elapsed = start.elapsed();
+            assert_eq!(status.code(), Some(124), "{backend}, {module}");
+            assert!(elapsed >= LIMIT && elapsed < LIMIT + LATE, "{elapsed:?}");
+            // Nobody else has the pipe: what was said is all there.
+            let mut text = Vec::new();
+            said.read_to_end(&mut text).unwrap();
+            assert!(text.starts_with(b"enarx: backend "), "{backend}");
+        }
+    }
+}
+
+/// Commands whose output is what they are for.
+const RESULTS: &[&[&str]] = &[
+    &["doctor"],
+    &["doctor", "--json"],
+    &["platform", "info"],
+    &["measure"],
+    &["measure", "--json"],
+    &["measure", "--platform", "sim", "--vcpus", "1", "--digest"],
+    &["policy", "check", "default"],
+    &["policy", "explain", "default"],
+    &["policy", "schema"],
+    &["--help"],
+    &["run", "--help"],
+    &["--version"],
+];
+
+/// A file that is no evidence.
+fn no_evidence(folder: &Path) -> String {
+    let path = folder.join("report.bin");
+    fs::write(&path, [0; 1184]).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let evidence = no_evidence(folder.path());
+    let verdicts = [&["verify", &evidence][..], &["verify", "--json", &evidence]];
+    for arguments in RESULTS.iter().copied().chain(verdicts) {
+        let output = enarx(arguments).stdout(full()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            said.contains("standard output could not be written") && said.lines().count() == 1,
+            "{arguments:?}: {said}"
+        );
+        // Not even that can be said.
+        let mut command = enarx(arguments);
+        let status = command.stdout(full()).stderr(full()).status().unwrap();
+        assert_eq!(status.code(), Some(1), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let evidence = no_evidence(folder.path());
+    for arguments in RESULTS {
+        let output = enarx(arguments).stdout(closed()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert_eq!(output.stderr, b"", "{arguments:?}");
+    }
+    // The verdict of `enarx verify … | head -1` is that of `enarx verify`.
+    for arguments in [&["verify", &evidence][..], &["verify", "--json", &evidence]] {
+        let output = enarx(arguments).stdout(closed()).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}");
+        let output = enarx(arguments).stdout(Stdio::piped()).output().unwrap();
+        assert!(!output.stdout.is_empty());
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}");
+    }
+}
