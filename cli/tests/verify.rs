@@ -793,3 +793,54 @@ fn a_genuine_quote_is_accepted_whatever_the_columns_of_its_certificates() {
     assert_eq!(code, 0, "{}", text(&output));
     assert!(text(&output).contains("pass  quote.pck-chain"));
 }
+
+#[test]
+fn imported_files_are_checked_before_they_replace_others() {
+    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().to_str().unwrap();
+    let case = vectors.join(CASE);
+    let import = |path: PathBuf| {
+        let (code, output) = enarx(&["certs", "import", path.to_str().unwrap(), "--store", store]);
+        (code, text(&output))
+    };
+    let verify = || {
+        let (report, policy) = (case.join("report.bin"), "insecure-authenticity-only");
+        let args = [
+            "verify",
+            report.to_str().unwrap(),
+            "--policy",
+            policy,
+            "--store",
+            store,
+        ];
+        enarx(&[&args[..], &["--at", "2026-09-01T00:00:00Z"]].concat()).0
+    };
+    assert_eq!((import(case.clone()).0, verify()), (0, 0));
+    for (file, words) in [
+        ("fakeark.der", "fakeark.der: not kept: the root key "),
+        (
+            "fakecrl.crl",
+            "fakecrl.crl: not kept: it is not signed by the root ARK-Milan",
+        ),
+        (
+            "s_delta",
+            "of the simulated platform: give it to `enarx verify --certs`",
+        ),
+        ("app.wasm", "app.wasm: not kept: neither a certificate"),
+    ] {
+        let (code, text) = import(cases.join(file));
+        assert_eq!(code, 3, "{file}: {text}");
+        assert!(text.contains(words), "{file}: {text}");
+        assert_eq!(verify(), 0, "{file}");
+    }
+    let empty = tempfile::tempdir().unwrap();
+    let (code, text) = import(empty.path().to_owned());
+    assert_eq!(code, 3);
+    assert!(
+        text.contains("none of these files is a certificate"),
+        "{text}"
+    );
+}
