@@ -119,10 +119,24 @@ impl KeepArgs {
 /// A time as seconds since 1970 or RFC 3339.
 pub fn parse_time(text: &str) -> Result<Timestamp, String> {
     if let Ok(seconds) = text.parse() {
-        return Ok(Timestamp(seconds));
+        let time = Timestamp(seconds);
+        // Seven digits were seconds in 1970, and nine are since 1973.
+        if text.len() == 8 && (19_700_101..=99_991_231).contains(&seconds) {
+            let [year, month, day] = [&text[..4], &text[4..6], &text[6..]];
+            return Err(format!(
+                "it reads as a date, and would be {time}: write {year}-{month}-{day}T00:00:00Z"
+            ));
+        }
+        if time > Timestamp::LAST_DATE {
+            return Err(
+                "after the year 9999: give seconds since 1970, not milliseconds".to_owned(),
+            );
+        }
+        return Ok(time);
     }
-    let date = DateTime::parse_from_rfc3339(text)
-        .map_err(|e| format!("neither seconds since 1970 nor RFC 3339: {e}"))?;
+    let date = DateTime::parse_from_rfc3339(text).map_err(|_| {
+        "neither seconds since 1970 nor RFC 3339, such as 2027-01-31T12:00:00Z".to_owned()
+    })?;
     u64::try_from(date.timestamp())
         .map(Timestamp)
         .map_err(|_| "before 1970".to_owned())
@@ -329,7 +343,19 @@ mod tests {
             parse_time("2025-01-09T23:14:21+01:00"),
             Ok(Timestamp(1_736_460_861))
         );
-        for bad in ["", "-1", "yesterday", "2025-01-09", "1969-12-31T23:59:59Z"] {
+        assert_eq!(parse_time("0"), Ok(Timestamp(0)));
+        assert_eq!(parse_time("253402300799"), Ok(Timestamp::LAST_DATE));
+        for bad in [
+            "",
+            "-1",
+            "yesterday",
+            "2025-01-09",
+            "1969-12-31T23:59:59Z",
+            "20260330",
+            "1793491200000",
+            "253402300800",
+            "18446744073709551615",
+        ] {
             assert!(parse_time(bad).is_err(), "{bad}");
         }
     }
