@@ -10,6 +10,7 @@ use enarx_attestation::hex::Hex;
 use enarx_attestation::{
     AmdEndorsements, Endorsements, Evidence, Policy, Timestamp, Verdict, Verifier,
 };
+use enarx_collateral::Store;
 use enarx_collateral::file::{self, read};
 use std::fs;
 use std::io;
@@ -35,7 +36,8 @@ const MAX_LISTS: usize = 64;
 pub struct Args {
     /// The evidence, as the hardware produced it; `-` for standard input
     file: PathBuf,
-    /// A folder with vek.der, ask.der, ark.der and revocation lists (*.crl), for SEV-SNP alone
+    /// A folder with vek.der, ask.der, ark.der and revocation lists (*.crl), for SEV-SNP alone; what it lacks comes from
+    /// the store
     #[arg(long, value_name = "DIR")]
     certs: Option<PathBuf>,
     /// Collateral as JSON, for TDX and SGX alone
@@ -192,17 +194,10 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(REFUSED);
         }
     };
-    if let Err(message) = fits(&evidence, certs.is_some(), collateral.is_some()) {
-        complain("error", message);
-        return ExitCode::from(USAGE);
-    }
     let at = at.unwrap_or_else(now);
-    // What is not given comes from the store.
-    let stored = store
-        .open()
-        .map(|s| s.endorsements(&evidence, at))
-        .unwrap_or_default();
-    let endorsements = match endorsements(certs.as_deref(), collateral.as_deref(), stored) {
+    let store = store.open();
+    let given = Given { certs, collateral };
+    let endorsements = match given.endorsements(store.as_ref(), &evidence, at) {
         Ok(endorsements) => endorsements,
         Err(message) => {
             complain("error", message);
@@ -231,21 +226,6 @@ pub fn run(args: Args) -> ExitCode {
     exit_code(&verdict)
 }
 
-/// Whether the endorsements that are given are for this kind of evidence; those for another kind would be of no effect.
-fn fits(evidence: &[u8], certs: bool, collateral: bool) -> Result<(), String> {
-    match Evidence::parse(evidence) {
-        Ok(Evidence::Snp(_)) if collateral => Err(
-            "--collateral is for TDX and SGX quotes, and this is an SEV-SNP report: give --certs"
-                .to_owned(),
-        ),
-        Ok(Evidence::Quote(quote)) if certs => Err(format!(
-            "--certs is for SEV-SNP reports, and this is an {} quote: give --collateral",
-            quote.tee()
-        )),
-        _ => Ok(()),
-    }
-}
-
 fn exit_code(verdict: &Verdict) -> ExitCode {
     if verdict.is_accepted() {
         ExitCode::SUCCESS
@@ -269,23 +249,54 @@ fn print(verdict: &Verdict, json: bool) {
     }
 }
 
-fn endorsements(
-    certs: Option<&Path>,
-    collateral: Option<&Path>,
-    stored: Endorsements,
-) -> Result<Endorsements, String> {
-    let intel = match collateral {
-        None => stored.intel,
-        Some(path) => Some(
-            read(path)
-                .map_err(|e| format!("cannot read the collateral {}: {e}", path.display()))?,
-        ),
-    };
-    let amd = match certs {
-        None => stored.amd,
-        Some(folder) => certificates(folder)?,
-    };
-    Ok(Endorsements { amd, intel })
+/// The endorsements that are given on the command line.
+struct Given {
+    certs: Option<PathBuf>,
+    collateral: Option<PathBuf>,
+}
+
+impl Given {
+    /// What is given, and what it lacks from the store.
+    fn endorsements(
+        &self,
+        store: Option<&Store>,
+        evidence: &[u8],
+        at: Timestamp,
+    ) -> Result<Endorsements, String> {
+        self.fits(evidence)?;
+        let mut endorsements = match store {
+            Some(store) => store.endorsements(evidence, at),
+            None => Endorsements::default(),
+        };
+        if let Some(path) = &self.collateral {
+            let collateral = read(path)
+                .map_err(|e| format!("cannot read the collateral {}: {e}", path.display()))?;
+            endorsements.intel = Some(collateral);
+        }
+        if let Some(folder) = &self.certs {
+            let given = certificates(folder)?;
+            endorsements.amd = match store {
+                Some(store) => store.complete(given, evidence, at),
+                None => given,
+            };
+        }
+        Ok(endorsements)
+    }
+
+    /// Whether what is given is for this kind of evidence; what is for another kind would be of no effect.
+    fn fits(&self, evidence: &[u8]) -> Result<(), String> {
+        match Evidence::parse(evidence) {
+            Ok(Evidence::Snp(_)) if self.collateral.is_some() => Err(
+                "--collateral is for TDX and SGX quotes, and this is an SEV-SNP report: give --certs"
+                    .to_owned(),
+            ),
+            Ok(Evidence::Quote(quote)) if self.certs.is_some() => Err(format!(
+                "--certs is for SEV-SNP reports, and this is an {} quote: give --collateral",
+                quote.tee()
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Reads a folder of certificates; what is missing there is the verdict's to say.

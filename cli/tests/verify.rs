@@ -844,3 +844,52 @@ fn imported_files_are_checked_before_they_replace_others() {
         "{text}"
     );
 }
+
+#[test]
+fn what_a_folder_of_certificates_lacks_comes_from_the_store() {
+    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
+        return;
+    };
+    let store = tempfile::tempdir().unwrap();
+    let store = store.path().to_str().unwrap();
+    let roots =
+        ["roots/amd-milan-ark.pem", "roots/amd-milan-crl-2022.der"].map(|f| vectors.join(f));
+    let roots = roots.each_ref().map(|path| path.to_str().unwrap());
+    let (code, output) = enarx(&["certs", "import", roots[0], roots[1], "--store", store]);
+    assert_eq!(code, 0, "{}", text(&output));
+    let policy = std::fs::read_to_string(cases.join("crlpol.toml")).unwrap();
+    let policy = policy
+        .replace(
+            "attacks = []",
+            "insecure-ignored-attacks = [\"badram\", \"entrysign\"]",
+        )
+        .replace(
+            "min-report-version = 2",
+            "insecure-allow-report-version-2 = true",
+        );
+    let (_folder, policy) = file(&policy);
+    // Certificates without a list, of a report that names no product.
+    let report = vectors.join("snp-milan-v2-vcek-21033d58/report.bin");
+    let certs = cases.join("c2");
+    let verify = |store: &str| {
+        let (code, output) = enarx(&[
+            "verify",
+            report.to_str().unwrap(),
+            "--certs",
+            certs.to_str().unwrap(),
+            "--store",
+            store,
+            "--policy",
+            &policy,
+            "--at",
+            "2022-12-01T00:00:00Z",
+        ]);
+        (code, text(&output))
+    };
+    let (code, with_list) = verify(store);
+    assert_eq!(code, 0, "{with_list}");
+    assert!(with_list.contains("pass  crl.present"), "{with_list}");
+    let (code, without) = verify("/nonexistent/store");
+    assert_eq!(code, 3, "{without}");
+    assert!(without.contains("FAIL  crl.present"), "{without}");
+}

@@ -197,6 +197,36 @@ impl Store {
         }
     }
 
+    /// Certificates and lists that were given, with what they lack from the store: certificates for this evidence, and the
+    /// revocation lists of the product line that evidence or given certificates name.
+    pub fn complete(
+        &self,
+        given: AmdEndorsements,
+        evidence: &[u8],
+        at: Timestamp,
+    ) -> AmdEndorsements {
+        let stored = self.endorsements(evidence, at).amd;
+        let certificates = [&given.ark, &given.ask, &given.vek];
+        let named = certificates
+            .into_iter()
+            .flatten()
+            .find_map(|octets| identify(octets));
+        // A report of version 2 names no product, so the store has nothing for it by itself.
+        let lists = named.map_or(stored.crls, |id| self.lists(id.line(), at));
+        let mut crls = given.crls;
+        for list in lists {
+            if !crls.contains(&list) {
+                crls.push(list);
+            }
+        }
+        AmdEndorsements {
+            vek: given.vek.or(stored.vek),
+            ask: given.ask.or(stored.ask),
+            ark: given.ark.or(stored.ark),
+            crls,
+        }
+    }
+
     /// The revocation lists of a product line that are in force and signed by its authorities: others would have every
     /// report refused.
     pub(crate) fn lists(&self, line: &str, at: Timestamp) -> Vec<Vec<u8>> {
