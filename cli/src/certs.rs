@@ -2,7 +2,7 @@
 
 use crate::output::{complain, shown};
 use crate::verify::{REFUSED, now, read_evidence};
-use enarx_collateral::{Fetcher, Store, Web};
+use enarx_collateral::{Fetcher, Imported, Store, Web};
 use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Fetch the certificates, lists and collateral for this evidence from AMD or Intel
+    /// Fetch from AMD and Intel what this evidence needs: revocation lists and collateral once a day
     Fetch {
         /// A report or quote; `-` for standard input
         evidence: PathBuf,
@@ -24,6 +24,9 @@ enum Command {
         store: StoreArgs,
     },
     /// Import certificates, revocation lists and collateral from files
+    ///
+    /// Each is checked up to the vendor's root before it replaces another; its issuers must be among the files or in the
+    /// store. Exits with 3 when a file is not kept.
     Import {
         /// Files, or folders of files
         #[arg(required = true)]
@@ -65,30 +68,46 @@ pub fn run(args: Args) -> ExitCode {
             let octets =
                 read_evidence(&evidence).map_err(|e| format!("{}: {e}", evidence.display()))?;
             let written = Fetcher::new(&store, Web::default()).fetch(&octets, now());
-            Ok((store, written.map_err(|e| e.to_string())?))
+            let imported = Imported {
+                written: written.map_err(|e| e.to_string())?,
+                refused: Vec::new(),
+            };
+            Ok((store, imported))
         }),
         Command::Import { files, store } => open(store).and_then(|store| {
-            let mut written = Vec::new();
-            for file in files {
-                written.extend(store.import_path(&file).map_err(|e| e.to_string())?);
+            let imported = store.import_paths(&files).map_err(|e| e.to_string())?;
+            if imported.written.is_empty() && imported.refused.is_empty() {
+                return Err(
+                    "none of these files is a certificate or revocation list of AMD or collateral of Intel"
+                        .to_owned(),
+                );
             }
-            Ok((store, written))
+            Ok((store, imported))
         }),
     };
-    match result {
-        Ok((store, written)) => {
-            for path in &written {
-                outln!("{}", shown(&store.root().join(path)));
-            }
-            if written.is_empty() {
-                outln!("nothing new for {}", shown(store.root()));
-            }
-            ExitCode::SUCCESS
-        }
+    let (store, imported) = match result {
+        Ok(done) => done,
         Err(message) => {
             complain("error", message);
-            ExitCode::from(REFUSED)
+            return ExitCode::from(REFUSED);
         }
+    };
+    for path in &imported.written {
+        outln!("{}", shown(&store.root().join(path)));
+    }
+    if imported.written.is_empty() && imported.refused.is_empty() {
+        outln!("nothing new for {}", shown(store.root()));
+    }
+    for (origin, why) in &imported.refused {
+        complain(
+            "error",
+            format_args!("{}: not kept: {why}", origin.display()),
+        );
+    }
+    if imported.refused.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(REFUSED)
     }
 }
 

@@ -222,11 +222,11 @@ fn keygen(name: &Path) -> Result<String, String> {
         &key.to_pem().map_err(|e| e.to_string())?,
         true,
     )?;
-    create(
-        &public_path,
-        &public.to_pem().map_err(|e| e.to_string())?,
-        false,
-    )?;
+    let public_text = public.to_pem().map_err(|e| e.to_string())?;
+    create(&public_path, &public_text, false).inspect_err(|_| {
+        // A secret key without its public one is of no use, and would be in the way of the next try. It was made here.
+        let _ = std::fs::remove_file(&secret_path);
+    })?;
     Ok(format!(
         "{}: secret, keep it where releases are signed\n{}: fingerprint {}\n",
         shown(&secret_path),

@@ -10,6 +10,7 @@ use enarx_attestation::hex::Hex;
 use enarx_attestation::{
     AmdEndorsements, Endorsements, Evidence, Policy, Timestamp, Verdict, Verifier,
 };
+use enarx_collateral::Store;
 use enarx_collateral::file::{self, read};
 use std::fs;
 use std::io;
@@ -35,7 +36,8 @@ const MAX_LISTS: usize = 64;
 pub struct Args {
     /// The evidence, as the hardware produced it; `-` for standard input
     file: PathBuf,
-    /// A folder with vek.der, ask.der, ark.der and revocation lists (*.crl), for SEV-SNP alone
+    /// A folder with vek.der, ask.der, ark.der and revocation lists (*.crl), for SEV-SNP alone; what it lacks comes from
+    /// the store
     #[arg(long, value_name = "DIR")]
     certs: Option<PathBuf>,
     /// Collateral as JSON, for TDX and SGX alone
@@ -119,10 +121,24 @@ impl KeepArgs {
 /// A time as seconds since 1970 or RFC 3339.
 pub fn parse_time(text: &str) -> Result<Timestamp, String> {
     if let Ok(seconds) = text.parse() {
-        return Ok(Timestamp(seconds));
+        let time = Timestamp(seconds);
+        // Seven digits were seconds in 1970, and nine are since 1973.
+        if text.len() == 8 && (19_700_101..=99_991_231).contains(&seconds) {
+            let [year, month, day] = [&text[..4], &text[4..6], &text[6..]];
+            return Err(format!(
+                "it reads as a date, and would be {time}: write {year}-{month}-{day}T00:00:00Z"
+            ));
+        }
+        if time > Timestamp::LAST_DATE {
+            return Err(
+                "after the year 9999: give seconds since 1970, not milliseconds".to_owned(),
+            );
+        }
+        return Ok(time);
     }
-    let date = DateTime::parse_from_rfc3339(text)
-        .map_err(|e| format!("neither seconds since 1970 nor RFC 3339: {e}"))?;
+    let date = DateTime::parse_from_rfc3339(text).map_err(|_| {
+        "neither seconds since 1970 nor RFC 3339, such as 2027-01-31T12:00:00Z".to_owned()
+    })?;
     u64::try_from(date.timestamp())
         .map(Timestamp)
         .map_err(|_| "before 1970".to_owned())
@@ -178,17 +194,10 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(REFUSED);
         }
     };
-    if let Err(message) = fits(&evidence, certs.is_some(), collateral.is_some()) {
-        complain("error", message);
-        return ExitCode::from(USAGE);
-    }
     let at = at.unwrap_or_else(now);
-    // What is not given comes from the store.
-    let stored = store
-        .open()
-        .map(|s| s.endorsements(&evidence, at))
-        .unwrap_or_default();
-    let endorsements = match endorsements(certs.as_deref(), collateral.as_deref(), stored) {
+    let store = store.open();
+    let given = Given { certs, collateral };
+    let endorsements = match given.endorsements(store.as_ref(), &evidence, at) {
         Ok(endorsements) => endorsements,
         Err(message) => {
             complain("error", message);
@@ -217,21 +226,6 @@ pub fn run(args: Args) -> ExitCode {
     exit_code(&verdict)
 }
 
-/// Whether the endorsements that are given are for this kind of evidence; those for another kind would be of no effect.
-fn fits(evidence: &[u8], certs: bool, collateral: bool) -> Result<(), String> {
-    match Evidence::parse(evidence) {
-        Ok(Evidence::Snp(_)) if collateral => Err(
-            "--collateral is for TDX and SGX quotes, and this is an SEV-SNP report: give --certs"
-                .to_owned(),
-        ),
-        Ok(Evidence::Quote(quote)) if certs => Err(format!(
-            "--certs is for SEV-SNP reports, and this is an {} quote: give --collateral",
-            quote.tee()
-        )),
-        _ => Ok(()),
-    }
-}
-
 fn exit_code(verdict: &Verdict) -> ExitCode {
     if verdict.is_accepted() {
         ExitCode::SUCCESS
@@ -255,23 +249,54 @@ fn print(verdict: &Verdict, json: bool) {
     }
 }
 
-fn endorsements(
-    certs: Option<&Path>,
-    collateral: Option<&Path>,
-    stored: Endorsements,
-) -> Result<Endorsements, String> {
-    let intel = match collateral {
-        None => stored.intel,
-        Some(path) => Some(
-            read(path)
-                .map_err(|e| format!("cannot read the collateral {}: {e}", path.display()))?,
-        ),
-    };
-    let amd = match certs {
-        None => stored.amd,
-        Some(folder) => certificates(folder)?,
-    };
-    Ok(Endorsements { amd, intel })
+/// The endorsements that are given on the command line.
+struct Given {
+    certs: Option<PathBuf>,
+    collateral: Option<PathBuf>,
+}
+
+impl Given {
+    /// What is given, and what it lacks from the store.
+    fn endorsements(
+        &self,
+        store: Option<&Store>,
+        evidence: &[u8],
+        at: Timestamp,
+    ) -> Result<Endorsements, String> {
+        self.fits(evidence)?;
+        let mut endorsements = match store {
+            Some(store) => store.endorsements(evidence, at),
+            None => Endorsements::default(),
+        };
+        if let Some(path) = &self.collateral {
+            let collateral = read(path)
+                .map_err(|e| format!("cannot read the collateral {}: {e}", path.display()))?;
+            endorsements.intel = Some(collateral);
+        }
+        if let Some(folder) = &self.certs {
+            let given = certificates(folder)?;
+            endorsements.amd = match store {
+                Some(store) => store.complete(given, evidence, at),
+                None => given,
+            };
+        }
+        Ok(endorsements)
+    }
+
+    /// Whether what is given is for this kind of evidence; what is for another kind would be of no effect.
+    fn fits(&self, evidence: &[u8]) -> Result<(), String> {
+        match Evidence::parse(evidence) {
+            Ok(Evidence::Snp(_)) if self.collateral.is_some() => Err(
+                "--collateral is for TDX and SGX quotes, and this is an SEV-SNP report: give --certs"
+                    .to_owned(),
+            ),
+            Ok(Evidence::Quote(quote)) if self.certs.is_some() => Err(format!(
+                "--certs is for SEV-SNP reports, and this is an {} quote: give --collateral",
+                quote.tee()
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Reads a folder of certificates; what is missing there is the verdict's to say.
@@ -329,7 +354,19 @@ mod tests {
             parse_time("2025-01-09T23:14:21+01:00"),
             Ok(Timestamp(1_736_460_861))
         );
-        for bad in ["", "-1", "yesterday", "2025-01-09", "1969-12-31T23:59:59Z"] {
+        assert_eq!(parse_time("0"), Ok(Timestamp(0)));
+        assert_eq!(parse_time("253402300799"), Ok(Timestamp::LAST_DATE));
+        for bad in [
+            "",
+            "-1",
+            "yesterday",
+            "2025-01-09",
+            "1969-12-31T23:59:59Z",
+            "20260330",
+            "1793491200000",
+            "253402300800",
+            "18446744073709551615",
+        ] {
             assert!(parse_time(bad).is_err(), "{bad}");
         }
     }

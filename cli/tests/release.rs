@@ -12,6 +12,13 @@ const CASE: &str = "snp-genoa-v3-vcek-227a641d";
 const DIGEST: &str = "f57dc09a507c6ecd82369bffb600f0003792f4d99bc26e985ec0c266fc34faf3706faf814c9e61065768a6ff917c89ae";
 const AT: &str = "2026-12-01T00:00:00Z";
 
+/// A file of the folder of cases beside that of vectors.
+fn cases(name: &str) -> Option<String> {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases/attestation");
+    let path = shared.canonicalize().ok()?.join(name);
+    Some(path.to_str().unwrap().to_owned())
+}
+
 struct Publisher(tempfile::TempDir);
 
 impl Publisher {
@@ -104,10 +111,35 @@ fn manifests_are_verified_and_listed() {
     ];
     publisher.refused(&verify(&late), 3, "expired at 2027-11-01");
 
+    // What could not be read back is not written.
+    let before = std::fs::read(publisher.path("releases.toml")).unwrap();
+    let late = ["add", "releases.toml", "measurement.json", "--not-after"];
+    publisher.refused(
+        &[&late[..], &["1793491200000"]].concat(),
+        2,
+        "not milliseconds",
+    );
+    let cut = cases("r5.toml");
+    if let Some(cut) = cut {
+        let by = ["list", &cut, "--key", "publisher.pub"];
+        publisher.refused(&by, 2, "r5.toml.sig");
+        publisher.refused(&["sign", &cut, "--key", "publisher.key"], 2, "such as 2026");
+    }
+    assert_eq!(
+        std::fs::read(publisher.path("releases.toml")).unwrap(),
+        before
+    );
+
     // Neither a key nor a release is overwritten.
     let key = std::fs::read(publisher.path("publisher.key")).unwrap();
     publisher.refused(&["keygen", "publisher"], 2, "publisher.key");
     assert_eq!(std::fs::read(publisher.path("publisher.key")).unwrap(), key);
+    // A pair of which one file is there already leaves nothing behind, and can be made when it is gone.
+    std::fs::write(publisher.path("third.pub"), "").unwrap();
+    publisher.refused(&["keygen", "third"], 2, "third.pub");
+    assert!(!publisher.path("third.key").exists());
+    std::fs::remove_file(publisher.path("third.pub")).unwrap();
+    publisher.good(&["keygen", "third"]);
     let again = [
         "add",
         "releases.toml",

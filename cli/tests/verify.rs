@@ -794,3 +794,103 @@ fn a_genuine_quote_is_accepted_whatever_the_columns_of_its_certificates() {
     assert_eq!(code, 0, "{}", text(&output));
     assert!(text(&output).contains("pass  quote.pck-chain"));
 }
+
+#[test]
+fn imported_files_are_checked_before_they_replace_others() {
+    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().to_str().unwrap();
+    let case = vectors.join(CASE);
+    let import = |path: PathBuf| {
+        let (code, output) = enarx(&["certs", "import", path.to_str().unwrap(), "--store", store]);
+        (code, text(&output))
+    };
+    let verify = || {
+        let (report, policy) = (case.join("report.bin"), "insecure-authenticity-only");
+        let args = [
+            "verify",
+            report.to_str().unwrap(),
+            "--policy",
+            policy,
+            "--store",
+            store,
+        ];
+        enarx(&[&args[..], &["--at", "2026-09-01T00:00:00Z"]].concat()).0
+    };
+    assert_eq!((import(case.clone()).0, verify()), (0, 0));
+    for (file, words) in [
+        ("fakeark.der", "fakeark.der: not kept: the root key "),
+        (
+            "fakecrl.crl",
+            "fakecrl.crl: not kept: it is not signed by the root ARK-Milan",
+        ),
+        (
+            "s_delta",
+            "of the simulated platform: give it to `enarx verify --certs`",
+        ),
+        ("app.wasm", "app.wasm: not kept: neither a certificate"),
+    ] {
+        let (code, text) = import(cases.join(file));
+        assert_eq!(code, 3, "{file}: {text}");
+        assert!(text.contains(words), "{file}: {text}");
+        assert_eq!(verify(), 0, "{file}");
+    }
+    let empty = tempfile::tempdir().unwrap();
+    let (code, text) = import(empty.path().to_owned());
+    assert_eq!(code, 3);
+    assert!(
+        text.contains("none of these files is a certificate"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_a_folder_of_certificates_lacks_comes_from_the_store() {
+    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
+        return;
+    };
+    let store = tempfile::tempdir().unwrap();
+    let store = store.path().to_str().unwrap();
+    let roots =
+        ["roots/amd-milan-ark.pem", "roots/amd-milan-crl-2022.der"].map(|f| vectors.join(f));
+    let roots = roots.each_ref().map(|path| path.to_str().unwrap());
+    let (code, output) = enarx(&["certs", "import", roots[0], roots[1], "--store", store]);
+    assert_eq!(code, 0, "{}", text(&output));
+    let policy = std::fs::read_to_string(cases.join("crlpol.toml")).unwrap();
+    let policy = policy
+        .replace(
+            "attacks = []",
+            "insecure-ignored-attacks = [\"badram\", \"entrysign\"]",
+        )
+        .replace(
+            "min-report-version = 2",
+            "insecure-allow-report-version-2 = true",
+        );
+    let (_folder, policy) = file(&policy);
+    // Certificates without a list, of a report that names no product.
+    let report = vectors.join("snp-milan-v2-vcek-21033d58/report.bin");
+    let certs = cases.join("c2");
+    let verify = |store: &str| {
+        let (code, output) = enarx(&[
+            "verify",
+            report.to_str().unwrap(),
+            "--certs",
+            certs.to_str().unwrap(),
+            "--store",
+            store,
+            "--policy",
+            &policy,
+            "--at",
+            "2022-12-01T00:00:00Z",
+        ]);
+        (code, text(&output))
+    };
+    let (code, with_list) = verify(store);
+    assert_eq!(code, 0, "{with_list}");
+    assert!(with_list.contains("pass  crl.present"), "{with_list}");
+    let (code, without) = verify("/nonexistent/store");
+    assert_eq!(code, 3, "{without}");
+    assert!(without.contains("FAIL  crl.present"), "{without}");
+}

@@ -22,6 +22,7 @@ pub mod snp;
 pub mod switches;
 mod time;
 mod verdict;
+pub mod vouch;
 mod x509;
 
 pub use checks::CATALOGUE;

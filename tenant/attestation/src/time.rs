@@ -13,6 +13,9 @@ use std::time::Duration;
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
+    /// 9999-12-31T23:59:59Z, the last time that RFC 3339 can write.
+    pub const LAST_DATE: Self = Self(253_402_300_799);
+
     /// This time, `seconds` earlier; 0 at the least.
     #[must_use]
     pub fn earlier(self, seconds: u32) -> Self {
@@ -97,6 +100,7 @@ mod tests {
         ] {
             assert_eq!(bad.parse::<Timestamp>(), Err(TimestampError), "{bad}");
         }
+        assert_eq!(Timestamp::LAST_DATE.to_string(), "9999-12-31T23:59:59Z");
         assert_eq!(Timestamp(0).earlier(1), Timestamp(0));
         assert!(
             Timestamp(u64::MAX)

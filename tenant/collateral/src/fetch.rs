@@ -1,7 +1,7 @@
 //! Filling the store from the vendors' services (57230 section 4 for AMD, the PCS API version 4 for Intel).
 
 use crate::http::{Http, HttpError, Response, get};
-use crate::store::{Store, StoreError, collateral_path};
+use crate::store::{Store, StoreError};
 use enarx_attestation::snp::{EndorsementId, wanted};
 use enarx_attestation::{Evidence, EvidenceError, Tee, Timestamp, hex};
 use serde_json::json;
@@ -53,7 +53,8 @@ impl<'a, H: Http> Fetcher<'a, H> {
     }
 
     /// Fetches what this evidence needs and the store does not have: certificates once, revocation lists and
-    /// collateral when there is none in force at the time `at`. Returns the files it wrote.
+    /// collateral when there is none in force at the time `at`, or none that was fetched within the last day. What is in
+    /// the store and not the vendor's counts as missing. Returns the files it wrote.
     ///
     /// # Errors
     ///
@@ -67,13 +68,15 @@ impl<'a, H: Http> Fetcher<'a, H> {
                 self.amd(&id, at)
             }
             Evidence::Quote(quote) => {
-                if self.store.endorsements(evidence, at).intel.is_some() {
-                    return Ok(Vec::new());
-                }
                 let (fmspc, ca) = quote.platform().ok_or(FetchError::Unnamed(
                     "this quote does not carry the PCK certificate: give the collateral by hand",
                 ))?;
-                self.intel(quote.tee(), &hex::encode(&fmspc), ca)
+                let fmspc = hex::encode(&fmspc);
+                let served = self.store.endorsements(evidence, at).intel.is_some();
+                if served && self.store.has_recent_collateral(quote.tee(), &fmspc, at) {
+                    return Ok(Vec::new());
+                }
+                self.intel(quote.tee(), &fmspc, ca)
             }
         }
     }
@@ -95,7 +98,7 @@ impl<'a, H: Http> Fetcher<'a, H> {
         if !self.store.has(&ask) || !self.store.has(&EndorsementId::Ark { line: line.clone() }) {
             written.extend(self.import(&format!("{KDS}/{kind}/v1/{line}/cert_chain"))?);
         }
-        if self.store.lists(line, at).is_empty() {
+        if !self.store.has_recent_list(line, at) {
             written.extend(self.import(&format!("{KDS}/{kind}/v1/{line}/crl"))?);
         }
         if !self.store.has(id) {
@@ -140,9 +143,10 @@ impl<'a, H: Http> Fetcher<'a, H> {
             "qe_identity": qe_identity,
             "qe_identity_signature": qe_signature,
         });
-        let path = collateral_path(tee, fmspc);
-        self.store.write(&path, collateral.to_string().as_bytes())?;
-        Ok(vec![path])
+        let origin = Path::new(PCS);
+        Ok(self
+            .store
+            .import(collateral.to_string().as_bytes(), origin)?)
     }
 }
 

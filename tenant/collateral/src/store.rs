@@ -11,11 +11,13 @@
 
 use crate::file;
 use enarx_attestation::snp::{EndorsementId, ROOTS, identify, identify_list, wanted};
+use enarx_attestation::vouch::{self, VouchError};
 use enarx_attestation::{AmdEndorsements, Endorsements, Evidence, Tee, Timestamp, hex, pem};
 use serde_json::Value;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 /// Why the store could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,9 +30,52 @@ pub enum StoreError {
         /// The cause.
         source: io::Error,
     },
-    /// A file is nothing that the store keeps.
-    #[error("{}: neither a certificate or revocation list of AMD nor collateral of Intel", .0.display())]
-    Unknown(PathBuf),
+    /// A file is nothing that the store keeps, or not the vendor's.
+    #[error("{}: {why}", origin.display())]
+    Refused {
+        /// The file or URL.
+        origin: PathBuf,
+        /// Why.
+        why: Refusal,
+    },
+}
+
+/// Why a document is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It is nothing that the store keeps.
+    #[error("neither a certificate or revocation list of AMD nor collateral of Intel")]
+    Unknown,
+    /// It is PEM that cannot be read.
+    #[error(transparent)]
+    Pem(#[from] pem::PemError),
+    /// It is not the vendor's.
+    #[error(transparent)]
+    Unvouched(#[from] VouchError),
+}
+
+/// What became of the documents that were imported.
+#[derive(Debug, Default)]
+pub struct Imported {
+    /// The files that were written, below the store's folder.
+    pub written: Vec<PathBuf>,
+    /// The files that were not kept. Files of folders that are nothing that the store keeps are not among them.
+    pub refused: Vec<(PathBuf, Refusal)>,
+}
+
+/// A document to import.
+struct Document {
+    origin: PathBuf,
+    octets: Vec<u8>,
+    /// Whether it may be passed over when it is nothing that the store keeps.
+    found: bool,
+}
+
+/// What a document is.
+enum Kind {
+    Certificate,
+    List,
+    Collateral,
 }
 
 /// The local store.
@@ -103,8 +148,11 @@ impl Store {
         file::read(&self.root.join(path)).ok()
     }
 
+    /// Whether the store has this certificate, and it is the vendor's.
     pub(crate) fn has(&self, id: &EndorsementId) -> bool {
-        certificate_path(id).is_some_and(|path| self.root.join(path).is_file())
+        let issuers = self.issuers();
+        let octets = issuers(id);
+        octets.is_some_and(|octets| vouch::certificate(&octets, &issuers).as_ref() == Ok(id))
     }
 
     /// Everything the store has for this evidence. Revocation lists and collateral past their next update at the time
@@ -149,76 +197,154 @@ impl Store {
         }
     }
 
-    /// The revocation lists of a product line that are in force.
-    pub(crate) fn lists(&self, line: &str, at: Timestamp) -> Vec<Vec<u8>> {
-        let folder = known(line).map(|line| self.root.join(lists_path(line)));
-        let entries = folder.and_then(|folder| fs::read_dir(folder).ok());
-        let mut paths: Vec<_> = entries
+    /// Certificates and lists that were given, with what they lack from the store: certificates for this evidence, and the
+    /// revocation lists of the product line that evidence or given certificates name.
+    pub fn complete(
+        &self,
+        given: AmdEndorsements,
+        evidence: &[u8],
+        at: Timestamp,
+    ) -> AmdEndorsements {
+        let stored = self.endorsements(evidence, at).amd;
+        let certificates = [&given.ark, &given.ask, &given.vek];
+        let named = certificates
             .into_iter()
             .flatten()
-            .filter_map(|e| e.ok().map(|e| e.path()))
-            .collect();
-        paths.sort();
-        paths
-            .iter()
-            .filter_map(|path| file::read(path).ok())
+            .find_map(|octets| identify(octets));
+        // A report of version 2 names no product, so the store has nothing for it by itself.
+        let lists = named.map_or(stored.crls, |id| self.lists(id.line(), at));
+        let mut crls = given.crls;
+        for list in lists {
+            if !crls.contains(&list) {
+                crls.push(list);
+            }
+        }
+        AmdEndorsements {
+            vek: given.vek.or(stored.vek),
+            ask: given.ask.or(stored.ask),
+            ark: given.ark.or(stored.ark),
+            crls,
+        }
+    }
+
+    /// The revocation lists of a product line that are in force and signed by its authorities: others would have every
+    /// report refused.
+    pub(crate) fn lists(&self, line: &str, at: Timestamp) -> Vec<Vec<u8>> {
+        let lists = self.list_files(line).into_iter();
+        lists
+            .filter_map(|path| file::read(&path).ok())
             .filter(|octets| {
                 identify_list(octets).is_some_and(|(_, next)| next.is_some_and(|next| at <= next))
+                    && vouch::list(octets, &self.issuers()).is_ok()
             })
             .collect()
     }
 
-    /// Puts octets where they belong and says where that is.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Unknown`] when they are nothing that the store keeps, [`StoreError::Io`] when a file cannot be
-    /// written.
-    pub fn import(&self, octets: &[u8], origin: &Path) -> Result<Vec<PathBuf>, StoreError> {
-        let unknown = || StoreError::Unknown(origin.to_owned());
-        // Collateral has PEM within.
-        let documents = if pem::is_pem(octets) && place_of_collateral(octets).is_none() {
-            let documents = pem::documents(octets).map_err(|_| unknown())?;
-            documents
-                .into_iter()
-                .map(|document| document.octets)
-                .collect()
-        } else {
-            vec![octets.to_vec()]
-        };
-        let mut paths = Vec::new();
-        for document in documents {
-            let path = place(&document).ok_or_else(unknown)?;
-            self.write(&path, &document)?;
-            paths.push(path);
-        }
-        Ok(paths)
+    fn list_files(&self, line: &str) -> Vec<PathBuf> {
+        let folder = known(line).map(|line| self.root.join(lists_path(line)));
+        let entries = folder.and_then(|folder| fs::read_dir(folder).ok());
+        let entries = entries.into_iter().flatten();
+        let mut paths: Vec<_> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
+        paths.sort();
+        paths
     }
 
-    /// Imports a file, or every file that the store keeps in a folder.
+    /// Whether a list of the product line is in force and was written less than a day before this time.
+    pub(crate) fn has_recent_list(&self, line: &str, at: Timestamp) -> bool {
+        !self.lists(line, at).is_empty()
+            && self.list_files(line).iter().any(|path| is_recent(path, at))
+    }
+
+    /// Whether collateral that [`Self::endorsements`] serves was written less than a day before this time.
+    pub(crate) fn has_recent_collateral(&self, tee: Tee, fmspc: &str, at: Timestamp) -> bool {
+        is_recent(&self.root.join(collateral_path(tee, fmspc)), at)
+    }
+
+    /// Finds certificates in the store.
+    fn issuers(&self) -> impl Fn(&EndorsementId) -> Option<Vec<u8>> {
+        |id| self.read(&certificate_path(id)?)
+    }
+
+    /// Puts a document, or all of a PEM file, where they belong and says where that is.
     ///
     /// # Errors
     ///
-    /// As [`Self::import`]; in a folder, files that are nothing that the store keeps are passed over.
-    pub fn import_path(&self, path: &Path) -> Result<Vec<PathBuf>, StoreError> {
-        let io = |source| StoreError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        if !path.is_dir() {
-            return self.import(&file::read(path).map_err(io)?, path);
+    /// [`StoreError::Refused`] for the first that is nothing that the store keeps or not the vendor's, by a pinned root
+    /// and issuers that are here or in the store; [`StoreError::Io`] when a file cannot be written.
+    pub fn import(&self, octets: &[u8], origin: &Path) -> Result<Vec<PathBuf>, StoreError> {
+        let mut refused = Vec::new();
+        let documents = documents(octets, origin, false, &mut refused);
+        let mut imported = self.keep(documents)?;
+        imported.refused.extend(refused);
+        match imported.refused.into_iter().next() {
+            None => Ok(imported.written),
+            Some((origin, why)) => Err(StoreError::Refused { origin, why }),
         }
-        let mut entries: Vec<_> = fs::read_dir(path)
-            .map_err(io)?
-            .filter_map(|e| e.ok().map(|e| e.path()))
-            .collect();
-        entries.sort();
-        let mut imported = Vec::new();
-        for entry in entries.iter().filter(|e| e.is_file()) {
-            match self.import_path(entry) {
-                Ok(paths) => imported.extend(paths),
-                Err(StoreError::Unknown(_)) => {}
-                Err(error) => return Err(error),
+    }
+
+    /// Imports files, and every file of folders. Each document is checked before it replaces another: certificates and
+    /// lists by their issuers, which may be among the files, up to the vendors' pinned roots.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`] when a file cannot be read or written.
+    pub fn import_paths(&self, paths: &[PathBuf]) -> Result<Imported, StoreError> {
+        let mut refused = Vec::new();
+        let mut all = Vec::new();
+        for path in paths {
+            let io = |source| StoreError::Io {
+                path: path.clone(),
+                source,
+            };
+            let of_folder = path.is_dir();
+            let mut files = vec![path.clone()];
+            if of_folder {
+                let entries = fs::read_dir(path).map_err(io)?;
+                files = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
+                files.retain(|file| file.is_file());
+                files.sort();
+            }
+            for path in files {
+                let octets = file::read(&path).map_err(|source| StoreError::Io {
+                    path: path.clone(),
+                    source,
+                })?;
+                all.extend(documents(&octets, &path, of_folder, &mut refused));
+            }
+        }
+        let mut imported = self.keep(all)?;
+        imported.refused.extend(refused);
+        Ok(imported)
+    }
+
+    /// Writes each document that is the vendor's. Issuers come first, so that they are there for what they issued.
+    fn keep(&self, documents: Vec<Document>) -> Result<Imported, StoreError> {
+        let mut imported = Imported::default();
+        let mut placed = Vec::new();
+        for document in documents {
+            if let Some((path, kind, rank)) = place(&document.octets) {
+                placed.push((rank, path, kind, document));
+                continue;
+            }
+            let why = unknown(&document.octets);
+            if !(document.found && why == Refusal::Unknown) {
+                imported.refused.push((document.origin, why));
+            }
+        }
+        placed.sort_by_key(|(rank, ..)| *rank);
+        for (_, path, kind, document) in placed {
+            let octets = &document.octets;
+            let vouched = match kind {
+                Kind::Certificate => vouch::certificate(octets, &self.issuers()).map(|_| ()),
+                Kind::List => vouch::list(octets, &self.issuers()),
+                Kind::Collateral => vouch::collateral(octets),
+            };
+            match vouched {
+                Ok(()) => {
+                    self.write(&path, octets)?;
+                    imported.written.push(path);
+                }
+                Err(error) => imported.refused.push((document.origin, error.into())),
             }
         }
         Ok(imported)
@@ -240,26 +366,72 @@ impl Store {
     }
 }
 
-/// Where octets belong in the store.
-fn place(octets: &[u8]) -> Option<PathBuf> {
+/// Whether a file was written less than a day before this time.
+fn is_recent(path: &Path, at: Timestamp) -> bool {
+    const DAY: u32 = 86_400;
+    let written = || fs::metadata(path).and_then(|metadata| metadata.modified());
+    let since_1970 = written()
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since_1970.is_some_and(|since| at.earlier(DAY) < Timestamp(since.as_secs()))
+}
+
+/// The documents in a file: those of a PEM file, or the one that it is.
+fn documents(
+    octets: &[u8],
+    origin: &Path,
+    found: bool,
+    refused: &mut Vec<(PathBuf, Refusal)>,
+) -> Vec<Document> {
+    let document = |octets| Document {
+        origin: origin.to_owned(),
+        octets,
+        found,
+    };
+    // Collateral has PEM within.
+    if !pem::is_pem(octets) || place_of_collateral(octets).is_some() {
+        return vec![document(octets.to_vec())];
+    }
+    match pem::documents(octets) {
+        Ok(documents) => documents.into_iter().map(|d| document(d.octets)).collect(),
+        Err(_) if found => Vec::new(),
+        Err(error) => {
+            refused.push((origin.to_owned(), error.into()));
+            Vec::new()
+        }
+    }
+}
+
+/// Why a document has no place in the store.
+fn unknown(octets: &[u8]) -> Refusal {
+    // A simulated platform's certificate says so when it is asked who vouches for it.
+    match vouch::certificate(octets, &|_| None) {
+        Err(VouchError::Simulated) => VouchError::Simulated.into(),
+        _ => Refusal::Unknown,
+    }
+}
+
+/// Where octets belong in the store, what they are, and how far they are from a root.
+fn place(octets: &[u8]) -> Option<(PathBuf, Kind, u8)> {
     if let Some(id) = identify(octets) {
-        return certificate_path(&id);
+        let rank = match id {
+            EndorsementId::Ark { .. } => 0,
+            EndorsementId::Ask { .. } | EndorsementId::Asvk { .. } => 1,
+            EndorsementId::Vcek { .. } | EndorsementId::Vlek { .. } => 2,
+        };
+        return Some((certificate_path(&id)?, Kind::Certificate, rank));
     }
     if let Some((issuer, next)) = identify_list(octets) {
-        let line = known(
-            issuer
-                .strip_prefix("ARK-")
-                .or_else(|| issuer.strip_prefix("SEV-"))?,
-        )?;
-        let by = if issuer.starts_with("ARK-") {
-            "ark"
-        } else {
-            "ask"
+        let (by, line) = match EndorsementId::authority(&issuer)? {
+            EndorsementId::Ark { line } => ("ark", line),
+            EndorsementId::Ask { line } => ("ask", line),
+            _ => return None,
         };
         let next = next.map_or(0, |next| next.0);
-        return Some(lists_path(line).join(format!("{by}-{next}.crl")));
+        let path = lists_path(known(&line)?).join(format!("{by}-{next}.crl"));
+        return Some((path, Kind::List, 2));
     }
-    place_of_collateral(octets)
+    Some((place_of_collateral(octets)?, Kind::Collateral, 2))
 }
 
 /// Where collateral belongs in the store; `None` for anything else.

@@ -43,6 +43,14 @@ impl Drop for Folder {
     }
 }
 
+/// What is written for a file or folder of which nothing may be refused.
+#[track_caller]
+fn imported(store: &Store, path: &Path) -> Vec<PathBuf> {
+    let imported = store.import_paths(&[path.to_owned()]).unwrap();
+    assert_eq!(imported.refused, [], "{}", path.display());
+    imported.written
+}
+
 /// Answers in turn, and what was asked for.
 #[derive(Default)]
 struct Script {
@@ -89,11 +97,7 @@ fn imported_certificates_are_found_for_their_report() {
         "snp-turin-v5-vcek-85da705e",
         "snp-milan-v3-vlek-decdab94",
     ] {
-        assert_eq!(
-            store.import_path(&vectors.join(case)).unwrap().len(),
-            3,
-            "{case}"
-        );
+        assert_eq!(imported(&store, &vectors.join(case)).len(), 3, "{case}");
         let report = fs::read(vectors.join(case).join("report.bin")).unwrap();
         let at = if case.contains("vlek") {
             Timestamp(1_736_460_861)
@@ -117,13 +121,7 @@ fn collateral_is_found_until_it_expires() {
     let folder = Folder::new("collateral");
     let store = Store::new(&folder.0);
     let case = vectors.join("tdx-v4-b0c06f000000-3ab56d67");
-    assert_eq!(
-        store
-            .import_path(&case.join("collateral.json"))
-            .unwrap()
-            .len(),
-        1
-    );
+    assert_eq!(imported(&store, &case.join("collateral.json")).len(), 1);
     let quote = fs::read(case.join("quote.bin")).unwrap();
     assert!(
         store
@@ -144,9 +142,8 @@ fn revocation_lists_are_not_served_past_their_next_update() {
     let Some(vectors) = vectors() else { return };
     let folder = Folder::new("lists");
     let store = Store::new(&folder.0);
-    store
-        .import_path(&vectors.join("roots/amd-milan-crl-2022.der"))
-        .unwrap();
+    imported(&store, &vectors.join("roots/amd-milan-ark.pem"));
+    imported(&store, &vectors.join("roots/amd-milan-crl-2022.der"));
     let report = fs::read(vectors.join(CASE).join("report.bin")).unwrap();
     let lists = |at| store.endorsements(&report, Timestamp(at)).amd.crls.len();
     assert_eq!(lists(1_667_260_800), 1);
@@ -303,4 +300,196 @@ fn collateral_is_composed_of_the_answers() {
             .unwrap()
             .is_empty()
     );
+}
+
+/// The folder of evidence, certificates and lists that were made to be refused.
+fn cases() -> Option<PathBuf> {
+    let path = vectors()?.join("../cases/attestation");
+    assert!(path.is_dir(), "no {}", path.display());
+    Some(path)
+}
+
+/// Where the store keeps the root and the lists of Milan.
+const ROOT: &str = "kdsintf.amd.com/vcek/v1/Milan/cert_chain/ark.der";
+const LISTS: &str = "kdsintf.amd.com/vcek/v1/Milan/crl";
+
+#[test]
+fn what_is_not_the_vendors_replaces_nothing() {
+    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
+        return;
+    };
+    let folder = Folder::new("fake");
+    let store = Store::new(&folder.0);
+    let refused = |path: PathBuf| {
+        let imported = store.import_paths(&[path]).unwrap();
+        assert!(imported.written.is_empty());
+        let [(_, why)] = <[_; 1]>::try_from(imported.refused).unwrap();
+        why.to_string()
+    };
+    // Without the root, nothing can be said of a list or an intermediate.
+    let list = vectors.join("roots/amd-milan-crl-2022.der");
+    assert_eq!(
+        refused(list.clone()),
+        "its issuer is not there: give the root ARK-Milan too"
+    );
+    let ask = vectors.join(CASE).join("ask.der");
+    assert_eq!(
+        refused(ask),
+        "its issuer is not there: give the root ARK-Milan too"
+    );
+
+    imported(&store, &vectors.join(CASE));
+    imported(&store, &list);
+    let genuine = fs::read(folder.0.join(ROOT)).unwrap();
+    let root = refused(cases.join("fakeark.der"));
+    assert!(root.ends_with("is not the vendor's"), "{root}");
+    assert_eq!(fs::read(folder.0.join(ROOT)).unwrap(), genuine);
+    assert_eq!(
+        refused(cases.join("fakecrl.crl")),
+        "it is not signed by the root ARK-Milan"
+    );
+    assert_eq!(fs::read_dir(folder.0.join(LISTS)).unwrap().count(), 1);
+    // A genuine certificate, changed.
+    let mut vek = fs::read(vectors.join(CASE).join("vek.der")).unwrap();
+    let last = vek.len() - 1;
+    vek[last] ^= 1;
+    let error = store.import(&vek, Path::new("x")).unwrap_err().to_string();
+    assert_eq!(error, "x: it is not signed by the intermediate SEV-Milan");
+    let wrong = vectors.join("neg-milan-v3-vcek-05b7438a-vektamper");
+    let imported = store.import_paths(&[wrong]).unwrap();
+    assert_eq!((imported.written.len(), imported.refused.len()), (2, 1));
+    // Of a simulator, and nothing at all.
+    let simulated = refused(cases.join("s_delta/ark.der"));
+    assert!(simulated.contains("simulated platform"), "{simulated}");
+    let unknown = refused(cases.join("app.wasm"));
+    assert!(unknown.starts_with("neither a certificate"), "{unknown}");
+    // The reports of Milan are judged as before.
+    let report = fs::read(vectors.join(CASE).join("report.bin")).unwrap();
+    let endorsements = store.endorsements(&report, NOW);
+    let verdict =
+        Verifier::new(Policy::insecure_authenticity_only()).verify(&report, &endorsements, NOW);
+    assert_eq!(verdict.overall, Overall::Valid, "{verdict}");
+}
+
+#[test]
+fn collateral_that_is_not_intels_is_not_kept() {
+    let Some(vectors) = vectors() else { return };
+    let folder = Folder::new("fake-collateral");
+    let store = Store::new(&folder.0);
+    let case = vectors.join("tdx-v4-b0c06f000000-3ab56d67/collateral.json");
+    let genuine: serde_json::Value = serde_json::from_slice(&fs::read(case).unwrap()).unwrap();
+    let with = |key: &str, change: &dyn Fn(&str) -> String| {
+        let mut changed = genuine.clone();
+        changed[key] = change(changed[key].as_str().unwrap()).into();
+        store.import(changed.to_string().as_bytes(), Path::new("x"))
+    };
+    assert_eq!(with("tcb_info", &str::to_owned).unwrap().len(), 1);
+    let flipped = |digits: &str| {
+        let (head, last) = digits.split_at(digits.len() - 1);
+        format!("{head}{}", if last == "0" { '1' } else { '0' })
+    };
+    let later = |info: &str| info.replace("nextUpdate\":\"2026", "nextUpdate\":\"2036");
+    for (key, change) in [
+        ("tcb_info", &later as &dyn Fn(&str) -> String),
+        ("qe_identity", &later),
+        ("tcb_info_signature", &flipped),
+        ("qe_identity_signature", &flipped),
+        ("root_ca_crl", &flipped),
+        ("pck_crl", &flipped),
+        ("tcb_info_issuer_chain", &|_| String::new()),
+        ("pck_crl_issuer_chain", &|chain| chain.repeat(2)),
+    ] {
+        assert!(with(key, change).is_err(), "{key}");
+    }
+}
+
+#[test]
+fn what_is_not_the_vendors_in_the_store_is_fetched_again() {
+    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
+        return;
+    };
+    let folder = Folder::new("poisoned");
+    let store = Store::new(&folder.0);
+    let read = |path: &str| fs::read(vectors.join(path)).unwrap();
+    let report = read(&format!("{CASE}/report.bin"));
+    imported(&store, &vectors.join(CASE));
+    // By whoever may write to the store: a root and a list until 2036 of their own.
+    fs::create_dir_all(folder.0.join(LISTS)).unwrap();
+    fs::copy(cases.join("fakeark.der"), folder.0.join(ROOT)).unwrap();
+    fs::copy(
+        cases.join("fakecrl.crl"),
+        folder.0.join(LISTS).join("ark-2090000000.crl"),
+    )
+    .unwrap();
+    let at = Timestamp(1_667_260_800);
+    assert_eq!(store.endorsements(&report, at).amd.crls.len(), 0);
+    let chain = [
+        read("roots/amd-milan-ask.pem"),
+        read("roots/amd-milan-ark.pem"),
+    ];
+    let mut script = Script {
+        answers: VecDeque::from([
+            answer(200, &[], &chain.concat()),
+            answer(200, &[], &read("roots/amd-milan-crl-2022.der")),
+        ]),
+        ..Script::default()
+    };
+    let written = Fetcher::new(&store, &mut script)
+        .fetch(&report, at)
+        .unwrap();
+    assert_eq!(written.len(), 3, "{written:?}");
+    assert_eq!(store.endorsements(&report, at).amd.crls.len(), 1);
+    // What the service answers is checked as well, and named.
+    fs::remove_dir_all(folder.0.join(LISTS)).unwrap();
+    let mut script = Script {
+        answers: VecDeque::from([answer(
+            200,
+            &[],
+            &fs::read(cases.join("fakecrl.crl")).unwrap(),
+        )]),
+        ..Script::default()
+    };
+    let error = Fetcher::new(&store, &mut script)
+        .fetch(&report, at)
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "https://kdsintf.amd.com/vcek/v1/Milan/crl: it is not signed by the root ARK-Milan"
+    );
+}
+
+#[test]
+fn revocation_lists_are_fetched_again_after_a_day() {
+    let Some(vectors) = vectors() else { return };
+    let folder = Folder::new("day");
+    let store = Store::new(&folder.0);
+    let report = fs::read(vectors.join(CASE).join("report.bin")).unwrap();
+    imported(&store, &vectors.join(CASE));
+    let list = vectors.join("roots/amd-milan-crl-2022.der");
+    let [file] = <[PathBuf; 1]>::try_from(imported(&store, &list)).unwrap();
+    let at = 1_667_260_800;
+    let written = |seconds_before: u64| {
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(at - seconds_before);
+        let file = fs::File::options()
+            .write(true)
+            .open(folder.0.join(&file))
+            .unwrap();
+        file.set_modified(time).unwrap();
+    };
+    let asked = || {
+        let mut script = Script {
+            answers: VecDeque::from([answer(200, &[], &fs::read(&list).unwrap())]),
+            ..Script::default()
+        };
+        Fetcher::new(&store, &mut script)
+            .fetch(&report, Timestamp(at))
+            .unwrap();
+        script.asked.len()
+    };
+    written(86_399);
+    assert_eq!(asked(), 0);
+    written(86_400);
+    assert_eq!(asked(), 1);
+    // Fetched just now, although it is the same list.
+    assert_eq!(asked(), 0);
 }

@@ -223,7 +223,13 @@ impl Manifest {
     /// [`ManifestError`] when it could not be read back.
     pub fn to_toml(&self) -> Result<String, ManifestError> {
         self.check()?;
-        toml::to_string(self).map_err(|e| ManifestError::Format(e.to_string()))
+        let text = toml::to_string(self).map_err(|e| ManifestError::Format(e.to_string()))?;
+        if Self::parse(text.as_bytes())? == *self {
+            Ok(text)
+        } else {
+            let what = "it cannot be written so that the same is read".to_owned();
+            Err(ManifestError::Invalid { what })
+        }
     }
 
     /// The published schema of a manifest as JSON.
@@ -329,6 +335,14 @@ impl Release {
         // The reason is shown on terminals.
         if self.reason.len() > MAX_REASON_LEN || printable(&self.reason) != self.reason {
             return Err(self.wrong("the reason is too long or not one line"));
+        }
+        for time in [self.not_before, self.not_after] {
+            if time > Timestamp::LAST_DATE {
+                return Err(self.wrong(format_args!(
+                    "the time {} lies after the year 9999; seconds since 1970 are meant, not milliseconds",
+                    time.0
+                )));
+            }
         }
         if self.not_before > self.not_after {
             return Err(self.wrong("not-after lies before not-before"));

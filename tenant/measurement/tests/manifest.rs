@@ -225,7 +225,7 @@ type Wrong = (fn(&mut Release), &'static str);
 
 #[test]
 fn releases_that_contradict_themselves_are_errors() {
-    let wrong: [Wrong; 19] = [
+    let wrong: [Wrong; 20] = [
         (|r| r.version = "any-current".to_owned(), "not a version"),
         (|r| r.version.clear(), "not a version"),
         (|r| r.version = "0.7.0".to_owned(), "twice"),
@@ -235,6 +235,10 @@ fn releases_that_contradict_themselves_are_errors() {
         (|r| r.reason = "\u{202e}dilav".to_owned(), "not one line"),
         (|r| r.reason = "a".repeat(1001), "too long"),
         (|r| r.not_after = NOW.earlier(2 * YEAR), "not-after"),
+        (
+            |r| r.not_after = Timestamp(1_793_491_200_000),
+            "after the year 9999",
+        ),
         (|r| r.guest_policy.forbid = vec!["smtt".to_owned()], "smtt"),
         (
             |r| r.guest_policy.min_abi = Some("1".to_owned()),
@@ -269,9 +273,25 @@ fn releases_that_contradict_themselves_are_errors() {
         manifest.releases.push(added);
         assert_eq!(manifest.to_toml(), Err(error));
     }
-    let mut manifest = manifest();
-    manifest.serial = u64::MAX;
-    assert!(manifest.to_toml().is_err());
+    let mut serial = manifest();
+    serial.serial = u64::MAX;
+    assert!(serial.to_toml().is_err());
+    // The manifest's own time; and more than is read.
+    let mut time = manifest();
+    time.not_after = Timestamp(Timestamp::LAST_DATE.0 + 1);
+    assert!(time.to_toml().is_err());
+    time.not_after = Timestamp::LAST_DATE;
+    assert!(time.to_toml().is_ok());
+    let mut large = manifest();
+    for number in 0..3000 {
+        let mut more = release(&format!("1.{number}.0"), 5);
+        more.reason = "x".repeat(1000);
+        large.releases.push(more);
+    }
+    assert!(matches!(
+        large.to_toml(),
+        Err(ManifestError::TooLarge { .. })
+    ));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use enarx_snp::bits::SigningKey;
 use enarx_snp::product::{CpuSignature, GENERATIONS, Generation};
 use enarx_snp::report::Report;
 use enarx_snp::tcb::Component;
+use std::fmt;
 
 /// A certificate of AMD, by what it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,44 @@ pub enum EndorsementId {
         /// TCB numbers, as for a VCEK.
         tcb: String,
     },
+}
+
+impl EndorsementId {
+    /// The product line.
+    pub fn line(&self) -> &str {
+        match self {
+            Self::Ark { line }
+            | Self::Ask { line }
+            | Self::Asvk { line }
+            | Self::Vcek { line, .. }
+            | Self::Vlek { line, .. } => line,
+        }
+    }
+
+    /// The authority with this common name, such as ARK-Milan; `None` for other names.
+    pub fn authority(name: &str) -> Option<Self> {
+        let line = |line: &str| line.to_owned();
+        if let Some(of) = name.strip_prefix("ARK-") {
+            return Some(Self::Ark { line: line(of) });
+        }
+        let of = name.strip_prefix("SEV-")?;
+        Some(match of.strip_prefix("VLEK-") {
+            Some(of) => Self::Asvk { line: line(of) },
+            None => Self::Ask { line: line(of) },
+        })
+    }
+}
+
+impl fmt::Display for EndorsementId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ark { line } => write!(f, "the root ARK-{line}"),
+            Self::Ask { line } => write!(f, "the intermediate SEV-{line}"),
+            Self::Asvk { line } => write!(f, "the intermediate SEV-VLEK-{line}"),
+            Self::Vcek { line, .. } => write!(f, "a VCEK of {line}"),
+            Self::Vlek { line, .. } => write!(f, "a VLEK of {line}"),
+        }
+    }
 }
 
 /// TCB numbers in the order and form of the key distribution service's URLs.
@@ -87,20 +126,8 @@ pub fn wanted(report: &Report) -> Option<EndorsementId> {
 pub fn identify(octets: &[u8]) -> Option<EndorsementId> {
     let certificate = Cert::parse(octets).ok()?;
     let subject = common_name(certificate.subject());
-    if let Some(line) = subject.strip_prefix("ARK-") {
-        return Some(EndorsementId::Ark {
-            line: line.to_owned(),
-        });
-    }
     if subject != "SEV-VCEK" && subject != "SEV-VLEK" {
-        return Some(match subject.strip_prefix("SEV-VLEK-") {
-            Some(line) => EndorsementId::Asvk {
-                line: line.to_owned(),
-            },
-            None => EndorsementId::Ask {
-                line: subject.strip_prefix("SEV-")?.to_owned(),
-            },
-        });
+        return EndorsementId::authority(&subject);
     }
     let issuer = common_name(certificate.issuer());
     let issuer = issuer.strip_prefix("SEV-")?;
