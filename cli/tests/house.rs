@@ -174,6 +174,7 @@ const UNSAFE: &[&str] = &[
     "host/doctor/src/landlock_abi.rs",
     "host/executor/src/buffer.rs",
     "host/executor/src/interrupt.rs",
+    "host/vmm/src/vm/backing.rs",
     "host/vmm/src/vm/memory.rs",
     "host/vmm/src/vm/stats.rs",
     "host/vmm/src/vm/vcpu.rs",

@@ -31,7 +31,7 @@ use enarx_vmm::snp::launcher::{Identity, Launcher, Sealed, Settings, SnpError};
 use enarx_vmm::snp::linux::{Host, Machine};
 use enarx_vmm::snp::memory::{Extent, Slot};
 use enarx_vmm::snp::probe::Offer;
-use enarx_vmm::vm::memory::Backing;
+use enarx_vmm::vm::backing::Backing;
 use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 use kvm_ioctls::VcpuExit;
 use p384::ecdsa::signature::{Signer, Verifier};

@@ -27,7 +27,7 @@ use rustix::io::Errno;
 use super::abi::{KVM_GET_DEVICE_ATTR, KVM_HAS_DEVICE_ATTR};
 use super::device::{CommandError, Device, SourcePage, Vm};
 use super::firmware::Status;
-use crate::vm::memory::Backing;
+use crate::vm::backing::Backing;
 use crate::vm::processor::Processor;
 
 /// A device that could not be opened.

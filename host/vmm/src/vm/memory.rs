@@ -22,24 +22,12 @@ use enarx_sallyport::layout::REGION_SIZE;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 
+use super::backing::Backing;
 use super::image::FilePart;
 
 /// Alignment of the mappings, in bytes: that of large pages.
 const ALIGN: usize = 2 << 20;
 const _: () = assert!(ALIGN as u64 == LARGE);
-
-/// Memory of this process that backs the shared side of a slot.
-///
-/// # Safety
-/// `base` and `size` never change and are multiples of the page size; the bytes stay mapped, readable and writable,
-/// until the value is dropped. They change or become zero at any time: the owner accesses them by
-/// raw copies and atomics only, never by references to plain data.
-pub unsafe trait Backing: Send + Sync {
-    /// The first byte.
-    fn base(&self) -> NonNull<u8>;
-    /// Bytes.
-    fn size(&self) -> usize;
-}
 
 /// An anonymous mapping, unmapped when dropped.
 #[derive(Debug)]

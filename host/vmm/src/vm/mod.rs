@@ -1,12 +1,13 @@
 //! Every virtual machine of a Keep, whatever its [`Platform`](crate::platform::Platform): its memory,
 //! its vCPUs, and the exits that it is served.
 
+pub mod backing;
 pub(crate) mod confinement;
 pub(crate) mod cpuid;
 pub(crate) mod exits;
 pub(crate) mod fault;
 pub(crate) mod image;
-pub mod memory;
+pub(crate) mod memory;
 pub(crate) mod poller;
 pub mod processor;
 pub mod registers;

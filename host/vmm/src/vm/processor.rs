@@ -9,7 +9,7 @@ use kvm_bindings::{CpuId, Msrs, kvm_msr_entry, kvm_regs, kvm_sregs, kvm_xcrs};
 use kvm_ioctls::VcpuFd;
 use rustix::io::Errno;
 
-use super::memory::Backing;
+use super::backing::Backing;
 use super::registers::NewVcpu;
 
 fn errno(error: kvm_ioctls::Error) -> Errno {

@@ -6,6 +6,8 @@
 //! the symbol by `DT_HASH`. The clock page holds, as 64-bit words: counter at boot, multiplier
 //! (nanoseconds per tick in 2^-32), wall-clock time at boot, last monotonic time given out.
 
+#![expect(unsafe_code, reason = "the vDSO is assembly")]
+
 use core::arch::global_asm;
 
 use enarx_boot::boot_page::SYSCALL_OFFSET;
