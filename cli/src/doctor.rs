@@ -1,6 +1,5 @@
 //! `enarx doctor`: what this machine offers, and what to do about what is missing.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -29,8 +28,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     } else {
         report.to_tree()
     };
-    // A reader that has seen enough is no failure.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    out!("{text}");
     Ok(ExitCode::SUCCESS)
 }
 

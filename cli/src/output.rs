@@ -1,5 +1,5 @@
-//! What this command says. Whoever reads it may stop early (`enarx measure | head`): that is no failure of ours, and no
-//! panic. Text of evidence, manifests and names of files is hostile: nothing that acts on a terminal leaves here.
+//! What this command says. Whoever reads it may stop early (`enarx verify … | head`): that is no failure of ours, no panic,
+//! and changes no exit code. Text of evidence, manifests and names of files is hostile: nothing that acts on a terminal leaves here.
 
 use std::fmt::{Arguments, Display};
 use std::io::{self, ErrorKind, Write};
@@ -9,7 +9,7 @@ use std::process;
 use enarx_attestation::printable::{printable, printable_json, printable_lines};
 use serde_json::Value;
 
-/// Prints; ends the command when nobody reads any more, or when the output cannot be written.
+/// Prints; ends the command when the output cannot be written, unless nobody reads it any more.
 pub fn print(text: Arguments<'_>) {
     write(&printable_lines(&text.to_string()));
 }
@@ -23,18 +23,28 @@ fn write(text: &str) {
     let Err(error) = io::stdout().lock().write_all(text.as_bytes()) else {
         return;
     };
-    if error.kind() != ErrorKind::BrokenPipe {
-        complain(
-            "enarx",
-            format_args!("standard output could not be written: {error}: give it more room"),
-        );
+    if error.kind() == ErrorKind::BrokenPipe {
+        return;
     }
+    complain(
+        "enarx",
+        format_args!("standard output could not be written: {error}: give it more room"),
+    );
     process::exit(i32::from(crate::EXIT_FAILURE));
 }
 
 /// The name of a file, as one line.
 pub fn shown(path: &Path) -> String {
     printable(&path.display().to_string())
+}
+
+/// Says what is wrong, in one line on standard error and, where JSON was asked for, as its member `error`.
+pub fn fail(json: bool, what: impl Display) {
+    let what = what.to_string();
+    if json {
+        print_json(&serde_json::json!({ "error": printable(&what) }));
+    }
+    complain("error", what);
 }
 
 /// Says in one line on standard error what is wrong.
