@@ -1,6 +1,6 @@
 //! `enarx inspect`: shows what evidence, certificates and VMSA pages say.
 
-use crate::output::{complain, print_json};
+use crate::output::{fail, print_json};
 use crate::verify::{REFUSED, read_evidence};
 use enarx_attestation::inspect;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use std::process::ExitCode;
 pub struct Args {
     /// The file, as binary or PEM; `-` for standard input
     file: PathBuf,
-    /// Print as JSON
+    /// Print as JSON; an error is an object with the member error
     #[arg(long)]
     json: bool,
 }
@@ -27,7 +27,7 @@ pub fn run(args: Args) -> ExitCode {
         Ok(description) => out!("{description}"),
         Err(message) => {
             let message = format_args!("cannot inspect {}: {message}", file.display());
-            complain("error", message);
+            fail(json, message);
             return ExitCode::from(REFUSED);
         }
     }

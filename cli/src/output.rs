@@ -65,6 +65,15 @@ pub fn shown(path: &Path) -> String {
     printable(&path.display().to_string())
 }
 
+/// Says what is wrong, in one line on standard error and, where JSON was asked for, as its member `error`.
+pub fn fail(json: bool, what: impl Display) {
+    let what = what.to_string();
+    if json {
+        print_json(&serde_json::json!({ "error": printable(&what) }));
+    }
+    complain("error", what);
+}
+
 /// Says in one line on standard error what is wrong.
 pub fn complain(who: &str, what: impl Display) {
     say(format_args!("{who}: {}", printable(&what.to_string())));

@@ -1,7 +1,7 @@
 //! `enarx verify`: evidence in, verdict out. Reads files and the clock; the judgement is `enarx-attestation`'s.
 
 use crate::certs::StoreArgs;
-use crate::output::{complain, print_json};
+use crate::output::{fail, print_json};
 use crate::policy;
 use crate::release::ReferenceArgs;
 use crate::values::{self, Nonce};
@@ -58,7 +58,7 @@ pub struct Args {
     /// Print the verdict as an EAT attestation result (EAR, a JWT) signed ES256 with this PKCS #8 key in PEM
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     ear_key: Option<PathBuf>,
-    /// Print the verdict as JSON
+    /// Print the verdict as JSON; where there is none, an object with the member error
     #[arg(long)]
     json: bool,
 }
@@ -182,7 +182,7 @@ pub fn run(args: Args) -> ExitCode {
     let policy = match policy {
         Ok(policy) => policy,
         Err(message) => {
-            complain("error", message);
+            fail(json, message);
             return ExitCode::from(USAGE);
         }
     };
@@ -190,7 +190,7 @@ pub fn run(args: Args) -> ExitCode {
         Ok(evidence) => evidence,
         Err(error) => {
             let message = format_args!("cannot read the evidence {}: {error}", file.display());
-            complain("error", message);
+            fail(json, message);
             return ExitCode::from(REFUSED);
         }
     };
@@ -200,7 +200,7 @@ pub fn run(args: Args) -> ExitCode {
     let endorsements = match given.endorsements(store.as_ref(), &evidence, at) {
         Ok(endorsements) => endorsements,
         Err(message) => {
-            complain("error", message);
+            fail(json, message);
             return ExitCode::from(USAGE);
         }
     };
@@ -209,7 +209,7 @@ pub fn run(args: Args) -> ExitCode {
         Ok(None) => {}
         Ok(Some(references)) => verifier = verifier.with_reference_values(references),
         Err((code, message)) => {
-            complain("error", message);
+            fail(json, message);
             return ExitCode::from(code);
         }
     }
@@ -217,7 +217,7 @@ pub fn run(args: Args) -> ExitCode {
     if let Some(path) = ear_key {
         if let Err(message) = print_ear(&verdict, &path) {
             let message = format_args!("cannot sign with {}: {message}", path.display());
-            complain("error", message);
+            fail(json, message);
             return ExitCode::from(USAGE);
         }
         return exit_code(&verdict);

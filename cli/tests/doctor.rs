@@ -54,3 +54,17 @@ fn the_json_is_readable_by_machines() {
         (&true.into(), &false.into())
     );
 }
+
+#[test]
+fn a_report_that_cannot_be_written_is_no_success() {
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let doctor = Command::new(env!("CARGO_BIN_EXE_enarx"))
+        .args(["doctor", "--json"])
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(doctor.status.code(), Some(1), "{doctor:?}");
+}

@@ -894,3 +894,100 @@ fn what_a_folder_of_certificates_lacks_comes_from_the_store() {
     assert_eq!(code, 3, "{without}");
     assert!(without.contains("FAIL  crl.present"), "{without}");
 }
+
+#[test]
+fn an_error_is_json_where_json_was_asked_for() {
+    let Some(vectors) = vectors() else { return };
+    let report = vectors.join(CASE).join("report.bin");
+    let report = report.to_str().unwrap();
+    for (args, code) in [
+        (&["verify", "/nonexistent/report", "--json"][..], 3),
+        (
+            &[
+                "verify",
+                report,
+                "--policy",
+                "/nonexistent/policy",
+                "--json",
+            ],
+            2,
+        ),
+        (
+            &["verify", report, "--certs", "/nonexistent/certs", "--json"],
+            2,
+        ),
+        (&["verify", report, "--collateral", report, "--json"], 2),
+        (
+            &[
+                "verify",
+                report,
+                "--manifest",
+                "/x",
+                "--manifest-key",
+                "/y",
+                "--json",
+            ],
+            2,
+        ),
+        (&["inspect", "/nonexistent/report", "--json"], 3),
+    ] {
+        let (found, output) = enarx(args);
+        assert_eq!(found, code, "{args:?}");
+        let error: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            said,
+            format!("error: {}\n", error["error"].as_str().unwrap()),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn whoever_stops_reading_early_changes_no_exit_code() {
+    let Some(vectors) = vectors() else { return };
+    let folder = vectors.join(CASE);
+    let verify = |policy: &str, to: std::process::Stdio| {
+        let status = Command::new(env!("CARGO_BIN_EXE_enarx"))
+            .args([
+                "verify",
+                folder.join("report.bin").to_str().unwrap(),
+                "--certs",
+            ])
+            .args([
+                folder.to_str().unwrap(),
+                "--at",
+                "2026-09-01T00:00:00Z",
+                "--policy",
+                policy,
+            ])
+            .stdout(to)
+            .stderr(std::process::Stdio::null())
+            .status();
+        status.unwrap().code()
+    };
+    for (policy, code) in [("insecure-authenticity-only", 0), ("default", 3)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(verify(policy, writer.into()), Some(code), "{policy}");
+    }
+    // What could not be written at all is no acceptance.
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    assert_eq!(verify("insecure-authenticity-only", full.into()), Some(1));
+}
+
+#[test]
+fn the_layout_of_a_report_that_names_no_cpu_is_not_guessed() {
+    let Some(cases) = cases() else { return };
+    let report = cases.join("turin_v2.bin");
+    let (code, output) = enarx(&["inspect", report.to_str().unwrap()]);
+    let text = text(&output);
+    assert_eq!(code, 0);
+    assert!(
+        text.contains("the components depend on the CPU") && !text.contains("bootloader"),
+        "{text}"
+    );
+}

@@ -150,7 +150,10 @@ pub static CATALOGUE: &[(&str, &str)] = &[
         "every revocation list is about all certificates, and has nothing that must be understood and is not",
     ),
     ("crl.ask", "the intermediate is not revoked"),
-    ("crl.vek", "the endorsement key is not revoked"),
+    (
+        "crl.vek",
+        "the endorsement key is not revoked, by a list of the intermediate where there is one (AMD publishes none)",
+    ),
     (
         "agreement.key-kind",
         "certificate and report name the same kind of key",

@@ -148,7 +148,6 @@ fn snp(report: &Report, fields: &mut Fields) {
     let generation = report
         .cpu()
         .and_then(enarx_snp::product::CpuSignature::generation);
-    let layout = generation.map_or(Layout::Milan, |g| g.tcb);
     let policy = report.guest_policy();
     fields.add("version", report.version.get());
     fields.add("guest svn", report.guest_svn.get());
@@ -199,7 +198,12 @@ fn snp(report: &Report, fields: &mut Fields) {
         ("committed TCB", report.committed_tcb),
         ("launch TCB", report.launch_tcb),
     ] {
-        fields.explain(name, hex::encode(&version.0), tcb(version, layout));
+        let meaning = match generation {
+            Some(generation) => tcb(version, generation.tcb),
+            // The numbers stand elsewhere on each generation.
+            None => "the components depend on the CPU, which this report does not name".to_owned(),
+        };
+        fields.explain(name, hex::encode(&version.0), meaning);
     }
     let firmware = |v: &FirmwareVersion| format!("{}.{}.{}", v.major, v.minor, v.build);
     fields.add("current firmware", firmware(&report.current_version));

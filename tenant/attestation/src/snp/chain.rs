@@ -4,7 +4,6 @@
 use super::Product;
 use crate::checks::Checks;
 use crate::hex;
-use crate::policy::Missing;
 use crate::x509::{Cert, Crl, EC_PUBLIC_KEY, SignatureCache, common_name, small_integer};
 use crate::{AmdEndorsements, Policy, Timestamp};
 use der::Decode;
@@ -367,7 +366,8 @@ fn revocation(
     let meaning = policy.missing.crl;
     let skew = policy.clock_skew_seconds;
     let (mut unsigned, mut stale, mut limited) = (Vec::new(), Vec::new(), Vec::new());
-    let mut usable = false;
+    // A list speaks of what its issuer issued: the root's of intermediates, the intermediate's of endorsement keys.
+    let (mut usable, mut usable_of_ask) = (false, false);
     let (mut ask_revoked, mut vek_revoked) = (false, false);
     if lists.len() > MAX_LISTS {
         unsigned.push(format!(
@@ -405,7 +405,10 @@ fn revocation(
         }
         let (from, to) = list.validity();
         match to {
-            Some(to) if from <= at.later(skew) && at.earlier(skew) <= to => usable |= of_root,
+            Some(to) if from <= at.later(skew) && at.earlier(skew) <= to => {
+                usable |= of_root;
+                usable_of_ask |= !of_root;
+            }
             Some(to) => stale.push(format!("list {}: {from} to {to}", n + 1)),
             None => stale.push(format!("list {}: without nextUpdate", n + 1)),
         }
@@ -450,10 +453,11 @@ fn revocation(
             REMEDY,
         );
     }
-    for (name, certificate, revoked) in
-        [("crl.ask", ask, ask_revoked), ("crl.vek", vek, vek_revoked)]
-    {
-        if usable || revoked {
+    for (name, certificate, revoked, listed) in [
+        ("crl.ask", ask, ask_revoked, usable),
+        ("crl.vek", vek, vek_revoked, usable_of_ask),
+    ] {
+        if listed || revoked {
             checks.test(
                 name,
                 !revoked,
@@ -465,10 +469,8 @@ fn revocation(
                 ),
                 "AMD has revoked this key: do not use this host",
             );
-        } else if meaning == Missing::InsecureIgnore {
-            checks.skip(name, "no usable revocation list; the policy accepts that");
         } else {
-            checks.skip(name, "no usable revocation list");
+            checks.skip(name, "there is no usable list of its issuer");
         }
     }
 }

@@ -97,6 +97,15 @@ fn revoked_keys_are_refused() {
     let mut report = platform.report;
     endorsement.sign(&mut report);
     assert_fails_only(&platform.verify_as_is(&report, &endorsements), &["crl.vek"]);
+    list.revoked = vec![0x1235];
+    let list = platform.hierarchy.crl(&list, &mut rng()).unwrap();
+    endorsements.amd.crls[1] = list;
+    let verdict = platform.verify_as_is(&report, &endorsements);
+    assert_eq!(verdict.check("crl.vek").unwrap().outcome, Outcome::Pass);
+    assert_eq!(
+        platform.verify().check("crl.vek").unwrap().outcome,
+        Outcome::Skipped
+    );
 }
 
 #[test]
