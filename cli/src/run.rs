@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use enarx_contract::{Configuration, Limits, Network, Terminals};
-use enarx_keep_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED, RUNTIME};
+use enarx_keep_image::{LOADER, MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMULATED, RUNTIME};
 use enarx_vmm::Backend;
 use enarx_vmm::confine::report::report_violations;
 use enarx_vmm::grant::{Grant, GrantedDirectory, NetworkGrant};
@@ -219,6 +219,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         images: Images {
             runtime: RUNTIME,
             microkernel: MICROKERNEL,
+            microkernel_plain: MICROKERNEL_PLAIN,
             microkernel_simulated: MICROKERNEL_SIMULATED,
             loader: LOADER,
         },

@@ -45,8 +45,10 @@ pub struct Launch {
 pub struct Images {
     /// The runtime, an executable for Linux x86-64.
     pub runtime: &'static [u8],
-    /// The microkernel.
+    /// The microkernel for SEV-SNP.
     pub microkernel: &'static [u8],
+    /// The microkernel for plain KVM.
+    pub microkernel_plain: &'static [u8],
     /// The microkernel for the simulated platform.
     pub microkernel_simulated: &'static [u8],
     /// The loader of a measured Keep.

@@ -48,6 +48,7 @@ fn launch(mode: &str, stdio: [OwnedFd; 3]) -> Launch {
         images: Images {
             runtime: KEEP.as_slice(),
             microkernel: &[],
+            microkernel_plain: &[],
             microkernel_simulated: &[],
             loader: &[],
         },

@@ -94,15 +94,19 @@ impl Keep {
         }
     }
 
-    /// System calls and exceptions of the runtime, as the microkernel counts them, and exits
-    /// served, by function.
+    /// System calls and exceptions of the runtime where the microkernel counts them, and exits served, by
+    /// function.
     pub fn counters(&self) -> impl Iterator<Item = (String, u64)> {
         let (system_calls, exceptions) = self.memory.counters();
         let of_kernel = [
             ("system calls".into(), system_calls),
             ("exceptions".into(), exceptions),
         ];
-        of_kernel.into_iter().chain(self.exits())
+        let counted = self.platform.counts_entries();
+        of_kernel
+            .into_iter()
+            .filter(move |_| counted)
+            .chain(self.exits())
     }
 
     fn exits(&self) -> impl Iterator<Item = (String, u64)> {

@@ -28,6 +28,10 @@ struct Plain {
 }
 
 impl Platform for Plain {
+    fn counts_entries(&self) -> bool {
+        true
+    }
+
     fn vcpu(&self, id: u32) -> Result<Processor, KvmError> {
         let own = |tables: CpuTables| CpuTables {
             tss: tables.tss + u64::from(id) * TSS_STRIDE,
@@ -82,7 +86,7 @@ pub fn launch(
             cr4: cpu.cr4,
             xcr0: cpu.xcr0,
         };
-        let layout = plan.launch(launch.images.microkernel, &parameters)?;
+        let layout = plan.launch(launch.images.microkernel_plain, &parameters)?;
         let vm = create_vm(kvm)?;
         let split_interrupts =
             pvm && size.memory <= vcpu::LOCAL_APIC && kvm.check_extension(Cap::SplitIrqchip);

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use enarx_microkernel_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
+use enarx_microkernel_image::{LOADER, MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMULATED};
 use enarx_simulator::Settings;
 use enarx_snp::product::MILAN;
 use enarx_vmm::grant::{Grant, NetworkGrant};
@@ -140,6 +140,7 @@ pub fn run_with(mode: &str, options: &Options) -> (Outcome, String) {
         images: Images {
             runtime: image(mode),
             microkernel: MICROKERNEL,
+            microkernel_plain: MICROKERNEL_PLAIN,
             microkernel_simulated: MICROKERNEL_SIMULATED,
             loader: LOADER,
         },
