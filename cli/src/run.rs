@@ -16,7 +16,7 @@ use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
 use enarx_executor::launch::{Launch, Outcome};
 use enarx_executor::refused::RefusedCalls;
 use enarx_exits::exit_code;
-use enarx_runtime_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED, RUNTIME};
+use enarx_runtime_image::{LOADER, MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMULATED, RUNTIME};
 
 use crate::attest::Attestation;
 use crate::values::{self, Directory};
@@ -240,6 +240,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let images = Images {
         runtime: RUNTIME,
         microkernel: MICROKERNEL,
+        microkernel_plain: MICROKERNEL_PLAIN,
         microkernel_simulated: MICROKERNEL_SIMULATED,
         loader: LOADER,
     };

@@ -11,8 +11,10 @@ use crate::Backend;
 pub struct Images {
     /// The runtime, an executable for Linux x86-64.
     pub runtime: &'static [u8],
-    /// The microkernel.
+    /// The microkernel for SEV-SNP.
     pub microkernel: &'static [u8],
+    /// The microkernel for plain KVM.
+    pub microkernel_plain: &'static [u8],
     /// The microkernel for the simulated platform.
     pub microkernel_simulated: &'static [u8],
     /// The loader of a measured Keep.
@@ -20,15 +22,10 @@ pub struct Images {
 }
 
 impl Images {
-    /// The programs of a Keep in a virtual machine; `simulated`: on the simulated platform.
-    #[must_use]
-    pub(crate) const fn in_machine(&self, simulated: bool) -> measured::Images<'static> {
+    /// The programs of a Keep in a virtual machine with this microkernel.
+    pub(crate) const fn with(&self, microkernel: &'static [u8]) -> measured::Images<'static> {
         measured::Images {
-            microkernel: if simulated {
-                self.microkernel_simulated
-            } else {
-                self.microkernel
-            },
+            microkernel,
             loader: self.loader,
             runtime: self.runtime,
         }

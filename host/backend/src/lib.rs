@@ -44,17 +44,20 @@ pub fn best() -> Backend {
 /// # Errors
 /// [`LaunchError`] when it could not be launched or served.
 pub fn run(target: Target, images: &Images, launch: Launch) -> Result<Outcome, LaunchError> {
-    let machine = |simulated, host_data, launch| VmLaunch {
-        images: images.in_machine(simulated),
+    let machine = |microkernel, host_data, launch| VmLaunch {
+        images: images.with(microkernel),
         host_data,
         launch,
     };
     Ok(match target {
-        Target::Snp(host_data) => enarx_vmm::run_snp(machine(false, host_data, launch))?,
-        Target::Simulated(simulated, host_data) => {
-            enarx_vmm::run_simulated(&simulated, machine(true, host_data, launch))?
+        Target::Snp(host_data) => {
+            enarx_vmm::run_snp(machine(images.microkernel, host_data, launch))?
         }
-        Target::Kvm => enarx_vmm::run(machine(false, [0; 32], launch))?,
+        Target::Simulated(simulated, host_data) => enarx_vmm::run_simulated(
+            &simulated,
+            machine(images.microkernel_simulated, host_data, launch),
+        )?,
+        Target::Kvm => enarx_vmm::run(machine(images.microkernel_plain, [0; 32], launch))?,
         Target::Process => enarx_process::run(images.runtime, launch)?,
     })
 }

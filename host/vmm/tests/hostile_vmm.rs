@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use enarx_boot::layout::{EXIT_PHYSICAL, SHARED_END};
 use enarx_executor::launch::Outcome;
-use enarx_exits::{GHCB_OFFSET, MESSAGE_OFFSET, Reason};
+use enarx_exits::{COUNTERS_OFFSET, GHCB_OFFSET, MESSAGE_OFFSET, Reason};
 use enarx_simulator::{Hypervisor, SharedMemory};
 use enarx_snp::ghcb::msr::Request;
 use enarx_snp::ghcb::{Field, PageOperation, exit};
@@ -423,6 +423,29 @@ attack_test!(injected_page_faults_are_no_traps, {
         }
     }
     assert!(gone_on.is_empty(), "{gone_on:#?}");
+});
+
+/// Looks at the counters of plain KVM at every exit.
+#[derive(Debug, Default)]
+struct Counts(Arc<AtomicU32>);
+
+impl Hostility for Counts {
+    fn answer(&self, _: u32, memory: &dyn SharedMemory) {
+        let mut counters = [0; 16];
+        let at = EXIT_PHYSICAL + COUNTERS_OFFSET as u64;
+        memory.read(at, &mut counters).unwrap();
+        let seen = counters.iter().any(|&byte| byte != 0);
+        self.0.fetch_add(u32::from(seen), Ordering::Relaxed);
+    }
+}
+
+// Threads, system calls and page faults.
+attack_test!(a_measured_keep_counts_nothing_where_its_host_sees_it, {
+    let counts = Counts::default();
+    let seen = Arc::clone(&counts.0);
+    let (outcome, output) = attack("T", counts);
+    assert_eq!(outcome, Outcome::Exit(0), "{output}");
+    assert_eq!(seen.load(Ordering::Relaxed), 0);
 });
 
 // ---- messages to the firmware

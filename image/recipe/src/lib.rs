@@ -53,13 +53,20 @@ const MICROKERNEL_SOURCES: &[&str] = &[
     "protocol/snp",
 ];
 
-/// The microkernel, for plain KVM and for SEV-SNP.
+/// The microkernel for SEV-SNP.
 pub const MICROKERNEL: Program = Program {
     package: "enarx-microkernel",
     name: "enarx-microkernel",
     features: "kernel",
     flags: MICROKERNEL_FLAGS,
     sources: MICROKERNEL_SOURCES,
+};
+
+/// The microkernel for plain KVM.
+pub const MICROKERNEL_PLAIN: Program = Program {
+    name: "enarx-microkernel-plain",
+    features: "kernel,plain",
+    ..MICROKERNEL
 };
 
 /// The microkernel for the simulated platform.

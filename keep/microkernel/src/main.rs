@@ -11,8 +11,7 @@ use core::mem::offset_of;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use enarx_boot::boot_page::{BootInfo, FLAG_SNP, FLAG_SYSCALL_BY_UD, SYSCALL_OFFSET};
-use enarx_boot::layout::VDSO_USER;
+use enarx_boot::boot_page::{BootInfo, FLAG_SNP};
 use enarx_exits::exit_code;
 use enarx_exits::{FaultReport, Function, KICK_VECTOR, Reason};
 use enarx_microkernel::epoch::Epoch;
@@ -39,7 +38,8 @@ use machine::stack::{boot_info, current_vcpu, set_clock};
 
 static KERNEL: KernelLock = KernelLock::new();
 static EPOCH: Epoch = Epoch::new();
-/// Address of the system-call page where SYSCALL arrives as #UD there; 0 = ordinary SYSCALL.
+/// Address of the system-call page where SYSCALL arrives as #UD there; 0 = ordinary SYSCALL. A genuine SNP
+/// microkernel has no code for that: a host can inject #UD anywhere.
 static SYSCALL_PAGE: AtomicU64 = AtomicU64::new(0);
 /// The Keep has ended: no vCPU goes back to user code, and nothing is signed any more, whether the host
 /// obeys or not.
@@ -68,7 +68,10 @@ pub extern "C" fn boot(registers: &mut Registers, vcpu: usize) {
 
 fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fatal> {
     let boot: BootInfo = boot_info();
-    if boot.flags & FLAG_SNP != 0 {
+    if cfg!(feature = "plain") == (boot.flags & FLAG_SNP != 0) {
+        return Err(Fatal::new(Reason::Boot, 11));
+    }
+    if !cfg!(feature = "plain") {
         snp::start(machine, &boot)?;
     }
     let (facts, tsc) = (host_facts(), machine.tsc());
@@ -93,9 +96,10 @@ fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fa
         machine.wipe_stack();
     }
     set_clock(&clock);
-    if boot.flags & FLAG_SYSCALL_BY_UD != 0 {
-        SYSCALL_PAGE.store(VDSO_USER + SYSCALL_OFFSET, Ordering::Relaxed);
-        DOORBELL.store(!snp::active(), Ordering::Relaxed);
+    #[cfg(feature = "plain")]
+    if boot.flags & enarx_boot::boot_page::FLAG_SYSCALL_BY_UD != 0 {
+        detour();
+        DOORBELL.store(true, Ordering::Relaxed);
     }
     #[cfg(feature = "simulated")]
     simulated_quirks();
@@ -118,6 +122,14 @@ pub fn system_call_entry(ordinary: u64) -> u64 {
     }
 }
 
+/// Has system calls arrive as invalid opcodes from now on; the page's address.
+#[cfg(any(feature = "plain", feature = "simulated"))]
+fn detour() -> u64 {
+    let page = enarx_boot::layout::VDSO_USER + enarx_boot::boot_page::SYSCALL_OFFSET;
+    SYSCALL_PAGE.store(page, Ordering::Relaxed);
+    page
+}
+
 /// Adapts to a host whose virtual CPUs enter the kernel by SYSCALL as those of `kvm_pvm` do. A
 /// genuine SNP guest runs on no such host.
 #[cfg(feature = "simulated")]
@@ -125,9 +137,7 @@ fn simulated_quirks() {
     use enarx_exits::simulated::QUIRK_SYSCALL;
     const LSTAR: u32 = 0xc000_0082;
     if snp::active() && snp::instructions::quirks() & QUIRK_SYSCALL != 0 {
-        let page = VDSO_USER + SYSCALL_OFFSET;
-        SYSCALL_PAGE.store(page, Ordering::Relaxed);
-        machine::cpu::write_msr(LSTAR, page);
+        machine::cpu::write_msr(LSTAR, detour());
     }
 }
 
@@ -229,7 +239,7 @@ pub fn end(reason: Reason, detail: u64) -> ! {
 #[inline(never)]
 fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
     begin_end();
-    if !snp::active() && boot_info().flags & FLAG_SNP != 0 {
+    if !cfg!(feature = "plain") && !snp::active() {
         // There is no GHCB yet.
         snp::terminate(report.reason);
     }

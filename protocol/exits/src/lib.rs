@@ -23,7 +23,7 @@ pub const RECORD_SIZE: usize = 64;
 /// Offset of the host's facts in the exit memory, after the records.
 pub const FACTS_OFFSET: usize = MAX_VCPUS * RECORD_SIZE;
 /// Offset of the microkernel's counters in the exit memory: system calls, then exceptions, as
-/// 64-bit words; for `--timings`.
+/// 64-bit words; for `--timings`, under plain KVM alone.
 pub const COUNTERS_OFFSET: usize = FACTS_OFFSET + 64;
 /// Offset of the guest physical address, a 64-bit word, up to which the Keep's memory is in place. Under
 /// plain KVM, whose records of memory cost time and memory, the Keep asks for the rest when it needs it

@@ -45,6 +45,11 @@ pub trait Platform: Send + Sync {
         &[]
     }
 
+    /// Whether the microkernel counts entries from user code where the host sees it.
+    fn counts_entries(&self) -> bool {
+        false
+    }
+
     /// vCPU `id` is about to run.
     ///
     /// # Errors

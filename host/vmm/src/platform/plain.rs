@@ -30,6 +30,10 @@ struct Plain {
 }
 
 impl Platform for Plain {
+    fn counts_entries(&self) -> bool {
+        true
+    }
+
     fn vcpu(&self, id: u32) -> Result<Processor, KvmError> {
         let own = |tables: CpuTables| CpuTables {
             tss: tables.tss + u64::from(id) * TSS_STRIDE,

@@ -103,7 +103,7 @@ impl Keep {
         }
     }
 
-    /// System calls and exceptions of the runtime, as the microkernel counts them, exits served, by
+    /// System calls and exceptions of the runtime where the microkernel counts them, exits served, by
     /// function, and refused system calls.
     pub fn counters(&self) -> impl Iterator<Item = (String, u64)> {
         let (system_calls, exceptions) = self.memory.counters();
@@ -113,7 +113,12 @@ impl Keep {
         ];
         let refused = self.refusals.counts().into_iter();
         let refused = refused.map(|(call, count)| (format!("refused system call {call}"), count));
-        of_kernel.into_iter().chain(self.exits()).chain(refused)
+        let counted = self.platform.counts_entries();
+        of_kernel
+            .into_iter()
+            .filter(move |_| counted)
+            .chain(self.exits())
+            .chain(refused)
     }
 
     fn exits(&self) -> impl Iterator<Item = (String, u64)> {

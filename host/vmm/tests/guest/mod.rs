@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
+use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMULATED};
 use enarx_executor::grant::{Grant, NetworkGrant};
 use enarx_executor::launch::{Launch, Outcome};
 use enarx_executor::refused::RefusedCalls;
@@ -169,7 +169,7 @@ pub fn run_launch(mode: &str, options: &Options, launch: Launch) -> Outcome {
         launch,
     };
     match options.platform {
-        Platform::Kvm => enarx_vmm::run(machine(MICROKERNEL)),
+        Platform::Kvm => enarx_vmm::run(machine(MICROKERNEL_PLAIN)),
         Platform::Simulated => {
             let simulated = Simulated {
                 hostility: options.hostility.clone(),

@@ -93,7 +93,7 @@ enarx_vectors:
     .rept {vectors}
     .balign {vector_stride}
     // #DF #TS #NP #SS #GP #PF #AC #CP #VC #SX push an error code.
-    .if vector == {invalid_opcode}
+    .if {detour} && vector == {invalid_opcode}
     jmp enarx_invalid_opcode
     .elseif (vector == 8) || (vector >= 10 && vector <= 14) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
     .else
@@ -107,7 +107,8 @@ enarx_vectors:
     // A system call on hosts where SYSCALL raises no privilege: it goes to the system-call page, whose
     // instruction is invalid, with RCX and R11 as SYSCALL left them. A program can jump there with any
     // RCX; where that is no user address, the jump is the invalid opcode that it looks like. No page
-    // is address 0, where no instruction is.
+    // is address 0, where no instruction is. Not under SEV-SNP, where a host can inject the exception anywhere.
+    .if {detour}
     .balign 16
 enarx_invalid_opcode:
     push rdx
@@ -122,8 +123,10 @@ enarx_invalid_opcode:
     popfq
     mov [rsp + 8], rcx
     mov [rsp + 24], r11
+    .if {plain}
     cmp rax, {ring}
     je 3f
+    .endif
 2:
     pop rdx
     push 0
@@ -136,6 +139,7 @@ enarx_invalid_opcode:
     // every instruction at CPL0 counts. Under plain KVM only: on the simulated platform it goes through
     // the GHCB, the whole way. It changes nothing in here, so the vCPU counts as one in user code
     // throughout; it does not sleep.
+    .if {plain}
 3:
     cmp byte ptr [rip + {doorbell}], 0
     je 2b
@@ -150,11 +154,13 @@ enarx_invalid_opcode:
     xor eax, eax
     pop rdx
     iretq
+    .endif
 1:
     pop rdx
     push 0
     push {invalid_opcode}
     jmp enarx_exception
+    .endif
 
     .balign 16
 enarx_exception:
@@ -216,6 +222,8 @@ enarx_boot_page:
     user_ss = const USER_SS,
     system_call_vector = const SYSTEM_CALL,
     invalid_opcode = const vector::INVALID_OPCODE,
+    detour = const DETOUR,
+    plain = const cfg!(feature = "plain") as u8,
     ring = const nr::RING,
     system_call_page = sym crate::SYSCALL_PAGE,
     doorbell = sym crate::DOORBELL,
@@ -231,6 +239,9 @@ enarx_boot_page:
     msr_ghcb = const MSR_GHCB,
     stray = const TERMINATE_STRAY,
 );
+
+/// Whether system calls may arrive as invalid opcodes.
+const DETOUR: u8 = cfg!(any(feature = "plain", feature = "simulated")) as u8;
 
 // Immediates of 64-bit instructions are sign-extended 32-bit ones.
 const _: () = assert!(nr::RING < 1 << 31 && USER_FLAGS < 1 << 31 && FIXED_FLAGS < 1 << 31);

@@ -36,7 +36,7 @@ const REASON_SET: u8 = 1;
 
 /// Whether this is an SNP guest.
 pub fn active() -> bool {
-    C_BIT.load(Ordering::Relaxed) != 0
+    !cfg!(feature = "plain") && C_BIT.load(Ordering::Relaxed) != 0
 }
 
 /// The root page table of an SNP guest.
