@@ -1,4 +1,4 @@
-//! What this command says. Whoever reads it may stop early (`enarx verify … | head`): that is no failure of ours, no panic,
+//! The output of this command. A reader may stop early (`enarx verify … | head`): that is no failure of ours, no panic,
 //! and changes no exit code. Text of evidence, manifests and names of files is hostile: nothing that acts on a terminal leaves here.
 
 use std::fmt::{Arguments, Display};
