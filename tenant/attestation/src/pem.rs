@@ -2,6 +2,8 @@
 //! hostile until it is checked; the text around it says nothing.
 
 use base64ct::{Base64, Encoding};
+use der::asn1::AnyRef;
+use der::{Decode, Tag, Tagged};
 
 /// One document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,9 +30,7 @@ const DASHES: &[u8] = b"-----";
 
 /// True if this is PEM: no DER structure, and a document begins in it.
 pub fn is_pem(bytes: &[u8]) -> bool {
-    // Certificates and revocation lists are a SEQUENCE of more than 127 bytes, so bit 7 of the second byte is set (X.690
-    // section 8.1.3.5), which it is in no text that begins with the character of the first.
-    let is_der = matches!(bytes, [0x30, 0x80..=0xFF, ..]);
+    let is_der = AnyRef::from_der(bytes).is_ok_and(|any| any.tag() == Tag::Sequence);
     !is_der && find(bytes, BEGIN).is_some()
 }
 
@@ -77,6 +77,11 @@ mod tests {
     #[test]
     fn what_is_cut_off_or_not_base64_is_an_error() {
         assert_eq!(documents(b"no PEM"), Ok(Vec::new()));
+        // A text that begins as a DER structure does.
+        assert!(is_pem(
+            "0\u{feff}-----BEGIN X-----\n-----END X-----".as_bytes()
+        ));
+        assert!(!is_pem(&[&[0x30, 11], BEGIN].concat()));
         for cut in [
             "-----BEGIN X",
             "-----BEGIN X-----\nAA==\n",
