@@ -84,7 +84,7 @@ pub fn run(args: Args) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What is to be said of a policy that can be used.
+/// The result of `policy check` for a policy that can be used.
 fn checked(policy: &Policy) -> String {
     let (warnings, insecure) = (policy.warnings(), policy.insecure_switches());
     let given_away = insecure

@@ -63,7 +63,7 @@ pub struct Args {
     json: bool,
 }
 
-/// What evidence of a Keep is bound to: its report data, whatever its kind, is computed from all three.
+/// The values that evidence of a Keep is bound to: its report data, whatever its kind, is computed from all three.
 #[derive(Debug, clap::Args)]
 struct KeepArgs {
     /// The nonce that the Keep was given, in hexadecimal
@@ -256,7 +256,7 @@ struct Given {
 }
 
 impl Given {
-    /// What is given, and what it lacks from the store.
+    /// The given endorsements, with those that are missing taken from the store.
     fn endorsements(
         &self,
         store: Option<&Store>,
@@ -283,7 +283,7 @@ impl Given {
         Ok(endorsements)
     }
 
-    /// Whether what is given is for this kind of evidence; what is for another kind would be of no effect.
+    /// Refuses endorsements for another kind of evidence, which would be of no effect.
     fn fits(&self, evidence: &[u8]) -> Result<(), String> {
         match Evidence::parse(evidence) {
             Ok(Evidence::Snp(_)) if self.collateral.is_some() => Err(

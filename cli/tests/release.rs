@@ -15,8 +15,13 @@ const AT: &str = "2026-12-01T00:00:00Z";
 /// A file of the folder of cases beside that of vectors.
 fn cases(name: &str) -> Option<String> {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases/attestation");
-    let path = shared.canonicalize().ok()?.join(name);
-    Some(path.to_str().unwrap().to_owned())
+    let Ok(folder) = shared.canonicalize() else {
+        let required = std::env::var_os("ENARX_REQUIRE_VECTORS").is_some_and(|v| v == "1");
+        assert!(!required, "ENARX_REQUIRE_VECTORS=1, but there are no cases");
+        eprintln!("skipped: no cases at {}", shared.display());
+        return None;
+    };
+    Some(folder.join(name).to_str().unwrap().to_owned())
 }
 
 struct Publisher(tempfile::TempDir);
@@ -111,7 +116,7 @@ fn manifests_are_verified_and_listed() {
     ];
     publisher.refused(&verify(&late), 3, "expired at 2027-11-01");
 
-    // What could not be read back is not written.
+    // A manifest that could not be read back is not written.
     let before = std::fs::read(publisher.path("releases.toml")).unwrap();
     let late = ["add", "releases.toml", "measurement.json", "--not-after"];
     publisher.refused(

@@ -703,7 +703,7 @@ fn hostile_text_does_not_act_on_the_terminal() {
             let _: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         }
     }
-    // What is there is still said, and the verdict is what it is.
+    // The name is still shown, in escapes, and the verdict is the same.
     let (code, output) = enarx(&["verify", report, "--certs", &case("evil")]);
     assert_eq!(code, 3);
     assert!(text(&output).contains("\\u{1b}[2J"), "{}", text(&output));
@@ -971,7 +971,7 @@ fn whoever_stops_reading_early_changes_no_exit_code() {
         drop(reader);
         assert_eq!(verify(policy, writer.into()), Some(code), "{policy}");
     }
-    // What could not be written at all is no acceptance.
+    // A verdict that could not be written is no acceptance.
     let full = std::fs::File::options()
         .write(true)
         .open("/dev/full")

@@ -201,7 +201,7 @@ pub fn unmitigated(product: &str) -> impl Iterator<Item = &'static Attack> {
 }
 
 impl Attack {
-    /// What it means to accept this product, against which the attack works in every version.
+    /// A warning for policies that accept this product, against which the attack works in every version.
     pub(crate) fn exposure(&self, product: &str) -> String {
         format!(
             "{product} is accepted: {}; to refuse it, name {} in snp.attacks or leave {product} out of snp.products",
@@ -211,7 +211,7 @@ impl Attack {
 }
 
 impl Floor {
-    /// Whether this floor is for this CPU of the generation. A report without a CPU (version 2) is held to the floors of
+    /// True if this floor is for this CPU of the generation. A report without a CPU (version 2) is held to the floors of
     /// every part.
     pub fn applies(&self, generation: &Generation, cpu: Option<CpuSignature>) -> bool {
         self.product == generation.name

@@ -327,7 +327,7 @@ pub(crate) struct Checks {
     pub(crate) simulated: bool,
     pub(crate) tcb_status: Option<String>,
     pub(crate) advisories: Vec<String>,
-    /// What whoever relies on the verdict should know besides the checks.
+    /// Facts to know besides the checks before relying on the verdict.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -506,7 +506,7 @@ impl Checks {
         }
     }
 
-    /// Whether a check has failed so far.
+    /// True if a check has failed so far.
     pub(crate) fn any_failed(&self) -> bool {
         self.list.iter().any(|check| check.outcome == Outcome::Fail)
     }

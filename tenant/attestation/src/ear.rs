@@ -50,10 +50,10 @@ struct Appraisal<'a> {
     trust_vector: TrustVector,
     #[serde(rename = "ear_appraisal_policy_ids")]
     policy_ids: [&'a str; 1],
-    /// What identifies guest and occasion and was compared with nothing (a claim of our own).
+    /// Checks of guest and occasion that were compared with nothing (a claim of our own).
     #[serde(rename = "enarx_not_compared", skip_serializing_if = "<[_]>::is_empty")]
     not_compared: &'a [Cow<'static, str>],
-    /// What whoever relies on the token should know (a claim of our own).
+    /// Facts to know before relying on the token (a claim of our own).
     #[serde(rename = "enarx_warnings", skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [String],
     #[serde(

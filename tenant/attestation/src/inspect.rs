@@ -260,10 +260,10 @@ fn intel(quote: &Quote<'_>, fields: &mut Fields) {
     fields.octets("QE report", &auth.qe_report);
     fields.octets("QE authentication data", &auth.qe_auth_data.data);
     fields.add("certification data type", auth.certification_data.cert_type);
-    // What cannot be read is shown as nothing: the octets are the verifier's to judge.
+    // A chain that cannot be read is left out here: the verifier judges it.
     let chain = pem::documents(&auth.certification_data.body.data).unwrap_or_default();
     for document in chain {
-        if let Ok(certificate) = Cert::from_der(&document.octets) {
+        if let Ok(certificate) = Cert::from_der(&document.bytes) {
             describe_certificate(&certificate, fields);
         }
     }

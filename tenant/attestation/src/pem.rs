@@ -2,14 +2,16 @@
 //! hostile until it is checked; the text around it says nothing.
 
 use base64ct::{Base64, Encoding};
+use der::asn1::AnyRef;
+use der::{Decode, Tag, Tagged};
 
 /// One document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// What it says it is, such as `CERTIFICATE`.
+    /// Its label, such as `CERTIFICATE`.
     pub label: String,
-    /// What is encoded.
-    pub octets: Vec<u8>,
+    /// The decoded contents.
+    pub bytes: Vec<u8>,
 }
 
 /// Why a text is not PEM.
@@ -26,12 +28,10 @@ pub enum PemError {
 const BEGIN: &[u8] = b"-----BEGIN ";
 const DASHES: &[u8] = b"-----";
 
-/// Whether these octets hold PEM: they are no DER structure, and a document begins in them.
-pub fn is_pem(octets: &[u8]) -> bool {
-    // Certificates and revocation lists are a SEQUENCE of more than 127 octets, so bit 7 of the second octet is set (X.690
-    // section 8.1.3.5), which it is in no text that begins with the character of the first.
-    let is_der = matches!(octets, [0x30, 0x80..=0xFF, ..]);
-    !is_der && find(octets, BEGIN).is_some()
+/// True if this is PEM: no DER structure, and a document begins in it.
+pub fn is_pem(bytes: &[u8]) -> bool {
+    let is_der = AnyRef::from_der(bytes).is_ok_and(|any| any.tag() == Tag::Sequence);
+    !is_der && find(bytes, BEGIN).is_some()
 }
 
 /// The documents in a text, in their order.
@@ -53,20 +53,20 @@ pub fn documents(text: &[u8]) -> Result<Vec<Document>, PemError> {
         let digits: Vec<u8> = encoded
             .iter()
             .copied()
-            .filter(|octet| !octet.is_ascii_whitespace())
+            .filter(|byte| !byte.is_ascii_whitespace())
             .collect();
         let digits = std::str::from_utf8(&digits).map_err(|_| PemError::NotBase64)?;
         documents.push(Document {
             label: String::from_utf8_lossy(label).into_owned(),
-            octets: Base64::decode_vec(digits).map_err(|_| PemError::NotBase64)?,
+            bytes: Base64::decode_vec(digits).map_err(|_| PemError::NotBase64)?,
         });
         rest = after.split_at(closing.len()).1;
     }
     Ok(documents)
 }
 
-fn find(octets: &[u8], what: &[u8]) -> Option<usize> {
-    octets.windows(what.len()).position(|window| window == what)
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
 }
 
 #[cfg(test)]
@@ -77,6 +77,11 @@ mod tests {
     #[test]
     fn what_is_cut_off_or_not_base64_is_an_error() {
         assert_eq!(documents(b"no PEM"), Ok(Vec::new()));
+        // A text that begins as a DER structure does.
+        assert!(is_pem(
+            "0\u{feff}-----BEGIN X-----\n-----END X-----".as_bytes()
+        ));
+        assert!(!is_pem(&[&[0x30, 11], BEGIN].concat()));
         for cut in [
             "-----BEGIN X",
             "-----BEGIN X-----\nAA==\n",
@@ -95,29 +100,29 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the columns, blanks and text around it, the same is read.
+        /// The contents are read the same for all columns, blanks and text around them.
         #[test]
         fn every_layout_is_read(
-            octets in proptest::collection::vec(any::<u8>(), 0..300),
+            bytes in proptest::collection::vec(any::<u8>(), 0..300),
             columns in 1usize..120,
             end in prop::sample::select(&["\n", "\r\n", " \n", "\n\n", "\t\r\n"][..]),
             before in "[ -,.-~\n\u{feff}]{0,40}",
             after in "[ -,.-~\n\0]{0,40}",
         ) {
-            let digits = Base64::encode_string(&octets);
+            let digits = Base64::encode_string(&bytes);
             let lines: Vec<_> = digits.as_bytes().chunks(columns).map(|l| std::str::from_utf8(l).unwrap()).collect();
             let body = lines.join(end);
             let one = format!("{before}-----BEGIN X Y-----{end}{body}{end}-----END X Y-----{end}");
             let text = format!("{one}{one}{after}");
-            let document = Document { label: "X Y".to_owned(), octets };
+            let document = Document { label: "X Y".to_owned(), bytes };
             prop_assert_eq!(documents(text.as_bytes()), Ok(vec![document.clone(), document]));
             prop_assert!(is_pem(text.as_bytes()));
         }
 
         #[test]
-        fn reading_is_total(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = documents(&octets);
-            let _ = is_pem(&octets);
+        fn reading_is_total(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = documents(&bytes);
+            let _ = is_pem(&bytes);
         }
     }
 }

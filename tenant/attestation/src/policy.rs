@@ -40,7 +40,7 @@ pub enum PolicyError {
     Refused {
         /// The key with its tables, by dots; with the value where other values are good.
         key: String,
-        /// What to write instead.
+        /// The key or value to write instead.
         instead: &'static str,
     },
     /// A list or table that asks for something and has no entries.
@@ -197,7 +197,7 @@ pub struct MissingFacts {
     reason = "each is a switch of its own in the policy file"
 )]
 pub struct SnpPolicy {
-    /// Whether SEV-SNP reports are accepted at all: true where the table stands.
+    /// Accept SEV-SNP reports: true if the table is there.
     pub accept: bool,
     /// Product generations that are accepted: milan, genoa, bergamo-siena, turin. Any report of a milan CPU can be forged
     /// (see the attack badfuse).
@@ -378,7 +378,7 @@ pub struct IntelPolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct TdxPolicy {
-    /// Whether TDX quotes are accepted at all: true where the table stands.
+    /// Accept TDX quotes: true if the table is there.
     pub accept: bool,
     /// Accept TDs that the host may debug.
     pub insecure_allow_debug: bool,
@@ -419,7 +419,7 @@ pub struct TdxPolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct SgxPolicy {
-    /// Whether SGX quotes are accepted at all: true where the table stands.
+    /// Accept SGX quotes: true if the table is there.
     pub accept: bool,
     /// Accept enclaves that the host may debug.
     pub insecure_allow_debug: bool,
@@ -566,7 +566,7 @@ impl Default for SgxPolicy {
 }
 
 impl SnpPolicy {
-    /// What a policy file without this table asks for.
+    /// The value for a policy file without this table.
     fn absent() -> Self {
         Self {
             accept: false,
@@ -592,12 +592,12 @@ impl SnpPolicy {
         std::iter::once(0).chain(self.insecure_vmpl.iter().copied())
     }
 
-    /// Whether floors apply to this TCB version of a report.
+    /// True if floors apply to this TCB version of a report.
     pub fn judges(&self, kind: TcbKind) -> bool {
         !self.insecure_ignored_tcb.contains(&kind)
     }
 
-    /// Whether a report of any guest passes.
+    /// True if a report of any guest passes.
     pub fn pins_nothing(&self) -> bool {
         self.measurements.is_empty()
             && self.releases.is_empty()
@@ -607,7 +607,7 @@ impl SnpPolicy {
 }
 
 impl TdxPolicy {
-    /// What a policy file without this table asks for.
+    /// The value for a policy file without this table.
     fn absent() -> Self {
         Self {
             accept: false,
@@ -615,7 +615,7 @@ impl TdxPolicy {
         }
     }
 
-    /// Whether a quote of any TD passes.
+    /// True if a quote of any TD passes.
     pub fn pins_nothing(&self) -> bool {
         let pins = [
             &self.mrtd,
@@ -629,7 +629,7 @@ impl TdxPolicy {
 }
 
 impl SgxPolicy {
-    /// What a policy file without this table asks for.
+    /// The value for a policy file without this table.
     fn absent() -> Self {
         Self {
             accept: false,
@@ -637,7 +637,7 @@ impl SgxPolicy {
         }
     }
 
-    /// Whether a quote of any enclave passes.
+    /// True if a quote of any enclave passes.
     pub fn pins_nothing(&self) -> bool {
         self.mrenclave.is_empty() && self.mrsigner.is_empty()
     }
@@ -838,7 +838,7 @@ impl SnpPolicy {
 }
 
 impl TcbFloor {
-    /// Whether it names components that the product has, and at least one.
+    /// Checks that it names at least one component, and only those that the product has.
     fn check(&self, product: &str) -> Result<(), PolicyError> {
         let key = format!("snp.min-tcb.{product}");
         let asked = |component: &&Component| self.get(**component).is_some();
@@ -898,7 +898,7 @@ impl IntelPolicy {
     }
 }
 
-/// Whether this is an identifier of an advisory as Intel writes it in collateral, such as INTEL-SA-00615.
+/// True for an identifier of an advisory as Intel writes it in collateral, such as INTEL-SA-00615.
 fn is_advisory(id: &str) -> bool {
     let digits = id
         .strip_prefix("INTEL-SA-")
@@ -933,7 +933,7 @@ fn names_a_chip<const N: usize>(key: &str, chips: &[Hex<N>]) -> Result<(), Polic
     }
 }
 
-/// What is wrong with a TOML text, in one line with the number of the line that it is about.
+/// An error in a TOML text as one line, with the number of the line that it is about.
 pub fn located(text: &str, span: Option<Range<usize>>, message: &str) -> String {
     let before = span.and_then(|span| text.get(..span.start));
     let message = printable(message);

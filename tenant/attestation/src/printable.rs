@@ -4,7 +4,7 @@
 /// Characters of the longest text that is shown whole.
 pub const MAX_LEN: usize = 2000;
 
-/// Whether a character does something else on a terminal than take a place of its own: control characters (C0, DEL, C1),
+/// True for a character that does more on a terminal than take a place of its own: control characters (C0, DEL, C1),
 /// those that change the direction of text or the line (Unicode Bidi_Control, Zl, Zp), and invisible ones (Unicode
 /// Default_Ignorable_Code_Point).
 fn acts(character: char) -> bool {

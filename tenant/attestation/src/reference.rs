@@ -170,7 +170,7 @@ impl fmt::Display for ReferenceValue {
 /// What a report is judged by.
 struct Judge<'a> {
     policy: &'a Policy,
-    /// Whether there is a manifest at all.
+    /// True if a manifest was given.
     manifest: bool,
     references: &'a [ReferenceValue],
     product: Option<&'a Product>,

@@ -227,7 +227,7 @@ fn distance(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
-/// Whether a key with this value gives protection away.
+/// True if a key with this value gives protection away.
 fn gives_away(name: &str, value: &toml::Value) -> bool {
     let on = match value {
         toml::Value::Boolean(on) => *on,
@@ -255,7 +255,7 @@ impl Policy {
         found
     }
 
-    /// What is to be known of this policy before it is used, each a sentence; the switches that give protection away
+    /// Warnings about this policy, each a sentence; the switches that give protection away
     /// are apart, in [`Self::insecure_switches`].
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();

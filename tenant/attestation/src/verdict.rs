@@ -86,10 +86,10 @@ pub struct Verdict {
     pub advisories: Vec<String>,
     /// Facts of the evidence by stable names. Only those of an accepted verdict can be relied upon.
     pub claims: BTreeMap<Cow<'static, str>, String>,
-    /// What identifies guest and occasion and was compared with nothing, by the names of the checks: evidence with any
+    /// Checks of guest and occasion that were compared with nothing: evidence with any
     /// other value there passes as well.
     pub not_compared: Vec<Cow<'static, str>>,
-    /// What whoever relies on the verdict should know besides the checks.
+    /// Facts to know besides the checks before relying on the verdict.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// All checks, in the order they were made.
@@ -165,7 +165,7 @@ impl Verdict {
         }
     }
 
-    /// Whether nothing of the guest was compared, so that any guest of anybody passes.
+    /// True if nothing of the guest was compared, so that any guest of anybody passes.
     pub fn is_of_any_guest(&self) -> bool {
         let compared = |name: &&str| is_compared(name, &self.checks);
         !identity(self.tee).iter().any(compared)
@@ -197,7 +197,7 @@ fn is_compared(name: &str, checks: &[Check]) -> bool {
     checks.iter().any(made)
 }
 
-/// What identifies guest and occasion and was compared with nothing.
+/// The checks of guest and occasion that were compared with nothing.
 fn not_compared(tee: Tee, checks: &[Check]) -> Vec<Cow<'static, str>> {
     let compared = |name: &str| is_compared(name, checks);
     let identity = identity(tee);

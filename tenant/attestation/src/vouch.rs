@@ -1,5 +1,4 @@
-//! Whether endorsements are the vendor's, without evidence to go with them: what a store asks before it keeps them.
-//! Trusts the pinned roots alone. Nothing is said of time and revocation: these the verifier judges when it uses them.
+//! Checks that endorsements are the vendor's, without evidence to go with them, before a store keeps them. Trusts the pinned roots alone. Nothing is said of time and revocation: these the verifier judges when it uses them.
 
 use crate::hex;
 use crate::intel;
@@ -36,15 +35,15 @@ pub enum VouchError {
 /// Finds the certificate with this identifier, wherever it is.
 pub type Issuers<'a> = &'a dyn Fn(&EndorsementId) -> Option<Vec<u8>>;
 
-/// Whether a certificate of AMD's kind is signed by its issuer, and so on to the pinned root of its product line.
+/// Checks that a certificate of AMD's kind is signed by its issuer, and so on to the pinned root of its product line.
 ///
 /// # Errors
 ///
 /// [`VouchError`].
-pub fn certificate(octets: &[u8], issuers: Issuers<'_>) -> Result<EndorsementId, VouchError> {
-    let certificate = Cert::parse(octets).map_err(|e| VouchError::Format(e.to_string()))?;
+pub fn certificate(bytes: &[u8], issuers: Issuers<'_>) -> Result<EndorsementId, VouchError> {
+    let certificate = Cert::parse(bytes).map_err(|e| VouchError::Format(e.to_string()))?;
     let none = || VouchError::Format("not a certificate of AMD's key hierarchy".to_owned());
-    let id = identify(octets).ok_or_else(none)?;
+    let id = identify(bytes).ok_or_else(none)?;
     let mut cache = SignatureCache::default();
     let issuer = match &id {
         EndorsementId::Ark { line } => {
@@ -62,13 +61,13 @@ pub fn certificate(octets: &[u8], issuers: Issuers<'_>) -> Result<EndorsementId,
     signed(good, &issuer).map(|()| id)
 }
 
-/// Whether a revocation list is signed by the authority of AMD in whose name it is.
+/// Checks that a revocation list is signed by the authority of AMD in whose name it is.
 ///
 /// # Errors
 ///
 /// [`VouchError`].
-pub fn list(octets: &[u8], issuers: Issuers<'_>) -> Result<(), VouchError> {
-    let list = Crl::parse(octets).map_err(|e| VouchError::Format(e.to_string()))?;
+pub fn list(bytes: &[u8], issuers: Issuers<'_>) -> Result<(), VouchError> {
+    let list = Crl::parse(bytes).map_err(|e| VouchError::Format(e.to_string()))?;
     let name = common_name(&list.inner.tbs_cert_list.issuer);
     let none = || VouchError::Format("not a revocation list of AMD".to_owned());
     let issuer = EndorsementId::authority(&name).ok_or_else(none)?;
@@ -79,14 +78,14 @@ pub fn list(octets: &[u8], issuers: Issuers<'_>) -> Result<(), VouchError> {
     )
 }
 
-/// Whether TCB info, QE identity and revocation lists of collateral are signed under Intel's pinned root.
+/// Checks that TCB info, QE identity and revocation lists of collateral are signed under Intel's pinned root.
 ///
 /// # Errors
 ///
 /// [`VouchError`].
-pub fn collateral(octets: &[u8]) -> Result<(), VouchError> {
+pub fn collateral(bytes: &[u8]) -> Result<(), VouchError> {
     let collateral: QuoteCollateralV3 =
-        serde_json::from_slice(octets).map_err(|e| VouchError::Format(e.to_string()))?;
+        serde_json::from_slice(bytes).map_err(|e| VouchError::Format(e.to_string()))?;
     let cache = &mut SignatureCache::default();
     for (name, text, signature, chain) in [
         (
@@ -113,11 +112,11 @@ pub fn collateral(octets: &[u8]) -> Result<(), VouchError> {
         }
     }
     let (authority, root) = intel_chain(&collateral.pck_crl_issuer_chain, cache)?;
-    for (octets, issuer) in [
+    for (bytes, issuer) in [
         (&collateral.pck_crl, &authority),
         (&collateral.root_ca_crl, &root),
     ] {
-        let list = Crl::parse(octets).map_err(|e| VouchError::Format(e.to_string()))?;
+        let list = Crl::parse(bytes).map_err(|e| VouchError::Format(e.to_string()))?;
         if !list.is_signed_by(issuer, cache) {
             let issuer = common_name(issuer.subject());
             return Err(VouchError::NotSigned(format!("{issuer} (revocation list)")));
@@ -146,7 +145,7 @@ fn root(certificate: &Cert, line: &str) -> Result<(), VouchError> {
     }
 }
 
-/// Whether a product line is a simulator's.
+/// True for a simulator's product line.
 fn is_simulated(line: &str) -> bool {
     line.ends_with("-simulated")
 }
@@ -156,19 +155,19 @@ fn found(issuer: &EndorsementId, issuers: Issuers<'_>) -> Result<Cert, VouchErro
     if is_simulated(issuer.line()) {
         return Err(VouchError::Simulated);
     }
-    let octets = issuers(issuer).ok_or_else(|| VouchError::IssuerMissing(issuer.clone()))?;
+    let bytes = issuers(issuer).ok_or_else(|| VouchError::IssuerMissing(issuer.clone()))?;
     // Up one step each time, to the root at the latest.
-    if certificate(&octets, issuers)? != *issuer {
+    if certificate(&bytes, issuers)? != *issuer {
         return Err(VouchError::IssuerMissing(issuer.clone()));
     }
-    Cert::parse(&octets).map_err(|e| VouchError::Format(e.to_string()))
+    Cert::parse(&bytes).map_err(|e| VouchError::Format(e.to_string()))
 }
 
 /// The first certificate of a chain of two, and Intel's root, which issued it.
 fn intel_chain(chain: &str, cache: &mut SignatureCache) -> Result<(Cert, Cert), VouchError> {
     let format = |error: String| VouchError::Format(error);
     let documents = pem::documents(chain.as_bytes()).map_err(|e| format(e.to_string()))?;
-    let certificates = documents.iter().map(|d| Cert::from_der(&d.octets));
+    let certificates = documents.iter().map(|d| Cert::from_der(&d.bytes));
     let certificates: Vec<_> = certificates
         .collect::<Result<_, _>>()
         .map_err(|e| format(e.to_string()))?;

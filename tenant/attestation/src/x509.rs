@@ -102,7 +102,7 @@ impl<T: for<'a> Decode<'a, Error = der::Error> + PemLabel> Signed<T> {
             return Self::from_der(octets);
         }
         match pem::documents(octets)?.as_slice() {
-            [one] if one.label == T::PEM_LABEL => Self::from_der(&one.octets),
+            [one] if one.label == T::PEM_LABEL => Self::from_der(&one.bytes),
             others => Err(X509Error::Documents {
                 found: others.iter().map(|other| other.label.clone()).collect(),
                 expected: T::PEM_LABEL,

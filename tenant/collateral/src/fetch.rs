@@ -53,8 +53,8 @@ impl<'a, H: Http> Fetcher<'a, H> {
     }
 
     /// Fetches what this evidence needs and the store does not have: certificates once, revocation lists and
-    /// collateral when there is none in force at the time `at`, or none that was fetched within the last day. What is in
-    /// the store and not the vendor's counts as missing. Returns the files it wrote.
+    /// collateral when there is none in force at the time `at`, or none that was fetched within the last day. Files in
+    /// the store that are not the vendor's count as missing. Returns the files it wrote.
     ///
     /// # Errors
     ///

@@ -81,7 +81,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     };
     written().inspect_err(|_| {
-        // What is left of it helps nobody; that it cannot be removed changes nothing.
+        // A partial file is of no use; if it cannot be removed, the error is still the first one.
         let _ = std::fs::remove_file(part);
     })
 }

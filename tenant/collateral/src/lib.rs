@@ -1,7 +1,7 @@
 //! The local store of the vendors' statements about hardware: AMD's certificates and revocation lists, Intel's
 //! collateral. It runs on the tenant's side and does the input and output that the verifier does not.
 //!
-//! What is put into the store is checked first, up to the vendors' pinned roots. Nothing in it is trusted all the same:
+//! Files are checked up to the vendors' pinned roots before they are kept. Nothing in the store is trusted all the same:
 //! the verifier checks every signature again, so a store that someone else wrote to can only make a verification fail,
 //! and fetching replaces what is not the vendor's.
 #![forbid(unsafe_code)]

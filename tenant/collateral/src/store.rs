@@ -54,7 +54,7 @@ pub enum Refusal {
     Unvouched(#[from] VouchError),
 }
 
-/// What became of the documents that were imported.
+/// The result of an import.
 #[derive(Debug, Default)]
 pub struct Imported {
     /// The files that were written, below the store's folder.
@@ -67,11 +67,11 @@ pub struct Imported {
 struct Document {
     origin: PathBuf,
     octets: Vec<u8>,
-    /// Whether it may be passed over when it is nothing that the store keeps.
+    /// True if it was found in a folder, and may be passed over when it is nothing that the store keeps.
     found: bool,
 }
 
-/// What a document is.
+/// The kind of a document.
 enum Kind {
     Certificate,
     List,
@@ -148,7 +148,7 @@ impl Store {
         file::read(&self.root.join(path)).ok()
     }
 
-    /// Whether the store has this certificate, and it is the vendor's.
+    /// True if the store has this certificate, and it is the vendor's.
     pub(crate) fn has(&self, id: &EndorsementId) -> bool {
         let issuers = self.issuers();
         let octets = issuers(id);
@@ -249,13 +249,13 @@ impl Store {
         paths
     }
 
-    /// Whether a list of the product line is in force and was written less than a day before this time.
+    /// True if a list of the product line is in force and was written less than a day before this time.
     pub(crate) fn has_recent_list(&self, line: &str, at: Timestamp) -> bool {
         !self.lists(line, at).is_empty()
             && self.list_files(line).iter().any(|path| is_recent(path, at))
     }
 
-    /// Whether collateral that [`Self::endorsements`] serves was written less than a day before this time.
+    /// True if collateral that [`Self::endorsements`] serves was written less than a day before this time.
     pub(crate) fn has_recent_collateral(&self, tee: Tee, fmspc: &str, at: Timestamp) -> bool {
         is_recent(&self.root.join(collateral_path(tee, fmspc)), at)
     }
@@ -366,7 +366,7 @@ impl Store {
     }
 }
 
-/// Whether a file was written less than a day before this time.
+/// True if a file was written less than a day before this time.
 fn is_recent(path: &Path, at: Timestamp) -> bool {
     const DAY: u32 = 86_400;
     let written = || fs::metadata(path).and_then(|metadata| metadata.modified());
@@ -393,7 +393,7 @@ fn documents(
         return vec![document(octets.to_vec())];
     }
     match pem::documents(octets) {
-        Ok(documents) => documents.into_iter().map(|d| document(d.octets)).collect(),
+        Ok(documents) => documents.into_iter().map(|d| document(d.bytes)).collect(),
         Err(_) if found => Vec::new(),
         Err(error) => {
             refused.push((origin.to_owned(), error.into()));

@@ -63,7 +63,7 @@ fn files_are_replaced_whole_or_not_at_all() {
     symlink(&path, &link).unwrap();
     replace(&link, b"third").unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"second");
-    // What cannot be written leaves nothing behind.
+    // A failed write leaves nothing behind.
     fs::create_dir(folder.path().join("folder")).unwrap();
     replace(&folder.path().join("folder"), b"x").unwrap_err();
     replace(&folder.path().join("none/file"), b"x").unwrap_err();

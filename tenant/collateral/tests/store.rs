@@ -43,7 +43,7 @@ impl Drop for Folder {
     }
 }
 
-/// What is written for a file or folder of which nothing may be refused.
+/// The files that are written for a file or folder of which nothing may be refused.
 #[track_caller]
 fn imported(store: &Store, path: &Path) -> Vec<PathBuf> {
     let imported = store.import_paths(&[path.to_owned()]).unwrap();
@@ -439,7 +439,7 @@ fn what_is_not_the_vendors_in_the_store_is_fetched_again() {
         .unwrap();
     assert_eq!(written.len(), 3, "{written:?}");
     assert_eq!(store.endorsements(&report, at).amd.crls.len(), 1);
-    // What the service answers is checked as well, and named.
+    // The answer of the service is checked as well, and the address is named.
     fs::remove_dir_all(folder.0.join(LISTS)).unwrap();
     let mut script = Script {
         answers: VecDeque::from([answer(

@@ -198,7 +198,7 @@ pub struct CrlSpec {
 pub struct Extension {
     /// Its identifier.
     pub id: ObjectIdentifier,
-    /// Whether who does not know it must not use what has it.
+    /// True if readers that do not know it must not use the certificate or list.
     pub critical: bool,
     /// Its value as DER.
     pub value: Vec<u8>,

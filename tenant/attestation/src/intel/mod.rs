@@ -104,7 +104,7 @@ impl<'a> Quote<'a> {
     }
 }
 
-/// What `dcap-qvl` says of TDs whose attributes it never accepts. Its words are part of its interface only in so far as a
+/// Errors of `dcap-qvl` for TDs whose attributes it never accepts. Its words are part of its interface only in so far as a
 /// test has genuine quotes that bring them forth; were they others, the verdict would be the same with another remedy.
 const ATTRIBUTES: [&str; 4] = [
     "SEPT_VE_DISABLE is not enabled",

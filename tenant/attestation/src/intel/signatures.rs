@@ -140,7 +140,7 @@ fn certificates(auth: &AuthDataV3, chain: Option<&str>) -> Result<Vec<Cert>, Str
     let documents = pem::documents(text).map_err(|e| e.to_string())?;
     documents
         .iter()
-        .map(|document| Cert::from_der(&document.octets).map_err(|e| e.to_string()))
+        .map(|document| Cert::from_der(&document.bytes).map_err(|e| e.to_string()))
         .collect()
 }
 

@@ -298,7 +298,7 @@ fn firmware(report: &Report, policy: &SnpPolicy, checks: &mut Checks) {
     }
 }
 
-/// What a report shows against an attack.
+/// The evidence in a report that an attack is mitigated.
 #[derive(Default)]
 struct Shown {
     expected: Vec<String>,

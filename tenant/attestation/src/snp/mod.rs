@@ -45,7 +45,7 @@ const MANDATORY: &[&str] = &[
     "agreement.tcb-microcode",
 ];
 
-/// What is known of the CPU of a report.
+/// The CPU of a report, as far as it is known.
 #[derive(Debug, Clone)]
 pub(crate) struct Product {
     /// The generation that the report names; without one (version 2), the first of the root's line.

@@ -96,7 +96,7 @@ fn a_part_without_a_row_is_judged_by_missing_attack_floor() {
         platform.policy.missing.attack_floor = Missing::InsecureIgnore;
         assert_check(&platform.verify(), &name, Outcome::Skipped, words);
     }
-    // What is published for one component is compared although nothing is for the other.
+    // A floor for one component is compared although there is none for the other.
     let mut low = platform(&TURIN, "rmpocalypse", 0x03);
     (low.report.cpuid_model, low.report.cpuid_stepping) = (0x11, 0);
     low.policy.missing.attack_floor = Missing::InsecureIgnore;
@@ -277,7 +277,7 @@ fn a_genuine_milan_is_accepted_with_a_warning_only() {
         assert_eq!(text.contains("any report can be forged"), milan, "{text}");
         assert_eq!(verdict.warnings.len(), usize::from(milan), "{text}");
         milans += usize::from(milan);
-        // Whoever asks is refused instead of warned.
+        // A policy that asks for the mitigation refuses instead of warning.
         policy.snp.attacks.push("badfuse".to_owned());
         let asked = Verifier::new(policy).verify(&case.evidence, &case.endorsements, at);
         assert_eq!(asked.is_accepted(), !milan, "{asked}");
@@ -286,7 +286,7 @@ fn a_genuine_milan_is_accepted_with_a_warning_only() {
     assert!(milans >= 10, "{milans}");
 }
 
-/// Whether every floor of the attack that is for the product, and a floor for each component, lies below the numbers.
+/// True if there is a floor for each component of the attack, and the numbers reach every floor of the product.
 fn suffices(attack: &str, generation: &Generation, platform: &Platform) -> bool {
     let attack = ATTACKS.iter().find(|a| a.name == attack).unwrap();
     let cpu = platform.report.cpu();

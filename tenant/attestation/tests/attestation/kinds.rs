@@ -269,7 +269,7 @@ fn a_policy_that_contradicts_itself_accepts_nothing() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever a policy says of SEV-SNP, it says nothing of quotes.
+    /// Nothing in the table of SEV-SNP lets a quote pass.
     #[test]
     fn no_table_about_snp_lets_a_quote_through(
         digests in proptest::collection::vec("[0-9a-f]{96}", 0..3),

@@ -186,7 +186,7 @@ fn a_list_that_is_not_complete_does_not_show_that_nothing_is_revoked() {
     for extension in limited {
         platform.crl.extensions = vec![extension];
         assert_fails_only(&platform.verify(), &["crl.present", "crl.complete"]);
-        // What it revokes is revoked all the same.
+        // Its entries are revoked all the same.
         platform.crl.revoked = vec![ASK_SERIAL];
         assert_fails_only(
             &platform.verify(),

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use zerocopy::IntoBytes;
 
-/// What a key can do.
+/// The effect of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
     /// It names something and is compared with nothing.
@@ -28,7 +28,7 @@ enum Effect {
 }
 use Effect::{Asks, ByValue, GivesAway, Label};
 
-/// Every key with its effect and values it may have; DIGEST-N stands for N octets.
+/// Every key with its effect and values it may have; DIGEST-N stands for N bytes.
 const KEYS: &[(&str, Effect, &[&str])] = &[
     ("version", Label, &["1"]),
     ("name", Label, &["\"x\""]),
@@ -310,7 +310,7 @@ struct Flaw {
     evidence: Vec<u8>,
     endorsements: Endorsements,
     at: Timestamp,
-    /// What the policy asks for besides the defaults.
+    /// Keys that the policy has besides the defaults.
     asked: &'static [(&'static str, &'static str)],
     /// Each of these alone makes it pass.
     switches: &'static [(&'static str, &'static str)],
