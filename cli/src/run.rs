@@ -110,6 +110,10 @@ pub struct Arguments {
     #[arg(long, env = "ENARX_REQUIRE_TEE")]
     require_tee: bool,
 
+    /// Have the fault report of a measured Keep tell this machine's owner addresses; changes the measurement
+    #[arg(long, env = "ENARX_INSECURE_FAULT_ADDRESSES")]
+    insecure_fault_addresses: bool,
+
     /// Call an exported function with the arguments and print its results
     #[arg(long, value_name = "NAME", env = "ENARX_INVOKE")]
     invoke: Option<String>,
@@ -235,6 +239,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         application,
         memory: arguments.memory,
         vcpus: arguments.vcpus.unwrap_or_else(default_vcpus),
+        fault_addresses: arguments.insecure_fault_addresses,
         timeout: settings.timeout,
         timings: arguments.timings,
     };

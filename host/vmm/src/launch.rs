@@ -34,6 +34,8 @@ pub struct Launch {
     pub memory: u64,
     /// Virtual CPUs of the Keep, at least 1.
     pub vcpus: u32,
+    /// The fault report of a measured Keep has addresses; its measurement says so. Others always have them.
+    pub fault_addresses: bool,
     /// Wall-clock limit of the whole run.
     pub timeout: Option<Duration>,
     /// Print counters and the split of the start time on standard error.

@@ -69,6 +69,7 @@ fn launch(mode: &str, stdio: [OwnedFd; 3]) -> Launch {
         application: Vec::new(),
         memory: 64 << 20,
         vcpus: 2,
+        fault_addresses: false,
         timeout: Some(Duration::from_secs(30)),
         timings: false,
     }

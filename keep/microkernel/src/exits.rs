@@ -137,7 +137,8 @@ pub struct FaultReport {
     pub cr2: u64,
     /// Stack pointer.
     pub rsp: u64,
-    /// Code segment: its two low bits are the privilege level.
+    /// Code segment: its two low bits are the privilege level. 0 = the report says nothing of an interrupted
+    /// context.
     pub cs: u64,
 }
 
@@ -148,6 +149,16 @@ impl FaultReport {
     #[must_use]
     pub const fn from_args(args: [u64; 7]) -> Self {
         zerocopy::transmute!(args)
+    }
+
+    /// The report without what tells a host more than it has to know: reason and vector (or detail) alone.
+    #[must_use]
+    pub fn without_addresses(self) -> Self {
+        Self {
+            reason: self.reason,
+            vector: self.vector,
+            ..Self::default()
+        }
     }
 
     /// The report as arguments.

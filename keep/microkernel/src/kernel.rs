@@ -239,7 +239,7 @@ impl Kernel {
         check(
             1,
             boot.magic == boot::MAGIC
-                && boot.flags & !(boot::FLAG_SYSCALL_BY_UD | boot::FLAG_SNP) == 0
+                && boot.flags & !boot::FLAGS == 0
                 && (boot.flags & boot::FLAG_SNP != 0) == (boot.c_bit != 0),
         )?;
         check(

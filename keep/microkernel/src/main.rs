@@ -11,7 +11,7 @@ use core::mem::offset_of;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use enarx_microkernel::boot::{BootInfo, FLAG_SNP};
+use enarx_microkernel::boot::{BootInfo, FLAG_FAULT_ADDRESSES, FLAG_SNP};
 use enarx_microkernel::exits::{FaultReport, Function, KICK_VECTOR, Reason};
 use enarx_microkernel::kernel::{Fatal, Registers, vector};
 use enarx_microkernel::platform::Platform;
@@ -241,6 +241,10 @@ fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
         // There is no GHCB yet.
         snp::terminate(report.reason);
     }
+    let report = match boot_info().flags & (FLAG_SNP | FLAG_FAULT_ADDRESSES) {
+        FLAG_SNP => report.without_addresses(),
+        _ => *report,
+    };
     machine.exit(Function::Fault, &report.args());
     if snp::active() {
         snp::terminate(report.reason);

@@ -19,6 +19,14 @@ impl fmt::Display for Fault {
             cs,
         } = self.0;
         let registers = |f: &mut fmt::Formatter<'_>| {
+            if cs == 0 {
+                // A measured Keep tells its host no more.
+                return write!(
+                    f,
+                    "\n  vector {vector} ({}); a measured Keep gives no addresses unless it was launched with --insecure-fault-addresses",
+                    name(vector)
+                );
+            }
             write!(
                 f,
                 "\n  vector {vector} ({}), error code {error_code:#x}, CPL {}\n  RIP {rip:#018x}  RSP {rsp:#018x}  CR2 {cr2:#018x}",

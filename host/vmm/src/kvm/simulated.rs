@@ -330,6 +330,7 @@ pub fn launch(
     let parameters = Parameters {
         vcpus: size.vcpus,
         c_bit: C_BIT,
+        fault_addresses: launch.fault_addresses,
     };
     let layout = measured::launch(&images, &parameters)?;
     size.check(layout.end)?;

@@ -83,6 +83,7 @@ pub fn launch(
     let parameters = Parameters {
         vcpus: size.vcpus,
         c_bit,
+        fault_addresses: launch.fault_addresses,
     };
     let layout = measured::launch(&images, &parameters)?;
     size.check(layout.end)?;

@@ -57,6 +57,8 @@ pub struct Options {
     pub timeout: Duration,
     /// The platform.
     pub platform: fn(Launch) -> Result<Outcome, KvmError>,
+    /// Fault reports have addresses, also on the simulated platform.
+    pub addresses: bool,
     /// What the VMM does beside its work, on the simulated platform.
     pub hostility: Option<Arc<dyn Hostility>>,
 }
@@ -81,6 +83,7 @@ impl Default for Options {
             } else {
                 kvm::run
             },
+            addresses: true,
             hostility: None,
         }
     }
@@ -159,6 +162,7 @@ pub fn run_with(mode: &str, options: &Options) -> (Outcome, String) {
         application: Vec::new(),
         memory: options.memory,
         vcpus: options.vcpus,
+        fault_addresses: options.addresses,
         timeout: Some(options.timeout),
         timings: false,
     };
