@@ -27,6 +27,9 @@ pub struct Arguments {
     /// Print the launch digest alone
     #[arg(long, requires_all = ["vcpus", "platform"], conflicts_with = "json")]
     digest: bool,
+    /// Of launches with `enarx run --insecure-fault-addresses`, which no policy should name
+    #[arg(long, conflicts_with = "json")]
+    insecure_fault_addresses: bool,
     /// Print JSON, the input of `enarx release add`
     #[arg(long)]
     json: bool,
@@ -65,7 +68,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         loader: LOADER,
         runtime: RUNTIME,
     };
-    let mut measurement = Measurement::of(&build)
+    let measured = if arguments.insecure_fault_addresses {
+        Measurement::with_fault_addresses(&build)
+    } else {
+        Measurement::of(&build)
+    };
+    let mut measurement = measured
         .map_err(|error| Failure::new(format!("this build cannot be measured: {error}")))?;
     measurement.launches.retain(|measured| {
         let launch = &measured.launch;

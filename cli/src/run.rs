@@ -17,6 +17,7 @@ use enarx_executor::launch::{Launch, Outcome};
 use enarx_executor::refused::RefusedCalls;
 use enarx_exits::exit_code;
 use enarx_runtime_image::{LOADER, MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMULATED, RUNTIME};
+use enarx_vmm::Measured;
 
 use crate::attest::Attestation;
 use crate::values::{self, Directory};
@@ -113,6 +114,10 @@ pub struct Arguments {
     /// Refuse to run unless the hardware protects the program from this machine's owner
     #[arg(long, env = "ENARX_REQUIRE_TEE")]
     require_tee: bool,
+
+    /// Have the fault report of a measured Keep tell this machine's owner addresses; changes the measurement
+    #[arg(long, env = "ENARX_INSECURE_FAULT_ADDRESSES")]
+    insecure_fault_addresses: bool,
 
     /// Call this exported function with the arguments, and print its results
     #[arg(long, value_name = "NAME", env = "ENARX_INVOKE")]
@@ -244,10 +249,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         microkernel_simulated: MICROKERNEL_SIMULATED,
         loader: LOADER,
     };
-    let host_data = [0; 32];
+    let measured = Measured {
+        host_data: [0; 32],
+        fault_addresses: arguments.insecure_fault_addresses,
+    };
     let target = match backend {
-        Backend::Snp => Target::Snp(host_data),
-        Backend::Simulated => Target::Simulated(simulated, host_data),
+        Backend::Snp => Target::Snp(measured),
+        Backend::Simulated => Target::Simulated(simulated, measured),
         Backend::Kvm => Target::Kvm,
         Backend::Process => Target::Process,
     };

@@ -34,6 +34,11 @@ struct Evidence {
 impl Evidence {
     /// Runs a Keep with these options of the simulated platform.
     fn new(simulated: &[&str]) -> Self {
+        Self::with(simulated, &[])
+    }
+
+    /// As [`Self::new`], with more flags of the command.
+    fn with(simulated: &[&str], flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let application = binary(folder.path(), APPLICATION);
         let evidence = Self {
@@ -55,10 +60,11 @@ impl Evidence {
             arguments.extend(["--sim", option]);
         }
         arguments.extend(["--attest-to", &to, "--attest-nonce", NONCE]);
+        arguments.extend(flags);
         arguments.push(&evidence.application);
         let output = enarx(&arguments);
         assert_eq!(output.status.code(), Some(7), "{output:?}");
-        evidence.write_policy(2, "");
+        evidence.write_policy(&["--vcpus", "2"], "");
         evidence
     }
 
@@ -70,16 +76,11 @@ impl Evidence {
         fs::read_to_string(PathBuf::from(self.path(name))).unwrap()
     }
 
-    /// A policy with the simulated root, the measurement of this build, and more.
-    fn write_policy(&self, vcpus: u32, more: &str) {
-        let measured = enarx(&[
-            "measure",
-            "--platform",
-            "sim",
-            "--vcpus",
-            &vcpus.to_string(),
-            "--digest",
-        ]);
+    /// A policy with the simulated root, the measurement of this build for such launches, and more.
+    fn write_policy(&self, launches: &[&str], more: &str) {
+        let mut arguments = vec!["measure", "--platform", "sim", "--digest"];
+        arguments.extend(launches);
+        let measured = enarx(&arguments);
         assert!(measured.status.success(), "{measured:?}");
         let digest = String::from_utf8(measured.stdout).unwrap();
         let text = format!(
@@ -172,7 +173,7 @@ fn evidence_is_refused_for_every_difference() {
     assert_refused(evidence.verdict(), "report-data");
     fs::write(&configuration, own).unwrap();
     // One more vCPU than measured.
-    evidence.write_policy(3, "");
+    evidence.write_policy(&["--vcpus", "3"], "");
     assert_refused(evidence.verdict(), "measurement");
     // The policies that name no simulated root.
     let refused = evidence.verify("default", NONCE, &evidence.application);
@@ -188,8 +189,25 @@ fn debug_and_old_hosts_are_refused() {
     assert_refused(debug.verdict(), "debug");
     // Boot loader 2, TEE 0, SNP 5, microcode 100: long before the floors.
     let old = Evidence::new(&["tcb=0200000000000564"]);
-    old.write_policy(2, "[snp.min-tcb.milan]\nsnp = 20");
+    old.write_policy(&["--vcpus", "2"], "[snp.min-tcb.milan]\nsnp = 20");
     assert_refused(old.verdict(), "tcb");
+}
+
+/// A Keep that tells its host addresses when it faults is measured as one.
+#[test]
+fn a_keep_that_tells_addresses_is_another_one() {
+    if !have_kvm("a_keep_that_tells_addresses_is_another_one") {
+        return;
+    }
+    const FLAG: &str = "--insecure-fault-addresses";
+    let evidence = Evidence::with(&[], &[FLAG]);
+    assert_refused(evidence.verdict(), "measurement");
+    evidence.write_policy(&["--vcpus", "2", FLAG], "");
+    let (code, text) = evidence.verdict();
+    assert_eq!(code, Some(0), "{text}");
+    // It goes into no release.
+    let output = enarx(&["measure", "--json", FLAG]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A Keep of any kind: what it is launched with, and why it could not be.
 
 use enarx_launch::measured;
+use enarx_vmm::Measured;
 use enarx_vmm::error::KvmError;
 use enarx_vmm::platform::simulated::Simulated;
 
@@ -35,10 +36,10 @@ impl Images {
 /// A backend, with what it alone needs.
 #[derive(Clone, Debug)]
 pub enum Target {
-    /// SEV-SNP, with the HOST_DATA of the launch: it stands in the Keep's reports, unmeasured.
-    Snp([u8; 32]),
-    /// This simulated machine, with the HOST_DATA of the launch.
-    Simulated(Simulated, [u8; 32]),
+    /// SEV-SNP.
+    Snp(Measured),
+    /// This simulated machine.
+    Simulated(Simulated, Measured),
     /// Plain KVM.
     Kvm,
     /// A confined process.

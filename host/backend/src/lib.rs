@@ -7,7 +7,7 @@ pub mod launch;
 use enarx_doctor as doctor;
 pub use enarx_doctor::Backend;
 use enarx_executor::launch::{Launch, Outcome};
-use enarx_vmm::VmLaunch;
+use enarx_vmm::{Measured, VmLaunch};
 
 use launch::{Images, LaunchError, Target};
 
@@ -44,20 +44,22 @@ pub fn best() -> Backend {
 /// # Errors
 /// [`LaunchError`] when it could not be launched or served.
 pub fn run(target: Target, images: &Images, launch: Launch) -> Result<Outcome, LaunchError> {
-    let machine = |microkernel, host_data, launch| VmLaunch {
+    let machine = |microkernel, measured, launch| VmLaunch {
         images: images.with(microkernel),
-        host_data,
+        measured,
         launch,
     };
     Ok(match target {
-        Target::Snp(host_data) => {
-            enarx_vmm::run_snp(machine(images.microkernel, host_data, launch))?
-        }
-        Target::Simulated(simulated, host_data) => enarx_vmm::run_simulated(
+        Target::Snp(measured) => enarx_vmm::run_snp(machine(images.microkernel, measured, launch))?,
+        Target::Simulated(simulated, measured) => enarx_vmm::run_simulated(
             &simulated,
-            machine(images.microkernel_simulated, host_data, launch),
+            machine(images.microkernel_simulated, measured, launch),
         )?,
-        Target::Kvm => enarx_vmm::run(machine(images.microkernel_plain, [0; 32], launch))?,
+        Target::Kvm => enarx_vmm::run(machine(
+            images.microkernel_plain,
+            Measured::default(),
+            launch,
+        ))?,
         Target::Process => enarx_process::run(images.runtime, launch)?,
     })
 }

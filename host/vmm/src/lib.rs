@@ -42,13 +42,22 @@ pub const MIN_MEMORY: u64 = 64 << 20;
 pub const MAX_PROCESSORS: u32 = 64 - SPARE_VCPUS;
 const _: () = assert!(MAX_PROCESSORS as usize + SPARE_VCPUS as usize == MAX_VCPUS);
 
+/// What a measured launch has beside its programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// HOST_DATA: it stands in the Keep's reports, unmeasured.
+    pub host_data: [u8; 32],
+    /// The fault report has addresses; the measurement says so.
+    pub fault_addresses: bool,
+}
+
 /// A Keep to be launched in a virtual machine.
 #[derive(Debug)]
 pub struct VmLaunch {
     /// The programs of the Keep. Plain KVM has no use for the loader.
     pub images: Images<'static>,
-    /// HOST_DATA of a measured launch: it stands in the Keep's reports, unmeasured.
-    pub host_data: [u8; 32],
+    /// What a measured launch has beside; plain KVM does not use it.
+    pub measured: Measured,
     /// What it runs.
     pub launch: Launch,
 }

@@ -50,6 +50,7 @@ guest_test!(frames_are_taken_from_a_vcpu_that_spins, { works("S") });
 guest_test!(traps_become_signals, { works("P") });
 guest_test!(memory_is_zeroed_and_given_back, { works("M") });
 guest_test!(clock_is_monotone_and_needs_no_system_call, { works("K") });
+guest_test!(no_way_to_the_time_goes_back, { works("J") });
 guest_test!(random_numbers, { works("R") });
 guest_test!(bad_system_calls_fail, { works("U") });
 

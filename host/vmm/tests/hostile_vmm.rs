@@ -425,6 +425,38 @@ attack_test!(injected_page_faults_are_no_traps, {
     assert!(gone_on.is_empty(), "{gone_on:#?}");
 });
 
+/// Where the application is, and which addresses it uses, is not the host's business; but it can bring about a
+/// fault whenever it likes.
+#[track_caller]
+fn tells_no_addresses(mode: &str, hostility: Option<Arc<dyn Hostility>>, numbers: &[&str]) {
+    choose_platform(true);
+    let options = Options {
+        addresses: false,
+        hostility,
+        ..Options::default()
+    };
+    let (outcome, _) = run_with(mode, &options);
+    let Outcome::Fault(text) = outcome else {
+        panic!("{mode}: {outcome:?}");
+    };
+    assert!(text.contains("gives no addresses"), "{text}");
+    // Vectors are numbers, too; addresses are hexadecimal.
+    for number in numbers.iter().chain(&["RIP", "RSP", "CR2", "0x"]) {
+        assert!(!text.contains(number), "{text}");
+    }
+}
+
+attack_test!(fault_reports_of_a_measured_keep_have_no_addresses, {
+    tells_no_addresses("r 12345678", None, &["12345678"]);
+    tells_no_addresses(
+        "l",
+        Some(Arc::new(injects(13, Some(0x678), 3, 1))),
+        &["678"],
+    );
+    let in_kernel = injects(6, None, 0, 12);
+    tells_no_addresses("h", Some(Arc::new(in_kernel)), &[]);
+});
+
 /// Looks at the counters of plain KVM at every exit.
 #[derive(Debug, Default)]
 struct Counts(Arc<AtomicU32>);

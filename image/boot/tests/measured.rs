@@ -29,13 +29,21 @@ use zerocopy::{FromBytes, IntoBytes};
 const MOST_PAGES: usize = 96;
 const PRIVATE: u64 = 1 << C_BIT;
 
+fn parameters(vcpus: u32, c_bit: u32) -> Parameters {
+    Parameters {
+        vcpus,
+        c_bit,
+        fault_addresses: false,
+    }
+}
+
 fn laid_out_with(microkernel: &[u8], runtime: &[u8], vcpus: u32, c_bit: u32) -> Launch {
     let images = Images {
         microkernel,
         loader: LOADER,
         runtime,
     };
-    launch(&images, &Parameters { vcpus, c_bit }).unwrap()
+    launch(&images, &parameters(vcpus, c_bit)).unwrap()
 }
 
 fn laid_out(vcpus: u32) -> Launch {
@@ -115,6 +123,27 @@ fn the_list_depends_on_images_c_bit_and_vcpus_alone() {
         laid_out_with(MICROKERNEL_SIMULATED, &program(), 1, C_BIT),
         one
     );
+    // Addresses in fault reports change the boot page.
+    let images = Images {
+        microkernel: MICROKERNEL,
+        loader: LOADER,
+        runtime: &program(),
+    };
+    let with_addresses = Parameters {
+        fault_addresses: true,
+        ..parameters(1, C_BIT)
+    };
+    let other = launch(&images, &with_addresses).unwrap();
+    let changed: Vec<u64> = one
+        .pages
+        .iter()
+        .zip(&other.pages)
+        .filter(|(one, other)| one != other)
+        .map(|(page, _)| page.gpa)
+        .collect();
+    assert_eq!(changed, [header(&one).boot_page - KERNEL_VIRTUAL]);
+    let flags = boot_page::FLAG_SNP | boot_page::FLAG_FAULT_ADDRESSES;
+    assert_eq!(boot_info(&other).flags, flags);
 }
 
 #[test]
@@ -493,13 +522,10 @@ fn what_cannot_be_laid_out_is_refused() {
         (1, 52),
         (1, 200),
     ] {
-        let error = launch(&images, &Parameters { vcpus, c_bit }).unwrap_err();
+        let error = launch(&images, &parameters(vcpus, c_bit)).unwrap_err();
         assert!(error.to_string().contains("out of range"), "{error}");
     }
-    let parameters = Parameters {
-        vcpus: 1,
-        c_bit: C_BIT,
-    };
+    let parameters = parameters(1, C_BIT);
     // A runtime whose code is writable.
     let mut runtime = program();
     runtime[64 + 4] = 7;

@@ -55,6 +55,8 @@ pub struct Parameters {
     pub vcpus: u32,
     /// Number of the C-bit, 40 to 51.
     pub c_bit: u32,
+    /// Fault reports have addresses, which are nobody's business but the application's: for development.
+    pub fault_addresses: bool,
 }
 
 /// Lays out a measured Keep.
@@ -101,7 +103,11 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
     builder.ledger(&kernel, &constants);
     let boot = BootInfo {
         magic: boot_page::MAGIC,
-        flags: boot_page::FLAG_SNP,
+        flags: if parameters.fault_addresses {
+            boot_page::FLAG_SNP | boot_page::FLAG_FAULT_ADDRESSES
+        } else {
+            boot_page::FLAG_SNP
+        },
         reserved: 0,
         root: builder.root,
         launch_free: builder.pages.end(),

@@ -1,10 +1,14 @@
 //! Time from the time stamp counter: the vDSO's parameters and the kernel's own arithmetic.
 //!
-//! The frequency is the host's word. It is checked to be plausible and used monotonically; what
-//! it says of real time is documented as untrusted.
+//! The frequency is the host's word, and so are offset and scale of the counter. What holds: time never goes
+//! back, on no path and between no threads ([`crate::platform::Platform::latest`]), and it is bounded. How fast
+//! it goes, whether it stands or jumps, and what it says of real time is untrusted.
 
-/// Lowest and highest frequency believed, in kHz: 100 MHz to 100 GHz.
-const PLAUSIBLE_KHZ: core::ops::RangeInclusive<u64> = 100_000..=100_000_000;
+/// Lowest and highest frequency believed, in kHz: 500 MHz to 10 GHz.
+const PLAUSIBLE_KHZ: core::ops::RangeInclusive<u64> = 500_000..=10_000_000;
+
+/// Most nanoseconds since boot, and most wall-clock time at boot: 146 years, so that no sum overflows.
+pub const MOST: u64 = 1 << 62;
 
 /// Converts counter ticks to nanoseconds: `(ticks * multiplier) >> 32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,27 +22,30 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that starts at `start`; none if the frequency is implausible.
+    /// A clock that starts at `start`; none if the frequency is implausible, or the wall-clock time is beyond
+    /// [`MOST`].
     #[must_use]
     pub fn new(start: u64, tsc_khz: u64, wall_ns: u64) -> Option<Self> {
-        PLAUSIBLE_KHZ.contains(&tsc_khz).then(|| Self {
+        (PLAUSIBLE_KHZ.contains(&tsc_khz) && wall_ns <= MOST).then(|| Self {
             start,
             multiplier: (1_000_000 << 32) / tsc_khz,
             wall_ns,
         })
     }
 
-    /// Nanoseconds since boot at counter value `tsc`; 0 for earlier values.
+    /// Nanoseconds since boot by the counter value `tsc`, at most [`MOST`]; 0 for values before the start. The
+    /// vDSO computes the same.
     #[must_use]
-    pub fn monotonic(&self, tsc: u64) -> u64 {
+    pub fn elapsed(&self, tsc: u64) -> u64 {
         let ticks = u128::from(tsc.saturating_sub(self.start));
-        u64::try_from((ticks * u128::from(self.multiplier)) >> 32).unwrap_or(u64::MAX)
+        let elapsed = u64::try_from((ticks * u128::from(self.multiplier)) >> 32);
+        elapsed.map_or(MOST, |elapsed| elapsed.min(MOST))
     }
 
-    /// Wall-clock time at counter value `tsc`, UNIX nanoseconds; untrusted.
+    /// Wall-clock time so many nanoseconds after boot, UNIX nanoseconds; untrusted.
     #[must_use]
-    pub fn wall(&self, tsc: u64) -> u64 {
-        self.wall_ns.saturating_add(self.monotonic(tsc))
+    pub const fn wall(&self, monotonic: u64) -> u64 {
+        self.wall_ns.saturating_add(monotonic)
     }
 }
 
@@ -49,17 +56,32 @@ mod tests {
     #[test]
     fn converts() {
         let clock = Clock::new(1000, 2_000_000, 5_000_000_000).unwrap();
-        assert_eq!(clock.monotonic(1000), 0);
-        assert_eq!(clock.monotonic(0), 0);
-        assert_eq!(clock.monotonic(1000 + 2_000_000_000), 1_000_000_000);
-        assert_eq!(clock.wall(1000 + 2_000_000_000), 6_000_000_000);
-        assert!(clock.monotonic(u64::MAX) > 1 << 62);
+        assert_eq!(clock.elapsed(1000), 0);
+        assert_eq!(clock.elapsed(0), 0);
+        assert_eq!(clock.elapsed(1000 + 2_000_000_000), 1_000_000_000);
+        assert_eq!(clock.wall(1_000_000_000), 6_000_000_000);
     }
 
     #[test]
-    fn refuses_implausible_frequencies() {
-        for khz in [0, 99_999, 100_000_001, u64::MAX] {
+    fn time_is_bounded() {
+        for khz in [500_000, 1_000_000, 10_000_000] {
+            let clock = Clock::new(0, khz, MOST).unwrap();
+            for tsc in [1 << 61, 1 << 62, 1 << 63, u64::MAX] {
+                let elapsed = clock.elapsed(tsc);
+                assert!(elapsed <= MOST);
+                assert_eq!(clock.wall(elapsed), MOST + elapsed, "no overflow");
+            }
+        }
+        assert_eq!(Clock::new(0, 500_000, 0).unwrap().elapsed(u64::MAX), MOST);
+    }
+
+    #[test]
+    fn refuses_implausible_words_of_the_host() {
+        for khz in [0, 499_999, 10_000_001, u64::MAX] {
             assert_eq!(Clock::new(0, khz, 0), None);
+        }
+        for wall_ns in [MOST + 1, u64::MAX] {
+            assert_eq!(Clock::new(0, 2_000_000, wall_ns), None);
         }
     }
 }

@@ -241,7 +241,7 @@ impl Kernel {
         check(
             1,
             boot.magic == boot_page::MAGIC
-                && boot.flags & !(boot_page::FLAG_SYSCALL_BY_UD | boot_page::FLAG_SNP) == 0
+                && boot.flags & !boot_page::FLAGS == 0
                 && (boot.flags & boot_page::FLAG_SNP != 0) == (boot.c_bit != 0),
         )?;
         check(

@@ -11,7 +11,7 @@ use core::mem::offset_of;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use enarx_boot::boot_page::{BootInfo, FLAG_SNP};
+use enarx_boot::boot_page::{BootInfo, FLAG_FAULT_ADDRESSES, FLAG_SNP};
 use enarx_exits::exit_code;
 use enarx_exits::{FaultReport, Function, KICK_VECTOR, Reason};
 use enarx_microkernel::epoch::Epoch;
@@ -243,6 +243,10 @@ fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
         // There is no GHCB yet.
         snp::terminate(report.reason);
     }
+    let report = match boot_info().flags & (FLAG_SNP | FLAG_FAULT_ADDRESSES) {
+        FLAG_SNP => report.without_addresses(),
+        _ => *report,
+    };
     machine.exit(Function::Fault, &report.args());
     if snp::active() {
         snp::terminate(report.reason);

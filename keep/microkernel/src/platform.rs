@@ -49,6 +49,9 @@ pub trait Platform: Instructions {
     fn random(&mut self) -> Option<u64>;
     /// The time stamp counter.
     fn tsc(&self) -> u64;
+    /// The latest time that was given out to anybody, `now` included, in nanoseconds since boot. User code reads
+    /// the clock without a system call and keeps it up to date, too; if it spoils it, its own clock suffers.
+    fn latest(&mut self, now: u64) -> u64;
     /// Sets the FS base of the running thread.
     fn set_fs_base(&mut self, base: u64);
     /// The FS base of the running thread.

@@ -7,6 +7,7 @@ use zerocopy::{Immutable, IntoBytes};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::address_space::Removal;
+use crate::clock::MOST;
 use crate::epoch::Epoch;
 use crate::kernel::{Action, Fatal, Kernel, Registers, SIGNALS};
 use crate::linux::{Errno, MAY_FAIL, flag};
@@ -284,16 +285,17 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
 
     /// Nanoseconds of a monotonic or wall clock now; none for clocks that do not exist.
     fn now(&mut self, clock: u64) -> Option<u64> {
-        let tsc = self.platform.tsc();
         let times = self.kernel.with(|k| k.clock);
+        let elapsed = times.elapsed(self.platform.tsc());
+        let monotonic = self.platform.latest(elapsed).min(MOST);
         match clock {
-            flag::CLOCK_REALTIME | flag::CLOCK_REALTIME_COARSE => Some(times.wall(tsc)),
+            flag::CLOCK_REALTIME | flag::CLOCK_REALTIME_COARSE => Some(times.wall(monotonic)),
             flag::CLOCK_MONOTONIC
             | flag::CLOCK_MONOTONIC_RAW
             | flag::CLOCK_MONOTONIC_COARSE
             | flag::CLOCK_BOOTTIME
             | flag::CLOCK_PROCESS_CPUTIME
-            | flag::CLOCK_THREAD_CPUTIME => Some(times.monotonic(tsc)),
+            | flag::CLOCK_THREAD_CPUTIME => Some(monotonic),
             _ => None,
         }
     }

@@ -178,6 +178,57 @@ fn futexes_compare_time_out_and_wake() {
     assert_eq!(keep.world.borrow().unparked, [1, 2, 3]);
 }
 
+/// What user code reads from `clock`, in nanoseconds.
+fn clock(keep: &Keep, at: u64, clock: u64) -> u64 {
+    assert_eq!(keep.call(nr::CLOCK_GETTIME, &[clock, at]), 0);
+    let half = |offset| match keep.touch(0, at + offset, None) {
+        Touch::Done(value) => value,
+        other => panic!("{other:?}"),
+    };
+    half(0) * 1_000_000_000 + half(8)
+}
+
+/// A host sets the counter back, ahead and to its ends; user code has read the clock without a call meanwhile.
+#[test]
+fn no_clock_goes_back() {
+    let keep = Keep::new(4, 1);
+    let at = page(&keep);
+    let (mut last, mut last_wall) = (0, 0);
+    for tsc in [
+        1_000_000,
+        5_000_000,
+        0,
+        4_000_000,
+        1 << 40,
+        7,
+        1 << 63,
+        u64::MAX,
+        0,
+        5_000_000,
+    ] {
+        keep.world.borrow_mut().tsc = tsc;
+        for number in 0..8 {
+            let now = clock(&keep, at, number);
+            let last = if number == flag::CLOCK_REALTIME || number == flag::CLOCK_REALTIME_COARSE {
+                &mut last_wall
+            } else {
+                &mut last
+            };
+            assert!(now >= *last, "clock {number} at {tsc}: {now} < {last}");
+            assert!(i64::try_from(now).is_ok());
+            *last = now;
+        }
+        assert_eq!(keep.call(nr::GETTIMEOFDAY, &[at]), 0);
+        assert!(keep.call(nr::TIME, &[0]) >= (last_wall / 1_000_000_000).cast_signed());
+        if tsc == 1 << 40 {
+            // The vDSO was faster.
+            last += 10_000_000_000;
+            last_wall += 10_000_000_000;
+            keep.world.borrow_mut().latest = last;
+        }
+    }
+}
+
 #[test]
 fn the_heap_answers_with_its_end() {
     let keep = Keep::new(4, 1);

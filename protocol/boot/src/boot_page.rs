@@ -11,6 +11,11 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"ENARXBT1");
 pub const FLAG_SYSCALL_BY_UD: u32 = 1 << 0;
 /// The Keep runs under SEV-SNP: `c_bit` and the fields after it count.
 pub const FLAG_SNP: u32 = 1 << 1;
+/// Fault reports have the addresses of what faulted. A host sees them, and can bring about a fault whenever it
+/// likes, so in a measured Keep they are left out unless the launch, and with it the measurement, says so.
+pub const FLAG_FAULT_ADDRESSES: u32 = 1 << 2;
+/// All of them.
+pub const FLAGS: u32 = FLAG_SYSCALL_BY_UD | FLAG_SNP | FLAG_FAULT_ADDRESSES;
 
 /// Contents of the boot page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

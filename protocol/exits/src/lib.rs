@@ -159,7 +159,8 @@ pub struct FaultReport {
     pub cr2: u64,
     /// Stack pointer.
     pub rsp: u64,
-    /// Code segment: its two low bits are the privilege level.
+    /// Code segment: its two low bits are the privilege level; 0 if the report says nothing of an
+    /// interrupted context.
     pub cs: u64,
 }
 
@@ -170,6 +171,16 @@ impl FaultReport {
     #[must_use]
     pub const fn from_args(args: [u64; 7]) -> Self {
         zerocopy::transmute!(args)
+    }
+
+    /// The report without what tells a host more than it must know: reason, and vector or detail.
+    #[must_use]
+    pub fn without_addresses(self) -> Self {
+        Self {
+            reason: self.reason,
+            vector: self.vector,
+            ..Self::default()
+        }
     }
 
     /// The report as arguments.

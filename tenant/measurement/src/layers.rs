@@ -131,6 +131,18 @@ impl Measurement {
     /// # Errors
     /// [`LaunchError`] for programs that cannot be laid out.
     pub fn of(build: &Build<'_>) -> Result<Self, LaunchError> {
+        Self::measure(build, false)
+    }
+
+    /// As [`Self::of`], of launches whose fault reports have addresses: for development, and for no release.
+    ///
+    /// # Errors
+    /// [`LaunchError`] for programs that cannot be laid out.
+    pub fn with_fault_addresses(build: &Build<'_>) -> Result<Self, LaunchError> {
+        Self::measure(build, true)
+    }
+
+    fn measure(build: &Build<'_>, fault_addresses: bool) -> Result<Self, LaunchError> {
         let images = Images {
             microkernel: build.microkernel,
             loader: build.loader,
@@ -140,8 +152,13 @@ impl Measurement {
             microkernel: build.microkernel_simulated,
             ..images
         };
-        let mut launches = measured_launches(PlatformKind::Snp, &images)?;
-        launches.extend(measured_launches(PlatformKind::Simulated, &simulated)?);
+        let mut launches = Vec::new();
+        for (platform, images) in [
+            (PlatformKind::Snp, &images),
+            (PlatformKind::Simulated, &simulated),
+        ] {
+            launches.extend(measured_launches(platform, images, fault_addresses)?);
+        }
         Ok(Self {
             version: build.version.to_owned(),
             layers: Layers {
@@ -205,6 +222,7 @@ impl fmt::Display for Measurement {
 fn measured_launches(
     platform: PlatformKind,
     images: &Images<'_>,
+    fault_addresses: bool,
 ) -> Result<Vec<MeasuredLaunch>, LaunchError> {
     let parameters = Parameters {
         // One that does not fit is refused as too many.
@@ -213,6 +231,7 @@ fn measured_launches(
             PlatformKind::Snp => C_BIT,
             PlatformKind::Simulated => SIMULATED_C_BIT,
         },
+        fault_addresses,
     };
     let launch = measured::launch(images, &parameters)?;
     let mut digest = digest::INITIAL;

@@ -59,7 +59,11 @@ fn every_number_of_vcpus_has_the_digest_of_its_launch() {
             runtime: &runtime,
         };
         for vcpus in 1..=64 {
-            let parameters = Parameters { vcpus, c_bit };
+            let parameters = Parameters {
+                vcpus,
+                c_bit,
+                fault_addresses: false,
+            };
             let pages = launch(&images, &parameters).unwrap().pages;
             let expected = Hex(launch_digest(&pages));
             assert_eq!(digest(&measurement, platform, vcpus), expected, "{vcpus}");
@@ -90,6 +94,7 @@ fn layers_and_pages_are_told() {
     let parameters = Parameters {
         vcpus: 4,
         c_bit: C_BIT,
+        fault_addresses: false,
     };
     let pages = launch(&images, &parameters).unwrap().pages;
     let count = |kind| u32::try_from(pages.iter().filter(|p| p.kind == kind).count()).unwrap();

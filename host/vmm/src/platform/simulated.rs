@@ -350,6 +350,7 @@ pub(crate) fn launch(
     let parameters = Parameters {
         vcpus: size.vcpus,
         c_bit: C_BIT,
+        fault_addresses: launch.measured.fault_addresses,
     };
     let layout = measured::launch(&launch.images, &parameters)?;
     size.check(layout.end)?;
@@ -387,7 +388,7 @@ pub(crate) fn launch(
         memory.load(page.gpa, &bytes[..]);
     }
     let running = launching
-        .finish(None, launch.host_data)
+        .finish(None, launch.measured.host_data)
         .map_err(firmware("finish the launch"))?;
     Load::new(&memory, &layout.runtime, launch.images.runtime).take_part()?;
     timeline.mark("image");

@@ -82,6 +82,7 @@ pub(crate) fn launch(
     let parameters = Parameters {
         vcpus: size.vcpus,
         c_bit,
+        fault_addresses: launch.measured.fault_addresses,
     };
     let layout = measured::launch(&launch.images, &parameters)?;
     size.check(layout.end)?;
@@ -101,7 +102,7 @@ pub(crate) fn launch(
             cpuids: &cpuids,
             size: size.memory,
             memory: memory.backing(),
-            host_data: launch.host_data,
+            host_data: launch.measured.host_data,
         },
     )?;
     for correction in guest.corrections() {

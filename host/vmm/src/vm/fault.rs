@@ -23,6 +23,16 @@ impl fmt::Display for Fault {
         };
         write!(f, "the Keep ended: {}", known.text())?;
         match known {
+            // A measured Keep tells its host no more.
+            Reason::Unhandled | Reason::Unexpected | Reason::Kernel | Reason::StackOverflow
+                if cs == 0 =>
+            {
+                write!(
+                    f,
+                    "\n  vector {vector} ({}); a measured Keep gives no addresses unless it was launched with --insecure-fault-addresses",
+                    name(vector)
+                )
+            }
             Reason::Unhandled | Reason::Unexpected | Reason::Kernel | Reason::StackOverflow => {
                 write!(
                     f,

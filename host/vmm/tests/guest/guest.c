@@ -382,6 +382,37 @@ static int clocks(void) {
     return 0;
 }
 
+static long read_clock(int how, clockid_t clock) {
+    struct timespec time;
+    // By the vDSO, or by a system call.
+    CHECK((how ? call(SYS_clock_gettime, clock, (long)&time, 0, 0) : clock_gettime(clock, &time)) == 0);
+    return time.tv_sec * 1000000000l + time.tv_nsec;
+}
+
+// All ways to the time are one, as if the counter had been ahead and came back: the page says what was given out.
+static int clock_never_back(void) {
+    clockid_t clocks[] = {CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW, CLOCK_MONOTONIC_COARSE, CLOCK_BOOTTIME};
+    volatile unsigned long *page = (void *)(VDSO + 4096);
+    long last = 0;
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 1000; i++) {
+            long now = read_clock(i / 4 % 2, clocks[i % 4]);
+            CHECK(now >= last);
+            last = now;
+        }
+        // Ten seconds ahead.
+        last += 10000000000;
+        page[3] = last;
+        CHECK(read_clock(round % 2, CLOCK_REALTIME) >= last + (long)page[2]);
+    }
+    // A counter at its end: bounded, by both ways.
+    page[0] = 0;
+    page[1] = -1ul;
+    for (int how = 0; how < 2; how++)
+        CHECK(read_clock(how, CLOCK_MONOTONIC) == 1l << 62);
+    return 0;
+}
+
 static int randomness(void) {
     unsigned char one[1000], two[1000];
     CHECK(getrandom(one, 1000, 0) == 1000 && getrandom(two, 1000, 0) == 1000);
@@ -728,6 +759,7 @@ int main(void) {
     case 'P': return traps();
     case 'M': return memory();
     case 'K': return clocks();
+    case 'J': return clock_never_back();
     case 'R': return randomness();
     case 'U': return bad_calls();
     case 'N': return pinned();

@@ -20,7 +20,7 @@ use enarx_simulator::Settings;
 use enarx_snp::product::MILAN;
 use enarx_vmm::platform::attack::Hostility;
 use enarx_vmm::platform::simulated::Simulated;
-use enarx_vmm::{VmLaunch, run_simulated, run_snp};
+use enarx_vmm::{Measured, VmLaunch, run_simulated, run_snp};
 
 /// Where the program's first words stand in the image.
 const MARK: &[u8] = b"ENARX GUEST MODE";
@@ -68,6 +68,8 @@ pub struct Options {
     pub vcpus: u32,
     pub timeout: Duration,
     pub platform: Platform,
+    /// Fault reports have addresses, also on the simulated platform.
+    pub addresses: bool,
     /// What the VMM does beside its work, on the simulated platform.
     pub hostility: Option<Arc<dyn Hostility>>,
     /// What system calls lead to that a Keep does not have.
@@ -94,6 +96,7 @@ impl Default for Options {
             } else {
                 Platform::Kvm
             },
+            addresses: true,
             hostility: None,
             refused_calls: RefusedCalls::Count,
         }
@@ -165,7 +168,10 @@ pub fn run_launch(mode: &str, options: &Options, launch: Launch) -> Outcome {
             loader: LOADER,
             runtime: image(mode),
         },
-        host_data: [0; 32],
+        measured: Measured {
+            host_data: [0; 32],
+            fault_addresses: options.addresses,
+        },
         launch,
     };
     match options.platform {

@@ -261,6 +261,7 @@ fn a_keep_of_the_real_images_is_launched_as_listed() {
     let parameters = Parameters {
         vcpus: 4,
         c_bit: C_BIT.trailing_zeros(),
+        fault_addresses: false,
     };
     let plan = measured::launch(&images, &parameters).unwrap();
     let listed = plan.pages.len();

@@ -98,6 +98,9 @@ impl Platform for OnePage {
     fn tsc(&self) -> u64 {
         unreachable!()
     }
+    fn latest(&mut self, _: u64) -> u64 {
+        unreachable!()
+    }
     fn set_fs_base(&mut self, _: u64) {
         unreachable!()
     }

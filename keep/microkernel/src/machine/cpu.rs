@@ -296,6 +296,11 @@ impl Platform for Machine {
         u64::from(low) | (u64::from(high) << 32)
     }
 
+    fn latest(&mut self, now: u64) -> u64 {
+        let last = super::stack::last_time().fetch_max(now, Ordering::SeqCst);
+        last.max(now)
+    }
+
     fn set_fs_base(&mut self, base: u64) {
         write_msr(FS_BASE, base);
     }

@@ -6,6 +6,7 @@
 )]
 
 use core::arch::asm;
+use core::sync::atomic::AtomicU64;
 
 use enarx_boot::boot_page::BootInfo;
 use enarx_boot::layout::{STACK_STRIDE, STACKS_VIRTUAL, stack_bottom};
@@ -41,6 +42,13 @@ pub fn boot_info() -> BootInfo {
     let page = unsafe { &BOOT_PAGE };
     // The page is larger than the structure; a zeroed one is refused at boot.
     BootInfo::read_from_prefix(page).map_or_else(|_| BootInfo::new_zeroed(), |(info, _)| info)
+}
+
+/// The word of the clock page with the latest time given out. User code writes it, too, hence an atomic.
+pub fn last_time() -> &'static AtomicU64 {
+    let page = (&raw mut CLOCK_PAGE).cast::<u64>();
+    // SAFETY: the page is part of the image and so lives for ever; this word is only ever reached by atomics.
+    unsafe { AtomicU64::from_ptr(page.add(3)) }
 }
 
 /// Publishes the clock's parameters to user code.

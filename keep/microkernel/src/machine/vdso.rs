@@ -11,6 +11,7 @@
 use core::arch::global_asm;
 
 use enarx_boot::boot_page::SYSCALL_OFFSET;
+use enarx_microkernel::clock::MOST;
 use enarx_microkernel::signal::{ENTER_OFFSET, LEAVE_OFFSET, SAVED, SignalFrame};
 use enarx_syscall as nr;
 
@@ -90,7 +91,13 @@ vdso_clock_gettime:
     cmovc rax, rcx
     mul qword ptr [rip + enarx_user_data + 8]
     shrd rax, rdx, 32
-    // Never back: not even when the host changes the counter, not between threads.
+    // Bounded, whatever the host makes of the counter.
+    movabs rcx, {most}
+    shr rdx, 32
+    cmovnz rax, rcx
+    cmp rax, rcx
+    cmova rax, rcx
+    // Never back: not even when the host changes the counter, not between threads, not after a system call.
     mov rcx, rax
     mov rax, [rip + enarx_user_data + 24]
 3:  cmp rcx, rax
@@ -148,6 +155,7 @@ enarx_user_data:
     .skip 4096
     "#,
     syscall_offset = const SYSCALL_OFFSET,
+    most = const MOST,
     enter_offset = const ENTER_OFFSET,
     leave_offset = const LEAVE_OFFSET,
     fpu_offset = const SignalFrame::FPU_OFFSET,

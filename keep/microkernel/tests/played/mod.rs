@@ -58,6 +58,8 @@ pub struct World {
     pub unparked: Vec<u64>,
     pub kicks: u64,
     pub tsc: u64,
+    /// The latest time given out, here or in the vDSO.
+    pub latest: u64,
     /// The next answers of RDRAND; ordinary ones follow.
     pub random: VecDeque<Option<u64>>,
     last: u64,
@@ -309,6 +311,12 @@ impl Platform for Played {
         self.world.borrow().tsc
     }
 
+    fn latest(&mut self, now: u64) -> u64 {
+        let mut world = self.world.borrow_mut();
+        world.latest = world.latest.max(now);
+        world.latest
+    }
+
     fn set_fs_base(&mut self, base: u64) {
         self.world.borrow_mut().fs[self.me] = base;
     }
@@ -364,6 +372,7 @@ impl Keep {
             unparked: Vec::new(),
             kicks: 0,
             tsc: 1_000_000,
+            latest: 0,
             random: VecDeque::new(),
             last: 0,
             epoch: Rc::clone(&epoch),

@@ -627,6 +627,10 @@ impl Platform for Machine {
         0
     }
 
+    fn latest(&mut self, now: u64) -> u64 {
+        now
+    }
+
     fn set_fs_base(&mut self, _: u64) {}
 
     fn fs_base(&self) -> u64 {

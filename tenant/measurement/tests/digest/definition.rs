@@ -47,6 +47,7 @@ fn launched(vcpus: u32) -> Vec<Page> {
     let parameters = Parameters {
         vcpus,
         c_bit: C_BIT,
+        fault_addresses: false,
     };
     launch(&images, &parameters).unwrap().pages
 }
