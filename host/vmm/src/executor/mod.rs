@@ -42,7 +42,7 @@ use buffer::Buffer;
 use handles::{Handles, Node, Object};
 use log::Log;
 use resolver::Resolver;
-use streams::Stream;
+use streams::{Direction, Stream};
 
 /// Most evidence that the host takes, in bytes.
 const MAX_EVIDENCE: u32 = 16 << 10;
@@ -337,7 +337,7 @@ impl Executor {
         let buffer = |length| Buffer::new(self.region, slot, 0, length).map_err(status);
         let answer = match *call {
             Call::StreamRead { stream, length } => {
-                let object = self.stream(stream)?;
+                let object = self.stream(stream, Direction::Input)?;
                 let operation = Operation::Read {
                     stream: object.clone(),
                     length,
@@ -353,7 +353,7 @@ impl Executor {
                 return Ok(self.attempt_in_order(request));
             }
             Call::StreamWrite { stream, length } => {
-                let object = self.stream(stream)?;
+                let object = self.stream(stream, Direction::Output)?;
                 let operation = Operation::Write {
                     stream: object.clone(),
                     length,
@@ -403,9 +403,16 @@ impl Executor {
         Ok(Started::Done(Ok(answer)))
     }
 
-    fn stream(&self, handle: Handle) -> Result<&Stream> {
+    /// The stream of a handle; one of the other direction is no such handle, as read(2) and write(2) have it.
+    fn stream(&self, handle: Handle, direction: Direction) -> Result<&Stream> {
         match self.handles.get(handle)? {
-            Object::Stream(stream) | Object::Connection(stream) => Ok(stream),
+            Object::Stream(stream) | Object::Connection(stream) => {
+                if stream.is_open_for(direction) {
+                    Ok(stream)
+                } else {
+                    Err(Status::BadHandle)
+                }
+            }
             Object::Directory(_) => Err(Status::IsDirectory),
             Object::Listener(_) => Err(Status::NotConnected),
             Object::File(_) | Object::Datagrams(_) => Err(Status::Invalid),

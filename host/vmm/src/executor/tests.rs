@@ -291,6 +291,22 @@ fn a_closed_reader_is_a_status() {
 fn a_full_disk_is_a_status() {
     let full = fs::OpenOptions::new()
         .write(true)
+#[test]
+fn a_standard_stream_has_one_direction_whatever_it_is_open_for() {
+    let mut keep = Keep::new([null(), null(), null()], &[]);
+    let refused = Err(Status::BadHandle);
+    assert_eq!(
+        keep.call(&write(Handle::STDIN, b"x"), b"x").map(drop),
+        refused
+    );
+    for stream in [Handle::STDOUT, Handle::STDERR] {
+        let read = Call::StreamRead { stream, length: 1 };
+        assert_eq!(keep.call(&read, b"").map(drop), refused);
+    }
+    keep.call(&read_stdin(1), b"").unwrap();
+    keep.call(&write(Handle::STDERR, b"x"), b"x").unwrap();
+}
+
         .open("/dev/full")
         .unwrap();
     let mut keep = Keep::new([null(), full.into(), null()], &[]);
