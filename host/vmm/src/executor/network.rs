@@ -5,7 +5,6 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use enarx_sallyport::call::RESOLVED_MAX;
@@ -22,7 +21,7 @@ use rustix::net::{
 
 use super::buffer::Buffer;
 use super::handles::{Handles, Object};
-use super::resolver::Addresses;
+use super::resolver::Lookup;
 use super::streams::Stream;
 use super::{Answer, Executor, Pending, Result, Started, status};
 
@@ -32,8 +31,6 @@ const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 const MAX_BACKLOG: u32 = 1024;
 /// Longest host name (RFC 1035, section 2.3.4), and some room for a dot at the end.
 const MAX_NAME: u32 = 256;
-/// Look-ups that wait for the thread, at most.
-const MAX_LOOKUPS: usize = 16;
 
 /// What a pending network request does once its socket is ready.
 #[derive(Debug)]
@@ -55,10 +52,7 @@ pub enum Operation {
         length: u32,
     },
     /// The name is looked up.
-    Resolve {
-        /// Where the answer comes.
-        answer: Receiver<Addresses>,
-    },
+    Resolve(Lookup),
 }
 
 /// Whether a call is one of this module's.
@@ -193,23 +187,14 @@ impl Executor {
             }
             Call::Resolve { name_length } => {
                 granted(self.network.name_lookup)?;
-                let lookups = self.pending.iter().filter(|request| {
-                    matches!(
-                        request.operation,
-                        super::Operation::Network(Operation::Resolve { .. })
-                    )
-                });
-                if lookups.count() >= MAX_LOOKUPS {
-                    return Err(Status::Again);
-                }
                 if name_length > MAX_NAME {
                     return Err(Status::NameTooLong);
                 }
                 let name = self.input(slot, 0, name_length)?;
                 let name = String::from_utf8(name).map_err(|_| Status::NameUnresolvable)?;
                 let resolver = self.resolver.as_ref().ok_or(Status::ResolverFailure)?;
-                let (answer, ready) = resolver.ask(name)?;
-                let operation = Operation::Resolve { answer };
+                let (lookup, ready) = resolver.ask(name)?;
+                let operation = Operation::Resolve(lookup);
                 return Ok(Started::Waits(waiting(
                     None,
                     &ready,
@@ -273,11 +258,9 @@ impl Operation {
                     Ok(Answer::bytes(head + body))
                 })
             }
-            Self::Resolve { answer } => match answer.try_recv() {
-                Err(TryRecvError::Empty) => return None,
-                Err(TryRecvError::Disconnected) => Ok(Err(Status::ResolverFailure)),
-                Ok(Err(status)) => Ok(Err(status)),
-                Ok(Ok(addresses)) => {
+            Self::Resolve(lookup) => match lookup.answer()? {
+                Err(status) => Ok(Err(status)),
+                Ok(addresses) => {
                     let bytes: Vec<u8> = addresses
                         .into_iter()
                         .take(RESOLVED_MAX as usize)

@@ -4,8 +4,10 @@
 use std::fs::File;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{
+    Receiver, Sender, SyncSender, TryRecvError, TrySendError, channel, sync_channel,
+};
+use std::sync::{Arc, Weak};
 use std::thread;
 
 use enarx_sallyport::Status;
@@ -18,6 +20,9 @@ use crate::confine::seccomp::{Allow, THREAD_CALLS, apply, compile};
 
 /// What a look-up yields.
 pub type Addresses = Result<Vec<IpAddr>>;
+
+/// Look-ups that wait for the thread, at most, cancelled ones included.
+const MAX_LOOKUPS: usize = 16;
 
 /// The port of name servers (RFC 1035, section 4.2).
 const DNS: u16 = 53;
@@ -103,14 +108,30 @@ const FIONREAD: u32 = 0x541b;
 struct Question {
     name: String,
     answer: Sender<Addresses>,
-    ready: Arc<OwnedFd>,
+    /// Gone when nobody wants to know any more: a question holds no descriptor while it waits.
+    ready: Weak<OwnedFd>,
+}
+
+/// A look-up that was asked for.
+#[derive(Debug)]
+pub struct Lookup(Receiver<Addresses>);
+
+impl Lookup {
+    /// The answer; `None` when it is not there yet.
+    pub fn answer(&self) -> Option<Addresses> {
+        match self.0.try_recv() {
+            Ok(answer) => Some(answer),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Err(Status::ResolverFailure)),
+        }
+    }
 }
 
 /// The thread that looks up names, one after the other. It ends when this value is dropped, or
 /// once the look-up that it is about has ended.
 #[derive(Debug)]
 pub struct Resolver {
-    questions: Sender<Question>,
+    questions: SyncSender<Question>,
 }
 
 impl Resolver {
@@ -120,7 +141,7 @@ impl Resolver {
     /// The system's; also when the thread's confinement cannot be prepared.
     pub fn start() -> std::io::Result<Self> {
         let filter = filter()?;
-        let (questions, asked) = channel::<Question>();
+        let (questions, asked) = sync_channel::<Question>(MAX_LOOKUPS);
         thread::Builder::new()
             .name("enarx-resolver".into())
             .spawn(move || {
@@ -130,32 +151,45 @@ impl Resolver {
                 }
                 for Question {
                     name,
+                    // Cancelled while it waited, or by the end of the Keep.
+                    if ready.strong_count() == 0 {
+                        continue;
+                    }
                     answer,
                     ready,
                 } in asked
                 {
                     // Nobody waits any more: no matter.
                     let _ = answer.send(look_up(&name));
-                    let _ = rustix::io::write(&*ready, &1_u64.to_ne_bytes());
+                    if let Some(ready) = ready.upgrade() {
+                        let _ = rustix::io::write(&*ready, &1_u64.to_ne_bytes());
+                    }
                 }
             })?;
         Ok(Self { questions })
     }
 
-    /// Asks for a name; the descriptor becomes readable when the answer is there.
-    pub fn ask(&self, name: String) -> Result<(Receiver<Addresses>, Arc<OwnedFd>)> {
+    /// Asks for a name; the descriptor becomes readable when the answer is there. Who drops it does not
+    /// want to know any more.
+    ///
+    /// # Errors
+    /// [`Status::Again`] when [`MAX_LOOKUPS`] wait.
+    pub fn ask(&self, name: String) -> Result<(Lookup, Arc<OwnedFd>)> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let ready = Arc::new(eventfd(0, flags).map_err(status)?);
         let (answer, answered) = channel();
         let question = Question {
             name,
             answer,
-            ready: Arc::clone(&ready),
+            ready: Arc::downgrade(&ready),
         };
         self.questions
-            .send(question)
-            .map_err(|_| Status::ResolverFailure)?;
-        Ok((answered, ready))
+            .try_send(question)
+            .map_err(|error| match error {
+                TrySendError::Full(_) => Status::Again,
+                TrySendError::Disconnected(_) => Status::ResolverFailure,
+            })?;
+        Ok((Lookup(answered), ready))
     }
 }
 
