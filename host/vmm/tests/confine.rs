@@ -1,6 +1,7 @@
 //! Confinement proven on children: a forbidden call ends the process, an allowed one works.
 //!
 //! Without the usual harness: a child is this program again, with the name of what it is to do.
+#![allow(unsafe_code, reason = "forbidden system calls have no safe interface")]
 #![expect(
     clippy::print_stdout,
     reason = "a test program without the usual harness"
@@ -15,7 +16,10 @@ use std::{env, io, thread};
 
 use enarx_vmm::confine::landlock::{Enforcement, Tcp, restrict};
 use enarx_vmm::confine::report::report_violations;
-use enarx_vmm::confine::seccomp::{Allow, THREAD_CALLS, apply, compile};
+use enarx_vmm::confine::seccomp::{Allow, apply, calls, compile, thread as any_thread};
+use enarx_vmm::grant::{Grant, NetworkGrant};
+use enarx_vmm::kvm::confinement::Confinement;
+use landlock::Erratum;
 use seccompiler::SeccompAction;
 
 /// `FIONREAD` (Linux, include/uapi/asm-generic/ioctls.h).
@@ -32,7 +36,8 @@ fn main() {
     requests_are_told_apart();
     only_the_confined_thread_is_confined();
     only_granted_directories_stay_open();
-    println!("confine: 5 tests passed");
+    vcpu_threads_do_what_they_need_and_nothing_else();
+    println!("confine: 6 tests passed");
 }
 
 fn run_child(scenario: &str) -> Output {
@@ -43,16 +48,8 @@ fn run_child(scenario: &str) -> Output {
 }
 
 fn filter(otherwise: SeccompAction) {
-    let calls = THREAD_CALLS
-        .iter()
-        .chain(&[libc::SYS_write, libc::SYS_close, libc::SYS_fcntl]);
-    let allowed = calls
-        .map(|call| Allow::Call(*call))
-        .chain([Allow::Argument {
-            call: libc::SYS_ioctl,
-            index: 1,
-            values: &[FIONREAD],
-        }]);
+    let more = calls(&[libc::SYS_write, libc::SYS_close, libc::SYS_fcntl]);
+    let allowed = any_thread().chain(more).chain([Allow::ioctl(&[FIONREAD])]);
     apply(&compile(allowed, otherwise).unwrap()).unwrap();
 }
 
@@ -90,7 +87,120 @@ fn child(scenario: &str) {
             filter(SeccompAction::KillProcess);
             let _ = rustix::io::ioctl_fionbio(&null, true);
         }
-        other => panic!("unknown scenario {other}"),
+        other => vcpu(other),
+    }
+}
+
+/// What a vCPU thread of a Keep with `tcp` may do, and must not.
+const VCPU_MAY: [&str; 4] = ["signal a thread", "make a tcp socket", "map memory", "grow"];
+const VCPU_MUST_NOT: [&str; 15] = [
+    "signal init",
+    "kill a thread",
+    "make a udp socket",
+    "make a unix socket",
+    "make a netlink socket",
+    "make a raw socket",
+    "map code",
+    "make code",
+    "move a mapping",
+    "handle a signal",
+    "own a signal",
+    "open a file",
+    "execute",
+    "trace",
+    "set a limit",
+];
+
+/// In the child, on a thread under the filter of vCPU threads.
+fn vcpu(scenario: &str) {
+    let null = || File::open("/dev/null").unwrap().into();
+    let grant = Grant {
+        stdio: [null(), null(), null()],
+        directories: Vec::new(),
+        network: NetworkGrant {
+            tcp: true,
+            ..NetworkGrant::default()
+        },
+        evidence: None,
+    };
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: zeros are a valid action, with a handler that is set to "ignore".
+    unsafe {
+        action.assume_init_mut().sa_sigaction = libc::SIG_IGN;
+        libc::sigaction(libc::SIGRTMIN(), action.as_ptr(), std::ptr::null_mut());
+    }
+    Confinement::new(&grant, Vec::new())
+        .unwrap()
+        .apply()
+        .unwrap();
+    let socket = |family, kind| {
+        // SAFETY: makes a descriptor; no memory is involved.
+        unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) }
+    };
+    let map = |protection| {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0) }
+    };
+    let write = libc::PROT_READ | libc::PROT_WRITE;
+    let signal = libc::SIGRTMIN();
+    // SAFETY: what is not stopped changes nothing that this process uses afterwards; addresses are those
+    // of constants, and of mappings made here.
+    let result = unsafe {
+        let (process, thread) = (libc::getpid(), libc::gettid());
+        let tgkill = |process: libc::pid_t, signal: libc::c_int| {
+            let thread = if process == 1 { 1 } else { thread };
+            libc::syscall(libc::SYS_tgkill, process, thread, signal)
+        };
+        match scenario {
+            "signal a thread" => tgkill(process, signal),
+            "make a tcp socket" => socket(libc::AF_INET6, libc::SOCK_STREAM).into(),
+            "map memory" => map(write) as i64,
+            "grow" => i64::from(vec![1_u8; 64 << 20][1 << 20]),
+            "signal init" => tgkill(1, signal),
+            "kill a thread" => tgkill(process, libc::SIGTERM),
+            "make a udp socket" => socket(libc::AF_INET, libc::SOCK_DGRAM).into(),
+            "make a unix socket" => socket(libc::AF_UNIX, libc::SOCK_STREAM).into(),
+            "make a netlink socket" => socket(libc::AF_NETLINK, libc::SOCK_RAW).into(),
+            "make a raw socket" => socket(libc::AF_INET, libc::SOCK_RAW).into(),
+            "map code" => map(libc::PROT_READ | libc::PROT_EXEC) as i64,
+            "make code" => libc::mprotect(map(write), 4096, libc::PROT_EXEC).into(),
+            "move a mapping" => {
+                let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+                libc::mremap(map(write), 4096, 4096, flags, map(write)) as i64
+            }
+            "handle a signal" => {
+                libc::sigaction(libc::SIGSYS, action.as_ptr(), std::ptr::null_mut()).into()
+            }
+            "own a signal" => libc::fcntl(0, libc::F_SETOWN, 1).into(),
+            "open a file" => libc::open(c"/etc/passwd".as_ptr(), libc::O_RDONLY).into(),
+            "execute" => libc::execv(c"/bin/true".as_ptr(), [std::ptr::null()].as_ptr()).into(),
+            "trace" => libc::syscall(libc::SYS_ptrace, libc::PTRACE_ATTACH, 1, 0, 0),
+            "set a limit" => {
+                let limit = libc::rlimit {
+                    rlim_cur: 1,
+                    rlim_max: 1,
+                };
+                libc::setrlimit(libc::RLIMIT_CPU, &raw const limit).into()
+            }
+            other => panic!("unknown scenario {other}"),
+        }
+    };
+    assert!(result >= 0, "{scenario}: {}", io::Error::last_os_error());
+}
+
+fn vcpu_threads_do_what_they_need_and_nothing_else() {
+    for scenario in VCPU_MAY {
+        let output = run_child(scenario);
+        assert!(output.status.success(), "{scenario}: {output:?}");
+    }
+    for scenario in VCPU_MUST_NOT {
+        let output = run_child(scenario);
+        assert_eq!(
+            output.status.signal(),
+            Some(libc::SIGSYS),
+            "{scenario}: {output:?}"
+        );
     }
 }
 
@@ -162,8 +272,14 @@ fn only_granted_directories_stay_open() {
             denied(fs::write(place("readable/new"), "x").map(|()| 0));
             denied(fs::remove_file(place("readable/file")).map(|()| 0));
             let listener = std::net::TcpListener::bind(("127.0.0.1", 0));
-            if enforcement == Enforcement::Full {
+            // In the same kernels that tell the threads of a program from strangers.
+            if Erratum::current().contains(Erratum::ScopedSignalHandling) {
                 denied(listener.map(|_| 0));
+                let own = rustix::process::getpid();
+                rustix::process::test_kill_process(own).unwrap();
+                let init = rustix::process::Pid::INIT;
+                let refused = rustix::process::test_kill_process(init);
+                assert_eq!(refused, Err(rustix::io::Errno::PERM));
             }
         });
     });

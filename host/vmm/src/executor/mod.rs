@@ -36,7 +36,7 @@ use enarx_sallyport::{
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
-use crate::confine::seccomp::Allow;
+use crate::confine::seccomp::{Allow, calls, word};
 use crate::grant::{Grant, NetworkGrant};
 use buffer::Buffer;
 use handles::{Handles, Node, Object};
@@ -54,26 +54,14 @@ const STEP: u32 = 64;
 const STEP_TIME: Duration = Duration::from_millis(1);
 
 /// What the threads that use an executor with these permissions may do, besides what any thread may
-/// ([`crate::confine::seccomp::THREAD_CALLS`]).
+/// ([`crate::confine::seccomp::thread`]).
 pub fn allowed(network: NetworkGrant) -> impl Iterator<Item = Allow> {
-    let network = if network == NetworkGrant::default() {
-        &[]
-    } else {
-        NETWORK_CALLS
-    };
-    let calls = SYSTEM_CALLS.iter().chain(network);
     // A debug build of the standard library asks for a descriptor's flags before it closes it.
-    calls
-        .map(|call| Allow::Call(*call))
-        .chain([Allow::Argument {
-            call: libc::SYS_fcntl,
-            index: 1,
-            values: DESCRIPTOR_FLAGS,
-        }])
+    let flags = Allow::call(libc::SYS_fcntl).word(1, &[word(libc::F_GETFD)]);
+    calls(SYSTEM_CALLS)
+        .chain([flags])
+        .chain(network::allowed(network))
 }
-
-/// `F_GETFD`, as a filter compares it.
-const DESCRIPTOR_FLAGS: &[u32] = &[libc::F_GETFD.cast_unsigned()];
 
 /// System calls that the executor makes in any case.
 const SYSTEM_CALLS: &[i64] = &[
@@ -101,22 +89,6 @@ const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_unlinkat,
     libc::SYS_utimensat,
     libc::SYS_write,
-];
-
-/// System calls that the executor makes besides, when the grant names the network.
-const NETWORK_CALLS: &[i64] = &[
-    libc::SYS_accept4,
-    libc::SYS_bind,
-    libc::SYS_connect,
-    libc::SYS_getpeername,
-    libc::SYS_getsockname,
-    libc::SYS_getsockopt,
-    libc::SYS_listen,
-    libc::SYS_recvfrom,
-    libc::SYS_sendto,
-    libc::SYS_setsockopt,
-    libc::SYS_shutdown,
-    libc::SYS_socket,
 ];
 
 /// How far a Keep is.

@@ -19,6 +19,9 @@ use rustix::net::{
     socket_with,
 };
 
+use crate::confine::seccomp::{Allow, calls, word};
+use crate::grant::NetworkGrant;
+
 use super::buffer::Buffer;
 use super::handles::{Handles, Object};
 use super::resolver::Lookup;
@@ -31,6 +34,80 @@ const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 const MAX_BACKLOG: u32 = 1024;
 /// Longest host name (RFC 1035, section 2.3.4), and some room for a dot at the end.
 const MAX_NAME: u32 = 256;
+
+/// Calls on sockets of both kinds.
+const SOCKET_CALLS: &[i64] = &[
+    libc::SYS_bind,
+    libc::SYS_getpeername,
+    libc::SYS_getsockname,
+    libc::SYS_shutdown,
+];
+/// Calls on sockets of TCP.
+const TCP_CALLS: &[i64] = &[libc::SYS_accept4, libc::SYS_connect, libc::SYS_listen];
+/// Calls on sockets of UDP.
+const UDP_CALLS: &[i64] = &[libc::SYS_recvfrom, libc::SYS_sendto];
+
+/// Options that are set and asked for: their level, and their names there (socket(7), tcp(7), ip(7), ipv6(7)).
+const OPTIONS: &[(libc::c_int, &[libc::c_int])] = &[
+    (
+        libc::SOL_SOCKET,
+        &[
+            libc::SO_KEEPALIVE,
+            libc::SO_RCVBUF,
+            libc::SO_SNDBUF,
+            libc::SO_REUSEADDR,
+            libc::SO_BROADCAST,
+        ],
+    ),
+    (
+        libc::IPPROTO_TCP,
+        &[
+            libc::TCP_NODELAY,
+            libc::TCP_KEEPIDLE,
+            libc::TCP_KEEPINTVL,
+            libc::TCP_KEEPCNT,
+        ],
+    ),
+    (libc::IPPROTO_IP, &[libc::IP_TTL]),
+    (
+        libc::IPPROTO_IPV6,
+        &[libc::IPV6_V6ONLY, libc::IPV6_UNICAST_HOPS],
+    ),
+];
+/// Options that are asked for only.
+const ASKED: (libc::c_int, &[libc::c_int]) = (libc::SOL_SOCKET, &[libc::SO_DOMAIN, libc::SO_ERROR]);
+
+/// What these permissions need of the network. Look-ups of names need nothing: another thread makes them.
+pub fn allowed(network: NetworkGrant) -> Vec<Allow> {
+    let mut allowed = Vec::new();
+    let kinds = [
+        (network.tcp, SocketType::STREAM, TCP_CALLS),
+        (network.udp, SocketType::DGRAM, UDP_CALLS),
+    ];
+    for (_, kind, own) in kinds.iter().filter(|(granted, ..)| *granted) {
+        allowed.extend(calls(own));
+        allowed.push(
+            Allow::call(libc::SYS_socket)
+                .word(0, &[libc::AF_INET, libc::AF_INET6].map(word))
+                .word(1, &[kind.as_raw() | FLAGS.bits()])
+                .word(2, &[0]),
+        );
+    }
+    if allowed.is_empty() {
+        return allowed;
+    }
+    allowed.extend(calls(SOCKET_CALLS));
+    let option = |call, (level, names): (libc::c_int, &[libc::c_int])| {
+        let names: Vec<u32> = names.iter().copied().map(word).collect();
+        Allow::call(call).word(1, &[word(level)]).word(2, &names)
+    };
+    for group in OPTIONS {
+        allowed.push(option(libc::SYS_setsockopt, *group));
+        allowed.push(option(libc::SYS_getsockopt, *group));
+    }
+    allowed.push(option(libc::SYS_getsockopt, ASKED));
+    allowed
+}
 
 /// What a pending network request does once its socket is ready.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 //! [`crate::confine`]). What protects the Keep from the host is a matter of its [`Platform`]; plain
 //! KVM protects nothing.
 
-mod confinement;
+pub mod confinement;
 mod cpuid;
 mod exits;
 mod fault;
