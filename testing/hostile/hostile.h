@@ -31,6 +31,17 @@ static void hostile_perform(uint32_t count) {
     *CQ_HEAD = *CQ_TAIL;
 }
 
+/* Prints the statuses of the last two completions. */
+static void hostile_print_statuses(void) {
+    unsigned status[2];
+    for (uint32_t i = 0; i < 2; i++)
+        status[i] = *(volatile uint16_t *)HOSTILE_WORD(0x404 + (*CQ_TAIL - 2 + i) % 64 * 32);
+    int length = snprintf(HOSTILE_BUFFER(0), 64, "status %u\nstatus %u\n", status[0], status[1]);
+    hostile_record(0, 3, 0, 1, length, 0);
+    hostile_entries(0, 1);
+    hostile_perform(1);
+}
+
 static void *hostile_feed(void *argument) {
     for (;;) {
         uint32_t done = __atomic_load_n(CQ_TAIL, __ATOMIC_SEQ_CST);
@@ -78,6 +89,20 @@ static void hostile(char mode) {
         hostile_entries(slot, 1);
         for (;;)
             hostile_perform(1);
+    case 'n': /* looks up a name and cancels that, without end */
+        strcpy(HOSTILE_BUFFER(slot), "a-name-that-nobody-answers.example.org");
+        hostile_record(slot, 0x40, 0, 0, strlen(HOSTILE_BUFFER(slot)), 0);
+        hostile_record(slot + 1, 7, 0, 0, 0, slot);
+        hostile_entries(slot, 2);
+        hostile_endless();
+    case 'd': /* writes to standard input, reads from standard output */
+        memcpy(HOSTILE_BUFFER(slot), "owned", 5);
+        hostile_record(slot, 3, 0, 0, 5, 0);
+        hostile_record(slot + 1, 2, 0, 1, 5, 0);
+        hostile_entries(slot, 2);
+        hostile_perform(2);
+        hostile_print_statuses();
+        break;
     case 'f': /* a file of the first directory */
         HOSTILE_BUFFER(slot)[0] = 'x';
         hostile_record(slot, 0x10, 1, 16, 1, 0);

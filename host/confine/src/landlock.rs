@@ -3,14 +3,15 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, NetPort, PathBeneath, Ruleset,
-    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Erratum, NetPort, PathBeneath,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
 use super::ConfineError;
 
-/// The newest interface whose rights are used; what an older kernel lacks is left out (Linux 6.15).
-const NEWEST: ABI = ABI::V7;
+/// The newest interface whose rights are used; what an older kernel lacks is left out. It has the right to
+/// connect to a socket by its path (Linux, include/uapi/linux/landlock.h, `LANDLOCK_ACCESS_FS_RESOLVE_UNIX`).
+const NEWEST: ABI = ABI::V9;
 /// The oldest interface that counts as confinement (Linux 5.13).
 pub const FLOOR: ABI = ABI::V1;
 
@@ -30,8 +31,8 @@ pub enum Enforcement {
 pub enum Tcp {
     /// Everything.
     All,
-    /// Connections to one port.
-    Port(u16),
+    /// Connections to one port, and to the sockets beneath the directories: what looking up names needs.
+    Resolver(u16),
     /// Nothing.
     None,
 }
@@ -54,21 +55,25 @@ pub fn restrict<'a>(
     tcp: Tcp,
 ) -> Result<Enforcement, ConfineError> {
     let mut rules = handled(tcp != Tcp::All)?.create()?;
-    if let Tcp::Port(port) = tcp {
+    if let Tcp::Resolver(port) = tcp {
         rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
     }
     for (directory, read_only) in directories {
-        let access = if read_only {
-            AccessFs::ReadFile | AccessFs::ReadDir
-        } else {
-            // Nothing in it is ever executed, and no device or FIFO made.
-            AccessFs::from_all(NEWEST)
-                & !(AccessFs::Execute
-                    | AccessFs::MakeChar
-                    | AccessFs::MakeBlock
-                    | AccessFs::MakeFifo
-                    | AccessFs::MakeSock
-                    | AccessFs::IoctlDev)
+        let read = AccessFs::ReadFile | AccessFs::ReadDir;
+        let access = match (tcp, read_only) {
+            (Tcp::Resolver(_), _) => read | AccessFs::ResolveUnix,
+            (_, true) => read,
+            // Nothing in it is ever executed or connected to, and no device or FIFO made.
+            (_, false) => {
+                AccessFs::from_all(NEWEST)
+                    & !(AccessFs::Execute
+                        | AccessFs::MakeChar
+                        | AccessFs::MakeBlock
+                        | AccessFs::MakeFifo
+                        | AccessFs::MakeSock
+                        | AccessFs::IoctlDev
+                        | AccessFs::ResolveUnix)
+            }
         };
         rules = rules.add_rule(PathBeneath::new(directory, access))?;
     }
@@ -85,7 +90,7 @@ pub fn restrict<'a>(
 /// # Errors
 /// [`ConfineError::Landlock`] when the kernel has Landlock but refuses the rules.
 pub fn deny_all() -> Result<Option<OwnedFd>, ConfineError> {
-    // A thread keeps its signals to the other threads of the program; a process of its own needs none.
+    // A process of its own signals nobody, whatever an old kernel makes of that.
     let rules: RulesetCreated = handled(true)?.scope(Scope::Signal)?.create()?;
     Ok(rules.into())
 }
@@ -95,6 +100,10 @@ fn handled(tcp: bool) -> Result<Ruleset, ConfineError> {
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))?
         .scope(Scope::AbstractUnixSocket)?;
+    // The threads of a Keep signal each other. Before a correction the kernel took those for strangers.
+    if Erratum::current().contains(Erratum::ScopedSignalHandling) {
+        rules = rules.scope(Scope::Signal)?;
+    }
     if tcp {
         rules = rules.handle_access(AccessNet::from_all(NEWEST))?;
     }

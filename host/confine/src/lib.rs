@@ -3,6 +3,8 @@
 //! Everything here is for the calling thread, and for threads that it starts afterwards, so that a
 //! program that uses this crate as a library stays as it is.
 
+#[cfg(any(test, feature = "interpreter"))]
+pub mod bpf;
 pub mod landlock;
 pub mod report;
 pub mod seccomp;
@@ -15,6 +17,24 @@ pub enum ConfineError {
         "the filter of system calls could not be set: {0}; Linux needs seccomp, see `enarx doctor`"
     )]
     Seccomp(#[from] seccompiler::BackendError),
+    /// A filter would compare half of an argument that counts as a whole: a defect.
+    #[error(
+        "the filter of system calls compares half of argument {index} of call {call}; please report this"
+    )]
+    Narrow {
+        /// Number of the system call.
+        call: i64,
+        /// Which argument, from 0.
+        index: u8,
+    },
+    /// A filter would allow a call on conditions and without any: a defect.
+    #[error(
+        "the filter of system calls has conditions for call {call} that are void; please report this"
+    )]
+    Void {
+        /// Number of the system call.
+        call: i64,
+    },
     /// The kernel refused the filter.
     #[error(
         "the filter of system calls could not be set: {0}; Linux needs seccomp, see `enarx doctor`"

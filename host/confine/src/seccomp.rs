@@ -9,9 +9,9 @@ use seccompiler::{
 
 use super::ConfineError;
 
-/// System calls that any Rust thread may make: memory, locks, time, its own end, and poll(2), which
-/// [`super::report`] needs.
-pub const THREAD_CALLS: &[i64] = &[
+/// System calls that any Rust thread may make with any arguments: memory, locks, time, its own end, and
+/// poll(2), which [`super::report`] needs.
+pub const ANY_THREAD: &[i64] = &[
     libc::SYS_brk,
     libc::SYS_clock_gettime,
     libc::SYS_clock_nanosleep,
@@ -22,14 +22,10 @@ pub const THREAD_CALLS: &[i64] = &[
     libc::SYS_getrandom,
     libc::SYS_gettid,
     libc::SYS_madvise,
-    libc::SYS_mmap,
-    libc::SYS_mprotect,
-    libc::SYS_mremap,
     libc::SYS_munmap,
     libc::SYS_poll,
     libc::SYS_restart_syscall,
     libc::SYS_rseq,
-    libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
     libc::SYS_sched_yield,
@@ -37,81 +33,222 @@ pub const THREAD_CALLS: &[i64] = &[
     libc::SYS_sigaltstack,
 ];
 
-/// A system call that may be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Allow {
-    /// With any arguments.
-    Call(i64),
-    /// Only when an argument has one of the values; compared in its lower 32 bits, which is what the
-    /// kernel uses of descriptors, request numbers of ioctl(2) and flags.
-    Argument {
-        /// Number of the system call.
-        call: i64,
-        /// Which argument, from 0.
-        index: u8,
-        /// The values.
-        values: &'static [u32],
-    },
-    /// Only when all bits of `bits` are set in an argument's lower 32 bits.
-    Flags {
-        /// Number of the system call.
-        call: i64,
-        /// Which argument, from 0.
-        index: u8,
-        /// The bits.
-        bits: u32,
-    },
+/// What any thread of a program in Rust may do: see [`ANY_THREAD`]; and memory that is not executed.
+pub fn thread() -> impl Iterator<Item = Allow> {
+    let execute = wide(libc::PROT_EXEC);
+    calls(ANY_THREAD).chain([
+        Allow::call(libc::SYS_mmap).bits(2, execute, 0),
+        Allow::call(libc::SYS_mprotect).bits(2, execute, 0),
+        // As the allocator does it: never to an address of the caller's choice.
+        Allow::call(libc::SYS_mremap).long(3, &[wide(libc::MREMAP_MAYMOVE)]),
+    ])
+}
+
+/// These calls, with any arguments.
+pub fn calls(calls: &[i64]) -> impl Iterator<Item = Allow> {
+    calls.iter().map(|&call| Allow::call(call))
+}
+
+/// A constant of the C library's, which are signed, as a filter compares it.
+pub const fn word(constant: libc::c_int) -> u32 {
+    constant.cast_unsigned()
+}
+
+/// The same for an argument that is compared whole.
+pub const fn wide(constant: libc::c_int) -> u64 {
+    word(constant) as u64
+}
+
+/// A system call that may be made, when all its conditions hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allow {
+    call: i64,
+    conditions: Vec<Condition>,
+}
+
+/// A condition on an argument, counted from 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Condition {
+    index: u8,
+    test: Test,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Test {
+    /// The lower 32 bits are one of these. Only for [`WORDS`].
+    Word(Vec<u32>),
+    /// All 64 bits are one of these.
+    Long(Vec<u64>),
+    /// The bits of the mask have this value.
+    Bits { mask: u64, value: u64 },
+}
+
+/// The arguments of which Linux uses the lower 32 bits and drops the others (`int`, `unsigned int` and `pid_t`
+/// in its `SYSCALL_DEFINE`s, and the descriptor of mmap(2)). A filter that compared more would refuse
+/// callers that leave something there, as the ABI lets them. Everything else is an address, a length or a
+/// `long`, in which the upper bits count: compared by half, an address would pass for 0.
+const WORDS: &[(i64, &[u8])] = &[
+    (libc::SYS_execveat, &[0, 4]),
+    (libc::SYS_fallocate, &[0, 1]),
+    (libc::SYS_fcntl, &[0, 1]),
+    (libc::SYS_getsockopt, &[0, 1, 2]),
+    (libc::SYS_ioctl, &[0, 1]),
+    (libc::SYS_mmap, &[4]),
+    (libc::SYS_prctl, &[0]),
+    (libc::SYS_prlimit64, &[0, 1]),
+    (libc::SYS_read, &[0]),
+    (libc::SYS_recvfrom, &[0, 3]),
+    (libc::SYS_sendmsg, &[0, 2]),
+    (libc::SYS_sendto, &[0, 3]),
+    (libc::SYS_setsockopt, &[0, 1, 2]),
+    (libc::SYS_socket, &[0, 1, 2]),
+    (libc::SYS_tgkill, &[0, 1, 2]),
+    (libc::SYS_write, &[0]),
+    (libc::SYS_writev, &[0]),
+];
+
+/// Whether Linux uses only the lower 32 bits of an argument.
+fn is_word(call: i64, index: u8) -> bool {
+    WORDS
+        .iter()
+        .any(|(known, indices)| *known == call && indices.contains(&index))
 }
 
 impl Allow {
+    /// A call with any arguments.
+    #[must_use]
+    pub const fn call(call: i64) -> Self {
+        Self {
+            call,
+            conditions: Vec::new(),
+        }
+    }
+
     /// ioctl(2) with one of these requests.
     #[must_use]
-    pub const fn ioctl(requests: &'static [u32]) -> Self {
-        Self::Argument {
-            call: libc::SYS_ioctl,
-            index: 1,
-            values: requests,
+    pub fn ioctl(requests: &[u32]) -> Self {
+        Self::call(libc::SYS_ioctl).word(1, requests)
+    }
+
+    /// Only when an argument of 32 bits has one of these values.
+    #[must_use]
+    pub fn word(self, index: u8, values: &[u32]) -> Self {
+        self.when(index, Test::Word(values.into()))
+    }
+
+    /// Only when an argument is a descriptor.
+    #[must_use]
+    pub fn descriptor(self, index: u8, descriptor: libc::c_int) -> Self {
+        self.word(index, &[word(descriptor)])
+    }
+
+    /// Only when an argument has one of these values, in all of its bits.
+    #[must_use]
+    pub fn long(self, index: u8, values: &[u64]) -> Self {
+        self.when(index, Test::Long(values.into()))
+    }
+
+    /// Only when the bits of `mask` have this value in an argument.
+    #[must_use]
+    pub fn bits(self, index: u8, mask: u64, value: u64) -> Self {
+        self.when(index, Test::Bits { mask, value })
+    }
+
+    fn when(mut self, index: u8, test: Test) -> Self {
+        self.conditions.push(Condition { index, test });
+        self
+    }
+
+    /// The rules of the compiler of filters, of which one must hold; none for any arguments.
+    fn rules(&self) -> Result<Vec<SeccompRule>, ConfineError> {
+        let mut ways: Vec<Vec<SeccompCondition>> = vec![Vec::new()];
+        if self.conditions.is_empty() {
+            return Ok(Vec::new());
         }
+        for condition in &self.conditions {
+            let alternatives = condition.alternatives(self.call)?;
+            ways = ways
+                .iter()
+                .flat_map(|way| {
+                    alternatives.iter().map(|alternative| {
+                        let mut way = way.clone();
+                        way.push(alternative.clone());
+                        way
+                    })
+                })
+                .collect();
+        }
+        let rules = ways.into_iter().map(SeccompRule::new);
+        Ok(rules.collect::<Result<_, _>>()?)
     }
 }
 
-/// Translates a list into a filter with this action for everything else. An action of
-/// [`SeccompAction::Trap`] ends the process, with a sentence when
+impl Condition {
+    /// The conditions of the compiler of filters, of which one must hold.
+    fn alternatives(&self, call: i64) -> Result<Vec<SeccompCondition>, ConfineError> {
+        let Self { index, test } = self;
+        let equal = |length: SeccompCmpArgLen, value| {
+            SeccompCondition::new(*index, length, SeccompCmpOp::Eq, value)
+        };
+        let alternatives: Result<Vec<_>, _> = match test {
+            Test::Word(_) if !is_word(call, *index) => {
+                return Err(ConfineError::Narrow {
+                    call,
+                    index: *index,
+                });
+            }
+            Test::Word(values) => values
+                .iter()
+                .map(|&value| equal(SeccompCmpArgLen::Dword, value.into()))
+                .collect(),
+            Test::Long(values) => values
+                .iter()
+                .map(|&value| equal(SeccompCmpArgLen::Qword, value))
+                .collect(),
+            Test::Bits { mask, value } => {
+                let operator = SeccompCmpOp::MaskedEq(*mask);
+                SeccompCondition::new(*index, SeccompCmpArgLen::Qword, operator, *value)
+                    .map(|condition| vec![condition])
+            }
+        };
+        Ok(alternatives?)
+    }
+}
+
+/// Translates a list into a filter with this action for everything else. Of several entries for a call one
+/// must hold. An action of [`SeccompAction::Trap`] ends the process, with a sentence when
 /// [`super::report::report_violations`] was called.
 ///
 /// # Errors
-/// [`ConfineError::Seccomp`] when the list is too long for one filter.
+/// [`ConfineError::Seccomp`] when the list is too long for one filter, [`ConfineError::Narrow`] when it
+/// compares half of an argument, [`ConfineError::Void`] when it has a call with conditions and without.
 pub fn compile(
     allowed: impl IntoIterator<Item = Allow>,
     otherwise: SeccompAction,
 ) -> Result<BpfProgram, ConfineError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    let mut any = Vec::new();
+    // `None`: with any arguments.
+    let mut rules: BTreeMap<i64, Option<Vec<SeccompRule>>> = BTreeMap::new();
     for allow in allowed {
-        match allow {
-            Allow::Call(call) => any.push(call),
-            Allow::Argument {
-                call,
-                index,
-                values,
-            } => {
-                let chain = rules.entry(call).or_default();
-                for value in values {
-                    chain.push(rule(index, SeccompCmpOp::Eq, *value)?);
-                }
+        let call = allow.call;
+        let own = Some(allow.rules()?).filter(|rules| !rules.is_empty());
+        match (rules.remove(&call), own) {
+            (None, own) => rules.insert(call, own),
+            (Some(None), None) => rules.insert(call, None),
+            (Some(Some(mut all)), Some(own)) => {
+                all.extend(own);
+                rules.insert(call, Some(all))
             }
-            Allow::Flags { call, index, bits } => {
-                let operator = SeccompCmpOp::MaskedEq(u64::from(bits));
-                rules
-                    .entry(call)
-                    .or_default()
-                    .push(rule(index, operator, bits)?);
+            (Some(None), Some(_)) | (Some(Some(_)), None) => {
+                return Err(ConfineError::Void { call });
             }
-        }
+        };
     }
-    // An empty chain allows a call with any arguments, so these come last.
-    rules.extend(any.into_iter().map(|call| (call, Vec::new())));
-    let filter = SeccompFilter::new(rules, otherwise, SeccompAction::Allow, TargetArch::x86_64)?;
+    // An empty chain allows a call with any arguments.
+    let chains = rules
+        .into_iter()
+        .map(|(call, rules)| (call, rules.unwrap_or_default()))
+        .collect();
+    let filter = SeccompFilter::new(chains, otherwise, SeccompAction::Allow, TargetArch::x86_64)?;
     Ok(filter.try_into()?)
 }
 
@@ -125,16 +262,160 @@ pub fn refuse(calls: &[i64], action: SeccompAction) -> Result<BpfProgram, Confin
     Ok(filter.try_into()?)
 }
 
-fn rule(index: u8, operator: SeccompCmpOp, value: u32) -> Result<SeccompRule, ConfineError> {
-    let condition =
-        SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, u64::from(value))?;
-    Ok(SeccompRule::new(vec![condition])?)
-}
-
 /// Puts the calling thread under a filter, and under no-new-privileges. It cannot be taken back.
 ///
 /// # Errors
 /// [`ConfineError::Install`] when the kernel refuses.
 pub fn apply(filter: &BpfProgram) -> Result<(), ConfineError> {
     Ok(seccompiler::apply_filter(filter)?)
+}
+
+/// What tests of filters share.
+#[cfg(any(test, feature = "interpreter"))]
+pub mod checks {
+    use super::super::bpf;
+    use super::*;
+
+    impl Condition {
+        /// Whether Linux sees an argument for which it holds.
+        fn holds(&self, call: i64, argument: u64) -> bool {
+            match &self.test {
+                Test::Word(values) => {
+                    assert!(is_word(call, self.index));
+                    let [a, b, c, d, ..] = argument.to_le_bytes();
+                    values.contains(&u32::from_le_bytes([a, b, c, d]))
+                }
+                Test::Long(values) => values.contains(&argument),
+                Test::Bits { mask, value } => argument & mask == *value,
+            }
+        }
+
+        /// Arguments for which it holds.
+        fn examples(&self) -> Vec<u64> {
+            match &self.test {
+                Test::Word(values) => values.iter().map(|&value| value.into()).collect(),
+                Test::Long(values) => values.clone(),
+                Test::Bits { value, .. } => vec![*value],
+            }
+        }
+    }
+
+    impl Allow {
+        fn holds(&self, call: i64, arguments: [u64; 6]) -> bool {
+            let hold = |condition: &Condition| {
+                condition.holds(call, arguments[usize::from(condition.index)])
+            };
+            self.call == call && self.conditions.iter().all(hold)
+        }
+
+        /// Arguments with which it is allowed, every combination of what its conditions name.
+        fn examples(&self) -> Vec<[u64; 6]> {
+            let mut all = vec![[0; 6]];
+            for condition in &self.conditions {
+                let index = usize::from(condition.index);
+                let examples = condition.examples();
+                all = all
+                    .into_iter()
+                    .flat_map(|arguments: [u64; 6]| {
+                        examples.iter().map(move |&example| {
+                            let mut arguments = arguments;
+                            arguments[index] = example;
+                            arguments
+                        })
+                    })
+                    .collect();
+            }
+            all
+        }
+    }
+
+    /// Runs a list's filter: what each rule names is allowed; with any one bit of any argument changed, exactly
+    /// what the rules say. Calls that no rule names are refused.
+    pub fn check(allowed: impl IntoIterator<Item = Allow>) -> BpfProgram {
+        let allowed: Vec<Allow> = allowed.into_iter().collect();
+        let program = compile(allowed.iter().cloned(), SeccompAction::KillProcess).unwrap();
+        for rule in &allowed {
+            let call = rule.call;
+            for arguments in rule.examples() {
+                assert!(
+                    bpf::allows(&program, call, arguments),
+                    "{call} {arguments:x?}"
+                );
+                for index in 0..6 {
+                    for bit in 0..64 {
+                        let mut arguments = arguments;
+                        arguments[index] ^= 1 << bit;
+                        let expected = allowed.iter().any(|rule| rule.holds(call, arguments));
+                        assert_eq!(
+                            bpf::allows(&program, call, arguments),
+                            expected,
+                            "{call} {arguments:x?}"
+                        );
+                    }
+                }
+            }
+        }
+        for call in 0..1000 {
+            let known = allowed.iter().any(|rule| rule.call == call);
+            assert!(known || !bpf::allows(&program, call, [0; 6]), "{call}");
+        }
+        program
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KILL: SeccompAction = SeccompAction::KillProcess;
+
+    #[test]
+    fn an_address_is_never_compared_by_half() {
+        // The third argument of prlimit64(2) is the address of a limit that is set.
+        let half = Allow::call(libc::SYS_prlimit64).word(2, &[0]);
+        let error = compile([half], KILL).unwrap_err();
+        assert!(matches!(
+            error,
+            ConfineError::Narrow {
+                call: libc::SYS_prlimit64,
+                index: 2
+            }
+        ));
+        let whole = Allow::call(libc::SYS_prlimit64).long(2, &[0]);
+        let program = checks::check([whole]);
+        let with = |address| {
+            let arguments = [0, 0, address, 0, 0, 0];
+            super::super::bpf::allows(&program, libc::SYS_prlimit64, arguments)
+        };
+        assert!(with(0) && !with(0x7e00_0000_0000) && !with(1));
+    }
+
+    #[test]
+    fn a_condition_is_not_void_beside_a_rule_without_any() {
+        let any = || Allow::call(libc::SYS_ioctl);
+        for list in [[any(), Allow::ioctl(&[1])], [Allow::ioctl(&[1]), any()]] {
+            let error = compile(list, KILL).unwrap_err();
+            assert!(matches!(
+                error,
+                ConfineError::Void {
+                    call: libc::SYS_ioctl
+                }
+            ));
+        }
+        compile([any(), any()], KILL).unwrap();
+        checks::check([Allow::ioctl(&[1]), Allow::ioctl(&[2, 3])]);
+    }
+
+    #[test]
+    fn the_threads_of_this_program_make_no_code() {
+        let program = checks::check(thread());
+        for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+            let with = |protection: libc::c_int| {
+                let arguments = [0, 0x1000, wide(protection), 0x22, u64::MAX, 0];
+                super::super::bpf::allows(&program, call, arguments)
+            };
+            assert!(with(libc::PROT_READ | libc::PROT_WRITE) && with(libc::PROT_NONE));
+            assert!(!with(libc::PROT_EXEC) && !with(libc::PROT_READ | libc::PROT_EXEC));
+        }
+    }
 }

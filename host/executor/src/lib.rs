@@ -40,11 +40,11 @@ use rustix::io::Errno;
 
 use crate::grant::{Grant, NetworkGrant};
 use buffer::Buffer;
-use enarx_confine::seccomp::Allow;
+use enarx_confine::seccomp::{Allow, calls, word};
 use handles::{Handles, Node, Object};
 use log::Log;
 use resolver::Resolver;
-use streams::Stream;
+use streams::{Direction, Stream};
 
 /// Most evidence that the host takes, in bytes.
 const MAX_EVIDENCE: u32 = 16 << 10;
@@ -56,26 +56,14 @@ const STEP: u32 = 64;
 const STEP_TIME: Duration = Duration::from_millis(1);
 
 /// What the threads that use an executor with these permissions may do, besides what any thread may
-/// ([`enarx_confine::seccomp::THREAD_CALLS`]).
+/// ([`enarx_confine::seccomp::thread`]).
 pub fn allowed(network: NetworkGrant) -> impl Iterator<Item = Allow> {
-    let network = if network == NetworkGrant::default() {
-        &[]
-    } else {
-        NETWORK_CALLS
-    };
-    let calls = SYSTEM_CALLS.iter().chain(network);
     // A debug build of the standard library asks for a descriptor's flags before it closes it.
-    calls
-        .map(|call| Allow::Call(*call))
-        .chain([Allow::Argument {
-            call: libc::SYS_fcntl,
-            index: 1,
-            values: DESCRIPTOR_FLAGS,
-        }])
+    let flags = Allow::call(libc::SYS_fcntl).word(1, &[word(libc::F_GETFD)]);
+    calls(SYSTEM_CALLS)
+        .chain([flags])
+        .chain(network::allowed(network))
 }
-
-/// `F_GETFD`, as a filter compares it.
-const DESCRIPTOR_FLAGS: &[u32] = &[libc::F_GETFD.cast_unsigned()];
 
 /// System calls that the executor makes in any case.
 const SYSTEM_CALLS: &[i64] = &[
@@ -103,22 +91,6 @@ const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_unlinkat,
     libc::SYS_utimensat,
     libc::SYS_write,
-];
-
-/// System calls that the executor makes besides, when the grant names the network.
-const NETWORK_CALLS: &[i64] = &[
-    libc::SYS_accept4,
-    libc::SYS_bind,
-    libc::SYS_connect,
-    libc::SYS_getpeername,
-    libc::SYS_getsockname,
-    libc::SYS_getsockopt,
-    libc::SYS_listen,
-    libc::SYS_recvfrom,
-    libc::SYS_sendto,
-    libc::SYS_setsockopt,
-    libc::SYS_shutdown,
-    libc::SYS_socket,
 ];
 
 /// How far a Keep is.
@@ -339,7 +311,7 @@ impl Executor {
         let buffer = |length| Buffer::new(self.region, slot, 0, length).map_err(status);
         let answer = match *call {
             Call::StreamRead { stream, length } => {
-                let object = self.stream(stream)?;
+                let object = self.stream(stream, Direction::Input)?;
                 let operation = Operation::Read {
                     stream: object.clone(),
                     length,
@@ -355,7 +327,7 @@ impl Executor {
                 return Ok(self.attempt_in_order(request));
             }
             Call::StreamWrite { stream, length } => {
-                let object = self.stream(stream)?;
+                let object = self.stream(stream, Direction::Output)?;
                 let operation = Operation::Write {
                     stream: object.clone(),
                     length,
@@ -405,9 +377,16 @@ impl Executor {
         Ok(Started::Done(Ok(answer)))
     }
 
-    fn stream(&self, handle: Handle) -> Result<&Stream> {
+    /// The stream of a handle; one of the other direction is no such handle, as read(2) and write(2) have it.
+    fn stream(&self, handle: Handle, direction: Direction) -> Result<&Stream> {
         match self.handles.get(handle)? {
-            Object::Stream(stream) | Object::Connection(stream) => Ok(stream),
+            Object::Stream(stream) | Object::Connection(stream) => {
+                if stream.is_open_for(direction) {
+                    Ok(stream)
+                } else {
+                    Err(Status::BadHandle)
+                }
+            }
             Object::Directory(_) => Err(Status::IsDirectory),
             Object::Listener(_) => Err(Status::NotConnected),
             Object::File(_) | Object::Datagrams(_) => Err(Status::Invalid),

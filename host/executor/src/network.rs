@@ -5,7 +5,6 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use enarx_sallyport::call::RESOLVED_MAX;
@@ -20,9 +19,12 @@ use rustix::net::{
     socket_with,
 };
 
+use crate::grant::NetworkGrant;
+use enarx_confine::seccomp::{Allow, calls, word};
+
 use super::buffer::Buffer;
 use super::handles::{Handles, Object};
-use super::resolver::Addresses;
+use super::resolver::Lookup;
 use super::streams::Stream;
 use super::{Answer, Executor, Pending, Result, Started, status};
 
@@ -32,8 +34,80 @@ const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 const MAX_BACKLOG: u32 = 1024;
 /// Longest host name (RFC 1035, section 2.3.4), and some room for a dot at the end.
 const MAX_NAME: u32 = 256;
-/// Look-ups that wait for the thread, at most.
-const MAX_LOOKUPS: usize = 16;
+
+/// Calls on sockets of both kinds.
+const SOCKET_CALLS: &[i64] = &[
+    libc::SYS_bind,
+    libc::SYS_getpeername,
+    libc::SYS_getsockname,
+    libc::SYS_shutdown,
+];
+/// Calls on sockets of TCP.
+const TCP_CALLS: &[i64] = &[libc::SYS_accept4, libc::SYS_connect, libc::SYS_listen];
+/// Calls on sockets of UDP.
+const UDP_CALLS: &[i64] = &[libc::SYS_recvfrom, libc::SYS_sendto];
+
+/// Options that are set and asked for: their level, and their names there (socket(7), tcp(7), ip(7), ipv6(7)).
+const OPTIONS: &[(libc::c_int, &[libc::c_int])] = &[
+    (
+        libc::SOL_SOCKET,
+        &[
+            libc::SO_KEEPALIVE,
+            libc::SO_RCVBUF,
+            libc::SO_SNDBUF,
+            libc::SO_REUSEADDR,
+            libc::SO_BROADCAST,
+        ],
+    ),
+    (
+        libc::IPPROTO_TCP,
+        &[
+            libc::TCP_NODELAY,
+            libc::TCP_KEEPIDLE,
+            libc::TCP_KEEPINTVL,
+            libc::TCP_KEEPCNT,
+        ],
+    ),
+    (libc::IPPROTO_IP, &[libc::IP_TTL]),
+    (
+        libc::IPPROTO_IPV6,
+        &[libc::IPV6_V6ONLY, libc::IPV6_UNICAST_HOPS],
+    ),
+];
+/// Options that are asked for only.
+const ASKED: (libc::c_int, &[libc::c_int]) = (libc::SOL_SOCKET, &[libc::SO_DOMAIN, libc::SO_ERROR]);
+
+/// What these permissions need of the network. Look-ups of names need nothing: another thread makes them.
+pub fn allowed(network: NetworkGrant) -> Vec<Allow> {
+    let mut allowed = Vec::new();
+    let kinds = [
+        (network.tcp, SocketType::STREAM, TCP_CALLS),
+        (network.udp, SocketType::DGRAM, UDP_CALLS),
+    ];
+    for (_, kind, own) in kinds.iter().filter(|(granted, ..)| *granted) {
+        allowed.extend(calls(own));
+        allowed.push(
+            Allow::call(libc::SYS_socket)
+                .word(0, &[libc::AF_INET, libc::AF_INET6].map(word))
+                .word(1, &[kind.as_raw() | FLAGS.bits()])
+                .word(2, &[0]),
+        );
+    }
+    if allowed.is_empty() {
+        return allowed;
+    }
+    allowed.extend(calls(SOCKET_CALLS));
+    let option = |call, (level, names): (libc::c_int, &[libc::c_int])| {
+        let names: Vec<u32> = names.iter().copied().map(word).collect();
+        Allow::call(call).word(1, &[word(level)]).word(2, &names)
+    };
+    for group in OPTIONS {
+        allowed.push(option(libc::SYS_setsockopt, *group));
+        allowed.push(option(libc::SYS_getsockopt, *group));
+    }
+    allowed.push(option(libc::SYS_getsockopt, ASKED));
+    allowed
+}
 
 /// What a pending network request does once its socket is ready.
 #[derive(Debug)]
@@ -55,10 +129,7 @@ pub enum Operation {
         length: u32,
     },
     /// The name is looked up.
-    Resolve {
-        /// Where the answer comes.
-        answer: Receiver<Addresses>,
-    },
+    Resolve(Lookup),
 }
 
 /// Whether a call is one of this module's.
@@ -193,23 +264,14 @@ impl Executor {
             }
             Call::Resolve { name_length } => {
                 granted(self.network.name_lookup)?;
-                let lookups = self.pending.iter().filter(|request| {
-                    matches!(
-                        request.operation,
-                        super::Operation::Network(Operation::Resolve { .. })
-                    )
-                });
-                if lookups.count() >= MAX_LOOKUPS {
-                    return Err(Status::Again);
-                }
                 if name_length > MAX_NAME {
                     return Err(Status::NameTooLong);
                 }
                 let name = self.input(slot, 0, name_length)?;
                 let name = String::from_utf8(name).map_err(|_| Status::NameUnresolvable)?;
                 let resolver = self.resolver.as_ref().ok_or(Status::ResolverFailure)?;
-                let (answer, ready) = resolver.ask(name)?;
-                let operation = Operation::Resolve { answer };
+                let (lookup, ready) = resolver.ask(name)?;
+                let operation = Operation::Resolve(lookup);
                 return Ok(Started::Waits(waiting(
                     None,
                     &ready,
@@ -273,11 +335,9 @@ impl Operation {
                     Ok(Answer::bytes(head + body))
                 })
             }
-            Self::Resolve { answer } => match answer.try_recv() {
-                Err(TryRecvError::Empty) => return None,
-                Err(TryRecvError::Disconnected) => Ok(Err(Status::ResolverFailure)),
-                Ok(Err(status)) => Ok(Err(status)),
-                Ok(Ok(addresses)) => {
+            Self::Resolve(lookup) => match lookup.answer()? {
+                Err(status) => Ok(Err(status)),
+                Ok(addresses) => {
                     let bytes: Vec<u8> = addresses
                         .into_iter()
                         .take(RESOLVED_MAX as usize)

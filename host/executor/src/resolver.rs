@@ -4,8 +4,10 @@
 use std::fs::File;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{
+    Receiver, Sender, SyncSender, TryRecvError, TrySendError, channel, sync_channel,
+};
+use std::sync::{Arc, Weak};
 use std::thread;
 
 use enarx_sallyport::Status;
@@ -14,10 +16,13 @@ use seccompiler::{BpfProgram, SeccompAction};
 
 use super::{Result, status};
 use enarx_confine::landlock::{self, Tcp};
-use enarx_confine::seccomp::{Allow, THREAD_CALLS, apply, compile};
+use enarx_confine::seccomp::{self, Allow, apply, calls, compile, wide, word};
 
 /// What a look-up yields.
 pub type Addresses = Result<Vec<IpAddr>>;
+
+/// Look-ups that wait for the thread, at most, cancelled ones included.
+const MAX_LOOKUPS: usize = 16;
 
 /// The port of name servers (RFC 1035, section 4.2).
 const DNS: u16 = 53;
@@ -34,8 +39,8 @@ const READABLE: &[&str] = &[
     "/gnu/store",
 ];
 
-/// What getaddrinfo(3) and the modules of the C library call besides [`THREAD_CALLS`]; the list is that of
-/// calls that read files, speak on sockets and wait.
+/// What getaddrinfo(3) and the modules of the C library call with any arguments: to read files, speak on
+/// sockets and wait.
 const CALLS: &[i64] = &[
     libc::SYS_access,
     libc::SYS_bind,
@@ -50,7 +55,6 @@ const CALLS: &[i64] = &[
     libc::SYS_eventfd2,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
-    libc::SYS_fcntl,
     libc::SYS_fstat,
     libc::SYS_getdents64,
     libc::SYS_getegid,
@@ -68,7 +72,6 @@ const CALLS: &[i64] = &[
     libc::SYS_openat,
     libc::SYS_ppoll,
     libc::SYS_pread64,
-    libc::SYS_prlimit64,
     libc::SYS_read,
     libc::SYS_readlink,
     libc::SYS_readlinkat,
@@ -81,9 +84,7 @@ const CALLS: &[i64] = &[
     libc::SYS_sendmmsg,
     libc::SYS_sendmsg,
     libc::SYS_sendto,
-    libc::SYS_setsockopt,
     libc::SYS_shutdown,
-    libc::SYS_socket,
     libc::SYS_stat,
     libc::SYS_statfs,
     libc::SYS_statx,
@@ -103,14 +104,30 @@ const FIONREAD: u32 = 0x541b;
 struct Question {
     name: String,
     answer: Sender<Addresses>,
-    ready: Arc<OwnedFd>,
+    /// Gone when nobody wants to know any more: a question holds no descriptor while it waits.
+    ready: Weak<OwnedFd>,
+}
+
+/// A look-up that was asked for.
+#[derive(Debug)]
+pub struct Lookup(Receiver<Addresses>);
+
+impl Lookup {
+    /// The answer; `None` when it is not there yet.
+    pub fn answer(&self) -> Option<Addresses> {
+        match self.0.try_recv() {
+            Ok(answer) => Some(answer),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Err(Status::ResolverFailure)),
+        }
+    }
 }
 
 /// The thread that looks up names, one after the other. It ends when this value is dropped, or
 /// once the look-up that it is about has ended.
 #[derive(Debug)]
 pub struct Resolver {
-    questions: Sender<Question>,
+    questions: SyncSender<Question>,
 }
 
 impl Resolver {
@@ -120,7 +137,7 @@ impl Resolver {
     /// The system's; also when the thread's confinement cannot be prepared.
     pub fn start() -> std::io::Result<Self> {
         let filter = filter()?;
-        let (questions, asked) = channel::<Question>();
+        let (questions, asked) = sync_channel::<Question>(MAX_LOOKUPS);
         thread::Builder::new()
             .name("enarx-resolver".into())
             .spawn(move || {
@@ -134,28 +151,41 @@ impl Resolver {
                     ready,
                 } in asked
                 {
+                    // Cancelled while it waited, or by the end of the Keep.
+                    if ready.strong_count() == 0 {
+                        continue;
+                    }
                     // Nobody waits any more: no matter.
                     let _ = answer.send(look_up(&name));
-                    let _ = rustix::io::write(&*ready, &1_u64.to_ne_bytes());
+                    if let Some(ready) = ready.upgrade() {
+                        let _ = rustix::io::write(&*ready, &1_u64.to_ne_bytes());
+                    }
                 }
             })?;
         Ok(Self { questions })
     }
 
-    /// Asks for a name; the descriptor becomes readable when the answer is there.
-    pub fn ask(&self, name: String) -> Result<(Receiver<Addresses>, Arc<OwnedFd>)> {
+    /// Asks for a name; the descriptor becomes readable when the answer is there. Who drops it does not
+    /// want to know any more.
+    ///
+    /// # Errors
+    /// [`Status::Again`] when [`MAX_LOOKUPS`] wait.
+    pub fn ask(&self, name: String) -> Result<(Lookup, Arc<OwnedFd>)> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let ready = Arc::new(eventfd(0, flags).map_err(status)?);
         let (answer, answered) = channel();
         let question = Question {
             name,
             answer,
-            ready: Arc::clone(&ready),
+            ready: Arc::downgrade(&ready),
         };
         self.questions
-            .send(question)
-            .map_err(|_| Status::ResolverFailure)?;
-        Ok((answered, ready))
+            .try_send(question)
+            .map_err(|error| match error {
+                TrySendError::Full(_) => Status::Again,
+                TrySendError::Disconnected(_) => Status::ResolverFailure,
+            })?;
+        Ok((Lookup(answered), ready))
     }
 }
 
@@ -178,12 +208,68 @@ fn look_up(name: &str) -> Addresses {
 /// The filter of the thread's system calls. A module of the C library that wants another one is told that
 /// there is none such, and does without.
 fn filter() -> std::io::Result<BpfProgram> {
-    let calls = THREAD_CALLS.iter().chain(CALLS);
-    let allowed = calls
-        .map(|&call| Allow::Call(call))
-        .chain([Allow::ioctl(&[FIONREAD])]);
-    let otherwise = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
-    compile(allowed, otherwise).map_err(std::io::Error::other)
+    let otherwise = SeccompAction::Errno(word(libc::ENOSYS));
+    compile(allowed(), otherwise).map_err(std::io::Error::other)
+}
+
+/// What the thread may do: what any thread may, [`CALLS`], and some with arguments.
+fn allowed() -> impl Iterator<Item = Allow> {
+    let option = |level, names: &[libc::c_int]| {
+        let names: Vec<u32> = names.iter().copied().map(word).collect();
+        Allow::call(libc::SYS_setsockopt)
+            .word(1, &[word(level)])
+            .word(2, &names)
+    };
+    let execute = wide(libc::PROT_READ | libc::PROT_EXEC);
+    let shape = wide(libc::MAP_TYPE | libc::MAP_ANONYMOUS);
+    seccomp::thread().chain(calls(CALLS)).chain([
+        // Modules of the C library, from files.
+        Allow::call(libc::SYS_mmap)
+            .long(2, &[execute])
+            .bits(3, shape, wide(libc::MAP_PRIVATE)),
+        Allow::ioctl(&[FIONREAD]),
+        // No signals for what happens on a descriptor: `F_SETOWN` and `F_SETSIG` name any process.
+        Allow::call(libc::SYS_fcntl).word(
+            1,
+            &[
+                libc::F_DUPFD_CLOEXEC,
+                libc::F_GETFD,
+                libc::F_GETFL,
+                libc::F_SETFD,
+                libc::F_SETFL,
+            ]
+            .map(word),
+        ),
+        // Asking for limits of its own; setting one has an address in the third argument.
+        Allow::call(libc::SYS_prlimit64).word(0, &[0]).long(2, &[0]),
+        // Name servers, and the sockets of resolvers of the system.
+        Allow::call(libc::SYS_socket)
+            .word(0, &[libc::AF_INET, libc::AF_INET6, libc::AF_UNIX].map(word)),
+        // Which addresses this machine has decides on the order of answers.
+        Allow::call(libc::SYS_socket)
+            .word(0, &[word(libc::AF_NETLINK)])
+            .word(2, &[word(libc::NETLINK_ROUTE)]),
+        option(libc::IPPROTO_IP, &[libc::IP_RECVERR, libc::IP_PKTINFO]),
+        option(
+            libc::IPPROTO_IPV6,
+            &[
+                libc::IPV6_RECVERR,
+                libc::IPV6_RECVPKTINFO,
+                libc::IPV6_V6ONLY,
+            ],
+        ),
+        option(
+            libc::SOL_SOCKET,
+            &[
+                libc::SO_RCVBUF,
+                libc::SO_RCVTIMEO,
+                libc::SO_SNDBUF,
+                libc::SO_SNDTIMEO,
+                libc::SO_REUSEADDR,
+                libc::SO_PASSCRED,
+            ],
+        ),
+    ])
 }
 
 /// Leaves the calling thread the files of the C library to read, name servers, and the calls of `filter`.
@@ -193,13 +279,87 @@ fn confine(filter: &BpfProgram) -> std::result::Result<(), enarx_confine::Confin
         .filter_map(|folder| File::open(folder).ok())
         .collect();
     let folders = folders.iter().map(|folder| (folder.as_fd(), true));
-    landlock::restrict(folders, Tcp::Port(DNS))?;
+    landlock::restrict(folders, Tcp::Resolver(DNS))?;
     apply(filter)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use enarx_confine::bpf::allows;
+    use enarx_confine::seccomp::checks::check;
+
+    #[test]
+    fn the_filter_leaves_no_signals_limits_or_code() {
+        let program = check(allowed());
+        let fcntl = |command: libc::c_int| {
+            allows(&program, libc::SYS_fcntl, [3, wide(command), 1, 0, 0, 0])
+        };
+        assert!(fcntl(libc::F_GETFL) && fcntl(libc::F_SETFL));
+        // `F_SETSIG`, `F_SETOWN_EX` and `F_NOTIFY` (Linux, include/uapi/linux/fcntl.h).
+        for command in [
+            libc::F_SETOWN,
+            10,
+            15,
+            1026,
+            libc::F_SETLK,
+            libc::F_SETPIPE_SZ,
+        ] {
+            assert!(!fcntl(command), "{command}");
+        }
+        let limit =
+            |process, new| allows(&program, libc::SYS_prlimit64, [process, 7, new, 9, 0, 0]);
+        assert!(limit(0, 0) && !limit(1, 0) && !limit(0, 0x7e00_0000_0000));
+        let map = |protection, flags| {
+            let arguments = [0, 0x1000, wide(protection), wide(flags), 3, 0];
+            allows(&program, libc::SYS_mmap, arguments)
+        };
+        let read = libc::PROT_READ | libc::PROT_EXEC;
+        assert!(map(read, libc::MAP_PRIVATE));
+        assert!(!map(read, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS));
+        assert!(!map(read, libc::MAP_SHARED));
+        assert!(!map(read | libc::PROT_WRITE, libc::MAP_PRIVATE));
+        let packets = [wide(libc::AF_PACKET), wide(libc::SOCK_RAW), 0, 0, 0, 0];
+        assert!(!allows(&program, libc::SYS_socket, packets));
+    }
+
+    #[test]
+    fn cancelled_questions_hold_nothing_and_are_passed_over() {
+        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let resolver = Resolver::start().unwrap();
+        let before = open();
+        let mut refused = 0;
+        for n in 0..5000 {
+            match resolver.ask(format!("name-{n}-that-nobody-has.invalid")) {
+                // Cancelled at once.
+                Ok(asked) => drop(asked),
+                Err(Status::Again) => refused += 1,
+                Err(status) => panic!("{status:?}"),
+            }
+        }
+        assert!(refused > 0, "the queue has no end");
+        // Descriptors of other tests come and go.
+        assert!(open() < before + 100);
+        // Those that wait were passed over, and the next is answered.
+        let start = std::time::Instant::now();
+        let answer = loop {
+            match resolver.ask("localhost".into()) {
+                Ok((lookup, ready)) => {
+                    while lookup
+                        .0
+                        .try_recv()
+                        .is_err_and(|error| error == TryRecvError::Empty)
+                    {
+                        assert!(start.elapsed().as_secs() < 60, "no answer");
+                        thread::yield_now();
+                    }
+                    break ready;
+                }
+                Err(_) => thread::yield_now(),
+            }
+        };
+        drop(answer);
+    }
 
     #[test]
     fn the_confined_thread_looks_up_and_does_nothing_else() {

@@ -24,18 +24,30 @@ enum Readiness {
     AskFirst,
 }
 
+/// What a Keep may do with a stream, whatever its description is open for: a terminal is open for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Read it.
+    Input,
+    /// Write it.
+    Output,
+    /// Both: a connection.
+    Both,
+}
+
 /// A standard stream or a connection of the Keep.
 #[derive(Clone, Debug)]
 pub struct Stream {
     /// The descriptor.
     pub fd: Arc<OwnedFd>,
     readiness: Readiness,
+    direction: Direction,
 }
 
 impl Stream {
     /// A stream that the Keep reads.
     pub fn input(fd: OwnedFd) -> Self {
-        Self::standard(fd, OFlags::RDONLY)
+        Self::standard(fd, Direction::Input)
     }
 
     /// A socket of the Keep's own, which is non-blocking.
@@ -43,17 +55,28 @@ impl Stream {
         Self {
             fd,
             readiness: Readiness::NonBlocking,
+            direction: Direction::Both,
         }
+    }
+
+    /// Whether a Keep may use it in this direction.
+    pub fn is_open_for(&self, direction: Direction) -> bool {
+        self.direction == direction || self.direction == Direction::Both
     }
 
     /// A stream that the Keep writes.
     pub fn output(fd: OwnedFd) -> Self {
-        Self::standard(fd, OFlags::WRONLY)
+        Self::standard(fd, Direction::Output)
     }
 
     /// A pipe or terminal is opened once more: a description of our own can be non-blocking without
     /// a change for the other programs that use it.
-    fn standard(fd: OwnedFd, access: OFlags) -> Self {
+    fn standard(fd: OwnedFd, direction: Direction) -> Self {
+        let access = if direction == Direction::Input {
+            OFlags::RDONLY
+        } else {
+            OFlags::WRONLY
+        };
         let (fd, readiness) = match kind(&fd) {
             Kind::Immediate => (fd, Readiness::Direct),
             Kind::Named => match reopen(&fd, access) {
@@ -65,6 +88,7 @@ impl Stream {
         Self {
             fd: Arc::new(fd),
             readiness,
+            direction,
         }
     }
 
@@ -178,6 +202,7 @@ mod tests {
         Stream {
             fd: Arc::new(fd.into()),
             readiness: Readiness::Direct,
+            direction: Direction::Both,
         }
     }
 

@@ -17,27 +17,31 @@ use enarx_sallyport::{
     SocketAddress, Stat, Status, Ticket,
 };
 use proptest::prelude::*;
+use seccompiler::SeccompAction;
 use tempfile::TempDir;
 
 use super::handles::MAX_HANDLES;
 use super::{Progress, STEP, SharedExecutor};
 use crate::grant::{Grant, GrantedDirectory, NetworkGrant};
+use enarx_confine::seccomp;
 
 const ROOT: Handle = Handle::FIRST_ROOT;
 const READ: OpenFlags = OpenFlags::READ;
 const NO_LIMIT: Option<Duration> = Some(Duration::from_secs(20));
 
-/// A Keep with network permissions.
+/// A Keep with network permissions. The calling thread is from now on under the filter of a thread that serves
+/// it; what that forbids fails.
 fn networked(tcp: bool, udp: bool, name_lookup: bool) -> Keep {
-    Keep::granted(
-        [null(), null(), null()],
-        &[],
-        NetworkGrant {
-            tcp,
-            udp,
-            name_lookup,
-        },
-    )
+    let network = NetworkGrant {
+        tcp,
+        udp,
+        name_lookup,
+    };
+    let keep = Keep::granted([null(), null(), null()], &[], network);
+    let forbidden = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+    let allowed = seccomp::thread().chain(super::allowed(network));
+    seccomp::apply(&seccomp::compile(allowed, forbidden).unwrap()).unwrap();
+    keep
 }
 
 struct Keep {
@@ -285,6 +289,22 @@ fn a_closed_reader_is_a_status() {
         keep.call(&write(Handle::STDOUT, b"x"), b"x").map(drop),
         Err(Status::Pipe)
     );
+}
+
+#[test]
+fn a_standard_stream_has_one_direction_whatever_it_is_open_for() {
+    let mut keep = Keep::new([null(), null(), null()], &[]);
+    let refused = Err(Status::BadHandle);
+    assert_eq!(
+        keep.call(&write(Handle::STDIN, b"x"), b"x").map(drop),
+        refused
+    );
+    for stream in [Handle::STDOUT, Handle::STDERR] {
+        let read = Call::StreamRead { stream, length: 1 };
+        assert_eq!(keep.call(&read, b"").map(drop), refused);
+    }
+    keep.call(&read_stdin(1), b"").unwrap();
+    keep.call(&write(Handle::STDERR, b"x"), b"x").unwrap();
 }
 
 #[test]
@@ -1019,16 +1039,22 @@ fn the_network_is_closed_unless_granted() {
             Err(Status::NotCapable)
         );
     }
-    // One permission is not another.
-    let mut keep = networked(true, false, false);
-    let bind = Call::UdpBind { address: LOCALHOST };
-    assert_eq!(keep.call(&bind, b"").map(drop), Err(Status::NotCapable));
-    let mut keep = networked(false, true, false);
+}
+
+#[test]
+fn one_permission_is_not_another() {
+    // A thread is confined once.
+    let refused = |(tcp, udp): (bool, bool), call: Call| {
+        let answer =
+            thread::spawn(move || networked(tcp, udp, false).call(&call, b"").map(drop)).join();
+        assert_eq!(answer.unwrap(), Err(Status::NotCapable));
+    };
+    refused((true, false), Call::UdpBind { address: LOCALHOST });
     let listen = Call::TcpListen {
         address: LOCALHOST,
         backlog: 1,
     };
-    assert_eq!(keep.call(&listen, b"").map(drop), Err(Status::NotCapable));
+    refused((false, true), listen);
 }
 
 #[test]

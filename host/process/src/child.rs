@@ -21,6 +21,8 @@ use seccompiler::BpfProgram;
 pub const IMAGE_FD: RawFd = 5;
 /// Descriptor of the Landlock rules; closed when the runtime has started.
 const LANDLOCK_FD: RawFd = 6;
+/// The first thread's stack, in bytes: as in a Keep on the microkernel.
+const STACK: u64 = 8 << 20;
 /// The parent's copies lie above all numbers that the child assigns.
 const COPIES_FROM: RawFd = 64;
 
@@ -189,6 +191,7 @@ impl Prepared {
                 libc::_exit(1);
             }
             self.place_descriptors();
+            be_killed_first();
             let mut report = unshare();
             self.limit(report & HAS_USER_NAMESPACE != 0);
             report |= self.confine();
@@ -241,13 +244,15 @@ impl Prepared {
     }
 
     unsafe fn limit(&self, own_user: bool) {
-        // RLIMIT_DATA counts private writable memory (setrlimit(2)); address space is only reserved by
-        // Wasmtime, in gigabytes, so RLIMIT_AS says nothing.
+        // RLIMIT_DATA counts private writable memory (setrlimit(2)), the first stack excepted; the filters
+        // leave no other kind. Address space is only reserved by Wasmtime, in gigabytes, so RLIMIT_AS says
+        // nothing.
         let limits = [
             (libc::RLIMIT_DATA, Some(self.memory)),
             (libc::RLIMIT_CORE, Some(0)),
             (libc::RLIMIT_FSIZE, Some(0)),
             (libc::RLIMIT_NOFILE, Some(8)),
+            (libc::RLIMIT_STACK, Some(STACK)),
             // Counts all processes of the user unless the user is this namespace's own.
             (libc::RLIMIT_NPROC, own_user.then_some(self.threads)),
         ];
@@ -282,18 +287,19 @@ impl Prepared {
         }
     }
 
-    /// Sets the filters, and sends the report with the listener, if there is one.
+    /// Sets the filters, and sends the report with the listener, if there is one. The last filter takes away
+    /// what sending it needs.
     unsafe fn filter(&self, report: u8) {
         // SAFETY: see `run`.
         unsafe {
-            if seccomp(0, &self.refuse) < 0 {
-                fail(Stage::Confinement);
-            }
             let listener = seccomp(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER, &self.notify);
             if listener < 0 && seccomp(0, &self.kill) < 0 {
                 fail(Stage::Confinement);
             }
             send_report(report, listener);
+            if seccomp(0, &self.refuse) < 0 {
+                fail(Stage::Confinement);
+            }
         }
     }
 }
@@ -309,6 +315,22 @@ unsafe fn seccomp(flags: libc::c_ulong, filter: &libc::sock_fprog) -> RawFd {
         )
     };
     RawFd::try_from(result).unwrap_or(-1)
+}
+
+/// Should the host's memory run out, this process goes before those of others. Where this cannot be said, the
+/// kernel chooses as usual.
+unsafe fn be_killed_first() {
+    // SAFETY: system calls with constants; the descriptor is this function's own.
+    unsafe {
+        let adjustment = libc::open(
+            c"/proc/self/oom_score_adj".as_ptr(),
+            libc::O_WRONLY | libc::O_CLOEXEC,
+        );
+        if adjustment >= 0 {
+            libc::write(adjustment, c"1000".as_ptr().cast(), 4);
+            libc::close(adjustment);
+        }
+    }
 }
 
 /// Leaves the host's namespaces as far as the host allows it, and says how far.
@@ -376,6 +398,9 @@ unsafe fn fail(stage: Stage) -> ! {
     }
 }
 
+/// `SECCOMP_USER_NOTIF_FLAG_CONTINUE`: make the call (Linux, include/uapi/linux/seccomp.h).
+const CONTINUE: u32 = 1;
+
 /// A forbidden system call that a listener was told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forbidden {
@@ -392,6 +417,11 @@ pub struct Forbidden {
 /// # Errors
 /// The system's; `ENOENT` when that thread is gone already.
 pub fn receive_notification(listener: BorrowedFd<'_>) -> io::Result<Forbidden> {
+    Ok(receive(listener)?.1)
+}
+
+/// A notification's number, and the call.
+fn receive(listener: BorrowedFd<'_>) -> io::Result<(u64, Forbidden)> {
     let mut notification = MaybeUninit::<libc::seccomp_notif>::zeroed();
     // SAFETY: the kernel wants a zeroed structure of this type and fills it in.
     let notification = unsafe {
@@ -405,11 +435,42 @@ pub fn receive_notification(listener: BorrowedFd<'_>) -> io::Result<Forbidden> {
         }
         notification.assume_init()
     };
-    Ok(Forbidden {
+    let call = Forbidden {
         number: i64::from(notification.data.nr),
         arguments: notification.data.args,
         rip: notification.data.instruction_pointer,
-    })
+    };
+    Ok((notification.id, call))
+}
+
+/// Lets the child go on that waits for a listener's word: it is about to become the runtime, which is the only
+/// time that it may start a program.
+///
+/// # Errors
+/// The system's; `EACCES` when the child is about to do anything else.
+pub fn allow_start(listener: BorrowedFd<'_>) -> io::Result<()> {
+    let (id, call) = receive(listener)?;
+    if call.number != libc::SYS_execveat {
+        return Err(io::Error::from_raw_os_error(libc::EACCES));
+    }
+    let answer = libc::seccomp_notif_resp {
+        id,
+        val: 0,
+        error: 0,
+        flags: CONTINUE,
+    };
+    // SAFETY: the kernel reads a structure of this type.
+    let result = unsafe {
+        libc::ioctl(
+            listener.as_raw_fd(),
+            libc::SECCOMP_IOCTL_NOTIF_SEND,
+            &raw const answer,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// The report of a child, and its listener.

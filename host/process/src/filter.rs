@@ -1,31 +1,46 @@
 //! Which system calls the runtime's process and the thread that serves it may make.
 
+use std::os::fd::{AsRawFd, BorrowedFd};
+
 use seccompiler::{BpfProgram, SeccompAction};
 
 use super::child::IMAGE_FD;
 use enarx_confine::ConfineError;
-use enarx_confine::seccomp::{Allow, THREAD_CALLS, compile};
+use enarx_confine::seccomp::{self, Allow, calls, compile, wide, word};
 use enarx_executor::grant::NetworkGrant;
 use enarx_executor::refused::RefusedCalls;
-use enarx_exits::process::DOORBELL_FD;
+use enarx_exits::process::{DOORBELL_FD, REGION_FD};
 
 /// `BPF_RET | BPF_K`: return a constant (Linux, include/uapi/linux/bpf_common.h).
 const RETURN_CONSTANT: u16 = 0x06;
-/// Descriptors as a filter compares them.
-const SOCKET: u32 = DOORBELL_FD.cast_unsigned();
-const IMAGE: u32 = IMAGE_FD.cast_unsigned();
-const STDERR: u32 = 2;
+/// Descriptor of standard error, for last words.
+const STDERR: i32 = 2;
+/// `PROT_GROWSDOWN | PROT_GROWSUP` (Linux, include/uapi/asm-generic/mman-common.h): mprotect(2) changes as
+/// much of a growing mapping as there is.
+const GROWING: u64 = 0x0300_0000;
+/// Flags of pthread_create(3) for clone(2): a thread, never a process.
+const THREAD: u64 = wide(
+    libc::CLONE_VM
+        | libc::CLONE_FS
+        | libc::CLONE_FILES
+        | libc::CLONE_SIGHAND
+        | libc::CLONE_THREAD
+        | libc::CLONE_SYSVSEM
+        | libc::CLONE_SETTLS
+        | libc::CLONE_PARENT_SETTID
+        | libc::CLONE_CHILD_CLEARTID,
+);
 
 /// The filters of the runtime's process.
 #[derive(Debug)]
 pub struct Filters {
-    /// Refuses what programs try and can do without: `ENOSYS`, as the microkernel answers. What ends the
-    /// Keep instead, [`RefusedCalls::End`], is left to the next filter.
-    pub refuse: BpfProgram,
-    /// Allows what the runtime needs, reports everything else to a listener.
+    /// Allows what the runtime needs, reports everything else to a listener, its own start too.
     pub notify: BpfProgram,
-    /// The same, kills at everything else.
+    /// The same, kills at everything else; it allows the start.
     pub kill: BpfProgram,
+    /// Set last: refuses what programs try and can do without, as the microkernel answers (`ENOSYS`), and
+    /// what is needed only until then.
+    pub refuse: BpfProgram,
 }
 
 /// Calls that the C library, the standard library and Wasmtime try and can do without.
@@ -61,12 +76,14 @@ pub fn is_refused(call: i64) -> bool {
     REFUSED.contains(&call)
 }
 
-/// Calls of the runtime besides those of any thread, with any arguments.
+/// Calls between the first filter and the last: the report with its descriptor, and the filter.
+const UNTIL_THE_LAST_FILTER: &[i64] = &[libc::SYS_seccomp, libc::SYS_sendmsg];
+
+/// Calls of the runtime with any arguments: those of any thread, and what a C library and Wasmtime ask.
 const RUNTIME: &[i64] = &[
     libc::SYS_arch_prctl,
     libc::SYS_clock_getres,
     libc::SYS_close,
-    libc::SYS_fcntl,
     libc::SYS_fstat,
     libc::SYS_getcpu,
     libc::SYS_getegid,
@@ -79,6 +96,7 @@ const RUNTIME: &[i64] = &[
     libc::SYS_nanosleep,
     libc::SYS_newfstatat,
     libc::SYS_ppoll,
+    libc::SYS_rt_sigaction,
     libc::SYS_sched_getaffinity,
     libc::SYS_set_tid_address,
     libc::SYS_sysinfo,
@@ -87,65 +105,53 @@ const RUNTIME: &[i64] = &[
 ];
 
 /// Calls of the runtime with certain arguments only.
-const RUNTIME_ARGUMENTS: &[Allow] = &[
-    // New threads, never new processes.
-    Allow::Flags {
-        call: libc::SYS_clone,
-        index: 0,
-        bits: libc::CLONE_THREAD.cast_unsigned(),
-    },
-    // The start itself; the descriptor closes with it.
-    Allow::Argument {
-        call: libc::SYS_execveat,
-        index: 0,
-        values: &[IMAGE],
-    },
-    Allow::Argument {
-        call: libc::SYS_prctl,
-        index: 0,
-        values: &[
-            libc::PR_SET_NAME.cast_unsigned(),
-            libc::PR_GET_NAME.cast_unsigned(),
-            libc::PR_SET_VMA.cast_unsigned(),
-        ],
-    },
-    // Asking for limits; setting one has an address in the third argument.
-    Allow::Argument {
-        call: libc::SYS_prlimit64,
-        index: 2,
-        values: &[0],
-    },
-    Allow::Argument {
-        call: libc::SYS_read,
-        index: 0,
-        values: &[SOCKET],
-    },
-    Allow::Argument {
-        call: libc::SYS_recvfrom,
-        index: 0,
-        values: &[SOCKET],
-    },
-    Allow::Argument {
-        call: libc::SYS_sendmsg,
-        index: 0,
-        values: &[SOCKET],
-    },
-    Allow::Argument {
-        call: libc::SYS_sendto,
-        index: 0,
-        values: &[SOCKET],
-    },
-    Allow::Argument {
-        call: libc::SYS_write,
-        index: 0,
-        values: &[SOCKET, STDERR],
-    },
-    Allow::Argument {
-        call: libc::SYS_writev,
-        index: 0,
-        values: &[STDERR],
-    },
-];
+fn runtime_arguments() -> [Allow; 13] {
+    // What a limit of private writable memory does not count, or what takes more than it says: memory that
+    // grows by itself, that is locked, or that comes from the pool of huge pages.
+    let uncounted = libc::MAP_GROWSDOWN | libc::MAP_HUGETLB | libc::MAP_LOCKED;
+    let shape = wide(libc::MAP_TYPE | uncounted);
+    [
+        Allow::call(libc::SYS_clone).long(0, &[THREAD]),
+        // Of its own descriptors; never `F_SETOWN` and `F_SETSIG`, which name any process.
+        Allow::call(libc::SYS_fcntl).word(1, &[libc::F_GETFD, libc::F_GETFL].map(word)),
+        // Private memory, which the limit counts.
+        Allow::call(libc::SYS_mmap).bits(3, shape, wide(libc::MAP_PRIVATE)),
+        // The region. With `MAP_ANONYMOUS` the descriptor would mean nothing.
+        Allow::call(libc::SYS_mmap)
+            .bits(3, shape | wide(libc::MAP_ANONYMOUS), wide(libc::MAP_SHARED))
+            .descriptor(4, REGION_FD),
+        Allow::call(libc::SYS_mprotect).bits(2, GROWING, 0),
+        Allow::call(libc::SYS_mremap).long(3, &[wide(libc::MREMAP_MAYMOVE)]),
+        Allow::call(libc::SYS_prctl).word(
+            0,
+            &[libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA].map(word),
+        ),
+        // Asking for limits of its own; setting one has an address in the third argument.
+        Allow::call(libc::SYS_prlimit64).word(0, &[0]).long(2, &[0]),
+        Allow::call(libc::SYS_read).descriptor(0, DOORBELL_FD),
+        Allow::call(libc::SYS_recvfrom).descriptor(0, DOORBELL_FD),
+        Allow::call(libc::SYS_sendto).descriptor(0, DOORBELL_FD),
+        Allow::call(libc::SYS_write).word(0, &[DOORBELL_FD, STDERR].map(word)),
+        Allow::call(libc::SYS_writev).descriptor(0, STDERR),
+    ]
+}
+
+/// What the runtime may do, before what is refused is taken away.
+fn runtime(refused: &'static [i64]) -> impl Iterator<Item = Allow> {
+    calls(seccomp::ANY_THREAD)
+        .chain(calls(RUNTIME))
+        .chain(calls(refused))
+        .chain(calls(UNTIL_THE_LAST_FILTER))
+        .chain(runtime_arguments())
+}
+
+/// The start itself, where no listener can be asked. The address of the path cannot be looked into: what
+/// keeps other programs from being started then is Landlock.
+fn start() -> Allow {
+    Allow::call(libc::SYS_execveat)
+        .descriptor(0, IMAGE_FD)
+        .word(4, &[word(libc::AT_EMPTY_PATH)])
+}
 
 impl Filters {
     /// Builds the filters.
@@ -153,23 +159,22 @@ impl Filters {
     /// # Errors
     /// [`ConfineError`] when a list is too long for a filter.
     pub fn new(refused_calls: RefusedCalls) -> Result<Self, ConfineError> {
+        // What ends the Keep instead goes to the listener.
         let refused = match refused_calls {
             RefusedCalls::Count => REFUSED,
             RefusedCalls::End => TRIED,
         };
-        let allowed = || {
-            let calls = THREAD_CALLS.iter().chain(RUNTIME).chain(refused);
-            calls
-                .map(|call| Allow::Call(*call))
-                .chain(RUNTIME_ARGUMENTS.iter().copied())
-        };
-        // In each program of a stack the strictest action counts: what the first refuses is allowed in
-        // the second, so that the refusal is not a kill.
-        let enosys = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
+        let enosys = SeccompAction::Errno(word(libc::ENOSYS));
+        let last: Vec<i64> = [refused, UNTIL_THE_LAST_FILTER].concat();
+        // Of all filters the strictest answer counts, but a refusal comes before a notification: so what
+        // the last one refuses is allowed in the others.
         Ok(Self {
-            refuse: enarx_confine::seccomp::refuse(refused, enosys)?,
-            notify: notify_instead_of_trap(compile(allowed(), SeccompAction::Trap)?),
-            kill: compile(allowed(), SeccompAction::KillProcess)?,
+            notify: notify_instead_of_trap(compile(runtime(refused), SeccompAction::Trap)?),
+            kill: compile(
+                runtime(refused).chain([start()]),
+                SeccompAction::KillProcess,
+            )?,
+            refuse: seccomp::refuse(&last, enosys)?,
         })
     }
 }
@@ -188,22 +193,170 @@ fn notify_instead_of_trap(mut program: BpfProgram) -> BpfProgram {
 ///
 /// # Errors
 /// [`ConfineError`] when the list is too long for a filter.
-pub fn server(network: NetworkGrant) -> Result<BpfProgram, ConfineError> {
-    let any = THREAD_CALLS.iter().map(|call| Allow::Call(*call));
-    let allowed = any.chain(enarx_executor::allowed(network)).chain([
-        // The doorbell.
-        Allow::Call(libc::SYS_recvfrom),
-        Allow::Call(libc::SYS_sendto),
-        // The listener's one request.
-        Allow::Argument {
-            call: libc::SYS_ioctl,
-            index: 1,
-            values: NOTIFICATION,
-        },
-    ]);
-    compile(allowed, SeccompAction::Trap)
+pub fn server(
+    network: NetworkGrant,
+    doorbell: BorrowedFd<'_>,
+    listener: Option<BorrowedFd<'_>>,
+) -> Result<BpfProgram, ConfineError> {
+    let listener = listener.map(|listener| listener.as_raw_fd());
+    compile(
+        serving(network, doorbell.as_raw_fd(), listener),
+        SeccompAction::Trap,
+    )
+}
+
+/// What the thread that serves the Keep may do.
+fn serving(
+    network: NetworkGrant,
+    doorbell: i32,
+    listener: Option<i32>,
+) -> impl Iterator<Item = Allow> {
+    // With UDP it may send and receive on any socket.
+    let doorbell = [libc::SYS_recvfrom, libc::SYS_sendto]
+        .map(|call| Allow::call(call).descriptor(0, doorbell))
+        .into_iter()
+        .filter(move |_| !network.udp);
+    // The listener's one request.
+    let listener = listener.map(|listener| Allow::ioctl(NOTIFICATION).descriptor(0, listener));
+    seccomp::thread()
+        .chain(enarx_executor::allowed(network))
+        .chain(doorbell)
+        .chain(listener)
 }
 
 /// The request number that takes a notification (32 bits, as the kernel reads it).
 const NOTIFICATION: &[u32] = &[0xc050_2100];
 const _: () = assert!(libc::SECCOMP_IOCTL_NOTIF_RECV == 0xc050_2100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use enarx_confine::bpf::{allows, answer};
+    use enarx_confine::seccomp::checks::check;
+
+    /// An address whose lower half is 0.
+    const ADDRESS: u64 = 0x7e00_0000_0000;
+
+    #[test]
+    fn the_runtime_reaches_no_other_process_and_no_uncounted_memory() {
+        let program = check(runtime(REFUSED));
+        let limit = |process, new| {
+            allows(
+                &program,
+                libc::SYS_prlimit64,
+                [process, 7, new, ADDRESS, 0, 0],
+            )
+        };
+        assert!(limit(0, 0));
+        assert!(!limit(0, ADDRESS) && !limit(1, 0) && !limit(1, ADDRESS));
+
+        let fcntl =
+            |command: i32| allows(&program, libc::SYS_fcntl, [4, wide(command), 1, 0, 0, 0]);
+        assert!(fcntl(libc::F_GETFD) && fcntl(libc::F_GETFL));
+        // `F_SETSIG`, `F_SETOWN_EX` (Linux, include/uapi/linux/fcntl.h), and others.
+        for command in [
+            libc::F_SETOWN,
+            10,
+            15,
+            libc::F_SETFL,
+            libc::F_DUPFD,
+            libc::F_NOTIFY,
+        ] {
+            assert!(!fcntl(command), "{command}");
+        }
+
+        let map =
+            |flags: i32, fd| allows(&program, libc::SYS_mmap, [0, 4096, 3, wide(flags), fd, 0]);
+        let (private, shared) = (libc::MAP_PRIVATE, libc::MAP_SHARED);
+        let anonymous = libc::MAP_ANONYMOUS;
+        let none = u64::MAX;
+        assert!(map(
+            private | anonymous | libc::MAP_NORESERVE | libc::MAP_FIXED,
+            none
+        ));
+        assert!(map(private | anonymous | libc::MAP_STACK, none));
+        assert!(map(shared, wide(REGION_FD)));
+        for flags in [
+            shared | anonymous,
+            libc::MAP_SHARED_VALIDATE | anonymous,
+            private | anonymous | libc::MAP_GROWSDOWN,
+            private | anonymous | libc::MAP_HUGETLB,
+            private | anonymous | libc::MAP_LOCKED,
+        ] {
+            assert!(
+                !map(flags, none) && !map(flags, wide(REGION_FD)),
+                "{flags:x}"
+            );
+        }
+        assert!(!map(shared, wide(DOORBELL_FD)));
+
+        let clone = |flags| allows(&program, libc::SYS_clone, [flags, 0, 0, 0, 0, 0]);
+        assert!(clone(THREAD));
+        assert!(!clone(wide(libc::SIGCHLD)) && !clone(THREAD | wide(libc::CLONE_PIDFD)));
+        assert!(!clone(THREAD | wide(libc::CLONE_NEWUSER)));
+        for call in [
+            libc::SYS_tgkill,
+            libc::SYS_kill,
+            libc::SYS_execve,
+            libc::SYS_fork,
+        ] {
+            assert!(!allows(&program, call, [0; 6]), "{call}");
+        }
+    }
+
+    #[test]
+    fn the_start_is_asked_for_and_what_it_needs_goes_with_it() {
+        let filters = Filters::new(RefusedCalls::Count).unwrap();
+        let call = [wide(IMAGE_FD), ADDRESS, 0, 0, wide(libc::AT_EMPTY_PATH), 0];
+        let execute = |program, arguments| answer(program, libc::SYS_execveat, arguments);
+        // The listener decides: once.
+        assert_eq!(execute(&filters.notify, call), libc::SECCOMP_RET_USER_NOTIF);
+        assert_eq!(execute(&filters.kill, call), libc::SECCOMP_RET_ALLOW);
+        for (index, other) in [
+            (0, wide(libc::AT_FDCWD)),
+            (4, 0),
+            (4, wide(libc::AT_SYMLINK_NOFOLLOW)),
+        ] {
+            let mut arguments = call;
+            arguments[index] = other;
+            assert_eq!(
+                execute(&filters.kill, arguments),
+                libc::SECCOMP_RET_KILL_PROCESS
+            );
+        }
+        for call in UNTIL_THE_LAST_FILTER.iter().chain(REFUSED) {
+            assert!(allows(&filters.notify, *call, [0; 6]), "{call}");
+            assert!(allows(&filters.kill, *call, [0; 6]), "{call}");
+            assert_eq!(
+                answer(&filters.refuse, *call, [0; 6]),
+                libc::SECCOMP_RET_ERRNO | word(libc::ENOSYS)
+            );
+        }
+        check(runtime(REFUSED).chain([start()]));
+    }
+
+    #[test]
+    fn the_serving_thread_speaks_on_its_doorbell_and_takes_notifications() {
+        for (tcp, udp) in [(false, false), (true, false), (false, true), (true, true)] {
+            let network = NetworkGrant {
+                tcp,
+                udp,
+                name_lookup: false,
+            };
+            let program = check(serving(network, 6, Some(9)));
+            for call in [libc::SYS_recvfrom, libc::SYS_sendto] {
+                assert!(allows(&program, call, [6, 0, 0, 0, 0, 0]));
+                assert_eq!(allows(&program, call, [7, 0, 0, 0, 0, 0]), udp);
+            }
+            let request = u64::from(NOTIFICATION[0]);
+            let ioctl = |fd, request| allows(&program, libc::SYS_ioctl, [fd, request, 0, 0, 0, 0]);
+            assert!(ioctl(9, request) && !ioctl(8, request));
+            // To let a forbidden call pass, or to put a descriptor into the runtime.
+            assert!(!ioctl(9, libc::SECCOMP_IOCTL_NOTIF_SEND));
+            assert!(!ioctl(9, libc::SECCOMP_IOCTL_NOTIF_ADDFD));
+            for call in [libc::SYS_tgkill, libc::SYS_rt_sigaction, libc::SYS_execve] {
+                assert!(!allows(&program, call, [0; 6]), "{call}");
+            }
+        }
+    }
+}

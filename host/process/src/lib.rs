@@ -137,6 +137,11 @@ pub fn run(runtime: &[u8], launch: Launch) -> Result<Outcome, LaunchError> {
     let Some((report, listener)) = take_report(&socket, deadline)? else {
         return Ok(Outcome::TimedOut);
     };
+    if let Some(listener) = &listener
+        && !allow_start(&socket, listener, deadline)?
+    {
+        return Ok(Outcome::TimedOut);
+    }
     let started = start.elapsed();
     if launch.timings {
         describe_confinement(report, listener.is_some(), launch.report);
@@ -213,18 +218,8 @@ fn take_report(
     socket: &OwnedFd,
     deadline: Option<Instant>,
 ) -> Result<Option<(u8, Option<OwnedFd>)>, LaunchError> {
-    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-    let limit = left.unwrap_or(START_LIMIT).min(START_LIMIT);
-    let limit = Timespec::try_from(limit).ok();
-    let mut fds = [PollFd::new(socket, PollFlags::IN)];
-    let ready = rustix::io::retry_on_intr(|| poll(&mut fds, limit.as_ref())).map_err(
-        LaunchError::system("the runtime's start could not be awaited"),
-    )?;
-    if ready == 0 {
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Ok(None);
-        }
-        return Err(not_started("it took too long", libc::ETIMEDOUT));
+    if !await_child(&mut [PollFd::new(socket, PollFlags::IN)], deadline)? {
+        return Ok(None);
     }
     let mut message = [0; 6];
     let (count, listener) = child::receive_report(socket.as_fd(), &mut message).map_err(
@@ -235,6 +230,41 @@ fn take_report(
         bytes => Err(bytes
             .and_then(failure)
             .unwrap_or_else(|| not_started("it ended early", libc::ECHILD))),
+    }
+}
+
+/// Waits until the child is about to become the runtime, and lets it; false when the time limit was reached
+/// first.
+fn allow_start(
+    socket: &OwnedFd,
+    listener: &OwnedFd,
+    deadline: Option<Instant>,
+) -> Result<bool, LaunchError> {
+    let mut fds = [socket, listener].map(|fd| PollFd::new(fd, PollFlags::IN));
+    if !await_child(&mut fds, deadline)? {
+        return Ok(false);
+    }
+    // Otherwise it has ended, or says what failed, which is read later.
+    if fds[1].revents().contains(PollFlags::IN) {
+        child::allow_start(listener.as_fd()).map_err(|source| LaunchError::Start {
+            what: "its start could not be allowed",
+            source,
+        })?;
+    }
+    Ok(true)
+}
+
+/// Waits for a word of a child that starts; false when the time limit was reached first.
+fn await_child(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> Result<bool, LaunchError> {
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    let limit = Timespec::try_from(left.unwrap_or(START_LIMIT).min(START_LIMIT)).ok();
+    let ready = rustix::io::retry_on_intr(|| poll(fds, limit.as_ref())).map_err(
+        LaunchError::system("the runtime's start could not be awaited"),
+    )?;
+    match deadline {
+        _ if ready > 0 => Ok(true),
+        Some(deadline) if deadline <= Instant::now() => Ok(false),
+        _ => Err(not_started("it took too long", libc::ETIMEDOUT)),
     }
 }
 
@@ -301,7 +331,12 @@ impl Server {
         let confine = || -> Result<(), LaunchError> {
             let directories = self.directories.iter().map(|(fd, ro)| (fd.as_fd(), *ro));
             landlock::restrict(directories, Tcp::granted(self.network.tcp))?;
-            seccomp::apply(&filter::server(self.network)?)?;
+            let listener = self.listener.as_ref().map(AsFd::as_fd);
+            seccomp::apply(&filter::server(
+                self.network,
+                self.socket.as_fd(),
+                listener,
+            )?)?;
             Ok(())
         };
         let end = self.thread.run(|| {

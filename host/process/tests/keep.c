@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sched.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -119,6 +121,48 @@ static void probe(void) {
     end(0);
 }
 
+/* What is forbidden by its arguments. Each should end this process. */
+static void breaks_out(char how) {
+    /* An address whose lower half is 0, with the structures that are asked for at it. */
+    uint64_t *low = mmap((void *)0x7e0000000000, 4096, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (low == MAP_FAILED) _exit(90);
+    low[0] = low[1] = 1;
+    const int anonymous = MAP_PRIVATE | MAP_ANONYMOUS;
+    switch (how) {
+    case 'l': /* another process's limit of time */
+        syscall(SYS_prlimit64, 1, RLIMIT_CPU, low, 0);
+        return;
+    case 'o': /* a limit of its own */
+        syscall(SYS_prlimit64, 0, RLIMIT_CPU, low, 0);
+        return;
+    case 'r': /* another process's limits, to read */
+        syscall(SYS_prlimit64, 1, RLIMIT_CPU, 0, low);
+        return;
+    case 'f': fcntl(4, F_SETOWN, 1); return;
+    case 's': fcntl(4, F_SETSIG, SIGKILL); return;
+    case 'd': fcntl(4, F_DUPFD, 5); return;
+    case 'm': mmap(0, 4096, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0); return;
+    case 'n': mmap(0, 4096, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, 3, 0); return;
+    case 'g': mmap(0, 4096, PROT_READ, anonymous | MAP_GROWSDOWN, -1, 0); return;
+    case 'h': mmap(0, 4096, PROT_READ, anonymous | MAP_HUGETLB, -1, 0); return;
+    case 'k': mmap(0, 4096, PROT_READ, anonymous | MAP_LOCKED, -1, 0); return;
+    case 'p': syscall(SYS_clone, CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_PIDFD, 0, low, 0, 0); return;
+    case 't': syscall(SYS_tgkill, 1, 1, SIGRTMIN); return;
+    case 'x': /* another program, by the descriptor of the start, which an absolute path does not need */
+        syscall(SYS_execveat, 5, "/proc/self/exe", (char *[]){"x", 0}, (char *[]){0}, AT_EMPTY_PATH);
+        return;
+    case 'y': /* its own program again: refused at the start of it, by the filters that it is under */
+        syscall(SYS_execveat, 5, "", (char *[]){"x", 0}, (char *[]){0}, AT_EMPTY_PATH);
+        return;
+    case 'c': /* what was there to start it is gone */
+        if (syscall(SYS_sendmsg, 4, low, 0) == -1 && errno == ENOSYS &&
+            syscall(SYS_seccomp, 0, 0, 0) == -1 && errno == ENOSYS)
+            end(0);
+        return;
+    }
+}
+
 int main(int argc, char **argv) {
     if (argc != 2 || strcmp(argv[0], "enarx-runtime") || strcmp(argv[1], "process")) return 95;
     region = mmap(0, REGION_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, 3, 0);
@@ -195,6 +239,9 @@ int main(int argc, char **argv) {
     case 'H': /* what hostile.h says */
         hostile(region[BUFFER(0) + 2]);
         end(0);
+    case 'b': /* breaks out, in the way of the next letter */
+        breaks_out(region[BUFFER(0) + 2]);
+        end(1);
     case 't': /* cuts the region */
         if (ftruncate(3, 0) == 0) end(1);
         end(0);

@@ -156,6 +156,60 @@ fn refused_calls_end_the_keep_where_that_is_asked_for() {
 }
 
 #[test]
+fn calls_are_forbidden_by_their_arguments() {
+    let _turn = alone();
+    for (ways, call) in [
+        ("lor", libc::SYS_prlimit64),
+        ("fsd", libc::SYS_fcntl),
+        ("mnghk", libc::SYS_mmap),
+        ("p", libc::SYS_clone),
+        ("t", libc::SYS_tgkill),
+        ("xy", libc::SYS_execveat),
+    ] {
+        for way in ways.chars() {
+            let text = fault(&format!("b {way}"));
+            let forbidden = format!("forbidden system call {call} ");
+            assert!(text.contains(&forbidden), "{way}: {text}");
+        }
+    }
+    assert_eq!(run("b c").0, Outcome::Exit(0));
+}
+
+#[test]
+fn the_runtime_is_the_first_to_go_when_memory_runs_out() {
+    let _turn = alone();
+    let mut launch = launch("l", [null(), null(), null()]);
+    launch.timeout = Some(Duration::from_secs(3));
+    let keep = std::thread::spawn(move || enarx_process::run(KEEP.as_slice(), launch).unwrap());
+    let start = Instant::now();
+    // What is read before the child has become the runtime may be another value.
+    let is_so = || {
+        let children = std::fs::read_dir("/proc/self/task")
+            .unwrap()
+            .flat_map(|thread| {
+                let path = thread.unwrap().path().join("children");
+                let text = std::fs::read_to_string(path).unwrap_or_default();
+                text.split_whitespace()
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            });
+        let read = |child: &str, name| std::fs::read_to_string(format!("/proc/{child}/{name}"));
+        children.into_iter().any(|child| {
+            read(&child, "oom_score_adj").is_ok_and(|text| text == "1000\n")
+                && read(&child, "limits").is_ok_and(|text| {
+                    text.contains("Max stack size            8388608              8388608")
+                        && text.contains("Max data size             67108864             67108864")
+                })
+        })
+    };
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(3), "it never is");
+        std::thread::yield_now();
+    }
+    assert_eq!(keep.join().unwrap(), Outcome::TimedOut);
+}
+
+#[test]
 fn the_network_works_under_confinement_where_granted() {
     let _turn = alone();
     let outcome = |tcp, udp, name_lookup| {

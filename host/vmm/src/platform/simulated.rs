@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -76,9 +77,9 @@ const CPUID_FAULTING: [(u32, u64); 2] = [(0xce, 1 << 31), (0x140, 1)];
 /// `GuestPolicy` bit 19: the host may debug the guest.
 const POLICY_DEBUG: u64 = 1 << 19;
 /// `KVM_SET_USER_MEMORY_REGION` (Linux `linux/kvm.h`).
-const SET_MEMORY: Allow = Allow::ioctl(&[0x4020_ae46]);
+const SET_MEMORY: u32 = 0x4020_ae46;
 /// `KVM_GET_VCPU_EVENTS` and `KVM_SET_VCPU_EVENTS`: a hostile VMM injects exceptions.
-const VCPU_EVENTS: Allow = Allow::ioctl(&[0x8040_ae9f, 0x4040_aea0]);
+const VCPU_EVENTS: [u32; 2] = [0x8040_ae9f, 0x4040_aea0];
 
 /// A simulated machine with one guest.
 struct Guest {
@@ -247,11 +248,12 @@ impl Guest {
 }
 
 impl Platform for Guest {
-    fn calls(&self) -> &'static [Allow] {
-        match self.hostility {
-            None => &[SET_MEMORY],
-            Some(_) => &[SET_MEMORY, VCPU_EVENTS],
+    fn calls(&self) -> Vec<Allow> {
+        let mut calls = vec![Allow::ioctl(&[SET_MEMORY]).descriptor(0, self.vm.as_raw_fd())];
+        if self.hostility.is_some() {
+            calls.push(Allow::ioctl(&VCPU_EVENTS));
         }
+        calls
     }
 
     fn before_run(&self, id: u32, vcpu: &mut VcpuFd) -> Result<(), String> {

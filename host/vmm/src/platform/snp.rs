@@ -2,6 +2,7 @@
 //!
 //! The VMM keeps the shared side of the one memory slot; the private side is the kernel's.
 
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use enarx_launch::measured::{self, C_BIT, Parameters};
@@ -21,20 +22,21 @@ use crate::vm::image::Load;
 use crate::vm::memory::GuestMemory;
 use crate::vm::processor::Processor;
 use crate::vm::vcpu;
-use enarx_confine::seccomp::Allow;
+use enarx_confine::seccomp::{Allow, word};
 use enarx_executor::launch::Outcome;
 
-/// What page state changes need: `KVM_SET_MEMORY_ATTRIBUTES`, and fallocate(2) that frees memory
-/// (`FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE`, Linux `linux/falloc.h`).
-const CONVERSIONS: &[Allow] = &[
-    Allow::ioctl(&[KVM_SET_MEMORY_ATTRIBUTES]),
-    Allow::Argument {
-        call: libc::SYS_fallocate,
-        index: 1,
-        values: &[3],
-    },
-];
-const _: () = assert!(libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE == 3);
+/// What page state changes of a machine need: `KVM_SET_MEMORY_ATTRIBUTES`, and fallocate(2) that frees its
+/// private memory.
+fn conversions(machine: RawFd, private: impl IntoIterator<Item = RawFd>) -> Vec<Allow> {
+    let free = word(libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE);
+    let private: Vec<u32> = private.into_iter().map(word).collect();
+    vec![
+        Allow::ioctl(&[KVM_SET_MEMORY_ATTRIBUTES]).descriptor(0, machine),
+        Allow::call(libc::SYS_fallocate)
+            .word(0, &private)
+            .word(1, &[free]),
+    ]
+}
 
 /// A SEV-SNP machine.
 struct Snp {
@@ -42,8 +44,9 @@ struct Snp {
 }
 
 impl Platform for Snp {
-    fn calls(&self) -> &'static [Allow] {
-        CONVERSIONS
+    fn calls(&self) -> Vec<Allow> {
+        let machine = self.guest.machine();
+        conversions(machine.fd().as_raw_fd(), machine.private_memory())
     }
 
     fn vcpu(&self, id: u32) -> Result<Processor, KvmError> {
@@ -128,7 +131,23 @@ mod tests {
 
     use super::*;
     use crate::vm::confinement::Confinement;
+    use enarx_confine::bpf::allows;
+    use enarx_confine::seccomp::checks::check;
     use enarx_executor::grant::{Grant, NetworkGrant};
+
+    #[test]
+    fn conversions_are_of_this_machine_and_its_memory() {
+        let program = check(conversions(5, [7, 8]));
+        let free = u64::from(word(libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE));
+        let fallocate = |fd, mode| allows(&program, libc::SYS_fallocate, [fd, mode, 0, 1, 0, 0]);
+        assert!(fallocate(7, free) && fallocate(8, free));
+        assert!(!fallocate(6, free) && !fallocate(7, 0));
+        let convert = |fd| {
+            let request = u64::from(KVM_SET_MEMORY_ATTRIBUTES);
+            allows(&program, libc::SYS_ioctl, [fd, request, 0, 0, 0, 0])
+        };
+        assert!(convert(5) && !convert(7));
+    }
 
     #[test]
     fn a_confined_thread_may_convert_pages() {
@@ -139,7 +158,6 @@ mod tests {
             network: NetworkGrant::default(),
             evidence: None,
         };
-        let confinement = Confinement::new(&grant, CONVERSIONS).unwrap();
         let vm = Kvm::new()
             .expect("this test needs /dev/kvm")
             .create_vm()
@@ -148,6 +166,8 @@ mod tests {
         ftruncate(&private, 2 << 20).unwrap();
         fallocate(&private, FallocateFlags::empty(), 0, 2 << 20).unwrap();
         let full = fstat(&private).unwrap().st_blocks;
+        let calls = conversions(vm.as_raw_fd(), [private.as_raw_fd()]);
+        let confinement = Confinement::new(&grant, calls).unwrap();
         let thread = thread::spawn(move || {
             confinement.apply().unwrap();
             // Any other system call would end this process; a plain machine has no private memory.

@@ -54,6 +54,11 @@ pub struct Guest<V: Vm> {
 }
 
 impl<V: Vm> Guest<V> {
+    /// The machine.
+    pub fn machine(&self) -> &V {
+        &self.vm
+    }
+
     /// Launches a Keep with [`POLICY`] and the features that are measured.
     ///
     /// # Errors

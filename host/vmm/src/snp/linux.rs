@@ -188,6 +188,11 @@ impl Machine {
         &self.fd
     }
 
+    /// The descriptors of its private memory.
+    pub fn private_memory(&self) -> impl Iterator<Item = RawFd> {
+        self.memfds.iter().map(AsRawFd::as_raw_fd)
+    }
+
     /// Issues a command on `data`.
     ///
     /// # Safety

@@ -6,12 +6,27 @@ use seccompiler::{BpfProgram, SeccompAction};
 
 use enarx_confine::ConfineError;
 use enarx_confine::landlock::{self, Tcp};
-use enarx_confine::seccomp::{Allow, THREAD_CALLS, apply, compile};
-use enarx_executor::grant::Grant;
+use enarx_confine::seccomp::{Allow, apply, compile, thread, word};
+use enarx_executor::grant::{Grant, NetworkGrant};
+use enarx_executor::interrupt;
 
 /// `KVM_RUN`, `KVM_GET_REGS`, `KVM_GET_SREGS`, `KVM_INTERRUPT` (Linux `linux/kvm.h`).
 const REQUESTS: &[u32] = &[0xae80, 0x8090_ae81, 0x8138_ae83, 0x4004_ae86];
 const _: () = assert!(super::vcpu::KVM_INTERRUPT == REQUESTS[3] as u64);
+
+/// What vCPU threads may do.
+fn allowed(network: NetworkGrant, platform: Vec<Allow>) -> impl Iterator<Item = Allow> {
+    thread()
+        .chain(enarx_executor::allowed(network))
+        .chain([
+            Allow::ioctl(REQUESTS),
+            // The one signal, to threads of this program: the kernel takes the number of any process.
+            Allow::call(libc::SYS_tgkill)
+                .word(0, &[std::process::id()])
+                .word(2, &[word(interrupt::signal())]),
+        ])
+        .chain(platform)
+}
 
 /// The rules for the vCPU threads of one Keep.
 #[derive(Debug)]
@@ -26,15 +41,8 @@ impl Confinement {
     ///
     /// # Errors
     /// [`ConfineError`]; also when a directory cannot be duplicated.
-    pub fn new(grant: &Grant, platform: &[Allow]) -> Result<Self, ConfineError> {
-        let any = THREAD_CALLS.iter().map(|&call| Allow::Call(call));
-        let allowed = any.chain(enarx_executor::allowed(grant.network)).chain([
-            Allow::ioctl(REQUESTS),
-            // Kicks of other vCPU threads; the thread group is checked by the kernel.
-            Allow::Call(libc::SYS_tgkill),
-        ]);
-        let allowed = allowed.chain(platform.iter().copied());
-        let filter = compile(allowed, SeccompAction::Trap)?;
+    pub fn new(grant: &Grant, platform: Vec<Allow>) -> Result<Self, ConfineError> {
+        let filter = compile(allowed(grant.network, platform), SeccompAction::Trap)?;
         let directories = grant
             .directories
             .iter()
@@ -59,5 +67,110 @@ impl Confinement {
             .map(|(directory, read_only)| (directory.as_fd(), *read_only));
         landlock::restrict(directories, self.tcp)?;
         apply(&self.filter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use enarx_confine::bpf::allows;
+    use enarx_confine::seccomp::checks::check;
+
+    const NOTHING: NetworkGrant = NetworkGrant {
+        tcp: false,
+        udp: false,
+        name_lookup: false,
+    };
+
+    fn filter(network: NetworkGrant) -> BpfProgram {
+        check(allowed(network, Vec::new()))
+    }
+
+    #[test]
+    fn a_signal_goes_to_this_program_and_is_the_one() {
+        let program = filter(NOTHING);
+        let [own, other] = [std::process::id(), 1].map(u64::from);
+        let signal = u64::from(word(interrupt::signal()));
+        let with =
+            |process, signal| allows(&program, libc::SYS_tgkill, [process, 2, signal, 0, 0, 0]);
+        assert!(with(own, signal));
+        assert!(!with(other, signal) && !with(own, 9) && !with(own, 0));
+        for call in [libc::SYS_kill, libc::SYS_tkill, libc::SYS_rt_tgsigqueueinfo] {
+            assert!(!allows(&program, call, [own, own, signal, 0, 0, 0]));
+        }
+    }
+
+    #[test]
+    fn sockets_are_of_the_granted_kinds() {
+        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        let [stream, datagram, raw] = [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_RAW]
+            .map(|kind| u64::from(word(kind | flags)));
+        let [inet, inet6] = [libc::AF_INET, libc::AF_INET6].map(|family| u64::from(word(family)));
+        for (tcp, udp) in [(false, false), (true, false), (false, true), (true, true)] {
+            let program = filter(NetworkGrant {
+                tcp,
+                udp,
+                name_lookup: true,
+            });
+            let socket = |family, kind, protocol| {
+                allows(
+                    &program,
+                    libc::SYS_socket,
+                    [family, kind, protocol, 0, 0, 0],
+                )
+            };
+            for family in [inet, inet6] {
+                assert_eq!(socket(family, stream, 0), tcp);
+                assert_eq!(socket(family, datagram, 0), udp);
+                assert!(!socket(family, raw, 0));
+                // MPTCP, SCTP, ICMP.
+                for protocol in [262, 132, 1] {
+                    assert!(!socket(family, stream, protocol));
+                    assert!(!socket(family, datagram, protocol));
+                }
+            }
+            // Every other family: sockets of the system's programs, netlink, packets, the kernel's cryptography.
+            for family in (0..64).filter(|&family| family != inet && family != inet6) {
+                for kind in [stream, datagram, raw] {
+                    assert!(!socket(family, kind, 0), "{family}");
+                }
+            }
+            for (call, granted) in [
+                (libc::SYS_connect, tcp),
+                (libc::SYS_accept4, tcp),
+                (libc::SYS_listen, tcp),
+                (libc::SYS_sendto, udp),
+                (libc::SYS_recvfrom, udp),
+                (libc::SYS_bind, tcp || udp),
+                (libc::SYS_sendmsg, false),
+            ] {
+                assert_eq!(allows(&program, call, [0; 6]), granted, "{call}");
+            }
+            let option = |call, level: libc::c_int, name: libc::c_int| {
+                let [level, name] = [level, name].map(|word_| u64::from(word(word_)));
+                allows(&program, call, [5, level, name, 0, 0, 0])
+            };
+            let both = [libc::SYS_setsockopt, libc::SYS_getsockopt];
+            for call in both {
+                assert_eq!(
+                    option(call, libc::IPPROTO_TCP, libc::TCP_NODELAY),
+                    tcp || udp
+                );
+                for (level, name) in [
+                    (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER),
+                    (libc::SOL_SOCKET, libc::SO_ATTACH_BPF),
+                    (libc::SOL_SOCKET, libc::SO_BINDTODEVICE),
+                    (libc::IPPROTO_TCP, libc::TCP_ULP),
+                    (libc::IPPROTO_TCP, libc::TCP_REPAIR),
+                    (libc::IPPROTO_IP, libc::MCAST_JOIN_GROUP),
+                    (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT),
+                ] {
+                    assert!(!option(call, level, name), "{level} {name}");
+                }
+            }
+            let [set, get] = both;
+            let error = |call| option(call, libc::SOL_SOCKET, libc::SO_ERROR);
+            assert_eq!((error(set), error(get)), (false, tcp || udp));
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! its vCPUs, and the exits that it is served.
 
 pub mod backing;
-pub(crate) mod confinement;
+pub mod confinement;
 pub(crate) mod cpuid;
 pub(crate) mod exits;
 pub(crate) mod fault;

@@ -1,0 +1,288 @@
+//! Confinement proven on children: a forbidden call ends the process, an allowed one works.
+//!
+//! Without the usual harness: a child is this program again, with the name of what it is to do.
+#![allow(unsafe_code, reason = "forbidden system calls have no safe interface")]
+#![expect(
+    clippy::print_stdout,
+    reason = "a test program without the usual harness"
+)]
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::{env, io, thread};
+
+use enarx_confine::landlock::{Enforcement, Tcp, restrict};
+use enarx_confine::report::report_violations;
+use enarx_confine::seccomp::{Allow, apply, calls, compile, thread as any_thread};
+use enarx_executor::grant::{Grant, NetworkGrant};
+use enarx_vmm::vm::confinement::Confinement;
+use landlock::Erratum;
+use seccompiler::SeccompAction;
+
+/// `FIONREAD` (Linux, include/uapi/asm-generic/ioctls.h).
+const FIONREAD: u32 = 0x541b;
+
+fn main() {
+    let mut arguments = env::args().skip(1);
+    if arguments.next().as_deref() == Some("child") {
+        return child(&arguments.next().unwrap());
+    }
+    // What cargo passes on (a filter, `--nocapture`) does not matter: everything runs.
+    forbidden_calls_end_the_process();
+    the_report_names_the_call();
+    requests_are_told_apart();
+    only_the_confined_thread_is_confined();
+    only_granted_directories_stay_open();
+    vcpu_threads_do_what_they_need_and_nothing_else();
+    println!("confine: 6 tests passed");
+}
+
+fn run_child(scenario: &str) -> Output {
+    Command::new(env::current_exe().unwrap())
+        .args(["child", scenario])
+        .output()
+        .unwrap()
+}
+
+fn filter(otherwise: SeccompAction) {
+    let more = calls(&[libc::SYS_write, libc::SYS_close, libc::SYS_fcntl]);
+    let allowed = any_thread().chain(more).chain([Allow::ioctl(&[FIONREAD])]);
+    apply(&compile(allowed, otherwise).unwrap()).unwrap();
+}
+
+/// In the child: ends with 0 when nothing stopped it.
+fn child(scenario: &str) {
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .unwrap();
+    match scenario {
+        "allowed" => {
+            filter(SeccompAction::KillProcess);
+            println!("still here");
+        }
+        "forbidden" => {
+            filter(SeccompAction::KillProcess);
+            let _ = File::open("/dev/null");
+        }
+        "reported" => {
+            report_violations(70).unwrap();
+            filter(SeccompAction::Trap);
+            let _ = rustix::net::socket(
+                rustix::net::AddressFamily::INET,
+                rustix::net::SocketType::STREAM,
+                None,
+            );
+        }
+        "request" => {
+            let (reader, _writer) = io::pipe().unwrap();
+            filter(SeccompAction::KillProcess);
+            assert_eq!(rustix::io::ioctl_fionread(&reader).unwrap(), 0);
+        }
+        "other request" => {
+            filter(SeccompAction::KillProcess);
+            let _ = rustix::io::ioctl_fionbio(&null, true);
+        }
+        other => vcpu(other),
+    }
+}
+
+/// What a vCPU thread of a Keep with `tcp` may do, and must not.
+const VCPU_MAY: [&str; 4] = ["signal a thread", "make a tcp socket", "map memory", "grow"];
+const VCPU_MUST_NOT: [&str; 15] = [
+    "signal init",
+    "kill a thread",
+    "make a udp socket",
+    "make a unix socket",
+    "make a netlink socket",
+    "make a raw socket",
+    "map code",
+    "make code",
+    "move a mapping",
+    "handle a signal",
+    "own a signal",
+    "open a file",
+    "execute",
+    "trace",
+    "set a limit",
+];
+
+/// In the child, on a thread under the filter of vCPU threads.
+fn vcpu(scenario: &str) {
+    let null = || File::open("/dev/null").unwrap().into();
+    let grant = Grant {
+        stdio: [null(), null(), null()],
+        directories: Vec::new(),
+        network: NetworkGrant {
+            tcp: true,
+            ..NetworkGrant::default()
+        },
+        evidence: None,
+    };
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: zeros are a valid action, with a handler that is set to "ignore".
+    unsafe {
+        action.assume_init_mut().sa_sigaction = libc::SIG_IGN;
+        libc::sigaction(libc::SIGRTMIN(), action.as_ptr(), std::ptr::null_mut());
+    }
+    Confinement::new(&grant, Vec::new())
+        .unwrap()
+        .apply()
+        .unwrap();
+    let socket = |family, kind| {
+        // SAFETY: makes a descriptor; no memory is involved.
+        unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) }
+    };
+    let map = |protection| {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0) }
+    };
+    let write = libc::PROT_READ | libc::PROT_WRITE;
+    let signal = libc::SIGRTMIN();
+    // SAFETY: what is not stopped changes nothing that this process uses afterwards; addresses are those
+    // of constants, and of mappings made here.
+    let result = unsafe {
+        let (process, thread) = (libc::getpid(), libc::gettid());
+        let tgkill = |process: libc::pid_t, signal: libc::c_int| {
+            let thread = if process == 1 { 1 } else { thread };
+            libc::syscall(libc::SYS_tgkill, process, thread, signal)
+        };
+        match scenario {
+            "signal a thread" => tgkill(process, signal),
+            "make a tcp socket" => socket(libc::AF_INET6, libc::SOCK_STREAM).into(),
+            "map memory" => map(write) as i64,
+            "grow" => i64::from(vec![1_u8; 64 << 20][1 << 20]),
+            "signal init" => tgkill(1, signal),
+            "kill a thread" => tgkill(process, libc::SIGTERM),
+            "make a udp socket" => socket(libc::AF_INET, libc::SOCK_DGRAM).into(),
+            "make a unix socket" => socket(libc::AF_UNIX, libc::SOCK_STREAM).into(),
+            "make a netlink socket" => socket(libc::AF_NETLINK, libc::SOCK_RAW).into(),
+            "make a raw socket" => socket(libc::AF_INET, libc::SOCK_RAW).into(),
+            "map code" => map(libc::PROT_READ | libc::PROT_EXEC) as i64,
+            "make code" => libc::mprotect(map(write), 4096, libc::PROT_EXEC).into(),
+            "move a mapping" => {
+                let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+                libc::mremap(map(write), 4096, 4096, flags, map(write)) as i64
+            }
+            "handle a signal" => {
+                libc::sigaction(libc::SIGSYS, action.as_ptr(), std::ptr::null_mut()).into()
+            }
+            "own a signal" => libc::fcntl(0, libc::F_SETOWN, 1).into(),
+            "open a file" => libc::open(c"/etc/passwd".as_ptr(), libc::O_RDONLY).into(),
+            "execute" => libc::execv(c"/bin/true".as_ptr(), [std::ptr::null()].as_ptr()).into(),
+            "trace" => libc::syscall(libc::SYS_ptrace, libc::PTRACE_ATTACH, 1, 0, 0),
+            "set a limit" => {
+                let limit = libc::rlimit {
+                    rlim_cur: 1,
+                    rlim_max: 1,
+                };
+                libc::setrlimit(libc::RLIMIT_CPU, &raw const limit).into()
+            }
+            other => panic!("unknown scenario {other}"),
+        }
+    };
+    assert!(result >= 0, "{scenario}: {}", io::Error::last_os_error());
+}
+
+fn vcpu_threads_do_what_they_need_and_nothing_else() {
+    for scenario in VCPU_MAY {
+        let output = run_child(scenario);
+        assert!(output.status.success(), "{scenario}: {output:?}");
+    }
+    for scenario in VCPU_MUST_NOT {
+        let output = run_child(scenario);
+        assert_eq!(
+            output.status.signal(),
+            Some(libc::SIGSYS),
+            "{scenario}: {output:?}"
+        );
+    }
+}
+
+fn forbidden_calls_end_the_process() {
+    let allowed = run_child("allowed");
+    assert!(allowed.status.success(), "{allowed:?}");
+    assert_eq!(allowed.stdout, b"still here\n");
+    assert_eq!(run_child("forbidden").status.signal(), Some(libc::SIGSYS));
+}
+
+fn the_report_names_the_call() {
+    let output = run_child("reported");
+    assert_eq!(output.status.code(), Some(70));
+    let text = String::from_utf8(output.stderr).unwrap();
+    let number = format!("forbidden system call {:04};", libc::SYS_socket);
+    assert!(text.contains(&number), "{text}");
+}
+
+fn requests_are_told_apart() {
+    let output = run_child("request");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        run_child("other request").status.signal(),
+        Some(libc::SIGSYS)
+    );
+}
+
+fn only_the_confined_thread_is_confined() {
+    let refused = libc::EPERM.cast_unsigned();
+    let confined = thread::spawn(move || {
+        filter(SeccompAction::Errno(refused));
+        File::open("/dev/null")
+            .err()
+            .and_then(|error| error.raw_os_error())
+    });
+    assert_eq!(confined.join().unwrap(), Some(libc::EPERM));
+    File::open("/dev/null").unwrap();
+}
+
+fn only_granted_directories_stay_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = |name: &str| directory.path().join(name);
+    for name in ["writable", "readable", "closed"] {
+        fs::create_dir(place(name)).unwrap();
+        fs::write(place(name).join("file"), name).unwrap();
+    }
+    let read = |path: &Path| fs::read(path).map(|bytes| bytes.len());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let writable = File::open(place("writable")).unwrap();
+            let readable = File::open(place("readable")).unwrap();
+            let granted = [(writable.as_fd(), false), (readable.as_fd(), true)];
+            let enforcement = restrict(granted, Tcp::None).unwrap();
+            // Without Landlock there is nothing to test, and that is not success.
+            assert_ne!(
+                enforcement,
+                Enforcement::None,
+                "this kernel has no Landlock"
+            );
+            let denied = |result: io::Result<usize>| {
+                assert_eq!(result.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+            };
+            assert_eq!(read(&place("writable/file")).unwrap(), 8);
+            assert_eq!(read(&place("readable/file")).unwrap(), 8);
+            denied(read(&place("closed/file")));
+            denied(read(Path::new("/etc/passwd")));
+            fs::write(place("writable/new"), "x").unwrap();
+            fs::rename(place("writable/new"), place("writable/moved")).unwrap();
+            denied(fs::write(place("readable/new"), "x").map(|()| 0));
+            denied(fs::remove_file(place("readable/file")).map(|()| 0));
+            let listener = std::net::TcpListener::bind(("127.0.0.1", 0));
+            // In the same kernels that tell the threads of a program from strangers.
+            if Erratum::current().contains(Erratum::ScopedSignalHandling) {
+                denied(listener.map(|_| 0));
+                let own = rustix::process::getpid();
+                rustix::process::test_kill_process(own).unwrap();
+                let init = rustix::process::Pid::INIT;
+                let refused = rustix::process::test_kill_process(init);
+                assert_eq!(refused, Err(rustix::io::Errno::PERM));
+            }
+        });
+    });
+    // The others of this program see everything.
+    assert_eq!(read(&place("closed/file")).unwrap(), 6);
+}
