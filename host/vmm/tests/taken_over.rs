@@ -358,7 +358,7 @@ every_kind!(look_ups_without_end, |kind| {
     launch.timeout = Some(Duration::from_secs(2));
     launch.grant.network.name_lookup = true;
     let before = descriptors();
-    let keep = thread::spawn(move || kind.run(launch));
+    let keep = thread::spawn(move || kind.run("H n", launch));
     output.read_exact(&mut [0; 3]).unwrap();
     let mut most = 0;
     while !keep.is_finished() {
@@ -379,7 +379,7 @@ every_kind!(standard_streams_have_a_direction, |kind| {
     reader.write_all(b"secret").unwrap();
     let mut launch = kind.launch("H d", [stdin.into(), stdout.into(), null()]);
     launch.timeout = Some(Duration::from_mins(1));
-    assert_eq!(kind.run(launch), Outcome::Exit(0));
+    assert_eq!(kind.run("H d", launch), Outcome::Exit(0));
     let mut written = Vec::new();
     terminal.read_to_end(&mut written).unwrap();
     assert_eq!(written, b"");
