@@ -67,6 +67,10 @@ Examples:
 /// The program is a core module (WASI preview 1) or a component (WASI 0.2), binary or text (.wat).
 /// It sees what it is given here, and nothing else of this machine. This machine sees the program,
 /// its arguments and its environment, in every kind of Keep.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Arguments {

@@ -1,9 +1,5 @@
 //! Links the static program of a Keep without unwinding tables. Other builds, those of tests, keep
 //! them.
-#![expect(
-    clippy::print_stdout,
-    reason = "this is how a build script speaks to cargo"
-)]
 
 fn main() {
     println!("cargo:rerun-if-changed=no-unwinding.ld");

@@ -196,10 +196,10 @@ fn debug_and_old_hosts_are_refused() {
 /// A Keep that tells its host addresses when it faults is measured as one.
 #[test]
 fn a_keep_that_tells_addresses_is_another_one() {
+    const FLAG: &str = "--insecure-fault-addresses";
     if !have_kvm("a_keep_that_tells_addresses_is_another_one") {
         return;
     }
-    const FLAG: &str = "--insecure-fault-addresses";
     let evidence = Evidence::with(&[], &[FLAG]);
     assert_refused(evidence.verdict(), "measurement");
     evidence.write_policy(&["--vcpus", "2", FLAG], "");

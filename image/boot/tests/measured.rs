@@ -421,11 +421,11 @@ fn constants(launch: &Launch) -> BTreeSet<u64> {
     let (found, _) = leaves(launch, PRIVATE);
     let loaders = found.iter().filter(|leaf| is_loaders(leaf.address));
     constants.extend(loaders.map(|leaf| leaf.entry & bits::ADDRESS & !PRIVATE));
-    let strays = launch
+    let stray = launch
         .pages
         .iter()
-        .filter(|page| page.kind == PageType::Vmsa);
-    let vmsa = Vmsa::read_from_bytes(&strays.last().unwrap().bytes[..]).unwrap();
+        .rfind(|page| page.kind == PageType::Vmsa);
+    let vmsa = Vmsa::read_from_bytes(&stray.unwrap().bytes[..]).unwrap();
     constants.extend(leaves_under(launch, vmsa.cr3.get(), PRIVATE).1);
     assert!(constants.len() > 12, "{constants:x?}");
     constants

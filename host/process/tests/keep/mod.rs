@@ -12,7 +12,7 @@ use enarx_executor::refused::RefusedCalls;
 
 /// The test Keep, built once.
 pub static KEEP: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keep.c");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../process/tests/keep.c");
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("keep");
     let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
