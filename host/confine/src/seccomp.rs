@@ -274,7 +274,7 @@ pub fn apply(filter: &BpfProgram) -> Result<(), ConfineError> {
 #[cfg(any(test, feature = "interpreter"))]
 pub mod checks {
     use super::super::bpf;
-    use super::*;
+    use super::{Allow, BpfProgram, Condition, SeccompAction, Test, compile, is_word};
 
     impl Condition {
         /// Whether Linux sees an argument for which it holds.
