@@ -168,7 +168,7 @@ fn calls_are_forbidden_by_their_arguments() {
     ] {
         for way in ways.chars() {
             let text = fault(&format!("b {way}"));
-            let forbidden = format!("forbidden system call {call} ");
+            let forbidden = format!(" ({call}) and was ended");
             assert!(text.contains(&forbidden), "{way}: {text}");
         }
     }
