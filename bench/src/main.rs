@@ -123,7 +123,7 @@ enum Error {
     /// A program could not be started or built.
     #[error("{what}: {source}")]
     System {
-        /// What was tried.
+        /// The step that was tried.
         what: String,
         /// The system's answer.
         source: std::io::Error,

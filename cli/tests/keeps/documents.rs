@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What the documents show works: the `console` blocks of the README are one session in an empty folder with
+//! The documents are true: the `console` blocks of the README are one session in an empty folder with
 //! `examples/`, and print what stands there; the programs of `docs/first-program.md` run in every kind of Keep.
 
 use std::fmt::Write;
@@ -83,7 +83,7 @@ fn kind(word: &str) -> String {
     format!("{open}{start}{end}")
 }
 
-/// Whether output is what a document shows: word by word, where `…` stands for any words, and `…` within a word for
+/// Compares output with what a document shows: word by word, where `…` stands for any words, and `…` within a word for
 /// that word.
 fn matches(shown: &[String], printed: &[String]) -> bool {
     match shown.split_first() {

@@ -1,4 +1,4 @@
-//! What this command prints, where it cannot: no message changes an exit code or holds the end up, and a
+//! Output that cannot be written: no message changes an exit code or holds the end up, and a
 //! result that nobody has is no success.
 
 use std::fs::{self, File};

@@ -69,11 +69,11 @@ pub enum LaunchError {
     Unusable {
         /// The backend.
         backend: &'static str,
-        /// What it needs.
+        /// The requirement.
         what: &'static str,
-        /// What was found.
+        /// The finding.
         found: String,
-        /// What to do.
+        /// The remedy.
         next: String,
     },
     /// The virtual machine could not be launched.

@@ -17,7 +17,7 @@ const RETURN: u16 = 0x06;
 /// `AUDIT_ARCH_X86_64` (Linux, include/uapi/linux/audit.h).
 const ARCHITECTURE: u32 = 0xc000_003e;
 
-/// What a filter answers to a call: one of `libc::SECCOMP_RET_…`.
+/// A filter's answer to a call: one of `libc::SECCOMP_RET_…`.
 pub fn answer(program: &BpfProgram, number: i64, arguments: [u64; 6]) -> u32 {
     // `struct seccomp_data`: number, architecture, instruction pointer, arguments.
     let mut data = vec![u32::try_from(number).unwrap(), ARCHITECTURE, 0, 0];
@@ -57,7 +57,7 @@ pub fn answer(program: &BpfProgram, number: i64, arguments: [u64; 6]) -> u32 {
     }
 }
 
-/// Whether a filter allows a call.
+/// Tells if a filter allows a call.
 pub fn allows(program: &BpfProgram, number: i64, arguments: [u64; 6]) -> bool {
     answer(program, number, arguments) == libc::SECCOMP_RET_ALLOW
 }

@@ -33,7 +33,7 @@ pub const ANY_THREAD: &[i64] = &[
     libc::SYS_sigaltstack,
 ];
 
-/// What any thread of a program in Rust may do: see [`ANY_THREAD`]; and memory that is not executed.
+/// The calls of any thread of a program in Rust: see [`ANY_THREAD`]; and memory that is not executed.
 pub fn thread() -> impl Iterator<Item = Allow> {
     let execute = wide(libc::PROT_EXEC);
     calls(ANY_THREAD).chain([
@@ -107,7 +107,7 @@ const WORDS: &[(i64, &[u8])] = &[
     (libc::SYS_writev, &[0]),
 ];
 
-/// Whether Linux uses only the lower 32 bits of an argument.
+/// Tells if Linux uses only the lower 32 bits of an argument.
 fn is_word(call: i64, index: u8) -> bool {
     WORDS
         .iter()
@@ -270,14 +270,14 @@ pub fn apply(filter: &BpfProgram) -> Result<(), ConfineError> {
     Ok(seccompiler::apply_filter(filter)?)
 }
 
-/// What tests of filters share.
+/// Checks that tests of filters share.
 #[cfg(any(test, feature = "interpreter"))]
 pub mod checks {
     use super::super::bpf;
     use super::{Allow, BpfProgram, Condition, SeccompAction, Test, compile, is_word};
 
     impl Condition {
-        /// Whether Linux sees an argument for which it holds.
+        /// Tells if Linux sees an argument for which the condition holds.
         fn holds(&self, call: i64, argument: u64) -> bool {
             match &self.test {
                 Test::Word(values) => {

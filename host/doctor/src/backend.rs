@@ -31,7 +31,7 @@ impl Backend {
         }
     }
 
-    /// What it protects, and what it does not, for one line on standard error.
+    /// The protection that it gives, and does not give, for one line on standard error.
     pub const fn protection(self) -> &'static str {
         match self {
             Self::Snp => "protects the application from the host and the host from the application",
@@ -44,7 +44,7 @@ impl Backend {
         }
     }
 
-    /// Whether the hardware protects the application from the host.
+    /// Tells if the hardware protects the application from the host.
     pub const fn protects_application(self) -> bool {
         matches!(self, Self::Snp)
     }

@@ -41,7 +41,7 @@ pub struct Check {
     pub state: State,
     /// Without it the backend does not work; otherwise it works less well.
     pub required: bool,
-    /// What was found.
+    /// The finding.
     pub found: String,
     /// The next command to type, or thing to do, when it is not there.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-/// What the host does for one Keep, and nothing else.
+/// Everything that the host does for one Keep.
 #[derive(Debug)]
 pub struct Grant {
     /// Standard input, output and error of the Keep.

@@ -1,4 +1,4 @@
-//! What every kind of Keep is launched with, and how it ended.
+//! The launch of every kind of Keep, and its outcome.
 
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use crate::grant::Grant;
 use crate::refused::RefusedCalls;
 
-/// What a Keep is to run, and within which bounds.
+/// The work of a Keep, and its bounds.
 #[derive(Debug)]
 pub struct Launch {
-    /// What the host does for this Keep, and nothing else.
+    /// Everything that the host does for this Keep.
     pub grant: Grant,
     /// Object `Configuration` of the sallyport.
     pub configuration: Vec<u8>,
@@ -23,7 +23,7 @@ pub struct Launch {
     pub timeout: Option<Duration>,
     /// Report counters, the split of the start time, and how the Keep is confined.
     pub timings: bool,
-    /// What system calls lead to that the runtime makes and a Keep does not have. A genuine measured
+    /// The consequence of system calls that the runtime makes and a Keep does not have. A genuine measured
     /// Keep does not tell.
     pub refused_calls: RefusedCalls,
     /// Takes the lines that are about this launch.

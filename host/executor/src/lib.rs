@@ -203,7 +203,7 @@ enum Started {
     Waits(Pending),
 }
 
-/// What is performed before the lock is given away: [`STEP`] requests, or [`STEP_TIME`].
+/// The bound of one step before the lock is given away: [`STEP`] requests, or [`STEP_TIME`].
 struct Step {
     requests: u32,
     end: Instant,
@@ -713,7 +713,7 @@ impl SharedExecutor {
                     .iter()
                     .map(|(fd, events)| PollFd::new(&**fd, *events)),
             );
-            // Who interrupts has set this before it looked for sleepers, of which this thread is one now.
+            // An interruption sets this before it looks for sleepers, of which this thread is one now.
             let polled = if self.is_interrupted() {
                 Ok(0)
             } else {

@@ -32,7 +32,7 @@ pub struct Log {
 #[derive(Debug)]
 struct State {
     bucket: Bucket,
-    /// What was written last does not end a line.
+    /// The text written last does not end a line.
     in_line: bool,
     /// When it was last said that something was left out.
     said: Option<Instant>,
@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    /// What stands in the pipe now.
+    /// The present contents of the pipe.
     fn take(reader: &mut PipeReader) -> String {
         let mut bytes = vec![0; 1 << 20];
         let count = reader.read(&mut bytes).unwrap();

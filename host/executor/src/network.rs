@@ -77,7 +77,7 @@ const OPTIONS: &[(libc::c_int, &[libc::c_int])] = &[
 /// Options that are asked for only.
 const ASKED: (libc::c_int, &[libc::c_int]) = (libc::SOL_SOCKET, &[libc::SO_DOMAIN, libc::SO_ERROR]);
 
-/// What these permissions need of the network. Look-ups of names need nothing: another thread makes them.
+/// The calls that these permissions need. Look-ups of names need none: another thread makes them.
 pub fn allowed(network: NetworkGrant) -> Vec<Allow> {
     let mut allowed = Vec::new();
     let kinds = [

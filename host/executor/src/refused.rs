@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use syscalls::{Errno, Sysno};
 
-/// What a refused system call leads to.
+/// The consequence of a refused system call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RefusedCalls {
     /// The runtime gets its error and goes on.
@@ -80,7 +80,7 @@ impl Refusals {
     }
 }
 
-/// What is said of a Keep that ended because its runtime made this call.
+/// The report of a Keep that ended because its runtime made this call.
 pub fn report(call: Refused, rip: Option<u64>) -> String {
     let at = rip.map_or_else(String::new, |rip| format!(" at {rip:#x}"));
     format!(

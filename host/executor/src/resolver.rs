@@ -18,7 +18,7 @@ use super::{Result, status};
 use enarx_confine::landlock::{self, Tcp};
 use enarx_confine::seccomp::{self, Allow, apply, calls, compile, wide, word};
 
-/// What a look-up yields.
+/// The result of a look-up.
 pub type Addresses = Result<Vec<IpAddr>>;
 
 /// Look-ups that wait for the thread, at most, cancelled ones included.
@@ -39,7 +39,7 @@ const READABLE: &[&str] = &[
     "/gnu/store",
 ];
 
-/// What getaddrinfo(3) and the modules of the C library call with any arguments: to read files, speak on
+/// Calls of getaddrinfo(3) and of the modules of the C library, with any arguments: to read files, speak on
 /// sockets and wait.
 const CALLS: &[i64] = &[
     libc::SYS_access,
@@ -212,7 +212,7 @@ fn filter() -> std::io::Result<BpfProgram> {
     compile(allowed(), otherwise).map_err(std::io::Error::other)
 }
 
-/// What the thread may do: what any thread may, [`CALLS`], and some with arguments.
+/// The calls of the thread: those of any thread, [`CALLS`], and some with arguments.
 fn allowed() -> impl Iterator<Item = Allow> {
     let option = |level, names: &[libc::c_int]| {
         let names: Vec<u32> = names.iter().copied().map(word).collect();

@@ -24,7 +24,7 @@ enum Readiness {
     AskFirst,
 }
 
-/// What a Keep may do with a stream, whatever its description is open for: a terminal is open for both.
+/// The direction in which a Keep may use a stream, whatever its description is open for: a terminal is open for both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// Read it.
@@ -59,7 +59,7 @@ impl Stream {
         }
     }
 
-    /// Whether a Keep may use it in this direction.
+    /// Tells if a Keep may use it in this direction.
     pub fn is_open_for(&self, direction: Direction) -> bool {
         self.direction == direction || self.direction == Direction::Both
     }

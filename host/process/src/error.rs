@@ -10,7 +10,7 @@ pub enum LaunchError {
     /// The host's system refused something that the launch needs.
     #[error("{what}: {source}")]
     System {
-        /// What was refused.
+        /// The step that was refused.
         what: &'static str,
         /// The system's answer.
         source: io::Error,
@@ -21,7 +21,7 @@ pub enum LaunchError {
     /// The runtime could not be started.
     #[error("the runtime could not be started: {what}: {source}; see `enarx doctor`")]
     Start {
-        /// What failed.
+        /// The step that failed.
         what: &'static str,
         /// The system's answer.
         source: io::Error,

@@ -71,7 +71,7 @@ const REFUSED: &[i64] = &[
 /// Those of [`REFUSED`] that the C library tries in every Keep and is written to go on without.
 const TRIED: &[i64] = &[libc::SYS_clone3, libc::SYS_readlink];
 
-/// Whether a call is one that a Keep does not have, and not one that is forbidden.
+/// Tells if a call is one that a Keep does not have, and not one that is forbidden.
 pub fn is_refused(call: i64) -> bool {
     REFUSED.contains(&call)
 }
@@ -106,8 +106,8 @@ const RUNTIME: &[i64] = &[
 
 /// Calls of the runtime with certain arguments only.
 fn runtime_arguments() -> [Allow; 13] {
-    // What a limit of private writable memory does not count, or what takes more than it says: memory that
-    // grows by itself, that is locked, or that comes from the pool of huge pages.
+    // Memory that a limit of private writable memory does not count, or that takes more than it says: it
+    // grows by itself, is locked, or comes from the pool of huge pages.
     let uncounted = libc::MAP_GROWSDOWN | libc::MAP_HUGETLB | libc::MAP_LOCKED;
     let shape = wide(libc::MAP_TYPE | uncounted);
     [
@@ -136,7 +136,7 @@ fn runtime_arguments() -> [Allow; 13] {
     ]
 }
 
-/// What the runtime may do, before what is refused is taken away.
+/// The calls of the runtime, before those that are refused are taken away.
 fn runtime(refused: &'static [i64]) -> impl Iterator<Item = Allow> {
     calls(seccomp::ANY_THREAD)
         .chain(calls(RUNTIME))
@@ -159,7 +159,7 @@ impl Filters {
     /// # Errors
     /// [`ConfineError`] when a list is too long for a filter.
     pub fn new(refused_calls: RefusedCalls) -> Result<Self, ConfineError> {
-        // What ends the Keep instead goes to the listener.
+        // Calls that end the Keep instead go to the listener.
         let refused = match refused_calls {
             RefusedCalls::Count => REFUSED,
             RefusedCalls::End => TRIED,
@@ -205,7 +205,7 @@ pub fn server(
     )
 }
 
-/// What the thread that serves the Keep may do.
+/// The calls of the thread that serves the Keep.
 fn serving(
     network: NetworkGrant,
     doorbell: i32,

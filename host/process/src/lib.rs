@@ -286,7 +286,7 @@ fn not_started(what: &'static str, errno: i32) -> LaunchError {
     }
 }
 
-/// What the thread that serves the Keep uses. It is shared, because that thread may be left behind.
+/// The state of the thread that serves the Keep. It is shared, because that thread may be left behind.
 struct Server {
     served: Served,
     socket: OwnedFd,
@@ -377,7 +377,7 @@ fn serve(
                 None => (executor.completions_posted(), deadline),
             };
             let timeout = until.map(|until| until.saturating_duration_since(now));
-            // What is left of a step is taken the next time, after a look at everything else.
+            // The rest of a step is taken the next time, after a look at everything else.
             if let Progress::Exit(code) = executor.wait_beside(seen, timeout, &beside)? {
                 return Ok(End::Exit(code));
             }

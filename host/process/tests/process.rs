@@ -182,7 +182,7 @@ fn the_runtime_is_the_first_to_go_when_memory_runs_out() {
     launch.timeout = Some(Duration::from_secs(3));
     let keep = std::thread::spawn(move || enarx_process::run(KEEP.as_slice(), launch).unwrap());
     let start = Instant::now();
-    // What is read before the child has become the runtime may be another value.
+    // A value that is read before the child has become the runtime may be another.
     let is_so = || {
         let children = std::fs::read_dir("/proc/self/task")
             .unwrap()

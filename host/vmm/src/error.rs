@@ -12,7 +12,7 @@ pub enum KvmError {
     /// KVM refused a step.
     #[error("KVM refused to {step}: {source}")]
     Refused {
-        /// What was tried.
+        /// The step that was tried.
         step: &'static str,
         /// KVM's answer.
         source: kvm_ioctls::Error,
@@ -42,7 +42,7 @@ pub enum KvmError {
     /// The simulated secure processor refused something.
     #[error("the simulated secure processor refused to {step}: {status}")]
     Firmware {
-        /// What was asked.
+        /// The request.
         step: &'static str,
         /// Its answer.
         status: enarx_simulator::Status,
@@ -64,7 +64,7 @@ pub enum KvmError {
         "this processor's C-bit is {found} and Keeps are measured for {C_BIT}; use another EPYC processor, and report this one"
     )]
     CBit {
-        /// What CPUID says.
+        /// The number in CPUID.
         found: u32,
     },
     /// A thread could not be started, or the executor not prepared.

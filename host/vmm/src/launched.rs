@@ -14,13 +14,13 @@ use crate::vm::processor::Processor;
 /// Memory that a Keep has beyond its image and first heap, at least, in bytes.
 const MIN_FREE: u64 = 16 << 20;
 
-/// Whether SYSCALL does not raise the privilege level: KVM of the kind `kvm_pvm`.
+/// Tells if SYSCALL does not raise the privilege level: KVM of the kind `kvm_pvm`.
 #[must_use]
 pub fn is_pvm() -> bool {
     std::path::Path::new("/sys/module/kvm_pvm").exists()
 }
 
-/// What a Keep is given of the machine.
+/// The share of the machine that a Keep is given.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeepSize {
     /// vCPUs: processors, and spare ones for threads that sleep.

@@ -42,7 +42,7 @@ pub const MIN_MEMORY: u64 = 64 << 20;
 pub const MAX_PROCESSORS: u32 = 64 - SPARE_VCPUS;
 const _: () = assert!(MAX_PROCESSORS as usize + SPARE_VCPUS as usize == MAX_VCPUS);
 
-/// What a measured launch has beside its programs.
+/// Parameters of a measured launch beside its programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Measured {
     /// HOST_DATA: it stands in the Keep's reports, unmeasured.
@@ -56,9 +56,9 @@ pub struct Measured {
 pub struct VmLaunch {
     /// The programs of the Keep. Plain KVM has no use for the loader.
     pub images: Images<'static>,
-    /// What a measured launch has beside; plain KVM does not use it.
+    /// Parameters of a measured launch; plain KVM does not use them.
     pub measured: Measured,
-    /// What it runs.
+    /// The work of the Keep.
     pub launch: Launch,
 }
 

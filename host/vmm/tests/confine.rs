@@ -91,7 +91,7 @@ fn child(scenario: &str) {
     }
 }
 
-/// What a vCPU thread of a Keep with `tcp` may do, and must not.
+/// The calls that a vCPU thread of a Keep with `tcp` may make, and must not.
 const VCPU_MAY: [&str; 4] = ["signal a thread", "make a tcp socket", "map memory", "grow"];
 const VCPU_MUST_NOT: [&str; 15] = [
     "signal init",

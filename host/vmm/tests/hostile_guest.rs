@@ -69,7 +69,7 @@ guest_test!(refused_calls_end_the_keep_where_that_is_asked_for, {
         text.contains("made the system call openat (257): ENOENT at 0x"),
         "{text}"
     );
-    // What the C library itself tries ends nothing.
+    // Calls that the C library itself tries end nothing.
     assert_eq!(run_with("h", &options).0, Outcome::Exit(7));
 });
 

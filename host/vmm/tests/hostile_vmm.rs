@@ -385,7 +385,7 @@ attack_test!(an_interrupt_that_nobody_asked_for_ends_the_keep, {
 const COMPILED: Range<u64> = 0x1f00_0000_0000..0x1f00_0000_1000;
 const RUNTIME: Range<u64> = 0x2000_0000..0x2000_1000;
 
-/// What `z` of the guest program does, as bits.
+/// The effects of `z` of the guest program, as bits.
 const AFTER_A_FAULT: u32 = 1;
 const IN_COMPILED_CODE: u32 = 2;
 const COPYING: u32 = 4;

@@ -68,7 +68,7 @@ impl Kind {
     }
 }
 
-/// What launches have reported.
+/// The reports of launches.
 static REPORTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn note(line: &str) {
@@ -76,7 +76,7 @@ fn note(line: &str) {
     lines.push(line.into());
 }
 
-/// What the last launch reported, once.
+/// The reports of the last launch, once.
 fn reported() -> Vec<String> {
     std::mem::take(&mut *REPORTED.lock().unwrap_or_else(PoisonError::into_inner))
 }

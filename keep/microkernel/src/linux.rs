@@ -1,5 +1,6 @@
-//! The part of the Linux x86-64 ABI that the runtime sees: error numbers and flags;
-//! the numbers of the calls are in `enarx-syscall`. Source of the numbers: Linux UAPI headers, `asm-generic/errno-base.h`, `asm-generic/mman*.h`, `linux/futex.h`, `linux/sched.h`.
+//! The part of the Linux x86-64 ABI that the runtime sees: error numbers and flags; the numbers of the
+//! calls are in `enarx-syscall`. Source of the numbers: Linux UAPI headers, `asm-generic/errno-base.h`,
+//! `asm-generic/mman*.h`, `linux/futex.h`, `linux/sched.h`.
 
 use enarx_syscall as nr;
 
@@ -38,7 +39,7 @@ pub enum Errno {
 }
 
 impl Errno {
-    /// Whether a system call failed because there is no such call, or no such file or device, in any
+    /// Tells if a system call failed because there is no such call, or no such file or device, in any
     /// Keep.
     #[must_use]
     pub const fn means_absent(self) -> bool {

@@ -265,7 +265,7 @@ pub fn begin_end() {
     snp::take_user_memory();
 }
 
-/// Whether the Keep has ended.
+/// Tells if the Keep has ended.
 pub fn ended() -> bool {
     ENDED.load(Ordering::Relaxed)
 }

@@ -3,7 +3,7 @@
 //! An entry says whether its range is free, reserved with which rights, or backed by a frame; a
 //! uniform range of any size is one entry per 1 GiB, 2 MiB or 4 KiB. There is no second
 //! structure that could disagree with what the CPU sees.
-//! What the bits of an entry say is in [`enarx_boot::page_table`].
+//! The meaning of an entry's bits is in [`enarx_boot::page_table`].
 
 use crate::frames::Frames;
 use enarx_boot::layout::{HUGE, LARGE, PAGE};

@@ -43,7 +43,7 @@ pub trait Platform: Instructions {
     fn exit(&mut self, function: Function, args: &[u64]) -> u64;
     /// Zeroes the unused part of this vCPU's kernel stack, where copies of secrets may lie.
     fn wipe_stack(&mut self);
-    /// Whether the Keep has ended on another vCPU: nothing that this one waits for comes any more.
+    /// Tells if the Keep has ended on another vCPU: nothing that this one waits for comes any more.
     fn ended(&self) -> bool;
     /// A random word from the CPU; none if it does not deliver after retries.
     fn random(&mut self) -> Option<u64>;

@@ -93,7 +93,7 @@ impl Random {
                 mask.zeroize();
             }
         }
-        // What was given out does not follow from what is left.
+        // Numbers given out before do not follow from the state that is left.
         if let Some(key) = &mut self.key {
             *key = mixed(key, NEXT_KEY);
         }

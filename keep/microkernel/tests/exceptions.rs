@@ -112,7 +112,7 @@ impl Program {
             .with(|kernel| kernel.exception(&mut machine, 0, registers, cr2))
     }
 
-    /// What becomes of a page fault.
+    /// Decides about a page fault.
     fn fault(&self, error_code: u64, cr2: u64, rip: u64) -> Became {
         let before = self.registers(vector::PAGE_FAULT, error_code, rip);
         let mut registers = before;

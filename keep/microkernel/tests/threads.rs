@@ -178,7 +178,7 @@ fn futexes_compare_time_out_and_wake() {
     assert_eq!(keep.world.borrow().unparked, [1, 2, 3]);
 }
 
-/// What user code reads from `clock`, in nanoseconds.
+/// The time that user code reads from `clock`, in nanoseconds.
 fn clock(keep: &Keep, at: u64, clock: u64) -> u64 {
     assert_eq!(keep.call(nr::CLOCK_GETTIME, &[clock, at]), 0);
     let half = |offset| match keep.touch(0, at + offset, None) {

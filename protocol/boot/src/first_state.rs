@@ -81,7 +81,7 @@ impl TaskState {
     }
 }
 
-/// What a vCPU needs to take an event, that is an exception or an interrupt.
+/// The tables that a vCPU needs to take an event, that is an exception or an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuTables {
     /// Base of the GDT.
@@ -92,7 +92,7 @@ pub struct CpuTables {
     pub tss: u64,
 }
 
-/// What a vCPU's state is made of.
+/// The parts of a vCPU's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FirstState {
     /// First instruction.

@@ -87,7 +87,7 @@ pub const SIGNAL_STACK_SIZE: u64 = LARGE;
 /// it and the first stack.
 pub const SIGNAL_STACK: u64 = STACK_TOP - STACK_SIZE - LARGE - SIGNAL_STACK_SIZE;
 
-/// What CR2 holds while no page fault is being dealt with: an address that no user access can have.
+/// The value of CR2 while no page fault is being dealt with: an address that no user access can have.
 pub const NO_FAULT: u64 = 0xffff_ffff_ffff_f000;
 
 const _: () = assert!(KERNEL_PHYSICAL.is_multiple_of(PAGE) && KERNEL_PHYSICAL < LAUNCH_END);

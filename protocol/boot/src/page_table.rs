@@ -78,7 +78,7 @@ impl Rights {
         }
     }
 
-    /// Whether these rights allow the access.
+    /// Tells if these rights allow the access.
     #[must_use]
     pub const fn allow(self, access: Access) -> bool {
         match access {

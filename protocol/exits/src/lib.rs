@@ -120,7 +120,7 @@ pub struct Record {
 
 const _: () = assert!(size_of::<Record>() == RECORD_SIZE);
 
-/// What the host says of itself; untrusted, unmeasured.
+/// The host's statements about itself; untrusted, unmeasured.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct HostFacts {

@@ -8,7 +8,7 @@ use enarx_snp::launch::PageType;
 use kvm_bindings::kvm_vcpu_events;
 use kvm_ioctls::VcpuFd;
 
-/// What the host injects before the next instruction of a vCPU.
+/// An event that the host injects before the next instruction of a vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Injected {
     /// An exception.
@@ -22,7 +22,7 @@ pub enum Injected {
     Interrupt(u8),
 }
 
-/// What a hostile VMM does. Every method leaves things as they are unless it is overridden.
+/// The attacks of a hostile VMM. Every method leaves things as they are unless it is overridden.
 pub trait Hostility: Debug + Send + Sync {
     /// A page of the launch, measured already, on its way into the guest's memory.
     fn page(&self, _kind: PageType, _gpa: u64, _bytes: &mut [u8; 4096]) {}
@@ -43,7 +43,7 @@ pub trait Hostility: Debug + Send + Sync {
         None
     }
 
-    /// Whether vCPU `vcpu` is run although the guest did not ask for it.
+    /// Tells if vCPU `vcpu` is run although the guest did not ask for it.
     fn starts(&self, _vcpu: u32) -> bool {
         false
     }

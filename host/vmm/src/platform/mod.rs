@@ -45,7 +45,7 @@ pub trait Platform: Send + Sync {
         Vec::new()
     }
 
-    /// Whether the microkernel counts entries from user code where the host sees it.
+    /// Tells if the microkernel counts entries from user code where the host sees it.
     fn counts_entries(&self) -> bool {
         false
     }

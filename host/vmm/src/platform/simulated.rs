@@ -49,11 +49,11 @@ use enarx_executor::launch::Outcome;
 pub struct Simulated {
     /// Where its keys are kept.
     pub folder: PathBuf,
-    /// What it is like.
+    /// The properties of the machine.
     pub settings: enarx_simulator::Settings,
     /// Launch with the debug bit in the guest policy.
     pub debug: bool,
-    /// What its VMM does beside its work; tests play attacks by it.
+    /// Attacks that the VMM carries out while serving the Keep. Tests only.
     pub hostility: Option<Arc<dyn Hostility>>,
 }
 
@@ -115,7 +115,7 @@ fn fault(text: impl std::fmt::Display) -> Served {
     )))
 }
 
-/// Whether the guest asks for its end.
+/// Tells if the guest asks for its end.
 fn is_end(action: &Action) -> bool {
     match *action {
         Action::Terminate { .. } => true,

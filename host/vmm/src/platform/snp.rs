@@ -25,7 +25,7 @@ use crate::vm::vcpu;
 use enarx_confine::seccomp::{Allow, word};
 use enarx_executor::launch::Outcome;
 
-/// What page state changes of a machine need: `KVM_SET_MEMORY_ATTRIBUTES`, and fallocate(2) that frees its
+/// The calls that page state changes of a machine need: `KVM_SET_MEMORY_ATTRIBUTES`, and fallocate(2) that frees its
 /// private memory.
 fn conversions(machine: RawFd, private: impl IntoIterator<Item = RawFd>) -> Vec<Allow> {
     let free = word(libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE);

@@ -114,7 +114,7 @@ pub enum ExitError {
     /// The host refuses a step of a conversion; the memory is in between now.
     #[error("the host could not {step} for the Keep: {errno}")]
     Conversion {
-        /// What was tried.
+        /// The step that was tried.
         step: &'static str,
         /// The answer.
         errno: Errno,

@@ -83,7 +83,7 @@ pub enum SnpError {
     /// The kernel or the firmware refused a step.
     #[error("KVM refused to {step}: {source}")]
     Refused {
-        /// What was tried.
+        /// The step that was tried.
         step: &'static str,
         /// The answer.
         source: CommandError,

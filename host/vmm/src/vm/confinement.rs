@@ -1,4 +1,4 @@
-//! What a vCPU thread may still do on the host: run the guest, serve its requests, end.
+//! The calls that a vCPU thread may still make on the host: run the guest, serve its requests, end.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -14,7 +14,7 @@ use enarx_executor::interrupt;
 const REQUESTS: &[u32] = &[0xae80, 0x8090_ae81, 0x8138_ae83, 0x4004_ae86];
 const _: () = assert!(super::vcpu::KVM_INTERRUPT == REQUESTS[3] as u64);
 
-/// What vCPU threads may do.
+/// The calls of vCPU threads.
 fn allowed(network: NetworkGrant, platform: Vec<Allow>) -> impl Iterator<Item = Allow> {
     thread()
         .chain(enarx_executor::allowed(network))

@@ -97,7 +97,7 @@ pub enum VcpuError {
         "KVM refused to {step} of vCPU {vcpu}: {errno}; `enarx doctor` says what this host offers"
     )]
     Refused {
-        /// What was tried.
+        /// The step that was tried.
         step: &'static str,
         /// The vCPU.
         vcpu: u32,

@@ -54,7 +54,7 @@ static GUEST: LazyLock<Vec<u8>> = LazyLock::new(|| {
     std::fs::read(program).unwrap()
 });
 
-/// What a Keep runs on.
+/// The platform of a Keep.
 #[derive(Clone, Copy)]
 pub enum Platform {
     Kvm,
@@ -72,7 +72,7 @@ pub struct Options {
     pub addresses: bool,
     /// What the VMM does beside its work, on the simulated platform.
     pub hostility: Option<Arc<dyn Hostility>>,
-    /// What system calls lead to that a Keep does not have.
+    /// The consequence of system calls that a Keep does not have.
     pub refused_calls: RefusedCalls,
 }
 

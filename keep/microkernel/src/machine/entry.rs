@@ -240,7 +240,7 @@ enarx_boot_page:
     stray = const TERMINATE_STRAY,
 );
 
-/// Whether system calls may arrive as invalid opcodes.
+/// System calls may arrive as invalid opcodes.
 const DETOUR: u8 = cfg!(any(feature = "plain", feature = "simulated")) as u8;
 
 // Immediates of 64-bit instructions are sign-extended 32-bit ones.

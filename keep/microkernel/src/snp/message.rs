@@ -90,7 +90,7 @@ impl MessageKey {
         self.set([0; 4]);
     }
 
-    /// Whether there is a key.
+    /// Tells if there is a key.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.0.iter().any(|word| word.load(Ordering::SeqCst) != 0)

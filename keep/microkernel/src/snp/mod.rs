@@ -56,7 +56,7 @@ pub struct Entry {
     pub lstar: u64,
 }
 
-/// Who uses the channel to the firmware: one vCPU at a time, without holding the kernel's lock.
+/// The user of the channel to the firmware: one vCPU at a time, without holding the kernel's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Messages {
     /// Nobody.

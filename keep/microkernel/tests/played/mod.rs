@@ -553,7 +553,7 @@ impl Keep {
         }
     }
 
-    /// What the process may do at an address.
+    /// The rights of the process at an address.
     pub fn rights(&self, address: u64) -> Option<Rights> {
         let machine = self.machine(0);
         self.kernel

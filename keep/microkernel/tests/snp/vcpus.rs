@@ -31,7 +31,7 @@ fn taken_over(machine: &mut Machine) -> Snp {
     take_over(machine, &boot_info(1), &key, &mut random).unwrap()
 }
 
-/// What a vCPU begins with.
+/// The first state of a vCPU.
 fn state(vcpu: u64) -> FirstState {
     FirstState {
         rip: ENTRY.rip,
