@@ -407,7 +407,7 @@ impl Kernel {
         let [leaf, subleaf] = [registers.rax, registers.rcx].map(low);
         let number = u32::try_from(me).ok()?;
         let [eax, ebx, ecx, edx] =
-            cpuid::answer(platform, page, number, snp.registers.1, leaf, subleaf);
+            cpuid::answer(platform, page, number, snp.registers.xcr0(), leaf, subleaf);
         registers.rax = eax.into();
         registers.rbx = ebx.into();
         registers.rcx = ecx.into();

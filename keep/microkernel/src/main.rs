@@ -85,8 +85,7 @@ fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fa
         kernel.random.fill(machine, random.as_mut_bytes())?;
         kernel.space.randomise(random[2]);
         if let Some(snp) = &kernel.snp {
-            let (cr4, xcr0) = snp.registers;
-            Machine::set_control(cr4, xcr0);
+            Machine::set_control(&snp.registers);
         }
         Ok::<_, Fatal>(kernel.clock)
     })?;
@@ -135,9 +134,8 @@ fn detour() -> u64 {
 #[cfg(feature = "simulated")]
 fn simulated_quirks() {
     use enarx_exits::simulated::QUIRK_SYSCALL;
-    const LSTAR: u32 = 0xc000_0082;
     if snp::active() && snp::instructions::quirks() & QUIRK_SYSCALL != 0 {
-        machine::cpu::write_msr(LSTAR, detour());
+        machine::cpu::Msr::Lstar.write(detour());
     }
 }
 

@@ -12,7 +12,7 @@ use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::cpuid::{answer, features};
 use enarx_microkernel::snp::ghcb::{Answer, Call};
 use enarx_microkernel::snp::message::{Channel, KEY_REQUEST, MessageError, MessageKey};
-use enarx_microkernel::snp::{Entry, Instructions, Validated};
+use enarx_microkernel::snp::{Entry, Instructions, NewVmsa, Unvalidated, Validated};
 use enarx_snp::guest_message::{HEADER_LEN, Header, MessageType};
 use enarx_snp::report::REPORT_LEN;
 
@@ -22,10 +22,10 @@ const KEY: [u8; 32] = [0x5a; 32];
 struct OnePage([u8; 4096]);
 
 impl Instructions for OnePage {
-    fn pvalidate(&mut self, _: u64, _: bool, _: bool) -> Validated {
+    fn pvalidate(&mut self, _: &Unvalidated) -> Validated {
         unreachable!()
     }
-    fn rmpadjust(&mut self, _: u64, _: u64) -> u64 {
+    fn rmpadjust(&mut self, _: &NewVmsa) -> u64 {
         unreachable!()
     }
     fn clear_large(&mut self, _: u64) {

@@ -20,7 +20,8 @@ use enarx_exits::{
 };
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::ghcb::Call;
-use enarx_microkernel::snp::{Instructions, pages};
+use enarx_microkernel::snp::{ControlState, Instructions, pages};
+use enarx_snp::ghcb::MSR_GHCB;
 
 use super::snp;
 
@@ -28,9 +29,6 @@ use super::snp;
 pub struct Machine {
     vcpu: usize,
 }
-
-const FS_BASE: u32 = 0xc000_0100;
-const GS_BASE: u32 = 0xc000_0101;
 
 impl Machine {
     /// The machine as vCPU `vcpu` sees it.
@@ -52,9 +50,10 @@ impl Machine {
     }
 
     /// Sets CR4 and XCR0.
-    pub fn set_control(cr4: u64, xcr0: u64) {
-        // SAFETY: the values are those of the launch with more protections and more vector state;
-        // nothing that the microkernel uses is taken away.
+    pub fn set_control(registers: &ControlState) {
+        let (cr4, xcr0) = (registers.cr4(), registers.xcr0());
+        // SAFETY: by their type the values are those of the launch with more protections and more vector
+        // state; nothing that the microkernel uses is taken away.
         unsafe {
             asm!("mov cr4, {}", in(reg) cr4, options(nostack, preserves_flags));
             asm!("xsetbv", in("ecx") 0, in("rax") xcr0, in("rdx") xcr0 >> 32,
@@ -133,25 +132,44 @@ pub fn reset_fpu() {
     };
 }
 
-/// Writes a model-specific register: FS_BASE and GS_BASE, which the microkernel itself does not
-/// use, with canonical user addresses; the GHCB register; LSTAR in the simulated build.
-pub fn write_msr(msr: u32, value: u64) {
-    // SAFETY: see above; none of them changes how the microkernel itself executes.
-    unsafe {
-        asm!("wrmsr", in("ecx") msr, in("rax") value, in("rdx") value >> 32,
-            options(nostack, preserves_flags));
-    }
+/// The model-specific registers that the microkernel reaches. None changes how it executes itself: it uses neither
+/// segment base, and SYSCALL enters where the launch says, or in the simulated build at an invalid opcode.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Msr {
+    /// FS base (AMD64 APM volume 2, section 4.5.3).
+    FsBase = 0xc000_0100,
+    /// GS base.
+    GsBase = 0xc000_0101,
+    /// The GHCB register.
+    Ghcb = MSR_GHCB,
+    /// SEV_STATUS (AMD64 APM volume 2, section 15.34.10), to be read.
+    SevStatus = 0xc001_0131,
+    /// LSTAR.
+    #[cfg(feature = "simulated")]
+    Lstar = 0xc000_0082,
 }
 
-/// Reads a model-specific register of the SNP guest.
-pub fn read_msr(msr: u32) -> u64 {
-    let (low, high): (u32, u32);
-    // SAFETY: called for SEV_STATUS and the GHCB register only; reading has no effect.
-    unsafe {
-        asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high,
-            options(nostack, preserves_flags));
+impl Msr {
+    /// Writes the register; a segment base must be canonical.
+    pub fn write(self, value: u64) {
+        // SAFETY: see above.
+        unsafe {
+            asm!("wrmsr", in("ecx") self as u32, in("rax") value, in("rdx") value >> 32,
+                options(nostack, preserves_flags));
+        }
     }
-    u64::from(low) | (u64::from(high) << 32)
+
+    /// Reads the register.
+    pub fn read(self) -> u64 {
+        let (low, high): (u32, u32);
+        // SAFETY: reading has no effect.
+        unsafe {
+            asm!("rdmsr", in("ecx") self as u32, out("eax") low, out("edx") high,
+                options(nostack, preserves_flags));
+        }
+        u64::from(low) | (u64::from(high) << 32)
+    }
 }
 
 impl Platform for Machine {
@@ -302,7 +320,7 @@ impl Platform for Machine {
     }
 
     fn set_fs_base(&mut self, base: u64) {
-        write_msr(FS_BASE, base);
+        Msr::FsBase.write(base);
     }
 
     fn fs_base(&self) -> u64 {
@@ -313,7 +331,7 @@ impl Platform for Machine {
     }
 
     fn set_gs_base(&mut self, base: u64) {
-        write_msr(GS_BASE, base);
+        Msr::GsBase.write(base);
     }
 }
 

@@ -17,11 +17,11 @@ use enarx_exits::{GHCB_OFFSET, MESSAGE_OFFSET, Reason};
 use enarx_microkernel::kernel::Fatal;
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::ghcb::{Answer, BUFFER, BUFFER_WORDS, Call};
-use enarx_microkernel::snp::{Entry, Instructions, Validated, boot};
+use enarx_microkernel::snp::{Entry, Instructions, NewVmsa, Unvalidated, Validated, boot};
+use enarx_snp::ghcb::Field;
 use enarx_snp::ghcb::msr::Request;
-use enarx_snp::ghcb::{Field, MSR_GHCB};
 
-use super::cpu::{Machine, exit_word, read_msr, write_msr};
+use super::cpu::{Machine, Msr, exit_word};
 use super::entry::{enarx_entry, enarx_syscall};
 
 /// The C-bit once this is known to be an SNP guest; 0 before, and under plain KVM.
@@ -29,8 +29,6 @@ static C_BIT: AtomicU64 = AtomicU64::new(0);
 /// The root page table, with the C-bit.
 static ROOT: AtomicU64 = AtomicU64::new(0);
 
-/// SEV_STATUS (AMD64 APM volume 2, section 15.34.10).
-const SEV_STATUS: u32 = 0xc001_0131;
 /// The reason set of our termination codes: 0 is the protocol's own, 1 is ours.
 const REASON_SET: u8 = 1;
 
@@ -79,18 +77,18 @@ pub fn terminate(reason: u64) -> ! {
         reason,
     };
     loop {
-        write_msr(MSR_GHCB, request.encode());
+        Msr::Ghcb.write(request.encode());
         instructions::vmgexit();
     }
 }
 
 impl Instructions for Machine {
-    fn pvalidate(&mut self, address: u64, large: bool, validate: bool) -> Validated {
-        instructions::pvalidate(address, large, validate)
+    fn pvalidate(&mut self, page: &Unvalidated) -> Validated {
+        instructions::pvalidate(page)
     }
 
-    fn rmpadjust(&mut self, address: u64, attributes: u64) -> u64 {
-        instructions::rmpadjust(address, attributes)
+    fn rmpadjust(&mut self, page: &NewVmsa) -> u64 {
+        instructions::rmpadjust(page)
     }
 
     fn clear_large(&mut self, address: u64) {
@@ -98,13 +96,13 @@ impl Instructions for Machine {
     }
 
     fn sev_status(&self) -> u64 {
-        read_msr(SEV_STATUS)
+        Msr::SevStatus.read()
     }
 
     fn msr_protocol(&mut self, request: u64) -> u64 {
-        write_msr(MSR_GHCB, request);
+        Msr::Ghcb.write(request);
         instructions::vmgexit();
-        read_msr(MSR_GHCB)
+        Msr::Ghcb.read()
     }
 
     fn ghcb_exit(&mut self, call: &Call<'_>) -> Answer {
@@ -116,7 +114,7 @@ impl Instructions for Machine {
         for (at, word) in call.words(address) {
             put(at, word);
         }
-        write_msr(MSR_GHCB, Request::Ghcb { gpa: address }.encode());
+        Msr::Ghcb.write(Request::Ghcb { gpa: address }.encode());
         instructions::vmgexit();
         let take = |at: usize| exit_word(offset + at).load(Ordering::Relaxed);
         Answer {
@@ -159,7 +157,7 @@ impl Instructions for Machine {
 
 #[cfg(not(feature = "simulated"))]
 mod instructions {
-    use super::{Validated, asm};
+    use super::{NewVmsa, Unvalidated, Validated, asm};
 
     /// The last read of the host's answer must not move before this, nor a write after it.
     pub fn vmgexit() {
@@ -168,13 +166,13 @@ mod instructions {
         unsafe { asm!("rep vmmcall", options(nostack)) };
     }
 
-    pub fn pvalidate(address: u64, large: bool, validate: bool) -> Validated {
+    pub fn pvalidate(page: &Unvalidated) -> Validated {
         let (code, carry): (u64, u8);
-        // SAFETY: changes the state of a private page, no contents; the caller keeps the ledger.
+        // SAFETY: changes the state of a private page, no contents; by its type the ledger allows it.
         unsafe {
             asm!(".byte 0xf2, 0x0f, 0x01, 0xff", "setc {carry}", carry = out(reg_byte) carry,
-                inout("rax") address => code, in("ecx") u32::from(large),
-                in("edx") u32::from(validate), options(nostack));
+                inout("rax") page.address() => code, in("ecx") u32::from(page.is_large()),
+                in("edx") 1u32, options(nostack));
         }
         Validated {
             code: u32::try_from(code & 0xffff_ffff).unwrap_or(u32::MAX),
@@ -182,14 +180,15 @@ mod instructions {
         }
     }
 
-    pub fn rmpadjust(address: u64, attributes: u64) -> u64 {
-        let code;
-        // SAFETY: gives a page that the caller owns another role; its contents stay.
+    pub fn rmpadjust(page: &NewVmsa) -> u64 {
+        let code: u64;
+        // SAFETY: by its type the page is nobody else's; it gets another role, its contents stay.
         unsafe {
-            asm!(".byte 0xf3, 0x0f, 0x01, 0xfe", inout("rax") address => code, in("rcx") 0u64,
-                in("rdx") attributes, options(nostack));
+            asm!(".byte 0xf3, 0x0f, 0x01, 0xfe", inout("rax") page.address() => code, in("rcx") 0u64,
+                in("rdx") NewVmsa::ATTRIBUTES, options(nostack));
         }
-        code
+        // The code is in EAX.
+        code & 0xffff_ffff
     }
 
     pub fn clear_large(address: u64) {
@@ -204,7 +203,7 @@ mod instructions {
 
 #[cfg(feature = "simulated")]
 pub mod instructions {
-    use super::{Validated, asm};
+    use super::{NewVmsa, Unvalidated, Validated, asm};
     use enarx_exits::simulated::{CLEAR, PVALIDATE, QUIRKS, RMPADJUST};
 
     pub fn vmgexit() {}
@@ -221,17 +220,17 @@ pub mod instructions {
         u64::from(low) | (u64::from(high) << 32)
     }
 
-    pub fn pvalidate(address: u64, large: bool, validate: bool) -> Validated {
-        let flags = u64::from(large) | (u64::from(validate) << 1);
-        let answer = play(PVALIDATE, address | flags, 0);
+    pub fn pvalidate(page: &Unvalidated) -> Validated {
+        let flags = u64::from(page.is_large()) | 2;
+        let answer = play(PVALIDATE, page.address() | flags, 0);
         Validated {
             code: u32::try_from(answer & 0xffff_ffff).unwrap_or(u32::MAX),
             unchanged: answer >> 32 != 0,
         }
     }
 
-    pub fn rmpadjust(address: u64, attributes: u64) -> u64 {
-        play(RMPADJUST, address, attributes)
+    pub fn rmpadjust(page: &NewVmsa) -> u64 {
+        play(RMPADJUST, page.address(), NewVmsa::ATTRIBUTES)
     }
 
     pub fn clear_large(address: u64) {

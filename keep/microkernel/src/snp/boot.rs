@@ -7,12 +7,11 @@ use enarx_snp::secrets::SecretsPage;
 use zeroize::Zeroizing;
 
 use super::message::{Channel, MessageKey};
-use super::{Instructions, Messages, Snp, control_register, cpuid};
+use super::{ControlState, Instructions, Messages, Snp, cpuid};
 use crate::kernel::Fatal;
 use crate::platform::Platform;
 use crate::random::Random;
 use enarx_boot::boot_page::BootInfo;
-use enarx_boot::first_state::XCR0;
 use enarx_boot::layout::{LARGE, LAUNCH_END, PAGE, SHARED_END};
 use enarx_exits::Reason;
 
@@ -118,7 +117,7 @@ pub fn take_over<P: Platform>(
     }
     Ok(Snp {
         boot: *boot,
-        registers: (control_register(&features), XCR0 | features.xcr0),
+        registers: ControlState::new(&features),
         channel: Channel::new(),
         messages: Messages::Free,
         started: 1,

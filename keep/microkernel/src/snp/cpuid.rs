@@ -7,30 +7,27 @@ use enarx_snp::cpuid::{CpuidPage, Entry, MAX_ENTRIES};
 
 use crate::kernel::Fatal;
 use crate::platform::Platform;
+use enarx_boot::first_state::{CR4_SMAP, CR4_SMEP, CR4_UMIP};
 use enarx_exits::Reason;
 
 /// What the microkernel itself uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
-    /// Supervisor mode execution prevention.
-    pub smep: bool,
-    /// Supervisor mode access prevention.
-    pub smap: bool,
-    /// User mode instruction prevention.
-    pub umip: bool,
+    /// The bits of CR4 for SMEP, SMAP and UMIP, as far as the CPU has them.
+    pub cr4: u64,
     /// State components for XCR0 beyond x87, SSE and AVX.
     pub xcr0: u64,
 }
 
+/// Every CPU with SEV-SNP has these protections; but the firmware accepts a page without them, so a host could take
+/// them away. The simulated platform runs on CPUs that do not have them all.
+const PROTECTIONS: u64 = CR4_SMEP | CR4_SMAP | CR4_UMIP;
 /// AVX-512's three components, which come together (Intel SDM volume 1, section 13.1).
 const XCR0_AVX512: u64 = 0b1110_0000;
 /// RDRAND and XSAVE in leaf 1 ECX.
 const LEAF1_NEEDED: u32 = (1 << 30) | (1 << 26);
 /// FSGSBASE in leaf 7 EBX.
 const LEAF7_NEEDED: u32 = 1 << 0;
-/// SMEP and SMAP in leaf 7 EBX, UMIP in ECX. Every CPU with SEV-SNP has them; the firmware accepts a page without
-/// them, so a host could take them away. The simulated platform runs on CPUs that do not have them all.
-const PROTECTIONS: (u32, u32) = ((1 << 7) | (1 << 20), 1 << 2);
 
 /// Registers that CPUID returns: EAX, EBX, ECX, EDX.
 pub type Answer = [u32; 4];
@@ -97,14 +94,15 @@ pub fn features<P: Platform>(platform: &P, page: u64) -> Result<Features, Fatal>
     check(2, leaf1[2] & LEAF1_NEEDED == LEAF1_NEEDED)?;
     let leaf7 = entry(platform, page, 7, 0);
     check(3, leaf7[1] & LEAF7_NEEDED == LEAF7_NEEDED)?;
-    let protected = leaf7[1] & PROTECTIONS.0 == PROTECTIONS.0 && leaf7[2] & PROTECTIONS.1 != 0;
-    check(4, protected || cfg!(feature = "simulated"))?;
+    let protection = |register: u32, at: u32, bit: u64| u64::from(register >> at & 1) * bit;
+    let cr4 = protection(leaf7[1], 7, CR4_SMEP)
+        | protection(leaf7[1], 20, CR4_SMAP)
+        | protection(leaf7[2], 2, CR4_UMIP);
+    check(4, cr4 == PROTECTIONS || cfg!(feature = "simulated"))?;
     let states = entry(platform, page, 0xd, 0);
     let offered = u64::from(states[0]) | (u64::from(states[3]) << 32);
     Ok(Features {
-        smep: leaf7[1] & (1 << 7) != 0,
-        smap: leaf7[1] & (1 << 20) != 0,
-        umip: leaf7[2] & (1 << 2) != 0,
+        cr4,
         xcr0: if offered & XCR0_AVX512 == XCR0_AVX512 {
             XCR0_AVX512
         } else {

@@ -12,7 +12,7 @@ pub mod pages;
 pub mod vcpu;
 
 use enarx_boot::boot_page::BootInfo;
-use enarx_boot::first_state::{CR4, CR4_MCE, CR4_SMAP, CR4_SMEP, CR4_UMIP, CpuTables, FirstState};
+use enarx_boot::first_state::{CR4, CR4_MCE, CpuTables, FirstState, XCR0};
 use enarx_boot::layout::NO_FAULT;
 use message::Channel;
 
@@ -25,12 +25,81 @@ pub struct Validated {
     pub unchanged: bool,
 }
 
+/// A page that is not the Keep's yet. Only the ledger makes one ([`pages`]): to validate a page twice is to accept
+/// what a host has put in its place.
+#[derive(Debug)]
+pub struct Unvalidated {
+    address: u64,
+    large: bool,
+}
+
+impl Unvalidated {
+    /// The virtual address at which it is mapped.
+    #[must_use]
+    pub const fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Whether it has 2 MiB.
+    #[must_use]
+    pub const fn is_large(&self) -> bool {
+        self.large
+    }
+}
+
+/// A page that is to become a VMSA: written, and nobody else's ([`vcpu`]).
+#[derive(Debug)]
+pub struct NewVmsa {
+    address: u64,
+}
+
+impl NewVmsa {
+    /// What RMPADJUST gives it (AMD64 APM volume 3: RDX bit 16, VMSA), for VMPL 1 without rights.
+    pub const ATTRIBUTES: u64 = (1 << 16) | 1;
+
+    /// The virtual address at which it is mapped.
+    #[must_use]
+    pub const fn address(&self) -> u64 {
+        self.address
+    }
+}
+
+/// CR4 and XCR0 of every vCPU: those of the launch with more protections and more vector state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlState {
+    cr4: u64,
+    xcr0: u64,
+}
+
+impl ControlState {
+    /// With what the CPU has. MCE, with which the launch measures the first vCPU, stays, because a machine check
+    /// without it is a shutdown.
+    const fn new(features: &cpuid::Features) -> Self {
+        Self {
+            cr4: CR4 | CR4_MCE | features.cr4,
+            xcr0: XCR0 | features.xcr0,
+        }
+    }
+
+    /// CR4.
+    #[must_use]
+    pub const fn cr4(&self) -> u64 {
+        self.cr4
+    }
+
+    /// XCR0.
+    #[must_use]
+    pub const fn xcr0(&self) -> u64 {
+        self.xcr0
+    }
+}
+
 /// The instructions and registers of an SNP guest.
 pub trait Instructions {
-    /// PVALIDATE of the page mapped at the virtual address `address`, 2 MiB if `large`.
-    fn pvalidate(&mut self, address: u64, large: bool, validate: bool) -> Validated;
-    /// RMPADJUST of the 4 KiB page mapped at the virtual address `address`; 0 = done.
-    fn rmpadjust(&mut self, address: u64, attributes: u64) -> u64;
+    /// PVALIDATE: validates the page.
+    fn pvalidate(&mut self, page: &Unvalidated) -> Validated;
+    /// RMPADJUST: makes the page a VMSA; 0 = done.
+    fn rmpadjust(&mut self, page: &NewVmsa) -> u64;
     /// Zeroes the 2 MiB of private memory mapped at the virtual address `address`.
     fn clear_large(&mut self, address: u64);
     /// SEV_STATUS.
@@ -72,8 +141,8 @@ pub enum Messages {
 pub struct Snp {
     /// From the boot page.
     pub boot: BootInfo,
-    /// CR4 and XCR0 of every vCPU.
-    pub registers: (u64, u64),
+    /// Control registers of every vCPU.
+    pub registers: ControlState,
     /// The channel to the firmware, and who uses it.
     pub channel: Channel,
     /// See there.
@@ -91,9 +160,9 @@ impl Snp {
         FirstState {
             rip: entry.rip,
             cr3: self.boot.root | self.boot.c_bit,
-            cr4: self.registers.0,
+            cr4: self.registers.cr4,
             cr2: NO_FAULT,
-            xcr0: self.registers.1,
+            xcr0: self.registers.xcr0,
             tables: Some(CpuTables {
                 gdt: self.boot.gdt,
                 idt: self.boot.idt,
@@ -103,14 +172,4 @@ impl Snp {
             sev_features: self.boot.sev_features,
         }
     }
-}
-
-/// CR4 with the protections that the CPU has. It is that of all vCPUs; MCE, with which the launch measures the
-/// first, stays, because a machine check without it is a shutdown.
-fn control_register(features: &cpuid::Features) -> u64 {
-    let with = |has: bool, bit: u64| if has { bit } else { 0 };
-    CR4 | CR4_MCE
-        | with(features.smep, CR4_SMEP)
-        | with(features.smap, CR4_SMAP)
-        | with(features.umip, CR4_UMIP)
 }

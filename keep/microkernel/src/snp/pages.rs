@@ -7,8 +7,8 @@
 
 use enarx_snp::ghcb::{PageOperation, exit};
 
-use super::Instructions;
 use super::ghcb::{BUFFER_WORDS, Call};
+use super::{Instructions, Unvalidated};
 use crate::kernel::Fatal;
 use crate::paging::entry_at;
 use crate::platform::Platform;
@@ -53,10 +53,13 @@ pub fn accept<P: Platform + Instructions>(
     let size_bit = if large { LARGE_PAGE } else { 0 };
     platform.write(at, frame | PRESENT | WRITE | NO_EXECUTE | size_bit);
     let address = DIRECT_MAP + plain(frame);
-    let answer = platform.pvalidate(address, large, true);
+    let answer = platform.pvalidate(&Unvalidated { address, large });
     if large && answer.code == FAIL_SIZEMISMATCH {
         for offset in (0..LARGE).step_by(4096) {
-            let answer = platform.pvalidate(address + offset, false, true);
+            let answer = platform.pvalidate(&Unvalidated {
+                address: address + offset,
+                large: false,
+            });
             if answer.code != 0 || answer.unchanged {
                 return Err(fatal(frame + offset));
             }

@@ -6,7 +6,7 @@ use zerocopy::IntoBytes;
 
 use super::ghcb::Call;
 use super::pages::plain;
-use super::{Instructions, Snp};
+use super::{Instructions, NewVmsa, Snp};
 use crate::frames::Frames;
 use crate::kernel::Fatal;
 use crate::paging::entry_at;
@@ -16,8 +16,6 @@ use enarx_boot::layout::{DIRECT_MAP, KERNEL_STACK, LARGE, PAGE, own_tss, stack_b
 use enarx_boot::page_table::bits::{NO_EXECUTE, PRESENT, WRITE};
 use enarx_exits::Reason;
 
-/// RMPADJUST: the page becomes a VMSA (AMD64 APM volume 3: RDX bit 16), for VMPL 1 without rights.
-const VMSA_ATTRIBUTE: u64 = (1 << 16) | 1;
 /// Create the vCPU at once (56421, SNP AP Creation: SW_EXITINFO1 bits 15:0).
 const CREATE: u64 = 1;
 
@@ -67,7 +65,8 @@ pub fn start<P: Platform + Instructions>(
     for (offset, word) in state.words(number) {
         platform.write(page + offset as u64, word);
     }
-    if platform.rmpadjust(DIRECT_MAP + plain(page), VMSA_ATTRIBUTE) != 0 {
+    let address = DIRECT_MAP + plain(page);
+    if platform.rmpadjust(&NewVmsa { address }) != 0 {
         return Err(refused);
     }
     let answer = platform.ghcb_exit(&Call {

@@ -24,7 +24,7 @@ use enarx_microkernel::platform::Platform;
 use enarx_microkernel::signal::{USER_CS, USER_SS};
 use enarx_microkernel::snp::ghcb::{Answer, Call};
 use enarx_microkernel::snp::message::MessageKey;
-use enarx_microkernel::snp::{Entry, Instructions, Validated};
+use enarx_microkernel::snp::{Entry, Instructions, NewVmsa, Unvalidated, Validated};
 use enarx_microkernel::syscall::{After, Guarded, system_call};
 use enarx_microkernel::threads::State;
 
@@ -158,10 +158,10 @@ pub struct Played {
 
 /// Plain KVM has none of it.
 impl Instructions for Played {
-    fn pvalidate(&mut self, _: u64, _: bool, _: bool) -> Validated {
+    fn pvalidate(&mut self, _: &Unvalidated) -> Validated {
         unreachable!()
     }
-    fn rmpadjust(&mut self, _: u64, _: u64) -> u64 {
+    fn rmpadjust(&mut self, _: &NewVmsa) -> u64 {
         unreachable!()
     }
     fn clear_large(&mut self, _: u64) {

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use enarx_boot::first_state::{CR4_SMAP, CR4_SMEP, CR4_UMIP};
 use enarx_exits::Reason;
 use enarx_microkernel::kernel::Fatal;
 use enarx_microkernel::snp::cpuid::{Features, answer, features};
@@ -87,9 +88,7 @@ fn the_save_area_is_as_large_as_its_components() {
 #[test]
 fn features_are_those_of_the_page() {
     let all = Features {
-        smep: true,
-        smap: true,
-        umip: true,
+        cr4: CR4_SMEP | CR4_SMAP | CR4_UMIP,
         xcr0: 0xe0,
     };
     let of = |lines: &[Line]| features(&machine(lines), PAGE);

@@ -24,7 +24,7 @@ use enarx_microkernel::kernel::{Fatal, Kernel};
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::ghcb::{Answer, Call};
 use enarx_microkernel::snp::message::MessageKey;
-use enarx_microkernel::snp::{Entry, Instructions, Validated, pages};
+use enarx_microkernel::snp::{Entry, Instructions, NewVmsa, Unvalidated, Validated, pages};
 use enarx_microkernel::syscall::Guarded;
 use enarx_snp::cpuid::{CpuidPage, Entry as Function64};
 use enarx_snp::ghcb::msr::{Request, Response};
@@ -416,8 +416,8 @@ pub fn key_for(request: &[u8]) -> [u8; 32] {
 }
 
 impl Instructions for Machine {
-    fn pvalidate(&mut self, address: u64, large: bool, validate: bool) -> Validated {
-        assert!(validate, "the microkernel takes no page back");
+    fn pvalidate(&mut self, page: &Unvalidated) -> Validated {
+        let (address, large) = (page.address(), page.is_large());
         self.pvalidates += 1;
         let (entry, size) = self.walk(address).expect("PVALIDATE of an unmapped page");
         assert!(entry & C_BIT != 0 && address.is_multiple_of(if large { LARGE } else { PAGE }));
@@ -440,9 +440,9 @@ impl Instructions for Machine {
         }
     }
 
-    fn rmpadjust(&mut self, address: u64, attributes: u64) -> u64 {
-        let gpa = self.reach((address - DIRECT_MAP) | C_BIT, true);
-        self.adjusted.push((gpa, attributes));
+    fn rmpadjust(&mut self, page: &NewVmsa) -> u64 {
+        let gpa = self.reach((page.address() - DIRECT_MAP) | C_BIT, true);
+        self.adjusted.push((gpa, NewVmsa::ATTRIBUTES));
         if self.rmpadjust == 0 {
             self.rmp.get_mut(&gpa).unwrap().vmsa = true;
         }
