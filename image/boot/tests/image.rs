@@ -84,6 +84,54 @@ fn it_is_small() {
     assert!(lines <= MOST_LINES, "{lines} lines");
 }
 
+/// Constants that a file defines (`NAME = number;`).
+fn constants(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter(|line| !line.trim().starts_with("//"))
+        .flat_map(|line| line.split(';'))
+        .filter_map(|definition| definition.split_once(" = "))
+        .map(|(name, _)| name.trim())
+        .filter(|name| !name.is_empty() && name.chars().all(is_of_a_constant))
+        .collect()
+}
+
+fn is_of_a_constant(c: char) -> bool {
+    c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'
+}
+
+/// The compiler does not see it, because the constants are public.
+#[test]
+fn every_number_of_linux_is_used() {
+    let keep = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../keep");
+    let mut seen = 0;
+    for (definitions, users) in [
+        ("microkernel/src/linux.rs", &["microkernel"][..]),
+        ("syscall/src/lib.rs", &["microkernel", "loader", "runtime"]),
+    ] {
+        let definitions = keep.join(definitions);
+        let mut files = Vec::new();
+        for user in users {
+            sources(&keep.join(user).join("src"), &mut files);
+        }
+        let texts: Vec<String> = files
+            .iter()
+            .filter(|file| **file != definitions)
+            .map(|file| std::fs::read_to_string(file).unwrap())
+            .collect();
+        for name in constants(&std::fs::read_to_string(&definitions).unwrap()) {
+            seen += 1;
+            let used = texts.iter().any(|text| {
+                text.match_indices(name).any(|(at, _)| {
+                    !text[..at].ends_with(is_of_a_constant)
+                        && !text[at + name.len()..].starts_with(is_of_a_constant)
+                })
+            });
+            assert!(used, "{name} is used nowhere");
+        }
+    }
+    assert!(seen > 80, "{seen}");
+}
+
 /// The user's vector registers stay in the CPU during system calls, so the microkernel must not
 /// touch them. Code of `core` that formats text is compiled beforehand and uses them; panics refer
 /// to it, but the panic handler formats nothing.

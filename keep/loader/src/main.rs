@@ -17,6 +17,9 @@ use enarx_boot::image_info::ImageInfo;
 use enarx_exits::exit_code;
 use enarx_loader::load::{Ground, load};
 use enarx_syscall as nr;
+use enarx_syscall::memory::{
+    MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE,
+};
 use zerocopy::FromBytes;
 
 // The stack is the one that the runtime is to find: it is left as it was.
@@ -46,11 +49,6 @@ unsafe extern "C" {
     static INFO: [u8; 4096];
 }
 
-const PROT_READ: u64 = 1;
-const PROT_WRITE: u64 = 2;
-const PROT_EXEC: u64 = 4;
-/// MAP_PRIVATE, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE.
-const MAP_FLAGS: u64 = 0x02 | 0x20 | 0x10_0000;
 fn system_call(number: u64, a: u64, b: u64, c: u64, d: u64) -> u64 {
     let result;
     // SAFETY: the callers map new memory, change rights of memory that is not in use, write to the
@@ -76,7 +74,8 @@ struct Memory;
 impl Ground for Memory {
     fn map(&mut self, start: u64, size: u64) -> bool {
         let rights = PROT_READ | PROT_WRITE;
-        system_call(nr::MMAP, start, size, rights, MAP_FLAGS) == start
+        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+        system_call(nr::MMAP, start, size, rights, flags) == start
     }
 
     fn protect(&mut self, start: u64, size: u64, execute: bool) -> bool {

@@ -20,6 +20,8 @@ use proptest::prelude::*;
 
 use played::Keep;
 
+/// Linux `asm/signal.h`.
+const SA_RESTORER: u64 = 0x0400_0000;
 const RW: u64 = flag::PROT_READ | flag::PROT_WRITE;
 const HANDLER: u64 = 0x40_2000;
 const COMPILED: Range<u64> = MMAP_START..MMAP_END;
@@ -64,10 +66,7 @@ impl Program {
         let rights = flag::PROT_READ | flag::PROT_EXEC;
         assert_eq!(keep.call(nr::MPROTECT, &[code, PAGE, rights]), 0);
         let stack = map(&keep, RW);
-        for (offset, word) in [HANDLER, flag::SA_RESTORER, 0x40_3000, 0]
-            .into_iter()
-            .enumerate()
-        {
+        for (offset, word) in [HANDLER, SA_RESTORER, 0x40_3000, 0].into_iter().enumerate() {
             keep.touch(0, stack + offset as u64 * 8, Some(word));
         }
         for signal in [flag::SIGSEGV, flag::SIGILL, flag::SIGFPE] {
