@@ -121,8 +121,9 @@ guest_test!(kernel_memory_is_not_entered, {
     tries_kernel_memory("j", 0x14);
 });
 
+// The loader and the window with the runtime image are gone on the simulated platform, and never were on plain KVM.
 guest_test!(addresses_that_are_none, {
-    for address in ["0", "8", "7ffffffff000"] {
+    for address in ["0", "8", "100000", "101000", "700020000000", "7ffffffff000"] {
         let text = fault(&format!("r {address}"));
         assert!(text.contains("vector 14"), "{address}: {text}");
     }

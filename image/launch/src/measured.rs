@@ -124,6 +124,7 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
         image_start,
         gdt: tables.gdt,
         idt: tables.idt,
+        loader_end: loader_end(&loader, &program)?,
     };
     let state = FirstState {
         rip: header.entry,
@@ -172,6 +173,21 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
         state,
         shared: vec![SHARED_PHYSICAL..SHARED_END, image_start..boot.free_start],
     })
+}
+
+/// Where the loader's address space ends, and the runtime's may begin.
+fn loader_end(loader: &Program, runtime: &Program) -> Result<u64, LaunchError> {
+    let end = loader
+        .segments
+        .last()
+        .and_then(|last| round_up(last.address + last.size, LARGE))
+        .ok_or(LaunchError::Loader)?;
+    if runtime.segments.iter().any(|segment| segment.address < end) {
+        return Err(LaunchError::Parameters(
+            "the runtime lies where the loader does",
+        ));
+    }
+    Ok(end)
 }
 
 /// The runtime's segments as the loader is told. A mapping ends on a 2 MiB boundary where nothing

@@ -157,6 +157,7 @@ impl<'a> Plan<'a> {
             image_start: 0,
             gdt: tables.gdt,
             idt: tables.idt,
+            loader_end: 0,
         };
         let state = FirstState {
             rip: header.entry,

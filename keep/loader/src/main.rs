@@ -28,13 +28,10 @@ global_asm!(
     .section .text
     .globl enarx_loader_entry
 enarx_loader_entry:
-    mov rbx, rsp
+    mov rdi, rsp
     and rsp, -16
     call {start}
-    mov rsp, rbx
-    xor edx, edx
-    xor ebx, ebx
-    jmp rax
+    ud2
 
     .section .info, "a"
     .globl enarx_loader_info
@@ -104,7 +101,7 @@ impl Ground for Memory {
     }
 }
 
-extern "C" fn start() -> u64 {
+extern "C" fn start(stack: u64) -> ! {
     // SAFETY: the page is part of the measured image and never written.
     let page = unsafe { &INFO };
     let Ok((info, _)) = ImageInfo::ref_from_prefix(page) else {
@@ -112,8 +109,9 @@ extern "C" fn start() -> u64 {
     };
     match load(&mut Memory, info) {
         Ok(entry) => {
-            system_call(nr::IMAGE_LOADED, 0, 0, 0, 0);
-            entry
+            // Enters the runtime: this program is unmapped.
+            system_call(nr::IMAGE_LOADED, entry, stack, 0, 0);
+            end("enarx-loader: the runtime was not entered\n")
         }
         Err(error) => end(error.sentence()),
     }

@@ -176,6 +176,30 @@ pub enum Removal {
     Discard,
 }
 
+/// A mapping that failed, of which a part may have been made: the caller unmaps it as it unmaps anything else,
+/// with every TLB flushed before its frames are free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Why.
+    pub errno: Errno,
+    /// First address and length of that part.
+    pub part: (u64, u64),
+}
+
+impl From<Errno> for Failed {
+    fn from(errno: Errno) -> Self {
+        let part = (0, 0);
+        Self { errno, part }
+    }
+}
+
+fn failed(start: u64) -> impl Fn((PagingError, u64)) -> Failed {
+    move |(error, done)| Failed {
+        errno: errno(error),
+        part: (start, done - start),
+    }
+}
+
 impl Default for AddressSpace {
     fn default() -> Self {
         Self::new()
@@ -260,14 +284,14 @@ impl AddressSpace {
     ///
     /// # Errors
     /// [`Errno::Inval`] for a bad range, [`Errno::Exist`] where something is mapped,
-    /// [`Errno::NoMem`] without memory or addresses.
+    /// [`Errno::NoMem`] without memory or addresses; and what is to be unmapped then.
     pub fn map<P: Platform>(
         &mut self,
         platform: &mut P,
         fixed: Option<u64>,
         length: u64,
         rights: Rights,
-    ) -> Result<u64, Errno> {
+    ) -> Result<u64, Failed> {
         let Some(address) = fixed else {
             let length = round_up(length, PAGE).filter(|&length| length != 0);
             let length = length.ok_or(Errno::Inval)?;
@@ -284,18 +308,18 @@ impl AddressSpace {
             if reserved.is_err() {
                 area.release(start, end);
             }
-            return reserved.map(|()| start).map_err(errno);
+            return reserved.map(|()| start).map_err(failed(start));
         };
         let (start, end) = Self::range(address, length)?;
         self.tables
             .reserve(&mut self.frames, platform, start, end, rights)
-            .map_err(errno)?;
+            .map_err(failed(start))?;
         self.small.claim(start, end);
         self.large.claim(start, end);
         Ok(start)
     }
 
-    /// Unmaps 2 MiB pages of the microkernel's own; every TLB is to be flushed.
+    /// Unmaps what the launch has mapped, in steps of 2 MiB, and frees nothing; every TLB is to be flushed.
     pub fn withdraw<P: Platform>(&mut self, platform: &mut P, start: u64, length: u64) {
         self.tables.withdraw(platform, start, start + length);
     }
@@ -370,30 +394,26 @@ impl AddressSpace {
         self.heap.end
     }
 
-    /// Moves the end of the heap, to whole pages: an odd end would cost a C library another call. The
-    /// current end if that is not possible.
-    pub fn set_heap_end<P: Platform>(&mut self, platform: &mut P, end: u64) -> u64 {
+    /// Moves the end of the heap, to whole pages: an odd end would cost a C library another call.
+    ///
+    /// # Errors
+    /// [`Errno::NoMem`], and what is to be unmapped then.
+    pub fn set_heap_end<P: Platform>(&mut self, platform: &mut P, end: u64) -> Result<(), Failed> {
         let heap = &mut self.heap;
         let end = round_up(end, PAGE).unwrap_or(u64::MAX);
         if end < heap.start || end - heap.start > HEAP_LIMIT || end >= SALLYPORT_USER {
-            return heap.end;
+            return Err(Errno::NoMem.into());
         }
-        let Some(needed) = round_up(end, LARGE) else {
-            return heap.end;
-        };
+        let needed = round_up(end, LARGE).ok_or(Errno::NoMem)?;
         if needed > heap.mapped {
             let (start, rights) = (heap.mapped, Rights::ReadWrite);
-            if self
-                .tables
+            self.tables
                 .reserve(&mut self.frames, platform, start, needed, rights)
-                .is_err()
-            {
-                return heap.end;
-            }
+                .map_err(failed(start))?;
             heap.mapped = needed;
         }
         heap.end = end;
-        end
+        Ok(())
     }
 
     /// The part of the heap that a lower end gives up, and which must read as zeros when the

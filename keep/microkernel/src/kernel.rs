@@ -2,7 +2,7 @@
 //!
 //! One lock (in the binary) guards [`Kernel`]; a vCPU never sleeps while it holds it.
 
-use crate::address_space::{AddressSpace, Removal};
+use crate::address_space::{AddressSpace, Failed, Removal};
 use crate::cause;
 use crate::clock::Clock;
 use crate::epoch::Epoch;
@@ -316,7 +316,8 @@ impl Kernel {
         }
     }
 
-    /// The runtime image has been copied: its shared pages become private and free.
+    /// The runtime image has been copied: its shared pages become private and free, and the loader, which is
+    /// not needed any more, is unmapped. Its pages are constants and stay unused.
     ///
     /// # Errors
     /// [`Reason::PageState`], [`Reason::Validation`].
@@ -333,6 +334,7 @@ impl Kernel {
         let boot = snp.boot;
         let (start, end) = (boot.image_start, boot.free_start);
         self.space.withdraw(platform, IMAGE_USER, end - start);
+        self.space.withdraw(platform, 0, boot.loader_end);
         self.shoot_down(platform, epoch, me);
         let root = boot.root | boot.c_bit;
         pages::change_state(platform, root, start, end, PageOperation::Private)?;
@@ -610,6 +612,20 @@ impl Kernel {
             self.shoot_down(platform, epoch, me);
         }
         result.map(|_| ())
+    }
+
+    /// Takes away what a mapping that failed has left; why it failed.
+    pub fn undo<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        epoch: &Epoch,
+        me: usize,
+        failed: Failed,
+    ) -> Errno {
+        let (start, length) = failed.part;
+        // What was mapped is whole entries: this cannot fail, but for having nothing to do.
+        let _ = self.take_away(platform, epoch, me, Removal::Unmap, start, length);
+        failed.errno
     }
 
     /// Unmaps or discards a range: in one step where no other vCPU can get to user code before this

@@ -113,8 +113,8 @@ impl Tables {
     /// Reserves `start..end`, which is free, with `rights`.
     ///
     /// # Errors
-    /// [`PagingError::OutOfMemory`], [`PagingError::Occupied`], [`PagingError::Pinned`]; nothing
-    /// is reserved then.
+    /// [`PagingError::OutOfMemory`], [`PagingError::Occupied`], [`PagingError::Pinned`], and the end of what
+    /// was reserved until then. It is the caller's to take away: another vCPU may have translations of it.
     pub fn reserve<P: Platform>(
         &mut self,
         frames: &mut Frames,
@@ -122,15 +122,10 @@ impl Tables {
         start: u64,
         end: u64,
         rights: Rights,
-    ) -> Result<(), PagingError> {
+    ) -> Result<(), (PagingError, u64)> {
         let mut walk = Walk::new(frames, platform, Change::Reserve(rights), start, end);
-        if let Err(error) = walk.descend(self.root, start, end) {
-            let done = walk.done;
-            // What was reserved before is whole entries: this cannot fail.
-            self.change(frames, platform, start, done, Change::Remove)?;
-            return Err(error);
-        }
-        Ok(())
+        let result = walk.descend(self.root, start, end);
+        result.map_err(|error| (error, walk.done))
     }
 
     /// Gives the mapped range `start..end` other rights.
@@ -205,7 +200,7 @@ impl Tables {
         Ok(walk.stale)
     }
 
-    /// Clears the pinned 2 MiB entries of `start..end`.
+    /// Clears the 2 MiB entries of `start..end`, of pages and of tables.
     pub fn withdraw<P: Platform>(&mut self, platform: &mut P, start: u64, end: u64) {
         for address in (start..end).step_by(2 << 20) {
             if let Some(at) = entry_at(platform, self.root, address, 2) {

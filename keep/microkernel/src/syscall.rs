@@ -132,6 +132,9 @@ pub fn system_call<P: Platform, K: Guarded>(
         nr::DERIVED_KEY => call.derived_key(a, b),
         nr::IMAGE_LOADED => {
             kernel.with(|k| k.release_image(call.platform, epoch, me))?;
+            if a != 0 && a < USER_END {
+                (registers.rip, registers.rsp, registers.rdx) = (a, b, 0);
+            }
             Ok(0)
         }
         nr::IOCTL => Err(Errno::NoTty),
@@ -235,8 +238,9 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
             if flags & flag::MAP_FIXED != 0 {
                 k.take_away(platform, epoch, me, Removal::Unmap, address, length)?;
             }
-            k.space
-                .map(platform, fixed.then_some(address), length, rights)
+            let address = fixed.then_some(address);
+            let mapped = k.space.map(platform, address, length, rights);
+            mapped.map_err(|failed| k.undo(platform, epoch, me, failed))
         })
     }
 
@@ -279,7 +283,10 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
             {
                 return k.space.heap_end();
             }
-            k.space.set_heap_end(platform, end)
+            if let Err(failed) = k.space.set_heap_end(platform, end) {
+                k.undo(platform, epoch, me, failed);
+            }
+            k.space.heap_end()
         })
     }
 

@@ -10,20 +10,23 @@ use proptest::prelude::*;
 use enarx_boot::boot_page::BootInfo;
 use enarx_boot::layout::{
     DIRECT_MAP, DIRECT_MAP_SIZE, HUGE, LARGE, LAUNCH_END, PAGE, SHARED_END, SHARED_PHYSICAL,
+    USER_END,
 };
 use enarx_boot::page_table::bits;
 use enarx_exits::{HostFacts, Reason};
 use enarx_microkernel::epoch::Epoch;
 use enarx_microkernel::frames::Frames;
-use enarx_microkernel::kernel::{Fatal, Kernel};
+use enarx_microkernel::kernel::{Fatal, Kernel, Registers};
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::Validated;
 use enarx_microkernel::snp::ghcb::Answer;
 use enarx_microkernel::snp::pages::{accept, change_state, extend, plain};
+use enarx_microkernel::syscall::{After, system_call};
 use enarx_snp::ghcb::{PageOperation, exit};
+use enarx_syscall as nr;
 
 use crate::machine::{
-    C_BIT, DIRECT, JUNK, LAUNCH_FREE, Machine, ROOT, boot, boot_info, ends, window,
+    C_BIT, DIRECT, JUNK, LAUNCH_FREE, Locked, Machine, ROOT, boot, boot_info, ends, loader, window,
 };
 
 const SIZE_MISMATCH: Validated = Validated {
@@ -494,6 +497,38 @@ fn the_image_is_released_once_and_becomes_memory() {
         assert_eq!(machine.exits.len(), exits);
         assert_eq!(kernel.space.free_memory(), 0);
     }
+}
+
+#[test]
+fn the_loader_and_the_window_are_unmapped_once_the_image_is_loaded() {
+    const PROGRAM: (u64, u64) = (0x40_1000, 0x7000_3fff_f000);
+    let mut machine = Machine::new();
+    let kernel = Locked::boot(&mut machine);
+    assert!(loader(&machine) != 0 && window(&machine, 0) != 0);
+    let epoch = Epoch::new();
+    let mut call = |entry| {
+        let mut registers = Registers {
+            rax: nr::IMAGE_LOADED,
+            rdi: entry,
+            rsi: PROGRAM.1,
+            rdx: 7,
+            rip: 0x10_1000,
+            rsp: 0x1000,
+            ..Registers::default()
+        };
+        let after = system_call(&kernel, &epoch, &mut machine, 0, &mut registers);
+        assert_eq!((after, registers.rax), (Ok(After::User), 0));
+        (registers.rip, registers.rsp, registers.rdx)
+    };
+    // It enters the program, because its caller is gone.
+    assert_eq!(call(PROGRAM.0), (PROGRAM.0, PROGRAM.1, 0));
+    // No address of a program: back to the caller.
+    for entry in [0, USER_END, u64::MAX] {
+        assert_eq!(call(entry), (0x10_1000, 0x1000, 7));
+    }
+    assert_eq!((loader(&machine), window(&machine, 0)), (0, 0));
+    assert_eq!(machine.flushes, 1);
+    machine.check_ledger();
 }
 
 #[test]

@@ -15,6 +15,7 @@ use aes_gcm::{Aes256Gcm, Key, KeyInit, Nonce, Tag};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use enarx_boot::boot_page::{self, BootInfo};
+use enarx_boot::image_info;
 use enarx_boot::layout::{
     DIRECT_MAP, EXIT_PHYSICAL, IMAGE_USER, LARGE, LAUNCH_END, PAGE, SHARED_END, STACKS_VIRTUAL,
 };
@@ -39,6 +40,8 @@ pub const DIRECT: [u64; 3] = [0x2000, 0x3000, 0x4000];
 const STACKS: [u64; 3] = [0x5000, 0x6000, 0x7000];
 /// The tables above the window with the runtime image.
 const WINDOW: [u64; 2] = [0x8000, 0x9000];
+/// The tables above the loader.
+const LOADER: [u64; 3] = [0xe000, 0xf000, 0x1_0000];
 pub const CPUID_PAGE: u64 = 0xa000;
 pub const SECRETS_PAGE: u64 = 0xb000;
 /// First 4 KiB frame that the launch does not use.
@@ -173,6 +176,7 @@ impl Machine {
         machine.link(DIRECT_MAP, &DIRECT, table);
         machine.link(STACKS_VIRTUAL, &STACKS, table);
         machine.link(IMAGE_USER, &WINDOW, table);
+        machine.link(image_info::ADDRESS, &LOADER, table);
         let leaf = bits::PRESENT | bits::WRITE | bits::NO_EXECUTE | C_BIT;
         for page in (ROOT..LAUNCH_FREE).step_by(4096) {
             machine.put(DIRECT[2] + page / PAGE * 8, page | leaf);
@@ -707,6 +711,7 @@ pub fn boot_info(image: u64) -> BootInfo {
         image_start: SHARED_END,
         gdt: DIRECT_MAP + 0xc000,
         idt: DIRECT_MAP + 0xd000,
+        loader_end: LARGE,
         ..BootInfo::new_zeroed()
     }
 }
@@ -785,6 +790,11 @@ fn window_slot(frame: u64) -> u64 {
 /// The user's mapping of a frame of the runtime image.
 pub fn window(machine: &Machine, frame: u64) -> u64 {
     machine.word(WINDOW[1] + window_slot(frame))
+}
+
+/// The entry above the loader's pages.
+pub fn loader(machine: &Machine) -> u64 {
+    machine.word(LOADER[1])
 }
 
 const _: () = assert!(LAUNCH_FREE < LAUNCH_END);
