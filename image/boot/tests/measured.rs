@@ -184,7 +184,7 @@ fn every_page_has_its_place_and_kind() {
 fn a_measured_vcpu_that_only_the_host_starts_reaches_nothing() {
     for microkernel in [MICROKERNEL, MICROKERNEL_SIMULATED] {
         let launch = laid_out_with(microkernel, &program(), 64, C_BIT);
-        let entry = header(&launch).stray_entry;
+        let entry = header(&launch).unexpected_vcpu_entry;
         let states = launch
             .pages
             .iter()
@@ -421,11 +421,11 @@ fn constants(launch: &Launch) -> BTreeSet<u64> {
     let (found, _) = leaves(launch, PRIVATE);
     let loaders = found.iter().filter(|leaf| is_loaders(leaf.address));
     constants.extend(loaders.map(|leaf| leaf.entry & bits::ADDRESS & !PRIVATE));
-    let stray = launch
+    let unexpected = launch
         .pages
         .iter()
         .rfind(|page| page.kind == PageType::Vmsa);
-    let vmsa = Vmsa::read_from_bytes(&stray.unwrap().bytes[..]).unwrap();
+    let vmsa = Vmsa::read_from_bytes(&unexpected.unwrap().bytes[..]).unwrap();
     constants.extend(leaves_under(launch, vmsa.cr3.get(), PRIVATE).1);
     assert!(constants.len() > 12, "{constants:x?}");
     constants

@@ -95,9 +95,9 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
     let (user_stack, stack_bytes, random_offset) = first_stack(&program)?;
     let stack_page = builder.first_stack_page(&stack_bytes);
     builder.sallyport();
-    let stray_start = builder.pages.end();
-    let stray_root = builder.stray_tables(header.stray_entry);
-    constants.extend((stray_start..builder.pages.end()).step_by(4096));
+    let unexpected_start = builder.pages.end();
+    let unexpected_root = builder.unexpected_vcpu_tables(header.unexpected_vcpu_entry);
+    constants.extend((unexpected_start..builder.pages.end()).step_by(4096));
     constants.insert(cpuid_page);
     constants.extend([tables.gdt, tables.idt, tables.tss].map(|address| address - DIRECT_MAP));
     builder.ledger(&kernel, &constants);
@@ -146,15 +146,15 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
     }
     // The host can run a measured vCPU at any time, also beside the one of that number which the guest
     // has started, and inject any event before its first instruction. It must reach nothing of the other's.
-    let stray = FirstState {
-        rip: header.stray_entry,
-        cr3: stray_root | c_bit,
+    let unexpected = FirstState {
+        rip: header.unexpected_vcpu_entry,
+        cr3: unexpected_root | c_bit,
         tables: None,
-        lstar: header.stray_entry,
+        lstar: header.unexpected_vcpu_entry,
         ..state
     };
     pages.extend((0..u64::from(parameters.vcpus)).map(|vcpu| {
-        let vmsa = if vcpu == 0 { &state } else { &stray }.vmsa(vcpu);
+        let vmsa = if vcpu == 0 { &state } else { &unexpected }.vmsa(vcpu);
         let mut bytes = Box::new([0; 4096]);
         bytes.copy_from_slice(vmsa.as_bytes());
         Page {
@@ -293,8 +293,8 @@ impl Builder {
         page
     }
 
-    /// Tables that map the page with the stray entry and nothing else; the first of them.
-    fn stray_tables(&mut self, entry: u64) -> u64 {
+    /// Tables that map the page with the entry of an unexpected vCPU and nothing else; the first of them.
+    fn unexpected_vcpu_tables(&mut self, entry: u64) -> u64 {
         let root = self.pages.allocate();
         let page = entry - entry % PAGE;
         let code = (page - KERNEL_VIRTUAL) | bits::PRESENT | self.c_bit;

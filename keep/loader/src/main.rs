@@ -15,7 +15,7 @@ use core::panic::PanicInfo;
 use enarx_bare as _;
 use enarx_boot::image_info::ImageInfo;
 use enarx_exits::exit_code;
-use enarx_loader::load::{Ground, load};
+use enarx_loader::load::{LoaderSystem, load};
 use enarx_syscall as nr;
 use enarx_syscall::memory::{
     MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE,
@@ -68,7 +68,7 @@ fn end(sentence: &str) -> ! {
 
 struct Memory;
 
-impl Ground for Memory {
+impl LoaderSystem for Memory {
     fn map(&mut self, start: u64, size: u64) -> bool {
         let rights = PROT_READ | PROT_WRITE;
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;

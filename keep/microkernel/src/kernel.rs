@@ -6,11 +6,13 @@ use crate::address_space::{AddressSpace, Failed, Removal};
 use crate::cause;
 use crate::clock::Clock;
 use crate::epoch::Epoch;
+use crate::fatal::Fatal;
 use crate::frames::Frames;
 use crate::linux::{Errno, flag};
 use crate::paging::{Fault, Stale};
 use crate::platform::Platform;
 use crate::random::Random;
+use crate::registers::{Registers, vector};
 use crate::signal::{self, Signal, SignalFrame};
 use crate::snp::message::{Channel, MessageKey};
 use crate::snp::{Messages, Snp, cpuid, pages, vcpu};
@@ -21,89 +23,10 @@ use enarx_boot::layout::{
     SHARED_END, SHARED_PHYSICAL, STACK_SIZE, STACK_TOP, USER_END, VDSO_USER,
 };
 use enarx_boot::page_table::{Access, Rights};
-use enarx_exits::{FaultReport, HostFacts, Reason};
+use enarx_exits::{HostFacts, Reason};
 
 use enarx_snp::ghcb::{PageOperation, exit};
 use zerocopy::{FromBytes, IntoBytes};
-
-/// The registers of interrupted user code, in the order in which the entry code pushes them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-#[allow(missing_docs, reason = "the names are the registers'")]
-pub struct Registers {
-    pub r15: u64,
-    pub r14: u64,
-    pub r13: u64,
-    pub r12: u64,
-    pub r11: u64,
-    pub r10: u64,
-    pub r9: u64,
-    pub r8: u64,
-    pub rbp: u64,
-    pub rdi: u64,
-    pub rsi: u64,
-    pub rdx: u64,
-    pub rcx: u64,
-    pub rbx: u64,
-    pub rax: u64,
-    /// Exception vector; [`SYSTEM_CALL`] for a SYSCALL.
-    pub vector: u64,
-    /// Error code of the exception; 0 where there is none.
-    pub error_code: u64,
-    pub rip: u64,
-    pub cs: u64,
-    pub flags: u64,
-    pub rsp: u64,
-    pub ss: u64,
-}
-
-const _: () = assert!(size_of::<Registers>() == 22 * 8);
-
-impl Registers {
-    /// All zero.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            r15: 0,
-            r14: 0,
-            r13: 0,
-            r12: 0,
-            r11: 0,
-            r10: 0,
-            r9: 0,
-            r8: 0,
-            rbp: 0,
-            rdi: 0,
-            rsi: 0,
-            rdx: 0,
-            rcx: 0,
-            rbx: 0,
-            rax: 0,
-            vector: 0,
-            error_code: 0,
-            rip: 0,
-            cs: 0,
-            flags: 0,
-            rsp: 0,
-            ss: 0,
-        }
-    }
-}
-
-/// [`Registers::vector`] of a system call.
-pub const SYSTEM_CALL: u64 = 256;
-
-/// Exception vectors (AMD64 APM volume 2, section 8.2).
-pub mod vector {
-    /// #DE, divide error.
-    pub const DIVIDE: u64 = 0;
-    /// #UD, invalid opcode.
-    pub const INVALID_OPCODE: u64 = 6;
-    /// #PF, page fault.
-    pub const PAGE_FAULT: u64 = 14;
-    /// #VC, VMM communication.
-    pub const VMM_COMMUNICATION: u64 = 29;
-}
 
 /// A handler installed by `rt_sigaction`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,36 +54,6 @@ const CPUID: [u8; 2] = [0x0f, 0xa2];
 const fn low(register: u64) -> u32 {
     let [a, b, c, d, ..] = register.to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
-}
-
-/// The Keep cannot go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fatal(pub FaultReport);
-
-impl Fatal {
-    /// A report without registers.
-    #[must_use]
-    pub fn new(reason: Reason, detail: u64) -> Self {
-        Self(FaultReport {
-            reason: reason as u64,
-            vector: detail,
-            ..FaultReport::default()
-        })
-    }
-
-    /// A report about an interrupted context.
-    #[must_use]
-    pub fn at(reason: Reason, registers: &Registers, cr2: u64) -> Self {
-        Self(FaultReport {
-            reason: reason as u64,
-            vector: registers.vector,
-            error_code: registers.error_code,
-            rip: registers.rip,
-            cr2,
-            rsp: registers.rsp,
-            cs: registers.cs,
-        })
-    }
 }
 
 /// Where compiled WebAssembly lies: code that traps on purpose. The runtime itself and its C library lie
@@ -193,6 +86,14 @@ pub struct Kernel {
     pub memory: u64,
     /// What there is to know under SNP; none under plain KVM.
     pub snp: Option<Snp>,
+}
+
+/// Exclusive use of the kernel, for the length of a closure.
+pub trait Guarded {
+    /// Runs `f` with the kernel locked.
+    fn with<R>(&self, f: impl FnOnce(&mut Kernel) -> R) -> R;
+    /// The key of the messages to the firmware, which needs no lock.
+    fn key(&self) -> &MessageKey;
 }
 
 impl Default for Kernel {
@@ -600,7 +501,7 @@ impl Kernel {
     ///
     /// # Errors
     /// Those of `change`.
-    pub fn reduce<P: Platform>(
+    pub fn with_shootdown<P: Platform>(
         &mut self,
         platform: &mut P,
         epoch: &Epoch,
@@ -624,7 +525,7 @@ impl Kernel {
     ) -> Errno {
         let (start, length) = failed.part;
         // What was mapped is whole entries: this cannot fail, but for having nothing to do.
-        let _ = self.take_away(platform, epoch, me, Removal::Unmap, start, length);
+        let _ = self.remove(platform, epoch, me, Removal::Unmap, start, length);
         failed.errno
     }
 
@@ -633,7 +534,7 @@ impl Kernel {
     ///
     /// # Errors
     /// As [`AddressSpace::finish`].
-    pub fn take_away<P: Platform>(
+    pub fn remove<P: Platform>(
         &mut self,
         platform: &mut P,
         epoch: &Epoch,
@@ -643,11 +544,11 @@ impl Kernel {
         length: u64,
     ) -> Result<(), Errno> {
         if self.threads.others_running(me) {
-            self.reduce(platform, epoch, me, |space, platform| {
+            self.with_shootdown(platform, epoch, me, |space, platform| {
                 space.hide(platform, start, length)
             })?;
         }
-        self.reduce(platform, epoch, me, |space, platform| {
+        self.with_shootdown(platform, epoch, me, |space, platform| {
             space.finish(platform, removal, start, length)
         })
     }

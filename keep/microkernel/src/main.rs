@@ -15,10 +15,12 @@ use enarx_boot::boot_page::{BootInfo, FLAG_FAULT_ADDRESSES, FLAG_SNP};
 use enarx_exits::exit_code;
 use enarx_exits::{FaultReport, Function, KICK_VECTOR, Reason};
 use enarx_microkernel::epoch::Epoch;
-use enarx_microkernel::kernel::{Fatal, Registers, vector};
+use enarx_microkernel::fatal::Fatal;
+use enarx_microkernel::kernel::Guarded;
 use enarx_microkernel::platform::Platform;
+use enarx_microkernel::registers::{Registers, vector};
 use enarx_microkernel::signal::{USER_CS, USER_SS, sanitise_flags};
-use enarx_microkernel::syscall::{After, Guarded, system_call};
+use enarx_microkernel::syscall::{After, system_call};
 use enarx_microkernel::threads::State;
 use zerocopy::IntoBytes;
 

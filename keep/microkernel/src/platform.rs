@@ -1,8 +1,8 @@
 //! What the logic of the microkernel needs from the machine under it.
 //!
-//! The binary implements it with instructions; tests play it in ordinary memory.
+//! The binary implements it with instructions; tests have a fake one in ordinary memory.
 
-use crate::snp::Instructions;
+use crate::snp::instructions::Instructions;
 use enarx_exits::Function;
 
 /// The machine: physical memory, TLB, exits, randomness, time.

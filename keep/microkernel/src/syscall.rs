@@ -9,24 +9,19 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::address_space::Removal;
 use crate::clock::MOST;
 use crate::epoch::Epoch;
-use crate::kernel::{Action, Fatal, Kernel, Registers, SIGNALS};
+use crate::fatal::Fatal;
+use crate::kernel::{Action, Guarded, SIGNALS};
 use crate::linux::{Errno, MAY_FAIL, flag};
 use crate::platform::Platform;
+use crate::registers::Registers;
 use crate::signal::{AlternateStack, sanitise_flags};
-use crate::snp::message::{KEY_REQUEST, MessageKey, ask};
+use crate::snp::message::KEY_REQUEST;
+use crate::snp::request::ask;
 use crate::threads::{State, thread_id};
 use enarx_boot::layout::USER_END;
 use enarx_boot::page_table::Rights;
 use enarx_exits::{Function, LOG_BYTES, Reason};
 use enarx_syscall as nr;
-
-/// Exclusive use of the kernel, for the length of a closure.
-pub trait Guarded {
-    /// Runs `f` with the kernel locked.
-    fn with<R>(&self, f: impl FnOnce(&mut Kernel) -> R) -> R;
-    /// The key of the messages to the firmware, which needs no lock.
-    fn key(&self) -> &MessageKey;
-}
 
 /// What follows a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +82,7 @@ pub fn system_call<P: Platform, K: Guarded>(
             Ok(0)
         }
         nr::MMAP => call.mmap(a, b, c, d),
-        nr::MUNMAP => call.take_away(Removal::Unmap, a, b),
+        nr::MUNMAP => call.remove(Removal::Unmap, a, b),
         nr::MPROTECT => call.mprotect(a, b, c),
         nr::MADVISE => call.madvise(a, b, c),
         nr::BRK => Ok(call.brk(a)),
@@ -236,7 +231,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
         self.kernel.with(|k| {
             if flags & flag::MAP_FIXED != 0 {
-                k.take_away(platform, epoch, me, Removal::Unmap, address, length)?;
+                k.remove(platform, epoch, me, Removal::Unmap, address, length)?;
             }
             let address = fixed.then_some(address);
             let mapped = k.space.map(platform, address, length, rights);
@@ -244,10 +239,10 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         })
     }
 
-    fn take_away(&mut self, removal: Removal, start: u64, length: u64) -> Answer {
+    fn remove(&mut self, removal: Removal, start: u64, length: u64) -> Answer {
         let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
         self.kernel
-            .with(|k| k.take_away(platform, epoch, me, removal, start, length))
+            .with(|k| k.remove(platform, epoch, me, removal, start, length))
             .map(|()| 0)
     }
 
@@ -259,7 +254,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
         self.kernel
             .with(|k| {
-                k.reduce(platform, epoch, me, |space, platform| {
+                k.with_shootdown(platform, epoch, me, |space, platform| {
                     space.protect(platform, start, length, rights)
                 })
             })
@@ -268,7 +263,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
 
     fn madvise(&mut self, start: u64, length: u64, advice: u64) -> Answer {
         match advice {
-            flag::MADV_DONTNEED if length != 0 => self.take_away(Removal::Discard, start, length),
+            flag::MADV_DONTNEED if length != 0 => self.remove(Removal::Discard, start, length),
             _ => Ok(0),
         }
     }
@@ -278,7 +273,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
         self.kernel.with(|k| {
             if let Some((start, length)) = k.space.heap_surplus(end)
-                && k.take_away(platform, epoch, me, Removal::Discard, start, length)
+                && k.remove(platform, epoch, me, Removal::Discard, start, length)
                     .is_err()
             {
                 return k.space.heap_end();

@@ -1,7 +1,7 @@
 //! Exceptions at CPL3: a signal comes of a verified cause alone, in compiled WebAssembly alone, whatever
 //! a host injects.
 
-mod played;
+mod fake;
 
 use std::ops::Range;
 
@@ -11,14 +11,16 @@ use enarx_boot::layout::{
 };
 use enarx_boot::page_table::Rights;
 use enarx_exits::Reason;
-use enarx_microkernel::kernel::{Fatal, Registers, SYSTEM_CALL, vector};
+use enarx_microkernel::fatal::Fatal;
+use enarx_microkernel::kernel::Guarded;
 use enarx_microkernel::linux::flag;
+use enarx_microkernel::registers::{Registers, SYSTEM_CALL, vector};
 use enarx_microkernel::signal::{ENTER_OFFSET, LEAVE_OFFSET, USER_CS, USER_SS};
-use enarx_microkernel::syscall::{After, Guarded};
+use enarx_microkernel::syscall::After;
 use enarx_syscall as nr;
 use proptest::prelude::*;
 
-use played::Keep;
+use fake::Keep;
 
 /// Linux `asm/signal.h`.
 const SA_RESTORER: u64 = 0x0400_0000;
@@ -253,7 +255,7 @@ fn signals_interrupt_and_return() {
     let frame = registers.rsp;
     assert_eq!(
         program.keep.touch(0, frame, None),
-        played::Touch::Done(VDSO_USER + LEAVE_OFFSET),
+        fake::Touch::Done(VDSO_USER + LEAVE_OFFSET),
         "the handler returns to the vDSO, not to the program's restorer"
     );
     assert!(registers.rcx.is_multiple_of(64) && registers.rcx > frame);

@@ -1,17 +1,17 @@
 //! User memory against a model, with every translation buffer watched: what a hostile program can
 //! do by `mmap`, `munmap`, `mprotect`, `madvise`, `brk` and page faults.
 
-mod played;
+mod fake;
 
 use std::collections::BTreeMap;
 
 use enarx_boot::layout::{HUGE, LARGE, PAGE, SALLYPORT_USER, USER_END, VDSO_USER};
+use enarx_microkernel::kernel::Guarded;
 use enarx_microkernel::linux::flag;
-use enarx_microkernel::syscall::Guarded;
 use enarx_syscall as nr;
 use proptest::prelude::*;
 
-use played::{HEAP, Keep, Touch};
+use fake::{HEAP, Keep, Touch};
 
 const FIXED: u64 = flag::MAP_FIXED | flag::MAP_ANONYMOUS;
 const ANYWHERE: u64 = flag::MAP_ANONYMOUS;

@@ -87,7 +87,7 @@ pub struct ImageHeader {
     /// The boot page.
     pub boot_page: u64,
     /// Where a vCPU begins that only its host has started: it ends the Keep.
-    pub stray_entry: u64,
+    pub unexpected_vcpu_entry: u64,
 }
 
 /// First bytes of the microkernel image ("ENARXMK1").

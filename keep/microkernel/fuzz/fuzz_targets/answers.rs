@@ -12,7 +12,7 @@ use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::cpuid::{answer, features};
 use enarx_microkernel::snp::ghcb::{Answer, Call};
 use enarx_microkernel::snp::message::{Channel, KEY_REQUEST, MessageError, MessageKey};
-use enarx_microkernel::snp::{Entry, Instructions, NewVmsa, Unvalidated, Validated};
+use enarx_microkernel::snp::instructions::{Entry, Instructions, NewVmsa, Unvalidated, Validated};
 use enarx_snp::guest_message::{HEADER_LEN, Header, MessageType};
 use enarx_snp::report::REPORT_LEN;
 

@@ -20,7 +20,8 @@ use enarx_exits::{
 };
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::ghcb::Call;
-use enarx_microkernel::snp::{ControlState, Instructions, pages};
+use enarx_microkernel::snp::instructions::Instructions;
+use enarx_microkernel::snp::{ControlState, pages};
 use enarx_snp::ghcb::MSR_GHCB;
 
 use super::snp;

@@ -6,9 +6,9 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use enarx_microkernel::kernel::Guarded;
 use enarx_microkernel::kernel::Kernel;
 use enarx_microkernel::snp::message::MessageKey;
-use enarx_microkernel::syscall::Guarded;
 
 use super::cpu::Machine;
 use super::stack::current_vcpu;

@@ -14,10 +14,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use enarx_boot::boot_page::BootInfo;
 use enarx_boot::layout::{EXIT_PHYSICAL, MAX_VCPUS};
 use enarx_exits::{GHCB_OFFSET, MESSAGE_OFFSET, Reason};
-use enarx_microkernel::kernel::Fatal;
+use enarx_microkernel::fatal::Fatal;
 use enarx_microkernel::platform::Platform;
+use enarx_microkernel::snp::boot;
 use enarx_microkernel::snp::ghcb::{Answer, BUFFER, BUFFER_WORDS, Call};
-use enarx_microkernel::snp::{Entry, Instructions, NewVmsa, Unvalidated, Validated, boot};
+use enarx_microkernel::snp::instructions::{Entry, Instructions, NewVmsa, Unvalidated, Validated};
 use enarx_snp::ghcb::Field;
 use enarx_snp::ghcb::msr::Request;
 

@@ -6,9 +6,10 @@ use enarx_snp::ghcb::{PROTOCOL_VERSION, PageOperation, features};
 use enarx_snp::secrets::SecretsPage;
 use zeroize::Zeroizing;
 
+use super::instructions::Instructions;
 use super::message::{Channel, MessageKey};
-use super::{ControlState, Instructions, Messages, Snp, cpuid};
-use crate::kernel::Fatal;
+use super::{ControlState, Messages, Snp, cpuid};
+use crate::fatal::Fatal;
 use crate::platform::Platform;
 use crate::random::Random;
 use enarx_boot::boot_page::BootInfo;

@@ -5,7 +5,7 @@ use core::mem::offset_of;
 
 use enarx_snp::cpuid::{CpuidPage, Entry, MAX_ENTRIES};
 
-use crate::kernel::Fatal;
+use crate::fatal::Fatal;
 use crate::platform::Platform;
 use enarx_boot::first_state::{CR4_SMAP, CR4_SMEP, CR4_UMIP};
 use enarx_exits::Reason;

@@ -8,8 +8,8 @@
 use enarx_snp::ghcb::{PageOperation, exit};
 
 use super::ghcb::{BUFFER_WORDS, Call};
-use super::{Instructions, Unvalidated};
-use crate::kernel::Fatal;
+use super::instructions::{Instructions, Unvalidated};
+use crate::fatal::Fatal;
 use crate::paging::entry_at;
 use crate::platform::Platform;
 use enarx_boot::layout::{DIRECT_MAP, DIRECT_MAP_SIZE, HUGE, LARGE};

@@ -4,11 +4,12 @@
 use enarx_snp::ghcb::exit;
 use zerocopy::IntoBytes;
 
+use super::Snp;
 use super::ghcb::Call;
+use super::instructions::{Instructions, NewVmsa};
 use super::pages::plain;
-use super::{Instructions, NewVmsa, Snp};
+use crate::fatal::Fatal;
 use crate::frames::Frames;
-use crate::kernel::Fatal;
 use crate::paging::entry_at;
 use crate::platform::Platform;
 use enarx_boot::first_state::{TaskState, first_stack_pointer};

@@ -7,7 +7,7 @@ use enarx_boot::boot_page::BootInfo;
 use enarx_boot::first_state::{CR4, CR4_MCE, CR4_SMAP, CR4_SMEP, CR4_UMIP};
 use enarx_boot::layout::{LARGE, LAUNCH_END, PAGE};
 use enarx_exits::Reason;
-use enarx_microkernel::kernel::Fatal;
+use enarx_microkernel::fatal::Fatal;
 use enarx_microkernel::random::Random;
 use enarx_microkernel::snp::boot::{negotiate, register_ghcb, take_over};
 use enarx_microkernel::snp::message::MessageKey;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use enarx_boot::first_state::{CR4_SMAP, CR4_SMEP, CR4_UMIP};
 use enarx_exits::Reason;
-use enarx_microkernel::kernel::Fatal;
+use enarx_microkernel::fatal::Fatal;
 use enarx_microkernel::snp::cpuid::{Features, answer, features};
 use zerocopy::IntoBytes;
 

@@ -15,11 +15,13 @@ use enarx_boot::layout::{
 use enarx_boot::page_table::bits;
 use enarx_exits::{HostFacts, Reason};
 use enarx_microkernel::epoch::Epoch;
+use enarx_microkernel::fatal::Fatal;
 use enarx_microkernel::frames::Frames;
-use enarx_microkernel::kernel::{Fatal, Kernel, Registers};
+use enarx_microkernel::kernel::Kernel;
 use enarx_microkernel::platform::Platform;
-use enarx_microkernel::snp::Validated;
+use enarx_microkernel::registers::Registers;
 use enarx_microkernel::snp::ghcb::Answer;
+use enarx_microkernel::snp::instructions::Validated;
 use enarx_microkernel::snp::pages::{accept, change_state, extend, plain};
 use enarx_microkernel::syscall::{After, system_call};
 use enarx_snp::ghcb::{PageOperation, exit};
@@ -162,7 +164,7 @@ fn all(small: u64, large: u64, reserve: u64) -> u64 {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
-    /// Every frame handed out is validated, zeroed, in the direct map, and nobody else's. The played
+    /// Every frame handed out is validated, zeroed, in the direct map, and nobody else's. The fake
     /// CPU refuses a second PVALIDATE of any page, and any access outside of the direct map.
     #[test]
     fn frames_are_accepted_once_and_come_zeroed(
@@ -233,7 +235,7 @@ proptest! {
     }
 
     /// Private and shared windows in any order: the host's part of memory and the ledger never
-    /// meet. The played host refuses a change of a page in the direct map, the played CPU a
+    /// meet. The fake host refuses a change of a page in the direct map, the fake CPU a
     /// PVALIDATE of a shared page: the microkernel itself must not ask for either.
     #[test]
     fn the_ledger_and_shared_windows_never_meet(

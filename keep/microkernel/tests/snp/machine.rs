@@ -1,4 +1,4 @@
-//! A played SNP machine: private memory behind a reverse map, the direct map walked as the CPU walks
+//! A fake SNP machine: private memory behind a reverse map, the direct map walked as the CPU walks
 //! it, a host that obeys, and the firmware's end of the message channel.
 //!
 //! It checks at every step what must hold whatever the host does: the microkernel touches memory
@@ -21,12 +21,14 @@ use enarx_boot::layout::{
 };
 use enarx_boot::page_table::bits;
 use enarx_exits::{Function, HostFacts, MESSAGE_OFFSET};
-use enarx_microkernel::kernel::{Fatal, Kernel};
+use enarx_microkernel::fatal::Fatal;
+use enarx_microkernel::kernel::Guarded;
+use enarx_microkernel::kernel::Kernel;
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::ghcb::{Answer, Call};
+use enarx_microkernel::snp::instructions::{Entry, Instructions, NewVmsa, Unvalidated, Validated};
 use enarx_microkernel::snp::message::MessageKey;
-use enarx_microkernel::snp::{Entry, Instructions, NewVmsa, Unvalidated, Validated, pages};
-use enarx_microkernel::syscall::Guarded;
+use enarx_microkernel::snp::pages;
 use enarx_snp::cpuid::{CpuidPage, Entry as Function64};
 use enarx_snp::ghcb::msr::{Request, Response};
 use enarx_snp::ghcb::{PageOperation, PageStateEntry, exit, features};
@@ -403,14 +405,14 @@ pub fn sealed(kind: MessageType, sequence: u64, payload: &mut [u8]) -> [u8; 4096
     page
 }
 
-/// The report that the played firmware gives over `data`.
+/// The report that the fake firmware gives over `data`.
 pub fn report_for(data: &[u8]) -> Vec<u8> {
     let mut report: Vec<u8> = (0..0x4a0u32).map(|index| index.to_le_bytes()[0]).collect();
     report[0x50..0x90].copy_from_slice(data);
     report
 }
 
-/// The key that the played firmware derives for `request`.
+/// The key that the fake firmware derives for `request`.
 pub fn key_for(request: &[u8]) -> [u8; 32] {
     let mut key = [0x77; 32];
     for (to, from) in key.iter_mut().zip(request) {

@@ -14,8 +14,9 @@ use enarx_boot::layout::{
 };
 use enarx_boot::page_table::bits;
 use enarx_exits::Reason;
+use enarx_microkernel::fatal::Fatal;
 use enarx_microkernel::frames::Frames;
-use enarx_microkernel::kernel::{Fatal, Kernel};
+use enarx_microkernel::kernel::Kernel;
 use enarx_microkernel::random::Random;
 use enarx_microkernel::snp::Snp;
 use enarx_microkernel::snp::boot::take_over;

@@ -1,4 +1,4 @@
-//! A played machine: physical memory in a vector, page tables walked as the CPU walks them, and a
+//! A fake machine: physical memory in a vector, page tables walked as the CPU walks them, and a
 //! translation buffer per vCPU that forgets nothing by itself.
 //!
 //! It checks at every step what hardware would let a hostile program use: no word that the
@@ -19,13 +19,15 @@ use enarx_boot::layout::{
 use enarx_boot::page_table::{Rights, bits, table_entry};
 use enarx_exits::{Function, HostFacts, Reason};
 use enarx_microkernel::epoch::Epoch;
-use enarx_microkernel::kernel::{Kernel, Registers, vector};
+use enarx_microkernel::kernel::Guarded;
+use enarx_microkernel::kernel::Kernel;
 use enarx_microkernel::platform::Platform;
+use enarx_microkernel::registers::{Registers, vector};
 use enarx_microkernel::signal::{USER_CS, USER_SS};
 use enarx_microkernel::snp::ghcb::{Answer, Call};
+use enarx_microkernel::snp::instructions::{Entry, Instructions, NewVmsa, Unvalidated, Validated};
 use enarx_microkernel::snp::message::MessageKey;
-use enarx_microkernel::snp::{Entry, Instructions, NewVmsa, Unvalidated, Validated};
-use enarx_microkernel::syscall::{After, Guarded, system_call};
+use enarx_microkernel::syscall::{After, system_call};
 use enarx_microkernel::threads::State;
 
 pub const ROOT: u64 = PAGE;
@@ -151,13 +153,13 @@ impl World {
 
 /// The machine as one vCPU sees it.
 #[derive(Clone)]
-pub struct Played {
+pub struct Fake {
     pub world: Rc<RefCell<World>>,
     pub me: usize,
 }
 
 /// Plain KVM has none of it.
-impl Instructions for Played {
+impl Instructions for Fake {
     fn pvalidate(&mut self, _: &Unvalidated) -> Validated {
         unreachable!()
     }
@@ -187,7 +189,7 @@ impl Instructions for Played {
     }
 }
 
-impl Platform for Played {
+impl Platform for Fake {
     fn accept(&mut self, _: u64, _: u64) {}
 
     fn read(&self, physical: u64) -> u64 {
@@ -445,8 +447,8 @@ impl Keep {
         keep
     }
 
-    pub fn machine(&self, me: usize) -> Played {
-        Played {
+    pub fn machine(&self, me: usize) -> Fake {
+        Fake {
             world: Rc::clone(&self.world),
             me,
         }
