@@ -13,7 +13,7 @@ use enarx_boot::layout::{
     DIRECT_MAP, EXIT_PHYSICAL, EXIT_VIRTUAL, KERNEL_PHYSICAL, LARGE, LAUNCH_END, PAGE,
     SALLYPORT_SIZE, SALLYPORT_USER, SHARED_END, USER_END, USER_START, VDSO_USER,
 };
-use enarx_boot::page_table::bits;
+use enarx_boot::page_table::{ADDRESS, PteFlags};
 use enarx_boot_image::{MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMULATED};
 use enarx_exits::{COUNTERS_OFFSET, EXIT_MEMORY_SIZE};
 use enarx_launch::layout::{Launch, Page};
@@ -273,8 +273,9 @@ fn the_user_reaches_no_page_of_the_kernel() {
             user,
         } in leaves(&launch, 0).0
         {
-            let frame = entry & bits::ADDRESS & !(size - 1);
-            let write_and_execute = entry & bits::WRITE != 0 && entry & bits::NO_EXECUTE == 0;
+            let frame = entry & ADDRESS & !(size - 1);
+            let write_and_execute =
+                entry & PteFlags::WRITE.bits() != 0 && entry & PteFlags::NO_EXECUTE.bits() == 0;
             assert!(!write_and_execute, "W and X at {address:#x}");
             if address >= USER_END {
                 assert!(!user, "the user reaches {address:#x}");
@@ -287,14 +288,14 @@ fn the_user_reaches_no_page_of_the_kernel() {
                 None,
                 "mapped twice: {frame:#x}"
             );
-            let pinned = entry & bits::PINNED != 0;
+            let pinned = entry & PteFlags::PINNED.bits() != 0;
             if frame < LAUNCH_END && pinned {
                 // The vDSO and the clock page.
                 assert!(address == VDSO_USER || address == VDSO_USER + PAGE);
-                assert_eq!(entry & bits::WRITE != 0, address != VDSO_USER);
+                assert_eq!(entry & PteFlags::WRITE.bits() != 0, address != VDSO_USER);
             } else if frame < LAUNCH_END {
                 // What the runtime writes.
-                assert!(DATA.contains(&address) && entry & bits::WRITE != 0);
+                assert!(DATA.contains(&address) && entry & PteFlags::WRITE.bits() != 0);
             } else if frame < SHARED_END {
                 let sallyport = SALLYPORT_USER..SALLYPORT_USER + SALLYPORT_SIZE;
                 assert!(pinned && sallyport.contains(&address));
@@ -323,8 +324,15 @@ fn kernel_code_is_never_writable_at_its_address() {
     let code = leaves(&launch, 0)
         .0
         .into_iter()
-        .filter(|leaf| leaf.address >= DIRECT_MAP && leaf.entry & bits::NO_EXECUTE == 0)
-        .inspect(|leaf| assert_eq!(leaf.entry & bits::WRITE, 0, "{:#x}", leaf.address))
+        .filter(|leaf| leaf.address >= DIRECT_MAP && leaf.entry & PteFlags::NO_EXECUTE.bits() == 0)
+        .inspect(|leaf| {
+            assert_eq!(
+                leaf.entry & PteFlags::WRITE.bits(),
+                0,
+                "{:#x}",
+                leaf.address
+            );
+        })
         .count();
     assert!(code > 2);
 }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use enarx_boot::address::{CBit, Gpa, PhysAddr};
 use enarx_boot::boot_page::{self, BootInfo};
 use enarx_boot::first_state::{CR4, CR4_MCE, FirstState, XCR0};
 use enarx_boot::image_info::{self, ImageInfo, SEGMENTS};
@@ -14,7 +15,7 @@ use enarx_boot::layout::{
     DIRECT_MAP, IMAGE_USER, KERNEL_VIRTUAL, LARGE, PAGE, SHARED_END, SHARED_PHYSICAL, STACK_TOP,
     USER_START, round_up,
 };
-use enarx_boot::page_table::{Rights, bits};
+use enarx_boot::page_table::{Pte, PteFlags, Rights};
 use enarx_snp::launch::{PageType, VMSA_GPA};
 use sha2::{Digest, Sha256};
 use zerocopy::{FromZeros, IntoBytes};
@@ -65,10 +66,10 @@ pub struct Parameters {
 /// [`LaunchError`] for images or parameters that cannot be laid out.
 pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, LaunchError> {
     check_vcpus(parameters.vcpus)?;
-    if !(40..=51).contains(&parameters.c_bit) {
-        return Err(LaunchError::Parameters("the C-bit is out of range"));
-    }
-    let c_bit = 1u64 << parameters.c_bit;
+    let c_bit = Some(parameters.c_bit)
+        .filter(|bit| (40..=51).contains(bit))
+        .and_then(|bit| CBit::new(1 << bit))
+        .ok_or(LaunchError::Parameters("the C-bit is out of range"))?;
     let kernel = elf::parse(images.microkernel)?;
     let loader = elf::parse(images.loader)?;
     let program = elf::parse(images.runtime)?;
@@ -117,7 +118,7 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
         random_bytes: stack_page + random_offset,
         heap_start,
         heap_mapped: heap_start,
-        c_bit,
+        c_bit: c_bit.mask(),
         sev_features: SEV_FEATURES,
         cpuid_page,
         secrets_page,
@@ -128,7 +129,7 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
     };
     let state = FirstState {
         rip: header.entry,
-        cr3: builder.root | c_bit,
+        cr3: builder.private(builder.root),
         cr4: CR4 | CR4_MCE,
         cr2: 0,
         xcr0: XCR0,
@@ -148,7 +149,7 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
     // has started, and inject any event before its first instruction. It must reach nothing of the other's.
     let unexpected = FirstState {
         rip: header.unexpected_vcpu_entry,
-        cr3: unexpected_root | c_bit,
+        cr3: c_bit.private(Gpa::new(unexpected_root)),
         tables: None,
         lstar: header.unexpected_vcpu_entry,
         ..state
@@ -253,8 +254,8 @@ impl Builder {
             for address in (segment.address..end).step_by(4096) {
                 let page = self.pages.allocate();
                 self.pages.write(page, bytes.next().unwrap_or(&[]));
-                self.pages
-                    .map(self.root, address, 1, user(page, rights, self.c_bit));
+                let entry = user(self.private(page), rights, PteFlags::empty());
+                self.pages.map(self.root, address, 1, entry);
                 if !segment.write {
                     constants.insert(page);
                 }
@@ -274,7 +275,8 @@ impl Builder {
     /// The shared pages with the runtime image, where the loader finds them.
     fn image_window(&mut self, start: u64, length: u64) {
         for offset in (0..length).step_by(2 << 20) {
-            let entry = user(start + offset, Rights::Read, bits::LARGE | bits::PINNED);
+            let page = PhysAddr::shared(Gpa::new(start + offset));
+            let entry = user(page, Rights::Read, PteFlags::LARGE | PteFlags::PINNED);
             self.pages.map(self.root, IMAGE_USER + offset, 2, entry);
         }
     }
@@ -283,9 +285,9 @@ impl Builder {
     fn first_stack_page(&mut self, bytes: &[u8; 4096]) -> u64 {
         let page = self.pages.allocate();
         self.pages.write(page, bytes);
-        let entry = user(page, Rights::ReadWrite, self.c_bit);
+        let entry = user(self.private(page), Rights::ReadWrite, PteFlags::empty());
         self.pages.map(self.root, STACK_TOP - PAGE, 1, entry);
-        let rest = bits::RESERVED | Rights::ReadWrite.bits();
+        let rest = Pte::reserved(Rights::ReadWrite);
         for address in (STACK_TOP - LARGE..STACK_TOP - PAGE).step_by(4096) {
             self.pages.map(self.root, address, 1, rest);
         }
@@ -297,7 +299,7 @@ impl Builder {
     fn unexpected_vcpu_tables(&mut self, entry: u64) -> u64 {
         let root = self.pages.allocate();
         let page = entry - entry % PAGE;
-        let code = (page - KERNEL_VIRTUAL) | bits::PRESENT | self.c_bit;
+        let code = Pte::new(self.private(page - KERNEL_VIRTUAL), PteFlags::PRESENT);
         self.pages.map(root, page, 1, code);
         root
     }
@@ -306,9 +308,8 @@ impl Builder {
     /// private pages that are valid. The microkernel's code and constants are not writable there, nor are
     /// the pages of `constants`.
     fn ledger(&mut self, kernel: &Program, constants: &BTreeSet<u64>) {
-        let rights = bits::PRESENT | bits::WRITE | bits::NO_EXECUTE | self.c_bit;
         // Its tables are pages of the launch too: made before the list is complete.
-        self.pages.map(self.root, DIRECT_MAP, 1, 0);
+        self.pages.map(self.root, DIRECT_MAP, 1, Pte::EMPTY);
         let constant = |gpa: u64| {
             let address = gpa + KERNEL_VIRTUAL;
             let holds = |segment: &&elf::Segment| {
@@ -318,12 +319,13 @@ impl Builder {
             constants.contains(&gpa) || segment.is_some_and(|segment| !segment.write)
         };
         for gpa in (self.pages.start()..self.pages.end()).step_by(4096) {
-            let rights = if constant(gpa) {
-                rights & !bits::WRITE
+            let flags = if constant(gpa) {
+                PteFlags::KERNEL_CONSTANT
             } else {
-                rights
+                PteFlags::KERNEL_DATA
             };
-            self.pages.map(self.root, DIRECT_MAP + gpa, 1, gpa | rights);
+            let entry = Pte::new(self.private(gpa), flags);
+            self.pages.map(self.root, DIRECT_MAP + gpa, 1, entry);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The end of a Keep that cannot go on, as the VMM is told it.
 
+use crate::linux::Errno;
 use crate::registers::Registers;
-use enarx_exits::{FaultReport, Reason};
+use enarx_exits::{BootCheck, FaultReport, Reason};
 
 /// The Keep cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,12 @@ impl Fatal {
         })
     }
 
+    /// The launch or the host's facts make no sense.
+    #[must_use]
+    pub fn boot(check: BootCheck) -> Self {
+        Self::new(Reason::Boot, check as u64)
+    }
+
     /// A report about an interrupted context.
     #[must_use]
     pub fn at(reason: Reason, registers: &Registers, cr2: u64) -> Self {
@@ -30,5 +37,21 @@ impl Fatal {
             rsp: registers.rsp,
             cs: registers.cs,
         })
+    }
+}
+
+/// Why a system call, or its access to user memory, does not succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallError {
+    /// The program is told.
+    Errno(Errno),
+    /// The Keep cannot go on: a fresh page could not be made its own. [`crate::frames::Frames::failure`] has
+    /// the report, so that this is one word on the way of every call.
+    Fatal,
+}
+
+impl From<Errno> for CallError {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
     }
 }

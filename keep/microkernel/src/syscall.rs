@@ -9,7 +9,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::address_space::Removal;
 use crate::clock::MOST;
 use crate::epoch::Epoch;
-use crate::fatal::Fatal;
+use crate::fatal::{CallError, Fatal};
 use crate::kernel::{Action, Guarded, SIGNALS};
 use crate::linux::{Errno, MAY_FAIL, flag};
 use crate::platform::Platform;
@@ -37,7 +37,7 @@ pub enum After {
 /// No time limit, in [`Function::Park`] and [`Function::Wait`].
 const FOREVER: u64 = u64::MAX;
 
-type Answer = Result<u64, Errno>;
+type Answer = Result<u64, CallError>;
 
 /// One system call of the thread on vCPU `me`.
 struct Call<'a, P, K> {
@@ -85,10 +85,10 @@ pub fn system_call<P: Platform, K: Guarded>(
         nr::MUNMAP => call.remove(Removal::Unmap, a, b),
         nr::MPROTECT => call.mprotect(a, b, c),
         nr::MADVISE => call.madvise(a, b, c),
-        nr::BRK => Ok(call.brk(a)),
+        nr::BRK => call.brk(a),
         nr::FUTEX => call.futex(a, b, c, d, registers.r9),
         nr::CLONE => call.clone_thread(registers)?,
-        nr::EXIT => return Ok(call.exit_thread()),
+        nr::EXIT => return call.exit_thread(),
         nr::EXIT_GROUP => return Ok(After::Exit(a)),
         nr::RT_SIGRETURN => {
             return kernel
@@ -122,7 +122,7 @@ pub fn system_call<P: Platform, K: Guarded>(
         nr::PRLIMIT64 => call.prlimit(a, b, c, d),
         nr::WRITE => call.log(a, b, c),
         // There is no secure processor, and no code for its messages.
-        nr::REPORT | nr::DERIVED_KEY if cfg!(feature = "plain") => Err(Errno::NoSys),
+        nr::REPORT | nr::DERIVED_KEY if cfg!(feature = "plain") => Err(Errno::NoSys.into()),
         nr::REPORT => call.report(a, b),
         nr::DERIVED_KEY => call.derived_key(a, b),
         nr::IMAGE_LOADED => {
@@ -132,18 +132,22 @@ pub fn system_call<P: Platform, K: Guarded>(
             }
             Ok(0)
         }
-        nr::IOCTL => Err(Errno::NoTty),
+        nr::IOCTL => Err(Errno::NoTty.into()),
         // A thread's name: nobody is there to read it.
         nr::PRCTL if a == flag::PR_SET_NAME => Ok(0),
-        nr::PRCTL => Err(Errno::Inval),
+        nr::PRCTL => Err(Errno::Inval.into()),
         nr::POLL | nr::SCHED_YIELD | nr::SET_ROBUST_LIST => Ok(0),
-        nr::OPENAT | nr::READLINK | nr::NEWFSTATAT => Err(Errno::NoEnt),
-        nr::READ | nr::CLOSE | nr::FSTAT => Err(Errno::BadF),
-        _ => Err(Errno::NoSys),
+        nr::OPENAT | nr::READLINK | nr::NEWFSTATAT => Err(Errno::NoEnt.into()),
+        nr::READ | nr::CLOSE | nr::FSTAT => Err(Errno::BadF.into()),
+        _ => Err(Errno::NoSys.into()),
     };
     registers.rax = match answer {
         Ok(value) => value,
-        Err(errno) => {
+        Err(CallError::Fatal) => {
+            let unknown = Fatal::new(Reason::OutOfMemory, 0);
+            return Err(kernel.with(|k| k.space.end(unknown)));
+        }
+        Err(CallError::Errno(errno)) => {
             if errno.means_absent() && !MAY_FAIL.contains(&number) {
                 call.tell_refused(errno, registers);
             }
@@ -190,7 +194,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
     #[cold]
     #[inline(never)]
     fn tell_refused(&mut self, errno: Errno, registers: &Registers) {
-        if self.kernel.with(|k| k.snp.is_some()) && !cfg!(feature = "simulated") {
+        if self.kernel.with(|k| k.tee.snp().is_some()) && !cfg!(feature = "simulated") {
             return;
         }
         let args = [
@@ -215,7 +219,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
     }
 
     /// Reads words from user memory.
-    fn get<const N: usize>(&mut self, address: u64) -> Result<[u64; N], Errno> {
+    fn get<const N: usize>(&mut self, address: u64) -> Result<[u64; N], CallError> {
         let mut words = [0; N];
         self.kernel
             .with(|k| k.space.read(self.platform, address, words.as_mut_bytes()))?;
@@ -225,7 +229,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
     fn mmap(&mut self, address: u64, length: u64, prot: u64, flags: u64) -> Answer {
         let rights = rights(prot)?;
         if flags & flag::MAP_ANONYMOUS == 0 {
-            return Err(Errno::BadF);
+            return Err(Errno::BadF.into());
         }
         let fixed = flags & (flag::MAP_FIXED | flag::MAP_FIXED_NOREPLACE) != 0;
         let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
@@ -269,19 +273,23 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
     }
 
     /// Answers with the end of the heap, moved or not, as Linux does; it is always a whole page.
-    fn brk(&mut self, end: u64) -> u64 {
+    fn brk(&mut self, end: u64) -> Answer {
         let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
         self.kernel.with(|k| {
-            if let Some((start, length)) = k.space.heap_surplus(end)
-                && k.remove(platform, epoch, me, Removal::Discard, start, length)
-                    .is_err()
-            {
-                return k.space.heap_end();
+            let moved = match k.space.heap_surplus(end) {
+                Some((start, length)) => {
+                    k.remove(platform, epoch, me, Removal::Discard, start, length)
+                }
+                None => Ok(()),
+            };
+            let moved = moved.and_then(|()| {
+                let moved = k.space.set_heap_end(platform, end);
+                moved.map_err(|failed| k.undo(platform, epoch, me, failed))
+            });
+            match moved {
+                Err(CallError::Fatal) => Err(CallError::Fatal),
+                Ok(()) | Err(CallError::Errno(_)) => Ok(k.space.heap_end()),
             }
-            if let Err(failed) = k.space.set_heap_end(platform, end) {
-                k.undo(platform, epoch, me, failed);
-            }
-            k.space.heap_end()
         })
     }
 
@@ -319,10 +327,10 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
     }
 
     /// A `struct timespec` in user memory as nanoseconds.
-    fn timespec(&mut self, address: u64) -> Result<u64, Errno> {
+    fn timespec(&mut self, address: u64) -> Result<u64, CallError> {
         let [seconds, nanoseconds] = self.get(address)?;
         if seconds > i64::MAX.cast_unsigned() || nanoseconds >= 1_000_000_000 {
-            return Err(Errno::Inval);
+            return Err(Errno::Inval.into());
         }
         Ok(seconds
             .saturating_mul(1_000_000_000)
@@ -346,7 +354,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
 
     fn futex(&mut self, address: u64, op: u64, value: u64, timeout: u64, mask: u64) -> Answer {
         if address >= USER_END {
-            return Err(Errno::Fault);
+            return Err(Errno::Fault.into());
         }
         let realtime = op & flag::FUTEX_CLOCK_REALTIME != 0;
         let value = value & 0xffff_ffff;
@@ -359,7 +367,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
             flag::FUTEX_WAIT_BITSET if mask & 0xffff_ffff == 0xffff_ffff => {
                 self.futex_wait(address, value, timeout, true, realtime)
             }
-            _ => Err(Errno::NoSys),
+            _ => Err(Errno::NoSys.into()),
         }
     }
 
@@ -406,10 +414,10 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         self.kernel.with(|k| {
             let current = k.space.read_u32(self.platform, address)?;
             if u64::from(current) != value {
-                return Err(Errno::Again);
+                return Err(Errno::Again.into());
             }
             k.threads.get(me).state = State::Waiting(address);
-            Ok(())
+            Ok::<_, CallError>(())
         })?;
         loop {
             let left = match until {
@@ -429,7 +437,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
                 }
                 if left == 0 {
                     thread.state = State::Running;
-                    return Some(Err(Errno::TimedOut));
+                    return Some(Err(Errno::TimedOut.into()));
                 }
                 None
             });
@@ -456,7 +464,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         let flags = registers.rdi;
         let (stack, parent_tid, child_tid) = (registers.rsi, registers.rdx, registers.r10);
         if flags & NEEDED != NEEDED || flags & !KNOWN != 0 || registers.r8 >= USER_END {
-            return Ok(Err(Errno::Inval));
+            return Ok(Err(Errno::Inval.into()));
         }
         let assigned = self.kernel.with(|k| {
             let vcpu = k.threads.idle().ok_or(Errno::Again)?;
@@ -521,24 +529,30 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         Ok(32)
     }
 
-    fn exit_thread(&mut self) -> After {
+    fn exit_thread(&mut self) -> Result<After, Fatal> {
         let me = self.me;
         let (woken, last) = self.kernel.with(|k| {
             let clear = k.threads.get(me).clear_tid;
             k.threads.get(me).state = State::Idle;
             let mut woken = 0;
-            // A bad address is the runtime's own loss.
-            if clear != 0 && k.space.write(self.platform, clear, &[0; 4]).is_ok() {
-                woken = k.threads.wake(clear, u64::MAX);
+            if clear != 0 {
+                match k.space.write(self.platform, clear, &[0; 4]) {
+                    Ok(()) => woken = k.threads.wake(clear, u64::MAX),
+                    // A bad address is the runtime's own loss.
+                    Err(CallError::Errno(_)) => {}
+                    Err(CallError::Fatal) => {
+                        return Err(k.space.end(Fatal::new(Reason::OutOfMemory, 0)));
+                    }
+                }
             }
-            (woken, k.threads.all_idle())
-        });
+            Ok((woken, k.threads.all_idle()))
+        })?;
         self.unpark(woken);
-        if last {
+        Ok(if last {
             After::Exit(0)
         } else {
             After::ThreadEnded
-        }
+        })
     }
 
     fn sigaction(&mut self, signal: u64, new: u64, old: u64) -> Answer {
@@ -607,7 +621,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
                 .min(bytes.len());
             let part = bytes.get_mut(..now).unwrap_or(&mut []);
             let Some(at) = to.checked_add(done) else {
-                return Ok(Err(Errno::Fault));
+                return Ok(Err(Errno::Fault.into()));
             };
             let written = self.kernel.with(|k| {
                 k.random.fill(self.platform, part)?;
@@ -624,7 +638,9 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
 
     fn arch_prctl(&mut self, code: u64, address: u64) -> Answer {
         match code {
-            flag::ARCH_SET_FS | flag::ARCH_SET_GS if address >= USER_END => Err(Errno::Inval),
+            flag::ARCH_SET_FS | flag::ARCH_SET_GS if address >= USER_END => {
+                Err(Errno::Inval.into())
+            }
             flag::ARCH_SET_FS => {
                 self.platform.set_fs_base(address);
                 Ok(0)
@@ -637,13 +653,13 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
                 let base = self.platform.fs_base();
                 self.put(address, &[base])
             }
-            _ => Err(Errno::Inval),
+            _ => Err(Errno::Inval.into()),
         }
     }
 
     fn affinity(&mut self, size: u64, to: u64) -> Answer {
         if size < 8 {
-            return Err(Errno::Inval);
+            return Err(Errno::Inval.into());
         }
         let processors = self.kernel.with(|k| k.processors);
         self.put(to, &[u64::MAX >> (64 - processors.clamp(1, 64))])?;
@@ -670,7 +686,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
 
     fn prlimit(&mut self, process: u64, resource: u64, new: u64, old: u64) -> Answer {
         if process > 1 || new != 0 {
-            return Err(Errno::Perm);
+            return Err(Errno::Perm.into());
         }
         let limit = if resource == flag::RLIMIT_STACK {
             enarx_boot::layout::STACK_SIZE
@@ -686,7 +702,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         /// Longest message taken at once, in bytes.
         const MOST: u64 = 4096;
         if descriptor != 1 && descriptor != 2 {
-            return Err(Errno::BadF);
+            return Err(Errno::BadF.into());
         }
         let length = length.min(MOST);
         let mut done = 0;

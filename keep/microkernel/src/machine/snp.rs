@@ -9,12 +9,16 @@
 )]
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
-use enarx_boot::boot_page::BootInfo;
+use enarx_boot::address::Gpa;
 use enarx_boot::layout::{EXIT_PHYSICAL, MAX_VCPUS};
+#[cfg(not(feature = "plain"))]
+use enarx_exits::{Function, PORT};
 use enarx_exits::{GHCB_OFFSET, MESSAGE_OFFSET, Reason};
 use enarx_microkernel::fatal::Fatal;
+use enarx_microkernel::frame::{LargeFrame, WORDS};
+use enarx_microkernel::launch::Launch;
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::boot;
 use enarx_microkernel::snp::ghcb::{Answer, BUFFER, BUFFER_WORDS, Call};
@@ -24,36 +28,29 @@ use enarx_snp::ghcb::msr::Request;
 
 use super::cpu::{Machine, Msr, exit_word};
 use super::entry::{enarx_entry, enarx_syscall};
+use super::stack::boot_info;
 
-/// The C-bit once this is known to be an SNP guest; 0 before, and under plain KVM.
-static C_BIT: AtomicU64 = AtomicU64::new(0);
-/// The root page table, with the C-bit.
-static ROOT: AtomicU64 = AtomicU64::new(0);
+/// The first vCPU has its GHCB: the host can be asked by it.
+static HAS_GHCB: AtomicBool = AtomicBool::new(false);
 
 /// The reason set of our termination codes: 0 is the protocol's own, 1 is ours.
 const REASON_SET: u8 = 1;
 
-/// Whether this is an SNP guest.
-pub fn active() -> bool {
-    !cfg!(feature = "plain") && C_BIT.load(Ordering::Relaxed) != 0
-}
-
-/// The root page table of an SNP guest.
-pub fn root() -> u64 {
-    ROOT.load(Ordering::Relaxed)
+/// Tells if the host can be asked by the GHCB.
+pub fn has_ghcb() -> bool {
+    HAS_GHCB.load(Ordering::Relaxed)
 }
 
 /// Guest physical address of a vCPU's GHCB, and its offset in the exit memory.
-fn ghcb(vcpu: usize) -> (u64, usize) {
+fn ghcb(vcpu: usize) -> (Gpa, usize) {
     let offset = GHCB_OFFSET + (vcpu % MAX_VCPUS) * 4096;
-    (EXIT_PHYSICAL + offset as u64, offset)
+    (Gpa::new(EXIT_PHYSICAL + offset as u64), offset)
 }
 
 /// Makes the first vCPU one of an SNP guest.
-pub fn start(machine: &mut Machine, info: &BootInfo) -> Result<(), Fatal> {
-    boot::negotiate(machine, info, ghcb(0).0)?;
-    ROOT.store(info.root | info.c_bit, Ordering::Relaxed);
-    C_BIT.store(info.c_bit, Ordering::Relaxed);
+pub fn start(machine: &mut Machine, launch: &Launch) -> Result<(), Fatal> {
+    boot::negotiate(machine, launch, ghcb(0).0)?;
+    HAS_GHCB.store(true, Ordering::Relaxed);
     Ok(())
 }
 
@@ -62,10 +59,19 @@ pub fn start_further(machine: &mut Machine, vcpu: usize) -> Result<(), Fatal> {
     boot::register_ghcb(machine, ghcb(vcpu).0)
 }
 
-/// Clears the user half of the root page table of an SNP guest.
+/// Clears the user half of the root page table.
 pub fn take_user_memory() {
-    if active() {
-        Machine::new(0).fill_run(root(), 256, 0);
+    if let Ok(launch) = Launch::new(&boot_info()) {
+        Machine::new(0).fill_run(launch.root.slot(0), WORDS / 2, 0);
+    }
+}
+
+/// Asks the VMM for a function by the GHCB; the Keep ends if the host refuses the exit itself.
+#[cfg(not(feature = "plain"))]
+pub fn port_exit(machine: &mut Machine, function: Function) {
+    let answer = machine.ghcb_exit(&Call::port_out(PORT, function as u32));
+    if !answer.accepted() {
+        terminate(Reason::Ghcb as u64);
     }
 }
 
@@ -92,8 +98,8 @@ impl Instructions for Machine {
         instructions::rmpadjust(page)
     }
 
-    fn clear_large(&mut self, address: u64) {
-        instructions::clear_large(address);
+    fn clear_large(&mut self, frame: LargeFrame) {
+        instructions::clear_large(frame);
     }
 
     fn sev_status(&self) -> u64 {
@@ -108,6 +114,7 @@ impl Instructions for Machine {
 
     fn ghcb_exit(&mut self, call: &Call<'_>) -> Answer {
         let (address, offset) = ghcb(self.vcpu());
+        let address = address.get();
         let put = |at: usize, word| exit_word(offset + at).store(word, Ordering::Relaxed);
         for (index, &word) in call.buffer.iter().take(BUFFER_WORDS).enumerate() {
             put(BUFFER + index * 8, word);
@@ -148,7 +155,7 @@ impl Instructions for Machine {
         }
     }
 
-    fn entry(&self) -> Entry {
+    fn entry_point(&self) -> Entry {
         Entry {
             rip: enarx_entry as *const () as u64,
             lstar: crate::system_call_entry(enarx_syscall as *const () as u64),
@@ -158,7 +165,8 @@ impl Instructions for Machine {
 
 #[cfg(not(feature = "simulated"))]
 mod instructions {
-    use super::{NewVmsa, Unvalidated, Validated, asm};
+    use super::{LargeFrame, NewVmsa, Unvalidated, Validated, asm};
+    use enarx_boot::layout::LARGE;
 
     /// The last read of the host's answer must not move before this, nor a write after it.
     pub fn vmgexit() {
@@ -172,7 +180,7 @@ mod instructions {
         // SAFETY: changes the state of a private page, no contents; by its type the ledger allows it.
         unsafe {
             asm!(".byte 0xf2, 0x0f, 0x01, 0xff", "setc {carry}", carry = out(reg_byte) carry,
-                inout("rax") page.address() => code, in("ecx") u32::from(page.is_large()),
+                inout("rax") page.address().get() => code, in("ecx") u32::from(page.is_large()),
                 in("edx") 1u32, options(nostack));
         }
         Validated {
@@ -185,18 +193,19 @@ mod instructions {
         let code: u64;
         // SAFETY: by its type the page is nobody else's; it gets another role, its contents stay.
         unsafe {
-            asm!(".byte 0xf3, 0x0f, 0x01, 0xfe", inout("rax") page.address() => code, in("rcx") 0u64,
+            asm!(".byte 0xf3, 0x0f, 0x01, 0xfe", inout("rax") page.frame().mapped().get() => code, in("rcx") 0u64,
                 in("rdx") NewVmsa::ATTRIBUTES, options(nostack));
         }
         // The code is in EAX.
         code & 0xffff_ffff
     }
 
-    pub fn clear_large(address: u64) {
-        // SAFETY: the caller has just validated the 2 MiB at this address of the direct map, and
-        // nothing refers to them.
+    pub fn clear_large(frame: LargeFrame) {
+        let address = frame.mapped().get();
+        // SAFETY: by its type the frame is the Keep's, and the direct map has it; its new user has not got it
+        // yet.
         unsafe {
-            asm!("rep stosq", inout("rcx") (2usize << 20) / 8 => _, inout("rdi") address => _,
+            asm!("rep stosq", inout("rcx") LARGE / 8 => _, inout("rdi") address => _,
                 in("rax") 0u64, options(nostack, preserves_flags));
         }
     }
@@ -204,7 +213,7 @@ mod instructions {
 
 #[cfg(feature = "simulated")]
 pub mod instructions {
-    use super::{NewVmsa, Unvalidated, Validated, asm};
+    use super::{LargeFrame, NewVmsa, Unvalidated, Validated, asm};
     use enarx_exits::simulated::{CLEAR, PVALIDATE, QUIRKS, RMPADJUST};
 
     pub fn vmgexit() {}
@@ -223,7 +232,7 @@ pub mod instructions {
 
     pub fn pvalidate(page: &Unvalidated) -> Validated {
         let flags = u64::from(page.is_large()) | 2;
-        let answer = play(PVALIDATE, page.address() | flags, 0);
+        let answer = play(PVALIDATE, page.address().get() | flags, 0);
         Validated {
             code: u32::try_from(answer & 0xffff_ffff).unwrap_or(u32::MAX),
             unchanged: answer >> 32 != 0,
@@ -231,11 +240,11 @@ pub mod instructions {
     }
 
     pub fn rmpadjust(page: &NewVmsa) -> u64 {
-        play(RMPADJUST, page.address(), NewVmsa::ATTRIBUTES)
+        play(RMPADJUST, page.frame().mapped().get(), NewVmsa::ATTRIBUTES)
     }
 
-    pub fn clear_large(address: u64) {
-        play(CLEAR, address, 0);
+    pub fn clear_large(frame: LargeFrame) {
+        play(CLEAR, frame.mapped().get(), 0);
     }
 
     /// What is odd about this host's virtual CPUs.

@@ -1,6 +1,9 @@
 //! The instructions that an SNP guest has and others do not, and what they are executed on.
 
+use enarx_boot::address::VirtAddr;
+
 use super::ghcb::{Answer, Call};
+use crate::frame::{Frame, LargeFrame};
 
 /// What the CPU answered to PVALIDATE (AMD64 APM volume 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,14 +18,14 @@ pub struct Validated {
 /// what a host has put in its place.
 #[derive(Debug)]
 pub struct Unvalidated {
-    pub(super) address: u64,
+    pub(super) address: VirtAddr,
     pub(super) large: bool,
 }
 
 impl Unvalidated {
     /// The virtual address at which it is mapped.
     #[must_use]
-    pub const fn address(&self) -> u64 {
+    pub const fn address(&self) -> VirtAddr {
         self.address
     }
 
@@ -36,17 +39,17 @@ impl Unvalidated {
 /// A page that is to become a VMSA: written, and nobody else's ([`super::vcpu`]).
 #[derive(Debug)]
 pub struct NewVmsa {
-    pub(super) address: u64,
+    pub(super) frame: Frame,
 }
 
 impl NewVmsa {
     /// What RMPADJUST gives it (AMD64 APM volume 3: RDX bit 16, VMSA), for VMPL 1 without rights.
     pub const ATTRIBUTES: u64 = (1 << 16) | 1;
 
-    /// The virtual address at which it is mapped.
+    /// The page.
     #[must_use]
-    pub const fn address(&self) -> u64 {
-        self.address
+    pub const fn frame(&self) -> Frame {
+        self.frame
     }
 }
 
@@ -56,8 +59,8 @@ pub trait Instructions {
     fn pvalidate(&mut self, page: &Unvalidated) -> Validated;
     /// RMPADJUST: makes the page a VMSA; 0 = done.
     fn rmpadjust(&mut self, page: &NewVmsa) -> u64;
-    /// Zeroes the 2 MiB of private memory mapped at the virtual address `address`.
-    fn clear_large(&mut self, address: u64);
+    /// Zeroes 2 MiB of private memory.
+    fn clear_large(&mut self, frame: LargeFrame);
     /// SEV_STATUS.
     fn sev_status(&self) -> u64;
     /// One request of the GHCB MSR protocol; the host's answer.
@@ -69,7 +72,7 @@ pub trait Instructions {
     /// Copies the beginning of the page with the firmware's answer.
     fn take_message(&self, to: &mut [u8]);
     /// Where vCPUs begin that the microkernel starts.
-    fn entry(&self) -> Entry;
+    fn entry_point(&self) -> Entry;
 }
 
 /// Addresses in the microkernel image that a vCPU's first state needs.

@@ -13,7 +13,8 @@ pub mod pages;
 pub mod request;
 pub mod vcpu;
 
-use enarx_boot::boot_page::BootInfo;
+use crate::frame::Frame;
+use enarx_boot::address::{Gpa, VirtAddr};
 use enarx_boot::first_state::{CR4, CR4_MCE, CpuTables, FirstState, XCR0};
 use enarx_boot::layout::NO_FAULT;
 use instructions::Entry;
@@ -63,37 +64,52 @@ pub enum Messages {
 /// What the microkernel keeps about SNP.
 #[derive(Debug)]
 pub struct Snp {
-    /// From the boot page.
-    pub boot: BootInfo,
+    /// The page that the firmware has checked.
+    pub cpuid: Frame,
     /// Control registers of every vCPU.
-    pub registers: ControlState,
-    /// The channel to the firmware, and who uses it.
+    pub control: ControlState,
+    /// SEV_FEATURES of every vCPU.
+    pub sev_features: u64,
+    /// The GDT and the IDT of every vCPU.
+    pub tables: (VirtAddr, VirtAddr),
+    /// The channel to the firmware.
     pub channel: Channel,
-    /// See there.
+    /// The user of the channel.
     pub messages: Messages,
-    /// vCPUs that the microkernel has started.
+    /// Mask of the vCPUs that have been started, by the launch or the microkernel.
     pub started: u64,
-    /// The runtime image has been copied and its shared pages are private again.
-    pub image_released: bool,
+    /// What is released once the runtime image has been copied; `None` afterwards.
+    pub image: Option<LoadedImage>,
+}
+
+/// What the loader of the runtime leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadedImage {
+    /// The shared pages of the image: start and end.
+    pub pages: (Gpa, Gpa),
+    /// End of the user addresses of the loader.
+    pub loader_end: VirtAddr,
 }
 
 impl Snp {
-    /// The first state of a vCPU that the microkernel starts, with this task state segment.
+    /// The first state of a vCPU that the microkernel starts, with these page tables and this task state
+    /// segment.
     #[must_use]
-    pub fn first_state(&self, entry: Entry, tss: u64) -> FirstState {
+    pub const fn first_state(&self, entry: Entry, root: Frame, tss: u64) -> FirstState {
+        let (gdt, idt) = self.tables;
         FirstState {
             rip: entry.rip,
-            cr3: self.boot.root | self.boot.c_bit,
-            cr4: self.registers.cr4,
+            cr3: root.address(),
+            cr4: self.control.cr4,
             cr2: NO_FAULT,
-            xcr0: self.registers.xcr0,
+            xcr0: self.control.xcr0,
             tables: Some(CpuTables {
-                gdt: self.boot.gdt,
-                idt: self.boot.idt,
+                gdt: gdt.get(),
+                idt: idt.get(),
                 tss,
             }),
             lstar: entry.lstar,
-            sev_features: self.boot.sev_features,
+            sev_features: self.sev_features,
         }
     }
 }
