@@ -9,10 +9,12 @@ use crate::launch::Launch;
 use crate::linux::Errno;
 use crate::paging::{Fault, Incomplete, PagingError, Stale, Tables, UserRange};
 use crate::platform::Platform;
+use crate::snp::pages::Ledger;
 use enarx_boot::address::{Gpa, VirtAddr};
 use enarx_boot::boot_page::BootInfo;
 use enarx_boot::layout::{
-    HUGE, LARGE, MMAP_END, MMAP_START, PAGE, SALLYPORT_USER, USER_END, USER_START, round_up,
+    HUGE, LARGE, LAUNCH_END, MMAP_END, MMAP_START, PAGE, SALLYPORT_USER, USER_END, USER_START,
+    round_up,
 };
 use enarx_boot::page_table::{Access, Rights};
 
@@ -232,9 +234,14 @@ impl AddressSpace {
     }
 
     /// Takes over the address space that the launcher prepared.
-    pub fn boot(&mut self, boot: &BootInfo, launch: &Launch, frames: Frames) {
+    pub fn boot(&mut self, boot: &BootInfo, launch: &Launch, memory_end: Gpa) {
         self.tables = Tables::new(launch.root, launch.c_bit);
-        self.frames = frames;
+        self.frames.boot(
+            Gpa::new(boot.launch_free)..Gpa::new(LAUNCH_END),
+            Gpa::new(boot.free_start)..memory_end,
+            launch.c_bit,
+            Ledger::new(launch),
+        );
         self.heap = Heap {
             start: boot.heap_start,
             end: boot.heap_start,
@@ -255,7 +262,7 @@ impl AddressSpace {
     /// The end of a Keep for `fatal`, unless it is that a fresh page could not be made the Keep's.
     #[must_use]
     pub fn end(&self, fatal: Fatal) -> Fatal {
-        self.frames.failure().unwrap_or(fatal)
+        self.frames.end(fatal)
     }
 
     /// Moves the start of the mappings by `random`, so that addresses differ from run to run.
@@ -290,6 +297,11 @@ impl AddressSpace {
     }
 
     /// A user range, checked.
+    #[allow(
+        clippy::inline_always,
+        reason = "on hosts that emulate CPL0 every instruction of a call costs"
+    )]
+    #[inline(always)]
     fn range(start: u64, length: u64) -> Result<UserRange, Errno> {
         UserRange::new(start, length).ok_or(Errno::Inval)
     }
@@ -316,7 +328,7 @@ impl AddressSpace {
                 _ => (&mut self.small, PAGE),
             };
             let start = area.take(length, align).ok_or(Errno::NoMem)?;
-            let range = Self::range(start, length)?;
+            let range = UserRange::chosen(start, start + length);
             let reserved = self
                 .tables
                 .reserve(&mut self.frames, platform, range, rights);
@@ -491,20 +503,29 @@ impl AddressSpace {
         address: u64,
         to: &mut [u8],
     ) -> Result<(), CallError> {
-        if to.len() as u64 <= PAGE - address % PAGE {
-            let place = self.reach(platform, address, Access::Read)?;
-            platform.read_bytes(place, to);
+        let place = self.reach(platform, address, Access::Read)?;
+        let count = platform.read_bytes(place, to);
+        if count == to.len() {
             return Ok(());
         }
-        let mut address = address;
-        let mut rest = to;
-        while !rest.is_empty() {
-            let room = usize::try_from(PAGE - address % PAGE).map_err(|_| Errno::Fault)?;
-            let (now, later) = rest.split_at_mut(room.min(rest.len()));
-            let place = self.reach(platform, address, Access::Read)?;
-            platform.read_bytes(place, now);
-            address = address.checked_add(now.len() as u64).ok_or(Errno::Fault)?;
-            rest = later;
+        self.read_on(platform, address, to, count)
+    }
+
+    /// The rest of [`Self::read`] after the first `done` bytes.
+    #[cold]
+    #[inline(never)]
+    fn read_on<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        address: u64,
+        to: &mut [u8],
+        done: usize,
+    ) -> Result<(), CallError> {
+        let mut done = done;
+        while let Some(rest) = to.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let at = address.checked_add(done as u64).ok_or(Errno::Fault)?;
+            let place = self.reach(platform, at, Access::Read)?;
+            done += platform.read_bytes(place, rest);
         }
         Ok(())
     }
@@ -519,20 +540,29 @@ impl AddressSpace {
         address: u64,
         from: &[u8],
     ) -> Result<(), CallError> {
-        if from.len() as u64 <= PAGE - address % PAGE {
-            let place = self.reach(platform, address, Access::Write)?;
-            platform.write_bytes(place, from);
+        let place = self.reach(platform, address, Access::Write)?;
+        let count = platform.write_bytes(place, from);
+        if count == from.len() {
             return Ok(());
         }
-        let mut address = address;
-        let mut rest = from;
-        while !rest.is_empty() {
-            let room = usize::try_from(PAGE - address % PAGE).map_err(|_| Errno::Fault)?;
-            let (now, later) = rest.split_at(room.min(rest.len()));
-            let place = self.reach(platform, address, Access::Write)?;
-            platform.write_bytes(place, now);
-            address = address.checked_add(now.len() as u64).ok_or(Errno::Fault)?;
-            rest = later;
+        self.write_on(platform, address, from, count)
+    }
+
+    /// The rest of [`Self::write`] after the first `done` bytes.
+    #[cold]
+    #[inline(never)]
+    fn write_on<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        address: u64,
+        from: &[u8],
+        done: usize,
+    ) -> Result<(), CallError> {
+        let mut done = done;
+        while let Some(rest) = from.get(done..).filter(|rest| !rest.is_empty()) {
+            let at = address.checked_add(done as u64).ok_or(Errno::Fault)?;
+            let place = self.reach(platform, at, Access::Write)?;
+            done += platform.write_bytes(place, rest);
         }
         Ok(())
     }
@@ -553,14 +583,10 @@ impl AddressSpace {
             let Some(place) = self.tables.translate(platform, address, Access::Execute) else {
                 break;
             };
-            let room = usize::try_from(place.room())
-                .unwrap_or(0)
-                .min(to.len() - done);
-            let Some(part) = to.get_mut(done..done + room) else {
+            let Some(part) = to.get_mut(done..) else {
                 break;
             };
-            platform.read_bytes(place, part);
-            done += room;
+            done += platform.read_bytes(place, part);
         }
         done
     }

@@ -22,6 +22,13 @@ pub struct LargeFrame(PhysAddr);
 #[repr(transparent)]
 pub struct Slot(PhysAddr);
 
+/// Words of one frame, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Words {
+    first: Slot,
+    count: u64,
+}
+
 /// One byte of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
@@ -60,6 +67,16 @@ impl Frame {
     #[inline]
     pub const fn slot(self, index: u64) -> Slot {
         Slot(self.0.offset((index & (WORDS - 1)) * 8))
+    }
+
+    /// All its words.
+    #[must_use]
+    #[inline]
+    pub const fn words(self) -> Words {
+        Words {
+            first: Slot(self.0),
+            count: WORDS,
+        }
     }
 
     /// Its byte at `offset`, modulo 4 KiB.
@@ -106,24 +123,75 @@ impl Slot {
         self.0
     }
 
-    /// Words from this one to the end of the frame.
+    /// The words from this one on, at most `most` and up to the end of the frame.
     #[must_use]
     #[inline]
-    pub const fn room(self) -> u64 {
-        WORDS - self.0.get() % PAGE / 8
+    pub fn words(self, most: u64) -> Words {
+        let room = WORDS - self.0.get() % PAGE / 8;
+        Words {
+            first: self,
+            count: room.min(most),
+        }
     }
 
     /// The word `count` further on; the caller stays in the frame or at its end.
     #[inline]
     pub(crate) const fn skip(self, count: u64) -> Self {
-        debug_assert!(count <= self.room() || self.0.get().is_multiple_of(PAGE));
+        debug_assert!(self.0.get() % PAGE + count * 8 <= PAGE);
         Self(self.0.offset(count * 8))
     }
+}
 
-    /// Words from this one to `end`, which lies behind it in the frame or at its end.
+impl Words {
+    /// The first of them.
+    #[must_use]
     #[inline]
-    pub(crate) const fn words_to(self, end: Self) -> u64 {
-        (end.0.get() - self.0.get()) / 8
+    pub const fn first(self) -> Slot {
+        self.first
+    }
+
+    /// How many they are.
+    #[must_use]
+    #[inline]
+    pub const fn count(self) -> u64 {
+        self.count
+    }
+
+    /// The first `most` of them.
+    #[must_use]
+    #[inline]
+    pub fn head(self, most: u64) -> Self {
+        self.split(most).0
+    }
+
+    /// The first `most` of them, and the rest.
+    #[must_use]
+    #[inline]
+    pub fn split(self, most: u64) -> (Self, Self) {
+        let count = most.min(self.count);
+        let head = Self {
+            first: self.first,
+            count,
+        };
+        let tail = Self {
+            first: self.first.skip(count),
+            count: self.count - count,
+        };
+        (head, tail)
+    }
+
+    /// The first of them, and the rest; `None` of none.
+    #[must_use]
+    #[inline]
+    pub const fn split_first(self) -> Option<(Slot, Self)> {
+        if self.count == 0 {
+            return None;
+        }
+        let rest = Self {
+            first: self.first.skip(1),
+            count: self.count - 1,
+        };
+        Some((self.first, rest))
     }
 }
 

@@ -14,7 +14,7 @@ use enarx_exits::{Function, Reason};
 use crate::fatal::Fatal;
 use crate::frame::{Frame, LargeFrame, Slot, WORDS};
 use crate::platform::Platform;
-use crate::snp::pages::Ledger;
+use crate::snp::pages::{Ledger, Refused};
 
 /// The allocator of physical frames.
 #[derive(Debug)]
@@ -33,7 +33,8 @@ pub struct Frames {
     free_large: FreeList,
     /// The ledger of the pages that are the Keep's; `None` without SNP.
     ledger: Option<Ledger>,
-    failure: Option<Fatal>,
+    /// The page that could not be accepted, which ends the Keep.
+    refused: Option<Refused>,
 }
 
 /// Freed frames, each with the address of the next in its first word.
@@ -85,7 +86,7 @@ impl Frames {
             free_small: FreeList::new(),
             free_large: FreeList::new(),
             ledger: None,
-            failure: None,
+            refused: None,
         }
     }
 
@@ -93,13 +94,23 @@ impl Frames {
     /// else's. The caller has checked the alignment and the order. With a ledger each is accepted before it is used.
     #[must_use]
     pub fn new(small: Range<Gpa>, large: Range<Gpa>, c_bit: CBit, ledger: Option<Ledger>) -> Self {
-        Self {
-            fresh: c_bit.private(large.start)..c_bit.private(large.end),
-            carve: c_bit.private(small.start)..c_bit.private(small.end),
-            carve_single: ledger.is_some(),
-            ledger,
-            ..Self::none()
-        }
+        let mut frames = Self::none();
+        frames.boot(small, large, c_bit, ledger);
+        frames
+    }
+
+    /// As [`Self::new`], for one without memory.
+    pub fn boot(
+        &mut self,
+        small: Range<Gpa>,
+        large: Range<Gpa>,
+        c_bit: CBit,
+        ledger: Option<Ledger>,
+    ) {
+        self.fresh = c_bit.private(large.start)..c_bit.private(large.end);
+        self.carve = c_bit.private(small.start)..c_bit.private(small.end);
+        self.carve_single = ledger.is_some();
+        self.ledger = ledger;
     }
 
     /// Adds the fresh 2 MiB pages of `range`; once.
@@ -118,13 +129,13 @@ impl Frames {
         }
     }
 
-    /// Why there was no frame: what ends the Keep, or `None` if all memory is in use.
+    /// Why there was no frame: a page that was refused, which ends the Keep, or `None` if all memory is in use.
     #[must_use]
-    pub const fn failure(&self) -> Option<Fatal> {
+    pub const fn failure(&self) -> Option<Refused> {
         if cfg!(feature = "plain") {
             None
         } else {
-            self.failure
+            self.refused
         }
     }
 
@@ -138,7 +149,9 @@ impl Frames {
             && let Some(ledger) = self.ledger()
         {
             let at = ledger.gib(platform, Gpa::new(start))?;
-            let table = self.small(platform).ok_or_else(|| self.end(0))?;
+            let table = self
+                .small(platform)
+                .ok_or_else(|| self.end(Fatal::new(Reason::OutOfMemory, 0)))?;
             let flags = PteFlags::PRESENT.union(PteFlags::WRITE);
             platform.set_entry(at, Pte::new(table.address(), flags));
             start += HUGE;
@@ -146,11 +159,10 @@ impl Frames {
         Ok(())
     }
 
-    /// The end of a Keep that cannot go on without a frame.
+    /// The end of a Keep that cannot go on: a page that was refused, or else `fatal`.
     #[must_use]
-    pub fn end(&self, detail: u64) -> Fatal {
-        let out_of_memory = Fatal::new(Reason::OutOfMemory, detail);
-        self.failure().unwrap_or(out_of_memory)
+    pub fn end(&self, fatal: Fatal) -> Fatal {
+        self.failure().map_or(fatal, Fatal::from)
     }
 
     /// Free memory, in bytes.
@@ -218,9 +230,11 @@ impl Frames {
         self.noted(accepted)
     }
 
-    /// Keeps why a page could not be accepted.
-    fn noted<F>(&mut self, accepted: Result<F, Fatal>) -> Option<F> {
-        accepted.map_err(|fatal| self.failure = Some(fatal)).ok()
+    /// The accepted page; one that was refused is kept.
+    fn noted<F>(&mut self, accepted: Result<F, Refused>) -> Option<F> {
+        accepted
+            .map_err(|refused| self.refused = Some(refused))
+            .ok()
     }
 
     /// A zeroed 4 KiB frame; `None`: [`Self::failure`].

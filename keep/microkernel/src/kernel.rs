@@ -7,7 +7,6 @@ use crate::cause;
 use crate::clock::Clock;
 use crate::epoch::Epoch;
 use crate::fatal::{CallError, Fatal};
-use crate::frames::Frames;
 use crate::launch::{Launch, check};
 use crate::linux::{Errno, flag};
 use crate::paging::{Fault, Stale};
@@ -16,7 +15,6 @@ use crate::random::Random;
 use crate::registers::{Registers, vector};
 use crate::signal::{self, Signal, SignalFrame};
 use crate::snp::message::{Channel, MessageKey};
-use crate::snp::pages::Ledger;
 use crate::snp::{Messages, cpuid, vcpu};
 use crate::tee::Tee;
 use crate::threads::Threads;
@@ -131,12 +129,18 @@ impl Kernel {
         }
     }
 
-    /// Takes over what the launch prepared, from the measured boot page and the host's facts.
+    /// Takes over what the launch prepared, from the measured boot page, which `launch` is taken of, and the
+    /// host's facts.
     ///
     /// # Errors
     /// [`Reason::Boot`] with the [`BootCheck`] that failed.
-    pub fn boot(&mut self, boot: &BootInfo, facts: &HostFacts, tsc: u64) -> Result<(), Fatal> {
-        let launch = Launch::new(boot)?;
+    pub fn boot(
+        &mut self,
+        boot: &BootInfo,
+        launch: &Launch,
+        facts: &HostFacts,
+        tsc: u64,
+    ) -> Result<(), Fatal> {
         check(
             BootCheck::LaunchArea,
             boot.launch_free.is_multiple_of(PAGE) && boot.launch_free <= LAUNCH_END,
@@ -165,13 +169,7 @@ impl Kernel {
         )?;
         self.clock =
             Clock::new(tsc, facts.tsc_khz, facts.wall_ns).ok_or(Fatal::boot(BootCheck::Clock))?;
-        let frames = Frames::new(
-            Gpa::new(boot.launch_free)..Gpa::new(LAUNCH_END),
-            Gpa::new(boot.free_start)..Gpa::new(facts.memory_end),
-            launch.c_bit,
-            Ledger::new(&launch),
-        );
-        self.space.boot(boot, &launch, frames);
+        self.space.boot(boot, launch, Gpa::new(facts.memory_end));
         self.threads.boot(usize::try_from(facts.vcpus).unwrap_or(1));
         self.processors = facts.processors;
         self.memory = facts.memory_end;
@@ -187,10 +185,10 @@ impl Kernel {
     pub fn boot_snp<P: Platform>(
         &mut self,
         platform: &mut P,
-        boot: &BootInfo,
+        launch: &Launch,
         key: &MessageKey,
     ) -> Result<(), Fatal> {
-        let launch = Launch::new(boot)?.snp;
+        let launch = launch.snp.as_ref();
         let ledger = self.space.frames().ledger();
         let (Some(launch), Some(ledger)) = (launch, ledger) else {
             return Err(Fatal::boot(BootCheck::SnpLaunch));
@@ -199,7 +197,7 @@ impl Kernel {
         for (start, end) in [exits, launch.image] {
             ledger.change_state(platform, start, end, PageOperation::Shared)?;
         }
-        let snp = crate::snp::boot::take_over(platform, &launch, key, &mut self.random)?;
+        let snp = crate::snp::boot::take_over(platform, launch, key, &mut self.random)?;
         self.tee = Tee::Snp(snp);
         self.space.frames().extend_ledger(platform, self.memory)
     }
@@ -528,8 +526,10 @@ impl Kernel {
         failed: Failed,
     ) -> CallError {
         let (start, length) = failed.part;
-        // What was mapped is whole entries: this cannot fail, but for having nothing to do.
-        let _ = self.remove(platform, epoch, me, Removal::Unmap, start, length);
+        if length != 0 {
+            // What was mapped is whole entries, so this cannot fail.
+            let _ = self.remove(platform, epoch, me, Removal::Unmap, start, length);
+        }
         failed.error
     }
 

@@ -6,10 +6,10 @@
 //! The meaning of an entry's bits is in [`enarx_boot::page_table`].
 
 use enarx_boot::address::{CBit, PhysAddr, VirtAddr};
-use enarx_boot::layout::{LARGE, PAGE, USER_END, USER_START, round_up};
+use enarx_boot::layout::{LARGE, MMAP_END, MMAP_START, PAGE, USER_END, USER_START, round_up};
 use enarx_boot::page_table::{Access, Pte, PteFlags, Rights};
 
-use crate::frame::{Frame, LargeFrame, Place, Slot};
+use crate::frame::{Frame, LargeFrame, Place, Slot, Words};
 use crate::frames::Frames;
 use crate::platform::Platform;
 use crate::table::{entry_at, lower, shift, slot, span};
@@ -32,6 +32,15 @@ impl UserRange {
             start: VirtAddr::new(start),
             end: VirtAddr::new(end),
         })
+    }
+
+    /// The addresses from `start` to `end`, whole pages inside of those that `mmap` chooses from.
+    pub(crate) const fn chosen(start: u64, end: u64) -> Self {
+        debug_assert!(MMAP_START <= start && start < end && end <= MMAP_END);
+        Self {
+            start: VirtAddr::new(start),
+            end: VirtAddr::new(end),
+        }
     }
 
     /// First address.
@@ -335,11 +344,11 @@ impl Tables {
         at: Slot,
         entry: Pte,
     ) -> Fault {
-        // Frames have whole groups of entries.
-        let most = FAULT_AROUND - at.address().get() / 8 % FAULT_AROUND;
-        let count = platform.run_length(at, most, entry.bits());
-        let backed = back_run(frames, platform, at, count, entry);
-        if backed == 0 || frames.failure().is_some() {
+        let words = at.words(FAULT_AROUND - at.address().get() / 8 % FAULT_AROUND);
+        let count = platform.run_length(words, entry.bits());
+        let words = words.head(count);
+        let rest = back_run(frames, platform, words, entry);
+        if rest == words || frames.failure().is_some() {
             return Fault::without_frame(frames);
         }
         Fault::Resolved
@@ -360,27 +369,23 @@ impl Fault {
     }
 }
 
-/// Gives frames to `count` 4 KiB entries from `at` on, which become `entry` with a frame each; how
-/// many got one.
-fn back_run<P: Platform>(
-    frames: &mut Frames,
-    platform: &mut P,
-    at: Slot,
-    count: u64,
-    entry: Pte,
-) -> u64 {
-    let mut backed = 0;
-    while backed < count
-        && let Some((first, found)) = frames.small_run(platform, count - backed)
+/// Gives frames to 4 KiB entries, which become `entry` with a frame each; those that got none.
+#[inline(never)]
+fn back_run<P: Platform>(frames: &mut Frames, platform: &mut P, words: Words, entry: Pte) -> Words {
+    let mut rest = words;
+    while rest.count() != 0
+        && let Some((first, found)) = frames.small_run(platform, rest.count())
     {
         let entry = entry.backed_by(first.address(), BACKED);
-        platform.fill_rising(at.skip(backed), found, entry.bits());
-        backed += found;
+        let (backed, others) = rest.split(found);
+        platform.fill_rising(backed, entry.bits());
+        rest = others;
     }
-    backed
+    rest
 }
 
 const RIGHTS_AND_PRESENT: PteFlags = PteFlags::RIGHTS.union(PteFlags::PRESENT);
+const FRAME_AND_PINNED: PteFlags = PteFlags::FRAME.union(PteFlags::PINNED);
 const ACCESSED_AND_DIRTY: PteFlags = PteFlags::ACCESSED.union(PteFlags::DIRTY);
 
 /// One pass over a range.
@@ -451,7 +456,7 @@ impl<'a, P: Platform> Walk<'a, P> {
             } else if self.is_done(entry) {
                 return Ok(());
             } else {
-                self.split(at, upper, entry)?
+                self.split(at, entry)?
             };
             level = upper - 1;
         }
@@ -494,7 +499,7 @@ impl<'a, P: Platform> Walk<'a, P> {
                 }
                 self.backed(at, level, entry)?;
             } else if !self.is_done(entry) {
-                let lower = self.split(at, level, entry)?;
+                let lower = self.split(at, entry)?;
                 self.below(lower, level, address, next)?;
             }
             address = next;
@@ -515,52 +520,51 @@ impl<'a, P: Platform> Walk<'a, P> {
     /// Changes the range `start..end` of a table of the lowest level.
     #[inline(never)]
     fn pages(&mut self, table: Frame, start: u64, end: u64) -> Result<(), PagingError> {
-        let mut at = slot(table, 1, VirtAddr::new(start));
-        let last = at.skip((end - start) / PAGE);
-        while at < last {
+        let mut left = slot(table, 1, VirtAddr::new(start)).words((end - start) / PAGE);
+        while let Some((at, rest)) = left.split_first() {
             let entry = self.platform.entry(at);
-            if !entry.has(PteFlags::FRAME) {
-                at = at.skip(self.alike(at, at.words_to(last), entry)?);
+            left = if !entry.has(PteFlags::FRAME) {
+                self.alike(left, entry)?
             } else if entry.has(PteFlags::PINNED) || !self.keeps_frames {
                 self.backed(at, 1, entry)?;
-                at = at.skip(1);
+                rest
             } else {
-                at = self.backed_run(at, last, entry);
-            }
-            self.done = end - at.words_to(last) * PAGE;
+                self.backed_run(at, rest, entry)
+            };
+            self.done = end - left.count() * PAGE;
         }
         Ok(())
     }
 
-    /// Changes 4 KiB entries from `at` on, the first of which is `entry`, as long as they have frames
-    /// and are the process's; where the first other one is. For changes that free nothing.
+    /// Changes the 4 KiB entry at `at`, which is `entry`, and those of `words`, which follow it, as long as they
+    /// have frames and are the process's; the others. For changes that free nothing.
     #[inline(never)]
-    fn backed_run(&mut self, at: Slot, last: Slot, entry: Pte) -> Slot {
+    fn backed_run(&mut self, at: Slot, words: Words, entry: Pte) -> Words {
         let (kept, set) = (self.kept, self.set);
-        let (mut at, mut entry, mut changed) = (at, entry, 0);
+        let (mut at, mut left, mut entry, mut changed) = (at, words, entry, 0);
         loop {
             let new = entry.bits() & kept | set;
             if entry.has(PteFlags::PRESENT) {
                 changed |= new ^ entry.bits();
             }
             self.platform.write(at, new);
-            at = at.skip(1);
-            if at == last {
+            let Some((next, rest)) = left.split_first() else {
+                break;
+            };
+            entry = self.platform.entry(next);
+            if entry.bits() & FRAME_AND_PINNED.bits() != PteFlags::FRAME.bits() {
                 break;
             }
-            entry = self.platform.entry(at);
-            if !entry.has(PteFlags::FRAME) || entry.has(PteFlags::PINNED) {
-                break;
-            }
+            (at, left) = (next, rest);
         }
         self.stale.reduced |= changed & RIGHTS_AND_PRESENT.bits() != 0;
-        at
+        left
     }
 
     /// Replaces a uniform entry by a table of 512 entries that say the same.
-    fn split(&mut self, at: Slot, level: u32, entry: Pte) -> Result<Frame, PagingError> {
+    fn split(&mut self, at: Slot, entry: Pte) -> Result<Frame, PagingError> {
         if entry.has(PteFlags::FRAME) {
-            return self.split_backed(at, level, entry);
+            return self.split_backed(at, entry);
         }
         match (entry.is_empty(), self.change) {
             (true, Change::Reserve(_)) => {}
@@ -575,9 +579,9 @@ impl<'a, P: Platform> Walk<'a, P> {
         Ok(lower)
     }
 
-    /// As [`Self::split`], for an entry with a frame.
+    /// As [`Self::split`], for an entry with a frame, which has 2 MiB.
     #[inline(never)]
-    fn split_backed(&mut self, at: Slot, level: u32, entry: Pte) -> Result<Frame, PagingError> {
+    fn split_backed(&mut self, at: Slot, entry: Pte) -> Result<Frame, PagingError> {
         if entry.has(PteFlags::PINNED) {
             return Err(PagingError::Pinned);
         }
@@ -587,15 +591,8 @@ impl<'a, P: Platform> Walk<'a, P> {
         let Some(lower) = self.frames.filled(self.platform, 0) else {
             return Err(PagingError::without_frame(self.frames));
         };
-        let mut part = if level == 2 {
-            entry.without(PteFlags::LARGE)
-        } else {
-            entry
-        };
-        for index in 0..512 {
-            self.platform.set_entry(lower.slot(index), part);
-            part = part.offset(span(level - 1));
-        }
+        let first = entry.without(PteFlags::LARGE);
+        self.platform.fill_rising(lower.words(), first.bits());
         self.platform.set_entry(at, Pte::table(lower.address()));
         Ok(lower)
     }
@@ -610,15 +607,19 @@ impl<'a, P: Platform> Walk<'a, P> {
         end: u64,
         entry: Pte,
     ) -> Result<u64, PagingError> {
-        let most = at.room().min((end - address) / span(level));
-        let count = self.alike(at, most, entry)?;
-        Ok(address + count * span(level))
+        let words = at.words((end - address) / span(level));
+        let rest = self.alike(words, entry)?;
+        Ok(address + (words.count() - rest.count()) * span(level))
     }
 
-    /// Changes the entries from `at` on, at most `most` of one table, that equal `entry`, which has no
-    /// frame; how many.
-    fn alike(&mut self, at: Slot, most: u64, entry: Pte) -> Result<u64, PagingError> {
-        let count = self.platform.run_length(at, most, entry.bits());
+    /// Changes the first of these entries that equal `entry`, which has no frame; the others.
+    #[allow(
+        clippy::inline_always,
+        reason = "on hosts that emulate CPL0 every instruction of a call costs"
+    )]
+    #[inline(always)]
+    fn alike(&mut self, words: Words, entry: Pte) -> Result<Words, PagingError> {
+        let count = self.platform.run_length(words, entry.bits());
         let new = match self.change {
             Change::Protect(_) | Change::Discard if entry.is_empty() => {
                 return Err(PagingError::NotMapped);
@@ -628,22 +629,20 @@ impl<'a, P: Platform> Walk<'a, P> {
             Change::Remove => Pte::EMPTY,
             Change::Hide | Change::Discard => entry,
         };
+        let (mut same, others) = words.split(count);
         if new == entry {
-            return Ok(count);
+            return Ok(others);
         }
-        let backed = if self.populate {
-            back_run(self.frames, self.platform, at, count, new)
-        } else {
-            0
-        };
-        if backed < count {
-            self.platform
-                .fill_run(at.skip(backed), count - backed, new.bits());
+        if self.populate {
+            same = back_run(self.frames, self.platform, same, new);
+        }
+        if same.count() != 0 {
+            self.platform.fill_run(same, new.bits());
             if self.frames.failure().is_some() {
                 return Err(PagingError::Fatal);
             }
         }
-        Ok(count)
+        Ok(others)
     }
 
     /// Changes one entry that holds a frame.

@@ -41,7 +41,10 @@ pub fn start<P: Platform>(
     let refused = Fatal::new(Reason::Vcpu, number);
     let root = frames.ledger().ok_or(refused)?.root();
     let small = |platform: &mut P, frames: &mut Frames| -> Result<Frame, Fatal> {
-        frames.small(platform).ok_or_else(|| frames.end(number))
+        let out_of_memory = Fatal::new(Reason::OutOfMemory, number);
+        frames
+            .small(platform)
+            .ok_or_else(|| frames.end(out_of_memory))
     };
     let map = |platform: &mut P, frames: &mut Frames, address, flags| {
         let frame = small(platform, frames)?;
