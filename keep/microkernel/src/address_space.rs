@@ -7,7 +7,7 @@ use crate::frame::Place;
 use crate::frames::Frames;
 use crate::launch::Launch;
 use crate::linux::Errno;
-use crate::paging::{Fault, Incomplete, PagingError, Stale, Tables, UserRange};
+use crate::paging::{Change, Fault, Incomplete, PagingError, Stale, Tables, UserRange};
 use crate::platform::Platform;
 use crate::snp::pages::Ledger;
 use enarx_boot::address::{Gpa, VirtAddr};
@@ -203,23 +203,10 @@ impl From<Errno> for Failed {
     }
 }
 
-fn failed(start: u64) -> impl Fn(Incomplete) -> Failed {
-    move |incomplete| Failed {
-        error: call_error(incomplete.error),
-        part: (start, incomplete.done - start),
-    }
-}
-
-impl Default for AddressSpace {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl AddressSpace {
     /// Nothing mapped, no memory.
     #[must_use]
-    pub const fn new() -> Self {
+    pub const fn none() -> Self {
         Self {
             tables: Tables::none(),
             frames: Frames::none(),
@@ -260,8 +247,7 @@ impl AddressSpace {
     }
 
     /// The end of a Keep for `fatal`, unless it is that a fresh page could not be made the Keep's.
-    #[must_use]
-    pub fn end(&self, fatal: Fatal) -> Fatal {
+    pub(crate) fn end(&self, fatal: Fatal) -> Fatal {
         self.frames.end(fatal)
     }
 
@@ -297,10 +283,6 @@ impl AddressSpace {
     }
 
     /// A user range, checked.
-    #[allow(
-        clippy::inline_always,
-        reason = "on hosts that emulate CPL0 every instruction of a call costs"
-    )]
     #[inline(always)]
     fn range(start: u64, length: u64) -> Result<UserRange, Errno> {
         UserRange::new(start, length).ok_or(Errno::Inval)
@@ -335,12 +317,15 @@ impl AddressSpace {
             if reserved.is_err() {
                 area.release(range.start(), range.end());
             }
-            return reserved.map(|()| start).map_err(failed(start));
+            return match reserved {
+                Ok(()) => Ok(start),
+                Err(incomplete) => Err(self.failed(start, incomplete)),
+            };
         };
         let range = Self::range(address, length)?;
         self.tables
             .reserve(&mut self.frames, platform, range, rights)
-            .map_err(failed(address))?;
+            .map_err(|incomplete| self.failed(address, incomplete))?;
         self.small.claim(range.start(), range.end());
         self.large.claim(range.start(), range.end());
         Ok(address)
@@ -351,45 +336,29 @@ impl AddressSpace {
         self.tables.withdraw(platform, start, end);
     }
 
-    /// Gives a mapped range other rights.
+    /// Changes a range: [`Change::Protect`], or [`Change::Hide`] ahead of [`Self::finish`]. A page that stays hidden
+    /// because something failed comes back by a fault.
     ///
     /// # Errors
     /// [`Errno::Inval`], [`Errno::NoMem`] (also for unmapped parts), [`Errno::Access`].
-    pub fn protect<P: Platform>(
+    pub fn change<P: Platform>(
         &mut self,
         platform: &mut P,
         start: u64,
         length: u64,
-        rights: Rights,
+        change: Change,
     ) -> Result<Stale, CallError> {
         let range = Self::range(start, length)?;
-        self.tables
-            .protect(&mut self.frames, platform, range, rights)
-            .map_err(call_error)
+        let changed = self
+            .tables
+            .change(&mut self.frames, platform, range, change);
+        changed.map_err(|error| self.call_error(error))
     }
 
-    /// Takes access to a range away ahead of [`Self::finish`], keeping its frames. A page that
-    /// stays hidden because something failed comes back by a fault.
+    /// Frees the frames of a range. While other vCPUs run, [`Change::Hide`] and a flush of every TLB come first.
     ///
     /// # Errors
-    /// As [`Self::protect`].
-    pub fn hide<P: Platform>(
-        &mut self,
-        platform: &mut P,
-        start: u64,
-        length: u64,
-    ) -> Result<Stale, CallError> {
-        let range = Self::range(start, length)?;
-        self.tables
-            .hide(&mut self.frames, platform, range)
-            .map_err(call_error)
-    }
-
-    /// Frees the frames of a range. While other vCPUs run, [`Self::hide`] and a flush of every
-    /// TLB come first.
-    ///
-    /// # Errors
-    /// As [`Self::protect`].
+    /// As [`Self::change`].
     pub fn finish<P: Platform>(
         &mut self,
         platform: &mut P,
@@ -397,22 +366,14 @@ impl AddressSpace {
         start: u64,
         length: u64,
     ) -> Result<Stale, CallError> {
-        let range = Self::range(start, length)?;
-        match removal {
-            Removal::Discard => self
-                .tables
-                .discard(&mut self.frames, platform, range)
-                .map_err(call_error),
-            Removal::Unmap => {
-                let stale = self
-                    .tables
-                    .remove(&mut self.frames, platform, range)
-                    .map_err(call_error)?;
-                self.small.release(range.start(), range.end());
-                self.large.release(range.start(), range.end());
-                Ok(stale)
-            }
+        if removal == Removal::Discard {
+            return self.change(platform, start, length, Change::Discard);
         }
+        let stale = self.change(platform, start, length, Change::Remove)?;
+        let range = Self::range(start, length)?;
+        self.small.release(range.start(), range.end());
+        self.large.release(range.start(), range.end());
+        Ok(stale)
     }
 
     /// The end of the heap.
@@ -426,7 +387,7 @@ impl AddressSpace {
     /// # Errors
     /// [`Errno::NoMem`], and what is to be unmapped then.
     pub fn set_heap_end<P: Platform>(&mut self, platform: &mut P, end: u64) -> Result<(), Failed> {
-        let heap = &mut self.heap;
+        let heap = &self.heap;
         let end = round_up(end, PAGE).unwrap_or(u64::MAX);
         if end < heap.start || end - heap.start > HEAP_LIMIT || end >= SALLYPORT_USER {
             return Err(Errno::NoMem.into());
@@ -437,10 +398,10 @@ impl AddressSpace {
             let range = Self::range(start, needed - start)?;
             self.tables
                 .reserve(&mut self.frames, platform, range, rights)
-                .map_err(failed(start))?;
-            heap.mapped = needed;
+                .map_err(|incomplete| self.failed(start, incomplete))?;
+            self.heap.mapped = needed;
         }
-        heap.end = end;
+        self.heap.end = end;
         Ok(())
     }
 
@@ -488,8 +449,7 @@ impl AddressSpace {
                 .translate(platform, address, access)
                 .ok_or(Errno::Fault.into()),
             Fault::Denied => Err(Errno::Fault.into()),
-            Fault::OutOfMemory => Err(Errno::NoMem.into()),
-            Fault::Fatal => Err(CallError::Fatal),
+            Fault::NoFrame => Err(self.no_frame()),
         }
     }
 
@@ -521,13 +481,8 @@ impl AddressSpace {
         to: &mut [u8],
         done: usize,
     ) -> Result<(), CallError> {
-        let mut done = done;
-        while let Some(rest) = to.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let at = address.checked_add(done as u64).ok_or(Errno::Fault)?;
-            let place = self.reach(platform, at, Access::Read)?;
-            done += platform.read_bytes(place, rest);
-        }
-        Ok(())
+        let at = address.checked_add(done as u64).ok_or(Errno::Fault)?;
+        self.read(platform, at, to.get_mut(done..).unwrap_or(&mut []))
     }
 
     /// Copies to user memory that the process may write.
@@ -558,13 +513,8 @@ impl AddressSpace {
         from: &[u8],
         done: usize,
     ) -> Result<(), CallError> {
-        let mut done = done;
-        while let Some(rest) = from.get(done..).filter(|rest| !rest.is_empty()) {
-            let at = address.checked_add(done as u64).ok_or(Errno::Fault)?;
-            let place = self.reach(platform, at, Access::Write)?;
-            done += platform.write_bytes(place, rest);
-        }
-        Ok(())
+        let at = address.checked_add(done as u64).ok_or(Errno::Fault)?;
+        self.write(platform, at, from.get(done..).unwrap_or(&[]))
     }
 
     /// Reads code bytes at `address` as far as they are executable; how many there were.
@@ -607,13 +557,28 @@ impl AddressSpace {
         self.read(platform, address, &mut bytes)?;
         Ok(u32::from_le_bytes(bytes))
     }
-}
 
-fn call_error(error: PagingError) -> CallError {
-    match error {
-        PagingError::OutOfMemory | PagingError::NotMapped => Errno::NoMem.into(),
-        PagingError::Pinned => Errno::Access.into(),
-        PagingError::Occupied => Errno::Exist.into(),
-        PagingError::Fatal => CallError::Fatal,
+    fn failed(&self, start: u64, incomplete: Incomplete) -> Failed {
+        Failed {
+            error: self.call_error(incomplete.error),
+            part: (start, incomplete.done - start),
+        }
+    }
+
+    fn call_error(&self, error: PagingError) -> CallError {
+        match error {
+            PagingError::NoFrame => self.no_frame(),
+            PagingError::NotMapped => Errno::NoMem.into(),
+            PagingError::Pinned => Errno::Access.into(),
+            PagingError::Occupied => Errno::Exist.into(),
+        }
+    }
+
+    /// Why there was no frame.
+    fn no_frame(&self) -> CallError {
+        match self.frames.failure() {
+            Some(_) => CallError::Fatal,
+            None => Errno::NoMem.into(),
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! ([`crate::launch`]), of a fresh page that has become the Keep's ([`crate::frames`],
 //! [`crate::snp::pages`]), and of an entry that the microkernel has written ([`crate::paging`]).
 
+#![expect(clippy::must_use_candidate, reason = "they are accessors")]
+
 use enarx_boot::address::{PhysAddr, VirtAddr};
 use enarx_boot::layout::{DIRECT_MAP, LARGE, PAGE};
 
@@ -44,34 +46,26 @@ const fn mapped(address: PhysAddr) -> VirtAddr {
 
 impl Frame {
     /// The frame at `page`, a multiple of 4 KiB, which is the Keep's.
-    #[inline]
     pub(crate) const fn of(page: PhysAddr) -> Self {
         Self(page)
     }
 
     /// Its address, as entries have it.
-    #[must_use]
-    #[inline]
     pub const fn address(self) -> PhysAddr {
         self.0
     }
 
     /// Where the direct map has it.
-    #[must_use]
     pub const fn mapped(self) -> VirtAddr {
         mapped(self.0)
     }
 
     /// Its word `index`, modulo 512.
-    #[must_use]
-    #[inline]
     pub const fn slot(self, index: u64) -> Slot {
         Slot(self.0.offset((index & (WORDS - 1)) * 8))
     }
 
     /// All its words.
-    #[must_use]
-    #[inline]
     pub const fn words(self) -> Words {
         Words {
             first: Slot(self.0),
@@ -80,8 +74,6 @@ impl Frame {
     }
 
     /// Its byte at `offset`, modulo 4 KiB.
-    #[must_use]
-    #[inline]
     pub const fn place(self, offset: u64) -> Place {
         Place(self.0.offset(offset & (PAGE - 1)))
     }
@@ -89,27 +81,21 @@ impl Frame {
 
 impl LargeFrame {
     /// The frame at `page`, a multiple of 2 MiB, which is the Keep's.
-    #[inline]
     pub(crate) const fn of(page: PhysAddr) -> Self {
         Self(page)
     }
 
     /// Its address, as entries have it.
-    #[must_use]
-    #[inline]
     pub const fn address(self) -> PhysAddr {
         self.0
     }
 
     /// Where the direct map has it.
-    #[must_use]
     pub const fn mapped(self) -> VirtAddr {
         mapped(self.0)
     }
 
     /// Its part `index`, modulo 512.
-    #[must_use]
-    #[inline]
     pub const fn part(self, index: u64) -> Frame {
         Frame(self.0.offset((index & (LARGE / PAGE - 1)) * PAGE))
     }
@@ -117,15 +103,11 @@ impl LargeFrame {
 
 impl Slot {
     /// Its address; the C-bit is that of its frame.
-    #[must_use]
-    #[inline]
     pub const fn address(self) -> PhysAddr {
         self.0
     }
 
     /// The words from this one on, at most `most` and up to the end of the frame.
-    #[must_use]
-    #[inline]
     pub fn words(self, most: u64) -> Words {
         let room = WORDS - self.0.get() % PAGE / 8;
         Words {
@@ -135,7 +117,6 @@ impl Slot {
     }
 
     /// The word `count` further on; the caller stays in the frame or at its end.
-    #[inline]
     pub(crate) const fn skip(self, count: u64) -> Self {
         debug_assert!(self.0.get() % PAGE + count * 8 <= PAGE);
         Self(self.0.offset(count * 8))
@@ -144,29 +125,16 @@ impl Slot {
 
 impl Words {
     /// The first of them.
-    #[must_use]
-    #[inline]
     pub const fn first(self) -> Slot {
         self.first
     }
 
     /// How many they are.
-    #[must_use]
-    #[inline]
     pub const fn count(self) -> u64 {
         self.count
     }
 
-    /// The first `most` of them.
-    #[must_use]
-    #[inline]
-    pub fn head(self, most: u64) -> Self {
-        self.split(most).0
-    }
-
     /// The first `most` of them, and the rest.
-    #[must_use]
-    #[inline]
     pub fn split(self, most: u64) -> (Self, Self) {
         let count = most.min(self.count);
         let head = Self {
@@ -181,8 +149,6 @@ impl Words {
     }
 
     /// The first of them, and the rest; `None` of none.
-    #[must_use]
-    #[inline]
     pub const fn split_first(self) -> Option<(Slot, Self)> {
         if self.count == 0 {
             return None;
@@ -197,21 +163,16 @@ impl Words {
 
 impl Place {
     /// The byte at this address, which lies in a frame of the Keep.
-    #[inline]
     pub(crate) const fn of(address: PhysAddr) -> Self {
         Self(address)
     }
 
     /// Its address; the C-bit is that of its frame.
-    #[must_use]
-    #[inline]
     pub const fn address(self) -> PhysAddr {
         self.0
     }
 
     /// Bytes from this one to the end of the frame.
-    #[must_use]
-    #[inline]
     pub const fn room(self) -> u64 {
         PAGE - self.0.get() % PAGE
     }

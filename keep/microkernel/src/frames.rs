@@ -12,7 +12,7 @@ use enarx_boot::page_table::{Pte, PteFlags};
 use enarx_exits::{Function, Reason};
 
 use crate::fatal::Fatal;
-use crate::frame::{Frame, LargeFrame, Slot, WORDS};
+use crate::frame::{Frame, LargeFrame, Slot};
 use crate::platform::Platform;
 use crate::snp::pages::{Ledger, Refused};
 
@@ -90,16 +90,8 @@ impl Frames {
         }
     }
 
-    /// An allocator over the 4 KiB pages of `small` and the 2 MiB pages of `large`, which are fresh and nobody
-    /// else's. The caller has checked the alignment and the order. With a ledger each is accepted before it is used.
-    #[must_use]
-    pub fn new(small: Range<Gpa>, large: Range<Gpa>, c_bit: CBit, ledger: Option<Ledger>) -> Self {
-        let mut frames = Self::none();
-        frames.boot(small, large, c_bit, ledger);
-        frames
-    }
-
-    /// As [`Self::new`], for one without memory.
+    /// Takes the 4 KiB pages of `small` and the 2 MiB pages of `large`, which are fresh and nobody else's; once. The
+    /// caller has checked the alignment and the order. With a ledger each is accepted before it is used.
     pub fn boot(
         &mut self,
         small: Range<Gpa>,
@@ -119,24 +111,14 @@ impl Frames {
     }
 
     /// The ledger; `None` without SNP.
-    #[must_use]
-    #[inline]
-    pub const fn ledger(&self) -> Option<&Ledger> {
-        if cfg!(feature = "plain") {
-            None
-        } else {
-            self.ledger.as_ref()
-        }
+    pub(crate) fn ledger(&self) -> Option<&Ledger> {
+        self.ledger.as_ref().filter(|_| !cfg!(feature = "plain"))
     }
 
     /// Why there was no frame: a page that was refused, which ends the Keep, or `None` if all memory is in use.
     #[must_use]
-    pub const fn failure(&self) -> Option<Refused> {
-        if cfg!(feature = "plain") {
-            None
-        } else {
-            self.refused
-        }
+    pub fn failure(&self) -> Option<Refused> {
+        self.refused.filter(|_| !cfg!(feature = "plain"))
     }
 
     /// Gives the ledger the tables that it needs for memory up to `end`; the launch made that of the first GiB.
@@ -149,9 +131,7 @@ impl Frames {
             && let Some(ledger) = self.ledger()
         {
             let at = ledger.gib(platform, Gpa::new(start))?;
-            let table = self
-                .small(platform)
-                .ok_or_else(|| self.end(Fatal::new(Reason::OutOfMemory, 0)))?;
+            let table = self.small_or_end(platform, 0)?;
             let flags = PteFlags::PRESENT.union(PteFlags::WRITE);
             platform.set_entry(at, Pte::new(table.address(), flags));
             start += HUGE;
@@ -160,8 +140,7 @@ impl Frames {
     }
 
     /// The end of a Keep that cannot go on: a page that was refused, or else `fatal`.
-    #[must_use]
-    pub fn end(&self, fatal: Fatal) -> Fatal {
+    pub(crate) fn end(&self, fatal: Fatal) -> Fatal {
         self.failure().map_or(fatal, Fatal::from)
     }
 
@@ -204,7 +183,6 @@ impl Frames {
     }
 
     /// Makes a fresh 2 MiB page the Keep's.
-    #[inline]
     fn accept_large<P: Platform>(
         &mut self,
         platform: &mut P,
@@ -246,6 +224,16 @@ impl Frames {
         Some(frame)
     }
 
+    /// A zeroed 4 KiB frame that the microkernel itself needs, or the end of the Keep with this detail.
+    pub(crate) fn small_or_end<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        detail: u64,
+    ) -> Result<Frame, Fatal> {
+        let fatal = Fatal::new(Reason::OutOfMemory, detail);
+        self.small(platform).ok_or_else(|| self.end(fatal))
+    }
+
     /// Zeroed 4 KiB frames one after the other, at most `most`: the first, and how many.
     pub fn small_run<P: Platform>(&mut self, platform: &mut P, most: u64) -> Option<(Frame, u64)> {
         if !self.carve_fresh || self.carve.start == self.carve.end {
@@ -272,7 +260,6 @@ impl Frames {
     }
 
     /// A 4 KiB frame, and whether it is zero.
-    #[inline]
     fn small_raw<P: Platform>(&mut self, platform: &mut P) -> Option<(Frame, bool)> {
         if self.free_small.head == 0 && self.carve.start != self.carve.end {
             return self.carved(platform);
@@ -281,7 +268,6 @@ impl Frames {
     }
 
     /// The next of the frames being carved, of which there is one.
-    #[inline]
     fn carved<P: Platform>(&mut self, platform: &mut P) -> Option<(Frame, bool)> {
         let page = self.carve.start;
         self.carve.start = page.offset(PAGE);
@@ -318,5 +304,3 @@ impl Frames {
         self.free_large.push(platform, frame.address(), link);
     }
 }
-
-const _: () = assert!(WORDS * PAGE == LARGE);

@@ -23,8 +23,7 @@ pub struct UserRange {
 
 impl UserRange {
     /// `length` bytes from `start` on, rounded up to whole pages; `None` if that is no such range.
-    #[must_use]
-    pub fn new(start: u64, length: u64) -> Option<Self> {
+    pub(crate) fn new(start: u64, length: u64) -> Option<Self> {
         let length = round_up(length, PAGE)?;
         let end = start.checked_add(length)?;
         let inside = length != 0 && start.is_multiple_of(PAGE) && start >= USER_START;
@@ -44,14 +43,12 @@ impl UserRange {
     }
 
     /// First address.
-    #[must_use]
-    pub const fn start(self) -> u64 {
+    pub(crate) const fn start(self) -> u64 {
         self.start.get()
     }
 
     /// First address behind it.
-    #[must_use]
-    pub const fn end(self) -> u64 {
+    pub(crate) const fn end(self) -> u64 {
         self.end.get()
     }
 }
@@ -59,27 +56,14 @@ impl UserRange {
 /// Why an operation on the tables failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PagingError {
-    /// No frame is left for a table or a page.
-    OutOfMemory,
+    /// There is no frame for a table or a page: [`Frames::failure`] says why.
+    NoFrame,
     /// Part of the range is not mapped.
     NotMapped,
     /// Part of the range belongs to the microkernel.
     Pinned,
     /// Part of the range is mapped already.
     Occupied,
-    /// A fresh page could not be made the Keep's, which ends it: [`Frames::failure`].
-    Fatal,
-}
-
-impl PagingError {
-    /// Why there was no frame.
-    #[cold]
-    fn without_frame(frames: &Frames) -> Self {
-        match frames.failure() {
-            Some(_) => Self::Fatal,
-            None => Self::OutOfMemory,
-        }
-    }
 }
 
 /// A reservation that failed.
@@ -106,10 +90,8 @@ pub enum Fault {
     Resolved,
     /// The tables deny the access: a verified cause.
     Denied,
-    /// No frame is left.
-    OutOfMemory,
-    /// A fresh page could not be made the Keep's, which ends it: [`Frames::failure`].
-    Fatal,
+    /// There is no frame: [`Frames::failure`] says why.
+    NoFrame,
 }
 
 /// Pages mapped by one fault where their entries are alike: 64 KiB.
@@ -124,15 +106,19 @@ pub struct Tables {
     private: CBit,
 }
 
-/// What to do with a range.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Change {
+/// A change of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Give a free range these rights.
     Reserve(Rights),
+    /// Give a mapped range these rights.
     Protect(Rights),
-    /// Take the access away but keep frames: the first half of a removal with other vCPUs running.
+    /// Take all access away without freeing anything: what must happen, with every TLB flushed, before
+    /// [`Self::Remove`] or [`Self::Discard`] while other vCPUs run.
     Hide,
+    /// Free the range; parts that are free already stay so.
     Remove,
-    /// Forget the contents, keep the reservation.
+    /// Free its frames; the range stays reserved and reads as zeros.
     Discard,
 }
 
@@ -143,14 +129,12 @@ impl Tables {
     }
 
     /// The tables under `root`, a PML4 made by the launcher, with this C-bit.
-    #[must_use]
-    pub const fn new(root: Frame, private: CBit) -> Self {
+    pub(crate) const fn new(root: Frame, private: CBit) -> Self {
         Self { root, private }
     }
 
     /// The C-bit of the entries of private memory.
-    #[must_use]
-    pub const fn c_bit(&self) -> CBit {
+    pub(crate) const fn c_bit(&self) -> CBit {
         self.private
     }
 
@@ -173,62 +157,12 @@ impl Tables {
         })
     }
 
-    /// Gives the mapped `range` other rights.
+    /// Changes `range`.
     ///
     /// # Errors
     /// [`PagingError::NotMapped`] or [`PagingError::Pinned`] where the range is not the process's,
-    /// [`PagingError::OutOfMemory`]; what was changed until then stays.
-    pub fn protect<P: Platform>(
-        &mut self,
-        frames: &mut Frames,
-        platform: &mut P,
-        range: UserRange,
-        rights: Rights,
-    ) -> Result<Stale, PagingError> {
-        self.change(frames, platform, range, Change::Protect(rights))
-    }
-
-    /// Takes all access to `range` away without freeing anything: what must happen, with
-    /// every TLB flushed, before [`Self::remove`] or [`Self::discard`] while other vCPUs run.
-    ///
-    /// # Errors
-    /// As [`Self::protect`].
-    pub fn hide<P: Platform>(
-        &mut self,
-        frames: &mut Frames,
-        platform: &mut P,
-        range: UserRange,
-    ) -> Result<Stale, PagingError> {
-        self.change(frames, platform, range, Change::Hide)
-    }
-
-    /// Frees `range`; parts that are free already stay so.
-    ///
-    /// # Errors
-    /// As [`Self::protect`].
-    pub fn remove<P: Platform>(
-        &mut self,
-        frames: &mut Frames,
-        platform: &mut P,
-        range: UserRange,
-    ) -> Result<Stale, PagingError> {
-        self.change(frames, platform, range, Change::Remove)
-    }
-
-    /// Frees the frames of `range`; it stays reserved and reads as zeros.
-    ///
-    /// # Errors
-    /// As [`Self::protect`].
-    pub fn discard<P: Platform>(
-        &mut self,
-        frames: &mut Frames,
-        platform: &mut P,
-        range: UserRange,
-    ) -> Result<Stale, PagingError> {
-        self.change(frames, platform, range, Change::Discard)
-    }
-
-    fn change<P: Platform>(
+    /// [`PagingError::NoFrame`]; what was changed until then stays.
+    pub fn change<P: Platform>(
         &mut self,
         frames: &mut Frames,
         platform: &mut P,
@@ -325,11 +259,11 @@ impl Tables {
                     return Fault::Resolved;
                 }
                 if frames.failure().is_some() {
-                    return Fault::Fatal;
+                    return Fault::NoFrame;
                 }
             }
             let Some(lower) = frames.filled(platform, entry.bits()) else {
-                return Fault::without_frame(frames);
+                return Fault::NoFrame;
             };
             platform.set_entry(at, Pte::table(lower.address()));
             table = lower;
@@ -346,10 +280,10 @@ impl Tables {
     ) -> Fault {
         let words = at.words(FAULT_AROUND - at.address().get() / 8 % FAULT_AROUND);
         let count = platform.run_length(words, entry.bits());
-        let words = words.head(count);
+        let words = words.split(count).0;
         let rest = back_run(frames, platform, words, entry);
         if rest == words || frames.failure().is_some() {
-            return Fault::without_frame(frames);
+            return Fault::NoFrame;
         }
         Fault::Resolved
     }
@@ -357,17 +291,6 @@ impl Tables {
 
 /// What an entry gets with its frame.
 const BACKED: PteFlags = PteFlags::FRAME.union(PteFlags::PRESENT);
-
-impl Fault {
-    /// Why there was no frame.
-    #[cold]
-    fn without_frame(frames: &Frames) -> Self {
-        match PagingError::without_frame(frames) {
-            PagingError::Fatal => Self::Fatal,
-            _ => Self::OutOfMemory,
-        }
-    }
-}
 
 /// Gives frames to 4 KiB entries, which become `entry` with a frame each; those that got none.
 #[inline(never)]
@@ -573,7 +496,7 @@ impl<'a, P: Platform> Walk<'a, P> {
             _ => {}
         }
         let Some(lower) = self.frames.filled(self.platform, entry.bits()) else {
-            return Err(PagingError::without_frame(self.frames));
+            return Err(PagingError::NoFrame);
         };
         self.platform.set_entry(at, Pte::table(lower.address()));
         Ok(lower)
@@ -589,7 +512,7 @@ impl<'a, P: Platform> Walk<'a, P> {
             return Err(PagingError::Occupied);
         }
         let Some(lower) = self.frames.filled(self.platform, 0) else {
-            return Err(PagingError::without_frame(self.frames));
+            return Err(PagingError::NoFrame);
         };
         let first = entry.without(PteFlags::LARGE);
         self.platform.fill_rising(lower.words(), first.bits());
@@ -613,10 +536,6 @@ impl<'a, P: Platform> Walk<'a, P> {
     }
 
     /// Changes the first of these entries that equal `entry`, which has no frame; the others.
-    #[allow(
-        clippy::inline_always,
-        reason = "on hosts that emulate CPL0 every instruction of a call costs"
-    )]
     #[inline(always)]
     fn alike(&mut self, words: Words, entry: Pte) -> Result<Words, PagingError> {
         let count = self.platform.run_length(words, entry.bits());
@@ -639,7 +558,7 @@ impl<'a, P: Platform> Walk<'a, P> {
         if same.count() != 0 {
             self.platform.fill_run(same, new.bits());
             if self.frames.failure().is_some() {
-                return Err(PagingError::Fatal);
+                return Err(PagingError::NoFrame);
             }
         }
         Ok(others)

@@ -16,17 +16,14 @@ pub trait Platform: Instructions {
     /// Writes a word.
     fn write(&mut self, slot: Slot, value: u64);
     /// Reads a page-table entry.
-    #[inline]
     fn entry(&self, slot: Slot) -> Pte {
         Pte::from_bits(self.read(slot))
     }
     /// Writes a page-table entry.
-    #[inline]
     fn set_entry(&mut self, slot: Slot, entry: Pte) {
         self.write(slot, entry.bits());
     }
     /// Writes `value` to all words of a frame.
-    #[inline]
     fn fill(&mut self, frame: Frame, value: u64) {
         self.fill_run(frame.words(), value);
     }

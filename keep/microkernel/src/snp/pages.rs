@@ -86,10 +86,7 @@ impl Ledger {
     ) -> Result<Frame, Refused> {
         self.enter(platform, page, 1, PteFlags::empty())?;
         let frame = Frame::of(page);
-        let answer = platform.pvalidate(&Unvalidated {
-            address: frame.mapped(),
-            large: false,
-        });
+        let answer = platform.pvalidate(&Unvalidated::new(frame.mapped(), false));
         if !is_new(answer) {
             return Err(Refused(page.gpa()));
         }
@@ -109,17 +106,11 @@ impl Ledger {
     ) -> Result<LargeFrame, Refused> {
         self.enter(platform, page, 2, PteFlags::LARGE)?;
         let frame = LargeFrame::of(page);
-        let answer = platform.pvalidate(&Unvalidated {
-            address: frame.mapped(),
-            large: true,
-        });
+        let answer = platform.pvalidate(&Unvalidated::new(frame.mapped(), true));
         if answer.code == FAIL_SIZEMISMATCH {
             for index in 0..LARGE / PAGE {
                 let part = frame.part(index);
-                let answer = platform.pvalidate(&Unvalidated {
-                    address: part.mapped(),
-                    large: false,
-                });
+                let answer = platform.pvalidate(&Unvalidated::new(part.mapped(), false));
                 if !is_new(answer) {
                     return Err(Refused(part.address().gpa()));
                 }
@@ -132,8 +123,7 @@ impl Ledger {
     }
 
     /// The root of the tables that it is part of, which are those of every vCPU.
-    #[must_use]
-    pub const fn root(&self) -> Frame {
+    pub(crate) const fn root(&self) -> Frame {
         self.root
     }
 
@@ -141,7 +131,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Reason::Validation`] beyond the direct map.
-    pub fn gib<P: Platform>(&self, platform: &P, page: Gpa) -> Result<Slot, Fatal> {
+    pub(crate) fn gib<P: Platform>(&self, platform: &P, page: Gpa) -> Result<Slot, Fatal> {
         self.slot(platform, page, 3).ok_or(Refused(page).into())
     }
 

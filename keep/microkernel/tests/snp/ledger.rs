@@ -153,7 +153,8 @@ fn frames(small: u64, large: u64, reserve: u64) -> Frames {
     let launch = launch(1);
     let pages = |start, end| Gpa::new(start)..Gpa::new(end);
     let start = SHARED_END;
-    let mut frames = Frames::new(
+    let mut frames = Frames::none();
+    frames.boot(
         pages(LAUNCH_END - small * PAGE, LAUNCH_END),
         pages(start, start + large * LARGE),
         launch.c_bit,
