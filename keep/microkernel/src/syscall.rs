@@ -17,7 +17,7 @@ use crate::snp::message::{KEY_REQUEST, MessageKey, ask};
 use crate::threads::{State, thread_id};
 use enarx_boot::layout::USER_END;
 use enarx_boot::page_table::Rights;
-use enarx_exits::{Function, LOG_BYTES, Reason};
+use enarx_exits::{ExitFunction, LOG_BYTES, Reason};
 use enarx_syscall as nr;
 
 /// Exclusive use of the kernel, for the length of a closure.
@@ -39,7 +39,7 @@ pub enum After {
     Exit(u64),
 }
 
-/// No time limit, in [`Function::Park`] and [`Function::Wait`].
+/// No time limit, in [`ExitFunction::Park`] and [`ExitFunction::Wait`].
 const FOREVER: u64 = u64::MAX;
 
 type Answer = Result<u64, Errno>;
@@ -79,11 +79,11 @@ pub fn system_call<P: Platform, K: Guarded>(
     };
     let answer = match number {
         nr::RING => {
-            call.platform.exit(Function::Ring, &[]);
+            call.platform.exit(ExitFunction::Ring, &[]);
             Ok(0)
         }
         nr::WAIT => {
-            call.platform.exit(Function::Wait, &[a, b]);
+            call.platform.exit(ExitFunction::Wait, &[a, b]);
             Ok(0)
         }
         nr::MMAP => call.mmap(a, b, c, d),
@@ -204,7 +204,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
             registers.rdx,
             registers.r10,
         ];
-        self.platform.exit(Function::Refused, &args);
+        self.platform.exit(ExitFunction::Refused, &args);
     }
 
     /// Writes words to user memory.
@@ -338,7 +338,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
             if now >= until {
                 return Ok(0);
             }
-            self.platform.exit(Function::Park, &[until - now]);
+            self.platform.exit(ExitFunction::Park, &[until - now]);
         }
     }
 
@@ -371,7 +371,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         let mut rest = mask;
         while rest != 0 {
             self.platform
-                .exit(Function::Unpark, &[u64::from(rest.trailing_zeros())]);
+                .exit(ExitFunction::Unpark, &[u64::from(rest.trailing_zeros())]);
             rest &= rest - 1;
         }
     }
@@ -418,7 +418,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
                 }
             };
             if left != 0 {
-                self.platform.exit(Function::Park, &[left]);
+                self.platform.exit(ExitFunction::Park, &[left]);
             }
             let ended = self.kernel.with(|k| {
                 let thread = k.threads.get(me);
@@ -487,7 +487,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
             Err(errno) => return Ok(Err(errno)),
         };
         self.kernel.with(|k| k.start_vcpu(self.platform, vcpu))?;
-        self.platform.exit(Function::Unpark, &[vcpu as u64]);
+        self.platform.exit(ExitFunction::Unpark, &[vcpu as u64]);
         Ok(Ok(thread_id(vcpu)))
     }
 
@@ -697,7 +697,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
             let at = from.checked_add(done).ok_or(Errno::Fault)?;
             self.kernel
                 .with(|k| k.space.read(self.platform, at, bytes))?;
-            self.platform.exit(Function::Log, &args);
+            self.platform.exit(ExitFunction::Log, &args);
             done += now as u64;
         }
         Ok(length)

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use enarx_boot::layout::{DIRECT_MAP, LARGE, PAGE};
 use enarx_exits::simulated::{CLEAR, PVALIDATE, QUIRK_SYSCALL, QUIRKS, REGISTERS, RMPADJUST};
-use enarx_exits::{Function, PORT};
+use enarx_exits::{ExitFunction, PORT};
 use enarx_launch::measured::{self, Parameters, SIMULATED_C_BIT as C_BIT};
 use enarx_simulator::{Action, Config, Hypervisor, Launching, SharedMemory, Status};
 use enarx_snp::bits::GuestPolicy;
@@ -120,7 +120,7 @@ fn is_end(action: &Action) -> bool {
     match *action {
         Action::Terminate { .. } => true,
         Action::PortOut { port, value } => {
-            port == PORT && [Function::Exit as u32, Function::Fault as u32].contains(&value)
+            port == PORT && [ExitFunction::Exit as u32, ExitFunction::Fault as u32].contains(&value)
         }
         _ => false,
     }

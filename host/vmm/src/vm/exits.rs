@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use enarx_exits::{FaultReport, Function, LOG_BYTES, PORT};
+use enarx_exits::{ExitFunction, FaultReport, LOG_BYTES, PORT};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use zerocopy::IntoBytes;
 
@@ -127,7 +127,7 @@ impl Keep {
             .enumerate()
             .filter_map(|(number, count)| {
                 let count = count.load(Ordering::Relaxed);
-                let function = Function::from_number(u32::try_from(number).ok()?)?;
+                let function = ExitFunction::from_number(u32::try_from(number).ok()?)?;
                 (count != 0).then(|| (format!("exits {function:?}").to_lowercase(), count))
             })
     }
@@ -224,25 +224,25 @@ impl Keep {
     fn serve(&self, me: usize, number: u32) -> Option<Outcome> {
         let record = self.memory.record(me);
         let args = record.args;
-        let function = Function::from_number(number)?;
+        let function = ExitFunction::from_number(number)?;
         self.counts[function as usize].fetch_add(1, Ordering::Relaxed);
         let progress = match function {
-            Function::Exit => return Some(Outcome::Exit(low_word(args[0]).cast_signed())),
-            Function::Fault => {
+            ExitFunction::Exit => return Some(Outcome::Exit(low_word(args[0]).cast_signed())),
+            ExitFunction::Fault => {
                 let report = FaultReport::from_args(args);
                 return Some(Outcome::Fault(Fault(report).to_string()));
             }
-            Function::Ring => self.executor.drain_all(),
-            Function::Wait => self.executor.wait(low_word(args[0]), nanoseconds(args[1])),
-            Function::Park => {
+            ExitFunction::Ring => self.executor.drain_all(),
+            ExitFunction::Wait => self.executor.wait(low_word(args[0]), nanoseconds(args[1])),
+            ExitFunction::Park => {
                 self.park(me, nanoseconds(args[0]));
                 return None;
             }
-            Function::Unpark => {
+            ExitFunction::Unpark => {
                 self.unpark(args[0]);
                 return None;
             }
-            Function::Kick => {
+            ExitFunction::Kick => {
                 for (index, vcpu) in self.vcpus.iter().enumerate() {
                     if args[0] >> index & 1 == 1 {
                         vcpu.kick.store(true, Ordering::Release);
@@ -251,7 +251,7 @@ impl Keep {
                 }
                 return None;
             }
-            Function::Discard => {
+            ExitFunction::Discard => {
                 if self.memory.discard(args[0], args[1]) {
                     return None;
                 }
@@ -259,18 +259,18 @@ impl Keep {
                     "the Keep was ended: it gave back memory that is not its own".into(),
                 ));
             }
-            Function::Memory => {
+            ExitFunction::Memory => {
                 self.want_memory(args[0]);
                 return None;
             }
-            Function::Refused => {
+            ExitFunction::Refused => {
                 let call = Refused {
                     number: args[0],
                     errno: Some(args[1]),
                 };
                 return self.refusals.note(call, args[2]).map(Outcome::Fault);
             }
-            Function::Log => {
+            ExitFunction::Log => {
                 let length = usize::try_from(args[0]).unwrap_or(0).min(LOG_BYTES);
                 self.executor
                     .log_last_words(&args[1..].as_bytes()[..length]);
@@ -287,7 +287,7 @@ impl Keep {
 
     /// Serves a write of `number` to the port of the exits; an outcome ends the Keep.
     fn port(&self, me: usize, number: u32, traffic: &mut Traffic) -> Option<Outcome> {
-        if Function::from_number(number).is_none() {
+        if ExitFunction::from_number(number).is_none() {
             return Some(Outcome::Fault(format!(
                 "the Keep asked for function {number}"
             )));
@@ -295,7 +295,7 @@ impl Keep {
         if let Some(outcome) = self.serve(me, number) {
             return Some(outcome);
         }
-        let rung = [Function::Ring as u32, Function::Wait as u32].contains(&number);
+        let rung = [ExitFunction::Ring as u32, ExitFunction::Wait as u32].contains(&number);
         if rung && traffic.note(Instant::now()) {
             self.want_polling();
         }

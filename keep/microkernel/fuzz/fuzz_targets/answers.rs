@@ -7,7 +7,7 @@ use aes_gcm::{Aes256Gcm, Key, KeyInit, Nonce};
 use libfuzzer_sys::fuzz_target;
 use zerocopy::IntoBytes;
 
-use enarx_exits::Function;
+use enarx_exits::ExitFunction;
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::cpuid::{answer, features};
 use enarx_microkernel::snp::ghcb::{Answer, Call};
@@ -85,7 +85,7 @@ impl Platform for OnePage {
     fn flush(&mut self) {
         unreachable!()
     }
-    fn exit(&mut self, _: Function, _: &[u64]) -> u64 {
+    fn exit(&mut self, _: ExitFunction, _: &[u64]) -> u64 {
         unreachable!()
     }
     fn wipe_stack(&mut self) {}

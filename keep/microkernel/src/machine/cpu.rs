@@ -15,7 +15,7 @@ use enarx_boot::layout::{
     DIRECT_MAP, DIRECT_MAP_SIZE, EXIT_VIRTUAL, LARGE, MAX_VCPUS, NO_FAULT, PAGE,
 };
 use enarx_exits::{
-    COUNTERS_OFFSET, EXIT_MEMORY_SIZE, FACTS_OFFSET, Function, HostFacts, MEMORY_THERE_OFFSET,
+    COUNTERS_OFFSET, EXIT_MEMORY_SIZE, ExitFunction, FACTS_OFFSET, HostFacts, MEMORY_THERE_OFFSET,
     PORT, RECORD_SIZE, Reason,
 };
 use enarx_microkernel::platform::Platform;
@@ -161,7 +161,7 @@ impl Platform for Machine {
             self.make_private(frame, size);
         } else if frame >= exit_word(MEMORY_THERE_OFFSET).load(Ordering::Relaxed) {
             // A host that does not give it ends the Keep with the first access.
-            self.exit(Function::Memory, &[frame + size]);
+            self.exit(ExitFunction::Memory, &[frame + size]);
         }
     }
 
@@ -228,7 +228,7 @@ impl Platform for Machine {
         if snp::active() {
             self.clear_large(DIRECT_MAP + pages::plain(physical));
         } else {
-            self.exit(Function::Discard, &[physical, LARGE]);
+            self.exit(ExitFunction::Discard, &[physical, LARGE]);
         }
     }
 
@@ -239,7 +239,7 @@ impl Platform for Machine {
         }
     }
 
-    fn exit(&mut self, function: Function, args: &[u64]) -> u64 {
+    fn exit(&mut self, function: ExitFunction, args: &[u64]) -> u64 {
         let record = (self.vcpu % MAX_VCPUS) * RECORD_SIZE;
         for (index, &arg) in args.iter().take(7).enumerate() {
             exit_word(record + index * 8).store(arg, Ordering::Relaxed);

@@ -24,7 +24,7 @@ use crate::linux::Errno;
 use crate::platform::Platform;
 use crate::syscall::Guarded;
 use enarx_boot::layout::EXIT_PHYSICAL;
-use enarx_exits::{Function, MESSAGE_OFFSET};
+use enarx_exits::{ExitFunction, MESSAGE_OFFSET};
 
 /// Bytes of a GCM tag.
 const TAG: usize = 16;
@@ -298,7 +298,7 @@ pub fn ask<P: Platform, K: Guarded>(
         if platform.ended() {
             return Err(Errno::Io);
         }
-        platform.exit(Function::Park, &[TURN]);
+        platform.exit(ExitFunction::Park, &[TURN]);
     };
     let result = message(&mut channel, kernel.key(), platform);
     let broken = result == Err(MessageError::Broken);
@@ -353,7 +353,7 @@ fn carry<P: Platform>(platform: &mut P) -> Result<(), MessageError> {
         }
         match answer.info2 {
             0 => return Ok(()),
-            BUSY => platform.exit(Function::Park, &[PAUSE]),
+            BUSY => platform.exit(ExitFunction::Park, &[PAUSE]),
             _ => return Err(MessageError::Broken),
         };
     }

@@ -19,7 +19,7 @@ use enarx_boot::layout::{
     DIRECT_MAP, EXIT_PHYSICAL, IMAGE_USER, LARGE, LAUNCH_END, PAGE, SHARED_END, STACKS_VIRTUAL,
 };
 use enarx_boot::page_table::bits;
-use enarx_exits::{Function, HostFacts, MESSAGE_OFFSET};
+use enarx_exits::{ExitFunction, HostFacts, MESSAGE_OFFSET};
 use enarx_microkernel::kernel::{Fatal, Kernel};
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::ghcb::{Answer, Call};
@@ -605,8 +605,12 @@ impl Platform for Machine {
         self.flushes += 1;
     }
 
-    fn exit(&mut self, function: Function, args: &[u64]) -> u64 {
-        assert_eq!(function, Function::Park, "no test leads to {function:?}");
+    fn exit(&mut self, function: ExitFunction, args: &[u64]) -> u64 {
+        assert_eq!(
+            function,
+            ExitFunction::Park,
+            "no test leads to {function:?}"
+        );
         self.parked.push(args[0]);
         0
     }
