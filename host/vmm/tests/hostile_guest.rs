@@ -48,20 +48,20 @@ guest_test!(hello, |platform| {
 });
 
 guest_test!(threads_with_mutexes_and_conditions, |platform| {
-    works(platform, "T")
+    works(platform, "T");
 });
 guest_test!(frames_are_taken_from_a_vcpu_that_spins, |platform| {
-    works(platform, "S")
+    works(platform, "S");
 });
 guest_test!(traps_become_signals, |platform| { works(platform, "P") });
 guest_test!(memory_is_zeroed_and_given_back, |platform| {
-    works(platform, "M")
+    works(platform, "M");
 });
 guest_test!(clock_is_monotone_and_needs_no_system_call, |platform| {
-    works(platform, "K")
+    works(platform, "K");
 });
 guest_test!(no_way_to_the_time_goes_back, |platform| {
-    works(platform, "J")
+    works(platform, "J");
 });
 guest_test!(random_numbers, |platform| { works(platform, "R") });
 guest_test!(bad_system_calls_fail, |platform| { works(platform, "U") });
@@ -82,7 +82,7 @@ guest_test!(
         };
         match outcome {
             Outcome::Fault(KeepFault::RefusedCall { call, rip: Some(_) }) => {
-                assert_eq!(call, openat)
+                assert_eq!(call, openat);
             }
             other => panic!("{other:?}: {output}"),
         }
@@ -93,7 +93,7 @@ guest_test!(
 
 guest_test!(pinned_pages_stay, |platform| { works(platform, "N") });
 guest_test!(flags_and_segment_bases_do_no_harm, |platform| {
-    works(platform, "F")
+    works(platform, "F");
 });
 
 guest_test!(threads_are_limited_by_vcpus, |platform| {
