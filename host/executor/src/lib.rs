@@ -10,6 +10,7 @@
 //! a signal ([`crate::interrupt`]), and the log's last lines.
 
 mod buffer;
+pub mod fault;
 mod files;
 pub mod grant;
 mod handles;
@@ -282,8 +283,8 @@ impl Executor {
                 self.exit.get_or_insert(code);
                 return Ok(());
             }
-            Ok(Call::Cancel { id }) => Started::Done(self.cancel(id)?),
-            Ok(Call::Close { handle }) => Started::Done(self.close(handle)?),
+            Ok(Call::Cancel { id }) => self.cancel(id)?,
+            Ok(Call::Close { handle }) => self.close(handle)?,
             Ok(call) => self
                 .start(id, slot, &call)
                 .unwrap_or_else(|status| Started::Done(Err(status))),
@@ -438,20 +439,20 @@ impl Executor {
     }
 
     /// Ends a pending request. One that has ended already is no error: it was faster.
-    fn cancel(&mut self, id: u32) -> Result<Result<Answer>, ExecutorError> {
+    fn cancel(&mut self, id: u32) -> Result<Started, ExecutorError> {
         let Some(index) = self.pending.iter().position(|request| request.id == id) else {
-            return Ok(Ok(Answer::default()));
+            return Ok(Started::Done(Ok(Answer::default())));
         };
         if let Some(request) = self.pending.remove(index) {
             self.complete(id, request.cancelled())?;
         }
-        Ok(Ok(Answer::default()))
+        Ok(Started::Done(Ok(Answer::default())))
     }
 
     /// Closes a handle, and cancels what waits for it.
-    fn close(&mut self, handle: Handle) -> Result<Result<Answer>, ExecutorError> {
+    fn close(&mut self, handle: Handle) -> Result<Started, ExecutorError> {
         if let Err(status) = self.handles.remove(handle) {
-            return Ok(Err(status));
+            return Ok(Started::Done(Err(status)));
         }
         let (ended, waiting) = std::mem::take(&mut self.pending)
             .into_iter()
@@ -460,7 +461,7 @@ impl Executor {
         for request in ended {
             self.complete(request.id, request.cancelled())?;
         }
-        Ok(Ok(Answer::default()))
+        Ok(Started::Done(Ok(Answer::default())))
     }
 
     /// Copies the input bytes of a request.
