@@ -5,6 +5,10 @@
 //! host (`enarx_confine`). What protects the Keep from the host is a matter of its [`platform`]; plain
 //! KVM protects nothing.
 
+#[cfg(test)]
+#[macro_use]
+extern crate enarx_harness;
+
 pub mod error;
 mod launched;
 pub mod platform;
@@ -158,4 +162,9 @@ fn run_on(
         }
     }
     Ok(outcome)
+}
+
+#[cfg(test)]
+fn main() -> std::process::ExitCode {
+    enarx_harness::main()
 }

@@ -1,13 +1,21 @@
 //! Programs in a Keep that use the microkernel, and programs that attack it: the Keep ends with
 //! the documented outcome, and the VMM survives.
 
+#[macro_use]
+extern crate enarx_harness;
+
 mod guest;
 
 use std::time::{Duration, Instant};
 
 use enarx_executor::launch::Outcome;
 use enarx_executor::refused::RefusedCalls;
-use guest::{Options, alone, choose_platform, fault, have_kvm, run, run_with, works};
+use enarx_harness::needs;
+use guest::{Options, alone, choose_platform, fault, run, run_with, works};
+
+fn main() -> std::process::ExitCode {
+    enarx_harness::main()
+}
 
 /// A test that needs KVM, on plain KVM and on the simulated SNP platform.
 macro_rules! guest_test {
@@ -17,10 +25,9 @@ macro_rules! guest_test {
 
             fn on(simulated: bool) {
                 let _turn = alone();
-                if have_kvm(stringify!($name)) {
-                    choose_platform(simulated);
-                    $body
-                }
+                needs::kvm();
+                choose_platform(simulated);
+                $body
             }
 
             #[test]
