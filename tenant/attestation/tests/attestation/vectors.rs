@@ -48,6 +48,7 @@ impl Case {
             .filter(|name| name != "roots")
             .collect();
         names.sort();
+        assert!(!names.is_empty(), "no case in {}", folder.display());
         names.iter().map(|name| Self::load(folder, name)).collect()
     }
 
