@@ -2,7 +2,7 @@
 //! of our own. Skipped with a message where that folder is absent, unless `ENARX_REQUIRE_VECTORS=1`.
 #![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
 
-use enarx_attestation::{Overall, Policy, Timestamp, Verifier};
+use enarx_attestation::{Expected, Overall, Policy, Timestamp, Verifier};
 use enarx_collateral::{FetchError, Fetcher, Http, HttpError, Response, Store};
 use std::collections::VecDeque;
 use std::fs;
@@ -107,7 +107,7 @@ fn imported_certificates_are_found_for_their_report() {
         let verdict = Verifier::new(Policy::insecure_authenticity_only()).verify(
             &report,
             &store.endorsements(&report, at),
-            at,
+            &Expected::at(at),
         );
         assert_eq!(verdict.overall, Overall::Valid, "{case}\n{verdict}");
     }
@@ -291,8 +291,11 @@ fn collateral_is_composed_of_the_answers() {
     );
     assert!(script.asked[0].ends_with("/sgx/certification/v4/pckcrl?ca=platform&encoding=der"));
     assert!(script.asked[2].ends_with("/tdx/certification/v4/tcb?fmspc=b0c06f000000"));
-    let verdict =
-        Verifier::new(Policy::default()).verify(&quote, &store.endorsements(&quote, at), at);
+    let verdict = Verifier::new(Policy::default()).verify(
+        &quote,
+        &store.endorsements(&quote, at),
+        &Expected::at(at),
+    );
     assert_eq!(verdict.overall, Overall::Valid, "{verdict}");
     assert!(
         Fetcher::new(&store, &mut script)
@@ -366,8 +369,11 @@ fn what_is_not_the_vendors_replaces_nothing() {
     // The reports of Milan are judged as before.
     let report = fs::read(vectors.join(CASE).join("report.bin")).unwrap();
     let endorsements = store.endorsements(&report, NOW);
-    let verdict =
-        Verifier::new(Policy::insecure_authenticity_only()).verify(&report, &endorsements, NOW);
+    let verdict = Verifier::new(Policy::insecure_authenticity_only()).verify(
+        &report,
+        &endorsements,
+        &Expected::at(NOW),
+    );
     assert_eq!(verdict.overall, Overall::Valid, "{verdict}");
 }
 

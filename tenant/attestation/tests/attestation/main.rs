@@ -2,6 +2,7 @@
 #![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
 
 mod attacks;
+mod expected;
 mod genuine;
 mod kinds;
 mod mutation;
