@@ -651,7 +651,7 @@ impl InProcess {
         let region = Region::from_static(memory).unwrap();
         let end = HostEnd::initialise(region, enarx_sallyport::Facts::default());
         let host = Self(Arc::new(Mutex::new(Host::new(end, world))));
-        let port = Port::new(KeepEnd::attach(region).unwrap(), Box::new(host.clone()));
+        let port = Port::new(KeepEnd::attach(region).unwrap(), Arc::new(host.clone()));
         (port, host)
     }
 
