@@ -20,6 +20,8 @@ pub enum Object {
     Directory(Node),
     /// A regular file.
     File(Node),
+    /// A TCP socket that neither listens nor is connected.
+    Tcp(Arc<OwnedFd>),
     /// A TCP connection.
     Connection(Stream),
     /// A TCP socket that listens.
@@ -109,7 +111,7 @@ impl Handles {
     pub fn socket(&self, handle: Handle) -> Result<&Arc<OwnedFd>, Status> {
         match self.get(handle)? {
             Object::Connection(stream) => Ok(&stream.fd),
-            Object::Listener(fd) | Object::Datagrams(fd) => Ok(fd),
+            Object::Tcp(fd) | Object::Listener(fd) | Object::Datagrams(fd) => Ok(fd),
             _ => Err(Status::NotSocket),
         }
     }
@@ -142,6 +144,17 @@ impl Handles {
             None => self.entries.push(Some(object)),
         }
         Ok(Handle(number))
+    }
+
+    /// Lets a handle stand for what its object has become.
+    ///
+    /// # Errors
+    /// [`Status::BadHandle`] when there is none.
+    pub fn replace(&mut self, handle: Handle, object: Object) -> Result<(), Status> {
+        let entry = self.entries.get_mut(handle.0 as usize);
+        let entry = entry.and_then(Option::as_mut).ok_or(Status::BadHandle)?;
+        *entry = object;
+        Ok(())
     }
 
     /// Closes a handle; requests that wait for its descriptor keep it until they end.

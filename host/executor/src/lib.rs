@@ -37,6 +37,9 @@ use enarx_sallyport::{
 };
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 
 use crate::grant::{Grant, NetworkGrant};
 use buffer::Buffer;
@@ -88,6 +91,8 @@ const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_renameat,
     libc::SYS_renameat2,
     libc::SYS_symlinkat,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
     libc::SYS_unlinkat,
     libc::SYS_utimensat,
     libc::SYS_write,
@@ -388,7 +393,7 @@ impl Executor {
                 }
             }
             Object::Directory(_) => Err(Status::IsDirectory),
-            Object::Listener(_) => Err(Status::NotConnected),
+            Object::Tcp(_) | Object::Listener(_) => Err(Status::NotConnected),
             Object::File(_) | Object::Datagrams(_) => Err(Status::Invalid),
         }
     }
@@ -713,11 +718,14 @@ impl SharedExecutor {
                     .iter()
                     .map(|(fd, events)| PollFd::new(&**fd, *events)),
             );
+            // Without one a stop makes the sleep longer, and nothing else.
+            let timer = timer(deadline).unwrap_or_default();
+            fds.extend(timer.iter().map(|timer| PollFd::new(timer, PollFlags::IN)));
             // An interruption sets this before it looks for sleepers, of which this thread is one now.
             let polled = if self.is_interrupted() {
                 Ok(0)
             } else {
-                sleep(&mut fds, deadline)
+                sleep(&mut fds, deadline.filter(|_| timer.is_none()))
             };
             let beside_ready = fds
                 .get(1..own)
@@ -815,6 +823,32 @@ impl SharedExecutor {
         // Two lists are consistent between statements.
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Longest sleep that a stop (SIGSTOP) may make longer by as much as is left of it.
+const UNTIMED: Duration = Duration::from_millis(100);
+
+/// A timer that is readable from the deadline on; none when it is near, or when there is no deadline.
+///
+/// The kernel repeats a poll(2) that a stop has ended with the time that was left: the program would sleep
+/// for the time of the stop besides. A timer goes on meanwhile.
+fn timer(deadline: Option<Instant>) -> rustix::io::Result<Option<OwnedFd>> {
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    let Some(left) = left.filter(|left| *left > UNTIMED) else {
+        return Ok(None);
+    };
+    // A duration that cannot be expressed is longer than any Keep lives.
+    let Ok(value) = Timespec::try_from(left) else {
+        return Ok(None);
+    };
+    let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+    let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+    let once = Itimerspec {
+        it_interval: Timespec::default(),
+        it_value: value,
+    };
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once)?;
+    Ok(Some(timer))
 }
 
 /// poll(2) until the deadline.

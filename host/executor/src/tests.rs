@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use enarx_sallyport::directory::Entries;
-use enarx_sallyport::types::{Object, OpenFlags, SocketOption, TimeChange};
+use enarx_sallyport::types::{Object, OpenFlags, SocketOption, Time, TimeChange};
 use enarx_sallyport::{
     Call, Facts, FileType, Handle, KeepEnd, REGION_SIZE, Region, Reply, SharedMemory,
     SocketAddress, Stat, Status, Ticket,
@@ -670,7 +670,7 @@ fn no_path_leads_out() {
             dir: ROOT,
             follow: true,
             atim: TimeChange::Now,
-            mtim: TimeChange::At(0),
+            mtim: TimeChange::At(Time::default()),
             path_length,
         };
         assert_eq!(
@@ -763,7 +763,7 @@ fn a_read_only_directory_refuses_every_change() {
     }
     let handle = keep.open("file", READ).unwrap();
     let sub = keep.open("sub", READ | OpenFlags::DIRECTORY).unwrap();
-    let (atim, mtim) = (TimeChange::At(5), TimeChange::At(5));
+    let (atim, mtim) = (at(5, 0), at(5, 0));
     let calls = [
         (
             Call::WriteAt {
@@ -909,11 +909,16 @@ fn names_are_made_moved_and_removed() {
     assert_eq!(fs::read(root.join("hard")).unwrap(), b"contents");
 }
 
+/// A change to a time.
+fn at(seconds: i64, nanoseconds: u32) -> TimeChange {
+    TimeChange::At(Time::new(seconds, nanoseconds).unwrap())
+}
+
 #[test]
 fn times_are_set_to_the_nanosecond() {
     let dir = sample();
     let mut keep = Keep::with_directory(&dir.path().join("root"), false);
-    let at = |atim, mtim, follow| {
+    let change = |atim, mtim, follow| {
         move |path_length| Call::SetTimesAt {
             dir: ROOT,
             follow,
@@ -922,25 +927,24 @@ fn times_are_set_to_the_nanosecond() {
             path_length,
         }
     };
-    keep.path(
-        "inside",
-        at(TimeChange::At(1_500_000_007), TimeChange::At(-1), true),
-    )
-    .unwrap();
-    let stat = keep.stat("file", false).unwrap();
-    assert_eq!((stat.atim_ns, stat.mtim_ns), (1_500_000_007, -1));
-    keep.path("inside", at(TimeChange::Keep, TimeChange::At(9), false))
+    keep.path("inside", change(at(1, 500_000_007), at(-1, 9), true))
         .unwrap();
-    assert_eq!(keep.stat("file", false).unwrap().mtim_ns, -1);
-    assert_eq!(keep.stat("inside", false).unwrap().mtim_ns, 9);
+    let stat = keep.stat("file", false).unwrap();
+    assert_eq!((stat.atim, stat.atim_ns), (1, 500_000_007));
+    assert_eq!((stat.mtim, stat.mtim_ns), (-1, 9));
+    keep.path("inside", change(TimeChange::Keep, at(0, 9), false))
+        .unwrap();
+    assert_eq!(keep.stat("file", false).unwrap().mtim, -1);
+    let stat = keep.stat("inside", false).unwrap();
+    assert_eq!((stat.mtim, stat.mtim_ns), (0, 9));
     let handle = keep.open("file", READ).unwrap();
     let (atim, mtim) = (TimeChange::Keep, TimeChange::Now);
     keep.call(&Call::SetTimes { handle, atim, mtim }, b"")
         .unwrap();
     let (_, bytes) = keep.call(&Call::Stat { handle }, b"").unwrap();
     let stat = Stat::decode(bytes.as_slice().try_into().unwrap()).unwrap();
-    assert_eq!(stat.atim_ns, 1_500_000_007);
-    assert!(stat.mtim_ns > 1_600_000_000_000_000_000);
+    assert_eq!((stat.atim, stat.atim_ns), (1, 500_000_007));
+    assert!(stat.mtim > 1_600_000_000);
 }
 
 #[test]
@@ -1022,15 +1026,8 @@ fn handle_of(reply: &Reply) -> Handle {
 fn the_network_is_closed_unless_granted() {
     let mut keep = networked(false, false, false);
     let calls = [
-        (Call::TcpConnect { address: LOCALHOST }, ""),
-        (
-            Call::TcpListen {
-                address: LOCALHOST,
-                backlog: 1,
-            },
-            "",
-        ),
-        (Call::UdpBind { address: LOCALHOST }, ""),
+        (Call::TcpOpen { ipv6: false }, ""),
+        (Call::UdpOpen { ipv6: false }, ""),
         (Call::Resolve { name_length: 9 }, "localhost"),
     ];
     for (call, input) in calls {
@@ -1049,27 +1046,82 @@ fn one_permission_is_not_another() {
             thread::spawn(move || networked(tcp, udp, false).call(&call, b"").map(drop)).join();
         assert_eq!(answer.unwrap(), Err(Status::NotCapable));
     };
-    refused((true, false), Call::UdpBind { address: LOCALHOST });
+    refused((true, false), Call::UdpOpen { ipv6: true });
+    refused((false, true), Call::TcpOpen { ipv6: true });
+}
+
+/// A new socket, bound to a port of this machine, and its address.
+fn bound(keep: &mut Keep, open: Call) -> (Handle, SocketAddress) {
+    let handle = handle_of(&keep.call(&open, b"").unwrap().0);
+    let address = LOCALHOST;
+    keep.call(&Call::Bind { handle, address }, b"").unwrap();
+    let (_, bytes) = keep.call(&Call::LocalAddress { handle }, b"").unwrap();
+    (handle, address_of(&bytes))
+}
+
+#[test]
+fn sockets_do_what_their_state_allows() {
+    let mut keep = networked(true, true, false);
+    let open = Call::TcpOpen { ipv6: false };
+    let (handle, address) = bound(&mut keep, open);
+    // Twice is once too often.
+    let bind = Call::Bind { handle, address };
+    assert_eq!(keep.call(&bind, b"").map(drop), Err(Status::Invalid));
+    let accept = Call::TcpAccept { handle };
+    assert_eq!(keep.call(&accept, b"").map(drop), Err(Status::Invalid));
+    let read = Call::StreamRead {
+        stream: handle,
+        length: 1,
+    };
+    assert_eq!(keep.call(&read, b"").map(drop), Err(Status::NotConnected));
+    // What is bound and does not listen takes no connections.
+    let other = handle_of(&keep.call(&open, b"").unwrap().0);
+    let connect = Call::TcpConnect {
+        handle: other,
+        address,
+    };
+    assert_eq!(
+        keep.call(&connect, b"").map(drop),
+        Err(Status::ConnectionRefused)
+    );
+    for backlog in [0, 5, u32::MAX] {
+        keep.call(&Call::TcpListen { handle, backlog }, b"")
+            .unwrap();
+    }
+    // A connection from an address of one's own choice.
+    let (from, own) = bound(&mut keep, open);
+    let connect = Call::TcpConnect {
+        handle: from,
+        address,
+    };
+    keep.call(&connect, b"").unwrap();
+    let (_, peer) = keep.call(&Call::TcpAccept { handle }, b"").unwrap();
+    assert_eq!(address_of(&peer), own);
+    assert_eq!(keep.call(&connect, b"").map(drop), Err(Status::Invalid));
     let listen = Call::TcpListen {
-        address: LOCALHOST,
+        handle: from,
         backlog: 1,
     };
-    refused((false, true), listen);
+    assert_eq!(keep.call(&listen, b"").map(drop), Err(Status::Invalid));
+    let (datagrams, _) = bound(&mut keep, Call::UdpOpen { ipv6: false });
+    let connect = Call::TcpConnect {
+        handle: datagrams,
+        address,
+    };
+    assert_eq!(keep.call(&connect, b"").map(drop), Err(Status::Invalid));
 }
 
 #[test]
 fn tcp_connects_accepts_carries_and_ends() {
     let mut keep = networked(true, false, false);
-    let (reply, bytes) = keep
-        .call(
-            &Call::TcpListen {
-                address: LOCALHOST,
-                backlog: 8,
-            },
-            b"",
-        )
-        .unwrap();
-    let (listener, address) = (handle_of(&reply), address_of(&bytes));
+    let open = Call::TcpOpen { ipv6: false };
+    let (listener, address) = bound(&mut keep, open);
+    let listen = Call::TcpListen {
+        handle: listener,
+        backlog: 8,
+    };
+    keep.call(&listen, b"").unwrap();
+    let client = handle_of(&keep.call(&open, b"").unwrap().0);
     let SocketAddress::V4 { port, .. } = address else {
         panic!()
     };
@@ -1082,20 +1134,22 @@ fn tcp_connects_accepts_carries_and_ends() {
         .wait(seen, Some(Duration::from_millis(20)))
         .unwrap();
     assert!(keep.end.reap().unwrap().is_none());
-    let connect = keep.submit(&Call::TcpConnect { address }, b"");
-    let mut ends = [Handle(0); 2];
+    let connect = Call::TcpConnect {
+        handle: client,
+        address,
+    };
+    let connect = keep.submit(&connect, b"");
+    let mut server = Handle(0);
     for _ in 0..2 {
         let (reply, bytes) = keep.reply();
         assert_eq!(reply.status, Status::Ok);
         if reply.ticket == accept {
-            ends[0] = handle_of(&reply);
+            server = handle_of(&reply);
             assert!(matches!(address_of(&bytes), SocketAddress::V4 { .. }));
         } else {
             assert_eq!(reply.ticket, connect);
-            ends[1] = handle_of(&reply);
         }
     }
-    let [server, client] = ends;
     let (_, peer) = keep
         .call(&Call::PeerAddress { handle: client }, b"")
         .unwrap();
@@ -1152,8 +1206,10 @@ fn tcp_connects_accepts_carries_and_ends() {
     let (first, _) = keep.reply();
     assert_eq!((first.ticket, first.status), (waiting, Status::Cancelled));
     assert_eq!(keep.reply().0.status, Status::Ok);
+    let handle = handle_of(&keep.call(&open, b"").unwrap().0);
     assert_eq!(
-        keep.call(&Call::TcpConnect { address }, b"").map(drop),
+        keep.call(&Call::TcpConnect { handle, address }, b"")
+            .map(drop),
         Err(Status::ConnectionRefused)
     );
 }
@@ -1161,16 +1217,9 @@ fn tcp_connects_accepts_carries_and_ends() {
 #[test]
 fn datagrams_go_both_ways() {
     let mut keep = networked(false, true, false);
-    let socket = |keep: &mut Keep| {
-        let (reply, _) = keep
-            .call(&Call::UdpBind { address: LOCALHOST }, b"")
-            .unwrap();
-        let handle = handle_of(&reply);
-        let (_, bytes) = keep.call(&Call::LocalAddress { handle }, b"").unwrap();
-        (handle, address_of(&bytes))
-    };
-    let (one, one_address) = socket(&mut keep);
-    let (other, other_address) = socket(&mut keep);
+    let open = Call::UdpOpen { ipv6: false };
+    let (one, one_address) = bound(&mut keep, open);
+    let (other, other_address) = bound(&mut keep, open);
     let receive = keep.submit(
         &Call::UdpReceive {
             handle: other,
@@ -1210,15 +1259,7 @@ fn datagrams_go_both_ways() {
 #[test]
 fn socket_options_are_set_and_read() {
     let mut keep = networked(true, false, false);
-    let (reply, _) = keep
-        .call(
-            &Call::TcpListen {
-                address: LOCALHOST,
-                backlog: 0,
-            },
-            b"",
-        )
-        .unwrap();
+    let (reply, _) = keep.call(&Call::TcpOpen { ipv6: false }, b"").unwrap();
     let handle = handle_of(&reply);
     let second = 1_000_000_000;
     let options = [
