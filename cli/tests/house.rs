@@ -96,18 +96,8 @@ fn words(cell: &str) -> BTreeSet<String> {
 fn table(heading: &str) -> Vec<Vec<String>> {
     let text = std::fs::read_to_string(workspace().join("ARCHITECTURE.md"))
         .expect("ARCHITECTURE.md is readable");
-    let (_, after) = text.split_once(heading).expect("the heading is there");
-    let rows: Vec<Vec<String>> = after
-        .lines()
-        .skip_while(|line| !line.starts_with('|'))
-        .take_while(|line| line.starts_with('|'))
-        .skip(2)
-        .map(|line| {
-            let cells = line.trim_matches('|').split('|');
-            cells.map(|cell| cell.trim().to_owned()).collect()
-        })
-        .collect();
-    assert!(rows.len() > 5, "no table after {heading}");
+    let rows = enarx_documents::table(&text, heading);
+    assert!(rows.len() > 5, "{rows:?}");
     rows
 }
 

@@ -18,8 +18,11 @@ use super::script::Script;
 
 /// What a run came to.
 pub struct Outcome {
+    /// Calls that the Keep submitted.
     pub submitted: u32,
+    /// Completions that the Keep accepted.
     pub delivered: usize,
+    /// What the Keep noticed.
     pub violation: Option<Violation>,
 }
 

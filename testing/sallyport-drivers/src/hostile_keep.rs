@@ -13,9 +13,13 @@ use super::script::Script;
 
 /// What a run came to.
 pub struct Outcome {
+    /// Submissions that the host took.
     pub taken: usize,
+    /// Those of them that it could not decode.
     pub malformed: usize,
+    /// Those that it completed.
     pub completed: usize,
+    /// What the host noticed.
     pub violation: Option<Violation>,
 }
 

@@ -21,6 +21,7 @@ pub struct TestRegion {
 }
 
 impl TestRegion {
+    /// A region of the pool, or a new one.
     pub fn take() -> Self {
         let pooled = POOL.lock().expect("the pool is sound").pop();
         let memory = pooled.unwrap_or_else(|| {
@@ -49,7 +50,9 @@ impl Drop for TestRegion {
 /// Which end uses the memory.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Side {
+    /// The Keep's.
     Keep,
+    /// The host's.
     Host,
 }
 
@@ -71,6 +74,7 @@ pub struct Watched {
 }
 
 impl Watched {
+    /// The memory of `region`, for the end of `side`.
     pub fn new(region: Region, side: Side) -> Self {
         Self {
             region,

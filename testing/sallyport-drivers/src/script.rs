@@ -12,14 +12,17 @@ pub struct Script<'a> {
 }
 
 impl<'a> Script<'a> {
+    /// Decisions from these bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
 
+    /// Whether no byte is left.
     pub fn is_over(&self) -> bool {
         self.bytes.is_empty()
     }
 
+    /// The next bytes.
     pub fn array<const N: usize>(&mut self) -> [u8; N] {
         let mut out = [0; N];
         let taken = self.bytes.len().min(N);
@@ -29,22 +32,27 @@ impl<'a> Script<'a> {
         out
     }
 
+    /// The next byte.
     pub fn byte(&mut self) -> u8 {
         self.array::<1>()[0]
     }
 
+    /// The next two bytes, the low one first.
     pub fn u16(&mut self) -> u16 {
         u16::from_le_bytes(self.array())
     }
 
+    /// The next four bytes.
     pub fn u32(&mut self) -> u32 {
         u32::from_le_bytes(self.array())
     }
 
+    /// The next eight bytes.
     pub fn u64(&mut self) -> u64 {
         u64::from_le_bytes(self.array())
     }
 
+    /// The lowest bit of the next byte.
     pub fn flag(&mut self) -> bool {
         self.byte() & 1 != 0
     }
@@ -84,6 +92,7 @@ impl<'a> Script<'a> {
         }
     }
 
+    /// An address of either family.
     pub fn address(&mut self) -> SocketAddress {
         if self.flag() {
             SocketAddress::V4 {

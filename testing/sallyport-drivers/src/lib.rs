@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Drivers that turn bytes into behaviour, for property tests and fuzz targets.
 
 pub mod directory;
