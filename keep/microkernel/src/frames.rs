@@ -9,7 +9,7 @@ use core::ops::Range;
 use enarx_boot::address::{CBit, Gpa, PhysAddr};
 use enarx_boot::layout::{DIRECT_MAP_SIZE, HUGE, LARGE, PAGE};
 use enarx_boot::page_table::{Pte, PteFlags};
-use enarx_exits::{Function, Reason};
+use enarx_exits::{ExitFunction, Reason};
 
 use crate::fatal::Fatal;
 use crate::frame::{Frame, LargeFrame, Slot};
@@ -162,7 +162,7 @@ impl Frames {
                 platform.clear_large(frame);
             } else {
                 let gpa = frame.address().gpa().get();
-                platform.exit(Function::Discard, &[gpa, LARGE]);
+                platform.exit(ExitFunction::Discard, &[gpa, LARGE]);
             }
         }
         Some(frame)
@@ -191,7 +191,7 @@ impl Frames {
         let Some(ledger) = self.ledger() else {
             // A host that does not give it ends the Keep with the first access.
             if page.get() >= platform.memory_there() {
-                platform.exit(Function::Memory, &[page.get() + LARGE]);
+                platform.exit(ExitFunction::Memory, &[page.get() + LARGE]);
             }
             return Some(LargeFrame::of(page));
         };

@@ -478,7 +478,7 @@ impl Kernel {
         let behind = epoch.behind(me, new);
         if behind != 0 {
             epoch.expect_kicks(behind);
-            platform.exit(enarx_exits::Function::Kick, &[behind]);
+            platform.exit(enarx_exits::ExitFunction::Kick, &[behind]);
             while epoch.behind(me, new) != 0 && !platform.ended() {
                 core::hint::spin_loop();
             }

@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use enarx_boot::boot_page::{BootInfo, FLAG_FAULT_ADDRESSES};
 use enarx_exits::exit_code;
-use enarx_exits::{BootCheck, FaultReport, Function, KICK_VECTOR, Reason};
+use enarx_exits::{BootCheck, FaultReport, ExitFunction, KICK_VECTOR, Reason};
 use enarx_microkernel::epoch::Epoch;
 use enarx_microkernel::fatal::Fatal;
 use enarx_microkernel::kernel::Guarded;
@@ -175,7 +175,7 @@ pub extern "C" fn call(registers: &mut Registers) {
         Ok(After::User) => {}
         Ok(After::Exit(code)) => {
             begin_end();
-            machine.exit(Function::Exit, &[code]);
+            machine.exit(ExitFunction::Exit, &[code]);
             halt(&mut machine);
         }
         Ok(After::ThreadEnded) => next_thread(registers, &mut machine, vcpu),
@@ -227,7 +227,7 @@ fn next_thread(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
             reset_fpu();
             return;
         }
-        machine.exit(Function::Park, &[u64::MAX]);
+        machine.exit(ExitFunction::Park, &[u64::MAX]);
     }
 }
 
@@ -242,7 +242,7 @@ pub fn end(reason: Reason, detail: u64) -> ! {
 fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
     begin_end();
     if cfg!(feature = "plain") {
-        machine.exit(Function::Fault, &report.args());
+        machine.exit(ExitFunction::Fault, &report.args());
         halt(machine);
     }
     if snp::has_ghcb() {
@@ -250,7 +250,7 @@ fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
             0 => report.without_addresses(),
             _ => *report,
         };
-        machine.exit(Function::Fault, &report.args());
+        machine.exit(ExitFunction::Fault, &report.args());
     }
     snp::terminate(report.reason)
 }
@@ -286,14 +286,14 @@ pub fn stop_if_ended(machine: &mut Machine) {
 #[inline(never)]
 fn stop(machine: &mut Machine) -> ! {
     loop {
-        machine.exit(Function::Park, &[u64::MAX]);
+        machine.exit(ExitFunction::Park, &[u64::MAX]);
     }
 }
 
 /// The host has been told that this is the end; it only delays itself by coming back.
 fn halt(machine: &mut Machine) -> ! {
     loop {
-        machine.exit(Function::Exit, &[exit_code::FAULT.into()]);
+        machine.exit(ExitFunction::Exit, &[exit_code::FAULT.into()]);
     }
 }
 

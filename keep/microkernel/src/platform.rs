@@ -5,7 +5,7 @@
 use crate::frame::{Frame, Place, Slot, Words};
 use crate::snp::instructions::Instructions;
 use enarx_boot::page_table::Pte;
-use enarx_exits::Function;
+use enarx_exits::ExitFunction;
 
 /// The machine: physical memory, TLB, exits, randomness, time.
 pub trait Platform: Instructions {
@@ -42,7 +42,7 @@ pub trait Platform: Instructions {
     fn flush(&mut self);
 
     /// Asks the VMM, with arguments in this vCPU's record; returns its untrusted answer.
-    fn exit(&mut self, function: Function, args: &[u64]) -> u64;
+    fn exit(&mut self, function: ExitFunction, args: &[u64]) -> u64;
     /// Zeroes the unused part of this vCPU's kernel stack, where copies of secrets may lie.
     fn wipe_stack(&mut self);
     /// Tells if the Keep has ended on another vCPU: nothing that this one waits for comes any more.

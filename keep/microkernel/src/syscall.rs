@@ -21,7 +21,7 @@ use crate::snp::request::ask;
 use crate::threads::{State, thread_id};
 use enarx_boot::layout::USER_END;
 use enarx_boot::page_table::Rights;
-use enarx_exits::{Function, LOG_BYTES, Reason};
+use enarx_exits::{ExitFunction, LOG_BYTES, Reason};
 use enarx_syscall as nr;
 
 /// What follows a system call.
@@ -35,7 +35,7 @@ pub enum After {
     Exit(u64),
 }
 
-/// No time limit, in [`Function::Park`] and [`Function::Wait`].
+/// No time limit, in [`ExitFunction::Park`] and [`ExitFunction::Wait`].
 const FOREVER: u64 = u64::MAX;
 
 type Answer = Result<u64, CallError>;
@@ -71,11 +71,11 @@ pub fn system_call<P: Platform, K: Guarded>(
     };
     let answer = match number {
         nr::RING => {
-            call.platform.exit(Function::Ring, &[]);
+            call.platform.exit(ExitFunction::Ring, &[]);
             Ok(0)
         }
         nr::WAIT => {
-            call.platform.exit(Function::Wait, &[a, b]);
+            call.platform.exit(ExitFunction::Wait, &[a, b]);
             Ok(0)
         }
         nr::MMAP => call.mmap(a, b, c, d),
@@ -203,7 +203,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
             registers.rdx,
             registers.r10,
         ];
-        self.platform.exit(Function::Refused, &args);
+        self.platform.exit(ExitFunction::Refused, &args);
     }
 
     /// Writes words to user memory.
@@ -345,7 +345,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
             if now >= until {
                 return Ok(0);
             }
-            self.platform.exit(Function::Park, &[until - now]);
+            self.platform.exit(ExitFunction::Park, &[until - now]);
         }
     }
 
@@ -378,7 +378,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         let mut rest = mask;
         while rest != 0 {
             self.platform
-                .exit(Function::Unpark, &[u64::from(rest.trailing_zeros())]);
+                .exit(ExitFunction::Unpark, &[u64::from(rest.trailing_zeros())]);
             rest &= rest - 1;
         }
     }
@@ -425,7 +425,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
                 }
             };
             if left != 0 {
-                self.platform.exit(Function::Park, &[left]);
+                self.platform.exit(ExitFunction::Park, &[left]);
             }
             let ended = self.kernel.with(|k| {
                 let thread = k.threads.get(me);
@@ -494,7 +494,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
             Err(errno) => return Ok(Err(errno)),
         };
         self.kernel.with(|k| k.start_vcpu(self.platform, vcpu))?;
-        self.platform.exit(Function::Unpark, &[vcpu as u64]);
+        self.platform.exit(ExitFunction::Unpark, &[vcpu as u64]);
         Ok(Ok(thread_id(vcpu)))
     }
 
@@ -712,7 +712,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
             let at = from.checked_add(done).ok_or(Errno::Fault)?;
             self.kernel
                 .with(|k| k.space.read(self.platform, at, bytes))?;
-            self.platform.exit(Function::Log, &args);
+            self.platform.exit(ExitFunction::Log, &args);
             done += now as u64;
         }
         Ok(length)

@@ -9,7 +9,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use enarx_boot::boot_page::{self, BootInfo};
 use enarx_boot::layout::{PAGE, SHARED_END};
-use enarx_exits::Function;
+use enarx_exits::ExitFunction;
 use enarx_microkernel::frame::{Frame, LargeFrame, Place, Slot, Words};
 use enarx_microkernel::launch::Launch;
 use enarx_microkernel::platform::Platform;
@@ -87,7 +87,7 @@ impl Platform for OnePage {
     fn flush(&mut self) {
         unreachable!()
     }
-    fn exit(&mut self, _: Function, _: &[u64]) -> u64 {
+    fn exit(&mut self, _: ExitFunction, _: &[u64]) -> u64 {
         unreachable!()
     }
     fn wipe_stack(&mut self) {}

@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use enarx_boot::address::PhysAddr;
 use enarx_boot::layout::{DIRECT_MAP, EXIT_VIRTUAL, MAX_VCPUS, NO_FAULT, PAGE};
 use enarx_exits::{
-    COUNTERS_OFFSET, EXIT_MEMORY_SIZE, FACTS_OFFSET, Function, HostFacts, MEMORY_THERE_OFFSET,
+    COUNTERS_OFFSET, EXIT_MEMORY_SIZE, FACTS_OFFSET, ExitFunction, HostFacts, MEMORY_THERE_OFFSET,
     RECORD_SIZE,
 };
 use enarx_microkernel::frame::{Place, Slot, Words};
@@ -244,7 +244,7 @@ impl Platform for Machine {
         }
     }
 
-    fn exit(&mut self, function: Function, args: &[u64]) -> u64 {
+    fn exit(&mut self, function: ExitFunction, args: &[u64]) -> u64 {
         let record = (self.vcpu % MAX_VCPUS) * RECORD_SIZE;
         for (index, &arg) in args.iter().take(7).enumerate() {
             exit_word(record + index * 8).store(arg, Ordering::Relaxed);

@@ -11,7 +11,7 @@ use core::mem::offset_of;
 
 use enarx_boot::boot_page::{IMAGE_MAGIC, VECTOR_STRIDE, VECTORS};
 use enarx_boot::layout::{EXIT_VIRTUAL, STACK_RECORD, USER_END};
-use enarx_exits::{COUNTERS_OFFSET, Function, PORT, Reason};
+use enarx_exits::{COUNTERS_OFFSET, ExitFunction, PORT, Reason};
 use enarx_microkernel::registers::{Registers, SYSTEM_CALL, vector};
 use enarx_microkernel::signal::{FIXED_FLAGS, USER_CS, USER_FLAGS, USER_SS};
 use enarx_snp::ghcb::MSR_GHCB;
@@ -232,7 +232,7 @@ enarx_boot_page:
     user_flags = const USER_FLAGS,
     fixed_flags = const FIXED_FLAGS,
     port = const PORT,
-    ring_function = const Function::Ring as u32,
+    ring_function = const ExitFunction::Ring as u32,
     boot = sym crate::boot,
     exception = sym crate::exception,
     system_call = sym crate::call,

@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use enarx_boot::address::Gpa;
 use enarx_boot::layout::{EXIT_PHYSICAL, MAX_VCPUS};
 #[cfg(not(feature = "plain"))]
-use enarx_exits::{Function, PORT};
+use enarx_exits::{ExitFunction, PORT};
 use enarx_exits::{GHCB_OFFSET, MESSAGE_OFFSET, Reason};
 use enarx_microkernel::fatal::Fatal;
 use enarx_microkernel::frame::{LargeFrame, WORDS};
@@ -68,7 +68,7 @@ pub fn take_user_memory() {
 
 /// Asks the VMM for a function by the GHCB; the Keep ends if the host refuses the exit itself.
 #[cfg(not(feature = "plain"))]
-pub fn port_exit(machine: &mut Machine, function: Function) {
+pub fn port_exit(machine: &mut Machine, function: ExitFunction) {
     let answer = machine.ghcb_exit(&Call::port_out(PORT, function as u32));
     if !answer.accepted() {
         terminate(Reason::Ghcb as u64);

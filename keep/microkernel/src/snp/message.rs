@@ -21,7 +21,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::ghcb::Call;
 use crate::platform::Platform;
 use enarx_boot::layout::EXIT_PHYSICAL;
-use enarx_exits::{Function, MESSAGE_OFFSET};
+use enarx_exits::{ExitFunction, MESSAGE_OFFSET};
 
 /// Bytes of a GCM tag.
 const TAG: usize = 16;
@@ -313,7 +313,7 @@ fn carry<P: Platform>(platform: &mut P) -> Result<(), MessageError> {
         }
         match answer.info2 {
             0 => return Ok(()),
-            BUSY => platform.exit(Function::Park, &[PAUSE]),
+            BUSY => platform.exit(ExitFunction::Park, &[PAUSE]),
             _ => return Err(MessageError::Broken),
         };
     }

@@ -1,6 +1,6 @@
 //! Guest messages of several vCPUs, one after the other, without the kernel's lock.
 
-use enarx_exits::Function;
+use enarx_exits::ExitFunction;
 
 use super::message::{Channel, MessageError, MessageKey};
 use crate::kernel::{Guarded, Kernel};
@@ -28,7 +28,7 @@ pub fn ask<P: Platform, K: Guarded>(
         if platform.ended() {
             return Err(Errno::Io);
         }
-        platform.exit(Function::Park, &[TURN]);
+        platform.exit(ExitFunction::Park, &[TURN]);
     };
     let result = message(&mut channel, kernel.key(), platform);
     let broken = result == Err(MessageError::Broken);

@@ -18,7 +18,7 @@ use enarx_boot::layout::{
     LARGE, LAUNCH_END, PAGE, SALLYPORT_USER, SHARED_END, USER_END, VDSO_USER,
 };
 use enarx_boot::page_table::{ADDRESS, Pte, PteFlags, Rights};
-use enarx_exits::{Function, HostFacts, Reason};
+use enarx_exits::{ExitFunction, HostFacts, Reason};
 use enarx_microkernel::epoch::Epoch;
 use enarx_microkernel::frame::{LargeFrame, Place, Slot, Words};
 use enarx_microkernel::kernel::Guarded;
@@ -60,7 +60,7 @@ pub struct World {
     pub in_user: Vec<bool>,
     pub fs: Vec<u64>,
     pub log: Vec<u8>,
-    /// Arguments of [`Function::Refused`].
+    /// Arguments of [`ExitFunction::Refused`].
     pub refused: Vec<Vec<u64>>,
     pub unparked: Vec<u64>,
     pub kicks: u64,
@@ -272,10 +272,10 @@ impl Platform for Fake {
         self.world.borrow_mut().buffers[self.me].clear();
     }
 
-    fn exit(&mut self, function: Function, args: &[u64]) -> u64 {
+    fn exit(&mut self, function: ExitFunction, args: &[u64]) -> u64 {
         let mut world = self.world.borrow_mut();
         match function {
-            Function::Kick => {
+            ExitFunction::Kick => {
                 world.kicks += 1;
                 for vcpu in 0..world.buffers.len() {
                     if args[0] >> vcpu & 1 == 1 && world.in_user[vcpu] {
@@ -284,12 +284,12 @@ impl Platform for Fake {
                     }
                 }
             }
-            Function::Refused => world.refused.push(args.to_vec()),
-            Function::Memory => {
+            ExitFunction::Refused => world.refused.push(args.to_vec()),
+            ExitFunction::Memory => {
                 assert!(args[0].is_multiple_of(LARGE) && args[0] > world.memory_there);
                 world.memory_there = args[0];
             }
-            Function::Discard => {
+            ExitFunction::Discard => {
                 let [start, size] = [args[0], args[1]];
                 assert!(start.is_multiple_of(LARGE) && size == LARGE);
                 for offset in (0..size).step_by(8) {
@@ -299,12 +299,12 @@ impl Platform for Fake {
                     world.kernel_writes(start + page);
                 }
             }
-            Function::Unpark => world.unparked.push(args[0]),
-            Function::Park => {
+            ExitFunction::Unpark => world.unparked.push(args[0]),
+            ExitFunction::Park => {
                 let step = if args[0] == u64::MAX { 1000 } else { args[0] };
                 world.tsc += step;
             }
-            Function::Log => {
+            ExitFunction::Log => {
                 let bytes: Vec<u8> = args[1..].iter().flat_map(|w| w.to_le_bytes()).collect();
                 world
                     .log

@@ -19,7 +19,7 @@ use enarx_boot::layout::{
     DIRECT_MAP, EXIT_PHYSICAL, IMAGE_USER, LARGE, LAUNCH_END, PAGE, SHARED_END, STACKS_VIRTUAL,
 };
 use enarx_boot::page_table::{ADDRESS, PteFlags};
-use enarx_exits::{Function, HostFacts, MESSAGE_OFFSET};
+use enarx_exits::{ExitFunction, HostFacts, MESSAGE_OFFSET};
 use enarx_microkernel::fatal::Fatal;
 use enarx_microkernel::frame::{LargeFrame, Place, Slot, Words};
 use enarx_microkernel::kernel::Guarded;
@@ -29,7 +29,7 @@ use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::ghcb::{Answer, Call};
 use enarx_microkernel::snp::instructions::{Entry, Instructions, NewVmsa, Unvalidated, Validated};
 use enarx_microkernel::snp::message::MessageKey;
-use enarx_snp::cpuid::{CpuidPage, Entry as Function64};
+use enarx_snp::cpuid::{CpuidPage, Entry as ExitFunction64};
 use enarx_snp::ghcb::msr::{Request, Response};
 use enarx_snp::ghcb::{PageOperation, PageStateEntry, exit, features};
 use enarx_snp::guest_message::{HEADER_LEN, Header, MessageType};
@@ -618,8 +618,8 @@ impl Platform for Machine {
         self.flushes += 1;
     }
 
-    fn exit(&mut self, function: Function, args: &[u64]) -> u64 {
-        assert_eq!(function, Function::Park, "no test leads to {function:?}");
+    fn exit(&mut self, function: ExitFunction, args: &[u64]) -> u64 {
+        assert_eq!(function, ExitFunction::Park, "no test leads to {function:?}");
         self.parked.push(args[0]);
         0
     }
@@ -679,7 +679,7 @@ pub fn ordinary_cpuid() -> Vec<Line> {
 pub fn cpuid_page(lines: &[Line]) -> CpuidPage {
     let mut page = CpuidPage::default();
     for &(leaf, subleaf, [eax, ebx, ecx, edx]) in lines {
-        let mut entry = Function64::new_zeroed();
+        let mut entry = ExitFunction64::new_zeroed();
         entry.eax_in.set(leaf);
         entry.ecx_in.set(subleaf);
         entry.eax.set(eax);
