@@ -439,9 +439,9 @@ fn exposed(product: Option<&Product>, policy: &SnpPolicy, checks: &mut Checks) {
 }
 
 fn guest(report: &Report, context: &Context<'_>, checks: &mut Checks) {
-    let policy = &context.policy.snp;
     const IMAGE: &str = "another image was launched than the policy names: run that one";
     const SESSION: &str = "it was made for another occasion: take evidence for this one";
+    let policy = &context.policy.snp;
     checks.claim(Claim::GuestMeasurement, hex::encode(&report.measurement));
     checks.claim(Claim::GuestReportData, hex::encode(&report.report_data));
     checks.claim(Claim::GuestHostData, hex::encode(&report.host_data));
