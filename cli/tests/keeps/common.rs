@@ -45,6 +45,11 @@ pub fn clean(program: &Path) -> Command {
         }
     }
     command.env("ENARX_SIM", SIMULATED_STATE);
+    // What is remembered from run to run is of the tests.
+    command.env(
+        "XDG_STATE_HOME",
+        concat!(env!("CARGO_TARGET_TMPDIR"), "/state"),
+    );
     // A runtime that opens files or looks up symbols works at its desk, and not in a Keep.
     command.env("ENARX_END_ON_REFUSED_CALLS", "true");
     command
