@@ -237,7 +237,7 @@ mod tests {
             (wasm("fuel=3").unwrap_err(), "use max-memory-size, "),
             (wasm("max-memory-size").unwrap_err(), "64M"),
             (
-                wasm("max-memory-siz=1").unwrap_err(),
+                wasm("max-memory-sze=1").unwrap_err(),
                 "did you mean max-memory-size?",
             ),
             (wasi("tcp=maybe").unwrap_err(), "say y or n"),

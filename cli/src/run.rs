@@ -29,6 +29,9 @@ use crate::{output, simulated};
 
 /// Smallest memory of a Keep, in bytes, of every kind.
 const MIN_MEMORY: u64 = enarx_vmm::MIN_MEMORY;
+/// Largest memory of a Keep in a virtual machine, in bytes: its page tables lie in the launch area, which holds those of a
+/// little more.
+const MAX_VM_MEMORY: u64 = 400 << 30;
 /// Most virtual CPUs of a Keep.
 const MAX_VCPUS: u32 = enarx_vmm::MAX_PROCESSORS;
 /// Virtual CPUs that are taken unless it is said, at most; the compiler makes use of them.
@@ -76,7 +79,7 @@ pub struct Arguments {
     #[arg(long = "dir", value_name = "HOST[::GUEST][:ro]", value_parser = values::directory)]
     directories: Vec<Directory>,
 
-    /// Memory of the Keep, the compiler's included; at least 64M
+    /// Memory of the Keep, the compiler's included; at least 64M, in a virtual machine at most 400G
     #[arg(long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size, allow_negative_numbers = true)]
     memory: u64,
 
@@ -218,6 +221,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Choice::Kvm => checked(Backend::Kvm)?,
         Choice::Process => checked(Backend::Process)?,
     };
+    if backend != Backend::Process && arguments.memory > MAX_VM_MEMORY {
+        return Err(Failure::usage(format!(
+            "--memory: at most {}G with the backend {backend}",
+            MAX_VM_MEMORY >> 30
+        )));
+    }
     if arguments.end_on_refused_calls && backend == Backend::Snp {
         return Err(Failure::usage(
             "--end-on-refused-calls: a measured Keep tells its host nothing of its system calls; take \
@@ -251,12 +260,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         .collect::<Result<_, _>>()?;
     if !arguments.quiet {
         say!(
-            "enarx: backend {backend}{}: {} (--quiet silences this)",
+            "enarx: backend {backend}{}{}: {} (--quiet silences this)",
             if arguments.backend == Choice::Auto {
                 passed_over(backend)
             } else {
                 String::new()
             },
+            crate::doctor::weaker(backend),
             backend.protection()
         );
     }

@@ -92,6 +92,9 @@ fn wrong(error: &clap::Error) -> ExitCode {
         .iter()
         .position(|line| line.starts_with("Usage:") || line.starts_with("For more"))
         .unwrap_or(lines.len());
+    if !lines.iter().any(|line| line.starts_with("Usage:")) {
+        lines.insert(place, usage_of_words());
+    }
     for tip in tips.into_iter().flatten() {
         lines.insert(place, format!("  tip: {tip}"));
     }
@@ -105,6 +108,24 @@ fn wrong(error: &clap::Error) -> ExitCode {
     }
     say!("enarx: {}", lines.join("\n"));
     Exit::Usage.into()
+}
+
+/// The usage of the command that the words of the command line name.
+fn usage_of_words() -> String {
+    let mut root = command();
+    root.build();
+    let mut named = &mut root;
+    let words = env::args_os().skip(1);
+    for word in words.skip_while(|word| word.to_string_lossy().starts_with('-')) {
+        let word = word.to_string_lossy();
+        if named.find_subcommand(word.as_ref()).is_none() {
+            break;
+        }
+        named = named
+            .find_subcommand_mut(word.as_ref())
+            .expect("it was found");
+    }
+    named.render_usage().to_string()
 }
 
 /// The value of a part of an error.

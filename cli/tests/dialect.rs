@@ -79,10 +79,10 @@ fn a_wrong_command_line_is_shown_that_commands_usage() {
         &["tip: to run a program: enarx run hello.wasm"],
     );
     assert_usage(
-        &enarx(&["run", "-W", "max-memory-siz=1M", "x.wasm"]),
+        &enarx(&["run", "-W", "max-memory-sze=1M", "x.wasm"]),
         &["did you mean max-memory-size?"],
     );
-    let output = enarx(&["policy", "check", "defalt"]);
+    let output = enarx(&["policy", "check", "defaul"]);
     assert_eq!(output.status.code(), Some(66));
     assert!(text(&output.stderr).contains("did you mean the policy default?"));
     // No advice that would not help.

@@ -304,6 +304,29 @@ fn memory_is_limited() {
 }
 
 #[test]
+fn more_memory_than_a_virtual_machine_can_have_is_a_wrong_command_line() {
+    for backend in backends() {
+        let output = run(backend, &["--memory", "500G", &path("exit.wat")]);
+        if backend == "process" {
+            assert_eq!(output.status.code(), Some(7), "{output:?}");
+        } else {
+            assert_sentence(&output, 2, &["--memory", "at most 400G", backend]);
+        }
+        let output = run(backend, &["--memory", "400G", &path("exit.wat")]);
+        assert_eq!(output.status.code(), Some(7), "{backend}: {output:?}");
+    }
+}
+
+#[test]
+fn a_program_can_come_from_standard_input() {
+    let module = wat::parse_file(path("exit.wat")).unwrap();
+    for backend in backends() {
+        let output = run_with_input(backend, &["-"], &module);
+        assert_eq!(output.status.code(), Some(7), "{backend}: {output:?}");
+    }
+}
+
+#[test]
 fn functions_are_invoked() {
     for backend in backends() {
         let output = run(
