@@ -19,7 +19,7 @@ const NONCE_LEN: usize = 32;
 /// Evidence that is wanted of a Keep.
 pub struct Attestation {
     directory: PathBuf,
-    /// What the verifier wants to see in it.
+    /// The verifier's number, which the evidence binds.
     pub nonce: Vec<u8>,
 }
 
@@ -74,7 +74,7 @@ impl Attestation {
                 ("ask.der", certificates.ask),
                 ("ark.der", certificates.ark),
                 ("ark.crl", certificates.crl),
-                // What a policy names to accept this machine (`insecure-simulated-roots`).
+                // The digest that a policy names to accept this machine (`insecure-simulated-roots`).
                 ("root", hex(&machine.root_digest()).into_bytes()),
             ]);
         }

@@ -47,7 +47,7 @@ enum Command {
 }
 
 impl Arguments {
-    /// Whether JSON is asked for.
+    /// True if JSON is asked for.
     pub const fn json(&self) -> bool {
         let (Command::Fetch { json, .. } | Command::Import { json, .. }) = &self.command;
         json.on

@@ -29,7 +29,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What a Keep of this kind does without here although it would be held in by more with it, for the line about protection.
+/// The protections that a Keep of this kind does without here, for the line about protection.
 pub fn weaker(backend: Backend) -> String {
     let report = examine_for(&Host::new(), backend.name());
     let missing = report.map_or_else(Vec::new, |report| report.weaknesses());

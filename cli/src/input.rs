@@ -1,4 +1,4 @@
-//! What the command takes in: files of a bounded length, standard input, the clock, and times as they are written. All of
+//! The input of the command: files of a bounded length, standard input, the clock, and times as they are written. All of
 //! it is hostile until its user has looked at it.
 
 use std::io;

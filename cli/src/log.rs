@@ -1,5 +1,5 @@
-//! What the libraries have to say besides results and errors: `-v`, `-vv` and ENARX_LOG decide what is shown. Nothing is
-//! said twice: what a user must know is a message of the command itself, at any verbosity.
+//! The log of the libraries: `-v`, `-vv` and ENARX_LOG decide which events are shown. Nothing is said twice: what a user
+//! must know is a message of the command itself, at any verbosity.
 
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;

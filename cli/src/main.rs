@@ -69,7 +69,7 @@ enum Platform {
 }
 
 impl Command {
-    /// Whether JSON is asked for: then errors are JSON, too.
+    /// True if JSON is asked for: then errors are JSON, too.
     const fn json(&self) -> bool {
         match self {
             Self::Doctor(arguments) | Self::Platform(Platform::Info(arguments)) => {

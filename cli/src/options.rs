@@ -80,7 +80,7 @@ pub enum SimulatedOption {
     Key(KeyKind),
     /// The firmware versions.
     Tcb(TcbVersion),
-    /// Whether guests can be debugged.
+    /// True if guests can be debugged.
     Debug(bool),
     /// Where the keys are.
     State(PathBuf),

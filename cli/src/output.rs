@@ -77,7 +77,7 @@ pub fn complain(what: impl Display) {
     say(format_args!("enarx: {}", printable(&what.to_string())));
 }
 
-/// What libraries have to say, an event at a time, on standard error: see [`crate::log`].
+/// The log of the libraries, an event at a time, on standard error: see [`crate::log`].
 #[derive(Debug, Clone, Copy)]
 pub struct Log;
 

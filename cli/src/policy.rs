@@ -55,7 +55,7 @@ enum Schema {
 }
 
 impl Arguments {
-    /// Whether JSON is asked for.
+    /// True if JSON is asked for.
     pub const fn json(&self) -> bool {
         match &self.command {
             Command::Check { json, .. } => json.on,

@@ -125,7 +125,7 @@ impl ReferenceArguments {
 }
 
 impl Arguments {
-    /// Whether JSON is asked for.
+    /// True if JSON is asked for.
     pub const fn json(&self) -> bool {
         match &self.command {
             Command::Verify(arguments) | Command::List(arguments) => arguments.json.on,

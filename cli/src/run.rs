@@ -47,7 +47,7 @@ Examples:
   enarx run --timeout 10s --invoke add numbers.wat 2 3
   enarx run --require-tee payroll.wasm    (refuses on a machine without SEV-SNP)";
 
-/// What the help of this command says after its options.
+/// The end of the help of this command.
 fn after_help() -> String {
     format!(
         "{}\nExit codes:\n{}\n{EXAMPLES}",
@@ -359,7 +359,7 @@ fn passed_over(backend: Backend) -> String {
     }
 }
 
-/// What flags and variables say together.
+/// The settings from flags and variables together.
 struct Settings {
     variables: Vec<(String, String)>,
     directories: Vec<Directory>,
@@ -466,7 +466,7 @@ impl Settings {
     }
 }
 
-/// What was given as flags, or else the lines of a variable.
+/// The values of flags, or else the lines of a variable.
 fn or_from_environment<T: Clone>(
     given: &[T],
     variable: &str,

@@ -136,7 +136,7 @@ fn context(error: &clap::Error, kind: ContextKind) -> Option<&str> {
     }
 }
 
-/// What was meant by a program in the place of a command.
+/// A tip for a program in the place of a command.
 fn program_for_command(error: &clap::Error) -> Option<String> {
     let name = context(error, ContextKind::InvalidSubcommand)?;
     let path = Path::new(name);
@@ -186,10 +186,10 @@ fn find(command: &Command, of: &dyn Fn(&Arg) -> Option<String>) -> Option<String
     })
 }
 
-/// Whether a command line that cannot be understood asks for JSON.
+/// True if a command line that cannot be understood asks for JSON.
 fn json_is_asked_for() -> bool {
     let mut words = env::args_os().skip(1).peekable();
-    // What follows a program is the program's.
+    // The words after a program are the program's.
     if words.peek().is_some_and(|first| first == "run") {
         return false;
     }

@@ -80,7 +80,7 @@ struct KeepArguments {
 }
 
 impl KeepArguments {
-    /// What is expected of evidence at the time `at`.
+    /// The expectations of evidence at the time `at`.
     fn expected<'a>(&self, at: Timestamp) -> Result<Expected<'a>, Failure> {
         let expected = Expected::at(at);
         let (Some(Nonce(nonce)), Some(application), Some(configuration)) =

@@ -1,4 +1,4 @@
-//! What this command is, for `--version`.
+//! The identity of this command, for `--version`.
 
 use enarx_backend::Backend;
 

@@ -68,7 +68,7 @@ fn a_wrong_command_line_is_shown_that_commands_usage() {
         assert_eq!(text(&output.stdout), "", "{command:?}");
     }
     assert_usage(&enarx(&["verify"]), &["<FILE>", "Usage: enarx verify "]);
-    // What was meant.
+    // The tip names the word that was meant.
     assert_usage(
         &enarx(&["verify", "report.bin", "--jsn"]),
         &["tip: ", "'--json'"],
@@ -182,7 +182,7 @@ fn errors_have_one_voice_and_are_json_where_json_was_asked_for() {
             assert!(said.starts_with("enarx: "), "{arguments:?}: {said}");
             let json: serde_json::Value = serde_json::from_slice(&output.stdout)
                 .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {output:?}"));
-            // What `certs import` does not keep is part of its result.
+            // Files that `certs import` does not keep are part of its result.
             if let Some(refused) = json.get("refused") {
                 assert_eq!(refused.as_array().map(Vec::len), Some(1), "{json}");
                 continue;

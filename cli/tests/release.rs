@@ -71,7 +71,7 @@ impl Publisher {
             .unwrap()
     }
 
-    /// What a command prints that must succeed.
+    /// The output of a command that must succeed.
     #[track_caller]
     fn good(&self, args: &[&str]) -> String {
         let output = self.enarx(&[&["release"], args].concat());
@@ -179,7 +179,7 @@ fn manifests_are_verified_and_listed() {
     );
 }
 
-/// Who serves an old manifest, in which a withdrawn release is still current, is found out without a flag.
+/// An old manifest, in which a withdrawn release is still current, is found out without a flag.
 #[test]
 fn an_older_manifest_than_one_that_was_seen_is_refused() {
     let publisher = Publisher::new();
@@ -222,7 +222,7 @@ fn an_older_manifest_than_one_that_was_seen_is_refused() {
     // Whoever means it says so.
     publisher.good(&[&verify[..], &["--min-serial", "1"]].concat());
     publisher.refused(&verify, 3, words);
-    // What cannot be remembered is said.
+    // A serial number that cannot be remembered is said.
     let output = Command::new(env!("CARGO_BIN_EXE_enarx"))
         .arg("release")
         .args(verify)

@@ -45,7 +45,7 @@ pub fn clean(program: &Path) -> Command {
         }
     }
     command.env("ENARX_SIM", SIMULATED_STATE);
-    // What is remembered from run to run is of the tests.
+    // Serial numbers and the like are remembered apart from the user's.
     command.env(
         "XDG_STATE_HOME",
         concat!(env!("CARGO_TARGET_TMPDIR"), "/state"),

@@ -89,7 +89,7 @@ fn arguments_and_variables_arrive() {
         assert_eq!(text(&output.stdout), expected);
         assert_eq!(text(&output.stderr), "");
 
-        // What follows the program is the program's, also what this command knows.
+        // The words after the program are the program's, also those that this command knows.
         let mut command = enarx();
         command
             .args(["run", "--backend", backend, "-q", &module])
@@ -471,7 +471,7 @@ fn wrong_command_lines_are_shown_the_right_one() {
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         let said = text(&output.stderr);
         assert!(said.starts_with("enarx: "), "{said}");
-        // What the command itself finds wrong is a sentence, what clap finds is followed by the usage.
+        // A wrong value may be found by the command, in a sentence, or by clap, whose words end with the usage.
         let usage = said.contains("\nUsage: enarx ");
         assert!(usage || said.lines().count() == 1, "{said}");
         for word in *words {

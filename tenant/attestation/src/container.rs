@@ -70,12 +70,12 @@ impl fmt::Display for Container {
     }
 }
 
-/// What was found.
+/// Evidence, and the forms in which it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extracted<'a> {
     /// The evidence, or all the bytes where no container was recognized.
     pub evidence: Cow<'a, [u8]>,
-    /// What it was in, the outermost first.
+    /// The containers that it was in, the outermost first.
     pub containers: Vec<Container>,
     /// Certificates that came with it.
     pub certificates: AmdEndorsements,
