@@ -118,8 +118,8 @@ pub fn table() -> String {
 /// Why a command ends without success.
 #[derive(Debug)]
 pub struct Failure {
-    /// The exit code, of one of the kinds of [`Exit`].
-    pub code: u8,
+    /// Of what kind it is.
+    exit: Exit,
     /// The cause and its remedy, one sentence. It may quote hostile text, which is made fit to be shown where it is printed.
     pub sentence: String,
 }
@@ -128,7 +128,7 @@ impl Failure {
     /// A failure of this kind.
     pub fn of(exit: Exit, sentence: impl Into<String>) -> Self {
         Self {
-            code: exit.code(),
+            exit,
             sentence: sentence.into(),
         }
     }
@@ -151,10 +151,10 @@ impl Failure {
     /// Says it: in one line on standard error and, where JSON was asked for, as an object on standard output.
     pub fn report(self, json: bool) -> ExitCode {
         if json {
-            output::print_error(&self.sentence, self.code);
+            output::print_error(&self.sentence, self.exit.code());
         }
         output::complain(&self.sentence);
-        ExitCode::from(self.code)
+        self.exit.into()
     }
 }
 

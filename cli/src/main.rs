@@ -15,6 +15,7 @@ mod json;
 mod log;
 mod measure;
 mod options;
+mod outcome;
 mod policy;
 mod release;
 mod run;

@@ -46,6 +46,6 @@ pub fn machine(options: &[SimulatedOption]) -> Result<Simulated, Failure> {
         folder,
         settings,
         debug,
-        hostility: None,
+        attack: None,
     })
 }

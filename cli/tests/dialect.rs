@@ -73,7 +73,7 @@ fn a_wrong_command_line_is_shown_that_commands_usage() {
         &enarx(&["verify", "report.bin", "--jsn"]),
         &["tip: ", "'--json'"],
     );
-    assert_usage(&enarx(&["verfy"]), &["'verify'"]);
+    assert_usage(&enarx(&["ver-ify"]), &["'verify'"]);
     assert_usage(
         &enarx(&["hello.wasm"]),
         &["tip: to run a program: enarx run hello.wasm"],
@@ -82,7 +82,7 @@ fn a_wrong_command_line_is_shown_that_commands_usage() {
         &enarx(&["run", "-W", "max-memory-sze=1M", "x.wasm"]),
         &["did you mean max-memory-size?"],
     );
-    let output = enarx(&["policy", "check", "defaul"]);
+    let output = enarx(&["policy", "check", "de-fault"]);
     assert_eq!(output.status.code(), Some(66));
     assert!(text(&output.stderr).contains("did you mean the policy default?"));
     // No advice that would not help.

@@ -3,7 +3,7 @@
 //! It runs at CPL0 inside the TEE, is measured, and trusts the CPU alone. It offers the one user
 //! process (the runtime) memory, threads, time, randomness, signals for verified traps, and the
 //! doorbell of the sallyport; nothing else. This library is the whole logic, free of `unsafe`
-//! and tested on an ordinary machine against a played [`platform::Platform`]; the binary beside it
+//! and tested on an ordinary machine against a fake [`platform::Platform`]; the binary beside it
 //! (`main.rs`) holds the instructions.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -12,13 +12,19 @@ pub mod address_space;
 pub mod cause;
 pub mod clock;
 pub mod epoch;
+pub mod fatal;
+pub mod frame;
 pub mod frames;
 pub mod kernel;
+pub mod launch;
 pub mod linux;
 pub mod paging;
 pub mod platform;
 pub mod random;
+pub mod registers;
 pub mod signal;
 pub mod snp;
 pub mod syscall;
+pub mod table;
+pub mod tee;
 pub mod threads;

@@ -1,6 +1,6 @@
 //! Threads (one per vCPU) and futexes.
 
-use crate::kernel::Registers;
+use crate::registers::Registers;
 use crate::signal::AlternateStack;
 use enarx_boot::layout::{MAX_VCPUS, SIGNAL_STACK, SIGNAL_STACK_SIZE};
 

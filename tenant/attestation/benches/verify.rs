@@ -6,12 +6,12 @@
 #![expect(clippy::print_stdout, reason = "figures for developers")]
 
 use enarx_attestation::{AmdEndorsements, Endorsements, Expected, Policy, Timestamp, Verifier};
+use enarx_harness::needs::find_vectors;
 use sev::certs::snp::{Certificate, Chain, Verifiable, ca};
 use sev::firmware::guest::AttestationReport;
 use sev::parser::ByteParser;
 use std::fs;
 use std::hint::black_box;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 fn rate(name: &str, mut once: impl FnMut() -> bool) {
@@ -29,11 +29,7 @@ fn rate(name: &str, mut once: impl FnMut() -> bool) {
 }
 
 fn main() {
-    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors");
-    if !vectors.is_dir() {
-        println!("skipped: no vectors at {}", vectors.display());
-        return;
-    }
+    let vectors = find_vectors().expect("genuine evidence");
     let read = |path: &str| fs::read(vectors.join(path)).expect(path);
     let case = |name: &str| {
         let file = |file: &str| read(&format!("{name}/{file}"));

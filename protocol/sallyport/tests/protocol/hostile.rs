@@ -192,7 +192,7 @@ fn the_keep_end_names_every_violation() {
     assert_eq!(read(|c| c.reserved2 = 1 << 31), Err(Violation::Reserved));
     let stat = Call::Stat { handle: Handle(16) };
     assert_eq!(
-        verdict(&stat, &[], |c| c.length = 63),
+        verdict(&stat, &[], |c| c.length = 79),
         Err(Violation::LengthTooSmall)
     );
     let write = Call::Append {

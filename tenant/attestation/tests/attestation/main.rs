@@ -1,5 +1,7 @@
 //! The tests of the verifier as its callers see it.
-#![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
+
+#[macro_use]
+extern crate enarx_harness;
 
 mod attacks;
 mod expected;
@@ -13,3 +15,7 @@ mod schema;
 mod simulated;
 mod switches;
 mod vectors;
+
+fn main() -> std::process::ExitCode {
+    enarx_harness::main()
+}

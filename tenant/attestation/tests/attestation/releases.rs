@@ -230,9 +230,7 @@ fn a_digest_of_the_other_kind_of_platform_never_counts() {
 
 #[test]
 fn genuine_reports_are_judged_by_genuine_releases() {
-    let Some(folder) = vectors::folder() else {
-        return;
-    };
+    let folder = vectors::folder();
     let case = Case::load(&folder, "snp-genoa-v3-vcek-227a641d");
     let digest: Hex<48> = case.text("measurement").unwrap().parse().unwrap();
     let policy = Policy {

@@ -2,7 +2,7 @@
 
 use enarx_sallyport::call::{Call, Operation};
 use enarx_sallyport::types::{
-    Handle, Level, Object, OpenFlags, ShutdownHow, SocketOption, TimeChange,
+    Handle, Level, Object, OpenFlags, ShutdownHow, SocketOption, Time, TimeChange,
 };
 use enarx_sallyport::{BUFFER_SIZE, SocketAddress};
 
@@ -75,7 +75,12 @@ impl<'a> Script<'a> {
         match self.byte() % 3 {
             0 => TimeChange::Keep,
             1 => TimeChange::Now,
-            _ => TimeChange::At(self.u64().cast_signed()),
+            _ => {
+                let seconds = self.u64().cast_signed();
+                let nanoseconds = u32::try_from(self.u64() % u64::from(Time::SECOND));
+                let time = Time::new(seconds, nanoseconds.unwrap_or(0));
+                TimeChange::At(time.unwrap_or_default())
+            }
         }
     }
 
@@ -218,14 +223,28 @@ impl<'a> Script<'a> {
                 target_length: self.length(),
                 link_length: self.length(),
             },
+            Operation::Poll => Call::Poll {
+                count: self.length(),
+            },
             Operation::Resolve => Call::Resolve {
                 name_length: self.length(),
             },
+            Operation::TcpOpen => Call::TcpOpen {
+                ipv6: self.u32() & 1 != 0,
+            },
+            Operation::UdpOpen => Call::UdpOpen {
+                ipv6: self.u32() & 1 != 0,
+            },
+            Operation::Bind => Call::Bind {
+                handle: self.handle(),
+                address: self.address(),
+            },
             Operation::TcpConnect => Call::TcpConnect {
+                handle: self.handle(),
                 address: self.address(),
             },
             Operation::TcpListen => Call::TcpListen {
-                address: self.address(),
+                handle: self.handle(),
                 backlog: self.u32(),
             },
             Operation::TcpAccept => Call::TcpAccept {
@@ -234,9 +253,6 @@ impl<'a> Script<'a> {
             Operation::Shutdown => Call::Shutdown {
                 handle: self.handle(),
                 how: *self.pick(ShutdownHow::ALL).expect("not empty"),
-            },
-            Operation::UdpBind => Call::UdpBind {
-                address: self.address(),
             },
             Operation::UdpSend => Call::UdpSend {
                 handle: self.handle(),

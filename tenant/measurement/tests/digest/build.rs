@@ -1,7 +1,5 @@
 //! Measuring a build: the microkernels and the loader as they are built, and a program in the runtime's place.
 
-mod program;
-
 use enarx_attestation::hex::Hex;
 use enarx_attestation::reference::PlatformKind;
 use enarx_attestation::{Endorsements, Expected, Policy, Timestamp, Verifier};
@@ -15,7 +13,7 @@ use enarx_snp::product::MILAN;
 use enarx_snp::report::{REPORT_LEN, Report};
 use zerocopy::{FromBytes, IntoBytes};
 
-use program::runtime;
+use crate::program::runtime;
 
 const NOW: Timestamp = Timestamp(1_800_000_000);
 
