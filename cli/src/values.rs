@@ -102,18 +102,20 @@ pub struct Nonce(pub Vec<u8>);
 
 /// Bytes of the longest nonce.
 const MAX_NONCE: usize = 64;
+/// Bytes of the shortest nonce: what is shorter can be guessed, or comes again (RFC 9711, section 4.1).
+const MIN_NONCE: usize = 8;
 
 /// The bytes that hexadecimal digits stand for; `None` for anything else.
 pub fn hex(text: &str) -> Option<Vec<u8>> {
     base16ct::mixed::decode_vec(text).ok()
 }
 
-/// A nonce: 1 to 64 bytes in hexadecimal.
+/// A nonce: 8 to 64 bytes in hexadecimal.
 pub fn nonce(text: &str) -> Result<Nonce, String> {
     hex(text.trim())
-        .filter(|bytes| (1..=MAX_NONCE).contains(&bytes.len()))
+        .filter(|bytes| (MIN_NONCE..=MAX_NONCE).contains(&bytes.len()))
         .map(Nonce)
-        .ok_or_else(|| format!("write 1 to {MAX_NONCE} bytes in hexadecimal"))
+        .ok_or_else(|| format!("write {MIN_NONCE} to {MAX_NONCE} bytes in hexadecimal"))
 }
 
 #[cfg(test)]

@@ -94,6 +94,18 @@ fn arguments_and_variables_arrive() {
         assert_eq!(text(&output.stdout), expected);
         assert_eq!(text(&output.stderr), "");
 
+        // The words after the program are the program's, also those that this command knows.
+        let mut command = enarx();
+        command
+            .args(["run", "--backend", backend, "-q", &module])
+            .args(["--timings", "--help", "-v", "--", "-q"]);
+        let output = command.output().unwrap();
+        let own = text(&output.stdout).split('\0').take(6).collect::<Vec<_>>();
+        assert_eq!(
+            own,
+            ["arguments.wat", "--timings", "--help", "-v", "--", "-q"]
+        );
+
         // Without `--`, and variables from the environment.
         let mut command = enarx();
         command
@@ -297,6 +309,29 @@ fn memory_is_limited() {
 }
 
 #[test]
+fn more_memory_than_a_virtual_machine_can_have_is_a_wrong_command_line() {
+    for backend in backends() {
+        let output = run(backend, &["--memory", "500G", &path("exit.wat")]);
+        if backend == "process" {
+            assert_eq!(output.status.code(), Some(7), "{output:?}");
+        } else {
+            assert_sentence(&output, 2, &["--memory", "at most 400G", backend]);
+        }
+        let output = run(backend, &["--memory", "400G", &path("exit.wat")]);
+        assert_eq!(output.status.code(), Some(7), "{backend}: {output:?}");
+    }
+}
+
+#[test]
+fn a_program_can_come_from_standard_input() {
+    let module = wat::parse_file(path("exit.wat")).unwrap();
+    for backend in backends() {
+        let output = run_with_input(backend, &["-"], &module);
+        assert_eq!(output.status.code(), Some(7), "{backend}: {output:?}");
+    }
+}
+
+#[test]
 fn functions_are_invoked() {
     for backend in backends() {
         let output = run(
@@ -343,7 +378,11 @@ fn the_line_about_protection_is_honest() {
     }
     // Without a choice, the best there is.
     let output = enarx().args(["run", &path("exit.wat")]).output().unwrap();
-    let line = format!("enarx: backend {}: ", best());
+    // Where it is not the usual one, the line says why.
+    let line = match best() {
+        "process" => "enarx: backend process (kvm passed over: ".to_owned(),
+        usual => format!("enarx: backend {usual}: "),
+    };
     assert!(text(&output.stderr).starts_with(&line), "{output:?}");
 }
 
@@ -401,29 +440,33 @@ fn wrong_files_are_one_sentence() {
     let missing = run(backend, &["/nowhere/app.wasm"]);
     assert_sentence(
         &missing,
-        1,
+        66,
         &["/nowhere/app.wasm", "No such file", "check the path"],
     );
     let folder = run(backend, &[directory.path().to_str().unwrap()]);
-    assert_sentence(&folder, 1, &["Is a directory"]);
+    assert_sentence(&folder, 66, &["Is a directory"]);
     let script = run(backend, &[&file("script", b"#!/bin/sh\n")]);
-    assert_sentence(&script, 1, &["is not WebAssembly"]);
+    assert_sentence(&script, 65, &["is not WebAssembly"]);
     let empty = run(backend, &[&file("empty.wasm", b"")]);
-    assert_sentence(&empty, 1, &["is not WebAssembly"]);
+    assert_sentence(&empty, 65, &["is not WebAssembly"]);
     let text = run(backend, &[&file("bad.wat", b"(module (func (i32.frob)))")]);
-    assert_sentence(&text, 1, &["not valid WebAssembly text"]);
+    assert_sentence(&text, 65, &["not valid WebAssembly text"]);
     let module = path("exit.wat");
     let absent = run(backend, &["--dir", "/nowhere::/data", &module]);
-    assert_sentence(&absent, 1, &["/nowhere", "No such file", "--dir"]);
+    assert_sentence(&absent, 66, &["/nowhere", "No such file", "--dir"]);
     let regular = run(backend, &["--dir", &module, &module]);
-    assert_sentence(&regular, 1, &["not a directory"]);
+    assert_sentence(&regular, 66, &["not a directory"]);
+    // One colon, as other commands have it.
+    let colon = format!("{}:/data", directory.path().display());
+    let colon = run(backend, &["--dir", &colon, &module]);
+    assert_sentence(&colon, 66, &["did you mean", "::/data?"]);
     // Right at the start, wrong behind: the engine says so.
     let broken = run(backend, &[&file("broken.wasm", b"\0asm\x01\0\0\0\xff\xff")]);
     assert_eq!(broken.status.code(), Some(1), "{broken:?}");
 }
 
 #[test]
-fn wrong_command_lines_are_one_sentence() {
+fn wrong_command_lines_are_shown_the_right_one() {
     let module = path("exit.wat");
     let wrong: &[(&[&str], &[&str])] = &[
         (&["run"], &["MODULE"]),
@@ -460,7 +503,15 @@ fn wrong_command_lines_are_one_sentence() {
     ];
     for (arguments, words) in wrong {
         let output = enarx().args(*arguments).output().unwrap();
-        assert_sentence(&output, 2, words);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = text(&output.stderr);
+        assert!(said.starts_with("enarx: "), "{said}");
+        // A wrong value may be found by the command, in a sentence, or by clap, whose words end with the usage.
+        let usage = said.contains("\nUsage: enarx ");
+        assert!(usage || said.lines().count() == 1, "{said}");
+        for word in *words {
+            assert!(said.contains(word), "`{word}` is not in: {said}");
+        }
     }
 }
 
@@ -475,7 +526,7 @@ fn a_tee_is_required_and_not_replaced() {
             .unwrap();
         assert_sentence(
             &output,
-            1,
+            69,
             &["--require-tee", "snp: ", "tdx: ", "enarx doctor"],
         );
     }

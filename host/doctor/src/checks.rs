@@ -42,6 +42,14 @@ const EXTENSIONS: [u32; 9] = [
 /// Why firmware is named by a next step: there is no command for it.
 const ENABLE_TDX: &str = "enable TDX in the firmware's setup, boot with `kvm_intel.tdx=1 nohibernate`, then: cat /sys/module/kvm_intel/parameters/tdx";
 
+/// Requirements that are no more than advice, and without which a Keep is held in by less.
+pub const PROTECTIONS: [&str; 2] = [LANDLOCK, USER_NAMESPACES];
+const LANDLOCK: &str = "Landlock";
+const USER_NAMESPACES: &str = "user namespaces";
+
+/// The next step where the processor itself is the wrong one.
+const PROCESSOR_FIRST: &str = "nothing: the processor comes first";
+
 /// The processor's name, from `/proc/cpuinfo`.
 pub fn cpu_name(machine: &dyn Machine) -> String {
     cpuinfo(machine, "model name").unwrap_or_else(|| "an unknown processor".into())
@@ -113,8 +121,17 @@ fn report(
     name: &'static str,
     about: &'static str,
     protects_application: bool,
-    checks: Vec<Check>,
+    mut checks: Vec<Check>,
 ) -> BackendReport {
+    // What a machine with another processor lacks besides, no command gives it.
+    if protects_application
+        && let Some((processor, others)) = checks.split_first_mut()
+        && processor.state == State::Missing
+    {
+        for next in others.iter_mut().filter_map(|check| check.next.as_mut()) {
+            PROCESSOR_FIRST.clone_into(next);
+        }
+    }
     let built_in = Backend::ALL.iter().any(|backend| backend.name() == name);
     let supported = checks
         .iter()
@@ -259,7 +276,7 @@ fn kvm(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
             "KVM's interface",
             Some(false),
             format!("/dev/kvm could not be asked: {error}"),
-            load_kvm(machine),
+            "see /dev/kvm",
         ),
     };
     vec![
@@ -389,13 +406,12 @@ fn device(machine: &dyn Machine, path: &'static str, absent: fn(&dyn Machine) ->
     let (found, next) = match (exists, usable) {
         (false, _) => ("does not exist", absent(machine)),
         (true, true) => ("readable and writable", String::new()),
-        (true, false) if path == "/dev/kvm" => (
-            "exists, but this user may not use it",
-            "sudo usermod -aG kvm \"$USER\", then log in again".into(),
-        ),
         (true, false) => (
             "exists, but this user may not use it",
-            format!("sudo setfacl -m u:\"$USER\":rw {path}"),
+            match machine.group(path) {
+                Some(group) => format!("sudo usermod -aG {group} \"$USER\", then log in again"),
+                None => format!("sudo setfacl -m u:\"$USER\":rw {path}"),
+            },
         ),
     };
     check(path, Some(usable), found, next)
@@ -432,7 +448,10 @@ fn vm_type(kvm: &KvmAnswers, name: &'static str, number: u32, next: &'static str
             Some(types) => format!("KVM's types of guests are {types:#x}"),
             None => "/dev/kvm could not be asked".into(),
         },
-        next,
+        match answer {
+            Some(_) => next,
+            None => "see /dev/kvm",
+        },
     )
 }
 
@@ -471,7 +490,7 @@ fn seccomp(machine: &dyn Machine) -> Check {
 fn landlock(machine: &dyn Machine) -> Check {
     let abi = machine.landlock_abi();
     check(
-        "Landlock",
+        LANDLOCK,
         Some(abi >= enarx_confine::landlock::FLOOR as i32),
         if abi > 0 {
             format!("interface version {abi}")
@@ -508,17 +527,20 @@ fn user_namespaces(machine: &dyn Machine) -> Check {
     });
     match blocked {
         Some((name, _, value)) => check(
-            "user namespaces",
+            USER_NAMESPACES,
             Some(false),
             format!("{name} is {value}"),
             if *value == 0 && name.starts_with("user.") {
                 format!("sudo sysctl {name}=10000")
             } else {
-                format!("sudo sysctl {name}={}", 1 - value)
+                format!(
+                    "sudo sysctl {name}={}, which lets every program on this machine make them; or a profile of AppArmor with `userns` for this command alone",
+                    1 - value
+                )
             },
         ),
         None => check(
-            "user namespaces",
+            USER_NAMESPACES,
             known.then_some(true),
             if known {
                 "allowed"

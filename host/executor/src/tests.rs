@@ -1517,7 +1517,8 @@ fn a_watch_is_called_back_and_ends_with_its_handle() {
         let address = LOCALHOST;
         keep.call(&Call::Bind { handle, address }, b"").unwrap();
         let backlog = 8;
-        keep.call(&Call::TcpListen { handle, backlog }, b"").unwrap();
+        keep.call(&Call::TcpListen { handle, backlog }, b"")
+            .unwrap();
         handle
     });
     let (call, input) = poll(&listeners.map(|handle| (handle, Events::READ)));

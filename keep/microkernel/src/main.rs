@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use enarx_boot::boot_page::{BootInfo, FLAG_FAULT_ADDRESSES};
 use enarx_exits::exit_code;
-use enarx_exits::{BootCheck, FaultReport, ExitFunction, KICK_VECTOR, Reason};
+use enarx_exits::{BootCheck, ExitFunction, FaultReport, KICK_VECTOR, Reason};
 use enarx_microkernel::epoch::Epoch;
 use enarx_microkernel::fatal::Fatal;
 use enarx_microkernel::kernel::Guarded;

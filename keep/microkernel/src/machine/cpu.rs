@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use enarx_boot::address::PhysAddr;
 use enarx_boot::layout::{DIRECT_MAP, EXIT_VIRTUAL, MAX_VCPUS, NO_FAULT, PAGE};
 use enarx_exits::{
-    COUNTERS_OFFSET, EXIT_MEMORY_SIZE, FACTS_OFFSET, ExitFunction, HostFacts, MEMORY_THERE_OFFSET,
+    COUNTERS_OFFSET, EXIT_MEMORY_SIZE, ExitFunction, FACTS_OFFSET, HostFacts, MEMORY_THERE_OFFSET,
     RECORD_SIZE,
 };
 use enarx_microkernel::frame::{Place, Slot, Words};

@@ -619,7 +619,11 @@ impl Platform for Machine {
     }
 
     fn exit(&mut self, function: ExitFunction, args: &[u64]) -> u64 {
-        assert_eq!(function, ExitFunction::Park, "no test leads to {function:?}");
+        assert_eq!(
+            function,
+            ExitFunction::Park,
+            "no test leads to {function:?}"
+        );
         self.parked.push(args[0]);
         0
     }
