@@ -5,11 +5,25 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use enarx_sallyport::{Handle, Status};
+use rustix::process::{Resource, getrlimit};
 
 use super::streams::Stream;
 
-/// Most handles that a Keep can hold, the standard streams and granted directories included.
-pub const MAX_HANDLES: usize = 1024;
+/// Most handles that any Keep can hold, the standard streams and granted directories included: its table
+/// must not fill this machine's memory.
+const MAX_HANDLES: usize = 1 << 16;
+/// Descriptors that the host keeps for its own use.
+const OWN_DESCRIPTORS: usize = 64;
+
+/// Most handles that a Keep can hold in this process, which may have so many descriptors (RLIMIT_NOFILE).
+/// A process that may have few gives half of them.
+fn bound(descriptors: Option<u64>) -> usize {
+    let descriptors = descriptors.map_or(usize::MAX, |number| {
+        usize::try_from(number).unwrap_or(usize::MAX)
+    });
+    let own = OWN_DESCRIPTORS.min(descriptors / 2);
+    (descriptors - own).min(MAX_HANDLES)
+}
 
 /// What a handle stands for. Descriptors are shared with requests that wait for them.
 #[derive(Clone, Debug)]
@@ -43,6 +57,10 @@ pub struct Node {
 #[derive(Debug)]
 pub struct Handles {
     entries: Vec<Option<Object>>,
+    /// No number from 3 on is free below this one.
+    lowest: usize,
+    /// Most entries.
+    bound: usize,
 }
 
 impl Handles {
@@ -55,7 +73,27 @@ impl Handles {
                 .into_iter()
                 .map(|node| Some(Object::Directory(node))),
         );
-        Self { entries }
+        let bound = bound(getrlimit(Resource::Nofile).current);
+        Self {
+            entries,
+            lowest: Handle::STDERR.0 as usize + 1,
+            bound,
+        }
+    }
+
+    /// Lets there be so many numbers.
+    #[cfg(test)]
+    pub fn limit_to(&mut self, bound: usize) {
+        self.bound = bound;
+    }
+
+    /// The lowest number that is free, and not a standard stream's: those are never given to something else.
+    fn free(&self) -> usize {
+        self.entries
+            .iter()
+            .skip(self.lowest)
+            .position(Option::is_none)
+            .map_or(self.entries.len(), |beyond| self.lowest + beyond)
     }
 
     /// The object of a handle.
@@ -116,13 +154,13 @@ impl Handles {
         }
     }
 
-    /// Whether another handle can be had.
+    /// Makes sure that another handle can be had.
     ///
     /// # Errors
-    /// [`Status::TooManyHandles`] at [`MAX_HANDLES`].
-    pub fn room(&self) -> Result<(), Status> {
-        let free = self.entries.iter().skip(3).any(Option::is_none);
-        if free || self.entries.len() < MAX_HANDLES {
+    /// [`Status::TooManyHandles`] when there are as many as this process may give.
+    pub fn room(&mut self) -> Result<(), Status> {
+        self.lowest = self.free();
+        if self.lowest < self.bound {
             Ok(())
         } else {
             Err(Status::TooManyHandles)
@@ -132,12 +170,10 @@ impl Handles {
     /// Takes an object in and gives it a handle.
     ///
     /// # Errors
-    /// [`Status::TooManyHandles`] at [`MAX_HANDLES`].
+    /// As [`Self::room`].
     pub fn insert(&mut self, object: Object) -> Result<Handle, Status> {
         self.room()?;
-        // The numbers of the standard streams are never given to something else.
-        let free = self.entries.iter().skip(3).position(Option::is_none);
-        let index = free.map_or(self.entries.len(), |index| index + 3);
+        let index = self.lowest;
         let number = u32::try_from(index).map_err(|_| Status::TooManyHandles)?;
         match self.entries.get_mut(index) {
             Some(entry) => *entry = Some(object),
@@ -162,10 +198,27 @@ impl Handles {
     /// # Errors
     /// [`Status::BadHandle`] when there is none.
     pub fn remove(&mut self, handle: Handle) -> Result<(), Status> {
-        self.entries
-            .get_mut(handle.0 as usize)
-            .and_then(Option::take)
-            .map(drop)
-            .ok_or(Status::BadHandle)
+        let index = handle.0 as usize;
+        let entry = self.entries.get_mut(index);
+        entry.and_then(Option::take).ok_or(Status::BadHandle)?;
+        if index > Handle::STDERR.0 as usize {
+            self.lowest = self.lowest.min(index);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_shared_with_the_host() {
+        assert_eq!(bound(Some(1024)), 960);
+        assert_eq!(bound(Some(20_000)), 19_936);
+        assert_eq!(bound(Some(20)), 10);
+        assert_eq!(bound(Some(0)), 0);
+        assert_eq!(bound(Some(1 << 40)), 1 << 16);
+        assert_eq!(bound(None), 1 << 16);
     }
 }
