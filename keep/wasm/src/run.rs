@@ -235,9 +235,10 @@ impl Run<'_> {
         };
         let instance = linker.instantiate(&mut *store, component)?;
         timings.phase("instantiate");
-        let Some(function) = instance.get_func(&mut *store, name.as_str()) else {
-            wasmtime::bail!("no func export named `{name}` found");
-        };
+        let index = invoke::exported(self.engine, component, name)?;
+        let function = instance.get_func(&mut *store, index);
+        let function =
+            function.with_context(|| format!("the export `{name}` is not a function"))?;
         let results = invoke::component(&mut *store, function, name, self.arguments())
             .with_context(|| format!("failed to invoke `{name}`"))?;
         self.print(&results)
