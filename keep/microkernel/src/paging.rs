@@ -297,14 +297,23 @@ impl Tables {
         }
     }
 
-    /// Backs the 4 KiB entry at `at`, and following ones that are alike.
+    /// Backs the 4 KiB entry at `at`, and those of its block that are alike: the following ones, and all before
+    /// it when nothing of the block has a frame yet. Memory is filled from its end too: the C library copies so
+    /// where both addresses end alike.
     fn back_small<P: Platform>(
         frames: &mut Frames,
         platform: &mut P,
         at: u64,
         entry: u64,
     ) -> Fault {
-        let end = (at & !(FAULT_AROUND * 8 - 1)) + FAULT_AROUND * 8;
+        let block = at & !(FAULT_AROUND * 8 - 1);
+        let end = block + FAULT_AROUND * 8;
+        let before = (at - block) / 8;
+        let at = if platform.run_length(block, before, entry) == before {
+            block
+        } else {
+            at
+        };
         let count = platform.run_length(at, (end - at) / 8, entry);
         match back_run(frames, platform, at, count, entry) {
             0 => Fault::OutOfMemory,

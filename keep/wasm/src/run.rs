@@ -126,7 +126,7 @@ fn try_run(
     // and where a store is made.
     let engine = ManuallyDrop::new(engine::engine(
         &configuration.limits,
-        application.len(),
+        application,
         ground.processors(),
     )?);
     let run = Run {
