@@ -6,9 +6,8 @@ use super::programs::{TIMEOUT, programs};
 
 /// What the program says (`tests/programs/conformance/crowd.h`).
 fn expected(count: u32) -> String {
-    let heard = |speaker: u32| {
-        format!("peer {speaker} of {count}: heard {speaker}, 1 byte, 1 back\n")
-    };
+    let heard =
+        |speaker: u32| format!("peer {speaker} of {count}: heard {speaker}, 1 byte, 1 back\n");
     let speakers = [0, 1, 63, 64, count / 2, count - 1];
     let mut lines = vec!["nobody speaks: ok\n".to_owned()];
     lines.extend(speakers.map(heard));

@@ -16,6 +16,8 @@ impl Ground for Memory {
         self.0
     }
 
+    fn release_heap(&self) {}
+
     fn processors(&self) -> NonZero<usize> {
         NonZero::new(2).unwrap()
     }
