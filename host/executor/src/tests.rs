@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use enarx_sallyport::directory::Entries;
+use enarx_sallyport::poll::{self, Events};
 use enarx_sallyport::types::{Object, OpenFlags, SocketOption, Time, TimeChange};
 use enarx_sallyport::{
     Call, Facts, FileType, Handle, KeepEnd, REGION_SIZE, Region, Reply, SharedMemory,
@@ -20,7 +21,7 @@ use proptest::prelude::*;
 use seccompiler::SeccompAction;
 use tempfile::TempDir;
 
-use super::handles::MAX_HANDLES;
+use super::handles;
 use super::{Progress, STEP, SharedExecutor};
 use crate::grant::{Grant, GrantedDirectory, NetworkGrant};
 use enarx_confine::seccomp;
@@ -1000,7 +1001,7 @@ fn handles_are_bounded() {
     let dir = sample();
     let mut keep = Keep::with_directory(&dir.path().join("root"), false);
     // 13 numbers below the directories, and those above.
-    let room = 13 + MAX_HANDLES - 17;
+    let room = 13 + handles::limit() - 17;
     for _ in 0..room {
         keep.open("file", READ).unwrap();
     }
@@ -1437,5 +1438,118 @@ proptest! {
         let outside: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         prop_assert_eq!(outside.len(), 2, "{:?}", outside);
         prop_assert_eq!(fs::read(dir.path().join("secret")).unwrap(), b"secret");
+    }
+}
+
+/// A call that waits for these handles, and its input.
+fn poll(entries: &[(Handle, Events)]) -> (Call, Vec<u8>) {
+    let call = Call::Poll {
+        count: u32::try_from(entries.len()).unwrap(),
+    };
+    let input = entries
+        .iter()
+        .flat_map(|(handle, events)| {
+            let entry = poll::Entry {
+                handle: *handle,
+                events: *events,
+            };
+            entry.to_bytes()
+        })
+        .collect();
+    (call, input)
+}
+
+#[test]
+fn one_request_waits_for_many_handles() {
+    let (stdin, mut writer) = pipe().unwrap();
+    let (reader, stdout) = pipe().unwrap();
+    let mut keep = Keep::new([stdin.into(), stdout.into(), null()], &[]);
+    let stdin = (Handle::STDIN, Events::READ);
+    let stdout = (Handle::STDOUT, Events::WRITE);
+
+    let (call, input) = poll(&[stdin, stdout]);
+    assert_eq!(keep.call(&call, &input).unwrap().1, [0, 2]);
+
+    // Nothing is ready: others go on, and it is answered when something is.
+    let (call, input) = poll(&[stdin, stdin]);
+    let ticket = keep.submit(&call, &input);
+    assert_eq!(keep.executor.drain_all().unwrap(), Progress::Idle);
+    assert!(!keep.end.has_completions());
+    keep.call(&Call::ClockWall, b"").unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(20));
+            writer.write_all(b"x").unwrap();
+        });
+        let (reply, bytes) = keep.reply();
+        assert_eq!((reply.ticket, bytes), (ticket, vec![1, 1]));
+    });
+
+    // A reader that is gone is told by a write, so the stream is ready.
+    drop(reader);
+    let (call, input) = poll(&[stdout]);
+    assert_eq!(keep.call(&call, &input).unwrap().1, [2]);
+}
+
+#[test]
+fn handles_that_never_wait_are_ready() {
+    let directory = sample();
+    let mut keep = Keep::with_directory(&directory.path().join("root"), false);
+    let file = keep.open("file", READ).unwrap();
+    let both = Events::all();
+    // The last two do not exist, and have not this direction.
+    let entries = [
+        (file, both),
+        (ROOT, Events::READ),
+        (Handle(999), Events::WRITE),
+        (Handle::STDOUT, Events::READ),
+    ];
+    let (call, input) = poll(&entries);
+    assert_eq!(keep.call(&call, &input).unwrap().1, [3, 1, 2, 1]);
+}
+
+#[test]
+fn a_watch_is_called_back_and_ends_with_its_handle() {
+    let mut keep = networked(true, false, false);
+    let listeners = [(); 2].map(|()| {
+        let (reply, _) = keep.call(&Call::TcpOpen { ipv6: false }, b"").unwrap();
+        let handle = handle_of(&reply);
+        let address = LOCALHOST;
+        keep.call(&Call::Bind { handle, address }, b"").unwrap();
+        let backlog = 8;
+        keep.call(&Call::TcpListen { handle, backlog }, b"").unwrap();
+        handle
+    });
+    let (call, input) = poll(&listeners.map(|handle| (handle, Events::READ)));
+
+    let ticket = keep.submit(&call, &input);
+    keep.submit(&Call::Cancel { id: ticket.id() }, b"");
+    let statuses: Vec<_> = (0..2)
+        .map(|_| keep.reply().0)
+        .map(|reply| (reply.ticket == ticket, reply.status))
+        .collect();
+    assert_eq!(statuses, [(true, Status::Cancelled), (false, Status::Ok)]);
+
+    let ticket = keep.submit(&call, &input);
+    let handle = listeners[1];
+    keep.submit(&Call::Close { handle }, b"");
+    let replies: Vec<_> = (0..2)
+        .map(|_| keep.reply())
+        .map(|(reply, bytes)| (reply.ticket == ticket, reply.status, bytes))
+        .collect();
+    let closed = (true, Status::Ok, vec![0, 1]);
+    assert_eq!(replies, [closed, (false, Status::Ok, Vec::new())]);
+}
+
+#[test]
+fn a_malformed_list_of_handles_is_refused() {
+    let mut keep = Keep::new([null(), null(), null()], &[]);
+    for entry in [
+        [0, 0, 0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 4, 0, 0, 0],
+        [0, 0, 0, 0, 1, 0, 0, 9],
+    ] {
+        let answer = keep.call(&Call::Poll { count: 1 }, &entry).map(drop);
+        assert_eq!(answer, Err(Status::Invalid), "{entry:?}");
     }
 }

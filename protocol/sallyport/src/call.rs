@@ -7,6 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::directory::ENTRY_MAX;
 use crate::layout::{BUFFER_SIZE, REQUEST_SIZE};
+use crate::poll::ENTRY_SIZE;
 use crate::types::{
     ADDRESS_SIZE, FileType, Handle, Level, Object, OpenFlags, STAT_SIZE, ShutdownHow,
     SocketAddress, SocketOption, Time, TimeChange,
@@ -39,6 +40,8 @@ wire_enum! {
         Cancel = 0x07,
         /// [`Call::Evidence`].
         Evidence = 0x08,
+        /// [`Call::Poll`].
+        Poll = 0x09,
         /// [`Call::Open`].
         Open = 0x10,
         /// [`Call::Close`].
@@ -160,6 +163,12 @@ pub enum Call {
     Evidence {
         /// Bytes of it.
         length: u32,
+    },
+    /// Waits until one of many handles is ready, or is closed. In: entries ([`crate::poll`]); out: a byte for
+    /// each, the directions in which it is ready. A handle that does not exist, or never waits, is ready.
+    Poll {
+        /// Entries, 1 to [`ENTRIES_MAX`](crate::poll::ENTRIES_MAX).
+        count: u32,
     },
     /// Opens a file or directory. In: path; value: new handle; second value: [`FileType`].
     Open {
@@ -556,6 +565,7 @@ impl Call {
             Self::Exit { .. } => Operation::Exit,
             Self::Cancel { .. } => Operation::Cancel,
             Self::Evidence { .. } => Operation::Evidence,
+            Self::Poll { .. } => Operation::Poll,
             Self::Open { .. } => Operation::Open,
             Self::Close { .. } => Operation::Close,
             Self::ReadAt { .. } => Operation::ReadAt,
@@ -624,6 +634,7 @@ impl Call {
                 ..
             } => target_length.saturating_add(link_length),
             Self::Resolve { name_length } => name_length,
+            Self::Poll { count } => count.saturating_mul(ENTRY_SIZE),
             _ => 0,
         }
     }
@@ -646,6 +657,7 @@ impl Call {
                 ..ReplyLimits::NOTHING.value(HANDLE)
             },
             Self::Stat { .. } | Self::StatAt { .. } => ReplyLimits::exactly(STAT_SIZE),
+            Self::Poll { count } => ReplyLimits::exactly(count),
             Self::ReadLink { .. } => ReplyLimits::up_to(LINK_MAX),
             Self::Resolve { .. } => ReplyLimits::up_to(RESOLVED_SIZE * RESOLVED_MAX),
             Self::TcpOpen { .. } | Self::UdpOpen { .. } => ReplyLimits::NOTHING.value(HANDLE),
@@ -661,7 +673,8 @@ impl Call {
         })
     }
 
-    /// Checks that input and reply fit in the buffer, and that a listing has room for an entry.
+    /// Checks that input and reply fit in the buffer, that a listing has room for an entry, and that something
+    /// is waited for.
     ///
     /// # Errors
     ///
@@ -669,7 +682,12 @@ impl Call {
     pub fn check(&self) -> Result<(), Malformed> {
         let reply = self.reply_limits().unwrap_or(ReplyLimits::NOTHING);
         let listing_too_short = matches!(*self, Self::ReadDir { length, .. } if length < ENTRY_MAX);
-        if self.input_length() > BUFFER_SIZE || reply.capacity > BUFFER_SIZE || listing_too_short {
+        let nothing_to_poll = matches!(*self, Self::Poll { count: 0 });
+        if self.input_length() > BUFFER_SIZE
+            || reply.capacity > BUFFER_SIZE
+            || listing_too_short
+            || nothing_to_poll
+        {
             return Err(Malformed::Length);
         }
         Ok(())
@@ -708,7 +726,9 @@ impl Call {
                 length,
                 ..request
             },
-            Self::Evidence { length } => Request { length, ..request },
+            Self::Evidence { length } | Self::Poll { count: length } => {
+                Request { length, ..request }
+            }
             Self::Exit { code } => Request {
                 args: [u64::from(code.cast_unsigned()), 0, 0, 0, 0],
                 ..request
@@ -954,6 +974,7 @@ impl Request {
             },
             Operation::ClockWall => Call::ClockWall,
             Operation::Evidence => Call::Evidence { length },
+            Operation::Poll => Call::Poll { count: length },
             Operation::Exit => Call::Exit {
                 code: low32(arg0).cast_signed(),
             },

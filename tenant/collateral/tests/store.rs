@@ -4,7 +4,7 @@
 #[macro_use]
 extern crate enarx_harness;
 
-use enarx_attestation::{Overall, Policy, Timestamp, Verifier};
+use enarx_attestation::{Expected, Overall, Policy, Timestamp, Verifier};
 use enarx_collateral::{FetchError, Fetcher, Http, HttpError, Response, Store};
 use enarx_harness::needs::{cases, vectors};
 use std::collections::VecDeque;
@@ -100,7 +100,7 @@ fn imported_certificates_are_found_for_their_report() {
         let verdict = Verifier::new(Policy::insecure_authenticity_only()).verify(
             &report,
             &store.endorsements(&report, at),
-            at,
+            &Expected::at(at),
         );
         assert_eq!(verdict.overall, Overall::Valid, "{case}\n{verdict}");
     }
@@ -284,8 +284,11 @@ fn collateral_is_composed_of_the_answers() {
     );
     assert!(script.asked[0].ends_with("/sgx/certification/v4/pckcrl?ca=platform&encoding=der"));
     assert!(script.asked[2].ends_with("/tdx/certification/v4/tcb?fmspc=b0c06f000000"));
-    let verdict =
-        Verifier::new(Policy::default()).verify(&quote, &store.endorsements(&quote, at), at);
+    let verdict = Verifier::new(Policy::default()).verify(
+        &quote,
+        &store.endorsements(&quote, at),
+        &Expected::at(at),
+    );
     assert_eq!(verdict.overall, Overall::Valid, "{verdict}");
     assert!(
         Fetcher::new(&store, &mut script)
@@ -350,8 +353,11 @@ fn what_is_not_the_vendors_replaces_nothing() {
     // The reports of Milan are judged as before.
     let report = fs::read(vectors.join(CASE).join("report.bin")).unwrap();
     let endorsements = store.endorsements(&report, NOW);
-    let verdict =
-        Verifier::new(Policy::insecure_authenticity_only()).verify(&report, &endorsements, NOW);
+    let verdict = Verifier::new(Policy::insecure_authenticity_only()).verify(
+        &report,
+        &endorsements,
+        &Expected::at(NOW),
+    );
     assert_eq!(verdict.overall, Overall::Valid, "{verdict}");
 }
 

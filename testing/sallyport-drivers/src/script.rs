@@ -232,6 +232,9 @@ impl<'a> Script<'a> {
                 target_length: self.length(),
                 link_length: self.length(),
             },
+            Operation::Poll => Call::Poll {
+                count: self.length(),
+            },
             Operation::Resolve => Call::Resolve {
                 name_length: self.length(),
             },

@@ -226,7 +226,7 @@ impl InProcess {
         let region = Region::from_static(memory).expect("its length is right");
         let host = Self(Arc::new(Host::new(region, world)));
         let end = KeepEnd::attach(region).expect("the host has initialised it");
-        (Port::new(end, Box::new(host.clone())), host)
+        (Port::new(end, Arc::new(host.clone())), host)
     }
 }
 

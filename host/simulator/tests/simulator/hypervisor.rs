@@ -1,6 +1,6 @@
 //! The host's side of the GHCB protocol: every event, every refusal, and pages of any content.
 
-use crate::played::{guest, open, seal};
+use crate::fake::{guest, open, seal};
 use enarx_simulator::{Action, Config, Hypervisor, PageChange, Pvalidate, SharedMemory, Violation};
 use enarx_snp::ghcb::msr::{Register, Request, Response};
 use enarx_snp::ghcb::{

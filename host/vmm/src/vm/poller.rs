@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use enarx_executor::{ExecutorError, Progress, SharedExecutor};
 
-/// Requests that follow each other this closely count as a stream.
-const CLOSE: Duration = Duration::from_micros(500);
-/// So many close requests start the polling.
-const STREAM: u32 = 16;
-/// The thread polls this long without finding anything before it sleeps.
-const PATIENCE: Duration = Duration::from_micros(200);
-/// Rest between two looks, in spin-loop hints.
-const REST: u32 = 32;
+/// Longest time between two requests of a stream.
+const STREAM_GAP: Duration = Duration::from_micros(500);
+/// Requests that must follow each other as a stream before polling starts.
+const STREAM_LENGTH: u32 = 16;
+/// How long the thread polls without finding anything before it sleeps.
+const IDLE_BEFORE_SLEEP: Duration = Duration::from_micros(200);
+/// Pause between two looks at the ring, in spin-loop hints.
+const SPINS_BETWEEN_LOOKS: u32 = 32;
 
 /// Watches how closely the doorbells of one vCPU follow each other.
 #[derive(Debug, Default)]
@@ -27,10 +27,10 @@ impl Traffic {
     pub fn note(&mut self, now: Instant) -> bool {
         let close = self
             .last
-            .is_some_and(|last| now.duration_since(last) < CLOSE);
+            .is_some_and(|last| now.duration_since(last) < STREAM_GAP);
         self.streak = if close { self.streak + 1 } else { 0 };
         self.last = Some(now);
-        if self.streak < STREAM {
+        if self.streak < STREAM_LENGTH {
             return false;
         }
         self.streak = 0;
@@ -51,6 +51,13 @@ struct State {
     ended: bool,
 }
 
+/// Why a polling thread that slept goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wake {
+    Wanted,
+    Ended,
+}
+
 impl Poller {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Two flags are consistent whatever happened to the thread that held them.
@@ -69,25 +76,15 @@ impl Poller {
         self.changed.notify_all();
     }
 
-    /// The thread: polls when it is wanted, until the Keep ends; an exit code if the Keep asked to
-    /// end.
+    /// The thread: polls when it is wanted, until the Keep ends. The exit code if the Keep asked to
+    /// end; `None` if something else ended it.
     ///
     /// # Errors
     /// [`ExecutorError`]: the Keep cannot go on.
     pub fn run(&self, executor: &SharedExecutor) -> Result<Option<i32>, ExecutorError> {
         loop {
-            {
-                let mut state = self.lock();
-                while !state.wanted && !state.ended {
-                    state = self
-                        .changed
-                        .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner);
-                }
-                if state.ended {
-                    return Ok(None);
-                }
-                state.wanted = false;
+            if self.sleep() == Wake::Ended {
+                return Ok(None);
             }
             executor.set_polling(true);
             let polled = self.poll(executor);
@@ -100,6 +97,22 @@ impl Poller {
                 return Ok(Some(code));
             }
         }
+    }
+
+    /// Sleeps until polling is wanted, or the Keep ends.
+    fn sleep(&self) -> Wake {
+        let mut state = self.lock();
+        while !state.wanted && !state.ended {
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.ended {
+            return Wake::Ended;
+        }
+        state.wanted = false;
+        Wake::Wanted
     }
 
     /// Takes requests until none came for a while.
@@ -116,10 +129,10 @@ impl Poller {
             let now = executor.activity().0;
             if now != taken {
                 (active, taken) = (Instant::now(), now);
-            } else if active.elapsed() > PATIENCE {
+            } else if active.elapsed() > IDLE_BEFORE_SLEEP {
                 return Ok(None);
             }
-            for _ in 0..REST {
+            for _ in 0..SPINS_BETWEEN_LOOKS {
                 std::hint::spin_loop();
             }
         }
@@ -145,12 +158,12 @@ mod tests {
         let start = Instant::now();
         let mut traffic = Traffic::default();
         let started = (0..100)
-            .filter(|n| traffic.note(start + CLOSE * 2 * *n))
+            .filter(|n| traffic.note(start + STREAM_GAP * 2 * *n))
             .count();
         assert_eq!(started, 0);
-        let start = start + CLOSE * 1000;
+        let start = start + STREAM_GAP * 1000;
         let first = (0..100).position(|n| traffic.note(start + Duration::from_micros(n)));
-        assert_eq!(first, Some(STREAM as usize));
+        assert_eq!(first, Some(STREAM_LENGTH as usize));
     }
 
     /// An executor of a Keep that posts nothing, and the state that the Keep sees of it.
@@ -170,6 +183,25 @@ mod tests {
         let facts = Facts::default();
         let executor = SharedExecutor::new(region, facts, grant, Vec::new(), Vec::new());
         (executor.unwrap(), &memory[HOST_STATE.offset() / 8])
+    }
+
+    #[test]
+    fn sleeps_until_it_is_wanted_or_the_keep_ends() {
+        let poller = Poller::default();
+        thread::scope(|scope| {
+            for (wake, expected) in [
+                (Poller::want as fn(&Poller), Wake::Wanted),
+                (Poller::want, Wake::Wanted),
+                (Poller::end, Wake::Ended),
+            ] {
+                let sleeper = scope.spawn(|| poller.sleep());
+                wake(&poller);
+                assert_eq!(sleeper.join().unwrap(), expected);
+            }
+        });
+        // An end is for good, whatever is wanted afterwards.
+        poller.want();
+        assert_eq!(poller.sleep(), Wake::Ended);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::platform::Platform;
 use crate::vectors::{self, Case};
 use enarx_attestation::attacks::{ATTACKS, Defence};
 use enarx_attestation::policy::{Missing, STANDING_ATTACKS, TcbFloor, TcbKind};
-use enarx_attestation::{Outcome, Overall, Policy, Timestamp, Verdict, Verifier};
+use enarx_attestation::{Expected, Outcome, Overall, Policy, Timestamp, Verdict, Verifier};
 use enarx_snp::product::{BERGAMO_SIENA, GENERATIONS, GENOA, Generation, MILAN, TURIN};
 use enarx_snp::tcb::{Component, TcbVersion};
 use enarx_snp_authority::KeyKind;
@@ -266,7 +266,11 @@ fn a_genuine_milan_is_accepted_with_a_warning_only() {
             .and_then(serde_json::Value::as_u64);
         let at = Timestamp(at.unwrap_or(1_790_000_000));
         let mut policy = Policy::insecure_authenticity_only();
-        let verdict = Verifier::new(policy.clone()).verify(&case.evidence, &case.endorsements, at);
+        let verdict = Verifier::new(policy.clone()).verify(
+            &case.evidence,
+            &case.endorsements,
+            &Expected::at(at),
+        );
         if !verdict.is_accepted() {
             continue;
         }
@@ -277,7 +281,8 @@ fn a_genuine_milan_is_accepted_with_a_warning_only() {
         milans += usize::from(milan);
         // A policy that asks for the mitigation refuses instead of warning.
         policy.snp.attacks.push("badfuse".to_owned());
-        let asked = Verifier::new(policy).verify(&case.evidence, &case.endorsements, at);
+        let asked =
+            Verifier::new(policy).verify(&case.evidence, &case.endorsements, &Expected::at(at));
         assert_eq!(asked.is_accepted(), !milan, "{asked}");
         assert!(asked.warnings.is_empty(), "{asked}");
     }

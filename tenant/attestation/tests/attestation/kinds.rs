@@ -5,7 +5,8 @@ use crate::vectors::{self, Case};
 use enarx_attestation::hex::Hex;
 use enarx_attestation::reference::{GuestPolicyFloor, LaunchDigest, PlatformKind, ReleaseStatus};
 use enarx_attestation::{
-    Endorsements, Outcome, Overall, Policy, ReferenceValue, Tee, Timestamp, Verdict, Verifier,
+    Endorsements, Expected, Outcome, Overall, Policy, ReferenceValue, Tee, Timestamp, Verdict,
+    Verifier,
 };
 use enarx_snp::product::MILAN;
 use proptest::prelude::*;
@@ -63,7 +64,7 @@ fn good_quotes() -> Vec<(Case, Timestamp)> {
 }
 
 fn verify(case: &Case, policy: Policy, at: Timestamp) -> Verdict {
-    Verifier::new(policy).verify(&case.evidence, &case.endorsements, at)
+    Verifier::new(policy).verify(&case.evidence, &case.endorsements, &Expected::at(at))
 }
 
 #[track_caller]
@@ -78,9 +79,10 @@ fn a_policy_about_snp_accepts_no_genuine_quote() {
     for (case, at) in good_quotes() {
         for tables in SNP_ALONE {
             assert_refused(&verify(&case, policy(tables), at), "evidence.accepted");
-            let verdict = Verifier::new(policy(tables))
-                .with_reference_values(vec![release()])
-                .verify(&case.evidence, &case.endorsements, at);
+            let references = [release()];
+            let expected = Expected::at(at).with_references(&references);
+            let verdict =
+                Verifier::new(policy(tables)).verify(&case.evidence, &case.endorsements, &expected);
             assert_refused(&verdict, "evidence.accepted");
             assert_refused(&verdict, "guest.measurement");
         }
@@ -132,9 +134,12 @@ fn report_data_is_compared_in_every_kind_of_evidence() {
 fn a_manifest_is_of_no_use_for_quotes_so_they_are_refused() {
     for (case, at) in good_quotes() {
         for references in [vec![release()], Vec::new()] {
-            let verdict = Verifier::new(Policy::default())
-                .with_reference_values(references)
-                .verify(&case.evidence, &case.endorsements, at);
+            let expected = Expected::at(at).with_references(&references);
+            let verdict = Verifier::new(Policy::default()).verify(
+                &case.evidence,
+                &case.endorsements,
+                &expected,
+            );
             assert_refused(&verdict, "guest.measurement");
         }
     }
@@ -257,8 +262,11 @@ fn a_policy_that_contradicts_itself_accepts_nothing() {
     platform.policy.snp.attacks.pop();
     platform.policy.snp.insecure_ignored_tcb = enarx_attestation::policy::TcbKind::ALL.to_vec();
     assert_refused(&platform.verify(), "policy.usable");
-    let verdict =
-        Verifier::new(platform.policy).verify(b"", &Endorsements::default(), Timestamp(0));
+    let verdict = Verifier::new(platform.policy).verify(
+        b"",
+        &Endorsements::default(),
+        &Expected::at(Timestamp(0)),
+    );
     assert_refused(&verdict, "policy.usable");
 }
 

@@ -4,6 +4,7 @@
 extern crate enarx_harness;
 
 mod attacks;
+mod expected;
 mod genuine;
 mod kinds;
 mod mutation;

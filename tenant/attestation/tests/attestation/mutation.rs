@@ -1,14 +1,14 @@
 //! Genuine evidence with one octet changed: no panic, never valid.
 
 use crate::vectors::{self, Case};
-use enarx_attestation::{Overall, Policy, Timestamp, Verdict, Verifier};
+use enarx_attestation::{Expected, Overall, Policy, Timestamp, Verdict, Verifier};
 
 /// Which octets of a case are changed.
 type Select = fn(&mut Case) -> &mut Vec<u8>;
 
 /// Changes each octet in turn and gives the verdicts to `judge`.
 fn each_octet(case: &Case, at: u64, select: Select, mut judge: impl FnMut(usize, Verdict)) {
-    let mut verifier = Verifier::new(Policy::insecure_authenticity_only());
+    let verifier = Verifier::new(Policy::insecure_authenticity_only());
     let mut changed = Case {
         name: case.name.clone(),
         evidence: case.evidence.clone(),
@@ -20,7 +20,11 @@ fn each_octet(case: &Case, at: u64, select: Select, mut judge: impl FnMut(usize,
         select(&mut changed)[offset] ^= mask;
         judge(
             offset,
-            verifier.verify(&changed.evidence, &changed.endorsements, Timestamp(at)),
+            verifier.verify(
+                &changed.evidence,
+                &changed.endorsements,
+                &Expected::at(Timestamp(at)),
+            ),
         );
         select(&mut changed)[offset] ^= mask;
     }
@@ -56,7 +60,7 @@ fn quote(name: &str) {
     let genuine = Verifier::new(Policy::insecure_authenticity_only()).verify(
         &case.evidence,
         &case.endorsements,
-        Timestamp(at),
+        &Expected::at(Timestamp(at)),
     );
     assert_eq!(genuine.overall, Overall::Valid);
     each_octet(
@@ -89,12 +93,12 @@ fn truncated_evidence_is_refused() {
     let folder = vectors::folder();
     for name in ["snp-milan-v3-vcek-05b7438a", "tdx-v5-90c06f000000-d0010db6"] {
         let case = Case::load(&folder, name);
-        let mut verifier = Verifier::new(Policy::insecure_authenticity_only());
+        let verifier = Verifier::new(Policy::insecure_authenticity_only());
         for len in 0..case.evidence.len() {
             let verdict = verifier.verify(
                 &case.evidence[..len],
                 &case.endorsements,
-                Timestamp(1_750_327_295),
+                &Expected::at(Timestamp(1_750_327_295)),
             );
             assert_eq!(verdict.overall, Overall::Invalid, "{name} of {len} octets");
         }

@@ -3,8 +3,8 @@
 
 use crate::platform::{DAY, NOW, Platform};
 use crate::vectors::{self, Case};
-use enarx_attestation::switches::keys;
-use enarx_attestation::{Endorsements, Overall, Policy, Timestamp, Verifier};
+use enarx_attestation::policy::keys;
+use enarx_attestation::{Endorsements, Expected, Overall, Policy, Timestamp, Verifier};
 use enarx_harness::needs::find_vectors;
 use enarx_snp::product::{MILAN, TURIN};
 use enarx_snp::report::Report;
@@ -582,7 +582,11 @@ impl Flaw {
             .chain(entries.iter().copied())
             .collect();
         let policy = Policy::from_toml(&file(&all)).map_err(|e| e.to_string())?;
-        let verdict = Verifier::new(policy).verify(&self.evidence, &self.endorsements, self.at);
+        let verdict = Verifier::new(policy).verify(
+            &self.evidence,
+            &self.endorsements,
+            &Expected::at(self.at),
+        );
         Ok(verdict.overall)
     }
 }
@@ -627,7 +631,7 @@ fn a_switch_that_gives_protection_away_does_what_it_says_and_no_other_does() {
     let judged = |entries: &[(&str, &str)]| {
         let policy = Policy::from_toml(&file(entries)).unwrap();
         Verifier::new(policy)
-            .verify(&evidence, &endorsements, at)
+            .verify(&evidence, &endorsements, &Expected::at(at))
             .overall
     };
     assert_eq!(judged(&[]), Overall::Invalid);

@@ -2,7 +2,7 @@
 
 use enarx_attestation::hex::Hex;
 use enarx_attestation::reference::PlatformKind;
-use enarx_attestation::{Endorsements, Policy, Timestamp, Verifier};
+use enarx_attestation::{Endorsements, Expected, Policy, Timestamp, Verifier};
 use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
 use enarx_launch::measured::{C_BIT, Images, Parameters, SIMULATED_C_BIT, launch};
 use enarx_measurement::{
@@ -175,14 +175,16 @@ fn what_is_measured_is_released_and_recognized() {
     // A report of a Milan with that digest. It is not genuine; its measurement is recognized all the same.
     let mut policy = Policy::default();
     policy.snp.releases = vec!["0.8.0".to_owned()];
-    let mut verifier = Verifier::new(policy).with_reference_values(manifest.reference_values());
+    let verifier = Verifier::new(policy);
+    let references = manifest.reference_values();
+    let expected = Expected::at(NOW).with_references(&references);
     let mut report = Report::read_from_bytes(&[0; REPORT_LEN]).unwrap();
     report.version.set(3);
     report.cpuid_family = MILAN.family;
     report.cpuid_model = MILAN.models.0;
     let mut found = |platform| {
         report.measurement = digest(&measurement, platform, 4).0;
-        let verdict = verifier.verify(report.as_bytes(), &Endorsements::default(), NOW);
+        let verdict = verifier.verify(report.as_bytes(), &Endorsements::default(), &expected);
         assert!(!verdict.is_accepted());
         verdict.check("guest.measurement").unwrap().actual.clone()
     };

@@ -1,4 +1,4 @@
-//! A played KVM with a played secure processor: enforces the documented rules of a SEV-SNP launch
+//! A fake KVM with a fake secure processor: enforces the documented rules of a SEV-SNP launch
 //! (Linux `Documentation/virt/kvm/x86/amd-memory-encryption.rst`, `arch/x86/kvm/svm/sev.c`; 56860
 //! chapter 8), computes the launch digest by itself, and records what was asked.
 
@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha384};
 
 const PAGE: u64 = 4096;
-/// First address of the played descriptors.
+/// First address of the fake descriptors.
 const FIRST_MEMFD: u32 = 100;
 /// The C-bit of shipping processors.
 pub const C_BIT: u64 = 1 << 51;
@@ -92,7 +92,7 @@ pub enum Cpuid {
     Never,
 }
 
-/// What the played host is and does.
+/// What the fake host is and does.
 #[derive(Clone, Debug)]
 pub struct Script {
     pub extensions: BTreeMap<u32, i32>,

@@ -28,7 +28,7 @@ use super::abi::{KVM_GET_DEVICE_ATTR, KVM_HAS_DEVICE_ATTR};
 use super::device::{CommandError, Device, SourcePage, Vm};
 use super::firmware::Status;
 use crate::vm::backing::Backing;
-use crate::vm::processor::Processor;
+use crate::vm::vcpu::Vcpu;
 
 /// A device that could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -217,7 +217,7 @@ impl Machine {
 
 impl Vm for Machine {
     type Memory = Arc<dyn Backing>;
-    type Vcpu = Processor;
+    type Vcpu = Vcpu;
 
     fn enable_capability(&mut self, capability: u32, args: [u64; 4]) -> Result<(), Errno> {
         let request = kvm_enable_cap {
@@ -286,11 +286,7 @@ impl Vm for Machine {
             .and_then(|slot| slot.part(offset, length))
             .ok_or(Errno::INVAL)?;
         // SAFETY: the part lies in the backing, whose bytes may become zero at any time.
-        if unsafe { libc::madvise(part.cast(), length, libc::MADV_DONTNEED) } == 0 {
-            Ok(())
-        } else {
-            Err(last_errno())
-        }
+        unsafe { rustix::mm::madvise(part.cast(), length, rustix::mm::Advice::LinuxDontNeed) }
     }
 
     fn launch_start(&mut self, start: &mut kvm_sev_snp_launch_start) -> Result<(), CommandError> {
@@ -320,10 +316,10 @@ impl Vm for Machine {
         unsafe { self.command(sev_cmd_id_KVM_SEV_SNP_LAUNCH_UPDATE, update) }
     }
 
-    fn create_vcpu(&mut self, id: u32) -> Result<Processor, Errno> {
+    fn create_vcpu(&mut self, id: u32) -> Result<Vcpu, Errno> {
         let fd = self.fd.create_vcpu(id.into()).map_err(errno)?;
         let memory = self.slots.iter().map(|slot| Arc::clone(&slot.memory));
-        Ok(Processor::keeping(fd, memory.collect()))
+        Ok(Vcpu::keeping(fd, memory.collect()))
     }
 
     fn launch_finish(
@@ -350,7 +346,7 @@ const _: () = {
     const fn shared<T: Send + Sync>() {}
     const fn sent<T: Send>() {}
     shared::<Machine>();
-    sent::<Processor>();
+    sent::<Vcpu>();
 };
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A played machine: physical memory in a vector, page tables walked as the CPU walks them, and a
+//! A fake machine: physical memory in a vector, page tables walked as the CPU walks them, and a
 //! translation buffer per vCPU that forgets nothing by itself.
 //!
 //! It checks at every step what hardware would let a hostile program use: no word that the
@@ -12,20 +12,25 @@ use std::rc::Rc;
 
 use zerocopy::FromZeros;
 
+use enarx_boot::address::{Gpa, PhysAddr};
 use enarx_boot::boot_page::{self, BootInfo};
 use enarx_boot::layout::{
     LARGE, LAUNCH_END, PAGE, SALLYPORT_USER, SHARED_END, USER_END, VDSO_USER,
 };
-use enarx_boot::page_table::{Rights, bits, table_entry};
-use enarx_exits::{Function, HostFacts, Reason};
+use enarx_boot::page_table::{ADDRESS, Pte, PteFlags, Rights};
+use enarx_exits::{ExitFunction, HostFacts, Reason};
 use enarx_microkernel::epoch::Epoch;
-use enarx_microkernel::kernel::{Kernel, Registers, vector};
+use enarx_microkernel::frame::{LargeFrame, Place, Slot, Words};
+use enarx_microkernel::kernel::Guarded;
+use enarx_microkernel::kernel::Kernel;
+use enarx_microkernel::launch::Launch;
 use enarx_microkernel::platform::Platform;
+use enarx_microkernel::registers::{Registers, vector};
 use enarx_microkernel::signal::{USER_CS, USER_SS};
 use enarx_microkernel::snp::ghcb::{Answer, Call};
+use enarx_microkernel::snp::instructions::{Entry, Instructions, NewVmsa, Unvalidated, Validated};
 use enarx_microkernel::snp::message::MessageKey;
-use enarx_microkernel::snp::{Entry, Instructions, Validated};
-use enarx_microkernel::syscall::{After, Guarded, system_call};
+use enarx_microkernel::syscall::{After, system_call};
 use enarx_microkernel::threads::State;
 
 pub const ROOT: u64 = PAGE;
@@ -48,12 +53,14 @@ pub struct Translation {
 
 pub struct World {
     pub words: Vec<u64>,
+    /// Up to where the host has put memory in place.
+    pub memory_there: u64,
     /// Per vCPU: translations of 4 KiB pages.
     pub buffers: Vec<BTreeMap<u64, Translation>>,
     pub in_user: Vec<bool>,
     pub fs: Vec<u64>,
     pub log: Vec<u8>,
-    /// Arguments of [`Function::Refused`].
+    /// Arguments of [`ExitFunction::Refused`].
     pub refused: Vec<Vec<u64>>,
     pub unparked: Vec<u64>,
     pub kicks: u64,
@@ -72,7 +79,8 @@ pub struct World {
 
 impl World {
     pub fn word(&self, physical: u64) -> u64 {
-        assert!(physical.is_multiple_of(8));
+        let frame = physical - physical % LARGE;
+        assert!(physical.is_multiple_of(8) && frame < self.memory_there);
         self.words[usize::try_from(physical / 8).unwrap()]
     }
 
@@ -89,21 +97,21 @@ impl World {
         for level in (1..=4u32).rev() {
             let shift = 12 + 9 * (level - 1);
             let entry = self.word(table + ((address >> shift) & 511) * 8);
-            if entry & bits::PRESENT == 0 {
+            if entry & PteFlags::PRESENT.bits() == 0 {
                 return None;
             }
-            if level == 1 || entry & bits::LARGE != 0 {
-                if entry & bits::USER == 0 {
+            if level == 1 || entry & PteFlags::LARGE.bits() != 0 {
+                if entry & PteFlags::USER.bits() == 0 {
                     return None;
                 }
                 let offset = address & ((1 << shift) - 1) & !(PAGE - 1);
                 return Some(Translation {
-                    frame: (entry & bits::ADDRESS & !((1 << shift) - 1)) + offset,
-                    write: entry & bits::WRITE != 0,
-                    execute: entry & bits::NO_EXECUTE == 0,
+                    frame: (entry & ADDRESS & !((1 << shift) - 1)) + offset,
+                    write: entry & PteFlags::WRITE.bits() != 0,
+                    execute: entry & PteFlags::NO_EXECUTE.bits() == 0,
                 });
             }
-            table = entry & bits::ADDRESS;
+            table = entry & ADDRESS;
         }
         None
     }
@@ -151,20 +159,20 @@ impl World {
 
 /// The machine as one vCPU sees it.
 #[derive(Clone)]
-pub struct Played {
+pub struct Fake {
     pub world: Rc<RefCell<World>>,
     pub me: usize,
 }
 
 /// Plain KVM has none of it.
-impl Instructions for Played {
-    fn pvalidate(&mut self, _: u64, _: bool, _: bool) -> Validated {
+impl Instructions for Fake {
+    fn pvalidate(&mut self, _: &Unvalidated) -> Validated {
         unreachable!()
     }
-    fn rmpadjust(&mut self, _: u64, _: u64) -> u64 {
+    fn rmpadjust(&mut self, _: &NewVmsa) -> u64 {
         unreachable!()
     }
-    fn clear_large(&mut self, _: u64) {
+    fn clear_large(&mut self, _: LargeFrame) {
         unreachable!()
     }
     fn sev_status(&self) -> u64 {
@@ -182,19 +190,23 @@ impl Instructions for Played {
     fn take_message(&self, _: &mut [u8]) {
         unreachable!()
     }
-    fn entry(&self) -> Entry {
+    fn entry_point(&self) -> Entry {
         unreachable!()
     }
 }
 
-impl Platform for Played {
-    fn accept(&mut self, _: u64, _: u64) {}
+impl Platform for Fake {
+    fn memory_there(&self) -> u64 {
+        self.world.borrow().memory_there
+    }
 
-    fn read(&self, physical: u64) -> u64 {
+    fn read(&self, slot: Slot) -> u64 {
+        let physical = slot.address().get();
         self.world.borrow().word(physical)
     }
 
-    fn write(&mut self, physical: u64, value: u64) {
+    fn write(&mut self, slot: Slot, value: u64) {
+        let physical = slot.address().get();
         let mut world = self.world.borrow_mut();
         world.kernel_writes(physical);
         world.set(physical, value);
@@ -205,7 +217,8 @@ impl Platform for Played {
         }
     }
 
-    fn run_length(&self, physical: u64, most: u64, value: u64) -> u64 {
+    fn run_length(&self, words: Words, value: u64) -> u64 {
+        let (physical, most) = (words.first().address().get(), words.count());
         assert!(physical % PAGE + most * 8 <= PAGE);
         let world = self.world.borrow();
         (0..most)
@@ -213,7 +226,8 @@ impl Platform for Played {
             .count() as u64
     }
 
-    fn fill_run(&mut self, physical: u64, count: u64, value: u64) {
+    fn fill_run(&mut self, words: Words, value: u64) {
+        let (physical, count) = (words.first().address().get(), words.count());
         assert!(physical % PAGE + count * 8 <= PAGE);
         let mut world = self.world.borrow_mut();
         world.kernel_writes(physical);
@@ -222,7 +236,8 @@ impl Platform for Played {
         }
     }
 
-    fn fill_rising(&mut self, physical: u64, count: u64, first: u64) {
+    fn fill_rising(&mut self, words: Words, first: u64) {
+        let (physical, count) = (words.first().address().get(), words.count());
         assert!(physical % PAGE + count * 8 <= PAGE);
         let mut world = self.world.borrow_mut();
         world.kernel_writes(physical);
@@ -231,43 +246,36 @@ impl Platform for Played {
         }
     }
 
-    fn read_bytes(&self, physical: u64, to: &mut [u8]) {
-        assert!(physical % PAGE + to.len() as u64 <= PAGE);
+    fn read_bytes(&self, from: Place, to: &mut [u8]) -> usize {
+        let physical = from.address().get();
+        let count = to.len().min(usize::try_from(from.room()).unwrap());
         let world = self.world.borrow();
-        for (at, byte) in (physical..).zip(to) {
+        for (at, byte) in (physical..).zip(&mut to[..count]) {
             *byte = world.word(at & !7).to_le_bytes()[(at & 7) as usize];
         }
+        count
     }
 
-    fn write_bytes(&mut self, physical: u64, from: &[u8]) {
-        assert!(physical % PAGE + from.len() as u64 <= PAGE);
+    fn write_bytes(&mut self, to: Place, from: &[u8]) -> usize {
+        let physical = to.address().get();
+        let count = from.len().min(usize::try_from(to.room()).unwrap());
         let mut world = self.world.borrow_mut();
-        for (at, &byte) in (physical..).zip(from) {
+        for (at, &byte) in (physical..).zip(&from[..count]) {
             let mut bytes = world.word(at & !7).to_le_bytes();
             bytes[(at & 7) as usize] = byte;
             world.set(at & !7, u64::from_le_bytes(bytes));
         }
-    }
-
-    fn zero_large(&mut self, physical: u64) {
-        assert!(physical.is_multiple_of(LARGE));
-        let mut world = self.world.borrow_mut();
-        for offset in (0..LARGE).step_by(8) {
-            world.set(physical + offset, 0);
-        }
-        for page in (0..LARGE).step_by(4096) {
-            world.kernel_writes(physical + page);
-        }
+        count
     }
 
     fn flush(&mut self) {
         self.world.borrow_mut().buffers[self.me].clear();
     }
 
-    fn exit(&mut self, function: Function, args: &[u64]) -> u64 {
+    fn exit(&mut self, function: ExitFunction, args: &[u64]) -> u64 {
         let mut world = self.world.borrow_mut();
         match function {
-            Function::Kick => {
+            ExitFunction::Kick => {
                 world.kicks += 1;
                 for vcpu in 0..world.buffers.len() {
                     if args[0] >> vcpu & 1 == 1 && world.in_user[vcpu] {
@@ -276,13 +284,27 @@ impl Platform for Played {
                     }
                 }
             }
-            Function::Refused => world.refused.push(args.to_vec()),
-            Function::Unpark => world.unparked.push(args[0]),
-            Function::Park => {
+            ExitFunction::Refused => world.refused.push(args.to_vec()),
+            ExitFunction::Memory => {
+                assert!(args[0].is_multiple_of(LARGE) && args[0] > world.memory_there);
+                world.memory_there = args[0];
+            }
+            ExitFunction::Discard => {
+                let [start, size] = [args[0], args[1]];
+                assert!(start.is_multiple_of(LARGE) && size == LARGE);
+                for offset in (0..size).step_by(8) {
+                    world.set(start + offset, 0);
+                }
+                for page in (0..size).step_by(4096) {
+                    world.kernel_writes(start + page);
+                }
+            }
+            ExitFunction::Unpark => world.unparked.push(args[0]),
+            ExitFunction::Park => {
                 let step = if args[0] == u64::MAX { 1000 } else { args[0] };
                 world.tsc += step;
             }
-            Function::Log => {
+            ExitFunction::Log => {
                 let bytes: Vec<u8> = args[1..].iter().flat_map(|w| w.to_le_bytes()).collect();
                 world
                     .log
@@ -364,6 +386,7 @@ impl Keep {
         let epoch = Rc::new(Epoch::new());
         let world = World {
             words: vec![0; usize::try_from(memory / 8).unwrap()],
+            memory_there: FREE_START,
             buffers: vec![BTreeMap::new(); vcpus],
             in_user: vec![false; vcpus],
             fs: vec![0; vcpus],
@@ -391,23 +414,30 @@ impl Keep {
                 for level in (leaf + 1..=4).rev() {
                     let at = table + ((address >> (12 + 9 * (level - 1))) & 511) * 8;
                     if w.word(at) == 0 {
-                        w.set(at, table_entry(next));
+                        w.set(at, Pte::table(PhysAddr::shared(Gpa::new(next))).bits());
                         next += PAGE;
                     }
-                    table = w.word(at) & bits::ADDRESS;
+                    table = w.word(at) & ADDRESS;
                 }
                 w.set(
                     table + ((address >> (12 + 9 * (leaf - 1))) & 511) * 8,
                     entry,
                 );
             };
-            let pinned = bits::PRESENT | bits::RESERVED | bits::FRAME | bits::PINNED;
+            let pinned = PteFlags::PRESENT.bits()
+                | PteFlags::RESERVED.bits()
+                | PteFlags::FRAME.bits()
+                | PteFlags::PINNED.bits();
             map(
                 SALLYPORT_USER,
                 2,
-                PINNED_FRAME | pinned | bits::LARGE | Rights::ReadWrite.bits(),
+                PINNED_FRAME | pinned | PteFlags::LARGE.bits() | Rights::ReadWrite.flags().bits(),
             );
-            map(VDSO_USER, 1, 0x8000 | pinned | Rights::ReadExecute.bits());
+            map(
+                VDSO_USER,
+                1,
+                0x8000 | pinned | Rights::ReadExecute.flags().bits(),
+            );
             // `ud2`, the system-call page's only code.
             w.set(0x8000 + boot_page::SYSCALL_OFFSET, 0x0b0f);
         }
@@ -439,14 +469,14 @@ impl Keep {
             processors: 1,
         };
         keep.kernel
-            .with(|kernel| kernel.boot(&info, &facts, 1_000_000))
+            .with(|kernel| kernel.boot(&info, &Launch::new(&info)?, &facts, 1_000_000))
             .unwrap();
         keep.world.borrow_mut().leave(0);
         keep
     }
 
-    pub fn machine(&self, me: usize) -> Played {
-        Played {
+    pub fn machine(&self, me: usize) -> Fake {
+        Fake {
             world: Rc::clone(&self.world),
             me,
         }
@@ -580,30 +610,34 @@ impl Keep {
                     continue;
                 }
                 let address = base + (slot << (12 + 9 * (level - 1)));
-                if entry & bits::PRESENT != 0 && entry & bits::RESERVED == 0 {
+                if entry & PteFlags::PRESENT.bits() != 0 && entry & PteFlags::RESERVED.bits() == 0 {
                     assert!(level > 1);
-                    assert_eq!(entry, table_entry(entry & bits::ADDRESS));
-                    tables.push((entry & bits::ADDRESS, level - 1, address));
+                    assert_eq!(entry, Pte::table(Pte::from_bits(entry).address()).bits());
+                    tables.push((entry & ADDRESS, level - 1, address));
                     continue;
                 }
                 if entry == 0 {
                     continue;
                 }
-                assert_ne!(entry & bits::RESERVED, 0, "{address:#x}: {entry:#x}");
+                assert_ne!(
+                    entry & PteFlags::RESERVED.bits(),
+                    0,
+                    "{address:#x}: {entry:#x}"
+                );
                 assert!(
-                    entry & bits::WRITE == 0 || entry & bits::NO_EXECUTE != 0,
+                    entry & PteFlags::WRITE.bits() == 0 || entry & PteFlags::NO_EXECUTE.bits() != 0,
                     "W and X at {address:#x}"
                 );
                 assert!(address < USER_END);
-                if entry & bits::PINNED != 0 {
+                if entry & PteFlags::PINNED.bits() != 0 {
                     assert!(address == VDSO_USER || address == SALLYPORT_USER);
                     continue;
                 }
-                if entry & bits::FRAME == 0 {
-                    assert_eq!(entry & (bits::PRESENT | bits::ADDRESS), 0);
+                if entry & PteFlags::FRAME.bits() == 0 {
+                    assert_eq!(entry & (PteFlags::PRESENT.bits() | ADDRESS), 0);
                     continue;
                 }
-                let frame = entry & bits::ADDRESS;
+                let frame = entry & ADDRESS;
                 let new = match level {
                     1 => small.insert(frame),
                     2 => large.insert(frame),
