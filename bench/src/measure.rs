@@ -6,13 +6,14 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 
 use crate::Error;
 use crate::build::workspace;
@@ -127,7 +128,7 @@ impl Job {
         self
     }
 
-    fn command(&self, programs: &Programs, side: Side) -> Vec<OsString> {
+    fn command(&self, programs: &Programs, side: Side, report: Option<&Path>) -> Vec<OsString> {
         let mut words: Vec<OsString> = match side.backend() {
             None => vec![programs.native.clone().into()],
             Some(backend) => vec![
@@ -138,8 +139,8 @@ impl Job {
                 backend.into(),
             ],
         };
-        if self.timings && side != Side::Native {
-            words.push("--timings".into());
+        if let Some(report) = report {
+            words.extend(["--timings".into(), "--report-to".into(), report.into()]);
         }
         if let Some(directory) = &self.directory {
             let mut given = directory.clone().into_os_string();
@@ -174,13 +175,17 @@ pub struct Run {
     pub stdout: String,
     /// Bytes of standard output that arrived through the pipe.
     pub length: u64,
-    /// What it said with `--timings`.
+    /// Where its time went; empty unless the job asks for it.
     pub timings: Timings,
 }
 
 /// Runs a job once on one side.
 pub fn run(programs: &Programs, side: Side, job: &Job) -> Result<Run, Error> {
-    let command = job.command(programs, side);
+    let report = (job.timings && side != Side::Native)
+        .then(NamedTempFile::new)
+        .transpose()
+        .map_err(Error::system("no temporary file"))?;
+    let command = job.command(programs, side, report.as_ref().map(NamedTempFile::path));
     let shown = command
         .iter()
         .map(|word| word.to_string_lossy())
@@ -218,13 +223,20 @@ pub fn run(programs: &Programs, side: Side, job: &Job) -> Result<Run, Error> {
         .wait_with_output()
         .map_err(Error::system("the runner was lost"))?;
     let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
-    let (said, report) = stderr.rsplit_once(REPORT).unwrap_or((&stderr, ""));
-    match serde_json::from_str(report) {
+    let (said, usage) = stderr.rsplit_once(REPORT).unwrap_or((&stderr, ""));
+    match serde_json::from_str(usage) {
         Ok(usage) if ended.status.success() => Ok(Run {
             usage,
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
             length,
-            timings: Timings::parse(said),
+            timings: match report {
+                Some(file) => {
+                    let report = std::fs::read(file.path())
+                        .map_err(Error::system("the report could not be read"))?;
+                    Timings::read(&report, said)?
+                }
+                None => Timings::default(),
+            },
         }),
         _ => Err(Error::Failed {
             command: shown,

@@ -196,7 +196,7 @@ impl Plan {
     /// Not one of the sides of the other tables: its time on real hardware would be another.
     fn simulated(&self) -> Result<(), Error> {
         let job = Job::new(workspace().join("examples/hello.wasm"));
-        // The first run of all makes the keys of the played machine; it does not count.
+        // The first run of all makes the keys of the simulated machine; it does not count.
         if let Err(error) = measure::run(&self.programs, Side::Simulated, &job) {
             println!("The simulated Keep is not measured: {error}\n");
             return Ok(());

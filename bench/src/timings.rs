@@ -1,6 +1,11 @@
-//! Reads what `enarx run --timings` prints on standard error.
+//! The data of one run: the report that `enarx run --report-to` writes, and the phases of the runtime inside
+//! the Keep, which it can tell in its log only.
 
-/// Phases and counts of one run, in the order in which they were printed.
+use serde::Deserialize;
+
+use crate::Error;
+
+/// Phases and counts of one run, in their order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Timings {
     /// Phase and its length in microseconds. `runtime …` phases lie within the last `vmm …` phase.
@@ -9,40 +14,43 @@ pub struct Timings {
     pub counts: Vec<(String, f64)>,
 }
 
+/// The report of the command, as far as it is used here.
+#[derive(Deserialize)]
+struct Report {
+    phases: Vec<Phase>,
+    counters: Vec<Counter>,
+}
+
+#[derive(Deserialize)]
+struct Phase {
+    name: String,
+    microseconds: f64,
+}
+
+#[derive(Deserialize)]
+struct Counter {
+    name: String,
+    count: u64,
+}
+
 impl Timings {
-    /// Reads the lines that tell of timings; all others are the program's.
-    pub fn parse(stderr: &str) -> Self {
-        let mut timings = Self::default();
-        for line in stderr.lines() {
-            timings.line(line);
-        }
-        timings
-    }
-
-    fn line(&mut self, line: &str) {
-        if let Some(rest) = line.strip_prefix("enarx-runtime: ") {
-            self.microseconds("runtime", rest);
-        } else if let Some(rest) = line.strip_prefix("enarx: vmm: ") {
-            self.microseconds("vmm", rest);
-        } else if let Some(rest) = line.strip_prefix("enarx: count: ") {
-            if let Some((name, count)) = split_number(rest) {
-                self.counts.push((name.to_owned(), count));
-            }
-        } else if let Some(rest) = line.strip_prefix("enarx: timings: ") {
-            for phase in rest.split(", ") {
-                if let Some((name, length)) = phase.rsplit_once(' ')
-                    && let Some(length) = duration(length)
-                {
-                    self.phases.push((format!("vmm {name}"), length));
-                }
-            }
-        }
-    }
-
-    fn microseconds(&mut self, who: &str, rest: &str) {
-        if let Some((name, length)) = rest.strip_suffix(" us").and_then(split_number) {
-            self.phases.push((format!("{who} {name}"), length));
-        }
+    /// Takes a report, and the phases of the runtime from the Keep's log; all else there is the program's.
+    pub fn read(report: &[u8], log: &str) -> Result<Self, Error> {
+        let report: Report = serde_json::from_slice(report)
+            .map_err(|error| Error::Wrong(format!("the report is not to be read: {error}")))?;
+        let own = report
+            .phases
+            .into_iter()
+            .map(|phase| (format!("vmm {}", phase.name), phase.microseconds));
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let counts = report
+            .counters
+            .into_iter()
+            .map(|counter| (counter.name, counter.count as f64));
+        Ok(Self {
+            phases: log.lines().filter_map(runtime_phase).chain(own).collect(),
+            counts: counts.collect(),
+        })
     }
 
     /// The length of a phase in microseconds.
@@ -71,20 +79,11 @@ fn find(all: &[(String, f64)], name: &str) -> Option<f64> {
         .map(|(_, value)| *value)
 }
 
-/// A name and the number that follows it.
-fn split_number(text: &str) -> Option<(&str, f64)> {
-    let (name, number) = text.rsplit_once(' ')?;
-    Some((name, number.parse().ok()?))
-}
-
-/// A duration as Rust prints it for debugging, in microseconds.
-fn duration(text: &str) -> Option<f64> {
-    // "s" ends them all: it comes last.
-    let units = [("ns", 0.001), ("µs", 1.0), ("ms", 1e3), ("s", 1e6)];
-    units.iter().find_map(|(unit, factor)| {
-        let number: f64 = text.strip_suffix(unit)?.parse().ok()?;
-        Some(number * factor)
-    })
+/// The phase that the runtime tells in a line: `enarx-runtime: NAME MICROSECONDS us`.
+fn runtime_phase(line: &str) -> Option<(String, f64)> {
+    let phase = line.strip_prefix("enarx-runtime: ")?.strip_suffix(" us")?;
+    let (name, length) = phase.rsplit_once(' ')?;
+    Some((format!("runtime {name}"), length.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -92,21 +91,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_virtual_machines_timings_are_read() {
-        let timings = Timings::parse(
-            "enarx: backend kvm: protects the host (--quiet silences this)\n\
-             something of the program's: 7 us\n\
+    fn a_report_and_a_log_are_read() {
+        let report = br#"{"phases":[{"name":"plan","microseconds":705.5},{"name":"keep","microseconds":45530}],
+            "counters":[{"name":"system calls","count":47}],"confinement":[],"corrections":[],"left_behind":[]}"#;
+        let timings = Timings::read(
+            report,
+            "something of the program's: 7 us\n\
              enarx-runtime: start 179 us\n\
              enarx-runtime: compile 7926 us\n\
-             enarx: vmm: plan 705 us\n\
-             enarx: vmm: keep 45530 us\n\
-             enarx: count: system calls 47\n\
-             enarx: count: instructions emulated by KVM 28988\n",
-        );
+             enarx-runtime: 5 us\n\
+             enarx-runtime: start soon us\n",
+        )
+        .unwrap();
         let expected = [
             ("runtime start", 179.0),
             ("runtime compile", 7926.0),
-            ("vmm plan", 705.0),
+            ("vmm plan", 705.5),
             ("vmm keep", 45530.0),
         ];
         assert_eq!(
@@ -114,32 +114,20 @@ mod tests {
             expected.map(|(name, length)| (name.to_owned(), length))
         );
         assert_eq!(timings.count("system calls"), Some(47.0));
-        assert_eq!(timings.count("instructions emulated by KVM"), Some(28988.0));
         assert_eq!(timings.count("exits"), None);
         assert_eq!(timings.phase("vmm keep"), Some(45530.0));
         assert!((timings.total("runtime ") - 8105.0).abs() < 1e-6);
     }
 
     #[test]
-    fn a_processs_timings_are_read() {
-        let timings =
-            Timings::parse("enarx: timings: prepare 8.6ms, start and confine 950.5µs, run 1.5s\n");
-        assert_eq!(timings.phase("vmm prepare"), Some(8600.0));
-        assert_eq!(timings.phase("vmm start and confine"), Some(950.5));
-        assert_eq!(timings.phase("vmm run"), Some(1_500_000.0));
-    }
-
-    #[test]
-    fn what_is_not_a_timing_is_left_alone() {
-        for text in [
+    fn what_is_no_report_is_an_error() {
+        for report in [
             "",
-            "enarx-runtime: start soon us",
-            "enarx-runtime: 5 us",
-            "enarx: vmm: us",
-            "enarx: count: system calls many",
-            "enarx: timings: prepare, run 5 minutes",
+            "{}",
+            "[]",
+            r#"{"phases":[{"name":"plan"}],"counters":[]}"#,
         ] {
-            assert_eq!(Timings::parse(text), Timings::default(), "{text}");
+            assert!(Timings::read(report.as_bytes(), "").is_err(), "{report}");
         }
     }
 }

@@ -9,6 +9,7 @@ mod certs;
 mod doctor;
 mod inspect;
 mod measure;
+mod outcome;
 mod policy;
 mod release;
 mod run;

@@ -13,16 +13,16 @@ use enarx_backend::launch::{Images, Target};
 use enarx_configuration::{Configuration, Limits, Network, Terminals};
 use enarx_confine::report::report_violations;
 use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
-use enarx_executor::launch::{Launch, Outcome};
+use enarx_executor::launch::Launch;
 use enarx_executor::refused::RefusedCalls;
 use enarx_exits::exit_code;
 use enarx_runtime_image::{LOADER, MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMULATED, RUNTIME};
-use enarx_vmm::Measured;
+use enarx_vmm::launch::Measured;
 
 use crate::attest::Attestation;
 use crate::values::{self, Directory};
 use crate::{EXIT_USAGE, Failure};
-use crate::{output, simulated};
+use crate::{outcome, output, simulated};
 
 /// Smallest memory of a Keep, in bytes, of every kind.
 const MIN_MEMORY: u64 = enarx_vmm::MIN_MEMORY;
@@ -134,6 +134,10 @@ pub struct Arguments {
     /// Print where the time goes and how the Keep is confined
     #[arg(long, env = "ENARX_TIMINGS")]
     timings: bool,
+
+    /// Write phases, counters and confinement of the run to this file, as JSON. For measurements.
+    #[arg(long, hide = true, value_name = "FILE", env = "ENARX_REPORT_TO")]
+    report_to: Option<PathBuf>,
 
     /// End the Keep when its runtime makes a system call that no Keep has, and name the call. For tests
     /// of Enarx; without it `--timings` names such calls of a virtual machine.
@@ -281,24 +285,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         } else {
             RefusedCalls::Count
         },
-        report: |line| say!("enarx: {line}"),
     };
-    match enarx_backend::run(target, &images, launch) {
-        // As a shell sees it: the lower 8 bits.
-        Ok(Outcome::Exit(code)) => Ok(ExitCode::from(code.to_le_bytes()[0])),
-        Ok(Outcome::Fault(report)) => Err(Failure {
-            code: exit_code::FAULT,
-            sentence: report,
-        }),
-        Ok(Outcome::TimedOut) => Err(Failure {
-            code: exit_code::TIMED_OUT,
-            sentence: format!(
-                "the time limit of {:?} was reached and the Keep was ended: give --timeout more, or leave it out",
-                settings.timeout.unwrap_or_default()
-            ),
-        }),
-        Err(error) => Err(Failure::new(error.to_string())),
-    }
+    let run = enarx_backend::run(target, &images, launch)
+        .map_err(|error| Failure::new(error.to_string()))?;
+    outcome::show(
+        &run,
+        settings.timeout,
+        arguments.timings,
+        arguments.report_to.as_deref(),
+    )
 }
 
 /// A backend that was asked for by name: another one is no substitute.

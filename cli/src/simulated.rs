@@ -50,7 +50,7 @@ pub fn machine(options: &[String]) -> Result<Simulated, String> {
         folder: folder.unwrap_or_else(state),
         settings,
         debug,
-        hostility: None,
+        attack: None,
     })
 }
 

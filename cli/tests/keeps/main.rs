@@ -1,11 +1,18 @@
 //! Keeps, end to end: tests drive the built command.
-#![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
+
+#[macro_use]
+extern crate enarx_harness;
 
 mod attest;
 mod common;
+mod crowd;
 mod documents;
 mod languages;
 mod output;
 mod programs;
 mod random;
 mod run;
+
+fn main() -> std::process::ExitCode {
+    enarx_harness::main()
+}

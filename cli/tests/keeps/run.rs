@@ -71,6 +71,11 @@ fn path(name: &str) -> String {
     program(name).into_os_string().into_string().unwrap()
 }
 
+/// The best kind of Keep here.
+fn best() -> &'static str {
+    backends().next().unwrap()
+}
+
 #[test]
 fn arguments_and_variables_arrive() {
     for backend in backends() {
@@ -338,7 +343,7 @@ fn the_line_about_protection_is_honest() {
     }
     // Without a choice, the best there is.
     let output = enarx().args(["run", &path("exit.wat")]).output().unwrap();
-    let line = format!("enarx: backend {}: ", backends()[0]);
+    let line = format!("enarx: backend {}: ", best());
     assert!(text(&output.stderr).starts_with(&line), "{output:?}");
 }
 
@@ -355,6 +360,36 @@ fn timings_are_printed_on_standard_error() {
 }
 
 #[test]
+fn measurements_read_data_and_no_text() {
+    let directory = tempfile::tempdir().unwrap();
+    for backend in backends() {
+        let file = directory.path().join(backend);
+        let file = file.to_str().unwrap();
+        let output = run(backend, &["--report-to", file, &path("exit.wat")]);
+        assert_eq!(output.status.code(), Some(7), "{output:?}");
+        assert_eq!(output.stderr, b"", "{output:?}");
+        let report: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+        let phases = report["phases"].as_array().unwrap();
+        assert!(phases.len() >= 3, "{report}");
+        for phase in phases {
+            assert!(phase["name"].is_string() && phase["microseconds"].is_number());
+        }
+        let confined = report["confinement"].as_array().unwrap();
+        let seccomp = confined.iter().find(|way| way["by"] == "seccomp");
+        assert_eq!(
+            seccomp.map(|way| &way["holds"]),
+            Some(&true.into()),
+            "{report}"
+        );
+        let exits = |name| {
+            let counters = report["counters"].as_array().unwrap();
+            counters.iter().any(|counter| counter["name"] == name)
+        };
+        assert_eq!(exits("exits exit"), backend != "process", "{report}");
+    }
+}
+
+#[test]
 fn wrong_files_are_one_sentence() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, contents: &[u8]| {
@@ -362,7 +397,7 @@ fn wrong_files_are_one_sentence() {
         fs::write(&path, contents).unwrap();
         path.into_os_string().into_string().unwrap()
     };
-    let backend = backends()[0];
+    let backend = best();
     let missing = run(backend, &["/nowhere/app.wasm"]);
     assert_sentence(
         &missing,

@@ -1,8 +1,8 @@
 //! A Keep of any kind: what it is launched with, and why it could not be.
 
 use enarx_launch::measured;
-use enarx_vmm::Measured;
 use enarx_vmm::error::KvmError;
+use enarx_vmm::launch::Measured;
 use enarx_vmm::platform::simulated::Simulated;
 
 use crate::Backend;

@@ -6,8 +6,8 @@ pub mod launch;
 
 use enarx_doctor as doctor;
 pub use enarx_doctor::Backend;
-use enarx_executor::launch::{Launch, Outcome};
-use enarx_vmm::{Measured, VmLaunch};
+use enarx_executor::launch::{Launch, Run};
+use enarx_vmm::launch::{Measured, VmLaunch};
 
 use launch::{Images, LaunchError, Target};
 
@@ -43,7 +43,7 @@ pub fn best() -> Backend {
 ///
 /// # Errors
 /// [`LaunchError`] when it could not be launched or served.
-pub fn run(target: Target, images: &Images, launch: Launch) -> Result<Outcome, LaunchError> {
+pub fn run(target: Target, images: &Images, launch: Launch) -> Result<Run, LaunchError> {
     let machine = |microkernel, measured, launch| VmLaunch {
         images: images.with(microkernel),
         measured,

@@ -16,7 +16,7 @@ const SYS_SECCOMP: libc::c_int = 1;
 const SI_SYSCALL: usize = 24;
 
 /// How long a part of the sentence may wait for its reader, in milliseconds.
-const PATIENCE: libc::c_int = 100;
+const WRITE_TIMEOUT_MS: libc::c_int = 100;
 
 const _: () = assert!(size_of::<libc::siginfo_t>() == 128);
 
@@ -74,7 +74,7 @@ extern "C" fn stopped(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::
         // SAFETY: poll(2) and write(2) are async-signal-safe, and allowed to every confined thread; `stderr`
         // and `part` live during the calls.
         unsafe {
-            if libc::poll(&raw mut stderr, 1, PATIENCE) == 1 {
+            if libc::poll(&raw mut stderr, 1, WRITE_TIMEOUT_MS) == 1 {
                 libc::write(2, part.as_ptr().cast(), part.len());
             }
         }

@@ -86,7 +86,7 @@ impl Machine for Host {
     fn kvm_attribute(&self, group: u32, attribute: u64) -> Result<Option<u64>, Errno> {
         let kvm = open_kvm(&self.path("/dev/kvm"))
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NODEV))?;
-        snp::linux::attribute(&kvm, group, attribute)
+        snp::ioctl::attribute(&kvm, group, attribute)
     }
 
     fn landlock_abi(&self) -> i32 {

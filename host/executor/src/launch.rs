@@ -3,6 +3,10 @@
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use serde::{Serialize, Serializer};
+
+use crate::ExecutorError;
+use crate::fault::KeepFault;
 use crate::grant::Grant;
 use crate::refused::RefusedCalls;
 
@@ -21,64 +25,54 @@ pub struct Launch {
     pub vcpus: u32,
     /// Wall-clock limit of the whole run.
     pub timeout: Option<Duration>,
-    /// Report counters, the split of the start time, and how the Keep is confined.
+    /// Have the runtime print where its time goes, and KVM's counters read.
     pub timings: bool,
     /// The consequence of system calls that the runtime makes and a Keep does not have. A genuine measured
     /// Keep does not tell.
     pub refused_calls: RefusedCalls,
-    /// Takes the lines that are about this launch.
-    pub report: Report,
 }
-
-/// Takes a line about a launch: what `timings` asks for, what the secure processor corrected, threads that
-/// were left behind. Libraries do not print.
-pub type Report = fn(&str);
 
 /// How long the threads that serve a Keep have after its end, in all. Nothing that they do takes that long,
 /// except a system call that hangs: in a network file system whose server does not answer, for instance.
 /// Such a thread is left behind, because an end that waits for it might never come.
 pub const GRACE: Duration = Duration::from_millis(500);
 
-/// Threads that were left behind. They are confined, find the Keep ended as soon as their system call
-/// returns, and end themselves; what they use lives as long as they do.
-#[derive(Debug, Default)]
-pub struct LeftBehind(Vec<String>);
-
-impl LeftBehind {
-    /// Waits for the end of threads, until `limit`, and calls `interrupt` until they have ended: a signal may come before
-    /// the system call that it is to end.
-    pub fn join(threads: Vec<JoinHandle<()>>, limit: Instant, interrupt: impl Fn()) -> Self {
-        let mut left = Vec::new();
-        for thread in threads {
-            let mut round = 0_u32;
-            while !thread.is_finished() && Instant::now() < limit {
-                interrupt();
-                // Most need a moment only.
-                if round < 50 {
-                    std::thread::yield_now();
-                } else {
-                    std::thread::sleep(Duration::from_micros(50));
-                }
-                round = round.saturating_add(1);
-            }
-            if thread.is_finished() {
-                // A thread that panicked has said so itself.
-                let _ = thread.join();
+/// Waits for the end of threads, until `limit`, and calls `interrupt` until they have ended: a signal may come
+/// before the system call that it is to end. The names of those that were left behind: they are confined, find
+/// the Keep ended as soon as their system call returns, and end themselves; what they use lives as long as
+/// they do.
+#[must_use]
+pub fn join_until(
+    threads: Vec<JoinHandle<()>>,
+    limit: Instant,
+    interrupt: impl Fn(),
+) -> Vec<String> {
+    /// Rounds of yielding before the first sleep: most threads need a moment only.
+    const YIELDS: u32 = 50;
+    /// Sleep between two looks after that.
+    const SLEEP: Duration = Duration::from_micros(50);
+    let mut left = Vec::new();
+    for thread in threads {
+        let mut round = 0_u32;
+        while !thread.is_finished() && Instant::now() < limit {
+            interrupt();
+            if round < YIELDS {
+                std::thread::yield_now();
             } else {
-                left.push(thread.thread().name().unwrap_or("unnamed").to_owned());
+                std::thread::sleep(SLEEP);
             }
+            round = round.saturating_add(1);
         }
-        Self(left)
-    }
-
-    /// Says what was left behind.
-    pub fn report(&self, report: Report) {
-        for name in &self.0 {
-            report(&format!(
-                "the thread \"{name}\" hangs in a system call that it made for the Keep, and is left behind: look at the granted directories and streams"
-            ));
+        if thread.is_finished() {
+            // A thread that panicked has said so itself.
+            let _ = thread.join();
+        } else {
+            let name = thread.thread().name().unwrap_or("unnamed").to_owned();
+            tracing::warn!(thread = name, "left behind: it hangs in a system call");
+            left.push(name);
         }
     }
+    left
 }
 
 /// How a Keep ended.
@@ -86,8 +80,76 @@ impl LeftBehind {
 pub enum Outcome {
     /// The runtime ended with this exit code.
     Exit(i32),
-    /// The Keep ended itself, or was ended, because of a fault; the text is the report.
-    Fault(String),
+    /// The Keep ended itself, or was ended, because of a fault.
+    Fault(KeepFault),
     /// The time limit was reached.
     TimedOut,
+}
+
+impl From<KeepFault> for Outcome {
+    fn from(fault: KeepFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<ExecutorError> for Outcome {
+    fn from(error: ExecutorError) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+/// The run of a Keep: its end, and what was seen on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The end.
+    pub outcome: Outcome,
+    /// Data about the run, for people and measurements.
+    pub report: Report,
+}
+
+/// What was seen of a run beside its outcome.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The phases of launch and run in their order; they adjoin.
+    pub phases: Vec<Phase>,
+    /// What was counted.
+    pub counters: Vec<Counter>,
+    /// How the threads and processes that serve the Keep are confined.
+    pub confinement: Vec<Confined>,
+    /// Corrections that the secure processor's firmware made to the CPUID page, in words.
+    pub corrections: Vec<String>,
+    /// Threads that hang in a system call and were left behind.
+    pub left_behind: Vec<String>,
+}
+
+/// A phase of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Phase {
+    /// Its name.
+    pub name: &'static str,
+    /// Its length.
+    #[serde(rename = "microseconds", serialize_with = "microseconds")]
+    pub duration: Duration,
+}
+
+fn microseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64() * 1e6)
+}
+
+/// A number that was counted during a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Counter {
+    /// The thing that is counted.
+    pub name: String,
+    /// How often it was.
+    pub count: u64,
+}
+
+/// A way of confining, and whether it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Confined {
+    /// The way.
+    pub by: &'static str,
+    /// It holds, in whole.
+    pub holds: bool,
 }

@@ -63,14 +63,14 @@ impl Refusals {
         }
     }
 
-    /// Notes a call; the report of a Keep that ends of it.
-    pub fn note(&self, call: Refused, rip: u64) -> Option<String> {
+    /// Notes a call; whether it is to end the Keep.
+    pub fn note(&self, call: Refused) -> bool {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.len() < MOST || counts.contains_key(&call) {
             let count = counts.entry(call).or_default();
             *count = count.saturating_add(1);
         }
-        self.end.then(|| report(call, Some(rip)))
+        self.end
     }
 
     /// The calls, and how often each was made.
@@ -78,15 +78,6 @@ impl Refusals {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.iter().map(|(call, count)| (*call, *count)).collect()
     }
-}
-
-/// The report of a Keep that ended because its runtime made this call.
-pub fn report(call: Refused, rip: Option<u64>) -> String {
-    let at = rip.map_or_else(String::new, |rip| format!(" at {rip:#x}"));
-    format!(
-        "the Keep was ended: its runtime made the system call {call}{at}, which no Keep has; it would go on \
-         with the error, and fail where it needs the answer"
-    )
 }
 
 #[cfg(test)]
@@ -112,15 +103,12 @@ mod tests {
     #[test]
     fn only_the_strict_kind_ends_the_keep() {
         let counting = Refusals::new(RefusedCalls::Count);
-        assert_eq!(counting.note(OPENAT, 0x1234), None);
-        assert_eq!(counting.note(OPENAT, 0x1234), None);
+        assert!(!counting.note(OPENAT));
+        assert!(!counting.note(OPENAT));
         assert_eq!(counting.counts(), [(OPENAT, 2)]);
         let ending = Refusals::new(RefusedCalls::End);
-        let report = ending.note(OPENAT, 0x1234).unwrap();
-        assert!(
-            report.contains("openat (257): ENOENT at 0x1234"),
-            "{report}"
-        );
+        assert!(ending.note(OPENAT));
+        assert_eq!(ending.counts(), [(OPENAT, 1)]);
     }
 
     #[test]
@@ -131,11 +119,11 @@ mod tests {
                 number,
                 errno: Some(38),
             };
-            assert_eq!(refusals.note(call, 0), None);
+            assert!(!refusals.note(call));
         }
         assert_eq!(refusals.counts().len(), MOST);
         let known = refusals.counts()[0].0;
-        refusals.note(known, 0);
+        refusals.note(known);
         assert_eq!(refusals.counts()[0].1, 2);
     }
 }

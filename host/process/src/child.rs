@@ -355,6 +355,19 @@ struct Control([u8; 24]);
 // SAFETY: CMSG_SPACE only computes.
 const _: () = assert!(unsafe { libc::CMSG_SPACE(4) } as usize == size_of::<Control>());
 
+/// A message of one part, and with room for one descriptor beside it if `control` is given.
+fn message(vector: &mut libc::iovec, control: Option<&mut Control>) -> libc::msghdr {
+    // SAFETY: zeros are a valid `msghdr`.
+    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    message.msg_iov = std::ptr::from_mut(vector);
+    message.msg_iovlen = 1;
+    if let Some(control) = control {
+        message.msg_control = std::ptr::from_mut(control).cast();
+        message.msg_controllen = size_of::<Control>();
+    }
+    message
+}
+
 unsafe fn send_report(report: u8, listener: RawFd) {
     let mut bytes = [CONFINED, report];
     let mut vector = libc::iovec {
@@ -362,17 +375,13 @@ unsafe fn send_report(report: u8, listener: RawFd) {
         iov_len: bytes.len(),
     };
     let mut control = Control([0; 24]);
-    let mut message = MaybeUninit::<libc::msghdr>::zeroed();
-    // SAFETY: zeros are a valid `msghdr`; all addresses are those of the locals above, and the control
-    // buffer has exactly the room for one descriptor (asserted above).
+    let has_listener = listener >= 0;
+    let message = message(&mut vector, has_listener.then_some(&mut control));
+    // SAFETY: all addresses are those of the locals above, and the control buffer has exactly the room for
+    // one descriptor (asserted above).
     unsafe {
-        let message = message.assume_init_mut();
-        message.msg_iov = &raw mut vector;
-        message.msg_iovlen = 1;
-        if listener >= 0 {
-            message.msg_control = (&raw mut control).cast();
-            message.msg_controllen = size_of::<Control>();
-            let header = libc::CMSG_FIRSTHDR(message);
+        if has_listener {
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
             (*header).cmsg_level = libc::SOL_SOCKET;
             (*header).cmsg_type = libc::SCM_RIGHTS;
             (*header).cmsg_len = libc::CMSG_LEN(4) as usize;
@@ -380,7 +389,8 @@ unsafe fn send_report(report: u8, listener: RawFd) {
                 .cast::<RawFd>()
                 .write_unaligned(listener);
         }
-        if libc::sendmsg(process::DOORBELL_FD, message, libc::MSG_NOSIGNAL) < 0 {
+        let flags = libc::MSG_NOSIGNAL;
+        if libc::sendmsg(process::DOORBELL_FD, &raw const message, flags) < 0 {
             fail(Stage::Confinement);
         }
         // The listener closes at exec; until then only this code runs.
@@ -486,20 +496,16 @@ pub fn receive_report(
         iov_len: bytes.len(),
     };
     let mut control = Control([0; 24]);
-    let mut message = MaybeUninit::<libc::msghdr>::zeroed();
-    // SAFETY: zeros are a valid `msghdr`; all addresses are those of the locals above and of `bytes`, with
-    // their lengths. A descriptor that the kernel put into the control buffer is ours to own.
+    let mut message = message(&mut vector, Some(&mut control));
+    // SAFETY: all addresses are those of the locals above and of `bytes`, with their lengths. A descriptor that
+    // the kernel put into the control buffer is ours to own.
     unsafe {
-        let message = message.assume_init_mut();
-        message.msg_iov = &raw mut vector;
-        message.msg_iovlen = 1;
-        message.msg_control = (&raw mut control).cast();
-        message.msg_controllen = size_of::<Control>();
-        let count = libc::recvmsg(socket.as_raw_fd(), message, libc::MSG_CMSG_CLOEXEC);
+        let flags = libc::MSG_CMSG_CLOEXEC;
+        let count = libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags);
         let Ok(count) = usize::try_from(count) else {
             return Err(io::Error::last_os_error());
         };
-        let header = libc::CMSG_FIRSTHDR(message);
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
         let has_descriptor = !header.is_null()
             && (*header).cmsg_level == libc::SOL_SOCKET
             && (*header).cmsg_type == libc::SCM_RIGHTS

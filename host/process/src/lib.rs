@@ -16,6 +16,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use enarx_exits::Reason;
 use enarx_exits::process::{FOREVER, RING, WAIT, WAKE};
 use enarx_sallyport::Facts;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -30,10 +31,11 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_si
 use child::{Child, Forbidden, Plan, Stage};
 use enarx_confine::landlock::{self, Tcp};
 use enarx_confine::seccomp;
+use enarx_executor::fault::{HostFault, KeepFault, ProcessEnd};
 use enarx_executor::grant::NetworkGrant;
 use enarx_executor::interrupt::Interruptible;
-use enarx_executor::launch::{GRACE, Launch, LeftBehind, Outcome, Report};
-use enarx_executor::refused::{self, Refused};
+use enarx_executor::launch::{Confined, GRACE, Launch, Outcome, Phase, Report, Run, join_until};
+use enarx_executor::refused::Refused;
 use enarx_executor::{ExecutorError, Progress};
 use error::LaunchError;
 use region::Served;
@@ -49,8 +51,8 @@ const LAST_WORDS: usize = 64 << 10;
 enum End {
     /// It asked to end with this code.
     Exit(i32),
-    /// It broke a rule.
-    Violation(String),
+    /// It broke a rule, or its host could not go on.
+    Fault(KeepFault),
     /// A system call was forbidden.
     Forbidden(Forbidden),
     /// The time limit was reached.
@@ -67,7 +69,7 @@ enum End {
 ///
 /// # Errors
 /// [`LaunchError`] when the Keep could not be started or served.
-pub fn run(runtime: &[u8], launch: Launch) -> Result<Outcome, LaunchError> {
+pub fn run(runtime: &[u8], launch: Launch) -> Result<Run, LaunchError> {
     let start = Instant::now();
     let deadline = launch
         .timeout
@@ -134,18 +136,20 @@ pub fn run(runtime: &[u8], launch: Launch) -> Result<Outcome, LaunchError> {
     ))?;
     let mut child = Reaper::new(child);
     drop((childs_socket, image, stderr));
-    let Some((report, listener)) = take_report(&socket, deadline)? else {
-        return Ok(Outcome::TimedOut);
+    let timed_out = || Run {
+        outcome: Outcome::TimedOut,
+        report: Report::default(),
+    };
+    let Some((had, listener)) = take_report(&socket, deadline)? else {
+        return Ok(timed_out());
     };
     if let Some(listener) = &listener
         && !allow_start(&socket, listener, deadline)?
     {
-        return Ok(Outcome::TimedOut);
+        return Ok(timed_out());
     }
     let started = start.elapsed();
-    if launch.timings {
-        describe_confinement(report, listener.is_some(), launch.report);
-    }
+    let confinement = confinement(had, listener.is_some());
 
     let server = Arc::new(Server {
         served,
@@ -165,34 +169,44 @@ pub fn run(runtime: &[u8], launch: Launch) -> Result<Outcome, LaunchError> {
     child.kill();
     let executor = server.served.executor();
     executor.interrupt();
-    LeftBehind::join(vec![thread], limit, || server.thread.interrupt()).report(launch.report);
+    let left_behind = join_until(vec![thread], limit, || server.thread.interrupt());
     let status = child.end(limit);
     let mut words = vec![0; LAST_WORDS];
     if let Ok(length) = rustix::io::retry_on_intr(|| rustix::io::read(&last_words, &mut words)) {
         executor.log_last_words(&words[..length]);
     }
     executor.finish_log();
-    if launch.timings {
-        (launch.report)(&format!(
-            "timings: prepare {prepared:.1?}, start and confine {:.1?}, run {:.1?}",
-            started.saturating_sub(prepared),
-            start.elapsed().saturating_sub(started)
-        ));
-    }
-    Ok(match end? {
+    let phase = |name, duration| Phase { name, duration };
+    let report = Report {
+        phases: vec![
+            phase("prepare", prepared),
+            phase("start and confine", started.saturating_sub(prepared)),
+            phase("run", start.elapsed().saturating_sub(started)),
+        ],
+        confinement,
+        left_behind,
+        ..Report::default()
+    };
+    let outcome = match end? {
         End::Exit(code) => Outcome::Exit(code),
         End::TimedOut => Outcome::TimedOut,
         End::NotStarted(error) => return Err(error),
-        End::Violation(text) => Outcome::Fault(text),
-        End::Forbidden(_) if memory_used_up => Outcome::Fault(
-            "the Keep ended: its memory is used up; give it more with --memory".into(),
-        ),
-        End::Forbidden(call) => Outcome::Fault(describe_forbidden(&call)),
-        End::Gone => Outcome::Fault(status.map_or_else(
-            |errno| format!("the runtime's end could not be learnt: {errno}"),
-            |status| describe_death(&status),
-        )),
-    })
+        End::Fault(fault) => fault.into(),
+        End::Forbidden(_) if memory_used_up => KeepFault::Reported {
+            reason: Reason::OutOfMemory,
+            detail: None,
+        }
+        .into(),
+        End::Forbidden(call) => forbidden(&call).into(),
+        End::Gone => match status {
+            Ok(status) => death(&status).into(),
+            Err(errno) => KeepFault::host(format_args!(
+                "the runtime's end could not be learnt: {errno}"
+            ))
+            .into(),
+        },
+    };
+    Ok(Run { outcome, report })
 }
 
 /// The image in a memory file that nobody can change any more.
@@ -319,9 +333,9 @@ impl Server {
         let end = match end {
             Ok(end) => end,
             Err(RecvTimeoutError::Timeout) => Ok(End::TimedOut),
-            Err(RecvTimeoutError::Disconnected) => Ok(End::Violation(
-                "the host gave the Keep up: its thread panicked; please report this".into(),
-            )),
+            Err(RecvTimeoutError::Disconnected) => {
+                Ok(End::Fault(KeepFault::Host(HostFault::Panicked)))
+            }
         };
         Ok((thread, end))
     }
@@ -404,13 +418,7 @@ fn serve(
                 }
                 Message::Wait(wait) => waiting = Some(wait),
                 Message::NotStarted(error) => return Ok(End::NotStarted(error)),
-                Message::Unknown => {
-                    return Ok(End::Violation(
-                        "the Keep broke the protocol with its host and was ended: \
-                         it rang its doorbell in an unknown way"
-                            .into(),
-                    ));
-                }
+                Message::Unknown => return Ok(End::Fault(KeepFault::Doorbell)),
                 Message::Closed => {
                     // Its last words may be in the ring.
                     return Ok(match executor.drain_all()? {
@@ -421,7 +429,7 @@ fn serve(
             }
         }
     };
-    result().unwrap_or_else(|error| End::Violation(error.to_string()))
+    result().unwrap_or_else(|error| End::Fault(error.into()))
 }
 
 /// A runtime that sleeps until something is completed.
@@ -575,49 +583,47 @@ fn is_abort(call: &Forbidden) -> bool {
     call.number == libc::SYS_tgkill && u64::try_from(libc::SIGABRT) == Ok(signal)
 }
 
-fn describe_forbidden(call: &Forbidden) -> String {
+/// The fault of a runtime that made a forbidden call.
+fn forbidden(call: &Forbidden) -> KeepFault {
     if is_abort(call) {
-        return "the runtime gave up (abort); its last words are above".into();
+        return KeepFault::Aborted;
     }
     let named = Refused {
         number: call.number.cast_unsigned(),
         errno: None,
     };
     if filter::is_refused(call.number) {
-        return refused::report(named, Some(call.rip));
+        return KeepFault::RefusedCall {
+            call: named,
+            rip: Some(call.rip),
+        };
     }
-    format!("the runtime made the forbidden system call {named} and was ended; please report this")
+    KeepFault::ForbiddenCall(Some(named))
 }
 
-fn describe_death(status: &WaitIdStatus) -> String {
+/// The fault of a runtime whose process ended without a word.
+fn death(status: &WaitIdStatus) -> KeepFault {
     match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => format!("the runtime ended with status {code} without a word"),
-        (None, Some(libc::SIGSYS)) => {
-            "the runtime made a forbidden system call and was ended; please report this".into()
-        }
-        (None, Some(libc::SIGKILL)) => {
-            "the runtime was killed from outside (SIGKILL): most likely this \
-             machine ran out of memory; free some, or lower --memory"
-                .into()
-        }
-        (None, Some(signal)) => format!("the runtime died of signal {signal}; please report this"),
-        (None, None) => "the runtime ended for an unknown reason".into(),
+        (Some(code), _) => KeepFault::Process(ProcessEnd::Status(code)),
+        (None, Some(libc::SIGSYS)) => KeepFault::ForbiddenCall(None),
+        (None, Some(signal)) => KeepFault::Process(ProcessEnd::Signal(signal)),
+        (None, None) => KeepFault::Process(ProcessEnd::Unknown),
     }
 }
 
-fn describe_confinement(had_by_child: u8, listener: bool, report: Report) {
-    let had = |bit: u8, name: &str| {
-        let word = if had_by_child & bit != 0 { "yes" } else { "NO" };
-        format!("{name} {word}")
-    };
-    report(&format!(
-        "confinement: seccomp yes{}, {}, {}, {}",
-        if listener { "" } else { " (without reports)" },
-        had(child::HAS_LANDLOCK, "Landlock"),
-        had(child::HAS_USER_NAMESPACE, "user namespace"),
-        had(
-            child::HAS_NAMESPACES,
-            "network, IPC, UTS and mount namespaces"
+/// How the runtime's process is confined.
+fn confinement(had: u8, listener: bool) -> Vec<Confined> {
+    let has = |bit: u8| had & bit != 0;
+    [
+        ("seccomp", true),
+        ("reports of forbidden calls", listener),
+        ("Landlock", has(child::HAS_LANDLOCK)),
+        ("user namespace", has(child::HAS_USER_NAMESPACE)),
+        (
+            "network, IPC, UTS and mount namespaces",
+            has(child::HAS_NAMESPACES),
         ),
-    ));
+    ]
+    .map(|(by, holds)| Confined { by, holds })
+    .into()
 }

@@ -2,12 +2,14 @@
 
 #![expect(unsafe_code, reason = "mapping memory has no safe interface")]
 
+use std::ffi::c_void;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use enarx_sallyport::{Facts, REGION_SIZE, Region};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use enarx_executor::SharedExecutor;
 use enarx_executor::grant::Grant;
@@ -16,7 +18,7 @@ use enarx_executor::grant::Grant;
 #[derive(Debug)]
 struct SharedRegion {
     fd: OwnedFd,
-    base: NonNull<libc::c_void>,
+    base: NonNull<c_void>,
 }
 
 // SAFETY: the address is only used as a `Region`, which is made for several threads.
@@ -36,19 +38,17 @@ impl SharedRegion {
         fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         // SAFETY: a new mapping at an address that the kernel chooses.
         let base = unsafe {
-            libc::mmap(
+            mmap(
                 std::ptr::null_mut(),
                 REGION_SIZE,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                fd.as_raw_fd(),
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                &fd,
                 0,
             )
-        };
-        match NonNull::new(base) {
-            Some(base) if base.as_ptr() != libc::MAP_FAILED => Ok(Self { fd, base }),
-            _ => Err(io::Error::last_os_error()),
-        }
+        }?;
+        let base = NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { fd, base })
     }
 }
 
@@ -93,6 +93,7 @@ impl Served {
 impl Drop for SharedRegion {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours, and its only user is gone (`Served`).
-        unsafe { libc::munmap(self.base.as_ptr(), REGION_SIZE) };
+        let unmapped = unsafe { munmap(self.base.as_ptr(), REGION_SIZE) };
+        debug_assert!(unmapped.is_ok(), "the mapping is whole");
     }
 }

@@ -2,9 +2,9 @@
 //! Requests come from a guest by way of its host; nothing in them holds before the authentication tag does.
 
 use crate::cpuid;
-use crate::launch::TSC_FACTOR;
 use crate::machine::Machine;
 use crate::rmp::Rmp;
+use crate::settings::TSC_FACTOR;
 use crate::status::Status;
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Tag};

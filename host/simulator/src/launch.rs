@@ -6,6 +6,7 @@ use crate::guest::{Context, Identity, Running};
 use crate::id_block;
 use crate::machine::Machine;
 use crate::rmp::Rmp;
+use crate::settings::TSC_FACTOR;
 use crate::status::Status;
 use enarx_snp::bits::{GuestPolicy, PlatformInfo};
 use enarx_snp::cpuid::CpuidPage;
@@ -19,9 +20,6 @@ use zerocopy::{FromZeros, IntoBytes};
 
 /// Version of the secrets page that is written (56860, secrets page format).
 const SECRETS_VERSION: u32 = 4;
-/// TSC_FACTOR: how far the mean frequency lies below the nominal one, in units of 1/100000 (56860, secrets page
-/// format); the value of genuine chips.
-pub const TSC_FACTOR: u32 = 200;
 /// First address beyond the guest physical address space (56860: 52 bits).
 const ADDRESS_END: u64 = 1 << 52;
 

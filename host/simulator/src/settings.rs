@@ -1,4 +1,4 @@
-//! What machine is played: generation, TCB versions, platform bits, CPUID. The host's choice, trusted by nobody.
+//! The simulated machine: generation, TCB versions, platform bits, CPUID. The host's choice, trusted by nobody.
 
 use enarx_snp::bits::PlatformInfo;
 use enarx_snp::cpuid::Entry;
@@ -7,7 +7,11 @@ use enarx_snp::report::{FirmwareVersion, MAX_VERSION};
 use enarx_snp::tcb::{Component, TcbVersion};
 use enarx_snp_authority::KeyKind;
 
-/// The TCB versions of a report (56860 section 2.2). A real machine has reported ≤ committed ≤ current; a played one
+/// TSC_FACTOR: how far the mean frequency lies below the nominal one, in units of 1/100000 (56860, secrets page
+/// format); the value of genuine chips.
+pub const TSC_FACTOR: u32 = 200;
+
+/// The TCB versions of a report (56860 section 2.2). A real machine has reported ≤ committed ≤ current; a simulated one
 /// may disagree with itself, for the tests of verifiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tcb {

@@ -17,6 +17,9 @@ pub enum KvmError {
         /// KVM's answer.
         source: kvm_ioctls::Error,
     },
+    /// The plan of the launch lacks something: a defect of this program.
+    #[error("the launch has no {0}; please report this")]
+    Plan(&'static str),
     /// KVM lacks something.
     #[error("this KVM lacks {0}; `enarx doctor` says more")]
     Lacks(&'static str),
@@ -47,7 +50,7 @@ pub enum KvmError {
         /// Its answer.
         status: enarx_simulator::Status,
     },
-    /// The simulated machine cannot be played.
+    /// The simulated machine cannot be set up.
     #[error(transparent)]
     Simulator(#[from] enarx_simulator::Error),
     /// A vCPU's first registers could not be set.
@@ -55,7 +58,7 @@ pub enum KvmError {
     Vcpu(#[from] crate::vm::registers::VcpuError),
     /// A device of SEV-SNP cannot be opened.
     #[error(transparent)]
-    Open(#[from] crate::snp::linux::OpenError),
+    Open(#[from] crate::snp::ioctl::OpenError),
     /// The SEV-SNP launch failed.
     #[error(transparent)]
     Snp(#[from] crate::snp::launcher::SnpError),

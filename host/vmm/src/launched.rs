@@ -1,15 +1,15 @@
 //! A launched virtual machine, and what every launch of one needs.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use enarx_executor::launch::Report;
+use enarx_executor::launch::Phase;
 use kvm_ioctls::{Kvm, VmFd};
 
 use crate::error::{KvmError, refused};
 use crate::platform::Platform;
 use crate::vm::memory::GuestMemory;
-use crate::vm::processor::Processor;
+use crate::vm::vcpu::Vcpu;
 
 /// Memory that a Keep has beyond its image and first heap, at least, in bytes.
 const MIN_FREE: u64 = 16 << 20;
@@ -49,9 +49,11 @@ impl KeepSize {
 /// A launched virtual machine.
 pub(crate) struct Launched {
     // Declared, and so dropped, before the memory that they use.
-    pub first: Processor,
+    pub first: Vcpu,
     pub platform: Box<dyn Platform>,
     pub memory: Arc<GuestMemory>,
+    /// Corrections that the firmware made to the CPUID page, in words.
+    pub corrections: Vec<String>,
 }
 
 /// Makes a virtual machine.
@@ -67,7 +69,7 @@ pub(crate) fn create_vm(kvm: &Kvm) -> Result<VmFd, KvmError> {
 /// Where the time of a launch goes.
 pub(crate) struct Timeline {
     last: Instant,
-    phases: Vec<(&'static str, Duration)>,
+    phases: Vec<Phase>,
 }
 
 impl Timeline {
@@ -79,15 +81,16 @@ impl Timeline {
     }
 
     /// Ends a phase.
-    pub fn mark(&mut self, phase: &'static str) {
+    pub fn mark(&mut self, name: &'static str) {
         let now = Instant::now();
-        self.phases.push((phase, now - self.last));
+        let duration = now - self.last;
+        tracing::debug!(phase = name, ?duration);
+        self.phases.push(Phase { name, duration });
         self.last = now;
     }
 
-    pub fn report(&self, report: Report) {
-        for (phase, duration) in &self.phases {
-            report(&format!("vmm: {phase} {} us", duration.as_micros()));
-        }
+    /// The phases that have ended.
+    pub fn phases(self) -> Vec<Phase> {
+        self.phases
     }
 }

@@ -5,7 +5,12 @@
 //! host (`enarx_confine`). What protects the Keep from the host is a matter of its [`platform`]; plain
 //! KVM protects nothing.
 
+#[cfg(test)]
+#[macro_use]
+extern crate enarx_harness;
+
 pub mod error;
+pub mod launch;
 mod launched;
 pub mod platform;
 pub mod snp;
@@ -16,15 +21,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use enarx_boot::layout::{EXIT_PHYSICAL, LARGE, MAX_VCPUS, SALLYPORT_SIZE};
 use enarx_executor::SharedExecutor;
-use enarx_executor::launch::{Launch, Outcome};
+use enarx_executor::launch::{Counter, Report, Run};
 use enarx_exits::{FACTS_OFFSET, HostFacts};
-use enarx_launch::measured::{Images, SPARE_VCPUS};
+use enarx_launch::measured::SPARE_VCPUS;
 use enarx_sallyport::Facts;
 use enarx_sallyport::layout::REGION_SIZE;
 use kvm_ioctls::{Cap, Kvm};
 use zerocopy::IntoBytes;
 
 use error::KvmError;
+use launch::VmLaunch;
 pub use launched::is_pvm;
 use launched::{KeepSize, Launched, Timeline};
 use platform::simulated::Simulated;
@@ -42,31 +48,11 @@ pub const MIN_MEMORY: u64 = 64 << 20;
 pub const MAX_PROCESSORS: u32 = 64 - SPARE_VCPUS;
 const _: () = assert!(MAX_PROCESSORS as usize + SPARE_VCPUS as usize == MAX_VCPUS);
 
-/// Parameters of a measured launch beside its programs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Measured {
-    /// HOST_DATA: it stands in the Keep's reports, unmeasured.
-    pub host_data: [u8; 32],
-    /// The fault report has addresses; the measurement says so.
-    pub fault_addresses: bool,
-}
-
-/// A Keep to be launched in a virtual machine.
-#[derive(Debug)]
-pub struct VmLaunch {
-    /// The programs of the Keep. Plain KVM has no use for the loader.
-    pub images: Images<'static>,
-    /// Parameters of a measured launch; plain KVM does not use them.
-    pub measured: Measured,
-    /// The work of the Keep.
-    pub launch: Launch,
-}
-
 /// Runs a Keep to its end on plain KVM.
 ///
 /// # Errors
-/// [`KvmError`] when it could not be launched; a Keep that was launched has an [`Outcome`].
-pub fn run(launch: VmLaunch) -> Result<Outcome, KvmError> {
+/// [`KvmError`] when it could not be launched; a Keep that was launched has an outcome.
+pub fn run(launch: VmLaunch) -> Result<Run, KvmError> {
     run_on(launch, plain::launch)
 }
 
@@ -74,7 +60,7 @@ pub fn run(launch: VmLaunch) -> Result<Outcome, KvmError> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_snp(launch: VmLaunch) -> Result<Outcome, KvmError> {
+pub fn run_snp(launch: VmLaunch) -> Result<Run, KvmError> {
     run_on(launch, platform::snp::launch)
 }
 
@@ -82,16 +68,27 @@ pub fn run_snp(launch: VmLaunch) -> Result<Outcome, KvmError> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_simulated(machine: &Simulated, launch: VmLaunch) -> Result<Outcome, KvmError> {
-    run_on(launch, |kvm, launch, size, timeline| {
-        simulated::launch(machine, kvm, launch, size, timeline)
-    })
+pub fn run_simulated(machine: &Simulated, launch: VmLaunch) -> Result<Run, KvmError> {
+    run_on(
+        launch,
+        |kvm: &Kvm, launch: &VmLaunch, size, timeline: &mut Timeline| {
+            simulated::launch(machine, kvm, launch, size, timeline)
+        },
+    )
 }
 
-fn run_on(
-    machine: VmLaunch,
-    launcher: impl FnOnce(&Kvm, &VmLaunch, KeepSize, &mut Timeline) -> Result<Launched, KvmError>,
-) -> Result<Outcome, KvmError> {
+/// The launch of one kind of virtual machine.
+trait PlatformLaunch:
+    FnOnce(&Kvm, &VmLaunch, KeepSize, &mut Timeline) -> Result<Launched, KvmError>
+{
+}
+
+impl<F> PlatformLaunch for F where
+    F: FnOnce(&Kvm, &VmLaunch, KeepSize, &mut Timeline) -> Result<Launched, KvmError>
+{
+}
+
+fn run_on(machine: VmLaunch, platform_launch: impl PlatformLaunch) -> Result<Run, KvmError> {
     let mut timeline = Timeline::new();
     let kvm = Kvm::new()
         .map_err(|error| KvmError::Device(std::io::Error::from_raw_os_error(error.errno())))?;
@@ -107,7 +104,8 @@ fn run_on(
         memory,
         platform,
         mut first,
-    } = launcher(&kvm, &machine, size, &mut timeline)?;
+        corrections,
+    } = platform_launch(&kvm, &machine, size, &mut timeline)?;
     let launch = machine.launch;
     let stats = launch.timings.then(|| Stats::of(first.fd()).ok()).flatten();
     let tsc_khz = first.fd().get_tsc_khz().map_or(0, u64::from);
@@ -146,16 +144,24 @@ fn run_on(
         launch.refused_calls,
     ));
     timeline.mark("confine");
-    let (outcome, left) = exits::run(&keep, first, launch.timeout)?;
+    let (outcome, left_behind) = exits::run(&keep, first, launch.timeout)?;
     timeline.mark("keep");
-    left.report(launch.report);
-    if launch.timings {
-        timeline.report(launch.report);
-        let emulated = stats.and_then(|stats| stats.counter("insn_emulation"));
-        let emulated = emulated.map(|count| ("instructions emulated by KVM".into(), count));
-        for (name, count) in keep.counters().chain(emulated) {
-            (launch.report)(&format!("count: {name} {count}"));
-        }
-    }
-    Ok(outcome)
+    let emulated = stats.and_then(|stats| stats.counter("insn_emulation"));
+    let emulated = emulated.map(|count| Counter {
+        name: "instructions emulated by KVM".into(),
+        count,
+    });
+    let report = Report {
+        phases: timeline.phases(),
+        counters: keep.counters().chain(emulated).collect(),
+        confinement: keep.confinement(),
+        corrections,
+        left_behind,
+    };
+    Ok(Run { outcome, report })
+}
+
+#[cfg(test)]
+fn main() -> std::process::ExitCode {
+    enarx_harness::main()
 }

@@ -26,9 +26,9 @@ use enarx_snp::launch::{PageType, VMSA_GPA};
 use enarx_snp::report::Signature;
 use enarx_snp::vmsa::{Segment, Vmsa};
 use enarx_vmm::snp::device::SourcePage;
-use enarx_vmm::snp::exits::{Answer, MemoryFault, Termination, hypercall};
+use enarx_vmm::snp::exits::{Answer, hypercall, memory_fault, system_event};
+use enarx_vmm::snp::ioctl::{Host, Machine};
 use enarx_vmm::snp::launcher::{Identity, Launcher, Sealed, Settings, SnpError};
-use enarx_vmm::snp::linux::{Host, Machine};
 use enarx_vmm::snp::memory::{Extent, Slot};
 use enarx_vmm::snp::probe::Offer;
 use enarx_vmm::vm::backing::Backing;
@@ -257,15 +257,15 @@ fn a_guest_shares_a_page_and_ends_itself() {
                 shared.push(exit.args[0]);
                 *exit.ret = answer.value();
             }
-            VcpuExit::SystemEvent(kind, data) => break Termination::of(kind, data),
+            VcpuExit::SystemEvent(kind, data) => break system_event(kind, data),
             VcpuExit::MemoryFault { flags, gpa, size } => {
-                panic!("{}", MemoryFault::of(&map, flags, gpa, size))
+                panic!("{}", memory_fault(&map, flags, gpa, size))
             }
             other => panic!("{other:?}"),
         }
     };
     assert_eq!(shared, [0x10_0000]);
-    assert_eq!(ended, Termination::Microkernel(Reason::OutOfMemory));
+    assert_eq!(ended.reason(), Some(Reason::OutOfMemory));
 }
 
 #[test]
@@ -310,11 +310,7 @@ fn the_firmware_takes_features_away_that_it_does_not_have() {
 fn keeps_run_programs() {
     for mode in ["h", "T", "S", "P", "M", "K", "R", "U", "N", "E"] {
         let code = if mode == "h" { 7 } else { 0 };
-        let options = Options {
-            platform: guest::Platform::Snp,
-            ..Options::default()
-        };
-        let (outcome, output) = run_with(mode, &options);
+        let (outcome, output) = run_with(mode, &Options::on(guest::Platform::Snp));
         assert_eq!(outcome, Outcome::Exit(code), "{mode}: {output}");
     }
 }

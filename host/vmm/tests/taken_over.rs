@@ -1,11 +1,13 @@
 //! Keeps that were taken over do what they can to outlive their time limit; the end comes within a second
 //! of it, in every kind of Keep. What they do is in `hostile.h`.
 
-#![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
 #![allow(
     unsafe_code,
     reason = "a file system that does not answer is mounted by system calls"
 )]
+
+#[macro_use]
+extern crate enarx_harness;
 
 mod guest;
 #[path = "../../process/tests/keep/mod.rs"]
@@ -17,14 +19,19 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use enarx_executor::grant::GrantedDirectory;
-use enarx_executor::launch::{Launch, Outcome};
-use guest::{Options, Platform, alone, have_kvm, run_launch};
+use enarx_executor::launch::{Launch, Outcome, Run};
+use enarx_harness::needs;
+use guest::{Options, Platform, alone, run_launch};
 use keep::{KEEP, null};
+
+fn main() -> std::process::ExitCode {
+    enarx_harness::main()
+}
 
 /// The time limit of these Keeps. On a busy machine it may come before the attack begins: then the next try
 /// has twice the time.
@@ -44,41 +51,27 @@ enum Kind {
 
 impl Kind {
     fn launch(self, mode: &str, stdio: [OwnedFd; 3]) -> Launch {
-        let launch = match self {
-            Self::Kvm | Self::Simulated => guest::launch(&Options::default(), stdio),
-            Self::Process => keep::launch(mode, stdio),
-        };
-        Launch {
-            report: note,
-            ..launch
+        match self.platform() {
+            Some(platform) => guest::launch(&Options::on(platform), stdio),
+            None => keep::launch(mode, stdio),
         }
     }
 
-    fn run(self, mode: &str, launch: Launch) -> Outcome {
-        let platform = match self {
-            Self::Kvm => Platform::Kvm,
-            Self::Simulated => Platform::Simulated,
-            Self::Process => return enarx_process::run(KEEP.as_slice(), launch).unwrap(),
-        };
-        let options = Options {
-            platform,
-            ..Options::default()
-        };
-        run_launch(mode, &options, launch)
+    /// The platform of a virtual machine.
+    fn platform(self) -> Option<Platform> {
+        match self {
+            Self::Kvm => Some(Platform::Kvm),
+            Self::Simulated => Some(Platform::Simulated),
+            Self::Process => None,
+        }
     }
-}
 
-/// The reports of launches.
-static REPORTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-fn note(line: &str) {
-    let mut lines = REPORTED.lock().unwrap_or_else(PoisonError::into_inner);
-    lines.push(line.into());
-}
-
-/// The reports of the last launch, once.
-fn reported() -> Vec<String> {
-    std::mem::take(&mut *REPORTED.lock().unwrap_or_else(PoisonError::into_inner))
+    fn run(self, mode: &str, launch: Launch) -> Run {
+        match self.platform() {
+            Some(platform) => run_launch(mode, &Options::on(platform), launch),
+            None => enarx_process::run(KEEP.as_slice(), launch).unwrap(),
+        }
+    }
 }
 
 /// A test in every kind of Keep.
@@ -89,10 +82,11 @@ macro_rules! every_kind {
 
             fn on(kind: Kind) {
                 let _turn = alone();
-                if matches!(kind, Kind::Process) || have_kvm(stringify!($name)) {
-                    let body: fn(Kind) = $body;
-                    body(kind);
+                if !matches!(kind, Kind::Process) {
+                    needs::kvm();
                 }
+                let body: fn(Kind) = $body;
+                body(kind);
             }
 
             #[test]
@@ -114,14 +108,14 @@ macro_rules! every_kind {
 }
 
 /// Runs a Keep that does `mode`, with streams beside standard output, and directories. Asserts that it
-/// ends in time.
+/// ends in time; the threads that were left behind.
 #[track_caller]
 fn ends_in_time(
     kind: Kind,
     mode: &str,
     [stdin, stderr]: [&OwnedFd; 2],
     directory: Option<&OwnedFd>,
-) {
+) -> Vec<String> {
     let copy = |fd: &OwnedFd| fd.try_clone().unwrap();
     for limit in (0..TRIES).map(|n| LIMIT * 2_u32.pow(n)) {
         let (mut output, stdout) = pipe().unwrap();
@@ -138,16 +132,16 @@ fn ends_in_time(
             read_only: true,
         });
         launch.grant.directories.extend(granted);
-        let outcome = kind.run(mode, launch);
+        let run = kind.run(mode, launch);
         let end = Instant::now();
-        assert_eq!(outcome, Outcome::TimedOut);
+        assert_eq!(run.outcome, Outcome::TimedOut);
         let Some((begin, _output)) = begins.join().unwrap() else {
             continue;
         };
         // The limit counts from before the attack.
         let late = (end - begin).saturating_sub(limit);
         assert!(late < LATE, "{late:?} after the limit");
-        return;
+        return run.report.left_behind;
     }
     panic!("the attack did not begin");
 }
@@ -155,8 +149,7 @@ fn ends_in_time(
 /// As [`ends_in_time`], and every thread could be ended.
 #[track_caller]
 fn ends(kind: Kind, mode: &str, streams: [&OwnedFd; 2], directory: Option<&OwnedFd>) {
-    ends_in_time(kind, mode, streams, directory);
-    assert_eq!(reported(), [""; 0]);
+    assert_eq!(ends_in_time(kind, mode, streams, directory), [""; 0]);
 }
 
 every_kind!(requests_without_end, |kind| {
@@ -277,8 +270,8 @@ fn serve(device: &Weak<File>) {
 }
 
 impl Silent {
-    /// Mounts one where nobody else sees it; `None` without the right to.
-    fn mount() -> Option<Self> {
+    /// Mounts one where nobody else sees it, which not every user may.
+    fn mount() -> Self {
         let mounting = || -> std::io::Result<Self> {
             let device = File::options()
                 .read(true)
@@ -324,15 +317,9 @@ impl Silent {
             }
         };
         match thread::spawn(mounting).join().unwrap() {
-            Ok(mounted) => Some(mounted),
+            Ok(mounted) => mounted,
             Err(error) => {
-                let required = std::env::var_os("ENARX_REQUIRE_FUSE");
-                assert!(
-                    required.is_none_or(|value| value != "1"),
-                    "no FUSE file system can be mounted: {error}"
-                );
-                eprintln!("skipped: a_directory_that_does_not_answer: no FUSE: {error}");
-                None
+                needs::lacking("FUSE", &format!("no FUSE file system is mounted: {error}"))
             }
         }
     }
@@ -365,8 +352,9 @@ every_kind!(look_ups_without_end, |kind| {
         most = most.max(descriptors());
         thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(keep.join().unwrap(), Outcome::TimedOut);
-    assert_eq!(reported(), [""; 0]);
+    let run = keep.join().unwrap();
+    assert_eq!(run.outcome, Outcome::TimedOut);
+    assert_eq!(run.report.left_behind, [""; 0]);
     // The machine, its vCPUs and files of the C library; a descriptor a look-up would be thousands.
     assert!(most < before + 60, "{before} descriptors, then {most}");
     // The thread that looks up ends when its last look-up does.
@@ -379,7 +367,7 @@ every_kind!(standard_streams_have_a_direction, |kind| {
     reader.write_all(b"secret").unwrap();
     let mut launch = kind.launch("H d", [stdin.into(), stdout.into(), null()]);
     launch.timeout = Some(Duration::from_mins(1));
-    assert_eq!(kind.run("H d", launch), Outcome::Exit(0));
+    assert_eq!(kind.run("H d", launch).outcome, Outcome::Exit(0));
     let mut written = Vec::new();
     terminal.read_to_end(&mut written).unwrap();
     assert_eq!(written, b"");
@@ -391,15 +379,9 @@ every_kind!(standard_streams_have_a_direction, |kind| {
 });
 
 every_kind!(a_directory_that_does_not_answer, |kind| {
-    let Some(Silent { directory, device }) = Silent::mount() else {
-        return;
-    };
-    ends_in_time(kind, "H f", [&null(), &null()], Some(&directory));
-    let said = reported();
-    assert!(
-        said.len() == 1 && said[0].contains("hangs in a system call"),
-        "{said:?}"
-    );
+    let Silent { directory, device } = Silent::mount();
+    let left = ends_in_time(kind, "H f", [&null(), &null()], Some(&directory));
+    assert_eq!(left.len(), 1, "{left:?}");
     // The thread that was left behind ends as soon as it can.
     assert_eq!(serving(), 1);
     drop(device);

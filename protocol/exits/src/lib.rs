@@ -15,7 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use enarx_boot::layout::{LARGE, MAX_VCPUS};
 
-/// The I/O port; the value written is a [`Function`].
+/// The I/O port; the value written is a [`ExitFunction`].
 pub const PORT: u16 = 0x0e00;
 
 /// Size of the record of one vCPU in the exit page.
@@ -27,7 +27,7 @@ pub const FACTS_OFFSET: usize = MAX_VCPUS * RECORD_SIZE;
 pub const COUNTERS_OFFSET: usize = FACTS_OFFSET + 64;
 /// Offset of the guest physical address, a 64-bit word, up to which the Keep's memory is in place. Under
 /// plain KVM, whose records of memory cost time and memory, the Keep asks for the rest when it needs it
-/// ([`Function::Memory`]); otherwise it is not looked at.
+/// ([`ExitFunction::Memory`]); otherwise it is not looked at.
 pub const MEMORY_THERE_OFFSET: usize = COUNTERS_OFFSET + 16;
 /// Offset of the GHCBs in the exit memory (SNP), one page for each vCPU.
 pub const GHCB_OFFSET: usize = 0x1_0000;
@@ -55,6 +55,14 @@ macro_rules! numbered {
             /// Every value, in the order of the numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
+            /// The name that SPEC.md gives it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => stringify!($variant),)*
+                }
+            }
+
             /// The value of this number; `None` if there is none.
             #[must_use]
             pub const fn from_number(number: $repr) -> Option<Self> {
@@ -69,7 +77,7 @@ macro_rules! numbered {
 
 numbered! {
     /// A request of the microkernel to the VMM.
-    Function: u32 {
+    ExitFunction: u32 {
         /// The Keep ends; `args[0]` is the exit code.
         Exit = 1,
         /// The Keep ends by a fault; `args` is a [`FaultReport`].
@@ -102,7 +110,7 @@ numbered! {
     }
 }
 
-/// Bytes that one [`Function::Log`] carries.
+/// Bytes that one [`ExitFunction::Log`] carries.
 pub const LOG_BYTES: usize = 48;
 
 /// The one interrupt vector whose handler does anything: flush the TLB and acknowledge.
@@ -141,7 +149,7 @@ const _: () = assert!(MEMORY_THERE_OFFSET + 8 <= GHCB_OFFSET);
 const _: () = assert!(MESSAGE_OFFSET + 2 * 4096 <= EXIT_MEMORY_SIZE);
 const _: () = assert!(EXIT_MEMORY_SIZE as u64 == LARGE);
 
-/// Why the microkernel ended the Keep: the arguments of [`Function::Fault`].
+/// Why the microkernel ended the Keep: the arguments of [`ExitFunction::Fault`].
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -201,7 +209,7 @@ numbered! {
         Kernel = 3,
         /// The Keep's memory is used up.
         OutOfMemory = 4,
-        /// The boot page or the host's facts make no sense; `vector` says which check failed.
+        /// The boot page or the host's facts make no sense; `vector` is a [`BootCheck`].
         Boot = 5,
         /// The random number generator of the CPU does not deliver.
         NoRandomness = 6,
@@ -223,12 +231,56 @@ numbered! {
         /// The host did not change the state of pages; `vector` is the guest physical address of the
         /// first that it was asked for.
         PageState = 13,
-        /// The CPUID page is malformed; `vector` says which check failed.
+        /// The CPUID page is malformed; `vector` is a [`CpuidCheck`].
         Cpuid = 14,
         /// The secrets page is malformed or empty.
         Secrets = 15,
         /// A vCPU was started that the microkernel did not ask for, or could not be started.
         Vcpu = 16,
+    }
+}
+
+numbered! {
+    /// The check that failed, the detail of [`Reason::Boot`].
+    BootCheck: u64 {
+        /// Magic number and flags of the boot page, and a C-bit under SEV-SNP alone.
+        BootPage = 1,
+        /// The free pages of the launch area.
+        LaunchArea = 2,
+        /// The free memory.
+        FreeMemory = 3,
+        /// The heap.
+        Heap = 4,
+        /// The entry of the first program, its stack and the random bytes on it.
+        UserState = 5,
+        /// The host's memory size.
+        MemoryEnd = 6,
+        /// The host's number of vCPUs.
+        Vcpus = 7,
+        /// The host's number of processors.
+        Processors = 8,
+        /// The host's frequency of the time stamp counter, or its wall-clock time.
+        Clock = 9,
+        /// The C-bit, and the pages and ranges that only a launch under SEV-SNP has.
+        SnpLaunch = 10,
+        /// The microkernel is built for another platform.
+        Platform = 11,
+        /// The root page table.
+        Tables = 12,
+    }
+}
+
+numbered! {
+    /// The check that failed, the detail of [`Reason::Cpuid`].
+    CpuidCheck: u64 {
+        /// The number of functions.
+        Count = 1,
+        /// RDRAND and XSAVE.
+        RandomAndXsave = 2,
+        /// FSGSBASE.
+        Fsgsbase = 3,
+        /// SMEP, SMAP and UMIP.
+        Protections = 4,
     }
 }
 
@@ -269,12 +321,14 @@ mod tests {
     #[test]
     fn every_number_has_one_value_and_the_others_have_none() {
         for number in 0..64 {
-            let function = Function::ALL.iter().find(|value| **value as u32 == number);
-            assert_eq!(Function::from_number(number), function.copied());
+            let function = ExitFunction::ALL
+                .iter()
+                .find(|value| **value as u32 == number);
+            assert_eq!(ExitFunction::from_number(number), function.copied());
             let number = u64::from(number);
             let reason = Reason::ALL.iter().find(|value| **value as u64 == number);
             assert_eq!(Reason::from_number(number), reason.copied());
         }
-        assert_eq!((Function::ALL.len(), Reason::ALL.len()), (11, 16));
+        assert_eq!((ExitFunction::ALL.len(), Reason::ALL.len()), (11, 16));
     }
 }

@@ -19,5 +19,5 @@ pub const WAIT: u8 = b'W';
 /// The host's answer: something is completed, or the time is over.
 pub const WAKE: u8 = 1;
 
-/// A time to wait without limit, in nanoseconds; also of [`crate::Function::Wait`].
+/// A time to wait without limit, in nanoseconds; also of [`crate::ExitFunction::Wait`].
 pub const FOREVER: u64 = u64::MAX;

@@ -52,6 +52,5 @@ pub fn launch(mode: &str, stdio: [OwnedFd; 3]) -> Launch {
         timeout: Some(Duration::from_secs(30)),
         timings: false,
         refused_calls: RefusedCalls::Count,
-        report: |_| {},
     }
 }

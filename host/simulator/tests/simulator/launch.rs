@@ -1,6 +1,6 @@
 //! The launch: digest, page types, refusals, ID block.
 
-use crate::played::{POLICY, SECRETS_GPA, Talk, genoa, load, machine, vmsa};
+use crate::fake::{POLICY, SECRETS_GPA, Talk, genoa, load, machine, vmsa};
 use enarx_simulator::{Launching, Settings, Status};
 use enarx_snp::bits::{GuestPolicy, PlatformInfo};
 use enarx_snp::cpuid::{CpuidPage, Entry};

@@ -1,6 +1,6 @@
 //! Certificates and reports: each report is checked here by itself, without the project's verifier.
 
-use crate::played::{POLICY, Talk, guest_with, machine};
+use crate::fake::{POLICY, Talk, guest_with, machine};
 use der::{Decode, Encode};
 use enarx_simulator::{Certificates, Machine, Settings, Tcb};
 use enarx_snp::bits::SigningKey;

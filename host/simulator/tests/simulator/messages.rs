@@ -1,6 +1,6 @@
 //! Guest messages: what the firmware answers, and that it answers nothing that is repeated, reordered or changed.
 
-use crate::played::{POLICY, Talk, genoa, guest, guest_with, load, machine, open, seal, vmsa};
+use crate::fake::{POLICY, Talk, genoa, guest, guest_with, load, machine, open, seal, vmsa};
 use enarx_simulator::{Launching, Settings, Status};
 use enarx_snp::bits::GuestPolicy;
 use enarx_snp::cpuid::Entry;

@@ -10,37 +10,44 @@ use kvm_ioctls::VcpuFd;
 use crate::error::KvmError;
 use crate::snp::exits::Exit;
 use crate::vm::memory::GuestMemory;
-use crate::vm::processor::Processor;
+use crate::vm::vcpu::Vcpu;
 use enarx_confine::seccomp::Allow;
-use enarx_executor::launch::Outcome;
+use enarx_executor::fault::{KeepFault, StrayExit};
+use enarx_exits::ExitFunction;
 
-/// An exit that the main external loop leaves to the platform.
+/// An exit that the run loop leaves to the platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// RDMSR of a register that KVM leaves to us; [`crate::vm::vcpu::answer_read_msr`] gives the answer.
+pub enum UnhandledExit {
+    /// RDMSR of a register that KVM leaves to us; [`crate::vm::vcpu_ops::answer_read_msr`] gives the answer.
     ReadMsr(u32),
     /// WRMSR of such a register.
     WriteMsr(u32, u64),
-    /// An exit that SEV-SNP adds; [`crate::vm::vcpu::answer_hypercall`] gives the answer to a hypercall.
+    /// An exit that SEV-SNP adds; [`crate::vm::vcpu_ops::answer_hypercall`] gives the answer to a hypercall.
     Snp(Exit),
     /// Any other exit, in words.
     Other(String),
 }
 
-/// What follows an [`Event`].
+/// The platform's decision on an [`UnhandledExit`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Served {
+pub enum ExitAction {
     /// Run the vCPU again.
     Resume,
-    /// The guest wrote this to the port of the exits.
+    /// The guest wrote this to the port of the functions.
     Port(u32),
-    /// The Keep has ended.
-    End(Outcome),
+    /// End the Keep.
+    End(KeepFault),
+}
+
+impl From<KeepFault> for ExitAction {
+    fn from(fault: KeepFault) -> Self {
+        Self::End(fault)
+    }
 }
 
 /// A virtual machine of one kind.
 pub trait Platform: Send + Sync {
-    /// System calls that serving its events needs, beyond those of every vCPU thread.
+    /// System calls that serving its exits needs, beyond those of every vCPU thread.
     fn calls(&self) -> Vec<Allow> {
         Vec::new()
     }
@@ -53,18 +60,18 @@ pub trait Platform: Send + Sync {
     /// vCPU `id` is about to run.
     ///
     /// # Errors
-    /// What failed, in words: the Keep ends.
-    fn before_run(&self, _id: u32, _vcpu: &mut VcpuFd) -> Result<(), String> {
+    /// [`KeepFault`]: the Keep ends.
+    fn before_run(&self, _id: u32, _vcpu: &mut VcpuFd) -> Result<(), KeepFault> {
         Ok(())
     }
 
-    /// vCPUs that run although the guest does not ask for them.
-    fn unasked(&self, _vcpus: u32) -> Vec<u32> {
+    /// vCPUs that a hostile host starts although the guest does not ask for it.
+    fn vcpus_started_by_host(&self, _vcpus: u32) -> Vec<u32> {
         Vec::new()
     }
 
-    /// Another vCPU that runs once the guest has started vCPU `id`, although the guest does not ask for it.
-    fn unasked_beside(&self, _id: u32) -> Option<u32> {
+    /// Another vCPU that a hostile host starts once the guest has started vCPU `id`.
+    fn vcpu_started_beside(&self, _id: u32) -> Option<u32> {
         None
     }
 
@@ -72,23 +79,23 @@ pub trait Platform: Send + Sync {
     ///
     /// # Errors
     /// [`KvmError`] when KVM refuses.
-    fn vcpu(&self, id: u32) -> Result<Processor, KvmError>;
+    fn vcpu(&self, id: u32) -> Result<Vcpu, KvmError>;
 
-    /// Makes more of the memory the guest's, up to `end`.
+    /// Makes more of the memory the guest's, up to `end`, a guest physical address.
     ///
     /// # Errors
-    /// [`KvmError`] when there is not that much, or KVM refuses.
-    fn extend(&self, _memory: &GuestMemory, _end: u64) -> Result<(), KvmError> {
-        Err(KvmError::Lacks("memory that comes in parts"))
+    /// [`KeepFault`] when this kind of Keep does not ask for that, when there is not that much, or KVM refuses.
+    fn extend(&self, _memory: &GuestMemory, _end: u64) -> Result<(), KeepFault> {
+        Err(KeepFault::Exit(StrayExit::Function(
+            ExitFunction::Memory as u32,
+        )))
     }
 
-    /// Serves an event of vCPU `id`.
-    fn event(&self, id: u32, vcpu: &mut VcpuFd, event: Event) -> Served;
+    /// Serves an exit of vCPU `id`.
+    fn serve(&self, id: u32, vcpu: &mut VcpuFd, exit: UnhandledExit) -> ExitAction;
 }
 
-/// The outcome of a guest that did what no Keep does.
-pub fn out_of_bounds(event: &Event) -> Served {
-    Served::End(Outcome::Fault(format!(
-        "the Keep left its bounds: {event:x?}"
-    )))
+/// The decision on an exit that no Keep makes.
+pub fn out_of_bounds(exit: &UnhandledExit) -> ExitAction {
+    KeepFault::Exit(StrayExit::Other(format!("{exit:x?}"))).into()
 }

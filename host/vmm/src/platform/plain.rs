@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use enarx_boot::first_state::{CpuTables, FirstState, TSS_STRIDE};
+use enarx_executor::fault::KeepFault;
 use enarx_launch::plain::{Parameters, Plan};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
-use super::{Event, Platform, Served, out_of_bounds};
-use crate::VmLaunch;
+use super::{ExitAction, Platform, UnhandledExit, out_of_bounds};
 use crate::error::{KvmError, refused};
+use crate::launch::VmLaunch;
 use crate::launched::{KeepSize, Launched, Timeline, create_vm, is_pvm};
 use crate::vm::cpuid::Cpu;
 use crate::vm::image::Load;
 use crate::vm::memory::GuestMemory;
-use crate::vm::processor::Processor;
-use crate::vm::vcpu;
+use crate::vm::vcpu::Vcpu;
+use crate::vm::vcpu_ops;
 
 /// Memory that is the guest's from the beginning, if it has that much, in bytes: KVM without nested paging
 /// in hardware keeps 1/256 of it as records, and takes 1 ms for those of 1 GiB.
@@ -25,7 +26,7 @@ struct Plain {
     vm: VmFd,
     cpu: Cpu,
     state: FirstState,
-    /// See [`vcpu::split_interrupts`].
+    /// See [`vcpu_ops::split_interrupts`].
     split_interrupts: bool,
 }
 
@@ -34,7 +35,7 @@ impl Platform for Plain {
         true
     }
 
-    fn vcpu(&self, id: u32) -> Result<Processor, KvmError> {
+    fn vcpu(&self, id: u32) -> Result<Vcpu, KvmError> {
         let own = |tables: CpuTables| CpuTables {
             tss: tables.tss + u64::from(id) * TSS_STRIDE,
             ..tables
@@ -44,21 +45,21 @@ impl Platform for Plain {
             ..self.state
         };
         let state = state.vmsa(id.into());
-        let mut vcpu = vcpu::create(&self.vm, id, &self.cpu.cpuid(id), &state)?;
+        let mut vcpu = vcpu_ops::create(&self.vm, id, &self.cpu.cpuid(id), &state)?;
         if self.split_interrupts {
-            vcpu::take_interrupts(vcpu.fd())?;
+            vcpu_ops::take_interrupts(vcpu.fd())?;
         }
         Ok(vcpu)
     }
 
-    fn extend(&self, memory: &GuestMemory, end: u64) -> Result<(), KvmError> {
+    fn extend(&self, memory: &GuestMemory, end: u64) -> Result<(), KeepFault> {
         memory
             .extend(&self.vm, end)
-            .map_err(refused("map more of the Keep's memory"))
+            .map_err(|error| KeepFault::kvm("map more of the Keep's memory", error.errno()))
     }
 
-    fn event(&self, _: u32, _: &mut VcpuFd, event: Event) -> Served {
-        out_of_bounds(&event)
+    fn serve(&self, _: u32, _: &mut VcpuFd, exit: UnhandledExit) -> ExitAction {
+        out_of_bounds(&exit)
     }
 }
 
@@ -77,7 +78,7 @@ pub(crate) fn launch(
     // The image is copied while KVM makes the machine, and then by both threads.
     let load = Load::new(&memory, plan.placements(), launch.images.runtime);
     let (platform, first) = std::thread::scope(|scope| {
-        let helper = scope.spawn(|| load.take_part());
+        let helper = scope.spawn(|| load.load_remaining());
         let pvm = is_pvm();
         let cpu = Cpu::new(kvm, pvm)?;
         let parameters = Parameters {
@@ -91,9 +92,9 @@ pub(crate) fn launch(
         let layout = plan.launch(launch.images.microkernel, &parameters)?;
         let vm = create_vm(kvm)?;
         let split_interrupts =
-            pvm && size.memory <= vcpu::LOCAL_APIC && kvm.check_extension(Cap::SplitIrqchip);
+            pvm && size.memory <= vcpu_ops::LOCAL_APIC && kvm.check_extension(Cap::SplitIrqchip);
         if split_interrupts {
-            vcpu::split_interrupts(&vm)?;
+            vcpu_ops::split_interrupts(&vm)?;
         }
         memory
             .register(&vm, size.memory.min(MEMORY_AT_LAUNCH.max(least)))
@@ -109,7 +110,7 @@ pub(crate) fn launch(
         for page in &layout.pages {
             memory.load(page.gpa, &page.bytes[..]);
         }
-        load.take_part()?;
+        load.load_remaining()?;
         match helper.join() {
             Ok(loaded) => loaded?,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -121,5 +122,6 @@ pub(crate) fn launch(
         memory: Arc::new(memory),
         platform: Box::new(platform),
         first,
+        corrections: Vec::new(),
     })
 }

@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use enarx_boot::layout::{DIRECT_MAP, LARGE, PAGE};
 use enarx_exits::simulated::{CLEAR, PVALIDATE, QUIRK_SYSCALL, QUIRKS, REGISTERS, RMPADJUST};
-use enarx_exits::{Function, PORT};
+use enarx_exits::{ExitFunction, PORT};
 use enarx_launch::measured::{self, Parameters, SIMULATED_C_BIT as C_BIT};
-use enarx_simulator::{Action, Config, Hypervisor, Launching, SharedMemory, Status};
+use enarx_simulator::{Action, Config, Fault, Hypervisor, Launching, SharedMemory, Status};
 use enarx_snp::bits::GuestPolicy;
 use enarx_snp::ghcb::msr::Request;
 use enarx_snp::ghcb::{Field, MSR_GHCB, exit};
@@ -28,21 +28,28 @@ use kvm_ioctls::{
 };
 use zerocopy::FromBytes;
 
-use super::attack::{self, Hostility};
-use super::{Event, Platform, Served, out_of_bounds};
-use crate::VmLaunch;
+use super::attack::{self, Attack};
+use super::{ExitAction, Platform, UnhandledExit, out_of_bounds};
 use crate::error::{KvmError, refused};
+use crate::launch::VmLaunch;
 use crate::launched::{KeepSize, Launched, Timeline, create_vm, is_pvm};
-use crate::snp::exits::Termination;
+use crate::snp::exits::terminated;
 use crate::snp::guest::POLICY;
 use crate::vm::cpuid::Cpu;
 use crate::vm::image::Load;
 use crate::vm::memory::GuestMemory;
-use crate::vm::processor::Processor;
 use crate::vm::registers::set_msrs;
-use crate::vm::vcpu;
+use crate::vm::vcpu::Vcpu;
+use crate::vm::vcpu_ops;
 use enarx_confine::seccomp::Allow;
-use enarx_executor::launch::Outcome;
+use enarx_executor::fault::{KeepFault, SimulatedFault};
+
+/// The step of [`KeepFault::kvm`] at which registers are read.
+const READ_REGISTERS: &str = "read the registers of a vCPU";
+
+fn kvm_fault(step: &'static str, error: kvm_ioctls::Error) -> KeepFault {
+    KeepFault::kvm(step, error.errno())
+}
 
 /// The machine that the simulated platform plays.
 #[derive(Clone, Debug)]
@@ -54,7 +61,7 @@ pub struct Simulated {
     /// Launch with the debug bit in the guest policy.
     pub debug: bool,
     /// Attacks that the VMM carries out while serving the Keep. Tests only.
-    pub hostility: Option<Arc<dyn Hostility>>,
+    pub attack: Option<Arc<dyn Attack>>,
 }
 
 /// The simulated machine: its certificates are what a verifier needs beside a report.
@@ -93,7 +100,7 @@ struct Guest {
     /// VMSAs of the launch. On hardware they stay runnable as long as the guest lives.
     measured: BTreeMap<u32, Box<Vmsa>>,
     quirks: u64,
-    hostility: Option<Arc<dyn Hostility>>,
+    attack: Option<Arc<dyn Attack>>,
 }
 
 /// The shared windows, as the simulated host reaches them.
@@ -109,10 +116,12 @@ impl SharedMemory for Windows<'_> {
     }
 }
 
-fn fault(text: impl std::fmt::Display) -> Served {
-    Served::End(Outcome::Fault(format!(
-        "the Keep ended (simulated): {text}"
-    )))
+/// The fault of an instruction that hardware would not complete.
+fn instruction_fault(fault: Fault) -> SimulatedFault {
+    match fault {
+        Fault::NotAssigned { gpa } => SimulatedFault::NotPrivate { gpa },
+        Fault::NotValidated { gpa } => SimulatedFault::NotValidated { gpa },
+    }
 }
 
 /// Tells if the guest asks for its end.
@@ -120,7 +129,7 @@ fn is_end(action: &Action) -> bool {
     match *action {
         Action::Terminate { .. } => true,
         Action::PortOut { port, value } => {
-            port == PORT && [Function::Exit as u32, Function::Fault as u32].contains(&value)
+            port == PORT && [ExitFunction::Exit as u32, ExitFunction::Fault as u32].contains(&value)
         }
         _ => false,
     }
@@ -148,20 +157,20 @@ fn say_busy(ghcb: u64, memory: &dyn SharedMemory) {
 
 impl Guest {
     /// Answers a register of the simulated platform; the arguments lie in RBX and RSI.
-    fn instruction(&self, register: u32, rbx: u64, rsi: u64) -> Result<u64, String> {
+    fn instruction(&self, register: u32, rbx: u64, rsi: u64) -> Result<u64, SimulatedFault> {
         let gpa = (rbx & !(PAGE - 1))
             .checked_sub(DIRECT_MAP)
-            .ok_or("an instruction of SNP outside of the direct map")?;
+            .ok_or(SimulatedFault::OutsideDirectMap)?;
         match register {
             PVALIDATE => {
                 let (huge, validate) = (rbx & 1 != 0, rbx & 2 != 0);
-                if let Some(hostility) = &self.hostility {
-                    hostility.pvalidate(gpa, &self.hypervisor);
+                if let Some(attack) = &self.attack {
+                    attack.pvalidate(gpa, &self.hypervisor);
                 }
                 let answer = self
                     .hypervisor
                     .pvalidate(gpa, huge, validate)
-                    .map_err(|fault| fault.to_string())?;
+                    .map_err(instruction_fault)?;
                 Ok(u64::from(answer.code) | (u64::from(answer.carry) << 32))
             }
             RMPADJUST => {
@@ -169,59 +178,60 @@ impl Guest {
                 self.hypervisor
                     .rmpadjust(gpa, false, vmpl, rights, flags & 1 != 0)
                     .map(u64::from)
-                    .map_err(|fault| fault.to_string())
+                    .map_err(instruction_fault)
             }
             _ => {
                 if self.hypervisor.is_validated(gpa) && self.memory.discard(gpa, LARGE) {
                     Ok(0)
                 } else {
-                    Err(format!("{gpa:#x} is cleared before it is valid"))
+                    Err(SimulatedFault::NotValidated { gpa })
                 }
             }
         }
     }
 
-    fn read_msr(&self, id: u32, vcpu: &mut VcpuFd, register: u32) -> Served {
+    fn read_msr(&self, id: u32, vcpu: &mut VcpuFd, register: u32) -> ExitAction {
         let answer = match register {
             SEV_STATUS => 3 | (measured::SEV_FEATURES << 2),
             MSR_GHCB => {
                 let answer = self.hypervisor.msr_read(id);
-                let hostility = self.hostility.as_ref();
-                hostility.map_or(answer, |hostility| hostility.msr(id, answer))
+                let attack = self.attack.as_ref();
+                attack.map_or(answer, |attack| attack.msr(id, answer))
             }
             QUIRKS => self.quirks,
             PVALIDATE | RMPADJUST | CLEAR => {
-                let Ok(registers) = vcpu.get_regs() else {
-                    return fault("a vCPU's registers cannot be read");
+                let registers = match vcpu.get_regs() {
+                    Ok(registers) => registers,
+                    Err(error) => return kvm_fault(READ_REGISTERS, error).into(),
                 };
                 match self.instruction(register, registers.rbx, registers.rsi) {
                     Ok(answer) => answer,
-                    Err(text) => return fault(text),
+                    Err(fault) => return KeepFault::Simulated(fault).into(),
                 }
             }
-            _ => return out_of_bounds(&Event::ReadMsr(register)),
+            _ => return out_of_bounds(&UnhandledExit::ReadMsr(register)),
         };
-        vcpu::answer_read_msr(vcpu, answer);
-        Served::Resume
+        vcpu_ops::answer_read_msr(vcpu, answer);
+        ExitAction::Resume
     }
 
-    fn perform(&self, id: u32, action: Action) -> Served {
-        if is_end(&action) && self.hostility.as_ref().is_some_and(|h| h.ignores_end(id)) {
-            return Served::Resume;
+    fn perform(&self, id: u32, action: Action) -> ExitAction {
+        if is_end(&action) && self.attack.as_ref().is_some_and(|h| h.ignores_end(id)) {
+            return ExitAction::Resume;
         }
         match action {
-            Action::Resume | Action::StopVcpu { .. } => Served::Resume,
-            Action::PortOut { port, value } if port == PORT => Served::Port(value),
-            Action::PortOut { port, .. } => fault(format!("it wrote port {port:#x}")),
+            Action::Resume | Action::StopVcpu { .. } => ExitAction::Resume,
+            Action::PortOut { port, value } if port == PORT => ExitAction::Port(value),
+            Action::PortOut { port, .. } => KeepFault::Simulated(SimulatedFault::Port(port)).into(),
             Action::StartVcpu { id, vmsa_gpa } => match self.memory.read_private(vmsa_gpa) {
                 Some(page) => {
                     let vmsa = Vmsa::read_from_bytes(&page[..]).map(Box::new);
                     if let Ok(vmsa) = vmsa {
                         self.states().insert(id, vmsa);
                     }
-                    Served::Resume
+                    ExitAction::Resume
                 }
-                None => fault(format!("there is no memory for a VMSA at {vmsa_gpa:#x}")),
+                None => KeepFault::Simulated(SimulatedFault::NoVmsa { gpa: vmsa_gpa }).into(),
             },
             Action::PageState(changes) => {
                 for change in changes {
@@ -229,16 +239,15 @@ impl Guest {
                     if change.private
                         && let Err(error) = self.memory.withdraw_window(&self.vm, &range)
                     {
-                        return fault(format!("KVM refused to take shared memory away: {error}"));
+                        return kvm_fault("take shared memory away", error).into();
                     }
                 }
-                Served::Resume
+                ExitAction::Resume
             }
-            Action::Terminate { set, reason } => {
-                let termination = Termination::of_code(set, reason);
-                Served::End(Outcome::Fault(termination.to_string()))
+            Action::Terminate { set, reason } => terminated(set, reason).into(),
+            Action::Violation(violation) => {
+                KeepFault::Simulated(SimulatedFault::Protocol(violation.to_string())).into()
             }
-            Action::Violation(violation) => fault(violation),
         }
     }
 
@@ -250,65 +259,67 @@ impl Guest {
 impl Platform for Guest {
     fn calls(&self) -> Vec<Allow> {
         let mut calls = vec![Allow::ioctl(&[SET_MEMORY]).descriptor(0, self.vm.as_raw_fd())];
-        if self.hostility.is_some() {
+        if self.attack.is_some() {
             calls.push(Allow::ioctl(&VCPU_EVENTS));
         }
         calls
     }
 
-    fn before_run(&self, id: u32, vcpu: &mut VcpuFd) -> Result<(), String> {
-        let Some(hostility) = &self.hostility else {
+    fn before_run(&self, id: u32, vcpu: &mut VcpuFd) -> Result<(), KeepFault> {
+        let Some(attack) = &self.attack else {
             return Ok(());
         };
-        let sregs = vcpu.get_sregs().map_err(|error| error.to_string())?;
-        let rip = vcpu.get_regs().map_err(|error| error.to_string())?.rip;
-        match hostility.inject(id, sregs.cs.dpl, rip) {
-            Some(exception) => attack::inject(vcpu, exception).map_err(|error| error.to_string()),
+        let read = |error| kvm_fault(READ_REGISTERS, error);
+        let sregs = vcpu.get_sregs().map_err(read)?;
+        let rip = vcpu.get_regs().map_err(read)?.rip;
+        match attack.inject(id, sregs.cs.dpl, rip) {
+            Some(exception) => attack::inject(vcpu, exception)
+                .map_err(|error| kvm_fault("inject an exception", error)),
             None => Ok(()),
         }
     }
 
-    fn unasked(&self, vcpus: u32) -> Vec<u32> {
-        let starts = |id: &u32| self.hostility.as_ref().is_some_and(|h| h.starts(*id));
+    fn vcpus_started_by_host(&self, vcpus: u32) -> Vec<u32> {
+        let starts = |id: &u32| self.attack.as_ref().is_some_and(|h| h.starts(*id));
         (1..vcpus).filter(starts).collect()
     }
 
-    fn unasked_beside(&self, id: u32) -> Option<u32> {
-        let double = self.hostility.as_ref()?.double(id)?;
+    fn vcpu_started_beside(&self, id: u32) -> Option<u32> {
+        let double = self.attack.as_ref()?.double(id)?;
         let measured = self.measured.get(&id)?.clone();
         self.states().insert(double, measured);
         Some(double)
     }
 
-    fn vcpu(&self, id: u32) -> Result<Processor, KvmError> {
+    fn vcpu(&self, id: u32) -> Result<Vcpu, KvmError> {
         let states = self.states();
         let state = states
             .get(&id)
-            .ok_or(KvmError::Lacks("a state for this vCPU"))?;
-        let mut vcpu = vcpu::create(&self.vm, id, &self.cpu.cpuid(id), state)?;
+            .ok_or(KvmError::Plan("state for this vCPU"))?;
+        let mut vcpu = vcpu_ops::create(&self.vm, id, &self.cpu.cpuid(id), state)?;
         set_msrs(id, &mut vcpu, &CPUID_FAULTING)?;
         Ok(vcpu)
     }
 
-    fn event(&self, id: u32, vcpu: &mut VcpuFd, event: Event) -> Served {
-        match event {
-            Event::ReadMsr(register) => self.read_msr(id, vcpu, register),
-            Event::WriteMsr(MSR_GHCB, value) => {
+    fn serve(&self, id: u32, vcpu: &mut VcpuFd, exit: UnhandledExit) -> ExitAction {
+        match exit {
+            UnhandledExit::ReadMsr(register) => self.read_msr(id, vcpu, register),
+            UnhandledExit::WriteMsr(MSR_GHCB, value) => {
                 let windows = Windows(&self.memory);
-                if let Some(hostility) = &self.hostility
+                if let Some(attack) = &self.attack
                     && let Some(ghcb) = message(value, &windows)
-                    && !hostility.carries(id)
+                    && !attack.carries(id)
                 {
                     say_busy(ghcb, &windows);
-                    return Served::Resume;
+                    return ExitAction::Resume;
                 }
                 let action = self.hypervisor.msr_write(id, value, &windows);
-                if let Some(hostility) = &self.hostility {
-                    hostility.answer(id, &windows);
+                if let Some(attack) = &self.attack {
+                    attack.answer(id, &windows);
                 }
                 self.perform(id, action)
             }
-            event => out_of_bounds(&event),
+            exit => out_of_bounds(&exit),
         }
     }
 }
@@ -369,8 +380,8 @@ pub(crate) fn launch(
     let mut states = BTreeMap::new();
     for page in &layout.pages {
         if page.kind == PageType::Vmsa {
-            let vmsa = Vmsa::read_from_bytes(&page.bytes[..])
-                .map_err(|_| KvmError::Lacks("a whole VMSA"))?;
+            let vmsa =
+                Vmsa::read_from_bytes(&page.bytes[..]).map_err(|_| KvmError::Plan("whole VMSA"))?;
             launching
                 .update_vmsa(&vmsa)
                 .map_err(firmware("measure a VMSA"))?;
@@ -384,15 +395,15 @@ pub(crate) fn launch(
         launching
             .update(page.kind, page.gpa, &mut bytes)
             .map_err(firmware("take a page"))?;
-        if let Some(hostility) = &simulated.hostility {
-            hostility.page(page.kind, page.gpa, &mut bytes);
+        if let Some(attack) = &simulated.attack {
+            attack.page(page.kind, page.gpa, &mut bytes);
         }
         memory.load(page.gpa, &bytes[..]);
     }
     let running = launching
         .finish(None, launch.measured.host_data)
         .map_err(firmware("finish the launch"))?;
-    Load::new(&memory, &layout.runtime, launch.images.runtime).take_part()?;
+    Load::new(&memory, &layout.runtime, launch.images.runtime).load_remaining()?;
     timeline.mark("image");
 
     let hypervisor = Hypervisor::new(
@@ -420,7 +431,7 @@ pub(crate) fn launch(
         measured: states.clone(),
         states: Mutex::new(states),
         quirks: if pvm { QUIRK_SYSCALL } else { 0 },
-        hostility: simulated.hostility.clone(),
+        attack: simulated.attack.clone(),
     };
     let first = platform.vcpu(0)?;
     timeline.mark("machine");
@@ -428,6 +439,7 @@ pub(crate) fn launch(
         memory,
         platform: Box::new(platform),
         first,
+        corrections: Vec::new(),
     })
 }
 

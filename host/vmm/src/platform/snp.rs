@@ -8,22 +8,21 @@ use std::sync::Arc;
 use enarx_launch::measured::{self, C_BIT, Parameters};
 use kvm_ioctls::{Kvm, VcpuFd};
 
-use super::{Event, Platform, Served, out_of_bounds};
-use crate::VmLaunch;
+use super::{ExitAction, Platform, UnhandledExit, out_of_bounds};
 use crate::error::KvmError;
+use crate::launch::VmLaunch;
 use crate::launched::{KeepSize, Launched, Timeline};
 use crate::snp::abi::KVM_SET_MEMORY_ATTRIBUTES;
 use crate::snp::guest::{Guest, Request};
+use crate::snp::ioctl::{Host, Machine};
 use crate::snp::launcher::SnpError;
-use crate::snp::linux::{Host, Machine};
 use crate::snp::probe::Offer;
 use crate::vm::cpuid::Cpu;
 use crate::vm::image::Load;
 use crate::vm::memory::GuestMemory;
-use crate::vm::processor::Processor;
-use crate::vm::vcpu;
+use crate::vm::vcpu::Vcpu;
+use crate::vm::vcpu_ops;
 use enarx_confine::seccomp::{Allow, word};
-use enarx_executor::launch::Outcome;
 
 /// The calls that page state changes of a machine need: `KVM_SET_MEMORY_ATTRIBUTES`, and fallocate(2) that frees its
 /// private memory.
@@ -49,20 +48,20 @@ impl Platform for Snp {
         conversions(machine.fd().as_raw_fd(), machine.private_memory())
     }
 
-    fn vcpu(&self, id: u32) -> Result<Processor, KvmError> {
-        self.guest.vcpu(id).ok_or(KvmError::Lacks("this vCPU"))
+    fn vcpu(&self, id: u32) -> Result<Vcpu, KvmError> {
+        self.guest.vcpu(id).ok_or(KvmError::Plan("such vCPU"))
     }
 
-    fn event(&self, _: u32, vcpu: &mut VcpuFd, event: Event) -> Served {
-        let Event::Snp(exit) = event else {
-            return out_of_bounds(&event);
+    fn serve(&self, _: u32, vcpu: &mut VcpuFd, exit: UnhandledExit) -> ExitAction {
+        let UnhandledExit::Snp(exit) = exit else {
+            return out_of_bounds(&exit);
         };
         match self.guest.serve(exit) {
             Ok(answer) => {
-                vcpu::answer_hypercall(vcpu, answer.value());
-                Served::Resume
+                vcpu_ops::answer_hypercall(vcpu, answer.value());
+                ExitAction::Resume
             }
-            Err(error) => Served::End(Outcome::Fault(error.to_string())),
+            Err(fault) => fault.into(),
         }
     }
 }
@@ -92,7 +91,7 @@ pub(crate) fn launch(
     timeline.mark("plan");
 
     let memory = GuestMemory::in_place(size.memory, &layout.shared).map_err(size.refused())?;
-    Load::new(&memory, &layout.runtime, launch.images.runtime).take_part()?;
+    Load::new(&memory, &layout.runtime, launch.images.runtime).load_remaining()?;
     timeline.mark("image");
 
     let cpuids: Vec<_> = (0..size.vcpus).map(|id| cpu.cpuid(id)).collect();
@@ -108,9 +107,8 @@ pub(crate) fn launch(
             host_data: launch.measured.host_data,
         },
     )?;
-    for correction in guest.corrections() {
-        (launch.launch.report)(&format!("backend snp: {correction}"));
-    }
+    let corrections = guest.corrections().iter().map(ToString::to_string);
+    let corrections = corrections.collect();
     let platform = Snp { guest };
     let first = platform.vcpu(0)?;
     timeline.mark("machine");
@@ -118,6 +116,7 @@ pub(crate) fn launch(
         memory: Arc::new(memory),
         platform: Box::new(platform),
         first,
+        corrections,
     })
 }
 
@@ -158,10 +157,8 @@ mod tests {
             network: NetworkGrant::default(),
             evidence: None,
         };
-        let vm = Kvm::new()
-            .expect("this test needs /dev/kvm")
-            .create_vm()
-            .unwrap();
+        enarx_harness::needs::kvm();
+        let vm = Kvm::new().unwrap().create_vm().unwrap();
         let private = memfd_create("private", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&private, 2 << 20).unwrap();
         fallocate(&private, FallocateFlags::empty(), 0, 2 << 20).unwrap();

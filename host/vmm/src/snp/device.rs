@@ -1,7 +1,7 @@
 //! The system interface of a SEV-SNP launch as two traits: what the launcher asks of `/dev/kvm`
 //! and `/dev/sev`, and of the virtual machine it made.
 //!
-//! [`super::linux`] asks the kernel; the tests play a kernel that enforces the documented rules.
+//! [`super::ioctl`] asks the kernel; the tests play a kernel that enforces the documented rules.
 //! Structures are passed as the kernel takes them, so that what is tested is what is sent.
 #![forbid(unsafe_code)]
 

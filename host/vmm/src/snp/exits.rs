@@ -5,9 +5,8 @@
 //! before anything is done, and nothing is converted that was not asked for.
 #![forbid(unsafe_code)]
 
-use std::fmt;
-
 use enarx_boot::layout::{LARGE, PAGE};
+use enarx_executor::fault::{KeepFault, MemoryFault, StrayExit, Termination};
 use enarx_exits::Reason;
 use enarx_snp::ghcb::msr;
 use kvm_bindings::{
@@ -92,42 +91,18 @@ pub enum Exit {
 /// Serves an exit; the answer is that to a hypercall, the only exit after which a Keep goes on.
 ///
 /// # Errors
-/// [`ExitError`]: the Keep has ended, or has to.
-pub fn serve(vm: &impl Vm, map: &Map, exit: Exit) -> Result<Answer, ExitError> {
+/// [`KeepFault`]: the Keep has ended, or has to.
+pub fn serve(vm: &impl Vm, map: &Map, exit: Exit) -> Result<Answer, KeepFault> {
     match exit {
         Exit::Hypercall { number, args } => hypercall(vm, map, number, args),
-        Exit::SystemEvent { kind, data } => {
-            Err(ExitError::Ended(Termination::of(kind, data.as_slice())))
-        }
+        Exit::SystemEvent { kind, data } => Err(system_event(kind, data.as_slice())),
         Exit::MemoryFault { flags, gpa, size } => {
-            Err(ExitError::Fault(MemoryFault::of(map, flags, gpa, size)))
+            Err(KeepFault::MemoryFault(memory_fault(map, flags, gpa, size)))
         }
     }
 }
 
-/// An exit that ends the Keep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ExitError {
-    /// KVM forwards a hypercall that it was not asked to forward.
-    #[error("KVM forwarded hypercall {0}, which it was not asked for")]
-    Hypercall(u64),
-    /// The host refuses a step of a conversion; the memory is in between now.
-    #[error("the host could not {step} for the Keep: {errno}")]
-    Conversion {
-        /// The step that was tried.
-        step: &'static str,
-        /// The answer.
-        errno: Errno,
-    },
-    /// The guest ended itself.
-    #[error("{0}")]
-    Ended(Termination),
-    /// It took pages for what they are not.
-    #[error("{0}")]
-    Fault(MemoryFault),
-}
-
-/// What the arguments of a page state change ask for; none when they make no sense.
+/// What the arguments of a page state change ask for; `None` when they make no sense.
 pub fn conversion(map: &Map, args: [u64; 6]) -> Option<Conversion> {
     let [gpa, pages, flags, ..] = args;
     let length = pages.checked_mul(PAGE)?;
@@ -157,15 +132,16 @@ pub fn conversion(map: &Map, args: [u64; 6]) -> Option<Conversion> {
 /// ends a Keep; so the kernel is asked again here first.
 ///
 /// # Errors
-/// [`ExitError`]: the Keep has to end.
+/// [`KeepFault`]: the Keep has to end.
 pub fn hypercall(
     vm: &impl Vm,
     map: &Map,
     number: u64,
     args: [u64; 6],
-) -> Result<Answer, ExitError> {
+) -> Result<Answer, KeepFault> {
     if number != MAP_GPA_RANGE {
-        return Err(ExitError::Hypercall(number));
+        let exit = format!("KVM forwarded hypercall {number}, which it was not asked for");
+        return Err(KeepFault::Exit(StrayExit::Other(exit)));
     }
     let Some(conversion) = conversion(map, args) else {
         return Ok(Answer::Invalid);
@@ -185,7 +161,7 @@ pub fn hypercall(
         Err(errno) if repeatable(errno) => return Ok(Answer::Again),
         Err(errno) => {
             let step = "change the state of pages";
-            return Err(ExitError::Conversion { step, errno });
+            return Err(KeepFault::kvm(step, errno.raw_os_error()));
         }
     }
     // The side that the guest left is given back to the host.
@@ -197,137 +173,49 @@ pub fn hypercall(
         let freed = vm.discard_private(slot, offset, conversion.length);
         ("free private pages", freed)
     };
-    freed.map_err(|errno| ExitError::Conversion { step, errno })?;
+    freed.map_err(|errno| KeepFault::kvm(step, errno.raw_os_error()))?;
     Ok(Answer::Done)
 }
 
-/// How a guest ended itself through KVM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Termination {
-    /// The microkernel, by one of its reasons.
-    Microkernel(Reason),
-    /// By a reason of GHCB protocol itself.
-    Protocol(u8),
-    /// By a reason that nobody here defines.
-    Unknown {
-        /// The reason set.
-        set: u8,
-        /// The reason.
-        code: u8,
-    },
-    /// By the GHCB page instead of the MSR: KVM tells where the page is and keeps the reason to
-    /// itself.
-    Page {
-        /// Guest physical address of the GHCB.
-        gpa: u64,
-    },
-    /// Another kind of event, which does not happen to a SEV-SNP guest.
-    Other {
-        /// `system_event.type`.
-        kind: u32,
-    },
-}
-
-impl Termination {
-    /// The meaning of a `KVM_EXIT_SYSTEM_EVENT`.
-    pub fn of(kind: u32, data: &[u64]) -> Self {
-        let value = match data {
-            [value, ..] if kind == KVM_SYSTEM_EVENT_SEV_TERM => *value,
-            _ => return Self::Other { kind },
-        };
-        match msr::Request::decode(value) {
-            Some(msr::Request::Terminate { set, reason }) => Self::of_code(set, reason),
-            _ => Self::Page { gpa: value },
-        }
-    }
-
-    /// The meaning of a termination code.
-    pub fn of_code(set: u8, code: u8) -> Self {
-        if set == 0 {
-            return Self::Protocol(code);
-        }
-        let own = (set == MICROKERNEL_SET).then(|| Reason::from_number(code.into()));
-        let unknown = Self::Unknown { set, code };
-        own.flatten().map_or(unknown, Self::Microkernel)
+/// The meaning of a `KVM_EXIT_SYSTEM_EVENT`, by which KVM says that the guest ended itself.
+pub fn system_event(kind: u32, data: &[u64]) -> KeepFault {
+    let value = match data {
+        [value, ..] if kind == KVM_SYSTEM_EVENT_SEV_TERM => *value,
+        _ => return KeepFault::Terminated(Termination::Event { kind }),
+    };
+    match msr::Request::decode(value) {
+        Some(msr::Request::Terminate { set, reason }) => terminated(set, reason),
+        _ => KeepFault::Terminated(Termination::Page { gpa: value }),
     }
 }
 
-impl fmt::Display for Termination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the Keep ended: ")?;
-        match self {
-            Self::Microkernel(reason) => f.write_str(reason.text()),
-            // 56421, table 4.
-            Self::Protocol(0) => f.write_str("it asked for it, without a reason"),
-            Self::Protocol(1) => f.write_str(
-                "this host does not speak its version of the GHCB protocol; use a newer kernel",
-            ),
-            Self::Protocol(2) => {
-                f.write_str("this host lacks a SEV-SNP feature that it needs; use a newer kernel")
-            }
-            Self::Protocol(code) => write!(f, "reason {code} of the GHCB protocol"),
-            Self::Unknown { set, code } => write!(f, "reason {code} of the unknown set {set}"),
-            Self::Page { gpa } => write!(
-                f,
-                "it asked for it by its GHCB at {gpa:#x}; the reason is in the host's kernel log"
-            ),
-            Self::Other { kind } => write!(f, "KVM reports system event {kind}"),
-        }
+/// The meaning of a termination code of the GHCB protocol.
+pub fn terminated(set: u8, code: u8) -> KeepFault {
+    if set == 0 {
+        return KeepFault::Terminated(Termination::Protocol(code));
+    }
+    let own = (set == MICROKERNEL_SET).then(|| Reason::from_number(code.into()));
+    match own.flatten() {
+        Some(reason) => KeepFault::Reported {
+            reason,
+            detail: None,
+        },
+        None => KeepFault::Terminated(Termination::Unknown { set, code }),
     }
 }
 
-/// An access to a page in another state than the guest thinks it is (`KVM_EXIT_MEMORY_FAULT`).
-/// The microkernel asks before it converts, so this is its defect or an attack on it: the Keep
-/// ends, and nothing is converted silently.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryFault {
-    /// Guest physical address.
-    pub gpa: u64,
-    /// Bytes.
-    pub size: u64,
-    /// The guest took the page for private; else for shared.
-    pub as_private: bool,
-    /// What the page was at launch; none where there is no memory.
-    pub began_private: Option<bool>,
-}
-
-impl MemoryFault {
-    /// The meaning of the exit's fields.
-    pub fn of(map: &Map, flags: u64, gpa: u64, size: u64) -> Self {
-        Self {
-            gpa,
-            size,
-            as_private: flags & u64::from(KVM_MEMORY_EXIT_FLAG_PRIVATE) != 0,
-            began_private: map.begins_private(gpa),
-        }
-    }
-}
-
-impl fmt::Display for MemoryFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |private| if private { "private" } else { "shared" };
-        write!(
-            f,
-            "the Keep ended: it took {:#x} bytes at {:#x} for {} memory, ",
-            self.size,
-            self.gpa,
-            name(self.as_private)
-        )?;
-        match self.began_private {
-            Some(private) => write!(
-                f,
-                "which they are not (they began as {}), and had not asked to change them; please report this",
-                name(private)
-            ),
-            None => write!(f, "but there is no memory; please report this"),
-        }
+/// The meaning of the fields of a `KVM_EXIT_MEMORY_FAULT`.
+pub fn memory_fault(map: &Map, flags: u64, gpa: u64, size: u64) -> MemoryFault {
+    MemoryFault {
+        gpa,
+        size,
+        as_private: flags & u64::from(KVM_MEMORY_EXIT_FLAG_PRIVATE) != 0,
+        began_private: map.begins_private(gpa),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
 
     use super::super::memory::Extent;
@@ -406,64 +294,28 @@ mod tests {
     }
 
     #[test]
-    fn terminations_are_named() {
+    fn terminations_are_told_apart() {
         let msr = |set: u64, code: u64| 0x100 | set << 12 | code << 16;
-        for (kind, data, expected, text) in [
-            (
-                6,
-                &[msr(1, 4)][..],
-                Termination::Microkernel(Reason::OutOfMemory),
-                "--memory",
-            ),
-            (
-                6,
-                &[msr(1, 9)],
-                Termination::Microkernel(Reason::StackOverflow),
-                "overflowed",
-            ),
-            (
-                6,
-                &[msr(1, 200)],
-                Termination::Unknown { set: 1, code: 200 },
-                "reason 200",
-            ),
-            (
-                6,
-                &[msr(2, 1)],
-                Termination::Unknown { set: 2, code: 1 },
-                "set 2",
-            ),
-            (
-                6,
-                &[msr(0, 0)],
-                Termination::Protocol(0),
-                "without a reason",
-            ),
-            (
-                6,
-                &[msr(0, 1)],
-                Termination::Protocol(1),
-                "version of the GHCB",
-            ),
-            (6, &[msr(0, 2)], Termination::Protocol(2), "SEV-SNP feature"),
-            (6, &[msr(0, 3)], Termination::Protocol(3), "reason 3"),
-            (6, &[0x7000], Termination::Page { gpa: 0x7000 }, "0x7000"),
-            (6, &[], Termination::Other { kind: 6 }, "event 6"),
-            (1, &[msr(1, 4)], Termination::Other { kind: 1 }, "event 1"),
+        let unknown = |set, code| Termination::Unknown { set, code };
+        for (kind, data, expected) in [
+            (6, &[msr(1, 200)][..], unknown(1, 200)),
+            (6, &[msr(2, 1)], unknown(2, 1)),
+            (6, &[msr(0, 0)], Termination::Protocol(0)),
+            (6, &[msr(0, 1)], Termination::Protocol(1)),
+            (6, &[msr(0, 2)], Termination::Protocol(2)),
+            (6, &[msr(0, 3)], Termination::Protocol(3)),
+            (6, &[0x7000], Termination::Page { gpa: 0x7000 }),
+            (6, &[], Termination::Event { kind: 6 }),
+            (1, &[msr(1, 4)], Termination::Event { kind: 1 }),
         ] {
-            let found = Termination::of(kind, data);
-            assert_eq!(found, expected);
-            assert!(found.to_string().contains(text), "{found}");
+            assert_eq!(system_event(kind, data), KeepFault::Terminated(expected));
         }
-        // Every reason of the microkernel has words of its own.
-        let reasons = (0..=u8::MAX).filter(|&code| Reason::from_number(code.into()).is_some());
-        let words: BTreeSet<String> = reasons
-            .clone()
-            .map(|code| Termination::of(6, &[msr(1, code.into())]))
-            .inspect(|found| assert!(matches!(found, Termination::Microkernel(_))))
-            .map(|found| found.to_string())
-            .collect();
-        assert_eq!(words.len(), reasons.count());
+        for reason in Reason::ALL {
+            let found = system_event(6, &[msr(1, *reason as u64)]);
+            let reason = *reason;
+            let detail = None;
+            assert_eq!(found, KeepFault::Reported { reason, detail });
+        }
     }
 
     #[test]
@@ -473,7 +325,7 @@ mod tests {
             (0, 0, ["shared memory", "began as private"]),
             (8, 64 * MIB, ["private memory", "there is no memory"]),
         ] {
-            let text = MemoryFault::of(&map(), flags, gpa, PAGE).to_string();
+            let text = memory_fault(&map(), flags, gpa, PAGE).to_string();
             assert!(words.iter().all(|word| text.contains(word)), "{text}");
         }
     }

@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+use enarx_executor::fault::KeepFault;
 use enarx_launch::layout::Page;
 use enarx_launch::measured::SEV_FEATURES;
 use enarx_snp::bits::GuestPolicy;
@@ -17,7 +18,7 @@ use kvm_bindings::CpuId;
 
 use super::cpuid::Correction;
 use super::device::{Device, Vm};
-use super::exits::{self, Answer, Exit, ExitError};
+use super::exits::{self, Answer, Exit};
 use super::launcher::{Launcher, Sealed, Settings, SnpError};
 use super::memory::{Extent, Map, Slot};
 
@@ -116,8 +117,8 @@ impl<V: Vm> Guest<V> {
     /// Serves an exit, as [`exits::serve`].
     ///
     /// # Errors
-    /// [`ExitError`]: the Keep has ended, or has to.
-    pub fn serve(&self, exit: Exit) -> Result<Answer, ExitError> {
+    /// [`KeepFault`]: the Keep has ended, or has to.
+    pub fn serve(&self, exit: Exit) -> Result<Answer, KeepFault> {
         exits::serve(&self.vm, &self.map, exit)
     }
 }

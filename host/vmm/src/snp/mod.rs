@@ -17,7 +17,7 @@
 //!
 //! # Tests
 //!
-//! `tests/snp_launch` runs the launcher against a played KVM and secure processor that enforce the
+//! `tests/snp_launch` runs the launcher against a fake KVM and secure processor that enforce the
 //! documented rules and recompute the launch digest. `tests/snp_hardware.rs` runs it on a real
 //! EPYC host. Those tests are ignored by default; on a host where `enarx doctor` reports every
 //! line of `snp` as ok, run them as a user who may open `/dev/kvm` and `/dev/sev`:
@@ -32,8 +32,8 @@ pub mod device;
 pub mod exits;
 pub mod firmware;
 pub mod guest;
+pub mod ioctl;
 pub mod launcher;
-pub mod linux;
 pub mod memory;
 pub mod pages;
 pub mod probe;

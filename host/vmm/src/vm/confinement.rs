@@ -5,14 +5,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use seccompiler::{BpfProgram, SeccompAction};
 
 use enarx_confine::ConfineError;
-use enarx_confine::landlock::{self, Tcp};
+use enarx_confine::landlock::{self, Enforcement, Tcp};
 use enarx_confine::seccomp::{Allow, apply, compile, thread, word};
 use enarx_executor::grant::{Grant, NetworkGrant};
 use enarx_executor::interrupt;
 
 /// `KVM_RUN`, `KVM_GET_REGS`, `KVM_GET_SREGS`, `KVM_INTERRUPT` (Linux `linux/kvm.h`).
 const REQUESTS: &[u32] = &[0xae80, 0x8090_ae81, 0x8138_ae83, 0x4004_ae86];
-const _: () = assert!(super::vcpu::KVM_INTERRUPT == REQUESTS[3] as u64);
+const _: () = assert!(super::vcpu_ops::KVM_INTERRUPT == REQUESTS[3] as u64);
 
 /// The calls of vCPU threads.
 fn allowed(network: NetworkGrant, platform: Vec<Allow>) -> impl Iterator<Item = Allow> {
@@ -56,17 +56,18 @@ impl Confinement {
         })
     }
 
-    /// Confines the calling thread, for good.
+    /// Confines the calling thread, for good; what Landlock does for it.
     ///
     /// # Errors
     /// [`ConfineError`] when the kernel refuses.
-    pub fn apply(&self) -> Result<(), ConfineError> {
+    pub fn apply(&self) -> Result<Enforcement, ConfineError> {
         let directories = self
             .directories
             .iter()
             .map(|(directory, read_only)| (directory.as_fd(), *read_only));
-        landlock::restrict(directories, self.tcp)?;
-        apply(&self.filter)
+        let landlock = landlock::restrict(directories, self.tcp)?;
+        apply(&self.filter)?;
+        Ok(landlock)
     }
 }
 

@@ -1,35 +1,37 @@
-//! The main external loop: runs the vCPUs and serves their exits until the Keep ends.
+//! The run loop: runs the vCPUs and serves their exits until the Keep ends.
 //!
 //! vCPU threads hold no lock while they run or sleep. The thread that called [`run`] waits for the
 //! end, starts vCPUs that the guest asks for, and watches the time limit; it is not confined. It takes no
 //! lock under which requests of the Keep are performed, so the end comes whatever the Keep asks for.
 
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use enarx_exits::{FaultReport, Function, LOG_BYTES, PORT};
+use enarx_confine::landlock::Enforcement;
+use enarx_executor::fault::{Context, HostFault, KeepFault, StrayExit};
+use enarx_executor::interrupt::Interruptible;
+use enarx_executor::launch::{Confined, Counter, GRACE, Outcome, join_until};
+use enarx_executor::refused::{Refusals, Refused, RefusedCalls};
+use enarx_executor::{Progress, SharedExecutor};
+use enarx_exits::{ExitFunction, FaultReport, LOG_BYTES, PORT};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use zerocopy::IntoBytes;
 
 use super::confinement::Confinement;
-use super::fault::Fault;
 use super::memory::GuestMemory;
 use super::poller::{Poller, Traffic};
-use super::vcpu;
+use super::vcpu::Vcpu;
+use super::vcpu_ops;
 use crate::error::KvmError;
-use crate::platform::{Event, Platform, Served};
+use crate::platform::{ExitAction, Platform, UnhandledExit};
 use crate::snp::exits::Exit;
-use crate::vm::processor::Processor;
-use enarx_executor::interrupt::Interruptible;
-use enarx_executor::launch::{GRACE, LeftBehind, Outcome};
-use enarx_executor::refused::{Refusals, Refused, RefusedCalls};
-use enarx_executor::{Progress, SharedExecutor};
 
-/// Functions that are counted: their numbers are below this.
-const FUNCTIONS: usize = 12;
+/// What follows an exit: the vCPU runs again, or the Keep has this outcome.
+type Flow = ControlFlow<Outcome>;
 
 /// A Keep while it runs.
 pub struct Keep {
@@ -38,18 +40,21 @@ pub struct Keep {
     platform: Box<dyn Platform>,
     memory: Arc<GuestMemory>,
     confinement: Confinement,
-    vcpus: Vec<Vcpu>,
+    vcpus: Vec<VcpuRequests>,
     control: Mutex<Control>,
     changed: Condvar,
     poller: Poller,
     polling: Interruptible,
-    counts: [AtomicU64; FUNCTIONS],
+    /// Exits served, in the order of [`ExitFunction::ALL`].
+    counts: [AtomicU64; ExitFunction::ALL.len()],
+    /// What Landlock does for the threads, once one of them is confined.
+    landlock: OnceLock<Enforcement>,
     refusals: Refusals,
 }
 
 /// What other threads want of a vCPU.
 #[derive(Default)]
-struct Vcpu {
+struct VcpuRequests {
     /// The token of `Park` and `Unpark`.
     token: Mutex<bool>,
     unparked: Condvar,
@@ -67,8 +72,29 @@ struct Control {
     started: u64,
     /// Up to where the guest wants memory.
     memory: Option<u64>,
-    /// The polling thread is wanted, and runs.
-    poller: (bool, bool),
+    polling: Polling,
+}
+
+/// The polling thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Polling {
+    /// Nobody has wanted it yet.
+    #[default]
+    Off,
+    /// It is to be started.
+    Wanted,
+    /// It was started.
+    Running,
+}
+
+/// What the control thread is asked for.
+struct Work {
+    /// vCPUs to be started.
+    vcpus: Vec<u32>,
+    /// The polling thread is to be started.
+    poller: bool,
+    /// Where the guest's memory is to end.
+    memory: Option<u64>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -90,7 +116,7 @@ impl Keep {
             platform,
             memory,
             confinement,
-            vcpus: (0..vcpus).map(|_| Vcpu::default()).collect(),
+            vcpus: (0..vcpus).map(|_| VcpuRequests::default()).collect(),
             control: Mutex::new(Control {
                 started: 1,
                 ..Control::default()
@@ -99,20 +125,25 @@ impl Keep {
             poller: Poller::default(),
             polling: Interruptible::default(),
             counts: Default::default(),
+            landlock: OnceLock::new(),
             refusals: Refusals::new(refused_calls),
         }
     }
 
     /// System calls and exceptions of the runtime where the microkernel counts them, exits served, by
     /// function, and refused system calls.
-    pub fn counters(&self) -> impl Iterator<Item = (String, u64)> {
+    pub fn counters(&self) -> impl Iterator<Item = Counter> {
         let (system_calls, exceptions) = self.memory.counters();
-        let of_kernel = [
-            ("system calls".into(), system_calls),
-            ("exceptions".into(), exceptions),
-        ];
+        let of_kernel = [("system calls", system_calls), ("exceptions", exceptions)];
+        let of_kernel = of_kernel.map(|(name, count)| Counter {
+            name: name.into(),
+            count,
+        });
         let refused = self.refusals.counts().into_iter();
-        let refused = refused.map(|(call, count)| (format!("refused system call {call}"), count));
+        let refused = refused.map(|(call, count)| Counter {
+            name: format!("refused system call {call}"),
+            count,
+        });
         let counted = self.platform.counts_entries();
         of_kernel
             .into_iter()
@@ -121,15 +152,45 @@ impl Keep {
             .chain(refused)
     }
 
-    fn exits(&self) -> impl Iterator<Item = (String, u64)> {
-        self.counts
-            .iter()
-            .enumerate()
-            .filter_map(|(number, count)| {
-                let count = count.load(Ordering::Relaxed);
-                let function = Function::from_number(u32::try_from(number).ok()?)?;
-                (count != 0).then(|| (format!("exits {function:?}").to_lowercase(), count))
+    fn exits(&self) -> impl Iterator<Item = Counter> {
+        let counts = ExitFunction::ALL.iter().zip(&self.counts);
+        counts.filter_map(|(function, count)| {
+            let count = count.load(Ordering::Relaxed);
+            (count != 0).then(|| Counter {
+                name: format!("exits {}", function.name().to_lowercase()),
+                count,
             })
+        })
+    }
+
+    fn count(&self, function: ExitFunction) {
+        let mut counts = ExitFunction::ALL.iter().zip(&self.counts);
+        if let Some((_, count)) = counts.find(|(known, _)| **known == function) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How the vCPU threads are confined.
+    pub fn confinement(&self) -> Vec<Confined> {
+        let landlock = self.landlock.get() == Some(&Enforcement::Full);
+        [("seccomp", true), ("Landlock", landlock)]
+            .map(|(by, holds)| Confined { by, holds })
+            .into()
+    }
+
+    /// Confines the calling thread and does its work. A thread that cannot be confined, or panics, ends the
+    /// Keep, which would run on without it.
+    fn confined(&self, work: impl FnOnce()) {
+        let confined = || match self.confinement.apply() {
+            Ok(landlock) => {
+                self.landlock.get_or_init(|| landlock);
+                work();
+            }
+            Err(error) => self.end(KeepFault::host(error).into()),
+        };
+        if catch_unwind(AssertUnwindSafe(confined)).is_err() {
+            self.end(KeepFault::Host(HostFault::Panicked).into());
+        }
     }
 
     /// Ends the Keep, unless it has ended already, and makes every thread notice.
@@ -176,8 +237,8 @@ impl Keep {
     fn want_polling(&self) {
         self.poller.want();
         let mut control = lock(&self.control);
-        if !control.poller.1 {
-            control.poller.0 = true;
+        if control.polling == Polling::Off {
+            control.polling = Polling::Wanted;
             self.changed.notify_all();
         }
     }
@@ -195,8 +256,8 @@ impl Keep {
         }
     }
 
-    fn park(&self, me: usize, timeout: Option<Duration>) {
-        let vcpu = &self.vcpus[me];
+    fn park(&self, vcpu: usize, timeout: Option<Duration>) {
+        let vcpu = &self.vcpus[vcpu];
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut token = lock(&vcpu.token);
         while !*token && !self.ended() {
@@ -220,178 +281,221 @@ impl Keep {
         *token = false;
     }
 
-    /// Serves one exit by the port; an outcome ends the Keep.
-    fn serve(&self, me: usize, number: u32) -> Option<Outcome> {
-        let record = self.memory.record(me);
-        let args = record.args;
-        let function = Function::from_number(number)?;
-        self.counts[function as usize].fetch_add(1, Ordering::Relaxed);
-        let progress = match function {
-            Function::Exit => return Some(Outcome::Exit(low_word(args[0]).cast_signed())),
-            Function::Fault => {
-                let report = FaultReport::from_args(args);
-                return Some(Outcome::Fault(Fault(report).to_string()));
+    /// Sleeps until there is something to do for the vCPU threads, the Keep has ended, or the time limit is
+    /// reached.
+    fn wait_for_work(&self, deadline: Option<Instant>) -> ControlFlow<Outcome, Work> {
+        let mut control = lock(&self.control);
+        loop {
+            if let Some(outcome) = &control.outcome {
+                return ControlFlow::Break(outcome.clone());
             }
-            Function::Ring => self.executor.drain_all(),
-            Function::Wait => self.executor.wait(low_word(args[0]), nanoseconds(args[1])),
-            Function::Park => {
-                self.park(me, nanoseconds(args[0]));
-                return None;
+            let poller = control.polling == Polling::Wanted;
+            if poller || !control.wanted.is_empty() || control.memory.is_some() {
+                if poller {
+                    control.polling = Polling::Running;
+                }
+                return ControlFlow::Continue(Work {
+                    vcpus: std::mem::take(&mut control.wanted),
+                    poller,
+                    memory: control.memory,
+                });
             }
-            Function::Unpark => {
-                self.unpark(args[0]);
-                return None;
+            control = match deadline {
+                None => self
+                    .changed
+                    .wait(control)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        control.outcome = Some(Outcome::TimedOut);
+                        continue;
+                    }
+                    self.changed
+                        .wait_timeout(control, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
+        }
+    }
+
+    /// Serves a write of `number` to the port of the functions.
+    fn port(&self, vcpu: usize, number: u32, traffic: &mut Traffic) -> Flow {
+        let Some(function) = ExitFunction::from_number(number) else {
+            return end(KeepFault::Exit(StrayExit::Function(number)));
+        };
+        self.count(function);
+        self.serve(vcpu, function)?;
+        let rung = matches!(function, ExitFunction::Ring | ExitFunction::Wait);
+        if rung && traffic.note(Instant::now()) {
+            self.want_polling();
+        }
+        Flow::Continue(())
+    }
+
+    /// Serves a function that vCPU `vcpu` calls.
+    fn serve(&self, vcpu: usize, function: ExitFunction) -> Flow {
+        let args = self.memory.record(vcpu).args;
+        match function {
+            ExitFunction::Exit => {
+                return Flow::Break(Outcome::Exit(low_word(args[0]).cast_signed()));
             }
-            Function::Kick => {
+            ExitFunction::Fault => return end(KeepFault::reported(FaultReport::from_args(args))),
+            ExitFunction::Ring => return progress(self.executor.drain_all()),
+            ExitFunction::Wait => {
+                let limit = nanoseconds(args[1]);
+                return progress(self.executor.wait(low_word(args[0]), limit));
+            }
+            ExitFunction::Park => self.park(vcpu, nanoseconds(args[0])),
+            ExitFunction::Unpark => self.unpark(args[0]),
+            ExitFunction::Kick => {
                 for (index, vcpu) in self.vcpus.iter().enumerate() {
                     if args[0] >> index & 1 == 1 {
                         vcpu.kick.store(true, Ordering::Release);
                         vcpu.thread.interrupt();
                     }
                 }
-                return None;
             }
-            Function::Discard => {
-                if self.memory.discard(args[0], args[1]) {
-                    return None;
+            ExitFunction::Discard => {
+                let [gpa, length, ..] = args;
+                if !self.memory.discard(gpa, length) {
+                    return end(KeepFault::Exit(StrayExit::Discard { gpa, length }));
                 }
-                return Some(Outcome::Fault(
-                    "the Keep was ended: it gave back memory that is not its own".into(),
-                ));
             }
-            Function::Memory => {
-                self.want_memory(args[0]);
-                return None;
-            }
-            Function::Refused => {
+            ExitFunction::Memory => self.want_memory(args[0]),
+            ExitFunction::Refused => {
                 let call = Refused {
                     number: args[0],
                     errno: Some(args[1]),
                 };
-                return self.refusals.note(call, args[2]).map(Outcome::Fault);
+                if self.refusals.note(call) {
+                    let rip = Some(args[2]);
+                    return end(KeepFault::RefusedCall { call, rip });
+                }
             }
-            Function::Log => {
+            ExitFunction::Log => {
                 let length = usize::try_from(args[0]).unwrap_or(0).min(LOG_BYTES);
                 self.executor
                     .log_last_words(&args[1..].as_bytes()[..length]);
-                return None;
             }
-        };
-        match progress {
-            // After a wait the guest looks, and waits again.
-            Ok(Progress::Idle | Progress::More) => None,
-            Ok(Progress::Exit(code)) => Some(Outcome::Exit(code)),
-            Err(error) => Some(Outcome::Fault(error.to_string())),
         }
+        Flow::Continue(())
     }
 
-    /// Serves a write of `number` to the port of the exits; an outcome ends the Keep.
-    fn port(&self, me: usize, number: u32, traffic: &mut Traffic) -> Option<Outcome> {
-        if Function::from_number(number).is_none() {
-            return Some(Outcome::Fault(format!(
-                "the Keep asked for function {number}"
-            )));
-        }
-        if let Some(outcome) = self.serve(me, number) {
-            return Some(outcome);
-        }
-        let rung = [Function::Ring as u32, Function::Wait as u32].contains(&number);
-        if rung && traffic.note(Instant::now()) {
-            self.want_polling();
-        }
-        None
-    }
-
-    /// Runs vCPU `me` until the Keep ends.
-    fn run_vcpu(&self, me: usize, vcpu: &mut VcpuFd) -> Outcome {
+    /// Runs vCPU `vcpu` until the Keep ends.
+    fn run_vcpu(&self, vcpu: usize, fd: &mut VcpuFd) {
         let mut traffic = Traffic::default();
-        loop {
-            if self.ended() {
-                return Outcome::TimedOut;
-            }
-            if self.vcpus[me].kick.swap(false, Ordering::AcqRel) {
-                let run = vcpu.get_kvm_run();
-                if run.if_flag != 0 && run.ready_for_interrupt_injection != 0 {
-                    run.request_interrupt_window = 0;
-                    if let Err(error) = vcpu::inject_kick(vcpu) {
-                        return Outcome::Fault(format!("KVM refused an interrupt: {error}"));
-                    }
-                } else {
-                    self.vcpus[me].kick.store(true, Ordering::Release);
-                    run.request_interrupt_window = 1;
-                }
-            }
-            let id = u32::try_from(me).unwrap_or(u32::MAX);
-            if let Err(error) = self.platform.before_run(id, vcpu) {
-                return Outcome::Fault(error);
-            }
-            match vcpu.run() {
-                Ok(VcpuExit::IoOut(PORT, data)) => {
-                    let Ok(number) = <[u8; 4]>::try_from(data).map(u32::from_le_bytes) else {
-                        return Outcome::Fault("the Keep wrote a port in a wrong size".into());
-                    };
-                    if let Some(outcome) = self.port(me, number, &mut traffic) {
-                        return outcome;
-                    }
-                }
-                Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen) => {}
-                Ok(VcpuExit::Shutdown) => {
-                    return Outcome::Fault(describe(vcpu, "a triple fault in its microkernel"));
-                }
-                Ok(VcpuExit::FailEntry(reason, _)) => {
-                    return Outcome::Fault(format!(
-                        "the CPU refused to enter the Keep ({reason:#x})"
-                    ));
-                }
-                Ok(VcpuExit::InternalError) => {
-                    return Outcome::Fault(describe(vcpu, "KVM cannot go on (internal error)"));
-                }
-                Ok(exit) => {
-                    let event = match exit {
-                        VcpuExit::X86Rdmsr(exit) => Event::ReadMsr(exit.index),
-                        VcpuExit::X86Wrmsr(exit) => Event::WriteMsr(exit.index, exit.data),
-                        VcpuExit::Hypercall(exit) => Event::Snp(Exit::Hypercall {
-                            number: exit.nr,
-                            args: exit.args,
-                        }),
-                        VcpuExit::SystemEvent(kind, data) => Event::Snp(Exit::SystemEvent {
-                            kind,
-                            data: data.first().copied(),
-                        }),
-                        VcpuExit::MemoryFault { flags, gpa, size } => {
-                            Event::Snp(Exit::MemoryFault { flags, gpa, size })
-                        }
-                        exit => Event::Other(format!("{exit:x?}")),
-                    };
-                    match self.platform.event(id, vcpu, event) {
-                        Served::Resume => {}
-                        Served::Port(number) => {
-                            if let Some(outcome) = self.port(me, number, &mut traffic) {
-                                return outcome;
-                            }
-                        }
-                        Served::End(outcome) => return outcome,
-                    }
-                }
-                Err(error) if error.errno() == libc::EINTR || error.errno() == libc::EAGAIN => {
-                    vcpu.set_kvm_immediate_exit(0);
-                }
-                Err(error) => {
-                    return Outcome::Fault(format!("KVM could not run the Keep: {error}"));
-                }
+        while !self.ended() {
+            if let Flow::Break(outcome) = self.run_once(vcpu, fd, &mut traffic) {
+                self.end(outcome);
             }
         }
+    }
+
+    /// Runs vCPU `vcpu` to its next exit, and serves it.
+    fn run_once(&self, vcpu: usize, fd: &mut VcpuFd, traffic: &mut Traffic) -> Flow {
+        let id = u32::try_from(vcpu).unwrap_or(u32::MAX);
+        self.kick(vcpu, fd)?;
+        if let Err(fault) = self.platform.before_run(id, fd) {
+            return end(fault);
+        }
+        let exit = match fd.run() {
+            Ok(VcpuExit::IoOut(PORT, data)) => {
+                return match <[u8; 4]>::try_from(data) {
+                    Ok(number) => self.port(vcpu, u32::from_le_bytes(number), traffic),
+                    Err(_) => end(KeepFault::Exit(StrayExit::PortSize(data.len()))),
+                };
+            }
+            Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen) => return Flow::Continue(()),
+            Ok(VcpuExit::Shutdown) => {
+                let context = context(fd);
+                return end(KeepFault::TripleFault { context });
+            }
+            Ok(VcpuExit::FailEntry(reason, _)) => {
+                return end(KeepFault::Host(HostFault::Entry(reason)));
+            }
+            Ok(VcpuExit::InternalError) => {
+                let context = context(fd);
+                return end(KeepFault::Host(HostFault::Emulation { context }));
+            }
+            Ok(exit) => unhandled(exit),
+            Err(error) if error.errno() == libc::EINTR || error.errno() == libc::EAGAIN => {
+                fd.set_kvm_immediate_exit(0);
+                return Flow::Continue(());
+            }
+            Err(error) => return end(KeepFault::kvm("run the Keep", error.errno())),
+        };
+        match self.platform.serve(id, fd, exit) {
+            ExitAction::Resume => Flow::Continue(()),
+            ExitAction::Port(number) => self.port(vcpu, number, traffic),
+            ExitAction::End(fault) => end(fault),
+        }
+    }
+
+    /// Injects the kick vector into a vCPU that is to have it, or has it exit as soon as it can take it.
+    fn kick(&self, vcpu: usize, fd: &mut VcpuFd) -> Flow {
+        let wanted = &self.vcpus[vcpu].kick;
+        if !wanted.swap(false, Ordering::AcqRel) {
+            return Flow::Continue(());
+        }
+        let run = fd.get_kvm_run();
+        if run.if_flag != 0 && run.ready_for_interrupt_injection != 0 {
+            run.request_interrupt_window = 0;
+            if let Err(error) = vcpu_ops::inject_kick(fd) {
+                let errno = error.raw_os_error().unwrap_or(0);
+                return end(KeepFault::kvm("inject an interrupt", errno));
+            }
+        } else {
+            wanted.store(true, Ordering::Release);
+            run.request_interrupt_window = 1;
+        }
+        Flow::Continue(())
     }
 }
 
-fn describe(vcpu: &VcpuFd, what: &str) -> String {
-    let text = format!("the Keep ended: {what}");
-    // Those of an encrypted guest cannot be read.
-    let (Ok(regs), Ok(sregs)) = (vcpu.get_regs(), vcpu.get_sregs()) else {
-        return text;
-    };
-    let (rip, rsp, cr2) = (regs.rip, regs.rsp, sregs.cr2);
-    format!("{text}\n  RIP {rip:#018x}  RSP {rsp:#018x}  CR2 {cr2:#018x}")
+/// Ends the Keep by a fault.
+fn end(fault: KeepFault) -> Flow {
+    Flow::Break(Outcome::Fault(fault))
+}
+
+/// What follows the executor's work. After a wait the guest looks, and waits again.
+fn progress(progress: Result<Progress, enarx_executor::ExecutorError>) -> Flow {
+    match progress {
+        Ok(Progress::Idle | Progress::More) => Flow::Continue(()),
+        Ok(Progress::Exit(code)) => Flow::Break(Outcome::Exit(code)),
+        Err(error) => Flow::Break(error.into()),
+    }
+}
+
+/// An exit that the platform decides.
+fn unhandled(exit: VcpuExit<'_>) -> UnhandledExit {
+    match exit {
+        VcpuExit::X86Rdmsr(exit) => UnhandledExit::ReadMsr(exit.index),
+        VcpuExit::X86Wrmsr(exit) => UnhandledExit::WriteMsr(exit.index, exit.data),
+        VcpuExit::Hypercall(exit) => UnhandledExit::Snp(Exit::Hypercall {
+            number: exit.nr,
+            args: exit.args,
+        }),
+        VcpuExit::SystemEvent(kind, data) => UnhandledExit::Snp(Exit::SystemEvent {
+            kind,
+            data: data.first().copied(),
+        }),
+        VcpuExit::MemoryFault { flags, gpa, size } => {
+            UnhandledExit::Snp(Exit::MemoryFault { flags, gpa, size })
+        }
+        exit => UnhandledExit::Other(format!("{exit:x?}")),
+    }
+}
+
+/// Where a vCPU is; `None` for an encrypted guest, whose registers cannot be read.
+fn context(fd: &VcpuFd) -> Option<Context> {
+    let (regs, sregs) = (fd.get_regs().ok()?, fd.get_sregs().ok()?);
+    Some(Context {
+        rip: regs.rip,
+        rsp: regs.rsp,
+        cr2: sregs.cr2,
+    })
 }
 
 /// The lower half of an argument that has 32 bits.
@@ -404,29 +508,15 @@ fn nanoseconds(value: u64) -> Option<Duration> {
     (value != u64::MAX).then(|| Duration::from_nanos(value))
 }
 
-/// The outcome of a thread's work; a thread that panics ends the Keep, which would run on without it.
-fn or_panicked(work: impl FnOnce() -> Outcome) -> Outcome {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        Outcome::Fault(
-            "the host gave the Keep up: one of its threads panicked; please report this".into(),
-        )
-    })
-}
-
-fn spawn(keep: &Arc<Keep>, me: u32, vcpu: Processor) -> Result<JoinHandle<()>, KvmError> {
+fn spawn(keep: &Arc<Keep>, id: u32, mut vcpu: Vcpu) -> Result<JoinHandle<()>, KvmError> {
     let keep = Arc::clone(keep);
-    let index = me as usize;
-    let thread = Builder::new().name(format!("vcpu {me}")).spawn(move || {
-        let mut vcpu = vcpu;
-        let outcome = keep.vcpus[index].thread.run(|| {
-            vcpu::interruptible(vcpu.fd(), |vcpu| {
-                or_panicked(|| match keep.confinement.apply() {
-                    Ok(()) => keep.run_vcpu(index, vcpu),
-                    Err(error) => Outcome::Fault(error.to_string()),
-                })
-            })
+    let index = id as usize;
+    let thread = Builder::new().name(format!("vcpu {id}")).spawn(move || {
+        keep.vcpus[index].thread.run(|| {
+            vcpu_ops::interruptible(vcpu.fd(), |fd| {
+                keep.confined(|| keep.run_vcpu(index, fd));
+            });
         });
-        keep.end(outcome);
     })?;
     Ok(thread)
 }
@@ -434,102 +524,69 @@ fn spawn(keep: &Arc<Keep>, me: u32, vcpu: Processor) -> Result<JoinHandle<()>, K
 fn spawn_poller(keep: &Arc<Keep>) -> Result<JoinHandle<()>, KvmError> {
     let keep = Arc::clone(keep);
     let thread = Builder::new().name("poller".into()).spawn(move || {
-        let outcome = keep.polling.run(|| {
-            or_panicked(|| match keep.confinement.apply() {
-                Ok(()) => match keep.poller.run(&keep.executor) {
-                    // Only the end of the Keep ends the polling; then this outcome is too late to count.
-                    Ok(None) => Outcome::TimedOut,
-                    Ok(Some(code)) => Outcome::Exit(code),
-                    Err(error) => Outcome::Fault(error.to_string()),
-                },
-                Err(error) => Outcome::Fault(error.to_string()),
-            })
+        keep.polling.run(|| {
+            keep.confined(|| match keep.poller.run(&keep.executor) {
+                // The Keep has ended by other means.
+                Ok(None) => {}
+                Ok(Some(code)) => keep.end(Outcome::Exit(code)),
+                Err(error) => keep.end(error.into()),
+            });
         });
-        keep.end(outcome);
     })?;
     Ok(thread)
 }
 
 /// Runs the Keep to its end. Every thread that it started has ended when this returns, but for those that
-/// hang in a system call ([`GRACE`]); they keep what they use.
+/// hang in a system call ([`GRACE`]), whose names are returned; they keep what they use.
 pub fn run(
     keep: &Arc<Keep>,
-    first: Processor,
+    first: Vcpu,
     timeout: Option<Duration>,
-) -> Result<(Outcome, LeftBehind), KvmError> {
+) -> Result<(Outcome, Vec<String>), KvmError> {
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut threads = vec![spawn(keep, 0, first)?];
-    for id in keep
-        .platform
-        .unasked(u32::try_from(keep.vcpus.len()).unwrap_or(0))
-    {
+    let vcpus = u32::try_from(keep.vcpus.len()).unwrap_or(0);
+    for id in keep.platform.vcpus_started_by_host(vcpus) {
         keep.unpark(id.into());
     }
     let outcome = loop {
-        let mut control = lock(&keep.control);
-        while control.outcome.is_none()
-            && control.wanted.is_empty()
-            && control.memory.is_none()
-            && !control.poller.0
-        {
-            control = match deadline {
-                None => keep
-                    .changed
-                    .wait(control)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        control.outcome = Some(Outcome::TimedOut);
-                        break;
-                    }
-                    keep.changed
-                        .wait_timeout(control, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
-                }
-            };
-        }
-        if let Some(outcome) = control.outcome.clone() {
-            break outcome;
-        }
-        let wanted = std::mem::take(&mut control.wanted);
-        let poller = std::mem::take(&mut control.poller.0);
-        control.poller.1 |= poller;
-        let memory = control.memory;
-        drop(control);
-        if let Some(end) = memory {
-            if let Err(error) = keep.platform.extend(&keep.memory, end) {
-                keep.end(Outcome::Fault(error.to_string()));
-            }
-            lock(&keep.control).memory = None;
-            keep.changed.notify_all();
-        }
-        // On one processor a poller would only be in the way.
-        if poller && std::thread::available_parallelism().is_ok_and(|count| count.get() > 1) {
-            match spawn_poller(keep) {
-                Ok(thread) => threads.push(thread),
-                Err(error) => keep.end(Outcome::Fault(error.to_string())),
-            }
-        }
-        for number in wanted {
-            let started = keep
-                .platform
-                .vcpu(number)
-                .and_then(|vcpu| spawn(keep, number, vcpu));
-            match started {
-                Ok(thread) => {
-                    threads.push(thread);
-                    if let Some(other) = keep.platform.unasked_beside(number) {
-                        keep.unpark(other.into());
-                    }
-                }
-                Err(error) => keep.end(Outcome::Fault(error.to_string())),
-            }
+        match keep.wait_for_work(deadline) {
+            ControlFlow::Break(outcome) => break outcome,
+            ControlFlow::Continue(work) => do_work(keep, work, &mut threads),
         }
     };
     keep.end(outcome.clone());
-    let left = LeftBehind::join(threads, Instant::now() + GRACE, || keep.interrupt());
+    let left = join_until(threads, Instant::now() + GRACE, || keep.interrupt());
     keep.executor.finish_log();
     Ok((outcome, left))
+}
+
+/// Does what the vCPU threads want done, and may not do themselves. What fails ends the Keep.
+fn do_work(keep: &Arc<Keep>, work: Work, threads: &mut Vec<JoinHandle<()>>) {
+    if let Some(end) = work.memory {
+        if let Err(fault) = keep.platform.extend(&keep.memory, end) {
+            keep.end(fault.into());
+        }
+        lock(&keep.control).memory = None;
+        keep.changed.notify_all();
+    }
+    // On one processor a poller would only be in the way.
+    if work.poller && std::thread::available_parallelism().is_ok_and(|count| count.get() > 1) {
+        match spawn_poller(keep) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => keep.end(KeepFault::host(error).into()),
+        }
+    }
+    for id in work.vcpus {
+        let vcpu = keep.platform.vcpu(id);
+        match vcpu.and_then(|vcpu| spawn(keep, id, vcpu)) {
+            Ok(thread) => {
+                threads.push(thread);
+                if let Some(other) = keep.platform.vcpu_started_beside(id) {
+                    keep.unpark(other.into());
+                }
+            }
+            Err(error) => keep.end(KeepFault::host(error).into()),
+        }
+    }
 }

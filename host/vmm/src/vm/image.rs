@@ -1,17 +1,16 @@
-//! Brings the runtime into the guest's memory, by as many threads as take part.
+//! Loads the runtime into guest memory, on every thread that joins.
 //!
 //! The runtime image lies in a file: reading it from there into the guest touches no page of this
 //! process, copying it from its mapping would touch all.
 
-use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use enarx_boot::layout::LARGE;
 use enarx_launch::layout::Placement;
 
+use super::file_part::FilePart;
 use super::memory::GuestMemory;
 
 /// A load that several threads share.
@@ -41,11 +40,11 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Loads what no other thread has begun with; returns when nothing is left to begin with.
+    /// Loads the remaining parts; returns once every part has been claimed.
     ///
     /// # Errors
     /// The system's when the file cannot be read.
-    pub fn take_part(&self) -> io::Result<()> {
+    pub fn load_remaining(&self) -> io::Result<()> {
         loop {
             let piece = self.next.fetch_add(1, Ordering::Relaxed);
             let Some((gpa, from)) = self.pieces.get(piece) else {
@@ -71,50 +70,9 @@ fn pieces(gpa: u64, from: Range<usize>) -> impl Iterator<Item = (u64, Range<usiz
     })
 }
 
-/// A part of a file.
-#[derive(Debug)]
-pub struct FilePart {
-    /// The file.
-    pub file: File,
-    /// Where the part begins, in bytes.
-    pub offset: u64,
-}
-
-impl FilePart {
-    /// The file behind bytes of this program's own constants; none where they are not mapped from
-    /// a file, read-only.
-    pub fn behind(bytes: &[u8]) -> Option<Self> {
-        let maps = fs::read_to_string("/proc/self/maps").ok()?;
-        let start = bytes.as_ptr() as u64;
-        let (path, offset) = find(&maps, start, start.checked_add(bytes.len() as u64)?)?;
-        let executable = fs::read_link("/proc/self/exe").ok()?;
-        (executable == Path::new(path)).then_some(())?;
-        Some(Self {
-            file: File::open("/proc/self/exe").ok()?,
-            offset,
-        })
-    }
-}
-
-/// The path of the read-only file mapping that holds `start..end`, and the offset of `start` in
-/// the file. The lines are those of proc(5): `start-end rights offset device inode path`.
-fn find(maps: &str, start: u64, end: u64) -> Option<(&str, u64)> {
-    maps.lines().find_map(|line| {
-        let mut fields = line.split_ascii_whitespace();
-        let (low, high) = fields.next()?.split_once('-')?;
-        let [low, high] = [low, high].map(|field| u64::from_str_radix(field, 16));
-        let (low, high) = (low.ok()?, high.ok()?);
-        let rights = fields.next()?;
-        let offset = u64::from_str_radix(fields.next()?, 16).ok()?;
-        let path = line.find('/').map(|at| &line[at..])?;
-        (low <= start && end <= high && rights.starts_with("r-"))
-            .then(|| (path, offset + (start - low)))
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{LARGE, find, pieces};
+    use super::{LARGE, pieces};
 
     #[test]
     fn cuts_at_large_pages() {
@@ -130,33 +88,5 @@ mod tests {
                 (2 * LARGE, 108 + large..109 + large),
             ]
         );
-    }
-
-    const MAPS: &str = "\
-555555554000-555555560000 r--p 00001000 fd:01 42  /usr/bin/my tool
-555555560000-555555570000 rw-p 0000c000 fd:01 42  /usr/bin/my tool
-7ffff7d00000-7ffff7e00000 r--p 00000000 00:00 0
-";
-
-    #[test]
-    fn finds_whole_parts_of_read_only_files() {
-        let found = find(MAPS, 0x5555_5555_4010, 0x5555_5556_0000);
-        assert_eq!(found, Some(("/usr/bin/my tool", 0x1010)));
-        assert_eq!(
-            find(MAPS, 0x5555_5555_4010, 0x5555_5556_0001),
-            None,
-            "runs over the end"
-        );
-        assert_eq!(
-            find(MAPS, 0x5555_5556_0000, 0x5555_5556_0010),
-            None,
-            "writable"
-        );
-        assert_eq!(
-            find(MAPS, 0x7fff_f7d0_0000, 0x7fff_f7d0_0010),
-            None,
-            "no file"
-        );
-        assert_eq!(find(MAPS, 0x1000, 0x1010), None);
     }
 }

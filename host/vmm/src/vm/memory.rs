@@ -11,7 +11,7 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::ptr::{NonNull, null_mut};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,9 +21,10 @@ use enarx_sallyport::Region;
 use enarx_sallyport::layout::REGION_SIZE;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use super::backing::Backing;
-use super::image::FilePart;
+use super::file_part::FilePart;
 
 /// Alignment of the mappings, in bytes: that of large pages.
 const ALIGN: usize = 2 << 20;
@@ -46,39 +47,35 @@ impl Mapping {
         // Space for aligning the start to 2 MiB, which the host's large pages need.
         let align = ALIGN;
         let padded = size.checked_add(align).ok_or(io::ErrorKind::OutOfMemory)?;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice.
         let raw = unsafe {
-            libc::mmap(
-                null_mut(),
+            mmap_anonymous(
+                std::ptr::null_mut(),
                 padded,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
+                ProtFlags::READ | ProtFlags::WRITE,
+                flags,
             )
-        };
-        if raw == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
+        }?;
         let start = raw as usize;
         let base = start.next_multiple_of(align);
         // SAFETY: the head and the tail are parts of the mapping just made, outside of
         // `base..base + size`; both are multiples of the page size.
         unsafe {
             if base > start {
-                libc::munmap(raw, base - start);
+                munmap(raw, base - start)?;
             }
             let tail = start + padded - (base + size);
             if tail > 0 {
-                libc::munmap((base + size) as *mut _, tail);
+                munmap((base + size) as *mut _, tail)?;
             }
             if huge {
                 // Advice: without large pages everything works, slower.
-                libc::madvise(base as *mut _, size, libc::MADV_HUGEPAGE);
+                let _ = madvise(base as *mut _, size, Advice::LinuxHugepage);
             }
             // The contents belong to the tenant: into no core dump, into no child.
-            libc::madvise(base as *mut _, size, libc::MADV_DONTDUMP);
-            libc::madvise(base as *mut _, size, libc::MADV_DONTFORK);
+            madvise(base as *mut _, size, Advice::LinuxDontDump)?;
+            madvise(base as *mut _, size, Advice::LinuxDontFork)?;
         }
         let base = NonNull::new(base as *mut u8).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { base, size })
@@ -120,7 +117,8 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours and nothing uses it any more: the virtual machine, the
         // executor and the vCPU threads ended before (they borrow or are joined by the owner).
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.size) };
+        let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.size) };
+        debug_assert!(unmapped.is_ok(), "the mapping is whole");
     }
 }
 
@@ -151,12 +149,12 @@ impl Window {
 pub struct GuestMemory {
     ram: Arc<Mapping>,
     windows: Vec<Window>,
-    given: Mutex<Given>,
+    registered: Mutex<RegisteredRam>,
 }
 
 /// The private memory that is the guest's already.
 #[derive(Debug, Default)]
-struct Given {
+struct RegisteredRam {
     /// Its end, a guest physical address.
     end: u64,
     /// The memory slots that it came in.
@@ -205,7 +203,7 @@ impl GuestMemory {
         Ok(Self {
             windows: windows.iter().map(window).collect::<io::Result<_>>()?,
             ram,
-            given: Mutex::default(),
+            registered: Mutex::default(),
         })
     }
 
@@ -231,16 +229,16 @@ impl GuestMemory {
         })
     }
 
-    /// Copies out of a window; none where there is none.
+    /// Copies from a window; `None` if `gpa` is outside every window.
     pub fn read_window(&self, gpa: u64, to: &mut [u8]) -> Option<()> {
         let from = self.window(gpa, to.len())?;
         // SAFETY: the source lies in a mapping (checked by `window`), to which no reference exists;
-        // a guest that writes it meanwhile spoils its own words only.
+        // a concurrent guest write corrupts only the guest's own data.
         unsafe { to.as_mut_ptr().copy_from_nonoverlapping(from, to.len()) };
         Some(())
     }
 
-    /// Copies into a window; none where there is none.
+    /// Copies into a window; `None` if `gpa` is outside every window.
     pub fn write_window(&self, gpa: u64, from: &[u8]) -> Option<()> {
         let to = self.window(gpa, from.len())?;
         // SAFETY: as in `read_window`, for the target.
@@ -293,29 +291,38 @@ impl GuestMemory {
     /// # Errors
     /// `EINVAL` for more than there is; KVM's own.
     pub fn extend(&self, vm: &VmFd, end: u64) -> Result<(), kvm_ioctls::Error> {
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registered = self
+            .registered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let size = self.ram.size as u64;
         if end > size {
             return Err(kvm_ioctls::Error::new(libc::EINVAL));
         }
-        if end <= given.end {
+        if end <= registered.end {
             return Ok(());
         }
-        let end = end.max(given.end * 2).min(size);
-        for part in self.between_windows(given.end..end) {
+        let end = end.max(registered.end * 2).min(size);
+        for part in self.gap_between_windows(registered.end..end) {
             let offset = usize::try_from(part.start).unwrap_or(usize::MAX);
             let size = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
-            set_slot(vm, given.slots, part.start, self.ram.at(offset, size), size)?;
-            given.slots += 1;
+            set_slot(
+                vm,
+                registered.slots,
+                part.start,
+                self.ram.at(offset, size),
+                size,
+            )?;
+            registered.slots += 1;
         }
-        given.end = end;
+        registered.end = end;
         self.exit_word(MEMORY_THERE_OFFSET)
             .store(end, Ordering::Release);
         Ok(())
     }
 
     /// The private memory in `range`: what no window takes the place of.
-    fn between_windows(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    fn gap_between_windows(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
         let mut start = range.start;
         let windows = self
             .windows
@@ -344,8 +351,8 @@ impl GuestMemory {
             return None;
         }
         let mut page = Box::new([0; 4096]);
-        // SAFETY: the source lies in the mapping; a guest that writes it meanwhile spoils its own
-        // words only.
+        // SAFETY: the source lies in the mapping; a concurrent guest write corrupts only the
+        // guest's own data.
         unsafe {
             page.as_mut_ptr()
                 .copy_from_nonoverlapping(self.ram.at(offset, 4096), 4096);
@@ -362,7 +369,8 @@ impl GuestMemory {
             if touched && !window.withdrawn.swap(true, Ordering::AcqRel) {
                 set_slot(vm, slot, window.gpa, window.start(), 0)?;
                 // SAFETY: the memory is the window's, which the guest cannot reach any more.
-                unsafe { libc::madvise(window.start().cast(), size, libc::MADV_DONTNEED) };
+                let freed = unsafe { madvise(window.start().cast(), size, Advice::LinuxDontNeed) };
+                freed.map_err(|errno| kvm_ioctls::Error::new(errno.raw_os_error()))?;
             }
         }
         Ok(())
@@ -433,11 +441,12 @@ impl GuestMemory {
         // SAFETY: the range is a part of the private mapping; dropping its contents is what the
         // guest asked for, and the VMM holds no reference into it.
         unsafe {
-            libc::madvise(
+            madvise(
                 self.ram.at(offset, length).cast(),
                 length,
-                libc::MADV_DONTNEED,
-            ) == 0
+                Advice::LinuxDontNeed,
+            )
+            .is_ok()
         }
     }
 }
@@ -512,13 +521,13 @@ mod tests {
     }
 
     #[test]
-    fn private_memory_is_what_lies_between_windows() {
+    fn private_memory_is_what_lies_gap_between_windows() {
         let windows = [LARGE..2 * LARGE, 2 * LARGE..3 * LARGE, 6 * LARGE..7 * LARGE];
         let memory = GuestMemory::in_place(8 * LARGE, &windows).unwrap();
         let parts = |range: Range<u64>| {
             let range = range.start * LARGE..range.end * LARGE;
             memory
-                .between_windows(range)
+                .gap_between_windows(range)
                 .map(|part| part.start / LARGE..part.end / LARGE)
                 .collect::<Vec<_>>()
         };

@@ -1,101 +1,94 @@
-//! One vCPU: its first state and the kick vector.
-#![expect(
-    unsafe_code,
-    reason = "an ioctl and the shared page of a vCPU have no safe interface"
-)]
+//! A vCPU of the kernel's KVM.
+#![forbid(unsafe_code)]
 
-use std::io;
+use std::fmt;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
-use enarx_executor::interrupt;
-use enarx_exits::KICK_VECTOR;
-use enarx_snp::vmsa::Vmsa;
-use kvm_bindings::{
-    CpuId, KVM_CAP_SPLIT_IRQCHIP, KVM_MP_STATE_RUNNABLE, kvm_enable_cap, kvm_mp_state, kvm_run,
-};
-use kvm_ioctls::{VcpuFd, VmFd};
+use kvm_bindings::{CpuId, Msrs, kvm_msr_entry, kvm_regs, kvm_sregs, kvm_xcrs};
+use kvm_ioctls::VcpuFd;
+use rustix::io::Errno;
 
-use crate::error::{KvmError, refused};
-use crate::vm::processor::Processor;
-use crate::vm::registers::Registers;
+use super::backing::Backing;
+use super::registers::NewVcpu;
 
-/// `KVM_INTERRUPT`, `_IOW(KVMIO, 0x86, struct kvm_interrupt)` (Linux `linux/kvm.h`).
-pub const KVM_INTERRUPT: u64 = 0x4004_ae86;
-
-/// Creates vCPU `id` with its first state.
-pub fn create(vm: &VmFd, id: u32, cpuid: &CpuId, state: &Vmsa) -> Result<Processor, KvmError> {
-    let fd = vm
-        .create_vcpu(id.into())
-        .map_err(refused("create a vCPU"))?;
-    let mut vcpu = Processor::from(fd);
-    Registers::of(state).apply(id, &mut vcpu, cpuid)?;
-    Ok(vcpu)
+fn errno(error: kvm_ioctls::Error) -> Errno {
+    Errno::from_raw_os_error(error.errno())
 }
 
-/// Where KVM plays local APICs instead of memory (Intel SDM volume 3A, section 11.4.1).
-pub const LOCAL_APIC: u64 = 0xfee0_0000;
-
-/// Gives the machine local APICs, and nothing else of an interrupt controller, before its first vCPU.
-/// The Keep has no use for them; but the first and last vCPU without one make Linux rewrite its own
-/// code, which takes longer than all else that a vCPU needs. Only where it was tried (`kvm_pvm`).
-pub fn split_interrupts(vm: &VmFd) -> Result<(), KvmError> {
-    let mut capability = kvm_enable_cap {
-        cap: KVM_CAP_SPLIT_IRQCHIP,
-        ..kvm_enable_cap::default()
-    };
-    // Inputs of an I/O APIC that the VMM would play.
-    capability.args[0] = 24;
-    vm.enable_cap(&capability)
-        .map_err(refused("split the interrupt controller"))
+/// A vCPU of the kernel's; keeps the memory of its machine mapped.
+pub struct Vcpu {
+    // Declared, and so dropped, before the memory that it uses.
+    fd: VcpuFd,
+    memory: Vec<Arc<dyn Backing>>,
 }
 
-/// Makes a vCPU with a local APIC run at once, and take the interrupts of [`inject_kick`].
-pub fn take_interrupts(vcpu: &VcpuFd) -> Result<(), KvmError> {
-    /// The local vector table's entry for LINT0, and what makes it an external interrupt (Intel SDM
-    /// volume 3A, section 11.5.1).
-    const LVT_LINT0: usize = 0x350;
-    const EXTERNAL: [i8; 4] = [0, 7, 0, 0];
-    let set = || {
-        let mut state = vcpu.get_lapic()?;
-        state.regs[LVT_LINT0..LVT_LINT0 + 4].copy_from_slice(&EXTERNAL);
-        vcpu.set_lapic(&state)?;
-        vcpu.set_mp_state(kvm_mp_state {
-            mp_state: KVM_MP_STATE_RUNNABLE,
-        })
-    };
-    set().map_err(refused("set the local APIC"))
-}
-
-/// Puts the answer to the RDMSR that the vCPU has just left for.
-pub fn answer_read_msr(vcpu: &mut VcpuFd, data: u64) {
-    let run = vcpu.get_kvm_run();
-    // The member of the union that KVM_EXIT_X86_RDMSR uses, which the caller has just seen.
-    run.__bindgen_anon_1.msr.data = data;
-}
-
-/// Puts the answer to the hypercall that the vCPU has just left for.
-pub fn answer_hypercall(vcpu: &mut VcpuFd, value: u64) {
-    let run = vcpu.get_kvm_run();
-    // The member of the union that KVM_EXIT_HYPERCALL uses, which the caller has just seen.
-    run.__bindgen_anon_1.hypercall.ret = value;
-}
-
-/// Queues the kick vector; the vCPU takes it when it next runs with interrupts on.
-pub fn inject_kick(vcpu: &VcpuFd) -> io::Result<()> {
-    let vector = u32::from(KICK_VECTOR);
-    // SAFETY: `struct kvm_interrupt` is one u32; KVM reads it during the call.
-    let result = unsafe { libc::ioctl(vcpu.as_raw_fd(), KVM_INTERRUPT as _, &raw const vector) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+impl fmt::Debug for Vcpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vcpu")
+            .field("fd", &self.fd.as_raw_fd())
+            .field("slots", &self.memory.len())
+            .finish()
     }
 }
 
-/// Runs `f` so that an interruption of this thread, before or during `KVM_RUN`, ends that call.
-pub fn interruptible<R>(vcpu: &mut VcpuFd, f: impl FnOnce(&mut VcpuFd) -> R) -> R {
-    let run: *mut kvm_run = vcpu.get_kvm_run();
-    // SAFETY: the mapping of a vCPU's `kvm_run` lives as long as the vCPU, which is borrowed during the call;
-    // its byte is written here and by `set_kvm_immediate_exit` only.
-    unsafe { interrupt::with_flag(&raw mut (*run).immediate_exit, || f(vcpu)) }
+impl Vcpu {
+    /// The vCPU `fd` of a machine whose memory is `memory`.
+    pub(crate) fn keeping(fd: VcpuFd, memory: Vec<Arc<dyn Backing>>) -> Self {
+        Self { fd, memory }
+    }
+
+    /// The vCPU, to be run.
+    pub fn fd(&mut self) -> &mut VcpuFd {
+        &mut self.fd
+    }
+}
+
+/// A vCPU of a machine whose memory others keep.
+impl From<VcpuFd> for Vcpu {
+    fn from(fd: VcpuFd) -> Self {
+        let memory = Vec::new();
+        Self { fd, memory }
+    }
+}
+
+impl NewVcpu for Vcpu {
+    fn set_cpuid(&mut self, cpuid: &CpuId) -> Result<(), Errno> {
+        self.fd.set_cpuid2(cpuid).map_err(errno)
+    }
+
+    fn sregs(&self) -> Result<kvm_sregs, Errno> {
+        self.fd.get_sregs().map_err(errno)
+    }
+
+    fn set_sregs(&mut self, sregs: &kvm_sregs) -> Result<(), Errno> {
+        self.fd.set_sregs(sregs).map_err(errno)
+    }
+
+    fn set_xcr0(&mut self, xcr0: u64) -> Result<(), Errno> {
+        let mut xcrs = kvm_xcrs {
+            nr_xcrs: 1,
+            ..kvm_xcrs::default()
+        };
+        // The first of its sixteen places is XCR0's (its number is 0).
+        xcrs.xcrs[0].value = xcr0;
+        self.fd.set_xcrs(&xcrs).map_err(errno)
+    }
+
+    fn set_msrs(&mut self, msrs: &[(u32, u64)]) -> Result<usize, Errno> {
+        let entries: Vec<kvm_msr_entry> = msrs
+            .iter()
+            .map(|&(index, data)| kvm_msr_entry {
+                index,
+                data,
+                reserved: 0,
+            })
+            .collect();
+        let msrs = Msrs::from_entries(&entries).map_err(|_| Errno::TOOBIG)?;
+        self.fd.set_msrs(&msrs).map_err(errno)
+    }
+
+    fn set_regs(&mut self, regs: &kvm_regs) -> Result<(), Errno> {
+        self.fd.set_regs(regs).map_err(errno)
+    }
 }

@@ -1,8 +1,6 @@
 //! Runs the test program `guest.c` in a Keep.
 #![allow(dead_code, reason = "each test program uses its part")]
-#![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
 
-use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read, pipe};
 use std::os::fd::OwnedFd;
@@ -12,15 +10,17 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMULATED};
+use enarx_executor::fault::{Exception, KeepFault};
 use enarx_executor::grant::{Grant, NetworkGrant};
-use enarx_executor::launch::{Launch, Outcome};
+use enarx_executor::launch::{Launch, Outcome, Run};
 use enarx_executor::refused::RefusedCalls;
 use enarx_launch::measured::Images;
 use enarx_simulator::Settings;
 use enarx_snp::product::MILAN;
-use enarx_vmm::platform::attack::Hostility;
+use enarx_vmm::launch::{Measured, VmLaunch};
+use enarx_vmm::platform::attack::Attack;
 use enarx_vmm::platform::simulated::Simulated;
-use enarx_vmm::{Measured, VmLaunch, run_simulated, run_snp};
+use enarx_vmm::{run_simulated, run_snp};
 
 /// Where the program's first words stand in the image.
 const MARK: &[u8] = b"ENARX GUEST MODE";
@@ -55,7 +55,7 @@ static GUEST: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 
 /// The platform of a Keep.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Platform {
     Kvm,
     Simulated,
@@ -70,34 +70,22 @@ pub struct Options {
     pub platform: Platform,
     /// Fault reports have addresses, also on the simulated platform.
     pub addresses: bool,
-    /// What the VMM does beside its work, on the simulated platform.
-    pub hostility: Option<Arc<dyn Hostility>>,
+    /// The attacks that the VMM carries out, on the simulated platform.
+    pub attack: Option<Arc<dyn Attack>>,
     /// The consequence of system calls that a Keep does not have.
     pub refused_calls: RefusedCalls,
 }
 
-thread_local! {
-    static SIMULATED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Keeps of this test run on the simulated SNP platform, or on plain KVM.
-pub fn choose_platform(simulated: bool) {
-    SIMULATED.set(simulated);
-}
-
-impl Default for Options {
-    fn default() -> Self {
+impl Options {
+    /// A small Keep on this platform.
+    pub fn on(platform: Platform) -> Self {
         Self {
             memory: 256 << 20,
             vcpus: 2,
             timeout: Duration::from_mins(1),
-            platform: if SIMULATED.get() {
-                Platform::Simulated
-            } else {
-                Platform::Kvm
-            },
+            platform,
             addresses: true,
-            hostility: None,
+            attack: None,
             refused_calls: RefusedCalls::Count,
         }
     }
@@ -107,19 +95,6 @@ impl Default for Options {
 pub fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether there is KVM; says so by the test's name where there is not.
-pub fn have_kvm(test: &str) -> bool {
-    if Path::new("/dev/kvm").exists() {
-        return true;
-    }
-    assert!(
-        std::env::var_os("ENARX_REQUIRE_KVM").is_none_or(|value| value != "1"),
-        "{test} needs /dev/kvm"
-    );
-    eprintln!("skipped: {test}: no /dev/kvm");
-    false
 }
 
 fn null() -> OwnedFd {
@@ -154,14 +129,14 @@ fn image(mode: &str) -> &'static [u8] {
 pub fn run_with(mode: &str, options: &Options) -> (Outcome, String) {
     let (mut reader, writer) = pipe().unwrap();
     let launch = launch(options, [null(), null(), writer.into()]);
-    let outcome = run_launch(mode, options, launch);
+    let outcome = run_launch(mode, options, launch).outcome;
     let mut output = String::new();
     reader.read_to_string(&mut output).unwrap();
     (outcome, output)
 }
 
 /// Runs a launch of the program that does `mode`.
-pub fn run_launch(mode: &str, options: &Options, launch: Launch) -> Outcome {
+pub fn run_launch(mode: &str, options: &Options, launch: Launch) -> Run {
     let machine = |microkernel| VmLaunch {
         images: Images {
             microkernel,
@@ -178,7 +153,7 @@ pub fn run_launch(mode: &str, options: &Options, launch: Launch) -> Outcome {
         Platform::Kvm => enarx_vmm::run(machine(MICROKERNEL_PLAIN)),
         Platform::Simulated => {
             let simulated = Simulated {
-                hostility: options.hostility.clone(),
+                attack: options.attack.clone(),
                 ..self::machine()
             };
             run_simulated(&simulated, machine(MICROKERNEL_SIMULATED))
@@ -204,7 +179,6 @@ pub fn launch(options: &Options, stdio: [OwnedFd; 3]) -> Launch {
         timeout: Some(options.timeout),
         timings: false,
         refused_calls: options.refused_calls,
-        report: |_| {},
     }
 }
 
@@ -214,24 +188,40 @@ pub fn machine() -> Simulated {
         folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join("simulated-machine"),
         settings: Settings::new(&MILAN),
         debug: false,
-        hostility: None,
+        attack: None,
     }
 }
 
-pub fn run(mode: &str) -> (Outcome, String) {
-    run_with(mode, &Options::default())
+pub fn run(platform: Platform, mode: &str) -> (Outcome, String) {
+    run_with(mode, &Options::on(platform))
 }
 
-/// The report of a Keep that ended by a fault.
-pub fn fault(mode: &str) -> String {
-    match run(mode) {
-        (Outcome::Fault(text), _) => text,
+/// The fault by which a Keep ended.
+#[track_caller]
+pub fn fault(platform: Platform, mode: &str) -> KeepFault {
+    match run(platform, mode) {
+        (Outcome::Fault(fault), _) => fault,
         (other, output) => panic!("{mode}: {other:?}: {output}"),
     }
 }
 
+/// The exception by which a Keep ended.
+#[track_caller]
+pub fn exception(platform: Platform, mode: &str) -> Exception {
+    let fault = fault(platform, mode);
+    let exception = fault.exception();
+    exception.unwrap_or_else(|| panic!("{mode}: {fault:?}"))
+}
+
+/// The privilege level that an exception interrupted.
+#[track_caller]
+pub fn cpl(exception: Exception) -> u8 {
+    exception.context.expect("the report has addresses").cpl
+}
+
 /// The Keep says that all went well.
-pub fn works(mode: &str) {
-    let (outcome, output) = run(mode);
+#[track_caller]
+pub fn works(platform: Platform, mode: &str) {
+    let (outcome, output) = run(platform, mode);
     assert_eq!(outcome, Outcome::Exit(0), "{mode}: {output}");
 }

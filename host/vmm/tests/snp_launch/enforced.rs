@@ -1,4 +1,4 @@
-//! The played kernel itself: that it refuses what the real one refuses.
+//! The fake kernel itself: that it refuses what the real one refuses.
 
 use enarx_vmm::snp::device::{CommandError, Device, SourcePage, Vm};
 use enarx_vmm::vm::registers::NewVcpu;
@@ -10,7 +10,7 @@ use kvm_bindings::{
 use rustix::io::Errno;
 
 use super::cpuid;
-use super::played::{Host, Machine, Memory, Script};
+use super::fake::{Host, Machine, Memory, Script};
 
 const INVALID: CommandError = CommandError {
     errno: Errno::INVAL,

@@ -1,12 +1,14 @@
-//! The SEV-SNP launcher against a played KVM and secure processor.
+//! The SEV-SNP launcher against a fake KVM and secure processor.
 
 mod digest;
 mod enforced;
-mod played;
+mod fake;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use enarx_boot_image::{LOADER, MICROKERNEL};
+use enarx_executor::fault::{KeepFault, MemoryFault, StrayExit, Termination};
+use enarx_exits::Reason;
 use enarx_launch::layout::Page;
 use enarx_launch::measured::{self, Images, Parameters};
 use enarx_snp::bits::GuestPolicy;
@@ -15,14 +17,14 @@ use enarx_snp::id_block::{IdAuth, IdBlock};
 use enarx_snp::launch::{PageType, VMSA_GPA};
 use enarx_snp::vmsa::{Segment, Vmsa};
 use enarx_vmm::snp::device::Device;
-use enarx_vmm::snp::exits::{Answer, Exit, ExitError, hypercall, serve};
+use enarx_vmm::snp::exits::{Answer, Exit, hypercall, serve};
 use enarx_vmm::snp::firmware::Status;
 use enarx_vmm::snp::guest::{Guest, Request};
 use enarx_vmm::snp::launcher::{Identity, Launcher, Sealed, Settings, SnpError};
 use enarx_vmm::snp::memory::{Extent, Slot};
 use enarx_vmm::snp::probe::Missing;
+use fake::{C_BIT, Cpuid, Event, Hiccup, Host, Machine, Memory, Script};
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
-use played::{C_BIT, Cpuid, Event, Hiccup, Host, Machine, Memory, Script};
 use proptest::prelude::*;
 use rustix::io::Errno;
 use zerocopy::FromZeros;
@@ -340,26 +342,39 @@ fn exits_end_the_keep_unless_it_asks_for_what_it_may() {
         gpa,
         size: 4096,
     };
+    let terminated = |termination| Err(KeepFault::Terminated(termination));
+    let memory = |gpa, as_private, began_private| {
+        Err(KeepFault::MemoryFault(MemoryFault {
+            gpa,
+            size: 4096,
+            as_private,
+            began_private,
+        }))
+    };
+    let out_of_memory = KeepFault::Reported {
+        reason: Reason::OutOfMemory,
+        detail: None,
+    };
     for (exit, expected) in [
         (ask(12, [0, 1, 0, 0, 0, 0]), Ok(Answer::Done)),
         (ask(12, [8 * MIB, 1, 0, 0, 0, 0]), Ok(Answer::Invalid)),
-        (ask(5, [0; 6]), Err("hypercall 5")),
-        (event(6, Some(0x4_1100)), Err("its memory is used up")),
-        (event(6, None), Err("system event 6")),
-        (event(2, Some(0)), Err("system event 2")),
-        (fault(8, WINDOW.start), Err("began as shared")),
-        (fault(0, 0x1000), Err("began as private")),
-        (fault(0, 64 * MIB), Err("there is no memory")),
+        (event(6, Some(0x4_1100)), Err(out_of_memory)),
+        (event(6, None), terminated(Termination::Event { kind: 6 })),
+        (
+            event(2, Some(0)),
+            terminated(Termination::Event { kind: 2 }),
+        ),
+        (
+            fault(8, WINDOW.start),
+            memory(WINDOW.start, true, Some(false)),
+        ),
+        (fault(0, 0x1000), memory(0x1000, false, Some(true))),
+        (fault(0, 64 * MIB), memory(64 * MIB, false, None)),
     ] {
-        let answer = serve(&sealed.vm, &sealed.map, exit);
-        match expected {
-            Ok(expected) => assert_eq!(answer, Ok(expected)),
-            Err(words) => {
-                let text = answer.unwrap_err().to_string();
-                assert!(text.contains(words), "{text}");
-            }
-        }
+        assert_eq!(serve(&sealed.vm, &sealed.map, exit), expected);
     }
+    let stray = serve(&sealed.vm, &sealed.map, ask(5, [0; 6]));
+    assert!(matches!(stray, Err(KeepFault::Exit(StrayExit::Other(_)))));
 }
 
 #[test]
@@ -615,10 +630,8 @@ fn conversions_are_carried_out_and_the_other_side_is_freed() {
         },
     ];
     assert_eq!(host.state().events[before..], expected);
-    assert_eq!(
-        hypercall(&vm, &map, 1, [0; 6]),
-        Err(ExitError::Hypercall(1))
-    );
+    let stray = hypercall(&vm, &map, 1, [0; 6]);
+    assert!(matches!(stray, Err(KeepFault::Exit(StrayExit::Other(_)))));
     drop(vcpus);
 }
 
@@ -639,13 +652,10 @@ fn a_busy_kernel_is_asked_again_and_a_failing_one_ends_the_keep() {
         let answer = hypercall(&sealed.vm, &sealed.map, 12, [0, 1, 0, 0, 0, 0]);
         match expected {
             Some(expected) => assert_eq!(answer, Ok(expected)),
-            None => assert!(matches!(
+            None => assert_eq!(
                 answer,
-                Err(ExitError::Conversion {
-                    errno: Errno::NOMEM,
-                    ..
-                })
-            )),
+                Err(KeepFault::kvm("change the state of pages", libc::ENOMEM))
+            ),
         }
     }
 }

@@ -1,0 +1,611 @@
+//! Why a Keep ended otherwise than by its runtime's own exit: one type for every kind of Keep, with one text
+//! for each cause.
+//!
+//! Numbers in it are the Keep's or the host's word; nothing is decided by them.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+
+use enarx_exits::{FaultReport, Reason};
+use enarx_sallyport::host::Violation;
+
+use crate::ExecutorError;
+use crate::refused::Refused;
+
+/// Why a Keep ended by a fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeepFault {
+    /// The microkernel, or a process Keep's host in its place, gave this reason.
+    Reported {
+        /// The reason.
+        reason: Reason,
+        /// Its detail, which SPEC.md of `enarx-exits` describes; `None` if it did not come with the reason.
+        detail: Option<u64>,
+    },
+    /// The microkernel ended the Keep because of an exception.
+    Exception {
+        /// Its judgement of the exception.
+        reason: Reason,
+        /// The exception.
+        exception: Exception,
+    },
+    /// The microkernel gave a reason that this version does not know.
+    UnknownReason(u64),
+    /// The guest asked for its end by the GHCB protocol.
+    Terminated(Termination),
+    /// A triple fault: the CPU could not even deliver a double fault.
+    TripleFault {
+        /// Where it happened; `None` if the guest's registers cannot be read.
+        context: Option<Context>,
+    },
+    /// The guest took a page for what it is not.
+    MemoryFault(MemoryFault),
+    /// The simulated SEV-SNP platform stopped the guest where hardware would.
+    Simulated(SimulatedFault),
+    /// The guest left in a way in which no Keep leaves.
+    Exit(StrayExit),
+    /// The Keep broke the rules of the sallyport's rings.
+    Ring(Violation),
+    /// The runtime of a process Keep sent a message that its doorbell does not have.
+    Doorbell,
+    /// The runtime made a system call that no Keep has, and that was to end it.
+    RefusedCall {
+        /// The call.
+        call: Refused,
+        /// Where it was made; `None` if that is not known.
+        rip: Option<u64>,
+    },
+    /// A filter stopped a system call of the runtime's process; `None` if it could not be reported which one.
+    ForbiddenCall(Option<Refused>),
+    /// The runtime aborted, and has said why in the log.
+    Aborted,
+    /// The runtime's process ended, although the Keep had not asked for its end.
+    Process(ProcessEnd),
+    /// The host could not go on, by no fault of the Keep's.
+    Host(HostFault),
+}
+
+/// An exception that ended a Keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// Vector.
+    pub vector: u64,
+    /// The interrupted state; `None` if the Keep gives no addresses.
+    pub context: Option<ExceptionContext>,
+}
+
+/// The state that an exception interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExceptionContext {
+    /// Error code pushed by the CPU.
+    pub error_code: u64,
+    /// Privilege level, 0 to 3.
+    pub cpl: u8,
+    /// Registers.
+    pub registers: Context,
+}
+
+/// Registers that tell where a vCPU was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// Instruction pointer.
+    pub rip: u64,
+    /// Stack pointer.
+    pub rsp: u64,
+    /// Address of the last page fault.
+    pub cr2: u64,
+}
+
+/// How a guest ended itself by the GHCB protocol, or KVM says that it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Termination {
+    /// By a reason of the protocol itself (56421, table 4).
+    Protocol(u8),
+    /// By a reason that nobody here defines.
+    Unknown {
+        /// The reason set.
+        set: u8,
+        /// The reason.
+        code: u8,
+    },
+    /// By the GHCB page instead of the MSR: KVM tells where the page is and keeps the reason to itself.
+    Page {
+        /// Guest physical address of the GHCB.
+        gpa: u64,
+    },
+    /// Another kind of event, which does not happen to a SEV-SNP guest.
+    Event {
+        /// `system_event.type` of `struct kvm_run`.
+        kind: u32,
+    },
+}
+
+/// An access to a page in another state than the guest thinks it is (`KVM_EXIT_MEMORY_FAULT`).
+/// The microkernel asks before it converts, so this is its defect or an attack on it: the Keep
+/// ends, and nothing is converted silently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryFault {
+    /// Guest physical address.
+    pub gpa: u64,
+    /// Bytes.
+    pub size: u64,
+    /// The guest took the page for private; else for shared.
+    pub as_private: bool,
+    /// The state of the page at launch; `None` where there is no memory.
+    pub began_private: Option<bool>,
+}
+
+/// An access that SEV-SNP hardware would not complete, as the simulated platform sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SimulatedFault {
+    /// The page is not the guest's.
+    NotPrivate {
+        /// Guest physical address.
+        gpa: u64,
+    },
+    /// The page is not validated.
+    NotValidated {
+        /// Guest physical address.
+        gpa: u64,
+    },
+    /// An instruction of SNP on an address outside of the direct map.
+    OutsideDirectMap,
+    /// A write to this I/O port, which the host does not have.
+    Port(u16),
+    /// A vCPU is to start from a VMSA where there is no memory.
+    NoVmsa {
+        /// Guest physical address.
+        gpa: u64,
+    },
+    /// The guest broke the GHCB protocol, in words.
+    Protocol(String),
+}
+
+/// An exit that no Keep makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StrayExit {
+    /// A call of a function that the VMM does not have.
+    Function(u32),
+    /// A write of this many bytes to the port of the functions.
+    PortSize(usize),
+    /// Memory given back that is not the Keep's.
+    Discard {
+        /// Guest physical address.
+        gpa: u64,
+        /// Bytes.
+        length: u64,
+    },
+    /// Any other exit, in words.
+    Other(String),
+}
+
+/// The end of a process that had not asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessEnd {
+    /// By this exit status.
+    Status(i32),
+    /// By this signal.
+    Signal(i32),
+    /// In a way that the kernel does not tell.
+    Unknown,
+}
+
+/// Why the host could not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostFault {
+    /// KVM refused to do this.
+    Kvm {
+        /// The step, as the end of the sentence "KVM could not …".
+        step: Cow<'static, str>,
+        /// KVM's error number.
+        errno: i32,
+    },
+    /// The CPU refused to enter the guest, for this reason (`hardware_entry_failure_reason`).
+    Entry(u64),
+    /// KVM could not emulate the guest (`KVM_EXIT_INTERNAL_ERROR`).
+    Emulation {
+        /// Where; `None` if the guest's registers cannot be read.
+        context: Option<Context>,
+    },
+    /// A thread that serves the Keep panicked.
+    Panicked,
+    /// Anything else, in a sentence.
+    Other(String),
+}
+
+impl KeepFault {
+    /// The fault that a report of the microkernel tells of.
+    #[must_use]
+    pub fn reported(report: FaultReport) -> Self {
+        let FaultReport {
+            reason,
+            vector,
+            error_code,
+            rip,
+            cr2,
+            rsp,
+            cs,
+        } = report;
+        let Some(reason) = Reason::from_number(reason) else {
+            return Self::UnknownReason(reason);
+        };
+        match reason {
+            Reason::Unhandled | Reason::Unexpected | Reason::Kernel | Reason::StackOverflow => {
+                let registers = Context { rip, rsp, cr2 };
+                let context = ExceptionContext {
+                    error_code,
+                    cpl: (cs & 3).to_le_bytes()[0],
+                    registers,
+                };
+                // A measured Keep tells its host no more.
+                let context = (cs != 0).then_some(context);
+                Self::Exception {
+                    reason,
+                    exception: Exception { vector, context },
+                }
+            }
+            _ => Self::Reported {
+                reason,
+                detail: Some(vector),
+            },
+        }
+    }
+
+    /// A failure of KVM at a step, the end of the sentence "KVM could not …".
+    #[must_use]
+    pub const fn kvm(step: &'static str, errno: i32) -> Self {
+        Self::Host(HostFault::Kvm {
+            step: Cow::Borrowed(step),
+            errno,
+        })
+    }
+
+    /// A failure of the host's, in a sentence.
+    #[must_use]
+    pub fn host(error: impl fmt::Display) -> Self {
+        Self::Host(HostFault::Other(error.to_string()))
+    }
+
+    /// The reason of the microkernel; `None` if something else ended the Keep.
+    #[must_use]
+    pub const fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Reported { reason, .. } | Self::Exception { reason, .. } => Some(*reason),
+            _ => None,
+        }
+    }
+
+    /// The exception; `None` if something else ended the Keep.
+    #[must_use]
+    pub const fn exception(&self) -> Option<Exception> {
+        match self {
+            Self::Exception { exception, .. } => Some(*exception),
+            _ => None,
+        }
+    }
+}
+
+impl From<ExecutorError> for KeepFault {
+    fn from(error: ExecutorError) -> Self {
+        match error {
+            ExecutorError::Violation(violation) => Self::Ring(violation),
+            ExecutorError::Answer(_) | ExecutorError::System(_) => Self::host(error),
+        }
+    }
+}
+
+impl fmt::Display for KeepFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reported { reason, detail } => {
+                write!(f, "the Keep ended: {}", reason.text())?;
+                detail.map_or(Ok(()), |detail| write_detail(f, *reason, detail))
+            }
+            Self::Exception { reason, exception } => {
+                write!(f, "the Keep ended: {}\n  {exception}", reason.text())
+            }
+            Self::UnknownReason(reason) => {
+                write!(f, "the Keep ended by a fault of an unknown kind ({reason})")
+            }
+            Self::Terminated(termination) => write!(f, "the Keep ended: {termination}"),
+            Self::TripleFault { context } => {
+                f.write_str("the Keep ended: a triple fault in its microkernel")?;
+                write_context(f, *context)
+            }
+            Self::MemoryFault(fault) => write!(f, "the Keep ended: {fault}"),
+            Self::Simulated(fault) => write!(f, "the Keep ended (simulated): {fault}"),
+            Self::Exit(exit) => write!(f, "the Keep was ended: {exit}"),
+            Self::Ring(violation) => write!(
+                f,
+                "the Keep broke the protocol with its host and was ended: {violation}"
+            ),
+            Self::Doorbell => f.write_str(
+                "the Keep broke the protocol with its host and was ended: it rang its doorbell in an unknown way",
+            ),
+            Self::RefusedCall { call, rip } => {
+                let at = rip.map_or_else(String::new, |rip| format!(" at {rip:#x}"));
+                write!(
+                    f,
+                    "the Keep was ended: its runtime made the system call {call}{at}, which no Keep has; it would go on with the error, and fail where it needs the answer"
+                )
+            }
+            Self::ForbiddenCall(call) => {
+                f.write_str("the runtime made ")?;
+                match call {
+                    Some(call) => write!(f, "the forbidden system call {call}")?,
+                    None => f.write_str("a forbidden system call")?,
+                }
+                f.write_str(" and was ended; please report this")
+            }
+            Self::Aborted => {
+                f.write_str("the runtime gave up (abort); its last words are above")
+            }
+            Self::Process(end) => write!(f, "{end}"),
+            Self::Host(fault) => write!(f, "{fault}"),
+        }
+    }
+}
+
+fn write_detail(f: &mut fmt::Formatter<'_>, reason: Reason, detail: u64) -> fmt::Result {
+    match reason {
+        Reason::OutOfMemory | Reason::NoRandomness | Reason::Secrets => Ok(()),
+        Reason::Boot | Reason::Cpuid => write!(f, " (check {detail})"),
+        Reason::Aborted => write!(f, " (signal {detail})"),
+        Reason::Panic => write!(f, " (line {detail})"),
+        Reason::Features => write!(f, " (SEV_STATUS {detail:#x})"),
+        Reason::Ghcb => write!(f, " (exit {detail:#x})"),
+        Reason::Validation | Reason::PageState => {
+            write!(f, " (guest physical address {detail:#x})")
+        }
+        Reason::Vcpu => write!(f, " (vCPU {detail})"),
+        Reason::Unhandled | Reason::Unexpected | Reason::Kernel | Reason::StackOverflow => {
+            write!(f, " (vector {detail})")
+        }
+    }
+}
+
+fn write_context(f: &mut fmt::Formatter<'_>, context: Option<Context>) -> fmt::Result {
+    context.map_or(Ok(()), |context| write!(f, "\n  {context}"))
+}
+
+impl fmt::Display for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rip, rsp, cr2 } = self;
+        write!(f, "RIP {rip:#018x}  RSP {rsp:#018x}  CR2 {cr2:#018x}")
+    }
+}
+
+impl fmt::Display for Exception {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { vector, context } = self;
+        write!(f, "vector {vector} ({})", vector_name(*vector))?;
+        match context {
+            None => f.write_str(
+                "; a measured Keep gives no addresses unless it was launched with --insecure-fault-addresses",
+            ),
+            Some(ExceptionContext {
+                error_code,
+                cpl,
+                registers,
+            }) => write!(f, ", error code {error_code:#x}, CPL {cpl}\n  {registers}"),
+        }
+    }
+}
+
+/// The mnemonic and name of an exception (AMD64 APM volume 2, table 8-1); 256 is the microkernel's.
+fn vector_name(vector: u64) -> &'static str {
+    match vector {
+        0 => "#DE, divide error",
+        1 => "#DB, debug",
+        2 => "NMI",
+        3 => "#BP, breakpoint",
+        4 => "#OF, overflow",
+        5 => "#BR, bound range",
+        6 => "#UD, invalid opcode",
+        7 => "#NM, no FPU",
+        8 => "#DF, double fault",
+        10 => "#TS, invalid TSS",
+        11 => "#NP, segment not present",
+        12 => "#SS, stack segment",
+        13 => "#GP, general protection",
+        14 => "#PF, page fault",
+        16 => "#MF, x87",
+        17 => "#AC, alignment",
+        18 => "#MC, machine check",
+        19 => "#XF, SIMD",
+        20 => "#VE, virtualization",
+        21 => "#CP, control protection",
+        28 => "#HV, hypervisor injection",
+        29 => "#VC, VMM communication",
+        30 => "#SX, security",
+        256 => "system call",
+        _ => "unknown",
+    }
+}
+
+impl fmt::Display for Termination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Protocol(0) => f.write_str("it asked for it, without a reason"),
+            Self::Protocol(1) => f.write_str(
+                "this host does not speak its version of the GHCB protocol; use a newer kernel",
+            ),
+            Self::Protocol(2) => {
+                f.write_str("this host lacks a SEV-SNP feature that it needs; use a newer kernel")
+            }
+            Self::Protocol(code) => write!(f, "reason {code} of the GHCB protocol"),
+            Self::Unknown { set, code } => write!(f, "reason {code} of the unknown set {set}"),
+            Self::Page { gpa } => write!(
+                f,
+                "it asked for it by its GHCB at {gpa:#x}; the reason is in the host's kernel log"
+            ),
+            Self::Event { kind } => write!(f, "KVM reports system event {kind}"),
+        }
+    }
+}
+
+impl fmt::Display for MemoryFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |private| if private { "private" } else { "shared" };
+        write!(
+            f,
+            "it took {:#x} bytes at {:#x} for {} memory, ",
+            self.size,
+            self.gpa,
+            name(self.as_private)
+        )?;
+        match self.began_private {
+            Some(private) => write!(
+                f,
+                "which they are not (they began as {}), and had not asked to change them; please report this",
+                name(private)
+            ),
+            None => f.write_str("but there is no memory; please report this"),
+        }
+    }
+}
+
+impl fmt::Display for SimulatedFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotPrivate { gpa } => {
+                write!(f, "the page at {gpa:#x} is shared: make it private first")
+            }
+            Self::NotValidated { gpa } => {
+                write!(
+                    f,
+                    "the page at {gpa:#x} is not validated: validate it first"
+                )
+            }
+            Self::OutsideDirectMap => {
+                f.write_str("an instruction of SNP outside of the direct map")
+            }
+            Self::Port(port) => write!(f, "it wrote port {port:#x}"),
+            Self::NoVmsa { gpa } => write!(f, "there is no memory for a VMSA at {gpa:#x}"),
+            Self::Protocol(text) => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Display for StrayExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Function(number) => write!(f, "it asked for function {number}"),
+            Self::PortSize(size) => write!(f, "it wrote {size} bytes to its port, not 4"),
+            Self::Discard { .. } => f.write_str("it gave back memory that is not its own"),
+            Self::Other(exit) => write!(f, "it left its bounds: {exit}"),
+        }
+    }
+}
+
+impl fmt::Display for ProcessEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(code) => write!(f, "the runtime ended with status {code} without a word"),
+            Self::Signal(libc::SIGKILL) => f.write_str(
+                "the runtime was killed from outside (SIGKILL): most likely this machine ran out of memory; free some, or lower --memory",
+            ),
+            Self::Signal(signal) => {
+                write!(f, "the runtime died of signal {signal}; please report this")
+            }
+            Self::Unknown => f.write_str("the runtime ended for an unknown reason"),
+        }
+    }
+}
+
+impl fmt::Display for HostFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kvm { step, errno } => {
+                let error = io::Error::from_raw_os_error(*errno);
+                write!(f, "KVM could not {step}: {error}")
+            }
+            Self::Entry(reason) => write!(f, "the CPU refused to enter the Keep ({reason:#x})"),
+            Self::Emulation { context } => {
+                f.write_str("the Keep ended: KVM cannot go on (internal error)")?;
+                write_context(f, *context)
+            }
+            Self::Panicked => f.write_str(
+                "the host gave the Keep up: one of its threads panicked; please report this",
+            ),
+            Self::Other(sentence) => f.write_str(sentence),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_text_and_its_detail() {
+        let mut texts = BTreeSet::new();
+        for reason in Reason::ALL {
+            let report = FaultReport {
+                reason: *reason as u64,
+                vector: 14,
+                ..FaultReport::default()
+            };
+            let fault = KeepFault::reported(report);
+            assert_eq!(fault.reason(), Some(*reason));
+            let text = fault.to_string();
+            let start = format!("the Keep ended: {}", reason.text());
+            assert!(text.starts_with(&start), "{text}");
+            texts.insert(text);
+        }
+        assert_eq!(texts.len(), Reason::ALL.len());
+        let unknown = FaultReport {
+            reason: 999,
+            ..FaultReport::default()
+        };
+        assert_eq!(KeepFault::reported(unknown), KeepFault::UnknownReason(999));
+    }
+
+    #[test]
+    fn addresses_are_shown_where_there_are_any() {
+        let report = FaultReport {
+            reason: Reason::Unexpected as u64,
+            vector: 13,
+            error_code: 0x678,
+            rip: 0x1234,
+            cr2: 0x5678,
+            rsp: 0x9abc,
+            cs: 0x2b,
+        };
+        let text = KeepFault::reported(report).to_string();
+        for part in [
+            "vector 13 (#GP, general protection), error code 0x678, CPL 3",
+            "RIP 0x0000000000001234  RSP 0x0000000000009abc  CR2 0x0000000000005678",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+        let hidden = KeepFault::reported(report.without_addresses());
+        assert_eq!(hidden.exception().and_then(|found| found.context), None);
+        let text = hidden.to_string();
+        assert!(text.contains("vector 13") && text.contains("gives no addresses"));
+        for part in ["RIP", "RSP", "CR2", "0x", "1234"] {
+            assert!(!text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn calls_are_named() {
+        let call = Refused {
+            number: 257,
+            errno: Some(2),
+        };
+        let rip = Some(0x1234);
+        let text = KeepFault::RefusedCall { call, rip }.to_string();
+        assert!(text.contains("the system call openat (257): ENOENT at 0x1234"));
+        let text = KeepFault::ForbiddenCall(Some(Refused {
+            errno: None,
+            ..call
+        }))
+        .to_string();
+        assert!(text.contains("the forbidden system call openat (257) and was ended"));
+    }
+}

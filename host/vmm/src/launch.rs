@@ -1,0 +1,24 @@
+//! A Keep to be launched in a virtual machine.
+
+use enarx_executor::launch::Launch;
+use enarx_launch::measured::Images;
+
+/// Parameters of a measured launch beside its programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// HOST_DATA: it stands in the Keep's reports, unmeasured.
+    pub host_data: [u8; 32],
+    /// The fault report has addresses; the measurement says so.
+    pub fault_addresses: bool,
+}
+
+/// A Keep to be launched in a virtual machine.
+#[derive(Debug)]
+pub struct VmLaunch {
+    /// The programs of the Keep. Plain KVM has no use for the loader.
+    pub images: Images<'static>,
+    /// Parameters of a measured launch; plain KVM does not use them.
+    pub measured: Measured,
+    /// The work of the Keep.
+    pub launch: Launch,
+}
