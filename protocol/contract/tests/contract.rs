@@ -8,6 +8,7 @@ use enarx_contract::{
     Image, Listen, MAX_ENCODED, MinTcb, Own, Platform, Protocol, PublicKey, Resources, SPKI_SIZE,
     Side, Signature, Tee, Tenant, Term, Terms, Times, signing_input,
 };
+use enarx_documents::plain_table;
 use enarx_snp::report::{REPORT_LEN, Report};
 use p256::ecdsa::SigningKey;
 use p256::ecdsa::signature::Signer;
@@ -489,24 +490,15 @@ proptest! {
 }
 
 /// The first cells of the table after a marker, without backticks.
-fn column(marker: &str, index: usize) -> Vec<String> {
-    let (_, after) = SPEC.split_once(marker).expect("the marker is there");
-    after
-        .lines()
-        .skip_while(|line| !line.starts_with('|'))
-        .take_while(|line| line.starts_with('|'))
-        .skip(2)
-        .map(|line| {
-            let cell = line.trim_matches('|').split('|').nth(index);
-            cell.expect("a cell").trim().replace('`', "")
-        })
-        .collect()
+fn names(marker: &str) -> Vec<String> {
+    let rows = plain_table(SPEC, marker).into_iter();
+    rows.filter_map(|row| row.into_iter().next()).collect()
 }
 
 #[test]
 fn the_table_of_refusals_lists_every_name() {
     let source = include_str!("../src/lib.rs");
-    let mut names: Vec<_> = source
+    let mut known: Vec<_> = source
         .split('"')
         .filter(|text| {
             text.strip_prefix("contract.").is_some_and(|rest| {
@@ -516,11 +508,11 @@ fn the_table_of_refusals_lists_every_name() {
         })
         .map(str::to_owned)
         .collect();
-    let mut listed = column("<!-- refusals:", 0);
-    names.sort_unstable();
+    let mut listed = names("<!-- refusals:");
+    known.sort_unstable();
     listed.sort_unstable();
-    assert!(names.len() >= 10);
-    assert_eq!(listed, names);
+    assert!(known.len() >= 10);
+    assert_eq!(listed, known);
 }
 
 #[test]
@@ -534,7 +526,7 @@ fn the_table_of_fields_is_the_document() {
             None => fields.push(field.clone()),
         }
     }
-    let mut listed = column("<!-- fields:", 0);
+    let mut listed = names("<!-- fields:");
     // The other form of the tenant.
     listed.retain(|field| field != "tenant.open");
     listed.sort_unstable();

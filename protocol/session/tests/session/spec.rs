@@ -4,6 +4,7 @@
 
 use crate::fixture::{self, KEEP, TENANT};
 use enarx_contract::canonical::Hex;
+use enarx_documents::plain_table;
 use enarx_session::binding::{Binding, SESSION_BINDING};
 use enarx_session::frame::{End, Kind};
 use enarx_session::{deployment, keep, time};
@@ -12,19 +13,8 @@ use std::collections::BTreeSet;
 
 const SPEC: &str = include_str!("../../SPEC.md");
 
-/// The cells of the table after a marker, without backticks.
 fn table(marker: &str) -> Vec<Vec<String>> {
-    let (_, after) = SPEC.split_once(marker).expect("the marker is there");
-    after
-        .lines()
-        .skip_while(|line| !line.starts_with('|'))
-        .take_while(|line| line.starts_with('|'))
-        .skip(2)
-        .map(|line| {
-            let cells = line.trim_matches('|').split('|');
-            cells.map(|cell| cell.trim().replace('`', "")).collect()
-        })
-        .collect()
+    plain_table(SPEC, marker)
 }
 
 #[test]
