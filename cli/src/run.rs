@@ -263,6 +263,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         .map(open_directory)
         .collect::<Result<_, _>>()?;
     if !arguments.quiet {
+        if !settings.left_out.is_empty() {
+            say!(
+                "enarx: left out of the environment, because they are not UTF-8: {}",
+                settings.left_out.join(", ")
+            );
+        }
         say!(
             "enarx: backend {backend}{}{}: {} (--quiet silences this)",
             if arguments.backend == Choice::Auto {
@@ -357,6 +363,8 @@ fn passed_over(backend: Backend) -> String {
 /// The settings from flags and variables together.
 struct Settings {
     variables: Vec<(String, String)>,
+    /// Names of variables of this command that a program cannot be given.
+    left_out: Vec<String>,
     directories: Vec<Directory>,
     timeout: Option<Duration>,
     limits: Limits,
@@ -373,6 +381,7 @@ impl Settings {
         }
         let mut settings = Self {
             variables: or_from_environment(&arguments.variables, "ENARX_ENV", values::variable)?,
+            left_out: Vec::new(),
             directories: or_from_environment(
                 &arguments.directories,
                 "ENARX_DIR",
@@ -411,11 +420,16 @@ impl Settings {
             WasiName::AllowIpNameLookup => self.network.name_lookup = on,
             WasiName::InheritEnv if on => {
                 // Those that were given come later and count.
-                let own = std::env::vars_os().filter_map(|(name, value)| {
-                    Some((name.into_string().ok()?, value.into_string().ok()?))
-                });
                 let given = std::mem::take(&mut self.variables);
-                self.variables = own.chain(given).collect();
+                for (name, value) in std::env::vars_os() {
+                    match (name.to_str(), value.to_str()) {
+                        (Some(name), Some(value)) => {
+                            self.variables.push((name.to_owned(), value.to_owned()));
+                        }
+                        _ => self.left_out.push(name.to_string_lossy().into_owned()),
+                    }
+                }
+                self.variables.extend(given);
             }
             WasiName::InheritEnv => {}
         }

@@ -96,18 +96,8 @@ fn words(cell: &str) -> BTreeSet<String> {
 fn table(heading: &str) -> Vec<Vec<String>> {
     let text = std::fs::read_to_string(workspace().join("ARCHITECTURE.md"))
         .expect("ARCHITECTURE.md is readable");
-    let (_, after) = text.split_once(heading).expect("the heading is there");
-    let rows: Vec<Vec<String>> = after
-        .lines()
-        .skip_while(|line| !line.starts_with('|'))
-        .take_while(|line| line.starts_with('|'))
-        .skip(2)
-        .map(|line| {
-            let cells = line.trim_matches('|').split('|');
-            cells.map(|cell| cell.trim().to_owned()).collect()
-        })
-        .collect();
-    assert!(rows.len() > 5, "no table after {heading}");
+    let rows = enarx_documents::table(&text, heading);
+    assert!(rows.len() > 5, "{rows:?}");
     rows
 }
 
@@ -275,6 +265,34 @@ fn every_package_has_the_lints_of_the_house() {
     let manifest = std::fs::read_to_string(root.join("Cargo.toml")).expect("manifests are text");
     for lint in ["dbg_macro", "print_stderr", "print_stdout"] {
         assert!(manifest.contains(&format!("{lint} = \"deny\"")), "{lint}");
+    }
+}
+
+/// The files that a text names in backquotes.
+fn named_files(text: &str) -> Vec<&str> {
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| name.ends_with(".rs"))
+        .collect()
+}
+
+#[test]
+fn the_ways_through_the_code_name_files_that_exist_and_none_twice() {
+    let document = std::fs::read_to_string(workspace().join("ARCHITECTURE.md")).unwrap();
+    let (_, ways) = document
+        .split_once("## Four ways through the code")
+        .unwrap();
+    let (ways, _) = ways.split_once("\n## ").unwrap();
+    let ways: Vec<_> = ways.split("\n**").skip(1).collect();
+    assert_eq!(ways.len(), 4);
+    for way in ways {
+        let mut seen = BTreeSet::new();
+        for file in named_files(way) {
+            assert!(workspace().join(file).is_file(), "{file} does not exist");
+            assert!(seen.insert(file), "{file} is named twice on one way");
+        }
+        assert!(seen.len() >= 8, "{way}");
     }
 }
 

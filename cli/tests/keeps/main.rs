@@ -5,6 +5,7 @@ extern crate enarx_harness;
 
 mod attest;
 mod common;
+mod crowd;
 mod documents;
 mod languages;
 mod output;

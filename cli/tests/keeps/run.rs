@@ -1,7 +1,9 @@
 //! `enarx run`, end to end, in every kind of Keep that this machine has.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -486,6 +488,11 @@ fn wrong_command_lines_are_shown_the_right_one() {
             &["magic", "sim", "kvm", "process"],
         ),
         (&["run", "--env", "=x", &module], &["NAME=VALUE"]),
+        (&["run", "--env", "", &module], &["NAME=VALUE"]),
+        (
+            &["run", "--env", "NOT_UTF8", &module],
+            &["NOT_UTF8", "UTF-8"],
+        ),
         (
             &["run", "--env", "SURELY_NOT_SET_HERE", &module],
             &["SURELY_NOT_SET_HERE"],
@@ -502,7 +509,11 @@ fn wrong_command_lines_are_shown_the_right_one() {
         (&["fly"], &["fly"]),
     ];
     for (arguments, words) in wrong {
-        let output = enarx().args(*arguments).output().unwrap();
+        let output = enarx()
+            .env("NOT_UTF8", OsStr::from_bytes(b"\xff"))
+            .args(*arguments)
+            .output()
+            .unwrap();
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         let said = text(&output.stderr);
         assert!(said.starts_with("enarx: "), "{said}");
@@ -511,6 +522,76 @@ fn wrong_command_lines_are_shown_the_right_one() {
         assert!(usage || said.lines().count() == 1, "{said}");
         for word in *words {
             assert!(said.contains(word), "`{word}` is not in: {said}");
+        }
+    }
+}
+
+#[test]
+fn variables_that_are_not_utf8_are_left_out_and_named() {
+    let mut command = enarx();
+    command
+        .env_clear()
+        .env("GOOD", "yes")
+        .env("BAD", OsStr::from_bytes(b"\xff"))
+        .env(OsStr::from_bytes(b"\xfename"), "x")
+        .args(["run", "--backend", "process", "-S", "inherit-env"])
+        .arg(path("arguments.wat"));
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(text(&output.stdout), "arguments.wat\0GOOD=yes\0");
+    let message = text(&output.stderr).lines().next().unwrap();
+    assert!(
+        message.contains("not UTF-8")
+            && message.contains("BAD")
+            && message.contains("\u{fffd}name"),
+        "{message}"
+    );
+}
+
+/// A component with functions in exported interfaces.
+const INTERFACES: &str = r#"(component
+    (core module $m
+        (func (export "one") (result i32) i32.const 1)
+        (func (export "two") (result i32) i32.const 2))
+    (core instance $i (instantiate $m))
+    (func $one (result u32) (canon lift (core func $i "one")))
+    (func $two (result u32) (canon lift (core func $i "two")))
+    (instance $first (export "count" (func $one)) (export "only" (func $one)))
+    (instance $second (export "count" (func $two)))
+    (export "some:where/first@1.2.0" (instance $first))
+    (export "some:where/second@1.2.0" (instance $second))
+    (export "top" (func $two)))"#;
+
+#[test]
+fn functions_of_exported_interfaces_are_invoked() {
+    let file = tempfile::Builder::new().suffix(".wat").tempfile().unwrap();
+    fs::write(&file, INTERFACES).unwrap();
+    let file = file.path().to_str().unwrap();
+    for backend in backends() {
+        for (name, result) in [
+            ("top", "2\n"),
+            ("only", "1\n"),
+            ("some:where/first#count", "1\n"),
+            ("some:where/second@1.2.0#count", "2\n"),
+        ] {
+            let output = run(backend, &["--invoke", name, file]);
+            assert_eq!(
+                (output.status.code(), text(&output.stdout)),
+                (Some(0), result),
+                "{name}: {output:?}"
+            );
+        }
+        for (name, words) in [
+            ("count", &["some:where/first@1.2.0#count", "second"][..]),
+            ("some:where/second#only", &["some:where/second#only"]),
+            ("some:where/first", &["some:where/first"]),
+            ("nothing", &["nothing"]),
+        ] {
+            let output = run(backend, &["--invoke", name, file]);
+            assert_eq!(output.status.code(), Some(1), "{name}: {output:?}");
+            for word in words {
+                assert!(text(&output.stderr).contains(word), "{output:?}");
+            }
         }
     }
 }

@@ -7,12 +7,14 @@ use crate::frame::Place;
 use crate::frames::Frames;
 use crate::launch::Launch;
 use crate::linux::Errno;
-use crate::paging::{Fault, Incomplete, PagingError, Stale, Tables, UserRange};
+use crate::paging::{Change, Fault, Incomplete, PagingError, Stale, Tables, UserRange};
 use crate::platform::Platform;
+use crate::snp::pages::Ledger;
 use enarx_boot::address::{Gpa, VirtAddr};
 use enarx_boot::boot_page::BootInfo;
 use enarx_boot::layout::{
-    HUGE, LARGE, MMAP_END, MMAP_START, PAGE, SALLYPORT_USER, USER_END, USER_START, round_up,
+    HUGE, LARGE, LAUNCH_END, MMAP_END, MMAP_START, PAGE, SALLYPORT_USER, USER_END, USER_START,
+    round_up,
 };
 use enarx_boot::page_table::{Access, Rights};
 
@@ -201,23 +203,10 @@ impl From<Errno> for Failed {
     }
 }
 
-fn failed(start: u64) -> impl Fn(Incomplete) -> Failed {
-    move |incomplete| Failed {
-        error: call_error(incomplete.error),
-        part: (start, incomplete.done - start),
-    }
-}
-
-impl Default for AddressSpace {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl AddressSpace {
     /// Nothing mapped, no memory.
     #[must_use]
-    pub const fn new() -> Self {
+    pub const fn none() -> Self {
         Self {
             tables: Tables::none(),
             frames: Frames::none(),
@@ -232,9 +221,14 @@ impl AddressSpace {
     }
 
     /// Takes over the address space that the launcher prepared.
-    pub fn boot(&mut self, boot: &BootInfo, launch: &Launch, frames: Frames) {
+    pub fn boot(&mut self, boot: &BootInfo, launch: &Launch, memory_end: Gpa) {
         self.tables = Tables::new(launch.root, launch.c_bit);
-        self.frames = frames;
+        self.frames.boot(
+            Gpa::new(boot.launch_free)..Gpa::new(LAUNCH_END),
+            Gpa::new(boot.free_start)..memory_end,
+            launch.c_bit,
+            Ledger::new(launch),
+        );
         self.heap = Heap {
             start: boot.heap_start,
             end: boot.heap_start,
@@ -253,9 +247,8 @@ impl AddressSpace {
     }
 
     /// The end of a Keep for `fatal`, unless it is that a fresh page could not be made the Keep's.
-    #[must_use]
-    pub fn end(&self, fatal: Fatal) -> Fatal {
-        self.frames.failure().unwrap_or(fatal)
+    pub(crate) fn end(&self, fatal: Fatal) -> Fatal {
+        self.frames.end(fatal)
     }
 
     /// Moves the start of the mappings by `random`, so that addresses differ from run to run.
@@ -290,6 +283,7 @@ impl AddressSpace {
     }
 
     /// A user range, checked.
+    #[inline(always)]
     fn range(start: u64, length: u64) -> Result<UserRange, Errno> {
         UserRange::new(start, length).ok_or(Errno::Inval)
     }
@@ -316,19 +310,22 @@ impl AddressSpace {
                 _ => (&mut self.small, PAGE),
             };
             let start = area.take(length, align).ok_or(Errno::NoMem)?;
-            let range = Self::range(start, length)?;
+            let range = UserRange::chosen(start, start + length);
             let reserved = self
                 .tables
                 .reserve(&mut self.frames, platform, range, rights);
             if reserved.is_err() {
                 area.release(range.start(), range.end());
             }
-            return reserved.map(|()| start).map_err(failed(start));
+            return match reserved {
+                Ok(()) => Ok(start),
+                Err(incomplete) => Err(self.failed(start, incomplete)),
+            };
         };
         let range = Self::range(address, length)?;
         self.tables
             .reserve(&mut self.frames, platform, range, rights)
-            .map_err(failed(address))?;
+            .map_err(|incomplete| self.failed(address, incomplete))?;
         self.small.claim(range.start(), range.end());
         self.large.claim(range.start(), range.end());
         Ok(address)
@@ -339,45 +336,29 @@ impl AddressSpace {
         self.tables.withdraw(platform, start, end);
     }
 
-    /// Gives a mapped range other rights.
+    /// Changes a range: [`Change::Protect`], or [`Change::Hide`] ahead of [`Self::finish`]. A page that stays hidden
+    /// because something failed comes back by a fault.
     ///
     /// # Errors
     /// [`Errno::Inval`], [`Errno::NoMem`] (also for unmapped parts), [`Errno::Access`].
-    pub fn protect<P: Platform>(
+    pub fn change<P: Platform>(
         &mut self,
         platform: &mut P,
         start: u64,
         length: u64,
-        rights: Rights,
+        change: Change,
     ) -> Result<Stale, CallError> {
         let range = Self::range(start, length)?;
-        self.tables
-            .protect(&mut self.frames, platform, range, rights)
-            .map_err(call_error)
+        let changed = self
+            .tables
+            .change(&mut self.frames, platform, range, change);
+        changed.map_err(|error| self.call_error(error))
     }
 
-    /// Takes access to a range away ahead of [`Self::finish`], keeping its frames. A page that
-    /// stays hidden because something failed comes back by a fault.
+    /// Frees the frames of a range. While other vCPUs run, [`Change::Hide`] and a flush of every TLB come first.
     ///
     /// # Errors
-    /// As [`Self::protect`].
-    pub fn hide<P: Platform>(
-        &mut self,
-        platform: &mut P,
-        start: u64,
-        length: u64,
-    ) -> Result<Stale, CallError> {
-        let range = Self::range(start, length)?;
-        self.tables
-            .hide(&mut self.frames, platform, range)
-            .map_err(call_error)
-    }
-
-    /// Frees the frames of a range. While other vCPUs run, [`Self::hide`] and a flush of every
-    /// TLB come first.
-    ///
-    /// # Errors
-    /// As [`Self::protect`].
+    /// As [`Self::change`].
     pub fn finish<P: Platform>(
         &mut self,
         platform: &mut P,
@@ -385,22 +366,14 @@ impl AddressSpace {
         start: u64,
         length: u64,
     ) -> Result<Stale, CallError> {
-        let range = Self::range(start, length)?;
-        match removal {
-            Removal::Discard => self
-                .tables
-                .discard(&mut self.frames, platform, range)
-                .map_err(call_error),
-            Removal::Unmap => {
-                let stale = self
-                    .tables
-                    .remove(&mut self.frames, platform, range)
-                    .map_err(call_error)?;
-                self.small.release(range.start(), range.end());
-                self.large.release(range.start(), range.end());
-                Ok(stale)
-            }
+        if removal == Removal::Discard {
+            return self.change(platform, start, length, Change::Discard);
         }
+        let stale = self.change(platform, start, length, Change::Remove)?;
+        let range = Self::range(start, length)?;
+        self.small.release(range.start(), range.end());
+        self.large.release(range.start(), range.end());
+        Ok(stale)
     }
 
     /// The end of the heap.
@@ -414,7 +387,7 @@ impl AddressSpace {
     /// # Errors
     /// [`Errno::NoMem`], and what is to be unmapped then.
     pub fn set_heap_end<P: Platform>(&mut self, platform: &mut P, end: u64) -> Result<(), Failed> {
-        let heap = &mut self.heap;
+        let heap = &self.heap;
         let end = round_up(end, PAGE).unwrap_or(u64::MAX);
         if end < heap.start || end - heap.start > HEAP_LIMIT || end >= SALLYPORT_USER {
             return Err(Errno::NoMem.into());
@@ -425,10 +398,10 @@ impl AddressSpace {
             let range = Self::range(start, needed - start)?;
             self.tables
                 .reserve(&mut self.frames, platform, range, rights)
-                .map_err(failed(start))?;
-            heap.mapped = needed;
+                .map_err(|incomplete| self.failed(start, incomplete))?;
+            self.heap.mapped = needed;
         }
-        heap.end = end;
+        self.heap.end = end;
         Ok(())
     }
 
@@ -476,8 +449,7 @@ impl AddressSpace {
                 .translate(platform, address, access)
                 .ok_or(Errno::Fault.into()),
             Fault::Denied => Err(Errno::Fault.into()),
-            Fault::OutOfMemory => Err(Errno::NoMem.into()),
-            Fault::Fatal => Err(CallError::Fatal),
+            Fault::NoFrame => Err(self.no_frame()),
         }
     }
 
@@ -491,22 +463,26 @@ impl AddressSpace {
         address: u64,
         to: &mut [u8],
     ) -> Result<(), CallError> {
-        if to.len() as u64 <= PAGE - address % PAGE {
-            let place = self.reach(platform, address, Access::Read)?;
-            platform.read_bytes(place, to);
+        let place = self.reach(platform, address, Access::Read)?;
+        let count = platform.read_bytes(place, to);
+        if count == to.len() {
             return Ok(());
         }
-        let mut address = address;
-        let mut rest = to;
-        while !rest.is_empty() {
-            let room = usize::try_from(PAGE - address % PAGE).map_err(|_| Errno::Fault)?;
-            let (now, later) = rest.split_at_mut(room.min(rest.len()));
-            let place = self.reach(platform, address, Access::Read)?;
-            platform.read_bytes(place, now);
-            address = address.checked_add(now.len() as u64).ok_or(Errno::Fault)?;
-            rest = later;
-        }
-        Ok(())
+        self.read_on(platform, address, to, count)
+    }
+
+    /// The rest of [`Self::read`] after the first `done` bytes.
+    #[cold]
+    #[inline(never)]
+    fn read_on<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        address: u64,
+        to: &mut [u8],
+        done: usize,
+    ) -> Result<(), CallError> {
+        let at = address.checked_add(done as u64).ok_or(Errno::Fault)?;
+        self.read(platform, at, to.get_mut(done..).unwrap_or(&mut []))
     }
 
     /// Copies to user memory that the process may write.
@@ -519,22 +495,26 @@ impl AddressSpace {
         address: u64,
         from: &[u8],
     ) -> Result<(), CallError> {
-        if from.len() as u64 <= PAGE - address % PAGE {
-            let place = self.reach(platform, address, Access::Write)?;
-            platform.write_bytes(place, from);
+        let place = self.reach(platform, address, Access::Write)?;
+        let count = platform.write_bytes(place, from);
+        if count == from.len() {
             return Ok(());
         }
-        let mut address = address;
-        let mut rest = from;
-        while !rest.is_empty() {
-            let room = usize::try_from(PAGE - address % PAGE).map_err(|_| Errno::Fault)?;
-            let (now, later) = rest.split_at(room.min(rest.len()));
-            let place = self.reach(platform, address, Access::Write)?;
-            platform.write_bytes(place, now);
-            address = address.checked_add(now.len() as u64).ok_or(Errno::Fault)?;
-            rest = later;
-        }
-        Ok(())
+        self.write_on(platform, address, from, count)
+    }
+
+    /// The rest of [`Self::write`] after the first `done` bytes.
+    #[cold]
+    #[inline(never)]
+    fn write_on<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        address: u64,
+        from: &[u8],
+        done: usize,
+    ) -> Result<(), CallError> {
+        let at = address.checked_add(done as u64).ok_or(Errno::Fault)?;
+        self.write(platform, at, from.get(done..).unwrap_or(&[]))
     }
 
     /// Reads code bytes at `address` as far as they are executable; how many there were.
@@ -553,14 +533,10 @@ impl AddressSpace {
             let Some(place) = self.tables.translate(platform, address, Access::Execute) else {
                 break;
             };
-            let room = usize::try_from(place.room())
-                .unwrap_or(0)
-                .min(to.len() - done);
-            let Some(part) = to.get_mut(done..done + room) else {
+            let Some(part) = to.get_mut(done..) else {
                 break;
             };
-            platform.read_bytes(place, part);
-            done += room;
+            done += platform.read_bytes(place, part);
         }
         done
     }
@@ -581,13 +557,28 @@ impl AddressSpace {
         self.read(platform, address, &mut bytes)?;
         Ok(u32::from_le_bytes(bytes))
     }
-}
 
-fn call_error(error: PagingError) -> CallError {
-    match error {
-        PagingError::OutOfMemory | PagingError::NotMapped => Errno::NoMem.into(),
-        PagingError::Pinned => Errno::Access.into(),
-        PagingError::Occupied => Errno::Exist.into(),
-        PagingError::Fatal => CallError::Fatal,
+    fn failed(&self, start: u64, incomplete: Incomplete) -> Failed {
+        Failed {
+            error: self.call_error(incomplete.error),
+            part: (start, incomplete.done - start),
+        }
+    }
+
+    fn call_error(&self, error: PagingError) -> CallError {
+        match error {
+            PagingError::NoFrame => self.no_frame(),
+            PagingError::NotMapped => Errno::NoMem.into(),
+            PagingError::Pinned => Errno::Access.into(),
+            PagingError::Occupied => Errno::Exist.into(),
+        }
+    }
+
+    /// Why there was no frame.
+    fn no_frame(&self) -> CallError {
+        match self.frames.failure() {
+            Some(_) => CallError::Fatal,
+            None => Errno::NoMem.into(),
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! ([`crate::launch`]), of a fresh page that has become the Keep's ([`crate::frames`],
 //! [`crate::snp::pages`]), and of an entry that the microkernel has written ([`crate::paging`]).
 
+#![expect(clippy::must_use_candidate, reason = "they are accessors")]
+
 use enarx_boot::address::{PhysAddr, VirtAddr};
 use enarx_boot::layout::{DIRECT_MAP, LARGE, PAGE};
 
@@ -22,6 +24,13 @@ pub struct LargeFrame(PhysAddr);
 #[repr(transparent)]
 pub struct Slot(PhysAddr);
 
+/// Words of one frame, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Words {
+    first: Slot,
+    count: u64,
+}
+
 /// One byte of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
@@ -37,34 +46,34 @@ const fn mapped(address: PhysAddr) -> VirtAddr {
 
 impl Frame {
     /// The frame at `page`, a multiple of 4 KiB, which is the Keep's.
-    #[inline]
     pub(crate) const fn of(page: PhysAddr) -> Self {
         Self(page)
     }
 
     /// Its address, as entries have it.
-    #[must_use]
-    #[inline]
     pub const fn address(self) -> PhysAddr {
         self.0
     }
 
     /// Where the direct map has it.
-    #[must_use]
     pub const fn mapped(self) -> VirtAddr {
         mapped(self.0)
     }
 
     /// Its word `index`, modulo 512.
-    #[must_use]
-    #[inline]
     pub const fn slot(self, index: u64) -> Slot {
         Slot(self.0.offset((index & (WORDS - 1)) * 8))
     }
 
+    /// All its words.
+    pub const fn words(self) -> Words {
+        Words {
+            first: Slot(self.0),
+            count: WORDS,
+        }
+    }
+
     /// Its byte at `offset`, modulo 4 KiB.
-    #[must_use]
-    #[inline]
     pub const fn place(self, offset: u64) -> Place {
         Place(self.0.offset(offset & (PAGE - 1)))
     }
@@ -72,27 +81,21 @@ impl Frame {
 
 impl LargeFrame {
     /// The frame at `page`, a multiple of 2 MiB, which is the Keep's.
-    #[inline]
     pub(crate) const fn of(page: PhysAddr) -> Self {
         Self(page)
     }
 
     /// Its address, as entries have it.
-    #[must_use]
-    #[inline]
     pub const fn address(self) -> PhysAddr {
         self.0
     }
 
     /// Where the direct map has it.
-    #[must_use]
     pub const fn mapped(self) -> VirtAddr {
         mapped(self.0)
     }
 
     /// Its part `index`, modulo 512.
-    #[must_use]
-    #[inline]
     pub const fn part(self, index: u64) -> Frame {
         Frame(self.0.offset((index & (LARGE / PAGE - 1)) * PAGE))
     }
@@ -100,50 +103,81 @@ impl LargeFrame {
 
 impl Slot {
     /// Its address; the C-bit is that of its frame.
-    #[must_use]
-    #[inline]
     pub const fn address(self) -> PhysAddr {
         self.0
     }
 
-    /// Words from this one to the end of the frame.
-    #[must_use]
-    #[inline]
-    pub const fn room(self) -> u64 {
-        WORDS - self.0.get() % PAGE / 8
+    /// Its number in its frame, below [`WORDS`].
+    pub const fn index(self) -> u64 {
+        self.0.get() % PAGE / 8
+    }
+
+    /// The words from this one on, at most `most` and up to the end of the frame.
+    pub fn words(self, most: u64) -> Words {
+        let room = WORDS - self.index();
+        Words {
+            first: self,
+            count: room.min(most),
+        }
     }
 
     /// The word `count` further on; the caller stays in the frame or at its end.
-    #[inline]
     pub(crate) const fn skip(self, count: u64) -> Self {
-        debug_assert!(count <= self.room() || self.0.get().is_multiple_of(PAGE));
+        debug_assert!(self.0.get() % PAGE + count * 8 <= PAGE);
         Self(self.0.offset(count * 8))
     }
+}
 
-    /// Words from this one to `end`, which lies behind it in the frame or at its end.
-    #[inline]
-    pub(crate) const fn words_to(self, end: Self) -> u64 {
-        (end.0.get() - self.0.get()) / 8
+impl Words {
+    /// The first of them.
+    pub const fn first(self) -> Slot {
+        self.first
+    }
+
+    /// How many they are.
+    pub const fn count(self) -> u64 {
+        self.count
+    }
+
+    /// The first `most` of them, and the rest.
+    pub fn split(self, most: u64) -> (Self, Self) {
+        let count = most.min(self.count);
+        let head = Self {
+            first: self.first,
+            count,
+        };
+        let tail = Self {
+            first: self.first.skip(count),
+            count: self.count - count,
+        };
+        (head, tail)
+    }
+
+    /// The first of them, and the rest; `None` of none.
+    pub const fn split_first(self) -> Option<(Slot, Self)> {
+        if self.count == 0 {
+            return None;
+        }
+        let rest = Self {
+            first: self.first.skip(1),
+            count: self.count - 1,
+        };
+        Some((self.first, rest))
     }
 }
 
 impl Place {
     /// The byte at this address, which lies in a frame of the Keep.
-    #[inline]
     pub(crate) const fn of(address: PhysAddr) -> Self {
         Self(address)
     }
 
     /// Its address; the C-bit is that of its frame.
-    #[must_use]
-    #[inline]
     pub const fn address(self) -> PhysAddr {
         self.0
     }
 
     /// Bytes from this one to the end of the frame.
-    #[must_use]
-    #[inline]
     pub const fn room(self) -> u64 {
         PAGE - self.0.get() % PAGE
     }

@@ -12,9 +12,9 @@ use enarx_boot::page_table::{Pte, PteFlags};
 use enarx_exits::{ExitFunction, Reason};
 
 use crate::fatal::Fatal;
-use crate::frame::{Frame, LargeFrame, Slot, WORDS};
+use crate::frame::{Frame, LargeFrame, Slot};
 use crate::platform::Platform;
-use crate::snp::pages::Ledger;
+use crate::snp::pages::{Ledger, Refused};
 
 /// The allocator of physical frames.
 #[derive(Debug)]
@@ -33,7 +33,8 @@ pub struct Frames {
     free_large: FreeList,
     /// The ledger of the pages that are the Keep's; `None` without SNP.
     ledger: Option<Ledger>,
-    failure: Option<Fatal>,
+    /// The page that could not be accepted, which ends the Keep.
+    refused: Option<Refused>,
 }
 
 /// Freed frames, each with the address of the next in its first word.
@@ -85,21 +86,23 @@ impl Frames {
             free_small: FreeList::new(),
             free_large: FreeList::new(),
             ledger: None,
-            failure: None,
+            refused: None,
         }
     }
 
-    /// An allocator over the 4 KiB pages of `small` and the 2 MiB pages of `large`, which are fresh and nobody
-    /// else's. The caller has checked the alignment and the order. With a ledger each is accepted before it is used.
-    #[must_use]
-    pub fn new(small: Range<Gpa>, large: Range<Gpa>, c_bit: CBit, ledger: Option<Ledger>) -> Self {
-        Self {
-            fresh: c_bit.private(large.start)..c_bit.private(large.end),
-            carve: c_bit.private(small.start)..c_bit.private(small.end),
-            carve_single: ledger.is_some(),
-            ledger,
-            ..Self::none()
-        }
+    /// Takes the 4 KiB pages of `small` and the 2 MiB pages of `large`, which are fresh and nobody else's; once. The
+    /// caller has checked the alignment and the order. With a ledger each is accepted before it is used.
+    pub fn boot(
+        &mut self,
+        small: Range<Gpa>,
+        large: Range<Gpa>,
+        c_bit: CBit,
+        ledger: Option<Ledger>,
+    ) {
+        self.fresh = c_bit.private(large.start)..c_bit.private(large.end);
+        self.carve = c_bit.private(small.start)..c_bit.private(small.end);
+        self.carve_single = ledger.is_some();
+        self.ledger = ledger;
     }
 
     /// Adds the fresh 2 MiB pages of `range`; once.
@@ -108,24 +111,14 @@ impl Frames {
     }
 
     /// The ledger; `None` without SNP.
-    #[must_use]
-    #[inline]
-    pub const fn ledger(&self) -> Option<&Ledger> {
-        if cfg!(feature = "plain") {
-            None
-        } else {
-            self.ledger.as_ref()
-        }
+    pub(crate) fn ledger(&self) -> Option<&Ledger> {
+        self.ledger.as_ref().filter(|_| !cfg!(feature = "plain"))
     }
 
-    /// Why there was no frame: what ends the Keep, or `None` if all memory is in use.
+    /// Why there was no frame: a page that was refused, which ends the Keep, or `None` if all memory is in use.
     #[must_use]
-    pub const fn failure(&self) -> Option<Fatal> {
-        if cfg!(feature = "plain") {
-            None
-        } else {
-            self.failure
-        }
+    pub fn failure(&self) -> Option<Refused> {
+        self.refused.filter(|_| !cfg!(feature = "plain"))
     }
 
     /// Gives the ledger the tables that it needs for memory up to `end`; the launch made that of the first GiB.
@@ -138,7 +131,7 @@ impl Frames {
             && let Some(ledger) = self.ledger()
         {
             let at = ledger.gib(platform, Gpa::new(start))?;
-            let table = self.small(platform).ok_or_else(|| self.end(0))?;
+            let table = self.small_or_end(platform, 0)?;
             let flags = PteFlags::PRESENT.union(PteFlags::WRITE);
             platform.set_entry(at, Pte::new(table.address(), flags));
             start += HUGE;
@@ -146,11 +139,9 @@ impl Frames {
         Ok(())
     }
 
-    /// The end of a Keep that cannot go on without a frame.
-    #[must_use]
-    pub fn end(&self, detail: u64) -> Fatal {
-        let out_of_memory = Fatal::new(Reason::OutOfMemory, detail);
-        self.failure().unwrap_or(out_of_memory)
+    /// The end of a Keep that cannot go on: a page that was refused, or else `fatal`.
+    pub(crate) fn end(&self, fatal: Fatal) -> Fatal {
+        self.failure().map_or(fatal, Fatal::from)
     }
 
     /// Free memory, in bytes.
@@ -192,7 +183,6 @@ impl Frames {
     }
 
     /// Makes a fresh 2 MiB page the Keep's.
-    #[inline]
     fn accept_large<P: Platform>(
         &mut self,
         platform: &mut P,
@@ -218,9 +208,11 @@ impl Frames {
         self.noted(accepted)
     }
 
-    /// Keeps why a page could not be accepted.
-    fn noted<F>(&mut self, accepted: Result<F, Fatal>) -> Option<F> {
-        accepted.map_err(|fatal| self.failure = Some(fatal)).ok()
+    /// The accepted page; one that was refused is kept.
+    fn noted<F>(&mut self, accepted: Result<F, Refused>) -> Option<F> {
+        accepted
+            .map_err(|refused| self.refused = Some(refused))
+            .ok()
     }
 
     /// A zeroed 4 KiB frame; `None`: [`Self::failure`].
@@ -230,6 +222,16 @@ impl Frames {
             platform.fill(frame, 0);
         }
         Some(frame)
+    }
+
+    /// A zeroed 4 KiB frame that the microkernel itself needs, or the end of the Keep with this detail.
+    pub(crate) fn small_or_end<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        detail: u64,
+    ) -> Result<Frame, Fatal> {
+        let fatal = Fatal::new(Reason::OutOfMemory, detail);
+        self.small(platform).ok_or_else(|| self.end(fatal))
     }
 
     /// Zeroed 4 KiB frames one after the other, at most `most`: the first, and how many.
@@ -258,7 +260,6 @@ impl Frames {
     }
 
     /// A 4 KiB frame, and whether it is zero.
-    #[inline]
     fn small_raw<P: Platform>(&mut self, platform: &mut P) -> Option<(Frame, bool)> {
         if self.free_small.head == 0 && self.carve.start != self.carve.end {
             return self.carved(platform);
@@ -267,7 +268,6 @@ impl Frames {
     }
 
     /// The next of the frames being carved, of which there is one.
-    #[inline]
     fn carved<P: Platform>(&mut self, platform: &mut P) -> Option<(Frame, bool)> {
         let page = self.carve.start;
         self.carve.start = page.offset(PAGE);
@@ -304,5 +304,3 @@ impl Frames {
         self.free_large.push(platform, frame.address(), link);
     }
 }
-
-const _: () = assert!(WORDS * PAGE == LARGE);

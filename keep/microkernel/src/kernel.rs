@@ -7,16 +7,14 @@ use crate::cause;
 use crate::clock::Clock;
 use crate::epoch::Epoch;
 use crate::fatal::{CallError, Fatal};
-use crate::frames::Frames;
 use crate::launch::{Launch, check};
 use crate::linux::{Errno, flag};
-use crate::paging::{Fault, Stale};
+use crate::paging::{Change, Fault, Stale};
 use crate::platform::Platform;
 use crate::random::Random;
 use crate::registers::{Registers, vector};
 use crate::signal::{self, Signal, SignalFrame};
 use crate::snp::message::{Channel, MessageKey};
-use crate::snp::pages::Ledger;
 use crate::snp::{Messages, cpuid, vcpu};
 use crate::tee::Tee;
 use crate::threads::Threads;
@@ -111,8 +109,8 @@ impl Kernel {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            space: AddressSpace::new(),
-            threads: Threads::new(),
+            space: AddressSpace::none(),
+            threads: Threads::none(),
             clock: Clock {
                 start: 0,
                 multiplier: 0,
@@ -131,47 +129,34 @@ impl Kernel {
         }
     }
 
-    /// Takes over what the launch prepared, from the measured boot page and the host's facts.
+    /// Takes over what the launch prepared, from the measured boot page, which `launch` is taken of, and the
+    /// host's facts.
     ///
     /// # Errors
     /// [`Reason::Boot`] with the [`BootCheck`] that failed.
-    pub fn boot(&mut self, boot: &BootInfo, facts: &HostFacts, tsc: u64) -> Result<(), Fatal> {
-        let launch = Launch::new(boot)?;
-        check(
-            BootCheck::LaunchArea,
-            boot.launch_free.is_multiple_of(PAGE) && boot.launch_free <= LAUNCH_END,
-        )?;
-        check(
-            BootCheck::FreeMemory,
-            boot.free_start.is_multiple_of(LARGE) && boot.free_start >= SHARED_END,
-        )?;
-        check(
-            BootCheck::Heap,
-            boot.heap_start.is_multiple_of(LARGE) && boot.heap_mapped.is_multiple_of(LARGE),
-        )?;
-        check(
-            BootCheck::MemoryEnd,
-            facts.memory_end.is_multiple_of(LARGE)
-                && facts.memory_end >= boot.free_start
-                && facts.memory_end <= DIRECT_MAP_SIZE,
-        )?;
-        check(
-            BootCheck::Vcpus,
-            facts.vcpus >= 1 && facts.vcpus <= MAX_VCPUS as u64,
-        )?;
-        check(
-            BootCheck::Processors,
-            facts.processors >= 1 && facts.processors <= facts.vcpus,
-        )?;
+    pub fn boot(
+        &mut self,
+        boot: &BootInfo,
+        launch: &Launch,
+        facts: &HostFacts,
+        tsc: u64,
+    ) -> Result<(), Fatal> {
+        let area = boot.launch_free.is_multiple_of(PAGE) && boot.launch_free <= LAUNCH_END;
+        check(BootCheck::LaunchArea, area)?;
+        let free = boot.free_start.is_multiple_of(LARGE) && boot.free_start >= SHARED_END;
+        check(BootCheck::FreeMemory, free)?;
+        let heap = boot.heap_start.is_multiple_of(LARGE) && boot.heap_mapped.is_multiple_of(LARGE);
+        check(BootCheck::Heap, heap)?;
+        let (end, ends) = (facts.memory_end, boot.free_start..=DIRECT_MAP_SIZE);
+        let memory = end.is_multiple_of(LARGE) && ends.contains(&end);
+        check(BootCheck::MemoryEnd, memory)?;
+        let vcpus = (1..=MAX_VCPUS as u64).contains(&facts.vcpus);
+        check(BootCheck::Vcpus, vcpus)?;
+        let processors = (1..=facts.vcpus).contains(&facts.processors);
+        check(BootCheck::Processors, processors)?;
         self.clock =
             Clock::new(tsc, facts.tsc_khz, facts.wall_ns).ok_or(Fatal::boot(BootCheck::Clock))?;
-        let frames = Frames::new(
-            Gpa::new(boot.launch_free)..Gpa::new(LAUNCH_END),
-            Gpa::new(boot.free_start)..Gpa::new(facts.memory_end),
-            launch.c_bit,
-            Ledger::new(&launch),
-        );
-        self.space.boot(boot, &launch, frames);
+        self.space.boot(boot, launch, Gpa::new(facts.memory_end));
         self.threads.boot(usize::try_from(facts.vcpus).unwrap_or(1));
         self.processors = facts.processors;
         self.memory = facts.memory_end;
@@ -187,10 +172,10 @@ impl Kernel {
     pub fn boot_snp<P: Platform>(
         &mut self,
         platform: &mut P,
-        boot: &BootInfo,
+        launch: &Launch,
         key: &MessageKey,
     ) -> Result<(), Fatal> {
-        let launch = Launch::new(boot)?.snp;
+        let launch = launch.snp.as_ref();
         let ledger = self.space.frames().ledger();
         let (Some(launch), Some(ledger)) = (launch, ledger) else {
             return Err(Fatal::boot(BootCheck::SnpLaunch));
@@ -199,7 +184,7 @@ impl Kernel {
         for (start, end) in [exits, launch.image] {
             ledger.change_state(platform, start, end, PageOperation::Shared)?;
         }
-        let snp = crate::snp::boot::take_over(platform, &launch, key, &mut self.random)?;
+        let snp = crate::snp::boot::take_over(platform, launch, key, &mut self.random)?;
         self.tee = Tee::Snp(snp);
         self.space.frames().extend_ledger(platform, self.memory)
     }
@@ -226,15 +211,15 @@ impl Kernel {
         epoch: &Epoch,
         me: usize,
     ) -> Result<(), Fatal> {
-        let Some(image) = self.tee.snp_mut().and_then(|snp| snp.image.take()) else {
+        let Some(snp) = self.tee.snp_mut().filter(|snp| !snp.image_released) else {
             return Ok(());
         };
-        let (start, end) = image.pages;
+        snp.image_released = true;
+        let ((start, end), loader_end) = (snp.launch.image, snp.launch.loader_end);
         let window = VirtAddr::new(IMAGE_USER);
         let length = end.get() - start.get();
         self.space.withdraw(platform, window, window.offset(length));
-        self.space
-            .withdraw(platform, VirtAddr::new(0), image.loader_end);
+        self.space.withdraw(platform, VirtAddr::new(0), loader_end);
         self.shoot_down(platform, epoch, me);
         if let Some(ledger) = self.space.frames().ledger() {
             ledger.change_state(platform, start, end, PageOperation::Private)?;
@@ -308,7 +293,7 @@ impl Kernel {
         let number = u32::try_from(me).ok()?;
         let [eax, ebx, ecx, edx] = cpuid::answer(
             platform,
-            snp.cpuid,
+            snp.launch.cpuid,
             number,
             snp.control.xcr0(),
             leaf,
@@ -342,10 +327,10 @@ impl Kernel {
                     .ok_or(unexpected)?
                 {
                     Fault::Resolved => return Ok(()),
-                    Fault::OutOfMemory => {
-                        return Err(Fatal::at(Reason::OutOfMemory, registers, cr2));
+                    Fault::NoFrame => {
+                        let out_of_memory = Fatal::at(Reason::OutOfMemory, registers, cr2);
+                        return Err(self.space.end(out_of_memory));
                     }
-                    Fault::Fatal => return Err(self.space.end(unexpected)),
                     Fault::Denied => Signal {
                         number: flag::SIGSEGV,
                         code: self.no_access(platform, registers, cr2).ok_or(unexpected)?,
@@ -528,8 +513,10 @@ impl Kernel {
         failed: Failed,
     ) -> CallError {
         let (start, length) = failed.part;
-        // What was mapped is whole entries: this cannot fail, but for having nothing to do.
-        let _ = self.remove(platform, epoch, me, Removal::Unmap, start, length);
+        if length != 0 {
+            // What was mapped is whole entries, so this cannot fail.
+            let _ = self.remove(platform, epoch, me, Removal::Unmap, start, length);
+        }
         failed.error
     }
 
@@ -549,7 +536,7 @@ impl Kernel {
     ) -> Result<(), CallError> {
         if self.threads.others_running(me) {
             self.with_shootdown(platform, epoch, me, |space, platform| {
-                space.hide(platform, start, length)
+                space.change(platform, start, length, Change::Hide)
             })?;
         }
         self.with_shootdown(platform, epoch, me, |space, platform| {

@@ -57,7 +57,7 @@ impl Launch {
         };
         let page = |gpa: u64, most: u64, number| {
             check(number, gpa.is_multiple_of(PAGE) && gpa < most)?;
-            Ok(Frame::of(c_bit.private(Gpa::new(gpa))))
+            Ok::<_, Fatal>(Frame::of(c_bit.private(Gpa::new(gpa))))
         };
         let launch_page = |gpa| page(gpa, LAUNCH_END, BootCheck::SnpLaunch);
         let snp = if is_snp {
@@ -92,7 +92,7 @@ impl Launch {
         Ok(Self {
             c_bit,
             root: page(boot.root, LAUNCH_END, BootCheck::Tables)?,
-            random_bytes: [0, 1].map(|word| stack.slot(random / 8 + word)),
+            random_bytes: [0, 1].map(|word| stack.slot(random / 8).skip(word)),
             snp,
         })
     }

@@ -81,10 +81,10 @@ fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fa
     let (facts, tsc) = (host_facts(), machine.tsc());
     let mut random = [0; 3];
     let clock = KERNEL.with(|kernel| {
-        kernel.boot(&boot, &facts, tsc)?;
+        kernel.boot(&boot, &launch, &facts, tsc)?;
         kernel.random.try_out(machine)?;
         if !cfg!(feature = "plain") {
-            kernel.boot_snp(machine, &boot, KERNEL.key())?;
+            kernel.boot_snp(machine, &launch, KERNEL.key())?;
         }
         kernel.random.fill(machine, random.as_mut_bytes())?;
         kernel.space.randomise(random[2]);

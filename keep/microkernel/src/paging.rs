@@ -6,10 +6,10 @@
 //! The meaning of an entry's bits is in [`enarx_boot::page_table`].
 
 use enarx_boot::address::{CBit, PhysAddr, VirtAddr};
-use enarx_boot::layout::{LARGE, PAGE, USER_END, USER_START, round_up};
+use enarx_boot::layout::{LARGE, MMAP_END, MMAP_START, PAGE, USER_END, USER_START, round_up};
 use enarx_boot::page_table::{Access, Pte, PteFlags, Rights};
 
-use crate::frame::{Frame, LargeFrame, Place, Slot};
+use crate::frame::{Frame, LargeFrame, Place, Slot, Words};
 use crate::frames::Frames;
 use crate::platform::Platform;
 use crate::table::{entry_at, lower, shift, slot, span};
@@ -23,8 +23,7 @@ pub struct UserRange {
 
 impl UserRange {
     /// `length` bytes from `start` on, rounded up to whole pages; `None` if that is no such range.
-    #[must_use]
-    pub fn new(start: u64, length: u64) -> Option<Self> {
+    pub(crate) fn new(start: u64, length: u64) -> Option<Self> {
         let length = round_up(length, PAGE)?;
         let end = start.checked_add(length)?;
         let inside = length != 0 && start.is_multiple_of(PAGE) && start >= USER_START;
@@ -34,15 +33,22 @@ impl UserRange {
         })
     }
 
+    /// The addresses from `start` to `end`, whole pages inside of those that `mmap` chooses from.
+    pub(crate) const fn chosen(start: u64, end: u64) -> Self {
+        debug_assert!(MMAP_START <= start && start < end && end <= MMAP_END);
+        Self {
+            start: VirtAddr::new(start),
+            end: VirtAddr::new(end),
+        }
+    }
+
     /// First address.
-    #[must_use]
-    pub const fn start(self) -> u64 {
+    pub(crate) const fn start(self) -> u64 {
         self.start.get()
     }
 
     /// First address behind it.
-    #[must_use]
-    pub const fn end(self) -> u64 {
+    pub(crate) const fn end(self) -> u64 {
         self.end.get()
     }
 }
@@ -50,27 +56,14 @@ impl UserRange {
 /// Why an operation on the tables failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PagingError {
-    /// No frame is left for a table or a page.
-    OutOfMemory,
+    /// There is no frame for a table or a page: [`Frames::failure`] says why.
+    NoFrame,
     /// Part of the range is not mapped.
     NotMapped,
     /// Part of the range belongs to the microkernel.
     Pinned,
     /// Part of the range is mapped already.
     Occupied,
-    /// A fresh page could not be made the Keep's, which ends it: [`Frames::failure`].
-    Fatal,
-}
-
-impl PagingError {
-    /// Why there was no frame.
-    #[cold]
-    fn without_frame(frames: &Frames) -> Self {
-        match frames.failure() {
-            Some(_) => Self::Fatal,
-            None => Self::OutOfMemory,
-        }
-    }
 }
 
 /// A reservation that failed.
@@ -97,10 +90,8 @@ pub enum Fault {
     Resolved,
     /// The tables deny the access: a verified cause.
     Denied,
-    /// No frame is left.
-    OutOfMemory,
-    /// A fresh page could not be made the Keep's, which ends it: [`Frames::failure`].
-    Fatal,
+    /// There is no frame: [`Frames::failure`] says why.
+    NoFrame,
 }
 
 /// Pages mapped by one fault where their entries are alike: 64 KiB.
@@ -115,15 +106,19 @@ pub struct Tables {
     private: CBit,
 }
 
-/// What to do with a range.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Change {
+/// A change of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Give a free range these rights.
     Reserve(Rights),
+    /// Give a mapped range these rights.
     Protect(Rights),
-    /// Take the access away but keep frames: the first half of a removal with other vCPUs running.
+    /// Take all access away without freeing anything: what must happen, with every TLB flushed, before
+    /// [`Self::Remove`] or [`Self::Discard`] while other vCPUs run.
     Hide,
+    /// Free the range; parts that are free already stay so.
     Remove,
-    /// Forget the contents, keep the reservation.
+    /// Free its frames; the range stays reserved and reads as zeros.
     Discard,
 }
 
@@ -134,14 +129,12 @@ impl Tables {
     }
 
     /// The tables under `root`, a PML4 made by the launcher, with this C-bit.
-    #[must_use]
-    pub const fn new(root: Frame, private: CBit) -> Self {
+    pub(crate) const fn new(root: Frame, private: CBit) -> Self {
         Self { root, private }
     }
 
     /// The C-bit of the entries of private memory.
-    #[must_use]
-    pub const fn c_bit(&self) -> CBit {
+    pub(crate) const fn c_bit(&self) -> CBit {
         self.private
     }
 
@@ -164,62 +157,12 @@ impl Tables {
         })
     }
 
-    /// Gives the mapped `range` other rights.
+    /// Changes `range`.
     ///
     /// # Errors
     /// [`PagingError::NotMapped`] or [`PagingError::Pinned`] where the range is not the process's,
-    /// [`PagingError::OutOfMemory`]; what was changed until then stays.
-    pub fn protect<P: Platform>(
-        &mut self,
-        frames: &mut Frames,
-        platform: &mut P,
-        range: UserRange,
-        rights: Rights,
-    ) -> Result<Stale, PagingError> {
-        self.change(frames, platform, range, Change::Protect(rights))
-    }
-
-    /// Takes all access to `range` away without freeing anything: what must happen, with
-    /// every TLB flushed, before [`Self::remove`] or [`Self::discard`] while other vCPUs run.
-    ///
-    /// # Errors
-    /// As [`Self::protect`].
-    pub fn hide<P: Platform>(
-        &mut self,
-        frames: &mut Frames,
-        platform: &mut P,
-        range: UserRange,
-    ) -> Result<Stale, PagingError> {
-        self.change(frames, platform, range, Change::Hide)
-    }
-
-    /// Frees `range`; parts that are free already stay so.
-    ///
-    /// # Errors
-    /// As [`Self::protect`].
-    pub fn remove<P: Platform>(
-        &mut self,
-        frames: &mut Frames,
-        platform: &mut P,
-        range: UserRange,
-    ) -> Result<Stale, PagingError> {
-        self.change(frames, platform, range, Change::Remove)
-    }
-
-    /// Frees the frames of `range`; it stays reserved and reads as zeros.
-    ///
-    /// # Errors
-    /// As [`Self::protect`].
-    pub fn discard<P: Platform>(
-        &mut self,
-        frames: &mut Frames,
-        platform: &mut P,
-        range: UserRange,
-    ) -> Result<Stale, PagingError> {
-        self.change(frames, platform, range, Change::Discard)
-    }
-
-    fn change<P: Platform>(
+    /// [`PagingError::NoFrame`]; what was changed until then stays.
+    pub fn change<P: Platform>(
         &mut self,
         frames: &mut Frames,
         platform: &mut P,
@@ -307,7 +250,7 @@ impl Tables {
                 return Fault::Resolved;
             }
             if level == 1 {
-                return Self::back_small(frames, platform, at, entry);
+                return Self::back_small(frames, platform, table, at, entry);
             }
             if level == 2 {
                 if let Some(frame) = frames.large(platform) {
@@ -316,11 +259,11 @@ impl Tables {
                     return Fault::Resolved;
                 }
                 if frames.failure().is_some() {
-                    return Fault::Fatal;
+                    return Fault::NoFrame;
                 }
             }
             let Some(lower) = frames.filled(platform, entry.bits()) else {
-                return Fault::without_frame(frames);
+                return Fault::NoFrame;
             };
             platform.set_entry(at, Pte::table(lower.address()));
             table = lower;
@@ -328,19 +271,28 @@ impl Tables {
         }
     }
 
-    /// Backs the 4 KiB entry at `at`, and following ones that are alike.
+    /// Backs the 4 KiB entry at `at`, and those of its block that are alike: the following ones, and all before
+    /// it when nothing of the block has a frame yet. Memory is filled from its end too: the C library copies so
+    /// where both addresses end alike.
     fn back_small<P: Platform>(
         frames: &mut Frames,
         platform: &mut P,
+        table: Frame,
         at: Slot,
         entry: Pte,
     ) -> Fault {
-        // Frames have whole groups of entries.
-        let most = FAULT_AROUND - at.address().get() / 8 % FAULT_AROUND;
-        let count = platform.run_length(at, most, entry.bits());
-        let backed = back_run(frames, platform, at, count, entry);
-        if backed == 0 || frames.failure().is_some() {
-            return Fault::without_frame(frames);
+        let index = at.index();
+        let block = index & !(FAULT_AROUND - 1);
+        let before = table.slot(block).words(index - block);
+        let untouched = platform.run_length(before, entry.bits()) == before.count();
+        let from = if untouched { block } else { index };
+        let words = table.slot(from).words(block + FAULT_AROUND - from);
+        let count = platform.run_length(words, entry.bits());
+        let words = words.split(count).0;
+        let rest = back_run(frames, platform, words, entry);
+        // Of what was asked for, the entry at `at` at least: those before it are nobody's wish.
+        if rest.count() > 0 && rest.first() <= at {
+            return Fault::NoFrame;
         }
         Fault::Resolved
     }
@@ -349,38 +301,23 @@ impl Tables {
 /// What an entry gets with its frame.
 const BACKED: PteFlags = PteFlags::FRAME.union(PteFlags::PRESENT);
 
-impl Fault {
-    /// Why there was no frame.
-    #[cold]
-    fn without_frame(frames: &Frames) -> Self {
-        match PagingError::without_frame(frames) {
-            PagingError::Fatal => Self::Fatal,
-            _ => Self::OutOfMemory,
-        }
-    }
-}
-
-/// Gives frames to `count` 4 KiB entries from `at` on, which become `entry` with a frame each; how
-/// many got one.
-fn back_run<P: Platform>(
-    frames: &mut Frames,
-    platform: &mut P,
-    at: Slot,
-    count: u64,
-    entry: Pte,
-) -> u64 {
-    let mut backed = 0;
-    while backed < count
-        && let Some((first, found)) = frames.small_run(platform, count - backed)
+/// Gives frames to 4 KiB entries, which become `entry` with a frame each; those that got none.
+#[inline(never)]
+fn back_run<P: Platform>(frames: &mut Frames, platform: &mut P, words: Words, entry: Pte) -> Words {
+    let mut rest = words;
+    while rest.count() != 0
+        && let Some((first, found)) = frames.small_run(platform, rest.count())
     {
         let entry = entry.backed_by(first.address(), BACKED);
-        platform.fill_rising(at.skip(backed), found, entry.bits());
-        backed += found;
+        let (backed, others) = rest.split(found);
+        platform.fill_rising(backed, entry.bits());
+        rest = others;
     }
-    backed
+    rest
 }
 
 const RIGHTS_AND_PRESENT: PteFlags = PteFlags::RIGHTS.union(PteFlags::PRESENT);
+const FRAME_AND_PINNED: PteFlags = PteFlags::FRAME.union(PteFlags::PINNED);
 const ACCESSED_AND_DIRTY: PteFlags = PteFlags::ACCESSED.union(PteFlags::DIRTY);
 
 /// One pass over a range.
@@ -451,7 +388,7 @@ impl<'a, P: Platform> Walk<'a, P> {
             } else if self.is_done(entry) {
                 return Ok(());
             } else {
-                self.split(at, upper, entry)?
+                self.split(at, entry)?
             };
             level = upper - 1;
         }
@@ -494,7 +431,7 @@ impl<'a, P: Platform> Walk<'a, P> {
                 }
                 self.backed(at, level, entry)?;
             } else if !self.is_done(entry) {
-                let lower = self.split(at, level, entry)?;
+                let lower = self.split(at, entry)?;
                 self.below(lower, level, address, next)?;
             }
             address = next;
@@ -515,52 +452,51 @@ impl<'a, P: Platform> Walk<'a, P> {
     /// Changes the range `start..end` of a table of the lowest level.
     #[inline(never)]
     fn pages(&mut self, table: Frame, start: u64, end: u64) -> Result<(), PagingError> {
-        let mut at = slot(table, 1, VirtAddr::new(start));
-        let last = at.skip((end - start) / PAGE);
-        while at < last {
+        let mut left = slot(table, 1, VirtAddr::new(start)).words((end - start) / PAGE);
+        while let Some((at, rest)) = left.split_first() {
             let entry = self.platform.entry(at);
-            if !entry.has(PteFlags::FRAME) {
-                at = at.skip(self.alike(at, at.words_to(last), entry)?);
+            left = if !entry.has(PteFlags::FRAME) {
+                self.alike(left, entry)?
             } else if entry.has(PteFlags::PINNED) || !self.keeps_frames {
                 self.backed(at, 1, entry)?;
-                at = at.skip(1);
+                rest
             } else {
-                at = self.backed_run(at, last, entry);
-            }
-            self.done = end - at.words_to(last) * PAGE;
+                self.backed_run(at, rest, entry)
+            };
+            self.done = end - left.count() * PAGE;
         }
         Ok(())
     }
 
-    /// Changes 4 KiB entries from `at` on, the first of which is `entry`, as long as they have frames
-    /// and are the process's; where the first other one is. For changes that free nothing.
+    /// Changes the 4 KiB entry at `at`, which is `entry`, and those of `words`, which follow it, as long as they
+    /// have frames and are the process's; the others. For changes that free nothing.
     #[inline(never)]
-    fn backed_run(&mut self, at: Slot, last: Slot, entry: Pte) -> Slot {
+    fn backed_run(&mut self, at: Slot, words: Words, entry: Pte) -> Words {
         let (kept, set) = (self.kept, self.set);
-        let (mut at, mut entry, mut changed) = (at, entry, 0);
+        let (mut at, mut left, mut entry, mut changed) = (at, words, entry, 0);
         loop {
             let new = entry.bits() & kept | set;
             if entry.has(PteFlags::PRESENT) {
                 changed |= new ^ entry.bits();
             }
             self.platform.write(at, new);
-            at = at.skip(1);
-            if at == last {
+            let Some((next, rest)) = left.split_first() else {
+                break;
+            };
+            entry = self.platform.entry(next);
+            if entry.bits() & FRAME_AND_PINNED.bits() != PteFlags::FRAME.bits() {
                 break;
             }
-            entry = self.platform.entry(at);
-            if !entry.has(PteFlags::FRAME) || entry.has(PteFlags::PINNED) {
-                break;
-            }
+            (at, left) = (next, rest);
         }
         self.stale.reduced |= changed & RIGHTS_AND_PRESENT.bits() != 0;
-        at
+        left
     }
 
     /// Replaces a uniform entry by a table of 512 entries that say the same.
-    fn split(&mut self, at: Slot, level: u32, entry: Pte) -> Result<Frame, PagingError> {
+    fn split(&mut self, at: Slot, entry: Pte) -> Result<Frame, PagingError> {
         if entry.has(PteFlags::FRAME) {
-            return self.split_backed(at, level, entry);
+            return self.split_backed(at, entry);
         }
         match (entry.is_empty(), self.change) {
             (true, Change::Reserve(_)) => {}
@@ -569,15 +505,15 @@ impl<'a, P: Platform> Walk<'a, P> {
             _ => {}
         }
         let Some(lower) = self.frames.filled(self.platform, entry.bits()) else {
-            return Err(PagingError::without_frame(self.frames));
+            return Err(PagingError::NoFrame);
         };
         self.platform.set_entry(at, Pte::table(lower.address()));
         Ok(lower)
     }
 
-    /// As [`Self::split`], for an entry with a frame.
+    /// As [`Self::split`], for an entry with a frame, which has 2 MiB.
     #[inline(never)]
-    fn split_backed(&mut self, at: Slot, level: u32, entry: Pte) -> Result<Frame, PagingError> {
+    fn split_backed(&mut self, at: Slot, entry: Pte) -> Result<Frame, PagingError> {
         if entry.has(PteFlags::PINNED) {
             return Err(PagingError::Pinned);
         }
@@ -585,17 +521,10 @@ impl<'a, P: Platform> Walk<'a, P> {
             return Err(PagingError::Occupied);
         }
         let Some(lower) = self.frames.filled(self.platform, 0) else {
-            return Err(PagingError::without_frame(self.frames));
+            return Err(PagingError::NoFrame);
         };
-        let mut part = if level == 2 {
-            entry.without(PteFlags::LARGE)
-        } else {
-            entry
-        };
-        for index in 0..512 {
-            self.platform.set_entry(lower.slot(index), part);
-            part = part.offset(span(level - 1));
-        }
+        let first = entry.without(PteFlags::LARGE);
+        self.platform.fill_rising(lower.words(), first.bits());
         self.platform.set_entry(at, Pte::table(lower.address()));
         Ok(lower)
     }
@@ -610,15 +539,15 @@ impl<'a, P: Platform> Walk<'a, P> {
         end: u64,
         entry: Pte,
     ) -> Result<u64, PagingError> {
-        let most = at.room().min((end - address) / span(level));
-        let count = self.alike(at, most, entry)?;
-        Ok(address + count * span(level))
+        let words = at.words((end - address) / span(level));
+        let rest = self.alike(words, entry)?;
+        Ok(address + (words.count() - rest.count()) * span(level))
     }
 
-    /// Changes the entries from `at` on, at most `most` of one table, that equal `entry`, which has no
-    /// frame; how many.
-    fn alike(&mut self, at: Slot, most: u64, entry: Pte) -> Result<u64, PagingError> {
-        let count = self.platform.run_length(at, most, entry.bits());
+    /// Changes the first of these entries that equal `entry`, which has no frame; the others.
+    #[inline(always)]
+    fn alike(&mut self, words: Words, entry: Pte) -> Result<Words, PagingError> {
+        let count = self.platform.run_length(words, entry.bits());
         let new = match self.change {
             Change::Protect(_) | Change::Discard if entry.is_empty() => {
                 return Err(PagingError::NotMapped);
@@ -628,22 +557,20 @@ impl<'a, P: Platform> Walk<'a, P> {
             Change::Remove => Pte::EMPTY,
             Change::Hide | Change::Discard => entry,
         };
+        let (mut same, others) = words.split(count);
         if new == entry {
-            return Ok(count);
+            return Ok(others);
         }
-        let backed = if self.populate {
-            back_run(self.frames, self.platform, at, count, new)
-        } else {
-            0
-        };
-        if backed < count {
-            self.platform
-                .fill_run(at.skip(backed), count - backed, new.bits());
+        if self.populate {
+            same = back_run(self.frames, self.platform, same, new);
+        }
+        if same.count() != 0 {
+            self.platform.fill_run(same, new.bits());
             if self.frames.failure().is_some() {
-                return Err(PagingError::Fatal);
+                return Err(PagingError::NoFrame);
             }
         }
-        Ok(count)
+        Ok(others)
     }
 
     /// Changes one entry that holds a frame.

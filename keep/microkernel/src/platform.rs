@@ -2,7 +2,7 @@
 //!
 //! The binary implements it with instructions; tests have a fake one in ordinary memory.
 
-use crate::frame::{Frame, Place, Slot, WORDS};
+use crate::frame::{Frame, Place, Slot, Words};
 use crate::snp::instructions::Instructions;
 use enarx_boot::page_table::Pte;
 use enarx_exits::ExitFunction;
@@ -16,31 +16,27 @@ pub trait Platform: Instructions {
     /// Writes a word.
     fn write(&mut self, slot: Slot, value: u64);
     /// Reads a page-table entry.
-    #[inline]
     fn entry(&self, slot: Slot) -> Pte {
         Pte::from_bits(self.read(slot))
     }
     /// Writes a page-table entry.
-    #[inline]
     fn set_entry(&mut self, slot: Slot, entry: Pte) {
         self.write(slot, entry.bits());
     }
     /// Writes `value` to all words of a frame.
-    #[inline]
     fn fill(&mut self, frame: Frame, value: u64) {
-        self.fill_run(frame.slot(0), WORDS, value);
+        self.fill_run(frame.words(), value);
     }
-    /// How many of the `most` words from `slot` on, all in its frame, equal `value` until the first that does
-    /// not.
-    fn run_length(&self, slot: Slot, most: u64, value: u64) -> u64;
-    /// Writes `value` to `count` words from `slot` on, all in its frame.
-    fn fill_run(&mut self, slot: Slot, count: u64, value: u64);
-    /// Writes `first` and what follows it in steps of 4 KiB to `count` words from `slot` on, all in its frame.
-    fn fill_rising(&mut self, slot: Slot, count: u64, first: u64);
-    /// Copies bytes out of a frame.
-    fn read_bytes(&self, from: Place, to: &mut [u8]);
-    /// Copies bytes into a frame.
-    fn write_bytes(&mut self, to: Place, from: &[u8]);
+    /// How many of the words equal `value` until the first that does not.
+    fn run_length(&self, words: Words, value: u64) -> u64;
+    /// Writes `value` to all words.
+    fn fill_run(&mut self, words: Words, value: u64);
+    /// Writes `first` and what follows it in steps of 4 KiB to the words.
+    fn fill_rising(&mut self, words: Words, first: u64);
+    /// Copies bytes out of a frame, as many as there are up to its end; how many.
+    fn read_bytes(&self, from: Place, to: &mut [u8]) -> usize;
+    /// Copies bytes into a frame, as many as there is room for up to its end; how many.
+    fn write_bytes(&mut self, to: Place, from: &[u8]) -> usize;
 
     /// Forgets all user translations on this vCPU.
     fn flush(&mut self);

@@ -1,7 +1,9 @@
 //! The registers of interrupted user code, as the entry code leaves them on the kernel stack.
 
+use zerocopy::FromBytes;
+
 /// The registers of interrupted user code, in the order in which the entry code pushes them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes)]
 #[repr(C)]
 #[allow(missing_docs, reason = "the names are the registers'")]
 pub struct Registers {
@@ -37,30 +39,7 @@ impl Registers {
     /// All zero.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            r15: 0,
-            r14: 0,
-            r13: 0,
-            r12: 0,
-            r11: 0,
-            r10: 0,
-            r9: 0,
-            r8: 0,
-            rbp: 0,
-            rdi: 0,
-            rsi: 0,
-            rdx: 0,
-            rcx: 0,
-            rbx: 0,
-            rax: 0,
-            vector: 0,
-            error_code: 0,
-            rip: 0,
-            cs: 0,
-            flags: 0,
-            rsp: 0,
-            ss: 0,
-        }
+        zerocopy::transmute!([0u64; 22])
     }
 }
 

@@ -12,6 +12,7 @@ use crate::epoch::Epoch;
 use crate::fatal::{CallError, Fatal};
 use crate::kernel::{Action, Guarded, SIGNALS};
 use crate::linux::{Errno, MAY_FAIL, flag};
+use crate::paging::Change;
 use crate::platform::Platform;
 use crate::registers::Registers;
 use crate::signal::{AlternateStack, sanitise_flags};
@@ -51,10 +52,6 @@ struct Call<'a, P, K> {
 ///
 /// # Errors
 /// [`Fatal`] when the Keep cannot go on.
-#[allow(
-    clippy::inline_always,
-    reason = "it has one caller, and on hosts that emulate CPL0 every instruction costs"
-)]
 #[inline(always)]
 pub fn system_call<P: Platform, K: Guarded>(
     kernel: &K,
@@ -259,7 +256,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         self.kernel
             .with(|k| {
                 k.with_shootdown(platform, epoch, me, |space, platform| {
-                    space.protect(platform, start, length, rights)
+                    space.change(platform, start, length, Change::Protect(rights))
                 })
             })
             .map(|()| 0)

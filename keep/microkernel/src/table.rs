@@ -20,13 +20,11 @@ pub const fn span(level: u32) -> u64 {
 const _: () = assert!(span(1) == PAGE && span(2) == LARGE && span(3) == HUGE);
 
 /// The entry for `address` in `table` at `level`.
-#[inline]
 pub const fn slot(table: Frame, level: u32, address: VirtAddr) -> Slot {
     table.slot(address.get() >> shift(level))
 }
 
 /// The lower table that an entry points to.
-#[inline]
 pub(crate) const fn lower(entry: Pte) -> Frame {
     Frame::of(entry.address())
 }

@@ -19,7 +19,6 @@ pub enum Tee {
 impl Tee {
     /// SEV-SNP; `None` otherwise. The build for plain KVM has no code for it.
     #[must_use]
-    #[inline]
     pub const fn snp(&self) -> Option<&Snp> {
         match self {
             Self::Snp(snp) if !cfg!(feature = "plain") => Some(snp),
@@ -28,7 +27,6 @@ impl Tee {
     }
 
     /// As [`Self::snp`], to change its state.
-    #[inline]
     pub const fn snp_mut(&mut self) -> Option<&mut Snp> {
         match self {
             Self::Snp(snp) if !cfg!(feature = "plain") => Some(snp),

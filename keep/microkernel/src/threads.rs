@@ -60,16 +60,10 @@ pub struct Threads {
     several: bool,
 }
 
-impl Default for Threads {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Threads {
     /// No vCPU.
     #[must_use]
-    pub const fn new() -> Self {
+    pub const fn none() -> Self {
         Self {
             table: [const { Thread::new() }; MAX_VCPUS],
             vcpus: 0,

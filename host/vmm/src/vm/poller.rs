@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn sleeps_until_it_is_wanted_or_the_keep_ends() {
         let poller = Poller::default();
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for (wake, expected) in [
                 (Poller::want as fn(&Poller), Wake::Wanted),
                 (Poller::want, Wake::Wanted),

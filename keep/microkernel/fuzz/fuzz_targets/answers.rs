@@ -10,7 +10,7 @@ use zerocopy::{FromZeros, IntoBytes};
 use enarx_boot::boot_page::{self, BootInfo};
 use enarx_boot::layout::{PAGE, SHARED_END};
 use enarx_exits::ExitFunction;
-use enarx_microkernel::frame::{Frame, LargeFrame, Place, Slot};
+use enarx_microkernel::frame::{Frame, LargeFrame, Place, Slot, Words};
 use enarx_microkernel::launch::Launch;
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::cpuid::{answer, features};
@@ -69,19 +69,19 @@ impl Platform for OnePage {
     fn write(&mut self, _: Slot, _: u64) {
         unreachable!()
     }
-    fn run_length(&self, _: Slot, _: u64, _: u64) -> u64 {
+    fn run_length(&self, _: Words, _: u64) -> u64 {
         unreachable!()
     }
-    fn fill_run(&mut self, _: Slot, _: u64, _: u64) {
+    fn fill_run(&mut self, _: Words, _: u64) {
         unreachable!()
     }
-    fn fill_rising(&mut self, _: Slot, _: u64, _: u64) {
+    fn fill_rising(&mut self, _: Words, _: u64) {
         unreachable!()
     }
-    fn read_bytes(&self, _: Place, _: &mut [u8]) {
+    fn read_bytes(&self, _: Place, _: &mut [u8]) -> usize {
         unreachable!()
     }
-    fn write_bytes(&mut self, _: Place, _: &[u8]) {
+    fn write_bytes(&mut self, _: Place, _: &[u8]) -> usize {
         unreachable!()
     }
     fn flush(&mut self) {

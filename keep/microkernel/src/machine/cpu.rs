@@ -17,7 +17,7 @@ use enarx_exits::{
     COUNTERS_OFFSET, EXIT_MEMORY_SIZE, ExitFunction, FACTS_OFFSET, HostFacts, MEMORY_THERE_OFFSET,
     RECORD_SIZE,
 };
-use enarx_microkernel::frame::{Place, Slot};
+use enarx_microkernel::frame::{Place, Slot, Words};
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::ControlState;
 use enarx_snp::ghcb::MSR_GHCB;
@@ -181,64 +181,60 @@ impl Platform for Machine {
         unsafe { direct(slot.address()).write_volatile(value) }
     }
 
-    fn run_length(&self, slot: Slot, most: u64, value: u64) -> u64 {
-        let most = most.min(slot.room());
+    fn run_length(&self, words: Words, value: u64) -> u64 {
         let left: u64;
         let stopped: u8;
         // SAFETY: as in `read`; the words lie in one frame. String instructions, because on hosts
         // that emulate CPL0 every instruction counts.
         unsafe {
             asm!("cmp rax, rax", "repe scasq", "setne {}", out(reg_byte) stopped,
-                inout("rcx") most => left, inout("rdi") direct(slot.address()) => _, in("rax") value,
+                inout("rcx") words.count() => left,
+                inout("rdi") direct(words.first().address()) => _, in("rax") value,
                 options(nostack, readonly));
         }
-        most - left - u64::from(stopped)
+        words.count() - left - u64::from(stopped)
     }
 
-    fn fill_run(&mut self, slot: Slot, count: u64, value: u64) {
-        let count = count.min(slot.room());
+    fn fill_run(&mut self, words: Words, value: u64) {
         // SAFETY: as in `write`; the words lie in one frame.
         unsafe {
-            asm!("rep stosq", inout("rcx") count => _, inout("rdi") direct(slot.address()) => _,
+            asm!("rep stosq", inout("rcx") words.count() => _,
+                inout("rdi") direct(words.first().address()) => _,
                 in("rax") value, options(nostack, preserves_flags));
         }
     }
 
-    fn fill_rising(&mut self, slot: Slot, count: u64, first: u64) {
-        let count = count.min(slot.room());
-        if count == 0 {
+    fn fill_rising(&mut self, words: Words, first: u64) {
+        if words.count() == 0 {
             return;
         }
-        // SAFETY: as in `write`; the words lie in one frame.
+        // SAFETY: as in `write`; the words lie in one frame, and there are some.
         unsafe {
-            asm!("2:", "stosq", "add rax, {page}", "dec {count}", "jnz 2b", page = const PAGE,
-                count = inout(reg) count => _, inout("rdi") direct(slot.address()) => _,
+            asm!("2:", "stosq", "add rax, {page}", "loop 2b", page = const PAGE,
+                inout("rcx") words.count() => _,
+                inout("rdi") direct(words.first().address()) => _,
                 inout("rax") first => _, options(nostack));
         }
     }
 
-    fn read_bytes(&self, from: Place, to: &mut [u8]) {
+    fn read_bytes(&self, from: Place, to: &mut [u8]) -> usize {
         let address = from.address();
         if let Ok(word) = <&mut [u8; 4]>::try_from(&mut *to)
             && address.get().is_multiple_of(4)
         {
             // SAFETY: as in `read`; one aligned access, because this may be a futex.
             *word = unsafe { direct(address).cast::<u32>().read_volatile() }.to_ne_bytes();
-            return;
+            return word.len();
         }
-        copy(
-            direct(address).cast(),
-            to.as_mut_ptr(),
-            in_frame(from, to.len()),
-        );
+        let count = to.len().min(room(from));
+        copy(direct(address).cast(), to.as_mut_ptr(), count);
+        count
     }
 
-    fn write_bytes(&mut self, to: Place, from: &[u8]) {
-        copy(
-            from.as_ptr(),
-            direct(to.address()).cast(),
-            in_frame(to, from.len()),
-        );
+    fn write_bytes(&mut self, to: Place, from: &[u8]) -> usize {
+        let count = from.len().min(room(to));
+        copy(from.as_ptr(), direct(to.address()).cast(), count);
+        count
     }
 
     fn flush(&mut self) {
@@ -317,10 +313,10 @@ impl Platform for Machine {
     }
 }
 
-/// The part of `length` bytes from `place` on that lies in its frame: all of them.
-fn in_frame(place: Place, length: usize) -> usize {
-    #[allow(clippy::cast_possible_truncation, reason = "at most 4096")]
-    length.min(place.room() as usize)
+/// Bytes from `place` to the end of its frame.
+#[allow(clippy::cast_possible_truncation, reason = "at most 4096")]
+const fn room(place: Place) -> usize {
+    place.room() as usize
 }
 
 /// Copies between kernel memory and one page of the direct map, word by word: on hosts that

@@ -62,7 +62,7 @@ pub fn start_further(machine: &mut Machine, vcpu: usize) -> Result<(), Fatal> {
 /// Clears the user half of the root page table.
 pub fn take_user_memory() {
     if let Ok(launch) = Launch::new(&boot_info()) {
-        Machine::new(0).fill_run(launch.root.slot(0), WORDS / 2, 0);
+        Machine::new(0).fill_run(launch.root.words().split(WORDS / 2).0, 0);
     }
 }
 

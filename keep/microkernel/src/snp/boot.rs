@@ -12,7 +12,7 @@ use enarx_exits::{BootCheck, Reason};
 
 use super::instructions::Instructions;
 use super::message::{Channel, MessageKey};
-use super::{ControlState, LoadedImage, Messages, Snp, cpuid};
+use super::{ControlState, Messages, Snp, cpuid};
 use crate::fatal::Fatal;
 use crate::launch::{Launch, SnpLaunch};
 use crate::platform::Platform;
@@ -114,17 +114,12 @@ pub fn take_over<P: Platform>(
         return Err(Fatal::new(Reason::Secrets, version));
     }
     Ok(Snp {
-        cpuid: launch.cpuid,
+        launch: *launch,
         control: ControlState::new(&features),
-        sev_features: launch.sev_features,
-        tables: (launch.gdt, launch.idt),
         channel: Channel::new(),
         messages: Messages::Free,
         started: 1,
-        image: Some(LoadedImage {
-            pages: launch.image,
-            loader_end: launch.loader_end,
-        }),
+        image_released: false,
     })
 }
 

@@ -82,11 +82,8 @@ fn entry<P: Platform>(platform: &P, page: Frame, leaf: u32, subleaf: u32) -> Ans
 /// [`Reason::Cpuid`] with the [`CpuidCheck`] that failed; on the simulated platform the protections may be missing.
 pub fn features<P: Platform>(platform: &P, page: Frame) -> Result<Features, Fatal> {
     let check = |number: CpuidCheck, ok: bool| {
-        if ok {
-            Ok(())
-        } else {
-            Err(Fatal::new(Reason::Cpuid, number as u64))
-        }
+        let refused = Fatal::new(Reason::Cpuid, number as u64);
+        ok.then_some(()).ok_or(refused)
     };
     let count = halves(platform, page, 0).0 as usize;
     check(CpuidCheck::Count, (1..=MAX_ENTRIES).contains(&count))?;

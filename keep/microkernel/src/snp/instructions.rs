@@ -18,11 +18,16 @@ pub struct Validated {
 /// what a host has put in its place.
 #[derive(Debug)]
 pub struct Unvalidated {
-    pub(super) address: VirtAddr,
-    pub(super) large: bool,
+    address: VirtAddr,
+    large: bool,
 }
 
 impl Unvalidated {
+    /// The page mapped at `address`, of 4 KiB or 2 MiB.
+    pub(super) const fn new(address: VirtAddr, large: bool) -> Self {
+        Self { address, large }
+    }
+
     /// The virtual address at which it is mapped.
     #[must_use]
     pub const fn address(&self) -> VirtAddr {

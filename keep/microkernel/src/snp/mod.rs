@@ -14,7 +14,7 @@ pub mod request;
 pub mod vcpu;
 
 use crate::frame::Frame;
-use enarx_boot::address::{Gpa, VirtAddr};
+use crate::launch::SnpLaunch;
 use enarx_boot::first_state::{CR4, CR4_MCE, CpuTables, FirstState, XCR0};
 use enarx_boot::layout::NO_FAULT;
 use instructions::Entry;
@@ -64,31 +64,18 @@ pub enum Messages {
 /// What the microkernel keeps about SNP.
 #[derive(Debug)]
 pub struct Snp {
-    /// The page that the firmware has checked.
-    pub cpuid: Frame,
+    /// What the launch left.
+    pub launch: SnpLaunch,
     /// Control registers of every vCPU.
     pub control: ControlState,
-    /// SEV_FEATURES of every vCPU.
-    pub sev_features: u64,
-    /// The GDT and the IDT of every vCPU.
-    pub tables: (VirtAddr, VirtAddr),
     /// The channel to the firmware.
     pub channel: Channel,
     /// The user of the channel.
     pub messages: Messages,
     /// Mask of the vCPUs that have been started, by the launch or the microkernel.
     pub started: u64,
-    /// What is released once the runtime image has been copied; `None` afterwards.
-    pub image: Option<LoadedImage>,
-}
-
-/// What the loader of the runtime leaves behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoadedImage {
-    /// The shared pages of the image: start and end.
-    pub pages: (Gpa, Gpa),
-    /// End of the user addresses of the loader.
-    pub loader_end: VirtAddr,
+    /// The runtime image has been copied and its shared pages are private again.
+    pub image_released: bool,
 }
 
 impl Snp {
@@ -96,7 +83,6 @@ impl Snp {
     /// segment.
     #[must_use]
     pub const fn first_state(&self, entry: Entry, root: Frame, tss: u64) -> FirstState {
-        let (gdt, idt) = self.tables;
         FirstState {
             rip: entry.rip,
             cr3: root.address(),
@@ -104,12 +90,12 @@ impl Snp {
             cr2: NO_FAULT,
             xcr0: self.control.xcr0,
             tables: Some(CpuTables {
-                gdt: gdt.get(),
-                idt: idt.get(),
+                gdt: self.launch.gdt.get(),
+                idt: self.launch.idt.get(),
                 tss,
             }),
             lstar: entry.lstar,
-            sev_features: self.sev_features,
+            sev_features: self.launch.sev_features,
         }
     }
 }

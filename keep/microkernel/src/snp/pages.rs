@@ -28,8 +28,14 @@ pub struct Ledger {
     root: Frame,
 }
 
-fn fatal(page: Gpa) -> Fatal {
-    Fatal::new(Reason::Validation, page.get())
+/// A page that could not be made the Keep's: it had been validated before, or the CPU refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused(pub Gpa);
+
+impl From<Refused> for Fatal {
+    fn from(Refused(page): Refused) -> Self {
+        Self::new(Reason::Validation, page.get())
+    }
 }
 
 /// Whether the page is the Keep's only now.
@@ -58,8 +64,8 @@ impl Ledger {
         page: PhysAddr,
         level: u32,
         size: PteFlags,
-    ) -> Result<(), Fatal> {
-        let refused = fatal(page.gpa());
+    ) -> Result<(), Refused> {
+        let refused = Refused(page.gpa());
         let at = self.slot(platform, page.gpa(), level).ok_or(refused)?;
         if platform.entry(at).has(PteFlags::PRESENT) {
             return Err(refused);
@@ -72,20 +78,17 @@ impl Ledger {
     /// Makes a fresh private page the Keep's: validated, zeroed and in the direct map.
     ///
     /// # Errors
-    /// [`Reason::Validation`]: it was validated before, or the CPU refused.
+    /// [`Refused`].
     pub fn accept_small<P: Platform>(
         &self,
         platform: &mut P,
         page: PhysAddr,
-    ) -> Result<Frame, Fatal> {
+    ) -> Result<Frame, Refused> {
         self.enter(platform, page, 1, PteFlags::empty())?;
         let frame = Frame::of(page);
-        let answer = platform.pvalidate(&Unvalidated {
-            address: frame.mapped(),
-            large: false,
-        });
+        let answer = platform.pvalidate(&Unvalidated::new(frame.mapped(), false));
         if !is_new(answer) {
-            return Err(fatal(page.gpa()));
+            return Err(Refused(page.gpa()));
         }
         // The host chose what the memory holds.
         platform.fill(frame, 0);
@@ -95,39 +98,32 @@ impl Ledger {
     /// Makes 2 MiB of fresh private pages the Keep's: validated, zeroed and in the direct map.
     ///
     /// # Errors
-    /// [`Reason::Validation`]: part of them was validated before, or the CPU refused.
+    /// [`Refused`], with the first such page.
     pub fn accept_large<P: Platform>(
         &self,
         platform: &mut P,
         page: PhysAddr,
-    ) -> Result<LargeFrame, Fatal> {
+    ) -> Result<LargeFrame, Refused> {
         self.enter(platform, page, 2, PteFlags::LARGE)?;
         let frame = LargeFrame::of(page);
-        let answer = platform.pvalidate(&Unvalidated {
-            address: frame.mapped(),
-            large: true,
-        });
+        let answer = platform.pvalidate(&Unvalidated::new(frame.mapped(), true));
         if answer.code == FAIL_SIZEMISMATCH {
             for index in 0..LARGE / PAGE {
                 let part = frame.part(index);
-                let answer = platform.pvalidate(&Unvalidated {
-                    address: part.mapped(),
-                    large: false,
-                });
+                let answer = platform.pvalidate(&Unvalidated::new(part.mapped(), false));
                 if !is_new(answer) {
-                    return Err(fatal(part.address().gpa()));
+                    return Err(Refused(part.address().gpa()));
                 }
             }
         } else if !is_new(answer) {
-            return Err(fatal(page.gpa()));
+            return Err(Refused(page.gpa()));
         }
         platform.clear_large(frame);
         Ok(frame)
     }
 
     /// The root of the tables that it is part of, which are those of every vCPU.
-    #[must_use]
-    pub const fn root(&self) -> Frame {
+    pub(crate) const fn root(&self) -> Frame {
         self.root
     }
 
@@ -135,8 +131,8 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Reason::Validation`] beyond the direct map.
-    pub fn gib<P: Platform>(&self, platform: &P, page: Gpa) -> Result<Slot, Fatal> {
-        self.slot(platform, page, 3).ok_or(fatal(page))
+    pub(crate) fn gib<P: Platform>(&self, platform: &P, page: Gpa) -> Result<Slot, Fatal> {
+        self.slot(platform, page, 3).ok_or(Refused(page).into())
     }
 
     /// Asks the host to make `start..end`, 2 MiB multiples that are in no way the Keep's, shared or
@@ -163,7 +159,7 @@ impl Ledger {
                 }
                 let entry = self.slot(platform, next, 2);
                 if entry.is_some_and(|at| !platform.entry(at).is_empty()) {
-                    return Err(fatal(next));
+                    return Err(Refused(next).into());
                 }
                 // Bits 51:12 frame, 55:52 operation, 56 large (56421, table 8).
                 *word = next.get() | ((operation as u64) << 52) | (1 << 56);

@@ -13,7 +13,6 @@ use super::Snp;
 use super::ghcb::Call;
 use super::instructions::NewVmsa;
 use crate::fatal::Fatal;
-use crate::frame::Frame;
 use crate::frames::Frames;
 use crate::platform::Platform;
 use crate::table::entry_at;
@@ -40,11 +39,8 @@ pub fn start<P: Platform>(
     let number = vcpu as u64;
     let refused = Fatal::new(Reason::Vcpu, number);
     let root = frames.ledger().ok_or(refused)?.root();
-    let small = |platform: &mut P, frames: &mut Frames| -> Result<Frame, Fatal> {
-        frames.small(platform).ok_or_else(|| frames.end(number))
-    };
     let map = |platform: &mut P, frames: &mut Frames, address, flags| {
-        let frame = small(platform, frames)?;
+        let frame = frames.small_or_end(platform, number)?;
         let at = entry_at(platform, root, VirtAddr::new(address), 1).ok_or(refused)?;
         platform.set_entry(at, Pte::new(frame.address(), flags));
         Ok::<_, Fatal>(frame)
@@ -61,11 +57,11 @@ pub fn start<P: Platform>(
     let tss = map(platform, frames, own_tss(number), PteFlags::KERNEL_CONSTANT)?;
     platform.write_bytes(tss.place(0), TaskState::new(number).as_bytes());
 
-    let mut page = small(platform, frames)?;
+    let mut page = frames.small_or_end(platform, number)?;
     while page.address().gpa().is_aligned(LARGE) {
         // CPUs mistake a VMSA at a 2 MiB boundary for a large page (AMD erratum, as Linux avoids
         // it); such a frame stays unused.
-        page = small(platform, frames)?;
+        page = frames.small_or_end(platform, number)?;
     }
     let state = snp.first_state(platform.entry_point(), root, own_tss(number));
     for (offset, word) in state.words(number) {
@@ -78,7 +74,7 @@ pub fn start<P: Platform>(
         code: exit::AP_CREATION,
         info1: CREATE | (number << 32),
         info2: page.address().gpa().get(),
-        rax: Some(snp.sev_features),
+        rax: Some(snp.launch.sev_features),
         buffer: &[],
     });
     if answer.accepted() {

@@ -20,9 +20,10 @@ use enarx_boot::layout::{
 use enarx_boot::page_table::{ADDRESS, Pte, PteFlags, Rights};
 use enarx_exits::{ExitFunction, HostFacts, Reason};
 use enarx_microkernel::epoch::Epoch;
-use enarx_microkernel::frame::{LargeFrame, Place, Slot};
+use enarx_microkernel::frame::{LargeFrame, Place, Slot, Words};
 use enarx_microkernel::kernel::Guarded;
 use enarx_microkernel::kernel::Kernel;
+use enarx_microkernel::launch::Launch;
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::registers::{Registers, vector};
 use enarx_microkernel::signal::{USER_CS, USER_SS};
@@ -216,8 +217,8 @@ impl Platform for Fake {
         }
     }
 
-    fn run_length(&self, slot: Slot, most: u64, value: u64) -> u64 {
-        let physical = slot.address().get();
+    fn run_length(&self, words: Words, value: u64) -> u64 {
+        let (physical, most) = (words.first().address().get(), words.count());
         assert!(physical % PAGE + most * 8 <= PAGE);
         let world = self.world.borrow();
         (0..most)
@@ -225,8 +226,8 @@ impl Platform for Fake {
             .count() as u64
     }
 
-    fn fill_run(&mut self, slot: Slot, count: u64, value: u64) {
-        let physical = slot.address().get();
+    fn fill_run(&mut self, words: Words, value: u64) {
+        let (physical, count) = (words.first().address().get(), words.count());
         assert!(physical % PAGE + count * 8 <= PAGE);
         let mut world = self.world.borrow_mut();
         world.kernel_writes(physical);
@@ -235,8 +236,8 @@ impl Platform for Fake {
         }
     }
 
-    fn fill_rising(&mut self, slot: Slot, count: u64, first: u64) {
-        let physical = slot.address().get();
+    fn fill_rising(&mut self, words: Words, first: u64) {
+        let (physical, count) = (words.first().address().get(), words.count());
         assert!(physical % PAGE + count * 8 <= PAGE);
         let mut world = self.world.borrow_mut();
         world.kernel_writes(physical);
@@ -245,24 +246,26 @@ impl Platform for Fake {
         }
     }
 
-    fn read_bytes(&self, from: Place, to: &mut [u8]) {
+    fn read_bytes(&self, from: Place, to: &mut [u8]) -> usize {
         let physical = from.address().get();
-        assert!(physical % PAGE + to.len() as u64 <= PAGE);
+        let count = to.len().min(usize::try_from(from.room()).unwrap());
         let world = self.world.borrow();
-        for (at, byte) in (physical..).zip(to) {
+        for (at, byte) in (physical..).zip(&mut to[..count]) {
             *byte = world.word(at & !7).to_le_bytes()[(at & 7) as usize];
         }
+        count
     }
 
-    fn write_bytes(&mut self, to: Place, from: &[u8]) {
+    fn write_bytes(&mut self, to: Place, from: &[u8]) -> usize {
         let physical = to.address().get();
-        assert!(physical % PAGE + from.len() as u64 <= PAGE);
+        let count = from.len().min(usize::try_from(to.room()).unwrap());
         let mut world = self.world.borrow_mut();
-        for (at, &byte) in (physical..).zip(from) {
+        for (at, &byte) in (physical..).zip(&from[..count]) {
             let mut bytes = world.word(at & !7).to_le_bytes();
             bytes[(at & 7) as usize] = byte;
             world.set(at & !7, u64::from_le_bytes(bytes));
         }
+        count
     }
 
     fn flush(&mut self) {
@@ -466,7 +469,7 @@ impl Keep {
             processors: 1,
         };
         keep.kernel
-            .with(|kernel| kernel.boot(&info, &facts, 1_000_000))
+            .with(|kernel| kernel.boot(&info, &Launch::new(&info)?, &facts, 1_000_000))
             .unwrap();
         keep.world.borrow_mut().leave(0);
         keep

@@ -242,7 +242,7 @@ fn the_secrets_are_taken_over_and_wiped() {
     // The vCPUs that it starts have the same as the first.
     let started = snp.first_state(ENTRY, launch(1).root, 0);
     assert_eq!((started.cr4, started.xcr0), registers);
-    assert!(snp.started == 1 && snp.image.is_some());
+    assert_eq!((snp.started, snp.image_released), (1, false));
     assert!(key.is_set() && snp.messages == Messages::Free);
     assert!(machine.is_zero(SECRETS_PAGE, PAGE));
 }

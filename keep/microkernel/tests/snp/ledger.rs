@@ -20,6 +20,7 @@ use enarx_microkernel::fatal::Fatal;
 use enarx_microkernel::frame::{Frame, LargeFrame};
 use enarx_microkernel::frames::Frames;
 use enarx_microkernel::kernel::Kernel;
+use enarx_microkernel::launch::Launch;
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::registers::Registers;
 use enarx_microkernel::snp::ghcb::Answer;
@@ -113,7 +114,7 @@ fn perform(machine: &mut Machine, frames: &mut Frames, used: &mut InUse, step: S
             };
             if let Some(frame) = frame {
                 used.take(frame.address(), PAGE);
-                assert_eq!(machine.run_length(frame.slot(0), 512, value), 512);
+                assert_eq!(machine.run_length(frame.words(), value), 512);
                 machine.fill(frame, JUNK);
                 used.small.push(frame);
             }
@@ -152,7 +153,8 @@ fn frames(small: u64, large: u64, reserve: u64) -> Frames {
     let launch = launch(1);
     let pages = |start, end| Gpa::new(start)..Gpa::new(end);
     let start = SHARED_END;
-    let mut frames = Frames::new(
+    let mut frames = Frames::none();
+    frames.boot(
         pages(LAUNCH_END - small * PAGE, LAUNCH_END),
         pages(start, start + large * LARGE),
         launch.c_bit,
@@ -259,7 +261,7 @@ proptest! {
         let mut fatal = None;
         for step in steps {
             perform(&mut machine, &mut frames, &mut used, step);
-            fatal = frames.failure();
+            fatal = frames.failure().map(Fatal::from);
             if fatal.is_some() {
                 break;
             }
@@ -351,7 +353,7 @@ proptest! {
         let memory_end = end.map_or(memory_end, |frames| frames * LARGE);
         let facts = HostFacts { tsc_khz, wall_ns, memory_end, vcpus: many, processors };
         let mut kernel = Kernel::new();
-        if kernel.boot(&boot_info(1), &facts, 1).is_ok() {
+        if kernel.boot(&boot_info(1), &launch(1), &facts, 1).is_ok() {
             prop_assert!((SHARED_END + LARGE..=DIRECT_MAP_SIZE).contains(&memory_end));
             prop_assert!(memory_end.is_multiple_of(LARGE));
             prop_assert!((1..=64).contains(&many) && (1..=many).contains(&processors));
@@ -368,7 +370,8 @@ proptest! {
         ];
         *field[which % field.len()](&mut info) = value;
         let end = crate::machine::facts(SHARED_END + 4 * LARGE);
-        if let Err(fatal) = Kernel::new().boot(&info, &end, 1) {
+        let booted = Launch::new(&info).and_then(|launch| Kernel::new().boot(&info, &launch, &end, 1));
+        if let Err(fatal) = booted {
             prop_assert_eq!(fatal.0.reason, Reason::Boot as u64);
         }
     }

@@ -21,7 +21,7 @@ use enarx_boot::layout::{
 use enarx_boot::page_table::{ADDRESS, PteFlags};
 use enarx_exits::{ExitFunction, HostFacts, MESSAGE_OFFSET};
 use enarx_microkernel::fatal::Fatal;
-use enarx_microkernel::frame::{LargeFrame, Place, Slot};
+use enarx_microkernel::frame::{LargeFrame, Place, Slot, Words};
 use enarx_microkernel::kernel::Guarded;
 use enarx_microkernel::kernel::Kernel;
 use enarx_microkernel::launch::{Launch, SnpLaunch};
@@ -568,16 +568,16 @@ impl Platform for Machine {
         self.put(self.reach(slot.address().get(), true), value);
     }
 
-    fn run_length(&self, slot: Slot, most: u64, value: u64) -> u64 {
-        let physical = slot.address().get();
+    fn run_length(&self, words: Words, value: u64) -> u64 {
+        let (physical, most) = (words.first().address().get(), words.count());
         let gpa = self.reach(physical, false);
         (0..most)
             .take_while(|index| self.word(gpa + index * 8) == value)
             .count() as u64
     }
 
-    fn fill_run(&mut self, slot: Slot, count: u64, value: u64) {
-        let physical = slot.address().get();
+    fn fill_run(&mut self, words: Words, value: u64) {
+        let (physical, count) = (words.first().address().get(), words.count());
         assert!(physical % PAGE + count * 8 <= PAGE);
         let gpa = self.reach(physical, true);
         for index in 0..count {
@@ -585,8 +585,8 @@ impl Platform for Machine {
         }
     }
 
-    fn fill_rising(&mut self, slot: Slot, count: u64, first: u64) {
-        let physical = slot.address().get();
+    fn fill_rising(&mut self, words: Words, first: u64) {
+        let (physical, count) = (words.first().address().get(), words.count());
         assert!(physical % PAGE + count * 8 <= PAGE);
         let gpa = self.reach(physical, true);
         for index in 0..count {
@@ -594,24 +594,24 @@ impl Platform for Machine {
         }
     }
 
-    fn read_bytes(&self, from: Place, to: &mut [u8]) {
-        let physical = from.address().get();
-        assert!(physical % PAGE + to.len() as u64 <= PAGE);
-        let gpa = self.reach(physical, false);
-        for (at, byte) in (gpa..).zip(to) {
+    fn read_bytes(&self, from: Place, to: &mut [u8]) -> usize {
+        let gpa = self.reach(from.address().get(), false);
+        let count = to.len().min(usize::try_from(from.room()).unwrap());
+        for (at, byte) in (gpa..).zip(&mut to[..count]) {
             *byte = self.word(at & !7).to_le_bytes()[usize::try_from(at & 7).unwrap()];
         }
+        count
     }
 
-    fn write_bytes(&mut self, to: Place, from: &[u8]) {
-        let physical = to.address().get();
-        assert!(physical % PAGE + from.len() as u64 <= PAGE);
-        let gpa = self.reach(physical, true);
-        for (at, &byte) in (gpa..).zip(from) {
+    fn write_bytes(&mut self, to: Place, from: &[u8]) -> usize {
+        let gpa = self.reach(to.address().get(), true);
+        let count = from.len().min(usize::try_from(to.room()).unwrap());
+        for (at, &byte) in (gpa..).zip(&from[..count]) {
             let mut bytes = self.word(at & !7).to_le_bytes();
             bytes[usize::try_from(at & 7).unwrap()] = byte;
             self.put(at & !7, u64::from_le_bytes(bytes));
         }
+        count
     }
 
     fn flush(&mut self) {
@@ -800,8 +800,9 @@ fn boot_with(
         machine.put(WINDOW[1] + window_slot(frame), info.image_start | rights);
     }
     let mut kernel = Kernel::new();
-    kernel.boot(&info, &facts(info.free_start + free * LARGE), 1_000_000)?;
-    kernel.boot_snp(machine, &info, key)?;
+    let (launch, facts) = (Launch::new(&info)?, facts(info.free_start + free * LARGE));
+    kernel.boot(&info, &launch, &facts, 1_000_000)?;
+    kernel.boot_snp(machine, &launch, key)?;
     Ok(kernel)
 }
 

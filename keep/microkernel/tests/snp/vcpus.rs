@@ -41,7 +41,9 @@ fn frames(small: Range<u64>, large: Range<u64>) -> Frames {
     let launch = launch(1);
     let pages = |range: Range<u64>| Gpa::new(range.start)..Gpa::new(range.end);
     let ledger = Ledger::new(&launch);
-    Frames::new(pages(small), pages(large), launch.c_bit, ledger)
+    let mut frames = Frames::none();
+    frames.boot(pages(small), pages(large), launch.c_bit, ledger);
+    frames
 }
 
 /// The first state of a vCPU.

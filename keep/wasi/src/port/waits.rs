@@ -118,9 +118,8 @@ fn watched(call: &Call) -> Option<poll::Entry> {
     let (handle, events) = match *call {
         Call::StreamRead { stream, .. } => (stream, Events::READ),
         Call::StreamWrite { stream, .. } => (stream, Events::WRITE),
-        Call::Shutdown { handle, .. } => (handle, Events::WRITE),
         Call::TcpAccept { handle } | Call::UdpReceive { handle, .. } => (handle, Events::READ),
-        Call::UdpSend { handle, .. } => (handle, Events::WRITE),
+        Call::UdpSend { handle, .. } | Call::Shutdown { handle, .. } => (handle, Events::WRITE),
         _ => return None,
     };
     Some(poll::Entry { handle, events })

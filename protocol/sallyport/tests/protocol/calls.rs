@@ -6,8 +6,8 @@ use enarx_sallyport::{Call, Handle, SocketAddress, Stat};
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
-use crate::drivers::request::decode_any;
-use crate::drivers::script::Script;
+use enarx_sallyport_drivers::request::decode_any;
+use enarx_sallyport_drivers::script::Script;
 
 proptest! {
     #![proptest_config(crate::config())]

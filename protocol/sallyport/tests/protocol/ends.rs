@@ -2,12 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::drivers::region::TestRegion;
 use enarx_sallyport::call::Call;
 use enarx_sallyport::keep::{AttachError, SubmitError};
 use enarx_sallyport::layout::{MAGIC_AT, VERSION, VERSION_AT};
 use enarx_sallyport::types::{FileType, Handle, OpenFlags};
 use enarx_sallyport::{BUFFER_SIZE, Facts, HostEnd, KeepEnd, Region, SharedMemory, Status};
+use enarx_sallyport_drivers::region::TestRegion;
 
 fn ends(region: Region) -> (KeepEnd<Region>, HostEnd<Region>) {
     let facts = Facts {

@@ -12,8 +12,8 @@ use enarx_sallyport::{
 };
 use proptest::prelude::*;
 
-use crate::drivers::region::TestRegion;
-use crate::drivers::{hostile_host, hostile_keep};
+use enarx_sallyport_drivers::region::TestRegion;
+use enarx_sallyport_drivers::{hostile_host, hostile_keep};
 
 proptest! {
     #![proptest_config(crate::config())]
