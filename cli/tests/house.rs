@@ -367,9 +367,10 @@ fn no_test_leaves_itself_out() {
 }
 
 /// The crates that can be published: CONTRIBUTING.md, "Crates".
-const PUBLISHABLE: [&str; 4] = [
+const PUBLISHABLE: [&str; 5] = [
     "enarx-attestation",
     "enarx-collateral",
+    "enarx-evidence",
     "enarx-sallyport",
     "enarx-snp",
 ];
