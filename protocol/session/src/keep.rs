@@ -109,7 +109,7 @@ pub struct Sealing {
 }
 
 /// A Keep, as its sessions see it.
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 pub struct Keep {
     contract: Contract,
     key: PublicKey,
@@ -130,7 +130,7 @@ pub struct Keep {
 }
 
 /// An application, from START on.
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 struct Run {
     deployment: Deployment,
     digest: [u8; 32],
@@ -152,7 +152,7 @@ struct Run {
 }
 
 /// An output of the application.
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 struct Written {
     retained: Retained,
     hash: Sha256,
@@ -161,7 +161,7 @@ struct Written {
 }
 
 /// Standard input of the application.
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 struct Input {
     buffer: VecDeque<u8>,
     received: u64,
@@ -520,13 +520,13 @@ impl Written {
 }
 
 /// One TLS connection of a Keep.
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 pub struct Connection {
     decoder: Decoder,
     inner: Inner,
 }
 
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 struct Inner {
     id: u64,
     tenant: PublicKey,
@@ -555,7 +555,7 @@ struct Told {
 }
 
 /// An ATTEST without its answer.
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 struct Asked {
     report_data: [u8; 64],
     deployment: Option<[u8; 32]>,
@@ -563,7 +563,7 @@ struct Asked {
 
 // One or two exist.
 #[allow(clippy::large_enum_variant)]
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 enum Phase {
     Idle,
     Delivering(Delivering),
@@ -571,7 +571,7 @@ enum Phase {
 }
 
 /// An application on its way.
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 struct Delivering {
     /// `None` while the deployment itself is on its way.
     deployment: Option<(Deployment, [u8; 32])>,
@@ -587,7 +587,7 @@ struct Delivering {
 }
 
 /// Something that has been announced and is not complete.
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 struct Open {
     hash: Sha256,
     left: u64,

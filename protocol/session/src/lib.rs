@@ -13,7 +13,7 @@
 //!
 //! **Nothing uses this crate yet**: there is no TLS in a Keep, so no Keep has a session, and no secret can be delivered to
 //! one.
-#![cfg_attr(not(test), no_std)]
+#![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
@@ -24,8 +24,6 @@ pub mod deployment;
 pub mod document;
 pub mod frame;
 pub mod keep;
-#[cfg(test)]
-mod model;
 mod outbox;
 mod paths;
 pub mod receipt;
@@ -91,7 +89,3 @@ pub mod time {
     /// Longest grace of STOP.
     pub const MAX_GRACE: u32 = 600_000;
 }
-
-// The fixture of the tests names the crate as they do.
-#[cfg(test)]
-extern crate self as enarx_session;

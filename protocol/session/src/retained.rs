@@ -10,7 +10,7 @@ use alloc::collections::VecDeque;
 /// Bytes of a stream. Offsets count from the stream's first byte.
 ///
 /// `acknowledged` and `start` are at most `cursor`, `cursor` is at most the stream's end, `start` + kept.
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 pub(crate) struct Retained {
     kept: VecDeque<u8>,
     /// Offset of the first byte kept.

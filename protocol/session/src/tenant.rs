@@ -121,7 +121,7 @@ pub struct Identity {
 }
 
 /// A session, in the stage `S`.
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 pub struct Session<S> {
     decoder: Decoder,
     core: Core,
@@ -129,14 +129,14 @@ pub struct Session<S> {
 }
 
 /// Before the verdict.
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 pub struct Unjudged {
     wanted: Wanted,
     known: Option<Identity>,
 }
 
 /// After the verdict.
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 pub struct Released {
     identity: Identity,
     attested: bool,
@@ -168,7 +168,7 @@ enum Ending {
 #[derive(Clone, Copy, Debug)]
 pub struct InsecureUnattested;
 
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 struct Core {
     contract: Contract,
     channel: Channel,
@@ -181,7 +181,7 @@ struct Core {
     spoke: Moment,
 }
 
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 struct Asked {
     nonce: [u8; 32],
     at: Moment,
@@ -191,7 +191,7 @@ struct Asked {
 
 // There is one.
 #[allow(clippy::large_enum_variant)]
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 enum Phase {
     /// Nothing has been asked for.
     Idle,
@@ -201,7 +201,7 @@ enum Phase {
     Attached,
 }
 
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 struct Delivering {
     deployment: Deployment,
     document: Vec<u8>,
@@ -214,7 +214,7 @@ struct Delivering {
 
 /// What the tenant has of the standard streams. Outlives its connections: with it, the next session goes on where this
 /// one ended.
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 pub struct Streams {
     stdin: Retained,
     /// Another program may have sent some of it.
@@ -224,7 +224,7 @@ pub struct Streams {
     stderr: Received,
 }
 
-#[cfg_attr(test, derive(Clone, Debug))]
+#[cfg_attr(feature = "copy", derive(Clone, Debug))]
 struct Received {
     seen: u64,
     /// `None` when the beginning was received by another program.

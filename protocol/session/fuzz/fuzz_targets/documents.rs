@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use enarx_session_fuzz::drivers::documents;
+use enarx_session_drivers::drivers::documents;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|script: &[u8]| {

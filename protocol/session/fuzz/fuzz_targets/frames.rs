@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use enarx_session_fuzz::drivers::frames;
+use enarx_session_drivers::drivers::frames;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|script: &[u8]| {

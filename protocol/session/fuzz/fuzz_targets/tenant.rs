@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use enarx_session_fuzz::drivers::hostile_keep;
+use enarx_session_drivers::drivers::hostile_keep;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|script: &[u8]| {

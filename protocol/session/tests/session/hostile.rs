@@ -3,8 +3,6 @@
 //! Attacks on a session, one by one, each by the name of the refusal that meets it. Written from SPEC.md and the table of
 //! hostile hosts of the design.
 
-use crate::drivers::frame_bytes;
-use crate::fixture::{self, KEEP, Marks, OTHER_KEEP, OTHER_TENANT, TENANT};
 use crate::pair::{KeepSide, MAX_AGE, attest, judged, pump, reattach, running};
 use enarx_contract::canonical::Hex;
 use enarx_contract::{Contract, ContractError, PublicKey, Tee, Tenant};
@@ -19,6 +17,8 @@ use enarx_session::tenant::{
 };
 use enarx_session::verdict::{Expected, Outcome as Compared, Verdict, Verifier};
 use enarx_session::{Moment, Refusal, WINDOW};
+use enarx_session_drivers::drivers::frame_bytes;
+use enarx_session_drivers::fixture::{self, KEEP, Marks, OTHER_KEEP, OTHER_TENANT, TENANT};
 use enarx_snp::report::Report;
 use sha2::{Digest, Sha256};
 use zerocopy::IntoBytes;

@@ -2,13 +2,13 @@
 
 //! A Keep and a tenant, and the bytes between them.
 
-use crate::fixture::{self, KEEP, Marks, Values};
 use enarx_contract::Contract;
 use enarx_session::deployment::{Deployment, Part};
 use enarx_session::document::{Exit, ExitKind, Started};
 use enarx_session::keep::{self, Connection, Event, Keep};
 use enarx_session::tenant::{self, Identity, Released, Session, Streams, Unjudged, Wanted};
 use enarx_session::{Moment, Refusal};
+use enarx_session_drivers::fixture::{self, KEEP, Marks, Values};
 use sha2::{Digest, Sha256};
 
 /// A verdict holds for an hour.

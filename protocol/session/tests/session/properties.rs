@@ -2,7 +2,7 @@
 
 //! Any bytes and any peer: the drivers of the fuzz targets on random scripts.
 
-use crate::drivers;
+use enarx_session_drivers::drivers;
 use proptest::prelude::*;
 
 fn script(most: usize) -> impl Strategy<Value = Vec<u8>> {

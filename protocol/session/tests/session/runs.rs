@@ -2,7 +2,6 @@
 
 //! Whole sessions between honest ends, over connections that are cut.
 
-use crate::fixture::{self, TENANT};
 use crate::pair::{KeepSide, TenantSide, judged, pump, reattach, running};
 use enarx_session::binding::State;
 use enarx_session::deployment::WhenFull;
@@ -11,6 +10,7 @@ use enarx_session::keep::{Order, Output};
 use enarx_session::receipt::{Claims, Receipt};
 use enarx_session::tenant::{Outcome, Wanted};
 use enarx_session::{Moment, Refusal, WINDOW, time};
+use enarx_session_drivers::fixture::{self, TENANT};
 
 #[test]
 fn an_application_is_delivered_run_and_accounted_for() {

@@ -2,12 +2,12 @@
 
 //! SPEC.md says what the code does: every marked table is compared with it.
 
-use crate::fixture::{self, KEEP, TENANT};
 use enarx_contract::canonical::Hex;
 use enarx_documents::plain_table;
 use enarx_session::binding::{Binding, SESSION_BINDING};
 use enarx_session::frame::{End, Kind};
 use enarx_session::{deployment, keep, time};
+use enarx_session_drivers::fixture::{self, KEEP, TENANT};
 use serde_json::Value;
 use std::collections::BTreeSet;
 

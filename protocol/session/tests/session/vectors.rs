@@ -3,13 +3,13 @@
 //! The bytes of this version of the protocol: `vectors/session.json` holds them, another program recomputes them, and a
 //! pinned digest makes it a decision to change them.
 
-use crate::fixture::{self, HOST, KEEP, NOW, OTHER_KEEP, OTHER_TENANT, TENANT};
 use enarx_contract::canonical::{Base64, Hex};
 use enarx_contract::{Contract, Side, signing_input};
 use enarx_session::binding::{Binding, Exporter};
 use enarx_session::document::{Exit, ExitKind};
 use enarx_session::frame::{self, Kind};
 use enarx_session::receipt::{Body, Receipt, Stream, Streams};
+use enarx_session_drivers::fixture::{self, HOST, KEEP, NOW, OTHER_KEEP, OTHER_TENANT, TENANT};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::path::Path;

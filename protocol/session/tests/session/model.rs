@@ -3,17 +3,13 @@
 //! Every order of events up to a bound, over the machines themselves: two tenants who claim one Keep under an open
 //! contract, connections that are cut anywhere, attaching again, stopping, ending. `stateright` searches them.
 
-#[path = "../tests/session/fixture.rs"]
-mod fixture;
-
-use crate::deployment::{Deployment, Part};
-use crate::document::{Exit, ExitKind, Started};
-use crate::keep::{self, Connection, Keep, Output};
-use crate::tenant::{self, Outcome, Released, Session, Streams, Unjudged, Wanted};
-use crate::{Moment, Refusal};
-use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
-use fixture::{KEEP, OTHER_TENANT, TENANT, Values};
+use enarx_session::deployment::{Deployment, Part};
+use enarx_session::document::{Exit, ExitKind, Started};
+use enarx_session::keep::{self, Connection, Keep, Output};
+use enarx_session::tenant::{self, Outcome, Released, Session, Streams, Unjudged, Wanted};
+use enarx_session::{Moment, Refusal};
+use enarx_session_drivers::fixture::{self, KEEP, OTHER_TENANT, TENANT, Values};
 use sha2::{Digest, Sha256};
 use stateright::{Checker, Model, Property};
 
@@ -70,7 +66,7 @@ struct State {
 impl State {
     fn sealed(mut self) -> Self {
         self.fingerprint = [0; 32];
-        self.fingerprint = Sha256::digest(alloc::format!("{self:?}")).into();
+        self.fingerprint = Sha256::digest(format!("{self:?}")).into();
         self
     }
 }
@@ -187,10 +183,10 @@ impl Search {
             if !line.acted {
                 line.acted = true;
                 match session.state() {
-                    crate::binding::State::Unprovisioned => {
+                    enarx_session::binding::State::Unprovisioned => {
                         session.release(&self.deployments[line.tenant].0, NOW)?;
                     }
-                    crate::binding::State::Provisioned => {
+                    enarx_session::binding::State::Provisioned => {
                         let (streams, received) = tenant.streams.take().unwrap_or_default();
                         line.received = received;
                         session.attach(streams, NOW)?;
@@ -266,7 +262,7 @@ impl Model for Search {
 
     fn init_states(&self) -> Vec<State> {
         let own = fixture::own(&self.contract);
-        alloc::vec![
+        vec![
             State {
                 keep: Keep::new(self.contract.clone(), fixture::key(KEEP), own, NOW),
                 lines: Vec::new(),
@@ -279,7 +275,7 @@ impl Model for Search {
                 stop_seen: false,
                 fingerprint: [0; 32],
             }
-            .sealed()
+            .sealed(),
         ]
     }
 
@@ -388,7 +384,7 @@ impl Model for Search {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let mut properties = alloc::vec![
+        let mut properties = vec![
             Property::always("one deployment, once", |_, state: &State| {
                 state.starts.len() <= 1
             }),
@@ -417,7 +413,7 @@ impl Model for Search {
                 |_, state: &State| {
                     !state.keep.is_finished()
                         || state.tenants.iter().any(|tenant| tenant.complete.is_some())
-                }
+                },
             ),
             Property::always("refused for a reason", |_, state: &State| {
                 let all = state.tenants.iter().flat_map(|tenant| &tenant.refused);
@@ -432,7 +428,7 @@ impl Model for Search {
                     let complete = state.tenants[0].complete.as_ref();
                     state.opened == search.connections
                         && complete.is_some_and(|bytes| bytes.len() == usize::from(search.writes))
-                }
+                },
             ),
             Property::sometimes("finished", |_, state: &State| state.keep.is_finished()),
         ];

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Keys, contracts, reports and a verifier for tests. The reports are unsigned, and the verifier accepts those that say
-//! that they are genuine: what a verifier does is tested where it lies. Shared with the model and the fuzz targets.
-
-#![allow(dead_code, reason = "each of those who share it uses a part of it")]
+//! that they are genuine: what a verifier does is tested where it lies.
 
 use enarx_contract::canonical::{Hex, Name};
 use enarx_contract::{
@@ -61,10 +59,15 @@ pub fn sign(seed: u8, message: &[u8]) -> Signature {
     Hex(signature.to_bytes().into())
 }
 
+/// The tenant.
 pub const TENANT: u8 = 0x11;
+/// Another tenant.
 pub const OTHER_TENANT: u8 = 0x12;
+/// The host.
 pub const HOST: u8 = 0x21;
+/// The Keep.
 pub const KEEP: u8 = 0x31;
+/// Another Keep.
 pub const OTHER_KEEP: u8 = 0x32;
 
 /// Terms of a simulated Keep for this tenant.

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What the tests and the fuzz targets of the attested session share: [`fixture`] has keys, contracts, reports and a
+//! verifier, [`drivers`] play any peer from a script of bytes.
+
+#![forbid(unsafe_code)]
+
+pub mod drivers;
+pub mod fixture;
