@@ -932,10 +932,10 @@ fn a_long_directory_is_listed_whole() {
         let names = sorted(guest.list(DIR, 1000));
         assert_eq!(names.len(), 1502);
         assert_eq!(names[1501].0, "file-with-a-long-name-01499");
-        // However small the pieces are that the program reads, the host's directory is read once.
-        // Some 100 KB, in replies of 64 KiB.
+        // However small the pieces are that the program reads, the host's directory is read once: beside
+        // that, each of some 80 pieces costs one call. To read it for each would cost three and more.
         let calls = guest.host.calls() - before;
-        assert!(calls <= 5, "{calls} calls");
+        assert!(calls < 100, "{calls} calls");
     }
 }
 
