@@ -3,8 +3,10 @@
 
 mod attest;
 mod common;
+mod conformance;
 mod documents;
 mod languages;
+mod memory;
 mod output;
 mod programs;
 mod random;

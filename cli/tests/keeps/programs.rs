@@ -22,7 +22,7 @@ pub const TIMEOUT: &str = "300s";
 /// Where the programs and their yardstick lie.
 pub struct Programs {
     pub folder: PathBuf,
-    native: PathBuf,
+    pub native: PathBuf,
 }
 
 /// What a program did.
@@ -43,7 +43,7 @@ struct Job<'a> {
     files: &'a [(&'a str, &'a [u8])],
 }
 
-fn root() -> &'static Path {
+pub(super) fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
@@ -228,6 +228,7 @@ macro_rules! programs_or_skip {
         }
     };
 }
+pub(super) use programs_or_skip;
 
 fn compresses(programs: &Programs, program: &str) {
     let prose = prose();
