@@ -5,9 +5,11 @@ extern crate enarx_harness;
 
 mod attest;
 mod common;
+mod conformance;
 mod crowd;
 mod documents;
 mod languages;
+mod memory;
 mod output;
 mod programs;
 mod random;

@@ -23,7 +23,7 @@ pub const TIMEOUT: &str = "300s";
 /// Where the programs and their yardstick lie.
 pub struct Programs {
     pub folder: PathBuf,
-    native: PathBuf,
+    pub native: PathBuf,
 }
 
 /// What a program did.
@@ -44,7 +44,7 @@ struct Job<'a> {
     files: &'a [(&'a str, &'a [u8])],
 }
 
-fn root() -> &'static Path {
+pub(super) fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 

@@ -23,10 +23,10 @@ static void write_output(const char *bytes, size_t length);
 
 // Writes what was collected. Between lines only.
 static void flush_output(void) {
-    // What is called by the writing itself comes with the next one.
+    // What is called by the writing itself comes with the next one. The stack of a program is small.
+    static char now[sizeof calls];
     size_t length = calls_length;
     calls_length = 0;
-    char now[sizeof calls];
     memcpy(now, calls, length);
     write_output(now, length);
     write_output(output, output_length);

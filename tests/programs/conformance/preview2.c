@@ -1255,5 +1255,7 @@ bool exports_wasi_cli_run_run(void) {
     else if (!strcmp(mode, "trap")) trap(value);
     else if (strcmp(mode, "error")) fail(mode, "is no mode");
     flush_output();
+    // What the writing itself has called.
+    flush_output();
     return strcmp(mode, "error") != 0;
 }

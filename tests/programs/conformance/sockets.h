@@ -268,8 +268,8 @@ static void tcp_states(void) {
                    if (state != BIND_IN_PROGRESS && state != CONNECT_IN_PROGRESS) say_address(&at))
     IN_EVERY_STATE("remote-address", state == CONNECT_IN_PROGRESS ? true : TCP(remote_address)(it, &at, &error),
                    if (state != CONNECT_IN_PROGRESS) say_address(&at))
-    IN_EVERY_STATE("is-listening", (say("%d ", TCP(is_listening)(it)), true), )
-    IN_EVERY_STATE("address-family", (say("%d ", TCP(address_family)(it)), true), )
+    IN_EVERY_STATE("is-listening", true, say(" %d", TCP(is_listening)(it)))
+    IN_EVERY_STATE("address-family", true, say(" %d", TCP(address_family)(it)))
     IN_EVERY_STATE("set-listen-backlog-size 0", TCP(set_listen_backlog_size)(it, 0, &error), )
     IN_EVERY_STATE("set-listen-backlog-size 5", TCP(set_listen_backlog_size)(it, 5, &error), )
     IN_EVERY_STATE("set-listen-backlog-size of the largest", TCP(set_listen_backlog_size)(it, ~0ull, &error), )
@@ -606,22 +606,33 @@ static bool send(datagrams from, const void *data, size_t length, address *to, u
 }
 
 // Waits for a datagram and says it.
-static void receive(const char *title, datagrams to, u64 most, const address *from) {
-    pollable ready = DATAGRAMS_IN(subscribe)(DATAGRAM_INPUT(to.input));
-    wasi_io_poll_method_pollable_block(POLLABLE(ready));
-    wasi_io_poll_pollable_drop_own(ready);
-    wasi_sockets_udp_list_incoming_datagram_t list;
-    socket_error error;
-    bool ok = DATAGRAMS_IN(receive)(DATAGRAM_INPUT(to.input), most, &list, &error);
-    say("%s: %s", title, socket_result(ok, error));
-    for (size_t i = 0; ok && i < list.len; i++) {
-        say(" ");
-        say_text((text){(char *)list.ptr[i].data.ptr, list.ptr[i].data.len});
-        say(" from %s", port_of(&list.ptr[i].remote_address) == port_of(from) ? "the sender" : "ANOTHER");
-        say_address(&list.ptr[i].remote_address);
+// Receives so many datagrams, in as many calls as it takes: not all need be there at once.
+static void receive(const char *title, datagrams to, u64 count, const address *from) {
+    say("%s:", title);
+    while (count > 0) {
+        pollable ready = DATAGRAMS_IN(subscribe)(DATAGRAM_INPUT(to.input));
+        wasi_io_poll_method_pollable_block(POLLABLE(ready));
+        wasi_io_poll_pollable_drop_own(ready);
+        wasi_sockets_udp_list_incoming_datagram_t list;
+        socket_error error;
+        if (!DATAGRAMS_IN(receive)(DATAGRAM_INPUT(to.input), count, &list, &error)) {
+            say(" %s", socket_result(false, error));
+            break;
+        }
+        if (list.len > count) {
+            say(" TOO MANY");
+            break;
+        }
+        for (size_t i = 0; i < list.len; i++) {
+            say(" ");
+            say_text((text){(char *)list.ptr[i].data.ptr, list.ptr[i].data.len});
+            say(" from %s", port_of(&list.ptr[i].remote_address) == port_of(from) ? "the sender" : "ANOTHER");
+            say_address(&list.ptr[i].remote_address);
+        }
+        count -= list.len;
+        wasi_sockets_udp_list_incoming_datagram_free(&list);
     }
     say("\n");
-    if (ok) wasi_sockets_udp_list_incoming_datagram_free(&list);
 }
 
 static void say_send(const char *title, datagrams from, const void *data, size_t length, address *to) {
@@ -631,6 +642,13 @@ static void say_send(const char *title, datagrams from, const void *data, size_t
     say("%s: %s", title, socket_result(ok, error));
     if (ok) say(" %llu", sent);
     say("\n");
+}
+
+// Wasmtime frees a socket for a new peer a moment after its streams are gone, and ends the program before.
+static void rest(void) {
+    pollable later = wasi_clocks_monotonic_clock_subscribe_duration(50 * 1000 * 1000);
+    wasi_io_poll_method_pollable_block(POLLABLE(later));
+    wasi_io_poll_pollable_drop_own(later);
 }
 
 static void udp_data(u8 family) {
@@ -660,21 +678,21 @@ static void udp_data(u8 family) {
     say("ready to send: %d\n", wasi_io_poll_method_pollable_ready(POLLABLE(ready)));
     wasi_io_poll_pollable_drop_own(ready);
     say_send("send to an address", a, "to two", 6, &two_at);
-    receive("receive", b, 5, &one_at);
+    receive("receive", b, 1, &one_at);
     say_send("send to the peer", b, "to one", 6, NULL);
-    receive("receive", a, 5, &two_at);
+    receive("receive", a, 1, &two_at);
     say_send("send to the peer by address", b, "to one again", 12, &one_at);
-    receive("receive", a, 5, &two_at);
+    receive("receive", a, 1, &two_at);
     say_send("send to another than the peer", b, "x", 1, &three_at);
     say_send("send without a peer or an address", a, "x", 1, NULL);
     say_send("send nothing", a, "", 0, &two_at);
-    receive("receive nothing", b, 5, &one_at);
+    receive("receive nothing", b, 1, &one_at);
     static u8 large[65536];
     memset(large, 'x', sizeof large);
     say_send("send 60000 bytes", a, large, 60000, &two_at);
-    receive("receive", b, 5, &one_at);
+    receive("receive", b, 1, &one_at);
     say_send("send 65507 bytes", a, large, family == IPV4 ? 65507 : 65487, &two_at);
-    receive("receive", b, 5, &one_at);
+    receive("receive", b, 1, &one_at);
     say_send("send 65528 bytes", a, large, 65528, &two_at);
     say_send("send 65536 bytes", a, large, 65536, &two_at);
     address wrong = loopback(!family, 9);
@@ -686,7 +704,7 @@ static void udp_data(u8 family) {
     // Who has one peer does not hear others.
     say_send("send from a third", c, "from three", 10, &two_at);
     say_send("send from the peer", a, "from one", 8, &two_at);
-    receive("receive", b, 5, &one_at);
+    receive("receive", b, 1, &one_at);
     // At most so many at once, in the order they were sent; none when none are asked for.
     for (int i = 0; i < 5; i++) {
         u64 sent;
@@ -695,7 +713,7 @@ static void udp_data(u8 family) {
     ok = DATAGRAMS_IN(receive)(DATAGRAM_INPUT(c.input), 0, &list, &error);
     say("receive 0: %s %zu\n", socket_result(ok, error), ok ? list.len : 0);
     receive("receive 2", c, 2, &one_at);
-    receive("receive 10", c, 10, &one_at);
+    receive("receive 3", c, 3, &one_at);
     // Several in one call, and none.
     u64 permitted, sent = 99;
     must_socket(DATAGRAMS_OUT(check_send)(DATAGRAM_OUTPUT(a.output), &permitted, &error), error, "check-send");
@@ -706,23 +724,25 @@ static void udp_data(u8 family) {
     wasi_sockets_udp_list_outgoing_datagram_t all = {several, 3}, nothing = {several, 0};
     ok = DATAGRAMS_OUT(send)(DATAGRAM_OUTPUT(a.output), &all, &sent, &error);
     say("send 3: %s %llu\n", socket_result(ok, error), sent);
-    receive("receive", c, 10, &one_at);
+    receive("receive", c, 3, &one_at);
     must_socket(DATAGRAMS_OUT(check_send)(DATAGRAM_OUTPUT(a.output), &permitted, &error), error, "check-send");
     ok = DATAGRAMS_OUT(send)(DATAGRAM_OUTPUT(a.output), &nothing, &sent, &error);
     say("send none: %s %llu\n", socket_result(ok, error), sent);
     // A new peer.
     drop_datagrams(b);
+    rest();
     ok = udp_stream(two, &three_at, &b, &error);
     say("stream with another peer: %s\n", socket_result(ok, error));
     say_send("send to it", b, "to three", 8, NULL);
-    receive("receive", c, 5, &two_at);
+    receive("receive", c, 1, &two_at);
     drop_datagrams(b);
+    rest();
     ok = udp_stream(two, NULL, &b, &error);
     say("stream without a peer: %s\n", socket_result(ok, error));
     ok = UDP(remote_address)(UDP_SOCKET(two), &peer, &error);
     say("remote-address: %s\n", socket_result(ok, error));
     say_send("send to an address", b, "to one", 6, &one_at);
-    receive("receive", a, 5, &two_at);
+    receive("receive", a, 1, &two_at);
     drop_datagrams(a);
     drop_datagrams(b);
     drop_datagrams(c);

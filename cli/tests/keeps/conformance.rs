@@ -1,0 +1,826 @@
+//! Every function of WASI that is offered, called from WebAssembly inside every kind of Keep: the programs of
+//! `tests/programs/conformance` say in lines what came of it, and the lines must be those of native Wasmtime.
+//!
+//! Where a Keep is right and Wasmtime is not, or where both may be, the difference stands in [`DIFFERENCES`]
+//! with its reason; one that does not occur any more fails the test. What was called, the imports of the programs
+//! say themselves: the table `COVERAGE.md` beside them names it, and a test of `keep/wasi` compares the table
+//! with the linker. So a function that is added and not covered fails a test.
+
+mod differences;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::fs::{self, File, FileTimes};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tempfile::TempDir;
+
+use super::common::{backends, clean, enarx};
+use super::programs::{Programs, programs, root};
+use differences::{DIFFERENCES, Difference, MISSING};
+
+const PREVIEW1: &str = "conformance-preview1.wasm";
+const PREVIEW2: &str = "conformance-preview2.wasm";
+
+/// Longest time of one run on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What there is to read from standard input.
+const INPUT: &str = "The quick brown fox jumps over the lazy dog; nobody reads all of this.\n";
+
+/// What a program is given as its directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Directory {
+    /// The private file system of the Keep; natively an empty directory.
+    Private,
+    /// A directory of the host.
+    Host(Content),
+    /// One that may only be read.
+    ReadOnly(Content),
+}
+
+/// What is in a directory of the host.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Nothing,
+    /// A file and a directory.
+    Plain,
+    /// What programs rarely meet.
+    Odd,
+    /// The devices of this machine.
+    Devices,
+}
+
+/// What is behind the standard streams.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Streams {
+    /// Input from a file, output to pipes.
+    File,
+    /// Input from a pipe, output to pipes.
+    Pipe,
+    /// A terminal for all three.
+    Terminal,
+}
+
+/// One run of a conformance program.
+struct Run {
+    name: &'static str,
+    program: &'static str,
+    arguments: &'static [&'static str],
+    directory: Directory,
+    network: bool,
+    streams: Streams,
+}
+
+const fn run(
+    name: &'static str,
+    program: &'static str,
+    arguments: &'static [&'static str],
+    directory: Directory,
+) -> Run {
+    Run {
+        name,
+        program,
+        arguments,
+        directory,
+        network: false,
+        streams: Streams::File,
+    }
+}
+
+const fn plain(
+    name: &'static str,
+    program: &'static str,
+    arguments: &'static [&'static str],
+) -> Run {
+    run(name, program, arguments, Directory::Host(Content::Nothing))
+}
+
+const fn through(streams: Streams, run: Run) -> Run {
+    Run { streams, ..run }
+}
+
+/// Every run. The name starts with the program, so that differences can be told for several at once.
+const RUNS: &[Run] = &[
+    plain("preview1 host", PREVIEW1, &["all"]),
+    run("preview1 private", PREVIEW1, &["all"], Directory::Private),
+    run(
+        "preview1 odd",
+        PREVIEW1,
+        &["odd"],
+        Directory::Host(Content::Odd),
+    ),
+    run(
+        "preview1 devices",
+        PREVIEW1,
+        &["devices"],
+        Directory::ReadOnly(Content::Devices),
+    ),
+    run(
+        "preview1 read-only",
+        PREVIEW1,
+        &["read-only"],
+        Directory::ReadOnly(Content::Plain),
+    ),
+    plain("preview1 stdin file", PREVIEW1, &["stdin", "10"]),
+    plain("preview1 stdin all", PREVIEW1, &["stdin", "1000"]),
+    through(
+        Streams::Pipe,
+        plain("preview1 stdin pipe", PREVIEW1, &["stdin", "10"]),
+    ),
+    plain("preview1 poll-stdin file", PREVIEW1, &["poll-stdin"]),
+    through(
+        Streams::Pipe,
+        plain("preview1 poll-stdin pipe", PREVIEW1, &["poll-stdin"]),
+    ),
+    through(
+        Streams::Terminal,
+        plain("preview1 terminal", PREVIEW1, &["streams"]),
+    ),
+    plain("preview1 exit 0", PREVIEW1, &["exit", "0"]),
+    plain("preview1 exit 7", PREVIEW1, &["exit", "7"]),
+    plain("preview1 exit 125", PREVIEW1, &["exit", "125"]),
+    plain("preview1 exit 126", PREVIEW1, &["exit", "126"]),
+    plain(
+        "preview1 exit 4294967295",
+        PREVIEW1,
+        &["exit", "4294967295"],
+    ),
+    plain("preview1 invalid 0", PREVIEW1, &["invalid", "0"]),
+    plain("preview1 invalid 1", PREVIEW1, &["invalid", "1"]),
+    plain("preview1 invalid 2", PREVIEW1, &["invalid", "2"]),
+    plain("preview1 invalid 3", PREVIEW1, &["invalid", "3"]),
+    plain("preview1 invalid 4", PREVIEW1, &["invalid", "4"]),
+    plain("preview1 invalid 5", PREVIEW1, &["invalid", "5"]),
+    plain("preview1 invalid 6", PREVIEW1, &["invalid", "6"]),
+    plain("preview1 invalid 7", PREVIEW1, &["invalid", "7"]),
+    plain("preview1 invalid 8", PREVIEW1, &["invalid", "8"]),
+    plain("preview1 invalid 9", PREVIEW1, &["invalid", "9"]),
+    plain("preview1 invalid 10", PREVIEW1, &["invalid", "10"]),
+    plain("preview1 invalid 11", PREVIEW1, &["invalid", "11"]),
+    plain("preview1 invalid 12", PREVIEW1, &["invalid", "12"]),
+    plain("preview1 invalid 13", PREVIEW1, &["invalid", "13"]),
+    plain("preview1 invalid 14", PREVIEW1, &["invalid", "14"]),
+    plain("preview1 invalid 15", PREVIEW1, &["invalid", "15"]),
+    plain("preview1 invalid 16", PREVIEW1, &["invalid", "16"]),
+    plain("preview1 invalid 17", PREVIEW1, &["invalid", "17"]),
+    plain("preview1 invalid 18", PREVIEW1, &["invalid", "18"]),
+    plain("preview1 pointer 0", PREVIEW1, &["pointer", "0"]),
+    plain("preview1 pointer 1", PREVIEW1, &["pointer", "1"]),
+    plain("preview1 pointer 2", PREVIEW1, &["pointer", "2"]),
+    plain("preview1 pointer 3", PREVIEW1, &["pointer", "3"]),
+    plain("preview1 pointer 4", PREVIEW1, &["pointer", "4"]),
+    plain("preview1 pointer 5", PREVIEW1, &["pointer", "5"]),
+    plain("preview1 pointer 6", PREVIEW1, &["pointer", "6"]),
+    plain("preview1 pointer 7", PREVIEW1, &["pointer", "7"]),
+    plain("preview2 host", PREVIEW2, &["all"]),
+    run("preview2 private", PREVIEW2, &["all"], Directory::Private),
+    run(
+        "preview2 odd",
+        PREVIEW2,
+        &["odd"],
+        Directory::Host(Content::Odd),
+    ),
+    run(
+        "preview2 devices",
+        PREVIEW2,
+        &["devices"],
+        Directory::ReadOnly(Content::Devices),
+    ),
+    run(
+        "preview2 read-only",
+        PREVIEW2,
+        &["read-only"],
+        Directory::ReadOnly(Content::Plain),
+    ),
+    Run {
+        network: true,
+        ..plain("preview2 sockets", PREVIEW2, &["sockets"])
+    },
+    plain("preview2 no-network", PREVIEW2, &["no-network"]),
+    plain("preview2 stdin file", PREVIEW2, &["stdin", "25"]),
+    plain("preview2 stdin all", PREVIEW2, &["stdin", "1000"]),
+    through(
+        Streams::Pipe,
+        plain("preview2 stdin pipe", PREVIEW2, &["stdin", "25"]),
+    ),
+    plain("preview2 poll-stdin file", PREVIEW2, &["poll-stdin"]),
+    through(
+        Streams::Pipe,
+        plain("preview2 poll-stdin pipe", PREVIEW2, &["poll-stdin"]),
+    ),
+    through(
+        Streams::Terminal,
+        plain("preview2 terminal", PREVIEW2, &["terminals"]),
+    ),
+    plain("preview2 exit", PREVIEW2, &["exit"]),
+    plain("preview2 exit-error", PREVIEW2, &["exit-error"]),
+    plain(
+        "preview2 exit-with-code 0",
+        PREVIEW2,
+        &["exit-with-code", "0"],
+    ),
+    plain(
+        "preview2 exit-with-code 7",
+        PREVIEW2,
+        &["exit-with-code", "7"],
+    ),
+    plain(
+        "preview2 exit-with-code 255",
+        PREVIEW2,
+        &["exit-with-code", "255"],
+    ),
+    plain("preview2 error", PREVIEW2, &["error"]),
+    plain("preview2 trap 0", PREVIEW2, &["trap", "0"]),
+    plain("preview2 trap 1", PREVIEW2, &["trap", "1"]),
+    plain("preview2 trap 2", PREVIEW2, &["trap", "2"]),
+    plain("preview2 trap 3", PREVIEW2, &["trap", "3"]),
+    plain("preview2 trap 4", PREVIEW2, &["trap", "4"]),
+];
+
+/// What a run did.
+struct Outcome {
+    /// Functions that were called: interface, then name.
+    called: BTreeSet<(String, String)>,
+    /// What the program said, then what is known from outside: `exit code`, and what is `left` of its input.
+    lines: Vec<String>,
+    stderr: String,
+}
+
+/// A directory for a run, and what must stay open meanwhile.
+struct Prepared {
+    path: PathBuf,
+    _folder: TempDir,
+    _kept: Vec<OwnedFd>,
+}
+
+fn set_time(path: &Path, time: SystemTime) {
+    let times = FileTimes::new().set_accessed(time).set_modified(time);
+    File::options()
+        .write(true)
+        .open(path)
+        .unwrap()
+        .set_times(times)
+        .unwrap();
+}
+
+impl Content {
+    fn prepare(self) -> Prepared {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().to_owned();
+        let mut kept: Vec<OwnedFd> = Vec::new();
+        match self {
+            Self::Nothing => {}
+            Self::Plain => {
+                fs::write(path.join("file"), "contents").unwrap();
+                fs::create_dir(path.join("dir")).unwrap();
+            }
+            Self::Odd => {
+                kept.push(UnixListener::bind(path.join("socket")).unwrap().into());
+                rustix::fs::mkfifoat(
+                    rustix::fs::CWD,
+                    path.join("pipe"),
+                    rustix::fs::Mode::from_raw_mode(0o600),
+                )
+                .unwrap();
+                // With both ends open nobody waits who opens it once more.
+                let both = File::options().read(true).write(true).clone();
+                kept.push(both.open(path.join("pipe")).unwrap().into());
+                symlink("socket", path.join("to-socket")).unwrap();
+                symlink("pipe", path.join("to-pipe")).unwrap();
+                symlink("../outside", path.join("outside")).unwrap();
+                symlink("/etc/hostname", path.join("absolute")).unwrap();
+                fs::write(path.join(OsStr::from_bytes(b"bad\xff")), "x").unwrap();
+                let year = Duration::from_secs(365 * 24 * 3600);
+                for (name, time) in [
+                    ("old", SystemTime::UNIX_EPOCH - 5 * year),
+                    ("older", SystemTime::UNIX_EPOCH - 60 * year),
+                    ("future", SystemTime::UNIX_EPOCH + 400 * year),
+                ] {
+                    fs::write(path.join(name), name).unwrap();
+                    set_time(&path.join(name), time);
+                }
+            }
+            Self::Devices => {
+                return Prepared {
+                    path: "/dev".into(),
+                    _folder: folder,
+                    _kept: kept,
+                };
+            }
+        }
+        Prepared {
+            path,
+            _folder: folder,
+            _kept: kept,
+        }
+    }
+}
+
+/// Waits for the end of a run that must come to one.
+fn wait(child: &mut Child, name: &str) -> ExitStatus {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if start.elapsed() > LIMIT {
+            child.kill().unwrap();
+            panic!("{name} does not end");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Reads to the end, in a thread of its own. A terminal ends with an error when nobody has its other side.
+fn read_all(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let mut piece = [0; 4096];
+        while let Ok(1..) = from.read(&mut piece).map(|count| {
+            bytes.extend_from_slice(&piece[..count]);
+            count
+        }) {}
+        bytes
+    })
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap().replace("\r\n", "\n")
+}
+
+impl Run {
+    /// Runs in a kind of Keep, or natively.
+    fn perform(&self, backend: Option<&str>, programs: &Programs) -> Outcome {
+        let (content, read_only) = match self.directory {
+            Directory::Private => (Content::Nothing, false),
+            Directory::Host(content) => (content, false),
+            Directory::ReadOnly(content) => (content, true),
+        };
+        let prepared = content.prepare();
+        let mut command = match backend {
+            None => clean(&programs.native),
+            Some(backend) => {
+                let mut command = enarx();
+                command.args(["run", "--quiet", "--backend", backend, "--timeout", "100s"]);
+                command
+            }
+        };
+        if backend.is_none() || self.directory != Directory::Private {
+            let suffix = if read_only { ":ro" } else { "" };
+            let directory = format!("{}::/{suffix}", prepared.path.display());
+            command.args(["--dir", &directory]);
+        }
+        if self.network {
+            match backend {
+                None => command.arg("--network"),
+                Some(_) => command.args(["-S", "inherit-network", "-S", "allow-ip-name-lookup"]),
+            };
+        }
+        command.args(["--env", "A=1", "--env", "EMPTY=", "--env", "TEXT=maß \"x\""]);
+        command.arg(programs.folder.join(self.program));
+        if backend.is_some() {
+            command.arg("--");
+        }
+        command.args(self.arguments).args(["second argument", ""]);
+        let name = format!("{}, {}", self.name, backend.unwrap_or("native"));
+        let (status, stdout, stderr, left) = match self.streams {
+            Streams::Terminal => on_a_terminal(command, &name),
+            Streams::File => {
+                let mut input = tempfile::tempfile().unwrap();
+                input.write_all(INPUT.as_bytes()).unwrap();
+                input.rewind().unwrap();
+                let given = input.try_clone().unwrap().into();
+                let (status, stdout, stderr) = with_pipes(command, given, &name);
+                // The place in the file is one for all that have it open.
+                let mut left = Vec::new();
+                input.seek(SeekFrom::Current(0)).unwrap();
+                input.read_to_end(&mut left).unwrap();
+                (status, stdout, stderr, left)
+            }
+            Streams::Pipe => {
+                let (mut reader, mut writer) = std::io::pipe().unwrap();
+                writer.write_all(INPUT.as_bytes()).unwrap();
+                drop(writer);
+                let given = OwnedFd::from(reader.try_clone().unwrap());
+                let (status, stdout, stderr) = with_pipes(command, given, &name);
+                let mut left = Vec::new();
+                reader.read_to_end(&mut left).unwrap();
+                (status, stdout, stderr, left)
+            }
+        };
+        let mut called = BTreeSet::new();
+        let mut lines = Vec::new();
+        for line in text(stdout).lines() {
+            match line
+                .strip_prefix("called ")
+                .and_then(|it| it.split_once(' '))
+            {
+                Some((interface, function)) => {
+                    called.insert((interface.to_owned(), function.to_owned()));
+                }
+                None => lines.push(line.to_owned()),
+            }
+        }
+        assert!(
+            !lines.iter().any(|line| line.starts_with("FAILED")),
+            "{name}: {lines:?}"
+        );
+        lines.push(format!("exit code: {}", status.code().unwrap_or(-1)));
+        lines.push(format!("left: {}", text(left).escape_debug()));
+        Outcome {
+            called,
+            lines,
+            stderr: text(stderr),
+        }
+    }
+
+    /// What [`Self::perform`] gives, performed once for all tests of this process.
+    fn outcome(&self, backend: Option<&str>, programs: &Programs) -> Arc<Outcome> {
+        type Cell = Arc<OnceLock<Arc<Outcome>>>;
+        static OUTCOMES: OnceLock<Mutex<HashMap<String, Cell>>> = OnceLock::new();
+        let key = format!("{} {backend:?}", self.name);
+        let cell = {
+            let outcomes = OUTCOMES.get_or_init(Mutex::default);
+            let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(outcomes.entry(key).or_default())
+        };
+        Arc::clone(cell.get_or_init(|| Arc::new(self.perform(backend, programs))))
+    }
+
+    /// Compares all kinds of Keeps with native Wasmtime.
+    fn compare(&self, programs: &Programs) {
+        let native = self.outcome(None, programs);
+        let mut failures = String::new();
+        for backend in backends() {
+            let keep = self.outcome(Some(backend), programs);
+            let name = format!("{}, {backend}", self.name);
+            failures += &compare(self.name, &name, &keep, &native);
+        }
+        assert!(failures.is_empty(), "{failures}");
+    }
+}
+
+fn with_pipes(mut command: Command, stdin: OwnedFd, name: &str) -> (ExitStatus, Vec<u8>, Vec<u8>) {
+    let mut child = command
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdout = read_all(child.stdout.take().unwrap());
+    let stderr = read_all(child.stderr.take().unwrap());
+    let status = wait(&mut child, name);
+    (status, stdout.join().unwrap(), stderr.join().unwrap())
+}
+
+/// With a terminal for all standard streams; what is written is standard output.
+fn on_a_terminal(mut command: Command, name: &str) -> (ExitStatus, Vec<u8>, Vec<u8>, Vec<u8>) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let path = ptsname(&ours, Vec::new()).unwrap();
+    let theirs = File::options()
+        .read(true)
+        .write(true)
+        .open(OsStr::from_bytes(path.as_bytes()))
+        .unwrap();
+    let mut child = command
+        .stdin(theirs.try_clone().unwrap())
+        .stdout(theirs.try_clone().unwrap())
+        .stderr(theirs)
+        .spawn()
+        .unwrap();
+    // The command has the other side, too, until it goes.
+    drop(command);
+    let stdout = read_all(File::from(ours));
+    let status = wait(&mut child, name);
+    (status, stdout.join().unwrap(), Vec::new(), Vec::new())
+}
+
+/// Whether `text` is `pattern`, in which `*` stands for anything.
+fn matches(pattern: &str, text: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else {
+        return pattern == text;
+    };
+    let Some(text) = text.strip_prefix(start) else {
+        return false;
+    };
+    (0..=text.len())
+        .filter(|place| text.is_char_boundary(*place))
+        .any(|place| matches(rest, &text[place..]))
+}
+
+impl Difference {
+    /// Tells if it is this difference that two lines show; a line that one of them does not have is empty.
+    fn is_between(&self, keep: &str, native: &str) -> bool {
+        let fits = |value: &str, line: &str| match value {
+            MISSING => line.is_empty(),
+            value => matches(&format!("{}: {value}", self.line), line),
+        };
+        fits(self.keep, keep) && fits(self.native, native)
+    }
+}
+
+/// The result that a line is about.
+fn subject(line: &str) -> &str {
+    line.split_once(": ").map_or(line, |(subject, _)| subject)
+}
+
+/// Pairs of lines about the same; a line that only one of them has stands beside an empty one.
+fn pairs<'a>(keep: &'a [String], native: &'a [String]) -> Vec<(&'a str, &'a str)> {
+    if keep.len() == native.len() {
+        let lines = keep.iter().zip(native);
+        return lines.map(|(ours, theirs)| (&**ours, &**theirs)).collect();
+    }
+    // The longest common subsequence of the subjects.
+    let mut common = vec![vec![0_u32; native.len() + 1]; keep.len() + 1];
+    for ours in (0..keep.len()).rev() {
+        for theirs in (0..native.len()).rev() {
+            common[ours][theirs] = if subject(&keep[ours]) == subject(&native[theirs]) {
+                common[ours + 1][theirs + 1] + 1
+            } else {
+                common[ours + 1][theirs].max(common[ours][theirs + 1])
+            };
+        }
+    }
+    let (mut ours, mut theirs) = (0, 0);
+    let mut pairs = Vec::new();
+    loop {
+        match (keep.get(ours), native.get(theirs)) {
+            (None, None) => return pairs,
+            (Some(line), Some(other)) if subject(line) == subject(other) => {
+                pairs.push((&**line, &**other));
+                ours += 1;
+                theirs += 1;
+            }
+            (Some(line), other)
+                if other.is_none() || common[ours + 1][theirs] >= common[ours][theirs + 1] =>
+            {
+                pairs.push((line, ""));
+                ours += 1;
+            }
+            (_, other) => {
+                pairs.push(("", other.map_or("", |line| line)));
+                theirs += 1;
+            }
+        }
+    }
+}
+
+/// Differences between a Keep's outcome and the native one that the table does not have, and those of the
+/// table that are not there.
+fn compare(run: &str, name: &str, keep: &Outcome, native: &Outcome) -> String {
+    let mut wrong: Vec<String> = Vec::new();
+    let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
+    let known: Vec<(usize, &Difference)> = DIFFERENCES
+        .iter()
+        .enumerate()
+        .filter(|(_, difference)| difference.count(run).is_some())
+        .collect();
+    for (ours, theirs) in pairs(&keep.lines, &native.lines) {
+        if ours == theirs {
+            continue;
+        }
+        let mut matching = known
+            .iter()
+            .filter(|(_, difference)| difference.is_between(ours, theirs));
+        match (matching.next(), matching.next()) {
+            (Some((index, _)), None) => *seen.entry(*index).or_default() += 1,
+            (Some(_), Some(_)) => wrong.push(format!(
+                "{name}: two differences match {ours}\n    natively: {theirs}"
+            )),
+            (None, _) => wrong.push(format!("{name}: {ours}\n    natively: {theirs}")),
+        }
+    }
+    for (index, difference) in known {
+        let count = seen.get(&index).copied().unwrap_or(0);
+        if difference.count(run) != Some(count) {
+            wrong.push(format!(
+                "{name}: {count} lines differ as {:?} ({:?}, natively {:?}: {}), instead of {:?}",
+                difference.line,
+                difference.keep,
+                difference.native,
+                difference.why,
+                difference.count(run)
+            ));
+        }
+    }
+    // What a program says there is the program's; what is said when it fails, the runtime's.
+    let both_succeed = [keep, native]
+        .iter()
+        .all(|outcome| outcome.lines.iter().any(|line| line == "exit code: 0"));
+    if both_succeed && keep.stderr != native.stderr || !wrong.is_empty() {
+        wrong.push(format!(
+            "{name}: standard error: {}\n    natively: {}",
+            keep.stderr, native.stderr
+        ));
+    }
+    wrong.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// Compares the runs whose name starts with `start`.
+fn compare_all(programs: &Programs, start: &str) {
+    let mut any = false;
+    for run in RUNS.iter().filter(|run| run.name.starts_with(start)) {
+        any = true;
+        run.compare(programs);
+    }
+    assert!(any, "no run is named {start}");
+}
+
+macro_rules! comparisons {
+    ($($test:ident: $start:literal;)*) => {
+        $(#[test]
+        fn $test() {
+            compare_all(programs(), $start);
+        })*
+
+        /// Starts of the names of the runs that are compared.
+        const COMPARED: &[&str] = &[$($start),*];
+    };
+}
+
+comparisons! {
+    preview1_in_a_directory_of_the_host: "preview1 host";
+    preview1_in_the_private_file_system: "preview1 private";
+    preview1_meets_odd_files: "preview1 odd";
+    preview1_meets_devices: "preview1 devices";
+    preview1_in_a_read_only_directory: "preview1 read-only";
+    preview1_leaves_what_it_does_not_read: "preview1 stdin";
+    preview1_polls_and_leaves_everything: "preview1 poll-stdin";
+    preview1_on_a_terminal: "preview1 terminal";
+    preview1_ends_with_a_code: "preview1 exit";
+    preview1_passes_values_that_are_none: "preview1 invalid";
+    preview1_passes_pointers_that_lead_nowhere: "preview1 pointer";
+    preview2_in_a_directory_of_the_host: "preview2 host";
+    preview2_in_the_private_file_system: "preview2 private";
+    preview2_meets_odd_files: "preview2 odd";
+    preview2_meets_devices: "preview2 devices";
+    preview2_in_a_read_only_directory: "preview2 read-only";
+    preview2_on_the_network: "preview2 sockets";
+    preview2_without_a_network: "preview2 no-network";
+    preview2_leaves_what_it_does_not_read: "preview2 stdin";
+    preview2_polls_and_leaves_everything: "preview2 poll-stdin";
+    preview2_on_a_terminal: "preview2 terminal";
+    preview2_ends_with_a_code: "preview2 exit";
+    preview2_fails: "preview2 error";
+    preview2_does_what_ends_it: "preview2 trap";
+}
+
+#[test]
+fn every_run_is_compared_and_every_difference_has_a_run() {
+    for run in RUNS {
+        let compared = COMPARED.iter().any(|start| run.name.starts_with(start));
+        assert!(compared, "{} is not compared", run.name);
+    }
+    for difference in DIFFERENCES {
+        for (run, _) in difference.runs {
+            assert!(RUNS.iter().any(|it| it.name == *run), "{run}");
+        }
+        assert!(difference.why.ends_with('.'), "{}", difference.line);
+    }
+}
+
+/// The functions that the table names: interface, then name. A test of `keep/wasi` compares them with those that
+/// Keeps offer.
+fn named(table: &str) -> BTreeSet<(String, String)> {
+    let mut functions = BTreeSet::new();
+    let mut interface = None;
+    for line in table.lines() {
+        if let Some(name) = line.strip_prefix("## `") {
+            interface = name.strip_suffix('`');
+        } else if let Some((function, _)) = line
+            .strip_prefix("| `")
+            .and_then(|row| row.split_once("` |"))
+        {
+            let interface = interface.expect("a row below the name of its interface");
+            functions.insert((interface.to_owned(), function.to_owned()));
+        }
+    }
+    functions
+}
+
+/// The table of what is covered, as it stands beside the programs.
+fn table(programs: &Programs) -> String {
+    let mut callers: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
+    for run in RUNS {
+        let outcome = run.outcome(None, programs);
+        for function in &outcome.called {
+            callers.entry(function.clone()).or_default().push(run.name);
+        }
+    }
+    let mut table = String::from(
+        "# What the conformance programs cover\n\n\
+         Made by the test `every_function_that_is_offered_is_called` (`cli/tests/keeps/conformance.rs`), which fails when\n\
+         this is not what it finds: every function that a Keep offers, and the runs that call it. With\n\
+         `ENARX_UPDATE_COVERAGE=1` it writes this file anew.\n",
+    );
+    let mut last = "";
+    for ((interface, function), runs) in &callers {
+        if interface != last {
+            table += &format!("\n## `{interface}`\n\n| function | called by |\n|---|---|\n");
+            last = interface;
+        }
+        let mut runs = runs.clone();
+        let more = runs.len().saturating_sub(3);
+        runs.truncate(3);
+        let more = match more {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        table += &format!("| `{function}` | {}{more} |\n", runs.join(", "));
+    }
+    table
+}
+
+#[test]
+fn every_function_that_is_offered_is_called() {
+    let programs = programs();
+    let path = root().join("tests/programs/conformance/COVERAGE.md");
+    let table = table(programs);
+    if super::common::required("ENARX_UPDATE_COVERAGE") {
+        fs::write(&path, &table).unwrap();
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == table,
+        "{} is not what the programs cover; ENARX_UPDATE_COVERAGE=1 writes it anew",
+        path.display()
+    );
+    let named = named(&table);
+    let kinds = backends().into_iter().map(Some).chain([None]);
+    for backend in kinds {
+        let mut called = BTreeSet::new();
+        for run in RUNS {
+            called.extend(run.outcome(backend, programs).called.iter().cloned());
+        }
+        assert_eq!(called, named, "{}", backend.unwrap_or("native"));
+    }
+}
+
+#[test]
+fn a_stop_does_not_make_a_sleep_longer() {
+    use rustix::process::{Pid, Signal, kill_process_group};
+    use std::os::unix::process::CommandExt;
+
+    const SLEEP: Duration = Duration::from_secs(3);
+    let programs = programs();
+    let mut keeps: Vec<_> = backends()
+        .into_iter()
+        .map(|backend| {
+            let mut command = enarx();
+            let child = command
+                .args(["run", "--quiet", "--backend", backend])
+                .arg(programs.folder.join(PREVIEW1))
+                .args(["--", "sleep", "3000"])
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .process_group(0)
+                .spawn()
+                .unwrap();
+            (backend, child)
+        })
+        .collect();
+    let mut starts = Vec::new();
+    for (_, child) in &mut keeps {
+        // The first line comes before the sleep.
+        let mut line = Vec::new();
+        let stdout = child.stdout.as_mut().unwrap();
+        while !line.ends_with(b"asleep\n") {
+            let mut byte = [0];
+            stdout.read_exact(&mut byte).unwrap();
+            line.extend(byte);
+        }
+        starts.push(Instant::now());
+    }
+    let signal = |signal| {
+        for (_, child) in &keeps {
+            kill_process_group(Pid::from_child(child), signal).unwrap();
+        }
+    };
+    // After a second all of them sleep; the stop lasts beyond the end of that.
+    std::thread::sleep(Duration::from_secs(1));
+    signal(Signal::STOP);
+    std::thread::sleep(SLEEP);
+    signal(Signal::CONT);
+    for ((backend, mut child), start) in keeps.into_iter().zip(starts) {
+        let status = wait(&mut child, backend);
+        let elapsed = start.elapsed();
+        assert!(status.success(), "{backend}: {status}");
+        assert!(
+            elapsed >= SLEEP && elapsed < 2 * SLEEP - Duration::from_millis(300),
+            "{backend}: {elapsed:?}"
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! Memory that is used up: the program is told so, in every kind of Keep, and what it gives back can be used
+//! again. And memory that must not be used: that of many data segments.
+
+use std::fmt::Write as _;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use super::common::{backends, clean, enarx};
+use super::programs::programs;
+
+const PROGRAM: &str = "conformance-memory.wasm";
+
+/// Runs the program with 256 MiB of memory; every line is a word, a number and an error.
+fn lines(what: &str, backend: &str, orders: &[&str]) -> Vec<(String, i64, String)> {
+    let programs = programs();
+    let output = enarx()
+        .args(["run", "--quiet", "--backend", backend, "--memory", "256M"])
+        .args(["--timeout", "300s"])
+        .arg(programs.folder.join(PROGRAM))
+        .arg("--")
+        .args(orders)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && text.ends_with("done\n"),
+        "{what}, {backend}: {}\n{text}{error}",
+        output.status
+    );
+    let lines = text.lines().take_while(|line| *line != "done").map(|line| {
+        let mut words = line.splitn(3, ' ');
+        let word = words.next().unwrap().to_owned();
+        let number = words.next().unwrap().parse().unwrap();
+        (word, number, words.next().unwrap().to_owned())
+    });
+    lines.collect()
+}
+
+#[test]
+fn a_full_file_system_is_told_and_is_free_again_after_removal() {
+    let what = "a_full_file_system_is_told_and_is_free_again_after_removal";
+    // Pieces that divide the file system's own, and some that do not.
+    let orders = [
+        "write=7777",
+        "unlink",
+        "write=100000",
+        "truncate",
+        "unlink",
+        "write=65536",
+        "unlink",
+    ];
+    for backend in backends() {
+        let lines = lines(what, backend, &orders);
+        let filled: Vec<_> = lines
+            .iter()
+            .filter(|(word, ..)| word.starts_with("write"))
+            .collect();
+        assert_eq!(filled.len(), 3);
+        for (word, mebi, error) in filled {
+            assert_eq!(error, "ENOSPC", "{backend}: {word}");
+            assert!(
+                (120..256).contains(mebi),
+                "{backend}: {word}: {mebi} MiB of 256 MiB"
+            );
+        }
+    }
+}
+
+#[test]
+fn memory_of_removed_files_is_the_programs() {
+    let what = "memory_of_removed_files_is_the_programs";
+    for (fill, empty) in [("write=65536", "unlink"), ("files=10000", "remove")] {
+        for backend in backends() {
+            let lines = lines(what, backend, &[fill, empty, "malloc"]);
+            assert_eq!(lines[0].2, "ENOSPC", "{backend}: {lines:?}");
+            assert_eq!(lines[1].2, "no error", "{backend}: {lines:?}");
+            // A process Keep gives back what lies at the end of the heap only.
+            let least = if backend == "process" && fill.starts_with("files") {
+                20
+            } else {
+                100
+            };
+            let (_, mebi, error) = &lines[2];
+            assert_eq!(error, "ENOMEM", "{backend}: {lines:?}");
+            assert!(
+                (least..256).contains(mebi),
+                "{backend}: {fill}: {mebi} MiB of 256 MiB"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_program_without_memory_gets_errors_for_everything() {
+    let what = "a_program_without_memory_gets_errors_for_everything";
+    let orders = [
+        "malloc",
+        "write=7777",
+        "unlink",
+        "files=0",
+        "links",
+        "remove",
+    ];
+    for backend in backends() {
+        let lines = lines(what, backend, &orders);
+        let errors: Vec<&str> = lines.iter().map(|(.., error)| error.as_str()).collect();
+        assert_eq!(
+            errors,
+            [
+                "ENOMEM", "ENOSPC", "no error", "ENOSPC", "ENOSPC", "no error"
+            ],
+            "{backend}: {lines:?}"
+        );
+        // Links with long targets cost what they are.
+        assert!(lines[4].1 < 256 << 20 >> 12, "{backend}: {lines:?}");
+    }
+}
+
+/// A module with so many data segments of 16 bytes each.
+fn segments(count: u32) -> Vec<u8> {
+    let mut text = format!("(module (memory (export \"memory\") {})", 1 + count / 1024);
+    for index in 0..count {
+        write!(
+            text,
+            "(data (i32.const {}) \"0123456789abcdef\")",
+            index * 64
+        )
+        .unwrap();
+    }
+    let last = (count - 1) * 64 + 8;
+    // It ends well when the last of them is in its place.
+    write!(
+        text,
+        "(func (export \"_start\") (if (i64.ne (i64.load (i32.const {last})) (i64.const 0x6665646362613938)) \
+         (then unreachable))))"
+    )
+    .unwrap();
+    wat::parse_str(text).unwrap()
+}
+
+#[test]
+fn many_data_segments_cost_little() {
+    let programs = programs();
+    let file = |count| {
+        let file = tempfile::Builder::new().suffix(".wasm").tempfile().unwrap();
+        std::fs::write(&file, segments(count)).unwrap();
+        file
+    };
+    let (few, many) = (file(1), file(30_000));
+    let run = |backend: Option<&str>, file: &tempfile::NamedTempFile| {
+        let mut command = match backend {
+            None => clean(&programs.native),
+            Some(backend) => {
+                let mut command = enarx();
+                // Little memory: 30,000 of them took 260 MiB when each was compiled.
+                command.args(["run", "--quiet", "--backend", backend, "--memory", "96M"]);
+                command
+            }
+        };
+        let start = Instant::now();
+        let output = command.arg(file.path()).output().unwrap();
+        assert!(output.status.success(), "{backend:?}: {output:?}");
+        start.elapsed()
+    };
+    let extra = |backend| {
+        (0..3)
+            .map(|_| run(backend, &many).saturating_sub(run(backend, &few)))
+            .min()
+            .unwrap()
+    };
+    let native = extra(None);
+    for backend in backends() {
+        let keep = extra(Some(backend));
+        // 1.3 s when each was compiled, 0.03 s natively. Other tests run beside this one.
+        assert!(
+            keep < native.mul_f32(2.0) + Duration::from_millis(200),
+            "{backend}: {keep:?} more for 30,000 segments, natively {native:?}"
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! Every function that is offered is called by the conformance programs: their table, which a test of the
+//! command compares with what they call in every kind of Keep, names exactly what the linker has.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use enarx_wasi::{preview1, preview2};
+use wit_parser::{Resolve, TypeDefKind, WorldItem};
+
+type Functions = BTreeSet<(String, String)>;
+
+/// Names of interfaces and functions, as the linker has them.
+fn offered() -> Functions {
+    let mut functions: Functions = preview1::FUNCTIONS
+        .iter()
+        .map(|name| (preview1::MODULE.to_owned(), (*name).to_owned()))
+        .collect();
+    // witx has as many.
+    assert_eq!(functions.len(), 46);
+    let mut wit = Resolve::default();
+    let (package, _) = wit
+        .push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("wit"))
+        .unwrap();
+    let world = wit
+        .select_world(&[package], Some("wasi:cli/command"))
+        .unwrap();
+    let mut interfaces = BTreeSet::new();
+    for import in wit.worlds[world].imports.values() {
+        let WorldItem::Interface { id, .. } = import else {
+            continue;
+        };
+        let name = wit.id_of(*id).unwrap();
+        let name = name.split_once('@').map_or(name.as_str(), |(name, _)| name);
+        interfaces.insert(name.to_owned());
+        let interface = &wit.interfaces[*id];
+        for function in interface.functions.keys() {
+            functions.insert((name.to_owned(), function.clone()));
+        }
+        for (resource, id) in &interface.types {
+            if wit.types[*id].kind == TypeDefKind::Resource {
+                functions.insert((name.to_owned(), format!("[resource-drop]{resource}")));
+            }
+        }
+    }
+    let linked: BTreeSet<String> = preview2::INTERFACES
+        .iter()
+        .map(|name| (*name).to_owned())
+        .collect();
+    assert_eq!(
+        linked, interfaces,
+        "the linker, and the WIT that it is made from"
+    );
+    functions
+}
+
+/// What the table names.
+fn covered() -> Functions {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/programs/conformance/COVERAGE.md");
+    let table = fs::read_to_string(path).unwrap();
+    let mut functions = Functions::new();
+    let mut interface = None;
+    for line in table.lines() {
+        if let Some(name) = line.strip_prefix("## `") {
+            interface = name.strip_suffix('`');
+        } else if let Some((function, _)) = line
+            .strip_prefix("| `")
+            .and_then(|row| row.split_once("` |"))
+        {
+            let interface = interface.expect("a row below the name of its interface");
+            functions.insert((interface.to_owned(), function.to_owned()));
+        }
+    }
+    functions
+}
+
+#[test]
+fn the_conformance_programs_cover_what_the_linker_offers() {
+    let (offered, covered) = (offered(), covered());
+    let missing: Vec<_> = offered.difference(&covered).collect();
+    assert!(missing.is_empty(), "not covered: {missing:?}");
+    let strange: Vec<_> = covered.difference(&offered).collect();
+    assert!(strange.is_empty(), "not offered: {strange:?}");
+}
