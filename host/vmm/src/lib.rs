@@ -17,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use enarx_boot::layout::{EXIT_PHYSICAL, LARGE, MAX_VCPUS, SALLYPORT_SIZE};
 use enarx_executor::SharedExecutor;
-use enarx_executor::launch::{Counter, Report, Run};
+use enarx_executor::launch::{Confine, Counter, Report, Run};
 use enarx_exits::{FACTS_OFFSET, HostFacts};
 use enarx_launch::measured::SPARE_VCPUS;
 use enarx_sallyport::Facts;
@@ -131,14 +131,19 @@ fn run_on(machine: VmLaunch, platform_launch: impl PlatformLaunch) -> Result<Run
         launch.configuration,
         launch.application,
     )?;
-    let keep = Arc::new(Keep::new(
+    let mut keep = Keep::new(
         executor,
         platform,
         memory,
         confinement,
         size.vcpus,
         launch.refused_calls,
-    ));
+    );
+    if let Confine::Process(gate) = launch.confine {
+        keep.confine_process()?;
+        gate.pass(&keep.confinement());
+    }
+    let keep = Arc::new(keep);
     timeline.mark("confine");
     let (outcome, left_behind) = exits::run(&keep, first, launch.timeout)?;
     timeline.mark("keep");

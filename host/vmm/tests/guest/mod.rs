@@ -13,7 +13,7 @@ use std::time::Duration;
 use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMULATED};
 use enarx_executor::fault::{Exception, KeepFault};
 use enarx_executor::grant::{Grant, NetworkGrant};
-use enarx_executor::launch::{Launch, Outcome, Run};
+use enarx_executor::launch::{Confine, Launch, Outcome, Run};
 use enarx_executor::refused::RefusedCalls;
 use enarx_launch::measured::Images;
 use enarx_simulator::Settings;
@@ -193,6 +193,7 @@ pub fn launch(options: &Options, stdio: [OwnedFd; 3]) -> Launch {
         timeout: Some(options.timeout),
         timings: false,
         refused_calls: options.refused_calls,
+        confine: Confine::Threads,
     }
 }
 

@@ -1,0 +1,113 @@
+//! The process that serves one Keep: it gives away what it inherited, launches the Keep, and is confined before the
+//! first instruction of the guest.
+
+#![expect(
+    unsafe_code,
+    reason = "descriptors and the environment are given up by a process that was just made"
+)]
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use enarx_backend::launch::{Images, Target};
+use enarx_confine::report::record_violations;
+use enarx_executor::fault::{HostFault, KeepFault};
+use enarx_executor::launch::{Confine, Gate, Launch, Report, Run};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::stdio::{dup2_stdin, dup2_stdout, stderr};
+
+use crate::message::{self, Message};
+use crate::spawn;
+
+/// Descriptors of the process, at most: those of a Keep's handles (1024), and the host's own beside them.
+const DESCRIPTORS: u64 = 4096;
+
+/// Serves the Keep and ends this process, which was just made for it.
+pub fn serve(target: Target, images: &Images, mut launch: Launch, socket: OwnedFd) -> Infallible {
+    // SAFETY: the descriptor is never closed: this process ends by `exit`.
+    let socket = unsafe { BorrowedFd::borrow_raw(socket.into_raw_fd()) };
+    let message = give_up(&launch, socket).map_or_else(
+        |error| {
+            Message::Failed(format!(
+                "the process that serves the Keep could not be set up: {error}"
+            ))
+        },
+        |()| {
+            launch.confine = Confine::Process(Gate::new(move |confined| {
+                let told = message::send(socket, &Message::Confined(confined.into()));
+                if told.is_err() || !message::await_go(socket) {
+                    spawn::exit(1);
+                }
+            }));
+            launch_and_serve(target, images, launch)
+        },
+    );
+    // A supervisor that is gone has killed this process.
+    let _ = message::send(socket, &message);
+    spawn::exit(0)
+}
+
+/// The last message of a process that serves a Keep.
+fn launch_and_serve(target: Target, images: &Images, launch: Launch) -> Message {
+    let run = AssertUnwindSafe(|| enarx_backend::run(target, images, launch));
+    match catch_unwind(run) {
+        Ok(Ok(run)) => Message::Ended(Box::new(run)),
+        Ok(Err(error)) => Message::Failed(error.to_string()),
+        Err(_) => Message::Ended(Box::new(Run {
+            outcome: KeepFault::Host(HostFault::Panicked).into(),
+            report: Report::default(),
+        })),
+    }
+}
+
+/// Gives up the environment, other descriptors than those of the grant, and core dumps; this process is the first to
+/// go when memory runs out.
+fn give_up(launch: &Launch, socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: this process has one thread, and nobody reads the environment here.
+    unsafe { spawn::clear_environment() };
+    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    drop(null);
+    let grant = &launch.grant;
+    let kept: Vec<BorrowedFd<'_>> = grant
+        .stdio
+        .iter()
+        .chain(&grant.evidence)
+        .chain(grant.directories.iter().map(|granted| &granted.directory))
+        .map(AsFd::as_fd)
+        .chain([
+            socket,
+            rustix::stdio::stdin(),
+            rustix::stdio::stdout(),
+            stderr(),
+        ])
+        .collect();
+    // SAFETY: what other descriptors the frames of the parent own is not used in this process, and not dropped: it
+    // ends by `exit`.
+    unsafe { spawn::close_all_but(&kept)? };
+    // Where this cannot be said, the kernel chooses as usual.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none)?;
+    let most = getrlimit(Resource::Nofile).maximum;
+    let descriptors = Some(most.unwrap_or(DESCRIPTORS).min(DESCRIPTORS));
+    let descriptors = Rlimit {
+        current: descriptors,
+        maximum: descriptors,
+    };
+    setrlimit(Resource::Nofile, descriptors)?;
+    // SAFETY: the descriptor is never closed.
+    let lasting: BorrowedFd<'static> =
+        unsafe { BorrowedFd::borrow_raw(std::os::fd::AsRawFd::as_raw_fd(&socket)) };
+    record_violations(lasting, FAULT_STATUS)
+}
+
+/// The exit status of a process that a filter has stopped; its supervisor goes by the record.
+const FAULT_STATUS: u8 = 70;
