@@ -4,6 +4,7 @@
 mod attest;
 mod common;
 mod documents;
+mod jail;
 mod languages;
 mod output;
 mod programs;
