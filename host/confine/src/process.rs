@@ -44,6 +44,22 @@ pub fn threads() -> impl Iterator<Item = Allow> {
     ])
 }
 
+/// Gives up all capabilities, and keeps other processes of the same user from tracing this one.
+///
+/// # Errors
+/// [`ConfineError::Privileges`].
+pub fn give_up_privileges() -> Result<(), ConfineError> {
+    let refused = |errno: rustix::io::Errno| ConfineError::Privileges(io::Error::from(errno));
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets {
+        effective: none,
+        permitted: none,
+        inheritable: none,
+    };
+    set_capabilities(None, sets).map_err(refused)?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(refused)
+}
+
 /// Leaves the process the granted directories, what `tcp` says of TCP, and the calls that are `allowed`. It loses all
 /// capabilities, and cannot be traced by its user's other processes.
 ///
@@ -65,18 +81,7 @@ pub fn confine<'a>(
         &[libc::SYS_clone3],
         SeccompAction::Errno(word(libc::ENOSYS)),
     )?;
-    let privileges = |errno: rustix::io::Errno| ConfineError::Privileges(io::Error::from(errno));
-    let none = CapabilitySet::empty();
-    set_capabilities(
-        None,
-        CapabilitySets {
-            effective: none,
-            permitted: none,
-            inheritable: none,
-        },
-    )
-    .map_err(privileges)?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(privileges)?;
+    give_up_privileges()?;
     let landlock = landlock::restrict(directories, tcp)?;
     apply(&no_clone3)?;
     apply(&filter)?;

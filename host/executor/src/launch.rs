@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::ExecutorError;
 use crate::fault::KeepFault;
 use crate::grant::Grant;
+use crate::lookups::Lookups;
 use crate::refused::RefusedCalls;
 
 /// The work of a Keep, and its bounds.
@@ -43,8 +44,28 @@ pub enum Confine {
     /// memory. For programs that are nothing but tests or benchmarks.
     #[default]
     Threads,
-    /// The whole process, which is the Keep's alone and has one thread; then the gate is asked.
-    Process(Gate),
+    /// The whole process, which is the Keep's alone and has one thread.
+    Process(Jail),
+}
+
+/// What a process needs that is confined as a whole.
+#[derive(Debug)]
+pub struct Jail {
+    /// Asked once it is confined.
+    pub gate: Gate,
+    /// What looks up names.
+    pub lookups: Lookups,
+}
+
+impl Confine {
+    /// What looks up names, and the gate of a process that is to be confined as a whole.
+    #[must_use]
+    pub fn split(self) -> (Lookups, Option<Gate>) {
+        match self {
+            Self::Threads => (Lookups::Thread, None),
+            Self::Process(Jail { gate, lookups }) => (lookups, Some(gate)),
+        }
+    }
 }
 
 /// Asked once a process is confined, before the first instruction of its Keep: it returns when the Keep may run.

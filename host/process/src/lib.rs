@@ -37,9 +37,7 @@ use enarx_confine::seccomp;
 use enarx_executor::fault::{HostFault, KeepFault, ProcessEnd};
 use enarx_executor::grant::NetworkGrant;
 use enarx_executor::interrupt::{self, Interruptible};
-use enarx_executor::launch::{
-    Confine, Confined, GRACE, Launch, Outcome, Phase, Report, Run, join_until,
-};
+use enarx_executor::launch::{Confined, GRACE, Launch, Outcome, Phase, Report, Run, join_until};
 use enarx_executor::refused::Refused;
 use enarx_executor::{ExecutorError, Progress};
 use error::LaunchError;
@@ -108,11 +106,14 @@ pub fn run(runtime: &[u8], launch: Launch) -> Result<Run, LaunchError> {
             .and_then(|since| u64::try_from(since.as_nanos()).ok())
             .unwrap_or(0),
     };
+    let (lookups, gate) = launch.confine.split();
+    let whole = gate.is_some();
     let served = Served::new(
         facts,
         launch.grant,
         launch.configuration,
         launch.application,
+        lookups,
     )
     .map_err(LaunchError::system("the shared region could not be made"))?;
     let (socket, childs_socket) = socketpair(
@@ -158,8 +159,7 @@ pub fn run(runtime: &[u8], launch: Launch) -> Result<Run, LaunchError> {
     }
     let started = start.elapsed();
     let mut confinement = confinement(had, listener.is_some());
-    let whole = matches!(launch.confine, Confine::Process(_));
-    if let Confine::Process(gate) = launch.confine {
+    if let Some(gate) = gate {
         interrupt::handle_signal();
         let listener = listener.as_ref().map(AsFd::as_fd);
         let (doorbell, runtime) = (socket.as_fd(), child.child.pidfd.as_fd());

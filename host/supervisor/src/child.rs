@@ -8,13 +8,15 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use enarx_backend::launch::{Images, Target};
 use enarx_confine::report::record_violations;
 use enarx_executor::fault::{HostFault, KeepFault};
-use enarx_executor::launch::{Confine, Gate, Launch, Report, Run};
+use enarx_executor::launch::{Confine, Gate, Jail, Launch, Report, Run};
+use enarx_executor::lookups::{Client, Lookups, channels};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::stdio::{dup2_stdin, dup2_stdout, stderr};
@@ -35,13 +37,14 @@ pub fn serve(target: Target, images: &Images, mut launch: Launch, socket: OwnedF
                 "the process that serves the Keep could not be set up: {error}"
             ))
         },
-        |()| {
-            launch.confine = Confine::Process(Gate::new(move |confined| {
+        |lookups| {
+            let gate = Gate::new(move |confined| {
                 let told = message::send(socket, &Message::Confined(confined.into()));
                 if told.is_err() || !message::await_go(socket) {
                     spawn::exit(1);
                 }
-            }));
+            });
+            launch.confine = Confine::Process(Jail { gate, lookups });
             launch_and_serve(target, images, launch)
         },
     );
@@ -64,8 +67,8 @@ fn launch_and_serve(target: Target, images: &Images, launch: Launch) -> Message 
 }
 
 /// Gives up the environment, other descriptors than those of the grant, and core dumps; this process is the first to
-/// go when memory runs out.
-fn give_up(launch: &Launch, socket: BorrowedFd<'_>) -> io::Result<()> {
+/// go when memory runs out. What looks up names for it.
+fn give_up(launch: &Launch, socket: BorrowedFd<'_>) -> io::Result<Lookups> {
     // SAFETY: this process has one thread, and nobody reads the environment here.
     unsafe { spawn::clear_environment() };
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
@@ -106,7 +109,30 @@ fn give_up(launch: &Launch, socket: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the descriptor is never closed.
     let lasting: BorrowedFd<'static> =
         unsafe { BorrowedFd::borrow_raw(std::os::fd::AsRawFd::as_raw_fd(&socket)) };
-    record_violations(lasting, FAULT_STATUS)
+    record_violations(lasting, FAULT_STATUS)?;
+    if launch.grant.network.name_lookup {
+        start_resolver().map(Lookups::Process)
+    } else {
+        Ok(Lookups::Thread)
+    }
+}
+
+/// Starts the process that looks up names. It ends with this one.
+fn start_resolver() -> io::Result<Client> {
+    let (resolver, (client, _)) = spawn::fork(channels()?, |(client, server)| {
+        drop(client);
+        let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), stderr()];
+        let sockets = server.descriptors().iter().map(AsFd::as_fd);
+        let kept: Vec<BorrowedFd<'_>> = streams.into_iter().chain(sockets).collect();
+        // SAFETY: this process ends by `exit`, and uses nothing but its channels.
+        let closed = unsafe { spawn::close_all_but(&kept) };
+        // A resolver that cannot be confined answers nothing; those who ask are told that there is none.
+        let served = closed.and_then(|()| server.serve());
+        spawn::exit(i32::from(served.is_err()))
+    })?;
+    // Dropped, it would be killed: it ends with this process.
+    let _kept = ManuallyDrop::new(resolver);
+    Ok(client)
 }
 
 /// The exit status of a process that a filter has stopped; its supervisor goes by the record.

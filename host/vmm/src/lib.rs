@@ -17,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use enarx_boot::layout::{EXIT_PHYSICAL, LARGE, MAX_VCPUS, SALLYPORT_SIZE};
 use enarx_executor::SharedExecutor;
-use enarx_executor::launch::{Confine, Counter, Report, Run};
+use enarx_executor::launch::{Counter, Report, Run};
 use enarx_exits::{FACTS_OFFSET, HostFacts};
 use enarx_launch::measured::SPARE_VCPUS;
 use enarx_sallyport::Facts;
@@ -120,16 +120,19 @@ fn run_on(machine: VmLaunch, platform_launch: impl PlatformLaunch) -> Result<Run
     memory.load(EXIT_PHYSICAL + FACTS_OFFSET as u64, facts.as_bytes());
     let region = memory.region();
     let confinement = Confinement::new(&launch.grant, platform.calls())?;
-    let executor = SharedExecutor::new(
+    let facts = Facts {
+        tsc_khz,
+        vcpus: processors,
+        wall_ns,
+    };
+    let (lookups, gate) = launch.confine.split();
+    let executor = SharedExecutor::with(
         region,
-        Facts {
-            tsc_khz,
-            vcpus: processors,
-            wall_ns,
-        },
+        facts,
         launch.grant,
         launch.configuration,
         launch.application,
+        lookups,
     )?;
     let mut keep = Keep::new(
         executor,
@@ -139,7 +142,7 @@ fn run_on(machine: VmLaunch, platform_launch: impl PlatformLaunch) -> Result<Run
         size.vcpus,
         launch.refused_calls,
     );
-    if let Confine::Process(gate) = launch.confine {
+    if let Some(gate) = gate {
         keep.confine_process()?;
         gate.pass(&keep.confinement());
     }
