@@ -367,10 +367,7 @@ fn measurements_read_data_and_no_text() {
     for backend in backends() {
         let file = directory.path().join(backend);
         let file = file.to_str().unwrap();
-        let output = run(
-            backend,
-            &["--quiet", "--report-to", file, &path("exit.wat")],
-        );
+        let output = run(backend, &["--report-to", file, &path("exit.wat")]);
         assert_eq!(output.status.code(), Some(7), "{output:?}");
         assert_eq!(output.stderr, b"", "{output:?}");
         let report: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();

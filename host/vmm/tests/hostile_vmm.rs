@@ -5,8 +5,9 @@
 
 mod guest;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -291,8 +292,8 @@ struct Injects {
     done: Arc<AtomicBool>,
     /// Where the instruction pointer has to be.
     place: Option<Range<u64>>,
-    /// Number of the vCPU's thread, to be interrupted in user code; 0 = none.
-    thread: Arc<AtomicI32>,
+    /// Numbers of the vCPUs' threads, to be interrupted in user code until the event is injected.
+    threads: Arc<Mutex<BTreeSet<libc::pid_t>>>,
 }
 
 fn injects(vector: u8, error_code: Option<u32>, cpl: u8, at: u32) -> Injects {
@@ -300,19 +301,18 @@ fn injects(vector: u8, error_code: Option<u32>, cpl: u8, at: u32) -> Injects {
 }
 
 fn injects_event(injected: Injected, cpl: u8, at: u32) -> Injects {
-    let thread = Arc::new(AtomicI32::new(0));
+    let threads = Arc::new(Mutex::new(BTreeSet::<libc::pid_t>::new()));
     if cpl == 3 {
-        let thread = Arc::clone(&thread);
+        let threads = Arc::clone(&threads);
         // The vCPU's own thread may not start others.
         std::thread::spawn(move || {
             // As long as the attack lasts.
-            while Arc::strong_count(&thread) > 1 {
+            while Arc::strong_count(&threads) > 1 {
                 std::thread::sleep(Duration::from_millis(20));
-                let number = thread.load(Ordering::Relaxed);
-                if number != 0 {
+                for thread in threads.lock().unwrap().iter() {
                     // SAFETY: takes numbers; a thread that has ended is no thread of this process.
                     unsafe {
-                        libc::syscall(libc::SYS_tgkill, libc::getpid(), number, libc::SIGRTMIN())
+                        libc::syscall(libc::SYS_tgkill, libc::getpid(), *thread, libc::SIGRTMIN())
                     };
                 }
             }
@@ -325,7 +325,7 @@ fn injects_event(injected: Injected, cpl: u8, at: u32) -> Injects {
         seen: AtomicU32::new(0),
         done: Arc::default(),
         place: None,
-        thread,
+        threads,
     }
 }
 
@@ -334,9 +334,13 @@ impl Attack for Injects {
         let here = cpl == self.cpl && self.place.as_ref().is_none_or(|place| place.contains(&rip));
         let hit = here && self.seen.fetch_add(1, Ordering::Relaxed) == self.at;
         self.done.fetch_or(hit, Ordering::Relaxed);
-        // SAFETY: has no effect.
-        let number = if hit { 0 } else { unsafe { libc::gettid() } };
-        self.thread.store(number, Ordering::Relaxed);
+        let mut threads = self.threads.lock().unwrap();
+        if self.done.load(Ordering::Relaxed) {
+            threads.clear();
+        } else {
+            // SAFETY: has no effect.
+            threads.insert(unsafe { libc::gettid() });
+        }
         hit.then_some(self.injected)
     }
 }
