@@ -71,6 +71,9 @@ fn has_cpu_flag(machine: &dyn Machine, flag: &str) -> Option<bool> {
 /// The names of all backends, the best first.
 pub const NAMES: [&str; 5] = ["snp", "tdx", "sim", "kvm", "process"];
 
+/// Checks of what confines a Keep beyond what it cannot do without.
+const CONFINING: [&str; 2] = ["Landlock", "user namespaces"];
+
 /// The report about one backend; none when there is none of that name.
 pub fn backend(machine: &dyn Machine, name: &str) -> Option<BackendReport> {
     let answers = || machine.kvm(&EXTENSIONS);
@@ -119,7 +122,13 @@ fn report(
     let supported = checks
         .iter()
         .all(|check| !check.required || check.state == State::Ok);
+    let confines = |check: &&Check| CONFINING.contains(&check.name) && check.state != State::Ok;
     BackendReport {
+        weaker_without: checks
+            .iter()
+            .filter(confines)
+            .map(|check| check.name)
+            .collect(),
         name,
         about,
         protects_application,
@@ -180,7 +189,17 @@ fn snp(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
     ];
     checks.extend(REQUIREMENTS.iter().map(|one| requirement(kvm, one)));
     checks.push(sev_offer(machine, kvm));
+    checks.extend(confinement(machine));
     checks
+}
+
+/// What confines the process that serves a virtual machine.
+fn confinement(machine: &dyn Machine) -> [Check; 3] {
+    [
+        seccomp(machine),
+        advice(landlock(machine)),
+        advice(user_namespaces(machine)),
+    ]
 }
 
 /// A capability that the SEV-SNP launcher needs.
@@ -245,6 +264,9 @@ fn sim(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
         extension(kvm, "MSR exits in KVM", KVM_CAP_X86_USER_SPACE_MSR),
         extension(kvm, "MSR filters in KVM", KVM_CAP_X86_MSR_FILTER),
     ]
+    .into_iter()
+    .chain(confinement(machine))
+    .collect()
 }
 
 fn kvm(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
@@ -269,9 +291,10 @@ fn kvm(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
         extension(kvm, "guest memory in KVM", KVM_CAP_USER_MEMORY),
         extension(kvm, "immediate exits in KVM", KVM_CAP_IMMEDIATE_EXIT),
         huge_pages(machine),
-        seccomp(machine),
-        advice(landlock(machine)),
     ]
+    .into_iter()
+    .chain(confinement(machine))
+    .collect()
 }
 
 fn process(machine: &dyn Machine) -> Vec<Check> {

@@ -65,6 +65,9 @@ pub struct BackendReport {
     pub built_in: bool,
     /// Whether this machine fulfils every requirement.
     pub supported: bool,
+    /// What would confine a Keep of this kind further, and is missing: this machine protects itself less.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub weaker_without: Vec<&'static str>,
     /// Whether a Keep of this kind can be launched here and now: supported and built in.
     pub usable: bool,
     /// The requirements.
@@ -128,9 +131,15 @@ impl Report {
         );
         for backend in &self.backends {
             let verdict = match (backend.usable, backend.supported) {
-                (true, _) => "usable",
-                (false, true) => "supported by this machine, not built into this command",
-                (false, false) => "not usable",
+                (true, _) if !backend.weaker_without.is_empty() => {
+                    format!(
+                        "usable, weaker without {}",
+                        backend.weaker_without.join(" and ")
+                    )
+                }
+                (true, _) => "usable".into(),
+                (false, true) => "supported by this machine, not built into this command".into(),
+                (false, false) => "not usable".into(),
             };
             // Writing to a string does not fail.
             let _ = writeln!(text, "\n{}: {verdict} ({})", backend.name, backend.about);

@@ -274,6 +274,36 @@ fn one_missing_thing_at_a_time() {
 }
 
 #[test]
+fn a_machine_that_confines_less_is_called_weaker() {
+    assert!(
+        examine(&epyc())
+            .backends
+            .iter()
+            .all(|backend| backend.weaker_without.is_empty())
+    );
+    let mut machine = epyc();
+    machine.landlock = 0;
+    machine
+        .files
+        .insert("/proc/sys/user/max_user_namespaces", "0");
+    let report = examine(&machine);
+    let weaker = |name| report.backend(name).unwrap().weaker_without.clone();
+    for backend in ["snp", "sim", "kvm", "process"] {
+        assert_eq!(
+            weaker(backend),
+            ["Landlock", "user namespaces"],
+            "{backend}"
+        );
+    }
+    assert!(report.backend("kvm").unwrap().usable);
+    let tree = report.to_tree();
+    assert!(
+        tree.contains("\nprocess: usable, weaker without Landlock and user namespaces ("),
+        "{tree}"
+    );
+}
+
+#[test]
 fn the_tree_and_the_json_say_the_same() {
     let report = examine(&epyc());
     let tree = report.to_tree();

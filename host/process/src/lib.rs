@@ -11,7 +11,7 @@ mod region;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -539,6 +539,16 @@ fn readable(fd: &OwnedFd) -> Result<bool, ExecutorError> {
     }
 }
 
+/// Opens `/proc/PID/status` of a child. Its number there may be another than in the namespace of this process; the
+/// kernel tells it of the child's descriptor (pidfd_open(2)).
+fn open_status(child: &Child) -> io::Result<File> {
+    let info = format!("/proc/self/fdinfo/{}", child.pidfd.as_raw_fd());
+    let info = std::fs::read_to_string(info)?;
+    let number = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    let number = number.ok_or(io::ErrorKind::NotFound)?.trim();
+    File::open(format!("/proc/{number}/status"))
+}
+
 /// A child that is killed and reaped in any case.
 struct Reaper {
     child: Child,
@@ -549,10 +559,9 @@ struct Reaper {
 
 impl Reaper {
     fn new(child: Child) -> Self {
-        let path = format!("/proc/{}/status", child.pid);
         Self {
+            status: open_status(&child).ok(),
             child,
-            status: File::open(path).ok(),
             reaped: false,
         }
     }

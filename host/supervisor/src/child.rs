@@ -13,13 +13,16 @@ use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use enarx_backend::launch::{Images, Target};
+use enarx_confine::process::give_up_privileges;
 use enarx_confine::report::record_violations;
-use enarx_executor::fault::{HostFault, KeepFault};
-use enarx_executor::launch::{Confine, Gate, Jail, Launch, Report, Run};
+use enarx_confine::seccomp::{ANY_THREAD, apply, calls, compile};
+use enarx_executor::fault::{HostFault, KeepFault, ProcessEnd};
+use enarx_executor::launch::{Confine, Confined, Gate, Jail, Launch, Report, Run};
 use enarx_executor::lookups::{Client, Lookups, channels};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::stdio::{dup2_stdin, dup2_stdout, stderr};
+use seccompiler::SeccompAction;
 
 use crate::message::{self, Message};
 use crate::spawn;
@@ -37,9 +40,11 @@ pub fn serve(target: Target, images: &Images, mut launch: Launch, socket: OwnedF
                 "the process that serves the Keep could not be set up: {error}"
             ))
         },
-        |lookups| {
+        |(lookups, namespaces)| {
             let gate = Gate::new(move |confined| {
-                let told = message::send(socket, &Message::Confined(confined.into()));
+                let own = Confined::new("user, PID, IPC and UTS namespaces", namespaces);
+                let confined = [confined, &[own]].concat();
+                let told = message::send(socket, &Message::Confined(confined));
                 if told.is_err() || !message::await_go(socket) {
                     spawn::exit(1);
                 }
@@ -67,8 +72,9 @@ fn launch_and_serve(target: Target, images: &Images, launch: Launch) -> Message 
 }
 
 /// Gives up the environment, other descriptors than those of the grant, and core dumps; this process is the first to
-/// go when memory runs out. What looks up names for it.
-fn give_up(launch: &Launch, socket: BorrowedFd<'_>) -> io::Result<Lookups> {
+/// go when memory runs out. Returns in a process of its own, if this machine allows that, in namespaces of its own; what
+/// looks up names for it, and whether it was allowed.
+fn give_up(launch: &Launch, socket: BorrowedFd<'_>) -> io::Result<(Lookups, bool)> {
     // SAFETY: this process has one thread, and nobody reads the environment here.
     unsafe { spawn::clear_environment() };
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
@@ -109,13 +115,45 @@ fn give_up(launch: &Launch, socket: BorrowedFd<'_>) -> io::Result<Lookups> {
     // SAFETY: the descriptor is never closed.
     let lasting: BorrowedFd<'static> =
         unsafe { BorrowedFd::borrow_raw(std::os::fd::AsRawFd::as_raw_fd(&socket)) };
-    record_violations(lasting, FAULT_STATUS)?;
-    if launch.grant.network.name_lookup {
-        start_resolver().map(Lookups::Process)
-    } else {
-        Ok(Lookups::Thread)
+    let namespaces = spawn::leave_namespaces();
+    if namespaces {
+        become_first()?;
     }
+    record_violations(lasting, FAULT_STATUS)?;
+    let lookups = if launch.grant.network.name_lookup {
+        Lookups::Process(start_resolver()?)
+    } else {
+        Lookups::Thread
+    };
+    Ok((lookups, namespaces))
 }
+
+/// Returns in a child, which is the first process of its namespace; this process waits for its end and ends alike.
+fn become_first() -> io::Result<()> {
+    let Some(child) = spawn::split()? else {
+        return Ok(());
+    };
+    // SAFETY: this process ends by `exit`, and uses nothing but the child's descriptor.
+    unsafe { spawn::close_all_but(&[child.pidfd()])? };
+    let confined = give_up_privileges().and_then(|()| {
+        let calls = calls(ANY_THREAD).chain(calls(&[libc::SYS_waitid, libc::SYS_ppoll]));
+        apply(&compile(calls, SeccompAction::KillProcess)?)
+    });
+    // Without its first process a namespace ends, and with this one its first process.
+    let end = match confined {
+        Ok(()) => child.wait(None).unwrap_or(ProcessEnd::Unknown),
+        Err(_) => ProcessEnd::Unknown,
+    };
+    spawn::exit(match end {
+        ProcessEnd::Status(code) => code,
+        ProcessEnd::Signal(signal) => SIGNAL_STATUS + signal,
+        ProcessEnd::Unknown => 1,
+    })
+}
+
+/// Added to the number of the signal by which a process ended that serves a Keep, it is the exit status of the process
+/// that waits for it.
+pub const SIGNAL_STATUS: i32 = 128;
 
 /// Starts the process that looks up names. It ends with this one.
 fn start_resolver() -> io::Result<Client> {

@@ -21,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
+use child::SIGNAL_STATUS;
 use message::{Message, Reader, Received};
 use spawn::Child;
 
@@ -95,11 +96,15 @@ fn supervise(
             Received::Message(Message::Confined(confined)) => {
                 // Once: a process that asks again is not itself any more.
                 let Some(start) = start.take() else { continue };
+                tracing::debug!(
+                    ?confined,
+                    "the process that serves the Keep waits to run it"
+                );
                 start(&confined).map_err(SupervisorError::Refused)?;
                 reader.go()?;
             }
             Received::Message(Message::Ended(run)) => {
-                child.wait(EXIT_LIMIT);
+                child.wait(Some(EXIT_LIMIT));
                 return Ok(*run);
             }
             Received::Message(Message::Failed(sentence)) => {
@@ -114,7 +119,7 @@ fn supervise(
                 return Ok(ended(fault.into()));
             }
             Received::End => {
-                let end = child.wait(EXIT_LIMIT).unwrap_or(ProcessEnd::Unknown);
+                let end = child.wait(Some(EXIT_LIMIT)).unwrap_or(ProcessEnd::Unknown);
                 return Ok(ended(KeepFault::Host(HostFault::Vmm(end)).into()));
             }
             Received::TimedOut => return Ok(ended(Outcome::TimedOut)),
@@ -124,8 +129,8 @@ fn supervise(
 
 impl Child {
     /// Waits until the process has ended, but no longer than `limit`; `None` if it has not, or its end cannot be learnt.
-    fn wait(&self, limit: Duration) -> Option<ProcessEnd> {
-        let limit = Timespec::try_from(limit).ok();
+    fn wait(&self, limit: Option<Duration>) -> Option<ProcessEnd> {
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         let mut fds = [PollFd::from_borrowed_fd(self.pidfd(), PollFlags::IN)];
         let ended = rustix::io::retry_on_intr(|| poll(&mut fds, limit.as_ref())).ok()?;
         if ended == 0 {
@@ -133,6 +138,7 @@ impl Child {
         }
         let status = waitid(WaitId::PidFd(self.pidfd()), WaitIdOptions::EXITED).ok()??;
         Some(match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) if code > SIGNAL_STATUS => ProcessEnd::Signal(code - SIGNAL_STATUS),
             (Some(code), _) => ProcessEnd::Status(code),
             (None, Some(signal)) => ProcessEnd::Signal(signal),
             (None, None) => ProcessEnd::Unknown,
@@ -144,6 +150,6 @@ impl Drop for Child {
     fn drop(&mut self) {
         // One that has ended and was waited for is no process any more.
         let _ = pidfd_send_signal(self.pidfd(), Signal::KILL);
-        self.wait(EXIT_LIMIT);
+        self.wait(Some(EXIT_LIMIT));
     }
 }

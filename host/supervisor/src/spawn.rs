@@ -32,6 +32,27 @@ impl Child {
 /// # Errors
 /// The system's; also when this program has more than one thread.
 pub fn fork<W>(work: W, body: impl FnOnce(W) -> Infallible) -> io::Result<(Child, W)> {
+    // Nothing unwinds into the caller's frames, which are the parent's.
+    let in_child = AssertUnwindSafe(|| match split() {
+        Ok(None) => {
+            body(work);
+            unreachable!("the body ends the process")
+        }
+        other => (other, work),
+    });
+    match catch_unwind(in_child) {
+        Ok((Ok(Some(child)), work)) => Ok((child, work)),
+        Ok((Err(error), _)) => Err(error),
+        Ok((Ok(None), _)) | Err(_) => exit(1),
+    }
+}
+
+/// Makes a process that goes on as this one does; it ends with the calling thread at the latest. Returns twice: the
+/// child, and `None` in the child.
+///
+/// # Errors
+/// The system's; also when this program has more than one thread.
+pub fn split() -> io::Result<Option<Child>> {
     if fs::read_dir("/proc/self/task")?.count() != 1 {
         return Err(io::Error::other("this program has several threads"));
     }
@@ -40,25 +61,38 @@ pub fn fork<W>(work: W, body: impl FnOnce(W) -> Infallible) -> io::Result<(Child
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
-            // Nothing unwinds into the caller's frames, which are the parent's.
-            let _ = catch_unwind(AssertUnwindSafe(|| {
-                rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-                // It may have died before.
-                if getppid() == Some(parent) {
-                    body(work);
-                }
-                io::Result::Ok(())
-            }));
-            exit(1)
+            let asked = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+            // It may have died before. Outside of this process's namespace it has no number.
+            if asked.is_err() || getppid().is_some_and(|found| found != parent) {
+                exit(1)
+            }
+            Ok(None)
         }
         pid => {
             let pid =
                 Pid::from_raw(pid).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
             // It is our child and not reaped, so the number still names it.
             let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-            Ok((Child { pidfd }, work))
+            Ok(Some(Child { pidfd }))
         }
     }
+}
+
+/// Leaves the namespaces of users, processes, IPC and host names; the next child is the first of its processes. Whether
+/// this machine allows it.
+pub fn leave_namespaces() -> bool {
+    let others = libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    let (user, group) = (rustix::process::getuid(), rustix::process::getgid());
+    // SAFETY: takes numbers; this process has one thread, and no memory is involved.
+    if unsafe { libc::unshare(libc::CLONE_NEWUSER | others) } == 0 {
+        // A user without a number has no namespaces within this one, which the runtime of a process Keep leaves in turn.
+        let _ = fs::write("/proc/self/setgroups", "deny");
+        let _ = fs::write("/proc/self/uid_map", format!("{0} {0} 1", user.as_raw()));
+        let _ = fs::write("/proc/self/gid_map", format!("{0} {0} 1", group.as_raw()));
+        return true;
+    }
+    // SAFETY: as above.
+    unsafe { libc::unshare(others) == 0 }
 }
 
 /// Ends this process at once: what it has is the kernel's to take down.

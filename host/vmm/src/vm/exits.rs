@@ -1,8 +1,9 @@
 //! The run loop: runs the vCPUs and serves their exits until the Keep ends.
 //!
 //! vCPU threads hold no lock while they run or sleep. The thread that called [`run`] waits for the
-//! end, starts vCPUs that the guest asks for, and watches the time limit; it is not confined. It takes no
-//! lock under which requests of the Keep are performed, so the end comes whatever the Keep asks for.
+//! end, starts vCPUs that the guest asks for, and watches the time limit. It takes no lock under which requests
+//! of the Keep are performed, so the end comes whatever the Keep asks for. It is confined if its whole process
+//! is ([`Keep::confine_process`]); otherwise it shares memory with threads that are.
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
