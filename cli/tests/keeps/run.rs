@@ -387,7 +387,7 @@ fn measurements_read_data_and_no_text() {
             let counters = report["counters"].as_array().unwrap();
             counters.iter().any(|counter| counter["name"] == name)
         };
-        assert_eq!(exits("exits exit"), backend != "process", "{report}");
+        assert_eq!(exits("exits ring"), backend != "process", "{report}");
     }
 }
 
