@@ -42,20 +42,28 @@ pub fn serve(target: Target, images: &Images, mut launch: Launch, socket: OwnedF
         },
         |(lookups, namespaces)| {
             let gate = Gate::new(move |confined| {
-                let own = Confined::new("user, PID, IPC and UTS namespaces", namespaces);
-                let confined = [confined, &[own]].concat();
+                let confined = [confined, &[of_namespaces(namespaces)]].concat();
                 let told = message::send(socket, &Message::Confined(confined));
                 if told.is_err() || !message::await_go(socket) {
                     spawn::exit(1);
                 }
             });
             launch.confine = Confine::Process(Jail { gate, lookups });
-            launch_and_serve(target, images, launch)
+            let mut message = launch_and_serve(target, images, launch);
+            if let Message::Ended(run) = &mut message {
+                run.report.confinement.push(of_namespaces(namespaces));
+            }
+            message
         },
     );
     // A supervisor that is gone has killed this process.
     let _ = message::send(socket, &message);
     spawn::exit(0)
+}
+
+/// The namespaces of the process as a way of confining it.
+fn of_namespaces(own: bool) -> Confined {
+    Confined::new("user, PID, IPC and UTS namespaces", own)
 }
 
 /// The last message of a process that serves a Keep.
