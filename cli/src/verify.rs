@@ -8,7 +8,7 @@ use crate::values::{self, Nonce};
 use chrono::DateTime;
 use enarx_attestation::hex::Hex;
 use enarx_attestation::{
-    AmdEndorsements, Endorsements, Evidence, Policy, Timestamp, Verdict, Verifier,
+    AmdEndorsements, Endorsements, Evidence, Expected, Policy, Timestamp, Verdict, Verifier,
 };
 use enarx_collateral::Store;
 use enarx_collateral::file::{self, read};
@@ -204,16 +204,19 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let mut verifier = Verifier::new(policy);
-    match references.values(at) {
-        Ok(None) => {}
-        Ok(Some(references)) => verifier = verifier.with_reference_values(references),
+    let verifier = Verifier::new(policy);
+    let references = match references.values(at) {
+        Ok(references) => references,
         Err((code, message)) => {
             fail(json, message);
             return ExitCode::from(code);
         }
+    };
+    let mut expected = Expected::at(at);
+    if let Some(references) = &references {
+        expected = expected.with_references(references);
     }
-    let verdict = verifier.verify(&evidence, &endorsements, at);
+    let verdict = verifier.verify(&evidence, &endorsements, &expected);
     if let Some(path) = ear_key {
         if let Err(message) = print_ear(&verdict, &path) {
             let message = format_args!("cannot sign with {}: {message}", path.display());

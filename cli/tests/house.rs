@@ -28,9 +28,8 @@ struct Package {
 /// The libraries that only some crates may use.
 const LIBRARIES: [&str; 4] = ["kube", "redb", "rustls", "tokio"];
 
-/// Every package of the workspace, as cargo sees it.
-fn packages() -> Vec<Package> {
-    let root = workspace();
+/// What cargo knows of the packages of the workspace.
+fn metadata() -> Vec<Value> {
     let output = Command::new(env!("CARGO"))
         .args([
             "metadata",
@@ -39,19 +38,25 @@ fn packages() -> Vec<Package> {
             "1",
             "--offline",
         ])
-        .current_dir(&root)
+        .current_dir(workspace())
         .output()
         .expect("cargo can be started");
     assert!(output.status.success(), "cargo metadata failed");
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
+    let members = metadata["packages"].as_array().expect("a list of packages");
+    members.clone()
+}
+
+/// Every package of the workspace, as cargo sees it.
+fn packages() -> Vec<Package> {
+    let root = workspace();
     let folder = |path: &str| {
         let path = Path::new(path)
             .strip_prefix(&root)
             .expect("members lie in the workspace");
         path.to_str().expect("our paths are text").to_owned()
     };
-    let members = metadata["packages"].as_array().expect("a list of packages");
-    members
+    metadata()
         .iter()
         .map(|package| {
             let manifest = package["manifest_path"].as_str().expect("a path");
@@ -91,18 +96,8 @@ fn words(cell: &str) -> BTreeSet<String> {
 fn table(heading: &str) -> Vec<Vec<String>> {
     let text = std::fs::read_to_string(workspace().join("ARCHITECTURE.md"))
         .expect("ARCHITECTURE.md is readable");
-    let (_, after) = text.split_once(heading).expect("the heading is there");
-    let rows: Vec<Vec<String>> = after
-        .lines()
-        .skip_while(|line| !line.starts_with('|'))
-        .take_while(|line| line.starts_with('|'))
-        .skip(2)
-        .map(|line| {
-            let cells = line.trim_matches('|').split('|');
-            cells.map(|cell| cell.trim().to_owned()).collect()
-        })
-        .collect();
-    assert!(rows.len() > 5, "no table after {heading}");
+    let rows = enarx_documents::table(&text, heading);
+    assert!(rows.len() > 5, "{rows:?}");
     rows
 }
 
@@ -194,7 +189,11 @@ const UNSAFE: &[&str] = &[
     "protocol/sallyport/src/memory.rs",
 ];
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+/// Folders of tests, which play hosts and guests, and of programs of their own.
+const NOT_IN_KEEPS: [&str; 3] = ["tests", "fuzz", "examples"];
+
+/// The source files below a folder, but for those in folders of these names.
+fn sources(folder: &Path, without: &[&str], found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("our folders are readable") {
         let path = entry.expect("our folders are readable").path();
         let name = path
@@ -202,9 +201,8 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
             .and_then(|name| name.to_str())
             .unwrap_or_default();
         if path.is_dir() {
-            // Tests play hosts and guests; fuzz targets are programs of their own.
-            if !["target", "tests", "fuzz", "examples"].contains(&name) {
-                sources(&path, found);
+            if name != "target" && !without.contains(&name) {
+                sources(&path, without, found);
             }
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
@@ -212,16 +210,22 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// All source files of the domains, but for those in folders of these names.
+fn all_sources(without: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for domain in [
+        "keep", "host", "image", "protocol", "tenant", "testing", "cli", "bench",
+    ] {
+        sources(&workspace().join(domain), without, &mut found);
+    }
+    assert!(found.len() > 50, "found only {} files", found.len());
+    found
+}
+
 #[test]
 fn unsafe_stands_only_where_it_may() {
     let root = workspace();
-    let mut found = Vec::new();
-    for domain in [
-        "keep", "host", "image", "protocol", "tenant", "testing", "cli",
-    ] {
-        sources(&root.join(domain), &mut found);
-    }
-    assert!(found.len() > 50, "found only {} files", found.len());
+    let found = all_sources(&NOT_IN_KEEPS);
     let keyword = [
         "unsafe {",
         "unsafe fn",
@@ -264,4 +268,114 @@ fn every_package_has_the_lints_of_the_house() {
     for lint in ["dbg_macro", "print_stderr", "print_stdout"] {
         assert!(manifest.contains(&format!("{lint} = \"deny\"")), "{lint}");
     }
+}
+
+#[test]
+fn no_module_lies_where_its_name_does_not_say() {
+    let this = workspace().join("cli/tests/house.rs");
+    for path in all_sources(&[]).iter().filter(|path| **path != this) {
+        let text = std::fs::read_to_string(path).expect("our sources are text");
+        // What several programs of tests share is a crate below testing/.
+        assert!(!text.contains("#[path"), "{}", path.display());
+    }
+}
+
+/// Its tests would silently be none if `#[test]` were the standard library's.
+#[test]
+fn programs_without_libtest_have_the_harness_of_the_house() {
+    let mut programs = 0;
+    for package in packages() {
+        let folder = workspace().join(&package.folder);
+        let manifest =
+            std::fs::read_to_string(folder.join("Cargo.toml")).expect("manifests are text");
+        let sections = manifest.split("\n[").filter(|section| {
+            section.lines().any(|line| line == "harness = false") && !section.starts_with("[bench]")
+        });
+        for section in sections {
+            let name = section
+                .lines()
+                .find_map(|line| line.strip_prefix("name = "));
+            let roots = match name.map(|name| name.trim_matches('"')) {
+                Some(name) => vec![format!("tests/{name}.rs"), format!("tests/{name}/main.rs")],
+                None => vec!["src/lib.rs".to_owned()],
+            };
+            let text = roots
+                .iter()
+                .find_map(|root| std::fs::read_to_string(folder.join(root)).ok())
+                .unwrap_or_else(|| panic!("{}: none of {roots:?}", package.folder));
+            for needed in [
+                "#[macro_use]\nextern crate enarx_harness;",
+                "enarx_harness::main()",
+            ] {
+                assert!(text.contains(needed), "{}: {roots:?}", package.folder);
+            }
+            programs += 1;
+        }
+    }
+    assert!(programs >= 10, "found only {programs}");
+}
+
+/// A test that lacks something says so by the harness, which alone knows these variables: then it is
+/// reported as ignored.
+#[test]
+fn no_test_leaves_itself_out() {
+    let root = workspace();
+    let harness = root.join("testing/harness");
+    let this = root.join("cli/tests/house.rs");
+    for path in all_sources(&[]) {
+        if path.starts_with(&harness) || path == this {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("our sources are text");
+        let code = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        for line in code {
+            for variable in ["KVM", "PROGRAMS", "VECTORS", "FUSE"] {
+                let variable = format!("ENARX_REQUIRE_{variable}");
+                assert!(!line.contains(&variable), "{}: {line}", path.display());
+            }
+            assert!(!line.contains("SKIPPED"), "{}: {line}", path.display());
+        }
+    }
+}
+
+/// The crates that can be published: CONTRIBUTING.md, "Crates".
+const PUBLISHABLE: [&str; 4] = [
+    "enarx-attestation",
+    "enarx-collateral",
+    "enarx-sallyport",
+    "enarx-snp",
+];
+
+#[test]
+fn crates_say_what_they_are_and_only_some_can_be_published() {
+    let mut publishable = Vec::new();
+    for package in metadata() {
+        let name = package["name"].as_str().expect("a name");
+        let description = package["description"].as_str().unwrap_or_default();
+        assert!(
+            description.len() >= 20 && description.ends_with('.'),
+            "{name}: {description:?}"
+        );
+        assert_eq!(package["license"], "Apache-2.0", "{name}");
+        let repository = "https://github.com/enarx/enarx";
+        assert_eq!(package["repository"], repository, "{name}");
+        assert_eq!(package["rust_version"], "1.95", "{name}");
+        if package["publish"].is_null() {
+            publishable.push(name.to_owned());
+            for list in ["keywords", "categories"] {
+                let list = package[list].as_array().expect("a list");
+                assert!((1..=5).contains(&list.len()), "{name}: {list:?}");
+            }
+            let dependencies = package["dependencies"].as_array().expect("a list");
+            for dependency in dependencies.iter().filter(|it| it["kind"] != "dev") {
+                assert_ne!(dependency["req"], "*", "{name}: {dependency}");
+            }
+        } else {
+            assert_eq!(package["publish"], Value::Array(Vec::new()), "{name}");
+        }
+    }
+    publishable.sort_unstable();
+    assert_eq!(publishable, PUBLISHABLE);
 }

@@ -1,10 +1,13 @@
 //! `enarx release` from keys to a verdict: files, exit codes and sentences.
-#![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
+
+#[macro_use]
+extern crate enarx_harness;
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use enarx_harness::needs;
 use serde_json::json;
 
 /// Genuine evidence from the folder of vectors beside the repository.
@@ -12,16 +15,13 @@ const CASE: &str = "snp-genoa-v3-vcek-227a641d";
 const DIGEST: &str = "f57dc09a507c6ecd82369bffb600f0003792f4d99bc26e985ec0c266fc34faf3706faf814c9e61065768a6ff917c89ae";
 const AT: &str = "2026-12-01T00:00:00Z";
 
+fn main() -> std::process::ExitCode {
+    enarx_harness::main()
+}
+
 /// A file of the folder of cases beside that of vectors.
-fn cases(name: &str) -> Option<String> {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases/attestation");
-    let Ok(folder) = shared.canonicalize() else {
-        let required = std::env::var_os("ENARX_REQUIRE_VECTORS").is_some_and(|v| v == "1");
-        assert!(!required, "ENARX_REQUIRE_VECTORS=1, but there are no cases");
-        eprintln!("skipped: no cases at {}", shared.display());
-        return None;
-    };
-    Some(folder.join(name).to_str().unwrap().to_owned())
+fn cases(name: &str) -> String {
+    needs::cases().join(name).to_str().unwrap().to_owned()
 }
 
 struct Publisher(tempfile::TempDir);
@@ -124,12 +124,6 @@ fn manifests_are_verified_and_listed() {
         2,
         "not milliseconds",
     );
-    let cut = cases("r5.toml");
-    if let Some(cut) = cut {
-        let by = ["list", &cut, "--key", "publisher.pub"];
-        publisher.refused(&by, 2, "r5.toml.sig");
-        publisher.refused(&["sign", &cut, "--key", "publisher.key"], 2, "such as 2026");
-    }
     assert_eq!(
         std::fs::read(publisher.path("releases.toml")).unwrap(),
         before
@@ -204,18 +198,18 @@ fn what_this_build_measures_to_can_be_released() {
 }
 
 #[test]
+fn a_manifest_with_a_time_that_is_none_is_neither_listed_nor_signed() {
+    let cut = cases("r5.toml");
+    let publisher = Publisher::new();
+    let by = ["list", &cut, "--key", "publisher.pub"];
+    publisher.refused(&by, 2, "r5.toml.sig");
+    publisher.refused(&["sign", &cut, "--key", "publisher.key"], 2, "such as 2026");
+}
+
+#[test]
 fn evidence_is_judged_by_releases() {
-    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
-    if !vectors.is_dir() {
-        let required = std::env::var_os("ENARX_REQUIRE_VECTORS").is_some_and(|v| v == "1");
-        assert!(
-            !required,
-            "ENARX_REQUIRE_VECTORS=1, but there are no vectors"
-        );
-        eprintln!("skipped: no vectors at {}", vectors.display());
-        return;
-    }
-    let folder = vectors.canonicalize().unwrap().join(CASE);
+    let vectors = needs::vectors();
+    let folder = vectors.join(CASE);
     let report = folder.join("report.bin");
     let (folder, report) = (folder.to_str().unwrap(), report.to_str().unwrap());
     let publisher = Publisher::new();
@@ -293,10 +287,7 @@ fn evidence_is_judged_by_releases() {
         "{text}"
     );
     // Nor can a quote be judged by it.
-    let quote = vectors
-        .canonicalize()
-        .unwrap()
-        .join("tdx-v4-b0c06f000000-3ab56d67");
+    let quote = vectors.join("tdx-v4-b0c06f000000-3ab56d67");
     let (collateral, quote) = (quote.join("collateral.json"), quote.join("quote.bin"));
     let args = [
         "verify",

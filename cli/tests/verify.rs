@@ -1,38 +1,21 @@
 //! The exit codes and output of `enarx verify`, `policy` and `inspect`, with genuine evidence from the folder of
-//! vectors beside the repository. Skipped with a message where it is absent, unless `ENARX_REQUIRE_VECTORS=1`.
-#![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
+//! vectors beside the repository.
+
+#[macro_use]
+extern crate enarx_harness;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use base64ct::{Base64UrlUnpadded, Encoding};
+use enarx_harness::needs::{cases, vectors};
 use p256::pkcs8::{EncodePrivateKey, LineEnding};
 use serde_json::json;
 
 const CASE: &str = "snp-milan-v3-vcek-05b7438a";
 
-fn vectors() -> Option<PathBuf> {
-    beside("vectors")
-}
-
-/// Evidence, policies and lists that were made to be refused, in a folder beside that of vectors.
-fn cases() -> Option<PathBuf> {
-    beside("cases/attestation")
-}
-
-fn beside(name: &str) -> Option<PathBuf> {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
-    let path = shared.join(name);
-    if path.is_dir() {
-        return Some(path);
-    }
-    let required = std::env::var_os("ENARX_REQUIRE_VECTORS").is_some_and(|v| v == "1");
-    assert!(
-        !required,
-        "ENARX_REQUIRE_VECTORS=1, but there are no vectors"
-    );
-    eprintln!("skipped: no vectors at {}", path.display());
-    None
+fn main() -> std::process::ExitCode {
+    enarx_harness::main()
 }
 
 fn enarx(args: &[&str]) -> (i32, Output) {
@@ -46,7 +29,7 @@ fn enarx(args: &[&str]) -> (i32, Output) {
 
 #[test]
 fn exit_codes_say_valid_refused_or_usage() {
-    let Some(vectors) = vectors() else { return };
+    let vectors = vectors();
     let folder = vectors.join(CASE);
     let (folder, report) = (folder.to_str().unwrap(), folder.join("report.bin"));
     let report = report.to_str().unwrap();
@@ -84,7 +67,7 @@ fn exit_codes_say_valid_refused_or_usage() {
 
 #[test]
 fn a_quotes_json_has_the_status_in_intels_words() {
-    let Some(vectors) = vectors() else { return };
+    let vectors = vectors();
     let case = vectors.join("sgx-v3-00606a000000-268c0681");
     let (quote, collateral) = (case.join("quote.bin"), case.join("collateral.json"));
     let (code, output) = enarx(&[
@@ -107,7 +90,7 @@ fn a_quotes_json_has_the_status_in_intels_words() {
 
 #[test]
 fn a_token_says_what_the_verdict_says() {
-    let Some(vectors) = vectors() else { return };
+    let vectors = vectors();
     let folder = vectors.join(CASE);
     let report = folder.join("report.bin");
     let key = tempfile::NamedTempFile::new().unwrap();
@@ -190,9 +173,7 @@ fn good_quotes(vectors: &Path) -> Vec<[String; 3]> {
 
 #[test]
 fn no_genuine_quote_passes_a_policy_about_snp_or_escapes_a_flag() {
-    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
-        return;
-    };
+    let (vectors, cases) = (vectors(), cases());
     let case = |name: &str| cases.join(name).to_str().unwrap().to_owned();
     let (_folder, measured) = file(&format!(
         "version = 1\n[snp]\nmeasurements = [\"{}\"]",
@@ -255,9 +236,7 @@ fn no_genuine_quote_passes_a_policy_about_snp_or_escapes_a_flag() {
 
 #[test]
 fn a_flag_that_cannot_be_of_any_effect_is_refused() {
-    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
-        return;
-    };
+    let (vectors, cases) = (vectors(), cases());
     let vector = |name: &str| vectors.join(name).to_str().unwrap().to_owned();
     let case = |name: &str| cases.join(name).to_str().unwrap().to_owned();
     let (report, certs) = (vector(&format!("{CASE}/report.bin")), vector(CASE));
@@ -390,7 +369,7 @@ fn without_attacks(policy: &str) -> String {
 
 #[test]
 fn cases_that_were_accepted_are_refused() {
-    let Some(cases) = cases() else { return };
+    let cases = cases();
     for row in SIMULATED_CASES {
         let policy = std::fs::read_to_string(cases.join(row.policy)).unwrap();
         let (_folder, policy) = file(&(row.change)(&policy));
@@ -419,9 +398,7 @@ fn cases_that_were_accepted_are_refused() {
 
 #[test]
 fn policies_that_gave_protection_away_in_silence_are_refused() {
-    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
-        return;
-    };
+    let (vectors, cases) = (vectors(), cases());
     let verify = |vector: &str, policy: &str, at: &str| {
         let vector = vectors.join(vector);
         let path = |name: &str| vector.join(name).to_str().unwrap().to_owned();
@@ -504,7 +481,7 @@ fn policies_that_gave_protection_away_in_silence_are_refused() {
 
 #[test]
 fn a_verdict_says_last_what_it_says_nothing_about() {
-    let Some(vectors) = vectors() else { return };
+    let vectors = vectors();
     let folder = vectors.join(CASE);
     let (certs, report) = (folder.to_str().unwrap(), folder.join("report.bin"));
     let verify = |policy: &str, more: &[&str]| {
@@ -624,7 +601,7 @@ fn policies_are_checked_and_explained() {
 
 #[test]
 fn inspection_shows_fields_or_says_why_not() {
-    let Some(vectors) = vectors() else { return };
+    let vectors = vectors();
     let report = vectors.join(CASE).join("report.bin");
     let (code, output) = enarx(&["inspect", report.to_str().unwrap()]);
     assert_eq!(code, 0);
@@ -656,9 +633,7 @@ fn assert_plain(output: &Output) {
 
 #[test]
 fn hostile_text_does_not_act_on_the_terminal() {
-    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
-        return;
-    };
+    let (vectors, cases) = (vectors(), cases());
     let report = vectors.join(CASE).join("report.bin");
     let report = report.to_str().unwrap();
     let case = |name: &str| cases.join(name).to_str().unwrap().to_owned();
@@ -765,7 +740,7 @@ fn pipes_devices_and_folders_hold_nothing_up() {
 
 #[test]
 fn evidence_can_come_from_standard_input() {
-    let Some(vectors) = vectors() else { return };
+    let vectors = vectors();
     let report = vectors.join(CASE).join("report.bin");
     for (input, code) in [(report.as_path(), 0), (Path::new("/dev/zero"), 3)] {
         let output = Command::new(env!("CARGO_BIN_EXE_enarx"))
@@ -779,9 +754,7 @@ fn evidence_can_come_from_standard_input() {
 
 #[test]
 fn a_genuine_quote_is_accepted_whatever_the_columns_of_its_certificates() {
-    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
-        return;
-    };
+    let (vectors, cases) = (vectors(), cases());
     let collateral = vectors.join("tdx-v4-b0c06f000000-3ab56d67/collateral.json");
     let (code, output) = enarx(&[
         "verify",
@@ -797,9 +770,7 @@ fn a_genuine_quote_is_accepted_whatever_the_columns_of_its_certificates() {
 
 #[test]
 fn imported_files_are_checked_before_they_replace_others() {
-    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
-        return;
-    };
+    let (vectors, cases) = (vectors(), cases());
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().to_str().unwrap();
     let case = vectors.join(CASE);
@@ -848,9 +819,7 @@ fn imported_files_are_checked_before_they_replace_others() {
 
 #[test]
 fn what_a_folder_of_certificates_lacks_comes_from_the_store() {
-    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
-        return;
-    };
+    let (vectors, cases) = (vectors(), cases());
     let store = tempfile::tempdir().unwrap();
     let store = store.path().to_str().unwrap();
     let roots =
@@ -897,7 +866,7 @@ fn what_a_folder_of_certificates_lacks_comes_from_the_store() {
 
 #[test]
 fn an_error_is_json_where_json_was_asked_for() {
-    let Some(vectors) = vectors() else { return };
+    let vectors = vectors();
     let report = vectors.join(CASE).join("report.bin");
     let report = report.to_str().unwrap();
     for (args, code) in [
@@ -945,7 +914,7 @@ fn an_error_is_json_where_json_was_asked_for() {
 
 #[test]
 fn whoever_stops_reading_early_changes_no_exit_code() {
-    let Some(vectors) = vectors() else { return };
+    let vectors = vectors();
     let folder = vectors.join(CASE);
     let verify = |policy: &str, to: std::process::Stdio| {
         let status = Command::new(env!("CARGO_BIN_EXE_enarx"))
@@ -981,7 +950,7 @@ fn whoever_stops_reading_early_changes_no_exit_code() {
 
 #[test]
 fn the_layout_of_a_report_that_names_no_cpu_is_not_guessed() {
-    let Some(cases) = cases() else { return };
+    let cases = cases();
     let report = cases.join("turin_v2.bin");
     let (code, output) = enarx(&["inspect", report.to_str().unwrap()]);
     let text = text(&output);

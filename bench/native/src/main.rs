@@ -22,9 +22,12 @@ const TRAP: u8 = 134;
 /// Runs a WebAssembly module or component natively, as `wasmtime run` does.
 #[derive(Parser)]
 struct Arguments {
-    /// Directory of the host that the program sees: HOST[::GUEST].
-    #[arg(long, value_name = "HOST[::GUEST]")]
+    /// Directory of the host that the program sees: HOST[::GUEST[:ro]].
+    #[arg(long, value_name = "HOST[::GUEST[:ro]]")]
     dir: Vec<String>,
+    /// Let the program use the network, and look up names.
+    #[arg(long)]
+    network: bool,
     /// Variable of the environment: NAME=VALUE.
     #[arg(long, value_name = "NAME=VALUE")]
     env: Vec<String>,
@@ -70,7 +73,18 @@ fn context(arguments: &Arguments) -> wasmtime::Result<WasiCtxBuilder> {
         let (host, guest) = directory
             .split_once("::")
             .unwrap_or((directory.as_str(), directory.as_str()));
-        builder.preopened_dir(host, guest, FsPerms::ReadWrite)?;
+        let (guest, permissions) = match guest.strip_suffix(":ro") {
+            Some(guest) => (guest, FsPerms::ReadOnly),
+            None => (guest, FsPerms::ReadWrite),
+        };
+        builder.preopened_dir(host, guest, permissions)?;
+    }
+    if arguments.network {
+        builder
+            .inherit_network()
+            .allow_tcp(true)
+            .allow_udp(true)
+            .allow_ip_name_lookup(true);
     }
     Ok(builder)
 }

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use super::common::{self, SIMULATED_STATE, have_kvm};
+use enarx_harness::needs;
+
+use super::common::{self, SIMULATED_STATE};
 
 const APPLICATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/exit.wat");
 const OTHER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/trap.wat");
@@ -131,9 +133,7 @@ fn assert_refused((code, text): (Option<i32>, String), check: &str) {
 
 #[test]
 fn evidence_is_accepted_by_a_policy_that_names_root_and_measurement() {
-    if !have_kvm("evidence_is_accepted_by_a_policy_that_names_root_and_measurement") {
-        return;
-    }
+    needs::kvm();
     for options in [
         &[][..],
         &["generation=genoa"],
@@ -149,9 +149,7 @@ fn evidence_is_accepted_by_a_policy_that_names_root_and_measurement() {
 
 #[test]
 fn evidence_is_refused_for_every_difference() {
-    if !have_kvm("evidence_is_refused_for_every_difference") {
-        return;
-    }
+    needs::kvm();
     let evidence = Evidence::new(&[]);
     // Another application, another nonce.
     let folder = tempfile::tempdir().unwrap();
@@ -182,9 +180,7 @@ fn evidence_is_refused_for_every_difference() {
 
 #[test]
 fn debug_and_old_hosts_are_refused() {
-    if !have_kvm("debug_and_old_hosts_are_refused") {
-        return;
-    }
+    needs::kvm();
     let debug = Evidence::new(&["debug=y"]);
     assert_refused(debug.verdict(), "debug");
     // Boot loader 2, TEE 0, SNP 5, microcode 100: long before the floors.
@@ -197,9 +193,7 @@ fn debug_and_old_hosts_are_refused() {
 #[test]
 fn a_keep_that_tells_addresses_is_another_one() {
     const FLAG: &str = "--insecure-fault-addresses";
-    if !have_kvm("a_keep_that_tells_addresses_is_another_one") {
-        return;
-    }
+    needs::kvm();
     let evidence = Evidence::with(&[], &[FLAG]);
     assert_refused(evidence.verdict(), "measurement");
     evidence.write_policy(&["--vcpus", "2", FLAG], "");

@@ -1,39 +1,17 @@
 //! What these tests share: the command without what could change it, and the kinds of Keeps that there are.
 
-use std::fs::File;
 use std::path::Path;
 use std::process::Command;
+
+use enarx_harness::needs;
 
 /// Where the simulated machine keeps its keys, which are made once for all tests.
 pub const SIMULATED_STATE: &str =
     concat!("state=", env!("CARGO_TARGET_TMPDIR"), "/simulated-machine");
 
-/// Whether `variable` asks for what would otherwise be left out.
-pub fn required(variable: &str) -> bool {
-    std::env::var(variable).is_ok_and(|value| value == "1")
-}
-
-/// Whether there is a usable `/dev/kvm`. Without one `what` is left out, by name; with
-/// `ENARX_REQUIRE_KVM=1` this fails instead.
-pub fn have_kvm(what: &str) -> bool {
-    let kvm = File::options().read(true).write(true).open("/dev/kvm");
-    if let Err(error) = &kvm {
-        assert!(
-            !required("ENARX_REQUIRE_KVM"),
-            "{what}: ENARX_REQUIRE_KVM=1, but /dev/kvm: {error}"
-        );
-        eprintln!("SKIPPED {what}: /dev/kvm: {error}");
-    }
-    kvm.is_ok()
-}
-
-/// Kinds of Keeps to test.
-pub fn backends() -> Vec<&'static str> {
-    if have_kvm("kvm") {
-        vec!["kvm", "sim", "process"]
-    } else {
-        vec!["process"]
-    }
+/// Kinds of Keeps, the best first: without KVM, the test ends as ignored behind those without it.
+pub fn backends() -> impl Iterator<Item = &'static str> {
+    needs::kinds(&["kvm", "sim"], &["process"])
 }
 
 /// A program without anything of the environment that could change what `enarx` does.

@@ -9,7 +9,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::common::{backends, clean, enarx, have_kvm, required};
+use enarx_harness::needs;
+
+use super::common::{backends, clean, enarx};
 
 /// Longer than any program here takes on a busy machine: a Keep that hangs fails its test.
 const TIMEOUT: &str = "300s";
@@ -128,9 +130,7 @@ fn shown_output_is_compared() {
 
 #[test]
 fn the_readme_is_true() {
-    if !have_kvm("the README") {
-        return;
-    }
+    needs::kvm();
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let commands = commands(&readme);
     assert!(commands.len() >= 20, "{commands:?}");
@@ -173,33 +173,26 @@ fn the_readme_is_true() {
     }
 }
 
-/// Builds the programs of the documents; `None` where the tools are missing, with `ENARX_REQUIRE_PROGRAMS=1` a failure.
-fn programs() -> Option<PathBuf> {
+/// Builds the programs of the documents.
+fn programs() -> PathBuf {
     // .../target/<profile>/enarx
-    let target = Path::new(env!("CARGO_BIN_EXE_enarx")).ancestors().nth(2)?;
-    let folder = target.join("examples");
+    let target = Path::new(env!("CARGO_BIN_EXE_enarx")).ancestors().nth(2);
+    let folder = target.unwrap().join("examples");
     let built = Command::new(root().join("examples/languages/build"))
         .arg(&folder)
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&built.stderr);
     if !built.status.success() {
-        assert!(
-            !required("ENARX_REQUIRE_PROGRAMS"),
-            "ENARX_REQUIRE_PROGRAMS=1, but: {said}"
-        );
-        eprintln!("SKIPPED the programs of docs/first-program.md: {said}");
-        return None;
+        let said = String::from_utf8_lossy(&built.stderr);
+        needs::lacking("PROGRAMS", said.trim());
     }
-    Some(folder)
+    folder
 }
 
 /// The program in a language, in every kind of Keep: it greets its argument.
 fn greets(file: &str, language: &str) {
-    let Some(folder) = programs() else {
-        return;
-    };
+    let folder = programs();
     for backend in backends() {
         let output = enarx()
             .args(["run", "--quiet", "--backend", backend, "--timeout", TIMEOUT])

@@ -1,5 +1,7 @@
 //! Keeps, end to end: tests drive the built command.
-#![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
+
+#[macro_use]
+extern crate enarx_harness;
 
 mod attest;
 mod common;
@@ -10,3 +12,7 @@ mod output;
 mod programs;
 mod random;
 mod run;
+
+fn main() -> std::process::ExitCode {
+    enarx_harness::main()
+}

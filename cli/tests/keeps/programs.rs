@@ -2,7 +2,7 @@
 //! and the files that they leave must be those of native Wasmtime, byte for byte.
 //!
 //! `tests/programs/build` makes them from sources that others wrote; it needs the package
-//! registries and a C compiler for WebAssembly. Without these the tests are left out, by name;
+//! registries and a C compiler for WebAssembly. Without these the tests are ignored;
 //! with `ENARX_REQUIRE_PROGRAMS=1` they fail instead.
 
 use std::collections::BTreeMap;
@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use enarx_harness::needs;
 use tempfile::TempDir;
 
-use super::common::{backends, clean, enarx, required};
+use super::common::{backends, clean, enarx};
 
 /// Longer than any of these programs takes on a busy machine: a Keep that hangs fails its test.
 pub const TIMEOUT: &str = "300s";
@@ -48,17 +49,11 @@ fn root() -> &'static Path {
 }
 
 /// Builds the programs once.
-pub fn programs() -> Option<&'static Programs> {
+pub fn programs() -> &'static Programs {
     static PROGRAMS: OnceLock<Result<Programs, String>> = OnceLock::new();
     match PROGRAMS.get_or_init(build) {
-        Ok(programs) => Some(programs),
-        Err(error) => {
-            assert!(
-                !required("ENARX_REQUIRE_PROGRAMS"),
-                "ENARX_REQUIRE_PROGRAMS=1, but: {error}"
-            );
-            None
-        }
+        Ok(programs) => programs,
+        Err(error) => needs::lacking("PROGRAMS", error),
     }
 }
 
@@ -212,23 +207,6 @@ fn prose() -> Vec<u8> {
     prose.into_bytes()
 }
 
-/// The programs; a test without them says its name and ends.
-macro_rules! programs_or_skip {
-    ($test:literal) => {
-        match programs() {
-            Some(programs) => programs,
-            None => {
-                eprintln!(concat!(
-                    "SKIPPED ",
-                    $test,
-                    ": tests/programs/build did not succeed here"
-                ));
-                return;
-            }
-        }
-    };
-}
-
 fn compresses(programs: &Programs, program: &str) {
     let prose = prose();
     let through_pipe = Job {
@@ -266,19 +244,19 @@ fn compresses(programs: &Programs, program: &str) {
 
 #[test]
 fn bzip2_compresses_streams_and_files() {
-    let programs = programs_or_skip!("bzip2_compresses_streams_and_files");
+    let programs = programs();
     compresses(programs, "bzip2.wasm");
 }
 
 #[test]
 fn bzip2_as_a_component_compresses_streams_and_files() {
-    let programs = programs_or_skip!("bzip2_as_a_component_compresses_streams_and_files");
+    let programs = programs();
     compresses(programs, "bzip2-component.wasm");
 }
 
 #[test]
 fn bzip2_reads_its_authors_sample_and_refuses_a_broken_one() {
-    let programs = programs_or_skip!("bzip2_reads_its_authors_sample_and_refuses_a_broken_one");
+    let programs = programs();
     let sample = fs::read(programs.folder.join("sample1.bz2")).unwrap();
     let job = |stdin| Job {
         program: "bzip2.wasm",
@@ -303,7 +281,7 @@ fn bzip2_reads_its_authors_sample_and_refuses_a_broken_one() {
 
 #[test]
 fn sqlite_keeps_a_database_in_a_directory() {
-    let programs = programs_or_skip!("sqlite_keeps_a_database_in_a_directory");
+    let programs = programs();
     let program = "sql.wasm";
     let statements = fs::read(root().join("tests/programs/database.sql")).unwrap();
     let created = Job {
@@ -347,7 +325,7 @@ fn sqlite_keeps_a_database_in_a_directory() {
 
 #[test]
 fn quickjs_runs_a_script_with_files_and_an_exception() {
-    let programs = programs_or_skip!("quickjs_runs_a_script_with_files_and_an_exception");
+    let programs = programs();
     let script = fs::read(root().join("tests/programs/interpreter.js")).unwrap();
     let prose = prose();
     let outcome = Job {
@@ -386,13 +364,13 @@ fn counts_words(programs: &Programs, program: &str) -> Option<i32> {
 
 #[test]
 fn assemblyscript_counts_words() {
-    let programs = programs_or_skip!("assemblyscript_counts_words");
+    let programs = programs();
     assert_eq!(counts_words(programs, "words.wasm"), Some(8));
 }
 
 #[test]
 fn assemblyscript_as_a_component_counts_words() {
-    let programs = programs_or_skip!("assemblyscript_as_a_component_counts_words");
+    let programs = programs();
     // WASI 0.2 knows success and failure only.
     assert_eq!(counts_words(programs, "words-component.wasm"), Some(1));
 }

@@ -71,6 +71,11 @@ fn path(name: &str) -> String {
     program(name).into_os_string().into_string().unwrap()
 }
 
+/// The best kind of Keep here.
+fn best() -> &'static str {
+    backends().next().unwrap()
+}
+
 #[test]
 fn arguments_and_variables_arrive() {
     for backend in backends() {
@@ -345,7 +350,7 @@ fn the_line_about_protection_is_honest() {
     }
     // Without a choice, the best there is.
     let output = enarx().args(["run", &path("exit.wat")]).output().unwrap();
-    let line = format!("enarx: backend {}: ", backends()[0]);
+    let line = format!("enarx: backend {}: ", best());
     assert!(text(&output.stderr).starts_with(&line), "{output:?}");
 }
 
@@ -399,7 +404,7 @@ fn wrong_files_are_one_sentence() {
         fs::write(&path, contents).unwrap();
         path.into_os_string().into_string().unwrap()
     };
-    let backend = backends()[0];
+    let backend = best();
     let missing = run(backend, &["/nowhere/app.wasm"]);
     assert_sentence(
         &missing,

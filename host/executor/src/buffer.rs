@@ -49,6 +49,11 @@ impl Buffer {
         }
     }
 
+    /// Whether it has no bytes.
+    pub fn is_empty(self) -> bool {
+        self.length == 0
+    }
+
     fn pointer(self) -> *mut libc::c_void {
         // SAFETY: `offset` is at most `BUFFER_SIZE` (`new`, `rest`), and a slot's buffer has that many bytes.
         unsafe { self.region.buffer_ptr(self.slot).add(self.offset as usize) }.cast()

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use enarx_sallyport::directory::{ENTRY_MAX, Entry, EntryWriter, WriteError};
-use enarx_sallyport::types::{OpenFlags, TimeChange};
+use enarx_sallyport::types::{OpenFlags, Time, TimeChange};
 use enarx_sallyport::{BUFFER_SIZE, Call, FileType, Handle, Slot, Stat, Status};
 use rustix::fs::{
     self, AtFlags, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, Timespec, Timestamps,
@@ -28,8 +28,6 @@ const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGIC
 const MAX_PATH: u32 = 4095;
 /// How often a resolution is repeated that a rename elsewhere has disturbed (openat2(2), `EAGAIN`).
 const RESOLVE_ATTEMPTS: u32 = 16;
-/// Nanoseconds in a second.
-const SECOND: i64 = 1_000_000_000;
 
 impl Executor {
     pub(super) fn file_call(&mut self, slot: Slot, call: &Call) -> Result<Answer> {
@@ -69,7 +67,9 @@ impl Executor {
                 let record = match self.handles.get(handle)? {
                     Object::Directory(node) | Object::File(node) => fs::fstat(&*node.fd),
                     Object::Stream(stream) | Object::Connection(stream) => fs::fstat(&*stream.fd),
-                    Object::Listener(fd) | Object::Datagrams(fd) => fs::fstat(&**fd),
+                    Object::Tcp(fd) | Object::Listener(fd) | Object::Datagrams(fd) => {
+                        fs::fstat(&**fd)
+                    }
                 };
                 self.reply_stat(slot, &record.map_err(status)?)
             }
@@ -238,15 +238,20 @@ impl Executor {
             return Err(Status::ReadOnly);
         }
         let oflags = open_flags(flags);
-        // Opening a FIFO or a device has effects of its own, so the type is asked for first.
-        let look = OFlags::PATH | (oflags & OFlags::NOFOLLOW);
-        match resolve(dir.fd.as_fd(), &path, look, Mode::empty()) {
-            Ok(found) => check_openable(found.as_fd()).map(drop)?,
-            Err(Status::NoEntry) if flags.contains(OpenFlags::CREATE) => {}
-            Err(status) => return Err(status),
+        // Opening a FIFO or a device has effects of its own, so the type is asked for first; but where only
+        // something new can be opened, what is there is for the kernel to judge.
+        let create = flags.contains(OpenFlags::CREATE);
+        let new = flags.contains(OpenFlags::EXCLUSIVE) || path.as_bytes().ends_with(b"/");
+        if !(create && new) {
+            let look = OFlags::PATH | (oflags & OFlags::NOFOLLOW);
+            match resolve(dir.fd.as_fd(), &path, look, Mode::empty()) {
+                Ok(found) => check_openable(found.as_fd()).map(drop)?,
+                Err(Status::NoEntry) if create => {}
+                Err(status) => return Err(status),
+            }
         }
         // The usual mode; the user's umask applies.
-        let mode = if flags.contains(OpenFlags::CREATE) {
+        let mode = if create {
             Mode::from_raw_mode(0o666)
         } else {
             Mode::empty()
@@ -286,11 +291,14 @@ impl Executor {
             ino: record.st_ino,
             nlink: record.st_nlink,
             size: u64::try_from(record.st_size).unwrap_or(0),
-            atim_ns: nanoseconds(record.st_atime, record.st_atime_nsec),
-            mtim_ns: nanoseconds(record.st_mtime, record.st_mtime_nsec),
-            ctim_ns: nanoseconds(record.st_ctime, record.st_ctime_nsec),
+            atim: record.st_atime,
+            mtim: record.st_mtime,
+            ctim: record.st_ctime,
+            atim_ns: nanoseconds(record.st_atime_nsec),
+            mtim_ns: nanoseconds(record.st_mtime_nsec),
+            ctim_ns: nanoseconds(record.st_ctime_nsec),
             kind: file_type(fs::FileType::from_raw_mode(record.st_mode)).to_wire(),
-            reserved: [0; 7],
+            reserved: [0; 11],
         };
         let buffer = Buffer::new(self.region, slot, 0, BUFFER_SIZE).map_err(status)?;
         Ok(Answer::bytes(buffer.fill(stat.as_bytes()).map_err(status)?))
@@ -342,14 +350,9 @@ impl<'a> Place<'a> {
         match component {
             // The path is made of slashes, or absolute.
             b"" => return Err(Status::NotCapable),
-            // `..` as a last component could name something outside.
-            b".." => {
-                return match resolve(start, path, OFlags::PATH, Mode::empty()) {
-                    Ok(_) => Err(Status::Busy),
-                    Err(status) => Err(status),
-                };
-            }
-            b"." => return Err(Status::Invalid),
+            // No name may be told from answers outside. What it names stays as it is in any case: none of
+            // the calls takes `.` or `..` for a name, each has an error of its own for them.
+            b".." => drop(resolve(start, path, OFlags::PATH, Mode::empty())?),
             _ => {}
         }
         let opened = if parent.is_empty() {
@@ -366,14 +369,18 @@ impl<'a> Place<'a> {
         })
     }
 
-    /// As [`Self::below`], for calls that would follow a link whose name ends with a slash.
+    /// As [`Self::below`], for calls that would follow a link whose name ends with a slash: then the place
+    /// is the directory itself, under the name that it has in itself.
     fn of_link(start: BorrowedFd<'a>, path: &CString) -> Result<Self> {
-        if path.as_bytes().ends_with(b"/") {
-            // A directory, or nothing that can be used here.
-            resolve(start, path, OFlags::PATH, Mode::empty())?;
-            return Err(Status::Invalid);
+        if !path.as_bytes().ends_with(b"/") {
+            return Self::below(start, path);
         }
-        Self::below(start, path)
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        Ok(Self {
+            opened: Some(resolve(start, path, flags, Mode::empty())?),
+            start,
+            name: c".".to_owned(),
+        })
     }
 
     fn parent(&self) -> BorrowedFd<'_> {
@@ -446,7 +453,11 @@ fn list(dir: BorrowedFd<'_>, cookie: u64, length: u32) -> Result<Vec<u8>> {
     let mut space = [MaybeUninit::uninit(); 16 * 1024];
     let mut entries = RawDir::new(dir, &mut space);
     while let Some(entry) = entries.next() {
-        let entry = entry.map_err(status)?;
+        let entry = match entry {
+            // The directory was removed meanwhile: it holds nothing.
+            Err(Errno::NOENT) => break,
+            entry => entry.map_err(status)?,
+        };
         let name = entry.file_name();
         let kind = match entry.file_type() {
             // Some file systems do not say; then the entry itself is asked.
@@ -485,11 +496,9 @@ fn file_type(kind: fs::FileType) -> FileType {
     }
 }
 
-/// Nanoseconds since the UNIX epoch; the nearest there is for times that do not fit.
-fn nanoseconds(seconds: i64, nanoseconds: impl TryInto<i64>) -> i64 {
-    seconds
-        .saturating_mul(SECOND)
-        .saturating_add(nanoseconds.try_into().unwrap_or(0))
+/// Nanoseconds after a second, which a kernel keeps below one.
+fn nanoseconds(value: impl TryInto<u32>) -> u32 {
+    value.try_into().unwrap_or(0).min(Time::SECOND - 1)
 }
 
 fn times(atim: TimeChange, mtim: TimeChange) -> Timestamps {
@@ -502,9 +511,9 @@ fn times(atim: TimeChange, mtim: TimeChange) -> Timestamps {
             tv_sec: 0,
             tv_nsec: fs::UTIME_NOW,
         },
-        TimeChange::At(ns) => Timespec {
-            tv_sec: ns.div_euclid(SECOND),
-            tv_nsec: ns.rem_euclid(SECOND),
+        TimeChange::At(at) => Timespec {
+            tv_sec: at.seconds(),
+            tv_nsec: at.nanoseconds().into(),
         },
     };
     Timestamps {

@@ -5,11 +5,34 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use enarx_sallyport::{Handle, Status};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::streams::Stream;
 
 /// Most handles that a Keep can hold, the standard streams and granted directories included.
-pub const MAX_HANDLES: usize = 1024;
+pub const MAX_HANDLES: usize = 4096;
+/// Descriptors that the process keeps for itself: those of the virtual machine, of its threads, and those that
+/// are open for the time of one request.
+const OWN_DESCRIPTORS: usize = 128;
+
+/// The handles that a Keep can hold on this system: as many as the process may open descriptors, so that a
+/// program is told that its own limit is reached, and not that the host failed. Raises the process's limit
+/// (`RLIMIT_NOFILE`) as far as is wanted and allowed.
+pub fn limit() -> usize {
+    let wanted = (MAX_HANDLES + OWN_DESCRIPTORS) as u64;
+    let mut limits = getrlimit(Resource::Nofile);
+    if limits.current.is_some_and(|current| current < wanted) {
+        let raised = Rlimit {
+            current: Some(limits.maximum.unwrap_or(wanted).min(wanted)),
+            ..limits
+        };
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            limits = raised;
+        }
+    }
+    let current = usize::try_from(limits.current.unwrap_or(wanted)).unwrap_or(usize::MAX);
+    current.saturating_sub(OWN_DESCRIPTORS).min(MAX_HANDLES)
+}
 
 /// What a handle stands for. Descriptors are shared with requests that wait for them.
 #[derive(Clone, Debug)]
@@ -20,6 +43,8 @@ pub enum Object {
     Directory(Node),
     /// A regular file.
     File(Node),
+    /// A TCP socket that neither listens nor is connected.
+    Tcp(Arc<OwnedFd>),
     /// A TCP connection.
     Connection(Stream),
     /// A TCP socket that listens.
@@ -41,11 +66,14 @@ pub struct Node {
 #[derive(Debug)]
 pub struct Handles {
     entries: Vec<Option<Object>>,
+    /// Most entries.
+    limit: usize,
 }
 
 impl Handles {
-    /// The table with the standard streams at 0 to 2 and the granted directories from 16 on.
-    pub fn new(streams: [Stream; 3], directories: Vec<Node>) -> Self {
+    /// The table with the standard streams at 0 to 2 and the granted directories from 16 on, and with room for
+    /// `limit` entries.
+    pub fn new(streams: [Stream; 3], directories: Vec<Node>, limit: usize) -> Self {
         let mut entries: Vec<_> = streams.map(|stream| Some(Object::Stream(stream))).into();
         entries.resize(Handle::FIRST_ROOT.0 as usize, None);
         entries.extend(
@@ -53,7 +81,7 @@ impl Handles {
                 .into_iter()
                 .map(|node| Some(Object::Directory(node))),
         );
-        Self { entries }
+        Self { entries, limit }
     }
 
     /// The object of a handle.
@@ -109,7 +137,7 @@ impl Handles {
     pub fn socket(&self, handle: Handle) -> Result<&Arc<OwnedFd>, Status> {
         match self.get(handle)? {
             Object::Connection(stream) => Ok(&stream.fd),
-            Object::Listener(fd) | Object::Datagrams(fd) => Ok(fd),
+            Object::Tcp(fd) | Object::Listener(fd) | Object::Datagrams(fd) => Ok(fd),
             _ => Err(Status::NotSocket),
         }
     }
@@ -117,10 +145,10 @@ impl Handles {
     /// Whether another handle can be had.
     ///
     /// # Errors
-    /// [`Status::TooManyHandles`] at [`MAX_HANDLES`].
+    /// [`Status::TooManyHandles`] at the limit.
     pub fn room(&self) -> Result<(), Status> {
         let free = self.entries.iter().skip(3).any(Option::is_none);
-        if free || self.entries.len() < MAX_HANDLES {
+        if free || self.entries.len() < self.limit {
             Ok(())
         } else {
             Err(Status::TooManyHandles)
@@ -130,7 +158,7 @@ impl Handles {
     /// Takes an object in and gives it a handle.
     ///
     /// # Errors
-    /// [`Status::TooManyHandles`] at [`MAX_HANDLES`].
+    /// [`Status::TooManyHandles`] at the limit.
     pub fn insert(&mut self, object: Object) -> Result<Handle, Status> {
         self.room()?;
         // The numbers of the standard streams are never given to something else.
@@ -142,6 +170,17 @@ impl Handles {
             None => self.entries.push(Some(object)),
         }
         Ok(Handle(number))
+    }
+
+    /// Lets a handle stand for what its object has become.
+    ///
+    /// # Errors
+    /// [`Status::BadHandle`] when there is none.
+    pub fn replace(&mut self, handle: Handle, object: Object) -> Result<(), Status> {
+        let entry = self.entries.get_mut(handle.0 as usize);
+        let entry = entry.and_then(Option::as_mut).ok_or(Status::BadHandle)?;
+        *entry = object;
+        Ok(())
     }
 
     /// Closes a handle; requests that wait for its descriptor keep it until they end.

@@ -25,6 +25,7 @@ mod resolver;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -33,12 +34,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use enarx_sallyport::host::{CompleteError, Violation};
+use enarx_sallyport::poll::ENTRY_SIZE;
 use enarx_sallyport::types::Object as Loadable;
 use enarx_sallyport::{
     BUFFER_SIZE, Call, Facts, Handle, HostEnd, Malformed, Region, Slot, Status, Submission,
 };
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 
 use crate::grant::{Grant, NetworkGrant};
 use buffer::Buffer;
@@ -48,6 +53,7 @@ use log::Log;
 use lookups::Lookups;
 use resolver::Resolver;
 use streams::{Direction, Stream};
+use watch::Watch;
 
 /// Most evidence that the host takes, in bytes.
 const MAX_EVIDENCE: u32 = 16 << 10;
@@ -57,6 +63,9 @@ const MAX_EVIDENCE: u32 = 16 << 10;
 const STEP: u32 = 64;
 /// Longest time for that, unless a single request takes longer.
 const STEP_TIME: Duration = Duration::from_millis(1);
+/// Shortest time between two looks at the handles of [`Call::Poll`] while the Keep makes other calls: a look
+/// costs a system call that is as long as the list. A Keep that sleeps is woken at once.
+const WATCH_INTERVAL: Duration = Duration::from_micros(200);
 
 /// What the threads that use an executor with these permissions may do, besides what any thread may
 /// ([`enarx_confine::seccomp::thread`]).
@@ -91,6 +100,8 @@ const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_renameat,
     libc::SYS_renameat2,
     libc::SYS_symlinkat,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
     libc::SYS_unlinkat,
     libc::SYS_utimensat,
     libc::SYS_write,
@@ -245,15 +256,19 @@ struct Executor {
     evidence: Option<OwnedFd>,
     configuration: Vec<u8>,
     application: Vec<u8>,
-    /// In the order in which they were made. As many as there are slots at most.
+    /// In the order in which they were made. As many as there are slots at most, with `watches`.
     pending: VecDeque<Pending>,
+    /// Requests that wait for one of many handles.
+    watches: Vec<Watch>,
+    /// When `watches` were last looked at.
+    watched: Instant,
     exit: Option<i32>,
 }
 
 impl Executor {
     /// Takes what is posted and tries what waits, as much of it as fits into a step. A Keep that posts
-    /// for ever does not keep its caller for ever.
-    fn drain(&mut self) -> Result<Progress, ExecutorError> {
+    /// for ever does not keep its caller for ever. `falls_asleep`: the caller sleeps when nothing is left.
+    fn drain(&mut self, falls_asleep: bool) -> Result<Progress, ExecutorError> {
         let mut step = Step::new(&self.interrupted);
         let mut more = false;
         while let Some(submission) = self.end.next()? {
@@ -265,6 +280,9 @@ impl Executor {
         }
         if !self.pending.is_empty() {
             more |= self.retry()?;
+        }
+        if !self.watches.is_empty() && (falls_asleep || self.watched.elapsed() >= WATCH_INTERVAL) {
+            self.look()?;
         }
         // What was printed before the exit is printed.
         let printing = self.pending.iter().any(|request| {
@@ -278,6 +296,45 @@ impl Executor {
         }
     }
 
+    /// Completes the watches of which a handle is ready.
+    fn look(&mut self) -> Result<(), ExecutorError> {
+        let mut waiting = Vec::with_capacity(self.watches.len());
+        for watch in std::mem::take(&mut self.watches) {
+            match watch.reply()? {
+                Some(reply) => self.answer(&watch, &reply)?,
+                None => waiting.push(watch),
+            }
+        }
+        self.watches = waiting;
+        self.watched = Instant::now();
+        Ok(())
+    }
+
+    /// Completes a watch.
+    fn answer(&mut self, watch: &Watch, reply: &[u8]) -> Result<(), ExecutorError> {
+        let length = u32::try_from(reply.len()).unwrap_or(u32::MAX);
+        let filled = Buffer::new(self.region, watch.slot, 0, length).and_then(|it| it.fill(reply));
+        self.complete(watch.id, filled.map(Answer::bytes).map_err(status))
+    }
+
+    /// Waits for one of many handles.
+    fn watch(&mut self, id: u32, slot: Slot, count: u32) -> Result<(), ExecutorError> {
+        let watch = self
+            .input(slot, 0, count.saturating_mul(ENTRY_SIZE))
+            .and_then(|input| Watch::new(id, slot, &input, &self.handles));
+        match watch {
+            Err(status) => self.complete(id, Err(status)),
+            Ok(watch) => {
+                if let Some(reply) = watch.reply()? {
+                    self.answer(&watch, &reply)
+                } else {
+                    self.watches.push(watch);
+                    Ok(())
+                }
+            }
+        }
+    }
+
     fn perform(&mut self, submission: &Submission) -> Result<(), ExecutorError> {
         let Submission { id, slot, call } = *submission;
         let step = match call {
@@ -285,6 +342,7 @@ impl Executor {
                 self.exit.get_or_insert(code);
                 return Ok(());
             }
+            Ok(Call::Poll { count }) => return self.watch(id, slot, count),
             Ok(Call::Cancel { id }) => self.cancel(id)?,
             Ok(Call::Close { handle }) => self.close(handle)?,
             Ok(call) => self
@@ -391,7 +449,7 @@ impl Executor {
                 }
             }
             Object::Directory(_) => Err(Status::IsDirectory),
-            Object::Listener(_) => Err(Status::NotConnected),
+            Object::Tcp(_) | Object::Listener(_) => Err(Status::NotConnected),
             Object::File(_) | Object::Datagrams(_) => Err(Status::Invalid),
         }
     }
@@ -440,8 +498,19 @@ impl Executor {
         Ok(more)
     }
 
+    /// The requests that were the last to wait, of either kind: another one makes sleepers look again.
+    fn newest(&self) -> (Option<u32>, Option<u32>) {
+        let pending = self.pending.back().map(|request| request.id);
+        (pending, self.watches.last().map(|watch| watch.id))
+    }
+
     /// Ends a pending request. One that has ended already is no error: it was faster.
     fn cancel(&mut self, id: u32) -> Result<Started, ExecutorError> {
+        if let Some(index) = self.watches.iter().position(|watch| watch.id == id) {
+            self.watches.remove(index);
+            self.complete(id, Err(Status::Cancelled))?;
+            return Ok(Started::Done(Ok(Answer::default())));
+        }
         let Some(index) = self.pending.iter().position(|request| request.id == id) else {
             return Ok(Started::Done(Ok(Answer::default())));
         };
@@ -462,6 +531,13 @@ impl Executor {
         self.pending = waiting;
         for request in ended {
             self.complete(request.id, request.cancelled())?;
+        }
+        let mut closed = false;
+        for watch in &mut self.watches {
+            closed |= watch.close(handle);
+        }
+        if closed {
+            self.look()?;
         }
         Ok(Started::Done(Ok(Answer::default())))
     }
@@ -642,7 +718,7 @@ impl SharedExecutor {
             executor: Mutex::new(Executor {
                 end: HostEnd::initialise(region, facts),
                 region,
-                handles: Handles::new(streams, directories),
+                handles: Handles::new(streams, directories, handles::limit()),
                 network,
                 evidence,
                 resolver,
@@ -651,6 +727,8 @@ impl SharedExecutor {
                 configuration,
                 application,
                 pending: VecDeque::new(),
+                watches: Vec::new(),
+                watched: Instant::now(),
                 exit: None,
             }),
             interrupted,
@@ -667,7 +745,7 @@ impl SharedExecutor {
         if self.is_interrupted() {
             return Ok(Progress::Idle);
         }
-        self.step(&mut self.lock())
+        self.step(&mut self.lock(), false)
     }
 
     /// As [`Self::drain`], step after step, until nothing is left or the Keep is being ended.
@@ -711,17 +789,20 @@ impl SharedExecutor {
             }
             let (waker, waited) = {
                 let mut executor = self.lock();
-                let progress = self.step(&mut executor)?;
+                let progress = self.step(&mut executor, true)?;
                 let posted = executor.end.completions_posted();
                 if progress != Progress::Idle || posted != seen {
                     return Ok(progress);
                 }
                 // Under the lock: who completes something after this wakes this thread.
                 let waker = self.fall_asleep()?;
-                let waited: Vec<_> = executor
-                    .pending
-                    .iter()
+                let pending = executor.pending.iter();
+                let watches = executor.watches.iter();
+                let waited: Vec<_> = pending
                     .map(|request| (Arc::clone(&request.fd), request.events))
+                    .chain(watches.flat_map(|watch| {
+                        watch.sources().map(|(fd, events)| (Arc::clone(fd), events))
+                    }))
                     .collect();
                 (waker, waited)
             };
@@ -737,11 +818,14 @@ impl SharedExecutor {
                     .iter()
                     .map(|(fd, events)| PollFd::new(&**fd, *events)),
             );
+            // Without one a stop makes the sleep longer, and nothing else.
+            let timer = timer(deadline).unwrap_or_default();
+            fds.extend(timer.iter().map(|timer| PollFd::new(timer, PollFlags::IN)));
             // An interruption sets this before it looks for sleepers, of which this thread is one now.
             let polled = if self.is_interrupted() {
                 Ok(0)
             } else {
-                sleep(&mut fds, deadline)
+                sleep(&mut fds, deadline.filter(|_| timer.is_none()))
             };
             let beside_ready = fds
                 .get(1..own)
@@ -788,7 +872,7 @@ impl SharedExecutor {
         let executor = self.lock();
         (
             executor.end.submissions_taken(),
-            !executor.pending.is_empty(),
+            !executor.pending.is_empty() || !executor.watches.is_empty(),
         )
     }
 
@@ -798,12 +882,12 @@ impl SharedExecutor {
     }
 
     /// Drains, and wakes the sleepers when there is something new for them.
-    fn step(&self, executor: &mut Executor) -> Result<Progress, ExecutorError> {
+    fn step(&self, executor: &mut Executor, falls_asleep: bool) -> Result<Progress, ExecutorError> {
         let posted = executor.end.completions_posted();
-        let newest = executor.pending.back().map(|request| request.id);
-        let progress = executor.drain();
+        let newest = executor.newest();
+        let progress = executor.drain(falls_asleep);
         let news = executor.end.completions_posted() != posted
-            || executor.pending.back().map(|request| request.id) != newest
+            || executor.newest() != newest
             || !matches!(progress, Ok(Progress::Idle));
         if news {
             self.wakers().wake();
@@ -839,6 +923,32 @@ impl SharedExecutor {
         // Two lists are consistent between statements.
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Longest sleep that a stop (SIGSTOP) may make longer by as much as is left of it.
+const UNTIMED: Duration = Duration::from_millis(100);
+
+/// A timer that is readable from the deadline on; none when it is near, or when there is no deadline.
+///
+/// The kernel repeats a poll(2) that a stop has ended with the time that was left: the program would sleep
+/// for the time of the stop besides. A timer goes on meanwhile.
+fn timer(deadline: Option<Instant>) -> rustix::io::Result<Option<OwnedFd>> {
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    let Some(left) = left.filter(|left| *left > UNTIMED) else {
+        return Ok(None);
+    };
+    // A duration that cannot be expressed is longer than any Keep lives.
+    let Ok(value) = Timespec::try_from(left) else {
+        return Ok(None);
+    };
+    let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+    let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+    let once = Itimerspec {
+        it_interval: Timespec::default(),
+        it_value: value,
+    };
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once)?;
+    Ok(Some(timer))
 }
 
 /// poll(2) until the deadline.

@@ -113,9 +113,17 @@ pub fn allowed(network: NetworkGrant) -> Vec<Allow> {
 #[derive(Debug)]
 pub enum Operation {
     /// The connection stands or has failed.
-    Connect,
+    Connect {
+        /// The socket, which becomes the connection.
+        handle: Handle,
+    },
     /// A connection has come in.
     Accept,
+    /// What was written before is sent.
+    Shutdown {
+        /// Which directions end.
+        how: Shutdown,
+    },
     /// There is room for a datagram.
     Send {
         /// To whom.
@@ -141,7 +149,9 @@ pub fn is_network(call: &Call) -> bool {
             | Call::TcpListen { .. }
             | Call::TcpAccept { .. }
             | Call::Shutdown { .. }
-            | Call::UdpBind { .. }
+            | Call::TcpOpen { .. }
+            | Call::UdpOpen { .. }
+            | Call::Bind { .. }
             | Call::UdpSend { .. }
             | Call::UdpReceive { .. }
             | Call::LocalAddress { .. }
@@ -163,20 +173,46 @@ impl Executor {
         };
         let space = Buffer::new(self.region, slot, 0, BUFFER_SIZE).map_err(status)?;
         let answer = match *call {
-            Call::TcpConnect { address } => {
+            Call::TcpOpen { ipv6 } => {
                 granted(self.network.tcp)?;
                 self.handles.room()?;
-                let address = to_std(address);
-                let socket = Arc::new(open(&address, SocketType::STREAM)?);
-                match connect(&*socket, &address) {
+                let socket = open(ipv6, SocketType::STREAM)?;
+                Answer::value(self.handles.insert(Object::Tcp(Arc::new(socket)))?.0)
+            }
+            Call::UdpOpen { ipv6 } => {
+                granted(self.network.udp)?;
+                self.handles.room()?;
+                let socket = open(ipv6, SocketType::DGRAM)?;
+                Answer::value(self.handles.insert(Object::Datagrams(Arc::new(socket)))?.0)
+            }
+            Call::Bind { handle, address } => {
+                let socket = match self.handles.get(handle)? {
+                    Object::Tcp(socket) => {
+                        // As every server does: a restart need not wait for old connections to fade.
+                        sockopt::set_socket_reuseaddr(socket, true).map_err(status)?;
+                        socket
+                    }
+                    Object::Datagrams(socket) => socket,
+                    _ => return Err(Status::Invalid),
+                };
+                bind(socket, &to_std(address)).map_err(status)?;
+                Answer::default()
+            }
+            Call::TcpConnect { handle, address } => {
+                let Object::Tcp(socket) = self.handles.get(handle)? else {
+                    return Err(Status::Invalid);
+                };
+                let socket = Arc::clone(socket);
+                match connect(&*socket, &to_std(address)) {
                     Ok(()) => {
                         let connection = Object::Connection(Stream::socket(socket));
-                        Answer::value(self.handles.insert(connection)?.0)
+                        self.handles.replace(handle, connection)?;
+                        Answer::default()
                     }
                     Err(Errno::INPROGRESS | Errno::INTR) => {
-                        let operation = Operation::Connect;
+                        let operation = Operation::Connect { handle };
                         return Ok(Started::Waits(waiting(
-                            None,
+                            Some(handle),
                             &socket,
                             PollFlags::OUT,
                             operation,
@@ -185,19 +221,16 @@ impl Executor {
                     Err(errno) => return Err(status(errno)),
                 }
             }
-            Call::TcpListen { address, backlog } => {
-                granted(self.network.tcp)?;
-                self.handles.room()?;
-                let address = to_std(address);
-                let socket = open(&address, SocketType::STREAM)?;
-                // As every server does: a restart need not wait for old connections to fade.
-                sockopt::set_socket_reuseaddr(&socket, true).map_err(status)?;
-                bind(&socket, &address).map_err(status)?;
+            Call::TcpListen { handle, backlog } => {
                 let backlog = backlog.clamp(1, MAX_BACKLOG).cast_signed();
-                listen(&socket, backlog).map_err(status)?;
-                let local = from_any(getsockname(&socket).map_err(status)?)?;
-                let handle = self.handles.insert(Object::Listener(Arc::new(socket)))?;
-                with_address(space, handle, local)?
+                let (Object::Tcp(socket) | Object::Listener(socket)) = self.handles.get(handle)?
+                else {
+                    return Err(Status::Invalid);
+                };
+                let socket = Arc::clone(socket);
+                listen(&*socket, backlog).map_err(status)?;
+                self.handles.replace(handle, Object::Listener(socket))?;
+                Answer::default()
             }
             Call::TcpAccept { handle } => {
                 self.handles.room()?;
@@ -213,17 +246,10 @@ impl Executor {
                     ShutdownHow::Send => Shutdown::Write,
                     ShutdownHow::Both => Shutdown::Both,
                 };
-                shutdown(&**self.handles.socket(handle)?, how).map_err(status)?;
-                Answer::default()
-            }
-            Call::UdpBind { address } => {
-                granted(self.network.udp)?;
-                self.handles.room()?;
-                let address = to_std(address);
-                let socket = open(&address, SocketType::DGRAM)?;
-                bind(&socket, &address).map_err(status)?;
-                let handle = self.handles.insert(Object::Datagrams(Arc::new(socket)))?;
-                Answer::value(handle.0)
+                let socket = self.handles.socket(handle)?;
+                let operation = Operation::Shutdown { how };
+                let request = waiting(Some(handle), socket, PollFlags::OUT, operation);
+                return Ok(self.attempt_in_order(request));
             }
             Call::UdpSend {
                 handle,
@@ -301,10 +327,13 @@ impl Operation {
         handles: &mut Handles,
     ) -> Option<Result<Answer>> {
         let result = match self {
-            Self::Connect => match sockopt::socket_error(&**socket) {
-                Ok(Ok(())) => Ok(handles
-                    .insert(Object::Connection(Stream::socket(Arc::clone(socket))))
-                    .map(|handle| Answer::value(handle.0))),
+            Self::Connect { handle } => match sockopt::socket_error(&**socket) {
+                Ok(Ok(())) => {
+                    let connection = Object::Connection(Stream::socket(Arc::clone(socket)));
+                    Ok(handles
+                        .replace(*handle, connection)
+                        .map(|()| Answer::default()))
+                }
                 Ok(Err(errno)) | Err(errno) => Err(errno),
             },
             Self::Accept => acceptfrom_with(&**socket, FLAGS).map(|(accepted, peer)| {
@@ -312,6 +341,7 @@ impl Operation {
                 let connection = Object::Connection(Stream::socket(Arc::new(accepted)));
                 with_address(space, handles.insert(connection)?, peer)
             }),
+            Self::Shutdown { how } => shutdown(&**socket, *how).map(|()| Ok(Answer::default())),
             Self::Send { to, datagram } => {
                 let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
                 sendto(&**socket, datagram, flags, to).map(|sent| {
@@ -366,10 +396,11 @@ fn granted(permission: bool) -> Result<()> {
     }
 }
 
-fn open(address: &SocketAddr, kind: SocketType) -> Result<OwnedFd> {
-    let family = match address {
-        SocketAddr::V4(_) => AddressFamily::INET,
-        SocketAddr::V6(_) => AddressFamily::INET6,
+fn open(ipv6: bool, kind: SocketType) -> Result<OwnedFd> {
+    let family = if ipv6 {
+        AddressFamily::INET6
+    } else {
+        AddressFamily::INET
     };
     let socket = socket_with(family, kind, FLAGS, None).map_err(status)?;
     if family == AddressFamily::INET6 {

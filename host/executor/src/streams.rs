@@ -92,11 +92,15 @@ impl Stream {
         }
     }
 
-    /// Reads what is there, at most the buffer; 0 bytes at the end of the stream.
+    /// Reads what is there, at most the buffer; 0 bytes at the end of the stream. With an empty buffer
+    /// nothing is read: it succeeds when a read would not wait.
     ///
     /// # Errors
     /// `EAGAIN` when nothing is there yet, and the errors of read(2).
     pub fn read(&self, buffer: Buffer) -> Result<u32> {
+        if buffer.is_empty() {
+            return self.poll(PollFlags::IN).map(|()| 0);
+        }
         self.ask(PollFlags::IN)?;
         buffer.read(&*self.fd).map_err(not_now)
     }
@@ -138,6 +142,10 @@ impl Stream {
         if self.readiness != Readiness::AskFirst {
             return Ok(());
         }
+        self.poll(events)
+    }
+
+    fn poll(&self, events: PollFlags) -> Result<()> {
         let mut fds = [PollFd::new(&*self.fd, events)];
         match poll(&mut fds, Some(&Timespec::default())) {
             Ok(0) | Err(Errno::INTR) => Err(Errno::AGAIN),

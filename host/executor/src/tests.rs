@@ -11,7 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use enarx_sallyport::directory::Entries;
-use enarx_sallyport::types::{Object, OpenFlags, SocketOption, TimeChange};
+use enarx_sallyport::poll::{self, Events};
+use enarx_sallyport::types::{Object, OpenFlags, SocketOption, Time, TimeChange};
 use enarx_sallyport::{
     Call, Facts, FileType, Handle, KeepEnd, REGION_SIZE, Region, Reply, SharedMemory,
     SocketAddress, Stat, Status, Ticket,
@@ -20,7 +21,7 @@ use proptest::prelude::*;
 use seccompiler::SeccompAction;
 use tempfile::TempDir;
 
-use super::handles::MAX_HANDLES;
+use super::handles;
 use super::{Progress, STEP, SharedExecutor};
 use crate::grant::{Grant, GrantedDirectory, NetworkGrant};
 use enarx_confine::seccomp;
@@ -670,7 +671,7 @@ fn no_path_leads_out() {
             dir: ROOT,
             follow: true,
             atim: TimeChange::Now,
-            mtim: TimeChange::At(0),
+            mtim: TimeChange::At(Time::default()),
             path_length,
         };
         assert_eq!(
@@ -763,7 +764,7 @@ fn a_read_only_directory_refuses_every_change() {
     }
     let handle = keep.open("file", READ).unwrap();
     let sub = keep.open("sub", READ | OpenFlags::DIRECTORY).unwrap();
-    let (atim, mtim) = (TimeChange::At(5), TimeChange::At(5));
+    let (atim, mtim) = (at(5, 0), at(5, 0));
     let calls = [
         (
             Call::WriteAt {
@@ -909,11 +910,16 @@ fn names_are_made_moved_and_removed() {
     assert_eq!(fs::read(root.join("hard")).unwrap(), b"contents");
 }
 
+/// A change to a time.
+fn at(seconds: i64, nanoseconds: u32) -> TimeChange {
+    TimeChange::At(Time::new(seconds, nanoseconds).unwrap())
+}
+
 #[test]
 fn times_are_set_to_the_nanosecond() {
     let dir = sample();
     let mut keep = Keep::with_directory(&dir.path().join("root"), false);
-    let at = |atim, mtim, follow| {
+    let change = |atim, mtim, follow| {
         move |path_length| Call::SetTimesAt {
             dir: ROOT,
             follow,
@@ -922,25 +928,24 @@ fn times_are_set_to_the_nanosecond() {
             path_length,
         }
     };
-    keep.path(
-        "inside",
-        at(TimeChange::At(1_500_000_007), TimeChange::At(-1), true),
-    )
-    .unwrap();
-    let stat = keep.stat("file", false).unwrap();
-    assert_eq!((stat.atim_ns, stat.mtim_ns), (1_500_000_007, -1));
-    keep.path("inside", at(TimeChange::Keep, TimeChange::At(9), false))
+    keep.path("inside", change(at(1, 500_000_007), at(-1, 9), true))
         .unwrap();
-    assert_eq!(keep.stat("file", false).unwrap().mtim_ns, -1);
-    assert_eq!(keep.stat("inside", false).unwrap().mtim_ns, 9);
+    let stat = keep.stat("file", false).unwrap();
+    assert_eq!((stat.atim, stat.atim_ns), (1, 500_000_007));
+    assert_eq!((stat.mtim, stat.mtim_ns), (-1, 9));
+    keep.path("inside", change(TimeChange::Keep, at(0, 9), false))
+        .unwrap();
+    assert_eq!(keep.stat("file", false).unwrap().mtim, -1);
+    let stat = keep.stat("inside", false).unwrap();
+    assert_eq!((stat.mtim, stat.mtim_ns), (0, 9));
     let handle = keep.open("file", READ).unwrap();
     let (atim, mtim) = (TimeChange::Keep, TimeChange::Now);
     keep.call(&Call::SetTimes { handle, atim, mtim }, b"")
         .unwrap();
     let (_, bytes) = keep.call(&Call::Stat { handle }, b"").unwrap();
     let stat = Stat::decode(bytes.as_slice().try_into().unwrap()).unwrap();
-    assert_eq!(stat.atim_ns, 1_500_000_007);
-    assert!(stat.mtim_ns > 1_600_000_000_000_000_000);
+    assert_eq!((stat.atim, stat.atim_ns), (1, 500_000_007));
+    assert!(stat.mtim > 1_600_000_000);
 }
 
 #[test]
@@ -996,7 +1001,7 @@ fn handles_are_bounded() {
     let dir = sample();
     let mut keep = Keep::with_directory(&dir.path().join("root"), false);
     // 13 numbers below the directories, and those above.
-    let room = 13 + MAX_HANDLES - 17;
+    let room = 13 + handles::limit() - 17;
     for _ in 0..room {
         keep.open("file", READ).unwrap();
     }
@@ -1022,15 +1027,8 @@ fn handle_of(reply: &Reply) -> Handle {
 fn the_network_is_closed_unless_granted() {
     let mut keep = networked(false, false, false);
     let calls = [
-        (Call::TcpConnect { address: LOCALHOST }, ""),
-        (
-            Call::TcpListen {
-                address: LOCALHOST,
-                backlog: 1,
-            },
-            "",
-        ),
-        (Call::UdpBind { address: LOCALHOST }, ""),
+        (Call::TcpOpen { ipv6: false }, ""),
+        (Call::UdpOpen { ipv6: false }, ""),
         (Call::Resolve { name_length: 9 }, "localhost"),
     ];
     for (call, input) in calls {
@@ -1049,27 +1047,82 @@ fn one_permission_is_not_another() {
             thread::spawn(move || networked(tcp, udp, false).call(&call, b"").map(drop)).join();
         assert_eq!(answer.unwrap(), Err(Status::NotCapable));
     };
-    refused((true, false), Call::UdpBind { address: LOCALHOST });
+    refused((true, false), Call::UdpOpen { ipv6: true });
+    refused((false, true), Call::TcpOpen { ipv6: true });
+}
+
+/// A new socket, bound to a port of this machine, and its address.
+fn bound(keep: &mut Keep, open: Call) -> (Handle, SocketAddress) {
+    let handle = handle_of(&keep.call(&open, b"").unwrap().0);
+    let address = LOCALHOST;
+    keep.call(&Call::Bind { handle, address }, b"").unwrap();
+    let (_, bytes) = keep.call(&Call::LocalAddress { handle }, b"").unwrap();
+    (handle, address_of(&bytes))
+}
+
+#[test]
+fn sockets_do_what_their_state_allows() {
+    let mut keep = networked(true, true, false);
+    let open = Call::TcpOpen { ipv6: false };
+    let (handle, address) = bound(&mut keep, open);
+    // Twice is once too often.
+    let bind = Call::Bind { handle, address };
+    assert_eq!(keep.call(&bind, b"").map(drop), Err(Status::Invalid));
+    let accept = Call::TcpAccept { handle };
+    assert_eq!(keep.call(&accept, b"").map(drop), Err(Status::Invalid));
+    let read = Call::StreamRead {
+        stream: handle,
+        length: 1,
+    };
+    assert_eq!(keep.call(&read, b"").map(drop), Err(Status::NotConnected));
+    // What is bound and does not listen takes no connections.
+    let other = handle_of(&keep.call(&open, b"").unwrap().0);
+    let connect = Call::TcpConnect {
+        handle: other,
+        address,
+    };
+    assert_eq!(
+        keep.call(&connect, b"").map(drop),
+        Err(Status::ConnectionRefused)
+    );
+    for backlog in [0, 5, u32::MAX] {
+        keep.call(&Call::TcpListen { handle, backlog }, b"")
+            .unwrap();
+    }
+    // A connection from an address of one's own choice.
+    let (from, own) = bound(&mut keep, open);
+    let connect = Call::TcpConnect {
+        handle: from,
+        address,
+    };
+    keep.call(&connect, b"").unwrap();
+    let (_, peer) = keep.call(&Call::TcpAccept { handle }, b"").unwrap();
+    assert_eq!(address_of(&peer), own);
+    assert_eq!(keep.call(&connect, b"").map(drop), Err(Status::Invalid));
     let listen = Call::TcpListen {
-        address: LOCALHOST,
+        handle: from,
         backlog: 1,
     };
-    refused((false, true), listen);
+    assert_eq!(keep.call(&listen, b"").map(drop), Err(Status::Invalid));
+    let (datagrams, _) = bound(&mut keep, Call::UdpOpen { ipv6: false });
+    let connect = Call::TcpConnect {
+        handle: datagrams,
+        address,
+    };
+    assert_eq!(keep.call(&connect, b"").map(drop), Err(Status::Invalid));
 }
 
 #[test]
 fn tcp_connects_accepts_carries_and_ends() {
     let mut keep = networked(true, false, false);
-    let (reply, bytes) = keep
-        .call(
-            &Call::TcpListen {
-                address: LOCALHOST,
-                backlog: 8,
-            },
-            b"",
-        )
-        .unwrap();
-    let (listener, address) = (handle_of(&reply), address_of(&bytes));
+    let open = Call::TcpOpen { ipv6: false };
+    let (listener, address) = bound(&mut keep, open);
+    let listen = Call::TcpListen {
+        handle: listener,
+        backlog: 8,
+    };
+    keep.call(&listen, b"").unwrap();
+    let client = handle_of(&keep.call(&open, b"").unwrap().0);
     let SocketAddress::V4 { port, .. } = address else {
         panic!()
     };
@@ -1082,20 +1135,22 @@ fn tcp_connects_accepts_carries_and_ends() {
         .wait(seen, Some(Duration::from_millis(20)))
         .unwrap();
     assert!(keep.end.reap().unwrap().is_none());
-    let connect = keep.submit(&Call::TcpConnect { address }, b"");
-    let mut ends = [Handle(0); 2];
+    let connect = Call::TcpConnect {
+        handle: client,
+        address,
+    };
+    let connect = keep.submit(&connect, b"");
+    let mut server = Handle(0);
     for _ in 0..2 {
         let (reply, bytes) = keep.reply();
         assert_eq!(reply.status, Status::Ok);
         if reply.ticket == accept {
-            ends[0] = handle_of(&reply);
+            server = handle_of(&reply);
             assert!(matches!(address_of(&bytes), SocketAddress::V4 { .. }));
         } else {
             assert_eq!(reply.ticket, connect);
-            ends[1] = handle_of(&reply);
         }
     }
-    let [server, client] = ends;
     let (_, peer) = keep
         .call(&Call::PeerAddress { handle: client }, b"")
         .unwrap();
@@ -1152,8 +1207,10 @@ fn tcp_connects_accepts_carries_and_ends() {
     let (first, _) = keep.reply();
     assert_eq!((first.ticket, first.status), (waiting, Status::Cancelled));
     assert_eq!(keep.reply().0.status, Status::Ok);
+    let handle = handle_of(&keep.call(&open, b"").unwrap().0);
     assert_eq!(
-        keep.call(&Call::TcpConnect { address }, b"").map(drop),
+        keep.call(&Call::TcpConnect { handle, address }, b"")
+            .map(drop),
         Err(Status::ConnectionRefused)
     );
 }
@@ -1161,16 +1218,9 @@ fn tcp_connects_accepts_carries_and_ends() {
 #[test]
 fn datagrams_go_both_ways() {
     let mut keep = networked(false, true, false);
-    let socket = |keep: &mut Keep| {
-        let (reply, _) = keep
-            .call(&Call::UdpBind { address: LOCALHOST }, b"")
-            .unwrap();
-        let handle = handle_of(&reply);
-        let (_, bytes) = keep.call(&Call::LocalAddress { handle }, b"").unwrap();
-        (handle, address_of(&bytes))
-    };
-    let (one, one_address) = socket(&mut keep);
-    let (other, other_address) = socket(&mut keep);
+    let open = Call::UdpOpen { ipv6: false };
+    let (one, one_address) = bound(&mut keep, open);
+    let (other, other_address) = bound(&mut keep, open);
     let receive = keep.submit(
         &Call::UdpReceive {
             handle: other,
@@ -1210,15 +1260,7 @@ fn datagrams_go_both_ways() {
 #[test]
 fn socket_options_are_set_and_read() {
     let mut keep = networked(true, false, false);
-    let (reply, _) = keep
-        .call(
-            &Call::TcpListen {
-                address: LOCALHOST,
-                backlog: 0,
-            },
-            b"",
-        )
-        .unwrap();
+    let (reply, _) = keep.call(&Call::TcpOpen { ipv6: false }, b"").unwrap();
     let handle = handle_of(&reply);
     let second = 1_000_000_000;
     let options = [
@@ -1396,5 +1438,119 @@ proptest! {
         let outside: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         prop_assert_eq!(outside.len(), 2, "{:?}", outside);
         prop_assert_eq!(fs::read(dir.path().join("secret")).unwrap(), b"secret");
+    }
+}
+
+/// A call that waits for these handles, and its input.
+fn poll(entries: &[(Handle, Events)]) -> (Call, Vec<u8>) {
+    let call = Call::Poll {
+        count: u32::try_from(entries.len()).unwrap(),
+    };
+    let input = entries
+        .iter()
+        .flat_map(|(handle, events)| {
+            let entry = poll::Entry {
+                handle: *handle,
+                events: *events,
+            };
+            entry.to_bytes()
+        })
+        .collect();
+    (call, input)
+}
+
+#[test]
+fn one_request_waits_for_many_handles() {
+    let (stdin, mut writer) = pipe().unwrap();
+    let (reader, stdout) = pipe().unwrap();
+    let mut keep = Keep::new([stdin.into(), stdout.into(), null()], &[]);
+    let stdin = (Handle::STDIN, Events::READ);
+    let stdout = (Handle::STDOUT, Events::WRITE);
+
+    let (call, input) = poll(&[stdin, stdout]);
+    assert_eq!(keep.call(&call, &input).unwrap().1, [0, 2]);
+
+    // Nothing is ready: others go on, and it is answered when something is.
+    let (call, input) = poll(&[stdin, stdin]);
+    let ticket = keep.submit(&call, &input);
+    assert_eq!(keep.executor.drain_all().unwrap(), Progress::Idle);
+    assert!(!keep.end.has_completions());
+    keep.call(&Call::ClockWall, b"").unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(20));
+            writer.write_all(b"x").unwrap();
+        });
+        let (reply, bytes) = keep.reply();
+        assert_eq!((reply.ticket, bytes), (ticket, vec![1, 1]));
+    });
+
+    // A reader that is gone is told by a write, so the stream is ready.
+    drop(reader);
+    let (call, input) = poll(&[stdout]);
+    assert_eq!(keep.call(&call, &input).unwrap().1, [2]);
+}
+
+#[test]
+fn handles_that_never_wait_are_ready() {
+    let directory = sample();
+    let mut keep = Keep::with_directory(&directory.path().join("root"), false);
+    let file = keep.open("file", READ).unwrap();
+    let both = Events::all();
+    // The last two do not exist, and have not this direction.
+    let entries = [
+        (file, both),
+        (ROOT, Events::READ),
+        (Handle(999), Events::WRITE),
+        (Handle::STDOUT, Events::READ),
+    ];
+    let (call, input) = poll(&entries);
+    assert_eq!(keep.call(&call, &input).unwrap().1, [3, 1, 2, 1]);
+}
+
+#[test]
+fn a_watch_is_called_back_and_ends_with_its_handle() {
+    let mut keep = networked(true, false, false);
+    let listeners = [(); 2].map(|()| {
+        let (reply, _) = keep.call(&Call::TcpOpen { ipv6: false }, b"").unwrap();
+        let handle = handle_of(&reply);
+        let address = LOCALHOST;
+        keep.call(&Call::Bind { handle, address }, b"").unwrap();
+        let backlog = 8;
+        keep.call(&Call::TcpListen { handle, backlog }, b"")
+            .unwrap();
+        handle
+    });
+    let (call, input) = poll(&listeners.map(|handle| (handle, Events::READ)));
+
+    let ticket = keep.submit(&call, &input);
+    keep.submit(&Call::Cancel { id: ticket.id() }, b"");
+    let statuses: Vec<_> = (0..2)
+        .map(|_| keep.reply().0)
+        .map(|reply| (reply.ticket == ticket, reply.status))
+        .collect();
+    assert_eq!(statuses, [(true, Status::Cancelled), (false, Status::Ok)]);
+
+    let ticket = keep.submit(&call, &input);
+    let handle = listeners[1];
+    keep.submit(&Call::Close { handle }, b"");
+    let replies: Vec<_> = (0..2)
+        .map(|_| keep.reply())
+        .map(|(reply, bytes)| (reply.ticket == ticket, reply.status, bytes))
+        .collect();
+    let closed = (true, Status::Ok, vec![0, 1]);
+    assert_eq!(replies, [closed, (false, Status::Ok, Vec::new())]);
+}
+
+#[test]
+fn a_malformed_list_of_handles_is_refused() {
+    let mut keep = Keep::new([null(), null(), null()], &[]);
+    for entry in [
+        [0, 0, 0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 4, 0, 0, 0],
+        [0, 0, 0, 0, 1, 0, 0, 9],
+    ] {
+        let answer = keep.call(&Call::Poll { count: 1 }, &entry).map(drop);
+        assert_eq!(answer, Err(Status::Invalid), "{entry:?}");
     }
 }

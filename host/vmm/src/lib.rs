@@ -5,6 +5,10 @@
 //! host (`enarx_confine`). What protects the Keep from the host is a matter of its [`platform`]; plain
 //! KVM protects nothing.
 
+#[cfg(test)]
+#[macro_use]
+extern crate enarx_harness;
+
 pub mod error;
 pub mod launch;
 mod launched;
@@ -163,4 +167,9 @@ fn run_on(machine: VmLaunch, platform_launch: impl PlatformLaunch) -> Result<Run
         left_behind,
     };
     Ok(Run { outcome, report })
+}
+
+#[cfg(test)]
+fn main() -> std::process::ExitCode {
+    enarx_harness::main()
 }

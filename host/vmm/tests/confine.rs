@@ -1,17 +1,17 @@
 //! Confinement proven on children: a forbidden call ends the process, an allowed one works.
 //!
-//! Without the usual harness: a child is this program again, with the name of what it is to do.
+//! A child is this program again, with the name of what it is to do.
 #![allow(unsafe_code, reason = "forbidden system calls have no safe interface")]
-#![expect(
-    clippy::print_stdout,
-    reason = "a test program without the usual harness"
-)]
+#![expect(clippy::print_stdout, reason = "of a child, the test reads it")]
+
+#[macro_use]
+extern crate enarx_harness;
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, ExitCode, Output};
 use std::{env, io, thread};
 
 use enarx_confine::landlock::{Enforcement, Tcp, restrict};
@@ -25,20 +25,13 @@ use seccompiler::SeccompAction;
 /// `FIONREAD` (Linux, include/uapi/asm-generic/ioctls.h).
 const FIONREAD: u32 = 0x541b;
 
-fn main() {
+fn main() -> ExitCode {
     let mut arguments = env::args().skip(1);
     if arguments.next().as_deref() == Some("child") {
-        return child(&arguments.next().unwrap());
+        child(&arguments.next().unwrap());
+        return ExitCode::SUCCESS;
     }
-    // What cargo passes on (a filter, `--nocapture`) does not matter: everything runs.
-    forbidden_calls_end_the_process();
-    the_report_names_the_call();
-    requests_are_told_apart();
-    only_the_confined_thread_is_confined();
-    only_granted_directories_stay_open();
-    vcpu_threads_do_what_they_need_and_nothing_else();
-    a_second_thread_of_the_vmm_does_what_it_needs_and_nothing_else();
-    println!("confine: 7 tests passed");
+    enarx_harness::main()
 }
 
 fn run_child(scenario: &str) -> Output {
@@ -138,6 +131,7 @@ fn second_thread(scenario: &str) {
     thread::spawn(move || attempt(&scenario)).join().unwrap();
 }
 
+#[test]
 fn a_second_thread_of_the_vmm_does_what_it_needs_and_nothing_else() {
     for scenario in PROCESS_MAY {
         let output = run_child(&format!("second thread: {scenario}"));
@@ -256,6 +250,7 @@ fn attempt(scenario: &str) {
     assert!(result >= 0, "{scenario}: {}", io::Error::last_os_error());
 }
 
+#[test]
 fn vcpu_threads_do_what_they_need_and_nothing_else() {
     for scenario in VCPU_MAY {
         let output = run_child(scenario);
@@ -271,6 +266,7 @@ fn vcpu_threads_do_what_they_need_and_nothing_else() {
     }
 }
 
+#[test]
 fn forbidden_calls_end_the_process() {
     let allowed = run_child("allowed");
     assert!(allowed.status.success(), "{allowed:?}");
@@ -278,6 +274,7 @@ fn forbidden_calls_end_the_process() {
     assert_eq!(run_child("forbidden").status.signal(), Some(libc::SIGSYS));
 }
 
+#[test]
 fn the_report_names_the_call() {
     let output = run_child("reported");
     assert_eq!(output.status.code(), Some(70));
@@ -286,6 +283,7 @@ fn the_report_names_the_call() {
     assert!(text.contains(&number), "{text}");
 }
 
+#[test]
 fn requests_are_told_apart() {
     let output = run_child("request");
     assert!(output.status.success(), "{output:?}");
@@ -295,6 +293,7 @@ fn requests_are_told_apart() {
     );
 }
 
+#[test]
 fn only_the_confined_thread_is_confined() {
     let refused = libc::EPERM.cast_unsigned();
     let confined = thread::spawn(move || {
@@ -307,6 +306,7 @@ fn only_the_confined_thread_is_confined() {
     File::open("/dev/null").unwrap();
 }
 
+#[test]
 fn only_granted_directories_stay_open() {
     let directory = tempfile::tempdir().unwrap();
     let place = |name: &str| directory.path().join(name);

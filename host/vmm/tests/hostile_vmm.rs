@@ -3,6 +3,9 @@
 
 #![expect(unsafe_code, reason = "the attack writes memory that the guest reads")]
 
+#[macro_use]
+extern crate enarx_harness;
+
 mod guest;
 
 use std::collections::BTreeSet;
@@ -15,13 +18,18 @@ use enarx_boot::layout::{EXIT_PHYSICAL, SHARED_END};
 use enarx_executor::fault::{KeepFault, SimulatedFault};
 use enarx_executor::launch::Outcome;
 use enarx_exits::{COUNTERS_OFFSET, GHCB_OFFSET, MESSAGE_OFFSET, Reason};
+use enarx_harness::needs;
 use enarx_simulator::{Hypervisor, SharedMemory};
 use enarx_snp::ghcb::msr::Request;
 use enarx_snp::ghcb::{Field, PageOperation, exit};
 use enarx_snp::launch::PageType;
 use enarx_vmm::is_pvm;
 use enarx_vmm::platform::attack::{Attack, Injected};
-use guest::{Options, Platform, alone, have_kvm, run_with};
+use guest::{Options, Platform, alone, run_with};
+
+fn main() -> std::process::ExitCode {
+    enarx_harness::main()
+}
 
 /// Runs a guest program against an attack.
 fn run_against(mode: &str, attack: impl Attack + 'static) -> (Outcome, String) {
@@ -63,9 +71,8 @@ macro_rules! attack_test {
         #[test]
         fn $name() {
             let _turn = alone();
-            if have_kvm(stringify!($name)) {
-                $body
-            }
+            needs::kvm();
+            $body
         }
     };
 }

@@ -1,11 +1,13 @@
 //! Keeps that were taken over do what they can to outlive their time limit; the end comes within a second
 //! of it, in every kind of Keep. What they do is in `hostile.h`.
 
-#![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
 #![allow(
     unsafe_code,
     reason = "a file system that does not answer is mounted by system calls"
 )]
+
+#[macro_use]
+extern crate enarx_harness;
 
 mod guest;
 #[path = "../../process/tests/keep/mod.rs"]
@@ -23,8 +25,13 @@ use std::time::{Duration, Instant};
 
 use enarx_executor::grant::GrantedDirectory;
 use enarx_executor::launch::{Launch, Outcome, Run};
-use guest::{Options, Platform, alone, have_kvm, run_launch};
+use enarx_harness::needs;
+use guest::{Options, Platform, alone, run_launch};
 use keep::{KEEP, null};
+
+fn main() -> std::process::ExitCode {
+    enarx_harness::main()
+}
 
 /// The time limit of these Keeps. On a busy machine it may come before the attack begins: then the next try
 /// has twice the time.
@@ -75,10 +82,11 @@ macro_rules! every_kind {
 
             fn on(kind: Kind) {
                 let _turn = alone();
-                if matches!(kind, Kind::Process) || have_kvm(stringify!($name)) {
-                    let body: fn(Kind) = $body;
-                    body(kind);
+                if !matches!(kind, Kind::Process) {
+                    needs::kvm();
                 }
+                let body: fn(Kind) = $body;
+                body(kind);
             }
 
             #[test]
@@ -262,8 +270,8 @@ fn serve(device: &Weak<File>) {
 }
 
 impl Silent {
-    /// Mounts one where nobody else sees it; `None` without the right to.
-    fn mount() -> Option<Self> {
+    /// Mounts one where nobody else sees it, which not every user may.
+    fn mount() -> Self {
         let mounting = || -> std::io::Result<Self> {
             let device = File::options()
                 .read(true)
@@ -309,15 +317,9 @@ impl Silent {
             }
         };
         match thread::spawn(mounting).join().unwrap() {
-            Ok(mounted) => Some(mounted),
+            Ok(mounted) => mounted,
             Err(error) => {
-                let required = std::env::var_os("ENARX_REQUIRE_FUSE");
-                assert!(
-                    required.is_none_or(|value| value != "1"),
-                    "no FUSE file system can be mounted: {error}"
-                );
-                eprintln!("skipped: a_directory_that_does_not_answer: no FUSE: {error}");
-                None
+                needs::lacking("FUSE", &format!("no FUSE file system is mounted: {error}"))
             }
         }
     }
@@ -377,9 +379,7 @@ every_kind!(standard_streams_have_a_direction, |kind| {
 });
 
 every_kind!(a_directory_that_does_not_answer, |kind| {
-    let Some(Silent { directory, device }) = Silent::mount() else {
-        return;
-    };
+    let Silent { directory, device } = Silent::mount();
     let left = ends_in_time(kind, "H f", [&null(), &null()], Some(&directory));
     assert_eq!(left.len(), 1, "{left:?}");
     // The thread that was left behind ends as soon as it can.

@@ -13,7 +13,7 @@ use enarx_boot::layout::{
     DIRECT_MAP, EXIT_PHYSICAL, EXIT_VIRTUAL, KERNEL_PHYSICAL, LARGE, LAUNCH_END, PAGE,
     SALLYPORT_SIZE, SALLYPORT_USER, SHARED_END, USER_END, USER_START, VDSO_USER,
 };
-use enarx_boot::page_table::bits;
+use enarx_boot::page_table::{ADDRESS, PteFlags};
 use enarx_boot_image::{MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMULATED};
 use enarx_exits::{COUNTERS_OFFSET, EXIT_MEMORY_SIZE};
 use enarx_launch::layout::{Launch, Page};
@@ -82,6 +82,54 @@ fn it_is_small() {
         .sum();
     assert!(lines > 1000);
     assert!(lines <= MOST_LINES, "{lines} lines");
+}
+
+/// Constants that a file defines (`NAME = number;`).
+fn constants(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter(|line| !line.trim().starts_with("//"))
+        .flat_map(|line| line.split(';'))
+        .filter_map(|definition| definition.split_once(" = "))
+        .map(|(name, _)| name.trim())
+        .filter(|name| !name.is_empty() && name.chars().all(is_of_a_constant))
+        .collect()
+}
+
+fn is_of_a_constant(c: char) -> bool {
+    c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'
+}
+
+/// The compiler does not see it, because the constants are public.
+#[test]
+fn every_number_of_linux_is_used() {
+    let keep = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../keep");
+    let mut seen = 0;
+    for (definitions, users) in [
+        ("microkernel/src/linux.rs", &["microkernel"][..]),
+        ("syscall/src/lib.rs", &["microkernel", "loader", "runtime"]),
+    ] {
+        let definitions = keep.join(definitions);
+        let mut files = Vec::new();
+        for user in users {
+            sources(&keep.join(user).join("src"), &mut files);
+        }
+        let texts: Vec<String> = files
+            .iter()
+            .filter(|file| **file != definitions)
+            .map(|file| std::fs::read_to_string(file).unwrap())
+            .collect();
+        for name in constants(&std::fs::read_to_string(&definitions).unwrap()) {
+            seen += 1;
+            let used = texts.iter().any(|text| {
+                text.match_indices(name).any(|(at, _)| {
+                    !text[..at].ends_with(is_of_a_constant)
+                        && !text[at + name.len()..].starts_with(is_of_a_constant)
+                })
+            });
+            assert!(used, "{name} is used nowhere");
+        }
+    }
+    assert!(seen > 80, "{seen}");
 }
 
 /// The user's vector registers stay in the CPU during system calls, so the microkernel must not
@@ -225,8 +273,9 @@ fn the_user_reaches_no_page_of_the_kernel() {
             user,
         } in leaves(&launch, 0).0
         {
-            let frame = entry & bits::ADDRESS & !(size - 1);
-            let write_and_execute = entry & bits::WRITE != 0 && entry & bits::NO_EXECUTE == 0;
+            let frame = entry & ADDRESS & !(size - 1);
+            let write_and_execute =
+                entry & PteFlags::WRITE.bits() != 0 && entry & PteFlags::NO_EXECUTE.bits() == 0;
             assert!(!write_and_execute, "W and X at {address:#x}");
             if address >= USER_END {
                 assert!(!user, "the user reaches {address:#x}");
@@ -239,14 +288,14 @@ fn the_user_reaches_no_page_of_the_kernel() {
                 None,
                 "mapped twice: {frame:#x}"
             );
-            let pinned = entry & bits::PINNED != 0;
+            let pinned = entry & PteFlags::PINNED.bits() != 0;
             if frame < LAUNCH_END && pinned {
                 // The vDSO and the clock page.
                 assert!(address == VDSO_USER || address == VDSO_USER + PAGE);
-                assert_eq!(entry & bits::WRITE != 0, address != VDSO_USER);
+                assert_eq!(entry & PteFlags::WRITE.bits() != 0, address != VDSO_USER);
             } else if frame < LAUNCH_END {
                 // What the runtime writes.
-                assert!(DATA.contains(&address) && entry & bits::WRITE != 0);
+                assert!(DATA.contains(&address) && entry & PteFlags::WRITE.bits() != 0);
             } else if frame < SHARED_END {
                 let sallyport = SALLYPORT_USER..SALLYPORT_USER + SALLYPORT_SIZE;
                 assert!(pinned && sallyport.contains(&address));
@@ -275,8 +324,15 @@ fn kernel_code_is_never_writable_at_its_address() {
     let code = leaves(&launch, 0)
         .0
         .into_iter()
-        .filter(|leaf| leaf.address >= DIRECT_MAP && leaf.entry & bits::NO_EXECUTE == 0)
-        .inspect(|leaf| assert_eq!(leaf.entry & bits::WRITE, 0, "{:#x}", leaf.address))
+        .filter(|leaf| leaf.address >= DIRECT_MAP && leaf.entry & PteFlags::NO_EXECUTE.bits() == 0)
+        .inspect(|leaf| {
+            assert_eq!(
+                leaf.entry & PteFlags::WRITE.bits(),
+                0,
+                "{:#x}",
+                leaf.address
+            );
+        })
         .count();
     assert!(code > 2);
 }

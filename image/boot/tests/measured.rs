@@ -5,6 +5,7 @@ mod laid_out;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use enarx_boot::address::PhysAddr;
 use enarx_boot::boot_page::{self, BootInfo, ImageHeader};
 use enarx_boot::first_state::{FirstState, TaskState};
 use enarx_boot::image_info::{self, ImageInfo};
@@ -14,7 +15,7 @@ use enarx_boot::layout::{
     SALLYPORT_USER, SHARED_END, SHARED_PHYSICAL, STACK_STRIDE, STACK_TOP, STACKS_VIRTUAL, USER_END,
     VDSO_USER, stack_bottom,
 };
-use enarx_boot::page_table::bits;
+use enarx_boot::page_table::{ADDRESS, PteFlags};
 use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
 use enarx_launch::elf;
 use enarx_launch::layout::{Launch, Page};
@@ -171,7 +172,7 @@ fn every_page_has_its_place_and_kind() {
                 assert_eq!(page.bytes[..], launch.state.vmsa(0).as_bytes()[..]);
             }
         }
-        assert_eq!(launch.state.cr3, boot.root | PRIVATE);
+        assert_eq!(launch.state.cr3.get(), boot.root | PRIVATE);
         assert_eq!(launch.state.sev_features, SEV_FEATURES);
         assert_eq!((boot.flags, boot.c_bit), (boot_page::FLAG_SNP, PRIVATE));
         assert_eq!(boot.sev_features, SEV_FEATURES);
@@ -184,7 +185,7 @@ fn every_page_has_its_place_and_kind() {
 fn a_measured_vcpu_that_only_the_host_starts_reaches_nothing() {
     for microkernel in [MICROKERNEL, MICROKERNEL_SIMULATED] {
         let launch = laid_out_with(microkernel, &program(), 64, C_BIT);
-        let entry = header(&launch).stray_entry;
+        let entry = header(&launch).unexpected_vcpu_entry;
         let states = launch
             .pages
             .iter()
@@ -198,7 +199,7 @@ fn a_measured_vcpu_that_only_the_host_starts_reaches_nothing() {
             assert_eq!((vmsa.rip.get(), vmsa.lstar.get()), (entry, entry));
             let state = FirstState {
                 rip: entry,
-                cr3: vmsa.cr3.get(),
+                cr3: PhysAddr::from_entry(vmsa.cr3.get()),
                 tables: None,
                 lstar: entry,
                 ..launch.state
@@ -206,15 +207,15 @@ fn a_measured_vcpu_that_only_the_host_starts_reaches_nothing() {
             assert_eq!(page.bytes[..], state.vmsa(number).as_bytes()[..]);
             // Its tables map the page of the entry alone.
             let root = vmsa.cr3.get();
-            assert_ne!(root, launch.state.cr3);
+            assert_ne!(root, launch.state.cr3.get());
             let (found, tables) = leaves_under(&launch, root, PRIVATE);
             let [leaf] = &found[..] else {
                 panic!("{} pages are mapped", found.len());
             };
             assert_eq!(leaf.address, entry & !(PAGE - 1));
             let frame = (leaf.address - KERNEL_VIRTUAL) | PRIVATE;
-            assert_eq!(leaf.entry, frame | bits::PRESENT);
-            assert!(!tables.contains(&(launch.state.cr3 & !PRIVATE)));
+            assert_eq!(leaf.entry, frame | PteFlags::PRESENT.bits());
+            assert!(!tables.contains(&(launch.state.cr3.get() & !PRIVATE)));
         }
     }
 }
@@ -264,8 +265,12 @@ fn information(launch: &Launch) -> (u64, ImageInfo) {
         .iter()
         .find(|leaf| leaf.address == image_info::ADDRESS)
         .unwrap();
-    assert_eq!(leaf.entry & bits::WRITE, 0, "the information is writable");
-    let gpa = leaf.entry & bits::ADDRESS & !PRIVATE;
+    assert_eq!(
+        leaf.entry & PteFlags::WRITE.bits(),
+        0,
+        "the information is writable"
+    );
+    let gpa = leaf.entry & ADDRESS & !PRIVATE;
     let page = loaded(launch)[&gpa];
     (gpa, ImageInfo::read_from_prefix(&page.bytes[..]).unwrap().0)
 }
@@ -330,20 +335,20 @@ fn the_user_reaches_its_own_pages_and_windows_alone() {
                 continue;
             }
             assert!(user);
-            let frame = entry & bits::ADDRESS & !PRIVATE;
+            let frame = entry & ADDRESS & !PRIVATE;
             assert!(frames.insert(frame), "{frame:#x} is mapped twice");
-            let write = entry & bits::WRITE != 0;
-            let execute = entry & bits::NO_EXECUTE == 0;
+            let write = entry & PteFlags::WRITE.bits() != 0;
+            let execute = entry & PteFlags::NO_EXECUTE.bits() == 0;
             if frame < LAUNCH_END {
                 assert!(is_users(address) && size == PAGE, "{address:#x}");
             } else if frame < SHARED_END {
                 assert!(frame + size <= EXIT_PHYSICAL, "the GHCBs are the kernel's");
                 assert_eq!(address - SALLYPORT_USER, frame - SHARED_PHYSICAL);
-                assert!(write && !execute && entry & bits::PINNED != 0);
+                assert!(write && !execute && entry & PteFlags::PINNED.bits() != 0);
             } else {
                 assert!((boot.image_start..boot.free_start).contains(&frame));
                 assert_eq!(address - IMAGE_USER, frame - boot.image_start);
-                assert!(!write && !execute && entry & bits::PINNED != 0);
+                assert!(!write && !execute && entry & PteFlags::PINNED.bits() != 0);
             }
         }
         let sallyport = frames.range(SHARED_PHYSICAL..SHARED_END).count() as u64;
@@ -389,7 +394,7 @@ fn exactly_the_private_pages_have_the_c_bit() {
             ..
         } in found
         {
-            let frame = entry & bits::ADDRESS & !private;
+            let frame = entry & ADDRESS & !private;
             let shared = launch
                 .shared
                 .iter()
@@ -420,12 +425,12 @@ fn constants(launch: &Launch) -> BTreeSet<u64> {
     };
     let (found, _) = leaves(launch, PRIVATE);
     let loaders = found.iter().filter(|leaf| is_loaders(leaf.address));
-    constants.extend(loaders.map(|leaf| leaf.entry & bits::ADDRESS & !PRIVATE));
-    let stray = launch
+    constants.extend(loaders.map(|leaf| leaf.entry & ADDRESS & !PRIVATE));
+    let unexpected = launch
         .pages
         .iter()
         .rfind(|page| page.kind == PageType::Vmsa);
-    let vmsa = Vmsa::read_from_bytes(&stray.unwrap().bytes[..]).unwrap();
+    let vmsa = Vmsa::read_from_bytes(&unexpected.unwrap().bytes[..]).unwrap();
     constants.extend(leaves_under(launch, vmsa.cr3.get(), PRIVATE).1);
     assert!(constants.len() > 12, "{constants:x?}");
     constants
@@ -439,10 +444,14 @@ fn the_boot_page_is_not_writable() {
     let (found, _) = leaves(&launch, PRIVATE);
     let leaves: Vec<&Leaf> = found
         .iter()
-        .filter(|leaf| leaf.entry & bits::ADDRESS & !PRIVATE == address - KERNEL_VIRTUAL)
+        .filter(|leaf| leaf.entry & ADDRESS & !PRIVATE == address - KERNEL_VIRTUAL)
         .collect();
     assert_eq!(leaves.len(), 2, "at its address, and in the direct map");
-    assert!(leaves.iter().all(|leaf| leaf.entry & bits::WRITE == 0));
+    assert!(
+        leaves
+            .iter()
+            .all(|leaf| leaf.entry & PteFlags::WRITE.bits() == 0)
+    );
 }
 
 #[test]
@@ -466,11 +475,11 @@ fn the_direct_map_is_the_list_of_pages() {
             let write = if constant || constants.contains(&gpa) {
                 0
             } else {
-                bits::WRITE
+                PteFlags::WRITE.bits()
             };
             assert_eq!(
                 leaf.entry,
-                gpa | PRIVATE | bits::PRESENT | bits::NO_EXECUTE | write,
+                gpa | PRIVATE | PteFlags::PRESENT.bits() | PteFlags::NO_EXECUTE.bits() | write,
                 "{gpa:#x}"
             );
             mapped.insert(gpa);
@@ -488,8 +497,11 @@ fn nothing_is_writable_and_executable() {
         let mut executed = BTreeSet::new();
         let mut written = BTreeSet::new();
         for Leaf { address, entry, .. } in &found {
-            let frame = entry & bits::ADDRESS & !PRIVATE;
-            let (write, execute) = (entry & bits::WRITE != 0, entry & bits::NO_EXECUTE == 0);
+            let frame = entry & ADDRESS & !PRIVATE;
+            let (write, execute) = (
+                entry & PteFlags::WRITE.bits() != 0,
+                entry & PteFlags::NO_EXECUTE.bits() == 0,
+            );
             assert!(!(write && execute), "{address:#x}");
             if execute && *address >= USER_END {
                 assert!(*address >= KERNEL_VIRTUAL && *address < EXIT_VIRTUAL);

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use enarx_boot::address::{CBit, Gpa, PhysAddr};
 use enarx_boot::boot_page::{self, BootInfo, ImageHeader};
 use enarx_boot::first_state::{CpuTables, FirstState, TSS_STRIDE, TaskState};
 use enarx_boot::layout::{
@@ -9,7 +10,7 @@ use enarx_boot::layout::{
     LAUNCH_END, MAX_VCPUS, PAGE, SALLYPORT_SIZE, SALLYPORT_USER, SHARED_END, SHARED_PHYSICAL,
     SIGNAL_STACK, STACK_RECORD, STACK_SIZE, STACK_TOP, VDSO_USER, round_up, stack_bottom,
 };
-use enarx_boot::page_table::{Rights, bits};
+use enarx_boot::page_table::{Pte, PteFlags, Rights};
 use enarx_snp::launch::PageType;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -87,8 +88,8 @@ pub(crate) fn check_vcpus(vcpus: u32) -> Result<(), LaunchError> {
 pub(crate) struct Builder {
     pub pages: Pages,
     pub root: u64,
-    /// The C-bit, or 0.
-    pub c_bit: u64,
+    /// The C-bit of private pages.
+    pub c_bit: CBit,
     /// Next free 2 MiB frame.
     pub frames: u64,
 }
@@ -151,18 +152,24 @@ pub(crate) fn first_stack(program: &Program) -> Result<(u64, Box<[u8; 4096]>, u6
 }
 
 /// A user page-table entry.
-pub(crate) fn user(frame: u64, rights: Rights, extra: u64) -> u64 {
-    frame | bits::PRESENT | bits::RESERVED | bits::FRAME | rights.bits() | extra
+pub(crate) fn user(page: PhysAddr, rights: Rights, extra: PteFlags) -> Pte {
+    let flags = PteFlags::PRESENT | PteFlags::RESERVED | PteFlags::FRAME;
+    Pte::new(page, flags | rights.flags() | extra)
 }
 
 impl Builder {
-    pub fn new(c_bit: u64) -> Self {
+    pub fn new(c_bit: CBit) -> Self {
         Self {
             pages: Pages::new(KERNEL_PHYSICAL, c_bit),
             root: 0,
             c_bit,
             frames: SHARED_END,
         }
+    }
+
+    /// The address of a private page of the Keep, for entries and CR3.
+    pub fn private(&self, gpa: u64) -> PhysAddr {
+        self.c_bit.private(Gpa::new(gpa))
     }
 
     pub fn take(&mut self, size: u64) -> u64 {
@@ -209,31 +216,23 @@ impl Builder {
         for segment in &kernel.segments {
             let mut address = segment.address - segment.address % PAGE;
             while address < segment.address + segment.size {
-                let rights = (if segment.write { bits::WRITE } else { 0 })
-                    | (if segment.execute { 0 } else { bits::NO_EXECUTE });
-                let entry = (address - KERNEL_VIRTUAL) | bits::PRESENT | rights | self.c_bit;
+                let mut flags = PteFlags::PRESENT;
+                flags.set(PteFlags::WRITE, segment.write);
+                flags.set(PteFlags::NO_EXECUTE, !segment.execute);
+                let entry = Pte::new(self.private(address - KERNEL_VIRTUAL), flags);
                 self.pages.map(self.root, address, 1, entry);
                 address += PAGE;
             }
         }
-        let rights = bits::PRESENT | bits::WRITE | bits::LARGE | bits::NO_EXECUTE;
-        self.pages
-            .map(self.root, EXIT_VIRTUAL, 2, EXIT_PHYSICAL | rights);
-        let code = header.user_code - KERNEL_VIRTUAL;
-        let data = header.user_data - KERNEL_VIRTUAL;
-        let pinned = bits::PINNED | self.c_bit;
-        self.pages.map(
-            self.root,
-            VDSO_USER,
-            1,
-            user(code, Rights::ReadExecute, pinned),
-        );
-        self.pages.map(
-            self.root,
-            VDSO_USER + PAGE,
-            1,
-            user(data, Rights::ReadWrite, pinned),
-        );
+        let exit = PhysAddr::shared(Gpa::new(EXIT_PHYSICAL));
+        let entry = Pte::new(exit, PteFlags::KERNEL_DATA | PteFlags::LARGE);
+        self.pages.map(self.root, EXIT_VIRTUAL, 2, entry);
+        let code = self.private(header.user_code - KERNEL_VIRTUAL);
+        let data = self.private(header.user_data - KERNEL_VIRTUAL);
+        let code = user(code, Rights::ReadExecute, PteFlags::PINNED);
+        let data = user(data, Rights::ReadWrite, PteFlags::PINNED);
+        self.pages.map(self.root, VDSO_USER, 1, code);
+        self.pages.map(self.root, VDSO_USER + PAGE, 1, data);
     }
 
     /// GDT, IDT, and the task state segments, [`TSS_STRIDE`] apart, and kernel stacks of `vcpus` vCPUs;
@@ -276,7 +275,7 @@ impl Builder {
             let mut page = 0;
             for offset in (0..KERNEL_STACK).step_by(4096) {
                 page = self.pages.allocate();
-                let entry = page | bits::PRESENT | bits::WRITE | bits::NO_EXECUTE | self.c_bit;
+                let entry = Pte::new(self.private(page), PteFlags::KERNEL_DATA);
                 self.pages.map(self.root, bottom + offset, 1, entry);
             }
             // The stack record: where the SYSCALL entry finds the stack.
@@ -293,11 +292,8 @@ impl Builder {
     /// The sallyport region, at its user address.
     pub fn sallyport(&mut self) {
         for offset in (0..SALLYPORT_SIZE).step_by(2 << 20) {
-            let entry = user(
-                SHARED_PHYSICAL + offset,
-                Rights::ReadWrite,
-                bits::LARGE | bits::PINNED,
-            );
+            let page = PhysAddr::shared(Gpa::new(SHARED_PHYSICAL + offset));
+            let entry = user(page, Rights::ReadWrite, PteFlags::LARGE | PteFlags::PINNED);
             self.pages.map(self.root, SALLYPORT_USER + offset, 2, entry);
         }
     }
@@ -305,7 +301,7 @@ impl Builder {
     /// Address space of the first stack below `top`, and of the alternate signal stack, that gets
     /// frames on first touch.
     pub fn reserve_stack(&mut self, top: u64) {
-        let untouched = bits::RESERVED | Rights::ReadWrite.bits();
+        let untouched = Pte::reserved(Rights::ReadWrite);
         let mut address = STACK_TOP - STACK_SIZE;
         while address < top {
             self.pages.map(self.root, address, 2, untouched);

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use enarx_boot::address::{CBit, Gpa, PhysAddr};
 use enarx_boot::boot_page::{self, BootInfo};
 use enarx_boot::first_state::{CR4, CR4_MCE, FirstState, XCR0};
 use enarx_boot::image_info::{self, ImageInfo, SEGMENTS};
@@ -14,7 +15,7 @@ use enarx_boot::layout::{
     DIRECT_MAP, IMAGE_USER, KERNEL_VIRTUAL, LARGE, PAGE, SHARED_END, SHARED_PHYSICAL, STACK_TOP,
     USER_START, round_up,
 };
-use enarx_boot::page_table::{Rights, bits};
+use enarx_boot::page_table::{Pte, PteFlags, Rights};
 use enarx_snp::launch::{PageType, VMSA_GPA};
 use sha2::{Digest, Sha256};
 use zerocopy::{FromZeros, IntoBytes};
@@ -65,10 +66,10 @@ pub struct Parameters {
 /// [`LaunchError`] for images or parameters that cannot be laid out.
 pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, LaunchError> {
     check_vcpus(parameters.vcpus)?;
-    if !(40..=51).contains(&parameters.c_bit) {
-        return Err(LaunchError::Parameters("the C-bit is out of range"));
-    }
-    let c_bit = 1u64 << parameters.c_bit;
+    let c_bit = Some(parameters.c_bit)
+        .filter(|bit| (40..=51).contains(bit))
+        .and_then(|bit| CBit::new(1 << bit))
+        .ok_or(LaunchError::Parameters("the C-bit is out of range"))?;
     let kernel = elf::parse(images.microkernel)?;
     let loader = elf::parse(images.loader)?;
     let program = elf::parse(images.runtime)?;
@@ -95,9 +96,9 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
     let (user_stack, stack_bytes, random_offset) = first_stack(&program)?;
     let stack_page = builder.first_stack_page(&stack_bytes);
     builder.sallyport();
-    let stray_start = builder.pages.end();
-    let stray_root = builder.stray_tables(header.stray_entry);
-    constants.extend((stray_start..builder.pages.end()).step_by(4096));
+    let unexpected_start = builder.pages.end();
+    let unexpected_root = builder.unexpected_vcpu_tables(header.unexpected_vcpu_entry);
+    constants.extend((unexpected_start..builder.pages.end()).step_by(4096));
     constants.insert(cpuid_page);
     constants.extend([tables.gdt, tables.idt, tables.tss].map(|address| address - DIRECT_MAP));
     builder.ledger(&kernel, &constants);
@@ -117,17 +118,18 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
         random_bytes: stack_page + random_offset,
         heap_start,
         heap_mapped: heap_start,
-        c_bit,
+        c_bit: c_bit.mask(),
         sev_features: SEV_FEATURES,
         cpuid_page,
         secrets_page,
         image_start,
         gdt: tables.gdt,
         idt: tables.idt,
+        loader_end: loader_end(&loader, &program)?,
     };
     let state = FirstState {
         rip: header.entry,
-        cr3: builder.root | c_bit,
+        cr3: builder.private(builder.root),
         cr4: CR4 | CR4_MCE,
         cr2: 0,
         xcr0: XCR0,
@@ -145,15 +147,15 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
     }
     // The host can run a measured vCPU at any time, also beside the one of that number which the guest
     // has started, and inject any event before its first instruction. It must reach nothing of the other's.
-    let stray = FirstState {
-        rip: header.stray_entry,
-        cr3: stray_root | c_bit,
+    let unexpected = FirstState {
+        rip: header.unexpected_vcpu_entry,
+        cr3: c_bit.private(Gpa::new(unexpected_root)),
         tables: None,
-        lstar: header.stray_entry,
+        lstar: header.unexpected_vcpu_entry,
         ..state
     };
     pages.extend((0..u64::from(parameters.vcpus)).map(|vcpu| {
-        let vmsa = if vcpu == 0 { &state } else { &stray }.vmsa(vcpu);
+        let vmsa = if vcpu == 0 { &state } else { &unexpected }.vmsa(vcpu);
         let mut bytes = Box::new([0; 4096]);
         bytes.copy_from_slice(vmsa.as_bytes());
         Page {
@@ -172,6 +174,21 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
         state,
         shared: vec![SHARED_PHYSICAL..SHARED_END, image_start..boot.free_start],
     })
+}
+
+/// Where the loader's address space ends, and the runtime's may begin.
+fn loader_end(loader: &Program, runtime: &Program) -> Result<u64, LaunchError> {
+    let end = loader
+        .segments
+        .last()
+        .and_then(|last| round_up(last.address + last.size, LARGE))
+        .ok_or(LaunchError::Loader)?;
+    if runtime.segments.iter().any(|segment| segment.address < end) {
+        return Err(LaunchError::Parameters(
+            "the runtime lies where the loader does",
+        ));
+    }
+    Ok(end)
 }
 
 /// The runtime's segments as the loader is told. A mapping ends on a 2 MiB boundary where nothing
@@ -237,8 +254,8 @@ impl Builder {
             for address in (segment.address..end).step_by(4096) {
                 let page = self.pages.allocate();
                 self.pages.write(page, bytes.next().unwrap_or(&[]));
-                self.pages
-                    .map(self.root, address, 1, user(page, rights, self.c_bit));
+                let entry = user(self.private(page), rights, PteFlags::empty());
+                self.pages.map(self.root, address, 1, entry);
                 if !segment.write {
                     constants.insert(page);
                 }
@@ -258,7 +275,8 @@ impl Builder {
     /// The shared pages with the runtime image, where the loader finds them.
     fn image_window(&mut self, start: u64, length: u64) {
         for offset in (0..length).step_by(2 << 20) {
-            let entry = user(start + offset, Rights::Read, bits::LARGE | bits::PINNED);
+            let page = PhysAddr::shared(Gpa::new(start + offset));
+            let entry = user(page, Rights::Read, PteFlags::LARGE | PteFlags::PINNED);
             self.pages.map(self.root, IMAGE_USER + offset, 2, entry);
         }
     }
@@ -267,9 +285,9 @@ impl Builder {
     fn first_stack_page(&mut self, bytes: &[u8; 4096]) -> u64 {
         let page = self.pages.allocate();
         self.pages.write(page, bytes);
-        let entry = user(page, Rights::ReadWrite, self.c_bit);
+        let entry = user(self.private(page), Rights::ReadWrite, PteFlags::empty());
         self.pages.map(self.root, STACK_TOP - PAGE, 1, entry);
-        let rest = bits::RESERVED | Rights::ReadWrite.bits();
+        let rest = Pte::reserved(Rights::ReadWrite);
         for address in (STACK_TOP - LARGE..STACK_TOP - PAGE).step_by(4096) {
             self.pages.map(self.root, address, 1, rest);
         }
@@ -277,11 +295,11 @@ impl Builder {
         page
     }
 
-    /// Tables that map the page with the stray entry and nothing else; the first of them.
-    fn stray_tables(&mut self, entry: u64) -> u64 {
+    /// Tables that map the page with the entry of an unexpected vCPU and nothing else; the first of them.
+    fn unexpected_vcpu_tables(&mut self, entry: u64) -> u64 {
         let root = self.pages.allocate();
         let page = entry - entry % PAGE;
-        let code = (page - KERNEL_VIRTUAL) | bits::PRESENT | self.c_bit;
+        let code = Pte::new(self.private(page - KERNEL_VIRTUAL), PteFlags::PRESENT);
         self.pages.map(root, page, 1, code);
         root
     }
@@ -290,9 +308,8 @@ impl Builder {
     /// private pages that are valid. The microkernel's code and constants are not writable there, nor are
     /// the pages of `constants`.
     fn ledger(&mut self, kernel: &Program, constants: &BTreeSet<u64>) {
-        let rights = bits::PRESENT | bits::WRITE | bits::NO_EXECUTE | self.c_bit;
         // Its tables are pages of the launch too: made before the list is complete.
-        self.pages.map(self.root, DIRECT_MAP, 1, 0);
+        self.pages.map(self.root, DIRECT_MAP, 1, Pte::EMPTY);
         let constant = |gpa: u64| {
             let address = gpa + KERNEL_VIRTUAL;
             let holds = |segment: &&elf::Segment| {
@@ -302,12 +319,13 @@ impl Builder {
             constants.contains(&gpa) || segment.is_some_and(|segment| !segment.write)
         };
         for gpa in (self.pages.start()..self.pages.end()).step_by(4096) {
-            let rights = if constant(gpa) {
-                rights & !bits::WRITE
+            let flags = if constant(gpa) {
+                PteFlags::KERNEL_CONSTANT
             } else {
-                rights
+                PteFlags::KERNEL_DATA
             };
-            self.pages.map(self.root, DIRECT_MAP + gpa, 1, gpa | rights);
+            let entry = Pte::new(self.private(gpa), flags);
+            self.pages.map(self.root, DIRECT_MAP + gpa, 1, entry);
         }
     }
 }

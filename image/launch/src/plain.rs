@@ -3,13 +3,14 @@
 
 use std::ops::Range;
 
+use enarx_boot::address::CBit;
 use enarx_boot::boot_page::{self, BootInfo};
 use enarx_boot::first_state::FirstState;
 use enarx_boot::layout::{
     DIRECT_MAP, DIRECT_MAP_SIZE, HUGE, LARGE, PAGE, SHARED_END, SHARED_PHYSICAL, STACK_TOP,
     VDSO_USER,
 };
-use enarx_boot::page_table::{Rights, bits};
+use enarx_boot::page_table::{Pte, PteFlags, Rights};
 use enarx_snp::launch::PageType;
 
 use crate::elf::{self, Program, Segment};
@@ -118,7 +119,7 @@ impl<'a> Plan<'a> {
         check_vcpus(parameters.vcpus)?;
         let kernel = elf::parse(microkernel)?;
         let program = &self.program;
-        let mut builder = Builder::new(0);
+        let mut builder = Builder::new(CBit::NONE);
         builder.frames = self.free;
         let header = builder.kernel_image(&kernel, microkernel)?;
         builder.root = builder.pages.allocate();
@@ -150,17 +151,18 @@ impl<'a> Plan<'a> {
             random_bytes: stack_frame + LARGE - PAGE + random_offset,
             heap_start,
             heap_mapped: heap_start + HEAP_MAPPED,
-            c_bit: 0,
+            c_bit: CBit::NONE.mask(),
             sev_features: 0,
             cpuid_page: 0,
             secrets_page: 0,
             image_start: 0,
             gdt: tables.gdt,
             idt: tables.idt,
+            loader_end: 0,
         };
         let state = FirstState {
             rip: header.entry,
-            cr3: builder.root,
+            cr3: builder.private(builder.root),
             cr4: parameters.cr4,
             cr2: 0,
             xcr0: parameters.xcr0,
@@ -204,9 +206,10 @@ impl Builder {
         };
         let mut physical = 0;
         while physical < end {
-            let rights = bits::PRESENT | bits::WRITE | bits::LARGE | bits::NO_EXECUTE;
+            let flags = PteFlags::KERNEL_DATA | PteFlags::LARGE;
+            let entry = Pte::new(self.private(physical), flags);
             self.pages
-                .map(self.root, DIRECT_MAP + physical, level, physical | rights);
+                .map(self.root, DIRECT_MAP + physical, level, entry);
             physical += step;
         }
     }
@@ -234,12 +237,12 @@ impl Builder {
                 let start = segment.address - segment.address % LARGE;
                 for large in (start..end).step_by(2 << 20) {
                     if mapped <= large && large + LARGE <= next {
-                        let entry = user(frame(large), rights, bits::LARGE);
+                        let entry = user(self.private(frame(large)), rights, PteFlags::LARGE);
                         self.pages.map(self.root, large, 2, entry);
                         continue;
                     }
                     for page in (large.max(first)..end.min(large + LARGE)).step_by(4096) {
-                        let entry = user(frame(page), rights, 0);
+                        let entry = user(self.private(frame(page)), rights, PteFlags::empty());
                         self.pages.map(self.root, page, 1, entry);
                     }
                 }
@@ -262,7 +265,8 @@ impl Builder {
             &image[segment.file.clone()],
         );
         for address in pages.step_by(4096) {
-            let entry = user(first + (address - start), Rights::ReadWrite, 0);
+            let page = self.private(first + (address - start));
+            let entry = user(page, Rights::ReadWrite, PteFlags::empty());
             self.pages.map(self.root, address, 1, entry);
         }
     }
@@ -270,12 +274,8 @@ impl Builder {
     /// The first stack: its top 2 MiB have a frame, the rest gets frames on first touch.
     fn user_stack(&mut self, frame: u64) {
         let top = STACK_TOP - LARGE;
-        self.pages.map(
-            self.root,
-            top,
-            2,
-            user(frame, Rights::ReadWrite, bits::LARGE),
-        );
+        let entry = user(self.private(frame), Rights::ReadWrite, PteFlags::LARGE);
+        self.pages.map(self.root, top, 2, entry);
         self.reserve_stack(top);
     }
 
@@ -283,7 +283,8 @@ impl Builder {
     fn heap(&mut self, start: u64) -> u64 {
         let first = self.take(HEAP_MAPPED);
         for offset in (0..HEAP_MAPPED).step_by(2 << 20) {
-            let entry = user(first + offset, Rights::ReadWrite, bits::LARGE);
+            let page = self.private(first + offset);
+            let entry = user(page, Rights::ReadWrite, PteFlags::LARGE);
             self.pages.map(self.root, start + offset, 2, entry);
         }
         first

@@ -1,7 +1,8 @@
 //! Page tables and other tables, built before launch in the pages that will hold them.
 
+use enarx_boot::address::{CBit, Gpa};
 use enarx_boot::layout::PAGE;
-use enarx_boot::page_table::{bits, table_entry};
+use enarx_boot::page_table::Pte;
 
 /// The bytes of a page under construction.
 pub type Bytes = Box<[u8; 4096]>;
@@ -10,17 +11,17 @@ pub type Bytes = Box<[u8; 4096]>;
 #[derive(Debug)]
 pub struct Pages {
     start: u64,
-    /// The C-bit, which the tables' own entries carry; 0 without SNP.
-    private: u64,
+    /// The C-bit, which the tables' own entries carry.
+    c_bit: CBit,
     list: Vec<Bytes>,
 }
 
 impl Pages {
     /// No page yet; the first will lie at `start`, a multiple of the page size.
-    pub fn new(start: u64, private: u64) -> Self {
+    pub fn new(start: u64, c_bit: CBit) -> Self {
         Self {
             start,
-            private,
+            c_bit,
             list: Vec::new(),
         }
     }
@@ -81,18 +82,19 @@ impl Pages {
     }
 
     /// Puts `entry` into the slot of `address` at `level` (1 = 4 KiB), making the tables above.
-    pub fn map(&mut self, root: u64, address: u64, level: u32, entry: u64) {
+    pub fn map(&mut self, root: u64, address: u64, level: u32, entry: Pte) {
         let mut table = root;
         for above in (level + 1..=4).rev() {
             let slot = table + ((address >> (12 + 9 * (above - 1))) & 511) * 8;
-            let mut next = self.read_u64(slot);
-            if next == 0 {
-                next = table_entry(self.allocate()) | self.private;
-                self.write_u64(slot, next);
+            let mut next = Pte::from_bits(self.read_u64(slot));
+            if next.is_empty() {
+                let table = Gpa::new(self.allocate());
+                next = Pte::table(self.c_bit.private(table));
+                self.write_u64(slot, next.bits());
             }
-            table = next & bits::ADDRESS & !self.private;
+            table = next.address().gpa().get();
         }
         let slot = table + ((address >> (12 + 9 * (level - 1))) & 511) * 8;
-        self.write_u64(slot, entry);
+        self.write_u64(slot, entry.bits());
     }
 }

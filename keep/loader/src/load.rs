@@ -1,4 +1,4 @@
-//! What the loader does, on the ground of a few system calls and copies.
+//! The work of the loader, by a few system calls and copies.
 
 use sha2::{Digest, Sha256};
 
@@ -34,8 +34,8 @@ impl LoadError {
     }
 }
 
-/// Memory as the loader reaches it.
-pub trait Ground {
+/// The system calls and copies that the loader is made of.
+pub trait LoaderSystem {
     /// Maps zeroed private memory, readable and writable; false without memory.
     fn map(&mut self, start: u64, size: u64) -> bool;
     /// Takes the write access away, and gives execution if asked for.
@@ -50,7 +50,7 @@ pub trait Ground {
 ///
 /// # Errors
 /// [`LoadError`]; nothing of the image has been executed then.
-pub fn load(ground: &mut impl Ground, info: &ImageInfo) -> Result<u64, LoadError> {
+pub fn load(system: &mut impl LoaderSystem, info: &ImageInfo) -> Result<u64, LoadError> {
     let segments = usize::try_from(info.count)
         .ok()
         .and_then(|count| info.segments.get(..count))
@@ -60,22 +60,22 @@ pub fn load(ground: &mut impl Ground, info: &ImageInfo) -> Result<u64, LoadError
     let mut at = 0;
     for segment in segments {
         let end = checked(segment, at, info.length).ok_or(LoadError::Information)?;
-        skip(ground, &mut hash, info.shared, at, segment.offset);
-        if !ground.map(segment.start, segment.size) {
+        skip(system, &mut hash, info.shared, at, segment.offset);
+        if !system.map(segment.start, segment.size) {
             return Err(LoadError::Memory);
         }
         let mut done = 0;
         while done < segment.length {
             let now = CHUNK.min(segment.length - done);
             let from = info.shared + segment.offset + done;
-            ground.copy(from, segment.address + done, now, &mut |copy| {
+            system.copy(from, segment.address + done, now, &mut |copy| {
                 hash.update(copy);
             });
             done += now;
         }
         at = end;
     }
-    skip(ground, &mut hash, info.shared, at, info.length);
+    skip(system, &mut hash, info.shared, at, info.length);
     let digest: [u8; 32] = hash.finalize().into();
     if digest != info.digest {
         return Err(LoadError::Digest);
@@ -85,7 +85,7 @@ pub fn load(ground: &mut impl Ground, info: &ImageInfo) -> Result<u64, LoadError
             segment.rights & enarx_boot::image_info::WRITE != 0,
             segment.rights & enarx_boot::image_info::EXECUTE != 0,
         );
-        if !write && !ground.protect(segment.start, segment.size, execute) {
+        if !write && !system.protect(segment.start, segment.size, execute) {
             return Err(LoadError::Memory);
         }
     }
@@ -102,13 +102,13 @@ fn checked(segment: &Segment, at: u64, length: u64) -> Option<u64> {
 }
 
 /// Hashes the part of the image between two segments, by way of a private copy.
-fn skip(ground: &mut impl Ground, hash: &mut Sha256, shared: u64, from: u64, to: u64) {
+fn skip(system: &mut impl LoaderSystem, hash: &mut Sha256, shared: u64, from: u64, to: u64) {
     let mut piece = [0; PIECE];
     let mut at = from;
     while at < to {
         let now = usize::try_from(to - at).unwrap_or(PIECE).min(PIECE);
         let part = piece.get_mut(..now).unwrap_or(&mut []);
-        ground.fetch(shared + at, part);
+        system.fetch(shared + at, part);
         hash.update(&*part);
         at += now as u64;
     }

@@ -15,8 +15,11 @@ use core::panic::PanicInfo;
 use enarx_bare as _;
 use enarx_boot::image_info::ImageInfo;
 use enarx_exits::exit_code;
-use enarx_loader::load::{Ground, load};
+use enarx_loader::load::{LoaderSystem, load};
 use enarx_syscall as nr;
+use enarx_syscall::memory::{
+    MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE,
+};
 use zerocopy::FromBytes;
 
 // The stack is the one that the runtime is to find: it is left as it was.
@@ -25,13 +28,10 @@ global_asm!(
     .section .text
     .globl enarx_loader_entry
 enarx_loader_entry:
-    mov rbx, rsp
+    mov rdi, rsp
     and rsp, -16
     call {start}
-    mov rsp, rbx
-    xor edx, edx
-    xor ebx, ebx
-    jmp rax
+    ud2
 
     .section .info, "a"
     .globl enarx_loader_info
@@ -46,11 +46,6 @@ unsafe extern "C" {
     static INFO: [u8; 4096];
 }
 
-const PROT_READ: u64 = 1;
-const PROT_WRITE: u64 = 2;
-const PROT_EXEC: u64 = 4;
-/// MAP_PRIVATE, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE.
-const MAP_FLAGS: u64 = 0x02 | 0x20 | 0x10_0000;
 fn system_call(number: u64, a: u64, b: u64, c: u64, d: u64) -> u64 {
     let result;
     // SAFETY: the callers map new memory, change rights of memory that is not in use, write to the
@@ -73,10 +68,11 @@ fn end(sentence: &str) -> ! {
 
 struct Memory;
 
-impl Ground for Memory {
+impl LoaderSystem for Memory {
     fn map(&mut self, start: u64, size: u64) -> bool {
         let rights = PROT_READ | PROT_WRITE;
-        system_call(nr::MMAP, start, size, rights, MAP_FLAGS) == start
+        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+        system_call(nr::MMAP, start, size, rights, flags) == start
     }
 
     fn protect(&mut self, start: u64, size: u64, execute: bool) -> bool {
@@ -105,7 +101,7 @@ impl Ground for Memory {
     }
 }
 
-extern "C" fn start() -> u64 {
+extern "C" fn start(stack: u64) -> ! {
     // SAFETY: the page is part of the measured image and never written.
     let page = unsafe { &INFO };
     let Ok((info, _)) = ImageInfo::ref_from_prefix(page) else {
@@ -113,8 +109,9 @@ extern "C" fn start() -> u64 {
     };
     match load(&mut Memory, info) {
         Ok(entry) => {
-            system_call(nr::IMAGE_LOADED, 0, 0, 0, 0);
-            entry
+            // Enters the runtime: this program is unmapped.
+            system_call(nr::IMAGE_LOADED, entry, stack, 0, 0);
+            end("enarx-loader: the runtime was not entered\n")
         }
         Err(error) => end(error.sentence()),
     }

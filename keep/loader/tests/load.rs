@@ -1,8 +1,8 @@
-//! The loader against played memory: it puts any measured image in place, reads every byte of the
+//! The loader against fake memory: it puts any measured image in place, reads every byte of the
 //! shared one exactly once, and enters no other.
 
 use enarx_boot::image_info::{EXECUTE, ImageInfo, MAGIC, SEGMENTS, Segment, WRITE};
-use enarx_loader::load::{Ground, LoadError, load};
+use enarx_loader::load::{LoadError, LoaderSystem, load};
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -67,7 +67,7 @@ impl World {
     }
 }
 
-impl Ground for World {
+impl LoaderSystem for World {
     fn map(&mut self, start: u64, size: u64) -> bool {
         let end = start.checked_add(size);
         let fits = start >= BASE && end.is_some_and(|end| end <= BASE + ROOM);

@@ -1,12 +1,20 @@
 //! The memory of the one user process: `mmap` and its kin over [`Tables`].
 
+use core::ops::Range;
+
+use crate::fatal::{CallError, Fatal};
+use crate::frame::Place;
 use crate::frames::Frames;
+use crate::launch::Launch;
 use crate::linux::Errno;
-use crate::paging::{Fault, PagingError, Stale, Tables};
+use crate::paging::{Change, Fault, Incomplete, PagingError, Stale, Tables, UserRange};
 use crate::platform::Platform;
+use crate::snp::pages::Ledger;
+use enarx_boot::address::{Gpa, VirtAddr};
 use enarx_boot::boot_page::BootInfo;
 use enarx_boot::layout::{
-    HUGE, LARGE, MMAP_END, MMAP_START, PAGE, SALLYPORT_USER, USER_END, USER_START, round_up,
+    HUGE, LARGE, LAUNCH_END, MMAP_END, MMAP_START, PAGE, SALLYPORT_USER, USER_END, USER_START,
+    round_up,
 };
 use enarx_boot::page_table::{Access, Rights};
 
@@ -176,19 +184,32 @@ pub enum Removal {
     Discard,
 }
 
-impl Default for AddressSpace {
-    fn default() -> Self {
-        Self::new()
+/// A mapping that failed, of which a part may have been made: the caller unmaps it as it unmaps anything else,
+/// with every TLB flushed before its frames are free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Why.
+    pub error: CallError,
+    /// First address and length of that part.
+    pub part: (u64, u64),
+}
+
+impl From<Errno> for Failed {
+    fn from(errno: Errno) -> Self {
+        Self {
+            error: errno.into(),
+            part: (0, 0),
+        }
     }
 }
 
 impl AddressSpace {
     /// Nothing mapped, no memory.
     #[must_use]
-    pub const fn new() -> Self {
+    pub const fn none() -> Self {
         Self {
-            tables: Tables::new(0, 0),
-            frames: Frames::new(0..0, 0..0, 0),
+            tables: Tables::none(),
+            frames: Frames::none(),
             small: Area::new(MMAP_START, LARGE_START),
             large: Area::new(LARGE_START, MMAP_END),
             heap: Heap {
@@ -200,9 +221,14 @@ impl AddressSpace {
     }
 
     /// Takes over the address space that the launcher prepared.
-    pub fn boot(&mut self, boot: &BootInfo, frames: Frames) {
-        self.tables = Tables::new(boot.root | boot.c_bit, boot.c_bit);
-        self.frames = frames;
+    pub fn boot(&mut self, boot: &BootInfo, launch: &Launch, memory_end: Gpa) {
+        self.tables = Tables::new(launch.root, launch.c_bit);
+        self.frames.boot(
+            Gpa::new(boot.launch_free)..Gpa::new(LAUNCH_END),
+            Gpa::new(boot.free_start)..memory_end,
+            launch.c_bit,
+            Ledger::new(launch),
+        );
         self.heap = Heap {
             start: boot.heap_start,
             end: boot.heap_start,
@@ -213,6 +239,16 @@ impl AddressSpace {
     /// The allocator of frames.
     pub const fn frames(&mut self) -> &mut Frames {
         &mut self.frames
+    }
+
+    /// Adds the fresh 2 MiB pages of `range`; once.
+    pub fn add_memory(&mut self, range: Range<Gpa>) {
+        self.frames.add(range, self.tables.c_bit());
+    }
+
+    /// The end of a Keep for `fatal`, unless it is that a fresh page could not be made the Keep's.
+    pub(crate) fn end(&self, fatal: Fatal) -> Fatal {
+        self.frames.end(fatal)
     }
 
     /// Moves the start of the mappings by `random`, so that addresses differ from run to run.
@@ -233,7 +269,7 @@ impl AddressSpace {
         if address >= USER_END {
             return None;
         }
-        self.tables.rights(platform, address)
+        self.tables.rights(platform, VirtAddr::new(address))
     }
 
     /// Handles a fault at any address.
@@ -241,18 +277,15 @@ impl AddressSpace {
         if address >= USER_END {
             return Fault::Denied;
         }
+        let address = VirtAddr::new(address);
         self.tables
             .fault(&mut self.frames, platform, address, access)
     }
 
-    /// A user range, checked: not empty, page-aligned at its start, rounded up at its end.
-    fn range(start: u64, length: u64) -> Result<(u64, u64), Errno> {
-        let length = round_up(length, PAGE).ok_or(Errno::Inval)?;
-        let end = start.checked_add(length).ok_or(Errno::Inval)?;
-        if length == 0 || !start.is_multiple_of(PAGE) || start < USER_START || end > USER_END {
-            return Err(Errno::Inval);
-        }
-        Ok((start, end))
+    /// A user range, checked.
+    #[inline(always)]
+    fn range(start: u64, length: u64) -> Result<UserRange, Errno> {
+        UserRange::new(start, length).ok_or(Errno::Inval)
     }
 
     /// Maps `length` bytes of zeroed memory; at `fixed`, where nothing is mapped any more, or at
@@ -260,14 +293,14 @@ impl AddressSpace {
     ///
     /// # Errors
     /// [`Errno::Inval`] for a bad range, [`Errno::Exist`] where something is mapped,
-    /// [`Errno::NoMem`] without memory or addresses.
+    /// [`Errno::NoMem`] without memory or addresses; and what is to be unmapped then.
     pub fn map<P: Platform>(
         &mut self,
         platform: &mut P,
         fixed: Option<u64>,
         length: u64,
         rights: Rights,
-    ) -> Result<u64, Errno> {
+    ) -> Result<u64, Failed> {
         let Some(address) = fixed else {
             let length = round_up(length, PAGE).filter(|&length| length != 0);
             let length = length.ok_or(Errno::Inval)?;
@@ -277,91 +310,70 @@ impl AddressSpace {
                 _ => (&mut self.small, PAGE),
             };
             let start = area.take(length, align).ok_or(Errno::NoMem)?;
-            let end = start + length;
+            let range = UserRange::chosen(start, start + length);
             let reserved = self
                 .tables
-                .reserve(&mut self.frames, platform, start, end, rights);
+                .reserve(&mut self.frames, platform, range, rights);
             if reserved.is_err() {
-                area.release(start, end);
+                area.release(range.start(), range.end());
             }
-            return reserved.map(|()| start).map_err(errno);
+            return match reserved {
+                Ok(()) => Ok(start),
+                Err(incomplete) => Err(self.failed(start, incomplete)),
+            };
         };
-        let (start, end) = Self::range(address, length)?;
+        let range = Self::range(address, length)?;
         self.tables
-            .reserve(&mut self.frames, platform, start, end, rights)
-            .map_err(errno)?;
-        self.small.claim(start, end);
-        self.large.claim(start, end);
-        Ok(start)
+            .reserve(&mut self.frames, platform, range, rights)
+            .map_err(|incomplete| self.failed(address, incomplete))?;
+        self.small.claim(range.start(), range.end());
+        self.large.claim(range.start(), range.end());
+        Ok(address)
     }
 
-    /// Unmaps 2 MiB pages of the microkernel's own; every TLB is to be flushed.
-    pub fn withdraw<P: Platform>(&mut self, platform: &mut P, start: u64, length: u64) {
-        self.tables.withdraw(platform, start, start + length);
+    /// Unmaps what the launch has mapped, in steps of 2 MiB, and frees nothing; every TLB is to be flushed.
+    pub fn withdraw<P: Platform>(&mut self, platform: &mut P, start: VirtAddr, end: VirtAddr) {
+        self.tables.withdraw(platform, start, end);
     }
 
-    /// Gives a mapped range other rights.
+    /// Changes a range: [`Change::Protect`], or [`Change::Hide`] ahead of [`Self::finish`]. A page that stays hidden
+    /// because something failed comes back by a fault.
     ///
     /// # Errors
     /// [`Errno::Inval`], [`Errno::NoMem`] (also for unmapped parts), [`Errno::Access`].
-    pub fn protect<P: Platform>(
+    pub fn change<P: Platform>(
         &mut self,
         platform: &mut P,
         start: u64,
         length: u64,
-        rights: Rights,
-    ) -> Result<Stale, Errno> {
-        let (start, end) = Self::range(start, length)?;
-        self.tables
-            .protect(&mut self.frames, platform, start, end, rights)
-            .map_err(errno)
+        change: Change,
+    ) -> Result<Stale, CallError> {
+        let range = Self::range(start, length)?;
+        let changed = self
+            .tables
+            .change(&mut self.frames, platform, range, change);
+        changed.map_err(|error| self.call_error(error))
     }
 
-    /// Takes access to a range away ahead of [`Self::finish`], keeping its frames. A page that
-    /// stays hidden because something failed comes back by a fault.
+    /// Frees the frames of a range. While other vCPUs run, [`Change::Hide`] and a flush of every TLB come first.
     ///
     /// # Errors
-    /// As [`Self::protect`].
-    pub fn hide<P: Platform>(
-        &mut self,
-        platform: &mut P,
-        start: u64,
-        length: u64,
-    ) -> Result<Stale, Errno> {
-        let (start, end) = Self::range(start, length)?;
-        self.tables
-            .hide(&mut self.frames, platform, start, end)
-            .map_err(errno)
-    }
-
-    /// Frees the frames of a range. While other vCPUs run, [`Self::hide`] and a flush of every
-    /// TLB come first.
-    ///
-    /// # Errors
-    /// As [`Self::protect`].
+    /// As [`Self::change`].
     pub fn finish<P: Platform>(
         &mut self,
         platform: &mut P,
         removal: Removal,
         start: u64,
         length: u64,
-    ) -> Result<Stale, Errno> {
-        let (start, end) = Self::range(start, length)?;
-        match removal {
-            Removal::Discard => self
-                .tables
-                .discard(&mut self.frames, platform, start, end)
-                .map_err(errno),
-            Removal::Unmap => {
-                let stale = self
-                    .tables
-                    .remove(&mut self.frames, platform, start, end)
-                    .map_err(errno)?;
-                self.small.release(start, end);
-                self.large.release(start, end);
-                Ok(stale)
-            }
+    ) -> Result<Stale, CallError> {
+        if removal == Removal::Discard {
+            return self.change(platform, start, length, Change::Discard);
         }
+        let stale = self.change(platform, start, length, Change::Remove)?;
+        let range = Self::range(start, length)?;
+        self.small.release(range.start(), range.end());
+        self.large.release(range.start(), range.end());
+        Ok(stale)
     }
 
     /// The end of the heap.
@@ -370,30 +382,27 @@ impl AddressSpace {
         self.heap.end
     }
 
-    /// Moves the end of the heap, to whole pages: an odd end would cost a C library another call. The
-    /// current end if that is not possible.
-    pub fn set_heap_end<P: Platform>(&mut self, platform: &mut P, end: u64) -> u64 {
-        let heap = &mut self.heap;
+    /// Moves the end of the heap, to whole pages: an odd end would cost a C library another call.
+    ///
+    /// # Errors
+    /// [`Errno::NoMem`], and what is to be unmapped then.
+    pub fn set_heap_end<P: Platform>(&mut self, platform: &mut P, end: u64) -> Result<(), Failed> {
+        let heap = &self.heap;
         let end = round_up(end, PAGE).unwrap_or(u64::MAX);
         if end < heap.start || end - heap.start > HEAP_LIMIT || end >= SALLYPORT_USER {
-            return heap.end;
+            return Err(Errno::NoMem.into());
         }
-        let Some(needed) = round_up(end, LARGE) else {
-            return heap.end;
-        };
+        let needed = round_up(end, LARGE).ok_or(Errno::NoMem)?;
         if needed > heap.mapped {
             let (start, rights) = (heap.mapped, Rights::ReadWrite);
-            if self
-                .tables
-                .reserve(&mut self.frames, platform, start, needed, rights)
-                .is_err()
-            {
-                return heap.end;
-            }
-            heap.mapped = needed;
+            let range = Self::range(start, needed - start)?;
+            self.tables
+                .reserve(&mut self.frames, platform, range, rights)
+                .map_err(|incomplete| self.failed(start, incomplete))?;
+            self.heap.mapped = needed;
         }
-        heap.end = end;
-        end
+        self.heap.end = end;
+        Ok(())
     }
 
     /// The part of the heap that a lower end gives up, and which must read as zeros when the
@@ -405,18 +414,19 @@ impl AddressSpace {
         (end >= self.heap.start && start < top).then(|| (start, top - start))
     }
 
-    /// Physical address behind a user address for the kernel's own access.
+    /// The memory behind a user address for the kernel's own access.
     fn reach<P: Platform>(
         &mut self,
         platform: &mut P,
         address: u64,
         access: Access,
-    ) -> Result<u64, Errno> {
+    ) -> Result<Place, CallError> {
         if !(USER_START..USER_END).contains(&address) {
-            return Err(Errno::Fault);
+            return Err(Errno::Fault.into());
         }
+        let address = VirtAddr::new(address);
         match self.tables.translate(platform, address, access) {
-            Some(physical) => Ok(physical),
+            Some(place) => Ok(place),
             None => self.reach_by_fault(platform, address, access),
         }
     }
@@ -427,9 +437,9 @@ impl AddressSpace {
     fn reach_by_fault<P: Platform>(
         &mut self,
         platform: &mut P,
-        address: u64,
+        address: VirtAddr,
         access: Access,
-    ) -> Result<u64, Errno> {
+    ) -> Result<Place, CallError> {
         match self
             .tables
             .fault(&mut self.frames, platform, address, access)
@@ -437,9 +447,9 @@ impl AddressSpace {
             Fault::Resolved => self
                 .tables
                 .translate(platform, address, access)
-                .ok_or(Errno::Fault),
-            Fault::Denied => Err(Errno::Fault),
-            Fault::OutOfMemory => Err(Errno::NoMem),
+                .ok_or(Errno::Fault.into()),
+            Fault::Denied => Err(Errno::Fault.into()),
+            Fault::NoFrame => Err(self.no_frame()),
         }
     }
 
@@ -452,23 +462,27 @@ impl AddressSpace {
         platform: &mut P,
         address: u64,
         to: &mut [u8],
-    ) -> Result<(), Errno> {
-        if to.len() as u64 <= PAGE - address % PAGE {
-            let physical = self.reach(platform, address, Access::Read)?;
-            platform.read_bytes(physical, to);
+    ) -> Result<(), CallError> {
+        let place = self.reach(platform, address, Access::Read)?;
+        let count = platform.read_bytes(place, to);
+        if count == to.len() {
             return Ok(());
         }
-        let mut address = address;
-        let mut rest = to;
-        while !rest.is_empty() {
-            let room = usize::try_from(PAGE - address % PAGE).map_err(|_| Errno::Fault)?;
-            let (now, later) = rest.split_at_mut(room.min(rest.len()));
-            let physical = self.reach(platform, address, Access::Read)?;
-            platform.read_bytes(physical, now);
-            address = address.checked_add(now.len() as u64).ok_or(Errno::Fault)?;
-            rest = later;
-        }
-        Ok(())
+        self.read_on(platform, address, to, count)
+    }
+
+    /// The rest of [`Self::read`] after the first `done` bytes.
+    #[cold]
+    #[inline(never)]
+    fn read_on<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        address: u64,
+        to: &mut [u8],
+        done: usize,
+    ) -> Result<(), CallError> {
+        let at = address.checked_add(done as u64).ok_or(Errno::Fault)?;
+        self.read(platform, at, to.get_mut(done..).unwrap_or(&mut []))
     }
 
     /// Copies to user memory that the process may write.
@@ -480,23 +494,27 @@ impl AddressSpace {
         platform: &mut P,
         address: u64,
         from: &[u8],
-    ) -> Result<(), Errno> {
-        if from.len() as u64 <= PAGE - address % PAGE {
-            let physical = self.reach(platform, address, Access::Write)?;
-            platform.write_bytes(physical, from);
+    ) -> Result<(), CallError> {
+        let place = self.reach(platform, address, Access::Write)?;
+        let count = platform.write_bytes(place, from);
+        if count == from.len() {
             return Ok(());
         }
-        let mut address = address;
-        let mut rest = from;
-        while !rest.is_empty() {
-            let room = usize::try_from(PAGE - address % PAGE).map_err(|_| Errno::Fault)?;
-            let (now, later) = rest.split_at(room.min(rest.len()));
-            let physical = self.reach(platform, address, Access::Write)?;
-            platform.write_bytes(physical, now);
-            address = address.checked_add(now.len() as u64).ok_or(Errno::Fault)?;
-            rest = later;
-        }
-        Ok(())
+        self.write_on(platform, address, from, count)
+    }
+
+    /// The rest of [`Self::write`] after the first `done` bytes.
+    #[cold]
+    #[inline(never)]
+    fn write_on<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        address: u64,
+        from: &[u8],
+        done: usize,
+    ) -> Result<(), CallError> {
+        let at = address.checked_add(done as u64).ok_or(Errno::Fault)?;
+        self.write(platform, at, from.get(done..).unwrap_or(&[]))
     }
 
     /// Reads code bytes at `address` as far as they are executable; how many there were.
@@ -511,17 +529,14 @@ impl AddressSpace {
             let Some(at) = address.checked_add(done as u64).filter(|&at| at < USER_END) else {
                 break;
             };
-            let Some(physical) = self.tables.translate(platform, at, Access::Execute) else {
+            let address = VirtAddr::new(at);
+            let Some(place) = self.tables.translate(platform, address, Access::Execute) else {
                 break;
             };
-            let room = usize::try_from(PAGE - at % PAGE)
-                .unwrap_or(0)
-                .min(to.len() - done);
-            let Some(part) = to.get_mut(done..done + room) else {
+            let Some(part) = to.get_mut(done..) else {
                 break;
             };
-            platform.read_bytes(physical, part);
-            done += room;
+            done += platform.read_bytes(place, part);
         }
         done
     }
@@ -530,20 +545,40 @@ impl AddressSpace {
     ///
     /// # Errors
     /// [`Errno::Inval`] if misaligned, [`Errno::Fault`] where the process may not read.
-    pub fn read_u32<P: Platform>(&mut self, platform: &mut P, address: u64) -> Result<u32, Errno> {
+    pub fn read_u32<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        address: u64,
+    ) -> Result<u32, CallError> {
         if !address.is_multiple_of(4) {
-            return Err(Errno::Inval);
+            return Err(Errno::Inval.into());
         }
         let mut bytes = [0; 4];
         self.read(platform, address, &mut bytes)?;
         Ok(u32::from_le_bytes(bytes))
     }
-}
 
-fn errno(error: PagingError) -> Errno {
-    match error {
-        PagingError::OutOfMemory | PagingError::NotMapped => Errno::NoMem,
-        PagingError::Pinned => Errno::Access,
-        PagingError::Occupied => Errno::Exist,
+    fn failed(&self, start: u64, incomplete: Incomplete) -> Failed {
+        Failed {
+            error: self.call_error(incomplete.error),
+            part: (start, incomplete.done - start),
+        }
+    }
+
+    fn call_error(&self, error: PagingError) -> CallError {
+        match error {
+            PagingError::NoFrame => self.no_frame(),
+            PagingError::NotMapped => Errno::NoMem.into(),
+            PagingError::Pinned => Errno::Access.into(),
+            PagingError::Occupied => Errno::Exist.into(),
+        }
+    }
+
+    /// Why there was no frame.
+    fn no_frame(&self) -> CallError {
+        match self.frames.failure() {
+            Some(_) => CallError::Fatal,
+            None => Errno::NoMem.into(),
+        }
     }
 }

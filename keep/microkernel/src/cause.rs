@@ -3,7 +3,7 @@
 //! A host can inject any exception (Heckler, WeSee). The runtime must see a trap only where the
 //! CPU, executing these very bytes with these very registers, would have raised it.
 
-use crate::kernel::Registers;
+use crate::registers::Registers;
 
 /// Longest x86 instruction, in bytes (AMD64 APM volume 3, section 1.1).
 pub const MAX_INSTRUCTION: usize = 15;

@@ -1,105 +1,222 @@
 //! Physical frames: 2 MiB frames from the Keep's memory, 4 KiB frames carved out of them.
 //!
-//! A frame is *fresh* until its first use: zero under plain KVM, to be accepted ([`Platform::accept`])
-//! under SNP. Frames carry the C-bit where there is one. Freed frames hold the link of the free list in their first word; a frame is freed only
-//! after no vCPU can reach it any more.
+//! Memory is *fresh* until its first use: zero under plain KVM, to be accepted by the ledger under SNP. Freed
+//! frames hold the link of the free list in their first word; a frame is freed only after no vCPU can reach
+//! it any more.
 
 use core::ops::Range;
 
+use enarx_boot::address::{CBit, Gpa, PhysAddr};
+use enarx_boot::layout::{DIRECT_MAP_SIZE, HUGE, LARGE, PAGE};
+use enarx_boot::page_table::{Pte, PteFlags};
+use enarx_exits::{ExitFunction, Reason};
+
+use crate::fatal::Fatal;
+use crate::frame::{Frame, LargeFrame, Slot};
 use crate::platform::Platform;
-use enarx_boot::layout::{LARGE, PAGE};
+use crate::snp::pages::{Ledger, Refused};
 
 /// The allocator of physical frames.
 #[derive(Debug)]
 pub struct Frames {
-    /// First 2 MiB frame never handed out.
-    next: u64,
-    /// End of those that follow it.
-    end: u64,
-    /// More 2 MiB frames never handed out, for when those are used up.
-    reserve: (u64, u64),
+    /// 2 MiB pages never handed out.
+    fresh: Range<PhysAddr>,
+    /// More of them, for when those are used up.
+    reserve: Range<PhysAddr>,
     /// 4 KiB frames being carved, all from one 2 MiB frame (or the launch area).
-    carve: u64,
-    carve_end: u64,
+    carve: Range<PhysAddr>,
     /// The carved frame is fresh.
     carve_fresh: bool,
     /// The carved frames are to be accepted one by one: they are not part of an accepted 2 MiB frame.
     carve_single: bool,
-    free_small: u64,
-    free_large: u64,
-    small_count: u64,
-    large_count: u64,
+    free_small: FreeList,
+    free_large: FreeList,
+    /// The ledger of the pages that are the Keep's; `None` without SNP.
+    ledger: Option<Ledger>,
+    /// The page that could not be accepted, which ends the Keep.
+    refused: Option<Refused>,
 }
 
-/// End mark of the free lists; page 0 is never a free frame.
-const NONE: u64 = 0;
+/// Freed frames, each with the address of the next in its first word.
+#[derive(Debug)]
+struct FreeList {
+    /// The first one; 0 = none, because page 0 is never a free frame.
+    head: u64,
+    count: u64,
+}
+
+impl FreeList {
+    const fn new() -> Self {
+        Self { head: 0, count: 0 }
+    }
+
+    fn push<P: Platform>(&mut self, platform: &mut P, frame: PhysAddr, link: Slot) {
+        platform.write(link, self.head);
+        self.head = frame.get();
+        self.count += 1;
+    }
+
+    fn pop<P: Platform>(&mut self, platform: &P) -> Option<PhysAddr> {
+        if self.head == 0 {
+            return None;
+        }
+        let frame = PhysAddr::from_entry(self.head);
+        self.head = platform.read(Frame::of(frame).slot(0));
+        self.count -= 1;
+        Some(frame)
+    }
+}
+
+const EMPTY: Range<PhysAddr> = PhysAddr::from_entry(0)..PhysAddr::from_entry(0);
+
+const fn length(range: &Range<PhysAddr>) -> u64 {
+    range.end.get() - range.start.get()
+}
 
 impl Frames {
-    /// An allocator over the 4 KiB frames of `small` and the 2 MiB frames of `large`, with this
-    /// C-bit, or 0. The caller has checked the alignment and the order.
+    /// No memory.
     #[must_use]
-    pub const fn new(small: Range<u64>, large: Range<u64>, c_bit: u64) -> Self {
+    pub const fn none() -> Self {
         Self {
-            next: large.start | c_bit,
-            end: large.end | c_bit,
-            reserve: (0, 0),
-            carve: small.start | c_bit,
-            carve_end: small.end | c_bit,
+            fresh: EMPTY,
+            reserve: EMPTY,
+            carve: EMPTY,
             carve_fresh: true,
-            // Without SNP there is nothing to accept.
-            carve_single: c_bit != 0,
-            free_small: NONE,
-            free_large: NONE,
-            small_count: 0,
-            large_count: 0,
+            carve_single: false,
+            free_small: FreeList::new(),
+            free_large: FreeList::new(),
+            ledger: None,
+            refused: None,
         }
     }
 
-    /// Adds the fresh 2 MiB frames of `start..end`; once.
-    pub fn add(&mut self, start: u64, end: u64) {
-        self.reserve = (start, end);
+    /// Takes the 4 KiB pages of `small` and the 2 MiB pages of `large`, which are fresh and nobody else's; once. The
+    /// caller has checked the alignment and the order. With a ledger each is accepted before it is used.
+    pub fn boot(
+        &mut self,
+        small: Range<Gpa>,
+        large: Range<Gpa>,
+        c_bit: CBit,
+        ledger: Option<Ledger>,
+    ) {
+        self.fresh = c_bit.private(large.start)..c_bit.private(large.end);
+        self.carve = c_bit.private(small.start)..c_bit.private(small.end);
+        self.carve_single = ledger.is_some();
+        self.ledger = ledger;
+    }
+
+    /// Adds the fresh 2 MiB pages of `range`; once.
+    pub fn add(&mut self, range: Range<Gpa>, c_bit: CBit) {
+        self.reserve = c_bit.private(range.start)..c_bit.private(range.end);
+    }
+
+    /// The ledger; `None` without SNP.
+    pub(crate) fn ledger(&self) -> Option<&Ledger> {
+        self.ledger.as_ref().filter(|_| !cfg!(feature = "plain"))
+    }
+
+    /// Why there was no frame: a page that was refused, which ends the Keep, or `None` if all memory is in use.
+    #[must_use]
+    pub fn failure(&self) -> Option<Refused> {
+        self.refused.filter(|_| !cfg!(feature = "plain"))
+    }
+
+    /// Gives the ledger the tables that it needs for memory up to `end`; the launch made that of the first GiB.
+    ///
+    /// # Errors
+    /// [`Reason::OutOfMemory`] when there is no frame for a table.
+    pub fn extend_ledger<P: Platform>(&mut self, platform: &mut P, end: u64) -> Result<(), Fatal> {
+        let mut start = HUGE;
+        while start < end.min(DIRECT_MAP_SIZE)
+            && let Some(ledger) = self.ledger()
+        {
+            let at = ledger.gib(platform, Gpa::new(start))?;
+            let table = self.small_or_end(platform, 0)?;
+            let flags = PteFlags::PRESENT.union(PteFlags::WRITE);
+            platform.set_entry(at, Pte::new(table.address(), flags));
+            start += HUGE;
+        }
+        Ok(())
+    }
+
+    /// The end of a Keep that cannot go on: a page that was refused, or else `fatal`.
+    pub(crate) fn end(&self, fatal: Fatal) -> Fatal {
+        self.failure().map_or(fatal, Fatal::from)
     }
 
     /// Free memory, in bytes.
     #[must_use]
-    pub fn free(&self) -> u64 {
-        (self.end - self.next)
-            + (self.reserve.1 - self.reserve.0)
-            + (self.carve_end - self.carve)
-            + self.small_count * PAGE
-            + self.large_count * LARGE
+    pub const fn free(&self) -> u64 {
+        length(&self.fresh)
+            + length(&self.reserve)
+            + length(&self.carve)
+            + self.free_small.count * PAGE
+            + self.free_large.count * LARGE
     }
 
-    /// A zeroed 2 MiB frame.
-    pub fn large<P: Platform>(&mut self, platform: &mut P) -> Option<u64> {
+    /// A zeroed 2 MiB frame; `None`: [`Self::failure`].
+    pub fn large<P: Platform>(&mut self, platform: &mut P) -> Option<LargeFrame> {
         let (frame, fresh) = self.large_raw(platform)?;
         if !fresh {
-            platform.zero_large(frame);
+            if self.ledger().is_some() {
+                platform.clear_large(frame);
+            } else {
+                let gpa = frame.address().gpa().get();
+                platform.exit(ExitFunction::Discard, &[gpa, LARGE]);
+            }
         }
         Some(frame)
     }
 
-    fn large_raw<P: Platform>(&mut self, platform: &mut P) -> Option<(u64, bool)> {
-        if self.next == self.end {
-            (self.next, self.end) = core::mem::take(&mut self.reserve);
+    /// A 2 MiB frame, and whether it is zero.
+    fn large_raw<P: Platform>(&mut self, platform: &mut P) -> Option<(LargeFrame, bool)> {
+        if self.fresh.start == self.fresh.end {
+            self.fresh = core::mem::replace(&mut self.reserve, EMPTY);
         }
-        if self.next < self.end {
-            let frame = self.next;
-            self.next += LARGE;
-            platform.accept(frame, LARGE);
-            return Some((frame, true));
+        if self.fresh.start < self.fresh.end {
+            let page = self.fresh.start;
+            self.fresh.start = page.offset(LARGE);
+            return Some((self.accept_large(platform, page)?, true));
         }
-        let frame = self.free_large;
-        if frame == NONE {
-            return None;
-        }
-        self.free_large = platform.read(frame);
-        self.large_count -= 1;
-        Some((frame, false))
+        let frame = self.free_large.pop(platform)?;
+        Some((LargeFrame::of(frame), false))
     }
 
-    /// A zeroed 4 KiB frame.
-    pub fn small<P: Platform>(&mut self, platform: &mut P) -> Option<u64> {
+    /// Makes a fresh 2 MiB page the Keep's.
+    fn accept_large<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        page: PhysAddr,
+    ) -> Option<LargeFrame> {
+        let Some(ledger) = self.ledger() else {
+            // A host that does not give it ends the Keep with the first access.
+            if page.get() >= platform.memory_there() {
+                platform.exit(ExitFunction::Memory, &[page.get() + LARGE]);
+            }
+            return Some(LargeFrame::of(page));
+        };
+        let accepted = ledger.accept_large(platform, page);
+        self.noted(accepted)
+    }
+
+    /// Makes a fresh 4 KiB page the Keep's; without SNP it is.
+    fn accept_small<P: Platform>(&mut self, platform: &mut P, page: PhysAddr) -> Option<Frame> {
+        let Some(ledger) = self.ledger() else {
+            return Some(Frame::of(page));
+        };
+        let accepted = ledger.accept_small(platform, page);
+        self.noted(accepted)
+    }
+
+    /// The accepted page; one that was refused is kept.
+    fn noted<F>(&mut self, accepted: Result<F, Refused>) -> Option<F> {
+        accepted
+            .map_err(|refused| self.refused = Some(refused))
+            .ok()
+    }
+
+    /// A zeroed 4 KiB frame; `None`: [`Self::failure`].
+    pub fn small<P: Platform>(&mut self, platform: &mut P) -> Option<Frame> {
         let (frame, fresh) = self.small_raw(platform)?;
         if !fresh {
             platform.fill(frame, 0);
@@ -107,24 +224,34 @@ impl Frames {
         Some(frame)
     }
 
-    /// Zeroed 4 KiB frames one after the other, at most `most`: the first, and how many.
-    pub fn small_run<P: Platform>(&mut self, platform: &mut P, most: u64) -> Option<(u64, u64)> {
-        if !self.carve_fresh || self.carve == self.carve_end {
-            return Some((self.small(platform)?, 1));
-        }
-        let first = self.carve;
-        let count = most.min((self.carve_end - first) / PAGE);
-        self.carve = first + count * PAGE;
-        if self.carve_single {
-            for index in 0..count {
-                platform.accept(first + index * PAGE, PAGE);
-            }
-        }
-        Some((first, count))
+    /// A zeroed 4 KiB frame that the microkernel itself needs, or the end of the Keep with this detail.
+    pub(crate) fn small_or_end<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        detail: u64,
+    ) -> Result<Frame, Fatal> {
+        let fatal = Fatal::new(Reason::OutOfMemory, detail);
+        self.small(platform).ok_or_else(|| self.end(fatal))
     }
 
-    /// A 4 KiB frame whose words are all `value`.
-    pub fn filled<P: Platform>(&mut self, platform: &mut P, value: u64) -> Option<u64> {
+    /// Zeroed 4 KiB frames one after the other, at most `most`: the first, and how many.
+    pub fn small_run<P: Platform>(&mut self, platform: &mut P, most: u64) -> Option<(Frame, u64)> {
+        if !self.carve_fresh || self.carve.start == self.carve.end {
+            return Some((self.small(platform)?, 1));
+        }
+        let first = self.carve.start;
+        let count = most.min(length(&self.carve) / PAGE);
+        self.carve.start = first.offset(count * PAGE);
+        if self.carve_single {
+            for index in 0..count {
+                self.accept_small(platform, first.offset(index * PAGE))?;
+            }
+        }
+        Some((Frame::of(first), count))
+    }
+
+    /// A 4 KiB frame whose words are all `value`; `None`: [`Self::failure`].
+    pub fn filled<P: Platform>(&mut self, platform: &mut P, value: u64) -> Option<Frame> {
         let (frame, fresh) = self.small_raw(platform)?;
         if !fresh || value != 0 {
             platform.fill(frame, value);
@@ -133,52 +260,47 @@ impl Frames {
     }
 
     /// A 4 KiB frame, and whether it is zero.
-    #[inline]
-    fn small_raw<P: Platform>(&mut self, platform: &mut P) -> Option<(u64, bool)> {
-        if self.free_small == NONE && self.carve != self.carve_end {
-            return Some(self.carved(platform));
+    fn small_raw<P: Platform>(&mut self, platform: &mut P) -> Option<(Frame, bool)> {
+        if self.free_small.head == 0 && self.carve.start != self.carve.end {
+            return self.carved(platform);
         }
         self.small_freed_or_new(platform)
     }
 
     /// The next of the frames being carved, of which there is one.
-    #[inline]
-    fn carved<P: Platform>(&mut self, platform: &mut P) -> (u64, bool) {
-        let frame = self.carve;
-        self.carve = frame + PAGE;
-        if self.carve_single {
-            platform.accept(frame, PAGE);
-        }
-        (frame, self.carve_fresh)
+    fn carved<P: Platform>(&mut self, platform: &mut P) -> Option<(Frame, bool)> {
+        let page = self.carve.start;
+        self.carve.start = page.offset(PAGE);
+        let frame = if self.carve_single {
+            self.accept_small(platform, page)?
+        } else {
+            Frame::of(page)
+        };
+        Some((frame, self.carve_fresh))
     }
 
     #[inline(never)]
-    fn small_freed_or_new<P: Platform>(&mut self, platform: &mut P) -> Option<(u64, bool)> {
-        if self.free_small != NONE {
-            let frame = self.free_small;
-            self.free_small = platform.read(frame);
-            self.small_count -= 1;
-            return Some((frame, false));
+    fn small_freed_or_new<P: Platform>(&mut self, platform: &mut P) -> Option<(Frame, bool)> {
+        if let Some(frame) = self.free_small.pop(platform) {
+            return Some((Frame::of(frame), false));
         }
         let (frame, fresh) = self.large_raw(platform)?;
-        self.carve = frame;
-        self.carve_end = frame + LARGE;
+        let start = frame.address();
+        self.carve = start..start.offset(LARGE);
         self.carve_fresh = fresh;
         self.carve_single = false;
-        Some(self.carved(platform))
+        self.carved(platform)
     }
 
     /// Takes back a 4 KiB frame that nothing refers to any more.
-    pub fn free_small<P: Platform>(&mut self, platform: &mut P, frame: u64) {
-        platform.write(frame, self.free_small);
-        self.free_small = frame;
-        self.small_count += 1;
+    pub fn free_small<P: Platform>(&mut self, platform: &mut P, frame: Frame) {
+        self.free_small
+            .push(platform, frame.address(), frame.slot(0));
     }
 
     /// Takes back a 2 MiB frame that nothing refers to any more.
-    pub fn free_large<P: Platform>(&mut self, platform: &mut P, frame: u64) {
-        platform.write(frame, self.free_large);
-        self.free_large = frame;
-        self.large_count += 1;
+    pub fn free_large<P: Platform>(&mut self, platform: &mut P, frame: LargeFrame) {
+        let link = frame.part(0).slot(0);
+        self.free_large.push(platform, frame.address(), link);
     }
 }

@@ -2,108 +2,33 @@
 //!
 //! One lock (in the binary) guards [`Kernel`]; a vCPU never sleeps while it holds it.
 
-use crate::address_space::{AddressSpace, Removal};
+use crate::address_space::{AddressSpace, Failed, Removal};
 use crate::cause;
 use crate::clock::Clock;
 use crate::epoch::Epoch;
-use crate::frames::Frames;
+use crate::fatal::{CallError, Fatal};
+use crate::launch::{Launch, check};
 use crate::linux::{Errno, flag};
-use crate::paging::{Fault, Stale};
+use crate::paging::{Change, Fault, Stale};
 use crate::platform::Platform;
 use crate::random::Random;
+use crate::registers::{Registers, vector};
 use crate::signal::{self, Signal, SignalFrame};
 use crate::snp::message::{Channel, MessageKey};
-use crate::snp::{Messages, Snp, cpuid, pages, vcpu};
+use crate::snp::{Messages, cpuid, vcpu};
+use crate::tee::Tee;
 use crate::threads::Threads;
-use enarx_boot::boot_page::{self, BootInfo};
+use enarx_boot::address::{Gpa, VirtAddr};
+use enarx_boot::boot_page::BootInfo;
 use enarx_boot::layout::{
     DIRECT_MAP_SIZE, IMAGE_USER, LARGE, LAUNCH_END, MAX_VCPUS, MMAP_END, MMAP_START, PAGE,
     SHARED_END, SHARED_PHYSICAL, STACK_SIZE, STACK_TOP, USER_END, VDSO_USER,
 };
 use enarx_boot::page_table::{Access, Rights};
-use enarx_exits::{FaultReport, HostFacts, Reason};
+use enarx_exits::{BootCheck, HostFacts, Reason};
 
 use enarx_snp::ghcb::{PageOperation, exit};
 use zerocopy::{FromBytes, IntoBytes};
-
-/// The registers of interrupted user code, in the order in which the entry code pushes them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-#[allow(missing_docs, reason = "the names are the registers'")]
-pub struct Registers {
-    pub r15: u64,
-    pub r14: u64,
-    pub r13: u64,
-    pub r12: u64,
-    pub r11: u64,
-    pub r10: u64,
-    pub r9: u64,
-    pub r8: u64,
-    pub rbp: u64,
-    pub rdi: u64,
-    pub rsi: u64,
-    pub rdx: u64,
-    pub rcx: u64,
-    pub rbx: u64,
-    pub rax: u64,
-    /// Exception vector; [`SYSTEM_CALL`] for a SYSCALL.
-    pub vector: u64,
-    /// Error code of the exception; 0 where there is none.
-    pub error_code: u64,
-    pub rip: u64,
-    pub cs: u64,
-    pub flags: u64,
-    pub rsp: u64,
-    pub ss: u64,
-}
-
-const _: () = assert!(size_of::<Registers>() == 22 * 8);
-
-impl Registers {
-    /// All zero.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            r15: 0,
-            r14: 0,
-            r13: 0,
-            r12: 0,
-            r11: 0,
-            r10: 0,
-            r9: 0,
-            r8: 0,
-            rbp: 0,
-            rdi: 0,
-            rsi: 0,
-            rdx: 0,
-            rcx: 0,
-            rbx: 0,
-            rax: 0,
-            vector: 0,
-            error_code: 0,
-            rip: 0,
-            cs: 0,
-            flags: 0,
-            rsp: 0,
-            ss: 0,
-        }
-    }
-}
-
-/// [`Registers::vector`] of a system call.
-pub const SYSTEM_CALL: u64 = 256;
-
-/// Exception vectors (AMD64 APM volume 2, section 8.2).
-pub mod vector {
-    /// #DE, divide error.
-    pub const DIVIDE: u64 = 0;
-    /// #UD, invalid opcode.
-    pub const INVALID_OPCODE: u64 = 6;
-    /// #PF, page fault.
-    pub const PAGE_FAULT: u64 = 14;
-    /// #VC, VMM communication.
-    pub const VMM_COMMUNICATION: u64 = 29;
-}
 
 /// A handler installed by `rt_sigaction`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,36 +56,6 @@ const CPUID: [u8; 2] = [0x0f, 0xa2];
 const fn low(register: u64) -> u32 {
     let [a, b, c, d, ..] = register.to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
-}
-
-/// The Keep cannot go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fatal(pub FaultReport);
-
-impl Fatal {
-    /// A report without registers.
-    #[must_use]
-    pub fn new(reason: Reason, detail: u64) -> Self {
-        Self(FaultReport {
-            reason: reason as u64,
-            vector: detail,
-            ..FaultReport::default()
-        })
-    }
-
-    /// A report about an interrupted context.
-    #[must_use]
-    pub fn at(reason: Reason, registers: &Registers, cr2: u64) -> Self {
-        Self(FaultReport {
-            reason: reason as u64,
-            vector: registers.vector,
-            error_code: registers.error_code,
-            rip: registers.rip,
-            cr2,
-            rsp: registers.rsp,
-            cs: registers.cs,
-        })
-    }
 }
 
 /// Where compiled WebAssembly lies: code that traps on purpose. The runtime itself and its C library lie
@@ -191,8 +86,16 @@ pub struct Kernel {
     pub processors: u64,
     /// All memory of the Keep, in bytes.
     pub memory: u64,
-    /// What there is to know under SNP; none under plain KVM.
-    pub snp: Option<Snp>,
+    /// The trusted execution environment.
+    pub tee: Tee,
+}
+
+/// Exclusive use of the kernel, for the length of a closure.
+pub trait Guarded {
+    /// Runs `f` with the kernel locked.
+    fn with<R>(&self, f: impl FnOnce(&mut Kernel) -> R) -> R;
+    /// The key of the messages to the firmware, which needs no lock.
+    fn key(&self) -> &MessageKey;
 }
 
 impl Default for Kernel {
@@ -206,8 +109,8 @@ impl Kernel {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            space: AddressSpace::new(),
-            threads: Threads::new(),
+            space: AddressSpace::none(),
+            threads: Threads::none(),
             clock: Clock {
                 start: 0,
                 multiplier: 0,
@@ -222,57 +125,38 @@ impl Kernel {
             }; SIGNALS],
             processors: 0,
             memory: 0,
-            snp: None,
+            tee: Tee::None,
         }
     }
 
-    /// Takes over what the launch prepared, from the measured boot page and the host's facts.
+    /// Takes over what the launch prepared, from the measured boot page, which `launch` is taken of, and the
+    /// host's facts.
     ///
     /// # Errors
-    /// [`Reason::Boot`] with the number of the check that failed.
-    pub fn boot(&mut self, boot: &BootInfo, facts: &HostFacts, tsc: u64) -> Result<(), Fatal> {
-        let check = |number, ok: bool| {
-            if ok {
-                Ok(())
-            } else {
-                Err(Fatal::new(Reason::Boot, number))
-            }
-        };
-        check(
-            1,
-            boot.magic == boot_page::MAGIC
-                && boot.flags & !boot_page::FLAGS == 0
-                && (boot.flags & boot_page::FLAG_SNP != 0) == (boot.c_bit != 0),
-        )?;
-        check(
-            2,
-            boot.launch_free.is_multiple_of(PAGE) && boot.launch_free <= LAUNCH_END,
-        )?;
-        check(
-            3,
-            boot.free_start.is_multiple_of(LARGE) && boot.free_start >= SHARED_END,
-        )?;
-        check(
-            4,
-            boot.heap_start.is_multiple_of(LARGE) && boot.heap_mapped.is_multiple_of(LARGE),
-        )?;
-        check(5, boot.user_entry < USER_END && boot.user_stack < USER_END)?;
-        check(
-            6,
-            facts.memory_end.is_multiple_of(LARGE)
-                && facts.memory_end >= boot.free_start
-                && facts.memory_end <= DIRECT_MAP_SIZE,
-        )?;
-        check(7, facts.vcpus >= 1 && facts.vcpus <= MAX_VCPUS as u64)?;
-        check(8, facts.processors >= 1 && facts.processors <= facts.vcpus)?;
+    /// [`Reason::Boot`] with the [`BootCheck`] that failed.
+    pub fn boot(
+        &mut self,
+        boot: &BootInfo,
+        launch: &Launch,
+        facts: &HostFacts,
+        tsc: u64,
+    ) -> Result<(), Fatal> {
+        let area = boot.launch_free.is_multiple_of(PAGE) && boot.launch_free <= LAUNCH_END;
+        check(BootCheck::LaunchArea, area)?;
+        let free = boot.free_start.is_multiple_of(LARGE) && boot.free_start >= SHARED_END;
+        check(BootCheck::FreeMemory, free)?;
+        let heap = boot.heap_start.is_multiple_of(LARGE) && boot.heap_mapped.is_multiple_of(LARGE);
+        check(BootCheck::Heap, heap)?;
+        let (end, ends) = (facts.memory_end, boot.free_start..=DIRECT_MAP_SIZE);
+        let memory = end.is_multiple_of(LARGE) && ends.contains(&end);
+        check(BootCheck::MemoryEnd, memory)?;
+        let vcpus = (1..=MAX_VCPUS as u64).contains(&facts.vcpus);
+        check(BootCheck::Vcpus, vcpus)?;
+        let processors = (1..=facts.vcpus).contains(&facts.processors);
+        check(BootCheck::Processors, processors)?;
         self.clock =
-            Clock::new(tsc, facts.tsc_khz, facts.wall_ns).ok_or(Fatal::new(Reason::Boot, 9))?;
-        let frames = Frames::new(
-            boot.launch_free..LAUNCH_END,
-            boot.free_start..facts.memory_end,
-            boot.c_bit,
-        );
-        self.space.boot(boot, frames);
+            Clock::new(tsc, facts.tsc_khz, facts.wall_ns).ok_or(Fatal::boot(BootCheck::Clock))?;
+        self.space.boot(boot, launch, Gpa::new(facts.memory_end));
         self.threads.boot(usize::try_from(facts.vcpus).unwrap_or(1));
         self.processors = facts.processors;
         self.memory = facts.memory_end;
@@ -283,26 +167,26 @@ impl Kernel {
     /// is to see, takes over what the firmware left, `key` among it, and prepares the direct map.
     ///
     /// # Errors
-    /// [`Reason::PageState`], [`Reason::Cpuid`], [`Reason::Secrets`], [`Reason::OutOfMemory`].
+    /// [`Reason::PageState`], [`Reason::Cpuid`], [`Reason::Secrets`], [`Reason::OutOfMemory`];
+    /// [`Reason::Boot`] for another launch.
     pub fn boot_snp<P: Platform>(
         &mut self,
         platform: &mut P,
-        boot: &BootInfo,
+        launch: &Launch,
         key: &MessageKey,
     ) -> Result<(), Fatal> {
-        let root = boot.root | boot.c_bit;
-        for (start, end) in [
-            (SHARED_PHYSICAL, SHARED_END),
-            (boot.image_start, boot.free_start),
-        ] {
-            pages::change_state(platform, root, start, end, PageOperation::Shared)?;
+        let launch = launch.snp.as_ref();
+        let ledger = self.space.frames().ledger();
+        let (Some(launch), Some(ledger)) = (launch, ledger) else {
+            return Err(Fatal::boot(BootCheck::SnpLaunch));
+        };
+        let exits = (Gpa::new(SHARED_PHYSICAL), Gpa::new(SHARED_END));
+        for (start, end) in [exits, launch.image] {
+            ledger.change_state(platform, start, end, PageOperation::Shared)?;
         }
-        let snp = crate::snp::boot::take_over(platform, boot, key, &mut self.random)?;
-        self.snp = Some(snp);
-        let frames = self.space.frames();
-        pages::extend(platform, root, self.memory, |platform| {
-            frames.small(platform)
-        })
+        let snp = crate::snp::boot::take_over(platform, launch, key, &mut self.random)?;
+        self.tee = Tee::Snp(snp);
+        self.space.frames().extend_ledger(platform, self.memory)
     }
 
     /// Starts vCPU `vcpu` unless it has been started; under plain KVM the host does.
@@ -310,13 +194,14 @@ impl Kernel {
     /// # Errors
     /// As [`vcpu::start`].
     pub fn start_vcpu<P: Platform>(&mut self, platform: &mut P, vcpu: usize) -> Result<(), Fatal> {
-        match &mut self.snp {
+        match self.tee.snp_mut() {
             Some(snp) => vcpu::start(platform, snp, self.space.frames(), vcpu),
             None => Ok(()),
         }
     }
 
-    /// The runtime image has been copied: its shared pages become private and free.
+    /// The runtime image has been copied: its shared pages become private and free, and the loader, which is
+    /// not needed any more, is unmapped. Its pages are constants and stay unused.
     ///
     /// # Errors
     /// [`Reason::PageState`], [`Reason::Validation`].
@@ -326,19 +211,20 @@ impl Kernel {
         epoch: &Epoch,
         me: usize,
     ) -> Result<(), Fatal> {
-        let Some(snp) = self.snp.as_mut().filter(|snp| !snp.image_released) else {
+        let Some(snp) = self.tee.snp_mut().filter(|snp| !snp.image_released) else {
             return Ok(());
         };
         snp.image_released = true;
-        let boot = snp.boot;
-        let (start, end) = (boot.image_start, boot.free_start);
-        self.space.withdraw(platform, IMAGE_USER, end - start);
+        let ((start, end), loader_end) = (snp.launch.image, snp.launch.loader_end);
+        let window = VirtAddr::new(IMAGE_USER);
+        let length = end.get() - start.get();
+        self.space.withdraw(platform, window, window.offset(length));
+        self.space.withdraw(platform, VirtAddr::new(0), loader_end);
         self.shoot_down(platform, epoch, me);
-        let root = boot.root | boot.c_bit;
-        pages::change_state(platform, root, start, end, PageOperation::Private)?;
-        self.space
-            .frames()
-            .add(start | boot.c_bit, end | boot.c_bit);
+        if let Some(ledger) = self.space.frames().ledger() {
+            ledger.change_state(platform, start, end, PageOperation::Private)?;
+        }
+        self.space.add_memory(start..end);
         Ok(())
     }
 
@@ -347,7 +233,7 @@ impl Kernel {
     /// # Errors
     /// [`Errno::NoSys`] without SNP, [`Errno::Io`] once something went wrong with it.
     pub fn take_channel(&mut self) -> Result<Option<Channel>, Errno> {
-        let snp = self.snp.as_mut().ok_or(Errno::NoSys)?;
+        let snp = self.tee.snp_mut().ok_or(Errno::NoSys)?;
         match snp.messages {
             Messages::Broken => Err(Errno::Io),
             Messages::Taken => Ok(None),
@@ -360,7 +246,7 @@ impl Kernel {
 
     /// Gives the channel back; none: it is not to be used any more.
     pub fn give_channel(&mut self, channel: Option<&Channel>) {
-        let Some(snp) = &mut self.snp else {
+        let Some(snp) = self.tee.snp_mut() else {
             return;
         };
         snp.messages = Messages::Broken;
@@ -382,7 +268,7 @@ impl Kernel {
     #[cfg(feature = "simulated")]
     pub fn simulated_cpuid<P: Platform>(&mut self, platform: &mut P, registers: &mut Registers) {
         const GENERAL_PROTECTION: u64 = 13;
-        if self.snp.is_some()
+        if self.tee.snp().is_some()
             && registers.vector == GENERAL_PROTECTION
             && registers.error_code == 0
             && self.at_cpuid(platform, registers)
@@ -402,12 +288,17 @@ impl Kernel {
         if registers.error_code != exit::CPUID || !self.at_cpuid(platform, registers) {
             return None;
         }
-        let snp = self.snp.as_ref()?;
-        let page = snp.boot.cpuid_page | snp.boot.c_bit;
+        let snp = self.tee.snp()?;
         let [leaf, subleaf] = [registers.rax, registers.rcx].map(low);
         let number = u32::try_from(me).ok()?;
-        let [eax, ebx, ecx, edx] =
-            cpuid::answer(platform, page, number, snp.registers.1, leaf, subleaf);
+        let [eax, ebx, ecx, edx] = cpuid::answer(
+            platform,
+            snp.launch.cpuid,
+            number,
+            snp.control.xcr0(),
+            leaf,
+            subleaf,
+        );
         registers.rax = eax.into();
         registers.rbx = ebx.into();
         registers.rcx = ecx.into();
@@ -436,8 +327,9 @@ impl Kernel {
                     .ok_or(unexpected)?
                 {
                     Fault::Resolved => return Ok(()),
-                    Fault::OutOfMemory => {
-                        return Err(Fatal::at(Reason::OutOfMemory, registers, cr2));
+                    Fault::NoFrame => {
+                        let out_of_memory = Fatal::at(Reason::OutOfMemory, registers, cr2);
+                        return Err(self.space.end(out_of_memory));
                     }
                     Fault::Denied => Signal {
                         number: flag::SIGSEGV,
@@ -487,7 +379,7 @@ impl Kernel {
             Reason::Unhandled
         };
         self.deliver(platform, me, registers, &signal)
-            .ok_or(Fatal::at(reason, registers, cr2))
+            .ok_or_else(|| self.space.end(Fatal::at(reason, registers, cr2)))
     }
 
     /// A page fault at CPL3; none if the error code makes no sense.
@@ -570,7 +462,7 @@ impl Kernel {
         let frame_at = registers.rsp.wrapping_sub(8);
         self.space
             .read(platform, frame_at, &mut bytes)
-            .map_err(|_| fatal)?;
+            .map_err(|_| self.space.end(fatal))?;
         let frame = SignalFrame::read_from_bytes(&bytes).map_err(|_| fatal)?;
         frame.restore(registers).ok_or(fatal)
     }
@@ -598,13 +490,13 @@ impl Kernel {
     ///
     /// # Errors
     /// Those of `change`.
-    pub fn reduce<P: Platform>(
+    pub fn with_shootdown<P: Platform>(
         &mut self,
         platform: &mut P,
         epoch: &Epoch,
         me: usize,
-        change: impl FnOnce(&mut AddressSpace, &mut P) -> Result<Stale, Errno>,
-    ) -> Result<(), Errno> {
+        change: impl FnOnce(&mut AddressSpace, &mut P) -> Result<Stale, CallError>,
+    ) -> Result<(), CallError> {
         let result = change(&mut self.space, platform);
         if result.map_or(true, |stale| stale.reduced) {
             self.shoot_down(platform, epoch, me);
@@ -612,12 +504,28 @@ impl Kernel {
         result.map(|_| ())
     }
 
+    /// Takes away what a mapping that failed has left; why it failed.
+    pub fn undo<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        epoch: &Epoch,
+        me: usize,
+        failed: Failed,
+    ) -> CallError {
+        let (start, length) = failed.part;
+        if length != 0 {
+            // What was mapped is whole entries, so this cannot fail.
+            let _ = self.remove(platform, epoch, me, Removal::Unmap, start, length);
+        }
+        failed.error
+    }
+
     /// Unmaps or discards a range: in one step where no other vCPU can get to user code before this
     /// ends, in two where one could still write to frames about to be freed.
     ///
     /// # Errors
     /// As [`AddressSpace::finish`].
-    pub fn take_away<P: Platform>(
+    pub fn remove<P: Platform>(
         &mut self,
         platform: &mut P,
         epoch: &Epoch,
@@ -625,13 +533,13 @@ impl Kernel {
         removal: Removal,
         start: u64,
         length: u64,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), CallError> {
         if self.threads.others_running(me) {
-            self.reduce(platform, epoch, me, |space, platform| {
-                space.hide(platform, start, length)
+            self.with_shootdown(platform, epoch, me, |space, platform| {
+                space.change(platform, start, length, Change::Hide)
             })?;
         }
-        self.reduce(platform, epoch, me, |space, platform| {
+        self.with_shootdown(platform, epoch, me, |space, platform| {
             space.finish(platform, removal, start, length)
         })
     }

@@ -11,14 +11,17 @@ use core::mem::offset_of;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use enarx_boot::boot_page::{BootInfo, FLAG_FAULT_ADDRESSES, FLAG_SNP};
+use enarx_boot::boot_page::{BootInfo, FLAG_FAULT_ADDRESSES};
 use enarx_exits::exit_code;
-use enarx_exits::{ExitFunction, FaultReport, KICK_VECTOR, Reason};
+use enarx_exits::{BootCheck, ExitFunction, FaultReport, KICK_VECTOR, Reason};
 use enarx_microkernel::epoch::Epoch;
-use enarx_microkernel::kernel::{Fatal, Registers, vector};
+use enarx_microkernel::fatal::Fatal;
+use enarx_microkernel::kernel::Guarded;
+use enarx_microkernel::launch::Launch;
 use enarx_microkernel::platform::Platform;
+use enarx_microkernel::registers::{Registers, vector};
 use enarx_microkernel::signal::{USER_CS, USER_SS, sanitise_flags};
-use enarx_microkernel::syscall::{After, Guarded, system_call};
+use enarx_microkernel::syscall::{After, system_call};
 use enarx_microkernel::threads::State;
 use zerocopy::IntoBytes;
 
@@ -56,7 +59,7 @@ pub extern "C" fn boot(registers: &mut Registers, vcpu: usize) {
             end_with(&mut machine, &fatal.0);
         }
     } else {
-        if snp::active()
+        if !cfg!(feature = "plain")
             && let Err(fatal) = snp::start_further(&mut machine, vcpu)
         {
             snp::terminate(fatal.0.reason);
@@ -68,31 +71,31 @@ pub extern "C" fn boot(registers: &mut Registers, vcpu: usize) {
 
 fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fatal> {
     let boot: BootInfo = boot_info();
-    if cfg!(feature = "plain") == (boot.flags & FLAG_SNP != 0) {
-        return Err(Fatal::new(Reason::Boot, 11));
+    let launch = Launch::new(&boot)?;
+    if cfg!(feature = "plain") == launch.snp.is_some() {
+        return Err(Fatal::boot(BootCheck::Platform));
     }
     if !cfg!(feature = "plain") {
-        snp::start(machine, &boot)?;
+        snp::start(machine, &launch)?;
     }
     let (facts, tsc) = (host_facts(), machine.tsc());
     let mut random = [0; 3];
     let clock = KERNEL.with(|kernel| {
-        kernel.boot(&boot, &facts, tsc)?;
+        kernel.boot(&boot, &launch, &facts, tsc)?;
         kernel.random.try_out(machine)?;
-        if snp::active() {
-            kernel.boot_snp(machine, &boot, KERNEL.key())?;
+        if !cfg!(feature = "plain") {
+            kernel.boot_snp(machine, &launch, KERNEL.key())?;
         }
         kernel.random.fill(machine, random.as_mut_bytes())?;
         kernel.space.randomise(random[2]);
-        if let Some(snp) = &kernel.snp {
-            let (cr4, xcr0) = snp.registers;
-            Machine::set_control(cr4, xcr0);
+        if let Some(snp) = kernel.tee.snp() {
+            Machine::set_control(&snp.control);
         }
         Ok::<_, Fatal>(kernel.clock)
     })?;
-    machine.write(boot.random_bytes, random[0]);
-    machine.write(boot.random_bytes + 8, random[1]);
-    if snp::active() {
+    machine.write(launch.random_bytes[0], random[0]);
+    machine.write(launch.random_bytes[1], random[1]);
+    if !cfg!(feature = "plain") {
         machine.wipe_stack();
     }
     set_clock(&clock);
@@ -135,9 +138,8 @@ fn detour() -> u64 {
 #[cfg(feature = "simulated")]
 fn simulated_quirks() {
     use enarx_exits::simulated::QUIRK_SYSCALL;
-    const LSTAR: u32 = 0xc000_0082;
-    if snp::active() && snp::instructions::quirks() & QUIRK_SYSCALL != 0 {
-        machine::cpu::write_msr(LSTAR, detour());
+    if snp::instructions::quirks() & QUIRK_SYSCALL != 0 {
+        machine::cpu::Msr::Lstar.write(detour());
     }
 }
 
@@ -239,19 +241,18 @@ pub fn end(reason: Reason, detail: u64) -> ! {
 #[inline(never)]
 fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
     begin_end();
-    if !cfg!(feature = "plain") && !snp::active() {
-        // There is no GHCB yet.
-        snp::terminate(report.reason);
+    if cfg!(feature = "plain") {
+        machine.exit(ExitFunction::Fault, &report.args());
+        halt(machine);
     }
-    let report = match boot_info().flags & (FLAG_SNP | FLAG_FAULT_ADDRESSES) {
-        FLAG_SNP => report.without_addresses(),
-        _ => *report,
-    };
-    machine.exit(ExitFunction::Fault, &report.args());
-    if snp::active() {
-        snp::terminate(report.reason);
+    if snp::has_ghcb() {
+        let report = match boot_info().flags & FLAG_FAULT_ADDRESSES {
+            0 => report.without_addresses(),
+            _ => *report,
+        };
+        machine.exit(ExitFunction::Fault, &report.args());
     }
-    halt(machine)
+    snp::terminate(report.reason)
 }
 
 /// Ends the Keep for all vCPUs, before the host learns of it.
@@ -262,7 +263,9 @@ pub fn begin_end() {
     EPOCH.advance_all();
     // User code on other vCPUs does not have to enter the microkernel to talk to the host: its pages go, and
     // what the CPUs still remember of them does not last.
-    snp::take_user_memory();
+    if !cfg!(feature = "plain") {
+        snp::take_user_memory();
+    }
 }
 
 /// Tells if the Keep has ended.

@@ -5,24 +5,74 @@
 //! structure that could disagree with what the CPU sees.
 //! The meaning of an entry's bits is in [`enarx_boot::page_table`].
 
-use crate::frames::Frames;
-use enarx_boot::layout::{HUGE, LARGE, PAGE};
-use enarx_boot::page_table::bits::{ADDRESS, FRAME, PINNED, PRESENT, RESERVED};
-use enarx_boot::page_table::{Access, RIGHTS, Rights, bits, table_entry};
+use enarx_boot::address::{CBit, PhysAddr, VirtAddr};
+use enarx_boot::layout::{LARGE, MMAP_END, MMAP_START, PAGE, USER_END, USER_START, round_up};
+use enarx_boot::page_table::{Access, Pte, PteFlags, Rights};
 
+use crate::frame::{Frame, LargeFrame, Place, Slot, Words};
+use crate::frames::Frames;
 use crate::platform::Platform;
+use crate::table::{entry_at, lower, shift, slot, span};
+
+/// A range of user addresses in whole pages: not empty, between [`USER_START`] and [`USER_END`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserRange {
+    start: VirtAddr,
+    end: VirtAddr,
+}
+
+impl UserRange {
+    /// `length` bytes from `start` on, rounded up to whole pages; `None` if that is no such range.
+    pub(crate) fn new(start: u64, length: u64) -> Option<Self> {
+        let length = round_up(length, PAGE)?;
+        let end = start.checked_add(length)?;
+        let inside = length != 0 && start.is_multiple_of(PAGE) && start >= USER_START;
+        (inside && end <= USER_END).then_some(Self {
+            start: VirtAddr::new(start),
+            end: VirtAddr::new(end),
+        })
+    }
+
+    /// The addresses from `start` to `end`, whole pages inside of those that `mmap` chooses from.
+    pub(crate) const fn chosen(start: u64, end: u64) -> Self {
+        debug_assert!(MMAP_START <= start && start < end && end <= MMAP_END);
+        Self {
+            start: VirtAddr::new(start),
+            end: VirtAddr::new(end),
+        }
+    }
+
+    /// First address.
+    pub(crate) const fn start(self) -> u64 {
+        self.start.get()
+    }
+
+    /// First address behind it.
+    pub(crate) const fn end(self) -> u64 {
+        self.end.get()
+    }
+}
 
 /// Why an operation on the tables failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PagingError {
-    /// No frame is left for a table or a page.
-    OutOfMemory,
+    /// There is no frame for a table or a page: [`Frames::failure`] says why.
+    NoFrame,
     /// Part of the range is not mapped.
     NotMapped,
     /// Part of the range belongs to the microkernel.
     Pinned,
     /// Part of the range is mapped already.
     Occupied,
+}
+
+/// A reservation that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incomplete {
+    /// Why.
+    pub error: PagingError,
+    /// Everything below this address in the range has been reserved.
+    pub done: u64,
 }
 
 /// What a change means for the TLBs. A change that failed may have reduced rights before it did:
@@ -40,8 +90,8 @@ pub enum Fault {
     Resolved,
     /// The tables deny the access: a verified cause.
     Denied,
-    /// No frame is left.
-    OutOfMemory,
+    /// There is no frame: [`Frames::failure`] says why.
+    NoFrame,
 }
 
 /// Pages mapped by one fault where their entries are alike: 64 KiB.
@@ -50,202 +100,122 @@ const FAULT_AROUND: u64 = 16;
 /// The user half of the page tables under one root.
 #[derive(Debug)]
 pub struct Tables {
-    root: u64,
+    root: Frame,
     /// The C-bit: entries without it are memory shared with the host, which the microkernel does
     /// not touch on behalf of the process.
-    private: u64,
+    private: CBit,
 }
 
-/// What to do with a range.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Change {
+/// A change of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Give a free range these rights.
     Reserve(Rights),
+    /// Give a mapped range these rights.
     Protect(Rights),
-    /// Take the access away but keep frames: the first half of a removal with other vCPUs running.
+    /// Take all access away without freeing anything: what must happen, with every TLB flushed, before
+    /// [`Self::Remove`] or [`Self::Discard`] while other vCPUs run.
     Hide,
+    /// Free the range; parts that are free already stay so.
     Remove,
-    /// Forget the contents, keep the reservation.
+    /// Free its frames; the range stays reserved and reads as zeros.
     Discard,
 }
 
-/// Bits of an address below the index of `level`.
-const fn shift(level: u32) -> u32 {
-    3 + 9 * level
-}
-
-/// Bytes that one entry of `level` covers.
-const fn span(level: u32) -> u64 {
-    1 << shift(level)
-}
-
-const _: () = assert!(span(1) == PAGE && span(2) == LARGE && span(3) == HUGE);
-
-/// Physical address of the entry for `address` in `table` at `level`.
-const fn slot(table: u64, level: u32, address: u64) -> u64 {
-    table + ((address >> shift(level)) & 511) * 8
-}
-
-/// Physical address of the entry at `level` for any virtual address in the tables under `root`; none
-/// where no table leads there.
-pub fn entry_at<P: Platform>(platform: &P, root: u64, address: u64, level: u32) -> Option<u64> {
-    let mut table = root;
-    for above in (level + 1..=4).rev() {
-        let entry = platform.read(slot(table, above, address));
-        if entry & (PRESENT | bits::LARGE) != PRESENT {
-            return None;
-        }
-        table = entry & ADDRESS;
-    }
-    Some(slot(table, level, address))
-}
-
-const fn is_table(entry: u64) -> bool {
-    entry & PRESENT != 0 && entry & RESERVED == 0
-}
-
 impl Tables {
-    /// The tables under `root`, a PML4 made by the launcher; `private` is the C-bit, or 0.
-    #[must_use]
-    pub const fn new(root: u64, private: u64) -> Self {
+    /// No tables.
+    pub(crate) const fn none() -> Self {
+        Self::new(Frame::of(PhysAddr::from_entry(0)), CBit::NONE)
+    }
+
+    /// The tables under `root`, a PML4 made by the launcher, with this C-bit.
+    pub(crate) const fn new(root: Frame, private: CBit) -> Self {
         Self { root, private }
     }
 
-    /// Reserves `start..end`, which is free, with `rights`.
+    /// The C-bit of the entries of private memory.
+    pub(crate) const fn c_bit(&self) -> CBit {
+        self.private
+    }
+
+    /// Reserves `range`, which is free, with `rights`.
     ///
     /// # Errors
-    /// [`PagingError::OutOfMemory`], [`PagingError::Occupied`], [`PagingError::Pinned`]; nothing
-    /// is reserved then.
+    /// [`Incomplete`]. What was reserved is the caller's to take away: another vCPU may have translations of it.
     pub fn reserve<P: Platform>(
         &mut self,
         frames: &mut Frames,
         platform: &mut P,
-        start: u64,
-        end: u64,
+        range: UserRange,
         rights: Rights,
-    ) -> Result<(), PagingError> {
-        let mut walk = Walk::new(frames, platform, Change::Reserve(rights), start, end);
-        if let Err(error) = walk.descend(self.root, start, end) {
-            let done = walk.done;
-            // What was reserved before is whole entries: this cannot fail.
-            self.change(frames, platform, start, done, Change::Remove)?;
-            return Err(error);
-        }
-        Ok(())
+    ) -> Result<(), Incomplete> {
+        let mut walk = Walk::new(frames, platform, Change::Reserve(rights), range);
+        let result = walk.descend(self.root, range);
+        result.map_err(|error| Incomplete {
+            error,
+            done: walk.done,
+        })
     }
 
-    /// Gives the mapped range `start..end` other rights.
+    /// Changes `range`.
     ///
     /// # Errors
     /// [`PagingError::NotMapped`] or [`PagingError::Pinned`] where the range is not the process's,
-    /// [`PagingError::OutOfMemory`]; what was changed until then stays.
-    pub fn protect<P: Platform>(
+    /// [`PagingError::NoFrame`]; what was changed until then stays.
+    pub fn change<P: Platform>(
         &mut self,
         frames: &mut Frames,
         platform: &mut P,
-        start: u64,
-        end: u64,
-        rights: Rights,
-    ) -> Result<Stale, PagingError> {
-        self.change(frames, platform, start, end, Change::Protect(rights))
-    }
-
-    /// Takes all access to `start..end` away without freeing anything: what must happen, with
-    /// every TLB flushed, before [`Self::remove`] or [`Self::discard`] while other vCPUs run.
-    ///
-    /// # Errors
-    /// As [`Self::protect`].
-    pub fn hide<P: Platform>(
-        &mut self,
-        frames: &mut Frames,
-        platform: &mut P,
-        start: u64,
-        end: u64,
-    ) -> Result<Stale, PagingError> {
-        self.change(frames, platform, start, end, Change::Hide)
-    }
-
-    /// Frees `start..end`; parts that are free already stay so.
-    ///
-    /// # Errors
-    /// As [`Self::protect`].
-    pub fn remove<P: Platform>(
-        &mut self,
-        frames: &mut Frames,
-        platform: &mut P,
-        start: u64,
-        end: u64,
-    ) -> Result<Stale, PagingError> {
-        self.change(frames, platform, start, end, Change::Remove)
-    }
-
-    /// Frees the frames of `start..end`; the range stays reserved and reads as zeros.
-    ///
-    /// # Errors
-    /// As [`Self::protect`].
-    pub fn discard<P: Platform>(
-        &mut self,
-        frames: &mut Frames,
-        platform: &mut P,
-        start: u64,
-        end: u64,
-    ) -> Result<Stale, PagingError> {
-        self.change(frames, platform, start, end, Change::Discard)
-    }
-
-    fn change<P: Platform>(
-        &mut self,
-        frames: &mut Frames,
-        platform: &mut P,
-        start: u64,
-        end: u64,
+        range: UserRange,
         change: Change,
     ) -> Result<Stale, PagingError> {
-        let mut walk = Walk::new(frames, platform, change, start, end);
-        walk.descend(self.root, start, end)?;
+        let mut walk = Walk::new(frames, platform, change, range);
+        walk.descend(self.root, range)?;
         Ok(walk.stale)
     }
 
-    /// Clears the pinned 2 MiB entries of `start..end`.
-    pub fn withdraw<P: Platform>(&mut self, platform: &mut P, start: u64, end: u64) {
-        for address in (start..end).step_by(2 << 20) {
-            if let Some(at) = entry_at(platform, self.root, address, 2) {
-                platform.write(at, 0);
+    /// Clears the 2 MiB entries of `start..end`, of pages and of tables.
+    pub fn withdraw<P: Platform>(&mut self, platform: &mut P, start: VirtAddr, end: VirtAddr) {
+        for address in (start.get()..end.get()).step_by(2 << 20) {
+            if let Some(at) = entry_at(platform, self.root, VirtAddr::new(address), 2) {
+                platform.set_entry(at, Pte::EMPTY);
             }
         }
     }
 
     /// The lowest entry for `address`, and its level.
-    fn leaf<P: Platform>(&self, platform: &P, address: u64) -> (u64, u32) {
+    fn leaf<P: Platform>(&self, platform: &P, address: VirtAddr) -> (Pte, u32) {
         let mut table = self.root;
         for level in [4, 3, 2] {
-            let entry = platform.read(slot(table, level, address));
-            if !is_table(entry) {
+            let entry = platform.entry(slot(table, level, address));
+            if !entry.is_table() {
                 return (entry, level);
             }
-            table = entry & ADDRESS;
+            table = lower(entry);
         }
-        (platform.read(slot(table, 1, address)), 1)
+        (platform.entry(slot(table, 1, address)), 1)
     }
 
-    /// Rights of the page at `address`; none where it is not mapped.
-    pub fn rights<P: Platform>(&self, platform: &P, address: u64) -> Option<Rights> {
+    /// Rights of the page at `address`; `None` where it is not mapped.
+    pub fn rights<P: Platform>(&self, platform: &P, address: VirtAddr) -> Option<Rights> {
         let (entry, _) = self.leaf(platform, address);
-        (entry & RESERVED != 0).then(|| Rights::of(entry))
+        entry.has(PteFlags::RESERVED).then(|| Rights::of(entry))
     }
 
-    /// The physical address behind `address` where the tables allow the access now.
+    /// The memory behind `address` where the tables allow the access now.
     pub fn translate<P: Platform>(
         &self,
         platform: &P,
-        address: u64,
+        address: VirtAddr,
         access: Access,
-    ) -> Option<u64> {
+    ) -> Option<Place> {
         let (entry, level) = self.leaf(platform, address);
-        let (needed, refused) = access.bits();
-        let needed = needed | self.private;
+        let (needed, refused) = access.flags();
+        let needed = needed.bits() | self.private.mask();
         let offset = span(level) - 1;
-        (entry & (needed | refused) == needed)
-            .then_some((entry & ADDRESS & !offset) + (address & offset))
+        let page = entry.address().get() & !offset;
+        (entry.bits() & (needed | refused.bits()) == needed)
+            .then(|| Place::of(PhysAddr::from_entry(page + (address.get() & offset))))
     }
 
     /// Handles a fault of `access` at `address`, a user address: gives it a frame where the
@@ -254,44 +224,48 @@ impl Tables {
         &mut self,
         frames: &mut Frames,
         platform: &mut P,
-        address: u64,
+        address: VirtAddr,
         access: Access,
     ) -> Fault {
         let mut table = self.root;
         let mut level = 4;
         loop {
             let at = slot(table, level, address);
-            let entry = platform.read(at);
-            if is_table(entry) && level > 1 {
-                table = entry & ADDRESS;
+            let entry = platform.entry(at);
+            if entry.is_table() && level > 1 {
+                table = lower(entry);
                 level -= 1;
                 continue;
             }
-            if entry & RESERVED == 0 || !Rights::of(entry).allow(access) {
+            if !entry.has(PteFlags::RESERVED) || !Rights::of(entry).allow(access) {
                 return Fault::Denied;
             }
-            if entry & PRESENT != 0 {
+            if entry.has(PteFlags::PRESENT) {
                 // Another vCPU was faster.
                 return Fault::Resolved;
             }
-            if entry & FRAME != 0 {
+            if entry.has(PteFlags::FRAME) {
                 // Hidden by a removal that failed: its contents are still the page's.
-                platform.write(at, entry | PRESENT);
+                platform.set_entry(at, entry.with(PteFlags::PRESENT));
                 return Fault::Resolved;
             }
             if level == 1 {
                 return Self::back_small(frames, platform, at, entry);
             }
-            if level == 2
-                && let Some(frame) = frames.large(platform)
-            {
-                platform.write(at, entry | frame | FRAME | PRESENT | bits::LARGE);
-                return Fault::Resolved;
+            if level == 2 {
+                if let Some(frame) = frames.large(platform) {
+                    let flags = BACKED.union(PteFlags::LARGE);
+                    platform.set_entry(at, entry.backed_by(frame.address(), flags));
+                    return Fault::Resolved;
+                }
+                if frames.failure().is_some() {
+                    return Fault::NoFrame;
+                }
             }
-            let Some(lower) = frames.filled(platform, entry) else {
-                return Fault::OutOfMemory;
+            let Some(lower) = frames.filled(platform, entry.bits()) else {
+                return Fault::NoFrame;
             };
-            platform.write(at, table_entry(lower));
+            platform.set_entry(at, Pte::table(lower.address()));
             table = lower;
             level -= 1;
         }
@@ -301,36 +275,41 @@ impl Tables {
     fn back_small<P: Platform>(
         frames: &mut Frames,
         platform: &mut P,
-        at: u64,
-        entry: u64,
+        at: Slot,
+        entry: Pte,
     ) -> Fault {
-        let end = (at & !(FAULT_AROUND * 8 - 1)) + FAULT_AROUND * 8;
-        let count = platform.run_length(at, (end - at) / 8, entry);
-        match back_run(frames, platform, at, count, entry) {
-            0 => Fault::OutOfMemory,
-            _ => Fault::Resolved,
+        let words = at.words(FAULT_AROUND - at.address().get() / 8 % FAULT_AROUND);
+        let count = platform.run_length(words, entry.bits());
+        let words = words.split(count).0;
+        let rest = back_run(frames, platform, words, entry);
+        if rest == words || frames.failure().is_some() {
+            return Fault::NoFrame;
         }
+        Fault::Resolved
     }
 }
 
-/// Gives frames to `count` 4 KiB entries from `at` on, which become `entry` with a frame each; how
-/// many got one.
-fn back_run<P: Platform>(
-    frames: &mut Frames,
-    platform: &mut P,
-    at: u64,
-    count: u64,
-    entry: u64,
-) -> u64 {
-    let mut backed = 0;
-    while backed < count
-        && let Some((first, found)) = frames.small_run(platform, count - backed)
+/// What an entry gets with its frame.
+const BACKED: PteFlags = PteFlags::FRAME.union(PteFlags::PRESENT);
+
+/// Gives frames to 4 KiB entries, which become `entry` with a frame each; those that got none.
+#[inline(never)]
+fn back_run<P: Platform>(frames: &mut Frames, platform: &mut P, words: Words, entry: Pte) -> Words {
+    let mut rest = words;
+    while rest.count() != 0
+        && let Some((first, found)) = frames.small_run(platform, rest.count())
     {
-        platform.fill_rising(at + backed * 8, found, first | entry | FRAME | PRESENT);
-        backed += found;
+        let entry = entry.backed_by(first.address(), BACKED);
+        let (backed, others) = rest.split(found);
+        platform.fill_rising(backed, entry.bits());
+        rest = others;
     }
-    backed
+    rest
 }
+
+const RIGHTS_AND_PRESENT: PteFlags = PteFlags::RIGHTS.union(PteFlags::PRESENT);
+const FRAME_AND_PINNED: PteFlags = PteFlags::FRAME.union(PteFlags::PINNED);
+const ACCESSED_AND_DIRTY: PteFlags = PteFlags::ACCESSED.union(PteFlags::DIRTY);
 
 /// One pass over a range.
 struct Walk<'a, P> {
@@ -340,7 +319,7 @@ struct Walk<'a, P> {
     stale: Stale,
     /// Everything below this address in the range has been changed.
     done: u64,
-    /// What an entry with a frame keeps, and what it gets.
+    /// The bits that an entry with a frame keeps, and those that it gets.
     kept: u64,
     set: u64,
     /// Entries with frames keep them.
@@ -351,13 +330,7 @@ struct Walk<'a, P> {
 }
 
 impl<'a, P: Platform> Walk<'a, P> {
-    fn new(
-        frames: &'a mut Frames,
-        platform: &'a mut P,
-        change: Change,
-        start: u64,
-        end: u64,
-    ) -> Self {
+    fn new(frames: &'a mut Frames, platform: &'a mut P, change: Change, range: UserRange) -> Self {
         let writable = matches!(
             change,
             Change::Reserve(Rights::ReadWrite) | Change::Protect(Rights::ReadWrite)
@@ -366,42 +339,47 @@ impl<'a, P: Platform> Walk<'a, P> {
             // An entry with a frame is in the way.
             Change::Reserve(_) => (u64::MAX, 0),
             Change::Protect(rights) => (
-                !(RIGHTS | PRESENT | bits::ACCESSED_DIRTY),
-                rights.bits() | if rights == Rights::None { 0 } else { PRESENT },
+                !(RIGHTS_AND_PRESENT.bits() | ACCESSED_AND_DIRTY.bits()),
+                rights.flags().bits()
+                    | match rights {
+                        Rights::None => 0,
+                        _ => PteFlags::PRESENT.bits(),
+                    },
             ),
-            Change::Hide => (!PRESENT, 0),
+            Change::Hide => (!PteFlags::PRESENT.bits(), 0),
             Change::Remove => (0, 0),
-            Change::Discard => (RIGHTS | RESERVED, 0),
+            Change::Discard => (PteFlags::RIGHTS.union(PteFlags::RESERVED).bits(), 0),
         };
         Self {
             frames,
             platform,
             change,
             stale: Stale::default(),
-            done: start,
+            done: range.start(),
             kept,
             set,
             keeps_frames: matches!(change, Change::Protect(_) | Change::Hide),
-            populate: writable && end - start <= FAULT_AROUND * PAGE,
+            populate: writable && range.end() - range.start() <= FAULT_AROUND * PAGE,
         }
     }
 
-    /// Changes `start..end` under `root`: goes down as far as the whole range is a part of one entry.
-    fn descend(&mut self, root: u64, start: u64, end: u64) -> Result<(), PagingError> {
+    /// Changes `range` under `root`: goes down as far as the whole range is a part of one entry.
+    fn descend(&mut self, root: Frame, range: UserRange) -> Result<(), PagingError> {
+        let (start, end) = (range.start(), range.end());
         let (mut table, mut level) = (root, 4);
         let extent = (start ^ (end - 1)) | (end - start);
         for upper in [4, 3, 2] {
             if extent >> shift(upper) != 0 {
                 break;
             }
-            let at = slot(table, upper, start);
-            let entry = self.platform.read(at);
-            table = if is_table(entry) {
-                entry & ADDRESS
+            let at = slot(table, upper, range.start);
+            let entry = self.platform.entry(at);
+            table = if entry.is_table() {
+                lower(entry)
             } else if self.is_done(entry) {
                 return Ok(());
             } else {
-                self.split(at, upper, entry)?
+                self.split(at, entry)?
             };
             level = upper - 1;
         }
@@ -412,11 +390,11 @@ impl<'a, P: Platform> Walk<'a, P> {
     }
 
     /// Whether there is nothing to do where `entry` is.
-    fn is_done(&self, entry: u64) -> bool {
-        entry == 0 && matches!(self.change, Change::Remove | Change::Hide)
+    fn is_done(&self, entry: Pte) -> bool {
+        entry.is_empty() && matches!(self.change, Change::Remove | Change::Hide)
     }
 
-    fn table(&mut self, table: u64, level: u32, start: u64, end: u64) -> Result<(), PagingError> {
+    fn table(&mut self, table: Frame, level: u32, start: u64, end: u64) -> Result<(), PagingError> {
         let size = span(level);
         let mut address = start;
         while address < end {
@@ -426,25 +404,25 @@ impl<'a, P: Platform> Walk<'a, P> {
                 _ => end,
             };
             let whole = address == base && next - base == size;
-            let at = slot(table, level, address);
-            let entry = self.platform.read(at);
-            if is_table(entry) {
-                self.below(entry & ADDRESS, level, address, next)?;
+            let at = slot(table, level, VirtAddr::new(address));
+            let entry = self.platform.entry(at);
+            if entry.is_table() {
+                self.below(lower(entry), level, address, next)?;
                 if whole && self.change == Change::Remove && level < 4 {
-                    self.platform.write(at, 0);
-                    self.frames.free_small(self.platform, entry & ADDRESS);
+                    self.platform.set_entry(at, Pte::EMPTY);
+                    self.frames.free_small(self.platform, lower(entry));
                     // Paging-structure caches may still hold the table.
                     self.stale.reduced = true;
                 }
             } else if whole && level < 4 {
-                if entry & FRAME == 0 {
-                    address = self.run(table, level, address, end, entry)?;
+                if !entry.has(PteFlags::FRAME) {
+                    address = self.run(at, level, address, end, entry)?;
                     self.done = address;
                     continue;
                 }
                 self.backed(at, level, entry)?;
             } else if !self.is_done(entry) {
-                let lower = self.split(at, level, entry)?;
+                let lower = self.split(at, entry)?;
                 self.below(lower, level, address, next)?;
             }
             address = next;
@@ -454,7 +432,7 @@ impl<'a, P: Platform> Walk<'a, P> {
     }
 
     /// Changes the range `start..end` of a table below one of `level`.
-    fn below(&mut self, table: u64, level: u32, start: u64, end: u64) -> Result<(), PagingError> {
+    fn below(&mut self, table: Frame, level: u32, start: u64, end: u64) -> Result<(), PagingError> {
         if level == 2 {
             self.pages(table, start, end)
         } else {
@@ -464,158 +442,149 @@ impl<'a, P: Platform> Walk<'a, P> {
 
     /// Changes the range `start..end` of a table of the lowest level.
     #[inline(never)]
-    fn pages(&mut self, table: u64, start: u64, end: u64) -> Result<(), PagingError> {
-        let mut at = slot(table, 1, start);
-        let last = at + (end - start) / PAGE * 8;
-        while at < last {
-            let entry = self.platform.read(at);
-            if entry & FRAME == 0 {
-                at += self.alike(at, (last - at) / 8, entry)? * 8;
-            } else if entry & PINNED != 0 || !self.keeps_frames {
+    fn pages(&mut self, table: Frame, start: u64, end: u64) -> Result<(), PagingError> {
+        let mut left = slot(table, 1, VirtAddr::new(start)).words((end - start) / PAGE);
+        while let Some((at, rest)) = left.split_first() {
+            let entry = self.platform.entry(at);
+            left = if !entry.has(PteFlags::FRAME) {
+                self.alike(left, entry)?
+            } else if entry.has(PteFlags::PINNED) || !self.keeps_frames {
                 self.backed(at, 1, entry)?;
-                at += 8;
+                rest
             } else {
-                at = self.backed_run(at, last, entry);
-            }
-            self.done = end - (last - at) / 8 * PAGE;
+                self.backed_run(at, rest, entry)
+            };
+            self.done = end - left.count() * PAGE;
         }
         Ok(())
     }
 
-    /// Changes 4 KiB entries from `at` on, the first of which is `entry`, as long as they have frames
-    /// and are the process's; where the first other one is. For changes that free nothing.
+    /// Changes the 4 KiB entry at `at`, which is `entry`, and those of `words`, which follow it, as long as they
+    /// have frames and are the process's; the others. For changes that free nothing.
     #[inline(never)]
-    fn backed_run(&mut self, at: u64, last: u64, entry: u64) -> u64 {
+    fn backed_run(&mut self, at: Slot, words: Words, entry: Pte) -> Words {
         let (kept, set) = (self.kept, self.set);
-        let (mut at, mut entry, mut changed) = (at, entry, 0);
+        let (mut at, mut left, mut entry, mut changed) = (at, words, entry, 0);
         loop {
-            let new = entry & kept | set;
-            if entry & PRESENT != 0 {
-                changed |= new ^ entry;
+            let new = entry.bits() & kept | set;
+            if entry.has(PteFlags::PRESENT) {
+                changed |= new ^ entry.bits();
             }
             self.platform.write(at, new);
-            at += 8;
-            if at == last {
+            let Some((next, rest)) = left.split_first() else {
+                break;
+            };
+            entry = self.platform.entry(next);
+            if entry.bits() & FRAME_AND_PINNED.bits() != PteFlags::FRAME.bits() {
                 break;
             }
-            entry = self.platform.read(at);
-            if entry & (FRAME | PINNED) != FRAME {
-                break;
-            }
+            (at, left) = (next, rest);
         }
-        self.stale.reduced |= changed & (RIGHTS | PRESENT) != 0;
-        at
+        self.stale.reduced |= changed & RIGHTS_AND_PRESENT.bits() != 0;
+        left
     }
 
     /// Replaces a uniform entry by a table of 512 entries that say the same.
-    fn split(&mut self, at: u64, level: u32, entry: u64) -> Result<u64, PagingError> {
-        if entry & FRAME != 0 {
-            return self.split_backed(at, level, entry);
+    fn split(&mut self, at: Slot, entry: Pte) -> Result<Frame, PagingError> {
+        if entry.has(PteFlags::FRAME) {
+            return self.split_backed(at, entry);
         }
-        match (entry, self.change) {
-            (0, Change::Reserve(_)) => {}
-            (0, _) => return Err(PagingError::NotMapped),
+        match (entry.is_empty(), self.change) {
+            (true, Change::Reserve(_)) => {}
+            (true, _) => return Err(PagingError::NotMapped),
             (_, Change::Reserve(_)) => return Err(PagingError::Occupied),
             _ => {}
         }
-        let lower = self
-            .frames
-            .filled(self.platform, entry)
-            .ok_or(PagingError::OutOfMemory)?;
-        self.platform.write(at, table_entry(lower));
+        let Some(lower) = self.frames.filled(self.platform, entry.bits()) else {
+            return Err(PagingError::NoFrame);
+        };
+        self.platform.set_entry(at, Pte::table(lower.address()));
         Ok(lower)
     }
 
-    /// As [`Self::split`], for an entry with a frame.
+    /// As [`Self::split`], for an entry with a frame, which has 2 MiB.
     #[inline(never)]
-    fn split_backed(&mut self, at: u64, level: u32, entry: u64) -> Result<u64, PagingError> {
-        if entry & PINNED != 0 {
+    fn split_backed(&mut self, at: Slot, entry: Pte) -> Result<Frame, PagingError> {
+        if entry.has(PteFlags::PINNED) {
             return Err(PagingError::Pinned);
         }
         if matches!(self.change, Change::Reserve(_)) {
             return Err(PagingError::Occupied);
         }
-        let lower = self
-            .frames
-            .filled(self.platform, 0)
-            .ok_or(PagingError::OutOfMemory)?;
-        let mut part = if level == 2 {
-            entry & !bits::LARGE
-        } else {
-            entry
+        let Some(lower) = self.frames.filled(self.platform, 0) else {
+            return Err(PagingError::NoFrame);
         };
-        for index in 0..512 {
-            self.platform.write(lower + index * 8, part);
-            part += span(level - 1);
-        }
-        self.platform.write(at, table_entry(lower));
+        let first = entry.without(PteFlags::LARGE);
+        self.platform.fill_rising(lower.words(), first.bits());
+        self.platform.set_entry(at, Pte::table(lower.address()));
         Ok(lower)
     }
 
-    /// Changes a run of whole, equal entries without frames that begins at `address`; where it
-    /// ends.
+    /// Changes a run of whole, equal entries without frames that begins at `at`, the entry of `address`;
+    /// where it ends.
     fn run(
         &mut self,
-        table: u64,
+        at: Slot,
         level: u32,
         address: u64,
         end: u64,
-        entry: u64,
+        entry: Pte,
     ) -> Result<u64, PagingError> {
-        let at = slot(table, level, address);
-        let room = 512 - (at % PAGE) / 8;
-        let most = room.min((end - address) / span(level));
-        let count = self.alike(at, most, entry)?;
-        Ok(address + count * span(level))
+        let words = at.words((end - address) / span(level));
+        let rest = self.alike(words, entry)?;
+        Ok(address + (words.count() - rest.count()) * span(level))
     }
 
-    /// Changes the entries from `at` on, at most `most` of one table, that equal `entry`, which has no
-    /// frame; how many.
-    fn alike(&mut self, at: u64, most: u64, entry: u64) -> Result<u64, PagingError> {
-        let count = self.platform.run_length(at, most, entry);
+    /// Changes the first of these entries that equal `entry`, which has no frame; the others.
+    #[inline(always)]
+    fn alike(&mut self, words: Words, entry: Pte) -> Result<Words, PagingError> {
+        let count = self.platform.run_length(words, entry.bits());
         let new = match self.change {
-            Change::Protect(_) | Change::Discard if entry == 0 => {
+            Change::Protect(_) | Change::Discard if entry.is_empty() => {
                 return Err(PagingError::NotMapped);
             }
-            Change::Reserve(_) if entry != 0 => return Err(PagingError::Occupied),
-            Change::Reserve(rights) | Change::Protect(rights) => RESERVED | rights.bits(),
-            Change::Remove => 0,
+            Change::Reserve(_) if !entry.is_empty() => return Err(PagingError::Occupied),
+            Change::Reserve(rights) | Change::Protect(rights) => Pte::reserved(rights),
+            Change::Remove => Pte::EMPTY,
             Change::Hide | Change::Discard => entry,
         };
+        let (mut same, others) = words.split(count);
         if new == entry {
-            return Ok(count);
+            return Ok(others);
         }
-        let backed = if self.populate {
-            back_run(self.frames, self.platform, at, count, new)
-        } else {
-            0
-        };
-        if backed < count {
-            let rest = at + backed * 8;
-            self.platform.fill_run(rest, count - backed, new);
+        if self.populate {
+            same = back_run(self.frames, self.platform, same, new);
         }
-        Ok(count)
+        if same.count() != 0 {
+            self.platform.fill_run(same, new.bits());
+            if self.frames.failure().is_some() {
+                return Err(PagingError::NoFrame);
+            }
+        }
+        Ok(others)
     }
 
     /// Changes one entry that holds a frame.
-    fn backed(&mut self, at: u64, level: u32, entry: u64) -> Result<(), PagingError> {
-        if entry & PINNED != 0 {
+    fn backed(&mut self, at: Slot, level: u32, entry: Pte) -> Result<(), PagingError> {
+        if entry.has(PteFlags::PINNED) {
             return Err(PagingError::Pinned);
         }
         if matches!(self.change, Change::Reserve(_)) {
             return Err(PagingError::Occupied);
         }
-        let new = entry & self.kept | self.set;
-        if entry & PRESENT != 0 && (new ^ entry) & (RIGHTS | PRESENT | FRAME) != 0 {
+        let new = entry.bits() & self.kept | self.set;
+        let seen = RIGHTS_AND_PRESENT.union(PteFlags::FRAME).bits();
+        if entry.has(PteFlags::PRESENT) && (new ^ entry.bits()) & seen != 0 {
             self.stale.reduced = true;
         }
         self.platform.write(at, new);
         if matches!(self.change, Change::Remove | Change::Discard) {
-            let frame = entry & ADDRESS;
+            let page = entry.address();
             if level == 1 {
-                self.frames.free_small(self.platform, frame);
+                self.frames.free_small(self.platform, Frame::of(page));
             } else {
-                self.frames.free_large(self.platform, frame & !(LARGE - 1));
+                let page = PhysAddr::from_entry(page.get() & !(LARGE - 1));
+                self.frames.free_large(self.platform, LargeFrame::of(page));
             }
         }
         Ok(())

@@ -1,40 +1,42 @@
-//! What the logic of the microkernel needs from the machine under it.
+//! What the logic of the microkernel needs from the machine under it: instructions and memory, no decisions.
 //!
-//! The binary implements it with instructions; tests play it in ordinary memory.
+//! The binary implements it with instructions; tests have a fake one in ordinary memory.
 
-use crate::snp::Instructions;
+use crate::frame::{Frame, Place, Slot, Words};
+use crate::snp::instructions::Instructions;
+use enarx_boot::page_table::Pte;
 use enarx_exits::ExitFunction;
 
 /// The machine: physical memory, TLB, exits, randomness, time.
-///
-/// Physical addresses passed here were handed out by [`crate::frames::Frames`] or read from page
-/// tables that only the microkernel writes; they carry the C-bit where there is one.
 pub trait Platform: Instructions {
-    /// Makes a fresh frame of `size` bytes (4 KiB or 2 MiB) the Keep's own, and zero. Does not
-    /// return when that is not possible.
-    fn accept(&mut self, frame: u64, size: u64);
-    /// Reads the aligned word at a guest physical address.
-    fn read(&self, physical: u64) -> u64;
-    /// Writes the aligned word at a guest physical address.
-    fn write(&mut self, physical: u64, value: u64);
-    /// Writes `value` to all 512 words of the page at `physical`.
-    fn fill(&mut self, physical: u64, value: u64) {
-        self.fill_run(physical, 512, value);
+    /// End of the memory that the host has put in place, a guest-physical address. Plain KVM only.
+    fn memory_there(&self) -> u64;
+    /// Reads a word.
+    fn read(&self, slot: Slot) -> u64;
+    /// Writes a word.
+    fn write(&mut self, slot: Slot, value: u64);
+    /// Reads a page-table entry.
+    fn entry(&self, slot: Slot) -> Pte {
+        Pte::from_bits(self.read(slot))
     }
-    /// How many of the `most` words from `physical` on, all in one page, equal `value` until the
-    /// first that does not.
-    fn run_length(&self, physical: u64, most: u64, value: u64) -> u64;
-    /// Writes `value` to `count` words from `physical` on, all in one page.
-    fn fill_run(&mut self, physical: u64, count: u64, value: u64);
-    /// Writes `first` and what follows it in steps of 4 KiB to `count` words from `physical` on, all
-    /// in one page.
-    fn fill_rising(&mut self, physical: u64, count: u64, first: u64);
-    /// Copies bytes out of one page.
-    fn read_bytes(&self, physical: u64, to: &mut [u8]);
-    /// Copies bytes into one page.
-    fn write_bytes(&mut self, physical: u64, from: &[u8]);
-    /// Zeroes the 2 MiB frame at `physical`.
-    fn zero_large(&mut self, physical: u64);
+    /// Writes a page-table entry.
+    fn set_entry(&mut self, slot: Slot, entry: Pte) {
+        self.write(slot, entry.bits());
+    }
+    /// Writes `value` to all words of a frame.
+    fn fill(&mut self, frame: Frame, value: u64) {
+        self.fill_run(frame.words(), value);
+    }
+    /// How many of the words equal `value` until the first that does not.
+    fn run_length(&self, words: Words, value: u64) -> u64;
+    /// Writes `value` to all words.
+    fn fill_run(&mut self, words: Words, value: u64);
+    /// Writes `first` and what follows it in steps of 4 KiB to the words.
+    fn fill_rising(&mut self, words: Words, first: u64);
+    /// Copies bytes out of a frame, as many as there are up to its end; how many.
+    fn read_bytes(&self, from: Place, to: &mut [u8]) -> usize;
+    /// Copies bytes into a frame, as many as there is room for up to its end; how many.
+    fn write_bytes(&mut self, to: Place, from: &[u8]) -> usize;
 
     /// Forgets all user translations on this vCPU.
     fn flush(&mut self);
@@ -45,7 +47,7 @@ pub trait Platform: Instructions {
     fn wipe_stack(&mut self);
     /// Tells if the Keep has ended on another vCPU: nothing that this one waits for comes any more.
     fn ended(&self) -> bool;
-    /// A random word from the CPU; none if it does not deliver after retries.
+    /// A random word from the CPU; `None` if it does not deliver after retries.
     fn random(&mut self) -> Option<u64>;
     /// The time stamp counter.
     fn tsc(&self) -> u64;

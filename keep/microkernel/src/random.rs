@@ -7,7 +7,7 @@
 use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
 
-use crate::kernel::Fatal;
+use crate::fatal::Fatal;
 use crate::platform::Platform;
 use enarx_exits::Reason;
 
@@ -109,7 +109,7 @@ fn mixed(key: &[u8; BLOCK], number: u64) -> [u8; BLOCK] {
 
 #[cfg(test)]
 mod tests {
-    // The played machines of `tests/` try the rest.
+    // The fake machines of `tests/` try the rest.
     use super::*;
 
     #[test]

@@ -9,7 +9,7 @@ use core::mem::offset_of;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::kernel::Registers;
+use crate::registers::Registers;
 use enarx_boot::layout::USER_END;
 
 /// User code segment, with privilege level 3.

@@ -9,24 +9,20 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::address_space::Removal;
 use crate::clock::MOST;
 use crate::epoch::Epoch;
-use crate::kernel::{Action, Fatal, Kernel, Registers, SIGNALS};
+use crate::fatal::{CallError, Fatal};
+use crate::kernel::{Action, Guarded, SIGNALS};
 use crate::linux::{Errno, MAY_FAIL, flag};
+use crate::paging::Change;
 use crate::platform::Platform;
+use crate::registers::Registers;
 use crate::signal::{AlternateStack, sanitise_flags};
-use crate::snp::message::{KEY_REQUEST, MessageKey, ask};
+use crate::snp::message::KEY_REQUEST;
+use crate::snp::request::ask;
 use crate::threads::{State, thread_id};
 use enarx_boot::layout::USER_END;
 use enarx_boot::page_table::Rights;
 use enarx_exits::{ExitFunction, LOG_BYTES, Reason};
 use enarx_syscall as nr;
-
-/// Exclusive use of the kernel, for the length of a closure.
-pub trait Guarded {
-    /// Runs `f` with the kernel locked.
-    fn with<R>(&self, f: impl FnOnce(&mut Kernel) -> R) -> R;
-    /// The key of the messages to the firmware, which needs no lock.
-    fn key(&self) -> &MessageKey;
-}
 
 /// What follows a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +38,7 @@ pub enum After {
 /// No time limit, in [`ExitFunction::Park`] and [`ExitFunction::Wait`].
 const FOREVER: u64 = u64::MAX;
 
-type Answer = Result<u64, Errno>;
+type Answer = Result<u64, CallError>;
 
 /// One system call of the thread on vCPU `me`.
 struct Call<'a, P, K> {
@@ -56,10 +52,6 @@ struct Call<'a, P, K> {
 ///
 /// # Errors
 /// [`Fatal`] when the Keep cannot go on.
-#[allow(
-    clippy::inline_always,
-    reason = "it has one caller, and on hosts that emulate CPL0 every instruction costs"
-)]
 #[inline(always)]
 pub fn system_call<P: Platform, K: Guarded>(
     kernel: &K,
@@ -87,13 +79,13 @@ pub fn system_call<P: Platform, K: Guarded>(
             Ok(0)
         }
         nr::MMAP => call.mmap(a, b, c, d),
-        nr::MUNMAP => call.take_away(Removal::Unmap, a, b),
+        nr::MUNMAP => call.remove(Removal::Unmap, a, b),
         nr::MPROTECT => call.mprotect(a, b, c),
         nr::MADVISE => call.madvise(a, b, c),
-        nr::BRK => Ok(call.brk(a)),
+        nr::BRK => call.brk(a),
         nr::FUTEX => call.futex(a, b, c, d, registers.r9),
         nr::CLONE => call.clone_thread(registers)?,
-        nr::EXIT => return Ok(call.exit_thread()),
+        nr::EXIT => return call.exit_thread(),
         nr::EXIT_GROUP => return Ok(After::Exit(a)),
         nr::RT_SIGRETURN => {
             return kernel
@@ -127,25 +119,32 @@ pub fn system_call<P: Platform, K: Guarded>(
         nr::PRLIMIT64 => call.prlimit(a, b, c, d),
         nr::WRITE => call.log(a, b, c),
         // There is no secure processor, and no code for its messages.
-        nr::REPORT | nr::DERIVED_KEY if cfg!(feature = "plain") => Err(Errno::NoSys),
+        nr::REPORT | nr::DERIVED_KEY if cfg!(feature = "plain") => Err(Errno::NoSys.into()),
         nr::REPORT => call.report(a, b),
         nr::DERIVED_KEY => call.derived_key(a, b),
         nr::IMAGE_LOADED => {
             kernel.with(|k| k.release_image(call.platform, epoch, me))?;
+            if a != 0 && a < USER_END {
+                (registers.rip, registers.rsp, registers.rdx) = (a, b, 0);
+            }
             Ok(0)
         }
-        nr::IOCTL => Err(Errno::NoTty),
+        nr::IOCTL => Err(Errno::NoTty.into()),
         // A thread's name: nobody is there to read it.
         nr::PRCTL if a == flag::PR_SET_NAME => Ok(0),
-        nr::PRCTL => Err(Errno::Inval),
+        nr::PRCTL => Err(Errno::Inval.into()),
         nr::POLL | nr::SCHED_YIELD | nr::SET_ROBUST_LIST => Ok(0),
-        nr::OPENAT | nr::READLINK | nr::NEWFSTATAT => Err(Errno::NoEnt),
-        nr::READ | nr::CLOSE | nr::FSTAT => Err(Errno::BadF),
-        _ => Err(Errno::NoSys),
+        nr::OPENAT | nr::READLINK | nr::NEWFSTATAT => Err(Errno::NoEnt.into()),
+        nr::READ | nr::CLOSE | nr::FSTAT => Err(Errno::BadF.into()),
+        _ => Err(Errno::NoSys.into()),
     };
     registers.rax = match answer {
         Ok(value) => value,
-        Err(errno) => {
+        Err(CallError::Fatal) => {
+            let unknown = Fatal::new(Reason::OutOfMemory, 0);
+            return Err(kernel.with(|k| k.space.end(unknown)));
+        }
+        Err(CallError::Errno(errno)) => {
             if errno.means_absent() && !MAY_FAIL.contains(&number) {
                 call.tell_refused(errno, registers);
             }
@@ -192,7 +191,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
     #[cold]
     #[inline(never)]
     fn tell_refused(&mut self, errno: Errno, registers: &Registers) {
-        if self.kernel.with(|k| k.snp.is_some()) && !cfg!(feature = "simulated") {
+        if self.kernel.with(|k| k.tee.snp().is_some()) && !cfg!(feature = "simulated") {
             return;
         }
         let args = [
@@ -217,7 +216,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
     }
 
     /// Reads words from user memory.
-    fn get<const N: usize>(&mut self, address: u64) -> Result<[u64; N], Errno> {
+    fn get<const N: usize>(&mut self, address: u64) -> Result<[u64; N], CallError> {
         let mut words = [0; N];
         self.kernel
             .with(|k| k.space.read(self.platform, address, words.as_mut_bytes()))?;
@@ -227,23 +226,24 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
     fn mmap(&mut self, address: u64, length: u64, prot: u64, flags: u64) -> Answer {
         let rights = rights(prot)?;
         if flags & flag::MAP_ANONYMOUS == 0 {
-            return Err(Errno::BadF);
+            return Err(Errno::BadF.into());
         }
         let fixed = flags & (flag::MAP_FIXED | flag::MAP_FIXED_NOREPLACE) != 0;
         let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
         self.kernel.with(|k| {
             if flags & flag::MAP_FIXED != 0 {
-                k.take_away(platform, epoch, me, Removal::Unmap, address, length)?;
+                k.remove(platform, epoch, me, Removal::Unmap, address, length)?;
             }
-            k.space
-                .map(platform, fixed.then_some(address), length, rights)
+            let address = fixed.then_some(address);
+            let mapped = k.space.map(platform, address, length, rights);
+            mapped.map_err(|failed| k.undo(platform, epoch, me, failed))
         })
     }
 
-    fn take_away(&mut self, removal: Removal, start: u64, length: u64) -> Answer {
+    fn remove(&mut self, removal: Removal, start: u64, length: u64) -> Answer {
         let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
         self.kernel
-            .with(|k| k.take_away(platform, epoch, me, removal, start, length))
+            .with(|k| k.remove(platform, epoch, me, removal, start, length))
             .map(|()| 0)
     }
 
@@ -255,8 +255,8 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
         self.kernel
             .with(|k| {
-                k.reduce(platform, epoch, me, |space, platform| {
-                    space.protect(platform, start, length, rights)
+                k.with_shootdown(platform, epoch, me, |space, platform| {
+                    space.change(platform, start, length, Change::Protect(rights))
                 })
             })
             .map(|()| 0)
@@ -264,22 +264,29 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
 
     fn madvise(&mut self, start: u64, length: u64, advice: u64) -> Answer {
         match advice {
-            flag::MADV_DONTNEED if length != 0 => self.take_away(Removal::Discard, start, length),
+            flag::MADV_DONTNEED if length != 0 => self.remove(Removal::Discard, start, length),
             _ => Ok(0),
         }
     }
 
     /// Answers with the end of the heap, moved or not, as Linux does; it is always a whole page.
-    fn brk(&mut self, end: u64) -> u64 {
+    fn brk(&mut self, end: u64) -> Answer {
         let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
         self.kernel.with(|k| {
-            if let Some((start, length)) = k.space.heap_surplus(end)
-                && k.take_away(platform, epoch, me, Removal::Discard, start, length)
-                    .is_err()
-            {
-                return k.space.heap_end();
+            let moved = match k.space.heap_surplus(end) {
+                Some((start, length)) => {
+                    k.remove(platform, epoch, me, Removal::Discard, start, length)
+                }
+                None => Ok(()),
+            };
+            let moved = moved.and_then(|()| {
+                let moved = k.space.set_heap_end(platform, end);
+                moved.map_err(|failed| k.undo(platform, epoch, me, failed))
+            });
+            match moved {
+                Err(CallError::Fatal) => Err(CallError::Fatal),
+                Ok(()) | Err(CallError::Errno(_)) => Ok(k.space.heap_end()),
             }
-            k.space.set_heap_end(platform, end)
         })
     }
 
@@ -317,10 +324,10 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
     }
 
     /// A `struct timespec` in user memory as nanoseconds.
-    fn timespec(&mut self, address: u64) -> Result<u64, Errno> {
+    fn timespec(&mut self, address: u64) -> Result<u64, CallError> {
         let [seconds, nanoseconds] = self.get(address)?;
         if seconds > i64::MAX.cast_unsigned() || nanoseconds >= 1_000_000_000 {
-            return Err(Errno::Inval);
+            return Err(Errno::Inval.into());
         }
         Ok(seconds
             .saturating_mul(1_000_000_000)
@@ -344,7 +351,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
 
     fn futex(&mut self, address: u64, op: u64, value: u64, timeout: u64, mask: u64) -> Answer {
         if address >= USER_END {
-            return Err(Errno::Fault);
+            return Err(Errno::Fault.into());
         }
         let realtime = op & flag::FUTEX_CLOCK_REALTIME != 0;
         let value = value & 0xffff_ffff;
@@ -357,7 +364,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
             flag::FUTEX_WAIT_BITSET if mask & 0xffff_ffff == 0xffff_ffff => {
                 self.futex_wait(address, value, timeout, true, realtime)
             }
-            _ => Err(Errno::NoSys),
+            _ => Err(Errno::NoSys.into()),
         }
     }
 
@@ -404,10 +411,10 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         self.kernel.with(|k| {
             let current = k.space.read_u32(self.platform, address)?;
             if u64::from(current) != value {
-                return Err(Errno::Again);
+                return Err(Errno::Again.into());
             }
             k.threads.get(me).state = State::Waiting(address);
-            Ok(())
+            Ok::<_, CallError>(())
         })?;
         loop {
             let left = match until {
@@ -427,7 +434,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
                 }
                 if left == 0 {
                     thread.state = State::Running;
-                    return Some(Err(Errno::TimedOut));
+                    return Some(Err(Errno::TimedOut.into()));
                 }
                 None
             });
@@ -454,7 +461,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         let flags = registers.rdi;
         let (stack, parent_tid, child_tid) = (registers.rsi, registers.rdx, registers.r10);
         if flags & NEEDED != NEEDED || flags & !KNOWN != 0 || registers.r8 >= USER_END {
-            return Ok(Err(Errno::Inval));
+            return Ok(Err(Errno::Inval.into()));
         }
         let assigned = self.kernel.with(|k| {
             let vcpu = k.threads.idle().ok_or(Errno::Again)?;
@@ -519,24 +526,30 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         Ok(32)
     }
 
-    fn exit_thread(&mut self) -> After {
+    fn exit_thread(&mut self) -> Result<After, Fatal> {
         let me = self.me;
         let (woken, last) = self.kernel.with(|k| {
             let clear = k.threads.get(me).clear_tid;
             k.threads.get(me).state = State::Idle;
             let mut woken = 0;
-            // A bad address is the runtime's own loss.
-            if clear != 0 && k.space.write(self.platform, clear, &[0; 4]).is_ok() {
-                woken = k.threads.wake(clear, u64::MAX);
+            if clear != 0 {
+                match k.space.write(self.platform, clear, &[0; 4]) {
+                    Ok(()) => woken = k.threads.wake(clear, u64::MAX),
+                    // A bad address is the runtime's own loss.
+                    Err(CallError::Errno(_)) => {}
+                    Err(CallError::Fatal) => {
+                        return Err(k.space.end(Fatal::new(Reason::OutOfMemory, 0)));
+                    }
+                }
             }
-            (woken, k.threads.all_idle())
-        });
+            Ok((woken, k.threads.all_idle()))
+        })?;
         self.unpark(woken);
-        if last {
+        Ok(if last {
             After::Exit(0)
         } else {
             After::ThreadEnded
-        }
+        })
     }
 
     fn sigaction(&mut self, signal: u64, new: u64, old: u64) -> Answer {
@@ -605,7 +618,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
                 .min(bytes.len());
             let part = bytes.get_mut(..now).unwrap_or(&mut []);
             let Some(at) = to.checked_add(done) else {
-                return Ok(Err(Errno::Fault));
+                return Ok(Err(Errno::Fault.into()));
             };
             let written = self.kernel.with(|k| {
                 k.random.fill(self.platform, part)?;
@@ -622,7 +635,9 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
 
     fn arch_prctl(&mut self, code: u64, address: u64) -> Answer {
         match code {
-            flag::ARCH_SET_FS | flag::ARCH_SET_GS if address >= USER_END => Err(Errno::Inval),
+            flag::ARCH_SET_FS | flag::ARCH_SET_GS if address >= USER_END => {
+                Err(Errno::Inval.into())
+            }
             flag::ARCH_SET_FS => {
                 self.platform.set_fs_base(address);
                 Ok(0)
@@ -635,13 +650,13 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
                 let base = self.platform.fs_base();
                 self.put(address, &[base])
             }
-            _ => Err(Errno::Inval),
+            _ => Err(Errno::Inval.into()),
         }
     }
 
     fn affinity(&mut self, size: u64, to: u64) -> Answer {
         if size < 8 {
-            return Err(Errno::Inval);
+            return Err(Errno::Inval.into());
         }
         let processors = self.kernel.with(|k| k.processors);
         self.put(to, &[u64::MAX >> (64 - processors.clamp(1, 64))])?;
@@ -668,7 +683,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
 
     fn prlimit(&mut self, process: u64, resource: u64, new: u64, old: u64) -> Answer {
         if process > 1 || new != 0 {
-            return Err(Errno::Perm);
+            return Err(Errno::Perm.into());
         }
         let limit = if resource == flag::RLIMIT_STACK {
             enarx_boot::layout::STACK_SIZE
@@ -684,7 +699,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         /// Longest message taken at once, in bytes.
         const MOST: u64 = 4096;
         if descriptor != 1 && descriptor != 2 {
-            return Err(Errno::BadF);
+            return Err(Errno::BadF.into());
         }
         let length = length.min(MOST);
         let mut done = 0;

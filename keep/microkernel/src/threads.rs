@@ -1,6 +1,6 @@
 //! Threads (one per vCPU) and futexes.
 
-use crate::kernel::Registers;
+use crate::registers::Registers;
 use crate::signal::AlternateStack;
 use enarx_boot::layout::{MAX_VCPUS, SIGNAL_STACK, SIGNAL_STACK_SIZE};
 
@@ -60,16 +60,10 @@ pub struct Threads {
     several: bool,
 }
 
-impl Default for Threads {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Threads {
     /// No vCPU.
     #[must_use]
-    pub const fn new() -> Self {
+    pub const fn none() -> Self {
         Self {
             table: [const { Thread::new() }; MAX_VCPUS],
             vcpus: 0,

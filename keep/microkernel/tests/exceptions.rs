@@ -1,7 +1,7 @@
 //! Exceptions at CPL3: a signal comes of a verified cause alone, in compiled WebAssembly alone, whatever
 //! a host injects.
 
-mod played;
+mod fake;
 
 use std::ops::Range;
 
@@ -11,15 +11,19 @@ use enarx_boot::layout::{
 };
 use enarx_boot::page_table::Rights;
 use enarx_exits::Reason;
-use enarx_microkernel::kernel::{Fatal, Registers, SYSTEM_CALL, vector};
+use enarx_microkernel::fatal::Fatal;
+use enarx_microkernel::kernel::Guarded;
 use enarx_microkernel::linux::flag;
+use enarx_microkernel::registers::{Registers, SYSTEM_CALL, vector};
 use enarx_microkernel::signal::{ENTER_OFFSET, LEAVE_OFFSET, USER_CS, USER_SS};
-use enarx_microkernel::syscall::{After, Guarded};
+use enarx_microkernel::syscall::After;
 use enarx_syscall as nr;
 use proptest::prelude::*;
 
-use played::Keep;
+use fake::Keep;
 
+/// Linux `asm/signal.h`.
+const SA_RESTORER: u64 = 0x0400_0000;
 const RW: u64 = flag::PROT_READ | flag::PROT_WRITE;
 const HANDLER: u64 = 0x40_2000;
 const COMPILED: Range<u64> = MMAP_START..MMAP_END;
@@ -64,10 +68,7 @@ impl Program {
         let rights = flag::PROT_READ | flag::PROT_EXEC;
         assert_eq!(keep.call(nr::MPROTECT, &[code, PAGE, rights]), 0);
         let stack = map(&keep, RW);
-        for (offset, word) in [HANDLER, flag::SA_RESTORER, 0x40_3000, 0]
-            .into_iter()
-            .enumerate()
-        {
+        for (offset, word) in [HANDLER, SA_RESTORER, 0x40_3000, 0].into_iter().enumerate() {
             keep.touch(0, stack + offset as u64 * 8, Some(word));
         }
         for signal in [flag::SIGSEGV, flag::SIGILL, flag::SIGFPE] {
@@ -254,7 +255,7 @@ fn signals_interrupt_and_return() {
     let frame = registers.rsp;
     assert_eq!(
         program.keep.touch(0, frame, None),
-        played::Touch::Done(VDSO_USER + LEAVE_OFFSET),
+        fake::Touch::Done(VDSO_USER + LEAVE_OFFSET),
         "the handler returns to the vDSO, not to the program's restorer"
     );
     assert!(registers.rcx.is_multiple_of(64) && registers.rcx > frame);

@@ -1,16 +1,17 @@
 //! User memory against a model, with every translation buffer watched: what a hostile program can
 //! do by `mmap`, `munmap`, `mprotect`, `madvise`, `brk` and page faults.
 
-mod played;
+mod fake;
 
 use std::collections::BTreeMap;
 
 use enarx_boot::layout::{HUGE, LARGE, PAGE, SALLYPORT_USER, USER_END, VDSO_USER};
+use enarx_microkernel::kernel::Guarded;
 use enarx_microkernel::linux::flag;
 use enarx_syscall as nr;
 use proptest::prelude::*;
 
-use played::{HEAP, Keep, Touch};
+use fake::{HEAP, Keep, Touch};
 
 const FIXED: u64 = flag::MAP_FIXED | flag::MAP_ANONYMOUS;
 const ANYWHERE: u64 = flag::MAP_ANONYMOUS;
@@ -425,6 +426,39 @@ proptest! {
             run.keep.check();
         }
     }
+}
+
+/// A mapping across 2 MiB whose first part got frames, and whose second part finds none for its table: the frames
+/// are free only after the other vCPU, which runs user code, has forgotten them.
+#[test]
+fn a_mapping_that_fails_midway_leaves_no_stale_translation() {
+    const AT: u64 = 0x5020_0000 - 4 * PAGE;
+    let mut failed = 0;
+    for left in 0..12 {
+        let keep = Keep::new(0, 2);
+        keep.start(1);
+        // Both vCPUs have used the addresses before, and so may load translations of them at any time.
+        assert!(keep.call(nr::MMAP, &[AT, 4 * PAGE, RW, FIXED]) > 0);
+        for page in 0..4 {
+            keep.touch(0, AT + page * PAGE, Some(1));
+            keep.touch(1, AT + page * PAGE, Some(1));
+        }
+        assert_eq!(keep.call(nr::MUNMAP, &[AT, 4 * PAGE]), 0);
+        let free = || keep.kernel.with(|kernel| kernel.space.free_memory());
+        while free() > left * PAGE {
+            let at = keep.call(nr::MMAP, &[0, PAGE, RW, ANYWHERE]);
+            assert!(at > 0 && keep.touch(0, at.cast_unsigned(), Some(1)) == Touch::Done(1));
+        }
+        let before = free();
+        let result = keep.call(nr::MMAP, &[AT, 8 * PAGE, RW, FIXED]);
+        keep.check();
+        if result < 0 {
+            failed += 1;
+            assert_eq!((result, free()), (-12, before));
+            assert_eq!(keep.touch(1, AT, None), Touch::Denied);
+        }
+    }
+    assert!(failed > 3, "{failed}");
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! System calls that a Keep does not have: the error that the runtime sees, and what the VMM is told.
 
-mod played;
+mod fake;
 
 use enarx_microkernel::linux::flag;
 use enarx_syscall as nr;
-use played::Keep;
+use fake::Keep;
 
 const ENOENT: i64 = -2;
 const EBADF: i64 = -9;

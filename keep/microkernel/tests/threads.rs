@@ -1,17 +1,18 @@
-//! Threads, futexes, signals and bad arguments: system calls on several played vCPUs.
+//! Threads, futexes, signals and bad arguments: system calls on several vCPUs of a fake machine.
 
-mod played;
+mod fake;
 
 use enarx_boot::layout::{PAGE, SALLYPORT_USER, USER_END, VDSO_USER};
-use enarx_microkernel::kernel::Registers;
+use enarx_microkernel::kernel::Guarded;
 use enarx_microkernel::linux::flag;
+use enarx_microkernel::registers::Registers;
 use enarx_microkernel::signal::{USER_CS, USER_SS};
-use enarx_microkernel::syscall::{After, Guarded};
+use enarx_microkernel::syscall::After;
 use enarx_microkernel::threads::State;
 use enarx_syscall as nr;
 use proptest::prelude::*;
 
-use played::{Keep, Touch};
+use fake::{Keep, Touch};
 
 const RW: u64 = flag::PROT_READ | flag::PROT_WRITE;
 const THREAD: u64 = flag::CLONE_VM

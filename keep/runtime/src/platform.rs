@@ -12,6 +12,7 @@ use std::ffi::{c_char, c_int};
 use std::io::Write;
 use std::num::NonZero;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::time::Duration;
 
 use enarx_exits::exit_code::FAULT;
@@ -60,11 +61,11 @@ extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
 /// # Errors
 /// [`StartError`]: wrong mode, or no usable region.
 pub fn attach(mode: Option<&str>) -> Result<(Port, Platform), StartError> {
-    let (base, platform): (_, Box<dyn enarx_wasi::port::Platform>) = match mode {
-        Some("process") => (region_of_descriptor(), Box::new(Process)),
+    let (base, platform): (_, Arc<dyn enarx_wasi::port::Platform>) = match mode {
+        Some("process") => (region_of_descriptor(), Arc::new(Process)),
         Some(mode) => {
             let address = mode.strip_prefix("keep:0x").ok_or(StartError::Usage)?;
-            (region_of_microkernel(address), Box::new(Microkernel))
+            (region_of_microkernel(address), Arc::new(Microkernel))
         }
         None => return Err(StartError::Usage),
     };

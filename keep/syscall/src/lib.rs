@@ -14,8 +14,8 @@ macro_rules! numbers {
 numbers! {
     READ = 0; WRITE = 1; CLOSE = 3; FSTAT = 5; POLL = 7; MMAP = 9; MPROTECT = 10;
     MUNMAP = 11; BRK = 12; RT_SIGACTION = 13; RT_SIGPROCMASK = 14; RT_SIGRETURN = 15;
-    IOCTL = 16; SCHED_YIELD = 24; MREMAP = 25; MADVISE = 28; NANOSLEEP = 35; GETPID = 39;
-    CLONE = 56; EXIT = 60; UNAME = 63; READLINK = 89; GETTIMEOFDAY = 96; SYSINFO = 99;
+    IOCTL = 16; SCHED_YIELD = 24; MADVISE = 28; NANOSLEEP = 35; GETPID = 39;
+    CLONE = 56; EXIT = 60; READLINK = 89; GETTIMEOFDAY = 96; SYSINFO = 99;
     SIGALTSTACK = 131; PRCTL = 157; ARCH_PRCTL = 158; GETTID = 186; TIME = 201; FUTEX = 202;
     SCHED_GETAFFINITY = 204; SET_TID_ADDRESS = 218; CLOCK_GETTIME = 228; CLOCK_GETRES = 229;
     CLOCK_NANOSLEEP = 230; EXIT_GROUP = 231; TGKILL = 234; OPENAT = 257; NEWFSTATAT = 262;
@@ -29,6 +29,15 @@ numbers! {
     REPORT = 0x454e_0004;
     /// Enarx: the derived key for the request at the first argument, to the second.
     DERIVED_KEY = 0x454e_0005;
-    /// Enarx: the runtime image has been copied out of the shared memory.
+    /// Enarx: the runtime image has been copied out of the shared memory; goes on at the first argument
+    /// with the stack pointer of the second.
     IMAGE_LOADED = 0x454e_0006;
+}
+
+/// Flags of calls about memory (Linux `asm-generic/mman-common.h`).
+pub mod memory {
+    numbers! {
+        PROT_READ = 1; PROT_WRITE = 2; PROT_EXEC = 4;
+        MAP_PRIVATE = 2; MAP_FIXED = 0x10; MAP_ANONYMOUS = 0x20; MAP_FIXED_NOREPLACE = 0x10_0000;
+    }
 }

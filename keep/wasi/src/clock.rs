@@ -6,12 +6,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use enarx_sallyport::Call;
+use enarx_sallyport::types::Time;
 
 use crate::error::Result;
 use crate::port::Port;
 
 /// How long an answer of the host is carried on by the monotonic clock before it is asked again.
 const REFRESH: Duration = Duration::from_mins(1);
+
+/// The time so many nanoseconds after the UNIX epoch.
+pub fn time(nanoseconds: u64) -> Time {
+    let second = u64::from(Time::SECOND);
+    // Both fit: a quotient by 10^9 is below 2^63, a remainder below 10^9.
+    let seconds = i64::try_from(nanoseconds / second).unwrap_or(i64::MAX);
+    let rest = u32::try_from(nanoseconds % second).unwrap_or(0);
+    Time::new(seconds, rest).unwrap_or_default()
+}
 
 /// Resolution that both clocks state, in ns.
 pub const RESOLUTION: u64 = 1;
@@ -48,6 +58,14 @@ impl Clocks {
     /// The instant of a monotonic time in ns; none when it is too far away to ever come.
     pub fn instant(&self, monotonic: u64) -> Option<Instant> {
         self.start.checked_add(Duration::from_nanos(monotonic))
+    }
+
+    /// UNIX time, by the host's word.
+    ///
+    /// # Errors
+    /// What the host answers.
+    pub fn wall_time(&self) -> Result<Time> {
+        Ok(time(self.wall()?))
     }
 
     /// UNIX time in ns, by the host's word.

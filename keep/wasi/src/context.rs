@@ -47,11 +47,13 @@ pub struct Context {
     pub terminals: Terminals,
     /// What may be done on the network.
     pub network: Network,
+    /// Memory for what the program makes the Keep remember.
+    pub budget: Budget,
 }
 
 impl Context {
-    /// What `configuration` gives a program; the private file system takes its memory from
-    /// `budget`.
+    /// What `configuration` gives a program; the private file system and listings of directories take
+    /// their memory from `budget`.
     pub fn new(port: &Port, configuration: &Configuration, budget: &Budget) -> Self {
         let clocks = Clocks::new(port.clone());
         let mut environment: Vec<(String, String)> = Vec::new();
@@ -68,11 +70,12 @@ impl Context {
             preopens: preopens(port, configuration, &clocks, budget),
             clocks,
             random: Random::default(),
-            stdin: Input::new(port.clone(), Handle::STDIN),
+            stdin: Input::shared(port.clone(), Handle::STDIN),
             stdout: Output::new(port.clone(), Handle::STDOUT),
             stderr: Output::new(port.clone(), Handle::STDERR),
             terminals: configuration.terminals,
             network: configuration.network.clone(),
+            budget: budget.clone(),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Standard input, output and error over the sallyport.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use enarx_sallyport::{Call, Handle};
 
@@ -34,35 +36,71 @@ impl Output {
     }
 }
 
-/// Bytes that a reader which only waits for readiness asks for ahead.
+/// Bytes that are asked for ahead where nobody else could want them.
 const READ_AHEAD: usize = 64 * 1024;
+
+/// How long a read waits at most for bytes that were there a moment ago: another program that has the same
+/// stream may have taken them.
+const TAKEN: Duration = Duration::from_millis(100);
+
+/// A request whose answer was not there yet.
+enum Pending {
+    /// Whether a read would wait.
+    Ready(Operation),
+    /// At most so many bytes.
+    Bytes(Operation, usize),
+}
+
+impl Pending {
+    fn is_ready(&self) -> bool {
+        match self {
+            Self::Ready(operation) | Self::Bytes(operation, _) => operation.is_ready(),
+        }
+    }
+}
 
 struct InputState {
     buffer: Vec<u8>,
     start: usize,
-    pending: Option<Operation>,
+    pending: Option<Pending>,
+    /// The host said that a read would not wait, and nobody has read since.
+    ready: bool,
     /// The end of the stream, or the error that ended it.
     ended: Option<Result<()>>,
 }
 
-/// Standard input; clones share it.
+/// An input stream; clones share it.
 #[derive(Clone)]
 pub struct Input {
     port: Port,
     handle: Handle,
+    /// Whether more is taken from the host than the program has asked for.
+    ahead: bool,
     state: Arc<Mutex<InputState>>,
 }
 
 impl Input {
-    /// The input stream of this handle.
-    pub fn new(port: Port, handle: Handle) -> Self {
+    /// A stream that others may read after the program, as standard input: what the program does not
+    /// ask for stays there.
+    pub fn shared(port: Port, handle: Handle) -> Self {
+        Self::new(port, handle, false)
+    }
+
+    /// A stream of the program alone.
+    pub fn own(port: Port, handle: Handle) -> Self {
+        Self::new(port, handle, true)
+    }
+
+    fn new(port: Port, handle: Handle, ahead: bool) -> Self {
         Self {
             port,
             handle,
+            ahead,
             state: Arc::new(Mutex::new(InputState {
                 buffer: Vec::new(),
                 start: 0,
                 pending: None,
+                ready: false,
                 ended: None,
             })),
         }
@@ -79,6 +117,16 @@ impl Input {
         }
     }
 
+    /// Asks for bytes, or with a length of 0 whether there are any.
+    fn start(&self, length: usize) -> Result<Pending> {
+        let length = length.min(MAX_TRANSFER);
+        let operation = self.port.start(&self.request(length), &[])?;
+        Ok(match length {
+            0 => Pending::Ready(operation),
+            _ => Pending::Bytes(operation, length),
+        })
+    }
+
     /// Reads into `output`, waiting until there is something; 0 is the end.
     ///
     /// # Errors
@@ -88,6 +136,7 @@ impl Input {
             return Ok(0);
         }
         let mut state = self.lock();
+        state.forget_readiness();
         if let Some(pending) = state.pending.take() {
             state.collect(pending);
         }
@@ -103,15 +152,15 @@ impl Input {
         Ok(self.port.call(&self.request(length), &[], output)?.length)
     }
 
-    /// Whether a read would not wait. Asks the host for bytes when there are none.
+    /// Whether a read would not wait. Asks the host when nothing is known.
     pub fn poll_ready(&self) -> bool {
         let mut state = self.lock();
-        if state.start < state.buffer.len() || state.ended.is_some() {
+        if state.is_known() {
             return true;
         }
         if state.pending.is_none() {
-            match self.port.start(&self.request(READ_AHEAD), &[]) {
-                Ok(operation) => state.pending = Some(operation),
+            match self.start(if self.ahead { READ_AHEAD } else { 0 }) {
+                Ok(pending) => state.pending = Some(pending),
                 Err(error) => {
                     state.ended = Some(Err(error));
                     return true;
@@ -126,18 +175,55 @@ impl Input {
     /// # Errors
     /// [`Ended`] at the end of the stream, or with the error that ended it.
     pub fn read_available(&self, limit: usize) -> Result<Vec<u8>, Ended> {
-        if limit == 0 || !self.poll_ready() {
+        if limit > 0 && !self.poll_ready() {
             return Ok(Vec::new());
         }
-        let mut state = self.lock();
-        let mut bytes = vec![0; limit.min(state.buffer.len().saturating_sub(state.start))];
-        if state.take(&mut bytes) > 0 {
-            return Ok(bytes);
+        if limit > 0 && self.lock().only_ready() {
+            self.ask(limit);
+            let deadline = Instant::now() + TAKEN;
+            self.port.block_on(std::future::poll_fn(|_| {
+                if self.lock().poll_pending() || self.port.poll_deadline(deadline) {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            }));
         }
-        match state.ended {
-            Some(Err(error)) => Err(Ended::Failed(error)),
-            Some(Ok(())) => Err(Ended::End),
-            None => Ok(Vec::new()),
+        self.lock().give(limit)
+    }
+
+    /// As [`Self::read_available`], but waits until something is there. For `limit` 0, until a read would
+    /// not wait.
+    ///
+    /// # Errors
+    /// As [`Self::read_available`].
+    pub async fn read_some(&self, limit: usize) -> Result<Vec<u8>, Ended> {
+        if limit > 0 && !self.ahead {
+            self.ask(limit);
+        }
+        std::future::poll_fn(|_| {
+            if self.poll_ready() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+        self.lock().give(limit)
+    }
+
+    /// Asks the host for bytes, unless some are there or on their way.
+    fn ask(&self, limit: usize) {
+        let mut state = self.lock();
+        if state.start < state.buffer.len() || state.ended.is_some() {
+            return;
+        }
+        state.forget_readiness();
+        if state.pending.is_none() {
+            match self.start(limit) {
+                Ok(pending) => state.pending = Some(pending),
+                Err(error) => state.ended = Some(Err(error)),
+            }
         }
     }
 }
@@ -167,7 +253,43 @@ impl InputState {
         length
     }
 
-    /// Takes the answer of a pending read when it is there; whether it was.
+    /// Whether there are bytes, an end, or the host's word that there is one of them.
+    fn is_known(&self) -> bool {
+        self.start < self.buffer.len() || self.ended.is_some() || self.ready
+    }
+
+    /// Whether there is nothing but the host's word.
+    fn only_ready(&self) -> bool {
+        self.ready && self.start >= self.buffer.len() && self.ended.is_none()
+    }
+
+    /// What the host said of the stream is no longer true once somebody reads.
+    fn forget_readiness(&mut self) {
+        self.ready = false;
+        if matches!(self.pending, Some(Pending::Ready(_))) {
+            self.pending = None;
+        }
+    }
+
+    /// Gives bytes that are there; none when there are none yet. An error is told once, then the stream
+    /// has ended.
+    fn give(&mut self, limit: usize) -> Result<Vec<u8>, Ended> {
+        let available = self.buffer.len().saturating_sub(self.start);
+        if available == 0
+            && let Some(end) = self.ended
+        {
+            self.ended = Some(Ok(()));
+            return Err(match end {
+                Ok(()) => Ended::End,
+                Err(error) => Ended::Failed(error),
+            });
+        }
+        let mut bytes = vec![0; limit.min(available)];
+        self.take(&mut bytes);
+        Ok(bytes)
+    }
+
+    /// Takes the answer of a pending request when it is there; whether it was.
     fn poll_pending(&mut self) -> bool {
         match self.pending.take() {
             Some(pending) if pending.is_ready() => {
@@ -181,14 +303,19 @@ impl InputState {
         }
     }
 
-    /// Waits for the answer of a read and takes it into the buffer.
-    fn collect(&mut self, mut pending: Operation) {
-        self.buffer.resize(READ_AHEAD, 0);
-        let answer = pending.take(&mut self.buffer);
+    /// Waits for the answer of a request and takes what it brings.
+    fn collect(&mut self, pending: Pending) {
+        let (mut operation, length) = match pending {
+            Pending::Ready(operation) => (operation, 0),
+            Pending::Bytes(operation, length) => (operation, length),
+        };
+        self.buffer.resize(length, 0);
+        let answer = operation.take(&mut self.buffer);
         self.start = 0;
         self.buffer
             .truncate(answer.map_or(0, |answer| answer.length));
         match answer {
+            Ok(_) if length == 0 => self.ready = true,
             Ok(answer) if answer.length > 0 => {}
             Ok(_) => self.ended = Some(Ok(())),
             Err(error) => self.ended = Some(Err(error)),

@@ -14,7 +14,7 @@ use enarx_wasi::budget::Budget;
 use enarx_wasi::clock::Clocks;
 use enarx_wasi::error::Errno;
 use enarx_wasi::fs::memory::MemoryFileSystem;
-use enarx_wasi::fs::{FileSystem, Kind, OpenOptions};
+use enarx_wasi::fs::{FileSystem, Kind, Listing, OpenOptions};
 use host::{InProcess, World};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -37,7 +37,8 @@ enum Step {
 
 /// Few names, so that operations meet; none leads out.
 const NAMES: &[&str] = &[
-    "a", "b", "d", "d/a", "d/b", "d/e", "d/e/a", "a/x", "d/../a", "d/e/../b", "l", "l/a",
+    "a", "b", "d", "d/a", "d/b", "d/e", "d/e/a", "a/x", "d/../a", "d/e/../b", "l", "l/a", ".",
+    "a/", "a/.", "d/", "d/.", "d/..", "d//a", "d/e/", "d/e/..", "l/", "l/.",
 ];
 
 /// Targets of symbolic links, relative to where the link lies.
@@ -181,8 +182,10 @@ impl Private {
 
     /// Every name with what it is, its size and its number of links.
     fn tree(&mut self, directory: u64, path: &str, tree: &mut Vec<(String, Kind, u64, u64)>) {
-        for entry in self.files.read_directory(directory).unwrap() {
-            let name = entry.unwrap().name;
+        let mut listing = Listing::new(Budget::new(1 << 20));
+        self.files.read_directory(directory, &mut listing).unwrap();
+        for entry in listing.entries() {
+            let name = entry.name.clone();
             let stat = self.files.stat_at(directory, &name, false).unwrap();
             let path = format!("{path}/{name}");
             let is_directory = stat.kind == Kind::Directory;

@@ -59,9 +59,11 @@ pub struct BootInfo {
     pub gdt: u64,
     /// Virtual address of the IDT.
     pub idt: u64,
+    /// End of the user addresses of the loader, a multiple of 2 MiB; nothing else lies below.
+    pub loader_end: u64,
 }
 
-const _: () = assert!(size_of::<BootInfo>() == 136);
+const _: () = assert!(size_of::<BootInfo>() == 144);
 const _: () = assert!(core::mem::offset_of!(BootInfo, root) == 16);
 const _: () = assert!(core::mem::offset_of!(BootInfo, heap_mapped) == 72);
 const _: () = assert!(core::mem::offset_of!(BootInfo, idt) == 128);
@@ -85,7 +87,7 @@ pub struct ImageHeader {
     /// The boot page.
     pub boot_page: u64,
     /// Where a vCPU begins that only its host has started: it ends the Keep.
-    pub stray_entry: u64,
+    pub unexpected_vcpu_entry: u64,
 }
 
 /// First bytes of the microkernel image ("ENARXMK1").

@@ -8,6 +8,7 @@ use enarx_snp::vmsa::Vmsa;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{Immutable, IntoBytes};
 
+use crate::address::PhysAddr;
 use crate::layout::{KERNEL_STACK, STACK_RECORD, stack_bottom};
 
 /// Distance between the task state segments of two vCPUs that lie in one page.
@@ -97,8 +98,8 @@ pub struct CpuTables {
 pub struct FirstState {
     /// First instruction.
     pub rip: u64,
-    /// Root page table, with the C-bit where there is one.
-    pub cr3: u64,
+    /// Root page table.
+    pub cr3: PhysAddr,
     /// CR4.
     pub cr4: u64,
     /// Address of the last page fault: 0, as KVM has it in every launch, or
@@ -167,7 +168,7 @@ impl FirstState {
                 EFER | if snp { EFER_SVME } else { 0 },
             ),
             (offset_of!(Vmsa, cr4), self.cr4),
-            (offset_of!(Vmsa, cr3), self.cr3),
+            (offset_of!(Vmsa, cr3), self.cr3.get()),
             (offset_of!(Vmsa, cr0), CR0),
             (offset_of!(Vmsa, dr7), 0x400),
             (offset_of!(Vmsa, dr6), 0xffff_0ff0),
@@ -209,7 +210,7 @@ mod tests {
 
     const STATE: FirstState = FirstState {
         rip: 0x1111,
-        cr3: 0x2000,
+        cr3: PhysAddr::from_entry(0x2000),
         cr4: CR4,
         cr2: 0x7000,
         xcr0: XCR0,

@@ -5,6 +5,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod boot_page;
 pub mod first_state;
 pub mod image_info;

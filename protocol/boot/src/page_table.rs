@@ -11,31 +11,169 @@
 //!
 //! Rights use the CPU's own bits, so that giving access is setting `PRESENT`.
 
-use bits::{NO_EXECUTE, PRESENT, USER, WRITE};
+use core::fmt;
 
-/// Bits of a page-table entry (AMD64 APM volume 2, section 5.3; `RESERVED`, `FRAME`, `PINNED` are
-/// in the bits 9 to 11 left to software).
-pub mod bits {
-    /// The CPU uses the entry.
-    pub const PRESENT: u64 = 1 << 0;
-    /// Writable.
-    pub const WRITE: u64 = 1 << 1;
-    /// Reachable from CPL3.
-    pub const USER: u64 = 1 << 2;
-    /// A 2 MiB or 1 GiB page.
-    pub const LARGE: u64 = 1 << 7;
-    /// The range belongs to the process.
-    pub const RESERVED: u64 = 1 << 9;
-    /// The entry holds a frame.
-    pub const FRAME: u64 = 1 << 10;
-    /// The mapping is the microkernel's: never changed by the process, its frame never freed.
-    pub const PINNED: u64 = 1 << 11;
-    /// Not executable.
-    pub const NO_EXECUTE: u64 = 1 << 63;
-    /// Set by the CPU on access and on write.
-    pub const ACCESSED_DIRTY: u64 = (1 << 5) | (1 << 6);
-    /// Physical address.
-    pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+use crate::address::PhysAddr;
+
+/// The bits of an entry that are the physical address (AMD64 APM volume 2, section 5.3).
+pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+bitflags::bitflags! {
+    /// The bits of an entry beside the address (AMD64 APM volume 2, section 5.3; `RESERVED`, `FRAME`, `PINNED` are
+    /// in the bits 9 to 11 left to software).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct PteFlags: u64 {
+        /// The CPU uses the entry.
+        const PRESENT = 1 << 0;
+        /// Writable.
+        const WRITE = 1 << 1;
+        /// Reachable from CPL3.
+        const USER = 1 << 2;
+        /// Set by the CPU on access.
+        const ACCESSED = 1 << 5;
+        /// Set by the CPU on write.
+        const DIRTY = 1 << 6;
+        /// A 2 MiB or 1 GiB page.
+        const LARGE = 1 << 7;
+        /// The range belongs to the process.
+        const RESERVED = 1 << 9;
+        /// The entry holds a frame.
+        const FRAME = 1 << 10;
+        /// The mapping is the microkernel's: never changed by the process, its frame never freed.
+        const PINNED = 1 << 11;
+        /// Not executable.
+        const NO_EXECUTE = 1 << 63;
+        /// The bits that hold an entry's rights.
+        const RIGHTS = Self::USER.bits() | Self::WRITE.bits() | Self::NO_EXECUTE.bits();
+        /// A page of the microkernel's own data.
+        const KERNEL_DATA = Self::PRESENT.bits() | Self::WRITE.bits() | Self::NO_EXECUTE.bits();
+        /// A page of the microkernel's own constants.
+        const KERNEL_CONSTANT = Self::PRESENT.bits() | Self::NO_EXECUTE.bits();
+    }
+}
+
+/// A page-table entry.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Pte(u64);
+
+impl Pte {
+    /// A free range.
+    pub const EMPTY: Self = Self(0);
+
+    /// The entry of a page.
+    #[must_use]
+    #[inline]
+    pub const fn new(page: PhysAddr, flags: PteFlags) -> Self {
+        Self(page.get() | flags.bits())
+    }
+
+    /// An entry that points to a lower table; rights are decided at the leaves.
+    #[must_use]
+    #[inline]
+    pub const fn table(table: PhysAddr) -> Self {
+        let flags = PteFlags::PRESENT
+            .union(PteFlags::WRITE)
+            .union(PteFlags::USER);
+        Self::new(table, flags)
+    }
+
+    /// The entry of a range without frames.
+    #[must_use]
+    #[inline]
+    pub const fn reserved(rights: Rights) -> Self {
+        Self(PteFlags::RESERVED.bits() | rights.flags().bits())
+    }
+
+    /// The entry of these bits.
+    #[must_use]
+    #[inline]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// The bits of the entry.
+    #[must_use]
+    #[inline]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The physical address in it, with the C-bit if it is that of a private page.
+    #[must_use]
+    #[inline]
+    pub const fn address(self) -> PhysAddr {
+        PhysAddr::from_entry(self.0 & ADDRESS)
+    }
+
+    /// The entry's bits without the address.
+    #[must_use]
+    #[inline]
+    pub const fn flags(self) -> PteFlags {
+        PteFlags::from_bits_retain(self.0 & !ADDRESS)
+    }
+
+    /// Tells if nothing is in it.
+    #[must_use]
+    #[inline]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Tells if it has all of `flags`.
+    #[must_use]
+    #[inline]
+    pub const fn has(self, flags: PteFlags) -> bool {
+        self.0 & flags.bits() == flags.bits()
+    }
+
+    /// Tells if it has one of `flags`.
+    #[must_use]
+    #[inline]
+    pub const fn has_any(self, flags: PteFlags) -> bool {
+        self.0 & flags.bits() != 0
+    }
+
+    /// Tells if it points to a lower table; at the lowest level there is none.
+    #[must_use]
+    #[inline]
+    pub const fn is_table(self) -> bool {
+        self.has(PteFlags::PRESENT) && !self.has(PteFlags::RESERVED)
+    }
+
+    /// The entry of a range without frames, with a page and `flags`.
+    #[must_use]
+    #[inline]
+    pub const fn backed_by(self, page: PhysAddr, flags: PteFlags) -> Self {
+        Self(self.0 | page.get() | flags.bits())
+    }
+
+    /// The entry of the page so many bytes behind this one's, with the same flags.
+    #[must_use]
+    #[inline]
+    pub const fn offset(self, bytes: u64) -> Self {
+        Self(self.0.wrapping_add(bytes))
+    }
+
+    /// The entry with `flags` set.
+    #[must_use]
+    #[inline]
+    pub const fn with(self, flags: PteFlags) -> Self {
+        Self(self.0 | flags.bits())
+    }
+
+    /// The entry with `flags` cleared.
+    #[must_use]
+    #[inline]
+    pub const fn without(self, flags: PteFlags) -> Self {
+        Self(self.0 & !flags.bits())
+    }
+}
+
+impl fmt::Debug for Pte {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pte({:#x})", self.0)
+    }
 }
 
 /// Access rights of user memory. Writable memory is readable; W and X never come together.
@@ -52,24 +190,26 @@ pub enum Rights {
 }
 
 impl Rights {
-    /// The entry bits of these rights, without `PRESENT`.
+    /// The entry's bits for these rights, without `PRESENT`.
     #[must_use]
-    pub const fn bits(self) -> u64 {
+    #[inline]
+    pub const fn flags(self) -> PteFlags {
         match self {
-            Self::None => NO_EXECUTE,
-            Self::Read => USER | NO_EXECUTE,
-            Self::ReadWrite => USER | WRITE | NO_EXECUTE,
-            Self::ReadExecute => USER,
+            Self::None => PteFlags::NO_EXECUTE,
+            Self::Read => PteFlags::USER.union(PteFlags::NO_EXECUTE),
+            Self::ReadWrite => PteFlags::RIGHTS,
+            Self::ReadExecute => PteFlags::USER,
         }
     }
 
-    /// The rights that the bits of `entry` say.
+    /// The rights that an entry gives once it is present.
     #[must_use]
-    pub const fn of(entry: u64) -> Self {
+    #[inline]
+    pub const fn of(entry: Pte) -> Self {
         match (
-            entry & USER != 0,
-            entry & WRITE != 0,
-            entry & NO_EXECUTE == 0,
+            entry.has(PteFlags::USER),
+            entry.has(PteFlags::WRITE),
+            !entry.has(PteFlags::NO_EXECUTE),
         ) {
             (false, _, _) => Self::None,
             (true, true, _) => Self::ReadWrite,
@@ -80,6 +220,7 @@ impl Rights {
 
     /// Tells if these rights allow the access.
     #[must_use]
+    #[inline]
     pub const fn allow(self, access: Access) -> bool {
         match access {
             Access::Read => !matches!(self, Self::None),
@@ -88,9 +229,6 @@ impl Rights {
         }
     }
 }
-
-/// The bits that hold an entry's rights.
-pub const RIGHTS: u64 = USER | WRITE | NO_EXECUTE;
 
 /// A kind of access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,19 +242,15 @@ pub enum Access {
 }
 
 impl Access {
-    /// Bits that an entry must have, and must not have, for this access from user code.
+    /// Flags that an entry must have, and must not have, for this access from user code.
     #[must_use]
-    pub const fn bits(self) -> (u64, u64) {
+    #[inline]
+    pub const fn flags(self) -> (PteFlags, PteFlags) {
+        let reach = PteFlags::PRESENT.union(PteFlags::USER);
         match self {
-            Self::Read => (PRESENT | USER, 0),
-            Self::Write => (PRESENT | USER | WRITE, 0),
-            Self::Execute => (PRESENT | USER, WRITE | NO_EXECUTE),
+            Self::Read => (reach, PteFlags::empty()),
+            Self::Write => (reach.union(PteFlags::WRITE), PteFlags::empty()),
+            Self::Execute => (reach, PteFlags::WRITE.union(PteFlags::NO_EXECUTE)),
         }
     }
-}
-
-/// An entry that points to a lower table; rights are decided at the leaves.
-#[must_use]
-pub const fn table_entry(table: u64) -> u64 {
-    table | PRESENT | WRITE | USER
 }

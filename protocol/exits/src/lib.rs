@@ -209,7 +209,7 @@ numbered! {
         Kernel = 3,
         /// The Keep's memory is used up.
         OutOfMemory = 4,
-        /// The boot page or the host's facts make no sense; `vector` says which check failed.
+        /// The boot page or the host's facts make no sense; `vector` is a [`BootCheck`].
         Boot = 5,
         /// The random number generator of the CPU does not deliver.
         NoRandomness = 6,
@@ -231,12 +231,56 @@ numbered! {
         /// The host did not change the state of pages; `vector` is the guest physical address of the
         /// first that it was asked for.
         PageState = 13,
-        /// The CPUID page is malformed; `vector` says which check failed.
+        /// The CPUID page is malformed; `vector` is a [`CpuidCheck`].
         Cpuid = 14,
         /// The secrets page is malformed or empty.
         Secrets = 15,
         /// A vCPU was started that the microkernel did not ask for, or could not be started.
         Vcpu = 16,
+    }
+}
+
+numbered! {
+    /// The check that failed, the detail of [`Reason::Boot`].
+    BootCheck: u64 {
+        /// Magic number and flags of the boot page, and a C-bit under SEV-SNP alone.
+        BootPage = 1,
+        /// The free pages of the launch area.
+        LaunchArea = 2,
+        /// The free memory.
+        FreeMemory = 3,
+        /// The heap.
+        Heap = 4,
+        /// The entry of the first program, its stack and the random bytes on it.
+        UserState = 5,
+        /// The host's memory size.
+        MemoryEnd = 6,
+        /// The host's number of vCPUs.
+        Vcpus = 7,
+        /// The host's number of processors.
+        Processors = 8,
+        /// The host's frequency of the time stamp counter, or its wall-clock time.
+        Clock = 9,
+        /// The C-bit, and the pages and ranges that only a launch under SEV-SNP has.
+        SnpLaunch = 10,
+        /// The microkernel is built for another platform.
+        Platform = 11,
+        /// The root page table.
+        Tables = 12,
+    }
+}
+
+numbered! {
+    /// The check that failed, the detail of [`Reason::Cpuid`].
+    CpuidCheck: u64 {
+        /// The number of functions.
+        Count = 1,
+        /// RDRAND and XSAVE.
+        RandomAndXsave = 2,
+        /// FSGSBASE.
+        Fsgsbase = 3,
+        /// SMEP, SMAP and UMIP.
+        Protections = 4,
     }
 }
 

@@ -2,42 +2,20 @@
 
 use core::mem::offset_of;
 
+use enarx_documents::{number, plain_table};
 use enarx_exits::exit_code::{FAILURE, FAULT, TIMED_OUT, TRAP, USAGE};
 use enarx_exits::process::{DOORBELL_FD, REGION_FD};
 use enarx_exits::{
-    COUNTERS_OFFSET, ExitFunction, FACTS_OFFSET, GHCB_OFFSET, HostFacts, KICK_VECTOR, LOG_BYTES,
-    MEMORY_THERE_OFFSET, MESSAGE_OFFSET, PORT, RECORD_SIZE, Reason,
+    BootCheck, COUNTERS_OFFSET, CpuidCheck, ExitFunction, FACTS_OFFSET, GHCB_OFFSET, HostFacts,
+    KICK_VECTOR, LOG_BYTES, MEMORY_THERE_OFFSET, MESSAGE_OFFSET, PORT, RECORD_SIZE, Reason,
 };
 
 const SPEC: &str = include_str!("../SPEC.md");
 
 const SECURITY: &str = include_str!("../../../SECURITY.md");
 
-/// The cells of the table after a marker in `text`, without backticks.
-fn table_in(text: &str, marker: &str) -> Vec<Vec<String>> {
-    let (_, after) = text.split_once(marker).expect("the marker is there");
-    after
-        .lines()
-        .skip_while(|line| !line.starts_with('|'))
-        .take_while(|line| line.starts_with('|'))
-        .skip(2)
-        .map(|line| {
-            let cells = line.trim_matches('|').split('|');
-            cells.map(|cell| cell.trim().replace('`', "")).collect()
-        })
-        .collect()
-}
-
 fn table(marker: &str) -> Vec<Vec<String>> {
-    table_in(SPEC, marker)
-}
-
-fn number(text: &str) -> u64 {
-    match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16),
-        None => text.parse(),
-    }
-    .expect("a number")
+    plain_table(SPEC, marker)
 }
 
 /// The first two cells of every row.
@@ -114,8 +92,22 @@ fn the_table_of_reasons_lists_every_reason_and_its_text() {
 }
 
 #[test]
+fn the_tables_of_checks_list_every_check() {
+    let boot: Vec<_> = BootCheck::ALL
+        .iter()
+        .map(|check| (*check as u64, format!("{check:?}")))
+        .collect();
+    assert_eq!(numbered("<!-- boot checks:"), boot);
+    let cpuid: Vec<_> = CpuidCheck::ALL
+        .iter()
+        .map(|check| (*check as u64, format!("{check:?}")))
+        .collect();
+    assert_eq!(numbered("<!-- cpuid checks:"), cpuid);
+}
+
+#[test]
 fn the_security_page_lists_every_reason_and_its_text() {
-    let listed: Vec<_> = table_in(SECURITY, "<!-- reasons:")
+    let listed: Vec<_> = plain_table(SECURITY, "<!-- reasons:")
         .iter()
         .map(|row| (number(&row[0]), row[1].clone()))
         .collect();

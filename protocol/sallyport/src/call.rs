@@ -7,9 +7,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::directory::ENTRY_MAX;
 use crate::layout::{BUFFER_SIZE, REQUEST_SIZE};
+use crate::poll::ENTRY_SIZE;
 use crate::types::{
     ADDRESS_SIZE, FileType, Handle, Level, Object, OpenFlags, STAT_SIZE, ShutdownHow,
-    SocketAddress, SocketOption, TimeChange,
+    SocketAddress, SocketOption, Time, TimeChange,
 };
 
 /// Longest target that [`Call::ReadLink`] replies, in bytes (Linux `PATH_MAX`, include/uapi/linux/limits.h).
@@ -39,6 +40,8 @@ wire_enum! {
         Cancel = 0x07,
         /// [`Call::Evidence`].
         Evidence = 0x08,
+        /// [`Call::Poll`].
+        Poll = 0x09,
         /// [`Call::Open`].
         Open = 0x10,
         /// [`Call::Close`].
@@ -87,8 +90,8 @@ wire_enum! {
         TcpAccept = 0x43,
         /// [`Call::Shutdown`].
         Shutdown = 0x44,
-        /// [`Call::UdpBind`].
-        UdpBind = 0x45,
+        /// [`Call::Bind`].
+        Bind = 0x45,
         /// [`Call::UdpSend`].
         UdpSend = 0x46,
         /// [`Call::UdpReceive`].
@@ -101,6 +104,10 @@ wire_enum! {
         SetOption = 0x4a,
         /// [`Call::GetOption`].
         GetOption = 0x4b,
+        /// [`Call::TcpOpen`].
+        TcpOpen = 0x4c,
+        /// [`Call::UdpOpen`].
+        UdpOpen = 0x4d,
     }
 }
 
@@ -156,6 +163,12 @@ pub enum Call {
     Evidence {
         /// Bytes of it.
         length: u32,
+    },
+    /// Waits until one of many handles is ready, or is closed. In: entries ([`crate::poll`]); out: a byte for
+    /// each, the directions in which it is ready. A handle that does not exist, or never waits, is ready.
+    Poll {
+        /// Entries, 1 to [`ENTRIES_MAX`](crate::poll::ENTRIES_MAX).
+        count: u32,
     },
     /// Opens a file or directory. In: path; value: new handle; second value: [`FileType`].
     Open {
@@ -321,15 +334,34 @@ pub enum Call {
         /// Bytes of the name.
         name_length: u32,
     },
-    /// Opens a TCP connection. Value: new handle.
+    /// Opens a TCP socket, which is neither bound nor connected. Value: new handle.
+    TcpOpen {
+        /// IPv6, and that only; else IPv4.
+        ipv6: bool,
+    },
+    /// Opens a UDP socket, which is not bound. Value: new handle.
+    UdpOpen {
+        /// IPv6, and that only; else IPv4.
+        ipv6: bool,
+    },
+    /// Gives a socket its local address.
+    Bind {
+        /// The socket.
+        handle: Handle,
+        /// The address; port 0 = the host chooses.
+        address: SocketAddress,
+    },
+    /// Connects a TCP socket; completes when the connection stands.
     TcpConnect {
+        /// The socket, which becomes the connection.
+        handle: Handle,
         /// The peer.
         address: SocketAddress,
     },
-    /// Listens for TCP connections. Value: new handle; out: local address.
+    /// Lets a bound TCP socket listen; or changes how many connections may wait, when it does already.
     TcpListen {
-        /// Where to listen; port 0 = the host chooses.
-        address: SocketAddress,
+        /// The socket.
+        handle: Handle,
         /// Connections that may wait to be accepted.
         backlog: u32,
     },
@@ -344,11 +376,6 @@ pub enum Call {
         handle: Handle,
         /// Which directions.
         how: ShutdownHow,
-    },
-    /// Opens a UDP socket. Value: new handle.
-    UdpBind {
-        /// Local address; port 0 = the host chooses.
-        address: SocketAddress,
     },
     /// Sends a datagram. In: the datagram; value: bytes sent.
     UdpSend {
@@ -496,19 +523,26 @@ mod time {
 /// Flag of [`Call::SetTimesAt`]: follow a symbolic link.
 const TIMES_FOLLOW: u16 = 1 << 4;
 
-fn encode_time(change: TimeChange) -> (u16, u64) {
+/// The tag, the seconds and the nanoseconds of a change.
+fn encode_time(change: TimeChange) -> (u16, u64, u64) {
     match change {
-        TimeChange::Keep => (time::KEEP, 0),
-        TimeChange::Now => (time::NOW, 0),
-        TimeChange::At(ns) => (time::AT, ns.cast_unsigned()),
+        TimeChange::Keep => (time::KEEP, 0, 0),
+        TimeChange::Now => (time::NOW, 0, 0),
+        TimeChange::At(at) => (
+            time::AT,
+            at.seconds().cast_unsigned(),
+            at.nanoseconds().into(),
+        ),
     }
 }
 
-fn decode_time(tag: u16, ns: u64) -> Result<TimeChange, Malformed> {
+fn decode_time(tag: u16, seconds: u64, nanoseconds: u64) -> Result<TimeChange, Malformed> {
     match tag & time::MASK {
         time::KEEP => Ok(TimeChange::Keep),
         time::NOW => Ok(TimeChange::Now),
-        time::AT => Ok(TimeChange::At(ns.cast_signed())),
+        time::AT => Time::new(seconds.cast_signed(), low32(nanoseconds))
+            .map(TimeChange::At)
+            .ok_or(Malformed::UnknownValue),
         _ => Err(Malformed::UnknownValue),
     }
 }
@@ -531,6 +565,7 @@ impl Call {
             Self::Exit { .. } => Operation::Exit,
             Self::Cancel { .. } => Operation::Cancel,
             Self::Evidence { .. } => Operation::Evidence,
+            Self::Poll { .. } => Operation::Poll,
             Self::Open { .. } => Operation::Open,
             Self::Close { .. } => Operation::Close,
             Self::ReadAt { .. } => Operation::ReadAt,
@@ -555,7 +590,9 @@ impl Call {
             Self::TcpListen { .. } => Operation::TcpListen,
             Self::TcpAccept { .. } => Operation::TcpAccept,
             Self::Shutdown { .. } => Operation::Shutdown,
-            Self::UdpBind { .. } => Operation::UdpBind,
+            Self::TcpOpen { .. } => Operation::TcpOpen,
+            Self::UdpOpen { .. } => Operation::UdpOpen,
+            Self::Bind { .. } => Operation::Bind,
             Self::UdpSend { .. } => Operation::UdpSend,
             Self::UdpReceive { .. } => Operation::UdpReceive,
             Self::LocalAddress { .. } => Operation::LocalAddress,
@@ -597,6 +634,7 @@ impl Call {
                 ..
             } => target_length.saturating_add(link_length),
             Self::Resolve { name_length } => name_length,
+            Self::Poll { count } => count.saturating_mul(ENTRY_SIZE),
             _ => 0,
         }
     }
@@ -619,12 +657,11 @@ impl Call {
                 ..ReplyLimits::NOTHING.value(HANDLE)
             },
             Self::Stat { .. } | Self::StatAt { .. } => ReplyLimits::exactly(STAT_SIZE),
+            Self::Poll { count } => ReplyLimits::exactly(count),
             Self::ReadLink { .. } => ReplyLimits::up_to(LINK_MAX),
             Self::Resolve { .. } => ReplyLimits::up_to(RESOLVED_SIZE * RESOLVED_MAX),
-            Self::TcpConnect { .. } | Self::UdpBind { .. } => ReplyLimits::NOTHING.value(HANDLE),
-            Self::TcpListen { .. } | Self::TcpAccept { .. } => {
-                ReplyLimits::exactly(ADDRESS_SIZE).value(HANDLE)
-            }
+            Self::TcpOpen { .. } | Self::UdpOpen { .. } => ReplyLimits::NOTHING.value(HANDLE),
+            Self::TcpAccept { .. } => ReplyLimits::exactly(ADDRESS_SIZE).value(HANDLE),
             Self::LocalAddress { .. } | Self::PeerAddress { .. } => {
                 ReplyLimits::exactly(ADDRESS_SIZE)
             }
@@ -636,7 +673,8 @@ impl Call {
         })
     }
 
-    /// Checks that input and reply fit in the buffer, and that a listing has room for an entry.
+    /// Checks that input and reply fit in the buffer, that a listing has room for an entry, and that something
+    /// is waited for.
     ///
     /// # Errors
     ///
@@ -644,7 +682,12 @@ impl Call {
     pub fn check(&self) -> Result<(), Malformed> {
         let reply = self.reply_limits().unwrap_or(ReplyLimits::NOTHING);
         let listing_too_short = matches!(*self, Self::ReadDir { length, .. } if length < ENTRY_MAX);
-        if self.input_length() > BUFFER_SIZE || reply.capacity > BUFFER_SIZE || listing_too_short {
+        let nothing_to_poll = matches!(*self, Self::Poll { count: 0 });
+        if self.input_length() > BUFFER_SIZE
+            || reply.capacity > BUFFER_SIZE
+            || listing_too_short
+            || nothing_to_poll
+        {
             return Err(Malformed::Length);
         }
         Ok(())
@@ -683,7 +726,9 @@ impl Call {
                 length,
                 ..request
             },
-            Self::Evidence { length } => Request { length, ..request },
+            Self::Evidence { length } | Self::Poll { count: length } => {
+                Request { length, ..request }
+            }
             Self::Exit { code } => Request {
                 args: [u64::from(code.cast_unsigned()), 0, 0, 0, 0],
                 ..request
@@ -799,17 +844,22 @@ impl Call {
                 length: name_length,
                 ..request
             },
-            Self::TcpConnect { address } | Self::UdpBind { address } => {
-                Self::encode_address(request, address, 0)
+            Self::TcpOpen { ipv6 } | Self::UdpOpen { ipv6 } => Request {
+                flags: u16::from(ipv6),
+                ..request
+            },
+            Self::Bind { handle, address } | Self::TcpConnect { handle, address } => {
+                Self::encode_address(at(handle, 0), address)
             }
-            Self::TcpListen { address, backlog } => {
-                Self::encode_address(request, address, u64::from(backlog))
-            }
+            Self::TcpListen { handle, backlog } => Request {
+                args: [u64::from(backlog), 0, 0, 0, 0],
+                ..at(handle, 0)
+            },
             Self::UdpSend {
                 handle,
                 address,
                 length,
-            } => Self::encode_address(at(handle, length), address, 0),
+            } => Self::encode_address(at(handle, length), address),
             Self::Shutdown { handle, how } => Request {
                 flags: how.to_wire(),
                 ..at(handle, 0)
@@ -831,19 +881,19 @@ impl Call {
     }
 
     fn encode_times(request: Request, atim: TimeChange, mtim: TimeChange) -> Request {
-        let (atim_tag, atim) = encode_time(atim);
-        let (mtim_tag, mtim) = encode_time(mtim);
+        let (atim_tag, atim, atim_ns) = encode_time(atim);
+        let (mtim_tag, mtim, mtim_ns) = encode_time(mtim);
         Request {
             flags: atim_tag | mtim_tag << time::SECOND,
-            args: [atim, mtim, 0, 0, 0],
+            args: [atim, mtim, atim_ns, mtim_ns, 0],
             ..request
         }
     }
 
-    fn encode_address(request: Request, address: SocketAddress, extra: u64) -> Request {
+    fn encode_address(request: Request, address: SocketAddress) -> Request {
         let [head, low, high, flow] = address.to_words();
         Request {
-            args: [head, low, high, flow, extra],
+            args: [head, low, high, flow, 0],
             ..request
         }
     }
@@ -889,10 +939,10 @@ impl Request {
 
     /// The time changes for access and for contents.
     fn times(&self) -> Result<(TimeChange, TimeChange), Malformed> {
-        let [atim, mtim, ..] = self.args;
+        let [atim, mtim, atim_ns, mtim_ns, _] = self.args;
         Ok((
-            decode_time(self.flags, atim)?,
-            decode_time(self.flags >> time::SECOND, mtim)?,
+            decode_time(self.flags, atim, atim_ns)?,
+            decode_time(self.flags >> time::SECOND, mtim, mtim_ns)?,
         ))
     }
 
@@ -902,7 +952,7 @@ impl Request {
             Operation::from_wire(self.op).ok_or(Malformed::UnknownOperation(self.op))?;
         let handle = Handle(self.handle);
         let (length, offset) = (self.length, self.offset);
-        let [arg0, arg1, _, _, arg4] = self.args;
+        let [arg0, arg1, ..] = self.args;
         let flag = self.flags & 1 != 0;
         Ok(match operation {
             Operation::Load => Call::Load {
@@ -924,6 +974,7 @@ impl Request {
             },
             Operation::ClockWall => Call::ClockWall,
             Operation::Evidence => Call::Evidence { length },
+            Operation::Poll => Call::Poll { count: length },
             Operation::Exit => Call::Exit {
                 code: low32(arg0).cast_signed(),
             },
@@ -1015,20 +1066,24 @@ impl Request {
             Operation::Resolve => Call::Resolve {
                 name_length: length,
             },
+            Operation::TcpOpen => Call::TcpOpen { ipv6: flag },
+            Operation::UdpOpen => Call::UdpOpen { ipv6: flag },
+            Operation::Bind => Call::Bind {
+                handle,
+                address: self.address()?,
+            },
             Operation::TcpConnect => Call::TcpConnect {
+                handle,
                 address: self.address()?,
             },
             Operation::TcpListen => Call::TcpListen {
-                address: self.address()?,
-                backlog: low32(arg4),
+                handle,
+                backlog: low32(arg0),
             },
             Operation::TcpAccept => Call::TcpAccept { handle },
             Operation::Shutdown => Call::Shutdown {
                 handle,
                 how: ShutdownHow::from_wire(self.flags).ok_or(Malformed::UnknownValue)?,
-            },
-            Operation::UdpBind => Call::UdpBind {
-                address: self.address()?,
             },
             Operation::UdpSend => Call::UdpSend {
                 handle,

@@ -10,7 +10,7 @@
 //!
 //! * [`layout`]: the geometry of the region, and checked places in it.
 //! * [`memory`]: access to the region; the only module with `unsafe`.
-//! * [`call`], [`status`], [`types`], [`directory`]: what is said.
+//! * [`call`], [`status`], [`types`], [`directory`], [`poll`]: what is said.
 //! * [`keep`], [`host`]: the two ends. [`doorbell`]: how they sleep and wake each other.
 
 #![no_std]
@@ -30,6 +30,7 @@ mod index;
 pub mod keep;
 pub mod layout;
 pub mod memory;
+pub mod poll;
 pub mod status;
 pub mod types;
 

@@ -137,6 +137,40 @@ bitflags::bitflags! {
     }
 }
 
+/// A point of UNIX time, before or after the epoch; any that a file system can hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time {
+    seconds: i64,
+    nanoseconds: u32,
+}
+
+impl Time {
+    /// Nanoseconds in a second.
+    pub const SECOND: u32 = 1_000_000_000;
+
+    /// So many nanoseconds after that second; `None` when they are a second or more.
+    pub const fn new(seconds: i64, nanoseconds: u32) -> Option<Self> {
+        if nanoseconds < Self::SECOND {
+            Some(Self {
+                seconds,
+                nanoseconds,
+            })
+        } else {
+            None
+        }
+    }
+
+    /// Whole seconds since the UNIX epoch, rounded down.
+    pub const fn seconds(self) -> i64 {
+        self.seconds
+    }
+
+    /// Nanoseconds after that second, below [`Self::SECOND`].
+    pub const fn nanoseconds(self) -> u32 {
+        self.nanoseconds
+    }
+}
+
 /// What to do with one of a file's times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TimeChange {
@@ -144,11 +178,11 @@ pub enum TimeChange {
     Keep,
     /// Set it to the host's present.
     Now,
-    /// Set it, in nanoseconds since the UNIX epoch.
-    At(i64),
+    /// Set it.
+    At(Time),
 }
 
-/// What [`Call::Stat`](crate::Call::Stat) and [`Call::StatAt`](crate::Call::StatAt) reply, 64 bytes.
+/// What [`Call::Stat`](crate::Call::Stat) and [`Call::StatAt`](crate::Call::StatAt) reply, 80 bytes.
 ///
 /// All values are the host's word.
 #[derive(
@@ -164,32 +198,51 @@ pub struct Stat {
     pub nlink: u64,
     /// Size in bytes.
     pub size: u64,
-    /// Last access, in nanoseconds since the UNIX epoch.
-    pub atim_ns: i64,
-    /// Last change of contents, in nanoseconds since the UNIX epoch.
-    pub mtim_ns: i64,
-    /// Last change of attributes, in nanoseconds since the UNIX epoch.
-    pub ctim_ns: i64,
+    /// Last access: seconds since the UNIX epoch.
+    pub atim: i64,
+    /// Last change of contents: seconds since the UNIX epoch.
+    pub mtim: i64,
+    /// Last change of attributes: seconds since the UNIX epoch.
+    pub ctim: i64,
+    /// Nanoseconds of the last access after its second.
+    pub atim_ns: u32,
+    /// Nanoseconds of the last change of contents after its second.
+    pub mtim_ns: u32,
+    /// Nanoseconds of the last change of attributes after its second.
+    pub ctim_ns: u32,
     /// Wire number of a [`FileType`].
     pub kind: u8,
     /// Zero.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 11],
 }
 
 /// Bytes of a [`Stat`].
-pub const STAT_SIZE: u32 = 64;
+pub const STAT_SIZE: u32 = 80;
 
 const _: () = assert!(size_of::<Stat>() == STAT_SIZE as usize);
 const _: () = assert!(core::mem::offset_of!(Stat, size) == 24);
-const _: () = assert!(core::mem::offset_of!(Stat, ctim_ns) == 48);
-const _: () = assert!(core::mem::offset_of!(Stat, kind) == 56);
+const _: () = assert!(core::mem::offset_of!(Stat, ctim) == 48);
+const _: () = assert!(core::mem::offset_of!(Stat, ctim_ns) == 64);
+const _: () = assert!(core::mem::offset_of!(Stat, kind) == 68);
 
 impl Stat {
-    /// The record of a reply's bytes; `None` when its type is unknown or its reserved bytes are not
-    /// zero, which the keep's side treats as [`keep::Violation::BadReply`](crate::keep::Violation).
+    /// The record of a reply's bytes; `None` when its type is unknown, one of its times is none, or its
+    /// reserved bytes are not zero, which the keep's side treats as
+    /// [`keep::Violation::BadReply`](crate::keep::Violation).
     pub fn decode(bytes: &[u8; STAT_SIZE as usize]) -> Option<Self> {
         let stat: Self = zerocopy::transmute!(*bytes);
-        (stat.file_type().is_some() && stat.reserved == [0; 7]).then_some(stat)
+        (stat.file_type().is_some() && stat.times().is_some() && stat.reserved == [0; 11])
+            .then_some(stat)
+    }
+
+    /// The times of last access, change of contents and change of attributes; `None` when the nanoseconds
+    /// of one are a second or more.
+    pub fn times(&self) -> Option<[Time; 3]> {
+        Some([
+            Time::new(self.atim, self.atim_ns)?,
+            Time::new(self.mtim, self.mtim_ns)?,
+            Time::new(self.ctim, self.ctim_ns)?,
+        ])
     }
 
     /// The type of the file; `None` when the number is unknown.

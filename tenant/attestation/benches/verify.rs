@@ -5,13 +5,13 @@
 //! roots, new chip` knows the intermediates but not the endorsement key.
 #![expect(clippy::print_stdout, reason = "figures for developers")]
 
-use enarx_attestation::{AmdEndorsements, Endorsements, Policy, Timestamp, Verifier};
+use enarx_attestation::{AmdEndorsements, Endorsements, Expected, Policy, Timestamp, Verifier};
+use enarx_harness::needs::find_vectors;
 use sev::certs::snp::{Certificate, Chain, Verifiable, ca};
 use sev::firmware::guest::AttestationReport;
 use sev::parser::ByteParser;
 use std::fs;
 use std::hint::black_box;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 fn rate(name: &str, mut once: impl FnMut() -> bool) {
@@ -29,11 +29,7 @@ fn rate(name: &str, mut once: impl FnMut() -> bool) {
 }
 
 fn main() {
-    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors");
-    if !vectors.is_dir() {
-        println!("skipped: no vectors at {}", vectors.display());
-        return;
-    }
+    let vectors = find_vectors().expect("genuine evidence");
     let read = |path: &str| fs::read(vectors.join(path)).expect(path);
     let case = |name: &str| {
         let file = |file: &str| read(&format!("{name}/{file}"));
@@ -53,21 +49,23 @@ fn main() {
     let (report, endorsements) = case("snp-milan-v3-vcek-05b7438a");
     let (other_report, other) = case("snp-milan-v3-vcek-14fd2b6e");
 
-    let mut warm = Verifier::new(policy());
+    let warm = Verifier::new(policy());
     rate("SNP, warm", || {
-        warm.verify(&report, &endorsements, at).is_accepted()
+        warm.verify(&report, &endorsements, &Expected::at(at))
+            .is_accepted()
     });
-    let mut roots = Verifier::new(policy());
-    assert!(roots.verify(&other_report, &other, at).is_accepted());
+    let roots = Verifier::new(policy());
+    let expected = Expected::at(at);
+    assert!(roots.verify(&other_report, &other, &expected).is_accepted());
     rate("SNP, warm roots, new chip", || {
-        roots
-            .clone()
-            .verify(&report, &endorsements, at)
+        let verifier = roots.clone();
+        verifier
+            .verify(&report, &endorsements, &expected)
             .is_accepted()
     });
     rate("SNP, cold", || {
         Verifier::new(policy())
-            .verify(&report, &endorsements, at)
+            .verify(&report, &endorsements, &Expected::at(at))
             .is_accepted()
     });
 
@@ -98,9 +96,10 @@ fn main() {
         amd: AmdEndorsements::default(),
         intel: Some(collateral.clone()),
     };
-    let mut warm = Verifier::new(policy());
+    let warm = Verifier::new(policy());
     rate("TDX, warm", || {
-        warm.verify(&quote, &endorsements, at).is_accepted()
+        warm.verify(&quote, &endorsements, &Expected::at(at))
+            .is_accepted()
     });
     rate("TDX, dcap-qvl (the same cryptography)", || {
         let collateral = serde_json::from_slice(&collateral).expect("collateral");

@@ -146,7 +146,7 @@ impl Verdict {
             attester_claims: self
                 .claims
                 .iter()
-                .map(|(name, value)| (name.as_ref(), value.as_str()))
+                .map(|(claim, value)| (claim.name(), value.as_str()))
                 .collect(),
         };
         let claims = Ear {
@@ -244,7 +244,7 @@ mod tests {
     use p256::pkcs8::{EncodePrivateKey, LineEnding};
     use serde_json::{Value, json};
 
-    use crate::{Endorsements, Policy, Timestamp, Verifier};
+    use crate::{Endorsements, Expected, Policy, Timestamp, Verifier};
 
     #[test]
     fn a_refusal_is_contraindicated() {
@@ -253,7 +253,7 @@ mod tests {
         let verdict = Verifier::new(Policy::default()).verify(
             b"no evidence",
             &Endorsements::default(),
-            Timestamp(1_790_000_000),
+            &Expected::at(Timestamp(1_790_000_000)),
         );
         let token = verdict.to_ear(&pem).unwrap();
         let (signed, signature) = token.rsplit_once('.').unwrap();

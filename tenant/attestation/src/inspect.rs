@@ -175,7 +175,10 @@ fn snp(report: &Report, fields: &mut Fields) {
     fields.explain(
         "key information",
         format!("{:#x}", report.key_info.get()),
-        format!("signed by {:?}", report.keys().signing_key()).to_lowercase(),
+        format!(
+            "signed by {}",
+            crate::snp::signing_key_name(report.keys().signing_key())
+        ),
     );
     fields.octets("report data", &report.report_data);
     fields.octets("measurement", &report.measurement);

@@ -1,8 +1,7 @@
 //! The verdict: every check with its outcome and reason, for people and for programs.
 
 use crate::Timestamp;
-use crate::checks::Checks;
-use crate::printable::printable;
+use crate::claim::Claim;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -85,7 +84,8 @@ pub struct Verdict {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub advisories: Vec<String>,
     /// Facts of the evidence by stable names. Only those of an accepted verdict can be relied upon.
-    pub claims: BTreeMap<Cow<'static, str>, String>,
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub claims: BTreeMap<Claim, String>,
     /// Checks of guest and occasion that were compared with nothing: evidence with any
     /// other value there passes as well.
     pub not_compared: Vec<Cow<'static, str>>,
@@ -116,55 +116,6 @@ fn identity(tee: Tee) -> &'static [&'static str] {
 }
 
 impl Verdict {
-    /// Judges. `mandatory` are the checks without which no evidence is authentic: each must be there and pass, so a
-    /// path that forgets one cannot yield an accepted verdict.
-    pub(crate) fn new(
-        tee: Tee,
-        policy: &str,
-        at: Timestamp,
-        checks: Checks,
-        mandatory: &[&str],
-    ) -> Self {
-        let Checks {
-            list: checks,
-            claims,
-            simulated,
-            tcb_status,
-            advisories,
-            warnings,
-        } = checks;
-        let passed = |name: &&str| {
-            checks
-                .iter()
-                .any(|c| c.name == **name && c.outcome == Outcome::Pass)
-        };
-        let any = |outcome| checks.iter().any(|c| c.outcome == outcome);
-        let overall = if mandatory.is_empty() || !mandatory.iter().all(passed) || any(Outcome::Fail)
-        {
-            Overall::Invalid
-        } else if simulated {
-            Overall::Simulated
-        } else if any(Outcome::Warn) {
-            Overall::Degraded
-        } else {
-            Overall::Valid
-        };
-        let not_compared = not_compared(tee, &checks);
-        let shown = |texts: Vec<String>| texts.iter().map(|text| printable(text)).collect();
-        Self {
-            overall,
-            tee,
-            policy: printable(policy),
-            at_unix: at.0,
-            tcb_status: tcb_status.as_deref().map(printable),
-            advisories: shown(advisories),
-            claims,
-            not_compared,
-            warnings: shown(warnings),
-            checks,
-        }
-    }
-
     /// True if nothing of the guest was compared, so that any guest of anybody passes.
     pub fn is_of_any_guest(&self) -> bool {
         let compared = |name: &&str| is_compared(name, &self.checks);
@@ -198,7 +149,7 @@ fn is_compared(name: &str, checks: &[Check]) -> bool {
 }
 
 /// The checks of guest and occasion that were compared with nothing.
-fn not_compared(tee: Tee, checks: &[Check]) -> Vec<Cow<'static, str>> {
+pub(crate) fn not_compared(tee: Tee, checks: &[Check]) -> Vec<Cow<'static, str>> {
     let compared = |name: &str| is_compared(name, checks);
     let identity = identity(tee);
     let mut names: Vec<&'static str> = match tee {

@@ -44,11 +44,11 @@ pub fn certificate(bytes: &[u8], issuers: Issuers<'_>) -> Result<EndorsementId, 
     let certificate = Cert::parse(bytes).map_err(|e| VouchError::Format(e.to_string()))?;
     let none = || VouchError::Format("not a certificate of AMD's key hierarchy".to_owned());
     let id = identify(bytes).ok_or_else(none)?;
-    let mut cache = SignatureCache::default();
+    let cache = SignatureCache::default();
     let issuer = match &id {
         EndorsementId::Ark { line } => {
             root(&certificate, line)?;
-            return signed(certificate.is_signed_by(&certificate, &mut cache), &id).map(|()| id);
+            return signed(certificate.is_signed_by(&certificate, &cache), &id).map(|()| id);
         }
         EndorsementId::Ask { line } | EndorsementId::Asvk { line } => {
             EndorsementId::Ark { line: line.clone() }
@@ -57,7 +57,7 @@ pub fn certificate(bytes: &[u8], issuers: Issuers<'_>) -> Result<EndorsementId, 
         EndorsementId::Vlek { line, .. } => EndorsementId::Asvk { line: line.clone() },
     };
     let by = found(&issuer, issuers)?;
-    let good = by.is_authority() && certificate.is_signed_by(&by, &mut cache);
+    let good = by.is_authority() && certificate.is_signed_by(&by, &cache);
     signed(good, &issuer).map(|()| id)
 }
 
@@ -72,10 +72,7 @@ pub fn list(bytes: &[u8], issuers: Issuers<'_>) -> Result<(), VouchError> {
     let none = || VouchError::Format("not a revocation list of AMD".to_owned());
     let issuer = EndorsementId::authority(&name).ok_or_else(none)?;
     let by = found(&issuer, issuers)?;
-    signed(
-        list.is_signed_by(&by, &mut SignatureCache::default()),
-        &issuer,
-    )
+    signed(list.is_signed_by(&by, &SignatureCache::default()), &issuer)
 }
 
 /// Checks that TCB info, QE identity and revocation lists of collateral are signed under Intel's pinned root.
@@ -86,7 +83,7 @@ pub fn list(bytes: &[u8], issuers: Issuers<'_>) -> Result<(), VouchError> {
 pub fn collateral(bytes: &[u8]) -> Result<(), VouchError> {
     let collateral: QuoteCollateralV3 =
         serde_json::from_slice(bytes).map_err(|e| VouchError::Format(e.to_string()))?;
-    let cache = &mut SignatureCache::default();
+    let cache = &SignatureCache::default();
     for (name, text, signature, chain) in [
         (
             "TCB info",
@@ -164,7 +161,7 @@ fn found(issuer: &EndorsementId, issuers: Issuers<'_>) -> Result<Cert, VouchErro
 }
 
 /// The first certificate of a chain of two, and Intel's root, which issued it.
-fn intel_chain(chain: &str, cache: &mut SignatureCache) -> Result<(Cert, Cert), VouchError> {
+fn intel_chain(chain: &str, cache: &SignatureCache) -> Result<(Cert, Cert), VouchError> {
     let format = |error: String| VouchError::Format(error);
     let documents = pem::documents(chain.as_bytes()).map_err(|e| format(e.to_string()))?;
     let certificates = documents.iter().map(|d| Cert::from_der(&d.bytes));

@@ -12,6 +12,7 @@ use rsa::traits::PublicKeyParts;
 use rsa::{RsaPublicKey, pss};
 use sha2::{Digest, Sha256, Sha384};
 use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use x509_cert::Certificate;
 use x509_cert::crl::CertificateList;
 use x509_cert::name::Name;
@@ -189,7 +190,7 @@ impl Cert {
     }
 
     /// Whether `issuer`'s key signed this certificate.
-    pub(crate) fn is_signed_by(&self, issuer: &Self, cache: &mut SignatureCache) -> bool {
+    pub(crate) fn is_signed_by(&self, issuer: &Self, cache: &SignatureCache) -> bool {
         self.inner.signature_algorithm() == self.inner.tbs_certificate().signature()
             && self.inner.signature().as_bytes().is_some_and(|signature| {
                 let algorithm = self.inner.signature_algorithm();
@@ -200,7 +201,7 @@ impl Cert {
 
 impl Crl {
     /// Whether `issuer` is named as the issuer and its key signed this list.
-    pub(crate) fn is_signed_by(&self, issuer: &Cert, cache: &mut SignatureCache) -> bool {
+    pub(crate) fn is_signed_by(&self, issuer: &Cert, cache: &SignatureCache) -> bool {
         self.inner.tbs_cert_list.issuer == *issuer.subject()
             && self.inner.signature_algorithm == self.inner.tbs_cert_list.signature
             && self.inner.signature.as_bytes().is_some_and(|signature| {
@@ -279,10 +280,20 @@ pub(crate) fn small_integer(der: &[u8]) -> Option<u8> {
     }
 }
 
-/// Signatures that were checked and held. It depends on nothing but the octets, so an entry never expires.
-#[derive(Debug, Clone, Default)]
+/// Signatures that were checked and held, shared by all who verify. It depends on nothing but the bytes, so an entry never
+/// expires.
+#[derive(Debug, Default)]
 pub(crate) struct SignatureCache {
-    good: HashSet<[u8; 32]>,
+    good: Mutex<HashSet<[u8; 32]>>,
+}
+
+impl Clone for SignatureCache {
+    /// A cache of its own with the same entries.
+    fn clone(&self) -> Self {
+        Self {
+            good: Mutex::new(self.good().clone()),
+        }
+    }
 }
 
 impl SignatureCache {
@@ -290,7 +301,7 @@ impl SignatureCache {
     const CAPACITY: usize = 1024;
 
     fn check(
-        &mut self,
+        &self,
         issuer: &Cert,
         algorithm: &AlgorithmIdentifierOwned,
         tbs: &[u8],
@@ -302,17 +313,23 @@ impl SignatureCache {
             .chain_update(digest)
             .finalize()
             .into();
-        if self.good.contains(&key) {
+        if self.good().contains(&key) {
             return true;
         }
         let good = verify(issuer.key(), algorithm, tbs, signature).is_some();
         if good {
-            if self.good.len() >= Self::CAPACITY {
-                self.good.clear();
+            let mut known = self.good();
+            if known.len() >= Self::CAPACITY {
+                known.clear();
             }
-            self.good.insert(key);
+            known.insert(key);
         }
         good
+    }
+
+    /// The set. It is whole after every step, so a thread that panicked while it had it does no harm.
+    fn good(&self) -> MutexGuard<'_, HashSet<[u8; 32]>> {
+        self.good.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

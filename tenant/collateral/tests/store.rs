@@ -1,9 +1,12 @@
 //! The store and its filling, with genuine certificates from the folder of vectors beside the repository and a network
-//! of our own. Skipped with a message where that folder is absent, unless `ENARX_REQUIRE_VECTORS=1`.
-#![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
+//! of our own.
 
-use enarx_attestation::{Overall, Policy, Timestamp, Verifier};
+#[macro_use]
+extern crate enarx_harness;
+
+use enarx_attestation::{Expected, Overall, Policy, Timestamp, Verifier};
 use enarx_collateral::{FetchError, Fetcher, Http, HttpError, Response, Store};
+use enarx_harness::needs::{cases, vectors};
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,18 +15,8 @@ use std::time::Duration;
 const CASE: &str = "snp-milan-v3-vcek-05b7438a";
 const NOW: Timestamp = Timestamp(1_790_000_000);
 
-fn vectors() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors");
-    if path.is_dir() {
-        return Some(path);
-    }
-    let required = std::env::var_os("ENARX_REQUIRE_VECTORS").is_some_and(|v| v == "1");
-    assert!(
-        !required,
-        "ENARX_REQUIRE_VECTORS=1, but there are no vectors"
-    );
-    eprintln!("skipped: no vectors at {}", path.display());
-    None
+fn main() -> std::process::ExitCode {
+    enarx_harness::main()
 }
 
 /// A folder that is removed at the end.
@@ -89,7 +82,7 @@ fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Response {
 
 #[test]
 fn imported_certificates_are_found_for_their_report() {
-    let Some(vectors) = vectors() else { return };
+    let vectors = vectors();
     let folder = Folder::new("import");
     let store = Store::new(&folder.0);
     for case in [
@@ -107,7 +100,7 @@ fn imported_certificates_are_found_for_their_report() {
         let verdict = Verifier::new(Policy::insecure_authenticity_only()).verify(
             &report,
             &store.endorsements(&report, at),
-            at,
+            &Expected::at(at),
         );
         assert_eq!(verdict.overall, Overall::Valid, "{case}\n{verdict}");
     }
@@ -117,7 +110,7 @@ fn imported_certificates_are_found_for_their_report() {
 
 #[test]
 fn collateral_is_found_until_it_expires() {
-    let Some(vectors) = vectors() else { return };
+    let vectors = vectors();
     let folder = Folder::new("collateral");
     let store = Store::new(&folder.0);
     let case = vectors.join("tdx-v4-b0c06f000000-3ab56d67");
@@ -139,7 +132,7 @@ fn collateral_is_found_until_it_expires() {
 
 #[test]
 fn revocation_lists_are_not_served_past_their_next_update() {
-    let Some(vectors) = vectors() else { return };
+    let vectors = vectors();
     let folder = Folder::new("lists");
     let store = Store::new(&folder.0);
     imported(&store, &vectors.join("roots/amd-milan-ark.pem"));
@@ -152,7 +145,7 @@ fn revocation_lists_are_not_served_past_their_next_update() {
 
 #[test]
 fn fetching_asks_for_what_is_missing_and_waits_when_told() {
-    let Some(vectors) = vectors() else { return };
+    let vectors = vectors();
     let folder = Folder::new("fetch");
     let store = Store::new(&folder.0);
     let read = |path: &str| fs::read(vectors.join(path)).unwrap();
@@ -206,7 +199,7 @@ fn fetching_asks_for_what_is_missing_and_waits_when_told() {
 
 #[test]
 fn a_service_that_keeps_refusing_is_given_up_on() {
-    let Some(vectors) = vectors() else { return };
+    let vectors = vectors();
     let folder = Folder::new("refusal");
     let store = Store::new(&folder.0);
     let report = fs::read(vectors.join(CASE).join("report.bin")).unwrap();
@@ -232,7 +225,7 @@ fn a_service_that_keeps_refusing_is_given_up_on() {
 
 #[test]
 fn collateral_is_composed_of_the_answers() {
-    let Some(vectors) = vectors() else { return };
+    let vectors = vectors();
     let folder = Folder::new("intel");
     let store = Store::new(&folder.0);
     let case = vectors.join("tdx-v4-b0c06f000000-3ab56d67");
@@ -291,8 +284,11 @@ fn collateral_is_composed_of_the_answers() {
     );
     assert!(script.asked[0].ends_with("/sgx/certification/v4/pckcrl?ca=platform&encoding=der"));
     assert!(script.asked[2].ends_with("/tdx/certification/v4/tcb?fmspc=b0c06f000000"));
-    let verdict =
-        Verifier::new(Policy::default()).verify(&quote, &store.endorsements(&quote, at), at);
+    let verdict = Verifier::new(Policy::default()).verify(
+        &quote,
+        &store.endorsements(&quote, at),
+        &Expected::at(at),
+    );
     assert_eq!(verdict.overall, Overall::Valid, "{verdict}");
     assert!(
         Fetcher::new(&store, &mut script)
@@ -302,22 +298,13 @@ fn collateral_is_composed_of_the_answers() {
     );
 }
 
-/// The folder of evidence, certificates and lists that were made to be refused.
-fn cases() -> Option<PathBuf> {
-    let path = vectors()?.join("../cases/attestation");
-    assert!(path.is_dir(), "no {}", path.display());
-    Some(path)
-}
-
 /// Where the store keeps the root and the lists of Milan.
 const ROOT: &str = "kdsintf.amd.com/vcek/v1/Milan/cert_chain/ark.der";
 const LISTS: &str = "kdsintf.amd.com/vcek/v1/Milan/crl";
 
 #[test]
 fn what_is_not_the_vendors_replaces_nothing() {
-    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
-        return;
-    };
+    let (vectors, cases) = (vectors(), cases());
     let folder = Folder::new("fake");
     let store = Store::new(&folder.0);
     let refused = |path: PathBuf| {
@@ -366,14 +353,17 @@ fn what_is_not_the_vendors_replaces_nothing() {
     // The reports of Milan are judged as before.
     let report = fs::read(vectors.join(CASE).join("report.bin")).unwrap();
     let endorsements = store.endorsements(&report, NOW);
-    let verdict =
-        Verifier::new(Policy::insecure_authenticity_only()).verify(&report, &endorsements, NOW);
+    let verdict = Verifier::new(Policy::insecure_authenticity_only()).verify(
+        &report,
+        &endorsements,
+        &Expected::at(NOW),
+    );
     assert_eq!(verdict.overall, Overall::Valid, "{verdict}");
 }
 
 #[test]
 fn collateral_that_is_not_intels_is_not_kept() {
-    let Some(vectors) = vectors() else { return };
+    let vectors = vectors();
     let folder = Folder::new("fake-collateral");
     let store = Store::new(&folder.0);
     let case = vectors.join("tdx-v4-b0c06f000000-3ab56d67/collateral.json");
@@ -405,9 +395,7 @@ fn collateral_that_is_not_intels_is_not_kept() {
 
 #[test]
 fn what_is_not_the_vendors_in_the_store_is_fetched_again() {
-    let (Some(vectors), Some(cases)) = (vectors(), cases()) else {
-        return;
-    };
+    let (vectors, cases) = (vectors(), cases());
     let folder = Folder::new("poisoned");
     let store = Store::new(&folder.0);
     let read = |path: &str| fs::read(vectors.join(path)).unwrap();
@@ -460,7 +448,7 @@ fn what_is_not_the_vendors_in_the_store_is_fetched_again() {
 
 #[test]
 fn revocation_lists_are_fetched_again_after_a_day() {
-    let Some(vectors) = vectors() else { return };
+    let vectors = vectors();
     let folder = Folder::new("day");
     let store = Store::new(&folder.0);
     let report = fs::read(vectors.join(CASE).join("report.bin")).unwrap();

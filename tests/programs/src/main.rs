@@ -1,26 +1,121 @@
-//! Makes a component of WASI 0.2 from a module of WASI preview 1: `componentize MODULE COMPONENT`.
+//! What the test programs need besides a C compiler:
+//!
+//! * `componentize MODULE COMPONENT` makes a component of WASI 0.2 from a module of WASI preview 1.
+//! * `bindings WIT FOLDER` writes C bindings of the world `wasi:cli/command` as the WIT of that folder has it.
+//!   Every import says when it is called first, by `void called(const char *interface, const char *function)`.
+//! * `encode MODULE COMPONENT` makes a component from a module with such bindings, which needs no adapter.
 #![forbid(unsafe_code)]
 
 use std::error::Error;
+use std::path::Path;
 
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
 };
+use wit_bindgen_core::Files;
 use wit_component::ComponentEncoder;
+use wit_parser::Resolve;
 
-fn main() -> Result<(), Box<dyn Error>> {
+const USAGE: &str =
+    "usage: componentize MODULE COMPONENT | bindings WIT FOLDER | encode MODULE COMPONENT";
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [module, component] = arguments.as_slice() else {
-        return Err("usage: componentize MODULE COMPONENT".into());
-    };
-    let encoded = ComponentEncoder::default()
-        .module(&std::fs::read(module)?)?
-        .validate(true)
-        .adapter(
-            WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
-            WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
-        )?
-        .encode()?;
-    std::fs::write(component, encoded)?;
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match *arguments.as_slice() {
+        ["componentize", module, component] => {
+            let encoder = encoder(module)?.adapter(
+                WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
+                WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
+            )?;
+            encode(encoder, component)
+        }
+        ["encode", module, component] => encode(encoder(module)?, component),
+        ["bindings", wit, folder] => bindings(wit, folder.as_ref()),
+        _ => Err(USAGE.into()),
+    }
+}
+
+fn encoder(module: &str) -> Result<ComponentEncoder> {
+    let encoder = ComponentEncoder::default();
+    Ok(encoder.module(&std::fs::read(module)?)?.validate(true))
+}
+
+fn encode(mut encoder: ComponentEncoder, component: &str) -> Result<()> {
+    std::fs::write(component, encoder.encode()?)?;
     Ok(())
+}
+
+fn bindings(wit: &str, folder: &Path) -> Result<()> {
+    let mut resolve = Resolve::default();
+    let (package, _) = resolve.push_dir(wit)?;
+    let world = resolve.select_world(&[package], Some("wasi:cli/command"))?;
+    let mut files = Files::default();
+    let options = wit_bindgen_c::Opts::default();
+    options.build().generate(&mut resolve, world, &mut files)?;
+    for (name, bytes) in files.iter() {
+        let bytes = match name {
+            "command.c" => recorded(std::str::from_utf8(bytes)?)?.into_bytes(),
+            _ => bytes.to_vec(),
+        };
+        std::fs::write(folder.join(name), bytes)?;
+    }
+    Ok(())
+}
+
+/// Puts a wrapper behind the declaration of each import, which records that it is called.
+fn recorded(source: &str) -> Result<String> {
+    let mut output = String::from(
+        "void called(const char *interface, const char *function);\n#include <stdbool.h>\n",
+    );
+    let mut import = None;
+    for line in source.lines() {
+        output += line;
+        output += "\n";
+        if let Some(names) = line.strip_prefix("__attribute__((__import_module__(\"") {
+            import = Some(
+                names
+                    .strip_suffix("\")))")
+                    .and_then(|names| names.split_once("\"), __import_name__(\"")),
+            );
+        } else if let Some(names) = import.take() {
+            output += &names
+                .and_then(|(module, function)| wrapper(module, function, line))
+                .ok_or_else(|| format!("not the declaration of an import: {line}"))?;
+        }
+    }
+    Ok(output)
+}
+
+/// The wrapper of the import that `declaration` declares: `extern TYPE NAME(TYPE, …);`.
+fn wrapper(module: &str, function: &str, declaration: &str) -> Option<String> {
+    let interface = module.split_once('@').map_or(module, |(name, _)| name);
+    let (head, parameters) = declaration.strip_prefix("extern ")?.split_once('(')?;
+    let (result, name) = head.rsplit_once([' ', '*'])?;
+    let types: Vec<&str> = match parameters.strip_suffix(");")? {
+        "void" => Vec::new(),
+        some => some
+            .split(", ")
+            .map(|one| one.trim_end_matches(" handle"))
+            .collect(),
+    };
+    let named: Vec<String> = (0..)
+        .zip(&types)
+        .map(|(i, one)| format!("{one} a{i}"))
+        .collect();
+    let parameters = if named.is_empty() {
+        "void".to_owned()
+    } else {
+        named.join(", ")
+    };
+    let passed: Vec<String> = (0..types.len()).map(|i| format!("a{i}")).collect();
+    let passed = passed.join(", ");
+    Some(format!(
+        "static inline {result} recorded{name}({parameters}) {{\n  \
+           static bool before;\n  \
+           if (!before) {{\n    before = true;\n    called(\"{interface}\", \"{function}\");\n  }}\n  \
+           return {name}({passed});\n}}\n#define {name} recorded{name}\n"
+    ))
 }

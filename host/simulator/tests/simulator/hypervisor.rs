@@ -654,6 +654,22 @@ fn any_ghcb() -> impl Strategy<Value = Ghcb> {
         )
 }
 
+/// A value that is a request more often than chance would have it.
+fn any_msr() -> impl Strategy<Value = u64> {
+    let code = prop::sample::select(vec![0, 2, 4, 6, 0x10, 0x12, 0x14, 0x16, 0x80, 0x100]);
+    let data = prop_oneof![
+        Just(GHCB / PAGE),
+        0..2 * RAM.end / PAGE,
+        // With an operation on the page.
+        (0..2 * RAM.end / PAGE, 0_u64..4).prop_map(|(gfn, operation)| gfn | operation << 40),
+        any::<u64>(),
+    ];
+    prop_oneof![
+        4 => (code, data).prop_map(|(code, data)| code | data << 12),
+        1 => any::<u64>(),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
     #[test]
@@ -681,10 +697,48 @@ proptest! {
         }
     }
 
+    /// A request is answered in kind or refused by its name, and changes nothing beside.
     #[test]
-    fn any_msr_value_is_served_or_refused(value: u64, vcpu in 0u32..3) {
+    fn any_msr_value_is_served_or_refused(value in any_msr(), vcpu in 0u32..3) {
         let (host, _, memory) = host();
-        let _ = host.msr_write(vcpu, value, &memory);
-        let _ = host.msr_read(vcpu);
+        let others = |host: &Hypervisor| [0, 1, 2].map(|other| (other != vcpu).then(|| host.msr_read(other)));
+        let before = (others(&host), memory.0.lock().unwrap().clone());
+        let action = host.msr_write(vcpu, value, &memory);
+        let answer = host.msr_read(vcpu);
+        let request = Request::decode(value);
+        let registered = vcpu == 0 && request == Some(Request::Ghcb { gpa: GHCB });
+        if !registered {
+            prop_assert_eq!((others(&host), memory.0.lock().unwrap().clone()), before);
+        }
+        let unserved = Action::Violation(Violation::Msr { value });
+        match request {
+            _ if vcpu == 2 => prop_assert_eq!(action, Action::Violation(Violation::NoVcpu { vcpu })),
+            Some(Request::SevInfo | Request::PreferredGhcb | Request::RegisterGhcb { .. } | Request::HvFeatures) => {
+                prop_assert_eq!(action, Action::Resume);
+                // The answer to 2 is 1, to others the next number (56421, 2.3.1).
+                let expected = if value & 0xFFF == 2 { 1 } else { (value & 0xFFF) + 1 };
+                prop_assert_eq!(answer & 0xFFF, expected);
+            }
+            Some(Request::PageState { gfn, operation }) => {
+                let private = operation == PageOperation::Private;
+                let there = gfn < RAM.end / PAGE;
+                // Of the launch's few pages, and of those that are shared already, nothing may change.
+                if there && private && gfn > 16 {
+                    prop_assert_eq!(action, Action::PageState(vec![change(gfn * PAGE, PAGE, true)]));
+                } else if action != Action::Resume {
+                    prop_assert!(there);
+                    prop_assert_eq!(action, Action::PageState(vec![change(gfn * PAGE, PAGE, private)]));
+                }
+                prop_assert_eq!(answer, Response::PageState { error: u32::from(!there) }.encode());
+            }
+            Some(Request::Terminate { set, reason }) => prop_assert_eq!(action, Action::Terminate { set, reason }),
+            Some(Request::Ghcb { .. }) if registered => prop_assert_ne!(action, unserved),
+            Some(Request::Ghcb { gpa }) => {
+                prop_assert_eq!(action, Action::Violation(Violation::NotRegistered { gpa }));
+            }
+            Some(Request::Cpuid { .. } | Request::ApResetHold | Request::RunVmpl { .. }) | None => {
+                prop_assert_eq!(action, unserved);
+            }
+        }
     }
 }

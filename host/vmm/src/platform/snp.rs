@@ -157,10 +157,8 @@ mod tests {
             network: NetworkGrant::default(),
             evidence: None,
         };
-        let vm = Kvm::new()
-            .expect("this test needs /dev/kvm")
-            .create_vm()
-            .unwrap();
+        enarx_harness::needs::kvm();
+        let vm = Kvm::new().unwrap().create_vm().unwrap();
         let private = memfd_create("private", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&private, 2 << 20).unwrap();
         fallocate(&private, FallocateFlags::empty(), 0, 2 << 20).unwrap();

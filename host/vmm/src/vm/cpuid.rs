@@ -267,7 +267,8 @@ mod tests {
 
     #[test]
     fn the_page_shows_encryption_and_the_save_area_of_a_reset_cpu() {
-        let kvm = Kvm::new().expect("this test needs /dev/kvm");
+        enarx_harness::needs::kvm();
+        let kvm = Kvm::new().unwrap();
         let mut cpu = Cpu::new(&kvm, is_pvm()).unwrap();
         let c_bit = cpu.with_own_encryption();
         let found = |leaf, subleaf| {

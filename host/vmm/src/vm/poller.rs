@@ -141,6 +141,16 @@ impl Poller {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use enarx_executor::grant::{Grant, NetworkGrant};
+    use enarx_sallyport::layout::{HOST_STATE, REGION_SIZE};
+    use enarx_sallyport::{Facts, Region};
+
     use super::*;
 
     #[test]
@@ -156,10 +166,29 @@ mod tests {
         assert_eq!(first, Some(STREAM_LENGTH as usize));
     }
 
+    /// An executor of a Keep that posts nothing, and the state that the Keep sees of it.
+    fn executor() -> (SharedExecutor, &'static AtomicU64) {
+        let memory: &'static [AtomicU64] = (0..REGION_SIZE / 8)
+            .map(|_| AtomicU64::new(0))
+            .collect::<Vec<_>>()
+            .leak();
+        let region = Region::from_static(memory).unwrap();
+        let null = || File::open("/dev/null").unwrap().into();
+        let grant = Grant {
+            stdio: [null(), null(), null()],
+            directories: Vec::new(),
+            network: NetworkGrant::default(),
+            evidence: None,
+        };
+        let facts = Facts::default();
+        let executor = SharedExecutor::new(region, facts, grant, Vec::new(), Vec::new());
+        (executor.unwrap(), &memory[HOST_STATE.offset() / 8])
+    }
+
     #[test]
     fn sleeps_until_it_is_wanted_or_the_keep_ends() {
         let poller = Poller::default();
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for (wake, expected) in [
                 (Poller::want as fn(&Poller), Wake::Wanted),
                 (Poller::want, Wake::Wanted),
@@ -173,5 +202,45 @@ mod tests {
         // An end is for good, whatever is wanted afterwards.
         poller.want();
         assert_eq!(poller.sleep(), Wake::Ended);
+    }
+
+    #[test]
+    fn ends_when_it_is_told_to() {
+        let (executor, state) = executor();
+        let (poller, executor) = (Arc::new(Poller::default()), Arc::new(executor));
+        let (said, ended) = channel();
+        let start = || {
+            let (poller, executor) = (Arc::clone(&poller), Arc::clone(&executor));
+            let said = said.clone();
+            thread::spawn(move || said.send(poller.run(&executor).unwrap()).unwrap());
+        };
+        let wait = || ended.recv_timeout(Duration::from_secs(10));
+        // While it polls, which it does not do for long.
+        start();
+        let mut seen = false;
+        let until = Instant::now() + Duration::from_secs(10);
+        while !seen && Instant::now() < until {
+            poller.want();
+            seen = state.load(Ordering::Relaxed) != 0;
+        }
+        assert!(seen, "it never polled");
+        poller.want();
+        poller.end();
+        assert_eq!(wait(), Ok(None));
+        assert_eq!(
+            state.load(Ordering::Relaxed),
+            0,
+            "the Keep believes that it polls"
+        );
+        // Before it begins, even if it is wanted.
+        poller.want();
+        start();
+        assert_eq!(wait(), Ok(None));
+        // While it sleeps.
+        *poller.lock() = State::default();
+        start();
+        assert!(ended.recv_timeout(Duration::from_millis(20)).is_err());
+        poller.end();
+        assert_eq!(wait(), Ok(None));
     }
 }

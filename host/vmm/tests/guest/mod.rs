@@ -1,6 +1,5 @@
 //! Runs the test program `guest.c` in a Keep.
 #![allow(dead_code, reason = "each test program uses its part")]
-#![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
 
 use std::fs::File;
 use std::io::{Read, pipe};
@@ -96,19 +95,6 @@ impl Options {
 pub fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether there is KVM; says so by the test's name where there is not.
-pub fn have_kvm(test: &str) -> bool {
-    if Path::new("/dev/kvm").exists() {
-        return true;
-    }
-    assert!(
-        std::env::var_os("ENARX_REQUIRE_KVM").is_none_or(|value| value != "1"),
-        "{test} needs /dev/kvm"
-    );
-    eprintln!("skipped: {test}: no /dev/kvm");
-    false
 }
 
 fn null() -> OwnedFd {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use enarx_boot::layout::LARGE;
-use enarx_boot::page_table::bits;
+use enarx_boot::page_table::{ADDRESS, PteFlags};
 use enarx_launch::layout::Launch;
 use enarx_snp::launch::PageType;
 
@@ -51,7 +51,7 @@ pub struct Leaf {
 /// The leaves of the launch's tables, and where the tables lie. All entries of tables are private
 /// where there is a C-bit.
 pub fn leaves(launch: &Launch, c_bit: u64) -> (Vec<Leaf>, BTreeSet<u64>) {
-    leaves_under(launch, launch.state.cr3, c_bit)
+    leaves_under(launch, launch.state.cr3.get(), c_bit)
 }
 
 /// As [`leaves`], of the tables under `root`.
@@ -77,12 +77,15 @@ pub fn leaves_under(launch: &Launch, root: u64, c_bit: u64) -> (Vec<Leaf>, BTree
             if level == 4 && slot >= 256 {
                 address |= 0xffff << 48;
             }
-            if entry & bits::PRESENT == 0 {
-                assert!(entry == 0 || entry & bits::RESERVED != 0, "{address:#x}");
+            if entry & PteFlags::PRESENT.bits() == 0 {
+                assert!(
+                    entry == 0 || entry & PteFlags::RESERVED.bits() != 0,
+                    "{address:#x}"
+                );
                 continue;
             }
-            let user = user && entry & bits::USER != 0;
-            if level == 1 || entry & bits::LARGE != 0 {
+            let user = user && entry & PteFlags::USER.bits() != 0;
+            if level == 1 || entry & PteFlags::LARGE.bits() != 0 {
                 found.push(Leaf {
                     address,
                     size: 1 << shift,
@@ -90,8 +93,8 @@ pub fn leaves_under(launch: &Launch, root: u64, c_bit: u64) -> (Vec<Leaf>, BTree
                     user,
                 });
             } else {
-                assert_eq!(entry & bits::NO_EXECUTE, 0);
-                tables.push((entry & bits::ADDRESS, level - 1, address, user));
+                assert_eq!(entry & PteFlags::NO_EXECUTE.bits(), 0);
+                tables.push((entry & ADDRESS, level - 1, address, user));
             }
         }
     }

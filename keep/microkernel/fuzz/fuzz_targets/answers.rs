@@ -5,14 +5,18 @@
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, Key, KeyInit, Nonce};
 use libfuzzer_sys::fuzz_target;
-use zerocopy::IntoBytes;
+use zerocopy::{FromZeros, IntoBytes};
 
+use enarx_boot::boot_page::{self, BootInfo};
+use enarx_boot::layout::{PAGE, SHARED_END};
 use enarx_exits::ExitFunction;
+use enarx_microkernel::frame::{Frame, LargeFrame, Place, Slot, Words};
+use enarx_microkernel::launch::Launch;
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::cpuid::{answer, features};
 use enarx_microkernel::snp::ghcb::{Answer, Call};
 use enarx_microkernel::snp::message::{Channel, KEY_REQUEST, MessageError, MessageKey};
-use enarx_microkernel::snp::{Entry, Instructions, Validated};
+use enarx_microkernel::snp::instructions::{Entry, Instructions, NewVmsa, Unvalidated, Validated};
 use enarx_snp::guest_message::{HEADER_LEN, Header, MessageType};
 use enarx_snp::report::REPORT_LEN;
 
@@ -22,13 +26,13 @@ const KEY: [u8; 32] = [0x5a; 32];
 struct OnePage([u8; 4096]);
 
 impl Instructions for OnePage {
-    fn pvalidate(&mut self, _: u64, _: bool, _: bool) -> Validated {
+    fn pvalidate(&mut self, _: &Unvalidated) -> Validated {
         unreachable!()
     }
-    fn rmpadjust(&mut self, _: u64, _: u64) -> u64 {
+    fn rmpadjust(&mut self, _: &NewVmsa) -> u64 {
         unreachable!()
     }
-    fn clear_large(&mut self, _: u64) {
+    fn clear_large(&mut self, _: LargeFrame) {
         unreachable!()
     }
     fn sev_status(&self) -> u64 {
@@ -48,38 +52,36 @@ impl Instructions for OnePage {
     fn take_message(&self, to: &mut [u8]) {
         to.copy_from_slice(&self.0[..to.len()]);
     }
-    fn entry(&self) -> Entry {
+    fn entry_point(&self) -> Entry {
         unreachable!()
     }
 }
 
 impl Platform for OnePage {
-    fn accept(&mut self, _: u64, _: u64) {
+    fn memory_there(&self) -> u64 {
         unreachable!()
     }
-    fn read(&self, physical: u64) -> u64 {
-        let at = usize::try_from(physical).unwrap();
+    fn read(&self, slot: Slot) -> u64 {
+        let at = slot.address().gpa().get() - PAGE;
+        let at = usize::try_from(at).unwrap();
         u64::from_le_bytes(self.0[at..at + 8].try_into().unwrap())
     }
-    fn write(&mut self, _: u64, _: u64) {
+    fn write(&mut self, _: Slot, _: u64) {
         unreachable!()
     }
-    fn run_length(&self, _: u64, _: u64, _: u64) -> u64 {
+    fn run_length(&self, _: Words, _: u64) -> u64 {
         unreachable!()
     }
-    fn fill_run(&mut self, _: u64, _: u64, _: u64) {
+    fn fill_run(&mut self, _: Words, _: u64) {
         unreachable!()
     }
-    fn fill_rising(&mut self, _: u64, _: u64, _: u64) {
+    fn fill_rising(&mut self, _: Words, _: u64) {
         unreachable!()
     }
-    fn read_bytes(&self, _: u64, _: &mut [u8]) {
+    fn read_bytes(&self, _: Place, _: &mut [u8]) -> usize {
         unreachable!()
     }
-    fn write_bytes(&mut self, _: u64, _: &[u8]) {
-        unreachable!()
-    }
-    fn zero_large(&mut self, _: u64) {
+    fn write_bytes(&mut self, _: Place, _: &[u8]) -> usize {
         unreachable!()
     }
     fn flush(&mut self) {
@@ -110,6 +112,20 @@ impl Platform for OnePage {
     fn set_gs_base(&mut self, _: u64) {
         unreachable!()
     }
+}
+
+/// The frame of the CPUID page, by a boot page in which little else makes sense.
+fn cpuid_page() -> Frame {
+    let boot = BootInfo {
+        magic: boot_page::MAGIC,
+        flags: boot_page::FLAG_SNP,
+        c_bit: 1 << 51,
+        image_start: SHARED_END,
+        free_start: SHARED_END,
+        cpuid_page: PAGE,
+        ..BootInfo::new_zeroed()
+    };
+    Launch::new(&boot).unwrap().snp.unwrap().cpuid
 }
 
 fn message_key() -> MessageKey {
@@ -152,13 +168,13 @@ fuzz_target!(|input: (u8, u64, u32, u32, &[u8])| {
     match mode % 4 {
         0 => {
             let page = OnePage(raw);
-            if let Ok(features) = features(&page, 0) {
+            if let Ok(features) = features(&page, cpuid_page()) {
                 assert!(features.xcr0 == 0 || features.xcr0 == 0xe0);
             }
-            let _ = answer(&page, 0, 1, number, leaf, subleaf);
+            let _ = answer(&page, cpuid_page(), 1, number, leaf, subleaf);
             // Questions that the page may know the answer to.
             for leaf in [1, 7, 0xb, 0xd, 0x8000_001e] {
-                let _ = answer(&page, 0, 1, number, leaf, subleaf % 4);
+                let _ = answer(&page, cpuid_page(), 1, number, leaf, subleaf % 4);
             }
         }
         // The host's own words are no message of the firmware.

@@ -11,17 +11,18 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use enarx_boot::layout::{
-    DIRECT_MAP, DIRECT_MAP_SIZE, EXIT_VIRTUAL, LARGE, MAX_VCPUS, NO_FAULT, PAGE,
-};
+use enarx_boot::address::PhysAddr;
+use enarx_boot::layout::{DIRECT_MAP, EXIT_VIRTUAL, MAX_VCPUS, NO_FAULT, PAGE};
 use enarx_exits::{
     COUNTERS_OFFSET, EXIT_MEMORY_SIZE, ExitFunction, FACTS_OFFSET, HostFacts, MEMORY_THERE_OFFSET,
-    PORT, RECORD_SIZE, Reason,
+    RECORD_SIZE,
 };
+use enarx_microkernel::frame::{Place, Slot, Words};
 use enarx_microkernel::platform::Platform;
-use enarx_microkernel::snp::ghcb::Call;
-use enarx_microkernel::snp::{Instructions, pages};
+use enarx_microkernel::snp::ControlState;
+use enarx_snp::ghcb::MSR_GHCB;
 
+#[cfg(not(feature = "plain"))]
 use super::snp;
 
 /// The CPU of one vCPU.
@@ -29,21 +30,10 @@ pub struct Machine {
     vcpu: usize,
 }
 
-const FS_BASE: u32 = 0xc000_0100;
-const GS_BASE: u32 = 0xc000_0101;
-
 impl Machine {
     /// The machine as vCPU `vcpu` sees it.
     pub const fn new(vcpu: usize) -> Self {
         Self { vcpu }
-    }
-
-    /// Makes a frame the Keep's own under SNP, or ends the Keep.
-    #[inline(never)]
-    fn make_private(&mut self, frame: u64, size: u64) {
-        if let Err(fatal) = pages::accept(self, snp::root(), frame, size) {
-            crate::end_with(self, &fatal.0);
-        }
     }
 
     /// The number of this vCPU.
@@ -52,9 +42,10 @@ impl Machine {
     }
 
     /// Sets CR4 and XCR0.
-    pub fn set_control(cr4: u64, xcr0: u64) {
-        // SAFETY: the values are those of the launch with more protections and more vector state;
-        // nothing that the microkernel uses is taken away.
+    pub fn set_control(registers: &ControlState) {
+        let (cr4, xcr0) = (registers.cr4(), registers.xcr0());
+        // SAFETY: by their type the values are those of the launch with more protections and more vector
+        // state; nothing that the microkernel uses is taken away.
         unsafe {
             asm!("mov cr4, {}", in(reg) cr4, options(nostack, preserves_flags));
             asm!("xsetbv", in("ecx") 0, in("rax") xcr0, in("rdx") xcr0 >> 32,
@@ -63,9 +54,9 @@ impl Machine {
     }
 }
 
-/// The C-bit of a physical address is part of the page tables' entries, not of the direct map.
-fn direct(physical: u64) -> *mut u64 {
-    (DIRECT_MAP + (physical & (DIRECT_MAP_SIZE - 1))) as *mut u64
+/// The direct map's pointer to memory of a frame. The C-bit is part of the entries, not of the address.
+fn direct(address: PhysAddr) -> *mut u64 {
+    (DIRECT_MAP + address.gpa().get()) as *mut u64
 }
 
 /// The word at byte offset `offset` of the exit memory.
@@ -133,103 +124,117 @@ pub fn reset_fpu() {
     };
 }
 
-/// Writes a model-specific register: FS_BASE and GS_BASE, which the microkernel itself does not
-/// use, with canonical user addresses; the GHCB register; LSTAR in the simulated build.
-pub fn write_msr(msr: u32, value: u64) {
-    // SAFETY: see above; none of them changes how the microkernel itself executes.
-    unsafe {
-        asm!("wrmsr", in("ecx") msr, in("rax") value, in("rdx") value >> 32,
-            options(nostack, preserves_flags));
-    }
+/// The model-specific registers that the microkernel reaches. None changes how it executes itself: it uses neither
+/// segment base, and SYSCALL enters where the launch says, or in the simulated build at an invalid opcode.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Msr {
+    /// FS base (AMD64 APM volume 2, section 4.5.3).
+    FsBase = 0xc000_0100,
+    /// GS base.
+    GsBase = 0xc000_0101,
+    /// The GHCB register.
+    Ghcb = MSR_GHCB,
+    /// SEV_STATUS (AMD64 APM volume 2, section 15.34.10), to be read.
+    SevStatus = 0xc001_0131,
+    /// LSTAR.
+    #[cfg(feature = "simulated")]
+    Lstar = 0xc000_0082,
 }
 
-/// Reads a model-specific register of the SNP guest.
-pub fn read_msr(msr: u32) -> u64 {
-    let (low, high): (u32, u32);
-    // SAFETY: called for SEV_STATUS and the GHCB register only; reading has no effect.
-    unsafe {
-        asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high,
-            options(nostack, preserves_flags));
+impl Msr {
+    /// Writes the register; a segment base must be canonical.
+    pub fn write(self, value: u64) {
+        // SAFETY: see above.
+        unsafe {
+            asm!("wrmsr", in("ecx") self as u32, in("rax") value, in("rdx") value >> 32,
+                options(nostack, preserves_flags));
+        }
     }
-    u64::from(low) | (u64::from(high) << 32)
+
+    /// Reads the register.
+    pub fn read(self) -> u64 {
+        let (low, high): (u32, u32);
+        // SAFETY: reading has no effect.
+        unsafe {
+            asm!("rdmsr", in("ecx") self as u32, out("eax") low, out("edx") high,
+                options(nostack, preserves_flags));
+        }
+        u64::from(low) | (u64::from(high) << 32)
+    }
 }
 
 impl Platform for Machine {
+    fn memory_there(&self) -> u64 {
+        exit_word(MEMORY_THERE_OFFSET).load(Ordering::Relaxed)
+    }
+
     #[inline]
-    fn accept(&mut self, frame: u64, size: u64) {
-        if snp::active() {
-            self.make_private(frame, size);
-        } else if frame >= exit_word(MEMORY_THERE_OFFSET).load(Ordering::Relaxed) {
-            // A host that does not give it ends the Keep with the first access.
-            self.exit(ExitFunction::Memory, &[frame + size]);
-        }
+    fn read(&self, slot: Slot) -> u64 {
+        // SAFETY: a slot is an aligned word of a frame, which is the Keep's, and which the direct map has.
+        unsafe { direct(slot.address()).read_volatile() }
     }
 
-    fn read(&self, physical: u64) -> u64 {
-        // SAFETY: `physical` comes from the frame allocator or from page tables that only the
-        // microkernel writes (contract of `Platform`), so the direct map covers it with memory.
-        unsafe { direct(physical).read_volatile() }
-    }
-
-    fn write(&mut self, physical: u64, value: u64) {
+    #[inline]
+    fn write(&mut self, slot: Slot, value: u64) {
         // SAFETY: as in `read`; no Rust reference points into the direct map.
-        unsafe { direct(physical).write_volatile(value) }
+        unsafe { direct(slot.address()).write_volatile(value) }
     }
 
-    fn run_length(&self, physical: u64, most: u64, value: u64) -> u64 {
+    fn run_length(&self, words: Words, value: u64) -> u64 {
         let left: u64;
         let stopped: u8;
-        // SAFETY: as in `read`; the words lie in one page. String instructions, because on hosts
+        // SAFETY: as in `read`; the words lie in one frame. String instructions, because on hosts
         // that emulate CPL0 every instruction counts.
         unsafe {
             asm!("cmp rax, rax", "repe scasq", "setne {}", out(reg_byte) stopped,
-                inout("rcx") most => left, inout("rdi") direct(physical) => _, in("rax") value,
+                inout("rcx") words.count() => left,
+                inout("rdi") direct(words.first().address()) => _, in("rax") value,
                 options(nostack, readonly));
         }
-        most - left - u64::from(stopped)
+        words.count() - left - u64::from(stopped)
     }
 
-    fn fill_run(&mut self, physical: u64, count: u64, value: u64) {
-        // SAFETY: as in `write`; the words lie in one page.
+    fn fill_run(&mut self, words: Words, value: u64) {
+        // SAFETY: as in `write`; the words lie in one frame.
         unsafe {
-            asm!("rep stosq", inout("rcx") count => _, inout("rdi") direct(physical) => _,
+            asm!("rep stosq", inout("rcx") words.count() => _,
+                inout("rdi") direct(words.first().address()) => _,
                 in("rax") value, options(nostack, preserves_flags));
         }
     }
 
-    fn fill_rising(&mut self, physical: u64, count: u64, first: u64) {
-        if count == 0 {
+    fn fill_rising(&mut self, words: Words, first: u64) {
+        if words.count() == 0 {
             return;
         }
-        // SAFETY: as in `write`; the words lie in one page.
+        // SAFETY: as in `write`; the words lie in one frame, and there are some.
         unsafe {
-            asm!("2:", "stosq", "add rax, {page}", "dec {count}", "jnz 2b", page = const PAGE,
-                count = inout(reg) count => _, inout("rdi") direct(physical) => _,
+            asm!("2:", "stosq", "add rax, {page}", "loop 2b", page = const PAGE,
+                inout("rcx") words.count() => _,
+                inout("rdi") direct(words.first().address()) => _,
                 inout("rax") first => _, options(nostack));
         }
     }
 
-    fn read_bytes(&self, physical: u64, to: &mut [u8]) {
+    fn read_bytes(&self, from: Place, to: &mut [u8]) -> usize {
+        let address = from.address();
         if let Ok(word) = <&mut [u8; 4]>::try_from(&mut *to)
-            && physical.is_multiple_of(4)
+            && address.get().is_multiple_of(4)
         {
             // SAFETY: as in `read`; one aligned access, because this may be a futex.
-            *word = unsafe { direct(physical).cast::<u32>().read_volatile() }.to_ne_bytes();
-            return;
+            *word = unsafe { direct(address).cast::<u32>().read_volatile() }.to_ne_bytes();
+            return word.len();
         }
-        copy(direct(physical).cast(), to.as_mut_ptr(), to.len());
+        let count = to.len().min(room(from));
+        copy(direct(address).cast(), to.as_mut_ptr(), count);
+        count
     }
 
-    fn write_bytes(&mut self, physical: u64, from: &[u8]) {
-        copy(from.as_ptr(), direct(physical).cast(), from.len());
-    }
-
-    fn zero_large(&mut self, physical: u64) {
-        if snp::active() {
-            self.clear_large(DIRECT_MAP + pages::plain(physical));
-        } else {
-            self.exit(ExitFunction::Discard, &[physical, LARGE]);
-        }
+    fn write_bytes(&mut self, to: Place, from: &[u8]) -> usize {
+        let count = from.len().min(room(to));
+        copy(from.as_ptr(), direct(to.address()).cast(), count);
+        count
     }
 
     fn flush(&mut self) {
@@ -244,22 +249,13 @@ impl Platform for Machine {
         for (index, &arg) in args.iter().take(7).enumerate() {
             exit_word(record + index * 8).store(arg, Ordering::Relaxed);
         }
-        if snp::active() {
-            if !self
-                .ghcb_exit(&Call::port_out(PORT, function as u32))
-                .accepted()
-            {
-                snp::terminate(Reason::Ghcb as u64);
-            }
-        } else {
-            #[cfg(feature = "plain")]
-            // SAFETY: the VMM serves this port; it may change shared memory, nothing else of ours.
-            unsafe {
-                asm!("out dx, eax", in("dx") PORT, in("eax") function as u32, options(nostack));
-            };
-            #[cfg(not(feature = "plain"))]
-            snp::terminate(Reason::Ghcb as u64);
-        }
+        #[cfg(feature = "plain")]
+        // SAFETY: the VMM serves this port; it may change shared memory, nothing else of ours.
+        unsafe {
+            asm!("out dx, eax", in("dx") enarx_exits::PORT, in("eax") function as u32, options(nostack));
+        };
+        #[cfg(not(feature = "plain"))]
+        snp::port_exit(self, function);
         exit_word(record + 56).load(Ordering::Relaxed)
     }
 
@@ -302,7 +298,7 @@ impl Platform for Machine {
     }
 
     fn set_fs_base(&mut self, base: u64) {
-        write_msr(FS_BASE, base);
+        Msr::FsBase.write(base);
     }
 
     fn fs_base(&self) -> u64 {
@@ -313,14 +309,20 @@ impl Platform for Machine {
     }
 
     fn set_gs_base(&mut self, base: u64) {
-        write_msr(GS_BASE, base);
+        Msr::GsBase.write(base);
     }
+}
+
+/// Bytes from `place` to the end of its frame.
+#[allow(clippy::cast_possible_truncation, reason = "at most 4096")]
+const fn room(place: Place) -> usize {
+    place.room() as usize
 }
 
 /// Copies between kernel memory and one page of the direct map, word by word: on hosts that
 /// emulate CPL0 a byte costs as much as a word.
 fn copy(from: *const u8, to: *mut u8, length: usize) {
-    // SAFETY: the callers pass a slice and a part of one page, which do not overlap: slices lie in
+    // SAFETY: the callers pass a slice and a part of one frame, which do not overlap: slices lie in
     // the kernel's own image and stacks, user frames never do.
     unsafe {
         asm!("mov rax, rcx", "shr rcx, 3", "rep movsq", "mov rcx, rax", "and ecx, 7", "rep movsb",

@@ -12,7 +12,7 @@ use core::mem::offset_of;
 use enarx_boot::boot_page::{IMAGE_MAGIC, VECTOR_STRIDE, VECTORS};
 use enarx_boot::layout::{EXIT_VIRTUAL, STACK_RECORD, USER_END};
 use enarx_exits::{COUNTERS_OFFSET, ExitFunction, PORT, Reason};
-use enarx_microkernel::kernel::{Registers, SYSTEM_CALL, vector};
+use enarx_microkernel::registers::{Registers, SYSTEM_CALL, vector};
 use enarx_microkernel::signal::{FIXED_FLAGS, USER_CS, USER_FLAGS, USER_SS};
 use enarx_snp::ghcb::MSR_GHCB;
 use enarx_syscall as nr;
@@ -63,7 +63,7 @@ global_asm!(
     .quad enarx_user_code
     .quad enarx_user_data
     .quad enarx_boot_page
-    .quad enarx_stray
+    .quad enarx_unexpected_vcpu
 
     .section .entry, "ax"
     .balign 16
@@ -79,13 +79,13 @@ enarx_entry:
     // A vCPU in its launch state that only the host has started: the launch measures one for each,
     // but the microkernel writes the state of those that it starts itself. There is no stack here.
     .balign 16
-enarx_stray:
+enarx_unexpected_vcpu:
     mov ecx, {msr_ghcb}
-    mov eax, {stray}
+    mov eax, {unexpected}
     xor edx, edx
     wrmsr
     rep vmmcall
-    jmp enarx_stray
+    jmp enarx_unexpected_vcpu
 
     .balign {vector_stride}
 enarx_vectors:
@@ -237,7 +237,7 @@ enarx_boot_page:
     exception = sym crate::exception,
     system_call = sym crate::call,
     msr_ghcb = const MSR_GHCB,
-    stray = const TERMINATE_STRAY,
+    unexpected = const TERMINATE_UNEXPECTED,
 );
 
 /// System calls may arrive as invalid opcodes.
@@ -251,7 +251,7 @@ const _: () = assert!(size_of::<Registers>().is_multiple_of(16) && STACK_RECORD.
 
 /// The GHCB MSR protocol's request to terminate (56421 section 2.3.1): 100h, reason set 1, the
 /// reason in bits 23:16.
-const TERMINATE_STRAY: u32 = 0x100 | (1 << 12) | ((Reason::Vcpu as u32) << 16);
+const TERMINATE_UNEXPECTED: u32 = 0x100 | (1 << 12) | ((Reason::Vcpu as u32) << 16);
 
 unsafe extern "C" {
     /// The entry of a vCPU.

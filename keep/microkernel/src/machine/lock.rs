@@ -6,9 +6,9 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use enarx_microkernel::kernel::Guarded;
 use enarx_microkernel::kernel::Kernel;
 use enarx_microkernel::snp::message::MessageKey;
-use enarx_microkernel::syscall::Guarded;
 
 use super::cpu::Machine;
 use super::stack::current_vcpu;
@@ -55,8 +55,8 @@ impl Guarded for KernelLock {
         if self.taken.swap(true, Ordering::Acquire) {
             self.contend();
         }
-        // SAFETY: `taken` is ours until the store below; `f` cannot come back here, because the
-        // users of this lock never nest.
+        // SAFETY: `taken` is ours until the store below, so this is the only reference; if `f` came back
+        // here, it would wait for ever and never make another.
         let result = f(unsafe { &mut *self.kernel.get() });
         self.taken.store(false, Ordering::Release);
         result

@@ -9,52 +9,48 @@
 )]
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
-use enarx_boot::boot_page::BootInfo;
+use enarx_boot::address::Gpa;
 use enarx_boot::layout::{EXIT_PHYSICAL, MAX_VCPUS};
+#[cfg(not(feature = "plain"))]
+use enarx_exits::{ExitFunction, PORT};
 use enarx_exits::{GHCB_OFFSET, MESSAGE_OFFSET, Reason};
-use enarx_microkernel::kernel::Fatal;
+use enarx_microkernel::fatal::Fatal;
+use enarx_microkernel::frame::{LargeFrame, WORDS};
+use enarx_microkernel::launch::Launch;
 use enarx_microkernel::platform::Platform;
+use enarx_microkernel::snp::boot;
 use enarx_microkernel::snp::ghcb::{Answer, BUFFER, BUFFER_WORDS, Call};
-use enarx_microkernel::snp::{Entry, Instructions, Validated, boot};
+use enarx_microkernel::snp::instructions::{Entry, Instructions, NewVmsa, Unvalidated, Validated};
+use enarx_snp::ghcb::Field;
 use enarx_snp::ghcb::msr::Request;
-use enarx_snp::ghcb::{Field, MSR_GHCB};
 
-use super::cpu::{Machine, exit_word, read_msr, write_msr};
+use super::cpu::{Machine, Msr, exit_word};
 use super::entry::{enarx_entry, enarx_syscall};
+use super::stack::boot_info;
 
-/// The C-bit once this is known to be an SNP guest; 0 before, and under plain KVM.
-static C_BIT: AtomicU64 = AtomicU64::new(0);
-/// The root page table, with the C-bit.
-static ROOT: AtomicU64 = AtomicU64::new(0);
+/// The first vCPU has its GHCB: the host can be asked by it.
+static HAS_GHCB: AtomicBool = AtomicBool::new(false);
 
-/// SEV_STATUS (AMD64 APM volume 2, section 15.34.10).
-const SEV_STATUS: u32 = 0xc001_0131;
 /// The reason set of our termination codes: 0 is the protocol's own, 1 is ours.
 const REASON_SET: u8 = 1;
 
-/// Whether this is an SNP guest.
-pub fn active() -> bool {
-    !cfg!(feature = "plain") && C_BIT.load(Ordering::Relaxed) != 0
-}
-
-/// The root page table of an SNP guest.
-pub fn root() -> u64 {
-    ROOT.load(Ordering::Relaxed)
+/// Tells if the host can be asked by the GHCB.
+pub fn has_ghcb() -> bool {
+    HAS_GHCB.load(Ordering::Relaxed)
 }
 
 /// Guest physical address of a vCPU's GHCB, and its offset in the exit memory.
-fn ghcb(vcpu: usize) -> (u64, usize) {
+fn ghcb(vcpu: usize) -> (Gpa, usize) {
     let offset = GHCB_OFFSET + (vcpu % MAX_VCPUS) * 4096;
-    (EXIT_PHYSICAL + offset as u64, offset)
+    (Gpa::new(EXIT_PHYSICAL + offset as u64), offset)
 }
 
 /// Makes the first vCPU one of an SNP guest.
-pub fn start(machine: &mut Machine, info: &BootInfo) -> Result<(), Fatal> {
-    boot::negotiate(machine, info, ghcb(0).0)?;
-    ROOT.store(info.root | info.c_bit, Ordering::Relaxed);
-    C_BIT.store(info.c_bit, Ordering::Relaxed);
+pub fn start(machine: &mut Machine, launch: &Launch) -> Result<(), Fatal> {
+    boot::negotiate(machine, launch, ghcb(0).0)?;
+    HAS_GHCB.store(true, Ordering::Relaxed);
     Ok(())
 }
 
@@ -63,10 +59,19 @@ pub fn start_further(machine: &mut Machine, vcpu: usize) -> Result<(), Fatal> {
     boot::register_ghcb(machine, ghcb(vcpu).0)
 }
 
-/// Clears the user half of the root page table of an SNP guest.
+/// Clears the user half of the root page table.
 pub fn take_user_memory() {
-    if active() {
-        Machine::new(0).fill_run(root(), 256, 0);
+    if let Ok(launch) = Launch::new(&boot_info()) {
+        Machine::new(0).fill_run(launch.root.words().split(WORDS / 2).0, 0);
+    }
+}
+
+/// Asks the VMM for a function by the GHCB; the Keep ends if the host refuses the exit itself.
+#[cfg(not(feature = "plain"))]
+pub fn port_exit(machine: &mut Machine, function: ExitFunction) {
+    let answer = machine.ghcb_exit(&Call::port_out(PORT, function as u32));
+    if !answer.accepted() {
+        terminate(Reason::Ghcb as u64);
     }
 }
 
@@ -79,36 +84,37 @@ pub fn terminate(reason: u64) -> ! {
         reason,
     };
     loop {
-        write_msr(MSR_GHCB, request.encode());
+        Msr::Ghcb.write(request.encode());
         instructions::vmgexit();
     }
 }
 
 impl Instructions for Machine {
-    fn pvalidate(&mut self, address: u64, large: bool, validate: bool) -> Validated {
-        instructions::pvalidate(address, large, validate)
+    fn pvalidate(&mut self, page: &Unvalidated) -> Validated {
+        instructions::pvalidate(page)
     }
 
-    fn rmpadjust(&mut self, address: u64, attributes: u64) -> u64 {
-        instructions::rmpadjust(address, attributes)
+    fn rmpadjust(&mut self, page: &NewVmsa) -> u64 {
+        instructions::rmpadjust(page)
     }
 
-    fn clear_large(&mut self, address: u64) {
-        instructions::clear_large(address);
+    fn clear_large(&mut self, frame: LargeFrame) {
+        instructions::clear_large(frame);
     }
 
     fn sev_status(&self) -> u64 {
-        read_msr(SEV_STATUS)
+        Msr::SevStatus.read()
     }
 
     fn msr_protocol(&mut self, request: u64) -> u64 {
-        write_msr(MSR_GHCB, request);
+        Msr::Ghcb.write(request);
         instructions::vmgexit();
-        read_msr(MSR_GHCB)
+        Msr::Ghcb.read()
     }
 
     fn ghcb_exit(&mut self, call: &Call<'_>) -> Answer {
         let (address, offset) = ghcb(self.vcpu());
+        let address = address.get();
         let put = |at: usize, word| exit_word(offset + at).store(word, Ordering::Relaxed);
         for (index, &word) in call.buffer.iter().take(BUFFER_WORDS).enumerate() {
             put(BUFFER + index * 8, word);
@@ -116,7 +122,7 @@ impl Instructions for Machine {
         for (at, word) in call.words(address) {
             put(at, word);
         }
-        write_msr(MSR_GHCB, Request::Ghcb { gpa: address }.encode());
+        Msr::Ghcb.write(Request::Ghcb { gpa: address }.encode());
         instructions::vmgexit();
         let take = |at: usize| exit_word(offset + at).load(Ordering::Relaxed);
         Answer {
@@ -149,7 +155,7 @@ impl Instructions for Machine {
         }
     }
 
-    fn entry(&self) -> Entry {
+    fn entry_point(&self) -> Entry {
         Entry {
             rip: enarx_entry as *const () as u64,
             lstar: crate::system_call_entry(enarx_syscall as *const () as u64),
@@ -159,7 +165,8 @@ impl Instructions for Machine {
 
 #[cfg(not(feature = "simulated"))]
 mod instructions {
-    use super::{Validated, asm};
+    use super::{LargeFrame, NewVmsa, Unvalidated, Validated, asm};
+    use enarx_boot::layout::LARGE;
 
     /// The last read of the host's answer must not move before this, nor a write after it.
     pub fn vmgexit() {
@@ -168,13 +175,13 @@ mod instructions {
         unsafe { asm!("rep vmmcall", options(nostack)) };
     }
 
-    pub fn pvalidate(address: u64, large: bool, validate: bool) -> Validated {
+    pub fn pvalidate(page: &Unvalidated) -> Validated {
         let (code, carry): (u64, u8);
-        // SAFETY: changes the state of a private page, no contents; the caller keeps the ledger.
+        // SAFETY: changes the state of a private page, no contents; by its type the ledger allows it.
         unsafe {
             asm!(".byte 0xf2, 0x0f, 0x01, 0xff", "setc {carry}", carry = out(reg_byte) carry,
-                inout("rax") address => code, in("ecx") u32::from(large),
-                in("edx") u32::from(validate), options(nostack));
+                inout("rax") page.address().get() => code, in("ecx") u32::from(page.is_large()),
+                in("edx") 1u32, options(nostack));
         }
         Validated {
             code: u32::try_from(code & 0xffff_ffff).unwrap_or(u32::MAX),
@@ -182,21 +189,23 @@ mod instructions {
         }
     }
 
-    pub fn rmpadjust(address: u64, attributes: u64) -> u64 {
-        let code;
-        // SAFETY: gives a page that the caller owns another role; its contents stay.
+    pub fn rmpadjust(page: &NewVmsa) -> u64 {
+        let code: u64;
+        // SAFETY: by its type the page is nobody else's; it gets another role, its contents stay.
         unsafe {
-            asm!(".byte 0xf3, 0x0f, 0x01, 0xfe", inout("rax") address => code, in("rcx") 0u64,
-                in("rdx") attributes, options(nostack));
+            asm!(".byte 0xf3, 0x0f, 0x01, 0xfe", inout("rax") page.frame().mapped().get() => code, in("rcx") 0u64,
+                in("rdx") NewVmsa::ATTRIBUTES, options(nostack));
         }
-        code
+        // The code is in EAX.
+        code & 0xffff_ffff
     }
 
-    pub fn clear_large(address: u64) {
-        // SAFETY: the caller has just validated the 2 MiB at this address of the direct map, and
-        // nothing refers to them.
+    pub fn clear_large(frame: LargeFrame) {
+        let address = frame.mapped().get();
+        // SAFETY: by its type the frame is the Keep's, and the direct map has it; its new user has not got it
+        // yet.
         unsafe {
-            asm!("rep stosq", inout("rcx") (2usize << 20) / 8 => _, inout("rdi") address => _,
+            asm!("rep stosq", inout("rcx") LARGE / 8 => _, inout("rdi") address => _,
                 in("rax") 0u64, options(nostack, preserves_flags));
         }
     }
@@ -204,7 +213,7 @@ mod instructions {
 
 #[cfg(feature = "simulated")]
 pub mod instructions {
-    use super::{Validated, asm};
+    use super::{LargeFrame, NewVmsa, Unvalidated, Validated, asm};
     use enarx_exits::simulated::{CLEAR, PVALIDATE, QUIRKS, RMPADJUST};
 
     pub fn vmgexit() {}
@@ -221,21 +230,21 @@ pub mod instructions {
         u64::from(low) | (u64::from(high) << 32)
     }
 
-    pub fn pvalidate(address: u64, large: bool, validate: bool) -> Validated {
-        let flags = u64::from(large) | (u64::from(validate) << 1);
-        let answer = play(PVALIDATE, address | flags, 0);
+    pub fn pvalidate(page: &Unvalidated) -> Validated {
+        let flags = u64::from(page.is_large()) | 2;
+        let answer = play(PVALIDATE, page.address().get() | flags, 0);
         Validated {
             code: u32::try_from(answer & 0xffff_ffff).unwrap_or(u32::MAX),
             unchanged: answer >> 32 != 0,
         }
     }
 
-    pub fn rmpadjust(address: u64, attributes: u64) -> u64 {
-        play(RMPADJUST, address, attributes)
+    pub fn rmpadjust(page: &NewVmsa) -> u64 {
+        play(RMPADJUST, page.frame().mapped().get(), NewVmsa::ATTRIBUTES)
     }
 
-    pub fn clear_large(address: u64) {
-        play(CLEAR, address, 0);
+    pub fn clear_large(frame: LargeFrame) {
+        play(CLEAR, frame.mapped().get(), 0);
     }
 
     /// What is odd about this host's virtual CPUs.

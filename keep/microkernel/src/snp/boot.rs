@@ -6,15 +6,17 @@ use enarx_snp::ghcb::{PROTOCOL_VERSION, PageOperation, features};
 use enarx_snp::secrets::SecretsPage;
 use zeroize::Zeroizing;
 
+use enarx_boot::address::Gpa;
+use enarx_boot::layout::PAGE;
+use enarx_exits::{BootCheck, Reason};
+
+use super::instructions::Instructions;
 use super::message::{Channel, MessageKey};
-use super::{Instructions, Messages, Snp, control_register, cpuid};
-use crate::kernel::Fatal;
+use super::{ControlState, Messages, Snp, cpuid};
+use crate::fatal::Fatal;
+use crate::launch::{Launch, SnpLaunch};
 use crate::platform::Platform;
 use crate::random::Random;
-use enarx_boot::boot_page::BootInfo;
-use enarx_boot::first_state::XCR0;
-use enarx_boot::layout::{LARGE, LAUNCH_END, PAGE, SHARED_END};
-use enarx_exits::Reason;
 
 /// Bits of SEV_STATUS that say SEV and SEV-ES (AMD64 APM volume 2, section 15.34.10); SEV_FEATURES
 /// lies above them.
@@ -35,10 +37,11 @@ fn ask<I: Instructions>(instructions: &mut I, request: Request) -> Result<Respon
 ///
 /// # Errors
 /// [`Reason::Ghcb`] when the host refuses.
-pub fn register_ghcb<I: Instructions>(instructions: &mut I, ghcb: u64) -> Result<(), Fatal> {
-    let request = Request::RegisterGhcb { gfn: ghcb / PAGE };
+pub fn register_ghcb<I: Instructions>(instructions: &mut I, ghcb: Gpa) -> Result<(), Fatal> {
+    let gfn = ghcb.get() / PAGE;
+    let request = Request::RegisterGhcb { gfn };
     let response = ask(instructions, request)?;
-    if response == (Response::RegisterGhcb { gfn: ghcb / PAGE }) {
+    if response == (Response::RegisterGhcb { gfn }) {
         Ok(())
     } else {
         Err(refused(request))
@@ -49,32 +52,26 @@ pub fn register_ghcb<I: Instructions>(instructions: &mut I, ghcb: u64) -> Result
 /// shared and this vCPU's GHCB.
 ///
 /// # Errors
-/// [`Reason::Boot`], [`Reason::Features`], [`Reason::Ghcb`] or [`Reason::PageState`].
+/// [`Reason::Boot`] for a launch without SEV-SNP, [`Reason::Features`], [`Reason::Ghcb`] or
+/// [`Reason::PageState`].
 pub fn negotiate<I: Instructions>(
     instructions: &mut I,
-    boot: &BootInfo,
-    ghcb: u64,
+    launch: &Launch,
+    ghcb: Gpa,
 ) -> Result<(), Fatal> {
-    let inside = |page: u64| page.is_multiple_of(PAGE) && page < LAUNCH_END;
-    let sane = boot.c_bit.is_power_of_two()
-        && boot.c_bit >= enarx_boot::layout::DIRECT_MAP_SIZE
-        && inside(boot.cpuid_page)
-        && inside(boot.secrets_page)
-        && boot.image_start.is_multiple_of(LARGE)
-        && boot.image_start >= SHARED_END
-        && boot.image_start <= boot.free_start;
-    if !sane {
-        return Err(Fatal::new(Reason::Boot, 10));
-    }
+    let snp = launch.snp.as_ref();
+    let snp = snp.ok_or(Fatal::boot(BootCheck::SnpLaunch))?;
     let status = instructions.sev_status();
-    if status != SEV_AND_ES | (boot.sev_features << 2) {
+    if status != SEV_AND_ES | (snp.sev_features << 2) {
         return Err(Fatal::new(Reason::Features, status));
     }
     let Response::SevInfo { max, min, c_bit } = ask(instructions, Request::SevInfo)? else {
         return Err(refused(Request::SevInfo));
     };
     let versions = min..=max;
-    if !versions.contains(&PROTOCOL_VERSION) || u32::from(c_bit) != boot.c_bit.trailing_zeros() {
+    if !versions.contains(&PROTOCOL_VERSION)
+        || u32::from(c_bit) != launch.c_bit.mask().trailing_zeros()
+    {
         return Err(refused(Request::SevInfo));
     }
     match ask(instructions, Request::HvFeatures)? {
@@ -82,11 +79,11 @@ pub fn negotiate<I: Instructions>(
         _ => return Err(refused(Request::HvFeatures)),
     }
     let share = Request::PageState {
-        gfn: ghcb / PAGE,
+        gfn: ghcb.get() / PAGE,
         operation: PageOperation::Shared,
     };
     if ask(instructions, share)? != (Response::PageState { error: 0 }) {
-        return Err(Fatal::new(Reason::PageState, ghcb));
+        return Err(Fatal::new(Reason::PageState, ghcb.get()));
     }
     register_ghcb(instructions, ghcb)
 }
@@ -98,18 +95,18 @@ pub fn negotiate<I: Instructions>(
 /// [`Reason::Cpuid`] or [`Reason::Secrets`].
 pub fn take_over<P: Platform>(
     platform: &mut P,
-    boot: &BootInfo,
+    launch: &SnpLaunch,
     key: &MessageKey,
     random: &mut Random,
 ) -> Result<Snp, Fatal> {
-    let features = cpuid::features(platform, boot.cpuid_page | boot.c_bit)?;
-    let secrets = boot.secrets_page | boot.c_bit;
-    let keys = secrets + core::mem::offset_of!(SecretsPage, vmpck) as u64;
-    let version = platform.read(secrets) & 0xffff_ffff;
+    let features = cpuid::features(platform, launch.cpuid)?;
+    let secrets = launch.secrets;
+    let keys = core::mem::offset_of!(SecretsPage, vmpck) as u64;
+    let version = platform.read(secrets.slot(0)) & 0xffff_ffff;
     if version >= MIN_SECRETS {
-        key.set([0, 8, 16, 24].map(|offset| platform.read(keys + offset)));
+        key.set([0, 1, 2, 3].map(|word| platform.read(secrets.slot(keys / 8 + word))));
         let mut others = Zeroizing::new([0; 3 * KEY]);
-        platform.read_bytes(keys + KEY as u64, &mut *others);
+        platform.read_bytes(secrets.place(keys + KEY as u64), &mut *others);
         random.add_secret(&*others);
     }
     platform.fill(secrets, 0);
@@ -117,8 +114,8 @@ pub fn take_over<P: Platform>(
         return Err(Fatal::new(Reason::Secrets, version));
     }
     Ok(Snp {
-        boot: *boot,
-        registers: (control_register(&features), XCR0 | features.xcr0),
+        launch: *launch,
+        control: ControlState::new(&features),
         channel: Channel::new(),
         messages: Messages::Free,
         started: 1,

@@ -5,39 +5,37 @@ use core::mem::offset_of;
 
 use enarx_snp::cpuid::{CpuidPage, Entry, MAX_ENTRIES};
 
-use crate::kernel::Fatal;
+use crate::fatal::Fatal;
+use crate::frame::Frame;
 use crate::platform::Platform;
-use enarx_exits::Reason;
+use enarx_boot::first_state::{CR4_SMAP, CR4_SMEP, CR4_UMIP};
+use enarx_exits::{CpuidCheck, Reason};
 
 /// What the microkernel itself uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
-    /// Supervisor mode execution prevention.
-    pub smep: bool,
-    /// Supervisor mode access prevention.
-    pub smap: bool,
-    /// User mode instruction prevention.
-    pub umip: bool,
+    /// The bits of CR4 for SMEP, SMAP and UMIP, as far as the CPU has them.
+    pub cr4: u64,
     /// State components for XCR0 beyond x87, SSE and AVX.
     pub xcr0: u64,
 }
 
+/// Every CPU with SEV-SNP has these protections; but the firmware accepts a page without them, so a host could take
+/// them away. The simulated platform runs on CPUs that do not have them all.
+const PROTECTIONS: u64 = CR4_SMEP | CR4_SMAP | CR4_UMIP;
 /// AVX-512's three components, which come together (Intel SDM volume 1, section 13.1).
 const XCR0_AVX512: u64 = 0b1110_0000;
 /// RDRAND and XSAVE in leaf 1 ECX.
 const LEAF1_NEEDED: u32 = (1 << 30) | (1 << 26);
 /// FSGSBASE in leaf 7 EBX.
 const LEAF7_NEEDED: u32 = 1 << 0;
-/// SMEP and SMAP in leaf 7 EBX, UMIP in ECX. Every CPU with SEV-SNP has them; the firmware accepts a page without
-/// them, so a host could take them away. The simulated platform runs on CPUs that do not have them all.
-const PROTECTIONS: (u32, u32) = ((1 << 7) | (1 << 20), 1 << 2);
 
 /// Registers that CPUID returns: EAX, EBX, ECX, EDX.
 pub type Answer = [u32; 4];
 
 /// The halves of the word at `offset` of the page.
-fn halves<P: Platform>(platform: &P, page: u64, offset: usize) -> (u32, u32) {
-    let [low, high] = zerocopy::transmute!(platform.read(page + offset as u64));
+fn halves<P: Platform>(platform: &P, page: Frame, offset: usize) -> (u32, u32) {
+    let [low, high] = zerocopy::transmute!(platform.read(page.slot(offset as u64 / 8)));
     (low, high)
 }
 
@@ -65,7 +63,7 @@ const fn has_subleaves(leaf: u32) -> bool {
 }
 
 /// The page's entry for a function; zeros where there is none, as the CPU answers beyond its range.
-fn entry<P: Platform>(platform: &P, page: u64, leaf: u32, subleaf: u32) -> Answer {
+fn entry<P: Platform>(platform: &P, page: Frame, leaf: u32, subleaf: u32) -> Answer {
     let count = halves(platform, page, 0).0 as usize;
     for index in 0..count.min(MAX_ENTRIES) {
         let at = offset_of!(CpuidPage, table) + index * size_of::<Entry>();
@@ -81,30 +79,36 @@ fn entry<P: Platform>(platform: &P, page: u64, leaf: u32, subleaf: u32) -> Answe
 /// What the page says of the features that the microkernel uses.
 ///
 /// # Errors
-/// [`Reason::Cpuid`] when the page is malformed (1) or lacks RDRAND and XSAVE (2), FSGSBASE (3), or, but for the
-/// simulated platform, SMEP, SMAP or UMIP (4).
-pub fn features<P: Platform>(platform: &P, page: u64) -> Result<Features, Fatal> {
-    let check = |number, ok: bool| {
-        if ok {
-            Ok(())
-        } else {
-            Err(Fatal::new(Reason::Cpuid, number))
-        }
+/// [`Reason::Cpuid`] with the [`CpuidCheck`] that failed; on the simulated platform the protections may be missing.
+pub fn features<P: Platform>(platform: &P, page: Frame) -> Result<Features, Fatal> {
+    let check = |number: CpuidCheck, ok: bool| {
+        let refused = Fatal::new(Reason::Cpuid, number as u64);
+        ok.then_some(()).ok_or(refused)
     };
     let count = halves(platform, page, 0).0 as usize;
-    check(1, (1..=MAX_ENTRIES).contains(&count))?;
+    check(CpuidCheck::Count, (1..=MAX_ENTRIES).contains(&count))?;
     let leaf1 = entry(platform, page, 1, 0);
-    check(2, leaf1[2] & LEAF1_NEEDED == LEAF1_NEEDED)?;
+    check(
+        CpuidCheck::RandomAndXsave,
+        leaf1[2] & LEAF1_NEEDED == LEAF1_NEEDED,
+    )?;
     let leaf7 = entry(platform, page, 7, 0);
-    check(3, leaf7[1] & LEAF7_NEEDED == LEAF7_NEEDED)?;
-    let protected = leaf7[1] & PROTECTIONS.0 == PROTECTIONS.0 && leaf7[2] & PROTECTIONS.1 != 0;
-    check(4, protected || cfg!(feature = "simulated"))?;
+    check(
+        CpuidCheck::Fsgsbase,
+        leaf7[1] & LEAF7_NEEDED == LEAF7_NEEDED,
+    )?;
+    let protection = |register: u32, at: u32, bit: u64| u64::from(register >> at & 1) * bit;
+    let cr4 = protection(leaf7[1], 7, CR4_SMEP)
+        | protection(leaf7[1], 20, CR4_SMAP)
+        | protection(leaf7[2], 2, CR4_UMIP);
+    check(
+        CpuidCheck::Protections,
+        cr4 == PROTECTIONS || cfg!(feature = "simulated"),
+    )?;
     let states = entry(platform, page, 0xd, 0);
     let offered = u64::from(states[0]) | (u64::from(states[3]) << 32);
     Ok(Features {
-        smep: leaf7[1] & (1 << 7) != 0,
-        smap: leaf7[1] & (1 << 20) != 0,
-        umip: leaf7[2] & (1 << 2) != 0,
+        cr4,
         xcr0: if offered & XCR0_AVX512 == XCR0_AVX512 {
             XCR0_AVX512
         } else {
@@ -115,7 +119,7 @@ pub fn features<P: Platform>(platform: &P, page: u64) -> Result<Features, Fatal>
 
 /// Size of the XSAVE area in the standard format for the components of `xcr0` (AMD64 APM volume 2,
 /// section 11.5.2), from the components' own entries.
-fn save_area<P: Platform>(platform: &P, page: u64, xcr0: u64) -> u32 {
+fn save_area<P: Platform>(platform: &P, page: Frame, xcr0: u64) -> u32 {
     /// Legacy area and header.
     const HEADER: u32 = 576;
     (2..63)
@@ -130,7 +134,7 @@ fn save_area<P: Platform>(platform: &P, page: u64, xcr0: u64) -> u32 {
 /// Answers CPUID on vCPU `vcpu`, whose XCR0 is `xcr0`.
 pub fn answer<P: Platform>(
     platform: &P,
-    page: u64,
+    page: Frame,
     vcpu: u32,
     xcr0: u64,
     leaf: u32,

@@ -19,10 +19,7 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::ghcb::Call;
-use crate::kernel::Kernel;
-use crate::linux::Errno;
 use crate::platform::Platform;
-use crate::syscall::Guarded;
 use enarx_boot::layout::EXIT_PHYSICAL;
 use enarx_exits::{ExitFunction, MESSAGE_OFFSET};
 
@@ -35,8 +32,6 @@ const BUSY: u64 = 2 << 32;
 /// nanoseconds: 30 seconds in all. Hosts that limit requests let one through every two seconds or so.
 const TRIES: u32 = 300;
 const PAUSE: u64 = 100_000_000;
-/// How long a vCPU sleeps while another one's message is on its way, in nanoseconds.
-const TURN: u64 = 10_000_000;
 /// Size of a MSG_KEY_REQ of version 1, in bytes.
 pub const KEY_REQUEST: usize = offset_of!(KeyRequest, launch_mit_vector);
 /// Largest message in either direction: the answer with a report.
@@ -277,41 +272,6 @@ impl Channel {
         self.sequence = sequence.checked_add(1).ok_or(broken)?;
         self.waiting = None;
         Ok(length)
-    }
-}
-
-/// Sends the firmware a message, without holding the kernel's lock, after those of other vCPUs. After an answer
-/// that the host changed or withheld, never again.
-///
-/// # Errors
-/// [`Errno::NoSys`] without SNP, [`Errno::Inval`] if the firmware refused, [`Errno::Busy`] if the host did not
-/// carry the message in time, [`Errno::Io`] if it changed the message or the answer.
-pub fn ask<P: Platform, K: Guarded>(
-    kernel: &K,
-    platform: &mut P,
-    message: impl FnOnce(&mut Channel, &MessageKey, &mut P) -> Result<(), MessageError>,
-) -> Result<(), Errno> {
-    let mut channel = loop {
-        if let Some(channel) = kernel.with(Kernel::take_channel)? {
-            break channel;
-        }
-        if platform.ended() {
-            return Err(Errno::Io);
-        }
-        platform.exit(ExitFunction::Park, &[TURN]);
-    };
-    let result = message(&mut channel, kernel.key(), platform);
-    let broken = result == Err(MessageError::Broken);
-    if broken {
-        kernel.key().wipe();
-    }
-    kernel.with(|k| k.give_channel((!broken).then_some(&channel)));
-    platform.wipe_stack();
-    match result {
-        Ok(()) => Ok(()),
-        Err(MessageError::Refused(_)) => Err(Errno::Inval),
-        Err(MessageError::Busy) => Err(Errno::Busy),
-        Err(MessageError::Broken) => Err(Errno::Io),
     }
 }
 

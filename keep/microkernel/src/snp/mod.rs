@@ -7,53 +7,47 @@
 pub mod boot;
 pub mod cpuid;
 pub mod ghcb;
+pub mod instructions;
 pub mod message;
 pub mod pages;
+pub mod request;
 pub mod vcpu;
 
-use enarx_boot::boot_page::BootInfo;
-use enarx_boot::first_state::{CR4, CR4_MCE, CR4_SMAP, CR4_SMEP, CR4_UMIP, CpuTables, FirstState};
+use crate::frame::Frame;
+use crate::launch::SnpLaunch;
+use enarx_boot::first_state::{CR4, CR4_MCE, CpuTables, FirstState, XCR0};
 use enarx_boot::layout::NO_FAULT;
+use instructions::Entry;
 use message::Channel;
 
-/// What the CPU answered to PVALIDATE (AMD64 APM volume 3).
+/// CR4 and XCR0 of every vCPU: those of the launch with more protections and more vector state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Validated {
-    /// EAX: 0 = done, 6 = the page has another size in the reverse map.
-    pub code: u32,
-    /// The carry flag: the page's state had been what was asked for.
-    pub unchanged: bool,
+pub struct ControlState {
+    cr4: u64,
+    xcr0: u64,
 }
 
-/// The instructions and registers of an SNP guest.
-pub trait Instructions {
-    /// PVALIDATE of the page mapped at the virtual address `address`, 2 MiB if `large`.
-    fn pvalidate(&mut self, address: u64, large: bool, validate: bool) -> Validated;
-    /// RMPADJUST of the 4 KiB page mapped at the virtual address `address`; 0 = done.
-    fn rmpadjust(&mut self, address: u64, attributes: u64) -> u64;
-    /// Zeroes the 2 MiB of private memory mapped at the virtual address `address`.
-    fn clear_large(&mut self, address: u64);
-    /// SEV_STATUS.
-    fn sev_status(&self) -> u64;
-    /// One request of the GHCB MSR protocol; the host's answer.
-    fn msr_protocol(&mut self, request: u64) -> u64;
-    /// One exit by this vCPU's GHCB; the host's answer, taken once.
-    fn ghcb_exit(&mut self, call: &ghcb::Call<'_>) -> ghcb::Answer;
-    /// Writes `bytes` to the message page and zeroes the rest of it.
-    fn put_message(&mut self, bytes: &[u8]);
-    /// Copies the beginning of the page with the firmware's answer.
-    fn take_message(&self, to: &mut [u8]);
-    /// Where vCPUs begin that the microkernel starts.
-    fn entry(&self) -> Entry;
-}
+impl ControlState {
+    /// With what the CPU has. MCE, with which the launch measures the first vCPU, stays, because a machine check
+    /// without it is a shutdown.
+    const fn new(features: &cpuid::Features) -> Self {
+        Self {
+            cr4: CR4 | CR4_MCE | features.cr4,
+            xcr0: XCR0 | features.xcr0,
+        }
+    }
 
-/// Addresses in the microkernel image that a vCPU's first state needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// First instruction.
-    pub rip: u64,
-    /// LSTAR.
-    pub lstar: u64,
+    /// CR4.
+    #[must_use]
+    pub const fn cr4(&self) -> u64 {
+        self.cr4
+    }
+
+    /// XCR0.
+    #[must_use]
+    pub const fn xcr0(&self) -> u64 {
+        self.xcr0
+    }
 }
 
 /// The user of the channel to the firmware: one vCPU at a time, without holding the kernel's lock.
@@ -70,47 +64,38 @@ pub enum Messages {
 /// What the microkernel keeps about SNP.
 #[derive(Debug)]
 pub struct Snp {
-    /// From the boot page.
-    pub boot: BootInfo,
-    /// CR4 and XCR0 of every vCPU.
-    pub registers: (u64, u64),
-    /// The channel to the firmware, and who uses it.
+    /// What the launch left.
+    pub launch: SnpLaunch,
+    /// Control registers of every vCPU.
+    pub control: ControlState,
+    /// The channel to the firmware.
     pub channel: Channel,
-    /// See there.
+    /// The user of the channel.
     pub messages: Messages,
-    /// vCPUs that the microkernel has started.
+    /// Mask of the vCPUs that have been started, by the launch or the microkernel.
     pub started: u64,
     /// The runtime image has been copied and its shared pages are private again.
     pub image_released: bool,
 }
 
 impl Snp {
-    /// The first state of a vCPU that the microkernel starts, with this task state segment.
+    /// The first state of a vCPU that the microkernel starts, with these page tables and this task state
+    /// segment.
     #[must_use]
-    pub fn first_state(&self, entry: Entry, tss: u64) -> FirstState {
+    pub const fn first_state(&self, entry: Entry, root: Frame, tss: u64) -> FirstState {
         FirstState {
             rip: entry.rip,
-            cr3: self.boot.root | self.boot.c_bit,
-            cr4: self.registers.0,
+            cr3: root.address(),
+            cr4: self.control.cr4,
             cr2: NO_FAULT,
-            xcr0: self.registers.1,
+            xcr0: self.control.xcr0,
             tables: Some(CpuTables {
-                gdt: self.boot.gdt,
-                idt: self.boot.idt,
+                gdt: self.launch.gdt.get(),
+                idt: self.launch.idt.get(),
                 tss,
             }),
             lstar: entry.lstar,
-            sev_features: self.boot.sev_features,
+            sev_features: self.launch.sev_features,
         }
     }
-}
-
-/// CR4 with the protections that the CPU has. It is that of all vCPUs; MCE, with which the launch measures the
-/// first, stays, because a machine check without it is a shutdown.
-fn control_register(features: &cpuid::Features) -> u64 {
-    let with = |has: bool, bit: u64| if has { bit } else { 0 };
-    CR4 | CR4_MCE
-        | with(features.smep, CR4_SMEP)
-        | with(features.smap, CR4_SMAP)
-        | with(features.umip, CR4_UMIP)
 }

@@ -5,144 +5,186 @@
 //! validate it a second time would accept the replacement. So a page that the ledger has is never
 //! validated again, and an answer that the state did not change ends the Keep.
 
+use enarx_boot::address::{Gpa, PhysAddr, VirtAddr};
+use enarx_boot::layout::{DIRECT_MAP, LARGE, PAGE};
+use enarx_boot::page_table::{Pte, PteFlags};
+use enarx_exits::Reason;
 use enarx_snp::ghcb::{PageOperation, exit};
 
-use super::Instructions;
 use super::ghcb::{BUFFER_WORDS, Call};
-use crate::kernel::Fatal;
-use crate::paging::entry_at;
+use super::instructions::{Unvalidated, Validated};
+use crate::fatal::Fatal;
+use crate::frame::{Frame, LargeFrame, Slot};
+use crate::launch::Launch;
 use crate::platform::Platform;
-use enarx_boot::layout::{DIRECT_MAP, DIRECT_MAP_SIZE, HUGE, LARGE};
-use enarx_boot::page_table::bits::{LARGE as LARGE_PAGE, NO_EXECUTE, PRESENT, WRITE};
-use enarx_exits::Reason;
+use crate::table::entry_at;
 
 /// PVALIDATE: the page has another size in the reverse map (AMD64 APM volume 3).
 const FAIL_SIZEMISMATCH: u32 = 6;
 
-/// The guest physical address without the C-bit.
-#[must_use]
-pub const fn plain(frame: u64) -> u64 {
-    frame & (DIRECT_MAP_SIZE - 1)
+/// The ledger of private pages that are valid. There is one; it makes frames of fresh pages.
+#[derive(Debug)]
+pub struct Ledger {
+    root: Frame,
 }
 
-fn fatal(frame: u64) -> Fatal {
-    Fatal::new(Reason::Validation, plain(frame))
-}
+/// A page that could not be made the Keep's: it had been validated before, or the CPU refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused(pub Gpa);
 
-/// Physical address of the direct map's entry for `frame` at `level` (1 = 4 KiB, 2 = 2 MiB); none
-/// where a table is missing.
-fn slot<P: Platform>(platform: &P, root: u64, frame: u64, level: u32) -> Option<u64> {
-    entry_at(platform, root, DIRECT_MAP + plain(frame), level)
-}
-
-/// Makes a private page or 2 MiB of them the Keep's: validated, zeroed and in the direct map.
-///
-/// # Errors
-/// [`Reason::Validation`]: it was validated before, or the CPU refused.
-pub fn accept<P: Platform + Instructions>(
-    platform: &mut P,
-    root: u64,
-    frame: u64,
-    size: u64,
-) -> Result<(), Fatal> {
-    let large = size == LARGE;
-    let at = slot(platform, root, frame, if large { 2 } else { 1 }).ok_or(fatal(frame))?;
-    if platform.read(at) & PRESENT != 0 {
-        return Err(fatal(frame));
+impl From<Refused> for Fatal {
+    fn from(Refused(page): Refused) -> Self {
+        Self::new(Reason::Validation, page.get())
     }
-    let size_bit = if large { LARGE_PAGE } else { 0 };
-    platform.write(at, frame | PRESENT | WRITE | NO_EXECUTE | size_bit);
-    let address = DIRECT_MAP + plain(frame);
-    let answer = platform.pvalidate(address, large, true);
-    if large && answer.code == FAIL_SIZEMISMATCH {
-        for offset in (0..LARGE).step_by(4096) {
-            let answer = platform.pvalidate(address + offset, false, true);
-            if answer.code != 0 || answer.unchanged {
-                return Err(fatal(frame + offset));
-            }
+}
+
+/// Whether the page is the Keep's only now.
+const fn is_new(answer: Validated) -> bool {
+    answer.code == 0 && !answer.unchanged
+}
+
+impl Ledger {
+    /// The ledger that the launch began, which the firmware has measured; `None` without SNP.
+    #[must_use]
+    pub fn new(launch: &Launch) -> Option<Self> {
+        let root = launch.root;
+        launch.snp.as_ref().map(|_| Self { root })
+    }
+
+    /// The entry for a page at `level` (1 = 4 KiB, 2 = 2 MiB); `None` where a table is missing.
+    fn slot<P: Platform>(&self, platform: &P, page: Gpa, level: u32) -> Option<Slot> {
+        let address = VirtAddr::new(DIRECT_MAP).offset(page.get());
+        entry_at(platform, self.root, address, level)
+    }
+
+    /// Enters a fresh page; never a second time.
+    fn enter<P: Platform>(
+        &self,
+        platform: &mut P,
+        page: PhysAddr,
+        level: u32,
+        size: PteFlags,
+    ) -> Result<(), Refused> {
+        let refused = Refused(page.gpa());
+        let at = self.slot(platform, page.gpa(), level).ok_or(refused)?;
+        if platform.entry(at).has(PteFlags::PRESENT) {
+            return Err(refused);
         }
-    } else if answer.code != 0 || answer.unchanged {
-        return Err(fatal(frame));
+        let flags = PteFlags::KERNEL_DATA.union(size);
+        platform.set_entry(at, Pte::new(page, flags));
+        Ok(())
     }
-    // The host chose what the memory holds.
-    if large {
-        platform.clear_large(address);
-    } else {
+
+    /// Makes a fresh private page the Keep's: validated, zeroed and in the direct map.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn accept_small<P: Platform>(
+        &self,
+        platform: &mut P,
+        page: PhysAddr,
+    ) -> Result<Frame, Refused> {
+        self.enter(platform, page, 1, PteFlags::empty())?;
+        let frame = Frame::of(page);
+        let answer = platform.pvalidate(&Unvalidated::new(frame.mapped(), false));
+        if !is_new(answer) {
+            return Err(Refused(page.gpa()));
+        }
+        // The host chose what the memory holds.
         platform.fill(frame, 0);
+        Ok(frame)
     }
-    Ok(())
-}
 
-/// Gives the direct map the tables that it needs for memory up to `end`, a guest physical address
-/// without the C-bit; the launch made that of the first GiB.
-///
-/// # Errors
-/// [`Reason::OutOfMemory`] when there is no frame for a table.
-pub fn extend<P: Platform>(
-    platform: &mut P,
-    root: u64,
-    end: u64,
-    mut table: impl FnMut(&mut P) -> Option<u64>,
-) -> Result<(), Fatal> {
-    let mut start = HUGE;
-    while start < end.min(DIRECT_MAP_SIZE) {
-        let at = slot(platform, root, start, 3).ok_or(fatal(start))?;
-        let frame = table(platform).ok_or(Fatal::new(Reason::OutOfMemory, 0))?;
-        platform.write(at, frame | PRESENT | WRITE);
-        start += HUGE;
+    /// Makes 2 MiB of fresh private pages the Keep's: validated, zeroed and in the direct map.
+    ///
+    /// # Errors
+    /// [`Refused`], with the first such page.
+    pub fn accept_large<P: Platform>(
+        &self,
+        platform: &mut P,
+        page: PhysAddr,
+    ) -> Result<LargeFrame, Refused> {
+        self.enter(platform, page, 2, PteFlags::LARGE)?;
+        let frame = LargeFrame::of(page);
+        let answer = platform.pvalidate(&Unvalidated::new(frame.mapped(), true));
+        if answer.code == FAIL_SIZEMISMATCH {
+            for index in 0..LARGE / PAGE {
+                let part = frame.part(index);
+                let answer = platform.pvalidate(&Unvalidated::new(part.mapped(), false));
+                if !is_new(answer) {
+                    return Err(Refused(part.address().gpa()));
+                }
+            }
+        } else if !is_new(answer) {
+            return Err(Refused(page.gpa()));
+        }
+        platform.clear_large(frame);
+        Ok(frame)
     }
-    Ok(())
-}
 
-/// Asks the host to make `start..end`, 2 MiB multiples that are in no way the Keep's, shared or
-/// private.
-///
-/// # Errors
-/// [`Reason::PageState`] if the host does not, [`Reason::Validation`] if part of it is private and
-/// in use.
-pub fn change_state<P: Platform + Instructions>(
-    platform: &mut P,
-    root: u64,
-    start: u64,
-    end: u64,
-    operation: PageOperation,
-) -> Result<(), Fatal> {
-    let mut next = start;
-    while next < end {
-        let mut words = [0; 1 + MOST_ENTRIES];
-        let mut count = 0;
-        let first = next;
-        for word in words.iter_mut().skip(1) {
-            if next == end {
-                break;
-            }
-            let in_use = slot(platform, root, next, 2).is_some_and(|at| platform.read(at) != 0);
-            if in_use {
-                return Err(fatal(next));
-            }
-            // Bits 51:12 frame, 55:52 operation, 56 large (56421, table 8).
-            *word = next | ((operation as u64) << 52) | (1 << 56);
-            next += LARGE;
-            count += 1;
-        }
-        // cur_entry 0, end_entry the last.
-        let [header, ..] = &mut words;
-        *header = (count - 1) << 16;
-        let used = usize::try_from(count + 1).unwrap_or(0);
-        let call = Call {
-            code: exit::PAGE_STATE_CHANGE,
-            info1: 0,
-            info2: 0,
-            rax: None,
-            buffer: words.get(..used).unwrap_or(&[]),
-        };
-        let answer = platform.ghcb_exit(&call);
-        let (current, last) = (answer.buffer & 0xffff, (answer.buffer >> 16) & 0xffff);
-        if !answer.accepted() || answer.info2 != 0 || last != count - 1 || current <= last {
-            return Err(Fatal::new(Reason::PageState, first));
-        }
+    /// The root of the tables that it is part of, which are those of every vCPU.
+    pub(crate) const fn root(&self) -> Frame {
+        self.root
     }
-    Ok(())
+
+    /// The entry for a table of the direct map that covers the GiB at `page`.
+    ///
+    /// # Errors
+    /// [`Reason::Validation`] beyond the direct map.
+    pub(crate) fn gib<P: Platform>(&self, platform: &P, page: Gpa) -> Result<Slot, Fatal> {
+        self.slot(platform, page, 3).ok_or(Refused(page).into())
+    }
+
+    /// Asks the host to make `start..end`, 2 MiB multiples that are in no way the Keep's, shared or
+    /// private.
+    ///
+    /// # Errors
+    /// [`Reason::PageState`] if the host does not, [`Reason::Validation`] if part of it is private and
+    /// in use.
+    pub fn change_state<P: Platform>(
+        &self,
+        platform: &mut P,
+        start: Gpa,
+        end: Gpa,
+        operation: PageOperation,
+    ) -> Result<(), Fatal> {
+        let mut next = start;
+        while next < end {
+            let mut words = [0; 1 + MOST_ENTRIES];
+            let mut count = 0;
+            let first = next;
+            for word in words.iter_mut().skip(1) {
+                if next == end {
+                    break;
+                }
+                let entry = self.slot(platform, next, 2);
+                if entry.is_some_and(|at| !platform.entry(at).is_empty()) {
+                    return Err(Refused(next).into());
+                }
+                // Bits 51:12 frame, 55:52 operation, 56 large (56421, table 8).
+                *word = next.get() | ((operation as u64) << 52) | (1 << 56);
+                next = next.offset(LARGE);
+                count += 1;
+            }
+            // cur_entry 0, end_entry the last.
+            let [header, ..] = &mut words;
+            *header = (count - 1) << 16;
+            let used = usize::try_from(count + 1).unwrap_or(0);
+            let call = Call {
+                code: exit::PAGE_STATE_CHANGE,
+                info1: 0,
+                info2: 0,
+                rax: None,
+                buffer: words.get(..used).unwrap_or(&[]),
+            };
+            let answer = platform.ghcb_exit(&call);
+            let (current, last) = (answer.buffer & 0xffff, (answer.buffer >> 16) & 0xffff);
+            if !answer.accepted() || answer.info2 != 0 || last != count - 1 || current <= last {
+                return Err(Fatal::new(Reason::PageState, first.get()));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Entries of one page-state change: 32 MiB, to be sparing with the stack.

@@ -1,23 +1,22 @@
 //! Starting further vCPUs: the microkernel writes their first state itself and tells the host to
 //! run them (56421, SNP AP Creation).
 
+use enarx_boot::address::VirtAddr;
+use enarx_boot::first_state::{TaskState, first_stack_pointer};
+use enarx_boot::layout::{KERNEL_STACK, LARGE, PAGE, own_tss, stack_bottom};
+use enarx_boot::page_table::{Pte, PteFlags};
+use enarx_exits::Reason;
 use enarx_snp::ghcb::exit;
 use zerocopy::IntoBytes;
 
+use super::Snp;
 use super::ghcb::Call;
-use super::pages::plain;
-use super::{Instructions, Snp};
+use super::instructions::NewVmsa;
+use crate::fatal::Fatal;
 use crate::frames::Frames;
-use crate::kernel::Fatal;
-use crate::paging::entry_at;
 use crate::platform::Platform;
-use enarx_boot::first_state::{TaskState, first_stack_pointer};
-use enarx_boot::layout::{DIRECT_MAP, KERNEL_STACK, LARGE, PAGE, own_tss, stack_bottom};
-use enarx_boot::page_table::bits::{NO_EXECUTE, PRESENT, WRITE};
-use enarx_exits::Reason;
+use crate::table::entry_at;
 
-/// RMPADJUST: the page becomes a VMSA (AMD64 APM volume 3: RDX bit 16), for VMPL 1 without rights.
-const VMSA_ATTRIBUTE: u64 = (1 << 16) | 1;
 /// Create the vCPU at once (56421, SNP AP Creation: SW_EXITINFO1 bits 15:0).
 const CREATE: u64 = 1;
 
@@ -25,8 +24,8 @@ const CREATE: u64 = 1;
 /// own. What the launch measured for it shares none of them.
 ///
 /// # Errors
-/// [`Reason::OutOfMemory`]; [`Reason::Vcpu`] when the CPU or the host refuses.
-pub fn start<P: Platform + Instructions>(
+/// [`Reason::OutOfMemory`]; [`Reason::Vcpu`] when the CPU or the host refuses; those of the ledger.
+pub fn start<P: Platform>(
     platform: &mut P,
     snp: &mut Snp,
     frames: &mut Frames,
@@ -39,42 +38,43 @@ pub fn start<P: Platform + Instructions>(
     snp.started |= bit;
     let number = vcpu as u64;
     let refused = Fatal::new(Reason::Vcpu, number);
-    let memory = Fatal::new(Reason::OutOfMemory, number);
-    let root = snp.boot.root | snp.boot.c_bit;
-    let map = |platform: &mut P, frames: &mut Frames, address, rights| {
-        let frame = frames.small(platform).ok_or(memory)?;
-        let at = entry_at(platform, root, address, 1).ok_or(refused)?;
-        platform.write(at, frame | PRESENT | NO_EXECUTE | rights);
+    let root = frames.ledger().ok_or(refused)?.root();
+    let map = |platform: &mut P, frames: &mut Frames, address, flags| {
+        let frame = frames.small_or_end(platform, number)?;
+        let at = entry_at(platform, root, VirtAddr::new(address), 1).ok_or(refused)?;
+        platform.set_entry(at, Pte::new(frame.address(), flags));
         Ok::<_, Fatal>(frame)
     };
-    let mut top = 0;
+    let mut top = None;
     for offset in (0..KERNEL_STACK).step_by(4096) {
-        top = map(platform, frames, stack_bottom(number) + offset, WRITE)?;
+        let address = stack_bottom(number) + offset;
+        top = Some(map(platform, frames, address, PteFlags::KERNEL_DATA)?);
     }
     // The stack record: where the SYSCALL entry finds the stack.
     let stack = first_stack_pointer(number);
-    platform.write(top + stack % PAGE, stack);
-    let tss = map(platform, frames, own_tss(number), 0)?;
-    platform.write_bytes(tss, TaskState::new(number).as_bytes());
+    let record = top.ok_or(refused)?.slot(stack % PAGE / 8);
+    platform.write(record, stack);
+    let tss = map(platform, frames, own_tss(number), PteFlags::KERNEL_CONSTANT)?;
+    platform.write_bytes(tss.place(0), TaskState::new(number).as_bytes());
 
-    let mut page = frames.small(platform).ok_or(memory)?;
-    while plain(page).is_multiple_of(LARGE) {
+    let mut page = frames.small_or_end(platform, number)?;
+    while page.address().gpa().is_aligned(LARGE) {
         // CPUs mistake a VMSA at a 2 MiB boundary for a large page (AMD erratum, as Linux avoids
         // it); such a frame stays unused.
-        page = frames.small(platform).ok_or(memory)?;
+        page = frames.small_or_end(platform, number)?;
     }
-    let state = snp.first_state(platform.entry(), own_tss(number));
+    let state = snp.first_state(platform.entry_point(), root, own_tss(number));
     for (offset, word) in state.words(number) {
-        platform.write(page + offset as u64, word);
+        platform.write(page.slot(offset as u64 / 8), word);
     }
-    if platform.rmpadjust(DIRECT_MAP + plain(page), VMSA_ATTRIBUTE) != 0 {
+    if platform.rmpadjust(&NewVmsa { frame: page }) != 0 {
         return Err(refused);
     }
     let answer = platform.ghcb_exit(&Call {
         code: exit::AP_CREATION,
         info1: CREATE | (number << 32),
-        info2: plain(page),
-        rax: Some(snp.boot.sev_features),
+        info2: page.address().gpa().get(),
+        rax: Some(snp.launch.sev_features),
         buffer: &[],
     });
     if answer.accepted() {

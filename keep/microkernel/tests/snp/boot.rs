@@ -3,11 +3,13 @@
 
 use proptest::prelude::*;
 
+use enarx_boot::address::Gpa;
 use enarx_boot::boot_page::BootInfo;
 use enarx_boot::first_state::{CR4, CR4_MCE, CR4_SMAP, CR4_SMEP, CR4_UMIP};
-use enarx_boot::layout::{LARGE, LAUNCH_END, PAGE};
-use enarx_exits::Reason;
-use enarx_microkernel::kernel::Fatal;
+use enarx_boot::layout::{LARGE, LAUNCH_END, PAGE, USER_END};
+use enarx_exits::{BootCheck, Reason};
+use enarx_microkernel::fatal::Fatal;
+use enarx_microkernel::launch::Launch;
 use enarx_microkernel::random::Random;
 use enarx_microkernel::snp::boot::{negotiate, register_ghcb, take_over};
 use enarx_microkernel::snp::message::MessageKey;
@@ -15,7 +17,9 @@ use enarx_microkernel::snp::{Messages, Snp};
 use enarx_snp::ghcb::PageOperation;
 use enarx_snp::ghcb::msr::{Request, Response};
 
-use crate::machine::{CPUID_PAGE, ENTRY, GHCB, KEY, Machine, OTHER_KEYS, SECRETS_PAGE, boot_info};
+use crate::machine::{
+    CPUID_PAGE, ENTRY, GHCB, KEY, Machine, OTHER_KEYS, SECRETS_PAGE, boot_info, launch, snp_launch,
+};
 
 /// What an honest boot asks the host, in this order.
 const QUESTIONS: [Request; 4] = [
@@ -32,14 +36,14 @@ const QUESTIONS: [Request; 4] = [
 fn with_answer(at: usize, answer: u64) -> (Result<(), Fatal>, usize) {
     let mut machine = Machine::new();
     machine.msr = Box::new(move |request| (request == QUESTIONS[at]).then_some(answer));
-    let result = negotiate(&mut machine, &boot_info(1), GHCB);
+    let result = negotiate(&mut machine, &launch(1), Gpa::new(GHCB));
     (result, machine.requests.len())
 }
 
 #[test]
 fn an_honest_host_is_asked_four_questions() {
     let mut machine = Machine::new();
-    assert_eq!(negotiate(&mut machine, &boot_info(1), GHCB), Ok(()));
+    assert_eq!(negotiate(&mut machine, &launch(1), Gpa::new(GHCB)), Ok(()));
     assert_eq!(machine.requests, QUESTIONS);
 }
 
@@ -119,7 +123,7 @@ fn the_cpu_must_be_that_of_the_launch() {
         let mut machine = Machine::new();
         machine.sev_status = status;
         assert_eq!(
-            negotiate(&mut machine, &boot_info(1), GHCB),
+            negotiate(&mut machine, &launch(1), Gpa::new(GHCB)),
             Err(Fatal::new(Reason::Features, status))
         );
         assert!(machine.requests.is_empty(), "the host is not asked");
@@ -131,15 +135,16 @@ fn the_cpu_must_be_that_of_the_launch() {
         sev_features: 1 | (1 << 3),
         ..boot_info(1)
     };
-    assert_eq!(negotiate(&mut machine, &info, GHCB), Ok(()));
+    let launch = Launch::new(&info).unwrap();
+    assert_eq!(negotiate(&mut machine, &launch, Gpa::new(GHCB)), Ok(()));
 }
 
 #[test]
 fn a_boot_page_that_makes_no_sense_is_refused() {
-    let changes: [fn(&mut BootInfo); 11] = [
-        |info| info.c_bit = 0,
+    let snp: [fn(&mut BootInfo); 14] = [
         |info| info.c_bit = 3 << 50,
         |info| info.c_bit = 1 << 38,
+        |info| info.c_bit = 1 << 52,
         |info| info.cpuid_page = CPUID_PAGE + 1,
         |info| info.cpuid_page = LAUNCH_END,
         |info| info.secrets_page = SECRETS_PAGE + 8,
@@ -148,25 +153,64 @@ fn a_boot_page_that_makes_no_sense_is_refused() {
         |info| info.image_start = 0,
         |info| info.image_start -= LARGE,
         |info| info.image_start = info.free_start + LARGE,
+        |info| info.free_start += PAGE,
+        |info| info.loader_end += PAGE,
+        |info| info.loader_end = info.heap_start + LARGE,
     ];
-    for (number, change) in changes.into_iter().enumerate() {
-        let mut machine = Machine::new();
-        let mut info = boot_info(1);
-        change(&mut info);
-        assert_eq!(
-            negotiate(&mut machine, &info, GHCB),
-            Err(Fatal::new(Reason::Boot, 10)),
-            "change {number}"
-        );
-        assert!(machine.requests.is_empty());
+    let page: [fn(&mut BootInfo); 4] = [
+        |info| info.magic += 1,
+        |info| info.flags |= 1 << 31,
+        |info| info.c_bit = 0,
+        |info| info.flags = 0,
+    ];
+    let user: [fn(&mut BootInfo); 5] = [
+        |info| info.user_entry = USER_END,
+        |info| info.user_stack = USER_END,
+        |info| info.random_bytes = 8,
+        |info| info.random_bytes = info.free_start,
+        |info| info.random_bytes = !0xf,
+    ];
+    let tables: [fn(&mut BootInfo); 3] = [
+        |info| info.root += 8,
+        |info| info.root = LAUNCH_END,
+        |info| info.root = !0xfff,
+    ];
+    for (check, changes) in [
+        (BootCheck::SnpLaunch, &snp[..]),
+        (BootCheck::BootPage, &page),
+        (BootCheck::UserState, &user),
+        (BootCheck::Tables, &tables),
+    ] {
+        for (number, change) in changes.iter().enumerate() {
+            let mut info = boot_info(1);
+            change(&mut info);
+            let refused = Launch::new(&info).unwrap_err();
+            assert_eq!(refused, Fatal::boot(check), "change {number} of {check:?}");
+            assert_eq!(refused, Fatal::new(Reason::Boot, check as u64));
+        }
     }
+    assert!(Launch::new(&boot_info(1)).is_ok());
+}
+
+#[test]
+fn a_launch_without_snp_is_not_negotiated() {
+    let mut machine = Machine::new();
+    let launch = Launch::new(&BootInfo {
+        flags: 0,
+        c_bit: 0,
+        ..boot_info(1)
+    });
+    let fatal = Fatal::boot(BootCheck::SnpLaunch);
+    let result = negotiate(&mut machine, &launch.unwrap(), Gpa::new(GHCB));
+    assert_eq!(result, Err(fatal));
+    assert!(machine.requests.is_empty());
 }
 
 #[test]
 fn a_further_vcpu_registers_its_own_ghcb() {
     let mut machine = Machine::new();
     let ghcb = GHCB + 3 * PAGE;
-    assert_eq!(register_ghcb(&mut machine, ghcb), Ok(()));
+    assert_eq!(register_ghcb(&mut machine, Gpa::new(ghcb)), Ok(()));
     let gfn = ghcb / PAGE;
     assert_eq!(machine.requests, [Request::RegisterGhcb { gfn }]);
 }
@@ -174,7 +218,7 @@ fn a_further_vcpu_registers_its_own_ghcb() {
 /// Takes over what the firmware left; the key and the random numbers that it leads to.
 fn taken_over(machine: &mut Machine) -> (Result<Snp, Fatal>, MessageKey, Random) {
     let (key, mut random) = (MessageKey::new(), Random::new());
-    let snp = take_over(machine, &boot_info(1), &key, &mut random);
+    let snp = take_over(machine, &snp_launch(1), &key, &mut random);
     (snp, key, random)
 }
 
@@ -193,10 +237,11 @@ fn the_secrets_are_taken_over_and_wiped() {
     let (snp, key, _) = taken_over(&mut machine);
     let snp = snp.unwrap();
     let protections = CR4_SMEP | CR4_SMAP | CR4_UMIP;
-    assert_eq!(snp.registers, (CR4 | CR4_MCE | protections, 0xe7));
+    let registers = (snp.control.cr4(), snp.control.xcr0());
+    assert_eq!(registers, (CR4 | CR4_MCE | protections, 0xe7));
     // The vCPUs that it starts have the same as the first.
-    let started = snp.first_state(ENTRY, 0);
-    assert_eq!((started.cr4, started.xcr0), snp.registers);
+    let started = snp.first_state(ENTRY, launch(1).root, 0);
+    assert_eq!((started.cr4, started.xcr0), registers);
     assert_eq!((snp.started, snp.image_released), (1, false));
     assert!(key.is_set() && snp.messages == Messages::Free);
     assert!(machine.is_zero(SECRETS_PAGE, PAGE));

@@ -2,14 +2,20 @@
 
 use proptest::prelude::*;
 
+use enarx_boot::first_state::{CR4_SMAP, CR4_SMEP, CR4_UMIP};
 use enarx_exits::Reason;
-use enarx_microkernel::kernel::Fatal;
+use enarx_microkernel::fatal::Fatal;
+use enarx_microkernel::frame::Frame;
 use enarx_microkernel::snp::cpuid::{Features, answer, features};
 use zerocopy::IntoBytes;
 
-use crate::machine::{C_BIT, CPUID_PAGE, Line, Machine, cpuid_page, ordinary_cpuid};
+use crate::machine::{CPUID_PAGE, Line, Machine, cpuid_page, ordinary_cpuid, snp_launch};
 
-const PAGE: u64 = CPUID_PAGE | C_BIT;
+/// The frame of the page.
+fn page() -> Frame {
+    snp_launch(1).cpuid
+}
+
 const VCPU: u32 = 5;
 
 fn machine(lines: &[Line]) -> Machine {
@@ -57,7 +63,7 @@ fn functions_are_answered_from_the_page() {
         (u32::MAX, u32::MAX, none),
     ] {
         assert_eq!(
-            answer(&machine, PAGE, VCPU, 0xe7, leaf, subleaf),
+            answer(&machine, page(), VCPU, 0xe7, leaf, subleaf),
             expected,
             "{leaf:#x}.{subleaf}"
         );
@@ -76,23 +82,21 @@ fn the_save_area_is_as_large_as_its_components() {
         // A component that the page does not know takes no room.
         (1 << 9, 576),
     ] {
-        let [_, now, ..] = answer(&machine, PAGE, 0, xcr0, 0xd, 0);
+        let [_, now, ..] = answer(&machine, page(), 0, xcr0, 0xd, 0);
         assert_eq!(now, size, "{xcr0:#x}");
     }
     let endless = [(0xd, 2, [u32::MAX, u32::MAX, 0, 0])];
     let machine = self::machine(&endless);
-    assert_eq!(answer(&machine, PAGE, 0, 7, 0xd, 0)[1], u32::MAX);
+    assert_eq!(answer(&machine, page(), 0, 7, 0xd, 0)[1], u32::MAX);
 }
 
 #[test]
 fn features_are_those_of_the_page() {
     let all = Features {
-        smep: true,
-        smap: true,
-        umip: true,
+        cr4: CR4_SMEP | CR4_SMAP | CR4_UMIP,
         xcr0: 0xe0,
     };
-    let of = |lines: &[Line]| features(&machine(lines), PAGE);
+    let of = |lines: &[Line]| features(&machine(lines), page());
     assert_eq!(of(&ordinary_cpuid()), Ok(all));
     // AVX-512 comes with all three components or not at all.
     for offered in [0, 7, 0x27, 0x67, 0xa7, 0xc7] {
@@ -115,7 +119,7 @@ fn features_are_those_of_the_page() {
     for count in [0u32, 65, u32::MAX] {
         let mut machine = machine(&ordinary_cpuid());
         machine.put_bytes(CPUID_PAGE, &count.to_le_bytes());
-        assert_eq!(features(&machine, PAGE), refused(1));
+        assert_eq!(features(&machine, page()), refused(1));
     }
 }
 
@@ -124,7 +128,7 @@ fn features_are_those_of_the_page() {
 fn a_full_page_is_searched_to_its_end() {
     let mut lines: Vec<Line> = (0..63).map(|leaf| (0x1000 + leaf, 0, [0; 4])).collect();
     lines.push((0, 0, [1, 2, 3, 4]));
-    assert_eq!(answer(&machine(&lines), PAGE, 0, 7, 0, 0), [1, 2, 3, 4]);
+    assert_eq!(answer(&machine(&lines), page(), 0, 7, 0, 0), [1, 2, 3, 4]);
 }
 
 proptest! {
@@ -145,12 +149,12 @@ proptest! {
         let mut machine = Machine::new();
         machine.put_bytes(CPUID_PAGE, &bytes);
         let count = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        let result = features(&machine, PAGE);
+        let result = features(&machine, page());
         prop_assert!(result.is_err() || (1..=64).contains(&count));
         if let Ok(features) = result {
             prop_assert!(features.xcr0 == 0 || features.xcr0 == 0xe0);
         }
-        let answer = answer(&machine, PAGE, VCPU, xcr0, leaf, subleaf);
+        let answer = answer(&machine, page(), VCPU, xcr0, leaf, subleaf);
         if leaf == 1 {
             prop_assert_eq!(answer[1] >> 24, VCPU);
         }

@@ -7,23 +7,32 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 
+use enarx_boot::address::{Gpa, PhysAddr};
 use enarx_boot::boot_page::BootInfo;
 use enarx_boot::layout::{
     DIRECT_MAP, DIRECT_MAP_SIZE, HUGE, LARGE, LAUNCH_END, PAGE, SHARED_END, SHARED_PHYSICAL,
+    USER_END,
 };
-use enarx_boot::page_table::bits;
+use enarx_boot::page_table::PteFlags;
 use enarx_exits::{HostFacts, Reason};
 use enarx_microkernel::epoch::Epoch;
+use enarx_microkernel::fatal::Fatal;
+use enarx_microkernel::frame::{Frame, LargeFrame};
 use enarx_microkernel::frames::Frames;
-use enarx_microkernel::kernel::{Fatal, Kernel};
+use enarx_microkernel::kernel::Kernel;
+use enarx_microkernel::launch::Launch;
 use enarx_microkernel::platform::Platform;
-use enarx_microkernel::snp::Validated;
+use enarx_microkernel::registers::Registers;
 use enarx_microkernel::snp::ghcb::Answer;
-use enarx_microkernel::snp::pages::{accept, change_state, extend, plain};
+use enarx_microkernel::snp::instructions::Validated;
+use enarx_microkernel::snp::pages::Ledger;
+use enarx_microkernel::syscall::{After, system_call};
 use enarx_snp::ghcb::{PageOperation, exit};
+use enarx_syscall as nr;
 
 use crate::machine::{
-    C_BIT, DIRECT, JUNK, LAUNCH_FREE, Machine, ROOT, boot, boot_info, ends, window,
+    C_BIT, DIRECT, JUNK, LAUNCH_FREE, Locked, Machine, boot, boot_info, launch, loader, private,
+    window,
 };
 
 const SIZE_MISMATCH: Validated = Validated {
@@ -73,22 +82,24 @@ fn step() -> impl Strategy<Value = Step> {
 /// The frames in use.
 #[derive(Default)]
 struct InUse {
-    small: Vec<u64>,
-    large: Vec<u64>,
+    small: Vec<Frame>,
+    large: Vec<LargeFrame>,
     pages: BTreeSet<u64>,
 }
 
 impl InUse {
     /// A frame was handed out.
-    fn take(&mut self, frame: u64, size: u64) {
-        assert_ne!(frame & C_BIT, 0);
-        for page in (plain(frame)..plain(frame) + size).step_by(4096) {
+    fn take(&mut self, frame: PhysAddr, size: u64) {
+        assert_ne!(frame.get() & C_BIT, 0);
+        let start = frame.gpa().get();
+        for page in (start..start + size).step_by(4096) {
             assert!(self.pages.insert(page), "{page:#x} handed out twice");
         }
     }
 
-    fn give_back(&mut self, frame: u64, size: u64) {
-        for page in (plain(frame)..plain(frame) + size).step_by(4096) {
+    fn give_back(&mut self, frame: PhysAddr, size: u64) {
+        let start = frame.gpa().get();
+        for page in (start..start + size).step_by(4096) {
             assert!(self.pages.remove(&page));
         }
     }
@@ -102,19 +113,20 @@ fn perform(machine: &mut Machine, frames: &mut Frames, used: &mut InUse, step: S
                 _ => (frames.small(machine), 0),
             };
             if let Some(frame) = frame {
-                used.take(frame, PAGE);
-                assert_eq!(machine.run_length(frame, 512, value), 512);
+                used.take(frame.address(), PAGE);
+                assert_eq!(machine.run_length(frame.words(), value), 512);
                 machine.fill(frame, JUNK);
                 used.small.push(frame);
             }
         }
         Step::Large => {
             if let Some(frame) = frames.large(machine) {
-                assert!(plain(frame).is_multiple_of(LARGE));
-                used.take(frame, LARGE);
-                assert!(machine.is_zero(plain(frame), LARGE));
-                for offset in [0, PAGE, LARGE - PAGE] {
-                    machine.fill(frame + offset, JUNK);
+                let start = frame.address().gpa();
+                assert!(start.is_aligned(LARGE));
+                used.take(frame.address(), LARGE);
+                assert!(machine.is_zero(start.get(), LARGE));
+                for part in [0, 1, 511] {
+                    machine.fill(frame.part(part), JUNK);
                 }
                 used.large.push(frame);
             }
@@ -122,14 +134,14 @@ fn perform(machine: &mut Machine, frames: &mut Frames, used: &mut InUse, step: S
         Step::FreeSmall(which) => {
             if !used.small.is_empty() {
                 let frame = used.small.swap_remove(which % used.small.len());
-                used.give_back(frame, PAGE);
+                used.give_back(frame.address(), PAGE);
                 frames.free_small(machine, frame);
             }
         }
         Step::FreeLarge(which) => {
             if !used.large.is_empty() {
                 let frame = used.large.swap_remove(which % used.large.len());
-                used.give_back(frame, LARGE);
+                used.give_back(frame.address(), LARGE);
                 frames.free_large(machine, frame);
             }
         }
@@ -138,18 +150,47 @@ fn perform(machine: &mut Machine, frames: &mut Frames, used: &mut InUse, step: S
 
 /// An allocator over `small` 4 KiB frames, `large` 2 MiB frames and `reserve` more.
 fn frames(small: u64, large: u64, reserve: u64) -> Frames {
+    let launch = launch(1);
+    let pages = |start, end| Gpa::new(start)..Gpa::new(end);
     let start = SHARED_END;
-    let mut frames = Frames::new(
-        LAUNCH_END - small * PAGE..LAUNCH_END,
-        start..start + large * LARGE,
-        C_BIT,
+    let mut frames = Frames::none();
+    frames.boot(
+        pages(LAUNCH_END - small * PAGE, LAUNCH_END),
+        pages(start, start + large * LARGE),
+        launch.c_bit,
+        Ledger::new(&launch),
     );
     let reserve_start = start + (large + 3) * LARGE;
-    frames.add(
-        reserve_start | C_BIT,
-        (reserve_start + reserve * LARGE) | C_BIT,
-    );
+    let reserve = pages(reserve_start, reserve_start + reserve * LARGE);
+    frames.add(reserve, launch.c_bit);
     frames
+}
+
+/// The ledger of the launch.
+fn ledger() -> Ledger {
+    Ledger::new(&launch(1)).unwrap()
+}
+
+/// Has the ledger accept a page of 4 KiB or 2 MiB.
+fn accept(machine: &mut Machine, gpa: u64, size: u64) -> Result<(), Fatal> {
+    let page = private(gpa);
+    if size == LARGE {
+        let frame = ledger().accept_large(machine, page)?;
+        assert_eq!(frame.address(), page);
+    } else {
+        let frame = ledger().accept_small(machine, page)?;
+        assert_eq!(frame.address(), page);
+    }
+    Ok(())
+}
+
+fn change_state(
+    machine: &mut Machine,
+    start: u64,
+    end: u64,
+    operation: PageOperation,
+) -> Result<(), Fatal> {
+    ledger().change_state(machine, Gpa::new(start), Gpa::new(end), operation)
 }
 
 fn all(small: u64, large: u64, reserve: u64) -> u64 {
@@ -159,7 +200,7 @@ fn all(small: u64, large: u64, reserve: u64) -> u64 {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
-    /// Every frame handed out is validated, zeroed, in the direct map, and nobody else's. The played
+    /// Every frame handed out is validated, zeroed, in the direct map, and nobody else's. The fake
     /// CPU refuses a second PVALIDATE of any page, and any access outside of the direct map.
     #[test]
     fn frames_are_accepted_once_and_come_zeroed(
@@ -219,9 +260,9 @@ proptest! {
         let mut used = InUse::default();
         let mut fatal = None;
         for step in steps {
-            let result = ends(|| perform(&mut machine, &mut frames, &mut used, step));
-            if let Err(end) = result {
-                fatal = Some(end);
+            perform(&mut machine, &mut frames, &mut used, step);
+            fatal = frames.failure().map(Fatal::from);
+            if fatal.is_some() {
                 break;
             }
         }
@@ -230,7 +271,7 @@ proptest! {
     }
 
     /// Private and shared windows in any order: the host's part of memory and the ledger never
-    /// meet. The played host refuses a change of a page in the direct map, the played CPU a
+    /// meet. The fake host refuses a change of a page in the direct map, the fake CPU a
     /// PVALIDATE of a shared page: the microkernel itself must not ask for either.
     #[test]
     fn the_ledger_and_shared_windows_never_meet(
@@ -246,7 +287,7 @@ proptest! {
                 if shared.contains(&start) {
                     continue;
                 }
-                let result = accept(&mut machine, ROOT | C_BIT, start | C_BIT, LARGE);
+                let result = accept(&mut machine, start, LARGE);
                 let expected = if private.insert(start) {
                     Ok(())
                 } else {
@@ -258,7 +299,7 @@ proptest! {
             let end = start + count * LARGE;
             let before = machine.exits.len();
             let operation = if shares { PageOperation::Shared } else { PageOperation::Private };
-            let result = change_state(&mut machine, ROOT | C_BIT, start, end, operation);
+            let result = change_state(&mut machine, start, end, operation);
             let changed = |until: u64| (start..until).step_by(2 << 20);
             if let Some(&used) = private.range(start..end).next() {
                 prop_assert_eq!(result, Err(Fatal::new(Reason::Validation, used)));
@@ -290,7 +331,7 @@ proptest! {
         let mut machine = Machine::new();
         machine.exit = Box::new(move |_| Some(Answer { info1, info2, buffer }));
         let (start, end) = (SHARED_END, SHARED_END + count * LARGE);
-        let result = change_state(&mut machine, ROOT | C_BIT, start, end, PageOperation::Private);
+        let result = change_state(&mut machine, start, end, PageOperation::Private);
         let (current, last) = (buffer & 0xffff, buffer >> 16 & 0xffff);
         let done = info1.trailing_zeros() >= 32 && info2 == 0 && last == count - 1 && current > last;
         let refused = Err(Fatal::new(Reason::PageState, start));
@@ -312,7 +353,7 @@ proptest! {
         let memory_end = end.map_or(memory_end, |frames| frames * LARGE);
         let facts = HostFacts { tsc_khz, wall_ns, memory_end, vcpus: many, processors };
         let mut kernel = Kernel::new();
-        if kernel.boot(&boot_info(1), &facts, 1).is_ok() {
+        if kernel.boot(&boot_info(1), &launch(1), &facts, 1).is_ok() {
             prop_assert!((SHARED_END + LARGE..=DIRECT_MAP_SIZE).contains(&memory_end));
             prop_assert!(memory_end.is_multiple_of(LARGE));
             prop_assert!((1..=64).contains(&many) && (1..=many).contains(&processors));
@@ -329,7 +370,8 @@ proptest! {
         ];
         *field[which % field.len()](&mut info) = value;
         let end = crate::machine::facts(SHARED_END + 4 * LARGE);
-        if let Err(fatal) = Kernel::new().boot(&info, &end, 1) {
+        let booted = Launch::new(&info).and_then(|launch| Kernel::new().boot(&info, &launch, &end, 1));
+        if let Err(fatal) = booted {
             prop_assert_eq!(fatal.0.reason, Reason::Boot as u64);
         }
     }
@@ -338,26 +380,25 @@ proptest! {
 #[test]
 fn a_frame_is_never_accepted_twice() {
     let mut machine = Machine::new();
-    let small = (LAUNCH_END - PAGE) | C_BIT;
-    let large = SHARED_END | C_BIT;
-    let root = ROOT | C_BIT;
-    assert_eq!(accept(&mut machine, root, small, PAGE), Ok(()));
-    assert_eq!(accept(&mut machine, root, large, LARGE), Ok(()));
+    let small = LAUNCH_END - PAGE;
+    let large = SHARED_END;
+    assert_eq!(accept(&mut machine, small, PAGE), Ok(()));
+    assert_eq!(accept(&mut machine, large, LARGE), Ok(()));
     machine.check_ledger();
     let count = machine.pvalidates;
-    let refused = |frame| Err(Fatal::new(Reason::Validation, plain(frame)));
+    let refused = |page| Err(Fatal::new(Reason::Validation, page));
     for (frame, size) in [
         (small, PAGE),
         (large, LARGE),
         // A part of a large page, and the large page around small ones.
         (large + PAGE, PAGE),
-        (LAUNCH_FREE | C_BIT, LARGE),
+        (0, LARGE),
         // A page of the launch, and one beyond the tables.
         (LAUNCH_FREE - PAGE, PAGE),
-        (HUGE | C_BIT, LARGE),
+        (HUGE, LARGE),
     ] {
         assert_eq!(
-            accept(&mut machine, root, frame, size),
+            accept(&mut machine, frame, size),
             refused(frame),
             "{frame:#x}"
         );
@@ -380,7 +421,7 @@ fn a_replay_in_a_broken_up_page_is_noticed() {
             }
         });
         assert_eq!(
-            accept(&mut machine, ROOT | C_BIT, SHARED_END | C_BIT, LARGE),
+            accept(&mut machine, SHARED_END, LARGE),
             Err(Fatal::new(Reason::Validation, SHARED_END + bad * PAGE))
         );
         assert_eq!(machine.pvalidates, 2 + bad);
@@ -389,7 +430,6 @@ fn a_replay_in_a_broken_up_page_is_noticed() {
 
 #[test]
 fn the_direct_map_grows_by_tables_for_all_memory() {
-    let root = ROOT | C_BIT;
     for (end, tables) in [
         (LARGE, 0),
         (HUGE, 0),
@@ -400,27 +440,27 @@ fn the_direct_map_grows_by_tables_for_all_memory() {
     ] {
         let mut machine = Machine::new();
         let mut frames = frames(16, 4, 0);
-        let mut made = 0;
-        extend(&mut machine, root, end, |machine| {
-            made += 1;
-            frames.small(machine)
-        })
-        .unwrap();
-        assert_eq!(made, tables);
+        let before = frames.free();
+        frames.extend_ledger(&mut machine, end).unwrap();
+        assert_eq!((before - frames.free()) / PAGE, tables);
         for slot in 0..512 {
             let entry = machine.word(DIRECT[0] + slot * 8);
-            assert_eq!(entry & bits::PRESENT != 0, slot <= tables, "{slot}");
-            assert_eq!(entry & bits::LARGE, 0);
+            assert_eq!(
+                entry & PteFlags::PRESENT.bits() != 0,
+                slot <= tables,
+                "{slot}"
+            );
+            assert_eq!(entry & PteFlags::LARGE.bits(), 0);
             assert_eq!(entry & C_BIT != 0, slot <= tables);
         }
         machine.check_ledger();
         // The last frame can be accepted, one in the GiB after it cannot.
         let last = end.max(SHARED_END + 8 * LARGE) - LARGE;
-        assert_eq!(accept(&mut machine, root, last | C_BIT, LARGE), Ok(()));
+        assert_eq!(accept(&mut machine, last, LARGE), Ok(()));
         let beyond = (tables + 1) * HUGE;
         if beyond < DIRECT_MAP_SIZE {
             assert_eq!(
-                accept(&mut machine, root, beyond | C_BIT, LARGE),
+                accept(&mut machine, beyond, LARGE),
                 Err(Fatal::new(Reason::Validation, beyond))
             );
         }
@@ -432,12 +472,7 @@ fn the_direct_map_grows_by_tables_for_all_memory() {
 fn the_direct_map_needs_memory_for_its_tables() {
     let mut machine = Machine::new();
     let mut frames = frames(1, 0, 0);
-    let result = extend(
-        &mut machine,
-        ROOT | C_BIT,
-        3 * HUGE,
-        |machine: &mut Machine| frames.small(machine),
-    );
+    let result = frames.extend_ledger(&mut machine, 3 * HUGE);
     assert_eq!(result, Err(Fatal::new(Reason::OutOfMemory, 0)));
 }
 
@@ -446,11 +481,12 @@ fn exhaust(machine: &mut Machine, kernel: &mut Kernel) -> BTreeSet<u64> {
     let frames = kernel.space.frames();
     let mut found = BTreeSet::new();
     while let Some(frame) = frames.large(machine) {
-        assert!(machine.is_zero(plain(frame), LARGE));
-        assert!(found.insert(plain(frame)));
+        let gpa = frame.address().gpa().get();
+        assert!(machine.is_zero(gpa, LARGE));
+        assert!(found.insert(gpa));
     }
     while let Some(frame) = frames.small(machine) {
-        assert!(found.insert(plain(frame)));
+        assert!(found.insert(frame.address().gpa().get()));
     }
     found
 }
@@ -461,7 +497,8 @@ fn the_image_is_released_once_and_becomes_memory() {
         let mut machine = Machine::new();
         let mut kernel = boot(&mut machine, image, 2).unwrap();
         let info = boot_info(image);
-        let window_bits = bits::PINNED | bits::USER | bits::PRESENT;
+        let window_bits =
+            PteFlags::PINNED.bits() | PteFlags::USER.bits() | PteFlags::PRESENT.bits();
         assert!((0..image).all(|frame| window(&machine, frame) & window_bits == window_bits));
         let before = exhaust(&mut machine, &mut kernel);
         for &frame in &before {
@@ -494,6 +531,38 @@ fn the_image_is_released_once_and_becomes_memory() {
         assert_eq!(machine.exits.len(), exits);
         assert_eq!(kernel.space.free_memory(), 0);
     }
+}
+
+#[test]
+fn the_loader_and_the_window_are_unmapped_once_the_image_is_loaded() {
+    const PROGRAM: (u64, u64) = (0x40_1000, 0x7000_3fff_f000);
+    let mut machine = Machine::new();
+    let kernel = Locked::boot(&mut machine);
+    assert!(loader(&machine) != 0 && window(&machine, 0) != 0);
+    let epoch = Epoch::new();
+    let mut call = |entry| {
+        let mut registers = Registers {
+            rax: nr::IMAGE_LOADED,
+            rdi: entry,
+            rsi: PROGRAM.1,
+            rdx: 7,
+            rip: 0x10_1000,
+            rsp: 0x1000,
+            ..Registers::default()
+        };
+        let after = system_call(&kernel, &epoch, &mut machine, 0, &mut registers);
+        assert_eq!((after, registers.rax), (Ok(After::User), 0));
+        (registers.rip, registers.rsp, registers.rdx)
+    };
+    // It enters the program, because its caller is gone.
+    assert_eq!(call(PROGRAM.0), (PROGRAM.0, PROGRAM.1, 0));
+    // No address of a program: back to the caller.
+    for entry in [0, USER_END, u64::MAX] {
+        assert_eq!(call(entry), (0x10_1000, 0x1000, 7));
+    }
+    assert_eq!((loader(&machine), window(&machine, 0)), (0, 0));
+    assert_eq!(machine.flushes, 1);
+    machine.check_ledger();
 }
 
 #[test]

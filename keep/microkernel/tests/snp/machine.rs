@@ -1,32 +1,35 @@
-//! A played SNP machine: private memory behind a reverse map, the direct map walked as the CPU walks
+//! A fake SNP machine: private memory behind a reverse map, the direct map walked as the CPU walks
 //! it, a host that obeys, and the firmware's end of the message channel.
 //!
 //! It checks at every step what must hold whatever the host does: the microkernel touches memory
 //! only by a present, private entry of the direct map and after validation, and never validates a
 //! page a second time.
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, Key, KeyInit, Nonce, Tag};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
+use enarx_boot::address::{CBit, Gpa, PhysAddr};
 use enarx_boot::boot_page::{self, BootInfo};
+use enarx_boot::image_info;
 use enarx_boot::layout::{
     DIRECT_MAP, EXIT_PHYSICAL, IMAGE_USER, LARGE, LAUNCH_END, PAGE, SHARED_END, STACKS_VIRTUAL,
 };
-use enarx_boot::page_table::bits;
+use enarx_boot::page_table::{ADDRESS, PteFlags};
 use enarx_exits::{ExitFunction, HostFacts, MESSAGE_OFFSET};
-use enarx_microkernel::kernel::{Fatal, Kernel};
+use enarx_microkernel::fatal::Fatal;
+use enarx_microkernel::frame::{LargeFrame, Place, Slot, Words};
+use enarx_microkernel::kernel::Guarded;
+use enarx_microkernel::kernel::Kernel;
+use enarx_microkernel::launch::{Launch, SnpLaunch};
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::ghcb::{Answer, Call};
+use enarx_microkernel::snp::instructions::{Entry, Instructions, NewVmsa, Unvalidated, Validated};
 use enarx_microkernel::snp::message::MessageKey;
-use enarx_microkernel::snp::{Entry, Instructions, Validated, pages};
-use enarx_microkernel::syscall::Guarded;
-use enarx_snp::cpuid::{CpuidPage, Entry as Function64};
+use enarx_snp::cpuid::{CpuidPage, Entry as ExitFunction64};
 use enarx_snp::ghcb::msr::{Request, Response};
 use enarx_snp::ghcb::{PageOperation, PageStateEntry, exit, features};
 use enarx_snp::guest_message::{HEADER_LEN, Header, MessageType};
@@ -39,6 +42,8 @@ pub const DIRECT: [u64; 3] = [0x2000, 0x3000, 0x4000];
 const STACKS: [u64; 3] = [0x5000, 0x6000, 0x7000];
 /// The tables above the window with the runtime image.
 const WINDOW: [u64; 2] = [0x8000, 0x9000];
+/// The tables above the loader.
+const LOADER: [u64; 3] = [0xe000, 0xf000, 0x1_0000];
 pub const CPUID_PAGE: u64 = 0xa000;
 pub const SECRETS_PAGE: u64 = 0xb000;
 /// First 4 KiB frame that the launch does not use.
@@ -169,11 +174,14 @@ impl Machine {
                 },
             );
         }
-        let table = bits::PRESENT | bits::WRITE | bits::USER | C_BIT;
+        let table =
+            PteFlags::PRESENT.bits() | PteFlags::WRITE.bits() | PteFlags::USER.bits() | C_BIT;
         machine.link(DIRECT_MAP, &DIRECT, table);
         machine.link(STACKS_VIRTUAL, &STACKS, table);
         machine.link(IMAGE_USER, &WINDOW, table);
-        let leaf = bits::PRESENT | bits::WRITE | bits::NO_EXECUTE | C_BIT;
+        machine.link(image_info::ADDRESS, &LOADER, table);
+        let leaf =
+            PteFlags::PRESENT.bits() | PteFlags::WRITE.bits() | PteFlags::NO_EXECUTE.bits() | C_BIT;
         for page in (ROOT..LAUNCH_FREE).step_by(4096) {
             machine.put(DIRECT[2] + page / PAGE * 8, page | leaf);
         }
@@ -245,14 +253,14 @@ impl Machine {
         let mut table = ROOT;
         for level in (1..=4u32).rev() {
             let entry = self.word(table + ((address >> (3 + 9 * level)) & 511) * 8);
-            if entry & bits::PRESENT == 0 {
+            if entry & PteFlags::PRESENT.bits() == 0 {
                 return None;
             }
-            if level == 1 || entry & bits::LARGE != 0 {
+            if level == 1 || entry & PteFlags::LARGE.bits() != 0 {
                 return Some((entry, PAGE << (9 * (level - 1))));
             }
             assert_ne!(entry & C_BIT, 0, "a table in shared memory");
-            table = entry & bits::ADDRESS & !C_BIT;
+            table = entry & ADDRESS & !C_BIT;
         }
         None
     }
@@ -264,12 +272,11 @@ impl Machine {
         let (entry, size) = self
             .walk(DIRECT_MAP + gpa)
             .unwrap_or_else(|| panic!("{gpa:#x} is not in the direct map"));
-        assert_eq!(
-            entry & bits::ADDRESS,
-            (gpa & !(size - 1)) | C_BIT,
-            "{gpa:#x}"
+        assert_eq!(entry & ADDRESS, (gpa & !(size - 1)) | C_BIT, "{gpa:#x}");
+        assert!(
+            !write || entry & PteFlags::WRITE.bits() != 0,
+            "{gpa:#x} is read-only"
         );
-        assert!(!write || entry & bits::WRITE != 0, "{gpa:#x} is read-only");
         let page = self.rmp.get(&(gpa & !(PAGE - 1)));
         assert!(
             page.is_some_and(|page| page.validated && !page.shared && !(write && page.vmsa)),
@@ -289,14 +296,19 @@ impl Machine {
                 if entry == 0 {
                     continue;
                 }
-                assert_ne!(entry & bits::PRESENT, 0, "{gpa:#x}");
-                if level > 1 && entry & bits::LARGE == 0 {
-                    tables.push((entry & bits::ADDRESS & !C_BIT, level - 1, gpa));
+                assert_ne!(entry & PteFlags::PRESENT.bits(), 0, "{gpa:#x}");
+                if level > 1 && entry & PteFlags::LARGE.bits() == 0 {
+                    tables.push((entry & ADDRESS & !C_BIT, level - 1, gpa));
                     continue;
                 }
                 assert!(level < 3, "a leaf of 1 GiB");
-                let kind = if level == 2 { bits::LARGE } else { 0 };
-                let rights = bits::PRESENT | bits::WRITE | bits::NO_EXECUTE;
+                let kind = if level == 2 {
+                    PteFlags::LARGE.bits()
+                } else {
+                    0
+                };
+                let rights =
+                    PteFlags::PRESENT.bits() | PteFlags::WRITE.bits() | PteFlags::NO_EXECUTE.bits();
                 assert_eq!(
                     entry,
                     gpa | C_BIT | rights | kind,
@@ -399,14 +411,14 @@ pub fn sealed(kind: MessageType, sequence: u64, payload: &mut [u8]) -> [u8; 4096
     page
 }
 
-/// The report that the played firmware gives over `data`.
+/// The report that the fake firmware gives over `data`.
 pub fn report_for(data: &[u8]) -> Vec<u8> {
     let mut report: Vec<u8> = (0..0x4a0u32).map(|index| index.to_le_bytes()[0]).collect();
     report[0x50..0x90].copy_from_slice(data);
     report
 }
 
-/// The key that the played firmware derives for `request`.
+/// The key that the fake firmware derives for `request`.
 pub fn key_for(request: &[u8]) -> [u8; 32] {
     let mut key = [0x77; 32];
     for (to, from) in key.iter_mut().zip(request) {
@@ -416,13 +428,13 @@ pub fn key_for(request: &[u8]) -> [u8; 32] {
 }
 
 impl Instructions for Machine {
-    fn pvalidate(&mut self, address: u64, large: bool, validate: bool) -> Validated {
-        assert!(validate, "the microkernel takes no page back");
+    fn pvalidate(&mut self, page: &Unvalidated) -> Validated {
+        let (address, large) = (page.address().get(), page.is_large());
         self.pvalidates += 1;
         let (entry, size) = self.walk(address).expect("PVALIDATE of an unmapped page");
         assert!(entry & C_BIT != 0 && address.is_multiple_of(if large { LARGE } else { PAGE }));
         let offset = address & (size - 1);
-        let gpa = (entry & bits::ADDRESS & !C_BIT & !(size - 1)) + offset;
+        let gpa = (entry & ADDRESS & !C_BIT & !(size - 1)) + offset;
         if let Some(answer) = (self.pvalidate)((gpa, large)) {
             return answer;
         }
@@ -440,17 +452,19 @@ impl Instructions for Machine {
         }
     }
 
-    fn rmpadjust(&mut self, address: u64, attributes: u64) -> u64 {
-        let gpa = self.reach((address - DIRECT_MAP) | C_BIT, true);
-        self.adjusted.push((gpa, attributes));
+    fn rmpadjust(&mut self, page: &NewVmsa) -> u64 {
+        let gpa = self.reach(page.frame().address().get(), true);
+        self.adjusted.push((gpa, NewVmsa::ATTRIBUTES));
         if self.rmpadjust == 0 {
             self.rmp.get_mut(&gpa).unwrap().vmsa = true;
         }
         self.rmpadjust
     }
 
-    fn clear_large(&mut self, address: u64) {
+    fn clear_large(&mut self, frame: LargeFrame) {
+        let address = frame.mapped().get();
         let start = address - DIRECT_MAP;
+        assert_eq!(frame.address().get(), start | C_BIT);
         assert!(start.is_multiple_of(LARGE));
         for page in (start..start + LARGE).step_by(4096) {
             let state = self.rmp.get(&page);
@@ -536,35 +550,34 @@ impl Instructions for Machine {
         to.copy_from_slice(&self.firmware.reply[..to.len()]);
     }
 
-    fn entry(&self) -> Entry {
+    fn entry_point(&self) -> Entry {
         ENTRY
     }
 }
 
 impl Platform for Machine {
-    /// As the binary does it: what cannot be accepted ends the Keep ([`ends`]).
-    fn accept(&mut self, frame: u64, size: u64) {
-        if let Err(fatal) = pages::accept(self, ROOT | C_BIT, frame, size) {
-            resume_unwind(Box::new(fatal));
-        }
+    fn memory_there(&self) -> u64 {
+        unreachable!("plain KVM asks for it")
     }
 
-    fn read(&self, physical: u64) -> u64 {
-        self.word(self.reach(physical, false))
+    fn read(&self, slot: Slot) -> u64 {
+        self.word(self.reach(slot.address().get(), false))
     }
 
-    fn write(&mut self, physical: u64, value: u64) {
-        self.put(self.reach(physical, true), value);
+    fn write(&mut self, slot: Slot, value: u64) {
+        self.put(self.reach(slot.address().get(), true), value);
     }
 
-    fn run_length(&self, physical: u64, most: u64, value: u64) -> u64 {
+    fn run_length(&self, words: Words, value: u64) -> u64 {
+        let (physical, most) = (words.first().address().get(), words.count());
         let gpa = self.reach(physical, false);
         (0..most)
             .take_while(|index| self.word(gpa + index * 8) == value)
             .count() as u64
     }
 
-    fn fill_run(&mut self, physical: u64, count: u64, value: u64) {
+    fn fill_run(&mut self, words: Words, value: u64) {
+        let (physical, count) = (words.first().address().get(), words.count());
         assert!(physical % PAGE + count * 8 <= PAGE);
         let gpa = self.reach(physical, true);
         for index in 0..count {
@@ -572,7 +585,8 @@ impl Platform for Machine {
         }
     }
 
-    fn fill_rising(&mut self, physical: u64, count: u64, first: u64) {
+    fn fill_rising(&mut self, words: Words, first: u64) {
+        let (physical, count) = (words.first().address().get(), words.count());
         assert!(physical % PAGE + count * 8 <= PAGE);
         let gpa = self.reach(physical, true);
         for index in 0..count {
@@ -580,25 +594,24 @@ impl Platform for Machine {
         }
     }
 
-    fn read_bytes(&self, physical: u64, to: &mut [u8]) {
-        assert!(physical % PAGE + to.len() as u64 <= PAGE);
-        let gpa = self.reach(physical, false);
-        for (at, byte) in (gpa..).zip(to) {
+    fn read_bytes(&self, from: Place, to: &mut [u8]) -> usize {
+        let gpa = self.reach(from.address().get(), false);
+        let count = to.len().min(usize::try_from(from.room()).unwrap());
+        for (at, byte) in (gpa..).zip(&mut to[..count]) {
             *byte = self.word(at & !7).to_le_bytes()[usize::try_from(at & 7).unwrap()];
         }
+        count
     }
 
-    fn write_bytes(&mut self, physical: u64, from: &[u8]) {
-        let gpa = self.reach(physical, true);
-        for (at, &byte) in (gpa..).zip(from) {
+    fn write_bytes(&mut self, to: Place, from: &[u8]) -> usize {
+        let gpa = self.reach(to.address().get(), true);
+        let count = from.len().min(usize::try_from(to.room()).unwrap());
+        for (at, &byte) in (gpa..).zip(&from[..count]) {
             let mut bytes = self.word(at & !7).to_le_bytes();
             bytes[usize::try_from(at & 7).unwrap()] = byte;
             self.put(at & !7, u64::from_le_bytes(bytes));
         }
-    }
-
-    fn zero_large(&mut self, physical: u64) {
-        self.clear_large(DIRECT_MAP + (physical & !C_BIT));
+        count
     }
 
     fn flush(&mut self) {
@@ -644,16 +657,6 @@ impl Platform for Machine {
     fn set_gs_base(&mut self, _: u64) {}
 }
 
-/// Runs what may end the Keep by [`Platform::accept`]; any other panic is the test's.
-pub fn ends<R>(run: impl FnOnce() -> R) -> Result<R, Fatal> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|payload: Box<dyn Any + Send>| {
-        match payload.downcast::<Fatal>() {
-            Ok(fatal) => *fatal,
-            Err(other) => resume_unwind(other),
-        }
-    })
-}
-
 /// One line of a CPUID page: function, sub-function, EAX to EDX.
 pub type Line = (u32, u32, [u32; 4]);
 
@@ -680,7 +683,7 @@ pub fn ordinary_cpuid() -> Vec<Line> {
 pub fn cpuid_page(lines: &[Line]) -> CpuidPage {
     let mut page = CpuidPage::default();
     for &(leaf, subleaf, [eax, ebx, ecx, edx]) in lines {
-        let mut entry = Function64::new_zeroed();
+        let mut entry = ExitFunction64::new_zeroed();
         entry.eax_in.set(leaf);
         entry.ecx_in.set(subleaf);
         entry.eax.set(eax);
@@ -711,8 +714,24 @@ pub fn boot_info(image: u64) -> BootInfo {
         image_start: SHARED_END,
         gdt: DIRECT_MAP + 0xc000,
         idt: DIRECT_MAP + 0xd000,
+        loader_end: LARGE,
         ..BootInfo::new_zeroed()
     }
+}
+
+/// The launch of that boot page.
+pub fn launch(image: u64) -> Launch {
+    Launch::new(&boot_info(image)).unwrap()
+}
+
+/// Its part under SNP.
+pub fn snp_launch(image: u64) -> SnpLaunch {
+    launch(image).snp.unwrap()
+}
+
+/// A private page, as entries have it.
+pub fn private(gpa: u64) -> PhysAddr {
+    CBit::new(C_BIT).unwrap().private(Gpa::new(gpa))
 }
 
 /// The facts of an honest host whose Keep has memory up to `memory_end`.
@@ -773,12 +792,17 @@ fn boot_with(
 ) -> Result<Kernel, Fatal> {
     let info = boot_info(image);
     for frame in 0..image {
-        let rights = bits::PRESENT | bits::USER | bits::LARGE | bits::RESERVED | bits::PINNED;
+        let rights = PteFlags::PRESENT.bits()
+            | PteFlags::USER.bits()
+            | PteFlags::LARGE.bits()
+            | PteFlags::RESERVED.bits()
+            | PteFlags::PINNED.bits();
         machine.put(WINDOW[1] + window_slot(frame), info.image_start | rights);
     }
     let mut kernel = Kernel::new();
-    kernel.boot(&info, &facts(info.free_start + free * LARGE), 1_000_000)?;
-    ends(|| kernel.boot_snp(machine, &info, key)).and_then(|result| result)?;
+    let (launch, facts) = (Launch::new(&info)?, facts(info.free_start + free * LARGE));
+    kernel.boot(&info, &launch, &facts, 1_000_000)?;
+    kernel.boot_snp(machine, &launch, key)?;
     Ok(kernel)
 }
 
@@ -789,6 +813,11 @@ fn window_slot(frame: u64) -> u64 {
 /// The user's mapping of a frame of the runtime image.
 pub fn window(machine: &Machine, frame: u64) -> u64 {
     machine.word(WINDOW[1] + window_slot(frame))
+}
+
+/// The entry above the loader's pages.
+pub fn loader(machine: &Machine) -> u64 {
+    machine.word(LOADER[1])
 }
 
 const _: () = assert!(LAUNCH_FREE < LAUNCH_END);

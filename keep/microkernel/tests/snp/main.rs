@@ -1,4 +1,4 @@
-//! The SNP code of the microkernel against a played CPU, firmware and host, any of which a test may
+//! The SNP code of the microkernel against a fake CPU, firmware and host, any of which a test may
 //! make lie as the real host can.
 
 mod boot;

@@ -7,12 +7,13 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 
+use enarx_microkernel::kernel::Guarded;
 use enarx_microkernel::kernel::Kernel;
 use enarx_microkernel::linux::Errno;
 use enarx_microkernel::random::Random;
 use enarx_microkernel::snp::ghcb::Answer;
-use enarx_microkernel::snp::message::{Channel, KEY_REQUEST, MessageError, MessageKey, ask};
-use enarx_microkernel::syscall::Guarded;
+use enarx_microkernel::snp::message::{Channel, KEY_REQUEST, MessageError, MessageKey};
+use enarx_microkernel::snp::request::ask;
 use enarx_snp::ghcb::exit;
 use enarx_snp::guest_message::{HEADER_LEN, Header, MessageType, ReportResponse};
 use enarx_snp::report::REPORT_LEN;
@@ -119,7 +120,7 @@ fn key(
     .map(|()| derived)
 }
 
-/// The key of the played firmware.
+/// The key of the fake firmware.
 fn message_key() -> MessageKey {
     let key = MessageKey::new();
     let (words, _) = KEY.as_chunks::<8>();
@@ -165,7 +166,7 @@ proptest! {
             prop_assert_eq!(sequence(message), sent as u64 * 2 + 1);
             let expected = match fate {
                 Fate::Busy(busy) => {
-                    // Sent again as it was: the played host tells messages apart by their bytes.
+                    // Sent again as it was: the fake host tells messages apart by their bytes.
                     prop_assert_eq!(*times, busy + 1);
                     Ok(())
                 }
@@ -383,7 +384,7 @@ fn the_stack_is_wiped_after_each_message() {
     }
 }
 
-/// The answer to an earlier question, played again.
+/// The answer to an earlier question, sent again.
 #[test]
 fn an_old_answer_is_refused() {
     let mut machine = Machine::new();

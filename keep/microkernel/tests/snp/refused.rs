@@ -1,7 +1,7 @@
 //! A genuine host learns nothing of the system calls that its Keep refuses.
 
 use enarx_microkernel::epoch::Epoch;
-use enarx_microkernel::kernel::Registers;
+use enarx_microkernel::registers::Registers;
 use enarx_microkernel::signal::{USER_CS, USER_SS};
 use enarx_microkernel::syscall::{After, system_call};
 use enarx_syscall as nr;

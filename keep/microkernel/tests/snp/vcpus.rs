@@ -1,10 +1,12 @@
 //! Starting further vCPUs.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
+use enarx_boot::address::Gpa;
 use enarx_boot::first_state::{
     CR4, CR4_MCE, CR4_SMAP, CR4_SMEP, CR4_UMIP, CpuTables, FirstState, TaskState,
     first_stack_pointer,
@@ -12,30 +14,43 @@ use enarx_boot::first_state::{
 use enarx_boot::layout::{
     DIRECT_MAP, KERNEL_STACK, LARGE, MAX_VCPUS, NO_FAULT, PAGE, SHARED_END, own_tss, stack_bottom,
 };
-use enarx_boot::page_table::bits;
+use enarx_boot::page_table::{ADDRESS, PteFlags};
 use enarx_exits::Reason;
+use enarx_microkernel::fatal::Fatal;
+use enarx_microkernel::frame::Frame;
 use enarx_microkernel::frames::Frames;
-use enarx_microkernel::kernel::{Fatal, Kernel};
+use enarx_microkernel::kernel::Kernel;
 use enarx_microkernel::random::Random;
 use enarx_microkernel::snp::Snp;
 use enarx_microkernel::snp::boot::take_over;
 use enarx_microkernel::snp::ghcb::Answer;
 use enarx_microkernel::snp::message::MessageKey;
+use enarx_microkernel::snp::pages::Ledger;
 use enarx_microkernel::snp::vcpu::start;
 use enarx_snp::ghcb::exit;
 
-use crate::machine::{C_BIT, ENTRY, Exit, Machine, ROOT, boot, boot_info};
+use crate::machine::{C_BIT, ENTRY, Exit, Machine, ROOT, boot, launch, private, snp_launch};
 
 fn taken_over(machine: &mut Machine) -> Snp {
     let (key, mut random) = (MessageKey::new(), Random::new());
-    take_over(machine, &boot_info(1), &key, &mut random).unwrap()
+    take_over(machine, &snp_launch(1), &key, &mut random).unwrap()
+}
+
+/// An allocator over these 4 KiB and 2 MiB pages, with the ledger of the launch.
+fn frames(small: Range<u64>, large: Range<u64>) -> Frames {
+    let launch = launch(1);
+    let pages = |range: Range<u64>| Gpa::new(range.start)..Gpa::new(range.end);
+    let ledger = Ledger::new(&launch);
+    let mut frames = Frames::none();
+    frames.boot(pages(small), pages(large), launch.c_bit, ledger);
+    frames
 }
 
 /// The first state of a vCPU.
 fn state(vcpu: u64) -> FirstState {
     FirstState {
         rip: ENTRY.rip,
-        cr3: ROOT | C_BIT,
+        cr3: private(ROOT),
         cr4: CR4 | CR4_MCE | CR4_SMEP | CR4_SMAP | CR4_UMIP,
         // An injected page fault finds no address that is the program's.
         cr2: NO_FAULT,
@@ -73,8 +88,9 @@ fn check(machine: &Machine, vcpu: u64) -> BTreeSet<u64> {
     for address in (bottom..bottom + KERNEL_STACK).step_by(4096) {
         let (entry, size) = machine.walk(address).unwrap();
         assert_eq!(size, PAGE);
-        let rights = bits::PRESENT | bits::WRITE | bits::NO_EXECUTE | C_BIT;
-        let frame = entry & bits::ADDRESS & !C_BIT;
+        let rights =
+            PteFlags::PRESENT.bits() | PteFlags::WRITE.bits() | PteFlags::NO_EXECUTE.bits() | C_BIT;
+        let frame = entry & ADDRESS & !C_BIT;
         assert_eq!(entry, frame | rights);
         assert!(own.insert(frame));
         for at in (0..PAGE).step_by(8) {
@@ -85,9 +101,12 @@ fn check(machine: &Machine, vcpu: u64) -> BTreeSet<u64> {
     }
     // The task state segment, alone in its page and read-only at its address.
     let (entry, size) = machine.walk(own_tss(vcpu)).unwrap();
-    let frame = entry & bits::ADDRESS & !C_BIT;
+    let frame = entry & ADDRESS & !C_BIT;
     assert_eq!(size, PAGE);
-    assert_eq!(entry, frame | bits::PRESENT | bits::NO_EXECUTE | C_BIT);
+    assert_eq!(
+        entry,
+        frame | PteFlags::PRESENT.bits() | PteFlags::NO_EXECUTE.bits() | C_BIT
+    );
     assert!(own.insert(frame));
     let mut page = machine.page(frame);
     let rest = page.split_off(size_of::<TaskState>());
@@ -123,17 +142,13 @@ fn no_state_lies_at_a_large_page() {
     for aligned in 1..4 {
         let mut machine = Machine::new();
         let mut snp = taken_over(&mut machine);
-        let mut frames = Frames::new(
-            SHARED_END..SHARED_END,
-            SHARED_END..SHARED_END + 8 * LARGE,
-            C_BIT,
-        );
-        let small: Vec<u64> = (0..4 * 512)
+        let mut frames = frames(SHARED_END..SHARED_END, SHARED_END..SHARED_END + 8 * LARGE);
+        let small: Vec<Frame> = (0..4 * 512)
             .map(|_| frames.small(&mut machine).unwrap())
             .collect();
-        let (at, others): (Vec<u64>, Vec<u64>) = small
+        let (at, others): (Vec<Frame>, Vec<Frame>) = small
             .into_iter()
-            .partition(|frame| (frame & !C_BIT).is_multiple_of(LARGE));
+            .partition(|frame| frame.address().gpa().is_aligned(LARGE));
         assert_eq!(at.len(), 4);
         // The list gives back what came last: stack and task state segment, the aligned ones, then an
         // ordinary one.
@@ -146,7 +161,7 @@ fn no_state_lies_at_a_large_page() {
         }
         start(&mut machine, &mut snp, &mut frames, 1).unwrap();
         check(&machine, 1);
-        assert_eq!(machine.adjusted[0].0, others[0] & !C_BIT);
+        assert_eq!(machine.adjusted[0].0, others[0].address().gpa().get());
     }
 }
 
@@ -188,7 +203,7 @@ fn a_vcpu_without_memory_ends_the_keep() {
         let mut machine = Machine::new();
         let mut snp = taken_over(&mut machine);
         let end = 2 << 20;
-        let mut frames = Frames::new(end - pages * PAGE..end, 0..0, C_BIT);
+        let mut frames = frames(end - pages * PAGE..end, 0..0);
         assert_eq!(
             start(&mut machine, &mut snp, &mut frames, 2),
             Err(Fatal::new(Reason::OutOfMemory, 2))

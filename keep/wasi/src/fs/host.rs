@@ -7,7 +7,7 @@ use enarx_sallyport::directory::{Entries, Entry as WireEntry};
 use enarx_sallyport::types::{OpenFlags, STAT_SIZE, TimeChange as WireTimeChange};
 use enarx_sallyport::{Call, FileType, Handle, Stat as WireStat};
 
-use super::{Entry, FileSystem, Kind, Node, OpenOptions, Stat, TimeChange};
+use super::{Entry, FileSystem, Kind, Listing, Node, OpenOptions, Stat, TimeChange};
 use crate::error::{Errno, Result};
 use crate::port::{MAX_TRANSFER, Port};
 
@@ -37,9 +37,9 @@ impl HostFileSystem {
         let mut bytes = [0; STAT_SIZE as usize];
         // The port has checked that the reply is as long as the record.
         self.port.call(call, input, &mut bytes)?;
-        let Some((stat, file_type)) =
-            WireStat::decode(&bytes).and_then(|stat| Some((stat, stat.file_type()?)))
-        else {
+        let decoded = WireStat::decode(&bytes)
+            .and_then(|stat| Some((stat, stat.file_type()?, stat.times()?)));
+        let Some((stat, file_type, [accessed, modified, changed])) = decoded else {
             self.port.bad_reply()
         };
         Ok(Stat {
@@ -48,9 +48,9 @@ impl HostFileSystem {
             kind: kind(file_type),
             links: stat.nlink,
             size: stat.size,
-            accessed: stat.atim_ns,
-            modified: stat.mtim_ns,
-            changed: stat.ctim_ns,
+            accessed,
+            modified,
+            changed,
         })
     }
 }
@@ -102,9 +102,10 @@ fn change(change: TimeChange) -> WireTimeChange {
     }
 }
 
-fn entry(entry: &WireEntry<'_>) -> Result<Entry> {
-    let name = std::str::from_utf8(entry.name).map_err(|_| Errno::IllegalByteSequence)?;
-    Ok(Entry {
+/// The entry, when its name is one that programs can use.
+fn entry(entry: &WireEntry<'_>) -> Option<Entry> {
+    let name = std::str::from_utf8(entry.name).ok()?;
+    Some(Entry {
         name: name.to_owned(),
         kind: kind(entry.kind),
         inode: entry.ino,
@@ -271,10 +272,10 @@ impl FileSystem for HostFileSystem {
         self.simple(&call, &[])
     }
 
-    fn read_directory(&mut self, dir: Node) -> Result<Vec<Result<Entry>>> {
+    fn read_directory(&mut self, dir: Node, listing: &mut Listing) -> Result<()> {
         let handle = handle(dir)?;
         let mut bytes = vec![0; LISTING];
-        let mut entries = Vec::new();
+        let mut entries = 0_usize;
         let mut cookie = 0;
         loop {
             let call = Call::ReadDir {
@@ -284,17 +285,20 @@ impl FileSystem for HostFileSystem {
             };
             let length = self.port.call(&call, &[], &mut bytes)?.length;
             if length == 0 {
-                return Ok(entries);
+                return Ok(());
             }
             for wire in Entries::new(bytes.get(..length).unwrap_or_default()) {
                 let Ok(wire) = wire else {
                     self.port.bad_reply()
                 };
                 cookie = wire.next_cookie;
-                entries.push(entry(&wire));
+                entries += 1;
+                if let Some(entry) = entry(&wire) {
+                    listing.push(entry)?;
+                }
             }
-            // A host that never comes to an end must not exhaust the Keep.
-            if entries.len() > ENTRIES_MAX {
+            // A host that never comes to an end must not keep the application for ever.
+            if entries > ENTRIES_MAX {
                 return Err(Errno::Io);
             }
         }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Entry, FileSystem, Kind, Node, OpenOptions, Stat, TimeChange};
+use super::{Entry, FileSystem, Kind, Listing, Node, OpenOptions, Stat, Time, TimeChange};
 use crate::budget::Budget;
 use crate::clock::Clocks;
 use crate::error::{Errno, Result};
@@ -45,15 +45,17 @@ struct Inode {
     links: u64,
     /// Descriptors that hold it.
     opens: u64,
-    accessed: i64,
-    modified: i64,
-    changed: i64,
+    accessed: Time,
+    modified: Time,
+    changed: Time,
 }
 
 /// The private file system.
 pub struct MemoryFileSystem {
     inodes: BTreeMap<u64, Inode>,
     next: u64,
+    /// The root was given no times yet: they are asked when a program looks at them, most never do.
+    timeless_root: bool,
     clocks: Clocks,
     budget: Budget,
 }
@@ -73,14 +75,23 @@ impl Place {
     fn existing(&self) -> Result<u64> {
         self.found.ok_or(Errno::NoEntry)
     }
+}
 
-    /// The directory and name where something new may be made.
-    fn vacant(self) -> Result<(u64, String)> {
-        match (self.name, self.found) {
-            (Some(name), None) => Ok(name),
-            _ => Err(Errno::Exists),
-        }
-    }
+/// The last component of a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last<'a> {
+    Name(&'a str),
+    Dot,
+    DotDot,
+}
+
+/// The directory that holds the last component of a path, for what makes, takes away or moves a name.
+/// As on Linux, errors on the way there come before those of the last component.
+struct Parent<'a> {
+    directory: u64,
+    last: Last<'a>,
+    /// The path ends in a slash.
+    slash: bool,
 }
 
 impl MemoryFileSystem {
@@ -89,10 +100,10 @@ impl MemoryFileSystem {
         let mut this = Self {
             inodes: BTreeMap::new(),
             next: ROOT,
+            timeless_root: true,
             clocks,
             budget,
         };
-        // The time is asked only when a program looks at it: most never do.
         this.inodes.insert(
             ROOT,
             Inode {
@@ -102,9 +113,9 @@ impl MemoryFileSystem {
                 },
                 links: 2,
                 opens: 1,
-                accessed: 0,
-                modified: 0,
-                changed: 0,
+                accessed: Time::default(),
+                modified: Time::default(),
+                changed: Time::default(),
             },
         );
         this.next = ROOT + 1;
@@ -116,12 +127,24 @@ impl MemoryFileSystem {
         ROOT
     }
 
-    fn now(&self) -> i64 {
-        self.clocks
-            .wall()
-            .ok()
-            .and_then(|now| i64::try_from(now).ok())
-            .unwrap_or(0)
+    fn now(&self) -> Time {
+        self.clocks.wall_time().unwrap_or_default()
+    }
+
+    /// Gives the root the times that it should have had from the start.
+    fn settle_root(&mut self, number: u64) -> Result<()> {
+        if number != ROOT || !self.timeless_root {
+            return Ok(());
+        }
+        self.timeless_root = false;
+        let now = self.now();
+        let root = self.inode_mut(ROOT)?;
+        for time in [&mut root.accessed, &mut root.modified, &mut root.changed] {
+            if *time == Time::default() {
+                *time = now;
+            }
+        }
+        Ok(())
     }
 
     fn inode(&self, number: u64) -> Result<&Inode> {
@@ -160,18 +183,7 @@ impl MemoryFileSystem {
 
     /// Follows `path` from the directory `start`.
     fn walk(&self, start: u64, path: &str, follow: bool) -> Result<Place> {
-        if path.is_empty() {
-            return Err(Errno::NoEntry);
-        }
-        if path.contains('\0') {
-            return Err(Errno::Invalid);
-        }
-        if path.len() > PATH_MAX {
-            return Err(Errno::NameTooLong);
-        }
-        if path.starts_with('/') {
-            return Err(Errno::NotPermitted);
-        }
+        check_path(path)?;
         self.entries(start)?;
         let mut way = vec![start];
         let mut work: Vec<String> = Vec::new();
@@ -234,6 +246,60 @@ impl MemoryFileSystem {
         })
     }
 
+    /// Follows all of `path` but its last component.
+    fn parent<'a>(&self, start: u64, path: &'a str) -> Result<Parent<'a>> {
+        check_path(path)?;
+        let trimmed = path.trim_end_matches('/');
+        let slash = trimmed.len() < path.len();
+        let (head, last) = match trimmed.rfind('/') {
+            // The slash stays, and demands a directory.
+            Some(place) => trimmed.split_at(place.saturating_add(1)),
+            None => ("", trimmed),
+        };
+        let directory = if head.is_empty() {
+            self.entries(start)?;
+            start
+        } else {
+            self.lookup(start, head, true)?
+        };
+        let last = match last {
+            "." => Last::Dot,
+            ".." => {
+                // Not above the start.
+                self.walk(start, trimmed, true)?;
+                Last::DotDot
+            }
+            name => Last::Name(name),
+        };
+        Ok(Parent {
+            directory,
+            last,
+            slash,
+        })
+    }
+
+    /// What a directory holds under a name.
+    fn child(&self, directory: u64, name: &str) -> Result<Option<u64>> {
+        if name.len() > NAME_MAX {
+            return Err(Errno::NameTooLong);
+        }
+        Ok(self.entries(directory)?.get(name).copied())
+    }
+
+    /// The name for something new, which is not there yet; only a directory's may end in a slash.
+    fn vacant(&self, parent: &Parent<'_>, for_directory: bool) -> Result<String> {
+        let Last::Name(name) = parent.last else {
+            return Err(Errno::Exists);
+        };
+        if self.child(parent.directory, name)?.is_some() {
+            return Err(Errno::Exists);
+        }
+        if parent.slash && !for_directory {
+            return Err(Errno::NoEntry);
+        }
+        Ok(name.to_owned())
+    }
+
     /// What `path` names; a trailing slash demands a directory.
     fn lookup(&self, start: u64, path: &str, follow: bool) -> Result<u64> {
         let place = self.walk(start, path, follow)?;
@@ -282,7 +348,7 @@ impl MemoryFileSystem {
     }
 
     /// Records a change of content.
-    fn touch(&mut self, number: u64, now: i64) -> Result<()> {
+    fn touch(&mut self, number: u64, now: Time) -> Result<()> {
         let inode = self.inode_mut(number)?;
         inode.modified = now;
         inode.changed = now;
@@ -325,6 +391,7 @@ impl MemoryFileSystem {
         accessed: TimeChange,
         modified: TimeChange,
     ) -> Result<()> {
+        self.settle_root(number)?;
         let now = self.now();
         let inode = self.inode_mut(number)?;
         for (time, change) in [
@@ -341,7 +408,8 @@ impl MemoryFileSystem {
         Ok(())
     }
 
-    fn status(&self, number: u64) -> Result<Stat> {
+    fn status(&mut self, number: u64) -> Result<Stat> {
+        self.settle_root(number)?;
         let inode = self.inode(number)?;
         let size = match &inode.body {
             Body::File { size, .. } => *size,
@@ -429,6 +497,23 @@ impl MemoryFileSystem {
     }
 }
 
+/// Refuses what no path can be, and what starts at a root.
+fn check_path(path: &str) -> Result<()> {
+    if path.is_empty() {
+        return Err(Errno::NoEntry);
+    }
+    if path.contains('\0') {
+        return Err(Errno::Invalid);
+    }
+    if path.len() > PATH_MAX {
+        return Err(Errno::NameTooLong);
+    }
+    if path.starts_with('/') {
+        return Err(Errno::NotPermitted);
+    }
+    Ok(())
+}
+
 /// The chunk of an offset, and the place within it.
 fn locate(offset: u64) -> (u64, usize) {
     const SIZE: u64 = CHUNK as u64;
@@ -451,6 +536,14 @@ fn push_components(work: &mut Vec<String>, path: &str) {
 
 impl FileSystem for MemoryFileSystem {
     fn open(&mut self, dir: Node, path: &str, options: OpenOptions) -> Result<(Node, Kind)> {
+        // What ends in a slash can only be a directory, and none is created this way.
+        if options.create
+            && let parent = self.parent(dir, path)?
+            && parent.slash
+            && matches!(parent.last, Last::Name(_))
+        {
+            return Err(Errno::IsDirectory);
+        }
         // An exclusive creation never follows the last link.
         let follow = options.follow && !(options.create && options.exclusive);
         let place = self.walk(dir, path, follow)?;
@@ -463,10 +556,11 @@ impl FileSystem for MemoryFileSystem {
             if !options.create {
                 return Err(Errno::NoEntry);
             }
+            // Such a slash is the end of a link's target here.
             if place.directory_wanted {
                 return Err(Errno::IsDirectory);
             }
-            let (directory, name) = place.vacant()?;
+            let (directory, name) = place.name.ok_or(Errno::Exists)?;
             let body = Body::File {
                 size: 0,
                 chunks: BTreeMap::new(),
@@ -592,67 +686,61 @@ impl FileSystem for MemoryFileSystem {
         self.inode(node).map(|_| ())
     }
 
-    fn read_directory(&mut self, dir: Node) -> Result<Vec<Result<Entry>>> {
-        self.entries(dir)?
-            .iter()
-            .map(|(name, number)| {
-                Ok(Ok(Entry {
-                    name: name.clone(),
-                    kind: self.kind(*number)?,
-                    inode: *number,
-                }))
-            })
-            .collect()
+    fn read_directory(&mut self, dir: Node, listing: &mut Listing) -> Result<()> {
+        for (name, number) in self.entries(dir)? {
+            listing.push(Entry {
+                name: name.clone(),
+                kind: self.kind(*number)?,
+                inode: *number,
+            })?;
+        }
+        Ok(())
     }
 
     fn create_directory(&mut self, dir: Node, path: &str) -> Result<()> {
-        // The slash that may end the path says what is made anyway.
-        let trimmed = path.trim_end_matches('/');
-        let path = if trimmed.is_empty() { path } else { trimmed };
-        let (parent, name) = self.walk(dir, path, false)?.vacant()?;
+        let parent = self.parent(dir, path)?;
+        let name = self.vacant(&parent, true)?;
         let body = Body::Directory {
             entries: BTreeMap::new(),
-            parent,
+            parent: parent.directory,
         };
-        self.create(parent, name, body).map(|_| ())
+        self.create(parent.directory, name, body).map(|_| ())
     }
 
     fn remove_directory(&mut self, dir: Node, path: &str) -> Result<()> {
-        let trimmed = path.trim_end_matches('/');
-        let path = if trimmed.is_empty() { path } else { trimmed };
-        let place = self.walk(dir, path, false)?;
-        let number = place.existing()?;
-        let Some((parent, name)) = place.name else {
-            return Err(if path.ends_with("..") {
-                Errno::NotEmpty
-            } else {
-                Errno::Invalid
-            });
+        let parent = self.parent(dir, path)?;
+        let name = match parent.last {
+            Last::Name(name) => name,
+            Last::Dot => return Err(Errno::Invalid),
+            Last::DotDot => return Err(Errno::NotEmpty),
         };
+        let number = self.child(parent.directory, name)?.ok_or(Errno::NoEntry)?;
         if !self.entries(number)?.is_empty() {
             return Err(Errno::NotEmpty);
         }
-        self.entries_mut(parent)?.remove(&name);
+        self.entries_mut(parent.directory)?.remove(name);
         let now = self.now();
-        let inode = self.inode_mut(parent)?;
+        let inode = self.inode_mut(parent.directory)?;
         inode.links = inode.links.saturating_sub(1);
-        self.touch(parent, now)?;
+        self.touch(parent.directory, now)?;
         self.drop_name(number)
     }
 
     fn unlink(&mut self, dir: Node, path: &str) -> Result<()> {
-        let place = self.walk(dir, path, false)?;
-        let number = place.existing()?;
+        let parent = self.parent(dir, path)?;
+        let Last::Name(name) = parent.last else {
+            return Err(Errno::IsDirectory);
+        };
+        let number = self.child(parent.directory, name)?.ok_or(Errno::NoEntry)?;
         if self.is_directory(number)? {
             return Err(Errno::IsDirectory);
         }
-        if place.directory_wanted {
+        if parent.slash {
             return Err(Errno::NotDirectory);
         }
-        let (parent, name) = place.name.ok_or(Errno::IsDirectory)?;
-        self.entries_mut(parent)?.remove(&name);
+        self.entries_mut(parent.directory)?.remove(name);
         let now = self.now();
-        self.touch(parent, now)?;
+        self.touch(parent.directory, now)?;
         self.drop_name(number)
     }
 
@@ -665,30 +753,32 @@ impl FileSystem for MemoryFileSystem {
     }
 
     fn rename(&mut self, from_dir: Node, from: &str, to_dir: Node, to: &str) -> Result<()> {
-        let from_slash = from.ends_with('/');
-        let to_slash = to.ends_with('/');
-        let from_place = self.walk(from_dir, from.trim_end_matches('/'), false)?;
-        let to_place = self.walk(to_dir, to.trim_end_matches('/'), false)?;
-        let source = from_place.existing();
-        let (old_parent, old_name) = from_place.name.ok_or(Errno::Busy)?;
-        let (new_parent, new_name) = to_place.name.ok_or(Errno::Busy)?;
-        let number = source?;
+        let from = self.parent(from_dir, from)?;
+        let to = self.parent(to_dir, to)?;
+        let (Last::Name(old_name), Last::Name(new_name)) = (from.last, to.last) else {
+            return Err(Errno::Busy);
+        };
+        let (old_parent, new_parent) = (from.directory, to.directory);
+        let number = self.child(old_parent, old_name)?.ok_or(Errno::NoEntry)?;
+        let found = self.child(new_parent, new_name)?;
         let moved_directory = self.is_directory(number)?;
-        if !moved_directory && (from_slash || to_slash) {
+        if !moved_directory && (from.slash || to.slash) {
             return Err(Errno::NotDirectory);
-        }
-        if self.inode(new_parent)?.links == 0 {
-            return Err(Errno::NoEntry);
         }
         if moved_directory && self.is_below(new_parent, number)? {
             return Err(Errno::Invalid);
         }
-        if let Some(target) = to_place.found {
+        if let Some(target) = found
+            && self.is_below(old_parent, target)?
+        {
+            return Err(Errno::NotEmpty);
+        }
+        if self.inode(new_parent)?.links == 0 {
+            return Err(Errno::NoEntry);
+        }
+        if let Some(target) = found {
             if target == number {
                 return Ok(());
-            }
-            if self.is_below(old_parent, target)? {
-                return Err(Errno::NotEmpty);
             }
             match (moved_directory, self.is_directory(target)?) {
                 (true, false) => return Err(Errno::NotDirectory),
@@ -697,9 +787,10 @@ impl FileSystem for MemoryFileSystem {
                 _ => {}
             }
         }
-        self.entries_mut(old_parent)?.remove(&old_name);
+        self.entries_mut(old_parent)?.remove(old_name);
+        let new_name = new_name.to_owned();
         self.entries_mut(new_parent)?.insert(new_name, number);
-        if let Some(target) = to_place.found {
+        if let Some(target) = found {
             if moved_directory {
                 let inode = self.inode_mut(new_parent)?;
                 inode.links = inode.links.saturating_sub(1);
@@ -722,24 +813,26 @@ impl FileSystem for MemoryFileSystem {
     }
 
     fn link(&mut self, from_dir: Node, from: &str, to_dir: Node, to: &str) -> Result<()> {
-        let number = self.lookup(from_dir, from, false)?;
-        let place = self.walk(to_dir, to, false)?;
-        if place.directory_wanted && place.found.is_none() {
-            return Err(Errno::NoEntry);
+        let to = self.parent(to_dir, to);
+        // A way out is refused before anything else is told.
+        if matches!(to, Err(Errno::NotPermitted)) {
+            return Err(Errno::NotPermitted);
         }
-        let (parent, name) = place.vacant()?;
+        let number = self.lookup(from_dir, from, false)?;
+        let to = to?;
+        let name = self.vacant(&to, false)?;
         if self.is_directory(number)? {
             return Err(Errno::NotPermitted);
         }
-        if self.inode(parent)?.links == 0 {
+        if self.inode(to.directory)?.links == 0 {
             return Err(Errno::NoEntry);
         }
         let now = self.now();
         let inode = self.inode_mut(number)?;
         inode.links = inode.links.checked_add(1).ok_or(Errno::TooManyLinks)?;
         inode.changed = now;
-        self.entries_mut(parent)?.insert(name, number);
-        self.touch(parent, now)
+        self.entries_mut(to.directory)?.insert(name, number);
+        self.touch(to.directory, now)
     }
 
     fn symlink(&mut self, target: &str, dir: Node, path: &str) -> Result<()> {
@@ -752,12 +845,13 @@ impl FileSystem for MemoryFileSystem {
         if target.len() > PATH_MAX {
             return Err(Errno::NameTooLong);
         }
-        let place = self.walk(dir, path, false)?;
-        if place.directory_wanted && place.found.is_none() {
-            return Err(Errno::NoEntry);
-        }
-        let (parent, name) = place.vacant()?;
-        self.create(parent, name, Body::SymbolicLink(target.to_owned()))
-            .map(|_| ())
+        let parent = self.parent(dir, path)?;
+        let name = self.vacant(&parent, false)?;
+        self.create(
+            parent.directory,
+            name,
+            Body::SymbolicLink(target.to_owned()),
+        )
+        .map(|_| ())
     }
 }

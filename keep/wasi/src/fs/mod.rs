@@ -8,6 +8,9 @@ pub mod memory;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use enarx_sallyport::types::Time;
+
+use crate::budget::Budget;
 use crate::error::{Errno, Result};
 
 /// An open object of one file system.
@@ -47,12 +50,12 @@ pub struct Stat {
     pub links: u64,
     /// Size in bytes.
     pub size: u64,
-    /// Last access, UNIX time in ns.
-    pub accessed: i64,
-    /// Last change of the content, UNIX time in ns.
-    pub modified: i64,
-    /// Last change of the attributes, UNIX time in ns.
-    pub changed: i64,
+    /// Last access.
+    pub accessed: Time,
+    /// Last change of the content.
+    pub modified: Time,
+    /// Last change of the attributes.
+    pub changed: Time,
 }
 
 /// What a time stamp becomes.
@@ -62,8 +65,8 @@ pub enum TimeChange {
     Keep,
     /// The present time.
     Now,
-    /// This UNIX time in ns.
-    At(i64),
+    /// This time.
+    At(Time),
 }
 
 /// How an object is opened.
@@ -98,6 +101,53 @@ pub struct Entry {
     pub kind: Kind,
     /// Number of the object on its device.
     pub inode: u64,
+}
+
+/// Memory that an entry of a listing takes besides its name, in bytes; an estimate that bounds their number.
+const ENTRY_COST: u64 = 2 * size_of::<Entry>() as u64;
+
+/// The entries of a directory as they were when it was read. Their memory comes out of a budget, and goes
+/// back to it with the listing.
+pub struct Listing {
+    entries: Vec<Entry>,
+    budget: Budget,
+    cost: u64,
+}
+
+impl Listing {
+    /// A listing without entries.
+    pub fn new(budget: Budget) -> Self {
+        Self {
+            entries: Vec::new(),
+            budget,
+            cost: 0,
+        }
+    }
+
+    /// Adds an entry.
+    ///
+    /// # Errors
+    /// [`Errno::NoMemory`] when the budget does not have the memory.
+    pub fn push(&mut self, entry: Entry) -> Result<()> {
+        let cost = ENTRY_COST.saturating_add(entry.name.len() as u64);
+        if !self.budget.take(cost) {
+            return Err(Errno::NoMemory);
+        }
+        self.cost = self.cost.saturating_add(cost);
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// The entries, in the order in which the file system told them.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+}
+
+impl Drop for Listing {
+    fn drop(&mut self) {
+        self.budget.give(self.cost);
+    }
 }
 
 /// A file system. Paths are relative to an open directory and never lead above it:
@@ -137,9 +187,9 @@ pub trait FileSystem: Send {
     ) -> Result<()>;
     /// Makes changes durable where the file system can.
     fn sync(&mut self, node: Node, data_only: bool) -> Result<()>;
-    /// All entries of a directory. An entry whose name is not UTF-8 is
-    /// [`Errno::IllegalByteSequence`].
-    fn read_directory(&mut self, dir: Node) -> Result<Vec<Result<Entry>>>;
+    /// Adds all entries of a directory to `listing`. Those whose name is not UTF-8 are left out: no
+    /// program of WASI could name them.
+    fn read_directory(&mut self, dir: Node, listing: &mut Listing) -> Result<()>;
     /// Creates a directory.
     fn create_directory(&mut self, dir: Node, path: &str) -> Result<()>;
     /// Removes an empty directory.
@@ -183,6 +233,15 @@ impl Drop for Descriptor {
         let node = self.node;
         self.lock().close(node);
     }
+}
+
+/// Whether so many bytes at an offset can be part of a file: offsets have 63 bits (`off_t`).
+fn reachable(offset: u64, length: usize) -> Result<()> {
+    offset
+        .checked_add(length as u64)
+        .filter(|end| i64::try_from(*end).is_ok())
+        .map(|_| ())
+        .ok_or(Errno::Invalid)
 }
 
 impl Descriptor {
@@ -266,15 +325,17 @@ impl Descriptor {
     /// Reads at an offset into `buffer`; 0 is the end.
     ///
     /// # Errors
-    /// [`Errno::IsDirectory`], [`Errno::BadDescriptor`] when not opened for reading, else what
-    /// the file system answers.
+    /// [`Errno::IsDirectory`], [`Errno::Invalid`] for an offset that no file can have,
+    /// [`Errno::BadDescriptor`] when not opened for reading, else what the file system answers.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         if self.is_directory() {
             return Err(Errno::IsDirectory);
         }
+        reachable(offset, 0)?;
         if !self.rights.read {
             return Err(Errno::BadDescriptor);
         }
+        reachable(offset, buffer.len())?;
         self.lock().read_at(self.node, offset, buffer)
     }
 
@@ -288,9 +349,14 @@ impl Descriptor {
     /// Writes at an offset, returns how many bytes were written.
     ///
     /// # Errors
-    /// [`Errno::BadDescriptor`] when not opened for writing, else what the file system answers.
+    /// [`Errno::Invalid`] for an offset that no file can have, [`Errno::BadDescriptor`] when not
+    /// opened for writing, else what the file system answers.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<usize> {
+        if !self.is_directory() {
+            reachable(offset, 0)?;
+        }
         self.writable()?;
+        reachable(offset, bytes.len())?;
         self.lock().write_at(self.node, offset, bytes)
     }
 
@@ -323,12 +389,13 @@ impl Descriptor {
     ///
     /// # Errors
     /// [`Errno::NotPermitted`] below a read-only directory, [`Errno::Invalid`] when not opened
-    /// for writing, else what the file system answers.
+    /// for writing or for a size that no file can have, else what the file system answers.
     pub fn set_size(&self, size: u64) -> Result<()> {
         self.changeable()?;
         if !self.rights.write {
             return Err(Errno::Invalid);
         }
+        reachable(size, 0)?;
         self.lock().set_size(self.node, size)
     }
 
@@ -365,12 +432,14 @@ impl Descriptor {
         self.lock().sync(self.node, data_only)
     }
 
-    /// All entries of this directory.
+    /// All entries of this directory, as it is now.
     ///
     /// # Errors
-    /// What the file system answers.
-    pub fn read_directory(&self) -> Result<Vec<Result<Entry>>> {
-        self.lock().read_directory(self.node)
+    /// [`Errno::NoMemory`] when `budget` does not have the memory, else what the file system answers.
+    pub fn read_directory(&self, budget: &Budget) -> Result<Listing> {
+        let mut listing = Listing::new(budget.clone());
+        self.lock().read_directory(self.node, &mut listing)?;
+        Ok(listing)
     }
 
     /// Creates a directory.
@@ -468,5 +537,37 @@ impl Descriptor {
         }
         let (a, b) = (self.stat()?, other.stat()?);
         Ok(a.device == b.device && a.inode == b.inode)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_takes_its_memory_from_the_budget_and_gives_it_back() {
+        let entry = || Entry {
+            name: "name".to_owned(),
+            kind: Kind::File,
+            inode: 1,
+        };
+        let budget = Budget::new(2 * ENTRY_COST + 8);
+        let mut listing = Listing::new(budget.clone());
+        listing.push(entry()).unwrap();
+        listing.push(entry()).unwrap();
+        assert_eq!(listing.push(entry()), Err(Errno::NoMemory));
+        assert_eq!(listing.entries().len(), 2);
+        assert!(!budget.take(1));
+        drop(listing);
+        assert!(budget.take(2 * ENTRY_COST + 8));
+    }
+
+    #[test]
+    fn no_file_reaches_beyond_63_bits() {
+        let most = i64::MAX.unsigned_abs();
+        assert_eq!(reachable(most, 0), Ok(()));
+        assert_eq!(reachable(most - 5, 5), Ok(()));
+        assert_eq!(reachable(most, 1), Err(Errno::Invalid));
+        assert_eq!(reachable(u64::MAX, 2), Err(Errno::Invalid));
     }
 }

@@ -190,8 +190,9 @@ impl Preview1 {
             Entry::Directory {
                 descriptor,
                 preopen: Some(_),
+                ..
             } => types::fdstat(
-                types::filetype(descriptor.kind())?,
+                types::filetype(descriptor.kind()),
                 0,
                 rights::PREOPEN,
                 rights::PREOPEN_INHERITING,
@@ -247,8 +248,8 @@ impl Preview1 {
             entry @ (Entry::Stdin | Entry::Stdout | Entry::Stderr) => {
                 types::stream_filestat(self.is_terminal(entry))
             }
-            Entry::Directory { descriptor, .. } => types::filestat(&descriptor.stat()?)?,
-            Entry::File(file) => types::filestat(&file.descriptor.stat()?)?,
+            Entry::Directory { descriptor, .. } => types::filestat(&descriptor.stat()?),
+            Entry::File(file) => types::filestat(&file.descriptor.stat()?),
         };
         memory.write_record(result, &record)
     }
@@ -434,20 +435,29 @@ impl Preview1 {
         cookie: u64,
         result: u32,
     ) -> Result<()> {
-        let directory = self.table.directory(fd)?;
+        let budget = self.context.budget.clone();
+        let (directory, listing) = self.table.listing(fd)?;
         let cookie = usize::try_from(cookie).map_err(|_| Errno::Overflow)?;
         let inode = directory.stat()?.inode;
-        let own = |name: &str| Ok((name.to_owned(), crate::fs::Kind::Directory, inode));
-        let entries = directory
-            .read_directory()?
-            .into_iter()
-            .map(|entry| entry.map(|entry| (entry.name, entry.kind, entry.inode)));
-        let entries = [own("."), own("..")].into_iter().chain(entries);
+        let listing = match listing {
+            Some(listing) if cookie != 0 => listing,
+            // The memory of the old one is free before the new one takes any.
+            old => {
+                *old = None;
+                old.insert(directory.read_directory(&budget)?)
+            }
+        };
+        let own = [".", ".."].map(|name| (name, crate::fs::Kind::Directory, inode));
+        let entries = listing.entries();
+        let own = own.into_iter().skip(cookie);
+        let entries = entries.get(cookie.saturating_sub(2)..).unwrap_or_default();
+        let entries = entries
+            .iter()
+            .map(|entry| (entry.name.as_str(), entry.kind, entry.inode));
         let output = memory.slice_mut(buffer, length)?;
         let mut used = 0;
-        for (entry, next) in entries.zip(1u64..).skip(cookie) {
-            let (name, kind, inode) = entry?;
-            let header = types::dirent(next, inode, size(name.len())?, types::filetype(kind)?);
+        for ((name, kind, inode), next) in own.chain(entries).zip(cookie as u64 + 1..) {
+            let header = types::dirent(next, inode, size(name.len())?, types::filetype(kind));
             for bytes in [&header[..], name.as_bytes()] {
                 let rest = output.get_mut(used..).unwrap_or_default();
                 let copied = rest.len().min(bytes.len());
@@ -593,7 +603,7 @@ fn opened_fdstat(descriptor: &Arc<Descriptor>, flags: u32) -> Result<[u8; 24]> {
     }
     let flags = u16::try_from(flags).map_err(|_| Errno::Overflow)?;
     Ok(types::fdstat(
-        types::filetype(descriptor.kind())?,
+        types::filetype(descriptor.kind()),
         flags,
         base,
         base,

@@ -32,7 +32,7 @@ impl Preview1 {
         let follow = types::follow(flags)?;
         let directory = self.table.directory(fd)?;
         let path = memory.string(path, length)?;
-        let record = types::filestat(&directory.stat_at(&path, follow)?)?;
+        let record = types::filestat(&directory.stat_at(&path, follow)?);
         memory.write_record(result, &record)
     }
 
@@ -118,6 +118,7 @@ impl Preview1 {
             Entry::Directory {
                 descriptor,
                 preopen: None,
+                listing: None,
             }
         } else {
             Entry::File(File {

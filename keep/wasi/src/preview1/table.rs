@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::context::Context;
 use crate::error::{Errno, Result};
-use crate::fs::Descriptor;
+use crate::fs::{Descriptor, Listing};
 
 /// An open file with its position.
 pub struct File {
@@ -33,6 +33,9 @@ pub enum Entry {
         descriptor: Arc<Descriptor>,
         /// The name it was given at the start; none when the program opened it itself.
         preopen: Option<String>,
+        /// What it held when reading it began: the program goes on in this, whatever is made or removed
+        /// meanwhile.
+        listing: Option<Listing>,
     },
     /// A file.
     File(File),
@@ -53,6 +56,7 @@ impl Table {
         let directories = context.preopens.iter().map(|preopen| Entry::Directory {
             descriptor: Arc::clone(&preopen.directory),
             preopen: Some(preopen.guest_path.clone()),
+            listing: None,
         });
         let entries = [Entry::Stdin, Entry::Stdout, Entry::Stderr]
             .into_iter()
@@ -134,6 +138,18 @@ impl Table {
     pub fn directory(&self, fd: u32) -> Result<Arc<Descriptor>> {
         match self.used.get(&fd) {
             Some(Entry::Directory { descriptor, .. }) => Ok(Arc::clone(descriptor)),
+            _ => Err(Errno::BadDescriptor),
+        }
+    }
+
+    /// The directory `fd`, and the place of its listing.
+    pub fn listing(&mut self, fd: u32) -> Result<(Arc<Descriptor>, &mut Option<Listing>)> {
+        match self.used.get_mut(&fd) {
+            Some(Entry::Directory {
+                descriptor,
+                listing,
+                ..
+            }) => Ok((Arc::clone(descriptor), listing)),
             _ => Err(Errno::BadDescriptor),
         }
     }

@@ -1,8 +1,9 @@
 //! The types of preview 1 (witx, `typenames.witx`): flags, enumerations, records.
 
 use super::memory::Result;
+use crate::clock;
 use crate::error::Errno;
-use crate::fs::{Kind, Stat, TimeChange};
+use crate::fs::{Kind, Stat, Time, TimeChange};
 
 /// Rights, in the order of their bits.
 pub mod rights {
@@ -82,19 +83,18 @@ pub fn follow(lookup: u32) -> Result<bool> {
     Ok(flags(lookup, 1)? == 1)
 }
 
-/// The number of a kind (`filetype`).
-pub fn filetype(kind: Kind) -> Result<u8> {
-    Ok(match kind {
+/// The number of a kind (`filetype`). A socket that has a name in a file system is one of streams, most
+/// likely; a FIFO has no number.
+pub fn filetype(kind: Kind) -> u8 {
+    match kind {
         Kind::Unknown | Kind::Fifo => 0,
         Kind::BlockDevice => 1,
         Kind::CharacterDevice => 2,
         Kind::Directory => 3,
         Kind::File => 4,
+        Kind::Socket => 6,
         Kind::SymbolicLink => 7,
-        Kind::Socket => {
-            return Err(wasmtime::format_err!("sockets are not currently supported").into());
-        }
-    })
+    }
 }
 
 /// The number of a standard stream's kind: only terminals have one.
@@ -112,9 +112,7 @@ pub fn time_changes(
     let change =
         |time: u64, to_value: u32, to_now: u32| match (set & to_value != 0, set & to_now != 0) {
             (true, true) => Err(Errno::Invalid),
-            (true, false) => i64::try_from(time)
-                .map(TimeChange::At)
-                .map_err(|_| Errno::Overflow),
+            (true, false) => Ok(TimeChange::At(clock::time(time))),
             (false, true) => Ok(TimeChange::Now),
             (false, false) => Ok(TimeChange::Keep),
         };
@@ -124,18 +122,30 @@ pub fn time_changes(
     ))
 }
 
+/// A `timestamp`: ns since the UNIX epoch. Times before it are its beginning, those that do not fit its end:
+/// an odd time is no reason to know nothing of a file.
+fn timestamp(time: Time) -> u64 {
+    let Ok(seconds) = u64::try_from(time.seconds()) else {
+        return 0;
+    };
+    seconds
+        .checked_mul(u64::from(Time::SECOND))
+        .and_then(|whole| whole.checked_add(u64::from(time.nanoseconds())))
+        .unwrap_or(u64::MAX)
+}
+
 /// The record `filestat`, 64 bytes.
-pub fn filestat(stat: &Stat) -> Result<[u8; 64]> {
+pub fn filestat(stat: &Stat) -> [u8; 64] {
     let mut record = Record::<64>::default();
     record.u64(0, stat.device);
     record.u64(8, stat.inode);
-    record.u8(16, filetype(stat.kind)?);
+    record.u8(16, filetype(stat.kind));
     record.u64(24, stat.links);
     record.u64(32, stat.size);
     for (offset, time) in [(40, stat.accessed), (48, stat.modified), (56, stat.changed)] {
-        record.u64(offset, u64::try_from(time).map_err(|_| Errno::Overflow)?);
+        record.u64(offset, timestamp(time));
     }
-    Ok(record.0)
+    record.0
 }
 
 /// The `filestat` of a standard stream.

@@ -8,6 +8,7 @@ use super::bindings::wasi::cli::{
     environment, exit, stderr, stdin, stdout, terminal_input, terminal_output, terminal_stderr,
     terminal_stdin, terminal_stdout,
 };
+use super::io::StandardOutput;
 use crate::Exit;
 
 /// A standard stream that is a terminal on the host.
@@ -46,14 +47,14 @@ impl stdin::Host for Preview2 {
 
 impl stdout::Host for Preview2 {
     fn get_stdout(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
-        let stream: DynOutputStream = Box::new(self.context.stdout.clone());
+        let stream: DynOutputStream = Box::new(StandardOutput::new(self.context.stdout.clone()));
         Ok(self.table.push(stream)?)
     }
 }
 
 impl stderr::Host for Preview2 {
     fn get_stderr(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
-        let stream: DynOutputStream = Box::new(self.context.stderr.clone());
+        let stream: DynOutputStream = Box::new(StandardOutput::new(self.context.stderr.clone()));
         Ok(self.table.push(stream)?)
     }
 }

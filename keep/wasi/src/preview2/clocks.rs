@@ -10,6 +10,7 @@ use super::Preview2;
 use super::bindings::wasi::clocks::monotonic_clock;
 use super::bindings::wasi::clocks::wall_clock::{self, Datetime};
 use crate::clock::RESOLUTION;
+use crate::fs::Time;
 use crate::port::Port;
 
 /// Nanoseconds of a second.
@@ -24,13 +25,11 @@ pub fn datetime(nanoseconds: u64) -> Datetime {
     }
 }
 
-/// UNIX time in ns of a point in time; none when it does not fit.
-pub fn nanoseconds(time: &Datetime) -> Option<i64> {
-    let total = time
-        .seconds
-        .checked_mul(SECOND)?
-        .checked_add(u64::from(time.nanoseconds))?;
-    i64::try_from(total).ok()
+/// The point in time of a `datetime`; none when it does not fit. Nanoseconds of a second and more count.
+pub fn point(time: &Datetime) -> Option<Time> {
+    let seconds = i64::try_from(time.seconds).ok()?;
+    let carried = seconds.checked_add(i64::from(time.nanoseconds / Time::SECOND))?;
+    Time::new(carried, time.nanoseconds % Time::SECOND)
 }
 
 impl wall_clock::Host for Preview2 {

@@ -6,21 +6,25 @@ use wasmtime::component::Resource;
 use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream};
 
 use super::Preview2;
+use super::bindings::wasi::clocks::wall_clock::Datetime;
 use super::bindings::wasi::filesystem::preopens;
 use super::bindings::wasi::filesystem::types::{
     self, Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode,
     MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
 };
-use super::clocks::{datetime, nanoseconds};
+use super::clocks::point;
 use super::io::{FileInput, FileOutput, READ_MAX};
 use crate::error::{Errno, Fault};
-use crate::fs::{Descriptor, Entry, Kind, OpenOptions, Stat, TimeChange};
+use crate::fs::{self, Descriptor, Kind, OpenOptions, Stat, Time, TimeChange};
 
 /// An open file or directory of a component.
 pub struct Opened(Arc<Descriptor>);
 
-/// The rest of a directory.
-pub struct Listing(std::vec::IntoIter<crate::error::Result<Entry>>);
+/// The rest of a directory: what it held when reading it began, and how much of it was told.
+pub struct Listing {
+    listing: fs::Listing,
+    told: usize,
+}
 
 type Result<T> = std::result::Result<T, Fault>;
 
@@ -73,16 +77,22 @@ fn descriptor_type(kind: Kind) -> DescriptorType {
     }
 }
 
+/// A time that a component can be told; none before 1970.
+fn timestamp(time: Time) -> Option<Datetime> {
+    Some(Datetime {
+        seconds: u64::try_from(time.seconds()).ok()?,
+        nanoseconds: time.nanoseconds(),
+    })
+}
+
 fn descriptor_stat(stat: &Stat) -> DescriptorStat {
-    // A time before 1970 cannot be told.
-    let time = |time: i64| u64::try_from(time).ok().map(datetime);
     DescriptorStat {
         type_: descriptor_type(stat.kind),
         link_count: stat.links,
         size: stat.size,
-        data_access_timestamp: time(stat.accessed),
-        data_modification_timestamp: time(stat.modified),
-        status_change_timestamp: time(stat.changed),
+        data_access_timestamp: timestamp(stat.accessed),
+        data_modification_timestamp: timestamp(stat.modified),
+        status_change_timestamp: timestamp(stat.changed),
     }
 }
 
@@ -90,7 +100,7 @@ fn time_change(timestamp: NewTimestamp) -> Result<TimeChange> {
     Ok(match timestamp {
         NewTimestamp::NoChange => TimeChange::Keep,
         NewTimestamp::Now => TimeChange::Now,
-        NewTimestamp::Timestamp(time) => TimeChange::At(nanoseconds(&time).ok_or(Errno::Overflow)?),
+        NewTimestamp::Timestamp(time) => TimeChange::At(point(&time).ok_or(Errno::Overflow)?),
     })
 }
 
@@ -135,7 +145,7 @@ impl Preview2 {
         if file.rights().read_only {
             return Err(Errno::NotPermitted.into());
         }
-        let stream: DynOutputStream = Box::new(FileOutput { file, position });
+        let stream: DynOutputStream = Box::new(FileOutput::new(file, position));
         Ok(self.table.push(stream)?)
     }
 }
@@ -178,7 +188,7 @@ impl types::HostDescriptor for Preview2 {
         if file.is_directory() {
             return Err(Errno::IsDirectory.into());
         }
-        let stream: DynInputStream = Box::new(FileInput { file, position });
+        let stream: DynInputStream = Box::new(FileInput::new(file, position));
         Ok(self.table.push(stream)?)
     }
 
@@ -212,12 +222,18 @@ impl types::HostDescriptor for Preview2 {
     }
 
     fn get_flags(&mut self, descriptor: Resource<Opened>) -> Result<DescriptorFlags> {
-        let rights = self.descriptor(&descriptor)?.rights();
+        let descriptor = self.descriptor(&descriptor)?;
+        let rights = descriptor.rights();
         let mut flags = DescriptorFlags::empty();
         if rights.read {
             flags |= DescriptorFlags::READ;
         }
-        if rights.write {
+        if descriptor.is_directory() {
+            // What a directory holds can be changed through any descriptor of it that is not read-only.
+            if !rights.read_only {
+                flags |= DescriptorFlags::MUTATE_DIRECTORY;
+            }
+        } else if rights.write {
             flags |= DescriptorFlags::WRITE;
         }
         Ok(flags)
@@ -266,8 +282,9 @@ impl types::HostDescriptor for Preview2 {
     }
 
     fn read_directory(&mut self, descriptor: Resource<Opened>) -> Result<Resource<Listing>> {
-        let entries = self.directory(&descriptor)?.read_directory()?;
-        Ok(self.table.push(Listing(entries.into_iter()))?)
+        let budget = &self.context.budget;
+        let listing = self.directory(&descriptor)?.read_directory(budget)?;
+        Ok(self.table.push(Listing { listing, told: 0 })?)
     }
 
     fn sync(&mut self, descriptor: Resource<Opened>) -> Result<()> {
@@ -414,16 +431,15 @@ impl types::HostDirectoryEntryStream for Preview2 {
         &mut self,
         stream: Resource<Listing>,
     ) -> Result<Option<DirectoryEntry>> {
-        match self.table.get_mut(&stream)?.0.next() {
-            Some(entry) => {
-                let entry = entry?;
-                Ok(Some(DirectoryEntry {
-                    type_: descriptor_type(entry.kind),
-                    name: entry.name,
-                }))
-            }
-            None => Ok(None),
-        }
+        let Listing { listing, told } = self.table.get_mut(&stream)?;
+        let Some(entry) = listing.entries().get(*told) else {
+            return Ok(None);
+        };
+        *told += 1;
+        Ok(Some(DirectoryEntry {
+            type_: descriptor_type(entry.kind),
+            name: entry.name.clone(),
+        }))
     }
 
     fn drop(&mut self, stream: Resource<Listing>) -> wasmtime::Result<()> {

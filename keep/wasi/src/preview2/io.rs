@@ -217,40 +217,85 @@ impl Pollable for Input {
 #[async_trait]
 impl InputStream for Input {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
-        match self.read_available(size) {
-            Ok(bytes) => Ok(bytes.into()),
-            Err(Ended::End) => Err(StreamError::Closed),
-            Err(Ended::Failed(errno)) => Err(failed(errno)),
+        self.read_available(size).map(Bytes::from).map_err(ended)
+    }
+
+    async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
+        self.read_some(size).await.map(Bytes::from).map_err(ended)
+    }
+}
+
+fn ended(end: Ended) -> StreamError {
+    match end {
+        Ended::End => StreamError::Closed,
+        Ended::Failed(errno) => failed(errno),
+    }
+}
+
+/// Standard output or error. An error is told once, then the stream is closed.
+pub struct StandardOutput {
+    output: Output,
+    closed: bool,
+}
+
+impl StandardOutput {
+    /// The stream, of which there may be several views.
+    pub fn new(output: Output) -> Self {
+        Self {
+            output,
+            closed: false,
         }
+    }
+
+    fn open(&self) -> StreamResult<()> {
+        if self.closed {
+            return Err(StreamError::Closed);
+        }
+        Ok(())
     }
 }
 
 #[async_trait]
-impl Pollable for Output {
+impl Pollable for StandardOutput {
     async fn ready(&mut self) {}
 }
 
 #[async_trait]
-impl OutputStream for Output {
+impl OutputStream for StandardOutput {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.write_all(&bytes).map_err(failed)
+        self.open()?;
+        self.output.write_all(&bytes).map_err(|errno| {
+            self.closed = true;
+            failed(errno)
+        })
     }
 
     fn flush(&mut self) -> StreamResult<()> {
-        Ok(())
+        self.open()
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(MAX_TRANSFER)
+        self.open().map(|()| MAX_TRANSFER)
     }
 }
 
-/// Reading a file from a position on.
+/// Reading a file from a position on. An error is told once, then the stream is closed.
 pub struct FileInput {
-    /// The file.
-    pub file: Arc<Descriptor>,
+    file: Arc<Descriptor>,
     /// Where the next read happens.
-    pub position: u64,
+    position: u64,
+    closed: bool,
+}
+
+impl FileInput {
+    /// The bytes of a file from `position` on.
+    pub fn new(file: Arc<Descriptor>, position: u64) -> Self {
+        Self {
+            file,
+            position,
+            closed: false,
+        }
+    }
 }
 
 #[async_trait]
@@ -261,14 +306,16 @@ impl Pollable for FileInput {
 #[async_trait]
 impl InputStream for FileInput {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        if self.closed {
+            return Err(StreamError::Closed);
+        }
         if size == 0 {
             return Ok(Bytes::new());
         }
         let mut bytes = vec![0; size.min(READ_MAX)];
-        let read = self
-            .file
-            .read_at(self.position, &mut bytes)
-            .map_err(failed)?;
+        let read = self.file.read_at(self.position, &mut bytes);
+        self.closed = !matches!(read, Ok(1..));
+        let read = read.map_err(failed)?;
         if read == 0 {
             return Err(StreamError::Closed);
         }
@@ -278,12 +325,47 @@ impl InputStream for FileInput {
     }
 }
 
-/// Writing a file.
+/// Writing a file. An error is told once, then the stream is closed.
 pub struct FileOutput {
-    /// The file.
-    pub file: Arc<Descriptor>,
+    file: Arc<Descriptor>,
     /// Where the next write happens; none is the end.
-    pub position: Option<u64>,
+    position: Option<u64>,
+    closed: bool,
+}
+
+impl FileOutput {
+    /// Writes from `position` on, or always at the end.
+    pub fn new(file: Arc<Descriptor>, position: Option<u64>) -> Self {
+        Self {
+            file,
+            position,
+            closed: false,
+        }
+    }
+
+    fn open(&self) -> StreamResult<()> {
+        if self.closed {
+            return Err(StreamError::Closed);
+        }
+        Ok(())
+    }
+
+    fn write_all(&mut self, mut rest: &[u8]) -> crate::error::Result<()> {
+        while !rest.is_empty() {
+            let written = match self.position {
+                Some(position) => self.file.write_at(position, rest),
+                None => self.file.append(rest),
+            }?;
+            if written == 0 {
+                return Err(Errno::NoSpace);
+            }
+            if let Some(position) = &mut self.position {
+                *position = position.saturating_add(written as u64);
+            }
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -294,29 +376,18 @@ impl Pollable for FileOutput {
 #[async_trait]
 impl OutputStream for FileOutput {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        let mut rest: &[u8] = &bytes;
-        while !rest.is_empty() {
-            let written = match self.position {
-                Some(position) => self.file.write_at(position, rest),
-                None => self.file.append(rest),
-            }
-            .map_err(failed)?;
-            if written == 0 {
-                return Err(failed(Errno::NoSpace));
-            }
-            if let Some(position) = &mut self.position {
-                *position = position.saturating_add(written as u64);
-            }
-            rest = rest.get(written..).unwrap_or_default();
-        }
-        Ok(())
+        self.open()?;
+        self.write_all(&bytes).map_err(|errno| {
+            self.closed = true;
+            failed(errno)
+        })
     }
 
     fn flush(&mut self) -> StreamResult<()> {
-        Ok(())
+        self.open()
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(READ_MAX)
+        self.open().map(|()| READ_MAX)
     }
 }

@@ -48,6 +48,7 @@ pub mod bindings {
     });
 }
 
+use bindings::wasi;
 pub use bindings::{Command, CommandPre};
 
 /// The state of a component.
@@ -66,6 +67,62 @@ impl Preview2 {
     }
 }
 
+/// Defines what is offered: the names, and how each is linked.
+macro_rules! interfaces {
+    ($linker:ident, $state:ident: $($name:literal => $link:expr;)*) => {
+        /// Names of all interfaces that are offered, without their version.
+        pub const INTERFACES: &[&str] = &[$($name),*];
+
+        /// Links the interface of this name, if it is offered.
+        fn link<T: View<Preview2>>($linker: &mut Linker<T>, interface: &str) -> wasmtime::Result<()> {
+            let $state = T::wasi;
+            match interface {
+                $($name => $link,)*
+                _ => Ok(()),
+            }
+        }
+    };
+}
+
+/// The state behind the interfaces.
+type State = HasSelf<Preview2>;
+
+interfaces! { linker, state:
+    "wasi:cli/environment" => wasi::cli::environment::add_to_linker::<T, State>(linker, state);
+    "wasi:cli/exit" => wasi::cli::exit::add_to_linker::<T, State>(linker, state);
+    "wasi:cli/stdin" => wasi::cli::stdin::add_to_linker::<T, State>(linker, state);
+    "wasi:cli/stdout" => wasi::cli::stdout::add_to_linker::<T, State>(linker, state);
+    "wasi:cli/stderr" => wasi::cli::stderr::add_to_linker::<T, State>(linker, state);
+    "wasi:cli/terminal-input" => wasi::cli::terminal_input::add_to_linker::<T, State>(linker, state);
+    "wasi:cli/terminal-output" => wasi::cli::terminal_output::add_to_linker::<T, State>(linker, state);
+    "wasi:cli/terminal-stdin" => wasi::cli::terminal_stdin::add_to_linker::<T, State>(linker, state);
+    "wasi:cli/terminal-stdout" => wasi::cli::terminal_stdout::add_to_linker::<T, State>(linker, state);
+    "wasi:cli/terminal-stderr" => wasi::cli::terminal_stderr::add_to_linker::<T, State>(linker, state);
+    "wasi:clocks/monotonic-clock" => wasi::clocks::monotonic_clock::add_to_linker::<T, State>(linker, state);
+    "wasi:clocks/wall-clock" => wasi::clocks::wall_clock::add_to_linker::<T, State>(linker, state);
+    "wasi:filesystem/types" => wasi::filesystem::types::add_to_linker::<T, State>(linker, state);
+    "wasi:filesystem/preopens" => wasi::filesystem::preopens::add_to_linker::<T, State>(linker, state);
+    "wasi:io/error" => wasmtime_wasi_io::bindings::wasi::io::error::add_to_linker::<T, Table>(
+        linker,
+        |state| &mut state.wasi().table,
+    );
+    "wasi:io/poll" => wasi::io::poll::add_to_linker::<T, State>(linker, state);
+    "wasi:io/streams" => wasi::io::streams::add_to_linker::<T, State>(linker, state);
+    "wasi:random/random" => wasi::random::random::add_to_linker::<T, State>(linker, state);
+    "wasi:random/insecure" => wasi::random::insecure::add_to_linker::<T, State>(linker, state);
+    "wasi:random/insecure-seed" => wasi::random::insecure_seed::add_to_linker::<T, State>(linker, state);
+    "wasi:sockets/network" => {
+        let options = wasi::sockets::network::LinkOptions::default();
+        wasi::sockets::network::add_to_linker::<T, State>(linker, &options, state)
+    };
+    "wasi:sockets/instance-network" => wasi::sockets::instance_network::add_to_linker::<T, State>(linker, state);
+    "wasi:sockets/tcp" => wasi::sockets::tcp::add_to_linker::<T, State>(linker, state);
+    "wasi:sockets/tcp-create-socket" => wasi::sockets::tcp_create_socket::add_to_linker::<T, State>(linker, state);
+    "wasi:sockets/udp" => wasi::sockets::udp::add_to_linker::<T, State>(linker, state);
+    "wasi:sockets/udp-create-socket" => wasi::sockets::udp_create_socket::add_to_linker::<T, State>(linker, state);
+    "wasi:sockets/ip-name-lookup" => wasi::sockets::ip_name_lookup::add_to_linker::<T, State>(linker, state);
+}
+
 /// Links the interfaces that a component imports, and no others.
 ///
 /// # Errors
@@ -74,58 +131,14 @@ pub fn add_to_linker<T: View<Preview2>>(
     linker: &mut Linker<T>,
     component: &Component,
 ) -> wasmtime::Result<()> {
-    use bindings::wasi::{cli, clocks, filesystem, io, random, sockets};
-
     let mut linked: Vec<&str> = Vec::new();
     let engine = linker.engine().clone();
     let component_type = component.component_type();
     for (import, _) in component_type.imports(&engine) {
         let interface = import.split_once('@').map_or(import, |(name, _)| name);
-        if linked.contains(&interface) {
-            continue;
-        }
-        linked.push(interface);
-        let state = T::wasi;
-        macro_rules! link {
-            ($($module:ident)::+) => {
-                $($module)::+::add_to_linker::<T, HasSelf<Preview2>>(linker, state)?
-            };
-        }
-        match interface {
-            "wasi:cli/environment" => link!(cli::environment),
-            "wasi:cli/exit" => link!(cli::exit),
-            "wasi:cli/stdin" => link!(cli::stdin),
-            "wasi:cli/stdout" => link!(cli::stdout),
-            "wasi:cli/stderr" => link!(cli::stderr),
-            "wasi:cli/terminal-input" => link!(cli::terminal_input),
-            "wasi:cli/terminal-output" => link!(cli::terminal_output),
-            "wasi:cli/terminal-stdin" => link!(cli::terminal_stdin),
-            "wasi:cli/terminal-stdout" => link!(cli::terminal_stdout),
-            "wasi:cli/terminal-stderr" => link!(cli::terminal_stderr),
-            "wasi:clocks/monotonic-clock" => link!(clocks::monotonic_clock),
-            "wasi:clocks/wall-clock" => link!(clocks::wall_clock),
-            "wasi:filesystem/types" => link!(filesystem::types),
-            "wasi:filesystem/preopens" => link!(filesystem::preopens),
-            "wasi:io/error" => {
-                use wasmtime_wasi_io::bindings::wasi::io::error;
-                error::add_to_linker::<T, Table>(linker, |state| &mut state.wasi().table)?;
-            }
-            "wasi:io/poll" => link!(io::poll),
-            "wasi:io/streams" => link!(io::streams),
-            "wasi:random/random" => link!(random::random),
-            "wasi:random/insecure" => link!(random::insecure),
-            "wasi:random/insecure-seed" => link!(random::insecure_seed),
-            "wasi:sockets/network" => {
-                let options = sockets::network::LinkOptions::default();
-                sockets::network::add_to_linker::<T, HasSelf<Preview2>>(linker, &options, state)?;
-            }
-            "wasi:sockets/instance-network" => link!(sockets::instance_network),
-            "wasi:sockets/tcp" => link!(sockets::tcp),
-            "wasi:sockets/tcp-create-socket" => link!(sockets::tcp_create_socket),
-            "wasi:sockets/udp" => link!(sockets::udp),
-            "wasi:sockets/udp-create-socket" => link!(sockets::udp_create_socket),
-            "wasi:sockets/ip-name-lookup" => link!(sockets::ip_name_lookup),
-            _ => {}
+        if !linked.contains(&interface) {
+            linked.push(interface);
+            link(linker, interface)?;
         }
     }
     Ok(())

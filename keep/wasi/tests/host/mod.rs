@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use enarx_sallyport::directory::{Entry as WireEntry, EntryWriter};
 use enarx_sallyport::keep::Violation;
-use enarx_sallyport::types::{Object, OpenFlags, ShutdownHow, TimeChange as WireTimeChange};
+use enarx_sallyport::types::{
+    Object, OpenFlags, ShutdownHow, SocketOption, TimeChange as WireTimeChange,
+};
 use enarx_sallyport::{
     Call, Doorbell, FileType, Handle, HostEnd, KeepEnd, Region, Slot, SocketAddress,
     Stat as WireStat, Status, Submission,
@@ -21,7 +23,7 @@ use enarx_wasi::budget::Budget;
 use enarx_wasi::clock::Clocks;
 use enarx_wasi::error::Errno;
 use enarx_wasi::fs::memory::MemoryFileSystem;
-use enarx_wasi::fs::{FileSystem, Kind, Node, OpenOptions, Stat, TimeChange};
+use enarx_wasi::fs::{FileSystem, Kind, Listing, Node, OpenOptions, Stat, TimeChange};
 use enarx_wasi::port::{Platform, Port};
 use zerocopy::IntoBytes;
 
@@ -41,12 +43,18 @@ pub struct World {
     pub files: Option<MemoryFileSystem>,
     /// Calls served so far.
     pub calls: usize,
+    /// Directories that were read from their start.
+    pub listings: u32,
     pub sockets: HashMap<u32, Socket>,
+    /// Options that were set.
+    pub options: HashMap<(u32, SocketOption), u64>,
     /// Sockets opened so far.
     pub opened: u32,
 }
 
 pub enum Socket {
+    Tcp,
+    Udp,
     Listener(TcpListener),
     Stream(TcpStream),
     Datagrams(UdpSocket),
@@ -138,11 +146,14 @@ fn wire_stat(stat: &Stat) -> WireStat {
         ino: stat.inode,
         nlink: stat.links,
         size: stat.size,
-        atim_ns: stat.accessed,
-        mtim_ns: stat.modified,
-        ctim_ns: stat.changed,
+        atim: stat.accessed.seconds(),
+        mtim: stat.modified.seconds(),
+        ctim: stat.changed.seconds(),
+        atim_ns: stat.accessed.nanoseconds(),
+        mtim_ns: stat.modified.nanoseconds(),
+        ctim_ns: stat.changed.nanoseconds(),
         kind: wire_kind(stat.kind) as u8,
-        reserved: [0; 7],
+        reserved: [0; 11],
     }
 }
 
@@ -162,22 +173,39 @@ impl World {
         let try_network = |world: &mut Self| -> std::io::Result<Served> {
             let unknown = || Ok(Err(Status::BadHandle));
             Ok(Ok(match *call {
-                Call::TcpListen { address, .. } => {
-                    let listener = TcpListener::bind(to_std(address))?;
-                    listener.set_nonblocking(true)?;
-                    let local = wire_address(listener.local_addr()?);
-                    (world.add(Socket::Listener(listener)), 0, local)
+                Call::TcpOpen { .. } => (world.add(Socket::Tcp), 0, Vec::new()),
+                Call::UdpOpen { .. } => (world.add(Socket::Udp), 0, Vec::new()),
+                Call::Bind { handle, address } => {
+                    let bound = match world.sockets.get(&handle.0) {
+                        // It listens at once, which the tests do not notice.
+                        Some(Socket::Tcp) => {
+                            let listener = TcpListener::bind(to_std(address))?;
+                            listener.set_nonblocking(true)?;
+                            Socket::Listener(listener)
+                        }
+                        Some(Socket::Udp) => {
+                            let socket = UdpSocket::bind(to_std(address))?;
+                            socket.set_nonblocking(true)?;
+                            Socket::Datagrams(socket)
+                        }
+                        _ => return Ok(Err(Status::Invalid)),
+                    };
+                    world.sockets.insert(handle.0, bound);
+                    (0, 0, Vec::new())
                 }
-                Call::TcpConnect { address } => {
+                Call::TcpConnect { handle, address } => {
+                    let Some(Socket::Tcp) = world.sockets.get(&handle.0) else {
+                        return Ok(Err(Status::Invalid));
+                    };
                     let stream = TcpStream::connect(to_std(address))?;
                     stream.set_nonblocking(true)?;
-                    (world.add(Socket::Stream(stream)), 0, Vec::new())
+                    world.sockets.insert(handle.0, Socket::Stream(stream));
+                    (0, 0, Vec::new())
                 }
-                Call::UdpBind { address } => {
-                    let socket = UdpSocket::bind(to_std(address))?;
-                    socket.set_nonblocking(true)?;
-                    (world.add(Socket::Datagrams(socket)), 0, Vec::new())
-                }
+                Call::TcpListen { handle, .. } => match world.sockets.get(&handle.0) {
+                    Some(Socket::Listener(_)) => (0, 0, Vec::new()),
+                    _ => return Ok(Err(Status::Invalid)),
+                },
                 Call::TcpAccept { handle } => {
                     let Some(Socket::Listener(listener)) = world.sockets.get(&handle.0) else {
                         return unknown();
@@ -236,7 +264,7 @@ impl World {
                         Some(Socket::Listener(socket)) => socket.local_addr()?,
                         Some(Socket::Stream(socket)) => socket.local_addr()?,
                         Some(Socket::Datagrams(socket)) => socket.local_addr()?,
-                        None => return unknown(),
+                        _ => return unknown(),
                     };
                     (0, 0, wire_address(address))
                 }
@@ -250,8 +278,18 @@ impl World {
                     world.sockets.remove(&handle.0);
                     (0, 0, Vec::new())
                 }
-                Call::SetOption { .. } => (0, 0, Vec::new()),
-                Call::GetOption { .. } => (1, 0, Vec::new()),
+                Call::SetOption {
+                    handle,
+                    option,
+                    value,
+                } => {
+                    world.options.insert((handle.0, option), value);
+                    (0, 0, Vec::new())
+                }
+                Call::GetOption { handle, option } => {
+                    let value = world.options.get(&(handle.0, option));
+                    (value.copied().unwrap_or(1), 0, Vec::new())
+                }
                 Call::Resolve { .. } if input == b"two.example" => {
                     let v4 = std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
                     let v6: std::net::Ipv6Addr = "2001:db8::1".parse().unwrap();
@@ -409,12 +447,15 @@ impl World {
                 length,
             } => {
                 let node = self.node(handle)?;
-                let entries = self.fs()?.read_directory(node).map_err(status)?;
+                self.listings += u32::from(cookie == 0);
+                let mut listing = Listing::new(Budget::new(u64::MAX));
+                self.fs()?
+                    .read_directory(node, &mut listing)
+                    .map_err(status)?;
                 let mut bytes = vec![0; length as usize];
                 let mut writer = EntryWriter::new(&mut bytes);
                 let skipped = usize::try_from(cookie).unwrap();
-                for (entry, next_cookie) in entries.into_iter().zip(1..).skip(skipped) {
-                    let entry = entry.map_err(status)?;
+                for (entry, next_cookie) in listing.entries().iter().zip(1..).skip(skipped) {
                     let wire = WireEntry {
                         next_cookie,
                         ino: entry.inode,
@@ -610,7 +651,7 @@ impl InProcess {
         let region = Region::from_static(memory).unwrap();
         let end = HostEnd::initialise(region, enarx_sallyport::Facts::default());
         let host = Self(Arc::new(Mutex::new(Host::new(end, world))));
-        let port = Port::new(KeepEnd::attach(region).unwrap(), Box::new(host.clone()));
+        let port = Port::new(KeepEnd::attach(region).unwrap(), Arc::new(host.clone()));
         (port, host)
     }
 

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use enarx_sallyport_fuzz::drivers::hostile_keep;
+use enarx_sallyport_drivers::hostile_keep;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|script: &[u8]| {

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use enarx_sallyport_fuzz::drivers::directory::parse_any;
+use enarx_sallyport_drivers::directory::parse_any;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|listing: &[u8]| {

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use enarx_sallyport_fuzz::drivers::request::decode_any;
+use enarx_sallyport_drivers::request::decode_any;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|record: [u64; 8]| {

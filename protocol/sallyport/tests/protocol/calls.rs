@@ -1,13 +1,13 @@
 //! Calls, addresses and attributes: what is encoded decodes, and nothing else does.
 
 use enarx_sallyport::call::{Malformed, Operation, Request};
-use enarx_sallyport::types::FileType;
-use enarx_sallyport::{SocketAddress, Stat};
+use enarx_sallyport::types::{FileType, Time, TimeChange};
+use enarx_sallyport::{Call, Handle, SocketAddress, Stat};
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
-use crate::drivers::request::decode_any;
-use crate::drivers::script::Script;
+use enarx_sallyport_drivers::request::decode_any;
+use enarx_sallyport_drivers::script::Script;
 
 proptest! {
     #![proptest_config(crate::config())]
@@ -57,19 +57,48 @@ proptest! {
     }
 
     #[test]
-    fn attributes_decode_when_type_and_reserved_bytes_are_right(bytes in any::<[u8; 32]>(), kind in 0u8..12, reserved in 0u8..2) {
-        let mut record = [0; 64];
-        record[..32].copy_from_slice(&bytes);
-        record[56] = kind;
-        record[63] = reserved;
+    fn attributes_decode_when_type_times_and_reserved_bytes_are_right(
+        bytes in any::<[u8; 56]>(),
+        nanoseconds in prop::array::uniform3(Time::SECOND - 2..Time::SECOND + 1),
+        kind in 0u8..12,
+        reserved in 0u8..2,
+    ) {
+        let mut record = [0; 80];
+        record[..56].copy_from_slice(&bytes);
+        for (place, nanoseconds) in (56..).step_by(4).zip(nanoseconds) {
+            record[place..place + 4].copy_from_slice(&nanoseconds.to_le_bytes());
+        }
+        record[68] = kind;
+        record[79] = reserved;
+        let right = kind <= FileType::MAX && reserved == 0 && nanoseconds.iter().all(|ns| *ns < Time::SECOND);
         match Stat::decode(&record) {
             Some(stat) => {
-                prop_assert!(kind <= FileType::MAX && reserved == 0);
+                prop_assert!(right);
                 prop_assert_eq!(stat.as_bytes(), &record[..]);
+                let times = stat.times().expect("was decoded");
+                prop_assert_eq!(times.map(Time::nanoseconds), nanoseconds);
             }
-            None => prop_assert!(kind > FileType::MAX || reserved != 0),
+            None => prop_assert!(!right),
         }
     }
+}
+
+#[test]
+fn a_time_has_less_than_a_second_of_nanoseconds() {
+    let time = Time::new(-1, 999_999_999).expect("a time");
+    let (atim, mtim) = (TimeChange::At(time), TimeChange::Keep);
+    let call = Call::SetTimes {
+        handle: Handle(16),
+        atim,
+        mtim,
+    };
+    let request = call.encode();
+    assert_eq!(request.decode(), Ok(call));
+    let mut late = request;
+    late.args[2] = 1_000_000_000;
+    assert_eq!(late.decode(), Err(Malformed::UnknownValue));
+    late.args[2] = 1 << 32;
+    assert_eq!(late.decode(), Err(Malformed::Reserved));
 }
 
 #[test]

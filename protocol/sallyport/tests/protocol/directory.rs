@@ -6,7 +6,7 @@ use enarx_sallyport::directory::{
 use enarx_sallyport::types::FileType;
 use proptest::prelude::*;
 
-use crate::drivers::directory::parse_any;
+use enarx_sallyport_drivers::directory::parse_any;
 
 fn owned_entry() -> impl Strategy<Value = (u64, u64, prop::sample::Index, Vec<u8>)> {
     let name = prop::collection::vec(any::<u8>(), 0..300);

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::drivers::region::TestRegion;
 use enarx_sallyport::call::Call;
 use enarx_sallyport::keep::{AttachError, SubmitError};
-use enarx_sallyport::layout::{MAGIC_AT, VERSION_AT};
+use enarx_sallyport::layout::{MAGIC_AT, VERSION, VERSION_AT};
 use enarx_sallyport::types::{FileType, Handle, OpenFlags};
 use enarx_sallyport::{BUFFER_SIZE, Facts, HostEnd, KeepEnd, Region, SharedMemory, Status};
+use enarx_sallyport_drivers::region::TestRegion;
 
 fn ends(region: Region) -> (KeepEnd<Region>, HostEnd<Region>) {
     let facts = Facts {
@@ -147,10 +147,10 @@ fn the_doorbell_is_for_a_host_that_does_not_poll() {
 fn a_region_of_another_kind_or_version_is_refused() {
     let region = TestRegion::take();
     let _ends = ends(*region);
-    region.store_u32(VERSION_AT, 2, Ordering::Relaxed);
+    region.store_u32(VERSION_AT, VERSION + 1, Ordering::Relaxed);
     assert_eq!(
         KeepEnd::attach(*region).err(),
-        Some(AttachError::Version(2))
+        Some(AttachError::Version(VERSION + 1))
     );
     region.store_u64(MAGIC_AT, 0);
     assert_eq!(KeepEnd::attach(*region).err(), Some(AttachError::NoMagic));

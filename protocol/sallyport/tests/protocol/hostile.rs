@@ -12,8 +12,8 @@ use enarx_sallyport::{
 };
 use proptest::prelude::*;
 
-use crate::drivers::region::TestRegion;
-use crate::drivers::{hostile_host, hostile_keep};
+use enarx_sallyport_drivers::region::TestRegion;
+use enarx_sallyport_drivers::{hostile_host, hostile_keep};
 
 proptest! {
     #![proptest_config(crate::config())]
@@ -192,7 +192,7 @@ fn the_keep_end_names_every_violation() {
     assert_eq!(read(|c| c.reserved2 = 1 << 31), Err(Violation::Reserved));
     let stat = Call::Stat { handle: Handle(16) };
     assert_eq!(
-        verdict(&stat, &[], |c| c.length = 63),
+        verdict(&stat, &[], |c| c.length = 79),
         Err(Violation::LengthTooSmall)
     );
     let write = Call::Append {

@@ -8,7 +8,7 @@ use enarx_sallyport::{
 };
 use proptest::prelude::*;
 
-use crate::drivers::region::TestRegion;
+use enarx_sallyport_drivers::region::TestRegion;
 
 #[derive(Clone, Debug)]
 enum Step {

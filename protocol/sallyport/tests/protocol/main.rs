@@ -1,9 +1,8 @@
 //! Tests of the protocol from outside: both ends together, each against a hostile other, and all that is
-//! encoded and decoded. The drivers are shared with the fuzz targets.
+//! encoded and decoded. The drivers, which the fuzz targets use too, are a crate.
 
 mod calls;
 mod directory;
-mod drivers;
 mod ends;
 mod hostile;
 mod interleaving;

@@ -3,7 +3,7 @@
 use enarx_sallyport::call::Call;
 use enarx_sallyport::{BUFFER_SIZE, Facts, Handle, HostEnd, KeepEnd, Region, Status, SubmitError};
 
-use crate::drivers::region::TestRegion;
+use enarx_sallyport_drivers::region::TestRegion;
 
 const REQUESTS: u64 = if cfg!(miri) { 20 } else { 4000 };
 

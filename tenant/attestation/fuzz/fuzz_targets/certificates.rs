@@ -1,7 +1,7 @@
 //! Any endorsements beside a report yield a verdict, and none of them is AMD's or Intel's.
 #![no_main]
 
-use enarx_attestation::{AmdEndorsements, Endorsements, Policy, Timestamp, Verifier, snp};
+use enarx_attestation::{AmdEndorsements, Endorsements, Expected, Policy, Timestamp, Verifier, snp};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|octets: &[u8]| {
@@ -17,10 +17,10 @@ fuzz_target!(|octets: &[u8]| {
         },
         intel: Some(octets.to_vec()),
     };
-    let mut verifier = Verifier::new(Policy::insecure_authenticity_only());
+    let verifier = Verifier::new(Policy::insecure_authenticity_only());
     assert!(
         !verifier
-            .verify(&report, &endorsements, Timestamp(1_790_000_000))
+            .verify(&report, &endorsements, &Expected::at(Timestamp(1_790_000_000)))
             .is_accepted()
     );
     let _ = (snp::identify(octets), snp::identify_list(octets));

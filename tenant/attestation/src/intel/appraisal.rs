@@ -1,8 +1,10 @@
 //! Whether platform, TD and enclave are what the policy asks for.
 
 use crate::checks::Checks;
+use crate::claim::Claim;
+use crate::context::Context;
 use crate::hex::{self, Hex};
-use crate::policy::{IntelPolicy, Policy, Rule, SgxPolicy, TdxPolicy, UP_TO_DATE};
+use crate::policy::{IntelPolicy, Policy, Rule, UP_TO_DATE};
 use dcap_qvl::quote::{EnclaveReport, TDReport10, TDReport15};
 use dcap_qvl::{PckCertFlag, QuoteClaims};
 
@@ -85,12 +87,12 @@ pub(super) fn platform(claims: Option<&QuoteClaims>, policy: &Policy, checks: &m
         }
     }
     let pck = &claims.platform.pck;
-    checks.claim("platform.fmspc", hex::encode(&pck.fmspc));
-    checks.claim("platform.ppid", hex::encode(&pck.ppid));
-    checks.claim("platform.tcb-date", &claims.platform.tcb_level.tcb_date);
-    checks.claim("platform.evaluation-number", number);
+    checks.claim(Claim::PlatformFmspc, hex::encode(&pck.fmspc));
+    checks.claim(Claim::PlatformPpid, hex::encode(&pck.ppid));
+    checks.claim(Claim::PlatformTcbDate, &claims.platform.tcb_level.tcb_date);
+    checks.claim(Claim::PlatformEvaluationNumber, number);
     checks.claim(
-        "platform.collateral-until",
+        Claim::PlatformCollateralUntil,
         crate::Timestamp(claims.earliest_expiration_date),
     );
     let ppid = <[u8; 16]>::try_from(pck.ppid.as_slice()).ok();
@@ -126,22 +128,21 @@ fn denied_advisories(intel: &IntelPolicy, claims: &QuoteClaims, checks: &mut Che
 }
 
 const IMAGE: &str = "another program was launched than the policy names: run that one";
-const SESSION: &str =
-    "it was made for another nonce, application or configuration: take evidence for these";
 
 /// Judges a TD.
 pub(super) fn tdx(
     report: &TDReport10,
     extended: Option<&TDReport15>,
-    policy: &TdxPolicy,
+    context: &Context<'_>,
     checks: &mut Checks,
 ) {
+    let policy = &context.policy.tdx;
     let attributes = u64::from_le_bytes(report.td_attributes);
-    checks.claim("tdx.attributes", format!("{attributes:#x}"));
-    checks.claim("tdx.xfam", hex::encode(&report.xfam));
-    checks.claim("tdx.tee-tcb-svn", hex::encode(&report.tee_tcb_svn));
-    checks.claim("tdx.mrsignerseam", hex::encode(&report.mr_signer_seam));
-    checks.claim("guest.report-data", hex::encode(&report.report_data));
+    checks.claim(Claim::TdxAttributes, format!("{attributes:#x}"));
+    checks.claim(Claim::TdxXfam, hex::encode(&report.xfam));
+    checks.claim(Claim::TdxTeeTcbSvn, hex::encode(&report.tee_tcb_svn));
+    checks.claim(Claim::TdxMrsignerseam, hex::encode(&report.mr_signer_seam));
+    checks.claim(Claim::GuestReportData, hex::encode(&report.report_data));
     let forbid = |insecure: bool| if insecure { Rule::Any } else { Rule::Forbid };
     checks.rule(
         "tdx.debug",
@@ -169,41 +170,56 @@ pub(super) fn tdx(
         service_td,
         "launch the TD without a service TD: one for migration can copy it elsewhere",
     );
-    for (name, accepted, value) in [
-        ("tdx.mrtd", &policy.mrtd, report.mr_td),
-        ("tdx.rtmr0", &policy.rtmr0, report.rt_mr0),
-        ("tdx.rtmr1", &policy.rtmr1, report.rt_mr1),
-        ("tdx.rtmr2", &policy.rtmr2, report.rt_mr2),
-        ("tdx.rtmr3", &policy.rtmr3, report.rt_mr3),
-        ("tdx.mrseam", &policy.mrseam, report.mr_seam),
-        ("tdx.mrconfigid", &policy.mrconfigid, report.mr_config_id),
-        ("tdx.mrowner", &policy.mrowner, report.mr_owner),
+    for (name, claim, accepted, value) in [
+        ("tdx.mrtd", Claim::TdxMrtd, &policy.mrtd, report.mr_td),
+        ("tdx.rtmr0", Claim::TdxRtmr0, &policy.rtmr0, report.rt_mr0),
+        ("tdx.rtmr1", Claim::TdxRtmr1, &policy.rtmr1, report.rt_mr1),
+        ("tdx.rtmr2", Claim::TdxRtmr2, &policy.rtmr2, report.rt_mr2),
+        ("tdx.rtmr3", Claim::TdxRtmr3, &policy.rtmr3, report.rt_mr3),
+        (
+            "tdx.mrseam",
+            Claim::TdxMrseam,
+            &policy.mrseam,
+            report.mr_seam,
+        ),
+        (
+            "tdx.mrconfigid",
+            Claim::TdxMrconfigid,
+            &policy.mrconfigid,
+            report.mr_config_id,
+        ),
+        (
+            "tdx.mrowner",
+            Claim::TdxMrowner,
+            &policy.mrowner,
+            report.mr_owner,
+        ),
         (
             "tdx.mrownerconfig",
+            Claim::TdxMrownerconfig,
             &policy.mrownerconfig,
             report.mr_owner_config,
         ),
     ] {
-        checks.claim(name, hex::encode(&value));
+        checks.claim(claim, hex::encode(&value));
         checks.one_of(name, accepted, &Hex(value), IMAGE);
     }
-    let expected = policy.report_data.as_slice();
-    checks.one_of(
-        "guest.report-data",
-        expected,
-        &Hex(report.report_data),
-        SESSION,
+    checks.report_data(
+        policy.report_data,
+        context.expected.report_data,
+        Hex(report.report_data),
     );
 }
 
 /// Judges an enclave.
-pub(super) fn sgx(report: &EnclaveReport, policy: &SgxPolicy, checks: &mut Checks) {
-    checks.claim("sgx.attributes", hex::encode(&report.attributes));
-    checks.claim("sgx.mrenclave", hex::encode(&report.mr_enclave));
-    checks.claim("sgx.mrsigner", hex::encode(&report.mr_signer));
-    checks.claim("sgx.isv-prod-id", report.isv_prod_id);
-    checks.claim("sgx.isv-svn", report.isv_svn);
-    checks.claim("guest.report-data", hex::encode(&report.report_data));
+pub(super) fn sgx(report: &EnclaveReport, context: &Context<'_>, checks: &mut Checks) {
+    let policy = &context.policy.sgx;
+    checks.claim(Claim::SgxAttributes, hex::encode(&report.attributes));
+    checks.claim(Claim::SgxMrenclave, hex::encode(&report.mr_enclave));
+    checks.claim(Claim::SgxMrsigner, hex::encode(&report.mr_signer));
+    checks.claim(Claim::SgxIsvProdId, report.isv_prod_id);
+    checks.claim(Claim::SgxIsvSvn, report.isv_svn);
+    checks.claim(Claim::GuestReportData, hex::encode(&report.report_data));
     checks.rule(
         "sgx.debug",
         if policy.insecure_allow_debug {
@@ -233,11 +249,9 @@ pub(super) fn sgx(report: &EnclaveReport, policy: &SgxPolicy, checks: &mut Check
         IMAGE,
     );
     checks.at_least("sgx.isv-svn", policy.min_isv_svn, report.isv_svn, IMAGE);
-    let expected = policy.report_data.as_slice();
-    checks.one_of(
-        "guest.report-data",
-        expected,
-        &Hex(report.report_data),
-        SESSION,
+    checks.report_data(
+        policy.report_data,
+        context.expected.report_data,
+        Hex(report.report_data),
     );
 }

@@ -5,11 +5,13 @@
 mod appraisal;
 mod signatures;
 
+use crate::Timestamp;
 use crate::checks::Checks;
+use crate::claim::Claim;
+use crate::context::Context;
 use crate::evidence::EvidenceError;
 use crate::verdict::{Tee, Verdict};
-use crate::x509::{Cert, SignatureCache, common_name};
-use crate::{Policy, Timestamp};
+use crate::x509::{Cert, common_name};
 use dcap_qvl::quote::{AuthData, Report};
 use dcap_qvl::verify::QuoteVerifier;
 use dcap_qvl::{QuoteClaims, QuoteCollateralV3};
@@ -122,17 +124,20 @@ impl dcap_qvl::Policy for AnyClaims {
     }
 }
 
-/// Judges a quote. Reference values of a release manifest cannot be compared with one, so where a `manifest` was given
-/// the quote is refused.
+/// Judges a quote. Reference values of a release manifest cannot be compared with one, so where they were given the
+/// quote is refused.
 pub(crate) fn judge(
     quote: &Quote<'_>,
     collateral: Option<&[u8]>,
-    policy: &Policy,
-    manifest: bool,
-    at: Timestamp,
-    cache: &mut SignatureCache,
+    context: &Context<'_>,
     mut checks: Checks,
 ) -> Verdict {
+    let Context {
+        policy,
+        expected,
+        signatures: cache,
+    } = context;
+    let at = expected.at;
     let (accepted, table) = match quote.tee() {
         Tee::Sgx => (policy.sgx.accept, "[sgx]"),
         _ => (policy.tdx.accept, "[tdx]"),
@@ -144,7 +149,7 @@ pub(crate) fn judge(
         quote.tee().to_string(),
         format!("add a table {table} to the policy, or use other hardware"),
     );
-    if manifest {
+    if expected.references.is_some() {
         checks.fail(
             "guest.measurement",
             "a launch that a release manifest can vouch for",
@@ -152,7 +157,7 @@ pub(crate) fn judge(
             "verify quotes without a release manifest, by the values in the policy",
         );
     }
-    checks.claim("quote.version", quote.parts.header.version);
+    checks.claim(Claim::QuoteVersion, quote.parts.header.version);
     let collateral = read_collateral(collateral, &mut checks);
     let chain = collateral
         .as_ref()
@@ -165,21 +170,16 @@ pub(crate) fn judge(
         collateral.and_then(|collateral| verify(quote, &collateral, at, skew, &mut checks));
     appraisal::platform(claims.as_ref(), policy, &mut checks);
     match &quote.parts.report {
-        Report::SgxEnclave(report) => appraisal::sgx(report, &policy.sgx, &mut checks),
-        Report::TD10(report) => appraisal::tdx(report, None, &policy.tdx, &mut checks),
+        Report::SgxEnclave(report) => appraisal::sgx(report, context, &mut checks),
+        Report::TD10(report) => appraisal::tdx(report, None, context, &mut checks),
         Report::TD15(report) => {
-            appraisal::tdx(&report.base, Some(report), &policy.tdx, &mut checks);
+            appraisal::tdx(&report.base, Some(report), context, &mut checks);
         }
         Report::TD15Ex(report) => {
-            appraisal::tdx(
-                &report.base.base,
-                Some(&report.base),
-                &policy.tdx,
-                &mut checks,
-            );
+            appraisal::tdx(&report.base.base, Some(&report.base), context, &mut checks);
         }
     }
-    Verdict::new(quote.tee(), &policy.name, at, checks, MANDATORY)
+    checks.verdict(quote.tee(), &policy.name, at, MANDATORY)
 }
 
 fn read_collateral(octets: Option<&[u8]>, checks: &mut Checks) -> Option<QuoteCollateralV3> {

@@ -27,7 +27,7 @@ pub(super) fn judge(
     chain: Option<&str>,
     at: Timestamp,
     skew: u32,
-    cache: &mut SignatureCache,
+    cache: &SignatureCache,
     checks: &mut Checks,
 ) {
     const CHANGED: &str = "the quote was changed on its way: take it again";
@@ -148,7 +148,7 @@ fn judge_chain(
     chain: Vec<Cert>,
     at: Timestamp,
     skew: u32,
-    cache: &mut SignatureCache,
+    cache: &SignatureCache,
 ) -> Result<Cert, String> {
     let [pck, ca, root] = <[Cert; 3]>::try_from(chain)
         .map_err(|chain| format!("{} certificates instead of 3", chain.len()))?;

@@ -4,8 +4,11 @@
 use super::Product;
 use crate::attacks::{self, Attack, Defence, Floor};
 use crate::checks::Checks;
+use crate::claim::Claim;
+use crate::context::Context;
 use crate::hex::{self, Hex};
-use crate::policy::{Policy, Rule, SnpPolicy, TcbKind, version};
+use crate::policy::{Policy, Rule, SnpPolicy, TcbKind};
+use crate::version::version;
 use enarx_snp::bits::{Bit, GuestPolicy, PlatformInfo};
 use enarx_snp::report::{FirmwareVersion, Report, VMPL_HOST_REQUEST};
 use enarx_snp::tcb::{Component, Layout, TcbVersion};
@@ -14,9 +17,10 @@ use enarx_snp::tcb::{Component, Layout, TcbVersion};
 pub(super) fn judge(
     report: &Report,
     product: Option<&Product>,
-    policy: &Policy,
+    context: &Context<'_>,
     checks: &mut Checks,
 ) {
+    let policy = context.policy;
     guest_policy(report.guest_policy(), &policy.snp, checks);
     platform(report.platform(), &policy.snp, checks);
     vmpl(report, &policy.snp, checks);
@@ -27,13 +31,13 @@ pub(super) fn judge(
         judge_attack(attack, report, product, policy, checks);
     }
     exposed(product, &policy.snp, checks);
-    guest(report, &policy.snp, checks);
+    guest(report, context, checks);
     chips(report, &policy.snp, checks);
 }
 
 fn guest_policy(found: GuestPolicy, policy: &SnpPolicy, checks: &mut Checks) {
     let rules = &policy.guest_policy;
-    checks.claim("guest-policy", format!("{:#x}", found.0));
+    checks.claim(Claim::GuestPolicy, format!("{:#x}", found.0));
     let forbid = |insecure: bool| if insecure { Rule::Any } else { Rule::Forbid };
     for (bit, rule, remedy) in [
         (
@@ -97,7 +101,7 @@ fn platform(found: PlatformInfo, policy: &SnpPolicy, checks: &mut Checks) {
     const REMEDY: &str =
         "have the host's owner change the platform's settings, or use another host";
     let rules = &policy.platform;
-    checks.claim("platform-info", format!("{:#x}", found.0));
+    checks.claim(Claim::PlatformInfo, format!("{:#x}", found.0));
     for (bit, rule) in [
         (PlatformInfo::SMT_EN, rules.smt),
         (PlatformInfo::TSME_EN, rules.tsme),
@@ -122,7 +126,7 @@ fn platform(found: PlatformInfo, policy: &SnpPolicy, checks: &mut Checks) {
 
 fn vmpl(report: &Report, policy: &SnpPolicy, checks: &mut Checks) {
     let vmpl = report.vmpl.get();
-    checks.claim("report.vmpl", vmpl);
+    checks.claim(Claim::ReportVmpl, vmpl);
     let accepted: Vec<_> = policy.levels().map(|level| level.to_string()).collect();
     checks.test(
         "report.vmpl",
@@ -137,12 +141,16 @@ fn vmpl(report: &Report, policy: &SnpPolicy, checks: &mut Checks) {
     );
 }
 
-fn kinds(report: &Report) -> [(TcbKind, &'static str, TcbVersion); 4] {
+fn kinds(report: &Report) -> [(TcbKind, Claim, TcbVersion); 4] {
     [
-        (TcbKind::Reported, "tcb.reported", report.reported_tcb),
-        (TcbKind::Committed, "tcb.committed", report.committed_tcb),
-        (TcbKind::Launch, "tcb.launch", report.launch_tcb),
-        (TcbKind::Current, "tcb.current", report.current_tcb),
+        (TcbKind::Reported, Claim::TcbReported, report.reported_tcb),
+        (
+            TcbKind::Committed,
+            Claim::TcbCommitted,
+            report.committed_tcb,
+        ),
+        (TcbKind::Launch, Claim::TcbLaunch, report.launch_tcb),
+        (TcbKind::Current, Claim::TcbCurrent, report.current_tcb),
     ]
 }
 
@@ -160,8 +168,13 @@ const UPDATE: &str =
 
 fn tcb(report: &Report, product: Option<&Product>, policy: &SnpPolicy, checks: &mut Checks) {
     let Some(product) = product else {
-        for (_, name, _) in kinds(report) {
-            checks.fail(name, "a known product", "the product is not known", UPDATE);
+        for (_, claim, _) in kinds(report) {
+            checks.fail(
+                claim.name(),
+                "a known product",
+                "the product is not known",
+                UPDATE,
+            );
         }
         checks.fail(
             "tcb.order",
@@ -192,9 +205,9 @@ fn tcb(report: &Report, product: Option<&Product>, policy: &SnpPolicy, checks: &
             remedy,
         );
     }
-    for (kind, name, version) in kinds(report) {
-        checks.claim(name, describe(version, layout));
-        floor(product, policy, (kind, name, version), checks);
+    for (kind, claim, version) in kinds(report) {
+        checks.claim(claim, describe(version, layout));
+        floor(product, policy, (kind, claim.name(), version), checks);
     }
 }
 
@@ -242,21 +255,22 @@ fn floor(
 
 fn mitigations(report: &Report, policy: &Policy, checks: &mut Checks) {
     let found = report.mitigations();
-    for (name, required, found) in [
+    for (claim, required, found) in [
         (
-            "mitigations.launch",
+            Claim::MitigationsLaunch,
             policy.snp.launch_mitigations,
             found.map(|m| m.0),
         ),
         (
-            "mitigations.current",
+            Claim::MitigationsCurrent,
             policy.snp.current_mitigations,
             found.map(|m| m.1),
         ),
     ] {
         if let Some(found) = found {
-            checks.claim(name, format!("{found:#x}"));
+            checks.claim(claim, format!("{found:#x}"));
         }
+        let name = claim.name();
         let expected = format!("bits {required:#x}");
         match found {
             _ if required == 0 => checks.skip(name, "the policy asks for none"),
@@ -282,8 +296,8 @@ fn firmware(report: &Report, policy: &SnpPolicy, checks: &mut Checks) {
         triple(&report.current_version),
         triple(&report.committed_version),
     );
-    checks.claim("firmware.current", text(current));
-    checks.claim("firmware.committed", text(committed));
+    checks.claim(Claim::FirmwareCurrent, text(current));
+    checks.claim(Claim::FirmwareCommitted, text(committed));
     let actual = format!("current {}, committed {}", text(current), text(committed));
     match policy.min_firmware.as_deref().and_then(version::<3>) {
         None => checks.skip(
@@ -424,19 +438,18 @@ fn exposed(product: Option<&Product>, policy: &SnpPolicy, checks: &mut Checks) {
     }
 }
 
-fn guest(report: &Report, policy: &SnpPolicy, checks: &mut Checks) {
+fn guest(report: &Report, context: &Context<'_>, checks: &mut Checks) {
     const IMAGE: &str = "another image was launched than the policy names: run that one";
-    const SESSION: &str =
-        "it was made for another nonce, application or configuration: take evidence for these";
-    checks.claim("guest.measurement", hex::encode(&report.measurement));
-    checks.claim("guest.report-data", hex::encode(&report.report_data));
-    checks.claim("guest.host-data", hex::encode(&report.host_data));
-    checks.claim("guest.svn", report.guest_svn.get());
-    checks.one_of(
-        "guest.report-data",
-        policy.report_data.as_slice(),
-        &Hex(report.report_data),
-        SESSION,
+    const SESSION: &str = "it was made for another occasion: take evidence for this one";
+    let policy = &context.policy.snp;
+    checks.claim(Claim::GuestMeasurement, hex::encode(&report.measurement));
+    checks.claim(Claim::GuestReportData, hex::encode(&report.report_data));
+    checks.claim(Claim::GuestHostData, hex::encode(&report.host_data));
+    checks.claim(Claim::GuestSvn, report.guest_svn.get());
+    checks.report_data(
+        policy.report_data,
+        context.expected.report_data,
+        Hex(report.report_data),
     );
     checks.one_of(
         "guest.host-data",

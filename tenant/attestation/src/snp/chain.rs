@@ -3,6 +3,8 @@
 
 use super::Product;
 use crate::checks::Checks;
+use crate::claim::Claim;
+use crate::context::Context;
 use crate::hex;
 use crate::x509::{Cert, Crl, EC_PUBLIC_KEY, SignatureCache, common_name, small_integer};
 use crate::{AmdEndorsements, Policy, Timestamp};
@@ -93,11 +95,15 @@ const FETCH: &str =
 pub(super) fn judge(
     report: &Report,
     endorsements: &AmdEndorsements,
-    policy: &Policy,
-    at: Timestamp,
-    signatures: &mut SignatureCache,
+    context: &Context<'_>,
     checks: &mut Checks,
 ) -> Option<Product> {
+    let Context {
+        policy,
+        expected,
+        signatures,
+    } = context;
+    let at = expected.at;
     let chain = certificates(endorsements, checks);
     let line = chain.as_ref().and_then(|chain| {
         let simulated = simulated(&chain.ark, policy);
@@ -238,7 +244,7 @@ fn product(
     let (product, actual) = match (report.cpu(), line) {
         (Some(cpu), _) => {
             checks.claim(
-                "report.cpuid",
+                Claim::ReportCpuid,
                 format!("{:02x}/{:02x}/{:02x}", cpu.family, cpu.model, cpu.stepping),
             );
             let actual = format!(
@@ -257,7 +263,7 @@ fn product(
         .as_ref()
         .map_or_else(|| "unknown".to_owned(), ToString::to_string);
     if product.is_some() {
-        checks.claim("report.product", &name);
+        checks.claim(Claim::ReportProduct, &name);
     }
     let accepted = |g: &Generation| policy.snp.products.iter().any(|p| p == g.name);
     checks.test(
@@ -274,7 +280,7 @@ fn product(
 
 fn root(ark: &Cert, line: Option<&str>, checks: &mut Checks) {
     let found = hex::encode(&ark.key_digest());
-    checks.claim("chain.root", &found);
+    checks.claim(Claim::ChainRoot, &found);
     if checks.simulated {
         let simulated = "a simulator's root that the policy names";
         checks.pass("chain.root", simulated, format!("simulated: key {found}"));
@@ -358,7 +364,7 @@ fn revocation(
     lists: &[Vec<u8>],
     policy: &Policy,
     at: Timestamp,
-    signatures: &mut SignatureCache,
+    signatures: &SignatureCache,
     checks: &mut Checks,
 ) {
     const REMEDY: &str = "run `enarx certs fetch` for a current revocation list";
@@ -500,7 +506,7 @@ fn agreement(
         .extension(oid::CSP_ID)
         .and_then(|v| Ia5StringRef::from_der(v).ok())
     {
-        checks.claim("certificate.csp", csp);
+        checks.claim(Claim::CertificateCsp, csp);
     }
 
     let product_name = vek
@@ -569,7 +575,7 @@ fn chip(
     policy: &Policy,
     checks: &mut Checks,
 ) {
-    checks.claim("report.chip-id", hex::encode(&report.chip_id));
+    checks.claim(Claim::ReportChipId, hex::encode(&report.chip_id));
     let masked = report.chip_id.iter().all(|b| *b == 0);
     if report.keys().signing_key() == SigningKey::Vlek {
         checks.skip("agreement.chip-id", "a VLEK names no chip");

@@ -4,12 +4,14 @@
 mod appraisal;
 mod chain;
 mod identify;
+mod measurement;
 
 use crate::checks::Checks;
-use crate::reference;
+use crate::claim::Claim;
+use crate::context::Context;
+use crate::endorsements::AmdEndorsements;
+use crate::policy::{Endorser, Policy};
 use crate::verdict::{Tee, Verdict};
-use crate::x509::SignatureCache;
-use crate::{AmdEndorsements, Policy, ReferenceValue, Timestamp};
 use enarx_snp::bits::SigningKey;
 use enarx_snp::product::{CpuSignature, GENERATIONS, Generation};
 use enarx_snp::report::{ALGO_ECDSA_P384_SHA384, MAX_VERSION, Report, VERSION_WITH_CPUID};
@@ -96,12 +98,10 @@ impl fmt::Display for Product {
 pub(crate) fn judge(
     report: &Report,
     endorsements: &AmdEndorsements,
-    policy: &Policy,
-    references: Option<&[ReferenceValue]>,
-    at: Timestamp,
-    signatures: &mut SignatureCache,
+    context: &Context<'_>,
     mut checks: Checks,
 ) -> Verdict {
+    let policy = context.policy;
     checks.test(
         "evidence.accepted",
         policy.snp.accept,
@@ -110,17 +110,27 @@ pub(crate) fn judge(
         "add a table [snp] to the policy, or use other hardware",
     );
     form(report, policy, &mut checks);
-    let product = chain::judge(report, endorsements, policy, at, signatures, &mut checks);
+    let product = chain::judge(report, endorsements, context, &mut checks);
     let product = product.as_ref();
-    appraisal::judge(report, product, policy, &mut checks);
-    reference::judge(report, product, policy, references, at, &mut checks);
-    Verdict::new(Tee::SevSnp, &policy.name, at, checks, MANDATORY)
+    appraisal::judge(report, product, context, &mut checks);
+    measurement::judge(report, product, context, &mut checks);
+    checks.verdict(Tee::SevSnp, &policy.name, context.expected.at, MANDATORY)
+}
+
+/// The name of the key that signs a report, as verdicts and `enarx inspect` have it.
+pub(crate) fn signing_key_name(key: SigningKey) -> String {
+    match key {
+        SigningKey::Vcek => "vcek".to_owned(),
+        SigningKey::Vlek => "vlek".to_owned(),
+        SigningKey::None => "none".to_owned(),
+        SigningKey::Reserved(number) => format!("reserved({number})"),
+    }
 }
 
 /// What can be said of a report without any certificate.
 fn form(report: &Report, policy: &Policy, checks: &mut Checks) {
     let version = report.version.get();
-    checks.claim("report.version", version);
+    checks.claim(Claim::ReportVersion, version);
     let newest = if policy.snp.insecure_allow_unknown {
         u32::MAX
     } else {
@@ -208,20 +218,22 @@ fn form(report: &Report, policy: &Policy, checks: &mut Checks) {
 
     let key = report.keys().signing_key();
     let endorser = match key {
-        SigningKey::Vcek => Some(crate::policy::Endorser::Vcek),
-        SigningKey::Vlek => Some(crate::policy::Endorser::Vlek),
+        SigningKey::Vcek => Some(Endorser::Vcek),
+        SigningKey::Vlek => Some(Endorser::Vlek),
         SigningKey::None | SigningKey::Reserved(_) => None,
     };
-    checks.claim("report.signing-key", format!("{key:?}").to_lowercase());
+    let key_name = signing_key_name(key);
+    checks.claim(Claim::ReportSigningKey, &key_name);
+    let accepted = policy.snp.signing_keys.iter().map(ToString::to_string);
     checks.test(
         "report.signing-key",
         endorser.is_some_and(|e| policy.snp.signing_keys.contains(&e))
             && !report.keys().mask_chip_key(),
-        format!("{:?}", policy.snp.signing_keys).to_lowercase(),
+        accepted.collect::<Vec<_>>().join(" or "),
         if report.keys().mask_chip_key() {
             "none, the host masked the key".to_owned()
         } else {
-            format!("{key:?}").to_lowercase()
+            key_name
         },
         "have the host sign reports (MASK_CHIP_KEY off) with a key that snp.signing-keys names",
     );

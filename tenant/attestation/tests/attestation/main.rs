@@ -1,7 +1,10 @@
 //! The tests of the verifier as its callers see it.
-#![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
+
+#[macro_use]
+extern crate enarx_harness;
 
 mod attacks;
+mod expected;
 mod genuine;
 mod kinds;
 mod mutation;
@@ -12,3 +15,7 @@ mod schema;
 mod simulated;
 mod switches;
 mod vectors;
+
+fn main() -> std::process::ExitCode {
+    enarx_harness::main()
+}

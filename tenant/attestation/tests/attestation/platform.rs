@@ -4,7 +4,9 @@ use enarx_attestation::hex::Hex;
 use enarx_attestation::policy::{
     GuestPolicyRules, MissingFacts, PlatformRules, Rule, SnpPolicy, TcbFloor,
 };
-use enarx_attestation::{AmdEndorsements, Endorsements, Policy, Timestamp, Verdict, Verifier};
+use enarx_attestation::{
+    AmdEndorsements, Endorsements, Expected, Policy, Timestamp, Verdict, Verifier,
+};
 use enarx_snp::product::Generation;
 use enarx_snp::report::{ALGO_ECDSA_P384_SHA384, REPORT_LEN, Report};
 use enarx_snp::tcb::{Component, TcbVersion};
@@ -120,7 +122,11 @@ impl Platform {
 
     /// Verifies a report as it is.
     pub fn verify_as_is(&self, report: &Report, endorsements: &Endorsements) -> Verdict {
-        Verifier::new(self.policy.clone()).verify(report.as_bytes(), endorsements, Timestamp(NOW))
+        Verifier::new(self.policy.clone()).verify(
+            report.as_bytes(),
+            endorsements,
+            &Expected::at(Timestamp(NOW)),
+        )
     }
 }
 

@@ -273,7 +273,7 @@ fn another_product_under_a_genuine_signature_is_refused() {
     platform.report.cpuid_model = 0x11;
     assert_fails_only(&platform.verify(), &["agreement.product"]);
     platform.report.cpuid_model = 0x01;
-    platform.spec.product_name = "Genoa".to_owned();
+    "Genoa".clone_into(&mut platform.spec.product_name);
     assert_fails_only(&platform.verify(), &["agreement.product"]);
 }
 

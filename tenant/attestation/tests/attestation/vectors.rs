@@ -1,24 +1,11 @@
 //! Evidence captured from genuine hardware, in a folder beside the repository. It is not part of the repository, so
-//! tests that need it are skipped with a message where it is absent, unless `ENARX_REQUIRE_VECTORS=1`.
+//! tests that need it are ignored where it is absent, unless `ENARX_REQUIRE_VECTORS=1`.
+
+pub use enarx_harness::needs::vectors as folder;
 
 use enarx_attestation::{AmdEndorsements, Endorsements};
 use std::fs;
-use std::path::{Path, PathBuf};
-
-/// The folder of vectors, `None` (with a message) when it is absent and not required.
-pub fn folder() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors");
-    if path.join("INDEX.md").is_file() {
-        return Some(path);
-    }
-    assert!(
-        std::env::var_os("ENARX_REQUIRE_VECTORS").is_none_or(|v| v != "1"),
-        "ENARX_REQUIRE_VECTORS=1, but there are no vectors at {}",
-        path.display()
-    );
-    eprintln!("skipped: no vectors at {}", path.display());
-    None
-}
+use std::path::Path;
 
 /// One case.
 pub struct Case {
@@ -61,6 +48,7 @@ impl Case {
             .filter(|name| name != "roots")
             .collect();
         names.sort();
+        assert!(!names.is_empty(), "no case in {}", folder.display());
         names.iter().map(|name| Self::load(folder, name)).collect()
     }
 

@@ -1,9 +1,15 @@
-//! The launch digest against three others: virtee's crate `sev`, the package `sev-snp-measure`, and a recomputation of
-//! AMD's definition in Python.
-#![allow(clippy::print_stderr, reason = "a test says what it leaves out")]
+//! Launch digests: those of a build, and the digest against three others: virtee's crate `sev`, the package
+//! `sev-snp-measure`, and a recomputation of AMD's definition in Python.
 
+#[macro_use]
+extern crate enarx_harness;
+
+mod build;
 mod definition;
 mod firmware;
 mod others;
-#[path = "../program/mod.rs"]
 mod program;
+
+fn main() -> std::process::ExitCode {
+    enarx_harness::main()
+}

@@ -102,6 +102,11 @@ impl Drop for Socket {
 }
 
 impl Socket {
+    /// Opens one.
+    fn open(port: &Port, call: &Call) -> Result<Arc<Self>> {
+        Ok(Self::new(port, port.call(call, &[], &mut [])?.value))
+    }
+
     /// The socket that a call has made.
     fn new(port: &Port, value: u64) -> Arc<Self> {
         // A handle has 32 bits; the port has checked the value.
@@ -110,6 +115,15 @@ impl Socket {
             port: port.clone(),
             handle,
         })
+    }
+
+    /// Begins to give it a local address.
+    fn bind(&self, address: &SocketAddr) -> Result<Operation> {
+        let call = Call::Bind {
+            handle: self.handle,
+            address: to_wire(address),
+        };
+        Ok(self.port.start(&call, &[])?)
     }
 
     fn address(&self, call: &Call) -> Result<IpSocketAddress> {
@@ -147,42 +161,20 @@ impl Socket {
         };
         Ok(self.port.call(&call, &[], &mut [])?.value)
     }
-}
 
-/// Options of a socket, kept until there is a socket of the host that they can be set on.
-#[derive(Default)]
-struct Options(Vec<(SocketOption, u64)>);
-
-impl Options {
-    fn set(&mut self, socket: Option<&Socket>, option: SocketOption, value: u64) -> Result<()> {
-        if let Some(socket) = socket {
-            return socket.set(option, value);
-        }
-        self.0.retain(|(other, _)| *other != option);
-        self.0.push((option, value));
-        Ok(())
+    fn hop_limit(&self) -> Result<u8> {
+        let limit = self.get(SocketOption::HopLimit)?;
+        Ok(u8::try_from(limit).unwrap_or(u8::MAX))
     }
 
-    /// The value of an option; `default` is Linux's for what nobody has set yet.
-    fn get(&self, socket: Option<&Socket>, option: SocketOption, default: u64) -> Result<u64> {
-        if let Some(socket) = socket {
-            return socket.get(option);
-        }
-        let set = self.0.iter().find(|(other, _)| *other == option);
-        Ok(set.map_or(default, |(_, value)| *value))
-    }
-
-    /// Sets on a new socket what was asked for.
-    fn apply(&self, socket: &Socket) -> Result<()> {
-        for (option, value) in &self.0 {
-            socket.set(*option, *value)?;
-        }
-        Ok(())
+    /// Asks for a size of one of its buffers: a hint, which the host rounds and limits.
+    fn set_buffer(&self, option: SocketOption, size: u64) -> Result<()> {
+        self.set(option, positive(size)?.min(BUFFER_MAX))
     }
 }
 
-/// Size of a socket's buffers while nobody has asked the host, in bytes.
-const BUFFER_DEFAULT: u64 = 64 * 1024;
+/// Largest size of a buffer that is asked for: twice as much has 32 bits (Linux keeps the double, socket(7)).
+const BUFFER_MAX: u64 = (u32::MAX >> 2) as u64;
 
 /// A value that must not be zero.
 fn positive(value: u64) -> Result<u64> {

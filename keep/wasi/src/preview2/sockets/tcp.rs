@@ -1,7 +1,7 @@
-//! TCP: a socket is made on the host when it is bound or connected; until then its options wait.
+//! TCP over sockets of the host.
 
-use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use enarx_sallyport::Call;
@@ -13,9 +13,9 @@ use wasmtime_wasi_io::streams::{
     DynInputStream, DynOutputStream, InputStream, OutputStream, StreamError, StreamResult,
 };
 
-use super::{Network, Options, Result, Socket, bindable, permitted, positive, remote, to_wire};
+use super::{Network, Result, Socket, bindable, permitted, positive, remote, to_wire};
 use crate::error::Errno;
-use crate::port::{MAX_TRANSFER, Operation, Port};
+use crate::port::{MAX_TRANSFER, Operation};
 use crate::preview2::Preview2;
 use crate::preview2::bindings::wasi::sockets::network::{
     ErrorCode, IpAddressFamily, IpSocketAddress,
@@ -27,54 +27,61 @@ use crate::stream::Input;
 /// Connections that wait to be accepted, unless the program says otherwise (Linux, SOMAXCONN).
 const BACKLOG: u64 = 4096;
 
+/// The longest time between keep-alive probes that Linux takes, in seconds (MAX_TCP_KEEPIDLE and
+/// MAX_TCP_KEEPINTVL, include/net/tcp.h).
+const KEEP_ALIVE_MAX: u64 = 32_767;
+/// Most keep-alive probes that Linux takes (MAX_TCP_KEEPCNT, include/net/tcp.h).
+const KEEP_ALIVE_COUNT_MAX: u32 = 127;
+/// Nanoseconds of a second.
+const SECOND: u64 = 1_000_000_000;
+
 enum State {
     Unbound,
-    /// `TcpListen` is on its way: the host has one call for binding and listening.
     Binding(Operation),
-    Bound(Arc<Socket>),
-    /// `start-listen` was called, `finish-listen` was not yet.
-    StartsListening(Arc<Socket>),
-    Listening {
-        socket: Arc<Socket>,
-        accept: Option<Operation>,
-    },
+    Bound,
+    StartsListening(Operation),
+    Listening { accept: Option<Operation> },
     Connecting(Operation),
-    Connected(Arc<Socket>),
+    Connected,
     Closed,
+}
+
+/// The directions of a connection that the program has ended.
+#[derive(Default)]
+struct Ended {
+    receiving: AtomicBool,
+    sending: AtomicBool,
 }
 
 /// A TCP socket of a component.
 pub struct TcpSocket {
-    port: Port,
+    socket: Arc<Socket>,
     family: IpAddressFamily,
     state: State,
-    options: Options,
     backlog: u64,
+    ended: Arc<Ended>,
+    /// The end of sending, which waits for what was written before.
+    ending: Option<Operation>,
 }
 
 impl TcpSocket {
-    fn new(port: Port, family: IpAddressFamily, state: State) -> Self {
+    fn new(socket: Arc<Socket>, family: IpAddressFamily, state: State) -> Self {
         Self {
-            port,
+            socket,
             family,
             state,
-            options: Options::default(),
             backlog: BACKLOG,
+            ended: Arc::default(),
+            ending: None,
         }
     }
 
-    fn socket(&self) -> Option<&Socket> {
-        match &self.state {
-            State::Bound(socket)
-            | State::StartsListening(socket)
-            | State::Listening { socket, .. }
-            | State::Connected(socket) => Some(socket),
-            _ => None,
-        }
-    }
-
+    /// The socket, for what may be asked of it in every state but the last.
     fn existing(&self) -> Result<&Socket> {
-        self.socket().ok_or(ErrorCode::InvalidState.into())
+        match self.state {
+            State::Closed => Err(ErrorCode::InvalidState.into()),
+            _ => Ok(&self.socket),
+        }
     }
 
     fn busy(&self) -> Result<()> {
@@ -86,37 +93,60 @@ impl TcpSocket {
         }
     }
 
-    fn set(&mut self, option: SocketOption, value: u64) -> Result<()> {
-        let mut options = mem::take(&mut self.options);
-        let outcome = options.set(self.socket(), option, value);
-        self.options = options;
-        outcome
+    /// Sets a time of keep-alive: a hint, which is rounded up to seconds and limited.
+    fn set_keep_alive_time(&self, option: SocketOption, value: u64) -> Result<()> {
+        let seconds = positive(value)?.div_ceil(SECOND).min(KEEP_ALIVE_MAX);
+        self.existing()?.set(option, seconds * SECOND)
     }
 
-    fn get(&self, option: SocketOption, default: u64) -> Result<u64> {
-        self.options.get(self.socket(), option, default)
+    fn listening(&self) -> Call {
+        Call::TcpListen {
+            handle: self.socket.handle,
+            backlog: u32::try_from(self.backlog).unwrap_or(u32::MAX),
+        }
     }
 
     /// The operation that accepts the next connection; started when there is none.
     fn accepting(&mut self) -> Result<&mut Operation> {
-        let State::Listening { socket, accept } = &mut self.state else {
+        let State::Listening { accept } = &mut self.state else {
             return Err(ErrorCode::InvalidState.into());
         };
         match accept {
             Some(operation) => Ok(operation),
             none => {
-                let handle = socket.handle;
-                Ok(none.insert(self.port.start(&Call::TcpAccept { handle }, &[])?))
+                let handle = self.socket.handle;
+                let operation = self.socket.port.start(&Call::TcpAccept { handle }, &[])?;
+                Ok(none.insert(operation))
             }
         }
     }
+}
+
+/// The end of an operation that a `finish-…` function asks for: the new state is `next` when it has
+/// succeeded, `failed` when not.
+fn finish(state: &mut State, next: State, failed: State) -> Result<()> {
+    let (State::Binding(operation)
+    | State::StartsListening(operation)
+    | State::Connecting(operation)) = state
+    else {
+        return Err(ErrorCode::NotInProgress.into());
+    };
+    if !operation.is_ready() {
+        return Err(ErrorCode::WouldBlock.into());
+    }
+    let answer = operation.take(&mut []);
+    *state = if answer.is_ok() { next } else { failed };
+    answer?;
+    Ok(())
 }
 
 #[async_trait]
 impl Pollable for TcpSocket {
     async fn ready(&mut self) {
         match &self.state {
-            State::Binding(operation) | State::Connecting(operation) => operation.ready().await,
+            State::Binding(operation)
+            | State::StartsListening(operation)
+            | State::Connecting(operation) => operation.ready().await,
             State::Listening { .. } => {
                 // What went wrong is told by `accept`.
                 if let Ok(operation) = self.accepting() {
@@ -131,21 +161,39 @@ impl Pollable for TcpSocket {
 /// The receiving half of a connection.
 struct Receiver {
     input: Input,
+    ended: Arc<Ended>,
     /// Keeps the connection open.
     _socket: Arc<Socket>,
+}
+
+impl Receiver {
+    fn open(&self) -> StreamResult<()> {
+        if self.ended.receiving.load(Ordering::Relaxed) {
+            return Err(StreamError::Closed);
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
 impl Pollable for Receiver {
     async fn ready(&mut self) {
-        self.input.ready().await;
+        if self.open().is_ok() {
+            self.input.ready().await;
+        }
     }
 }
 
 #[async_trait]
 impl InputStream for Receiver {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        self.open()?;
         InputStream::read(&mut self.input, size)
+    }
+
+    async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
+        self.open()?;
+        self.input.blocking_read(size).await
     }
 }
 
@@ -154,12 +202,13 @@ struct Sender {
     socket: Arc<Socket>,
     pending: Option<(Operation, usize)>,
     closed: bool,
+    ended: Arc<Ended>,
 }
 
 impl Sender {
     /// Takes the answer to the pending write when it is there.
     fn settle(&mut self) -> StreamResult<()> {
-        if self.closed {
+        if self.closed || self.ended.sending.load(Ordering::Relaxed) {
             return Err(StreamError::Closed);
         }
         let Some((operation, length)) = &mut self.pending else {
@@ -176,7 +225,11 @@ impl Sender {
         self.pending = None;
         outcome.map_err(|errno| {
             self.closed = true;
-            StreamError::LastOperationFailed(errno.into())
+            match errno {
+                // Nobody is there any more who could take it: that is no failure of this end.
+                Errno::Pipe => StreamError::Closed,
+                errno => StreamError::LastOperationFailed(errno.into()),
+            }
         })
     }
 }
@@ -231,15 +284,17 @@ impl OutputStream for Sender {
     }
 }
 
-fn streams(socket: &Arc<Socket>) -> (DynInputStream, DynOutputStream) {
+fn streams(socket: &Arc<Socket>, ended: &Arc<Ended>) -> (DynInputStream, DynOutputStream) {
     let receiver = Receiver {
-        input: Input::new(socket.port.clone(), socket.handle),
+        input: Input::own(socket.port.clone(), socket.handle),
+        ended: Arc::clone(ended),
         _socket: Arc::clone(socket),
     };
     let sender = Sender {
         socket: Arc::clone(socket),
         pending: None,
         closed: false,
+        ended: Arc::clone(ended),
     };
     (Box::new(receiver), Box::new(sender))
 }
@@ -252,15 +307,13 @@ type Accepted = (
 );
 
 impl Preview2 {
-    fn push_streams(
-        &mut self,
-        parent: &Resource<TcpSocket>,
-        socket: &Arc<Socket>,
-    ) -> Result<Streams> {
-        let (input, output) = streams(socket);
+    /// The streams of a connection.
+    fn push_streams(&mut self, this: &Resource<TcpSocket>) -> Result<Streams> {
+        let connection = self.table.get(this)?;
+        let (input, output) = streams(&connection.socket, &connection.ended);
         Ok((
-            self.table.push_child(input, parent)?,
-            self.table.push_child(output, parent)?,
+            self.table.push_child(input, this)?,
+            self.table.push_child(output, this)?,
         ))
     }
 }
@@ -268,10 +321,11 @@ impl Preview2 {
 impl tcp_create_socket::Host for Preview2 {
     fn create_tcp_socket(&mut self, family: IpAddressFamily) -> Result<Resource<TcpSocket>> {
         permitted(self.context.network.tcp)?;
-        let port = self.context.port.clone();
+        let ipv6 = family == IpAddressFamily::Ipv6;
+        let socket = Socket::open(&self.context.port, &Call::TcpOpen { ipv6 })?;
         Ok(self
             .table
-            .push(TcpSocket::new(port, family, State::Unbound))?)
+            .push(TcpSocket::new(socket, family, State::Unbound))?)
     }
 }
 
@@ -291,28 +345,16 @@ impl tcp::HostTcpSocket for Preview2 {
             return Err(ErrorCode::InvalidState.into());
         }
         let address = bindable(address, socket.family)?;
-        let call = Call::TcpListen {
-            address: to_wire(&address),
-            backlog: u32::try_from(socket.backlog).unwrap_or(u32::MAX),
-        };
-        socket.state = State::Binding(socket.port.start(&call, &[])?);
+        socket.state = State::Binding(socket.socket.bind(&address)?);
         Ok(())
     }
 
     fn finish_bind(&mut self, this: Resource<TcpSocket>) -> Result<()> {
         let socket = self.table.get_mut(&this)?;
-        let State::Binding(operation) = &mut socket.state else {
+        if !matches!(socket.state, State::Binding(_)) {
             return Err(ErrorCode::NotInProgress.into());
-        };
-        if !operation.is_ready() {
-            return Err(ErrorCode::WouldBlock.into());
         }
-        let answer = operation.take(&mut []);
-        socket.state = State::Unbound;
-        let bound = Socket::new(&socket.port, answer?.value);
-        socket.options.apply(&bound)?;
-        socket.state = State::Bound(bound);
-        Ok(())
+        finish(&mut socket.state, State::Bound, State::Unbound)
     }
 
     fn start_connect(
@@ -324,92 +366,78 @@ impl tcp::HostTcpSocket for Preview2 {
         self.table.get(&network)?;
         let socket = self.table.get_mut(&this)?;
         socket.busy()?;
-        match socket.state {
-            State::Unbound => {}
-            // The host has no call that connects from an address of one's own choice.
-            State::Bound(_) => return Err(ErrorCode::NotSupported.into()),
-            _ => return Err(ErrorCode::InvalidState.into()),
+        if !matches!(socket.state, State::Unbound | State::Bound) {
+            return Err(ErrorCode::InvalidState.into());
         }
-        let address = to_wire(&remote(address, socket.family)?);
-        let call = Call::TcpConnect { address };
-        socket.state = State::Connecting(socket.port.start(&call, &[])?);
+        let address = remote(address, socket.family)?;
+        let call = Call::TcpConnect {
+            handle: socket.socket.handle,
+            address: to_wire(&address),
+        };
+        socket.state = State::Connecting(socket.socket.port.start(&call, &[])?);
         Ok(())
     }
 
     fn finish_connect(&mut self, this: Resource<TcpSocket>) -> Result<Streams> {
         let socket = self.table.get_mut(&this)?;
-        let State::Connecting(operation) = &mut socket.state else {
+        if !matches!(socket.state, State::Connecting(_)) {
             return Err(ErrorCode::NotInProgress.into());
-        };
-        if !operation.is_ready() {
-            return Err(ErrorCode::WouldBlock.into());
         }
-        let answer = operation.take(&mut []);
-        socket.state = State::Closed;
-        let connected = Socket::new(&socket.port, answer?.value);
-        socket.options.apply(&connected)?;
-        socket.state = State::Connected(Arc::clone(&connected));
-        self.push_streams(&this, &connected)
+        finish(&mut socket.state, State::Connected, State::Closed)?;
+        self.push_streams(&this)
     }
 
     fn start_listen(&mut self, this: Resource<TcpSocket>) -> Result<()> {
         let socket = self.table.get_mut(&this)?;
         socket.busy()?;
-        match mem::replace(&mut socket.state, State::Closed) {
-            State::Bound(bound) => {
-                socket.state = State::StartsListening(bound);
-                Ok(())
-            }
-            other => {
-                socket.state = other;
-                Err(ErrorCode::InvalidState.into())
-            }
+        if !matches!(socket.state, State::Bound) {
+            return Err(ErrorCode::InvalidState.into());
         }
+        let operation = socket.socket.port.start(&socket.listening(), &[])?;
+        socket.state = State::StartsListening(operation);
+        Ok(())
     }
 
     fn finish_listen(&mut self, this: Resource<TcpSocket>) -> Result<()> {
         let socket = self.table.get_mut(&this)?;
-        match mem::replace(&mut socket.state, State::Closed) {
-            State::StartsListening(bound) => {
-                socket.state = State::Listening {
-                    socket: bound,
-                    accept: None,
-                };
-                Ok(())
-            }
-            other => {
-                socket.state = other;
-                Err(ErrorCode::NotInProgress.into())
-            }
+        if !matches!(socket.state, State::StartsListening(_)) {
+            return Err(ErrorCode::NotInProgress.into());
         }
+        let listening = State::Listening { accept: None };
+        finish(&mut socket.state, listening, State::Closed)
     }
 
     fn accept(&mut self, this: Resource<TcpSocket>) -> Result<Accepted> {
         let listener = self.table.get_mut(&this)?;
-        let (port, family) = (listener.port.clone(), listener.family);
+        let (port, family) = (listener.socket.port.clone(), listener.family);
         let operation = listener.accepting()?;
         if !operation.is_ready() {
             return Err(ErrorCode::WouldBlock.into());
         }
         let mut peer = [0; ADDRESS_SIZE as usize];
         let answer = operation.take(&mut peer);
-        if let State::Listening { accept, .. } = &mut listener.state {
+        if let State::Listening { accept } = &mut listener.state {
             *accept = None;
         }
         let connected = Socket::new(&port, answer?.value);
-        let state = State::Connected(Arc::clone(&connected));
-        let accepted = self.table.push(TcpSocket::new(port, family, state))?;
-        let (input, output) = self.push_streams(&accepted, &connected)?;
+        let accepted = TcpSocket::new(connected, family, State::Connected);
+        let accepted = self.table.push(accepted)?;
+        let (input, output) = self.push_streams(&accepted)?;
         Ok((accepted, input, output))
     }
 
     fn local_address(&mut self, this: Resource<TcpSocket>) -> Result<IpSocketAddress> {
-        self.table.get(&this)?.existing()?.local_address()
+        let socket = self.table.get(&this)?;
+        match socket.state {
+            State::Unbound | State::Binding(_) => Err(ErrorCode::InvalidState.into()),
+            _ => socket.existing()?.local_address(),
+        }
     }
 
     fn remote_address(&mut self, this: Resource<TcpSocket>) -> Result<IpSocketAddress> {
-        match &self.table.get(&this)?.state {
-            State::Connected(socket) => socket.peer_address(),
+        let socket = self.table.get(&this)?;
+        match socket.state {
+            State::Connected => socket.socket.peer_address(),
             _ => Err(ErrorCode::InvalidState.into()),
         }
     }
@@ -429,91 +457,98 @@ impl tcp::HostTcpSocket for Preview2 {
         let socket = self.table.get_mut(&this)?;
         positive(value)?;
         match socket.state {
-            State::Unbound | State::Bound(_) => {
+            State::Connecting(_) | State::Connected | State::Closed => {
+                Err(ErrorCode::InvalidState.into())
+            }
+            State::StartsListening(_) | State::Listening { .. } => {
+                socket.backlog = value;
+                let call = socket.listening();
+                socket.socket.port.call(&call, &[], &mut [])?;
+                Ok(())
+            }
+            _ => {
                 socket.backlog = value;
                 Ok(())
             }
-            State::Listening { .. } | State::StartsListening(_) => {
-                Err(ErrorCode::NotSupported.into())
-            }
-            _ => Err(ErrorCode::InvalidState.into()),
         }
     }
 
     fn keep_alive_enabled(&mut self, this: Resource<TcpSocket>) -> Result<bool> {
-        Ok(self.table.get(&this)?.get(SocketOption::KeepAlive, 0)? != 0)
+        let socket = self.table.get(&this)?.existing()?;
+        Ok(socket.get(SocketOption::KeepAlive)? != 0)
     }
 
     fn set_keep_alive_enabled(&mut self, this: Resource<TcpSocket>, value: bool) -> Result<()> {
-        let socket = self.table.get_mut(&this)?;
+        let socket = self.table.get(&this)?.existing()?;
         socket.set(SocketOption::KeepAlive, u64::from(value))
     }
 
     fn keep_alive_idle_time(&mut self, this: Resource<TcpSocket>) -> Result<u64> {
-        let default = 7200 * 1_000_000_000;
-        self.table
-            .get(&this)?
-            .get(SocketOption::KeepAliveIdle, default)
+        let socket = self.table.get(&this)?.existing()?;
+        socket.get(SocketOption::KeepAliveIdle)
     }
 
     fn set_keep_alive_idle_time(&mut self, this: Resource<TcpSocket>, value: u64) -> Result<()> {
-        let socket = self.table.get_mut(&this)?;
-        socket.set(SocketOption::KeepAliveIdle, positive(value)?)
+        let socket = self.table.get(&this)?;
+        socket.set_keep_alive_time(SocketOption::KeepAliveIdle, value)
     }
 
     fn keep_alive_interval(&mut self, this: Resource<TcpSocket>) -> Result<u64> {
-        let default = 75 * 1_000_000_000;
-        self.table
-            .get(&this)?
-            .get(SocketOption::KeepAliveInterval, default)
+        let socket = self.table.get(&this)?.existing()?;
+        socket.get(SocketOption::KeepAliveInterval)
     }
 
     fn set_keep_alive_interval(&mut self, this: Resource<TcpSocket>, value: u64) -> Result<()> {
-        let socket = self.table.get_mut(&this)?;
-        socket.set(SocketOption::KeepAliveInterval, positive(value)?)
+        let socket = self.table.get(&this)?;
+        socket.set_keep_alive_time(SocketOption::KeepAliveInterval, value)
     }
 
     fn keep_alive_count(&mut self, this: Resource<TcpSocket>) -> Result<u32> {
-        let count = self
-            .table
-            .get(&this)?
-            .get(SocketOption::KeepAliveCount, 9)?;
+        let socket = self.table.get(&this)?.existing()?;
+        let count = socket.get(SocketOption::KeepAliveCount)?;
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
     fn set_keep_alive_count(&mut self, this: Resource<TcpSocket>, value: u32) -> Result<()> {
-        let socket = self.table.get_mut(&this)?;
-        socket.set(SocketOption::KeepAliveCount, positive(value.into())?)
+        let socket = self.table.get(&this)?;
+        let count = positive(value.min(KEEP_ALIVE_COUNT_MAX).into())?;
+        socket.existing()?.set(SocketOption::KeepAliveCount, count)
     }
 
     fn hop_limit(&mut self, this: Resource<TcpSocket>) -> Result<u8> {
-        let limit = self.table.get(&this)?.get(SocketOption::HopLimit, 64)?;
-        Ok(u8::try_from(limit).unwrap_or(u8::MAX))
+        self.table.get(&this)?.existing()?.hop_limit()
     }
 
     fn set_hop_limit(&mut self, this: Resource<TcpSocket>, value: u8) -> Result<()> {
-        let socket = self.table.get_mut(&this)?;
-        socket.set(SocketOption::HopLimit, positive(value.into())?)
+        let limit = positive(value.into())?;
+        let socket = self.table.get(&this)?.existing()?;
+        socket.set(SocketOption::HopLimit, limit)
     }
 
     fn receive_buffer_size(&mut self, this: Resource<TcpSocket>) -> Result<u64> {
-        let socket = self.table.get(&this)?;
-        socket.get(SocketOption::ReceiveBuffer, super::BUFFER_DEFAULT)
+        let socket = self.table.get(&this)?.existing()?;
+        socket.get(SocketOption::ReceiveBuffer)
     }
 
     fn set_receive_buffer_size(&mut self, this: Resource<TcpSocket>, value: u64) -> Result<()> {
-        let socket = self.table.get_mut(&this)?;
-        socket.set(SocketOption::ReceiveBuffer, positive(value)?)
+        let socket = self.table.get(&this)?;
+        positive(value)?;
+        socket
+            .existing()?
+            .set_buffer(SocketOption::ReceiveBuffer, value)
     }
 
     fn send_buffer_size(&mut self, this: Resource<TcpSocket>) -> Result<u64> {
-        let socket = self.table.get(&this)?;
-        socket.get(SocketOption::SendBuffer, super::BUFFER_DEFAULT)
+        let socket = self.table.get(&this)?.existing()?;
+        socket.get(SocketOption::SendBuffer)
     }
 
     fn set_send_buffer_size(&mut self, this: Resource<TcpSocket>, value: u64) -> Result<()> {
-        let socket = self.table.get_mut(&this)?;
-        socket.set(SocketOption::SendBuffer, positive(value)?)
+        let socket = self.table.get(&this)?;
+        positive(value)?;
+        socket
+            .existing()?
+            .set_buffer(SocketOption::SendBuffer, value)
     }
 
     fn subscribe(&mut self, this: Resource<TcpSocket>) -> wasmtime::Result<Resource<DynPollable>> {
@@ -521,18 +556,26 @@ impl tcp::HostTcpSocket for Preview2 {
     }
 
     fn shutdown(&mut self, this: Resource<TcpSocket>, kind: ShutdownType) -> Result<()> {
-        let State::Connected(socket) = &self.table.get(&this)?.state else {
+        let socket = self.table.get_mut(&this)?;
+        if !matches!(socket.state, State::Connected) {
             return Err(ErrorCode::InvalidState.into());
+        }
+        let receiving = kind != ShutdownType::Send;
+        let sending = kind != ShutdownType::Receive;
+        // What has ended is not ended again.
+        let receiving = receiving && !socket.ended.receiving.swap(true, Ordering::Relaxed);
+        let sending = sending && !socket.ended.sending.swap(true, Ordering::Relaxed);
+        let how = match (receiving, sending) {
+            (false, false) => return Ok(()),
+            (true, false) => ShutdownHow::Receive,
+            (false, true) => ShutdownHow::Send,
+            (true, true) => ShutdownHow::Both,
         };
-        let call = Call::Shutdown {
-            handle: socket.handle,
-            how: match kind {
-                ShutdownType::Receive => ShutdownHow::Receive,
-                ShutdownType::Send => ShutdownHow::Send,
-                ShutdownType::Both => ShutdownHow::Both,
-            },
-        };
-        socket.port.call(&call, &[], &mut [])?;
+        let handle = socket.socket.handle;
+        let call = Call::Shutdown { handle, how };
+        // The host performs it once it has sent what was written before. Nothing of its outcome is of
+        // use: a connection that the peer has ended meanwhile has ended.
+        socket.ending = Some(socket.socket.port.start(&call, &[])?);
         Ok(())
     }
 

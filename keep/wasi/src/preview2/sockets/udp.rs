@@ -1,4 +1,4 @@
-//! UDP: a socket is made on the host when it is bound.
+//! UDP over sockets of the host.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use wasmtime_wasi_io::async_trait;
 use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 
 use super::{
-    Network, Options, Result, Socket, bindable, from_std, from_wire, permitted, positive, remote,
-    to_std, to_wire,
+    Network, Result, Socket, bindable, from_std, from_wire, permitted, positive, remote, to_std,
+    to_wire,
 };
-use crate::port::{Operation, Port};
+use crate::port::Operation;
 use crate::preview2::Preview2;
 use crate::preview2::bindings::wasi::sockets::network::{
     ErrorCode, IpAddressFamily, IpSocketAddress,
@@ -30,38 +30,16 @@ const DATAGRAM_MAX: usize = 65_535;
 enum State {
     Unbound,
     Binding(Operation),
-    Bound(Arc<Socket>),
+    Bound,
 }
 
 /// A UDP socket of a component.
 pub struct UdpSocket {
-    port: Port,
+    socket: Arc<Socket>,
     family: IpAddressFamily,
     state: State,
-    options: Options,
     /// The only peer, when the program has chosen one.
     peer: Option<SocketAddr>,
-}
-
-impl UdpSocket {
-    fn socket(&self) -> Option<&Arc<Socket>> {
-        match &self.state {
-            State::Bound(socket) => Some(socket),
-            _ => None,
-        }
-    }
-
-    fn set(&mut self, option: SocketOption, value: u64) -> Result<()> {
-        let mut options = std::mem::take(&mut self.options);
-        let outcome = options.set(self.socket().map(Arc::as_ref), option, value);
-        self.options = options;
-        outcome
-    }
-
-    fn get(&self, option: SocketOption, default: u64) -> Result<u64> {
-        self.options
-            .get(self.socket().map(Arc::as_ref), option, default)
-    }
 }
 
 #[async_trait]
@@ -142,11 +120,12 @@ impl Pollable for Outgoing {
 impl udp_create_socket::Host for Preview2 {
     fn create_udp_socket(&mut self, family: IpAddressFamily) -> Result<Resource<UdpSocket>> {
         permitted(self.context.network.udp)?;
+        let ipv6 = family == IpAddressFamily::Ipv6;
+        let socket = Socket::open(&self.context.port, &Call::UdpOpen { ipv6 })?;
         Ok(self.table.push(UdpSocket {
-            port: self.context.port.clone(),
+            socket,
             family,
             state: State::Unbound,
-            options: Options::default(),
             peer: None,
         })?)
     }
@@ -166,10 +145,10 @@ impl udp::HostUdpSocket for Preview2 {
         match socket.state {
             State::Unbound => {}
             State::Binding(_) => return Err(ErrorCode::ConcurrencyConflict.into()),
-            State::Bound(_) => return Err(ErrorCode::InvalidState.into()),
+            State::Bound => return Err(ErrorCode::InvalidState.into()),
         }
-        let address = to_wire(&bindable(address, socket.family)?);
-        socket.state = State::Binding(socket.port.start(&Call::UdpBind { address }, &[])?);
+        let address = bindable(address, socket.family)?;
+        socket.state = State::Binding(socket.socket.bind(&address)?);
         Ok(())
     }
 
@@ -182,10 +161,11 @@ impl udp::HostUdpSocket for Preview2 {
             return Err(ErrorCode::WouldBlock.into());
         }
         let answer = operation.take(&mut []);
-        socket.state = State::Unbound;
-        let bound = Socket::new(&socket.port, answer?.value);
-        socket.options.apply(&bound)?;
-        socket.state = State::Bound(bound);
+        socket.state = match answer {
+            Ok(_) => State::Bound,
+            Err(_) => State::Unbound,
+        };
+        answer?;
         Ok(())
     }
 
@@ -195,9 +175,10 @@ impl udp::HostUdpSocket for Preview2 {
         peer: Option<IpSocketAddress>,
     ) -> Result<(Resource<Incoming>, Resource<Outgoing>)> {
         let socket = self.table.get_mut(&this)?;
-        let Some(bound) = socket.socket().cloned() else {
+        if !matches!(socket.state, State::Bound) {
             return Err(ErrorCode::InvalidState.into());
-        };
+        }
+        let bound = Arc::clone(&socket.socket);
         let family = socket.family;
         let peer = peer.map(|peer| remote(peer, family)).transpose()?;
         socket.peer = peer;
@@ -219,9 +200,10 @@ impl udp::HostUdpSocket for Preview2 {
     }
 
     fn local_address(&mut self, this: Resource<UdpSocket>) -> Result<IpSocketAddress> {
-        match self.table.get(&this)?.socket() {
-            Some(socket) => socket.local_address(),
-            None => Err(ErrorCode::InvalidState.into()),
+        let socket = self.table.get(&this)?;
+        match socket.state {
+            State::Bound => socket.socket.local_address(),
+            _ => Err(ErrorCode::InvalidState.into()),
         }
     }
 
@@ -235,33 +217,32 @@ impl udp::HostUdpSocket for Preview2 {
     }
 
     fn unicast_hop_limit(&mut self, this: Resource<UdpSocket>) -> Result<u8> {
-        let limit = self.table.get(&this)?.get(SocketOption::HopLimit, 64)?;
-        Ok(u8::try_from(limit).unwrap_or(u8::MAX))
+        self.table.get(&this)?.socket.hop_limit()
     }
 
     fn set_unicast_hop_limit(&mut self, this: Resource<UdpSocket>, value: u8) -> Result<()> {
-        let socket = self.table.get_mut(&this)?;
+        let socket = &self.table.get(&this)?.socket;
         socket.set(SocketOption::HopLimit, positive(value.into())?)
     }
 
     fn receive_buffer_size(&mut self, this: Resource<UdpSocket>) -> Result<u64> {
-        let socket = self.table.get(&this)?;
-        socket.get(SocketOption::ReceiveBuffer, super::BUFFER_DEFAULT)
+        let socket = &self.table.get(&this)?.socket;
+        socket.get(SocketOption::ReceiveBuffer)
     }
 
     fn set_receive_buffer_size(&mut self, this: Resource<UdpSocket>, value: u64) -> Result<()> {
-        let socket = self.table.get_mut(&this)?;
-        socket.set(SocketOption::ReceiveBuffer, positive(value)?)
+        let socket = &self.table.get(&this)?.socket;
+        socket.set_buffer(SocketOption::ReceiveBuffer, value)
     }
 
     fn send_buffer_size(&mut self, this: Resource<UdpSocket>) -> Result<u64> {
-        let socket = self.table.get(&this)?;
-        socket.get(SocketOption::SendBuffer, super::BUFFER_DEFAULT)
+        let socket = &self.table.get(&this)?.socket;
+        socket.get(SocketOption::SendBuffer)
     }
 
     fn set_send_buffer_size(&mut self, this: Resource<UdpSocket>, value: u64) -> Result<()> {
-        let socket = self.table.get_mut(&this)?;
-        socket.set(SocketOption::SendBuffer, positive(value)?)
+        let socket = &self.table.get(&this)?.socket;
+        socket.set_buffer(SocketOption::SendBuffer, value)
     }
 
     fn subscribe(&mut self, this: Resource<UdpSocket>) -> wasmtime::Result<Resource<DynPollable>> {

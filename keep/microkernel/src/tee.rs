@@ -1,0 +1,36 @@
+//! The trusted execution environment that protects the Keep's memory from the host: the one place that
+//! knows which there is.
+
+use crate::snp::Snp;
+
+/// The trusted execution environment.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one, in the kernel, for the life of the Keep"
+)]
+pub enum Tee {
+    /// None: plain KVM, whose host is trusted.
+    None,
+    /// AMD SEV-SNP.
+    Snp(Snp),
+}
+
+impl Tee {
+    /// SEV-SNP; `None` otherwise. The build for plain KVM has no code for it.
+    #[must_use]
+    pub const fn snp(&self) -> Option<&Snp> {
+        match self {
+            Self::Snp(snp) if !cfg!(feature = "plain") => Some(snp),
+            _ => None,
+        }
+    }
+
+    /// As [`Self::snp`], to change its state.
+    pub const fn snp_mut(&mut self) -> Option<&mut Snp> {
+        match self {
+            Self::Snp(snp) if !cfg!(feature = "plain") => Some(snp),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,793 @@
+//! The Keep's side of the sallyport as WASI uses it: blocking calls, waiting operations, timers, and an
+//! executor of futures that sleeps only when there is nothing to do.
+//!
+//! The host behind it is hostile. What it answers is checked by `enarx_sallyport`; a breach of the
+//! protocol ends the Keep through [`Platform::violation`].
+//!
+//! Any thread may use a port. One that sleeps does so for all: the leader waits in the doorbell, without the
+//! lock, and collects replies for the others, which wait until it has. When the leader has what it wants,
+//! another takes its place.
+
+mod waits;
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use enarx_sallyport::keep::Violation;
+use enarx_sallyport::layout::SLOTS;
+use enarx_sallyport::{
+    BUFFER_SIZE, Call, Doorbell, Handle, KeepEnd, Region, Reply, Status, SubmitError, Ticket,
+};
+
+use self::waits::{Id, Outcome, Remains, Share, Step, Waits, makes_handle};
+use crate::error::{Errno, Result};
+
+/// Most bytes that one call carries.
+pub const MAX_TRANSFER: usize = BUFFER_SIZE as usize;
+
+/// What the port needs of the ground it stands on.
+pub trait Platform: Doorbell + Send + Sync {
+    /// Ends the Keep because the host broke the protocol.
+    fn violation(&self, violation: &Violation) -> !;
+    /// Ends the Keep with this exit code.
+    fn exit(&self, code: i32) -> !;
+}
+
+/// A completed call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Bytes that were copied to the caller's buffer.
+    pub length: usize,
+    /// First value of the reply; its meaning depends on the call.
+    pub value: u64,
+    /// Second value of the reply.
+    pub value2: u64,
+}
+
+/// Whoever is to get the reply in a slot.
+#[derive(Clone, Copy, Debug)]
+enum Owner {
+    /// A thread that waits for it.
+    Caller,
+    /// A waiting operation.
+    Wait(Id),
+    /// The watch over handles of waiting operations.
+    Watch { count: u32 },
+    /// Nobody any more. The share that it used, if any; whether a handle in the reply has to be closed.
+    Abandoned {
+        share: Option<Share>,
+        makes_handle: bool,
+    },
+}
+
+struct State {
+    end: KeepEnd<Region>,
+    platform: Arc<dyn Platform>,
+    /// By slot.
+    owners: [Option<Owner>; SLOTS as usize],
+    /// Replies that their caller has not taken yet, by slot.
+    replies: [Option<Reply>; SLOTS as usize],
+    waits: Waits,
+    /// Calls whose answer does not matter, for which there was no slot.
+    later: VecDeque<Call>,
+    writes: Writes,
+    /// A thread sleeps in the doorbell.
+    has_leader: bool,
+    /// Threads that wait for the leader.
+    followers: usize,
+    /// When the host was last told to look.
+    contact: Instant,
+}
+
+/// Writes to output streams that the host has not answered yet.
+#[derive(Default)]
+struct Writes {
+    in_flight: VecDeque<Write>,
+    /// Errors of such writes, told to the next writer of the stream.
+    failed: Vec<(Handle, Errno)>,
+    /// Bytes written to any stream so far.
+    total: u64,
+}
+
+struct Write {
+    stream: Handle,
+    ticket: Ticket,
+    length: usize,
+}
+
+/// So many bytes of output are written one call after the other, so that a program sees the error
+/// of its own write; only whoever writes more gets it with a later one.
+const WRITE_THROUGH: u64 = 64 * 1024;
+
+/// Looks at the completion ring before going to sleep: some ten microseconds.
+const SPIN_LIMIT: u32 = 1000;
+
+/// Most writes on their way.
+const WRITES_MAX: usize = 12;
+
+/// A program that looks for readiness again and again without ever sleeping makes the host look this often.
+const CONTACT_INTERVAL: Duration = Duration::from_millis(1);
+
+/// How long calls whose handle was called ready are given, while others wait for their slots.
+const CROWDED_INTERVAL: Duration = Duration::from_millis(1);
+
+thread_local! {
+    /// The earliest time at which the future that this thread runs wants to be polled again.
+    static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+impl State {
+    /// Posts a call; `None` when there is no slot now.
+    fn try_submit(&mut self, call: &Call, input: &[&[u8]], owner: Owner) -> Result<Option<Ticket>> {
+        match self.end.submit(call, input) {
+            Ok(ticket) => {
+                if let Some(place) = self.owners.get_mut(ticket.slot()) {
+                    *place = Some(owner);
+                }
+                self.ring();
+                Ok(Some(ticket))
+            }
+            Err(SubmitError::Full) => Ok(None),
+            Err(SubmitError::Length) => Err(Errno::Invalid),
+            Err(SubmitError::Violation(violation)) => self.platform.violation(&violation),
+        }
+    }
+
+    /// Tells the host about what was submitted, unless it looks by itself.
+    fn ring(&mut self) {
+        if self.end.doorbell_needed() {
+            self.contact = Instant::now();
+            self.platform.ring();
+        }
+    }
+
+    /// Collects replies, and submits what they make room for; whether there was any.
+    fn reap(&mut self) -> bool {
+        let mut any = false;
+        loop {
+            match self.end.reap() {
+                Ok(Some(reply)) => {
+                    any = true;
+                    self.deliver(reply);
+                }
+                Ok(None) => break,
+                Err(violation) => self.platform.violation(&violation),
+            }
+        }
+        if any {
+            self.advance();
+        }
+        any
+    }
+
+    fn deliver(&mut self, reply: Reply) {
+        let slot = reply.ticket.slot();
+        let owner = self.owners.get_mut(slot).and_then(Option::take);
+        match owner {
+            Some(Owner::Caller) => {
+                if let Some(place) = self.replies.get_mut(slot) {
+                    *place = Some(reply);
+                }
+            }
+            Some(Owner::Wait(id)) if self.waits.wants_copy(id) => {
+                let mut bytes = vec![0; reply.length as usize];
+                let answer = self.finish(&reply, &mut bytes);
+                self.waits.answered(id, answer, bytes);
+            }
+            Some(Owner::Wait(id)) => self.waits.held(id, reply),
+            Some(Owner::Watch { count }) => {
+                // A watch that was called back, or that the host does not offer, says nothing.
+                let mut seen = vec![0; count as usize];
+                let length = self.finish(&reply, &mut seen).map_or(0, |it| it.length);
+                self.waits
+                    .seen(reply.ticket, seen.get(..length).unwrap_or_default());
+            }
+            Some(Owner::Abandoned {
+                share,
+                makes_handle,
+            }) => {
+                if let Some(share) = share {
+                    self.waits.give_back(share);
+                }
+                if let Ok(answer) = self.finish(&reply, &mut [])
+                    && makes_handle
+                {
+                    self.close(answer.value);
+                }
+            }
+            // The ring delivers only what was submitted, and submitting names the owner.
+            None => self.end.release(reply.ticket),
+        }
+    }
+
+    /// Submits what waits for a slot, as far as there are any.
+    fn advance(&mut self) {
+        while let Some((id, share, call, input)) = self.waits.turn() {
+            match self.end.submit(&call, &[input]) {
+                Ok(ticket) => {
+                    if let Some(place) = self.owners.get_mut(ticket.slot()) {
+                        *place = Some(Owner::Wait(id));
+                    }
+                    self.waits.posted(id, share, ticket);
+                    self.ring();
+                }
+                // The length was checked when the call was taken in.
+                Err(SubmitError::Full | SubmitError::Length) => break,
+                Err(SubmitError::Violation(violation)) => self.platform.violation(&violation),
+            }
+        }
+        self.post_later();
+    }
+
+    fn post_later(&mut self) {
+        while let Some(call) = self.later.front().copied() {
+            let owner = Owner::Abandoned {
+                share: None,
+                makes_handle: makes_handle(&call),
+            };
+            match self.try_submit(&call, &[], owner) {
+                Ok(None) => return,
+                Ok(Some(_)) | Err(_) => {
+                    self.later.pop_front();
+                }
+            }
+        }
+    }
+
+    /// Posts a call whose answer does not matter; if there is no slot, later.
+    fn post(&mut self, call: Call) {
+        self.later.push_back(call);
+        self.post_later();
+    }
+
+    /// Closes a handle that nobody has got.
+    fn close(&mut self, value: u64) {
+        if let Ok(handle) = u32::try_from(value) {
+            self.later.push_back(Call::Close {
+                handle: Handle(handle),
+            });
+        }
+    }
+
+    /// Prepares a sleep of a thread that waits for operations: has their handles watched. Returns the longest
+    /// time to sleep, if there is one.
+    fn watch(&mut self) -> Option<Duration> {
+        while let Some(ticket) = self.waits.call_back() {
+            self.later.push_back(Call::Cancel { id: ticket.id() });
+        }
+        self.post_later();
+        match self.waits.before_sleep() {
+            Step::Sleep => {}
+            Step::Watch(ids, entries) => {
+                let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+                let input: Vec<u8> = entries.iter().flat_map(|it| it.to_bytes()).collect();
+                let call = Call::Poll { count };
+                if let Ok(Some(ticket)) = self.try_submit(&call, &[&input], Owner::Watch { count })
+                {
+                    self.waits.watching(ids, ticket);
+                }
+            }
+            Step::CallBack(tickets) => {
+                let calls = tickets.iter().map(|it| Call::Cancel { id: it.id() });
+                self.later.extend(calls);
+                self.post_later();
+            }
+        }
+        self.waits.is_crowded().then_some(CROWDED_INTERVAL)
+    }
+
+    /// Takes the reply to a call of [`Owner::Caller`].
+    fn take(&mut self, ticket: Ticket) -> Option<Reply> {
+        self.replies.get_mut(ticket.slot()).and_then(Option::take)
+    }
+
+    fn finish(&mut self, reply: &Reply, output: &mut [u8]) -> Result<Answer> {
+        let answer = self.read(reply, output);
+        self.end.release(reply.ticket);
+        answer
+    }
+
+    fn read(&mut self, reply: &Reply, output: &mut [u8]) -> Result<Answer> {
+        if reply.status != Status::Ok {
+            return Err(errno(reply.status));
+        }
+        let length = output.len().min(reply.length as usize);
+        if let Some(output) = output.get_mut(..length) {
+            self.end
+                .read_reply(reply, 0, output)
+                .map_err(|_| Errno::Io)?;
+        }
+        Ok(Answer {
+            length,
+            value: reply.value,
+            value2: reply.value2,
+        })
+    }
+
+    /// Collects the answers of the oldest writes, as far as they are there.
+    fn collect_writes(&mut self) {
+        self.reap();
+        while let Some(ticket) = self.writes.in_flight.front().map(|write| write.ticket) {
+            let Some(reply) = self.take(ticket) else {
+                return;
+            };
+            let answer = self.finish(&reply, &mut []);
+            let Some(write) = self.writes.in_flight.pop_front() else {
+                return;
+            };
+            let outcome = match answer {
+                Ok(answer) if answer.value == write.length as u64 => continue,
+                Ok(_) => Errno::Io,
+                Err(error) => error,
+            };
+            self.writes.failed.push((write.stream, outcome));
+        }
+    }
+
+    /// Takes what is known of an operation, and copies its bytes to `output`; `None` while it waits.
+    fn outcome(&mut self, id: Id, output: &mut [u8]) -> Option<Result<Answer>> {
+        match self.waits.take(id) {
+            Outcome::Waits => None,
+            Outcome::Held(reply) => Some(self.finish(&reply, output)),
+            Outcome::Copied(answer, bytes) => Some(answer.map(|answer| {
+                let length = bytes.len().min(output.len());
+                if let (Some(output), Some(bytes)) = (output.get_mut(..length), bytes.get(..length))
+                {
+                    output.copy_from_slice(bytes);
+                }
+                Answer { length, ..answer }
+            })),
+        }
+    }
+
+    /// Forgets an operation: calls it back if the host has it, and closes what it has made.
+    fn abandon(&mut self, id: Id) {
+        let makes_handle = self.waits.call(id).is_some_and(|call| makes_handle(&call));
+        let answer = match self.waits.abandon(id) {
+            Remains::Nothing => None,
+            Remains::Posted(ticket, share) => {
+                if let Some(place) = self.owners.get_mut(ticket.slot()) {
+                    *place = Some(Owner::Abandoned {
+                        share: Some(share),
+                        makes_handle,
+                    });
+                }
+                self.later.push_back(Call::Cancel { id: ticket.id() });
+                None
+            }
+            Remains::Held(reply) => self.finish(&reply, &mut []).ok(),
+            Remains::Copied(answer) => answer.ok(),
+        };
+        if let Some(answer) = answer
+            && makes_handle
+        {
+            self.close(answer.value);
+        }
+        self.advance();
+    }
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Told to followers: replies were collected, or there is no leader any more.
+    news: Condvar,
+    platform: Arc<dyn Platform>,
+}
+
+type Guard<'a> = MutexGuard<'a, State>;
+
+impl Shared {
+    fn lock(&self) -> Guard<'_> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Collects replies, also for threads that wait for the leader; whether there was any.
+    fn reap(&self, state: &mut Guard<'_>) -> bool {
+        let any = state.reap();
+        if any && state.followers > 0 {
+            self.news.notify_all();
+        }
+        any
+    }
+
+    /// Waits until replies were collected, by this thread or another, or until the deadline. May return early.
+    fn sleep<'a>(&'a self, mut state: Guard<'a>, deadline: Option<Instant>) -> Guard<'a> {
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        if state.has_leader {
+            state.followers += 1;
+            let mut state = match deadline.map(left) {
+                None => self
+                    .news
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(left) => {
+                    let waited = self.news.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+            state.followers -= 1;
+            return state;
+        }
+        if state.end.host_polls() {
+            for _ in 0..SPIN_LIMIT {
+                if state.end.has_completions() {
+                    self.reap(&mut state);
+                    return state;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        let seen = state.end.completions_seen();
+        state.has_leader = true;
+        drop(state);
+        self.platform.wait(seen, deadline.map(left));
+        let mut state = self.lock();
+        state.has_leader = false;
+        state.contact = Instant::now();
+        state.reap();
+        if state.followers > 0 {
+            self.news.notify_all();
+        }
+        state
+    }
+
+    /// Posts a call that is answered at once, waiting for a slot.
+    fn submit<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        call: &Call,
+        input: &[&[u8]],
+    ) -> (Guard<'a>, Result<Ticket>) {
+        loop {
+            match state.try_submit(call, input, Owner::Caller) {
+                Ok(Some(ticket)) => return (state, Ok(ticket)),
+                Err(error) => return (state, Err(error)),
+                Ok(None) => {
+                    if !self.reap(&mut state) {
+                        state = self.sleep(state, None);
+                    }
+                }
+            }
+        }
+    }
+
+    fn wait_for<'a>(&'a self, mut state: Guard<'a>, ticket: Ticket) -> (Guard<'a>, Reply) {
+        loop {
+            self.reap(&mut state);
+            if let Some(reply) = state.take(ticket) {
+                return (state, reply);
+            }
+            state = self.sleep(state, None);
+        }
+    }
+
+    /// Waits until at most `allowed` writes are on their way.
+    fn settle_writes<'a>(&'a self, mut state: Guard<'a>, allowed: usize) -> Guard<'a> {
+        loop {
+            state.collect_writes();
+            if state.writes.in_flight.len() <= allowed {
+                return state;
+            }
+            state = self.sleep(state, None);
+        }
+    }
+}
+
+/// A handle of the sallyport; clones share it.
+#[derive(Clone)]
+pub struct Port(Arc<Shared>);
+
+impl Port {
+    /// Takes the Keep's end of a region.
+    pub fn new(end: KeepEnd<Region>, platform: Arc<dyn Platform>) -> Self {
+        let state = State {
+            end,
+            platform: Arc::clone(&platform),
+            owners: [None; SLOTS as usize],
+            replies: [None; SLOTS as usize],
+            waits: Waits::default(),
+            later: VecDeque::new(),
+            writes: Writes::default(),
+            has_leader: false,
+            followers: 0,
+            contact: Instant::now(),
+        };
+        Self(Arc::new(Shared {
+            state: Mutex::new(state),
+            news: Condvar::new(),
+            platform,
+        }))
+    }
+
+    /// Makes a call and waits for its end; the reply's bytes go to `output`.
+    ///
+    /// # Errors
+    /// What the host answers, or [`Errno::Invalid`] when `input` does not fit in one call.
+    pub fn call(&self, call: &Call, input: &[&[u8]], output: &mut [u8]) -> Result<Answer> {
+        let (state, ticket) = self.0.submit(self.0.lock(), call, input);
+        let (mut state, reply) = self.0.wait_for(state, ticket?);
+        state.finish(&reply, output)
+    }
+
+    /// Writes all of `bytes` to an output stream. What is written to several streams reaches the
+    /// host in the order of the calls; it is with the host at the latest when the Keep ends.
+    ///
+    /// # Errors
+    /// What the host answers to this write or, once much has been written, to an earlier one.
+    pub fn write(&self, stream: Handle, bytes: &[u8]) -> Result<()> {
+        let shared = &*self.0;
+        let mut state = shared.lock();
+        if state.writes.in_flight.iter().any(|w| w.stream != stream) {
+            state = shared.settle_writes(state, 0);
+        }
+        for chunk in bytes.chunks(MAX_TRANSFER) {
+            let call = Call::StreamWrite {
+                stream,
+                // At most MAX_TRANSFER.
+                length: u32::try_from(chunk.len()).map_err(|_| Errno::Invalid)?,
+            };
+            let (submitted, ticket) = shared.submit(state, &call, &[chunk]);
+            state = submitted;
+            state.writes.in_flight.push_back(Write {
+                stream,
+                ticket: ticket?,
+                length: chunk.len(),
+            });
+            let allowed = if state.writes.total < WRITE_THROUGH {
+                0
+            } else {
+                WRITES_MAX - 1
+            };
+            state.writes.total = state.writes.total.saturating_add(chunk.len() as u64);
+            state = shared.settle_writes(state, allowed);
+            let failed = &mut state.writes.failed;
+            if let Some(place) = failed.iter().position(|(other, _)| *other == stream) {
+                return Err(failed.swap_remove(place).1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a call that may wait for somebody outside; its answer is collected later. However many of them
+    /// wait, other calls go on.
+    ///
+    /// # Errors
+    /// [`Errno::Invalid`] when `input` does not fit in one call.
+    pub fn start(&self, call: &Call, input: &[&[u8]]) -> Result<Operation> {
+        let length = input.iter().map(|part| part.len()).sum::<usize>();
+        if call.check().is_err() || length != call.input_length() as usize {
+            return Err(Errno::Invalid);
+        }
+        let mut state = self.0.lock();
+        self.0.reap(&mut state);
+        let share = state.waits.room(call);
+        // The owner is named below, once the operation has a name; nothing is collected before that.
+        let ticket = match share {
+            Some(_) => state.try_submit(call, input, Owner::Caller)?,
+            None => None,
+        };
+        let id = if let (Some(share), Some(ticket)) = (share, ticket) {
+            let id = state.waits.add_posted(*call, ticket, share);
+            if let Some(owner) = state.owners.get_mut(ticket.slot()) {
+                *owner = Some(Owner::Wait(id));
+            }
+            id
+        } else {
+            let id = state.waits.add(*call, input.concat());
+            state.advance();
+            id
+        };
+        Ok(Operation {
+            port: self.clone(),
+            id: Some(id),
+        })
+    }
+
+    /// Posts a call whose answer does not matter. Never waits.
+    pub fn post(&self, call: &Call) {
+        self.0.lock().post(*call);
+    }
+
+    /// Asks that the future which this thread runs be polled again at `deadline`; whether it has passed.
+    pub fn poll_deadline(&self, deadline: Instant) -> bool {
+        if Instant::now() >= deadline {
+            return true;
+        }
+        DEADLINE.with(|earliest| {
+            let other = earliest.get().unwrap_or(deadline);
+            earliest.set(Some(deadline.min(other)));
+        });
+        false
+    }
+
+    /// Waits until `deadline`.
+    pub async fn sleep_until(&self, deadline: Instant) {
+        std::future::poll_fn(|_| {
+            if self.poll_deadline(deadline) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// Runs a future to its end. Whatever its parts wait for is an [`Operation`], a deadline of
+    /// this port, or a waker of their own.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
+        let mut future = pin!(future);
+        let mut slept = false;
+        loop {
+            DEADLINE.set(None);
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                if !slept {
+                    self.let_host_look();
+                }
+                return output;
+            }
+            if woken.0.swap(false, Ordering::Relaxed) {
+                continue;
+            }
+            let mut state = self.0.lock();
+            if !self.0.reap(&mut state) {
+                let bound = state.watch().map(|longest| Instant::now() + longest);
+                let deadline = DEADLINE.get().into_iter().chain(bound).min();
+                drop(self.0.sleep(state, deadline));
+                slept = true;
+            }
+        }
+    }
+
+    /// Lets the host look at what operations wait for, if it was not asked to for a while: a program may look
+    /// for readiness for ever, with time-outs of zero, and never sleep.
+    fn let_host_look(&self) {
+        let mut state = self.0.lock();
+        if state.waits.any_waits() && state.contact.elapsed() >= CONTACT_INTERVAL {
+            state.watch();
+            state.ring();
+        }
+    }
+
+    /// Ends the Keep because the bytes of a reply do not decode.
+    pub fn bad_reply(&self) -> ! {
+        let violation = self.0.lock().end.condemn();
+        self.0.platform.violation(&violation)
+    }
+
+    /// Ends the Keep: the host learns the code first.
+    pub fn exit(&self, code: i32) -> ! {
+        let mut state = self.0.settle_writes(self.0.lock(), 0);
+        // The host may be told by the platform as well, so a full ring does no harm.
+        let _ = state.try_submit(&Call::Exit { code }, &[], Owner::Caller);
+        self.0.platform.exit(code)
+    }
+}
+
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A started call. Dropping it gives up its answer.
+pub struct Operation {
+    port: Port,
+    /// `None` once the answer was taken.
+    id: Option<Id>,
+}
+
+impl Operation {
+    /// Whether the answer is there.
+    pub fn is_ready(&self) -> bool {
+        let shared = &*self.port.0;
+        let mut state = shared.lock();
+        shared.reap(&mut state);
+        self.id.is_some_and(|id| state.waits.is_answered(id))
+    }
+
+    /// Waits until the answer is there.
+    pub async fn ready(&self) {
+        std::future::poll_fn(|_| {
+            if self.is_ready() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// Takes the answer, waiting for it without yielding; the reply's bytes go to `output`.
+    ///
+    /// # Errors
+    /// What the host answers; [`Errno::Invalid`] when the answer was taken before.
+    pub fn take(&mut self, output: &mut [u8]) -> Result<Answer> {
+        let id = self.id.ok_or(Errno::Invalid)?;
+        let shared = &*self.port.0;
+        let mut state = shared.lock();
+        loop {
+            shared.reap(&mut state);
+            if let Some(answer) = state.outcome(id, output) {
+                self.id = None;
+                // Its slot may be what others wait for.
+                state.advance();
+                return answer;
+            }
+            let bound = state.watch().map(|longest| Instant::now() + longest);
+            state = shared.sleep(state, bound);
+        }
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.port.0.lock().abandon(id);
+        }
+    }
+}
+
+/// The error number of a host's answer.
+fn errno(status: Status) -> Errno {
+    match status {
+        // A way out of the directory is what Wasmtime calls not permitted.
+        Status::Permission | Status::NotCapable => Errno::NotPermitted,
+        Status::NoEntry | Status::Stale | Status::NameUnresolvable => Errno::NoEntry,
+        Status::Interrupted => Errno::Interrupted,
+        Status::BadHandle => Errno::BadDescriptor,
+        Status::Again | Status::ResolverFailure => Errno::Again,
+        Status::NoMemory | Status::NoBuffers => Errno::NoMemory,
+        Status::Access => Errno::Access,
+        Status::Busy => Errno::Busy,
+        Status::Exists => Errno::Exists,
+        Status::CrossDevice => Errno::CrossDevice,
+        Status::NotDirectory => Errno::NotDirectory,
+        Status::IsDirectory => Errno::IsDirectory,
+        Status::Invalid => Errno::Invalid,
+        Status::TooManyFiles | Status::TooManyHandles => Errno::TooManyDescriptors,
+        Status::TextBusy => Errno::TextBusy,
+        Status::FileTooLarge => Errno::FileTooLarge,
+        Status::NoSpace | Status::Quota => Errno::NoSpace,
+        Status::IllegalSeek => Errno::InvalidSeek,
+        Status::ReadOnly => Errno::ReadOnly,
+        Status::TooManyLinks => Errno::TooManyLinks,
+        Status::Pipe => Errno::Pipe,
+        Status::Range => Errno::Range,
+        Status::NameTooLong => Errno::NameTooLong,
+        Status::NotImplemented
+        | Status::NotSupported
+        | Status::ProtocolOption
+        | Status::ProtocolNotSupported
+        | Status::AddressFamily => Errno::NotSupported,
+        Status::NotEmpty => Errno::NotEmpty,
+        Status::Loop => Errno::Loop,
+        Status::Overflow => Errno::Overflow,
+        Status::IllegalSequence => Errno::IllegalByteSequence,
+        Status::NotSocket => Errno::NotSocket,
+        Status::MessageSize => Errno::MessageSize,
+        Status::AddressInUse => Errno::AddressInUse,
+        Status::AddressNotAvailable => Errno::AddressNotAvailable,
+        Status::NetworkUnreachable | Status::NetworkDown => Errno::NetworkUnreachable,
+        Status::ConnectionAborted => Errno::ConnectionAborted,
+        Status::ConnectionReset | Status::NetworkReset => Errno::ConnectionReset,
+        Status::NotConnected => Errno::NotConnected,
+        Status::TimedOut => Errno::TimedOut,
+        Status::ConnectionRefused => Errno::ConnectionRefused,
+        Status::HostUnreachable => Errno::HostUnreachable,
+        Status::Already => Errno::Already,
+        Status::InProgress => Errno::InProgress,
+        Status::Cancelled => Errno::Cancelled,
+        _ => Errno::Io,
+    }
+}

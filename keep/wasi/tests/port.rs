@@ -1,0 +1,500 @@
+//! The port against a host that answers as its script says: however many calls wait for somebody outside,
+//! the other calls go on, and nothing is lost.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use enarx_sallyport::keep::Violation;
+use enarx_sallyport::poll::{Entry, Events};
+use enarx_sallyport::{
+    Call, Doorbell, Facts, Handle, HostEnd, KeepEnd, Region, Slot, SocketAddress, Status,
+};
+use enarx_wasi::error::Errno;
+use enarx_wasi::port::{Operation, Platform, Port};
+use proptest::prelude::*;
+
+/// The peer behind a handle.
+#[derive(Debug, Default)]
+struct Peer {
+    /// Bytes or connections that have come in.
+    incoming: usize,
+    /// Bytes for which there is room.
+    room: usize,
+    /// Bytes that the Keep has written.
+    written: Vec<u8>,
+    closed: bool,
+}
+
+/// What happens outside when everybody sleeps.
+#[derive(Clone, Copy, Debug)]
+enum Happening {
+    Incoming(u32, usize),
+    Room(u32, usize),
+}
+
+struct World {
+    end: HostEnd<Region>,
+    peers: BTreeMap<u32, Peer>,
+    waiting: Vec<(u32, Slot, Call, Vec<u8>)>,
+    script: VecDeque<Happening>,
+    /// Says of every watched handle that it is ready.
+    lies: bool,
+    /// Most requests that waited at a time.
+    most: usize,
+    accepted: u32,
+}
+
+impl World {
+    fn peer(&mut self, handle: Handle) -> &mut Peer {
+        self.peers.entry(handle.0).or_default()
+    }
+
+    /// The reply to a call; `None` while it waits.
+    fn reply(&mut self, call: &Call, input: &mut Vec<u8>) -> Option<(u64, Vec<u8>)> {
+        match *call {
+            Call::StreamRead { stream, length } => {
+                let peer = self.peer(stream);
+                let count = peer.incoming.min(length as usize);
+                peer.incoming -= count;
+                (count > 0).then(|| (0, vec![stream.0.to_le_bytes()[0]; count]))
+            }
+            Call::StreamWrite { stream, .. } => {
+                let peer = self.peer(stream);
+                let count = peer.room.min(input.len());
+                peer.room -= count;
+                let rest = input.split_off(count);
+                peer.written.append(input);
+                *input = rest;
+                input.is_empty().then(|| (0, Vec::new()))
+            }
+            Call::TcpAccept { handle } => {
+                let peer = self.peer(handle);
+                peer.incoming = peer.incoming.checked_sub(1)?;
+                self.accepted += 1;
+                let address = SocketAddress::V4 {
+                    address: [127, 0, 0, 1],
+                    port: 1,
+                };
+                Some((
+                    u64::from(10_000 + self.accepted),
+                    address.to_bytes().to_vec(),
+                ))
+            }
+            Call::Poll { .. } => {
+                let lies = self.lies;
+                let events: Vec<u8> = input
+                    .as_chunks::<8>()
+                    .0
+                    .iter()
+                    .map(|bytes| Entry::from_bytes(*bytes).expect("the Keep encodes well"))
+                    .map(|Entry { handle, events }| {
+                        let peer = self.peer(handle);
+                        let mut ready = Events::empty();
+                        ready.set(Events::READ, peer.incoming > 0 || lies || peer.closed);
+                        ready.set(Events::WRITE, peer.room > 0 || lies || peer.closed);
+                        (ready & events).bits()
+                    })
+                    .collect();
+                events.iter().any(|it| *it != 0).then_some((0, events))
+            }
+            Call::Close { handle } => {
+                self.peer(handle).closed = true;
+                Some((0, Vec::new()))
+            }
+            Call::ClockWall => Some((7, Vec::new())),
+            _ => panic!("not played: {call:?}"),
+        }
+    }
+
+    /// Serves what is there; whether something was completed.
+    fn serve(&mut self) -> bool {
+        let mut any = false;
+        while let Some(submission) = self.end.next().expect("the Keep keeps the protocol") {
+            let call = submission.call.expect("the Keep encodes well");
+            if let Call::Cancel { id } = call {
+                if let Some(place) = self.waiting.iter().position(|(other, ..)| *other == id) {
+                    let (_, _, call, input) = self.waiting.remove(place);
+                    // As the executor: bytes that are out cannot be called back.
+                    let written = call.input_length() as usize - input.len();
+                    let (status, value) = match call {
+                        Call::StreamWrite { .. } if written > 0 => (Status::Ok, written as u64),
+                        _ => (Status::Cancelled, 0),
+                    };
+                    self.end.complete(id, status, 0, value, 0).unwrap();
+                }
+                let id = submission.id;
+                self.end.complete(id, Status::Ok, 0, 0, 0).unwrap();
+                any = true;
+                continue;
+            }
+            let mut input = vec![0; call.input_length() as usize];
+            self.end.read_input(submission.slot, 0, &mut input).unwrap();
+            self.waiting
+                .push((submission.id, submission.slot, call, input));
+        }
+        for (id, slot, call, mut input) in std::mem::take(&mut self.waiting) {
+            match self.reply(&call, &mut input) {
+                Some((value, bytes)) => {
+                    let value = match call {
+                        Call::StreamWrite { length, .. } => u64::from(length),
+                        _ => value,
+                    };
+                    self.end.write_output(slot, 0, &bytes).unwrap();
+                    let length = u32::try_from(bytes.len()).unwrap();
+                    self.end.complete(id, Status::Ok, length, value, 0).unwrap();
+                    any = true;
+                }
+                None => self.waiting.push((id, slot, call, input)),
+            }
+        }
+        self.most = self.most.max(self.waiting.len());
+        any
+    }
+}
+
+#[derive(Clone)]
+struct Scripted(Arc<(Mutex<World>, Condvar)>);
+
+impl Scripted {
+    fn start() -> (Port, Self) {
+        let words = enarx_sallyport::REGION_SIZE / 8;
+        let memory: &'static [_] = (0..words)
+            .map(|_| std::sync::atomic::AtomicU64::new(0))
+            .collect::<Vec<_>>()
+            .leak();
+        let region = Region::from_static(memory).unwrap();
+        let world = World {
+            end: HostEnd::initialise(region, Facts::default()),
+            peers: BTreeMap::new(),
+            waiting: Vec::new(),
+            script: VecDeque::new(),
+            lies: false,
+            most: 0,
+            accepted: 0,
+        };
+        let host = Self(Arc::new((Mutex::new(world), Condvar::new())));
+        let port = Port::new(KeepEnd::attach(region).unwrap(), Arc::new(host.clone()));
+        (port, host)
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.0.0.lock().unwrap()
+    }
+
+    fn script(&self, happenings: impl IntoIterator<Item = Happening>) {
+        self.world().script.extend(happenings);
+        self.0.1.notify_all();
+    }
+}
+
+impl Doorbell for Scripted {
+    fn ring(&self) {
+        self.world().serve();
+        self.0.1.notify_all();
+    }
+
+    fn wait(&self, seen: u32, timeout: Option<Duration>) {
+        let mut world = self.world();
+        loop {
+            // Something happens outside whatever the host does.
+            let happening = world.script.pop_front();
+            match happening {
+                Some(Happening::Incoming(handle, count)) => {
+                    world.peer(Handle(handle)).incoming += count;
+                }
+                Some(Happening::Room(handle, count)) => world.peer(Handle(handle)).room += count,
+                None => {}
+            }
+            if world.serve() || world.end.completions_posted() != seen {
+                return;
+            }
+            if happening.is_none() {
+                let longest = timeout.unwrap_or(Duration::from_secs(20));
+                let (woken, waited) = self.0.1.wait_timeout(world, longest).unwrap();
+                world = woken;
+                if waited.timed_out() {
+                    assert!(timeout.is_some(), "nothing will ever end this sleep");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Platform for Scripted {
+    fn violation(&self, violation: &Violation) -> ! {
+        panic!("the host of this test is honest, but: {violation}")
+    }
+
+    fn exit(&self, code: i32) -> ! {
+        panic!("exit {code}")
+    }
+}
+
+fn read(port: &Port, handle: u32) -> Operation {
+    read_up_to(port, handle, 100)
+}
+
+fn read_up_to(port: &Port, handle: u32, length: u32) -> Operation {
+    let stream = Handle(handle);
+    let call = Call::StreamRead { stream, length };
+    port.start(&call, &[]).unwrap()
+}
+
+fn write(port: &Port, handle: u32, bytes: &[u8]) -> Operation {
+    let call = Call::StreamWrite {
+        stream: Handle(handle),
+        length: u32::try_from(bytes.len()).unwrap(),
+    };
+    port.start(&call, &[bytes]).unwrap()
+}
+
+fn accept(port: &Port, handle: u32) -> Operation {
+    let handle = Handle(handle);
+    port.start(&Call::TcpAccept { handle }, &[]).unwrap()
+}
+
+/// Sleeps until an operation is answered.
+fn wait_for(port: &Port, operation: &Operation) {
+    port.block_on(operation.ready());
+}
+
+fn clock(port: &Port) {
+    let answer = port.call(&Call::ClockWall, &[], &mut []).unwrap();
+    assert_eq!(answer.value, 7);
+}
+
+/// More than there are slots.
+const MANY: u32 = 1000;
+
+#[test]
+fn a_thousand_idle_peers_hold_up_no_other_call() {
+    let (port, host) = Scripted::start();
+    let operations: Vec<_> = (0..MANY).map(|handle| read(&port, 100 + handle)).collect();
+    clock(&port);
+    // The one that has something to say is found, also among those that hold no slot.
+    for speaker in [0, 1, 63, 64, 500, 999] {
+        host.script([Happening::Incoming(100 + speaker, 3)]);
+        wait_for(&port, &operations[speaker as usize]);
+        clock(&port);
+    }
+    let ready = operations.iter().filter(|operation| operation.is_ready());
+    assert_eq!(ready.count(), 6);
+    assert!(host.world().most < 64, "{}", host.world().most);
+}
+
+#[test]
+fn many_peers_that_speak_at_once_are_all_heard() {
+    let (port, host) = Scripted::start();
+    let mut operations: Vec<_> = (0..MANY).map(|handle| read(&port, 100 + handle)).collect();
+    host.script((0..MANY).map(|handle| Happening::Incoming(100 + handle, 5)));
+    for (handle, operation) in (0..MANY).zip(&mut operations) {
+        let mut bytes = [0; 100];
+        let answer = operation.take(&mut bytes).unwrap();
+        assert_eq!(answer.length, 5);
+        assert_eq!(bytes[0], (100 + handle).to_le_bytes()[0]);
+    }
+}
+
+#[test]
+fn answers_that_nobody_takes_hold_up_no_other_call() {
+    let (port, host) = Scripted::start();
+    let operations: Vec<_> = (0..MANY).map(|handle| read(&port, 100 + handle)).collect();
+    host.script((0..MANY).map(|handle| Happening::Incoming(100 + handle, 5)));
+    for operation in &operations {
+        wait_for(&port, operation);
+        clock(&port);
+    }
+}
+
+#[test]
+fn peers_that_do_not_read_hold_up_no_other_call() {
+    let (port, host) = Scripted::start();
+    let text: Vec<u8> = (0..200).collect();
+    let mut operations: Vec<_> = (0..MANY / 5)
+        .map(|handle| write(&port, 100 + handle, &text))
+        .collect();
+    clock(&port);
+    // Room comes in pieces, so that a write is begun and has to wait again.
+    for size in [1, 99, 60, 40] {
+        host.script((0..MANY / 5).map(|handle| Happening::Room(100 + handle, size)));
+    }
+    for operation in &mut operations {
+        assert_eq!(operation.take(&mut []).unwrap().value, 200);
+    }
+    for (handle, peer) in &host.world().peers {
+        assert_eq!(peer.written, text, "{handle}");
+    }
+}
+
+#[test]
+fn a_host_that_calls_every_handle_ready_only_delays() {
+    let (port, host) = Scripted::start();
+    host.world().lies = true;
+    let operations: Vec<_> = (0..200).map(|handle| read(&port, 100 + handle)).collect();
+    for speaker in [150, 199, 30] {
+        clock(&port);
+        host.script([Happening::Incoming(100 + speaker, 3)]);
+        wait_for(&port, &operations[speaker as usize]);
+    }
+    assert!(host.world().most < 64, "{}", host.world().most);
+}
+
+#[test]
+fn a_connection_that_nobody_takes_is_closed() {
+    let (port, host) = Scripted::start();
+    // Given up before it comes, given up when it is there, and given up while watched.
+    drop(accept(&port, 50));
+    let there = accept(&port, 51);
+    host.script([Happening::Incoming(51, 1)]);
+    wait_for(&port, &there);
+    drop(there);
+    let idle: Vec<_> = (0..100).map(|handle| accept(&port, 100 + handle)).collect();
+    clock(&port);
+    drop(idle);
+    clock(&port);
+    let world = host.world();
+    assert!(world.waiting.is_empty(), "{:?}", world.waiting);
+    assert_eq!(world.accepted, 1);
+    assert!(world.peers[&10_001].closed);
+}
+
+#[test]
+fn an_answer_is_taken_once() {
+    let (port, host) = Scripted::start();
+    let mut operation = read(&port, 5);
+    host.script([Happening::Incoming(5, 2)]);
+    assert_eq!(operation.take(&mut [0; 8]).unwrap().length, 2);
+    assert_eq!(operation.take(&mut [0; 8]), Err(Errno::Invalid));
+}
+
+#[test]
+fn a_length_that_does_not_fit_is_refused() {
+    let (port, _host) = Scripted::start();
+    let call = Call::StreamWrite {
+        stream: Handle(5),
+        length: 3,
+    };
+    assert_eq!(port.start(&call, &[b"four"]).err(), Some(Errno::Invalid));
+}
+
+#[test]
+fn threads_share_one_sleep() {
+    let (port, host) = Scripted::start();
+    std::thread::scope(|scope| {
+        for handle in 0..8_u32 {
+            let port = port.clone();
+            scope.spawn(move || {
+                for turn in 0..50 {
+                    let mut operation = read_up_to(&port, 100 + handle, 1);
+                    let mut bytes = [0; 1];
+                    let answer = operation.take(&mut bytes).unwrap();
+                    assert_eq!(answer.length, 1, "{handle} {turn}");
+                    clock(&port);
+                }
+            });
+        }
+        // Not in the order in which the threads wait.
+        for turn in 0..50 {
+            for handle in [3, 1, 7, 0, 2, 6, 5, 4] {
+                host.script([Happening::Incoming(100 + handle, 1)]);
+            }
+            if turn % 10 == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_program_that_never_sleeps_hears_its_peer_too() {
+    let (port, host) = Scripted::start();
+    let operation = read(&port, 5);
+    host.world().peer(Handle(5)).incoming = 1;
+    // It looks again and again, and never waits.
+    let begin = std::time::Instant::now();
+    while !port.block_on(std::future::ready(operation.is_ready())) {
+        assert!(begin.elapsed() < Duration::from_secs(20));
+    }
+}
+
+/// A step of a program, or of the world.
+#[derive(Clone, Debug)]
+enum Turn {
+    Read(u32),
+    Write(u32, usize),
+    Accept(u32),
+    Drop(usize),
+    Take(usize),
+    Clock,
+    Happens(u32, usize),
+    Lies(bool),
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let handle = 100..130_u32;
+    let turn = prop_oneof![
+        4 => handle.clone().prop_map(Turn::Read),
+        2 => (handle.clone(), 1..300_usize).prop_map(|(handle, length)| Turn::Write(handle, length)),
+        1 => (200..210_u32).prop_map(Turn::Accept),
+        1 => any::<usize>().prop_map(Turn::Drop),
+        2 => any::<usize>().prop_map(Turn::Take),
+        1 => Just(Turn::Clock),
+        3 => (handle, 1..100_usize).prop_map(|(handle, count)| Turn::Happens(handle, count)),
+        1 => any::<bool>().prop_map(Turn::Lies),
+    ];
+    proptest::collection::vec(turn, 1..300)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever waits and whoever speaks: a call that does not wait is answered, no more slots are held than
+    /// may be, and every operation ends once its peer has spoken.
+    #[test]
+    fn every_call_ends(turns in turns()) {
+        let (port, host) = Scripted::start();
+        let mut operations: Vec<(u32, Operation)> = Vec::new();
+        for turn in turns {
+            match turn {
+                Turn::Read(handle) => operations.push((handle, read(&port, handle))),
+                Turn::Write(handle, length) => {
+                    operations.push((handle, write(&port, handle, &vec![7; length])));
+                }
+                Turn::Accept(handle) => operations.push((handle, accept(&port, handle))),
+                Turn::Drop(index) if !operations.is_empty() => {
+                    operations.swap_remove(index % operations.len());
+                }
+                Turn::Take(index) if !operations.is_empty() => {
+                    let (handle, mut operation) = operations.swap_remove(index % operations.len());
+                    // Others may wait for the same handle and be faster.
+                    let enough = operations.len() + 1;
+                    host.script((0..enough).flat_map(|_| [
+                        Happening::Incoming(handle, 100),
+                        Happening::Room(handle, 300),
+                    ]));
+                    operation.take(&mut [0; 100]).unwrap();
+                }
+                Turn::Drop(_) | Turn::Take(_) => {}
+                Turn::Clock => clock(&port),
+                Turn::Happens(handle, count) => host.script([Happening::Incoming(handle, count)]),
+                Turn::Lies(lies) => host.world().lies = lies,
+            }
+        }
+        host.world().lies = false;
+        let enough = operations.len();
+        let handles: Vec<u32> = operations.iter().map(|(handle, _)| *handle).collect();
+        for handle in handles {
+            host.script((0..enough).flat_map(|_| [
+                Happening::Incoming(handle, 100),
+                Happening::Room(handle, 300),
+            ]));
+        }
+        for (_, mut operation) in operations {
+            operation.take(&mut [0; 100]).unwrap();
+        }
+        clock(&port);
+        prop_assert!(host.world().most < 64);
+    }
+}

@@ -1,0 +1,16 @@
+//! By what evidence is judged, as one value.
+
+use crate::expected::Expected;
+use crate::policy::Policy;
+use crate::x509::SignatureCache;
+
+/// By what evidence is judged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context<'a> {
+    /// What the tenant asks for, always.
+    pub(crate) policy: &'a Policy,
+    /// What is expected this time.
+    pub(crate) expected: &'a Expected<'a>,
+    /// Signatures that were checked before.
+    pub(crate) signatures: &'a SignatureCache,
+}

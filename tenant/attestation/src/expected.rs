@@ -1,0 +1,65 @@
+//! What one verification expects besides the policy, which stays the same for all. The caller is trusted.
+
+use crate::Timestamp;
+use crate::hex::Hex;
+use crate::policy::Policy;
+use crate::reference::ReferenceValue;
+
+/// What evidence is compared with besides the policy, and when. Whatever is given is compared, or the evidence is refused.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Expected<'a> {
+    /// The time of the verification, by the caller's clock.
+    pub at: Timestamp,
+    /// The report data; `None`: what the policy says, if anything.
+    pub report_data: Option<Hex<64>>,
+    /// The reference values by which `snp.releases` is judged, all of a manifest whose signature the caller has checked;
+    /// `None`: no manifest was given.
+    pub references: Option<&'a [ReferenceValue]>,
+}
+
+impl<'a> Expected<'a> {
+    /// Nothing but what the policy says, at the time `at`.
+    pub const fn at(at: Timestamp) -> Self {
+        Self {
+            at,
+            report_data: None,
+            references: None,
+        }
+    }
+
+    /// Evidence of a Keep that was given this nonce, runs this application and has this configuration.
+    #[must_use]
+    pub fn of_keep(self, nonce: &[u8], application: &[u8], configuration: &[u8]) -> Self {
+        self.with_report_data(Hex(enarx_evidence::report_data(
+            nonce,
+            application,
+            configuration,
+        )))
+    }
+
+    /// Evidence with this report data.
+    #[must_use]
+    pub const fn with_report_data(mut self, report_data: Hex<64>) -> Self {
+        self.report_data = Some(report_data);
+        self
+    }
+
+    /// Evidence of a launch that this release manifest vouches for.
+    #[must_use]
+    pub const fn with_references(mut self, references: &'a [ReferenceValue]) -> Self {
+        self.references = Some(references);
+        self
+    }
+
+    /// True if no evidence can be what both this and the policy ask for: they name different report data.
+    pub fn contradicts(&self, policy: &Policy) -> bool {
+        let named = [
+            policy.snp.report_data,
+            policy.tdx.report_data,
+            policy.sgx.report_data,
+        ];
+        let differs = |named: Hex<64>| self.report_data.is_some_and(|expected| expected != named);
+        named.into_iter().flatten().any(differs)
+    }
+}

@@ -1,0 +1,323 @@
+//! Checks what types cannot say: names, ranges, and that everything that is asked for can be compared with something.
+
+use super::{
+    IntelPolicy, MAX_SKEW, Policy, PolicyError, STANDING_ATTACKS, SW_HARDENING_NEEDED, SnpPolicy,
+    TcbFloor, TcbKind, VERSION, all_products, strings, tolerable_statuses,
+};
+use crate::attacks;
+use crate::hex::Hex;
+use crate::printable::printable;
+use crate::reference::{ANY_CURRENT, is_release_version};
+use crate::version::version;
+use enarx_snp::tcb::Component;
+
+impl Policy {
+    /// Checks what types cannot say: names, ranges, and that everything that is asked for can be compared with
+    /// something. [`crate::Verifier`] refuses all evidence under a policy that does not pass.
+    ///
+    /// # Errors
+    ///
+    /// The first problem.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        if self.version != VERSION {
+            return Err(PolicyError::Version {
+                found: self.version,
+            });
+        }
+        if !(self.snp.accept || self.tdx.accept || self.sgx.accept) {
+            return Err(PolicyError::AcceptsNothing);
+        }
+        in_range(
+            printable(&self.name) == self.name,
+            "name",
+            "one line of text that can be shown",
+        )?;
+        in_range(
+            self.clock_skew_seconds <= MAX_SKEW,
+            "clock-skew-seconds",
+            "0 to 300",
+        )?;
+        self.snp.check()?;
+        self.intel.check()
+    }
+}
+
+impl SnpPolicy {
+    /// As [`Policy::check`].
+    fn check(&self) -> Result<(), PolicyError> {
+        in_range(
+            (3..=5).contains(&self.min_report_version),
+            "snp.min-report-version",
+            "3 to 5; for version 2 set snp.insecure-allow-report-version-2",
+        )?;
+        in_range(
+            self.min_report_version == 3 || !self.insecure_allow_report_version_2,
+            "snp.min-report-version",
+            "3 where snp.insecure-allow-report-version-2 is set",
+        )?;
+        in_range(
+            self.insecure_vmpl.iter().all(|v| (1..=3).contains(v)),
+            "snp.insecure-vmpl",
+            "a list of 1 to 3; level 0 is always accepted",
+        )?;
+        let firmware = self.min_firmware.as_deref();
+        in_range(
+            firmware.is_none_or(|v| version::<3>(v).is_some()),
+            "snp.min-firmware",
+            "major.minor.build",
+        )?;
+        let abi = self.guest_policy.min_abi.as_deref();
+        in_range(
+            abi.is_none_or(|v| version::<2>(v).is_some()),
+            "snp.guest-policy.min-abi",
+            "major.minor",
+        )?;
+        let is_release = |name: &String| name == ANY_CURRENT || is_release_version(name);
+        in_range(
+            self.releases.iter().all(is_release),
+            "snp.releases",
+            "a list of versions such as 0.8.0, or any-current",
+        )?;
+        in_range(
+            TcbKind::ALL.iter().any(|kind| self.judges(*kind)),
+            "snp.insecure-ignored-tcb",
+            "a list that leaves one of reported, committed, launch and current to compare",
+        )?;
+        for (key, is_empty) in [
+            ("snp.products", self.products.is_empty()),
+            ("snp.signing-keys", self.signing_keys.is_empty()),
+            ("snp.attacks", self.attacks.is_empty()),
+        ] {
+            if is_empty {
+                let key = key.to_owned();
+                return Err(PolicyError::Empty { key });
+            }
+        }
+        let attacks: Vec<_> = attacks::ATTACKS.iter().map(|a| a.name.to_owned()).collect();
+        named("snp.products", &self.products, &all_products())?;
+        named("snp.min-tcb", self.min_tcb.keys(), &all_products())?;
+        named("snp.attacks", &self.attacks, &attacks)?;
+        named(
+            "snp.insecure-ignored-attacks",
+            &self.insecure_ignored_attacks,
+            &strings(&STANDING_ATTACKS),
+        )?;
+        for (product, floor) in &self.min_tcb {
+            floor.check(product)?;
+        }
+        names_a_chip("snp.allowed-chips", &self.allowed_chips)?;
+        names_a_chip("snp.denied-chips", &self.denied_chips)
+    }
+}
+
+impl TcbFloor {
+    /// Checks that it names at least one component, and only those that the product has.
+    fn check(&self, product: &str) -> Result<(), PolicyError> {
+        let key = format!("snp.min-tcb.{product}");
+        let asked = |component: &&Component| self.get(**component).is_some();
+        if !Component::ALL.iter().any(|component| asked(&component)) {
+            return Err(PolicyError::Empty { key });
+        }
+        let layout = enarx_snp::product::by_name(product).map(|generation| generation.tcb);
+        let has = |component| layout.is_some_and(|layout| layout.octet(component).is_some());
+        match Component::ALL.iter().filter(asked).find(|c| !has(**c)) {
+            None => Ok(()),
+            Some(component) => Err(PolicyError::NeverMatches {
+                key,
+                value: component.name().to_owned(),
+                why: "the product has no such component",
+            }),
+        }
+    }
+}
+
+impl IntelPolicy {
+    /// As [`Policy::check`].
+    fn check(&self) -> Result<(), PolicyError> {
+        let tolerable = tolerable_statuses();
+        named(
+            "intel.insecure-tcb-statuses",
+            &self.insecure_tcb_statuses,
+            &tolerable,
+        )?;
+        named(
+            "intel.insecure-degraded-tcb-statuses",
+            &self.insecure_degraded_tcb_statuses,
+            &tolerable,
+        )?;
+        let only = strings(&[SW_HARDENING_NEEDED]);
+        let other = |status: &&String| tolerable.contains(status) && !only.contains(status);
+        if let Some(status) = self.degraded_tcb_statuses.iter().find(other) {
+            return Err(PolicyError::Refused {
+                key: format!("intel.degraded-tcb-statuses = [\"{status}\"]"),
+                instead: "such platforms are known to be vulnerable, so it belongs into \
+                          intel.insecure-degraded-tcb-statuses",
+            });
+        }
+        named(
+            "intel.degraded-tcb-statuses",
+            &self.degraded_tcb_statuses,
+            &only,
+        )?;
+        if let Some(id) = self.denied_advisories.iter().find(|id| !is_advisory(id)) {
+            return Err(PolicyError::NeverMatches {
+                key: "intel.denied-advisories".to_owned(),
+                value: format!("{id:?}"),
+                why: "Intel's identifiers are INTEL-SA- or INTEL-DOC- and five digits",
+            });
+        }
+        names_a_chip("intel.allowed-ppids", &self.allowed_ppids)?;
+        names_a_chip("intel.denied-ppids", &self.denied_ppids)
+    }
+}
+
+/// True for an identifier of an advisory as Intel writes it in collateral, such as INTEL-SA-00615.
+fn is_advisory(id: &str) -> bool {
+    let digits = id
+        .strip_prefix("INTEL-SA-")
+        .or_else(|| id.strip_prefix("INTEL-DOC-"));
+    digits.is_some_and(|digits| digits.len() == 5 && digits.bytes().all(|d| d.is_ascii_digit()))
+}
+
+fn in_range(holds: bool, key: &'static str, range: &'static str) -> Result<(), PolicyError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(PolicyError::Range { key, range })
+    }
+}
+
+/// Zeros stand in evidence that names no chip: a list with them would be about all such evidence.
+fn names_a_chip<const N: usize>(key: &str, chips: &[Hex<N>]) -> Result<(), PolicyError> {
+    match chips.iter().find(|chip| chip.0 == [0; N]) {
+        None => Ok(()),
+        Some(zeros) => Err(PolicyError::NeverMatches {
+            key: key.to_owned(),
+            value: zeros.to_string(),
+            why: "no chip has this identifier: it stands where none is named",
+        }),
+    }
+}
+
+fn named<'a>(
+    key: &'static str,
+    values: impl IntoIterator<Item = &'a String>,
+    known: &[String],
+) -> Result<(), PolicyError> {
+    match values.into_iter().find(|v| !known.contains(v)) {
+        None => Ok(()),
+        Some(value) => Err(PolicyError::UnknownName {
+            key,
+            value: value.clone(),
+            known: known.join(", "),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_out_of_range_are_errors() {
+        for (text, words) in [
+            ("version = 2", "version 2"),
+            ("version = 1\nclock-skew-seconds = 301\n[snp]", "0 to 300"),
+            ("version = 1\n[snp]\ninsecure-vmpl = [4]", "1 to 3"),
+            ("version = 1\n[snp]\ninsecure-vmpl = [0]", "1 to 3"),
+            ("version = 1\n[snp]\nmin-report-version = 6", "3 to 5"),
+            (
+                "version = 1\n[snp]\nmin-report-version = 4\ninsecure-allow-report-version-2 = true",
+                "3 where",
+            ),
+            ("version = 1\n[snp]\nproducts = [\"naples\"]", "naples"),
+            ("version = 1\n[snp]\nattacks = [\"rowhammer\"]", "rowhammer"),
+            (
+                "version = 1\n[snp]\ninsecure-ignored-attacks = [\"heracles\"]",
+                "none of badram, entrysign",
+            ),
+            (
+                "version = 1\n[snp]\ninsecure-ignored-tcb = [\"reported\", \"committed\", \"launch\", \"current\"]",
+                "leaves one",
+            ),
+            (
+                "version = 1\n[snp]\nmin-firmware = \"1.55\"",
+                "major.minor.build",
+            ),
+            (
+                "version = 1\n[snp]\nmeasurements = [\"00\"]",
+                "96 hexadecimal digits",
+            ),
+            ("version = 1\n[snp]\nreleases = [\"\"]", "any-current"),
+            (
+                "version = 1\n[tdx]\n[intel]\ninsecure-tcb-statuses = [\"Fine\"]",
+                "Fine",
+            ),
+            (
+                "version = 1\n[tdx]\n[intel]\ninsecure-tcb-statuses = [\"Revoked\"]",
+                "Revoked is none of",
+            ),
+            ("version = 1\n[snp.min-tcb.milan]\nsnp = 256", "256"),
+            ("version = 1\n[snp.min-tcb.naples]\nsnp = 1", "naples"),
+            ("version", "line 1: key with no value"),
+            (
+                "version = 1\nname = \"a\\nb\"\n[snp]",
+                "`name` must be one line",
+            ),
+            (
+                "version = 1\nname = \"\\u001b[2J\"\n[snp]",
+                "`name` must be one line",
+            ),
+        ] {
+            let error = Policy::from_toml(text).unwrap_err().to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_could_never_match_is_an_error() {
+        let zeros = "0".repeat(128);
+        for (text, words) in [
+            (
+                "[snp.min-tcb.milan]\nfmc = 1".to_owned(),
+                "`snp.min-tcb.milan`: fmc can never match",
+            ),
+            (
+                format!("[snp]\nallowed-chips = [\"{zeros}\"]"),
+                "no chip has this",
+            ),
+            (
+                format!("[snp]\ndenied-chips = [\"{zeros}\"]"),
+                "no chip has this",
+            ),
+            (
+                format!("[tdx]\n[intel]\nallowed-ppids = [\"{}\"]", "0".repeat(32)),
+                "no chip has this",
+            ),
+        ] {
+            let error = Policy::from_toml(&format!("version = 1\n{text}")).unwrap_err();
+            assert!(error.to_string().contains(words), "{text}: {error}");
+        }
+        let denied = |id: &str| {
+            let text = format!("version = 1\n[tdx]\n[intel]\ndenied-advisories = [\"{id}\"]");
+            Policy::from_toml(&text)
+        };
+        for id in ["INTEL-SA-00615", "INTEL-DOC-10001"] {
+            assert!(denied(id).is_ok(), "{id}");
+        }
+        for id in [
+            "intel-sa-00615",
+            "SA-00615",
+            "INTEL-SA-0615",
+            "INTEL-SA-006150",
+            "INTEL-SA-0061S",
+            "INTEL-SA-00615 ",
+            " INTEL-SA-00615",
+            "INTEL-SA-00615,INTEL-SA-00614",
+            "",
+        ] {
+            let error = denied(id).unwrap_err().to_string();
+            assert!(error.contains("five digits"), "{id}: {error}");
+        }
+    }
+}

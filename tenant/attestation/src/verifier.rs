@@ -1,0 +1,96 @@
+//! The verifier: the one entry from evidence to verdict.
+
+use crate::checks::Checks;
+use crate::context::Context;
+use crate::endorsements::Endorsements;
+use crate::evidence::Evidence;
+use crate::expected::Expected;
+use crate::policy::{Policy, PolicyError};
+use crate::verdict::{Tee, Verdict};
+use crate::x509::SignatureCache;
+use crate::{intel, snp};
+
+/// Verifies evidence under one policy, which no verification changes. One verifier can be shared by all threads of a
+/// service. It remembers which signatures of certificates held, so a second verification with the same certificates is
+/// quicker; nothing that depends on the clock is kept.
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    policy: Policy,
+    /// Whether the policy can be used; no evidence passes under one that cannot.
+    usable: Result<(), PolicyError>,
+    signatures: SignatureCache,
+}
+
+impl Verifier {
+    /// A verifier for this policy.
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            usable: policy.check(),
+            policy,
+            signatures: SignatureCache::default(),
+        }
+    }
+
+    /// The policy.
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Judges `evidence` (an SEV-SNP report, or a TDX or SGX quote) by the policy and what is expected of this one. Never
+    /// fails: evidence that cannot be read yields a verdict too.
+    pub fn verify(
+        &self,
+        evidence: &[u8],
+        endorsements: &Endorsements,
+        expected: &Expected<'_>,
+    ) -> Verdict {
+        const FORMAT: &str = "evidence.format";
+        const EXPECTED: &str = "an SEV-SNP report, or a TDX or SGX quote";
+        let context = Context {
+            policy: &self.policy,
+            expected,
+            signatures: &self.signatures,
+        };
+        let mut checks = Checks::default();
+        let consistent = "a consistent policy";
+        match &self.usable {
+            Ok(()) => checks.pass("policy.usable", consistent, "consistent"),
+            Err(error) => checks.fail(
+                "policy.usable",
+                consistent,
+                error.to_string(),
+                "correct the policy, see `enarx policy check`",
+            ),
+        }
+        match Evidence::parse(evidence) {
+            Ok(Evidence::Snp(report)) => {
+                checks.pass(FORMAT, EXPECTED, "an SEV-SNP report");
+                snp::judge(report, &endorsements.amd, &context, checks)
+            }
+            Ok(Evidence::Quote(quote)) => {
+                checks.pass(FORMAT, EXPECTED, format!("an {} quote", quote.tee()));
+                intel::judge(&quote, endorsements.intel.as_deref(), &context, checks)
+            }
+            Err(error) => {
+                checks.fail(
+                    FORMAT,
+                    EXPECTED,
+                    error.to_string(),
+                    "give the evidence as the binary that the hardware produced",
+                );
+                checks.verdict(Tee::Unknown, &self.policy.name, expected.at, &[])
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verifier_can_be_shared_by_threads() {
+        const fn shared<T: Send + Sync + 'static>() {}
+        const { shared::<Verifier>() };
+    }
+}
