@@ -62,14 +62,14 @@ pub fn run(
     let deadline = launch
         .timeout
         .and_then(|timeout| Instant::now().checked_add(timeout + PATIENCE_AFTER_LIMIT));
-    let (socket, childs) = socketpair(
+    let (socket, other_end) = socketpair(
         AddressFamily::UNIX,
         SocketType::STREAM,
         SocketFlags::CLOEXEC,
         None,
     )
     .map_err(io::Error::from)?;
-    let work = (target, launch, childs);
+    let work = (target, launch, other_end);
     let (child, work) = spawn::fork(work, |(target, launch, socket)| {
         child::serve(target, images, launch, socket)
     })?;
