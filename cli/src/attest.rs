@@ -1,14 +1,16 @@
 //! `enarx run --attest-to`: where the evidence of a Keep goes, and what a verifier needs beside it.
 
-use std::fs::{self, File};
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use enarx_attestation::hex::encode as hex;
 use enarx_backend::Backend;
 use enarx_vmm::platform::simulated::{self, Simulated};
+use rustix::fs::{CWD, Mode, OFlags, openat, renameat};
 
-use crate::Failure;
+use crate::failure::{Exit, Failure};
+use crate::state;
 use crate::values::Nonce;
 
 /// Bytes of a nonce that nobody chose.
@@ -17,7 +19,7 @@ const NONCE_LEN: usize = 32;
 /// Evidence that is wanted of a Keep.
 pub struct Attestation {
     directory: PathBuf,
-    /// What the verifier wants to see in it.
+    /// The verifier's number, which the evidence binds.
     pub nonce: Vec<u8>,
 }
 
@@ -40,29 +42,30 @@ impl Attestation {
 
     /// Makes the directory and writes everything but the report, which comes from inside the Keep; the
     /// file for that. The certificates of genuine processors are AMD's to give.
+    ///
+    /// The configuration has the program's variables, so nobody else can enter a directory that is made here, and in one
+    /// that others can write to nothing is written.
     pub fn prepare(
         &self,
         backend: Backend,
         configuration: &[u8],
-        simulated: &Simulated,
+        simulated: Option<&Simulated>,
     ) -> Result<OwnedFd, Failure> {
         if !matches!(backend, Backend::Simulated | Backend::Snp) {
-            return Err(Failure::new(format!(
-                "a Keep of the kind {backend} cannot attest: use --backend sim to try attestation, or a machine with SEV-SNP"
-            )));
+            return Err(Failure::of(
+                Exit::Unavailable,
+                format!(
+                    "a Keep of the kind {backend} cannot attest: use --backend sim to try attestation, or a machine with SEV-SNP"
+                ),
+            ));
         }
-        let wrong = |path: &Path, error: &dyn std::fmt::Display| {
-            Failure::new(format!(
-                "{} could not be written: {error}: correct --attest-to",
-                path.display()
-            ))
-        };
-        fs::create_dir_all(&self.directory).map_err(|error| wrong(&self.directory, &error))?;
+        state::make_private(&self.directory)?;
+        let directory = self.open(CWD, &self.directory, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let mut files = vec![
             ("nonce", hex(&self.nonce).into_bytes()),
             ("configuration.json", configuration.to_vec()),
         ];
-        if backend == Backend::Simulated {
+        if let Some(simulated) = simulated {
             let machine =
                 simulated::machine(simulated).map_err(|error| Failure::new(error.to_string()))?;
             let certificates = machine.certificates();
@@ -71,16 +74,54 @@ impl Attestation {
                 ("ask.der", certificates.ask),
                 ("ark.der", certificates.ark),
                 ("ark.crl", certificates.crl),
-                // What a policy names to accept this machine (`insecure-simulated-roots`).
+                // The digest that a policy names to accept this machine (`insecure-simulated-roots`).
                 ("root", hex(&machine.root_digest()).into_bytes()),
             ]);
         }
         for (name, contents) in files {
-            let path = self.directory.join(name);
-            fs::write(&path, contents).map_err(|error| wrong(&path, &error))?;
+            let file = self.create(&directory, name)?;
+            std::fs::File::from(file)
+                .write_all(&contents)
+                .map_err(|error| self.unwritable(Path::new(name), &error))?;
         }
-        let path = self.directory.join("report.bin");
-        let report = File::create(&path).map_err(|error| wrong(&path, &error))?;
-        Ok(report.into())
+        self.create(&directory, "report.bin")
+    }
+
+    /// A new, empty file of this name that only this user can read; one that was there is replaced, a link not followed.
+    fn create(&self, directory: &OwnedFd, name: &str) -> Result<OwnedFd, Failure> {
+        let part = format!(".{name}.{}", std::process::id());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let file = self.open(directory, Path::new(&part), flags)?;
+        renameat(directory, &part, directory, name)
+            .map_err(|error| self.unwritable(Path::new(name), &error.into()))?;
+        Ok(file)
+    }
+
+    fn open(
+        &self,
+        directory: impl std::os::fd::AsFd,
+        name: &Path,
+        flags: OFlags,
+    ) -> Result<OwnedFd, Failure> {
+        let mode = Mode::RUSR | Mode::WUSR;
+        openat(
+            directory,
+            name,
+            flags | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            mode,
+        )
+        .map_err(|error| self.unwritable(name, &error.into()))
+    }
+
+    fn unwritable(&self, name: &Path, error: &std::io::Error) -> Failure {
+        let path = self.directory.join(name);
+        let cause = crate::input::describe(error);
+        Failure::of(
+            Exit::Output,
+            format!(
+                "{} cannot be written: {cause}: correct --attest-to",
+                path.display()
+            ),
+        )
     }
 }

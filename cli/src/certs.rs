@@ -1,118 +1,170 @@
 //! `enarx certs`: fill the local store of the vendors' certificates, revocation lists and collateral.
 
-use crate::output::{complain, shown};
-use crate::verify::{REFUSED, now, read_evidence};
-use enarx_collateral::{Fetcher, Imported, Store, Web};
-use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::{Args, Subcommand};
+use enarx_collateral::{FetchError, Fetcher, Imported, Store, StoreError, Web};
+use serde_json::json;
+
+use crate::failure::{Exit, Failure};
+use crate::input::{self, now};
+use crate::json::Json;
+use crate::output::{complain, print_json, shown};
+use crate::state;
+
 /// Fill the local store of certificates, revocation lists and collateral.
-#[derive(Debug, clap::Args)]
-pub struct Args {
+#[derive(Args, Debug)]
+pub struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, clap::Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Command {
     /// Fetch from AMD and Intel what this evidence needs: revocation lists and collateral once a day
     Fetch {
         /// A report or quote; `-` for standard input
         evidence: PathBuf,
         #[command(flatten)]
-        store: StoreArgs,
+        store: StoreArguments,
+        #[command(flatten)]
+        json: Json,
     },
     /// Import certificates, revocation lists and collateral from files
     ///
     /// Each is checked up to the vendor's root before it replaces another; its issuers must be among the files or in the
-    /// store. Exits with 3 when a file is not kept.
+    /// store. Exits with 65 when a file is not kept.
     Import {
         /// Files, or folders of files
         #[arg(required = true)]
         files: Vec<PathBuf>,
         #[command(flatten)]
-        store: StoreArgs,
+        store: StoreArguments,
+        #[command(flatten)]
+        json: Json,
     },
 }
 
+impl Arguments {
+    /// True if JSON is asked for.
+    pub const fn json(&self) -> bool {
+        let (Command::Fetch { json, .. } | Command::Import { json, .. }) = &self.command;
+        json.on
+    }
+}
+
 /// Where the store is.
-#[derive(Debug, clap::Args)]
-pub struct StoreArgs {
+#[derive(Args, Debug)]
+pub struct StoreArguments {
     /// The store [default: ~/.local/share/enarx/collateral, or below XDG_DATA_HOME]
     #[arg(long = "store", value_name = "DIR", env = "ENARX_STORE")]
     folder: Option<PathBuf>,
 }
 
-impl StoreArgs {
+impl StoreArguments {
     /// The store; `None` when the user has no data folder and none is named.
-    pub fn open(self) -> Option<Store> {
-        let data = || {
-            let set = |name| {
-                env::var_os(name)
-                    .filter(|v| !v.is_empty())
-                    .map(PathBuf::from)
-            };
-            set("XDG_DATA_HOME").or_else(|| Some(set("HOME")?.join(".local/share")))
-        };
-        self.folder
-            .or_else(|| Some(data()?.join("enarx/collateral")))
+    pub fn open(&self) -> Option<Store> {
+        let named = self.folder.clone();
+        named
+            .or_else(|| state::data_folder("collateral"))
             .map(Store::new)
+    }
+
+    fn required(&self) -> Result<Store, Failure> {
+        self.open()
+            .ok_or_else(|| Failure::usage("there is no data folder: set HOME, or give --store"))
     }
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> ExitCode {
-    let result = match args.command {
-        Command::Fetch { evidence, store } => open(store).and_then(|store| {
-            let octets =
-                read_evidence(&evidence).map_err(|e| format!("{}: {e}", evidence.display()))?;
-            let written = Fetcher::new(&store, Web::default()).fetch(&octets, now());
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let (store, imported) = match &arguments.command {
+        Command::Fetch {
+            evidence, store, ..
+        } => {
+            let store = store.required()?;
+            let (evidence, _) = input::read_evidence(evidence)?;
+            let written = Fetcher::new(&store, Web::default()).fetch(&evidence, now());
             let imported = Imported {
-                written: written.map_err(|e| e.to_string())?,
+                written: written.map_err(|error| not_fetched(&error))?,
                 refused: Vec::new(),
             };
-            Ok((store, imported))
-        }),
-        Command::Import { files, store } => open(store).and_then(|store| {
-            let imported = store.import_paths(&files).map_err(|e| e.to_string())?;
+            (store, imported)
+        }
+        Command::Import { files, store, .. } => {
+            let store = store.required()?;
+            let imported = store
+                .import_paths(files)
+                .map_err(|error| not_stored(&error))?;
             if imported.written.is_empty() && imported.refused.is_empty() {
-                return Err(
-                    "none of these files is a certificate or revocation list of AMD or collateral of Intel"
-                        .to_owned(),
-                );
+                return Err(Failure::data(
+                    "none of these files is a certificate or revocation list of AMD or collateral of Intel",
+                ));
             }
-            Ok((store, imported))
-        }),
-    };
-    let (store, imported) = match result {
-        Ok(done) => done,
-        Err(message) => {
-            complain("error", message);
-            return ExitCode::from(REFUSED);
+            (store, imported)
         }
     };
-    for path in &imported.written {
-        outln!("{}", shown(&store.root().join(path)));
-    }
-    if imported.written.is_empty() && imported.refused.is_empty() {
-        outln!("nothing new for {}", shown(store.root()));
-    }
-    for (origin, why) in &imported.refused {
-        complain(
-            "error",
-            format_args!("{}: not kept: {why}", origin.display()),
-        );
-    }
-    if imported.refused.is_empty() {
+    show(&store, &imported, arguments.json());
+    Ok(if imported.refused.is_empty() {
         ExitCode::SUCCESS
     } else {
-        ExitCode::from(REFUSED)
+        Exit::Data.into()
+    })
+}
+
+/// Shows the files that were written and those that were not kept.
+fn show(store: &Store, imported: &Imported, json: bool) {
+    let written: Vec<_> = imported
+        .written
+        .iter()
+        .map(|path| shown(&store.root().join(path)))
+        .collect();
+    let refused: Vec<_> = imported
+        .refused
+        .iter()
+        .map(|(origin, why)| (shown(origin), why.to_string()))
+        .collect();
+    if json {
+        let refused: Vec<_> = refused
+            .iter()
+            .map(|(file, why)| json!({ "file": file, "why": why }))
+            .collect();
+        print_json(&json!({ "written": written, "refused": refused }));
+    } else {
+        for path in &written {
+            outln!("{path}");
+        }
+        if written.is_empty() && refused.is_empty() {
+            outln!("nothing new for {}", shown(store.root()));
+        }
+    }
+    for (file, why) in &refused {
+        complain(format_args!("{file}: not kept: {why}"));
     }
 }
 
-fn open(store: StoreArgs) -> Result<Store, String> {
-    store
-        .open()
-        .ok_or_else(|| "no data folder: give --store".to_owned())
+fn not_fetched(error: &FetchError) -> Failure {
+    match error {
+        FetchError::Http(_) | FetchError::Answer { .. } => {
+            Failure::of(Exit::Network, error.to_string())
+        }
+        FetchError::Store(error) => not_stored(error),
+        FetchError::Evidence(_) | FetchError::Unnamed(_) => Failure::data(error.to_string()),
+    }
+}
+
+fn not_stored(error: &StoreError) -> Failure {
+    let exit = match error {
+        // The files that are imported are read, those of the store written; both name their path.
+        StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            Exit::Input
+        }
+        StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::InvalidInput => {
+            Exit::Input
+        }
+        StoreError::Io { .. } => Exit::Output,
+        StoreError::Refused { .. } => Exit::Data,
+    };
+    Failure::of(exit, error.to_string())
 }

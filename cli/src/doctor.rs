@@ -5,30 +5,28 @@ use std::process::ExitCode;
 use clap::Args;
 use enarx_doctor::{Backend, BackendReport, Host, Report, examine};
 
-use crate::Failure;
+use crate::json::Json;
+use crate::output::print_json;
 
 /// Show what this machine offers for each kind of Keep, what is missing, and what to type next.
-#[derive(Args)]
+///
+/// The JSON is in the form that its field `schema` names.
+#[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  enarx doctor\n  enarx doctor --json")]
 pub struct Arguments {
-    /// Print JSON, in the form that its field `schema` names
-    #[arg(long, env = "ENARX_JSON")]
-    json: bool,
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// Runs the command.
-pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+pub fn run(arguments: &Arguments) -> ExitCode {
     let report = examine(&Host::new());
-    let text = if arguments.json {
-        let json = serde_json::to_string_pretty(&report);
-        json.map_err(|error| {
-            Failure::new(format!("the report could not be written as JSON: {error}"))
-        })? + "\n"
+    if arguments.json.on {
+        print_json(&serde_json::json!(report));
     } else {
-        report.to_tree()
-    };
-    out!("{text}");
-    Ok(ExitCode::SUCCESS)
+        out!("{}", report.to_tree());
+    }
+    ExitCode::SUCCESS
 }
 
 /// Why `backend` is no Keep that protects the application from this machine, in one sentence.

@@ -7,35 +7,39 @@ mod output;
 mod attest;
 mod certs;
 mod doctor;
+mod failure;
+mod generate;
+mod input;
 mod inspect;
+mod json;
+mod log;
 mod measure;
+mod options;
 mod outcome;
 mod policy;
 mod release;
 mod run;
+mod serials;
 mod simulated;
+mod state;
+mod usage;
 mod values;
 mod verify;
+mod version;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, FromArgMatches, Parser, Subcommand};
 
-/// Exit code for a wrong command line.
-const EXIT_USAGE: u8 = enarx_exits::exit_code::USAGE;
-/// Exit code for every failure that has no code of its own.
-const EXIT_FAILURE: u8 = enarx_exits::exit_code::FAILURE;
+use failure::Failure;
 
+/// Run WebAssembly on a computer whose owner you do not trust.
 #[derive(Parser)]
-#[command(
-    name = "enarx",
-    version,
-    about = "Run WebAssembly on a computer whose owner you do not trust",
-    after_help = "Examples:\n  enarx run hello.wasm\n  enarx run --dir data::/data:ro tool.wasm --verbose /data/input\n  enarx doctor\n  enarx verify report.bin --certs certs/"
-)]
+#[command(name = "enarx", version = version::SHORT, long_version = version::long())]
 struct Arguments {
+    /// Say more on standard error; -vv says most. ENARX_LOG chooses by part, such as enarx_collateral=debug
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    verbose: u8,
     #[command(subcommand)]
     command: Command,
 }
@@ -49,12 +53,14 @@ enum Command {
     /// Show facts about this machine
     #[command(subcommand)]
     Platform(Platform),
-    Verify(Box<verify::Args>),
-    Inspect(inspect::Args),
-    Policy(policy::Args),
-    Certs(certs::Args),
+    Verify(Box<verify::Arguments>),
+    Inspect(inspect::Arguments),
+    Policy(policy::Arguments),
+    Certs(certs::Arguments),
     Measure(measure::Arguments),
-    Release(release::Args),
+    Release(release::Arguments),
+    Completions(generate::Completions),
+    Man(generate::Man),
 }
 
 #[derive(Subcommand)]
@@ -63,73 +69,48 @@ enum Platform {
     Info(doctor::Arguments),
 }
 
-fn main() -> ExitCode {
-    let arguments = Arguments::command()
-        .try_get_matches()
-        .and_then(|matches| Arguments::from_arg_matches(&matches));
-    let result = match arguments {
-        Ok(arguments) => match arguments.command {
-            Command::Run(arguments) => run::run(&arguments),
-            Command::Doctor(arguments) | Command::Platform(Platform::Info(arguments)) => {
-                doctor::run(&arguments)
+impl Command {
+    /// True if JSON is asked for: then errors are JSON, too.
+    const fn json(&self) -> bool {
+        match self {
+            Self::Doctor(arguments) | Self::Platform(Platform::Info(arguments)) => {
+                arguments.json.on
             }
-            Command::Measure(arguments) => measure::run(&arguments),
-            Command::Verify(arguments) => return verify::run(*arguments),
-            Command::Inspect(arguments) => return inspect::run(arguments),
-            Command::Policy(arguments) => return policy::run(arguments),
-            Command::Certs(arguments) => return certs::run(arguments),
-            Command::Release(arguments) => return release::run(arguments),
-        },
-        Err(error) => return usage(&error),
+            Self::Verify(arguments) => arguments.json.on,
+            Self::Inspect(arguments) => arguments.json.on,
+            Self::Policy(arguments) => arguments.json(),
+            Self::Certs(arguments) => arguments.json(),
+            Self::Measure(arguments) => arguments.json.on,
+            Self::Release(arguments) => arguments.json(),
+            Self::Run(_) | Self::Completions(_) | Self::Man(_) => false,
+        }
+    }
+
+    fn run(&self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Run(arguments) => run::run(arguments),
+            Self::Doctor(arguments) | Self::Platform(Platform::Info(arguments)) => {
+                Ok(doctor::run(arguments))
+            }
+            Self::Verify(arguments) => verify::run(arguments),
+            Self::Inspect(arguments) => inspect::run(arguments),
+            Self::Policy(arguments) => policy::run(arguments),
+            Self::Certs(arguments) => certs::run(arguments),
+            Self::Measure(arguments) => measure::run(arguments),
+            Self::Release(arguments) => release::run(arguments),
+            Self::Completions(arguments) => Ok(generate::completions(arguments, usage::command())),
+            Self::Man(arguments) => generate::man(arguments, usage::command()),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let matches = usage::command().try_get_matches();
+    let arguments = matches.and_then(|matches| Arguments::from_arg_matches(&matches));
+    let Arguments { verbose, command } = match arguments {
+        Ok(arguments) => arguments,
+        Err(error) => return usage::report(&error),
     };
-    result.unwrap_or_else(|failure| {
-        say!("enarx: {}", failure.sentence);
-        ExitCode::from(failure.code)
-    })
-}
-
-/// Why a command ends without success.
-#[derive(Debug)]
-struct Failure {
-    code: u8,
-    sentence: String,
-}
-
-impl Failure {
-    /// The cause and its remedy.
-    fn new(sentence: impl Into<String>) -> Self {
-        Self {
-            code: EXIT_FAILURE,
-            sentence: sentence.into(),
-        }
-    }
-}
-
-/// Prints help where it was asked for, and one sentence otherwise.
-fn usage(error: &clap::Error) -> ExitCode {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            output::printed(error.print().and_then(|()| io::stdout().flush()));
-            ExitCode::SUCCESS
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            // A message on standard error: see `output::say`.
-            let _ = error.print();
-            ExitCode::from(EXIT_USAGE)
-        }
-        _ => {
-            let text = error.render().to_string();
-            let sentence: Vec<&str> = text
-                .lines()
-                .map(str::trim)
-                .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
-                .filter(|line| !line.is_empty())
-                .collect();
-            let sentence = sentence.join(" ");
-            let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence);
-            let sentence = format_args!("{sentence} (see `enarx --help`, `enarx run --help`)");
-            output::complain("enarx", sentence);
-            ExitCode::from(EXIT_USAGE)
-        }
-    }
+    let done = log::start(verbose).and_then(|()| command.run());
+    done.unwrap_or_else(|failure| failure.report(command.json()))
 }

@@ -8,14 +8,15 @@ use enarx_launch::measured::SPARE_VCPUS;
 use enarx_measurement::{Build, Measurement};
 use enarx_runtime_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED, RUNTIME};
 
-use crate::Failure;
+use crate::failure::Failure;
+use crate::json::Json;
 use crate::output::print_json;
 
 /// Compute what this build of Enarx measures to: its layers, and its launch digests by number of vCPUs
 ///
 /// The digests are computed from the images alone. They do not depend on the machine, the model of CPU or the
 /// memory of a Keep, only on the number of vCPUs: a Keep has two more than `enarx run --vcpus` says, for
-/// threads that sleep.
+/// threads that sleep. The JSON is the input of `enarx release add`.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Only launches of `enarx run --vcpus NUMBER`
@@ -25,14 +26,13 @@ pub struct Arguments {
     #[arg(long, value_enum)]
     platform: Option<Platform>,
     /// Print the launch digest alone
-    #[arg(long, requires_all = ["vcpus", "platform"], conflicts_with = "json")]
+    #[arg(long, requires_all = ["vcpus", "platform"])]
     digest: bool,
     /// Of launches with `enarx run --insecure-fault-addresses`, which no policy should name
-    #[arg(long, conflicts_with = "json")]
-    insecure_fault_addresses: bool,
-    /// Print JSON, the input of `enarx release add`
     #[arg(long)]
-    json: bool,
+    insecure_fault_addresses: bool,
+    #[command(flatten)]
+    pub json: Json,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -82,11 +82,21 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         vcpus.is_none_or(|vcpus| launch.vcpus == vcpus)
             && platform.is_none_or(|platform| launch.platform == platform)
     });
+    if arguments.insecure_fault_addresses && arguments.json.on && !arguments.digest {
+        return Err(Failure::usage(
+            "--insecure-fault-addresses: no release should name such launches: leave out --json",
+        ));
+    }
     if arguments.digest {
         for measured in &measurement.launches {
-            outln!("{}", measured.launch.digest);
+            let digest = measured.launch.digest;
+            if arguments.json.on {
+                print_json(&serde_json::json!({ "digest": digest }));
+            } else {
+                outln!("{digest}");
+            }
         }
-    } else if arguments.json {
+    } else if arguments.json.on {
         print_json(&serde_json::json!(measurement));
     } else {
         out!("{measurement}");

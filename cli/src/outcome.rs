@@ -6,9 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use enarx_executor::launch::{Outcome, Report, Run};
-use enarx_exits::exit_code;
 
-use crate::Failure;
+use crate::failure::{Exit, Failure};
 
 /// Shows a run and turns its outcome into the command's.
 ///
@@ -30,17 +29,14 @@ pub fn show(
     match &run.outcome {
         // As a shell sees it: the lower 8 bits.
         Outcome::Exit(code) => Ok(ExitCode::from(code.to_le_bytes()[0])),
-        Outcome::Fault(fault) => Err(Failure {
-            code: exit_code::FAULT,
-            sentence: fault.to_string(),
-        }),
-        Outcome::TimedOut => Err(Failure {
-            code: exit_code::TIMED_OUT,
-            sentence: format!(
+        Outcome::Fault(fault) => Err(Failure::of(Exit::Fault, fault.to_string())),
+        Outcome::TimedOut => Err(Failure::of(
+            Exit::TimedOut,
+            format!(
                 "the time limit of {:?} was reached and the Keep was ended: give --timeout more, or leave it out",
                 limit.unwrap_or_default()
             ),
-        }),
+        )),
     }
 }
 
@@ -83,9 +79,12 @@ fn show_timings(report: &Report) {
 fn write(report: &Report, path: &Path) -> Result<(), Failure> {
     let json = serde_json::to_string(report).map_err(|error| Failure::new(error.to_string()))?;
     fs::write(path, json).map_err(|error| {
-        Failure::new(format!(
-            "the report could not be written to {}: {error}: correct --report-to",
-            crate::output::shown(path)
-        ))
+        Failure::of(
+            Exit::Output,
+            format!(
+                "the report could not be written to {}: {error}: correct --report-to",
+                crate::output::shown(path)
+            ),
+        )
     })
 }

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use enarx_attestation::printable::{printable, printable_json, printable_lines};
 use serde_json::Value;
 
+use crate::failure::Exit;
+
 /// How long after the time limit a message may wait for its reader.
 const PATIENCE: Duration = Duration::from_millis(250);
 
@@ -57,7 +59,7 @@ pub fn printed(written: io::Result<()>) {
     say(format_args!(
         "enarx: standard output could not be written: {error}: give it more room"
     ));
-    process::exit(i32::from(crate::EXIT_FAILURE));
+    process::exit(i32::from(Exit::Output.code()));
 }
 
 /// The name of a file, as one line.
@@ -65,18 +67,32 @@ pub fn shown(path: &Path) -> String {
     printable(&path.display().to_string())
 }
 
-/// Says what is wrong, in one line on standard error and, where JSON was asked for, as its member `error`.
-pub fn fail(json: bool, what: impl Display) {
-    let what = what.to_string();
-    if json {
-        print_json(&serde_json::json!({ "error": printable(&what) }));
-    }
-    complain("error", what);
+/// Prints what is wrong as JSON, with the exit code.
+pub fn print_error(what: &str, code: u8) {
+    print_json(&serde_json::json!({ "error": printable(what), "exit_code": code }));
 }
 
 /// Says in one line on standard error what is wrong.
-pub fn complain(who: &str, what: impl Display) {
-    say(format_args!("{who}: {}", printable(&what.to_string())));
+pub fn complain(what: impl Display) {
+    say(format_args!("enarx: {}", printable(&what.to_string())));
+}
+
+/// The log of the libraries, an event at a time, on standard error: see [`crate::log`].
+#[derive(Debug, Clone, Copy)]
+pub struct Log;
+
+impl Write for Log {
+    /// Takes everything: a message that cannot be written is lost.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = printable_lines(&String::from_utf8_lossy(event));
+        // From any thread, also from one that may start no other: so not by `say`.
+        let _ = io::stderr().write_all(text.as_bytes());
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Prints a message and the end of its line on standard error; it may have several lines.

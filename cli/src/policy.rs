@@ -1,26 +1,37 @@
 //! `enarx policy`: check and explain policies.
 
-use crate::output::complain;
-use crate::verify::USAGE;
-use enarx_attestation::attacks::{ATTACKS, Attack, Defence, NOT_VISIBLE};
-use enarx_attestation::{CATALOGUE, Policy, Verdict};
-use enarx_collateral::file::read;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::{Args, Subcommand, ValueEnum};
+use enarx_attestation::attacks::{ATTACKS, Attack, Defence, NOT_VISIBLE};
+use enarx_attestation::policy::{DEFAULT, INSECURE_AUTHENTICITY_ONLY};
+use enarx_attestation::{CATALOGUE, Policy, Verdict};
+use enarx_collateral::file;
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::input;
+use crate::json::Json;
+use crate::options::nearest;
+use crate::output::print_json;
+
 /// Check and explain policies.
-#[derive(Debug, clap::Args)]
-pub struct Args {
+#[derive(Args, Debug)]
+pub struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, clap::Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Command {
     /// Check that a policy can be used, and warn of what it gives away or does not ask
     Check {
         /// A policy file, or the name of a built-in policy
         policy: String,
+        #[command(flatten)]
+        json: Json,
     },
     /// Show every key of a policy with its meaning and value, and the known attacks
     Explain {
@@ -29,13 +40,13 @@ enum Command {
     },
     /// Print a schema as JSON
     Schema {
-        /// Which one
+        /// Of what
         #[arg(value_enum, default_value = "policy")]
         of: Schema,
     },
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Schema {
     /// Of policy files
     Policy,
@@ -43,45 +54,63 @@ enum Schema {
     Verdict,
 }
 
+impl Arguments {
+    /// True if JSON is asked for.
+    pub const fn json(&self) -> bool {
+        match &self.command {
+            Command::Check { json, .. } => json.on,
+            Command::Explain { .. } | Command::Schema { .. } => false,
+        }
+    }
+}
+
 /// Loads a policy by the name of a built-in one or from a file.
 ///
 /// # Errors
-///
-/// One sentence for the user, when there is no such policy or it is wrong.
-pub fn load(name: &str) -> Result<Policy, String> {
+/// [`crate::failure::Exit::Input`] when there is no such policy, [`crate::failure::Exit::Data`] when it is wrong.
+pub fn load(name: &str) -> Result<Policy, Failure> {
     if let Some(policy) = Policy::builtin(name) {
         return Ok(policy);
     }
-    let octets =
-        read(Path::new(name)).map_err(|e| format!("cannot read the policy {name}: {e}"))?;
-    let text =
-        String::from_utf8(octets).map_err(|_| format!("the policy {name} is not text in UTF-8"))?;
-    Policy::from_toml(&text).map_err(|e| format!("the policy {name} is wrong: {e}"))
+    let bytes = file::read(Path::new(name)).map_err(|error| {
+        let builtin = [DEFAULT, INSECURE_AUTHENTICITY_ONLY].map(str::to_owned);
+        let mut failure = input::unreadable(Path::new(name), &error);
+        if let (ErrorKind::NotFound, Some(near)) = (error.kind(), nearest(name, &builtin)) {
+            failure.sentence = format!("{}; did you mean the policy {near}?", failure.sentence);
+        }
+        failure
+    })?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::data(format!("the policy {name} is not text in UTF-8")))?;
+    Policy::from_toml(&text)
+        .map_err(|error| Failure::data(format!("the policy {name} is wrong: {error}")))
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> ExitCode {
-    let (policy, explain) = match args.command {
-        Command::Check { policy } => (policy, false),
-        Command::Explain { policy } => (policy, true),
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    match &arguments.command {
+        Command::Check { policy, json } => {
+            let policy = load(policy)?;
+            if json.on {
+                print_json(&json!({
+                    "policy": policy.name,
+                    "warnings": policy.warnings(),
+                    "gives_protection_away": policy.insecure_switches(),
+                }));
+            } else {
+                out!("{}", checked(&policy));
+            }
+        }
+        Command::Explain { policy } => out!("{}", explanation(&load(policy)?)),
         Command::Schema { of } => {
             let schema = match of {
                 Schema::Policy => Policy::json_schema(),
                 Schema::Verdict => Verdict::json_schema(),
             };
             outln!("{schema:#}");
-            return ExitCode::SUCCESS;
-        }
-    };
-    match load(&policy) {
-        Ok(policy) if explain => out!("{}", explanation(&policy)),
-        Ok(policy) => out!("{}", checked(&policy)),
-        Err(message) => {
-            complain("error", message);
-            return ExitCode::from(USAGE);
         }
     }
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The result of `policy check` for a policy that can be used.

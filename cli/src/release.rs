@@ -1,27 +1,34 @@
 //! `enarx release`: the publisher's keys, and signed manifests of what releases measure to. Reads and writes files; the
 //! judgement is `enarx-measurement`'s.
 
-use crate::output::{complain, shown};
-use crate::verify::{REFUSED, USAGE, now, parse_time};
-use enarx_attestation::{ReferenceValue, Timestamp};
-use enarx_collateral::file::{self, read};
-use enarx_measurement::{
-    Manifest, Measurement, PrivateKey, PublicKey, Release, SEED_LEN, VerifiedManifest,
-};
 use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::{Args, Subcommand, ValueEnum};
+use enarx_attestation::{ReferenceValue, Timestamp};
+use enarx_collateral::file;
+use enarx_measurement::{
+    Manifest, Measurement, PrivateKey, PublicKey, Release, SEED_LEN, VerifiedManifest,
+};
+use serde_json::json;
+
+use crate::failure::{Exit, Failure};
+use crate::input::{self, now};
+use crate::json::Json;
+use crate::output::{print_json, shown};
+use crate::serials;
+
 /// Sign and verify manifests of what releases measure to
-#[derive(Debug, clap::Args)]
-pub struct Args {
+#[derive(Args, Debug)]
+pub struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, clap::Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Command {
     /// Make a key pair: NAME.key, which is secret, and NAME.pub
     Keygen {
@@ -35,10 +42,10 @@ enum Command {
         /// The measurement, as JSON
         measurement: PathBuf,
         /// Time until which the release may be used, as seconds since 1970 or RFC 3339 (2027-01-01T00:00:00Z)
-        #[arg(long, value_name = "TIME", value_parser = parse_time)]
+        #[arg(long, value_name = "TIME", value_parser = input::time)]
         not_after: Timestamp,
         /// Time from which it may be used; default: now
-        #[arg(long, value_name = "TIME", value_parser = parse_time)]
+        #[arg(long, value_name = "TIME", value_parser = input::time)]
         not_before: Option<Timestamp>,
     },
     /// Check a manifest's form and sign it: writes MANIFEST.sig
@@ -51,19 +58,19 @@ enum Command {
     },
     /// Verify a signed manifest
     ///
-    /// Exits with 0 when it is good, 3 when it is refused, 2 when the arguments are wrong.
-    Verify(ManifestArgs),
+    /// Exits with 0 when it is good and 3 when it is refused.
+    Verify(ManifestArguments),
     /// Verify a signed manifest and list its releases
-    List(ManifestArgs),
+    List(ManifestArguments),
     /// Print a schema as JSON
     Schema {
-        /// Which one
+        /// Of what
         #[arg(value_enum, default_value = "manifest")]
         of: Schema,
     },
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Schema {
     /// Of manifests
     Manifest,
@@ -71,24 +78,26 @@ enum Schema {
     Measurement,
 }
 
-#[derive(Debug, clap::Args)]
-struct ManifestArgs {
+#[derive(Args, Debug)]
+struct ManifestArguments {
     /// The manifest; its signature lies beside it as MANIFEST.sig
     manifest: PathBuf,
     /// A public key of the publisher, as PEM; repeat it while the publisher changes its key
     #[arg(long = "key", value_name = "FILE", required = true)]
     keys: Vec<PathBuf>,
-    /// Refuse a manifest with a lower serial number, so that an old one cannot replace the newest
+    /// Refuse a manifest with a lower serial number [default: the highest seen from its publisher]
     #[arg(long, value_name = "NUMBER")]
     min_serial: Option<u64>,
     /// The time to verify at, as seconds since 1970 or RFC 3339; default: now
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = input::time)]
     at: Option<Timestamp>,
+    #[command(flatten)]
+    json: Json,
 }
 
 /// The manifest by which `enarx verify` judges launch digests.
-#[derive(Debug, clap::Args)]
-pub struct ReferenceArgs {
+#[derive(Args, Debug)]
+pub struct ReferenceArguments {
     /// A signed release manifest, for SEV-SNP and a policy that names releases or measurements; its signature lies
     /// beside it
     #[arg(long, value_name = "FILE", requires = "manifest_keys")]
@@ -96,18 +105,17 @@ pub struct ReferenceArgs {
     /// A public key of the manifest's publisher, as PEM
     #[arg(long = "manifest-key", value_name = "FILE", requires = "manifest")]
     manifest_keys: Vec<PathBuf>,
-    /// Refuse a manifest with a lower serial number
+    /// Refuse a manifest with a lower serial number [default: the highest seen from its publisher]
     #[arg(long, value_name = "NUMBER", requires = "manifest")]
     min_manifest_serial: Option<u64>,
 }
 
-impl ReferenceArgs {
+impl ReferenceArguments {
     /// The manifest's reference values; `None` without a manifest.
     ///
     /// # Errors
-    ///
-    /// Exit code and one sentence for the user, when the manifest is not accepted.
-    pub fn values(&self, at: Timestamp) -> Result<Option<Vec<ReferenceValue>>, (u8, String)> {
+    /// [`Exit::Refused`] when the manifest is not accepted, or why it cannot be read.
+    pub fn values(&self, at: Timestamp) -> Result<Option<Vec<ReferenceValue>>, Failure> {
         let Some(manifest) = &self.manifest else {
             return Ok(None);
         };
@@ -116,11 +124,20 @@ impl ReferenceArgs {
     }
 }
 
+impl Arguments {
+    /// True if JSON is asked for.
+    pub const fn json(&self) -> bool {
+        match &self.command {
+            Command::Verify(arguments) | Command::List(arguments) => arguments.json.on,
+            _ => false,
+        }
+    }
+}
+
 /// Runs the command.
-pub fn run(args: Args) -> ExitCode {
-    let usage = |message| (USAGE, message);
-    let result = match args.command {
-        Command::Keygen { name } => keygen(&name).map_err(usage),
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    match &arguments.command {
+        Command::Keygen { name } => out!("{}", keygen(name)?),
         Command::Add {
             manifest,
             measurement,
@@ -128,101 +145,127 @@ pub fn run(args: Args) -> ExitCode {
             not_before,
         } => {
             let not_before = not_before.unwrap_or_else(now);
-            add(&manifest, &measurement, not_before, not_after).map_err(usage)
+            out!("{}", add(manifest, measurement, not_before, *not_after)?);
         }
-        Command::Sign { manifest, key } => sign(&manifest, &key).map_err(usage),
-        Command::Verify(args) => args.verified().map(|(manifest, _)| summary(&manifest)),
-        Command::List(args) => args.verified().map(|(manifest, at)| list(&manifest, at)),
-        Command::Schema { of } => Ok(match of {
-            Schema::Manifest => format!("{:#}\n", Manifest::json_schema()),
-            Schema::Measurement => format!("{:#}\n", Measurement::json_schema()),
-        }),
-    };
-    match result {
-        Ok(text) => {
-            out!("{text}");
-            ExitCode::SUCCESS
+        Command::Sign { manifest, key } => out!("{}", sign(manifest, key)?),
+        Command::Verify(arguments) => {
+            let (manifest, _) = arguments.verified()?;
+            if arguments.json.on {
+                print_json(&described(&manifest));
+            } else {
+                out!("{}", summary(&manifest));
+            }
         }
-        Err((code, message)) => {
-            complain("error", message);
-            ExitCode::from(code)
+        Command::List(arguments) => {
+            let (manifest, at) = arguments.verified()?;
+            if arguments.json.on {
+                let mut all = described(&manifest);
+                all["manifest"] = json!(manifest.manifest());
+                print_json(&all);
+            } else {
+                out!("{}", list(&manifest, at));
+            }
         }
+        Command::Schema { of } => match of {
+            Schema::Manifest => outln!("{:#}", Manifest::json_schema()),
+            Schema::Measurement => outln!("{:#}", Measurement::json_schema()),
+        },
     }
+    Ok(ExitCode::SUCCESS)
 }
 
-impl ManifestArgs {
-    fn verified(&self) -> Result<(VerifiedManifest, Timestamp), (u8, String)> {
+impl ManifestArguments {
+    fn verified(&self) -> Result<(VerifiedManifest, Timestamp), Failure> {
         let at = self.at.unwrap_or_else(now);
         let manifest = verified(&self.manifest, &self.keys, self.min_serial, at)?;
         Ok((manifest, at))
     }
 }
 
-/// Reads and verifies a manifest with the signature beside it.
+/// Reads and verifies a manifest with the signature beside it. Unless a least serial number is given, it must not be older
+/// than one that was accepted from the same publisher before.
 fn verified(
     path: &Path,
     keys: &[PathBuf],
     minimum_serial: Option<u64>,
     at: Timestamp,
-) -> Result<VerifiedManifest, (u8, String)> {
-    let usage = |message| (USAGE, message);
+) -> Result<VerifiedManifest, Failure> {
     let keys = keys.iter().map(|path| {
-        PublicKey::from_pem(&text(path)?).map_err(|e| format!("the key {}: {e}", path.display()))
+        let key = PublicKey::from_pem(&input::read_text(path)?);
+        key.map_err(|error| Failure::data(format!("the key {}: {error}", path.display())))
     });
-    let keys: Vec<_> = keys.collect::<Result<_, _>>().map_err(usage)?;
-    let manifest = bytes(path).map_err(usage)?;
-    let signature = bytes(&beside(path)).map_err(usage)?;
-    enarx_measurement::verify(&manifest, &signature, &keys, minimum_serial, at)
-        .map_err(|e| (REFUSED, format!("{}: {e}", path.display())))
+    let keys: Vec<_> = keys.collect::<Result<_, _>>()?;
+    let manifest = input::read(path)?;
+    let signature = input::read(&signature_path(path))?;
+    let refused = |error: &dyn std::fmt::Display| {
+        Failure::of(Exit::Refused, format!("{}: {error}", path.display()))
+    };
+    let manifest = enarx_measurement::verify(&manifest, &signature, &keys, minimum_serial, at)
+        .map_err(|error| refused(&error))?;
+    let publisher = manifest.signed_by().to_string();
+    let serial = manifest.manifest().serial;
+    let seen = serials::highest(&publisher);
+    if let (None, Some(seen)) = (minimum_serial, seen.filter(|seen| *seen > serial)) {
+        return Err(refused(&format_args!(
+            "its serial number is {serial}, and number {seen} of this publisher was seen here: take the newest manifest, \
+             or say with a least serial number that this one may be older"
+        )));
+    }
+    if seen.is_none_or(|seen| seen < serial) {
+        serials::remember(&publisher, serial);
+    }
+    Ok(manifest)
 }
 
 /// Where the signature of a manifest lies.
-fn beside(manifest: &Path) -> PathBuf {
-    ended(manifest, ".sig")
+fn signature_path(manifest: &Path) -> PathBuf {
+    with_extension(manifest, ".sig")
 }
 
-fn ended(path: &Path, end: &str) -> PathBuf {
+/// A path with an extension after those that it has.
+fn with_extension(path: &Path, extension: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(end);
+    name.push(extension);
     name.into()
 }
 
-fn bytes(path: &Path) -> Result<Vec<u8>, String> {
-    read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    file::replace(path, text.as_bytes()).map_err(|error| unwritable(path, &error))
 }
 
-fn text(path: &Path) -> Result<String, String> {
-    String::from_utf8(bytes(path)?).map_err(|_| format!("{} is not text in UTF-8", path.display()))
-}
-
-fn write(path: &Path, text: &str) -> Result<(), String> {
-    file::replace(path, text.as_bytes())
-        .map_err(|e| format!("cannot write {}: {e}", path.display()))
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    let cause = input::describe(error);
+    Failure::of(
+        Exit::Output,
+        format!("cannot write {}: {cause}", path.display()),
+    )
 }
 
 /// Writes a file that must not be there yet, readable by nobody else when `secret`.
-fn create(path: &Path, text: &str, secret: bool) -> Result<(), String> {
+fn create(path: &Path, text: &str, secret: bool) -> Result<(), Failure> {
     OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(if secret { 0o600 } else { 0o644 })
         .open(path)
         .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|e| format!("cannot write {}: {e}", path.display()))
+        .map_err(|error| unwritable(path, &error))
 }
 
-fn keygen(name: &Path) -> Result<String, String> {
+fn keygen(name: &Path) -> Result<String, Failure> {
     let mut seed = [0; SEED_LEN];
-    getrandom::fill(&mut seed).map_err(|e| format!("no random numbers: {e}"))?;
-    let key = PrivateKey::from_seed(&seed).map_err(|e| e.to_string())?;
-    let public = key.public().map_err(|e| e.to_string())?;
-    let (secret_path, public_path) = (ended(name, ".key"), ended(name, ".pub"));
+    let other = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
+    getrandom::fill(&mut seed)
+        .map_err(|error| Failure::new(format!("there is no randomness: {error}")))?;
+    let key = PrivateKey::from_seed(&seed).map_err(|error| other(&error))?;
+    let public = key.public().map_err(|error| other(&error))?;
+    let (secret_path, public_path) = (with_extension(name, ".key"), with_extension(name, ".pub"));
     create(
         &secret_path,
-        &key.to_pem().map_err(|e| e.to_string())?,
+        &key.to_pem().map_err(|error| other(&error))?,
         true,
     )?;
-    let public_text = public.to_pem().map_err(|e| e.to_string())?;
+    let public_text = public.to_pem().map_err(|error| other(&error))?;
     create(&public_path, &public_text, false).inspect_err(|_| {
         // A secret key without its public one is of no use, and would be in the way of the next try. It was made here.
         let _ = std::fs::remove_file(&secret_path);
@@ -240,19 +283,25 @@ fn add(
     measurement: &Path,
     not_before: Timestamp,
     not_after: Timestamp,
-) -> Result<String, String> {
-    let octets = bytes(measurement)?;
-    let measurement: Measurement = serde_json::from_slice(&octets)
-        .map_err(|e| format!("{} is no measurement: {e}", measurement.display()))?;
+) -> Result<String, Failure> {
+    let wrong =
+        |error: &dyn std::fmt::Display| Failure::data(format!("{}: {error}", path.display()));
+    let measurement: Measurement =
+        serde_json::from_slice(&input::read(measurement)?).map_err(|error| {
+            Failure::data(format!(
+                "{} is no measurement: {error}",
+                measurement.display()
+            ))
+        })?;
     let mut manifest = if path.exists() {
-        Manifest::parse(&bytes(path)?).map_err(|e| format!("{}: {e}", path.display()))?
+        Manifest::parse(&input::read(path)?).map_err(|error| wrong(&error))?
     } else {
         Manifest::new()
     };
     manifest
         .add(Release::of(&measurement, not_before, not_after))
-        .map_err(|e| e.to_string())?;
-    write(path, &manifest.to_toml().map_err(|e| e.to_string())?)?;
+        .map_err(|error| wrong(&error))?;
+    write(path, &manifest.to_toml().map_err(|error| wrong(&error))?)?;
     Ok(format!(
         "{}: release {} added, serial number {}\n",
         shown(path),
@@ -261,15 +310,36 @@ fn add(
     ))
 }
 
-fn sign(path: &Path, key: &Path) -> Result<String, String> {
-    let manifest = bytes(path)?;
-    Manifest::parse(&manifest).map_err(|e| format!("{}: {e}", path.display()))?;
-    let key =
-        PrivateKey::from_pem(&text(key)?).map_err(|e| format!("the key {}: {e}", key.display()))?;
-    let signature = enarx_measurement::sign(&manifest, &key).map_err(|e| e.to_string())?;
-    let beside = beside(path);
-    write(&beside, &signature)?;
-    Ok(format!("{}\n", shown(&beside)))
+fn sign(path: &Path, key_path: &Path) -> Result<String, Failure> {
+    let manifest = input::read(path)?;
+    Manifest::parse(&manifest)
+        .map_err(|error| Failure::data(format!("{}: {error}", path.display())))?;
+    let wrong = |error: &dyn std::fmt::Display| {
+        Failure::data(format!("the key {}: {error}", key_path.display()))
+    };
+    let readable_by_others = std::fs::metadata(key_path)
+        .is_ok_and(|key| key.is_file() && key.permissions().mode() & 0o077 != 0);
+    if readable_by_others {
+        return Err(wrong(
+            &"others can read it: chmod 600, and think of who has had it",
+        ));
+    }
+    let key = PrivateKey::from_pem(&input::read_text(key_path)?).map_err(|error| wrong(&error))?;
+    let signature = enarx_measurement::sign(&manifest, &key).map_err(|error| wrong(&error))?;
+    let signature_path = signature_path(path);
+    write(&signature_path, &signature)?;
+    Ok(format!("{}\n", shown(&signature_path)))
+}
+
+/// A manifest that is good, for programs.
+fn described(verified: &VerifiedManifest) -> serde_json::Value {
+    let manifest = verified.manifest();
+    json!({
+        "serial": manifest.serial,
+        "not_after": manifest.not_after,
+        "signed_by": verified.signed_by().to_string(),
+        "releases": manifest.releases.len(),
+    })
 }
 
 fn summary(verified: &VerifiedManifest) -> String {

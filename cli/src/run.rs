@@ -1,6 +1,7 @@
 //! `enarx run`: a WebAssembly program in a Keep on this machine.
 
-use std::fs::{self, File};
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -18,12 +19,17 @@ use enarx_runtime_image::{LOADER, MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SI
 use enarx_vmm::launch::Measured;
 
 use crate::attest::Attestation;
+use crate::failure::{self, Exit, Failure};
+use crate::input::{self, describe};
+use crate::options::{self, SimulatedOption, WasiName, WasiOption, WasmOption};
 use crate::values::{self, Directory};
-use crate::{EXIT_USAGE, Failure};
 use crate::{outcome, output, simulated};
 
 /// Smallest memory of a Keep, in bytes, of every kind.
 const MIN_MEMORY: u64 = enarx_vmm::MIN_MEMORY;
+/// Largest memory of a Keep in a virtual machine, in bytes: its page tables lie in the launch area, which holds those of a
+/// little more.
+const MAX_VM_MEMORY: u64 = 400 << 30;
 /// Most virtual CPUs of a Keep.
 const MAX_VCPUS: u32 = enarx_vmm::MAX_PROCESSORS;
 /// Virtual CPUs that are taken unless it is said, at most; the compiler makes use of them.
@@ -31,34 +37,22 @@ const DEFAULT_VCPUS: usize = 4;
 /// First bytes of every binary module and component (WebAssembly core specification, section 5.5.16).
 const MAGIC: &[u8] = b"\0asm";
 
-const AFTER_HELP: &str = "\
-Options with the same meaning as in wasmtime:
-  -W max-memory-size=SIZE    largest linear memory
-  -W max-table-elements=N    largest table
-  -W max-wasm-stack=SIZE     largest stack of the program
-  -W timeout=DURATION        the same as --timeout
-  -S inherit-network         TCP and UDP
-  -S tcp, -S udp             one of them
-  -S allow-ip-name-lookup    look up names
-  -S inherit-env             all environment variables of this command
-
-The simulated platform (--backend sim), for development; it protects nothing from this machine:
-  --sim generation=NAME      milan (default), genoa, bergamo-siena or turin
-  --sim key=vlek             sign reports with a cloud provider's key
-  --sim tcb=HEX              firmware versions (TCB), 8 bytes as in a report
-  --sim debug=y              launch with the debug bit in the guest policy
-  --sim state=DIR            where its keys are [default: ~/.local/state/enarx/simulated]
-
-Exit codes:
-  0 to 125: the program's own; 134: it trapped; 124: the time limit was reached;
-  70: the Keep failed; 2: wrong command line; 1: any other error
-
+const EXAMPLES: &str = "\
 Examples:
   enarx run hello.wasm
-  echo text | enarx run --env LANG=C filter.wasm -- --upper
+  echo text | enarx run --env LANG=C filter.wasm --upper
   enarx run --dir data::/data:ro --dir out::/out --memory 2G tool.wasm /data/in /out/result
   enarx run --timeout 10s --invoke add numbers.wat 2 3
   enarx run --require-tee payroll.wasm    (refuses on a machine without SEV-SNP)";
+
+/// The end of the help of this command.
+fn after_help() -> String {
+    format!(
+        "{}\nExit codes:\n{}\n{EXAMPLES}",
+        options::help(),
+        failure::table()
+    )
+}
 
 /// Run a WebAssembly program in a Keep.
 ///
@@ -70,7 +64,10 @@ Examples:
     reason = "each is a flag of the command line"
 )]
 #[derive(Args)]
-#[command(after_help = AFTER_HELP)]
+#[command(
+    after_help = after_help(),
+    override_usage = "enarx run [OPTIONS] <MODULE> [ARGS]..."
+)]
 pub struct Arguments {
     /// Set an environment variable of the program; NAME alone passes this command's value [env: ENARX_ENV, one per line]
     #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
@@ -80,16 +77,16 @@ pub struct Arguments {
     #[arg(long = "dir", value_name = "HOST[::GUEST][:ro]", value_parser = values::directory)]
     directories: Vec<Directory>,
 
-    /// Memory of the Keep, the compiler's included; at least 64M
-    #[arg(long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size)]
+    /// Memory of the Keep, the compiler's included; at least 64M, in a virtual machine at most 400G
+    #[arg(long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size, allow_negative_numbers = true)]
     memory: u64,
 
     /// Virtual CPUs of the Keep [default: as many as this machine has, at most 4]
-    #[arg(long, value_name = "N", env = "ENARX_VCPUS", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_VCPUS)))]
+    #[arg(long, value_name = "N", env = "ENARX_VCPUS", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_VCPUS)), allow_negative_numbers = true)]
     vcpus: Option<u32>,
 
     /// End the Keep after this time (10, 10s, 500ms, 2m)
-    #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration)]
+    #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
     timeout: Option<Duration>,
 
     /// Kind of Keep; `auto` takes the one that protects most on this machine
@@ -100,7 +97,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", env = "ENARX_ATTEST_TO")]
     attest_to: Option<PathBuf>,
 
-    /// Nonce for the evidence, 1 to 64 bytes in hexadecimal [default: a random one, in DIR/nonce]
+    /// Nonce for the evidence, 8 to 64 bytes in hexadecimal [default: a random one, in DIR/nonce]
     #[arg(long, value_name = "HEX", env = "ENARX_ATTEST_NONCE", value_parser = values::nonce, requires = "attest_to")]
     attest_nonce: Option<values::Nonce>,
 
@@ -109,9 +106,10 @@ pub struct Arguments {
         long = "sim",
         value_name = "NAME=VALUE",
         env = "ENARX_SIM",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = options::simulated
     )]
-    simulated: Vec<String>,
+    simulated: Vec<SimulatedOption>,
 
     /// Refuse to run unless the hardware protects the program from this machine's owner
     #[arg(long, env = "ENARX_REQUIRE_TEE")]
@@ -152,9 +150,10 @@ pub struct Arguments {
         long = "wasm",
         value_name = "NAME[=VALUE]",
         env = "ENARX_WASM",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = options::wasm
     )]
-    wasm: Vec<String>,
+    wasm: Vec<WasmOption>,
 
     /// Options of WASI, as in wasmtime (below)
     #[arg(
@@ -162,21 +161,40 @@ pub struct Arguments {
         long = "wasi",
         value_name = "NAME[=VALUE]",
         env = "ENARX_WASI",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = options::wasi
     )]
-    wasi: Vec<String>,
+    wasi: Vec<WasiOption>,
 
-    /// The program
-    #[arg(value_name = "MODULE")]
-    module: PathBuf,
+    /// The program, `-` for standard input, and its arguments: what follows the program is not read as a flag of this
+    /// command
+    #[arg(value_name = "MODULE", trailing_var_arg = true, required = true)]
+    program: Vec<OsString>,
+}
 
-    /// The program's arguments
-    #[arg(
-        value_name = "ARGS",
-        trailing_var_arg = true,
-        allow_hyphen_values = true
-    )]
-    rest: Vec<String>,
+impl Arguments {
+    /// The path of the program.
+    fn module(&self) -> &Path {
+        self.program.first().map_or(Path::new(""), Path::new)
+    }
+
+    /// The program's arguments. A `--` before them is a habit of other commands, and not one of them.
+    fn rest(&self) -> Result<Vec<String>, Failure> {
+        let given = self.program.get(1..).unwrap_or_default();
+        let given = match given {
+            [first, rest @ ..] if first == "--" => rest,
+            all => all,
+        };
+        let text = |argument: &OsString| {
+            argument.clone().into_string().map_err(|argument| {
+                Failure::usage(format!(
+                    "the argument {} is not text in UTF-8, which WASI wants",
+                    argument.display()
+                ))
+            })
+        };
+        given.iter().map(text).collect()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -209,24 +227,32 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Choice::Kvm => checked(Backend::Kvm)?,
         Choice::Process => checked(Backend::Process)?,
     };
+    if backend != Backend::Process && arguments.memory > MAX_VM_MEMORY {
+        return Err(Failure::usage(format!(
+            "--memory: at most {}G with the backend {backend}",
+            MAX_VM_MEMORY >> 30
+        )));
+    }
     if arguments.end_on_refused_calls && backend == Backend::Snp {
-        return Err(usage(
+        return Err(Failure::usage(
             "--end-on-refused-calls: a measured Keep tells its host nothing of its system calls; take \
-             --backend sim, kvm or process"
-                .to_owned(),
+             --backend sim, kvm or process",
         ));
     }
     if arguments.require_tee && !backend.protects_application() {
-        return Err(Failure::new(crate::doctor::no_tee(backend)));
+        return Err(Failure::of(
+            Exit::Unavailable,
+            crate::doctor::no_tee(backend),
+        ));
     }
-    let application = read_module(&arguments.module)?;
+    let application = read_module(arguments.module())?;
     let attestation = arguments
         .attest_to
         .as_deref()
         .map(|directory| Attestation::new(directory, arguments.attest_nonce.as_ref()))
         .transpose()?;
     let configuration = settings
-        .configuration(arguments, attestation.as_ref())
+        .configuration(arguments, arguments.rest()?, attestation.as_ref())
         .encode()
         .map_err(|error| {
             Failure::new(format!(
@@ -238,9 +264,26 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         .iter()
         .map(open_directory)
         .collect::<Result<_, _>>()?;
-    let simulated = simulated::machine(&arguments.simulated).map_err(usage)?;
+    let measured = Measured {
+        host_data: [0; 32],
+        fault_addresses: arguments.insecure_fault_addresses,
+    };
+    let target = match backend {
+        Backend::Snp => Target::Snp(measured),
+        Backend::Simulated => {
+            Target::Simulated(simulated::machine(&arguments.simulated)?, measured)
+        }
+        Backend::Kvm => Target::Kvm,
+        Backend::Process => Target::Process,
+    };
     let evidence = match &attestation {
-        Some(attestation) => Some(attestation.prepare(backend, &configuration, &simulated)?),
+        Some(attestation) => {
+            let simulated = match &target {
+                Target::Simulated(simulated, _) => Some(simulated),
+                _ => None,
+            };
+            Some(attestation.prepare(backend, &configuration, simulated)?)
+        }
         None => None,
     };
     let images = Images {
@@ -249,16 +292,6 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         microkernel_plain: MICROKERNEL_PLAIN,
         microkernel_simulated: MICROKERNEL_SIMULATED,
         loader: LOADER,
-    };
-    let measured = Measured {
-        host_data: [0; 32],
-        fault_addresses: arguments.insecure_fault_addresses,
-    };
-    let target = match backend {
-        Backend::Snp => Target::Snp(measured),
-        Backend::Simulated => Target::Simulated(simulated, measured),
-        Backend::Kvm => Target::Kvm,
-        Backend::Process => Target::Process,
     };
     let launch = Launch {
         grant: Grant {
@@ -283,13 +316,23 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let start = |confined: &[Confined]| {
         let missing = missing(confined);
         if !arguments.quiet {
-            let without = if missing.is_empty() {
+            if !settings.left_out.is_empty() {
+                say!(
+                    "enarx: left out of the environment, because they are not UTF-8: {}",
+                    settings.left_out.join(", ")
+                );
+            }
+            let passed_over = match arguments.backend {
+                Choice::Auto => passed_over(backend),
+                _ => String::new(),
+            };
+            let weaker = if missing.is_empty() {
                 String::new()
             } else {
-                format!("; WITHOUT {}", missing.join(", "))
+                format!(", weaker without {}", missing.join(" and "))
             };
             say!(
-                "enarx: backend {backend}: {}{without} (--quiet silences this)",
+                "enarx: backend {backend}{passed_over}{weaker}: {} (--quiet silences this)",
                 backend.protection()
             );
         }
@@ -321,13 +364,26 @@ fn missing(confined: &[Confined]) -> Vec<&str> {
 fn checked(backend: Backend) -> Result<Backend, Failure> {
     match enarx_backend::check(backend) {
         Ok(()) => Ok(backend),
-        Err(error) => Err(Failure::new(error.to_string())),
+        Err(error) => Err(Failure::of(Exit::Unavailable, error.to_string())),
     }
 }
 
-/// What flags and variables say together.
+/// Why `auto` takes this backend and not the one that is usual: a fall-back that nobody hears of is a loss of protection.
+fn passed_over(backend: Backend) -> String {
+    if backend != Backend::Process {
+        return String::new();
+    }
+    match enarx_backend::check(Backend::Kvm) {
+        Ok(()) => String::new(),
+        Err(error) => format!(" (kvm passed over: {error}; see `enarx doctor`)"),
+    }
+}
+
+/// The settings from flags and variables together.
 struct Settings {
     variables: Vec<(String, String)>,
+    /// Names of variables of this command that a program cannot be given.
+    left_out: Vec<String>,
     directories: Vec<Directory>,
     timeout: Option<Duration>,
     limits: Limits,
@@ -337,13 +393,14 @@ struct Settings {
 impl Settings {
     fn new(arguments: &Arguments) -> Result<Self, Failure> {
         if arguments.memory < MIN_MEMORY {
-            return Err(usage(format!(
+            return Err(Failure::usage(format!(
                 "--memory: a Keep needs at least {} MiB",
                 MIN_MEMORY >> 20
             )));
         }
         let mut settings = Self {
             variables: or_from_environment(&arguments.variables, "ENARX_ENV", values::variable)?,
+            left_out: Vec::new(),
             directories: or_from_environment(
                 &arguments.directories,
                 "ENARX_DIR",
@@ -354,90 +411,62 @@ impl Settings {
             network: NetworkGrant::default(),
         };
         for option in &arguments.wasm {
-            settings.wasm_option(option)?;
+            match option {
+                WasmOption::MaxMemorySize(size) => settings.limits.max_memory = Some(*size),
+                WasmOption::MaxTableElements(number) => {
+                    settings.limits.max_table_elements = Some(*number);
+                }
+                WasmOption::MaxWasmStack(size) => settings.limits.max_wasm_stack = Some(*size),
+                WasmOption::Timeout(limit) => {
+                    settings.timeout.get_or_insert(*limit);
+                }
+            }
         }
-        for option in &arguments.wasi {
-            settings.wasi_option(option)?;
+        for (name, on) in &arguments.wasi {
+            settings.wasi_option(*name, *on);
         }
         Ok(settings)
     }
 
-    fn wasm_option(&mut self, option: &str) -> Result<(), Failure> {
-        let (name, value) = option.split_once('=').unwrap_or((option, ""));
-        let wrong = |error| usage(format!("-W {name}: {error}"));
+    fn wasi_option(&mut self, name: WasiName, on: bool) {
         match name {
-            "max-memory-size" => self.limits.max_memory = Some(values::size(value).map_err(wrong)?),
-            "max-table-elements" => {
-                let number = value
-                    .parse()
-                    .map_err(|_| wrong("write a number".to_owned()))?;
-                self.limits.max_table_elements = Some(number);
-            }
-            "max-wasm-stack" => {
-                self.limits.max_wasm_stack = Some(values::size(value).map_err(wrong)?);
-            }
-            "timeout" => {
-                let limit = values::duration(value).map_err(wrong)?;
-                self.timeout.get_or_insert(limit);
-            }
-            _ => {
-                return Err(usage(format!(
-                    "-W {name} is not known: use max-memory-size, max-table-elements, max-wasm-stack or timeout"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn wasi_option(&mut self, option: &str) -> Result<(), Failure> {
-        let (name, value) = option.split_once('=').unwrap_or((option, "y"));
-        let on = match value {
-            "y" | "yes" | "true" => true,
-            "n" | "no" | "false" => false,
-            _ => return Err(usage(format!("-S {name}: say y or n"))),
-        };
-        match name {
-            "inherit-network" => {
+            WasiName::InheritNetwork => {
                 self.network.tcp = on;
                 self.network.udp = on;
             }
-            "tcp" => self.network.tcp = on,
-            "udp" => self.network.udp = on,
-            "allow-ip-name-lookup" => self.network.name_lookup = on,
-            "inherit-env" => {
-                if on {
-                    // Those that were given come later and count.
-                    let own = std::env::vars_os().filter_map(|(name, value)| {
-                        Some((name.into_string().ok()?, value.into_string().ok()?))
-                    });
-                    let given = std::mem::take(&mut self.variables);
-                    self.variables = own.chain(given).collect();
+            WasiName::Tcp => self.network.tcp = on,
+            WasiName::Udp => self.network.udp = on,
+            WasiName::AllowIpNameLookup => self.network.name_lookup = on,
+            WasiName::InheritEnv if on => {
+                // Those that were given come later and count.
+                let given = std::mem::take(&mut self.variables);
+                for (name, value) in std::env::vars_os() {
+                    match (name.to_str(), value.to_str()) {
+                        (Some(name), Some(value)) => {
+                            self.variables.push((name.to_owned(), value.to_owned()));
+                        }
+                        _ => self.left_out.push(name.to_string_lossy().into_owned()),
+                    }
                 }
+                self.variables.extend(given);
             }
-            _ => {
-                return Err(usage(format!(
-                    "-S {name} is not known: use inherit-network, tcp, udp, allow-ip-name-lookup or inherit-env"
-                )));
-            }
+            WasiName::InheritEnv => {}
         }
-        Ok(())
     }
 
     fn configuration(
         &self,
         arguments: &Arguments,
+        rest: Vec<String>,
         attestation: Option<&Attestation>,
     ) -> Configuration {
         // The name only: where the file lies is nothing for the program to know.
         let name = arguments
-            .module
+            .module()
             .file_name()
             .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Configuration {
-            args: [name]
-                .into_iter()
-                .chain(arguments.rest.iter().cloned())
-                .collect(),
+            args: [name].into_iter().chain(rest).collect(),
             env: self.variables.clone(),
             directories: self
                 .directories
@@ -465,14 +494,7 @@ impl Settings {
     }
 }
 
-fn usage(sentence: String) -> Failure {
-    Failure {
-        code: EXIT_USAGE,
-        sentence,
-    }
-}
-
-/// What was given as flags, or else the lines of a variable.
+/// The values of flags, or else the lines of a variable.
 fn or_from_environment<T: Clone>(
     given: &[T],
     variable: &str,
@@ -485,26 +507,21 @@ fn or_from_environment<T: Clone>(
         .unwrap_or_default()
         .lines()
         .filter(|line| !line.is_empty())
-        .map(|line| parse(line).map_err(|error| usage(format!("{variable}: {error}"))))
+        .map(|line| parse(line).map_err(|error| Failure::usage(format!("{variable}: {error}"))))
         .collect()
 }
 
 /// The program's bytes; text is translated.
 fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
-    let shown = path.display();
-    let bytes = fs::read(path).map_err(|error| {
-        Failure::new(format!(
-            "{shown} could not be read: {}: check the path",
-            describe(&error)
-        ))
-    })?;
+    let bytes = input::read_program(path)?;
     if bytes.starts_with(MAGIC) {
         return Ok(bytes);
     }
+    let shown = path.display();
     let text = path.extension().is_some_and(|extension| extension == "wat")
         || bytes.trim_ascii_start().starts_with(b"(");
     if !text {
-        return Err(Failure::new(format!(
+        return Err(Failure::data(format!(
             "{shown} is not WebAssembly: give a .wasm file (module or component) or a .wat file"
         )));
     }
@@ -514,7 +531,7 @@ fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
             // The first line says what, the second where.
             let error = error.to_string();
             let lines: Vec<&str> = error.lines().map(str::trim).take(2).collect();
-            Failure::new(format!(
+            Failure::data(format!(
                 "{shown} is not valid WebAssembly text: {}",
                 lines.join(" ")
             ))
@@ -522,13 +539,24 @@ fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 fn open_directory(directory: &Directory) -> Result<GrantedDirectory, Failure> {
-    let shown = directory.host.display();
+    let host = &directory.host;
     let wrong = |cause: &str| {
-        Failure::new(format!(
-            "the directory {shown} could not be opened: {cause}: create it, or correct --dir"
-        ))
+        // Other commands divide by one colon.
+        let one_colon = match host.to_str().and_then(|host| host.split_once(':')) {
+            Some((host, guest)) if Path::new(host).is_dir() => {
+                format!("; did you mean {host}::{guest}?")
+            }
+            _ => String::new(),
+        };
+        Failure::of(
+            Exit::Input,
+            format!(
+                "the directory {} cannot be opened: {cause}: create it, or correct --dir{one_colon}",
+                host.display()
+            ),
+        )
     };
-    let opened = File::open(&directory.host).map_err(|error| wrong(&describe(&error)))?;
+    let opened = File::open(host).map_err(|error| wrong(&describe(&error)))?;
     match opened.metadata() {
         Ok(metadata) if metadata.is_dir() => Ok(GrantedDirectory {
             directory: opened.into(),
@@ -536,15 +564,6 @@ fn open_directory(directory: &Directory) -> Result<GrantedDirectory, Failure> {
         }),
         Ok(_) => Err(wrong("it is not a directory")),
         Err(error) => Err(wrong(&describe(&error))),
-    }
-}
-
-/// The system's words without the error number.
-fn describe(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
     }
 }
 

@@ -1,44 +1,30 @@
 //! `--sim NAME=VALUE`: what the simulated platform is like.
 
-use std::path::PathBuf;
-
 use enarx_simulator::{KeyKind, Settings, Tcb};
 use enarx_snp::product;
-use enarx_snp::tcb::TcbVersion;
 use enarx_vmm::platform::simulated::Simulated;
+
+use crate::failure::Failure;
+use crate::options::SimulatedOption;
+use crate::state;
 
 /// The machine that the options describe.
 ///
 /// # Errors
-/// One sentence: which option is wrong, and what it may be.
-pub fn machine(options: &[String]) -> Result<Simulated, String> {
+/// When no folder for its keys is named and the user has none.
+pub fn machine(options: &[SimulatedOption]) -> Result<Simulated, Failure> {
     let mut generation = &product::MILAN;
     let mut key = KeyKind::Vcek;
     let mut tcb = None;
     let mut debug = false;
     let mut folder = None;
     for option in options {
-        let (name, value) = option.split_once('=').unwrap_or((option, ""));
-        match (name, value) {
-            ("generation", name) => {
-                generation = product::by_name(name).ok_or_else(|| {
-                    format!("--sim generation={name}: use milan, genoa, bergamo-siena or turin")
-                })?;
-            }
-            ("key", "vcek") => key = KeyKind::Vcek,
-            ("key", "vlek") => key = KeyKind::Vlek,
-            ("tcb", digits) => {
-                let wrong = || format!("--sim tcb={digits}: write 8 bytes, 16 hexadecimal digits");
-                let bytes = crate::values::hex(digits).ok_or_else(wrong)?;
-                tcb = Some(TcbVersion(bytes.try_into().map_err(|_| wrong())?));
-            }
-            ("debug", "y" | "n") => debug = value == "y",
-            ("state", path) if !path.is_empty() => folder = Some(PathBuf::from(path)),
-            _ => {
-                return Err(format!(
-                    "--sim {option} is not known: use generation=NAME, key=vcek|vlek, tcb=HEX, debug=y|n or state=DIR"
-                ));
-            }
+        match option {
+            SimulatedOption::Generation(named) => generation = named,
+            SimulatedOption::Key(kind) => key = *kind,
+            SimulatedOption::Tcb(version) => tcb = Some(*version),
+            SimulatedOption::Debug(on) => debug = *on,
+            SimulatedOption::State(path) => folder = Some(path.clone()),
         }
     }
     let mut settings = Settings::new(generation);
@@ -46,21 +32,20 @@ pub fn machine(options: &[String]) -> Result<Simulated, String> {
     if let Some(tcb) = tcb {
         settings.tcb = Tcb::all(tcb);
     }
+    let folder = match folder {
+        Some(folder) => folder,
+        // In a folder of everybody's, another user could make it first and know the keys.
+        None => state::folder("simulated").ok_or_else(|| {
+            Failure::usage(
+                "there is no folder for the keys of the simulated platform: set HOME, or give --sim state=DIR",
+            )
+        })?,
+    };
+    state::check_private(&folder)?;
     Ok(Simulated {
-        folder: folder.unwrap_or_else(state),
+        folder,
         settings,
         debug,
         attack: None,
     })
-}
-
-/// The folder for state of this user (XDG Base Directory Specification).
-fn state() -> PathBuf {
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-    std::env::var_os("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .or_else(home)
-        .unwrap_or_else(std::env::temp_dir)
-        .join("enarx/simulated")
 }

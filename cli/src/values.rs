@@ -79,20 +79,26 @@ pub fn directory(text: &str) -> Result<Directory, String> {
 
 /// `NAME=VALUE`, or `NAME` alone for the value that this command has itself.
 pub fn variable(text: &str) -> Result<(String, String), String> {
+    use std::env::VarError;
+
     let (name, value) = match text.split_once('=') {
-        Some((name, value)) => (name, value.to_owned()),
-        None => match std::env::var(text) {
-            Ok(value) => (text, value),
-            Err(_) => {
-                return Err(format!(
-                    "the variable {text} is not set here: write {text}=VALUE"
-                ));
-            }
-        },
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, None),
     };
     if name.is_empty() {
         return Err("write a variable as NAME=VALUE".to_owned());
     }
+    let value = match value {
+        Some(value) => value,
+        None => std::env::var(name).map_err(|error| match error {
+            VarError::NotPresent => {
+                format!("the variable {name} is not set here: write {name}=VALUE")
+            }
+            VarError::NotUnicode(_) => format!(
+                "the value of the variable {name} is not UTF-8, which is all that WASI takes: write {name}=VALUE"
+            ),
+        })?,
+    };
     Ok((name.to_owned(), value))
 }
 
@@ -102,18 +108,20 @@ pub struct Nonce(pub Vec<u8>);
 
 /// Bytes of the longest nonce.
 const MAX_NONCE: usize = 64;
+/// Bytes of the shortest nonce: what is shorter can be guessed, or comes again (RFC 9711, section 4.1).
+const MIN_NONCE: usize = 8;
 
 /// The bytes that hexadecimal digits stand for; `None` for anything else.
 pub fn hex(text: &str) -> Option<Vec<u8>> {
     base16ct::mixed::decode_vec(text).ok()
 }
 
-/// A nonce: 1 to 64 bytes in hexadecimal.
+/// A nonce: 8 to 64 bytes in hexadecimal.
 pub fn nonce(text: &str) -> Result<Nonce, String> {
     hex(text.trim())
-        .filter(|bytes| (1..=MAX_NONCE).contains(&bytes.len()))
+        .filter(|bytes| (MIN_NONCE..=MAX_NONCE).contains(&bytes.len()))
         .map(Nonce)
-        .ok_or_else(|| format!("write 1 to {MAX_NONCE} bytes in hexadecimal"))
+        .ok_or_else(|| format!("write {MIN_NONCE} to {MAX_NONCE} bytes in hexadecimal"))
 }
 
 #[cfg(test)]
@@ -159,8 +167,12 @@ mod tests {
     fn variables() {
         assert_eq!(variable("A=b=c"), Ok(("A".into(), "b=c".into())));
         assert_eq!(variable("A="), Ok(("A".into(), String::new())));
-        assert!(variable("=b").is_err());
-        assert!(variable("ENARX_TEST_SURELY_NOT_SET").is_err());
+        for nameless in ["", "=b", "="] {
+            let error = variable(nameless).unwrap_err();
+            assert_eq!(error, "write a variable as NAME=VALUE");
+        }
+        let error = variable("ENARX_TEST_SURELY_NOT_SET").unwrap_err();
+        assert!(error.contains("is not set here"), "{error}");
         let (name, value) = variable("PATH").unwrap();
         assert_eq!((name.as_str(), value.is_empty()), ("PATH", false));
     }

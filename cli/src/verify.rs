@@ -1,43 +1,46 @@
 //! `enarx verify`: evidence in, verdict out. Reads files and the clock; the judgement is `enarx-attestation`'s.
 
-use crate::certs::StoreArgs;
-use crate::output::{fail, print_json};
-use crate::policy;
-use crate::release::ReferenceArgs;
-use crate::values::{self, Nonce};
-use chrono::DateTime;
-use enarx_attestation::hex::Hex;
-use enarx_attestation::{
-    AmdEndorsements, Endorsements, Evidence, Expected, Policy, Timestamp, Verdict, Verifier,
-};
-use enarx_collateral::Store;
-use enarx_collateral::file::{self, read};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The evidence was refused or could not be read.
-pub const REFUSED: u8 = 3;
-/// The command was not used properly.
-pub const USAGE: u8 = 2;
-/// Bytes of the largest application and configuration of a Keep.
-const MAX_APPLICATION_LEN: u64 = 1 << 30;
+use clap::Args;
+use enarx_attestation::snp::EndorsementId;
+use enarx_attestation::{
+    AmdEndorsements, Endorsements, Evidence, Expected, Timestamp, Verdict, Verifier, pem, snp,
+};
+use enarx_collateral::file;
+
+use crate::certs::StoreArguments;
+use crate::failure::{Exit, Failure};
+use crate::input::{self, MAX_PROGRAM_LEN, now};
+use crate::json::Json;
+use crate::output::print_json;
+use crate::policy;
+use crate::release::ReferenceArguments;
+use crate::values::{self, Nonce};
+
 /// Revocation lists that are read from one folder: there are three product lines with two issuers each.
 const MAX_LISTS: usize = 64;
+/// Names of the certificates in a folder, ours first, then those of `snpguest` and of the key distribution service.
+const VEK_NAMES: [&str; 6] = [
+    "vek.der", "vek.pem", "vcek.der", "vcek.pem", "vlek.der", "vlek.pem",
+];
+const ASK_NAMES: [&str; 4] = ["ask.der", "ask.pem", "asvk.der", "asvk.pem"];
+const ARK_NAMES: [&str; 2] = ["ark.der", "ark.pem"];
+const CHAIN_NAMES: [&str; 2] = ["cert_chain", "cert_chain.pem"];
 
 /// Verify attestation evidence: an SEV-SNP report, or a TDX or SGX quote.
 ///
-/// Exits with 0 when the policy accepts the evidence, 3 when it is refused, 2 when the arguments are wrong. A kind of
-/// evidence is accepted only by a policy with its table: [snp], [tdx] or [sgx]. Whatever a flag names is compared or
-/// refused. What accepted evidence was not compared with is said in the last line, and in not_compared of the JSON.
-#[derive(Debug, clap::Args)]
-pub struct Args {
+/// Exits with 0 when the policy accepts the evidence and 3 when it is refused. A kind of evidence is accepted only by a
+/// policy with its table: [snp], [tdx] or [sgx]. Whatever a flag names is compared or refused. What accepted evidence was not compared with is said in the last line, and in not_compared of the JSON.
+#[derive(Args, Debug)]
+pub struct Arguments {
     /// The evidence, as the hardware produced it; `-` for standard input
     file: PathBuf,
-    /// A folder with vek.der, ask.der, ark.der and revocation lists (*.crl), for SEV-SNP alone; what it lacks comes from
-    /// the store
+    /// A folder with vek.der, ask.der, ark.der and revocation lists (*.crl), for SEV-SNP alone; names of snpguest (vcek.pem
+    /// …) and cert_chain are understood, what it lacks comes from the store
     #[arg(long, value_name = "DIR")]
     certs: Option<PathBuf>,
     /// Collateral as JSON, for TDX and SGX alone
@@ -47,25 +50,24 @@ pub struct Args {
     #[arg(long, value_name = "FILE|NAME", default_value = enarx_attestation::policy::DEFAULT)]
     policy: String,
     /// The time to verify at, as seconds since 1970 or RFC 3339 (2027-01-01T00:00:00Z); default: now
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = input::time)]
     at: Option<Timestamp>,
     #[command(flatten)]
-    keep: KeepArgs,
+    keep: KeepArguments,
     #[command(flatten)]
-    references: ReferenceArgs,
+    references: ReferenceArguments,
     #[command(flatten)]
-    store: StoreArgs,
+    store: StoreArguments,
     /// Print the verdict as an EAT attestation result (EAR, a JWT) signed ES256 with this PKCS #8 key in PEM
-    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    #[arg(long, value_name = "FILE")]
     ear_key: Option<PathBuf>,
-    /// Print the verdict as JSON; where there is none, an object with the member error
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// The values that evidence of a Keep is bound to: its report data, whatever its kind, is computed from all three.
-#[derive(Debug, clap::Args)]
-struct KeepArgs {
+#[derive(Args, Debug)]
+struct KeepArguments {
     /// The nonce that the Keep was given, in hexadecimal
     #[arg(long, value_name = "HEX", value_parser = values::nonce, requires_all = ["application", "configuration"])]
     nonce: Option<Nonce>,
@@ -77,208 +79,88 @@ struct KeepArgs {
     configuration: Option<PathBuf>,
 }
 
-impl KeepArgs {
-    /// The report data that evidence of this Keep has; none where nothing is said of it.
-    fn report_data(&self) -> Result<Option<[u8; 64]>, String> {
+impl KeepArguments {
+    /// The expectations of evidence at the time `at`.
+    fn expected<'a>(&self, at: Timestamp) -> Result<Expected<'a>, Failure> {
+        let expected = Expected::at(at);
         let (Some(Nonce(nonce)), Some(application), Some(configuration)) =
             (&self.nonce, &self.application, &self.configuration)
         else {
-            return Ok(None);
+            return Ok(expected);
         };
-        let contents = |path: &Path| {
-            file::read_up_to(path, MAX_APPLICATION_LEN)
-                .map_err(|error| format!("cannot read {}: {error}", path.display()))
-        };
-        Ok(Some(enarx_evidence::report_data(
-            nonce,
-            &contents(application)?,
-            &contents(configuration)?,
-        )))
+        let read = |path: &Path| input::read_up_to(path, MAX_PROGRAM_LEN);
+        Ok(expected.of_keep(nonce, &read(application)?, &read(configuration)?))
     }
-
-    /// Has a policy ask for this Keep's report data in every kind of evidence.
-    fn bind(&self, policy: &mut Policy) -> Result<(), String> {
-        let Some(data) = self.report_data()?.map(Hex) else {
-            return Ok(());
-        };
-        for expected in [
-            &mut policy.snp.report_data,
-            &mut policy.tdx.report_data,
-            &mut policy.sgx.report_data,
-        ] {
-            if expected.replace(data).is_some_and(|named| named != data) {
-                return Err(
-                    "the policy names other report data than --nonce, --application and --configuration give: \
-                     leave out one of them"
-                        .to_owned(),
-                );
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A time as seconds since 1970 or RFC 3339.
-pub fn parse_time(text: &str) -> Result<Timestamp, String> {
-    if let Ok(seconds) = text.parse() {
-        let time = Timestamp(seconds);
-        // Seven digits were seconds in 1970, and nine are since 1973.
-        if text.len() == 8 && (19_700_101..=99_991_231).contains(&seconds) {
-            let [year, month, day] = [&text[..4], &text[4..6], &text[6..]];
-            return Err(format!(
-                "it reads as a date, and would be {time}: write {year}-{month}-{day}T00:00:00Z"
-            ));
-        }
-        if time > Timestamp::LAST_DATE {
-            return Err(
-                "after the year 9999: give seconds since 1970, not milliseconds".to_owned(),
-            );
-        }
-        return Ok(time);
-    }
-    let date = DateTime::parse_from_rfc3339(text).map_err(|_| {
-        "neither seconds since 1970 nor RFC 3339, such as 2027-01-31T12:00:00Z".to_owned()
-    })?;
-    u64::try_from(date.timestamp())
-        .map(Timestamp)
-        .map_err(|_| "before 1970".to_owned())
-}
-
-/// The clock of this computer.
-pub fn now() -> Timestamp {
-    Timestamp(
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs()),
-    )
-}
-
-/// Reads evidence: a file, or standard input for `-`.
-pub fn read_evidence(path: &Path) -> io::Result<Vec<u8>> {
-    if path == Path::new("-") {
-        return file::read_bounded(io::stdin().lock(), file::MAX_LEN);
-    }
-    read(path)
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> ExitCode {
-    let Args {
-        file,
-        certs,
-        collateral,
-        policy,
-        at,
-        keep,
-        references,
-        store,
-        ear_key,
-        json,
-    } = args;
-    let policy = policy::load(&policy).and_then(|mut policy| {
-        keep.bind(&mut policy)?;
-        Ok(policy)
-    });
-    let policy = match policy {
-        Ok(policy) => policy,
-        Err(message) => {
-            fail(json, message);
-            return ExitCode::from(USAGE);
-        }
-    };
-    let evidence = match read_evidence(&file) {
-        Ok(evidence) => evidence,
-        Err(error) => {
-            let message = format_args!("cannot read the evidence {}: {error}", file.display());
-            fail(json, message);
-            return ExitCode::from(REFUSED);
-        }
-    };
-    let at = at.unwrap_or_else(now);
-    let store = store.open();
-    let given = Given { certs, collateral };
-    let endorsements = match given.endorsements(store.as_ref(), &evidence, at) {
-        Ok(endorsements) => endorsements,
-        Err(message) => {
-            fail(json, message);
-            return ExitCode::from(USAGE);
-        }
-    };
-    let verifier = Verifier::new(policy);
-    let references = match references.values(at) {
-        Ok(references) => references,
-        Err((code, message)) => {
-            fail(json, message);
-            return ExitCode::from(code);
-        }
-    };
-    let mut expected = Expected::at(at);
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let policy = policy::load(&arguments.policy)?;
+    let at = arguments.at.unwrap_or_else(now);
+    let mut expected = arguments.keep.expected(at)?;
+    if expected.contradicts(&policy) {
+        return Err(Failure::usage(
+            "the policy names other report data than --nonce, --application and --configuration give: leave out one of \
+             them",
+        ));
+    }
+    let (evidence, delivered) = input::read_evidence(&arguments.file)?;
+    let endorsements = arguments.endorsements(&evidence, delivered, at)?;
+    let references = arguments.references.values(at)?;
     if let Some(references) = &references {
         expected = expected.with_references(references);
     }
-    let verdict = verifier.verify(&evidence, &endorsements, &expected);
-    if let Some(path) = ear_key {
-        if let Err(message) = print_ear(&verdict, &path) {
-            let message = format_args!("cannot sign with {}: {message}", path.display());
-            fail(json, message);
-            return ExitCode::from(USAGE);
-        }
-        return exit_code(&verdict);
-    }
-    print(&verdict, json);
-    exit_code(&verdict)
-}
-
-fn exit_code(verdict: &Verdict) -> ExitCode {
-    if verdict.is_accepted() {
+    let verdict = Verifier::new(policy).verify(&evidence, &endorsements, &expected);
+    arguments.print(&verdict)?;
+    Ok(if verdict.is_accepted() {
         ExitCode::SUCCESS
     } else {
-        ExitCode::from(REFUSED)
+        Exit::Refused.into()
+    })
+}
+
+impl Arguments {
+    /// Prints the verdict in the form that was asked for.
+    fn print(&self, verdict: &Verdict) -> Result<(), Failure> {
+        if let Some(path) = &self.ear_key {
+            let token = verdict.to_ear(&input::read_text(path)?).map_err(|error| {
+                Failure::data(format!("cannot sign with {}: {error}", path.display()))
+            })?;
+            if self.json.on {
+                print_json(&serde_json::json!({ "token": token }));
+            } else {
+                outln!("{token}");
+            }
+        } else if self.json.on {
+            print_json(&serde_json::json!(verdict));
+        } else {
+            out!("{verdict}");
+        }
+        Ok(())
     }
-}
 
-fn print_ear(verdict: &Verdict, key: &Path) -> Result<(), String> {
-    let key = read(key).map_err(|e| e.to_string())?;
-    let key = String::from_utf8(key).map_err(|e| e.to_string())?;
-    outln!("{}", verdict.to_ear(&key).map_err(|e| e.to_string())?);
-    Ok(())
-}
-
-fn print(verdict: &Verdict, json: bool) {
-    if json {
-        print_json(&serde_json::json!(verdict));
-    } else {
-        out!("{verdict}");
-    }
-}
-
-/// The endorsements that are given on the command line.
-struct Given {
-    certs: Option<PathBuf>,
-    collateral: Option<PathBuf>,
-}
-
-impl Given {
-    /// The given endorsements, with those that are missing taken from the store.
+    /// The given endorsements; what is missing is taken from what was `delivered` with the evidence, and from the store.
     fn endorsements(
         &self,
-        store: Option<&Store>,
         evidence: &[u8],
+        delivered: AmdEndorsements,
         at: Timestamp,
-    ) -> Result<Endorsements, String> {
+    ) -> Result<Endorsements, Failure> {
         self.fits(evidence)?;
-        let mut endorsements = match store {
+        let store = self.store.open();
+        let mut endorsements = match &store {
             Some(store) => store.endorsements(evidence, at),
             None => Endorsements::default(),
         };
         if let Some(path) = &self.collateral {
-            let collateral = read(path)
-                .map_err(|e| format!("cannot read the collateral {}: {e}", path.display()))?;
-            endorsements.intel = Some(collateral);
+            endorsements.intel = Some(input::read(path)?);
         }
-        if let Some(folder) = &self.certs {
-            let given = certificates(folder)?;
-            endorsements.amd = match store {
+        let given = match &self.certs {
+            Some(folder) => Some(certificates(folder)?),
+            None => Some(delivered).filter(|delivered| *delivered != AmdEndorsements::default()),
+        };
+        if let Some(given) = given {
+            endorsements.amd = match &store {
                 Some(store) => store.complete(given, evidence, at),
                 None => given,
             };
@@ -287,36 +169,34 @@ impl Given {
     }
 
     /// Refuses endorsements for another kind of evidence, which would be of no effect.
-    fn fits(&self, evidence: &[u8]) -> Result<(), String> {
+    fn fits(&self, evidence: &[u8]) -> Result<(), Failure> {
         match Evidence::parse(evidence) {
-            Ok(Evidence::Snp(_)) if self.collateral.is_some() => Err(
-                "--collateral is for TDX and SGX quotes, and this is an SEV-SNP report: give --certs"
-                    .to_owned(),
-            ),
-            Ok(Evidence::Quote(quote)) if self.certs.is_some() => Err(format!(
+            Ok(Evidence::Snp(_)) if self.collateral.is_some() => Err(Failure::usage(
+                "--collateral is for TDX and SGX quotes, and this is an SEV-SNP report: give --certs",
+            )),
+            Ok(Evidence::Quote(quote)) if self.certs.is_some() => Err(Failure::usage(format!(
                 "--certs is for SEV-SNP reports, and this is an {} quote: give --collateral",
                 quote.tee()
-            )),
+            ))),
             _ => Ok(()),
         }
     }
 }
 
 /// Reads a folder of certificates; what is missing there is the verdict's to say.
-fn certificates(folder: &Path) -> Result<AmdEndorsements, String> {
-    let said = |path: &Path, error| format!("cannot read {}: {error}", path.display());
-    let bytes = |path: &Path| read(path).map_err(|error| said(path, error));
-    let file = |name: &str| {
+fn certificates(folder: &Path) -> Result<AmdEndorsements, Failure> {
+    let unreadable = |error| input::unreadable(folder, &error);
+    let named = |name: &str| {
         let path = folder.join(name);
-        match read(&path) {
-            Ok(octets) => Ok(Some(octets)),
+        match file::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(said(&path, error)),
+            Err(error) => Err(input::unreadable(&path, &error)),
         }
     };
     let mut lists = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|error| said(folder, error))? {
-        let path = entry.map_err(|error| said(folder, error))?.path();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
         if path
             .extension()
             .is_some_and(|e| e.eq_ignore_ascii_case("crl"))
@@ -325,52 +205,39 @@ fn certificates(folder: &Path) -> Result<AmdEndorsements, String> {
         }
         if lists.len() > MAX_LISTS {
             let folder = folder.display();
-            return Err(format!(
+            return Err(Failure::data(format!(
                 "{folder} has more than {MAX_LISTS} revocation lists: leave those of the report's product line"
-            ));
+            )));
         }
     }
     lists.sort();
-    Ok(AmdEndorsements {
-        vek: file("vek.der")?,
-        ask: file("ask.der")?,
-        ark: file("ark.der")?,
-        crls: lists
-            .iter()
-            .map(|path| bytes(path))
-            .collect::<Result<_, _>>()?,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_seconds_or_rfc_3339() {
-        assert_eq!(parse_time("1736460861"), Ok(Timestamp(1_736_460_861)));
-        assert_eq!(
-            parse_time("2025-01-09T22:14:21Z"),
-            Ok(Timestamp(1_736_460_861))
-        );
-        assert_eq!(
-            parse_time("2025-01-09T23:14:21+01:00"),
-            Ok(Timestamp(1_736_460_861))
-        );
-        assert_eq!(parse_time("0"), Ok(Timestamp(0)));
-        assert_eq!(parse_time("253402300799"), Ok(Timestamp::LAST_DATE));
-        for bad in [
-            "",
-            "-1",
-            "yesterday",
-            "2025-01-09",
-            "1969-12-31T23:59:59Z",
-            "20260330",
-            "1793491200000",
-            "253402300800",
-            "18446744073709551615",
-        ] {
-            assert!(parse_time(bad).is_err(), "{bad}");
+    let lists = lists.iter().map(|path| input::read(path));
+    let crls = lists.collect::<Result<_, _>>()?;
+    let first = |names: &[&str]| {
+        let mut found = names.iter().map(|name| named(name));
+        found.find_map(Result::transpose).transpose()
+    };
+    let mut certificates = AmdEndorsements {
+        vek: first(&VEK_NAMES)?,
+        ask: first(&ASK_NAMES)?,
+        ark: first(&ARK_NAMES)?,
+        crls,
+    };
+    // Intermediate and root in one file, as the key distribution service gives them.
+    if let Some(chain) = first(&CHAIN_NAMES)? {
+        let documents = pem::documents(&chain).map_err(|error| {
+            Failure::data(format!("the chain in {}: {error}", folder.display()))
+        })?;
+        for document in documents {
+            let place = match snp::identify(&document.bytes) {
+                Some(EndorsementId::Ark { .. }) => &mut certificates.ark,
+                Some(EndorsementId::Ask { .. } | EndorsementId::Asvk { .. }) => {
+                    &mut certificates.ask
+                }
+                _ => continue,
+            };
+            place.get_or_insert(document.bytes);
         }
     }
+    Ok(certificates)
 }

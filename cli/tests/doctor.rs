@@ -66,5 +66,5 @@ fn a_report_that_cannot_be_written_is_no_success() {
         .stdout(full)
         .output()
         .unwrap();
-    assert_eq!(doctor.status.code(), Some(1), "{doctor:?}");
+    assert_eq!(doctor.status.code(), Some(74), "{doctor:?}");
 }

@@ -270,6 +270,34 @@ fn every_package_has_the_lints_of_the_house() {
     }
 }
 
+/// The files that a text names in backquotes.
+fn named_files(text: &str) -> Vec<&str> {
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| name.ends_with(".rs"))
+        .collect()
+}
+
+#[test]
+fn the_ways_through_the_code_name_files_that_exist_and_none_twice() {
+    let document = std::fs::read_to_string(workspace().join("ARCHITECTURE.md")).unwrap();
+    let (_, ways) = document
+        .split_once("## Four ways through the code")
+        .unwrap();
+    let (ways, _) = ways.split_once("\n## ").unwrap();
+    let ways: Vec<_> = ways.split("\n**").skip(1).collect();
+    assert_eq!(ways.len(), 4);
+    for way in ways {
+        let mut seen = BTreeSet::new();
+        for file in named_files(way) {
+            assert!(workspace().join(file).is_file(), "{file} does not exist");
+            assert!(seen.insert(file), "{file} is named twice on one way");
+        }
+        assert!(seen.len() >= 8, "{way}");
+    }
+}
+
 #[test]
 fn no_module_lies_where_its_name_does_not_say() {
     let this = workspace().join("cli/tests/house.rs");

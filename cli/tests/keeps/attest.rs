@@ -157,7 +157,7 @@ fn evidence_is_refused_for_every_difference() {
     let policy = evidence.path("policy.toml");
     let refused = evidence.verify(&policy, NONCE, &other);
     assert_refused(refused, "report-data");
-    let refused = evidence.verify(&policy, "00112233", &evidence.application);
+    let refused = evidence.verify(&policy, "0011223344556677", &evidence.application);
     assert_refused(refused, "report-data");
     // Another configuration.
     let configuration = evidence.path("ev/configuration.json");
@@ -216,7 +216,89 @@ fn kinds_of_keeps_without_a_secure_processor_say_so() {
         to.to_str().unwrap(),
         APPLICATION,
     ]);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(output.status.code(), Some(69), "{output:?}");
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("cannot attest"), "{text}");
+}
+
+/// The configuration has the variables of the program, and its file is written as whoever runs the command.
+#[test]
+fn evidence_is_for_its_owner_and_goes_where_nobody_else_writes() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    needs::kvm();
+    let folder = tempfile::tempdir().unwrap();
+    let victim = folder.path().join("victim");
+    fs::write(&victim, "mine").unwrap();
+    let attest = |to: &Path| {
+        let to = to.to_str().unwrap();
+        let flags = [
+            "run",
+            "-q",
+            "--backend",
+            "sim",
+            "--vcpus",
+            "1",
+            "--env",
+            "SECRET=hunter2",
+        ];
+        enarx(&[&flags[..], &["--attest-to", to, APPLICATION]].concat())
+    };
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let made = folder.path().join("made/ev");
+    fs::create_dir(folder.path().join("made")).unwrap();
+    let output = attest(&made);
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    assert_eq!(mode(&made), 0o700);
+    for entry in fs::read_dir(&made).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+    assert!(fs::metadata(made.join("report.bin")).unwrap().len() > 0);
+    // Links in it are replaced and not followed, and what is there is written anew.
+    for name in ["nonce", "report.bin"] {
+        fs::remove_file(made.join(name)).unwrap();
+        symlink(&victim, made.join(name)).unwrap();
+    }
+    assert_eq!(attest(&made).status.code(), Some(7));
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "mine");
+    assert!(fs::symlink_metadata(made.join("nonce")).unwrap().is_file());
+    // A directory that others can write to, one behind a link, and a file.
+    let open = folder.path().join("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    symlink(&made, folder.path().join("link")).unwrap();
+    for (name, words) in [
+        ("open", "others may write to it"),
+        ("link", "it is not a directory"),
+        ("victim", "it is not a directory"),
+    ] {
+        let output = attest(&folder.path().join(name));
+        assert_eq!(output.status.code(), Some(74), "{name}: {output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(words), "{name}: {said}");
+    }
+    assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
+}
+
+/// Whoever makes the folder of the simulated machine's keys first knows them.
+#[test]
+fn simulated_keys_are_in_no_folder_of_others() {
+    use std::os::unix::fs::PermissionsExt;
+    needs::kvm();
+    let homeless = common::enarx()
+        .env_remove("ENARX_SIM")
+        .env_remove("HOME")
+        .env_remove("XDG_STATE_HOME")
+        .args(["run", "--backend", "sim", APPLICATION])
+        .output()
+        .unwrap();
+    assert_eq!(homeless.status.code(), Some(2), "{homeless:?}");
+    let said = String::from_utf8(homeless.stderr).unwrap();
+    assert!(said.contains("set HOME, or give --sim state=DIR"), "{said}");
+    let open = tempfile::tempdir().unwrap();
+    fs::set_permissions(open.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let state = format!("state={}", open.path().display());
+    let output = enarx(&["run", "--backend", "sim", "--sim", &state, APPLICATION]);
+    assert_eq!(output.status.code(), Some(74), "{output:?}");
+    assert_eq!(fs::read_dir(open.path()).unwrap().count(), 0);
 }

@@ -23,6 +23,11 @@ pub fn clean(program: &Path) -> Command {
         }
     }
     command.env("ENARX_SIM", SIMULATED_STATE);
+    // Serial numbers and the like are remembered apart from the user's.
+    command.env(
+        "XDG_STATE_HOME",
+        concat!(env!("CARGO_TARGET_TMPDIR"), "/state"),
+    );
     // A runtime that opens files or looks up symbols works at its desk, and not in a Keep.
     command.env("ENARX_END_ON_REFUSED_CALLS", "true");
     command

@@ -5,6 +5,7 @@ extern crate enarx_harness;
 
 mod attest;
 mod common;
+mod crowd;
 mod documents;
 mod jail;
 mod languages;

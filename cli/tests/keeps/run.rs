@@ -1,7 +1,9 @@
 //! `enarx run`, end to end, in every kind of Keep that this machine has.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -93,6 +95,18 @@ fn arguments_and_variables_arrive() {
             "arguments.wat\0one\0--two\0\0-q\0A=b c\0ENARX_TEST_INHERITED=from here\0EMPTY=\0";
         assert_eq!(text(&output.stdout), expected);
         assert_eq!(text(&output.stderr), "");
+
+        // The words after the program are the program's, also those that this command knows.
+        let mut command = enarx();
+        command
+            .args(["run", "--backend", backend, "-q", &module])
+            .args(["--timings", "--help", "-v", "--", "-q"]);
+        let output = command.output().unwrap();
+        let own = text(&output.stdout).split('\0').take(6).collect::<Vec<_>>();
+        assert_eq!(
+            own,
+            ["arguments.wat", "--timings", "--help", "-v", "--", "-q"]
+        );
 
         // Without `--`, and variables from the environment.
         let mut command = enarx();
@@ -304,6 +318,29 @@ fn memory_is_limited() {
 }
 
 #[test]
+fn more_memory_than_a_virtual_machine_can_have_is_a_wrong_command_line() {
+    for backend in backends() {
+        let output = run(backend, &["--memory", "500G", &path("exit.wat")]);
+        if backend == "process" {
+            assert_eq!(output.status.code(), Some(7), "{output:?}");
+        } else {
+            assert_sentence(&output, 2, &["--memory", "at most 400G", backend]);
+        }
+        let output = run(backend, &["--memory", "400G", &path("exit.wat")]);
+        assert_eq!(output.status.code(), Some(7), "{backend}: {output:?}");
+    }
+}
+
+#[test]
+fn a_program_can_come_from_standard_input() {
+    let module = wat::parse_file(path("exit.wat")).unwrap();
+    for backend in backends() {
+        let output = run_with_input(backend, &["-"], &module);
+        assert_eq!(output.status.code(), Some(7), "{backend}: {output:?}");
+    }
+}
+
+#[test]
 fn functions_are_invoked() {
     for backend in backends() {
         let output = run(
@@ -350,7 +387,11 @@ fn the_line_about_protection_is_honest() {
     }
     // Without a choice, the best there is.
     let output = enarx().args(["run", &path("exit.wat")]).output().unwrap();
-    let line = format!("enarx: backend {}: ", best());
+    // Where it is not the usual one, the line says why.
+    let line = match best() {
+        "process" => "enarx: backend process (kvm passed over: ".to_owned(),
+        usual => format!("enarx: backend {usual}: "),
+    };
     assert!(text(&output.stderr).starts_with(&line), "{output:?}");
 }
 
@@ -408,29 +449,33 @@ fn wrong_files_are_one_sentence() {
     let missing = run(backend, &["/nowhere/app.wasm"]);
     assert_sentence(
         &missing,
-        1,
+        66,
         &["/nowhere/app.wasm", "No such file", "check the path"],
     );
     let folder = run(backend, &[directory.path().to_str().unwrap()]);
-    assert_sentence(&folder, 1, &["Is a directory"]);
+    assert_sentence(&folder, 66, &["Is a directory"]);
     let script = run(backend, &[&file("script", b"#!/bin/sh\n")]);
-    assert_sentence(&script, 1, &["is not WebAssembly"]);
+    assert_sentence(&script, 65, &["is not WebAssembly"]);
     let empty = run(backend, &[&file("empty.wasm", b"")]);
-    assert_sentence(&empty, 1, &["is not WebAssembly"]);
+    assert_sentence(&empty, 65, &["is not WebAssembly"]);
     let text = run(backend, &[&file("bad.wat", b"(module (func (i32.frob)))")]);
-    assert_sentence(&text, 1, &["not valid WebAssembly text"]);
+    assert_sentence(&text, 65, &["not valid WebAssembly text"]);
     let module = path("exit.wat");
     let absent = run(backend, &["--dir", "/nowhere::/data", &module]);
-    assert_sentence(&absent, 1, &["/nowhere", "No such file", "--dir"]);
+    assert_sentence(&absent, 66, &["/nowhere", "No such file", "--dir"]);
     let regular = run(backend, &["--dir", &module, &module]);
-    assert_sentence(&regular, 1, &["not a directory"]);
+    assert_sentence(&regular, 66, &["not a directory"]);
+    // One colon, as other commands have it.
+    let colon = format!("{}:/data", directory.path().display());
+    let colon = run(backend, &["--dir", &colon, &module]);
+    assert_sentence(&colon, 66, &["did you mean", "::/data?"]);
     // Right at the start, wrong behind: the engine says so.
     let broken = run(backend, &[&file("broken.wasm", b"\0asm\x01\0\0\0\xff\xff")]);
     assert_eq!(broken.status.code(), Some(1), "{broken:?}");
 }
 
 #[test]
-fn wrong_command_lines_are_one_sentence() {
+fn wrong_command_lines_are_shown_the_right_one() {
     let module = path("exit.wat");
     let wrong: &[(&[&str], &[&str])] = &[
         (&["run"], &["MODULE"]),
@@ -450,6 +495,11 @@ fn wrong_command_lines_are_one_sentence() {
             &["magic", "sim", "kvm", "process"],
         ),
         (&["run", "--env", "=x", &module], &["NAME=VALUE"]),
+        (&["run", "--env", "", &module], &["NAME=VALUE"]),
+        (
+            &["run", "--env", "NOT_UTF8", &module],
+            &["NOT_UTF8", "UTF-8"],
+        ),
         (
             &["run", "--env", "SURELY_NOT_SET_HERE", &module],
             &["SURELY_NOT_SET_HERE"],
@@ -466,8 +516,90 @@ fn wrong_command_lines_are_one_sentence() {
         (&["fly"], &["fly"]),
     ];
     for (arguments, words) in wrong {
-        let output = enarx().args(*arguments).output().unwrap();
-        assert_sentence(&output, 2, words);
+        let output = enarx()
+            .env("NOT_UTF8", OsStr::from_bytes(b"\xff"))
+            .args(*arguments)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = text(&output.stderr);
+        assert!(said.starts_with("enarx: "), "{said}");
+        // A wrong value may be found by the command, in a sentence, or by clap, whose words end with the usage.
+        let usage = said.contains("\nUsage: enarx ");
+        assert!(usage || said.lines().count() == 1, "{said}");
+        for word in *words {
+            assert!(said.contains(word), "`{word}` is not in: {said}");
+        }
+    }
+}
+
+#[test]
+fn variables_that_are_not_utf8_are_left_out_and_named() {
+    let mut command = enarx();
+    command
+        .env_clear()
+        .env("GOOD", "yes")
+        .env("BAD", OsStr::from_bytes(b"\xff"))
+        .env(OsStr::from_bytes(b"\xfename"), "x")
+        .args(["run", "--backend", "process", "-S", "inherit-env"])
+        .arg(path("arguments.wat"));
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(text(&output.stdout), "arguments.wat\0GOOD=yes\0");
+    let message = text(&output.stderr).lines().next().unwrap();
+    assert!(
+        message.contains("not UTF-8")
+            && message.contains("BAD")
+            && message.contains("\u{fffd}name"),
+        "{message}"
+    );
+}
+
+/// A component with functions in exported interfaces.
+const INTERFACES: &str = r#"(component
+    (core module $m
+        (func (export "one") (result i32) i32.const 1)
+        (func (export "two") (result i32) i32.const 2))
+    (core instance $i (instantiate $m))
+    (func $one (result u32) (canon lift (core func $i "one")))
+    (func $two (result u32) (canon lift (core func $i "two")))
+    (instance $first (export "count" (func $one)) (export "only" (func $one)))
+    (instance $second (export "count" (func $two)))
+    (export "some:where/first@1.2.0" (instance $first))
+    (export "some:where/second@1.2.0" (instance $second))
+    (export "top" (func $two)))"#;
+
+#[test]
+fn functions_of_exported_interfaces_are_invoked() {
+    let file = tempfile::Builder::new().suffix(".wat").tempfile().unwrap();
+    fs::write(&file, INTERFACES).unwrap();
+    let file = file.path().to_str().unwrap();
+    for backend in backends() {
+        for (name, result) in [
+            ("top", "2\n"),
+            ("only", "1\n"),
+            ("some:where/first#count", "1\n"),
+            ("some:where/second@1.2.0#count", "2\n"),
+        ] {
+            let output = run(backend, &["--invoke", name, file]);
+            assert_eq!(
+                (output.status.code(), text(&output.stdout)),
+                (Some(0), result),
+                "{name}: {output:?}"
+            );
+        }
+        for (name, words) in [
+            ("count", &["some:where/first@1.2.0#count", "second"][..]),
+            ("some:where/second#only", &["some:where/second#only"]),
+            ("some:where/first", &["some:where/first"]),
+            ("nothing", &["nothing"]),
+        ] {
+            let output = run(backend, &["--invoke", name, file]);
+            assert_eq!(output.status.code(), Some(1), "{name}: {output:?}");
+            for word in words {
+                assert!(text(&output.stderr).contains(word), "{output:?}");
+            }
+        }
     }
 }
 
@@ -482,7 +614,7 @@ fn a_tee_is_required_and_not_replaced() {
             .unwrap();
         assert_sentence(
             &output,
-            1,
+            69,
             &["--require-tee", "snp: ", "tdx: ", "enarx doctor"],
         );
     }

@@ -63,14 +63,14 @@ pub fn restrict<'a>(
         let access = match (tcp, read_only) {
             (Tcp::Resolver(_), _) => read | AccessFs::ResolveUnix,
             (_, true) => read,
-            // Nothing in it is ever executed or connected to, and no device or FIFO made.
+            // Nothing in it is ever executed or connected to, and no device made. A socket or FIFO that is there
+            // may get another name, which is the same right as to make one; what makes one (mknodat(2), and
+            // bind(2) of a Unix socket) is not among the system calls.
             (_, false) => {
                 AccessFs::from_all(NEWEST)
                     & !(AccessFs::Execute
                         | AccessFs::MakeChar
                         | AccessFs::MakeBlock
-                        | AccessFs::MakeFifo
-                        | AccessFs::MakeSock
                         | AccessFs::IoctlDev
                         | AccessFs::ResolveUnix)
             }

@@ -42,6 +42,14 @@ const EXTENSIONS: [u32; 9] = [
 /// Why firmware is named by a next step: there is no command for it.
 const ENABLE_TDX: &str = "enable TDX in the firmware's setup, boot with `kvm_intel.tdx=1 nohibernate`, then: cat /sys/module/kvm_intel/parameters/tdx";
 
+/// Requirements that are no more than advice, and without which a Keep is held in by less.
+pub const PROTECTIONS: [&str; 2] = [LANDLOCK, USER_NAMESPACES];
+const LANDLOCK: &str = "Landlock";
+const USER_NAMESPACES: &str = "user namespaces";
+
+/// The next step where the processor itself is the wrong one.
+const PROCESSOR_FIRST: &str = "nothing: the processor comes first";
+
 /// The processor's name, from `/proc/cpuinfo`.
 pub fn cpu_name(machine: &dyn Machine) -> String {
     cpuinfo(machine, "model name").unwrap_or_else(|| "an unknown processor".into())
@@ -70,9 +78,6 @@ fn has_cpu_flag(machine: &dyn Machine, flag: &str) -> Option<bool> {
 
 /// The names of all backends, the best first.
 pub const NAMES: [&str; 5] = ["snp", "tdx", "sim", "kvm", "process"];
-
-/// Checks of what confines a Keep beyond what it cannot do without.
-const CONFINING: [&str; 2] = ["Landlock", "user namespaces"];
 
 /// The report about one backend; none when there is none of that name.
 pub fn backend(machine: &dyn Machine, name: &str) -> Option<BackendReport> {
@@ -116,19 +121,22 @@ fn report(
     name: &'static str,
     about: &'static str,
     protects_application: bool,
-    checks: Vec<Check>,
+    mut checks: Vec<Check>,
 ) -> BackendReport {
+    // What a machine with another processor lacks besides, no command gives it.
+    if protects_application
+        && let Some((processor, others)) = checks.split_first_mut()
+        && processor.state == State::Missing
+    {
+        for next in others.iter_mut().filter_map(|check| check.next.as_mut()) {
+            PROCESSOR_FIRST.clone_into(next);
+        }
+    }
     let built_in = Backend::ALL.iter().any(|backend| backend.name() == name);
     let supported = checks
         .iter()
         .all(|check| !check.required || check.state == State::Ok);
-    let confines = |check: &&Check| CONFINING.contains(&check.name) && check.state != State::Ok;
     BackendReport {
-        weaker_without: checks
-            .iter()
-            .filter(confines)
-            .map(|check| check.name)
-            .collect(),
         name,
         about,
         protects_application,
@@ -189,17 +197,7 @@ fn snp(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
     ];
     checks.extend(REQUIREMENTS.iter().map(|one| requirement(kvm, one)));
     checks.push(sev_offer(machine, kvm));
-    checks.extend(confinement(machine));
     checks
-}
-
-/// What confines the process that serves a virtual machine.
-fn confinement(machine: &dyn Machine) -> [Check; 3] {
-    [
-        seccomp(machine),
-        advice(landlock(machine)),
-        advice(user_namespaces(machine)),
-    ]
 }
 
 /// A capability that the SEV-SNP launcher needs.
@@ -264,9 +262,6 @@ fn sim(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
         extension(kvm, "MSR exits in KVM", KVM_CAP_X86_USER_SPACE_MSR),
         extension(kvm, "MSR filters in KVM", KVM_CAP_X86_MSR_FILTER),
     ]
-    .into_iter()
-    .chain(confinement(machine))
-    .collect()
 }
 
 fn kvm(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
@@ -281,7 +276,7 @@ fn kvm(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
             "KVM's interface",
             Some(false),
             format!("/dev/kvm could not be asked: {error}"),
-            load_kvm(machine),
+            "see /dev/kvm",
         ),
     };
     vec![
@@ -291,10 +286,9 @@ fn kvm(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
         extension(kvm, "guest memory in KVM", KVM_CAP_USER_MEMORY),
         extension(kvm, "immediate exits in KVM", KVM_CAP_IMMEDIATE_EXIT),
         huge_pages(machine),
+        seccomp(machine),
+        advice(landlock(machine)),
     ]
-    .into_iter()
-    .chain(confinement(machine))
-    .collect()
 }
 
 fn process(machine: &dyn Machine) -> Vec<Check> {
@@ -412,13 +406,12 @@ fn device(machine: &dyn Machine, path: &'static str, absent: fn(&dyn Machine) ->
     let (found, next) = match (exists, usable) {
         (false, _) => ("does not exist", absent(machine)),
         (true, true) => ("readable and writable", String::new()),
-        (true, false) if path == "/dev/kvm" => (
-            "exists, but this user may not use it",
-            "sudo usermod -aG kvm \"$USER\", then log in again".into(),
-        ),
         (true, false) => (
             "exists, but this user may not use it",
-            format!("sudo setfacl -m u:\"$USER\":rw {path}"),
+            match machine.group(path) {
+                Some(group) => format!("sudo usermod -aG {group} \"$USER\", then log in again"),
+                None => format!("sudo setfacl -m u:\"$USER\":rw {path}"),
+            },
         ),
     };
     check(path, Some(usable), found, next)
@@ -455,7 +448,10 @@ fn vm_type(kvm: &KvmAnswers, name: &'static str, number: u32, next: &'static str
             Some(types) => format!("KVM's types of guests are {types:#x}"),
             None => "/dev/kvm could not be asked".into(),
         },
-        next,
+        match answer {
+            Some(_) => next,
+            None => "see /dev/kvm",
+        },
     )
 }
 
@@ -494,7 +490,7 @@ fn seccomp(machine: &dyn Machine) -> Check {
 fn landlock(machine: &dyn Machine) -> Check {
     let abi = machine.landlock_abi();
     check(
-        "Landlock",
+        LANDLOCK,
         Some(abi >= enarx_confine::landlock::FLOOR as i32),
         if abi > 0 {
             format!("interface version {abi}")
@@ -531,17 +527,20 @@ fn user_namespaces(machine: &dyn Machine) -> Check {
     });
     match blocked {
         Some((name, _, value)) => check(
-            "user namespaces",
+            USER_NAMESPACES,
             Some(false),
             format!("{name} is {value}"),
             if *value == 0 && name.starts_with("user.") {
                 format!("sudo sysctl {name}=10000")
             } else {
-                format!("sudo sysctl {name}={}", 1 - value)
+                format!(
+                    "sudo sysctl {name}={}, which lets every program on this machine make them; or a profile of AppArmor with `userns` for this command alone",
+                    1 - value
+                )
             },
         ),
         None => check(
-            "user namespaces",
+            USER_NAMESPACES,
             known.then_some(true),
             if known {
                 "allowed"

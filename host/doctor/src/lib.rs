@@ -65,9 +65,6 @@ pub struct BackendReport {
     pub built_in: bool,
     /// Whether this machine fulfils every requirement.
     pub supported: bool,
-    /// What would confine a Keep of this kind further, and is missing: this machine protects itself less.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub weaker_without: Vec<&'static str>,
     /// Whether a Keep of this kind can be launched here and now: supported and built in.
     pub usable: bool,
     /// The requirements.
@@ -75,6 +72,20 @@ pub struct BackendReport {
 }
 
 impl BackendReport {
+    /// What this backend does without although it would protect more with it; empty where nothing is missing.
+    pub fn weaknesses(&self) -> Vec<&'static str> {
+        let weaker = |check: &&Check| {
+            !check.required
+                && check.state == State::Missing
+                && checks::PROTECTIONS.contains(&check.name)
+        };
+        self.checks
+            .iter()
+            .filter(weaker)
+            .map(|check| check.name)
+            .collect()
+    }
+
     /// The first requirement that is in the way.
     pub fn obstacle(&self) -> Option<&Check> {
         self.checks
@@ -94,21 +105,29 @@ pub struct Report {
     pub cpu: String,
     /// The kernel's release.
     pub kernel: String,
+    /// The backend that `enarx run` takes where none is asked for; none when no Keep can be launched here.
+    pub auto: Option<&'static str>,
     /// Every backend, the best first.
     pub backends: Vec<BackendReport>,
 }
 
 /// Examines a machine.
 pub fn examine(machine: &dyn Machine) -> Report {
+    let backends: Vec<_> = checks::NAMES
+        .iter()
+        .filter_map(|name| checks::backend(machine, name))
+        .collect();
+    let usable = |chosen: &&Backend| {
+        let mut all = backends.iter();
+        all.any(|backend| backend.usable && backend.name == chosen.name())
+    };
     Report {
         schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION"),
         cpu: checks::cpu_name(machine),
         kernel: checks::kernel_release(machine),
-        backends: checks::NAMES
-            .iter()
-            .filter_map(|name| checks::backend(machine, name))
-            .collect(),
+        auto: Backend::CHOSEN.iter().find(usable).map(|one| one.name()),
+        backends,
     }
 }
 
@@ -129,19 +148,27 @@ impl Report {
             "enarx {} on {}, Linux {}\n",
             self.version, self.cpu, self.kernel
         );
+        let auto = self.auto.and_then(|name| self.backend(name));
+        // Writing to a string does not fail.
+        let _ = match auto {
+            Some(backend) => writeln!(
+                text,
+                "`enarx run` takes {} here, unless --backend says otherwise ({})",
+                backend.name, backend.about
+            ),
+            None => writeln!(text, "`enarx run` can launch no Keep here"),
+        };
         for backend in &self.backends {
-            let verdict = match (backend.usable, backend.supported) {
-                (true, _) if !backend.weaker_without.is_empty() => {
-                    format!(
-                        "usable, weaker without {}",
-                        backend.weaker_without.join(" and ")
-                    )
+            let weaknesses = backend.weaknesses();
+            let verdict = match (backend.usable, backend.built_in) {
+                (true, _) if weaknesses.is_empty() => "usable".to_owned(),
+                (true, _) => format!("usable, weaker without {}", weaknesses.join(" and ")),
+                (false, false) if backend.supported => {
+                    "supported by this machine, not built into this command".to_owned()
                 }
-                (true, _) => "usable".into(),
-                (false, true) => "supported by this machine, not built into this command".into(),
-                (false, false) => "not usable".into(),
+                (false, false) => "not usable, and not built into this command".to_owned(),
+                (false, true) => "not usable".to_owned(),
             };
-            // Writing to a string does not fail.
             let _ = writeln!(text, "\n{}: {verdict} ({})", backend.name, backend.about);
             let last = backend.checks.len().saturating_sub(1);
             for (index, check) in backend.checks.iter().enumerate() {

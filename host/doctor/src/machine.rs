@@ -37,6 +37,8 @@ pub trait Machine {
     fn landlock_abi(&self) -> i32;
     /// Whether this process is root.
     fn is_root(&self) -> bool;
+    /// The group whose members may read and write something; none when only its owner may, or root's group.
+    fn group(&self, path: &str) -> Option<String>;
 }
 
 /// The machine that this program runs on; files are looked for below a root.
@@ -95,6 +97,23 @@ impl Machine for Host {
 
     fn is_root(&self) -> bool {
         rustix::process::geteuid().is_root()
+    }
+
+    fn group(&self, path: &str) -> Option<String> {
+        use std::os::unix::fs::MetadataExt;
+        /// Rights of the group to read and to write.
+        const READ_AND_WRITE: u32 = 0o060;
+        let metadata = std::fs::metadata(self.path(path)).ok()?;
+        if metadata.mode() & READ_AND_WRITE != READ_AND_WRITE || metadata.gid() == 0 {
+            return None;
+        }
+        let number = metadata.gid().to_string();
+        let groups = self.read("/etc/group").ok()?;
+        groups.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let (name, found) = (fields.next()?, fields.nth(1)?);
+            (found == number).then(|| name.to_owned())
+        })
     }
 }
 

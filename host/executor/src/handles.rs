@@ -9,29 +9,37 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::streams::Stream;
 
-/// Most handles that a Keep can hold, the standard streams and granted directories included.
-pub const MAX_HANDLES: usize = 4096;
-/// Descriptors that the process keeps for itself: those of the virtual machine, of its threads, and those that
-/// are open for the time of one request.
-const OWN_DESCRIPTORS: usize = 128;
+/// Most handles that any Keep can hold, the standard streams and granted directories included: its table
+/// must not fill this machine's memory.
+const MAX_HANDLES: usize = 1 << 16;
+/// Descriptors that the host keeps for its own use.
+const OWN_DESCRIPTORS: usize = 64;
 
-/// The handles that a Keep can hold on this system: as many as the process may open descriptors, so that a
-/// program is told that its own limit is reached, and not that the host failed. Raises the process's limit
-/// (`RLIMIT_NOFILE`) as far as is wanted and allowed.
-pub fn limit() -> usize {
+/// Most handles that a Keep can hold in this process, which may have so many descriptors (RLIMIT_NOFILE).
+/// A process that may have few gives half of them.
+fn bound(descriptors: Option<u64>) -> usize {
+    let descriptors = descriptors.map_or(usize::MAX, |number| {
+        usize::try_from(number).unwrap_or(usize::MAX)
+    });
+    let own = OWN_DESCRIPTORS.min(descriptors / 2);
+    (descriptors - own).min(MAX_HANDLES)
+}
+
+/// Descriptors that this process may have, after its limit was raised as far as handles want it and the system
+/// allows it without asking (the hard limit of `RLIMIT_NOFILE`).
+fn descriptors() -> Option<u64> {
     let wanted = (MAX_HANDLES + OWN_DESCRIPTORS) as u64;
-    let mut limits = getrlimit(Resource::Nofile);
-    if limits.current.is_some_and(|current| current < wanted) {
+    let limits = getrlimit(Resource::Nofile);
+    let raised = limits.maximum.unwrap_or(wanted).min(wanted);
+    if limits.current.is_some_and(|current| current < raised) {
         let raised = Rlimit {
-            current: Some(limits.maximum.unwrap_or(wanted).min(wanted)),
+            current: Some(raised),
             ..limits
         };
-        if setrlimit(Resource::Nofile, raised).is_ok() {
-            limits = raised;
-        }
+        // If it cannot be raised, there are fewer handles.
+        let _ = setrlimit(Resource::Nofile, raised);
     }
-    let current = usize::try_from(limits.current.unwrap_or(wanted)).unwrap_or(usize::MAX);
-    current.saturating_sub(OWN_DESCRIPTORS).min(MAX_HANDLES)
+    getrlimit(Resource::Nofile).current
 }
 
 /// What a handle stands for. Descriptors are shared with requests that wait for them.
@@ -66,14 +74,15 @@ pub struct Node {
 #[derive(Debug)]
 pub struct Handles {
     entries: Vec<Option<Object>>,
+    /// No number from 3 on is free below this one.
+    lowest: usize,
     /// Most entries.
-    limit: usize,
+    bound: usize,
 }
 
 impl Handles {
-    /// The table with the standard streams at 0 to 2 and the granted directories from 16 on, and with room for
-    /// `limit` entries.
-    pub fn new(streams: [Stream; 3], directories: Vec<Node>, limit: usize) -> Self {
+    /// The table with the standard streams at 0 to 2 and the granted directories from 16 on.
+    pub fn new(streams: [Stream; 3], directories: Vec<Node>) -> Self {
         let mut entries: Vec<_> = streams.map(|stream| Some(Object::Stream(stream))).into();
         entries.resize(Handle::FIRST_ROOT.0 as usize, None);
         entries.extend(
@@ -81,7 +90,27 @@ impl Handles {
                 .into_iter()
                 .map(|node| Some(Object::Directory(node))),
         );
-        Self { entries, limit }
+        let bound = bound(descriptors());
+        Self {
+            entries,
+            lowest: Handle::STDERR.0 as usize + 1,
+            bound,
+        }
+    }
+
+    /// Lets there be so many numbers.
+    #[cfg(test)]
+    pub fn limit_to(&mut self, bound: usize) {
+        self.bound = bound;
+    }
+
+    /// The lowest number that is free, and not a standard stream's: those are never given to something else.
+    fn free(&self) -> usize {
+        self.entries
+            .iter()
+            .skip(self.lowest)
+            .position(Option::is_none)
+            .map_or(self.entries.len(), |beyond| self.lowest + beyond)
     }
 
     /// The object of a handle.
@@ -142,13 +171,13 @@ impl Handles {
         }
     }
 
-    /// Whether another handle can be had.
+    /// Makes sure that another handle can be had.
     ///
     /// # Errors
-    /// [`Status::TooManyHandles`] at the limit.
-    pub fn room(&self) -> Result<(), Status> {
-        let free = self.entries.iter().skip(3).any(Option::is_none);
-        if free || self.entries.len() < self.limit {
+    /// [`Status::TooManyHandles`] when there are as many as this process may give.
+    pub fn room(&mut self) -> Result<(), Status> {
+        self.lowest = self.free();
+        if self.lowest < self.bound {
             Ok(())
         } else {
             Err(Status::TooManyHandles)
@@ -158,12 +187,10 @@ impl Handles {
     /// Takes an object in and gives it a handle.
     ///
     /// # Errors
-    /// [`Status::TooManyHandles`] at the limit.
+    /// As [`Self::room`].
     pub fn insert(&mut self, object: Object) -> Result<Handle, Status> {
         self.room()?;
-        // The numbers of the standard streams are never given to something else.
-        let free = self.entries.iter().skip(3).position(Option::is_none);
-        let index = free.map_or(self.entries.len(), |index| index + 3);
+        let index = self.lowest;
         let number = u32::try_from(index).map_err(|_| Status::TooManyHandles)?;
         match self.entries.get_mut(index) {
             Some(entry) => *entry = Some(object),
@@ -188,10 +215,27 @@ impl Handles {
     /// # Errors
     /// [`Status::BadHandle`] when there is none.
     pub fn remove(&mut self, handle: Handle) -> Result<(), Status> {
-        self.entries
-            .get_mut(handle.0 as usize)
-            .and_then(Option::take)
-            .map(drop)
-            .ok_or(Status::BadHandle)
+        let index = handle.0 as usize;
+        let entry = self.entries.get_mut(index);
+        entry.and_then(Option::take).ok_or(Status::BadHandle)?;
+        if index > Handle::STDERR.0 as usize {
+            self.lowest = self.lowest.min(index);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_shared_with_the_host() {
+        assert_eq!(bound(Some(1024)), 960);
+        assert_eq!(bound(Some(20_000)), 19_936);
+        assert_eq!(bound(Some(20)), 10);
+        assert_eq!(bound(Some(0)), 0);
+        assert_eq!(bound(Some(1 << 40)), 1 << 16);
+        assert_eq!(bound(None), 1 << 16);
     }
 }

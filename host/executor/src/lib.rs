@@ -718,7 +718,7 @@ impl SharedExecutor {
             executor: Mutex::new(Executor {
                 end: HostEnd::initialise(region, facts),
                 region,
-                handles: Handles::new(streams, directories, handles::limit()),
+                handles: Handles::new(streams, directories),
                 network,
                 evidence,
                 resolver,

@@ -1,7 +1,5 @@
 //! The process backend with a Keep that is not Enarx's own.
 
-mod keep;
-
 use std::fs::File;
 use std::io::{Read, Write, pipe};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +10,7 @@ use enarx_executor::grant::NetworkGrant;
 use enarx_executor::launch::{Launch, Outcome};
 use enarx_executor::refused::{Refused, RefusedCalls};
 use enarx_exits::Reason;
-use keep::{KEEP, launch, null};
+use enarx_test_keeps::{KEEP, launch, null};
 
 /// Tests here count this process's descriptors and threads, so they take turns.
 fn alone() -> MutexGuard<'static, ()> {

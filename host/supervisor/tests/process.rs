@@ -6,9 +6,6 @@
     reason = "a test program without the usual harness"
 )]
 
-#[path = "../../process/tests/keep/mod.rs"]
-mod keep;
-
 use std::time::{Duration, Instant};
 
 use enarx_backend::launch::{Images, Target};
@@ -16,7 +13,7 @@ use enarx_executor::fault::{KeepFault, ProcessEnd};
 use enarx_executor::grant::NetworkGrant;
 use enarx_executor::launch::{Launch, Outcome, Run};
 use enarx_supervisor::{SupervisorError, run};
-use keep::{KEEP, launch, null};
+use enarx_test_keeps::{KEEP, launch, null};
 
 fn supervised(launch: Launch) -> Run {
     let images = Images {

@@ -9,8 +9,6 @@
     reason = "what the firmware offers and corrects, for whoever tries this hardware"
 )]
 
-#[path = "snp_launch/digest.rs"]
-mod digest;
 mod guest;
 
 use std::ptr::NonNull;
@@ -25,6 +23,7 @@ use enarx_snp::id_block::{CURVE_P384, ID_BLOCK_VERSION, IdAuth, IdBlock, PublicK
 use enarx_snp::launch::{PageType, VMSA_GPA};
 use enarx_snp::report::Signature;
 use enarx_snp::vmsa::{Segment, Vmsa};
+use enarx_test_keeps::expected_digest;
 use enarx_vmm::snp::device::SourcePage;
 use enarx_vmm::snp::exits::{Answer, hypercall, memory_fault, system_event};
 use enarx_vmm::snp::ioctl::{Host, Machine};
@@ -38,7 +37,6 @@ use p384::ecdsa::signature::{Signer, Verifier};
 use p384::ecdsa::{SigningKey, VerifyingKey};
 use zerocopy::{FromZeros, IntoBytes};
 
-use digest::expected_digest;
 use guest::{Options, run_with};
 
 const MEMORY: usize = 4 << 20;

@@ -10,8 +10,6 @@
 extern crate enarx_harness;
 
 mod guest;
-#[path = "../../process/tests/keep/mod.rs"]
-mod keep;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write, pipe};
@@ -26,8 +24,8 @@ use std::time::{Duration, Instant};
 use enarx_executor::grant::GrantedDirectory;
 use enarx_executor::launch::{Launch, Outcome, Run};
 use enarx_harness::needs;
+use enarx_test_keeps::{KEEP, null};
 use guest::{Options, Platform, alone, run_launch};
-use keep::{KEEP, null};
 
 fn main() -> std::process::ExitCode {
     enarx_harness::main()
@@ -53,7 +51,7 @@ impl Kind {
     fn launch(self, mode: &str, stdio: [OwnedFd; 3]) -> Launch {
         match self.platform() {
             Some(platform) => guest::launch(&Options::on(platform), stdio),
-            None => keep::launch(mode, stdio),
+            None => enarx_test_keeps::launch(mode, stdio),
         }
     }
 

@@ -107,9 +107,14 @@ impl Slot {
         self.0
     }
 
+    /// Its number in its frame, below [`WORDS`].
+    pub const fn index(self) -> u64 {
+        self.0.get() % PAGE / 8
+    }
+
     /// The words from this one on, at most `most` and up to the end of the frame.
     pub fn words(self, most: u64) -> Words {
-        let room = WORDS - self.0.get() % PAGE / 8;
+        let room = WORDS - self.index();
         Words {
             first: self,
             count: room.min(most),

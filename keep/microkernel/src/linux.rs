@@ -47,10 +47,17 @@ impl Errno {
     }
 }
 
-/// System calls whose failure says nothing: those that the C library tries, at its start or before
-/// another, and is written to go on without (`readlink` of its program's name, `clone3` before
-/// `clone`), and those of Enarx that ask for a secure processor.
-pub const MAY_FAIL: [u64; 4] = [nr::READLINK, nr::CLONE3, nr::REPORT, nr::DERIVED_KEY];
+/// System calls whose failure says nothing: those that are tried, at the start or before another, by
+/// code that is written to go on without (the C library's `readlink` of its program's name, and `clone3`
+/// before `clone`; Wasmtime's `memfd_create` before it copies a memory's image), and those of Enarx that
+/// ask for a secure processor.
+pub const MAY_FAIL: [u64; 5] = [
+    nr::READLINK,
+    nr::CLONE3,
+    nr::MEMFD_CREATE,
+    nr::REPORT,
+    nr::DERIVED_KEY,
+];
 
 macro_rules! numbers {
     ($($(#[$doc:meta])* $name:ident = $number:literal;)*) => {

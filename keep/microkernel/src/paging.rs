@@ -250,7 +250,7 @@ impl Tables {
                 return Fault::Resolved;
             }
             if level == 1 {
-                return Self::back_small(frames, platform, at, entry);
+                return Self::back_small(frames, platform, table, at, entry);
             }
             if level == 2 {
                 if let Some(frame) = frames.large(platform) {
@@ -271,18 +271,27 @@ impl Tables {
         }
     }
 
-    /// Backs the 4 KiB entry at `at`, and following ones that are alike.
+    /// Backs the 4 KiB entry at `at`, and those of its block that are alike: the following ones, and all before
+    /// it when nothing of the block has a frame yet. Memory is filled from its end too: the C library copies so
+    /// where both addresses end alike.
     fn back_small<P: Platform>(
         frames: &mut Frames,
         platform: &mut P,
+        table: Frame,
         at: Slot,
         entry: Pte,
     ) -> Fault {
-        let words = at.words(FAULT_AROUND - at.address().get() / 8 % FAULT_AROUND);
+        let index = at.index();
+        let block = index & !(FAULT_AROUND - 1);
+        let before = table.slot(block).words(index - block);
+        let untouched = platform.run_length(before, entry.bits()) == before.count();
+        let from = if untouched { block } else { index };
+        let words = table.slot(from).words(block + FAULT_AROUND - from);
         let count = platform.run_length(words, entry.bits());
         let words = words.split(count).0;
         let rest = back_run(frames, platform, words, entry);
-        if rest == words || frames.failure().is_some() {
+        // Of what was asked for, the entry at `at` at least: those before it are nobody's wish.
+        if rest.count() > 0 && rest.first() <= at {
             return Fault::NoFrame;
         }
         Fault::Resolved

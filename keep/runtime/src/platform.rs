@@ -78,6 +78,7 @@ pub fn attach(mode: Option<&str>) -> Result<(Port, Platform), StartError> {
     let end = KeepEnd::attach(region)?;
     let ground = Platform {
         vcpus: end.facts().vcpus,
+        limited: mode == Some("process"),
     };
     Ok((Port::new(end, platform), ground))
 }
@@ -261,10 +262,62 @@ pub fn attestation_report(data: &[u8; 64]) -> Result<[u8; REPORT_LEN], ReportErr
 pub struct Platform {
     /// Virtual CPUs of this Keep: the host's word.
     vcpus: u32,
+    /// Memory is limited for this process, below what the system has.
+    limited: bool,
+}
+
+/// Bytes of private writable memory that this process may still map: RLIMIT_DATA says how many there may be,
+/// and no call says how many there are. So mappings are tried, which takes no memory.
+fn mappable() -> u64 {
+    /// How exactly it is told, in bytes.
+    const STEP: u64 = 1 << 20;
+    // SAFETY: the structure is plain numbers; the call fills it or leaves it as it is.
+    let limit = unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        if libc::getrlimit(libc::RLIMIT_DATA, &raw mut limit) != 0 {
+            return u64::MAX;
+        }
+        limit.rlim_cur
+    };
+    if limit == libc::RLIM_INFINITY {
+        return u64::MAX;
+    }
+    let fits = |bytes: u64| {
+        let Ok(length) = usize::try_from(bytes) else {
+            return false;
+        };
+        // SAFETY: a new mapping at an address of the kernel's choice, which is taken away at once; no memory
+        // of this program changes.
+        unsafe {
+            let address = libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            );
+            address != libc::MAP_FAILED && libc::munmap(address, length) == 0
+        }
+    };
+    // In steps: all below `least` fit, none from `most` on.
+    let (mut least, mut most) = (0, (limit / STEP).saturating_add(1));
+    while least + 1 < most {
+        let middle = u64::midpoint(least, most);
+        if fits(middle.saturating_mul(STEP)) {
+            least = middle;
+        } else {
+            most = middle;
+        }
+    }
+    least.saturating_mul(STEP)
 }
 
 impl Ground for Platform {
     fn free_memory(&self) -> u64 {
+        if self.limited {
+            return mappable();
+        }
         // SAFETY: the structure is plain numbers; the call fills it or leaves it as it is.
         let info = unsafe {
             let mut info: libc::sysinfo = std::mem::zeroed();
@@ -274,6 +327,11 @@ impl Ground for Platform {
             info
         };
         info.freeram.saturating_mul(u64::from(info.mem_unit.max(1)))
+    }
+
+    fn release_heap(&self) {
+        // SAFETY: gives back pages that nobody has allocated.
+        unsafe { libc::malloc_trim(0) };
     }
 
     /// Those that the system offers, and no more than the Keep has. The standard library would look for

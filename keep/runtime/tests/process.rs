@@ -2,9 +2,6 @@
 
 #![expect(unsafe_code, reason = "the tests map memory that both sides share")]
 
-#[path = "../../wasi/tests/host/mod.rs"]
-mod host;
-
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -17,7 +14,7 @@ use std::time::Duration;
 use enarx_configuration::Configuration;
 use enarx_sallyport::layout::{CQ_TAIL, completion_entry};
 use enarx_sallyport::{Facts, HostEnd, REGION_SIZE, Region, SharedMemory as _};
-use host::{Host, World};
+use enarx_sallyport_host::{Host, World};
 
 fn memory() -> (OwnedFd, Region) {
     // SAFETY: the name is a C string; the descriptor is new and owned by nobody else; the mapping
@@ -42,10 +39,10 @@ fn memory() -> (OwnedFd, Region) {
     }
 }
 
-/// The runtime as a process, with the host's end of its doorbell.
-fn start() -> (Child, UnixStream, Region, HostEnd<Region>) {
+/// The runtime as a process, with the host's end of its doorbell, and what prepares the region.
+fn start<H>(host: impl FnOnce(Region) -> H) -> (Child, UnixStream, Region, H) {
     let (memory, region) = memory();
-    let end = HostEnd::initialise(region, Facts::default());
+    let host = host(region);
     let (socket, theirs) = UnixStream::pair().unwrap();
     socket
         .set_read_timeout(Some(Duration::from_mins(1)))
@@ -65,20 +62,26 @@ fn start() -> (Child, UnixStream, Region, HostEnd<Region>) {
             Ok(())
         });
     }
-    (command.spawn().unwrap(), socket, region, end)
+    (command.spawn().unwrap(), socket, region, host)
 }
 
-/// Runs the runtime to its end; its exit code and the world it leaves.
-fn run(world: World) -> (i32, World) {
-    let (mut child, mut socket, _, end) = start();
-    let mut host = Host::new(end, world);
+/// A host that does nothing yet.
+fn idle(region: Region) -> HostEnd<Region> {
+    HostEnd::initialise(region, Facts::default())
+}
+
+/// Runs the runtime to its end; its exit code and its host.
+fn run(world: World) -> (i32, Host) {
+    let (mut child, mut socket, _, host) = start(|region| Host::new(region, world));
     let mut kind = [0; 1];
     while socket.read(&mut kind).unwrap() == 1 {
         host.serve();
         if kind == *b"W" {
             let mut wait = [0; 12];
             socket.read_exact(&mut wait).unwrap();
-            // Everything is answered: only a wait for time is left, and may end early.
+            let seen = u32::from_le_bytes(wait[..4].try_into().unwrap());
+            // A wait may end early.
+            host.wait(seen, Some(Duration::from_millis(10)));
             let _ = socket.write_all(b"!");
         } else {
             assert_eq!(kind, *b"R");
@@ -86,7 +89,7 @@ fn run(world: World) -> (i32, World) {
     }
     host.serve();
     let code = child.wait().unwrap().code().expect("not killed");
-    (code, host.world)
+    (code, host)
 }
 
 fn world(application: Vec<u8>, args: &[&str]) -> World {
@@ -111,19 +114,19 @@ fn hello() -> Vec<u8> {
 
 #[test]
 fn hello_runs_to_its_end() {
-    let (code, world) = run(world(hello(), &["hello.wasm"]));
-    assert_eq!(String::from_utf8_lossy(&world.stderr), "");
-    assert_eq!(String::from_utf8_lossy(&world.stdout), "Hello, world!\n");
+    let (code, host) = run(world(hello(), &["hello.wasm"]));
+    assert_eq!(String::from_utf8_lossy(&host.stderr()), "");
+    assert_eq!(String::from_utf8_lossy(&host.stdout()), "Hello, world!\n");
     assert_eq!(code, 0);
-    assert_eq!(world.exit, Some(0));
+    assert_eq!(host.exit(), Some(0));
 }
 
 #[test]
 fn what_is_no_webassembly_is_refused_in_one_sentence() {
-    let (code, world) = run(world(b"#!/bin/sh".to_vec(), &["script"]));
+    let (code, host) = run(world(b"#!/bin/sh".to_vec(), &["script"]));
     assert_eq!(code, 1);
     assert_eq!(
-        String::from_utf8_lossy(&world.stderr),
+        String::from_utf8_lossy(&host.stderr()),
         "Error: failed to run main module `script`: not a WebAssembly file: it does not start \
          with \\0asm\n"
     );
@@ -131,20 +134,20 @@ fn what_is_no_webassembly_is_refused_in_one_sentence() {
 
 #[test]
 fn a_configuration_that_does_not_decode_ends_the_keep() {
-    let (code, world) = run(World {
+    let (code, host) = run(World {
         configuration: b"{".to_vec(),
         ..World::default()
     });
     assert_eq!(code, 70);
     assert!(
-        String::from_utf8_lossy(&world.stderr)
+        String::from_utf8_lossy(&host.stderr())
             .starts_with("Error: the configuration is not readable")
     );
 }
 
 /// Lets a hostile host act once the runtime has made its first call; the exit code.
 fn against(act: impl FnOnce(Region)) -> Option<i32> {
-    let (mut child, mut socket, region, _) = start();
+    let (mut child, mut socket, region, _) = start(idle);
     let mut ring = [0; 1];
     socket.read_exact(&mut ring).unwrap();
     act(region);
@@ -176,7 +179,7 @@ fn a_hostile_host_ends_the_keep() {
 
 #[test]
 fn a_host_that_goes_away_ends_the_keep() {
-    let (mut child, socket, _, _) = start();
+    let (mut child, socket, _, _) = start(idle);
     drop(socket);
     // By the runtime itself, or by the signal of a broken socket.
     let status = child.wait().unwrap();

@@ -19,7 +19,7 @@ numbers! {
     SIGALTSTACK = 131; PRCTL = 157; ARCH_PRCTL = 158; GETTID = 186; TIME = 201; FUTEX = 202;
     SCHED_GETAFFINITY = 204; SET_TID_ADDRESS = 218; CLOCK_GETTIME = 228; CLOCK_GETRES = 229;
     CLOCK_NANOSLEEP = 230; EXIT_GROUP = 231; TGKILL = 234; OPENAT = 257; NEWFSTATAT = 262;
-    SET_ROBUST_LIST = 273; PRLIMIT64 = 302; GETRANDOM = 318; CLONE3 = 435;
+    SET_ROBUST_LIST = 273; PRLIMIT64 = 302; GETRANDOM = 318; MEMFD_CREATE = 319; CLONE3 = 435;
     /// Enarx: rings the doorbell.
     RING = 0x454e_0002;
     /// Enarx: `(seen, nanoseconds)`: sleeps until the tail of the completion ring is not `seen`, or for that

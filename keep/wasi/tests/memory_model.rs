@@ -1,8 +1,6 @@
 //! The private file system against the real one: random operations must have the same outcome, and
 //! leave the same tree.
 
-mod host;
-
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
@@ -10,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use enarx_sallyport_host::{InProcess, World};
 use enarx_wasi::budget::Budget;
 use enarx_wasi::clock::Clocks;
 use enarx_wasi::error::Errno;
 use enarx_wasi::fs::memory::MemoryFileSystem;
 use enarx_wasi::fs::{FileSystem, Kind, Listing, OpenOptions};
-use host::{InProcess, World};
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -1,8 +1,9 @@
 //! Conformance of the 0.2 face: every interface, with its error codes, by its host functions.
 
-mod host;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use enarx_configuration::{Configuration, Directory, Network, Terminals};
+use enarx_sallyport_host::{InProcess, World};
 use enarx_wasi::Exit;
 use enarx_wasi::budget::Budget;
 use enarx_wasi::context::Context;
@@ -40,7 +41,6 @@ use enarx_wasi::preview2::bindings::wasi::sockets::{
 };
 use enarx_wasi::preview2::sockets::Failure;
 use enarx_wasi::random::Random;
-use host::{InProcess, WALL, World};
 use wasmtime::component::Resource;
 use wasmtime_wasi_io::poll::DynPollable;
 use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream, StreamError};
@@ -52,10 +52,11 @@ struct Guest {
 
 impl Guest {
     fn new(configuration: &Configuration, world: World) -> Self {
-        let (port, host) = InProcess::start(world);
-        if !configuration.directories.is_empty() {
-            host.give_files();
-        }
+        let directories = configuration.directories.len();
+        let (port, host) = InProcess::start(World {
+            directories,
+            ..world
+        });
         let context = Context::new(&port, configuration, &Budget::new(1 << 30));
         Self {
             wasi: Preview2::new(context),
@@ -194,15 +195,13 @@ fn standard_output() {
         .blocking_write_zeroes_and_flush(lend(&stdout), 2)
         .unwrap();
     guest.wasi.blocking_flush(lend(&stdout)).unwrap();
-    guest.host.world(|world| {
-        assert_eq!(world.stdout, b"one two\0\0");
-        assert_eq!(world.stderr, b"err");
-    });
+    assert_eq!(guest.host.stdout(), b"one two\0\0");
+    assert_eq!(guest.host.stderr(), b"err");
     // Always ready to be written to.
     let pollable = HostOutputStream::subscribe(&mut guest.wasi, lend(&stdout)).unwrap();
     assert!(guest.wasi.ready(lend(&pollable)).unwrap());
     HostPollable::drop(&mut guest.wasi, pollable).unwrap();
-    guest.host.world(|world| world.stdout_closed = true);
+    guest.host.close_stdout();
     let error = guest
         .wasi
         .blocking_write_and_flush(lend(&stdout), b"x".to_vec());
@@ -250,16 +249,15 @@ fn input_is_spliced_to_output() {
     let stdout = guest.wasi.get_stdout().unwrap();
     let spliced = guest.wasi.blocking_splice(lend(&stdout), lend(&stdin), 100);
     assert_eq!(spliced.unwrap(), 7);
-    guest
-        .host
-        .world(|world| assert_eq!(world.stdout, b"through"));
+    assert_eq!(guest.host.stdout(), b"through");
 }
 
 #[test]
 fn clocks() {
     let mut guest = Guest::private();
     let now = wall_clock::Host::now(&mut guest.wasi).unwrap();
-    assert_eq!(now.seconds, WALL / 1_000_000_000);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    assert!(since.as_secs().abs_diff(now.seconds) < 60);
     assert_eq!(
         wall_clock::Host::resolution(&mut guest.wasi)
             .unwrap()
@@ -506,6 +504,8 @@ fn directories_and_links() {
         while let Some(entry) = guest.wasi.read_directory_entry(lend(&listing)).unwrap() {
             names.push((entry.name, entry.type_));
         }
+        // A directory of the host has an order of its own.
+        names.sort_by(|(a, _), (b, _)| a.cmp(b));
         let expected = [
             ("d", DescriptorType::Directory),
             ("link", DescriptorType::SymbolicLink),
@@ -595,7 +595,7 @@ fn a_read_only_directory_lets_no_change_through() {
     let root = guest.root();
     let flags = guest.wasi.get_flags(borrow(&root)).unwrap();
     assert_eq!(flags, DescriptorFlags::READ);
-    let calls = guest.host.world(|world| world.calls);
+    let calls = guest.host.calls();
     let opened = guest.open(&root, "new", OpenFlags::CREATE, DescriptorFlags::WRITE);
     assert_eq!(opened.unwrap_err(), ErrorCode::NotPermitted);
     let made = guest
@@ -604,7 +604,7 @@ fn a_read_only_directory_lets_no_change_through() {
     assert_eq!(guest.code(made), Err(ErrorCode::NotPermitted));
     let removed = guest.wasi.unlink_file_at(borrow(&root), "f".to_owned());
     assert_eq!(guest.code(removed), Err(ErrorCode::NotPermitted));
-    assert_eq!(guest.host.world(|world| world.calls), calls);
+    assert_eq!(guest.host.calls(), calls);
 }
 
 fn with_network(allowed: bool) -> Guest {
@@ -689,7 +689,7 @@ fn the_network_is_closed_unless_it_is_opened() {
         .map(drop);
     assert_eq!(guest.socket_code(found), denied);
     network::HostNetwork::drop(&mut guest.wasi, network).unwrap();
-    assert_eq!(guest.host.world(|world| world.calls), 0);
+    assert_eq!(guest.host.calls(), 0);
 }
 
 #[test]
@@ -716,14 +716,24 @@ fn names_are_looked_up() {
             }
         }
     };
-    let found = resolve(&mut guest, "two.example").unwrap();
-    assert_eq!(found, ["(192, 0, 2, 1)", "(2001, db8, 0, 0, 0, 0, 0, 1)"]);
-    assert_eq!(
-        resolve(&mut guest, "127.0.0.1").unwrap(),
-        ["(127, 0, 0, 1)"]
+    let found = resolve(&mut guest, "localhost").unwrap();
+    let loopback = ["(127, 0, 0, 1)", "(0, 0, 0, 0, 0, 0, 0, 1)"];
+    assert!(
+        !found.is_empty() && found.iter().all(|address| loopback.contains(&&**address)),
+        "{found:?}"
     );
-    let unknown = resolve(&mut guest, "no.example");
-    assert_eq!(unknown, Err(network::ErrorCode::NameUnresolvable));
+    for (literal, address) in [("127.0.0.1", loopback[0]), ("::1", loopback[1])] {
+        assert_eq!(resolve(&mut guest, literal).unwrap(), [address]);
+    }
+    // No name has this end (RFC 6761); without a name server nobody knows.
+    let unknown = resolve(&mut guest, "no.invalid").unwrap_err();
+    assert!(
+        matches!(
+            unknown,
+            network::ErrorCode::NameUnresolvable | network::ErrorCode::TemporaryResolverFailure
+        ),
+        "{unknown:?}"
+    );
     for name in ["", "a\0b", &"x".repeat(300)] {
         assert_eq!(
             resolve(&mut guest, name),

@@ -5,6 +5,8 @@ use std::num::NonZero;
 use enarx_configuration::Limits;
 use wasmtime::{Config, Engine, OptLevel};
 
+use crate::segments;
+
 /// From this size of an application on, in bytes, several threads compile it: below, starting them
 /// costs more than they save.
 const PARALLEL_FROM: usize = 256 * 1024;
@@ -15,13 +17,13 @@ const STACK_MAX: usize = 4 << 20;
 /// Stack of the fiber that a component runs on, beyond the WebAssembly stack, in bytes.
 const HOST_STACK: usize = 1 << 20;
 
-/// Makes the engine for an application of `size` bytes, in a Keep of so many processors.
+/// Makes the engine for an application, in a Keep of so many processors.
 ///
 /// # Errors
 /// When the limits are out of range or the processor lacks what the compiler needs.
 pub fn engine(
     limits: &Limits,
-    size: usize,
+    application: &[u8],
     processors: NonZero<usize>,
 ) -> wasmtime::Result<Engine> {
     let mut config = Config::new();
@@ -31,13 +33,14 @@ pub fn engine(
         .memory_reservation(4 << 30)
         // Whole GiB before and after each memory: a reservation is a few entries of one page table.
         .memory_guard_size(1 << 30)
-        // There is no memory file descriptor in a Keep; segments are copied.
-        .memory_init_cow(false)
+        // Joins the segments of a memory to an image. There is no memory file in a Keep (Wasmtime asks for
+        // one, and is refused), so the image is copied.
+        .memory_init_cow(segments::are_many(application))
         .cranelift_opt_level(OptLevel::Speed)
         // Frames of the compiled code are walked by frame pointers; nobody else unwinds it.
         .native_unwind_info(false)
         .concurrency_support(false)
-        .parallel_compilation(parallel(size, processors.get())?);
+        .parallel_compilation(parallel(application.len(), processors.get())?);
     if let Some(bytes) = limits.max_wasm_stack {
         let bytes = usize::try_from(bytes)
             .ok()

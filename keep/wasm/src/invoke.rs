@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use wasmtime::component::{self, Type};
-use wasmtime::{AsContextMut, Func, Val, ValType};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{self, Component, ComponentExportIndex, Type};
+use wasmtime::error::Context as _;
+use wasmtime::{AsContextMut, Engine, Func, Val, ValType};
 
 /// A number in decimal or, after `0x`, in hexadecimal notation.
 macro_rules! integer {
@@ -45,6 +47,67 @@ fn enough(name: &str, arguments: &[String], wanted: usize) -> wasmtime::Result<(
         );
     }
     Ok(())
+}
+
+/// Finds a function that a component exports: by its name alone, or as `INTERFACE#FUNCTION` when an exported
+/// interface has it. An interface is named with its version or without; the name alone does when one
+/// interface only has such a function.
+///
+/// # Errors
+/// When there is no such function, or more than one.
+pub fn exported(
+    engine: &Engine,
+    component: &Component,
+    name: &str,
+) -> wasmtime::Result<ComponentExportIndex> {
+    let (interface, function) = match name.split_once('#') {
+        Some((interface, function)) => (Some(interface), function),
+        None => (None, name),
+    };
+    let component_type = component.component_type();
+    let mut found = Vec::new();
+    for (export, item) in component_type.exports(engine) {
+        match item.ty {
+            ComponentItem::ComponentFunc(_) if interface.is_none() && export == function => {
+                let index = component.get_export_index(None, export);
+                return index.with_context(|| none(name));
+            }
+            ComponentItem::ComponentInstance(instance) => {
+                let unversioned = export.split_once('@').map_or(export, |(name, _)| name);
+                let meant =
+                    interface.is_none_or(|wanted| wanted == export || wanted == unversioned);
+                let has = |(export, item): (&str, component::types::ComponentExtern<'_>)| {
+                    export == function && matches!(item.ty, ComponentItem::ComponentFunc(_))
+                };
+                if meant && instance.exports(engine).any(has) {
+                    found.push(export);
+                }
+            }
+            _ => {}
+        }
+    }
+    match *found {
+        [interface] => {
+            let instance = component.get_export_index(None, interface);
+            let index = component.get_export_index(instance.as_ref(), function);
+            index.with_context(|| none(name))
+        }
+        [] => wasmtime::bail!("{}", none(name)),
+        _ => {
+            let names: Vec<String> = found
+                .iter()
+                .map(|interface| format!("`{interface}#{function}`"))
+                .collect();
+            wasmtime::bail!(
+                "several interfaces export `{name}`; name one of {}",
+                names.join(", ")
+            )
+        }
+    }
+}
+
+fn none(name: &str) -> String {
+    format!("no func export named `{name}` found")
 }
 
 /// Calls `function` of a component with `arguments` in WebAssembly Value Encoding (strings also

@@ -8,6 +8,7 @@ mod engine;
 mod invoke;
 mod limits;
 mod run;
+mod segments;
 mod timings;
 
 pub use run::{Ground, run};

@@ -13,6 +13,8 @@ pub struct Limits {
     memory: Option<u64>,
     table_elements: Option<u64>,
     budget: Budget,
+    /// What the last growth of a memory took of the budget.
+    taken: u64,
 }
 
 impl Limits {
@@ -23,6 +25,7 @@ impl Limits {
             memory: configured.max_memory,
             table_elements: configured.max_table_elements,
             budget,
+            taken: 0,
         }
     }
 
@@ -50,7 +53,20 @@ impl ResourceLimiter for Limits {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.grow(current, desired, maximum, self.memory, 1))
+        let granted = self.grow(current, desired, maximum, self.memory, 1);
+        self.taken = if granted {
+            desired.saturating_sub(current) as u64
+        } else {
+            0
+        };
+        Ok(granted)
+    }
+
+    /// The system has less than the budget: the program is told so by the failure, and what it did not get
+    /// stays in the budget for smaller wishes.
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.budget.give(std::mem::take(&mut self.taken));
+        Ok(())
     }
 
     fn table_growing(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use enarx_configuration::Configuration;
 use enarx_exits::exit_code;
-use enarx_wasi::budget::{Budget, UNASKED};
+use enarx_wasi::budget::{Budget, Memory, UNASKED};
 use enarx_wasi::context::Context;
 use enarx_wasi::port::Port;
 use enarx_wasi::preview1::{self, Preview1};
@@ -25,8 +25,24 @@ use crate::{engine, invoke};
 pub trait Ground: Send + Sync {
     /// Free memory of the Keep, in bytes.
     fn free_memory(&self) -> u64;
+    /// Gives pages of the heap that are free back to the system.
+    fn release_heap(&self);
     /// Processors that the Keep may use.
     fn processors(&self) -> NonZero<usize>;
+}
+
+/// The memory of the ground, for a budget.
+struct OnGround(Arc<dyn Ground>);
+
+impl Memory for OnGround {
+    fn all(&self) -> u64 {
+        let free = self.0.free_memory();
+        free.saturating_sub(RESERVE.max(free / 16))
+    }
+
+    fn release_heap(&self) {
+        self.0.release_heap();
+    }
 }
 
 /// Memory that stays with the runtime: at least this many bytes, and at least a sixteenth.
@@ -126,7 +142,7 @@ fn try_run(
     // and where a store is made.
     let engine = ManuallyDrop::new(engine::engine(
         &configuration.limits,
-        application.len(),
+        application,
         ground.processors(),
     )?);
     let run = Run {
@@ -156,10 +172,7 @@ impl Run<'_> {
         face: impl FnOnce(Context) -> S,
     ) -> ManuallyDrop<Store<State<S>>> {
         let ground = Arc::clone(self.ground);
-        let budget = Budget::asking(move || {
-            let free = ground.free_memory();
-            free.saturating_sub(RESERVE.max(free / 16))
-        });
+        let budget = Budget::asking(OnGround(ground));
         let context = Context::new(self.port, self.configuration, &budget);
         let mut store = Store::new(
             self.engine,
@@ -235,9 +248,10 @@ impl Run<'_> {
         };
         let instance = linker.instantiate(&mut *store, component)?;
         timings.phase("instantiate");
-        let Some(function) = instance.get_func(&mut *store, name.as_str()) else {
-            wasmtime::bail!("no func export named `{name}` found");
-        };
+        let index = invoke::exported(self.engine, component, name)?;
+        let function = instance.get_func(&mut *store, index);
+        let function =
+            function.with_context(|| format!("the export `{name}` is not a function"))?;
         let results = invoke::component(&mut *store, function, name, self.arguments())
             .with_context(|| format!("failed to invoke `{name}`"))?;
         self.print(&results)

@@ -1,15 +1,12 @@
 //! Whole runs of core modules and components: output, exit codes, and one clear sentence for
 //! everything that cannot run.
 
-#[path = "../../wasi/tests/host/mod.rs"]
-mod host;
-
 use std::num::NonZero;
 use std::sync::Arc;
 
 use enarx_configuration::{Configuration, Limits};
+use enarx_sallyport_host::{InProcess, World};
 use enarx_wasm::{Ground, Timings, run};
-use host::{InProcess, World};
 
 /// Free memory of the Keep, in bytes.
 struct Memory(u64);
@@ -18,6 +15,8 @@ impl Ground for Memory {
     fn free_memory(&self) -> u64 {
         self.0
     }
+
+    fn release_heap(&self) {}
 
     fn processors(&self) -> NonZero<usize> {
         NonZero::new(2).unwrap()
@@ -38,11 +37,11 @@ fn run_with(application: &[u8], configuration: &Configuration, memory: u64) -> O
     }
     let ground: Arc<dyn Ground> = Arc::new(Memory(memory));
     let code = run(&port, &ground, configuration, application, &mut timings);
-    host.world(|world| Outcome {
+    Outcome {
         code,
-        stdout: String::from_utf8(world.stdout.clone()).unwrap(),
-        stderr: String::from_utf8(world.stderr.clone()).unwrap(),
-    })
+        stdout: String::from_utf8(host.stdout()).unwrap(),
+        stderr: String::from_utf8(host.stderr()).unwrap(),
+    }
 }
 
 fn configuration(args: &[&str]) -> Configuration {

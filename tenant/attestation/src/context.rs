@@ -7,9 +7,9 @@ use crate::x509::SignatureCache;
 /// By what evidence is judged.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context<'a> {
-    /// What the tenant asks for, always.
+    /// The tenant's policy, the same for all.
     pub(crate) policy: &'a Policy,
-    /// What is expected this time.
+    /// The expectations of this time.
     pub(crate) expected: &'a Expected<'a>,
     /// Signatures that were checked before.
     pub(crate) signatures: &'a SignatureCache,

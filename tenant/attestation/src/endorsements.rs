@@ -1,6 +1,6 @@
-//! What the vendors say about the hardware. All of it is hostile until checked.
+//! The vendors' statements about the hardware. All of it is hostile until checked.
 
-/// What the vendors say about the hardware.
+/// The vendors' statements about the hardware.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Endorsements {
     /// For SEV-SNP reports.

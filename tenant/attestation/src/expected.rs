@@ -1,11 +1,11 @@
-//! What one verification expects besides the policy, which stays the same for all. The caller is trusted.
+//! The expectations of one verification, besides the policy, which stays the same for all. The caller is trusted.
 
 use crate::Timestamp;
 use crate::hex::Hex;
 use crate::policy::Policy;
 use crate::reference::ReferenceValue;
 
-/// What evidence is compared with besides the policy, and when. Whatever is given is compared, or the evidence is refused.
+/// The values that evidence is compared with besides the policy, and the time. Whatever is given is compared, or the evidence is refused.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Expected<'a> {

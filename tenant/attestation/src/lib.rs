@@ -11,6 +11,7 @@ pub mod attacks;
 mod catalogue;
 mod checks;
 mod claim;
+pub mod container;
 mod context;
 mod ear;
 mod endorsements;

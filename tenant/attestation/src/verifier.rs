@@ -16,7 +16,7 @@ use crate::{intel, snp};
 #[derive(Debug, Clone)]
 pub struct Verifier {
     policy: Policy,
-    /// Whether the policy can be used; no evidence passes under one that cannot.
+    /// The error of a policy that cannot be used; no evidence passes under one.
     usable: Result<(), PolicyError>,
     signatures: SignatureCache,
 }

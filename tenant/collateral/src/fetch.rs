@@ -4,7 +4,9 @@ use crate::http::{Http, HttpError, Response, get};
 use crate::store::{Store, StoreError};
 use enarx_attestation::snp::{EndorsementId, wanted};
 use enarx_attestation::{Evidence, EvidenceError, Tee, Timestamp, hex};
+use percent_encoding::percent_decode_str;
 use serde_json::json;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// AMD's key distribution service.
@@ -89,6 +91,7 @@ impl<'a, H: Http> Fetcher<'a, H> {
             | EndorsementId::Ask { line }
             | EndorsementId::Asvk { line } => (line, "vcek"),
         };
+        tracing::debug!("the evidence needs {id}");
         let mut written = Vec::new();
         let ask = if kind == "vlek" {
             EndorsementId::Asvk { line: line.clone() }
@@ -115,7 +118,9 @@ impl<'a, H: Http> Fetcher<'a, H> {
 
     fn import(&mut self, url: &str) -> Result<Vec<PathBuf>, FetchError> {
         let answer = get(&mut self.http, url)?;
-        Ok(self.store.import(&answer.body, Path::new(url))?)
+        let written = self.store.import(&answer.body, Path::new(url))?;
+        tracing::debug!(files = written.len(), "kept what {url} gave");
+        Ok(written)
     }
 
     fn intel(&mut self, tee: Tee, fmspc: &str, ca: &str) -> Result<Vec<PathBuf>, FetchError> {
@@ -157,21 +162,8 @@ fn chain(answer: &Response, name: &str, url: &str) -> Result<String, FetchError>
         expected: "with its issuer's chain",
     };
     let encoded = answer.header(name).ok_or_else(wrong)?;
-    let mut octets = Vec::with_capacity(encoded.len());
-    let mut rest = encoded.bytes();
-    while let Some(octet) = rest.next() {
-        if octet == b'%' {
-            let digit = |d: Option<u8>| d.and_then(|d| char::from(d).to_digit(16));
-            let (high, low) = (digit(rest.next()), digit(rest.next()));
-            let value = high
-                .zip(low)
-                .and_then(|(h, l)| u8::try_from(h << 4 | l).ok());
-            octets.push(value.ok_or_else(wrong)?);
-        } else {
-            octets.push(octet);
-        }
-    }
-    String::from_utf8(octets).map_err(|_| wrong())
+    let text = percent_decode_str(encoded).decode_utf8();
+    text.map(Cow::into_owned).map_err(|_| wrong())
 }
 
 /// The signed text of a member, octet by octet as the service sent it, and its signature.

@@ -135,7 +135,13 @@ const WAIT: Duration = Duration::from_secs(10);
 pub(crate) fn get(http: &mut impl Http, url: &str) -> Result<Response, HttpError> {
     let mut wait = WAIT;
     for left in (0..TRIES).rev() {
+        tracing::info!("asking for {url}");
         let response = http.get(url)?;
+        tracing::debug!(
+            status = response.status,
+            bytes = response.body.len(),
+            "answer of {url}"
+        );
         match response.status {
             200 => return Ok(response),
             429 | 503 if left > 0 => {
@@ -149,6 +155,7 @@ pub(crate) fn get(http: &mut impl Http, url: &str) -> Result<Response, HttpError
                         status: response.status,
                     });
                 }
+                tracing::info!("the service asks to wait {} s", time.as_secs());
                 http.wait(time);
                 wait *= 2;
             }

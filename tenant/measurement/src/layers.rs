@@ -6,7 +6,7 @@ use enarx_attestation::hex::Hex;
 use enarx_attestation::reference::{LaunchDigest, PlatformKind};
 use enarx_boot::layout::MAX_VCPUS;
 use enarx_launch::layout::LaunchError;
-use enarx_launch::measured::{self, C_BIT, Images, Parameters, SIMULATED_C_BIT};
+use enarx_launch::measured::{self, C_BIT, Images, Parameters, SIMULATED_C_BIT, SPARE_VCPUS};
 use enarx_snp::launch::PageType;
 use enarx_snp::product::GENERATIONS;
 use schemars::JsonSchema;
@@ -208,10 +208,15 @@ impl fmt::Display for Measurement {
                 ..
             } = launch;
             let total = pages.total;
-            writeln!(
-                f,
-                "{platform:<9} {vcpus:>2} vCPUs {total:>4} pages  {digest}"
-            )?;
+            // By what is given to the command; a Keep has further vCPUs for threads that sleep.
+            match vcpus.checked_sub(SPARE_VCPUS) {
+                Some(asked) if asked > 0 => writeln!(
+                    f,
+                    "{platform:<9} --vcpus {asked:>2} ({vcpus:>2} vCPUs, {total} pages)  {digest}"
+                )?,
+                // Fewer than any Keep of the command has.
+                _ => {}
+            }
         }
         Ok(())
     }

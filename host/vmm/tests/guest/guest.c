@@ -747,7 +747,7 @@ static int cpuids(void) {
 
 static void hostile_ring(void) { call(RING, 0, 0, 0, 0); }
 static void hostile_wait(uint32_t seen) { call(WAIT, seen, -1, 0, 0); }
-#include "../../../../testing/hostile/hostile.h"
+#include "../../../../testing/keeps/hostile.h"
 
 int main(void) {
     const char *what = (const char *)mode;

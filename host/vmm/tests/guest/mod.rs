@@ -1,22 +1,20 @@
 //! Runs the test program `guest.c` in a Keep.
 #![allow(dead_code, reason = "each test program uses its part")]
 
-use std::fs::File;
 use std::io::{Read, pipe};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMULATED};
 use enarx_executor::fault::{Exception, KeepFault};
-use enarx_executor::grant::{Grant, NetworkGrant};
-use enarx_executor::launch::{Confine, Launch, Outcome, Run};
+use enarx_executor::launch::{Launch, Outcome, Run};
 use enarx_executor::refused::RefusedCalls;
 use enarx_launch::measured::Images;
 use enarx_simulator::Settings;
 use enarx_snp::product::MILAN;
+use enarx_test_keeps::{compile, null};
 use enarx_vmm::launch::{Measured, VmLaunch};
 use enarx_vmm::platform::attack::Attack;
 use enarx_vmm::platform::simulated::Simulated;
@@ -32,26 +30,12 @@ static GUEST: LazyLock<Vec<u8>> = LazyLock::new(|| {
         return std::fs::read(built).expect("ENARX_TEST_GUEST can be read");
     }
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guest/guest.c");
-    let directory = tempfile::tempdir().unwrap();
-    let program = directory.path().join("guest");
-    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
-    let status = Command::new(compiler)
-        .args([
-            "-static",
-            "-no-pie",
-            "-O1",
-            "-pthread",
-            "-Wall",
-            "-mfsgsbase",
-        ])
-        .arg("-Wl,-z,max-page-size=0x200000,-z,separate-code")
-        .arg("-o")
-        .arg(&program)
-        .arg(source)
-        .status()
-        .expect("the tests need a C compiler");
-    assert!(status.success(), "the test program does not compile");
-    std::fs::read(program).unwrap()
+    let options = [
+        "-no-pie",
+        "-mfsgsbase",
+        "-Wl,-z,max-page-size=0x200000,-z,separate-code",
+    ];
+    compile(Path::new(source), &options)
 });
 
 /// The platform of a Keep.
@@ -95,15 +79,6 @@ impl Options {
 pub fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn null() -> OwnedFd {
-    File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .unwrap()
-        .into()
 }
 
 /// The program that does `mode`. An image lives as long as the process; there is one a mode.
@@ -166,20 +141,11 @@ pub fn run_launch(mode: &str, options: &Options, launch: Launch) -> Run {
 /// A Keep with the program, and nothing granted but its streams.
 pub fn launch(options: &Options, stdio: [OwnedFd; 3]) -> Launch {
     Launch {
-        grant: Grant {
-            stdio,
-            directories: Vec::new(),
-            network: NetworkGrant::default(),
-            evidence: None,
-        },
-        configuration: Vec::new(),
-        application: Vec::new(),
         memory: options.memory,
         vcpus: options.vcpus,
         timeout: Some(options.timeout),
-        timings: false,
         refused_calls: options.refused_calls,
-        confine: Confine::Threads,
+        ..enarx_test_keeps::launch("", stdio)
     }
 }
 

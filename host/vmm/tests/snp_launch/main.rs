@@ -1,6 +1,5 @@
 //! The SEV-SNP launcher against a fake KVM and secure processor.
 
-mod digest;
 mod enforced;
 mod fake;
 
@@ -16,6 +15,7 @@ use enarx_snp::cpuid::CpuidPage;
 use enarx_snp::id_block::{IdAuth, IdBlock};
 use enarx_snp::launch::{PageType, VMSA_GPA};
 use enarx_snp::vmsa::{Segment, Vmsa};
+use enarx_test_keeps::expected_digest;
 use enarx_vmm::snp::device::Device;
 use enarx_vmm::snp::exits::{Answer, Exit, hypercall, serve};
 use enarx_vmm::snp::firmware::Status;
@@ -28,8 +28,6 @@ use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 use proptest::prelude::*;
 use rustix::io::Errno;
 use zerocopy::FromZeros;
-
-use digest::expected_digest;
 
 const MIB: u64 = 1 << 20;
 const WINDOW: std::ops::Range<u64> = 2 * MIB..3 * MIB;

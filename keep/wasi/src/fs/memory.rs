@@ -13,6 +13,10 @@ use crate::error::{Errno, Result};
 
 /// Granularity of allocation within a file, in bytes.
 const CHUNK: usize = 64 * 1024;
+/// Up to this length the only chunk of a file takes memory as it grows, in bytes.
+const SMALL: usize = CHUNK / 4;
+/// Least memory of a chunk, in bytes.
+const SMALLEST: usize = 64;
 /// Longest name of one component, as Linux has it (NAME_MAX).
 const NAME_MAX: usize = 255;
 /// Longest path, as Linux has it (PATH_MAX without its NUL).
@@ -21,6 +25,10 @@ const PATH_MAX: usize = 4095;
 const LINKS_MAX: u32 = 40;
 /// Memory that an object takes besides its content; an estimate that bounds their number.
 const OBJECT_COST: u64 = 512;
+/// Memory that a name takes besides its bytes: its place in a directory, and that of the allocation.
+const NAME_COST: u64 = 96;
+/// Memory that a chunk takes besides its content: its place in the file, and that of the allocation.
+const CHUNK_COST: u64 = 64;
 /// Device number of the private file system.
 const DEVICE: u64 = 1;
 /// Number of the root directory.
@@ -30,13 +38,41 @@ enum Body {
     File {
         size: u64,
         /// By index; the missing end of a chunk is zero.
-        chunks: BTreeMap<u64, Vec<u8>>,
+        chunks: BTreeMap<u64, Chunk>,
     },
     Directory {
         entries: BTreeMap<String, u64>,
         parent: u64,
     },
     SymbolicLink(String),
+}
+
+/// A piece of a file's content, at most [`CHUNK`] bytes. Its capacity is what it costs, and is never exceeded.
+type Chunk = Vec<u8>;
+
+/// What a chunk costs.
+fn chunk_cost(chunk: &Chunk) -> u64 {
+    (chunk.capacity() as u64).saturating_add(CHUNK_COST)
+}
+
+/// Gives the memory of chunks back, all of it at once.
+fn free_all(chunks: BTreeMap<u64, Chunk>, budget: &Budget) {
+    let cost = chunks.values().map(chunk_cost).sum();
+    drop(chunks);
+    budget.give_heap(cost);
+}
+
+/// What a name costs in a directory.
+fn name_cost(name: &str) -> u64 {
+    NAME_COST.saturating_add(name.len() as u64)
+}
+
+/// What an object costs besides its names and its chunks.
+fn object_cost(body: &Body) -> u64 {
+    match body {
+        Body::SymbolicLink(target) => OBJECT_COST.saturating_add(target.len() as u64),
+        _ => OBJECT_COST,
+    }
 }
 
 struct Inode {
@@ -310,12 +346,29 @@ impl MemoryFileSystem {
         Ok(number)
     }
 
+    /// Takes memory of the heap out of the budget.
     fn charge(&self, bytes: u64) -> Result<()> {
-        if self.budget.take(bytes) {
+        if self.budget.take_heap(bytes) {
             Ok(())
         } else {
             Err(Errno::NoSpace)
         }
+    }
+
+    /// Enters a name into a directory.
+    fn add_name(&mut self, directory: u64, name: String, number: u64) -> Result<()> {
+        self.entries(directory)?;
+        self.charge(name_cost(&name))?;
+        self.entries_mut(directory)?.insert(name, number);
+        Ok(())
+    }
+
+    /// Takes a name out of a directory.
+    fn remove_name(&mut self, directory: u64, name: &str) -> Result<()> {
+        if self.entries_mut(directory)?.remove(name).is_some() {
+            self.budget.give_heap(name_cost(name));
+        }
+        Ok(())
     }
 
     /// Makes an object and gives it its first name.
@@ -323,10 +376,16 @@ impl MemoryFileSystem {
         if self.inode(directory)?.links == 0 {
             return Err(Errno::NoEntry);
         }
-        self.charge(OBJECT_COST)?;
-        let now = self.now();
         let number = self.next;
-        self.next = self.next.checked_add(1).ok_or(Errno::NoSpace)?;
+        let next = self.next.checked_add(1).ok_or(Errno::NoSpace)?;
+        let cost = object_cost(&body);
+        self.charge(cost)?;
+        if let Err(error) = self.add_name(directory, name, number) {
+            self.budget.give_heap(cost);
+            return Err(error);
+        }
+        self.next = next;
+        let now = self.now();
         let is_directory = matches!(body, Body::Directory { .. });
         self.inodes.insert(
             number,
@@ -339,7 +398,6 @@ impl MemoryFileSystem {
                 changed: now,
             },
         );
-        self.entries_mut(directory)?.insert(name, number);
         if is_directory {
             self.inode_mut(directory)?.links += 1;
         }
@@ -377,11 +435,11 @@ impl MemoryFileSystem {
             return;
         }
         if let Some(inode) = self.inodes.remove(&number) {
-            let content = match &inode.body {
-                Body::File { chunks, .. } => chunks.values().map(|c| c.len() as u64).sum(),
-                _ => 0,
-            };
-            self.budget.give(content.saturating_add(OBJECT_COST));
+            let cost = object_cost(&inode.body);
+            if let Body::File { chunks, .. } = inode.body {
+                free_all(chunks, &self.budget);
+            }
+            self.budget.give_heap(cost);
         }
     }
 
@@ -473,21 +531,22 @@ impl MemoryFileSystem {
     /// Writes within one chunk: `within + bytes.len()` is at most [`CHUNK`].
     fn write_chunk(&mut self, node: Node, index: u64, within: usize, bytes: &[u8]) -> Result<()> {
         let end = within.checked_add(bytes.len()).ok_or(Errno::FileTooLarge)?;
-        let Body::File { chunks, .. } = &self.inode(node)?.body else {
-            return Err(Errno::BadDescriptor);
-        };
-        let held = chunks.get(&index).map_or(0, Vec::len);
-        self.charge(end.saturating_sub(held) as u64)?;
+        let budget = self.budget.clone();
         let Body::File { chunks, .. } = &mut self.inode_mut(node)?.body else {
             return Err(Errno::BadDescriptor);
         };
-        let chunk = chunks.entry(index).or_default();
-        if chunk.len() < end {
-            let more = end - chunk.len();
-            if chunk.try_reserve(more).is_err() {
-                self.budget.give(more as u64);
-                return Err(Errno::NoSpace);
+        let held = chunks.get(&index);
+        if held.is_none_or(|held| held.capacity() < end) {
+            let mut chunk = new_chunk(index, end, &budget)?;
+            chunk.extend_from_slice(held.map_or(&[][..], Vec::as_slice));
+            if let Some(old) = chunks.insert(index, chunk) {
+                let cost = chunk_cost(&old);
+                drop(old);
+                budget.give_heap(cost);
             }
+        }
+        let chunk = chunks.get_mut(&index).ok_or(Errno::NoSpace)?;
+        if chunk.len() < end {
             chunk.resize(end, 0);
         }
         if let Some(place) = chunk.get_mut(within..end) {
@@ -495,6 +554,25 @@ impl MemoryFileSystem {
         }
         Ok(())
     }
+}
+
+/// An empty chunk with room for so many bytes.
+fn new_chunk(index: u64, length: usize, budget: &Budget) -> Result<Chunk> {
+    let capacity = if index == 0 && length <= SMALL {
+        length.next_power_of_two().max(SMALLEST)
+    } else {
+        CHUNK
+    };
+    let cost = (capacity as u64).saturating_add(CHUNK_COST);
+    if !budget.take_heap(cost) {
+        return Err(Errno::NoSpace);
+    }
+    let mut chunk = Vec::new();
+    if chunk.try_reserve_exact(capacity).is_err() {
+        budget.give_heap(cost);
+        return Err(Errno::NoSpace);
+    }
+    Ok(chunk)
 }
 
 /// Refuses what no path can be, and what starts at a root.
@@ -654,15 +732,16 @@ impl FileSystem for MemoryFileSystem {
         };
         *old = size;
         let (index, within) = locate(size);
-        let mut freed = 0;
-        for (_, chunk) in chunks.split_off(&index.saturating_add(1)) {
-            freed += chunk.len() as u64;
-        }
+        let beyond = if within == 0 {
+            index
+        } else {
+            index.saturating_add(1)
+        };
+        let freed = chunks.split_off(&beyond);
         if let Some(chunk) = chunks.get_mut(&index) {
-            freed += chunk.len().saturating_sub(within) as u64;
             chunk.truncate(within);
         }
-        self.budget.give(freed);
+        free_all(freed, &self.budget);
         self.touch(node, now)
     }
 
@@ -718,7 +797,7 @@ impl FileSystem for MemoryFileSystem {
         if !self.entries(number)?.is_empty() {
             return Err(Errno::NotEmpty);
         }
-        self.entries_mut(parent.directory)?.remove(name);
+        self.remove_name(parent.directory, name)?;
         let now = self.now();
         let inode = self.inode_mut(parent.directory)?;
         inode.links = inode.links.saturating_sub(1);
@@ -738,7 +817,7 @@ impl FileSystem for MemoryFileSystem {
         if parent.slash {
             return Err(Errno::NotDirectory);
         }
-        self.entries_mut(parent.directory)?.remove(name);
+        self.remove_name(parent.directory, name)?;
         let now = self.now();
         self.touch(parent.directory, now)?;
         self.drop_name(number)
@@ -787,9 +866,12 @@ impl FileSystem for MemoryFileSystem {
                 _ => {}
             }
         }
-        self.entries_mut(old_parent)?.remove(old_name);
-        let new_name = new_name.to_owned();
-        self.entries_mut(new_parent)?.insert(new_name, number);
+        if found.is_none() {
+            self.add_name(new_parent, new_name.to_owned(), number)?;
+        } else if let Some(named) = self.entries_mut(new_parent)?.get_mut(new_name) {
+            *named = number;
+        }
+        self.remove_name(old_parent, old_name)?;
         if let Some(target) = found {
             if moved_directory {
                 let inode = self.inode_mut(new_parent)?;
@@ -813,13 +895,8 @@ impl FileSystem for MemoryFileSystem {
     }
 
     fn link(&mut self, from_dir: Node, from: &str, to_dir: Node, to: &str) -> Result<()> {
-        let to = self.parent(to_dir, to);
-        // A way out is refused before anything else is told.
-        if matches!(to, Err(Errno::NotPermitted)) {
-            return Err(Errno::NotPermitted);
-        }
         let number = self.lookup(from_dir, from, false)?;
-        let to = to?;
+        let to = self.parent(to_dir, to)?;
         let name = self.vacant(&to, false)?;
         if self.is_directory(number)? {
             return Err(Errno::NotPermitted);
@@ -827,11 +904,13 @@ impl FileSystem for MemoryFileSystem {
         if self.inode(to.directory)?.links == 0 {
             return Err(Errno::NoEntry);
         }
+        let links = self.inode(number)?.links;
+        let links = links.checked_add(1).ok_or(Errno::TooManyLinks)?;
+        self.add_name(to.directory, name, number)?;
         let now = self.now();
         let inode = self.inode_mut(number)?;
-        inode.links = inode.links.checked_add(1).ok_or(Errno::TooManyLinks)?;
+        inode.links = links;
         inode.changed = now;
-        self.entries_mut(to.directory)?.insert(name, number);
         self.touch(to.directory, now)
     }
 

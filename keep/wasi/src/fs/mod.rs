@@ -130,7 +130,7 @@ impl Listing {
     /// [`Errno::NoMemory`] when the budget does not have the memory.
     pub fn push(&mut self, entry: Entry) -> Result<()> {
         let cost = ENTRY_COST.saturating_add(entry.name.len() as u64);
-        if !self.budget.take(cost) {
+        if !self.budget.take_heap(cost) {
             return Err(Errno::NoMemory);
         }
         self.cost = self.cost.saturating_add(cost);
@@ -146,7 +146,8 @@ impl Listing {
 
 impl Drop for Listing {
     fn drop(&mut self) {
-        self.budget.give(self.cost);
+        self.entries = Vec::new();
+        self.budget.give_heap(self.cost);
     }
 }
 

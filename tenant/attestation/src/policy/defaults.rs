@@ -1,4 +1,4 @@
-//! What a policy asks for where its file says nothing, and the built-in policies.
+//! The values of a policy where its file says nothing, and the built-in policies.
 
 use super::{
     DEFAULT, Endorser, GuestPolicyRules, INSECURE_AUTHENTICITY_ONLY, IntelPolicy, MAX_SKEW,

@@ -1,4 +1,4 @@
-//! What a policy gives away, and what its author should know before it is used.
+//! The switches of a policy that give protection away, and warnings for its author.
 
 use super::keys::{INSECURE, joined};
 use super::{IntelPolicy, Policy, SnpPolicy};

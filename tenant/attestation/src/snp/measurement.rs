@@ -1,4 +1,4 @@
-//! Whether a report's launch digest is one that the policy accepts, by itself or through a release manifest. Trusts the
+//! Judging a report's launch digest: the policy accepts it by itself or through a release manifest. Trusts the
 //! caller, who has checked the manifest's signature; the report is hostile.
 
 use super::Product;
@@ -13,7 +13,7 @@ use crate::reference::{
 };
 use enarx_snp::report::Report;
 
-/// What a report is judged by.
+/// The values that a report is judged by.
 struct Judge<'a> {
     policy: &'a Policy,
     /// True if a manifest was given.
@@ -205,7 +205,7 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
-    /// What the policy asks for, in words.
+    /// The policy's wish, in words.
     fn expected(&self) -> String {
         let policy = &self.policy.snp;
         let releases = policy.releases.iter().map(|wanted| self.described(wanted));

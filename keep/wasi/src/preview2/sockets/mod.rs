@@ -310,6 +310,11 @@ impl instance_network::Host for Preview2 {
 /// Longest name that can be looked up, in bytes (RFC 1035, section 2.3.4).
 const NAME_MAX: usize = 253;
 
+/// Tells if no domain name has this character (URL Standard, "forbidden domain code point").
+fn is_forbidden(character: char) -> bool {
+    character.is_ascii_control() || " #%/:<>?@[\\]^|".contains(character)
+}
+
 /// Most bytes of addresses that one look-up takes from the host.
 const ADDRESSES_MAX: usize =
     (enarx_sallyport::call::RESOLVED_MAX * enarx_sallyport::call::RESOLVED_SIZE) as usize;
@@ -375,7 +380,7 @@ impl ip_name_lookup::Host for Preview2 {
             return Ok(self.table.push(found)?);
         }
         permitted(self.context.network.name_lookup)?;
-        if name.is_empty() || name.len() > NAME_MAX || name.contains('\0') {
+        if name.is_empty() || name.len() > NAME_MAX || name.contains(is_forbidden) {
             return Err(ErrorCode::InvalidArgument.into());
         }
         let call = Call::Resolve {

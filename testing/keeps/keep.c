@@ -92,7 +92,7 @@ static void hostile_wait(uint32_t seen) {
 }
 
 #define SALLYPORT region
-#include "../../../testing/hostile/hostile.h"
+#include "hostile.h"
 
 static void *nothing(void *argument) { return argument; }
 

@@ -1,0 +1,171 @@
+//! Why a command ends without success: one sentence for the user, and the exit code of its kind. The table of exit codes
+//! in help texts is made here; the README has the same, and a test compares them.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use enarx_exits::exit_code;
+
+use crate::output;
+
+/// The kinds of ends without success, by the exit code of each. Those of files and services are of sysexits(3), as is the
+/// code of a Keep that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything that has no code of its own.
+    Other,
+    /// Wrong command line.
+    Usage,
+    /// A verification says no.
+    Refused,
+    /// A file is not what it should be (`EX_DATAERR`).
+    Data,
+    /// A file cannot be read (`EX_NOINPUT`).
+    Input,
+    /// This machine lacks what was asked for (`EX_UNAVAILABLE`).
+    Unavailable,
+    /// The Keep failed (`EX_SOFTWARE`).
+    Fault,
+    /// Something cannot be written (`EX_IOERR`).
+    Output,
+    /// The network or a service in it (`EX_TEMPFAIL`).
+    Network,
+    /// The time limit was reached.
+    TimedOut,
+}
+
+impl Exit {
+    /// All of them, in the order of their codes.
+    const ALL: [Self; 10] = [
+        Self::Other,
+        Self::Usage,
+        Self::Refused,
+        Self::Data,
+        Self::Input,
+        Self::Unavailable,
+        Self::Fault,
+        Self::Output,
+        Self::Network,
+        Self::TimedOut,
+    ];
+
+    /// The exit code.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Other => exit_code::FAILURE,
+            Self::Usage => exit_code::USAGE,
+            Self::Refused => 3,
+            Self::Data => 65,
+            Self::Input => 66,
+            Self::Unavailable => 69,
+            Self::Fault => exit_code::FAULT,
+            Self::Output => 74,
+            Self::Network => 75,
+            Self::TimedOut => exit_code::TIMED_OUT,
+        }
+    }
+
+    /// The meaning, for the table.
+    const fn meaning(self) -> &'static str {
+        match self {
+            Self::Other => "any other error; of `run` also: the program could not be started",
+            Self::Usage => "wrong command line, or a wrong variable",
+            Self::Refused => "evidence, or a signed manifest, was verified and is refused",
+            Self::Data => "a file is not what it should be",
+            Self::Input => "a file cannot be read",
+            Self::Unavailable => "this machine does not offer the kind of Keep that was asked for",
+            Self::Fault => "the Keep failed: a fault that is not the program's",
+            Self::Output => "a file or the result cannot be written",
+            Self::Network => "the network, or a service in it, failed: try again",
+            Self::TimedOut => "the time limit (`--timeout`) was reached",
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// The table of the exit codes of all commands, a line each.
+pub fn table() -> String {
+    let success = (
+        "0".to_owned(),
+        "success; of `verify`: the evidence is accepted",
+    );
+    let of_program = (
+        "0 to 125".to_owned(),
+        "of `run`: the program's own; larger ones become 1, as with Wasmtime",
+    );
+    let trap = (
+        exit_code::TRAP.to_string(),
+        "the program trapped; message and backtrace are on standard error",
+    );
+    let failures = Exit::ALL.map(|exit| (exit.code().to_string(), exit.meaning()));
+    let rows = [success, of_program]
+        .into_iter()
+        .chain(failures)
+        .chain([trap]);
+    let mut text = String::new();
+    for (codes, meaning) in rows {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  {codes:<8}  {meaning}");
+    }
+    text
+}
+
+/// Why a command ends without success.
+#[derive(Debug)]
+pub struct Failure {
+    /// Of what kind it is.
+    exit: Exit,
+    /// The cause and its remedy, one sentence. It may quote hostile text, which is made fit to be shown where it is printed.
+    pub sentence: String,
+}
+
+impl Failure {
+    /// A failure of this kind.
+    pub fn of(exit: Exit, sentence: impl Into<String>) -> Self {
+        Self {
+            exit,
+            sentence: sentence.into(),
+        }
+    }
+
+    /// One that has no kind of its own.
+    pub fn new(sentence: impl Into<String>) -> Self {
+        Self::of(Exit::Other, sentence)
+    }
+
+    /// A wrong command line.
+    pub fn usage(sentence: impl Into<String>) -> Self {
+        Self::of(Exit::Usage, sentence)
+    }
+
+    /// A file that is not what it should be.
+    pub fn data(sentence: impl Into<String>) -> Self {
+        Self::of(Exit::Data, sentence)
+    }
+
+    /// Says it: in one line on standard error and, where JSON was asked for, as an object on standard output.
+    pub fn report(self, json: bool) -> ExitCode {
+        if json {
+            output::print_error(&self.sentence, self.exit.code());
+        }
+        output::complain(&self.sentence);
+        self.exit.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_in_order_and_not_those_of_a_program_that_exits() {
+        let codes = Exit::ALL.map(Exit::code);
+        assert_eq!(codes, [1, 2, 3, 65, 66, 69, 70, 74, 75, 124]);
+        assert_eq!(table().lines().count(), codes.len() + 3);
+    }
+}

@@ -1,0 +1,164 @@
+//! The input of the command: files of a bounded length, standard input, the clock, and times as they are written. All of
+//! it is hostile until its user has looked at it.
+
+use std::io;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use enarx_attestation::{AmdEndorsements, Timestamp, container};
+use enarx_collateral::file;
+
+use crate::failure::{Exit, Failure};
+use crate::output;
+
+/// Stands for standard input.
+const STDIN: &str = "-";
+/// Bytes of the largest program, application and configuration of a Keep.
+pub const MAX_PROGRAM_LEN: u64 = 1 << 30;
+
+/// Reads a regular file with evidence, certificates, a policy or a key; `-` is standard input.
+///
+/// # Errors
+/// [`Exit::Input`].
+pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    read_up_to(path, file::MAX_LEN)
+}
+
+/// Reads evidence, and takes it out of the form in which it was delivered; which one it was is said on standard error.
+/// Certificates that came with it are given, too.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_evidence(path: &Path) -> Result<(Vec<u8>, AmdEndorsements), Failure> {
+    let bytes = read(path)?;
+    let found = container::extract(&bytes);
+    if !found.containers.is_empty() {
+        let containers: Vec<_> = found.containers.iter().map(ToString::to_string).collect();
+        output::complain(format_args!(
+            "{} is {}; the report is taken out of it",
+            path.display(),
+            containers.join(", and in it ")
+        ));
+    }
+    Ok((found.evidence.into_owned(), found.certificates))
+}
+
+/// Reads a regular file of at most `max` bytes; `-` is standard input.
+///
+/// # Errors
+/// [`Exit::Input`].
+pub fn read_up_to(path: &Path, max: u64) -> Result<Vec<u8>, Failure> {
+    let bytes = if is_stdin(path) {
+        file::read_bounded(io::stdin().lock(), max)
+    } else {
+        file::read_up_to(path, max)
+    };
+    bytes.map_err(|error| unreadable(path, &error))
+}
+
+/// Reads a program: a file, a pipe or standard input for `-`.
+///
+/// # Errors
+/// [`Exit::Input`].
+pub fn read_program(path: &Path) -> Result<Vec<u8>, Failure> {
+    let bytes = if is_stdin(path) {
+        file::read_bounded(io::stdin().lock(), MAX_PROGRAM_LEN)
+    } else {
+        std::fs::File::open(path).and_then(|file| file::read_bounded(file, MAX_PROGRAM_LEN))
+    };
+    bytes.map_err(|error| unreadable(path, &error))
+}
+
+/// True for the name that stands for standard input.
+pub fn is_stdin(path: &Path) -> bool {
+    path == Path::new(STDIN)
+}
+
+/// Reads a text file as [`read`].
+///
+/// # Errors
+/// [`Exit::Input`], or [`Exit::Data`] when it is not text.
+pub fn read_text(path: &Path) -> Result<String, Failure> {
+    String::from_utf8(read(path)?)
+        .map_err(|_| Failure::data(format!("{} is not text in UTF-8", path.display())))
+}
+
+/// A file that cannot be read.
+pub fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => ": check the path",
+        _ => "",
+    };
+    let path = path.display();
+    Failure::of(
+        Exit::Input,
+        format!("cannot read {path}: {}{remedy}", describe(error)),
+    )
+}
+
+/// The system's words without the error number.
+pub fn describe(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
+
+/// The clock of this computer.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Timestamp(since.map_or(0, |since| since.as_secs()))
+}
+
+/// A time on the command line: seconds since 1970 or RFC 3339.
+pub fn time(text: &str) -> Result<Timestamp, String> {
+    let Ok(seconds) = text.parse() else {
+        return text.parse::<Timestamp>().map_err(|_| {
+            "neither seconds since 1970 nor RFC 3339, such as 2027-01-31T12:00:00Z".to_owned()
+        });
+    };
+    let time = Timestamp(seconds);
+    // Seven digits were seconds in 1970, and nine are since 1973.
+    if text.len() == 8 && (19_700_101..=99_991_231).contains(&seconds) {
+        let [year, month, day] = [&text[..4], &text[4..6], &text[6..]];
+        return Err(format!(
+            "it reads as a date, and would be {time}: write {year}-{month}-{day}T00:00:00Z"
+        ));
+    }
+    if time > Timestamp::LAST_DATE {
+        return Err("after the year 9999: give seconds since 1970, not milliseconds".to_owned());
+    }
+    Ok(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_seconds_or_rfc_3339() {
+        for good in [
+            "1736460861",
+            "2025-01-09T22:14:21Z",
+            "2025-01-09T23:14:21+01:00",
+        ] {
+            assert_eq!(time(good), Ok(Timestamp(1_736_460_861)), "{good}");
+        }
+        assert_eq!(time("0"), Ok(Timestamp(0)));
+        assert_eq!(time("253402300799"), Ok(Timestamp::LAST_DATE));
+        for bad in [
+            "",
+            "-1",
+            "yesterday",
+            "2025-01-09",
+            "1969-12-31T23:59:59Z",
+            "20260330",
+            "1793491200000",
+            "253402300800",
+            "18446744073709551615",
+        ] {
+            assert!(time(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Options in groups, NAME[=VALUE] each: `-W`, `-S` and `--sim`. A name is a value of an enumeration, so the help text, the
+//! parser and what is said of a wrong name cannot differ.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use enarx_simulator::KeyKind;
+use enarx_snp::product::{self, Generation};
+use enarx_snp::tcb::TcbVersion;
+
+use crate::values;
+
+/// Options of the engine, with the same meaning as in wasmtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum WasmName {
+    /// SIZE: largest linear memory
+    MaxMemorySize,
+    /// N: largest table
+    MaxTableElements,
+    /// SIZE: largest stack of the program
+    MaxWasmStack,
+    /// DURATION: the same as --timeout
+    Timeout,
+}
+
+/// An option of the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WasmOption {
+    /// Bytes of the largest linear memory.
+    MaxMemorySize(u64),
+    /// Elements of the largest table.
+    MaxTableElements(u64),
+    /// Bytes of the largest stack.
+    MaxWasmStack(u64),
+    /// The time limit.
+    Timeout(Duration),
+}
+
+/// Options of WASI, with the same meaning as in wasmtime; each is on without a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WasiName {
+    /// TCP and UDP
+    InheritNetwork,
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+    /// look up names
+    AllowIpNameLookup,
+    /// all environment variables of this command
+    InheritEnv,
+}
+
+/// An option of WASI, and whether it is on.
+pub type WasiOption = (WasiName, bool);
+
+/// Properties of the simulated platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SimulatedName {
+    /// milan (default), genoa, bergamo-siena or turin
+    Generation,
+    /// vcek (default), or vlek: sign reports with a cloud provider's key
+    Key,
+    /// HEX: firmware versions (TCB), 8 bytes as in a report
+    Tcb,
+    /// y: launch with the debug bit in the guest policy
+    Debug,
+    /// DIR: where its keys are [default: ~/.local/state/enarx/simulated]
+    State,
+}
+
+/// A property of the simulated platform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SimulatedOption {
+    /// The generation of the CPU.
+    Generation(&'static Generation),
+    /// The key that signs.
+    Key(KeyKind),
+    /// The firmware versions.
+    Tcb(TcbVersion),
+    /// True if guests can be debugged.
+    Debug(bool),
+    /// Where the keys are.
+    State(PathBuf),
+}
+
+/// An option of the engine.
+pub fn wasm(text: &str) -> Result<WasmOption, String> {
+    let (name, value) = named(text)?;
+    let value = value.unwrap_or_default();
+    Ok(match name {
+        WasmName::MaxMemorySize => WasmOption::MaxMemorySize(values::size(value)?),
+        WasmName::MaxTableElements => {
+            let number = value.parse().map_err(|_| "write a number".to_owned())?;
+            WasmOption::MaxTableElements(number)
+        }
+        WasmName::MaxWasmStack => WasmOption::MaxWasmStack(values::size(value)?),
+        WasmName::Timeout => WasmOption::Timeout(values::duration(value)?),
+    })
+}
+
+/// An option of WASI.
+pub fn wasi(text: &str) -> Result<WasiOption, String> {
+    let (name, value) = named(text)?;
+    Ok((name, switch(value.unwrap_or("y"))?))
+}
+
+/// A property of the simulated platform.
+pub fn simulated(text: &str) -> Result<SimulatedOption, String> {
+    let (name, value) = named(text)?;
+    let value = value.unwrap_or_default();
+    Ok(match name {
+        SimulatedName::Generation => {
+            let generation = product::by_name(value);
+            SimulatedOption::Generation(
+                generation.ok_or("use milan, genoa, bergamo-siena or turin")?,
+            )
+        }
+        SimulatedName::Key => SimulatedOption::Key(match value {
+            "vcek" => KeyKind::Vcek,
+            "vlek" => KeyKind::Vlek,
+            _ => return Err("use vcek or vlek".to_owned()),
+        }),
+        SimulatedName::Tcb => {
+            let bytes = values::hex(value).and_then(|bytes| bytes.try_into().ok());
+            SimulatedOption::Tcb(TcbVersion(
+                bytes.ok_or("write 8 bytes, 16 hexadecimal digits")?,
+            ))
+        }
+        SimulatedName::Debug => SimulatedOption::Debug(switch(value)?),
+        SimulatedName::State if value.is_empty() => return Err("name a folder".to_owned()),
+        SimulatedName::State => SimulatedOption::State(value.into()),
+    })
+}
+
+fn switch(value: &str) -> Result<bool, String> {
+    match value {
+        "y" | "yes" | "true" => Ok(true),
+        "n" | "no" | "false" => Ok(false),
+        _ => Err("say y or n".to_owned()),
+    }
+}
+
+/// The names of a group.
+fn names<T: ValueEnum>() -> Vec<String> {
+    let values = T::value_variants()
+        .iter()
+        .filter_map(ValueEnum::to_possible_value);
+    values.map(|value| value.get_name().to_owned()).collect()
+}
+
+/// A name of a group, and the value that follows it.
+fn named<T: ValueEnum>(text: &str) -> Result<(T, Option<&str>), String> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (text, None),
+    };
+    let found = T::from_str(name, false).map_err(|_| {
+        let known = names::<T>();
+        let near =
+            nearest(name, &known).map_or_else(String::new, |n| format!("; did you mean {n}?"));
+        format!("{name} is not known: use {}{near}", known.join(", "))
+    })?;
+    Ok((found, value))
+}
+
+/// The known word that was meant, where one is near.
+pub fn nearest<'a>(word: &str, known: &'a [String]) -> Option<&'a str> {
+    /// Similarity from which on a word counts as meant; clap's own threshold.
+    const NEAR: f64 = 0.7;
+    let similarity = |known: &str| strsim::jaro(word, known);
+    known
+        .iter()
+        .map(|known| (similarity(known), known))
+        .filter(|(similarity, _)| *similarity > NEAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, known)| known.as_str())
+}
+
+/// The names of a group with their meanings, a line each after `flag`.
+fn section<T: ValueEnum>(flag: &str, text: &mut String) {
+    let values = T::value_variants()
+        .iter()
+        .filter_map(ValueEnum::to_possible_value);
+    for value in values {
+        let help = value
+            .get_help()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let name = value.get_name();
+        // Writing to a string does not fail.
+        let _ = match help.split_once(": ") {
+            Some((kind, meaning)) if kind.chars().all(|c| c.is_ascii_uppercase() || c == 'y') => {
+                writeln!(text, "  {:<27} {meaning}", format!("{flag} {name}={kind}"))
+            }
+            _ => writeln!(text, "  {:<27} {help}", format!("{flag} {name}")),
+        };
+    }
+}
+
+/// The groups, for the help of `enarx run`.
+pub fn help() -> String {
+    let mut text = "Options with the same meaning as in wasmtime:\n".to_owned();
+    section::<WasmName>("-W", &mut text);
+    section::<WasiName>("-S", &mut text);
+    text.push_str(
+        "\nThe simulated platform (--backend sim), for development; it protects nothing from this machine:\n",
+    );
+    section::<SimulatedName>("--sim", &mut text);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_typed() {
+        assert_eq!(
+            wasm("max-memory-size=1M"),
+            Ok(WasmOption::MaxMemorySize(1 << 20))
+        );
+        assert_eq!(
+            wasm("timeout=2s"),
+            Ok(WasmOption::Timeout(Duration::from_secs(2)))
+        );
+        assert_eq!(wasi("tcp"), Ok((WasiName::Tcp, true)));
+        assert_eq!(wasi("inherit-env=n"), Ok((WasiName::InheritEnv, false)));
+        assert_eq!(
+            simulated("key=vlek"),
+            Ok(SimulatedOption::Key(KeyKind::Vlek))
+        );
+        assert_eq!(simulated("debug=y"), Ok(SimulatedOption::Debug(true)));
+        for (error, words) in [
+            (wasm("fuel=3").unwrap_err(), "use max-memory-size, "),
+            (wasm("max-memory-size").unwrap_err(), "64M"),
+            (
+                wasm("max-memory-sze=1").unwrap_err(),
+                "did you mean max-memory-size?",
+            ),
+            (wasi("tcp=maybe").unwrap_err(), "say y or n"),
+            (wasi("threads").unwrap_err(), "inherit-network"),
+            (simulated("tcb=00").unwrap_err(), "16 hexadecimal digits"),
+            (simulated("state=").unwrap_err(), "name a folder"),
+            (simulated("colour=red").unwrap_err(), "generation, key"),
+        ] {
+            assert!(error.contains(words), "{words}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_option_stands_in_the_help_with_a_meaning() {
+        let help = help();
+        for line in [
+            "  -W max-memory-size=SIZE     largest",
+            "  -S tcp   ",
+            "  --sim state=DIR  ",
+        ] {
+            assert!(help.contains(line), "{line}: {help}");
+        }
+        let lines = help.lines().filter(|line| line.starts_with("  "));
+        assert!(
+            lines.clone().count() == 14 && lines.clone().all(|l| l.len() > 30),
+            "{help}"
+        );
+    }
+}

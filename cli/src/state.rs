@@ -1,0 +1,82 @@
+//! Folders of this user: where the command keeps what it remembers, and how it makes sure that nobody else can write there.
+
+use std::env;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::failure::{Exit, Failure};
+use crate::input::describe;
+
+/// Rights of others to write into a folder.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// A variable that names an absolute path.
+fn absolute(variable: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(env::var_os(variable)?);
+    path.is_absolute().then_some(path)
+}
+
+/// A folder of ours for what is remembered from run to run; `None` where the user has no home (XDG Base Directory
+/// Specification).
+pub fn folder(name: &str) -> Option<PathBuf> {
+    let home = || Some(absolute("HOME")?.join(".local/state"));
+    let state = absolute("XDG_STATE_HOME").or_else(home)?;
+    Some(state.join("enarx").join(name))
+}
+
+/// A folder of ours for data that can be fetched again.
+pub fn data_folder(name: &str) -> Option<PathBuf> {
+    let home = || Some(absolute("HOME")?.join(".local/share"));
+    let data = absolute("XDG_DATA_HOME").or_else(home)?;
+    Some(data.join("enarx").join(name))
+}
+
+/// Refuses a folder that is there and belongs to somebody else, or that others may write to.
+///
+/// # Errors
+/// [`Exit::Output`].
+pub fn check_private(folder: &Path) -> Result<(), Failure> {
+    let metadata = match std::fs::symlink_metadata(folder) {
+        Ok(metadata) => metadata,
+        // Whoever makes it owns it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(unusable(folder, &describe(&error))),
+    };
+    let ours = metadata.uid() == rustix::process::geteuid().as_raw();
+    if !metadata.is_dir() {
+        Err(unusable(folder, "it is not a directory"))
+    } else if !ours {
+        Err(unusable(folder, "it belongs to another user"))
+    } else if metadata.mode() & OTHERS_WRITE != 0 {
+        Err(unusable(folder, "others may write to it"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Makes a folder that only this user can enter, or takes one that is this user's alone to write to.
+///
+/// # Errors
+/// [`Exit::Output`].
+pub fn make_private(folder: &Path) -> Result<(), Failure> {
+    check_private(folder)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| unusable(folder, &describe(&error)))?;
+    // It may have been made by another in between.
+    check_private(folder)
+}
+
+fn unusable(folder: &Path, why: &str) -> Failure {
+    Failure::of(
+        Exit::Output,
+        format!(
+            "the folder {} cannot be used: {why}: name another",
+            folder.display()
+        ),
+    )
+}

@@ -1,0 +1,220 @@
+//! The command line as a whole: what clap does not know of it, and what is said when it is wrong.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::builder::{BoolishValueParser, Resettable, TypedValueParser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, Command, CommandFactory};
+
+use crate::failure::{self, Exit};
+use crate::output;
+
+/// The end of every help text but those that have the table of exit codes.
+const SEE_EXIT_CODES: &str = "Exit codes: see `enarx --help`";
+
+/// The command line.
+pub fn command() -> Command {
+    let examples = "Examples:\n  enarx run hello.wasm\n  enarx run --dir data::/data:ro tool.wasm --verbose /data/input\n  \
+                    enarx doctor\n  enarx verify report.bin --certs certs/";
+    let table = format!(
+        "Exit codes of all commands:\n{}\n{examples}",
+        failure::table()
+    );
+    with_variables(crate::Arguments::command())
+        .mut_subcommands(|command| match command.get_name() {
+            "run" => command,
+            _ => with_exit_codes(command),
+        })
+        .after_help(table)
+}
+
+/// Has every flag take the words that people write into variables, and every empty variable count as none.
+fn with_variables(command: Command) -> Command {
+    command
+        .mut_args(|arg| {
+            let arg = if matches!(arg.get_action(), ArgAction::SetTrue) {
+                arg.value_parser(BoolishValueParser::new())
+            } else {
+                arg
+            };
+            let empty = arg
+                .get_env()
+                .and_then(env::var_os)
+                .is_some_and(|value| value.is_empty());
+            if empty {
+                arg.env(Resettable::Reset)
+            } else {
+                arg
+            }
+        })
+        .mut_subcommands(with_variables)
+}
+
+fn with_exit_codes(command: Command) -> Command {
+    let help = match command.get_after_help() {
+        Some(examples) => format!("{examples}\n\n{SEE_EXIT_CODES}"),
+        None => SEE_EXIT_CODES.to_owned(),
+    };
+    command.after_help(help).mut_subcommands(with_exit_codes)
+}
+
+/// Prints help where it was asked for, and what is wrong otherwise.
+pub fn report(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::printed(error.print().and_then(|()| io::stdout().flush()));
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // A message on standard error: see `output::say`.
+            let _ = error.print();
+            Exit::Usage.into()
+        }
+        _ => wrong(error),
+    }
+}
+
+/// Says what is wrong in clap's words, with the usage of the command in question.
+fn wrong(error: &clap::Error) -> ExitCode {
+    let rendered = error.render().to_string();
+    let text = rendered.strip_prefix("error: ").unwrap_or(&rendered);
+    let mut lines: Vec<String> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(str::to_owned)
+        .collect();
+    let tips = [program_for_command(error), variable(error)];
+    let place = lines
+        .iter()
+        .position(|line| line.starts_with("Usage:") || line.starts_with("For more"))
+        .unwrap_or(lines.len());
+    if !lines.iter().any(|line| line.starts_with("Usage:")) {
+        lines.insert(place, usage_of_words());
+    }
+    for tip in tips.into_iter().flatten() {
+        lines.insert(place, format!("  tip: {tip}"));
+    }
+    if json_is_asked_for() {
+        let sentence: Vec<&str> = lines
+            .iter()
+            .map(|line| line.trim())
+            .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+            .collect();
+        output::print_error(&sentence.join(" "), Exit::Usage.code());
+    }
+    say!("enarx: {}", lines.join("\n"));
+    Exit::Usage.into()
+}
+
+/// The usage of the command that the words of the command line name.
+fn usage_of_words() -> String {
+    let mut root = command();
+    root.build();
+    let mut named = &mut root;
+    let words = env::args_os().skip(1);
+    for word in words.skip_while(|word| word.to_string_lossy().starts_with('-')) {
+        let word = word.to_string_lossy();
+        if named.find_subcommand(word.as_ref()).is_none() {
+            break;
+        }
+        named = named
+            .find_subcommand_mut(word.as_ref())
+            .expect("it was found");
+    }
+    named.render_usage().to_string()
+}
+
+/// The value of a part of an error.
+fn context(error: &clap::Error, kind: ContextKind) -> Option<&str> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+/// A tip for a program in the place of a command.
+fn program_for_command(error: &clap::Error) -> Option<String> {
+    let name = context(error, ContextKind::InvalidSubcommand)?;
+    let path = Path::new(name);
+    let wasm = path
+        .extension()
+        .is_some_and(|extension| extension == "wasm" || extension == "wat");
+    (wasm || path.is_file()).then(|| format!("to run a program: enarx run {name}"))
+}
+
+/// The variable that a wrong value came from.
+fn variable(error: &clap::Error) -> Option<String> {
+    let (arg, value) = (
+        context(error, ContextKind::InvalidArg)?,
+        context(error, ContextKind::InvalidValue)?,
+    );
+    let given = |arg: &Arg| {
+        let flags = [
+            arg.get_long().map(|long| format!("--{long}")),
+            arg.get_short().map(|short| format!("-{short}")),
+        ];
+        let is = |word: &OsString| {
+            let word = word.to_string_lossy();
+            flags.iter().flatten().any(|flag| word.starts_with(flag))
+        };
+        env::args_os().any(|word| is(&word))
+    };
+    let of = |found: &Arg| {
+        let name = found.get_env()?;
+        // Some take several values.
+        let set = env::var_os(name)?.into_string().ok()?;
+        let from_here = found.to_string() == arg && set.split(',').any(|part| part == value);
+        (from_here && !given(found)).then(|| name.to_string_lossy().into_owned())
+    };
+    let mut command = command();
+    command.build();
+    let name = find(&command, &of)?;
+    Some(format!("the value comes from the variable {name}"))
+}
+
+/// The first answer for an argument of a command or of those below it.
+fn find(command: &Command, of: &dyn Fn(&Arg) -> Option<String>) -> Option<String> {
+    let own = command.get_arguments().find_map(of);
+    own.or_else(|| {
+        command
+            .get_subcommands()
+            .find_map(|command| find(command, of))
+    })
+}
+
+/// True if a command line that cannot be understood asks for JSON.
+fn json_is_asked_for() -> bool {
+    let mut words = env::args_os().skip(1).peekable();
+    // The words after a program are the program's.
+    if words.peek().is_some_and(|first| first == "run") {
+        return false;
+    }
+    let flag = words
+        .take_while(|word| word != "--")
+        .any(|word| word == "--json");
+    let variable = || {
+        let set = env::var_os("ENARX_JSON").filter(|set| !set.is_empty());
+        set.is_some_and(|set| {
+            let parser = BoolishValueParser::new();
+            matches!(
+                parser.parse_ref(&Command::new("enarx"), None, &set),
+                Ok(true)
+            )
+        })
+    };
+    flag || variable()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+}

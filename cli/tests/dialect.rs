@@ -1,0 +1,377 @@
+//! One dialect: what all commands of `enarx` have in common. Usage errors, exit codes, JSON, variables, verbosity, version,
+//! completions and man pages.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Every command that does something, as it is typed.
+const COMMANDS: &[&[&str]] = &[
+    &["run"],
+    &["doctor"],
+    &["platform", "info"],
+    &["verify"],
+    &["inspect"],
+    &["policy", "check"],
+    &["policy", "explain"],
+    &["policy", "schema"],
+    &["certs", "fetch"],
+    &["certs", "import"],
+    &["measure"],
+    &["release", "keygen"],
+    &["release", "add"],
+    &["release", "sign"],
+    &["release", "verify"],
+    &["release", "list"],
+    &["release", "schema"],
+    &["completions"],
+    &["man"],
+];
+
+/// The command without variables that could change what it does.
+fn clean() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_enarx"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ENARX_") {
+            command.env_remove(name);
+        }
+    }
+    command.env("ENARX_STORE", "/nonexistent/store");
+    command
+}
+
+fn enarx(arguments: &[&str]) -> Output {
+    clean().args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[track_caller]
+fn assert_usage(output: &Output, words: &[&str]) {
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(said.starts_with("enarx: "), "{said}");
+    for word in words {
+        assert!(said.contains(word), "`{word}` is not in: {said}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_shown_that_commands_usage() {
+    for command in COMMANDS {
+        let name = format!("Usage: enarx {}", command.join(" "));
+        let output = enarx(&[*command, &["--frobnicate"]].concat());
+        assert_usage(&output, &["--frobnicate", &name]);
+        assert_eq!(text(&output.stdout), "", "{command:?}");
+    }
+    assert_usage(&enarx(&["verify"]), &["<FILE>", "Usage: enarx verify "]);
+    // The tip names the word that was meant.
+    assert_usage(
+        &enarx(&["verify", "report.bin", "--jsn"]),
+        &["tip: ", "'--json'"],
+    );
+    assert_usage(&enarx(&["ver-ify"]), &["'verify'"]);
+    assert_usage(
+        &enarx(&["hello.wasm"]),
+        &["tip: to run a program: enarx run hello.wasm"],
+    );
+    assert_usage(
+        &enarx(&["run", "-W", "max-memory-sze=1M", "x.wasm"]),
+        &["did you mean max-memory-size?"],
+    );
+    let output = enarx(&["policy", "check", "de-fault"]);
+    assert_eq!(output.status.code(), Some(66));
+    assert!(text(&output.stderr).contains("did you mean the policy default?"));
+    // No advice that would not help.
+    let output = enarx(&["run", "--timeout", "-1", "x.wasm"]);
+    assert_usage(&output, &["--timeout", "write a duration"]);
+    assert!(!text(&output.stderr).contains("-- -1"), "{output:?}");
+}
+
+/// The rows of a table: codes by their meaning.
+fn rows<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<String, String> {
+    lines
+        .filter_map(|line| {
+            let (codes, meaning) = line.split_once("  ")?;
+            Some((codes.trim().to_owned(), meaning.trim().to_owned()))
+        })
+        .collect()
+}
+
+#[test]
+fn the_table_of_exit_codes_is_the_same_in_help_and_readme() {
+    let of_help = |arguments: &[&str], heading: &str| {
+        let output = enarx(arguments);
+        let help = text(&output.stdout).to_owned();
+        let (_, table) = help.split_once(heading).expect(&help);
+        rows(
+            table
+                .lines()
+                .skip(1)
+                .take_while(|line| !line.is_empty())
+                .map(str::trim_start),
+        )
+    };
+    let help = of_help(&["--help"], "Exit codes of all commands:");
+    assert_eq!(help, of_help(&["run", "--help"], "Exit codes:"));
+    let codes: Vec<_> = help.keys().map(String::as_str).collect();
+    let all = "0,0 to 125,1,124,134,2,3,65,66,69,70,74,75";
+    assert_eq!(codes.join(","), all);
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let (_, table) = readme.split_once("| exit code | meaning |").unwrap();
+    let table = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let in_readme: Vec<String> = table
+        .map(|row| row.trim_matches(['|', ' ']).replacen(" | ", "  ", 1))
+        .collect();
+    assert_eq!(rows(in_readme.iter().map(String::as_str)), help);
+    // All other help texts say where the table is.
+    for command in COMMANDS.iter().filter(|command| **command != ["run"]) {
+        let output = enarx(&[*command, &["--help"]].concat());
+        let help = text(&output.stdout);
+        assert!(
+            help.contains("Exit codes: see `enarx --help`"),
+            "{command:?}: {help}"
+        );
+    }
+}
+
+#[test]
+fn errors_have_one_voice_and_are_json_where_json_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (bad, report) = (path("bad.toml"), path("report.bin"));
+    fs::write(&bad, "version = 1").unwrap();
+    fs::write(&report, [0; 1184]).unwrap();
+    let none = "/nonexistent/file";
+    for (arguments, code) in [
+        (&["verify", none][..], 66),
+        (&["verify", &report, "--policy", &bad], 65),
+        (&["verify", &report, "--at", "yesterday"], 2),
+        (&["verify"], 2),
+        (&["inspect", none], 66),
+        (&["inspect", &bad], 65),
+        (&["policy", "check", none], 66),
+        (&["policy", "check", &bad], 65),
+        (&["certs", "fetch", none], 66),
+        (&["certs", "fetch", &bad], 65),
+        (&["certs", "import", none], 66),
+        (&["certs", "import", &bad], 65),
+        (&["release", "verify", none, "--key", none], 66),
+        (&["release", "list", &bad, "--key", &bad], 65),
+        (&["measure", "--vcpus", "63"], 2),
+        (&["measure", "--insecure-fault-addresses"], 2),
+        (&["doctor", "--wrong"], 2),
+    ] {
+        let asked = [arguments, &["--json"]].concat();
+        let mut by_variable = clean();
+        by_variable.args(arguments).env("ENARX_JSON", "1");
+        for output in [enarx(&asked), by_variable.output().unwrap()] {
+            assert_eq!(
+                output.status.code(),
+                Some(code),
+                "{arguments:?}: {output:?}"
+            );
+            let said = text(&output.stderr);
+            assert!(said.starts_with("enarx: "), "{arguments:?}: {said}");
+            let json: serde_json::Value = serde_json::from_slice(&output.stdout)
+                .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {output:?}"));
+            // Files that `certs import` does not keep are part of its result.
+            if let Some(refused) = json.get("refused") {
+                assert_eq!(refused.as_array().map(Vec::len), Some(1), "{json}");
+                continue;
+            }
+            assert_eq!(json["exit_code"], code, "{json}");
+            let error = json["error"].as_str().unwrap();
+            let first = error.split(['\n', ':']).next().unwrap();
+            assert!(said.contains(first), "{error}: {said}");
+        }
+        // Without it standard output stays empty.
+        let output = enarx(arguments);
+        if code != 2 || arguments.contains(&"--at") || arguments.len() == 1 {
+            assert_eq!(text(&output.stdout), "", "{arguments:?}");
+        }
+    }
+    // A program's own flag is no wish of ours.
+    let output = enarx(&["run", "--wrong", "x.wasm", "--json"]);
+    assert_usage(&output, &["--wrong"]);
+    assert_eq!(text(&output.stdout), "");
+}
+
+#[test]
+fn variables_take_the_words_that_people_write() {
+    let doctor = |value: &str| {
+        let mut command = clean();
+        let output = command.arg("doctor").env("ENARX_JSON", value).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{value}: {output:?}");
+        text(&output.stdout).starts_with('{')
+    };
+    for yes in ["1", "yes", "true", "on"] {
+        assert!(doctor(yes), "{yes}");
+    }
+    for no in ["0", "no", "false", "off", ""] {
+        assert!(!doctor(no), "{no}");
+    }
+    let run = |name: &str, value: &str| {
+        let mut command = clean();
+        command.args(["run", "/nonexistent.wasm"]).env(name, value);
+        command.output().unwrap()
+    };
+    // An empty variable is none.
+    for name in [
+        "ENARX_QUIET",
+        "ENARX_BACKEND",
+        "ENARX_MEMORY",
+        "ENARX_VCPUS",
+        "ENARX_TIMEOUT",
+        "ENARX_WASM",
+        "ENARX_LOG",
+    ] {
+        let output = run(name, "");
+        assert_eq!(output.status.code(), Some(66), "{name}: {output:?}");
+    }
+    // A wrong one is named.
+    for (name, value) in [
+        ("ENARX_QUIET", "perhaps"),
+        ("ENARX_BACKEND", "magic"),
+        ("ENARX_MEMORY", "lots"),
+        ("ENARX_VCPUS", "0"),
+        ("ENARX_TIMEOUT", "soon"),
+        ("ENARX_WASM", "fuel=1"),
+        ("ENARX_LOG", "enarx=loud"),
+    ] {
+        assert_usage(&run(name, value), &[name]);
+    }
+}
+
+#[test]
+fn verbosity_changes_nothing_but_standard_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report.bin");
+    fs::write(&report, [0; 1184]).unwrap();
+    let report = report.to_str().unwrap();
+    let verify = ["verify", report, "--at", "2026-09-01T00:00:00Z"];
+    let quiet = enarx(&verify);
+    for flags in [&["-v"][..], &["-vv"], &["-v", "-v", "-v"]] {
+        let output = enarx(&[flags, &verify].concat());
+        assert_eq!(
+            (output.status.code(), &output.stdout),
+            (Some(3), &quiet.stdout)
+        );
+        // After the command as well.
+        let output = enarx(&[&verify, flags].concat());
+        assert_eq!(output.stdout, quiet.stdout);
+    }
+    // A standard error that takes nothing is no reason to end otherwise.
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = clean();
+    let status = command
+        .args(["-vv", "verify", report])
+        .env("ENARX_LOG", "trace")
+        .stdout(std::process::Stdio::null())
+        .stderr(full)
+        .status();
+    assert_eq!(status.unwrap().code(), Some(3));
+}
+
+#[test]
+fn the_network_is_heard_of_with_a_flag_and_has_a_code_of_its_own() {
+    // A report that names a product and a chip: what it needs is not in the store, and there is no network.
+    let folder = tempfile::tempdir().unwrap();
+    let mut report = [0_u8; 1184];
+    report[0] = 3;
+    report[0x188..0x18B].copy_from_slice(&[0x19, 0x01, 0x01]);
+    report[0x1A0..0x1E0].fill(0xC1);
+    report[0x34] = 1;
+    let path = folder.path().join("report.bin");
+    fs::write(&path, report).unwrap();
+    let fetch = |flags: &[&str]| {
+        let store = folder.path().join("store");
+        let mut command = clean();
+        command
+            .args(flags)
+            .args(["certs", "fetch", path.to_str().unwrap(), "--store"])
+            .arg(store)
+            // Nobody listens there.
+            .env("HTTPS_PROXY", "http://127.0.0.1:9")
+            .env("ALL_PROXY", "http://127.0.0.1:9");
+        command.output().unwrap()
+    };
+    let output = fetch(&[]);
+    assert_eq!(output.status.code(), Some(75), "{output:?}");
+    assert_eq!(text(&output.stderr).lines().count(), 1, "{output:?}");
+    let output = fetch(&["-v"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(75), "{said}");
+    assert!(said.contains("enarx: [info] asking for https://"), "{said}");
+    let output = fetch(&["-vv"]);
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("enarx: [debug] the evidence needs a VCEK of Milan"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_version_says_what_it_is_built_from() {
+    let short = enarx(&["-V"]);
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(text(&short.stdout), format!("enarx {version}\n"));
+    let long = enarx(&["--version"]);
+    let lines: Vec<_> = text(&long.stdout).lines().collect();
+    let [first, commit, wasmtime, backends] = lines[..] else {
+        panic!("{lines:?}");
+    };
+    assert_eq!(first, format!("enarx {version}"));
+    let commit = commit.strip_prefix("commit: ").unwrap();
+    let digits = commit.len() >= 7 && commit.chars().all(|c| c.is_ascii_hexdigit());
+    assert!(digits || commit == "unknown", "{commit}");
+    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock");
+    let lock = fs::read_to_string(lock).unwrap();
+    let locked = wasmtime.strip_prefix("Wasmtime: ").unwrap();
+    assert!(lock.contains(&format!("name = \"wasmtime\"\nversion = \"{locked}\"")));
+    assert_eq!(backends, "backends: snp, sim, kvm, process");
+}
+
+#[test]
+fn shells_and_man_know_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = enarx(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0));
+        let script = text(&output.stdout);
+        for word in ["verify", "attest-to", "min-serial"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    let output = enarx(&["completions", "bash"]);
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("enarx.bash");
+    fs::write(&script, &output.stdout).unwrap();
+    let status = Command::new("bash").arg("-n").arg(&script).status();
+    assert!(status.unwrap().success(), "bash cannot read its script");
+
+    let pages = folder.path().join("man1");
+    assert_eq!(
+        enarx(&["man", pages.to_str().unwrap()]).status.code(),
+        Some(74)
+    );
+    fs::create_dir(&pages).unwrap();
+    assert_eq!(
+        enarx(&["man", pages.to_str().unwrap()]).status.code(),
+        Some(0)
+    );
+    for command in COMMANDS {
+        let page = pages.join(format!("enarx-{}.1", command.join("-")));
+        let page = fs::read_to_string(&page).expect("a page for each command");
+        assert!(page.contains(".SH NAME"), "{command:?}");
+    }
+    let first = fs::read_to_string(pages.join("enarx.1")).unwrap();
+    assert!(first.contains("Exit codes"));
+}

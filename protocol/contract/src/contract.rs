@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The fields of a contract, and the contract as the bytes that are hashed and signed.
+
+use crate::canonical::{self, Hex, Name, integer};
+use crate::doors::Doors;
+use crate::{ContractError, PublicKey};
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use enarx_snp::tcb::{Component, Layout, TcbVersion};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+/// Version of the contract.
+pub const VERSION: u32 = 1;
+
+/// Largest encoded contract, in bytes.
+pub const MAX_ENCODED: usize = 64 << 10;
+
+/// The class of contracts under which a host is only probed: they have no doors.
+pub const PROBE: &str = "probe";
+
+/// Most virtual CPUs of a Keep: what `enarx run --vcpus` takes.
+const MAX_VCPUS: u32 = 62;
+
+/// SHA-256 of a contract's bytes: HOST_DATA of its Keep, and the key under which a manager finds it again.
+pub type ContractDigest = Hex<32>;
+
+/// The terms of a contract.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terms {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Random: two contracts with the same terms are two contracts.
+    pub id: Hex<16>,
+    /// The host.
+    pub host: Host,
+    /// The tenant.
+    pub tenant: Tenant,
+    /// What runs and protects the Keep.
+    pub platform: Platform,
+    /// What is measured. `None` exactly where nothing is.
+    pub image: Option<Image>,
+    /// What the Keep has at least.
+    pub resources: Resources,
+    /// What the application may reach outside of its Keep.
+    pub doors: Doors,
+    /// From when to when, and how long.
+    pub times: Times,
+    /// The host's word for a size or a purpose; [`PROBE`] is the one with a meaning here.
+    pub class: Name,
+}
+
+/// The host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// Its key for contracts.
+    pub key: PublicKey,
+    /// Its name, for people.
+    pub name: Name,
+}
+
+/// The tenant: `{"key":…}` or `{"open":true}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tenant {
+    /// The owner of this key.
+    Named(PublicKey),
+    /// Whoever releases an application to the Keep first. What makes Keeps possible that wait, started, for a tenant:
+    /// HOST_DATA is fixed at launch.
+    Open,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum TenantForm {
+    Named(NamedForm),
+    Open(OpenForm),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NamedForm {
+    key: PublicKey,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OpenForm {
+    open: bool,
+}
+
+impl Serialize for Tenant {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Named(key) => TenantForm::Named(NamedForm { key: *key }),
+            Self::Open => TenantForm::Open(OpenForm { open: true }),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Tenant {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match TenantForm::deserialize(deserializer)? {
+            TenantForm::Named(NamedForm { key }) => Ok(Self::Named(key)),
+            TenantForm::Open(OpenForm { open: true }) => Ok(Self::Open),
+            TenantForm::Open(OpenForm { open: false }) => Err(serde::de::Error::custom(
+                "a tenant is named by its key, or open",
+            )),
+        }
+    }
+}
+
+/// What signs the reports of a Keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tee {
+    /// AMD SEV-SNP.
+    Snp,
+    /// The simulated platform: protects nothing from the host.
+    Simulated,
+    /// Nothing: there are no reports.
+    None,
+}
+
+/// The kind of Keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// SEV-SNP.
+    Snp,
+    /// The simulated platform.
+    Sim,
+    /// A virtual machine without a TEE.
+    Kvm,
+    /// A process.
+    Process,
+}
+
+/// What runs and protects a Keep. `product`, `guest_policy` and `min_tcb` are there exactly if something is measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Platform {
+    /// What signs its reports.
+    pub tee: Tee,
+    /// Its kind.
+    pub backend: Backend,
+    /// The generation of the CPU, by its name in `enarx_snp::product`.
+    pub product: Option<Name>,
+    /// The guest policy of the launch (56860 section 4.3), exactly; big-endian.
+    pub guest_policy: Option<Hex<8>>,
+    /// The lowest reported TCB version.
+    pub min_tcb: Option<MinTcb>,
+}
+
+/// The lowest TCB version, component by component (56860 section 2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MinTcb {
+    /// FMC; there exactly on products that have it.
+    pub fmc: Option<u8>,
+    /// Boot loader.
+    pub bootloader: u8,
+    /// TEE.
+    pub tee: u8,
+    /// SNP firmware.
+    pub snp: u8,
+    /// Microcode.
+    pub microcode: u8,
+}
+
+impl MinTcb {
+    /// These components as a TCB version of this layout.
+    #[must_use]
+    pub fn version(&self, layout: Layout) -> TcbVersion {
+        TcbVersion([0; 8])
+            .with(layout, Component::Fmc, self.fmc.unwrap_or(0))
+            .with(layout, Component::Bootloader, self.bootloader)
+            .with(layout, Component::Tee, self.tee)
+            .with(layout, Component::Snp, self.snp)
+            .with(layout, Component::Microcode, self.microcode)
+    }
+}
+
+/// What is measured at launch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// The release, for people; `None` for a build from source.
+    pub release: Option<Name>,
+    /// The launch digest.
+    pub measurement: Hex<48>,
+}
+
+/// What a Keep has at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// Virtual CPUs, 1 to 62.
+    pub vcpus: u32,
+    /// Memory in bytes.
+    #[serde(with = "integer")]
+    pub memory: u64,
+}
+
+/// From when to when a contract holds, and how long its Keep may do what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Times {
+    /// First second, since 1970.
+    #[serde(with = "integer")]
+    pub not_before: u64,
+    /// Last second, since 1970.
+    #[serde(with = "integer")]
+    pub not_after: u64,
+    /// Seconds that a Keep waits for an application before it ends.
+    pub unprovisioned_seconds: u32,
+    /// Most seconds that an application may run without a session.
+    pub detached_seconds_max: u32,
+    /// Most seconds from the start of an application to its end.
+    pub runtime_seconds_max: u32,
+}
+
+impl Times {
+    /// Checks the tenant's time, in seconds since 1970.
+    ///
+    /// # Errors
+    /// [`ContractError::Times`].
+    pub fn admit(&self, now: u64) -> Result<(), ContractError> {
+        if (self.not_before..=self.not_after).contains(&now) {
+            return Ok(());
+        }
+        Err(ContractError::Times {
+            not_before: self.not_before,
+            not_after: self.not_after,
+            now,
+        })
+    }
+}
+
+/// A contract: terms that make sense, their canonical bytes, and the digest of these.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Contract {
+    bytes: Vec<u8>,
+    digest: ContractDigest,
+    terms: Terms,
+}
+
+impl Contract {
+    /// The contract with these terms.
+    ///
+    /// # Errors
+    /// What [`Self::decode`] would refuse.
+    pub fn new(terms: Terms) -> Result<Self, ContractError> {
+        let bytes = canonical::encode(&terms, MAX_ENCODED)?;
+        Self::checked(bytes, terms)
+    }
+
+    /// The contract with these bytes.
+    ///
+    /// # Errors
+    /// [`ContractError::Form`] for more than [`MAX_ENCODED`] bytes or another form than the canonical one;
+    /// [`ContractError::Version`]; [`ContractError::Value`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, ContractError> {
+        let terms = canonical::decode(bytes, MAX_ENCODED)?;
+        Self::checked(bytes.to_vec(), terms)
+    }
+
+    fn checked(bytes: Vec<u8>, terms: Terms) -> Result<Self, ContractError> {
+        terms.check()?;
+        Ok(Self {
+            digest: Hex(Sha256::digest(&bytes).into()),
+            bytes,
+            terms,
+        })
+    }
+
+    /// The canonical bytes: what is hashed, signed, kept and passed on.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// SHA-256 of the bytes.
+    #[must_use]
+    pub fn digest(&self) -> &ContractDigest {
+        &self.digest
+    }
+
+    /// The terms.
+    #[must_use]
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// The name of the contract's Keep at its manager: the first 16 bytes of the digest. There is one Keep for a
+    /// contract, for ever, so the same contract again finds the same Keep.
+    #[must_use]
+    pub fn keep_id(&self) -> Hex<16> {
+        let mut id = [0; 16];
+        id.copy_from_slice(&self.digest.0[..16]);
+        Hex(id)
+    }
+}
+
+impl core::fmt::Debug for Contract {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "contract {}", self.digest)
+    }
+}
+
+impl Terms {
+    fn check(&self) -> Result<(), ContractError> {
+        let value = |field, range| Err(ContractError::Value { field, range });
+        if self.version != VERSION {
+            return Err(ContractError::Version {
+                found: self.version,
+            });
+        }
+        let platform = &self.platform;
+        let backend_fits = match platform.tee {
+            Tee::Snp => platform.backend == Backend::Snp,
+            Tee::Simulated => platform.backend == Backend::Sim,
+            Tee::None => matches!(platform.backend, Backend::Kvm | Backend::Process),
+        };
+        if !backend_fits {
+            return value("platform.backend", "one with that TEE");
+        }
+        let measured = platform.tee != Tee::None;
+        for (field, there) in [
+            ("platform.product", platform.product.is_some()),
+            ("platform.guest_policy", platform.guest_policy.is_some()),
+            ("platform.min_tcb", platform.min_tcb.is_some()),
+            ("image", self.image.is_some()),
+        ] {
+            if there != measured {
+                return value(field, "there exactly if there is a TEE");
+            }
+        }
+        if let (Some(product), Some(floor)) = (&platform.product, &platform.min_tcb) {
+            let Some(generation) = enarx_snp::product::by_name(product.as_str()) else {
+                return value("platform.product", "a known generation of CPUs");
+            };
+            if floor.fmc.is_some() != (generation.tcb == Layout::Turin) {
+                return value("platform.min_tcb.fmc", "there exactly on Turin");
+            }
+        }
+        if !(1..=MAX_VCPUS).contains(&self.resources.vcpus) {
+            return value("resources.vcpus", "1 to 62");
+        }
+        if self.resources.memory == 0 {
+            return value("resources.memory", "a number of bytes");
+        }
+        if self.times.not_before > self.times.not_after {
+            return value("times.not_after", "after `times.not_before`");
+        }
+        if self.times.unprovisioned_seconds == 0 {
+            return value("times.unprovisioned_seconds", "at least 1");
+        }
+        if self.times.runtime_seconds_max == 0 {
+            return value("times.runtime_seconds_max", "at least 1");
+        }
+        if self.class.as_str() == PROBE && !self.doors.are_shut() {
+            return value("doors", "empty in a probe");
+        }
+        self.doors.check()
+    }
+
+    /// The name of the CPU's generation, for messages.
+    pub(crate) fn product(&self) -> alloc::string::String {
+        self.platform
+            .product
+            .as_ref()
+            .map_or_else(|| "none".to_string(), |name| name.as_str().to_string())
+    }
+}

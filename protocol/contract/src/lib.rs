@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The contract of a Keep: which host runs it, for which tenant, on which platform, with which image, resources, doors
+//! and times. Tenant and host sign the same canonical bytes; their SHA-256 is the HOST_DATA of the Keep's launch, so
+//! every report of the Keep names the contract. [SPEC.md](../SPEC.md) is the specification.
+//!
+//! Trusts nobody: every decoder is total, every refusal has a name ([`ContractError::code`]). No input, no output, no
+//! clock, no standard library; the Keep, its host and its tenant share this crate. Security rests on HOST_DATA and on
+//! the attested session. The signatures are for accounts and disputes.
+//!
+//! **No Keep of this version is launched with a contract yet**: HOST_DATA is zero, and nothing depends on this crate
+//! but `protocol/session`.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod agreement;
+pub mod canonical;
+mod contract;
+mod doors;
+mod key;
+mod terms;
+
+pub use agreement::{Agreement, Countersignature, Side, signing_input};
+pub use contract::{
+    Backend, Contract, ContractDigest, Host, Image, MAX_ENCODED, MinTcb, PROBE, Platform,
+    Resources, Tee, Tenant, Terms, Times, VERSION,
+};
+pub use doors::{Cidr, Connect, Directory, Doors, Listen, MAX_DOORS, Protocol, Wanted};
+pub use key::{PublicKey, SPKI_SIZE, Signature};
+pub use terms::{Own, Term};
+
+use alloc::string::String;
+use canonical::CanonicalError;
+
+/// Why a contract, a signature on it or a Keep under it was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ContractError {
+    /// Not the canonical form of any contract.
+    #[error("the contract is not readable: {0}")]
+    Form(#[from] CanonicalError),
+    /// Of a version that this program does not know.
+    #[error("the contract has version {found}, this program knows version {VERSION}")]
+    Version {
+        /// The version found.
+        found: u32,
+    },
+    /// A field whose value has no meaning, or none beside the others.
+    #[error("`{field}` of the contract must be {range}")]
+    Value {
+        /// The field, by dots.
+        field: &'static str,
+        /// What it must be.
+        range: &'static str,
+    },
+    /// A signature that is not of this side's key over this contract.
+    #[error("the {0}'s signature does not hold for this contract")]
+    Signature(Side),
+    /// Signed for another tenant than the contract names.
+    #[error("the contract names another tenant")]
+    TenantKey,
+    /// The Keep was launched for another contract: HOST_DATA is not the SHA-256 of this one.
+    #[error("the Keep was launched for contract {found}, this is {expected}")]
+    HostData {
+        /// SHA-256 of the contract.
+        expected: ContractDigest,
+        /// HOST_DATA of the report.
+        found: ContractDigest,
+    },
+    /// The Keep is not what the contract says.
+    #[error("the contract says {expected} for {term}, the Keep has {found}")]
+    Terms {
+        /// The term.
+        term: Term,
+        /// What the contract says.
+        expected: String,
+        /// What the report or the Keep says.
+        found: String,
+    },
+    /// The configuration wants what the contract has no door for.
+    #[error("the contract has no door for {wanted}")]
+    Doors {
+        /// What is wanted.
+        wanted: String,
+    },
+    /// Outside of the contract's times.
+    #[error("the contract holds from second {not_before} to {not_after}, this is second {now}")]
+    Times {
+        /// First second of validity, since 1970.
+        not_before: u64,
+        /// Last second of validity.
+        not_after: u64,
+        /// The tenant's time.
+        now: u64,
+    },
+    /// Longer detached than the contract allows.
+    #[error("the contract allows {limit} seconds without a session, the deployment wants {wanted}")]
+    Detached {
+        /// The contract's limit, in seconds.
+        limit: u32,
+        /// What the deployment wants, in seconds.
+        wanted: u32,
+    },
+}
+
+impl ContractError {
+    /// The name of the refusal, stable: frames, logs and tests use it. SPEC.md lists all.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Form(_) => "contract.form",
+            Self::Version { .. } => "contract.version",
+            Self::Value { .. } => "contract.value",
+            Self::Signature(Side::Tenant) => "contract.tenant-signature",
+            Self::Signature(Side::Host) => "contract.host-signature",
+            Self::TenantKey => "contract.tenant-key",
+            Self::HostData { .. } => "contract.host-data",
+            Self::Terms { .. } => "contract.terms",
+            Self::Doors { .. } => "contract.doors",
+            Self::Times { .. } | Self::Detached { .. } => "contract.times",
+        }
+    }
+}

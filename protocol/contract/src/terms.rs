@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What a Keep checks of its contract by itself, and the part of it that its tenant checks too: that the report says
+//! what the contract says.
+
+use crate::canonical::Hex;
+use crate::contract::{Contract, Tee, Terms};
+use crate::{ContractError, PublicKey};
+use alloc::string::{String, ToString};
+use core::fmt::{self, Display};
+use enarx_snp::product::{self, CpuSignature};
+use enarx_snp::report::Report;
+
+/// A term that a report or a Keep can contradict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Term {
+    /// What signs reports.
+    Tee,
+    /// The launch digest.
+    Measurement,
+    /// The guest policy.
+    GuestPolicy,
+    /// The privilege level of the report, which is 0.
+    Vmpl,
+    /// The CPU's generation.
+    Product,
+    /// The reported TCB version.
+    Tcb,
+    /// The number of virtual CPUs.
+    Vcpus,
+    /// The memory in bytes.
+    Memory,
+}
+
+impl Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tee => "the TEE",
+            Self::Measurement => "the launch digest",
+            Self::GuestPolicy => "the guest policy",
+            Self::Vmpl => "the VMPL",
+            Self::Product => "the CPU's generation",
+            Self::Tcb => "the lowest TCB version",
+            Self::Vcpus => "virtual CPUs",
+            Self::Memory => "memory in bytes",
+        })
+    }
+}
+
+/// What a Keep knows of itself without a report: from its microkernel, whose build fixes the TEE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// What signs its reports.
+    pub tee: Tee,
+    /// Its virtual CPUs.
+    pub vcpus: u32,
+    /// Its memory in bytes.
+    pub memory: u64,
+}
+
+fn differs(term: Term, expected: impl Display, found: impl Display) -> ContractError {
+    ContractError::Terms {
+        term,
+        expected: expected.to_string(),
+        found: found.to_string(),
+    }
+}
+
+fn same<T: PartialEq + Display>(term: Term, expected: T, found: T) -> Result<(), ContractError> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(differs(term, expected, found))
+}
+
+fn tee_name(tee: Tee) -> &'static str {
+    match tee {
+        Tee::Snp => "snp",
+        Tee::Simulated => "simulated",
+        Tee::None => "none",
+    }
+}
+
+impl Contract {
+    /// What a Keep checks before its first evidence leaves it, from the very report that it is about to send. A Keep
+    /// that fails ends. `report` is `None` where there is no TEE. Doors and times come with the application:
+    /// [`crate::Doors::admit`], [`crate::Times::admit`].
+    ///
+    /// # Errors
+    /// [`ContractError::Terms`] and [`ContractError::HostData`].
+    pub fn check_keep(&self, own: &Own, report: Option<&Report>) -> Result<(), ContractError> {
+        let terms = self.terms();
+        same(Term::Tee, tee_name(terms.platform.tee), tee_name(own.tee))?;
+        at_least(
+            Term::Vcpus,
+            u64::from(terms.resources.vcpus),
+            u64::from(own.vcpus),
+        )?;
+        at_least(Term::Memory, terms.resources.memory, own.memory)?;
+        match (report, terms.platform.tee) {
+            (Some(report), Tee::Snp | Tee::Simulated) => self.check_report(report),
+            (None, Tee::None) => Ok(()),
+            (Some(_), Tee::None) => Err(differs(Term::Tee, "no report", "one")),
+            (None, _) => Err(differs(Term::Tee, "a report", "none")),
+        }
+    }
+
+    /// Compares a report with the contract. For the Keep, and for its tenant after the verifier has accepted the
+    /// report's signature; without that, nothing in a report holds.
+    ///
+    /// # Errors
+    /// [`ContractError::HostData`], then [`ContractError::Terms`]. A term that the report does not tell is refused.
+    pub fn check_report(&self, report: &Report) -> Result<(), ContractError> {
+        if report.host_data != self.digest().0 {
+            return Err(ContractError::HostData {
+                expected: *self.digest(),
+                found: Hex(report.host_data),
+            });
+        }
+        let terms = self.terms();
+        let (Some(image), Some(policy), Some(floor)) = (
+            &terms.image,
+            terms.platform.guest_policy,
+            terms.platform.min_tcb,
+        ) else {
+            return Err(differs(Term::Tee, "no report", "one"));
+        };
+        same(
+            Term::Measurement,
+            image.measurement,
+            Hex(report.measurement),
+        )?;
+        same(
+            Term::GuestPolicy,
+            policy,
+            Hex(report.policy.get().to_be_bytes()),
+        )?;
+        same(Term::Vmpl, 0, report.vmpl.get())?;
+        let generation = report.cpu().and_then(CpuSignature::generation);
+        let found = generation.map_or("unknown", |generation| generation.name);
+        same(Term::Product, terms.product(), String::from(found))?;
+        let layout = product::by_name(found).map(|generation| generation.tcb);
+        let floor_holds = layout
+            .is_some_and(|layout| report.reported_tcb.at_least(&floor.version(layout), layout));
+        if !floor_holds {
+            let floor = layout.map_or([0; 8], |layout| floor.version(layout).0);
+            return Err(differs(Term::Tcb, Hex(floor), Hex(report.reported_tcb.0)));
+        }
+        Ok(())
+    }
+}
+
+impl Terms {
+    /// Whether `key` may open a session: the tenant's, and under an open contract anybody's until somebody has
+    /// released an application, from then on the one who did (`owner`).
+    #[must_use]
+    pub fn admits(&self, key: &PublicKey, owner: Option<&PublicKey>) -> bool {
+        self.tenant.admits(key) && owner.is_none_or(|owner| owner == key)
+    }
+}
+
+fn at_least(term: Term, expected: u64, found: u64) -> Result<(), ContractError> {
+    if found >= expected {
+        return Ok(());
+    }
+    Err(differs(term, expected, found))
+}

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The receipt: the Keep's statement on what it ran, signed by its key and by a report over it, so that it can be
+//! verified years later without the session and without the host.
+
+use crate::Refusal;
+use crate::binding::receipt_report_data;
+use crate::document::Exit;
+use crate::frame::Kind;
+use crate::verdict::{Expected, Verifier, judge};
+use alloc::vec::Vec;
+use enarx_contract::canonical::{self, Base64, CanonicalError, Hex, integer};
+use enarx_contract::{Contract, ContractDigest, PublicKey, Signature};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Version of the receipt.
+pub const VERSION: u32 = 1;
+
+/// First bytes of what the Keep signs.
+const DOMAIN: &[u8; 16] = b"enarx receipt 1\0";
+
+/// What a Keep says about its run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Body {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The contract.
+    pub contract: ContractDigest,
+    /// SHA-256 of the deployment.
+    pub deployment: Hex<32>,
+    /// SHA-256 of the application.
+    pub application: Hex<32>,
+    /// The Keep's key.
+    pub keep_key: PublicKey,
+    /// REPORT_ID of the Keep's reports; `None` without a TEE.
+    pub report_id: Option<Hex<32>>,
+    /// Start, in seconds since 1970: the tenant's time and the Keep's counter.
+    #[serde(with = "integer")]
+    pub started: u64,
+    /// End, likewise.
+    #[serde(with = "integer")]
+    pub ended: u64,
+    /// How it ended.
+    pub exit: Exit,
+    /// The standard streams.
+    pub streams: Streams,
+    /// How often the Keep gave evidence.
+    #[serde(with = "integer")]
+    pub evidence_count: u64,
+}
+
+/// The standard streams of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Streams {
+    /// What the application read of standard input.
+    pub stdin: Stream,
+    /// What it wrote to standard output; nothing when that went nowhere.
+    pub stdout: Stream,
+    /// What it wrote to standard error; nothing when that went nowhere.
+    pub stderr: Stream,
+}
+
+/// One stream of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stream {
+    /// Its length in bytes.
+    #[serde(with = "integer")]
+    pub bytes: u64,
+    /// SHA-256 of all of it.
+    pub sha256: Hex<32>,
+    /// Bytes that were dropped before a session acknowledged them.
+    #[serde(with = "integer")]
+    pub dropped: u64,
+}
+
+/// A receipt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipt {
+    /// What the Keep says.
+    pub body: Body,
+    /// The Keep's signature over [`Body::signing_input`].
+    pub signature: Signature,
+    /// The report over it; `None` without a TEE, or when the host let none through in time.
+    pub report: Option<Base64>,
+}
+
+/// What the reader of a receipt expects. Every value that is `None` is not compared.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Claims<'a> {
+    /// The contract, whose terms the report must meet.
+    pub contract: Option<&'a Contract>,
+    /// SHA-256 of the deployment.
+    pub deployment: Option<&'a [u8; 32]>,
+    /// SHA-256 of the application.
+    pub application: Option<&'a [u8; 32]>,
+}
+
+impl Body {
+    /// SHA-256 of the canonical form.
+    ///
+    /// # Errors
+    /// When a number is too large for a document.
+    pub fn digest(&self) -> Result<[u8; 32], CanonicalError> {
+        let bytes = canonical::encode(self, Kind::Receipt.lengths().1)?;
+        Ok(Sha256::digest(bytes).into())
+    }
+
+    /// What the Keep signs, by ECDSA over P-256 with SHA-256.
+    ///
+    /// # Errors
+    /// That of [`Self::digest`].
+    pub fn signing_input(&self) -> Result<Vec<u8>, CanonicalError> {
+        let mut input = DOMAIN.to_vec();
+        input.extend_from_slice(&self.digest()?);
+        Ok(input)
+    }
+
+    /// REPORT_DATA of the report over this body.
+    ///
+    /// # Errors
+    /// That of [`Self::digest`].
+    pub fn report_data(&self) -> Result<[u8; 64], CanonicalError> {
+        Ok(receipt_report_data(
+            &self.digest()?,
+            &self.keep_key,
+            &self.contract,
+        ))
+    }
+}
+
+impl Receipt {
+    /// Encodes the receipt.
+    ///
+    /// # Errors
+    /// When it is too long.
+    pub fn encode(&self) -> Result<Vec<u8>, CanonicalError> {
+        canonical::encode(self, Kind::Receipt.lengths().1)
+    }
+
+    /// Reads a receipt. Nothing of it holds before it is verified.
+    ///
+    /// # Errors
+    /// [`Refusal::Receipt`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
+        let receipt: Self = canonical::decode(bytes, Kind::Receipt.lengths().1)
+            .map_err(|_| Refusal::Receipt("receipt.form"))?;
+        if receipt.body.version != VERSION {
+            return Err(Refusal::Receipt("receipt.version"));
+        }
+        Ok(receipt)
+    }
+
+    /// Checks the signature by the key that the receipt names. Alone it shows nothing: whoever makes up a key can sign a
+    /// receipt. Enough where the key is known from an attested session.
+    ///
+    /// # Errors
+    /// [`Refusal::Receipt`].
+    pub fn check_signature(&self) -> Result<(), Refusal> {
+        let refused = |_| Refusal::Receipt("receipt.form");
+        let input = self.body.signing_input().map_err(refused)?;
+        if self.body.keep_key.verifies(&input, &self.signature) {
+            return Ok(());
+        }
+        Err(Refusal::Receipt("receipt.signature"))
+    }
+
+    /// Verifies the receipt on its own, also years later: signature, report over the body under the verifier's policy,
+    /// and what the caller expects of contract, deployment and application.
+    ///
+    /// # Errors
+    /// [`Refusal::Receipt`] for a signature that does not hold, a report that is missing or of another Keep, and for
+    /// every claim that differs; [`Refusal::Evidence`] and [`Refusal::Unchecked`] for the report;
+    /// [`Refusal::Contract`] for a report that does not meet the contract.
+    pub fn verify(&self, verifier: &impl Verifier, claims: &Claims<'_>) -> Result<(), Refusal> {
+        self.check_signature()?;
+        self.check_claims(claims)?;
+        let Some(report) = &self.report else {
+            return Err(Refusal::Receipt("receipt.report-missing"));
+        };
+        let expected = Expected {
+            report_data: self
+                .body
+                .report_data()
+                .map_err(|_| Refusal::Receipt("receipt.form"))?,
+            host_data: self.body.contract.0,
+        };
+        let report = judge(verifier, &report.0, &expected)?;
+        if self.body.report_id != Some(Hex(report.report_id)) {
+            return Err(Refusal::Receipt("receipt.report-id"));
+        }
+        if let Some(contract) = claims.contract {
+            contract.check_report(report)?;
+        }
+        Ok(())
+    }
+
+    /// Compares the body with what the caller expects.
+    pub(crate) fn check_claims(&self, claims: &Claims<'_>) -> Result<(), Refusal> {
+        let body = &self.body;
+        for (name, differs) in [
+            (
+                "receipt.contract",
+                claims
+                    .contract
+                    .is_some_and(|contract| *contract.digest() != body.contract),
+            ),
+            (
+                "receipt.deployment",
+                claims
+                    .deployment
+                    .is_some_and(|digest| *digest != body.deployment.0),
+            ),
+            (
+                "receipt.application",
+                claims
+                    .application
+                    .is_some_and(|digest| *digest != body.application.0),
+            ),
+        ] {
+            if differs {
+                return Err(Refusal::Receipt(name));
+            }
+        }
+        Ok(())
+    }
+}

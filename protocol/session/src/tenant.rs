@@ -1,0 +1,1296 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The tenant's end. The order attest, judge, release is a matter of types: a [`Session`] of [`Unjudged`] can send one
+//! ATTEST and nothing else, whatever its peer sends, and only [`Session::judge`] makes a [`Session`] of [`Released`] of it.
+//!
+//! A session that has not been judged releases nothing:
+//!
+//! ```compile_fail,E0599
+//! use enarx_session::{Moment, deployment::Deployment, tenant::{Session, Unjudged}};
+//! fn early(session: &mut Session<Unjudged>, deployment: &Deployment) {
+//!     let _ = session.release(deployment, Moment(0));
+//! }
+//! ```
+//!
+//! Nor does it attach to what runs, send standard input, or deliver a part:
+//!
+//! ```compile_fail,E0599
+//! use enarx_session::{Moment, tenant::{Session, Streams, Unjudged}};
+//! fn early(session: &mut Session<Unjudged>) {
+//!     let _ = session.attach(Streams::default(), Moment(0));
+//! }
+//! ```
+//!
+//! ```compile_fail,E0599
+//! use enarx_session::{Moment, tenant::{Session, Unjudged}};
+//! fn early(session: &mut Session<Unjudged>) {
+//!     let _ = session.stdin(b"secret", Moment(0));
+//! }
+//! ```
+//!
+//! ```compile_fail,E0599
+//! use enarx_session::{Moment, tenant::{Session, Unjudged}};
+//! fn early(session: &mut Session<Unjudged>) {
+//!     let _ = session.supply(b"secret", Moment(0));
+//! }
+//! ```
+//!
+//! No session is released but by the verdict:
+//!
+//! ```compile_fail,E0451
+//! use enarx_session::tenant::{Released, Session, Unjudged};
+//! fn forged(session: Session<Unjudged>, stage: Released) -> Session<Released> {
+//!     Session { decoder: session.decoder, core: session.core, stage }
+//! }
+//! ```
+//!
+//! A refused session is gone:
+//!
+//! ```compile_fail,E0382
+//! use enarx_session::{Moment, tenant::{Session, Unjudged}, verdict::Verifier};
+//! fn again(session: Session<Unjudged>, verifier: &impl Verifier) {
+//!     let first = session.judge(verifier, Moment(0), 1);
+//!     let second = session.judge(verifier, Moment(0), 1);
+//! }
+//! ```
+//!
+//! The right order, as far as it goes without a Keep:
+//!
+//! ```
+//! use enarx_session::{Moment, Refusal, deployment::Deployment, tenant::{Session, Unjudged}, verdict::Verifier};
+//! fn release(
+//!     session: Session<Unjudged>,
+//!     verifier: &impl Verifier,
+//!     deployment: &Deployment,
+//! ) -> Result<(), Refusal> {
+//!     let mut session = session.judge(verifier, Moment(0), 3_600_000)?;
+//!     session.release(deployment, Moment(0))
+//! }
+//! ```
+
+use crate::binding::{Binding, Exporter, State};
+use crate::deployment::{Deployment, Part};
+use crate::document::{
+    self, Announcement, Attach, Attached, Attest, Bye, Evidence, Exit, Format, Refused, Started,
+    Stop,
+};
+use crate::frame::{
+    self, CONTROL, DATA_CHUNK, DELIVERY, Decoder, End, Frame, Kind, STDERR, STDIN, STDOUT,
+};
+use crate::keep::Output;
+use crate::outbox::Outbox;
+use crate::receipt::{Claims, Receipt};
+use crate::retained::Retained;
+use crate::verdict::{Expected, Verifier, judge};
+use crate::{Moment, Refusal, VERSION, WINDOW, time};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use enarx_contract::canonical::Hex;
+use enarx_contract::{Contract, PublicKey, Tee};
+use sha2::{Digest, Sha256};
+
+/// What the tenant's own TLS connection says. Taken from there, never from the peer.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    /// The key of the TLS server.
+    pub keep: PublicKey,
+    /// The tenant's own key.
+    pub tenant: PublicKey,
+    /// The exporter.
+    pub exporter: Exporter,
+}
+
+/// In which state the Keep is to be. The digests are SHA-256 of the tenant's deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Unused.
+    Fresh,
+    /// It runs this deployment, or has run it.
+    Running([u8; 32]),
+    /// Either: the tenant does not know how far an earlier session came.
+    Either([u8; 32]),
+}
+
+/// By what a Keep is the same one again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its key.
+    pub keep: PublicKey,
+    /// REPORT_ID, the firmware's name for this launch; `None` without a TEE.
+    pub report_id: Option<[u8; 32]>,
+}
+
+/// A session, in the stage `S`.
+#[cfg_attr(test, derive(Clone, Debug))]
+pub struct Session<S> {
+    decoder: Decoder,
+    core: Core,
+    stage: S,
+}
+
+/// Before the verdict.
+#[cfg_attr(test, derive(Clone, Debug))]
+pub struct Unjudged {
+    wanted: Wanted,
+    known: Option<Identity>,
+}
+
+/// After the verdict.
+#[cfg_attr(test, derive(Clone, Debug))]
+pub struct Released {
+    identity: Identity,
+    attested: bool,
+    judged: Moment,
+    max_age: u64,
+    phase: Phase,
+    deployment: Option<[u8; 32]>,
+    streams: Streams,
+    exit: Option<Exit>,
+    receipt: Option<Receipt>,
+    ending: Ending,
+}
+
+/// How far a session is from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// It goes on.
+    Open,
+    /// The tenant has said goodbye.
+    Left,
+    /// So has the Keep.
+    Ended,
+    /// It is over, without success.
+    Failed,
+}
+
+/// The tenant's word that this Keep may have what it releases, although nothing shows what the Keep is and its host can
+/// read everything. The caller prints a warning.
+#[derive(Clone, Copy, Debug)]
+pub struct InsecureUnattested;
+
+#[cfg_attr(test, derive(Clone, Debug))]
+struct Core {
+    contract: Contract,
+    channel: Channel,
+    outbox: Outbox,
+    sequence: u64,
+    /// The ATTEST whose evidence has not been judged yet.
+    asked: Option<Asked>,
+    evidence: Option<Evidence>,
+    heard: Moment,
+    spoke: Moment,
+}
+
+#[cfg_attr(test, derive(Clone, Debug))]
+struct Asked {
+    nonce: [u8; 32],
+    at: Moment,
+    /// The deployment that was to run then, if any.
+    deployment: Option<[u8; 32]>,
+}
+
+// There is one.
+#[allow(clippy::large_enum_variant)]
+#[cfg_attr(test, derive(Clone, Debug))]
+enum Phase {
+    /// Nothing has been asked for.
+    Idle,
+    Delivering(Delivering),
+    /// ATTACH waits for its answer.
+    Attaching,
+    Attached,
+}
+
+#[cfg_attr(test, derive(Clone, Debug))]
+struct Delivering {
+    deployment: Deployment,
+    document: Vec<u8>,
+    /// The part that is being delivered; `None`: the deployment itself.
+    part: Option<Part>,
+    offset: u64,
+    hash: Sha256,
+    credit: u32,
+}
+
+/// What the tenant has of the standard streams. Outlives its connections: with it, the next session goes on where this
+/// one ended.
+#[cfg_attr(test, derive(Clone, Debug))]
+pub struct Streams {
+    stdin: Retained,
+    /// Another program may have sent some of it.
+    stdin_of_another: bool,
+    stdin_ended: bool,
+    stdout: Received,
+    stderr: Received,
+}
+
+#[cfg_attr(test, derive(Clone, Debug))]
+struct Received {
+    seen: u64,
+    /// `None` when the beginning was received by another program.
+    hash: Option<Sha256>,
+    /// Bytes that no session received.
+    missing: u64,
+    credit: u32,
+    used: u32,
+    ended: bool,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self {
+            stdin: Retained::new(WINDOW as usize),
+            stdin_of_another: false,
+            stdin_ended: false,
+            stdout: Received::new(),
+            stderr: Received::new(),
+        }
+    }
+}
+
+impl Streams {
+    /// The streams of an application to which another program was attached, and of which this many bytes were received.
+    /// Standard input goes on after what that one sent.
+    #[must_use]
+    pub fn after(stdout: u64, stderr: u64) -> Self {
+        let received = |seen| Received {
+            seen,
+            hash: (seen == 0).then(Sha256::new),
+            ..Received::new()
+        };
+        Self {
+            stdin_of_another: true,
+            stdout: received(stdout),
+            stderr: received(stderr),
+            ..Self::default()
+        }
+    }
+
+    /// Bytes that have been received of an output, those before a gap included.
+    #[must_use]
+    pub fn seen(&self, output: Output) -> u64 {
+        self.received(output).seen
+    }
+
+    /// Bytes of an output that no session of this tenant received: the Keep dropped them, or gave them to another program.
+    #[must_use]
+    pub fn missing(&self, output: Output) -> u64 {
+        self.received(output).missing
+    }
+
+    fn received(&self, output: Output) -> &Received {
+        match output {
+            Output::Stdout => &self.stdout,
+            Output::Stderr => &self.stderr,
+        }
+    }
+
+    fn received_mut(&mut self, output: Output) -> &mut Received {
+        match output {
+            Output::Stdout => &mut self.stdout,
+            Output::Stderr => &mut self.stderr,
+        }
+    }
+}
+
+impl Received {
+    fn new() -> Self {
+        Self {
+            seen: 0,
+            hash: Some(Sha256::new()),
+            missing: 0,
+            credit: WINDOW,
+            used: 0,
+            ended: false,
+        }
+    }
+
+    fn receive(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        if self.ended {
+            return Err(Refusal::protocol("output after its end"));
+        }
+        let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.credit = self
+            .credit
+            .checked_sub(count)
+            .ok_or_else(|| Refusal::protocol("output beyond its credit"))?;
+        self.seen += u64::from(count);
+        if let Some(hash) = &mut self.hash {
+            hash.update(bytes);
+        }
+        Ok(())
+    }
+
+    /// Goes on at `from` on a new connection.
+    fn resume(&mut self, from: u64) -> Result<(), Refusal> {
+        let gap = from
+            .checked_sub(self.seen)
+            .ok_or(Refusal::Continuity("output"))?;
+        if gap != 0 {
+            self.hash = None;
+            self.missing += gap;
+            self.seen = from;
+        }
+        self.credit = WINDOW;
+        self.used = 0;
+        self.ended = false;
+        Ok(())
+    }
+
+    fn grant(&mut self) -> Option<u32> {
+        if self.used < WINDOW / 2 {
+            return None;
+        }
+        let granted = core::mem::take(&mut self.used);
+        self.credit += granted;
+        Some(granted)
+    }
+
+    /// Whether a receipt says of this stream what was received.
+    fn is(&self, stream: &crate::receipt::Stream) -> bool {
+        let same = |hash: &Sha256| stream.sha256 == Hex(hash.clone().finalize().into());
+        stream.bytes == self.seen && self.hash.as_ref().is_none_or(same)
+    }
+}
+
+/// What a released session brings for its caller.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// Nothing: the machine has dealt with it.
+    Handled,
+    /// The application runs.
+    Started(Started),
+    /// The streams go on; [`Streams::missing`] tells what is lost.
+    Attached,
+    /// Output, in order, each byte once. Tell [`Session::consumed`] when it is written.
+    Output(Output, &'a [u8]),
+    /// The end of an output.
+    OutputEnd(Output),
+    /// Evidence to be judged: [`Session::judge_again`].
+    Evidence,
+    /// The application has ended.
+    Exit(Exit),
+    /// The receipt. Its signature and what it says of this session hold; verify its report, store it, then call
+    /// [`Session::bye`].
+    Receipt(&'a Receipt),
+    /// The Keep is done with this connection.
+    Bye,
+}
+
+/// How a session ended that was not cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The application ended, and the tenant has all of its output and the receipt.
+    Complete(Box<Receipt>),
+    /// The application runs on without this session.
+    Detached,
+}
+
+impl Core {
+    /// Encodes the next ATTEST.
+    fn attest(&mut self, nonce: [u8; 32], deployment: Option<[u8; 32]>, now: Moment) {
+        self.sequence += 1;
+        let attest = Attest {
+            version: VERSION,
+            seq: self.sequence,
+            nonce: Hex(nonce),
+        };
+        self.asked = Some(Asked {
+            nonce,
+            at: now,
+            deployment,
+        });
+        self.evidence = None;
+        // Its parts have fixed lengths, far within the limit; a sequence of 2^53 is out of reach.
+        if let Ok(payload) = document::encode(Kind::Attest, &attest) {
+            self.outbox.put(Kind::Attest, CONTROL, &payload);
+            self.spoke = now;
+        }
+    }
+
+    /// Takes EVIDENCE, if it is the answer to the last ATTEST.
+    fn take_evidence(&mut self, payload: &[u8]) -> Result<(), Refusal> {
+        let evidence: Evidence = document::decode(Kind::Evidence, payload)?;
+        if self.asked.is_none() || self.evidence.is_some() {
+            return Err(Refusal::protocol("EVIDENCE that nobody asked for"));
+        }
+        if evidence.seq != self.sequence {
+            return Err(Refusal::Sequence {
+                expected: self.sequence,
+                found: evidence.seq,
+            });
+        }
+        evidence.check()?;
+        self.evidence = Some(evidence);
+        Ok(())
+    }
+
+    /// Judges the evidence for a Keep that is to run `deployment`.
+    fn judge(
+        &mut self,
+        verifier: &impl Verifier,
+        deployment: Option<&[u8; 32]>,
+        known: Option<&Identity>,
+    ) -> Result<Identity, Refusal> {
+        let (Some(asked), Some(evidence)) = (self.asked.take(), self.evidence.take()) else {
+            return Err(Refusal::Unchecked("evidence"));
+        };
+        let report = match (evidence.format, &evidence.report, self.tee()) {
+            (Format::Snp, Some(report), Tee::Snp | Tee::Simulated) => report,
+            (format, ..) => return Err(Refusal::Format(format)),
+        };
+        let binding = Binding {
+            sequence: self.sequence,
+            nonce: &asked.nonce,
+            exporter: &self.channel.exporter,
+            keep: &self.channel.keep,
+            tenant: &self.channel.tenant,
+            contract: self.contract.digest(),
+            deployment,
+        };
+        let expected = Expected {
+            report_data: binding.report_data(),
+            host_data: self.contract.digest().0,
+        };
+        let report = judge(verifier, &report.0, &expected)?;
+        self.contract.check_report(report)?;
+        let identity = Identity {
+            keep: self.channel.keep,
+            report_id: Some(report.report_id),
+        };
+        same_keep(known, &identity)?;
+        Ok(identity)
+    }
+
+    fn tee(&self) -> Tee {
+        self.contract.terms().platform.tee
+    }
+
+    fn tick(&self, now: Moment) -> Result<(), Refusal> {
+        let waits = self.asked.as_ref().filter(|_| self.evidence.is_none());
+        if waits.is_some_and(|asked| now >= asked.at.after(time::EVIDENCE)) {
+            return Err(Refusal::Timeout("EVIDENCE"));
+        }
+        Ok(())
+    }
+}
+
+fn same_keep(known: Option<&Identity>, identity: &Identity) -> Result<(), Refusal> {
+    match known {
+        Some(known) if known.keep != identity.keep => Err(Refusal::Continuity("key")),
+        Some(known) if known.report_id != identity.report_id => Err(Refusal::Continuity("launch")),
+        _ => Ok(()),
+    }
+}
+
+/// Compares the state that evidence claims with the one that is wanted, and returns the deployment that it must bind.
+fn wanted_deployment(wanted: Wanted, evidence: &Evidence) -> Result<Option<[u8; 32]>, Refusal> {
+    let found = evidence.deployment.map(|digest| digest.0);
+    match (wanted, found) {
+        (Wanted::Fresh | Wanted::Either(_), None) => Ok(None),
+        (Wanted::Running(own) | Wanted::Either(own), Some(found)) if own == found => Ok(Some(own)),
+        (Wanted::Running(_) | Wanted::Either(_), Some(_)) => {
+            Err(Refusal::Continuity("application"))
+        }
+        (Wanted::Fresh, Some(_)) | (Wanted::Running(_), None) => {
+            Err(Refusal::State(evidence.state))
+        }
+    }
+}
+
+impl Session<Unjudged> {
+    /// A session over this TLS connection with a Keep of this contract, with its ATTEST to be sent. `nonce` is random and
+    /// never used again. `known` is the Keep of an earlier session, when this has to be the same one.
+    #[must_use]
+    pub fn attest(
+        contract: Contract,
+        channel: Channel,
+        wanted: Wanted,
+        known: Option<Identity>,
+        nonce: [u8; 32],
+        now: Moment,
+    ) -> Self {
+        let mut core = Core {
+            contract,
+            channel,
+            outbox: Outbox::default(),
+            sequence: 0,
+            asked: None,
+            evidence: None,
+            heard: now,
+            spoke: now,
+        };
+        core.attest(nonce, None, now);
+        Self {
+            decoder: Decoder::new(End::Keep),
+            core,
+            stage: Unjudged { wanted, known },
+        }
+    }
+
+    /// What is to be sent: ATTEST, or the rest of it.
+    pub fn outgoing(&self) -> &[u8] {
+        self.core.outbox.bytes()
+    }
+
+    /// Notes that the first `count` bytes of [`Self::outgoing`] have been sent.
+    pub fn sent(&mut self, count: usize) {
+        self.core.outbox.sent(count);
+    }
+
+    /// Takes bytes from the front of `input` up to the evidence, and tells whether it is there; then it can be judged, and
+    /// what follows it stays in `input`.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the session is over. Close the connection; nothing more is sent.
+    pub fn receive(&mut self, input: &mut &[u8]) -> Result<bool, Refusal> {
+        if self.core.evidence.is_some() {
+            return Ok(true);
+        }
+        let Some(frame) = self.decoder.take(input)? else {
+            return Ok(false);
+        };
+        match frame.kind {
+            Kind::Evidence => {
+                self.core.take_evidence(frame.payload)?;
+                Ok(true)
+            }
+            Kind::Refused => Err(peer(&frame)),
+            _ => Err(Refusal::protocol("something before EVIDENCE")),
+        }
+    }
+
+    /// The connection has ended.
+    pub fn interrupted(self) -> Refusal {
+        Refusal::Truncated
+    }
+
+    /// When [`Self::tick`] has something to say.
+    pub fn deadline(&self) -> Moment {
+        self.core.heard.after(time::EVIDENCE)
+    }
+
+    /// Looks at the clock.
+    ///
+    /// # Errors
+    /// [`Refusal::Timeout`]: the session is over.
+    pub fn tick(&self, now: Moment) -> Result<(), Refusal> {
+        self.core.tick(now)
+    }
+
+    /// Judges the evidence. The verdict holds for `max_age` milliseconds.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the session is over, and nothing but ATTEST was ever sent. In this order: evidence that is not there,
+    /// its format, the Keep's state, everything that the verifier refuses or did not check, the contract's terms, and
+    /// another Keep than the known one.
+    pub fn judge(
+        mut self,
+        verifier: &impl Verifier,
+        now: Moment,
+        max_age: u64,
+    ) -> Result<Session<Released>, Refusal> {
+        let evidence = self.core.evidence.as_ref();
+        let evidence = evidence.ok_or(Refusal::Unchecked("evidence"))?;
+        if evidence.format != Format::Snp {
+            return Err(Refusal::Format(evidence.format));
+        }
+        let deployment = wanted_deployment(self.stage.wanted, evidence)?;
+        let known = self.stage.known.as_ref();
+        let identity = self.core.judge(verifier, deployment.as_ref(), known)?;
+        Ok(self.released(identity, true, deployment, now, max_age))
+    }
+
+    /// Goes on with a Keep that has no TEE, under a contract that says so: nothing shows what it is.
+    ///
+    /// # Errors
+    /// [`Refusal`] as for [`Self::judge`]. A contract of a Keep with a TEE is never accepted without its evidence.
+    pub fn accept_unattested(
+        mut self,
+        _: InsecureUnattested,
+        now: Moment,
+    ) -> Result<Session<Released>, Refusal> {
+        let evidence = self.core.evidence.take();
+        let evidence = evidence.ok_or(Refusal::Unchecked("evidence"))?;
+        if evidence.format != Format::None || self.core.tee() != Tee::None {
+            return Err(Refusal::Format(evidence.format));
+        }
+        let deployment = wanted_deployment(self.stage.wanted, &evidence)?;
+        let identity = Identity {
+            keep: self.core.channel.keep,
+            report_id: None,
+        };
+        same_keep(self.stage.known.as_ref(), &identity)?;
+        self.core.asked = None;
+        Ok(self.released(identity, false, deployment, now, u64::MAX))
+    }
+
+    fn released(
+        self,
+        identity: Identity,
+        attested: bool,
+        deployment: Option<[u8; 32]>,
+        now: Moment,
+        max_age: u64,
+    ) -> Session<Released> {
+        let mut core = self.core;
+        core.heard = now;
+        Session {
+            decoder: self.decoder,
+            core,
+            stage: Released {
+                identity,
+                attested,
+                judged: now,
+                max_age,
+                phase: Phase::Idle,
+                deployment,
+                streams: Streams::default(),
+                exit: None,
+                receipt: None,
+                ending: Ending::Open,
+            },
+        }
+    }
+}
+
+/// The words of a peer that refuses.
+fn peer(frame: &Frame<'_>) -> Refusal {
+    match document::decode::<Refused>(frame.kind, frame.payload) {
+        Ok(refused) => Refusal::Peer(refused),
+        Err(refusal) => refusal,
+    }
+}
+
+impl Session<Released> {
+    /// The Keep, to be recognized again.
+    pub fn identity(&self) -> &Identity {
+        &self.stage.identity
+    }
+
+    /// Whether a verdict stands behind this session; false after [`Session::accept_unattested`].
+    pub fn is_attested(&self) -> bool {
+        self.stage.attested
+    }
+
+    /// The Keep's state: whether to release, or to attach. After [`Self::release`] it is the state that the Keep has once
+    /// START has reached it: a connection that is cut before STARTED leaves that open, so the next session wants
+    /// [`Wanted::Either`].
+    pub fn state(&self) -> State {
+        match self.stage.deployment {
+            None => State::Unprovisioned,
+            Some(_) => State::Provisioned,
+        }
+    }
+
+    /// What was received and sent so far; for [`Self::attach`] on the next connection.
+    pub fn into_streams(self) -> Streams {
+        self.stage.streams
+    }
+
+    /// What was received so far.
+    pub fn streams(&self) -> &Streams {
+        &self.stage.streams
+    }
+
+    /// When the verdict expires: before, call [`Self::reattest`].
+    pub fn expires(&self) -> Moment {
+        self.stage.judged.after(self.stage.max_age)
+    }
+
+    fn is_fresh(&self, now: Moment) -> Result<(), Refusal> {
+        if self.stage.ending != Ending::Open {
+            return Err(Refusal::Truncated);
+        }
+        if now >= self.expires() {
+            return Err(Refusal::MaxAge);
+        }
+        Ok(())
+    }
+
+    /// Begins to deliver a deployment. Its parts follow by [`Self::wanted`] and [`Self::supply`].
+    ///
+    /// # Errors
+    /// [`Refusal`] when the deployment is none or not for this contract, when the Keep has one, or when the verdict has
+    /// expired. Nothing is sent then.
+    pub fn release(&mut self, deployment: &Deployment, now: Moment) -> Result<(), Refusal> {
+        self.is_fresh(now)?;
+        if self.state() != State::Unprovisioned || !matches!(self.stage.phase, Phase::Idle) {
+            return Err(Refusal::State(self.state()));
+        }
+        deployment.admit(&self.core.contract)?;
+        let document = deployment.encode()?;
+        let announcement = Announcement {
+            digest: Hex(Sha256::digest(&document).into()),
+            size: document.len() as u64,
+        };
+        let payload = document::encode(Kind::Release, &announcement)?;
+        self.core.outbox.put(Kind::Release, CONTROL, &payload);
+        self.stage.phase = Phase::Delivering(Delivering {
+            deployment: deployment.clone(),
+            document,
+            part: None,
+            offset: 0,
+            hash: Sha256::new(),
+            credit: WINDOW,
+        });
+        Ok(())
+    }
+
+    /// The part to supply next, from which offset, and how much of it at most; `None` when nothing is wanted now. Small
+    /// parts may pass one by one between two calls of [`Self::outgoing`].
+    pub fn wanted(&self, now: Moment) -> Option<(Part, u64, usize)> {
+        let Phase::Delivering(delivering) = &self.stage.phase else {
+            return None;
+        };
+        let part = delivering.part?;
+        let object = delivering.deployment.object(part)?;
+        let left = usize::try_from(object.size - delivering.offset).unwrap_or(usize::MAX);
+        let room = left.min(delivering.credit as usize).min(DATA_CHUNK);
+        let wanted = room > 0 && self.core.outbox.is_empty() && self.is_fresh(now).is_ok();
+        wanted.then_some((part, delivering.offset, room))
+    }
+
+    /// Supplies bytes of the part that [`Self::wanted`] names, and returns how many were taken.
+    ///
+    /// # Errors
+    /// [`Refusal::Digest`] when the part is not what the deployment names (it has changed meanwhile): the session is over.
+    pub fn supply(&mut self, bytes: &[u8], now: Moment) -> Result<usize, Refusal> {
+        let Some((_, _, room)) = self.wanted(now) else {
+            return Ok(0);
+        };
+        let Phase::Delivering(delivering) = &mut self.stage.phase else {
+            return Ok(0);
+        };
+        let taken = bytes.get(..room.min(bytes.len())).unwrap_or_default();
+        if taken.is_empty() {
+            return Ok(0);
+        }
+        delivering.send(taken, &mut self.core.outbox);
+        match delivering.go_on(&mut self.core.outbox) {
+            Ok(Some(digest)) => self.start(digest),
+            Ok(None) => {}
+            Err(refusal) => {
+                self.stage.ending = Ending::Failed;
+                return Err(refusal);
+            }
+        }
+        Ok(taken.len())
+    }
+
+    fn start(&mut self, digest: [u8; 32]) {
+        self.core.outbox.put(Kind::Start, CONTROL, &[]);
+        self.stage.deployment = Some(digest);
+        self.stage.phase = Phase::Attached;
+    }
+
+    /// Takes over the streams of the application that the Keep runs. Output that `streams` has comes no more, standard
+    /// input that the Keep has not received is sent again.
+    ///
+    /// # Errors
+    /// [`Refusal`] when the Keep runs nothing or the verdict has expired.
+    pub fn attach(&mut self, streams: Streams, now: Moment) -> Result<(), Refusal> {
+        self.is_fresh(now)?;
+        if self.state() != State::Provisioned || !matches!(self.stage.phase, Phase::Idle) {
+            return Err(Refusal::State(self.state()));
+        }
+        let attach = Attach {
+            stdout: streams.stdout.seen,
+            stderr: streams.stderr.seen,
+        };
+        let payload = document::encode(Kind::Attach, &attach)?;
+        self.core.outbox.put(Kind::Attach, CONTROL, &payload);
+        self.stage.streams = streams;
+        self.stage.phase = Phase::Attaching;
+        Ok(())
+    }
+
+    /// Asks the application to end, and the Keep to end it after `grace_ms` milliseconds, at most [`time::MAX_GRACE`].
+    ///
+    /// # Errors
+    /// [`Refusal::NotStarted`] when none runs.
+    pub fn stop(&mut self, grace_ms: u32) -> Result<(), Refusal> {
+        if self.state() != State::Provisioned || self.stage.ending != Ending::Open {
+            return Err(Refusal::NotStarted);
+        }
+        let stop = Stop {
+            grace_ms: grace_ms.min(time::MAX_GRACE),
+        };
+        let payload = document::encode(Kind::Stop, &stop)?;
+        self.core.outbox.put(Kind::Stop, CONTROL, &payload);
+        Ok(())
+    }
+
+    /// Takes standard input, and returns how many bytes: less than given, also none, when the application has to read
+    /// first, or when the verdict has expired.
+    pub fn stdin(&mut self, bytes: &[u8], now: Moment) -> usize {
+        if self.is_fresh(now).is_err() || self.stage.streams.stdin_ended {
+            return 0;
+        }
+        self.stage.streams.stdin.push(bytes)
+    }
+
+    /// Ends standard input.
+    pub fn end_stdin(&mut self) {
+        self.stage.streams.stdin_ended = true;
+        self.stage.streams.stdin.finish();
+    }
+
+    /// The caller has written so many bytes of an output: the Keep may forget them and send more.
+    pub fn consumed(&mut self, output: Output, count: usize) {
+        let received = self.stage.streams.received_mut(output);
+        let open = WINDOW
+            .saturating_sub(received.credit)
+            .saturating_sub(received.used);
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        received.used += count.min(open);
+    }
+
+    /// Asks for evidence again, under a new random nonce.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] before the last one is judged; [`Refusal::Truncated`] after the end.
+    pub fn reattest(&mut self, nonce: [u8; 32], now: Moment) -> Result<(), Refusal> {
+        if self.stage.ending != Ending::Open {
+            return Err(Refusal::Truncated);
+        }
+        if self.core.asked.is_some() {
+            return Err(Refusal::Busy);
+        }
+        self.core.attest(nonce, self.stage.deployment, now);
+        Ok(())
+    }
+
+    /// Judges the evidence that [`Self::reattest`] asked for. The new verdict replaces the old one.
+    ///
+    /// # Errors
+    /// [`Refusal`] as for [`Session::judge`]: the session is over.
+    pub fn judge_again(&mut self, verifier: &impl Verifier, now: Moment) -> Result<(), Refusal> {
+        let asked = self.core.asked.as_ref();
+        let deployment = asked.and_then(|asked| asked.deployment);
+        let result = match &self.core.evidence {
+            None => Err(Refusal::Unchecked("evidence")),
+            Some(evidence) => {
+                let wanted = deployment.map_or(Wanted::Fresh, Wanted::Running);
+                wanted_deployment(wanted, evidence).and_then(|deployment| {
+                    let known = self.stage.identity;
+                    self.core.judge(verifier, deployment.as_ref(), Some(&known))
+                })
+            }
+        };
+        match result {
+            Ok(_) => {
+                self.stage.judged = now;
+                Ok(())
+            }
+            Err(refusal) => {
+                self.stage.ending = Ending::Failed;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Says goodbye: after the receipt, that everything has been received and stored, and the Keep may end; before, that
+    /// the application is to run on without this session.
+    pub fn bye(&mut self) {
+        if self.stage.ending != Ending::Open {
+            return;
+        }
+        let receipt = self.stage.receipt.as_ref();
+        let bytes = receipt.and_then(|receipt| receipt.encode().ok());
+        let bye = Bye {
+            receipt: bytes.map(|bytes| Hex(Sha256::digest(bytes).into())),
+        };
+        if let Ok(payload) = document::encode(Kind::Bye, &bye) {
+            self.core.outbox.put(Kind::Bye, CONTROL, &payload);
+            self.stage.ending = Ending::Left;
+        }
+    }
+
+    /// Takes one frame, or as much of one as is there, from the front of `input`; `None` when `input` is used up.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the session is over, and the application goes on as the deployment says.
+    pub fn receive<'a>(
+        &'a mut self,
+        input: &mut &[u8],
+        now: Moment,
+    ) -> Result<Option<Event<'a>>, Refusal> {
+        if matches!(self.stage.ending, Ending::Ended | Ending::Failed) {
+            *input = &[];
+            return Ok(None);
+        }
+        let frame = match self.decoder.take(input) {
+            Ok(None) => return Ok(None),
+            Ok(Some(frame)) => frame,
+            Err(error) => {
+                self.stage.ending = Ending::Failed;
+                return Err(error.into());
+            }
+        };
+        self.core.heard = now;
+        if frame.kind == Kind::Evidence {
+            let taken = self.core.take_evidence(frame.payload);
+            if taken.is_err() {
+                self.stage.ending = Ending::Failed;
+            }
+            return taken.map(|()| Some(Event::Evidence));
+        }
+        match self
+            .stage
+            .handle(&self.core.channel, &self.core.contract, &frame)
+        {
+            Ok(()) => Ok(Some(self.stage.event(frame)?)),
+            Err(refusal) => {
+                self.stage.ending = Ending::Failed;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// What is to be sent; see [`crate::keep::Connection::outgoing`].
+    ///
+    /// # Errors
+    /// [`Refusal::Digest`] when an empty part is not what the deployment names: the session is over.
+    pub fn outgoing(&mut self, now: Moment) -> Result<&[u8], Refusal> {
+        if self.core.outbox.is_empty() && self.stage.ending == Ending::Open {
+            let fresh = self.is_fresh(now).is_ok();
+            self.fill(fresh, now)?;
+        }
+        if !self.core.outbox.is_empty() {
+            self.core.spoke = now;
+        }
+        Ok(self.core.outbox.bytes())
+    }
+
+    /// Notes that the first `count` bytes of [`Self::outgoing`] have been sent.
+    pub fn sent(&mut self, count: usize) {
+        self.core.outbox.sent(count);
+    }
+
+    /// When [`Self::tick`] or [`Self::outgoing`] has something to do next.
+    pub fn deadline(&self) -> Moment {
+        let evidence = self
+            .core
+            .asked
+            .as_ref()
+            .map(|asked| asked.at.after(time::EVIDENCE));
+        let silent = self.core.spoke.after(time::KEEP_ALIVE);
+        let dead = self.core.heard.after(time::DEAD);
+        silent.min(dead).min(evidence.unwrap_or(dead))
+    }
+
+    /// Looks at the clock.
+    ///
+    /// # Errors
+    /// [`Refusal::Timeout`]: the session is over.
+    pub fn tick(&mut self, now: Moment) -> Result<(), Refusal> {
+        let dead = now >= self.core.heard.after(time::DEAD);
+        let result = self.core.tick(now).and(if dead {
+            Err(Refusal::Timeout("sign of life"))
+        } else {
+            Ok(())
+        });
+        if result.is_err() {
+            self.stage.ending = Ending::Failed;
+        }
+        result
+    }
+
+    /// The connection has ended.
+    ///
+    /// # Errors
+    /// [`Refusal::Truncated`] unless everything is there: without the receipt, or the Keep's answer to a goodbye before it,
+    /// nothing tells a session that ended from one that was cut.
+    pub fn finish(self) -> Result<Outcome, Refusal> {
+        match (self.stage.receipt, self.stage.ending) {
+            (_, Ending::Failed) => Err(Refusal::Truncated),
+            (Some(receipt), _) => Ok(Outcome::Complete(Box::new(receipt))),
+            (None, Ending::Ended) => Ok(Outcome::Detached),
+            (None, _) => Err(Refusal::Truncated),
+        }
+    }
+
+    /// Puts the next frame into the outbox, if there is one to send. Without a fresh verdict, nothing of the tenant's.
+    fn fill(&mut self, fresh: bool, now: Moment) -> Result<(), Refusal> {
+        let outbox = &mut self.core.outbox;
+        match &mut self.stage.phase {
+            Phase::Delivering(delivering) if fresh => {
+                delivering.send_document(outbox);
+                match delivering.go_on(outbox) {
+                    Ok(Some(digest)) => self.start(digest),
+                    Ok(None) => {}
+                    Err(refusal) => {
+                        self.stage.ending = Ending::Failed;
+                        return Err(refusal);
+                    }
+                }
+                if !self.core.outbox.is_empty() {
+                    return Ok(());
+                }
+            }
+            Phase::Attached => {
+                let streams = &mut self.stage.streams;
+                for (stream, received) in
+                    [(STDOUT, &mut streams.stdout), (STDERR, &mut streams.stderr)]
+                {
+                    if let Some(count) = received.grant() {
+                        outbox.put(Kind::Credit, stream, &count.to_le_bytes());
+                        return Ok(());
+                    }
+                }
+                if fresh && let Some((first, second)) = streams.stdin.chunk() {
+                    let count = first.len() + second.len();
+                    outbox.put_parts(Kind::Data, STDIN, first, second);
+                    streams.stdin.advance(count);
+                    return Ok(());
+                }
+                if streams.stdin.take_end() {
+                    outbox.put(Kind::End, STDIN, &[]);
+                    return Ok(());
+                }
+            }
+            _ => {}
+        }
+        if now >= self.core.spoke.after(time::KEEP_ALIVE) {
+            self.core.outbox.put(Kind::Credit, CONTROL, &[0; 4]);
+        }
+        Ok(())
+    }
+}
+
+impl Delivering {
+    /// Puts bytes of what is being delivered into a frame.
+    fn send(&mut self, bytes: &[u8], outbox: &mut Outbox) {
+        outbox.put(Kind::Data, DELIVERY, bytes);
+        self.hash.update(bytes);
+        self.offset += bytes.len() as u64;
+        self.credit = self
+            .credit
+            .saturating_sub(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    }
+
+    /// Sends more of the deployment itself, if that is what is being delivered and there is credit.
+    fn send_document(&mut self, outbox: &mut Outbox) {
+        if self.part.is_some() {
+            return;
+        }
+        let from = usize::try_from(self.offset).unwrap_or(usize::MAX);
+        let rest = self.document.get(from..).unwrap_or_default();
+        let count = rest.len().min(self.credit as usize).min(DATA_CHUNK);
+        let chunk = rest.get(..count).unwrap_or_default().to_vec();
+        if !chunk.is_empty() {
+            self.send(&chunk, outbox);
+        }
+    }
+
+    /// After bytes of what is being delivered: ends it when it is complete, and announces what follows. Returns the
+    /// deployment's digest when nothing does.
+    fn go_on(&mut self, outbox: &mut Outbox) -> Result<Option<[u8; 32]>, Refusal> {
+        loop {
+            let size = match self.part.and_then(|part| self.deployment.object(part)) {
+                None => self.document.len() as u64,
+                Some(object) => object.size,
+            };
+            // Many empty parts in a row wait, as everything does, until what is there has been sent.
+            if self.offset < size || outbox.bytes().len() > DATA_CHUNK {
+                return Ok(None);
+            }
+            let digest = Hex(self.hash.clone().finalize().into());
+            let named = self.part.and_then(|part| self.deployment.object(part));
+            if named.is_some_and(|object| object.digest != digest) {
+                return Err(Refusal::Digest);
+            }
+            outbox.put(Kind::End, DELIVERY, &[]);
+            let Some(next) = self.deployment.next(self.part) else {
+                return Ok(Some(Sha256::digest(&self.document).into()));
+            };
+            let Some(object) = self.deployment.object(next) else {
+                return Ok(None);
+            };
+            let announcement = Announcement {
+                digest: object.digest,
+                size: object.size,
+            };
+            let payload = document::encode(Kind::Blob, &announcement)?;
+            outbox.put(Kind::Blob, CONTROL, &payload);
+            self.part = Some(next);
+            self.offset = 0;
+            self.hash = self.deployment.hash(next);
+        }
+    }
+}
+
+impl Released {
+    fn handle(
+        &mut self,
+        channel: &Channel,
+        contract: &Contract,
+        frame: &Frame<'_>,
+    ) -> Result<(), Refusal> {
+        match (frame.kind, frame.stream) {
+            (Kind::Refused, _) => Err(peer(frame)),
+            (Kind::Credit, CONTROL) => match frame::credit(frame.payload)? {
+                0 => Ok(()),
+                _ => Err(Refusal::protocol("credit for no stream")),
+            },
+            (Kind::Credit, DELIVERY) => self.delivery_credit(frame::credit(frame.payload)?),
+            (Kind::Credit, _) => {
+                let count = frame::credit(frame.payload)?;
+                self.attached()?;
+                if self.streams.stdin.acknowledge(count) {
+                    return Ok(());
+                }
+                Err(Refusal::protocol("credit for what was not sent"))
+            }
+            (Kind::Data, stream) => {
+                self.attached()?;
+                self.streams
+                    .received_mut(output(stream))
+                    .receive(frame.payload)
+            }
+            (Kind::End, stream) => {
+                self.attached()?;
+                let received = self.streams.received_mut(output(stream));
+                if core::mem::replace(&mut received.ended, true) {
+                    return Err(Refusal::protocol("a second end of an output"));
+                }
+                Ok(())
+            }
+            (Kind::Attached, _) => self.resume(&document::decode(frame.kind, frame.payload)?),
+            (Kind::Started, _) => {
+                self.attached()?;
+                document::decode::<Started>(frame.kind, frame.payload)?.check()
+            }
+            (Kind::Exit, _) => {
+                let exit: Exit = document::decode(frame.kind, frame.payload)?;
+                if !(self.streams.stdout.ended && self.streams.stderr.ended) || self.exit.is_some()
+                {
+                    return Err(Refusal::protocol(
+                        "EXIT before the end of the output, or twice",
+                    ));
+                }
+                self.exit = Some(exit);
+                Ok(())
+            }
+            (Kind::Receipt, _) => self.take_receipt(channel, contract, frame.payload),
+            (Kind::Bye, _) => {
+                let _: Bye = document::decode(frame.kind, frame.payload)?;
+                if self.ending != Ending::Left {
+                    return Err(Refusal::protocol("BYE without a goodbye"));
+                }
+                self.ending = Ending::Ended;
+                Ok(())
+            }
+            _ => Err(Refusal::protocol("a frame at no time for it")),
+        }
+    }
+
+    /// What a frame that has been handled means to the caller.
+    fn event<'a>(&'a self, frame: Frame<'a>) -> Result<Event<'a>, Refusal> {
+        Ok(match frame.kind {
+            Kind::Data => Event::Output(output(frame.stream), frame.payload),
+            Kind::End => Event::OutputEnd(output(frame.stream)),
+            Kind::Attached => Event::Attached,
+            Kind::Started => Event::Started(document::decode(frame.kind, frame.payload)?),
+            Kind::Exit => self.exit.map_or(Event::Handled, Event::Exit),
+            Kind::Receipt => self.receipt.as_ref().map_or(Event::Handled, Event::Receipt),
+            Kind::Bye => Event::Bye,
+            _ => Event::Handled,
+        })
+    }
+
+    fn attached(&self) -> Result<(), Refusal> {
+        match self.phase {
+            Phase::Attached => Ok(()),
+            _ => Err(Refusal::protocol(
+                "something of an application that is not attached",
+            )),
+        }
+    }
+
+    fn delivery_credit(&mut self, count: u32) -> Result<(), Refusal> {
+        match &mut self.phase {
+            Phase::Delivering(delivering) => {
+                let credit = delivering.credit.checked_add(count);
+                delivering.credit = credit
+                    .filter(|credit| count != 0 && *credit <= WINDOW)
+                    .ok_or_else(|| Refusal::protocol("credit for what was not sent"))?;
+                Ok(())
+            }
+            // It may cross START.
+            Phase::Attached if count != 0 && count <= WINDOW => Ok(()),
+            _ => Err(Refusal::protocol("credit for a delivery that is none")),
+        }
+    }
+
+    fn resume(&mut self, attached: &Attached) -> Result<(), Refusal> {
+        if !matches!(self.phase, Phase::Attaching) {
+            return Err(Refusal::protocol("ATTACHED that nobody asked for"));
+        }
+        self.streams.stdout.resume(attached.stdout)?;
+        self.streams.stderr.resume(attached.stderr)?;
+        let streams = &mut self.streams;
+        let taken = if core::mem::take(&mut streams.stdin_of_another) {
+            streams.stdin.take_over(attached.stdin, attached.credit)
+        } else {
+            streams.stdin.resume_at(attached.stdin, attached.credit)
+        };
+        if !taken {
+            return Err(Refusal::Continuity("standard input"));
+        }
+        if attached.stdin_ended {
+            streams.stdin.close();
+            streams.stdin_ended = true;
+        }
+        self.phase = Phase::Attached;
+        Ok(())
+    }
+
+    fn take_receipt(
+        &mut self,
+        channel: &Channel,
+        contract: &Contract,
+        payload: &[u8],
+    ) -> Result<(), Refusal> {
+        if self.exit.is_none() || self.receipt.is_some() {
+            return Err(Refusal::protocol("RECEIPT before EXIT, or twice"));
+        }
+        let receipt = Receipt::decode(payload)?;
+        receipt.check_signature()?;
+        receipt.check_claims(&Claims {
+            contract: Some(contract),
+            deployment: self.deployment.as_ref(),
+            application: None,
+        })?;
+        let body = &receipt.body;
+        let streams = body.streams;
+        for (name, same) in [
+            ("receipt.keep-key", body.keep_key == channel.keep),
+            (
+                "receipt.report-id",
+                body.report_id.map(|id| id.0) == self.identity.report_id,
+            ),
+            ("receipt.exit", Some(body.exit) == self.exit),
+            (
+                "receipt.streams",
+                self.streams.stdout.is(&streams.stdout) && self.streams.stderr.is(&streams.stderr),
+            ),
+        ] {
+            if !same {
+                return Err(Refusal::Receipt(name));
+            }
+        }
+        self.receipt = Some(receipt);
+        Ok(())
+    }
+}
+
+/// The output on a stream on which the decoder lets data of a Keep through.
+fn output(stream: u8) -> Output {
+    if stream == STDERR {
+        Output::Stderr
+    } else {
+        Output::Stdout
+    }
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Any bytes and any peer: the drivers of the fuzz targets on random scripts.
+
+use crate::drivers;
+use proptest::prelude::*;
+
+fn script(most: usize) -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(any::<u8>(), 0..most)
+}
+
+/// A script that begins as an honest peer would: a right report, then anything.
+fn honest(most: usize) -> impl Strategy<Value = Vec<u8>> {
+    (any::<u8>(), any::<u8>(), 0u8..2, script(most)).prop_map(
+        |(wanted, nonce, provisioned, rest)| {
+            // EVIDENCE with number 0x10: seq 1, state 1, format snp; 0x12: state 2. Then all of ATTEST is sent.
+            let number = 0x10 | provisioned << 1;
+            let mut script = vec![wanted, nonce, 0, provisioned, 1, number, 255];
+            script.extend(rest);
+            script
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn frames_are_the_same_however_they_are_cut(script in script(600)) {
+        drivers::frames(&script);
+    }
+
+    #[test]
+    fn documents_have_one_form(script in script(400)) {
+        drivers::documents(&script);
+    }
+
+    #[test]
+    fn whatever_a_peer_sends_one_frame_is_written_before_the_verdict(script in script(300)) {
+        drivers::hostile_keep(&script);
+    }
+
+    #[test]
+    fn a_released_session_bears_any_peer(script in honest(300)) {
+        drivers::hostile_keep(&script);
+    }
+
+    #[test]
+    fn a_keep_bears_any_two_tenants(script in script(400)) {
+        drivers::hostile_tenants(&script);
+    }
+}
+
+#[test]
+fn documents_that_are_right_are_reached() {
+    // The seeds of the fuzz target are right documents: each is read, or the driver would test nothing.
+    let vectors = include_str!("../../vectors/session.json");
+    let vectors: serde_json::Value = serde_json::from_str(vectors).expect("it is JSON");
+    for (which, pointer) in [
+        (10, "/deployment/bytes"),
+        (11, "/receipt/bytes"),
+        (13, "/contracts/0/bytes"),
+        (13, "/contracts/1/bytes"),
+    ] {
+        let text = vectors
+            .pointer(pointer)
+            .and_then(|value| value.as_str())
+            .expect(pointer);
+        let mut script = vec![which];
+        script.extend_from_slice(text.as_bytes());
+        drivers::documents(&script);
+    }
+}

@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Whole sessions between honest ends, over connections that are cut.
+
+use crate::fixture::{self, TENANT};
+use crate::pair::{KeepSide, TenantSide, judged, pump, reattach, running};
+use enarx_session::binding::State;
+use enarx_session::deployment::WhenFull;
+use enarx_session::document::ExitKind;
+use enarx_session::keep::{Order, Output};
+use enarx_session::receipt::{Claims, Receipt};
+use enarx_session::tenant::{Outcome, Wanted};
+use enarx_session::{Moment, Refusal, WINDOW, time};
+
+#[test]
+fn an_application_is_delivered_run_and_accounted_for() {
+    let contract = fixture::named();
+    let (mut side, mut connection, mut tenant, deployment, _) = running(&contract);
+    let (_, values) = fixture::deployment(&contract, b"application");
+    assert_eq!(side.delivered, values);
+    assert_eq!(tenant.session.stdin(b"question", tenant.now), 8);
+    tenant.session.end_stdin();
+    assert_eq!(side.keep.write(Output::Stdout, b"answer"), 6);
+    assert_eq!(side.keep.write(Output::Stderr, b"note"), 4);
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    let mut buffer = [0; 16];
+    assert_eq!(side.keep.read_stdin(&mut buffer), Some(8));
+    assert_eq!(&buffer[..8], b"question");
+    assert_eq!(side.keep.read_stdin(&mut buffer), Some(0), "the end");
+    side.now = Moment(5000);
+    side.exit(ExitKind::Exited, 3);
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    assert_eq!(
+        (tenant.stdout.as_slice(), tenant.stderr.as_slice()),
+        (&b"answer"[..], &b"note"[..])
+    );
+    assert!(tenant.receipt && !side.keep.is_finished());
+    tenant.session.bye();
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    assert!(side.keep.is_finished() && connection.is_closed());
+    assert_eq!(side.keep.tick(side.now), Some(Order::End));
+    let Ok(Outcome::Complete(receipt)) = tenant.session.finish() else {
+        panic!("the session is complete");
+    };
+    assert_eq!(receipt.body.exit.code, 3);
+    assert_eq!(
+        (receipt.body.started, receipt.body.ended),
+        (fixture::NOW, fixture::NOW + 5)
+    );
+    assert_eq!(receipt.body.streams.stdin.bytes, 8);
+    // Years later, from the file alone.
+    let receipt = Receipt::decode(&receipt.encode().unwrap()).unwrap();
+    let claims = Claims {
+        contract: Some(&contract),
+        application: Some(&deployment.application.digest.0),
+        deployment: None,
+    };
+    assert_eq!(receipt.verify(&fixture::Marks, &claims), Ok(()));
+}
+
+#[test]
+fn output_arrives_once_over_connections_that_are_cut_anywhere() {
+    // Cut after so many bytes towards the tenant, again and again.
+    for cut in [1, 7, 8, 9, 100, 16 << 10, (16 << 10) + 1, 200_000] {
+        let (mut side, connection, tenant, _, digest) = running(&fixture::named());
+        let identity = *tenant.session.identity();
+        side.keep.disconnect(connection, side.now);
+        let mut streams = tenant.session.into_streams();
+        let written: Vec<u8> = (0..600_000u32)
+            .flat_map(u32::to_le_bytes)
+            .take(700_000)
+            .collect();
+        let (mut at, mut received, mut number) = (0, Vec::new(), 1u8);
+        while received.len() < written.len() {
+            number = number.wrapping_add(1).max(1);
+            // The buckets fill up between two attempts.
+            side.now = side.now.after(10_000);
+            let (mut connection, mut tenant) =
+                reattach(&mut side, digest, number, identity, streams).unwrap();
+            received.append(&mut tenant.stdout);
+            loop {
+                at += side.keep.write(Output::Stdout, &written[at..]);
+                let down = side.serve(&mut connection, &[]).unwrap();
+                let kept = down.len().min(cut.max(received.len() / 8));
+                let back = tenant.serve(&down[..kept]).unwrap();
+                received.append(&mut tenant.stdout);
+                if kept < down.len() || down.is_empty() && back.is_empty() {
+                    break;
+                }
+                side.serve(&mut connection, &back).unwrap();
+            }
+            side.keep.disconnect(connection, side.now);
+            streams = tenant.session.into_streams();
+        }
+        assert!(received == written, "cut after {cut}");
+        assert_eq!(streams.missing(Output::Stdout), 0);
+    }
+}
+
+#[test]
+fn input_arrives_once_over_connections_that_are_cut() {
+    let (mut side, mut connection, mut tenant, _, digest) = running(&fixture::named());
+    let identity = *tenant.session.identity();
+    let written: Vec<u8> = (0..200_000u32).flat_map(u32::to_le_bytes).collect();
+    let (mut at, mut read, mut number) = (0, Vec::new(), 1u8);
+    let mut buffer = vec![0; 50_000];
+    let mut end = None;
+    while end.is_none() {
+        at += tenant.session.stdin(&written[at..], tenant.now);
+        if at == written.len() {
+            tenant.session.end_stdin();
+        }
+        let up = tenant.serve(&[]).unwrap();
+        // A part of it is lost with the connection.
+        side.serve(&mut connection, &up[..up.len() * 2 / 3])
+            .unwrap();
+        match side.keep.read_stdin(&mut buffer) {
+            Some(0) => end = Some(()),
+            Some(count) => read.extend_from_slice(&buffer[..count]),
+            None => {}
+        }
+        side.keep.disconnect(connection, side.now);
+        number = number.wrapping_add(1).max(1);
+        side.now = side.now.after(10_000);
+        let streams = tenant.session.into_streams();
+        (connection, tenant) = reattach(&mut side, digest, number, identity, streams).unwrap();
+    }
+    assert!(read == written);
+}
+
+#[test]
+fn a_program_waits_for_a_tenant_that_does_not_read() {
+    let (mut side, mut connection, mut tenant, ..) = running(&fixture::named());
+    tenant.consumes = false;
+    let flood = vec![1; 2 << 20];
+    let mut taken = 0;
+    for _ in 0..10 {
+        taken += side.keep.write(Output::Stdout, &flood);
+        pump(&mut side, &mut connection, &mut tenant).unwrap();
+    }
+    // What is on the way was never acknowledged, so it is kept: the buffer is the bound.
+    assert_eq!(taken, 256 << 10);
+    assert_eq!(tenant.stdout.len(), WINDOW as usize);
+    // Standard error is another stream.
+    assert_eq!(side.keep.write(Output::Stderr, b"still here"), 10);
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    assert_eq!(tenant.stderr, b"still here");
+    tenant.session.consumed(Output::Stdout, tenant.stdout.len());
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    assert_eq!(side.keep.write(Output::Stdout, &flood), 256 << 10);
+}
+
+#[test]
+fn dropped_output_is_counted_and_noticed() {
+    let contract = fixture::named();
+    let mut side = KeepSide::new(contract.clone());
+    let (mut connection, mut tenant) = judged(&mut side, TENANT, 1, Wanted::Fresh, None).unwrap();
+    let (mut deployment, values) = fixture::smallest(&contract, b"a");
+    deployment.detached.when_full = WhenFull::Drop;
+    tenant.release(&deployment, values);
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    side.keep.write(Output::Stdout, b"first");
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    let identity = *tenant.session.identity();
+    side.keep.disconnect(connection, side.now);
+    let digest = sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix(
+        deployment.encode().unwrap(),
+    ));
+    // "first" was received, and never acknowledged.
+    assert_eq!(side.keep.write(Output::Stdout, &[0; 100]), 100);
+    assert_eq!(
+        side.keep.write(Output::Stdout, &vec![1; 256 << 10]),
+        256 << 10
+    );
+    let streams = tenant.session.into_streams();
+    let (mut connection, mut tenant) =
+        reattach(&mut side, digest.into(), 2, identity, streams).unwrap();
+    assert!(tenant.stdout == vec![1; 256 << 10]);
+    assert_eq!(tenant.session.streams().missing(Output::Stdout), 100);
+    side.exit(ExitKind::Exited, 0);
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    let Ok(Outcome::Complete(receipt)) = tenant.session.finish() else {
+        panic!("the session is complete");
+    };
+    assert_eq!(
+        receipt.body.streams.stdout.dropped, 105,
+        "as far as the Keep knew"
+    );
+    assert_eq!(receipt.body.streams.stdout.bytes, 105 + (256 << 10));
+}
+
+#[test]
+fn a_session_that_is_cut_is_never_complete() {
+    let (mut side, mut connection, tenant, _, digest) = running(&fixture::named());
+    side.keep.write(Output::Stdout, b"answer");
+    side.exit(ExitKind::Exited, 0);
+    let down = side.serve(&mut connection, &[]).unwrap();
+    let identity = *tenant.session.identity();
+    let streams = tenant.session.into_streams();
+    for cut in 0..down.len() {
+        // Another connection each time: nobody said goodbye, so the Keep still has everything.
+        side.now = side.now.after(10_000);
+        let (mut connection, session) = judged(
+            &mut side,
+            TENANT,
+            2,
+            Wanted::Running(digest),
+            Some(identity),
+        )
+        .unwrap();
+        let mut tenant = TenantSide::new(session.session);
+        let streams = enarx_session::tenant::Streams::after(
+            streams.seen(Output::Stdout),
+            streams.seen(Output::Stderr),
+        );
+        tenant.session.attach(streams, tenant.now).unwrap();
+        let up = tenant.serve(&[]).unwrap();
+        let down = side.serve(&mut connection, &up).unwrap();
+        assert!(cut < down.len());
+        tenant.serve(&down[..cut]).unwrap();
+        side.keep.disconnect(connection, side.now);
+        assert_eq!(
+            tenant.session.finish(),
+            Err(Refusal::Truncated),
+            "cut after {cut}"
+        );
+    }
+    assert!(!side.keep.is_finished());
+    let (mut connection, mut again) = reattach(&mut side, digest, 3, identity, streams).unwrap();
+    assert_eq!(again.stdout, b"answer");
+    again.session.bye();
+    pump(&mut side, &mut connection, &mut again).unwrap();
+    assert!(matches!(again.session.finish(), Ok(Outcome::Complete(_))));
+    assert!(side.keep.is_finished());
+}
+
+#[test]
+fn a_tenant_may_leave_and_the_application_runs_on() {
+    let (mut side, mut connection, mut tenant, _, digest) = running(&fixture::named());
+    let identity = *tenant.session.identity();
+    tenant.session.bye();
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    assert!(connection.is_closed() && !side.keep.is_finished());
+    assert_eq!(tenant.session.finish(), Ok(Outcome::Detached));
+    side.keep.disconnect(connection, side.now);
+    side.keep.write(Output::Stdout, b"alone");
+    // It stops by itself when nobody comes back.
+    assert_eq!(side.keep.tick(Moment(59_999)), None);
+    side.now = Moment(50_000);
+    let streams = enarx_session::tenant::Streams::after(0, 0);
+    let (connection, tenant) = reattach(&mut side, digest, 2, identity, streams).unwrap();
+    assert_eq!(tenant.stdout, b"alone");
+    assert_eq!(side.keep.tick(Moment(200_000)), None, "somebody is there");
+    side.keep.disconnect(connection, Moment(200_000));
+    assert_eq!(side.keep.tick(Moment(259_999)), None);
+    assert_eq!(side.keep.tick(Moment(260_000)), Some(Order::Stop));
+    assert_eq!(
+        side.keep.read_stdin(&mut [0]),
+        Some(0),
+        "its input has ended"
+    );
+    assert_eq!(side.keep.tick(Moment(269_999)), None);
+    assert_eq!(
+        side.keep.tick(Moment(270_000)),
+        Some(Order::Kill(ExitKind::Stopped))
+    );
+    side.now = Moment(270_000);
+    side.exit(ExitKind::Stopped, 0);
+    assert_eq!(
+        side.keep.tick(Moment(270_001)),
+        Some(Order::End),
+        "nobody fetches it"
+    );
+}
+
+#[test]
+fn stop_gives_the_application_its_grace_and_no_more() {
+    let (mut side, mut connection, mut tenant, ..) = running(&fixture::named());
+    side.now = Moment(1000);
+    tenant.session.stop(500).unwrap();
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    assert!(side.stopped);
+    assert_eq!(
+        side.keep.read_stdin(&mut [0]),
+        Some(0),
+        "its input has ended"
+    );
+    // What is still on its way is no fault.
+    tenant.session.stdin(b"late", tenant.now);
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    assert_eq!(side.keep.tick(Moment(1499)), None);
+    // A later, longer grace does not prolong it.
+    tenant.session.stop(60_000).unwrap();
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    assert_eq!(
+        side.keep.tick(Moment(1500)),
+        Some(Order::Kill(ExitKind::Stopped))
+    );
+    assert_eq!(side.keep.tick(Moment(1501)), None, "once");
+}
+
+#[test]
+fn an_application_may_be_stopped_without_taking_its_streams() {
+    let (mut side, mut first, mut owner, _, digest) = running(&fixture::named());
+    let identity = *owner.session.identity();
+    let wanted = Wanted::Running(digest);
+    let (mut second, mut other) = judged(&mut side, TENANT, 2, wanted, Some(identity)).unwrap();
+    other.session.stop(1000).unwrap();
+    pump(&mut side, &mut second, &mut other).unwrap();
+    assert!(side.stopped);
+    side.keep.write(Output::Stdout, b"last words");
+    pump(&mut side, &mut first, &mut owner).unwrap();
+    assert_eq!(owner.stdout, b"last words");
+}
+
+#[test]
+fn the_last_to_attach_has_the_streams() {
+    let (mut side, mut first, mut old, _, digest) = running(&fixture::named());
+    let identity = *old.session.identity();
+    side.keep.write(Output::Stdout, b"one");
+    pump(&mut side, &mut first, &mut old).unwrap();
+    let streams = enarx_session::tenant::Streams::after(3, 0);
+    let (mut second, mut new) = reattach(&mut side, digest, 2, identity, streams).unwrap();
+    side.keep.write(Output::Stdout, b"two");
+    pump(&mut side, &mut second, &mut new).unwrap();
+    assert_eq!(new.stdout, b"two");
+    assert_eq!(side.serve(&mut first, &[]), Err(Refusal::Replaced));
+    let Err(refusal) = drain_refusal(&mut side, &mut first, &mut old) else {
+        panic!("the old one goes on");
+    };
+    assert_eq!(refusal.code(), "session.replaced");
+    assert!(first.is_closed());
+    assert_eq!(old.stdout, b"one", "and nothing of the rest");
+    side.keep.disconnect(first, side.now);
+    assert_eq!(side.keep.write(Output::Stdout, b"three"), 5);
+    pump(&mut side, &mut second, &mut new).unwrap();
+    assert_eq!(new.stdout, b"twothree");
+}
+
+fn drain_refusal(
+    side: &mut KeepSide,
+    connection: &mut enarx_session::keep::Connection,
+    tenant: &mut TenantSide,
+) -> Result<(), Refusal> {
+    let bytes = connection.outgoing(&mut side.keep, side.now).to_vec();
+    connection.sent(bytes.len());
+    tenant.serve(&bytes).map(|_| ())
+}
+
+#[test]
+fn a_release_that_is_cut_begins_again() {
+    let contract = fixture::open();
+    let mut side = KeepSide::new(contract.clone());
+    let (mut connection, mut tenant) = judged(&mut side, TENANT, 1, Wanted::Fresh, None).unwrap();
+    let (deployment, values) = fixture::deployment(&contract, &vec![1; 300_000]);
+    tenant.release(&deployment, values.clone());
+    let up = tenant.serve(&[]).unwrap();
+    side.serve(&mut connection, &up).unwrap();
+    assert!(!side.started);
+    side.keep.disconnect(connection, side.now);
+    let digest = [0; 32];
+    // Nothing ran, so it may be another deployment.
+    let (mut connection, mut tenant) =
+        judged(&mut side, TENANT, 2, Wanted::Either(digest), None).unwrap();
+    assert_eq!(tenant.session.state(), State::Unprovisioned);
+    let (deployment, values) = fixture::deployment(&contract, b"another");
+    tenant.release(&deployment, values.clone());
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    assert!(side.started);
+    assert!(side.delivered == values);
+    // The Keep belongs to the first who released to it.
+    assert!(!side.keep.admits(&fixture::key(fixture::OTHER_TENANT)));
+    let other = side.connect(fixture::OTHER_TENANT, 3);
+    assert_eq!(other.err(), Some(Refusal::Tenant));
+}
+
+#[test]
+fn a_verdict_expires_and_a_new_one_takes_its_place() {
+    let (mut side, mut connection, mut tenant, ..) = running(&fixture::named());
+    let later = tenant.session.expires();
+    tenant.now = later;
+    side.now = later;
+    // Between the two there were signs of life.
+    assert_eq!(tenant.session.stdin(b"too late", tenant.now), 0);
+    tenant.session.reattest([3; 32], later).unwrap();
+    assert_eq!(tenant.session.reattest([3; 32], later), Err(Refusal::Busy));
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    assert_eq!(tenant.session.stdin(b"in time", tenant.now), 7);
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    let mut buffer = [0; 16];
+    assert_eq!(side.keep.read_stdin(&mut buffer), Some(7));
+}
+
+#[test]
+fn silence_is_broken_and_death_is_noticed() {
+    let (mut side, mut connection, mut tenant, ..) = running(&fixture::named());
+    for round in 1..10 {
+        let now = Moment(round * time::KEEP_ALIVE);
+        (side.now, tenant.now) = (now, now);
+        assert!(connection.deadline() <= now && tenant.session.deadline() <= now);
+        connection.tick(&mut side.keep, now).unwrap();
+        tenant.session.tick(now).unwrap();
+        pump(&mut side, &mut connection, &mut tenant).unwrap();
+    }
+    let dead = side.now.after(time::DEAD);
+    let refusal = connection.tick(&mut side.keep, dead);
+    assert_eq!(
+        refusal.map_err(|refusal| refusal.code().to_owned()),
+        Err("session.timeout".to_owned())
+    );
+    let refusal = tenant.session.tick(dead);
+    assert_eq!(
+        refusal.map_err(|refusal| refusal.code().to_owned()),
+        Err("session.timeout".to_owned())
+    );
+    assert_eq!(tenant.session.finish(), Err(Refusal::Truncated));
+}
+
+#[test]
+fn a_keep_that_nobody_wants_ends() {
+    let mut side = KeepSide::new(fixture::open());
+    assert_eq!(side.keep.tick(Moment(59_999)), None);
+    assert_eq!(side.keep.tick(Moment(60_000)), Some(Order::End));
+    assert!(side.keep.is_finished());
+    assert_eq!(side.connect(TENANT, 1).err(), Some(Refusal::Full));
+}
+
+#[test]
+fn the_contract_bounds_the_time_of_an_application() {
+    let (mut side, connection, ..) = running(&fixture::named());
+    assert_eq!(side.keep.tick(Moment(86_399_999)), None);
+    assert_eq!(
+        side.keep.tick(Moment(86_400_000)),
+        Some(Order::Kill(ExitKind::Expired))
+    );
+    drop(connection);
+}
