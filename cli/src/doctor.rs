@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use enarx_doctor::{Backend, BackendReport, Host, Report, examine, examine_for};
+use enarx_doctor::{Backend, BackendReport, Host, Report, examine};
 
 use crate::json::Json;
 use crate::output::print_json;
@@ -27,16 +27,6 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         out!("{}", report.to_tree());
     }
     ExitCode::SUCCESS
-}
-
-/// The protections that a Keep of this kind does without here, for the line about protection.
-pub fn weaker(backend: Backend) -> String {
-    let report = examine_for(&Host::new(), backend.name());
-    let missing = report.map_or_else(Vec::new, |report| report.weaknesses());
-    if missing.is_empty() {
-        return String::new();
-    }
-    format!(", weaker without {}", missing.join(" and "))
 }
 
 /// Why `backend` is no Keep that protects the application from this machine, in one sentence.

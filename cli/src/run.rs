@@ -12,11 +12,9 @@ use clap::{Args, ValueEnum};
 use enarx_backend::Backend;
 use enarx_backend::launch::{Images, Target};
 use enarx_configuration::{Configuration, Limits, Network, Terminals};
-use enarx_confine::report::report_violations;
 use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
-use enarx_executor::launch::Launch;
+use enarx_executor::launch::{Confine, Confined, Launch};
 use enarx_executor::refused::RefusedCalls;
-use enarx_exits::exit_code;
 use enarx_runtime_image::{LOADER, MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMULATED, RUNTIME};
 use enarx_vmm::launch::Measured;
 
@@ -116,6 +114,10 @@ pub struct Arguments {
     /// Refuse to run unless the hardware protects the program from this machine's owner
     #[arg(long, env = "ENARX_REQUIRE_TEE")]
     require_tee: bool,
+
+    /// Refuse to run unless all that confines the Keep on this machine is there: Landlock, namespaces
+    #[arg(long, env = "ENARX_REQUIRE_CONFINEMENT")]
+    require_confinement: bool,
 
     /// Have the fault report of a measured Keep tell this machine's owner addresses; changes the measurement
     #[arg(long, env = "ENARX_INSECURE_FAULT_ADDRESSES")]
@@ -262,27 +264,6 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         .iter()
         .map(open_directory)
         .collect::<Result<_, _>>()?;
-    if !arguments.quiet {
-        if !settings.left_out.is_empty() {
-            say!(
-                "enarx: left out of the environment, because they are not UTF-8: {}",
-                settings.left_out.join(", ")
-            );
-        }
-        say!(
-            "enarx: backend {backend}{}{}: {} (--quiet silences this)",
-            if arguments.backend == Choice::Auto {
-                passed_over(backend)
-            } else {
-                String::new()
-            },
-            crate::doctor::weaker(backend),
-            backend.protection()
-        );
-    }
-    // Without it, a forbidden system call would end this command without a word.
-    report_violations(exit_code::FAULT)
-        .map_err(|error| Failure::new(format!("SIGSYS could not be handled: {error}")))?;
     let measured = Measured {
         host_data: [0; 32],
         fault_addresses: arguments.insecure_fault_addresses,
@@ -330,8 +311,40 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         } else {
             RefusedCalls::Count
         },
+        confine: Confine::default(),
     };
-    let run = enarx_backend::run(target, &images, launch)
+    let start = |confined: &[Confined]| {
+        let missing = missing(confined);
+        if !arguments.quiet {
+            if !settings.left_out.is_empty() {
+                say!(
+                    "enarx: left out of the environment, because they are not UTF-8: {}",
+                    settings.left_out.join(", ")
+                );
+            }
+            let passed_over = match arguments.backend {
+                Choice::Auto => passed_over(backend),
+                _ => String::new(),
+            };
+            let weaker = if missing.is_empty() {
+                String::new()
+            } else {
+                format!(", weaker without {}", missing.join(" and "))
+            };
+            say!(
+                "enarx: backend {backend}{passed_over}{weaker}: {} (--quiet silences this)",
+                backend.protection()
+            );
+        }
+        if arguments.require_confinement && !missing.is_empty() {
+            return Err(format!(
+                "--require-confinement: this machine does not offer {}: see `enarx doctor`",
+                missing.join(", ")
+            ));
+        }
+        Ok(())
+    };
+    let run = enarx_supervisor::run(target, &images, launch, start)
         .map_err(|error| Failure::new(error.to_string()))?;
     outcome::show(
         &run,
@@ -339,6 +352,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         arguments.timings,
         arguments.report_to.as_deref(),
     )
+}
+
+/// The ways of confining that do not hold.
+fn missing(confined: &[Confined]) -> Vec<&str> {
+    let missing = confined.iter().filter(|way| !way.holds);
+    missing.map(|way| &*way.by).collect()
 }
 
 /// A backend that was asked for by name: another one is no substitute.

@@ -169,6 +169,8 @@ const UNSAFE: &[&str] = &[
     "host/doctor/src/landlock_abi.rs",
     "host/executor/src/buffer.rs",
     "host/executor/src/interrupt.rs",
+    "host/supervisor/src/child.rs",
+    "host/supervisor/src/spawn.rs",
     "host/vmm/src/vm/backing.rs",
     "host/vmm/src/vm/memory.rs",
     "host/vmm/src/vm/stats.rs",

@@ -226,12 +226,20 @@ int main(int argc, char **argv) {
         for (;;) pause();
     case 'n': /* listens on 127.0.0.1 by TCP, binds UDP, looks up a name; ends with the failures' bits */
         code = 0;
-        second = 0x0100007f;
-        post(0x42, 0, 0, 0, 0, 4);
-        if (complete(0, 0) != 0) code |= 1;
-        post(0x45, 0, 0, 0, 0, 4);
-        if (complete(0, 0) != 0) code |= 2;
-        second = 0;
+        for (int udp = 0; udp <= 1; udp++) {
+            post(udp ? 0x4d : 0x4c, 0, 0, 0, 0, 0);
+            if (complete(0, &value) != 0) {
+                code |= udp ? 2 : 1;
+                continue;
+            }
+            second = 0x0100007f;
+            post(0x45, 0, (uint32_t)value, 0, 0, 4);
+            if (complete(0, 0) != 0) code |= udp ? 2 : 1;
+            second = 0;
+            if (udp) continue;
+            post(0x42, 0, (uint32_t)value, 0, 0, 1);
+            if (complete(0, 0) != 0) code |= 1;
+        }
         memcpy((void *)(region + BUFFER(0)), "127.0.0.1", 9);
         post(0x40, 0, 0, 9, 0, 0);
         if (complete(0, 0) != 0) code |= 4;

@@ -8,6 +8,7 @@ mod common;
 mod conformance;
 mod crowd;
 mod documents;
+mod jail;
 mod languages;
 mod memory;
 mod output;

@@ -6,6 +6,7 @@
 #[cfg(any(test, feature = "interpreter"))]
 pub mod bpf;
 pub mod landlock;
+pub mod process;
 pub mod report;
 pub mod seccomp;
 
@@ -43,6 +44,9 @@ pub enum ConfineError {
     /// The rules for files were not accepted.
     #[error("the Landlock rules could not be set: {0}; see `enarx doctor`")]
     Landlock(#[from] ::landlock::RulesetError),
+    /// Privileges could not be given up.
+    #[error("the privileges of the process that serves the Keep could not be given up: {0}")]
+    Privileges(#[source] std::io::Error),
     /// A granted directory cannot be duplicated.
     #[error("a granted directory cannot be used: {0}")]
     Directory(#[source] std::io::Error),

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 /// `si_code` of a `SIGSYS` that a filter sent (Linux, include/uapi/asm-generic/siginfo.h).
@@ -22,6 +22,34 @@ const _: () = assert!(size_of::<libc::siginfo_t>() == 128);
 
 /// The exit code of a program that made a forbidden system call.
 static EXIT_CODE: AtomicI32 = AtomicI32::new(1);
+
+/// The descriptor that takes a [`record`] instead of a sentence on standard error; -1 for none.
+static RECORDS: AtomicI32 = AtomicI32::new(-1);
+
+/// First bytes of a [`record`].
+pub const RECORD_START: [u8; 4] = [0xff; 4];
+
+/// A forbidden system call as bytes: [`RECORD_START`], and its number in little-endian order.
+#[must_use]
+pub const fn record(number: u32) -> [u8; 8] {
+    let mut record = [0xff; 8];
+    let mut index = 0;
+    while index < 4 {
+        record[RECORD_START.len() + index] = number.to_le_bytes()[index];
+        index += 1;
+    }
+    record
+}
+
+/// As [`report_violations`], for a process with a supervisor: a [`record`] goes to `descriptor`, which must stay
+/// open for as long as the process lives.
+///
+/// # Errors
+/// The system's.
+pub fn record_violations(descriptor: BorrowedFd<'static>, exit_code: u8) -> io::Result<()> {
+    RECORDS.store(descriptor.as_raw_fd(), Ordering::Relaxed);
+    report_violations(exit_code)
+}
 
 /// From now on a forbidden system call of a confined thread ends the program with one sentence and
 /// `exit_code`. It changes the program's disposition of `SIGSYS`: for programs, not for libraries.
@@ -53,6 +81,16 @@ extern "C" fn stopped(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::
         )
     };
     let number = if code == SYS_SECCOMP { number } else { 0 };
+    let records = RECORDS.load(Ordering::Relaxed);
+    if records >= 0 {
+        let record = record(number);
+        // SAFETY: write(2) and _exit(2) are async-signal-safe, and allowed to every confined thread; `record` lives
+        // during the call.
+        unsafe {
+            libc::write(records, record.as_ptr().cast(), record.len());
+            libc::_exit(EXIT_CODE.load(Ordering::Relaxed));
+        }
+    }
     let mut digits = [b'0'; 4];
     let mut rest = number;
     for digit in digits.iter_mut().rev() {

@@ -94,6 +94,7 @@ const WORDS: &[(i64, &[u8])] = &[
     (libc::SYS_getsockopt, &[0, 1, 2]),
     (libc::SYS_ioctl, &[0, 1]),
     (libc::SYS_mmap, &[4]),
+    (libc::SYS_pidfd_send_signal, &[0, 1, 3]),
     (libc::SYS_prctl, &[0]),
     (libc::SYS_prlimit64, &[0, 1]),
     (libc::SYS_read, &[0]),

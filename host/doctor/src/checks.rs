@@ -261,6 +261,9 @@ fn sim(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
         device(machine, "/dev/kvm", load_kvm),
         extension(kvm, "MSR exits in KVM", KVM_CAP_X86_USER_SPACE_MSR),
         extension(kvm, "MSR filters in KVM", KVM_CAP_X86_MSR_FILTER),
+        seccomp(machine),
+        advice(landlock(machine)),
+        advice(user_namespaces(machine)),
     ]
 }
 
@@ -288,6 +291,7 @@ fn kvm(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
         huge_pages(machine),
         seccomp(machine),
         advice(landlock(machine)),
+        advice(user_namespaces(machine)),
     ]
 }
 

@@ -9,17 +9,19 @@ use std::io;
 
 use enarx_exits::{FaultReport, Reason};
 use enarx_sallyport::host::Violation;
+use serde::{Deserialize, Serialize};
 
 use crate::ExecutorError;
 use crate::refused::Refused;
 
 /// Why a Keep ended by a fault.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum KeepFault {
     /// The microkernel, or a process Keep's host in its place, gave this reason.
     Reported {
         /// The reason.
+        #[serde(with = "reason")]
         reason: Reason,
         /// Its detail, which SPEC.md of `enarx-exits` describes; `None` if it did not come with the reason.
         detail: Option<u64>,
@@ -27,6 +29,7 @@ pub enum KeepFault {
     /// The microkernel ended the Keep because of an exception.
     Exception {
         /// Its judgement of the exception.
+        #[serde(with = "reason")]
         reason: Reason,
         /// The exception.
         exception: Exception,
@@ -47,7 +50,7 @@ pub enum KeepFault {
     /// The guest left in a way in which no Keep leaves.
     Exit(StrayExit),
     /// The Keep broke the rules of the sallyport's rings.
-    Ring(Violation),
+    Ring(#[serde(with = "violation")] Violation),
     /// The runtime of a process Keep sent a message that its doorbell does not have.
     Doorbell,
     /// The runtime made a system call that no Keep has, and that was to end it.
@@ -68,7 +71,7 @@ pub enum KeepFault {
 }
 
 /// An exception that ended a Keep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exception {
     /// Vector.
     pub vector: u64,
@@ -77,7 +80,7 @@ pub struct Exception {
 }
 
 /// The state that an exception interrupted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExceptionContext {
     /// Error code pushed by the CPU.
     pub error_code: u64,
@@ -88,7 +91,7 @@ pub struct ExceptionContext {
 }
 
 /// Registers that tell where a vCPU was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Context {
     /// Instruction pointer.
     pub rip: u64,
@@ -99,7 +102,7 @@ pub struct Context {
 }
 
 /// How a guest ended itself by the GHCB protocol, or KVM says that it did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Termination {
     /// By a reason of the protocol itself (56421, table 4).
     Protocol(u8),
@@ -125,7 +128,7 @@ pub enum Termination {
 /// An access to a page in another state than the guest thinks it is (`KVM_EXIT_MEMORY_FAULT`).
 /// The microkernel asks before it converts, so this is its defect or an attack on it: the Keep
 /// ends, and nothing is converted silently.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryFault {
     /// Guest physical address.
     pub gpa: u64,
@@ -138,7 +141,7 @@ pub struct MemoryFault {
 }
 
 /// An access that SEV-SNP hardware would not complete, as the simulated platform sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SimulatedFault {
     /// The page is not the guest's.
     NotPrivate {
@@ -164,7 +167,7 @@ pub enum SimulatedFault {
 }
 
 /// An exit that no Keep makes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StrayExit {
     /// A call of a function that the VMM does not have.
     Function(u32),
@@ -182,7 +185,7 @@ pub enum StrayExit {
 }
 
 /// The end of a process that had not asked for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProcessEnd {
     /// By this exit status.
     Status(i32),
@@ -193,7 +196,7 @@ pub enum ProcessEnd {
 }
 
 /// Why the host could not go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostFault {
     /// KVM refused to do this.
     Kvm {
@@ -211,6 +214,10 @@ pub enum HostFault {
     },
     /// A thread that serves the Keep panicked.
     Panicked,
+    /// A filter stopped a system call of a thread that serves the Keep.
+    ForbiddenCall(Refused),
+    /// The process that serves the Keep ended without a word.
+    Vmm(ProcessEnd),
     /// Anything else, in a sentence.
     Other(String),
 }
@@ -530,8 +537,69 @@ impl fmt::Display for HostFault {
             Self::Panicked => f.write_str(
                 "the host gave the Keep up: one of its threads panicked; please report this",
             ),
+            Self::ForbiddenCall(call) => write!(
+                f,
+                "stopped: a thread that serves the Keep made the forbidden system call {call}; please report this"
+            ),
+            Self::Vmm(ProcessEnd::Signal(libc::SIGKILL)) => f.write_str(
+                "the process that serves the Keep was killed from outside (SIGKILL): most likely this machine ran out of memory; free some, or lower --memory",
+            ),
+            Self::Vmm(ProcessEnd::Signal(signal)) => write!(
+                f,
+                "the process that serves the Keep died of signal {signal}; please report this"
+            ),
+            Self::Vmm(ProcessEnd::Status(_) | ProcessEnd::Unknown) => f.write_str(
+                "the process that serves the Keep ended without a word; please report this",
+            ),
             Self::Other(sentence) => f.write_str(sentence),
         }
+    }
+}
+
+/// A reason as its number.
+mod reason {
+    use enarx_exits::Reason;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+    pub fn serialize<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(*reason as u64)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Reason, D::Error> {
+        let number = u64::deserialize(deserializer)?;
+        Reason::from_number(number).ok_or_else(|| D::Error::custom("no such reason"))
+    }
+}
+
+/// A violation of the ring's rules as its place in a list.
+mod violation {
+    use enarx_sallyport::host::Violation;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    const ALL: [Violation; 5] = [
+        Violation::IndexOutOfRange,
+        Violation::SlotOutOfRange,
+        Violation::SlotInFlight,
+        Violation::IdMismatch,
+        Violation::CompletionOverflow,
+    ];
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+    pub fn serialize<S: Serializer>(
+        violation: &Violation,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let place = ALL.iter().position(|known| known == violation);
+        serializer.serialize_u64(place.unwrap_or(ALL.len()) as u64)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Violation, D::Error> {
+        let place = usize::deserialize(deserializer)?;
+        let known = ALL.get(place).copied();
+        known.ok_or_else(|| D::Error::custom("no such violation"))
     }
 }
 

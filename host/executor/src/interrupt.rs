@@ -79,7 +79,8 @@ pub unsafe fn with_flag<R>(flag: *mut u8, f: impl FnOnce() -> R) -> R {
     f()
 }
 
-fn handle_signal() {
+/// Installs the handler of the signal, once. A process does it before it is confined.
+pub fn handle_signal() {
     static HANDLER: Once = Once::new();
     HANDLER.call_once(|| {
         // SAFETY: the action is fully initialised, and without `SA_RESTART`; the handler touches a

@@ -1,13 +1,16 @@
 //! The launch of every kind of Keep, and its outcome.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::ExecutorError;
 use crate::fault::KeepFault;
 use crate::grant::Grant;
+use crate::lookups::Lookups;
 use crate::refused::RefusedCalls;
 
 /// The work of a Keep, and its bounds.
@@ -30,6 +33,63 @@ pub struct Launch {
     /// The consequence of system calls that the runtime makes and a Keep does not have. A genuine measured
     /// Keep does not tell.
     pub refused_calls: RefusedCalls,
+    /// What confines whatever serves the Keep.
+    pub confine: Confine,
+}
+
+/// What confines whatever serves a Keep.
+#[derive(Debug, Default)]
+pub enum Confine {
+    /// Each thread that serves the Keep by itself: the rest of the program stays as it is, and shares their
+    /// memory. For programs that are nothing but tests or benchmarks.
+    #[default]
+    Threads,
+    /// The whole process, which is the Keep's alone and has one thread.
+    Process(Jail),
+}
+
+/// What a process needs that is confined as a whole.
+#[derive(Debug)]
+pub struct Jail {
+    /// Asked once it is confined.
+    pub gate: Gate,
+    /// What looks up names.
+    pub lookups: Lookups,
+}
+
+impl Confine {
+    /// What looks up names, and the gate of a process that is to be confined as a whole.
+    #[must_use]
+    pub fn split(self) -> (Lookups, Option<Gate>) {
+        match self {
+            Self::Threads => (Lookups::Thread, None),
+            Self::Process(Jail { gate, lookups }) => (lookups, Some(gate)),
+        }
+    }
+}
+
+/// Asked once a process is confined, before the first instruction of its Keep: it returns when the Keep may run.
+pub struct Gate(Box<Open>);
+
+type Open = dyn FnOnce(&[Confined]) + Send;
+
+impl Gate {
+    /// A gate that calls `open`.
+    #[must_use]
+    pub fn new(open: impl FnOnce(&[Confined]) + Send + 'static) -> Self {
+        Self(Box::new(open))
+    }
+
+    /// Waits until the Keep may run in a process that is confined in these ways.
+    pub fn pass(self, confined: &[Confined]) {
+        (self.0)(confined);
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gate")
+    }
 }
 
 /// How long the threads that serve a Keep have after its end, in all. Nothing that they do takes that long,
@@ -76,7 +136,7 @@ pub fn join_until(
 }
 
 /// How a Keep ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// The runtime ended with this exit code.
     Exit(i32),
@@ -99,7 +159,7 @@ impl From<ExecutorError> for Outcome {
 }
 
 /// The run of a Keep: its end, and what was seen on the way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// The end.
     pub outcome: Outcome,
@@ -108,7 +168,7 @@ pub struct Run {
 }
 
 /// What was seen of a run beside its outcome.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The phases of launch and run in their order; they adjoin.
     pub phases: Vec<Phase>,
@@ -123,21 +183,33 @@ pub struct Report {
 }
 
 /// A phase of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phase {
     /// Its name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Its length.
-    #[serde(rename = "microseconds", serialize_with = "microseconds")]
+    #[serde(rename = "microseconds", with = "microseconds")]
     pub duration: Duration,
 }
 
-fn microseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64() * 1e6)
+/// A duration as microseconds.
+mod microseconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(length: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(length.as_secs_f64() * 1e6)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(deserializer)? / 1e6;
+        Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+    }
 }
 
 /// A number that was counted during a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
     /// The thing that is counted.
     pub name: String,
@@ -145,11 +217,20 @@ pub struct Counter {
     pub count: u64,
 }
 
+impl Confined {
+    /// A way, and whether it holds.
+    #[must_use]
+    pub const fn new(by: &'static str, holds: bool) -> Self {
+        let by = Cow::Borrowed(by);
+        Self { by, holds }
+    }
+}
+
 /// A way of confining, and whether it holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confined {
     /// The way.
-    pub by: &'static str,
+    pub by: Cow<'static, str>,
     /// It holds, in whole.
     pub holds: bool,
 }

@@ -17,6 +17,7 @@ mod handles;
 pub mod interrupt;
 pub mod launch;
 mod log;
+pub mod lookups;
 mod network;
 mod rate;
 pub mod refused;
@@ -49,6 +50,7 @@ use buffer::Buffer;
 use enarx_confine::seccomp::{Allow, calls, word};
 use handles::{Handles, Node, Object};
 use log::Log;
+use lookups::Lookups;
 use resolver::Resolver;
 use streams::{Direction, Stream};
 use watch::Watch;
@@ -671,6 +673,27 @@ impl SharedExecutor {
         configuration: Vec<u8>,
         application: Vec<u8>,
     ) -> std::io::Result<Self> {
+        let lookups = Lookups::Thread;
+        Self::with(region, facts, grant, configuration, application, lookups)
+    }
+
+    /// As [`Self::new`]; `lookups` looks up names, if the grant has them.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with(
+        region: Region,
+        facts: Facts,
+        grant: Grant,
+        configuration: Vec<u8>,
+        application: Vec<u8>,
+        lookups: Lookups,
+    ) -> std::io::Result<Self> {
+        let resolver = match lookups {
+            _ if !grant.network.name_lookup => None,
+            Lookups::Thread => Some(Resolver::start()?),
+            Lookups::Process(client) => Some(Resolver::Process(client)),
+        };
         let Grant {
             stdio: [stdin, stdout, stderr],
             directories,
@@ -698,7 +721,7 @@ impl SharedExecutor {
                 handles: Handles::new(streams, directories),
                 network,
                 evidence,
-                resolver: network.name_lookup.then(Resolver::start).transpose()?,
+                resolver,
                 log: Arc::clone(&log),
                 interrupted: Arc::clone(&interrupted),
                 configuration,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use syscalls::{Errno, Sysno};
 
 /// The consequence of a refused system call.
@@ -21,7 +22,7 @@ pub enum RefusedCalls {
 const MOST: usize = 64;
 
 /// A refused system call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Refused {
     /// Number of the call on Linux x86-64.
     pub number: u64,

@@ -1,5 +1,5 @@
-//! Look-ups of names, when the grant names them, by a thread of their own: the C library offers no
-//! other way. It is confined too, but needs more than its siblings: the C library's files and sockets.
+//! Look-ups of names, when the grant names them, by a thread or process of their own: the C library offers no
+//! other way. It is confined too, but needs more than what serves the Keep: the C library's files and sockets.
 
 use std::fs::File;
 use std::net::{IpAddr, ToSocketAddrs};
@@ -14,6 +14,7 @@ use enarx_sallyport::Status;
 use rustix::event::{EventfdFlags, eventfd};
 use seccompiler::{BpfProgram, SeccompAction};
 
+use super::lookups::{Asked, Client};
 use super::{Result, status};
 use enarx_confine::landlock::{self, Tcp};
 use enarx_confine::seccomp::{self, Allow, apply, calls, compile, wide, word};
@@ -22,7 +23,7 @@ use enarx_confine::seccomp::{self, Allow, apply, calls, compile, wide, word};
 pub type Addresses = Result<Vec<IpAddr>>;
 
 /// Look-ups that wait for the thread, at most, cancelled ones included.
-const MAX_LOOKUPS: usize = 16;
+pub const MAX_LOOKUPS: usize = 16;
 
 /// The port of name servers (RFC 1035, section 4.2).
 const DNS: u16 = 53;
@@ -101,7 +102,8 @@ const CALLS: &[i64] = &[
 const FIONREAD: u32 = 0x541b;
 
 /// A question to the thread.
-struct Question {
+#[derive(Debug)]
+pub struct Question {
     name: String,
     answer: Sender<Addresses>,
     /// Gone when nobody wants to know any more: a question holds no descriptor while it waits.
@@ -110,12 +112,21 @@ struct Question {
 
 /// A look-up that was asked for.
 #[derive(Debug)]
-pub struct Lookup(Receiver<Addresses>);
+pub enum Lookup {
+    /// Of the thread.
+    Thread(Receiver<Addresses>),
+    /// Of a process.
+    Process(Asked),
+}
 
 impl Lookup {
     /// The answer; `None` when it is not there yet.
     pub fn answer(&self) -> Option<Addresses> {
-        match self.0.try_recv() {
+        let answer = match self {
+            Self::Thread(answer) => answer.try_recv(),
+            Self::Process(asked) => return asked.answer(),
+        };
+        match answer {
             Ok(answer) => Some(answer),
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) => Some(Err(Status::ResolverFailure)),
@@ -123,11 +134,13 @@ impl Lookup {
     }
 }
 
-/// The thread that looks up names, one after the other. It ends when this value is dropped, or
-/// once the look-up that it is about has ended.
+/// What looks up names, one after the other.
 #[derive(Debug)]
-pub struct Resolver {
-    questions: SyncSender<Question>,
+pub enum Resolver {
+    /// A thread. It ends when this value is dropped, or once the look-up that it is about has ended.
+    Thread(SyncSender<Question>),
+    /// A process, for one that is confined as a whole.
+    Process(Client),
 }
 
 impl Resolver {
@@ -162,7 +175,7 @@ impl Resolver {
                     }
                 }
             })?;
-        Ok(Self { questions })
+        Ok(Self::Thread(questions))
     }
 
     /// Asks for a name; the descriptor becomes readable when the answer is there. Who drops it does not
@@ -171,6 +184,13 @@ impl Resolver {
     /// # Errors
     /// [`Status::Again`] when [`MAX_LOOKUPS`] wait.
     pub fn ask(&self, name: String) -> Result<(Lookup, Arc<OwnedFd>)> {
+        let questions = match self {
+            Self::Thread(questions) => questions,
+            Self::Process(client) => {
+                let (asked, ready) = client.ask(&name)?;
+                return Ok((Lookup::Process(asked), ready));
+            }
+        };
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let ready = Arc::new(eventfd(0, flags).map_err(status)?);
         let (answer, answered) = channel();
@@ -179,17 +199,16 @@ impl Resolver {
             answer,
             ready: Arc::downgrade(&ready),
         };
-        self.questions
-            .try_send(question)
-            .map_err(|error| match error {
-                TrySendError::Full(_) => Status::Again,
-                TrySendError::Disconnected(_) => Status::ResolverFailure,
-            })?;
-        Ok((Lookup(answered), ready))
+        questions.try_send(question).map_err(|error| match error {
+            TrySendError::Full(_) => Status::Again,
+            TrySendError::Disconnected(_) => Status::ResolverFailure,
+        })?;
+        Ok((Lookup::Thread(answered), ready))
     }
 }
 
-fn look_up(name: &str) -> Addresses {
+/// The addresses of a name.
+pub fn look_up(name: &str) -> Addresses {
     match (name, 0).to_socket_addrs() {
         Ok(addresses) => {
             let mut found = Vec::new();
@@ -207,7 +226,7 @@ fn look_up(name: &str) -> Addresses {
 
 /// The filter of the thread's system calls. A module of the C library that wants another one is told that
 /// there is none such, and does without.
-fn filter() -> std::io::Result<BpfProgram> {
+pub fn filter() -> std::io::Result<BpfProgram> {
     let otherwise = SeccompAction::Errno(word(libc::ENOSYS));
     compile(allowed(), otherwise).map_err(std::io::Error::other)
 }
@@ -273,7 +292,7 @@ fn allowed() -> impl Iterator<Item = Allow> {
 }
 
 /// Leaves the calling thread the files of the C library to read, name servers, and the calls of `filter`.
-fn confine(filter: &BpfProgram) -> std::result::Result<(), enarx_confine::ConfineError> {
+pub fn confine(filter: &BpfProgram) -> std::result::Result<(), enarx_confine::ConfineError> {
     let folders: Vec<File> = READABLE
         .iter()
         .filter_map(|folder| File::open(folder).ok())
@@ -345,11 +364,7 @@ mod tests {
         let answer = loop {
             match resolver.ask("localhost".into()) {
                 Ok((lookup, ready)) => {
-                    while lookup
-                        .0
-                        .try_recv()
-                        .is_err_and(|error| error == TryRecvError::Empty)
-                    {
+                    while lookup.answer().is_none() {
                         assert!(start.elapsed().as_secs() < 60, "no answer");
                         thread::yield_now();
                     }

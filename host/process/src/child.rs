@@ -97,8 +97,6 @@ pub struct Plan<'a> {
 /// A running child. It is not reaped by itself.
 #[derive(Debug)]
 pub struct Child {
-    /// Its number, until it is reaped.
-    pub pid: Pid,
     /// Names the process, even after its end.
     pub pidfd: OwnedFd,
 }
@@ -146,7 +144,7 @@ pub fn spawn(plan: &Plan<'_>) -> io::Result<Child> {
                 Pid::from_raw(pid).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
             // It is our child and not reaped, so the number still names it.
             let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-            Ok(Child { pid, pidfd })
+            Ok(Child { pidfd })
         }
     }
 }

@@ -6,8 +6,10 @@ use seccompiler::{BpfProgram, SeccompAction};
 
 use super::child::IMAGE_FD;
 use enarx_confine::ConfineError;
+use enarx_confine::process::{self, THREAD};
 use enarx_confine::seccomp::{self, Allow, calls, compile, wide, word};
 use enarx_executor::grant::NetworkGrant;
+use enarx_executor::interrupt;
 use enarx_executor::refused::RefusedCalls;
 use enarx_exits::process::{DOORBELL_FD, REGION_FD};
 
@@ -18,18 +20,6 @@ const STDERR: i32 = 2;
 /// `PROT_GROWSDOWN | PROT_GROWSUP` (Linux, include/uapi/asm-generic/mman-common.h): mprotect(2) changes as
 /// much of a growing mapping as there is.
 const GROWING: u64 = 0x0300_0000;
-/// Flags of pthread_create(3) for clone(2): a thread, never a process.
-const THREAD: u64 = wide(
-    libc::CLONE_VM
-        | libc::CLONE_FS
-        | libc::CLONE_FILES
-        | libc::CLONE_SIGHAND
-        | libc::CLONE_THREAD
-        | libc::CLONE_SYSVSEM
-        | libc::CLONE_SETTLS
-        | libc::CLONE_PARENT_SETTID
-        | libc::CLONE_CHILD_CLEARTID,
-);
 
 /// The filters of the runtime's process.
 #[derive(Debug)]
@@ -223,6 +213,30 @@ fn serving(
         .chain(enarx_executor::allowed(network))
         .chain(doorbell)
         .chain(listener)
+}
+
+/// The calls of a process that serves a Keep: those of the serving thread, and those of the thread that starts it,
+/// and ends and reaps the runtime.
+pub fn serving_process(
+    network: NetworkGrant,
+    doorbell: BorrowedFd<'_>,
+    listener: Option<BorrowedFd<'_>>,
+    runtime: BorrowedFd<'_>,
+) -> impl Iterator<Item = Allow> {
+    let listener = listener.map(|listener| listener.as_raw_fd());
+    let runtime = runtime.as_raw_fd();
+    // To threads of this process alone, and the one signal.
+    let kick = Allow::call(libc::SYS_tgkill)
+        .word(0, &[std::process::id()])
+        .word(2, &[word(interrupt::signal())]);
+    serving(network, doorbell.as_raw_fd(), listener)
+        .chain(process::threads())
+        .chain([
+            kick,
+            Allow::call(libc::SYS_pidfd_send_signal).descriptor(0, runtime),
+            Allow::call(libc::SYS_waitid),
+            Allow::call(libc::SYS_fcntl).word(1, &[word(libc::F_DUPFD_CLOEXEC)]),
+        ])
 }
 
 /// The request number that takes a notification (32 bits, as the kernel reads it).

@@ -9,8 +9,10 @@ pub mod error;
 mod filter;
 mod region;
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -29,11 +31,12 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
 
 use child::{Child, Forbidden, Plan, Stage};
-use enarx_confine::landlock::{self, Tcp};
+use enarx_confine::landlock::{self, Enforcement, Tcp};
+use enarx_confine::process;
 use enarx_confine::seccomp;
 use enarx_executor::fault::{HostFault, KeepFault, ProcessEnd};
 use enarx_executor::grant::NetworkGrant;
-use enarx_executor::interrupt::Interruptible;
+use enarx_executor::interrupt::{self, Interruptible};
 use enarx_executor::launch::{Confined, GRACE, Launch, Outcome, Phase, Report, Run, join_until};
 use enarx_executor::refused::Refused;
 use enarx_executor::{ExecutorError, Progress};
@@ -46,6 +49,9 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const SPARE_THREADS: u64 = 16;
 /// Most last words of a runtime, in bytes: what a pipe holds (pipe(7)).
 const LAST_WORDS: usize = 64 << 10;
+/// Largest text of `/proc/PID/status` that is read, in bytes: several times what it has.
+const STATUS_SIZE: usize = 16 << 10;
+
 /// How the serving of a Keep ended.
 #[derive(Debug)]
 enum End {
@@ -100,11 +106,14 @@ pub fn run(runtime: &[u8], launch: Launch) -> Result<Run, LaunchError> {
             .and_then(|since| u64::try_from(since.as_nanos()).ok())
             .unwrap_or(0),
     };
+    let (lookups, gate) = launch.confine.split();
+    let whole = gate.is_some();
     let served = Served::new(
         facts,
         launch.grant,
         launch.configuration,
         launch.application,
+        lookups,
     )
     .map_err(LaunchError::system("the shared region could not be made"))?;
     let (socket, childs_socket) = socketpair(
@@ -149,7 +158,20 @@ pub fn run(runtime: &[u8], launch: Launch) -> Result<Run, LaunchError> {
         return Ok(timed_out());
     }
     let started = start.elapsed();
-    let confinement = confinement(had, listener.is_some());
+    let mut confinement = confinement(had, listener.is_some());
+    if let Some(gate) = gate {
+        interrupt::handle_signal();
+        let listener = listener.as_ref().map(AsFd::as_fd);
+        let (doorbell, runtime) = (socket.as_fd(), child.child.pidfd.as_fd());
+        let allowed = filter::serving_process(network, doorbell, listener, runtime);
+        let granted = directories.iter().map(|(fd, ro)| (fd.as_fd(), *ro));
+        let landlock = process::confine(granted, Tcp::granted(network.tcp), allowed)?;
+        confinement.push(Confined::new(
+            "Landlock around what serves it",
+            landlock != Enforcement::None,
+        ));
+        gate.pass(&confinement);
+    }
 
     let server = Arc::new(Server {
         served,
@@ -158,6 +180,7 @@ pub fn run(runtime: &[u8], launch: Launch) -> Result<Run, LaunchError> {
         deadline,
         directories,
         network,
+        whole,
         thread: Interruptible::default(),
     });
     let (thread, end) = server.serve_until(deadline)?;
@@ -176,7 +199,10 @@ pub fn run(runtime: &[u8], launch: Launch) -> Result<Run, LaunchError> {
         executor.log_last_words(&words[..length]);
     }
     executor.finish_log();
-    let phase = |name, duration| Phase { name, duration };
+    let phase = |name: &'static str, duration| Phase {
+        name: name.into(),
+        duration,
+    };
     let report = Report {
         phases: vec![
             phase("prepare", prepared),
@@ -308,6 +334,8 @@ struct Server {
     deadline: Option<Instant>,
     directories: Vec<(OwnedFd, bool)>,
     network: NetworkGrant,
+    /// The process is confined as a whole, by Landlock too.
+    whole: bool,
     thread: Interruptible,
 }
 
@@ -343,8 +371,10 @@ impl Server {
     /// The thread.
     fn run(&self, said: &Sender<Result<End, LaunchError>>) {
         let confine = || -> Result<(), LaunchError> {
-            let directories = self.directories.iter().map(|(fd, ro)| (fd.as_fd(), *ro));
-            landlock::restrict(directories, Tcp::granted(self.network.tcp))?;
+            if !self.whole {
+                let directories = self.directories.iter().map(|(fd, ro)| (fd.as_fd(), *ro));
+                landlock::restrict(directories, Tcp::granted(self.network.tcp))?;
+            }
             let listener = self.listener.as_ref().map(AsFd::as_fd);
             seccomp::apply(&filter::server(
                 self.network,
@@ -509,24 +539,38 @@ fn readable(fd: &OwnedFd) -> Result<bool, ExecutorError> {
     }
 }
 
+/// Opens `/proc/PID/status` of a child. Its number there may be another than in the namespace of this process; the
+/// kernel tells it of the child's descriptor (pidfd_open(2)).
+fn open_status(child: &Child) -> io::Result<File> {
+    let info = format!("/proc/self/fdinfo/{}", child.pidfd.as_raw_fd());
+    let info = std::fs::read_to_string(info)?;
+    let number = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    let number = number.ok_or(io::ErrorKind::NotFound)?.trim();
+    File::open(format!("/proc/{number}/status"))
+}
+
 /// A child that is killed and reaped in any case.
 struct Reaper {
     child: Child,
+    /// What the kernel says of it (proc(5), `/proc/PID/status`); opened before the host's side is confined.
+    status: Option<File>,
     reaped: bool,
 }
 
 impl Reaper {
     fn new(child: Child) -> Self {
         Self {
+            status: open_status(&child).ok(),
             child,
             reaped: false,
         }
     }
 
-    /// Bytes of writable private memory, which is what the limit counts; none when it has ended.
+    /// Bytes of writable private memory, which is what the limit counts; `None` when it has ended.
     fn memory(&self) -> Option<u64> {
-        let path = format!("/proc/{}/status", self.child.pid);
-        let status = std::fs::read_to_string(path).ok()?;
+        let mut text = [0; STATUS_SIZE];
+        let length = self.status.as_ref()?.read_at(&mut text, 0).ok()?;
+        let status = String::from_utf8_lossy(text.get(..length)?);
         let line = status
             .lines()
             .find_map(|line| line.strip_prefix("VmData:"))?;
@@ -624,6 +668,6 @@ fn confinement(had: u8, listener: bool) -> Vec<Confined> {
             has(child::HAS_NAMESPACES),
         ),
     ]
-    .map(|(by, holds)| Confined { by, holds })
+    .map(|(by, holds)| Confined::new(by, holds))
     .into()
 }

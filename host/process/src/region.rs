@@ -13,6 +13,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use enarx_executor::SharedExecutor;
 use enarx_executor::grant::Grant;
+use enarx_executor::lookups::Lookups;
 
 /// A shared region and its mapping.
 #[derive(Debug)]
@@ -69,13 +70,15 @@ impl Served {
         grant: Grant,
         configuration: Vec<u8>,
         application: Vec<u8>,
+        lookups: Lookups,
     ) -> io::Result<Self> {
         let region = SharedRegion::new()?;
         // SAFETY: the mapping is aligned to a page, has the size of a region and stays until `region` is
         // dropped. Only the executor, which gives no copy away, uses it, and it is dropped before. Nobody
         // makes references into it.
         let shared = unsafe { Region::from_raw(region.base.cast()) };
-        let executor = SharedExecutor::new(shared, facts, grant, configuration, application)?;
+        let executor =
+            SharedExecutor::with(shared, facts, grant, configuration, application, lookups)?;
         Ok(Self { executor, region })
     }
 

@@ -85,6 +85,7 @@ impl Timeline {
         let now = Instant::now();
         let duration = now - self.last;
         tracing::debug!(phase = name, ?duration);
+        let name = name.into();
         self.phases.push(Phase { name, duration });
         self.last = now;
     }

@@ -124,25 +124,33 @@ fn run_on(machine: VmLaunch, platform_launch: impl PlatformLaunch) -> Result<Run
     memory.load(EXIT_PHYSICAL + FACTS_OFFSET as u64, facts.as_bytes());
     let region = memory.region();
     let confinement = Confinement::new(&launch.grant, platform.calls())?;
-    let executor = SharedExecutor::new(
+    let facts = Facts {
+        tsc_khz,
+        vcpus: processors,
+        wall_ns,
+    };
+    let (lookups, gate) = launch.confine.split();
+    let executor = SharedExecutor::with(
         region,
-        Facts {
-            tsc_khz,
-            vcpus: processors,
-            wall_ns,
-        },
+        facts,
         launch.grant,
         launch.configuration,
         launch.application,
+        lookups,
     )?;
-    let keep = Arc::new(Keep::new(
+    let mut keep = Keep::new(
         executor,
         platform,
         memory,
         confinement,
         size.vcpus,
         launch.refused_calls,
-    ));
+    );
+    if let Some(gate) = gate {
+        keep.confine_process()?;
+        gate.pass(&keep.confinement());
+    }
+    let keep = Arc::new(keep);
     timeline.mark("confine");
     let (outcome, left_behind) = exits::run(&keep, first, launch.timeout)?;
     timeline.mark("keep");

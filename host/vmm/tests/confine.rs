@@ -81,7 +81,69 @@ fn child(scenario: &str) {
             filter(SeccompAction::KillProcess);
             let _ = rustix::io::ioctl_fionbio(&null, true);
         }
-        other => vcpu(other),
+        other => match other.strip_prefix("second thread: ") {
+            Some(scenario) => second_thread(scenario),
+            None => vcpu(other),
+        },
+    }
+}
+
+/// A grant of TCP and nothing else.
+fn grant() -> Grant {
+    let null = || File::open("/dev/null").unwrap().into();
+    Grant {
+        stdio: [null(), null(), null()],
+        directories: Vec::new(),
+        network: NetworkGrant {
+            tcp: true,
+            ..NetworkGrant::default()
+        },
+        evidence: None,
+    }
+}
+
+/// The calls that a thread must not make that a process confined as a whole has started, and may.
+const PROCESS_MUST_NOT: [&str; 12] = [
+    "make a tcp socket",
+    "connect",
+    "signal init",
+    "kill a thread",
+    "make a unix socket",
+    "map code",
+    "make code",
+    "handle a signal",
+    "open a file",
+    "execute",
+    "trace",
+    "fork",
+];
+const PROCESS_MAY: [&str; 3] = ["signal a thread", "map memory", "start a thread"];
+
+/// In the child, on a second thread of a process that is confined as one that serves a Keep.
+fn second_thread(scenario: &str) {
+    let grant = Grant {
+        network: NetworkGrant::default(),
+        ..grant()
+    };
+    let mut confinement = Confinement::new(&grant, Vec::new()).unwrap();
+    confinement.confine_process(Vec::new(), Vec::new()).unwrap();
+    let scenario = scenario.to_owned();
+    thread::spawn(move || attempt(&scenario)).join().unwrap();
+}
+
+#[test]
+fn a_second_thread_of_the_vmm_does_what_it_needs_and_nothing_else() {
+    for scenario in PROCESS_MAY {
+        let output = run_child(&format!("second thread: {scenario}"));
+        assert!(output.status.success(), "{scenario}: {output:?}");
+    }
+    for scenario in PROCESS_MUST_NOT {
+        let output = run_child(&format!("second thread: {scenario}"));
+        assert_eq!(
+            output.status.signal(),
+            Some(libc::SIGSYS),
+            "{scenario}: {output:?}"
+        );
     }
 }
 
@@ -107,26 +169,22 @@ const VCPU_MUST_NOT: [&str; 15] = [
 
 /// In the child, on a thread under the filter of vCPU threads.
 fn vcpu(scenario: &str) {
-    let null = || File::open("/dev/null").unwrap().into();
-    let grant = Grant {
-        stdio: [null(), null(), null()],
-        directories: Vec::new(),
-        network: NetworkGrant {
-            tcp: true,
-            ..NetworkGrant::default()
-        },
-        evidence: None,
-    };
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: zeros are a valid action, with a handler that is set to "ignore".
     unsafe {
         action.assume_init_mut().sa_sigaction = libc::SIG_IGN;
         libc::sigaction(libc::SIGRTMIN(), action.as_ptr(), std::ptr::null_mut());
     }
-    Confinement::new(&grant, Vec::new())
+    Confinement::new(&grant(), Vec::new())
         .unwrap()
         .apply()
         .unwrap();
+    attempt(scenario);
+}
+
+/// Makes one call; a filter may end the process.
+fn attempt(scenario: &str) {
+    let action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
     let socket = |family, kind| {
         // SAFETY: makes a descriptor; no memory is involved.
         unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) }
@@ -176,6 +234,15 @@ fn vcpu(scenario: &str) {
                     rlim_max: 1,
                 };
                 libc::setrlimit(libc::RLIMIT_CPU, &raw const limit).into()
+            }
+            "connect" => {
+                let nowhere = std::mem::MaybeUninit::<libc::sockaddr>::zeroed();
+                libc::connect(0, nowhere.as_ptr(), 16).into()
+            }
+            "fork" => libc::fork().into(),
+            "start a thread" => {
+                thread::spawn(|| ()).join().unwrap();
+                0
             }
             other => panic!("unknown scenario {other}"),
         }

@@ -432,7 +432,10 @@ attack_test!(injected_page_faults_are_no_traps, {
             });
             let done = Arc::clone(&injects.done);
             let (outcome, output) = run_against(&format!("z {how:x}"), injects);
-            assert!(done.load(Ordering::Relaxed), "{how}: never there: {output}");
+            assert!(
+                done.load(Ordering::Relaxed),
+                "{how}: never there: {outcome:?} {output}"
+            );
             match outcome {
                 Outcome::Fault(fault)
                     if fault.reason() == Some(Reason::Unexpected) && output.is_empty() => {}

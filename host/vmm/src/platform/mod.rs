@@ -15,6 +15,11 @@ use enarx_confine::seccomp::Allow;
 use enarx_executor::fault::{KeepFault, StrayExit};
 use enarx_exits::ExitFunction;
 
+/// `KVM_CREATE_VCPU` (Linux `linux/kvm.h`).
+const CREATE_VCPU: u32 = 0xae41;
+/// `KVM_SET_USER_MEMORY_REGION` (Linux `linux/kvm.h`).
+const SET_MEMORY: u32 = 0x4020_ae46;
+
 /// An exit that the run loop leaves to the platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnhandledExit {
@@ -49,6 +54,11 @@ impl From<KeepFault> for ExitAction {
 pub trait Platform: Send + Sync {
     /// System calls that serving its exits needs, beyond those of every vCPU thread.
     fn calls(&self) -> Vec<Allow> {
+        Vec::new()
+    }
+
+    /// System calls of the thread that starts vCPUs, beyond those of every vCPU thread.
+    fn control_calls(&self) -> Vec<Allow> {
         Vec::new()
     }
 

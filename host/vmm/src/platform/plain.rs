@@ -1,13 +1,15 @@
 //! Plain KVM: the runtime is mapped straight in, and nothing is measured.
 
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use enarx_boot::first_state::{CpuTables, FirstState, TSS_STRIDE};
+use enarx_confine::seccomp::Allow;
 use enarx_executor::fault::KeepFault;
 use enarx_launch::plain::{Parameters, Plan};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
-use super::{ExitAction, Platform, UnhandledExit, out_of_bounds};
+use super::{CREATE_VCPU, ExitAction, Platform, SET_MEMORY, UnhandledExit, out_of_bounds};
 use crate::error::{KvmError, refused};
 use crate::launch::VmLaunch;
 use crate::launched::{KeepSize, Launched, Timeline, create_vm, is_pvm};
@@ -31,6 +33,10 @@ struct Plain {
 }
 
 impl Platform for Plain {
+    fn control_calls(&self) -> Vec<Allow> {
+        vec![Allow::ioctl(&[CREATE_VCPU, SET_MEMORY]).descriptor(0, self.vm.as_raw_fd())]
+    }
+
     fn counts_entries(&self) -> bool {
         true
     }

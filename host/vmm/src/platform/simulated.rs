@@ -29,7 +29,7 @@ use kvm_ioctls::{
 use zerocopy::FromBytes;
 
 use super::attack::{self, Attack};
-use super::{ExitAction, Platform, UnhandledExit, out_of_bounds};
+use super::{CREATE_VCPU, ExitAction, Platform, SET_MEMORY, UnhandledExit, out_of_bounds};
 use crate::error::{KvmError, refused};
 use crate::launch::VmLaunch;
 use crate::launched::{KeepSize, Launched, Timeline, create_vm, is_pvm};
@@ -83,8 +83,6 @@ const SEV_STATUS: u32 = 0xc001_0131;
 const CPUID_FAULTING: [(u32, u64); 2] = [(0xce, 1 << 31), (0x140, 1)];
 /// `GuestPolicy` bit 19: the host may debug the guest.
 const POLICY_DEBUG: u64 = 1 << 19;
-/// `KVM_SET_USER_MEMORY_REGION` (Linux `linux/kvm.h`).
-const SET_MEMORY: u32 = 0x4020_ae46;
 /// `KVM_GET_VCPU_EVENTS` and `KVM_SET_VCPU_EVENTS`: a hostile VMM injects exceptions.
 const VCPU_EVENTS: [u32; 2] = [0x8040_ae9f, 0x4040_aea0];
 
@@ -263,6 +261,10 @@ impl Platform for Guest {
             calls.push(Allow::ioctl(&VCPU_EVENTS));
         }
         calls
+    }
+
+    fn control_calls(&self) -> Vec<Allow> {
+        vec![Allow::ioctl(&[CREATE_VCPU]).descriptor(0, self.vm.as_raw_fd())]
     }
 
     fn before_run(&self, id: u32, vcpu: &mut VcpuFd) -> Result<(), KeepFault> {

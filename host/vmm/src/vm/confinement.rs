@@ -1,11 +1,13 @@
-//! The calls that a vCPU thread may still make on the host: run the guest, serve its requests, end.
+//! The calls that a vCPU thread may still make on the host: run the guest, serve its requests, end; and those of a
+//! whole process that serves a Keep: the same, and to start vCPUs and threads.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use seccompiler::{BpfProgram, SeccompAction};
 
 use enarx_confine::ConfineError;
 use enarx_confine::landlock::{self, Enforcement, Tcp};
+use enarx_confine::process;
 use enarx_confine::seccomp::{Allow, apply, compile, thread, word};
 use enarx_executor::grant::{Grant, NetworkGrant};
 use enarx_executor::interrupt;
@@ -28,12 +30,41 @@ fn allowed(network: NetworkGrant, platform: Vec<Allow>) -> impl Iterator<Item = 
         .chain(platform)
 }
 
+/// The ioctls by which a vCPU gets its first state: `KVM_SET_REGS`, `KVM_GET_SREGS`, `KVM_SET_SREGS`,
+/// `KVM_SET_MSRS`, `KVM_GET_LAPIC`, `KVM_SET_LAPIC`, `KVM_SET_CPUID2`, `KVM_SET_MP_STATE`, `KVM_SET_XCRS` (Linux
+/// `linux/kvm.h`).
+const FIRST_STATE: &[u32] = &[
+    0x4090_ae82,
+    0x8138_ae83,
+    0x4138_ae84,
+    0x4008_ae89,
+    0x8400_ae8e,
+    0x4400_ae8f,
+    0x4008_ae90,
+    0x4004_ae99,
+    0x4188_aea7,
+];
+
+/// The calls of a process that serves a Keep: those of its vCPU threads, and those of the thread that starts them.
+fn allowed_in_process(
+    network: NetworkGrant,
+    platform: Vec<Allow>,
+    control: Vec<Allow>,
+) -> impl Iterator<Item = Allow> {
+    allowed(network, platform)
+        .chain(process::threads())
+        .chain([Allow::ioctl(FIRST_STATE)])
+        .chain(control)
+}
+
 /// The rules for the vCPU threads of one Keep.
 #[derive(Debug)]
 pub struct Confinement {
     filter: BpfProgram,
+    network: NetworkGrant,
     directories: Vec<(OwnedFd, bool)>,
-    tcp: Tcp,
+    /// What Landlock does for the process; `None` if it does nothing yet, and each thread asks for itself.
+    process: Option<Enforcement>,
 }
 
 impl Confinement {
@@ -51,9 +82,34 @@ impl Confinement {
             .map_err(ConfineError::Directory)?;
         Ok(Self {
             filter,
+            network: grant.network,
             directories,
-            tcp: Tcp::granted(grant.network.tcp),
+            process: None,
         })
+    }
+
+    fn directories(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
+        let directories = self.directories.iter();
+        directories.map(|(directory, read_only)| (directory.as_fd(), *read_only))
+    }
+
+    /// Confines this process, which has one thread, for good; what Landlock does for it. `platform` are the calls
+    /// that this was made with, `control` those of the thread that starts the others.
+    ///
+    /// # Errors
+    /// [`ConfineError`] when the kernel refuses: the process must not serve a Keep.
+    pub fn confine_process(
+        &mut self,
+        platform: Vec<Allow>,
+        control: Vec<Allow>,
+    ) -> Result<Enforcement, ConfineError> {
+        // Nobody may do it afterwards.
+        interrupt::handle_signal();
+        let tcp = Tcp::granted(self.network.tcp);
+        let allowed = allowed_in_process(self.network, platform, control);
+        let landlock = process::confine(self.directories(), tcp, allowed)?;
+        self.process = Some(landlock);
+        Ok(landlock)
     }
 
     /// Confines the calling thread, for good; what Landlock does for it.
@@ -61,11 +117,10 @@ impl Confinement {
     /// # Errors
     /// [`ConfineError`] when the kernel refuses.
     pub fn apply(&self) -> Result<Enforcement, ConfineError> {
-        let directories = self
-            .directories
-            .iter()
-            .map(|(directory, read_only)| (directory.as_fd(), *read_only));
-        let landlock = landlock::restrict(directories, self.tcp)?;
+        let landlock = match self.process {
+            Some(landlock) => landlock,
+            None => landlock::restrict(self.directories(), Tcp::granted(self.network.tcp))?,
+        };
         apply(&self.filter)?;
         Ok(landlock)
     }

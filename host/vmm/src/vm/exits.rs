@@ -1,8 +1,9 @@
 //! The run loop: runs the vCPUs and serves their exits until the Keep ends.
 //!
 //! vCPU threads hold no lock while they run or sleep. The thread that called [`run`] waits for the
-//! end, starts vCPUs that the guest asks for, and watches the time limit; it is not confined. It takes no
-//! lock under which requests of the Keep are performed, so the end comes whatever the Keep asks for.
+//! end, starts vCPUs that the guest asks for, and watches the time limit. It takes no lock under which requests
+//! of the Keep are performed, so the end comes whatever the Keep asks for. It is confined if its whole process
+//! is ([`Keep::confine_process`]); otherwise it shares memory with threads that are.
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use enarx_confine::ConfineError;
 use enarx_confine::landlock::Enforcement;
 use enarx_executor::fault::{Context, HostFault, KeepFault, StrayExit};
 use enarx_executor::interrupt::Interruptible;
@@ -40,6 +42,8 @@ pub struct Keep {
     platform: Box<dyn Platform>,
     memory: Arc<GuestMemory>,
     confinement: Confinement,
+    /// This machine has more than one processor for the threads. Asked before they are confined.
+    parallel: bool,
     vcpus: Vec<VcpuRequests>,
     control: Mutex<Control>,
     changed: Condvar,
@@ -116,6 +120,7 @@ impl Keep {
             platform,
             memory,
             confinement,
+            parallel: std::thread::available_parallelism().is_ok_and(|count| count.get() > 1),
             vcpus: (0..vcpus).map(|_| VcpuRequests::default()).collect(),
             control: Mutex::new(Control {
                 started: 1,
@@ -170,11 +175,25 @@ impl Keep {
         }
     }
 
+    /// Confines this process, which has one thread and serves this Keep alone.
+    ///
+    /// # Errors
+    /// [`ConfineError`] when the kernel refuses.
+    pub fn confine_process(&mut self) -> Result<(), ConfineError> {
+        let (calls, control) = (self.platform.calls(), self.platform.control_calls());
+        let landlock = self.confinement.confine_process(calls, control)?;
+        self.landlock.get_or_init(|| landlock);
+        Ok(())
+    }
+
     /// How the vCPU threads are confined.
     pub fn confinement(&self) -> Vec<Confined> {
-        let landlock = self.landlock.get() == Some(&Enforcement::Full);
+        let landlock = self
+            .landlock
+            .get()
+            .is_some_and(|landlock| *landlock != Enforcement::None);
         [("seccomp", true), ("Landlock", landlock)]
-            .map(|(by, holds)| Confined { by, holds })
+            .map(|(by, holds)| Confined::new(by, holds))
             .into()
     }
 
@@ -571,7 +590,7 @@ fn do_work(keep: &Arc<Keep>, work: Work, threads: &mut Vec<JoinHandle<()>>) {
         keep.changed.notify_all();
     }
     // On one processor a poller would only be in the way.
-    if work.poller && std::thread::available_parallelism().is_ok_and(|count| count.get() > 1) {
+    if work.poller && keep.parallel {
         match spawn_poller(keep) {
             Ok(thread) => threads.push(thread),
             Err(error) => keep.end(KeepFault::host(error).into()),

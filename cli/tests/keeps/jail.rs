@@ -1,0 +1,198 @@
+//! The process that serves a Keep, seen from outside while the Keep runs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::common::{backends, enarx};
+
+/// A secret in the environment of the command.
+const SECRET: &str = "a-secret-of-the-user";
+/// How long a Keep may take until it runs.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+fn program(name: &str) -> String {
+    format!("{}/tests/programs/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A command that is ended with its Keep.
+struct Running(Child);
+
+impl Running {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command: Command = enarx();
+        command
+            .arg("run")
+            .args(arguments)
+            .arg(program("forever.wat"))
+            .env("SECRET", SECRET)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped());
+        Self(command.spawn().unwrap())
+    }
+
+    /// The processes that it has started, and theirs.
+    fn descendants(&self) -> Vec<u32> {
+        let mut found = vec![self.0.id()];
+        let mut next = 0;
+        while let Some(process) = found.get(next) {
+            let children = format!("/proc/{process}/task/{process}/children");
+            let children = fs::read_to_string(children).unwrap_or_default();
+            found.extend(
+                children
+                    .split_whitespace()
+                    .map(|id| id.parse::<u32>().unwrap()),
+            );
+            next += 1;
+        }
+        found.split_off(1)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A thread of a process that serves a Keep, or is one.
+#[derive(Debug)]
+struct Thread {
+    name: String,
+    status: BTreeMap<String, String>,
+}
+
+impl Thread {
+    /// The threads of a process that are there now.
+    fn all(process: u32) -> Vec<Self> {
+        let tasks = fs::read_dir(format!("/proc/{process}/task"));
+        let tasks = tasks.into_iter().flatten().filter_map(Result::ok);
+        let status = tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
+        status
+            .map(|text| {
+                let fields = text.lines().filter_map(|line| line.split_once(':'));
+                let status: BTreeMap<_, _> = fields
+                    .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+                    .collect();
+                let name = status["Name"].clone();
+                Self { name, status }
+            })
+            .collect()
+    }
+
+    /// Under filters, without new privileges and without capabilities.
+    fn is_confined(&self) -> bool {
+        let is = |field: &str, value| self.status.get(field).is_some_and(|found| found == value);
+        let none = "0000000000000000";
+        is("Seccomp", "2") && is("NoNewPrivs", "1") && is("CapEff", none) && is("CapPrm", none)
+    }
+}
+
+/// Waits until the Keep runs; the processes that serve it, or are it.
+fn await_keep(command: &Running, backend: &str) -> Vec<u32> {
+    let start = Instant::now();
+    loop {
+        let processes = command.descendants();
+        let threads: Vec<Thread> = processes.iter().copied().flat_map(Thread::all).collect();
+        let serves = |thread: &Thread| match backend {
+            "process" => thread.name == "enarx-keep",
+            _ => thread.name == "vcpu 0",
+        };
+        let confined = threads.iter().filter(|thread| serves(thread));
+        if confined.clone().next().is_some() && confined.clone().all(Thread::is_confined) {
+            return processes;
+        }
+        assert!(start.elapsed() < START_LIMIT, "{backend}: {threads:#?}");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn every_thread_that_shares_memory_with_what_serves_a_keep_is_confined() {
+    for backend in backends() {
+        for network in ["", "inherit-network,allow-ip-name-lookup"] {
+            let mut arguments = vec!["-q", "--backend", backend];
+            if !network.is_empty() {
+                arguments.extend(["-S", network]);
+            }
+            let command = Running::start(&arguments);
+            let processes = await_keep(&command, backend);
+            // Those that start later too: the program has begun by then.
+            for _ in 0..20 {
+                for process in &processes {
+                    for thread in Thread::all(*process) {
+                        assert!(thread.is_confined(), "{backend} {network}: {thread:#?}");
+                    }
+                }
+                sleep(Duration::from_millis(10));
+            }
+            for process in processes {
+                // Readable by root alone, for the process cannot be traced.
+                let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
+                let environment = String::from_utf8_lossy(&environment);
+                assert!(!environment.contains(SECRET), "{backend}: {environment}");
+                let limits = fs::read_to_string(format!("/proc/{process}/limits")).unwrap();
+                let core = limits
+                    .lines()
+                    .find(|line| line.starts_with("Max core file size"));
+                let core: Vec<&str> = core.unwrap().split_whitespace().collect();
+                assert_eq!(core[4..6], ["0", "0"], "{backend}: {limits}");
+                let first = fs::read_to_string(format!("/proc/{process}/oom_score_adj")).unwrap();
+                assert_eq!(first.trim(), "1000", "{backend}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_keep_gets_no_descriptors_that_the_command_inherited() {
+    for backend in backends() {
+        let inherited = tempfile::NamedTempFile::new().unwrap();
+        let name = inherited.path().to_str().unwrap().to_owned();
+        // A shell is the simplest program that passes a descriptor on.
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "exec 7<\"$0\"; exec \"$@\"", &name])
+            .arg(env!("CARGO_BIN_EXE_enarx"))
+            .args(["run", "-q", "--backend", backend, &program("forever.wat")])
+            .env("ENARX_SIM", crate::common::SIMULATED_STATE)
+            .stdin(Stdio::null());
+        let command = Running(command.spawn().unwrap());
+        for process in await_keep(&command, backend) {
+            let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else {
+                continue;
+            };
+            for descriptor in descriptors {
+                let target = fs::read_link(descriptor.unwrap().path()).unwrap_or_default();
+                assert_ne!(target.to_str(), Some(&*name), "{backend}");
+            }
+        }
+    }
+}
+
+/// What serves a Keep may have been taken over by it: then it does not watch the time limit any more.
+#[test]
+fn a_vmm_that_does_nothing_is_ended_at_its_time_limit() {
+    for backend in backends() {
+        let mut command = Running::start(&["-q", "--backend", backend, "--timeout", "1500ms"]);
+        let start = Instant::now();
+        for process in await_keep(&command, backend) {
+            let mut stop = Command::new("kill");
+            stop.args(["-STOP", &process.to_string()]);
+            assert!(stop.status().unwrap().success());
+        }
+        let said = BufReader::new(command.0.stderr.take().unwrap()).lines();
+        let said: Vec<String> = said.map_while(Result::ok).collect();
+        let status = command.0.wait().unwrap();
+        assert_eq!(status.code(), Some(124), "{backend}: {said:?}");
+        assert!(start.elapsed() < Duration::from_secs(10), "{backend}");
+        assert!(
+            said[0].contains("time limit of 1.5s"),
+            "{backend}: {said:?}"
+        );
+    }
+}

@@ -1,0 +1,89 @@
+//! Confines a whole process before it serves a Keep: every thread that it starts afterwards inherits everything.
+//!
+//! Only for a process of one thread: Landlock and filters are a thread's own.
+
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+use seccompiler::SeccompAction;
+
+use super::ConfineError;
+use super::landlock::{self, Enforcement, Tcp};
+use super::seccomp::{Allow, apply, calls, compile, refuse, wide, word};
+
+/// Flags of pthread_create(3) for clone(2): a thread, never a process.
+pub const THREAD: u64 = wide(
+    libc::CLONE_VM
+        | libc::CLONE_FS
+        | libc::CLONE_FILES
+        | libc::CLONE_SIGHAND
+        | libc::CLONE_THREAD
+        | libc::CLONE_SYSVSEM
+        | libc::CLONE_SETTLS
+        | libc::CLONE_PARENT_SETTID
+        | libc::CLONE_CHILD_CLEARTID,
+);
+
+/// The calls by which a confined process starts threads and confines them further.
+pub fn threads() -> impl Iterator<Item = Allow> {
+    let control = [libc::PR_SET_NAME, libc::PR_SET_NO_NEW_PRIVS].map(word);
+    // A filter is only ever added; what it says is in memory, where it cannot be compared.
+    // With a new thread the C library counts processors, for its heaps.
+    calls(&[
+        libc::SYS_clone3,
+        libc::SYS_sched_getaffinity,
+        libc::SYS_seccomp,
+    ])
+    .chain([
+        Allow::call(libc::SYS_clone).long(0, &[THREAD]),
+        Allow::call(libc::SYS_prctl).word(0, &control),
+    ])
+}
+
+/// Gives up all capabilities, and keeps other processes of the same user from tracing this one.
+///
+/// # Errors
+/// [`ConfineError::Privileges`].
+pub fn give_up_privileges() -> Result<(), ConfineError> {
+    let refused = |errno: rustix::io::Errno| ConfineError::Privileges(io::Error::from(errno));
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets {
+        effective: none,
+        permitted: none,
+        inheritable: none,
+    };
+    set_capabilities(None, sets).map_err(refused)?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(refused)
+}
+
+/// Leaves the process the granted directories, what `tcp` says of TCP, and the calls that are `allowed`. It loses all
+/// capabilities, and cannot be traced by its user's other processes.
+///
+/// # Errors
+/// [`ConfineError`]: the process is confined in part only, and must not serve a Keep.
+pub fn confine<'a>(
+    directories: impl IntoIterator<Item = (BorrowedFd<'a>, bool)>,
+    tcp: Tcp,
+    allowed: impl IntoIterator<Item = Allow>,
+) -> Result<Enforcement, ConfineError> {
+    let filter = compile(allowed, SeccompAction::Trap)?;
+    // With its first thread the C library sets handlers of signals and counts processors, which is forbidden afterwards.
+    std::thread::Builder::new()
+        .spawn(|| drop(vec![0_u8; 64]))
+        .and_then(|thread| thread.join().map_err(|_| io::ErrorKind::Other.into()))
+        .map_err(ConfineError::Privileges)?;
+    // The flags of clone3(2) lie in memory, so the C library is told to use clone(2).
+    let no_clone3 = refuse(
+        &[libc::SYS_clone3],
+        SeccompAction::Errno(word(libc::ENOSYS)),
+    )?;
+    give_up_privileges()?;
+    let landlock = landlock::restrict(directories, tcp)?;
+    apply(&no_clone3)?;
+    apply(&filter)?;
+    Ok(landlock)
+}

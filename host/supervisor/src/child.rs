@@ -1,0 +1,185 @@
+//! The process that serves one Keep: it gives away what it inherited, launches the Keep, and is confined before the
+//! first instruction of the guest.
+
+#![expect(
+    unsafe_code,
+    reason = "descriptors and the environment are given up by a process that was just made"
+)]
+
+use std::convert::Infallible;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use enarx_backend::launch::{Images, Target};
+use enarx_confine::process::give_up_privileges;
+use enarx_confine::report::record_violations;
+use enarx_confine::seccomp::{ANY_THREAD, apply, calls, compile};
+use enarx_executor::fault::{HostFault, KeepFault, ProcessEnd};
+use enarx_executor::launch::{Confine, Confined, Gate, Jail, Launch, Report, Run};
+use enarx_executor::lookups::{Client, Lookups, channels};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::stdio::{dup2_stdin, dup2_stdout, stderr};
+use seccompiler::SeccompAction;
+
+use crate::message::{self, Message};
+use crate::spawn;
+
+/// Descriptors of the process, at most: those of a Keep's handles (1024), and the host's own beside them.
+const DESCRIPTORS: u64 = 4096;
+
+/// Serves the Keep and ends this process, which was just made for it.
+pub fn serve(target: Target, images: &Images, mut launch: Launch, socket: OwnedFd) -> Infallible {
+    // SAFETY: the descriptor is never closed: this process ends by `exit`.
+    let socket = unsafe { BorrowedFd::borrow_raw(socket.into_raw_fd()) };
+    let message = give_up(&launch, socket).map_or_else(
+        |error| {
+            Message::Failed(format!(
+                "the process that serves the Keep could not be set up: {error}"
+            ))
+        },
+        |(lookups, namespaces)| {
+            let gate = Gate::new(move |confined| {
+                let confined = [confined, &[of_namespaces(namespaces)]].concat();
+                let told = message::send(socket, &Message::Confined(confined));
+                if told.is_err() || !message::await_go(socket) {
+                    spawn::exit(1);
+                }
+            });
+            launch.confine = Confine::Process(Jail { gate, lookups });
+            let mut message = launch_and_serve(target, images, launch);
+            if let Message::Ended(run) = &mut message {
+                run.report.confinement.push(of_namespaces(namespaces));
+            }
+            message
+        },
+    );
+    // A supervisor that is gone has killed this process.
+    let _ = message::send(socket, &message);
+    spawn::exit(0)
+}
+
+/// The namespaces of the process as a way of confining it.
+fn of_namespaces(own: bool) -> Confined {
+    Confined::new("user, PID, IPC and UTS namespaces", own)
+}
+
+/// The last message of a process that serves a Keep.
+fn launch_and_serve(target: Target, images: &Images, launch: Launch) -> Message {
+    let run = AssertUnwindSafe(|| enarx_backend::run(target, images, launch));
+    match catch_unwind(run) {
+        Ok(Ok(run)) => Message::Ended(Box::new(run)),
+        Ok(Err(error)) => Message::Failed(error.to_string()),
+        Err(_) => Message::Ended(Box::new(Run {
+            outcome: KeepFault::Host(HostFault::Panicked).into(),
+            report: Report::default(),
+        })),
+    }
+}
+
+/// Gives up the environment, other descriptors than those of the grant, and core dumps; this process is the first to
+/// go when memory runs out. Returns in a process of its own, if this machine allows that, in namespaces of its own; what
+/// looks up names for it, and whether it was allowed.
+fn give_up(launch: &Launch, socket: BorrowedFd<'_>) -> io::Result<(Lookups, bool)> {
+    // SAFETY: this process has one thread, and nobody reads the environment here.
+    unsafe { spawn::clear_environment() };
+    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    drop(null);
+    let grant = &launch.grant;
+    let kept: Vec<BorrowedFd<'_>> = grant
+        .stdio
+        .iter()
+        .chain(&grant.evidence)
+        .chain(grant.directories.iter().map(|granted| &granted.directory))
+        .map(AsFd::as_fd)
+        .chain([
+            socket,
+            rustix::stdio::stdin(),
+            rustix::stdio::stdout(),
+            stderr(),
+        ])
+        .collect();
+    // SAFETY: what other descriptors the frames of the parent own is not used in this process, and not dropped: it
+    // ends by `exit`.
+    unsafe { spawn::close_all_but(&kept)? };
+    // Where this cannot be said, the kernel chooses as usual.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none)?;
+    let most = getrlimit(Resource::Nofile).maximum;
+    let descriptors = Some(most.unwrap_or(DESCRIPTORS).min(DESCRIPTORS));
+    let descriptors = Rlimit {
+        current: descriptors,
+        maximum: descriptors,
+    };
+    setrlimit(Resource::Nofile, descriptors)?;
+    // SAFETY: the descriptor is never closed.
+    let lasting: BorrowedFd<'static> =
+        unsafe { BorrowedFd::borrow_raw(std::os::fd::AsRawFd::as_raw_fd(&socket)) };
+    let namespaces = spawn::leave_namespaces();
+    if namespaces {
+        become_first()?;
+    }
+    record_violations(lasting, FAULT_STATUS)?;
+    let lookups = if launch.grant.network.name_lookup {
+        Lookups::Process(start_resolver()?)
+    } else {
+        Lookups::Thread
+    };
+    Ok((lookups, namespaces))
+}
+
+/// Returns in a child, which is the first process of its namespace; this process waits for its end and ends alike.
+fn become_first() -> io::Result<()> {
+    let Some(child) = spawn::split()? else {
+        return Ok(());
+    };
+    // SAFETY: this process ends by `exit`, and uses nothing but the child's descriptor.
+    unsafe { spawn::close_all_but(&[child.pidfd()])? };
+    let confined = give_up_privileges().and_then(|()| {
+        let calls = calls(ANY_THREAD).chain(calls(&[libc::SYS_waitid, libc::SYS_ppoll]));
+        apply(&compile(calls, SeccompAction::KillProcess)?)
+    });
+    // Without its first process a namespace ends, and with this one its first process.
+    let end = match confined {
+        Ok(()) => child.wait(None).unwrap_or(ProcessEnd::Unknown),
+        Err(_) => ProcessEnd::Unknown,
+    };
+    spawn::exit(match end {
+        ProcessEnd::Status(code) => code,
+        ProcessEnd::Signal(signal) => SIGNAL_STATUS + signal,
+        ProcessEnd::Unknown => 1,
+    })
+}
+
+/// Added to the number of the signal by which a process ended that serves a Keep, it is the exit status of the process
+/// that waits for it.
+pub const SIGNAL_STATUS: i32 = 128;
+
+/// Starts the process that looks up names. It ends with this one.
+fn start_resolver() -> io::Result<Client> {
+    let (resolver, (client, _)) = spawn::fork(channels()?, |(client, server)| {
+        drop(client);
+        let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), stderr()];
+        let sockets = server.descriptors().iter().map(AsFd::as_fd);
+        let kept: Vec<BorrowedFd<'_>> = streams.into_iter().chain(sockets).collect();
+        // SAFETY: this process ends by `exit`, and uses nothing but its channels.
+        let closed = unsafe { spawn::close_all_but(&kept) };
+        // A resolver that cannot be confined answers nothing; those who ask are told that there is none.
+        let served = closed.and_then(|()| server.serve());
+        spawn::exit(i32::from(served.is_err()))
+    })?;
+    // Dropped, it would be killed: it ends with this process.
+    let _kept = ManuallyDrop::new(resolver);
+    Ok(client)
+}
+
+/// The exit status of a process that a filter has stopped; its supervisor goes by the record.
+const FAULT_STATUS: u8 = 70;

@@ -1,0 +1,155 @@
+//! One process for each Keep: the VMM and its executor run in a child that is confined as a whole before the first
+//! instruction of the guest, and the supervisor can end it whatever it does.
+//!
+//! A Keep may take over the process that serves it. Then it has a process without capabilities, without files but
+//! those of its grant, under filters on every thread, and one descriptor to its supervisor, which takes a few
+//! typed messages from it and trusts none of them.
+
+pub mod child;
+mod message;
+mod spawn;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use enarx_backend::launch::{Images, Target};
+use enarx_executor::fault::{HostFault, KeepFault, ProcessEnd};
+use enarx_executor::launch::{Confined, GRACE, Launch, Outcome, Report, Run};
+use enarx_executor::refused::Refused;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+
+use child::SIGNAL_STATUS;
+use message::{Message, Reader, Received};
+use spawn::Child;
+
+/// How long after its time limit a process that serves a Keep is still waited for: it ends its threads within
+/// [`GRACE`].
+const PATIENCE_AFTER_LIMIT: Duration = GRACE.saturating_add(Duration::from_millis(200));
+/// How long a process that has said how its Keep ended may take to go. One with a thread in a system call that
+/// cannot be interrupted goes when that call returns.
+const EXIT_LIMIT: Duration = Duration::from_millis(200);
+
+/// Why a Keep could not be launched, or could not be served to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// The process that serves the Keep could not launch it.
+    #[error("{0}")]
+    Launch(String),
+    /// The process could not be made.
+    #[error("the process that serves the Keep could not be made: {0}")]
+    System(#[from] io::Error),
+    /// The caller refused the confinement that the Keep would have.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Launches a Keep in a process of its own and serves it to its end. Once that process is confined, `start` is told how;
+/// its error keeps the Keep from running.
+///
+/// The calling program has one thread: a child of others could hang in a lock that none of its threads holds.
+///
+/// # Errors
+/// [`SupervisorError`]; a Keep that ran has an outcome.
+pub fn run(
+    target: Target,
+    images: &Images,
+    launch: Launch,
+    start: impl FnOnce(&[Confined]) -> Result<(), String>,
+) -> Result<Run, SupervisorError> {
+    let deadline = launch
+        .timeout
+        .and_then(|timeout| Instant::now().checked_add(timeout + PATIENCE_AFTER_LIMIT));
+    let (socket, other_end) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(io::Error::from)?;
+    let work = (target, launch, other_end);
+    let (child, work) = spawn::fork(work, |(target, launch, socket)| {
+        child::serve(target, images, launch, socket)
+    })?;
+    // The descriptors of the grant are the child's now.
+    drop(work);
+    supervise(&child, socket, deadline, start)
+}
+
+/// Takes the messages of a process until its Keep has ended.
+fn supervise(
+    child: &Child,
+    socket: OwnedFd,
+    deadline: Option<Instant>,
+    start: impl FnOnce(&[Confined]) -> Result<(), String>,
+) -> Result<Run, SupervisorError> {
+    let mut reader = Reader::new(socket);
+    let mut start = Some(start);
+    loop {
+        let ended = |outcome: Outcome| Run {
+            outcome,
+            report: Report::default(),
+        };
+        match reader.next(deadline)? {
+            Received::Message(Message::Confined(confined)) => {
+                // Once: a process that asks again is not itself any more.
+                let Some(start) = start.take() else { continue };
+                tracing::debug!(
+                    ?confined,
+                    "the process that serves the Keep waits to run it"
+                );
+                start(&confined).map_err(SupervisorError::Refused)?;
+                reader.go()?;
+            }
+            Received::Message(Message::Ended(run)) => {
+                child.wait(Some(EXIT_LIMIT));
+                return Ok(*run);
+            }
+            Received::Message(Message::Failed(sentence)) => {
+                return Err(SupervisorError::Launch(sentence));
+            }
+            Received::Forbidden(number) => {
+                let call = Refused {
+                    number: number.into(),
+                    errno: None,
+                };
+                let fault = KeepFault::Host(HostFault::ForbiddenCall(call));
+                return Ok(ended(fault.into()));
+            }
+            Received::End => {
+                let end = child.wait(Some(EXIT_LIMIT)).unwrap_or(ProcessEnd::Unknown);
+                return Ok(ended(KeepFault::Host(HostFault::Vmm(end)).into()));
+            }
+            Received::TimedOut => return Ok(ended(Outcome::TimedOut)),
+        }
+    }
+}
+
+impl Child {
+    /// Waits until the process has ended, but no longer than `limit`; `None` if it has not, or its end cannot be learnt.
+    fn wait(&self, limit: Option<Duration>) -> Option<ProcessEnd> {
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        let mut fds = [PollFd::from_borrowed_fd(self.pidfd(), PollFlags::IN)];
+        let ended = rustix::io::retry_on_intr(|| poll(&mut fds, limit.as_ref())).ok()?;
+        if ended == 0 {
+            return None;
+        }
+        let status = waitid(WaitId::PidFd(self.pidfd()), WaitIdOptions::EXITED).ok()??;
+        Some(match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) if code > SIGNAL_STATUS => ProcessEnd::Signal(code - SIGNAL_STATUS),
+            (Some(code), _) => ProcessEnd::Status(code),
+            (None, Some(signal)) => ProcessEnd::Signal(signal),
+            (None, None) => ProcessEnd::Unknown,
+        })
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // One that has ended and was waited for is no process any more.
+        let _ = pidfd_send_signal(self.pidfd(), Signal::KILL);
+        self.wait(Some(EXIT_LIMIT));
+    }
+}

@@ -1,0 +1,163 @@
+//! Makes the process that serves a Keep, and takes away what it inherited.
+
+#![expect(
+    unsafe_code,
+    reason = "fork, descriptors by number and the environment's bytes have no safe interface"
+)]
+
+use std::convert::Infallible;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open};
+
+/// The process that serves a Keep. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Child {
+    pidfd: OwnedFd,
+}
+
+impl Child {
+    /// Names the process.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// Makes a process that does `body` with `work` and ends; it ends with the calling thread at the latest. The caller
+/// gets its own `work` back.
+///
+/// # Errors
+/// The system's; also when this program has more than one thread.
+pub fn fork<W>(work: W, body: impl FnOnce(W) -> Infallible) -> io::Result<(Child, W)> {
+    // Nothing unwinds into the caller's frames, which are the parent's.
+    let in_child = AssertUnwindSafe(|| match split() {
+        Ok(None) => {
+            body(work);
+            unreachable!("the body ends the process")
+        }
+        other => (other, work),
+    });
+    match catch_unwind(in_child) {
+        Ok((Ok(Some(child)), work)) => Ok((child, work)),
+        Ok((Err(error), _)) => Err(error),
+        Ok((Ok(None), _)) | Err(_) => exit(1),
+    }
+}
+
+/// Makes a process that goes on as this one does; it ends with the calling thread at the latest. Returns twice: the
+/// child, and `None` in the child.
+///
+/// # Errors
+/// The system's; also when this program has more than one thread.
+pub fn split() -> io::Result<Option<Child>> {
+    if fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("this program has several threads"));
+    }
+    let parent = getpid();
+    // SAFETY: this program has one thread (checked above), so no lock is held by a thread that the child lacks.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let asked = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+            // It may have died before. Outside of this process's namespace it has no number.
+            if asked.is_err() || getppid().is_some_and(|found| found != parent) {
+                exit(1)
+            }
+            Ok(None)
+        }
+        pid => {
+            let pid =
+                Pid::from_raw(pid).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
+            // It is our child and not reaped, so the number still names it.
+            let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+            Ok(Some(Child { pidfd }))
+        }
+    }
+}
+
+/// Leaves the namespaces of users, processes, IPC and host names; the next child is the first of its processes. Whether
+/// this machine allows it.
+pub fn leave_namespaces() -> bool {
+    let others = libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    let (user, group) = (rustix::process::getuid(), rustix::process::getgid());
+    // SAFETY: takes numbers; this process has one thread, and no memory is involved.
+    if unsafe { libc::unshare(libc::CLONE_NEWUSER | others) } == 0 {
+        // A user without a number has no namespaces within this one, which the runtime of a process Keep leaves in turn.
+        let _ = fs::write("/proc/self/setgroups", "deny");
+        let _ = fs::write("/proc/self/uid_map", format!("{0} {0} 1", user.as_raw()));
+        let _ = fs::write("/proc/self/gid_map", format!("{0} {0} 1", group.as_raw()));
+        return true;
+    }
+    // SAFETY: as above.
+    unsafe { libc::unshare(others) == 0 }
+}
+
+/// Ends this process at once: what it has is the kernel's to take down.
+pub fn exit(code: i32) -> ! {
+    // SAFETY: takes a number.
+    unsafe { libc::_exit(code) }
+}
+
+/// Closes all descriptors but these.
+///
+/// # Errors
+/// The system's.
+///
+/// # Safety
+/// Nothing that is used afterwards owns another descriptor: in a child that was just made, all that its parent's frames
+/// hold.
+pub unsafe fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let mut kept: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
+    kept.sort_unstable();
+    let mut first: libc::c_uint = 0;
+    let close = |first: libc::c_uint, last: libc::c_uint| {
+        if first > last {
+            return Ok(());
+        }
+        // SAFETY: as the caller promises.
+        match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    for fd in kept {
+        let fd = fd.unsigned_abs();
+        if let Some(last) = fd.checked_sub(1) {
+            close(first, last)?;
+        }
+        first = fd + 1;
+    }
+    close(first, libc::c_uint::MAX)
+}
+
+unsafe extern "C" {
+    /// The environment (environ(7)).
+    static mut environ: *mut *mut libc::c_char;
+}
+
+/// Empties the environment and overwrites its bytes: secrets are kept there.
+///
+/// # Safety
+/// This program has one thread, and no reference into the environment.
+pub unsafe fn clear_environment() {
+    // SAFETY: `environ` is null or a list of strings that ends with null (environ(7)); each ends with zero and is
+    // this process's to write. No other thread reads them.
+    unsafe {
+        let mut next = environ;
+        while !next.is_null() && !(*next).is_null() {
+            let mut byte = *next;
+            while *byte != 0 {
+                byte.write_volatile(0);
+                byte = byte.add(1);
+            }
+            next = next.add(1);
+        }
+        if !environ.is_null() {
+            *environ = std::ptr::null_mut();
+        }
+    }
+}
