@@ -226,12 +226,20 @@ int main(int argc, char **argv) {
         for (;;) pause();
     case 'n': /* listens on 127.0.0.1 by TCP, binds UDP, looks up a name; ends with the failures' bits */
         code = 0;
-        second = 0x0100007f;
-        post(0x42, 0, 0, 0, 0, 4);
-        if (complete(0, 0) != 0) code |= 1;
-        post(0x45, 0, 0, 0, 0, 4);
-        if (complete(0, 0) != 0) code |= 2;
-        second = 0;
+        for (int udp = 0; udp < 2; udp++) {
+            post(0x4c + udp, 0, 0, 0, 0, 0);
+            int failed = complete(0, &value) != 0;
+            uint32_t socket = (uint32_t)value;
+            second = 0x0100007f;
+            post(0x45, 0, socket, 0, 0, 4);
+            failed |= complete(0, 0) != 0;
+            second = 0;
+            if (!udp) {
+                post(0x42, 0, socket, 0, 0, 1);
+                failed |= complete(0, 0) != 0;
+            }
+            if (failed) code |= 1 << udp;
+        }
         memcpy((void *)(region + BUFFER(0)), "127.0.0.1", 9);
         post(0x40, 0, 0, 9, 0, 0);
         if (complete(0, 0) != 0) code |= 4;
