@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Tells the command what it is built from: the commit and the version of Wasmtime. Nothing else of the environment or the
 //! time goes into it, and nothing of this into the measured programs.
 

@@ -1,3 +1,5 @@
+;; SPDX-License-Identifier: Apache-2.0
+
 ;; Prints "Hello, component!" as a component of the world `wasi:cli/command` (WASI 0.2).
 ;; Build with `wasm-tools parse hello-component.wat -o hello-component.wasm`.
 (component $hello

@@ -1,3 +1,5 @@
+;; SPDX-License-Identifier: Apache-2.0
+
 ;; Prints "Hello, world!". Build with `wat2wasm hello.wat` or `wasm-tools parse hello.wat -o hello.wasm`.
 (module
   (import "wasi_snapshot_preview1" "fd_write"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /*
  * Holds a virtual machine with one vCPU, both idle, for as long as it lives.
  *

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Builds the kernels beside their sources. The results are committed, so that the benchmark needs
 # no WebAssembly compiler; run this after a change. Debian: clang lld wasi-libc libclang-rt-dev-wasm32.
 set -eu

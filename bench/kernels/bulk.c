@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // memory.copy and memory.fill of 64 bytes to 1 MiB within 32 MiB, some of them overlapping.
 #include <string.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Calls: a recursive Fibonacci number and calls through a table of functions.
 #include "kernel.h"
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What every kernel shares: its count, its checksum, its time.
 //
 // A kernel is `uint64_t kernel(uint32_t count)`, a pure function of its count. The program takes

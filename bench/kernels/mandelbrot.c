@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Floating point of single precision with a branch in each step: the Mandelbrot set.
 #include "kernel.h"
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Pointers: a hash map with chained entries on the heap, filled, searched and emptied.
 #include "kernel.h"
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Floating point over matrices: product of two 256 x 256 matrices of doubles.
 #include "kernel.h"
 

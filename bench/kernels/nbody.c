@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Floating point, scalar: five bodies under gravity, with divisions and square roots.
 #include <math.h>
 

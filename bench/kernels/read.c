@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Throughput of a file: reads the given file to its end, 64 KiB at a time, and prints its length.
 #include <fcntl.h>
 #include <stdint.h>

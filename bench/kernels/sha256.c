@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Integer arithmetic: SHA-256 (FIPS 180-4) over a chain of 16 KiB messages.
 #include "kernel.h"
 

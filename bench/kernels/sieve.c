@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Memory: the sieve of Eratosthenes over 4 MiB of bytes, written with growing strides.
 #include <string.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // SIMD: a 3 x 3 blur of a 512 x 512 grey image and a dot product, in 128-bit vectors.
 #include <wasm_simd128.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Branches: quicksort and heapsort of random numbers, and binary searches among them.
 #include "kernel.h"
 

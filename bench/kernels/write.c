@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Throughput of standard output: writes the given number of MiB, 64 KiB at a time.
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Builds what is measured, by the cargo that started this.
 
 use std::path::{Path, PathBuf};

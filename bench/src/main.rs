@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a Keep costs against native Wasmtime of the same version: one command, one table.
 //!
 //! Every figure is measured in this run, on both sides in turns, and is the median of the turns.

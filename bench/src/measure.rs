@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Runs one program on one side and measures it from outside.
 //!
 //! The kernel sums up what a process's ended children used, so every measurement goes through a

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a launch of a measured Keep consists of, by `enarx measure`: pages by kind, layers by size.
 
 use std::process::Command;

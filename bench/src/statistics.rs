@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Medians, and ratios of what was measured in turns.
 
 /// The median; the mean of the middle two where the number of samples is even. `None` without any.

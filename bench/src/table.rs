@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Tables in Markdown, aligned so that a terminal shows them too.
 
 /// Rows of cells under a head; the first column is text, the others are numbers.

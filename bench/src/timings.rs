@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The data of one run: the report that `enarx run --report-to` writes, and the phases of the runtime inside
 //! the Keep, which it can tell in its log only.
 

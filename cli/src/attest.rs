@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `enarx run --attest-to`: where the evidence of a Keep goes, and what a verifier needs beside it.
 
 use std::io::Write;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `enarx certs`: fill the local store of the vendors' certificates, revocation lists and collateral.
 
 use std::path::PathBuf;

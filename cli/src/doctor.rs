@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `enarx doctor`: what this machine offers, and what to do about what is missing.
 
 use std::process::ExitCode;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Why a command ends without success: one sentence for the user, and the exit code of its kind. The table of exit codes
 //! in help texts is made here; the README has the same, and a test compares them.
 

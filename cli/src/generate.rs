@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `enarx completions` and `enarx man`: what shells and man(1) need, made from the command line itself.
 
 use std::path::PathBuf;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The input of the command: files of a bounded length, standard input, the clock, and times as they are written. All of
 //! it is hostile until its user has looked at it.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `enarx inspect`: shows what evidence, certificates and VMSA pages say.
 
 use std::path::PathBuf;

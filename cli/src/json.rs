@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `--json`, the same for every command that has it.
 
 use clap::Args;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The log of the libraries: `-v`, `-vv` and ENARX_LOG decide which events are shown. Nothing is said twice: what a user
 //! must know is a message of the command itself, at any verbosity.
 

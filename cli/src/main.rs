@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The `enarx` command: arguments in, one call, result out.
 #![forbid(unsafe_code)]
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `enarx measure`: what this build of Enarx measures to. The measuring is `enarx-measurement`'s.
 
 use std::process::ExitCode;

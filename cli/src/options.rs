@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Options in groups, NAME[=VALUE] each: `-W`, `-S` and `--sim`. A name is a value of an enumeration, so the help text, the
 //! parser and what is said of a wrong name cannot differ.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The end of a run as users and measurements see it: exit code, sentences, and the data of `--timings`.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Everything that this command prints: results on standard output, everything else on standard error.
 //!
 //! Nothing here panics, and no message changes an exit code. A message that nobody takes is lost; so is

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `enarx policy`: check and explain policies.
 
 use std::io::ErrorKind;

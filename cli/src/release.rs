@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `enarx release`: the publisher's keys, and signed manifests of what releases measure to. Reads and writes files; the
 //! judgement is `enarx-measurement`'s.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `enarx run`: a WebAssembly program in a Keep on this machine.
 
 use std::ffi::OsString;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `--sim NAME=VALUE`: what the simulated platform is like.
 
 use enarx_simulator::{KeyKind, Settings, Tcb};

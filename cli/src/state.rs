@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Folders of this user: where the command keeps what it remembers, and how it makes sure that nobody else can write there.
 
 use std::env;

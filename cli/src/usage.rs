@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The command line as a whole: what clap does not know of it, and what is said when it is wrong.
 
 use std::env;

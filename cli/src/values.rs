@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Values on the command line: sizes, durations, directories, variables.
 
 use std::path::PathBuf;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The identity of this command, for `--version`.
 
 use enarx_backend::Backend;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! One dialect: what all commands of `enarx` have in common. Usage errors, exit codes, JSON, variables, verbosity, version,
 //! completions and man pages.
 

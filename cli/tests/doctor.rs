@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `enarx doctor` on the machine at hand; made-up machines are tested where the checks are.
 
 use std::process::Command;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The rules of the house: which trust domain may depend on which, and where `unsafe` may stand.
 
 use std::collections::BTreeSet;

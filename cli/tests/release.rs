@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `enarx release` from keys to a verdict: files, exit codes and sentences.
 
 #[macro_use]

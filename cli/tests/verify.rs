@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The exit codes and output of `enarx verify`, `policy` and `inspect`, with genuine evidence from the folder of
 //! vectors beside the repository.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Builds the programs that the secure processor measures, and the one that stands for them under plain KVM.
 
 fn main() {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Links the static program of a Keep without unwinding tables. Other builds, those of tests, keep
 //! them.
 

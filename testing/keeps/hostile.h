@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /* A Keep that was taken over, against its host: what the test programs of both kinds of Keep do, by the
  * numbers of the sallyport's SPEC.md. The program that includes this defines SALLYPORT, the address of the
  * region; hostile_ring(), the doorbell; and hostile_wait(seen), which sleeps until a completion past `seen`. */

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /* A Keep for tests, without Enarx's own code: speaks the sallyport by the numbers of its SPEC.md.
  * Built static; its first configuration byte says what to do. */
 #define _GNU_SOURCE

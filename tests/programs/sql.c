@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Runs the SQL of standard input on the database file that its argument names, and prints every
 // row with | between its columns, as the shell of SQLite does.
 #include <stdio.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Native Wasmtime of the same version, the yardstick for a Keep: same output, same exit code, and
 //! the time that the engine takes outside of one.
 //!

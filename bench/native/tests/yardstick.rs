@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The yardstick runs what a Keep runs. (That it has such a test also makes `cargo test --workspace` build
 //! the command, for the tests that compare Keeps with it.)
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Evidence from inside a simulated Keep, from `enarx run` to the verdict of `enarx verify`.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What these tests share: the command without what could change it, and the kinds of Keeps that there are.
 
 use std::path::Path;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Every function of WASI that is offered, called from WebAssembly inside every kind of Keep: the programs of
 //! `tests/programs/conformance` say in lines what came of it, and the lines must be those of native Wasmtime.
 //!

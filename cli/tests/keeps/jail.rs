@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The process that serves a Keep, seen from outside while the Keep runs.
 
 use std::collections::BTreeMap;

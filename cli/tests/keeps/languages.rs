@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! One program in several languages: what their libraries need before `main` and for the most ordinary
 //! things (hash maps, arguments, environment, streams, files, clocks, random numbers), in every kind of
 //! Keep. Sources: `tests/programs/languages`.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Keeps, end to end: tests drive the built command.
 
 #[macro_use]

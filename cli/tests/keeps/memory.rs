@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Memory that is used up: the program is told so, in every kind of Keep, and what it gives back can be used
 //! again. And memory that must not be used: that of many data segments.
 

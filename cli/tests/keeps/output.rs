@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Output that cannot be written: no message changes an exit code or holds the end up, and a
 //! result that nobody has is no success.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Real programs, in every kind of Keep that this machine has: what they print, their exit codes
 //! and the files that they leave must be those of native Wasmtime, byte for byte.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Random numbers in every kind of Keep, by every function that a program can ask with: they come, they
 //! fill what was asked for and nothing else, and no two calls and no two Keeps have the same.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `enarx run`, end to end, in every kind of Keep that this machine has.
 
 use std::ffi::OsStr;

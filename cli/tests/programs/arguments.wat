@@ -1,3 +1,5 @@
+;; SPDX-License-Identifier: Apache-2.0
+
 ;; Prints its arguments, each with the NUL byte behind it; then its variables likewise.
 (module
   (import "wasi_snapshot_preview1" "args_sizes_get" (func $args_sizes (param i32 i32) (result i32)))

@@ -1,3 +1,5 @@
+;; SPDX-License-Identifier: Apache-2.0
+
 ;; Tries to open the path that standard input names; ends with the errno.
 (module
   (import "wasi_snapshot_preview1" "path_open"

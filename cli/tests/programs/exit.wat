@@ -1,3 +1,5 @@
+;; SPDX-License-Identifier: Apache-2.0
+
 ;; Ends with 7.
 (module
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))

@@ -1,3 +1,5 @@
+;; SPDX-License-Identifier: Apache-2.0
+
 ;; Copies "input" of its directory to standard output and to "output"; ends with the errno of the step
 ;; that failed.
 (module

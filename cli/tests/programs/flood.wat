@@ -1,3 +1,5 @@
+;; SPDX-License-Identifier: Apache-2.0
+
 ;; Writes to standard error without end.
 (module
   (import "wasi_snapshot_preview1" "fd_write"

@@ -1,3 +1,5 @@
+;; SPDX-License-Identifier: Apache-2.0
+
 ;; Never ends.
 (module
   (memory (export "memory") 1)

@@ -1,3 +1,5 @@
+;; SPDX-License-Identifier: Apache-2.0
+
 ;; Grows its memory by 64 MiB until that is refused or 2 GiB are had, and touches every page; ends with
 ;; the number of times.
 (module

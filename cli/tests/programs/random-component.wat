@@ -1,3 +1,5 @@
+;; SPDX-License-Identifier: Apache-2.0
+
 ;; Every function of wasi:random for `--invoke`. Lists are shown by their last 32 bytes, and the number of
 ;; bytes that are not zero.
 (component

@@ -1,3 +1,5 @@
+;; SPDX-License-Identifier: Apache-2.0
+
 ;; Asks for random bytes in pieces of several sizes and writes them to standard output: 64 × 1 byte,
 ;; 0 bytes, 256, 64 KiB, 1 MiB + 4097 bytes. Ends with the error number of a call that fails, with 100
 ;; when a byte beside the piece was changed.

@@ -1,3 +1,5 @@
+;; SPDX-License-Identifier: Apache-2.0
+
 ;; Needs what nobody has.
 (module
   (import "nowhere" "nothing" (func $nothing))

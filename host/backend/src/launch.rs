@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A Keep of any kind: what it is launched with, and why it could not be.
 
 use enarx_launch::measured;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The front door of the host's side: one way to launch a Keep of any kind and serve it to its end.
 
 #![forbid(unsafe_code)]

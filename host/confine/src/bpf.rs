@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! An interpreter of the programs that filters of system calls are (classic BPF, as seccomp(2) has it), to see
 //! what they answer without making the calls.
 

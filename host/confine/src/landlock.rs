@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Rules for files and networks (Landlock): the granted directories stay open, and nothing else.
 
 use std::os::fd::{BorrowedFd, OwnedFd};

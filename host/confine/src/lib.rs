@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Confines the threads that serve a Keep: should a Keep take one over, it gains little.
 //!
 //! Everything here is for the calling thread, and for threads that it starts afterwards, so that a

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Confines a whole process before it serves a Keep: every thread that it starts afterwards inherits everything.
 //!
 //! Only for a process of one thread: Landlock and filters are a thread's own.

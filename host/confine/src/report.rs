@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Says which system call a filter has stopped, instead of a mute end.
 
 #![expect(

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Filters of system calls (seccomp), as lists of what is allowed.
 
 use std::collections::BTreeMap;

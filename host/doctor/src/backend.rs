@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The backends: what may stand between an application and the host it runs on.
 
 use std::fmt;

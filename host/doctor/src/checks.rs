@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The requirements of each backend.
 
 use std::collections::BTreeMap;

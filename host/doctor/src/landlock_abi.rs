@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Asks the kernel for its Landlock interface; the crate `landlock` keeps the number to itself.
 
 #![expect(unsafe_code, reason = "there is no safe interface to this question")]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What this machine offers for every backend, what is missing, and what to type next.
 //!
 //! Only looks: it changes nothing, loads nothing and needs no privileges. Whether a machine is *trusted*

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What is looked at: the machine, or a picture of one in tests.
 
 use std::collections::BTreeMap;

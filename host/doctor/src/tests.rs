@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The examination of machines that are made up.
 
 use std::collections::BTreeMap;

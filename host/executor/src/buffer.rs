@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! System calls on the shared buffers: the executor's only `unsafe`.
 //!
 //! The Keep may change a buffer while the kernel copies it. The kernel does not care, and no reference

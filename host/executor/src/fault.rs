@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Why a Keep ended otherwise than by its runtime's own exit: one type for every kind of Keep, with one text
 //! for each cause.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Files and directories, inside the granted directories and nowhere else.
 //!
 //! Paths come from a hostile Keep. The kernel resolves them (`openat2` with `RESOLVE_BENEATH`), so that

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What the host is willing to do for one Keep. The executor performs nothing outside of it.
 
 use std::os::fd::OwnedFd;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The table of what the Keep has open. Numbers that come from the Keep are looked up here, never
 //! used as descriptors.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Threads that can be made to leave the guest, or a system call that sleeps, by a signal.
 //!
 //! The signal does nothing else: whoever sends it has first written down why the thread is to stop,

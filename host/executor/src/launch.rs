@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The launch of every kind of Keep, and its outcome.
 
 use std::borrow::Cow;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Performs the requests of one Keep: the host's end of the sallyport.
 //!
 //! Trusts nothing that the Keep says. Every request is checked against the [`Grant`]; what is malformed

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The Keep's log on the host: its lines, and its last words. It never waits for a reader: what cannot
 //! be written at once, and what comes too fast, is left out, counted, and said.
 

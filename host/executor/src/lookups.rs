@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Look-ups of names by a process of their own: the C library needs files and sockets for them that what serves a
 //! Keep must not have, and a thread would share its memory.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The network, when the grant names it: TCP, UDP and look-ups of names.
 //!
 //! Every socket is non-blocking; what is not ready becomes a pending request.

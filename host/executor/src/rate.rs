@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! How much of something a Keep may have in a time: a token bucket.
 
 use std::time::Instant;

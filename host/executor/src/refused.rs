@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! System calls that a Keep does not have and that its runtime made all the same. Users see at most a
 //! program that fails in a Keep and works elsewhere; here the cause gets its name, for developers.
 

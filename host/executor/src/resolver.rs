@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Look-ups of names, when the grant names them, by a thread or process of their own: the C library offers no
 //! other way. It is confined too, but needs more than what serves the Keep: the C library's files and sockets.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Streams: reading and writing without ever sleeping under the executor's lock.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

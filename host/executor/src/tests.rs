@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The executor against a Keep's end in the same program.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Many handles in one request: what [`Call::Poll`](enarx_sallyport::Call::Poll) waits for.
 
 use std::os::fd::OwnedFd;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Starts the runtime as a confined process: what happens between fork(2) and the runtime's first
 //! instruction.
 //!

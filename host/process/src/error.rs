@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Why a Keep in a process could not be started or served.
 
 use std::io;

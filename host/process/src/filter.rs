@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Which system calls the runtime's process and the thread that serves it may make.
 
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The process backend: the runtime as a confined process of the host.
 //!
 //! It protects the host from the application (by the Wasm sandbox, and behind it by namespaces, Landlock

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The shared region of a process Keep: a sealed memfd, mapped here.
 
 #![expect(unsafe_code, reason = "mapping memory has no safe interface")]

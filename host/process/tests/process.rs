@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The process backend with a Keep that is not Enarx's own.
 
 use std::fs::File;

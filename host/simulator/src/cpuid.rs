@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The check of a guest's CPUID values against those of the machine (56860 SNP_LAUNCH_UPDATE, CPUID page, and
 //! MSG_CPUID_REQ). The firmware takes what could weaken the guest seriously: features that the CPU does not have, and
 //! the position of the C-bit. Topology, names and sizes it lets pass; they stay the host's word.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A running guest as the secure processor knows it: its context and the messages with it (56860 SNP_GUEST_REQUEST).
 //! Requests come from a guest by way of its host; nothing in them holds before the authentication tag does.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The host's side of the GHCB protocol, as KVM plays it (56421): takes the exits of the vCPUs, keeps the reverse map
 //! table, passes guest messages on. Everything it reads comes from the guest; it is copied once, then checked.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The check of an ID block (56860 SNP_LAUNCH_FINISH): what the guest's owner signed. Keys and signatures are foreign
 //! data.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The simulated chip: its identity, its endorsement keys and their certificates. Verifiers do not trust its root
 //! unless a policy names it; every certificate says `simulated`, and the chip's identifier begins so.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The reverse map table (APM2 section 15.36): which pages are the guest's and which of them it has validated. Called
 //! for the guest's instructions as well as for the host's; trusts neither.
 

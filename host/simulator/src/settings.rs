@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The simulated machine: generation, TCB versions, platform bits, CPUID. The host's choice, trusted by nobody.
 
 use enarx_snp::bits::PlatformInfo;

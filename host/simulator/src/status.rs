@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The status codes of the firmware that the simulated processor gives (56860, status codes).
 
 /// Why the secure processor refused a command.

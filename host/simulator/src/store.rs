@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The folder in which a simulated chip keeps its keys: made once, then the same. Its files are secrets of a machine
 //! that protects nothing; they are kept from other users all the same.
 

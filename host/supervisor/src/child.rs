@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The process that serves one Keep: it gives away what it inherited, launches the Keep, and is confined before the
 //! first instruction of the guest.
 

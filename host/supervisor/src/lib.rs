@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! One process for each Keep: the VMM and its executor run in a child that is confined as a whole before the first
 //! instruction of the guest, and the supervisor can end it whatever it does.
 //!

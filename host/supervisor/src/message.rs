@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a process that serves a Keep says to its supervisor: length and JSON, and the record of a forbidden system
 //! call. The supervisor answers one byte, once.
 

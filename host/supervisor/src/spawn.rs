@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Makes the process that serves a Keep, and takes away what it inherited.
 
 #![expect(

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Process Keeps in processes of their own: what is granted works inside the whole confinement, and every end arrives.
 //!
 //! Without the usual harness, which has threads: the supervisor forks.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Why a Keep in a virtual machine could not be launched.
 
 use enarx_launch::layout as plan;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A Keep to be launched in a virtual machine.
 
 use enarx_executor::launch::Launch;

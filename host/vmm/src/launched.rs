@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A launched virtual machine, and what every launch of one needs.
 
 use std::sync::Arc;

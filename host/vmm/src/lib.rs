@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The virtual machine monitor: launches Keeps in virtual machines and serves their exits.
 //!
 //! The tenant does not trust it. It protects the host from the Keep: the guest reaches its own memory,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Confinement proven on children: a forbidden call ends the process, an allowed one works.
 //!
 //! A child is this program again, with the name of what it is to do.

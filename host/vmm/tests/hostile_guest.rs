@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Programs in a Keep that use the microkernel, and programs that attack it: the Keep ends with
 //! the documented outcome, and the VMM survives.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A hostile VMM against a Keep on the simulated SEV-SNP platform: every attack ends the Keep with the
 //! documented reason, or is noticed by the runtime; none gets further.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The SEV-SNP launcher on a real EPYC host with Linux 6.11 or later: a guest of five instructions
 //! that shares a page and ends itself, and whole Keeps.
 //!

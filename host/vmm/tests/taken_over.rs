@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Keeps that were taken over do what they can to outlive their time limit; the end comes within a second
 //! of it, in every kind of Keep. What they do is in `hostile.h`.
 

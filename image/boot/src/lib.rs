@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The programs that the secure processor measures page by page, built reproducibly.
 #![forbid(unsafe_code)]
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The microkernel as it is built and laid out: its size, what instructions it has, and what a
 //! launch on plain KVM makes of it.
 

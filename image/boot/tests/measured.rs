@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The launch of a measured Keep, with the programs as they are built: what is measured, and who
 //! reaches what by the first page tables.
 

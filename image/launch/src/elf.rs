@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The loadable segments of a static ELF executable.
 
 use std::ops::Range;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a launch loads, and the parts that every kind of launch is built from.
 
 use std::ops::Range;

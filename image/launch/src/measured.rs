@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The launch of a measured Keep (SEV-SNP, or the simulated platform): the secure processor measures
 //! the pages of this list, in this order, and the first state of every vCPU. The list depends on the
 //! images, the place of the C-bit and the number of vCPUs, on nothing else: neither on the Keep's

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The launch on plain KVM: nothing is measured, so the runtime is mapped straight in, and the CPU's
 //! own features decide some of the state.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Page tables and other tables, built before launch in the pages that will hold them.
 
 use enarx_boot::address::{CBit, Gpa};

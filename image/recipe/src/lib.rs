@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! How the measured programs are built: nested cargo calls with the flags that each program needs,
 //! into folders of the target directory. For build scripts.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The programs of a Keep, built reproducibly.
 #![forbid(unsafe_code)]
 

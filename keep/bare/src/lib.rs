@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What compiled Rust expects of a C library, for programs of a Keep that have none: memory
 //! functions, written with string instructions.
 //!

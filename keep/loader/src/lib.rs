@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The loader of a measured Keep.
 //!
 //! The secure processor measures the loader and its information page, not the runtime image: that

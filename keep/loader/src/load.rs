@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The work of the loader, by a few system calls and copies.
 
 use sha2::{Digest, Sha256};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The loader as a program: its entry, its system calls, its copies. The logic is the library beside
 //! it.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The loader against fake memory: it puts any measured image in place, reads every byte of the
 //! shared one exactly once, and enters no other.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The memory of the one user process: `mmap` and its kin over [`Tables`].
 
 use core::ops::Range;

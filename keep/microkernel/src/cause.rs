@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Verifies that an exception at CPL3 has the cause it claims, by looking at the instruction.
 //!
 //! A host can inject any exception (Heckler, WeSee). The runtime must see a trap only where the

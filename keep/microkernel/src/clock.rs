@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Time from the time stamp counter: the vDSO's parameters and the kernel's own arithmetic.
 //!
 //! The frequency is the host's word, and so are offset and scale of the counter. What holds: time never goes

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The epoch that keeps the vCPUs' TLBs honest. Trusts nothing: every word is the microkernel's own.
 //!
 //! It is generic over its atomic words, because a test explores every interleaving with loom's.

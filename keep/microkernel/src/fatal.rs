@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The end of a Keep that cannot go on, as the VMM is told it.
 
 use crate::linux::Errno;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Frames: pages of the Keep's own memory, in the form in which page-table entries name them.
 //!
 //! Physical memory is read and written by them alone. None is made but of what the launch measured

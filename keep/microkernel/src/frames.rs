@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Physical frames: 2 MiB frames from the Keep's memory, 4 KiB frames carved out of them.
 //!
 //! Memory is *fresh* until its first use: zero under plain KVM, to be accepted by the ledger under SNP. Freed

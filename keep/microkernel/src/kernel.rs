@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The state of the microkernel, and what it does with exceptions.
 //!
 //! One lock (in the binary) guards [`Kernel`]; a vCPU never sleeps while it holds it.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What the launch left in the Keep's memory for the microkernel, out of the boot page: checked, and as
 //! frames. In a measured Keep the boot page is measured; what is checked here is that no mistake in it
 //! leads anywhere else than to the Keep's end.

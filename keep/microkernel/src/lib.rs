@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The microkernel of a Keep: it protects the application and its runtime from the host.
 //!
 //! It runs at CPL0 inside the TEE, is measured, and trusts the CPU alone. It offers the one user

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The part of the Linux x86-64 ABI that the runtime sees: error numbers and flags; the numbers of the
 //! calls are in `enarx-syscall`. Source of the numbers: Linux UAPI headers, `asm-generic/errno-base.h`,
 //! `asm-generic/mman*.h`, `linux/futex.h`, `linux/sched.h`.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The microkernel as a bare-metal program: entries, and the order of things at boot.
 //!
 //! Everything `unsafe` is in `machine/`; the logic is the library beside it.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Page tables as the only record of the user address space.
 //!
 //! An entry says whether its range is free, reserved with which rights, or backed by a frame; a

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Random numbers: those of the CPU, checked, and in a measured Keep mixed with a secret that the firmware
 //! gave at launch and that no host sees. Each of the two alone would do.
 //!

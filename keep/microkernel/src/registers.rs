@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The registers of interrupted user code, as the entry code leaves them on the kernel stack.
 
 use zerocopy::FromBytes;

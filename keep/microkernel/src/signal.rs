@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The frame of a Linux x86-64 signal, as glibc and Wasmtime read it.
 //!
 //! The vector registers are saved and restored at CPL3, by code in the vDSO on the way to the handler and

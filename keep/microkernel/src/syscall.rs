@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The system calls of the runtime: memory, threads, time, randomness, signals, the doorbell,
 //! exit. Every other number is `ENOSYS`; no call reaches the host except those that sleep, wake,
 //! ring, log or end.

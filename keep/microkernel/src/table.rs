@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Page tables as the CPU walks them: which entry is responsible for an address.
 
 use enarx_boot::address::VirtAddr;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The trusted execution environment that protects the Keep's memory from the host: the one place that
 //! knows which there is.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Threads (one per vCPU) and futexes.
 
 use crate::registers::Registers;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Exceptions at CPL3: a signal comes of a verified cause alone, in compiled WebAssembly alone, whatever
 //! a host injects.
 

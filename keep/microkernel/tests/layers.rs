@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The modules of the library stand on floors: none imports, directly or by way of others, one that
 //! imports it.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! User memory against a model, with every translation buffer watched: what a hostile program can
 //! do by `mmap`, `munmap`, `mprotect`, `madvise`, `brk` and page faults.
 

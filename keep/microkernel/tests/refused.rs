@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! System calls that a Keep does not have: the error that the runtime sees, and what the VMM is told.
 
 mod fake;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Threads, futexes, signals and bad arguments: system calls on several vCPUs of a fake machine.
 
 mod fake;

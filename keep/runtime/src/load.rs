@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Loads the objects that the host holds for the Keep.
 //!
 //! The host's word on sizes is bounded; contents are checked by whoever uses them.

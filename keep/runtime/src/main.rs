@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The program inside a Keep: loads the application over the sallyport and runs it.
 //!
 //! Trusted and measured; the host behind the sallyport is not trusted.

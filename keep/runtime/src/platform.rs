@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The ground the runtime stands on: the microkernel of a Keep, or Linux as a confined process.
 //!
 //! The only module of the runtime with `unsafe`: the entry, raw system calls and the mapping of the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The runtime as a process, with a host that speaks the doorbell's protocol over a socket.
 
 #![expect(unsafe_code, reason = "the tests map memory that both sides share")]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The numbers of the system calls of a Keep: the border between CPL3 (runtime and loader) and the
 //! microkernel. Those of Linux are in `asm/unistd_64.h`; Enarx's own lie outside of Linux's numbers, with
 //! "EN" in the upper half.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! How much memory the application may still take, shared by everything that grows at its will.
 
 use std::fmt;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The clocks of the application.
 //!
 //! Monotonic time is the Keep's own; wall-clock time is the host's word and is not trusted.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The heart: everything a WASI program is given, without regard to the face it is seen through.
 
 use std::sync::{Arc, Mutex};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The error numbers of WASI: one type for the heart and both faces.
 //!
 //! Trusted code; the numbers a host answers with are mapped here, by name.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The WASI of a Keep: one heart, two faces (preview 1 and 0.2).
 //!
 //! The heart ([`context`], [`fs`], [`stream`], [`clock`], [`random`]) knows nothing of WebAssembly;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Random bytes: ChaCha20, seeded once by the system call `getrandom`, which the microkernel serves
 //! from the processor's generator (RDRAND), and the kernel of the host in a process Keep. In a virtual
 //! machine the host takes no part.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Standard input, output and error over the sallyport.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Every function that is offered is called by the conformance programs: their table, which a test of the
 //! command compares with what they call in every kind of Keep, names exactly what the linker has.
 

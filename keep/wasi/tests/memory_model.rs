@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The private file system against the real one: random operations must have the same outcome, and
 //! leave the same tree.
 

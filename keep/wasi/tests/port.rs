@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The port against a host that answers as its script says: however many calls wait for somebody outside,
 //! the other calls go on, and nothing is lost.
 

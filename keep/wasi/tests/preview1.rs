@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Conformance of the preview 1 face: every function, with its error codes, over the private file
 //! system and over a directory of the host.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Calling an exported function with arguments from the command line.
 
 use std::fmt::Write as _;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The WebAssembly engine of a Keep: configuration, compilation, instantiation, limits.
 //!
 //! Trusted code; the application is confined by the engine, and what the configuration says is

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What the application may take of the Keep.
 
 use enarx_configuration::Limits as Configured;

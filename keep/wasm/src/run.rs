@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Runs an application: tells what it is, compiles it, gives it its world, calls it.
 
 use std::mem::ManuallyDrop;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The data segments of an application: how many there are decides how memories are filled.
 //!
 //! Wasmtime compiles code that copies each segment, or joins them while it compiles and copies the image. The

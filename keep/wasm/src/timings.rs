@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Where the time of a start goes.
 
 use std::fmt::Write as _;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Whole runs of core modules and components: output, exit codes, and one clear sentence for
 //! everything that cannot run.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Addresses as types: guest-physical with and without the C-bit, and virtual.
 
 use core::fmt;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The boot page: what the microkernel is told at launch. In a measured Keep it is part of the
 //! measurement; the host's unmeasured facts come in `HostFacts` of `enarx-exits`.
 

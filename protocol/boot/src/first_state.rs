@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The state in which every vCPU begins: long mode, CPL0, interrupts off. As a VMSA it is what the
 //! secure processor measures, what the host's KVM is given on every backend, and what the
 //! microkernel itself writes for the vCPUs that it starts under SNP.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The information page: which runtime image the loader accepts, and where its parts belong. The
 //! launch writes it and the secure processor measures it.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Where everything lies: guest physical and virtual addresses of a Keep.
 //!
 //! One source for the microkernel, for the VMM that launches it and for the measurement.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The border between the launch of a Keep and its microkernel: everything that a launch leaves in
 //! memory for the microkernel and the loader to find. The host's launcher and the tenant's
 //! measurement build it, the Keep reads it; the secure processor measures it, so in a measured Keep

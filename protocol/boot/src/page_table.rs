@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Page-table entries, as the launch writes the first ones and the microkernel all others: the CPU's
 //! bits, and three of the bits left to software.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The configuration of an application: what a Keep is told to run, and with what.
 //!
 //! It crosses the border as JSON (object `Configuration` of the sallyport). In `enarx run` the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The evidence of a Keep: the REPORT_DATA that the Keep asks its secure processor to sign, and that
 //! the verifier recomputes. Pure; used on both sides of the border.
 #![no_std]

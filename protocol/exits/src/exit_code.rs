@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The exit codes of a Keep and of `enarx run`, in one place.
 //!
 //! | code | meaning |

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! How the microkernel calls the VMM: one 32-bit write to an I/O port (under SNP by way of the
 //! GHCB), arguments in a record per vCPU in the exit memory, which is shared with the host.
 //!

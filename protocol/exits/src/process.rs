@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The border between the runtime of a process Keep and its host: descriptors that the runtime is
 //! started with, and the messages of its doorbell, a socket that keeps message boundaries.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The model-specific registers by which the simulated platform plays what only an SNP CPU has. They
 //! are used by the `simulated` build of the microkernel alone, which has another measurement.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The calls a Keep can make, and their request records.
 //!
 //! The host decodes what a hostile Keep wrote: [`Request::decode`] is total, and accepts exactly the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The record by which the host completes a request.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

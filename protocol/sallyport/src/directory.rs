@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The entries that [`Call::ReadDir`](crate::Call::ReadDir) replies: a writer for the host, a parser for the
 //! keep. The parser trusts nothing: it works on a private copy and yields checked entries or an error.
 

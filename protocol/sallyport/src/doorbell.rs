@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! How the keep's side wakes the host and sleeps until the host has done something.
 //!
 //! Outside of the region: in a Keep two system calls of the microkernel, in a process Keep messages

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The host's end: takes submissions, completes them.
 //!
 //! The Keep is hostile to the host: its indices are checked, its records are copied once and decoded from

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Arithmetic of the rings' free-running indices (modulo 2^32).
 //!
 //! Trusts nobody: the new value of the other side's index is checked against what was seen before

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The keep's end: submits calls, collects replies.
 //!
 //! Trusts nothing of the region. What was asked is remembered privately; a completion counts only when

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The geometry of the shared region (SPEC.md, "Layout"), and checked places in it.
 //!
 //! Trusts nobody: a number of the other side becomes a place in memory only through [`Slot::new`],

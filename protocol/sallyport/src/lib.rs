@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The sallyport: how a Keep talks to its host.
 //!
 //! One region of memory is shared by the Keep and the host. The Keep posts typed requests

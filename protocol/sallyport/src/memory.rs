@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Access to the shared region: the only module of this crate with `unsafe`.
 //!
 //! Trusts nobody about the region's contents, which may change at any moment. There is never a

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The entries of [`Call::Poll`](crate::Call::Poll): many handles, one request.
 //!
 //! A request that waits for somebody outside holds its slot for as long as that takes. A Keep that serves

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! How a request ended, as the host reports it.
 //!
 //! The host's word is not trusted: a number without a name here is a violation.

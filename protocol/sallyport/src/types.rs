@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The values that calls and replies are made of.
 //!
 //! Whoever decodes one of these from the other side's bytes gets a checked value or none.

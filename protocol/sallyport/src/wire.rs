@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A macro for enumerations whose numbers cross the border. Foreign numbers are checked here.
 
 /// Declares an enumeration with fixed wire numbers and total conversions in both directions.

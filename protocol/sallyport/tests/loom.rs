@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The handover between the two ends under every ordering that the memory model allows.
 //!
 //! The ends run over a model of the region: indices and state are loom's atomics; records, ring entries and

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The CPUID page (56860 SNP_LAUNCH_UPDATE, CPUID page; the same table is in MSG_CPUID_REQ). The host proposes the
 //! values, the firmware checks them against the hardware at launch; what it does not check stays untrusted.
 

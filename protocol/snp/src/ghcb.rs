@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The guest-hypervisor communication block and the GHCB MSR protocol (56421). Both lie in the host's hands: a guest
 //! copies what it needs once, then checks it.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Messages between guest and firmware (56860, guest messages). They pass through the host, encrypted and
 //! authenticated with AES-256-GCM; this module has their plain form and the header. The sealing is the caller's.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The ID block and its authentication (56860 SNP_LAUNCH_FINISH): what the guest's owner signs before a launch.
 
 use crate::assert_layout;

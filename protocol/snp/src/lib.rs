@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The AMD SEV-SNP structures as bytes: attestation report, TCB versions, guest policy, ID block, launch digest
 //! input, VMSA, secrets page, CPUID page, guest messages and GHCB. Trusts nobody: every decoder is total.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The product generations as one table: a new generation is a row. Trusts nobody: a CPUID that is in no row is
 //! unknown, not a guess.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The attestation report (56860 ATTESTATION_REPORT, table 23), versions 2 to 5. It comes from the firmware by way of
 //! the host, so nothing in it holds before its signature does.
 

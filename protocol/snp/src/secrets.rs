@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The secrets page, which the firmware writes at launch (56860 SNP_LAUNCH_UPDATE, secrets page format). Private to
 //! the guest; the keys in it talk to the firmware.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! TCB_VERSION: eight octets whose meaning depends on the generation (56860 section 2.2). Compared component by
 //! component, never as a number: a higher component does not make up for a lower one.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The VM save area of an SNP guest (APM2 table B-4): the register state of a vCPU, measured at launch.
 
 use crate::assert_layout;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Verifications a second on one core, beside `sev` and `dcap-qvl` in the same run. The evidence is genuine, from the
 //! folder of vectors beside the repository.
 //!

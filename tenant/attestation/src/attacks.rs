@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Known attacks on SEV-SNP and what of their mitigation a report shows, as data. A number is here only with its
 //! source; where none is published for a product, the entry has none and the policy says what that means.
 

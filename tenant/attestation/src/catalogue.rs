@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The names of all checks.
 
 /// Every check by its stable name, with what it means. A verdict has no other names.

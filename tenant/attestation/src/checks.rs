@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! How checks are recorded while evidence is judged, and how they become a verdict.
 
 use crate::Timestamp;

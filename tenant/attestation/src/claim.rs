@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The facts of evidence that a verdict states, by their stable names.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Evidence inside what delivered it: answers of drivers, blobs of paravisors, text. The container is not signed and says
 //! nothing; what is taken out of it is judged like any other evidence, so to look for it costs no security.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! By what evidence is judged, as one value.
 
 use crate::expected::Expected;

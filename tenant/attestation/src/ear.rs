@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The verdict as a signed EAT attestation result (draft-ietf-rats-ear, AR4SI trust vector) for relying parties that
 //! know that format. The key is the verifier's; who trusts the token trusts the verifier.
 

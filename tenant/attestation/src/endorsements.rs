@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The vendors' statements about the hardware. All of it is hostile until checked.
 
 /// The vendors' statements about the hardware.

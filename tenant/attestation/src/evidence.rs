@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Which kind of evidence octets are. Hostile until judged.
 
 use crate::intel::Quote;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The expectations of one verification, besides the policy, which stays the same for all. The caller is trusted.
 
 use crate::Timestamp;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Byte strings of a fixed length, written as hexadecimal digits in policies and verdicts.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Shows what evidence, certificates and VMSA pages say, field by field. Nothing here is checked: a field is what the
 //! octets say, not what is true.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Attestation evidence in, verdict with reasons out: AMD SEV-SNP reports, Intel TDX and SGX quotes. This runs on the
 //! tenant's side and trusts the vendors' roots, the policy and the clock that the caller gives; everything else
 //! (evidence, certificates, revocation lists, collateral) is hostile until checked.

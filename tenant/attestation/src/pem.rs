@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! PEM as RFC 7468 lets it be: lines of any length, blanks anywhere, text before, between and after. What is encoded is
 //! hostile until it is checked; the text around it says nothing.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Text that came from outside (evidence, certificates, manifests, names of files), made fit to be shown: whoever wrote
 //! it is not to move the cursor, hide or reverse what stands beside it, or add a line that looks like ours.
 

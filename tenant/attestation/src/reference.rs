@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Reference values: the launch digests of released Keeps, as a release manifest vouches for them.
 
 use crate::Timestamp;

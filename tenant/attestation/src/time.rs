@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The clock that the caller gives: the verifier has none of its own.
 
 use der::DateTime;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The verdict: every check with its outcome and reason, for people and for programs.
 
 use crate::Timestamp;

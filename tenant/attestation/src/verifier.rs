@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The verifier: the one entry from evidence to verdict.
 
 use crate::checks::Checks;

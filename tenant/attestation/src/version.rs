@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Versions written as numbers divided by dots.
 
 /// Exactly `N` numbers, each 0 to 255; `None` for any other text.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Checks that endorsements are the vendor's, without evidence to go with them, before a store keeps them. Trusts the pinned roots alone. Nothing is said of time and revocation: these the verifier judges when it uses them.
 
 use crate::hex;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Certificates and revocation lists: parsing, and signatures over them. Hostile until a signature by a
 //! trusted key is checked; signatures are checked over the octets as received.
 

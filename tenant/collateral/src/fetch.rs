@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Filling the store from the vendors' services (57230 section 4 for AMD, the PCS API version 4 for Intel).
 
 use crate::http::{Http, HttpError, Response, get};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Reading and replacing files: regular ones, of a bounded length, whole or not at all. A folder may come from a host that
 //! is not trusted, with pipes, devices and links in it.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Getting URLs, and waiting when a service asks to. The answers are hostile until the verifier has checked them.
 
 use std::thread;

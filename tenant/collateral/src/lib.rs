@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The local store of the vendors' statements about hardware: AMD's certificates and revocation lists, Intel's
 //! collateral. It runs on the tenant's side and does the input and output that the verifier does not.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The store: files under one folder, laid out as the vendors' services lay out their URLs.
 //!
 //! ```text

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The store and its filling, with genuine certificates from the folder of vectors beside the repository and a network
 //! of our own.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a build of Enarx measures to: its layers one by one, and its launches. Trusts its input, the builder's own.
 
 use std::fmt;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The release manifest: what a publisher says of the releases of Enarx and what they measure to. Its bytes are signed
 //! as they are and are read only after their signature has been checked under a key that the caller trusts.
 

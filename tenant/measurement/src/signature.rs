@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The publisher's keys, and detached signatures: ECDSA over P-384 with SHA-384 (FIPS 186-5) of a file's bytes as they
 //! are. A signature is a small TOML file that names its key. Keys and signatures are hostile until read; a signature
 //! counts only under a key that the caller trusts.

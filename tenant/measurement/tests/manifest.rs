@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The manifest as publishers and verifiers see it: what is accepted, what is refused and in which words, and that
 //! reading is total.
 

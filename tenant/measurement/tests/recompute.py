@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Prints the launch digest of a dumped page list, computed from AMD's definition alone (SEV Secure Nested Paging
 Firmware ABI Specification, 56860, section 8.17.2 and table 67). Shares no code with the tenant's Rust.
 

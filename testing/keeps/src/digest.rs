@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The launch digest as a tenant computes it from the page list.
 
 use enarx_launch::layout::Page;

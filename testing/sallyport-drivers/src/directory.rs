@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Directory listings as a hostile host may send them.
 
 use enarx_sallyport::directory::{Entries, EntryWriter, HEADER_SIZE, NAME_MAX};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The keep's end against a host that does whatever the script says.
 
 use std::collections::HashMap;

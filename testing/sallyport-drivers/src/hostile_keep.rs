@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The host's end against a Keep that does whatever the script says.
 
 use std::collections::HashMap;

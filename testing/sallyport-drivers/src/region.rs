@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Regions for the tests: memory of this process, used again by one test after the other, and a watch
 //! over what an end does with it.
 

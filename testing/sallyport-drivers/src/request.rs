@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Request records as a hostile Keep may write them.
 
 use enarx_sallyport::call::Request;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A sequence of decisions, taken from bytes.
 
 use enarx_sallyport::call::{Call, Operation};

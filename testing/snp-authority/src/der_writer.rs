@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Writes the few DER structures that certificates need (ITU-T X.690). Its input is this crate's own.
 
 use der::asn1::ObjectIdentifier;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A simulated endorsement hierarchy in AMD's formats: root (ARK), intermediates (ASK, ASVK), endorsement keys (VCEK,
 //! VLEK), revocation lists, and reports signed by them (57230 section 3, 56860 ATTESTATION_REPORT). The simulated
 //! platform and the tests of the verifier use it. Every name in it ends in `-simulated`, and no verifier trusts its

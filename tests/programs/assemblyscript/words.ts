@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Counts the words of standard input and prints the most frequent ones, as many as its argument
 // says; its exit code is the number of different words, modulo 100.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A server with many peers, within the program itself. Most of them say nothing and some read nothing: the
 // others must be served all the same. Part of preview2.c.
 #pragma once

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Takes memory of a Keep until there is none left, in the way that each argument says, and says how far it
 // came. What is used up must be told by an error: the program goes on.
 #include <dirent.h>

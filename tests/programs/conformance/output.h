@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Lines of output of the conformance programs, and small helpers for both.
 //
 // Everything is collected and written at the end, or before the program asks to be ended: how a line

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The tree that both conformance programs work on, and the paths that lead into it and astray.
 #pragma once
 #include "output.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Calls every function of wasi_snapshot_preview1, by its import and not by the C library, with what
 // succeeds and with what must fail, and writes a line for each result. The lines are the same in
 // every run: what differs from run to run (times, numbers of files, random bytes) is told as a

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Calls every function of every interface of WASI 0.2 that a Keep offers, with what succeeds and with
 // what must fail, and writes a line for each result. As in preview1.c the lines are the same in every
 // run. The bindings are generated (see ../src/main.rs); it is they that say what has been called.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The network, within the program itself: what it listens for, it connects to. Part of preview2.c.
 //
 // Sockets are made in every state, and every function is called in every state.

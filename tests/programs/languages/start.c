@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /* The start of a program in C: what a C library asks of its system before and in `main`. The programs of
  * the other languages beside this do the same and print the same, but for the last line: random, as the
  * language itself has random numbers, or seeds what it needs them for. */

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The start of a program in JavaScript, for the QuickJS interpreter. See start.c.
 import * as os from "qjs:os";
 import * as std from "qjs:std";

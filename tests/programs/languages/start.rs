@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The start of a program in Rust: a hash map, whose keys are random, arguments, environment, clocks. See
 //! start.c.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What the test programs need besides a C compiler:
 //!
 //! * `componentize MODULE COMPONENT` makes a component of WASI 0.2 from a module of WASI preview 1.

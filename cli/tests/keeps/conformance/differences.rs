@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Where a Keep does not do what native Wasmtime does, and why that is right.
 
 /// The line is not there.

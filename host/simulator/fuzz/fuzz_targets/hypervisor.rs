@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The host's side of the GHCB protocol takes whatever a guest writes: a GHCB, then values of the GHCB MSR.
 #![no_main]
 

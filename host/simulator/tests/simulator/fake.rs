@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What the tests share: one machine's keys, a small launch, the guest's end of the messages.
 
 use aes_gcm::aead::{AeadInOut, KeyInit};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The host's side of the GHCB protocol: every event, every refusal, and pages of any content.
 
 use crate::fake::{guest, open, seal};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The launch: digest, page types, refusals, ID block.
 
 use crate::fake::{POLICY, SECRETS_GPA, Talk, genoa, load, machine, vmsa};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Certificates and reports: each report is checked here by itself, without the project's verifier.
 
 use crate::fake::{POLICY, Talk, guest_with, machine};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The simulated secure processor and host, used as a VMM and a guest use them.
 
 mod fake;

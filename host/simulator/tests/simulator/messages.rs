@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Guest messages: what the firmware answers, and that it answers nothing that is repeated, reordered or changed.
 
 use crate::fake::{POLICY, Talk, genoa, guest, guest_with, load, machine, open, seal, vmsa};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Where a hostile VMM could interfere with a Keep: the seams of the simulated platform. Ordinary
 //! launches have none of this; tests play attacks by it.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The kinds of virtual machines, and the operations that differ between them once launched.
 
 pub mod attack;

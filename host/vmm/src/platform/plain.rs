@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Plain KVM: the runtime is mapped straight in, and nothing is measured.
 
 use std::os::fd::AsRawFd;

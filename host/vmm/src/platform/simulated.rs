@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The simulated platform: the SEV-SNP path of a Keep on any KVM. It protects nothing from the host.
 //!
 //! Private and shared memory are different memory: guest physical addresses with the C-bit reach

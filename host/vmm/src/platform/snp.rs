@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Genuine SEV-SNP: private memory that the host cannot read, measured by the secure processor.
 //!
 //! The VMM keeps the shared side of the one memory slot; the private side is the kernel's.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The parts of KVM's SEV-SNP interface that kvm-bindings does not define, and assertions over the
 //! structures of kvm-bindings that the launcher hands to the kernel.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The firmware's corrections of a CPUID page: which ones a launch accepts.
 //!
 //! A cleared bit takes a feature away from the guest; anything else would launch a CPU that nobody

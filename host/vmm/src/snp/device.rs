@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The system interface of a SEV-SNP launch as two traits: what the launcher asks of `/dev/kvm`
 //! and `/dev/sev`, and of the virtual machine it made.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The exits that SEV-SNP adds, decided: page state changes, the guest's last word, and accesses
 //! that fit no page state.
 //!

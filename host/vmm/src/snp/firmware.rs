@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Answers of the secure processor, as a person reads them.
 //!
 //! The numbers come from the host's kernel and are only printed and compared.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A SEV-SNP Keep as a whole: launched from its layout, then served.
 //!
 //! Between the launcher and the main external loop; like both it is the host's, and what the guest

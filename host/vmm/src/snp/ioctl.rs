@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The kernel's own SEV-SNP interface: `/dev/kvm`, `/dev/sev`, and the ioctls of a machine.
 //!
 //! The only file of the launcher with `unsafe`. The kernel is trusted by this process, the guest

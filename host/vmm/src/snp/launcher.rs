@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The launch of a SEV-SNP Keep in the order that KVM wants, each step possible only after the one
 //! before it.
 //!

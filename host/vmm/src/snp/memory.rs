@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The guest physical memory of a SEV-SNP Keep: slots, and which parts begin as shared.
 //!
 //! The guest names addresses in it: every question about a range is answered by checked

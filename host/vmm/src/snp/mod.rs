@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The SEV-SNP launcher: a Keep on an AMD EPYC host with Linux 6.11 or later.
 //!
 //! # Order

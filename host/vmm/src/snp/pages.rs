@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The ordered page list of a launch, checked, and cut into what one command takes.
 //!
 //! The list comes from this VMM's own plan; the checks turn its defects into errors before the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What this host's KVM offers for SEV-SNP, and what of it is missing.
 //!
 //! One table says what a launch needs: the launcher asks it before it makes a machine, `enarx

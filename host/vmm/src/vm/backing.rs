@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Memory of this process that becomes a guest's.
 
 #![expect(

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The calls that a vCPU thread may still make on the host: run the guest, serve its requests, end; and those of a
 //! whole process that serves a Keep: the same, and to start vCPUs and threads.
 

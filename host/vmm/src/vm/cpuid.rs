@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The CPU that a Keep sees: what KVM supports, less what a Keep has no use for.
 
 use std::arch::x86_64::{__cpuid, __cpuid_count};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The run loop: runs the vCPUs and serves their exits until the Keep ends.
 //!
 //! vCPU threads hold no lock while they run or sleep. The thread that called [`run`] waits for the

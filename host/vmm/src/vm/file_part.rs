@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A part of the program's own file that is mapped into it: the images of a Keep lie there.
 
 use std::fs::{self, File};

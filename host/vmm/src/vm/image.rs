@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Loads the runtime into guest memory, on every thread that joins.
 //!
 //! The runtime image lies in a file: reading it from there into the guest touches no page of this

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The memory of a Keep as the VMM maps it: private memory, and the windows that the Keep shares with
 //! its host, the first of which is the sallyport region with the exit memory behind it.
 //!

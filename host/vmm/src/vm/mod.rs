@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Every virtual machine of a Keep, whatever its [`Platform`](crate::platform::Platform): its memory,
 //! its vCPUs, and the exits that it is served.
 

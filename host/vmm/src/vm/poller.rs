@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The polling thread: while a Keep makes many requests, it takes them from the ring without being
 //! rung, so that they cost the Keep no exit; when they cease it sleeps.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A vCPU's first registers, taken from the page that is measured for it; on the platforms that
 //! measure nothing, from a page of the same form.
 //!

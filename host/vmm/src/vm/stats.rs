@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! KVM's own counters of a vCPU, for `--timings`: how many instructions it had to emulate (on
 //! `kvm_pvm` that is every instruction at CPL0), how often the guest left.
 #![expect(unsafe_code, reason = "an ioctl has no safe interface")]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A vCPU of the kernel's KVM.
 #![forbid(unsafe_code)]
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Operations on a vCPU between its runs: first state, answers to its exits, the kick vector.
 #![expect(
     unsafe_code,

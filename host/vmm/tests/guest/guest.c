@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A program in a Keep that tests the microkernel from inside, or attacks it. Its first words say
 // what to do: the test writes them into the image.
 #define _GNU_SOURCE

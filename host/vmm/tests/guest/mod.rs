@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Runs the test program `guest.c` in a Keep.
 #![allow(dead_code, reason = "each test program uses its part")]
 

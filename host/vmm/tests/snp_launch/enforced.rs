@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The fake kernel itself: that it refuses what the real one refuses.
 
 use enarx_vmm::snp::device::{CommandError, Device, SourcePage, Vm};

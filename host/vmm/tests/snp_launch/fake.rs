@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A fake KVM with a fake secure processor: enforces the documented rules of a SEV-SNP launch
 //! (Linux `Documentation/virt/kvm/x86/amd-memory-encryption.rst`, `arch/x86/kvm/svm/sev.c`; 56860
 //! chapter 8), computes the launch digest by itself, and records what was asked.

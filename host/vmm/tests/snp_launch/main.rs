@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The SEV-SNP launcher against a fake KVM and secure processor.
 
 mod enforced;

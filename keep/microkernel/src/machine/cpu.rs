@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The instructions of the CPU, and the memory behind them: the implementation of [`Platform`].
 //!
 //! Physical memory is reached through the direct map by volatile accesses; user addresses are

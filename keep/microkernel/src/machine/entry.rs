@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Entries into the microkernel: boot, exceptions, SYSCALL; and the one way out.
 //!
 //! Every IDT entry switches to the top of the vCPU's kernel stack (IST1 = RSP0), so that an

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The one lock of the microkernel. Once the Keep has ended it may be held for ever; whoever waits for it
 //! then waits for nothing.
 

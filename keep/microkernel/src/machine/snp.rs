@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The instructions of an SNP guest, and the GHCB: the implementation of [`Instructions`].
 //!
 //! The `simulated` build plays PVALIDATE, RMPADJUST and the clearing of large pages by registers of

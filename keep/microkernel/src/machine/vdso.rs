@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The user pages of the microkernel: a vDSO with `__vdso_clock_gettime`, so that reading the
 //! clock is no system call, the code around signal handlers, the invalid opcode that stands for SYSCALL
 //! on `kvm_pvm`, and the clock page.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The first steps of an SNP guest: is this the CPU that the launch was made for, and does the host
 //! speak the protocol?
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! CPUID from the page that the firmware has checked (56860, CPUID page). The microkernel answers
 //! the runtime's CPUID from it alone; the host is never asked.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! One exit by the GHCB as the words to write (56421, table 3 and section 4).
 
 use core::mem::offset_of;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The instructions that an SNP guest has and others do not, and what they are executed on.
 
 use enarx_boot::address::VirtAddr;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Messages to the firmware: reports and derived keys (56860, guest messages), encrypted with
 //! AES-256-GCM under VMPCK 0, carried by the host.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What is different in a Keep under AMD SEV-SNP: pages become private by the guest's own act, the
 //! host is reached through the GHCB, CPUID comes from a page that the firmware has checked, and
 //! messages to the firmware are encrypted.

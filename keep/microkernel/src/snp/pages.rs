@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Private and shared pages. A private page is validated once, when its frame is first given out;
 //! the direct map is the ledger: it maps exactly the private pages that have been validated.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Guest messages of several vCPUs, one after the other, without the kernel's lock.
 
 use enarx_exits::ExitFunction;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Starting further vCPUs: the microkernel writes their first state itself and tells the host to
 //! run them (56421, SNP AP Creation).
 

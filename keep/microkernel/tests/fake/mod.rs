@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A fake machine: physical memory in a vector, page tables walked as the CPU walks them, and a
 //! translation buffer per vCPU that forgets nothing by itself.
 //!

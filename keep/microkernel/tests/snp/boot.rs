@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The first steps: every wrong word of the CPU, the firmware's pages or the host ends the Keep with
 //! the reason that fits.
 

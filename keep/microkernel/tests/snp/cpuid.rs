@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! CPUID from the firmware's page.
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Private and shared pages: what the frame allocator, the ledger and the page-state changes do
 //! under any order of calls and any answer of the CPU and the host.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A fake SNP machine: private memory behind a reverse map, the direct map walked as the CPU walks
 //! it, a host that obeys, and the firmware's end of the message channel.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Messages to the firmware: no sequence number serves two plaintexts, and after any answer that the
 //! host has changed or withheld the channel is never used again.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A genuine host learns nothing of the system calls that its Keep refuses.
 
 use enarx_microkernel::epoch::Epoch;

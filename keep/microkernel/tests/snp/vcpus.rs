@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Starting further vCPUs.
 
 use std::collections::BTreeSet;

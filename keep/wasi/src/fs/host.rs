@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A directory of the host, reached over the sallyport.
 //!
 //! The host is untrusted: contents, names and attributes are its word. It confines paths to the

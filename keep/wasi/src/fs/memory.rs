@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The private file system: files and directories in the memory of the Keep, seen by nobody else
 //! and gone with it.
 //!

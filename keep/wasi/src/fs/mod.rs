@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! File systems: the trait every one implements, and the open descriptors of the application.
 //!
 //! [`memory`] is private to the Keep; [`host`] is a directory of the untrusted host. What an open

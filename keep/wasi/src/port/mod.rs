@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The Keep's side of the sallyport as WASI uses it: blocking calls, waiting operations, timers, and an
 //! executor of futures that sleeps only when there is nothing to do.
 //!

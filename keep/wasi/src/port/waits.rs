@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The calls that wait for somebody outside, and which of them hold a slot of the sallyport.
 //!
 //! A peer that says nothing must not keep the program from its other calls. So only a few of these calls are

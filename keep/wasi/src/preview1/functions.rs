@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The functions on arguments, clocks, descriptors, random bytes and sockets.
 
 use std::sync::Arc;

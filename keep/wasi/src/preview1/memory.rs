@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The linear memory of the guest, as the functions of preview 1 read and write it.
 //!
 //! Every pointer is the guest's and is checked. As the witx rules say, a pointer out of bounds or

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Preview 1: the functions of `wasi_snapshot_preview1` over the heart.
 //!
 //! Trusted code facing the guest: numbers, pointers and text are its word. Where the interface

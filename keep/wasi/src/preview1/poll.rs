@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `poll_oneoff`: waiting for the clock and for descriptors.
 
 use std::task::Poll;

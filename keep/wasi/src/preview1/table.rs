@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The descriptors of a preview 1 program.
 
 use std::collections::{BTreeMap, BTreeSet};

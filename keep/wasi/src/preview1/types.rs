@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The types of preview 1 (witx, `typenames.witx`): flags, enumerations, records.
 
 use super::memory::Result;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `wasi:cli`: environment, exit, standard streams, terminals.
 
 use wasmtime::component::Resource;

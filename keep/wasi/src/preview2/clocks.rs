@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `wasi:clocks`.
 
 use std::time::Instant;

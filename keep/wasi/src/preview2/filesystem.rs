@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `wasi:filesystem` over the descriptors of the heart.
 
 use std::sync::Arc;

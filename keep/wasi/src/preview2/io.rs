@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `wasi:io`: the host side of `wasmtime-wasi-io`, driven by the port instead of fibers; and our
 //! streams for it.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! WASI 0.2: the world `wasi:cli/command` over the heart.
 //!
 //! Trusted code facing the guest. Streams and pollables are those of `wasmtime-wasi-io` on our own

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `wasi:random`. What is called insecure is as good as the rest here.
 
 use super::Preview2;

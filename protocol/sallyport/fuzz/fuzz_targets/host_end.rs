@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The host's end against a hostile Keep.
 
 #![no_main]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The keep's end against a hostile host.
 
 #![no_main]

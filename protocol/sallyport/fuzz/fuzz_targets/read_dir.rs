@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Any directory listing: legal entries, then the end or one error.
 
 #![no_main]

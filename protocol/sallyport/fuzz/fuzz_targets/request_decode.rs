@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Any request record: an error, or a call that encodes to the same record.
 
 #![no_main]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Calls, addresses and attributes: what is encoded decodes, and nothing else does.
 
 use enarx_sallyport::call::{Malformed, Operation, Request};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Directory listings: what is written parses, whatever is not stops the parser.
 
 use enarx_sallyport::directory::{

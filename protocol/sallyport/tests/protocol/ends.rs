@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Both ends together, without malice.
 
 use std::sync::atomic::Ordering;

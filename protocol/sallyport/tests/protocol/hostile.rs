@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Each end against a hostile other: at random, and every violation on purpose.
 
 use std::sync::atomic::Ordering;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Two honest ends in any order of steps: every request arrives once, with its bytes, and so does its reply.
 
 use std::collections::{HashMap, VecDeque};

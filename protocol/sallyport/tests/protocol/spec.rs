@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! SPEC.md says what the code does: offsets of the layout, numbers and fields of the calls, statuses.
 
 use enarx_documents::{number, plain_table};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Two threads over real memory: every byte arrives as it was sent, in both directions.
 
 use enarx_sallyport::call::Call;

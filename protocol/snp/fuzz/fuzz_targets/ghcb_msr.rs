@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The GHCB MSR protocol: decoding is total, encoding is its inverse.
 #![no_main]
 

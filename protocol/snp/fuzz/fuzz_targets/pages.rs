@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The pages and message headers that host or firmware write: reading them is total.
 #![no_main]
 

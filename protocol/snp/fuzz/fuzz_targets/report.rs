@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The report parser is total, and reading is lossless.
 #![no_main]
 

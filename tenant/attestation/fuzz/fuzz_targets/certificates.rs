@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Any endorsements beside a report yield a verdict, and none of them is AMD's or Intel's.
 #![no_main]
 

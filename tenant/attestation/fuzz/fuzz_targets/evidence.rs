@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Any evidence yields a verdict, and nothing is valid without endorsements.
 #![no_main]
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Whether platform, TD and enclave are what the policy asks for.
 
 use crate::checks::Checks;

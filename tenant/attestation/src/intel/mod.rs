@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Judging a TDX or SGX quote. The signatures inside the quote are checked here, one by one, so that a verdict can say
 //! which one fails; collateral, TCB levels and QE identity are the registry crate `dcap-qvl`'s, which checks the
 //! signatures again. The appraisal of TD and enclave is ours.

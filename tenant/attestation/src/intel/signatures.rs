@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The signatures inside a quote: root → PCK certificate → quoting enclave → attestation key → report (Intel SGX ECDSA
 //! quote library reference, quote format). Everything here comes from the host; the root's key is pinned.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Checks what types cannot say: names, ranges, and that everything that is asked for can be compared with something.
 
 use super::{

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The values of a policy where its file says nothing, and the built-in policies.
 
 use super::{

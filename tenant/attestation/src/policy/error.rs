@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Why a policy cannot be used, in words for its author.
 
 use super::VERSION;

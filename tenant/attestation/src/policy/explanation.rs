@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A policy with the meaning of every key.
 
 use super::Policy;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Policy files: TOML in, TOML out. Unknown keys, keys and values of earlier versions, and lists without entries are
 //! errors. The file is the tenant's own, and trusted.
 

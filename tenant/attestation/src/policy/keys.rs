@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The keys of a policy as its schema lists them.
 
 use super::Policy;

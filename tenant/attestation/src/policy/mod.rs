@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The typed policy: what the tenant asks of the hardware. A kind of evidence is accepted only if its table stands in the
 //! policy file; every switch that gives protection away has `insecure` in its name. A check that was asked for and cannot
 //! be made is a refusal.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The key that was meant where a policy file has one that does not exist.
 
 use super::Policy;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The switches of a policy that give protection away, and warnings for its author.
 
 use super::keys::{INSECURE, joined};

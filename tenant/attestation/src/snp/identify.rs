@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Which certificate a report needs, and which one octets are: what a store files them under. Nothing is checked; a
 //! certificate that is filed wrongly fails when it is used.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Judging a report's launch digest: the policy accepts it by itself or through a release manifest. Trusts the
 //! caller, who has checked the manifest's signature; the report is hostile.
 

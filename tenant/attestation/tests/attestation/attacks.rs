@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Floors, attacks and lists of chips that cannot be compared with a report: they refuse it.
 
 use crate::platform::Platform;

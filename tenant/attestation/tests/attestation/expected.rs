@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! One verifier for many: what is expected of one piece of evidence is of no effect on another, on however many threads.
 
 use crate::platform::{NOW, Platform};

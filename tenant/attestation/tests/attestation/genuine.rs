@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Evidence from genuine hardware and cases derived from it: each must yield the verdict that is expected of it.
 
 use crate::vectors::{self, Case};

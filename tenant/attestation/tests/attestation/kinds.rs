@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Evidence of another kind than the policy speaks of, and values that a kind of evidence cannot be compared with.
 
 use crate::platform::Platform;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The tests of the verifier as its callers see it.
 
 #[macro_use]

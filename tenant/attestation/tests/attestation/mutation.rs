@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Genuine evidence with one octet changed: no panic, never valid.
 
 use crate::vectors::{self, Case};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Other verifiers on the same evidence: virtee's `sev` and `dcap-qvl`. They agree, or the difference is listed.
 
 use crate::vectors::{self, Case};

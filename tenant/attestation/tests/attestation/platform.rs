@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A simulated platform: a hierarchy, a report that a fully pinned policy accepts, and that policy.
 
 use enarx_attestation::hex::Hex;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Reports judged by releases: which release is accepted, which is refused, and in which words.
 
 use crate::platform::{DAY, NOW, Platform};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The schemas in `schema/` are what the code accepts and prints.
 
 use enarx_attestation::{Policy, Verdict};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Every key of a policy, by the schema: each is classified here, each that gives protection away has `insecure` in its
 //! name and does what it says, and no other can make anything pass that is refused without it.
 

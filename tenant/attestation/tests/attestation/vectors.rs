@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Evidence captured from genuine hardware, in a folder beside the repository. It is not part of the repository, so
 //! tests that need it are ignored where it is absent, unless `ENARX_REQUIRE_VECTORS=1`.
 

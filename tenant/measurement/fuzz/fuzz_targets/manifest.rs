@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Reading a manifest is total, and writing it is lossless.
 #![no_main]
 

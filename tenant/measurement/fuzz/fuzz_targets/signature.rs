@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! No bytes are a signature under a key that made none, and keys are read totally.
 #![no_main]
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Measuring a build: the microkernels and the loader as they are built, and a program in the runtime's place.
 
 use enarx_attestation::hex::Hex;

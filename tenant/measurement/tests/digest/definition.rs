@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! AMD's definition recomputed by `recompute.py` over dumped page lists with every type of page.
 
 use std::path::Path;

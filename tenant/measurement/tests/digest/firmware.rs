@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A made-up firmware image that the other tools can measure (they know launches by OVMF and QEMU only), and the same
 //! launch as our page list.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Launch digests: those of a build, and the digest against three others: virtee's crate `sev`, the package
 //! `sev-snp-measure`, and a recomputation of AMD's definition in Python.
 

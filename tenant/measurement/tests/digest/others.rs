@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `sev` and `sev-snp-measure` on a launch that both can express: normal, zero, secrets, CPUID and VMSA pages.
 
 use std::process::Command;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A made-up program in the runtime's place.
 
 /// A static executable with one segment of code at 4 MiB, whose last byte is `mark`.

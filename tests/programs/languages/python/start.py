@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+
 """The start of a program in Python: the interpreter seeds its hashes before anything else. See start.c."""
 
 import os

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `wasi:sockets` over the sallyport: addresses, errors, name lookup; [`tcp`] and [`udp`].
 //!
 //! What may be used is the configuration's; the host enforces its own copy. What comes from the

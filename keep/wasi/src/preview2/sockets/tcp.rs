@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! TCP over sockets of the host.
 
 use std::sync::Arc;

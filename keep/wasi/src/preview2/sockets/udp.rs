@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! UDP over sockets of the host.
 
 use std::net::SocketAddr;
