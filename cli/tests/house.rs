@@ -277,7 +277,7 @@ fn named_files(text: &str) -> Vec<&str> {
     text.split('`')
         .skip(1)
         .step_by(2)
-        .filter(|name| name.ends_with(".rs"))
+        .filter(|name| Path::new(name).extension().is_some_and(|it| it == "rs"))
         .collect()
 }
 

@@ -14,7 +14,7 @@ use crate::common::{backends, enarx};
 /// A secret in the environment of the command.
 const SECRET: &str = "a-secret-of-the-user";
 /// How long a Keep may take until it runs.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 
 fn program(name: &str) -> String {
     format!("{}/tests/programs/{name}", env!("CARGO_MANIFEST_DIR"))

@@ -16,6 +16,8 @@ use super::streams::Stream;
 const MAX_HANDLES: usize = 1 << 16;
 /// Descriptors that the host keeps for its own use.
 const OWN_DESCRIPTORS: usize = 64;
+/// Most descriptors that a process which serves a Keep needs.
+pub const DESCRIPTORS: u64 = (MAX_HANDLES + OWN_DESCRIPTORS) as u64;
 
 /// Most handles that a Keep can hold in this process, which may have so many descriptors (RLIMIT_NOFILE).
 /// A process that may have few gives half of them.
@@ -30,9 +32,8 @@ fn bound(descriptors: Option<u64>) -> usize {
 /// Descriptors that this process may have, after its limit was raised as far as handles want it and the system
 /// allows it without asking (the hard limit of `RLIMIT_NOFILE`).
 fn descriptors() -> Option<u64> {
-    let wanted = (MAX_HANDLES + OWN_DESCRIPTORS) as u64;
     let limits = getrlimit(Resource::Nofile);
-    let raised = limits.maximum.unwrap_or(wanted).min(wanted);
+    let raised = limits.maximum.unwrap_or(DESCRIPTORS).min(DESCRIPTORS);
     if limits.current.is_some_and(|current| current < raised) {
         let raised = Rlimit {
             current: Some(raised),

@@ -50,6 +50,7 @@ use rustix::time::{
 use crate::grant::{Grant, NetworkGrant};
 use buffer::Buffer;
 use enarx_confine::seccomp::{Allow, calls, word};
+pub use handles::DESCRIPTORS;
 use handles::{Handles, Node, Object};
 use log::Log;
 use lookups::Lookups;

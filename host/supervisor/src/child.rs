@@ -18,6 +18,7 @@ use enarx_backend::launch::{Images, Target};
 use enarx_confine::process::give_up_privileges;
 use enarx_confine::report::record_violations;
 use enarx_confine::seccomp::{ANY_THREAD, apply, calls, compile};
+use enarx_executor::DESCRIPTORS;
 use enarx_executor::fault::{HostFault, KeepFault, ProcessEnd};
 use enarx_executor::launch::{Confine, Confined, Gate, Jail, Launch, Report, Run};
 use enarx_executor::lookups::{Client, Lookups, channels};
@@ -28,9 +29,6 @@ use seccompiler::SeccompAction;
 
 use crate::message::{self, Message};
 use crate::spawn;
-
-/// Descriptors of the process, at most: those of a Keep's handles (1024), and the host's own beside them.
-const DESCRIPTORS: u64 = 4096;
 
 /// Serves the Keep and ends this process, which was just made for it.
 pub fn serve(target: Target, images: &Images, mut launch: Launch, socket: OwnedFd) -> Infallible {

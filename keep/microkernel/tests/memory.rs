@@ -463,6 +463,38 @@ fn a_mapping_that_fails_midway_leaves_no_stale_translation() {
     assert!(failed > 3, "{failed}");
 }
 
+/// Pages around a fault that get frames with it, as `paging.rs` has it.
+const AROUND: u64 = 16;
+
+#[test]
+fn memory_that_is_filled_from_its_end_faults_as_seldom_as_any() {
+    const AT: u64 = 0x5000_0000;
+    const PAGES: u64 = 4 * AROUND;
+    let backed = |keep: &Keep, from: u64| {
+        let world = keep.world.borrow();
+        (from..from + AROUND)
+            .filter(|page| world.walk(AT + page * PAGE).is_some())
+            .count() as u64
+    };
+    // The last page of a block, of which nothing was touched before, brings the others; so does the first.
+    for page in [AROUND - 1, 2 * AROUND] {
+        let keep = Keep::new(0, 1);
+        assert!(keep.call(nr::MMAP, &[AT, PAGES * PAGE, RW, FIXED]) > 0);
+        assert_eq!(keep.touch(0, AT + page * PAGE, Some(1)), Touch::Done(1));
+        let block = page / AROUND * AROUND;
+        assert_eq!(backed(&keep, block), AROUND, "{page}");
+        assert_eq!(backed(&keep, AROUND), 0, "{page}");
+        keep.check();
+    }
+    // What lies before is left alone where a part of the block has other rights.
+    let keep = Keep::new(0, 1);
+    assert!(keep.call(nr::MMAP, &[AT, PAGES * PAGE, RW, FIXED]) > 0);
+    assert_eq!(keep.call(nr::MPROTECT, &[AT, PAGE, flag::PROT_READ]), 0);
+    assert_eq!(keep.touch(0, AT + 8 * PAGE, Some(1)), Touch::Done(1));
+    assert_eq!(backed(&keep, 0), AROUND - 8);
+    keep.check();
+}
+
 #[test]
 fn a_fixed_mapping_keeps_its_addresses() {
     let keep = Keep::new(4, 1);
