@@ -11,7 +11,7 @@ fn expected(count: u32) -> String {
     let heard =
         |speaker: u32| format!("peer {speaker} of {count}: heard {speaker}, 1 byte, 1 back\n");
     let speakers = [0, 1, 63, 64, count / 2, count - 1];
-    let mut lines = vec!["nobody speaks: ok\n".to_owned()];
+    let mut lines = vec!["get-directories: \"/\"\nnobody speaks: ok\n".to_owned()];
     lines.extend(speakers.map(heard));
     lines.push("slow peers: 100\n".into());
     lines.extend(speakers.into_iter().filter(|it| *it >= 100).map(heard));

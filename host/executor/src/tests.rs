@@ -896,7 +896,7 @@ fn names_are_made_moved_and_removed() {
     keep.path("made/", remove).unwrap();
     assert_eq!(keep.path("made", remove), Err(Status::NoEntry));
     assert_eq!(keep.path(".", remove), Err(Status::Invalid));
-    assert_eq!(keep.path("sub/..", remove), Err(Status::Busy));
+    assert_eq!(keep.path("sub/..", remove), Err(Status::NotEmpty));
     assert_eq!(keep.path("hard/", unlink), Err(Status::NotDirectory));
     assert_eq!(keep.path("", unlink), Err(Status::NoEntry));
     assert_eq!(keep.path("a\0b", unlink), Err(Status::IllegalSequence));

@@ -26,7 +26,6 @@ pub struct Clock {
 impl Clock {
     /// A clock that starts at `start`; none if the frequency is implausible, or the wall-clock time is beyond
     /// [`MOST`].
-    #[must_use]
     pub fn new(start: u64, tsc_khz: u64, wall_ns: u64) -> Option<Self> {
         (PLAUSIBLE_KHZ.contains(&tsc_khz) && wall_ns <= MOST).then(|| Self {
             start,
@@ -37,7 +36,6 @@ impl Clock {
 
     /// Nanoseconds since boot by the counter value `tsc`, at most [`MOST`]; 0 for values before the start. The
     /// vDSO computes the same.
-    #[must_use]
     pub fn elapsed(&self, tsc: u64) -> u64 {
         let ticks = u128::from(tsc.saturating_sub(self.start));
         let elapsed = u64::try_from((ticks * u128::from(self.multiplier)) >> 32);
@@ -45,7 +43,6 @@ impl Clock {
     }
 
     /// Wall-clock time so many nanoseconds after boot, UNIX nanoseconds; untrusted.
-    #[must_use]
     pub const fn wall(&self, monotonic: u64) -> u64 {
         self.wall_ns.saturating_add(monotonic)
     }

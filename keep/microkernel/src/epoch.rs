@@ -73,7 +73,6 @@ const _: () = assert!(MAX_VCPUS <= 64);
 
 impl Epoch {
     /// No vCPU in user code, nothing to flush.
-    #[must_use]
     pub const fn new() -> Self {
         Self {
             current: AtomicU64::new(0),
@@ -110,7 +109,6 @@ impl<W: Word, const VCPUS: usize> Epoch<W, VCPUS> {
 
     /// The vCPU goes to user code; true = it must flush its TLB first.
     #[inline]
-    #[must_use]
     pub fn leave_kernel(&self, vcpu: usize) -> bool {
         // The order matters: whoever advances the epoch either sees the bit, or is seen here.
         self.in_user.fetch_or(1 << (vcpu % VCPUS), Ordering::SeqCst);
@@ -152,7 +150,6 @@ impl<W: Word, const VCPUS: usize> Epoch<W, VCPUS> {
     }
 
     /// A kick has arrived at this vCPU; false = nobody had asked for it.
-    #[must_use]
     pub fn take_kick(&self, vcpu: usize) -> bool {
         let kicks = &self.kicks[vcpu % VCPUS];
         // Only this vCPU takes them.
@@ -164,7 +161,6 @@ impl<W: Word, const VCPUS: usize> Epoch<W, VCPUS> {
     }
 
     /// The vCPUs but `me` that are in user code with translations older than `epoch`.
-    #[must_use]
     pub fn behind(&self, me: usize, epoch: u64) -> u64 {
         let mut mask = 0;
         let mut others = self.others_in_user(me);

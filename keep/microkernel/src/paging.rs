@@ -283,17 +283,15 @@ impl Tables {
         at: Slot,
         entry: Pte,
     ) -> Fault {
-        let index = at.index();
-        let block = index & !(FAULT_AROUND - 1);
+        let (index, block) = (at.index(), at.index() & !(FAULT_AROUND - 1));
         let before = table.slot(block).words(index - block);
         let untouched = platform.run_length(before, entry.bits()) == before.count();
         let from = if untouched { block } else { index };
         let words = table.slot(from).words(block + FAULT_AROUND - from);
-        let count = platform.run_length(words, entry.bits());
-        let words = words.split(count).0;
+        let words = words.split(platform.run_length(words, entry.bits())).0;
         let rest = back_run(frames, platform, words, entry);
-        // Of what was asked for, the entry at `at` at least: those before it are nobody's wish.
-        if rest.count() > 0 && rest.first() <= at {
+        // The entry at `at` is what was asked for; its neighbours may go without.
+        if frames.failure().is_some() || rest.count() > 0 && rest.first() <= at {
             return Fault::NoFrame;
         }
         Fault::Resolved

@@ -36,7 +36,6 @@ pub struct Thread {
 }
 
 /// Thread id of the thread on a vCPU; the first is also the process id.
-#[must_use]
 pub const fn thread_id(vcpu: usize) -> u64 {
     vcpu as u64 + 1
 }
@@ -64,7 +63,6 @@ pub struct Threads {
 
 impl Threads {
     /// No vCPU.
-    #[must_use]
     pub const fn none() -> Self {
         Self {
             table: [const { Thread::new() }; MAX_VCPUS],
@@ -85,7 +83,6 @@ impl Threads {
     }
 
     /// The thread of a vCPU of this Keep.
-    #[must_use]
     #[inline]
     pub fn get(&mut self, vcpu: usize) -> &mut Thread {
         self.several |= vcpu != 0;
@@ -93,7 +90,6 @@ impl Threads {
     }
 
     /// An idle vCPU for a new thread.
-    #[must_use]
     pub fn idle(&self) -> Option<usize> {
         self.table[..self.vcpus]
             .iter()
@@ -101,14 +97,12 @@ impl Threads {
     }
 
     /// vCPUs of this Keep.
-    #[must_use]
     pub const fn vcpus(&self) -> usize {
         self.vcpus
     }
 
     /// Whether a thread on another vCPU than `me` is in user code, or may get there without taking
     /// the kernel's lock.
-    #[must_use]
     #[inline]
     pub fn others_running(&self, me: usize) -> bool {
         self.several
@@ -119,7 +113,6 @@ impl Threads {
     }
 
     /// Whether every vCPU is idle.
-    #[must_use]
     pub fn all_idle(&self) -> bool {
         self.table[..self.vcpus]
             .iter()

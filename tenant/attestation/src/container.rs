@@ -192,7 +192,14 @@ fn text(bytes: &[u8]) -> Option<(Container, Vec<u8>)> {
     if let Ok(decoded) = base16ct::mixed::decode_vec(digits.strip_prefix("0x").unwrap_or(digits)) {
         return Some((Container::Hexadecimal, decoded));
     }
-    let decoded = Base64::decode_vec(digits).ok()?;
+    let mut decoded = Base64::decode_vec(digits).ok()?;
+    // The library leaves zeros where the text has padding.
+    let padding = digits
+        .bytes()
+        .rev()
+        .take_while(|byte| *byte == b'=')
+        .count();
+    decoded.truncate((digits.len() / 4 * 3).saturating_sub(padding));
     Some((Container::Base64, decoded))
 }
 

@@ -2,7 +2,6 @@
 
 // Takes memory of a Keep until there is none left, in the way that each argument says, and says how far it
 // came. What is used up must be told by an error: the program goes on.
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -46,15 +45,17 @@ static void fill(const char *what, size_t length) {
     say(what, count / MEBI, number);
 }
 
-// Files of so many bytes, or with a length of -1 symbolic links with long targets. They are called alike, so
-// that they can be removed.
+// The number by which the next of many files is called.
+static long long next;
+
+// Files of so many bytes, or with a length of -1 symbolic links with long targets.
 static void many(const char *what, ssize_t length) {
     mkdir("/many", 0777);
     long long count = 0;
     int number = 0;
     while (!number) {
         char path[64];
-        snprintf(path, sizeof path, "/many/%lld", count);
+        snprintf(path, sizeof path, "/many/%lld", next);
         if (length < 0) {
             char target[4001];
             memset(target, 't', sizeof target - 1);
@@ -70,26 +71,24 @@ static void many(const char *what, ssize_t length) {
             }
         }
         count += !number;
+        // One that was made and not filled is there as well.
+        next++;
         errno = 0;
     }
     say(what, count, number);
 }
 
-// Removes everything in a folder while it is being read.
-static void removed(const char *what, const char *path) {
-    DIR *folder = opendir(path);
+// Removes all of them, by their numbers: to list them would take memory, of which there may be none.
+static void removed(const char *what) {
     long long count = 0;
-    int number = folder ? 0 : errno;
-    struct dirent *entry;
-    while (!number && (entry = readdir(folder))) {
-        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
-        char name[600];
-        snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
-        if (unlink(name)) number = errno;
-        else count++;
+    int number = 0;
+    for (long long each = 0; each < next && !number; each++) {
+        char path[64];
+        snprintf(path, sizeof path, "/many/%lld", each);
+        if (!unlink(path)) count++;
+        else if (errno != ENOENT) number = errno;
     }
-    if (folder) closedir(folder);
-    if (!number && rmdir(path)) number = errno;
+    if (!number && rmdir("/many")) number = errno;
     say(what, count, number);
 }
 
@@ -119,7 +118,7 @@ int main(int count, char **arguments) {
         } else if (!strcmp(what, "links")) {
             many(what, -1);
         } else if (!strcmp(what, "remove")) {
-            removed(what, "/many");
+            removed(what);
         } else {
             fprintf(stderr, "%s is not known\n", what);
             return 2;
