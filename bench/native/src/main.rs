@@ -91,7 +91,7 @@ fn context(arguments: &Arguments) -> wasmtime::Result<WasiCtxBuilder> {
     Ok(builder)
 }
 
-/// Whether the layer of the binary says component (component model, Binary.md).
+/// True if the layer of the binary says component (component model, Binary.md).
 fn is_component(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\0asm") && bytes.get(6..8) == Some(&[1, 0])
 }

@@ -510,7 +510,7 @@ fn on_a_terminal(mut command: Command, name: &str) -> (ExitStatus, Vec<u8>, Vec<
     (status, stdout.join().unwrap(), Vec::new(), Vec::new())
 }
 
-/// Whether `text` is `pattern`, in which `*` stands for anything.
+/// True if `text` is `pattern`, in which `*` stands for anything.
 fn matches(pattern: &str, text: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else {
         return pattern == text;

@@ -39,7 +39,7 @@ pub enum State {
 pub struct Check {
     /// What is required.
     pub name: &'static str,
-    /// Whether it is there.
+    /// True if it is there.
     pub state: State,
     /// Without it the backend does not work; otherwise it works less well.
     pub required: bool,
@@ -61,13 +61,13 @@ pub struct BackendReport {
     pub name: &'static str,
     /// What it is and what it protects.
     pub about: &'static str,
-    /// Whether it protects the application from the host.
+    /// True if it protects the application from the host.
     pub protects_application: bool,
-    /// Whether this build contains it.
+    /// True if this build contains it.
     pub built_in: bool,
-    /// Whether this machine fulfils every requirement.
+    /// True if this machine fulfils every requirement.
     pub supported: bool,
-    /// Whether a Keep of this kind can be launched here and now: supported and built in.
+    /// True if a Keep of this kind can be launched here and now: supported and built in.
     pub usable: bool,
     /// The requirements.
     pub checks: Vec<Check>,

@@ -19,9 +19,9 @@ pub trait Machine {
     /// # Errors
     /// The system's.
     fn read(&self, path: &str) -> io::Result<String>;
-    /// Whether something exists.
+    /// True if something exists.
     fn exists(&self, path: &str) -> bool;
-    /// Whether this user may read and write it.
+    /// True if this user may read and write it.
     fn usable(&self, path: &str) -> bool;
     /// The registers EAX, EBX, ECX and EDX of a CPUID leaf; none when the leaf does not exist.
     fn cpuid(&self, leaf: u32) -> Option<[u32; 4]>;
@@ -37,7 +37,7 @@ pub trait Machine {
     fn kvm_attribute(&self, group: u32, attribute: u64) -> Result<Option<u64>, Errno>;
     /// The version of the Landlock interface; 0 = none.
     fn landlock_abi(&self) -> i32;
-    /// Whether this process is root.
+    /// True if this process is root.
     fn is_root(&self) -> bool;
     /// The group whose members may read and write something; none when only its owner may, or root's group.
     fn group(&self, path: &str) -> Option<String>;

@@ -51,7 +51,7 @@ impl Buffer {
         }
     }
 
-    /// Whether it has no bytes.
+    /// True if it has no bytes.
     pub fn is_empty(self) -> bool {
         self.length == 0
     }

@@ -195,7 +195,7 @@ enum Operation {
 }
 
 impl Pending {
-    /// Whether this request has to wait until `earlier` is done.
+    /// True if this request has to wait until `earlier` is done.
     fn is_behind(&self, earlier: &Self) -> bool {
         self.handle.is_some() && self.handle == earlier.handle && self.events == earlier.events
     }

@@ -142,7 +142,7 @@ pub enum Operation {
     Resolve(Lookup),
 }
 
-/// Whether a call is one of this module's.
+/// True if a call is one of this module's.
 pub fn is_network(call: &Call) -> bool {
     matches!(
         call,

@@ -623,7 +623,7 @@ fn wait_for(pidfd: &OwnedFd) -> rustix::io::Result<WaitIdStatus> {
     rustix::io::retry_on_intr(|| waitid(id.clone(), WaitIdOptions::EXITED))?.ok_or(Errno::CHILD)
 }
 
-/// Whether a call is the way in which abort(3) ends a process.
+/// True if a call is the way in which abort(3) ends a process.
 fn is_abort(call: &Forbidden) -> bool {
     let [_, _, signal, ..] = call.arguments;
     call.number == libc::SYS_tgkill && u64::try_from(libc::SIGABRT) == Ok(signal)

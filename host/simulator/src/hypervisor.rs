@@ -37,7 +37,7 @@ pub struct Config {
     pub c_bit: u8,
     /// Guest physical addresses that have memory and may change between private and shared.
     pub ram: Range<u64>,
-    /// Whether 2 MiB page state changes give 2 MiB pages. A host without them gives 4 KiB pages, and a guest's
+    /// True if 2 MiB page state changes give 2 MiB pages. A host without them gives 4 KiB pages, and a guest's
     /// PVALIDATE must cope.
     pub huge_pages: bool,
 }
@@ -49,7 +49,7 @@ pub struct PageChange {
     pub gpa: u64,
     /// Octets, whole pages.
     pub bytes: u64,
-    /// Whether they are private now.
+    /// True if they are private now.
     pub private: bool,
 }
 
@@ -260,12 +260,12 @@ impl Hypervisor {
         self.state().rmp.assign(range, self.config.huge_pages);
     }
 
-    /// Whether the page at `gpa` is private.
+    /// True if the page at `gpa` is private.
     pub fn is_private(&self, gpa: u64) -> bool {
         self.state().rmp.is_private(gpa)
     }
 
-    /// Whether the page at `gpa` is private and validated.
+    /// True if the page at `gpa` is private and validated.
     pub fn is_validated(&self, gpa: u64) -> bool {
         self.state().rmp.is_validated(gpa)
     }

@@ -198,7 +198,7 @@ fn signature(family: u8, model: u8, stepping: u8) -> u32 {
         | u32::from(stepping & 0xF)
 }
 
-/// Whether this machine is what a policy asks for (56860 GUEST_POLICY, SNP_LAUNCH_START).
+/// True if this machine is what a policy asks for (56860 GUEST_POLICY, SNP_LAUNCH_START).
 /// The machine has one socket, no CXL and no migration agent, and moves no pages, so those bits always fit.
 fn check_policy(machine: &Machine, policy: GuestPolicy) -> Result<(), Status> {
     let settings = machine.settings();

@@ -72,17 +72,17 @@ impl Rmp {
         of(frame).or_else(|| of(frame - frame % HUGE_PAGES).filter(|entry| entry.huge))
     }
 
-    /// Whether the page at `gpa` is private.
+    /// True if the page at `gpa` is private.
     pub fn is_private(&self, gpa: u64) -> bool {
         self.find(gpa / PAGE).is_some()
     }
 
-    /// Whether the page at `gpa` is private and validated.
+    /// True if the page at `gpa` is private and validated.
     pub fn is_validated(&self, gpa: u64) -> bool {
         self.find(gpa / PAGE).is_some_and(|entry| entry.validated)
     }
 
-    /// Whether a vCPU can be started from the page at `gpa`.
+    /// True if a vCPU can be started from the page at `gpa`.
     pub fn is_vmsa(&self, gpa: u64) -> bool {
         self.find(gpa / PAGE)
             .is_some_and(|entry| entry.vmsa && entry.validated)

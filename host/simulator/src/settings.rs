@@ -59,9 +59,9 @@ pub struct Settings {
     pub mitigations: u64,
     /// Version of the reports, 2 to 5; fields that a version does not have are zero.
     pub report_version: u32,
-    /// Whether guests with the debug bit in their policy are launched, as genuine firmware does.
+    /// True if guests with the debug bit in their policy are launched, as genuine firmware does.
     pub allow_debug: bool,
-    /// Whether memory is said to be encrypted with AES-256-XTS.
+    /// True if memory is said to be encrypted with AES-256-XTS.
     pub aes_256_xts: bool,
     /// What the CPUs answer to CPUID; a guest's CPUID page is checked against it. Functions that are not in the list
     /// are answered with zero.

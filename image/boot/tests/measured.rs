@@ -304,7 +304,7 @@ fn the_loader_is_told_the_digest_and_the_segments() {
     }
 }
 
-/// Whether the address is where the user finds something of the launch area.
+/// True if the address is where the user finds something of the launch area.
 fn is_users(address: u64) -> bool {
     let loader = elf::parse(LOADER).unwrap();
     [VDSO_USER, VDSO_USER + PAGE, STACK_TOP - PAGE].contains(&address)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What compiled Rust expects of a C library, for programs of a Keep that have none: memory
+//! The part of a C library that compiled Rust needs, for programs of a Keep that have none: memory
 //! functions, written with string instructions.
 //!
 //! Trusted and measured as a part of the programs that link it. In the tests they have names of their own: they

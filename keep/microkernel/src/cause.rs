@@ -10,13 +10,13 @@ use crate::registers::Registers;
 /// Longest x86 instruction, in bytes (AMD64 APM volume 3, section 1.1).
 pub const MAX_INSTRUCTION: usize = 15;
 
-/// Whether the code bytes at the instruction pointer are `ud2` (0F 0B).
+/// True if the code bytes at the instruction pointer are `ud2` (0F 0B).
 #[must_use]
 pub fn is_ud2(code: &[u8]) -> bool {
     code.starts_with(&[0x0f, 0x0b])
 }
 
-/// Whether the code bytes are a DIV or IDIV that raises #DE with these registers.
+/// True if the code bytes are a DIV or IDIV that raises #DE with these registers.
 ///
 /// `load` reads a little-endian operand of 1, 2, 4 or 8 bytes from user memory. Anything that
 /// cannot be decoded or read is "no".

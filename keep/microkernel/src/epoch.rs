@@ -50,7 +50,7 @@ impl Word for AtomicU64 {
     }
 }
 
-/// Who may hold which translations: one epoch for the page tables, one acknowledgement a vCPU.
+/// The translations that each vCPU may hold: one epoch for the page tables, one acknowledgement a vCPU.
 ///
 /// A vCPU in the kernel uses no user translation, and flushes when it returns to user code behind
 /// the epoch. Whoever reduces rights advances the epoch and waits for the vCPUs in user code.

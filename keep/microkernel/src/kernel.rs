@@ -258,7 +258,7 @@ impl Kernel {
         }
     }
 
-    /// Whether the runtime is about to execute CPUID.
+    /// True if the runtime is about to execute CPUID.
     fn at_cpuid<P: Platform>(&mut self, platform: &mut P, registers: &Registers) -> bool {
         let mut code = [0; CPUID.len()];
         let read = self.space.read_code(platform, registers.rip, &mut code);
@@ -516,7 +516,7 @@ impl Kernel {
     ) -> CallError {
         let (start, length) = failed.part;
         if length != 0 {
-            // What was mapped is whole entries, so this cannot fail.
+            // The mapped part is whole entries, so this cannot fail.
             let _ = self.remove(platform, epoch, me, Removal::Unmap, start, length);
         }
         failed.error

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What the launch left in the Keep's memory for the microkernel, out of the boot page: checked, and as
+//! The launch's data for the microkernel in the Keep's memory, out of the boot page: checked, and as
 //! frames. In a measured Keep the boot page is measured; what is checked here is that no mistake in it
 //! leads anywhere else than to the Keep's end.
 
@@ -21,11 +21,11 @@ pub struct Launch {
     pub root: Frame,
     /// The two words that `AT_RANDOM` points to.
     pub random_bytes: [Slot; 2],
-    /// What only a launch under SEV-SNP leaves.
+    /// Data that only a launch under SEV-SNP leaves.
     pub snp: Option<SnpLaunch>,
 }
 
-/// What a launch under SEV-SNP leaves.
+/// Data that a launch under SEV-SNP leaves.
 #[derive(Clone, Copy, Debug)]
 pub struct SnpLaunch {
     /// The page that the firmware has checked.

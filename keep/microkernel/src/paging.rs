@@ -77,7 +77,7 @@ pub struct Incomplete {
     pub done: u64,
 }
 
-/// What a change means for the TLBs. A change that failed may have reduced rights before it did:
+/// The effect of a change on the TLBs. A change that failed may have reduced rights before it did:
 /// after an error, all vCPUs must flush.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stale {
@@ -85,7 +85,7 @@ pub struct Stale {
     pub reduced: bool,
 }
 
-/// What a page fault turned out to be.
+/// The outcome of a page fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Access is allowed and possible now.
@@ -298,7 +298,7 @@ impl Tables {
     }
 }
 
-/// What an entry gets with its frame.
+/// Flags that an entry gets with its frame.
 const BACKED: PteFlags = PteFlags::FRAME.union(PteFlags::PRESENT);
 
 /// Gives frames to 4 KiB entries, which become `entry` with a frame each; those that got none.
@@ -398,7 +398,7 @@ impl<'a, P: Platform> Walk<'a, P> {
         self.table(table, level, start, end)
     }
 
-    /// Whether there is nothing to do where `entry` is.
+    /// True if there is nothing to do where `entry` is.
     fn is_done(&self, entry: Pte) -> bool {
         entry.is_empty() && matches!(self.change, Change::Remove | Change::Hide)
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What the logic of the microkernel needs from the machine under it: instructions and memory, no decisions.
+//! The needs of the microkernel's logic from the machine under it: instructions and memory, no decisions.
 //!
 //! The binary implements it with instructions; tests have a fake one in ordinary memory.
 

@@ -130,7 +130,7 @@ pub struct AlternateStack {
 }
 
 impl AlternateStack {
-    /// Whether a stack pointer lies on it.
+    /// True if a stack pointer lies on it.
     #[must_use]
     pub fn contains(&self, pointer: u64) -> bool {
         pointer > self.base && pointer - self.base <= self.size

@@ -26,7 +26,7 @@ use enarx_boot::page_table::Rights;
 use enarx_exits::{ExitFunction, LOG_BYTES, Reason};
 use enarx_syscall as nr;
 
-/// What follows a system call.
+/// The next step after a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
     /// Return to user code with the registers as they are.

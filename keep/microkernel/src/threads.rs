@@ -6,7 +6,7 @@ use crate::registers::Registers;
 use crate::signal::AlternateStack;
 use enarx_boot::layout::{MAX_VCPUS, SIGNAL_STACK, SIGNAL_STACK_SIZE};
 
-/// What a vCPU is doing.
+/// The activity of a vCPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
     /// No thread: free for `clone`.
@@ -23,7 +23,7 @@ pub enum State {
 /// The thread of one vCPU.
 #[derive(Clone, Copy, Debug)]
 pub struct Thread {
-    /// What it does.
+    /// Its present activity.
     pub state: State,
     /// Registers of a thread that is starting.
     pub start: Registers,
@@ -101,7 +101,7 @@ impl Threads {
         self.vcpus
     }
 
-    /// Whether a thread on another vCPU than `me` is in user code, or may get there without taking
+    /// True if a thread on another vCPU than `me` is in user code, or may get there without taking
     /// the kernel's lock.
     #[inline]
     pub fn others_running(&self, me: usize) -> bool {
@@ -112,7 +112,7 @@ impl Threads {
                 .any(|(vcpu, thread)| vcpu != me && thread.state == State::Running)
     }
 
-    /// Whether every vCPU is idle.
+    /// True if every vCPU is idle.
     pub fn all_idle(&self) -> bool {
         self.table[..self.vcpus]
             .iter()

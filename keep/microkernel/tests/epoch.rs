@@ -58,7 +58,7 @@ struct World {
     freed: AtomicU64,
 }
 
-/// What the other vCPU's TLB holds.
+/// Content of the other vCPU's TLB.
 struct User {
     cached: bool,
 }

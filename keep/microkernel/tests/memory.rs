@@ -90,7 +90,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What the process may know: disjoint ranges with their rights, and what it wrote.
+/// The process's own knowledge: disjoint ranges with their rights, and what it wrote.
 #[derive(Default)]
 struct Model {
     ranges: BTreeMap<u64, (u64, u64)>,
@@ -320,7 +320,7 @@ impl Run {
                 assert_eq!(answer.cast_unsigned(), top);
                 let mapped = end.next_multiple_of(LARGE).max(self.heap);
                 self.heap = mapped;
-                // What the heap gives up reads as zeros when it grows again.
+                // Memory that the heap gives up reads as zeros when it grows again.
                 self.model.forget(top, mapped);
                 self.model.ranges.insert(HEAP, (mapped, RW));
             }
@@ -486,7 +486,7 @@ fn memory_that_is_filled_from_its_end_faults_as_seldom_as_any() {
         assert_eq!(backed(&keep, AROUND), 0, "{page}");
         keep.check();
     }
-    // What lies before is left alone where a part of the block has other rights.
+    // Earlier pages are left alone where a part of the block has other rights.
     let keep = Keep::new(0, 1);
     assert!(keep.call(nr::MMAP, &[AT, PAGES * PAGE, RW, FIXED]) > 0);
     assert_eq!(keep.call(nr::MPROTECT, &[AT, PAGE, flag::PROT_READ]), 0);

@@ -260,7 +260,7 @@ pub fn attestation_report(data: &[u8; 64]) -> Result<[u8; REPORT_LEN], ReportErr
     })
 }
 
-/// What the engine asks of the ground.
+/// The ground, as the engine needs it.
 pub struct Platform {
     /// Virtual CPUs of this Keep: the host's word.
     vcpus: u32,

@@ -23,7 +23,7 @@ pub trait Memory: Send + Sync {
 
 /// Bytes that may still be taken; clones share them.
 ///
-/// What is freed on the heap stays there, for the heap alone, until the heap is searched for whole pages: so it
+/// Memory freed on the heap stays there, for the heap alone, until the heap is searched for whole pages: so it
 /// is counted apart.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Shared>);

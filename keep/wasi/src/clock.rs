@@ -65,7 +65,7 @@ impl Clocks {
     /// UNIX time, by the host's word.
     ///
     /// # Errors
-    /// What the host answers.
+    /// The host's answer, if it is an error.
     pub fn wall_time(&self) -> Result<Time> {
         Ok(time(self.wall()?))
     }
@@ -73,7 +73,7 @@ impl Clocks {
     /// UNIX time in ns, by the host's word.
     ///
     /// # Errors
-    /// What the host answers.
+    /// The host's answer, if it is an error.
     pub fn wall(&self) -> Result<u64> {
         let mut wall = self.wall.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(wall) = *wall {

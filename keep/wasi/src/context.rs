@@ -25,7 +25,7 @@ pub struct Preopen {
     pub guest_path: String,
 }
 
-/// What a program is given.
+/// Everything a program is given.
 pub struct Context {
     /// The sallyport.
     pub port: Port,
@@ -45,17 +45,17 @@ pub struct Context {
     pub stdout: Output,
     /// Standard error.
     pub stderr: Output,
-    /// Which of the standard streams are terminals.
+    /// The standard streams that are terminals.
     pub terminals: Terminals,
-    /// What may be done on the network.
+    /// The permitted use of the network.
     pub network: Network,
     /// Memory for what the program makes the Keep remember.
     pub budget: Budget,
 }
 
 impl Context {
-    /// What `configuration` gives a program; the private file system and listings of directories take
-    /// their memory from `budget`.
+    /// Returns the context that `configuration` gives a program; the private file system and listings of
+    /// directories take their memory from `budget`.
     pub fn new(port: &Port, configuration: &Configuration, budget: &Budget) -> Self {
         let clocks = Clocks::new(port.clone());
         let mut environment: Vec<(String, String)> = Vec::new();

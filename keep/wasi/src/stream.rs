@@ -47,7 +47,7 @@ const TAKEN: Duration = Duration::from_millis(100);
 
 /// A request whose answer was not there yet.
 enum Pending {
-    /// Whether a read would wait.
+    /// True if a read would wait.
     Ready(Operation),
     /// At most so many bytes.
     Bytes(Operation, usize),
@@ -76,7 +76,7 @@ struct InputState {
 pub struct Input {
     port: Port,
     handle: Handle,
-    /// Whether more is taken from the host than the program has asked for.
+    /// True if more is taken from the host than the program has asked for.
     ahead: bool,
     state: Arc<Mutex<InputState>>,
 }
@@ -132,7 +132,7 @@ impl Input {
     /// Reads into `output`, waiting until there is something; 0 is the end.
     ///
     /// # Errors
-    /// What the host answers.
+    /// The host's answer, if it is an error.
     pub fn read(&self, output: &mut [u8]) -> Result<usize> {
         if output.is_empty() {
             return Ok(0);
@@ -154,7 +154,7 @@ impl Input {
         Ok(self.port.call(&self.request(length), &[], output)?.length)
     }
 
-    /// Whether a read would not wait. Asks the host when nothing is known.
+    /// True if a read would not wait. Asks the host when nothing is known.
     pub fn poll_ready(&self) -> bool {
         let mut state = self.lock();
         if state.is_known() {
@@ -255,17 +255,17 @@ impl InputState {
         length
     }
 
-    /// Whether there are bytes, an end, or the host's word that there is one of them.
+    /// True if there are bytes, an end, or the host's word that there is one of them.
     fn is_known(&self) -> bool {
         self.start < self.buffer.len() || self.ended.is_some() || self.ready
     }
 
-    /// Whether there is nothing but the host's word.
+    /// True if there is nothing but the host's word.
     fn only_ready(&self) -> bool {
         self.ready && self.start >= self.buffer.len() && self.ended.is_none()
     }
 
-    /// What the host said of the stream is no longer true once somebody reads.
+    /// Forgets the host's word on the stream, no longer true once somebody reads.
     fn forget_readiness(&mut self) {
         self.ready = false;
         if matches!(self.pending, Some(Pending::Ready(_))) {

@@ -56,7 +56,7 @@ fn offered() -> Functions {
     functions
 }
 
-/// What the table names.
+/// Returns the functions that the table names.
 fn covered() -> Functions {
     let path =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/programs/conformance/COVERAGE.md");

@@ -19,7 +19,7 @@ use enarx_wasi::fs::{FileSystem, Kind, Listing, OpenOptions};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// What happens; names are indices of [`NAMES`].
+/// One step of the test; names are indices of [`NAMES`].
 #[derive(Clone, Debug)]
 enum Step {
     Write(usize, u16, Vec<u8>),

@@ -28,7 +28,7 @@ struct Peer {
     closed: bool,
 }
 
-/// What happens outside when everybody sleeps.
+/// An event outside when everybody sleeps.
 #[derive(Clone, Copy, Debug)]
 enum Happening {
     Incoming(u32, usize),

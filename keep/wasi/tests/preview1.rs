@@ -1281,7 +1281,7 @@ fn polling() {
     assert!(!events.iter().any(|(userdata, _)| *userdata == 1));
     let input = [subscription(1, 0, 1, hour, 0), subscription(2, 1, 0, 0, 0)];
     assert_eq!(poll(&mut guest, &input).unwrap(), [(2, 1)]);
-    // What polling has read ahead is not lost.
+    // Bytes that polling has read ahead are not lost.
     assert_eq!(guest.read(0, 10).unwrap(), b"x");
     assert_eq!(poll(&mut guest, &[subscription(1, 1, 55, 0, 0)]), Err(BADF));
     assert_eq!(poll(&mut guest, &[subscription(1, 2, 0, 0, 0)]), Err(BADF));

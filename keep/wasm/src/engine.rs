@@ -56,7 +56,7 @@ pub fn engine(
     Engine::new(&config)
 }
 
-/// Whether several threads are to compile; starts them.
+/// True if several threads are to compile; starts them.
 fn parallel(size: usize, threads: usize) -> wasmtime::Result<bool> {
     if size < PARALLEL_FROM || threads == 1 {
         return Ok(false);

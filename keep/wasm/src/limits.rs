@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What the application may take of the Keep.
+//! Limits on what the application may take of the Keep.
 
 use enarx_configuration::Limits as Configured;
 use enarx_wasi::budget::Budget;
@@ -15,7 +15,7 @@ pub struct Limits {
     memory: Option<u64>,
     table_elements: Option<u64>,
     budget: Budget,
-    /// What the last growth of a memory took of the budget.
+    /// Bytes that the last growth of a memory took of the budget.
     taken: u64,
 }
 

@@ -23,7 +23,7 @@ use crate::limits::Limits;
 use crate::timings::Timings;
 use crate::{engine, invoke};
 
-/// What the engine asks of the ground it stands on.
+/// The ground the engine stands on, as far as the engine needs it.
 pub trait Ground: Send + Sync {
     /// Free memory of the Keep, in bytes.
     fn free_memory(&self) -> u64;
@@ -70,7 +70,7 @@ impl<S: Send + 'static> View<S> for State<S> {
     }
 }
 
-/// What a run is made of.
+/// The parts of a run.
 struct Run<'a> {
     port: &'a Port,
     ground: &'a Arc<dyn Ground>,

@@ -139,7 +139,7 @@ impl Contract {
 }
 
 impl Tenant {
-    /// Whether this key's owner may be the tenant: the named one, or anybody under an open contract.
+    /// True if this key's owner may be the tenant: the named one, or anybody under an open contract.
     #[must_use]
     pub fn admits(&self, key: &PublicKey) -> bool {
         match self {

@@ -102,7 +102,7 @@ impl Cidr {
         legal.then_some(cidr)
     }
 
-    /// Whether `address` lies in the block. An IPv4 address mapped into IPv6 counts as the former.
+    /// True if `address` lies in the block. An IPv4 address mapped into IPv6 counts as the former.
     pub fn contains(&self, address: IpAddr) -> bool {
         let (own, width) = bits(self.address);
         let (other, other_width) = bits(address.to_canonical());
@@ -178,7 +178,7 @@ pub struct Wanted<'a> {
 }
 
 impl Doors {
-    /// Whether nothing can be reached.
+    /// True if nothing can be reached.
     #[must_use]
     pub fn are_shut(&self) -> bool {
         self.listen.is_empty()
@@ -247,7 +247,7 @@ impl Doors {
         Ok(())
     }
 
-    /// Whether the application may listen on this port.
+    /// True if the application may listen on this port.
     #[must_use]
     pub fn listens(&self, protocol: Protocol, port: u16) -> bool {
         self.listen
@@ -255,7 +255,7 @@ impl Doors {
             .any(|door| door.protocol == protocol && door.port == port)
     }
 
-    /// Whether the application may connect to this address.
+    /// True if the application may connect to this address.
     #[must_use]
     pub fn connects_to(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
         self.connect.iter().any(|door| {
@@ -263,7 +263,7 @@ impl Doors {
         })
     }
 
-    /// Whether the application may connect to the host of this name, at the addresses that its name has.
+    /// True if the application may connect to the host of this name, at the addresses that its name has.
     #[must_use]
     pub fn connects_to_host(&self, protocol: Protocol, host: &str, port: u16) -> bool {
         self.connect.iter().any(|door| {

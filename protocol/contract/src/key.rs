@@ -57,7 +57,7 @@ impl PublicKey {
         Sha256::digest(self.spki()).into()
     }
 
-    /// Whether `signature` is this key's over `message` (ECDSA with SHA-256). False for a point off the curve.
+    /// True if `signature` is this key's over `message` (ECDSA with SHA-256). False for a point off the curve.
     pub fn verifies(&self, message: &[u8], signature: &Signature) -> bool {
         let point = &self.spki()[SPKI_SIZE - POINT_SIZE..];
         let Ok(key) = VerifyingKey::from_sec1_bytes(point) else {

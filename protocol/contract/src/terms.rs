@@ -151,7 +151,7 @@ impl Contract {
 }
 
 impl Terms {
-    /// Whether `key` may open a session: the tenant's, and under an open contract anybody's until somebody has
+    /// True if `key` may open a session: the tenant's, and under an open contract anybody's until somebody has
     /// released an application, from then on the one who did (`owner`).
     #[must_use]
     pub fn admits(&self, key: &PublicKey, owner: Option<&PublicKey>) -> bool {

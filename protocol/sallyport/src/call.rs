@@ -220,7 +220,7 @@ pub enum Call {
     StatAt {
         /// Directory in which the path starts.
         dir: Handle,
-        /// Whether a symbolic link at the end is followed.
+        /// True if a symbolic link at the end is followed.
         follow: bool,
         /// Bytes of the path.
         path_length: u32,
@@ -245,7 +245,7 @@ pub enum Call {
     SetTimesAt {
         /// Directory in which the path starts.
         dir: Handle,
-        /// Whether a symbolic link at the end is followed.
+        /// True if a symbolic link at the end is followed.
         follow: bool,
         /// Last access.
         atim: TimeChange,
@@ -315,7 +315,7 @@ pub enum Call {
         from_dir: Handle,
         /// Directory in which the new path starts.
         to_dir: Handle,
-        /// Whether a symbolic link at the end of the existing path is followed.
+        /// True if a symbolic link at the end of the existing path is followed.
         follow: bool,
         /// Bytes of the existing path.
         from_length: u32,

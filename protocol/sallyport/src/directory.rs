@@ -27,7 +27,7 @@ pub struct Entry<'a> {
     pub name: &'a [u8],
 }
 
-/// Whether `name` may stand in an entry.
+/// True if `name` may stand in an entry.
 fn name_is_legal(name: &[u8]) -> bool {
     (1..=NAME_MAX).contains(&name.len())
         && !name.iter().any(|byte| matches!(byte, 0 | b'/'))

@@ -207,7 +207,7 @@ impl<M: SharedMemory> HostEnd<M> {
         Ok(())
     }
 
-    /// Whether a request is taken and not completed.
+    /// True if a request is taken and not completed.
     pub fn is_in_flight(&self, id: u32) -> bool {
         slot_of(id)
             .and_then(|slot| self.in_flight[slot.index()])

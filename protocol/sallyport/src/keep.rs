@@ -317,7 +317,7 @@ impl<M: SharedMemory> KeepEnd<M> {
         *self.violation.get_or_insert(Violation::BadReply)
     }
 
-    /// Whether the host must be told about what was submitted: it was not polling after the submission
+    /// True if the host must be told about what was submitted: it was not polling after the submission
     /// became visible. A host that lies about it only delays its own guest.
     pub fn doorbell_needed(&self) -> bool {
         // Orders the store of the tail before the load of the state; the host orders its store of the state
@@ -326,13 +326,13 @@ impl<M: SharedMemory> KeepEnd<M> {
         self.memory.load_u32(HOST_STATE, Ordering::Relaxed) & POLLING == 0
     }
 
-    /// Whether the host says that a thread of its polls the ring: an answer may come soon, and a
+    /// True if the host says that a thread of its polls the ring: an answer may come soon, and a
     /// short look is cheaper than sleep.
     pub fn host_polls(&self) -> bool {
         self.memory.load_u32(HOST_STATE, Ordering::Relaxed) & POLLING != 0
     }
 
-    /// Whether the host has posted something that was not taken; [`Self::reap`] checks it.
+    /// True if the host has posted something that was not taken; [`Self::reap`] checks it.
     pub fn has_completions(&self) -> bool {
         self.memory.load_u32(CQ_TAIL, Ordering::Relaxed) != self.cq_head
     }

@@ -60,7 +60,7 @@ macro_rules! kinds {
                 match self { $(Self::$name => $wire,)* }
             }
 
-            /// Whether `end` may send it.
+            /// True if `end` may send it.
             pub fn may_be_sent_by(self, end: End) -> bool {
                 match self { $(Self::$name => matches!(end, $from),)* }
             }
@@ -109,7 +109,7 @@ kinds! {
 }
 
 impl Kind {
-    /// Whether `end` may send it on `stream`.
+    /// True if `end` may send it on `stream`.
     pub fn may_be_on(self, stream: u8, end: End) -> bool {
         let streams: &[u8] = match (self, end) {
             (Self::Data | Self::End, End::Tenant) => &[STDIN, DELIVERY],
@@ -215,7 +215,7 @@ impl Decoder {
         }
     }
 
-    /// Whether nothing has been taken of a frame that is not complete: here a stream may end.
+    /// True if nothing has been taken of a frame that is not complete: here a stream may end.
     #[must_use]
     pub fn is_between_frames(&self) -> bool {
         self.filled == 0 || self.handed_out

@@ -267,12 +267,12 @@ impl Keep {
         &self.contract
     }
 
-    /// Whether a TLS handshake may begin now. Counts it.
+    /// True if a TLS handshake may begin now. Counts it.
     pub fn may_shake_hands(&mut self, now: Moment) -> bool {
         !self.finished && self.connections < MAX_CONNECTIONS && self.handshakes.take(now)
     }
 
-    /// Whether the owner of this key may have a session: the question of the TLS handshake.
+    /// True if the owner of this key may have a session: the question of the TLS handshake.
     pub fn admits(&self, tenant: &PublicKey) -> bool {
         self.contract.terms().admits(tenant, self.owner.as_ref())
     }
@@ -337,7 +337,7 @@ impl Keep {
         }
     }
 
-    /// Whether the tenant has everything, or will never fetch it: the Keep may end.
+    /// True if the tenant has everything, or will never fetch it: the Keep may end.
     pub fn is_finished(&self) -> bool {
         self.finished
     }
@@ -694,7 +694,7 @@ impl Connection {
         self.inner.outbox.sent(count);
     }
 
-    /// Whether the connection is over and everything has been sent: close it, with close_notify.
+    /// True if the connection is over and everything has been sent: close it, with close_notify.
     pub fn is_closed(&self) -> bool {
         self.inner.closing && self.inner.outbox.is_empty()
     }

@@ -42,7 +42,7 @@ impl Outbox {
         self.bytes.get(self.sent..).unwrap_or_default()
     }
 
-    /// Whether nothing is to be sent.
+    /// True if nothing is to be sent.
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes().is_empty()
     }

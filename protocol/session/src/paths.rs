@@ -16,17 +16,17 @@ fn is_part(text: &str) -> bool {
             .any(|c| c == '/' || c == '\\' || c.is_control())
 }
 
-/// Whether `text` is a path in the package: relative, every part a name, nothing that climbs.
+/// True if `text` is a path in the package: relative, every part a name, nothing that climbs.
 pub(crate) fn is_path(text: &str) -> bool {
     text.len() <= MAX_PATH && text.split('/').all(is_part)
 }
 
-/// Whether `text` names a file below `/run/secrets`.
+/// True if `text` names a file below `/run/secrets`.
 pub(crate) fn is_file_name(text: &str) -> bool {
     is_part(text)
 }
 
-/// Whether `text` names a variable of the environment (POSIX.1 section 8.1).
+/// True if `text` names a variable of the environment (POSIX.1 section 8.1).
 pub(crate) fn is_variable(text: &str) -> bool {
     text.len() <= MAX_PART
         && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
@@ -38,7 +38,7 @@ pub(crate) fn compare(a: &str, b: &str) -> core::cmp::Ordering {
     a.split('/').cmp(b.split('/'))
 }
 
-/// Whether `inner` would lie in a directory that is the file `outer`.
+/// True if `inner` would lie in a directory that is the file `outer`.
 pub(crate) fn lies_in(inner: &str, outer: &str) -> bool {
     inner
         .strip_prefix(outer)

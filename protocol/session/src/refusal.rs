@@ -133,7 +133,7 @@ impl Refusal {
         }
     }
 
-    /// Whether the other end's word is all there is for this.
+    /// True if the other end's word is all there is for this.
     pub fn is_of_peer(&self) -> bool {
         matches!(self, Self::Peer(_))
     }

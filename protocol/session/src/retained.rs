@@ -112,14 +112,14 @@ impl Retained {
         self.sent = self.sent.max(self.cursor);
     }
 
-    /// Whether END is to be sent now; true once on a connection.
+    /// True if END is to be sent now; true once on a connection.
     pub(crate) fn take_end(&mut self) -> bool {
         let now = self.ended && !self.end_sent && self.cursor == self.end();
         self.end_sent |= now;
         now
     }
 
-    /// Whether all of it and its end have been sent on this connection.
+    /// True if all of it and its end have been sent on this connection.
     pub(crate) fn end_is_sent(&self) -> bool {
         self.end_sent
     }
@@ -137,7 +137,7 @@ impl Retained {
         true
     }
 
-    /// Whether the other end can have everything before `seen`.
+    /// True if the other end can have everything before `seen`.
     pub(crate) fn may_resume_after(&self, seen: u64) -> bool {
         seen <= self.sent
     }

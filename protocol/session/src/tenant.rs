@@ -346,7 +346,7 @@ impl Received {
         Some(granted)
     }
 
-    /// Whether a receipt says of this stream what was received.
+    /// True if a receipt says of this stream what was received.
     fn is(&self, stream: &crate::receipt::Stream) -> bool {
         let same = |hash: &Sha256| stream.sha256 == Hex(hash.clone().finalize().into());
         stream.bytes == self.seen && self.hash.as_ref().is_none_or(same)
@@ -668,7 +668,7 @@ impl Session<Released> {
         &self.stage.identity
     }
 
-    /// Whether a verdict stands behind this session; false after [`Session::accept_unattested`].
+    /// True if a verdict stands behind this session; false after [`Session::accept_unattested`].
     pub fn is_attested(&self) -> bool {
         self.stage.attested
     }

@@ -121,7 +121,7 @@ impl GuestPolicy {
         self.0.to_le_bytes()[0]
     }
 
-    /// Whether `bit` is set.
+    /// True if `bit` is set.
     pub const fn has(self, bit: Bit) -> bool {
         self.0 & bit.mask() != 0
     }
@@ -175,7 +175,7 @@ impl PlatformInfo {
         Self::TIO_EN,
     ];
 
-    /// Whether `bit` is set.
+    /// True if `bit` is set.
     pub const fn has(self, bit: Bit) -> bool {
         self.0 & bit.mask() != 0
     }
@@ -204,12 +204,12 @@ pub enum SigningKey {
 pub struct KeyInfo(pub u32);
 
 impl KeyInfo {
-    /// Whether AUTHOR_KEY_DIGEST holds a digest (bit 0).
+    /// True if AUTHOR_KEY_DIGEST holds a digest (bit 0).
     pub const fn author_key_enabled(self) -> bool {
         self.0 & 1 != 0
     }
 
-    /// Whether the firmware was told to leave reports unsigned (bit 1).
+    /// True if the firmware was told to leave reports unsigned (bit 1).
     pub const fn mask_chip_key(self) -> bool {
         self.0 & 2 != 0
     }

@@ -99,7 +99,7 @@ impl Ghcb {
         }
     }
 
-    /// Whether the bit of `field` in the valid bitmap is set.
+    /// True if the bit of `field` in the valid bitmap is set.
     pub fn is_valid(&self, field: Field) -> bool {
         let n = field as usize / 8;
         self.valid_bitmap
@@ -204,7 +204,7 @@ impl PageStateEntry {
         self.0.get() & 0xFFF
     }
 
-    /// Whether the entry is a 2 MiB page.
+    /// True if the entry is a 2 MiB page.
     pub fn is_huge(self) -> bool {
         self.0.get() & 1 << 56 != 0
     }

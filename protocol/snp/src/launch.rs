@@ -44,7 +44,7 @@ impl PageType {
         })
     }
 
-    /// Whether CONTENTS is the digest of the page; it is zero for the other types.
+    /// True if CONTENTS is the digest of the page; it is zero for the other types.
     pub const fn contents_are_measured(self) -> bool {
         matches!(self, Self::Normal | Self::Vmsa)
     }

@@ -238,7 +238,7 @@ impl Report {
         self.as_bytes().split_at(SIGNED_LEN).0
     }
 
-    /// Whether the version is one this crate knows entirely.
+    /// True if the version is one this crate knows entirely.
     pub fn version_is_known(&self) -> bool {
         (MIN_VERSION..=MAX_VERSION).contains(&self.version.get())
     }
@@ -273,7 +273,7 @@ impl Report {
             .then(|| (self.launch_mit_vector.get(), self.current_mit_vector.get()))
     }
 
-    /// Whether every octet that the report's version reserves is zero.
+    /// True if every octet that the report's version reserves is zero.
     pub fn reserved_is_zero(&self) -> bool {
         let zero = |octets: &[u8]| octets.iter().all(|b| *b == 0);
         self.reserved0.get() == 0

@@ -96,13 +96,13 @@ impl TcbVersion {
         self
     }
 
-    /// Whether the octets that the layout does not use are zero.
+    /// True if the octets that the layout does not use are zero.
     pub fn reserved_is_zero(&self, layout: Layout) -> bool {
         (0..self.0.len())
             .all(|i| self.0[i] == 0 || Component::ALL.iter().any(|c| layout.octet(*c) == Some(i)))
     }
 
-    /// Whether every component is at least that of `floor`.
+    /// True if every component is at least that of `floor`.
     pub fn at_least(&self, floor: &Self, layout: Layout) -> bool {
         Component::ALL
             .iter()

@@ -18,7 +18,7 @@ use std::fmt::Display;
 pub(crate) struct Checks {
     pub(crate) list: Vec<Check>,
     pub(crate) claims: BTreeMap<Claim, String>,
-    /// Whether the root is a simulator's that the policy names.
+    /// True if the root is a simulator's that the policy names.
     pub(crate) simulated: bool,
     pub(crate) tcb_status: Option<String>,
     pub(crate) advisories: Vec<String>,

@@ -99,16 +99,13 @@ pub fn extract(bytes: &[u8]) -> Extracted<'_> {
     let Some((container, decoded)) = text(bytes) else {
         return plain;
     };
-    let inner = match binary(&decoded) {
-        Some(found) => Some((
-            found.evidence.into_owned(),
-            found.containers,
-            found.certificates,
-        )),
-        None if Evidence::parse(&decoded).is_ok() => {
-            Some((decoded, Vec::new(), AmdEndorsements::default()))
-        }
-        None => None,
+    let inner = if Evidence::parse(&decoded).is_ok() {
+        Some((decoded, Vec::new(), AmdEndorsements::default()))
+    } else {
+        binary(&decoded).map(|found| {
+            let evidence = found.evidence.into_owned();
+            (evidence, found.containers, found.certificates)
+        })
     };
     match inner {
         None => plain,
@@ -192,14 +189,7 @@ fn text(bytes: &[u8]) -> Option<(Container, Vec<u8>)> {
     if let Ok(decoded) = base16ct::mixed::decode_vec(digits.strip_prefix("0x").unwrap_or(digits)) {
         return Some((Container::Hexadecimal, decoded));
     }
-    let mut decoded = Base64::decode_vec(digits).ok()?;
-    // The library leaves zeros where the text has padding.
-    let padding = digits
-        .bytes()
-        .rev()
-        .take_while(|byte| *byte == b'=')
-        .count();
-    decoded.truncate((digits.len() / 4 * 3).saturating_sub(padding));
+    let decoded = Base64::decode_vec(digits).ok()?;
     Some((Container::Base64, decoded))
 }
 

@@ -15,7 +15,7 @@ pub const ANY_CURRENT: &str = "any-current";
 /// Characters of the longest version of a release.
 const MAX_VERSION_LEN: usize = 64;
 
-/// Whether `version` can name a release: 1 to 64 of letters, digits, `.`, `-`, `_` and `+`, and not [`ANY_CURRENT`].
+/// True if `version` can name a release: 1 to 64 of letters, digits, `.`, `-`, `_` and `+`, and not [`ANY_CURRENT`].
 pub fn is_release_version(version: &str) -> bool {
     let known = |c: char| c.is_ascii_alphanumeric() || ".-_+".contains(c);
     (1..=MAX_VERSION_LEN).contains(&version.len())

@@ -124,7 +124,7 @@ impl Verdict {
         !identity(self.tee).iter().any(compared)
     }
 
-    /// Whether the policy accepts the evidence. A simulated platform counts when the policy names its root.
+    /// True if the policy accepts the evidence. A simulated platform counts when the policy names its root.
     pub fn is_accepted(&self) -> bool {
         self.overall != Overall::Invalid
     }

@@ -183,7 +183,7 @@ impl Cert {
         critical.find(|id| unknown(*id))
     }
 
-    /// Whether basic constraints make it an authority.
+    /// True if basic constraints make it an authority.
     pub(crate) fn is_authority(&self) -> bool {
         self.inner
             .tbs_certificate()
@@ -191,7 +191,7 @@ impl Cert {
             .is_ok_and(|found| found.is_some_and(|(_, constraints)| constraints.ca))
     }
 
-    /// Whether `issuer`'s key signed this certificate.
+    /// True if `issuer`'s key signed this certificate.
     pub(crate) fn is_signed_by(&self, issuer: &Self, cache: &SignatureCache) -> bool {
         self.inner.signature_algorithm() == self.inner.tbs_certificate().signature()
             && self.inner.signature().as_bytes().is_some_and(|signature| {
@@ -202,7 +202,7 @@ impl Cert {
 }
 
 impl Crl {
-    /// Whether `issuer` is named as the issuer and its key signed this list.
+    /// True if `issuer` is named as the issuer and its key signed this list.
     pub(crate) fn is_signed_by(&self, issuer: &Cert, cache: &SignatureCache) -> bool {
         self.inner.tbs_cert_list.issuer == *issuer.subject()
             && self.inner.signature_algorithm == self.inner.tbs_cert_list.signature
@@ -242,7 +242,7 @@ impl Crl {
         ))
     }
 
-    /// Whether it lists this serial number.
+    /// True if it lists this serial number.
     pub(crate) fn revokes(&self, serial: &[u8]) -> bool {
         let revoked = self
             .inner

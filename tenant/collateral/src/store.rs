@@ -450,7 +450,7 @@ fn place_of_collateral(octets: &[u8]) -> Option<PathBuf> {
     sound.then(|| collateral_path(tee, fmspc))
 }
 
-/// Whether no part of the collateral has passed its next update.
+/// True if no part of the collateral has passed its next update.
 fn collateral_in_force(octets: &[u8], at: Timestamp) -> bool {
     let in_force = || {
         let collateral: Value = serde_json::from_slice(octets).ok()?;

@@ -297,7 +297,7 @@ impl Release {
         }
     }
 
-    /// Whether the release may be used at this time. A deprecated one may.
+    /// True if the release may be used at this time. A deprecated one may.
     ///
     /// # Errors
     /// [`ReleaseError::Withdrawn`], [`ReleaseError::NotYet`] or [`ReleaseError::Expired`].

@@ -19,7 +19,7 @@ impl<'a> Script<'a> {
         Self { bytes }
     }
 
-    /// Whether no byte is left.
+    /// True if no byte is left.
     pub fn is_over(&self) -> bool {
         self.bytes.is_empty()
     }

@@ -52,7 +52,7 @@ fn is_signed_by(certificate: &Certificate, issuer: &Certificate) -> bool {
         .is_ok()
 }
 
-/// Whether the chain holds and its key signed the report.
+/// True if the chain holds and its key signed the report.
 fn verifies(report: &Report, certificates: &Certificates) -> bool {
     let [ark, ask, vek] = [&certificates.ark, &certificates.ask, &certificates.vek]
         .map(|der| Certificate::from_der(der).unwrap());

@@ -26,7 +26,7 @@ pub struct Extent {
     pub gpa: u64,
     /// Size in bytes, a multiple of the page size, not zero.
     pub size: u64,
-    /// Whether it has a private side too (guest_memfd). Without one it stays shared for good: the
+    /// True if it has a private side too (guest_memfd). Without one it stays shared for good: the
     /// guest cannot convert it.
     pub private: bool,
 }

@@ -71,7 +71,7 @@ pub const REQUIREMENTS: [Requirement; 5] = [
 ];
 
 impl Requirement {
-    /// Whether this answer to `KVM_CHECK_EXTENSION` fulfils it.
+    /// True if this answer to `KVM_CHECK_EXTENSION` fulfils it.
     pub fn fulfilled(&self, answer: i32) -> bool {
         u32::try_from(answer).is_ok_and(|answer| answer != 0 && answer & self.bits == self.bits)
     }
@@ -185,7 +185,7 @@ impl Offer {
         })
     }
 
-    /// Whether a launch with this policy and these features can be.
+    /// True if a launch with this policy and these features can be.
     ///
     /// # Errors
     /// [`Missing`]: what cannot be, bit by bit.

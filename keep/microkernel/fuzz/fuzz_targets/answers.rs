@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What the host and the firmware hand to the microkernel: answers to messages, and the CPUID page.
+//! Input from the host and the firmware to the microkernel: answers to messages, and the CPUID page.
 //! Any bytes give an answer or a refusal.
 #![no_main]
 

@@ -249,7 +249,7 @@ pub mod instructions {
         play(CLEAR, frame.mapped().get(), 0);
     }
 
-    /// What is odd about this host's virtual CPUs.
+    /// Returns the quirks of this host's virtual CPUs.
     pub fn quirks() -> u64 {
         play(QUIRKS, 0, 0)
     }

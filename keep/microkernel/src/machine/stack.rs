@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What lies at fixed places: this vCPU's number by its stack, the boot page, the clock page.
+//! Data at fixed places: this vCPU's number by its stack, the boot page, the clock page.
 
 #![expect(
     unsafe_code,

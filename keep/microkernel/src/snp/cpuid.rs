@@ -13,7 +13,7 @@ use crate::platform::Platform;
 use enarx_boot::first_state::{CR4_SMAP, CR4_SMEP, CR4_UMIP};
 use enarx_exits::{CpuidCheck, Reason};
 
-/// What the microkernel itself uses.
+/// CPU features that the microkernel itself uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
     /// The bits of CR4 for SMEP, SMAP and UMIP, as far as the CPU has them.
@@ -41,7 +41,7 @@ fn halves<P: Platform>(platform: &P, page: Frame, offset: usize) -> (u32, u32) {
     (low, high)
 }
 
-/// Whether the function's answer depends on ECX (AMD64 APM volume 3, appendix E; Intel SDM volume
+/// True if the function's answer depends on ECX (AMD64 APM volume 3, appendix E; Intel SDM volume
 /// 2A, CPUID).
 const fn has_subleaves(leaf: u32) -> bool {
     matches!(
@@ -78,7 +78,7 @@ fn entry<P: Platform>(platform: &P, page: Frame, leaf: u32, subleaf: u32) -> Ans
     [0; 4]
 }
 
-/// What the page says of the features that the microkernel uses.
+/// Reads from the page the features that the microkernel uses.
 ///
 /// # Errors
 /// [`Reason::Cpuid`] with the [`CpuidCheck`] that failed; on the simulated platform the protections may be missing.

@@ -6,7 +6,7 @@ use core::mem::offset_of;
 
 use enarx_snp::ghcb::{Field, Ghcb, PROTOCOL_VERSION, SHARED_BUFFER_LEN, USAGE_STANDARD, exit};
 
-/// What is asked of the host.
+/// A request to the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call<'a> {
     /// SW_EXITCODE.
@@ -21,7 +21,7 @@ pub struct Call<'a> {
     pub buffer: &'a [u64],
 }
 
-/// What the host answered, untrusted.
+/// The host's answer, untrusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// SW_EXITINFO1; its low half is 0 unless the host refused.
@@ -33,7 +33,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Whether the host performed the exit.
+    /// True if the host performed the exit.
     #[must_use]
     pub const fn accepted(&self) -> bool {
         self.info1 << 32 == 0

@@ -7,7 +7,7 @@ use enarx_boot::address::VirtAddr;
 use super::ghcb::{Answer, Call};
 use crate::frame::{Frame, LargeFrame};
 
-/// What the CPU answered to PVALIDATE (AMD64 APM volume 3).
+/// The CPU's answer to PVALIDATE (AMD64 APM volume 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validated {
     /// EAX: 0 = done, 6 = the page has another size in the reverse map.
@@ -36,7 +36,7 @@ impl Unvalidated {
         self.address
     }
 
-    /// Whether it has 2 MiB.
+    /// True if it has 2 MiB.
     #[must_use]
     pub const fn is_large(&self) -> bool {
         self.large
@@ -50,7 +50,7 @@ pub struct NewVmsa {
 }
 
 impl NewVmsa {
-    /// What RMPADJUST gives it (AMD64 APM volume 3: RDX bit 16, VMSA), for VMPL 1 without rights.
+    /// Attributes that RMPADJUST gives it (AMD64 APM volume 3: RDX bit 16, VMSA), for VMPL 1 without rights.
     pub const ATTRIBUTES: u64 = (1 << 16) | 1;
 
     /// The page.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What is different in a Keep under AMD SEV-SNP: pages become private by the guest's own act, the
+//! Differences in a Keep under AMD SEV-SNP: pages become private by the guest's own act, the
 //! host is reached through the GHCB, CPUID comes from a page that the firmware has checked, and
 //! messages to the firmware are encrypted.
 //!
@@ -63,10 +63,10 @@ pub enum Messages {
     Broken,
 }
 
-/// What the microkernel keeps about SNP.
+/// The microkernel's state for SNP.
 #[derive(Debug)]
 pub struct Snp {
-    /// What the launch left.
+    /// Data that the launch left.
     pub launch: SnpLaunch,
     /// Control registers of every vCPU.
     pub control: ControlState,

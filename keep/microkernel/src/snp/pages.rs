@@ -40,7 +40,7 @@ impl From<Refused> for Fatal {
     }
 }
 
-/// Whether the page is the Keep's only now.
+/// True if the page is the Keep's only now.
 const fn is_new(answer: Validated) -> bool {
     answer.code == 0 && !answer.unchanged
 }

@@ -42,7 +42,7 @@ const LAUNCH_FREE: u64 = 0x10_0000;
 /// The frame behind the pinned pages.
 const PINNED_FRAME: u64 = LAUNCH_END;
 const FREE_START: u64 = SHARED_END;
-/// What stands in the kernel half of the root table.
+/// The value of every entry in the kernel half of the root table.
 const KERNEL_HALF: u64 = 0xdead_0000_0000_0001;
 
 /// A translation as the CPU keeps it.

@@ -23,7 +23,7 @@ use crate::machine::{
     CPUID_PAGE, ENTRY, GHCB, KEY, Machine, OTHER_KEYS, SECRETS_PAGE, boot_info, launch, snp_launch,
 };
 
-/// What an honest boot asks the host, in this order.
+/// The questions of an honest boot to the host, in this order.
 const QUESTIONS: [Request; 4] = [
     Request::SevInfo,
     Request::HvFeatures,

@@ -61,7 +61,7 @@ const LIES: [Validated; 4] = [
     SIZE_MISMATCH,
 ];
 
-/// What is done with the allocator; the numbers choose among the frames in use.
+/// An operation on the allocator; the numbers choose among the frames in use.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Small,

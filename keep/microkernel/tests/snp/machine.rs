@@ -50,7 +50,7 @@ pub const CPUID_PAGE: u64 = 0xa000;
 pub const SECRETS_PAGE: u64 = 0xb000;
 /// First 4 KiB frame that the launch does not use.
 pub const LAUNCH_FREE: u64 = 0x1f_0000;
-/// What the host has left in memory that the guest has not accepted.
+/// The host's leftovers in memory that the guest has not accepted.
 pub const JUNK: u64 = 0x6a75_6e6b_6a75_6e6b;
 pub const GHCB: u64 = EXIT_PHYSICAL + 0x1_0000;
 pub const KEY: [u8; 32] = [0x5a; 32];
@@ -69,10 +69,10 @@ struct Page {
     vmsa: bool,
 }
 
-/// What the host or the CPU answers in place of the honest answer, if anything.
+/// Gives the answer of the host or the CPU in place of the honest one, if any.
 type Trick<Q, A> = Box<dyn FnMut(Q) -> Option<A>>;
 
-/// What happens to the firmware's answer on its way.
+/// A change to the firmware's answer on its way.
 type Tamper = Box<dyn FnMut(&mut [u8; 4096])>;
 
 /// An exit as the host sees it, with its own copy of the buffer.
@@ -121,7 +121,7 @@ pub struct Machine {
     pub exits: Vec<Exit>,
     pub requests: Vec<Request>,
     pub sev_status: u64,
-    /// What RMPADJUST answers.
+    /// RMPADJUST's answer.
     pub rmpadjust: u64,
     /// RMPADJUST instructions: page and attributes.
     pub adjusted: Vec<(u64, u64)>,
@@ -237,7 +237,7 @@ impl Machine {
             .collect()
     }
 
-    /// Whether all of `start..start + size` reads zero.
+    /// True if all of `start..start + size` reads zero.
     pub fn is_zero(&self, start: u64, size: u64) -> bool {
         (start..start + size).step_by(4096).all(|page| {
             match (

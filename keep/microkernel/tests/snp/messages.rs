@@ -36,7 +36,7 @@ fn answer(info1: u64, info2: u64) -> Answer {
     }
 }
 
-/// What becomes of one message.
+/// The fate of one message.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Carried,

@@ -52,7 +52,7 @@ enum Body {
 /// A piece of a file's content, at most [`CHUNK`] bytes. Its capacity is what it costs, and is never exceeded.
 type Chunk = Vec<u8>;
 
-/// What a chunk costs.
+/// The cost of a chunk.
 fn chunk_cost(chunk: &Chunk) -> u64 {
     (chunk.capacity() as u64).saturating_add(CHUNK_COST)
 }
@@ -64,12 +64,12 @@ fn free_all(chunks: BTreeMap<u64, Chunk>, budget: &Budget) {
     budget.give_heap(cost);
 }
 
-/// What a name costs in a directory.
+/// The cost of a name in a directory.
 fn name_cost(name: &str) -> u64 {
     NAME_COST.saturating_add(name.len() as u64)
 }
 
-/// What an object costs besides its names and its chunks.
+/// The cost of an object besides its names and its chunks.
 fn object_cost(body: &Body) -> u64 {
     match body {
         Body::SymbolicLink(target) => OBJECT_COST.saturating_add(target.len() as u64),
@@ -103,7 +103,7 @@ struct Place {
     /// The directory that holds the last component, and its name there; none when the path ends in
     /// `.`, `..` or the start itself.
     name: Option<(u64, String)>,
-    /// What is there.
+    /// The object there, if any.
     found: Option<u64>,
     /// The path ends in a slash.
     directory_wanted: bool,
@@ -316,7 +316,7 @@ impl MemoryFileSystem {
         })
     }
 
-    /// What a directory holds under a name.
+    /// Finds the object that a directory holds under a name.
     fn child(&self, directory: u64, name: &str) -> Result<Option<u64>> {
         if name.len() > NAME_MAX {
             return Err(Errno::NameTooLong);
@@ -338,7 +338,7 @@ impl MemoryFileSystem {
         Ok(name.to_owned())
     }
 
-    /// What `path` names; a trailing slash demands a directory.
+    /// Finds the object that `path` names; a trailing slash demands a directory.
     fn lookup(&self, start: u64, path: &str, follow: bool) -> Result<u64> {
         let place = self.walk(start, path, follow)?;
         let number = place.existing()?;
@@ -488,7 +488,7 @@ impl MemoryFileSystem {
         })
     }
 
-    /// Whether `number` is `ancestor` or lies below it.
+    /// True if `number` is `ancestor` or lies below it.
     fn is_below(&self, mut number: u64, ancestor: u64) -> Result<bool> {
         loop {
             if number == ancestor {
@@ -616,7 +616,7 @@ fn push_components(work: &mut Vec<String>, path: &str) {
 
 impl FileSystem for MemoryFileSystem {
     fn open(&mut self, dir: Node, path: &str, options: OpenOptions) -> Result<(Node, Kind)> {
-        // What ends in a slash can only be a directory, and none is created this way.
+        // A path that ends in a slash can only name a directory, and none is created this way.
         if options.create
             && let parent = self.parent(dir, path)?
             && parent.slash

@@ -18,7 +18,7 @@ use crate::error::{Errno, Result};
 /// An open object of one file system.
 pub type Node = u64;
 
-/// What an object is.
+/// The kind of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// None of the others.
@@ -46,7 +46,7 @@ pub struct Stat {
     pub device: u64,
     /// Number of the object on its device.
     pub inode: u64,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Number of names it has.
     pub links: u64,
@@ -60,7 +60,7 @@ pub struct Stat {
     pub changed: Time,
 }
 
-/// What a time stamp becomes.
+/// The change to a time stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeChange {
     /// It stays.
@@ -99,7 +99,7 @@ pub struct OpenOptions {
 pub struct Entry {
     /// Name.
     pub name: String,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Number of the object on its device.
     pub inode: u64,
@@ -212,7 +212,7 @@ pub trait FileSystem: Send {
 /// A file system that several descriptors share.
 pub type SharedFileSystem = Arc<Mutex<dyn FileSystem>>;
 
-/// What a descriptor was opened for.
+/// The rights that a descriptor was opened with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rights {
     /// Reading.
@@ -238,7 +238,7 @@ impl Drop for Descriptor {
     }
 }
 
-/// Whether so many bytes at an offset can be part of a file: offsets have 63 bits (`off_t`).
+/// True if so many bytes at an offset can be part of a file: offsets have 63 bits (`off_t`).
 fn reachable(offset: u64, length: usize) -> Result<()> {
     offset
         .checked_add(length as u64)
@@ -269,17 +269,17 @@ impl Descriptor {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What it is.
+    /// Its kind.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Whether it is a directory.
+    /// True if it is a directory.
     pub fn is_directory(&self) -> bool {
         self.kind == Kind::Directory
     }
 
-    /// What it was opened for.
+    /// The rights it was opened with.
     pub fn rights(&self) -> Rights {
         self.rights
     }
@@ -375,7 +375,7 @@ impl Descriptor {
     /// Attributes.
     ///
     /// # Errors
-    /// What the file system answers.
+    /// The file system's answer, if it is an error.
     pub fn stat(&self) -> Result<Stat> {
         self.lock().stat(self.node)
     }
@@ -383,7 +383,7 @@ impl Descriptor {
     /// Attributes of what `path` names.
     ///
     /// # Errors
-    /// What the file system answers.
+    /// The file system's answer, if it is an error.
     pub fn stat_at(&self, path: &str, follow: bool) -> Result<Stat> {
         self.lock().stat_at(self.node, path, follow)
     }
@@ -430,7 +430,7 @@ impl Descriptor {
     /// Makes changes durable where the file system can.
     ///
     /// # Errors
-    /// What the file system answers.
+    /// The file system's answer, if it is an error.
     pub fn sync(&self, data_only: bool) -> Result<()> {
         self.lock().sync(self.node, data_only)
     }
@@ -530,10 +530,10 @@ impl Descriptor {
         self.lock().symlink(target, self.node, path)
     }
 
-    /// Whether two descriptors name the same object.
+    /// True if two descriptors name the same object.
     ///
     /// # Errors
-    /// What the file system answers.
+    /// The file system's answer, if it is an error.
     pub fn is_same(&self, other: &Self) -> Result<bool> {
         if !Arc::ptr_eq(&self.file_system, &other.file_system) {
             return Ok(false);

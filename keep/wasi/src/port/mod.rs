@@ -33,7 +33,7 @@ use crate::error::{Errno, Result};
 /// Most bytes that one call carries.
 pub const MAX_TRANSFER: usize = BUFFER_SIZE as usize;
 
-/// What the port needs of the ground it stands on.
+/// The ground the port stands on, as far as the port needs it.
 pub trait Platform: Doorbell + Send + Sync {
     /// Ends the Keep because the host broke the protocol.
     fn violation(&self, violation: &Violation) -> !;
@@ -510,7 +510,7 @@ impl Port {
     /// Makes a call and waits for its end; the reply's bytes go to `output`.
     ///
     /// # Errors
-    /// What the host answers, or [`Errno::Invalid`] when `input` does not fit in one call.
+    /// The host's answer, if it is an error, or [`Errno::Invalid`] when `input` does not fit in one call.
     pub fn call(&self, call: &Call, input: &[&[u8]], output: &mut [u8]) -> Result<Answer> {
         let (state, ticket) = self.0.submit(self.0.lock(), call, input);
         let (mut state, reply) = self.0.wait_for(state, ticket?);
@@ -521,7 +521,7 @@ impl Port {
     /// host in the order of the calls; it is with the host at the latest when the Keep ends.
     ///
     /// # Errors
-    /// What the host answers to this write or, once much has been written, to an earlier one.
+    /// The host's error for this write or, once much has been written, for an earlier one.
     pub fn write(&self, stream: Handle, bytes: &[u8]) -> Result<()> {
         let shared = &*self.0;
         let mut state = shared.lock();
@@ -690,7 +690,7 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// Whether the answer is there.
+    /// True if the answer is there.
     pub fn is_ready(&self) -> bool {
         let shared = &*self.port.0;
         let mut state = shared.lock();
@@ -713,7 +713,7 @@ impl Operation {
     /// Takes the answer, waiting for it without yielding; the reply's bytes go to `output`.
     ///
     /// # Errors
-    /// What the host answers; [`Errno::Invalid`] when the answer was taken before.
+    /// The host's answer, if it is an error; [`Errno::Invalid`] when the answer was taken before.
     pub fn take(&mut self, output: &mut [u8]) -> Result<Answer> {
         let id = self.id.ok_or(Errno::Invalid)?;
         let shared = &*self.port.0;

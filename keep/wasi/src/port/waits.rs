@@ -131,7 +131,7 @@ fn line(entry: poll::Entry) -> (u32, u8) {
     (entry.handle.0, entry.events.bits())
 }
 
-/// Whether an answer carries a handle that somebody has to close.
+/// True if an answer carries a handle that somebody has to close.
 pub fn makes_handle(call: &Call) -> bool {
     matches!(
         call,
@@ -278,7 +278,7 @@ impl Waits {
         }
     }
 
-    /// Whether calls with a ready handle find no slot, because others whose handle was called ready wait.
+    /// True if calls with a ready handle find no slot, because others whose handle was called ready wait.
     pub fn is_crowded(&mut self) -> bool {
         !self.ready.is_empty() && !self.used.has_room(Share::Ready)
     }
@@ -306,7 +306,7 @@ impl Waits {
             })
     }
 
-    /// Whether the reply to this call is to be copied out of its slot at once ([`Self::answered`]) and not
+    /// True if the reply to this call is to be copied out of its slot at once ([`Self::answered`]) and not
     /// held ([`Self::held`]): the share is small, and the program may not ask for it soon.
     pub fn wants_copy(&self, id: Id) -> bool {
         self.table.get(&id).is_none_or(|wait| {
@@ -380,14 +380,14 @@ impl Waits {
         self.used.give_back(share);
     }
 
-    /// Whether a call is answered.
+    /// True if a call is answered.
     pub fn is_answered(&self, id: Id) -> bool {
         self.table
             .get(&id)
             .is_some_and(|wait| matches!(wait.stage, Stage::Held { .. } | Stage::Copied(..)))
     }
 
-    /// Whether some call waits for the host.
+    /// True if some call waits for the host.
     pub fn any_waits(&self) -> bool {
         self.table
             .values()

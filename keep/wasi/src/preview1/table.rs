@@ -21,7 +21,7 @@ pub struct File {
     pub nonblocking: bool,
 }
 
-/// What a number stands for.
+/// The meaning of a number.
 pub enum Entry {
     /// Standard input.
     Stdin,
@@ -35,7 +35,7 @@ pub enum Entry {
         descriptor: Arc<Descriptor>,
         /// The name it was given at the start; none when the program opened it itself.
         preopen: Option<String>,
-        /// What it held when reading it began: the program goes on in this, whatever is made or removed
+        /// Its entries when reading it began: the program goes on in this, whatever is made or removed
         /// meanwhile.
         listing: Option<Listing>,
     },
@@ -85,7 +85,7 @@ impl Table {
         Ok(number)
     }
 
-    /// What `fd` stands for.
+    /// Returns the entry of `fd`.
     pub fn get(&self, fd: u32) -> Result<&Entry> {
         self.used.get(&fd).ok_or(Errno::BadDescriptor)
     }

@@ -23,11 +23,11 @@ pub mod rights {
     pub const FD_FILESTAT_SET_SIZE: u64 = 1 << 22;
     /// All thirty.
     pub const ALL: u64 = (1 << 30) - 1;
-    /// What C libraries expect of a preopened directory: `path_create_directory` to
+    /// Rights that C libraries expect of a preopened directory: `path_create_directory` to
     /// `path_filestat_get`, `path_filestat_set_times`, `fd_filestat_get`,
     /// `fd_filestat_set_times`, `path_symlink`, `path_remove_directory`, `path_unlink_file`.
     pub const PREOPEN: u64 = 0x3ff << 9 | 1 << 20 | 1 << 21 | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 26;
-    /// What descriptors opened from it may have besides: `fd_datasync` to `fd_allocate`,
+    /// Additional rights of descriptors opened from it: `fd_datasync` to `fd_allocate`,
     /// `fd_filestat_set_size`, `poll_fd_readwrite`.
     pub const PREOPEN_INHERITING: u64 = PREOPEN | 0x1ff | FD_FILESTAT_SET_SIZE | 1 << 27;
 }
@@ -80,7 +80,7 @@ pub fn flags(value: u32, all: u32) -> Result<u32> {
     }
 }
 
-/// Whether symbolic links at the end of a path are followed (`lookupflags`).
+/// True if symbolic links at the end of a path are followed (`lookupflags`).
 pub fn follow(lookup: u32) -> Result<bool> {
     Ok(flags(lookup, 1)? == 1)
 }

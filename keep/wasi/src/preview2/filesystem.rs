@@ -231,7 +231,7 @@ impl types::HostDescriptor for Preview2 {
             flags |= DescriptorFlags::READ;
         }
         if descriptor.is_directory() {
-            // What a directory holds can be changed through any descriptor of it that is not read-only.
+            // A directory's entries can be changed through any descriptor of it that is not read-only.
             if !rights.read_only {
                 flags |= DescriptorFlags::MUTATE_DIRECTORY;
             }

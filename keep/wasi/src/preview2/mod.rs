@@ -19,7 +19,7 @@ use self::io::Table;
 use crate::View;
 use crate::context::Context;
 
-/// What the WIT of `wit/` says, as Rust.
+/// The WIT of `wit/`, as Rust.
 #[allow(missing_docs, clippy::pedantic, reason = "generated code")]
 pub mod bindings {
     wasmtime::component::bindgen!({

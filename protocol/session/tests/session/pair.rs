@@ -126,7 +126,7 @@ pub struct TenantSide {
     pub exit: Option<Exit>,
     pub receipt: bool,
     values: Values,
-    /// Whether output is confirmed as soon as it is there.
+    /// True if output is confirmed as soon as it is there.
     pub consumes: bool,
 }
 

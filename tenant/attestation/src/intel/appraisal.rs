@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Whether platform, TD and enclave are what the policy asks for.
+//! Judges whether platform, TD and enclave are what the policy asks for.
 
 use crate::checks::Checks;
 use crate::claim::Claim;

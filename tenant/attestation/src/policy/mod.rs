@@ -320,7 +320,7 @@ pub struct IntelPolicy {
     pub denied_advisories: Vec<String>,
     /// Least tcbEvaluationDataNumber of the collateral; 0: not compared.
     pub min_tcb_evaluation_data_number: u32,
-    /// Whether simultaneous multithreading is on, by the PCK certificate.
+    /// True if simultaneous multithreading is on, by the PCK certificate.
     pub smt: Rule,
     /// Chips that are accepted, by PPID; not set: all.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Whether a report is what the policy asks for. Nothing here needs a certificate; the report is genuine only when the
+//! Judges whether a report is what the policy asks for. Nothing here needs a certificate; the report is genuine only when the
 //! chain's checks hold as well.
 
 use super::Product;

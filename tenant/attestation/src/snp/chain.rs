@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Whether a report is genuine: AMD's root → intermediate → endorsement key → report, revocation, and the agreement of
+//! Judges whether a report is genuine: AMD's root → intermediate → endorsement key → report, revocation, and the agreement of
 //! certificate and report (57230 section 3). Product line and TCB are taken from signed places and must all agree.
 
 use super::Product;

@@ -2,7 +2,7 @@
 
 //! `wasi:sockets` over the sallyport: addresses, errors, name lookup; [`tcp`] and [`udp`].
 //!
-//! What may be used is the configuration's; the host enforces its own copy. What comes from the
+//! The configuration says what may be used; the host enforces its own copy. Data from the
 //! network and from the host is not trusted; applications protect it end to end.
 
 pub mod tcp;

@@ -150,7 +150,7 @@ impl Pollable for TcpSocket {
             | State::StartsListening(operation)
             | State::Connecting(operation) => operation.ready().await,
             State::Listening { .. } => {
-                // What went wrong is told by `accept`.
+                // `accept` reports the error.
                 if let Ok(operation) = self.accepting() {
                     operation.ready().await;
                 }
@@ -281,7 +281,7 @@ impl OutputStream for Sender {
     }
 
     async fn cancel(&mut self) {
-        // What was accepted is sent before the connection closes.
+        // Accepted data is sent before the connection closes.
         self.ready().await;
     }
 }
@@ -564,7 +564,7 @@ impl tcp::HostTcpSocket for Preview2 {
         }
         let receiving = kind != ShutdownType::Send;
         let sending = kind != ShutdownType::Receive;
-        // What has ended is not ended again.
+        // A direction that has ended is not ended again.
         let receiving = receiving && !socket.ended.receiving.swap(true, Ordering::Relaxed);
         let sending = sending && !socket.ended.sending.swap(true, Ordering::Relaxed);
         let how = match (receiving, sending) {

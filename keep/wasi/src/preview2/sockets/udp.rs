@@ -98,7 +98,7 @@ impl Incoming {
 #[async_trait]
 impl Pollable for Incoming {
     async fn ready(&mut self) {
-        // What went wrong is told by `receive`.
+        // `receive` reports the error.
         if let Ok(operation) = self.receiving() {
             operation.ready().await;
         }
@@ -306,7 +306,7 @@ impl udp::HostOutgoingDatagramStream for Preview2 {
         for datagram in datagrams {
             match outgoing.send(&datagram) {
                 Ok(()) => sent += 1,
-                // What was sent before is told first; the error comes with the next call.
+                // Datagrams already sent are reported first; the error comes with the next call.
                 Err(_) if sent > 0 => break,
                 Err(failure) => return Err(failure),
             }
