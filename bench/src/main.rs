@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a Keep costs against native Wasmtime of the same version: one command, one table.
+//! The cost of a Keep against native Wasmtime of the same version: one command, one table.
 //!
 //! Every figure is measured in this run, on both sides in turns, and is the median of the turns.
 //! `README.md` says what each row means.
@@ -105,7 +105,7 @@ fn bench(arguments: &Arguments) -> Result<(), Error> {
     Ok(())
 }
 
-/// What can be measured here: the yardstick first, then every kind of Keep that starts.
+/// Returns the sides that can be measured here: the yardstick first, then every kind of Keep that starts.
 fn sides(programs: &Programs) -> Result<Vec<Side>, Error> {
     let hello = build::workspace().join("examples/hello.wasm");
     let mut sides = Vec::new();
@@ -133,17 +133,17 @@ enum Error {
     /// Building what is measured failed; cargo has said why.
     #[error("cargo could not build {0}: see its message above")]
     Build(&'static str),
-    /// What is measured did not end well.
+    /// The measured command did not end well.
     #[error("`{command}` ended with {code}: {stderr}")]
     Failed {
         /// The command line.
         command: String,
         /// Its exit code.
         code: String,
-        /// What it wrote to standard error.
+        /// Its standard error.
         stderr: String,
     },
-    /// What is measured printed what it must not, so its time means nothing.
+    /// The measured command printed what it must not, so its time means nothing.
     #[error("{0}")]
     Wrong(String),
 }

@@ -48,7 +48,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// What `enarx run --backend` calls it; none for the yardstick.
+    /// Its name for `enarx run --backend`; none for the yardstick.
     fn backend(self) -> Option<&'static str> {
         match self {
             Self::Native => None,
@@ -155,7 +155,7 @@ impl Job {
     }
 }
 
-/// What a command used.
+/// The time and resources that a command used.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
     /// From before its start to after its end, in microseconds.
@@ -168,10 +168,10 @@ pub struct Usage {
     pub faults: f64,
 }
 
-/// What one run told.
+/// The results of one run.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// What it used.
+    /// The time and resources that it used.
     pub usage: Usage,
     /// The first 64 KiB of its standard output.
     pub stdout: String,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a launch of a measured Keep consists of, by `enarx measure`: pages by kind, layers by size.
+//! The contents of a measured Keep's launch, by `enarx measure`: pages by kind, layers by size.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use crate::Error;
 use crate::measure::Programs;
 use crate::table::Table;
 
-/// What `enarx measure --json` prints, as far as it is shown here.
+/// The output of `enarx measure --json`, as far as it is shown here.
 #[derive(Deserialize)]
 struct Measurement {
     layers: Layers,

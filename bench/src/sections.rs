@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What is measured: one table a section.
+//! The measurements: one table a section.
 
 use std::fs;
 
@@ -38,7 +38,7 @@ pub struct Plan {
     pub runs: u32,
     /// Shorter kernels.
     pub quick: bool,
-    /// What is compared: the yardstick first.
+    /// The sides to compare: the yardstick first.
     pub sides: Vec<Side>,
     /// The executables.
     pub programs: Programs,

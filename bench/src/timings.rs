@@ -12,7 +12,7 @@ use crate::Error;
 pub struct Timings {
     /// Phase and its length in microseconds. `runtime …` phases lie within the last `vmm …` phase.
     pub phases: Vec<(String, f64)>,
-    /// What was counted, and how often.
+    /// The counted events, and how often each occurred.
     pub counts: Vec<(String, f64)>,
 }
 

@@ -30,7 +30,7 @@ struct Package {
 /// The libraries that only some crates may use.
 const LIBRARIES: [&str; 4] = ["kube", "redb", "rustls", "tokio"];
 
-/// What cargo knows of the packages of the workspace.
+/// Returns cargo's metadata of the packages of the workspace.
 fn metadata() -> Vec<Value> {
     let output = Command::new(env!("CARGO"))
         .args([
@@ -305,7 +305,7 @@ fn no_module_lies_where_its_name_does_not_say() {
     let this = workspace().join("cli/tests/house.rs");
     for path in all_sources(&[]).iter().filter(|path| **path != this) {
         let text = std::fs::read_to_string(path).expect("our sources are text");
-        // What several programs of tests share is a crate below testing/.
+        // Code that several programs of tests share is a crate below testing/.
         assert!(!text.contains("#[path"), "{}", path.display());
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What these tests share: the command without what could change it, and the kinds of Keeps that there are.
+//! Shared parts of these tests: the command without what could change it, and the kinds of Keeps that there are.
 
 use std::path::Path;
 use std::process::Command;

@@ -36,10 +36,10 @@ const PREVIEW2: &str = "conformance-preview2.wasm";
 /// Longest time of one run on a busy machine.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// What there is to read from standard input.
+/// The text to read from standard input.
 const INPUT: &str = "The quick brown fox jumps over the lazy dog; nobody reads all of this.\n";
 
-/// What a program is given as its directory.
+/// The directory that a program is given.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Directory {
     /// The private file system of the Keep; natively an empty directory.
@@ -50,19 +50,19 @@ enum Directory {
     ReadOnly(Content),
 }
 
-/// What is in a directory of the host.
+/// The contents of a directory of the host.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Content {
     Nothing,
     /// A file and a directory.
     Plain,
-    /// What programs rarely meet.
+    /// Entries that programs rarely meet.
     Odd,
     /// The devices of this machine.
     Devices,
 }
 
-/// What is behind the standard streams.
+/// The files, pipes or terminal behind the standard streams.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Streams {
     /// Input from a file, output to pipes.
@@ -250,11 +250,11 @@ const RUNS: &[Run] = &[
     plain("preview2 trap 4", PREVIEW2, &["trap", "4"]),
 ];
 
-/// What a run did.
+/// The outcome of a run.
 struct Outcome {
     /// Functions that were called: interface, then name.
     called: BTreeSet<(String, String)>,
-    /// What the program said, then what is known from outside: `exit code`, and what is `left` of its input.
+    /// The program's words, then the facts known from outside: `exit code`, and what is `left` of its input.
     lines: Vec<String>,
     stderr: String,
 }
@@ -445,7 +445,7 @@ impl Run {
         }
     }
 
-    /// What [`Self::perform`] gives, performed once for all tests of this process.
+    /// Returns the outcome of [`Self::perform`], performed once for all tests of this process.
     fn outcome(&self, backend: Option<&str>, programs: &Programs) -> Arc<Outcome> {
         type Cell = Arc<OnceLock<Arc<Outcome>>>;
         static OUTCOMES: OnceLock<Mutex<HashMap<String, Cell>>> = OnceLock::new();
@@ -618,7 +618,7 @@ fn compare(run: &str, name: &str, keep: &Outcome, native: &Outcome) -> String {
             ));
         }
     }
-    // What a program says there is the program's; what is said when it fails, the runtime's.
+    // A program's words there are its own; the words about its failure are the runtime's.
     let both_succeed = [keep, native]
         .iter()
         .all(|outcome| outcome.lines.iter().any(|line| line == "exit code: 0"));

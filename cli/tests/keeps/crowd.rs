@@ -6,7 +6,7 @@
 use super::common::{backends, enarx};
 use super::programs::{TIMEOUT, programs};
 
-/// What the program says (`tests/programs/conformance/crowd.h`).
+/// Returns the expected output of the program (`tests/programs/conformance/crowd.h`).
 fn expected(count: u32) -> String {
     let heard =
         |speaker: u32| format!("peer {speaker} of {count}: heard {speaker}, 1 byte, 1 back\n");
@@ -32,7 +32,7 @@ fn a_thousand_idle_peers_and_a_hundred_slow_ones_hold_up_nobody() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
-        // Which functions were called is told too, for the test of the conformance program.
+        // The program also lists the functions called, for the test of the conformance program.
         let said: String = said
             .split_inclusive('\n')
             .filter(|line| !line.starts_with("called "))

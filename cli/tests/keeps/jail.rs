@@ -176,7 +176,7 @@ fn a_keep_gets_no_descriptors_that_the_command_inherited() {
     }
 }
 
-/// What serves a Keep may have been taken over by it: then it does not watch the time limit any more.
+/// A Keep may have taken over the process that serves it: then that does not watch the time limit any more.
 #[test]
 fn a_vmm_that_does_nothing_is_ended_at_its_time_limit() {
     for backend in backends() {

@@ -28,7 +28,7 @@ pub struct Programs {
     pub native: PathBuf,
 }
 
-/// What a program did.
+/// The outcome of a program.
 #[derive(PartialEq)]
 struct Outcome {
     code: Option<i32>,

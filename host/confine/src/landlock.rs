@@ -17,7 +17,7 @@ const NEWEST: ABI = ABI::V9;
 /// The oldest interface that counts as confinement (Linux 5.13).
 pub const FLOOR: ABI = ABI::V1;
 
-/// What Landlock does for a thread now.
+/// Landlock's enforcement for a thread now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enforcement {
     /// All rules of this version hold.
@@ -28,7 +28,7 @@ pub enum Enforcement {
     None,
 }
 
-/// What of TCP stays allowed.
+/// The part of TCP that stays allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tcp {
     /// Everything.

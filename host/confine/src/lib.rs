@@ -27,7 +27,7 @@ pub enum ConfineError {
     Narrow {
         /// Number of the system call.
         call: i64,
-        /// Which argument, from 0.
+        /// The argument's index, from 0.
         index: u8,
     },
     /// A filter would allow a call on conditions and without any: a defect.

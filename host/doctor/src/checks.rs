@@ -28,7 +28,7 @@ const SNP_KERNEL: (u32, u32) = (6, 11);
 const TDX_KERNEL: (u32, u32) = (6, 16);
 /// Oldest Linux for the process backend: `close_range` (5.9) is the newest call that it cannot do without.
 const PROCESS_KERNEL: (u32, u32) = (5, 9);
-/// What `/dev/kvm` is asked.
+/// The capabilities that `/dev/kvm` is asked about.
 const EXTENSIONS: [u32; 9] = [
     KVM_CAP_USER_MEMORY,
     KVM_CAP_IMMEDIATE_EXIT,
@@ -125,7 +125,7 @@ fn report(
     protects_application: bool,
     mut checks: Vec<Check>,
 ) -> BackendReport {
-    // What a machine with another processor lacks besides, no command gives it.
+    // No command gives a machine with another processor the other things that it lacks.
     if protects_application
         && let Some((processor, others)) = checks.split_first_mut()
         && processor.state == State::Missing
@@ -222,7 +222,7 @@ fn requirement(kvm: &KvmAnswers, requirement: &Requirement) -> Check {
     )
 }
 
-/// What a SEV-SNP launch may ask of KVM.
+/// Checks the features and policies that a SEV-SNP launch may ask of KVM.
 fn sev_offer(machine: &dyn Machine, kvm: &KvmAnswers) -> Check {
     const NAME: &str = "SEV features and guest policies in KVM";
     if kvm.is_err() {
@@ -359,7 +359,7 @@ fn kvm_module(machine: &dyn Machine) -> Check {
 }
 
 impl Check {
-    /// What could not be found out is not in the way: something else will tell.
+    /// Makes it required, except where its state is unknown: something else will tell.
     fn required_unless_unknown(self) -> Self {
         Self {
             required: self.state != State::Unknown,

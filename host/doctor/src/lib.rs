@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What this machine offers for every backend, what is missing, and what to type next.
+//! This machine's offer for every backend, what is missing, and what to type next.
 //!
 //! Only looks: it changes nothing, loads nothing and needs no privileges. Whether a machine is *trusted*
 //! is not decided here but by a verifier.
@@ -22,7 +22,7 @@ pub use machine::{Host, Machine};
 /// Version of the JSON form; it grows when a reader of the old form would misunderstand the new one.
 pub const SCHEMA: u32 = 1;
 
-/// What was found about a requirement.
+/// The finding about a requirement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -37,7 +37,7 @@ pub enum State {
 /// One requirement of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What is required.
+    /// The requirement.
     pub name: &'static str,
     /// True if it is there.
     pub state: State,
@@ -59,7 +59,7 @@ pub struct Check {
 pub struct BackendReport {
     /// The name on the command line.
     pub name: &'static str,
-    /// What it is and what it protects.
+    /// A description: what it is and what it protects.
     pub about: &'static str,
     /// True if it protects the application from the host.
     pub protects_application: bool,
@@ -74,7 +74,7 @@ pub struct BackendReport {
 }
 
 impl BackendReport {
-    /// What this backend does without although it would protect more with it; empty where nothing is missing.
+    /// Returns the protections that this backend does without; empty where nothing is missing.
     pub fn weaknesses(&self) -> Vec<&'static str> {
         let weaker = |check: &&Check| {
             !check.required

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What is looked at: the machine, or a picture of one in tests.
+//! The object of the checks: the machine, or a picture of one in tests.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -230,7 +230,7 @@ fn one_missing_thing_at_a_time() {
     let (found, next) = state(&report, "kvm", "/dev/kvm");
     assert_eq!(found, State::Missing);
     assert!(next.unwrap().contains("usermod -aG kvm"));
-    // What cannot be asked is no reason to change the firmware.
+    // A question that cannot be asked is no reason to change the firmware.
     for (backend, check) in [
         ("kvm", "KVM's interface"),
         ("tdx", "private guest memory in KVM"),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What the host is willing to do for one Keep. The executor performs nothing outside of it.
+//! The services that the host grants one Keep. The executor performs nothing outside of it.
 
 use std::os::fd::OwnedFd;
 
@@ -26,7 +26,7 @@ pub struct GrantedDirectory {
     pub read_only: bool,
 }
 
-/// What a Keep may do on the network.
+/// The network permissions of a Keep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetworkGrant {
     /// TCP connections and listeners.

@@ -45,7 +45,7 @@ fn descriptors() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// What a handle stands for. Descriptors are shared with requests that wait for them.
+/// The object that a handle stands for. Descriptors are shared with requests that wait for them.
 #[derive(Clone, Debug)]
 pub enum Object {
     /// A standard stream.

@@ -35,11 +35,11 @@ pub struct Launch {
     /// The consequence of system calls that the runtime makes and a Keep does not have. A genuine measured
     /// Keep does not tell.
     pub refused_calls: RefusedCalls,
-    /// What confines whatever serves the Keep.
+    /// The confinement of whatever serves the Keep.
     pub confine: Confine,
 }
 
-/// What confines whatever serves a Keep.
+/// The confinement of whatever serves a Keep.
 #[derive(Debug, Default)]
 pub enum Confine {
     /// Each thread that serves the Keep by itself: the rest of the program stays as it is, and shares their
@@ -50,17 +50,17 @@ pub enum Confine {
     Process(Jail),
 }
 
-/// What a process needs that is confined as a whole.
+/// The needs of a process that is confined as a whole.
 #[derive(Debug)]
 pub struct Jail {
     /// Asked once it is confined.
     pub gate: Gate,
-    /// What looks up names.
+    /// The thread or process that looks up names.
     pub lookups: Lookups,
 }
 
 impl Confine {
-    /// What looks up names, and the gate of a process that is to be confined as a whole.
+    /// Returns the look-up of names, and the gate of a process that is to be confined as a whole.
     #[must_use]
     pub fn split(self) -> (Lookups, Option<Gate>) {
         match self {
@@ -169,12 +169,12 @@ pub struct Run {
     pub report: Report,
 }
 
-/// What was seen of a run beside its outcome.
+/// Observations of a run beside its outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The phases of launch and run in their order; they adjoin.
     pub phases: Vec<Phase>,
-    /// What was counted.
+    /// The counters.
     pub counters: Vec<Counter>,
     /// How the threads and processes that serve the Keep are confined.
     pub confinement: Vec<Confined>,

@@ -70,7 +70,7 @@ const STEP_TIME: Duration = Duration::from_millis(1);
 /// costs a system call that is as long as the list. A Keep that sleeps is woken at once.
 const WATCH_INTERVAL: Duration = Duration::from_micros(200);
 
-/// What the threads that use an executor with these permissions may do, besides what any thread may
+/// Returns the calls allowed to threads that use an executor with these permissions, besides what any thread may
 /// ([`enarx_confine::seccomp::thread`]).
 pub fn allowed(network: NetworkGrant) -> impl Iterator<Item = Allow> {
     // A debug build of the standard library asks for a descriptor's flags before it closes it.
@@ -136,7 +136,7 @@ pub enum ExecutorError {
     System(#[from] Errno),
 }
 
-/// What is replied to a request that succeeded.
+/// The reply to a request that succeeded.
 #[derive(Clone, Copy, Debug, Default)]
 struct Answer {
     length: u32,
@@ -172,14 +172,14 @@ fn status(errno: Errno) -> Status {
 struct Pending {
     id: u32,
     slot: Slot,
-    /// Whose turn it is waited for; none for a request that makes a handle.
+    /// The handle at which it waits its turn; none for a request that makes a handle.
     handle: Option<Handle>,
     fd: Arc<OwnedFd>,
     events: PollFlags,
     operation: Operation,
 }
 
-/// What a pending request does once its descriptor is ready.
+/// The work of a pending request once its descriptor is ready.
 #[derive(Debug)]
 enum Operation {
     Read {
@@ -287,7 +287,7 @@ impl Executor {
         if !self.watches.is_empty() && (falls_asleep || self.watched.elapsed() >= WATCH_INTERVAL) {
             self.look()?;
         }
-        // What was printed before the exit is printed.
+        // Output from before the exit is still printed.
         let printing = self.pending.iter().any(|request| {
             matches!(request.operation, Operation::Write { .. })
                 && matches!(request.handle, Some(Handle::STDOUT | Handle::STDERR))

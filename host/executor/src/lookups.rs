@@ -42,7 +42,7 @@ struct Channel {
 #[derive(Debug)]
 pub struct Client(Mutex<Vec<Channel>>);
 
-/// What looks up names for a Keep.
+/// The thread or process that looks up names for a Keep.
 #[derive(Debug, Default)]
 pub enum Lookups {
     /// A thread of this process, which shares its memory.

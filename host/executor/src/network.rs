@@ -111,7 +111,7 @@ pub fn allowed(network: NetworkGrant) -> Vec<Allow> {
     allowed
 }
 
-/// What a pending network request does once its socket is ready.
+/// The work of a pending network request once its socket is ready.
 #[derive(Debug)]
 pub enum Operation {
     /// The connection stands or has failed.
@@ -121,9 +121,9 @@ pub enum Operation {
     },
     /// A connection has come in.
     Accept,
-    /// What was written before is sent.
+    /// Everything written before is sent.
     Shutdown {
-        /// Which directions end.
+        /// The directions that end.
         how: Shutdown,
     },
     /// There is room for a datagram.

@@ -136,7 +136,7 @@ impl Lookup {
     }
 }
 
-/// What looks up names, one after the other.
+/// The thread or process that looks up names, one after the other.
 #[derive(Debug)]
 pub enum Resolver {
     /// A thread. It ends when this value is dropped, or once the look-up that it is about has ended.
@@ -266,7 +266,7 @@ fn allowed() -> impl Iterator<Item = Allow> {
         // Name servers, and the sockets of resolvers of the system.
         Allow::call(libc::SYS_socket)
             .word(0, &[libc::AF_INET, libc::AF_INET6, libc::AF_UNIX].map(word)),
-        // Which addresses this machine has decides on the order of answers.
+        // The addresses of this machine decide on the order of answers.
         Allow::call(libc::SYS_socket)
             .word(0, &[word(libc::AF_NETLINK)])
             .word(2, &[word(libc::NETLINK_ROUTE)]),

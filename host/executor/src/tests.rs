@@ -1077,7 +1077,7 @@ fn sockets_do_what_their_state_allows() {
         length: 1,
     };
     assert_eq!(keep.call(&read, b"").map(drop), Err(Status::NotConnected));
-    // What is bound and does not listen takes no connections.
+    // A socket that is bound and does not listen takes no connections.
     let other = handle_of(&keep.call(&open, b"").unwrap().0);
     let connect = Call::TcpConnect {
         handle: other,
@@ -1242,7 +1242,7 @@ fn datagrams_go_both_ways() {
         if reply.ticket == receive {
             let (from, datagram) = bytes.split_at(32);
             assert_eq!(address_of(from), one_address);
-            // What is longer than asked for is cut off.
+            // A datagram longer than asked for is cut off.
             assert_eq!(datagram, b"messa");
         } else {
             assert_eq!((reply.ticket, reply.value), (sent, 7));

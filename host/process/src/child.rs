@@ -40,7 +40,7 @@ pub const HAS_NAMESPACES: u8 = 2;
 /// Landlock holds.
 pub const HAS_LANDLOCK: u8 = 4;
 
-/// What the child was doing when it failed.
+/// The step at which the child failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Stage {
@@ -55,7 +55,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// What to say about it.
+    /// Describes the stage of this number.
     pub fn describe(number: u8) -> &'static str {
         const DESCRIPTORS: u8 = Stage::Descriptors as u8;
         const LIMITS: u8 = Stage::Limits as u8;
@@ -69,7 +69,7 @@ impl Stage {
     }
 }
 
-/// What the child needs.
+/// Everything that the child needs.
 #[derive(Debug)]
 pub struct Plan<'a> {
     /// The shared region.

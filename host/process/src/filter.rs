@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Which system calls the runtime's process and the thread that serves it may make.
+//! The system calls that the runtime's process and the thread that serves it may make.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 

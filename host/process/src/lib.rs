@@ -87,7 +87,7 @@ pub fn run(runtime: &[u8], launch: Launch) -> Result<Run, LaunchError> {
     ))?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(LaunchError::system("/dev/null could not be opened"))?;
-    // What the runtime says when it fails; a runtime that says more than the pipe holds is not heard.
+    // The runtime's words when it fails; a runtime that says more than the pipe holds is not heard.
     let (last_words, stderr) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
         .map_err(LaunchError::system("a pipe could not be made"))?;
     let directories: Vec<(OwnedFd, bool)> = launch
@@ -554,7 +554,7 @@ fn open_status(child: &Child) -> io::Result<File> {
 /// A child that is killed and reaped in any case.
 struct Reaper {
     child: Child,
-    /// What the kernel says of it (proc(5), `/proc/PID/status`); opened before the host's side is confined.
+    /// The kernel's report on it (proc(5), `/proc/PID/status`); opened before the host's side is confined.
     status: Option<File>,
     reaped: bool,
 }

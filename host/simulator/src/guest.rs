@@ -29,7 +29,7 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 #[allow(clippy::cast_possible_truncation, reason = "1184 bytes")]
 const REPORT_SIZE: u32 = REPORT_LEN as u32;
 
-/// What an ID block said of a guest; nothing, when there was none.
+/// The statements of an ID block on a guest; empty when there was none.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Identity {
     pub family_id: [u8; 16],
@@ -39,7 +39,7 @@ pub struct Identity {
     pub author_key_digest: Option<[u8; 48]>,
 }
 
-/// What stays the same as long as a guest runs (56860, guest context).
+/// The part of a guest's state that stays the same as long as it runs (56860, guest context).
 #[derive(Debug, Clone, Copy)]
 pub struct Context {
     pub policy: GuestPolicy,
@@ -398,7 +398,7 @@ impl Running {
         hash.update(root_key);
         hash.update(fields.to_le_bytes());
         hash.update(request.vmpl.as_bytes());
-        // What is not selected stands as zeros, so every field has its place.
+        // Fields that are not selected stand as zeros, so every field has its place.
         let mut mix = |bit: u32, field: &[u8]| {
             let selected = fields & 1 << bit != 0;
             for octet in field {

@@ -28,7 +28,7 @@ pub trait SharedMemory {
     fn write(&self, gpa: u64, from: &[u8]) -> Option<()>;
 }
 
-/// What a host is like.
+/// The properties of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// vCPUs, numbered from 0; 0 runs first.
@@ -100,7 +100,7 @@ pub enum Violation {
     },
 }
 
-/// What the VMM has to do. Where it goes on, the answer to the guest stands in GHCB or MSR already.
+/// The next task of the VMM. Where it goes on, the answer to the guest stands in GHCB or MSR already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Nothing: resume the vCPU.
@@ -129,7 +129,7 @@ pub enum Action {
     PageState(Vec<PageChange>),
     /// End the guest, which asked for it.
     Terminate {
-        /// Who defines the reason.
+        /// The number of the set that defines the reason.
         set: u8,
         /// The reason.
         reason: u8,
@@ -206,7 +206,7 @@ const EMPTY_CERTIFICATES: [u8; 24] = [0; 24];
 struct Vcpu {
     /// Guest physical address of the registered GHCB.
     ghcb: Option<u64>,
-    /// What the GHCB MSR reads.
+    /// The value of the GHCB MSR.
     msr: u64,
     running: bool,
 }
@@ -295,7 +295,7 @@ impl Hypervisor {
         self.state().rmp.rmpadjust(gpa, huge, vmpl, rights, vmsa)
     }
 
-    /// What a vCPU reads from the GHCB MSR.
+    /// Returns the value that a vCPU reads from the GHCB MSR.
     pub fn msr_read(&self, vcpu: u32) -> u64 {
         let state = self.state();
         index(vcpu)

@@ -12,7 +12,7 @@ use p384::ecdsa::signature::Verifier;
 use sha2::{Digest, Sha384};
 use zerocopy::IntoBytes;
 
-/// Who signed the ID block.
+/// The signers of the ID block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signers {
     /// SHA-384 of the ID key.

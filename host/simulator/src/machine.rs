@@ -23,7 +23,7 @@ const DAY: u64 = 86_400;
 /// Seconds for which certificates and revocation lists are made: ten years.
 const LIFETIME: u64 = 3650 * DAY;
 
-/// What a verifier needs beside a report, each as DER.
+/// The certificates that a verifier needs beside a report, each as DER.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificates {
     /// The endorsement key (VCEK or VLEK).

@@ -13,7 +13,7 @@ const HUGE_PAGES: u64 = 512;
 /// Octets of a 2 MiB page.
 pub const HUGE: u64 = PAGE * HUGE_PAGES;
 
-/// What PVALIDATE and RMPADJUST leave in EAX (APM3, RMPADJUST and PVALIDATE).
+/// The codes that PVALIDATE and RMPADJUST leave in EAX (APM3, RMPADJUST and PVALIDATE).
 pub mod codes {
     /// Success.
     pub const SUCCESS: u32 = 0;

@@ -17,13 +17,13 @@ pub const TSC_FACTOR: u32 = 200;
 /// may disagree with itself, for the tests of verifiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tcb {
-    /// What runs.
+    /// The version that runs.
     pub current: TcbVersion,
-    /// What cannot be rolled back.
+    /// The version that cannot be rolled back.
     pub committed: TcbVersion,
-    /// What ran when the guest was launched.
+    /// The version that ran when the guest was launched.
     pub launch: TcbVersion,
-    /// What the endorsement key is derived from.
+    /// The version that the endorsement key is derived from.
     pub reported: TcbVersion,
 }
 
@@ -63,7 +63,7 @@ pub struct Settings {
     pub allow_debug: bool,
     /// True if memory is said to be encrypted with AES-256-XTS.
     pub aes_256_xts: bool,
-    /// What the CPUs answer to CPUID; a guest's CPUID page is checked against it. Functions that are not in the list
+    /// The CPUs' answers to CPUID; a guest's CPUID page is checked against it. Functions that are not in the list
     /// are answered with zero.
     pub cpuid: Vec<Entry>,
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a process that serves a Keep says to its supervisor: length and JSON, and the record of a forbidden system
+//! Messages of a process that serves a Keep to its supervisor: length and JSON, and the record of a forbidden system
 //! call. The supervisor answers one byte, once.
 
 use std::io::{self, ErrorKind};
@@ -29,7 +29,7 @@ pub enum Message {
     Failed(String),
 }
 
-/// What a supervisor has received.
+/// Data that a supervisor has received.
 #[derive(Debug)]
 pub enum Received {
     /// A message.

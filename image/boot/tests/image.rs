@@ -296,7 +296,7 @@ fn the_user_reaches_no_page_of_the_kernel() {
                 assert!(address == VDSO_USER || address == VDSO_USER + PAGE);
                 assert_eq!(entry & PteFlags::WRITE.bits() != 0, address != VDSO_USER);
             } else if frame < LAUNCH_END {
-                // What the runtime writes.
+                // The runtime's writable data.
                 assert!(DATA.contains(&address) && entry & PteFlags::WRITE.bits() != 0);
             } else if frame < SHARED_END {
                 let sallyport = SALLYPORT_USER..SALLYPORT_USER + SALLYPORT_SIZE;

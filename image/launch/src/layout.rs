@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a launch loads, and the parts that every kind of launch is built from.
+//! The contents of a launch, and the parts that every kind of launch is built from.
 
 use std::ops::Range;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a launch of a Keep loads, and in which order: every launch executes this list, and every
+//! The pages that a launch of a Keep loads, in their order: every launch executes this list, and every
 //! measurement recomputes it. Pure: programs in, pages out.
 #![forbid(unsafe_code)]
 

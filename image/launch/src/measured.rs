@@ -51,7 +51,7 @@ pub struct Images<'a> {
     pub runtime: &'a [u8],
 }
 
-/// What may differ from launch to launch, and changes the measurement.
+/// The parameters that may differ from launch to launch, and change the measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parameters {
     /// vCPUs, 1 to 64.

@@ -24,7 +24,7 @@ use crate::layout::{
 /// on first touch.
 const HEAP_MAPPED: u64 = 8 << 20;
 
-/// What may differ from launch to launch.
+/// The parameters that may differ from launch to launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parameters {
     /// vCPUs, 1 to 64.

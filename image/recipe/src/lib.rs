@@ -18,13 +18,13 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 pub struct Program {
     /// The package, whose binary has the same name.
     pub package: &'static str,
-    /// What the built program is called.
+    /// The name of the built program.
     pub name: &'static str,
     /// Cargo features.
     pub features: &'static str,
     /// Compiler flags; `{workspace}` stands for the root of the workspace.
     pub flags: &'static [&'static str],
-    /// What it is built from besides the lock file, relative to the root of the workspace.
+    /// Its sources besides the lock file, relative to the root of the workspace.
     pub sources: &'static [&'static str],
 }
 

@@ -7,11 +7,11 @@ pub const MISSING: &str = "(no such line)";
 
 /// Lines in which a Keep and native Wasmtime differ. In `line`, `keep` and `native` a `*` stands for anything.
 pub struct Difference {
-    /// What comes before the last `: ` that both have in common.
+    /// The text before the last `: ` that both have in common.
     pub line: &'static str,
-    /// What a Keep says then; [`MISSING`] if it does not say such a line.
+    /// The rest of the line in a Keep; [`MISSING`] if a Keep has no such line.
     pub keep: &'static str,
-    /// What native Wasmtime says then; [`MISSING`] if it does not say such a line.
+    /// The rest of the line in native Wasmtime; [`MISSING`] if it has no such line.
     pub native: &'static str,
     /// In which runs, and in how many lines of each.
     pub runs: &'static [(&'static str, usize)],

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What the tests share: one machine's keys, a small launch, the guest's end of the messages.
+//! Shared parts of the tests: one machine's keys, a small launch, the guest's end of the messages.
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Tag};

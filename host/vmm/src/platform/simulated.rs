@@ -451,7 +451,7 @@ fn firmware(step: &'static str) -> impl FnOnce(Status) -> KvmError {
     move |status| KvmError::Firmware { step, status }
 }
 
-/// What lies between the shared ranges.
+/// Returns the ranges between the shared ones.
 fn private(shared: &[Range<u64>], end: u64) -> impl Iterator<Item = Range<u64>> {
     let starts = std::iter::once(0).chain(shared.iter().map(|range| range.end));
     let ends = shared.iter().map(|range| range.start).chain([end]);

@@ -97,7 +97,7 @@ fn results(entry: &Entry) -> [(&'static str, u32); 4] {
     ]
 }
 
-/// What the firmware changed in `answered` against `proposed`.
+/// Returns the firmware's changes in `answered` against `proposed`.
 ///
 /// # Errors
 /// [`CpuidError`] when the changes are not all cleared bits of result registers of entries in use,

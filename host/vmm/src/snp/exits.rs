@@ -67,7 +67,7 @@ impl Answer {
 pub enum Exit {
     /// `KVM_EXIT_HYPERCALL`.
     Hypercall {
-        /// Which one.
+        /// Its number.
         number: u64,
         /// Its arguments.
         args: [u64; 6],
@@ -104,7 +104,7 @@ pub fn serve(vm: &impl Vm, map: &Map, exit: Exit) -> Result<Answer, KeepFault> {
     }
 }
 
-/// What the arguments of a page state change ask for; `None` when they make no sense.
+/// Returns the conversion that the arguments of a page state change ask for; `None` when they make no sense.
 pub fn conversion(map: &Map, args: [u64; 6]) -> Option<Conversion> {
     let [gpa, pages, flags, ..] = args;
     let length = pages.checked_mul(PAGE)?;

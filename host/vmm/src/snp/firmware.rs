@@ -75,7 +75,7 @@ impl Status {
         })
     }
 
-    /// What to do about it, where something is known.
+    /// Returns the remedy, where one is known.
     pub fn remedy(self) -> Option<&'static str> {
         self.describe().map(|(_, remedy)| remedy)
     }

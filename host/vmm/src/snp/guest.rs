@@ -27,7 +27,7 @@ use super::memory::{Extent, Map, Slot};
 /// The guest policy of every Keep: SMT is allowed, and bit 17 is always one (56860, section 4.3).
 pub const POLICY: GuestPolicy = GuestPolicy((1 << 17) | (1 << 16));
 
-/// What a Keep is launched from.
+/// Everything that a Keep is launched from.
 #[derive(Debug)]
 pub struct Request<'a, M> {
     /// The ordered page list; its CPUID page is filled in here.
@@ -40,7 +40,7 @@ pub struct Request<'a, M> {
     pub cpuids: &'a [CpuId],
     /// Size of the memory, which begins at guest physical address 0, in bytes.
     pub size: u64,
-    /// What backs its shared side.
+    /// The memory that backs its shared side.
     pub memory: M,
     /// HOST_DATA of the reports.
     pub host_data: [u8; 32],
@@ -104,7 +104,7 @@ impl<V: Vm> Guest<V> {
         })
     }
 
-    /// What the firmware took away from the CPUID page; to be reported to the operator.
+    /// Returns the bits that the firmware cleared in the CPUID page; to be reported to the operator.
     pub fn corrections(&self) -> &[Correction] {
         &self.corrections
     }

@@ -36,7 +36,7 @@ use crate::vm::registers::{Registers, StateError, VcpuError};
 /// How often a step that KVM asks to repeat is repeated without progress, a millisecond apart.
 pub const MOST_REPEATS: u32 = 1000;
 
-/// What the whole launch has.
+/// The settings of the whole launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The guest policy.
@@ -45,7 +45,7 @@ pub struct Settings {
     pub vmsa_features: u64,
 }
 
-/// What a guest's owner signed for exactly this launch.
+/// The ID block that a guest's owner signed for exactly this launch.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity<'a> {
     /// The ID block.
@@ -162,7 +162,7 @@ pub struct Sealed<V: Vm> {
     pub vm: V,
     /// Its memory.
     pub map: Map,
-    /// What the firmware took away from the CPUID page; to be reported to the operator.
+    /// The bits that the firmware cleared in the CPUID page; to be reported to the operator.
     pub corrections: Vec<Correction>,
 }
 

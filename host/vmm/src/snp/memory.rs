@@ -15,7 +15,7 @@ use enarx_boot::layout::PAGE;
 pub struct Slot<M> {
     /// Where it lies and what it is.
     pub extent: Extent,
-    /// What backs its shared side in this process; as long as the slot.
+    /// The memory that backs its shared side in this process; as long as the slot.
     pub memory: M,
 }
 
@@ -147,7 +147,7 @@ impl Map {
         })
     }
 
-    /// What a page at this address is when the guest begins: private, shared, or none without
+    /// Returns the state of a page at this address when the guest begins: private, shared, or none without
     /// memory there.
     pub fn begins_private(&self, gpa: u64) -> Option<bool> {
         let slot = self.slots.iter().find(|slot| {

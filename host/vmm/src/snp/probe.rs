@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What this host's KVM offers for SEV-SNP, and what of it is missing.
+//! The offer of this host's KVM for SEV-SNP, and what it lacks.
 //!
 //! One table says what a launch needs: the launcher asks it before it makes a machine, `enarx
 //! doctor` prints it.
@@ -18,21 +18,21 @@ use rustix::io::Errno;
 use super::abi::{MAP_GPA_RANGE, OLDEST_POLICY_BITS, POLICY_BITS};
 use super::device::Device;
 
-/// What to do where firmware or the kernel's parameters stand in the way.
+/// The remedy where firmware or the kernel's parameters stand in the way.
 pub const ENABLE: &str = "enable SEV-SNP (SMEE, SEV-SNP, RMP coverage) in the firmware's setup, then: sudo modprobe -r kvm_amd && sudo modprobe kvm_amd sev_snp=1";
-/// What to do where the kernel is too old, or made without it.
+/// The remedy where the kernel is too old, or made without it.
 pub const NEWER_KERNEL: &str = "install Linux 6.11 or later with KVM's guest_memfd (CONFIG_KVM_GENERIC_PRIVATE_MEM), then reboot";
 
 /// A capability that a launch needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Requirement {
-    /// What it is.
+    /// Its name.
     pub name: &'static str,
     /// Its number (Linux `linux/kvm.h`, `KVM_CAP_…`).
     pub capability: u32,
     /// Bits that the answer must have; 0 where any positive answer will do.
     pub bits: u32,
-    /// What to do without it.
+    /// The next step without it.
     pub next: &'static str,
 }
 
@@ -85,13 +85,13 @@ pub enum Missing {
         "this host lacks {name} (KVM capability {capability} is {answer}); next: {next} (all of it: `enarx doctor`)"
     )]
     Capability {
-        /// What it is.
+        /// Its name.
         name: &'static str,
         /// Its number.
         capability: u32,
         /// KVM's answer.
         answer: i32,
-        /// What to do.
+        /// The next step.
         next: &'static str,
     },
     /// KVM does not say which SEV features it has.
@@ -134,7 +134,7 @@ pub(crate) fn names(bits: u64, known: &[Bit]) -> String {
     words.join(" and ")
 }
 
-/// What KVM offers.
+/// KVM's offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer {
     /// Bits that a guest policy may have.

@@ -65,7 +65,7 @@ pub struct Confinement {
     filter: BpfProgram,
     network: NetworkGrant,
     directories: Vec<(OwnedFd, bool)>,
-    /// What Landlock does for the process; `None` if it does nothing yet, and each thread asks for itself.
+    /// Landlock's enforcement for the process; `None` if there is none yet, and each thread asks for itself.
     process: Option<Enforcement>,
 }
 

@@ -34,7 +34,7 @@ use crate::error::KvmError;
 use crate::platform::{ExitAction, Platform, UnhandledExit};
 use crate::snp::exits::Exit;
 
-/// What follows an exit: the vCPU runs again, or the Keep has this outcome.
+/// The consequence of an exit: the vCPU runs again, or the Keep has this outcome.
 type Flow = ControlFlow<Outcome>;
 
 /// A Keep while it runs.
@@ -53,12 +53,12 @@ pub struct Keep {
     polling: Interruptible,
     /// Exits served, in the order of [`ExitFunction::ALL`].
     counts: [AtomicU64; ExitFunction::ALL.len()],
-    /// What Landlock does for the threads, once one of them is confined.
+    /// Landlock's enforcement for the threads, once one of them is confined.
     landlock: OnceLock<Enforcement>,
     refusals: Refusals,
 }
 
-/// What other threads want of a vCPU.
+/// Requests of other threads to a vCPU.
 #[derive(Default)]
 struct VcpuRequests {
     /// The token of `Park` and `Unpark`.
@@ -93,7 +93,7 @@ enum Polling {
     Running,
 }
 
-/// What the control thread is asked for.
+/// Requests to the control thread.
 struct Work {
     /// vCPUs to be started.
     vcpus: Vec<u32>,
@@ -480,7 +480,7 @@ fn end(fault: KeepFault) -> Flow {
     Flow::Break(Outcome::Fault(fault))
 }
 
-/// What follows the executor's work. After a wait the guest looks, and waits again.
+/// Returns the consequence of the executor's work. After a wait the guest looks, and waits again.
 fn progress(progress: Result<Progress, enarx_executor::ExecutorError>) -> Flow {
     match progress {
         Ok(Progress::Idle | Progress::More) => Flow::Continue(()),

@@ -94,7 +94,7 @@ impl Poller {
             if let Some(code) = polled? {
                 return Ok(Some(code));
             }
-            // What was posted before the Keep could see that nobody polls any more.
+            // Requests posted before the Keep could see that nobody polls any more.
             if let Progress::Exit(code) = executor.drain_all()? {
                 return Ok(Some(code));
             }

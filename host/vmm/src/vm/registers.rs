@@ -120,7 +120,7 @@ fn refused(vcpu: u32, step: &'static str) -> impl FnOnce(Errno) -> VcpuError {
     move |errno| VcpuError::Refused { step, vcpu, errno }
 }
 
-/// What KVM is given for one vCPU.
+/// The registers that KVM is given for one vCPU.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Registers {
     /// Control registers and segments; `apic_base`, which is not in the page, is KVM's.

@@ -27,7 +27,7 @@ const FIRST_MEMFD: u32 = 100;
 /// The C-bit of shipping processors.
 pub const C_BIT: u64 = 1 << 51;
 
-/// What was asked, in order.
+/// A request to the fake host, recorded in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     CreateVm(u32),
@@ -82,7 +82,7 @@ pub enum Hiccup {
     Again(u64),
 }
 
-/// What the firmware thinks of CPUID pages.
+/// The firmware's verdict on CPUID pages.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Cpuid {
     /// Every page is right.
@@ -94,7 +94,7 @@ pub enum Cpuid {
     Never,
 }
 
-/// What the fake host is and does.
+/// The properties and the behaviour of the fake host.
 #[derive(Clone, Debug)]
 pub struct Script {
     pub extensions: BTreeMap<u32, i32>,
@@ -247,7 +247,7 @@ impl State {
         }
     }
 
-    /// What the firmware does with a CPUID page; an error where it corrected it.
+    /// Checks a CPUID page as the firmware does; an error where it corrected it.
     fn check_cpuid(&self, bytes: &mut [u8; 4096]) -> Result<(), CommandError> {
         let mut page: CpuidPage = zerocopy::transmute!(*bytes);
         let before = page;
@@ -615,7 +615,7 @@ impl Vm for Machine {
             return Err(Errno::INVAL);
         }
         let mut page = Box::new([0; 4096]);
-        // What KVM adds by itself: DR7, DR6, PAT, MXCSR, FCW.
+        // Values that KVM adds by itself: DR7, DR6, PAT, MXCSR, FCW.
         put(&mut page, 0x160, &0x400u64.to_le_bytes());
         put(&mut page, 0x168, &0xffff_0ff0u64.to_le_bytes());
         put(&mut page, 0x268, &0x0007_0406_0007_0406u64.to_le_bytes());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a launch lays out, as the CPU would see it; and a program to lay out.
+//! The layout of a launch, as the CPU would see it; and a program to lay out.
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use std::collections::{BTreeMap, BTreeSet};
