@@ -28,14 +28,7 @@ macro_rules! address {
     ($($name:ident)*) => {
         $(
             impl $name {
-                /// The address of this number.
-                #[must_use]
-                #[inline]
-                pub const fn new(address: u64) -> Self {
-                    Self(address)
-                }
-
-                /// The number.
+                /// The number, with the C-bit if the address has one.
                 #[must_use]
                 #[inline]
                 pub const fn get(self) -> u64 {
@@ -48,13 +41,6 @@ macro_rules! address {
                 pub const fn offset(self, bytes: u64) -> Self {
                     Self(self.0.wrapping_add(bytes))
                 }
-
-                /// Tells if it is a multiple of `align`.
-                #[must_use]
-                #[inline]
-                pub const fn is_aligned(self, align: u64) -> bool {
-                    self.0.is_multiple_of(align)
-                }
             }
 
             impl fmt::Debug for $name {
@@ -66,7 +52,32 @@ macro_rules! address {
     };
 }
 
-address!(Gpa VirtAddr);
+address!(Gpa VirtAddr PhysAddr);
+
+/// Addresses that any number makes: a [`PhysAddr`] is one because of what stands in an entry.
+macro_rules! plain_address {
+    ($($name:ident)*) => {
+        $(
+            impl $name {
+                /// The address of this number.
+                #[must_use]
+                #[inline]
+                pub const fn new(address: u64) -> Self {
+                    Self(address)
+                }
+
+                /// Tells if it is a multiple of `align`.
+                #[must_use]
+                #[inline]
+                pub const fn is_aligned(self, align: u64) -> bool {
+                    self.0.is_multiple_of(align)
+                }
+            }
+        )*
+    };
+}
+
+plain_address!(Gpa VirtAddr);
 
 impl PhysAddr {
     /// The address of a page that is shared with the host.
@@ -83,31 +94,11 @@ impl PhysAddr {
         Self(address)
     }
 
-    /// The number, with the C-bit if there is one.
-    #[must_use]
-    #[inline]
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-
-    /// The address so many bytes behind this one.
-    #[must_use]
-    #[inline]
-    pub const fn offset(self, bytes: u64) -> Self {
-        Self(self.0.wrapping_add(bytes))
-    }
-
     /// The guest-physical address: that of any Keep lies in the direct map, the C-bit beyond it.
     #[must_use]
     #[inline]
     pub const fn gpa(self) -> Gpa {
         Gpa(self.0 & (crate::layout::DIRECT_MAP_SIZE - 1))
-    }
-}
-
-impl fmt::Debug for PhysAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PhysAddr({:#x})", self.0)
     }
 }
 
