@@ -694,25 +694,6 @@ fn every_run_is_compared_and_every_difference_has_a_run() {
     }
 }
 
-/// The functions that the table names: interface, then name. A test of `keep/wasi` compares them with those that
-/// Keeps offer.
-fn named(table: &str) -> BTreeSet<(String, String)> {
-    let mut functions = BTreeSet::new();
-    let mut interface = None;
-    for line in table.lines() {
-        if let Some(name) = line.strip_prefix("## `") {
-            interface = name.strip_suffix('`');
-        } else if let Some((function, _)) = line
-            .strip_prefix("| `")
-            .and_then(|row| row.split_once("` |"))
-        {
-            let interface = interface.expect("a row below the name of its interface");
-            functions.insert((interface.to_owned(), function.to_owned()));
-        }
-    }
-    functions
-}
-
 /// The table of what is covered, as it stands beside the programs.
 fn table(programs: &Programs) -> String {
     let mut callers: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
@@ -764,7 +745,7 @@ fn every_function_that_is_offered_is_called() {
         "{} is not what the programs cover; ENARX_UPDATE_COVERAGE=1 writes it anew",
         path.display()
     );
-    let named = named(&table);
+    let named = enarx_documents::covered(&table);
     let kinds = backends().map(Some).chain([None]);
     for backend in kinds {
         let mut called = BTreeSet::new();

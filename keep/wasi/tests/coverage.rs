@@ -60,21 +60,7 @@ fn offered() -> Functions {
 fn covered() -> Functions {
     let path =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/programs/conformance/COVERAGE.md");
-    let table = fs::read_to_string(path).unwrap();
-    let mut functions = Functions::new();
-    let mut interface = None;
-    for line in table.lines() {
-        if let Some(name) = line.strip_prefix("## `") {
-            interface = name.strip_suffix('`');
-        } else if let Some((function, _)) = line
-            .strip_prefix("| `")
-            .and_then(|row| row.split_once("` |"))
-        {
-            let interface = interface.expect("a row below the name of its interface");
-            functions.insert((interface.to_owned(), function.to_owned()));
-        }
-    }
-    functions
+    enarx_documents::covered(&fs::read_to_string(path).unwrap())
 }
 
 #[test]

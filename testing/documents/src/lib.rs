@@ -4,6 +4,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
+
 /// The rows of the first table after `marker` in `text`, a document in Markdown: their cells as they are
 /// written, without the head of the table.
 ///
@@ -37,6 +39,29 @@ pub fn plain_table(text: &str, marker: &str) -> Vec<Vec<String>> {
         *cell = cell.replace('`', "");
     }
     rows
+}
+
+/// The functions that `tests/programs/conformance/COVERAGE.md` names: interface, then name. Its tables stand below
+/// the name of their interface.
+///
+/// # Panics
+///
+/// If a row stands above the first of those names.
+pub fn covered(text: &str) -> BTreeSet<(String, String)> {
+    let mut functions = BTreeSet::new();
+    let mut interface = None;
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("## `") {
+            interface = name.strip_suffix('`');
+        } else if let Some((function, _)) = line
+            .strip_prefix("| `")
+            .and_then(|row| row.split_once("` |"))
+        {
+            let interface = interface.expect("a row below the name of its interface");
+            functions.insert((interface.to_owned(), function.to_owned()));
+        }
+    }
+    functions
 }
 
 /// A number of a table, decimal or with `0x`.
