@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use enarx_sallyport::{Handle, Status};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 
 use super::streams::Stream;
 
@@ -27,22 +27,6 @@ fn bound(descriptors: Option<u64>) -> usize {
     });
     let own = OWN_DESCRIPTORS.min(descriptors / 2);
     (descriptors - own).min(MAX_HANDLES)
-}
-
-/// Descriptors that this process may have, after its limit was raised as far as handles want it and the system
-/// allows it without asking (the hard limit of `RLIMIT_NOFILE`).
-fn descriptors() -> Option<u64> {
-    let limits = getrlimit(Resource::Nofile);
-    let raised = limits.maximum.unwrap_or(DESCRIPTORS).min(DESCRIPTORS);
-    if limits.current.is_some_and(|current| current < raised) {
-        let raised = Rlimit {
-            current: Some(raised),
-            ..limits
-        };
-        // If it cannot be raised, there are fewer handles.
-        let _ = setrlimit(Resource::Nofile, raised);
-    }
-    getrlimit(Resource::Nofile).current
 }
 
 /// The object that a handle stands for. Descriptors are shared with requests that wait for them.
@@ -93,7 +77,7 @@ impl Handles {
                 .into_iter()
                 .map(|node| Some(Object::Directory(node))),
         );
-        let bound = bound(descriptors());
+        let bound = bound(getrlimit(Resource::Nofile).current);
         Self {
             entries,
             lowest: Handle::STDERR.0 as usize + 1,

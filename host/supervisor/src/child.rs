@@ -22,6 +22,7 @@ use enarx_executor::DESCRIPTORS;
 use enarx_executor::fault::{HostFault, KeepFault, ProcessEnd};
 use enarx_executor::launch::{Confine, Confined, Gate, Jail, Launch, Report, Run};
 use enarx_executor::lookups::{Client, Lookups, channels};
+use enarx_exits::exit_code;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::stdio::{dup2_stdin, dup2_stdout, stderr};
@@ -127,7 +128,8 @@ fn give_up(launch: &Launch, socket: BorrowedFd<'_>) -> io::Result<(Lookups, bool
     if namespaces {
         become_first()?;
     }
-    record_violations(lasting, FAULT_STATUS)?;
+    // The supervisor goes by the record.
+    record_violations(lasting, exit_code::FAULT)?;
     let lookups = if launch.grant.network.name_lookup {
         Lookups::Process(start_resolver()?)
     } else {
@@ -180,6 +182,3 @@ fn start_resolver() -> io::Result<Client> {
     let _kept = ManuallyDrop::new(resolver);
     Ok(client)
 }
-
-/// The exit status of a process that a filter has stopped; its supervisor goes by the record.
-const FAULT_STATUS: u8 = 70;
