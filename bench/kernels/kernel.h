@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What every kernel shares: its count, its checksum, its time.
+// The common part of every kernel: its count, its checksum, its time.
 //
 // A kernel is `uint64_t kernel(uint32_t count)`, a pure function of its count. The program takes
 // the count as its only argument and prints one line: name, checksum (hexadecimal), nanoseconds

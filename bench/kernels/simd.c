@@ -45,7 +45,7 @@ static uint64_t kernel(uint32_t count) {
             left[(round + i) % (SIDE * 4)] += 0.5f;
             sum = mix(sum, bits_of(dot()));
         }
-        // What was blurred, made rough again, is the next image.
+        // The blurred image, made rough again, is the next one.
         for (int y = 0; y < SIDE; y++)
             for (int x = 0; x < SIDE; x += 16)
                 wasm_v128_store(&from[y][x],

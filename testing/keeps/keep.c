@@ -98,7 +98,7 @@ static void hostile_wait(uint32_t seen) {
 
 static void *nothing(void *argument) { return argument; }
 
-/* What a process that was taken over would try; prints one line for each that worked. */
+/* The attempts of a process that was taken over; prints one line for each that worked. */
 static void probe(void) {
     char line[200];
     int count = 0;
@@ -123,7 +123,7 @@ static void probe(void) {
     end(0);
 }
 
-/* What is forbidden by its arguments. Each should end this process. */
+/* Calls that are forbidden by their arguments. Each should end this process. */
 static void breaks_out(char how) {
     /* An address whose lower half is 0, with the structures that are asked for at it. */
     uint64_t *low = mmap((void *)0x7e0000000000, 4096, PROT_READ | PROT_WRITE,

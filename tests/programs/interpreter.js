@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What a script does: closures, generators, classes, regular expressions, big integers, Unicode,
+// The work of a script: closures, generators, classes, regular expressions, big integers, Unicode,
 // JSON, typed arrays, promises, exceptions; and files by the interpreter's own module.
 import * as std from "qjs:std";
 import * as os from "qjs:os";

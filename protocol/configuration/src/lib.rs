@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// Largest accepted encoded configuration, in bytes.
 pub const MAX_ENCODED: usize = 4 << 20;
 
-/// What the runtime inside the Keep is to run.
+/// The configuration of the runtime inside the Keep.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Configuration {
@@ -25,7 +25,7 @@ pub struct Configuration {
     pub invoke: Option<String>,
     /// Limits inside the Keep.
     pub limits: Limits,
-    /// What the application may do on the network.
+    /// The application's permissions on the network.
     pub network: Network,
     /// Which standard streams are terminals on the host.
     pub terminals: Terminals,

@@ -87,7 +87,7 @@ impl Agreement {
     /// The contract, if it is one and every signature that is there holds. Which are there is for the caller to ask.
     ///
     /// # Errors
-    /// What [`Contract::decode`] refuses; [`ContractError::Signature`]; [`ContractError::TenantKey`].
+    /// The errors of [`Contract::decode`]; [`ContractError::Signature`]; [`ContractError::TenantKey`].
     pub fn verify(&self) -> Result<Contract, ContractError> {
         let contract = Contract::decode(&self.contract.0)?;
         if let Some(tenant) = &self.tenant {

@@ -38,13 +38,13 @@ pub struct Terms {
     pub host: Host,
     /// The tenant.
     pub tenant: Tenant,
-    /// What runs and protects the Keep.
+    /// The platform that runs and protects the Keep.
     pub platform: Platform,
-    /// What is measured. `None` exactly where nothing is.
+    /// The measured image. `None` exactly where nothing is measured.
     pub image: Option<Image>,
-    /// What the Keep has at least.
+    /// The Keep's least resources.
     pub resources: Resources,
-    /// What the application may reach outside of its Keep.
+    /// The application's ways to reach outside of its Keep.
     pub doors: Doors,
     /// From when to when, and how long.
     pub times: Times,
@@ -113,7 +113,7 @@ impl<'de> Deserialize<'de> for Tenant {
     }
 }
 
-/// What signs the reports of a Keep.
+/// The technology that signs the reports of a Keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tee {
@@ -139,11 +139,11 @@ pub enum Backend {
     Process,
 }
 
-/// What runs and protects a Keep. `product`, `guest_policy` and `min_tcb` are there exactly if something is measured.
+/// The platform of a Keep. `product`, `guest_policy` and `min_tcb` are there exactly if something is measured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Platform {
-    /// What signs its reports.
+    /// The technology that signs its reports.
     pub tee: Tee,
     /// Its kind.
     pub backend: Backend,
@@ -184,7 +184,7 @@ impl MinTcb {
     }
 }
 
-/// What is measured at launch.
+/// The image that is measured at launch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Image {
@@ -194,7 +194,7 @@ pub struct Image {
     pub measurement: Hex<48>,
 }
 
-/// What a Keep has at least.
+/// The least resources of a Keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
@@ -252,7 +252,7 @@ impl Contract {
     /// The contract with these terms.
     ///
     /// # Errors
-    /// What [`Self::decode`] would refuse.
+    /// Everything that [`Self::decode`] would refuse.
     pub fn new(terms: Terms) -> Result<Self, ContractError> {
         let bytes = canonical::encode(&terms, MAX_ENCODED)?;
         Self::checked(bytes, terms)

@@ -163,7 +163,7 @@ fn is_directory(text: &str) -> bool {
         && text.bytes().all(|b| matches!(b, b' '..=b'~'))
 }
 
-/// What a configuration wants of the doors, as far as it says so before the application runs. The calls of the
+/// The doors that a configuration wants, as far as it says so before the application runs. The calls of the
 /// application are compared one by one: [`Doors::listens`], [`Doors::connects_to_host`], [`Doors::connects_to`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted<'a> {

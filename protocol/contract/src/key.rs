@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 /// Length of a SubjectPublicKeyInfo with an uncompressed P-256 point, in bytes (RFC 5480).
 pub const SPKI_SIZE: usize = 91;
 
-/// What stands before the coordinates: algorithm id-ecPublicKey, curve secp256r1, a bit string with an uncompressed
+/// The bytes before the coordinates: algorithm id-ecPublicKey, curve secp256r1, a bit string with an uncompressed
 /// point (RFC 5480, SEC 1 2.3.3).
 const PREFIX: [u8; SPKI_SIZE - 64] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,

@@ -51,7 +51,7 @@ pub enum ContractError {
     Value {
         /// The field, by dots.
         field: &'static str,
-        /// What it must be.
+        /// The allowed values.
         range: &'static str,
     },
     /// A signature that is not of this side's key over this contract.
@@ -73,15 +73,15 @@ pub enum ContractError {
     Terms {
         /// The term.
         term: Term,
-        /// What the contract says.
+        /// The value in the contract.
         expected: String,
-        /// What the report or the Keep says.
+        /// The value that the report or the Keep gives.
         found: String,
     },
     /// The configuration wants what the contract has no door for.
     #[error("the contract has no door for {wanted}")]
     Doors {
-        /// What is wanted.
+        /// The access that is wanted.
         wanted: String,
     },
     /// Outside of the contract's times.
@@ -99,7 +99,7 @@ pub enum ContractError {
     Detached {
         /// The contract's limit, in seconds.
         limit: u32,
-        /// What the deployment wants, in seconds.
+        /// The time that the deployment wants, in seconds.
         wanted: u32,
     },
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a Keep checks of its contract by itself, and the part of it that its tenant checks too: that the report says
+//! A Keep's own checks of its contract, and the part of them that its tenant makes too: that the report says
 //! what the contract says.
 
 use crate::canonical::Hex;
@@ -14,7 +14,7 @@ use enarx_snp::report::Report;
 /// A term that a report or a Keep can contradict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Term {
-    /// What signs reports.
+    /// The technology that signs reports.
     Tee,
     /// The launch digest.
     Measurement,
@@ -47,10 +47,10 @@ impl Display for Term {
     }
 }
 
-/// What a Keep knows of itself without a report: from its microkernel, whose build fixes the TEE.
+/// A Keep's knowledge of itself without a report: from its microkernel, whose build fixes the TEE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Own {
-    /// What signs its reports.
+    /// The technology that signs its reports.
     pub tee: Tee,
     /// Its virtual CPUs.
     pub vcpus: u32,
@@ -82,7 +82,7 @@ fn tee_name(tee: Tee) -> &'static str {
 }
 
 impl Contract {
-    /// What a Keep checks before its first evidence leaves it, from the very report that it is about to send. A Keep
+    /// Makes a Keep's checks before its first evidence leaves it, from the very report that it is about to send. A Keep
     /// that fails ends. `report` is `None` where there is no TEE. Doors and times come with the application:
     /// [`crate::Doors::admit`], [`crate::Times::admit`].
     ///

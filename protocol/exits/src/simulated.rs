@@ -13,7 +13,7 @@ pub const PVALIDATE: u32 = 0xc001_0f00;
 pub const RMPADJUST: u32 = 0xc001_0f01;
 /// Zeroes the 2 MiB at RBX: an emulated CPU would take tens of milliseconds for it.
 pub const CLEAR: u32 = 0xc001_0f02;
-/// What is odd about this host's virtual CPUs: bits `QUIRK_…`.
+/// Oddities of this host's virtual CPUs: bits `QUIRK_…`.
 pub const QUIRKS: u32 = 0xc001_0f03;
 /// SYSCALL does not raise the privilege level.
 pub const QUIRK_SYSCALL: u64 = 1 << 0;

@@ -121,7 +121,7 @@ wire_enum! {
 pub enum Call {
     /// Loads a piece of the configuration or application. Out: the bytes; value: the object's whole size.
     Load {
-        /// What to load.
+        /// The object to load.
         object: Object,
         /// Where the piece starts.
         offset: u64,
@@ -470,7 +470,7 @@ pub enum Malformed {
     Reserved,
 }
 
-/// What a completion with status `Ok` may say. Other statuses come with length 0.
+/// Limits of a completion with status `Ok`. Other statuses come with length 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyLimits {
     /// Fewest bytes of reply.
@@ -641,7 +641,7 @@ impl Call {
         }
     }
 
-    /// What a successful completion may say; `None` when the call never completes.
+    /// Returns the limits of a successful completion; `None` when the call never completes.
     pub const fn reply_limits(&self) -> Option<ReplyLimits> {
         const HANDLE: u64 = u32::MAX as u64;
         Some(match *self {
@@ -922,7 +922,7 @@ impl Request {
     /// [`Call::check`] refuses.
     pub fn decode(&self) -> Result<Call, Malformed> {
         let call = self.decode_fields()?;
-        // What the fields did not tell (unused flags, reserved fields) must be as encoded.
+        // Everything else (unused flags, reserved fields) must be as encoded.
         let canonical = Self {
             id: self.id,
             ..call.encode()

@@ -19,7 +19,7 @@ use crate::layout::{
 use crate::memory::{OutOfRange, Region, SharedMemory};
 use crate::status::Status;
 
-/// What the host tells the Keep at launch. The Keep does not trust it.
+/// The host's statements to the Keep at launch. The Keep does not trust them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Facts {
     /// Frequency of the time-stamp counter in kHz; 0 = unknown.

@@ -194,7 +194,7 @@ impl<M: SharedMemory> KeepEnd<M> {
         })
     }
 
-    /// What the host said at launch, read once. Untrusted.
+    /// Returns the host's statements at launch, read once. Untrusted.
     pub fn facts(&self) -> Facts {
         self.facts
     }

@@ -53,7 +53,7 @@ pub const SQ_HEAD: Word32 = Word32::constant(0x080);
 pub const CQ_TAIL: Word32 = Word32::constant(0x0c0);
 /// Completions taken; written by the keep.
 pub const CQ_HEAD: Word32 = Word32::constant(0x100);
-/// What the host is doing ([`POLLING`]); written by the host.
+/// The host's activity ([`POLLING`]); written by the host.
 pub const HOST_STATE: Word32 = Word32::constant(0x140);
 
 /// Bit of [`HOST_STATE`]: a host thread polls the submission ring, no doorbell is needed.

@@ -18,7 +18,7 @@ use crate::layout::{self, REGION_ALIGN, REGION_SIZE, Slot, Word32, Word64};
 #[error("the bytes lie outside of the request's buffer: ask for fewer")]
 pub struct OutOfRange;
 
-/// What both ends need of the shared region. A test can put a model in its place.
+/// The operations on the shared region that both ends need. A test can put a model in its place.
 pub trait SharedMemory {
     /// Loads a control word; `ordering` is `Relaxed` or `Acquire`.
     fn load_u32(&self, at: Word32, ordering: Ordering) -> u32;
@@ -106,7 +106,7 @@ impl Region {
     }
 }
 
-// What `from_raw` promises suffices for the widest access.
+// The alignment that `from_raw` promises suffices for the widest access.
 const _: () = assert!(REGION_ALIGN.is_multiple_of(align_of::<AtomicU64>()));
 
 impl SharedMemory for Region {

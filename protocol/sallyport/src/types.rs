@@ -22,7 +22,7 @@ impl Handle {
 }
 
 wire_enum! {
-    /// What [`Call::Load`](crate::Call::Load) loads.
+    /// The object that [`Call::Load`](crate::Call::Load) loads.
     Object: u16 {
         /// The configuration (`Enarx.toml`).
         Configuration = 0,
@@ -173,7 +173,7 @@ impl Time {
     }
 }
 
-/// What to do with one of a file's times.
+/// A change of one of a file's times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TimeChange {
     /// Leave it.
@@ -184,7 +184,7 @@ pub enum TimeChange {
     At(Time),
 }
 
-/// What [`Call::Stat`](crate::Call::Stat) and [`Call::StatAt`](crate::Call::StatAt) reply, 80 bytes.
+/// The reply to [`Call::Stat`](crate::Call::Stat) and [`Call::StatAt`](crate::Call::StatAt), 80 bytes.
 ///
 /// All values are the host's word.
 #[derive(

@@ -26,7 +26,7 @@ use loom::cell::Cell;
 use loom::sync::atomic::{AtomicU32, fence};
 use loom::sync::{Condvar, Mutex};
 
-/// What of the protocol holds in a run.
+/// A part of the protocol that is broken in a run, if any.
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
     None,

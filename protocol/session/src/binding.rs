@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a report of a Keep binds: REPORT_DATA is the SHA-512 of one fixed structure, whose first 32 bytes say for which
+//! Binding of a Keep's reports: REPORT_DATA is the SHA-512 of one fixed structure, whose first 32 bytes say for which
 //! use. The 64 bytes are always made here, from what the caller's own connection says, and never taken from a peer.
 
 use crate::Refusal;
@@ -63,7 +63,7 @@ impl core::fmt::Debug for Exporter {
     }
 }
 
-/// What the evidence of a session binds.
+/// The values that the evidence of a session binds.
 #[derive(Clone, Debug)]
 pub struct Binding<'a> {
     /// Number of this ATTEST in its session, from 1.

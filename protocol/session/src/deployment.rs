@@ -37,7 +37,7 @@ pub const BUFFER_BYTES: core::ops::RangeInclusive<u32> = crate::WINDOW..=16 << 2
 /// First bytes of what a commitment hashes.
 const SECRET_DOMAIN: &[u8; 15] = b"enarx secret 1\0";
 
-/// What a Keep is to run.
+/// The run that a tenant orders of a Keep.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Deployment {
@@ -55,7 +55,7 @@ pub struct Deployment {
     pub secrets: Vec<Secret>,
     /// Where output goes.
     pub output: Output,
-    /// What happens without a session.
+    /// The rules for the time without a session.
     pub detached: Detached,
     /// The tenant's time in seconds since 1970.
     #[serde(with = "integer")]
@@ -132,7 +132,7 @@ pub struct Output {
     pub stderr: Option<Sink>,
 }
 
-/// What happens to output that does not fit while nobody is attached.
+/// The handling of output that does not fit while nobody is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WhenFull {
@@ -142,7 +142,7 @@ pub enum WhenFull {
     Drop,
 }
 
-/// What happens without a session.
+/// The rules for the time without a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Detached {
@@ -150,7 +150,7 @@ pub struct Detached {
     pub seconds: u32,
     /// Bytes of each output that the Keep keeps until they are acknowledged: [`BUFFER_BYTES`].
     pub buffer_bytes: u32,
-    /// What happens when they are more.
+    /// The handling of output beyond them.
     pub when_full: WhenFull,
 }
 
@@ -168,7 +168,7 @@ pub enum DeploymentError {
     Value {
         /// The field, by dots.
         field: &'static str,
-        /// What it must be.
+        /// The allowed values.
         range: &'static str,
     },
     /// Of another contract.
@@ -234,7 +234,7 @@ impl Deployment {
     /// Encodes the deployment.
     ///
     /// # Errors
-    /// What [`Self::decode`] would refuse.
+    /// Everything that [`Self::decode`] would refuse.
     pub fn encode(&self) -> Result<Vec<u8>, DeploymentError> {
         self.check()?;
         Ok(canonical::encode(self, MAX_ENCODED)?)

@@ -44,7 +44,7 @@ pub struct Attest {
     pub nonce: Hex<32>,
 }
 
-/// What evidence consists of.
+/// The format of evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -73,7 +73,7 @@ pub struct Evidence {
     /// State of the Keep.
     #[serde(with = "state")]
     pub state: State,
-    /// What the evidence consists of.
+    /// The format of the evidence.
     pub format: Format,
     /// The report; `None` exactly for [`Format::None`].
     pub report: Option<Base64>,
@@ -211,9 +211,9 @@ pub struct Refused {
     pub code: Name,
     /// One sentence.
     pub sentence: Sentence,
-    /// What was expected, where that says something.
+    /// The expected value, where that says something.
     pub expected: Option<Sentence>,
-    /// What was found.
+    /// The value that was found.
     pub actual: Option<Sentence>,
 }
 

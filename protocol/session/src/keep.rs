@@ -46,7 +46,7 @@ pub enum Output {
     Stderr,
 }
 
-/// What a Keep has to do when a time is over.
+/// A Keep's duty when a time is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// The application is to end by itself: close its listeners, fail what it waits for. Its standard input has ended.
@@ -74,7 +74,7 @@ pub enum Fault {
     Document(#[from] CanonicalError),
 }
 
-/// What a connection brings for its caller.
+/// An event of a connection, for its caller.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// Nothing: the machine has dealt with it.
@@ -99,7 +99,7 @@ pub enum Event<'a> {
     Bye,
 }
 
-/// What has to be signed for a receipt.
+/// The bytes to be signed for a receipt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealing {
     /// To be signed by the Keep's key, ECDSA over P-256 with SHA-256.
@@ -342,7 +342,7 @@ impl Keep {
         self.finished
     }
 
-    /// What there is to do now. The caller asks at each [`Self::deadline`].
+    /// Returns the order that is due now. The caller asks at each [`Self::deadline`].
     pub fn tick(&mut self, now: Moment) -> Option<Order> {
         if self.finished {
             return Some(Order::End);
@@ -535,7 +535,7 @@ struct Inner {
     phase: Phase,
     sequence: u64,
     asked: Option<Asked>,
-    /// What the last evidence said.
+    /// The state that the last evidence named.
     attested: Option<State>,
     opened: Moment,
     heard: Moment,
@@ -546,7 +546,7 @@ struct Inner {
     closing: bool,
 }
 
-/// What an attached connection has been told already.
+/// The news that an attached connection has been told already.
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {
     started: bool,
@@ -675,8 +675,8 @@ impl Connection {
         self.inner.refuse(keep, refusal, now);
     }
 
-    /// What is to be sent. Empty: nothing now. The caller tells with [`Self::sent`] how much of it has been sent; there is
-    /// never more than a few frames, so a peer that does not read holds up itself.
+    /// Returns the bytes to send. Empty: nothing now. The caller tells with [`Self::sent`] how many have been sent;
+    /// there are never more than a few frames, so a peer that does not read holds up itself.
     pub fn outgoing(&mut self, keep: &mut Keep, now: Moment) -> &[u8] {
         // The refusal is in the outbox then.
         let _ = self.inner.notice_successor(keep, now);
@@ -791,7 +791,7 @@ impl Inner {
         }
     }
 
-    /// What a frame that has been handled means to the caller.
+    /// Returns the meaning of a handled frame for the caller.
     fn event<'a>(&'a self, keep: &'a Keep, frame: Frame<'a>) -> Event<'a> {
         match (frame.kind, &self.phase) {
             (Kind::Attest, _) => self

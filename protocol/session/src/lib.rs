@@ -84,7 +84,7 @@ pub mod time {
     pub const BETWEEN_REPORTS: u64 = 2_000;
     /// Between two connections, once the burst is used: 10 a minute.
     pub const BETWEEN_CONNECTIONS: u64 = 6_000;
-    /// What a Keep gives its application when nobody attaches in time.
+    /// Grace that a Keep gives its application when nobody attaches in time.
     pub const OWN_GRACE: u32 = 10_000;
     /// Longest grace of STOP.
     pub const MAX_GRACE: u32 = 600_000;

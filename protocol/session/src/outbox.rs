@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What an end has still to send: at most a few small frames and one of data. Wiped when sent: what a tenant releases
-//! passes through here.
+//! Frames that an end has still to send: at most a few small ones and one of data. Wiped when sent: what a tenant
+//! releases passes through here.
 
 use crate::frame::{self, Kind};
 use alloc::vec::Vec;
@@ -37,7 +37,7 @@ impl Outbox {
         self.bytes.extend_from_slice(second);
     }
 
-    /// What is to be sent.
+    /// Returns the bytes to send.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.bytes.get(self.sent..).unwrap_or_default()
     }

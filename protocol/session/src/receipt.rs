@@ -20,7 +20,7 @@ pub const VERSION: u32 = 1;
 /// First bytes of what the Keep signs.
 const DOMAIN: &[u8; 16] = b"enarx receipt 1\0";
 
-/// What a Keep says about its run.
+/// A Keep's statement about its run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Body {
@@ -55,11 +55,11 @@ pub struct Body {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Streams {
-    /// What the application read of standard input.
+    /// The part of standard input that the application read.
     pub stdin: Stream,
-    /// What it wrote to standard output; nothing when that went nowhere.
+    /// Its standard output; nothing when that went nowhere.
     pub stdout: Stream,
-    /// What it wrote to standard error; nothing when that went nowhere.
+    /// Its standard error; nothing when that went nowhere.
     pub stderr: Stream,
 }
 
@@ -81,7 +81,7 @@ pub struct Stream {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Receipt {
-    /// What the Keep says.
+    /// The Keep's statement.
     pub body: Body,
     /// The Keep's signature over [`Body::signing_input`].
     pub signature: Signature,
@@ -89,7 +89,7 @@ pub struct Receipt {
     pub report: Option<Base64>,
 }
 
-/// What the reader of a receipt expects. Every value that is `None` is not compared.
+/// The expectations of a receipt's reader. Every value that is `None` is not compared.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Claims<'a> {
     /// The contract, whose terms the report must meet.
@@ -110,7 +110,7 @@ impl Body {
         Ok(Sha256::digest(bytes).into())
     }
 
-    /// What the Keep signs, by ECDSA over P-256 with SHA-256.
+    /// Returns the bytes that the Keep signs, by ECDSA over P-256 with SHA-256.
     ///
     /// # Errors
     /// That of [`Self::digest`].

@@ -89,7 +89,7 @@ use enarx_contract::canonical::Hex;
 use enarx_contract::{Contract, PublicKey, Tee};
 use sha2::{Digest, Sha256};
 
-/// What the tenant's own TLS connection says. Taken from there, never from the peer.
+/// The facts of the tenant's own TLS connection. Taken from there, never from the peer.
 #[derive(Clone, Debug)]
 pub struct Channel {
     /// The key of the TLS server.
@@ -212,7 +212,7 @@ struct Delivering {
     credit: u32,
 }
 
-/// What the tenant has of the standard streams. Outlives its connections: with it, the next session goes on where this
+/// The tenant's side of the standard streams. Outlives its connections: with it, the next session goes on where this
 /// one ended.
 #[cfg_attr(feature = "copy", derive(Clone, Debug))]
 pub struct Streams {
@@ -353,7 +353,7 @@ impl Received {
     }
 }
 
-/// What a released session brings for its caller.
+/// An event of a released session, for its caller.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// Nothing: the machine has dealt with it.
@@ -528,7 +528,7 @@ impl Session<Unjudged> {
         }
     }
 
-    /// What is to be sent: ATTEST, or the rest of it.
+    /// Returns the bytes to send: ATTEST, or the rest of it.
     pub fn outgoing(&self) -> &[u8] {
         self.core.outbox.bytes()
     }
@@ -683,12 +683,12 @@ impl Session<Released> {
         }
     }
 
-    /// What was received and sent so far; for [`Self::attach`] on the next connection.
+    /// Returns the streams as received and sent so far; for [`Self::attach`] on the next connection.
     pub fn into_streams(self) -> Streams {
         self.stage.streams
     }
 
-    /// What was received so far.
+    /// Returns the streams as received so far.
     pub fn streams(&self) -> &Streams {
         &self.stage.streams
     }
@@ -948,7 +948,7 @@ impl Session<Released> {
         }
     }
 
-    /// What is to be sent; see [`crate::keep::Connection::outgoing`].
+    /// Returns the bytes to send; see [`crate::keep::Connection::outgoing`].
     ///
     /// # Errors
     /// [`Refusal::Digest`] when an empty part is not what the deployment names: the session is over.
@@ -1186,7 +1186,7 @@ impl Released {
         }
     }
 
-    /// What a frame that has been handled means to the caller.
+    /// Returns the meaning of a handled frame for the caller.
     fn event<'a>(&'a self, frame: Frame<'a>) -> Result<Event<'a>, Refusal> {
         Ok(match frame.kind {
             Kind::Data => Event::Output(output(frame.stream), frame.payload),

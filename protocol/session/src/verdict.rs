@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a session asks of a verifier, and how it makes sure that it was told everything. A check that was not made is a
+//! A session's questions to a verifier, and how it makes sure it was told everything. A check that was not made is a
 //! refusal: verifiers skip comparisons for which a policy names no value, and sessions depend on three of them.
 
 use crate::Refusal;

@@ -10,7 +10,7 @@ pub struct Bit {
     pub index: u32,
     /// Name in lower case with dashes, stable: policies and verdicts use it.
     pub name: &'static str,
-    /// What it means when set, one sentence.
+    /// Meaning when set, one sentence.
     pub meaning: &'static str,
 }
 
@@ -132,7 +132,7 @@ impl GuestPolicy {
     }
 }
 
-/// What the report says of the platform, 64 bits (56860 PLATFORM_INFO).
+/// The report's statements about the platform, 64 bits (56860 PLATFORM_INFO).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlatformInfo(pub u64);
 

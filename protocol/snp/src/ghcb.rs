@@ -259,7 +259,7 @@ pub mod msr {
         Edx = 3,
     }
 
-    /// What a guest writes to the MSR.
+    /// A request that a guest writes to the MSR.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub enum Request {
         /// 000h: use the GHCB at this page-aligned address.
@@ -301,7 +301,7 @@ pub mod msr {
         HvFeatures,
         /// 100h: end the guest.
         Terminate {
-            /// Who defines the reason, 4 bits.
+            /// The set that defines the reason, 4 bits.
             set: u8,
             /// The reason.
             reason: u8,
@@ -368,7 +368,7 @@ pub mod msr {
         }
     }
 
-    /// What the host leaves in the MSR.
+    /// A response that the host leaves in the MSR.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub enum Response {
         /// 001h: protocol versions and position of the C-bit.

@@ -191,7 +191,7 @@ pub struct KeyRequest {
     pub root_key_select: U32,
     /// Reserved.
     pub reserved: U32,
-    /// What is mixed in, bits: 0 policy, 1 image id, 2 family id, 3 measurement, 4 guest SVN, 5 TCB version,
+    /// Values mixed in, bits: 0 policy, 1 image id, 2 family id, 3 measurement, 4 guest SVN, 5 TCB version,
     /// 6 launch mitigation vector.
     pub guest_field_select: U64,
     /// Privilege level to mix in.

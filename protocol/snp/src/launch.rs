@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What the launch digest is made of (56860 section 8.17.2): for each page the firmware hashes a PAGE_INFO that
+//! Contents of the launch digest (56860 section 8.17.2): for each page the firmware hashes a PAGE_INFO that
 //! contains the digest so far. The hashing itself is the caller's.
 
 use crate::assert_layout;

@@ -32,7 +32,7 @@ pub struct Part {
     pub stepping: u8,
 }
 
-/// What a report must show.
+/// A requirement that a report must meet.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Defence {
     /// Least numbers. They are about the components that any row names: a part without a row for one of them has none
@@ -51,13 +51,13 @@ pub enum Defence {
 pub struct Attack {
     /// Name in lower case, as policies use it.
     pub name: &'static str,
-    /// What it does, one sentence.
+    /// Effect of the attack, one sentence.
     pub summary: &'static str,
     /// The vendor's bulletin and identifiers.
     pub bulletin: &'static str,
     /// Where the numbers come from.
     pub source: &'static str,
-    /// What a report must show, all of it.
+    /// The requirements that a report must meet, all of them.
     pub defences: &'static [Defence],
 }
 

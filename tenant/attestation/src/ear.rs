@@ -43,7 +43,7 @@ struct VerifierId {
     build: &'static str,
 }
 
-/// What is said of one attester (section 3.1).
+/// The appraisal of one attester (section 3.1).
 #[derive(Serialize)]
 struct Appraisal<'a> {
     #[serde(rename = "ear_status")]

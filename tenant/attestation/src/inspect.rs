@@ -23,7 +23,7 @@ use zerocopy::FromBytes;
 /// Octets, read field by field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Description {
-    /// What the octets are.
+    /// The kind of the bytes.
     pub kind: String,
     /// The fields, in the order of the structure.
     pub fields: Vec<Field>,
@@ -36,7 +36,7 @@ pub struct Field {
     pub name: String,
     /// Value; octets as hexadecimal digits.
     pub value: String,
-    /// What the value means, where there is something to say.
+    /// The meaning of the value, where there is something to say.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub meaning: String,
 }

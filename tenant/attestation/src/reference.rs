@@ -44,7 +44,7 @@ impl fmt::Display for PlatformKind {
     }
 }
 
-/// What its publisher says of a release.
+/// The publisher's judgement of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReleaseStatus {
@@ -104,7 +104,7 @@ impl GuestPolicyFloor {
             .next()
     }
 
-    /// What a guest policy lacks; empty when it suffices. A name that is not known is lacking.
+    /// Lists the shortfalls of a guest policy; empty when it suffices. A name that is not known is a shortfall.
     pub(crate) fn problems(&self, found: GuestPolicy) -> Vec<String> {
         let set = |name: &String| {
             let bit = GuestPolicy::BITS.iter().find(|bit| bit.name == *name);

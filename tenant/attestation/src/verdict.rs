@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What became of one check.
+/// The outcome of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -29,11 +29,11 @@ pub enum Outcome {
 pub struct Check {
     /// Stable name; [`crate::CATALOGUE`] has them all.
     pub name: Cow<'static, str>,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What would have to be.
+    /// The value or state that the check requires.
     pub expected: String,
-    /// What is.
+    /// The value or state that it found.
     pub actual: String,
     /// How to mend it; empty when there is nothing to mend.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -68,7 +68,7 @@ pub enum Overall {
     Simulated,
 }
 
-/// What a verifier found.
+/// A verifier's findings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     /// The judgement.

@@ -35,7 +35,7 @@ pub enum FetchError {
     Answer {
         /// The URL.
         url: String,
-        /// What was asked for.
+        /// The kind of answer that was asked for.
         expected: &'static str,
     },
     /// The store could not be used.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a build of Enarx measures to: its layers one by one, and its launches. Trusts its input, the builder's own.
+//! Measurements of a build of Enarx: its layers one by one, and its launches. Trusts its input, the builder's own.
 
 use std::fmt;
 
@@ -115,7 +115,7 @@ pub struct Build<'a> {
     pub runtime: &'a [u8],
 }
 
-/// What a build of Enarx measures to.
+/// The measurements of a build of Enarx.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Measurement {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a released Keep measures to: launch digests recomputed offline, the digests of its layers, and the signed
+//! Measurements of a released Keep: launch digests recomputed offline, the digests of its layers, and the signed
 //! manifest by which a publisher vouches for them. This runs on the tenant's and on the publisher's side and trusts the
 //! publisher's public keys that the caller gives; manifests and signatures are hostile until verified.
 //!

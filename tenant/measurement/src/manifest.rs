@@ -55,7 +55,7 @@ pub enum ManifestError {
     /// A value that contradicts another one or is out of its range.
     #[error("the manifest is wrong: {what}")]
     Invalid {
-        /// What is wrong, with the release that it is about.
+        /// The error, with the release that it is about.
         what: String,
     },
 }
@@ -66,7 +66,7 @@ pub enum VerifyError {
     /// The signature does not count.
     #[error(transparent)]
     Signature(#[from] SignatureError),
-    /// What is signed cannot be used.
+    /// The signed content cannot be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// Older than one that was seen before.
@@ -122,7 +122,7 @@ pub enum ReleaseError {
     },
 }
 
-/// What a publisher says of its releases.
+/// A publisher's statements about its releases.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Manifest {
@@ -398,7 +398,7 @@ pub struct VerifiedManifest {
 }
 
 impl VerifiedManifest {
-    /// What the publisher says.
+    /// Returns the publisher's manifest.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
@@ -427,7 +427,7 @@ impl VerifiedManifest {
         Ok(release)
     }
 
-    /// What the verifier judges by: every launch digest of every release, withdrawn ones too, so that they are refused
+    /// Returns the verifier's references: every launch digest of every release, even withdrawn ones, which are refused
     /// by name.
     #[must_use]
     pub fn reference_values(&self) -> Vec<ReferenceValue> {

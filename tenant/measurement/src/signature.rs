@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 /// Bytes of the seed of a private key: a P-384 scalar.
 pub const SEED_LEN: usize = 48;
-/// What a signature file calls its format.
+/// The format's name in a signature file.
 const FORMAT: &str = "enarx-signature-1";
 /// Bytes of the largest key or signature file.
 const MAX_LEN: usize = 16 << 10;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What tests need of the machine: KVM, genuine evidence, programs. A test that lacks something is
+//! Requirements of tests on the machine: KVM, genuine evidence, programs. A test that lacks something is
 //! ignored, with the reason; with `ENARX_REQUIRE_…=1` in the environment it fails instead.
 
 use std::fs::{File, canonicalize};

@@ -18,13 +18,13 @@ use enarx_sallyport::{
 use super::region::{Side, TestRegion, Watched};
 use super::script::Script;
 
-/// What a run came to.
+/// The outcome of a run.
 pub struct Outcome {
     /// Calls that the Keep submitted.
     pub submitted: u32,
     /// Completions that the Keep accepted.
     pub delivered: usize,
-    /// What the Keep noticed.
+    /// The violation that the Keep noticed.
     pub violation: Option<Violation>,
 }
 
@@ -103,7 +103,7 @@ impl Run<'_> {
             Ok(ticket) => {
                 call.check().expect("only calls that fit are submitted");
                 let slot = Slot::new(ticket.id() & 0xffff).expect("a slot");
-                // What lies in the region, before the host touches it, is the call.
+                // The content of the region, before the host touches it, is the call.
                 let words = request_entry(slot).map(|at| self.region.load_u64(at));
                 let request = Request::from_words(words);
                 assert_eq!((request.decode(), request.id), (Ok(call), ticket.id()));

@@ -13,7 +13,7 @@ use enarx_sallyport::{Facts, HostEnd, Region, SharedMemory, Slot, Status};
 use super::region::{Side, TestRegion, Watched};
 use super::script::Script;
 
-/// What a run came to.
+/// The outcome of a run.
 pub struct Outcome {
     /// Submissions that the host took.
     pub taken: usize,
@@ -21,7 +21,7 @@ pub struct Outcome {
     pub malformed: usize,
     /// Those that it completed.
     pub completed: usize,
-    /// What the host noticed.
+    /// The violation that the host noticed.
     pub violation: Option<Violation>,
 }
 

@@ -25,7 +25,7 @@ use tempfile::TempDir;
 /// The longest sleep before the Keep's output is collected again, which may be what it waits for.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// What a Keep finds at its host. The network is this machine's.
+/// A Keep's surroundings at its host. The network is this machine's.
 #[derive(Default)]
 pub struct World {
     /// The encoded configuration.

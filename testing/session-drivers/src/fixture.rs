@@ -138,7 +138,7 @@ pub fn without_tee() -> Contract {
     Contract::new(terms).expect("terms that make sense")
 }
 
-/// What a Keep of these contracts knows of itself.
+/// Returns the knowledge that a Keep of these contracts has of itself.
 pub fn own(contract: &Contract) -> Own {
     Own {
         tee: contract.terms().platform.tee,
@@ -226,7 +226,7 @@ pub fn exporter(seed: u8) -> Exporter {
     Exporter::new([seed; 32]).expect("not zero")
 }
 
-/// What the tenant's end of a TLS connection with [`KEEP`] says.
+/// Returns the tenant's end of a TLS connection with [`KEEP`].
 pub fn channel(tenant: u8, connection: u8) -> Channel {
     Channel {
         keep: key(KEEP),
@@ -235,7 +235,7 @@ pub fn channel(tenant: u8, connection: u8) -> Channel {
     }
 }
 
-/// What is delivered: the value of every part, in order.
+/// The delivery: the value of every part, in order.
 pub type Values = Vec<Vec<u8>>;
 
 fn object(value: &[u8]) -> Object {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What the tests and the fuzz targets of the attested session share: [`fixture`] has keys, contracts, reports and a
+//! Code shared by the tests and fuzz targets of the attested session: [`fixture`] has keys, contracts, reports and a
 //! verifier, [`drivers`] play any peer from a script of bytes.
 
 #![forbid(unsafe_code)]

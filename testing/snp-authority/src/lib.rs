@@ -125,7 +125,7 @@ pub enum KeyKind {
     Vlek,
 }
 
-/// What the certificate of an endorsement key says.
+/// The contents of an endorsement key's certificate.
 #[derive(Debug, Clone)]
 pub struct EndorsementSpec {
     /// VCEK or VLEK.
@@ -176,7 +176,7 @@ impl Endorsement {
     }
 }
 
-/// What a revocation list says.
+/// The contents of a revocation list.
 #[derive(Debug, Clone)]
 pub struct CrlSpec {
     /// In whose name.

@@ -25,7 +25,7 @@ static void write_output(const char *bytes, size_t length);
 
 // Writes what was collected. Between lines only.
 static void flush_output(void) {
-    // What is called by the writing itself comes with the next one. The stack of a program is small.
+    // The calls of the writing itself come with the next one. The stack of a program is small.
     static char now[sizeof calls];
     size_t length = calls_length;
     calls_length = 0;
@@ -51,7 +51,7 @@ void called(const char *interface, const char *function) {
     int length = snprintf(calls + calls_length, sizeof calls - calls_length, "called %s %s\n", interface, function);
     if (length < 0 || (size_t)length >= sizeof calls - calls_length) __builtin_trap();
     calls_length += (size_t)length;
-    // What ends the program is said before.
+    // A call that ends the program is said before.
     if (!strcmp(function, "proc_exit") || !strcmp(interface, "wasi:cli/exit")) flush_output();
 }
 
@@ -112,7 +112,7 @@ static void say_listing(void) {
     listing_length = 0;
 }
 
-// Whether 32 bytes or more are other than zero somewhere, and two pieces of them differ.
+// True if 32 bytes or more are other than zero somewhere, and two pieces of them differ.
 static bool looks_random(const u8 *one, const u8 *other, size_t length) {
     bool zero = true;
     for (size_t i = 0; i < length; i++) zero = zero && one[i] == 0 && other[i] == 0;

@@ -173,7 +173,7 @@ static u32 open_at(u32 fd, text path, u32 lookup, u32 flags, u64 rights, u32 des
     return path_open(fd, lookup, path.bytes, path.length, flags, rights, 0, descriptor_flags, result);
 }
 
-// What the program itself needs must succeed.
+// The needs of the program itself must succeed.
 static void must(u32 error, const char *what) {
     if (error == 0) return;
     say("FAILED %s: %s\n", what, errno_name(error));
@@ -236,7 +236,7 @@ static void list(u32 fd, const char *prefix) {
     }
 }
 
-// What is in the tree and in those of its directories that have a name of their own.
+// The contents of the tree and of those of its directories that have a name of their own.
 static void say_tree(void) {
     list(tree, "");
     static const char *const directories[] = {"dir", "empty", "none"};
@@ -394,7 +394,7 @@ static bool recent(u64 time) { return time > now(REALTIME) - 3600 * SECOND && ti
 
 static void say_filestat(const filestat *stat) {
     say(" type %u nlink %s", stat->filetype, stat->nlink ? "not 0" : "0");
-    // What the size of a directory is, every file system decides for itself.
+    // Every file system decides for itself about the size of a directory.
     if (stat->filetype == 4 || stat->filetype == 7) say(" size %llu", stat->size);
     if (stat->filetype == 3 || stat->filetype == 4 || stat->filetype == 7)
         say(" ino %s times%s%s%s", stat->ino ? "not 0" : "0", recent(stat->atim) ? "" : " a WRONG",
@@ -763,7 +763,7 @@ static void directories(void) {
         errno_name(path_remove_directory(tree, "many", 4)));
     must(fd_close(many), "fd_close");
 
-    // What comes after the reading began is there when it begins again.
+    // An entry that comes after the reading began is there when it begins again.
     make_tree();
     u32 dir = must_open(tree, "dir", O_DIRECTORY_, RIGHT_READ | RIGHT_READDIR);
     must(fd_readdir(dir, buffer, sizeof buffer, 0, &used), "fd_readdir");
@@ -936,7 +936,7 @@ static void two_paths(void) {
     say_change(path_link(tree, 1, "link", 4, tree, "none", 4));
 }
 
-// What is not a directory of the program's as the start of a path.
+// Descriptors that are no directory of the program's, as the start of a path.
 static void starts(void) {
     open_descriptors();
     filestat stat;

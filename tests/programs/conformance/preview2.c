@@ -405,7 +405,7 @@ static bool recent(wasi_filesystem_types_option_datetime_t time) {
 
 static void say_stat(const stat_record *stat) {
     say(" type %u links %s", stat->type, stat->link_count ? "not 0" : "0");
-    // What the size of a directory is, every file system decides for itself.
+    // Every file system decides for itself about the size of a directory.
     if (stat->type == TYPE_FILE || stat->type == TYPE_LINK) say(" size %llu", stat->size);
     say(" times%s%s%s", recent(stat->data_access_timestamp) ? "" : " a WRONG",
         recent(stat->data_modification_timestamp) ? "" : " m WRONG", recent(stat->status_change_timestamp) ? "" : " c WRONG");
@@ -577,7 +577,7 @@ static void times(void) {
     drop(file);
 }
 
-// What does not wait may find nothing yet, or nothing done yet: so it is waited before.
+// Calls that do not wait may find nothing yet, or nothing done yet: so it is waited before.
 static void wait_for_input(wasi_io_streams_borrow_input_stream_t in) {
     pollable ready = IN(subscribe)(in);
     wasi_io_poll_method_pollable_block(POLLABLE(ready));
@@ -1034,7 +1034,7 @@ static void odd(void) {
     fs_error error;
     int failed = list(preopen, "");
     say("read-directory: %s", failed < 0 ? "ok" : FS_ERROR[failed]);
-    // What was read before an error depends on the order of the entries.
+    // The entries that were read before an error depend on the order of the entries.
     if (failed >= 0) listing_length = 0;
     say_listing();
     say("\n");
@@ -1188,7 +1188,7 @@ static void poll_stdin(void) {
     wasi_io_streams_input_stream_drop_own(input);
 }
 
-// What WIT says ends the program.
+// Calls that end the program, by WIT.
 static void trap(u64 number) {
     flush_output();
     stream_error error;
@@ -1257,7 +1257,7 @@ bool exports_wasi_cli_run_run(void) {
     else if (!strcmp(mode, "trap")) trap(value);
     else if (strcmp(mode, "error")) fail(mode, "is no mode");
     flush_output();
-    // What the writing itself has called.
+    // The calls of the writing itself.
     flush_output();
     return strcmp(mode, "error") != 0;
 }

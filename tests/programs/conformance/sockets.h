@@ -265,7 +265,7 @@ static void tcp_states(void) {
     IN_EVERY_STATE("start-listen", TCP(start_listen)(it, &error), )
     IN_EVERY_STATE("finish-listen", state == LISTEN_IN_PROGRESS ? true : TCP(finish_listen)(it, &error), )
     IN_EVERY_STATE("accept", TCP(accept)(it, &accepted, &error), )
-    // What is in progress may have ended already or not; where the socket is bound is known only then.
+    // An operation in progress may have ended already or not; where the socket is bound is known only then.
     IN_EVERY_STATE("local-address", state == BIND_IN_PROGRESS || state == CONNECT_IN_PROGRESS ? true : TCP(local_address)(it, &at, &error),
                    if (state != BIND_IN_PROGRESS && state != CONNECT_IN_PROGRESS) say_address(&at))
     IN_EVERY_STATE("remote-address", state == CONNECT_IN_PROGRESS ? true : TCP(remote_address)(it, &at, &error),
@@ -346,7 +346,7 @@ static void tcp_states(void) {
     say(" idle %llu", time);
     must_socket(TCP(keep_alive_interval)(inherits, &time, &error), error, "keep-alive-interval");
     say(" interval %llu\n", time);
-    // What is connected knows both addresses, from both ends.
+    // A connected socket knows both addresses, from both ends.
     address near_local, near_remote, far_local, far_remote;
     must_socket(TCP(local_address)(TCP_SOCKET(near.socket), &near_local, &error), error, "local-address");
     must_socket(TCP(remote_address)(TCP_SOCKET(near.socket), &near_remote, &error), error, "remote-address");
@@ -407,7 +407,7 @@ static void addresses(void) {
             if (ok) drop_streams(made);
             drop_tcp(tcp);
         }
-    // What is taken cannot be bound again; what has failed can be bound elsewhere.
+    // An address that is taken cannot be bound again; a socket that failed can be bound elsewhere.
     address at, any = loopback(IPV4, 0);
     tcp_socket first = listener(IPV4, &at), second = must_make_tcp(IPV4);
     socket_error error = 0;
@@ -703,7 +703,7 @@ static void udp_data(u8 family) {
     say_send("send to port 0", a, "x", 1, &wrong);
     wrong = family == IPV4 ? ipv4(0, 0, 0, 0, 9) : ipv6(0, 0, 0, 0, 9);
     say_send("send to no address", a, "x", 1, &wrong);
-    // Who has one peer does not hear others.
+    // A socket with one peer does not hear others.
     say_send("send from a third", c, "from three", 10, &two_at);
     say_send("send from the peer", a, "from one", 8, &two_at);
     receive("receive", b, 1, &one_at);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What the test programs need besides a C compiler:
+//! Tools that the test programs need besides a C compiler:
 //!
 //! * `componentize MODULE COMPONENT` makes a component of WASI 0.2 from a module of WASI preview 1.
 //! * `bindings WIT FOLDER` writes C bindings of the world `wasi:cli/command` as the WIT of that folder has it.

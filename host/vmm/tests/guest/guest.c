@@ -272,7 +272,7 @@ static int traps(void) {
     return 0;
 }
 
-// What is no trap although there are handlers.
+// Faults that are no trap although there are handlers.
 static int no_traps(int which) {
     handle(handler, 0);
     char *compiled = place(COMPILED), *runtime = place(RUNTIME), *page = map(4096);

@@ -155,7 +155,7 @@ const READ: Call = Call::ReadAt {
     length: 100,
 };
 
-/// What the keep's end says to one completion that differs from the honest one.
+/// Returns the keep's verdict on one completion that differs from the honest one.
 fn verdict(
     call: &Call,
     input: &[u8],

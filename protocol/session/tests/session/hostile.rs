@@ -23,7 +23,7 @@ use enarx_snp::report::Report;
 use sha2::{Digest, Sha256};
 use zerocopy::IntoBytes;
 
-/// What the tenant says to the EVIDENCE of this report, as a Keep of `contract` would send it.
+/// Returns the tenant's verdict on the EVIDENCE of this report, as a Keep of `contract` would send it.
 fn verdict_on(session: Session<Unjudged>, report: &Report) -> Result<(), String> {
     let report = serde_json::to_string(&enarx_contract::canonical::Base64(
         report.as_bytes().to_vec(),
@@ -456,7 +456,7 @@ fn handshakes_and_reports_have_a_rate() {
     assert_eq!(code(busy.map(|_| ())), "evidence.busy");
 }
 
-/// What the Keep says to a frame at some time, as its tenant hears it.
+/// Returns the Keep's answer to a frame at some time, as its tenant hears it.
 fn answer(
     side: &mut KeepSide,
     connection: &mut enarx_session::keep::Connection,
@@ -1010,7 +1010,7 @@ fn another_program_goes_on_with_standard_input() {
     assert_eq!(side.keep.read_stdin(&mut buffer), Some(0));
 }
 
-/// What makes another receipt of one.
+/// A change that makes another receipt of one.
 type Change = fn(&mut Receipt);
 
 #[test]
@@ -1115,7 +1115,7 @@ fn receipts_that_are_not_of_this_session_are_refused() {
     assert_eq!(code(launch.verify(&Marks, &claims)), "receipt.report-id");
 }
 
-/// What a tenant whose application has just ended says to this receipt.
+/// Returns the answer to this receipt of a tenant whose application has just ended.
 fn fresh_end(receipt: &Receipt) -> String {
     let (mut side, mut connection, mut tenant, ..) = running(&fixture::named());
     side.keep.write(Output::Stdout, b"answer");

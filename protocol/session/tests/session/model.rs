@@ -32,7 +32,7 @@ struct Line {
     down: Vec<u8>,
     /// The tenant has asked to release or to attach.
     acted: bool,
-    /// What came of standard output, over this connection and those before it whose streams it took over.
+    /// Standard output received over this connection and those before it whose streams it took over.
     received: Vec<u8>,
 }
 
@@ -42,7 +42,7 @@ struct Tenant {
     tried: bool,
     /// The streams of the last connection that has ended, with what they brought.
     streams: Option<(Streams, Vec<u8>)>,
-    /// What a complete session brought.
+    /// The standard output of a complete session.
     complete: Option<Vec<u8>>,
     refused: Vec<&'static str>,
 }
@@ -127,7 +127,7 @@ impl Search {
         }
     }
 
-    /// What the Keep's end does with all that is on its way to it. False: the connection is over.
+    /// Lets the Keep's end handle all that is on its way to it. False: the connection is over.
     fn keep_reads(&self, state: &mut State, index: usize) -> bool {
         let line = &mut state.lines[index];
         let bytes = core::mem::take(&mut line.up);
@@ -165,7 +165,7 @@ impl Search {
         }
     }
 
-    /// What the tenant's end does with all that is on its way to it. The refusal ends the connection.
+    /// Lets the tenant's end handle all that is on its way to it. The refusal ends the connection.
     fn tenant_reads(&self, state: &mut State, index: usize) -> Result<(), Refusal> {
         let line = &mut state.lines[index];
         let tenant = &mut state.tenants[line.tenant];
@@ -457,7 +457,7 @@ impl Model for Search {
 }
 
 impl State {
-    /// What each tenant has of standard output, by each of its streams.
+    /// Returns the standard output that each tenant has, by each of its streams.
     fn received(&self) -> impl Iterator<Item = (usize, &[u8])> {
         let lines = self
             .lines

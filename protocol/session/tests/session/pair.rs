@@ -78,7 +78,7 @@ impl KeepSide {
                     .expect("a Keep of this contract");
             }
         }
-        // What a refused connection has to say is left for the test to fetch.
+        // The last words of a refused connection are left for the test to fetch.
         result?;
         Ok(drain(|count| {
             connection.sent(count);

@@ -138,7 +138,7 @@ fn a_program_waits_for_a_tenant_that_does_not_read() {
         taken += side.keep.write(Output::Stdout, &flood);
         pump(&mut side, &mut connection, &mut tenant).unwrap();
     }
-    // What is on the way was never acknowledged, so it is kept: the buffer is the bound.
+    // Output on the way was never acknowledged, so it is kept: the buffer is the bound.
     assert_eq!(taken, 256 << 10);
     assert_eq!(tenant.stdout.len(), WINDOW as usize);
     // Standard error is another stream.
@@ -285,7 +285,7 @@ fn stop_gives_the_application_its_grace_and_no_more() {
         Some(0),
         "its input has ended"
     );
-    // What is still on its way is no fault.
+    // Input that is still on its way is no fault.
     tenant.session.stdin(b"late", tenant.now);
     pump(&mut side, &mut connection, &mut tenant).unwrap();
     assert_eq!(side.keep.tick(Moment(1499)), None);

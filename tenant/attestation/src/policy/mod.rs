@@ -35,7 +35,7 @@ pub const DEFAULT: &str = "default";
 pub const INSECURE_AUTHENTICITY_ONLY: &str = "insecure-authenticity-only";
 /// Version of the policy format.
 pub const VERSION: u32 = 1;
-/// What it means that a fact is missing.
+/// The consequence of a missing fact.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Missing {
@@ -48,7 +48,7 @@ pub enum Missing {
     InsecureIgnore,
 }
 
-/// What is asked of a bit.
+/// The demand on a bit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
@@ -99,7 +99,7 @@ impl TcbKind {
     pub const ALL: [Self; 4] = [Self::Reported, Self::Committed, Self::Launch, Self::Current];
 }
 
-/// What the tenant asks of the hardware.
+/// The tenant's demands on the hardware.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Policy {
@@ -116,7 +116,7 @@ pub struct Policy {
     /// says `simulated`: no hardware protects such a guest.
     #[serde(default)]
     pub insecure_simulated_roots: Vec<Hex<32>>,
-    /// What it means that a fact is missing.
+    /// The consequences of missing facts.
     #[serde(default)]
     pub missing: MissingFacts,
     /// For AMD SEV-SNP. Without this table no report is accepted.
@@ -133,7 +133,7 @@ pub struct Policy {
     pub sgx: SgxPolicy,
 }
 
-/// What it means that a fact is missing.
+/// The consequences of missing facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct MissingFacts {

@@ -404,7 +404,7 @@ fn revocation(
             ));
             continue;
         }
-        // What an authentic list revokes stays revoked, however old the list is.
+        // A revocation by an authentic list stands, however old the list is.
         ask_revoked |= of_root && list.revokes(ask.serial());
         vek_revoked |= list.revokes(vek.serial());
         if let Some(why) = list.limits() {

@@ -124,7 +124,7 @@ pub fn wanted(report: &Report) -> Option<EndorsementId> {
     }
 }
 
-/// What a certificate (DER or PEM) is for; `None` when it is none of AMD's kinds.
+/// Identifies the purpose of a certificate (DER or PEM); `None` when it is none of AMD's kinds.
 pub fn identify(octets: &[u8]) -> Option<EndorsementId> {
     let certificate = Cert::parse(octets).ok()?;
     let subject = common_name(certificate.subject());

@@ -129,7 +129,7 @@ pub(crate) fn signing_key_name(key: SigningKey) -> String {
     }
 }
 
-/// What can be said of a report without any certificate.
+/// Checks everything about a report that needs no certificate.
 fn form(report: &Report, policy: &Policy, checks: &mut Checks) {
     let version = report.version.get();
     checks.claim(Claim::ReportVersion, version);

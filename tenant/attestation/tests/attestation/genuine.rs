@@ -181,7 +181,7 @@ fn genuine_quote(case: &Case, authentic: &Verdict, default: &Verdict) {
         assert_eq!(authentic.tcb_status.as_deref(), Some("TCB_NOT_SUPPORTED"));
         assert_fails(name, authentic, &["quote.tcb-level"]);
     } else {
-        // What only a policy refuses is authentic: debugging, service TDs, old TCB levels.
+        // Evidence that only a policy refuses is authentic: debugging, service TDs, old TCB levels.
         assert_eq!(authentic.overall, Overall::Valid, "{name}\n{authentic}");
         let policy_check = match error {
             "" => None,

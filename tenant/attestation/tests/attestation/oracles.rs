@@ -36,7 +36,7 @@ fn the_pinned_roots_are_those_of_other_verifiers() {
     assert_eq!(intel::ROOT, key_digest(&root));
 }
 
-/// What `sev` says: chain and signature, nothing else.
+/// Returns the verdict of `sev`: chain and signature, nothing else.
 fn sev_accepts(case: &Case) -> bool {
     let amd = &case.endorsements.amd;
     let der = |octets: &Option<Vec<u8>>| Certificate::from_der(octets.as_deref()?).ok();

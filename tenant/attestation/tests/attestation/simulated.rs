@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What no public evidence shows, under a hierarchy of our own: revocation, validity, disagreement, floors, policy
+//! Cases without public evidence, under a hierarchy of our own: revocation, validity, disagreement, floors, policy
 //! bits, and for every field of the report the check that must catch its change.
 
 use crate::platform::{DAY, NOW, Platform, VALID, keys, rng};
