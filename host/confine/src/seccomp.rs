@@ -90,6 +90,7 @@ enum Test {
 /// callers that leave something there, as the ABI lets them. Everything else is an address, a length or a
 /// `long`, in which the upper bits count: compared by half, an address would pass for 0.
 const WORDS: &[(i64, &[u8])] = &[
+    (libc::SYS_accept4, &[0, 3]),
     (libc::SYS_execveat, &[0, 4]),
     (libc::SYS_fallocate, &[0, 1]),
     (libc::SYS_fcntl, &[0, 1]),

@@ -2,7 +2,7 @@
 
 //! The services that the host grants one Keep. The executor performs nothing outside of it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Everything that the host does for one Keep.
 #[derive(Debug)]
@@ -15,6 +15,37 @@ pub struct Grant {
     pub network: NetworkGrant,
     /// A file for the Keep's attestation evidence, which it gives once.
     pub evidence: Option<OwnedFd>,
+    /// The door: a Unix socket that listens, non-blocking, for the sessions of the Keep's tenant (handle 3).
+    pub door: Option<OwnedFd>,
+}
+
+impl Grant {
+    /// Returns the services that need system calls of their own.
+    #[must_use]
+    pub fn services(&self) -> Services {
+        Services {
+            network: self.network,
+            door: self.door.as_ref().map(AsRawFd::as_raw_fd),
+        }
+    }
+}
+
+/// The services of a grant that need system calls of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Services {
+    /// Network permissions.
+    pub network: NetworkGrant,
+    /// The descriptor of the door.
+    pub door: Option<RawFd>,
+}
+
+impl From<NetworkGrant> for Services {
+    fn from(network: NetworkGrant) -> Self {
+        Self {
+            network,
+            door: None,
+        }
+    }
 }
 
 /// A directory that a Keep may use.

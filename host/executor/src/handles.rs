@@ -68,9 +68,10 @@ pub struct Handles {
 }
 
 impl Handles {
-    /// The table with the standard streams at 0 to 2 and the granted directories from 16 on.
-    pub fn new(streams: [Stream; 3], directories: Vec<Node>) -> Self {
+    /// The table with the standard streams at 0 to 2, the door at 3 and the granted directories from 16 on.
+    pub fn new(streams: [Stream; 3], door: Option<OwnedFd>, directories: Vec<Node>) -> Self {
         let mut entries: Vec<_> = streams.map(|stream| Some(Object::Stream(stream))).into();
+        entries.push(door.map(|door| Object::Listener(Arc::new(door))));
         entries.resize(Handle::FIRST_ROOT.0 as usize, None);
         entries.extend(
             directories

@@ -20,10 +20,8 @@ use crate::refused::RefusedCalls;
 pub struct Launch {
     /// Everything that the host does for this Keep.
     pub grant: Grant,
-    /// Object `Configuration` of the sallyport.
-    pub configuration: Vec<u8>,
-    /// Object `Application` of the sallyport.
-    pub application: Vec<u8>,
+    /// The bytes that the Keep loads.
+    pub objects: Objects,
     /// Memory of the Keep, in bytes.
     pub memory: u64,
     /// Virtual CPUs of the Keep, at least 1.
@@ -37,6 +35,38 @@ pub struct Launch {
     pub refused_calls: RefusedCalls,
     /// The confinement of whatever serves the Keep.
     pub confine: Confine,
+}
+
+/// The objects of the sallyport: bytes that a Keep loads.
+#[derive(Debug, Default)]
+pub struct Objects {
+    /// The configuration; empty if the Keep's tenant delivers everything.
+    pub configuration: Vec<u8>,
+    /// The application, likewise.
+    pub application: Vec<u8>,
+    /// The contract of a Keep whose tenant delivers everything.
+    pub contract: Vec<u8>,
+}
+
+impl Objects {
+    /// The objects of a Keep that runs this application.
+    #[must_use]
+    pub fn program(configuration: Vec<u8>, application: Vec<u8>) -> Self {
+        Self {
+            configuration,
+            application,
+            contract: Vec::new(),
+        }
+    }
+
+    /// The objects of a Keep whose tenant delivers everything under this contract.
+    #[must_use]
+    pub fn contract(contract: Vec<u8>) -> Self {
+        Self {
+            contract,
+            ..Self::default()
+        }
+    }
 }
 
 /// The confinement of whatever serves a Keep.

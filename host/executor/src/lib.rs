@@ -47,7 +47,8 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-use crate::grant::{Grant, NetworkGrant};
+use crate::grant::{Grant, NetworkGrant, Services};
+use crate::launch::Objects;
 use buffer::Buffer;
 use enarx_confine::seccomp::{Allow, calls, word};
 pub use handles::DESCRIPTORS;
@@ -72,11 +73,16 @@ const WATCH_INTERVAL: Duration = Duration::from_micros(200);
 
 /// Returns the calls allowed to threads that use an executor with these permissions, besides what any thread may
 /// ([`enarx_confine::seccomp::thread`]).
-pub fn allowed(network: NetworkGrant) -> impl Iterator<Item = Allow> {
+pub fn allowed(services: impl Into<Services>) -> impl Iterator<Item = Allow> {
+    let Services { network, door } = services.into();
+    // With TCP it may accept on any socket that listens.
+    let door = door.filter(|_| !network.tcp);
+    let door = door.map(|door| Allow::call(libc::SYS_accept4).descriptor(0, door));
     // A debug build of the standard library asks for a descriptor's flags before it closes it.
     let flags = Allow::call(libc::SYS_fcntl).word(1, &[word(libc::F_GETFD)]);
     calls(SYSTEM_CALLS)
         .chain([flags])
+        .chain(door)
         .chain(network::allowed(network))
 }
 
@@ -257,8 +263,7 @@ struct Executor {
     interrupted: Arc<AtomicBool>,
     /// Where evidence goes, until it has come.
     evidence: Option<OwnedFd>,
-    configuration: Vec<u8>,
-    application: Vec<u8>,
+    objects: Objects,
     /// In the order in which they were made. As many as there are slots at most, with `watches`.
     pending: VecDeque<Pending>,
     /// Requests that wait for one of many handles.
@@ -413,8 +418,9 @@ impl Executor {
                 length,
             } => {
                 let bytes = match object {
-                    Loadable::Configuration => &self.configuration,
-                    Loadable::Application => &self.application,
+                    Loadable::Configuration => &self.objects.configuration,
+                    Loadable::Application => &self.objects.application,
+                    Loadable::Contract => &self.objects.contract,
                 };
                 let start = usize::try_from(offset)
                     .unwrap_or(usize::MAX)
@@ -673,11 +679,10 @@ impl SharedExecutor {
         region: Region,
         facts: Facts,
         grant: Grant,
-        configuration: Vec<u8>,
-        application: Vec<u8>,
+        objects: Objects,
     ) -> std::io::Result<Self> {
         let lookups = Lookups::Thread;
-        Self::with(region, facts, grant, configuration, application, lookups)
+        Self::with(region, facts, grant, objects, lookups)
     }
 
     /// As [`Self::new`]; `lookups` looks up names, if the grant has them.
@@ -688,8 +693,7 @@ impl SharedExecutor {
         region: Region,
         facts: Facts,
         grant: Grant,
-        configuration: Vec<u8>,
-        application: Vec<u8>,
+        objects: Objects,
         lookups: Lookups,
     ) -> std::io::Result<Self> {
         let resolver = match lookups {
@@ -702,6 +706,7 @@ impl SharedExecutor {
             directories,
             network,
             evidence,
+            door,
         } = grant;
         let log = Arc::new(Log::new(stderr.try_clone()?));
         let interrupted = Arc::new(AtomicBool::new(false));
@@ -721,14 +726,13 @@ impl SharedExecutor {
             executor: Mutex::new(Executor {
                 end: HostEnd::initialise(region, facts),
                 region,
-                handles: Handles::new(streams, directories),
+                handles: Handles::new(streams, door, directories),
                 network,
                 evidence,
                 resolver,
                 log: Arc::clone(&log),
                 interrupted: Arc::clone(&interrupted),
-                configuration,
-                application,
+                objects,
                 pending: VecDeque::new(),
                 watches: Vec::new(),
                 watched: Instant::now(),

@@ -32,6 +32,11 @@ use super::{Answer, Executor, Pending, Result, Started, status};
 
 /// Flags of every socket.
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+/// The address of a peer that has none.
+const NO_ADDRESS: SocketAddress = SocketAddress::V4 {
+    address: [0; 4],
+    port: 0,
+};
 /// Most connections that wait to be accepted.
 const MAX_BACKLOG: u32 = 1024;
 /// Longest host name (RFC 1035, section 2.3.4), and some room for a dot at the end.
@@ -339,7 +344,11 @@ impl Operation {
                 Ok(Err(errno)) | Err(errno) => Err(errno),
             },
             Self::Accept => acceptfrom_with(&**socket, FLAGS).map(|(accepted, peer)| {
-                let peer = from_any(peer.ok_or(Status::AddressFamily)?)?;
+                let peer = match peer {
+                    // Whoever comes through the door has no address.
+                    Some(peer) if peer.address_family() == AddressFamily::UNIX => NO_ADDRESS,
+                    peer => from_any(peer.ok_or(Status::AddressFamily)?)?,
+                };
                 let connection = Object::Connection(Stream::socket(Arc::new(accepted)));
                 with_address(space, handles.insert(connection)?, peer)
             }),

@@ -4,8 +4,9 @@
 
 use std::fs;
 use std::io::{Read, Write, pipe};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +25,8 @@ use seccompiler::SeccompAction;
 use tempfile::TempDir;
 
 use super::{Progress, STEP, SharedExecutor};
-use crate::grant::{Grant, GrantedDirectory, NetworkGrant};
+use crate::grant::{Grant, GrantedDirectory, NetworkGrant, Services};
+use crate::launch::Objects;
 use enarx_confine::seccomp;
 
 const ROOT: Handle = Handle::FIRST_ROOT;
@@ -67,6 +69,15 @@ impl Keep {
     }
 
     fn granted(stdio: [OwnedFd; 3], directories: &[(&Path, bool)], network: NetworkGrant) -> Self {
+        Self::with_door(stdio, directories, network, None)
+    }
+
+    fn with_door(
+        stdio: [OwnedFd; 3],
+        directories: &[(&Path, bool)],
+        network: NetworkGrant,
+        door: Option<OwnedFd>,
+    ) -> Self {
         let words: Vec<AtomicU64> = (0..REGION_SIZE / 8).map(|_| AtomicU64::new(0)).collect();
         let region = Region::from_static(Box::leak(words.into_boxed_slice())).unwrap();
         let grant = Grant {
@@ -80,12 +91,15 @@ impl Keep {
                 .collect(),
             network,
             evidence: None,
+            door,
         };
         let configuration = b"{}".to_vec();
         let application = (0..300_000_u32).map(|n| n.to_le_bytes()[0]).collect();
-        let executor =
-            SharedExecutor::new(region, Facts::default(), grant, configuration, application)
-                .unwrap();
+        let objects = Objects {
+            contract: b"terms".to_vec(),
+            ..Objects::program(configuration, application)
+        };
+        let executor = SharedExecutor::new(region, Facts::default(), grant, objects).unwrap();
         Self {
             end: KeepEnd::attach(region).unwrap(),
             region,
@@ -1115,6 +1129,76 @@ fn sockets_do_what_their_state_allows() {
 }
 
 #[test]
+fn the_door_gives_connections_without_an_address_and_nothing_else_of_the_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("door");
+    let listener = UnixListener::bind(&path).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let door: OwnedFd = listener.into();
+    let services = Services {
+        network: NetworkGrant::default(),
+        door: Some(door.as_raw_fd()),
+    };
+    let mut keep = Keep::with_door(
+        [null(), null(), null()],
+        &[],
+        NetworkGrant::default(),
+        Some(door),
+    );
+    let mut peer = UnixStream::connect(&path).unwrap();
+    let forbidden = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+    let allowed = seccomp::thread().chain(super::allowed(services));
+    // The peer is this thread's too, and closes by shutdown(2) nowhere.
+    seccomp::apply(&seccomp::compile(allowed, forbidden).unwrap()).unwrap();
+    let accept = Call::TcpAccept {
+        handle: Handle::DOOR,
+    };
+    let (reply, address) = keep.call(&accept, b"").unwrap();
+    let none = SocketAddress::V4 {
+        address: [0; 4],
+        port: 0,
+    };
+    assert_eq!(address, none.to_bytes());
+    let connection = Handle(u32::try_from(reply.value).unwrap());
+    assert_eq!(connection, Handle(4));
+    peer.write_all(b"hello").unwrap();
+    let read = Call::StreamRead {
+        stream: connection,
+        length: 100,
+    };
+    assert_eq!(keep.call(&read, b"").unwrap().1, b"hello");
+    let write = Call::StreamWrite {
+        stream: connection,
+        length: 5,
+    };
+    keep.call(&write, b"world").unwrap();
+    let mut answer = [0; 5];
+    peer.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"world");
+    drop(peer);
+    assert_eq!(keep.call(&read, b"").unwrap().1, b"");
+    keep.call(&Call::Close { handle: connection }, b"").unwrap();
+    let open = Call::TcpOpen { ipv6: false };
+    assert_eq!(keep.call(&open, b"").map(drop), Err(Status::NotCapable));
+}
+
+#[test]
+fn without_a_door_there_is_none() {
+    let mut keep = Keep::new([null(), null(), null()], &[]);
+    let accept = Call::TcpAccept {
+        handle: Handle::DOOR,
+    };
+    assert_eq!(keep.call(&accept, b"").map(drop), Err(Status::BadHandle));
+    let load = Call::Load {
+        object: Object::Contract,
+        offset: 0,
+        length: 100,
+    };
+    let (reply, bytes) = keep.call(&load, b"").unwrap();
+    assert_eq!((reply.value, &bytes[..]), (5, &b"terms"[..]));
+}
+
+#[test]
 fn tcp_connects_accepts_carries_and_ends() {
     let mut keep = networked(true, false, false);
     let open = Call::TcpOpen { ipv6: false };
@@ -1415,8 +1499,9 @@ proptest! {
             }],
             network: NetworkGrant::default(),
             evidence: None,
+            door: None,
         };
-        let executor = SharedExecutor::new(region, Facts::default(), grant, Vec::new(), Vec::new()).unwrap();
+        let executor = SharedExecutor::new(region, Facts::default(), grant, Objects::default()).unwrap();
         let slot = enarx_sallyport::Slot::new(0).unwrap();
         for (number, request) in (0_u32..).zip(&requests) {
             region.write(slot, 0, request.input.as_bytes()).unwrap();

@@ -10,7 +10,7 @@ use super::child::IMAGE_FD;
 use enarx_confine::ConfineError;
 use enarx_confine::process::{self, THREAD};
 use enarx_confine::seccomp::{self, Allow, calls, compile, wide, word};
-use enarx_executor::grant::NetworkGrant;
+use enarx_executor::grant::Services;
 use enarx_executor::interrupt;
 use enarx_executor::refused::RefusedCalls;
 use enarx_exits::process::{DOORBELL_FD, REGION_FD};
@@ -187,20 +187,20 @@ fn notify_instead_of_trap(mut program: BpfProgram) -> BpfProgram {
 /// # Errors
 /// [`ConfineError`] when the list is too long for a filter.
 pub fn server(
-    network: NetworkGrant,
+    services: Services,
     doorbell: BorrowedFd<'_>,
     listener: Option<BorrowedFd<'_>>,
 ) -> Result<BpfProgram, ConfineError> {
     let listener = listener.map(|listener| listener.as_raw_fd());
     compile(
-        serving(network, doorbell.as_raw_fd(), listener),
+        serving(services, doorbell.as_raw_fd(), listener),
         SeccompAction::Trap,
     )
 }
 
 /// The calls of the thread that serves the Keep.
 fn serving(
-    network: NetworkGrant,
+    services: Services,
     doorbell: i32,
     listener: Option<i32>,
 ) -> impl Iterator<Item = Allow> {
@@ -208,11 +208,11 @@ fn serving(
     let doorbell = [libc::SYS_recvfrom, libc::SYS_sendto]
         .map(|call| Allow::call(call).descriptor(0, doorbell))
         .into_iter()
-        .filter(move |_| !network.udp);
+        .filter(move |_| !services.network.udp);
     // The listener's one request.
     let listener = listener.map(|listener| Allow::ioctl(NOTIFICATION).descriptor(0, listener));
     seccomp::thread()
-        .chain(enarx_executor::allowed(network))
+        .chain(enarx_executor::allowed(services))
         .chain(doorbell)
         .chain(listener)
 }
@@ -220,7 +220,7 @@ fn serving(
 /// The calls of a process that serves a Keep: those of the serving thread, and those of the thread that starts it,
 /// and ends and reaps the runtime.
 pub fn serving_process(
-    network: NetworkGrant,
+    services: Services,
     doorbell: BorrowedFd<'_>,
     listener: Option<BorrowedFd<'_>>,
     runtime: BorrowedFd<'_>,
@@ -231,7 +231,7 @@ pub fn serving_process(
     let kick = Allow::call(libc::SYS_tgkill)
         .word(0, &[std::process::id()])
         .word(2, &[word(interrupt::signal())]);
-    serving(network, doorbell.as_raw_fd(), listener)
+    serving(services, doorbell.as_raw_fd(), listener)
         .chain(process::threads())
         .chain([
             kick,
@@ -250,6 +250,7 @@ mod tests {
     use super::*;
     use enarx_confine::bpf::{allows, answer};
     use enarx_confine::seccomp::checks::check;
+    use enarx_executor::grant::NetworkGrant;
 
     /// An address whose lower half is 0.
     const ADDRESS: u64 = 0x7e00_0000_0000;
@@ -355,12 +356,12 @@ mod tests {
     #[test]
     fn the_serving_thread_speaks_on_its_doorbell_and_takes_notifications() {
         for (tcp, udp) in [(false, false), (true, false), (false, true), (true, true)] {
-            let network = NetworkGrant {
+            let services = Services::from(NetworkGrant {
                 tcp,
                 udp,
                 name_lookup: false,
-            };
-            let program = check(serving(network, 6, Some(9)));
+            });
+            let program = check(serving(services, 6, Some(9)));
             for call in [libc::SYS_recvfrom, libc::SYS_sendto] {
                 assert!(allows(&program, call, [6, 0, 0, 0, 0, 0]));
                 assert_eq!(allows(&program, call, [7, 0, 0, 0, 0, 0]), udp);

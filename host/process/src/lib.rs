@@ -37,7 +37,7 @@ use enarx_confine::landlock::{self, Enforcement, Tcp};
 use enarx_confine::process;
 use enarx_confine::seccomp;
 use enarx_executor::fault::{HostFault, KeepFault, ProcessEnd};
-use enarx_executor::grant::NetworkGrant;
+use enarx_executor::grant::Services;
 use enarx_executor::interrupt::{self, Interruptible};
 use enarx_executor::launch::{Confined, GRACE, Launch, Outcome, Phase, Report, Run, join_until};
 use enarx_executor::refused::Refused;
@@ -97,7 +97,7 @@ pub fn run(runtime: &[u8], launch: Launch) -> Result<Run, LaunchError> {
         .map(|granted| Ok((granted.directory.try_clone()?, granted.read_only)))
         .collect::<io::Result<_>>()
         .map_err(LaunchError::system("a directory could not be duplicated"))?;
-    let network = launch.grant.network;
+    let services = launch.grant.services();
     let facts = Facts {
         // A process reads the clock by itself.
         tsc_khz: 0,
@@ -110,14 +110,8 @@ pub fn run(runtime: &[u8], launch: Launch) -> Result<Run, LaunchError> {
     };
     let (lookups, gate) = launch.confine.split();
     let whole = gate.is_some();
-    let served = Served::new(
-        facts,
-        launch.grant,
-        launch.configuration,
-        launch.application,
-        lookups,
-    )
-    .map_err(LaunchError::system("the shared region could not be made"))?;
+    let served = Served::new(facts, launch.grant, launch.objects, lookups)
+        .map_err(LaunchError::system("the shared region could not be made"))?;
     let (socket, childs_socket) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -165,9 +159,9 @@ pub fn run(runtime: &[u8], launch: Launch) -> Result<Run, LaunchError> {
         interrupt::handle_signal();
         let listener = listener.as_ref().map(AsFd::as_fd);
         let (doorbell, runtime) = (socket.as_fd(), child.child.pidfd.as_fd());
-        let allowed = filter::serving_process(network, doorbell, listener, runtime);
+        let allowed = filter::serving_process(services, doorbell, listener, runtime);
         let granted = directories.iter().map(|(fd, ro)| (fd.as_fd(), *ro));
-        let landlock = process::confine(granted, Tcp::granted(network.tcp), allowed)?;
+        let landlock = process::confine(granted, Tcp::granted(services.network.tcp), allowed)?;
         confinement.push(Confined::new(
             "Landlock around what serves it",
             landlock != Enforcement::None,
@@ -181,7 +175,7 @@ pub fn run(runtime: &[u8], launch: Launch) -> Result<Run, LaunchError> {
         listener,
         deadline,
         directories,
-        network,
+        services,
         whole,
         thread: Interruptible::default(),
     });
@@ -335,7 +329,7 @@ struct Server {
     listener: Option<OwnedFd>,
     deadline: Option<Instant>,
     directories: Vec<(OwnedFd, bool)>,
-    network: NetworkGrant,
+    services: Services,
     /// The process is confined as a whole, by Landlock too.
     whole: bool,
     thread: Interruptible,
@@ -375,11 +369,11 @@ impl Server {
         let confine = || -> Result<(), LaunchError> {
             if !self.whole {
                 let directories = self.directories.iter().map(|(fd, ro)| (fd.as_fd(), *ro));
-                landlock::restrict(directories, Tcp::granted(self.network.tcp))?;
+                landlock::restrict(directories, Tcp::granted(self.services.network.tcp))?;
             }
             let listener = self.listener.as_ref().map(AsFd::as_fd);
             seccomp::apply(&filter::server(
-                self.network,
+                self.services,
                 self.socket.as_fd(),
                 listener,
             )?)?;

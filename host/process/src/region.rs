@@ -15,6 +15,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use enarx_executor::SharedExecutor;
 use enarx_executor::grant::Grant;
+use enarx_executor::launch::Objects;
 use enarx_executor::lookups::Lookups;
 
 /// A shared region and its mapping.
@@ -67,20 +68,13 @@ impl Served {
     ///
     /// # Errors
     /// The system's.
-    pub fn new(
-        facts: Facts,
-        grant: Grant,
-        configuration: Vec<u8>,
-        application: Vec<u8>,
-        lookups: Lookups,
-    ) -> io::Result<Self> {
+    pub fn new(facts: Facts, grant: Grant, objects: Objects, lookups: Lookups) -> io::Result<Self> {
         let region = SharedRegion::new()?;
         // SAFETY: the mapping is aligned to a page, has the size of a region and stays until `region` is
         // dropped. Only the executor, which gives no copy away, uses it, and it is dropped before. Nobody
         // makes references into it.
         let shared = unsafe { Region::from_raw(region.base.cast()) };
-        let executor =
-            SharedExecutor::with(shared, facts, grant, configuration, application, lookups)?;
+        let executor = SharedExecutor::with(shared, facts, grant, objects, lookups)?;
         Ok(Self { executor, region })
     }
 

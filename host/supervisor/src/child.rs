@@ -95,6 +95,7 @@ fn give_up(launch: &Launch, socket: BorrowedFd<'_>) -> io::Result<(Lookups, bool
         .stdio
         .iter()
         .chain(&grant.evidence)
+        .chain(&grant.door)
         .chain(grant.directories.iter().map(|granted| &granted.directory))
         .map(AsFd::as_fd)
         .chain([

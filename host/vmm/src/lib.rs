@@ -132,14 +132,7 @@ fn run_on(machine: VmLaunch, platform_launch: impl PlatformLaunch) -> Result<Run
         wall_ns,
     };
     let (lookups, gate) = launch.confine.split();
-    let executor = SharedExecutor::with(
-        region,
-        facts,
-        launch.grant,
-        launch.configuration,
-        launch.application,
-        lookups,
-    )?;
+    let executor = SharedExecutor::with(region, facts, launch.grant, launch.objects, lookups)?;
     let mut keep = Keep::new(
         executor,
         platform,

@@ -101,6 +101,7 @@ fn grant() -> Grant {
             ..NetworkGrant::default()
         },
         evidence: None,
+        door: None,
     }
 }
 

@@ -17,6 +17,8 @@ impl Handle {
     pub const STDOUT: Self = Self(1);
     /// Standard error.
     pub const STDERR: Self = Self(2);
+    /// The door: a listener for sessions, there only when the grant has one.
+    pub const DOOR: Self = Self(3);
     /// The first root directory of the grant; the others follow in the configuration's order.
     pub const FIRST_ROOT: Self = Self(16);
 }
@@ -24,10 +26,12 @@ impl Handle {
 wire_enum! {
     /// The object that [`Call::Load`](crate::Call::Load) loads.
     Object: u16 {
-        /// The configuration (`Enarx.toml`).
+        /// The configuration; empty in a Keep whose tenant delivers everything.
         Configuration = 0,
         /// The application, a WebAssembly module or component.
         Application = 1,
+        /// The contract of a Keep whose tenant delivers everything.
+        Contract = 2,
     }
 }
 

@@ -78,6 +78,29 @@ pub struct CpuSignature {
 }
 
 impl CpuSignature {
+    /// The signature in EAX of CPUID leaf 1 (AMD64 APM volume 3, appendix E.3.2).
+    #[must_use]
+    pub fn of_leaf_1(eax: u32) -> Self {
+        // Masked to their widths, so nothing is cut.
+        let bits = |from: u32, mask: u32| ((eax >> from) & mask).to_le_bytes()[0];
+        let (base, model) = (bits(8, 0xf), bits(4, 0xf));
+        // Extended family and model count for the highest base family alone, which all of these CPUs have.
+        let extended = base == 0xf;
+        Self {
+            family: if extended {
+                base.saturating_add(bits(20, 0xff))
+            } else {
+                base
+            },
+            model: if extended {
+                bits(16, 0xf) << 4 | model
+            } else {
+                model
+            },
+            stepping: bits(0, 0xf),
+        }
+    }
+
     /// The generation of this CPU, `None` when no row of the table has it.
     pub fn generation(self) -> Option<&'static Generation> {
         GENERATIONS
@@ -94,6 +117,19 @@ pub fn by_name(name: &str) -> Option<&'static Generation> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signatures_are_read_from_cpuid() {
+        // EPYC 7763 (Milan) and 9654 (Genoa) as Linux shows them: family 25, models 1 and 17, stepping 1.
+        for (eax, name, stepping) in [(0x00a0_0f11, "milan", 1), (0x00a1_0f11, "genoa", 1)] {
+            let signature = CpuSignature::of_leaf_1(eax);
+            assert_eq!(signature.stepping, stepping);
+            assert_eq!(signature.generation().map(|it| it.name), Some(name));
+        }
+        let old = CpuSignature::of_leaf_1(0x0000_06f2);
+        assert_eq!((old.family, old.model), (6, 15));
+        assert_eq!(old.generation(), None);
+    }
 
     #[test]
     fn signatures_map_to_generations() {

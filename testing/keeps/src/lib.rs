@@ -17,7 +17,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use enarx_executor::grant::{Grant, NetworkGrant};
-use enarx_executor::launch::{Confine, Launch};
+use enarx_executor::launch::{Confine, Launch, Objects};
 use enarx_executor::refused::RefusedCalls;
 
 pub use digest::expected_digest;
@@ -73,9 +73,9 @@ pub fn launch(mode: &str, stdio: [OwnedFd; 3]) -> Launch {
             directories: Vec::new(),
             network: NetworkGrant::default(),
             evidence: None,
+            door: None,
         },
-        configuration: mode.into(),
-        application: Vec::new(),
+        objects: Objects::program(mode.into(), Vec::new()),
         memory: 64 << 20,
         vcpus: 2,
         timeout: Some(Duration::from_secs(30)),

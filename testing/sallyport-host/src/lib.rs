@@ -9,12 +9,14 @@
 
 use std::fs::File;
 use std::io::{PipeReader, Read, Seek, Write, pipe};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
+use enarx_executor::launch::Objects;
 use enarx_executor::{Progress, SharedExecutor};
 use enarx_sallyport::keep::Violation;
 use enarx_sallyport::{Doorbell, Facts, KeepEnd, REGION_SIZE, Region};
@@ -36,6 +38,8 @@ pub struct World {
     pub stdin: Vec<u8>,
     /// Empty directories of the grant, this many; the Keep may write them.
     pub directories: usize,
+    /// The door of the grant: a Unix socket that listens, non-blocking.
+    pub door: Option<OwnedFd>,
 }
 
 /// An output of the Keep, and what was read of it.
@@ -105,13 +109,13 @@ impl Host {
                 name_lookup: true,
             },
             evidence: None,
+            door: world.door,
         };
         let executor = SharedExecutor::new(
             region,
             Facts::default(),
             grant,
-            world.configuration,
-            world.application,
+            Objects::program(world.configuration, world.application),
         );
         Self {
             executor: executor.expect("an executor"),

@@ -158,6 +158,7 @@ mod tests {
             directories: Vec::new(),
             network: NetworkGrant::default(),
             evidence: None,
+            door: None,
         };
         enarx_harness::needs::kvm();
         let vm = Kvm::new().unwrap().create_vm().unwrap();

@@ -11,7 +11,7 @@ use enarx_confine::ConfineError;
 use enarx_confine::landlock::{self, Enforcement, Tcp};
 use enarx_confine::process;
 use enarx_confine::seccomp::{Allow, apply, compile, thread, word};
-use enarx_executor::grant::{Grant, NetworkGrant};
+use enarx_executor::grant::{Grant, Services};
 use enarx_executor::interrupt;
 
 /// `KVM_RUN`, `KVM_GET_REGS`, `KVM_GET_SREGS`, `KVM_INTERRUPT` (Linux `linux/kvm.h`).
@@ -19,9 +19,9 @@ const REQUESTS: &[u32] = &[0xae80, 0x8090_ae81, 0x8138_ae83, 0x4004_ae86];
 const _: () = assert!(super::vcpu_ops::KVM_INTERRUPT == REQUESTS[3] as u64);
 
 /// The calls of vCPU threads.
-fn allowed(network: NetworkGrant, platform: Vec<Allow>) -> impl Iterator<Item = Allow> {
+fn allowed(services: Services, platform: Vec<Allow>) -> impl Iterator<Item = Allow> {
     thread()
-        .chain(enarx_executor::allowed(network))
+        .chain(enarx_executor::allowed(services))
         .chain([
             Allow::ioctl(REQUESTS),
             // The one signal, to threads of this program: the kernel takes the number of any process.
@@ -49,11 +49,11 @@ const FIRST_STATE: &[u32] = &[
 
 /// The calls of a process that serves a Keep: those of its vCPU threads, and those of the thread that starts them.
 fn allowed_in_process(
-    network: NetworkGrant,
+    services: Services,
     platform: Vec<Allow>,
     control: Vec<Allow>,
 ) -> impl Iterator<Item = Allow> {
-    allowed(network, platform)
+    allowed(services, platform)
         .chain(process::threads())
         .chain([Allow::ioctl(FIRST_STATE)])
         .chain(control)
@@ -63,7 +63,7 @@ fn allowed_in_process(
 #[derive(Debug)]
 pub struct Confinement {
     filter: BpfProgram,
-    network: NetworkGrant,
+    services: Services,
     directories: Vec<(OwnedFd, bool)>,
     /// Landlock's enforcement for the process; `None` if there is none yet, and each thread asks for itself.
     process: Option<Enforcement>,
@@ -75,7 +75,7 @@ impl Confinement {
     /// # Errors
     /// [`ConfineError`]; also when a directory cannot be duplicated.
     pub fn new(grant: &Grant, platform: Vec<Allow>) -> Result<Self, ConfineError> {
-        let filter = compile(allowed(grant.network, platform), SeccompAction::Trap)?;
+        let filter = compile(allowed(grant.services(), platform), SeccompAction::Trap)?;
         let directories = grant
             .directories
             .iter()
@@ -84,7 +84,7 @@ impl Confinement {
             .map_err(ConfineError::Directory)?;
         Ok(Self {
             filter,
-            network: grant.network,
+            services: grant.services(),
             directories,
             process: None,
         })
@@ -107,8 +107,8 @@ impl Confinement {
     ) -> Result<Enforcement, ConfineError> {
         // Nobody may do it afterwards.
         interrupt::handle_signal();
-        let tcp = Tcp::granted(self.network.tcp);
-        let allowed = allowed_in_process(self.network, platform, control);
+        let tcp = Tcp::granted(self.services.network.tcp);
+        let allowed = allowed_in_process(self.services, platform, control);
         let landlock = process::confine(self.directories(), tcp, allowed)?;
         self.process = Some(landlock);
         Ok(landlock)
@@ -121,7 +121,9 @@ impl Confinement {
     pub fn apply(&self) -> Result<Enforcement, ConfineError> {
         let landlock = match self.process {
             Some(landlock) => landlock,
-            None => landlock::restrict(self.directories(), Tcp::granted(self.network.tcp))?,
+            None => {
+                landlock::restrict(self.directories(), Tcp::granted(self.services.network.tcp))?
+            }
         };
         apply(&self.filter)?;
         Ok(landlock)
@@ -133,6 +135,7 @@ mod tests {
     use super::*;
     use enarx_confine::bpf::allows;
     use enarx_confine::seccomp::checks::check;
+    use enarx_executor::grant::NetworkGrant;
 
     const NOTHING: NetworkGrant = NetworkGrant {
         tcp: false,
@@ -141,7 +144,7 @@ mod tests {
     };
 
     fn filter(network: NetworkGrant) -> BpfProgram {
-        check(allowed(network, Vec::new()))
+        check(allowed(network.into(), Vec::new()))
     }
 
     #[test]
@@ -155,6 +158,20 @@ mod tests {
         assert!(!with(other, signal) && !with(own, 9) && !with(own, 0));
         for call in [libc::SYS_kill, libc::SYS_tkill, libc::SYS_rt_tgsigqueueinfo] {
             assert!(!allows(&program, call, [own, own, signal, 0, 0, 0]));
+        }
+    }
+
+    #[test]
+    fn the_door_takes_connections_and_is_the_only_one_that_does() {
+        let services = Services {
+            network: NOTHING,
+            door: Some(12),
+        };
+        let program = check(allowed(services, Vec::new()));
+        let accept = |fd| allows(&program, libc::SYS_accept4, [fd, 0, 0, 0, 0, 0]);
+        assert!(accept(12) && !accept(11));
+        for call in [libc::SYS_socket, libc::SYS_connect, libc::SYS_listen] {
+            assert!(!allows(&program, call, [12, 0, 0, 0, 0, 0]), "{call}");
         }
     }
 

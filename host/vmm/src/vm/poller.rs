@@ -150,6 +150,7 @@ mod tests {
     use std::thread;
 
     use enarx_executor::grant::{Grant, NetworkGrant};
+    use enarx_executor::launch::Objects;
     use enarx_sallyport::layout::{HOST_STATE, REGION_SIZE};
     use enarx_sallyport::{Facts, Region};
 
@@ -181,9 +182,10 @@ mod tests {
             directories: Vec::new(),
             network: NetworkGrant::default(),
             evidence: None,
+            door: None,
         };
         let facts = Facts::default();
-        let executor = SharedExecutor::new(region, facts, grant, Vec::new(), Vec::new());
+        let executor = SharedExecutor::new(region, facts, grant, Objects::default());
         (executor.unwrap(), &memory[HOST_STATE.offset() / 8])
     }
 
