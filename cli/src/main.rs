@@ -8,9 +8,12 @@ mod output;
 
 mod attest;
 mod certs;
+mod deploy;
 mod doctor;
 mod failure;
 mod generate;
+mod host;
+mod images;
 mod input;
 mod inspect;
 mod json;
@@ -50,6 +53,8 @@ struct Arguments {
 enum Command {
     /// Run a WebAssembly program in a Keep
     Run(Box<run::Arguments>),
+    Deploy(Box<deploy::Arguments>),
+    Host(Box<host::Arguments>),
     /// Show what this machine offers for each kind of Keep, and what is missing
     Doctor(doctor::Arguments),
     /// Show facts about this machine
@@ -84,13 +89,16 @@ impl Command {
             Self::Certs(arguments) => arguments.json(),
             Self::Measure(arguments) => arguments.json.on,
             Self::Release(arguments) => arguments.json(),
-            Self::Run(_) | Self::Completions(_) | Self::Man(_) => false,
+            Self::Host(arguments) => arguments.json(),
+            Self::Run(_) | Self::Deploy(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
 
     fn run(&self) -> Result<ExitCode, Failure> {
         match self {
             Self::Run(arguments) => run::run(arguments),
+            Self::Deploy(arguments) => deploy::run(arguments),
+            Self::Host(arguments) => host::run(arguments),
             Self::Doctor(arguments) | Self::Platform(Platform::Info(arguments)) => {
                 Ok(doctor::run(arguments))
             }

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use enarx_attestation::reference::PlatformKind;
 use enarx_launch::measured::SPARE_VCPUS;
-use enarx_measurement::{Build, Measurement};
-use enarx_runtime_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED, RUNTIME};
+use enarx_measurement::Measurement;
 
 use crate::failure::Failure;
+use crate::images;
 use crate::json::Json;
 use crate::output::print_json;
 
@@ -62,21 +62,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let vmm = std::env::current_exe()
         .and_then(std::fs::read)
         .map_err(|error| Failure::new(format!("cannot read the enarx command itself: {error}")))?;
-    let build = Build {
-        version: env!("CARGO_PKG_VERSION"),
-        vmm: &vmm,
-        microkernel: MICROKERNEL,
-        microkernel_simulated: MICROKERNEL_SIMULATED,
-        loader: LOADER,
-        runtime: RUNTIME,
-    };
+    let build = images::build(&vmm);
     let measured = if arguments.insecure_fault_addresses {
         Measurement::with_fault_addresses(&build)
     } else {
         Measurement::of(&build)
     };
-    let mut measurement = measured
-        .map_err(|error| Failure::new(format!("this build cannot be measured: {error}")))?;
+    let mut measurement = measured.map_err(images::unmeasurable)?;
     measurement.launches.retain(|measured| {
         let launch = &measured.launch;
         let vcpus = arguments.vcpus.map(|vcpus| vcpus + SPARE_VCPUS);

@@ -8,12 +8,17 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 use enarx_attestation::attacks::{ATTACKS, Attack, Defence, NOT_VISIBLE};
+use enarx_attestation::hex::Hex;
 use enarx_attestation::policy::{DEFAULT, INSECURE_AUTHENTICITY_ONLY};
+use enarx_attestation::reference::PlatformKind;
 use enarx_attestation::{CATALOGUE, Policy, Verdict};
 use enarx_collateral::file;
+use enarx_manager_api::PlatformOffer;
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::host::{Machine, serve};
+use crate::images;
 use crate::input;
 use crate::json::Json;
 use crate::options::nearest;
@@ -35,6 +40,11 @@ enum Command {
         #[command(flatten)]
         json: Json,
     },
+    /// Print a policy for deployments of this build: its own launch digests, and the default floors
+    New {
+        #[command(flatten)]
+        of: Platform,
+    },
     /// Show every key of a policy with its meaning and value, and the known attacks
     Explain {
         /// A policy file, or the name of a built-in policy
@@ -46,6 +56,21 @@ enum Command {
         #[arg(value_enum, default_value = "policy")]
         of: Schema,
     },
+}
+
+/// The platform of a new policy.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Platform {
+    /// Keeps on SEV-SNP
+    #[arg(long)]
+    snp: bool,
+    /// Keeps on the simulated platform of this machine, as of `enarx deploy --local`
+    #[arg(long)]
+    local: bool,
+    /// Keeps on simulated platforms with these roots (`enarx host show` of their hosts), which protect nothing
+    #[arg(long, value_name = "ROOT", num_args = 1..)]
+    simulated: Vec<Hex<32>>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -61,7 +86,7 @@ impl Arguments {
     pub const fn json(&self) -> bool {
         match &self.command {
             Command::Check { json, .. } => json.on,
-            Command::Explain { .. } | Command::Schema { .. } => false,
+            Command::New { .. } | Command::Explain { .. } | Command::Schema { .. } => false,
         }
     }
 }
@@ -103,6 +128,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
                 out!("{}", checked(&policy));
             }
         }
+        Command::New { of } => out!("{}", of.policy()?.to_toml()),
         Command::Explain { policy } => out!("{}", explanation(&load(policy)?)),
         Command::Schema { of } => {
             let schema = match of {
@@ -113,6 +139,50 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl Platform {
+    fn policy(&self) -> Result<Policy, Failure> {
+        if self.snp {
+            return of_launches(PlatformKind::Snp, Vec::new());
+        }
+        let roots = if self.local {
+            let root = serve::simulated_root(&Machine::default())?;
+            vec![
+                root.parse()
+                    .map_err(|_| Failure::new("the root of the simulated platform"))?,
+            ]
+        } else {
+            self.simulated.clone()
+        };
+        of_launches(PlatformKind::Simulated, roots)
+    }
+}
+
+/// The policy that accepts this build's Keeps on platforms that a host offers, and nothing else.
+///
+/// # Errors
+/// When this build cannot be measured.
+pub fn of_this_build(platforms: &[PlatformOffer]) -> Result<Policy, Failure> {
+    let roots = platforms
+        .iter()
+        .filter_map(|platform| platform.simulated_root);
+    of_launches(
+        PlatformKind::Simulated,
+        roots.map(|root| Hex(root.0)).collect(),
+    )
+}
+
+/// The policy that accepts this build's launches on a platform, with the default floors.
+fn of_launches(platform: PlatformKind, roots: Vec<Hex<32>>) -> Result<Policy, Failure> {
+    let mut policy = Policy {
+        name: format!("deploy-{platform}"),
+        insecure_simulated_roots: roots,
+        ..Policy::default()
+    };
+    let digests = images::launch_digests(platform)?;
+    policy.snp.measurements = digests.into_iter().map(|(_, digest)| digest).collect();
+    Ok(policy)
 }
 
 /// The result of `policy check` for a policy that can be used.

@@ -12,23 +12,23 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use enarx_backend::Backend;
-use enarx_backend::launch::{Images, Target};
+use enarx_backend::launch::Target;
 use enarx_configuration::{Configuration, Limits, Network, Terminals};
 use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
-use enarx_executor::launch::{Confine, Confined, Launch};
+use enarx_executor::launch::{Confine, Confined, Launch, Objects};
 use enarx_executor::refused::RefusedCalls;
-use enarx_runtime_image::{LOADER, MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMULATED, RUNTIME};
 use enarx_vmm::launch::Measured;
 
 use crate::attest::Attestation;
 use crate::failure::{self, Exit, Failure};
+use crate::images::IMAGES;
 use crate::input::{self, describe};
 use crate::options::{self, SimulatedOption, WasiName, WasiOption, WasmOption};
 use crate::values::{self, Directory};
 use crate::{outcome, output, simulated};
 
 /// Smallest memory of a Keep, in bytes, of every kind.
-const MIN_MEMORY: u64 = enarx_vmm::MIN_MEMORY;
+pub const MIN_MEMORY: u64 = enarx_vmm::MIN_MEMORY;
 /// Largest memory of a Keep in a virtual machine, in bytes: its page tables lie in the launch area, which holds those of a
 /// little more.
 const MAX_VM_MEMORY: u64 = 400 << 30;
@@ -288,22 +288,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         }
         None => None,
     };
-    let images = Images {
-        runtime: RUNTIME,
-        microkernel: MICROKERNEL,
-        microkernel_plain: MICROKERNEL_PLAIN,
-        microkernel_simulated: MICROKERNEL_SIMULATED,
-        loader: LOADER,
-    };
     let launch = Launch {
         grant: Grant {
             stdio: standard_streams()?,
             directories,
             network: settings.network,
             evidence,
+            door: None,
         },
-        configuration,
-        application,
+        objects: Objects::program(configuration, application),
         memory: arguments.memory,
         vcpus: arguments.vcpus.unwrap_or_else(default_vcpus),
         timeout: settings.timeout,
@@ -346,7 +339,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         }
         Ok(())
     };
-    let run = enarx_supervisor::run(target, &images, launch, start)
+    let run = enarx_supervisor::run(target, &IMAGES, launch, start)
         .map_err(|error| Failure::new(error.to_string()))?;
     outcome::show(
         &run,
@@ -381,6 +374,20 @@ fn passed_over(backend: Backend) -> String {
     }
 }
 
+/// The limits among the options of the engine.
+pub fn limits(options: &[WasmOption]) -> Limits {
+    let mut limits = Limits::default();
+    for option in options {
+        match option {
+            WasmOption::MaxMemorySize(size) => limits.max_memory = Some(*size),
+            WasmOption::MaxTableElements(number) => limits.max_table_elements = Some(*number),
+            WasmOption::MaxWasmStack(size) => limits.max_wasm_stack = Some(*size),
+            WasmOption::Timeout(_) => {}
+        }
+    }
+    limits
+}
+
 /// The settings from flags and variables together.
 struct Settings {
     variables: Vec<(String, String)>,
@@ -409,19 +416,12 @@ impl Settings {
                 values::directory,
             )?,
             timeout: arguments.timeout,
-            limits: Limits::default(),
+            limits: limits(&arguments.wasm),
             network: NetworkGrant::default(),
         };
         for option in &arguments.wasm {
-            match option {
-                WasmOption::MaxMemorySize(size) => settings.limits.max_memory = Some(*size),
-                WasmOption::MaxTableElements(number) => {
-                    settings.limits.max_table_elements = Some(*number);
-                }
-                WasmOption::MaxWasmStack(size) => settings.limits.max_wasm_stack = Some(*size),
-                WasmOption::Timeout(limit) => {
-                    settings.timeout.get_or_insert(*limit);
-                }
+            if let WasmOption::Timeout(limit) = option {
+                settings.timeout.get_or_insert(*limit);
             }
         }
         for (name, on) in &arguments.wasi {
@@ -514,7 +514,7 @@ fn or_from_environment<T: Clone>(
 }
 
 /// The program's bytes; text is translated.
-fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
+pub fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes = input::read_program(path)?;
     if bytes.starts_with(MAGIC) {
         return Ok(bytes);

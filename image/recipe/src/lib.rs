@@ -120,14 +120,18 @@ pub const RUNTIME: Program = Program {
     ],
     sources: &[
         "keep/runtime",
+        "keep/session",
         "keep/syscall",
+        "keep/tls",
         "keep/wasi",
         "keep/wasm",
         "protocol/boot",
         "protocol/configuration",
+        "protocol/contract",
         "protocol/evidence",
         "protocol/exits",
         "protocol/sallyport",
+        "protocol/session",
         "protocol/snp",
     ],
 };

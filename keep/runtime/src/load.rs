@@ -34,6 +34,12 @@ pub enum LoadError {
     /// The host did not take the evidence.
     #[error("the host did not take the evidence: {0}")]
     Evidence(Errno),
+    /// The session with the tenant could not be had, or found a fault.
+    #[error(transparent)]
+    Session(#[from] enarx_keep_session::SessionError),
+    /// There is no thread for the session.
+    #[error("the thread that serves the tenant could not be started: {0}")]
+    Thread(std::io::Error),
     /// The configuration does not decode.
     #[error(transparent)]
     Configuration(#[from] ConfigurationError),
@@ -43,6 +49,7 @@ fn name(object: Object) -> &'static str {
     match object {
         Object::Configuration => "configuration",
         Object::Application => "application",
+        Object::Contract => "contract",
     }
 }
 

@@ -15,11 +15,15 @@ use std::sync::Arc;
 
 use enarx_configuration::{Configuration, MAX_ENCODED};
 use enarx_exits::exit_code;
+use enarx_keep_session::Session;
 use enarx_sallyport::Call;
 use enarx_sallyport::types::Object;
+use enarx_session::document::{Exit, ExitKind};
+use enarx_wasi::context::Surroundings;
 use enarx_wasi::port::Port;
+use enarx_wasi::stream::Standard;
 use enarx_wasi::stream::{Output, STDERR};
-use enarx_wasm::{Ground, Timings};
+use enarx_wasm::{EndKind, Ground, Timings};
 use platform::Platform;
 
 /// Runs the application; ends with the exit code only when the runtime could not be started.
@@ -34,21 +38,27 @@ fn start(mode: Option<&str>) -> u8 {
             return exit_code::USAGE;
         }
     };
-    let code = match run(&port, ground, &mut timings) {
-        Ok(code) => code,
-        Err(error) => {
-            let message = format!("Error: {error}\n");
-            // When nobody reads standard error any more, the exit code still tells.
-            let _ = Output::new(port.clone(), STDERR).write_all(message.as_bytes());
-            exit_code::FAULT.into()
-        }
-    };
+    let result = run(&port, ground, &mut timings);
+    end(&port, result)
+}
+
+/// Ends the Keep.
+fn end(port: &Port, result: Result<i32, load::LoadError>) -> ! {
+    let code = result.unwrap_or_else(|error| {
+        let message = format!("Error: {error}\n");
+        // When nobody reads standard error any more, the exit code still tells.
+        let _ = Output::new(port.clone(), STDERR).write_all(message.as_bytes());
+        exit_code::FAULT.into()
+    });
     port.exit(code)
 }
 
 fn run(port: &Port, ground: Platform, timings: &mut Timings) -> Result<i32, load::LoadError> {
     timings.phase("start");
     let bytes = load::object(port, Object::Configuration, MAX_ENCODED)?;
+    if bytes.is_empty() {
+        return run_for_tenant(port, ground, timings);
+    }
     let configuration = Configuration::decode(&bytes)?;
     if !configuration.timings {
         timings.silence();
@@ -66,11 +76,58 @@ fn run(port: &Port, ground: Platform, timings: &mut Timings) -> Result<i32, load
         timings.phase("attest");
     }
     let ground: Arc<dyn Ground> = Arc::new(ground);
-    Ok(enarx_wasm::run(
+    let end = enarx_wasm::run(
         port,
         &ground,
         &configuration,
         &application,
+        Surroundings::default(),
         timings,
-    ))
+    );
+    Ok(end.code)
+}
+
+/// Runs what the Keep's tenant delivers, and nothing that the host gives.
+fn run_for_tenant(
+    port: &Port,
+    ground: Platform,
+    timings: &mut Timings,
+) -> Result<i32, load::LoadError> {
+    timings.silence();
+    let contract = load::object(port, Object::Contract, enarx_contract::MAX_ENCODED)?;
+    let session = Session::open(
+        port,
+        &contract,
+        ground.vcpus(),
+        ground.memory(),
+        Box::new(ground.clone()),
+    )?;
+    timings.phase("door");
+    let delivered = session.receive()?;
+    timings.phase("delivery");
+    let (serving, its_port) = (session.clone(), port.clone());
+    std::thread::Builder::new()
+        .name("session".to_owned())
+        .spawn(move || end(&its_port, serving.serve().map(|()| 0).map_err(Into::into)))
+        .map_err(load::LoadError::Thread)?;
+    let ground: Arc<dyn Ground> = Arc::new(ground);
+    let end = enarx_wasm::run(
+        port,
+        &ground,
+        &delivered.configuration,
+        &delivered.application,
+        Surroundings {
+            streams: Standard::Session(Arc::new(session.clone())),
+            files: delivered.files,
+        },
+        timings,
+    );
+    let kind = match end.kind {
+        EndKind::Exited => ExitKind::Exited,
+        EndKind::Trapped => ExitKind::Trapped,
+        EndKind::Failed => ExitKind::Failed,
+    };
+    let code = end.code.cast_unsigned();
+    session.exited(Exit { kind, code })?;
+    Ok(0)
 }

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use enarx_exits::exit_code::FAULT;
 use enarx_exits::process::{self, FOREVER};
+use enarx_keep_session::Attester;
 use enarx_sallyport::keep::{AttachError, Violation};
 use enarx_sallyport::layout::{REGION_ALIGN, REGION_SIZE};
 use enarx_sallyport::{Doorbell, KeepEnd, Region};
@@ -260,7 +261,8 @@ pub fn attestation_report(data: &[u8; 64]) -> Result<[u8; REPORT_LEN], ReportErr
     })
 }
 
-/// The ground, as the engine needs it.
+/// The ground, as the engine and a session need it.
+#[derive(Clone)]
 pub struct Platform {
     /// Virtual CPUs of this Keep: the host's word.
     vcpus: u32,
@@ -315,20 +317,56 @@ fn mappable() -> u64 {
     least.saturating_mul(STEP)
 }
 
+/// The system's word on memory: free and in all, in bytes.
+fn system_memory() -> (u64, u64) {
+    // SAFETY: the structure is plain numbers; the call fills it or leaves it as it is.
+    let info = unsafe {
+        let mut info: libc::sysinfo = std::mem::zeroed();
+        if libc::sysinfo(&raw mut info) != 0 {
+            return (u64::MAX, u64::MAX);
+        }
+        info
+    };
+    let bytes = |units: u64| units.saturating_mul(u64::from(info.mem_unit.max(1)));
+    (bytes(info.freeram), bytes(info.totalram))
+}
+
+impl Platform {
+    /// Virtual CPUs of this Keep: the host's word.
+    pub fn vcpus(&self) -> u32 {
+        self.vcpus
+    }
+
+    /// Memory of this Keep, in bytes.
+    pub fn memory(&self) -> u64 {
+        system_memory().1
+    }
+}
+
+impl Attester for Platform {
+    fn report(&self, data: &[u8; 64]) -> Result<Option<Vec<u8>>, enarx_keep_session::ReportError> {
+        if self.limited {
+            return Ok(None);
+        }
+        match attestation_report(data) {
+            Ok(report) => Ok(Some(report.to_vec())),
+            Err(ReportError::None) => Ok(None),
+            Err(ReportError::Busy) => Err(enarx_keep_session::ReportError::Busy),
+            Err(ReportError::Failed) => Err(enarx_keep_session::ReportError::Failed),
+        }
+    }
+
+    fn free_memory(&self) -> u64 {
+        Ground::free_memory(self)
+    }
+}
+
 impl Ground for Platform {
     fn free_memory(&self) -> u64 {
         if self.limited {
             return mappable();
         }
-        // SAFETY: the structure is plain numbers; the call fills it or leaves it as it is.
-        let info = unsafe {
-            let mut info: libc::sysinfo = std::mem::zeroed();
-            if libc::sysinfo(&raw mut info) != 0 {
-                return u64::MAX;
-            }
-            info
-        };
-        info.freeram.saturating_mul(u64::from(info.mem_unit.max(1)))
+        system_memory().0
     }
 
     fn release_heap(&self) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Standard input, output and error over the sallyport.
+//! Standard input, output and error: over the sallyport to the host, or in a session to the Keep's tenant.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -16,25 +16,97 @@ pub const STDOUT: Handle = Handle::STDOUT;
 /// Standard error.
 pub const STDERR: Handle = Handle::STDERR;
 
+/// Standard streams that lead to the Keep's tenant. Nothing of them passes through the host in the clear.
+///
+/// Called within futures of the port: whatever an implementation waits for is an operation or a deadline of that port.
+pub trait Session: Send + Sync {
+    /// Takes bytes of standard output or error from the front, as many as there is room for; 0: none now.
+    fn poll_write(&self, output: Handle, bytes: &[u8]) -> usize;
+    /// Reads standard input; 0 at its end, `None` if there is nothing yet.
+    fn poll_read(&self, buffer: &mut [u8]) -> Option<usize>;
+    /// True if a read would not wait.
+    fn poll_readable(&self) -> bool;
+    /// Learns that the program runs from now on, and the phases that led there with their microseconds.
+    fn started(&self, phases: &[(&'static str, u64)]);
+}
+
+/// The other end of the standard streams.
+#[derive(Clone, Default)]
+pub enum Standard {
+    /// The host.
+    #[default]
+    Host,
+    /// The tenant.
+    Session(Arc<dyn Session>),
+}
+
+impl Standard {
+    /// Standard input.
+    pub fn stdin(&self, port: &Port) -> Input {
+        let source = match self {
+            Self::Host => return Input::shared(port.clone(), Handle::STDIN),
+            Self::Session(session) => Source::Session(Arc::clone(session)),
+        };
+        Input::new(port.clone(), source)
+    }
+
+    /// Standard output.
+    pub fn stdout(&self, port: &Port) -> Output {
+        self.output(port, Handle::STDOUT)
+    }
+
+    /// Standard error.
+    pub fn stderr(&self, port: &Port) -> Output {
+        self.output(port, Handle::STDERR)
+    }
+
+    fn output(&self, port: &Port, handle: Handle) -> Output {
+        Output {
+            port: port.clone(),
+            handle,
+            to: self.clone(),
+        }
+    }
+}
+
 /// An output stream; clones share it.
 #[derive(Clone)]
 pub struct Output {
     port: Port,
     handle: Handle,
+    to: Standard,
 }
 
 impl Output {
-    /// The output stream of this handle.
+    /// The output stream of the host with this handle.
     pub fn new(port: Port, handle: Handle) -> Self {
-        Self { port, handle }
+        Self {
+            port,
+            handle,
+            to: Standard::Host,
+        }
     }
 
     /// Writes all of `bytes`, however many.
     ///
     /// # Errors
-    /// As [`Port::write`]: [`Errno::Pipe`] when nobody reads any more.
+    /// As [`Port::write`]: [`Errno::Pipe`] when nobody reads any more. A session gives none: the program waits.
     pub fn write_all(&self, bytes: &[u8]) -> Result<()> {
-        self.port.write(self.handle, bytes)
+        let Standard::Session(session) = &self.to else {
+            return self.port.write(self.handle, bytes);
+        };
+        let mut rest = bytes;
+        self.port.block_on(std::future::poll_fn(|_| {
+            while !rest.is_empty() {
+                let count = session.poll_write(self.handle, rest);
+                if count == 0 {
+                    return Poll::Pending;
+                }
+                rest = rest.get(count..).unwrap_or_default();
+            }
+            Poll::Ready(())
+        }));
+        Ok(())
     }
 }
 
@@ -75,29 +147,51 @@ struct InputState {
 #[derive(Clone)]
 pub struct Input {
     port: Port,
-    handle: Handle,
-    /// True if more is taken from the host than the program has asked for.
-    ahead: bool,
+    source: Source,
     state: Arc<Mutex<InputState>>,
+}
+
+/// The other end of an input stream.
+#[derive(Clone)]
+enum Source {
+    /// A stream of the host.
+    Host {
+        handle: Handle,
+        /// True if more is taken from the host than the program has asked for.
+        ahead: bool,
+    },
+    /// The tenant.
+    Session(Arc<dyn Session>),
 }
 
 impl Input {
     /// A stream that others may read after the program, as standard input: what the program does not
     /// ask for stays there.
     pub fn shared(port: Port, handle: Handle) -> Self {
-        Self::new(port, handle, false)
+        Self::new(
+            port,
+            Source::Host {
+                handle,
+                ahead: false,
+            },
+        )
     }
 
     /// A stream of the program alone.
     pub fn own(port: Port, handle: Handle) -> Self {
-        Self::new(port, handle, true)
+        Self::new(
+            port,
+            Source::Host {
+                handle,
+                ahead: true,
+            },
+        )
     }
 
-    fn new(port: Port, handle: Handle, ahead: bool) -> Self {
+    fn new(port: Port, source: Source) -> Self {
         Self {
             port,
-            handle,
-            ahead,
+            source,
             state: Arc::new(Mutex::new(InputState {
                 buffer: Vec::new(),
                 start: 0,
@@ -112,17 +206,10 @@ impl Input {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn request(&self, length: usize) -> Call {
-        Call::StreamRead {
-            stream: self.handle,
-            length: u32::try_from(length.min(MAX_TRANSFER)).unwrap_or(u32::MAX),
-        }
-    }
-
-    /// Asks for bytes, or with a length of 0 whether there are any.
-    fn start(&self, length: usize) -> Result<Pending> {
+    /// Asks the host for bytes, or with a length of 0 whether there are any.
+    fn start(&self, handle: Handle, length: usize) -> Result<Pending> {
         let length = length.min(MAX_TRANSFER);
-        let operation = self.port.start(&self.request(length), &[])?;
+        let operation = self.port.start(&request(handle, length), &[])?;
         Ok(match length {
             0 => Pending::Ready(operation),
             _ => Pending::Bytes(operation, length),
@@ -137,6 +224,15 @@ impl Input {
         if output.is_empty() {
             return Ok(0);
         }
+        let handle = match &self.source {
+            Source::Host { handle, .. } => *handle,
+            Source::Session(session) => {
+                let read = std::future::poll_fn(|_| {
+                    session.poll_read(output).map_or(Poll::Pending, Poll::Ready)
+                });
+                return Ok(self.port.block_on(read));
+            }
+        };
         let mut state = self.lock();
         state.forget_readiness();
         if let Some(pending) = state.pending.take() {
@@ -151,17 +247,24 @@ impl Input {
         }
         let length = output.len().min(MAX_TRANSFER);
         let output = output.get_mut(..length).unwrap_or_default();
-        Ok(self.port.call(&self.request(length), &[], output)?.length)
+        Ok(self
+            .port
+            .call(&request(handle, length), &[], output)?
+            .length)
     }
 
     /// True if a read would not wait. Asks the host when nothing is known.
     pub fn poll_ready(&self) -> bool {
+        let (handle, ahead) = match &self.source {
+            Source::Host { handle, ahead } => (*handle, *ahead),
+            Source::Session(session) => return session.poll_readable(),
+        };
         let mut state = self.lock();
         if state.is_known() {
             return true;
         }
         if state.pending.is_none() {
-            match self.start(if self.ahead { READ_AHEAD } else { 0 }) {
+            match self.start(handle, if ahead { READ_AHEAD } else { 0 }) {
                 Ok(pending) => state.pending = Some(pending),
                 Err(error) => {
                     state.ended = Some(Err(error));
@@ -179,6 +282,9 @@ impl Input {
     pub fn read_available(&self, limit: usize) -> Result<Vec<u8>, Ended> {
         if limit > 0 && !self.poll_ready() {
             return Ok(Vec::new());
+        }
+        if let Source::Session(session) = &self.source {
+            return give_of_session(&**session, limit);
         }
         if limit > 0 && self.lock().only_ready() {
             self.ask(limit);
@@ -200,7 +306,7 @@ impl Input {
     /// # Errors
     /// As [`Self::read_available`].
     pub async fn read_some(&self, limit: usize) -> Result<Vec<u8>, Ended> {
-        if limit > 0 && !self.ahead {
+        if limit > 0 {
             self.ask(limit);
         }
         std::future::poll_fn(|_| {
@@ -211,23 +317,53 @@ impl Input {
             }
         })
         .await;
+        if let Source::Session(session) = &self.source {
+            return give_of_session(&**session, limit);
+        }
         self.lock().give(limit)
     }
 
-    /// Asks the host for bytes, unless some are there or on their way.
+    /// Asks the host for bytes, unless some are there or on their way, or are asked for ahead anyway.
     fn ask(&self, limit: usize) {
+        let Source::Host {
+            handle,
+            ahead: false,
+        } = self.source
+        else {
+            return;
+        };
         let mut state = self.lock();
         if state.start < state.buffer.len() || state.ended.is_some() {
             return;
         }
         state.forget_readiness();
         if state.pending.is_none() {
-            match self.start(limit) {
+            match self.start(handle, limit) {
                 Ok(pending) => state.pending = Some(pending),
                 Err(error) => state.ended = Some(Err(error)),
             }
         }
     }
+}
+
+fn request(handle: Handle, length: usize) -> Call {
+    Call::StreamRead {
+        stream: handle,
+        length: u32::try_from(length.min(MAX_TRANSFER)).unwrap_or(u32::MAX),
+    }
+}
+
+/// Gives what a session has of standard input: at most `limit` bytes, and none if there are none yet.
+fn give_of_session(session: &dyn Session, limit: usize) -> Result<Vec<u8>, Ended> {
+    let mut bytes = vec![0; limit.min(READ_AHEAD)];
+    let Some(count) = session.poll_read(&mut bytes) else {
+        return Ok(Vec::new());
+    };
+    if count == 0 && limit > 0 {
+        return Err(Ended::End);
+    }
+    bytes.truncate(count);
+    Ok(bytes)
 }
 
 /// Why an input stream gives no more.

@@ -10,7 +10,7 @@ use enarx_configuration::{Configuration, Directory, Terminals};
 use enarx_sallyport_host::{InProcess, World};
 use enarx_wasi::View;
 use enarx_wasi::budget::Budget;
-use enarx_wasi::context::Context;
+use enarx_wasi::context::{Context, Surroundings};
 use enarx_wasi::preview1::{self, Preview1};
 use enarx_wasi::random::Random;
 use wasmtime::{Engine, Func, Instance, Linker, Memory, Module, Store, Val};
@@ -164,7 +164,13 @@ impl Guest {
             directories,
             ..world
         });
-        let mut context = Context::new(&port, configuration, &Budget::new(1 << 30));
+        let mut context = Context::new(
+            &port,
+            configuration,
+            &Budget::new(1 << 30),
+            Surroundings::default(),
+        )
+        .unwrap();
         change(&mut context);
         let engine = Engine::default();
         let module = module(&engine);
@@ -560,11 +566,13 @@ fn exit_codes() {
     let mut store = Store::new(&engine, {
         let (port, _) = InProcess::start(World::default());
         let budget = Budget::new(0);
-        State(Preview1::new(Context::new(
+        let context = Context::new(
             &port,
             &Configuration::default(),
             &budget,
-        )))
+            Surroundings::default(),
+        );
+        State(Preview1::new(context.unwrap()))
     });
     let instance = linker.instantiate(&mut store, &module).unwrap();
     let go = instance
@@ -1210,7 +1218,13 @@ fn a_read_only_directory_lets_no_change_through() {
 #[test]
 fn the_private_file_system_ends_with_the_budget() {
     let (port, _host) = InProcess::start(World::default());
-    let context = Context::new(&port, &Configuration::default(), &Budget::new(100_000));
+    let context = Context::new(
+        &port,
+        &Configuration::default(),
+        &Budget::new(100_000),
+        Surroundings::default(),
+    )
+    .unwrap();
     let mut guest = Guest::private();
     *guest.store.data_mut() = State(Preview1::new(context));
     let fd = guest.open("file", CREAT, BOTH).unwrap();

@@ -8,7 +8,7 @@ use enarx_configuration::{Configuration, Directory, Network, Terminals};
 use enarx_sallyport_host::{InProcess, World};
 use enarx_wasi::Exit;
 use enarx_wasi::budget::Budget;
-use enarx_wasi::context::Context;
+use enarx_wasi::context::{Context, Surroundings};
 use enarx_wasi::error::{Errno, Fault};
 use enarx_wasi::preview2::Preview2;
 use enarx_wasi::preview2::bindings::wasi::cli::{
@@ -59,7 +59,13 @@ impl Guest {
             directories,
             ..world
         });
-        let context = Context::new(&port, configuration, &Budget::new(1 << 30));
+        let context = Context::new(
+            &port,
+            configuration,
+            &Budget::new(1 << 30),
+            Surroundings::default(),
+        )
+        .unwrap();
         Self {
             wasi: Preview2::new(context),
             host,
@@ -317,7 +323,13 @@ fn random_numbers() {
 #[test]
 fn without_entropy_there_are_no_random_numbers() {
     let (port, _host) = InProcess::start(World::default());
-    let mut context = Context::new(&port, &Configuration::default(), &Budget::new(1 << 30));
+    let mut context = Context::new(
+        &port,
+        &Configuration::default(),
+        &Budget::new(1 << 30),
+        Surroundings::default(),
+    )
+    .unwrap();
     context.random = Random::seeded_by(|_| Err(getrandom::Error::UNSUPPORTED));
     let mut wasi = Preview2::new(context);
     let error = wasi.get_random_bytes(1).unwrap_err().to_string();

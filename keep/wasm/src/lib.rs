@@ -13,5 +13,5 @@ mod run;
 mod segments;
 mod timings;
 
-pub use run::{Ground, run};
+pub use run::{End, EndKind, Ground, run};
 pub use timings::Timings;

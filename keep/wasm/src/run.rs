@@ -2,6 +2,7 @@
 
 //! Runs an application: tells what it is, compiles it, gives it its world, calls it.
 
+use std::cell::RefCell;
 use std::mem::ManuallyDrop;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -9,11 +10,11 @@ use std::sync::Arc;
 use enarx_configuration::Configuration;
 use enarx_exits::exit_code;
 use enarx_wasi::budget::{Budget, Memory, UNASKED};
-use enarx_wasi::context::Context;
+use enarx_wasi::context::{Context, Surroundings};
 use enarx_wasi::port::Port;
 use enarx_wasi::preview1::{self, Preview1};
 use enarx_wasi::preview2::{self, Command, Preview2};
-use enarx_wasi::stream::{Output, STDERR, STDOUT};
+use enarx_wasi::stream::Standard;
 use enarx_wasi::{Exit, View};
 use wasmtime::component::{self, Component};
 use wasmtime::error::Context as _;
@@ -76,6 +77,9 @@ struct Run<'a> {
     ground: &'a Arc<dyn Ground>,
     configuration: &'a Configuration,
     engine: &'a Engine,
+    /// Given to the one store.
+    surroundings: RefCell<Surroundings>,
+    streams: Standard,
 }
 
 enum Form {
@@ -99,37 +103,69 @@ fn form(application: &[u8]) -> wasmtime::Result<Form> {
     }
 }
 
-/// Runs `application` to its end; the value is the exit code of the Keep.
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The kind of end.
+    pub kind: EndKind,
+    /// The exit code of the Keep.
+    pub code: i32,
+}
+
+/// A kind of end of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndKind {
+    /// The application ended by itself.
+    Exited,
+    /// It trapped.
+    Trapped,
+    /// It could not be compiled, linked or called.
+    Failed,
+}
+
+/// Runs `application` to its end.
 pub fn run(
     port: &Port,
     ground: &Arc<dyn Ground>,
     configuration: &Configuration,
     application: &[u8],
+    surroundings: Surroundings,
     timings: &mut Timings,
-) -> i32 {
+) -> End {
     let name = configuration.args.first().map_or("", String::as_str);
-    let outcome = try_run(port, ground, configuration, application, timings)
-        .with_context(|| format!("failed to run main module `{name}`"));
+    let streams = surroundings.streams.clone();
+    let outcome = try_run(
+        port,
+        ground,
+        configuration,
+        application,
+        surroundings,
+        timings,
+    )
+    .with_context(|| format!("failed to run main module `{name}`"));
     timings.phase("run");
-    let stderr = Output::new(port.clone(), STDERR);
-    let (code, message) = match outcome {
-        Ok(()) => (0, None),
+    let stderr = streams.stderr(port);
+    let (kind, code, message) = match outcome {
+        Ok(()) => (EndKind::Exited, 0, None),
         Err(error) => match error.downcast_ref::<Exit>() {
-            Some(Exit(code)) => (*code, None),
-            None if error.is::<Trap>() => {
-                (exit_code::TRAP.into(), Some(format!("Error: {error:?}\n")))
-            }
+            Some(Exit(code)) => (EndKind::Exited, *code, None),
+            None if error.is::<Trap>() => (
+                EndKind::Trapped,
+                exit_code::TRAP.into(),
+                Some(format!("Error: {error:?}\n")),
+            ),
             None => (
+                EndKind::Failed,
                 exit_code::FAILURE.into(),
                 Some(format!("Error: {error:#}\n")),
             ),
         },
     };
-    for text in [message.as_deref(), timings.report()].into_iter().flatten() {
+    for text in [message, timings.report()].into_iter().flatten() {
         // When nobody reads standard error any more, the exit code still tells.
         let _ = stderr.write_all(text.as_bytes());
     }
-    code
+    End { kind, code }
 }
 
 fn try_run(
@@ -137,6 +173,7 @@ fn try_run(
     ground: &Arc<dyn Ground>,
     configuration: &Configuration,
     application: &[u8],
+    surroundings: Surroundings,
     timings: &mut Timings,
 ) -> wasmtime::Result<()> {
     let form = form(application)?;
@@ -152,6 +189,8 @@ fn try_run(
         ground,
         configuration,
         engine: &engine,
+        streams: surroundings.streams.clone(),
+        surroundings: RefCell::new(surroundings),
     };
     match form {
         Form::Core => {
@@ -172,10 +211,16 @@ impl Run<'_> {
     fn store<S: Send + 'static>(
         &self,
         face: impl FnOnce(Context) -> S,
-    ) -> ManuallyDrop<Store<State<S>>> {
+    ) -> wasmtime::Result<ManuallyDrop<Store<State<S>>>> {
         let ground = Arc::clone(self.ground);
         let budget = Budget::asking(OnGround(ground));
-        let context = Context::new(self.port, self.configuration, &budget);
+        let context = Context::new(
+            self.port,
+            self.configuration,
+            &budget,
+            self.surroundings.take(),
+        )
+        .context("the delivered files do not fit in the Keep: give it more memory")?;
         let mut store = Store::new(
             self.engine,
             State {
@@ -184,7 +229,15 @@ impl Run<'_> {
             },
         );
         store.limiter(|state| &mut state.limits);
-        ManuallyDrop::new(store)
+        Ok(ManuallyDrop::new(store))
+    }
+
+    /// Tells the other end of a session that the program runs.
+    fn started(&self, timings: &mut Timings) {
+        timings.phase("instantiate");
+        if let Standard::Session(session) = &self.streams {
+            session.started(timings.phases());
+        }
     }
 
     /// Arguments of the function that is invoked.
@@ -193,13 +246,14 @@ impl Run<'_> {
     }
 
     fn print(&self, results: &str) -> wasmtime::Result<()> {
-        Output::new(self.port.clone(), STDOUT)
+        self.streams
+            .stdout(self.port)
             .write_all(results.as_bytes())
             .context("failed to print the results")
     }
 
     fn module(&self, module: &Module, timings: &mut Timings) -> wasmtime::Result<()> {
-        let mut store = self.store(Preview1::new);
+        let mut store = self.store(Preview1::new)?;
         let mut linker = Linker::new(self.engine);
         let mut defined = Vec::new();
         for import in module.imports() {
@@ -210,7 +264,7 @@ impl Run<'_> {
             }
         }
         let instance = linker.instantiate(&mut *store, module)?;
-        timings.phase("instantiate");
+        self.started(timings);
         if let Some(initialize) = instance.get_func(&mut *store, "_initialize") {
             initialize.typed::<(), ()>(&*store)?.call(&mut *store, ())?;
         }
@@ -236,12 +290,12 @@ impl Run<'_> {
     }
 
     fn component(&self, component: &Component, timings: &mut Timings) -> wasmtime::Result<()> {
-        let mut store = self.store(Preview2::new);
+        let mut store = self.store(Preview2::new)?;
         let mut linker = component::Linker::new(self.engine);
         preview2::add_to_linker(&mut linker, component)?;
         let Some(name) = &self.configuration.invoke else {
             let command = Command::instantiate(&mut *store, component, &linker)?;
-            timings.phase("instantiate");
+            self.started(timings);
             return match command.wasi_cli_run().call_run(&mut *store) {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(())) => Err(Exit(exit_code::FAILURE.into()).into()),
@@ -249,7 +303,7 @@ impl Run<'_> {
             };
         };
         let instance = linker.instantiate(&mut *store, component)?;
-        timings.phase("instantiate");
+        self.started(timings);
         let index = invoke::exported(self.engine, component, name)?;
         let function = instance.get_func(&mut *store, index);
         let function =

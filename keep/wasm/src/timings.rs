@@ -2,14 +2,14 @@
 
 //! Where the time of a start goes.
 
-use std::fmt::Write as _;
 use std::time::Instant;
 
 /// A stopwatch over the phases of a run.
 #[derive(Debug)]
 pub struct Timings {
     last: Instant,
-    report: Option<String>,
+    phases: Vec<(&'static str, u64)>,
+    silent: bool,
 }
 
 impl Timings {
@@ -17,28 +17,34 @@ impl Timings {
     pub fn start() -> Self {
         Self {
             last: Instant::now(),
-            report: Some(String::new()),
+            phases: Vec::new(),
+            silent: false,
         }
     }
 
-    /// Keeps no report from now on.
+    /// Has [`Self::report`] give nothing.
     pub fn silence(&mut self) {
-        self.report = None;
+        self.silent = true;
     }
 
     /// Ends a phase.
-    pub fn phase(&mut self, name: &str) {
+    pub fn phase(&mut self, name: &'static str) {
         let now = Instant::now();
         let microseconds = now.saturating_duration_since(self.last).as_micros();
         self.last = now;
-        if let Some(report) = &mut self.report {
-            // Writing to a string does not fail.
-            let _ = writeln!(report, "enarx-runtime: {name} {microseconds} us");
-        }
+        let microseconds = u64::try_from(microseconds).unwrap_or(u64::MAX);
+        self.phases.push((name, microseconds));
     }
 
-    /// The lines of the phases that have ended.
-    pub fn report(&self) -> Option<&str> {
-        self.report.as_deref()
+    /// The phases that have ended, and their microseconds.
+    pub fn phases(&self) -> &[(&'static str, u64)] {
+        &self.phases
+    }
+
+    /// The lines of the phases that have ended, unless it was silenced.
+    pub fn report(&self) -> Option<String> {
+        let line =
+            |(name, microseconds): &(_, u64)| format!("enarx-runtime: {name} {microseconds} us\n");
+        (!self.silent).then(|| self.phases.iter().map(line).collect())
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use enarx_configuration::{Configuration, Limits};
 use enarx_sallyport_host::{InProcess, World};
+use enarx_wasi::context::Surroundings;
 use enarx_wasm::{Ground, Timings, run};
 
 /// Free memory of the Keep, in bytes.
@@ -38,9 +39,17 @@ fn run_with(application: &[u8], configuration: &Configuration, memory: u64) -> O
         timings.silence();
     }
     let ground: Arc<dyn Ground> = Arc::new(Memory(memory));
-    let code = run(&port, &ground, configuration, application, &mut timings);
+    let surroundings = Surroundings::default();
+    let end = run(
+        &port,
+        &ground,
+        configuration,
+        application,
+        surroundings,
+        &mut timings,
+    );
     Outcome {
-        code,
+        code: end.code,
         stdout: String::from_utf8(host.stdout()).unwrap(),
         stderr: String::from_utf8(host.stderr()).unwrap(),
     }

@@ -7,9 +7,6 @@
 //! Trusts nobody: every decoder is total, every refusal has a name ([`ContractError::code`]). No input, no output, no
 //! clock, no standard library; the Keep, its host and its tenant share this crate. Security rests on HOST_DATA and on
 //! the attested session. The signatures are for accounts and disputes.
-//!
-//! **No Keep of this version is launched with a contract yet**: HOST_DATA is zero, and nothing depends on this crate
-//! but `protocol/session`.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -277,6 +277,18 @@ impl Keep {
         self.contract.terms().admits(tenant, self.owner.as_ref())
     }
 
+    /// Returns [`Self::admits`] as it stands now, for a handshake that asks while the Keep is busy elsewhere. It is asked
+    /// again by [`Self::connect`].
+    pub fn admission(&self) -> impl Fn(&PublicKey) -> bool + Send + Sync + use<> {
+        let (tenant, owner) = (self.contract.terms().tenant, self.owner);
+        move |key| tenant.admits(key) && owner.is_none_or(|owner| owner == *key)
+    }
+
+    /// True if an application was started.
+    pub fn has_run(&self) -> bool {
+        self.run.is_some()
+    }
+
     /// A new connection, with the tenant's key and the exporter of the TLS connection. It must be given back to
     /// [`Self::disconnect`].
     ///
@@ -420,6 +432,13 @@ impl Keep {
     /// wait.
     pub fn read_stdin(&mut self, buffer: &mut [u8]) -> Option<usize> {
         self.run.as_mut()?.stdin.read(buffer)
+    }
+
+    /// True if [`Self::read_stdin`] would not make the application wait.
+    pub fn has_stdin(&self) -> bool {
+        self.run
+            .as_ref()
+            .is_some_and(|run| !run.stdin.buffer.is_empty() || run.stdin.ended || run.stdin.closed)
     }
 
     /// The application has ended. Sign what is returned, then call [`Self::seal`].

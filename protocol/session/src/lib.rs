@@ -10,9 +10,6 @@
 //!
 //! * [`keep`]: one [`keep::Keep`], with a [`keep::Connection`] for each TLS connection
 //! * [`tenant`]: [`tenant::Session`], in which the order attest, judge, release is a matter of types
-//!
-//! **Nothing uses this crate yet**: there is no TLS in a Keep, so no Keep has a session, and no secret can be delivered to
-//! one.
 #![no_std]
 #![forbid(unsafe_code)]
 

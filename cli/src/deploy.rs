@@ -1,0 +1,469 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! `enarx deploy`: an application on a host that nobody trusts. The deploying is `enarx-agent`'s.
+
+use std::fs::{OpenOptions, Permissions};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use enarx_agent::{
+    DeployError, Deployed, Key, Order, Platforms, Secret, Stop, Streams, Target, Times, Trust,
+    deploy,
+};
+use enarx_attestation::reference::PlatformKind;
+use enarx_attestation::{Overall, Policy};
+use enarx_configuration::{Configuration, Network, Terminals};
+use enarx_contract::canonical::Hex;
+use enarx_contract::{Doors, Image, Resources, Tee};
+use enarx_manager::Manager;
+use enarx_manager_api::PlatformOffer;
+use enarx_session::deployment::{
+    Delivery, Detached, MAX_FILE_BYTES, MAX_SECRET, Output, Sink, WhenFull,
+};
+use enarx_session::document::ExitKind;
+use zeroize::Zeroizing;
+
+use crate::failure::{Exit, Failure};
+use crate::host::{self, serve};
+use crate::images;
+use crate::input::read_up_to;
+use crate::options::{self, WasmOption};
+use crate::{policy, run, values};
+
+/// Least granularity of a Keep's memory, in bytes: a large page.
+const GRANULE: u64 = 2 << 20;
+/// Longest token in bytes that is read from a file.
+const MAX_TOKEN: u64 = 4096;
+/// How long a contract holds, and how long a Keep waits for its application, in seconds.
+const VALID: u32 = 24 * 3600;
+const UNPROVISIONED: u32 = 120;
+/// How long the application may run, in seconds, unless `--timeout` says less.
+const RUNTIME: u32 = 30 * 24 * 3600;
+/// How long an application goes on without its tenant, in seconds: long enough for a connection that comes back.
+const DETACHED: u32 = 60;
+/// Bytes of each output that the Keep keeps until they have arrived.
+const BUFFER: u32 = 1 << 20;
+/// How long an application has to end by itself after the first SIGINT.
+const GRACE: Duration = Duration::from_secs(10);
+
+const EXAMPLES: &str = "\
+Examples:
+  enarx deploy --local hello.wasm
+  enarx deploy --to https://host.example:9443#sha256=… --token-file token --policy policy.toml app.wasm -- --verbose
+  enarx deploy --to … --token-file token --policy policy.toml --secret API_KEY=key.txt --file etc/app.conf=app.conf app.wasm";
+
+/// Run a WebAssembly program on a host that nobody trusts
+///
+/// The host starts a Keep and sees none of what runs in it. The Keep proves to this command what it is; only if the policy
+/// accepts that, the program, its arguments, variables, files and secrets leave this machine, encrypted to that Keep. Of several
+/// hosts (--to more than once) the first is taken whose evidence is accepted.
+///
+/// --local plays both sides on this machine with the simulated platform, by the same code. It shows how it goes and protects
+/// nothing.
+#[derive(Args)]
+#[command(after_help = EXAMPLES, override_usage = "enarx deploy [OPTIONS] <MODULE> [-- ARGS...]")]
+pub struct Arguments {
+    /// A host, as its `enarx host serve` prints it; may be repeated
+    #[arg(
+        long = "to",
+        value_name = "URL",
+        required_unless_present = "local",
+        env = "ENARX_TO",
+        value_delimiter = ','
+    )]
+    to: Vec<String>,
+    /// The token for the host; one for all hosts, or one for each in their order
+    #[arg(
+        long = "token-file",
+        value_name = "FILE",
+        required_unless_present = "local",
+        env = "ENARX_TOKEN_FILE",
+        value_delimiter = ','
+    )]
+    token_files: Vec<PathBuf>,
+    /// A policy file, or the name of a built-in policy: `enarx policy new` prints one for this build
+    #[arg(
+        long,
+        value_name = "FILE|NAME",
+        required_unless_present = "local",
+        env = "ENARX_POLICY"
+    )]
+    policy: Option<String>,
+    /// Play host and tenant on this machine, with the simulated platform, which protects nothing
+    #[arg(long, conflicts_with_all = ["to", "token_files"], env = "ENARX_LOCAL")]
+    local: bool,
+    /// Properties of the simulated platform of --local, as of `enarx run`
+    #[arg(
+        long = "sim",
+        value_name = "NAME=VALUE",
+        env = "ENARX_SIM",
+        value_delimiter = ',',
+        requires = "local",
+        value_parser = host::said
+    )]
+    simulated: Vec<host::Said>,
+    /// Set an environment variable of the program; NAME alone passes this command's value
+    #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
+    variables: Vec<(String, String)>,
+    /// Give the program the content of a file as a variable
+    #[arg(long = "secret", value_name = "NAME=FILE", value_parser = named_file)]
+    secrets: Vec<(String, PathBuf)>,
+    /// Give the program a file below /run/secrets
+    #[arg(long = "secret-file", value_name = "NAME=FILE", value_parser = named_file)]
+    secret_files: Vec<(String, PathBuf)>,
+    /// Give the program a file of its private file system
+    #[arg(long = "file", value_name = "GUEST=FILE", value_parser = named_file)]
+    files: Vec<(String, PathBuf)>,
+    /// Write the receipt of the run to this file
+    #[arg(long, value_name = "FILE")]
+    receipt: Option<PathBuf>,
+    /// Memory of the Keep, the compiler's included
+    #[arg(long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size, allow_negative_numbers = true)]
+    memory: u64,
+    /// Virtual CPUs of the Keep
+    #[arg(long, value_name = "N", default_value = "1", env = "ENARX_VCPUS", value_parser = clap::value_parser!(u32).range(1..=62), allow_negative_numbers = true)]
+    vcpus: u32,
+    /// Have the Keep end the program after this time (10, 10s, 2m); whole seconds
+    #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
+    timeout: Option<Duration>,
+    /// Call this exported function with the arguments, and print its results
+    #[arg(long, value_name = "NAME", env = "ENARX_INVOKE")]
+    invoke: Option<String>,
+    /// Options of the engine, as of `enarx run`
+    #[arg(short = 'W', long = "wasm", value_name = "NAME[=VALUE]", env = "ENARX_WASM", value_delimiter = ',', value_parser = options::wasm)]
+    wasm: Vec<WasmOption>,
+    /// Do not say which host was taken and what its evidence shows
+    #[arg(long, short, env = "ENARX_QUIET")]
+    quiet: bool,
+    /// Print where the time goes
+    #[arg(long, env = "ENARX_TIMINGS")]
+    timings: bool,
+    /// The program: a module, a component, or either as text (.wat)
+    #[arg(value_name = "MODULE")]
+    module: PathBuf,
+    /// Its arguments
+    #[arg(value_name = "ARGS", last = true)]
+    arguments: Vec<String>,
+}
+
+/// `NAME=FILE`.
+fn named_file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+            // The root of the private file system is where all paths start.
+            let name = name.strip_prefix('/').unwrap_or(name);
+            Ok((name.to_owned(), file.into()))
+        }
+        _ => Err("write NAME=FILE".to_owned()),
+    }
+}
+
+/// This build's images, as far as the policy could accept them at all.
+struct Own {
+    simulated: bool,
+}
+
+impl Platforms for Own {
+    fn image(&self, offer: &PlatformOffer, vcpus: u32) -> Option<Image> {
+        let kind = match offer.tee {
+            Tee::Snp => PlatformKind::Snp,
+            Tee::Simulated => PlatformKind::Simulated,
+            Tee::None => return None,
+        };
+        let digests = images::launch_digests(kind).ok()?;
+        let (_, digest) = digests.into_iter().find(|(count, _)| *count == vcpus)?;
+        Some(Image {
+            release: None,
+            measurement: Hex(digest.0),
+        })
+    }
+
+    fn accepts(&self, tee: Tee) -> bool {
+        match tee {
+            Tee::Snp => true,
+            Tee::Simulated => self.simulated,
+            Tee::None => false,
+        }
+    }
+}
+
+impl Arguments {
+    fn configuration(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let name = self.module.file_name();
+        let name = name.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let configuration = Configuration {
+            args: [name].into_iter().chain(self.arguments.clone()).collect(),
+            env: self.variables.clone(),
+            directories: Vec::new(),
+            terminals: Terminals {
+                stdin: io::stdin().is_terminal(),
+                stdout: io::stdout().is_terminal(),
+                stderr: io::stderr().is_terminal(),
+            },
+            invoke: self.invoke.clone(),
+            limits: run::limits(&self.wasm),
+            network: Network::default(),
+            timings: false,
+            attest: None,
+        };
+        configuration.encode().map(Zeroizing::new).map_err(|error| {
+            Failure::new(format!(
+                "{error}: give the program fewer arguments or variables"
+            ))
+        })
+    }
+
+    fn secrets(&self) -> Result<Vec<Secret>, Failure> {
+        let kinds = [
+            (&self.secrets, Delivery::Env),
+            (&self.secret_files, Delivery::File),
+        ];
+        let all = kinds
+            .into_iter()
+            .flat_map(|(list, delivery)| list.iter().map(move |entry| (entry, delivery)));
+        all.map(|((name, path), delivery)| {
+            Ok(Secret {
+                name: name.clone(),
+                delivery,
+                value: Zeroizing::new(read_up_to(path, MAX_SECRET)?),
+            })
+        })
+        .collect()
+    }
+
+    fn order(&self) -> Result<Order, Failure> {
+        let files = self.files.iter().map(|(guest, path)| {
+            let contents = read_up_to(path, MAX_FILE_BYTES)?;
+            Ok((guest.clone(), contents))
+        });
+        let seconds = |limit: Duration| {
+            let whole = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
+            u32::try_from(whole).unwrap_or(RUNTIME).clamp(1, RUNTIME)
+        };
+        let memory = self.memory.max(run::MIN_MEMORY);
+        Ok(Order {
+            application: run::read_module(&self.module)?,
+            configuration: self.configuration()?,
+            files: files.collect::<Result<_, Failure>>()?,
+            secrets: self.secrets()?,
+            output: Output {
+                stdout: Some(Sink::Session),
+                stderr: Some(Sink::Session),
+            },
+            detached: Detached {
+                seconds: DETACHED,
+                buffer_bytes: BUFFER,
+                when_full: WhenFull::Block,
+            },
+            doors: Doors::default(),
+            resources: Resources {
+                vcpus: self.vcpus,
+                memory: memory.next_multiple_of(GRANULE),
+            },
+            times: Times {
+                valid_seconds: VALID,
+                unprovisioned_seconds: UNPROVISIONED,
+                runtime_seconds_max: self.timeout.map_or(RUNTIME, seconds),
+            },
+            unattested: None,
+        })
+    }
+
+    fn targets(&self) -> Result<Vec<Target>, Failure> {
+        let tokens = self
+            .token_files
+            .iter()
+            .map(|path| read_token(path))
+            .collect::<Result<Vec<_>, _>>()?;
+        if tokens.len() != 1 && tokens.len() != self.to.len() {
+            return Err(Failure::usage(format!(
+                "--token-file: give one for all hosts, or one for each of the {} in their order",
+                self.to.len()
+            )));
+        }
+        let tokens = tokens.iter().cycle();
+        let targets = self.to.iter().zip(tokens);
+        targets
+            .map(|(to, token)| target(to, token.clone()))
+            .collect()
+    }
+}
+
+fn target(to: &str, token: Zeroizing<String>) -> Result<Target, Failure> {
+    Target::parse(to, token).map_err(|error| Failure::usage(error.to_string()))
+}
+
+fn read_token(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let bytes = Zeroizing::new(read_up_to(path, MAX_TOKEN)?);
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| Failure::data(format!("{} is not text: it is no token", path.display())))?;
+    Ok(Zeroizing::new(text.trim().to_owned()))
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let order = arguments.order()?;
+    let key = Key::generate().map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))?;
+    let runtime = serve::runtime()?;
+    let deployed = if arguments.local {
+        runtime.block_on(local(arguments, order, &key))
+    } else {
+        let named = arguments.policy.as_deref();
+        let policy = policy::load(named.unwrap_or(enarx_attestation::policy::DEFAULT))?;
+        let targets = arguments.targets()?;
+        runtime.block_on(to_hosts(&targets, order, &key, policy))
+    };
+    // Standard input may wait for ever in a thread.
+    runtime.shutdown_background();
+    show(arguments, &deployed?)
+}
+
+/// Deploys to hosts of others.
+async fn to_hosts(
+    targets: &[Target],
+    order: Order,
+    key: &Key,
+    policy: Policy,
+) -> Result<Deployed, Failure> {
+    let stop = Stop::new(GRACE);
+    let handle = stop.clone();
+    let interrupts = tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            handle.request();
+        }
+    });
+    let platforms = Own {
+        simulated: !policy.insecure_simulated_roots.is_empty(),
+    };
+    let trust = Trust::new(policy);
+    let streams = Streams {
+        stdin: tokio::io::stdin(),
+        stdout: tokio::io::stdout(),
+        stderr: tokio::io::stderr(),
+    };
+    let deployed = deploy(targets, order, key, &trust, &platforms, streams, &stop);
+    let deployed = deployed.await.map_err(failure);
+    interrupts.abort();
+    deployed
+}
+
+/// Plays the host, too: a manager of this process, on a port of this machine's own.
+async fn local(arguments: &Arguments, order: Order, key: &Key) -> Result<Deployed, Failure> {
+    if !arguments.quiet {
+        say!(
+            "enarx: --local: this machine plays the host, too, on the simulated platform: it protects nothing (--quiet silences this)"
+        );
+    }
+    let folder = tempfile::Builder::new()
+        .prefix("enarx-local-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .map_err(|error| Failure::of(Exit::Output, format!("a folder for the host: {error}")))?;
+    let machine = host::Machine::with(arguments.simulated.clone());
+    let settings = serve::simulated(folder.path(), &machine)?;
+    let state = enarx_manager::State::open(folder.path());
+    let token = state.and_then(|state| state.add_token("local"));
+    let token = token.map_err(|error| Failure::of(Exit::Output, error.to_string()))?;
+    let policy = match &arguments.policy {
+        Some(named) => policy::load(named)?,
+        None => policy::of_this_build(&settings.platforms)?,
+    };
+    let manager = Manager::bind(settings)
+        .await
+        .map_err(|error| Failure::new(error.to_string()))?;
+    let targets = [target(&manager.to(), token)?];
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(manager.run(async {
+        let _ = ended.await;
+    }));
+    let deployed = to_hosts(&targets, order, key, policy).await;
+    let _ = end.send(());
+    // Whatever became of the host, the deployment is done.
+    let _ = serving.await;
+    deployed
+}
+
+/// The kind of failure of a deployment.
+fn failure(error: DeployError) -> Failure {
+    let exit = match &error {
+        DeployError::Refused(_) => Exit::Refused,
+        DeployError::Unavailable(_) => Exit::Network,
+        DeployError::Failed(_) => Exit::Fault,
+        DeployError::Order(_) | DeployError::Policy(_) => Exit::Data,
+        DeployError::NoTarget => Exit::Usage,
+        DeployError::Left { .. } | DeployError::Cancelled => Exit::Other,
+    };
+    Failure::of(exit, error.to_string())
+}
+
+/// Shows the end of a run.
+fn show(arguments: &Arguments, deployed: &Deployed) -> Result<ExitCode, Failure> {
+    if !arguments.quiet {
+        let overall = deployed.verdict.as_ref().map(|verdict| verdict.overall);
+        let shown = match overall {
+            Some(Overall::Simulated) => {
+                "its evidence is accepted as simulated, which protects nothing"
+            }
+            Some(_) => "its evidence is accepted",
+            None => "nothing shows what the Keep was",
+        };
+        say!("enarx: ran on {}: {shown}", deployed.host);
+    }
+    if arguments.timings {
+        let timings = &deployed.timings;
+        for (phase, duration) in [
+            ("connect", timings.connect),
+            ("post", timings.post),
+            ("launch", timings.launch),
+            ("handshake", timings.handshake),
+            ("evidence", timings.evidence),
+            ("verdict", timings.verdict),
+            ("transfer", timings.transfer),
+            ("first byte", timings.first_byte.unwrap_or_default()),
+            ("run", timings.run),
+            ("total", timings.total),
+        ] {
+            say!("enarx: deploy: {phase} {} us", duration.as_micros());
+        }
+    }
+    if let Some(path) = &arguments.receipt {
+        write_receipt(path, deployed)?;
+    }
+    let exit = deployed.exit;
+    match exit.kind {
+        // As a shell sees it: the lower 8 bits.
+        ExitKind::Exited | ExitKind::Trapped | ExitKind::Failed => {
+            Ok(ExitCode::from(exit.code.to_le_bytes()[0]))
+        }
+        ExitKind::Stopped => Err(Failure::new("the program was stopped before its end")),
+        ExitKind::Expired => Err(Failure::of(
+            Exit::TimedOut,
+            "the program's time was over and the Keep ended it: give --timeout more",
+        )),
+    }
+}
+
+fn write_receipt(path: &Path, deployed: &Deployed) -> Result<(), Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::of(
+            Exit::Output,
+            format!(
+                "the receipt could not be written to {}: {error}",
+                path.display()
+            ),
+        )
+    };
+    let bytes = deployed.receipt.encode().map_err(|error| failed(&error))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| failed(&error))?;
+    file.write_all(&bytes).map_err(|error| failed(&error))
+}

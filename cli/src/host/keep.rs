@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! `enarx host keep`: the process of one Keep. Its manager starts it, and it ends with its manager.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use clap::Args;
+use enarx_backend::launch::Target;
+use enarx_contract::{Backend, Contract, Terms};
+use enarx_executor::grant::{Grant, NetworkGrant};
+use enarx_executor::launch::{Confine, Launch, Objects, Outcome};
+use enarx_executor::refused::RefusedCalls;
+use enarx_exits::exit_code;
+use enarx_manager::keep_process::{Control, ControlError, Report};
+use enarx_vmm::launch::Measured;
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use super::Machine;
+use crate::failure::{Exit, Failure};
+use crate::images::IMAGES;
+use crate::simulated;
+
+/// Time that a Keep has beyond all times of its contract before its process ends it.
+const AFTER_ALL_TIMES: Duration = Duration::from_secs(60);
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    machine: Machine,
+}
+
+/// Serves a Keep to its end.
+///
+/// # Errors
+/// When the manager is gone or gives no order; the end of a Keep is told to the manager.
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let failed = |error: io::Error| Failure::new(format!("the Keep's process: {error}"));
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| failed(error.into()))?;
+    let mut control = Control::from_stdin().map_err(failed)?;
+    // A manager that died before the request above has closed the socket.
+    let order = control.order().map_err(|error| of_control(&error))?;
+    let ended = serve(arguments, &mut control, &order.contract.0, &order.door);
+    let report = match &ended {
+        Ok(outcome) => Report::Ended {
+            reason: reason(outcome),
+            code: match outcome {
+                Outcome::Exit(code) => Some(*code),
+                Outcome::Fault(_) => Some(exit_code::FAULT.into()),
+                Outcome::TimedOut => Some(exit_code::TIMED_OUT.into()),
+            },
+        },
+        Err(failure) => Report::Ended {
+            reason: failure.sentence.clone(),
+            code: None,
+        },
+    };
+    control
+        .report(&report)
+        .map_err(|error| of_control(&error))?;
+    ended.map(|_| ExitCode::SUCCESS)
+}
+
+fn of_control(error: &ControlError) -> Failure {
+    Failure::of(
+        Exit::Usage,
+        format!("{error}: `enarx host serve` starts this command"),
+    )
+}
+
+fn reason(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Exit(0) => "done".to_owned(),
+        Outcome::Exit(code) => format!("the runtime ended with code {code}: see the Keep's log"),
+        Outcome::Fault(fault) => fault.to_string(),
+        Outcome::TimedOut => "all times of the contract are over".to_owned(),
+    }
+}
+
+/// The time after which nothing under this contract goes on.
+fn longest(terms: &Terms) -> Duration {
+    let times = &terms.times;
+    [
+        times.unprovisioned_seconds,
+        times.runtime_seconds_max,
+        times.detached_seconds_max,
+    ]
+    .into_iter()
+    .map(|seconds| Duration::from_secs(seconds.into()))
+    .fold(AFTER_ALL_TIMES, Duration::saturating_add)
+}
+
+fn serve(
+    arguments: &Arguments,
+    control: &mut Control,
+    contract: &[u8],
+    door: &Path,
+) -> Result<Outcome, Failure> {
+    let contract = Contract::decode(contract).map_err(|error| Failure::data(error.to_string()))?;
+    let terms = contract.terms();
+    if !terms.doors.are_shut() {
+        return Err(Failure::data("this host opens no doors for applications"));
+    }
+    let measured = Measured {
+        host_data: contract.digest().0,
+        fault_addresses: false,
+    };
+    let target = match terms.platform.backend {
+        Backend::Snp => Target::Snp(measured),
+        Backend::Sim => {
+            Target::Simulated(simulated::machine(&arguments.machine.options())?, measured)
+        }
+        Backend::Kvm => Target::Kvm,
+        Backend::Process => Target::Process,
+    };
+    let null = || {
+        File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .map(OwnedFd::from)
+    };
+    let failed = |error: io::Error| Failure::new(format!("the Keep's process: {error}"));
+    let launch = Launch {
+        grant: Grant {
+            // The application's streams are the session's. What the runtime says of itself goes into the log.
+            stdio: [
+                null().map_err(failed)?,
+                null().map_err(failed)?,
+                io::stderr().as_fd().try_clone_to_owned().map_err(failed)?,
+            ],
+            directories: Vec::new(),
+            network: NetworkGrant::default(),
+            evidence: None,
+            door: Some(open_door(door).map_err(failed)?),
+        },
+        objects: Objects::contract(contract.bytes().to_vec()),
+        memory: terms.resources.memory,
+        vcpus: terms.resources.vcpus,
+        timeout: Some(longest(terms)),
+        timings: false,
+        refused_calls: RefusedCalls::Count,
+        confine: Confine::default(),
+    };
+    let watching = control.try_clone().map_err(failed)?;
+    let start = |_: &[_]| {
+        // From here on this process has another thread. The Keep's process ends with this one.
+        thread::spawn(move || {
+            let mut watching = watching;
+            watching.wait_for_end();
+            std::process::exit(Exit::Other.code().into());
+        });
+        control
+            .report(&Report::Ready)
+            .map_err(|error| error.to_string())
+    };
+    let run = enarx_supervisor::run(target, &IMAGES, launch, start)
+        .map_err(|error| Failure::new(error.to_string()))?;
+    Ok(run.outcome)
+}
+
+/// The door, at a place in the manager's folder.
+fn open_door(place: &Path) -> io::Result<OwnedFd> {
+    let door = UnixListener::bind(place)?;
+    door.set_nonblocking(true)?;
+    Ok(door.into())
+}

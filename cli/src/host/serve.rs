@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! `enarx host serve`: the manager of Keeps, in the foreground.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use enarx_contract::canonical::{Base64, Hex, Name};
+use enarx_contract::{Backend, Doors, Tee};
+use enarx_manager::{Capacity, Collaterals, KeepCommand, Manager, NoCollateral, Rates, Settings};
+use enarx_manager_api::{Collateral, Limits, PlatformOffer};
+use enarx_simulator::Certificates;
+use enarx_vmm::snp::guest::POLICY;
+use serde_json::json;
+
+use super::{Machine, StateArguments, of_manager};
+use crate::failure::{Exit, Failure};
+use crate::json::Json;
+use crate::output::print_json;
+use crate::simulated;
+
+/// Address of a manager that was given none: this machine's own, so that nobody is served by mistake.
+pub const LISTEN: &str = "127.0.0.1:9443";
+
+/// `GuestPolicy` bit 19: the host may debug the guest.
+const POLICY_DEBUG: u64 = 1 << 19;
+/// Longest times that a contract may name, in seconds: a day without a session, a year of running.
+const DETACHED: u32 = 24 * 3600;
+const RUNTIME: u32 = 365 * 24 * 3600;
+/// Most Keeps of a host that was not told otherwise.
+const KEEPS: u32 = 64;
+/// Virtual CPUs that are given away for each processor of the machine.
+const VCPUS_PER_PROCESSOR: u32 = 8;
+
+/// Run the manager of Keeps, until SIGINT or SIGTERM
+///
+/// Its first line is the one for `enarx deploy --to`. Keeps that live at the end have ten seconds, and are ended. What this machine
+/// shows to tenants is a claim; what counts for them is the evidence of the Keep itself.
+#[derive(Args)]
+pub struct Arguments {
+    /// The address to listen on; 0.0.0.0:9443 is every address of this machine
+    #[arg(long, value_name = "ADDR", env = "ENARX_HOST_LISTEN", default_value = LISTEN)]
+    listen: SocketAddr,
+    #[command(flatten)]
+    state: StateArguments,
+    /// The kind of Keep: SEV-SNP, or the simulated platform, which protects nothing
+    #[arg(long, value_enum, default_value = "auto", env = "ENARX_HOST_BACKEND")]
+    backend: Choice,
+    #[command(flatten)]
+    machine: Machine,
+    /// Certificate chain of the manager, PEM [default: one of its own, which tenants pin]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Choice {
+    /// SEV-SNP; a machine without it is refused, never the simulated platform instead
+    Auto,
+    /// AMD SEV-SNP
+    Snp,
+    /// The simulated SEV-SNP platform
+    Sim,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let folder = arguments.state.folder()?;
+    let settings = match arguments.backend {
+        Choice::Auto | Choice::Snp => genuine(&folder)?,
+        Choice::Sim => simulated(&folder, &arguments.machine)?,
+    };
+    let certificate = arguments.tls_cert.clone().zip(arguments.tls_key.clone());
+    let settings = Settings {
+        listen: arguments.listen,
+        certificate,
+        ..settings
+    };
+    runtime()?.block_on(async {
+        let ended = ended()?;
+        let manager = Manager::bind(settings)
+            .await
+            .map_err(|error| of_manager(&error))?;
+        if arguments.json.on {
+            print_json(&json!({ "to": manager.to() }));
+        } else {
+            outln!("{}", manager.to());
+        }
+        manager.run(ended).await.map_err(|error| of_manager(&error))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A runtime for connections, of one thread.
+///
+/// # Errors
+/// The system's.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("connections cannot be served: {error}")))
+}
+
+/// Becomes ready at SIGINT or SIGTERM.
+fn ended() -> Result<impl Future<Output = ()>, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |error| Failure::new(format!("signals cannot be taken: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// The settings of every kind.
+fn settings(
+    folder: &Path,
+    platform: PlatformOffer,
+    arguments: Vec<OsString>,
+    collateral: Arc<dyn Collaterals>,
+) -> Result<Settings, Failure> {
+    let program = std::env::current_exe().map_err(|error| {
+        Failure::new(format!("the enarx command itself cannot be found: {error}"))
+    })?;
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let vcpus = u32::try_from(processors)
+        .unwrap_or(u32::MAX)
+        .saturating_mul(VCPUS_PER_PROCESSOR);
+    let memory = rustix::system::sysinfo().totalram;
+    let uname = rustix::system::uname();
+    let name = Name::cleaned(&uname.nodename().to_string_lossy().to_ascii_lowercase());
+    Ok(Settings {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        state: folder.to_owned(),
+        name: name.as_str().to_owned(),
+        platforms: vec![platform],
+        limits: Limits {
+            vcpus,
+            memory,
+            keeps: KEEPS,
+            runtime_seconds_max: RUNTIME,
+            detached_seconds_max: DETACHED,
+        },
+        capacity: Capacity {
+            keeps: KEEPS,
+            vcpus,
+            memory,
+        },
+        rates: Rates::default(),
+        doors: Doors::default(),
+        keep: KeepCommand { program, arguments },
+        certificate: None,
+        collateral,
+        grace: Duration::from_secs(10),
+    })
+}
+
+/// The settings of a host with SEV-SNP.
+fn genuine(folder: &Path) -> Result<Settings, Failure> {
+    enarx_backend::check(enarx_backend::Backend::Snp).map_err(|error| {
+        Failure::of(
+            Exit::Unavailable,
+            format!("{error}; --backend sim serves Keeps of the simulated platform, which protects nothing"),
+        )
+    })?;
+    let platform = PlatformOffer {
+        tee: Tee::Snp,
+        backend: Backend::Snp,
+        product: product(),
+        guest_policy: Some(Hex(POLICY.0.to_be_bytes())),
+        chip_id: None,
+        tcb: None,
+        simulated_root: None,
+    };
+    let arguments = vec!["host".into(), "keep".into()];
+    settings(folder, platform, arguments, Arc::new(NoCollateral))
+}
+
+/// The generation of this machine's CPU, if it is one with SEV-SNP.
+fn product() -> Option<Name> {
+    use enarx_doctor::{Host, Machine as _};
+    let [eax, ..] = Host::new().cpuid(1)?;
+    let generation = enarx_snp::product::CpuSignature::of_leaf_1(eax).generation()?;
+    Some(Name::cleaned(generation.name))
+}
+
+/// The settings of a host with the simulated platform.
+///
+/// # Errors
+/// When its keys cannot be read or made.
+pub fn simulated(folder: &Path, machine: &Machine) -> Result<Settings, Failure> {
+    let simulated = simulated::machine(&machine.options())?;
+    let opened = open(&simulated)?;
+    let debug = if simulated.debug { POLICY_DEBUG } else { 0 };
+    let platform = PlatformOffer {
+        tee: Tee::Simulated,
+        backend: Backend::Sim,
+        product: Some(Name::cleaned(simulated.settings.generation.name)),
+        guest_policy: Some(Hex((POLICY.0 | debug).to_be_bytes())),
+        chip_id: Some(Hex(opened.chip_id())),
+        tcb: Some(Hex(opened.settings().tcb.reported.0)),
+        simulated_root: Some(Hex(opened.root_digest())),
+    };
+    let mut arguments: Vec<OsString> = vec!["host".into(), "keep".into()];
+    arguments.extend(machine.arguments());
+    let certificates = opened.certificates();
+    settings(folder, platform, arguments, Arc::new(Known(certificates)))
+}
+
+fn open(
+    simulated: &enarx_vmm::platform::simulated::Simulated,
+) -> Result<enarx_simulator::Machine, Failure> {
+    enarx_vmm::platform::simulated::machine(simulated)
+        .map_err(|error| Failure::new(error.to_string()))
+}
+
+/// The digest of a simulated machine's root, which a policy names to accept it.
+///
+/// # Errors
+/// As [`simulated`].
+pub fn simulated_root(machine: &Machine) -> Result<String, Failure> {
+    let machine = open(&simulated::machine(&machine.options())?)?;
+    Ok(Hex(machine.root_digest()).to_string())
+}
+
+/// The certificates of the one simulated chip. Whether a report is its own, the certificates themselves tell.
+struct Known(Certificates);
+
+impl Collaterals for Known {
+    fn get(&self, _: &[u8; 64], _: &[u8; 8]) -> Option<Collateral> {
+        let Certificates { vek, ask, ark, crl } = self.0.clone();
+        Some(Collateral {
+            vek: Base64(vek),
+            ask: Base64(ask),
+            ark: Base64(ark),
+            crls: vec![Base64(crl)],
+        })
+    }
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Why a manager cannot start, or its state cannot be used. These errors are for the host's owner; tenants get refusals.
+
+use enarx_tls::TlsError;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Why the state folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A file or folder cannot be read or written.
+    #[error("{} cannot be used: {error}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        error: io::Error,
+    },
+    /// Others can read the folder.
+    #[error("{} is open to others (mode {mode:03o}): run chmod 700 on it", path.display())]
+    Mode {
+        /// The folder.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// Sockets in the folder have no names: paths of sockets are short.
+    #[error(
+        "the path {} is too long for sockets in it: use a folder whose path has at most {limit} bytes",
+        path.display()
+    )]
+    PathTooLong {
+        /// The folder.
+        path: PathBuf,
+        /// Longest path in bytes.
+        limit: usize,
+    },
+    /// A file is not what the manager has written.
+    #[error("{} is damaged: restore it, or remove it and accept that what it held is lost", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A name that is none.
+    #[error("{0:?} is not a name: use 1 to 64 of a-z, 0-9, '.', '-', '_', '+'")]
+    Name(String),
+    /// There is a token of this name.
+    #[error("there is a token {0} already: revoke it first, or use another name")]
+    TokenExists(String),
+    /// There is no token of this name.
+    #[error("there is no token {0}")]
+    NoToken(String),
+    /// Too many tokens.
+    #[error("there are {0} tokens, more are not kept: revoke some")]
+    TooManyTokens(usize),
+    /// A key cannot be made or used.
+    #[error(transparent)]
+    Key(#[from] TlsError),
+    /// The certificate cannot be made.
+    #[error("the certificate cannot be made: {0}")]
+    Certificate(String),
+}
+
+impl StateError {
+    /// The name of the error, stable.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "state.file",
+            Self::Mode { .. } => "state.mode",
+            Self::PathTooLong { .. } => "state.path",
+            Self::Damaged { .. } => "state.damaged",
+            Self::Name(_) => "state.name",
+            Self::TokenExists(_) => "token.exists",
+            Self::NoToken(_) => "token.unknown",
+            Self::TooManyTokens(_) => "token.limit",
+            Self::Key(error) => error.code(),
+            Self::Certificate(_) => "certificate",
+        }
+    }
+}
+
+/// Why a manager cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ManagerError {
+    /// The state folder.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Another manager uses the state folder.
+    #[error("another manager uses {}: end it, or use another state folder", .0.display())]
+    Locked(PathBuf),
+    /// The record of Keeps.
+    #[error("the record of Keeps, {}, cannot be used: {error}", path.display())]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// The database's error.
+        error: Box<redb::Error>,
+    },
+    /// The address.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's error.
+        error: io::Error,
+    },
+    /// The given certificate or its key.
+    #[error("the certificate {} cannot be used: {reason}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
+    },
+    /// A setting that makes no sense.
+    #[error("`{setting}` must be {range}")]
+    Setting {
+        /// Its name.
+        setting: &'static str,
+        /// The allowed values.
+        range: &'static str,
+    },
+    /// A thread or a clock of the system.
+    #[error("the manager cannot run: {0}")]
+    System(io::Error),
+    /// A Keep process that does not end although it was killed.
+    #[error("{0} Keep processes were killed and have not ended yet")]
+    Left(usize),
+}
+
+impl ManagerError {
+    /// The name of the error, stable.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::State(error) => error.code(),
+            Self::Locked(_) => "manager.locked",
+            Self::Store { .. } => "manager.store",
+            Self::Listen { .. } => "manager.listen",
+            Self::Certificate { .. } => "manager.certificate",
+            Self::Setting { .. } => "manager.setting",
+            Self::System(_) => "manager.system",
+            Self::Left(_) => "manager.left",
+        }
+    }
+}

@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! One Keep, from its contract to its end, as the manager sees it: a process that tells little, and is believed in nothing
+//! but its end.
+
+use crate::keep_process::{ControlError, Order, Report, Reports};
+use crate::log::Log;
+use crate::process::{Process, Started, Starter};
+use crate::store::{End, Id, Record};
+use crate::tokens::Owner;
+use bytes::BytesMut;
+use enarx_contract::canonical::{Base64, printable};
+use enarx_contract::{Contract, Signature};
+use enarx_manager_api::code::end;
+use enarx_manager_api::{KeepInfo, KeepState, limit};
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// Longest time from the start of a process to its report that the Keep runs: launches of large Keeps on SEV-SNP take
+/// seconds.
+const LAUNCH_LIMIT: Duration = Duration::from_secs(120);
+/// How long a process may take to accept its order.
+const ORDER_LIMIT: Duration = Duration::from_secs(10);
+/// How long a process may take to end once it has said that its Keep has, or has closed the control socket.
+const EXIT_LIMIT: Duration = Duration::from_secs(2);
+/// How long the last words of an ended process are waited for. Its pipe may live on in another process.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+/// How long a killed process is waited for: it ends when its memory is given back.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// The state of a Keep.
+#[derive(Clone, Debug)]
+pub(crate) struct Status {
+    pub state: KeepState,
+    pub end: Option<End>,
+}
+
+/// A wish that a Keep ends.
+#[derive(Clone, Copy, Debug)]
+struct Ending {
+    at: Instant,
+    reason: &'static str,
+}
+
+/// A Keep that has not ended yet, or whose end is not recorded yet.
+pub(crate) struct Keep {
+    pub id: Id,
+    pub contract: Contract,
+    pub owner: Owner,
+    pub host_signature: Signature,
+    pub created: u64,
+    /// The path of its door.
+    pub door: PathBuf,
+    /// Permits for sessions.
+    pub sessions: Arc<Semaphore>,
+    status: watch::Sender<Status>,
+    ending: watch::Sender<Option<Ending>>,
+    log: Mutex<Log>,
+}
+
+impl Keep {
+    pub(crate) fn new(
+        contract: Contract,
+        owner: Owner,
+        host_signature: Signature,
+        created: u64,
+        door: PathBuf,
+    ) -> Self {
+        Self {
+            id: contract.keep_id(),
+            contract,
+            owner,
+            host_signature,
+            created,
+            door,
+            sessions: Arc::new(Semaphore::new(limit::CONNECTIONS)),
+            status: watch::Sender::new(Status {
+                state: KeepState::Launching,
+                end: None,
+            }),
+            ending: watch::Sender::default(),
+            log: Mutex::default(),
+        }
+    }
+
+    /// Its state now.
+    pub(crate) fn state(&self) -> KeepState {
+        self.status.borrow().state
+    }
+
+    /// What the manager tells about it.
+    pub(crate) fn info(&self) -> KeepInfo {
+        let status = self.status.borrow().clone();
+        info(
+            self.id,
+            *self.contract.digest(),
+            self.created,
+            status.state,
+            status.end,
+        )
+    }
+
+    /// The last words of its process.
+    pub(crate) fn log(&self) -> String {
+        self.with_log(|log| log.text())
+    }
+
+    fn with_log<T>(&self, with: impl FnOnce(&mut Log) -> T) -> T {
+        with(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Adds a line of the manager's own to the log.
+    fn note(&self, line: &str) {
+        self.with_log(|log| log.push(format!("manager: {line}\n").as_bytes()));
+    }
+
+    /// Waits until it is in this state or a later one.
+    pub(crate) async fn wait(&self, state: KeepState) {
+        let mut status = self.status.subscribe();
+        // The sender is `self`'s.
+        let _ = status.wait_for(|status| status.state >= state).await;
+    }
+
+    /// Ends it after `grace`, or earlier if that was asked for before.
+    pub(crate) fn end_after(&self, grace: Duration, reason: &'static str) {
+        let now = Instant::now();
+        let at = now.checked_add(grace).unwrap_or(now);
+        self.ending.send_if_modified(|ending| {
+            let sooner = ending.is_none_or(|ending| at < ending.at);
+            if sooner {
+                *ending = Some(Ending { at, reason });
+            }
+            sooner
+        });
+    }
+
+    /// Goes on to this state, never back.
+    pub(crate) fn advance(&self, state: KeepState) {
+        self.status.send_if_modified(|status| {
+            let later = status.state < state;
+            if later {
+                status.state = state;
+                tracing::info!(keep = %self.id, state = state.name(), "a Keep changed its state");
+            }
+            later
+        });
+    }
+
+    /// Tells everybody that it has ended.
+    pub(crate) fn ended(&self, end: End) {
+        self.status.send_modify(|status| status.end = Some(end));
+        self.advance(KeepState::Ended);
+    }
+
+    /// Starts its process and serves it to its end. The door is gone afterwards.
+    pub(crate) async fn live(self: &Arc<Self>, starter: &Starter) -> End {
+        let (reason, code) = match self.start(starter).await {
+            Ok(running) => running.serve(self).await,
+            Err(error) => {
+                tracing::error!(keep = %self.id, %error, "the process of a Keep could not be started");
+                self.note("the process could not be started");
+                (end::START.to_string(), None)
+            }
+        };
+        if let Err(error) = std::fs::remove_file(&self.door)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(keep = %self.id, %error, "the door of an ended Keep could not be removed");
+        }
+        End {
+            reason: printable(&reason, limit::TEXT),
+            code,
+            at: crate::now(),
+        }
+    }
+
+    async fn start(&self, starter: &Starter) -> io::Result<Running> {
+        let Started {
+            process,
+            control,
+            errors,
+        } = starter.start().await?;
+        control.set_nonblocking(true)?;
+        let (from, to) = UnixStream::from_std(control)?.into_split();
+        Ok(Running {
+            process,
+            control: Incoming {
+                socket: from,
+                bytes: BytesMut::new(),
+                reports: Reports::default(),
+            },
+            order: to,
+            errors: pipe::Receiver::from_owned_fd(errors)?,
+        })
+    }
+
+    /// The moment by which it has ended of itself, once it runs: its contract's times one after the other, and the
+    /// longest grace.
+    fn overdue(&self) -> Instant {
+        let times = &self.contract.terms().times;
+        let most = u64::from(times.unprovisioned_seconds)
+            + u64::from(times.runtime_seconds_max)
+            + u64::from(limit::GRACE_SECONDS);
+        let now = Instant::now();
+        now.checked_add(Duration::from_secs(most)).unwrap_or(now)
+    }
+}
+
+/// What the manager tells about a Keep.
+fn info(
+    id: Id,
+    contract: enarx_contract::ContractDigest,
+    created: u64,
+    state: KeepState,
+    end: Option<End>,
+) -> KeepInfo {
+    let (reason, code, ended) = match end {
+        Some(end) => (Some(end.reason), end.code, Some(end.at)),
+        None => (None, None, None),
+    };
+    KeepInfo {
+        id,
+        contract,
+        state,
+        reason,
+        code,
+        created,
+        ended,
+    }
+}
+
+impl Record {
+    /// What the manager tells about a Keep that does not live any more.
+    pub(crate) fn info(&self, id: Id) -> KeepInfo {
+        info(
+            id,
+            self.digest,
+            self.created,
+            KeepState::Ended,
+            self.end.clone(),
+        )
+    }
+}
+
+/// The control socket, as far as the process is heard on it.
+struct Incoming {
+    socket: OwnedReadHalf,
+    bytes: BytesMut,
+    reports: Reports,
+}
+
+impl Incoming {
+    /// The next report. Nothing is lost when this is dropped before it returns.
+    async fn next(&mut self) -> Result<Report, ControlError> {
+        loop {
+            if let Some(report) = self.reports.next()? {
+                return Ok(report);
+            }
+            self.bytes.clear();
+            self.bytes.reserve(4096);
+            if self.socket.read_buf(&mut self.bytes).await? == 0 {
+                return Err(ControlError::End);
+            }
+            self.reports.push(&self.bytes);
+        }
+    }
+}
+
+/// A Keep whose process was started.
+struct Running {
+    process: Process,
+    control: Incoming,
+    order: OwnedWriteHalf,
+    errors: pipe::Receiver,
+}
+
+/// Why a Keep ended: a reason and an exit code.
+type Reason = (String, Option<i32>);
+
+fn reason(name: &str) -> Reason {
+    (name.to_string(), None)
+}
+
+impl Running {
+    async fn serve(mut self, keep: &Arc<Keep>) -> Reason {
+        let words = tokio::spawn(hear(self.errors, keep.clone()));
+        let found = serve(&self.process, &mut self.control, self.order, keep).await;
+        self.process.kill();
+        let how = timeout(KILL_LIMIT, self.process.ended()).await.ok();
+        tracing::info!(
+            keep = %keep.id, reason = found.0, code = found.1, process = how, "a Keep has ended"
+        );
+        if how.is_none() {
+            tracing::error!(keep = %keep.id, "the process of a Keep was killed and does not end");
+        }
+        let abort = words.abort_handle();
+        // Nothing is lost but words.
+        if timeout(LAST_WORDS, words).await.is_err() {
+            abort.abort();
+        }
+        if found.0 == end::DIED {
+            keep.note(&format!(
+                "the process ended without a word: {}",
+                how.as_deref().unwrap_or("unknown")
+            ));
+        }
+        found
+    }
+}
+
+/// Keeps the last words of a process.
+async fn hear(mut errors: pipe::Receiver, keep: Arc<Keep>) {
+    let mut bytes = BytesMut::with_capacity(4096);
+    while let Ok(1..) = errors.read_buf(&mut bytes).await {
+        keep.with_log(|log| log.push(&bytes));
+        bytes.clear();
+        bytes.reserve(4096);
+    }
+}
+
+/// Gives the order and takes reports, until the Keep has ended or has to end.
+async fn serve(
+    process: &Process,
+    control: &mut Incoming,
+    mut order: OwnedWriteHalf,
+    keep: &Keep,
+) -> Reason {
+    let line = Order {
+        contract: Base64(keep.contract.bytes().to_vec()),
+        door: keep.door.clone(),
+        host_data: *keep.contract.digest(),
+    }
+    .line();
+    let sent = match line {
+        Ok(line) => timeout(ORDER_LIMIT, order.write_all(&line)).await,
+        Err(error) => {
+            keep.note(&error.to_string());
+            return reason(end::START);
+        }
+    };
+    if !matches!(sent, Ok(Ok(()))) {
+        keep.note("the process did not take its order");
+        return reason(end::DIED);
+    }
+    let mut ending = keep.ending.subscribe();
+    let mut deadline = Instant::now() + LAUNCH_LIMIT;
+    let mut late = end::LAUNCH_TIMEOUT;
+    loop {
+        let wanted = *ending.borrow_and_update();
+        let report = tokio::select! {
+            report = control.next() => report,
+            _ = process.ended() => return last_report(control).await,
+            () = sleep_until(deadline) => return reason(late),
+            () = sleep_until(wanted.map_or(deadline, |ending| ending.at)), if wanted.is_some() => {
+                return reason(wanted.map_or(late, |ending| ending.reason));
+            }
+            // Of a wish that comes, or changes. Its sender is the Keep's.
+            Ok(()) = ending.changed() => continue,
+        };
+        match report {
+            Ok(Report::Ready) if keep.state() == KeepState::Launching => {
+                keep.advance(KeepState::Ready);
+                deadline = keep.overdue();
+                late = end::OVERDUE;
+            }
+            Ok(Report::Ended { reason, code }) => {
+                // It goes by itself, with its last words.
+                let _ = timeout(EXIT_LIMIT, process.ended()).await;
+                return (reason, code);
+            }
+            Err(ControlError::End) => {
+                let _ = timeout(EXIT_LIMIT, process.ended()).await;
+                return reason(end::DIED);
+            }
+            Ok(Report::Ready) => {
+                keep.note("the process told twice that its Keep runs");
+                return reason(end::PROTOCOL);
+            }
+            Err(error) => {
+                keep.note(&error.to_string());
+                return reason(end::PROTOCOL);
+            }
+        }
+    }
+}
+
+/// The reason that a process told that has ended.
+async fn last_report(control: &mut Incoming) -> Reason {
+    let last = async {
+        loop {
+            match control.next().await {
+                Ok(Report::Ready) => {}
+                Ok(Report::Ended { reason, code }) => return Some((reason, code)),
+                Err(_) => return None,
+            }
+        }
+    };
+    match timeout(LAST_WORDS, last).await {
+        Ok(Some(told)) => told,
+        _ => reason(end::DIED),
+    }
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The manager of Keeps on a host: takes contracts over HTTPS, signs them, starts a process for each Keep, and passes on
+//! the bytes of its sessions. `enarx_manager_api` is the interface.
+//!
+//! Untrusted, as all of the host is: the tenant believes no word of it and sends its application only through the attested
+//! session, which is ciphertext here. It trusts nobody itself: tenants are bounded by their tokens, a Keep process by the
+//! few typed messages that [`keep_process`] takes from it.
+//!
+//! * [`Manager`]: the server
+//! * [`State`]: its folder with keys, certificate and tokens, usable without a server
+//! * [`keep_process`]: how the manager and the process of a Keep talk, for both ends
+#![forbid(unsafe_code)]
+
+mod admission;
+mod bucket;
+mod certificate;
+mod error;
+mod files;
+mod keep;
+pub mod keep_process;
+mod keeps;
+mod log;
+mod manager;
+mod metrics;
+mod process;
+mod refusal;
+mod relay;
+mod routes;
+mod settings;
+mod state;
+mod store;
+mod tokens;
+
+pub use error::{ManagerError, StateError};
+pub use manager::Manager;
+pub use settings::{Capacity, Collaterals, KeepCommand, NoCollateral, Rates, Settings};
+pub use state::State;
+pub use tokens::Token;
+
+use std::time::SystemTime;
+
+/// Seconds since 1970 by the host's clock.
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What the host's owner decides about a manager. The owner is trusted by the manager, and by no tenant.
+
+use enarx_contract::Doors;
+use enarx_manager_api::{Collateral, Limits, PlatformOffer};
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Settings of a manager.
+pub struct Settings {
+    /// The address to listen on; port 0: one that the system chooses.
+    pub listen: SocketAddr,
+    /// The state folder, with mode 0700; it is made if it is not there.
+    pub state: PathBuf,
+    /// The host's name in its offer and in contracts: 1 to 64 of `a`–`z`, `0`–`9`, `.`, `-`, `_`, `+`.
+    pub name: String,
+    /// The kinds of Keep that [`KeepCommand`] can run.
+    pub platforms: Vec<PlatformOffer>,
+    /// The most that one token may have.
+    pub limits: Limits,
+    /// The most that all tokens together may have.
+    pub capacity: Capacity,
+    /// How often, and how many at a time.
+    pub rates: Rates,
+    /// What applications may reach. A contract whose doors are not all among these is refused.
+    pub doors: Doors,
+    /// The program that serves one Keep.
+    pub keep: KeepCommand,
+    /// Certificate chain and private key, PEM; `None`: the state folder's own.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Where the vendor's certificates are found.
+    pub collateral: Arc<dyn Collaterals>,
+    /// How long Keeps may go on when the manager is to end.
+    pub grace: Duration,
+}
+
+/// The most that all Keeps of a host together may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Keeps.
+    pub keeps: u32,
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Memory in bytes.
+    pub memory: u64,
+}
+
+/// Limits of one token over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rates {
+    /// Launches in a minute, at least 1; a minute's worth of them may come at once.
+    pub launches_per_minute: u32,
+    /// Requests at a time, sessions and waiting requests among them.
+    pub requests: u32,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            launches_per_minute: 30,
+            requests: 64,
+        }
+    }
+}
+
+/// The program that serves one Keep, and speaks [`crate::keep_process`] on its standard input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeepCommand {
+    /// Its file.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+}
+
+/// What the host knows of the vendor's word about its chips.
+pub trait Collaterals: Send + Sync {
+    /// The collateral of a chip at a TCB version, `None` when there is none. It is called in a thread that may block.
+    fn get(&self, chip: &[u8; 64], tcb: &[u8; 8]) -> Option<Collateral>;
+}
+
+/// No collateral, for hosts without a TEE.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoCollateral;
+
+impl Collaterals for NoCollateral {
+    fn get(&self, _chip: &[u8; 64], _tcb: &[u8; 8]) -> Option<Collateral> {
+        None
+    }
+}

@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The record of all Keeps: contracts seen, with both signatures, and how each Keep ended. A contract has one Keep for
+//! ever, so records outlive their Keeps, until nobody could launch the contract again.
+
+use crate::tokens::Owner;
+use crate::{ManagerError, files};
+use enarx_contract::Agreement;
+use enarx_contract::canonical::Hex;
+use redb::backends::FileBackend;
+use redb::{
+    Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition,
+    WriteTransaction,
+};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Version of records.
+const VERSION: u32 = 1;
+
+/// Seconds for which a record is kept after its Keep's end and its contract's.
+const RETENTION: u64 = 7 * 24 * 3600;
+
+/// Name of a Keep → record, in JSON.
+const KEEPS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("keeps");
+/// Names of the Keeps that have not ended.
+const LIVING: TableDefinition<&[u8], ()> = TableDefinition::new("living");
+/// Owner, time before the end of time, name of a Keep: a token's Keeps, newest first.
+const OWNED: TableDefinition<&[u8], ()> = TableDefinition::new("owned");
+/// Time from which on a record is of no use, name of its Keep.
+const EXPIRING: TableDefinition<&[u8], ()> = TableDefinition::new("expiring");
+
+/// Name of a Keep that has ended → the last words of its process.
+const LOGS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("logs");
+
+/// A Keep's name.
+pub(crate) type Id = Hex<16>;
+
+/// What is kept of a Keep.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    version: u32,
+    /// The contract with both signatures.
+    pub agreement: Agreement,
+    /// SHA-256 of the contract.
+    pub digest: Hex<32>,
+    /// The token that asked for the Keep.
+    pub owner: Owner,
+    /// When it was asked for, in seconds since 1970.
+    pub created: u64,
+    /// Last second of the contract.
+    pub not_after: u64,
+    /// How it ended.
+    pub end: Option<End>,
+}
+
+/// How a Keep ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct End {
+    /// Printable ASCII.
+    pub reason: String,
+    pub code: Option<i32>,
+    /// When, in seconds since 1970.
+    pub at: u64,
+}
+
+impl Record {
+    pub(crate) fn new(
+        agreement: Agreement,
+        digest: Hex<32>,
+        owner: Owner,
+        created: u64,
+        not_after: u64,
+    ) -> Self {
+        Self {
+            version: VERSION,
+            agreement,
+            digest,
+            owner,
+            created,
+            not_after,
+            end: None,
+        }
+    }
+
+    fn owned_key(&self, id: &Id) -> Vec<u8> {
+        let newest_first = u64::MAX - self.created;
+        [&self.owner.0[..], &newest_first.to_be_bytes(), &id.0].concat()
+    }
+}
+
+/// Why a record could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error(transparent)]
+    Database(Box<redb::Error>),
+    #[error("a record of a Keep is damaged: {0}")]
+    Record(#[from] serde_json::Error),
+    #[error("there is no record of Keep {0}")]
+    Missing(Id),
+}
+
+macro_rules! database_errors {
+    ($($error:ident),*) => {
+        $(impl From<redb::$error> for StoreError {
+            fn from(error: redb::$error) -> Self {
+                Self::Database(Box::new(error.into()))
+            }
+        })*
+    };
+}
+
+database_errors!(
+    CommitError,
+    DatabaseError,
+    SetDurabilityError,
+    StorageError,
+    TableError,
+    TransactionError
+);
+
+/// The record of all Keeps. Every change is on the disk when a function returns.
+pub(crate) struct Store(Database);
+
+impl Store {
+    /// Opens the record, and makes it if it is not there.
+    pub(crate) fn open(path: &Path) -> Result<Self, ManagerError> {
+        let file = files::open(path)?;
+        let open = || {
+            let store = Self(Builder::new().create_with_backend(FileBackend::new(file)?)?);
+            store.change(|write| {
+                for table in [LIVING, OWNED, EXPIRING] {
+                    write.open_table(table)?;
+                }
+                for table in [KEEPS, LOGS] {
+                    write.open_table(table)?;
+                }
+                Ok(())
+            })?;
+            Ok(store)
+        };
+        open().map_err(|error: StoreError| error.of(path))
+    }
+
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut write = self.0.begin_write()?;
+        write.set_durability(Durability::Immediate)?;
+        // Tenants influence the contents, and the database's checksum is not cryptographic.
+        write.set_two_phase_commit(true);
+        write.set_quick_repair(true);
+        let value = change(&write)?;
+        write.commit()?;
+        Ok(value)
+    }
+
+    /// Keeps a new record.
+    pub(crate) fn insert(&self, id: &Id, record: &Record) -> Result<(), StoreError> {
+        let bytes = serde_json::to_vec(record)?;
+        self.change(|write| {
+            write
+                .open_table(KEEPS)?
+                .insert(&id.0[..], bytes.as_slice())?;
+            write.open_table(LIVING)?.insert(&id.0[..], ())?;
+            let owned = record.owned_key(id);
+            write.open_table(OWNED)?.insert(owned.as_slice(), ())?;
+            Ok(())
+        })
+    }
+
+    /// Records the end of a Keep, with the last words of its process.
+    pub(crate) fn end(&self, id: &Id, end: End, log: &str) -> Result<(), StoreError> {
+        self.change(|write| {
+            end_in(write, id, end)?;
+            write.open_table(LOGS)?.insert(&id.0[..], log.as_bytes())?;
+            Ok(())
+        })
+    }
+
+    /// The last words of the process of a Keep that has ended; empty if there are none.
+    pub(crate) fn log(&self, id: &Id) -> Result<String, StoreError> {
+        let read = self.0.begin_read()?;
+        let found = read.open_table(LOGS)?.get(&id.0[..])?;
+        Ok(found.map_or_else(String::new, |bytes| {
+            String::from_utf8_lossy(bytes.value()).into_owned()
+        }))
+    }
+
+    /// The record of a Keep.
+    pub(crate) fn get(&self, id: &Id) -> Result<Option<Record>, StoreError> {
+        let read = self.0.begin_read()?;
+        let found = read.open_table(KEEPS)?.get(&id.0[..])?;
+        Ok(found
+            .map(|bytes| serde_json::from_slice(bytes.value()))
+            .transpose()?)
+    }
+
+    /// The last Keeps of an owner, newest first, at most `limit`; true if there are more.
+    pub(crate) fn owned(
+        &self,
+        owner: &Owner,
+        limit: usize,
+    ) -> Result<(Vec<(Id, Record)>, bool), StoreError> {
+        let read = self.0.begin_read()?;
+        let (owned, keeps) = (read.open_table(OWNED)?, read.open_table(KEEPS)?);
+        let last = [&owner.0[..], &[0xff; 24]].concat();
+        let mut found = Vec::new();
+        for entry in owned.range(&owner.0[..]..=last.as_slice())? {
+            let (key, _) = entry?;
+            let Some(id) = key.value().last_chunk::<16>().copied().map(Hex) else {
+                continue;
+            };
+            if found.len() == limit {
+                return Ok((found, true));
+            }
+            let bytes = keeps.get(&id.0[..])?.ok_or(StoreError::Missing(id))?;
+            found.push((id, serde_json::from_slice(bytes.value())?));
+        }
+        Ok((found, false))
+    }
+
+    /// Ends all Keeps whose end nobody recorded. Returns how many.
+    pub(crate) fn end_living(&self, end: &End) -> Result<usize, StoreError> {
+        self.change(|write| {
+            let mut living = Vec::new();
+            for entry in write.open_table(LIVING)?.iter()? {
+                if let Some(id) = entry?.0.value().first_chunk::<16>() {
+                    living.push(Hex(*id));
+                }
+            }
+            for id in &living {
+                end_in(write, id, end.clone())?;
+            }
+            Ok(living.len())
+        })
+    }
+
+    /// Removes the records that are of no use at `now`: nobody could launch their contracts again. Returns how many.
+    pub(crate) fn forget(&self, now: u64) -> Result<usize, StoreError> {
+        self.change(|write| {
+            let mut keeps = write.open_table(KEEPS)?;
+            let mut owned = write.open_table(OWNED)?;
+            let mut logs = write.open_table(LOGS)?;
+            let mut expiring = write.open_table(EXPIRING)?;
+            let mut old = Vec::new();
+            for entry in expiring.range(..&now.to_be_bytes()[..])? {
+                old.push(entry?.0.value().to_vec());
+            }
+            for key in &old {
+                expiring.remove(key.as_slice())?;
+                let Some(id) = key.last_chunk::<16>().copied().map(Hex) else {
+                    continue;
+                };
+                logs.remove(&id.0[..])?;
+                let Some(bytes) = keeps.remove(&id.0[..])? else {
+                    continue;
+                };
+                let record: Record = serde_json::from_slice(bytes.value())?;
+                owned.remove(record.owned_key(&id).as_slice())?;
+            }
+            Ok(old.len())
+        })
+    }
+}
+
+impl StoreError {
+    /// The manager's error about this file. What is not the database's error is damage.
+    pub(crate) fn of(self, path: &Path) -> ManagerError {
+        ManagerError::Store {
+            path: path.to_owned(),
+            error: match self {
+                Self::Database(error) => error,
+                other => Box::new(redb::Error::Corrupted(other.to_string())),
+            },
+        }
+    }
+}
+
+fn end_in(write: &WriteTransaction, id: &Id, end: End) -> Result<(), StoreError> {
+    let mut keeps = write.open_table(KEEPS)?;
+    let mut record: Record = {
+        let bytes = keeps.get(&id.0[..])?.ok_or(StoreError::Missing(*id))?;
+        serde_json::from_slice(bytes.value())?
+    };
+    let expires = record.not_after.max(end.at).saturating_add(RETENTION);
+    record.end = Some(end);
+    let bytes = serde_json::to_vec(&record)?;
+    keeps.insert(&id.0[..], bytes.as_slice())?;
+    write.open_table(LIVING)?.remove(&id.0[..])?;
+    let key = [&expires.to_be_bytes()[..], &id.0].concat();
+    write.open_table(EXPIRING)?.insert(key.as_slice(), ())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use enarx_contract::canonical::Base64;
+
+    fn record(owner: u8, created: u64) -> Record {
+        let agreement = Agreement {
+            contract: Base64(vec![1]),
+            tenant: None,
+            host: None,
+        };
+        Record::new(agreement, Hex([9; 32]), Hex([owner; 32]), created, 1000)
+    }
+
+    fn end(at: u64) -> End {
+        End {
+            reason: "deleted".to_string(),
+            code: Some(1),
+            at,
+        }
+    }
+
+    fn id(number: u8) -> Id {
+        Hex([number; 16])
+    }
+
+    #[test]
+    fn records_outlive_the_store_and_end_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keeps.redb");
+        let store = Store::open(&path).unwrap();
+        store.insert(&id(1), &record(1, 10)).unwrap();
+        store.insert(&id(2), &record(1, 20)).unwrap();
+        store.insert(&id(3), &record(2, 30)).unwrap();
+        store.end(&id(1), end(40), "last").unwrap();
+        assert!(store.end(&id(4), end(40), "").is_err());
+        drop(store);
+        let store = Store::open(&path).unwrap();
+        let lost = End {
+            reason: "manager-lost".to_string(),
+            code: None,
+            at: 50,
+        };
+        assert_eq!(store.end_living(&lost).unwrap(), 2);
+        assert_eq!(store.end_living(&lost).unwrap(), 0);
+        let found = |number| store.get(&id(number)).unwrap().unwrap().end;
+        assert_eq!(found(1), Some(end(40)));
+        assert_eq!(store.log(&id(1)).unwrap(), "last");
+        assert_eq!(store.log(&id(2)).unwrap(), "");
+        assert_eq!(found(2), Some(lost.clone()));
+        assert_eq!(found(3), Some(lost));
+        assert!(store.get(&id(4)).unwrap().is_none());
+    }
+
+    #[test]
+    fn an_owner_sees_its_own_newest_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("keeps.redb")).unwrap();
+        for number in 1..=9 {
+            let owner = number % 2;
+            store
+                .insert(&id(number), &record(owner, number.into()))
+                .unwrap();
+        }
+        let owned = |owner: u8, limit| {
+            let (found, more) = store.owned(&Hex([owner; 32]), limit).unwrap();
+            let ids: Vec<_> = found.iter().map(|(id, _)| id.0[0]).collect();
+            (ids, more)
+        };
+        assert_eq!(owned(1, 10), (vec![9, 7, 5, 3, 1], false));
+        assert_eq!(owned(0, 10), (vec![8, 6, 4, 2], false));
+        assert_eq!(owned(0, 4), (vec![8, 6, 4, 2], false));
+        assert_eq!(owned(1, 2), (vec![9, 7], true));
+        assert_eq!(owned(2, 10), (vec![], false));
+    }
+
+    #[test]
+    fn records_are_forgotten_after_their_contracts_and_not_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("keeps.redb")).unwrap();
+        store.insert(&id(1), &record(1, 10)).unwrap();
+        store.insert(&id(2), &record(1, 20)).unwrap();
+        store.insert(&id(3), &record(1, 30)).unwrap();
+        store.end(&id(1), end(40), "last").unwrap();
+        store.end(&id(2), end(2000), "").unwrap();
+        assert_eq!(store.forget(1000 + RETENTION).unwrap(), 0);
+        assert_eq!(store.forget(1001 + RETENTION).unwrap(), 1);
+        assert!(store.get(&id(1)).unwrap().is_none());
+        assert_eq!(store.log(&id(1)).unwrap(), "");
+        assert_eq!(store.forget(u64::MAX).unwrap(), 1);
+        let (left, _) = store.owned(&Hex([1; 32]), 10).unwrap();
+        assert_eq!(left.len(), 1, "a Keep that lives is never forgotten");
+    }
+}

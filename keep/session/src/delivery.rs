@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A delivery on its way: room for its parts, and what the application is given of them.
+//!
+//! The parts' digests are checked by `enarx_session` before anything here looks into them.
+
+use enarx_configuration::Configuration;
+use enarx_contract::{Contract, Wanted};
+use enarx_session::Refusal;
+use enarx_session::deployment::{self, Deployment, Part};
+use zeroize::Zeroizing;
+
+/// Folder of the secrets that are files, relative to the root.
+const SECRETS: &str = "run/secrets";
+
+/// An application with everything that the tenant delivered.
+#[derive(Debug)]
+pub struct Delivered {
+    /// The application.
+    pub application: Vec<u8>,
+    /// Its configuration, with the secrets among its variables.
+    pub configuration: Configuration,
+    /// Files, the secrets among them: paths relative to the root, and contents.
+    pub files: Vec<(String, Vec<u8>)>,
+}
+
+/// The parts of a delivery, as far as they have come.
+pub struct Delivery {
+    deployment: Deployment,
+    application: Vec<u8>,
+    configuration: Vec<u8>,
+    decoded: Option<Configuration>,
+    files: Vec<Vec<u8>>,
+    secrets: Vec<Zeroizing<Vec<u8>>>,
+}
+
+impl Delivery {
+    /// Makes room for a deployment; `free` is the Keep's free memory in bytes.
+    ///
+    /// # Errors
+    /// [`Refusal::Release`] if it does not fit.
+    pub fn begin(deployment: &Deployment, free: u64) -> Result<Self, Refusal> {
+        let files = deployment.files.iter().map(|file| file.size);
+        let secrets = deployment.secrets.iter().map(|secret| secret.size);
+        let sizes = [deployment.application.size, deployment.configuration.size];
+        let total = sizes
+            .into_iter()
+            .chain(files.clone())
+            .chain(secrets.clone())
+            .fold(0, u64::saturating_add);
+        if total > free {
+            return Err(Refusal::Release(format!(
+                "the delivery has {total} bytes, the Keep has room for {free}: give it more memory"
+            )));
+        }
+        let room = |size: u64| {
+            let mut bytes = Vec::new();
+            let size = usize::try_from(size).unwrap_or(usize::MAX);
+            bytes.try_reserve_exact(size).map(|()| bytes).map_err(|_| {
+                Refusal::Release(format!("there is no memory for a part of {size} bytes"))
+            })
+        };
+        Ok(Self {
+            deployment: deployment.clone(),
+            application: room(deployment.application.size)?,
+            configuration: room(deployment.configuration.size)?,
+            decoded: None,
+            files: files.map(room).collect::<Result<_, _>>()?,
+            secrets: secrets
+                .map(|size| room(size).map(Zeroizing::new))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Takes bytes of a part. There is room for as many as the deployment names, and `enarx_session` lets no more through.
+    pub fn append(&mut self, part: Part, bytes: &[u8]) {
+        let to = match part {
+            Part::Application => Some(&mut self.application),
+            Part::Configuration => Some(&mut self.configuration),
+            Part::File(index) => self.files.get_mut(index),
+            Part::Secret(index) => self.secrets.get_mut(index).map(|secret| &mut **secret),
+        };
+        if let Some(to) = to {
+            to.extend_from_slice(bytes);
+        }
+    }
+
+    /// Looks into a part that is complete.
+    ///
+    /// # Errors
+    /// [`Refusal::Release`] for a configuration that this Keep does not understand or that asks for what a session does
+    /// not give, and for a secret that is to be a variable and is not text; [`Refusal::Contract`] for a configuration that
+    /// asks for doors that the contract does not have.
+    pub fn complete(&mut self, part: Part, contract: &Contract) -> Result<(), Refusal> {
+        match part {
+            Part::Configuration => self.configure(contract),
+            Part::Secret(index) => self.check_secret(index),
+            Part::Application | Part::File(_) => Ok(()),
+        }
+    }
+
+    fn check_secret(&self, index: usize) -> Result<(), Refusal> {
+        let (Some(secret), Some(value)) =
+            (self.deployment.secrets.get(index), self.secrets.get(index))
+        else {
+            return Ok(());
+        };
+        let is_text = std::str::from_utf8(value).is_ok_and(|text| !text.contains('\0'));
+        if secret.delivery == deployment::Delivery::Env && !is_text {
+            return Err(Refusal::Release(format!(
+                "the secret {} is no text: deliver it as a file",
+                secret.name
+            )));
+        }
+        Ok(())
+    }
+
+    fn configure(&mut self, contract: &Contract) -> Result<(), Refusal> {
+        let configuration = Configuration::decode(&self.configuration)
+            .map_err(|error| Refusal::Release(error.to_string()))?;
+        if configuration.attest.is_some() {
+            return Err(Refusal::Release(
+                "the configuration asks for evidence, which a session gives".to_owned(),
+            ));
+        }
+        let directories: Vec<(&str, bool)> = configuration
+            .directories
+            .iter()
+            .map(|directory| (directory.guest_path.as_str(), directory.read_only))
+            .collect();
+        let network = &configuration.network;
+        contract.terms().doors.admit(&Wanted {
+            tcp: network.tcp,
+            udp: network.udp,
+            name_lookup: network.name_lookup,
+            directories: &directories,
+        })?;
+        self.decoded = Some(configuration);
+        Ok(())
+    }
+
+    /// Gives what was delivered; `None` unless everything was complete.
+    pub fn finish(self) -> Option<Delivered> {
+        let mut configuration = self.decoded?;
+        // Timings are the session's to tell.
+        configuration.timings = false;
+        let paths = self.deployment.files.into_iter().map(|file| file.path);
+        let mut files: Vec<(String, Vec<u8>)> = paths.zip(self.files).collect();
+        for (secret, value) in self.deployment.secrets.into_iter().zip(self.secrets) {
+            match secret.delivery {
+                deployment::Delivery::File => {
+                    files.push((format!("{SECRETS}/{}", secret.name), value.to_vec()));
+                }
+                deployment::Delivery::Env => {
+                    let text = String::from_utf8_lossy(&value).into_owned();
+                    configuration.env.push((secret.name, text));
+                }
+            }
+        }
+        Some(Delivered {
+            application: self.application,
+            configuration,
+            files,
+        })
+    }
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The Keep's end of the attested session: the door through which its tenant comes, what the tenant delivers, and the
+//! application's standard streams to it.
+//!
+//! Trusted and measured. The host carries the bytes and is trusted by nobody; a peer is nobody before it is the
+//! contract's tenant. What both ends may say to each other is decided by `enarx_session`, the form on the wire by `enarx_tls`;
+//! here they meet the sallyport.
+//!
+//! Whichever thread waits for something of the session drives it: a call that waits, of the application or of the thread
+//! in [`Session::serve`], looks at every connection first. So nobody has to be woken by name.
+#![forbid(unsafe_code)]
+
+mod delivery;
+mod link;
+mod session;
+
+pub use delivery::Delivered;
+pub use session::{Attester, ReportError, Session, SessionError};

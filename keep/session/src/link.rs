@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! One connection through the door: bytes of the sallyport, TLS, frames. Its peer may be anybody.
+
+use enarx_sallyport::{Call, Handle};
+use enarx_session::keep::{Connection, Event, Fault, Keep};
+use enarx_session::{Moment, Refusal, time};
+use enarx_wasi::port::{MAX_TRANSFER, Operation, Port};
+
+use crate::delivery::{Delivered, Delivery};
+use crate::session::{Attester, ReportError};
+
+/// The duties of a Keep towards whoever is connected, apart from the frames themselves.
+pub struct Duties {
+    /// The way to the secure processor.
+    pub attester: Box<dyn Attester>,
+    /// The delivery that is on its way.
+    pub delivery: Option<Delivery>,
+    /// A delivery that is complete, until somebody takes it.
+    pub delivered: Option<Delivered>,
+    /// A fault of the Keep itself: it has to end.
+    pub fault: Option<Fault>,
+    /// Bytes on their way between the layers.
+    pub scratch: Vec<u8>,
+}
+
+/// The answer that an event asks for.
+enum Reaction {
+    Nothing,
+    Attest([u8; 64]),
+    Refuse(Refusal),
+}
+
+impl Duties {
+    fn handle(&mut self, event: Event<'_>, contract: &enarx_contract::Contract) -> Reaction {
+        let result = match event {
+            Event::Attest(data) => return Reaction::Attest(data),
+            Event::Release(deployment) => {
+                // The room of an earlier one that was cut is free first.
+                self.delivery = None;
+                Delivery::begin(deployment, self.attester.free_memory())
+                    .map(|delivery| self.delivery = Some(delivery))
+            }
+            Event::Part(part, bytes) => {
+                if let Some(delivery) = &mut self.delivery {
+                    delivery.append(part, bytes);
+                }
+                Ok(())
+            }
+            Event::PartComplete(part) => match &mut self.delivery {
+                Some(delivery) => delivery.complete(part, contract),
+                None => Ok(()),
+            },
+            Event::Start(_) => {
+                self.delivered = self.delivery.take().and_then(Delivery::finish);
+                Ok(())
+            }
+            Event::Handled | Event::Stop | Event::Attached | Event::Bye => Ok(()),
+        };
+        result.map_or_else(Reaction::Refuse, |()| Reaction::Nothing)
+    }
+}
+
+/// A connection.
+pub struct Link {
+    handle: Handle,
+    tls: enarx_tls::Connection,
+    /// `None` until the handshake is complete.
+    session: Option<Connection>,
+    opened: Moment,
+    reading: Option<Operation>,
+    writing: Option<Operation>,
+    /// Nothing more is taken: it ends once everything is sent.
+    closing: bool,
+    over: bool,
+}
+
+impl Link {
+    /// A connection that was just accepted.
+    pub fn new(handle: Handle, tls: enarx_tls::Connection, now: Moment) -> Self {
+        Self {
+            handle,
+            tls,
+            session: None,
+            opened: now,
+            reading: None,
+            writing: None,
+            closing: false,
+            over: false,
+        }
+    }
+
+    /// True if nothing more happens on it.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Gives it up.
+    pub fn close(self, port: &Port, keep: &mut Keep, now: Moment) {
+        // Operations first: the host would call them back with an error.
+        drop((self.reading, self.writing));
+        port.post(&Call::Close {
+            handle: self.handle,
+        });
+        if let Some(session) = self.session {
+            keep.disconnect(session, now);
+        }
+    }
+
+    /// The time at which it has something to do by itself.
+    pub fn deadline(&self) -> Moment {
+        let session = self.session.as_ref().map(Connection::deadline);
+        session.unwrap_or_else(|| self.opened.after(time::ATTEST))
+    }
+
+    /// Does everything that can be done without waiting; true if that was anything.
+    pub fn advance(
+        &mut self,
+        port: &Port,
+        keep: &mut Keep,
+        duties: &mut Duties,
+        now: Moment,
+    ) -> bool {
+        if now >= self.opened.after(time::ATTEST) && self.session.is_none() {
+            self.over = true;
+        }
+        if let Some(session) = &mut self.session {
+            // The refusal is among the outgoing bytes then.
+            let _ = session.tick(keep, now);
+        }
+        let received = !self.over && self.receive(port, keep, duties, now);
+        let sent = !self.over && self.send(port, keep, duties, now);
+        received || sent
+    }
+
+    /// Takes what has come.
+    fn receive(&mut self, port: &Port, keep: &mut Keep, duties: &mut Duties, now: Moment) -> bool {
+        if self.closing {
+            self.reading = None;
+            return false;
+        }
+        let Some(mut reading) = self.reading.take() else {
+            let call = Call::StreamRead {
+                stream: self.handle,
+                length: u32::try_from(MAX_TRANSFER).unwrap_or(u32::MAX),
+            };
+            self.reading = port.start(&call, &[]).ok();
+            self.over = self.reading.is_none();
+            return !self.over;
+        };
+        if !reading.is_ready() {
+            self.reading = Some(reading);
+            return false;
+        }
+        let mut bytes = vec![0; MAX_TRANSFER];
+        match reading.take(&mut bytes) {
+            Ok(answer) if answer.length > 0 => {
+                self.decrypt(
+                    bytes.get(..answer.length).unwrap_or_default(),
+                    keep,
+                    duties,
+                    now,
+                );
+            }
+            // Its end, or an error: the same to a session, which knows by itself whether it was complete.
+            _ => self.over = true,
+        }
+        true
+    }
+
+    /// Takes ciphertext.
+    fn decrypt(&mut self, mut input: &[u8], keep: &mut Keep, duties: &mut Duties, now: Moment) {
+        loop {
+            let before = input.len();
+            if self.tls.receive(&mut input).is_err() {
+                // An alert may be among the outgoing bytes.
+                self.closing = true;
+                return;
+            }
+            if self.session.is_none()
+                && let Some(facts) = self.tls.facts()
+            {
+                match keep.connect(facts.peer, facts.exporter.clone(), now) {
+                    Ok(session) => self.session = Some(session),
+                    Err(_) => {
+                        self.tls.close();
+                        self.closing = true;
+                        return;
+                    }
+                }
+            }
+            let mut plaintext = std::mem::take(&mut duties.scratch);
+            let count = self.tls.read(&mut plaintext);
+            self.hear(
+                plaintext.get(..count).unwrap_or_default(),
+                keep,
+                duties,
+                now,
+            );
+            duties.scratch = plaintext;
+            if count == 0 && input.len() == before {
+                return;
+            }
+        }
+    }
+
+    /// Takes frames.
+    fn hear(&mut self, mut input: &[u8], keep: &mut Keep, duties: &mut Duties, now: Moment) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        let contract = keep.contract().clone();
+        while !input.is_empty() {
+            let reaction = match session.receive(keep, &mut input, now) {
+                Ok(Some(event)) => duties.handle(event, &contract),
+                // The refusal is among the outgoing bytes, and what still comes is passed over.
+                Ok(None) | Err(_) => Reaction::Nothing,
+            };
+            match reaction {
+                Reaction::Nothing => {}
+                Reaction::Refuse(refusal) => {
+                    duties.delivery = None;
+                    session.refuse(keep, refusal, now);
+                }
+                Reaction::Attest(data) => match duties.attester.report(&data) {
+                    Ok(report) => {
+                        if let Err(fault) = session.evidence(keep, report.as_deref()) {
+                            duties.fault = Some(fault);
+                        }
+                    }
+                    Err(ReportError::Busy) => session.refuse(keep, Refusal::Busy, now),
+                    Err(ReportError::Failed) => duties.fault = Some(Fault::Report),
+                },
+            }
+        }
+    }
+
+    /// Sends what there is to send.
+    fn send(&mut self, port: &Port, keep: &mut Keep, duties: &mut Duties, now: Moment) -> bool {
+        if let Some(mut writing) = self.writing.take() {
+            if !writing.is_ready() {
+                self.writing = Some(writing);
+                return false;
+            }
+            if writing.take(&mut []).is_err() {
+                self.over = true;
+                return true;
+            }
+        }
+        if let Some(session) = &mut self.session {
+            loop {
+                let bytes = session.outgoing(keep, now);
+                let count = self.tls.write(bytes);
+                if count == 0 {
+                    break;
+                }
+                session.sent(count);
+            }
+            if session.is_closed() {
+                self.tls.close();
+                self.closing = true;
+            }
+        }
+        let count = self.tls.outgoing(&mut duties.scratch);
+        if count == 0 {
+            self.over = self.closing;
+            return self.closing;
+        }
+        let bytes = duties.scratch.get(..count).unwrap_or_default();
+        let call = Call::StreamWrite {
+            stream: self.handle,
+            length: u32::try_from(count).unwrap_or(u32::MAX),
+        };
+        self.writing = port.start(&call, &[bytes]).ok();
+        self.over = self.writing.is_none();
+        true
+    }
+}

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! All connections of a Keep, and the threads that drive them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use enarx_contract::{Contract, ContractError, Own};
+use enarx_sallyport::{Call, Handle};
+use enarx_session::Moment;
+use enarx_session::document::{Exit, ExitKind, MAX_TIMINGS, Started, Timing};
+use enarx_session::keep::{Fault, Keep, Order, Output};
+use enarx_tls::{Key, TlsError};
+use enarx_wasi::port::{MAX_TRANSFER, Operation, Port};
+use enarx_wasi::stream;
+
+use crate::delivery::Delivered;
+use crate::link::{Duties, Link};
+
+/// Most connections at a time, those in their handshake included.
+const MAX_LINKS: usize = 3;
+
+/// How long a Keep that has done everything still sends, in milliseconds.
+const LAST_WORDS: u64 = 5_000;
+
+/// How soon something is looked at again whose time is over, in milliseconds.
+const AGAIN: u64 = 1_000;
+
+/// Exit code of an application that the Keep stopped: that of a program that SIGTERM ended.
+const STOPPED: u32 = 143;
+
+/// Exit code of an application whose time was over: that of timeout(1).
+const EXPIRED: u32 = 124;
+
+/// The ground under a session: the secure processor, and memory.
+pub trait Attester: Send + Sync {
+    /// A report by the secure processor over `data`; `None` if there is no such processor.
+    ///
+    /// # Errors
+    /// [`ReportError`].
+    fn report(&self, data: &[u8; 64]) -> Result<Option<Vec<u8>>, ReportError>;
+
+    /// Free memory of the Keep, in bytes.
+    fn free_memory(&self) -> u64;
+}
+
+/// Why there is no report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportError {
+    /// The host let no message through; it may later.
+    Busy,
+    /// No answer that could be trusted.
+    Failed,
+}
+
+/// Why a Keep ends without having run what its tenant wants.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// The contract is none.
+    #[error("{0} ({code})", code = .0.code())]
+    Contract(#[from] ContractError),
+    /// There is no key, or no TLS.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    /// The host gave no door.
+    #[error("the host gave the Keep no door for its tenant")]
+    NoDoor,
+    /// Nobody delivered an application in time.
+    #[error("nobody delivered an application within {0} seconds, as the contract says")]
+    Unclaimed(u32),
+    /// The Keep is not what its contract says, or its secure processor gives no true report.
+    #[error("{0}")]
+    Fault(Fault),
+}
+
+struct State {
+    keep: Keep,
+    key: Key,
+    accepting: Option<Operation>,
+    links: Vec<Link>,
+    duties: Duties,
+    /// When everything was done.
+    finished: Option<Moment>,
+    over: Option<Result<(), SessionError>>,
+}
+
+/// A Keep's sessions with its tenant; clones share them.
+#[derive(Clone)]
+pub struct Session {
+    port: Port,
+    origin: Instant,
+    state: Arc<Mutex<State>>,
+}
+
+impl Session {
+    /// Opens the door of a Keep with this contract, as the host gave it, and these properties.
+    ///
+    /// # Errors
+    /// [`SessionError::Contract`], [`SessionError::Tls`], [`SessionError::NoDoor`].
+    pub fn open(
+        port: &Port,
+        contract: &[u8],
+        vcpus: u32,
+        memory: u64,
+        attester: Box<dyn Attester>,
+    ) -> Result<Self, SessionError> {
+        let contract = Contract::decode(contract)?;
+        let own = Own {
+            // A Keep cannot tell a simulated platform from a genuine one, by design: the report's signature tells the
+            // tenant. That there is a report at all is checked when there must be one.
+            tee: contract.terms().platform.tee,
+            vcpus,
+            memory,
+        };
+        let key = Key::generate()?;
+        let state = State {
+            keep: Keep::new(contract, key.public(), own, Moment(0)),
+            key,
+            accepting: None,
+            links: Vec::new(),
+            duties: Duties {
+                attester,
+                delivery: None,
+                delivered: None,
+                fault: None,
+                scratch: vec![0; MAX_TRANSFER],
+            },
+            finished: None,
+            over: None,
+        };
+        Ok(Self {
+            port: port.clone(),
+            origin: Instant::now(),
+            state: Arc::new(Mutex::new(state)),
+        })
+    }
+
+    /// Waits until the tenant has delivered an application and wants it run.
+    ///
+    /// # Errors
+    /// [`SessionError`]: the Keep ends.
+    pub fn receive(&self) -> Result<Delivered, SessionError> {
+        self.port.block_on(std::future::poll_fn(|_| {
+            let mut state = self.drive();
+            match (state.duties.delivered.take(), &state.over) {
+                (Some(delivered), _) => Poll::Ready(Ok(delivered)),
+                (None, Some(over)) => {
+                    Poll::Ready(over.clone().and(Err(SessionError::Fault(Fault::Unasked))))
+                }
+                (None, None) => Poll::Pending,
+            }
+        }))
+    }
+
+    /// Serves the tenant while the application runs and after it, until nothing is left to be done.
+    ///
+    /// # Errors
+    /// [`SessionError::Fault`].
+    pub fn serve(&self) -> Result<(), SessionError> {
+        self.port
+            .block_on(std::future::poll_fn(|_| match &self.drive().over {
+                Some(over) => Poll::Ready(over.clone()),
+                None => Poll::Pending,
+            }))
+    }
+
+    /// Tells the tenant that the application has ended, and serves it until nothing is left to be done.
+    ///
+    /// # Errors
+    /// [`SessionError::Fault`].
+    pub fn exited(&self, exit: Exit) -> Result<(), SessionError> {
+        let now = self.now();
+        self.lock().end(exit, now);
+        self.serve()
+    }
+
+    fn now(&self) -> Moment {
+        Moment(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does everything that can be done without waiting, and has the port look again when more can be.
+    fn drive(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        let deadline = loop {
+            let now = self.now();
+            state.advance(&self.port, now);
+            let Some(deadline) = state.deadline(now) else {
+                break None;
+            };
+            let at = self.origin.checked_add(Duration::from_millis(deadline.0));
+            match at {
+                Some(at) if self.port.poll_deadline(at) => {}
+                other => break other,
+            }
+        };
+        let _ = deadline;
+        state
+    }
+}
+
+impl State {
+    fn advance(&mut self, port: &Port, now: Moment) {
+        if self.over.is_some() {
+            return;
+        }
+        loop {
+            let mut progress = self.accept(port, now);
+            let mut open = Vec::with_capacity(self.links.len());
+            for mut link in std::mem::take(&mut self.links) {
+                progress |= link.advance(port, &mut self.keep, &mut self.duties, now);
+                if link.is_over() {
+                    link.close(port, &mut self.keep, now);
+                } else {
+                    open.push(link);
+                }
+            }
+            self.links = open;
+            if !progress {
+                break;
+            }
+        }
+        if let Some(fault) = self.duties.fault.take() {
+            self.over = Some(Err(SessionError::Fault(fault)));
+        } else if self.keep.is_finished() {
+            let since = *self.finished.get_or_insert(now);
+            if self.links.is_empty() || now >= since.after(LAST_WORDS) {
+                self.over = Some(self.outcome());
+            }
+        } else {
+            match self.keep.tick(now) {
+                Some(Order::Kill(kind)) => {
+                    let code = match kind {
+                        ExitKind::Expired => EXPIRED,
+                        _ => STOPPED,
+                    };
+                    self.end(Exit { kind, code }, now);
+                }
+                Some(Order::End) => self.over = Some(self.outcome()),
+                Some(Order::Stop) | None => {}
+            }
+        }
+    }
+
+    /// The end of a Keep with nothing left to do.
+    fn outcome(&self) -> Result<(), SessionError> {
+        if self.keep.has_run() {
+            return Ok(());
+        }
+        let times = &self.keep.contract().terms().times;
+        Err(SessionError::Unclaimed(times.unprovisioned_seconds))
+    }
+
+    fn accept(&mut self, port: &Port, now: Moment) -> bool {
+        if self.links.len() >= MAX_LINKS || self.keep.is_finished() {
+            return false;
+        }
+        let Some(mut accepting) = self.accepting.take() else {
+            let call = Call::TcpAccept {
+                handle: Handle::DOOR,
+            };
+            self.accepting = port.start(&call, &[]).ok();
+            return self.accepting.is_some();
+        };
+        if !accepting.is_ready() {
+            self.accepting = Some(accepting);
+            return false;
+        }
+        let Ok(answer) = accepting.take(&mut []) else {
+            self.over = Some(Err(SessionError::NoDoor));
+            return false;
+        };
+        // The port lets no other values through.
+        let handle = Handle(u32::try_from(answer.value).unwrap_or(u32::MAX));
+        let tls = if self.keep.may_shake_hands(now) {
+            enarx_tls::Connection::keep(&self.key, Arc::new(self.keep.admission())).ok()
+        } else {
+            None
+        };
+        match tls {
+            Some(tls) => self.links.push(Link::new(handle, tls, now)),
+            None => port.post(&Call::Close { handle }),
+        }
+        true
+    }
+
+    /// Ends the application's run, once, and makes its receipt.
+    fn end(&mut self, exit: Exit, now: Moment) {
+        // It was stopped before it ended by itself: that end counts.
+        let Ok(sealing) = self.keep.exited(exit, now) else {
+            return;
+        };
+        // A receipt without a report says so; it is the tenant's to judge.
+        let report = self.duties.attester.report(&sealing.report_data);
+        let report = report.ok().flatten();
+        let sealed = self
+            .key
+            .sign(&sealing.signing_input)
+            .map_err(SessionError::from)
+            .and_then(|signature| {
+                self.keep
+                    .seal(signature, report.as_deref())
+                    .map_err(SessionError::Fault)
+            });
+        if let Err(error) = sealed {
+            self.over = Some(Err(error));
+        }
+    }
+
+    /// When something is to be done by itself.
+    fn deadline(&self, now: Moment) -> Option<Moment> {
+        if self.over.is_some() {
+            return None;
+        }
+        let links = self.links.iter().map(Link::deadline);
+        let last = self.finished.map(|since| since.after(LAST_WORDS));
+        let earliest = links.chain(self.keep.deadline()).chain(last).min()?;
+        Some(if earliest > now {
+            earliest
+        } else {
+            now.after(AGAIN)
+        })
+    }
+}
+
+impl stream::Session for Session {
+    fn poll_write(&self, output: Handle, bytes: &[u8]) -> usize {
+        let output = if output == Handle::STDERR {
+            Output::Stderr
+        } else {
+            Output::Stdout
+        };
+        let taken = self.lock().keep.write(output, bytes);
+        let mut state = self.drive();
+        if taken > 0 {
+            return taken;
+        }
+        state.keep.write(output, bytes)
+    }
+
+    fn poll_read(&self, buffer: &mut [u8]) -> Option<usize> {
+        self.drive().keep.read_stdin(buffer)
+    }
+
+    fn poll_readable(&self) -> bool {
+        self.drive().keep.has_stdin()
+    }
+
+    fn started(&self, phases: &[(&'static str, u64)]) {
+        let timings = phases
+            .iter()
+            .take(MAX_TIMINGS)
+            .map(|&(phase, us)| Timing {
+                phase: enarx_contract::canonical::Name::cleaned(phase),
+                us,
+            })
+            .collect();
+        self.lock().keep.started(Started { timings });
+        drop(self.drive());
+    }
+}

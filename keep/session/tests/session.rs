@@ -1,0 +1,556 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A Keep's sessions with real TLS over a real socket: the executor serves the door, the test is the tenant.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use enarx_contract::canonical::Hex;
+use enarx_contract::{Contract, PublicKey, Tenant, Terms};
+use enarx_keep_session::{Attester, Delivered, ReportError, Session, SessionError};
+use enarx_sallyport_host::{InProcess, World};
+use enarx_session::deployment::Deployment;
+use enarx_session::document::{Exit, ExitKind};
+use enarx_session::keep::Output;
+use enarx_session::receipt::Receipt;
+use enarx_session::tenant::{self, Channel, Event, Outcome, Released, Streams, Wanted};
+use enarx_session::{Moment, Refusal};
+use enarx_session_drivers::fixture::{self, MEMORY, Marks, Values};
+use enarx_tls::{Connection, Key};
+use enarx_wasi::port::Port;
+use enarx_wasi::stream::Standard;
+
+/// Longest time of a test.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A secure processor that signs with a mark, which the verifier of the tests takes for genuine.
+struct Processor {
+    contract: Contract,
+    busy: AtomicBool,
+}
+
+/// A Keep's way to the processor.
+struct Ground(Arc<Processor>);
+
+impl Attester for Ground {
+    fn report(&self, data: &[u8; 64]) -> Result<Option<Vec<u8>>, ReportError> {
+        if self.0.busy.load(Ordering::Relaxed) {
+            return Err(ReportError::Busy);
+        }
+        Ok(Some(fixture::report_bytes(&self.0.contract, *data, 1)))
+    }
+
+    fn free_memory(&self) -> u64 {
+        64 << 20
+    }
+}
+
+/// A Keep with an application that is a function.
+struct Keep {
+    path: PathBuf,
+    _folder: tempfile::TempDir,
+    contract: Contract,
+    processor: Arc<Processor>,
+    thread: JoinHandle<Result<(), SessionError>>,
+}
+
+/// The contract of a Keep for the owner of `key`.
+fn contract(key: &PublicKey, change: impl FnOnce(&mut Terms)) -> Contract {
+    let mut terms = fixture::terms(Tenant::Named(*key));
+    change(&mut terms);
+    Contract::new(terms).unwrap()
+}
+
+impl Keep {
+    fn start(
+        contract: Contract,
+        application: impl FnOnce(&Port, &Standard, Delivered) -> Exit + Send + 'static,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("door");
+        let door = UnixListener::bind(&path).unwrap();
+        door.set_nonblocking(true).unwrap();
+        let door: OwnedFd = door.into();
+        let processor = Arc::new(Processor {
+            contract: contract.clone(),
+            busy: AtomicBool::new(false),
+        });
+        let (attester, bytes) = (Ground(Arc::clone(&processor)), contract.bytes().to_vec());
+        let thread = thread::spawn(move || {
+            let (port, _host) = InProcess::start(World {
+                door: Some(door),
+                ..World::default()
+            });
+            let session = Session::open(&port, &bytes, 2, MEMORY, Box::new(attester))?;
+            let delivered = session.receive()?;
+            let serving = session.clone();
+            let server = thread::spawn(move || serving.serve());
+            let streams = Standard::Session(Arc::new(session.clone()));
+            if let Standard::Session(session) = &streams {
+                session.started(&[("compile", 7)]);
+            }
+            let exit = application(&port, &streams, delivered);
+            session.exited(exit)?;
+            server.join().unwrap()
+        });
+        Self {
+            path,
+            _folder: folder,
+            contract,
+            processor,
+            thread,
+        }
+    }
+
+    /// Waits for its end.
+    fn join(self) -> Result<(), SessionError> {
+        self.thread.join().unwrap()
+    }
+}
+
+/// The tenant's end of a connection.
+struct Wire {
+    stream: UnixStream,
+    tls: Connection,
+    plaintext: Vec<u8>,
+    start: Instant,
+}
+
+impl Wire {
+    /// Connects and completes the handshake; `None` if the Keep refuses it.
+    fn connect(keep: &Keep, key: &Key) -> Option<(Self, Channel)> {
+        let stream = UnixStream::connect(&keep.path).unwrap();
+        let timeout = Some(Duration::from_millis(2));
+        stream.set_read_timeout(timeout).unwrap();
+        let mut wire = Self {
+            stream,
+            tls: Connection::tenant(key).unwrap(),
+            plaintext: Vec::new(),
+            start: Instant::now(),
+        };
+        while wire.tls.facts().is_none() {
+            if !wire.turn() {
+                return None;
+            }
+        }
+        let facts = wire.tls.facts().unwrap();
+        let channel = Channel {
+            keep: facts.peer,
+            tenant: facts.own,
+            exporter: facts.exporter.clone(),
+        };
+        Some((wire, channel))
+    }
+
+    fn now(&self) -> Moment {
+        let elapsed = self.start.elapsed();
+        assert!(elapsed < PATIENCE, "nothing happens");
+        Moment(elapsed.as_millis().try_into().unwrap())
+    }
+
+    /// Moves bytes both ways; false once the Keep has closed, or refused.
+    fn turn(&mut self) -> bool {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let count = self.tls.outgoing(&mut buffer);
+            if count == 0 {
+                break;
+            }
+            if self.stream.write_all(&buffer[..count]).is_err() {
+                return false;
+            }
+        }
+        self.now();
+        let count = match self.stream.read(&mut buffer) {
+            Ok(0) => return false,
+            Ok(count) => count,
+            Err(error) => {
+                return matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+            }
+        };
+        let mut input = &buffer[..count];
+        let mut plaintext = vec![0; 64 << 10];
+        loop {
+            let before = input.len();
+            if self.tls.receive(&mut input).is_err() {
+                return false;
+            }
+            let count = self.tls.read(&mut plaintext);
+            self.plaintext.extend_from_slice(&plaintext[..count]);
+            if count == 0 && input.len() == before {
+                return true;
+            }
+        }
+    }
+
+    /// Sends the bytes of a session, as many as there is room for; how many.
+    fn send(&mut self, bytes: &[u8]) -> usize {
+        self.tls.write(bytes)
+    }
+}
+
+/// A session that was judged, over its wire.
+struct Attested {
+    wire: Wire,
+    session: tenant::Session<Released>,
+}
+
+/// Attests a Keep.
+fn attest(keep: &Keep, key: &Key, wanted: Wanted) -> Result<Attested, Refusal> {
+    let (mut wire, channel) = Wire::connect(keep, key).ok_or(Refusal::Tenant)?;
+    let mut session = tenant::Session::attest(
+        keep.contract.clone(),
+        channel,
+        wanted,
+        None,
+        [5; 32],
+        wire.now(),
+    );
+    loop {
+        let count = wire.send(session.outgoing());
+        session.sent(count);
+        let open = wire.turn();
+        let plaintext = std::mem::take(&mut wire.plaintext);
+        let mut input = &plaintext[..];
+        if session.receive(&mut input)? {
+            wire.plaintext = input.to_vec();
+            let now = wire.now();
+            let session = session.judge(&Marks, now, 3_600_000)?;
+            return Ok(Attested { wire, session });
+        }
+        if !open {
+            return Err(session.interrupted());
+        }
+    }
+}
+
+/// The application's end, as the tenant saw it.
+#[derive(Debug)]
+struct Seen {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    exit: Exit,
+    receipt: Receipt,
+    phases: Vec<String>,
+}
+
+impl Attested {
+    fn release(&mut self, deployment: &Deployment) {
+        let now = self.wire.now();
+        self.session.release(deployment, now).unwrap();
+    }
+
+    /// Goes on until `until` says so of the outputs, or the Keep has said goodbye.
+    fn run(
+        mut self,
+        values: &Values,
+        mut stdin: &[u8],
+        until: impl Fn(&[u8]) -> bool,
+    ) -> Result<Result<Seen, Streams>, Refusal> {
+        let (mut stdout, mut stderr, mut exit) = (Vec::new(), Vec::new(), None);
+        let mut phases = Vec::new();
+        let mut left = false;
+        loop {
+            let now = self.wire.now();
+            while let Some((part, offset, room)) = self.session.wanted(now) {
+                let value = &values[index(part, values)];
+                let offset = usize::try_from(offset).unwrap();
+                let piece = &value[offset..value.len().min(offset + room)];
+                if piece.is_empty() || self.session.supply(piece, now)? == 0 {
+                    break;
+                }
+            }
+            let count = self.session.stdin(stdin, now);
+            stdin = &stdin[count..];
+            if stdin.is_empty() {
+                self.session.end_stdin();
+            }
+            loop {
+                let bytes = self.session.outgoing(now)?;
+                let count = self.wire.send(bytes);
+                if count == 0 {
+                    break;
+                }
+                self.session.sent(count);
+            }
+            let open = self.wire.turn();
+            let plaintext = std::mem::take(&mut self.wire.plaintext);
+            let mut input = &plaintext[..];
+            let now = self.wire.now();
+            while let Some(event) = self.session.receive(&mut input, now)? {
+                let consumed = match event {
+                    Event::Output(output, bytes) => {
+                        match output {
+                            Output::Stdout => stdout.extend_from_slice(bytes),
+                            Output::Stderr => stderr.extend_from_slice(bytes),
+                        }
+                        Some((output, bytes.len()))
+                    }
+                    Event::Started(started) => {
+                        phases = started
+                            .timings
+                            .iter()
+                            .map(|it| it.phase.as_str().to_owned())
+                            .collect();
+                        None
+                    }
+                    Event::Exit(found) => {
+                        exit = Some(found);
+                        None
+                    }
+                    Event::Receipt(_) => {
+                        left = true;
+                        None
+                    }
+                    _ => None,
+                };
+                if let Some((output, count)) = consumed {
+                    self.session.consumed(output, count);
+                }
+            }
+            if left {
+                self.session.bye();
+            }
+            if until(&stdout) {
+                return Ok(Err(self.session.into_streams()));
+            }
+            if !open {
+                break;
+            }
+        }
+        match self.session.finish()? {
+            Outcome::Complete(receipt) => Ok(Ok(Seen {
+                stdout,
+                stderr,
+                exit: exit.unwrap(),
+                receipt: *receipt,
+                phases,
+            })),
+            Outcome::Detached => panic!("nobody has left"),
+        }
+    }
+}
+
+/// The place of a part among the values.
+fn index(part: enarx_session::deployment::Part, values: &Values) -> usize {
+    use enarx_session::deployment::Part;
+    match part {
+        Part::Application => 0,
+        Part::Configuration => 1,
+        Part::File(index) => 2 + index,
+        Part::Secret(index) => values.len() - 2 + index,
+    }
+}
+
+const SUCCESS: Exit = Exit {
+    kind: ExitKind::Exited,
+    code: 0,
+};
+
+/// An application that writes what it reads, in capitals, and says on standard error how much that was.
+fn shout(port: &Port, streams: &Standard, _: Delivered) -> Exit {
+    let (stdin, stdout) = (streams.stdin(port), streams.stdout(port));
+    let (mut buffer, mut total) = (vec![0; 10_000], 0);
+    loop {
+        let count = stdin.read(&mut buffer).unwrap();
+        if count == 0 {
+            break;
+        }
+        total += count;
+        stdout
+            .write_all(&buffer[..count].to_ascii_uppercase())
+            .unwrap();
+    }
+    let text = format!("{total} bytes\n");
+    streams.stderr(port).write_all(text.as_bytes()).unwrap();
+    Exit { code: 7, ..SUCCESS }
+}
+
+#[test]
+fn a_tenant_delivers_feeds_hears_and_gets_a_receipt() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |_| ());
+    let keep = Keep::start(contract.clone(), |port, streams, delivered| {
+        assert_eq!(delivered.application, b"program");
+        let variable = ("PASSWORD".to_owned(), "hunter2".to_owned());
+        assert_eq!(delivered.configuration.env, [variable]);
+        let files: Vec<(&str, &[u8])> = delivered
+            .files
+            .iter()
+            .map(|(path, contents)| (path.as_str(), &contents[..]))
+            .collect();
+        let expected: [(&str, &[u8]); 3] = [
+            ("www/a.html", b"page"),
+            ("www/empty", b""),
+            ("run/secrets/empty.txt", b""),
+        ];
+        assert_eq!(files, expected);
+        shout(port, streams, delivered)
+    });
+    let (deployment, values) = fixture::deployment(&contract, b"program");
+    let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
+    session.release(&deployment);
+    // More than every buffer on the way together.
+    let stdin: Vec<u8> = (0..3_000_000_u32).map(|n| b'a' + (n % 26) as u8).collect();
+    let seen = session.run(&values, &stdin, |_| false).unwrap().unwrap();
+    assert!(seen.stdout == stdin.to_ascii_uppercase());
+    assert_eq!(seen.stderr, b"3000000 bytes\n");
+    assert_eq!(seen.exit, Exit { code: 7, ..SUCCESS });
+    assert_eq!(seen.phases, ["compile"]);
+    let body = &seen.receipt.body;
+    assert_eq!(body.exit, seen.exit);
+    assert_eq!(body.streams.stdout.bytes, 3_000_000);
+    assert!(seen.receipt.report.is_some());
+    keep.join().unwrap();
+}
+
+#[test]
+fn strangers_and_noise_are_refused_and_the_tenant_still_comes_in() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |_| ());
+    let keep = Keep::start(contract.clone(), shout);
+    let stranger = Key::generate().unwrap();
+    assert!(attest(&keep, &stranger, Wanted::Fresh).is_err());
+    let mut noise = UnixStream::connect(&keep.path).unwrap();
+    noise.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    noise.read_to_end(&mut answer).unwrap();
+    // Somebody who says nothing holds up nobody.
+    let silent = UnixStream::connect(&keep.path).unwrap();
+    let (deployment, values) = fixture::deployment(&contract, b"program");
+    let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
+    session.release(&deployment);
+    let seen = session.run(&values, b"hello", |_| false).unwrap().unwrap();
+    assert_eq!(seen.stdout, b"HELLO");
+    drop(silent);
+    keep.join().unwrap();
+}
+
+#[test]
+fn output_goes_on_where_a_connection_was_cut() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |_| ());
+    let keep = Keep::start(contract.clone(), |port, streams, _| {
+        for line in 0..200_000 {
+            let text = format!("line {line}\n");
+            streams.stdout(port).write_all(text.as_bytes()).unwrap();
+        }
+        SUCCESS
+    });
+    let expected: String = (0..200_000).map(|line| format!("line {line}\n")).collect();
+    let (deployment, values) = fixture::deployment(&contract, b"program");
+    let digest = sha256(&deployment.encode().unwrap());
+    let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
+    session.release(&deployment);
+    let streams = session
+        .run(&values, b"", |stdout| stdout.len() > 500_000)
+        .unwrap()
+        .unwrap_err();
+    let first = usize::try_from(streams.seen(Output::Stdout)).unwrap();
+    let mut session = attest(&keep, &key, Wanted::Running(digest)).unwrap();
+    let now = session.wire.now();
+    session.session.attach(streams, now).unwrap();
+    let seen = session.run(&values, b"", |_| false).unwrap().unwrap();
+    assert!(seen.stdout == expected.as_bytes()[first..]);
+    assert_eq!(seen.exit, SUCCESS);
+    keep.join().unwrap();
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).into()
+}
+
+#[test]
+fn a_keep_that_nobody_claims_ends_and_says_why() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |terms| terms.times.unprovisioned_seconds = 1);
+    let start = Instant::now();
+    let keep = Keep::start(contract, shout);
+    assert_eq!(keep.join(), Err(SessionError::Unclaimed(1)));
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_configuration_that_wants_more_than_the_contract_is_refused_by_name() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |_| ());
+    let keep = Keep::start(contract.clone(), shout);
+    for (configuration, code) in [
+        (&br#"{"network":{"tcp":true}}"#[..], "contract.doors"),
+        (
+            br#"{"directories":[{"guest_path":"/d","read_only":true}]}"#,
+            "contract.doors",
+        ),
+        (br#"{"attest":[1,2,3]}"#, "release.refused"),
+        (b"{", "release.refused"),
+    ] {
+        let (mut deployment, mut values) = fixture::deployment(&contract, b"program");
+        deployment.configuration.digest = Hex(sha256(configuration));
+        deployment.configuration.size = configuration.len() as u64;
+        values[1] = configuration.to_vec();
+        let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
+        session.release(&deployment);
+        let refusal = session.run(&values, b"", |_| false).unwrap_err();
+        assert!(refusal.is_of_peer());
+        assert_eq!(refusal.code(), code);
+    }
+    // Nothing was started, so the right one still is.
+    let (deployment, values) = fixture::deployment(&contract, b"program");
+    // Reports are given four at a time.
+    thread::sleep(Duration::from_millis(2_100));
+    let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
+    session.release(&deployment);
+    let seen = session.run(&values, b"x", |_| false).unwrap().unwrap();
+    assert_eq!(seen.stdout, b"X");
+    keep.join().unwrap();
+}
+
+#[test]
+fn a_throttled_secure_processor_is_busy_and_not_broken() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |_| ());
+    let keep = Keep::start(contract.clone(), shout);
+    keep.processor.busy.store(true, Ordering::Relaxed);
+    let refusal = attest(&keep, &key, Wanted::Fresh).map(drop).unwrap_err();
+    assert_eq!(refusal.code(), "evidence.busy");
+    keep.processor.busy.store(false, Ordering::Relaxed);
+    let (deployment, values) = fixture::deployment(&contract, b"program");
+    let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
+    session.release(&deployment);
+    session.run(&values, b"", |_| false).unwrap().unwrap();
+    keep.join().unwrap();
+}
+
+#[test]
+fn a_keep_that_is_not_what_its_contract_says_ends_and_shows_nothing() {
+    let key = Key::generate().unwrap();
+    let own = contract(&key.public(), |terms| terms.resources.memory = 2 * MEMORY);
+    let keep = Keep::start(own, shout);
+    assert!(attest(&keep, &key, Wanted::Fresh).is_err());
+    let error = keep.join().unwrap_err();
+    assert!(error.to_string().contains("memory"), "{error}");
+}
+
+#[test]
+fn a_contract_that_is_none_and_a_missing_door_are_refused() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |_| ());
+    let attester = || {
+        Box::new(Ground(Arc::new(Processor {
+            contract: contract.clone(),
+            busy: AtomicBool::new(false),
+        })))
+    };
+    let (port, _host) = InProcess::start(World::default());
+    let refused = Session::open(&port, b"{}", 2, MEMORY, attester()).map(drop);
+    assert!(matches!(refused, Err(SessionError::Contract(_))));
+    let session = Session::open(&port, contract.bytes(), 2, MEMORY, attester()).unwrap();
+    assert_eq!(session.receive().map(drop), Err(SessionError::NoDoor));
+}

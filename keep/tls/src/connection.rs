@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! One end of a connection, without input and output. The peer is nobody until its key was checked, and the host that
+//! carries the bytes always is: all it can do is end the connection.
+
+use crate::key::ConnectionKey;
+use crate::peer::{self, Admits, AnyKeep, Tenant};
+use crate::{Key, TlsError, provider};
+use enarx_contract::PublicKey;
+use enarx_session::binding::Exporter;
+use enarx_session::{ALPN, EXPORTER_LABEL};
+use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
+use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
+use rustls::version::TLS13;
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, ServerConfig,
+    ServerConnection,
+};
+use std::fmt;
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// Most bytes that a connection keeps for its peer. A little more are kept once they are encrypted: 22 bytes for each record.
+/// Of what the peer sends it keeps less than 64 KiB.
+pub const MAX_BUFFERED: usize = 256 << 10;
+
+/// Most bytes that a handshake takes from the peer. The profile needs less than 2 KiB; up to 4 KiB more may have been
+/// taken when the connection ends.
+pub const MAX_HANDSHAKE: usize = 16 << 10;
+
+/// Most bytes that a connection takes without any plaintext among them: key updates, tickets, empty records. A record has
+/// 16,645 bytes at most (RFC 8446, section 5.2). Up to 4 KiB more may have been taken when the connection ends.
+pub const MAX_SILENT: usize = 64 << 10;
+
+/// The name in a configuration where a name has to be; it is not sent (RFC 6761, section 6.4).
+const NAME: &str = "keep.invalid";
+
+/// The facts that a completed handshake binds. Taken from one's own connection, never from what a peer says.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The key of this end.
+    pub own: PublicKey,
+    /// The key of the other end.
+    pub peer: PublicKey,
+    /// The keying material of this connection (RFC 9266).
+    pub exporter: Exporter,
+}
+
+/// One end of the connection: bytes in, bytes out.
+pub struct Connection {
+    tls: rustls::Connection,
+    key: ConnectionKey,
+    facts: Option<Facts>,
+    /// Bytes of plaintext that can be read.
+    readable: usize,
+    /// Bytes taken since the last that brought plaintext.
+    silent: usize,
+    /// Some plaintext has come, so the other end has completed the handshake too.
+    heard: bool,
+    closed: bool,
+    closed_by_peer: bool,
+    failure: Option<TlsError>,
+}
+
+impl Connection {
+    /// The tenant's end. Its first bytes are ready.
+    ///
+    /// # Errors
+    /// [`TlsError::Cpu`]; [`TlsError::Handshake`] when the TLS library does not take the profile, or has no random numbers.
+    pub fn tenant(key: &Key) -> Result<Self, TlsError> {
+        let provider = provider::session()?;
+        let key = ConnectionKey::new(key);
+        let resolver = AlwaysResolvesClientRawPublicKeys::new(certified(&key));
+        let mut config = ClientConfig::builder_with_details(provider, Arc::new(NoClock))
+            .with_protocol_versions(&[&TLS13])
+            .map_err(|error| TlsError::handshake(&error))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyKeep))
+            .with_client_cert_resolver(Arc::new(resolver));
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.resumption = Resumption::disabled();
+        config.enable_sni = false;
+        config.enable_early_data = false;
+        let name = ServerName::try_from(NAME).map_err(|error| TlsError::handshake(&error))?;
+        let tls = ClientConnection::new(Arc::new(config), name)
+            .map_err(|error| TlsError::handshake(&error))?;
+        Ok(Self::new(tls.into(), key))
+    }
+
+    /// The Keep's end, for a tenant whose key `admits` says true of.
+    ///
+    /// # Errors
+    /// [`TlsError::Cpu`]; [`TlsError::Handshake`] when the TLS library does not take the profile.
+    pub fn keep(
+        key: &Key,
+        admits: Arc<dyn Fn(&PublicKey) -> bool + Send + Sync>,
+    ) -> Result<Self, TlsError> {
+        let provider = provider::session()?;
+        let key = ConnectionKey::new(key);
+        let admits: Admits = admits;
+        let resolver = AlwaysResolvesServerRawPublicKeys::new(certified(&key));
+        let mut config = ServerConfig::builder_with_details(provider, Arc::new(NoClock))
+            .with_protocol_versions(&[&TLS13])
+            .map_err(|error| TlsError::handshake(&error))?
+            .with_client_cert_verifier(Arc::new(Tenant(admits)))
+            .with_cert_resolver(Arc::new(resolver));
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        config.max_early_data_size = 0;
+        config.send_half_rtt_data = false;
+        let tls =
+            ServerConnection::new(Arc::new(config)).map_err(|error| TlsError::handshake(&error))?;
+        Ok(Self::new(tls.into(), key))
+    }
+
+    fn new(mut tls: rustls::Connection, key: ConnectionKey) -> Self {
+        tls.set_buffer_limit(Some(MAX_BUFFERED));
+        Self {
+            tls,
+            key,
+            facts: None,
+            readable: 0,
+            silent: 0,
+            heard: false,
+            closed: false,
+            closed_by_peer: false,
+            failure: None,
+        }
+    }
+
+    /// Takes bytes of the peer from the front of `input`, as many as there is room for: none while [`Self::read`] has
+    /// something to give. What comes after the peer's close_notify is passed over.
+    ///
+    /// # Errors
+    /// Why the connection is over: [`TlsError::Handshake`], [`TlsError::Alpn`], [`TlsError::Exporter`],
+    /// [`TlsError::Tenant`], [`TlsError::Record`]; again at each later call. An alert for the peer may be among the
+    /// outgoing bytes.
+    pub fn receive(&mut self, input: &mut &[u8]) -> Result<(), TlsError> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let result = self.take(input);
+        if let Err(failure) = &result {
+            self.failure = Some(failure.clone());
+            // Nothing when the library has sent an alert already.
+            self.tls.send_close_notify();
+        }
+        result
+    }
+
+    fn take(&mut self, input: &mut &[u8]) -> Result<(), TlsError> {
+        while !input.is_empty() && self.readable == 0 {
+            if self.closed_by_peer {
+                *input = &[];
+                break;
+            }
+            // 4 KiB at once.
+            let count = self
+                .tls
+                .read_tls(input)
+                .map_err(|error| self.fault(&error))?;
+            let state = self
+                .tls
+                .process_new_packets()
+                .map_err(|error| self.library_fault(&error))?;
+            self.readable = state.plaintext_bytes_to_read();
+            if self.facts.is_none() && !self.tls.is_handshaking() {
+                self.facts = Some(self.settle()?);
+            }
+            if self.readable > 0 {
+                self.heard = true;
+                self.silent = 0;
+            } else {
+                self.silent = self.silent.saturating_add(count);
+            }
+            if self.facts.is_some() && state.peer_has_closed() {
+                self.closed_by_peer = true;
+            } else if count == 0 || self.silent > self.silence() {
+                return Err(self.fault(&"records without end that say nothing"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Most bytes without plaintext, now.
+    fn silence(&self) -> usize {
+        if self.facts.is_some() {
+            MAX_SILENT
+        } else {
+            MAX_HANDSHAKE
+        }
+    }
+
+    /// The checks of a completed handshake.
+    fn settle(&self) -> Result<Facts, TlsError> {
+        if self.tls.alpn_protocol() != Some(ALPN) {
+            return Err(TlsError::Alpn);
+        }
+        if !self.key.was_shown() {
+            return Err(TlsError::handshake(&"the other end did not ask for a key"));
+        }
+        let (peer, others) = self
+            .tls
+            .peer_certificates()
+            .and_then(<[_]>::split_first)
+            .ok_or_else(|| TlsError::handshake(&"the other end showed no key"))?;
+        let peer = peer::key(peer, others).map_err(|error| TlsError::handshake(&error))?;
+        let mut material = Zeroizing::new([0; 32]);
+        self.tls
+            .export_keying_material(&mut material[..], EXPORTER_LABEL, Some(b""))
+            .map_err(|_| TlsError::Exporter)?;
+        Ok(Facts {
+            own: self.key.public(),
+            peer,
+            exporter: Exporter::new(*material).map_err(|_| TlsError::Exporter)?,
+        })
+    }
+
+    /// The name of the library's error.
+    fn library_fault(&self, error: &Error) -> TlsError {
+        match error {
+            Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => {
+                TlsError::Tenant
+            }
+            // So a Keep refuses a key.
+            Error::AlertReceived(AlertDescription::AccessDenied) if !self.is_keep() => {
+                TlsError::Tenant
+            }
+            Error::NoApplicationProtocol
+            | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => TlsError::Alpn,
+            other => self.fault(other),
+        }
+    }
+
+    /// A fault of the other end, in the handshake or after it. A client is done with the handshake before the server has
+    /// seen its key, so for the tenant it lasts until the Keep has said something.
+    fn fault(&self, error: &impl ToString) -> TlsError {
+        if self.heard || (self.is_keep() && self.facts.is_some()) {
+            TlsError::record(error)
+        } else {
+            TlsError::handshake(error)
+        }
+    }
+
+    fn is_keep(&self) -> bool {
+        matches!(self.tls, rustls::Connection::Server(_))
+    }
+
+    /// Moves received plaintext to `buffer` and returns how many bytes; 0: none now.
+    pub fn read(&mut self, buffer: &mut [u8]) -> usize {
+        if self.facts.is_none() {
+            return 0;
+        }
+        // It fails when there is nothing, which is no failure here.
+        let count = self.tls.reader().read(buffer).unwrap_or(0);
+        self.readable = self.readable.saturating_sub(count);
+        count
+    }
+
+    /// Takes plaintext for the peer and returns how many bytes, as many as there is room for. 0 before the handshake is
+    /// complete and after the end of the connection.
+    pub fn write(&mut self, bytes: &[u8]) -> usize {
+        if self.facts.is_none() || self.closed || self.failure.is_some() {
+            return 0;
+        }
+        self.tls.writer().write(bytes).unwrap_or(0)
+    }
+
+    /// Moves bytes for the peer to `buffer` and returns how many; 0: none.
+    pub fn outgoing(&mut self, buffer: &mut [u8]) -> usize {
+        let mut rest = &mut *buffer;
+        let mut total = 0;
+        while self.tls.wants_write() && !rest.is_empty() {
+            match self.tls.write_tls(&mut rest) {
+                Ok(0) | Err(_) => break,
+                Ok(count) => total += count,
+            }
+        }
+        total
+    }
+
+    /// True if there are bytes for the peer.
+    #[must_use]
+    pub fn has_outgoing(&self) -> bool {
+        self.tls.wants_write()
+    }
+
+    /// The facts of the connection; `None` until the handshake is complete, and ALPN and exporter were checked. They stay
+    /// when the connection ends.
+    #[must_use]
+    pub fn facts(&self) -> Option<&Facts> {
+        self.facts.as_ref()
+    }
+
+    /// Tells the peer that nothing more comes. What was written before still goes out.
+    pub fn close(&mut self) {
+        if !self.closed {
+            self.closed = true;
+            self.tls.send_close_notify();
+        }
+    }
+
+    /// True if the peer has said that nothing more comes: then all that it wrote has been received. A connection that ends
+    /// otherwise was cut.
+    #[must_use]
+    pub fn is_closed_by_peer(&self) -> bool {
+        self.closed_by_peer
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("facts", &self.facts)
+            .field("failure", &self.failure)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The key of this end, as rustls takes it: in the place of a certificate.
+fn certified(key: &ConnectionKey) -> Arc<CertifiedKey> {
+    let spki = CertificateDer::from(key.public().spki().to_vec());
+    Arc::new(CertifiedKey::new(vec![spki], Arc::new(key.clone())))
+}
+
+/// A clock that stands still. rustls asks for the time before it has keys checked; raw keys have no validity, and the Keep
+/// no clock that it could believe.
+#[derive(Debug)]
+struct NoClock;
+
+impl TimeProvider for NoClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::ZERO))
+    }
+}

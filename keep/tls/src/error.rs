@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Why a key or a connection was refused. Every reason has a name, as those of the session have.
+
+use enarx_contract::canonical::printable;
+use enarx_session::Refusal;
+
+/// Longest text of the TLS library that an error keeps, in characters.
+const MESSAGE_LIMIT: usize = 160;
+
+/// Why a key or a connection was refused. Before the verdict a tenant's peer may be anybody, the host included: then
+/// the error is the host's doing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsError {
+    /// The CPU has not what the cryptography is written for.
+    #[error(
+        "this CPU lacks instructions that the cryptography needs (AES, PCLMULQDQ, ADX, AVX2, BMI1, BMI2): use a newer CPU, \
+         or a virtual machine that shows them"
+    )]
+    Cpu,
+    /// No random numbers.
+    #[error("the system gives no random numbers")]
+    Random,
+    /// Bytes that are not a private key of P-256.
+    #[error("not a private key of P-256 in PKCS #8: make a new one")]
+    Key,
+    /// The handshake failed. The text is the TLS library's, or says what the other end did.
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(String),
+    /// The other end speaks another protocol, or names none.
+    #[error("the other end does not speak enarx-session/1")]
+    Alpn,
+    /// The connection gives no keying material to bind evidence to.
+    #[error("the TLS connection gives no exporter")]
+    Exporter,
+    /// The owner of this key may have no session.
+    #[error("the contract admits another tenant")]
+    Tenant,
+    /// Bytes that are no records of this connection, or an alert in the middle of it.
+    #[error("the TLS connection is broken: {0}")]
+    Record(String),
+}
+
+impl TlsError {
+    /// The name of the error, stable: logs, audit records and tests use it.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Cpu => "tls.cpu",
+            Self::Random => "tls.random",
+            Self::Key => "tls.key",
+            Self::Handshake(_) => "session.handshake",
+            Self::Alpn => "session.alpn",
+            Self::Exporter => "session.exporter",
+            Self::Tenant => "session.tenant",
+            Self::Record(_) => "session.protocol",
+        }
+    }
+
+    /// The refusal of the session that this is, where there is one of the same name.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Exporter => Some(Refusal::Exporter),
+            Self::Tenant => Some(Refusal::Tenant),
+            Self::Record(text) => Some(Refusal::Protocol(text.clone())),
+            Self::Cpu | Self::Random | Self::Key | Self::Handshake(_) | Self::Alpn => None,
+        }
+    }
+
+    /// A failed handshake.
+    pub(crate) fn handshake(error: &impl ToString) -> Self {
+        Self::Handshake(printable(&error.to_string(), MESSAGE_LIMIT))
+    }
+
+    /// A broken connection.
+    pub(crate) fn record(error: &impl ToString) -> Self {
+        Self::Record(printable(&error.to_string(), MESSAGE_LIMIT))
+    }
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The TLS of the attested session ([SPEC.md](../../protocol/session/SPEC.md), section 2), for both of its ends: one profile,
+//! in which there is nothing to negotiate, and no input and output. Part of the Keep, so trusted by the tenant, who runs
+//! the same code.
+//!
+//! * [`Key`]: a P-256 key pair, of a Keep, a tenant or a host
+//! * [`Connection`]: bytes of the peer in, bytes for the peer out; [`Connection::facts`] are what evidence binds
+//!
+//! Both ends show raw public keys (RFC 7250). That a peer's key is worth anything is decided elsewhere: by the contract in
+//! the Keep, by the verdict at the tenant. Until then a tenant's peer is nobody, and the host in between always is.
+//!
+//! This is the only crate that names the provider of cryptography, Graviola. No clock is read, no file opened. Random
+//! numbers come from `getrandom`, which the Keep's runtime is compiled to call as a system call (`image/recipe`).
+#![forbid(unsafe_code)]
+
+mod connection;
+mod error;
+mod key;
+mod peer;
+mod provider;
+
+pub use connection::{Connection, Facts, MAX_BUFFERED, MAX_HANDSHAKE, MAX_SILENT};
+pub use error::TlsError;
+pub use key::Key;
+pub use provider::check_cpu;
+#[cfg(feature = "web")]
+pub use provider::provider;

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Names of the manager's refusals and of the ends of Keeps: stable, for [`crate::Problem::code`] and
+//! [`crate::KeepInfo::reason`]. What is wrong with a contract itself has the names of `enarx_contract::ContractError`.
+
+/// No token, or one that the manager does not know (401).
+pub const TOKEN: &str = "token";
+/// The request cannot be read (400).
+pub const REQUEST: &str = "request";
+/// There is nothing of this path (404).
+pub const PATH: &str = "path";
+/// The path has no such method (405).
+pub const METHOD: &str = "method";
+/// The request did not arrive in time (408).
+pub const SLOW: &str = "request.slow";
+/// The body is too large (413).
+pub const LARGE: &str = "request.large";
+/// The body is not JSON by its media type (415).
+pub const MEDIA_TYPE: &str = "request.media-type";
+/// A session was asked for without the right `Upgrade` (426).
+pub const UPGRADE: &str = "session.upgrade";
+/// The Keep of this session is not ready yet, or has ended (409).
+pub const NOT_READY: &str = "session.not-ready";
+/// The Keep has as many connections as it may have (429).
+pub const CONNECTIONS: &str = "session.connections";
+/// There is no such Keep for this token (404).
+pub const KEEP: &str = "keep";
+/// Another token has asked for the Keep of this contract (409).
+pub const TAKEN: &str = "keep.taken";
+/// There is no collateral for this chip and TCB version (404).
+pub const COLLATERAL: &str = "collateral";
+/// The contract names another host's key or name (422).
+pub const HOST: &str = "contract.host";
+/// The contract names no tenant; this manager does not take such contracts (422).
+pub const OPEN: &str = "contract.open";
+/// The host has no such platform (422).
+pub const PLATFORM: &str = "contract.platform";
+/// The contract wants more than one token may ever have (422).
+pub const RESOURCES: &str = "contract.resources";
+/// The token has as many Keeps as it may have (429).
+pub const LIMIT_KEEPS: &str = "limit.keeps";
+/// The token's Keeps have as many virtual CPUs as they may have (429).
+pub const LIMIT_VCPUS: &str = "limit.vcpus";
+/// The token's Keeps have as much memory as they may have (429).
+pub const LIMIT_MEMORY: &str = "limit.memory";
+/// The token has launched as often as it may for now (429).
+pub const LIMIT_LAUNCHES: &str = "limit.launches";
+/// The token has as many connections as it may have (429).
+pub const LIMIT_CONNECTIONS: &str = "limit.connections";
+/// The host is full (503).
+pub const CAPACITY: &str = "capacity";
+/// The manager is ending (503).
+pub const DRAINING: &str = "draining";
+/// The manager cannot write its state, so it starts nothing (503).
+pub const STORE: &str = "store";
+
+/// Reasons of a Keep's end that the manager gives. A Keep process may tell others.
+pub mod end {
+    /// The process could not be started.
+    pub const START: &str = "keep.start";
+    /// The process did not say in time that its Keep runs.
+    pub const LAUNCH_TIMEOUT: &str = "keep.launch-timeout";
+    /// The process broke the protocol of its control socket.
+    pub const PROTOCOL: &str = "keep.protocol";
+    /// The process ended without a word.
+    pub const DIED: &str = "keep.died";
+    /// The Keep lived for as long as its contract allows at most, and did not end by itself.
+    pub const OVERDUE: &str = "keep.overdue";
+    /// Its tenant asked the manager to end it.
+    pub const DELETED: &str = "deleted";
+    /// The manager ended, and its Keeps with it.
+    pub const SHUTDOWN: &str = "manager-shutdown";
+    /// The manager was killed, and its Keeps with it.
+    pub const MANAGER_LOST: &str = "manager-lost";
+}

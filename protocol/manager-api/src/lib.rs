@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The interface of a host's manager of Keeps: requests and answers over HTTPS, and nothing else. The tenant's agent and
+//! the host's manager share it.
+//!
+//! **The tenant believes none of it.** A manager can refuse, lie and cut; what it says is a hint for placing a Keep.
+//! What counts is the evidence of the attested session (`protocol/session`), whose bytes the manager only passes on. The
+//! manager believes as little: every request is checked against its limits.
+//!
+//! * [`path`]: every path, and functions that fill them in
+//! * [`limit`]: sizes and times
+//! * [`Offer`], [`NewKeep`], [`KeepAnswer`], [`KeepInfo`], [`KeepList`], [`Collateral`]: bodies, in JSON
+//! * [`Problem`]: every error, with one of the names in [`code`] or of `enarx_contract::ContractError`
+//!
+//! Requests are read strictly: an unknown field is refused. Answers are read leniently, because a newer manager may say
+//! more.
+#![forbid(unsafe_code)]
+
+pub mod code;
+#[cfg(feature = "openapi")]
+pub mod openapi;
+pub mod path;
+mod problem;
+#[cfg(feature = "openapi")]
+mod schema;
+
+pub use problem::Problem;
+
+use enarx_contract::canonical::{Base64, Hex, Name};
+use enarx_contract::{Backend, Doors, PublicKey, Signature, Tee};
+use serde::{Deserialize, Serialize};
+
+/// Version of the interface; [`Offer::version`] tells it.
+pub const VERSION: u32 = 1;
+
+/// The protocol that a session's request names in `Upgrade` (RFC 9110 section 7.8). Behind the answer 101 there are the
+/// bytes of the attested session, and none before it: the client waits for the 101 before it sends.
+pub const PROTOCOL: &str = "enarx-session";
+
+/// Media type of [`Problem`] (RFC 9457).
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Sizes and times of the interface.
+pub mod limit {
+    /// Largest body of a request, in bytes: a contract of 64 KiB in base64, and room.
+    pub const BODY: usize = 128 << 10;
+    /// Largest head of a request, in bytes.
+    pub const HEAD: usize = 16 << 10;
+    /// Seconds in which a request has to be there as a whole.
+    pub const REQUEST_SECONDS: u64 = 10;
+    /// Most seconds that `?wait=STATE` waits. The answer tells the state by then, reached or not.
+    pub const WAIT_SECONDS: u64 = 30;
+    /// Seconds without a byte in either direction after which a session's connection is cut.
+    pub const IDLE_SECONDS: u64 = 90;
+    /// Connections to one Keep at a time.
+    pub const CONNECTIONS: usize = 2;
+    /// Most seconds of `?grace=SECONDS`, the limit of the session's STOP too.
+    pub const GRACE_SECONDS: u32 = 600;
+    /// Seconds of grace if the request names none.
+    pub const DEFAULT_GRACE_SECONDS: u32 = 10;
+    /// Largest log of a Keep, in bytes: the last ones are kept.
+    pub const LOG: usize = 64 << 10;
+    /// Most Keeps in a [`crate::KeepList`].
+    pub const LIST: usize = 1000;
+    /// Largest answer of a manager, in bytes, but for a session. A client reads no more.
+    pub const ANSWER: usize = 8 << 20;
+    /// Longest text in a [`crate::Problem`] or a [`crate::KeepInfo`], in characters of printable ASCII.
+    pub const TEXT: usize = 400;
+}
+
+/// A host's word about itself, the answer to [`path::OFFER`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct Offer {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The host's key: contracts name it, and the host signs them with it.
+    #[cfg_attr(feature = "openapi", schemars(with = "schema::Key"))]
+    pub key: PublicKey,
+    /// The host's name, which contracts repeat.
+    #[cfg_attr(feature = "openapi", schemars(with = "schema::NameText"))]
+    pub name: Name,
+    /// The kinds of Keep that it runs.
+    pub platforms: Vec<PlatformOffer>,
+    /// The most that the asking token may have.
+    pub limits: Limits,
+    /// What applications may reach; a contract has these doors or fewer.
+    #[cfg_attr(feature = "openapi", schemars(with = "schema::Doors"))]
+    pub doors: Doors,
+}
+
+/// A kind of Keep. Everything here is a claim that only evidence can prove.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct PlatformOffer {
+    /// The technology that signs reports.
+    #[cfg_attr(feature = "openapi", schemars(with = "schema::Tee"))]
+    pub tee: Tee,
+    /// The kind of Keep.
+    #[cfg_attr(feature = "openapi", schemars(with = "schema::Backend"))]
+    pub backend: Backend,
+    /// The generation of the CPU, by its name in `enarx_snp::product`.
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<schema::NameText>"))]
+    pub product: Option<Name>,
+    /// The guest policy of launches, big-endian.
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<schema::HexText<8>>"))]
+    pub guest_policy: Option<Hex<8>>,
+    /// The chip, by which AMD files its certificate.
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<schema::HexText<64>>"))]
+    pub chip_id: Option<Hex<64>>,
+    /// The reported TCB version, for which AMD certifies the chip's key.
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<schema::HexText<8>>"))]
+    pub tcb: Option<Hex<8>>,
+    /// SHA-256 of the simulated platform's root. A tenant that trusts it trusts the host.
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<schema::HexText<32>>"))]
+    pub simulated_root: Option<Hex<32>>,
+}
+
+/// The most that one token may have at a time, over all its Keeps, and how long they may live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct Limits {
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// Keeps.
+    pub keeps: u32,
+    /// Longest `runtime_seconds_max` of a contract.
+    pub runtime_seconds_max: u32,
+    /// Longest `detached_seconds_max` of a contract.
+    pub detached_seconds_max: u32,
+}
+
+/// Asks for the Keep of a contract, the body of a POST to [`path::KEEPS`]. The same contract again finds the same Keep,
+/// also after its end: there is one Keep for a contract, for ever.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct NewKeep {
+    /// The contract's canonical bytes.
+    #[cfg_attr(feature = "openapi", schemars(with = "schema::Base64Text"))]
+    pub contract: Base64,
+    /// The tenant's signature on it: `enarx_contract::signing_input` of the tenant's side.
+    #[cfg_attr(feature = "openapi", schemars(with = "schema::HexText<64>"))]
+    pub tenant_signature: Signature,
+}
+
+/// The Keep of a contract: 201 when it was made now, 200 when there was one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct KeepAnswer {
+    /// The Keep.
+    pub keep: KeepInfo,
+    /// The host's signature on the contract.
+    #[cfg_attr(feature = "openapi", schemars(with = "schema::HexText<64>"))]
+    pub host_signature: Signature,
+}
+
+/// A Keep, as its manager sees it from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct KeepInfo {
+    /// Its name: the first 16 bytes of the contract's digest.
+    #[cfg_attr(feature = "openapi", schemars(with = "schema::HexText<16>"))]
+    pub id: Hex<16>,
+    /// SHA-256 of its contract.
+    #[cfg_attr(feature = "openapi", schemars(with = "schema::HexText<32>"))]
+    pub contract: Hex<32>,
+    /// Its state.
+    pub state: KeepState,
+    /// Why it ended: a name of [`code::end`], or the Keep process's own word, in printable ASCII. `None` before its end.
+    pub reason: Option<String>,
+    /// The exit code that the Keep process told; `None` if it told none.
+    pub code: Option<i32>,
+    /// When it was asked for, in seconds since 1970 by the host's clock.
+    pub created: u64,
+    /// When it ended, by the same clock; `None` before.
+    pub ended: Option<u64>,
+}
+
+/// The state of a Keep. States come in this order, and some are left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub enum KeepState {
+    /// Its process was started.
+    Launching,
+    /// Its virtual machine runs, and its door is open.
+    Ready,
+    /// It seems to have an application. The manager sees ciphertext only, so it guesses by the number of bytes.
+    Provisioned,
+    /// It is gone.
+    Ended,
+}
+
+impl KeepState {
+    /// All states, in order.
+    pub const ALL: [Self; 4] = [Self::Launching, Self::Ready, Self::Provisioned, Self::Ended];
+
+    /// Its name in documents and in `?wait=STATE`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Launching => "launching",
+            Self::Ready => "ready",
+            Self::Provisioned => "provisioned",
+            Self::Ended => "ended",
+        }
+    }
+
+    /// The state of this name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// The Keeps of a token, newest first: all that live, then the last that ended, at most [`limit::LIST`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct KeepList {
+    /// The Keeps.
+    pub keeps: Vec<KeepInfo>,
+    /// True if there are more than are listed.
+    pub more: bool,
+}
+
+/// What the vendor says about a chip, as the host stores it. The tenant verifies all of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct Collateral {
+    /// The certificate of the chip's key (VCEK or VLEK), DER.
+    #[cfg_attr(feature = "openapi", schemars(with = "schema::Base64Text"))]
+    pub vek: Base64,
+    /// The certificate of its signer, DER.
+    #[cfg_attr(feature = "openapi", schemars(with = "schema::Base64Text"))]
+    pub ask: Base64,
+    /// The root, DER.
+    #[cfg_attr(feature = "openapi", schemars(with = "schema::Base64Text"))]
+    pub ark: Base64,
+    /// Revocation lists, DER.
+    #[cfg_attr(feature = "openapi", schemars(with = "Vec<schema::Base64Text>"))]
+    pub crls: Vec<Base64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_have_the_names_that_documents_have() {
+        for state in KeepState::ALL {
+            let name = format!("\"{}\"", state.name());
+            assert_eq!(serde_json::to_string(&state).unwrap(), name);
+            assert_eq!(KeepState::by_name(state.name()), Some(state));
+        }
+        assert_eq!(KeepState::by_name("Ready"), None);
+        assert!(KeepState::Ready < KeepState::Ended);
+    }
+
+    #[test]
+    fn requests_are_read_strictly_and_answers_leniently() {
+        let signature = "00".repeat(64);
+        let asked = format!(r#"{{"contract":"AQI=","tenant_signature":"{signature}"}}"#);
+        assert!(serde_json::from_str::<NewKeep>(&asked).is_ok());
+        let more = asked.replace('}', r#","x":1}"#);
+        assert!(serde_json::from_str::<NewKeep>(&more).is_err());
+        let list = r#"{"keeps":[],"more":false,"new":1}"#;
+        assert!(serde_json::from_str::<KeepList>(list).is_ok());
+    }
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! JSON schemas of the contract's types, which have none of their own: they are read by the Keep, whose image has no use
+//! for schemas.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::Value;
+use std::borrow::Cow;
+
+/// `N` bytes as `enarx_contract::canonical::Hex`.
+pub(crate) struct HexText<const N: usize>;
+/// Bytes as `enarx_contract::canonical::Base64`.
+pub(crate) struct Base64Text;
+/// `enarx_contract::canonical::Name`.
+pub(crate) struct NameText;
+/// `enarx_contract::PublicKey`.
+pub(crate) struct Key;
+/// `enarx_contract::Tee`.
+pub(crate) struct Tee;
+/// `enarx_contract::Backend`.
+pub(crate) struct Backend;
+/// `enarx_contract::Doors`.
+pub(crate) struct Doors;
+
+macro_rules! schema {
+    ($type:ty, $name:literal, $schema:expr) => {
+        impl JsonSchema for $type {
+            fn schema_name() -> Cow<'static, str> {
+                $name.into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                $schema
+            }
+        }
+    };
+}
+
+impl<const N: usize> JsonSchema for HexText<N> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        format!("Hex{N}").into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": format!("^[0-9a-f]{{{}}}$", 2 * N) })
+    }
+}
+
+schema!(
+    Base64Text,
+    "Base64",
+    json_schema!({ "type": "string", "contentEncoding": "base64" })
+);
+schema!(
+    NameText,
+    "Name",
+    json_schema!({ "type": "string", "pattern": "^[a-z0-9._+-]{1,64}$" })
+);
+schema!(
+    Key,
+    "PublicKey",
+    json_schema!({
+        "type": "string",
+        "pattern": "^[0-9a-f]{182}$",
+        "description": "SubjectPublicKeyInfo of P-256 with an uncompressed point."
+    })
+);
+schema!(
+    Tee,
+    "Tee",
+    json_schema!({ "type": "string", "enum": ["snp", "simulated", "none"] })
+);
+schema!(
+    Backend,
+    "Backend",
+    json_schema!({ "type": "string", "enum": ["snp", "sim", "kvm", "process"] })
+);
+schema!(Doors, "Doors", doors());
+
+fn doors() -> Schema {
+    let port = json_schema!({ "type": "integer", "minimum": 0, "maximum": 65535 });
+    let protocol = json_schema!({ "type": "string", "enum": ["tcp", "udp"] });
+    let list = |item: Value| json_schema!({ "type": "array", "maxItems": 256, "items": item });
+    let listen = object(&[("protocol", protocol.clone()), ("port", port.clone())]);
+    let maybe = json_schema!({ "type": ["string", "null"] });
+    let connect = object(&[
+        ("protocol", protocol),
+        ("host", maybe.clone()),
+        ("cidr", maybe),
+        ("port", port),
+    ]);
+    let boolean = json_schema!({ "type": "boolean" });
+    let directory = object(&[
+        ("name", json_schema!({ "type": "string" })),
+        ("read_only", boolean.clone()),
+    ]);
+    object(&[
+        ("listen", list(listen.to_value())),
+        ("connect", list(connect.to_value())),
+        ("resolve", boolean),
+        ("directories", list(directory.to_value())),
+    ])
+}
+
+/// An object with exactly these fields.
+fn object(fields: &[(&str, Schema)]) -> Schema {
+    let names: Vec<_> = fields.iter().map(|(name, _)| *name).collect();
+    let properties: serde_json::Map<String, Value> = fields
+        .iter()
+        .map(|(name, schema)| ((*name).to_string(), schema.clone().to_value()))
+        .collect();
+    json_schema!({
+        "type": "object",
+        "properties": properties,
+        "required": names,
+        "additionalProperties": false
+    })
+}

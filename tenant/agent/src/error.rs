@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Why a deployment failed: of one host ([`Refused`]), and as a whole ([`DeployError`]). Texts of hosts in it are
+//! printable ASCII, and worth no more than their hosts are.
+
+use enarx_attestation::{Check, PolicyError};
+use enarx_contract::ContractError;
+use enarx_contract::canonical::{Hex, Name};
+use enarx_session::Refusal;
+use enarx_session::deployment::DeploymentError;
+use enarx_session::document::Exit;
+use enarx_tls::TlsError;
+use std::fmt;
+
+/// The fault of one host, or on the way to it.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// No TCP connection.
+    #[error("no connection to its manager: {0}; is it running, and the address right?")]
+    Unreachable(std::io::ErrorKind),
+    /// A time was over.
+    #[error("its manager gave no {0} in time")]
+    Timeout(&'static str),
+    /// Another certificate than the pinned one.
+    #[error(
+        "its manager has the certificate sha256={found}, not sha256={expected}; copy the line that the manager prints, if you trust its owner's word"
+    )]
+    Pin {
+        /// The digest that the target names.
+        expected: Hex<32>,
+        /// The digest of the certificate that was shown.
+        found: Hex<32>,
+    },
+    /// The outer TLS handshake failed for another reason.
+    #[error("no TLS connection to its manager: {0}")]
+    OuterTls(String),
+    /// The manager does not keep to its API.
+    #[error("its manager does not keep to the API: {0}")]
+    Api(String),
+    /// The manager refused a request, in its own words.
+    #[error("its manager refuses: {sentence}")]
+    Manager {
+        /// HTTP status.
+        status: u16,
+        /// The manager's name for the reason.
+        code: Name,
+        /// The manager's words, with its name for the reason.
+        sentence: String,
+    },
+    /// The host offers no platform that the tenant accepts.
+    #[error("it offers no platform that you accept: it has {0}")]
+    Platform(String),
+    /// The contract, or the host's signature on it.
+    #[error(transparent)]
+    Contract(#[from] ContractError),
+    /// The Keep ended before it was used; the reason is the host's word.
+    #[error("its Keep ended: {0}")]
+    KeepEnded(String),
+    /// No way through the manager to the Keep.
+    #[error("its manager does not pass the session on: {0}")]
+    Relay(String),
+    /// The handshake with the Keep failed.
+    #[error("no TLS connection to its Keep: {0}")]
+    Tls(#[from] TlsError),
+    /// The session's refusal; of evidence, above all.
+    #[error(transparent)]
+    Session(#[from] Refusal),
+    /// Standard input could not be read.
+    #[error("standard input cannot be read: {0}")]
+    Input(std::io::ErrorKind),
+    /// An output could not be written.
+    #[error("output cannot be written: {0}")]
+    Output(std::io::ErrorKind),
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes")]
+    Random,
+    /// The tenant's clock is before 1970.
+    #[error("the clock stands before 1970: set it")]
+    Clock,
+    /// The end was asked for.
+    #[error("stopped on request")]
+    Cancelled,
+}
+
+impl Fault {
+    /// The name of the fault, stable. That of [`Self::Manager`] and of a Keep that refuses is the other side's own word.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Unreachable(_) => "manager.unreachable",
+            Self::Timeout(_) => "manager.timeout",
+            Self::Pin { .. } => "manager.pin",
+            Self::OuterTls(_) => "manager.tls",
+            Self::Api(_) => "manager.protocol",
+            Self::Manager { code, .. } => code.as_str(),
+            Self::Platform(_) => "host.platform",
+            Self::Contract(error) => error.code(),
+            Self::KeepEnded(_) => "keep.ended",
+            Self::Relay(_) => "relay.protocol",
+            Self::Tls(error) => error.code(),
+            Self::Session(refusal) => refusal.code(),
+            Self::Input(_) => "agent.input",
+            Self::Output(_) => "agent.output",
+            Self::Random => "agent.random",
+            Self::Clock => "agent.clock",
+            Self::Cancelled => "agent.cancelled",
+        }
+    }
+
+    /// True if evidence was judged, and the verdict is against this Keep.
+    #[must_use]
+    pub fn is_of_evidence(&self) -> bool {
+        match self {
+            // A contract is compared after the verdict; the host's signature comes before there is a Keep.
+            Self::Session(refusal) => matches!(
+                refusal,
+                Refusal::Evidence(_)
+                    | Refusal::Unchecked(_)
+                    | Refusal::Format(_)
+                    | Refusal::State(_)
+                    | Refusal::Sequence { .. }
+                    | Refusal::Contract(_)
+                    | Refusal::Continuity(_)
+            ),
+            _ => false,
+        }
+    }
+}
+
+/// A host that was not taken. Nothing was released to it.
+#[derive(Debug)]
+pub struct Refused {
+    /// Its name, `HOST:PORT`.
+    pub host: String,
+    /// Why.
+    pub fault: Fault,
+    /// The checks of the verifier that failed, with what was expected and what was found.
+    pub checks: Vec<Check>,
+}
+
+impl Refused {
+    /// The name of the reason, stable: [`Fault::code`].
+    #[must_use]
+    pub fn code(&self) -> &str {
+        self.fault.code()
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.host, self.fault)?;
+        for check in &self.checks {
+            let Check {
+                name,
+                expected,
+                actual,
+                ..
+            } = check;
+            write!(f, "; {name}: expected {expected}, found {actual}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A session that failed after the verdict, when the Keep had been given something, or was about to.
+#[derive(Debug)]
+pub struct Failed {
+    /// The host, `HOST:PORT`.
+    pub host: String,
+    /// Why.
+    pub fault: Fault,
+    /// True if START was sent: the application may have run, and may still run. False: the Keep was ended, nothing ran.
+    pub started: bool,
+    /// How the application ended, if the Keep said so. Without its receipt that is no success.
+    pub exit: Option<Exit>,
+    /// Checks of the verifier that failed, when that is why: of a later verdict, or of the receipt.
+    pub checks: Vec<Check>,
+}
+
+/// Why nothing was deployed, or why it did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// No host was named.
+    #[error("no host is named to deploy to")]
+    NoTarget,
+    /// The order can be no deployment.
+    #[error(transparent)]
+    Order(#[from] DeploymentError),
+    /// The policy can accept no evidence.
+    #[error("the policy cannot be used: {0}")]
+    Policy(#[from] PolicyError),
+    /// No host was accepted, and at least one was refused for its evidence. Nothing was released to any.
+    #[error("no host was accepted, and nothing was sent: {}", listed(.0))]
+    Refused(Vec<Refused>),
+    /// No host came as far as to be judged. Nothing was released to any.
+    #[error("no host could be asked for evidence, and nothing was sent: {}", listed(.0))]
+    Unavailable(Vec<Refused>),
+    /// The session failed after the verdict.
+    #[error("the session with {} failed: {}", .0.host, .0.fault)]
+    Failed(Box<Failed>),
+    /// The agent left on request, without the application's end.
+    #[error("left {host} before the application's end")]
+    Left {
+        /// The host, `HOST:PORT`.
+        host: String,
+    },
+    /// Given up on request, before anything was released.
+    #[error("stopped on request, before anything was sent")]
+    Cancelled,
+}
+
+impl DeployError {
+    /// The name of the error, stable; of several hosts that of the last which was refused for its evidence, or else of the
+    /// last.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match self {
+            Self::NoTarget => "agent.no-target",
+            Self::Order(error) => error.code(),
+            Self::Policy(_) => "policy.usable",
+            Self::Refused(hosts) => hosts
+                .iter()
+                .rev()
+                .find(|host| host.fault.is_of_evidence())
+                .map_or("evidence.refused", Refused::code),
+            Self::Unavailable(hosts) => hosts.last().map_or("agent.no-target", Refused::code),
+            Self::Failed(failed) => failed.fault.code(),
+            Self::Left { .. } => "agent.left",
+            Self::Cancelled => "agent.cancelled",
+        }
+    }
+}
+
+fn listed(hosts: &[Refused]) -> String {
+    let texts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+    texts.join("; ")
+}

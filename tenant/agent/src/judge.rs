@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The verifier of reports in the place where the session asks for one. The policy and the clock are the tenant's; report
+//! and endorsements are the host's, and hostile.
+//!
+//! The session depends on three comparisons that a policy may leave out. Here they become part of the policy of this one
+//! session: REPORT_DATA and HOST_DATA always, the launch digest where the policy names none. What the verifier then says
+//! about them is passed on as it is.
+
+use enarx_attestation::hex::Hex;
+use enarx_attestation::{
+    Check, Endorsements, Expected, Outcome, Overall, Policy, ReferenceValue, Timestamp, Verdict,
+    Verifier,
+};
+use enarx_contract::Tee;
+use enarx_session::verdict;
+use std::cell::RefCell;
+use std::time::Duration;
+
+/// By what evidence is judged, and for how long the verdict holds.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// The policy.
+    pub policy: Policy,
+    /// The reference values of a release manifest whose signature the caller has checked; `None`: there is none.
+    pub references: Option<Vec<ReferenceValue>>,
+    /// How long a verdict over a session holds. The agent asks for evidence again before that.
+    pub max_age: Duration,
+}
+
+impl Trust {
+    /// One hour: the age at which a verdict expires unless the tenant says otherwise.
+    pub const MAX_AGE: Duration = Duration::from_hours(1);
+
+    /// Evidence is judged by this policy, without a release manifest.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            references: None,
+            max_age: Self::MAX_AGE,
+        }
+    }
+}
+
+/// Judges the evidence of one Keep.
+pub(crate) struct Judge<'a> {
+    pub(crate) trust: &'a Trust,
+    pub(crate) endorsements: &'a Endorsements,
+    /// The technology that the contract names; `None`: no contract is at hand.
+    pub(crate) tee: Option<Tee>,
+    /// The launch digest that the tenant computed for the contract.
+    pub(crate) measurement: Option<[u8; 48]>,
+    pub(crate) at: Timestamp,
+    /// The last verdict, in full.
+    pub(crate) verdict: RefCell<Option<Verdict>>,
+}
+
+impl<'a> Judge<'a> {
+    pub(crate) fn new(trust: &'a Trust, endorsements: &'a Endorsements, at: Timestamp) -> Self {
+        Self {
+            trust,
+            endorsements,
+            tee: None,
+            measurement: None,
+            at,
+            verdict: RefCell::new(None),
+        }
+    }
+
+    /// The checks of the last verdict that failed.
+    pub(crate) fn failed_checks(&self) -> Vec<Check> {
+        self.verdict
+            .borrow()
+            .iter()
+            .flat_map(|verdict| verdict.with_outcome(Outcome::Fail).cloned())
+            .collect()
+    }
+
+    pub(crate) fn into_verdict(self) -> Option<Verdict> {
+        self.verdict.into_inner()
+    }
+
+    /// The policy with what is expected of this Keep. A value that the policy names itself stays: the report would have
+    /// to have both.
+    fn policy(&self, expected: &verdict::Expected) -> Policy {
+        let mut policy = self.trust.policy.clone();
+        policy.snp.host_data.get_or_insert(Hex(expected.host_data));
+        let names_none = policy.snp.measurements.is_empty() && policy.snp.releases.is_empty();
+        if let Some(measurement) = self.measurement.filter(|_| names_none) {
+            policy.snp.measurements.push(Hex(measurement));
+        }
+        policy
+    }
+}
+
+impl verdict::Verifier for Judge<'_> {
+    fn verify(&self, report: &[u8], expected: &verdict::Expected) -> verdict::Verdict {
+        let mut asked = Expected::at(self.at).with_report_data(Hex(expected.report_data));
+        if let Some(references) = &self.trust.references {
+            asked = asked.with_references(references);
+        }
+        let verifier = Verifier::new(self.policy(expected));
+        let mut verdict = verifier.verify(report, self.endorsements, &asked);
+        if self.tee == Some(Tee::Snp) && verdict.overall == Overall::Simulated {
+            refuse_simulated(&mut verdict);
+        }
+        let translated = translate(&verdict);
+        self.verdict.replace(Some(verdict));
+        translated
+    }
+}
+
+/// A policy may name a simulator's root besides AMD's. A contract that says `snp` is not met by the simulator.
+fn refuse_simulated(verdict: &mut Verdict) {
+    verdict.overall = Overall::Invalid;
+    verdict.checks.push(Check {
+        name: "chain.root".into(),
+        outcome: Outcome::Fail,
+        expected: "a root of AMD, since the contract says snp".to_owned(),
+        actual: "a simulator's root".to_owned(),
+        remedy: "have the host offer the platform that it has".to_owned(),
+    });
+}
+
+/// The verdict in the session's words.
+fn translate(verdict: &Verdict) -> verdict::Verdict {
+    let outcome = |name| match verdict.check(name).map(|check| check.outcome) {
+        // A shortcoming that the policy tolerates, such as a deprecated release, was compared and accepted.
+        Some(Outcome::Pass | Outcome::Warn) => verdict::Outcome::Pass,
+        Some(Outcome::Fail) => verdict::Outcome::Fail,
+        Some(Outcome::Skipped) | None => verdict::Outcome::Skipped,
+    };
+    let failing = verdict.with_outcome(Outcome::Fail);
+    let mut failed: Vec<String> = failing.map(|check| check.name.to_string()).collect();
+    if failed.is_empty() && !verdict.is_accepted() {
+        failed.push("evidence.refused".to_owned());
+    }
+    verdict::Verdict {
+        failed,
+        report_data: outcome("guest.report-data"),
+        host_data: outcome("guest.host-data"),
+        measurement: outcome("guest.measurement"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use enarx_attestation::Tee as Kind;
+    use std::collections::BTreeMap;
+
+    fn verdict(checks: &[(&'static str, Outcome)], overall: Overall) -> Verdict {
+        let check = |(name, outcome): &(&'static str, Outcome)| Check {
+            name: (*name).into(),
+            outcome: *outcome,
+            expected: String::new(),
+            actual: String::new(),
+            remedy: String::new(),
+        };
+        Verdict {
+            overall,
+            tee: Kind::SevSnp,
+            policy: String::new(),
+            at_unix: 0,
+            tcb_status: None,
+            advisories: Vec::new(),
+            claims: BTreeMap::new(),
+            not_compared: Vec::new(),
+            warnings: Vec::new(),
+            checks: checks.iter().map(check).collect(),
+        }
+    }
+
+    #[test]
+    fn a_check_that_was_not_made_is_not_one_that_passed() {
+        let given = verdict(
+            &[
+                ("guest.report-data", Outcome::Skipped),
+                ("guest.host-data", Outcome::Pass),
+            ],
+            Overall::Valid,
+        );
+        let translated = translate(&given);
+        assert!(translated.failed.is_empty());
+        assert_eq!(translated.report_data, verdict::Outcome::Skipped);
+        assert_eq!(translated.host_data, verdict::Outcome::Pass);
+        assert_eq!(translated.measurement, verdict::Outcome::Skipped);
+    }
+
+    #[test]
+    fn what_is_not_accepted_has_a_reason() {
+        let translated = translate(&verdict(&[], Overall::Invalid));
+        assert_eq!(translated.failed, ["evidence.refused"]);
+        let mut simulated = verdict(&[("guest.measurement", Outcome::Warn)], Overall::Simulated);
+        assert!(translate(&simulated).failed.is_empty());
+        assert_eq!(translate(&simulated).measurement, verdict::Outcome::Pass);
+        refuse_simulated(&mut simulated);
+        assert_eq!(translate(&simulated).failed, ["chain.root"]);
+    }
+
+    #[test]
+    fn the_policy_of_a_session_names_what_the_session_depends_on() {
+        let endorsements = Endorsements::default();
+        let expected = verdict::Expected {
+            report_data: [1; 64],
+            host_data: [2; 32],
+        };
+        let mut trust = Trust::new(Policy::default());
+        let judged = |trust: &Trust| {
+            let mut judge = Judge::new(trust, &endorsements, Timestamp(0));
+            judge.measurement = Some([3; 48]);
+            judge.policy(&expected)
+        };
+        let policy = judged(&trust);
+        assert_eq!(policy.snp.host_data, Some(Hex([2; 32])));
+        assert_eq!(policy.snp.measurements, [Hex([3; 48])]);
+        // The tenant's own values are kept: the evidence would have to have both.
+        trust.policy.snp.host_data = Some(Hex([9; 32]));
+        trust.policy.snp.releases = vec!["0.8.0".to_owned()];
+        let policy = judged(&trust);
+        assert_eq!(policy.snp.host_data, Some(Hex([9; 32])));
+        assert!(policy.snp.measurements.is_empty());
+    }
+}

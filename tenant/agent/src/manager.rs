@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The client of a host's manager (`protocol/manager-api`). Nothing that it answers is believed: it is used to place a
+//! Keep and to reach it, and evidence tells the rest.
+
+use crate::error::Fault;
+use crate::line::{Answer, Ask, Line, Stream};
+use crate::peek::Endorser;
+use crate::target::Target;
+use enarx_attestation::{AmdEndorsements, Endorsements};
+use enarx_contract::canonical::{Base64, Hex, Name, printable};
+use enarx_contract::{Contract, Signature};
+use enarx_manager_api::{
+    Collateral, KeepAnswer, KeepInfo, KeepState, NewKeep, Offer, Problem, VERSION, limit, path,
+};
+use hyper::{Method, StatusCode};
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// Time for an answer.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Time for an answer that the manager may hold back for [`limit::WAIT_SECONDS`].
+const LONG_ANSWER: Duration = Duration::from_secs(limit::WAIT_SECONDS + 10);
+
+/// Time for a Keep to become ready.
+const LAUNCH: Duration = Duration::from_mins(2);
+
+/// Pause before the same question again, when a manager answers too early.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Seconds of grace for a Keep that is not used: nothing runs in it.
+const NO_GRACE: u32 = 0;
+
+/// Longest text of a JSON reader that an error keeps, in characters.
+const MESSAGE: usize = 160;
+
+/// A manager, and the connection to it when there is one.
+pub(crate) struct Manager<'a> {
+    target: &'a Target,
+    line: Option<Line>,
+}
+
+fn get(path: impl Into<String>, what: &'static str) -> Ask {
+    Ask {
+        method: Method::GET,
+        path: path.into(),
+        body: Vec::new(),
+        within: ANSWER,
+        what,
+    }
+}
+
+impl<'a> Manager<'a> {
+    pub(crate) fn new(target: &'a Target) -> Self {
+        Self { target, line: None }
+    }
+
+    /// Asks for the offer.
+    ///
+    /// # Errors
+    /// [`Fault`], also for an offer of another version.
+    pub(crate) async fn offer(&mut self) -> Result<Offer, Fault> {
+        let offer: Offer = self.call(&get(path::OFFER, "offer")).await?;
+        if offer.version != VERSION {
+            return Err(Fault::Api(format!(
+                "version {} of the offer, this program knows version {VERSION}",
+                offer.version
+            )));
+        }
+        Ok(offer)
+    }
+
+    /// Asks for the Keep of a contract, and returns the host's signature on it.
+    ///
+    /// # Errors
+    /// [`Fault`], also for an answer about another contract, or a signature that does not hold.
+    pub(crate) async fn create(
+        &mut self,
+        contract: &Contract,
+        signature: Signature,
+    ) -> Result<Signature, Fault> {
+        let body = serde_json::to_vec(&NewKeep {
+            contract: Base64(contract.bytes().to_vec()),
+            tenant_signature: signature,
+        });
+        let ask = Ask {
+            method: Method::POST,
+            path: path::KEEPS.to_owned(),
+            body: body.map_err(|error| unreadable(&error))?,
+            within: ANSWER,
+            what: "Keep",
+        };
+        let answer: KeepAnswer = self.call(&ask).await?;
+        same_keep(&answer.keep, contract)?;
+        contract.verify_host(&answer.host_signature)?;
+        Ok(answer.host_signature)
+    }
+
+    /// Waits until the manager says that the Keep is ready.
+    ///
+    /// # Errors
+    /// [`Fault::KeepEnded`]; [`Fault::Timeout`] after two minutes; every other [`Fault`] of a request.
+    pub(crate) async fn ready(&mut self, contract: &Contract) -> Result<(), Fault> {
+        let until = Instant::now() + LAUNCH;
+        let path = path::keep_wait(&contract.keep_id(), KeepState::Ready);
+        let ask = Ask {
+            within: LONG_ANSWER,
+            ..get(path, "state of the Keep")
+        };
+        loop {
+            let info: KeepInfo = timeout_at(until, self.call(&ask))
+                .await
+                .map_err(|_| Fault::Timeout("Keep that is ready"))??;
+            same_keep(&info, contract)?;
+            match info.state {
+                KeepState::Ready | KeepState::Provisioned => return Ok(()),
+                KeepState::Ended => {
+                    let reason = info.reason.unwrap_or_else(|| "no reason given".to_owned());
+                    return Err(Fault::KeepEnded(printable(&reason, limit::TEXT)));
+                }
+                KeepState::Launching => sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// Gives the way to the Keep of a contract.
+    ///
+    /// # Errors
+    /// [`Fault::Relay`]; those of the connection.
+    pub(crate) async fn relay(&mut self, contract: &Contract) -> Result<Stream, Fault> {
+        let ask = get(path::session(&contract.keep_id()), "way to the Keep");
+        let kept = self.line.is_some();
+        let mut result = self.line().await?.relay(self.target, &ask).await;
+        if kept && matches!(result, Err(Fault::Unreachable(_))) {
+            let line = Line::open(self.target).await?;
+            result = line.relay(self.target, &ask).await;
+        }
+        result.map_err(|fault| match fault {
+            Fault::Unreachable(_) => Fault::Relay("the connection ended before an answer".into()),
+            other => other,
+        })
+    }
+
+    /// Fetches certificates and revocation lists.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub(crate) async fn endorsements(&mut self, of: Endorser) -> Result<Endorsements, Fault> {
+        let path = path::collateral(&Hex(of.chip), &Hex(of.tcb));
+        let collateral: Collateral = self.call(&get(path, "collateral")).await?;
+        Ok(Endorsements {
+            amd: AmdEndorsements {
+                vek: Some(collateral.vek.0),
+                ask: Some(collateral.ask.0),
+                ark: Some(collateral.ark.0),
+                crls: collateral.crls.into_iter().map(|list| list.0).collect(),
+            },
+            intel: None,
+        })
+    }
+
+    /// Has the Keep of a contract ended, which is not used.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub(crate) async fn end(&mut self, contract: &Contract) -> Result<(), Fault> {
+        let ask = Ask {
+            method: Method::DELETE,
+            ..get(
+                path::keep_delete(&contract.keep_id(), NO_GRACE),
+                "end of the Keep",
+            )
+        };
+        let _: KeepInfo = self.call(&ask).await?;
+        Ok(())
+    }
+
+    /// The connection: the one at hand, or a new one. It is put back after use.
+    async fn line(&mut self) -> Result<Line, Fault> {
+        match self.line.take() {
+            Some(line) => Ok(line),
+            None => Line::open(self.target).await,
+        }
+    }
+
+    async fn call<T: DeserializeOwned>(&mut self, ask: &Ask) -> Result<T, Fault> {
+        let kept = self.line.is_some();
+        let mut line = self.line().await?;
+        let mut result = line.ask(self.target, ask).await;
+        // A manager may have closed a connection that stood idle. Every request may be made twice: that for a Keep finds
+        // the same one.
+        if kept && matches!(result, Err(Fault::Unreachable(_))) {
+            line = Line::open(self.target).await?;
+            result = line.ask(self.target, ask).await;
+        }
+        let answer = result?;
+        self.line = Some(line);
+        read(&answer)
+    }
+}
+
+/// The document in an answer.
+fn read<T: DeserializeOwned>(answer: &Answer) -> Result<T, Fault> {
+    if matches!(
+        answer.status,
+        StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED
+    ) {
+        return serde_json::from_slice(&answer.body).map_err(|error| unreadable(&error));
+    }
+    let status = answer.status.as_u16();
+    match serde_json::from_slice::<Problem>(&answer.body) {
+        Ok(problem) if answer.status.is_client_error() || answer.status.is_server_error() => {
+            Err(Fault::Manager {
+                status,
+                code: Name::cleaned(&problem.code),
+                sentence: problem.to_string(),
+            })
+        }
+        _ => Err(Fault::Api(format!("status {status}"))),
+    }
+}
+
+fn unreadable(error: &serde_json::Error) -> Fault {
+    Fault::Api(printable(&error.to_string(), MESSAGE))
+}
+
+/// Checks that an answer is about the Keep of this contract.
+fn same_keep(keep: &KeepInfo, contract: &Contract) -> Result<(), Fault> {
+    if keep.id == contract.keep_id() && keep.contract == *contract.digest() {
+        return Ok(());
+    }
+    Err(Fault::Api("an answer about another Keep".to_owned()))
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What is to run, as the tenant orders it, and the deployment that is made of it for one contract. The tenant's own, and
+//! trusted; secrets in it are wiped when it is dropped.
+
+use crate::error::Fault;
+use enarx_contract::canonical::Hex;
+use enarx_contract::{Contract, Doors, Resources};
+use enarx_session::deployment::{
+    self, Delivery, Deployment, DeploymentError, Detached, File, Object, Output, Part, commitment,
+};
+use enarx_session::tenant::InsecureUnattested;
+use sha2::{Digest, Sha256};
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// What is to run, on which terms.
+pub struct Order {
+    /// The application: a WebAssembly module or component.
+    pub application: Vec<u8>,
+    /// The encoded configuration (`enarx_configuration`). Wiped, since arguments and variables may be secret.
+    pub configuration: Zeroizing<Vec<u8>>,
+    /// Files of the package: path and content, in any order.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// Secrets, in any order.
+    pub secrets: Vec<Secret>,
+    /// Where output goes.
+    pub output: Output,
+    /// The rules for the time without a session.
+    pub detached: Detached,
+    /// The application's ways to reach outside of its Keep.
+    pub doors: Doors,
+    /// The Keep's least resources.
+    pub resources: Resources,
+    /// The times of the contract.
+    pub times: Times,
+    /// The tenant's word that a Keep without a TEE will do. Its host reads everything: the caller warns.
+    pub unattested: Option<InsecureUnattested>,
+}
+
+/// A secret for the application.
+pub struct Secret {
+    /// Name of the variable, or of the file below `/run/secrets`.
+    pub name: String,
+    /// How it reaches the application.
+    pub delivery: Delivery,
+    /// Its value.
+    pub value: Zeroizing<Vec<u8>>,
+}
+
+/// The times of a contract, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// How long the contract holds, from now on.
+    pub valid_seconds: u32,
+    /// How long a Keep waits for the application before it ends.
+    pub unprovisioned_seconds: u32,
+    /// How long the application may run.
+    pub runtime_seconds_max: u32,
+}
+
+impl fmt::Debug for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Order")
+            .field("application", &self.application.len())
+            .field("files", &self.files.len())
+            .field("secrets", &self.secrets)
+            .field("doors", &self.doors)
+            .field("resources", &self.resources)
+            .field("times", &self.times)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An order that makes a legal deployment, with its parts in their order.
+pub(crate) struct Package {
+    order: Order,
+    /// The deployment but for contract, time, salt and commitments.
+    template: Deployment,
+}
+
+fn object(bytes: &[u8]) -> Object {
+    Object {
+        digest: Hex(Sha256::digest(bytes).into()),
+        size: bytes.len() as u64,
+    }
+}
+
+impl Package {
+    /// Puts the parts of an order into their order and hashes them.
+    ///
+    /// # Errors
+    /// [`DeploymentError`] when no contract could make a deployment of it.
+    pub(crate) fn new(mut order: Order) -> Result<Self, DeploymentError> {
+        order
+            .files
+            .sort_by(|(a, _), (b, _)| a.split('/').cmp(b.split('/')));
+        order.secrets.sort_by(|a, b| a.name.cmp(&b.name));
+        let file = |(path, content): &(String, Vec<u8>)| {
+            let Object { digest, size } = object(content);
+            File {
+                path: path.clone(),
+                digest,
+                size,
+            }
+        };
+        let secret = |secret: &Secret| deployment::Secret {
+            name: secret.name.clone(),
+            delivery: secret.delivery,
+            commitment: Hex([0; 32]),
+            size: secret.value.len() as u64,
+        };
+        let template = Deployment {
+            version: deployment::VERSION,
+            contract: Hex([0; 32]),
+            application: object(&order.application),
+            configuration: object(&order.configuration),
+            files: order.files.iter().map(file).collect(),
+            secrets: order.secrets.iter().map(secret).collect(),
+            output: order.output,
+            detached: order.detached,
+            now: 0,
+            salt: Hex([0; 32]),
+        };
+        template.encode()?;
+        Ok(Self { order, template })
+    }
+
+    pub(crate) fn order(&self) -> &Order {
+        &self.order
+    }
+
+    /// The deployment under this contract at `now`, in seconds since 1970, with a salt of its own.
+    ///
+    /// # Errors
+    /// [`Fault::Random`].
+    pub(crate) fn deployment(&self, contract: &Contract, now: u64) -> Result<Deployment, Fault> {
+        let salt: [u8; 32] = random()?;
+        let mut deployment = self.template.clone();
+        deployment.contract = *contract.digest();
+        deployment.now = now;
+        deployment.salt = Hex(salt);
+        for (entry, secret) in deployment.secrets.iter_mut().zip(&self.order.secrets) {
+            entry.commitment = Hex(commitment(&salt, &secret.name, &secret.value));
+        }
+        Ok(deployment)
+    }
+
+    /// The bytes of a part; empty for one that it does not have.
+    pub(crate) fn part(&self, part: Part) -> &[u8] {
+        match part {
+            Part::Application => &self.order.application,
+            Part::Configuration => &self.order.configuration,
+            Part::File(index) => self
+                .order
+                .files
+                .get(index)
+                .map_or(&[], |(_, content)| content),
+            Part::Secret(index) => self
+                .order
+                .secrets
+                .get(index)
+                .map_or(&[], |secret| &secret.value),
+        }
+    }
+}
+
+/// Random bytes of the system.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Fault> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| Fault::Random)?;
+    Ok(bytes)
+}

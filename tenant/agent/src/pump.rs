@@ -1,0 +1,489 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A released session until its end: delivers the parts, moves the streams, asks for evidence again before the verdict
+//! expires, judges the receipt, and says goodbye. The Keep is trusted as far as the verdict goes, the wire not at all.
+
+use crate::clock::{Clock, unix_seconds};
+use crate::error::Fault;
+use crate::judge::{Judge, Trust};
+use crate::manager::Manager;
+use crate::order::{Package, random};
+use crate::peek::{Endorser, Peek};
+use crate::stop::Stop;
+use crate::streams::{Sink, Source, Streams};
+use crate::target::Target;
+use crate::wire::Wire;
+use enarx_attestation::{Check, Endorsements, Timestamp, Verdict};
+use enarx_contract::Contract;
+use enarx_session::binding::State;
+use enarx_session::document::{Exit, Started};
+use enarx_session::keep::Output;
+use enarx_session::receipt::{Claims, Receipt};
+use enarx_session::tenant::{Event, Released, Session};
+use enarx_session::{Moment, Refusal, time};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Sleep;
+
+/// Milliseconds to wait for the Keep's answer to a goodbye: everything is settled by then, so little is lost.
+const GOODBYE: u64 = 5_000;
+
+/// Of a verdict's age, the part after which evidence is asked for again: the rest is far more than a throttled host needs.
+const REATTEST_AFTER: (u64, u64) = (3, 4);
+
+/// The certificates at hand, and of whom.
+pub(crate) struct Held {
+    pub(crate) endorser: Option<Endorser>,
+    pub(crate) endorsements: Endorsements,
+}
+
+/// Everything that a session needs besides itself.
+pub(crate) struct Terms<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) trust: &'a Trust,
+    pub(crate) contract: &'a Contract,
+    pub(crate) package: &'a Package,
+    pub(crate) stop: &'a Stop,
+    pub(crate) clock: Clock,
+}
+
+impl Terms<'_> {
+    /// The judge of this Keep's evidence, now.
+    ///
+    /// # Errors
+    /// [`Fault::Clock`].
+    pub(crate) fn judge<'b>(&'b self, endorsements: &'b Endorsements) -> Result<Judge<'b>, Fault> {
+        let at = Timestamp(unix_seconds()?);
+        let mut judge = Judge::new(self.trust, endorsements, at);
+        let terms = self.contract.terms();
+        judge.tee = Some(terms.platform.tee);
+        judge.measurement = terms.image.as_ref().map(|image| image.measurement.0);
+        Ok(judge)
+    }
+}
+
+/// A report that waits to be judged.
+enum Pending {
+    /// New evidence.
+    Evidence(Vec<u8>),
+    /// The report over a receipt.
+    Receipt(Vec<u8>, Box<Receipt>),
+}
+
+impl Pending {
+    fn report(&self) -> &[u8] {
+        match self {
+            Self::Evidence(report) | Self::Receipt(report, _) => report,
+        }
+    }
+}
+
+type Fetch = Pin<Box<dyn Future<Output = Result<Endorsements, Fault>> + Send>>;
+
+/// How a goodbye was meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goodbye {
+    /// Everything is stored.
+    Complete,
+    /// The application may run on.
+    Leave,
+}
+
+/// How a session ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The receipt is there, and everything that it covers.
+    Complete,
+    /// The tenant left.
+    Left,
+}
+
+/// A released session.
+pub(crate) struct Pump<'a, S, I, O, E> {
+    terms: Terms<'a>,
+    wire: Wire<S>,
+    pub(crate) session: Session<Released>,
+    peek: Peek,
+    held: Held,
+    stdin: Source<I>,
+    stdout: Sink<O>,
+    stderr: Sink<E>,
+    pending: VecDeque<Pending>,
+    fetch: Option<Fetch>,
+    reattest_at: Moment,
+    stops: u32,
+    goodbye: Option<(Goodbye, Moment)>,
+    /// The Keep answered the goodbye.
+    answered: bool,
+    /// Nothing more comes.
+    closed: bool,
+    receipt: bool,
+    timer: Pin<Box<Sleep>>,
+    /// How the application ended, as the Keep says.
+    pub(crate) exit: Option<Exit>,
+    /// The phases of its start, as the Keep says.
+    pub(crate) started: Option<Started>,
+    /// The verdict over the receipt's report.
+    pub(crate) receipt_verdict: Option<Verdict>,
+    /// The checks that failed, when that ended the session.
+    pub(crate) failed_checks: Vec<Check>,
+    /// When START was handed to TLS.
+    pub(crate) delivered_at: Option<Moment>,
+    /// When the first byte of output came.
+    pub(crate) output_at: Option<Moment>,
+}
+
+impl<'a, S, I, O, E> Pump<'a, S, I, O, E>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    I: AsyncRead + Unpin,
+    O: AsyncWrite + Unpin,
+    E: AsyncWrite + Unpin,
+{
+    pub(crate) fn new(
+        terms: Terms<'a>,
+        wire: Wire<S>,
+        session: Session<Released>,
+        peek: Peek,
+        held: Held,
+        streams: Streams<I, O, E>,
+    ) -> Self {
+        let now = terms.clock.now();
+        let timer = Box::pin(tokio::time::sleep_until(terms.clock.instant(now)));
+        let reattest_at = reattest_at(&session, now);
+        Self {
+            terms,
+            wire,
+            session,
+            peek,
+            held,
+            stdin: Source::new(streams.stdin),
+            stdout: Sink::new(streams.stdout),
+            stderr: Sink::new(streams.stderr),
+            pending: VecDeque::new(),
+            fetch: None,
+            reattest_at,
+            stops: 0,
+            goodbye: None,
+            answered: false,
+            closed: false,
+            receipt: false,
+            timer,
+            exit: None,
+            started: None,
+            receipt_verdict: None,
+            failed_checks: Vec::new(),
+            delivered_at: None,
+            output_at: None,
+        }
+    }
+
+    /// Runs the session to its end.
+    ///
+    /// # Errors
+    /// [`Fault`]: the session is over, without success.
+    pub(crate) async fn run(&mut self) -> Result<End, Fault> {
+        let result = std::future::poll_fn(|cx| self.poll(cx)).await;
+        let last = Duration::from_millis(GOODBYE);
+        if result.is_ok() {
+            self.wire.close();
+            let wire = &mut self.wire;
+            // A courtesy: nothing depends on it.
+            let farewell = std::future::poll_fn(|cx| wire.poll_send(cx));
+            let _ = tokio::time::timeout(last, farewell).await;
+        } else {
+            // What came before the fault is the application's output all the same.
+            let rest = std::future::poll_fn(|cx| self.poll_rest(cx));
+            let _ = tokio::time::timeout(last, rest).await;
+        }
+        result
+    }
+
+    /// Writes the output that is there. Ready when nothing is left, or nothing can be written.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let failed = self.stdout.poll(cx).is_err() | self.stderr.poll(cx).is_err();
+        if failed || (self.stdout.is_done() && self.stderr.is_done()) {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, Fault>> {
+        loop {
+            let now = self.terms.clock.now();
+            let mut moved = self.heed(cx, now)?;
+            moved |= self.receive(cx, now)?;
+            moved |= self.judge(cx, now)?;
+            moved |= self.reattest(now)?;
+            if self.session.state() == State::Provisioned && self.exit.is_none() {
+                moved |= self.stdin.poll(&mut self.session, now, cx)?;
+            }
+            moved |= self.write(cx)?;
+            moved |= self.say_goodbye(now);
+            moved |= self.send(cx, now)?;
+            if let Some(end) = self.end(now)? {
+                return Poll::Ready(Ok(end));
+            }
+            if self.goodbye.is_none() {
+                self.session.tick(now)?;
+            }
+            if !moved && !self.is_due(cx, now) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Heeds the tenant's wish to end.
+    fn heed(&mut self, cx: &Context<'_>, now: Moment) -> Result<bool, Fault> {
+        let requests = self.terms.stop.poll_requests(cx);
+        if requests == self.stops || self.goodbye.is_some() {
+            return Ok(false);
+        }
+        let first = self.stops == 0;
+        self.stops = requests;
+        if first {
+            if self.session.state() == State::Unprovisioned {
+                return Err(Fault::Cancelled);
+            }
+            let grace = self.terms.stop.grace().as_millis();
+            let grace = u32::try_from(grace).unwrap_or(time::MAX_GRACE);
+            tracing::info!(grace_ms = grace, "asking the application to end");
+            self.session.stop(grace)?;
+        }
+        if requests > 1 {
+            tracing::info!("leaving");
+            // A receipt must not be acknowledged whose output has not been written: the Keep would forget it.
+            if !self.receipt {
+                self.session.bye();
+            }
+            self.goodbye = Some((Goodbye::Leave, now.after(GOODBYE)));
+        }
+        Ok(true)
+    }
+
+    /// Takes what the Keep sends.
+    fn receive(&mut self, cx: &mut Context<'_>, now: Moment) -> Result<bool, Fault> {
+        let mut moved = false;
+        while !self.closed {
+            match self.wire.poll_plaintext(cx)? {
+                Poll::Pending => break,
+                Poll::Ready(false) => self.closed = true,
+                Poll::Ready(true) => self.take(now)?,
+            }
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    /// Hands one frame of the plaintext, or a part of one, to the session.
+    fn take(&mut self, now: Moment) -> Result<(), Fault> {
+        let plaintext = self.wire.plaintext();
+        let mut rest = plaintext;
+        let event = self.session.receive(&mut rest, now);
+        let taken = plaintext.len().saturating_sub(rest.len());
+        self.peek.take(plaintext.get(..taken).unwrap_or_default());
+        match event? {
+            None | Some(Event::Handled | Event::Attached | Event::OutputEnd(_)) => {}
+            Some(Event::Started(started)) => {
+                tracing::debug!("the application runs");
+                self.started = Some(started);
+            }
+            Some(Event::Output(output, bytes)) => {
+                self.output_at.get_or_insert(now);
+                match output {
+                    Output::Stdout => self.stdout.push(bytes),
+                    Output::Stderr => self.stderr.push(bytes),
+                }
+            }
+            Some(Event::Evidence) => {
+                let report = self.peek.report().unwrap_or_default().to_vec();
+                self.pending.push_back(Pending::Evidence(report));
+            }
+            Some(Event::Exit(exit)) => {
+                tracing::debug!(kind = ?exit.kind, code = exit.code, "the application has ended");
+                self.exit = Some(exit);
+            }
+            Some(Event::Receipt(receipt)) => {
+                self.receipt = true;
+                if let Some(report) = &receipt.report {
+                    let report = report.0.clone();
+                    let receipt = Box::new(receipt.clone());
+                    self.pending.push_back(Pending::Receipt(report, receipt));
+                }
+            }
+            Some(Event::Bye) => self.answered = true,
+        }
+        self.wire.consume(taken);
+        Ok(())
+    }
+
+    /// Judges what waits to be judged, one after the other, with certificates of its chip and TCB version.
+    fn judge(&mut self, cx: &mut Context<'_>, now: Moment) -> Result<bool, Fault> {
+        let mut moved = false;
+        while let Some(pending) = self.pending.front() {
+            let endorser = Endorser::of(pending.report());
+            let at_hand = endorser.is_some() && endorser == self.held.endorser;
+            let enough = at_hand && matches!(pending, Pending::Receipt(..));
+            if let (false, Some(wanted)) = (enough, endorser) {
+                let fetch = self.fetch.get_or_insert_with(|| {
+                    let target = self.terms.target.clone();
+                    Box::pin(async move { Manager::new(&target).endorsements(wanted).await })
+                });
+                let Poll::Ready(result) = fetch.as_mut().poll(cx) else {
+                    break;
+                };
+                self.fetch = None;
+                match result {
+                    Ok(endorsements) => {
+                        self.held = Held {
+                            endorser,
+                            endorsements,
+                        };
+                    }
+                    // The verifier says whether those at hand are still good.
+                    Err(fault) if at_hand => {
+                        tracing::warn!(%fault, "no newer certificates, judging by those at hand");
+                    }
+                    Err(fault) => return Err(fault),
+                }
+            }
+            let Some(pending) = self.pending.pop_front() else {
+                break;
+            };
+            moved = true;
+            let judge = self.terms.judge(&self.held.endorsements)?;
+            let result = match &pending {
+                Pending::Evidence(_) => self.session.judge_again(&judge, now),
+                // Without a TEE there is no verdict that a report could be under.
+                Pending::Receipt(..) if !self.session.is_attested() => Ok(()),
+                Pending::Receipt(_, receipt) => {
+                    let claims = Claims {
+                        contract: Some(self.terms.contract),
+                        ..Claims::default()
+                    };
+                    receipt.verify(&judge, &claims)
+                }
+            };
+            if let Err(refusal) = result {
+                self.failed_checks = judge.failed_checks();
+                return Err(refusal.into());
+            }
+            match pending {
+                Pending::Evidence(_) => {
+                    tracing::info!("attested again");
+                    self.reattest_at = reattest_at(&self.session, now);
+                }
+                Pending::Receipt(..) => self.receipt_verdict = judge.into_verdict(),
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Asks for evidence again before the verdict expires.
+    fn reattest(&mut self, now: Moment) -> Result<bool, Fault> {
+        let over = self.goodbye.is_some() || self.exit.is_some() || self.closed;
+        if over || !self.session.is_attested() || now < self.reattest_at {
+            return Ok(false);
+        }
+        self.session.reattest(random()?, now)?;
+        // Set anew by the next verdict; without one the session ends by its own times.
+        self.reattest_at = Moment(u64::MAX);
+        Ok(true)
+    }
+
+    /// Writes output, and lets the Keep forget what is written.
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
+        let (through, moved) = self.stdout.poll(cx)?;
+        self.session.consumed(Output::Stdout, through);
+        let (through, also) = self.stderr.poll(cx)?;
+        self.session.consumed(Output::Stderr, through);
+        Ok(moved || also)
+    }
+
+    /// True if the receipt is there and judged, and all output is written.
+    fn is_complete(&self) -> bool {
+        self.receipt && self.pending.is_empty() && self.stdout.is_done() && self.stderr.is_done()
+    }
+
+    fn say_goodbye(&mut self, now: Moment) -> bool {
+        if self.goodbye.is_some() || !self.is_complete() {
+            return false;
+        }
+        self.session.bye();
+        self.goodbye = Some((Goodbye::Complete, now.after(GOODBYE)));
+        true
+    }
+
+    /// Sends what there is to send.
+    fn send(&mut self, cx: &mut Context<'_>, now: Moment) -> Result<bool, Fault> {
+        let mut moved = false;
+        loop {
+            let full = loop {
+                if let Some((part, offset, room)) = self.session.wanted(now) {
+                    let bytes = self.terms.package.part(part);
+                    let from = usize::try_from(offset).unwrap_or(usize::MAX);
+                    let rest = bytes.get(from..).unwrap_or_default();
+                    let chunk = rest.get(..room.min(rest.len())).unwrap_or_default();
+                    self.session.supply(chunk, now)?;
+                }
+                let bytes = self.session.outgoing(now)?;
+                if bytes.is_empty() {
+                    break false;
+                }
+                let count = self.wire.write(bytes);
+                if count == 0 {
+                    break true;
+                }
+                self.session.sent(count);
+                moved = true;
+            };
+            if self.delivered_at.is_none() && self.session.state() == State::Provisioned {
+                self.delivered_at = Some(now);
+            }
+            let drained = self.wire.poll_send(cx).is_ready();
+            if !drained || !full || self.wire.is_broken() {
+                return Ok(moved);
+            }
+        }
+    }
+
+    /// The end, if it has come.
+    fn end(&self, now: Moment) -> Result<Option<End>, Fault> {
+        if let Some((goodbye, until)) = self.goodbye {
+            // A receipt that the tenant leaves behind is not waited for.
+            let unsaid = goodbye == Goodbye::Leave && self.receipt;
+            let over = self.answered || self.closed || unsaid || now >= until;
+            return Ok(over.then_some(match goodbye {
+                Goodbye::Complete => End::Complete,
+                Goodbye::Leave => End::Left,
+            }));
+        }
+        if self.closed && !self.receipt {
+            return Err(Refusal::Truncated.into());
+        }
+        Ok(None)
+    }
+
+    /// True if a time is over that something waits for; otherwise the task is woken then.
+    fn is_due(&mut self, cx: &mut Context<'_>, now: Moment) -> bool {
+        let next = match self.goodbye {
+            Some((_, until)) => until,
+            None => self.session.deadline().min(self.reattest_at),
+        };
+        // Later than now, whatever a deadline says: no busy loop.
+        let next = next.max(now.after(1));
+        self.timer.as_mut().reset(self.terms.clock.instant(next));
+        self.timer.as_mut().poll(cx).is_ready()
+    }
+}
+
+/// When to ask for evidence again after a verdict at `now`.
+fn reattest_at(session: &Session<Released>, now: Moment) -> Moment {
+    let (part, whole) = REATTEST_AFTER;
+    let age = session.expires().since(now);
+    // Not more often than a Keep gives reports.
+    now.after((age / whole * part).max(time::BETWEEN_REPORTS))
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Receipts, verified on their own: without the session, without the host, also years later. Pure. Trusts the policy and
+//! the clock; receipt and endorsements are hostile until checked.
+
+use crate::judge::{Judge, Trust};
+use enarx_attestation::{Check, Endorsements, Timestamp, Verdict};
+use enarx_session::Refusal;
+use enarx_session::receipt::{Claims, Receipt};
+use sha2::{Digest, Sha256};
+
+/// A receipt that holds.
+#[derive(Debug)]
+pub struct Verified {
+    /// The receipt.
+    pub receipt: Receipt,
+    /// The verdict over its report: whether hardware or a simulator stands behind it, and what the policy tolerated.
+    pub verdict: Verdict,
+}
+
+/// Why a receipt does not hold.
+#[derive(Debug, thiserror::Error)]
+#[error("{refusal}")]
+pub struct ReceiptError {
+    /// The reason.
+    pub refusal: Refusal,
+    /// The verifier's checks that failed.
+    pub checks: Vec<Check>,
+}
+
+impl ReceiptError {
+    /// The name of the reason, stable.
+    pub fn code(&self) -> &str {
+        self.refusal.code()
+    }
+}
+
+/// Verifies a receipt: its form, its signature, its report over it by the policy at the time `at`, and that it is of
+/// this application, if one is given. The policy must say which launch digests it accepts.
+///
+/// # Errors
+/// [`ReceiptError`], also for a receipt without a report: anybody can make up a key and sign.
+pub fn verify(
+    bytes: &[u8],
+    trust: &Trust,
+    endorsements: &Endorsements,
+    application: Option<&[u8]>,
+    at: Timestamp,
+) -> Result<Verified, ReceiptError> {
+    let refused = |refusal| ReceiptError {
+        refusal,
+        checks: Vec::new(),
+    };
+    let receipt = Receipt::decode(bytes).map_err(refused)?;
+    let application = application.map(|bytes| Sha256::digest(bytes).into());
+    let claims = Claims {
+        application: application.as_ref(),
+        ..Claims::default()
+    };
+    let judge = Judge::new(trust, endorsements, at);
+    if let Err(refusal) = receipt.verify(&judge, &claims) {
+        return Err(ReceiptError {
+            refusal,
+            checks: judge.failed_checks(),
+        });
+    }
+    let verdict = judge
+        .into_verdict()
+        .ok_or_else(|| refused(Refusal::Unchecked("evidence")))?;
+    Ok(Verified { receipt, verdict })
+}

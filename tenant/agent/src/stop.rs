@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The tenant's wish to end: asked for once, the application is stopped; asked for twice, the agent leaves.
+
+use crate::error::Fault;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// A handle to end a deployment. Clones are the same handle.
+#[derive(Clone, Debug)]
+pub struct Stop(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    grace: Duration,
+    requests: AtomicU32,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Stop {
+    /// A handle that nobody has used; the application gets this long to end by itself.
+    #[must_use]
+    pub fn new(grace: Duration) -> Self {
+        Self(Arc::new(Shared {
+            grace,
+            requests: AtomicU32::new(0),
+            waker: Mutex::new(None),
+        }))
+    }
+
+    /// Asks for the end. Before an application runs, the deployment is given up and its Keep is ended. Afterwards the
+    /// first request stops the application, and the second leaves without waiting for its end.
+    pub fn request(&self) {
+        self.0.requests.fetch_add(1, Ordering::SeqCst);
+        let mut waker = self.0.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waker) = waker.take() {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn grace(&self) -> Duration {
+        self.0.grace
+    }
+
+    /// How often the end was asked for. The task of `cx` is woken when that changes.
+    pub(crate) fn poll_requests(&self, cx: &Context<'_>) -> u32 {
+        let mut waker = self.0.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        *waker = Some(cx.waker().clone());
+        drop(waker);
+        // After the waker is there: a request in between is seen now or wakes.
+        self.0.requests.load(Ordering::SeqCst)
+    }
+
+    /// The result of `work`, unless the end is asked for before.
+    ///
+    /// # Errors
+    /// That of `work`; [`Fault::Cancelled`].
+    pub(crate) async fn unless<T, E: From<Fault>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let mut work = pin!(work);
+        std::future::poll_fn(|cx| {
+            if self.poll_requests(cx) > 0 {
+                return Poll::Ready(Err(Fault::Cancelled.into()));
+            }
+            work.as_mut().poll(cx)
+        })
+        .await
+    }
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! How long the phases of a deployment took, by the tenant's clock.
+
+use std::time::Duration;
+
+/// The phases of one deployment, on the host that was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// TCP, TLS to the manager, and its offer.
+    pub connect: Duration,
+    /// From the contract to the manager's signature.
+    pub post: Duration,
+    /// From there until the manager says that the Keep is ready.
+    pub launch: Duration,
+    /// From the request for the relay to the end of the TLS handshake with the Keep.
+    pub handshake: Duration,
+    /// From ATTEST to EVIDENCE.
+    pub evidence: Duration,
+    /// From EVIDENCE to the verdict, collateral included.
+    pub verdict: Duration,
+    /// From RELEASE until START was handed to TLS.
+    pub transfer: Duration,
+    /// From RELEASE to the first byte of output; `None` if there was none.
+    pub first_byte: Option<Duration>,
+    /// From RELEASE to the end of the session.
+    pub run: Duration,
+    /// From the first connection to this host to the end of the session.
+    pub total: Duration,
+}
