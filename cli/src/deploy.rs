@@ -47,6 +47,8 @@ const RUNTIME: u32 = 30 * 24 * 3600;
 const DETACHED: u32 = 60;
 /// Bytes of each output that the Keep keeps until they have arrived.
 const BUFFER: u32 = 1 << 20;
+/// The name of the refusal of a host that offers no platform that the policy accepts.
+const PLATFORM: &str = "host.platform";
 /// How long an application has to end by itself after the first SIGINT.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -102,7 +104,6 @@ pub struct Arguments {
         value_name = "NAME=VALUE",
         env = "ENARX_SIM",
         value_delimiter = ',',
-        requires = "local",
         value_parser = host::said
     )]
     simulated: Vec<host::Said>,
@@ -391,6 +392,10 @@ async fn local(arguments: &Arguments, order: Order, key: &Key) -> Result<Deploye
 fn failure(error: DeployError) -> Failure {
     let exit = match &error {
         DeployError::Refused(_) => Exit::Refused,
+        // It was asked, and what it has is not what the policy wants.
+        DeployError::Unavailable(hosts) if hosts.iter().any(|host| host.code() == PLATFORM) => {
+            Exit::Refused
+        }
         DeployError::Unavailable(_) => Exit::Network,
         DeployError::Failed(_) => Exit::Fault,
         DeployError::Order(_) | DeployError::Policy(_) => Exit::Data,
@@ -411,6 +416,9 @@ fn show(arguments: &Arguments, deployed: &Deployed) -> Result<ExitCode, Failure>
             Some(_) => "its evidence is accepted",
             None => "nothing shows what the Keep was",
         };
+        for host in &deployed.passed_over {
+            say!("enarx: passed over {host}");
+        }
         say!("enarx: ran on {}: {shown}", deployed.host);
     }
     if arguments.timings {

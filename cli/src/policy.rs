@@ -44,6 +44,8 @@ enum Command {
     New {
         #[command(flatten)]
         of: Platform,
+        #[command(flatten)]
+        machine: Machine,
     },
     /// Show every key of a policy with its meaning and value, and the known attacks
     Explain {
@@ -128,7 +130,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
                 out!("{}", checked(&policy));
             }
         }
-        Command::New { of } => out!("{}", of.policy()?.to_toml()),
+        Command::New { of, machine } => out!("{}", written(&of.policy(machine)?)),
         Command::Explain { policy } => out!("{}", explanation(&load(policy)?)),
         Command::Schema { of } => {
             let schema = match of {
@@ -142,12 +144,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 }
 
 impl Platform {
-    fn policy(&self) -> Result<Policy, Failure> {
+    fn policy(&self, machine: &Machine) -> Result<Policy, Failure> {
         if self.snp {
             return of_launches(PlatformKind::Snp, Vec::new());
         }
         let roots = if self.local {
-            let root = serve::simulated_root(&Machine::default())?;
+            let root = serve::simulated_root(machine)?;
             vec![
                 root.parse()
                     .map_err(|_| Failure::new("the root of the simulated platform"))?,
@@ -183,6 +185,42 @@ fn of_launches(platform: PlatformKind, roots: Vec<Hex<32>>) -> Result<Policy, Fa
     let digests = images::launch_digests(platform)?;
     policy.snp.measurements = digests.into_iter().map(|(_, digest)| digest).collect();
     Ok(policy)
+}
+
+/// A new policy as a file: its values, and the keys that every tenant should think about. Everything else is as in the
+/// built-in policy `default`, which demands the floors of known attacks.
+fn written(policy: &Policy) -> String {
+    let mut lines = vec![
+        format!(
+            "# Accepts Keeps of enarx {} alone. `enarx policy explain FILE` shows every key, those that are not here too.",
+            env!("CARGO_PKG_VERSION")
+        ),
+        format!("version = {}", policy.version),
+        format!("name = \"{}\"", policy.name),
+    ];
+    if !policy.insecure_simulated_roots.is_empty() {
+        lines.push(
+            "\n# Simulated platforms protect nothing: whoever has the machine reads everything."
+                .to_owned(),
+        );
+        lines.push("insecure-simulated-roots = [".to_owned());
+        let roots = &policy.insecure_simulated_roots;
+        lines.extend(roots.iter().map(|root| format!("    \"{root}\",")));
+        lines.push("]".to_owned());
+    }
+    lines.push(
+        "\n[snp]\n# Launch digests, by the virtual CPUs of the Keep (--vcpus).\nmeasurements = ["
+            .to_owned(),
+    );
+    let digests = (1..).zip(&policy.snp.measurements);
+    lines.extend(digests.map(|(vcpus, digest)| format!("    \"{digest}\", # {vcpus}")));
+    lines.push(
+        "]\n\
+         # Against a key of a chip that was broken into, only a list of chips that you trust helps:\n\
+         # allowed-chips = [\"CHIP_ID\"]"
+            .to_owned(),
+    );
+    lines.join("\n") + "\n"
 }
 
 /// The result of `policy check` for a policy that can be used.
@@ -272,4 +310,28 @@ fn defences(attack: &Attack) -> String {
         }
     }
     shown.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_policy_is_read_as_it_was_meant() {
+        let policy = of_launches(PlatformKind::Simulated, vec![Hex([7; 32])]).unwrap();
+        assert_eq!(policy.snp.measurements.len(), 62);
+        let read = Policy::from_toml(&written(&policy)).unwrap();
+        assert_eq!(
+            read.insecure_simulated_roots,
+            policy.insecure_simulated_roots
+        );
+        assert_eq!(read.snp, policy.snp);
+        assert_eq!(read.missing, policy.missing);
+        let genuine = of_launches(PlatformKind::Snp, Vec::new()).unwrap();
+        let read = Policy::from_toml(&written(&genuine)).unwrap();
+        assert_eq!(read.snp, genuine.snp);
+        assert!(read.insecure_switches().is_empty());
+        // Other kinds of evidence are no Keeps.
+        assert!(!read.tdx.accept && !read.sgx.accept);
+    }
 }

@@ -34,6 +34,9 @@ const AFTER_ALL_TIMES: Duration = Duration::from_secs(60);
 pub struct Arguments {
     #[command(flatten)]
     machine: Machine,
+    /// As of `enarx run`: for tests of Enarx
+    #[arg(long, env = "ENARX_END_ON_REFUSED_CALLS")]
+    end_on_refused_calls: bool,
 }
 
 /// Serves a Keep to its end.
@@ -145,7 +148,11 @@ fn serve(
         vcpus: terms.resources.vcpus,
         timeout: Some(longest(terms)),
         timings: false,
-        refused_calls: RefusedCalls::Count,
+        refused_calls: if arguments.end_on_refused_calls && terms.platform.backend != Backend::Snp {
+            RefusedCalls::End
+        } else {
+            RefusedCalls::Count
+        },
         confine: Confine::default(),
     };
     let watching = control.try_clone().map_err(failed)?;

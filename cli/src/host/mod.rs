@@ -49,7 +49,7 @@ pub struct StateArguments {
 }
 
 /// The simulated machine of a manager.
-#[derive(Args, Default)]
+#[derive(Args, Debug)]
 pub struct Machine {
     /// Properties of the simulated platform, as of `enarx run`
     #[arg(
@@ -59,7 +59,7 @@ pub struct Machine {
         value_delimiter = ',',
         value_parser = said
     )]
-    simulated: Vec<Said>,
+    machine: Vec<Said>,
 }
 
 /// An option, and the text that said it.
@@ -79,12 +79,12 @@ pub fn said(text: &str) -> Result<Said, String> {
 impl Machine {
     /// The machine with these options.
     pub fn with(simulated: Vec<Said>) -> Self {
-        Self { simulated }
+        Self { machine: simulated }
     }
 
     /// The options.
     fn options(&self) -> Vec<SimulatedOption> {
-        self.simulated
+        self.machine
             .iter()
             .map(|said| said.option.clone())
             .collect()
@@ -93,7 +93,7 @@ impl Machine {
     /// The arguments of a command that is to have the same options.
     fn arguments(&self) -> impl Iterator<Item = OsString> {
         let pair = |said: &Said| [OsString::from("--sim"), said.text.clone().into()];
-        self.simulated.iter().flat_map(pair)
+        self.machine.iter().flat_map(pair)
     }
 }
 

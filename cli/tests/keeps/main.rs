@@ -9,6 +9,7 @@ mod attest;
 mod common;
 mod conformance;
 mod crowd;
+mod deploy;
 mod documents;
 mod jail;
 mod languages;

@@ -163,7 +163,7 @@ fn check_resources(wanted: Resources, limits: &Limits) -> Result<(), Refusal> {
 /// Checks that every door of the contract is in the offer.
 fn check_doors(wanted: &Doors, offered: &Doors) -> Result<(), Refusal> {
     for door in &wanted.listen {
-        if !offered.listen.iter().any(|offer| listens(offer, door)) {
+        if !offered.listen.iter().any(|offer| listens(*offer, *door)) {
             return Err(Refusal::Doors(format!(
                 "listening on {:?} port {}",
                 door.protocol, door.port
@@ -197,7 +197,7 @@ fn check_doors(wanted: &Doors, offered: &Doors) -> Result<(), Refusal> {
 }
 
 /// True if the offer has this door. Port 0 of an offer is every port.
-fn listens(offer: &Listen, wanted: &Listen) -> bool {
+fn listens(offer: Listen, wanted: Listen) -> bool {
     offer.protocol == wanted.protocol && (offer.port == 0 || offer.port == wanted.port)
 }
 
@@ -279,7 +279,7 @@ mod tests {
             |doors| {
                 doors
                     .connect
-                    .push(connect(None, Some("2001:db8::1/128"), 443))
+                    .push(connect(None, Some("2001:db8::1/128"), 443));
             },
             |doors| {
                 doors.directories.push(Directory {
@@ -298,7 +298,7 @@ mod tests {
             |doors| {
                 doors
                     .connect
-                    .push(connect(Some("other.example"), None, 5432))
+                    .push(connect(Some("other.example"), None, 5432));
             },
             |doors| doors.connect.push(connect(None, Some("0.0.0.0/0"), 1)),
             |doors| doors.connect.push(connect(None, Some("8.0.0.0/6"), 1)),

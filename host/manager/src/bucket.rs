@@ -19,7 +19,7 @@ impl Bucket {
         let burst = per_minute.max(1);
         Self {
             burst,
-            interval: Duration::from_secs(60) / burst,
+            interval: Duration::from_mins(1) / burst,
             full: None,
         }
     }
@@ -30,8 +30,8 @@ impl Bucket {
             .full
             .map_or(Duration::ZERO, |full| full.saturating_duration_since(now));
         let most = self.interval * (self.burst - 1);
-        if missing > most {
-            return Err(missing - most);
+        if let Some(wait) = missing.checked_sub(most).filter(|wait| !wait.is_zero()) {
+            return Err(wait);
         }
         self.full = now.checked_add(missing + self.interval);
         Ok(())

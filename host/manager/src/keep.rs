@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// Longest time from the start of a process to its report that the Keep runs: launches of large Keeps on SEV-SNP take
 /// seconds.
-const LAUNCH_LIMIT: Duration = Duration::from_secs(120);
+const LAUNCH_LIMIT: Duration = Duration::from_mins(2);
 /// How long a process may take to accept its order.
 const ORDER_LIMIT: Duration = Duration::from_secs(10);
 /// How long a process may take to end once it has said that its Keep has, or has closed the control socket.
@@ -127,6 +127,13 @@ impl Keep {
         let mut status = self.status.subscribe();
         // The sender is `self`'s.
         let _ = status.wait_for(|status| status.state >= state).await;
+    }
+
+    /// Waits until it is in this state or a later one, for [`limit::WAIT_SECONDS`] at most.
+    pub(crate) async fn wait_a_while(&self, state: KeepState) {
+        let limit = Duration::from_secs(limit::WAIT_SECONDS);
+        // Reached or not, the caller looks at the state.
+        let _ = timeout(limit, self.wait(state)).await;
     }
 
     /// Ends it after `grace`, or earlier if that was asked for before.
@@ -261,7 +268,7 @@ impl Incoming {
     /// The next report. Nothing is lost when this is dropped before it returns.
     async fn next(&mut self) -> Result<Report, ControlError> {
         loop {
-            if let Some(report) = self.reports.next()? {
+            if let Some(report) = self.reports.take()? {
                 return Ok(report);
             }
             self.bytes.clear();
@@ -406,5 +413,117 @@ async fn last_report(control: &mut Incoming) -> Reason {
     match timeout(LAST_WORDS, last).await {
         Ok(Some(told)) => told,
         _ => reason(end::DIED),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use enarx_contract::canonical::{Hex, Name};
+    use enarx_contract::{Backend, Doors, Host, Platform, Resources, Tee, Tenant, Terms, Times};
+
+    fn keep() -> Keep {
+        let key = enarx_contract::PublicKey::from_coordinates(&[1; 32], &[2; 32]);
+        let name = Name::new("a").unwrap();
+        let contract = Contract::new(Terms {
+            version: enarx_contract::VERSION,
+            id: Hex([1; 16]),
+            host: Host {
+                key,
+                name: name.clone(),
+            },
+            tenant: Tenant::Named(key),
+            platform: Platform {
+                tee: Tee::None,
+                backend: Backend::Process,
+                product: None,
+                guest_policy: None,
+                min_tcb: None,
+            },
+            image: None,
+            resources: Resources {
+                vcpus: 1,
+                memory: 1,
+            },
+            doors: Doors::default(),
+            times: Times {
+                not_before: 1,
+                not_after: 2,
+                unprovisioned_seconds: 10,
+                detached_seconds_max: 0,
+                runtime_seconds_max: 20,
+            },
+            class: name,
+        });
+        Keep::new(
+            contract.unwrap(),
+            Hex([0; 32]),
+            Hex([0; 64]),
+            1,
+            PathBuf::new(),
+        )
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap()
+            .block_on(test);
+    }
+
+    #[test]
+    fn waiting_has_an_end_of_its_own() {
+        run(async {
+            let keep = keep();
+            let start = Instant::now();
+            keep.wait_a_while(KeepState::Ready).await;
+            assert_eq!(start.elapsed().as_secs(), limit::WAIT_SECONDS);
+            keep.advance(KeepState::Ready);
+            keep.wait_a_while(KeepState::Ready).await;
+            assert_eq!(start.elapsed().as_secs(), limit::WAIT_SECONDS);
+        });
+    }
+
+    /// Serves a Keep whose process lives on and at whose control socket `act` sits. Returns the reason of the end, and
+    /// after how many seconds it came.
+    fn served(act: impl AsyncFnOnce(&Keep, &mut std::os::unix::net::UnixStream)) -> (Reason, u64) {
+        let mut found = None;
+        run(async {
+            let (here, mut there) = std::os::unix::net::UnixStream::pair().unwrap();
+            here.set_nonblocking(true).unwrap();
+            let (socket, order) = UnixStream::from_std(here).unwrap().into_split();
+            let mut control = Incoming {
+                socket,
+                bytes: BytesMut::new(),
+                reports: Reports::default(),
+            };
+            let process = Process::of_test().unwrap();
+            let keep = keep();
+            let start = Instant::now();
+            let serve = serve(&process, &mut control, order, &keep);
+            let (reason, ()) = tokio::join!(serve, act(&keep, &mut there));
+            found = Some((reason, start.elapsed().as_secs()));
+        });
+        found.unwrap()
+    }
+
+    #[test]
+    fn a_keep_that_does_not_start_in_time_is_ended() {
+        let (found, seconds) = served(async |_, _| {});
+        assert_eq!(found, reason(end::LAUNCH_TIMEOUT));
+        assert_eq!(seconds, LAUNCH_LIMIT.as_secs());
+    }
+
+    #[test]
+    fn a_keep_that_outlives_its_contract_is_ended() {
+        use std::io::Write;
+        let (found, seconds) = served(async |keep, socket| {
+            socket.write_all(b"{\"event\":\"ready\"}\n").unwrap();
+            keep.wait(KeepState::Ready).await;
+        });
+        assert_eq!(found, reason(end::OVERDUE));
+        assert_eq!(seconds, 10 + 20 + u64::from(limit::GRACE_SECONDS));
     }
 }

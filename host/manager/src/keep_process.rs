@@ -142,7 +142,7 @@ impl Reports {
     ///
     /// # Errors
     /// [`ControlError::TooLong`] and [`ControlError::Form`]: the process is not itself any more.
-    pub fn next(&mut self) -> Result<Option<Report>, ControlError> {
+    pub fn take(&mut self) -> Result<Option<Report>, ControlError> {
         self.0.next()
     }
 }
@@ -344,7 +344,7 @@ mod tests {
             let mut found = Vec::new();
             for part in sent.chunks(size) {
                 reader.push(part);
-                while let Some(report) = reader.next().unwrap() {
+                while let Some(report) = reader.take().unwrap() {
                     found.push(report);
                 }
             }
@@ -367,7 +367,7 @@ mod tests {
         ] {
             let mut reader = Reports::default();
             reader.push(sent.as_bytes());
-            assert!(reader.next().is_err(), "{sent}");
+            assert!(reader.take().is_err(), "{sent}");
         }
         let long = Report::Ended {
             reason: "x".repeat(MAX_REPORT),

@@ -124,9 +124,10 @@ impl Keeps {
         !self.draining.load(Ordering::Relaxed)
     }
 
-    /// Takes no new contracts from now on.
-    pub(crate) fn close(&self) {
+    /// Takes no new contracts from now on. When this returns, no launch is under way.
+    pub(crate) async fn close(&self) {
         self.draining.store(true, Ordering::Relaxed);
+        drop(self.launching.lock().await);
     }
 
     /// Launches the Keep of a contract, or finds it. True if it is new.
@@ -139,7 +140,7 @@ impl Keeps {
     ) -> Result<(KeepAnswer, bool), Refusal> {
         let keeps = self.clone();
         let launch = tokio::spawn(async move { keeps.find_or_launch(owner, new).await });
-        launch.await.map_err(|_| Refusal::Draining)?
+        launch.await.map_err(Refusal::manager)?
     }
 
     async fn find_or_launch(
@@ -169,7 +170,7 @@ impl Keeps {
         let host_signature = self
             .key
             .sign(&signing_input(Side::Host, contract.digest()))
-            .map_err(|_| Refusal::Capacity)?;
+            .map_err(Refusal::manager)?;
         let agreement = Agreement {
             contract: Base64(contract.bytes().to_vec()),
             tenant: Some(Countersignature {
@@ -193,9 +194,20 @@ impl Keeps {
             keep.created,
             keep.contract.terms().times.not_after,
         );
-        self.with_store(move |store| store.insert(&id, &record))
-            .await?;
+        // Whoever asks for it meanwhile finds it launching.
         self.living().insert(id, keep.clone());
+        let stored = self
+            .with_store(move |store| store.insert(&id, &record))
+            .await;
+        if let Err(refusal) = stored {
+            self.living().remove(&id);
+            keep.ended(End {
+                reason: code::end::START.to_string(),
+                code: None,
+                at: crate::now(),
+            });
+            return Err(refusal);
+        }
         self.metrics.launched();
         tracing::info!(keep = %id, "a Keep was asked for");
         let answer = KeepAnswer {
@@ -310,8 +322,7 @@ impl Keeps {
         let store = self.store.clone();
         match spawn_blocking(move || with(&store)).await {
             Ok(result) => Ok(result?),
-            // The runtime is ending.
-            Err(_) => Err(Refusal::Draining),
+            Err(error) => Err(Refusal::manager(error)),
         }
     }
 

@@ -37,7 +37,7 @@ mod tests {
         let text = log.text();
         assert_eq!(text.len(), limit::LOG);
         assert!(text.ends_with("19998\n19999\n"));
-        log.push(&[0xff; 100_000]);
+        log.push(&vec![0xff; 100_000]);
         assert!(log.text().chars().all(|c| c == char::REPLACEMENT_CHARACTER));
     }
 }

@@ -40,7 +40,7 @@ const UNTAKEN: u32 = 90_000;
 const TOKENS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often old records are removed.
-const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
+const FORGET_INTERVAL: Duration = Duration::from_hours(1);
 
 /// How long killed Keeps may take to end.
 const END_LIMIT: Duration = Duration::from_secs(20);
@@ -162,7 +162,7 @@ impl Manager {
         let end = async {
             shutdown.await;
             tracing::info!(keeps = keeps.count(), "the manager is ending");
-            keeps.close();
+            keeps.close().await;
             let _ = timeout(self.grace, keeps.all_ended()).await;
             keeps.end_all(Duration::ZERO, code::end::SHUTDOWN);
             let _ = timeout(END_LIMIT, keeps.all_ended()).await;

@@ -38,6 +38,17 @@ impl Process {
         Ok(Self { pidfd, end })
     }
 
+    /// A process that lives until this is dropped.
+    #[cfg(test)]
+    pub(crate) fn of_test() -> io::Result<Self> {
+        let command = KeepCommand {
+            program: "/bin/sleep".into(),
+            arguments: vec!["100".into()],
+        };
+        let Started { process, .. } = start(&command)?;
+        Ok(process)
+    }
+
     /// Kills it. One that has ended and was waited for is no process any more.
     pub(crate) fn kill(&self) {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);

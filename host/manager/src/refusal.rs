@@ -80,12 +80,20 @@ pub(crate) enum Refusal {
     Draining,
     #[error("this host's manager cannot use its records")]
     Store(#[from] StoreError),
+    #[error("this host's manager has failed")]
+    Manager,
 }
 
 /// Seconds after which to ask a full host again.
 const CAPACITY_RETRY: u64 = 30;
 
 impl Refusal {
+    /// A fault of the manager's own, which is for the host's log.
+    pub(crate) fn manager(error: impl std::fmt::Display) -> Self {
+        tracing::error!(%error, "the manager has failed");
+        Self::Manager
+    }
+
     /// The name, stable.
     pub(crate) fn code(&self) -> &'static str {
         match self {
@@ -115,6 +123,7 @@ impl Refusal {
             Self::Capacity => code::CAPACITY,
             Self::Draining => code::DRAINING,
             Self::Store(_) => code::STORE,
+            Self::Manager => code::MANAGER,
         }
     }
 
@@ -141,6 +150,7 @@ impl Refusal {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Self::Capacity | Self::Draining | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Manager => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -209,7 +219,7 @@ impl Refusal {
             Self::Limit { .. } => "end a Keep first",
             Self::Launches(_) | Self::Capacity => "try again later, or use another host",
             Self::Draining => "use another host",
-            Self::Store(_) => "tell the host's owner, or use another host",
+            Self::Store(_) | Self::Manager => "tell the host's owner, or use another host",
             _ => return None,
         })
     }

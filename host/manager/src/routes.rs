@@ -250,9 +250,7 @@ impl Routes {
             .transpose()?;
         let found = self.keeps.find(owner, call.hex(0)?).await?;
         if let (Some(wanted), Found::Living(keep)) = (wanted, &found) {
-            let limit = Duration::from_secs(limit::WAIT_SECONDS);
-            // Reached or not, the answer is the state by then.
-            let _ = timeout(limit, keep.wait(wanted)).await;
+            keep.wait_a_while(wanted).await;
         }
         Ok(json(StatusCode::OK, &found.info()))
     }

@@ -67,7 +67,8 @@ impl Default for Rates {
     }
 }
 
-/// The program that serves one Keep, and speaks [`crate::keep_process`] on its standard input.
+/// The program that serves one Keep, and speaks [`crate::keep_process`] on its standard input. It inherits
+/// the manager's environment and working directory, and no descriptors but its standard streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeepCommand {
     /// Its file.

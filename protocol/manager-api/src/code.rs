@@ -53,6 +53,8 @@ pub const CAPACITY: &str = "capacity";
 pub const DRAINING: &str = "draining";
 /// The manager cannot write its state, so it starts nothing (503).
 pub const STORE: &str = "store";
+/// The manager has failed (500).
+pub const MANAGER: &str = "manager";
 
 /// Reasons of a Keep's end that the manager gives. A Keep process may tell others.
 pub mod end {

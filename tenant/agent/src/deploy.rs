@@ -51,6 +51,8 @@ pub struct Deployed {
     pub receipt_verdict: Option<Verdict>,
     /// The contract with both signatures.
     pub agreement: Agreement,
+    /// The hosts that were asked before this one, and why they were not taken.
+    pub passed_over: Vec<Refused>,
     /// The phases of the application's start, as the Keep tells them.
     pub started: Option<Started>,
     /// How long what took.
@@ -99,7 +101,11 @@ where
         let host = target.name();
         // Boxed: the future of a whole session is large.
         match Box::pin(tenant.approach(target)).await {
-            Ok(accepted) => return tenant.run(target, accepted, streams).await,
+            Ok(accepted) => {
+                let mut deployed = Box::pin(tenant.run(target, accepted, streams)).await?;
+                deployed.passed_over = refused;
+                return Ok(deployed);
+            }
             Err(Rejection {
                 fault: Fault::Cancelled,
                 ..
@@ -420,6 +426,7 @@ impl<'a> Tenant<'a> {
         match (end, pump.session.finish(), exit) {
             (End::Left, ..) => Err(DeployError::Left { host }),
             (End::Complete, Ok(Outcome::Complete(receipt)), Some(exit)) => Ok(Deployed {
+                passed_over: Vec::new(),
                 host,
                 exit,
                 receipt: *receipt,

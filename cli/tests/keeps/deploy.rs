@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Deployments end to end: real managers, agents and Keeps on the simulated platform, over real sockets.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use enarx_harness::needs;
+use tempfile::TempDir;
+
+use super::common::{self, SIMULATED_STATE};
+
+/// Longest time for what takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn program(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/programs")
+        .join(name)
+}
+
+/// A host with a manager of its own. It ends with this.
+struct Host {
+    folder: TempDir,
+    manager: Child,
+    to: String,
+}
+
+impl Host {
+    /// A host of the simulated platform with these further properties.
+    fn start(simulated: &[&str]) -> Self {
+        needs::kvm();
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let token = common::enarx()
+            .args(["host", "token", "add", "alice", "--state"])
+            .arg(&state)
+            .output()
+            .unwrap();
+        assert!(token.status.success());
+        fs::write(folder.path().join("token"), token.stdout).unwrap();
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let simulated = [&[SIMULATED_STATE], simulated].concat().join(",");
+        let mut manager = common::enarx()
+            .args([
+                "-vv",
+                "host",
+                "serve",
+                "--backend",
+                "sim",
+                "--listen",
+                "127.0.0.1:0",
+                "--state",
+            ])
+            .arg(&state)
+            .env("ENARX_SIM", simulated)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut to = String::new();
+        BufReader::new(manager.stdout.take().unwrap())
+            .read_line(&mut to)
+            .unwrap();
+        let host = Self {
+            folder,
+            manager,
+            to: to.trim().to_owned(),
+        };
+        assert!(
+            !host.to.is_empty(),
+            "{:?}",
+            fs::read_to_string(host.path("log"))
+        );
+        host
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A deployment to this host under this policy.
+    fn deploy(&self, policy: &Path) -> Command {
+        let mut command = common::enarx();
+        command
+            .args(["deploy", "--to", &self.to, "--token-file"])
+            .arg(self.path("token"))
+            .arg("--policy")
+            .arg(policy);
+        command
+    }
+
+    /// The processes of its Keeps.
+    fn keeps(&self) -> Vec<u32> {
+        let pid = self.manager.id();
+        let mut children = Vec::new();
+        for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+            let list = task.unwrap().path().join("children");
+            let list = fs::read_to_string(list).unwrap_or_default();
+            children.extend(
+                list.split_whitespace()
+                    .map(|pid| pid.parse::<u32>().unwrap()),
+            );
+        }
+        children
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.manager.kill();
+        let _ = self.manager.wait();
+    }
+}
+
+/// Prints the policy of this build and this machine's simulated platform to a file.
+fn policy(folder: &Path) -> PathBuf {
+    let policy = common::enarx()
+        .args(["policy", "new", "--local"])
+        .output()
+        .unwrap();
+    assert!(policy.status.success(), "{policy:?}");
+    let path = folder.join("policy.toml");
+    fs::write(&path, policy.stdout).unwrap();
+    path
+}
+
+#[track_caller]
+fn run(command: &mut Command, stdin: &[u8]) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut to = child.stdin.take().unwrap();
+    let stdin = stdin.to_vec();
+    let writer = thread::spawn(move || {
+        // A program may end before it has read everything.
+        let _ = to.write_all(&stdin);
+    });
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn one_command_plays_both_sides_and_says_so() {
+    needs::kvm();
+    let mut command = common::enarx();
+    let output = run(
+        command
+            .args(["deploy", "--local"])
+            .arg(program("delivered.wat")),
+        b"from standard input",
+    );
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(7), "{stderr}");
+    assert_eq!(
+        text(&output.stdout),
+        "delivered.wat\0\n\n\\\n\\\nfrom standard input"
+    );
+    assert!(stderr.contains("protects nothing"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 2, "{stderr}");
+}
+
+#[test]
+fn everything_is_delivered_and_nothing_of_it_is_left_with_the_host() {
+    let host = Host::start(&[]);
+    let policy = policy(host.folder.path());
+    let marker = "MARKER-3b9d1f";
+    fs::write(host.path("key.txt"), format!("{marker} key")).unwrap();
+    fs::write(host.path("conf.txt"), format!("{marker} file")).unwrap();
+    let tenant = tempfile::tempdir().unwrap();
+    for name in ["key.txt", "conf.txt"] {
+        fs::rename(host.path(name), tenant.path().join(name)).unwrap();
+    }
+    let named = |guest: &str, name: &str| format!("{guest}={}", tenant.path().join(name).display());
+    let receipt = tenant.path().join("receipt");
+    let mut command = host.deploy(&policy);
+    command
+        .args(["--env", &format!("PLAIN={marker} variable")])
+        .args(["--secret", &named("SECRET", "key.txt")])
+        .args(["--secret-file", &named("key", "key.txt")])
+        .args(["--file", &named("/etc/app.conf", "conf.txt")])
+        .arg("--receipt")
+        .arg(&receipt)
+        .arg(program("delivered.wat"))
+        .args(["--", "-x", &format!("{marker} argument")]);
+    let output = run(&mut command, format!("{marker} input").as_bytes());
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(7), "{stderr}");
+    assert_eq!(
+        text(&output.stdout),
+        format!(
+            "delivered.wat\0-x\0{marker} argument\0\n\
+             PLAIN={marker} variable\0SECRET={marker} key\0\n\
+             {marker} file\n{marker} key\n{marker} input"
+        )
+    );
+    let receipt: serde_json::Value = serde_json::from_slice(&fs::read(receipt).unwrap()).unwrap();
+    assert_eq!(receipt["body"]["exit"]["code"], 7);
+    assert_eq!(
+        receipt["body"]["streams"]["stdout"]["bytes"],
+        output.stdout.len()
+    );
+    // Neither in what the host keeps nor in what its manager says at its loudest.
+    let mut files = vec![host.folder.path().to_owned()];
+    let mut seen = 0;
+    while let Some(path) = files.pop() {
+        let kind = fs::symlink_metadata(&path).unwrap().file_type();
+        if kind.is_dir() {
+            files.extend(
+                fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        } else if kind.is_file() {
+            let bytes = fs::read(&path).unwrap();
+            let found = bytes
+                .windows(marker.len())
+                .any(|part| part == marker.as_bytes());
+            assert!(!found, "{}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 5, "{seen}");
+}
+
+/// The policy with another list of launch digests.
+fn with_digest(policy: &Path, digest: &str) -> PathBuf {
+    let text = fs::read_to_string(policy).unwrap();
+    let start = text.find("measurements = [").unwrap();
+    let end = start + text[start..].find(']').unwrap();
+    let changed = format!(
+        "{}measurements = [\"{digest}\"{}",
+        &text[..start],
+        &text[end..]
+    );
+    let path = policy.with_extension("other.toml");
+    fs::write(&path, changed).unwrap();
+    path
+}
+
+#[test]
+fn a_host_is_refused_by_the_name_of_what_is_wrong_with_it_and_is_sent_nothing() {
+    let good = Host::start(&[]);
+    let own = policy(good.folder.path());
+    let other_digest = with_digest(&own, &"00".repeat(48));
+    let debug = Host::start(&["debug=y"]);
+    let old = Host::start(&["tcb=0200000000000564"]);
+    for (host, policy, code) in [
+        (&good, &other_digest, "guest.measurement"),
+        (&debug, &own, "guest-policy.debug"),
+        (&old, &own, "tcb."),
+    ] {
+        let output = run(host.deploy(policy).arg(program("delivered.wat")), b"");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{code}: {stderr}");
+        assert!(stderr.contains(code), "{stderr}");
+        assert!(stderr.contains("nothing was sent"), "{stderr}");
+        assert_eq!(text(&output.stdout), "");
+    }
+    // A policy that does not speak of simulators accepts none.
+    let output = run(
+        good.deploy(Path::new("default"))
+            .arg(program("delivered.wat")),
+        b"",
+    );
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("simulated on milan"), "{stderr}");
+}
+
+#[test]
+fn of_several_hosts_the_first_that_is_accepted_runs_it() {
+    let (bad, good) = (Host::start(&["debug=y"]), Host::start(&[]));
+    let policy = policy(good.folder.path());
+    let mut command = common::enarx();
+    command
+        .args(["deploy", "--to", &bad.to, "--to", &good.to, "--token-file"])
+        .arg(bad.path("token"))
+        .arg("--token-file")
+        .arg(good.path("token"))
+        .arg("--policy")
+        .arg(&policy)
+        .arg(program("exit.wat"));
+    let output = run(&mut command, b"");
+    let stderr = text(&output.stderr);
+    let accepted = good.to.split(['/', '#']).nth(2).unwrap();
+    assert!(stderr.contains(&format!("ran on {accepted}")), "{stderr}");
+    assert!(stderr.contains("guest-policy.debug"), "{stderr}");
+    assert!(bad.keeps().is_empty());
+}
+
+#[test]
+fn hosts_that_cannot_be_asked_are_no_refused_evidence() {
+    let host = Host::start(&[]);
+    let policy = policy(host.folder.path());
+    let (place, pin) = host.to.split_once('#').unwrap();
+    let other_pin = format!("{place}#sha256={}", "00".repeat(32));
+    fs::write(host.path("other-token"), "enarx_00").unwrap();
+    for (to, token, said) in [
+        (
+            format!("https://127.0.0.1:1#{pin}"),
+            "token",
+            "no connection",
+        ),
+        (other_pin, "token", "not sha256=0000"),
+        (host.to.clone(), "other-token", "token"),
+    ] {
+        let mut command = common::enarx();
+        command
+            .args(["deploy", "--to", &to, "--token-file"])
+            .arg(host.path(token))
+            .arg("--policy")
+            .arg(&policy)
+            .arg(program("exit.wat"));
+        let output = run(&mut command, b"");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(75), "{stderr}");
+        assert!(stderr.contains(said), "{said}: {stderr}");
+    }
+}
+
+/// Waits until `done`, which takes no long time.
+#[track_caller]
+fn wait_until(mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "it takes too long");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Starts a deployment that waits for its standard input, and waits until its Keep runs.
+fn waiting(host: &Host, policy: &Path) -> Child {
+    let mut child = host
+        .deploy(policy)
+        .arg(program("delivered.wat"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Its first output shows that it runs.
+    let mut first = [0];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
+    child
+}
+
+#[test]
+fn a_killed_keep_is_never_success() {
+    let host = Host::start(&[]);
+    let policy = policy(host.folder.path());
+    let child = waiting(&host, &policy);
+    let keeps = host.keeps();
+    assert_eq!(keeps.len(), 1);
+    let pid = rustix::process::Pid::from_raw(keeps[0].try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(70), "{stderr}");
+    assert!(stderr.contains("ended before the session did"), "{stderr}");
+}
+
+#[test]
+fn a_killed_manager_leaves_no_keep_behind() {
+    let mut host = Host::start(&[]);
+    let policy = policy(host.folder.path());
+    let child = waiting(&host, &policy);
+    let keeps = host.keeps();
+    assert_eq!(keeps.len(), 1);
+    // The Keep's process and the one that serves it.
+    let serving = fs::read_to_string(format!("/proc/{0}/task/{0}/children", keeps[0])).unwrap();
+    let serving: Vec<u32> = serving
+        .split_whitespace()
+        .map(|pid| pid.parse().unwrap())
+        .collect();
+    assert!(!serving.is_empty());
+    host.manager.kill().unwrap();
+    host.manager.wait().unwrap();
+    for pid in keeps.iter().chain(&serving) {
+        // It may be a zombie of whoever adopts it.
+        wait_until(|| {
+            fs::read_to_string(format!("/proc/{pid}/stat"))
+                .map_or(true, |stat| stat.contains(") Z "))
+        });
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_ne!(output.status.code(), Some(0));
+}
+
+#[test]
+fn an_interrupted_deployment_stops_its_program() {
+    let host = Host::start(&[]);
+    let policy = policy(host.folder.path());
+    let child = waiting(&host, &policy);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    // Its standard input ends, and so does the program, by itself.
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
+    wait_until(|| host.keeps().is_empty());
+}

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Hosts of the tests: a manager in a thread of the test, or in a process of its own that can be killed.
+
+use crate::client::{Answer, Client};
+use crate::contracts::{MEMORY, Signer};
+use crate::stand_in;
+use enarx_contract::canonical::{Base64, Hex, Name};
+use enarx_contract::{Backend, Doors, Listen, Protocol, Tee};
+use enarx_manager::{
+    Capacity, Collaterals, KeepCommand, Manager, ManagerError, Rates, Settings, State,
+};
+use enarx_manager_api::{Collateral, KeepAnswer, KeepInfo, KeepState, Limits, PlatformOffer, path};
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+/// The argument that asks for a manager in a process of its own.
+pub const ARGUMENT: &str = "manager";
+
+/// A chip that the host has collateral for.
+pub const CHIP: Hex<64> = Hex([7; 64]);
+/// Its TCB version.
+pub const TCB: Hex<8> = Hex([8; 8]);
+
+struct OneChip;
+
+impl Collaterals for OneChip {
+    fn get(&self, chip: &[u8; 64], tcb: &[u8; 8]) -> Option<Collateral> {
+        (*chip == CHIP.0 && *tcb == TCB.0).then(|| Collateral {
+            vek: Base64(vec![1]),
+            ask: Base64(vec![2]),
+            ark: Base64(vec![3]),
+            crls: vec![Base64(vec![4])],
+        })
+    }
+}
+
+/// Settings in which every test but those of limits has room.
+pub fn settings(state: &Path) -> Settings {
+    Settings {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        state: state.to_owned(),
+        name: "host-1".to_string(),
+        platforms: vec![PlatformOffer {
+            tee: Tee::None,
+            backend: Backend::Process,
+            product: None,
+            guest_policy: None,
+            chip_id: None,
+            tcb: None,
+            simulated_root: None,
+        }],
+        limits: Limits {
+            vcpus: 20,
+            memory: 20 * MEMORY,
+            keeps: 20,
+            runtime_seconds_max: 3600,
+            detached_seconds_max: 600,
+        },
+        capacity: Capacity {
+            keeps: 100,
+            vcpus: 100,
+            memory: 100 * MEMORY,
+        },
+        rates: Rates::default(),
+        doors: Doors {
+            listen: vec![Listen {
+                protocol: Protocol::Tcp,
+                port: 443,
+            }],
+            ..Doors::default()
+        },
+        keep: KeepCommand {
+            program: std::env::current_exe().unwrap(),
+            arguments: vec![stand_in::ARGUMENT.into()],
+        },
+        certificate: None,
+        collateral: Arc::new(OneChip),
+        grace: Duration::ZERO,
+    }
+}
+
+/// Runs a manager until `shutdown`; tells where it is.
+fn run(
+    settings: Settings,
+    tell: impl FnOnce(&Manager),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ManagerError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let manager = Manager::bind(settings).await?;
+        tell(&manager);
+        manager.run(shutdown).await
+    })
+}
+
+/// A manager in a thread.
+pub struct Host {
+    pub state: State,
+    pub address: SocketAddr,
+    pub to: String,
+    pub folder: Arc<TempDir>,
+    shutdown: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<Result<(), ManagerError>>>,
+}
+
+impl Host {
+    pub fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// A host whose settings were changed.
+    pub fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self::in_folder(Arc::new(folder), change)
+    }
+
+    pub fn in_folder(folder: Arc<TempDir>, change: impl FnOnce(&mut Settings)) -> Self {
+        let path = folder.path().join("state");
+        let state = State::open(&path).unwrap();
+        let mut settings = settings(&path);
+        change(&mut settings);
+        let (sender, place) = std::sync::mpsc::channel();
+        let (shutdown, wanted) = oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let tell = |manager: &Manager| {
+                sender.send((manager.address(), manager.to())).unwrap();
+            };
+            run(settings, tell, async {
+                let _ = wanted.await;
+            })
+        });
+        let (address, to) = place.recv().expect("the manager starts");
+        Self {
+            state,
+            address,
+            to,
+            folder,
+            shutdown: Some(shutdown),
+            thread: Some(thread),
+        }
+    }
+
+    /// A new token.
+    pub fn token(&self, name: &str) -> String {
+        self.state.add_token(name).unwrap().to_string()
+    }
+
+    /// A connection with this token.
+    pub fn connect(&self, token: &str) -> Client {
+        Client::connect(self.address, self.state.fingerprint(), Some(token))
+    }
+
+    /// A new token, and a connection with it.
+    pub fn client(&self, name: &str) -> Client {
+        self.connect(&self.token(name))
+    }
+
+    /// Wishes the manager's end.
+    pub fn shut_down(&mut self) {
+        let _ = self.shutdown.take().unwrap().send(());
+    }
+
+    /// Waits until the manager has ended.
+    pub fn join(&mut self) -> Result<(), ManagerError> {
+        self.thread.take().unwrap().join().unwrap()
+    }
+
+    pub fn contract_host(&self) -> enarx_contract::Host {
+        enarx_contract::Host {
+            key: self.state.key().public(),
+            name: Name::new("host-1").unwrap(),
+        }
+    }
+
+    /// Asks for a new Keep that behaves as `class` says.
+    pub fn ask(&self, client: &mut Client, class: &str) -> Answer {
+        let signer = Signer::new();
+        let new = signer.sign(signer.terms(self.contract_host(), class));
+        client.post(path::KEEPS, &new)
+    }
+
+    /// A new Keep that behaves as `class` says.
+    pub fn launch(&self, client: &mut Client, class: &str) -> KeepInfo {
+        let answer = self.ask(client, class);
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        answer.json::<KeepAnswer>().keep
+    }
+
+    /// A new Keep that is ready.
+    pub fn ready(&self, client: &mut Client) -> KeepInfo {
+        let keep = self.launch(client, "echo");
+        let keep = wait(client, &keep.id, KeepState::Ready);
+        assert_eq!(keep.state, KeepState::Ready);
+        keep
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        drop(self.shutdown.take());
+        if let Some(thread) = self.thread.take() {
+            let result = thread.join();
+            if !std::thread::panicking() {
+                result.unwrap().unwrap();
+            }
+        }
+    }
+}
+
+/// Waits until a Keep has this state.
+pub fn wait(client: &mut Client, id: &Hex<16>, state: KeepState) -> KeepInfo {
+    let answer = client.get(&path::keep_wait(id, state));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+/// The process of a Keep, by its log.
+pub fn process(client: &mut Client, id: &Hex<16>) -> u32 {
+    let log = client.get(&path::log(id)).text();
+    let line = log.lines().find_map(|line| line.strip_prefix("pid "));
+    line.expect(&log).parse().unwrap()
+}
+
+/// Waits until there is no such process.
+pub fn gone(process: u32) {
+    let path = format!("/proc/{process}/stat");
+    eventually(|| {
+        // One that nobody has waited for is as good as gone.
+        std::fs::read_to_string(&path).map_or(true, |stat| stat.contains(") Z "))
+    });
+}
+
+/// Waits until this holds, for a few seconds at most.
+pub fn eventually(mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < end, "it does not come about");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A manager in a process of its own.
+pub struct Process(Child);
+
+impl Process {
+    /// Starts it over this state folder; where it listens.
+    pub fn new(state: &Path) -> (Self, SocketAddr) {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .arg(ARGUMENT)
+            .arg(state)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let output = child.stdout.take().unwrap();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        (Self(child), line.trim().parse().expect(&line))
+    }
+
+    /// Sends SIGKILL.
+    pub fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The manager of [`Process`]; it ends after two minutes.
+pub fn serve() -> ExitCode {
+    let state = std::env::args().nth(2).unwrap();
+    let tell = |manager: &Manager| {
+        let mut output = std::io::stdout();
+        writeln!(output, "{}", manager.address()).unwrap();
+        output.flush().unwrap();
+    };
+    let end = async { tokio::time::sleep(Duration::from_mins(2)).await };
+    let result = run(settings(Path::new(&state)), tell, end);
+    ExitCode::from(u8::from(result.is_err()))
+}

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Lives and deaths of Keeps, of their processes and of their manager.
+
+use crate::client::Client;
+use crate::contracts::Signer;
+use crate::host::{Host, Process, eventually, gone, process, settings, wait};
+use crate::stand_in;
+use enarx_manager::{Manager, State};
+use enarx_manager_api::{KeepAnswer, KeepInfo, KeepList, KeepState, path};
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+#[test]
+fn keeps_end_by_name() {
+    let host = Host::new();
+    let mut client = host.client("anna");
+    for (class, reason, code, word) in [
+        // The Keep's own word, cleaned.
+        (
+            "fails",
+            "contract.host-data?[2J",
+            Some(70),
+            "the contract is another one",
+        ),
+        ("dies", "keep.died", None, "exit code 7"),
+        ("junk", "keep.protocol", None, "not understood"),
+        ("endless", "keep.protocol", None, "longer"),
+        ("twice", "keep.protocol", None, "twice"),
+        // It says that its Keep has ended, and does not go.
+        ("lingers", "exited", Some(0), "pid"),
+    ] {
+        let keep = host.launch(&mut client, class);
+        let ended = wait(&mut client, &keep.id, KeepState::Ended);
+        assert_eq!(ended.state, KeepState::Ended);
+        assert_eq!(ended.reason.as_deref(), Some(reason), "{class}");
+        assert_eq!(ended.code, code, "{class}");
+        assert!(ended.ended >= Some(ended.created));
+        let answer = client.get(&path::log(&keep.id));
+        assert_eq!(answer.headers["content-type"], "text/plain; charset=utf-8");
+        let log = answer.text();
+        assert!(log.contains(word), "{class}: {log}");
+        gone(process(&mut client, &keep.id));
+        let door = host
+            .folder
+            .path()
+            .join(format!("state/keeps/{}.sock", keep.id));
+        assert!(!door.exists());
+    }
+}
+
+#[test]
+fn a_program_that_cannot_be_started_is_an_end() {
+    let host = Host::with(|settings| settings.keep.program = "/nowhere/enarx".into());
+    let mut client = host.client("anna");
+    let keep = host.launch(&mut client, "echo");
+    let ended = wait(&mut client, &keep.id, KeepState::Ended);
+    assert_eq!(ended.reason.as_deref(), Some("keep.start"));
+}
+
+#[test]
+fn the_last_words_are_kept() {
+    let host = Host::new();
+    let mut client = host.client("anna");
+    let keep = host.launch(&mut client, "chatty");
+    wait(&mut client, &keep.id, KeepState::Ready);
+    eventually(|| {
+        let log = client.get(&path::log(&keep.id)).text();
+        assert!(log.len() <= 64 << 10);
+        log.ends_with("line 19999\n")
+    });
+}
+
+#[test]
+fn a_killed_keep_process_is_an_end() {
+    let host = Host::new();
+    let mut client = host.client("anna");
+    let keep = host.ready(&mut client);
+    let number = process(&mut client, &keep.id);
+    let number = Pid::from_raw(number.try_into().unwrap()).unwrap();
+    kill_process(number, Signal::KILL).unwrap();
+    let ended = wait(&mut client, &keep.id, KeepState::Ended);
+    assert_eq!(ended.reason.as_deref(), Some("keep.died"));
+    let log = client.get(&path::log(&keep.id)).text();
+    assert!(log.contains("signal 9"), "{log}");
+}
+
+#[test]
+fn waiting_ends_when_the_state_is_there() {
+    let host = Host::new();
+    let token = host.token("anna");
+    let mut client = host.connect(&token);
+    let keep = host.ready(&mut client);
+    // States that were passed are there.
+    let info = wait(&mut client, &keep.id, KeepState::Launching);
+    assert_eq!(info.state, KeepState::Ready);
+    let mut waiting = host.connect(&token);
+    let thread = std::thread::spawn(move || {
+        let info = wait(&mut waiting, &keep.id, KeepState::Ended);
+        (info, Instant::now())
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!thread.is_finished());
+    let deleted = Instant::now();
+    client.call("DELETE", &path::keep_delete(&keep.id, 0), None);
+    let (info, told) = thread.join().unwrap();
+    assert_eq!(info.reason.as_deref(), Some("deleted"));
+    assert!(told >= deleted);
+    gone(process(&mut client, &keep.id));
+}
+
+#[test]
+fn a_deleted_keep_has_its_grace() {
+    let host = Host::new();
+    let token = host.token("anna");
+    let mut client = host.connect(&token);
+    let keep = host.ready(&mut client);
+    let answer = client.call("DELETE", &path::keep_delete(&keep.id, 600), None);
+    assert_eq!(answer.status, 202);
+    assert_eq!(answer.json::<KeepInfo>().state, KeepState::Ready);
+    // It may end by itself, in order.
+    let mut session = host.connect(&token);
+    assert_eq!(session.upgrade(&keep.id).status, 101);
+    session.stream.write_all(stand_in::EXIT).unwrap();
+    session.stream.flush().unwrap();
+    let ended = wait(&mut client, &keep.id, KeepState::Ended);
+    assert_eq!(ended.reason.as_deref(), Some("exited"));
+
+    // A later wish can be for sooner, not for later.
+    let keep = host.ready(&mut client);
+    for grace in [600, 1, 600] {
+        let answer = client.call("DELETE", &path::keep_delete(&keep.id, grace), None);
+        assert_eq!(answer.status, 202);
+    }
+    let start = Instant::now();
+    let ended = wait(&mut client, &keep.id, KeepState::Ended);
+    assert_eq!(ended.reason.as_deref(), Some("deleted"));
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_killed_manager_leaves_no_keeps_and_the_next_one_says_so() {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let path = folder.path().join("state");
+    let state = State::open(&path).unwrap();
+    let token = state.add_token("anna").unwrap().to_string();
+    let (mut manager, address) = Process::new(&path);
+    let mut client = Client::connect(address, state.fingerprint(), Some(&token));
+    let host = enarx_contract::Host {
+        key: state.key().public(),
+        name: enarx_contract::canonical::Name::new("host-1").unwrap(),
+    };
+    let signer = Signer::new();
+    let ask = |client: &mut Client, class| {
+        let new = signer.sign(signer.terms(host.clone(), class));
+        let answer = client.post(path::KEEPS, &new);
+        assert_eq!(answer.status, 201);
+        (new, answer.json::<KeepAnswer>())
+    };
+    let (new, living) = ask(&mut client, "echo");
+    wait(&mut client, &living.keep.id, KeepState::Ready);
+    let (_, launching) = ask(&mut client, "mute");
+    let (_, ended) = ask(&mut client, "fails");
+    let ended = wait(&mut client, &ended.keep.id, KeepState::Ended);
+    eventually(|| {
+        client
+            .get(&path::log(&launching.keep.id))
+            .text()
+            .contains("pid")
+    });
+    let numbers = [&living, &launching].map(|keep| process(&mut client, &keep.keep.id));
+    manager.kill();
+    for number in numbers {
+        gone(number);
+    }
+    let door = path.join(format!("keeps/{}.sock", living.keep.id));
+    assert!(door.exists(), "a killed manager leaves its doors");
+
+    let next = Host::in_folder(folder.clone(), |_| {});
+    assert!(!door.exists());
+    let mut client = next.connect(&token);
+    for keep in [&living, &launching] {
+        let info: KeepInfo = client.get(&path::keep(&keep.keep.id)).json();
+        assert_eq!(info.state, KeepState::Ended);
+        assert_eq!(info.reason.as_deref(), Some("manager-lost"));
+        assert_eq!(info.created, keep.keep.created);
+    }
+    let info: KeepInfo = client.get(&path::keep(&ended.id)).json();
+    assert_eq!(info, ended);
+    let log = client.get(&path::log(&ended.id)).text();
+    assert!(log.contains("the contract is another one"), "{log}");
+    let list: KeepList = client.get(path::KEEPS).json();
+    assert_eq!(list.keeps.len(), 3);
+    // Its contract has had its Keep.
+    let answer = client.post(path::KEEPS, &new);
+    assert_eq!(answer.status, 200);
+    let again: KeepAnswer = answer.json();
+    assert_eq!(again.keep.reason.as_deref(), Some("manager-lost"));
+    assert_eq!(again.host_signature, living.host_signature);
+}
+
+#[test]
+fn a_state_folder_has_one_manager() {
+    let host = Host::new();
+    let second = settings(&host.folder.path().join("state"));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let refused = runtime.block_on(Manager::bind(second)).err();
+    assert_eq!(refused.map(|error| error.code()), Some("manager.locked"));
+}
+
+#[test]
+fn shutting_down_gives_grace_and_ends_all() {
+    let mut host = Host::with(|settings| settings.grace = Duration::from_secs(3));
+    let token = host.token("anna");
+    let mut client = host.connect(&token);
+    let orderly = host.ready(&mut client);
+    let stubborn = host.ready(&mut client);
+    let numbers = [&orderly, &stubborn].map(|keep| process(&mut client, &keep.id));
+    let mut session = host.connect(&token);
+    assert_eq!(session.upgrade(&orderly.id).status, 101);
+    assert_eq!(client.get(path::READYZ).status, 200);
+    let start = Instant::now();
+    host.shut_down();
+    eventually(|| client.get(path::READYZ).status == 503);
+    // Nothing new, but what there is goes on, and is told.
+    let refusal = host.ask(&mut client, "echo").refusal();
+    assert_eq!(refusal, (503, "draining".to_string()));
+    assert_eq!(client.get(path::HEALTHZ).status, 200);
+    let mut waiting = host.connect(&token);
+    let id = stubborn.id;
+    let thread = std::thread::spawn(move || wait(&mut waiting, &id, KeepState::Ended));
+    session.stream.write_all(stand_in::EXIT).unwrap();
+    session.stream.flush().unwrap();
+    assert_eq!(session.rest(), stand_in::EXIT);
+    let ended = wait(&mut client, &orderly.id, KeepState::Ended);
+    assert_eq!(ended.reason.as_deref(), Some("exited"));
+    let ended = thread.join().unwrap();
+    assert_eq!(ended.reason.as_deref(), Some("manager-shutdown"));
+    host.join().unwrap();
+    assert!((3..10).contains(&start.elapsed().as_secs()));
+    for number in numbers {
+        gone(number);
+    }
+    // Recorded, for the next one.
+    let next = Host::in_folder(host.folder.clone(), |_| {});
+    let info: KeepInfo = next.connect(&token).get(&path::keep(&stubborn.id)).json();
+    assert_eq!(info.reason.as_deref(), Some("manager-shutdown"));
+}
+
+#[test]
+fn a_manager_without_keeps_ends_at_once() {
+    let mut host = Host::with(|settings| settings.grace = Duration::from_mins(1));
+    let start = Instant::now();
+    host.shut_down();
+    host.join().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
