@@ -2,9 +2,9 @@
 
 //! `enarx deploy`: an application on a host that nobody trusts. The deploying is `enarx-agent`'s.
 
-use std::fs::{OpenOptions, Permissions};
-use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::Permissions;
+use std::io::{self, IsTerminal};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -32,7 +32,7 @@ use crate::host::{self, serve};
 use crate::images;
 use crate::input::read_up_to;
 use crate::options::{self, WasmOption};
-use crate::{policy, run, values};
+use crate::{policy, receipt, run, values};
 
 /// Least granularity of a Keep's memory, in bytes: a large page.
 const GRANULE: u64 = 2 << 20;
@@ -119,7 +119,7 @@ pub struct Arguments {
     /// Give the program a file of its private file system
     #[arg(long = "file", value_name = "GUEST=FILE", value_parser = named_file)]
     files: Vec<(String, PathBuf)>,
-    /// Write the receipt of the run to this file
+    /// Write the receipt of the run to this file, and the certificates that verify it to FILE.certs
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
     /// Memory of the Keep, the compiler's included
@@ -148,7 +148,7 @@ pub struct Arguments {
     module: PathBuf,
     /// Its arguments
     #[arg(value_name = "ARGS", last = true)]
-    arguments: Vec<String>,
+    rest: Vec<String>,
 }
 
 /// `NAME=FILE`.
@@ -197,7 +197,7 @@ impl Arguments {
         let name = self.module.file_name();
         let name = name.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let configuration = Configuration {
-            args: [name].into_iter().chain(self.arguments.clone()).collect(),
+            args: [name].into_iter().chain(self.rest.clone()).collect(),
             env: self.variables.clone(),
             directories: Vec::new(),
             terminals: Terminals {
@@ -347,7 +347,7 @@ async fn to_hosts(
         stderr: tokio::io::stderr(),
     };
     let deployed = deploy(targets, order, key, &trust, &platforms, streams, &stop);
-    let deployed = deployed.await.map_err(failure);
+    let deployed = deployed.await.map_err(|error| failure(&error));
     interrupts.abort();
     deployed
 }
@@ -389,8 +389,8 @@ async fn local(arguments: &Arguments, order: Order, key: &Key) -> Result<Deploye
 }
 
 /// The kind of failure of a deployment.
-fn failure(error: DeployError) -> Failure {
-    let exit = match &error {
+fn failure(error: &DeployError) -> Failure {
+    let exit = match error {
         DeployError::Refused(_) => Exit::Refused,
         // It was asked, and what it has is not what the policy wants.
         DeployError::Unavailable(hosts) if hosts.iter().any(|host| host.code() == PLATFORM) => {
@@ -439,7 +439,7 @@ fn show(arguments: &Arguments, deployed: &Deployed) -> Result<ExitCode, Failure>
         }
     }
     if let Some(path) = &arguments.receipt {
-        write_receipt(path, deployed)?;
+        receipt::write(path, &deployed.receipt, &deployed.endorsements.amd)?;
     }
     let exit = deployed.exit;
     match exit.kind {
@@ -453,25 +453,4 @@ fn show(arguments: &Arguments, deployed: &Deployed) -> Result<ExitCode, Failure>
             "the program's time was over and the Keep ended it: give --timeout more",
         )),
     }
-}
-
-fn write_receipt(path: &Path, deployed: &Deployed) -> Result<(), Failure> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::of(
-            Exit::Output,
-            format!(
-                "the receipt could not be written to {}: {error}",
-                path.display()
-            ),
-        )
-    };
-    let bytes = deployed.receipt.encode().map_err(|error| failed(&error))?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| failed(&error))?;
-    file.write_all(&bytes).map_err(|error| failed(&error))
 }

@@ -22,6 +22,7 @@ mod measure;
 mod options;
 mod outcome;
 mod policy;
+mod receipt;
 mod release;
 mod run;
 mod serials;
@@ -63,6 +64,7 @@ enum Command {
     Verify(Box<verify::Arguments>),
     Inspect(inspect::Arguments),
     Policy(policy::Arguments),
+    Receipt(receipt::Arguments),
     Certs(certs::Arguments),
     Measure(measure::Arguments),
     Release(release::Arguments),
@@ -86,6 +88,7 @@ impl Command {
             Self::Verify(arguments) => arguments.json.on,
             Self::Inspect(arguments) => arguments.json.on,
             Self::Policy(arguments) => arguments.json(),
+            Self::Receipt(arguments) => arguments.json(),
             Self::Certs(arguments) => arguments.json(),
             Self::Measure(arguments) => arguments.json.on,
             Self::Release(arguments) => arguments.json(),
@@ -105,6 +108,7 @@ impl Command {
             Self::Verify(arguments) => verify::run(arguments),
             Self::Inspect(arguments) => inspect::run(arguments),
             Self::Policy(arguments) => policy::run(arguments),
+            Self::Receipt(arguments) => receipt::run(arguments),
             Self::Certs(arguments) => certs::run(arguments),
             Self::Measure(arguments) => measure::run(arguments),
             Self::Release(arguments) => release::run(arguments),

@@ -186,7 +186,7 @@ impl Arguments {
 }
 
 /// Reads a folder of certificates; what is missing there is the verdict's to say.
-fn certificates(folder: &Path) -> Result<AmdEndorsements, Failure> {
+pub fn certificates(folder: &Path) -> Result<AmdEndorsements, Failure> {
     let unreadable = |error| input::unreadable(folder, &error);
     let named = |name: &str| {
         let path = folder.join(name);

@@ -28,7 +28,7 @@ use crate::images::IMAGES;
 use crate::simulated;
 
 /// Time that a Keep has beyond all times of its contract before its process ends it.
-const AFTER_ALL_TIMES: Duration = Duration::from_secs(60);
+const AFTER_ALL_TIMES: Duration = Duration::from_mins(1);
 
 #[derive(Args)]
 pub struct Arguments {

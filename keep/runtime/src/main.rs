@@ -99,7 +99,7 @@ fn run_for_tenant(
         port,
         &contract,
         ground.vcpus(),
-        ground.memory(),
+        platform::memory(),
         Box::new(ground.clone()),
     )?;
     timings.phase("door");

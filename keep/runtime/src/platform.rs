@@ -336,11 +336,11 @@ impl Platform {
     pub fn vcpus(&self) -> u32 {
         self.vcpus
     }
+}
 
-    /// Memory of this Keep, in bytes.
-    pub fn memory(&self) -> u64 {
-        system_memory().1
-    }
+/// Memory of this Keep, in bytes.
+pub fn memory() -> u64 {
+    system_memory().1
 }
 
 impl Attester for Platform {

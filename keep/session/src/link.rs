@@ -20,8 +20,10 @@ pub struct Duties {
     pub delivered: Option<Delivered>,
     /// A fault of the Keep itself: it has to end.
     pub fault: Option<Fault>,
-    /// Bytes on their way between the layers.
+    /// Bytes on their way between TLS and its users.
     pub scratch: Vec<u8>,
+    /// Bytes on their way from the sallyport to TLS.
+    pub incoming: Vec<u8>,
 }
 
 /// The answer that an event asks for.
@@ -32,9 +34,9 @@ enum Reaction {
 }
 
 impl Duties {
-    fn handle(&mut self, event: Event<'_>, contract: &enarx_contract::Contract) -> Reaction {
+    fn handle(&mut self, event: &Event<'_>, contract: &enarx_contract::Contract) -> Reaction {
         let result = match event {
-            Event::Attest(data) => return Reaction::Attest(data),
+            Event::Attest(data) => return Reaction::Attest(*data),
             Event::Release(deployment) => {
                 // The room of an earlier one that was cut is free first.
                 self.delivery = None;
@@ -43,12 +45,12 @@ impl Duties {
             }
             Event::Part(part, bytes) => {
                 if let Some(delivery) = &mut self.delivery {
-                    delivery.append(part, bytes);
+                    delivery.append(*part, bytes);
                 }
                 Ok(())
             }
             Event::PartComplete(part) => match &mut self.delivery {
-                Some(delivery) => delivery.complete(part, contract),
+                Some(delivery) => delivery.complete(*part, contract),
                 None => Ok(()),
             },
             Event::Start(_) => {
@@ -152,19 +154,16 @@ impl Link {
             self.reading = Some(reading);
             return false;
         }
-        let mut bytes = vec![0; MAX_TRANSFER];
+        let mut bytes = std::mem::take(&mut duties.incoming);
         match reading.take(&mut bytes) {
             Ok(answer) if answer.length > 0 => {
-                self.decrypt(
-                    bytes.get(..answer.length).unwrap_or_default(),
-                    keep,
-                    duties,
-                    now,
-                );
+                let received = bytes.get(..answer.length).unwrap_or_default();
+                self.decrypt(received, keep, duties, now);
             }
             // Its end, or an error: the same to a session, which knows by itself whether it was complete.
             _ => self.over = true,
         }
+        duties.incoming = bytes;
         true
     }
 
@@ -180,14 +179,12 @@ impl Link {
             if self.session.is_none()
                 && let Some(facts) = self.tls.facts()
             {
-                match keep.connect(facts.peer, facts.exporter.clone(), now) {
-                    Ok(session) => self.session = Some(session),
-                    Err(_) => {
-                        self.tls.close();
-                        self.closing = true;
-                        return;
-                    }
-                }
+                let Ok(session) = keep.connect(facts.peer, facts.exporter.clone(), now) else {
+                    self.tls.close();
+                    self.closing = true;
+                    return;
+                };
+                self.session = Some(session);
             }
             let mut plaintext = std::mem::take(&mut duties.scratch);
             let count = self.tls.read(&mut plaintext);
@@ -212,7 +209,7 @@ impl Link {
         let contract = keep.contract().clone();
         while !input.is_empty() {
             let reaction = match session.receive(keep, &mut input, now) {
-                Ok(Some(event)) => duties.handle(event, &contract),
+                Ok(Some(event)) => duties.handle(&event, &contract),
                 // The refusal is among the outgoing bytes, and what still comes is passed over.
                 Ok(None) | Err(_) => Reaction::Nothing,
             };

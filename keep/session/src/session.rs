@@ -12,6 +12,7 @@ use enarx_session::Moment;
 use enarx_session::document::{Exit, ExitKind, MAX_TIMINGS, Started, Timing};
 use enarx_session::keep::{Fault, Keep, Order, Output};
 use enarx_tls::{Key, TlsError};
+use enarx_wasi::error::Errno;
 use enarx_wasi::port::{MAX_TRANSFER, Operation, Port};
 use enarx_wasi::stream;
 
@@ -125,6 +126,7 @@ impl Session {
                 delivered: None,
                 fault: None,
                 scratch: vec![0; MAX_TRANSFER],
+                incoming: vec![0; MAX_TRANSFER],
             },
             finished: None,
             over: None,
@@ -186,20 +188,16 @@ impl Session {
     /// Does everything that can be done without waiting, and has the port look again when more can be.
     fn drive(&self) -> MutexGuard<'_, State> {
         let mut state = self.lock();
-        let deadline = loop {
+        loop {
             let now = self.now();
             state.advance(&self.port, now);
-            let Some(deadline) = state.deadline(now) else {
-                break None;
-            };
-            let at = self.origin.checked_add(Duration::from_millis(deadline.0));
-            match at {
-                Some(at) if self.port.poll_deadline(at) => {}
-                other => break other,
+            let deadline = state.deadline(now);
+            let at = deadline.and_then(|at| self.origin.checked_add(Duration::from_millis(at.0)));
+            // A deadline that has passed meanwhile is dealt with at once.
+            if !at.is_some_and(|at| self.port.poll_deadline(at)) {
+                return state;
             }
-        };
-        let _ = deadline;
-        state
+        }
     }
 }
 
@@ -270,9 +268,14 @@ impl State {
             self.accepting = Some(accepting);
             return false;
         }
-        let Ok(answer) = accepting.take(&mut []) else {
-            self.over = Some(Err(SessionError::NoDoor));
-            return false;
+        let answer = match accepting.take(&mut []) {
+            Ok(answer) => answer,
+            Err(Errno::BadDescriptor) => {
+                self.over = Some(Err(SessionError::NoDoor));
+                return false;
+            }
+            // Whoever came is gone again, or the host has no room: the next look asks once more.
+            Err(_) => return false,
         };
         // The port lets no other values through.
         let handle = Handle(u32::try_from(answer.value).unwrap_or(u32::MAX));

@@ -443,7 +443,8 @@ fn output_goes_on_where_a_connection_was_cut() {
         }
         SUCCESS
     });
-    let expected: String = (0..200_000).map(|line| format!("line {line}\n")).collect();
+    let lines: Vec<String> = (0..200_000).map(|line| format!("line {line}\n")).collect();
+    let expected = lines.concat();
     let (deployment, values) = fixture::deployment(&contract, b"program");
     let digest = sha256(&deployment.encode().unwrap());
     let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();

@@ -51,6 +51,8 @@ pub struct Deployed {
     pub receipt_verdict: Option<Verdict>,
     /// The contract with both signatures.
     pub agreement: Agreement,
+    /// The certificates and revocation lists by which its evidence was judged.
+    pub endorsements: Endorsements,
     /// The hosts that were asked before this one, and why they were not taken.
     pub passed_over: Vec<Refused>,
     /// The phases of the application's start, as the Keep tells them.
@@ -65,11 +67,11 @@ pub struct Deployed {
 /// host that is not taken learns the tenant's key and the contract, and its Keep is ended. After the release there is no
 /// other host: the application runs at most once.
 ///
-/// Needs a tokio runtime with I/O and time. The future may be dropped at any time; the Keep then goes on as the
-/// order's [`enarx_session::deployment::Detached`] says.
+/// Needs a tokio runtime with I/O and time. The future may be dropped at any time: an application that runs then goes on as
+/// the order's [`enarx_session::deployment::Detached`] says, and a Keep without one ends by itself.
 ///
 /// # Errors
-/// [`DeployError`]. Whatever its kind but [`DeployError::Failed`] and [`DeployError::Left`], nothing of the order was sent.
+/// [`DeployError`]. Unless it is [`DeployError::Failed`] or [`DeployError::Left`], nothing of the order was sent to anybody.
 pub async fn deploy<I, O, E>(
     targets: &[Target],
     order: Order,
@@ -246,7 +248,7 @@ impl<'a> Tenant<'a> {
                 })
             }
             Err(rejection) => {
-                clean_up(target, &contract).await;
+                Box::pin(clean_up(target, &contract)).await;
                 Err(rejection)
             }
         }
@@ -383,7 +385,7 @@ impl<'a> Tenant<'a> {
         let deployment = unix_seconds().and_then(|now| self.package.deployment(&contract, now));
         let result = deployment.and_then(|deployment| Ok(session.release(&deployment, released)?));
         if let Err(fault) = result {
-            clean_up(target, &contract).await;
+            Box::pin(clean_up(target, &contract)).await;
             return Err(DeployError::Failed(Box::new(Failed {
                 host,
                 fault,
@@ -415,7 +417,7 @@ impl<'a> Tenant<'a> {
             Ok(end) => end,
             Err(fault) => {
                 if !started {
-                    clean_up(target, &contract).await;
+                    Box::pin(clean_up(target, &contract)).await;
                 }
                 tracing::warn!(host, code = fault.code(), %fault, "the session failed");
                 return Err(failed(fault, pump.failed_checks));
@@ -427,6 +429,7 @@ impl<'a> Tenant<'a> {
             (End::Left, ..) => Err(DeployError::Left { host }),
             (End::Complete, Ok(Outcome::Complete(receipt)), Some(exit)) => Ok(Deployed {
                 passed_over: Vec::new(),
+                endorsements: pump.held.endorsements,
                 host,
                 exit,
                 receipt: *receipt,
@@ -463,7 +466,7 @@ async fn evidence<S: AsyncRead + AsyncWrite + Unpin>(
         let count = wire.write(session.outgoing());
         session.sent(count);
         loop {
-            // Whether all of it is sent shows when the answer comes.
+            // The answer shows that all of it was sent.
             let _ = wire.poll_send(cx);
             if !std::task::ready!(wire.poll_plaintext(cx)?) {
                 return std::task::Poll::Ready(Err(Refusal::Truncated.into()));

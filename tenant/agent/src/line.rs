@@ -56,7 +56,7 @@ pub(crate) struct Ask {
     pub(crate) body: Vec<u8>,
     /// How long the whole answer may take.
     pub(crate) within: Duration,
-    /// What the answer is called in messages.
+    /// Name of the answer in messages.
     pub(crate) what: &'static str,
 }
 
@@ -103,7 +103,15 @@ impl Line {
             .map_err(|_| Fault::Timeout(ask.what))?
     }
 
+    /// Waits until the connection takes a request.
+    async fn ready(&mut self) -> Result<(), Fault> {
+        let sender = &mut self.sender;
+        let ready = async { sender.ready().await.map_err(|error| fault(&error)) };
+        drive(&mut self.connection, ready).await
+    }
+
     async fn exchange(&mut self, request: Request<Body>) -> Result<Answer, Fault> {
+        self.ready().await?;
         let response = self.sender.send_request(request);
         let work = async {
             let response: Response<Incoming> = response.await.map_err(|error| fault(&error))?;
@@ -131,6 +139,7 @@ impl Line {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
         timeout(ask.within, async {
+            self.ready().await?;
             let response = self.sender.send_request(request);
             let response = drive(&mut self.connection, async {
                 response.await.map_err(|error| relay_fault(&error))
@@ -202,7 +211,7 @@ async fn drive<T>(
         }
         match connection.poll_without_shutdown(cx) {
             Poll::Pending => Poll::Pending,
-            // What it has received before its end is with `work` now.
+            // `work` may have been given the rest of the answer just now.
             Poll::Ready(result) => {
                 served = true;
                 match (work.as_mut().poll(cx), result) {

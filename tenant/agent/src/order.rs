@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What is to run, as the tenant orders it, and the deployment that is made of it for one contract. The tenant's own, and
-//! trusted; secrets in it are wiped when it is dropped.
+//! The order of a tenant, and the deployment that is made of it for one contract. The tenant's own, and trusted; secrets
+//! in it are wiped when it is dropped.
 
 use crate::error::Fault;
 use enarx_contract::canonical::Hex;
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// What is to run, on which terms.
+/// An application with all that it needs, and the terms of its run.
 pub struct Order {
     /// The application: a WebAssembly module or component.
     pub application: Vec<u8>,

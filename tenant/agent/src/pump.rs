@@ -107,7 +107,7 @@ pub(crate) struct Pump<'a, S, I, O, E> {
     wire: Wire<S>,
     pub(crate) session: Session<Released>,
     peek: Peek,
-    held: Held,
+    pub(crate) held: Held,
     stdin: Source<I>,
     stdout: Sink<O>,
     stderr: Sink<E>,
@@ -195,7 +195,7 @@ where
             let farewell = std::future::poll_fn(|cx| wire.poll_send(cx));
             let _ = tokio::time::timeout(last, farewell).await;
         } else {
-            // What came before the fault is the application's output all the same.
+            // The application's output up to the fault is its output all the same.
             let rest = std::future::poll_fn(|cx| self.poll_rest(cx));
             let _ = tokio::time::timeout(last, rest).await;
         }

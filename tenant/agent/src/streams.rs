@@ -68,7 +68,7 @@ impl<I: AsyncRead + Unpin> Source<I> {
                 self.from = self.from.saturating_add(count);
                 moved |= count > 0;
             }
-            // What the session has no room for waits until the Keep has read some.
+            // The rest waits until the Keep has read some.
             if self.ended || self.from < self.to {
                 return Ok(moved);
             }

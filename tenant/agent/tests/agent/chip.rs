@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A chip of our own with its certificates, the reports that it signs, and a policy that accepts them. The verifier is
+//! the real one.
+
+use crate::support::unix_seconds;
+use enarx_attestation::Policy;
+use enarx_attestation::hex::Hex as PolicyHex;
+use enarx_attestation::policy::{SnpPolicy, TcbFloor};
+use enarx_contract::canonical::{Base64, Hex, Name};
+use enarx_contract::{Backend, Image, Tee};
+use enarx_manager_api::{Collateral, PlatformOffer};
+use enarx_snp::product::MILAN;
+use enarx_snp::report::{ALGO_ECDSA_P384_SHA384, REPORT_LEN, Report};
+use enarx_snp::tcb::{Component, TcbVersion};
+use enarx_snp_authority::{
+    Authority, AuthorityKeys, CrlSpec, EndorsementSpec, Hierarchy, KeyKind, Validity,
+};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// The launch digest of the tenant's image.
+pub const MEASUREMENT: [u8; 48] = [0x4d; 48];
+/// The guest policy of launches: SMT allowed, bit 17.
+pub const GUEST_POLICY: u64 = 0x3_0000;
+/// The debug bit of a guest policy.
+pub const DEBUG: u64 = 1 << 19;
+/// The TCB version of the chip in each component, and the floor of the policy.
+const SVN: u8 = 0xF0;
+/// Serial number of the VCEK.
+const SERIAL: u64 = 0x1234;
+const DAY: u64 = 86_400;
+
+fn rng() -> StdRng {
+    StdRng::seed_from_u64(7)
+}
+
+/// A chip.
+#[derive(Clone)]
+pub struct Chip {
+    hierarchy: Hierarchy,
+    spec: EndorsementSpec,
+    revoked: bool,
+    stale: bool,
+}
+
+impl Chip {
+    /// The chip whose root the policy names.
+    pub fn new() -> Self {
+        static HIERARCHY: OnceLock<Hierarchy> = OnceLock::new();
+        let now = unix_seconds();
+        let validity = Validity {
+            from: now - 30 * DAY,
+            to: now + 30 * DAY,
+        };
+        let hierarchy = HIERARCHY.get_or_init(|| {
+            let keys = AuthorityKeys::generate(&mut rng()).expect("keys");
+            Hierarchy::new(&MILAN, keys, validity, &mut rng()).expect("a hierarchy")
+        });
+        let spec = EndorsementSpec {
+            kind: KeyKind::Vcek,
+            product_name: "Milan-B0".to_owned(),
+            tcb: tcb(SVN),
+            chip_id: [0xC1; 64],
+            validity,
+            serial: SERIAL,
+            wrapped_hwid: false,
+            without: None,
+            seed: [7; 32],
+        };
+        Self {
+            hierarchy: hierarchy.clone(),
+            spec,
+            revoked: false,
+            stale: false,
+        }
+    }
+
+    /// The same chip with old firmware.
+    pub fn with_old_firmware(mut self) -> Self {
+        self.spec.tcb = tcb(SVN - 1);
+        self
+    }
+
+    /// The same chip, after its key was revoked.
+    pub fn revoked(mut self) -> Self {
+        self.revoked = true;
+        self
+    }
+
+    /// The same chip, of whose keys no newer lists have come.
+    pub fn stale(mut self) -> Self {
+        self.stale = true;
+        self
+    }
+
+    /// Another chip of the same make.
+    pub fn another(mut self) -> Self {
+        self.spec.chip_id = [0xC2; 64];
+        self.spec.seed = [8; 32];
+        self
+    }
+
+    /// A report on these values, signed after `change`.
+    pub fn report(
+        &self,
+        report_data: [u8; 64],
+        host_data: [u8; 32],
+        change: impl FnOnce(&mut Report),
+    ) -> Vec<u8> {
+        let mut report = Report::read_from_bytes(&[0; REPORT_LEN]).expect("a report");
+        report.version.set(5);
+        report.policy.set(GUEST_POLICY);
+        report.signature_algo.set(ALGO_ECDSA_P384_SHA384);
+        for version in [
+            &mut report.current_tcb,
+            &mut report.committed_tcb,
+            &mut report.launch_tcb,
+            &mut report.reported_tcb,
+        ] {
+            *version = self.spec.tcb;
+        }
+        // SMT, ECC, RAPL off, ciphertext hiding, alias check, IOMMU.
+        report.platform_info.set(0x7D);
+        report.report_data = report_data;
+        report.measurement = MEASUREMENT;
+        report.host_data = host_data;
+        report.report_id = [8; 32];
+        report.report_id_ma = [0xFF; 32];
+        (
+            report.cpuid_family,
+            report.cpuid_model,
+            report.cpuid_stepping,
+        ) = (0x19, 1, 1);
+        report.chip_id = self.spec.chip_id;
+        change(&mut report);
+        let endorsement = self.hierarchy.endorse(&self.spec, &mut rng());
+        endorsement.expect("a key").sign(&mut report);
+        report.as_bytes().to_vec()
+    }
+
+    /// The host's copy of the vendor's word about this chip.
+    pub fn collateral(&self) -> Collateral {
+        let endorsement = self.hierarchy.endorse(&self.spec, &mut rng());
+        let age = if self.stale { 10 * DAY } else { 0 };
+        let now = unix_seconds() - age;
+        let list = |authority, revoked| {
+            let spec = CrlSpec {
+                issuer: authority,
+                signer: authority,
+                this_update: now - DAY,
+                next_update: Some(now + DAY),
+                revoked,
+                extensions: Vec::new(),
+                entry_extensions: Vec::new(),
+            };
+            Base64(self.hierarchy.crl(&spec, &mut rng()).expect("a list"))
+        };
+        let revoked = if self.revoked {
+            vec![SERIAL]
+        } else {
+            Vec::new()
+        };
+        Collateral {
+            vek: Base64(endorsement.expect("a key").certificate),
+            ask: Base64(self.hierarchy.ask.clone()),
+            ark: Base64(self.hierarchy.ark.clone()),
+            crls: vec![
+                list(Authority::Ark, Vec::new()),
+                list(Authority::Ask, revoked),
+            ],
+        }
+    }
+
+    /// The host's claims about this chip.
+    pub fn offer(&self) -> PlatformOffer {
+        PlatformOffer {
+            tee: Tee::Simulated,
+            backend: Backend::Sim,
+            product: Name::new("milan"),
+            guest_policy: Some(Hex(GUEST_POLICY.to_be_bytes())),
+            chip_id: Some(Hex(self.spec.chip_id)),
+            tcb: Some(Hex(self.spec.tcb.0)),
+            simulated_root: None,
+        }
+    }
+
+    /// A policy that accepts the chip, and says nothing of what a session depends on.
+    pub fn policy(&self) -> Policy {
+        let floor = TcbFloor {
+            fmc: None,
+            bootloader: Some(SVN),
+            tee: Some(SVN),
+            snp: Some(SVN),
+            microcode: Some(SVN),
+        };
+        let root = self.hierarchy.root_digest().expect("a root");
+        Policy {
+            name: "test".to_owned(),
+            insecure_simulated_roots: vec![PolicyHex(root)],
+            snp: SnpPolicy {
+                min_tcb: BTreeMap::from([("milan".to_owned(), floor)]),
+                products: vec!["milan".to_owned()],
+                ..SnpPolicy::default()
+            },
+            ..Policy::default()
+        }
+    }
+}
+
+fn tcb(svn: u8) -> TcbVersion {
+    Component::ALL
+        .iter()
+        .fold(TcbVersion([0; 8]), |tcb, component| {
+            tcb.with(MILAN.tcb, *component, svn)
+        })
+}
+
+/// The tenant's image.
+pub fn image() -> Image {
+    Image {
+        release: None,
+        measurement: Hex(MEASUREMENT),
+    }
+}

@@ -1,0 +1,640 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A host in the test: a manager that speaks HTTP by hand over TLS on the loopback, so that it can misbehave in every
+//! answer, and writes down whatever it sees.
+
+use crate::chip::Chip;
+use crate::keep::{Guest, Program, Twist, relay_between};
+use crate::support::{Log, MEMORY};
+use enarx_agent::Target;
+use enarx_contract::canonical::{Hex, Name};
+use enarx_contract::{Contract, Doors, Side, signing_input};
+use enarx_manager_api::{
+    KeepAnswer, KeepInfo, KeepState, Limits, NewKeep, Offer, PlatformOffer, Problem, VERSION,
+};
+use enarx_tls::Key;
+use rcgen::{CertificateParams, PublicKeyData, SigningKey};
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use zeroize::Zeroizing;
+
+/// The token that the hosts here take.
+pub const TOKEN: &str = "token-of-the-tests";
+
+/// How the relay behaves.
+#[derive(Clone)]
+pub enum Relay {
+    /// It passes bytes on.
+    Honest,
+    /// Junk in the same bytes as the 101.
+    JunkWith101,
+    /// Junk where the Keep's handshake should be.
+    JunkAfter101,
+    /// Another answer than 101.
+    Status(&'static str),
+    /// 101 to another protocol.
+    OtherProtocol,
+    /// 101, and then a byte of a handshake now and then.
+    Drip,
+    /// Ends the tenant's TLS with this key, and is a client of a genuine Keep with the tenant's stolen key.
+    Between(Key, Key),
+    /// The tenant's bytes reach the Keep of an earlier contract.
+    Earlier,
+    /// The tenant's bytes reach the Keep of another tenant.
+    Foreign,
+    /// The Keep speaks another protocol by ALPN.
+    OtherAlpn,
+    /// Flips a bit in the so manieth byte from the Keep.
+    Flip(usize),
+}
+
+/// The trick that the manager plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manager {
+    /// It keeps its word.
+    Honest,
+    /// It signs contracts with another key than its offer names.
+    WrongSignature,
+    /// It answers about another Keep.
+    OtherKeep,
+    /// Its Keep ends before it is ready.
+    Ended,
+    /// This is its whole answer to the request for its offer, and then it closes the connection.
+    Offer(&'static str),
+    /// Its answers come byte by byte.
+    Slow,
+    /// It closes the connection after each answer.
+    Closes,
+    /// It has no certificates.
+    NoCollateral,
+}
+
+/// How the host behaves.
+#[derive(Clone)]
+pub struct Behaviour {
+    pub platforms: Vec<PlatformOffer>,
+    pub relay: Relay,
+    /// The chip whose certificates it serves.
+    pub collateral: Chip,
+    pub manager: Manager,
+}
+
+/// A host.
+pub struct Host {
+    pub log: Log,
+    pub address: SocketAddr,
+    pub pin: Hex<32>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Shared {
+    key: Key,
+    behaviour: Behaviour,
+    guest: Guest,
+    log: Log,
+    contracts: Mutex<HashMap<String, Contract>>,
+    first: Mutex<Option<Contract>>,
+}
+
+struct Signer<'a>(&'a Key, Vec<u8>);
+
+impl PublicKeyData for Signer<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        &self.1
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &rcgen::PKCS_ECDSA_P256_SHA256
+    }
+}
+
+impl SigningKey for Signer<'_> {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        let signature = self.0.sign(message).expect("a signature");
+        let signature = p256::ecdsa::Signature::from_slice(&signature.0).expect("r and s");
+        Ok(signature.to_der().as_bytes().to_vec())
+    }
+}
+
+impl Behaviour {
+    pub fn new() -> Self {
+        let chip = Chip::new();
+        Self {
+            platforms: vec![chip.offer()],
+            relay: Relay::Honest,
+            collateral: chip,
+            manager: Manager::Honest,
+        }
+    }
+}
+
+impl Host {
+    /// A host that keeps its word, whose Keep runs this program and plays this trick.
+    pub async fn with(program: Program, twist: Twist) -> Self {
+        Self::start(Behaviour::new(), Chip::new(), program, twist).await
+    }
+
+    /// A host whose relay plays this trick.
+    pub async fn with_relay(relay: Relay) -> Self {
+        let behaviour = Behaviour {
+            relay,
+            ..Behaviour::new()
+        };
+        Self::behaving(behaviour).await
+    }
+
+    /// A host whose manager plays this trick.
+    pub async fn with_manager(manager: Manager) -> Self {
+        let behaviour = Behaviour {
+            manager,
+            ..Behaviour::new()
+        };
+        Self::behaving(behaviour).await
+    }
+
+    pub async fn behaving(behaviour: Behaviour) -> Self {
+        Self::start(behaviour, Chip::new(), Program::Echo, Twist::None).await
+    }
+
+    pub async fn start(behaviour: Behaviour, chip: Chip, program: Program, twist: Twist) -> Self {
+        let keep = Key::generate().expect("a key");
+        Self::start_with_key(behaviour, chip, program, twist, keep).await
+    }
+
+    /// A host whose Keeps have this key.
+    pub async fn start_with_key(
+        behaviour: Behaviour,
+        chip: Chip,
+        program: Program,
+        twist: Twist,
+        keep: Key,
+    ) -> Self {
+        let key = Key::generate().expect("a key");
+        let point = key.public().spki()[26..].to_vec();
+        let mut parameters = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        parameters.serial_number = Some(1u64.into());
+        let certificate = parameters
+            .self_signed(&Signer(&key, point))
+            .expect("a certificate");
+        let pin = Hex(Sha256::digest(certificate.der()).into());
+        let private = PrivatePkcs8KeyDer::from(key.to_pkcs8().expect("a key").to_vec());
+        let mut config = ServerConfig::builder_with_provider(enarx_tls::provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("TLS 1.3")
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::Pkcs8(private),
+            )
+            .expect("a certificate and its key");
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let log = Log::default();
+        let guest = Guest {
+            chip,
+            key: keep,
+            program,
+            twist,
+            log: log.clone(),
+        };
+        let shared = Arc::new(Shared {
+            key,
+            behaviour,
+            guest,
+            log: log.clone(),
+            contracts: Mutex::default(),
+            first: Mutex::default(),
+        });
+        let task = tokio::spawn(async move {
+            // No test needs as many.
+            for _ in 0..32 {
+                let Ok((tcp, _)) = listener.accept().await else {
+                    return;
+                };
+                let (acceptor, shared) = (acceptor.clone(), Arc::clone(&shared));
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(tcp).await else {
+                        return;
+                    };
+                    let served = Box::pin(shared.connection(stream));
+                    let _ = tokio::time::timeout(Duration::from_hours(2), served).await;
+                });
+            }
+        });
+        Self {
+            log,
+            address,
+            pin,
+            task,
+        }
+    }
+
+    pub fn target(&self) -> Target {
+        self.target_with(self.pin, TOKEN)
+    }
+
+    pub fn target_with(&self, pin: Hex<32>, token: &str) -> Target {
+        let url = format!("https://{}#sha256={pin}", self.address);
+        Target::parse(&url, Zeroizing::new(token.to_owned())).expect("a target")
+    }
+}
+
+/// A request.
+struct Request {
+    line: String,
+    head: String,
+    body: Vec<u8>,
+}
+
+fn json(status: &str, document: &impl Serialize) -> Vec<u8> {
+    let body = serde_json::to_vec(document).expect("a document");
+    let mut answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    answer.extend(body);
+    answer
+}
+
+fn problem(status: &str, code: &str) -> Vec<u8> {
+    let number = status[..3].parse().expect("a number");
+    json(
+        status,
+        &Problem {
+            title: status.to_owned(),
+            status: number,
+            detail: "no\u{1b}[2J".to_owned(),
+            code: code.to_owned(),
+            expected: None,
+            actual: None,
+            fix: None,
+        },
+    )
+}
+
+impl Shared {
+    async fn request(&self, stream: &mut TlsStream<TcpStream>) -> Option<Request> {
+        let mut bytes = Vec::new();
+        let end = loop {
+            let found = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+            if let Some(end) = found {
+                break end + 4;
+            }
+            let mut chunk = [0; 4096];
+            let count = stream.read(&mut chunk).await.ok()?;
+            if count == 0 || bytes.len() > 64 << 10 {
+                return None;
+            }
+            self.log.bytes(&chunk[..count]);
+            bytes.extend_from_slice(&chunk[..count]);
+        };
+        let head = String::from_utf8(bytes[..end].to_vec()).ok()?;
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length")
+                .then(|| value.trim().parse::<usize>().ok())?
+        });
+        let mut body = bytes[end..].to_vec();
+        while body.len() < length.unwrap_or(0) {
+            let mut chunk = [0; 4096];
+            let count = stream.read(&mut chunk).await.ok()?;
+            if count == 0 {
+                return None;
+            }
+            self.log.bytes(&chunk[..count]);
+            body.extend_from_slice(&chunk[..count]);
+        }
+        let line = head.lines().next()?.to_owned();
+        Some(Request { line, head, body })
+    }
+
+    async fn connection(&self, mut stream: TlsStream<TcpStream>) -> Option<()> {
+        loop {
+            let request = self.request(&mut stream).await?;
+            let line = request.line.strip_suffix(" HTTP/1.1")?.to_owned();
+            self.log.request(&line);
+            if let Some(id) = line
+                .strip_prefix("GET /v1/keeps/")
+                .and_then(|rest| rest.strip_suffix("/session"))
+            {
+                let known = self.contracts.lock().expect("a lock").get(id).cloned();
+                return Box::pin(self.session(stream, &request, known?)).await;
+            }
+            let answer = self.answer(&line, &request);
+            if self.behaviour.manager == Manager::Slow {
+                for byte in answer {
+                    stream.write_all(&[byte]).await.ok()?;
+                    stream.flush().await.ok()?;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                continue;
+            }
+            stream.write_all(&answer).await.ok()?;
+            stream.flush().await.ok()?;
+            if matches!(self.behaviour.manager, Manager::Closes | Manager::Offer(_)) {
+                stream.shutdown().await.ok()?;
+                return Some(());
+            }
+        }
+    }
+
+    fn info(&self, contract: &Contract) -> KeepInfo {
+        let ended = self.behaviour.manager == Manager::Ended;
+        let mut id = contract.keep_id();
+        if self.behaviour.manager == Manager::OtherKeep {
+            id.0[0] ^= 1;
+        }
+        KeepInfo {
+            id,
+            contract: *contract.digest(),
+            state: if ended {
+                KeepState::Ended
+            } else {
+                KeepState::Ready
+            },
+            reason: ended.then(|| "keep.died\n".to_owned()),
+            code: None,
+            created: 0,
+            ended: None,
+        }
+    }
+
+    fn answer(&self, line: &str, request: &Request) -> Vec<u8> {
+        if !request.head.contains(&format!("Bearer {TOKEN}\r\n")) {
+            return problem("401 Unauthorized", "token");
+        }
+        if line == "GET /v1/offer" {
+            return match self.behaviour.manager {
+                Manager::Offer(answer) => answer.as_bytes().to_vec(),
+                _ => json("200 OK", &self.offer()),
+            };
+        }
+        if line.starts_with("GET /v1/collateral/") {
+            if self.behaviour.manager == Manager::NoCollateral {
+                return problem("404 Not Found", "collateral");
+            }
+            return json("200 OK", &self.behaviour.collateral.collateral());
+        }
+        if line == "POST /v1/keeps" {
+            let asked: NewKeep = serde_json::from_slice(&request.body).expect("a request");
+            let contract = Contract::decode(&asked.contract.0).expect("a contract");
+            let enarx_contract::Tenant::Named(tenant) = contract.terms().tenant else {
+                panic!("an open contract");
+            };
+            contract
+                .verify_tenant(&tenant, &asked.tenant_signature)
+                .expect("signed");
+            let key = if self.behaviour.manager == Manager::WrongSignature {
+                &self.guest.key
+            } else {
+                &self.key
+            };
+            let input = signing_input(Side::Host, contract.digest());
+            let answer = KeepAnswer {
+                keep: self.info(&contract),
+                host_signature: key.sign(&input).expect("a signature"),
+            };
+            let mut first = self.first.lock().expect("a lock");
+            first.get_or_insert_with(|| contract.clone());
+            let id = contract.keep_id().to_string();
+            let mut contracts = self.contracts.lock().expect("a lock");
+            contracts.insert(id, contract);
+            return json("201 Created", &answer);
+        }
+        let id = line
+            .split_once("/v1/keeps/")
+            .and_then(|(_, rest)| rest.split('?').next());
+        let contracts = self.contracts.lock().expect("a lock");
+        match id.and_then(|id| contracts.get(id)) {
+            Some(contract) if line.starts_with("DELETE ") => {
+                json("202 Accepted", &self.info(contract))
+            }
+            Some(contract) => json("200 OK", &self.info(contract)),
+            None => problem("404 Not Found", "keep"),
+        }
+    }
+
+    fn offer(&self) -> Offer {
+        Offer {
+            version: VERSION,
+            key: self.key.public(),
+            name: Name::new("host.example").expect("a name"),
+            platforms: self.behaviour.platforms.clone(),
+            limits: Limits {
+                vcpus: 4,
+                memory: MEMORY,
+                keeps: 4,
+                runtime_seconds_max: 3600,
+                detached_seconds_max: 3600,
+            },
+            doors: Doors::default(),
+        }
+    }
+
+    async fn session(
+        &self,
+        mut stream: TlsStream<TcpStream>,
+        request: &Request,
+        contract: Contract,
+    ) -> Option<()> {
+        const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: enarx-session\r\n\r\n";
+        let head = request.head.to_ascii_lowercase();
+        assert!(head.contains("\r\nupgrade: enarx-session\r\n"), "{head}");
+        assert!(head.contains("\r\nconnection: upgrade\r\n"), "{head}");
+        let say = match &self.behaviour.relay {
+            Relay::JunkWith101 => format!("{SWITCH}SSH-2.0-OpenSSH_9.2\r\n"),
+            Relay::Status(answer) => (*answer).to_owned(),
+            Relay::OtherProtocol => SWITCH.replace("enarx-session", "websocket"),
+            _ => SWITCH.to_owned(),
+        };
+        stream.write_all(say.as_bytes()).await.ok()?;
+        stream.flush().await.ok()?;
+        let guest = self.guest.clone();
+        match &self.behaviour.relay {
+            Relay::Honest => {
+                let recorded = Recorded::new(stream, self.log.clone(), None);
+                guest.serve(recorded, contract).await;
+            }
+            Relay::Flip(at) => {
+                let recorded = Recorded::new(stream, self.log.clone(), Some(*at));
+                guest.serve(recorded, contract).await;
+            }
+            Relay::Earlier => {
+                let first = self.first.lock().expect("a lock").clone()?;
+                let recorded = Recorded::new(stream, self.log.clone(), None);
+                guest.serve(recorded, first).await;
+            }
+            Relay::Foreign => {
+                let mut terms = contract.terms().clone();
+                terms.tenant = enarx_contract::Tenant::Named(self.key.public());
+                let contract = Contract::new(terms).expect("a contract");
+                let recorded = Recorded::new(stream, self.log.clone(), None);
+                guest.serve(recorded, contract).await;
+            }
+            Relay::Between(key, stolen) => {
+                let recorded = Recorded::new(stream, self.log.clone(), None);
+                relay_between(recorded, key.clone(), stolen.clone(), guest, contract).await;
+            }
+            Relay::JunkAfter101 => {
+                let mut hello = [0; 4096];
+                let count = stream.read(&mut hello).await.ok()?;
+                self.log.bytes(&hello[..count]);
+                stream.write_all(&[b'x'; 4096]).await.ok()?;
+                stream.flush().await.ok()?;
+                rest(stream, &self.log).await;
+            }
+            Relay::Drip => {
+                // A handshake record that never becomes complete.
+                tokio::time::pause();
+                stream.write_all(&[0x16, 3, 3, 0x10, 0]).await.ok()?;
+                for _ in 0..1000 {
+                    stream.flush().await.ok()?;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    stream.write_all(&[2]).await.ok()?;
+                }
+            }
+            Relay::OtherAlpn => {
+                let recorded = Recorded::new(stream, self.log.clone(), None);
+                other_alpn(recorded, &self.key).await;
+            }
+            Relay::JunkWith101 | Relay::Status(_) | Relay::OtherProtocol => {
+                rest(stream, &self.log).await;
+            }
+        }
+        Some(())
+    }
+}
+
+/// Writes down what still comes, up to the end.
+async fn rest(mut stream: TlsStream<TcpStream>, log: &Log) {
+    let mut chunk = [0; 4096];
+    while let Ok(count) = stream.read(&mut chunk).await {
+        if count == 0 {
+            return;
+        }
+        log.bytes(&chunk[..count]);
+    }
+}
+
+/// A TLS server with a raw public key, as a Keep's, but for another protocol.
+async fn other_alpn(mut stream: Recorded, key: &Key) {
+    use rustls::server::AlwaysResolvesServerRawPublicKeys;
+    use rustls::sign::CertifiedKey;
+    let provider = enarx_tls::provider();
+    let private = PrivatePkcs8KeyDer::from(key.to_pkcs8().expect("a key").to_vec());
+    let signer = provider
+        .key_provider
+        .load_private_key(PrivateKeyDer::Pkcs8(private))
+        .expect("a key");
+    let spki = rustls::pki_types::CertificateDer::from(key.public().spki().to_vec());
+    let certified = CertifiedKey::new(vec![spki], signer);
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(Arc::new(
+            certified,
+        ))));
+    config.alpn_protocols = vec![b"enarx-session/2".to_vec()];
+    let mut server = rustls::ServerConnection::new(Arc::new(config)).expect("TLS");
+    let mut result = Ok(());
+    while result.is_ok() {
+        let mut chunk = [0; 4096];
+        let count = stream.read(&mut chunk).await.unwrap_or(0);
+        if count == 0 {
+            return;
+        }
+        server
+            .read_tls(&mut &chunk[..count])
+            .expect("there is room");
+        result = server.process_new_packets().map(drop);
+        let mut answer = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut answer).expect("there is room");
+        }
+        let _ = stream.write_all(&answer).await;
+        let _ = stream.flush().await;
+    }
+}
+
+/// A relay that writes down what the tenant sends, and may flip a bit of what the Keep sends.
+pub struct Recorded {
+    stream: TlsStream<TcpStream>,
+    log: Log,
+    flip: Option<usize>,
+    sent: usize,
+}
+
+impl Recorded {
+    fn new(stream: TlsStream<TcpStream>, log: Log, flip: Option<usize>) -> Self {
+        Self {
+            stream,
+            log,
+            flip,
+            sent: 0,
+        }
+    }
+}
+
+impl AsyncRead for Recorded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.log.bytes(&buffer.filled()[before..]);
+        result
+    }
+}
+
+impl AsyncWrite for Recorded {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let mut bytes = bytes.to_vec();
+        if let Some(at) = self.flip
+            && let Some(byte) = at.checked_sub(self.sent).and_then(|at| bytes.get_mut(at))
+        {
+            *byte ^= 1;
+        }
+        let result = Pin::new(&mut self.stream).poll_write(cx, &bytes);
+        if let Poll::Ready(Ok(count)) = result {
+            self.sent += count;
+        }
+        result
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

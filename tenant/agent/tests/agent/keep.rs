@@ -1,0 +1,565 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A Keep in the test: the Keep's own state machine over the Keep's own TLS, with reports of [`Chip`], and every way in
+//! which a host could put something else in its place.
+
+use crate::chip::Chip;
+use crate::support::{Log, MEMORY};
+use enarx_contract::canonical::{Base64, Hex};
+use enarx_contract::{Contract, Own, PublicKey};
+use enarx_session::binding::{Binding, Exporter, State};
+use enarx_session::document::{Attest, Evidence, Exit, ExitKind, Format, Refused, Started, decode};
+use enarx_session::frame::{self, Decoder, End, HEADER, Kind};
+use enarx_session::keep::{Event, Keep, Output};
+use enarx_session::receipt::Receipt;
+use enarx_session::{Moment, Refusal};
+use enarx_snp::report::Report;
+use enarx_tls::{Connection, Facts, Key};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// The application's behaviour.
+#[derive(Clone, Copy, Debug)]
+pub enum Program {
+    /// Echoes standard input to standard output; at its end it says "done" on standard error and exits with 7.
+    Echo,
+    /// Writes so many bytes and exits with 0.
+    Flood(usize),
+    /// Waits until it is stopped.
+    Wait,
+}
+
+/// The trick that the Keep plays, or that something in its place plays.
+#[derive(Clone, Copy)]
+pub enum Twist {
+    /// It is a Keep.
+    None,
+    /// The report is changed before it is signed.
+    Report(fn(&mut Report)),
+    /// The report is changed after it was signed.
+    Forged(fn(&mut Report)),
+    /// The report is about an earlier session, with another nonce and another exporter.
+    Earlier,
+    /// The number of the evidence is another.
+    Sequence,
+    /// There is no report.
+    FormatNone,
+    /// It is said to run something.
+    Provisioned,
+    /// No answer at all.
+    Silent,
+    /// It says that it gets no report.
+    Busy,
+    /// It sends something else than evidence.
+    Babble,
+    /// An older report again, in answer to the second ATTEST.
+    RepeatSecond,
+    /// Sends so many frames, and is cut.
+    Cut(usize),
+    /// The receipt has a signature of another key.
+    ReceiptSignature,
+    /// The receipt has a report on something else.
+    ReceiptReport,
+    /// The receipt has no report.
+    ReceiptWithoutReport,
+    /// The receipt tells other output.
+    ReceiptStreams,
+    /// No receipt.
+    ReceiptDropped,
+}
+
+/// A Keep that can be started again and again.
+#[derive(Clone)]
+pub struct Guest {
+    pub chip: Chip,
+    pub key: Key,
+    pub program: Program,
+    pub twist: Twist,
+    pub log: Log,
+}
+
+/// One end of a TLS connection over a stream.
+pub struct Link<S> {
+    stream: S,
+    tls: Connection,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+    pub fn new(stream: S, tls: Connection) -> Self {
+        Self { stream, tls }
+    }
+
+    async fn flush(&mut self) -> Option<()> {
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            let count = self.tls.outgoing(&mut buffer);
+            if count == 0 {
+                return self.stream.flush().await.ok();
+            }
+            self.stream.write_all(&buffer[..count]).await.ok()?;
+        }
+    }
+
+    /// Receives plaintext; `None` at the end. Empty when the handshake went on.
+    pub async fn receive(&mut self) -> Option<Vec<u8>> {
+        let mut wire = vec![0; 16 << 10];
+        let mut plain = vec![0; 64 << 10];
+        loop {
+            let count = self.tls.read(&mut plain);
+            if count > 0 {
+                plain.truncate(count);
+                return Some(plain);
+            }
+            if self.tls.is_closed_by_peer() {
+                return None;
+            }
+            let count = self.stream.read(&mut wire).await.ok()?;
+            let mut rest = &wire[..count];
+            if rest.is_empty() {
+                return None;
+            }
+            let mut all = Vec::new();
+            while !rest.is_empty() {
+                let result = self.tls.receive(&mut rest);
+                let count = self.tls.read(&mut plain);
+                all.extend_from_slice(&plain[..count]);
+                if result.is_err() {
+                    let _ = self.flush().await;
+                    return None;
+                }
+            }
+            self.flush().await?;
+            if !all.is_empty() || self.tls.facts().is_some() && !self.tls.has_outgoing() {
+                return Some(all);
+            }
+        }
+    }
+
+    /// Completes the handshake, and returns its facts and the plaintext that came with it.
+    pub async fn handshake(&mut self) -> Option<(Facts, Vec<u8>)> {
+        self.flush().await?;
+        let mut plain = Vec::new();
+        while self.tls.facts().is_none() {
+            plain.extend(self.receive().await?);
+        }
+        Some((self.tls.facts()?.clone(), plain))
+    }
+
+    pub async fn send(&mut self, mut bytes: &[u8]) -> Option<()> {
+        while !bytes.is_empty() {
+            let count = self.tls.write(bytes);
+            bytes = &bytes[count..];
+            self.flush().await?;
+        }
+        Some(())
+    }
+
+    async fn close(&mut self) {
+        self.tls.close();
+        let _ = self.flush().await;
+    }
+}
+
+/// Time of the Keep, in milliseconds since the first Keep of this process.
+fn now() -> Moment {
+    use std::sync::OnceLock;
+    static START: OnceLock<std::time::Instant> = OnceLock::new();
+    let start = *START.get_or_init(std::time::Instant::now);
+    Moment(u64::try_from(start.elapsed().as_millis()).expect("a short test"))
+}
+
+/// A sender of frames that is cut after so many.
+struct Frames {
+    left: usize,
+    bytes: Vec<u8>,
+}
+
+impl Frames {
+    /// Of `bytes`, those that are still sent; `None` after them: cut.
+    fn pass(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
+        self.bytes.extend_from_slice(bytes);
+        let mut passed = Vec::new();
+        while let Some(header) = self.bytes.first_chunk::<HEADER>() {
+            let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+            let length = HEADER + length as usize;
+            if self.bytes.len() < length {
+                break;
+            }
+            if self.left == 0 {
+                return (passed, true);
+            }
+            self.left -= 1;
+            passed.extend(self.bytes.drain(..length));
+        }
+        (passed, self.left == 0)
+    }
+}
+
+impl Guest {
+    /// The tenant that the contract names, or nobody.
+    fn admits(contract: &Contract) -> Arc<dyn Fn(&PublicKey) -> bool + Send + Sync> {
+        let terms = contract.terms().clone();
+        Arc::new(move |key| terms.admits(key, None))
+    }
+
+    /// Serves one connection of the tenant.
+    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S, contract: Contract) {
+        let tls = Connection::keep(&self.key, Self::admits(&contract)).expect("a configuration");
+        let mut link = Link::new(stream, tls);
+        let Some((facts, first)) = link.handshake().await else {
+            return;
+        };
+        let result = match self.twist {
+            Twist::None
+            | Twist::Cut(_)
+            | Twist::RepeatSecond
+            | Twist::ReceiptSignature
+            | Twist::ReceiptReport
+            | Twist::ReceiptWithoutReport
+            | Twist::ReceiptStreams
+            | Twist::ReceiptDropped => self.run(&mut link, facts, first, contract).await,
+            _ => self.deceive(&mut link, &facts, first, &contract).await,
+        };
+        if result.is_some() {
+            link.close().await;
+        }
+    }
+
+    /// Sends evidence of its own making, and writes down what the tenant sends.
+    async fn deceive<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        link: &mut Link<S>,
+        facts: &Facts,
+        first: Vec<u8>,
+        contract: &Contract,
+    ) -> Option<()> {
+        let mut decoder = Decoder::new(End::Tenant);
+        let mut plain = first;
+        loop {
+            self.log.plain(&plain);
+            let mut input = &plain[..];
+            while let Ok(Some(frame)) = decoder.take(&mut input) {
+                self.log.frame(frame.kind);
+                if frame.kind == Kind::Attest {
+                    let attest: Attest = decode(Kind::Attest, frame.payload).expect("ATTEST");
+                    if let Some(answer) = self.evidence(&attest, facts, contract) {
+                        link.send(&answer).await?;
+                    }
+                }
+            }
+            plain = link.receive().await?;
+        }
+    }
+
+    /// The evidence of a Keep that is none, as a frame.
+    fn evidence(&self, attest: &Attest, facts: &Facts, contract: &Contract) -> Option<Vec<u8>> {
+        let other = Exporter::new([9; 32]).expect("not zeros");
+        let earlier = matches!(self.twist, Twist::Earlier);
+        let binding = Binding {
+            sequence: attest.seq,
+            nonce: if earlier { &[9; 32] } else { &attest.nonce.0 },
+            exporter: if earlier { &other } else { &facts.exporter },
+            keep: &facts.own,
+            tenant: &facts.peer,
+            contract: contract.digest(),
+            deployment: None,
+        };
+        let report_data = binding.report_data();
+        let host_data = contract.digest().0;
+        let mut evidence = Evidence {
+            seq: attest.seq,
+            state: State::Unprovisioned,
+            format: Format::Snp,
+            report: Some(Base64(self.chip.report(report_data, host_data, |report| {
+                if let Twist::Report(change) = self.twist {
+                    change(report);
+                }
+            }))),
+            deployment: None,
+        };
+        match self.twist {
+            Twist::Sequence => evidence.seq += 1,
+            Twist::FormatNone => {
+                evidence.format = Format::None;
+                evidence.report = None;
+            }
+            Twist::Provisioned => {
+                evidence.state = State::Provisioned;
+                evidence.deployment = Some(Hex([1; 32]));
+            }
+            Twist::Forged(change) => {
+                let bytes = self.chip.report(report_data, host_data, |_| {});
+                let mut report = *Report::parse(&bytes).expect("a report");
+                change(&mut report);
+                let bytes = zerocopy::IntoBytes::as_bytes(&report).to_vec();
+                evidence.report = Some(Base64(bytes));
+            }
+            Twist::Silent => return None,
+            Twist::Busy => {
+                let refused = Refused::new(&Refusal::Busy);
+                let payload = serde_json::to_vec(&refused).expect("a document");
+                return frame::encode(Kind::Refused, frame::CONTROL, &payload);
+            }
+            Twist::Babble => return frame::encode(Kind::Data, frame::STDOUT, b"trust me"),
+            _ => {}
+        }
+        let payload = serde_json::to_vec(&evidence).expect("a document");
+        frame::encode(Kind::Evidence, frame::CONTROL, &payload)
+    }
+
+    /// Runs the application as a Keep does.
+    async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        link: &mut Link<S>,
+        facts: Facts,
+        first: Vec<u8>,
+        contract: Contract,
+    ) -> Option<()> {
+        let host_data = contract.digest().0;
+        let own = Own {
+            tee: contract.terms().platform.tee,
+            vcpus: contract.terms().resources.vcpus,
+            memory: MEMORY,
+        };
+        let report = |report_data| {
+            (own.tee != enarx_contract::Tee::None)
+                .then(|| self.chip.report(report_data, host_data, |_| {}))
+        };
+        let mut keep = Keep::new(contract, facts.own, own, now());
+        let mut connection = keep.connect(facts.peer, facts.exporter, now()).ok()?;
+        let mut frames = Frames {
+            left: match self.twist {
+                Twist::Cut(count) => count,
+                _ => usize::MAX,
+            },
+            bytes: Vec::new(),
+        };
+        let mut running: Option<Running> = None;
+        let mut first_report: Option<Vec<u8>> = None;
+        let mut plain = first;
+        loop {
+            self.log.plain(&plain);
+            let mut input = &plain[..];
+            while !input.is_empty() {
+                let event = match connection.receive(&mut keep, &mut input, now()) {
+                    Ok(Some(event)) => event,
+                    Ok(None) => break,
+                    Err(refusal) => {
+                        self.log.refusal(refusal.code());
+                        break;
+                    }
+                };
+                match event {
+                    Event::Attest(report_data) => {
+                        let repeat = matches!(self.twist, Twist::RepeatSecond);
+                        let fresh = report(report_data);
+                        self.log.frame(Kind::Attest);
+                        if let (true, Some(first)) = (repeat, &first_report) {
+                            let evidence = Evidence {
+                                seq: 2,
+                                state: State::Provisioned,
+                                format: Format::Snp,
+                                report: Some(Base64(first.clone())),
+                                deployment: self.log.deployment().map(Hex),
+                            };
+                            let payload = serde_json::to_vec(&evidence).expect("a document");
+                            let bytes = frame::encode(Kind::Evidence, frame::CONTROL, &payload);
+                            link.send(&bytes.expect("a frame")).await?;
+                            continue;
+                        }
+                        connection
+                            .evidence(&mut keep, fresh.as_deref())
+                            .expect("the report fits the contract");
+                        first_report = fresh;
+                    }
+                    Event::Release(deployment) => {
+                        use sha2::{Digest, Sha256};
+                        let bytes = deployment.encode().expect("a deployment");
+                        self.log.released(Sha256::digest(bytes).into());
+                    }
+                    Event::Part(part, bytes) => self.log.part(part, bytes),
+                    Event::Start(_) => {
+                        running = Some(Running::default());
+                        keep.started(Started::default());
+                    }
+                    Event::Stop => {
+                        if let Some(running) = &mut running {
+                            running.stopped = true;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            if let Some(running) = &mut running
+                && let Some(exit) = running.step(self.program, &mut keep)
+            {
+                let sealing = keep.exited(exit, now()).expect("it ran");
+                let key = match self.twist {
+                    Twist::ReceiptSignature => Key::generate().expect("a key"),
+                    _ => self.key.clone(),
+                };
+                let signature = key.sign(&sealing.signing_input).expect("a signature");
+                let data = match self.twist {
+                    Twist::ReceiptReport => [1; 64],
+                    _ => sealing.report_data,
+                };
+                let report = match self.twist {
+                    Twist::ReceiptWithoutReport => None,
+                    _ => report(data),
+                };
+                if !matches!(self.twist, Twist::ReceiptDropped) {
+                    keep.seal(signature, report.as_deref()).expect("a receipt");
+                }
+            }
+            loop {
+                let outgoing = connection.outgoing(&mut keep, now()).to_vec();
+                if outgoing.is_empty() {
+                    break;
+                }
+                connection.sent(outgoing.len());
+                let outgoing = self.falsify(&outgoing);
+                let (passed, cut) = frames.pass(&outgoing);
+                link.send(&passed).await?;
+                if cut {
+                    return None;
+                }
+            }
+            if connection.is_closed() {
+                keep.disconnect(connection, now());
+                self.log.ended();
+                return Some(());
+            }
+            let dropped = matches!(self.twist, Twist::ReceiptDropped);
+            if dropped && running.as_ref().is_some_and(|running| running.over) {
+                return Some(());
+            }
+            let Some(next) = link.receive().await else {
+                keep.disconnect(connection, now());
+                return None;
+            };
+            plain = next;
+        }
+    }
+
+    /// Changes the receipt on its way, where that is asked for.
+    fn falsify(&self, outgoing: &[u8]) -> Vec<u8> {
+        if !matches!(self.twist, Twist::ReceiptStreams) || outgoing.get(4) != Some(&0x61) {
+            return outgoing.to_vec();
+        }
+        let mut receipt = Receipt::decode(&outgoing[HEADER..]).expect("a receipt");
+        receipt.body.streams.stdout.bytes += 1;
+        let input = receipt.body.signing_input().expect("a body");
+        receipt.signature = self.key.sign(&input).expect("a signature");
+        let payload = receipt.encode().expect("a receipt");
+        frame::encode(Kind::Receipt, frame::CONTROL, &payload).expect("a frame")
+    }
+}
+
+/// An application that runs.
+#[derive(Default)]
+struct Running {
+    /// Bytes to write before anything is read.
+    waiting: Vec<u8>,
+    written: usize,
+    input_ended: bool,
+    stopped: bool,
+    over: bool,
+}
+
+impl Running {
+    /// Goes on as far as it goes; the exit when it has ended.
+    fn step(&mut self, program: Program, keep: &mut Keep) -> Option<Exit> {
+        if self.over {
+            return None;
+        }
+        let exit = |kind, code| Some(Exit { kind, code });
+        let done = match program {
+            Program::Echo => loop {
+                let count = keep.write(Output::Stdout, &self.waiting);
+                self.waiting.drain(..count);
+                if !self.waiting.is_empty() {
+                    break None;
+                }
+                if self.input_ended {
+                    assert_eq!(keep.write(Output::Stderr, b"done"), 4);
+                    break exit(ExitKind::Exited, 7);
+                }
+                let mut buffer = vec![0; 32 << 10];
+                match keep.read_stdin(&mut buffer) {
+                    None => break None,
+                    Some(0) => self.input_ended = true,
+                    Some(count) => self.waiting.extend_from_slice(&buffer[..count]),
+                }
+            },
+            Program::Flood(total) => loop {
+                if self.written == total {
+                    break exit(ExitKind::Exited, 0);
+                }
+                let chunk = vec![b'x'; (total - self.written).min(32 << 10)];
+                let count = keep.write(Output::Stdout, &chunk);
+                self.written += count;
+                if count == 0 {
+                    break None;
+                }
+            },
+            Program::Wait => self.stopped.then_some(Exit {
+                kind: ExitKind::Stopped,
+                code: 0,
+            }),
+        };
+        self.over = done.is_some();
+        done
+    }
+}
+
+/// A man in the middle: ends the tenant's TLS with `key`, and speaks with a genuine Keep as that tenant, whose key he has.
+pub async fn relay_between<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    key: Key,
+    stolen: Key,
+    guest: Guest,
+    contract: Contract,
+) {
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let log = guest.log.clone();
+    tokio::spawn(async move {
+        let _ = tokio::time::timeout(Duration::from_secs(30), guest.serve(far, contract)).await;
+    });
+    let admits: Arc<dyn Fn(&PublicKey) -> bool + Send + Sync> = Arc::new(|_| true);
+    let mut tenant = Link::new(stream, Connection::keep(&key, admits).expect("TLS"));
+    let mut keep = Link::new(near, Connection::tenant(&stolen).expect("TLS"));
+    let Some((_, mut from_tenant)) = tenant.handshake().await else {
+        return;
+    };
+    if keep.handshake().await.is_none() {
+        return;
+    }
+    // ATTEST to the Keep, and its evidence back, word for word.
+    while from_tenant.is_empty() {
+        match tenant.receive().await {
+            Some(plain) => from_tenant.extend(plain),
+            None => return,
+        }
+    }
+    log.relayed(&from_tenant);
+    let mut evidence = Vec::new();
+    if keep.send(&from_tenant).await.is_none() {
+        return;
+    }
+    while evidence.is_empty() {
+        match keep.receive().await {
+            Some(plain) => evidence.extend(plain),
+            None => return,
+        }
+    }
+    if tenant.send(&evidence).await.is_none() {
+        return;
+    }
+    while let Some(plain) = tenant.receive().await {
+        log.relayed(&plain);
+        if keep.send(&plain).await.is_none() {
+            return;
+        }
+    }
+}

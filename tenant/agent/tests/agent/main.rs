@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The agent against hosts and Keeps on the loopback: real TLS, real reports, the real verifier.
+
+mod accepted;
+mod chip;
+mod evidence;
+mod host;
+mod keep;
+mod relay;
+mod support;

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Managers and relays that misbehave: each is named, none is a success, and none learns anything.
+
+use crate::host::{Behaviour, Host, Manager, Relay};
+use crate::keep::{Program, Twist};
+use crate::support::{MARKER, Tenant, contains, order, within};
+use enarx_agent::{DeployError, Target};
+use enarx_contract::canonical::Hex;
+use enarx_session::document::ExitKind;
+use zeroize::Zeroizing;
+
+/// Deploys to this host alone, which is not taken for this reason.
+async fn code_of(host: &Host) -> String {
+    code_of_target(host, host.target()).await
+}
+
+async fn code_of_target(host: &Host, target: Target) -> String {
+    let run = Tenant::new().deploy_to(&[target], order(), MARKER).await;
+    let hosts = run.unavailable();
+    let text = hosts[0].to_string();
+    assert!(
+        text.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
+        "{text}"
+    );
+    host.log
+        .read(|record| assert!(!contains(&record.bytes, MARKER)));
+    hosts[0].code().to_owned()
+}
+
+#[tokio::test]
+async fn another_answer_than_101() {
+    for (relay, code) in [
+        (Relay::JunkWith101, "relay.protocol"),
+        (Relay::OtherProtocol, "relay.protocol"),
+        (
+            Relay::Status("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+            "relay.protocol",
+        ),
+        (
+            Relay::Status(
+                "HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/\r\nContent-Length: 0\r\n\r\n",
+            ),
+            "relay.protocol",
+        ),
+        (
+            Relay::Status("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"),
+            "relay.protocol",
+        ),
+        (
+            Relay::Status("SSH-2.0-OpenSSH_9.2\r\n\r\n"),
+            "relay.protocol",
+        ),
+        (Relay::JunkAfter101, "session.handshake"),
+        (Relay::OtherAlpn, "session.alpn"),
+    ] {
+        let host = Host::with_relay(relay).await;
+        assert_eq!(code_of(&host).await, code);
+        assert!(host.log.asked("DELETE /v1/keeps/"));
+    }
+}
+
+#[tokio::test]
+async fn a_flipped_bit() {
+    // In the handshake, and in the record with the evidence.
+    for at in [10, 400, 1400, 2200] {
+        let host = Host::with_relay(Relay::Flip(at)).await;
+        let code = code_of(&host).await;
+        assert!(
+            ["session.handshake", "session.protocol"].contains(&&*code),
+            "{at}: {code}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_drips() {
+    let host = Host::with_relay(Relay::Drip).await;
+    assert_eq!(code_of(&host).await, "session.timeout");
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_drip() {
+    let host = Host::with_manager(Manager::Slow).await;
+    assert_eq!(code_of(&host).await, "manager.timeout");
+}
+
+#[tokio::test]
+async fn a_keep_that_does_not_answer() {
+    let host = Host::with(Program::Echo, Twist::Silent).await;
+    let tenant = Tenant::new();
+    let log = host.log.clone();
+    let pause = async {
+        while log.read(|record| record.frames.is_empty()) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        tokio::time::pause();
+    };
+    let hosts = [&host];
+    let (run, ()) = within(async { tokio::join!(tenant.deploy(&hosts, MARKER), pause) }).await;
+    assert_eq!(run.unavailable()[0].code(), "session.timeout");
+}
+
+#[tokio::test]
+async fn a_keep_that_gets_no_report_and_a_host_without_certificates() {
+    let host = Host::with(Program::Echo, Twist::Busy).await;
+    assert_eq!(code_of(&host).await, "evidence.busy");
+    let host = Host::with_manager(Manager::NoCollateral).await;
+    assert_eq!(code_of(&host).await, "collateral");
+    assert!(host.log.asked("DELETE "));
+}
+
+#[tokio::test]
+async fn the_keep_of_another_tenant() {
+    let host = Host::with_relay(Relay::Foreign).await;
+    assert_eq!(code_of(&host).await, "session.tenant");
+    host.log.read(|record| assert!(record.plain.is_empty()));
+}
+
+#[tokio::test]
+async fn something_else_before_evidence() {
+    let host = Host::with(Program::Echo, Twist::Babble).await;
+    assert_eq!(code_of(&host).await, "session.protocol");
+}
+
+#[tokio::test]
+async fn a_wrong_signature_of_the_host() {
+    let host = Host::with_manager(Manager::WrongSignature).await;
+    assert_eq!(code_of(&host).await, "contract.host-signature");
+    assert!(!host.log.asked("GET /v1/keeps/"), "no session was begun");
+}
+
+#[tokio::test]
+async fn answers_about_something_else() {
+    let host = Host::with_manager(Manager::OtherKeep).await;
+    assert_eq!(code_of(&host).await, "manager.protocol");
+    let host = Host::with_manager(Manager::Ended).await;
+    assert_eq!(code_of(&host).await, "keep.ended");
+    let behaviour = Behaviour {
+        platforms: Vec::new(),
+        ..Behaviour::new()
+    };
+    assert_eq!(
+        code_of(&Host::behaving(behaviour).await).await,
+        "host.platform"
+    );
+    for offer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n{}",
+        "HTTP/1.1 301 Moved\r\nLocation: /v2/offer\r\nContent-Length: 0\r\n\r\n",
+        "no HTTP at all\r\n\r\n",
+    ] {
+        let host = Host::with_manager(Manager::Offer(offer)).await;
+        let code = code_of(&host).await;
+        assert_eq!(code, "manager.protocol", "{offer}");
+        assert!(!host.log.asked("POST "));
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_pin_sends_no_token() {
+    let host = Host::with(Program::Echo, Twist::None).await;
+    let target = host.target_with(Hex([1; 32]), "secret-token");
+    assert_eq!(code_of_target(&host, target).await, "manager.pin");
+    host.log.read(|record| assert!(record.bytes.is_empty()));
+}
+
+#[tokio::test]
+async fn a_refused_token() {
+    let host = Host::with(Program::Echo, Twist::None).await;
+    let target = host.target_with(host.pin, "another");
+    assert_eq!(code_of_target(&host, target).await, "token");
+    assert!(!host.log.asked("POST "));
+}
+
+#[tokio::test]
+async fn nobody_there() {
+    let host = Host::with(Program::Echo, Twist::None).await;
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.local_addr().expect("an address")
+    };
+    let url = format!("https://{closed}#sha256={}", host.pin);
+    let target = Target::parse(&url, Zeroizing::new("t".to_owned())).expect("a target");
+    assert_eq!(
+        code_of_target(&host, target.clone()).await,
+        "manager.unreachable"
+    );
+    // The next is taken.
+    let targets = [target, host.target()];
+    let run = Tenant::new().deploy_to(&targets, order(), b"").await;
+    assert_eq!(run.deployed().host, host.address.to_string());
+    let run = Tenant::new().deploy_to(&[], order(), b"").await;
+    assert!(matches!(run.result, Err(DeployError::NoTarget)));
+}
+
+#[tokio::test]
+async fn an_order_that_is_none_reaches_nobody() {
+    let host = Host::with(Program::Echo, Twist::None).await;
+    let tenant = Tenant::new();
+    let mut wrong = order();
+    wrong.files.push(("../climbs".to_owned(), Vec::new()));
+    let run = tenant.deploy_to(&[host.target()], wrong, b"").await;
+    assert_eq!(run.result.expect_err("no order").code(), "release.value");
+    let mut tenant = Tenant::new();
+    tenant.trust.policy.version = 9;
+    let run = tenant.deploy(&[&host], b"").await;
+    assert_eq!(run.result.expect_err("no policy").code(), "policy.usable");
+    assert!(!host.log.asked(""));
+}
+
+/// EVIDENCE, STARTED, output, END, END, EXIT, RECEIPT, BYE: cut after each, only the last two are a success, since all is
+/// there by then.
+#[tokio::test]
+async fn a_session_that_is_cut_after_each_frame() {
+    let mut complete = 0;
+    for frames in 0..14 {
+        let host = Host::with(Program::Echo, Twist::Cut(frames)).await;
+        let run = Tenant::new().deploy(&[&host], b"in").await;
+        match run.result {
+            Ok(deployed) => {
+                assert_eq!(deployed.exit.kind, ExitKind::Exited);
+                assert_eq!(run.stdout, b"in");
+                assert_eq!(run.stderr, b"done");
+                complete += 1;
+            }
+            Err(DeployError::Unavailable(hosts)) => {
+                assert_eq!(complete, 0);
+                assert!(frames == 0, "{frames}");
+                assert_eq!(hosts[0].code(), "session.truncated");
+                assert!(host.log.asked("DELETE "));
+            }
+            Err(DeployError::Failed(failed)) => {
+                assert_eq!(complete, 0, "a longer session fails");
+                assert_eq!(failed.fault.code(), "session.truncated");
+                // Output that came is written, whatever came after it.
+                if failed.exit.is_some() {
+                    assert_eq!(run.stdout, b"in");
+                }
+                assert_eq!(host.log.asked("DELETE "), !failed.started);
+            }
+            Err(other) => panic!("{frames}: {other}"),
+        }
+    }
+    assert!((2..8).contains(&complete), "{complete}");
+}
+
+#[tokio::test]
+async fn a_receipt_that_does_not_hold_or_does_not_come() {
+    for (twist, code) in [
+        (Twist::ReceiptSignature, "receipt.signature"),
+        (Twist::ReceiptReport, "guest.report-data"),
+        (Twist::ReceiptStreams, "receipt.streams"),
+        (Twist::ReceiptDropped, "session.truncated"),
+    ] {
+        let host = Host::with(Program::Echo, twist).await;
+        let failed = Tenant::new().deploy(&[&host], b"").await.failed();
+        assert_eq!(failed.fault.code(), code);
+        assert!(failed.started);
+        assert_eq!(failed.exit.map(|exit| exit.code), Some(7));
+    }
+    // Good for this session, and for nobody else.
+    let host = Host::with(Program::Echo, Twist::ReceiptWithoutReport).await;
+    let deployed = Tenant::new().deploy(&[&host], b"").await.deployed();
+    assert!(deployed.receipt_verdict.is_none());
+}
