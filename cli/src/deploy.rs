@@ -69,31 +69,14 @@ Examples:
 #[derive(Args)]
 #[command(after_help = EXAMPLES, override_usage = "enarx deploy [OPTIONS] <MODULE> [-- ARGS...]")]
 pub struct Arguments {
-    /// A host, as its `enarx host serve` prints it; may be repeated
-    #[arg(
-        long = "to",
-        value_name = "URL",
-        required_unless_present = "local",
-        env = "ENARX_TO",
-        value_delimiter = ','
-    )]
+    /// A host, as its `enarx host serve` prints it; may be repeated [env: ENARX_TO, one per line]
+    #[arg(long = "to", value_name = "URL")]
     to: Vec<String>,
-    /// The token for the host; one for all hosts, or one for each in their order
-    #[arg(
-        long = "token-file",
-        value_name = "FILE",
-        required_unless_present = "local",
-        env = "ENARX_TOKEN_FILE",
-        value_delimiter = ','
-    )]
+    /// The token for the host; one for all hosts, or one for each in their order [env: ENARX_TOKEN_FILE, one per line]
+    #[arg(long = "token-file", value_name = "FILE")]
     token_files: Vec<PathBuf>,
     /// A policy file, or the name of a built-in policy: `enarx policy new` prints one for this build
-    #[arg(
-        long,
-        value_name = "FILE|NAME",
-        required_unless_present = "local",
-        env = "ENARX_POLICY"
-    )]
+    #[arg(long, value_name = "FILE|NAME", env = "ENARX_POLICY")]
     policy: Option<String>,
     /// Play host and tenant on this machine, with the simulated platform, which protects nothing
     #[arg(long, conflicts_with_all = ["to", "token_files"], env = "ENARX_LOCAL")]
@@ -275,19 +258,32 @@ impl Arguments {
     }
 
     fn targets(&self) -> Result<Vec<Target>, Failure> {
-        let tokens = self
-            .token_files
+        let to = run::or_from_environment(&self.to, "ENARX_TO", |line| Ok(line.to_owned()))?;
+        if to.is_empty() {
+            return Err(Failure::usage(
+                "name a host with --to, as its `enarx host serve` prints it, or try --local",
+            ));
+        }
+        let files = run::or_from_environment(&self.token_files, "ENARX_TOKEN_FILE", |line| {
+            Ok(PathBuf::from(line))
+        })?;
+        if files.is_empty() {
+            return Err(Failure::usage(
+                "name the file with the token for the host with --token-file",
+            ));
+        }
+        let tokens = files
             .iter()
             .map(|path| read_token(path))
             .collect::<Result<Vec<_>, _>>()?;
-        if tokens.len() != 1 && tokens.len() != self.to.len() {
+        if tokens.len() != 1 && tokens.len() != to.len() {
             return Err(Failure::usage(format!(
                 "--token-file: give one for all hosts, or one for each of the {} in their order",
-                self.to.len()
+                to.len()
             )));
         }
         let tokens = tokens.iter().cycle();
-        let targets = self.to.iter().zip(tokens);
+        let targets = to.iter().zip(tokens);
         targets
             .map(|(to, token)| target(to, token.clone()))
             .collect()
@@ -313,9 +309,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let deployed = if arguments.local {
         runtime.block_on(local(arguments, order, &key))
     } else {
-        let named = arguments.policy.as_deref();
-        let policy = policy::load(named.unwrap_or(enarx_attestation::policy::DEFAULT))?;
         let targets = arguments.targets()?;
+        let policy = arguments.policy.as_deref().ok_or_else(|| {
+            Failure::usage(
+                "name what you accept with --policy: `enarx policy new` prints one for this build",
+            )
+        })?;
+        let policy = policy::load(policy)?;
         runtime.block_on(to_hosts(&targets, order, &key, policy))
     };
     // Standard input may wait for ever in a thread.
@@ -388,6 +388,22 @@ async fn local(arguments: &Arguments, order: Order, key: &Key) -> Result<Deploye
     deployed
 }
 
+/// True if trying again may help against this reason.
+fn is_passing(code: &str) -> bool {
+    [
+        "manager.unreachable",
+        "manager.timeout",
+        "manager.tls",
+        "capacity",
+        "draining",
+        "keep.ended",
+    ]
+    .contains(&code)
+        || code.starts_with("limit.")
+        || code.starts_with("session.")
+        || code.starts_with("relay.")
+}
+
 /// The kind of failure of a deployment.
 fn failure(error: &DeployError) -> Failure {
     let exit = match error {
@@ -396,7 +412,10 @@ fn failure(error: &DeployError) -> Failure {
         DeployError::Unavailable(hosts) if hosts.iter().any(|host| host.code() == PLATFORM) => {
             Exit::Refused
         }
-        DeployError::Unavailable(_) => Exit::Network,
+        DeployError::Unavailable(hosts) if hosts.iter().any(|host| is_passing(host.code())) => {
+            Exit::Network
+        }
+        DeployError::Unavailable(_) => Exit::Other,
         DeployError::Failed(_) => Exit::Fault,
         DeployError::Order(_) | DeployError::Policy(_) => Exit::Data,
         DeployError::NoTarget => Exit::Usage,

@@ -98,7 +98,7 @@ pub fn table() -> String {
     );
     let of_program = (
         "0 to 125".to_owned(),
-        "of `run`: the program's own; larger ones become 1, as with Wasmtime",
+        "of `run` and `deploy`: the program's own; larger ones become 1, as with Wasmtime",
     );
     let trap = (
         exit_code::TRAP.to_string(),

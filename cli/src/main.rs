@@ -108,7 +108,7 @@ impl Command {
             Self::Verify(arguments) => verify::run(arguments),
             Self::Inspect(arguments) => inspect::run(arguments),
             Self::Policy(arguments) => policy::run(arguments),
-            Self::Receipt(arguments) => receipt::run(arguments),
+            Self::Receipt(arguments) => receipt::verify(arguments),
             Self::Certs(arguments) => certs::run(arguments),
             Self::Measure(arguments) => measure::run(arguments),
             Self::Release(arguments) => release::run(arguments),

@@ -17,11 +17,11 @@ use serde_json::json;
 
 use crate::certs::StoreArguments;
 use crate::failure::{Exit, Failure};
-use crate::input::{self, MAX_PROGRAM_LEN, now, read_up_to};
+use crate::input::{self, now};
 use crate::json::Json;
 use crate::output::print_json;
-use crate::policy;
 use crate::verify::certificates;
+use crate::{policy, run};
 
 /// Verify receipts of deployments.
 #[derive(Args)]
@@ -70,15 +70,22 @@ impl Arguments {
 }
 
 /// Runs the command.
-pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+pub fn verify(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let Command::Verify(verify) = &arguments.command;
     let trust = Trust::new(policy::load(&verify.policy)?);
     let bytes = input::read(&verify.file)?;
     let application = verify.application.as_deref();
     let application = application
-        .map(|path| read_up_to(path, MAX_PROGRAM_LEN))
+        // Text was translated before it was delivered.
+        .map(run::read_module)
         .transpose()?;
     let at = verify.at.unwrap_or_else(now);
+    if Receipt::decode(&bytes).is_err() {
+        let file = verify.file.display();
+        return Err(Failure::data(format!(
+            "{file} is not a receipt: give what `enarx deploy --receipt` wrote"
+        )));
+    }
     let endorsements = verify.endorsements(&bytes, at)?;
     let verified = receipt::verify(&bytes, &trust, &endorsements, application.as_deref(), at);
     match verified {
@@ -95,7 +102,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             });
             Err(Failure::of(
                 Exit::Refused,
-                format!("{} ({}){}", error, error.code(), checks.collect::<String>()),
+                format!("{error}{}", checks.collect::<String>()),
             ))
         }
     }

@@ -497,7 +497,7 @@ impl Settings {
 }
 
 /// The values of flags, or else the lines of a variable.
-fn or_from_environment<T: Clone>(
+pub fn or_from_environment<T: Clone>(
     given: &[T],
     variable: &str,
     parse: fn(&str) -> Result<T, String>,

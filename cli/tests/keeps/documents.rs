@@ -130,14 +130,25 @@ fn shown_output_is_compared() {
 
 #[test]
 fn the_readme_is_true() {
+    is_true("README.md", 20);
+}
+
+#[test]
+fn the_tutorial_of_deploying_is_true() {
+    is_true("docs/deploy.md", 50);
+}
+
+/// Types the commands of a document, at least so many, and compares what they print with what it shows.
+fn is_true(document: &str, least: usize) {
     needs::kvm();
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let commands = commands(&readme);
-    assert!(commands.len() >= 20, "{commands:?}");
+    let text = fs::read_to_string(root().join(document)).unwrap();
+    let commands = commands(&text);
+    assert!(commands.len() >= least, "{commands:?}");
 
     let folder = tempfile::tempdir().unwrap();
     symlink(root().join("examples"), folder.path().join("examples")).unwrap();
-    let mut script = String::from("exec 2>&1\n");
+    // Managers that a document leaves running end with it.
+    let mut script = String::from("exec 2>&1\ntrap 'kill $(jobs -p) 2>/dev/null' EXIT\n");
     for shown in &commands {
         // The exit code is there for the next command.
         writeln!(
@@ -157,6 +168,9 @@ fn the_readme_is_true() {
         // Without a store of certificates.
         .env("HOME", folder.path())
         .env_remove("XDG_DATA_HOME")
+        .env_remove("XDG_STATE_HOME")
+        // Any port that is free.
+        .env("ENARX_HOST_LISTEN", "127.0.0.1:0")
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -166,7 +180,7 @@ fn the_readme_is_true() {
     for (shown, printed) in commands.iter().zip(printed) {
         assert!(
             matches(&words(&shown.output), &words(printed)),
-            "$ {}\nprints\n{printed}\nand the README shows\n{}",
+            "$ {}\nprints\n{printed}\nand {document} shows\n{}",
             shown.command,
             shown.output
         );

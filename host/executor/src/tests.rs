@@ -278,7 +278,7 @@ fn megabytes_through_a_full_pipe_arrive_in_order() {
 
 #[test]
 fn a_socket_and_a_file_are_written_too() {
-    let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut keep = Keep::new([null(), ours.into(), file.reopen().unwrap().into()], &[]);
     let collector = thread::spawn(move || {
@@ -1145,10 +1145,10 @@ fn the_door_gives_connections_without_an_address_and_nothing_else_of_the_network
         NetworkGrant::default(),
         Some(door),
     );
-    let mut peer = UnixStream::connect(&path).unwrap();
+    let peer = UnixStream::connect(&path).unwrap();
     let forbidden = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let allowed = seccomp::thread().chain(super::allowed(services));
-    // The peer is this thread's too, and closes by shutdown(2) nowhere.
+    // The peer is this thread's too, so it reads and writes as the executor does.
     seccomp::apply(&seccomp::compile(allowed, forbidden).unwrap()).unwrap();
     let accept = Call::TcpAccept {
         handle: Handle::DOOR,
@@ -1161,7 +1161,7 @@ fn the_door_gives_connections_without_an_address_and_nothing_else_of_the_network
     assert_eq!(address, none.to_bytes());
     let connection = Handle(u32::try_from(reply.value).unwrap());
     assert_eq!(connection, Handle(4));
-    peer.write_all(b"hello").unwrap();
+    assert_eq!(rustix::io::write(&peer, b"hello"), Ok(5));
     let read = Call::StreamRead {
         stream: connection,
         length: 100,
@@ -1173,7 +1173,7 @@ fn the_door_gives_connections_without_an_address_and_nothing_else_of_the_network
     };
     keep.call(&write, b"world").unwrap();
     let mut answer = [0; 5];
-    peer.read_exact(&mut answer).unwrap();
+    assert_eq!(rustix::io::read(&peer, &mut answer[..]), Ok(5));
     assert_eq!(&answer, b"world");
     drop(peer);
     assert_eq!(keep.call(&read, b"").unwrap().1, b"");

@@ -153,7 +153,7 @@ impl Running {
         }
         let (tag, rest) = header.auth_tag.split_at(16);
         let tag = Tag::try_from(tag).map_err(|_| Status::BadMeasurement)?;
-        if rest.iter().any(|octet| *octet != 0) {
+        if rest.iter().any(|byte| *byte != 0) {
             return Err(Status::BadMeasurement);
         }
         let mut payload = sealed.to_vec();
@@ -221,14 +221,14 @@ impl Running {
             (KEY, 1 | 2) => {
                 // Version 1 ends before the launch mitigation vector.
                 let mut request = KeyRequest::new_zeroed();
-                let octets = request.as_mut_bytes();
+                let bytes = request.as_mut_bytes();
                 let len = if message.version == 1 {
-                    octets.len() - size_of::<U64>()
+                    bytes.len() - size_of::<U64>()
                 } else {
-                    octets.len()
+                    bytes.len()
                 };
                 let payload = message.payload.get(..len).ok_or(Status::InvalidParam)?;
-                octets
+                bytes
                     .iter_mut()
                     .zip(payload)
                     .for_each(|(to, from)| *to = *from);
@@ -401,8 +401,8 @@ impl Running {
         // Fields that are not selected stand as zeros, so every field has its place.
         let mut mix = |bit: u32, field: &[u8]| {
             let selected = fields & 1 << bit != 0;
-            for octet in field {
-                hash.update([if selected { *octet } else { 0 }]);
+            for byte in field {
+                hash.update([if selected { *byte } else { 0 }]);
             }
         };
         mix(0, &self.context.policy.0.to_le_bytes());

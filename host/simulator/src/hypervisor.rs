@@ -22,9 +22,9 @@ use zerocopy::{FromZeros, IntoBytes};
 /// The guest's shared memory, as the host sees it. Guests change it while it is read. Its methods must not call the
 /// [`Hypervisor`], which is locked meanwhile.
 pub trait SharedMemory {
-    /// Copies octets from `gpa` on out; `None` when they are not all shared memory.
+    /// Copies bytes from `gpa` on out; `None` when they are not all shared memory.
     fn read(&self, gpa: u64, to: &mut [u8]) -> Option<()>;
-    /// Copies octets in at `gpa`; `None` when they are not all shared memory.
+    /// Copies bytes in at `gpa`; `None` when they are not all shared memory.
     fn write(&self, gpa: u64, from: &[u8]) -> Option<()>;
 }
 
@@ -47,7 +47,7 @@ pub struct Config {
 pub struct PageChange {
     /// Guest physical address of the first page.
     pub gpa: u64,
-    /// Octets, whole pages.
+    /// Bytes, whole pages.
     pub bytes: u64,
     /// True if they are private now.
     pub private: bool,
@@ -200,7 +200,7 @@ mod ap {
 
 /// Features that are announced.
 const FEATURES: u64 = features::SNP | features::SNP_AP_CREATION;
-/// Octets of the certificate table that ends at once (56421, SNP extended guest request).
+/// Bytes of the certificate table that ends at once (56421, SNP extended guest request).
 const EMPTY_CERTIFICATES: [u8; 24] = [0; 24];
 
 struct Vcpu {

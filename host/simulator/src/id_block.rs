@@ -29,7 +29,7 @@ pub fn check(
     digest: &[u8; 48],
     policy: GuestPolicy,
 ) -> Result<Signers, Status> {
-    let zero = |octets: &[u8]| octets.iter().all(|octet| *octet == 0);
+    let zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
     if block.version.get() != ID_BLOCK_VERSION
         || auth.id_key_algo.get() != ALGO_ECDSA_P384_SHA384
         || !zero(&auth.reserved0)
@@ -66,7 +66,7 @@ fn key_digest(key: &PublicKey) -> [u8; 48] {
 }
 
 fn verify(key: &PublicKey, signature: &Signature, signed: &[u8]) -> Result<(), Status> {
-    if key.curve.get() != CURVE_P384 || key.reserved.iter().any(|octet| *octet != 0) {
+    if key.curve.get() != CURVE_P384 || key.reserved.iter().any(|byte| *byte != 0) {
         return Err(Status::InvalidParam);
     }
     // Points and scalars have the same form in these structures: little-endian, zero-extended.

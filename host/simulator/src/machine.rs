@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Begins the identifiers of simulated chips whose length leaves room for it.
 const CHIP_PREFIX: &[u8] = b"SIMULATED";
-/// Begins those of eight octets (Turin).
+/// Begins those of eight bytes (Turin).
 const SHORT_CHIP_PREFIX: &[u8] = b"SIM";
 /// Seconds of a day.
 const DAY: u64 = 86_400;
@@ -230,7 +230,7 @@ fn endorsement_name(settings: &Settings, kind: KeyKind) -> String {
     format!("{}-{kind}-{tcb}", settings.generation.name)
 }
 
-/// 32 octets that depend on secret and label; without the secret nothing of them is known.
+/// 32 bytes that depend on secret and label; without the secret nothing of them is known.
 fn derive(secret: &[u8; 32], label: &[u8]) -> [u8; 32] {
     let digest = Sha384::new()
         .chain_update(b"enarx simulated chip")
@@ -242,7 +242,7 @@ fn derive(secret: &[u8; 32], label: &[u8]) -> [u8; 32] {
     key
 }
 
-/// An identifier of `len` octets, the others zero.
+/// An identifier of `len` bytes, the others zero.
 fn chip_id(secret: &[u8; 32], len: usize) -> [u8; 64] {
     let unique = derive(secret, b"chip id");
     let prefix = if len > 2 * CHIP_PREFIX.len() {

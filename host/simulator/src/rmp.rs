@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Octets of a page.
+/// Bytes of a page.
 pub const PAGE: u64 = 4096;
 /// Pages of a 2 MiB page.
 const HUGE_PAGES: u64 = 512;
-/// Octets of a 2 MiB page.
+/// Bytes of a 2 MiB page.
 pub const HUGE: u64 = PAGE * HUGE_PAGES;
 
 /// The codes that PVALIDATE and RMPADJUST leave in EAX (APM3, RMPADJUST and PVALIDATE).

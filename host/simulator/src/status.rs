@@ -13,7 +13,7 @@ pub enum Status {
     PolicyFailure = 0x07,
     /// INVALID_ADDRESS.
     #[error(
-        "a guest physical address is not that of a page: align it to 4096 octets and keep it below 2^52"
+        "a guest physical address is not that of a page: align it to 4096 bytes and keep it below 2^52"
     )]
     InvalidAddress = 0x09,
     /// BAD_SIGNATURE.

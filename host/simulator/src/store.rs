@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Octets of the largest file that is read: the largest we write has three RSA-4096 keys.
+/// Bytes of the largest file that is read: the largest we write has three RSA-4096 keys.
 const MAX_LEN: u64 = 64 << 10;
 
 /// Why a machine could not be opened.
@@ -70,11 +70,11 @@ impl Store {
         let path = self.folder.join(name);
         match File::open(&path) {
             Ok(file) => {
-                let mut octets = Vec::new();
+                let mut bytes = Vec::new();
                 file.take(MAX_LEN)
-                    .read_to_end(&mut octets)
+                    .read_to_end(&mut bytes)
                     .map_err(|source| failed(&path, source))?;
-                split(&octets).ok_or(Error::Damaged(path))
+                split(&bytes).ok_or(Error::Damaged(path))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let parts = make()?;
@@ -87,10 +87,10 @@ impl Store {
     }
 
     /// Writes a whole file or none: beside it, to the disk, then to its name.
-    fn write(&self, path: &Path, octets: &[u8]) -> io::Result<()> {
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let new = self.folder.join("new");
         let mut file = private().create(true).truncate(true).open(&new)?;
-        file.write_all(octets)?;
+        file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&new, path)?;
         File::open(&self.folder)?.sync_all()
@@ -112,24 +112,24 @@ fn failed(path: &Path, source: io::Error) -> Error {
 
 /// The parts, each behind its length (32 bits, little-endian).
 fn join(parts: &[Vec<u8>]) -> Vec<u8> {
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     for part in parts {
-        // The parts are keys and certificates of a few thousand octets.
-        octets.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
-        octets.extend_from_slice(part);
+        // The parts are keys and certificates of a few thousand bytes.
+        bytes.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend_from_slice(part);
     }
-    octets
+    bytes
 }
 
-fn split<const N: usize>(mut octets: &[u8]) -> Option<[Vec<u8>; N]> {
+fn split<const N: usize>(mut bytes: &[u8]) -> Option<[Vec<u8>; N]> {
     let mut parts = Vec::with_capacity(N);
-    while let Some((len, rest)) = octets.split_first_chunk() {
+    while let Some((len, rest)) = bytes.split_first_chunk() {
         let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
         let (part, rest) = rest.split_at_checked(len)?;
         parts.push(part.to_vec());
-        octets = rest;
+        bytes = rest;
     }
-    (octets.is_empty())
+    (bytes.is_empty())
         .then_some(parts)
         .and_then(|p| p.try_into().ok())
 }
@@ -143,10 +143,10 @@ mod tests {
     proptest! {
         #[test]
         fn parts_come_back_and_damage_is_seen(parts: [Vec<u8>; 3], cut in 1usize..16) {
-            let octets = join(&parts);
-            prop_assert_eq!(split(&octets), Some(parts));
-            prop_assert_eq!(split::<3>(&octets[..octets.len() - cut.min(octets.len())]), None);
-            prop_assert_eq!(split::<2>(&octets), None);
+            let bytes = join(&parts);
+            prop_assert_eq!(split(&bytes), Some(parts));
+            prop_assert_eq!(split::<3>(&bytes[..bytes.len() - cut.min(bytes.len())]), None);
+            prop_assert_eq!(split::<2>(&bytes), None);
         }
     }
 

@@ -206,6 +206,8 @@ impl State {
         if self.over.is_some() {
             return;
         }
+        // Before the connections: they tell of what the clock brings about.
+        self.tick(now);
         loop {
             let mut progress = self.accept(port, now);
             let mut open = Vec::with_capacity(self.links.len());
@@ -229,18 +231,24 @@ impl State {
             if self.links.is_empty() || now >= since.after(LAST_WORDS) {
                 self.over = Some(self.outcome());
             }
-        } else {
-            match self.keep.tick(now) {
-                Some(Order::Kill(kind)) => {
-                    let code = match kind {
-                        ExitKind::Expired => EXPIRED,
-                        _ => STOPPED,
-                    };
-                    self.end(Exit { kind, code }, now);
-                }
-                Some(Order::End) => self.over = Some(self.outcome()),
-                Some(Order::Stop) | None => {}
+        }
+    }
+
+    /// Does what is due by the clock.
+    fn tick(&mut self, now: Moment) {
+        if self.keep.is_finished() {
+            return;
+        }
+        match self.keep.tick(now) {
+            Some(Order::Kill(kind)) => {
+                let code = match kind {
+                    ExitKind::Expired => EXPIRED,
+                    _ => STOPPED,
+                };
+                self.end(Exit { kind, code }, now);
             }
+            Some(Order::End) => self.over = Some(self.outcome()),
+            Some(Order::Stop) | None => {}
         }
     }
 

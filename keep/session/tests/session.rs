@@ -469,6 +469,30 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 #[test]
+fn an_application_that_only_computes_is_ended_in_time_and_accounted_for() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |terms| terms.times.runtime_seconds_max = 1);
+    let keep = Keep::start(contract.clone(), |_, _, _| {
+        // Far longer than the Keep lets it.
+        thread::sleep(Duration::from_secs(4));
+        SUCCESS
+    });
+    let (deployment, values) = fixture::smallest(&contract, b"program");
+    let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
+    session.release(&deployment);
+    let start = Instant::now();
+    let seen = session.run(&values, b"", |_| false).unwrap().unwrap();
+    assert_eq!(seen.exit.kind, ExitKind::Expired);
+    assert_eq!(seen.receipt.body.exit, seen.exit);
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
+    keep.join().unwrap();
+}
+
+#[test]
 fn a_keep_that_nobody_claims_ends_and_says_why() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |terms| terms.times.unprovisioned_seconds = 1);

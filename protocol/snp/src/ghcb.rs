@@ -13,7 +13,7 @@ pub const MSR_GHCB: u32 = 0xC001_0130;
 pub const USAGE_STANDARD: u32 = 0;
 /// Protocol version that SNP needs (56421 section 4.1).
 pub const PROTOCOL_VERSION: u16 = 2;
-/// Octets of the shared buffer in the GHCB.
+/// Bytes of the shared buffer in the GHCB.
 pub const SHARED_BUFFER_LEN: usize = 2032;
 
 /// The GHCB, one shared page (56421 table 3).
@@ -90,12 +90,12 @@ pub enum Field {
 }
 
 impl Ghcb {
-    /// Sets or clears the bit of `field` in the valid bitmap: bit n stands for octets 8n to 8n + 7.
+    /// Sets or clears the bit of `field` in the valid bitmap: bit n stands for bytes 8n to 8n + 7.
     pub fn set_valid(&mut self, field: Field, valid: bool) {
         let n = field as usize / 8;
-        if let Some(octet) = self.valid_bitmap.get_mut(n / 8) {
+        if let Some(byte) = self.valid_bitmap.get_mut(n / 8) {
             let mask = 1 << (n % 8);
-            *octet = if valid { *octet | mask } else { *octet & !mask };
+            *byte = if valid { *byte | mask } else { *byte & !mask };
         }
     }
 
@@ -104,7 +104,7 @@ impl Ghcb {
         let n = field as usize / 8;
         self.valid_bitmap
             .get(n / 8)
-            .is_some_and(|octet| octet & (1 << (n % 8)) != 0)
+            .is_some_and(|byte| byte & (1 << (n % 8)) != 0)
     }
 }
 
@@ -506,7 +506,7 @@ mod tests {
             ghcb.set_valid(field, true);
             assert!(ghcb.is_valid(field));
         }
-        // SW_EXITCODE is octet 390h: bit 114.
+        // SW_EXITCODE is byte 390h: bit 114.
         assert_eq!(ghcb.valid_bitmap[14] & 1 << 2, 1 << 2);
         ghcb.set_valid(Field::Rax, false);
         assert!(!ghcb.is_valid(Field::Rax));

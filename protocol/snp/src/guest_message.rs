@@ -9,9 +9,9 @@ use crate::tcb::TcbVersion;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// Length of the header in octets; the payload follows it.
+/// Length of the header in bytes; the payload follows it.
 pub const HEADER_LEN: usize = 0x60;
-/// Octets of the header before the additional authenticated data.
+/// Bytes of the header before the additional authenticated data.
 pub const AAD_OFFSET: usize = 0x30;
 /// Length of the largest message, header and payload: one page.
 pub const MESSAGE_LEN: usize = 4096;
@@ -63,7 +63,7 @@ pub mod status {
 )]
 #[repr(C)]
 pub struct Header {
-    /// Authentication tag; 16 octets used.
+    /// Authentication tag; 16 bytes used.
     pub auth_tag: [u8; 32],
     /// Sequence number, also the initialization vector.
     pub msg_seqno: U64,
@@ -120,7 +120,7 @@ impl Header {
         })
     }
 
-    /// The additional authenticated data: octets 30h to 5Fh.
+    /// The additional authenticated data: bytes 30h to 5Fh.
     pub fn aad(&self) -> &[u8] {
         self.as_bytes().split_at(AAD_OFFSET).1
     }

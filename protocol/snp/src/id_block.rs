@@ -12,7 +12,7 @@ pub const ID_BLOCK_VERSION: u32 = 1;
 /// CURVE of P-384 (56860, ECDSA public key format).
 pub const CURVE_P384: u32 = 2;
 
-/// The ID block (56860 ID_BLOCK), 60h octets.
+/// The ID block (56860 ID_BLOCK), 60h bytes.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
 )]
@@ -36,7 +36,7 @@ assert_layout!(
     launch_digest @ 0x00, family_id @ 0x30, image_id @ 0x40, version @ 0x50, guest_svn @ 0x54, policy @ 0x58,
 );
 
-/// An ECDSA public key (56860, ECDSA public key format), 404h octets; the digests of ID and author keys are SHA-384
+/// An ECDSA public key (56860, ECDSA public key format), 404h bytes; the digests of ID and author keys are SHA-384
 /// over all of them.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,

@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Guest physical address under which a VMSA page is measured (56860 SNP_LAUNCH_UPDATE, VMSA).
 pub const VMSA_GPA: u64 = 0xFFFF_FFFF_F000;
-/// Octets of a page.
+/// Bytes of a page.
 pub const PAGE_LEN: usize = 4096;
 
 /// Kind of a launch page (56860 SNP_LAUNCH_UPDATE, PAGE_TYPE).

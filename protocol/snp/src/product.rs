@@ -19,7 +19,7 @@ pub struct Generation {
     pub models: (u8, u8),
     /// How a TCB_VERSION is laid out.
     pub tcb: Layout,
-    /// Octets of CHIP_ID that identify the chip, and length of the certificate's hwID extension; the others are 0.
+    /// Bytes of CHIP_ID that identify the chip, and length of the certificate's hwID extension; the others are 0.
     pub chip_id_len: usize,
 }
 

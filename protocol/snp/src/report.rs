@@ -10,9 +10,9 @@ use crate::tcb::TcbVersion;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// Length of a report in octets.
+/// Length of a report in bytes.
 pub const REPORT_LEN: usize = 0x4A0;
-/// Length of the signed part: octets 0h to 29Fh.
+/// Length of the signed part: bytes 0h to 29Fh.
 pub const SIGNED_LEN: usize = 0x2A0;
 /// The oldest version of the report that this crate knows.
 pub const MIN_VERSION: u32 = 2;
@@ -33,9 +33,9 @@ pub const VMPL_HOST_REQUEST: u32 = 0xFFFF_FFFF;
 )]
 #[repr(C)]
 pub struct Signature {
-    /// R, 48 octets used.
+    /// R, 48 bytes used.
     pub r: [u8; 72],
-    /// S, 48 octets used.
+    /// S, 48 bytes used.
     pub s: [u8; 72],
     /// Reserved.
     pub reserved: [u8; 368],
@@ -43,7 +43,7 @@ pub struct Signature {
 assert_layout!(Signature, 512, r @ 0, s @ 72, reserved @ 144);
 
 impl Signature {
-    /// R and S as big-endian scalars of 48 octets, `None` when octets beyond those are not zero.
+    /// R and S as big-endian scalars of 48 bytes, `None` when bytes beyond those are not zero.
     pub fn scalars(&self) -> Option<([u8; 48], [u8; 48])> {
         let scalar = |le: &[u8; 72]| {
             let (low, high) = le.split_first_chunk::<48>()?;
@@ -99,7 +99,7 @@ pub struct FirmwareVersion {
 }
 assert_layout!(FirmwareVersion, 4, build @ 0, minor @ 1, major @ 2);
 
-/// The attestation report, 1184 octets.
+/// The attestation report, 1184 bytes.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
 )]
@@ -167,7 +167,7 @@ pub struct Report {
     pub current_mit_vector: U64,
     /// Reserved.
     pub reserved2: [u8; 152],
-    /// Signature over the octets before it.
+    /// Signature over the bytes before it.
     pub signature: Signature,
 }
 assert_layout!(
@@ -181,10 +181,10 @@ assert_layout!(
     reserved2 @ 0x208, signature @ SIGNED_LEN,
 );
 
-/// Why octets are not a report.
+/// Why bytes are not a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReportError {
-    /// Not [`REPORT_LEN`] octets long.
+    /// Not [`REPORT_LEN`] bytes long.
     Length {
         /// The length found.
         found: usize,
@@ -202,7 +202,7 @@ impl core::fmt::Display for ReportError {
             Self::Length { found } => {
                 write!(
                     f,
-                    "an attestation report has {REPORT_LEN} octets, this has {found}"
+                    "an attestation report has {REPORT_LEN} bytes, this has {found}"
                 )
             }
             Self::Version { found } => {
@@ -223,17 +223,16 @@ impl Report {
     /// # Errors
     ///
     /// When the length is not [`REPORT_LEN`] or the version is below [`MIN_VERSION`].
-    pub fn parse(octets: &[u8]) -> Result<&Self, ReportError> {
-        let report = Self::ref_from_bytes(octets).map_err(|_| ReportError::Length {
-            found: octets.len(),
-        })?;
+    pub fn parse(bytes: &[u8]) -> Result<&Self, ReportError> {
+        let report =
+            Self::ref_from_bytes(bytes).map_err(|_| ReportError::Length { found: bytes.len() })?;
         match report.version.get() {
             MIN_VERSION.. => Ok(report),
             found => Err(ReportError::Version { found }),
         }
     }
 
-    /// The octets that the signature covers.
+    /// The bytes that the signature covers.
     pub fn signed(&self) -> &[u8] {
         self.as_bytes().split_at(SIGNED_LEN).0
     }
@@ -273,9 +272,9 @@ impl Report {
             .then(|| (self.launch_mit_vector.get(), self.current_mit_vector.get()))
     }
 
-    /// True if every octet that the report's version reserves is zero.
+    /// True if every byte that the report's version reserves is zero.
     pub fn reserved_is_zero(&self) -> bool {
-        let zero = |octets: &[u8]| octets.iter().all(|b| *b == 0);
+        let zero = |bytes: &[u8]| bytes.iter().all(|b| *b == 0);
         self.reserved0.get() == 0
             && zero(&self.reserved1)
             && zero(&self.reserved2)
@@ -301,10 +300,10 @@ mod tests {
 
     #[test]
     fn other_lengths_and_versions_are_errors() {
-        let octets = [2u8; REPORT_LEN + 1];
+        let bytes = [2u8; REPORT_LEN + 1];
         for len in [0, 1, REPORT_LEN - 1, REPORT_LEN + 1] {
             assert_eq!(
-                Report::parse(&octets[..len]),
+                Report::parse(&bytes[..len]),
                 Err(ReportError::Length { found: len })
             );
         }
@@ -340,9 +339,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_is_total(octets in proptest::collection::vec(any::<u8>(), 0..2 * REPORT_LEN)) {
-            if let Ok(report) = Report::parse(&octets) {
-                prop_assert_eq!(report.as_bytes(), &octets[..]);
+        fn parsing_is_total(bytes in proptest::collection::vec(any::<u8>(), 0..2 * REPORT_LEN)) {
+            if let Ok(report) = Report::parse(&bytes) {
+                prop_assert_eq!(report.as_bytes(), &bytes[..]);
                 let _ = (report.cpu(), report.mitigations(), report.reserved_is_zero());
                 let _ = report.signature.scalars();
             }

@@ -49,7 +49,7 @@ pub struct SecretsPage {
     pub vmpck: [[u8; 32]; 4],
     /// For the guest's operating system.
     pub os_area: OsArea,
-    /// One bit for each 8 octets of the VMSA whose value is masked.
+    /// One bit for each 8 bytes of the VMSA whose value is masked.
     pub vmsa_tweak_bitmap: [u8; 64],
     /// Address of the service module, when there is one.
     pub svsm_base: U64,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! TCB_VERSION: eight octets whose meaning depends on the generation (56860 section 2.2). Compared component by
+//! TCB_VERSION: eight bytes whose meaning depends on the generation (56860 section 2.2). Compared component by
 //! component, never as a number: a higher component does not make up for a lower one.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -42,18 +42,18 @@ impl Component {
     }
 }
 
-/// How the eight octets are laid out (56860 section 2.2; 57230 table 11).
+/// How the eight bytes are laid out (56860 section 2.2; 57230 table 11).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// Milan, Genoa, Bergamo, Siena: octet 0 boot loader, 1 TEE, 6 SNP, 7 microcode.
+    /// Milan, Genoa, Bergamo, Siena: byte 0 boot loader, 1 TEE, 6 SNP, 7 microcode.
     Milan,
-    /// Turin: octet 0 FMC, 1 boot loader, 2 TEE, 3 SNP, 7 microcode.
+    /// Turin: byte 0 FMC, 1 boot loader, 2 TEE, 3 SNP, 7 microcode.
     Turin,
 }
 
 impl Layout {
-    /// The octet that holds `component`, `None` when this layout has none.
-    pub const fn octet(self, component: Component) -> Option<usize> {
+    /// The byte that holds `component`, `None` when this layout has none.
+    pub const fn byte(self, component: Component) -> Option<usize> {
         match (self, component) {
             (Self::Milan, Component::Fmc) => None,
             (Self::Milan, Component::Bootloader) | (Self::Turin, Component::Fmc) => Some(0),
@@ -84,22 +84,22 @@ pub struct TcbVersion(pub [u8; 8]);
 impl TcbVersion {
     /// The security version number of `component`, `None` when the layout has no such component.
     pub fn get(&self, layout: Layout, component: Component) -> Option<u8> {
-        self.0.get(layout.octet(component)?).copied()
+        self.0.get(layout.byte(component)?).copied()
     }
 
     /// This version with one component replaced; unchanged when the layout has no such component.
     #[must_use]
     pub fn with(mut self, layout: Layout, component: Component, svn: u8) -> Self {
-        if let Some(octet) = layout.octet(component).and_then(|i| self.0.get_mut(i)) {
-            *octet = svn;
+        if let Some(byte) = layout.byte(component).and_then(|i| self.0.get_mut(i)) {
+            *byte = svn;
         }
         self
     }
 
-    /// True if the octets that the layout does not use are zero.
+    /// True if the bytes that the layout does not use are zero.
     pub fn reserved_is_zero(&self, layout: Layout) -> bool {
         (0..self.0.len())
-            .all(|i| self.0[i] == 0 || Component::ALL.iter().any(|c| layout.octet(*c) == Some(i)))
+            .all(|i| self.0[i] == 0 || Component::ALL.iter().any(|c| layout.byte(*c) == Some(i)))
     }
 
     /// True if every component is at least that of `floor`.

@@ -17,7 +17,7 @@ pub struct Segment {
     pub selector: U16,
     /// Attributes, packed to 12 bits: bits 55:52 and 47:40 of a descriptor.
     pub attributes: U16,
-    /// Limit in octets.
+    /// Limit in bytes.
     pub limit: U32,
     /// Base address.
     pub base: U64,

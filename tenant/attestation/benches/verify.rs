@@ -71,8 +71,8 @@ fn main() {
             .is_accepted()
     });
 
-    let der = |octets: &Option<Vec<u8>>| {
-        Certificate::from_der(octets.as_deref().unwrap_or_default()).expect("a certificate")
+    let der = |bytes: &Option<Vec<u8>>| {
+        Certificate::from_der(bytes.as_deref().unwrap_or_default()).expect("a certificate")
     };
     let amd = &endorsements.amd;
     let chain = Chain {

@@ -92,7 +92,7 @@ pub static ATTACKS: [Attack; 8] = [
         name: "entrysign",
         summary: "microcode of the attacker's making passes the signature check",
         bulletin: "AMD-SB-3019 (CVE-2024-56161), AMD-SB-7033 (CVE-2024-36347)",
-        source: "SNP numbers: AMD-SB-3019 as quoted in microsoft/CCF issue 6812; microcode: low octet of the fixed \
+        source: "SNP numbers: AMD-SB-3019 as quoted in microsoft/CCF issue 6812; microcode: low byte of the fixed \
                  revisions in fwupd's table of EntrySign fixes",
         defences: &[Defence::Floors(&[
             floor("milan", None, Component::Snp, 0x18),
@@ -240,7 +240,7 @@ mod tests {
                 if let Defence::Floors(floors) = defence {
                     for floor in *floors {
                         let generation = enarx_snp::product::by_name(floor.product).unwrap();
-                        assert!(generation.tcb.octet(floor.component).is_some());
+                        assert!(generation.tcb.byte(floor.component).is_some());
                         if let Some(part) = floor.part {
                             let (first, last) = generation.models;
                             assert!((first..=last).contains(&part.model), "{}", part.name);

@@ -267,8 +267,8 @@ mod tests {
             )
             .unwrap();
         let [header, claims] = [0, 1].map(|part| {
-            let octets = Base64UrlUnpadded::decode_vec(signed.split('.').nth(part).unwrap());
-            serde_json::from_slice::<Value>(&octets.unwrap()).unwrap()
+            let bytes = Base64UrlUnpadded::decode_vec(signed.split('.').nth(part).unwrap());
+            serde_json::from_slice::<Value>(&bytes.unwrap()).unwrap()
         });
         assert_eq!(header, json!({ "typ": "JWT", "alg": "ES256" }));
         assert_eq!(

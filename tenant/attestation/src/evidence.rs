@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Which kind of evidence octets are. Hostile until judged.
+//! Which kind of evidence bytes are. Hostile until judged.
 
 use crate::intel::Quote;
 use enarx_snp::report::{REPORT_LEN, Report, ReportError};
@@ -14,12 +14,12 @@ pub enum Evidence<'a> {
     Quote(Box<Quote<'a>>),
 }
 
-/// Why octets are no evidence.
+/// Why bytes are no evidence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EvidenceError {
     /// Neither the length of a report nor the header of a quote.
     #[error(
-        "neither an SEV-SNP report ({REPORT_LEN} octets) nor a TDX or SGX quote of version 3 to 5; this has {found} octets"
+        "neither an SEV-SNP report ({REPORT_LEN} bytes) nor a TDX or SGX quote of version 3 to 5; this has {found} bytes"
     )]
     Unknown {
         /// The length found.
@@ -34,20 +34,18 @@ pub enum EvidenceError {
 }
 
 impl<'a> Evidence<'a> {
-    /// Reads evidence. A quote has its key type in octets 2 and 3, where the version of a report has zeros.
+    /// Reads evidence. A quote has its key type in bytes 2 and 3, where the version of a report has zeros.
     ///
     /// # Errors
     ///
-    /// When the octets are no evidence.
-    pub fn parse(octets: &'a [u8]) -> Result<Self, EvidenceError> {
-        match octets {
+    /// When the bytes are no evidence.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, EvidenceError> {
+        match bytes {
             [3..=5, 0, low, high, ..] if (*low, *high) != (0, 0) => {
-                Ok(Self::Quote(Box::new(Quote::parse(octets)?)))
+                Ok(Self::Quote(Box::new(Quote::parse(bytes)?)))
             }
-            _ if octets.len() == REPORT_LEN => Ok(Self::Snp(Report::parse(octets)?)),
-            _ => Err(EvidenceError::Unknown {
-                found: octets.len(),
-            }),
+            _ if bytes.len() == REPORT_LEN => Ok(Self::Snp(Report::parse(bytes)?)),
+            _ => Err(EvidenceError::Unknown { found: bytes.len() }),
         }
     }
 }

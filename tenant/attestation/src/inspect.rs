@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Shows what evidence, certificates and VMSA pages say, field by field. Nothing here is checked: a field is what the
-//! octets say, not what is true.
+//! bytes say, not what is true.
 
 use crate::evidence::{Evidence, EvidenceError};
 use crate::hex;
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use zerocopy::FromBytes;
 
-/// Octets, read field by field.
+/// Bytes, read field by field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Description {
     /// The kind of the bytes.
@@ -34,7 +34,7 @@ pub struct Description {
 pub struct Field {
     /// Name.
     pub name: String,
-    /// Value; octets as hexadecimal digits.
+    /// Value; bytes as hexadecimal digits.
     pub value: String,
     /// The meaning of the value, where there is something to say.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -91,8 +91,8 @@ impl Fields {
         });
     }
 
-    fn octets(&mut self, name: impl Into<String>, octets: &[u8]) {
-        self.add(name, hex::encode(octets));
+    fn bytes(&mut self, name: impl Into<String>, bytes: &[u8]) {
+        self.add(name, hex::encode(bytes));
     }
 
     fn bits(&mut self, name: &str, value: u64, known: &[Bit], unknown: u64) {
@@ -108,14 +108,14 @@ impl Fields {
     }
 }
 
-/// Reads octets as a report, quote, certificate, revocation list or VMSA page.
+/// Reads bytes as a report, quote, certificate, revocation list or VMSA page.
 ///
 /// # Errors
 ///
 /// When they are none of these; the error is that of the evidence.
-pub fn describe(octets: &[u8]) -> Result<Description, EvidenceError> {
+pub fn describe(bytes: &[u8]) -> Result<Description, EvidenceError> {
     let mut fields = Fields::default();
-    let kind = match Evidence::parse(octets) {
+    let kind = match Evidence::parse(bytes) {
         Ok(Evidence::Snp(report)) => {
             snp(report, &mut fields);
             "SEV-SNP attestation report".to_owned()
@@ -125,13 +125,13 @@ pub fn describe(octets: &[u8]) -> Result<Description, EvidenceError> {
             format!("{} quote", quote.tee())
         }
         Err(error) => {
-            if let Ok(certificate) = Cert::parse(octets) {
+            if let Ok(certificate) = Cert::parse(bytes) {
                 describe_certificate(&certificate, &mut fields);
                 "certificate".to_owned()
-            } else if let Ok(list) = Crl::parse(octets) {
+            } else if let Ok(list) = Crl::parse(bytes) {
                 describe_list(&list, &mut fields);
                 "certificate revocation list".to_owned()
-            } else if let Ok(page) = Vmsa::ref_from_bytes(octets) {
+            } else if let Ok(page) = Vmsa::ref_from_bytes(bytes) {
                 const { assert!(size_of::<Vmsa>() == PAGE_LEN) };
                 vmsa(page, &mut fields);
                 "VMSA page".to_owned()
@@ -163,8 +163,8 @@ fn snp(report: &Report, fields: &mut Fields) {
         "guest policy ABI",
         format!("{}.{}", policy.abi_major(), policy.abi_minor()),
     );
-    fields.octets("family id", &report.family_id);
-    fields.octets("image id", &report.image_id);
+    fields.bytes("family id", &report.family_id);
+    fields.bytes("image id", &report.image_id);
     fields.add("VMPL", report.vmpl.get());
     fields.add("signature algorithm", report.signature_algo.get());
     let platform = report.platform();
@@ -182,13 +182,13 @@ fn snp(report: &Report, fields: &mut Fields) {
             crate::snp::signing_key_name(report.keys().signing_key())
         ),
     );
-    fields.octets("report data", &report.report_data);
-    fields.octets("measurement", &report.measurement);
-    fields.octets("host data", &report.host_data);
-    fields.octets("ID key digest", &report.id_key_digest);
-    fields.octets("author key digest", &report.author_key_digest);
-    fields.octets("report id", &report.report_id);
-    fields.octets("report id of migration agent", &report.report_id_ma);
+    fields.bytes("report data", &report.report_data);
+    fields.bytes("measurement", &report.measurement);
+    fields.bytes("host data", &report.host_data);
+    fields.bytes("ID key digest", &report.id_key_digest);
+    fields.bytes("author key digest", &report.author_key_digest);
+    fields.bytes("report id", &report.report_id);
+    fields.bytes("report id of migration agent", &report.report_id_ma);
     if let Some(cpu) = report.cpu() {
         fields.explain(
             "CPU family, model, stepping",
@@ -196,7 +196,7 @@ fn snp(report: &Report, fields: &mut Fields) {
             generation.map_or("unknown", |g| g.name),
         );
     }
-    fields.octets("chip id", &report.chip_id);
+    fields.bytes("chip id", &report.chip_id);
     for (name, version) in [
         ("current TCB", report.current_tcb),
         ("reported TCB", report.reported_tcb),
@@ -218,10 +218,10 @@ fn snp(report: &Report, fields: &mut Fields) {
         fields.add("current mitigations", format!("{current:#x}"));
     }
     if let Some((r, s)) = report.signature.scalars() {
-        fields.octets("signature R", &r);
-        fields.octets("signature S", &s);
+        fields.bytes("signature R", &r);
+        fields.bytes("signature S", &s);
     } else {
-        fields.explain("signature", "malformed", "R or S has more than 48 octets");
+        fields.explain("signature", "malformed", "R or S has more than 48 bytes");
     }
 }
 
@@ -239,31 +239,31 @@ fn intel(quote: &Quote<'_>, fields: &mut Fields) {
     fields.add("version", parts.header.version);
     fields.add("attestation key type", parts.header.attestation_key_type);
     fields.add("TEE type", format!("{:#x}", parts.header.tee_type));
-    fields.octets("QE vendor", &parts.header.qe_vendor_id);
-    fields.octets("user data", &parts.header.user_data);
+    fields.bytes("QE vendor", &parts.header.qe_vendor_id);
+    fields.bytes("user data", &parts.header.user_data);
     match &parts.report {
         QuoteReport::SgxEnclave(report) => enclave(report, fields),
         QuoteReport::TD10(report) => td(report, fields),
         QuoteReport::TD15(report) => {
             td(&report.base, fields);
-            fields.octets("TEE TCB SVN 2", &report.tee_tcb_svn2);
-            fields.octets("MRSERVICETD", &report.mr_service_td);
+            fields.bytes("TEE TCB SVN 2", &report.tee_tcb_svn2);
+            fields.bytes("MRSERVICETD", &report.mr_service_td);
         }
         QuoteReport::TD15Ex(report) => {
             td(&report.base.base, fields);
-            fields.octets("TEE TCB SVN 2", &report.base.tee_tcb_svn2);
-            fields.octets("MRSERVICETD", &report.base.mr_service_td);
-            fields.octets("TD id", &report.td_id);
+            fields.bytes("TEE TCB SVN 2", &report.base.tee_tcb_svn2);
+            fields.bytes("MRSERVICETD", &report.base.mr_service_td);
+            fields.bytes("TD id", &report.td_id);
         }
     }
     let auth = match &parts.auth_data {
         AuthData::V3(auth) => auth.clone(),
         AuthData::V4(auth) => auth.clone().into_v3(),
     };
-    fields.octets("signature", &auth.ecdsa_signature);
-    fields.octets("attestation key", &auth.ecdsa_attestation_key);
-    fields.octets("QE report", &auth.qe_report);
-    fields.octets("QE authentication data", &auth.qe_auth_data.data);
+    fields.bytes("signature", &auth.ecdsa_signature);
+    fields.bytes("attestation key", &auth.ecdsa_attestation_key);
+    fields.bytes("QE report", &auth.qe_report);
+    fields.bytes("QE authentication data", &auth.qe_auth_data.data);
     fields.add("certification data type", auth.certification_data.cert_type);
     // A chain that cannot be read is left out here: the verifier judges it.
     let chain = pem::documents(&auth.certification_data.body.data).unwrap_or_default();
@@ -275,41 +275,41 @@ fn intel(quote: &Quote<'_>, fields: &mut Fields) {
 }
 
 fn td(report: &TDReport10, fields: &mut Fields) {
-    fields.octets("TEE TCB SVN", &report.tee_tcb_svn);
-    fields.octets("MRSEAM", &report.mr_seam);
-    fields.octets("MRSIGNERSEAM", &report.mr_signer_seam);
-    fields.octets("SEAM attributes", &report.seam_attributes);
-    fields.octets("TD attributes", &report.td_attributes);
-    fields.octets("XFAM", &report.xfam);
-    fields.octets("MRTD", &report.mr_td);
-    fields.octets("MRCONFIGID", &report.mr_config_id);
-    fields.octets("MROWNER", &report.mr_owner);
-    fields.octets("MROWNERCONFIG", &report.mr_owner_config);
-    fields.octets("RTMR0", &report.rt_mr0);
-    fields.octets("RTMR1", &report.rt_mr1);
-    fields.octets("RTMR2", &report.rt_mr2);
-    fields.octets("RTMR3", &report.rt_mr3);
-    fields.octets("report data", &report.report_data);
+    fields.bytes("TEE TCB SVN", &report.tee_tcb_svn);
+    fields.bytes("MRSEAM", &report.mr_seam);
+    fields.bytes("MRSIGNERSEAM", &report.mr_signer_seam);
+    fields.bytes("SEAM attributes", &report.seam_attributes);
+    fields.bytes("TD attributes", &report.td_attributes);
+    fields.bytes("XFAM", &report.xfam);
+    fields.bytes("MRTD", &report.mr_td);
+    fields.bytes("MRCONFIGID", &report.mr_config_id);
+    fields.bytes("MROWNER", &report.mr_owner);
+    fields.bytes("MROWNERCONFIG", &report.mr_owner_config);
+    fields.bytes("RTMR0", &report.rt_mr0);
+    fields.bytes("RTMR1", &report.rt_mr1);
+    fields.bytes("RTMR2", &report.rt_mr2);
+    fields.bytes("RTMR3", &report.rt_mr3);
+    fields.bytes("report data", &report.report_data);
 }
 
 fn enclave(report: &EnclaveReport, fields: &mut Fields) {
-    fields.octets("CPU SVN", &report.cpu_svn);
-    fields.octets("attributes", &report.attributes);
-    fields.octets("MRENCLAVE", &report.mr_enclave);
-    fields.octets("MRSIGNER", &report.mr_signer);
+    fields.bytes("CPU SVN", &report.cpu_svn);
+    fields.bytes("attributes", &report.attributes);
+    fields.bytes("MRENCLAVE", &report.mr_enclave);
+    fields.bytes("MRSIGNER", &report.mr_signer);
     fields.add("ISVPRODID", report.isv_prod_id);
     fields.add("ISVSVN", report.isv_svn);
-    fields.octets("report data", &report.report_data);
+    fields.bytes("report data", &report.report_data);
 }
 
 fn describe_certificate(certificate: &Cert, fields: &mut Fields) {
     let (from, to) = certificate.validity();
     fields.add("subject", certificate.subject());
     fields.add("issuer", certificate.issuer());
-    fields.octets("serial", certificate.serial());
+    fields.bytes("serial", certificate.serial());
     fields.add("valid", format!("{from} to {to}"));
     fields.add("authority", certificate.is_authority());
-    fields.octets("SHA-256 of the public key", &certificate.key_digest());
+    fields.bytes("SHA-256 of the public key", &certificate.key_digest());
     let extensions = certificate.inner.tbs_certificate().extensions();
     for extension in extensions.into_iter().flatten() {
         let name = crate::snp::extension_name(extension.extn_id);
@@ -333,7 +333,7 @@ fn describe_list(list: &Crl, fields: &mut Fields) {
         .as_deref()
         .unwrap_or(&[]);
     for entry in revoked {
-        fields.octets("revoked serial", entry.serial_number.as_bytes());
+        fields.bytes("revoked serial", entry.serial_number.as_bytes());
     }
     if revoked.is_empty() {
         fields.add("revoked", "none");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Certificates and revocation lists: parsing, and signatures over them. Hostile until a signature by a
-//! trusted key is checked; signatures are checked over the octets as received.
+//! trusted key is checked; signatures are checked over the bytes as received.
 
 use crate::Timestamp;
 use crate::pem::{self, PemError};
@@ -31,7 +31,7 @@ pub(crate) const EC_PUBLIC_KEY: ObjectIdentifier =
 pub(crate) const SECP256R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 /// ecdsa-with-SHA256 (RFC 5758).
 const ECDSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
-/// Fields of RSASSA-PSS-params for SHA-384, MGF1 with SHA-384 and a salt of 48 octets (RFC 8017 appendix A.2.3), the
+/// Fields of RSASSA-PSS-params for SHA-384, MGF1 with SHA-384 and a salt of 48 bytes (RFC 8017 appendix A.2.3), the
 /// only ones that AMD uses (57230 section 2).
 const PSS_SHA384_PARAMS: &[u8] = &[
     0xA0, 0x0F, 0x30, 0x0D, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05,
@@ -55,15 +55,15 @@ const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap(
 const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
 /// keyUsage (RFC 5280 section 4.2.1.3).
 const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
-/// Octets of the largest certificate or revocation list that is parsed.
+/// Bytes of the largest certificate or revocation list that is parsed.
 const MAX_LEN: usize = 1 << 20;
 
-/// Why octets are not a usable certificate or revocation list.
+/// Why bytes are not a usable certificate or revocation list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum X509Error {
     #[error("not DER or PEM of the expected structure: {0}")]
     Format(der::Error),
-    #[error("larger than {MAX_LEN} octets")]
+    #[error("larger than {MAX_LEN} bytes")]
     TooLarge,
     #[error(transparent)]
     Pem(#[from] PemError),
@@ -84,7 +84,7 @@ impl From<der::Error> for X509Error {
 #[derive(Debug, Clone)]
 pub(crate) struct Signed<T> {
     pub(crate) inner: T,
-    /// The signed octets as received.
+    /// The signed bytes as received.
     tbs: Vec<u8>,
     /// SHA-256 over the whole as received.
     digest: [u8; 32],
@@ -97,14 +97,14 @@ pub(crate) type Crl = Signed<CertificateList>;
 
 impl<T: for<'a> Decode<'a, Error = der::Error> + PemLabel> Signed<T> {
     /// Reads DER or PEM.
-    pub(crate) fn parse(octets: &[u8]) -> Result<Self, X509Error> {
-        if octets.len() > MAX_LEN {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, X509Error> {
+        if bytes.len() > MAX_LEN {
             return Err(X509Error::TooLarge);
         }
-        if !pem::is_pem(octets) {
-            return Self::from_der(octets);
+        if !pem::is_pem(bytes) {
+            return Self::from_der(bytes);
         }
-        match pem::documents(octets)?.as_slice() {
+        match pem::documents(bytes)?.as_slice() {
             [one] if one.label == T::PEM_LABEL => Self::from_der(&one.bytes),
             others => Err(X509Error::Documents {
                 found: others.iter().map(|other| other.label.clone()).collect(),
@@ -274,7 +274,7 @@ fn trim(serial: &[u8]) -> &[u8] {
     serial.split_at(zeros).1
 }
 
-/// The octets of a small non-negative INTEGER as one number.
+/// The bytes of a small non-negative INTEGER as one number.
 pub(crate) fn small_integer(der: &[u8]) -> Option<u8> {
     match UintRef::from_der(der).ok()?.as_bytes() {
         [value] => Some(*value),

@@ -168,7 +168,7 @@ fn chain(answer: &Response, name: &str, url: &str) -> Result<String, FetchError>
     text.map(Cow::into_owned).map_err(|_| wrong())
 }
 
-/// The signed text of a member, octet by octet as the service sent it, and its signature.
+/// The signed text of a member, byte by byte as the service sent it, and its signature.
 fn signed(answer: &Response, member: &str, url: &str) -> Result<(String, String), FetchError> {
     let parts = || {
         let text = std::str::from_utf8(&answer.body).ok()?;

@@ -5,7 +5,7 @@
 use std::thread;
 use std::time::Duration;
 
-/// Octets of the largest answer.
+/// Bytes of the largest answer.
 const MAX_LEN: u64 = 16 << 20;
 
 /// Why a URL could not be got.

@@ -68,7 +68,7 @@ pub struct Imported {
 /// A document to import.
 struct Document {
     origin: PathBuf,
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     /// True if it was found in a folder, and may be passed over when it is nothing that the store keeps.
     found: bool,
 }
@@ -153,8 +153,8 @@ impl Store {
     /// True if the store has this certificate, and it is the vendor's.
     pub(crate) fn has(&self, id: &EndorsementId) -> bool {
         let issuers = self.issuers();
-        let octets = issuers(id);
-        octets.is_some_and(|octets| vouch::certificate(&octets, &issuers).as_ref() == Ok(id))
+        let bytes = issuers(id);
+        bytes.is_some_and(|bytes| vouch::certificate(&bytes, &issuers).as_ref() == Ok(id))
     }
 
     /// Everything the store has for this evidence. Revocation lists and collateral past their next update at the time
@@ -187,8 +187,8 @@ impl Store {
             }
             Ok(Evidence::Quote(quote)) => {
                 let intel = quote.platform().and_then(|(fmspc, _)| {
-                    let octets = self.read(&collateral_path(quote.tee(), &hex::encode(&fmspc)))?;
-                    collateral_in_force(&octets, at).then_some(octets)
+                    let bytes = self.read(&collateral_path(quote.tee(), &hex::encode(&fmspc)))?;
+                    collateral_in_force(&bytes, at).then_some(bytes)
                 });
                 Endorsements {
                     amd: AmdEndorsements::default(),
@@ -212,7 +212,7 @@ impl Store {
         let named = certificates
             .into_iter()
             .flatten()
-            .find_map(|octets| identify(octets));
+            .find_map(|bytes| identify(bytes));
         // A report of version 2 names no product, so the store has nothing for it by itself.
         let lists = named.map_or(stored.crls, |id| self.lists(id.line(), at));
         let mut crls = given.crls;
@@ -235,9 +235,9 @@ impl Store {
         let lists = self.list_files(line).into_iter();
         lists
             .filter_map(|path| file::read(&path).ok())
-            .filter(|octets| {
-                identify_list(octets).is_some_and(|(_, next)| next.is_some_and(|next| at <= next))
-                    && vouch::list(octets, &self.issuers()).is_ok()
+            .filter(|bytes| {
+                identify_list(bytes).is_some_and(|(_, next)| next.is_some_and(|next| at <= next))
+                    && vouch::list(bytes, &self.issuers()).is_ok()
             })
             .collect()
     }
@@ -273,9 +273,9 @@ impl Store {
     ///
     /// [`StoreError::Refused`] for the first that is nothing that the store keeps or not the vendor's, by a pinned root
     /// and issuers that are here or in the store; [`StoreError::Io`] when a file cannot be written.
-    pub fn import(&self, octets: &[u8], origin: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    pub fn import(&self, bytes: &[u8], origin: &Path) -> Result<Vec<PathBuf>, StoreError> {
         let mut refused = Vec::new();
-        let documents = documents(octets, origin, false, &mut refused);
+        let documents = documents(bytes, origin, false, &mut refused);
         let mut imported = self.keep(documents)?;
         imported.refused.extend(refused);
         match imported.refused.into_iter().next() {
@@ -307,11 +307,11 @@ impl Store {
                 files.sort();
             }
             for path in files {
-                let octets = file::read(&path).map_err(|source| StoreError::Io {
+                let bytes = file::read(&path).map_err(|source| StoreError::Io {
                     path: path.clone(),
                     source,
                 })?;
-                all.extend(documents(&octets, &path, of_folder, &mut refused));
+                all.extend(documents(&bytes, &path, of_folder, &mut refused));
             }
         }
         let mut imported = self.keep(all)?;
@@ -324,26 +324,26 @@ impl Store {
         let mut imported = Imported::default();
         let mut placed = Vec::new();
         for document in documents {
-            if let Some((path, kind, rank)) = place(&document.octets) {
+            if let Some((path, kind, rank)) = place(&document.bytes) {
                 placed.push((rank, path, kind, document));
                 continue;
             }
-            let why = unknown(&document.octets);
+            let why = unknown(&document.bytes);
             if !(document.found && why == Refusal::Unknown) {
                 imported.refused.push((document.origin, why));
             }
         }
         placed.sort_by_key(|(rank, ..)| *rank);
         for (_, path, kind, document) in placed {
-            let octets = &document.octets;
+            let bytes = &document.bytes;
             let vouched = match kind {
-                Kind::Certificate => vouch::certificate(octets, &self.issuers()).map(|_| ()),
-                Kind::List => vouch::list(octets, &self.issuers()),
-                Kind::Collateral => vouch::collateral(octets),
+                Kind::Certificate => vouch::certificate(bytes, &self.issuers()).map(|_| ()),
+                Kind::List => vouch::list(bytes, &self.issuers()),
+                Kind::Collateral => vouch::collateral(bytes),
             };
             match vouched {
                 Ok(()) => {
-                    self.write(&path, octets)?;
+                    self.write(&path, bytes)?;
                     imported.written.push(path);
                 }
                 Err(error) => imported.refused.push((document.origin, error.into())),
@@ -353,13 +353,13 @@ impl Store {
     }
 
     /// Writes a file whole or not at all.
-    pub(crate) fn write(&self, path: &Path, octets: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let path = self.root.join(path);
         let written = || {
             if let Some(folder) = path.parent() {
                 fs::create_dir_all(folder)?;
             }
-            file::replace(&path, octets)
+            file::replace(&path, bytes)
         };
         written().map_err(|source| StoreError::Io {
             path: path.clone(),
@@ -380,21 +380,21 @@ fn is_recent(path: &Path, at: Timestamp) -> bool {
 
 /// The documents in a file: those of a PEM file, or the one that it is.
 fn documents(
-    octets: &[u8],
+    bytes: &[u8],
     origin: &Path,
     found: bool,
     refused: &mut Vec<(PathBuf, Refusal)>,
 ) -> Vec<Document> {
-    let document = |octets| Document {
+    let document = |bytes| Document {
         origin: origin.to_owned(),
-        octets,
+        bytes,
         found,
     };
     // Collateral has PEM within.
-    if !pem::is_pem(octets) || place_of_collateral(octets).is_some() {
-        return vec![document(octets.to_vec())];
+    if !pem::is_pem(bytes) || place_of_collateral(bytes).is_some() {
+        return vec![document(bytes.to_vec())];
     }
-    match pem::documents(octets) {
+    match pem::documents(bytes) {
         Ok(documents) => documents.into_iter().map(|d| document(d.bytes)).collect(),
         Err(_) if found => Vec::new(),
         Err(error) => {
@@ -405,17 +405,17 @@ fn documents(
 }
 
 /// Why a document has no place in the store.
-fn unknown(octets: &[u8]) -> Refusal {
+fn unknown(bytes: &[u8]) -> Refusal {
     // A simulated platform's certificate says so when it is asked who vouches for it.
-    match vouch::certificate(octets, &|_| None) {
+    match vouch::certificate(bytes, &|_| None) {
         Err(VouchError::Simulated) => VouchError::Simulated.into(),
         _ => Refusal::Unknown,
     }
 }
 
-/// Where octets belong in the store, what they are, and how far they are from a root.
-fn place(octets: &[u8]) -> Option<(PathBuf, Kind, u8)> {
-    if let Some(id) = identify(octets) {
+/// Where bytes belong in the store, what they are, and how far they are from a root.
+fn place(bytes: &[u8]) -> Option<(PathBuf, Kind, u8)> {
+    if let Some(id) = identify(bytes) {
         let rank = match id {
             EndorsementId::Ark { .. } => 0,
             EndorsementId::Ask { .. } | EndorsementId::Asvk { .. } => 1,
@@ -423,7 +423,7 @@ fn place(octets: &[u8]) -> Option<(PathBuf, Kind, u8)> {
         };
         return Some((certificate_path(&id)?, Kind::Certificate, rank));
     }
-    if let Some((issuer, next)) = identify_list(octets) {
+    if let Some((issuer, next)) = identify_list(bytes) {
         let (by, line) = match EndorsementId::authority(&issuer)? {
             EndorsementId::Ark { line } => ("ark", line),
             EndorsementId::Ask { line } => ("ask", line),
@@ -433,12 +433,12 @@ fn place(octets: &[u8]) -> Option<(PathBuf, Kind, u8)> {
         let path = lists_path(known(&line)?).join(format!("{by}-{next}.crl"));
         return Some((path, Kind::List, 2));
     }
-    Some((place_of_collateral(octets)?, Kind::Collateral, 2))
+    Some((place_of_collateral(bytes)?, Kind::Collateral, 2))
 }
 
 /// Where collateral belongs in the store; `None` for anything else.
-fn place_of_collateral(octets: &[u8]) -> Option<PathBuf> {
-    let collateral: Value = serde_json::from_slice(octets).ok()?;
+fn place_of_collateral(bytes: &[u8]) -> Option<PathBuf> {
+    let collateral: Value = serde_json::from_slice(bytes).ok()?;
     let info: Value = serde_json::from_str(collateral.get("tcb_info")?.as_str()?).ok()?;
     let tee = if info.get("id")?.as_str()? == "TDX" {
         Tee::Tdx
@@ -451,9 +451,9 @@ fn place_of_collateral(octets: &[u8]) -> Option<PathBuf> {
 }
 
 /// True if no part of the collateral has passed its next update.
-fn collateral_in_force(octets: &[u8], at: Timestamp) -> bool {
+fn collateral_in_force(bytes: &[u8], at: Timestamp) -> bool {
     let in_force = || {
-        let collateral: Value = serde_json::from_slice(octets).ok()?;
+        let collateral: Value = serde_json::from_slice(bytes).ok()?;
         for part in ["tcb_info", "qe_identity"] {
             let info: Value = serde_json::from_str(collateral.get(part)?.as_str()?).ok()?;
             // Both times are RFC 3339 in UTC without fractions, so their order is that of their texts.
@@ -462,7 +462,7 @@ fn collateral_in_force(octets: &[u8], at: Timestamp) -> bool {
             }
         }
         for list in ["root_ca_crl", "pck_crl"] {
-            let (_, next) = identify_list(&octets_of(collateral.get(list)?.as_str()?)?)?;
+            let (_, next) = identify_list(&bytes_of(collateral.get(list)?.as_str()?)?)?;
             next.filter(|next| at <= *next)?;
         }
         Some(())
@@ -470,7 +470,7 @@ fn collateral_in_force(octets: &[u8], at: Timestamp) -> bool {
     in_force().is_some()
 }
 
-fn octets_of(digits: &str) -> Option<Vec<u8>> {
+fn bytes_of(digits: &str) -> Option<Vec<u8>> {
     let pairs = digits.as_bytes().chunks(2);
     pairs
         .map(|pair| {

@@ -235,7 +235,7 @@ fn collateral_is_composed_of_the_answers() {
     let genuine: serde_json::Value =
         serde_json::from_slice(&fs::read(case.join("collateral.json")).unwrap()).unwrap();
     let text = |key: &str| genuine[key].as_str().unwrap().to_owned();
-    let octets = |key: &str| -> Vec<u8> {
+    let bytes = |key: &str| -> Vec<u8> {
         let digits = text(key);
         (0..digits.len())
             .step_by(2)
@@ -255,9 +255,9 @@ fn collateral_is_composed_of_the_answers() {
         answer(
             200,
             &[("sgx-pck-crl-issuer-chain", &encoded("pck_crl_issuer_chain"))],
-            &octets("pck_crl"),
+            &bytes("pck_crl"),
         ),
-        answer(200, &[], &octets("root_ca_crl")),
+        answer(200, &[], &bytes("root_ca_crl")),
         answer(
             200,
             &[("tcb-info-issuer-chain", &encoded("tcb_info_issuer_chain"))],

@@ -18,7 +18,7 @@ pub fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
     match significant.as_slice() {
         [] => out.push(0),
         [short @ 0..=0x7F] => out.push(*short),
-        // A length never has more than eight octets.
+        // A length never has more than eight bytes.
         long => {
             out.push(0x80 | u8::try_from(long.len()).unwrap_or(8));
             out.extend_from_slice(long);
@@ -45,9 +45,9 @@ pub fn context(number: u8, part: &[u8]) -> Vec<u8> {
 
 /// INTEGER.
 pub fn integer(value: u64) -> Vec<u8> {
-    let octets = value.to_be_bytes();
-    let zeros = octets.iter().take_while(|b| **b == 0).count().min(7);
-    let significant = octets.split_at(zeros).1;
+    let bytes = value.to_be_bytes();
+    let zeros = bytes.iter().take_while(|b| **b == 0).count().min(7);
+    let significant = bytes.split_at(zeros).1;
     let sign = significant.first().is_some_and(|b| b & 0x80 != 0);
     tlv(
         0x02,
@@ -65,7 +65,7 @@ pub fn octet_string(value: &[u8]) -> Vec<u8> {
     tlv(0x04, value)
 }
 
-/// BIT STRING of whole octets.
+/// BIT STRING of whole bytes.
 pub fn bit_string(value: &[u8]) -> Vec<u8> {
     tlv(0x03, &[&[0], value].concat())
 }

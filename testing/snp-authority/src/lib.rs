@@ -134,7 +134,7 @@ pub struct EndorsementSpec {
     pub product_name: String,
     /// The TCB version.
     pub tcb: TcbVersion,
-    /// The chip; its first octets as the generation has them become the hwID extension of a VCEK.
+    /// The chip; its first bytes as the generation has them become the hwID extension of a VCEK.
     pub chip_id: [u8; 64],
     /// Validity.
     pub validity: Validity,
@@ -493,7 +493,7 @@ fn endorsement_key(seed: &[u8; 32], tcb: TcbVersion) -> Result<SigningKey, Error
     SigningKey::from_slice(&secret).map_err(|_| Error::Seed)
 }
 
-/// RSASSA-PSS with SHA-384, MGF1 with SHA-384 and a salt of 48 octets (RFC 8017 appendix A.2.3).
+/// RSASSA-PSS with SHA-384, MGF1 with SHA-384 and a salt of 48 bytes (RFC 8017 appendix A.2.3).
 fn pss_algorithm() -> Vec<u8> {
     const PSS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");
     const MGF1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.8");

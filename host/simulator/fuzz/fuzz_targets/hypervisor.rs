@@ -22,8 +22,8 @@ struct Memory(Mutex<Vec<u8>>);
 impl Memory {
     fn at<T>(&self, gpa: u64, len: usize, then: impl FnOnce(&mut [u8]) -> T) -> Option<T> {
         let start = usize::try_from(gpa.checked_sub(SHARED)?).ok()?;
-        let mut octets = self.0.lock().ok()?;
-        octets.get_mut(start..start.checked_add(len)?).map(then)
+        let mut bytes = self.0.lock().ok()?;
+        bytes.get_mut(start..start.checked_add(len)?).map(then)
     }
 }
 
@@ -70,9 +70,9 @@ fuzz_target!(|input: &[u8]| {
     let Some((page, values)) = input.split_at_checked(4096) else {
         return;
     };
-    let mut octets = vec![0; 4 * 4096];
-    octets[..4096].copy_from_slice(page);
-    let (host, memory) = (host(), Memory(Mutex::new(octets)));
+    let mut bytes = vec![0; 4 * 4096];
+    bytes[..4096].copy_from_slice(page);
+    let (host, memory) = (host(), Memory(Mutex::new(bytes)));
     let register = Request::RegisterGhcb { gfn: SHARED / 4096 };
     assert_eq!(
         host.msr_write(0, register.encode(), &memory),

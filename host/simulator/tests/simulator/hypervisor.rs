@@ -40,8 +40,8 @@ impl Memory {
         T::read_from_bytes(&self.0.lock().unwrap()[range]).unwrap()
     }
 
-    fn put(&self, gpa: u64, octets: &[u8]) {
-        self.write(gpa, octets).unwrap();
+    fn put(&self, gpa: u64, bytes: &[u8]) {
+        self.write(gpa, bytes).unwrap();
     }
 }
 

@@ -166,21 +166,21 @@ fn a_wrong_cpuid_page_is_corrected_and_refused() {
     proposed.eax.set(0xFF);
     let mut page = CpuidPage::default();
     page.push(proposed).unwrap();
-    let mut octets = [0; 4096];
-    octets.copy_from_slice(page.as_bytes());
-    let refused = launching.update(PageType::Cpuid, 0x2000, &mut octets);
+    let mut bytes = [0; 4096];
+    bytes.copy_from_slice(page.as_bytes());
+    let refused = launching.update(PageType::Cpuid, 0x2000, &mut bytes);
     assert_eq!(refused, Err(Status::InvalidParam));
-    let corrected = CpuidPage::read_from_bytes(&octets).unwrap();
+    let corrected = CpuidPage::read_from_bytes(&bytes).unwrap();
     assert_eq!(corrected.entries(), [entry]);
     // The refused page is not in the launch: it can be given again.
     launching
-        .update(PageType::Cpuid, 0x2000, &mut octets)
+        .update(PageType::Cpuid, 0x2000, &mut bytes)
         .unwrap();
 
     let mut page = CpuidPage::default();
     page.count.set(65);
-    octets.copy_from_slice(page.as_bytes());
-    let refused = launching.update(PageType::Cpuid, 0x4000, &mut octets);
+    bytes.copy_from_slice(page.as_bytes());
+    let refused = launching.update(PageType::Cpuid, 0x4000, &mut bytes);
     assert_eq!(refused, Err(Status::InvalidParam));
     launching.update_vmsa(&vmsa()).unwrap();
     let expected = extend(
@@ -209,8 +209,8 @@ fn public(key: &SigningKey) -> PublicKey {
     public
 }
 
-fn sign(key: &SigningKey, octets: &[u8]) -> Signature {
-    let signature: p384::ecdsa::Signature = key.sign(octets);
+fn sign(key: &SigningKey, bytes: &[u8]) -> Signature {
+    let signature: p384::ecdsa::Signature = key.sign(bytes);
     let (r, s) = signature.split_bytes();
     Signature::from_scalars(&r.into(), &s.into())
 }

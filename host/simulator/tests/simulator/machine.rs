@@ -96,7 +96,7 @@ fn every_generation_signs_reports_under_its_chain() {
         } else {
             b"SIMULATED"
         }));
-        assert!(rest.iter().all(|octet| *octet == 0));
+        assert!(rest.iter().all(|byte| *byte == 0));
 
         let mut changed = report;
         changed.host_data[0] ^= 1;

@@ -70,9 +70,9 @@ proptest! {
     }
 
     #[test]
-    fn any_page_is_handled(octets in proptest::collection::vec(any::<u8>(), 4096)) {
+    fn any_page_is_handled(bytes in proptest::collection::vec(any::<u8>(), 4096)) {
         let (mut guest, _) = guest();
-        prop_assert!(guest.guest_request(octets.as_slice().try_into().unwrap()).is_err());
+        prop_assert!(guest.guest_request(bytes.as_slice().try_into().unwrap()).is_err());
     }
 
     #[test]

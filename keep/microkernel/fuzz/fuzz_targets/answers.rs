@@ -155,10 +155,10 @@ fn sealed(kind: MessageType, payload: &[u8]) -> [u8; 4096] {
 }
 
 fuzz_target!(|input: (u8, u64, u32, u32, &[u8])| {
-    let (mode, number, leaf, subleaf, octets) = input;
-    let octets = &octets[..octets.len().min(4096 - HEADER_LEN)];
+    let (mode, number, leaf, subleaf, bytes) = input;
+    let bytes = &bytes[..bytes.len().min(4096 - HEADER_LEN)];
     let mut raw = [0; 4096];
-    raw[..octets.len()].copy_from_slice(octets);
+    raw[..bytes.len()].copy_from_slice(bytes);
     let report = |page| {
         let mut report = [0; REPORT_LEN];
         Channel::new().report(&message_key(), &mut OnePage(page), &[1; 64], &mut report)
@@ -185,12 +185,12 @@ fuzz_target!(|input: (u8, u64, u32, u32, &[u8])| {
             assert_eq!(key(raw), Err(MessageError::Broken));
         }
         2 => {
-            let result = report(sealed(MessageType::ReportResponse, octets));
-            assert!(result.is_err() || octets[..4] == [0; 4]);
+            let result = report(sealed(MessageType::ReportResponse, bytes));
+            assert!(result.is_err() || bytes[..4] == [0; 4]);
         }
         _ => {
-            let result = key(sealed(MessageType::KeyResponse, octets));
-            assert!(result.is_err() || octets[..4] == [0; 4]);
+            let result = key(sealed(MessageType::KeyResponse, bytes));
+            assert!(result.is_err() || bytes[..4] == [0; 4]);
         }
     }
 });

@@ -9,15 +9,15 @@ use enarx_snp::guest_message::{Header, MessageType};
 use libfuzzer_sys::fuzz_target;
 use zerocopy::FromBytes;
 
-fuzz_target!(|octets: &[u8]| {
-    if let Ok((page, _)) = CpuidPage::ref_from_prefix(octets) {
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok((page, _)) = CpuidPage::ref_from_prefix(bytes) {
         assert!(page.entries().len() <= page.table.len());
     }
-    if let Ok((header, _)) = Header::ref_from_prefix(octets) {
+    if let Ok((header, _)) = Header::ref_from_prefix(bytes) {
         let _ = (header.aad(), header.iv());
         let _ = header.payload_len(MessageType::ReportResponse, header.msg_seqno.get(), 0);
     }
-    if let Ok((change, _)) = PageStateChange::ref_from_prefix(octets) {
+    if let Ok((change, _)) = PageStateChange::ref_from_prefix(bytes) {
         for entry in change.entries {
             let _ = (
                 entry.gfn(),

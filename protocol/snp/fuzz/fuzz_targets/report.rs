@@ -8,9 +8,9 @@ use enarx_snp::report::Report;
 use libfuzzer_sys::fuzz_target;
 use zerocopy::IntoBytes;
 
-fuzz_target!(|octets: &[u8]| {
-    if let Ok(report) = Report::parse(octets) {
-        assert_eq!(report.as_bytes(), octets);
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(report) = Report::parse(bytes) {
+        assert_eq!(report.as_bytes(), bytes);
         let _ = (
             report.reserved_is_zero(),
             report.signature.scalars(),

@@ -6,18 +6,18 @@
 use enarx_attestation::{AmdEndorsements, Endorsements, Expected, Policy, Timestamp, Verifier, snp};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|octets: &[u8]| {
+fuzz_target!(|bytes: &[u8]| {
     let mut report = [0; 1184];
     report[0] = 5;
-    let (first, second) = octets.split_at(octets.len() / 2);
+    let (first, second) = bytes.split_at(bytes.len() / 2);
     let endorsements = Endorsements {
         amd: AmdEndorsements {
             vek: Some(first.to_vec()),
             ask: Some(second.to_vec()),
-            ark: Some(octets.to_vec()),
-            crls: vec![octets.to_vec()],
+            ark: Some(bytes.to_vec()),
+            crls: vec![bytes.to_vec()],
         },
-        intel: Some(octets.to_vec()),
+        intel: Some(bytes.to_vec()),
     };
     let verifier = Verifier::new(Policy::insecure_authenticity_only());
     assert!(
@@ -25,5 +25,5 @@ fuzz_target!(|octets: &[u8]| {
             .verify(&report, &endorsements, &Expected::at(Timestamp(1_790_000_000)))
             .is_accepted()
     );
-    let _ = (snp::identify(octets), snp::identify_list(octets));
+    let _ = (snp::identify(bytes), snp::identify_list(bytes));
 });

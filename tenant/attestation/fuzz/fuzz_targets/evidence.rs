@@ -6,10 +6,10 @@
 use enarx_attestation::{Endorsements, Expected, Policy, Timestamp, Verifier, inspect};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|octets: &[u8]| {
+fuzz_target!(|bytes: &[u8]| {
     let verifier = Verifier::new(Policy::insecure_authenticity_only());
-    let verdict = verifier.verify(octets, &Endorsements::default(), &Expected::at(Timestamp(1_790_000_000)));
+    let verdict = verifier.verify(bytes, &Endorsements::default(), &Expected::at(Timestamp(1_790_000_000)));
     assert!(!verdict.is_accepted());
     let _ = verdict.to_string();
-    let _ = inspect::describe(octets);
+    let _ = inspect::describe(bytes);
 });

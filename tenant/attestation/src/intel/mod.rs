@@ -43,16 +43,16 @@ const QE_REPORT_DATA: u16 = 6;
 #[derive(Debug, Clone)]
 pub struct Quote<'a> {
     /// The quote without padding.
-    pub(crate) octets: &'a [u8],
+    pub(crate) bytes: &'a [u8],
     /// Its parts.
     pub(crate) parts: dcap_qvl::quote::Quote,
 }
 
 impl<'a> Quote<'a> {
     /// Reads a quote. Zeros after its end are padding, as some kernels deliver it.
-    pub(crate) fn parse(octets: &'a [u8]) -> Result<Self, EvidenceError> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, EvidenceError> {
         let error = |text: &str| EvidenceError::Quote(text.to_owned());
-        let parts = dcap_qvl::quote::Quote::parse(octets)
+        let parts = dcap_qvl::quote::Quote::parse(bytes)
             .map_err(|e| EvidenceError::Quote(format!("{e:#}")))?;
         if let AuthData::V4(auth) = &parts.auth_data
             && auth.certification_data.cert_type != QE_REPORT_DATA
@@ -62,19 +62,19 @@ impl<'a> Quote<'a> {
             ));
         }
         let signed = parts.signed_length();
-        let size = octets
+        let size = bytes
             .get(signed..)
             .and_then(|rest| rest.first_chunk::<4>())
             .map(|le| u32::from_le_bytes(*le))
             .and_then(|size| usize::try_from(size).ok());
         let end = size.and_then(|size| size.checked_add(signed)?.checked_add(4));
-        let (octets, padding) = end
-            .and_then(|end| octets.split_at_checked(end))
+        let (bytes, padding) = end
+            .and_then(|end| bytes.split_at_checked(end))
             .ok_or_else(|| error("the signature data is cut off"))?;
         if padding.iter().any(|b| *b != 0) {
             return Err(error("something follows its end"));
         }
-        Ok(Self { octets, parts })
+        Ok(Self { bytes, parts })
     }
 
     /// The hardware that the quote says it comes from.
@@ -184,16 +184,16 @@ pub(crate) fn judge(
     checks.verdict(quote.tee(), &policy.name, at, MANDATORY)
 }
 
-fn read_collateral(octets: Option<&[u8]>, checks: &mut Checks) -> Option<QuoteCollateralV3> {
+fn read_collateral(bytes: Option<&[u8]>, checks: &mut Checks) -> Option<QuoteCollateralV3> {
     const REMEDY: &str = "give --collateral with the collateral of this platform, as `dcap-qvl` and PCCS clients write it";
     let expected = "TCB info, QE identity and revocation lists of this platform";
-    let Some(octets) = octets else {
+    let Some(bytes) = bytes else {
         checks.fail("collateral.present", expected, "none", REMEDY);
         checks.skip("collateral.format", "there is none");
         return None;
     };
     checks.pass("collateral.present", expected, "there");
-    match serde_json::from_slice(octets) {
+    match serde_json::from_slice(bytes) {
         Ok(collateral) => {
             checks.pass("collateral.format", "well-formed JSON", "well-formed");
             Some(collateral)
@@ -227,7 +227,7 @@ fn verify(
         .allow_debug(true)
         .allow_service_td(true);
     let at_time =
-        |at: Timestamp| verifier.verify_with_policy(quote.octets, collateral, at.0, &AnyClaims);
+        |at: Timestamp| verifier.verify_with_policy(quote.bytes, collateral, at.0, &AnyClaims);
     let later = |error| match skew {
         0 => Err(error),
         skew => at_time(at.later(skew)).map_err(|_| error),

@@ -90,7 +90,7 @@ pub(super) fn judge(
     let mut sec1 = [4; 65];
     sec1[1..].copy_from_slice(&auth.ecdsa_attestation_key);
     let signed = quote
-        .octets
+        .bytes
         .get(..quote.parts.signed_length())
         .unwrap_or(&[]);
     let good = VerifyingKey::from_sec1_bytes(&sec1)

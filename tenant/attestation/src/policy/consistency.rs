@@ -121,7 +121,7 @@ impl TcbFloor {
             return Err(PolicyError::Empty { key });
         }
         let layout = enarx_snp::product::by_name(product).map(|generation| generation.tcb);
-        let has = |component| layout.is_some_and(|layout| layout.octet(component).is_some());
+        let has = |component| layout.is_some_and(|layout| layout.byte(component).is_some());
         match Component::ALL.iter().filter(asked).find(|c| !has(**c)) {
             None => Ok(()),
             Some(component) => Err(PolicyError::NeverMatches {

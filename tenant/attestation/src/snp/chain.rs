@@ -180,7 +180,7 @@ pub(super) fn judge(
 
 fn certificates(endorsements: &AmdEndorsements, checks: &mut Checks) -> Option<Chain> {
     let mut problems = Vec::new();
-    let mut read = |name: &str, octets: &Option<Vec<u8>>| match octets.as_deref().map(Cert::parse) {
+    let mut read = |name: &str, bytes: &Option<Vec<u8>>| match bytes.as_deref().map(Cert::parse) {
         Some(Ok(certificate)) => Some(certificate),
         Some(Err(error)) => {
             problems.push(format!("{name}: {error}"));
@@ -383,8 +383,8 @@ fn revocation(
             lists.len()
         ));
     }
-    for (n, octets) in lists.iter().enumerate().take(MAX_LISTS) {
-        let list = match Crl::parse(octets) {
+    for (n, bytes) in lists.iter().enumerate().take(MAX_LISTS) {
+        let list = match Crl::parse(bytes) {
             Ok(list) => list,
             Err(error) => {
                 unsigned.push(format!("list {}: {error}", n + 1));

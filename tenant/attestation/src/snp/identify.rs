@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Which certificate a report needs, and which one octets are: what a store files them under. Nothing is checked; a
+//! Which certificate a report needs, and which one bytes are: what a store files them under. Nothing is checked; a
 //! certificate that is filed wrongly fails when it is used.
 
 use super::chain::{oid, spl};
@@ -36,7 +36,7 @@ pub enum EndorsementId {
     Vcek {
         /// Product line.
         line: String,
-        /// The chip, as many octets as the product line has.
+        /// The chip, as many bytes as the product line has.
         chip_id: Vec<u8>,
         /// TCB numbers as the key distribution service names them, such as `blSPL=04` (57230 section 4.1).
         tcb: String,
@@ -98,7 +98,7 @@ fn query(generation: &Generation, svn: impl Fn(Component) -> Option<u8>) -> Opti
         (Component::Snp, "snpSPL"),
         (Component::Microcode, "ucodeSPL"),
     ] {
-        if generation.tcb.octet(component).is_some() {
+        if generation.tcb.byte(component).is_some() {
             parts.push(format!("{parameter}={:02}", svn(component)?));
         }
     }
@@ -125,8 +125,8 @@ pub fn wanted(report: &Report) -> Option<EndorsementId> {
 }
 
 /// Identifies the purpose of a certificate (DER or PEM); `None` when it is none of AMD's kinds.
-pub fn identify(octets: &[u8]) -> Option<EndorsementId> {
-    let certificate = Cert::parse(octets).ok()?;
+pub fn identify(bytes: &[u8]) -> Option<EndorsementId> {
+    let certificate = Cert::parse(bytes).ok()?;
     let subject = common_name(certificate.subject());
     if subject != "SEV-VCEK" && subject != "SEV-VLEK" {
         return EndorsementId::authority(&subject);
@@ -151,8 +151,8 @@ pub fn identify(octets: &[u8]) -> Option<EndorsementId> {
 }
 
 /// Issuer's common name and next update of a revocation list (DER or PEM); `None` when it is none.
-pub fn identify_list(octets: &[u8]) -> Option<(String, Option<Timestamp>)> {
-    let list = Crl::parse(octets).ok()?;
+pub fn identify_list(bytes: &[u8]) -> Option<(String, Option<Timestamp>)> {
+    let list = Crl::parse(bytes).ok()?;
     Some((
         common_name(&list.inner.tbs_cert_list.issuer),
         list.validity().1,

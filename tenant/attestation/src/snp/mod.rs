@@ -191,7 +191,7 @@ fn form(report: &Report, policy: &Policy, checks: &mut Checks) {
         report.launch_tcb,
     ];
     if !report.reserved_is_zero() || !tcbs.iter().all(|tcb| tcb.reserved_is_zero(layout)) {
-        unknown.push("reserved octets".to_owned());
+        unknown.push("reserved bytes".to_owned());
     }
     if unknown.is_empty() {
         checks.pass("report.reserved", "none", "none");

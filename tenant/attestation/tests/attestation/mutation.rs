@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Genuine evidence with one octet changed: no panic, never valid.
+//! Genuine evidence with one byte changed: no panic, never valid.
 
 use crate::vectors::{self, Case};
 use enarx_attestation::{Expected, Overall, Policy, Timestamp, Verdict, Verifier};
 
-/// Which octets of a case are changed.
+/// Which bytes of a case are changed.
 type Select = fn(&mut Case) -> &mut Vec<u8>;
 
-/// Changes each octet in turn and gives the verdicts to `judge`.
+/// Changes each byte in turn and gives the verdicts to `judge`.
 fn each_octet(case: &Case, at: u64, select: Select, mut judge: impl FnMut(usize, Verdict)) {
     let verifier = Verifier::new(Policy::insecure_authenticity_only());
     let mut changed = Case {
@@ -54,7 +54,7 @@ fn no_changed_octet_of_a_report_or_its_certificates_is_accepted() {
     }
 }
 
-/// No changed octet of a quote is accepted as something else.
+/// No changed byte of a quote is accepted as something else.
 fn quote(name: &str) {
     let folder = vectors::folder();
     let case = Case::load(&folder, name);
@@ -102,7 +102,7 @@ fn truncated_evidence_is_refused() {
                 &case.endorsements,
                 &Expected::at(Timestamp(1_750_327_295)),
             );
-            assert_eq!(verdict.overall, Overall::Invalid, "{name} of {len} octets");
+            assert_eq!(verdict.overall, Overall::Invalid, "{name} of {len} bytes");
         }
     }
 }

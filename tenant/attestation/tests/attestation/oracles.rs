@@ -39,7 +39,7 @@ fn the_pinned_roots_are_those_of_other_verifiers() {
 /// Returns the verdict of `sev`: chain and signature, nothing else.
 fn sev_accepts(case: &Case) -> bool {
     let amd = &case.endorsements.amd;
-    let der = |octets: &Option<Vec<u8>>| Certificate::from_der(octets.as_deref()?).ok();
+    let der = |bytes: &Option<Vec<u8>>| Certificate::from_der(bytes.as_deref()?).ok();
     let accepted = || {
         let chain = Chain {
             ca: ca::Chain {

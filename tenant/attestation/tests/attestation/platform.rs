@@ -179,7 +179,7 @@ fn report(generation: &Generation, tcb: TcbVersion, chip_id: [u8; 64]) -> Report
 
 /// A policy that pins everything that a policy can pin.
 fn policy(generation: &Generation, report: &Report, root: [u8; 32]) -> Policy {
-    let floor = |component| generation.tcb.octet(component).map(|_| SVN);
+    let floor = |component| generation.tcb.byte(component).map(|_| SVN);
     Policy {
         name: "pinned".to_owned(),
         insecure_simulated_roots: vec![Hex(root)],

@@ -303,7 +303,7 @@ fn a_missing_component_in_the_certificate_is_refused() {
     for generation in [&MILAN, &TURIN] {
         let mut platform = Platform::new(generation);
         for component in Component::ALL {
-            if generation.tcb.octet(component).is_some() {
+            if generation.tcb.byte(component).is_some() {
                 platform.spec.without = Some(component);
                 let name = format!("agreement.tcb-{}", component.name());
                 assert_fails_only(&platform.verify(), &[&name]);
@@ -430,7 +430,7 @@ fn unknown_versions_and_bits_are_the_policys_choice() {
     assert_eq!(platform.verify().overall, Overall::Simulated);
 }
 
-/// Every octet of the signed report, changed and signed anew by the genuine key: what must catch it.
+/// Every byte of the signed report, changed and signed anew by the genuine key: what must catch it.
 #[test]
 fn every_changed_field_is_caught_by_its_check() {
     let fields: &[(&str, std::ops::Range<usize>, &[&str])] = &[
@@ -493,15 +493,15 @@ fn every_changed_field_is_caught_by_its_check() {
     let endorsements = platform.endorsements(&endorsement);
     for (name, range, checks) in fields {
         for offset in range.clone() {
-            let mut octets = zerocopy::IntoBytes::as_bytes(&platform.report).to_vec();
-            octets[offset] ^= if *name == "cpuid" { 0x20 } else { 1 };
+            let mut bytes = zerocopy::IntoBytes::as_bytes(&platform.report).to_vec();
+            bytes[offset] ^= if *name == "cpuid" { 0x20 } else { 1 };
             if *name == "policy abi minor" {
-                octets[offset] = 0x39;
+                bytes[offset] = 0x39;
             }
             if *name == "guest_svn" {
-                octets[offset] = 8;
+                bytes[offset] = 8;
             }
-            let mut report: Report = zerocopy::FromBytes::read_from_bytes(&octets).unwrap();
+            let mut report: Report = zerocopy::FromBytes::read_from_bytes(&bytes).unwrap();
             endorsement.sign(&mut report);
             let verdict = platform.verify_as_is(&report, &endorsements);
             assert_eq!(
@@ -572,9 +572,9 @@ fn every_octet_is_under_the_signature() {
     endorsement.sign(&mut report);
     assert!(platform.verify_as_is(&report, &endorsements).is_accepted());
     for offset in (4..zerocopy::IntoBytes::as_bytes(&report).len()).step_by(3) {
-        let mut octets = zerocopy::IntoBytes::as_bytes(&report).to_vec();
-        octets[offset] ^= 0x10;
-        let changed: Report = zerocopy::FromBytes::read_from_bytes(&octets).unwrap();
+        let mut bytes = zerocopy::IntoBytes::as_bytes(&report).to_vec();
+        bytes[offset] ^= 0x10;
+        let changed: Report = zerocopy::FromBytes::read_from_bytes(&bytes).unwrap();
         let verdict = platform.verify_as_is(&changed, &endorsements);
         assert_fails(&verdict, &["report.signature"]);
     }

@@ -27,12 +27,12 @@ const SECTIONS: [(u32, u32, u32); 5] = [
 
 /// A GUID as firmware has it: the first three fields little-endian.
 fn guid(a: u32, b: u16, c: u16, rest: [u8; 8]) -> Vec<u8> {
-    let mut octets = Vec::new();
-    octets.extend(a.to_le_bytes());
-    octets.extend(b.to_le_bytes());
-    octets.extend(c.to_le_bytes());
-    octets.extend(rest);
-    octets
+    let mut bytes = Vec::new();
+    bytes.extend(a.to_le_bytes());
+    bytes.extend(b.to_le_bytes());
+    bytes.extend(c.to_le_bytes());
+    bytes.extend(rest);
+    bytes
 }
 
 /// The firmware image: two pages of a pattern, and the tables in which OVMF describes itself.
