@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use clap::Args;
 use enarx_agent::{
-    DeployError, Deployed, Key, Order, Platforms, Secret, Stop, Streams, Target, Times, Trust,
-    deploy,
+    DeployError, Deployed, Ending, Key, Order, Platforms, Secret, Stop, Streams, Target, Times,
+    Trust, deploy, deploy_detached,
 };
 use enarx_attestation::reference::PlatformKind;
 use enarx_attestation::{Overall, Policy};
@@ -32,7 +32,7 @@ use crate::host::{self, serve};
 use crate::images;
 use crate::input::read_up_to;
 use crate::options::{self, WasmOption};
-use crate::{policy, receipt, run, values};
+use crate::{policy, receipt, run, tickets, values};
 
 /// Least granularity of a Keep's memory, in bytes: a large page.
 const GRANULE: u64 = 2 << 20;
@@ -45,12 +45,16 @@ const UNPROVISIONED: u32 = 120;
 const RUNTIME: u32 = 30 * 24 * 3600;
 /// How long an application goes on without its tenant, in seconds: long enough for a connection that comes back.
 const DETACHED: u32 = 60;
+/// The same with `--detach`, in seconds: the most that a host allows unless its owner says otherwise.
+const LONG_DETACHED: u32 = 24 * 3600;
 /// Bytes of each output that the Keep keeps until they have arrived.
 const BUFFER: u32 = 1 << 20;
+/// The name of the failure to write an output of the program.
+const OUTPUT: &str = "agent.output";
 /// The name of the refusal of a host that offers no platform that the policy accepts.
 const PLATFORM: &str = "host.platform";
 /// How long an application has to end by itself after the first SIGINT.
-const GRACE: Duration = Duration::from_secs(10);
+pub const GRACE: Duration = Duration::from_secs(10);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -102,9 +106,9 @@ pub struct Arguments {
     /// Give the program a file of its private file system
     #[arg(long = "file", value_name = "GUEST=FILE", value_parser = named_file)]
     files: Vec<(String, PathBuf)>,
-    /// Write the receipt of the run to this file, and the certificates that verify it to FILE.certs
-    #[arg(long, value_name = "FILE")]
-    receipt: Option<PathBuf>,
+    /// Return when the program runs, and print the name for `enarx attach`; it may run a day without this command
+    #[arg(long, conflicts_with = "local")]
+    detach: bool,
     /// Memory of the Keep, the compiler's included
     #[arg(long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size, allow_negative_numbers = true)]
     memory: u64,
@@ -120,18 +124,28 @@ pub struct Arguments {
     /// Options of the engine, as of `enarx run`
     #[arg(short = 'W', long = "wasm", value_name = "NAME[=VALUE]", env = "ENARX_WASM", value_delimiter = ',', value_parser = options::wasm)]
     wasm: Vec<WasmOption>,
-    /// Do not say which host was taken and what its evidence shows
-    #[arg(long, short, env = "ENARX_QUIET")]
-    quiet: bool,
-    /// Print where the time goes
-    #[arg(long, env = "ENARX_TIMINGS")]
-    timings: bool,
+    #[command(flatten)]
+    shown: Shown,
     /// The program: a module, a component, or either as text (.wat)
     #[arg(value_name = "MODULE")]
     module: PathBuf,
     /// Its arguments
     #[arg(value_name = "ARGS", last = true)]
     rest: Vec<String>,
+}
+
+/// The parts of a run that are shown.
+#[derive(Args)]
+pub struct Shown {
+    /// Write the receipt of the run to this file, and the certificates that verify it to FILE.certs
+    #[arg(long, value_name = "FILE")]
+    receipt: Option<PathBuf>,
+    /// Do not say which host it was and what its evidence shows
+    #[arg(long, short, env = "ENARX_QUIET")]
+    quiet: bool,
+    /// Print where the time goes
+    #[arg(long, env = "ENARX_TIMINGS")]
+    timings: bool,
 }
 
 /// `NAME=FILE`.
@@ -239,7 +253,7 @@ impl Arguments {
                 stderr: Some(Sink::Session),
             },
             detached: Detached {
-                seconds: DETACHED,
+                seconds: if self.detach { LONG_DETACHED } else { DETACHED },
                 buffer_bytes: BUFFER,
                 when_full: WhenFull::Block,
             },
@@ -294,7 +308,7 @@ fn target(to: &str, token: Zeroizing<String>) -> Result<Target, Failure> {
     Target::parse(to, token).map_err(|error| Failure::usage(error.to_string()))
 }
 
-fn read_token(path: &Path) -> Result<Zeroizing<String>, Failure> {
+pub fn read_token(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let bytes = Zeroizing::new(read_up_to(path, MAX_TOKEN)?);
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| Failure::data(format!("{} is not text: it is no token", path.display())))?;
@@ -306,7 +320,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let order = arguments.order()?;
     let key = Key::generate().map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))?;
     let runtime = serve::runtime()?;
-    let deployed = if arguments.local {
+    let ending = if arguments.local {
         runtime.block_on(local(arguments, order, &key))
     } else {
         let targets = arguments.targets()?;
@@ -316,11 +330,43 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             )
         })?;
         let policy = policy::load(policy)?;
-        runtime.block_on(to_hosts(&targets, order, &key, policy))
+        runtime.block_on(to_hosts(&targets, order, &key, policy, arguments.detach))
     };
     // Standard input may wait for ever in a thread.
     runtime.shutdown_background();
-    show(arguments, &deployed?)
+    match ending? {
+        Ending::Complete(deployed) => show(&arguments.shown, &deployed),
+        Ending::Detached(detached) => {
+            let name = tickets::save(&detached.ticket)?;
+            if !arguments.shown.quiet {
+                say!(
+                    "enarx: it runs on {} without this command: `enarx attach {name}`",
+                    detached.host
+                );
+            }
+            outln!("{name}");
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The standard streams of this command.
+pub fn streams() -> Streams<tokio::io::Stdin, tokio::io::Stdout, tokio::io::Stderr> {
+    Streams {
+        stdin: tokio::io::stdin(),
+        stdout: tokio::io::stdout(),
+        stderr: tokio::io::stderr(),
+    }
+}
+
+/// Has SIGINT stop what `stop` is for.
+pub fn interrupts(stop: &Stop) -> tokio::task::JoinHandle<()> {
+    let handle = stop.clone();
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            handle.request();
+        }
+    })
 }
 
 /// Deploys to hosts of others.
@@ -329,32 +375,28 @@ async fn to_hosts(
     order: Order,
     key: &Key,
     policy: Policy,
-) -> Result<Deployed, Failure> {
+    detach: bool,
+) -> Result<Ending, Failure> {
     let stop = Stop::new(GRACE);
-    let handle = stop.clone();
-    let interrupts = tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
-            handle.request();
-        }
-    });
+    let interrupts = interrupts(&stop);
     let platforms = Own {
         simulated: !policy.insecure_simulated_roots.is_empty(),
     };
     let trust = Trust::new(policy);
-    let streams = Streams {
-        stdin: tokio::io::stdin(),
-        stdout: tokio::io::stdout(),
-        stderr: tokio::io::stderr(),
+    let ending = if detach {
+        deploy_detached(targets, order, key, &trust, &platforms, &stop).await
+    } else {
+        deploy(targets, order, key, &trust, &platforms, streams(), &stop)
+            .await
+            .map(|deployed| Ending::Complete(Box::new(deployed)))
     };
-    let deployed = deploy(targets, order, key, &trust, &platforms, streams, &stop);
-    let deployed = deployed.await.map_err(|error| failure(&error));
     interrupts.abort();
-    deployed
+    ending.map_err(|error| failure(&error))
 }
 
 /// Plays the host, too: a manager of this process, on a port of this machine's own.
-async fn local(arguments: &Arguments, order: Order, key: &Key) -> Result<Deployed, Failure> {
-    if !arguments.quiet {
+async fn local(arguments: &Arguments, order: Order, key: &Key) -> Result<Ending, Failure> {
+    if !arguments.shown.quiet {
         say!(
             "enarx: --local: this machine plays the host, too, on the simulated platform: it protects nothing (--quiet silences this)"
         );
@@ -381,11 +423,11 @@ async fn local(arguments: &Arguments, order: Order, key: &Key) -> Result<Deploye
     let serving = tokio::spawn(manager.run(async {
         let _ = ended.await;
     }));
-    let deployed = to_hosts(&targets, order, key, policy).await;
+    let ending = to_hosts(&targets, order, key, policy, false).await;
     let _ = end.send(());
     // Whatever became of the host, the deployment is done.
     let _ = serving.await;
-    deployed
+    ending
 }
 
 /// True if trying again may help against this reason.
@@ -404,8 +446,8 @@ fn is_passing(code: &str) -> bool {
         || code.starts_with("relay.")
 }
 
-/// The kind of failure of a deployment.
-fn failure(error: &DeployError) -> Failure {
+/// The kind of failure of a deployment. A ticket in it is kept.
+pub fn failure(error: &DeployError) -> Failure {
     let exit = match error {
         DeployError::Refused(_) => Exit::Refused,
         // It was asked, and what it has is not what the policy wants.
@@ -415,17 +457,35 @@ fn failure(error: &DeployError) -> Failure {
         DeployError::Unavailable(hosts) if hosts.iter().any(|host| is_passing(host.code())) => {
             Exit::Network
         }
-        DeployError::Unavailable(_) => Exit::Other,
+        DeployError::Failed(failed) if failed.fault.code() == OUTPUT => Exit::Output,
+        DeployError::Failed(failed) if failed.fault.is_of_evidence() => Exit::Refused,
         DeployError::Failed(_) => Exit::Fault,
         DeployError::Order(_) | DeployError::Policy(_) => Exit::Data,
         DeployError::NoTarget => Exit::Usage,
-        DeployError::Left { .. } | DeployError::Cancelled => Exit::Other,
+        DeployError::Unavailable(_) | DeployError::Left { .. } | DeployError::Cancelled => {
+            Exit::Other
+        }
     };
-    Failure::of(exit, error.to_string())
+    let ticket = match error {
+        DeployError::Failed(failed) => failed.ticket.as_deref(),
+        DeployError::Left { ticket, .. } => Some(&**ticket),
+        _ => None,
+    };
+    let rest = match (error, ticket.map(tickets::save)) {
+        (_, Some(Ok(name))) => {
+            format!("; the program may have run, and may run on: `enarx attach {name}`")
+        }
+        (DeployError::Failed(failed), _) if failed.started => {
+            "; the program may have run, and may run on for a while".to_owned()
+        }
+        (DeployError::Failed(_), _) => "; nothing ran".to_owned(),
+        _ => String::new(),
+    };
+    Failure::of(exit, format!("{error}{rest}"))
 }
 
 /// Shows the end of a run.
-fn show(arguments: &Arguments, deployed: &Deployed) -> Result<ExitCode, Failure> {
+pub fn show(arguments: &Shown, deployed: &Deployed) -> Result<ExitCode, Failure> {
     if !arguments.quiet {
         let overall = deployed.verdict.as_ref().map(|verdict| verdict.overall);
         let shown = match overall {
@@ -439,6 +499,11 @@ fn show(arguments: &Arguments, deployed: &Deployed) -> Result<ExitCode, Failure>
             say!("enarx: passed over {host}");
         }
         say!("enarx: ran on {}: {shown}", deployed.host);
+    }
+    if deployed.verdict.is_some() && deployed.receipt_verdict.is_none() {
+        say!(
+            "enarx: the receipt has no report, because the host let none through in time: it shows others nothing"
+        );
     }
     if arguments.timings {
         let timings = &deployed.timings;
@@ -459,6 +524,15 @@ fn show(arguments: &Arguments, deployed: &Deployed) -> Result<ExitCode, Failure>
     }
     if let Some(path) = &arguments.receipt {
         receipt::write(path, &deployed.receipt, &deployed.endorsements.amd)?;
+    }
+    let missing = deployed
+        .missing_stdout
+        .saturating_add(deployed.missing_stderr);
+    if missing > 0 {
+        return Err(Failure::of(
+            Exit::Output,
+            format!("{missing} bytes of the program's output are lost: another command took them"),
+        ));
     }
     let exit = deployed.exit;
     match exit.kind {

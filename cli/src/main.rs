@@ -17,6 +17,7 @@ mod images;
 mod input;
 mod inspect;
 mod json;
+mod keeps;
 mod log;
 mod measure;
 mod options;
@@ -28,6 +29,7 @@ mod run;
 mod serials;
 mod simulated;
 mod state;
+mod tickets;
 mod usage;
 mod values;
 mod verify;
@@ -55,6 +57,9 @@ enum Command {
     /// Run a WebAssembly program in a Keep
     Run(Box<run::Arguments>),
     Deploy(Box<deploy::Arguments>),
+    Attach(keeps::Attach),
+    Stop(keeps::StopArguments),
+    Keeps(keeps::Arguments),
     Host(Box<host::Arguments>),
     /// Show what this machine offers for each kind of Keep, and what is missing
     Doctor(doctor::Arguments),
@@ -93,7 +98,13 @@ impl Command {
             Self::Measure(arguments) => arguments.json.on,
             Self::Release(arguments) => arguments.json(),
             Self::Host(arguments) => arguments.json(),
-            Self::Run(_) | Self::Deploy(_) | Self::Completions(_) | Self::Man(_) => false,
+            Self::Keeps(arguments) => arguments.json(),
+            Self::Run(_)
+            | Self::Deploy(_)
+            | Self::Attach(_)
+            | Self::Stop(_)
+            | Self::Completions(_)
+            | Self::Man(_) => false,
         }
     }
 
@@ -101,6 +112,9 @@ impl Command {
         match self {
             Self::Run(arguments) => run::run(arguments),
             Self::Deploy(arguments) => deploy::run(arguments),
+            Self::Attach(arguments) => keeps::attach_to(arguments),
+            Self::Stop(arguments) => keeps::stop(arguments),
+            Self::Keeps(arguments) => keeps::run(arguments),
             Self::Host(arguments) => host::run(arguments),
             Self::Doctor(arguments) | Self::Platform(Platform::Info(arguments)) => {
                 Ok(doctor::run(arguments))

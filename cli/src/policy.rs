@@ -14,6 +14,7 @@ use enarx_attestation::reference::PlatformKind;
 use enarx_attestation::{CATALOGUE, Policy, Verdict};
 use enarx_collateral::file;
 use enarx_manager_api::PlatformOffer;
+use enarx_snp::product::MILAN;
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -183,6 +184,10 @@ fn of_launches(platform: PlatformKind, roots: Vec<Hex<32>>) -> Result<Policy, Fa
         ..Policy::default()
     };
     let digests = images::launch_digests(platform)?;
+    if platform == PlatformKind::Snp {
+        // Any report of such a CPU can be forged (badfuse): whoever wants them adds them.
+        policy.snp.products.retain(|product| product != MILAN.name);
+    }
     policy.snp.measurements = digests.into_iter().map(|(_, digest)| digest).collect();
     Ok(policy)
 }
@@ -208,10 +213,15 @@ fn written(policy: &Policy) -> String {
         lines.extend(roots.iter().map(|root| format!("    \"{root}\",")));
         lines.push("]".to_owned());
     }
-    lines.push(
-        "\n[snp]\n# Launch digests, by the virtual CPUs of the Keep (--vcpus).\nmeasurements = ["
-            .to_owned(),
-    );
+    lines.push("\n[snp]".to_owned());
+    let products = &policy.snp.products;
+    if !products.iter().any(|product| product == MILAN.name) {
+        let products: Vec<_> = products.iter().map(|it| format!("\"{it}\"")).collect();
+        lines.push("# Without milan: any report of such a CPU can be forged.".to_owned());
+        lines.push(format!("products = [{}]", products.join(", ")));
+    }
+    lines.push("# Launch digests, by the virtual CPUs of the Keep (--vcpus).".to_owned());
+    lines.push("measurements = [".to_owned());
     let digests = (1..).zip(&policy.snp.measurements);
     lines.extend(digests.map(|(vcpus, digest)| format!("    \"{digest}\", # {vcpus}")));
     lines.push(

@@ -2,9 +2,9 @@
 
 //! `enarx receipt`: what a Keep says that it ran. The judgement is `enarx-agent`'s.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::DirBuilder;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,6 +14,7 @@ use enarx_agent::receipt::{self, Verified};
 use enarx_attestation::{AmdEndorsements, Endorsements, Timestamp};
 use enarx_session::receipt::{Receipt, Stream};
 use serde_json::json;
+use tempfile::NamedTempFile;
 
 use crate::certs::StoreArguments;
 use crate::failure::{Exit, Failure};
@@ -182,15 +183,13 @@ pub fn write(
             ),
         )
     };
+    // A new file in the place of what was there, so no link is followed and nobody else can read it.
     let create = |path: &Path, bytes: &[u8]| -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path)?;
-        file.write_all(bytes)
+        let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+        let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        file.write_all(bytes)?;
+        file.persist(path)?;
+        Ok(())
     };
     let bytes = receipt.encode().map_err(|error| failed(&error))?;
     create(path, &bytes).map_err(|error| failed(&error))?;
@@ -208,6 +207,9 @@ pub fn write(
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700);
     builder.create(&folder).map_err(|error| failed(&error))?;
+    if !folder.symlink_metadata().is_ok_and(|it| it.is_dir()) {
+        return Err(failed(&format_args!("{} is a link", folder.display())));
+    }
     for (name, bytes) in files {
         create(&folder.join(name), bytes).map_err(|error| failed(&error))?;
     }

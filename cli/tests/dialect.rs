@@ -12,6 +12,11 @@ use std::process::{Command, Output};
 const COMMANDS: &[&[&str]] = &[
     &["run"],
     &["deploy"],
+    &["attach"],
+    &["stop"],
+    &["keeps", "list"],
+    &["keeps", "show"],
+    &["keeps", "end"],
     &["host", "serve"],
     &["host", "show"],
     &["host", "token", "add"],

@@ -141,6 +141,8 @@ fn settings(
         .unwrap_or(u32::MAX)
         .saturating_mul(VCPUS_PER_PROCESSOR);
     let memory = rustix::system::sysinfo().totalram;
+    // The machine needs some itself, and one tenant is not to take everything.
+    let (memory, of_one) = (memory / 8 * 7, memory / 4 * 3);
     let uname = rustix::system::uname();
     let name = Name::cleaned(&uname.nodename().to_string_lossy().to_ascii_lowercase());
     Ok(Settings {
@@ -149,9 +151,9 @@ fn settings(
         name: name.as_str().to_owned(),
         platforms: vec![platform],
         limits: Limits {
-            vcpus,
-            memory,
-            keeps: KEEPS,
+            vcpus: vcpus.div_ceil(2),
+            memory: of_one,
+            keeps: KEEPS / 2,
             runtime_seconds_max: RUNTIME,
             detached_seconds_max: DETACHED,
         },

@@ -306,6 +306,9 @@ fn a_receipt_is_verified_without_the_host_and_refused_by_name() {
     let folder = host.folder.path().to_owned();
     let other_digest = with_digest(&own, &"00".repeat(48));
     let accepted = verify(&receipt, &own, &application);
+    // As text it is the same application.
+    let as_text = verify(&receipt, &own, &program("exit.wat"));
+    assert!(as_text.status.success(), "{}", text(&as_text.stderr));
     let shown = text(&accepted.stdout);
     assert!(accepted.status.success(), "{}", text(&accepted.stderr));
     assert!(shown.contains("holds: Simulated"), "{shown}");
@@ -316,7 +319,7 @@ fn a_receipt_is_verified_without_the_host_and_refused_by_name() {
     let certificates = folder.join("receipt.certs");
     std::os::unix::fs::symlink(certificates, folder.join("forged.certs")).unwrap();
     for (receipt, policy, application, code) in [
-        (&receipt, &own, &program("exit.wat"), "receipt.application"),
+        (&receipt, &own, &program("trap.wat"), "receipt.application"),
         (&receipt, &other_digest, &application, "guest.measurement"),
         (&forged, &own, &application, "receipt.signature"),
         (
@@ -361,14 +364,15 @@ fn hosts_that_cannot_be_asked_are_no_refused_evidence() {
     let (place, pin) = host.to.split_once('#').unwrap();
     let other_pin = format!("{place}#sha256={}", "00".repeat(32));
     fs::write(host.path("other-token"), "enarx_00").unwrap();
-    for (to, token, said) in [
+    for (to, token, said, code) in [
         (
             format!("https://127.0.0.1:1#{pin}"),
             "token",
             "no connection",
+            75,
         ),
-        (other_pin, "token", "not sha256=0000"),
-        (host.to.clone(), "other-token", "token"),
+        (other_pin, "token", "not sha256=0000", 1),
+        (host.to.clone(), "other-token", "token", 1),
     ] {
         let mut command = common::enarx();
         command
@@ -379,7 +383,7 @@ fn hosts_that_cannot_be_asked_are_no_refused_evidence() {
             .arg(program("exit.wat"));
         let output = run(&mut command, b"");
         let stderr = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(75), "{stderr}");
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
         assert!(stderr.contains(said), "{said}: {stderr}");
     }
 }
@@ -427,7 +431,8 @@ fn a_killed_keep_is_never_success() {
     let output = child.wait_with_output().unwrap();
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(70), "{stderr}");
-    assert!(stderr.contains("ended before the session did"), "{stderr}");
+    assert!(stderr.contains("its Keep ended"), "{stderr}");
+    assert!(stderr.contains("may have run"), "{stderr}");
 }
 
 #[test]
@@ -455,6 +460,54 @@ fn a_killed_manager_leaves_no_keep_behind() {
     }
     let output = child.wait_with_output().unwrap();
     assert_ne!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_program_runs_on_alone_and_is_found_again() {
+    let host = Host::start(&[]);
+    let policy = policy(host.folder.path());
+    let tenant = host.path("tenant");
+    let command = |arguments: &[&str]| {
+        let mut command = common::enarx();
+        command.args(arguments).env("XDG_STATE_HOME", &tenant);
+        command.env("ENARX_TOKEN_FILE", host.path("token"));
+        command.env("ENARX_POLICY", &policy);
+        command
+    };
+    let detach = || {
+        let mut detached = command(&["deploy", "-q", "--detach", "--to", &host.to]);
+        let output = run(detached.arg(program("delivered.wat")), b"");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout).trim().to_owned()
+    };
+    let list = || text(&command(&["keeps", "list"]).output().unwrap().stdout);
+    let name = detach();
+    assert_eq!(list().trim(), name);
+    let shown = command(&["keeps", "show", &name[..6]]).output().unwrap();
+    let shown = text(&shown.stdout);
+    assert!(shown.contains("host: 127.0.0.1:"), "{shown}");
+    assert_eq!(host.keeps().len(), 1);
+    // It waits for its standard input, which the next command brings.
+    let output = run(&mut command(&["attach", "-q", &name]), b"late input");
+    let stdout = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
+    assert!(stdout.starts_with("delivered.wat") && stdout.ends_with("late input"));
+    assert_eq!(list(), "");
+    wait_until(|| host.keeps().is_empty());
+
+    // Stopped, and its receipt fetched.
+    let name = detach();
+    let stopped = command(&["stop", &name]).output().unwrap();
+    assert!(stopped.status.success(), "{}", text(&stopped.stderr));
+    let output = run(&mut command(&["attach", "-q", &name]), b"");
+    assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
+
+    // Ended by the host, without one.
+    let name = detach();
+    let ended = command(&["keeps", "end", &name]).output().unwrap();
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    wait_until(|| host.keeps().is_empty());
+    assert_eq!(list(), "");
 }
 
 #[test]

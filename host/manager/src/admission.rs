@@ -46,6 +46,11 @@ pub(crate) fn check_terms(contract: &Contract, offer: &Offer, now: u64) -> Resul
     check_doors(&terms.doors, &offer.doors)
 }
 
+/// Longest time that a Keep waits for its application, in seconds: it costs what one that runs costs.
+const MAX_UNPROVISIONED: u32 = 600;
+/// Longest time that a contract holds, in seconds: its record is kept as long.
+const MAX_VALID: u64 = 366 * 24 * 3600;
+
 fn check_times(times: &Times, limits: &Limits, now: u64) -> Result<(), Refusal> {
     if times.not_before > now.saturating_add(MAX_SKEW) || times.not_after < now {
         return Err(ContractError::Times {
@@ -54,6 +59,14 @@ fn check_times(times: &Times, limits: &Limits, now: u64) -> Result<(), Refusal> 
             now,
         }
         .into());
+    }
+    let latest = now.saturating_add(MAX_VALID);
+    if times.not_after > latest {
+        return Err(Refusal::Times {
+            term: "not_after",
+            limit: u32::try_from(latest).unwrap_or(u32::MAX),
+            wanted: u32::try_from(times.not_after).unwrap_or(u32::MAX),
+        });
     }
     for (term, limit, wanted) in [
         (
@@ -69,7 +82,7 @@ fn check_times(times: &Times, limits: &Limits, now: u64) -> Result<(), Refusal> 
         // A Keep that waits costs as much as one that runs.
         (
             "unprovisioned_seconds",
-            limits.runtime_seconds_max,
+            limits.runtime_seconds_max.min(MAX_UNPROVISIONED),
             times.unprovisioned_seconds,
         ),
     ] {

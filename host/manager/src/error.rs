@@ -18,6 +18,12 @@ pub enum StateError {
         /// The system's error.
         error: io::Error,
     },
+    /// The folder is another user's, or none.
+    #[error("{} is no folder of this user's: name one that is", path.display())]
+    Owner {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Others can read the folder.
     #[error("{} is open to others (mode {mode:03o}): run chmod 700 on it", path.display())]
     Mode {
@@ -69,6 +75,7 @@ impl StateError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::File { .. } => "state.file",
+            Self::Owner { .. } => "state.owner",
             Self::Mode { .. } => "state.mode",
             Self::PathTooLong { .. } => "state.path",
             Self::Damaged { .. } => "state.damaged",

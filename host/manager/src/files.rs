@@ -4,9 +4,11 @@
 //! to read.
 
 use crate::StateError;
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -25,7 +27,7 @@ pub(crate) fn error(path: &Path, error: io::Error) -> StateError {
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
     let read = || {
         let mut bytes = Zeroizing::new(Vec::new());
-        let file = File::open(path)?;
+        let file = own(OpenOptions::new().read(true), path)?;
         file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
             return Err(io::Error::from(ErrorKind::FileTooLarge));
@@ -67,14 +69,26 @@ fn create_new(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// Opens a regular file of this user's, and follows no link.
+fn own(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let flags = i32::from_ne_bytes(flags.bits().to_ne_bytes());
+    let file = options.custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.uid() != geteuid().as_raw() {
+        return Err(io::Error::other("it is not a regular file of this user's"));
+    }
+    Ok(file)
+}
+
 /// Opens a file for reading and writing, and makes it if it is not there.
 pub(crate) fn open(path: &Path) -> Result<File, StateError> {
-    OpenOptions::new()
+    let mut options = OpenOptions::new();
+    options
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(MODE)
-        .open(path)
-        .map_err(|cause| error(path, cause))
+        .mode(MODE);
+    own(&mut options, path).map_err(|cause| error(path, cause))
 }

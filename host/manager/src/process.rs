@@ -97,6 +97,14 @@ pub(crate) struct Started {
     pub errors: OwnedFd,
 }
 
+/// The variables that a Keep's process gets: where its user's folders are, and the one for tests of Enarx.
+const ENVIRONMENT: [&str; 4] = [
+    "ENARX_END_ON_REFUSED_CALLS",
+    "HOME",
+    "XDG_DATA_HOME",
+    "XDG_STATE_HOME",
+];
+
 /// Asks the thread for a process.
 type Request = oneshot::Sender<io::Result<Started>>;
 
@@ -130,6 +138,9 @@ impl Starter {
 
 fn start(command: &KeepCommand) -> io::Result<Started> {
     let (control, other_end) = UnixStream::pair()?;
+    let kept = ENVIRONMENT
+        .iter()
+        .filter_map(|name| Some((name, std::env::var_os(name)?)));
     let mut child = Command::new(&command.program)
         .args(&command.arguments)
         .stdin(Stdio::from(OwnedFd::from(other_end)))
@@ -137,6 +148,8 @@ fn start(command: &KeepCommand) -> io::Result<Started> {
         .stderr(Stdio::piped())
         // A terminal's Ctrl-C is the manager's, which ends its Keeps in order.
         .process_group(0)
+        .env_clear()
+        .envs(kept)
         .spawn()?;
     // It is our child and not reaped, so the number still names it.
     let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());

@@ -68,7 +68,8 @@ impl Default for Rates {
 }
 
 /// The program that serves one Keep, and speaks [`crate::keep_process`] on its standard input. It inherits
-/// the manager's environment and working directory, and no descriptors but its standard streams.
+/// the manager's working directory, a few variables (where its user's folders are), and no descriptors but its standard streams
+/// and those that the manager itself was started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeepCommand {
     /// Its file.

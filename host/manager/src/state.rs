@@ -8,9 +8,10 @@ use crate::tokens::{self, Token};
 use crate::{StateError, files};
 use enarx_contract::canonical::{Hex, Name};
 use enarx_tls::Key;
+use rustix::process::geteuid;
 use std::fs::{DirBuilder, File};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -151,6 +152,7 @@ impl State {
     pub(crate) fn clean_doors(&self) -> Result<PathBuf, StateError> {
         let doors = self.folder.join("keeps");
         make_folder(&doors)?;
+        check_own(&doors)?;
         let clean = || {
             for entry in std::fs::read_dir(&doors)? {
                 let path = entry?.path();
@@ -174,11 +176,7 @@ fn folder(path: &Path) -> Result<PathBuf, StateError> {
     let folder = path
         .canonicalize()
         .map_err(|error| files::error(path, error))?;
-    let metadata = std::fs::metadata(&folder).map_err(|error| files::error(&folder, error))?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(StateError::Mode { path: folder, mode });
-    }
+    check_own(&folder)?;
     let limit = SOCKET_PATH - SOCKET_NAME;
     if folder.as_os_str().as_bytes().len() > limit {
         return Err(StateError::PathTooLong {
@@ -187,6 +185,25 @@ fn folder(path: &Path) -> Result<PathBuf, StateError> {
         });
     }
     Ok(folder)
+}
+
+/// Refuses a folder that is another user's, or that others can enter: whoever can write there chooses the host's keys.
+fn check_own(folder: &Path) -> Result<(), StateError> {
+    let metadata =
+        std::fs::symlink_metadata(folder).map_err(|error| files::error(folder, error))?;
+    if !metadata.is_dir() || metadata.uid() != geteuid().as_raw() {
+        return Err(StateError::Owner {
+            path: folder.to_owned(),
+        });
+    }
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(StateError::Mode {
+            path: folder.to_owned(),
+            mode,
+        });
+    }
+    Ok(())
 }
 
 fn make_folder(path: &Path) -> Result<(), StateError> {
@@ -223,6 +240,26 @@ fn key(path: &Path) -> Result<Key, StateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_of_others_are_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let state = State::open(&path).unwrap();
+        let elsewhere = folder.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        let precious = elsewhere.join("precious.sock");
+        std::fs::write(&precious, "").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, path.join("keeps")).unwrap();
+        let refused = state.clean_doors().unwrap_err();
+        assert_eq!(refused.code(), "state.owner");
+        assert!(precious.exists());
+        let key = folder.path().join("key");
+        std::fs::rename(path.join("host.key"), &key).unwrap();
+        std::os::unix::fs::symlink(&key, path.join("host.key")).unwrap();
+        let refused = State::open(&path).err().map(|error| error.code());
+        assert_eq!(refused, Some("state.file"));
+    }
 
     fn open(folder: &Path) -> State {
         State::open(folder).unwrap()

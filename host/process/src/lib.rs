@@ -231,6 +231,10 @@ pub fn run(runtime: &[u8], launch: Launch) -> Result<Run, LaunchError> {
     Ok(Run { outcome, report })
 }
 
+/// How often sealing is tried, and the pause between two tries: a second in all.
+const SEAL_TRIES: u32 = 50;
+const SEAL_PAUSE: Duration = Duration::from_millis(20);
+
 /// The image in a memory file that nobody can change any more.
 fn seal_image(bytes: &[u8]) -> rustix::io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
@@ -245,8 +249,14 @@ fn seal_image(bytes: &[u8]) -> rustix::io::Result<OwnedFd> {
         rest = rest.get(count..).unwrap_or(&[]);
     }
     let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    fcntl_add_seals(&image, seals)?;
-    Ok(image)
+    // Memory that the kernel is just moving cannot be sealed: it says so for a moment.
+    for _ in 0..SEAL_TRIES {
+        match fcntl_add_seals(&image, seals) {
+            Err(Errno::BUSY) => thread::sleep(SEAL_PAUSE),
+            other => return other.map(|()| image),
+        }
+    }
+    Err(Errno::BUSY)
 }
 
 /// Waits until the child has confined itself; `None` when the time limit was reached first.

@@ -737,6 +737,26 @@ impl Session<Released> {
         Ok(())
     }
 
+    /// Begins to deliver a deployment again that an earlier session with this Keep did not get started: the Keep's evidence
+    /// says that it is unused. Standard input that `streams` took in that session is sent in this one.
+    ///
+    /// # Errors
+    /// [`Refusal`] as for [`Self::release`]; [`Refusal::Continuity`] when an application has had some of `streams`.
+    pub fn release_again(
+        &mut self,
+        deployment: &Deployment,
+        mut streams: Streams,
+        now: Moment,
+    ) -> Result<(), Refusal> {
+        let received = streams.stdout.seen != 0 || streams.stderr.seen != 0;
+        if received || !streams.stdin.resume_at(0, WINDOW) {
+            return Err(Refusal::Continuity("application"));
+        }
+        self.release(deployment, now)?;
+        self.stage.streams = streams;
+        Ok(())
+    }
+
     /// The part to supply next, from which offset, and how much of it at most; `None` when nothing is wanted now. Small
     /// parts may pass one by one between two calls of [`Self::outgoing`].
     pub fn wanted(&self, now: Moment) -> Option<(Part, u64, usize)> {

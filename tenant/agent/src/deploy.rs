@@ -6,30 +6,30 @@
 use crate::clock::{Clock, unix_seconds};
 use crate::error::{DeployError, Failed, Fault, Refused};
 use crate::judge::Trust;
+use crate::line::Stream;
 use crate::manager::Manager;
+use crate::opening::{Judged, Lap, Rejection, Way};
 use crate::order::{Order, Package, random};
-use crate::peek::{Endorser, Peek};
-use crate::pump::{End, Held, Pump, Terms};
+use crate::run::{Delivery, Ending, Run};
 use crate::stop::Stop;
-use crate::streams::Streams;
+use crate::streams::{Quiet, Streams};
 use crate::target::Target;
 use crate::terms::{self, Platforms};
+use crate::ticket::Ticket;
 use crate::timings::Timings;
-use crate::wire::Wire;
-use enarx_attestation::{Check, Endorsements, Verdict};
+use enarx_attestation::{Endorsements, Verdict};
 use enarx_contract::canonical::Base64;
-use enarx_contract::{Agreement, Contract, Countersignature, Side, Tee, signing_input};
+use enarx_contract::{Agreement, Contract, Countersignature, Side, signing_input};
+use enarx_session::Refusal;
+use enarx_session::deployment::Deployment;
 use enarx_session::document::{Exit, Started};
 use enarx_session::receipt::Receipt;
-use enarx_session::tenant::{Channel, Identity, Outcome, Released, Session, Unjudged, Wanted};
-use enarx_session::{Moment, Refusal};
+use enarx_session::tenant::{Identity, Wanted};
 use enarx_tls::Key;
+use sha2::{Digest, Sha256};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
-
-/// Time for the TLS handshake with the Keep.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Time for the request that ends a Keep which is not used. It ends by itself too, only later.
 const CLEAN_UP: Duration = Duration::from_secs(10);
@@ -45,10 +45,42 @@ pub struct Deployed {
     pub receipt: Receipt,
     /// The Keep.
     pub identity: Identity,
-    /// The verdict under which the application was released; `None`: nothing shows what the Keep was.
+    /// The verdict under which the application was released, or first attached to by this call; `None`: nothing shows
+    /// what the Keep was.
     pub verdict: Option<Verdict>,
     /// The verdict over the receipt's report; `None`: it has none, so it means nothing to others.
     pub receipt_verdict: Option<Verdict>,
+    /// The contract with both signatures.
+    pub agreement: Agreement,
+    /// The certificates and revocation lists by which its evidence was judged.
+    pub endorsements: Endorsements,
+    /// The hosts that were asked before this one, and why they were not taken.
+    pub passed_over: Vec<Refused>,
+    /// The phases of the application's start, as the Keep tells them.
+    pub started: Option<Started>,
+    /// How often the session was cut and taken up again.
+    pub resumed: u32,
+    /// Bytes of standard output that were not received here, because the Keep dropped them while nobody was attached, or
+    /// gave them to another program of this tenant. The receipt covers them, so it holds; whoever wanted the whole output
+    /// does not have it.
+    pub missing_stdout: u64,
+    /// The same of standard error.
+    pub missing_stderr: u64,
+    /// How long what took.
+    pub timings: Timings,
+}
+
+/// A deployment that was left once its application ran.
+#[derive(Debug)]
+pub struct Detached {
+    /// The host, `HOST:PORT`.
+    pub host: String,
+    /// By which the application is attached to, stopped or ended. Keep it: nothing else finds the Keep again.
+    pub ticket: Ticket,
+    /// The Keep.
+    pub identity: Identity,
+    /// The verdict under which the application was released; `None`: nothing shows what the Keep is.
+    pub verdict: Option<Verdict>,
     /// The contract with both signatures.
     pub agreement: Agreement,
     /// The certificates and revocation lists by which its evidence was judged.
@@ -65,7 +97,8 @@ pub struct Deployed {
 ///
 /// Every host is asked for its offer and for a Keep of a contract, and the Keep for evidence over a session of its own. A
 /// host that is not taken learns the tenant's key and the contract, and its Keep is ended. After the release there is no
-/// other host: the application runs at most once.
+/// other host: the application runs at most once. A session that is cut is taken up again, each time after a new
+/// verdict over the same Keep, until several tries in a row have failed.
 ///
 /// Needs a tokio runtime with I/O and time. The future may be dropped at any time: an application that runs then goes on as
 /// the order's [`enarx_session::deployment::Detached`] says, and a Keep without one ends by itself.
@@ -86,11 +119,7 @@ where
     O: AsyncWrite + Unpin,
     E: AsyncWrite + Unpin,
 {
-    if targets.is_empty() {
-        return Err(DeployError::NoTarget);
-    }
-    trust.policy.check()?;
-    let package = Package::new(order)?;
+    let package = admit(targets, order, trust)?;
     let tenant = Tenant {
         key,
         trust,
@@ -98,55 +127,66 @@ where
         package: &package,
         stop,
     };
-    let mut refused = Vec::new();
-    for target in targets {
-        let host = target.name();
-        // Boxed: the future of a whole session is large.
-        match Box::pin(tenant.approach(target)).await {
-            Ok(accepted) => {
-                let mut deployed = Box::pin(tenant.run(target, accepted, streams)).await?;
-                deployed.passed_over = refused;
-                return Ok(deployed);
-            }
-            Err(Rejection {
-                fault: Fault::Cancelled,
-                ..
-            }) => return Err(DeployError::Cancelled),
-            Err(Rejection { fault, checks }) => {
-                tracing::warn!(host, code = fault.code(), %fault, "host not taken");
-                refused.push(Refused {
-                    host,
-                    fault,
-                    checks,
-                });
-            }
+    match Box::pin(tenant.deploy(targets, streams, false)).await? {
+        (Ending::Complete(mut deployed), passed_over) => {
+            deployed.passed_over = passed_over;
+            Ok(*deployed)
+        }
+        // It comes of the wish to detach alone.
+        (Ending::Detached(detached), _) => Err(DeployError::Left {
+            host: detached.host,
+            ticket: Box::new(detached.ticket),
+        }),
+    }
+}
+
+/// Deploys as [`deploy`] does, and leaves as soon as the application runs. Its standard input stays open and its output
+/// waits in the Keep, as the order's [`enarx_session::deployment::Detached`] says, for whoever attaches with the ticket:
+/// with 0 seconds there, the Keep stops it at once. The result is [`Ending::Complete`] when the application has ended
+/// without ever running, because the Keep could not start it.
+///
+/// # Errors
+/// [`DeployError`] as for [`deploy`]. When the application may run although leaving failed, [`Failed::ticket`] is there.
+pub async fn deploy_detached(
+    targets: &[Target],
+    order: Order,
+    key: &Key,
+    trust: &Trust,
+    platforms: &dyn Platforms,
+    stop: &Stop,
+) -> Result<Ending, DeployError> {
+    let package = admit(targets, order, trust)?;
+    let tenant = Tenant {
+        key,
+        trust,
+        platforms,
+        package: &package,
+        stop,
+    };
+    let streams = Streams {
+        stdin: Quiet,
+        stdout: tokio::io::sink(),
+        stderr: tokio::io::sink(),
+    };
+    match Box::pin(tenant.deploy(targets, streams, true)).await? {
+        (Ending::Detached(mut detached), passed_over) => {
+            detached.passed_over = passed_over;
+            Ok(Ending::Detached(detached))
+        }
+        (Ending::Complete(mut deployed), passed_over) => {
+            deployed.passed_over = passed_over;
+            Ok(Ending::Complete(deployed))
         }
     }
-    if refused.iter().any(|host| host.fault.is_of_evidence()) {
-        return Err(DeployError::Refused(refused));
-    }
-    Err(DeployError::Unavailable(refused))
 }
 
-/// Why a host is not taken.
-struct Rejection {
-    fault: Fault,
-    checks: Vec<Check>,
-}
-
-impl From<Fault> for Rejection {
-    fn from(fault: Fault) -> Self {
-        Self {
-            fault,
-            checks: Vec::new(),
-        }
+/// Checks what can be checked before any host is asked.
+fn admit(targets: &[Target], order: Order, trust: &Trust) -> Result<Package, DeployError> {
+    if targets.is_empty() {
+        return Err(DeployError::NoTarget);
     }
-}
-
-impl From<Refusal> for Rejection {
-    fn from(refusal: Refusal) -> Self {
-        Fault::from(refusal).into()
-    }
+    trust.policy.check()?;
+    Ok(Package::new(order)?)
 }
 
 /// The tenant, in one deployment.
@@ -159,32 +199,59 @@ struct Tenant<'a> {
 }
 
 /// A Keep that passed the policy.
-struct Accepted<S> {
+struct Accepted {
     contract: Contract,
     agreement: Agreement,
-    wire: Wire<S>,
-    peek: Peek,
-    session: Session<Released>,
-    held: Held,
-    verdict: Option<Verdict>,
+    judged: Judged<Stream>,
     clock: Clock,
     timings: Timings,
     begun: Instant,
 }
 
-/// Takes the time since the last call.
-struct Lap(Instant);
-
-impl Lap {
-    fn take(&mut self) -> Duration {
-        let now = Instant::now();
-        now - std::mem::replace(&mut self.0, now)
+impl Tenant<'_> {
+    /// Deploys to the first host that is taken.
+    async fn deploy<I, O, E>(
+        &self,
+        targets: &[Target],
+        streams: Streams<I, O, E>,
+        detach: bool,
+    ) -> Result<(Ending, Vec<Refused>), DeployError>
+    where
+        I: AsyncRead + Unpin,
+        O: AsyncWrite + Unpin,
+        E: AsyncWrite + Unpin,
+    {
+        let mut refused = Vec::new();
+        for target in targets {
+            let host = target.name();
+            // Boxed: the future of a whole session is large.
+            match Box::pin(self.approach(target)).await {
+                Ok(accepted) => {
+                    let ended = Box::pin(self.run(target, accepted, streams, detach)).await?;
+                    return Ok((ended, refused));
+                }
+                Err(Rejection {
+                    fault: Fault::Cancelled,
+                    ..
+                }) => return Err(DeployError::Cancelled),
+                Err(Rejection { fault, checks }) => {
+                    tracing::warn!(host, code = fault.code(), %fault, "host not taken");
+                    refused.push(Refused {
+                        host,
+                        fault,
+                        checks,
+                    });
+                }
+            }
+        }
+        if refused.iter().any(|host| host.fault.is_of_evidence()) {
+            return Err(DeployError::Refused(refused));
+        }
+        Err(DeployError::Unavailable(refused))
     }
-}
 
-impl<'a> Tenant<'a> {
     /// Brings one host as far as a Keep that passed the policy. Otherwise the Keep, if there is one, is ended.
-    async fn approach(&self, target: &Target) -> Result<Accepted<crate::line::Stream>, Rejection> {
+    async fn approach(&self, target: &Target) -> Result<Accepted, Rejection> {
         let begun = Instant::now();
         let mut lap = Lap(begun);
         let mut manager = Manager::new(target);
@@ -206,6 +273,8 @@ impl<'a> Tenant<'a> {
         let input = signing_input(Side::Tenant, contract.digest());
         let signature = self.key.sign(&input).map_err(Fault::from)?;
         tracing::info!(host = target.name(), keep = %contract.keep_id(), "asking for a Keep");
+        let clock = Clock::start();
+        let way = self.way(target, &contract, clock);
         let work = async {
             let host = manager.create(&contract, signature).await?;
             timings.post = lap.take();
@@ -219,29 +288,17 @@ impl<'a> Tenant<'a> {
             };
             manager.ready(&contract).await?;
             timings.launch = lap.take();
-            let session = self.attest(target, &mut manager, &contract, &mut lap, &mut timings);
+            let session = way.open(&mut manager, Wanted::Fresh, None, &mut lap, &mut timings);
             let judged = Box::pin(session).await?;
             Ok::<_, Rejection>((agreement, judged))
         };
         match Box::pin(self.stop.unless(work)).await {
             Ok((agreement, judged)) => {
                 tracing::info!(host = target.name(), "the Keep is accepted");
-                let Judged {
-                    wire,
-                    peek,
-                    session,
-                    held,
-                    verdict,
-                    clock,
-                } = judged;
                 Ok(Accepted {
                     contract,
                     agreement,
-                    wire,
-                    peek,
-                    session,
-                    held,
-                    verdict,
+                    judged,
                     clock,
                     timings,
                     begun,
@@ -254,116 +311,26 @@ impl<'a> Tenant<'a> {
         }
     }
 
-    /// Opens a session with the Keep of a contract and has its evidence judged.
-    async fn attest(
-        &self,
-        target: &Target,
-        manager: &mut Manager<'_>,
-        contract: &Contract,
-        lap: &mut Lap,
-        timings: &mut Timings,
-    ) -> Result<Judged<crate::line::Stream>, Rejection> {
-        let stream = manager.relay(contract).await?;
-        let mut wire = Wire::tenant(stream, self.key)?;
-        let facts = timeout(HANDSHAKE, wire.handshake())
-            .await
-            .map_err(|_| Refusal::Timeout("TLS handshake"))??;
-        timings.handshake = lap.take();
-        let clock = Clock::start();
-        let channel = Channel {
-            keep: facts.peer,
-            tenant: facts.own,
-            exporter: facts.exporter,
-        };
-        let nonce = random()?;
-        let mut session = Session::attest(
-            contract.clone(),
-            channel,
-            Wanted::Fresh,
-            None,
-            nonce,
-            clock.now(),
-        );
-        let mut peek = Peek::new();
-        let until = clock.instant(session.deadline());
-        tokio::time::timeout_at(until, evidence(&mut wire, &mut session, &mut peek))
-            .await
-            .map_err(|_| Refusal::Timeout("EVIDENCE"))??;
-        timings.evidence = lap.take();
-        let endorser = peek.report().and_then(Endorser::of);
-        // Without a readable report there is nothing to ask for; the verifier says so.
-        let endorsements = match endorser {
-            Some(endorser) => manager.endorsements(endorser).await?,
-            None => Endorsements::default(),
-        };
-        let held = Held {
-            endorser,
-            endorsements,
-        };
-        let (session, verdict) = self.judge(target, contract, session, &held, clock)?;
-        timings.verdict = lap.take();
-        Ok(Judged {
-            wire,
-            peek,
-            session,
-            held,
-            verdict,
-            clock,
-        })
-    }
-
-    /// Has the evidence judged, or takes the tenant's word where there can be none.
-    fn judge(
-        &self,
-        target: &Target,
-        contract: &Contract,
-        session: Session<Unjudged>,
-        held: &Held,
-        clock: Clock,
-    ) -> Result<(Session<Released>, Option<Verdict>), Rejection> {
-        let unattested = self.package.order().unattested;
-        if let (Tee::None, Some(word)) = (contract.terms().platform.tee, unattested) {
-            tracing::warn!(
-                host = target.name(),
-                "nothing shows what this Keep is: its host can read everything"
-            );
-            return Ok((session.accept_unattested(word, clock.now())?, None));
-        }
-        let terms = self.terms(target, contract, clock);
-        let judge = terms.judge(&held.endorsements)?;
-        let age = u64::try_from(self.trust.max_age.as_millis()).unwrap_or(u64::MAX);
-        match session.judge(&judge, clock.now(), age) {
-            Ok(session) => Ok((session, judge.into_verdict())),
-            Err(refusal) => Err(Rejection {
-                fault: refusal.into(),
-                checks: judge.failed_checks(),
-            }),
-        }
-    }
-
-    fn terms<'b>(&self, target: &'b Target, contract: &'b Contract, clock: Clock) -> Terms<'b>
-    where
-        'a: 'b,
-    {
-        Terms {
+    fn way<'b>(&'b self, target: &'b Target, contract: &'b Contract, clock: Clock) -> Way<'b> {
+        Way {
             target,
+            key: self.key,
             trust: self.trust,
             contract,
-            package: self.package,
-            stop: self.stop,
+            unattested: self.package.order().unattested,
             clock,
         }
     }
 
-    /// Releases the order to an accepted Keep, and runs it to its end.
-    async fn run<S, I, O, E>(
+    /// Releases the order to an accepted Keep, and runs it to its end or leaves it.
+    async fn run<I, O, E>(
         &self,
         target: &Target,
-        accepted: Accepted<S>,
+        accepted: Accepted,
         streams: Streams<I, O, E>,
-    ) -> Result<Deployed, DeployError>
+        detach: bool,
+    ) -> Result<Ending, DeployError>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
         I: AsyncRead + Unpin,
         O: AsyncWrite + Unpin,
         E: AsyncWrite + Unpin,
@@ -371,118 +338,55 @@ impl<'a> Tenant<'a> {
         let Accepted {
             contract,
             agreement,
-            wire,
-            peek,
-            mut session,
-            held,
-            verdict,
+            mut judged,
             clock,
-            mut timings,
+            timings,
             begun,
         } = accepted;
-        let host = target.name();
-        let released = clock.now();
-        let deployment = unix_seconds().and_then(|now| self.package.deployment(&contract, now));
-        let result = deployment.and_then(|deployment| Ok(session.release(&deployment, released)?));
-        if let Err(fault) = result {
-            Box::pin(clean_up(target, &contract)).await;
-            return Err(DeployError::Failed(Box::new(Failed {
-                host,
+        let result = match self.release(&contract, &mut judged, clock) {
+            Ok((deployment, digest)) => {
+                let run = Run {
+                    way: self.way(target, &contract, clock),
+                    agreement: &agreement,
+                    delivery: Some(Delivery {
+                        package: self.package,
+                        deployment,
+                    }),
+                    deployment: digest,
+                    stop: self.stop,
+                    detach,
+                    begun,
+                    timings,
+                };
+                run.run(judged, streams).await
+            }
+            Err(fault) => Err(DeployError::Failed(Box::new(Failed {
+                host: target.name(),
                 fault,
                 started: false,
                 exit: None,
                 checks: Vec::new(),
-            })));
-        }
-        let terms = self.terms(target, &contract, clock);
-        let mut pump = Pump::new(terms, wire, session, peek, held, streams);
-        let result = pump.run().await;
-        let since = |moment: Moment| Duration::from_millis(moment.since(released));
-        timings.transfer = pump.delivered_at.map_or(Duration::ZERO, since);
-        timings.first_byte = pump.output_at.map(since);
-        timings.run = since(clock.now());
-        timings.total = begun.elapsed();
-        let started = pump.delivered_at.is_some();
-        let exit = pump.exit;
-        let failed = |fault, checks| {
-            DeployError::Failed(Box::new(Failed {
-                host: host.clone(),
-                fault,
-                started,
-                exit,
-                checks,
-            }))
+                ticket: None,
+            }))),
         };
-        let end = match result {
-            Ok(end) => end,
-            Err(fault) => {
-                if !started {
-                    Box::pin(clean_up(target, &contract)).await;
-                }
-                tracing::warn!(host, code = fault.code(), %fault, "the session failed");
-                return Err(failed(fault, pump.failed_checks));
-            }
-        };
-        let identity = *pump.session.identity();
-        let (phases, receipt_verdict) = (pump.started, pump.receipt_verdict);
-        match (end, pump.session.finish(), exit) {
-            (End::Left, ..) => Err(DeployError::Left { host }),
-            (End::Complete, Ok(Outcome::Complete(receipt)), Some(exit)) => Ok(Deployed {
-                passed_over: Vec::new(),
-                endorsements: pump.held.endorsements,
-                host,
-                exit,
-                receipt: *receipt,
-                identity,
-                verdict,
-                receipt_verdict,
-                agreement,
-                started: phases,
-                timings,
-            }),
-            (End::Complete, Err(refusal), _) => Err(failed(refusal.into(), Vec::new())),
-            (End::Complete, Ok(_), _) => Err(failed(Refusal::Truncated.into(), Vec::new())),
+        if matches!(&result, Err(DeployError::Failed(failed)) if !failed.started) {
+            Box::pin(clean_up(target, &contract)).await;
         }
+        result
     }
-}
 
-/// A session after the verdict.
-struct Judged<S> {
-    wire: Wire<S>,
-    peek: Peek,
-    session: Session<Released>,
-    held: Held,
-    verdict: Option<Verdict>,
-    clock: Clock,
-}
-
-/// Sends ATTEST, and takes what comes up to EVIDENCE.
-async fn evidence<S: AsyncRead + AsyncWrite + Unpin>(
-    wire: &mut Wire<S>,
-    session: &mut Session<Unjudged>,
-    peek: &mut Peek,
-) -> Result<(), Fault> {
-    std::future::poll_fn(|cx| {
-        let count = wire.write(session.outgoing());
-        session.sent(count);
-        loop {
-            // The answer shows that all of it was sent.
-            let _ = wire.poll_send(cx);
-            if !std::task::ready!(wire.poll_plaintext(cx)?) {
-                return std::task::Poll::Ready(Err(Refusal::Truncated.into()));
-            }
-            let plaintext = wire.plaintext();
-            let mut rest = plaintext;
-            let result = session.receive(&mut rest);
-            let taken = plaintext.len().saturating_sub(rest.len());
-            peek.take(plaintext.get(..taken).unwrap_or_default());
-            wire.consume(taken);
-            if result? {
-                return std::task::Poll::Ready(Ok(()));
-            }
-        }
-    })
-    .await
+    /// Begins to deliver, and returns the deployment with its digest.
+    fn release(
+        &self,
+        contract: &Contract,
+        judged: &mut Judged<Stream>,
+        clock: Clock,
+    ) -> Result<(Deployment, [u8; 32]), Fault> {
+        let deployment = self.package.deployment(contract, unix_seconds()?)?;
+        let digest = Sha256::digest(deployment.encode().map_err(Refusal::from)?);
+        judged.session.release(&deployment, clock.now())?;
+        Ok((deployment, digest.into()))
+    }
 }
 
 /// Has a Keep ended that is not used. A failure is the host's loss.

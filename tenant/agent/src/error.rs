@@ -3,6 +3,8 @@
 //! Why a deployment failed: of one host ([`Refused`]), and as a whole ([`DeployError`]). Texts of hosts in it are
 //! printable ASCII, and worth no more than their hosts are.
 
+use crate::target::TargetError;
+use crate::ticket::Ticket;
 use enarx_attestation::{Check, PolicyError};
 use enarx_contract::ContractError;
 use enarx_contract::canonical::{Hex, Name};
@@ -11,6 +13,9 @@ use enarx_session::deployment::DeploymentError;
 use enarx_session::document::Exit;
 use enarx_tls::TlsError;
 use std::fmt;
+
+/// The status of a manager that is asked too often (RFC 6585 section 4).
+const TOO_MANY_REQUESTS: u16 = 429;
 
 /// The fault of one host, or on the way to it.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +85,9 @@ pub enum Fault {
     /// The end was asked for.
     #[error("stopped on request")]
     Cancelled,
+    /// A token that no manager makes.
+    #[error(transparent)]
+    Token(#[from] TargetError),
 }
 
 impl Fault {
@@ -104,6 +112,24 @@ impl Fault {
             Self::Random => "agent.random",
             Self::Clock => "agent.clock",
             Self::Cancelled => "agent.cancelled",
+            Self::Token(error) => error.code(),
+        }
+    }
+
+    /// True if a connection was cut or not made, and another may be: the Keep's state is not to blame.
+    pub(crate) fn is_cut(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Timeout(_) | Self::OuterTls(_) | Self::Relay(_) => true,
+            Self::Manager { status, .. } => *status >= 500 || *status == TOO_MANY_REQUESTS,
+            Self::Session(refusal) => match refusal {
+                Refusal::Truncated | Refusal::Timeout(_) => true,
+                // These pass by themselves; a newer session, for one, does not.
+                Refusal::Peer(refused) => [Refusal::Busy, Refusal::Full, Refusal::Timeout("")]
+                    .iter()
+                    .any(|passing| passing.code() == refused.code.as_str()),
+                _ => false,
+            },
+            _ => false,
         }
     }
 
@@ -162,19 +188,23 @@ impl fmt::Display for Refused {
     }
 }
 
-/// A session that failed after the verdict, when the Keep had been given something, or was about to.
+/// A session that failed after the verdict, when the Keep had been given something, or was about to; or one with an
+/// application that runs already.
 #[derive(Debug)]
 pub struct Failed {
     /// The host, `HOST:PORT`.
     pub host: String,
     /// Why.
     pub fault: Fault,
-    /// True if START was sent: the application may have run, and may still run. False: the Keep was ended, nothing ran.
+    /// True if START was sent, now or earlier: the application may have run, and may still run. False: the Keep was ended,
+    /// nothing ran.
     pub started: bool,
     /// How the application ended, if the Keep said so. Without its receipt that is no success.
     pub exit: Option<Exit>,
     /// Checks of the verifier that failed, when that is why: of a later verdict, or of the receipt.
     pub checks: Vec<Check>,
+    /// By which the application can be attached to, if it still runs; `None`: nothing was started.
+    pub ticket: Option<Box<Ticket>>,
 }
 
 /// Why nothing was deployed, or why it did not end well.
@@ -195,7 +225,7 @@ pub enum DeployError {
     /// No host came as far as to be judged. Nothing was released to any.
     #[error("no host could be asked for evidence, and nothing was sent: {}", listed(.0))]
     Unavailable(Vec<Refused>),
-    /// The session failed after the verdict.
+    /// The session failed after the verdict, or on the way to an application that runs already.
     #[error("the session with {} failed: {}", .0.host, .0.fault)]
     Failed(Box<Failed>),
     /// The agent left on request, without the application's end.
@@ -203,6 +233,8 @@ pub enum DeployError {
     Left {
         /// The host, `HOST:PORT`.
         host: String,
+        /// By which the application can be attached to.
+        ticket: Box<Ticket>,
     },
     /// Given up on request, before anything was released.
     #[error("stopped on request, before anything was sent")]

@@ -3,39 +3,50 @@
 //! The tenant's end of a deployment. Runs where the tenant trusts the machine, and trusts nobody else: managers and their
 //! answers, certificates and relays are the hosts', and a Keep is nobody before its evidence has passed the tenant's policy.
 //!
-//! [`deploy`] is the one way in: for each [`Target`] it asks the manager for a Keep under a contract, opens an attested
+//! [`deploy`] is the way in: for each [`Target`] it asks the manager for a Keep under a contract, opens an attested
 //! session with that Keep through the manager, has the evidence judged by [`Trust`], and releases the [`Order`] to the
 //! first Keep that passes. Before a verdict only ATTEST is ever sent, which is a matter of types
 //! (`enarx_session::tenant`). [`receipt::verify`] verifies receipts later, without a session.
 //!
+//! [`deploy_detached`] leaves the application once it runs, and gives a [`Ticket`] for it. With that, [`attach`] takes its
+//! streams up and waits for its end, [`stop_keep`] asks it to end, and [`end_keep`] has the host end its Keep. A Keep that
+//! is found by a ticket is judged anew each time, and has to be the same one with the same deployment.
+//!
 //! Libraries do not print: what happens is told by `tracing`, and times are in the result ([`Timings`]).
 #![forbid(unsafe_code)]
 
+mod attach;
 mod clock;
 mod deploy;
 mod error;
 mod judge;
 mod line;
 mod manager;
+mod opening;
 mod order;
 mod peek;
 mod pin;
 mod pump;
 pub mod receipt;
+mod run;
 mod stop;
 mod streams;
 mod target;
 mod terms;
+mod ticket;
 mod timings;
 mod wire;
 
-pub use deploy::{Deployed, deploy};
+pub use attach::{attach, end_keep, stop_keep};
+pub use deploy::{Deployed, Detached, deploy, deploy_detached};
 pub use enarx_tls::Key;
 pub use error::{DeployError, Failed, Fault, Refused};
 pub use judge::Trust;
 pub use order::{Order, Secret, Times};
+pub use run::Ending;
 pub use stop::Stop;
 pub use streams::Streams;
 pub use target::{Target, TargetError};
 pub use terms::Platforms;
+pub use ticket::{MAX_TICKET, Ticket, TicketError};
 pub use timings::Timings;

@@ -30,7 +30,7 @@ const LAUNCH: Duration = Duration::from_mins(2);
 /// Pause before the same question again, when a manager answers too early.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Seconds of grace for a Keep that is not used: nothing runs in it.
+/// Seconds of grace for a Keep that is to end at once: nothing runs in it, or the tenant wants no more of it.
 const NO_GRACE: u32 = 0;
 
 /// Longest text of a JSON reader that an error keeps, in characters.
@@ -161,7 +161,7 @@ impl<'a> Manager<'a> {
         })
     }
 
-    /// Has the Keep of a contract ended, which is not used.
+    /// Has the Keep of a contract ended, at once.
     ///
     /// # Errors
     /// [`Fault`].

@@ -3,23 +3,21 @@
 //! A released session until its end: delivers the parts, moves the streams, asks for evidence again before the verdict
 //! expires, judges the receipt, and says goodbye. The Keep is trusted as far as the verdict goes, the wire not at all.
 
-use crate::clock::{Clock, unix_seconds};
 use crate::error::Fault;
-use crate::judge::{Judge, Trust};
 use crate::manager::Manager;
+use crate::opening::{Held, Judged, Way};
 use crate::order::{Package, random};
 use crate::peek::{Endorser, Peek};
 use crate::stop::Stop;
 use crate::streams::{Sink, Source, Streams};
-use crate::target::Target;
 use crate::wire::Wire;
-use enarx_attestation::{Check, Endorsements, Timestamp, Verdict};
-use enarx_contract::Contract;
+use enarx_attestation::{Check, Endorsements, Verdict};
 use enarx_session::binding::State;
+use enarx_session::deployment::Deployment;
 use enarx_session::document::{Exit, Started};
 use enarx_session::keep::Output;
 use enarx_session::receipt::{Claims, Receipt};
-use enarx_session::tenant::{Event, Released, Session};
+use enarx_session::tenant::{self, Event, Released, Session};
 use enarx_session::{Moment, Refusal, time};
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -29,40 +27,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 
 /// Milliseconds to wait for the Keep's answer to a goodbye: everything is settled by then, so little is lost.
-const GOODBYE: u64 = 5_000;
+pub(crate) const GOODBYE: u64 = 5_000;
 
 /// Of a verdict's age, the part after which evidence is asked for again: the rest is far more than a throttled host needs.
 const REATTEST_AFTER: (u64, u64) = (3, 4);
 
-/// The certificates at hand, and of whom.
-pub(crate) struct Held {
-    pub(crate) endorser: Option<Endorser>,
-    pub(crate) endorsements: Endorsements,
-}
-
 /// Everything that a session needs besides itself.
 pub(crate) struct Terms<'a> {
-    pub(crate) target: &'a Target,
-    pub(crate) trust: &'a Trust,
-    pub(crate) contract: &'a Contract,
-    pub(crate) package: &'a Package,
+    pub(crate) way: Way<'a>,
+    /// The parts to deliver; `None`: they were delivered before.
+    pub(crate) package: Option<&'a Package>,
     pub(crate) stop: &'a Stop,
-    pub(crate) clock: Clock,
-}
-
-impl Terms<'_> {
-    /// The judge of this Keep's evidence, now.
-    ///
-    /// # Errors
-    /// [`Fault::Clock`].
-    pub(crate) fn judge<'b>(&'b self, endorsements: &'b Endorsements) -> Result<Judge<'b>, Fault> {
-        let at = Timestamp(unix_seconds()?);
-        let mut judge = Judge::new(self.trust, endorsements, at);
-        let terms = self.contract.terms();
-        judge.tee = Some(terms.platform.tee);
-        judge.measurement = terms.image.as_ref().map(|image| image.measurement.0);
-        Ok(judge)
-    }
+    /// Leave as soon as the application runs. Its input stays open, and none of its output is acknowledged.
+    pub(crate) detach: bool,
 }
 
 /// A report that waits to be judged.
@@ -122,15 +99,17 @@ pub(crate) struct Pump<'a, S, I, O, E> {
     closed: bool,
     receipt: bool,
     timer: Pin<Box<Sleep>>,
-    /// How the application ended, as the Keep says.
-    pub(crate) exit: Option<Exit>,
+    /// The end of the application, as the Keep says in this session.
+    exit: Option<Exit>,
+    /// The same, in any session.
+    pub(crate) last_exit: Option<Exit>,
     /// The phases of its start, as the Keep says.
     pub(crate) started: Option<Started>,
     /// The verdict over the receipt's report.
     pub(crate) receipt_verdict: Option<Verdict>,
     /// The checks that failed, when that ended the session.
     pub(crate) failed_checks: Vec<Check>,
-    /// When START was handed to TLS.
+    /// When START was handed to TLS, or the beginning for an application that ran before.
     pub(crate) delivered_at: Option<Moment>,
     /// When the first byte of output came.
     pub(crate) output_at: Option<Moment>,
@@ -143,17 +122,19 @@ where
     O: AsyncWrite + Unpin,
     E: AsyncWrite + Unpin,
 {
-    pub(crate) fn new(
-        terms: Terms<'a>,
-        wire: Wire<S>,
-        session: Session<Released>,
-        peek: Peek,
-        held: Held,
-        streams: Streams<I, O, E>,
-    ) -> Self {
-        let now = terms.clock.now();
-        let timer = Box::pin(tokio::time::sleep_until(terms.clock.instant(now)));
+    pub(crate) fn new(terms: Terms<'a>, judged: Judged<S>, streams: Streams<I, O, E>) -> Self {
+        let Judged {
+            wire,
+            peek,
+            session,
+            held,
+            ..
+        } = judged;
+        let clock = terms.way.clock;
+        let now = clock.now();
+        let timer = Box::pin(tokio::time::sleep_until(clock.instant(now)));
         let reattest_at = reattest_at(&session, now);
+        let delivered_at = (session.state() == State::Provisioned).then_some(now);
         Self {
             terms,
             wire,
@@ -173,10 +154,11 @@ where
             receipt: false,
             timer,
             exit: None,
+            last_exit: None,
             started: None,
             receipt_verdict: None,
             failed_checks: Vec::new(),
-            delivered_at: None,
+            delivered_at,
             output_at: None,
         }
     }
@@ -184,36 +166,110 @@ where
     /// Runs the session to its end.
     ///
     /// # Errors
-    /// [`Fault`]: the session is over, without success.
+    /// [`Fault`]: the session is over, without success. The output that came is for [`Self::drain`].
     pub(crate) async fn run(&mut self) -> Result<End, Fault> {
         let result = std::future::poll_fn(|cx| self.poll(cx)).await;
-        let last = Duration::from_millis(GOODBYE);
         if result.is_ok() {
             self.wire.close();
             let wire = &mut self.wire;
             // A courtesy: nothing depends on it.
             let farewell = std::future::poll_fn(|cx| wire.poll_send(cx));
-            let _ = tokio::time::timeout(last, farewell).await;
-        } else {
-            // The application's output up to the fault is its output all the same.
-            let rest = std::future::poll_fn(|cx| self.poll_rest(cx));
-            let _ = tokio::time::timeout(last, rest).await;
+            let _ = tokio::time::timeout(Duration::from_millis(GOODBYE), farewell).await;
         }
         result
     }
 
-    /// Writes the output that is there. Ready when nothing is left, or nothing can be written.
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let failed = self.stdout.poll(cx).is_err() | self.stderr.poll(cx).is_err();
-        if failed || (self.stdout.is_done() && self.stderr.is_done()) {
-            return Poll::Ready(());
+    /// Goes on with the same application over a new session. Whatever output came before must have been written. To a Keep
+    /// that does not have the application, `deployment` is delivered again.
+    ///
+    /// # Errors
+    /// [`Fault`]: nothing was sent.
+    pub(crate) fn resume(
+        &mut self,
+        judged: Judged<S>,
+        deployment: Option<&Deployment>,
+    ) -> Result<(), Fault> {
+        let now = self.terms.way.clock.now();
+        let Judged {
+            wire,
+            peek,
+            session,
+            held,
+            ..
+        } = judged;
+        // Attaching would refuse too, but take the streams with it.
+        if now >= session.expires() {
+            return Err(Refusal::MaxAge.into());
         }
-        Poll::Pending
+        let before = std::mem::replace(&mut self.session, session);
+        match (self.session.state(), deployment) {
+            (State::Unprovisioned, Some(deployment)) => {
+                let streams = before.into_streams();
+                self.session.release_again(deployment, streams, now)?;
+            }
+            _ if self.terms.detach => self.session.attach(tenant::Streams::after(0, 0), now)?,
+            _ => self.session.attach(before.into_streams(), now)?,
+        }
+        self.wire = wire;
+        self.peek = peek;
+        self.held = held;
+        self.pending.clear();
+        self.fetch = None;
+        self.reattest_at = reattest_at(&self.session, now);
+        // A wish to end may not have reached the Keep: it is said again.
+        self.stops = 0;
+        self.goodbye = None;
+        self.answered = false;
+        self.closed = false;
+        self.receipt = false;
+        self.exit = None;
+        Ok(())
+    }
+
+    /// Writes the output that is there.
+    ///
+    /// # Errors
+    /// [`Fault::Output`].
+    pub(crate) async fn drain(&mut self) -> Result<(), Fault> {
+        std::future::poll_fn(|cx| {
+            self.stdout.poll(cx)?;
+            self.stderr.poll(cx)?;
+            if self.stdout.is_done() && self.stderr.is_done() {
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// True if the application has shown that it runs.
+    pub(crate) fn has_run(&self) -> bool {
+        self.started.is_some() || self.last_exit.is_some() || self.seen() > 0
+    }
+
+    /// Bytes of output that have come.
+    pub(crate) fn seen(&self) -> u64 {
+        let streams = self.session.streams();
+        let (stdout, stderr) = (streams.seen(Output::Stdout), streams.seen(Output::Stderr));
+        stdout.saturating_add(stderr)
+    }
+
+    /// Bytes of standard output and standard error that are written, those before this program included.
+    pub(crate) fn written(&self) -> (u64, u64) {
+        if self.terms.detach {
+            return (0, 0);
+        }
+        let streams = self.session.streams();
+        let written = |output, open| streams.seen(output).saturating_sub(open);
+        (
+            written(Output::Stdout, self.stdout.open()),
+            written(Output::Stderr, self.stderr.open()),
+        )
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, Fault>> {
         loop {
-            let now = self.terms.clock.now();
+            let now = self.terms.way.clock.now();
             let mut moved = self.heed(cx, now)?;
             moved |= self.receive(cx, now)?;
             moved |= self.judge(cx, now)?;
@@ -227,8 +283,12 @@ where
             if let Some(end) = self.end(now)? {
                 return Poll::Ready(Ok(end));
             }
-            if self.goodbye.is_none() {
-                self.session.tick(now)?;
+            match self.goodbye {
+                None => self.session.tick(now)?,
+                Some((_, until)) if self.terms.detach && now >= until => {
+                    return Poll::Ready(Err(Refusal::Timeout("answer to the goodbye").into()));
+                }
+                Some(_) => {}
             }
             if !moved && !self.is_due(cx, now) {
                 return Poll::Pending;
@@ -290,6 +350,11 @@ where
             Some(Event::Started(started)) => {
                 tracing::debug!("the application runs");
                 self.started = Some(started);
+                if self.terms.detach && self.goodbye.is_none() {
+                    // Before anything else is taken: a goodbye after the receipt would acknowledge it.
+                    self.session.bye();
+                    self.goodbye = Some((Goodbye::Leave, now.after(GOODBYE)));
+                }
             }
             Some(Event::Output(output, bytes)) => {
                 self.output_at.get_or_insert(now);
@@ -305,6 +370,7 @@ where
             Some(Event::Exit(exit)) => {
                 tracing::debug!(kind = ?exit.kind, code = exit.code, "the application has ended");
                 self.exit = Some(exit);
+                self.last_exit = Some(exit);
             }
             Some(Event::Receipt(receipt)) => {
                 self.receipt = true;
@@ -329,7 +395,7 @@ where
             let enough = at_hand && matches!(pending, Pending::Receipt(..));
             if let (false, Some(wanted)) = (enough, endorser) {
                 let fetch = self.fetch.get_or_insert_with(|| {
-                    let target = self.terms.target.clone();
+                    let target = self.terms.way.target.clone();
                     Box::pin(async move { Manager::new(&target).endorsements(wanted).await })
                 });
                 let Poll::Ready(result) = fetch.as_mut().poll(cx) else {
@@ -354,14 +420,14 @@ where
                 break;
             };
             moved = true;
-            let judge = self.terms.judge(&self.held.endorsements)?;
+            let judge = self.terms.way.judge_by(&self.held.endorsements)?;
             let result = match &pending {
                 Pending::Evidence(_) => self.session.judge_again(&judge, now),
                 // Without a TEE there is no verdict that a report could be under.
                 Pending::Receipt(..) if !self.session.is_attested() => Ok(()),
                 Pending::Receipt(_, receipt) => {
                     let claims = Claims {
-                        contract: Some(self.terms.contract),
+                        contract: Some(self.terms.way.contract),
                         ..Claims::default()
                     };
                     receipt.verify(&judge, &claims)
@@ -423,7 +489,8 @@ where
         loop {
             let full = loop {
                 if let Some((part, offset, room)) = self.session.wanted(now) {
-                    let bytes = self.terms.package.part(part);
+                    let package = self.terms.package;
+                    let bytes = package.map_or(&[][..], |package| package.part(part));
                     let from = usize::try_from(offset).unwrap_or(usize::MAX);
                     let rest = bytes.get(from..).unwrap_or_default();
                     let chunk = rest.get(..room.min(rest.len())).unwrap_or_default();
@@ -452,6 +519,14 @@ where
 
     /// The end, if it has come.
     fn end(&self, now: Moment) -> Result<Option<End>, Fault> {
+        if self.terms.detach && self.goodbye.is_some() {
+            // Unanswered, it tells nothing.
+            return match (self.answered, self.closed) {
+                (true, _) => Ok(Some(End::Left)),
+                (_, true) => Err(Refusal::Truncated.into()),
+                _ => Ok(None),
+            };
+        }
         if let Some((goodbye, until)) = self.goodbye {
             // A receipt that the tenant leaves behind is not waited for.
             let unsaid = goodbye == Goodbye::Leave && self.receipt;
@@ -475,7 +550,9 @@ where
         };
         // Later than now, whatever a deadline says: no busy loop.
         let next = next.max(now.after(1));
-        self.timer.as_mut().reset(self.terms.clock.instant(next));
+        self.timer
+            .as_mut()
+            .reset(self.terms.way.clock.instant(next));
         self.timer.as_mut().poll(cx).is_ready()
     }
 }

@@ -62,9 +62,28 @@ impl Stop {
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
+        self.before(1, work).await
+    }
+
+    /// The result of `work`, unless the end is asked for a second time before.
+    ///
+    /// # Errors
+    /// That of `work`; [`Fault::Cancelled`].
+    pub(crate) async fn unless_left<T, E: From<Fault>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        self.before(2, work).await
+    }
+
+    async fn before<T, E: From<Fault>>(
+        &self,
+        requests: u32,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let mut work = pin!(work);
         std::future::poll_fn(|cx| {
-            if self.poll_requests(cx) > 0 {
+            if self.poll_requests(cx) >= requests {
                 return Poll::Ready(Err(Fault::Cancelled.into()));
             }
             work.as_mut().poll(cx)

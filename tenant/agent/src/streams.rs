@@ -97,6 +97,19 @@ pub(crate) struct Sink<O> {
     unflushed: usize,
 }
 
+/// Standard input of a deployment that is left: nothing comes, and it does not end.
+pub(crate) struct Quiet;
+
+impl AsyncRead for Quiet {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Poll::Pending
+    }
+}
+
 impl<O: AsyncWrite + Unpin> Sink<O> {
     pub(crate) fn new(writer: O) -> Self {
         Self {
@@ -112,7 +125,12 @@ impl<O: AsyncWrite + Unpin> Sink<O> {
 
     /// True if everything has been written and flushed.
     pub(crate) fn is_done(&self) -> bool {
-        self.waiting.is_empty() && self.unflushed == 0
+        self.open() == 0
+    }
+
+    /// Bytes that have not been both written and flushed.
+    pub(crate) fn open(&self) -> u64 {
+        self.waiting.len() as u64 + self.unflushed as u64
     }
 
     /// Writes what can be written, and returns how many bytes are through, and whether something moved.

@@ -104,6 +104,11 @@ impl Target {
         }
     }
 
+    /// Its address with the pin, as [`Self::parse`] takes it.
+    pub(crate) fn url(&self) -> String {
+        format!("{self:?}")
+    }
+
     /// The host, without brackets.
     pub(crate) fn host(&self) -> &str {
         &self.host

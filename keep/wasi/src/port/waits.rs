@@ -9,6 +9,7 @@
 //!
 //! Bookkeeping only, without the sallyport: [`super::State`] submits and collects.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use enarx_sallyport::layout::SLOTS;
@@ -56,28 +57,25 @@ struct Used {
 }
 
 impl Used {
-    fn of(&mut self, share: Share) -> &mut usize {
+    fn of(&mut self, share: Share) -> (&mut usize, usize) {
         match share {
-            Share::Direct => &mut self.direct,
-            Share::Opening => &mut self.opening,
-            Share::Ready => &mut self.ready,
+            Share::Direct => (&mut self.direct, DIRECT_MAX),
+            Share::Opening => (&mut self.opening, OPENING_MAX),
+            Share::Ready => (&mut self.ready, READY_MAX),
         }
     }
 
-    fn has_room(self, share: Share) -> bool {
-        match share {
-            Share::Direct => self.direct < DIRECT_MAX,
-            Share::Opening => self.opening < OPENING_MAX,
-            Share::Ready => self.ready < READY_MAX,
-        }
+    fn has_room(&mut self, share: Share) -> bool {
+        let (used, max) = self.of(share);
+        *used < max
     }
 
     fn take(&mut self, share: Share) {
-        *self.of(share) += 1;
+        *self.of(share).0 += 1;
     }
 
     fn give_back(&mut self, share: Share) {
-        let used = self.of(share);
+        let used = self.of(share).0;
         *used = used.saturating_sub(1);
     }
 }
@@ -116,22 +114,6 @@ struct Wait {
     stage: Stage,
 }
 
-impl Wait {
-    fn is_answered(&self) -> bool {
-        matches!(self.stage, Stage::Held { .. } | Stage::Copied(..))
-    }
-
-    /// True if later calls on its handle in its direction wait for it: it was not submitted at once, and is not
-    /// answered.
-    fn is_in_line(&self) -> bool {
-        match self.stage {
-            Stage::Queued | Stage::Watched | Stage::Ready => true,
-            Stage::Posted { share, .. } => share == Share::Ready,
-            Stage::Held { .. } | Stage::Copied(..) => false,
-        }
-    }
-}
-
 /// The handle and direction whose readiness lets a call go on; `None` for calls that have to be with the host
 /// to become ready: connecting, looking up a name.
 fn watched(call: &Call) -> Option<poll::Entry> {
@@ -143,6 +125,10 @@ fn watched(call: &Call) -> Option<poll::Entry> {
         _ => return None,
     };
     Some(poll::Entry { handle, events })
+}
+
+fn line(entry: poll::Entry) -> (u32, u8) {
+    (entry.handle.0, entry.events.bits())
 }
 
 /// True if an answer carries a handle that somebody has to close.
@@ -207,6 +193,11 @@ pub struct Waits {
     opening: VecDeque<Id>,
     /// Calls whose handle was seen to be ready, in that order.
     ready: VecDeque<Id>,
+    /// Calls to be watched.
+    queued: BTreeSet<Id>,
+    /// The calls on one handle in one direction that were not submitted at once and are not answered, in
+    /// their order: none overtakes an earlier one.
+    lines: BTreeMap<(u32, u8), BTreeSet<Id>>,
     watches: Vec<Watch>,
     /// Sleeps so far.
     round: u64,
@@ -214,38 +205,35 @@ pub struct Waits {
 
 impl Waits {
     /// The share of a call that can be submitted at once; `None` if it has to be taken in by [`Self::add`].
-    pub fn room(&self, call: &Call) -> Option<Share> {
-        let entry = watched(call);
-        let share = match entry {
+    pub fn room(&mut self, call: &Call) -> Option<Share> {
+        let share = match watched(call) {
+            Some(entry) if self.lines.contains_key(&line(entry)) => return None,
             Some(_) => Share::Direct,
-            None => Share::Opening,
+            None if self.opening.is_empty() => Share::Opening,
+            None => return None,
         };
-        let overtakes = |wait: &Wait| wait.is_in_line() && watched(&wait.call) == entry;
-        let room = self.used.has_room(share) && !self.table.values().any(overtakes);
-        room.then_some(share)
+        self.used.has_room(share).then_some(share)
     }
 
     /// Takes in a call that was submitted at once.
     pub fn add_posted(&mut self, call: Call, ticket: Ticket, share: Share) -> Id {
-        let stage = self.posted_now(ticket, share);
-        self.insert(call, Vec::new(), stage)
-    }
-
-    /// The stage of a call that is submitted now.
-    fn posted_now(&mut self, ticket: Ticket, share: Share) -> Stage {
         self.used.take(share);
-        Stage::Posted {
+        let stage = Stage::Posted {
             ticket,
             share,
             round: self.round,
             called_back: false,
-        }
+        };
+        self.insert(call, Vec::new(), stage)
     }
 
     /// Takes in a call that is submitted later.
     pub fn add(&mut self, call: Call, input: Vec<u8>) -> Id {
         let id = self.insert(call, input, Stage::Queued);
-        if watched(&call).is_none() {
+        if let Some(entry) = watched(&call) {
+            self.queued.insert(id);
+            self.lines.entry(line(entry)).or_default().insert(id);
+        } else {
             self.opening.push_back(id);
         }
         id
@@ -265,7 +253,7 @@ impl Waits {
     }
 
     /// The next call to submit, and its input; [`Self::posted`] is told when it is.
-    pub fn turn(&self) -> Option<(Id, Share, Call, &[u8])> {
+    pub fn turn(&mut self) -> Option<(Id, Share, Call, &[u8])> {
         let (id, share) = match (self.opening.front(), self.ready.front()) {
             (Some(id), _) if self.used.has_room(Share::Opening) => (*id, Share::Opening),
             (_, Some(id)) if self.used.has_room(Share::Ready) => (*id, Share::Ready),
@@ -279,14 +267,19 @@ impl Waits {
     pub fn posted(&mut self, id: Id, share: Share, ticket: Ticket) {
         self.opening.retain(|other| *other != id);
         self.ready.retain(|other| *other != id);
-        let stage = self.posted_now(ticket, share);
+        self.used.take(share);
         if let Some(wait) = self.table.get_mut(&id) {
-            wait.stage = stage;
+            wait.stage = Stage::Posted {
+                ticket,
+                share,
+                round: self.round,
+                called_back: false,
+            };
         }
     }
 
     /// True if calls with a ready handle find no slot, because others whose handle was called ready wait.
-    pub fn is_crowded(&self) -> bool {
+    pub fn is_crowded(&mut self) -> bool {
         !self.ready.is_empty() && !self.used.has_room(Share::Ready)
     }
 
@@ -360,11 +353,26 @@ impl Waits {
                 answer.value = u64::from(wait.written) + u64::from(count);
             }
         }
-        wait.stage = if goes_on {
-            Stage::Queued
+        if goes_on {
+            wait.stage = Stage::Queued;
+            self.queued.insert(id);
         } else {
-            Stage::Copied(answer, bytes)
-        };
+            wait.stage = Stage::Copied(answer, bytes);
+            let call = wait.call;
+            self.leave_line(id, &call);
+        }
+    }
+
+    /// The call is answered or given up: the next one on its handle may go on.
+    fn leave_line(&mut self, id: Id, call: &Call) {
+        if let Some(entry) = watched(call)
+            && let Entry::Occupied(mut at) = self.lines.entry(line(entry))
+        {
+            at.get_mut().remove(&id);
+            if at.get().is_empty() {
+                at.remove();
+            }
+        }
     }
 
     /// Gives back the share of a call that was abandoned while the host had it.
@@ -374,12 +382,16 @@ impl Waits {
 
     /// True if a call is answered.
     pub fn is_answered(&self, id: Id) -> bool {
-        self.table.get(&id).is_some_and(Wait::is_answered)
+        self.table
+            .get(&id)
+            .is_some_and(|wait| matches!(wait.stage, Stage::Held { .. } | Stage::Copied(..)))
     }
 
     /// True if some call waits for the host.
     pub fn any_waits(&self) -> bool {
-        !self.table.values().all(Wait::is_answered)
+        self.table
+            .values()
+            .any(|wait| !matches!(wait.stage, Stage::Held { .. } | Stage::Copied(..)))
     }
 
     /// Takes the answer of a call, which is then forgotten; a call that waits still is kept.
@@ -406,8 +418,12 @@ impl Waits {
 
     /// Forgets a call.
     pub fn abandon(&mut self, id: Id) -> Remains {
+        self.queued.remove(&id);
         self.opening.retain(|other| *other != id);
         self.ready.retain(|other| *other != id);
+        if let Some(call) = self.call(id) {
+            self.leave_line(id, &call);
+        }
         match self.table.remove(&id).map(|wait| wait.stage) {
             Some(Stage::Posted { ticket, share, .. }) => Remains::Posted(ticket, share),
             Some(Stage::Held { reply, share }) => {
@@ -427,11 +443,12 @@ impl Waits {
     /// The step before a sleep.
     pub fn before_sleep(&mut self) -> Step {
         self.round = self.round.saturating_add(1);
-        let (ids, entries) = self.to_watch();
-        if ids.is_empty() {
+        let next: Vec<(Id, poll::Entry)> = self.next_to_watch().collect();
+        if next.is_empty() {
             return Step::Sleep;
         }
         if self.watches.len() < WATCHES_MAX {
+            let (ids, entries) = next.into_iter().unzip();
             return Step::Watch(ids, entries);
         }
         let fresh = self.watches.iter_mut().filter(|watch| !watch.called_back);
@@ -445,24 +462,22 @@ impl Waits {
         )
     }
 
-    /// The calls to watch: of each handle and direction the first in its line, unless it is further already.
-    fn to_watch(&self) -> (Vec<Id>, Vec<poll::Entry>) {
-        let mut lines = BTreeSet::new();
-        let in_line = self.table.iter().filter(|(_, wait)| wait.is_in_line());
-        in_line
-            .filter_map(|(id, wait)| Some((*id, wait, watched(&wait.call)?)))
-            .filter(|(_, wait, entry)| {
-                let is_first = lines.insert((entry.handle.0, entry.events.bits()));
-                is_first && matches!(wait.stage, Stage::Queued)
+    /// The calls to watch that wait for no other one on their handle.
+    fn next_to_watch(&self) -> impl Iterator<Item = (Id, poll::Entry)> {
+        self.queued
+            .iter()
+            .filter_map(|id| Some((*id, watched(&self.table.get(id)?.call)?)))
+            .filter(|(id, entry)| {
+                let line = self.lines.get(&line(*entry));
+                line.is_none_or(|line| line.first() == Some(id))
             })
-            .map(|(id, _, entry)| (id, entry))
             .take(ENTRIES_MAX as usize)
-            .unzip()
     }
 
     /// The watch of [`Step::Watch`] is with the host.
     pub fn watching(&mut self, ids: Vec<Id>, ticket: Ticket) {
         for id in &ids {
+            self.queued.remove(id);
             if let Some(wait) = self.table.get_mut(id) {
                 wait.stage = Stage::Watched;
             }
@@ -493,6 +508,7 @@ impl Waits {
                 self.ready.push_back(id);
             } else {
                 wait.stage = Stage::Queued;
+                self.queued.insert(id);
             }
         }
     }

@@ -8,9 +8,10 @@ use enarx_session::deployment::WhenFull;
 use enarx_session::document::ExitKind;
 use enarx_session::keep::{Order, Output};
 use enarx_session::receipt::{Claims, Receipt};
-use enarx_session::tenant::{Outcome, Wanted};
+use enarx_session::tenant::{Outcome, Streams, Wanted};
 use enarx_session::{Moment, Refusal, WINDOW, time};
 use enarx_session_drivers::fixture::{self, TENANT};
+use sha2::{Digest, Sha256};
 
 #[test]
 fn an_application_is_delivered_run_and_accounted_for() {
@@ -163,7 +164,7 @@ fn dropped_output_is_counted_and_noticed() {
     pump(&mut side, &mut connection, &mut tenant).unwrap();
     let identity = *tenant.session.identity();
     side.keep.disconnect(connection, side.now);
-    let digest = sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix(
+    let digest = Digest::finalize(<Sha256 as Digest>::new_with_prefix(
         deployment.encode().unwrap(),
     ));
     // "first" was received, and never acknowledged.
@@ -209,10 +210,7 @@ fn a_session_that_is_cut_is_never_complete() {
         )
         .unwrap();
         let mut tenant = TenantSide::new(session.session);
-        let streams = enarx_session::tenant::Streams::after(
-            streams.seen(Output::Stdout),
-            streams.seen(Output::Stderr),
-        );
+        let streams = Streams::after(streams.seen(Output::Stdout), streams.seen(Output::Stderr));
         tenant.session.attach(streams, tenant.now).unwrap();
         let up = tenant.serve(&[]).unwrap();
         let down = side.serve(&mut connection, &up).unwrap();
@@ -247,7 +245,7 @@ fn a_tenant_may_leave_and_the_application_runs_on() {
     // It stops by itself when nobody comes back.
     assert_eq!(side.keep.tick(Moment(59_999)), None);
     side.now = Moment(50_000);
-    let streams = enarx_session::tenant::Streams::after(0, 0);
+    let streams = Streams::after(0, 0);
     let (connection, tenant) = reattach(&mut side, digest, 2, identity, streams).unwrap();
     assert_eq!(tenant.stdout, b"alone");
     assert_eq!(side.keep.tick(Moment(200_000)), None, "somebody is there");
@@ -319,7 +317,7 @@ fn the_last_to_attach_has_the_streams() {
     let identity = *old.session.identity();
     side.keep.write(Output::Stdout, b"one");
     pump(&mut side, &mut first, &mut old).unwrap();
-    let streams = enarx_session::tenant::Streams::after(3, 0);
+    let streams = Streams::after(3, 0);
     let (mut second, mut new) = reattach(&mut side, digest, 2, identity, streams).unwrap();
     side.keep.write(Output::Stdout, b"two");
     pump(&mut side, &mut second, &mut new).unwrap();
@@ -372,6 +370,40 @@ fn a_release_that_is_cut_begins_again() {
     assert!(!side.keep.admits(&fixture::key(fixture::OTHER_TENANT)));
     let other = side.connect(fixture::OTHER_TENANT, 3);
     assert_eq!(other.err(), Some(Refusal::Tenant));
+}
+
+#[test]
+fn a_start_that_is_lost_is_sent_again_with_the_input_behind_it() {
+    let contract = fixture::named();
+    let mut side = KeepSide::new(contract.clone());
+    let (connection, mut tenant) = judged(&mut side, TENANT, 1, Wanted::Fresh, None).unwrap();
+    let identity = *tenant.session.identity();
+    let (deployment, values) = fixture::deployment(&contract, b"application");
+    tenant.release(&deployment, values.clone());
+    let lost = tenant.serve(&[]).unwrap();
+    assert!(!lost.is_empty());
+    assert_eq!(tenant.session.state(), State::Provisioned);
+    assert_eq!(tenant.session.stdin(b"question", tenant.now), 8);
+    tenant.session.end_stdin();
+    assert!(!tenant.serve(&[]).unwrap().is_empty());
+    side.keep.disconnect(connection, side.now);
+    let streams = tenant.session.into_streams();
+    let digest = Sha256::digest(deployment.encode().unwrap()).into();
+    let (mut connection, mut tenant) =
+        judged(&mut side, TENANT, 2, Wanted::Either(digest), Some(identity)).unwrap();
+    assert_eq!(tenant.session.state(), State::Unprovisioned);
+    let now = tenant.now;
+    let of_another = tenant
+        .session
+        .release_again(&deployment, Streams::after(1, 0), now);
+    assert_eq!(of_another, Err(Refusal::Continuity("application")));
+    tenant.release_again(&deployment, values, streams);
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    assert!(side.started);
+    let mut buffer = [0; 16];
+    assert_eq!(side.keep.read_stdin(&mut buffer), Some(8));
+    assert_eq!(&buffer[..8], b"question");
+    assert_eq!(side.keep.read_stdin(&mut buffer), Some(0), "the end");
 }
 
 #[test]

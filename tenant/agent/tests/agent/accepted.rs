@@ -263,7 +263,8 @@ async fn evidence_is_asked_for_again_before_the_verdict_expires() {
     let (result, ()) = within(async { tokio::join!(work, typing) }).await;
     let deployed = result.expect("it ends in order");
     assert_eq!(deployed.receipt.body.streams.stdin.bytes, 25);
-    let asked = host.log.read(|record| record.frames.clone());
+    let mut asked = host.log.read(|record| record.frames.clone());
+    asked.retain(|kind| *kind != Kind::Start);
     assert!(asked.len() >= 2 && asked.iter().all(|kind| *kind == Kind::Attest));
     assert_eq!(deployed.receipt.body.evidence_count, asked.len() as u64);
 }

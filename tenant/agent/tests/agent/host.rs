@@ -4,7 +4,7 @@
 //! answer, and writes down whatever it sees.
 
 use crate::chip::Chip;
-use crate::keep::{Guest, Program, Twist, relay_between};
+use crate::keep::{Guest, Program, Rooms, Twist, relay_between};
 use crate::support::{Log, MEMORY};
 use enarx_agent::Target;
 use enarx_contract::canonical::{Hex, Name};
@@ -97,6 +97,7 @@ pub struct Host {
     pub log: Log,
     pub address: SocketAddr,
     pub pin: Hex<32>,
+    shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
 
@@ -109,7 +110,7 @@ impl Drop for Host {
 struct Shared {
     key: Key,
     behaviour: Behaviour,
-    guest: Guest,
+    guest: Mutex<Guest>,
     log: Log,
     contracts: Mutex<HashMap<String, Contract>>,
     first: Mutex<Option<Contract>>,
@@ -217,18 +218,23 @@ impl Host {
             program,
             twist,
             log: log.clone(),
+            rooms: Rooms::default(),
+            cuts: Arc::default(),
+            deaf: Arc::default(),
         };
         let shared = Arc::new(Shared {
             key,
             behaviour,
-            guest,
+            guest: Mutex::new(guest),
             log: log.clone(),
             contracts: Mutex::default(),
             first: Mutex::default(),
         });
+        let served = Arc::clone(&shared);
         let task = tokio::spawn(async move {
+            let shared = served;
             // No test needs as many.
-            for _ in 0..32 {
+            for _ in 0..64 {
                 let Ok((tcp, _)) = listener.accept().await else {
                     return;
                 };
@@ -242,12 +248,40 @@ impl Host {
                 });
             }
         });
-        Self {
+        let host = Self {
             log,
             address,
             pin,
+            shared,
             task,
+        };
+        if let Twist::Cut(frames) = twist {
+            host.cut([frames]);
         }
+        host
+    }
+
+    /// Cuts the next connections to Keeps after so many frames.
+    pub fn cut(&self, frames: impl IntoIterator<Item = usize>) {
+        let guest = self.shared.guest();
+        guest.cuts.lock().expect("a lock").extend(frames);
+    }
+
+    /// Has the next connections served by a Keep of this key with this trick.
+    pub fn replace(&self, key: Key, twist: Twist) {
+        let mut guest = self.shared.guest.lock().expect("a lock");
+        guest.key = key;
+        guest.twist = twist;
+    }
+
+    /// The key of its Keeps.
+    pub fn key(&self) -> Key {
+        self.shared.guest().key
+    }
+
+    /// Ends the manager: no further connection is taken.
+    pub fn close(&self) {
+        self.task.abort();
     }
 
     pub fn target(&self) -> Target {
@@ -295,6 +329,10 @@ fn problem(status: &str, code: &str) -> Vec<u8> {
 }
 
 impl Shared {
+    fn guest(&self) -> Guest {
+        self.guest.lock().expect("a lock").clone()
+    }
+
     async fn request(&self, stream: &mut TlsStream<TcpStream>) -> Option<Request> {
         let mut bytes = Vec::new();
         let end = loop {
@@ -361,7 +399,7 @@ impl Shared {
     }
 
     fn info(&self, contract: &Contract) -> KeepInfo {
-        let ended = self.behaviour.manager == Manager::Ended;
+        let ended = self.behaviour.manager == Manager::Ended || self.guest().has_ended(contract);
         let mut id = contract.keep_id();
         if self.behaviour.manager == Manager::OtherKeep {
             id.0[0] ^= 1;
@@ -407,7 +445,7 @@ impl Shared {
                 .verify_tenant(&tenant, &asked.tenant_signature)
                 .expect("signed");
             let key = if self.behaviour.manager == Manager::WrongSignature {
-                &self.guest.key
+                &self.guest().key
             } else {
                 &self.key
             };
@@ -471,7 +509,7 @@ impl Shared {
         };
         stream.write_all(say.as_bytes()).await.ok()?;
         stream.flush().await.ok()?;
-        let guest = self.guest.clone();
+        let guest = self.guest();
         match &self.behaviour.relay {
             Relay::Honest => {
                 let recorded = Recorded::new(stream, self.log.clone(), None);
@@ -484,7 +522,11 @@ impl Shared {
             Relay::Earlier => {
                 let first = self.first.lock().expect("a lock").clone()?;
                 let recorded = Recorded::new(stream, self.log.clone(), None);
-                guest.serve(recorded, first).await;
+                let unused = Guest {
+                    rooms: Rooms::default(),
+                    ..guest
+                };
+                unused.serve(recorded, first).await;
             }
             Relay::Foreign => {
                 let mut terms = contract.terms().clone();

@@ -3,6 +3,7 @@
 //! The agent against hosts and Keeps on the loopback: real TLS, real reports, the real verifier.
 
 mod accepted;
+mod attach;
 mod chip;
 mod evidence;
 mod host;

@@ -8,6 +8,7 @@ use crate::support::{MARKER, Tenant, contains, order, within};
 use enarx_agent::{DeployError, Target};
 use enarx_contract::canonical::Hex;
 use enarx_session::document::ExitKind;
+use enarx_session::frame::Kind;
 use zeroize::Zeroizing;
 
 /// Deploys to this host alone, which is not taken for this reason.
@@ -209,40 +210,36 @@ async fn an_order_that_is_none_reaches_nobody() {
     assert!(!host.log.asked(""));
 }
 
-/// EVIDENCE, STARTED, output, END, END, EXIT, RECEIPT, BYE: cut after each, only the last two are a success, since all is
-/// there by then.
+/// EVIDENCE, STARTED, output, END, END, EXIT, RECEIPT, BYE: cut after each and within the next. Before the verdict the host
+/// is not taken; from then on everything comes all the same, and once.
 #[tokio::test]
 async fn a_session_that_is_cut_after_each_frame() {
-    let mut complete = 0;
-    for frames in 0..14 {
+    let mut resumed = 0;
+    for frames in 0..12 {
         let host = Host::with(Program::Echo, Twist::Cut(frames)).await;
         let run = Tenant::new().deploy(&[&host], b"in").await;
-        match run.result {
-            Ok(deployed) => {
-                assert_eq!(deployed.exit.kind, ExitKind::Exited);
-                assert_eq!(run.stdout, b"in");
-                assert_eq!(run.stderr, b"done");
-                complete += 1;
-            }
-            Err(DeployError::Unavailable(hosts)) => {
-                assert_eq!(complete, 0);
-                assert!(frames == 0, "{frames}");
-                assert_eq!(hosts[0].code(), "session.truncated");
-                assert!(host.log.asked("DELETE "));
-            }
-            Err(DeployError::Failed(failed)) => {
-                assert_eq!(complete, 0, "a longer session fails");
-                assert_eq!(failed.fault.code(), "session.truncated");
-                // Output that came is written, whatever came after it.
-                if failed.exit.is_some() {
-                    assert_eq!(run.stdout, b"in");
-                }
-                assert_eq!(host.log.asked("DELETE "), !failed.started);
-            }
-            Err(other) => panic!("{frames}: {other}"),
+        if frames == 0 {
+            let hosts = run.unavailable();
+            assert_eq!(hosts[0].code(), "session.truncated");
+            assert!(host.log.asked("DELETE "));
+            continue;
         }
+        assert_eq!(run.stdout, b"in", "{frames}");
+        assert_eq!(run.stderr, b"done", "{frames}");
+        let deployed = run.deployed();
+        assert_eq!(deployed.exit.kind, ExitKind::Exited);
+        assert_eq!((deployed.missing_stdout, deployed.missing_stderr), (0, 0));
+        assert_eq!(deployed.receipt.body.streams.stdin.bytes, 2);
+        assert!(deployed.resumed <= 1);
+        resumed += deployed.resumed;
+        host.log.read(|record| {
+            // It ran once.
+            let starts = record.frames.iter().filter(|kind| **kind == Kind::Start);
+            assert_eq!(starts.count(), 1, "{frames}");
+        });
+        assert!(!host.log.asked("DELETE "));
     }
-    assert!((2..8).contains(&complete), "{complete}");
+    assert!((5..9).contains(&resumed), "{resumed}");
 }
 
 #[tokio::test]

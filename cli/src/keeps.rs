@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! `enarx attach`, `stop` and `keeps`: deployments that run without this command. The work is `enarx-agent`'s.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use enarx_agent::{Stop, Trust, attach, end_keep, stop_keep};
+use enarx_contract::canonical::Hex;
+use enarx_session::keep::Output;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::deploy::{self, Shown};
+use crate::failure::Failure;
+use crate::host::serve;
+use crate::json::Json;
+use crate::output::print_json;
+use crate::{policy, run, tickets, values};
+
+/// Names of a deployment and of what is needed to reach it.
+#[derive(Args)]
+struct Named {
+    /// The deployment, as `enarx deploy --detach` and `enarx keeps list` name it, or the beginning of its name
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// The token for its host [env: ENARX_TOKEN_FILE]
+    #[arg(long = "token-file", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl Named {
+    fn token(&self) -> Result<Zeroizing<String>, Failure> {
+        let given: Vec<PathBuf> = self.token_file.iter().cloned().collect();
+        let files =
+            run::or_from_environment(&given, "ENARX_TOKEN_FILE", |line| Ok(PathBuf::from(line)))?;
+        let file = files.first().ok_or_else(|| {
+            Failure::usage("name the file with the token for the host with --token-file")
+        })?;
+        deploy::read_token(file)
+    }
+}
+
+/// Attach to a deployment that runs on, and stay with it to its end
+///
+/// Its Keep has to prove again what it is, and that it is the same. Output goes on where it was left.
+#[derive(Args)]
+pub struct Attach {
+    #[command(flatten)]
+    named: Named,
+    /// A policy file, or the name of a built-in policy
+    #[arg(long, value_name = "FILE|NAME", env = "ENARX_POLICY")]
+    policy: String,
+    #[command(flatten)]
+    shown: Shown,
+}
+
+/// Stop a deployment: its standard input ends, and after a time the Keep ends it
+///
+/// It takes its output and its receipt to attach afterwards.
+#[derive(Args)]
+pub struct StopArguments {
+    #[command(flatten)]
+    named: Named,
+    /// A policy file, or the name of a built-in policy
+    #[arg(long, value_name = "FILE|NAME", env = "ENARX_POLICY")]
+    policy: String,
+    /// The time that the program has to end by itself (10, 10s, 2m); at most 10 minutes
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
+    grace: Duration,
+}
+
+/// Deployments that run on without this command.
+#[derive(Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the deployments that this user can attach to
+    List {
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Show what is known of a deployment, without asking its host
+    Show {
+        /// The deployment, or the beginning of its name
+        name: String,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Have the host end the Keep at once, without a receipt, and forget the deployment
+    End {
+        #[command(flatten)]
+        named: Named,
+    },
+}
+
+impl Arguments {
+    /// True if JSON is asked for.
+    pub const fn json(&self) -> bool {
+        match &self.command {
+            Command::List { json } | Command::Show { json, .. } => json.on,
+            Command::End { .. } => false,
+        }
+    }
+}
+
+/// Runs `enarx attach`.
+pub fn attach_to(arguments: &Attach) -> Result<ExitCode, Failure> {
+    let ticket = tickets::load(&arguments.named.name)?;
+    let token = arguments.named.token()?;
+    let trust = Trust::new(policy::load(&arguments.policy)?);
+    let runtime = serve::runtime()?;
+    let deployed = runtime.block_on(async {
+        let stop = Stop::new(deploy::GRACE);
+        let interrupts = deploy::interrupts(&stop);
+        let deployed = attach(&ticket, token, &trust, deploy::streams(), &stop).await;
+        interrupts.abort();
+        deployed
+    });
+    // Standard input may wait for ever in a thread.
+    runtime.shutdown_background();
+    let deployed = deployed.map_err(|error| deploy::failure(&error))?;
+    tickets::forget(&tickets::name(&ticket))?;
+    deploy::show(&arguments.shown, &deployed)
+}
+
+/// Runs `enarx stop`.
+pub fn stop(arguments: &StopArguments) -> Result<ExitCode, Failure> {
+    let ticket = tickets::load(&arguments.named.name)?;
+    let token = arguments.named.token()?;
+    let trust = Trust::new(policy::load(&arguments.policy)?);
+    let stopped = serve::runtime()?.block_on(stop_keep(&ticket, token, &trust, arguments.grace));
+    stopped.map_err(|error| deploy::failure(&error))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `enarx keeps`.
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    match &arguments.command {
+        Command::List { json } => {
+            let names = tickets::names()?;
+            if json.on {
+                print_json(&json!({ "keeps": names }));
+            } else {
+                for name in names {
+                    outln!("{name}");
+                }
+            }
+        }
+        Command::Show { name, json } => {
+            let ticket = tickets::load(name)?;
+            let fields = [
+                ("name", tickets::name(&ticket)),
+                ("host", ticket.host()),
+                ("contract", ticket.contract().digest().to_string()),
+                ("deployment", Hex(*ticket.deployment()).to_string()),
+                ("stdout", ticket.received(Output::Stdout).to_string()),
+                ("stderr", ticket.received(Output::Stderr).to_string()),
+            ];
+            if json.on {
+                let fields = fields.map(|(name, value)| (name.to_owned(), value.into()));
+                print_json(&serde_json::Value::Object(fields.into_iter().collect()));
+            } else {
+                for (name, value) in fields {
+                    outln!("{name}: {value}");
+                }
+            }
+        }
+        Command::End { named } => {
+            let ticket = tickets::load(&named.name)?;
+            let ended = serve::runtime()?.block_on(end_keep(&ticket, named.token()?));
+            ended.map_err(|error| deploy::failure(&error))?;
+            tickets::forget(&tickets::name(&ticket))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Tickets of deployments that run on: by them a tenant finds its Keeps again. They hold the tenant's keys, so they lie in a
+//! folder that is this user's alone.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use enarx_agent::{MAX_TICKET, Ticket};
+use tempfile::NamedTempFile;
+
+use crate::failure::{Exit, Failure};
+use crate::input::{self, describe};
+use crate::state;
+
+/// End of a ticket's file name.
+const EXTENSION: &str = "ticket";
+
+/// The name of a deployment: its contract's, as hosts name the Keep.
+pub fn name(ticket: &Ticket) -> String {
+    ticket.contract().keep_id().to_string()
+}
+
+fn folder() -> Result<PathBuf, Failure> {
+    state::folder("keeps")
+        .ok_or_else(|| Failure::usage("there is no folder for what is to be found again: set HOME"))
+}
+
+fn path(name: &str) -> Result<PathBuf, Failure> {
+    Ok(folder()?.join(format!("{name}.{EXTENSION}")))
+}
+
+/// Keeps a ticket, in the place of an earlier one of the same deployment. Returns its name.
+///
+/// # Errors
+/// [`Exit::Output`].
+pub fn save(ticket: &Ticket) -> Result<String, Failure> {
+    let name = name(ticket);
+    let folder = folder()?;
+    state::make_private(&folder)?;
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::of(
+            Exit::Output,
+            format!("the ticket of {name} cannot be kept: {error}"),
+        )
+    };
+    let bytes = ticket.to_bytes().map_err(|error| failed(&error))?;
+    // Only this user can read it, and whoever reads sees the former or this.
+    let mut file = NamedTempFile::new_in(&folder).map_err(|error| failed(&error))?;
+    file.write_all(&bytes).map_err(|error| failed(&error))?;
+    file.persist(path(&name)?).map_err(|error| failed(&error))?;
+    Ok(name)
+}
+
+/// Forgets a ticket.
+///
+/// # Errors
+/// [`Exit::Output`].
+pub fn forget(name: &str) -> Result<(), Failure> {
+    match fs::remove_file(path(name)?) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Failure::of(
+            Exit::Output,
+            format!(
+                "the ticket of {name} cannot be removed: {}",
+                describe(&error)
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The names of all tickets, in their order.
+///
+/// # Errors
+/// [`Exit::Input`].
+pub fn names() -> Result<Vec<String>, Failure> {
+    let folder = folder()?;
+    state::check_private(&folder)?;
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(input::unreadable(&folder, &error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let path = entry
+            .map_err(|error| input::unreadable(&folder, &error))?
+            .path();
+        if path.extension().is_some_and(|it| it == EXTENSION)
+            && let Some(name) = path.file_stem().and_then(|name| name.to_str())
+        {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The ticket of the deployment whose name begins so.
+///
+/// # Errors
+/// [`Exit::Usage`] unless there is exactly one, [`Exit::Data`] for one that is damaged.
+pub fn load(beginning: &str) -> Result<Ticket, Failure> {
+    let mut names = names()?;
+    names.retain(|name| name.starts_with(beginning));
+    match names.as_slice() {
+        [name] => read(&path(name)?),
+        [] => Err(Failure::usage(format!(
+            "no deployment is called {beginning}: `enarx keeps list` shows them"
+        ))),
+        _ => Err(Failure::usage(format!(
+            "{} deployments begin with {beginning}: write more of the name",
+            names.len()
+        ))),
+    }
+}
+
+fn read(path: &Path) -> Result<Ticket, Failure> {
+    let bytes = input::read_up_to(path, MAX_TICKET as u64)?;
+    Ticket::from_bytes(&bytes)
+        .map_err(|error| Failure::data(format!("{}: {error}", path.display())))
+}

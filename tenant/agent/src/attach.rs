@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! An application that runs already, found again by its ticket. Hosts and Keeps are as little trusted as at first: every
+//! session has a verdict of its own, and the Keep has to be the known one with the known deployment.
+
+use crate::clock::Clock;
+use crate::deploy::Deployed;
+use crate::error::{DeployError, Failed, Fault};
+use crate::judge::Trust;
+use crate::manager::Manager;
+use crate::opening::{Rejection, Way};
+use crate::pump::GOODBYE;
+use crate::run::{Ending, Run, reopen};
+use crate::stop::Stop;
+use crate::streams::Streams;
+use crate::target::Target;
+use crate::ticket::Ticket;
+use crate::timings::Timings;
+use enarx_session::keep::Output;
+use enarx_session::tenant::{self, Wanted};
+use enarx_session::time;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+/// A fault on the way to an application that runs, or may run.
+fn failed(ticket: &Ticket, rejection: Rejection) -> DeployError {
+    let Rejection { fault, checks } = rejection;
+    DeployError::Failed(Box::new(Failed {
+        host: ticket.host(),
+        fault,
+        started: true,
+        exit: None,
+        checks,
+        ticket: Some(Box::new(ticket.clone())),
+    }))
+}
+
+fn way<'a>(ticket: &'a Ticket, target: &'a Target, trust: &'a Trust) -> Way<'a> {
+    Way {
+        target,
+        key: ticket.key(),
+        trust,
+        contract: ticket.contract(),
+        unattested: ticket.unattested(),
+        clock: Clock::start(),
+    }
+}
+
+/// The state in which the Keep of a ticket has to be.
+fn wanted(ticket: &Ticket) -> Wanted {
+    Wanted::Running(*ticket.deployment())
+}
+
+/// Attaches to the application of a ticket, and stays with it to its end.
+///
+/// The Keep's evidence is judged, and it has to be the Keep of the ticket, running the ticket's deployment. Output goes on
+/// after what the ticket says was received, standard input after what the Keep has. An older session with the application
+/// is over then. A session that is cut is taken up again as in [`crate::deploy`].
+///
+/// Of the result's [`Timings`], those of contract and launch are zero; `connect` includes the question for the Keep's
+/// state; times from RELEASE on count from ATTACH.
+///
+/// # Errors
+/// [`DeployError::Failed`], with the ticket to attach by the next time, whose numbers may be larger; its fault is of
+/// evidence ([`Fault::is_of_evidence`]) when the Keep is another one or does not pass the policy. [`DeployError::Left`];
+/// [`DeployError::Cancelled`] when the end was asked for before the application was reached: it goes on.
+pub async fn attach<I, O, E>(
+    ticket: &Ticket,
+    token: Zeroizing<String>,
+    trust: &Trust,
+    streams: Streams<I, O, E>,
+    stop: &Stop,
+) -> Result<Deployed, DeployError>
+where
+    I: AsyncRead + Unpin,
+    O: AsyncWrite + Unpin,
+    E: AsyncWrite + Unpin,
+{
+    trust.policy.check()?;
+    let target = ticket
+        .target(token)
+        .map_err(|fault| failed(ticket, fault.into()))?;
+    let begun = Instant::now();
+    let mut timings = Timings::default();
+    let way = way(ticket, &target, trust);
+    let work = Box::pin(stop.unless(reopen(way, ticket, wanted(ticket), &mut timings)));
+    let mut judged = match work.await {
+        Ok(judged) => judged,
+        Err(Rejection {
+            fault: Fault::Cancelled,
+            ..
+        }) => return Err(DeployError::Cancelled),
+        Err(rejection) => return Err(failed(ticket, rejection)),
+    };
+    tracing::info!(host = ticket.host(), "the Keep is accepted");
+    let received = tenant::Streams::after(
+        ticket.received(Output::Stdout),
+        ticket.received(Output::Stderr),
+    );
+    judged
+        .session
+        .attach(received, way.clock.now())
+        .map_err(|refusal| failed(ticket, refusal.into()))?;
+    let run = Run {
+        way,
+        agreement: ticket.agreement(),
+        delivery: None,
+        deployment: *ticket.deployment(),
+        stop,
+        detach: false,
+        begun,
+        timings,
+    };
+    match Box::pin(run.run(judged, streams)).await? {
+        Ending::Complete(deployed) => Ok(*deployed),
+        // It comes of the wish to detach alone.
+        Ending::Detached(detached) => Err(DeployError::Left {
+            host: detached.host,
+            ticket: Box::new(detached.ticket),
+        }),
+    }
+}
+
+/// Asks the application of a ticket to end, and its Keep to end it after `grace`, at most 10 minutes. Its streams are left
+/// to whoever is attached. When this returns, the Keep has the wish; it has one already if the application has ended.
+///
+/// # Errors
+/// [`DeployError::Policy`]; [`DeployError::Failed`]: the Keep may not have the wish. It may be said again.
+pub async fn stop_keep(
+    ticket: &Ticket,
+    token: Zeroizing<String>,
+    trust: &Trust,
+    grace: Duration,
+) -> Result<(), DeployError> {
+    trust.policy.check()?;
+    let work = async {
+        let target = ticket.target(token)?;
+        let way = way(ticket, &target, trust);
+        let mut timings = Timings::default();
+        let opening = Box::pin(reopen(way, ticket, wanted(ticket), &mut timings));
+        let mut judged = opening.await?;
+        let grace = u32::try_from(grace.as_millis()).unwrap_or(time::MAX_GRACE);
+        judged.session.stop(grace)?;
+        let until = way.clock.now().after(GOODBYE);
+        judged.leave(way.clock, until).await?;
+        Ok::<_, Rejection>(())
+    };
+    Box::pin(work)
+        .await
+        .map_err(|rejection| failed(ticket, rejection))
+}
+
+/// Has the host end the Keep of a ticket, at once and with all that is in it. The Keep has no say in this, and so nothing
+/// tells that it is true; what the host alone can do is ask for no verdict.
+///
+/// # Errors
+/// [`DeployError::Failed`] when the host's manager does not take the request.
+pub async fn end_keep(ticket: &Ticket, token: Zeroizing<String>) -> Result<(), DeployError> {
+    let work = async {
+        let target = ticket.target(token)?;
+        Manager::new(&target).end(ticket.contract()).await?;
+        Ok::<_, Rejection>(())
+    };
+    Box::pin(work)
+        .await
+        .map_err(|rejection| failed(ticket, rejection))
+}

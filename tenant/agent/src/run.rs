@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! An application in a Keep until its end, over one session after another: when a connection is cut, a new one is made,
+//! the Keep is judged anew, and the streams go on where they were. The host can cut as often as it likes and gains
+//! nothing by it.
+
+use crate::deploy::{Deployed, Detached};
+use crate::error::{DeployError, Failed, Fault};
+use crate::line::Stream;
+use crate::manager::Manager;
+use crate::opening::{Judged, Lap, Rejection, Way};
+use crate::order::Package;
+use crate::pump::{End, GOODBYE, Pump, Terms};
+use crate::stop::Stop;
+use crate::streams::Streams;
+use crate::ticket::Ticket;
+use crate::timings::Timings;
+use enarx_contract::Agreement;
+use enarx_session::deployment::Deployment;
+use enarx_session::keep::Output;
+use enarx_session::tenant::{Outcome, Wanted};
+use enarx_session::{Moment, Refusal};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep, timeout};
+
+/// Pauses before each further try, in milliseconds: together as long as a manager takes to start again, or a laptop to
+/// find its network.
+const PAUSES: [u64; 6] = [250, 500, 1_000, 2_000, 4_000, 8_000];
+
+/// After a session of this length, or with new output, the tries count from the beginning.
+const STEADY: Duration = Duration::from_mins(1);
+
+/// Counts tries.
+struct Tries {
+    failed: usize,
+    since: Instant,
+    /// Bytes of output when the last session began.
+    seen: u64,
+}
+
+impl Tries {
+    fn new() -> Self {
+        Self {
+            failed: 0,
+            since: Instant::now(),
+            seen: 0,
+        }
+    }
+
+    /// A session was cut that had received so many bytes.
+    fn cut(&mut self, seen: u64) {
+        if seen > self.seen || self.since.elapsed() >= STEADY {
+            self.failed = 0;
+        }
+        self.seen = seen;
+    }
+
+    /// A new session has begun.
+    fn begun(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// The pause before the next try; `None`: there were enough.
+    fn next(&mut self) -> Option<Duration> {
+        let pause = PAUSES.get(self.failed).copied();
+        self.failed = self.failed.saturating_add(1);
+        pause.map(Duration::from_millis)
+    }
+}
+
+/// The end of a run that did not fail.
+#[derive(Debug)]
+pub enum Ending {
+    /// The application has ended, and everything of it is here.
+    Complete(Box<Deployed>),
+    /// It runs on without this program.
+    Detached(Box<Detached>),
+}
+
+/// What is delivered.
+pub(crate) struct Delivery<'a> {
+    pub(crate) package: &'a Package,
+    pub(crate) deployment: Deployment,
+}
+
+/// An application that is being handed to a Keep, or is attached to.
+pub(crate) struct Run<'a> {
+    pub(crate) way: Way<'a>,
+    pub(crate) agreement: &'a Agreement,
+    /// `None`: everything was delivered before.
+    pub(crate) delivery: Option<Delivery<'a>>,
+    /// SHA-256 of the deployment.
+    pub(crate) deployment: [u8; 32],
+    pub(crate) stop: &'a Stop,
+    pub(crate) detach: bool,
+    pub(crate) begun: Instant,
+    pub(crate) timings: Timings,
+}
+
+impl Run<'_> {
+    /// Runs it to its end, or until it can be left. `judged` has been told to deliver, or to attach.
+    ///
+    /// # Errors
+    /// [`DeployError::Failed`]; [`DeployError::Left`].
+    pub(crate) async fn run<I, O, E>(
+        &self,
+        mut judged: Judged<Stream>,
+        streams: Streams<I, O, E>,
+    ) -> Result<Ending, DeployError>
+    where
+        I: AsyncRead + Unpin,
+        O: AsyncWrite + Unpin,
+        E: AsyncWrite + Unpin,
+    {
+        let (target, clock) = (self.way.target, self.way.clock);
+        let host = target.name();
+        let released = clock.now();
+        let verdict = judged.verdict.take();
+        let identity = *judged.session.identity();
+        let ticket = Ticket::new(
+            target,
+            self.agreement,
+            self.way.contract,
+            self.way.key,
+            identity,
+            self.deployment,
+        );
+        let terms = Terms {
+            way: self.way,
+            package: self.delivery.as_ref().map(|delivery| delivery.package),
+            stop: self.stop,
+            detach: self.detach,
+        };
+        let mut pump = Pump::new(terms, judged, streams);
+        let mut resumed = 0;
+        let result = Box::pin(self.sessions(&mut pump, &ticket, &mut resumed)).await;
+        if !matches!(result, Ok(End::Complete)) {
+            // The application's output up to here is its output all the same.
+            let _ = timeout(Duration::from_millis(GOODBYE), pump.drain()).await;
+        }
+        let since = |moment: Moment| Duration::from_millis(moment.since(released));
+        let timings = Timings {
+            transfer: pump.delivered_at.map_or(Duration::ZERO, since),
+            first_byte: pump.output_at.map(since),
+            run: since(clock.now()),
+            total: self.begun.elapsed(),
+            ..self.timings
+        };
+        let started = pump.delivered_at.is_some();
+        let exit = pump.last_exit;
+        let (stdout, stderr) = pump.written();
+        let ticket = Box::new(ticket.at(stdout, stderr));
+        let failed = |rejection: Rejection, ticket| {
+            let Rejection { fault, checks } = rejection;
+            tracing::warn!(host, code = fault.code(), %fault, "the session failed");
+            DeployError::Failed(Box::new(Failed {
+                host: host.clone(),
+                fault,
+                started,
+                exit,
+                checks,
+                ticket,
+            }))
+        };
+        let end = match result {
+            Ok(end) => end,
+            Err(rejection) => return Err(failed(rejection, started.then_some(ticket))),
+        };
+        let missing = |output| pump.session.streams().missing(output);
+        let missing = (missing(Output::Stdout), missing(Output::Stderr));
+        let (phases, receipt_verdict) = (pump.started, pump.receipt_verdict);
+        match (end, pump.session.finish(), exit) {
+            // Left means answered here; a receipt may have come behind the goodbye, which does not acknowledge it.
+            (End::Left, Ok(_), _) if self.detach => Ok(Ending::Detached(Box::new(Detached {
+                host,
+                ticket: *ticket,
+                identity,
+                verdict,
+                agreement: self.agreement.clone(),
+                endorsements: pump.held.endorsements,
+                passed_over: Vec::new(),
+                started: phases,
+                timings,
+            }))),
+            (End::Left, ..) if !self.detach => Err(DeployError::Left { host, ticket }),
+            (End::Complete, Ok(Outcome::Complete(receipt)), Some(exit)) => {
+                if missing != (0, 0) {
+                    tracing::warn!(
+                        host,
+                        stdout = missing.0,
+                        stderr = missing.1,
+                        "bytes of the output are missing"
+                    );
+                }
+                Ok(Ending::Complete(Box::new(Deployed {
+                    passed_over: Vec::new(),
+                    endorsements: pump.held.endorsements,
+                    host,
+                    exit,
+                    receipt: *receipt,
+                    identity,
+                    verdict,
+                    receipt_verdict,
+                    agreement: self.agreement.clone(),
+                    started: phases,
+                    resumed,
+                    missing_stdout: missing.0,
+                    missing_stderr: missing.1,
+                    timings,
+                })))
+            }
+            (_, Err(refusal), _) => Err(failed(refusal.into(), Some(ticket))),
+            (_, Ok(_), _) => Err(failed(Refusal::Truncated.into(), Some(ticket))),
+        }
+    }
+
+    /// Session after session, until one ends by itself or there were enough tries.
+    async fn sessions<I, O, E>(
+        &self,
+        pump: &mut Pump<'_, Stream, I, O, E>,
+        ticket: &Ticket,
+        resumed: &mut u32,
+    ) -> Result<End, Rejection>
+    where
+        I: AsyncRead + Unpin,
+        O: AsyncWrite + Unpin,
+        E: AsyncWrite + Unpin,
+    {
+        let mut tries = Tries::new();
+        loop {
+            let mut fault = match pump.run().await {
+                Ok(end) => return Ok(end),
+                Err(fault) => fault,
+            };
+            if !fault.is_cut() {
+                let checks = std::mem::take(&mut pump.failed_checks);
+                return Err(Rejection { fault, checks });
+            }
+            tries.cut(pump.seen());
+            // Output that is not written could not be asked for again: the Keep forgets it by ATTACH.
+            let started = pump.delivered_at.is_some();
+            match self.stop.unless_left(pump.drain()).await {
+                Ok(()) => {}
+                Err(Fault::Cancelled) if started => return Ok(End::Left),
+                Err(fault) => return Err(fault.into()),
+            }
+            // Before the application runs, its Keep may be found without it: then it is delivered again.
+            let delivery = self.delivery.as_ref().filter(|_| !pump.has_run());
+            let wanted = match delivery {
+                Some(_) => Wanted::Either(self.deployment),
+                None => Wanted::Running(self.deployment),
+            };
+            let judged = loop {
+                let Some(pause) = tries.next() else {
+                    return Err(fault.into());
+                };
+                tracing::warn!(
+                    host = self.way.target.name(),
+                    code = fault.code(),
+                    %fault,
+                    pause_ms = pause.as_millis(),
+                    "the session was cut: attaching again"
+                );
+                let again = async {
+                    sleep(pause).await;
+                    Box::pin(reopen(self.way, ticket, wanted, &mut Timings::default())).await
+                };
+                let result = if started {
+                    self.stop.unless_left(again).await
+                } else {
+                    self.stop.unless(again).await
+                };
+                match result {
+                    Ok(judged) => break judged,
+                    Err(Rejection {
+                        fault: Fault::Cancelled,
+                        ..
+                    }) if started => return Ok(End::Left),
+                    Err(rejection) if rejection.fault.is_cut() => fault = rejection.fault,
+                    Err(rejection) => return Err(rejection),
+                }
+            };
+            pump.resume(judged, delivery.map(|delivery| &delivery.deployment))?;
+            tries.begun();
+            *resumed += 1;
+        }
+    }
+}
+
+/// Opens a session with the Keep of a ticket, which has to be in the wanted state, and has it judged.
+///
+/// # Errors
+/// [`Rejection`]: nothing but one ATTEST was sent.
+pub(crate) async fn reopen(
+    way: Way<'_>,
+    ticket: &Ticket,
+    wanted: Wanted,
+    timings: &mut Timings,
+) -> Result<Judged<Stream>, Rejection> {
+    let mut lap = Lap(Instant::now());
+    let mut manager = Manager::new(way.target);
+    // The manager may know why there is no Keep any more; that there is one, evidence tells.
+    manager.ready(way.contract).await?;
+    timings.connect = lap.take();
+    let known = Some(*ticket.identity());
+    way.open(&mut manager, wanted, known, &mut lap, timings)
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_are_few_and_begin_anew_with_progress() {
+        let mut tries = Tries::new();
+        for pause in PAUSES {
+            tries.cut(0);
+            assert_eq!(tries.next(), Some(Duration::from_millis(pause)));
+            tries.begun();
+        }
+        tries.cut(0);
+        assert_eq!(tries.next(), None);
+        assert_eq!(tries.next(), None);
+        tries.cut(1);
+        assert_eq!(tries.next(), Some(Duration::from_millis(PAUSES[0])));
+    }
+}
