@@ -2,6 +2,7 @@
 
 //! One connection through the door: bytes of the sallyport, TLS, frames. Its peer may be anybody.
 
+use enarx_contract::Contract;
 use enarx_sallyport::{Call, Handle};
 use enarx_session::keep::{Connection, Event, Fault, Keep};
 use enarx_session::{Moment, Refusal, time};
@@ -12,6 +13,8 @@ use crate::session::{Attester, ReportError};
 
 /// The duties of a Keep towards whoever is connected, apart from the frames themselves.
 pub struct Duties {
+    /// The contract, by which deliveries are judged.
+    pub contract: Contract,
     /// The way to the secure processor.
     pub attester: Box<dyn Attester>,
     /// The delivery that is on its way.
@@ -34,7 +37,7 @@ enum Reaction {
 }
 
 impl Duties {
-    fn handle(&mut self, event: &Event<'_>, contract: &enarx_contract::Contract) -> Reaction {
+    fn handle(&mut self, event: &Event<'_>) -> Reaction {
         let result = match event {
             Event::Attest(data) => return Reaction::Attest(*data),
             Event::Release(deployment) => {
@@ -50,7 +53,7 @@ impl Duties {
                 Ok(())
             }
             Event::PartComplete(part) => match &mut self.delivery {
-                Some(delivery) => delivery.complete(*part, contract),
+                Some(delivery) => delivery.complete(*part, &self.contract),
                 None => Ok(()),
             },
             Event::Start(_) => {
@@ -206,10 +209,9 @@ impl Link {
         let Some(session) = &mut self.session else {
             return;
         };
-        let contract = keep.contract().clone();
         while !input.is_empty() {
             let reaction = match session.receive(keep, &mut input, now) {
-                Ok(Some(event)) => duties.handle(&event, &contract),
+                Ok(Some(event)) => duties.handle(&event),
                 // The refusal is among the outgoing bytes, and what still comes is passed over.
                 Ok(None) | Err(_) => Reaction::Nothing,
             };

@@ -116,11 +116,12 @@ impl Session {
         };
         let key = Key::generate()?;
         let state = State {
-            keep: Keep::new(contract, key.public(), own, Moment(0)),
+            keep: Keep::new(contract.clone(), key.public(), own, Moment(0)),
             key,
             accepting: None,
             links: Vec::new(),
             duties: Duties {
+                contract,
                 attester,
                 delivery: None,
                 delivered: None,
