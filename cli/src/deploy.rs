@@ -3,7 +3,6 @@
 //! `enarx deploy`: an application on a host that nobody trusts. The deploying is `enarx-agent`'s.
 
 use std::fs::Permissions;
-use std::io::{self, IsTerminal};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,7 +15,7 @@ use enarx_agent::{
 };
 use enarx_attestation::reference::PlatformKind;
 use enarx_attestation::{Overall, Policy};
-use enarx_configuration::{Configuration, Network, Terminals};
+use enarx_configuration::{Configuration, Network};
 use enarx_contract::canonical::Hex;
 use enarx_contract::{Doors, Image, Resources, Tee};
 use enarx_manager::Manager;
@@ -191,28 +190,18 @@ impl Platforms for Own {
 
 impl Arguments {
     fn configuration(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        let name = self.module.file_name();
-        let name = name.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let configuration = Configuration {
-            args: [name].into_iter().chain(self.rest.clone()).collect(),
+            args: run::program_arguments(&self.module, self.rest.clone()),
             env: self.variables.clone(),
             directories: Vec::new(),
-            terminals: Terminals {
-                stdin: io::stdin().is_terminal(),
-                stdout: io::stdout().is_terminal(),
-                stderr: io::stderr().is_terminal(),
-            },
+            terminals: run::terminals(),
             invoke: self.invoke.clone(),
             limits: run::limits(&self.wasm),
             network: Network::default(),
             timings: false,
             attest: None,
         };
-        configuration.encode().map(Zeroizing::new).map_err(|error| {
-            Failure::new(format!(
-                "{error}: give the program fewer arguments or variables"
-            ))
-        })
+        run::encode(&configuration).map(Zeroizing::new)
     }
 
     fn secrets(&self) -> Result<Vec<Secret>, Failure> {
@@ -278,18 +267,7 @@ impl Arguments {
                 "name a host with --to, as its `enarx host serve` prints it, or try --local",
             ));
         }
-        let files = run::or_from_environment(&self.token_files, "ENARX_TOKEN_FILE", |line| {
-            Ok(PathBuf::from(line))
-        })?;
-        if files.is_empty() {
-            return Err(Failure::usage(
-                "name the file with the token for the host with --token-file",
-            ));
-        }
-        let tokens = files
-            .iter()
-            .map(|path| read_token(path))
-            .collect::<Result<Vec<_>, _>>()?;
+        let tokens = tokens(&self.token_files)?;
         if tokens.len() != 1 && tokens.len() != to.len() {
             return Err(Failure::usage(format!(
                 "--token-file: give one for all hosts, or one for each of the {} in their order",
@@ -308,7 +286,22 @@ fn target(to: &str, token: Zeroizing<String>) -> Result<Target, Failure> {
     Target::parse(to, token).map_err(|error| Failure::usage(error.to_string()))
 }
 
-pub fn read_token(path: &Path) -> Result<Zeroizing<String>, Failure> {
+/// The tokens in these files, or in those that the environment names.
+///
+/// # Errors
+/// [`Exit::Usage`] when none is named, and those of reading.
+pub fn tokens(given: &[PathBuf]) -> Result<Vec<Zeroizing<String>>, Failure> {
+    let file = |line: &str| Ok(PathBuf::from(line));
+    let files = run::or_from_environment(given, "ENARX_TOKEN_FILE", file)?;
+    if files.is_empty() {
+        return Err(Failure::usage(
+            "name the file with the token for the host with --token-file",
+        ));
+    }
+    files.iter().map(|path| read_token(path)).collect()
+}
+
+fn read_token(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let bytes = Zeroizing::new(read_up_to(path, MAX_TOKEN)?);
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| Failure::data(format!("{} is not text: it is no token", path.display())))?;

@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::host::serve;
 use crate::json::Json;
 use crate::output::print_json;
-use crate::{policy, run, tickets, values};
+use crate::{policy, tickets, values};
 
 /// Names of a deployment and of what is needed to reach it.
 #[derive(Args)]
@@ -33,13 +33,9 @@ struct Named {
 
 impl Named {
     fn token(&self) -> Result<Zeroizing<String>, Failure> {
-        let given: Vec<PathBuf> = self.token_file.iter().cloned().collect();
-        let files =
-            run::or_from_environment(&given, "ENARX_TOKEN_FILE", |line| Ok(PathBuf::from(line)))?;
-        let file = files.first().ok_or_else(|| {
-            Failure::usage("name the file with the token for the host with --token-file")
-        })?;
-        deploy::read_token(file)
+        let mut tokens = deploy::tokens(self.token_file.as_slice())?;
+        // At least one, or it is an error above; the first is this host's.
+        Ok(tokens.swap_remove(0))
     }
 }
 

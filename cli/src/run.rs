@@ -253,14 +253,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         .as_deref()
         .map(|directory| Attestation::new(directory, arguments.attest_nonce.as_ref()))
         .transpose()?;
-    let configuration = settings
-        .configuration(arguments, arguments.rest()?, attestation.as_ref())
-        .encode()
-        .map_err(|error| {
-            Failure::new(format!(
-                "{error}: give the program fewer arguments or variables"
-            ))
-        })?;
+    let configuration = settings.configuration(arguments, arguments.rest()?, attestation.as_ref());
+    let configuration = encode(&configuration)?;
     let directories = settings
         .directories
         .iter()
@@ -374,6 +368,35 @@ fn passed_over(backend: Backend) -> String {
     }
 }
 
+/// The arguments of a program, its name first. The name only: where the file lies is nothing for the program to know.
+pub fn program_arguments(module: &Path, rest: Vec<String>) -> Vec<String> {
+    let name = module
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    [name].into_iter().chain(rest).collect()
+}
+
+/// The standard streams of this command that are terminals.
+pub fn terminals() -> Terminals {
+    Terminals {
+        stdin: io::stdin().is_terminal(),
+        stdout: io::stdout().is_terminal(),
+        stderr: io::stderr().is_terminal(),
+    }
+}
+
+/// Encodes the configuration of a program.
+///
+/// # Errors
+/// When it is too long.
+pub fn encode(configuration: &Configuration) -> Result<Vec<u8>, Failure> {
+    configuration.encode().map_err(|error| {
+        Failure::new(format!(
+            "{error}: give the program fewer arguments or variables"
+        ))
+    })
+}
+
 /// The limits among the options of the engine.
 pub fn limits(options: &[WasmOption]) -> Limits {
     let mut limits = Limits::default();
@@ -462,13 +485,8 @@ impl Settings {
         rest: Vec<String>,
         attestation: Option<&Attestation>,
     ) -> Configuration {
-        // The name only: where the file lies is nothing for the program to know.
-        let name = arguments
-            .module()
-            .file_name()
-            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Configuration {
-            args: [name].into_iter().chain(rest).collect(),
+            args: program_arguments(arguments.module(), rest),
             env: self.variables.clone(),
             directories: self
                 .directories
@@ -478,11 +496,7 @@ impl Settings {
                     read_only: directory.read_only,
                 })
                 .collect(),
-            terminals: Terminals {
-                stdin: io::stdin().is_terminal(),
-                stdout: io::stdout().is_terminal(),
-                stderr: io::stderr().is_terminal(),
-            },
+            terminals: terminals(),
             invoke: arguments.invoke.clone(),
             limits: self.limits.clone(),
             network: Network {
