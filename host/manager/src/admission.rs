@@ -147,7 +147,7 @@ fn has(offer: &PlatformOffer, wanted: &Platform) -> bool {
                 TcbVersion(tcb.0).at_least(&floor.version(layout), layout)
             })
         }
-        // What this host does not know of itself, the Keep compares with its report.
+        // Values that this host does not know of itself are compared by the Keep with its report.
         _ => true,
     };
     offer.tee == wanted.tee

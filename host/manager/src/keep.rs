@@ -96,7 +96,7 @@ impl Keep {
         self.status.borrow().state
     }
 
-    /// What the manager tells about it.
+    /// The manager's word about it.
     pub(crate) fn info(&self) -> KeepInfo {
         let status = self.status.borrow().clone();
         info(
@@ -221,7 +221,7 @@ impl Keep {
     }
 }
 
-/// What the manager tells about a Keep.
+/// The manager's word about a Keep.
 fn info(
     id: Id,
     contract: enarx_contract::ContractDigest,
@@ -245,7 +245,7 @@ fn info(
 }
 
 impl Record {
-    /// What the manager tells about a Keep that does not live any more.
+    /// The manager's word about a Keep that does not live any more.
     pub(crate) fn info(&self, id: Id) -> KeepInfo {
         info(
             id,

@@ -30,7 +30,7 @@ pub const MAX_ORDER: usize = 128 << 10;
 /// Longest line of a report in bytes, without its end.
 pub const MAX_REPORT: usize = 4 << 10;
 
-/// What the process is to serve.
+/// The Keep that the process is to serve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {
@@ -43,7 +43,7 @@ pub struct Order {
     pub host_data: Hex<32>,
 }
 
-/// What the process tells.
+/// A message of the process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, tag = "event", rename_all = "lowercase")]
 pub enum Report {

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
-/// What a token has used up.
+/// The share that a token has used up.
 struct Account {
     launches: Bucket,
     requests: Arc<Semaphore>,

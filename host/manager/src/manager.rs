@@ -211,7 +211,7 @@ impl Manager {
             }
         }
         let ended = async { while connections.join_next().await.is_some() {} };
-        // What is left then is cut, as the set is dropped.
+        // Connections that are left then are cut, as the set is dropped.
         let _ = timeout(CLOSE_LIMIT, ended).await;
     }
 

@@ -163,7 +163,7 @@ impl Refusal {
         }
     }
 
-    /// What was expected, and what was found.
+    /// The expected value, and the value that was found.
     fn difference(&self) -> (Option<String>, Option<String>) {
         let both = |expected: String, actual: String| (Some(expected), Some(actual));
         match self {

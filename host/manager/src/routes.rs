@@ -37,7 +37,7 @@ const JSON: &str = "application/json";
 /// Longest text of a client's that an error repeats, in characters.
 const ECHO: usize = 160;
 
-/// What answers requests.
+/// The server's parts that answer requests.
 pub(crate) struct Routes {
     pub keeps: Arc<Keeps>,
     pub tokens: Arc<Tokens>,

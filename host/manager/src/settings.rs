@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What the host's owner decides about a manager. The owner is trusted by the manager, and by no tenant.
+//! The decisions of the host's owner about a manager. The owner is trusted by the manager, and by no tenant.
 
 use enarx_contract::Doors;
 use enarx_manager_api::{Collateral, Limits, PlatformOffer};
@@ -26,7 +26,7 @@ pub struct Settings {
     pub capacity: Capacity,
     /// How often, and how many at a time.
     pub rates: Rates,
-    /// What applications may reach. A contract whose doors are not all among these is refused.
+    /// The ways of applications to reach outside of their Keeps. A contract whose doors are not all among these is refused.
     pub doors: Doors,
     /// The program that serves one Keep.
     pub keep: KeepCommand,
@@ -78,7 +78,7 @@ pub struct KeepCommand {
     pub arguments: Vec<OsString>,
 }
 
-/// What the host knows of the vendor's word about its chips.
+/// The host's store of the vendor's word about its chips.
 pub trait Collaterals: Send + Sync {
     /// The collateral of a chip at a TCB version, `None` when there is none. It is called in a thread that may block.
     fn get(&self, chip: &[u8; 64], tcb: &[u8; 8]) -> Option<Collateral>;

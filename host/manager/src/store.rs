@@ -36,7 +36,7 @@ const LOGS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("logs");
 /// A Keep's name.
 pub(crate) type Id = Hex<16>;
 
-/// What is kept of a Keep.
+/// The record of a Keep.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     version: u32,

@@ -4,7 +4,7 @@
 //! the host's manager share it.
 //!
 //! **The tenant believes none of it.** A manager can refuse, lie and cut; what it says is a hint for placing a Keep.
-//! What counts is the evidence of the attested session (`protocol/session`), whose bytes the manager only passes on. The
+//! The evidence counts of the attested session (`protocol/session`), whose bytes the manager only passes on. The
 //! manager believes as little: every request is checked against its limits.
 //!
 //! * [`path`]: every path, and functions that fill them in
@@ -84,7 +84,7 @@ pub struct Offer {
     pub platforms: Vec<PlatformOffer>,
     /// The most that the asking token may have.
     pub limits: Limits,
-    /// What applications may reach; a contract has these doors or fewer.
+    /// The ways of applications to reach outside of their Keeps; a contract has these doors or fewer.
     #[cfg_attr(feature = "openapi", schemars(with = "schema::Doors"))]
     pub doors: Doors,
 }
@@ -226,7 +226,7 @@ pub struct KeepList {
     pub more: bool,
 }
 
-/// What the vendor says about a chip, as the host stores it. The tenant verifies all of it.
+/// The vendor's word about a chip, as the host stores it. The tenant verifies all of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Collateral {

@@ -18,7 +18,7 @@ pub struct Route {
     pub path: &'static str,
     /// True if it asks for a token.
     pub token: bool,
-    /// What it does, in one line.
+    /// Its use, in one line.
     pub summary: &'static str,
     /// The schema of its request, by name.
     pub request: Option<&'static str>,

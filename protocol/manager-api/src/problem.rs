@@ -16,11 +16,11 @@ pub struct Problem {
     pub detail: String,
     /// The name of the refusal, stable: one of [`crate::code`] or of `enarx_contract::ContractError`.
     pub code: String,
-    /// What was expected.
+    /// The expected value.
     pub expected: Option<String>,
-    /// What was found instead.
+    /// The value that was found instead.
     pub actual: Option<String>,
-    /// What to do about it.
+    /// The remedy.
     pub fix: Option<String>,
 }
 

@@ -78,7 +78,7 @@ pub enum Ending {
     Detached(Box<Detached>),
 }
 
-/// What is delivered.
+/// The delivery.
 pub(crate) struct Delivery<'a> {
     pub(crate) package: &'a Package,
     pub(crate) deployment: Deployment,

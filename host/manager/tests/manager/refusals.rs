@@ -75,7 +75,7 @@ fn contracts_are_refused_by_name() {
         let with_values = ["contract.host", "contract.platform", "contract.resources"];
         assert!(told || !with_values.contains(&code), "{problem:?}");
     }
-    // What is allowed to the last is admitted.
+    // Up to the limit itself a contract is admitted.
     let mut terms = signer.terms(host.contract_host(), "echo");
     terms.resources.vcpus = 20;
     terms.resources.memory = 20 * MEMORY;

@@ -14,10 +14,10 @@ use std::time::Duration;
 /// The argument that asks for this.
 pub const ARGUMENT: &str = "keep-stand-in";
 
-/// What an echo sends when its peer has ended.
+/// The last bytes of an echo whose peer has ended.
 pub const LAST: &[u8] = b"that was all";
 
-/// What makes a Keep end by itself.
+/// The bytes that make a Keep end by itself.
 pub const EXIT: &[u8] = b"please exit";
 
 /// How long any stand-in lives at most, whatever a test does.

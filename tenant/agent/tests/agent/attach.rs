@@ -661,7 +661,7 @@ async fn a_ticket_is_read_as_it_was_written_or_not_at_all() {
     );
     let long = vec![b' '; enarx_agent::MAX_TICKET + 1];
     assert_eq!(code(&long), Some("ticket.form"));
-    // What is shown of it is no secret.
+    // Nothing that is shown of it is secret.
     let key = ticket.key().to_pkcs8().expect("a key");
     let key: [u8; 138] = key.as_slice().try_into().expect("its length");
     let digits = enarx_contract::canonical::Hex(key).to_string();

@@ -60,7 +60,7 @@ pub enum Twist {
     RepeatSecond,
     /// Sends so many frames on its first connection, and half of the next, and is cut.
     Cut(usize),
-    /// What comes after the first evidence is lost, and the connection cut.
+    /// Everything after the first evidence is lost, and the connection cut.
     Deaf,
     /// It claims to run one deployment and binds another, after a change of the report.
     Running {
