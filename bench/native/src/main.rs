@@ -24,7 +24,7 @@ const TRAP: u8 = 134;
 /// Runs a WebAssembly module or component natively, as `wasmtime run` does.
 #[derive(Parser)]
 struct Arguments {
-    /// Directory of the host that the program sees: HOST[::GUEST[:ro]].
+    /// Directory of the host that the program sees.
     #[arg(long, value_name = "HOST[::GUEST[:ro]]")]
     dir: Vec<String>,
     /// Let the program use the network, and look up names.

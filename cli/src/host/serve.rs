@@ -233,7 +233,7 @@ fn open(
 /// The digest of a simulated machine's root, which a policy names to accept it.
 ///
 /// # Errors
-/// As [`simulated`].
+/// As [`simulated()`].
 pub fn simulated_root(machine: &Machine) -> Result<String, Failure> {
     let machine = open(&simulated::machine(&machine.options())?)?;
     Ok(Hex(machine.root_digest()).to_string())

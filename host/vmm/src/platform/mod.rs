@@ -25,11 +25,11 @@ const SET_MEMORY: u32 = 0x4020_ae46;
 /// An exit that the run loop leaves to the platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnhandledExit {
-    /// RDMSR of a register that KVM leaves to us; [`crate::vm::vcpu_ops::answer_read_msr`] gives the answer.
+    /// RDMSR of a register that KVM leaves to us; `answer_read_msr` of `vm/vcpu_ops.rs` gives the answer.
     ReadMsr(u32),
     /// WRMSR of such a register.
     WriteMsr(u32, u64),
-    /// An exit that SEV-SNP adds; [`crate::vm::vcpu_ops::answer_hypercall`] gives the answer to a hypercall.
+    /// An exit that SEV-SNP adds; `answer_hypercall` of `vm/vcpu_ops.rs` gives the answer to a hypercall.
     Snp(Exit),
     /// Any other exit, in words.
     Other(String),
