@@ -22,9 +22,8 @@ fn expected(count: u32) -> String {
 #[test]
 fn a_thousand_idle_peers_and_a_hundred_slow_ones_hold_up_nobody() {
     let program = programs().folder.join("conformance-preview2.wasm");
+    let count = 1000;
     for backend in backends() {
-        // A thousand take minutes in every kind. Three times the slots of the sallyport show the same.
-        let count = if backend == "kvm" { 1000 } else { 200 };
         let output = enarx()
             .args(["run", "--quiet", "--backend", backend, "--timeout", TIMEOUT])
             .args(["-S", "inherit-network"])

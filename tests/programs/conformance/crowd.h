@@ -13,9 +13,14 @@ typedef struct {
 
 static peer peers[IDLE_MAX];
 
+// Little room in the host's buffers, so that a peer that does not read is soon one to which nothing can be written.
+enum { ROOM = 8192 };
+
 static void make_peer(tcp_socket server, address *at, peer *it) {
     socket_error error;
-    must_socket(connect_tcp(must_make_tcp(IPV4), at, &it->client, &error), error, "connect");
+    tcp_socket client = must_make_tcp(IPV4);
+    must_socket(TCP(set_receive_buffer_size)(TCP_SOCKET(client), ROOM, &error), error, "set-receive-buffer-size");
+    must_socket(connect_tcp(client, at, &it->client, &error), error, "connect");
     must_socket(accept_tcp(server, &it->server, &error), error, "accept");
     it->spoken = IN(subscribe)(INPUT(it->server.input));
 }
@@ -89,6 +94,9 @@ static void crowd(u32 count) {
     network = wasi_sockets_instance_network_instance_network();
     address at;
     tcp_socket server = listener(IPV4, &at);
+    socket_error error;
+    // The sockets that it accepts have it too.
+    must_socket(TCP(set_send_buffer_size)(TCP_SOCKET(server), ROOM, &error), error, "set-send-buffer-size");
     for (u32 i = 0; i < count; i++) make_peer(server, &at, &peers[i]);
     u64 length;
     say("nobody speaks: %s\n", hear(count, 50 * MILLISECOND, &length) == count ? "ok" : "somebody is heard");
