@@ -75,7 +75,9 @@ impl Exit {
             Self::Refused => "evidence, or a signed manifest, was verified and is refused",
             Self::Data => "a file is not what it should be",
             Self::Input => "a file cannot be read",
-            Self::Unavailable => "this machine does not offer the kind of Keep that was asked for",
+            Self::Unavailable => {
+                "this machine does not offer the Keep that was asked for, or could not start it"
+            }
             Self::Fault => "the Keep failed: a fault that is not the program's",
             Self::Output => "a file or the result cannot be written",
             Self::Network => "the network, or a service in it, failed: try again",

@@ -15,7 +15,7 @@ use enarx_backend::Backend;
 use enarx_backend::launch::Target;
 use enarx_configuration::{Configuration, Limits, Network, Terminals};
 use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
-use enarx_executor::launch::{Confine, Confined, Launch, Objects};
+use enarx_executor::launch::{Confined, Launch, Objects};
 use enarx_executor::refused::RefusedCalls;
 use enarx_vmm::launch::Measured;
 
@@ -300,7 +300,6 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         } else {
             RefusedCalls::Count
         },
-        confine: Confine::default(),
     };
     let start = |confined: &[Confined]| {
         let missing = missing(confined);
@@ -334,7 +333,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Ok(())
     };
     let run = enarx_supervisor::run(target, &IMAGES, launch, start)
-        .map_err(|error| Failure::new(error.to_string()))?;
+        .map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))?;
     outcome::show(
         &run,
         settings.timeout,

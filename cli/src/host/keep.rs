@@ -15,7 +15,7 @@ use clap::Args;
 use enarx_backend::launch::Target;
 use enarx_contract::{Backend, Contract, Terms};
 use enarx_executor::grant::{Grant, NetworkGrant};
-use enarx_executor::launch::{Confine, Launch, Objects, Outcome};
+use enarx_executor::launch::{Launch, Objects, Outcome};
 use enarx_executor::refused::RefusedCalls;
 use enarx_exits::exit_code;
 use enarx_manager::keep_process::{Control, ControlError, Report};
@@ -153,7 +153,6 @@ fn serve(
         } else {
             RefusedCalls::Count
         },
-        confine: Confine::default(),
     };
     let watching = control.try_clone().map_err(failed)?;
     let start = |_: &[_]| {
@@ -168,7 +167,7 @@ fn serve(
             .map_err(|error| error.to_string())
     };
     let run = enarx_supervisor::run(target, &IMAGES, launch, start)
-        .map_err(|error| Failure::new(error.to_string()))?;
+        .map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))?;
     Ok(run.outcome)
 }
 

@@ -8,7 +8,7 @@ pub mod launch;
 
 use enarx_doctor as doctor;
 pub use enarx_doctor::Backend;
-use enarx_executor::launch::{Launch, Run};
+use enarx_executor::launch::{Confine, Launch, Run};
 use enarx_vmm::launch::{Measured, VmLaunch};
 
 use launch::{Images, LaunchError, Target};
@@ -45,24 +45,33 @@ pub fn best() -> Backend {
 ///
 /// # Errors
 /// [`LaunchError`] when it could not be launched or served.
-pub fn run(target: Target, images: &Images, launch: Launch) -> Result<Run, LaunchError> {
-    let machine = |microkernel, measured, launch| VmLaunch {
+pub fn run(
+    target: Target,
+    images: &Images,
+    launch: Launch,
+    confine: Confine,
+) -> Result<Run, LaunchError> {
+    let machine = |microkernel, measured, launch, confine| VmLaunch {
         images: images.with(microkernel),
         measured,
         launch,
+        confine,
     };
     Ok(match target {
-        Target::Snp(measured) => enarx_vmm::run_snp(machine(images.microkernel, measured, launch))?,
+        Target::Snp(measured) => {
+            enarx_vmm::run_snp(machine(images.microkernel, measured, launch, confine))?
+        }
         Target::Simulated(simulated, measured) => enarx_vmm::run_simulated(
             &simulated,
-            machine(images.microkernel_simulated, measured, launch),
+            machine(images.microkernel_simulated, measured, launch, confine),
         )?,
         Target::Kvm => enarx_vmm::run(machine(
             images.microkernel_plain,
             Measured::default(),
             launch,
+            confine,
         ))?,
-        Target::Process => enarx_process::run(images.runtime, launch)?,
+        Target::Process => enarx_process::run(images.runtime, launch, confine)?,
     })
 }
 

@@ -33,8 +33,6 @@ pub struct Launch {
     /// The consequence of system calls that the runtime makes and a Keep does not have. A genuine measured
     /// Keep does not tell.
     pub refused_calls: RefusedCalls,
-    /// The confinement of whatever serves the Keep.
-    pub confine: Confine,
 }
 
 /// The objects of the sallyport: bytes that a Keep loads.
@@ -70,11 +68,10 @@ impl Objects {
 }
 
 /// The confinement of whatever serves a Keep.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub enum Confine {
     /// Each thread that serves the Keep by itself: the rest of the program stays as it is, and shares their
     /// memory. For programs that are nothing but tests or benchmarks.
-    #[default]
     Threads,
     /// The whole process, which is the Keep's alone and has one thread.
     Process(Jail),

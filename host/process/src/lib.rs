@@ -39,7 +39,9 @@ use enarx_confine::seccomp;
 use enarx_executor::fault::{HostFault, KeepFault, ProcessEnd};
 use enarx_executor::grant::Services;
 use enarx_executor::interrupt::{self, Interruptible};
-use enarx_executor::launch::{Confined, GRACE, Launch, Outcome, Phase, Report, Run, join_until};
+use enarx_executor::launch::{
+    Confine, Confined, GRACE, Launch, Outcome, Phase, Report, Run, join_until,
+};
 use enarx_executor::refused::Refused;
 use enarx_executor::{ExecutorError, Progress};
 use error::LaunchError;
@@ -77,7 +79,7 @@ enum End {
 ///
 /// # Errors
 /// [`LaunchError`] when the Keep could not be started or served.
-pub fn run(runtime: &[u8], launch: Launch) -> Result<Run, LaunchError> {
+pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, LaunchError> {
     let start = Instant::now();
     let deadline = launch
         .timeout
@@ -108,7 +110,7 @@ pub fn run(runtime: &[u8], launch: Launch) -> Result<Run, LaunchError> {
             .and_then(|since| u64::try_from(since.as_nanos()).ok())
             .unwrap_or(0),
     };
-    let (lookups, gate) = launch.confine.split();
+    let (lookups, gate) = confine.split();
     let whole = gate.is_some();
     let served = Served::new(facts, launch.grant, launch.objects, lookups)
         .map_err(LaunchError::system("the shared region could not be made"))?;

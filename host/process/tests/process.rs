@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use enarx_executor::fault::{KeepFault, ProcessEnd};
 use enarx_executor::grant::NetworkGrant;
-use enarx_executor::launch::{Launch, Outcome};
+use enarx_executor::launch::{Confine, Launch, Outcome};
 use enarx_executor::refused::{Refused, RefusedCalls};
 use enarx_exits::Reason;
 use enarx_test_keeps::{KEEP, launch, null};
@@ -21,7 +21,9 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn outcome_of(launch: Launch) -> Outcome {
-    enarx_process::run(KEEP.as_slice(), launch).unwrap().outcome
+    enarx_process::run(KEEP.as_slice(), launch, Confine::Threads)
+        .unwrap()
+        .outcome
 }
 
 fn run(mode: &str) -> (Outcome, String) {
@@ -249,7 +251,7 @@ fn every_end_is_told_apart() {
 fn an_image_that_is_no_program_is_an_error() {
     let _turn = alone();
     let launch = launch("h", [null(), null(), null()]);
-    let error = enarx_process::run(b"not a program", launch)
+    let error = enarx_process::run(b"not a program", launch, Confine::Threads)
         .unwrap_err()
         .to_string();
     assert!(

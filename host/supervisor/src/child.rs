@@ -32,7 +32,7 @@ use crate::message::{self, Message};
 use crate::spawn;
 
 /// Serves the Keep and ends this process, which was just made for it.
-pub fn serve(target: Target, images: &Images, mut launch: Launch, socket: OwnedFd) -> Infallible {
+pub fn serve(target: Target, images: &Images, launch: Launch, socket: OwnedFd) -> Infallible {
     // SAFETY: the descriptor is never closed: this process ends by `exit`.
     let socket = unsafe { BorrowedFd::borrow_raw(socket.into_raw_fd()) };
     let message = give_up(&launch, socket).map_or_else(
@@ -49,8 +49,8 @@ pub fn serve(target: Target, images: &Images, mut launch: Launch, socket: OwnedF
                     spawn::exit(1);
                 }
             });
-            launch.confine = Confine::Process(Jail { gate, lookups });
-            let mut message = launch_and_serve(target, images, launch);
+            let confine = Confine::Process(Jail { gate, lookups });
+            let mut message = launch_and_serve(target, images, launch, confine);
             if let Message::Ended(run) = &mut message {
                 run.report.confinement.push(of_namespaces(namespaces));
             }
@@ -68,8 +68,8 @@ fn of_namespaces(own: bool) -> Confined {
 }
 
 /// The last message of a process that serves a Keep.
-fn launch_and_serve(target: Target, images: &Images, launch: Launch) -> Message {
-    let run = AssertUnwindSafe(|| enarx_backend::run(target, images, launch));
+fn launch_and_serve(target: Target, images: &Images, launch: Launch, confine: Confine) -> Message {
+    let run = AssertUnwindSafe(|| enarx_backend::run(target, images, launch, confine));
     match catch_unwind(run) {
         Ok(Ok(run)) => Message::Ended(Box::new(run)),
         Ok(Err(error)) => Message::Failed(error.to_string()),

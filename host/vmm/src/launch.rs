@@ -2,7 +2,7 @@
 
 //! A Keep to be launched in a virtual machine.
 
-use enarx_executor::launch::Launch;
+use enarx_executor::launch::{Confine, Launch};
 use enarx_launch::measured::Images;
 
 /// Parameters of a measured launch beside its programs.
@@ -23,4 +23,6 @@ pub struct VmLaunch {
     pub measured: Measured,
     /// The work of the Keep.
     pub launch: Launch,
+    /// The confinement of whatever serves the Keep.
+    pub confine: Confine,
 }

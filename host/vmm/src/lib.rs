@@ -131,7 +131,7 @@ fn run_on(machine: VmLaunch, platform_launch: impl PlatformLaunch) -> Result<Run
         vcpus: processors,
         wall_ns,
     };
-    let (lookups, gate) = launch.confine.split();
+    let (lookups, gate) = machine.confine.split();
     let executor = SharedExecutor::with(region, facts, launch.grant, launch.objects, lookups)?;
     let mut keep = Keep::new(
         executor,

@@ -24,7 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use enarx_executor::grant::GrantedDirectory;
-use enarx_executor::launch::{Launch, Outcome, Run};
+use enarx_executor::launch::{Confine, Launch, Outcome, Run};
 use enarx_harness::needs;
 use enarx_test_keeps::{KEEP, null};
 use guest::{Options, Platform, alone, run_launch};
@@ -69,7 +69,7 @@ impl Kind {
     fn run(self, mode: &str, launch: Launch) -> Run {
         match self.platform() {
             Some(platform) => run_launch(mode, &Options::on(platform), launch),
-            None => enarx_process::run(KEEP.as_slice(), launch).unwrap(),
+            None => enarx_process::run(KEEP.as_slice(), launch, Confine::Threads).unwrap(),
         }
     }
 }

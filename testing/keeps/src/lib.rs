@@ -17,7 +17,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use enarx_executor::grant::{Grant, NetworkGrant};
-use enarx_executor::launch::{Confine, Launch, Objects};
+use enarx_executor::launch::{Launch, Objects};
 use enarx_executor::refused::RefusedCalls;
 
 pub use digest::expected_digest;
@@ -81,6 +81,5 @@ pub fn launch(mode: &str, stdio: [OwnedFd; 3]) -> Launch {
         timeout: Some(Duration::from_secs(30)),
         timings: false,
         refused_calls: RefusedCalls::Count,
-        confine: Confine::Threads,
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMULATED};
 use enarx_executor::fault::{Exception, KeepFault};
-use enarx_executor::launch::{Launch, Outcome, Run};
+use enarx_executor::launch::{Confine, Launch, Outcome, Run};
 use enarx_executor::refused::RefusedCalls;
 use enarx_launch::measured::Images;
 use enarx_simulator::Settings;
@@ -125,6 +125,7 @@ pub fn run_launch(mode: &str, options: &Options, launch: Launch) -> Run {
             fault_addresses: options.addresses,
         },
         launch,
+        confine: Confine::Threads,
     };
     match options.platform {
         Platform::Kvm => enarx_vmm::run(machine(MICROKERNEL_PLAIN)),
