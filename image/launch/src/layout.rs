@@ -74,6 +74,9 @@ pub enum LaunchError {
     /// Parameters out of range.
     #[error("{0}")]
     Parameters(&'static str),
+    /// The runtime is a program that no Keep can have.
+    #[error("{0}")]
+    Runtime(&'static str),
 }
 
 /// Refuses a number of vCPUs that no Keep can have.

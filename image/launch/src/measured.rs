@@ -186,7 +186,7 @@ fn loader_end(loader: &Program, runtime: &Program) -> Result<u64, LaunchError> {
         .and_then(|last| round_up(last.address + last.size, LARGE))
         .ok_or(LaunchError::Loader)?;
     if runtime.segments.iter().any(|segment| segment.address < end) {
-        return Err(LaunchError::Parameters(
+        return Err(LaunchError::Runtime(
             "the runtime lies where the loader does",
         ));
     }
@@ -198,11 +198,11 @@ fn loader_end(loader: &Program, runtime: &Program) -> Result<u64, LaunchError> {
 fn segments(program: &Program) -> Result<[image_info::Segment; SEGMENTS], LaunchError> {
     let mut segments = [image_info::Segment::new_zeroed(); SEGMENTS];
     if program.segments.len() > SEGMENTS {
-        return Err(LaunchError::Parameters("the runtime has too many segments"));
+        return Err(LaunchError::Runtime("the runtime has too many segments"));
     }
     for (index, (to, segment)) in segments.iter_mut().zip(&program.segments).enumerate() {
         if segment.write && segment.execute {
-            return Err(LaunchError::Parameters("a runtime segment is W and X"));
+            return Err(LaunchError::Runtime("a runtime segment is W and X"));
         }
         let start = segment.address - segment.address % PAGE;
         let end = segment.address + segment.size;

@@ -66,11 +66,11 @@ impl<'a> Plan<'a> {
         let mut mapped = 0;
         for segment in &program.segments {
             if segment.write && segment.execute {
-                return Err(LaunchError::Parameters("a runtime segment is W and X"));
+                return Err(LaunchError::Runtime("a runtime segment is W and X"));
             }
             let end = segment.address + segment.size;
             if segment.address - segment.address % PAGE < mapped {
-                return Err(LaunchError::Parameters("runtime segments share a page"));
+                return Err(LaunchError::Runtime("runtime segments share a page"));
             }
             mapped = end.next_multiple_of(PAGE);
             if !segment.write {
