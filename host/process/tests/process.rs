@@ -12,6 +12,7 @@ use enarx_executor::grant::NetworkGrant;
 use enarx_executor::launch::{Confine, Launch, Outcome};
 use enarx_executor::refused::{Refused, RefusedCalls};
 use enarx_exits::Reason;
+use enarx_process::error::LaunchError;
 use enarx_test_keeps::{KEEP, launch, null};
 
 /// Tests here count this process's descriptors and threads, so they take turns.
@@ -251,13 +252,11 @@ fn every_end_is_told_apart() {
 fn an_image_that_is_no_program_is_an_error() {
     let _turn = alone();
     let launch = launch("h", [null(), null(), null()]);
-    let error = enarx_process::run(b"not a program", launch, Confine::Threads)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.starts_with("the runtime could not be started: its image could not be executed"),
-        "{error}"
-    );
+    let error = enarx_process::run(b"not a program", launch, Confine::Threads).unwrap_err();
+    let LaunchError::Start { source, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(source.raw_os_error(), Some(libc::ENOEXEC), "{error}");
 }
 
 #[test]

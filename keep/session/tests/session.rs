@@ -12,12 +12,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use enarx_contract::canonical::Hex;
-use enarx_contract::{Contract, PublicKey, Tenant, Terms};
+use enarx_contract::{Contract, ContractError, PublicKey, Tenant, Term, Terms};
 use enarx_keep_session::{Attester, Delivered, ReportError, Session, SessionError};
 use enarx_sallyport_host::{InProcess, World};
 use enarx_session::deployment::Deployment;
 use enarx_session::document::{Exit, ExitKind};
-use enarx_session::keep::Output;
+use enarx_session::keep::{Fault, Output};
 use enarx_session::receipt::Receipt;
 use enarx_session::tenant::{self, Channel, Event, Outcome, Released, Streams, Wanted};
 use enarx_session::{Moment, Refusal};
@@ -560,7 +560,16 @@ fn a_keep_that_is_not_what_its_contract_says_ends_and_shows_nothing() {
     let keep = Keep::start(own, shout);
     assert!(attest(&keep, &key, Wanted::Fresh).is_err());
     let error = keep.join().unwrap_err();
-    assert!(error.to_string().contains("memory"), "{error}");
+    assert!(
+        matches!(
+            &error,
+            SessionError::Fault(Fault::Contract(ContractError::Terms {
+                term: Term::Memory,
+                ..
+            }))
+        ),
+        "{error}"
+    );
 }
 
 #[test]
