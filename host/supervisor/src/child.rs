@@ -34,7 +34,7 @@ use crate::spawn;
 /// Serves the Keep and ends this process, which was just made for it.
 pub fn serve(target: Target, images: &Images, launch: Launch, socket: OwnedFd) -> Infallible {
     // SAFETY: the descriptor is never closed: this process ends by `exit`.
-    let socket = unsafe { BorrowedFd::borrow_raw(socket.into_raw_fd()) };
+    let socket: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(socket.into_raw_fd()) };
     let message = give_up(&launch, socket).map_or_else(
         |error| {
             Message::Failed(format!(
@@ -81,9 +81,10 @@ fn launch_and_serve(target: Target, images: &Images, launch: Launch, confine: Co
 }
 
 /// Gives up the environment, other descriptors than those of the grant, and core dumps; this process is the first to
-/// go when memory runs out. Returns in a process of its own, if this machine allows that, in namespaces of its own; what
-/// looks up names for it, and whether it was allowed.
-fn give_up(launch: &Launch, socket: BorrowedFd<'_>) -> io::Result<(Lookups, bool)> {
+/// go when memory runs out. Where this machine allows namespaces, it returns in a child, the first process of its own.
+///
+/// Returns the way to look up names, and true if there are namespaces.
+fn give_up(launch: &Launch, socket: BorrowedFd<'static>) -> io::Result<(Lookups, bool)> {
     // SAFETY: this process has one thread, and nobody reads the environment here.
     unsafe { spawn::clear_environment() };
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
@@ -122,15 +123,12 @@ fn give_up(launch: &Launch, socket: BorrowedFd<'_>) -> io::Result<(Lookups, bool
         maximum: descriptors,
     };
     setrlimit(Resource::Nofile, descriptors)?;
-    // SAFETY: the descriptor is never closed.
-    let lasting: BorrowedFd<'static> =
-        unsafe { BorrowedFd::borrow_raw(std::os::fd::AsRawFd::as_raw_fd(&socket)) };
     let namespaces = spawn::leave_namespaces();
     if namespaces {
         become_first()?;
     }
     // The supervisor goes by the record.
-    record_violations(lasting, exit_code::FAULT)?;
+    record_violations(socket, exit_code::FAULT)?;
     let lookups = if launch.grant.network.name_lookup {
         Lookups::Process(start_resolver()?)
     } else {
@@ -162,8 +160,7 @@ fn become_first() -> io::Result<()> {
     })
 }
 
-/// Added to the number of the signal by which a process ended that serves a Keep, it is the exit status of the process
-/// that waits for it.
+/// Exit status, less the signal's number, of a process whose child was ended by a signal: as a shell's.
 pub const SIGNAL_STATUS: i32 = 128;
 
 /// Starts the process that looks up names. It ends with this one.
