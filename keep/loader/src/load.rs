@@ -94,7 +94,7 @@ pub fn load(system: &mut impl LoaderSystem, info: &ImageInfo) -> Result<u64, Loa
     Ok(info.entry)
 }
 
-/// The end of the segment's contents in the image; none if it is not where it may be.
+/// The end of the segment's contents in the image; `None` if it is not where it may be.
 fn checked(segment: &Segment, at: u64, length: u64) -> Option<u64> {
     let end = segment.offset.checked_add(segment.length)?;
     let top = segment.address.checked_add(segment.length)?;

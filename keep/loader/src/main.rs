@@ -43,15 +43,19 @@ enarx_loader_info:
     start = sym start,
 );
 
+// SAFETY: a page of 4096 bytes, defined by the assembly above.
 unsafe extern "C" {
     #[link_name = "enarx_loader_info"]
     static INFO: [u8; 4096];
 }
 
-fn system_call(number: u64, a: u64, b: u64, c: u64, d: u64) -> u64 {
+/// Makes a system call; its result, or an error number made negative.
+///
+/// # Safety
+/// The call takes no memory away that this program uses, and its pointers are valid.
+unsafe fn system_call(number: u64, a: u64, b: u64, c: u64, d: u64) -> u64 {
     let result;
-    // SAFETY: the callers map new memory, change rights of memory that is not in use, write to the
-    // log or end; the microkernel destroys RCX and R11 only.
+    // SAFETY: the caller vouches for the call; the microkernel destroys RCX and R11 only.
     unsafe {
         asm!("syscall", inout("rax") number => result, in("rdi") a, in("rsi") b, in("rdx") c,
             in("r10") d, in("r8") u64::MAX, in("r9") 0u64, out("rcx") _, out("r11") _,
@@ -62,9 +66,11 @@ fn system_call(number: u64, a: u64, b: u64, c: u64, d: u64) -> u64 {
 
 fn end(sentence: &str) -> ! {
     let bytes = sentence.as_bytes();
-    system_call(nr::WRITE, 2, bytes.as_ptr() as u64, bytes.len() as u64, 0);
+    // SAFETY: the bytes live during the call, which reads them.
+    unsafe { system_call(nr::WRITE, 2, bytes.as_ptr() as u64, bytes.len() as u64, 0) };
     loop {
-        system_call(nr::EXIT_GROUP, exit_code::FAULT.into(), 0, 0, 0);
+        // SAFETY: takes a number.
+        unsafe { system_call(nr::EXIT_GROUP, exit_code::FAULT.into(), 0, 0, 0) };
     }
 }
 
@@ -74,12 +80,14 @@ impl LoaderSystem for Memory {
     fn map(&mut self, start: u64, size: u64) -> bool {
         let rights = PROT_READ | PROT_WRITE;
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
-        system_call(nr::MMAP, start, size, rights, flags) == start
+        // SAFETY: by its flags the call replaces no memory.
+        unsafe { system_call(nr::MMAP, start, size, rights, flags) == start }
     }
 
     fn protect(&mut self, start: u64, size: u64, execute: bool) -> bool {
         let rights = PROT_READ | if execute { PROT_EXEC } else { 0 };
-        system_call(nr::MPROTECT, start, size, rights, 0) == 0
+        // SAFETY: `load` gives the ranges that it has mapped for the runtime, which this program does not use.
+        unsafe { system_call(nr::MPROTECT, start, size, rights, 0) == 0 }
     }
 
     fn copy(&mut self, shared: u64, to: u64, length: u64, seen: &mut dyn FnMut(&[u8])) {
@@ -111,8 +119,8 @@ extern "C" fn start(stack: u64) -> ! {
     };
     match load(&mut Memory, info) {
         Ok(entry) => {
-            // Enters the runtime: this program is unmapped.
-            system_call(nr::IMAGE_LOADED, entry, stack, 0, 0);
+            // SAFETY: enters the runtime. This program is unmapped, and goes no further unless the call is refused.
+            unsafe { system_call(nr::IMAGE_LOADED, entry, stack, 0, 0) };
             end("enarx-loader: the runtime was not entered\n")
         }
         Err(error) => end(error.sentence()),

@@ -147,7 +147,7 @@ pub enum Msr {
 impl Msr {
     /// Writes the register; a segment base must be canonical.
     pub fn write(self, value: u64) {
-        // SAFETY: see above.
+        // SAFETY: none of these registers changes how the microkernel executes (see [`Msr`]).
         unsafe {
             asm!("wrmsr", in("ecx") self as u32, in("rax") value, in("rdx") value >> 32,
                 options(nostack, preserves_flags));
@@ -229,13 +229,16 @@ impl Platform for Machine {
             return word.len();
         }
         let count = to.len().min(room(from));
-        copy(direct(address).cast(), to.as_mut_ptr(), count);
+        // SAFETY: `count` bytes lie in the slice and in the frame, as in `read`. They do not overlap: slices lie in the
+        // kernel's own image and stacks, user frames never do.
+        unsafe { copy(direct(address).cast(), to.as_mut_ptr(), count) };
         count
     }
 
     fn write_bytes(&mut self, to: Place, from: &[u8]) -> usize {
         let count = from.len().min(room(to));
-        copy(from.as_ptr(), direct(to.address()).cast(), count);
+        // SAFETY: as in `read_bytes`, the other way.
+        unsafe { copy(from.as_ptr(), direct(to.address()).cast(), count) };
         count
     }
 
@@ -323,9 +326,11 @@ const fn room(place: Place) -> usize {
 
 /// Copies between kernel memory and one page of the direct map, word by word: on hosts that
 /// emulate CPL0 a byte costs as much as a word.
-fn copy(from: *const u8, to: *mut u8, length: usize) {
-    // SAFETY: the callers pass a slice and a part of one frame, which do not overlap: slices lie in
-    // the kernel's own image and stacks, user frames never do.
+///
+/// # Safety
+/// `length` bytes from `from` on can be read, those from `to` on can be written, and the two do not overlap.
+unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
+    // SAFETY: the caller vouches for both ranges; nothing else is touched.
     unsafe {
         asm!("mov rax, rcx", "shr rcx, 3", "rep movsq", "mov rcx, rax", "and ecx, 7", "rep movsb",
             inout("rcx") length => _, inout("rsi") from => _, inout("rdi") to => _, out("rax") _,

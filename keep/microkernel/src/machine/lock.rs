@@ -8,8 +8,7 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use enarx_microkernel::kernel::Guarded;
-use enarx_microkernel::kernel::Kernel;
+use enarx_microkernel::kernel::{Guarded, Kernel};
 use enarx_microkernel::snp::message::MessageKey;
 
 use super::cpu::Machine;
