@@ -214,8 +214,13 @@ impl Prepared {
         }
     }
 
+    /// Gives the descriptors the numbers that the runtime expects and closes all others; what else it would inherit
+    /// (signal mask, umask, folder) becomes that of a new program.
+    ///
+    /// # Safety
+    /// As [`Self::run`].
     unsafe fn place_descriptors(&self) {
-        // SAFETY: see `run`.
+        // SAFETY: the descriptors are this process's own copies; see `run`.
         unsafe {
             for (from, to, flags) in self.places {
                 if libc::dup3(from, to, flags) < 0 {
@@ -243,6 +248,10 @@ impl Prepared {
         }
     }
 
+    /// Sets the limits of resources; those of threads only with `own_user`, a user namespace of its own.
+    ///
+    /// # Safety
+    /// As [`Self::run`].
     unsafe fn limit(&self, own_user: bool) {
         // RLIMIT_DATA counts private writable memory (setrlimit(2)), the first stack excepted; the filters
         // leave no other kind. Address space is only reserved by Wasmtime, in gigabytes, so RLIMIT_AS says
@@ -262,7 +271,7 @@ impl Prepared {
                 rlim_cur: value,
                 rlim_max: value,
             };
-            // SAFETY: see `run`.
+            // SAFETY: `limit` lives during the call; see `run`.
             unsafe {
                 if libc::setrlimit(resource, &raw const limit) < 0 {
                     fail(Stage::Limits);
@@ -271,8 +280,12 @@ impl Prepared {
         }
     }
 
+    /// Gives up privileges for good and takes the Landlock rules. Returns [`HAS_LANDLOCK`], or 0 without rules.
+    ///
+    /// # Safety
+    /// As [`Self::run`].
     unsafe fn confine(&self) -> u8 {
-        // SAFETY: see `run`.
+        // SAFETY: the calls take numbers; see `run`.
         unsafe {
             if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 {
                 fail(Stage::Confinement);
@@ -289,8 +302,11 @@ impl Prepared {
 
     /// Sets the filters, and sends the report with the listener, if there is one. The last filter takes away
     /// what sending it needs.
+    ///
+    /// # Safety
+    /// As [`Self::run`]; the three filters are valid.
     unsafe fn filter(&self, report: u8) {
-        // SAFETY: see `run`.
+        // SAFETY: `spawn` made the filters' addresses from programs that it borrows; see `run`.
         unsafe {
             let listener = seccomp(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER, &self.notify);
             if listener < 0 && seccomp(0, &self.kill) < 0 {
@@ -304,8 +320,12 @@ impl Prepared {
     }
 }
 
+/// seccomp(2): sets a filter. Returns the listener if `flags` ask for one, otherwise 0; -1 when it is refused.
+///
+/// # Safety
+/// `filter` has the address and the length of a program that lives during the call.
 unsafe fn seccomp(flags: libc::c_ulong, filter: &libc::sock_fprog) -> RawFd {
-    // SAFETY: the caller's filter is valid; the kernel copies it.
+    // SAFETY: the caller vouches for the filter; the kernel copies it.
     let result = unsafe {
         libc::syscall(
             libc::SYS_seccomp,
@@ -319,6 +339,9 @@ unsafe fn seccomp(flags: libc::c_ulong, filter: &libc::sock_fprog) -> RawFd {
 
 /// Should the host's memory run out, this process goes before those of others. Where this cannot be said, the
 /// kernel chooses as usual.
+///
+/// # Safety
+/// As [`Prepared::run`].
 unsafe fn be_killed_first() {
     // SAFETY: system calls with constants; the descriptor is this function's own.
     unsafe {
@@ -334,6 +357,9 @@ unsafe fn be_killed_first() {
 }
 
 /// Leaves the host's namespaces as far as the host allows it, and says how far.
+///
+/// # Safety
+/// As [`Prepared::run`].
 unsafe fn unshare() -> u8 {
     let others = libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWNS;
     // SAFETY: this process has one thread; it changes its own namespaces.
@@ -368,6 +394,10 @@ fn message(vector: &mut libc::iovec, control: Option<&mut Control>) -> libc::msg
     message
 }
 
+/// Sends the report to the parent, with the listener if there is one (not negative).
+///
+/// # Safety
+/// As [`Prepared::run`], when the doorbell has its number.
 unsafe fn send_report(report: u8, listener: RawFd) {
     let mut bytes = [CONFINED, report];
     let mut vector = libc::iovec {
@@ -398,6 +428,9 @@ unsafe fn send_report(report: u8, listener: RawFd) {
 }
 
 /// Reports the last error and ends.
+///
+/// # Safety
+/// As [`Prepared::run`]: it writes to the doorbell's number, whatever has it.
 unsafe fn fail(stage: Stage) -> ! {
     // SAFETY: system calls on a local buffer, and this thread's own error number.
     unsafe {

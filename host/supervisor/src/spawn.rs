@@ -136,6 +136,7 @@ pub unsafe fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
     close(first, libc::c_uint::MAX)
 }
 
+// SAFETY: the declaration of environ(7).
 unsafe extern "C" {
     /// The environment (environ(7)).
     static mut environ: *mut *mut libc::c_char;

@@ -255,6 +255,7 @@ const _: () = assert!(size_of::<Registers>().is_multiple_of(16) && STACK_RECORD.
 /// reason in bits 23:16.
 const TERMINATE_UNEXPECTED: u32 = 0x100 | (1 << 12) | ((Reason::Vcpu as u32) << 16);
 
+// SAFETY: defined by the assembly above and that of `vdso`: functions, and pages of 4096 bytes.
 unsafe extern "C" {
     /// The entry of a vCPU.
     pub fn enarx_entry();
