@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The front door of the host's side: one way to launch a Keep of any kind and serve it to its end.
+//! The front door of the host's side: one way to launch a Keep of any kind and serve it to its end. It trusts the machine
+//! that it runs on, and nothing that comes out of the Keep.
 
 #![forbid(unsafe_code)]
 
@@ -13,15 +14,12 @@ use enarx_vmm::launch::{Measured, VmLaunch};
 
 use launch::{Images, LaunchError, Target};
 
-/// Says whether a Keep of this kind can be launched here.
+/// Checks that a Keep of this kind can be launched here.
 ///
 /// # Errors
-/// [`LaunchError::Unusable`]: what is in the way.
+/// [`LaunchError::Unusable`], with the first requirement that is not fulfilled.
 pub fn check(backend: Backend) -> Result<(), LaunchError> {
-    match doctor::examine_for(&doctor::Host::new(), backend.name())
-        .as_ref()
-        .and_then(doctor::BackendReport::obstacle)
-    {
+    match doctor::examine_for(&doctor::Host::new(), backend).obstacle() {
         None => Ok(()),
         Some(check) => Err(LaunchError::Unusable {
             backend: backend.name(),
@@ -32,7 +30,7 @@ pub fn check(backend: Backend) -> Result<(), LaunchError> {
     }
 }
 
-/// The best backend of this machine.
+/// The best backend of this machine; [`Backend::Process`] when it has none, whose launch then says what is missing.
 #[must_use]
 pub fn best() -> Backend {
     let usable = Backend::CHOSEN
@@ -83,8 +81,7 @@ mod tests {
     fn what_is_missing_is_named_and_the_next_best_is_taken() {
         assert_eq!(Backend::CHOSEN.first(), Some(&Backend::Snp));
         for backend in Backend::ALL {
-            let report = doctor::examine_for(&doctor::Host::new(), backend.name());
-            let report = report.expect("every backend is examined");
+            let report = doctor::examine_for(&doctor::Host::new(), *backend);
             assert!(report.built_in);
             assert_eq!(
                 report.protects_application,

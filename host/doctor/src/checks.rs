@@ -78,45 +78,51 @@ fn has_cpu_flag(machine: &dyn Machine, flag: &str) -> Option<bool> {
     cpuinfo(machine, "flags").map(|flags| flags.split_whitespace().any(|word| word == flag))
 }
 
-/// The names of all backends, the best first.
-pub const NAMES: [&str; 5] = ["snp", "tdx", "sim", "kvm", "process"];
+/// The reports about all backends, the best first; that of TDX too, which is not built yet.
+pub fn backends(machine: &dyn Machine) -> Vec<BackendReport> {
+    let tdx_report = report(
+        "tdx",
+        "Intel TDX: protects the application from the host",
+        true,
+        tdx(machine, &machine.kvm(&EXTENSIONS)),
+    );
+    let own = |of| backend(machine, of);
+    vec![
+        own(Backend::Snp),
+        tdx_report,
+        own(Backend::Simulated),
+        own(Backend::Kvm),
+        own(Backend::Process),
+    ]
+}
 
-/// The report about one backend; none when there is none of that name.
-pub fn backend(machine: &dyn Machine, name: &str) -> Option<BackendReport> {
+/// The report about one backend.
+pub fn backend(machine: &dyn Machine, backend: Backend) -> BackendReport {
     let answers = || machine.kvm(&EXTENSIONS);
-    Some(match name {
-        "snp" => report(
-            "snp",
+    let (about, checks) = match backend {
+        Backend::Snp => (
             "AMD SEV-SNP: protects the application from the host",
-            true,
             snp(machine, &answers()),
         ),
-        "tdx" => report(
-            "tdx",
-            "Intel TDX: protects the application from the host",
-            true,
-            tdx(machine, &answers()),
-        ),
-        "sim" => report(
-            "sim",
+        Backend::Simulated => (
             "SEV-SNP simulated, for development: protects nothing from the host",
-            false,
             sim(machine, &answers()),
         ),
-        "kvm" => report(
-            "kvm",
+        Backend::Kvm => (
             "virtual machine: protects the host from the application",
-            false,
             kvm(machine, &answers()),
         ),
-        "process" => report(
-            "process",
+        Backend::Process => (
             "confined process: protects the host from the application",
-            false,
             process(machine),
         ),
-        _ => return None,
-    })
+    };
+    report(
+        backend.name(),
+        about,
+        backend.protects_application(),
+        checks,
+    )
 }
 
 fn report(

@@ -22,7 +22,7 @@ pub use machine::{Host, Machine};
 /// Version of the JSON form; it grows when a reader of the old form would misunderstand the new one.
 pub const SCHEMA: u32 = 1;
 
-/// The finding about a requirement.
+/// The answer to a requirement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -39,11 +39,11 @@ pub enum State {
 pub struct Check {
     /// The requirement.
     pub name: &'static str,
-    /// True if it is there.
+    /// The answer.
     pub state: State,
     /// Without it the backend does not work; otherwise it works less well.
     pub required: bool,
-    /// The finding.
+    /// The finding, in words.
     pub found: String,
     /// The next command to type, or thing to do, when it is not there.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,7 +107,7 @@ pub struct Report {
     pub cpu: String,
     /// The kernel's release.
     pub kernel: String,
-    /// The backend that `enarx run` takes where none is asked for; none when no Keep can be launched here.
+    /// The backend that `enarx run` takes where none is asked for; `None` when no Keep can be launched here.
     pub auto: Option<&'static str>,
     /// Every backend, the best first.
     pub backends: Vec<BackendReport>,
@@ -115,10 +115,7 @@ pub struct Report {
 
 /// Examines a machine.
 pub fn examine(machine: &dyn Machine) -> Report {
-    let backends: Vec<_> = checks::NAMES
-        .iter()
-        .filter_map(|name| checks::backend(machine, name))
-        .collect();
+    let backends = checks::backends(machine);
     let usable = |chosen: &&Backend| {
         let mut all = backends.iter();
         all.any(|backend| backend.usable && backend.name == chosen.name())
@@ -133,8 +130,8 @@ pub fn examine(machine: &dyn Machine) -> Report {
     }
 }
 
-/// Examines a machine for one backend; none when there is none of that name.
-pub fn examine_for(machine: &dyn Machine, backend: &str) -> Option<BackendReport> {
+/// Examines a machine for one backend.
+pub fn examine_for(machine: &dyn Machine, backend: Backend) -> BackendReport {
     checks::backend(machine, backend)
 }
 
