@@ -48,7 +48,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// Its name for `enarx run --backend`; none for the yardstick.
+    /// Its name for `enarx run --backend`; `None` for the yardstick.
     fn backend(self) -> Option<&'static str> {
         match self {
             Self::Native => None,

@@ -87,7 +87,7 @@ pub fn restrict<'a>(
     })
 }
 
-/// Rules that allow nothing, for a process that sets them itself; none when the kernel has no Landlock.
+/// Rules that allow nothing, for a process that sets them itself; `None` when the kernel has no Landlock.
 ///
 /// # Errors
 /// [`ConfineError::Landlock`] when the kernel has Landlock but refuses the rules.

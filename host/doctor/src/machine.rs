@@ -23,14 +23,14 @@ pub trait Machine {
     fn exists(&self, path: &str) -> bool;
     /// True if this user may read and write it.
     fn usable(&self, path: &str) -> bool;
-    /// The registers EAX, EBX, ECX and EDX of a CPUID leaf; none when the leaf does not exist.
+    /// The registers EAX, EBX, ECX and EDX of a CPUID leaf; `None` when the leaf does not exist.
     fn cpuid(&self, leaf: u32) -> Option<[u32; 4]>;
     /// KVM's API version, and what it answers to `KVM_CHECK_EXTENSION` for each of `extensions`.
     ///
     /// # Errors
     /// The system's, when `/dev/kvm` cannot be opened.
     fn kvm(&self, extensions: &[u32]) -> io::Result<(i32, BTreeMap<u32, i32>)>;
-    /// KVM's value of an attribute of `/dev/kvm`; none when this kernel does not have it.
+    /// KVM's value of an attribute of `/dev/kvm`; `None` when this kernel does not have it.
     ///
     /// # Errors
     /// The system's.
@@ -39,7 +39,7 @@ pub trait Machine {
     fn landlock_abi(&self) -> i32;
     /// True if this process is root.
     fn is_root(&self) -> bool;
-    /// The group whose members may read and write something; none when only its owner may, or root's group.
+    /// The group whose members may read and write something; `None` when only its owner may, or root's group.
     fn group(&self, path: &str) -> Option<String>;
 }
 

@@ -178,7 +178,7 @@ fn status(errno: Errno) -> Status {
 struct Pending {
     id: u32,
     slot: Slot,
-    /// The handle at which it waits its turn; none for a request that makes a handle.
+    /// The handle at which it waits its turn; `None` for a request that makes a handle.
     handle: Option<Handle>,
     fd: Arc<OwnedFd>,
     events: PollFlags,
@@ -935,7 +935,7 @@ impl SharedExecutor {
 /// Longest sleep that a stop (SIGSTOP) may make longer by as much as is left of it.
 const UNTIMED: Duration = Duration::from_millis(100);
 
-/// A timer that is readable from the deadline on; none when it is near, or when there is no deadline.
+/// A timer that is readable from the deadline on; `None` when it is near, or when there is no deadline.
 ///
 /// The kernel repeats a poll(2) that a stop has ended with the time that was left: the program would sleep
 /// for the time of the stop besides. A timer goes on meanwhile.

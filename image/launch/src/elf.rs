@@ -14,7 +14,7 @@ pub struct Program {
     pub entry: u64,
     /// Segments in ascending order of address.
     pub segments: Vec<Segment>,
-    /// Address of the program headers in memory, their size and number; none where no segment holds
+    /// Address of the program headers in memory, their size and number; `None` where no segment holds
     /// them.
     pub headers: Option<(u64, u64, u64)>,
 }

@@ -266,7 +266,7 @@ impl AddressSpace {
         self.frames.free()
     }
 
-    /// Rights of the page at an address; none where nothing of the process is mapped.
+    /// Rights of the page at an address; `None` where nothing of the process is mapped.
     pub fn rights<P: Platform>(&self, platform: &P, address: u64) -> Option<Rights> {
         if address >= USER_END {
             return None;

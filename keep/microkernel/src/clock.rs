@@ -24,7 +24,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that starts at `start`; none if the frequency is implausible, or the wall-clock time is beyond
+    /// A clock that starts at `start`; `None` if the frequency is implausible, or the wall-clock time is beyond
     /// [`MOST`].
     pub fn new(start: u64, tsc_khz: u64, wall_ns: u64) -> Option<Self> {
         (PLAUSIBLE_KHZ.contains(&tsc_khz) && wall_ns <= MOST).then(|| Self {

@@ -230,7 +230,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Takes the channel to the firmware, to be given back; none while another vCPU has it.
+    /// Takes the channel to the firmware, to be given back; `None` while another vCPU has it.
     ///
     /// # Errors
     /// [`Errno::NoSys`] without SNP, [`Errno::Io`] once something went wrong with it.
@@ -246,7 +246,7 @@ impl Kernel {
         }
     }
 
-    /// Gives the channel back; none: it is not to be used any more.
+    /// Gives the channel back; `None`: it is not to be used any more.
     pub fn give_channel(&mut self, channel: Option<&Channel>) {
         let Some(snp) = self.tee.snp_mut() else {
             return;
@@ -280,7 +280,7 @@ impl Kernel {
         }
     }
 
-    /// Answers the CPUID instruction of the runtime; none unless that is what is at hand.
+    /// Answers the CPUID instruction of the runtime; `None` unless that is what is at hand.
     fn cpuid<P: Platform>(
         &mut self,
         platform: &mut P,
@@ -384,7 +384,7 @@ impl Kernel {
             .ok_or_else(|| self.space.end(Fatal::at(reason, registers, cr2)))
     }
 
-    /// A page fault at CPL3; none if the error code makes no sense.
+    /// A page fault at CPL3; `None` if the error code makes no sense.
     fn page_fault<P: Platform>(&mut self, platform: &mut P, error: u64, cr2: u64) -> Option<Fault> {
         if error & USER == 0 || error & !(1 | WRITE | USER | FETCH) != 0 {
             return None;
@@ -397,7 +397,7 @@ impl Kernel {
         Some(self.space.fault(platform, cr2, access))
     }
 
-    /// The `si_code` of a fault at `cr2`; none unless the tables deny loads and stores alike. A host makes
+    /// The `si_code` of a fault at `cr2`; `None` unless the tables deny loads and stores alike. A host makes
     /// a load look like a store or an instruction fetch by the error code, so what only one of them may
     /// do is no cause.
     fn no_access<P: Platform>(&self, platform: &P, registers: &Registers, cr2: u64) -> Option<i32> {
@@ -413,7 +413,7 @@ impl Kernel {
         }
     }
 
-    /// Enters the runtime's handler; none if the code at hand never traps on purpose, or there is no
+    /// Enters the runtime's handler; `None` if the code at hand never traps on purpose, or there is no
     /// handler, or its stack is unusable.
     fn deliver<P: Platform>(
         &mut self,

@@ -22,7 +22,7 @@ const NEXT_KEY: u64 = u64::MAX;
 
 /// The generator.
 pub struct Random {
-    /// The key of the mixed generator; none where there is no second source.
+    /// The key of the mixed generator; `None` where there is no second source.
     key: Option<[u8; BLOCK]>,
     /// The CPU's last word.
     last: u64,

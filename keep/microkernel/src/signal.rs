@@ -216,7 +216,7 @@ impl SignalFrame {
         }
     }
 
-    /// Puts the frame's registers back, as far as user code may set them; none if the
+    /// Puts the frame's registers back, as far as user code may set them; `None` if the
     /// instruction pointer is not a user address.
     #[must_use]
     pub fn restore(&self, registers: &mut Registers) -> Option<()> {

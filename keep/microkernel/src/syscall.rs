@@ -292,7 +292,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         })
     }
 
-    /// Nanoseconds of a monotonic or wall clock now; none for clocks that do not exist.
+    /// Nanoseconds of a monotonic or wall clock now; `None` for clocks that do not exist.
     fn now(&mut self, clock: u64) -> Option<u64> {
         let times = self.kernel.with(|k| k.clock);
         let elapsed = times.elapsed(self.platform.tsc());

@@ -57,7 +57,7 @@ impl Clocks {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// The instant of a monotonic time in ns; none when it is too far away to ever come.
+    /// The instant of a monotonic time in ns; `None` when it is too far away to ever come.
     pub fn instant(&self, monotonic: u64) -> Option<Instant> {
         self.start.checked_add(Duration::from_nanos(monotonic))
     }

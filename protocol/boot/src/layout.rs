@@ -98,7 +98,7 @@ const _: () = assert!(own_tss(0) + PAGE <= STACKS_VIRTUAL + STACK_STRIDE);
 const _: () = assert!(SALLYPORT_SIZE.is_multiple_of(LARGE));
 const _: () = assert!(STACK_TOP.is_multiple_of(LARGE) && STACK_SIZE.is_multiple_of(LARGE));
 
-/// Rounds `value` up to a multiple of `align`, a power of two; none on overflow.
+/// Rounds `value` up to a multiple of `align`, a power of two; `None` on overflow.
 #[must_use]
 pub const fn round_up(value: u64, align: u64) -> Option<u64> {
     match value.checked_add(align - 1) {

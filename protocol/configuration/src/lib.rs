@@ -62,7 +62,7 @@ pub struct Directory {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Largest size of one linear memory, in bytes; none = the Keep's memory.
+    /// Largest size of one linear memory, in bytes; `None` = the Keep's memory.
     pub max_memory: Option<u64>,
     /// Largest number of elements of one table.
     pub max_table_elements: Option<u64>,

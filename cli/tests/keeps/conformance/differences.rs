@@ -20,7 +20,7 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// In how many lines of a run it must be there; none when the run is not meant.
+    /// In how many lines of a run it must be there; `None` when the run is not meant.
     pub fn count(&self, run: &str) -> Option<usize> {
         let found = self.runs.iter().find(|(name, _)| *name == run);
         found.map(|(_, count)| *count)

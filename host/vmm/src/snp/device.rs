@@ -69,7 +69,7 @@ pub trait Device {
     /// `KVM_CHECK_EXTENSION`: 0 = not there.
     fn check_extension(&self, capability: u32) -> i32;
 
-    /// `KVM_HAS_DEVICE_ATTR`, then `KVM_GET_DEVICE_ATTR`; none when this kernel does not have it.
+    /// `KVM_HAS_DEVICE_ATTR`, then `KVM_GET_DEVICE_ATTR`; `None` when this kernel does not have it.
     ///
     /// # Errors
     /// The kernel's, when it has the attribute and does not tell it.

@@ -132,7 +132,7 @@ impl Map {
     }
 
     /// The place of a range that is not empty, of whole pages, and a part of one private slot;
-    /// none for any other range.
+    /// `None` for any other range.
     pub fn convertible(&self, gpa: u64, length: u64) -> Option<Place> {
         if length == 0 || !gpa.is_multiple_of(PAGE) || !length.is_multiple_of(PAGE) {
             return None;

@@ -346,7 +346,7 @@ impl GuestMemory {
         self.register_windows(vm)
     }
 
-    /// A page of private memory, as a CPU of the simulated platform reads it; none beyond the end.
+    /// A page of private memory, as a CPU of the simulated platform reads it; `None` beyond the end.
     pub fn read_private(&self, gpa: u64) -> Option<Box<[u8; 4096]>> {
         let offset = usize::try_from(gpa).ok()?;
         if offset.checked_add(4096)? > self.ram.size {

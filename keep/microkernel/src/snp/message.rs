@@ -93,7 +93,7 @@ impl MessageKey {
         self.0.iter().any(|word| word.load(Ordering::SeqCst) != 0)
     }
 
-    /// The cipher; none without a key. Its round keys are zeroized when it goes.
+    /// The cipher; `None` without a key. Its round keys are zeroized when it goes.
     #[inline(never)]
     fn cipher(&self) -> Option<Aes256Gcm> {
         let mut key = Zeroizing::new([0; 32]);

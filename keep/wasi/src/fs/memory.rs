@@ -100,7 +100,7 @@ pub struct MemoryFileSystem {
 
 /// Where a path leads.
 struct Place {
-    /// The directory that holds the last component, and its name there; none when the path ends in
+    /// The directory that holds the last component, and its name there; `None` when the path ends in
     /// `.`, `..` or the start itself.
     name: Option<(u64, String)>,
     /// The object there, if any.

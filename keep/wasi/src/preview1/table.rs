@@ -33,7 +33,7 @@ pub enum Entry {
     Directory {
         /// The directory.
         descriptor: Arc<Descriptor>,
-        /// The name it was given at the start; none when the program opened it itself.
+        /// The name it was given at the start; `None` when the program opened it itself.
         preopen: Option<String>,
         /// Its entries when reading it began: the program goes on in this, whatever is made or removed
         /// meanwhile.

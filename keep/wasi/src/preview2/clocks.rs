@@ -27,7 +27,7 @@ pub fn datetime(nanoseconds: u64) -> Datetime {
     }
 }
 
-/// The point in time of a `datetime`; none when it does not fit. Nanoseconds of a second and more count.
+/// The point in time of a `datetime`; `None` when it does not fit. Nanoseconds of a second and more count.
 pub fn point(time: &Datetime) -> Option<Time> {
     let seconds = i64::try_from(time.seconds).ok()?;
     let carried = seconds.checked_add(i64::from(time.nanoseconds / Time::SECOND))?;
@@ -44,7 +44,7 @@ impl wall_clock::Host for Preview2 {
     }
 }
 
-/// A deadline; none never comes.
+/// A deadline; `None` never comes.
 struct Deadline {
     port: Port,
     at: Option<Instant>,

@@ -79,7 +79,7 @@ fn descriptor_type(kind: Kind) -> DescriptorType {
     }
 }
 
-/// A time that a component can be told; none before 1970.
+/// A time that a component can be told; `None` before 1970.
 fn timestamp(time: Time) -> Option<Datetime> {
     Some(Datetime {
         seconds: u64::try_from(time.seconds()).ok()?,

@@ -330,7 +330,7 @@ impl InputStream for FileInput {
 /// Writing a file. An error is told once, then the stream is closed.
 pub struct FileOutput {
     file: Arc<Descriptor>,
-    /// Where the next write happens; none is the end.
+    /// Where the next write happens; `None` is the end.
     position: Option<u64>,
     closed: bool,
 }
