@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `enarx run`: a WebAssembly program in a Keep on this machine.
+//! `enarx run`: a WebAssembly program in a Keep on this machine. Who types it is the host, which sees the program, its
+//! arguments and its environment; the program is not trusted.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -34,7 +35,7 @@ pub const MIN_MEMORY: u64 = enarx_vmm::MIN_MEMORY;
 const MAX_VM_MEMORY: u64 = 400 << 30;
 /// Most virtual CPUs of a Keep.
 const MAX_VCPUS: u32 = enarx_vmm::MAX_PROCESSORS;
-/// Virtual CPUs that are taken unless it is said, at most; the compiler makes use of them.
+/// Most virtual CPUs of a Keep whose number is not given; the compiler makes use of them.
 const DEFAULT_VCPUS: usize = 4;
 /// First bytes of every binary module and component (WebAssembly core specification, section 5.5.16).
 const MAGIC: &[u8] = b"\0asm";
@@ -301,37 +302,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             RefusedCalls::Count
         },
     };
-    let start = |confined: &[Confined]| {
-        let missing = missing(confined);
-        if !arguments.quiet {
-            if !settings.left_out.is_empty() {
-                say!(
-                    "enarx: left out of the environment, because they are not UTF-8: {}",
-                    settings.left_out.join(", ")
-                );
-            }
-            let passed_over = match arguments.backend {
-                Choice::Auto => passed_over(backend),
-                _ => String::new(),
-            };
-            let weaker = if missing.is_empty() {
-                String::new()
-            } else {
-                format!(", weaker without {}", missing.join(" and "))
-            };
-            say!(
-                "enarx: backend {backend}{passed_over}{weaker}: {} (--quiet silences this)",
-                backend.protection()
-            );
-        }
-        if arguments.require_confinement && !missing.is_empty() {
-            return Err(format!(
-                "--require-confinement: this machine does not offer {}: see `enarx doctor`",
-                missing.join(", ")
-            ));
-        }
-        Ok(())
-    };
+    let start = |confined: &[Confined]| announce(arguments, &settings, backend, confined);
     let run = enarx_supervisor::run(target, &IMAGES, launch, start)
         .map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))?;
     outcome::show(
@@ -340,6 +311,47 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         arguments.timings,
         arguments.report_to.as_deref(),
     )
+}
+
+/// Says which backend runs and what it does not protect, unless that is silenced.
+///
+/// # Errors
+/// With `--require-confinement`, when a way of confining does not hold.
+fn announce(
+    arguments: &Arguments,
+    settings: &Settings,
+    backend: Backend,
+    confined: &[Confined],
+) -> Result<(), String> {
+    let missing = missing(confined);
+    if !arguments.quiet {
+        if !settings.left_out.is_empty() {
+            say!(
+                "enarx: left out of the environment, because they are not UTF-8: {}",
+                settings.left_out.join(", ")
+            );
+        }
+        let passed_over = match arguments.backend {
+            Choice::Auto => passed_over(backend),
+            _ => String::new(),
+        };
+        let weaker = if missing.is_empty() {
+            String::new()
+        } else {
+            format!(", weaker without {}", missing.join(" and "))
+        };
+        say!(
+            "enarx: backend {backend}{passed_over}{weaker}: {} (--quiet silences this)",
+            backend.protection()
+        );
+    }
+    if arguments.require_confinement && !missing.is_empty() {
+        return Err(format!(
+            "--require-confinement: this machine does not offer {}: see `enarx doctor`",
+            missing.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 /// The ways of confining that do not hold.
@@ -543,7 +555,7 @@ pub fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
     wat::parse_bytes(&bytes)
         .map(std::borrow::Cow::into_owned)
         .map_err(|error| {
-            // The first line says what, the second where.
+            // The first line has the cause, the second the place.
             let error = error.to_string();
             let lines: Vec<&str> = error.lines().map(str::trim).take(2).collect();
             Failure::data(format!(
