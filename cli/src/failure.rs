@@ -122,14 +122,14 @@ pub fn table() -> String {
 /// Why a command ends without success.
 #[derive(Debug)]
 pub struct Failure {
-    /// Of what kind it is.
+    /// The kind.
     exit: Exit,
     /// The cause and its remedy, one sentence. It may quote hostile text, which is made fit to be shown where it is printed.
     pub sentence: String,
 }
 
 impl Failure {
-    /// A failure of this kind.
+    /// A failure of one of the kinds.
     pub fn of(exit: Exit, sentence: impl Into<String>) -> Self {
         Self {
             exit,

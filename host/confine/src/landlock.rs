@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Rules for files and networks (Landlock): the granted directories stay open, and nothing else.
+//! Rules for files and networks (Landlock): the granted directories stay open, and nothing else. The kernel enforces them
+//! on this process's own threads, which are not trusted once a guest has run.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -47,7 +48,7 @@ impl Tcp {
     }
 }
 
-/// Leaves the calling thread only the given directories (with the word whether they are read-only), and
+/// Leaves the calling thread only the given directories, each with true if it is read-only, and
 /// what `tcp` says of TCP. Descriptors that are open stay usable.
 ///
 /// # Errors
@@ -97,6 +98,7 @@ pub fn deny_all() -> Result<Option<OwnedFd>, ConfineError> {
     Ok(rules.into())
 }
 
+/// A ruleset that forbids all access to files, abstract sockets and, with `tcp`, TCP, until rules allow some.
 fn handled(tcp: bool) -> Result<Ruleset, ConfineError> {
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Filters of system calls (seccomp), as lists of what is allowed.
+//! Filters of system calls (seccomp), as lists of what is allowed. The kernel enforces them on this process's own
+//! threads, which are not trusted once a guest has run.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +52,7 @@ pub fn calls(calls: &[i64]) -> impl Iterator<Item = Allow> {
     calls.iter().map(|&call| Allow::call(call))
 }
 
-/// A constant of the C library's, which are signed, as a filter compares it.
+/// A constant of the C library as a filter compares it: there it is signed.
 pub const fn word(constant: libc::c_int) -> u32 {
     constant.cast_unsigned()
 }
@@ -75,6 +76,7 @@ struct Condition {
     test: Test,
 }
 
+/// A comparison with an argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Test {
     /// The lower 32 bits are one of these. Only for [`WORDS`].
@@ -163,12 +165,13 @@ impl Allow {
         self
     }
 
-    /// The rules of the compiler of filters, of which one must hold; none for any arguments.
+    /// The rules for the compiler of filters, of which one must hold: every combination of the conditions' alternatives.
+    /// No rule stands for any arguments.
     fn rules(&self) -> Result<Vec<SeccompRule>, ConfineError> {
-        let mut ways: Vec<Vec<SeccompCondition>> = vec![Vec::new()];
         if self.conditions.is_empty() {
             return Ok(Vec::new());
         }
+        let mut ways: Vec<Vec<SeccompCondition>> = vec![Vec::new()];
         for condition in &self.conditions {
             let alternatives = condition.alternatives(self.call)?;
             ways = ways
@@ -188,7 +191,7 @@ impl Allow {
 }
 
 impl Condition {
-    /// The conditions of the compiler of filters, of which one must hold.
+    /// The conditions for the compiler of filters, of which one must hold.
     fn alternatives(&self, call: i64) -> Result<Vec<SeccompCondition>, ConfineError> {
         let Self { index, test } = self;
         let equal = |length: SeccompCmpArgLen, value| {

@@ -207,13 +207,13 @@ pub struct Name(String);
 pub const MAX_NAME: usize = 64;
 
 impl Name {
-    /// The name with this text, `None` when it is none.
+    /// The name with this text; `None` when the text is not a name.
     pub fn new(text: &str) -> Option<Self> {
         ((1..=MAX_NAME).contains(&text.len()) && text.chars().all(is_of_name))
             .then(|| Self(text.to_string()))
     }
 
-    /// A name as near to `text` as there is: cut, `-` for what is not allowed, and `-` for no text at all.
+    /// A name like `text`: cut to [`MAX_NAME`], with `-` for each character that is not allowed and for an empty text.
     #[must_use]
     pub fn cleaned(text: &str) -> Self {
         let clean = |c| if is_of_name(c) { c } else { '-' };

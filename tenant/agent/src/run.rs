@@ -31,9 +31,11 @@ const PAUSES: [u64; 6] = [250, 500, 1_000, 2_000, 4_000, 8_000];
 /// After a session of this length, or with new output, the tries count from the beginning.
 const STEADY: Duration = Duration::from_mins(1);
 
-/// Counts tries.
+/// Tries to attach again, counted.
 struct Tries {
+    /// Since the last progress.
     failed: usize,
+    /// Begin of the last session.
     since: Instant,
     /// Bytes of output when the last session began.
     seen: u64,
@@ -48,7 +50,7 @@ impl Tries {
         }
     }
 
-    /// A session was cut that had received so many bytes.
+    /// Notes that a session was cut, with `seen` bytes of output received so far.
     fn cut(&mut self, seen: u64) {
         if seen > self.seen || self.since.elapsed() >= STEADY {
             self.failed = 0;
@@ -56,12 +58,12 @@ impl Tries {
         self.seen = seen;
     }
 
-    /// A new session has begun.
+    /// Notes that a new session has begun.
     fn begun(&mut self) {
         self.since = Instant::now();
     }
 
-    /// The pause before the next try; `None`: there were enough.
+    /// Takes the pause before the next try; `None` after enough of them.
     fn next(&mut self) -> Option<Duration> {
         let pause = PAUSES.get(self.failed).copied();
         self.failed = self.failed.saturating_add(1);
@@ -78,7 +80,7 @@ pub enum Ending {
     Detached(Box<Detached>),
 }
 
-/// The delivery.
+/// The application, and the document that names its parts.
 pub(crate) struct Delivery<'a> {
     pub(crate) package: &'a Package,
     pub(crate) deployment: Deployment,
@@ -171,7 +173,8 @@ impl Run<'_> {
         let missing = (missing(Output::Stdout), missing(Output::Stderr));
         let (phases, receipt_verdict) = (pump.started, pump.receipt_verdict);
         match (end, pump.session.finish(), exit) {
-            // Left means answered here; a receipt may have come behind the goodbye, which does not acknowledge it.
+            // With `detach` the Keep has answered the goodbye (`Pump::end`). A receipt that came meanwhile is not acknowledged
+            // by that: whoever attaches gets it again.
             (End::Left, Ok(_), _) if self.detach => Ok(Ending::Detached(Box::new(Detached {
                 host,
                 ticket: *ticket,

@@ -15,7 +15,7 @@ use enarx_boot::layout::PAGE;
 pub struct Slot<M> {
     /// Where it lies and what it is.
     pub extent: Extent,
-    /// The memory that backs its shared side in this process; as long as the slot.
+    /// The memory that backs its shared side in this process, of the same size.
     pub memory: M,
 }
 
@@ -147,8 +147,8 @@ impl Map {
         })
     }
 
-    /// Returns the state of a page at this address when the guest begins: private, shared, or none without
-    /// memory there.
+    /// True if the page at this address is private when the guest begins, false if it is shared; `None` without memory
+    /// there.
     pub fn begins_private(&self, gpa: u64) -> Option<bool> {
         let slot = self.slots.iter().find(|slot| {
             gpa.checked_sub(slot.gpa)
