@@ -239,7 +239,7 @@ pub fn simulated_root(machine: &Machine) -> Result<String, Failure> {
     Ok(Hex(machine.root_digest()).to_string())
 }
 
-/// The certificates of the one simulated chip. Whether a report is its own, the certificates themselves tell.
+/// The certificates of the one simulated chip, whatever chip is asked for: a verifier finds out if they do not fit.
 struct Known(Certificates);
 
 impl Collaterals for Known {

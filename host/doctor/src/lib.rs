@@ -2,8 +2,8 @@
 
 //! This machine's offer for every backend, what is missing, and what to type next.
 //!
-//! Only looks: it changes nothing, loads nothing and needs no privileges. Whether a machine is *trusted*
-//! is not decided here but by a verifier.
+//! Only looks: it changes nothing, loads nothing and needs no privileges. It says nothing of trust: a tenant's verifier
+//! decides that.
 
 mod backend;
 mod checks;

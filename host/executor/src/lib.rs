@@ -242,7 +242,7 @@ impl Step {
         }
     }
 
-    /// Counts a request; whether it was the last one of this step.
+    /// Counts a request. True after the last one of this step.
     fn is_over(&mut self) -> bool {
         self.requests += 1;
         self.requests >= STEP
@@ -475,7 +475,7 @@ impl Executor {
     }
 
     /// Tries the pending requests whose descriptors are ready, in their order, as many as fit into a
-    /// step; whether there are more.
+    /// step. True if there are more.
     fn retry(&mut self) -> Result<bool, ExecutorError> {
         let ready: Vec<bool> = {
             let mut fds: Vec<_> = self.pending.iter().map(Pending::poll_fd).collect();

@@ -103,7 +103,7 @@ impl Client {
 }
 
 impl Channel {
-    /// Takes the answer of a look-up that nobody waits for any more; whether none is to come.
+    /// Takes the answer of a look-up that nobody waits for any more. False while that is still to come.
     fn is_free(&self) -> bool {
         !self.owes.load(Ordering::Relaxed) || self.take().is_some()
     }

@@ -66,7 +66,7 @@ impl Refusals {
         }
     }
 
-    /// Notes a call; whether it is to end the Keep.
+    /// Notes a call. True if it is to end the Keep.
     pub fn note(&self, call: Refused) -> bool {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.len() < MOST || counts.contains_key(&call) {

@@ -60,7 +60,7 @@ impl Watch {
             .filter_map(|entry| Some((entry.fd.as_ref()?, flags(entry.events))))
     }
 
-    /// Makes a handle ready that was closed; whether it is one of this watch's.
+    /// Makes a handle ready that was closed. False if it is none of this watch's.
     pub fn close(&mut self, handle: Handle) -> bool {
         let mut any = false;
         for entry in self.entries.iter_mut().filter(|it| it.handle == handle) {

@@ -34,7 +34,7 @@ const fn checks(function: u32, sub_function: u32) -> [Check; 4] {
     }
 }
 
-/// Corrects values in place; whether nothing had to be corrected.
+/// Corrects values in place. True if nothing had to be corrected.
 pub fn correct(entries: &mut [Entry], machine: &[Entry]) -> bool {
     let mut right = true;
     for entry in entries {

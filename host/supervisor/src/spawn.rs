@@ -80,8 +80,8 @@ pub fn split() -> io::Result<Option<Child>> {
     }
 }
 
-/// Leaves the namespaces of users, processes, IPC and host names; the next child is the first of its processes. Whether
-/// this machine allows it.
+/// Leaves the namespaces of users, processes, IPC and host names; the next child is the first of its processes. False if
+/// this machine does not allow it.
 pub fn leave_namespaces() -> bool {
     let others = libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     let (user, group) = (rustix::process::getuid(), rustix::process::getgid());

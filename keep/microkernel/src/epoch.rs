@@ -100,14 +100,14 @@ impl<W: Word, const VCPUS: usize> Epoch<W, VCPUS> {
         }
     }
 
-    /// The vCPU came from user code.
+    /// Notes that the vCPU came from user code.
     #[inline]
     pub fn enter_kernel(&self, vcpu: usize) {
         self.in_user
             .fetch_and(!(1 << (vcpu % VCPUS)), Ordering::SeqCst);
     }
 
-    /// The vCPU goes to user code; true = it must flush its TLB first.
+    /// Notes that the vCPU goes to user code. True if it must flush its TLB first.
     #[inline]
     pub fn leave_kernel(&self, vcpu: usize) -> bool {
         // The order matters: whoever advances the epoch either sees the bit, or is seen here.
@@ -140,7 +140,7 @@ impl<W: Word, const VCPUS: usize> Epoch<W, VCPUS> {
         new
     }
 
-    /// The host is about to be asked to kick the vCPUs of `mask`; under the kernel's lock.
+    /// Notes that the host is about to be asked to kick the vCPUs of `mask`; under the kernel's lock.
     pub fn expect_kicks(&self, mask: u64) {
         for (vcpu, kicks) in self.kicks.iter().enumerate() {
             if mask >> vcpu & 1 == 1 && kicks.load(Ordering::SeqCst) < MOST_KICKS {
@@ -149,7 +149,7 @@ impl<W: Word, const VCPUS: usize> Epoch<W, VCPUS> {
         }
     }
 
-    /// A kick has arrived at this vCPU; false = nobody had asked for it.
+    /// Notes that a kick has arrived at this vCPU. False if nobody had asked for it.
     pub fn take_kick(&self, vcpu: usize) -> bool {
         let kicks = &self.kicks[vcpu % VCPUS];
         // Only this vCPU takes them.

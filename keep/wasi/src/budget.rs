@@ -37,7 +37,7 @@ struct Shared {
     asked: Once,
 }
 
-/// Takes bytes off a number; whether there were enough.
+/// Takes bytes off a number. False, and nothing is taken, if there are not enough.
 fn try_take(from: &AtomicU64, bytes: u64) -> bool {
     from.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
         left.checked_sub(bytes)
@@ -66,7 +66,7 @@ impl Budget {
         }))
     }
 
-    /// Takes bytes; whether there were enough.
+    /// Takes bytes. False, and nothing is taken, if there are not enough.
     #[must_use]
     pub fn take(&self, bytes: u64) -> bool {
         let Shared {
@@ -82,7 +82,7 @@ impl Budget {
             })
     }
 
-    /// Takes bytes for the heap; whether there were enough.
+    /// Takes bytes for the heap. False, and nothing is taken, if there are not enough.
     #[must_use]
     pub fn take_heap(&self, bytes: u64) -> bool {
         try_take(&self.0.heap, bytes) || self.take(bytes)
@@ -104,7 +104,7 @@ impl Budget {
         }
     }
 
-    /// Makes what was freed on the heap usable for everybody; whether there was any.
+    /// Makes what was freed on the heap usable for everybody. False if there was nothing.
     fn release_heap(&self) -> bool {
         let Some(memory) = &self.0.memory else {
             return false;

@@ -427,7 +427,7 @@ impl InputState {
         Ok(bytes)
     }
 
-    /// Takes the answer of a pending request when it is there; whether it was.
+    /// Takes the answer of a pending request. False if it is not there yet, or nothing is pending.
     fn poll_pending(&mut self) -> bool {
         match self.pending.take() {
             Some(pending) if pending.is_ready() => {

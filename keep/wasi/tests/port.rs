@@ -109,7 +109,7 @@ impl World {
         }
     }
 
-    /// Serves what is there; whether something was completed.
+    /// Serves what is there. True if something was completed.
     fn serve(&mut self) -> bool {
         let mut any = false;
         while let Some(submission) = self.end.next().expect("the Keep keeps the protocol") {

@@ -50,12 +50,12 @@ pub trait Attack: Debug + Send + Sync {
         false
     }
 
-    /// vCPU `vcpu` sends the firmware a message. Whether the host carries it, or says that the firmware is busy.
+    /// vCPU `vcpu` sends the firmware a message. True if the host carries it, false if it says that the firmware is busy.
     fn carries(&self, _vcpu: u32) -> bool {
         true
     }
 
-    /// vCPU `vcpu` asks for the end of the Keep. Whether the host runs on as if it had not.
+    /// vCPU `vcpu` asks for the end of the Keep. True if the host runs on as if it had not.
     fn ignores_end(&self, _vcpu: u32) -> bool {
         false
     }

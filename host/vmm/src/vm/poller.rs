@@ -25,7 +25,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Notes a doorbell at `now`; true = polling would pay.
+    /// Notes a doorbell at `now`. True if polling would pay.
     pub fn note(&mut self, now: Instant) -> bool {
         let close = self
             .last

@@ -61,7 +61,7 @@ enum Owner {
     Wait(Id),
     /// The watch over handles of waiting operations.
     Watch { count: u32 },
-    /// Nobody any more. The share that it used, if any; whether a handle in the reply has to be closed.
+    /// Nobody any more. The share that it used, if any; true if a handle in the reply has to be closed.
     Abandoned {
         share: Option<Share>,
         makes_handle: bool,
@@ -149,7 +149,7 @@ impl State {
         }
     }
 
-    /// Collects replies, and submits what they make room for; whether there was any.
+    /// Collects replies, and submits what they make room for. False if there were none.
     fn reap(&mut self) -> bool {
         let mut any = false;
         loop {
@@ -389,7 +389,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Collects replies, also for threads that wait for the leader; whether there was any.
+    /// Collects replies, also for threads that wait for the leader. False if there were none.
     fn reap(&self, state: &mut Guard<'_>) -> bool {
         let any = state.reap();
         if any && state.followers > 0 {
@@ -596,7 +596,7 @@ impl Port {
         self.0.lock().post(*call);
     }
 
-    /// Asks that the future which this thread runs be polled again at `deadline`; whether it has passed.
+    /// Asks that the future which this thread runs be polled again at `deadline`. True if that has passed.
     pub fn poll_deadline(&self, deadline: Instant) -> bool {
         if Instant::now() >= deadline {
             return true;

@@ -58,7 +58,7 @@ fn call<T: View<Preview1>>(
     }
 }
 
-/// Defines the function of a name; whether there is one.
+/// Defines the function of a name. False if there is none.
 ///
 /// # Errors
 /// When the name is already defined in the linker.
@@ -67,7 +67,7 @@ macro_rules! functions {
         /// Names of all functions.
         pub const FUNCTIONS: &[&str] = &["proc_exit", $(stringify!($name)),*];
 
-        /// Defines the function `name` in the linker; whether there is one of this name.
+        /// Defines the function `name` in the linker. False if there is none of this name.
         ///
         /// # Errors
         /// When it is defined already.
