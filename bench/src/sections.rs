@@ -32,9 +32,9 @@ const QUICK_DIVISOR: u32 = 5;
 /// MiB written and read.
 const THROUGHPUT_MIB: u32 = 64;
 
-/// How to measure.
+/// A plan of measurements.
 pub struct Plan {
-    /// Turns.
+    /// How often each side runs a job.
     pub runs: u32,
     /// Shorter kernels.
     pub quick: bool,
@@ -239,22 +239,23 @@ impl Plan {
             .map_err(Error::system("the file to read could not be written"))?;
         let write = Job::kernel("write", &THROUGHPUT_MIB);
         let read = Job::kernel("read", &"/data/input").with_directory(folder.path().into());
-        for (what, job) in [
+        let ways: [(&str, Job, fn(&Run, u64) -> bool); 3] = [
             (
                 "written to /dev/null",
                 write.clone().with_output(Output::Null),
+                |_, _| true,
             ),
-            ("written through a pipe", write),
-            ("read from a --dir file", read),
-        ] {
+            ("written through a pipe", write, |run, length| {
+                run.length == length
+            }),
+            ("read from a --dir file", read, |run, length| {
+                run.stdout.trim() == length.to_string()
+            }),
+        ];
+        for (what, job, all_arrived) in ways {
             let turns = self.turns(&job)?;
             for (side, run) in turns.all() {
-                let arrived = match what {
-                    "written to /dev/null" => true,
-                    "written through a pipe" => run.length == length,
-                    _ => run.stdout.trim() == length.to_string(),
-                };
-                if !arrived {
+                if !all_arrived(run, length) {
                     return Err(Error::Wrong(format!(
                         "{what}, {side}: not all bytes arrived"
                     )));

@@ -39,7 +39,7 @@ impl Timings {
     /// Takes a report, and the phases of the runtime from the Keep's log; all else there is the program's.
     pub fn read(report: &[u8], log: &str) -> Result<Self, Error> {
         let report: Report = serde_json::from_slice(report)
-            .map_err(|error| Error::Wrong(format!("the report is not to be read: {error}")))?;
+            .map_err(|error| Error::Wrong(format!("the report cannot be read: {error}")))?;
         let own = report
             .phases
             .into_iter()

@@ -62,8 +62,8 @@ pub fn give_up_privileges() -> Result<(), ConfineError> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(refused)
 }
 
-/// Leaves the process the granted directories, what `tcp` says of TCP, and the calls that are `allowed`. It loses all
-/// capabilities, and cannot be traced by its user's other processes.
+/// Leaves the process the granted directories (each with true if it is read-only), what `tcp` says of TCP, and the calls
+/// that are `allowed`. It loses all capabilities, and cannot be traced by its user's other processes.
 ///
 /// # Errors
 /// [`ConfineError`]: the process is confined in part only, and must not serve a Keep.
