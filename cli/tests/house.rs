@@ -304,6 +304,30 @@ fn the_ways_through_the_code_name_files_that_exist_and_none_twice() {
 }
 
 #[test]
+fn the_tests_that_answer_attacks_exist() {
+    let document = std::fs::read_to_string(workspace().join("SECURITY.md")).unwrap();
+    // Names of tests stand in backquotes; those of refusals have dots, and other names are shorter.
+    let is_test = |name: &&str| {
+        let in_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        name.matches('_').count() > 1 && name.chars().all(in_name)
+    };
+    let named: BTreeSet<&str> = document
+        .lines()
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .filter(is_test)
+        .collect();
+    assert!(named.len() > 150, "found only {} names", named.len());
+    let mut missing = named;
+    for path in all_sources(&[]) {
+        let text = std::fs::read_to_string(path).expect("our sources are text");
+        for word in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            missing.remove(word);
+        }
+    }
+    assert!(missing.is_empty(), "these do not exist: {missing:?}");
+}
+
+#[test]
 fn no_module_lies_where_its_name_does_not_say() {
     let this = workspace().join("cli/tests/house.rs");
     for path in all_sources(&[]).iter().filter(|path| **path != this) {
