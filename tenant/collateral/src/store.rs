@@ -12,9 +12,10 @@
 //! ```
 
 use crate::file;
-use enarx_attestation::snp::{EndorsementId, ROOTS, identify, identify_list, wanted};
+use enarx_attestation::snp::{EndorsementId, ROOTS, candidates, identify, identify_list, wanted};
 use enarx_attestation::vouch::{self, VouchError};
 use enarx_attestation::{AmdEndorsements, Endorsements, Evidence, Tee, Timestamp, hex, pem};
+use enarx_snp::tcb::TcbVersion;
 use serde_json::Value;
 use std::fs;
 use std::io;
@@ -165,24 +166,7 @@ impl Store {
                 let Some(id) = wanted(report) else {
                     return Endorsements::default();
                 };
-                let certificate = |id: &EndorsementId| self.read(&certificate_path(id)?);
-                let (line, ask) = match &id {
-                    EndorsementId::Vlek { line, .. } => {
-                        (line.clone(), EndorsementId::Asvk { line: line.clone() })
-                    }
-                    EndorsementId::Vcek { line, .. }
-                    | EndorsementId::Ark { line }
-                    | EndorsementId::Ask { line }
-                    | EndorsementId::Asvk { line } => {
-                        (line.clone(), EndorsementId::Ask { line: line.clone() })
-                    }
-                };
-                let amd = AmdEndorsements {
-                    vek: certificate(&id),
-                    ask: certificate(&ask),
-                    crls: self.lists(&line, at),
-                    ark: certificate(&EndorsementId::Ark { line }),
-                };
+                let amd = self.issued(&id, at);
                 Endorsements { amd, intel: None }
             }
             Ok(Evidence::Quote(quote)) => {
@@ -197,6 +181,61 @@ impl Store {
             }
             Err(_) => Endorsements::default(),
         }
+    }
+
+    /// A certificate, its issuers, and the revocation lists of its line, as far as they are here.
+    fn issued(&self, id: &EndorsementId, at: Timestamp) -> AmdEndorsements {
+        let certificate = |id: &EndorsementId| self.read(&certificate_path(id)?);
+        let line = id.line().to_owned();
+        let ask = match id {
+            EndorsementId::Vlek { .. } => EndorsementId::Asvk { line: line.clone() },
+            _ => EndorsementId::Ask { line: line.clone() },
+        };
+        AmdEndorsements {
+            vek: certificate(id),
+            ask: certificate(&ask),
+            crls: self.lists(&line, at),
+            ark: certificate(&EndorsementId::Ark { line }),
+        }
+    }
+
+    /// The certificates of a chip by its CHIP_ID and reported TCB version, as reports have them, with the revocation
+    /// lists that are in force at the time `at`. `None` unless the store has the key's certificate and its issuers.
+    /// Neither value tells a chip's own key (VCEK) from a cloud provider's (VLEK): where both are here, it is the former.
+    pub fn of_chip(
+        &self,
+        chip_id: &[u8; 64],
+        tcb: TcbVersion,
+        at: Timestamp,
+    ) -> Option<AmdEndorsements> {
+        let all = candidates(chip_id, tcb).into_iter();
+        let found = all.map(|id| self.issued(&id, at));
+        found
+            .into_iter()
+            .find(|found| found.vek.is_some() && found.ask.is_some() && found.ark.is_some())
+    }
+
+    /// The keys whose certificates and issuers are here, in the order of their files. What is not the vendor's is passed
+    /// over.
+    pub fn keys(&self) -> Vec<EndorsementId> {
+        let service = self.root.join("kdsintf.amd.com");
+        let folders = ROOTS.iter().flat_map(|(line, _)| {
+            let of_chips = entries(&service.join("vcek/v1").join(line));
+            of_chips
+                .into_iter()
+                .chain([service.join("vlek/v1").join(line).join("cert")])
+        });
+        let files = folders.flat_map(|folder| entries(&folder));
+        let ids = files.filter_map(|file| identify(&file::read(&file).ok()?));
+        ids.filter(|id| {
+            matches!(id, EndorsementId::Vcek { .. } | EndorsementId::Vlek { .. }) && self.has(id)
+        })
+        .collect()
+    }
+
+    /// True if there is a revocation list of this product line that is in force at the time `at`.
+    pub fn has_lists(&self, line: &str, at: Timestamp) -> bool {
+        !self.lists(line, at).is_empty()
     }
 
     /// Certificates and lists that were given, with what they lack from the store: certificates for this evidence, and the
@@ -244,17 +283,12 @@ impl Store {
 
     fn list_files(&self, line: &str) -> Vec<PathBuf> {
         let folder = known(line).map(|line| self.root.join(lists_path(line)));
-        let entries = folder.and_then(|folder| fs::read_dir(folder).ok());
-        let entries = entries.into_iter().flatten();
-        let mut paths: Vec<_> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
-        paths.sort();
-        paths
+        folder.map_or_else(Vec::new, |folder| entries(&folder))
     }
 
     /// True if a list of the product line is in force and was written less than a day before this time.
     pub(crate) fn has_recent_list(&self, line: &str, at: Timestamp) -> bool {
-        !self.lists(line, at).is_empty()
-            && self.list_files(line).iter().any(|path| is_recent(path, at))
+        self.has_lists(line, at) && self.list_files(line).iter().any(|path| is_recent(path, at))
     }
 
     /// True if collateral that [`Self::endorsements`] serves was written less than a day before this time.
@@ -366,6 +400,14 @@ impl Store {
             source,
         })
     }
+}
+
+/// The entries of a folder in their order; none where there is no folder.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let mut paths: Vec<_> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
+    paths.sort();
+    paths
 }
 
 /// True if a file was written less than a day before this time.

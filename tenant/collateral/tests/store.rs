@@ -13,6 +13,7 @@ use enarx_collateral::{
     FetchError, Fetcher, Http, HttpError, Refusal, Response, Store, StoreError,
 };
 use enarx_harness::needs::{cases, vectors};
+use enarx_snp::report::Report;
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -118,6 +119,43 @@ fn imported_certificates_are_found_for_their_report() {
         ),
         "{unknown:?}"
     );
+}
+
+#[test]
+fn a_chip_is_found_by_its_name_and_tcb_version() {
+    let vectors = vectors();
+    let folder = Folder::new("chip");
+    let store = Store::new(&folder.0);
+    assert!(store.keys().is_empty());
+    for case in [
+        CASE,
+        "snp-turin-v5-vcek-85da705e",
+        "snp-genoa-bergamo_siena-v5-vcek-7ea4daeb",
+        "snp-milan-v3-vlek-decdab94",
+    ] {
+        let bytes = fs::read(vectors.join(case).join("report.bin")).unwrap();
+        let report = Report::parse(&bytes).unwrap();
+        let of_chip = || store.of_chip(&report.chip_id, report.reported_tcb, NOW);
+        assert_eq!(of_chip(), None, "{case}");
+        imported(&store, &vectors.join(case));
+        assert_eq!(
+            of_chip(),
+            Some(store.endorsements(&bytes, NOW).amd),
+            "{case}"
+        );
+        let mut other = report.reported_tcb;
+        other.0[7] ^= 1;
+        assert_eq!(store.of_chip(&report.chip_id, other, NOW), None, "{case}");
+    }
+    let keys = store.keys();
+    let lines: Vec<_> = keys.iter().map(EndorsementId::line).collect();
+    assert_eq!(lines, ["Milan", "Milan", "Genoa", "Turin"]);
+    assert!(matches!(keys[1], EndorsementId::Vlek { .. }));
+    // The list is of 2022, and nothing is served whose time is over.
+    imported(&store, &vectors.join("roots/amd-milan-crl-2022.der"));
+    assert!(!store.has_lists("Milan", NOW));
+    assert!(store.has_lists("Milan", Timestamp(1_670_000_000)));
+    assert!(!store.has_lists("Genoa", Timestamp(1_670_000_000)));
 }
 
 #[test]

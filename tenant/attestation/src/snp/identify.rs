@@ -11,7 +11,7 @@ use der::asn1::OctetStringRef;
 use enarx_snp::bits::SigningKey;
 use enarx_snp::product::{CpuSignature, GENERATIONS, Generation};
 use enarx_snp::report::Report;
-use enarx_snp::tcb::Component;
+use enarx_snp::tcb::{Component, TcbVersion};
 use std::fmt;
 
 /// A certificate of AMD, by what it is for.
@@ -109,19 +109,43 @@ fn query(generation: &Generation, svn: impl Fn(Component) -> Option<u8>) -> Opti
 /// reports of version 2, unknown products and masked chips.
 pub fn wanted(report: &Report) -> Option<EndorsementId> {
     let generation = report.cpu().and_then(CpuSignature::generation)?;
-    let line = generation.line.to_owned();
-    let tcb = query(generation, |c| report.reported_tcb.get(generation.tcb, c))?;
     match report.keys().signing_key() {
-        SigningKey::Vcek => {
-            let chip_id = report.chip_id.get(..generation.chip_id_len)?.to_vec();
-            chip_id
-                .iter()
-                .any(|b| *b != 0)
-                .then_some(EndorsementId::Vcek { line, chip_id, tcb })
-        }
-        SigningKey::Vlek => Some(EndorsementId::Vlek { line, tcb }),
+        SigningKey::Vcek => vcek(generation, &report.chip_id, report.reported_tcb),
+        SigningKey::Vlek => vlek(generation, report.reported_tcb),
         SigningKey::None | SigningKey::Reserved(_) => None,
     }
+}
+
+/// The certificates that a chip may have which reports this CHIP_ID and TCB version: neither names the product line, nor
+/// the kind of key. VCEKs come first.
+pub fn candidates(chip_id: &[u8; 64], tcb: TcbVersion) -> Vec<EndorsementId> {
+    let of_chip = GENERATIONS.into_iter().map(|g| vcek(g, chip_id, tcb));
+    let of_provider = GENERATIONS.into_iter().map(|g| vlek(g, tcb));
+    let mut all: Vec<EndorsementId> = Vec::new();
+    for id in of_chip.chain(of_provider).flatten() {
+        // Generations share lines.
+        if !all.contains(&id) {
+            all.push(id);
+        }
+    }
+    all
+}
+
+fn vcek(generation: &Generation, chip_id: &[u8; 64], tcb: TcbVersion) -> Option<EndorsementId> {
+    let chip_id = chip_id.get(..generation.chip_id_len)?.to_vec();
+    let is_named = chip_id.iter().any(|byte| *byte != 0);
+    is_named.then_some(EndorsementId::Vcek {
+        line: generation.line.to_owned(),
+        chip_id,
+        tcb: query(generation, |c| tcb.get(generation.tcb, c))?,
+    })
+}
+
+fn vlek(generation: &Generation, tcb: TcbVersion) -> Option<EndorsementId> {
+    Some(EndorsementId::Vlek {
+        line: generation.line.to_owned(),
+        tcb: query(generation, |c| tcb.get(generation.tcb, c))?,
+    })
 }
 
 /// Identifies the purpose of a certificate (DER or PEM); `None` when it is none of AMD's kinds.

@@ -23,7 +23,7 @@ use std::fmt;
 
 pub use chain::ROOTS;
 pub(crate) use chain::extension_name;
-pub use identify::{EndorsementId, identify, identify_list, wanted};
+pub use identify::{EndorsementId, candidates, identify, identify_list, wanted};
 
 /// The checks without which a report is not genuine.
 const MANDATORY: &[&str] = &[
