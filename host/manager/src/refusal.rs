@@ -219,6 +219,9 @@ impl Refusal {
             Self::Limit { .. } => "end a Keep first",
             Self::Launches(_) | Self::Capacity => "try again later, or use another host",
             Self::Draining => "use another host",
+            Self::Collateral => {
+                "have the host's owner fetch them (`enarx certs fetch REPORT`), or bring your own"
+            }
             Self::Store(_) | Self::Manager => "tell the host's owner, or use another host",
             _ => return None,
         })

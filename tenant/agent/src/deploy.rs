@@ -52,6 +52,8 @@ pub struct Deployed {
     pub receipt_verdict: Option<Verdict>,
     /// The contract with both signatures.
     pub agreement: Agreement,
+    /// The deployment, whose digest the receipt has; `None` when this call has only attached to it.
+    pub deployment: Option<Deployment>,
     /// The certificates and revocation lists by which its evidence was judged.
     pub endorsements: Endorsements,
     /// The hosts that were asked before this one, and why they were not taken.

@@ -8,6 +8,7 @@ use crate::ticket::Ticket;
 use enarx_attestation::{Check, PolicyError};
 use enarx_contract::ContractError;
 use enarx_contract::canonical::{Hex, Name};
+use enarx_manager_api::code;
 use enarx_session::Refusal;
 use enarx_session::deployment::DeploymentError;
 use enarx_session::document::Exit;
@@ -16,6 +17,9 @@ use std::fmt;
 
 /// The status of a manager that is asked too often (RFC 6585 section 4).
 const TOO_MANY_REQUESTS: u16 = 429;
+
+/// How the names of everything that happens to sessions begin.
+const OF_SESSION: &str = "session.";
 
 /// The fault of one host, or on the way to it.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +135,34 @@ impl Fault {
             },
             _ => false,
         }
+    }
+
+    /// True if asking again may help: nothing of the tenant's or of the Keep's is wrong, as far as the host lets see.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::KeepEnded(_) => true,
+            Self::Manager { code, .. } => {
+                let code = code.as_str();
+                self.is_cut() || code.starts_with(OF_SESSION) || code == code::CAPACITY
+            }
+            // Whatever disturbed a session may not disturb the next.
+            Self::Tls(error) => error.code().starts_with(OF_SESSION),
+            Self::Session(refusal) => refusal.code().starts_with(OF_SESSION),
+            _ => self.is_cut(),
+        }
+    }
+
+    /// True if the host was asked, and has no platform that the tenant accepts.
+    #[must_use]
+    pub fn is_of_platform(&self) -> bool {
+        matches!(self, Self::Platform(_))
+    }
+
+    /// True if the tenant could not write the application's output.
+    #[must_use]
+    pub fn is_of_output(&self) -> bool {
+        matches!(self, Self::Output(_))
     }
 
     /// True if evidence was judged, and the verdict is against this Keep.

@@ -7,6 +7,7 @@
 //! session: REPORT_DATA and HOST_DATA always, the launch digest where the policy names none. What the verifier then says
 //! about them is passed on as it is.
 
+use crate::certificates::Certificates;
 use enarx_attestation::hex::Hex;
 use enarx_attestation::{
     Check, Endorsements, Expected, Outcome, Overall, Policy, ReferenceValue, Timestamp, Verdict,
@@ -15,6 +16,7 @@ use enarx_attestation::{
 use enarx_contract::Tee;
 use enarx_session::verdict;
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// By what evidence is judged, and for how long the verdict holds.
@@ -26,19 +28,22 @@ pub struct Trust {
     pub references: Option<Vec<ReferenceValue>>,
     /// How long a verdict over a session holds. The agent asks for evidence again before that.
     pub max_age: Duration,
+    /// The tenant's own certificates, for hosts that have none or wrong ones; `None`: those of hosts have to do.
+    pub certificates: Option<Arc<dyn Certificates>>,
 }
 
 impl Trust {
     /// One hour: the age at which a verdict expires unless the tenant says otherwise.
     pub const MAX_AGE: Duration = Duration::from_hours(1);
 
-    /// Evidence is judged by this policy, without a release manifest.
+    /// Evidence is judged by this policy, without a release manifest and by the certificates of hosts.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
             references: None,
             max_age: Self::MAX_AGE,
+            certificates: None,
         }
     }
 }

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod attach;
+mod certificates;
 mod clock;
 mod deploy;
 mod error;
@@ -38,6 +39,7 @@ mod timings;
 mod wire;
 
 pub use attach::{attach, end_keep, stop_keep};
+pub use certificates::{Certificates, Found};
 pub use deploy::{Deployed, Detached, deploy, deploy_detached};
 pub use enarx_tls::Key;
 pub use error::{DeployError, Failed, Fault, Refused};

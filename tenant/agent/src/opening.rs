@@ -3,6 +3,7 @@
 //! The way to a session with the Keep of a contract: through the manager, over TLS, to its evidence and the verdict over
 //! it. Everybody on the way is hostile, and the Keep is nobody until the verdict.
 
+use crate::certificates;
 use crate::clock::{Clock, unix_seconds};
 use crate::error::Fault;
 use crate::judge::{Judge, Trust};
@@ -121,10 +122,15 @@ impl Way<'_> {
             .await
             .map_err(|_| Refusal::Timeout("EVIDENCE"))??;
         timings.evidence = lap.take();
-        let endorser = peek.report().and_then(Endorser::of);
+        let report = peek.report().unwrap_or_default();
+        let endorser = Endorser::of(report);
         // Without a readable report there is nothing to ask for; the verifier says so.
         let endorsements = match endorser {
-            Some(endorser) => manager.endorsements(endorser).await?,
+            Some(endorser) => {
+                let tee = self.contract.terms().platform.tee;
+                let found = certificates::find(manager, self.trust, tee, report, endorser);
+                Box::pin(found).await?
+            }
             None => Endorsements::default(),
         };
         let held = Held {

@@ -3,6 +3,7 @@
 //! A released session until its end: delivers the parts, moves the streams, asks for evidence again before the verdict
 //! expires, judges the receipt, and says goodbye. The Keep is trusted as far as the verdict goes, the wire not at all.
 
+use crate::certificates;
 use crate::error::Fault;
 use crate::manager::Manager;
 use crate::opening::{Held, Judged, Way};
@@ -395,8 +396,19 @@ where
             let enough = at_hand && matches!(pending, Pending::Receipt(..));
             if let (false, Some(wanted)) = (enough, endorser) {
                 let fetch = self.fetch.get_or_insert_with(|| {
-                    let target = self.terms.way.target.clone();
-                    Box::pin(async move { Manager::new(&target).endorsements(wanted).await })
+                    let Way {
+                        target,
+                        trust,
+                        contract,
+                        ..
+                    } = self.terms.way;
+                    let (target, trust) = (target.clone(), trust.clone());
+                    let tee = contract.terms().platform.tee;
+                    let report = pending.report().to_vec();
+                    Box::pin(async move {
+                        let mut manager = Manager::new(&target);
+                        certificates::find(&mut manager, &trust, tee, &report, wanted).await
+                    })
                 });
                 let Poll::Ready(result) = fetch.as_mut().poll(cx) else {
                     break;

@@ -206,6 +206,10 @@ impl Run<'_> {
                     verdict,
                     receipt_verdict,
                     agreement: self.agreement.clone(),
+                    deployment: self
+                        .delivery
+                        .as_ref()
+                        .map(|delivery| delivery.deployment.clone()),
                     started: phases,
                     resumed,
                     missing_stdout: missing.0,

@@ -34,7 +34,23 @@ impl Stop {
     /// Asks for the end. Before an application runs, the deployment is given up and its Keep is ended. Afterwards the
     /// first request stops the application, and the second leaves without waiting for its end.
     pub fn request(&self) {
-        self.0.requests.fetch_add(1, Ordering::SeqCst);
+        self.change(|requests| requests.saturating_add(1));
+    }
+
+    /// Asks for the end as the first [`Self::request`] does; nothing, if it was asked for before.
+    pub fn stop(&self) {
+        self.change(|requests| requests.max(1));
+    }
+
+    /// Leaves, as the second [`Self::request`] does, however often the end was asked for before.
+    pub fn leave(&self) {
+        self.change(|requests| requests.max(2));
+    }
+
+    fn change(&self, change: impl Fn(u32) -> u32) {
+        let requests = &self.0.requests;
+        // It never gives up.
+        let _ = requests.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |it| Some(change(it)));
         let mut waker = self.0.waker.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(waker) = waker.take() {
             waker.wake();

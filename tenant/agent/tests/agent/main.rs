@@ -4,6 +4,7 @@
 
 mod accepted;
 mod attach;
+mod certificates;
 mod chip;
 mod evidence;
 mod host;

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A tenant's own certificates in the place of a host's: the verdict is the same, whoever brought them.
+
+use crate::chip::Chip;
+use crate::host::{Behaviour, Host, Manager};
+use crate::support::{Run, Tenant};
+use enarx_agent::{Certificates, Fault, Found};
+use enarx_attestation::{AmdEndorsements, Overall, Timestamp};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The certificates of a chip, or a part of them, and how often they were asked for.
+#[derive(Debug, Default)]
+struct Own {
+    has: AmdEndorsements,
+    stored: AtomicU32,
+    fetched: AtomicU32,
+}
+
+impl Own {
+    fn of(chip: &Chip) -> Self {
+        let all = chip.collateral();
+        Self {
+            has: AmdEndorsements {
+                vek: Some(all.vek.0),
+                ask: Some(all.ask.0),
+                ark: Some(all.ark.0),
+                crls: all.crls.into_iter().map(|list| list.0).collect(),
+            },
+            ..Self::default()
+        }
+    }
+}
+
+impl Certificates for Own {
+    fn stored<'a>(&'a self, report: &'a [u8], _: Timestamp) -> Found<'a> {
+        assert_eq!(report.len(), enarx_snp::report::REPORT_LEN);
+        self.stored.fetch_add(1, Ordering::Relaxed);
+        Box::pin(std::future::ready(Some(self.has.clone())))
+    }
+
+    fn fetched<'a>(&'a self, _: &'a [u8], _: Timestamp) -> Found<'a> {
+        self.fetched.fetch_add(1, Ordering::Relaxed);
+        Box::pin(std::future::ready(None))
+    }
+}
+
+/// A host that gives no certificates.
+async fn without() -> Host {
+    Host::with_manager(Manager::NoCollateral).await
+}
+
+/// A host that gives those of this chip.
+async fn giving(collateral: Chip) -> Host {
+    let behaviour = Behaviour {
+        collateral,
+        ..Behaviour::new()
+    };
+    Host::behaving(behaviour).await
+}
+
+async fn deploy(host: &Host, own: &Arc<Own>) -> Run {
+    let mut tenant = Tenant::new();
+    tenant.trust.certificates = Some(own.clone());
+    tenant.deploy(&[host], b"").await
+}
+
+#[tokio::test]
+async fn they_do_where_the_hosts_are_missing_or_wrong() {
+    let chip = Chip::new();
+    let mut lists_alone = Own::of(&chip);
+    lists_alone.has = AmdEndorsements {
+        crls: lists_alone.has.crls,
+        ..AmdEndorsements::default()
+    };
+    for (host, own) in [
+        (without().await, Own::of(&chip)),
+        (giving(chip.clone().another()).await, Own::of(&chip)),
+        (giving(chip.clone().stale()).await, lists_alone),
+    ] {
+        let own = Arc::new(own);
+        let deployed = deploy(&host, &own).await.deployed();
+        let verdicts = [deployed.verdict, deployed.receipt_verdict];
+        for verdict in verdicts {
+            assert_eq!(verdict.map(|it| it.overall), Some(Overall::Simulated));
+        }
+        // What is enclosed with the receipt is what it was judged by.
+        assert_eq!(deployed.endorsements.amd.crls, own.has.crls);
+        assert!(own.stored.load(Ordering::Relaxed) > 0);
+        assert_eq!(own.fetched.load(Ordering::Relaxed), 0);
+    }
+}
+
+#[tokio::test]
+async fn they_are_not_asked_for_where_the_hosts_do() {
+    let own = Arc::new(Own::default());
+    let host = giving(Chip::new()).await;
+    deploy(&host, &own).await.deployed();
+    assert_eq!(own.stored.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn they_are_judged_as_the_hosts_are() {
+    let chip = Chip::new();
+    for (own, code) in [
+        (Own::of(&chip.clone().another()), "report.signature"),
+        (Own::of(&chip.clone().revoked()), "crl.vek"),
+        (Own::of(&chip.clone().stale()), "crl.fresh"),
+    ] {
+        let refused = deploy(&without().await, &Arc::new(own)).await.refused();
+        let failed: Vec<_> = refused[0].checks.iter().map(|check| &*check.name).collect();
+        assert!(failed.contains(&code), "{code}: {failed:?}");
+    }
+    // Nothing at all is still the host's fault, by its name. No vendor is asked about a simulated platform.
+    let own = Arc::new(Own::default());
+    let unavailable = deploy(&without().await, &own).await.unavailable();
+    assert!(matches!(
+        unavailable[0].fault,
+        Fault::Manager { status: 404, .. }
+    ));
+    assert_eq!(own.fetched.load(Ordering::Relaxed), 0);
+}
