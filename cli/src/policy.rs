@@ -3,14 +3,14 @@
 //! `enarx policy`: check and explain policies.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 use enarx_attestation::attacks::{ATTACKS, Attack, Defence, NOT_VISIBLE};
 use enarx_attestation::hex::Hex;
 use enarx_attestation::policy::{DEFAULT, INSECURE_AUTHENTICITY_ONLY};
-use enarx_attestation::reference::PlatformKind;
+use enarx_attestation::reference::{PlatformKind, ReleaseStatus};
 use enarx_attestation::{CATALOGUE, Policy, Verdict};
 use enarx_collateral::file;
 use enarx_manager_api::PlatformOffer;
@@ -24,6 +24,7 @@ use crate::input;
 use crate::json::Json;
 use crate::options::nearest;
 use crate::output::print_json;
+use crate::release;
 
 /// Check and explain policies.
 #[derive(Args, Debug)]
@@ -41,12 +42,14 @@ enum Command {
         #[command(flatten)]
         json: Json,
     },
-    /// Print a policy for deployments of this build: its own launch digests, and the default floors
+    /// Print a policy for deployments of this build, or of releases: launch digests, and the default floors
     New {
         #[command(flatten)]
         of: Platform,
         #[command(flatten)]
         machine: Machine,
+        #[command(flatten)]
+        release: ReleaseArguments,
     },
     /// Show every key of a policy with its meaning and value, and the known attacks
     Explain {
@@ -74,6 +77,42 @@ struct Platform {
     /// Keeps on simulated platforms with these roots (`enarx host show` of their hosts), which protect nothing
     #[arg(long, value_name = "ROOT", num_args = 1..)]
     simulated: Vec<Hex<32>>,
+}
+
+/// The releases of a new policy.
+#[derive(Args, Debug)]
+struct ReleaseArguments {
+    /// Demand a release of this signed manifest, as of `enarx release`, in the place of this build's launch digests.
+    /// Whoever judges by the policy needs the manifest, too (--manifest)
+    #[arg(long = "release", value_name = "FILE", requires = "keys")]
+    manifest: Option<PathBuf>,
+    /// A public key of the manifest's publisher, as PEM
+    #[arg(long = "manifest-key", value_name = "FILE", requires = "manifest")]
+    keys: Vec<PathBuf>,
+}
+
+impl ReleaseArguments {
+    /// Has the policy demand the current releases of the manifest, if there is one.
+    fn demand(&self, policy: &mut Policy) -> Result<(), Failure> {
+        let Some(path) = &self.manifest else {
+            return Ok(());
+        };
+        let at = input::now();
+        let manifest = release::verified(path, &self.keys, None, at)?;
+        let releases = manifest.manifest().releases.iter();
+        let current = releases.filter(|release| {
+            release.status == ReleaseStatus::Current && release.usable(at).is_ok()
+        });
+        policy.snp.releases = current.map(|release| release.version.clone()).collect();
+        if policy.snp.releases.is_empty() {
+            return Err(Failure::data(format!(
+                "{} has no current release: take the newest manifest of the publisher",
+                path.display()
+            )));
+        }
+        policy.snp.measurements.clear();
+        Ok(())
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -131,7 +170,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
                 out!("{}", checked(&policy));
             }
         }
-        Command::New { of, machine } => out!("{}", written(&of.policy(machine)?)),
+        Command::New {
+            of,
+            machine,
+            release,
+        } => {
+            let mut policy = of.policy(machine)?;
+            release.demand(&mut policy)?;
+            out!("{}", written(&policy));
+        }
         Command::Explain { policy } => out!("{}", explanation(&load(policy)?)),
         Command::Schema { of } => {
             let schema = match of {
@@ -195,10 +242,14 @@ fn of_launches(platform: PlatformKind, roots: Vec<Hex<32>>) -> Result<Policy, Fa
 /// A new policy as a file: its values, and the keys that every tenant should think about. Everything else is as in the
 /// built-in policy `default`, which demands the floors of known attacks.
 fn written(policy: &Policy) -> String {
+    let accepted = if policy.snp.releases.is_empty() {
+        env!("CARGO_PKG_VERSION").to_owned()
+    } else {
+        policy.snp.releases.join(", ")
+    };
     let mut lines = vec![
         format!(
-            "# Accepts Keeps of enarx {} alone. `enarx policy explain FILE` shows every key, those that are not here too.",
-            env!("CARGO_PKG_VERSION")
+            "# Accepts Keeps of enarx {accepted} alone. `enarx policy explain FILE` shows every key, those that are not here too."
         ),
         format!("version = {}", policy.version),
         format!("name = \"{}\"", policy.name),
@@ -220,13 +271,22 @@ fn written(policy: &Policy) -> String {
         lines.push("# Without milan: any report of such a CPU can be forged.".to_owned());
         lines.push(format!("products = [{}]", products.join(", ")));
     }
-    lines.push("# Launch digests, by the virtual CPUs of the Keep (--vcpus).".to_owned());
-    lines.push("measurements = [".to_owned());
-    let digests = (1..).zip(&policy.snp.measurements);
-    lines.extend(digests.map(|(vcpus, digest)| format!("    \"{digest}\", # {vcpus}")));
+    if policy.snp.releases.is_empty() {
+        lines.push("# Launch digests, by the virtual CPUs of the Keep (--vcpus).".to_owned());
+        lines.push("measurements = [".to_owned());
+        let digests = (1..).zip(&policy.snp.measurements);
+        lines.extend(digests.map(|(vcpus, digest)| format!("    \"{digest}\", # {vcpus}")));
+        lines.push("]".to_owned());
+    } else {
+        let releases = policy.snp.releases.iter();
+        let releases: Vec<_> = releases.map(|it| format!("\"{it}\"")).collect();
+        lines.push(
+            "# Releases, whose launch digests are in a signed manifest (--manifest).".to_owned(),
+        );
+        lines.push(format!("releases = [{}]", releases.join(", ")));
+    }
     lines.push(
-        "]\n\
-         # Against a key of a chip that was broken into, only a list of chips that you trust helps:\n\
+        "# Against a key of a chip that was broken into, only a list of chips that you trust helps:\n\
          # allowed-chips = [\"CHIP_ID\"]"
             .to_owned(),
     );

@@ -186,7 +186,10 @@ impl ManifestArguments {
 
 /// Reads and verifies a manifest with the signature beside it. Unless a least serial number is given, it must not be older
 /// than one that was accepted from the same publisher before.
-fn verified(
+///
+/// # Errors
+/// [`Exit::Refused`] when it is not accepted, or why a file cannot be read.
+pub fn verified(
     path: &Path,
     keys: &[PathBuf],
     minimum_serial: Option<u64>,
