@@ -60,7 +60,7 @@ impl Arguments {
 #[derive(Args, Debug)]
 pub struct StoreArguments {
     /// The store [default: ~/.local/share/enarx/collateral, or below XDG_DATA_HOME]
-    #[arg(long = "store", value_name = "DIR", env = "ENARX_STORE")]
+    #[arg(id = "store", long = "store", value_name = "DIR", env = "ENARX_STORE")]
     folder: Option<PathBuf>,
 }
 

@@ -6,12 +6,14 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
 use enarx_agent::{
-    DeployError, Deployed, Ending, Key, Order, Platforms, Secret, Stop, Streams, Target, Times,
-    Trust, deploy, deploy_detached,
+    DeployError, Deployed, Ending, Fault, Key, Order, Platforms, Secret, Stop, Streams, Target,
+    Times, deploy, deploy_detached,
 };
 use enarx_attestation::reference::PlatformKind;
 use enarx_attestation::{Overall, Policy};
@@ -24,6 +26,8 @@ use enarx_session::deployment::{
     Delivery, Detached, MAX_FILE_BYTES, MAX_SECRET, Output, Sink, WhenFull,
 };
 use enarx_session::document::ExitKind;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::sleep;
 use zeroize::Zeroizing;
 
 use crate::failure::{Exit, Failure};
@@ -31,7 +35,10 @@ use crate::host::{self, serve};
 use crate::images;
 use crate::input::read_up_to;
 use crate::options::{self, WasmOption};
-use crate::{policy, receipt, run, tickets, values};
+use crate::summary::{self, Json, Summary};
+use crate::trust::TrustArguments;
+use crate::workload::{Stream, Workload};
+use crate::{hosts, policy, receipt, run, tickets, values};
 
 /// Least granularity of a Keep's memory, in bytes: a large page.
 const GRANULE: u64 = 2 << 20;
@@ -48,12 +55,10 @@ const DETACHED: u32 = 60;
 const LONG_DETACHED: u32 = 24 * 3600;
 /// Bytes of each output that the Keep keeps until they have arrived.
 const BUFFER: u32 = 1 << 20;
-/// The name of the failure to write an output of the program.
-const OUTPUT: &str = "agent.output";
-/// The name of the refusal of a host that offers no platform that the policy accepts.
-const PLATFORM: &str = "host.platform";
 /// How long an application has to end by itself after the first SIGINT.
 pub const GRACE: Duration = Duration::from_secs(10);
+/// How long the Keep may take beyond that to tell the end.
+const ANSWER: Duration = Duration::from_secs(5);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -75,6 +80,10 @@ pub struct Arguments {
     /// A host, as its `enarx host serve` prints it; may be repeated [env: ENARX_TO, one per line]
     #[arg(long = "to", value_name = "URL")]
     to: Vec<String>,
+    /// Hosts in the order in which they are asked, each with a token of its own: a TOML file with [[host]], to and
+    /// token-file [env: ENARX_HOSTS]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["to", "token_files"])]
+    hosts: Option<PathBuf>,
     /// The token for the host; one for all hosts, or one for each in their order [env: ENARX_TOKEN_FILE, one per line]
     #[arg(long = "token-file", value_name = "FILE")]
     token_files: Vec<PathBuf>,
@@ -82,8 +91,10 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE|NAME", env = "ENARX_POLICY")]
     policy: Option<String>,
     /// Play host and tenant on this machine, with the simulated platform, which protects nothing
-    #[arg(long, conflicts_with_all = ["to", "token_files"], env = "ENARX_LOCAL")]
+    #[arg(long, conflicts_with_all = ["to", "token_files", "hosts"], env = "ENARX_LOCAL")]
     local: bool,
+    #[command(flatten)]
+    trust: TrustArguments,
     /// Properties of the simulated platform of --local, as of `enarx run`
     #[arg(
         long = "sim",
@@ -93,6 +104,10 @@ pub struct Arguments {
         value_parser = host::said
     )]
     simulated: Vec<host::Said>,
+    /// Take arguments, variables and standard streams from an Enarx.toml as of Enarx 0.7, without network; what is given
+    /// here counts more
+    #[arg(long, value_name = "FILE", env = "ENARX_CONFIG")]
+    config: Option<PathBuf>,
     /// Set an environment variable of the program; NAME alone passes this command's value
     #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
     variables: Vec<(String, String)>,
@@ -114,7 +129,8 @@ pub struct Arguments {
     /// Virtual CPUs of the Keep
     #[arg(long, value_name = "N", default_value = "1", env = "ENARX_VCPUS", value_parser = clap::value_parser!(u32).range(1..=62), allow_negative_numbers = true)]
     vcpus: u32,
-    /// Have the Keep end the program after this time (10, 10s, 2m); whole seconds
+    /// End the program after this time (10, 10s, 2m): the Keep does so itself, in whole seconds of its own clock; and this
+    /// command has it stop at that time after its own beginning, and waits no longer than a grace, whatever the host does
     #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
     timeout: Option<Duration>,
     /// Call this exported function with the arguments, and print its results
@@ -136,7 +152,7 @@ pub struct Arguments {
 /// The parts of a run that are shown.
 #[derive(Args)]
 pub struct Shown {
-    /// Write the receipt of the run to this file, and the certificates that verify it to FILE.certs
+    /// Write the receipt of the run to this file, and beside it FILE.certs, FILE.contract and FILE.deployment, which verify it
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
     /// Do not say which host it was and what its evidence shows
@@ -145,6 +161,8 @@ pub struct Shown {
     /// Print where the time goes
     #[arg(long, env = "ENARX_TIMINGS")]
     timings: bool,
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// `NAME=FILE`.
@@ -189,12 +207,12 @@ impl Platforms for Own {
 }
 
 impl Arguments {
-    fn configuration(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    fn configuration(&self, workload: &Workload) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let configuration = Configuration {
-            args: run::program_arguments(&self.module, self.rest.clone()),
-            env: self.variables.clone(),
+            args: run::program_arguments(&self.module, workload.arguments(self.rest.clone())),
+            env: workload.variables(self.variables.clone()),
             directories: Vec::new(),
-            terminals: run::terminals(),
+            terminals: workload.terminals(),
             invoke: self.invoke.clone(),
             limits: run::limits(&self.wasm),
             network: Network::default(),
@@ -222,7 +240,12 @@ impl Arguments {
         .collect()
     }
 
-    fn order(&self) -> Result<Order, Failure> {
+    /// The time limit, by either of its flags.
+    fn limit(&self) -> Option<Duration> {
+        self.timeout.or_else(|| run::timeout(&self.wasm))
+    }
+
+    fn order(&self, workload: &Workload) -> Result<Order, Failure> {
         let files = self.files.iter().map(|(guest, path)| {
             let contents = read_up_to(path, MAX_FILE_BYTES)?;
             Ok((guest.clone(), contents))
@@ -234,7 +257,7 @@ impl Arguments {
         let memory = self.memory.max(run::MIN_MEMORY);
         Ok(Order {
             application: run::read_module(&self.module)?,
-            configuration: self.configuration()?,
+            configuration: self.configuration(workload)?,
             files: files.collect::<Result<_, Failure>>()?,
             secrets: self.secrets()?,
             output: Output {
@@ -254,17 +277,26 @@ impl Arguments {
             times: Times {
                 valid_seconds: VALID,
                 unprovisioned_seconds: UNPROVISIONED,
-                runtime_seconds_max: self.timeout.map_or(RUNTIME, seconds),
+                runtime_seconds_max: self.limit().map_or(RUNTIME, seconds),
             },
             unattested: None,
         })
     }
 
     fn targets(&self) -> Result<Vec<Target>, Failure> {
+        let variable = || std::env::var_os("ENARX_HOSTS").filter(|name| !name.is_empty());
+        let listed = || variable().map(PathBuf::from).filter(|_| self.to.is_empty());
+        if let Some(list) = self.hosts.clone().or_else(listed) {
+            let listed = hosts::read(&list)?;
+            return listed
+                .iter()
+                .map(|host| target(&host.to, read_token(&host.token_file)?))
+                .collect();
+        }
         let to = run::or_from_environment(&self.to, "ENARX_TO", |line| Ok(line.to_owned()))?;
         if to.is_empty() {
             return Err(Failure::usage(
-                "name a host with --to, as its `enarx host serve` prints it, or try --local",
+                "name a host with --to, as its `enarx host serve` prints it, or a list of hosts with --hosts, or try --local",
             ));
         }
         let tokens = tokens(&self.token_files)?;
@@ -273,6 +305,12 @@ impl Arguments {
                 "--token-file: give one for all hosts, or one for each of the {} in their order",
                 to.len()
             )));
+        }
+        if tokens.len() < to.len() {
+            say!(
+                "enarx: one token is shown to all {} hosts, and each could use it at the others: give one for each (--token-file for each, or --hosts)",
+                to.len()
+            );
         }
         let tokens = tokens.iter().cycle();
         let targets = to.iter().zip(tokens);
@@ -309,12 +347,28 @@ fn read_token(path: &Path) -> Result<Zeroizing<String>, Failure> {
 }
 
 /// Runs the command.
-pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let order = arguments.order()?;
+pub fn run(arguments: &Arguments) -> ExitCode {
+    let mut summary = Summary::default();
+    let done = work(arguments, &mut summary);
+    arguments.shown.json.end(summary, done).into()
+}
+
+fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
+    let workload = Workload::read(arguments.config.as_deref())?;
+    if !arguments.shown.quiet {
+        workload.warn();
+    }
+    let order = arguments.order(&workload)?;
     let key = Key::generate().map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))?;
     let runtime = serve::runtime()?;
+    let deployment = Deployment {
+        arguments,
+        order,
+        key: &key,
+        streams: workload.streams,
+    };
     let ending = if arguments.local {
-        runtime.block_on(local(arguments, order, &key))
+        runtime.block_on(deployment.local(summary))
     } else {
         let targets = arguments.targets()?;
         let policy = arguments.policy.as_deref().ok_or_else(|| {
@@ -323,14 +377,18 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             )
         })?;
         let policy = policy::load(policy)?;
-        runtime.block_on(to_hosts(&targets, order, &key, policy, arguments.detach))
+        runtime.block_on(deployment.deploy_to(&targets, policy, summary))
     };
     // Standard input may wait for ever in a thread.
     runtime.shutdown_background();
     match ending? {
-        Ending::Complete(deployed) => show(&arguments.shown, &deployed),
+        Ending::Complete(deployed) => {
+            summary.complete(&deployed);
+            show(&arguments.shown, &deployed)
+        }
         Ending::Detached(detached) => {
             let name = tickets::save(&detached.ticket)?;
+            summary.detached(&detached, &name);
             if !arguments.shown.quiet {
                 say!(
                     "enarx: it runs on {} without this command: `enarx attach {name}`",
@@ -338,17 +396,34 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
                 );
             }
             outln!("{name}");
-            Ok(ExitCode::SUCCESS)
+            Ok(0)
         }
     }
 }
 
-/// The standard streams of this command.
-pub fn streams() -> Streams<tokio::io::Stdin, tokio::io::Stdout, tokio::io::Stderr> {
+/// The streams of this command that stand for a program's.
+type Ends = Streams<
+    Box<dyn AsyncRead + Send + Unpin>,
+    Box<dyn AsyncWrite + Send + Unpin>,
+    Box<dyn AsyncWrite + Send + Unpin>,
+>;
+
+/// The ends of these streams at this command.
+pub fn streams([stdin, stdout, stderr]: [Stream; 3]) -> Ends {
+    let output = |stream| -> Box<dyn AsyncWrite + Send + Unpin> {
+        match stream {
+            Stream::Stdout => Box::new(tokio::io::stdout()),
+            Stream::Stderr => Box::new(tokio::io::stderr()),
+            Stream::Null | Stream::Stdin => Box::new(tokio::io::sink()),
+        }
+    };
     Streams {
-        stdin: tokio::io::stdin(),
-        stdout: tokio::io::stdout(),
-        stderr: tokio::io::stderr(),
+        stdin: match stdin {
+            Stream::Stdin => Box::new(tokio::io::stdin()),
+            _ => Box::new(tokio::io::empty()),
+        },
+        stdout: output(stdout),
+        stderr: output(stderr),
     }
 }
 
@@ -362,95 +437,210 @@ pub fn interrupts(stop: &Stop) -> tokio::task::JoinHandle<()> {
     })
 }
 
-/// Deploys to hosts of others.
-async fn to_hosts(
-    targets: &[Target],
-    order: Order,
-    key: &Key,
-    policy: Policy,
-    detach: bool,
-) -> Result<Ending, Failure> {
-    let stop = Stop::new(GRACE);
-    let interrupts = interrupts(&stop);
-    let platforms = Own {
-        simulated: !policy.insecure_simulated_roots.is_empty(),
-    };
-    let trust = Trust::new(policy);
-    let ending = if detach {
-        deploy_detached(targets, order, key, &trust, &platforms, &stop).await
-    } else {
-        deploy(targets, order, key, &trust, &platforms, streams(), &stop)
-            .await
-            .map(|deployed| Ending::Complete(Box::new(deployed)))
-    };
-    interrupts.abort();
-    ending.map_err(|error| failure(&error))
+/// The tenant's own time limit: at its end the program is stopped, and after a grace it is left, whatever the host lets
+/// through.
+struct Limit {
+    after: Duration,
+    is_over: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<()>,
 }
 
-/// Plays the host, too: a manager of this process, on a port of this machine's own.
-async fn local(arguments: &Arguments, order: Order, key: &Key) -> Result<Ending, Failure> {
-    if !arguments.shown.quiet {
-        say!(
-            "enarx: --local: this machine plays the host, too, on the simulated platform: it protects nothing (--quiet silences this)"
-        );
+impl Limit {
+    fn start(after: Duration, stop: &Stop) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (stop, over) = (stop.clone(), is_over.clone());
+        let task = tokio::spawn(async move {
+            sleep(after).await;
+            over.store(true, Ordering::SeqCst);
+            stop.stop();
+            sleep(GRACE + ANSWER).await;
+            stop.leave();
+        });
+        Self {
+            after,
+            is_over,
+            task,
+        }
     }
-    let folder = tempfile::Builder::new()
-        .prefix("enarx-local-")
-        .permissions(Permissions::from_mode(0o700))
-        .tempdir()
-        .map_err(|error| Failure::of(Exit::Output, format!("a folder for the host: {error}")))?;
-    let machine = host::Machine::with(arguments.simulated.clone());
-    let settings = serve::simulated(folder.path(), &machine)?;
-    let state = enarx_manager::State::open(folder.path());
-    let token = state.and_then(|state| state.add_token("local"));
-    let token = token.map_err(|error| Failure::of(Exit::Output, error.to_string()))?;
-    let policy = match &arguments.policy {
-        Some(named) => policy::load(named)?,
-        None => policy::of_this_build(&settings.platforms)?,
+
+    /// What became of the deployment, in view of the limit.
+    fn judge(
+        &self,
+        result: Result<Ending, DeployError>,
+        summary: &mut Summary,
+    ) -> Result<Ending, Failure> {
+        self.task.abort();
+        let is_over = self.is_over.load(Ordering::SeqCst);
+        let reached = format!("the time limit of {:?} was reached", self.after);
+        match result {
+            Ok(Ending::Complete(deployed))
+                if is_over && deployed.exit.kind == ExitKind::Stopped =>
+            {
+                summary.complete(&deployed);
+                Err(Failure::of(
+                    Exit::TimedOut,
+                    format!("{reached} and the program was ended: give --timeout more"),
+                ))
+            }
+            Err(error) if is_over => {
+                let name = keep(&error);
+                summary.failed(&error, name.as_deref());
+                let (exit, what) = match &error {
+                    DeployError::Cancelled => {
+                        (Exit::TimedOut, "before anything was sent".to_owned())
+                    }
+                    DeployError::Failed(failed)
+                        if !failed.started && matches!(failed.fault, Fault::Cancelled) =>
+                    {
+                        (Exit::TimedOut, "before the program ran".to_owned())
+                    }
+                    DeployError::Left { host, .. } => (
+                        Exit::Fault,
+                        format!("and {host} let no end of the program through"),
+                    ),
+                    other => {
+                        let exit = failure(other, None).exit();
+                        (exit, format!("and {other}"))
+                    }
+                };
+                Err(Failure::of(
+                    exit,
+                    format!("{reached} {what}{}", rest(&error, name.as_deref())),
+                ))
+            }
+            Err(error) => Err(failed(&error, summary)),
+            Ok(ending) => Ok(ending),
+        }
+    }
+}
+
+/// A deployment that is about to begin.
+struct Deployment<'a> {
+    arguments: &'a Arguments,
+    order: Order,
+    key: &'a Key,
+    streams: [Stream; 3],
+}
+
+impl Deployment<'_> {
+    /// Deploys to hosts of others.
+    async fn deploy_to(
+        self,
+        targets: &[Target],
+        policy: Policy,
+        summary: &mut Summary,
+    ) -> Result<Ending, Failure> {
+        let Self {
+            arguments,
+            order,
+            key,
+            streams: named,
+        } = self;
+        let stop = Stop::new(GRACE);
+        let limit = arguments.limit().map(|after| Limit::start(after, &stop));
+        let interrupts = interrupts(&stop);
+        let platforms = Own {
+            simulated: !policy.insecure_simulated_roots.is_empty(),
+        };
+        let trust = arguments.trust.trust(policy)?;
+        let result = if arguments.detach {
+            deploy_detached(targets, order, key, &trust, &platforms, &stop).await
+        } else {
+            let streams = streams(named);
+            deploy(targets, order, key, &trust, &platforms, streams, &stop)
+                .await
+                .map(|deployed| Ending::Complete(Box::new(deployed)))
+        };
+        interrupts.abort();
+        match limit {
+            Some(limit) => limit.judge(result, summary),
+            None => result.map_err(|error| failed(&error, summary)),
+        }
+    }
+
+    /// Plays the host, too: a manager of this process, on a port of this machine's own.
+    async fn local(self, summary: &mut Summary) -> Result<Ending, Failure> {
+        let arguments = self.arguments;
+        if !arguments.shown.quiet {
+            say!(
+                "enarx: --local: this machine plays the host, too, on the simulated platform: it protects nothing (--quiet silences this)"
+            );
+        }
+        let folder = tempfile::Builder::new()
+            .prefix("enarx-local-")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir()
+            .map_err(|error| {
+                Failure::of(Exit::Output, format!("a folder for the host: {error}"))
+            })?;
+        let machine = host::Machine::with(arguments.simulated.clone());
+        let settings = serve::simulated(folder.path(), &machine)?;
+        let state = enarx_manager::State::open(folder.path());
+        let token = state.and_then(|state| state.add_token("local"));
+        let token = token.map_err(|error| Failure::of(Exit::Output, error.to_string()))?;
+        let policy = match &arguments.policy {
+            Some(named) => policy::load(named)?,
+            None => policy::of_this_build(&settings.platforms)?,
+        };
+        let manager = Manager::bind(settings)
+            .await
+            .map_err(|error| Failure::new(error.to_string()))?;
+        let targets = [target(&manager.to(), token)?];
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let serving = tokio::spawn(manager.run(async {
+            let _ = ended.await;
+        }));
+        let ending = self.deploy_to(&targets, policy, summary).await;
+        let _ = end.send(());
+        // Whatever became of the host, the deployment is done.
+        let _ = serving.await;
+        ending
+    }
+}
+
+/// Keeps the ticket of a deployment that may run on, and returns its name.
+pub fn keep(error: &DeployError) -> Option<String> {
+    let ticket = match error {
+        DeployError::Failed(failed) => failed.ticket.as_deref(),
+        DeployError::Left { ticket, .. } => Some(&**ticket),
+        _ => None,
     };
-    let manager = Manager::bind(settings)
-        .await
-        .map_err(|error| Failure::new(error.to_string()))?;
-    let targets = [target(&manager.to(), token)?];
-    let (end, ended) = tokio::sync::oneshot::channel::<()>();
-    let serving = tokio::spawn(manager.run(async {
-        let _ = ended.await;
-    }));
-    let ending = to_hosts(&targets, order, key, policy, false).await;
-    let _ = end.send(());
-    // Whatever became of the host, the deployment is done.
-    let _ = serving.await;
-    ending
+    tickets::save(ticket?).ok()
 }
 
-/// True if trying again may help against this reason.
-fn is_passing(code: &str) -> bool {
-    [
-        "manager.unreachable",
-        "manager.timeout",
-        "manager.tls",
-        "capacity",
-        "draining",
-        "keep.ended",
-    ]
-    .contains(&code)
-        || code.starts_with("limit.")
-        || code.starts_with("session.")
-        || code.starts_with("relay.")
+/// Keeps the ticket of a deployment that failed, and takes it up into the summary.
+pub fn failed(error: &DeployError, summary: &mut Summary) -> Failure {
+    let name = keep(error);
+    summary.failed(error, name.as_deref());
+    failure(error, name.as_deref())
 }
 
-/// The kind of failure of a deployment. A ticket in it is kept.
-pub fn failure(error: &DeployError) -> Failure {
+/// The end of a sentence about a failure: whether the program may run on.
+fn rest(error: &DeployError, name: Option<&str>) -> String {
+    match (error, name) {
+        (_, Some(name)) => {
+            format!("; the program may have run, and may run on: `enarx attach {name}`")
+        }
+        (DeployError::Failed(failed), None) if failed.started => {
+            "; the program may have run, and may run on for a while".to_owned()
+        }
+        (DeployError::Failed(_), None) => "; nothing ran".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// The failure of a deployment, which may be found again by `name`.
+pub fn failure(error: &DeployError, name: Option<&str>) -> Failure {
     let exit = match error {
         DeployError::Refused(_) => Exit::Refused,
         // It was asked, and what it has is not what the policy wants.
-        DeployError::Unavailable(hosts) if hosts.iter().any(|host| host.code() == PLATFORM) => {
+        DeployError::Unavailable(hosts) if hosts.iter().any(|host| host.fault.is_of_platform()) => {
             Exit::Refused
         }
-        DeployError::Unavailable(hosts) if hosts.iter().any(|host| is_passing(host.code())) => {
+        DeployError::Unavailable(hosts) if hosts.iter().any(|host| host.fault.is_passing()) => {
             Exit::Network
         }
-        DeployError::Failed(failed) if failed.fault.code() == OUTPUT => Exit::Output,
+        DeployError::Failed(failed) if failed.fault.is_of_output() => Exit::Output,
         DeployError::Failed(failed) if failed.fault.is_of_evidence() => Exit::Refused,
         DeployError::Failed(_) => Exit::Fault,
         DeployError::Order(_) | DeployError::Policy(_) => Exit::Data,
@@ -459,26 +649,11 @@ pub fn failure(error: &DeployError) -> Failure {
             Exit::Other
         }
     };
-    let ticket = match error {
-        DeployError::Failed(failed) => failed.ticket.as_deref(),
-        DeployError::Left { ticket, .. } => Some(&**ticket),
-        _ => None,
-    };
-    let rest = match (error, ticket.map(tickets::save)) {
-        (_, Some(Ok(name))) => {
-            format!("; the program may have run, and may run on: `enarx attach {name}`")
-        }
-        (DeployError::Failed(failed), _) if failed.started => {
-            "; the program may have run, and may run on for a while".to_owned()
-        }
-        (DeployError::Failed(_), _) => "; nothing ran".to_owned(),
-        _ => String::new(),
-    };
-    Failure::of(exit, format!("{error}{rest}"))
+    Failure::of(exit, format!("{error}{}", rest(error, name)))
 }
 
 /// Shows the end of a run.
-pub fn show(arguments: &Shown, deployed: &Deployed) -> Result<ExitCode, Failure> {
+pub fn show(arguments: &Shown, deployed: &Deployed) -> Result<u8, Failure> {
     if !arguments.quiet {
         let overall = deployed.verdict.as_ref().map(|verdict| verdict.overall);
         let shown = match overall {
@@ -499,24 +674,12 @@ pub fn show(arguments: &Shown, deployed: &Deployed) -> Result<ExitCode, Failure>
         );
     }
     if arguments.timings {
-        let timings = &deployed.timings;
-        for (phase, duration) in [
-            ("connect", timings.connect),
-            ("post", timings.post),
-            ("launch", timings.launch),
-            ("handshake", timings.handshake),
-            ("evidence", timings.evidence),
-            ("verdict", timings.verdict),
-            ("transfer", timings.transfer),
-            ("first byte", timings.first_byte.unwrap_or_default()),
-            ("run", timings.run),
-            ("total", timings.total),
-        ] {
+        for (phase, duration) in summary::phases(&deployed.timings) {
             say!("enarx: deploy: {phase} {} us", duration.as_micros());
         }
     }
     if let Some(path) = &arguments.receipt {
-        receipt::write(path, &deployed.receipt, &deployed.endorsements.amd)?;
+        receipt::write(path, deployed)?;
     }
     let missing = deployed
         .missing_stdout
@@ -530,9 +693,7 @@ pub fn show(arguments: &Shown, deployed: &Deployed) -> Result<ExitCode, Failure>
     let exit = deployed.exit;
     match exit.kind {
         // As a shell sees it: the lower 8 bits.
-        ExitKind::Exited | ExitKind::Trapped | ExitKind::Failed => {
-            Ok(ExitCode::from(exit.code.to_le_bytes()[0]))
-        }
+        ExitKind::Exited | ExitKind::Trapped | ExitKind::Failed => Ok(exit.code.to_le_bytes()[0]),
         ExitKind::Stopped => Err(Failure::new("the program was stopped before its end")),
         ExitKind::Expired => Err(Failure::of(
             Exit::TimedOut,

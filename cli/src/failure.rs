@@ -152,12 +152,27 @@ impl Failure {
         Self::of(Exit::Data, sentence)
     }
 
+    /// Its kind.
+    pub const fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// The exit code.
+    pub const fn code(&self) -> u8 {
+        self.exit.code()
+    }
+
+    /// Says it in one line on standard error.
+    pub fn say(&self) {
+        output::complain(&self.sentence);
+    }
+
     /// Says it: in one line on standard error and, where JSON was asked for, as an object on standard output.
     pub fn report(self, json: bool) -> ExitCode {
         if json {
             output::print_error(&self.sentence, self.exit.code());
         }
-        output::complain(&self.sentence);
+        self.say();
         self.exit.into()
     }
 }

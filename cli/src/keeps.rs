@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use enarx_agent::{Stop, Trust, attach, end_keep, stop_keep};
+use enarx_agent::{DeployError, Stop, attach, end_keep, stop_keep};
 use enarx_contract::canonical::Hex;
 use enarx_session::keep::Output;
 use serde_json::json;
@@ -18,6 +18,9 @@ use crate::failure::Failure;
 use crate::host::serve;
 use crate::json::Json;
 use crate::output::print_json;
+use crate::summary::Summary;
+use crate::trust::TrustArguments;
+use crate::workload::Workload;
 use crate::{policy, tickets, values};
 
 /// Names of a deployment and of what is needed to reach it.
@@ -50,6 +53,8 @@ pub struct Attach {
     #[arg(long, value_name = "FILE|NAME", env = "ENARX_POLICY")]
     policy: String,
     #[command(flatten)]
+    trust: TrustArguments,
+    #[command(flatten)]
     shown: Shown,
 }
 
@@ -66,6 +71,8 @@ pub struct StopArguments {
     /// The time that the program has to end by itself (10, 10s, 2m); at most 10 minutes
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
     grace: Duration,
+    #[command(flatten)]
+    trust: TrustArguments,
 }
 
 /// Deployments that run on without this command.
@@ -107,32 +114,45 @@ impl Arguments {
 }
 
 /// Runs `enarx attach`.
-pub fn attach_to(arguments: &Attach) -> Result<ExitCode, Failure> {
+pub fn attach_to(arguments: &Attach) -> ExitCode {
+    let mut summary = Summary::default();
+    let done = stay(arguments, &mut summary);
+    arguments.shown.json.end(summary, done).into()
+}
+
+fn stay(arguments: &Attach, summary: &mut Summary) -> Result<u8, Failure> {
     let ticket = tickets::load(&arguments.named.name)?;
     let token = arguments.named.token()?;
-    let trust = Trust::new(policy::load(&arguments.policy)?);
+    let trust = arguments.trust.trust(policy::load(&arguments.policy)?)?;
     let runtime = serve::runtime()?;
     let deployed = runtime.block_on(async {
         let stop = Stop::new(deploy::GRACE);
         let interrupts = deploy::interrupts(&stop);
-        let deployed = attach(&ticket, token, &trust, deploy::streams(), &stop).await;
+        let streams = deploy::streams(Workload::default().streams);
+        let deployed = attach(&ticket, token, &trust, streams, &stop).await;
         interrupts.abort();
         deployed
     });
     // Standard input may wait for ever in a thread.
     runtime.shutdown_background();
-    let deployed = deployed.map_err(|error| deploy::failure(&error))?;
+    let deployed = deployed.map_err(|error| deploy::failed(&error, summary))?;
+    summary.complete(&deployed);
     tickets::forget(&tickets::name(&ticket))?;
     deploy::show(&arguments.shown, &deployed)
+}
+
+/// The failure of a command that does not stay with the deployment.
+fn failure(error: &DeployError) -> Failure {
+    deploy::failure(error, deploy::keep(error).as_deref())
 }
 
 /// Runs `enarx stop`.
 pub fn stop(arguments: &StopArguments) -> Result<ExitCode, Failure> {
     let ticket = tickets::load(&arguments.named.name)?;
     let token = arguments.named.token()?;
-    let trust = Trust::new(policy::load(&arguments.policy)?);
+    let trust = arguments.trust.trust(policy::load(&arguments.policy)?)?;
     let stopped = serve::runtime()?.block_on(stop_keep(&ticket, token, &trust, arguments.grace));
-    stopped.map_err(|error| deploy::failure(&error))?;
+    stopped.map_err(|error| failure(&error))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -171,7 +191,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::End { named } => {
             let ticket = tickets::load(&named.name)?;
             let ended = serve::runtime()?.block_on(end_keep(&ticket, named.token()?));
-            ended.map_err(|error| deploy::failure(&error))?;
+            ended.map_err(|error| failure(&error))?;
             tickets::forget(&tickets::name(&ticket))?;
         }
     }

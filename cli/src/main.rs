@@ -8,16 +8,19 @@ mod output;
 
 mod attest;
 mod certs;
+mod contract;
 mod deploy;
 mod doctor;
 mod failure;
 mod generate;
 mod host;
+mod hosts;
 mod images;
 mod input;
 mod inspect;
 mod json;
 mod keeps;
+mod keys;
 mod log;
 mod measure;
 mod options;
@@ -29,11 +32,14 @@ mod run;
 mod serials;
 mod simulated;
 mod state;
+mod summary;
 mod tickets;
+mod trust;
 mod usage;
 mod values;
 mod verify;
 mod version;
+mod workload;
 
 use std::process::ExitCode;
 
@@ -70,6 +76,7 @@ enum Command {
     Inspect(inspect::Arguments),
     Policy(policy::Arguments),
     Receipt(receipt::Arguments),
+    Contract(contract::Arguments),
     Certs(certs::Arguments),
     Measure(measure::Arguments),
     Release(release::Arguments),
@@ -94,6 +101,7 @@ impl Command {
             Self::Inspect(arguments) => arguments.json.on,
             Self::Policy(arguments) => arguments.json(),
             Self::Receipt(arguments) => arguments.json(),
+            Self::Contract(arguments) => arguments.json(),
             Self::Certs(arguments) => arguments.json(),
             Self::Measure(arguments) => arguments.json.on,
             Self::Release(arguments) => arguments.json(),
@@ -111,8 +119,8 @@ impl Command {
     fn run(&self) -> Result<ExitCode, Failure> {
         match self {
             Self::Run(arguments) => run::run(arguments),
-            Self::Deploy(arguments) => deploy::run(arguments),
-            Self::Attach(arguments) => keeps::attach_to(arguments),
+            Self::Deploy(arguments) => Ok(deploy::run(arguments)),
+            Self::Attach(arguments) => Ok(keeps::attach_to(arguments)),
             Self::Stop(arguments) => keeps::stop(arguments),
             Self::Keeps(arguments) => keeps::run(arguments),
             Self::Host(arguments) => host::run(arguments),
@@ -123,6 +131,7 @@ impl Command {
             Self::Inspect(arguments) => inspect::run(arguments),
             Self::Policy(arguments) => policy::run(arguments),
             Self::Receipt(arguments) => receipt::verify(arguments),
+            Self::Contract(arguments) => contract::run(arguments),
             Self::Certs(arguments) => certs::run(arguments),
             Self::Measure(arguments) => measure::run(arguments),
             Self::Release(arguments) => release::run(arguments),

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use enarx_attestation::printable::{printable, printable_json, printable_lines};
 use serde_json::Value;
+use tempfile::NamedTempFile;
 
 use crate::failure::Exit;
 
@@ -67,6 +68,18 @@ pub fn printed(written: io::Result<()>) {
 /// The name of a file, as one line.
 pub fn shown(path: &Path) -> String {
     printable(&path.display().to_string())
+}
+
+/// Puts a new file into the place of what was there: no link is followed, and nobody else can read it.
+///
+/// # Errors
+/// The system's.
+pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+    file.write_all(bytes)?;
+    file.persist(path)?;
+    Ok(())
 }
 
 /// Prints what is wrong as JSON, with the exit code.

@@ -3,26 +3,29 @@
 //! `enarx receipt`: what a Keep says that it ran. The judgement is `enarx-agent`'s.
 
 use std::fs::DirBuilder;
-use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use enarx_agent::Trust;
-use enarx_agent::receipt::{self, Verified};
-use enarx_attestation::{AmdEndorsements, Endorsements, Timestamp};
+use enarx_agent::receipt::{self, Of, Verified};
+use enarx_agent::{Deployed, Trust};
+use enarx_attestation::hex::Hex;
+use enarx_attestation::{Endorsements, Timestamp};
+use enarx_contract::Contract;
+use enarx_session::deployment::{Deployment, DeploymentError};
 use enarx_session::receipt::{Receipt, Stream};
 use serde_json::json;
-use tempfile::NamedTempFile;
+use sha2::{Digest, Sha256};
 
 use crate::certs::StoreArguments;
 use crate::failure::{Exit, Failure};
 use crate::input::{self, now};
 use crate::json::Json;
-use crate::output::print_json;
+use crate::output::{create, print_json};
+use crate::release::ReferenceArguments;
 use crate::verify::certificates;
-use crate::{policy, run};
+use crate::{contract, policy, run};
 
 /// Verify receipts of deployments.
 #[derive(Args)]
@@ -53,13 +56,66 @@ struct Verify {
     /// The application that the receipt is to be of
     #[arg(long, value_name = "FILE")]
     application: Option<PathBuf>,
+    /// The deployment that it is to be of: FILE.deployment of `enarx deploy --receipt`, or its SHA-256
+    #[arg(long, value_name = "DIGEST|FILE")]
+    deployment: Option<PathBuf>,
+    /// The contract that it is to be under: FILE.contract of `enarx deploy --receipt`, whose terms the report then has to
+    /// meet, or its SHA-256
+    #[arg(long, value_name = "DIGEST|FILE")]
+    contract: Option<PathBuf>,
     /// The time to verify at, as seconds since 1970 or RFC 3339 (2027-01-01T00:00:00Z); default: now
     #[arg(long, value_name = "TIME", value_parser = input::time)]
     at: Option<Timestamp>,
     #[command(flatten)]
     store: StoreArguments,
     #[command(flatten)]
+    references: ReferenceArguments,
+    #[command(flatten)]
     json: Json,
+}
+
+/// The digest of a document, and the document itself if it was given.
+struct Named<T> {
+    digest: [u8; 32],
+    document: Option<T>,
+}
+
+impl<T> Named<T> {
+    /// A digest where 64 hexadecimal digits are written, or else the file of that name.
+    fn read(
+        named: &Path,
+        load: impl FnOnce(&Path) -> Result<([u8; 32], T), Failure>,
+    ) -> Result<Self, Failure> {
+        let digest = named.to_str().and_then(|text| text.parse::<Hex<32>>().ok());
+        if let Some(Hex(digest)) = digest {
+            return Ok(Self {
+                digest,
+                document: None,
+            });
+        }
+        let (digest, document) = load(named)?;
+        Ok(Self {
+            digest,
+            document: Some(document),
+        })
+    }
+}
+
+fn load_contract(path: &Path) -> Result<([u8; 32], Contract), Failure> {
+    let (contract, _) = contract::load(path)?;
+    Ok((contract.digest().0, contract))
+}
+
+fn load_deployment(path: &Path) -> Result<([u8; 32], Deployment), Failure> {
+    let wrong = |error: DeploymentError| {
+        let path = path.display();
+        Failure::data(format!(
+            "{path} is not a deployment: {error}: give what `enarx deploy --receipt` wrote"
+        ))
+    };
+    let bytes = input::read(path)?;
+    let deployment = Deployment::decode(&bytes).map_err(wrong)?;
+    Ok((Sha256::digest(&bytes).into(), deployment))
 }
 
 impl Arguments {
@@ -73,14 +129,23 @@ impl Arguments {
 /// Runs the command.
 pub fn verify(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let Command::Verify(verify) = &arguments.command;
-    let trust = Trust::new(policy::load(&verify.policy)?);
+    let at = verify.at.unwrap_or_else(now);
+    let mut trust = Trust::new(policy::load(&verify.policy)?);
+    trust.references = verify.references.values(at)?;
     let bytes = input::read(&verify.file)?;
     let application = verify.application.as_deref();
     let application = application
         // Text was translated before it was delivered.
         .map(run::read_module)
         .transpose()?;
-    let at = verify.at.unwrap_or_else(now);
+    let contract = verify.contract.as_deref();
+    let contract = contract
+        .map(|named| Named::read(named, load_contract))
+        .transpose()?;
+    let deployment = verify.deployment.as_deref();
+    let deployment = deployment
+        .map(|named| Named::read(named, load_deployment))
+        .transpose()?;
     if Receipt::decode(&bytes).is_err() {
         let file = verify.file.display();
         return Err(Failure::data(format!(
@@ -88,7 +153,13 @@ pub fn verify(arguments: &Arguments) -> Result<ExitCode, Failure> {
         )));
     }
     let endorsements = verify.endorsements(&bytes, at)?;
-    let verified = receipt::verify(&bytes, &trust, &endorsements, application.as_deref(), at);
+    let of = Of {
+        application: application.as_deref(),
+        deployment: deployment.as_ref().map(|named| &named.digest),
+        contract_digest: contract.as_ref().map(|named| &named.digest),
+        contract: contract.as_ref().and_then(|named| named.document.as_ref()),
+    };
+    let verified = receipt::verify(&bytes, &trust, &endorsements, of, at);
     match verified {
         Ok(verified) => {
             verify.show(&verified);
@@ -131,7 +202,11 @@ impl Verify {
     fn show(&self, verified: &Verified) {
         let body = &verified.receipt.body;
         if self.json.on {
-            print_json(&json!({ "receipt": verified.receipt, "verdict": verified.verdict }));
+            print_json(&json!({
+                "receipt": verified.receipt,
+                "verdict": verified.verdict,
+                "not_compared": self.not_compared(),
+            }));
             return;
         }
         let stream = |stream: &Stream| {
@@ -155,25 +230,50 @@ impl Verify {
         outln!("standard input: {}", stream(&body.streams.stdin));
         outln!("standard output: {}", stream(&body.streams.stdout));
         outln!("standard error: {}", stream(&body.streams.stderr));
+        let not_compared = self.not_compared();
+        if !not_compared.is_empty() {
+            let flags = not_compared.iter().map(|name| format!("--{name}"));
+            outln!(
+                "not compared: {} ({}): a receipt of any other holds as well",
+                not_compared.join(", "),
+                flags.collect::<Vec<_>>().join(", ")
+            );
+        }
+    }
+
+    /// The parts of the receipt that were compared with nothing.
+    fn not_compared(&self) -> Vec<&'static str> {
+        [
+            ("application", &self.application),
+            ("deployment", &self.deployment),
+            ("contract", &self.contract),
+        ]
+        .into_iter()
+        .filter(|(_, given)| given.is_none())
+        .map(|(name, _)| name)
+        .collect()
     }
 }
 
 /// The folder of certificates beside a receipt.
 fn certificates_of(receipt: &Path) -> PathBuf {
+    beside(receipt, "certs")
+}
+
+/// A path with a further extension.
+fn beside(receipt: &Path, extension: &str) -> PathBuf {
     let mut name = receipt.as_os_str().to_owned();
-    name.push(".certs");
+    name.push(".");
+    name.push(extension);
     name.into()
 }
 
-/// Writes a receipt, and the certificates that verify it beside it.
+/// Writes a receipt, and beside it what it is verified with: certificates, contract and deployment.
 ///
 /// # Errors
 /// [`Exit::Output`].
-pub fn write(
-    path: &Path,
-    receipt: &Receipt,
-    certificates: &AmdEndorsements,
-) -> Result<(), Failure> {
+pub fn write(path: &Path, deployed: &Deployed) -> Result<(), Failure> {
+    let certificates = &deployed.endorsements.amd;
     let failed = |error: &dyn std::fmt::Display| {
         Failure::of(
             Exit::Output,
@@ -183,16 +283,15 @@ pub fn write(
             ),
         )
     };
-    // A new file in the place of what was there, so no link is followed and nobody else can read it.
-    let create = |path: &Path, bytes: &[u8]| -> io::Result<()> {
-        let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-        let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-        file.write_all(bytes)?;
-        file.persist(path)?;
-        Ok(())
-    };
-    let bytes = receipt.encode().map_err(|error| failed(&error))?;
+    let bytes = deployed.receipt.encode().map_err(|error| failed(&error))?;
     create(path, &bytes).map_err(|error| failed(&error))?;
+    let contract = deployed.agreement.encode();
+    let contract = contract.map_err(|error| failed(&error))?;
+    create(&beside(path, "contract"), &contract).map_err(|error| failed(&error))?;
+    if let Some(deployment) = &deployed.deployment {
+        let deployment = deployment.encode().map_err(|error| failed(&error))?;
+        create(&beside(path, "deployment"), &deployment).map_err(|error| failed(&error))?;
+    }
     let folder = certificates_of(path);
     let named = [
         ("vek.der", &certificates.vek),

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use enarx_backend::Backend;
 use enarx_backend::launch::Target;
-use enarx_configuration::{Configuration, Limits, Network, Terminals};
+use enarx_configuration::{Configuration, Limits, Network};
 use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
 use enarx_executor::launch::{Confined, Launch, Objects};
 use enarx_executor::refused::RefusedCalls;
@@ -26,6 +26,7 @@ use crate::images::IMAGES;
 use crate::input::{self, describe};
 use crate::options::{self, SimulatedOption, WasiName, WasiOption, WasmOption};
 use crate::values::{self, Directory};
+use crate::workload::{Stream, Workload};
 use crate::{outcome, output, simulated};
 
 /// Smallest memory of a Keep, in bytes, of every kind.
@@ -72,6 +73,11 @@ fn after_help() -> String {
     override_usage = "enarx run [OPTIONS] <MODULE> [ARGS]..."
 )]
 pub struct Arguments {
+    /// Take arguments, variables and standard streams from an Enarx.toml as of Enarx 0.7, without network; what is given
+    /// here counts more
+    #[arg(long, value_name = "FILE", env = "ENARX_CONFIG")]
+    config: Option<PathBuf>,
+
     /// Set an environment variable of the program; NAME alone passes this command's value [env: ENARX_ENV, one per line]
     #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
     variables: Vec<(String, String)>,
@@ -216,7 +222,8 @@ enum Choice {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let settings = Settings::new(arguments)?;
+    let workload = Workload::read(arguments.config.as_deref())?;
+    let settings = Settings::new(arguments, &workload)?;
     if let Some(end) = settings
         .timeout
         .and_then(|timeout| Instant::now().checked_add(timeout))
@@ -254,7 +261,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         .as_deref()
         .map(|directory| Attestation::new(directory, arguments.attest_nonce.as_ref()))
         .transpose()?;
-    let configuration = settings.configuration(arguments, arguments.rest()?, attestation.as_ref());
+    let configuration = Configuration {
+        args: program_arguments(arguments.module(), workload.arguments(arguments.rest()?)),
+        terminals: workload.terminals(),
+        ..settings.configuration(arguments, attestation.as_ref())
+    };
     let configuration = encode(&configuration)?;
     let directories = settings
         .directories
@@ -285,7 +296,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     };
     let launch = Launch {
         grant: Grant {
-            stdio: standard_streams()?,
+            stdio: standard_streams(workload.streams)?,
             directories,
             network: settings.network,
             evidence,
@@ -302,7 +313,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             RefusedCalls::Count
         },
     };
-    let start = |confined: &[Confined]| announce(arguments, &settings, backend, confined);
+    let start = |confined: &[Confined]| {
+        if !arguments.quiet {
+            workload.warn();
+        }
+        announce(arguments, &settings, backend, confined)
+    };
     let run = enarx_supervisor::run(target, &IMAGES, launch, start)
         .map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))?;
     outcome::show(
@@ -387,15 +403,6 @@ pub fn program_arguments(module: &Path, rest: Vec<String>) -> Vec<String> {
     [name].into_iter().chain(rest).collect()
 }
 
-/// The standard streams of this command that are terminals.
-pub fn terminals() -> Terminals {
-    Terminals {
-        stdin: io::stdin().is_terminal(),
-        stdout: io::stdout().is_terminal(),
-        stderr: io::stderr().is_terminal(),
-    }
-}
-
 /// Encodes the configuration of a program.
 ///
 /// # Errors
@@ -422,6 +429,14 @@ pub fn limits(options: &[WasmOption]) -> Limits {
     limits
 }
 
+/// The time limit among the options of the engine.
+pub fn timeout(options: &[WasmOption]) -> Option<Duration> {
+    options.iter().find_map(|option| match option {
+        WasmOption::Timeout(limit) => Some(*limit),
+        _ => None,
+    })
+}
+
 /// The settings from flags and variables together.
 struct Settings {
     variables: Vec<(String, String)>,
@@ -434,7 +449,7 @@ struct Settings {
 }
 
 impl Settings {
-    fn new(arguments: &Arguments) -> Result<Self, Failure> {
+    fn new(arguments: &Arguments, workload: &Workload) -> Result<Self, Failure> {
         if arguments.memory < MIN_MEMORY {
             return Err(Failure::usage(format!(
                 "--memory: a Keep needs at least {} MiB",
@@ -442,22 +457,21 @@ impl Settings {
             )));
         }
         let mut settings = Self {
-            variables: or_from_environment(&arguments.variables, "ENARX_ENV", values::variable)?,
+            variables: workload.variables(or_from_environment(
+                &arguments.variables,
+                "ENARX_ENV",
+                values::variable,
+            )?),
             left_out: Vec::new(),
             directories: or_from_environment(
                 &arguments.directories,
                 "ENARX_DIR",
                 values::directory,
             )?,
-            timeout: arguments.timeout,
+            timeout: arguments.timeout.or_else(|| timeout(&arguments.wasm)),
             limits: limits(&arguments.wasm),
             network: NetworkGrant::default(),
         };
-        for option in &arguments.wasm {
-            if let WasmOption::Timeout(limit) = option {
-                settings.timeout.get_or_insert(*limit);
-            }
-        }
         for (name, on) in &arguments.wasi {
             settings.wasi_option(*name, *on);
         }
@@ -493,11 +507,9 @@ impl Settings {
     fn configuration(
         &self,
         arguments: &Arguments,
-        rest: Vec<String>,
         attestation: Option<&Attestation>,
     ) -> Configuration {
         Configuration {
-            args: program_arguments(arguments.module(), rest),
             env: self.variables.clone(),
             directories: self
                 .directories
@@ -507,7 +519,6 @@ impl Settings {
                     read_only: directory.read_only,
                 })
                 .collect(),
-            terminals: terminals(),
             invoke: arguments.invoke.clone(),
             limits: self.limits.clone(),
             network: Network {
@@ -517,6 +528,7 @@ impl Settings {
             },
             timings: arguments.timings,
             attest: attestation.map(|attestation| attestation.nonce.clone()),
+            ..Configuration::default()
         }
     }
 }
@@ -594,19 +606,26 @@ fn open_directory(directory: &Directory) -> Result<GrantedDirectory, Failure> {
     }
 }
 
-fn standard_streams() -> Result<[OwnedFd; 3], Failure> {
-    let copy = |stream: io::Result<OwnedFd>| {
-        stream.map_err(|error| {
+/// Descriptors for the standard streams of the program.
+fn standard_streams([stdin, stdout, stderr]: [Stream; 3]) -> Result<[OwnedFd; 3], Failure> {
+    let copy = |stream: Stream| {
+        let copied = match stream {
+            Stream::Null => File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/null")
+                .map(OwnedFd::from),
+            Stream::Stdin => io::stdin().as_fd().try_clone_to_owned(),
+            Stream::Stdout => io::stdout().as_fd().try_clone_to_owned(),
+            Stream::Stderr => io::stderr().as_fd().try_clone_to_owned(),
+        };
+        copied.map_err(|error| {
             Failure::new(format!(
                 "a standard stream could not be duplicated: {error}"
             ))
         })
     };
-    Ok([
-        copy(io::stdin().as_fd().try_clone_to_owned())?,
-        copy(io::stdout().as_fd().try_clone_to_owned())?,
-        copy(io::stderr().as_fd().try_clone_to_owned())?,
-    ])
+    Ok([copy(stdin)?, copy(stdout)?, copy(stderr)?])
 }
 
 fn default_vcpus() -> u32 {

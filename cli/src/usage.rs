@@ -13,10 +13,13 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, CommandFactory};
 
 use crate::failure::{self, Exit};
-use crate::output;
+use crate::{output, summary};
 
 /// The end of every help text but those that have the table of exit codes.
 const SEE_EXIT_CODES: &str = "Exit codes: see `enarx --help`";
+
+/// The commands whose standard output is a program's: their JSON goes elsewhere.
+const DEPLOYMENTS: [&str; 2] = ["deploy", "attach"];
 
 /// The command line.
 pub fn command() -> Command {
@@ -100,15 +103,20 @@ fn wrong(error: &clap::Error) -> ExitCode {
     for tip in tips.into_iter().flatten() {
         lines.insert(place, format!("  tip: {tip}"));
     }
-    if json_is_asked_for() {
-        let sentence: Vec<&str> = lines
-            .iter()
-            .map(|line| line.trim())
-            .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
-            .collect();
-        output::print_error(&sentence.join(" "), Exit::Usage.code());
+    let sentence: Vec<&str> = lines
+        .iter()
+        .map(|line| line.trim())
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .collect();
+    let sentence = sentence.join(" ");
+    let is_of_deployment = DEPLOYMENTS.contains(&first_word().as_str());
+    if !is_of_deployment && json_is_asked_for() {
+        output::print_error(&sentence, Exit::Usage.code());
     }
     say!("enarx: {}", lines.join("\n"));
+    if is_of_deployment {
+        summary::of_usage(env::args_os(), &sentence);
+    }
     Exit::Usage.into()
 }
 
@@ -186,6 +194,13 @@ fn find(command: &Command, of: &dyn Fn(&Arg) -> Option<String>) -> Option<String
             .get_subcommands()
             .find_map(|command| find(command, of))
     })
+}
+
+/// The first word of the command line that is no flag.
+fn first_word() -> String {
+    let mut words = env::args_os().skip(1);
+    let word = words.find(|word| !word.to_string_lossy().starts_with('-'));
+    word.map_or_else(String::new, |word| word.to_string_lossy().into_owned())
 }
 
 /// True if a command line that cannot be understood asks for JSON.

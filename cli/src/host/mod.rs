@@ -2,6 +2,7 @@
 
 //! `enarx host`: this machine offers Keeps to tenants.
 
+mod certificates;
 mod keep;
 pub mod serve;
 mod token;

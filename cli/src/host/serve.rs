@@ -12,13 +12,15 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use enarx_contract::canonical::{Base64, Hex, Name};
 use enarx_contract::{Backend, Doors, Tee};
-use enarx_manager::{Capacity, Collaterals, KeepCommand, Manager, NoCollateral, Rates, Settings};
+use enarx_manager::{Capacity, Collaterals, KeepCommand, Manager, Rates, Settings};
 use enarx_manager_api::{Collateral, Limits, PlatformOffer};
 use enarx_simulator::Certificates;
 use enarx_vmm::snp::guest::POLICY;
 use serde_json::json;
 
+use super::certificates::ChipCertificates;
 use super::{Machine, StateArguments, of_manager};
+use crate::certs::StoreArguments;
 use crate::failure::{Exit, Failure};
 use crate::json::Json;
 use crate::output::print_json;
@@ -53,6 +55,12 @@ pub struct Arguments {
     backend: Choice,
     #[command(flatten)]
     machine: Machine,
+    /// Hand out the certificates of this folder, as of `enarx verify --certs`, in the place of a simulated platform's own, or
+    /// before those of the store
+    #[arg(long, value_name = "DIR", env = "ENARX_CERTS")]
+    certs: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArguments,
     /// Certificate chain of the manager, PEM [default: one of its own, which tenants pin]
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -76,10 +84,19 @@ enum Choice {
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let folder = arguments.state.folder()?;
-    let settings = match arguments.backend {
-        Choice::Auto | Choice::Snp => genuine(&folder)?,
+    let certificates = || {
+        let certificates =
+            ChipCertificates::open(arguments.certs.as_deref(), arguments.store.open())?;
+        certificates.say();
+        Ok::<_, Failure>(Arc::new(certificates))
+    };
+    let mut settings = match arguments.backend {
+        Choice::Auto | Choice::Snp => genuine(&folder, certificates)?,
         Choice::Sim => simulated(&folder, &arguments.machine)?,
     };
+    if arguments.backend == Choice::Sim && arguments.certs.is_some() {
+        settings.collateral = certificates()?;
+    }
     let certificate = arguments.tls_cert.clone().zip(arguments.tls_key.clone());
     let settings = Settings {
         listen: arguments.listen,
@@ -172,7 +189,10 @@ fn settings(
 }
 
 /// The settings of a host with SEV-SNP.
-fn genuine(folder: &Path) -> Result<Settings, Failure> {
+fn genuine(
+    folder: &Path,
+    certificates: impl FnOnce() -> Result<Arc<ChipCertificates>, Failure>,
+) -> Result<Settings, Failure> {
     enarx_backend::check(enarx_backend::Backend::Snp).map_err(|error| {
         Failure::of(
             Exit::Unavailable,
@@ -189,7 +209,7 @@ fn genuine(folder: &Path) -> Result<Settings, Failure> {
         simulated_root: None,
     };
     let arguments = vec!["host".into(), "keep".into()];
-    settings(folder, platform, arguments, Arc::new(NoCollateral))
+    settings(folder, platform, arguments, certificates()?)
 }
 
 /// The generation of this machine's CPU, if it is one with SEV-SNP.

@@ -17,22 +17,27 @@ use super::common::{self, SIMULATED_STATE};
 /// Longest time for what takes milliseconds.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/programs")
         .join(name)
 }
 
 /// A host with a manager of its own. It ends with this.
-struct Host {
+pub struct Host {
     folder: TempDir,
     manager: Child,
-    to: String,
+    pub to: String,
 }
 
 impl Host {
     /// A host of the simulated platform with these further properties.
-    fn start(simulated: &[&str]) -> Self {
+    pub fn start(simulated: &[&str]) -> Self {
+        Self::serving(simulated, &[])
+    }
+
+    /// A host as that of [`Self::start`], whose manager has these further arguments.
+    pub fn serving(simulated: &[&str], arguments: &[&str]) -> Self {
         needs::kvm();
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
@@ -57,6 +62,7 @@ impl Host {
                 "--state",
             ])
             .arg(&state)
+            .args(arguments)
             .env("ENARX_SIM", simulated)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -80,12 +86,17 @@ impl Host {
         host
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// A deployment to this host under this policy.
-    fn deploy(&self, policy: &Path) -> Command {
+    pub fn deploy(&self, policy: &Path) -> Command {
         let mut command = common::enarx();
         command
             .args(["deploy", "--to", &self.to, "--token-file"])
@@ -96,7 +107,7 @@ impl Host {
     }
 
     /// The processes of its Keeps.
-    fn keeps(&self) -> Vec<u32> {
+    pub fn keeps(&self) -> Vec<u32> {
         let pid = self.manager.id();
         let mut children = Vec::new();
         for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
@@ -119,7 +130,7 @@ impl Drop for Host {
 }
 
 /// Prints the policy of this build and this machine's simulated platform to a file.
-fn policy(folder: &Path) -> PathBuf {
+pub fn policy(folder: &Path) -> PathBuf {
     let policy = common::enarx()
         .args(["policy", "new", "--local"])
         .output()
@@ -131,7 +142,7 @@ fn policy(folder: &Path) -> PathBuf {
 }
 
 #[track_caller]
-fn run(command: &mut Command, stdin: &[u8]) -> Output {
+pub fn run(command: &mut Command, stdin: &[u8]) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -149,7 +160,7 @@ fn run(command: &mut Command, stdin: &[u8]) -> Output {
     output
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -390,7 +401,7 @@ fn hosts_that_cannot_be_asked_are_no_refused_evidence() {
 
 /// Waits until `done`, which takes no long time.
 #[track_caller]
-fn wait_until(mut done: impl FnMut() -> bool) {
+pub fn wait_until(mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < PATIENCE, "it takes too long");

@@ -10,6 +10,7 @@ mod common;
 mod conformance;
 mod crowd;
 mod deploy;
+mod deploy_options;
 mod documents;
 mod jail;
 mod languages;

@@ -34,7 +34,7 @@ mod tokens;
 
 pub use error::{ManagerError, StateError};
 pub use manager::Manager;
-pub use settings::{Capacity, Collaterals, KeepCommand, NoCollateral, Rates, Settings};
+pub use settings::{Capacity, Collaterals, KeepCommand, Rates, Settings};
 pub use state::State;
 pub use tokens::Token;
 

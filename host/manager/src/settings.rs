@@ -83,13 +83,3 @@ pub trait Collaterals: Send + Sync {
     /// The collateral of a chip at a TCB version, `None` when there is none. It is called in a thread that may block.
     fn get(&self, chip: &[u8; 64], tcb: &[u8; 8]) -> Option<Collateral>;
 }
-
-/// No collateral, for hosts without a TEE.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoCollateral;
-
-impl Collaterals for NoCollateral {
-    fn get(&self, _chip: &[u8; 64], _tcb: &[u8; 8]) -> Option<Collateral> {
-        None
-    }
-}

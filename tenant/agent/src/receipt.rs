@@ -5,6 +5,7 @@
 
 use crate::judge::{Judge, Trust};
 use enarx_attestation::{Check, Endorsements, Timestamp, Verdict};
+use enarx_contract::Contract;
 use enarx_session::Refusal;
 use enarx_session::receipt::{Claims, Receipt};
 use sha2::{Digest, Sha256};
@@ -35,8 +36,21 @@ impl ReceiptError {
     }
 }
 
-/// Verifies a receipt: its form, its signature, its report over it by the policy at the time `at`, and that it is of
-/// this application, if one is given. The policy must say which launch digests it accepts.
+/// What a receipt is to be of. Every value that is `None` is not compared.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Of<'a> {
+    /// The application's bytes, as they were delivered.
+    pub application: Option<&'a [u8]>,
+    /// SHA-256 of the deployment.
+    pub deployment: Option<&'a [u8; 32]>,
+    /// SHA-256 of the contract.
+    pub contract_digest: Option<&'a [u8; 32]>,
+    /// The contract, whose terms the report has to meet, too.
+    pub contract: Option<&'a Contract>,
+}
+
+/// Verifies a receipt: its form, its signature, its report over it by the policy at the time `at`, and what it is to be
+/// of. The policy must say which launch digests it accepts.
 ///
 /// # Errors
 /// [`ReceiptError`], also for a receipt without a report: anybody can make up a key and sign.
@@ -44,7 +58,7 @@ pub fn verify(
     bytes: &[u8],
     trust: &Trust,
     endorsements: &Endorsements,
-    application: Option<&[u8]>,
+    of: Of<'_>,
     at: Timestamp,
 ) -> Result<Verified, ReceiptError> {
     let refused = |refusal| ReceiptError {
@@ -52,10 +66,17 @@ pub fn verify(
         checks: Vec::new(),
     };
     let receipt = Receipt::decode(bytes).map_err(refused)?;
-    let application = application.map(|bytes| Sha256::digest(bytes).into());
+    if of
+        .contract_digest
+        .is_some_and(|digest| *digest != receipt.body.contract.0)
+    {
+        return Err(refused(Refusal::Receipt("receipt.contract")));
+    }
+    let application = of.application.map(|bytes| Sha256::digest(bytes).into());
     let claims = Claims {
         application: application.as_ref(),
-        ..Claims::default()
+        deployment: of.deployment,
+        contract: of.contract,
     };
     let judge = Judge::new(trust, endorsements, at);
     if let Err(refusal) = receipt.verify(&judge, &claims) {

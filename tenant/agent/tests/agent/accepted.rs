@@ -311,7 +311,11 @@ async fn a_receipt_is_verified_without_the_session() {
     let at = Timestamp(crate::support::unix_seconds());
     let application = order().application;
     let code = |tenant: &Tenant, bytes: &[u8], application| {
-        receipt::verify(bytes, &tenant.trust, &endorsements, application, at)
+        let of = receipt::Of {
+            application,
+            ..receipt::Of::default()
+        };
+        receipt::verify(bytes, &tenant.trust, &endorsements, of, at)
             .map(|verified| verified.verdict.overall)
             .map_err(|error| error.code().to_owned())
     };

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! `enarx contract`: contracts of Keeps for people. Whose they are, their signatures say; a Keep's evidence says more.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use enarx_agent::Ticket;
+use enarx_attestation::Timestamp;
+use enarx_contract::canonical::Base64;
+use enarx_contract::{Agreement, Contract, ContractError, Doors, Tenant, Terms};
+use enarx_session::receipt::Receipt;
+use serde::Serialize;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use crate::failure::{Exit, Failure};
+use crate::input;
+use crate::json::Json;
+use crate::output::print_json;
+
+/// Show contracts of Keeps.
+#[derive(Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Show(Show),
+}
+
+/// Show the terms of a contract, its digest, and whether its signatures hold
+///
+/// The digest is the HOST_DATA of the contract's Keep. Exits with 3 when a signature does not hold, and with 65 for what is
+/// no contract in its canonical form.
+#[derive(Args)]
+struct Show {
+    /// A contract (FILE.contract of `enarx deploy --receipt`), with or without signatures, also as Base64; or a ticket of
+    /// `enarx deploy --detach`
+    file: PathBuf,
+    #[command(flatten)]
+    json: Json,
+}
+
+impl Arguments {
+    /// True if JSON is asked for.
+    pub const fn json(&self) -> bool {
+        let Command::Show(show) = &self.command;
+        show.json.on
+    }
+}
+
+/// A contract, and the signatures that came with it.
+fn read(path: &Path) -> Result<Agreement, Failure> {
+    // A ticket has a private key in it.
+    let bytes = Zeroizing::new(input::read(path)?);
+    let shown = path.display();
+    if let Ok(ticket) = Ticket::from_bytes(&bytes) {
+        return Ok(ticket.agreement().clone());
+    }
+    if let Ok(receipt) = Receipt::decode(&bytes) {
+        return Err(Failure::data(format!(
+            "{shown} is a receipt, which has the contract's digest alone, {}: give the contract, which `enarx deploy --receipt` writes beside it",
+            receipt.body.contract
+        )));
+    }
+    // An editor may have ended the last line.
+    let bytes = bytes.trim_ascii_end();
+    let quoted = [b"\"", bytes, b"\""].concat();
+    let unpacked = serde_json::from_slice::<Base64>(&quoted).map(|bytes| bytes.0);
+    let bytes = unpacked.as_deref().unwrap_or(bytes);
+    if let Ok(agreement) = Agreement::decode(bytes) {
+        return Ok(agreement);
+    }
+    let contract = Contract::decode(bytes).map_err(|error| refused(path, &error))?;
+    Ok(Agreement {
+        contract: Base64(contract.bytes().to_vec()),
+        tenant: None,
+        host: None,
+    })
+}
+
+fn refused(path: &Path, error: &ContractError) -> Failure {
+    let exit = match error {
+        ContractError::Signature(_) | ContractError::TenantKey => Exit::Refused,
+        _ => Exit::Data,
+    };
+    Failure::of(
+        exit,
+        format!("{}: {}: {error}", path.display(), error.code()),
+    )
+}
+
+/// Reads a contract with its signatures, all of which hold.
+///
+/// # Errors
+/// [`Exit::Input`]; [`Exit::Data`] for what is no contract; [`Exit::Refused`] when a signature does not hold.
+pub fn load(path: &Path) -> Result<(Contract, Agreement), Failure> {
+    let agreement = read(path)?;
+    let contract = agreement.verify().map_err(|error| refused(path, &error))?;
+    Ok((contract, agreement))
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let Command::Show(show) = &arguments.command;
+    let (contract, agreement) = load(&show.file)?;
+    if show.json.on {
+        print_json(&described(&contract, &agreement)?);
+    } else {
+        out!("{}", text(&contract, &agreement));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The contract for programs.
+fn described(contract: &Contract, agreement: &Agreement) -> Result<Value, Failure> {
+    let terms: Value = serde_json::from_slice(contract.bytes())
+        .map_err(|error| Failure::new(error.to_string()))?;
+    Ok(json!({
+        "digest": contract.digest().to_string(),
+        "keep": contract.keep_id().to_string(),
+        "signed_by_tenant": agreement.tenant.is_some(),
+        "signed_by_host": agreement.host.is_some(),
+        "terms": terms,
+    }))
+}
+
+/// The contract for people.
+fn text(contract: &Contract, agreement: &Agreement) -> String {
+    let Terms {
+        host,
+        tenant,
+        platform,
+        image,
+        resources,
+        doors,
+        times,
+        class,
+        ..
+    } = contract.terms();
+    let spki = |key: &enarx_contract::PublicKey| enarx_attestation::hex::encode(key.spki());
+    let signed = |there: bool| {
+        if there {
+            "signed, and it holds"
+        } else {
+            "not signed"
+        }
+    };
+    let mut rows = vec![
+        (
+            "contract",
+            format!("SHA-256 {} (HOST_DATA)", contract.digest()),
+        ),
+        ("keep", contract.keep_id().to_string()),
+        (
+            "host",
+            format!("{}, key {}", host.name.as_str(), spki(&host.key)),
+        ),
+        (
+            "tenant",
+            match tenant {
+                Tenant::Named(key) => format!("key {}", spki(key)),
+                Tenant::Open => "open: whoever releases an application first".to_owned(),
+            },
+        ),
+        (
+            "platform",
+            format!(
+                "{}, Keeps of the kind {}",
+                word(&platform.tee),
+                word(&platform.backend)
+            ),
+        ),
+    ];
+    if let Some(product) = &platform.product {
+        rows.push(("product", product.as_str().to_owned()));
+    }
+    if let Some(policy) = &platform.guest_policy {
+        rows.push(("guest policy", format!("0x{policy}")));
+    }
+    if let Some(floor) = &platform.min_tcb {
+        rows.push(("lowest TCB", word(floor)));
+    }
+    if let Some(image) = image {
+        let release = image.release.as_ref();
+        let release =
+            release.map_or_else(String::new, |name| format!("release {}, ", name.as_str()));
+        rows.push((
+            "image",
+            format!("{release}launch digest {}", image.measurement),
+        ));
+    }
+    rows.extend([
+        (
+            "resources",
+            format!(
+                "{} vCPUs, {} MiB of memory",
+                resources.vcpus,
+                resources.memory >> 20
+            ),
+        ),
+        ("doors", open(doors)),
+        (
+            "holds",
+            format!(
+                "{} to {}",
+                Timestamp(times.not_before),
+                Timestamp(times.not_after)
+            ),
+        ),
+        (
+            "times",
+            format!(
+                "{} s without an application, {} s of running, {} s of them without a session",
+                times.unprovisioned_seconds, times.runtime_seconds_max, times.detached_seconds_max
+            ),
+        ),
+        ("class", class.as_str().to_owned()),
+        (
+            "by the tenant",
+            signed(agreement.tenant.is_some()).to_owned(),
+        ),
+        ("by the host", signed(agreement.host.is_some()).to_owned()),
+    ]);
+    let rows = rows
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\n"));
+    rows.collect()
+}
+
+/// The doors in one line.
+fn open(doors: &Doors) -> String {
+    if doors.are_shut() {
+        return "none".to_owned();
+    }
+    word(doors)
+}
+
+/// A part of the terms as the contract writes it.
+fn word(part: &impl Serialize) -> String {
+    // Whatever is in a contract has been written before.
+    let text = serde_json::to_string(part).unwrap_or_default();
+    text.trim_matches('"').to_owned()
+}

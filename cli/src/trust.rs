@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What a tenant judges Keeps by, beside its policy: releases, and certificates of its own for hosts that have none.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use enarx_agent::{Certificates, Found, Trust};
+use enarx_attestation::{AmdEndorsements, Policy, Timestamp};
+use enarx_collateral::{Fetcher, Store, Web};
+
+use crate::certs::StoreArguments;
+use crate::failure::Failure;
+use crate::input::now;
+use crate::release::ReferenceArguments;
+use crate::verify::certificates;
+
+/// What Keeps are judged by, beside the policy.
+#[derive(Args)]
+pub struct TrustArguments {
+    /// A folder with certificates and revocation lists, as of `enarx verify`, for hosts that have none or wrong ones;
+    /// what it lacks comes from the store
+    #[arg(long, value_name = "DIR", env = "ENARX_CERTS")]
+    certs: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArguments,
+    /// Fetch nothing from AMD: the certificates of hosts and of this machine have to do
+    #[arg(long, env = "ENARX_OFFLINE")]
+    offline: bool,
+    #[command(flatten)]
+    references: ReferenceArguments,
+}
+
+impl TrustArguments {
+    /// Everything by which a Keep is judged under this policy.
+    ///
+    /// # Errors
+    /// When certificates or the release manifest cannot be read, or the manifest is refused.
+    pub fn trust(&self, policy: Policy) -> Result<Trust, Failure> {
+        let own = Own {
+            given: self.certs.as_deref().map(certificates).transpose()?,
+            store: self.store.open(),
+            offline: self.offline,
+        };
+        let mut trust = Trust::new(policy);
+        trust.references = self.references.values(now())?;
+        trust.certificates = Some(Arc::new(own));
+        Ok(trust)
+    }
+}
+
+/// The certificates of this machine, and those that AMD gives.
+#[derive(Clone, Debug)]
+struct Own {
+    given: Option<AmdEndorsements>,
+    store: Option<Store>,
+    offline: bool,
+}
+
+impl Own {
+    fn all(&self, report: &[u8], at: Timestamp) -> Option<AmdEndorsements> {
+        match (&self.store, &self.given) {
+            (Some(store), Some(given)) => Some(store.complete(given.clone(), report, at)),
+            (Some(store), None) => Some(store.endorsements(report, at).amd),
+            (None, given) => given.clone(),
+        }
+    }
+}
+
+impl Certificates for Own {
+    fn stored<'a>(&'a self, report: &'a [u8], at: Timestamp) -> Found<'a> {
+        Box::pin(std::future::ready(self.all(report, at)))
+    }
+
+    fn fetched<'a>(&'a self, report: &'a [u8], at: Timestamp) -> Found<'a> {
+        let (own, report) = (self.clone(), report.to_vec());
+        Box::pin(async move {
+            let store = own.store.clone().filter(|_| !own.offline)?;
+            // The client of the services blocks its thread.
+            let fetched = tokio::task::spawn_blocking(move || {
+                let fetched = Fetcher::new(&store, Web::default()).fetch(&report, at);
+                if let Err(error) = fetched {
+                    tracing::warn!(%error, "no certificates from AMD");
+                    return None;
+                }
+                own.all(&report, at)
+            });
+            fetched.await.ok().flatten()
+        })
+    }
+}

@@ -1,0 +1,627 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The options of `enarx deploy`, and the commands for what it leaves behind, against real managers and Keeps on the
+//! simulated platform.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use enarx_harness::needs;
+use serde_json::Value;
+
+use super::common;
+use super::deploy::{Host, policy, program, run, text};
+
+/// Runs the command and checks its exit code.
+#[track_caller]
+fn exits(command: &mut Command, code: i32) -> Output {
+    let output = run(command, b"input");
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{command:?}: {}",
+        text(&output.stderr)
+    );
+    output
+}
+
+/// A file of the host's folder with this content.
+fn file(host: &Host, name: &str, content: &str) -> PathBuf {
+    let path = host.path(name);
+    fs::write(&path, content).unwrap();
+    path
+}
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_host_without_certificates_is_judged_by_the_tenants_own() {
+    let usual = Host::start(&[]);
+    let policy = policy(usual.folder());
+    let receipt = usual.path("receipt");
+    let mut command = usual.deploy(&policy);
+    command.arg("--receipt").arg(&receipt);
+    exits(command.arg(program("exit.wat")), 7);
+    let certificates = usual.path("receipt.certs");
+    let empty = usual.path("empty");
+    fs::create_dir(&empty).unwrap();
+
+    let without = Host::serving(&[], &["--certs", empty.to_str().unwrap()]);
+    let log = fs::read_to_string(without.path("log")).unwrap();
+    assert!(log.contains("no certificates of any chip"), "{log}");
+    let deploy = || {
+        let mut command = without.deploy(&policy);
+        command.env("ENARX_STORE", &empty);
+        command
+    };
+    let output = exits(deploy().arg("--offline").arg(program("exit.wat")), 1);
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("no collateral"), "{stderr}");
+    assert!(stderr.contains("enarx certs fetch"), "{stderr}");
+    let mut command = deploy();
+    command.arg("--offline").arg("--certs").arg(&certificates);
+    exits(command.arg(program("exit.wat")), 7);
+    // They are the tenant's, and yet no more than certificates: what the policy asks is asked all the same.
+    let stale = usual.path("without-lists");
+    fs::create_dir(&stale).unwrap();
+    for name in ["vek.der", "ask.der", "ark.der"] {
+        fs::copy(certificates.join(name), stale.join(name)).unwrap();
+    }
+    let mut command = deploy();
+    command.arg("--offline").arg("--certs").arg(&stale);
+    let output = exits(command.arg(program("exit.wat")), 3);
+    assert!(text(&output.stderr).contains("crl.present"));
+}
+
+#[test]
+fn a_manager_says_which_chips_it_has_certificates_of() {
+    let vectors = needs::vectors();
+    needs::kvm();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (store, empty) = (path("store"), path("empty"));
+    fs::create_dir(&empty).unwrap();
+    let mut import = common::enarx();
+    import.args(["certs", "import", "--store", &store]);
+    exits(import.arg(vectors.join("snp-milan-v3-vcek-05b7438a")), 0);
+    let host = Host::serving(&[], &["--certs", &empty, "--store", &store]);
+    let log = fs::read_to_string(host.path("log")).unwrap();
+    let chip = "certificates of the chip 66a5a7b4403a3006… (Milan, ";
+    assert!(log.contains(chip), "{log}");
+    assert!(log.contains("without a revocation list in force"), "{log}");
+}
+
+const ENARX_TOML: &str = r#"
+steward = "https://steward.example"
+args = ["--from-file"]
+
+[env]
+FROM = "file"
+SAME = "file"
+
+[[files]]
+kind = "stdin"
+
+[[files]]
+kind = "stdout"
+
+[[files]]
+kind = "null"
+name = "errors"
+"#;
+
+#[test]
+fn an_enarx_toml_says_the_same_to_run_and_to_deploy() {
+    let host = Host::start(&[]);
+    let policy = policy(host.folder());
+    let config = file(&host, "Enarx.toml", ENARX_TOML);
+    let run_it = || {
+        let mut command = common::enarx();
+        command.args(["run", "--backend", "kvm", "--timeout", "60"]);
+        command
+    };
+    let deploy_it = || host.deploy(&policy);
+    let commands: [&dyn Fn() -> Command; 2] = [&run_it, &deploy_it];
+    for (command, dashes) in commands.into_iter().zip([&[][..], &["--"]]) {
+        let with = |config: &Path| {
+            let mut command = command();
+            command.arg("--config").arg(config);
+            command
+        };
+        let mut whole = with(&config);
+        whole.args(["--env", "SAME=flag"]);
+        let output = exits(whole.arg(program("delivered.wat")), 7);
+        let stderr = text(&output.stderr);
+        let stdout = text(&output.stdout);
+        assert!(
+            stdout.starts_with("delivered.wat\0--from-file\0\n"),
+            "{stdout}"
+        );
+        for part in [
+            "FROM=file\0",
+            "SAME=flag\0",
+            "FD_COUNT=3\0",
+            "FD_NAMES=stdin:stdout:errors\0",
+        ] {
+            assert!(stdout.contains(part), "{stdout}");
+        }
+        assert!(!stdout.contains("SAME=file"), "{stdout}");
+        assert!(stdout.ends_with("input"), "{stdout}");
+        assert!(stderr.contains("the steward https://steward.example is not asked"));
+        // Arguments of the command line replace those of the file.
+        let mut other = with(&config);
+        other
+            .arg(program("delivered.wat"))
+            .args(dashes)
+            .arg("given");
+        let output = exits(&mut other, 7);
+        assert!(text(&output.stdout).starts_with("delivered.wat\0given\0\n"));
+        // Without files there are no streams.
+        let none = file(&host, "none.toml", "");
+        let output = exits(with(&none).arg(program("delivered.wat")), 7);
+        assert_eq!(text(&output.stdout), "");
+        assert!(text(&output.stderr).contains("names no [[files]]"));
+        for (content, words) in [
+            ("arg = []", "there is no key arg: did you mean args?"),
+            (
+                "[[files]]\nkind = \"stdin\"\nnmae = \"x\"",
+                "no key files.nmae: did you mean files.name?",
+            ),
+            (
+                "[[files]]\nkind = \"stdn\"",
+                "no kind stdn: did you mean stdin?",
+            ),
+            (
+                "[[files]]\nkind = \"listen\"\nprot = \"tls\"\nport = 1",
+                "files[0] is listen: network",
+            ),
+            (
+                "[[files]]\nkind = \"stdout\"",
+                "descriptor 0 can be stdin or null",
+            ),
+            ("args = 1", "line 1: "),
+        ] {
+            let wrong = file(&host, "wrong.toml", content);
+            let output = exits(with(&wrong).arg(program("delivered.wat")), 65);
+            let stderr = text(&output.stderr);
+            assert!(stderr.contains(words), "{words}: {stderr}");
+        }
+    }
+}
+
+#[test]
+fn a_list_of_hosts_shows_each_host_its_own_token() {
+    let (bad, good) = (Host::start(&["debug=y"]), Host::start(&[]));
+    let policy = policy(good.folder());
+    fs::copy(bad.path("token"), good.path("token-of-bad")).unwrap();
+    let list = format!(
+        "[[host]]\nto = \"{}\"\ntoken-file = \"token-of-bad\"\n[[host]]\nto = \"{}\"\ntoken-file = \"token\"\n",
+        bad.to, good.to
+    );
+    let list = file(&good, "hosts.toml", &list);
+    let listed = || {
+        let mut command = common::enarx();
+        command.arg("deploy").arg("--policy").arg(&policy);
+        command
+    };
+    let mut by_flag = listed();
+    by_flag.arg("--hosts").arg(&list).arg(program("exit.wat"));
+    let mut by_variable = listed();
+    by_variable
+        .env("ENARX_HOSTS", &list)
+        .arg(program("exit.wat"));
+    for mut command in [by_flag, by_variable] {
+        let stderr = text(&exits(&mut command, 7).stderr);
+        assert!(stderr.contains("guest-policy.debug"), "{stderr}");
+        assert!(!stderr.contains("one token"), "{stderr}");
+    }
+    let mut both = listed();
+    both.arg("--hosts").arg(&list).args(["--to", &good.to]);
+    exits(both.arg(program("exit.wat")), 2);
+    for (content, words) in [
+        ("", "names no host"),
+        ("[[host]]\nto = \"x\"", "token-file"),
+        ("[[hosts]]\n", "no key hosts: did you mean host?"),
+        (
+            "[[host]]\nto = \"x\"\ntoken = \"y\"",
+            "no key host.token: did you mean host.to",
+        ),
+    ] {
+        let wrong = file(&good, "wrong.toml", content);
+        let mut command = listed();
+        command.arg("--hosts").arg(&wrong).arg(program("exit.wat"));
+        let stderr = text(&exits(&mut command, 65).stderr);
+        assert!(stderr.contains(words), "{words}: {stderr}");
+    }
+    // One token for several hosts is shown to all of them.
+    let mut one = listed();
+    one.args(["--to", &good.to, "--to", &bad.to, "--token-file"]);
+    one.arg(good.path("token")).arg(program("exit.wat"));
+    let stderr = text(&exits(&mut one, 7).stderr);
+    assert!(
+        stderr.contains("one token is shown to all 2 hosts"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_document_says_what_happened_also_when_it_failed() {
+    let (bad, good) = (Host::start(&["debug=y"]), Host::start(&[]));
+    let policy = policy(good.folder());
+    let document = good.path("document.json");
+    let to_file = format!("--json={}", document.display());
+    let mut command = common::enarx();
+    command
+        .args(["deploy", &to_file, "--to", &bad.to, "--to", &good.to])
+        .arg("--token-file")
+        .arg(bad.path("token"))
+        .arg("--token-file")
+        .arg(good.path("token"))
+        .arg("--policy")
+        .arg(&policy);
+    let output = exits(command.arg(program("delivered.wat")), 7);
+    // The program's streams are the program's.
+    assert!(text(&output.stdout).ends_with("input"));
+    let found = read_json(&document);
+    assert_eq!(found["version"], 1);
+    assert_eq!(found["exit_code"], 7);
+    assert_eq!(found["error"], Value::Null);
+    assert_eq!(found["end"]["kind"], "exited");
+    let refused = &found["refused"][0];
+    assert_eq!(refused["code"], "guest-policy.debug");
+    assert_eq!(refused["checks"][0]["name"], "guest-policy.debug");
+    assert!(good.to.contains(found["host"].as_str().unwrap()));
+    assert_eq!(found["verdict"]["overall"], "simulated");
+    assert_eq!(found["receipt_verdict"]["overall"], "simulated");
+    let body = &found["receipt"]["body"];
+    assert_eq!(body["contract"], found["contract"]["sha256"]);
+    assert_eq!(body["deployment"], found["deployment"]["sha256"]);
+    assert_eq!(
+        found["deployment"]["document"]["contract"],
+        body["contract"]
+    );
+    assert!(found["timings_us"]["total"].as_u64().unwrap() > 0);
+
+    // As the last line of standard error, after the sentence for people; every member is there.
+    let mut refused = bad.deploy(&policy);
+    let output = exits(refused.arg("--json").arg(program("exit.wat")), 3);
+    let stderr = text(&output.stderr);
+    let lines: Vec<_> = stderr.lines().collect();
+    let [.., sentence, last] = lines[..] else {
+        panic!("{stderr}");
+    };
+    let failed: Value = serde_json::from_str(last).unwrap();
+    assert!(
+        sentence.starts_with("enarx: no host was accepted"),
+        "{stderr}"
+    );
+    assert_eq!(failed["exit_code"], 3);
+    assert_eq!(failed["code"], "guest-policy.debug");
+    assert_eq!(failed["refused"][0]["checks"][0]["actual"], "set");
+    let members = |document: &Value| -> Vec<String> {
+        document.as_object().unwrap().keys().cloned().collect()
+    };
+    assert_eq!(members(&failed), members(&found));
+    for arguments in [
+        &["--json", "--policy", "/nonexistent", "x.wasm"][..],
+        &["--json", "--frobnicate"],
+    ] {
+        let output = common::enarx()
+            .arg("deploy")
+            .args(arguments)
+            .output()
+            .unwrap();
+        let stderr = text(&output.stderr);
+        let failed: Value = serde_json::from_str(stderr.lines().last().unwrap()).unwrap();
+        assert_eq!(failed["exit_code"], output.status.code().unwrap());
+        assert_eq!(members(&failed), members(&found));
+        assert_eq!(text(&output.stdout), "");
+    }
+}
+
+#[test]
+fn contracts_receipts_and_deployments_belong_together() {
+    let host = Host::start(&[]);
+    let policy = policy(host.folder());
+    let deploy = |name: &str| {
+        let receipt = host.path(name);
+        let mut command = host.deploy(&policy);
+        command.arg("--receipt").arg(&receipt);
+        exits(command.arg(program("exit.wat")), 7);
+        receipt
+    };
+    let (receipt, other) = (deploy("receipt"), deploy("other"));
+    let beside = |path: &Path, extension: &str| format!("{}.{extension}", path.display());
+    let (contract, deployment) = (beside(&receipt, "contract"), beside(&receipt, "deployment"));
+    let body = read_json(&receipt)["body"].clone();
+    let digest = body["contract"].as_str().unwrap();
+
+    let show = |file: &str, code: i32| {
+        let mut command = common::enarx();
+        exits(command.args(["contract", "show", file]), code)
+    };
+    let shown = text(&show(&contract, 0).stdout);
+    assert!(
+        shown.starts_with(&format!("contract: SHA-256 {digest} (HOST_DATA)\n")),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("platform: simulated, Keeps of the kind sim"),
+        "{shown}"
+    );
+    assert_eq!(shown.matches("signed, and it holds").count(), 2, "{shown}");
+    let mut json = common::enarx();
+    let json = exits(json.args(["contract", "show", "--json", &contract]), 0);
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["digest"], digest);
+    assert_eq!(json["terms"]["resources"]["vcpus"], 1);
+    // Without its signatures, as Base64 and as the bytes themselves.
+    let base64 = read_json(Path::new(&contract))["contract"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let bare = file(&host, "bare", &base64);
+    let shown = text(&show(bare.to_str().unwrap(), 0).stdout);
+    assert_eq!(shown.matches("not signed").count(), 2, "{shown}");
+    // The same terms with white space are not the contract.
+    let terms = serde_json::to_string_pretty(&json["terms"]).unwrap();
+    let disordered = file(&host, "disordered", &terms);
+    let stderr = text(&show(disordered.to_str().unwrap(), 65).stderr);
+    assert!(stderr.contains("contract.form"), "{stderr}");
+    let forged = fs::read_to_string(&contract).unwrap();
+    let at = forged.find("\"host\":\"").unwrap() + "\"host\":\"".len();
+    let digit = if &forged[at..=at] == "0" { "1" } else { "0" };
+    let forged = file(
+        &host,
+        "forged",
+        &format!("{}{digit}{}", &forged[..at], &forged[at + 1..]),
+    );
+    let stderr = text(&show(forged.to_str().unwrap(), 3).stderr);
+    assert!(stderr.contains("contract.host-signature"), "{stderr}");
+    let stderr = text(&show(receipt.to_str().unwrap(), 65).stderr);
+    assert!(
+        stderr.contains("is a receipt") && stderr.contains(digest),
+        "{stderr}"
+    );
+
+    let verify = |arguments: &[&str], code: i32| {
+        let mut command = common::enarx();
+        command.args(["receipt", "verify"]).arg(&receipt);
+        command.arg("--policy").arg(&policy).args(arguments);
+        exits(command.env("ENARX_STORE", "/nonexistent/store"), code)
+    };
+    let last = |output: &Output| text(&output.stdout).lines().last().unwrap().to_owned();
+    assert!(last(&verify(&[], 0)).starts_with("not compared: application, deployment, contract"));
+    let application = program("exit.wat");
+    let of = ["--application", application.to_str().unwrap()];
+    for (contract, deployment) in [
+        (contract.as_str(), deployment.as_str()),
+        (digest, body["deployment"].as_str().unwrap()),
+    ] {
+        let named = [
+            &of[..],
+            &["--contract", contract, "--deployment", deployment],
+        ]
+        .concat();
+        assert!(last(&verify(&named, 0)).starts_with("standard error: "));
+        let others = [beside(&other, "contract"), beside(&other, "deployment")];
+        let zeros = "00".repeat(32);
+        for (flag, wrong, code) in [
+            ("--contract", others[0].as_str(), "receipt.contract"),
+            ("--contract", &zeros, "receipt.contract"),
+            ("--deployment", &others[1], "receipt.deployment"),
+            ("--deployment", &zeros, "receipt.deployment"),
+        ] {
+            let stderr = text(&verify(&[flag, wrong], 3).stderr);
+            assert!(stderr.contains(code), "{code}: {stderr}");
+        }
+    }
+    verify(&["--contract", &deployment], 65);
+    verify(&["--deployment", &contract], 65);
+}
+
+#[test]
+fn a_policy_demands_a_release() {
+    let host = Host::start(&[]);
+    let own = policy(host.folder());
+    let folder = host.folder().to_owned();
+    let enarx = |arguments: &[&str], code: i32| {
+        let mut command = common::enarx();
+        exits(command.current_dir(&folder).args(arguments), code)
+    };
+    enarx(&["release", "keygen", "publisher"], 0);
+    let measured = enarx(&["measure", "--json"], 0).stdout;
+    fs::write(host.path("measured.json"), measured).unwrap();
+    let until = ["--not-after", "2100-01-01T00:00:00Z"];
+    let add = ["release", "add", "manifest.toml", "measured.json"];
+    enarx(&[&add[..], &until].concat(), 0);
+    let sign = ["release", "sign", "manifest.toml", "--key", "publisher.key"];
+    enarx(&sign, 0);
+    let of = [
+        "--release",
+        "manifest.toml",
+        "--manifest-key",
+        "publisher.pub",
+    ];
+    let new = enarx(&[&["policy", "new", "--local"][..], &of].concat(), 0).stdout;
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(text(&new).contains(&format!("releases = [\"{version}\"]")));
+    assert!(!text(&new).contains("measurements"));
+    let demanding = file(&host, "release.toml", &text(&new));
+
+    let manifest = [
+        "--manifest",
+        "manifest.toml",
+        "--manifest-key",
+        "publisher.pub",
+    ];
+    let deploy = |arguments: &[&str], code: i32| {
+        let mut command = host.deploy(&demanding);
+        command.current_dir(&folder).args(arguments);
+        exits(command.arg(program("exit.wat")), code)
+    };
+    let receipt = ["--receipt", "receipt"];
+    deploy(&[&manifest[..], &receipt].concat(), 7);
+    // Without the manifest nothing says which launch digests are the release's.
+    let stderr = text(&deploy(&[], 3).stderr);
+    assert!(stderr.contains("guest.measurement"), "{stderr}");
+    let demanding = demanding.to_str().unwrap();
+    let verify = ["receipt", "verify", "receipt", "--policy", demanding];
+    enarx(&[&verify[..], &manifest].concat(), 0);
+    enarx(&verify, 3);
+    // A withdrawn release is not current, and accepted by no policy that names it.
+    let text_of = fs::read_to_string(host.path("manifest.toml")).unwrap();
+    let withdrawn = text_of
+        .replace(
+            "status = \"current\"",
+            "status = \"withdrawn\"\nreason = \"broken\"",
+        )
+        .replace("serial = 1", "serial = 2");
+    fs::write(host.path("manifest.toml"), withdrawn).unwrap();
+    enarx(&sign, 0);
+    let output = enarx(&[&["policy", "new", "--local"][..], &of].concat(), 65);
+    assert!(text(&output.stderr).contains("no current release"));
+    let stderr = text(&deploy(&manifest, 3).stderr);
+    assert!(stderr.contains("withdrawn"), "{stderr}");
+    // A manifest that somebody else signed demands nothing.
+    enarx(&["release", "keygen", "other"], 0);
+    let other = ["--release", "manifest.toml", "--manifest-key", "other.pub"];
+    enarx(&[&["policy", "new", "--local"][..], &other].concat(), 3);
+    assert!(own.is_file());
+}
+
+/// A relay before a host that passes everything on, until it is told to hold everything back.
+struct Relay {
+    to: String,
+    holds: Arc<AtomicBool>,
+}
+
+/// Longer than any session waits for a sign of life.
+const HELD: Duration = Duration::from_secs(89);
+
+impl Relay {
+    fn before(host: &Host) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = listener.local_addr().unwrap();
+        let (place, pin) = host.to.split_once('#').unwrap();
+        let place = place.trim_start_matches("https://").to_owned();
+        let holds = Arc::new(AtomicBool::new(false));
+        let held = holds.clone();
+        // It ends with the test's process, and its connections with those of the host.
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (Ok(near), Ok(far)) = (stream, TcpStream::connect(&place)) else {
+                    return;
+                };
+                let ends = [
+                    (near.try_clone().unwrap(), far.try_clone().unwrap()),
+                    (far, near),
+                ];
+                for (from, to) in ends {
+                    let held = held.clone();
+                    thread::spawn(move || pass(from, to, &held));
+                }
+            }
+        });
+        Self {
+            to: format!("https://{own}#{pin}"),
+            holds,
+        }
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, held: &AtomicBool) {
+    let mut chunk = [0; 16 << 10];
+    while let Ok(count) = from.read(&mut chunk) {
+        if held.load(Ordering::SeqCst) {
+            thread::sleep(HELD);
+        }
+        if count == 0 || to.write_all(&chunk[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(std::net::Shutdown::Write);
+}
+
+#[test]
+fn a_relay_that_holds_everything_back_does_not_stretch_a_run() {
+    let host = Host::start(&[]);
+    let policy = policy(host.folder());
+    let relay = Relay::before(&host);
+    let state = host.path("tenant");
+    let document = host.path("document.json");
+    let begun = Instant::now();
+    let mut child = common::enarx()
+        .args([
+            "deploy",
+            "--timeout",
+            "15s",
+            "--to",
+            &relay.to,
+            "--token-file",
+        ])
+        .arg(host.path("token"))
+        .arg("--policy")
+        .arg(&policy)
+        .arg(format!("--json={}", document.display()))
+        .arg(program("delivered.wat"))
+        .env("XDG_STATE_HOME", &state)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Its first output shows that it runs.
+    let mut first = [0];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
+    relay.holds.store(true, Ordering::SeqCst);
+    let stdin = child.stdin.take();
+    let output = child.wait_with_output().unwrap();
+    drop(stdin);
+    let took = begun.elapsed();
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(70), "{stderr}");
+    assert!(took < HELD, "{took:?}");
+    assert!(
+        stderr.contains("the time limit of 15s was reached"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("may run on: `enarx attach "), "{stderr}");
+    let found = read_json(&document);
+    let name = found["ticket"].as_str().unwrap();
+    assert!(stderr.contains(name), "{stderr}");
+    assert_eq!(found["code"], "agent.left");
+}
+
+#[test]
+fn a_run_beyond_its_time_is_ended_with_one_exit_code() {
+    let host = Host::start(&[]);
+    let policy = policy(host.folder());
+    let mut command = host.deploy(&policy);
+    command
+        .args(["--timeout", "10s"])
+        .arg(program("forever.wat"));
+    let stderr = text(&exits(&mut command, 124).stderr);
+    assert!(stderr.contains("give --timeout more"), "{stderr}");
+    // Before there is a Keep, nothing has been sent.
+    for flags in [["--timeout", "1ms"], ["-W", "timeout=1ms"]] {
+        let mut command = host.deploy(&policy);
+        let output = exits(command.args(flags).arg(program("exit.wat")), 124);
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains("before anything was sent"), "{stderr}");
+    }
+}
