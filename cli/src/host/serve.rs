@@ -181,6 +181,7 @@ fn settings(
         },
         rates: Rates::default(),
         doors: Doors::default(),
+        classes: Vec::new(),
         keep: KeepCommand { program, arguments },
         certificate: None,
         collateral,

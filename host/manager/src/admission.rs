@@ -5,7 +5,7 @@
 
 use crate::refusal::Refusal;
 use enarx_contract::{
-    Cidr, Connect, Contract, ContractError, Doors, Listen, Platform, Resources, Tenant, Times,
+    Cidr, Connect, Contract, ContractError, Doors, Listen, Platform, Resources, Times,
 };
 use enarx_manager_api::{Limits, Offer, PlatformOffer};
 use enarx_snp::product;
@@ -14,8 +14,8 @@ use enarx_snp::tcb::TcbVersion;
 /// Seconds by which a contract may begin later than now: the tenant's clock is another one.
 const MAX_SKEW: u64 = 300;
 
-/// Checks whose contract it is: this host's, with a named tenant. The tenant's signature is checked beside.
-pub(crate) fn check_parties(contract: &Contract, offer: &Offer) -> Result<(), Refusal> {
+/// Checks whose contract it is: this host's. The tenant's signature is checked beside.
+pub(crate) fn check_host(contract: &Contract, offer: &Offer) -> Result<(), Refusal> {
     let host = &contract.terms().host;
     if host.key != offer.key {
         return Err(Refusal::Host {
@@ -31,10 +31,7 @@ pub(crate) fn check_parties(contract: &Contract, offer: &Offer) -> Result<(), Re
             actual: host.name.as_str().to_string(),
         });
     }
-    match contract.terms().tenant {
-        Tenant::Named(_) => Ok(()),
-        Tenant::Open => Err(Refusal::Open),
-    }
+    Ok(())
 }
 
 /// Checks that the contract keeps to the offer at `now`, in seconds since 1970.

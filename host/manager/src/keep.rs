@@ -6,7 +6,7 @@
 use crate::keep_process::{ControlError, Order, Report, Reports};
 use crate::log::Log;
 use crate::process::{Process, Started, Starter};
-use crate::store::{End, Id, Record};
+use crate::record::{Claim, End, Id, Record};
 use crate::tokens::Owner;
 use bytes::BytesMut;
 use enarx_contract::canonical::{Base64, printable};
@@ -15,7 +15,8 @@ use enarx_manager_api::code::end;
 use enarx_manager_api::{KeepInfo, KeepState, limit};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -50,13 +51,25 @@ struct Ending {
     reason: &'static str,
 }
 
+/// The tenant of a Keep, recorded.
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    owner: Owner,
+    /// When it was asked for or claimed, in seconds since 1970.
+    since: u64,
+}
+
 /// A Keep that has not ended yet, or whose end is not recorded yet.
 pub(crate) struct Keep {
     pub id: Id,
     pub contract: Contract,
-    pub owner: Owner,
     pub host_signature: Signature,
-    pub created: u64,
+    /// Unset until somebody claims a Keep under an open contract.
+    holder: OnceLock<Holder>,
+    /// When it was launched, in seconds since 1970, and by the clock that never goes back.
+    launched: (u64, Instant),
+    /// True once a session has begun.
+    used: AtomicBool,
     /// The path of its door.
     pub door: PathBuf,
     /// Permits for sessions.
@@ -67,19 +80,22 @@ pub(crate) struct Keep {
 }
 
 impl Keep {
+    /// A Keep that is about to be launched, `now` in seconds since 1970; without an owner one that waits for a claim.
     pub(crate) fn new(
         contract: Contract,
-        owner: Owner,
+        owner: Option<Owner>,
         host_signature: Signature,
-        created: u64,
+        now: u64,
         door: PathBuf,
     ) -> Self {
+        let holder = owner.map(|owner| Holder { owner, since: now });
         Self {
             id: contract.keep_id(),
             contract,
-            owner,
             host_signature,
-            created,
+            holder: holder.map_or_else(OnceLock::new, OnceLock::from),
+            launched: (now, Instant::now()),
+            used: AtomicBool::new(false),
             door,
             sessions: Arc::new(Semaphore::new(limit::CONNECTIONS)),
             status: watch::Sender::new(Status {
@@ -89,6 +105,53 @@ impl Keep {
             ending: watch::Sender::default(),
             log: Mutex::default(),
         }
+    }
+
+    /// True if it is this token's.
+    pub(crate) fn is_of(&self, owner: &Owner) -> bool {
+        self.holder
+            .get()
+            .is_some_and(|holder| holder.owner == *owner)
+    }
+
+    /// True if nobody has claimed it.
+    pub(crate) fn is_unclaimed(&self) -> bool {
+        self.holder.get().is_none()
+    }
+
+    /// Makes it the tenant's whose claim is recorded. The first one stays.
+    pub(crate) fn hold(&self, claim: &Claim) {
+        self.holder.get_or_init(|| Holder {
+            owner: claim.owner,
+            since: claim.at,
+        });
+    }
+
+    /// True if it has ended, or somebody wishes its end.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.borrow().is_some() || self.state() == KeepState::Ended
+    }
+
+    /// How long ago it was launched.
+    pub(crate) fn age(&self) -> Duration {
+        self.launched.1.elapsed()
+    }
+
+    /// Notes that a session has begun.
+    pub(crate) fn used(&self) {
+        self.used.store(true, Ordering::Relaxed);
+    }
+
+    /// True if a session has begun.
+    pub(crate) fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// When it was asked for or claimed, and before that when it was launched, in seconds since 1970.
+    pub(crate) fn created(&self) -> u64 {
+        self.holder
+            .get()
+            .map_or(self.launched.0, |holder| holder.since)
     }
 
     /// Its state now.
@@ -102,7 +165,7 @@ impl Keep {
         info(
             self.id,
             *self.contract.digest(),
-            self.created,
+            self.created(),
             status.state,
             status.end,
         )
@@ -457,7 +520,7 @@ mod tests {
         });
         Keep::new(
             contract.unwrap(),
-            Hex([0; 32]),
+            Some(Hex([0; 32])),
             Hex([0; 64]),
             1,
             PathBuf::new(),

@@ -5,16 +5,20 @@
 use crate::bucket::Bucket;
 use crate::keep::Keep;
 use crate::metrics::Metrics;
+use crate::pool::Pool;
 use crate::process::Starter;
+use crate::record::{Claim, Claimed, End, Id, Record, Unclaimable};
 use crate::refusal::Refusal;
-use crate::store::{End, Id, Record, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::tokens::Owner;
-use crate::{Capacity, Rates, admission};
+use crate::{Capacity, Class, Rates, admission};
 use enarx_contract::canonical::Base64;
 use enarx_contract::{
     Agreement, Contract, Countersignature, Resources, Side, Tenant, signing_input,
 };
-use enarx_manager_api::{KeepAnswer, KeepInfo, KeepList, KeepState, NewKeep, Offer, code, limit};
+use enarx_manager_api::{
+    KeepAnswer, KeepInfo, KeepList, KeepState, NewKeep, Offer, Ready, code, limit,
+};
 use enarx_tls::Key;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -23,6 +27,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+/// How long a claimed Keep waits for its first session. It belongs to the tenant's share meanwhile, and would wait for as
+/// long as its contract says.
+const FIRST_SESSION: Duration = Duration::from_mins(10);
+
+/// How long a Keep that gives way may take to end.
+const GIVE_WAY: Duration = Duration::from_secs(5);
 
 /// The share that a token has used up.
 struct Account {
@@ -30,10 +42,35 @@ struct Account {
     requests: Arc<Semaphore>,
 }
 
+/// An amount of Keeps, virtual CPUs and memory.
+#[derive(Clone, Copy, Default)]
+struct Amount {
+    keeps: u64,
+    vcpus: u64,
+    memory: u64,
+}
+
+impl Amount {
+    fn and(self, keep: Resources) -> Self {
+        Self {
+            keeps: self.keeps.saturating_add(1),
+            vcpus: self.vcpus.saturating_add(keep.vcpus.into()),
+            memory: self.memory.saturating_add(keep.memory),
+        }
+    }
+
+    fn fits(self, capacity: &Capacity) -> bool {
+        self.keeps <= capacity.keeps.into()
+            && self.vcpus <= capacity.vcpus.into()
+            && self.memory <= capacity.memory
+    }
+}
+
 /// All Keeps.
 pub(crate) struct Keeps {
     offer: Offer,
     capacity: Capacity,
+    pub(crate) pool: Pool,
     rates: Rates,
     key: Key,
     doors: PathBuf,
@@ -43,7 +80,8 @@ pub(crate) struct Keeps {
     draining: AtomicBool,
     living: Mutex<HashMap<Id, Arc<Keep>>>,
     accounts: Mutex<HashMap<Owner, Account>>,
-    /// Held while a Keep is looked for and made, so that the same contract finds the same Keep.
+    /// Held while a Keep is looked for, made, claimed or taken back, so that the same contract finds the same Keep, and a
+    /// Keep that goes is given to nobody.
     launching: tokio::sync::Mutex<()>,
 }
 
@@ -66,6 +104,7 @@ impl Found {
 pub(crate) struct Parts {
     pub offer: Offer,
     pub capacity: Capacity,
+    pub classes: Vec<Class>,
     pub rates: Rates,
     pub key: Key,
     /// The folder of the Keeps' doors.
@@ -80,6 +119,7 @@ impl Keeps {
         Self {
             offer: parts.offer,
             capacity: parts.capacity,
+            pool: Pool::new(parts.classes),
             rates: parts.rates,
             key: parts.key,
             doors: parts.doors,
@@ -93,8 +133,41 @@ impl Keeps {
         }
     }
 
-    pub(crate) fn offer(&self) -> &Offer {
+    /// What the host offers, with the Keeps that are ready now.
+    pub(crate) fn offer(&self) -> Offer {
+        Offer {
+            ready: self.ready(),
+            ..self.offer.clone()
+        }
+    }
+
+    /// The Keeps that may be claimed.
+    fn ready(&self) -> Vec<Ready> {
+        if !self.is_open() {
+            return Vec::new();
+        }
+        let ready = self
+            .unclaimed()
+            .into_iter()
+            .filter(|keep| keep.state() == KeepState::Ready && !keep.is_ending())
+            .map(|keep| Ready {
+                contract: Base64(keep.contract.bytes().to_vec()),
+                host_signature: keep.host_signature,
+                class: keep.contract.terms().class.clone(),
+            });
+        self.pool.choose(ready.collect())
+    }
+
+    /// The fixed part of the offer.
+    pub(crate) fn terms(&self) -> &Offer {
         &self.offer
+    }
+
+    /// The Keeps that nobody has claimed.
+    pub(crate) fn unclaimed(&self) -> Vec<Arc<Keep>> {
+        let living = self.living();
+        let unclaimed = living.values().filter(|keep| keep.is_unclaimed());
+        unclaimed.cloned().collect()
     }
 
     fn living(&self) -> MutexGuard<'_, HashMap<Id, Arc<Keep>>> {
@@ -124,13 +197,25 @@ impl Keeps {
         !self.draining.load(Ordering::Relaxed)
     }
 
-    /// Takes no new contracts from now on. When this returns, no launch is under way.
+    /// Takes no new contracts from now on. When this returns, no launch is under way, and the Keeps that nobody has claimed
+    /// are ending.
     pub(crate) async fn close(&self) {
         self.draining.store(true, Ordering::Relaxed);
-        drop(self.launching.lock().await);
+        self.pool.wake();
+        self.take_back(|_| true, code::end::SHUTDOWN).await;
     }
 
-    /// Launches the Keep of a contract, or finds it. True if it is new.
+    /// Ends Keeps that nobody has claimed. None of them is claimed any more when this returns.
+    pub(crate) async fn take_back(&self, which: impl Fn(&Keep) -> bool, reason: &'static str) {
+        let _one_at_a_time = self.launching.lock().await;
+        for keep in self.unclaimed() {
+            if which(&keep) {
+                keep.end_after(Duration::ZERO, reason);
+            }
+        }
+    }
+
+    /// Launches the Keep of a contract, claims it, or finds it. True if it is new.
     ///
     /// It runs to its end although the client may be gone: what it has begun is recorded.
     pub(crate) async fn launch(
@@ -149,51 +234,90 @@ impl Keeps {
         new: NewKeep,
     ) -> Result<(KeepAnswer, bool), Refusal> {
         let contract = Contract::decode(&new.contract.0)?;
-        admission::check_parties(&contract, &self.offer)?;
-        let Tenant::Named(tenant) = contract.terms().tenant else {
-            return Err(Refusal::Open);
+        admission::check_host(&contract, &self.offer)?;
+        let tenant = match (contract.terms().tenant, new.tenant_key) {
+            (Tenant::Named(_), Some(_)) => {
+                return Err(Refusal::TenantKey("named by the contract already"));
+            }
+            (Tenant::Open, None) => return Err(Refusal::TenantKey("missing")),
+            (Tenant::Named(key), None) | (Tenant::Open, Some(key)) => Countersignature {
+                key,
+                signature: new.tenant_signature,
+            },
         };
-        contract.verify_tenant(&tenant, &new.tenant_signature)?;
+        contract.verify_tenant(&tenant.key, &tenant.signature)?;
 
         let _one_at_a_time = self.launching.lock().await;
+        if contract.terms().tenant == Tenant::Open {
+            let claim = Claim {
+                owner,
+                tenant,
+                at: crate::now(),
+            };
+            return Ok((self.claim(&contract, claim).await?, false));
+        }
         if let Some(answer) = self.find_by_contract(&owner, &contract).await? {
             return Ok((answer, false));
         }
         if !self.is_open() {
             return Err(Refusal::Draining);
         }
+        let resources = contract.terms().resources;
         admission::check_terms(&contract, &self.offer, crate::now())?;
-        self.check_room(&owner, contract.terms().resources)?;
-        self.with_account(owner, |account| account.launches.take(Instant::now()))
-            .map_err(Refusal::Launches)?;
+        self.check_share(&owner, resources)?;
+        self.make_room(resources).await?;
+        self.take_launch(owner)?;
+        let answer = self.begin(contract, Some((owner, tenant))).await?;
+        self.metrics.claimed("cold");
+        Ok((answer, true))
+    }
 
+    /// Counts a launch of this token.
+    fn take_launch(&self, owner: Owner) -> Result<(), Refusal> {
+        self.with_account(owner, |account| account.launches.take(Instant::now()))
+            .map_err(Refusal::Launches)
+    }
+
+    /// Launches a Keep that waits for whoever claims it. The contract is the host's own.
+    pub(crate) async fn launch_open(self: &Arc<Self>, contract: Contract) -> Result<(), Refusal> {
+        let _one_at_a_time = self.launching.lock().await;
+        if !self.is_open() {
+            return Err(Refusal::Draining);
+        }
+        // A Keep that waits sends nobody away.
+        let used = self.used(|_| true).and(contract.terms().resources);
+        if !used.fits(&self.capacity) {
+            return Err(Refusal::Capacity);
+        }
+        self.begin(contract, None).await.map(drop)
+    }
+
+    /// Signs a contract, records it, and launches its Keep. The caller holds the lock of launches.
+    async fn begin(
+        self: &Arc<Self>,
+        contract: Contract,
+        tenant: Option<(Owner, Countersignature)>,
+    ) -> Result<KeepAnswer, Refusal> {
         let host_signature = self
             .key
             .sign(&signing_input(Side::Host, contract.digest()))
             .map_err(Refusal::manager)?;
         let agreement = Agreement {
             contract: Base64(contract.bytes().to_vec()),
-            tenant: Some(Countersignature {
-                key: tenant,
-                signature: new.tenant_signature,
-            }),
+            tenant: tenant.map(|(_, signed)| signed),
             host: Some(host_signature),
         };
-        let id = contract.keep_id();
-        let keep = Arc::new(Keep::new(
-            contract,
-            owner,
-            host_signature,
-            crate::now(),
-            self.doors.join(format!("{id}.sock")),
-        ));
+        let owner = tenant.map(|(owner, _)| owner);
+        let (id, now) = (contract.keep_id(), crate::now());
         let record = Record::new(
             agreement,
-            *keep.contract.digest(),
+            *contract.digest(),
             owner,
-            keep.created,
-            keep.contract.terms().times.not_after,
+            now,
+            contract.terms().times.not_after,
         );
+        let door = self.doors.join(format!("{id}.sock"));
+        let keep = Arc::new(Keep::new(contract, owner, host_signature, now, door));
         // Whoever asks for it meanwhile finds it launching.
         self.living().insert(id, keep.clone());
         let stored = self
@@ -209,14 +333,76 @@ impl Keeps {
             return Err(refusal);
         }
         self.metrics.launched();
-        tracing::info!(keep = %id, "a Keep was asked for");
+        tracing::info!(keep = %id, claimed = owner.is_some(), "a Keep is launched");
         let answer = KeepAnswer {
             keep: keep.info(),
             host_signature,
         };
         let keeps = self.clone();
+        if owner.is_none() {
+            let (keeps, keep) = (keeps.clone(), keep.clone());
+            tokio::spawn(async move {
+                keep.wait(KeepState::Ready).await;
+                keeps.pool.wake();
+            });
+        }
         tokio::spawn(async move { keeps.live(keep).await });
-        Ok((answer, true))
+        Ok(answer)
+    }
+
+    /// Gives the Keep of an open contract to the tenant who claims it. The caller holds the lock of launches, and the
+    /// claim's signature holds.
+    async fn claim(
+        self: &Arc<Self>,
+        contract: &Contract,
+        claim: Claim,
+    ) -> Result<KeepAnswer, Refusal> {
+        let (id, owner) = (contract.keep_id(), claim.owner);
+        let living = self.living().get(&id).cloned();
+        if let Some(keep) = living.as_ref().filter(|keep| keep.is_unclaimed()) {
+            if !self.is_open() {
+                return Err(Refusal::Draining);
+            }
+            if keep.is_ending() {
+                return Err(Refusal::Gone);
+            }
+            self.check_share(&owner, contract.terms().resources)?;
+            self.take_launch(owner)?;
+        }
+        let recorded = claim.clone();
+        let claimed = self
+            .with_store(move |store| store.claim(&id, &recorded))
+            .await;
+        let claimed = match (claimed, &living) {
+            (Ok(claimed), _) => claimed,
+            (Err(refusal), keep) => {
+                // It may be recorded all the same, so nobody else may have the Keep.
+                if let Some(keep) = keep.as_ref().filter(|keep| keep.is_unclaimed()) {
+                    keep.end_after(Duration::ZERO, code::end::CLAIM_LOST);
+                }
+                return Err(refusal);
+            }
+        };
+        match claimed {
+            None => return Err(Refusal::Open),
+            Some(Err(Unclaimable::Taken)) => return Err(Refusal::Taken),
+            Some(Err(Unclaimable::Gone)) => return Err(Refusal::Gone),
+            Some(Ok(Claimed::Before)) => {}
+            Some(Ok(Claimed::Now)) => {
+                self.metrics.claimed("warm");
+                tracing::info!(keep = %id, "a Keep is claimed");
+            }
+        }
+        if let Some(keep) = &living {
+            keep.hold(&claim);
+            if claimed == Some(Ok(Claimed::Now)) {
+                self.pool.claimed(&contract.terms().class);
+                tokio::spawn(end_unused(keep.clone()));
+            }
+        }
+        self.find_by_contract(&owner, contract)
+            .await?
+            .ok_or(Refusal::Open)
     }
 
     /// The Keep of this contract, if there is one.
@@ -228,7 +414,7 @@ impl Keeps {
         let id = contract.keep_id();
         let living = self.living().get(&id).cloned();
         if let Some(keep) = living {
-            if keep.owner != *owner || keep.contract.digest() != contract.digest() {
+            if !keep.is_of(owner) || keep.contract.digest() != contract.digest() {
                 return Err(Refusal::Taken);
             }
             return Ok(Some(KeepAnswer {
@@ -242,7 +428,7 @@ impl Keeps {
         let Some(host_signature) = record.agreement.host else {
             return Err(Refusal::Taken);
         };
-        if record.owner != *owner || record.digest != *contract.digest() {
+        if record.owner != Some(*owner) || record.digest != *contract.digest() {
             return Err(Refusal::Taken);
         }
         Ok(Some(KeepAnswer {
@@ -251,32 +437,24 @@ impl Keeps {
         }))
     }
 
-    /// Checks that one more Keep fits: into what the token may have, and into the host.
-    fn check_room(&self, owner: &Owner, wanted: Resources) -> Result<(), Refusal> {
+    /// The amount that these Keeps have.
+    fn used(&self, of: impl Fn(&Keep) -> bool) -> Amount {
         let living = self.living();
-        let used = |of: Option<&Owner>| {
-            living
-                .values()
-                .filter(|keep| of.is_none_or(|owner| keep.owner == *owner))
-                .map(|keep| keep.contract.terms().resources)
-                .chain([wanted])
-                .fold(
-                    (0_u64, 0_u64, 0_u64),
-                    |(keeps, vcpus, memory), resources| {
-                        (
-                            keeps + 1,
-                            vcpus + u64::from(resources.vcpus),
-                            memory.saturating_add(resources.memory),
-                        )
-                    },
-                )
-        };
-        let (keeps, vcpus, memory) = used(Some(owner));
+        let resources = living
+            .values()
+            .filter(|keep| of(keep))
+            .map(|keep| keep.contract.terms().resources);
+        resources.fold(Amount::default(), Amount::and)
+    }
+
+    /// Checks that one more Keep fits into what the token may have.
+    fn check_share(&self, owner: &Owner, wanted: Resources) -> Result<(), Refusal> {
+        let used = self.used(|keep| keep.is_of(owner)).and(wanted);
         let limits = &self.offer.limits;
         for (code, limit, wanted) in [
-            (code::LIMIT_KEEPS, limits.keeps.into(), keeps),
-            (code::LIMIT_VCPUS, limits.vcpus.into(), vcpus),
-            (code::LIMIT_MEMORY, limits.memory, memory),
+            (code::LIMIT_KEEPS, limits.keeps.into(), used.keeps),
+            (code::LIMIT_VCPUS, limits.vcpus.into(), used.vcpus),
+            (code::LIMIT_MEMORY, limits.memory, used.memory),
         ] {
             if wanted > limit {
                 return Err(Refusal::Limit {
@@ -286,18 +464,48 @@ impl Keeps {
                 });
             }
         }
-        let (keeps, vcpus, memory) = used(None);
-        let capacity = &self.capacity;
-        let fits = keeps <= capacity.keeps.into()
-            && vcpus <= capacity.vcpus.into()
-            && memory <= capacity.memory;
-        if fits { Ok(()) } else { Err(Refusal::Capacity) }
+        Ok(())
+    }
+
+    /// Makes room for one more Keep in the host: Keeps that nobody has claimed end if they are in its way. The caller holds
+    /// the lock of launches, so that none of them is claimed meanwhile.
+    async fn make_room(&self, wanted: Resources) -> Result<(), Refusal> {
+        let mut used = self.used(|keep| !keep.is_unclaimed()).and(wanted);
+        if !used.fits(&self.capacity) {
+            return Err(Refusal::Capacity);
+        }
+        let mut waiting = self.unclaimed();
+        // The most useful ones stay: those that are ready, and of these the youngest.
+        waiting.sort_by_key(|keep| {
+            let ready = keep.state() == KeepState::Ready && !keep.is_ending();
+            (!ready, keep.age())
+        });
+        let mut leaving = Vec::new();
+        for keep in waiting {
+            let with = used.and(keep.contract.terms().resources);
+            if with.fits(&self.capacity) {
+                used = with;
+            } else {
+                keep.end_after(Duration::ZERO, code::end::GAVE_WAY);
+                leaving.push(keep);
+            }
+        }
+        let all = async {
+            for keep in &leaving {
+                keep.wait(KeepState::Ended).await;
+            }
+        };
+        timeout(GIVE_WAY, all).await.map_err(|_| Refusal::Capacity)
     }
 
     /// Serves a Keep to its end, and records that.
     async fn live(&self, keep: Arc<Keep>) {
         let end = keep.live(&self.starter).await;
         self.metrics.ended(&end.reason);
+        if keep.is_unclaimed() && !keep.is_ending() {
+            tracing::warn!(keep = %keep.id, reason = end.reason, "a Keep that waited for a tenant has failed");
+            self.pool.failed(&keep.contract.terms().class, keep.age());
+        }
         let (id, recorded, log) = (keep.id, end.clone(), keep.log());
         let stored = self
             .with_store(move |store| store.end(&id, recorded, &log))
@@ -312,6 +520,7 @@ impl Keeps {
                 tracing::error!(keep = %id, %error, "the end of a Keep could not be recorded");
             }
         }
+        self.pool.wake();
     }
 
     /// Uses the store in a thread that may block.
@@ -330,13 +539,13 @@ impl Keeps {
     pub(crate) async fn find(&self, owner: &Owner, id: Id) -> Result<Found, Refusal> {
         let living = self.living().get(&id).cloned();
         if let Some(keep) = living {
-            if keep.owner == *owner {
+            if keep.is_of(owner) {
                 return Ok(Found::Living(keep));
             }
             return Err(Refusal::Keep);
         }
         match self.with_store(move |store| store.get(&id)).await? {
-            Some(record) if record.owner == *owner => Ok(Found::Ended(record.info(id))),
+            Some(record) if record.owner == Some(*owner) => Ok(Found::Ended(record.info(id))),
             _ => Err(Refusal::Keep),
         }
     }
@@ -357,7 +566,7 @@ impl Keeps {
         let mut keeps: Vec<_> = self
             .living()
             .values()
-            .filter(|keep| keep.owner == owner)
+            .filter(|keep| keep.is_of(&owner))
             .map(|keep| keep.info())
             .collect();
         keeps.sort_by_key(|keep| std::cmp::Reverse(keep.created));
@@ -427,6 +636,14 @@ impl Keeps {
             }
         }
         self.metrics.text()
+    }
+}
+
+/// Ends a claimed Keep whose tenant never comes.
+async fn end_unused(keep: Arc<Keep>) {
+    let ended = timeout(FIRST_SESSION, keep.wait(KeepState::Ended)).await;
+    if ended.is_err() && !keep.is_used() {
+        keep.end_after(Duration::ZERO, code::end::UNUSED);
     }
 }
 

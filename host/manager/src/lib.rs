@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod backoff;
 mod bucket;
 mod certificate;
 mod error;
@@ -23,7 +24,9 @@ mod keeps;
 mod log;
 mod manager;
 mod metrics;
+mod pool;
 mod process;
+mod record;
 mod refusal;
 mod relay;
 mod routes;
@@ -34,7 +37,7 @@ mod tokens;
 
 pub use error::{ManagerError, StateError};
 pub use manager::Manager;
-pub use settings::{Capacity, Collaterals, KeepCommand, Rates, Settings};
+pub use settings::{Capacity, Class, Collaterals, KeepCommand, Rates, Settings};
 pub use state::State;
 pub use tokens::Token;
 

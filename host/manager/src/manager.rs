@@ -5,6 +5,7 @@
 use crate::certificate::Certificate;
 use crate::keeps::{self, Keeps, Parts};
 use crate::metrics::Metrics;
+use crate::pool;
 use crate::process::Starter;
 use crate::routes::Routes;
 use crate::store::Store;
@@ -78,6 +79,7 @@ impl Manager {
                 range: "at least 1 each",
             });
         }
+        pool::check(&settings)?;
         let state = State::open(&settings.state)?;
         let lock = lock(&state)?;
         let certificate = match &settings.certificate {
@@ -103,8 +105,11 @@ impl Manager {
                 platforms: settings.platforms,
                 limits: settings.limits,
                 doors: settings.doors,
+                classes: settings.classes.iter().map(pool::offered).collect(),
+                ready: Vec::new(),
             },
             capacity: settings.capacity,
+            classes: settings.classes,
             rates: settings.rates,
             key: state.key().clone(),
             doors,
@@ -158,6 +163,7 @@ impl Manager {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ManagerError> {
         let keeps = self.routes.keeps.clone();
         tracing::info!(address = %self.address, "the manager serves");
+        let filling = tokio::spawn(keeps.clone().fill());
         let serve = self.serve();
         let end = async {
             shutdown.await;
@@ -169,6 +175,7 @@ impl Manager {
             self.closing.send_replace(true);
         };
         tokio::join!(serve, end);
+        filling.abort();
         match keeps.count() {
             0 => Ok(()),
             left => Err(ManagerError::Left(left)),

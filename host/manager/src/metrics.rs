@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     /// Keeps by state.
     keeps: Family<Label, Gauge>,
     launches: Counter,
+    claims: Family<Label, Counter>,
     ends: Family<Label, Counter>,
     refusals: Family<Label, Counter>,
     relays: Gauge,
@@ -27,7 +28,7 @@ pub(crate) struct Metrics {
 }
 
 /// Reasons of ends that are labels of their own.
-const ENDS: [&str; 8] = [
+const ENDS: [&str; 12] = [
     code::end::START,
     code::end::LAUNCH_TIMEOUT,
     code::end::PROTOCOL,
@@ -36,6 +37,10 @@ const ENDS: [&str; 8] = [
     code::end::DELETED,
     code::end::SHUTDOWN,
     code::end::MANAGER_LOST,
+    code::end::REPLACED,
+    code::end::GAVE_WAY,
+    code::end::UNUSED,
+    code::end::CLAIM_LOST,
 ];
 
 impl Metrics {
@@ -44,6 +49,7 @@ impl Metrics {
         let metrics = Self {
             keeps: Family::default(),
             launches: Counter::default(),
+            claims: Family::default(),
             ends: Family::default(),
             refusals: Family::default(),
             relays: Gauge::default(),
@@ -52,7 +58,12 @@ impl Metrics {
             registry: Registry::default(),
         };
         registry.register("keeps", "Keeps by state", metrics.keeps.clone());
-        registry.register("launches", "Keeps asked for", metrics.launches.clone());
+        registry.register("launches", "Keeps launched", metrics.launches.clone());
+        registry.register(
+            "claims",
+            "Keeps given to tenants: launched for them, or ready before",
+            metrics.claims.clone(),
+        );
         registry.register("ends", "Ends of Keeps by reason", metrics.ends.clone());
         registry.register("refusals", "Refusals by code", metrics.refusals.clone());
         registry.register("sessions", "Sessions passed on", metrics.relays.clone());
@@ -74,6 +85,11 @@ impl Metrics {
 
     pub(crate) fn launched(&self) {
         self.launches.inc();
+    }
+
+    /// Counts a Keep that was given to a tenant: `warm` if it ran before.
+    pub(crate) fn claimed(&self, kind: &'static str) {
+        self.claims.get_or_create(&[("kind", kind)]).inc();
     }
 
     /// Counts the end of a Keep. Words of its own are one label.

@@ -34,8 +34,12 @@ pub(crate) enum Refusal {
     Connections,
     #[error("there is no such Keep for this token")]
     Keep,
-    #[error("another token has asked for the Keep of this contract")]
+    #[error("the Keep of this contract is another tenant's")]
     Taken,
+    #[error("the Keep of this contract ended before anybody claimed it")]
+    Gone,
+    #[error("the tenant's key is {0}")]
+    TenantKey(&'static str),
     #[error("there is no collateral for this chip and TCB version")]
     Collateral,
     #[error("{0}")]
@@ -46,7 +50,7 @@ pub(crate) enum Refusal {
         expected: String,
         actual: String,
     },
-    #[error("the contract names no tenant, and this host takes no open contracts")]
+    #[error("the contract names no tenant, and this host has no Keep ready under it")]
     Open,
     #[error("this host has no such platform")]
     Platform { expected: String, actual: String },
@@ -109,6 +113,8 @@ impl Refusal {
             Self::Connections => code::CONNECTIONS,
             Self::Keep => code::KEEP,
             Self::Taken => code::TAKEN,
+            Self::Gone => code::GONE,
+            Self::TenantKey(_) => code::REQUEST,
             Self::Collateral => code::COLLATERAL,
             Self::Contract(error) => error.code(),
             Self::Host { .. } => code::HOST,
@@ -131,14 +137,14 @@ impl Refusal {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Token => StatusCode::UNAUTHORIZED,
-            Self::Request(_) => StatusCode::BAD_REQUEST,
+            Self::Request(_) | Self::TenantKey(_) => StatusCode::BAD_REQUEST,
             Self::Path | Self::Keep | Self::Collateral => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::Large => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Upgrade => StatusCode::UPGRADE_REQUIRED,
-            Self::NotReady { .. } | Self::Taken => StatusCode::CONFLICT,
+            Self::NotReady { .. } | Self::Taken | Self::Gone => StatusCode::CONFLICT,
             Self::Contract(_)
             | Self::Host { .. }
             | Self::Open
@@ -206,9 +212,16 @@ impl Refusal {
                 "wait for the state ready, or ask for a Keep of a new contract"
             }
             Self::Connections | Self::Requests { .. } => "end another one first",
-            Self::Taken => "make a contract with a new id",
+            Self::Taken | Self::Gone => {
+                "make a contract with a new id, or claim another Keep of the host's offer"
+            }
+            Self::TenantKey(_) => {
+                "send tenant_key with an open contract, and no other key than the named one with any other"
+            }
             Self::Host { .. } => "take key and name from the host's offer",
-            Self::Open => "name the tenant's key in the contract",
+            Self::Open => {
+                "claim a Keep of the host's offer, or name the tenant's key in the contract"
+            }
             Self::Platform { .. } => "take a platform of the host's offer",
             Self::Resources { .. } | Self::Times { .. } | Self::Doors(_) => {
                 "keep to the limits and doors of the host's offer"

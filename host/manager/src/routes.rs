@@ -159,7 +159,7 @@ impl Routes {
         let owner = self.authenticate(request.headers())?;
         let permit = self.keeps.request(owner)?;
         match (call.route.method, call.route.path) {
-            ("GET", path::OFFER) => Ok(json(StatusCode::OK, self.keeps.offer())),
+            ("GET", path::OFFER) => Ok(json(StatusCode::OK, &self.keeps.offer())),
             ("GET", path::COLLATERAL) => {
                 let known = request.headers().get(header::IF_NONE_MATCH).cloned();
                 self.collateral(call.hex(0)?, call.hex(1)?, known).await
@@ -312,6 +312,7 @@ impl Routes {
                 return;
             };
             tracing::debug!(keep = %keep.id, "a session begins");
+            keep.used();
             tokio::select! {
                 result = relay::relay(TokioIo::new(client), &keep, &metrics) => {
                     tracing::debug!(keep = %keep.id, ?result, "a session has ended");

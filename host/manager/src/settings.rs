@@ -2,7 +2,8 @@
 
 //! The decisions of the host's owner about a manager. The owner is trusted by the manager, and by no tenant.
 
-use enarx_contract::Doors;
+use enarx_contract::canonical::Name;
+use enarx_contract::{Doors, Image, Platform, Resources};
 use enarx_manager_api::{Collateral, Limits, PlatformOffer};
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -28,6 +29,9 @@ pub struct Settings {
     pub rates: Rates,
     /// The ways of applications to reach outside of their Keeps. A contract whose doors are not all among these is refused.
     pub doors: Doors,
+    /// The sizes of Keep that are kept ready; at most [`enarx_manager_api::limit::CLASSES`], each within `limits` and
+    /// `capacity`.
+    pub classes: Vec<Class>,
     /// The program that serves one Keep.
     pub keep: KeepCommand,
     /// Certificate chain and private key, PEM; `None`: the state folder's own.
@@ -36,6 +40,25 @@ pub struct Settings {
     pub collateral: Arc<dyn Collaterals>,
     /// How long Keeps may go on when the manager is to end.
     pub grace: Duration,
+}
+
+/// A size of Keep, and how many of it wait, started, for whoever claims them. Their contracts are open and have no doors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Class {
+    /// Its name, which the contracts repeat.
+    pub name: Name,
+    /// The platform of the contracts: one of the settings' platforms.
+    pub platform: Platform,
+    /// The image that is measured, `None` exactly where nothing is.
+    pub image: Option<Image>,
+    /// The resources.
+    pub resources: Resources,
+    /// The contracts' `detached_seconds_max`.
+    pub detached_seconds_max: u32,
+    /// The contracts' `runtime_seconds_max`.
+    pub runtime_seconds_max: u32,
+    /// How many Keeps wait. They count towards the host's capacity, and give way when another Keep needs the place.
+    pub warm: u32,
 }
 
 /// The most that all Keeps of a host together may have.

@@ -1,22 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The record of all Keeps: contracts seen, with both signatures, and how each Keep ended. A contract has one Keep for
+//! The record of all Keeps: contracts seen, with their signatures, and how each Keep ended. A contract has one Keep for
 //! ever, so records outlive their Keeps, until nobody could launch the contract again.
 
+use crate::record::{Claim, Claimed, End, Id, Record, Unclaimable};
 use crate::tokens::Owner;
 use crate::{ManagerError, files};
-use enarx_contract::Agreement;
 use enarx_contract::canonical::Hex;
 use redb::backends::FileBackend;
 use redb::{
     Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition,
     WriteTransaction,
 };
-use serde::{Deserialize, Serialize};
 use std::path::Path;
-
-/// Version of records.
-const VERSION: u32 = 1;
 
 /// Seconds for which a record is kept after its Keep's end and its contract's.
 const RETENTION: u64 = 7 * 24 * 3600;
@@ -33,60 +29,11 @@ const EXPIRING: TableDefinition<&[u8], ()> = TableDefinition::new("expiring");
 /// Name of a Keep that has ended → the last words of its process.
 const LOGS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("logs");
 
-/// A Keep's name.
-pub(crate) type Id = Hex<16>;
-
-/// The record of a Keep.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Record {
-    version: u32,
-    /// The contract with both signatures.
-    pub agreement: Agreement,
-    /// SHA-256 of the contract.
-    pub digest: Hex<32>,
-    /// The token that asked for the Keep.
-    pub owner: Owner,
-    /// When it was asked for, in seconds since 1970.
-    pub created: u64,
-    /// Last second of the contract.
-    pub not_after: u64,
-    /// How it ended.
-    pub end: Option<End>,
-}
-
-/// How a Keep ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct End {
-    /// Printable ASCII.
-    pub reason: String,
-    pub code: Option<i32>,
-    /// When, in seconds since 1970.
-    pub at: u64,
-}
-
-impl Record {
-    pub(crate) fn new(
-        agreement: Agreement,
-        digest: Hex<32>,
-        owner: Owner,
-        created: u64,
-        not_after: u64,
-    ) -> Self {
-        Self {
-            version: VERSION,
-            agreement,
-            digest,
-            owner,
-            created,
-            not_after,
-            end: None,
-        }
-    }
-
-    fn owned_key(&self, id: &Id) -> Vec<u8> {
-        let newest_first = u64::MAX - self.created;
-        [&self.owner.0[..], &newest_first.to_be_bytes(), &id.0].concat()
-    }
+/// The name of a token's Keep in [`OWNED`]; `None` for a Keep of nobody.
+fn owned_key(id: &Id, record: &Record) -> Option<Vec<u8>> {
+    let newest_first = u64::MAX - record.created;
+    let owner = record.owner?;
+    Some([&owner.0[..], &newest_first.to_be_bytes(), &id.0].concat())
 }
 
 /// Why a record could not be read or written.
@@ -164,9 +111,34 @@ impl Store {
                 .open_table(KEEPS)?
                 .insert(&id.0[..], bytes.as_slice())?;
             write.open_table(LIVING)?.insert(&id.0[..], ())?;
-            let owned = record.owned_key(id);
-            write.open_table(OWNED)?.insert(owned.as_slice(), ())?;
+            if let Some(owned) = owned_key(id, record) {
+                write.open_table(OWNED)?.insert(owned.as_slice(), ())?;
+            }
             Ok(())
+        })
+    }
+
+    /// Records the claim of a Keep; `None`: there is no such Keep. What this answers holds for ever, also when the manager
+    /// is killed before it could tell anybody.
+    pub(crate) fn claim(
+        &self,
+        id: &Id,
+        claim: &Claim,
+    ) -> Result<Option<Result<Claimed, Unclaimable>>, StoreError> {
+        self.change(|write| {
+            let mut keeps = write.open_table(KEEPS)?;
+            let Some(mut record) = read(&keeps, id)? else {
+                return Ok(None);
+            };
+            let claimed = record.claim(claim);
+            if claimed == Ok(Claimed::Now) {
+                let bytes = serde_json::to_vec(&record)?;
+                keeps.insert(&id.0[..], bytes.as_slice())?;
+                if let Some(owned) = owned_key(id, &record) {
+                    write.open_table(OWNED)?.insert(owned.as_slice(), ())?;
+                }
+            }
+            Ok(Some(claimed))
         })
     }
 
@@ -190,11 +162,7 @@ impl Store {
 
     /// The record of a Keep.
     pub(crate) fn get(&self, id: &Id) -> Result<Option<Record>, StoreError> {
-        let read = self.0.begin_read()?;
-        let found = read.open_table(KEEPS)?.get(&id.0[..])?;
-        Ok(found
-            .map(|bytes| serde_json::from_slice(bytes.value()))
-            .transpose()?)
+        read(&self.0.begin_read()?.open_table(KEEPS)?, id)
     }
 
     /// The last Keeps of an owner, newest first, at most `limit`; true if there are more.
@@ -258,7 +226,9 @@ impl Store {
                     continue;
                 };
                 let record: Record = serde_json::from_slice(bytes.value())?;
-                owned.remove(record.owned_key(&id).as_slice())?;
+                if let Some(key) = owned_key(&id, &record) {
+                    owned.remove(key.as_slice())?;
+                }
             }
             Ok(old.len())
         })
@@ -278,12 +248,19 @@ impl StoreError {
     }
 }
 
+fn read(
+    keeps: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    id: &Id,
+) -> Result<Option<Record>, StoreError> {
+    let bytes = keeps.get(&id.0[..])?;
+    Ok(bytes
+        .map(|bytes| serde_json::from_slice(bytes.value()))
+        .transpose()?)
+}
+
 fn end_in(write: &WriteTransaction, id: &Id, end: End) -> Result<(), StoreError> {
     let mut keeps = write.open_table(KEEPS)?;
-    let mut record: Record = {
-        let bytes = keeps.get(&id.0[..])?.ok_or(StoreError::Missing(*id))?;
-        serde_json::from_slice(bytes.value())?
-    };
+    let mut record = read(&keeps, id)?.ok_or(StoreError::Missing(*id))?;
     let expires = record.not_after.max(end.at).saturating_add(RETENTION);
     record.end = Some(end);
     let bytes = serde_json::to_vec(&record)?;
@@ -297,6 +274,8 @@ fn end_in(write: &WriteTransaction, id: &Id, end: End) -> Result<(), StoreError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::tests::{claim, open};
+    use enarx_contract::Agreement;
     use enarx_contract::canonical::Base64;
 
     fn record(owner: u8, created: u64) -> Record {
@@ -305,7 +284,8 @@ mod tests {
             tenant: None,
             host: None,
         };
-        Record::new(agreement, Hex([9; 32]), Hex([owner; 32]), created, 1000)
+        let owner = Some(Hex([owner; 32]));
+        Record::new(agreement, Hex([9; 32]), owner, created, 1000)
     }
 
     fn end(at: u64) -> End {
@@ -346,6 +326,34 @@ mod tests {
         assert_eq!(found(2), Some(lost.clone()));
         assert_eq!(found(3), Some(lost));
         assert!(store.get(&id(4)).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_claim_outlives_the_store_and_its_keep_is_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keeps.redb");
+        let store = Store::open(&path).unwrap();
+        store.insert(&id(1), &open()).unwrap();
+        store.insert(&id(2), &open()).unwrap();
+        let claims = |store: &Store, number, owner| {
+            let claim = claim(owner, owner);
+            store.claim(&id(number), &claim).unwrap()
+        };
+        assert_eq!(claims(&store, 3, 1), None);
+        assert_eq!(claims(&store, 1, 1), Some(Ok(Claimed::Now)));
+        drop(store);
+        let store = Store::open(&path).unwrap();
+        store.end_living(&end(40)).unwrap();
+        assert_eq!(claims(&store, 1, 1), Some(Ok(Claimed::Before)));
+        assert_eq!(claims(&store, 1, 2), Some(Err(Unclaimable::Taken)));
+        assert_eq!(claims(&store, 2, 2), Some(Err(Unclaimable::Gone)));
+        let (owned, _) = store.owned(&Hex([1; 32]), 10).unwrap();
+        assert_eq!(owned.len(), 1);
+        let record = &owned[0].1;
+        assert_eq!((record.created, record.end.clone()), (20, Some(end(40))));
+        assert!(store.owned(&Hex([2; 32]), 10).unwrap().0.is_empty());
+        assert_eq!(store.forget(u64::MAX).unwrap(), 2);
+        assert!(store.owned(&Hex([1; 32]), 10).unwrap().0.is_empty());
     }
 
     #[test]

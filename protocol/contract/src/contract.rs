@@ -172,6 +172,19 @@ pub struct MinTcb {
 }
 
 impl MinTcb {
+    /// The components of a TCB version of this layout.
+    #[must_use]
+    pub fn of(version: TcbVersion, layout: Layout) -> Self {
+        let of = |component| version.get(layout, component);
+        Self {
+            fmc: of(Component::Fmc),
+            bootloader: of(Component::Bootloader).unwrap_or(0),
+            tee: of(Component::Tee).unwrap_or(0),
+            snp: of(Component::Snp).unwrap_or(0),
+            microcode: of(Component::Microcode).unwrap_or(0),
+        }
+    }
+
     /// These components as a TCB version of this layout.
     #[must_use]
     pub fn version(&self, layout: Layout) -> TcbVersion {
@@ -215,7 +228,8 @@ pub struct Times {
     /// Last second, since 1970.
     #[serde(with = "integer")]
     pub not_after: u64,
-    /// Seconds that a Keep waits for an application before it ends.
+    /// Seconds that a Keep waits for an application before it ends, from its own start on: under an open contract too, since
+    /// a Keep sees no claim.
     pub unprovisioned_seconds: u32,
     /// Most seconds that an application may run without a session.
     pub detached_seconds_max: u32,

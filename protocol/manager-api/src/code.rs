@@ -25,13 +25,15 @@ pub const NOT_READY: &str = "session.not-ready";
 pub const CONNECTIONS: &str = "session.connections";
 /// There is no such Keep for this token (404).
 pub const KEEP: &str = "keep";
-/// Another token has asked for the Keep of this contract (409).
+/// Another token, or another key, has asked for the Keep of this contract (409).
 pub const TAKEN: &str = "keep.taken";
+/// The Keep of this open contract ended, or is ending, before anybody claimed it (409).
+pub const GONE: &str = "keep.gone";
 /// There is no collateral for this chip and TCB version (404).
 pub const COLLATERAL: &str = "collateral";
 /// The contract names another host's key or name (422).
 pub const HOST: &str = "contract.host";
-/// The contract names no tenant; this manager does not take such contracts (422).
+/// The contract names no tenant, and is none of those under which this host has a Keep ready (422).
 pub const OPEN: &str = "contract.open";
 /// The host has no such platform (422).
 pub const PLATFORM: &str = "contract.platform";
@@ -72,6 +74,14 @@ pub mod end {
     pub const DELETED: &str = "deleted";
     /// The manager ended, and its Keeps with it.
     pub const SHUTDOWN: &str = "manager-shutdown";
+    /// Nobody claimed it while it was fresh: another one takes its place.
+    pub const REPLACED: &str = "pool.replaced";
+    /// Nobody had claimed it, and another Keep needed its place.
+    pub const GAVE_WAY: &str = "pool.gave-way";
+    /// A tenant claimed it, and opened no session in time.
+    pub const UNUSED: &str = "pool.unused";
+    /// Its claim could not be recorded, so nobody gets it.
+    pub const CLAIM_LOST: &str = "pool.claim-lost";
     /// The manager was killed, and its Keeps with it.
     pub const MANAGER_LOST: &str = "manager-lost";
 }

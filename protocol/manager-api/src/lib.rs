@@ -27,7 +27,7 @@ mod schema;
 pub use problem::Problem;
 
 use enarx_contract::canonical::{Base64, Hex, Name};
-use enarx_contract::{Backend, Doors, PublicKey, Signature, Tee};
+use enarx_contract::{Backend, Contract, ContractError, Doors, PublicKey, Signature, Tee};
 use serde::{Deserialize, Serialize};
 
 /// Version of the interface; [`Offer::version`] tells it.
@@ -60,6 +60,10 @@ pub mod limit {
     pub const DEFAULT_GRACE_SECONDS: u32 = 10;
     /// Largest log of a Keep, in bytes: the last ones are kept.
     pub const LOG: usize = 64 << 10;
+    /// Most classes of a host.
+    pub const CLASSES: usize = 16;
+    /// Most ready Keeps of a class in an [`crate::Offer`].
+    pub const READY: usize = 4;
     /// Most Keeps in a [`crate::KeepList`].
     pub const LIST: usize = 1000;
     /// Largest answer of a manager, in bytes, but for a session. A client reads no more.
@@ -87,6 +91,55 @@ pub struct Offer {
     /// The ways of applications to reach outside of their Keeps; a contract has these doors or fewer.
     #[cfg_attr(feature = "openapi", schemars(with = "schema::Doors"))]
     pub doors: Doors,
+    /// The sizes of Keep that it keeps ready, at most [`limit::CLASSES`].
+    #[serde(default)]
+    pub classes: Vec<ClassOffer>,
+    /// Keeps that wait for whoever claims them first, at most [`limit::READY`] of a class.
+    #[serde(default)]
+    pub ready: Vec<Ready>,
+}
+
+/// A size of Keep that a host keeps ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct ClassOffer {
+    /// Its name, the `class` of its contracts.
+    #[cfg_attr(feature = "openapi", schemars(with = "schema::NameText"))]
+    pub name: Name,
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// Keeps that the host wants to have ready.
+    pub warm: u32,
+}
+
+/// A Keep that runs and waits under an open contract, which the host has written and signed. A [`NewKeep`] with the
+/// tenant's key claims it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct Ready {
+    /// The contract's canonical bytes.
+    #[cfg_attr(feature = "openapi", schemars(with = "schema::Base64Text"))]
+    pub contract: Base64,
+    /// The host's signature on it: `enarx_contract::signing_input` of the host's side.
+    #[cfg_attr(feature = "openapi", schemars(with = "schema::HexText<64>"))]
+    pub host_signature: Signature,
+    /// The name of its class.
+    #[cfg_attr(feature = "openapi", schemars(with = "schema::NameText"))]
+    pub class: Name,
+}
+
+impl Ready {
+    /// The contract, if it is one that the host which it names has signed.
+    ///
+    /// # Errors
+    /// Those of [`Contract::decode`]; [`ContractError::Signature`].
+    pub fn verify(&self) -> Result<Contract, ContractError> {
+        let contract = Contract::decode(&self.contract.0)?;
+        contract.verify_host(&self.host_signature)?;
+        Ok(contract)
+    }
 }
 
 /// A kind of Keep. Everything here is a claim that only evidence can prove.
@@ -132,8 +185,9 @@ pub struct Limits {
     pub detached_seconds_max: u32,
 }
 
-/// Asks for the Keep of a contract, the body of a POST to [`path::KEEPS`]. The same contract again finds the same Keep,
-/// also after its end: there is one Keep for a contract, for ever.
+/// Asks for the Keep of a contract, the body of a POST to [`path::KEEPS`]: launches it, or claims it if the contract is an
+/// open one of [`Offer::ready`]. The same contract again finds the same Keep, also after its end: there is one Keep for a
+/// contract, for ever, and it is one tenant's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
@@ -144,9 +198,13 @@ pub struct NewKeep {
     /// The tenant's signature on it: `enarx_contract::signing_input` of the tenant's side.
     #[cfg_attr(feature = "openapi", schemars(with = "schema::HexText<64>"))]
     pub tenant_signature: Signature,
+    /// The tenant's key, which an open contract does not name; `None` for a contract that names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<schema::Key>"))]
+    pub tenant_key: Option<PublicKey>,
 }
 
-/// The Keep of a contract: 201 when it was made now, 200 when there was one.
+/// The Keep of a contract: 201 when it was made now, 200 when there was one, claimed now or earlier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct KeepAnswer {
@@ -173,7 +231,7 @@ pub struct KeepInfo {
     pub reason: Option<String>,
     /// The exit code that the Keep process told; `None` if it told none.
     pub code: Option<i32>,
-    /// When it was asked for, in seconds since 1970 by the host's clock.
+    /// When it was asked for, or claimed, in seconds since 1970 by the host's clock.
     pub created: u64,
     /// When it ended, by the same clock; `None` before.
     pub ended: Option<u64>,

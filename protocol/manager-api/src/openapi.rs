@@ -104,7 +104,7 @@ pub const ROUTES: &[Route] = &[
         method: "POST",
         path: path::KEEPS,
         token: true,
-        summary: "Launch the Keep of a contract, or find it",
+        summary: "Launch the Keep of a contract, claim one that is ready, or find it",
         request: Some("NewKeep"),
         query: &[],
         answers: &[
@@ -299,7 +299,7 @@ fn plain_descriptions(value: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{KeepState, Limits, PlatformOffer};
+    use crate::{ClassOffer, KeepState, Limits, PlatformOffer, Ready};
     use enarx_contract::canonical::{Base64, Hex, Name};
     use enarx_contract::{Backend, Connect, Directory, Doors, Listen, Protocol, PublicKey, Tee};
     use std::collections::BTreeSet;
@@ -402,10 +402,22 @@ mod tests {
                     read_only: true,
                 }],
             },
+            classes: vec![ClassOffer {
+                name: Name::cleaned("a"),
+                vcpus: 1,
+                memory: 1,
+                warm: 1,
+            }],
+            ready: vec![Ready {
+                contract: Base64(vec![1]),
+                host_signature: Hex([0; 64]),
+                class: Name::cleaned("a"),
+            }],
         };
         let new = NewKeep {
             contract: Base64(vec![1]),
             tenant_signature: Hex([0; 64]),
+            tenant_key: Some(PublicKey::from_coordinates(&[1; 32], &[2; 32])),
         };
         let collateral = Collateral {
             vek: Base64(vec![1]),

@@ -5,6 +5,7 @@
 
 use crate::clock::{Clock, unix_seconds};
 use crate::error::{DeployError, Failed, Fault, Refused};
+use crate::fit;
 use crate::judge::Trust;
 use crate::line::Stream;
 use crate::manager::Manager;
@@ -16,7 +17,7 @@ use crate::streams::{Quiet, Streams};
 use crate::target::Target;
 use crate::terms::{self, Platforms};
 use crate::ticket::Ticket;
-use crate::timings::Timings;
+use crate::timings::{Claim, Timings};
 use enarx_attestation::{Endorsements, Verdict};
 use enarx_contract::canonical::Base64;
 use enarx_contract::{Agreement, Contract, Countersignature, Side, signing_input};
@@ -263,31 +264,30 @@ impl Tenant<'_> {
             ..Timings::default()
         };
         let order = self.package.order();
-        let contract = terms::contract(
+        let now = unix_seconds()?;
+        let mut contract = terms::contract(
             &offer,
             terms::choose(&offer, order, self.platforms)?,
             order,
             &self.trust.policy,
             self.key.public(),
-            unix_seconds()?,
+            now,
             random()?,
         )?;
-        let input = signing_input(Side::Tenant, contract.digest());
-        let signature = self.key.sign(&input).map_err(Fault::from)?;
-        tracing::info!(host = target.name(), keep = %contract.keep_id(), "asking for a Keep");
+        let wanted = fit::Wanted {
+            terms: contract.terms(),
+            now,
+        };
+        let ready = fit::ready(&offer, &wanted);
+        let asking = self.ask(target, &mut manager, &mut contract, ready);
+        // The last contract that was asked about is the one whose Keep may have to be ended.
+        let asked = Box::pin(self.stop.unless(asking)).await;
         let clock = Clock::start();
         let way = self.way(target, &contract, clock);
         let work = async {
-            let host = manager.create(&contract, signature).await?;
+            let (agreement, claim) = asked?;
+            timings.claim = claim;
             timings.post = lap.take();
-            let agreement = Agreement {
-                contract: Base64(contract.bytes().to_vec()),
-                tenant: Some(Countersignature {
-                    key: self.key.public(),
-                    signature,
-                }),
-                host: Some(host),
-            };
             manager.ready(&contract).await?;
             timings.launch = lap.take();
             let session = way.open(&mut manager, Wanted::Fresh, None, &mut lap, &mut timings);
@@ -311,6 +311,57 @@ impl Tenant<'_> {
                 Err(rejection)
             }
         }
+    }
+
+    /// Claims the first of the `ready` Keeps that nobody else has claimed, or else asks for one under `contract`, the
+    /// tenant's own. What is asked about, that becomes `contract`, also when this is given up.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    async fn ask(
+        &self,
+        target: &Target,
+        manager: &mut Manager<'_>,
+        contract: &mut Contract,
+        ready: Vec<Contract>,
+    ) -> Result<(Agreement, Claim), Fault> {
+        let own = contract.clone();
+        for open in ready {
+            *contract = open;
+            tracing::info!(host = target.name(), keep = %contract.keep_id(), "claiming a Keep");
+            match self.sign_and_ask(manager, contract).await {
+                Ok(agreement) => return Ok((agreement, Claim::Warm)),
+                Err(fault) if fault.is_claimed_by_others() => {
+                    tracing::debug!(host = target.name(), %fault, "another tenant was faster");
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        *contract = own;
+        tracing::info!(host = target.name(), keep = %contract.keep_id(), "asking for a Keep");
+        Ok((self.sign_and_ask(manager, contract).await?, Claim::Cold))
+    }
+
+    /// Signs a contract and asks for its Keep.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    async fn sign_and_ask(
+        &self,
+        manager: &mut Manager<'_>,
+        contract: &Contract,
+    ) -> Result<Agreement, Fault> {
+        let input = signing_input(Side::Tenant, contract.digest());
+        let tenant = Countersignature {
+            key: self.key.public(),
+            signature: self.key.sign(&input)?,
+        };
+        let host = manager.create(contract, &tenant).await?;
+        Ok(Agreement {
+            contract: Base64(contract.bytes().to_vec()),
+            tenant: Some(tenant),
+            host: Some(host),
+        })
     }
 
     fn way<'b>(&'b self, target: &'b Target, contract: &'b Contract, clock: Clock) -> Way<'b> {

@@ -165,6 +165,11 @@ impl Fault {
         matches!(self, Self::Output(_))
     }
 
+    /// True if the manager says that this Keep, which was ready, is nobody's to claim any more.
+    pub(crate) fn is_claimed_by_others(&self) -> bool {
+        matches!(self, Self::Manager { code, .. } if [code::TAKEN, code::GONE].contains(&code.as_str()))
+    }
+
     /// True if evidence was judged, and the verdict is against this Keep.
     #[must_use]
     pub fn is_of_evidence(&self) -> bool {

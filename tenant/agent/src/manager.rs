@@ -9,7 +9,7 @@ use crate::peek::Endorser;
 use crate::target::Target;
 use enarx_attestation::{AmdEndorsements, Endorsements};
 use enarx_contract::canonical::{Base64, Hex, Name, printable};
-use enarx_contract::{Contract, Signature};
+use enarx_contract::{Contract, Countersignature, Signature, Tenant};
 use enarx_manager_api::{
     Collateral, KeepAnswer, KeepInfo, KeepState, NewKeep, Offer, Problem, VERSION, limit, path,
 };
@@ -72,18 +72,19 @@ impl<'a> Manager<'a> {
         Ok(offer)
     }
 
-    /// Asks for the Keep of a contract, and returns the host's signature on it.
+    /// Asks for the Keep of a contract, or claims it if the contract is open, and returns the host's signature on it.
     ///
     /// # Errors
     /// [`Fault`], also for an answer about another contract, or a signature that does not hold.
     pub(crate) async fn create(
         &mut self,
         contract: &Contract,
-        signature: Signature,
+        tenant: &Countersignature,
     ) -> Result<Signature, Fault> {
         let body = serde_json::to_vec(&NewKeep {
             contract: Base64(contract.bytes().to_vec()),
-            tenant_signature: signature,
+            tenant_signature: tenant.signature,
+            tenant_key: (contract.terms().tenant == Tenant::Open).then_some(tenant.key),
         });
         let ask = Ask {
             method: Method::POST,

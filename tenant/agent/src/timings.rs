@@ -4,9 +4,32 @@
 
 use std::time::Duration;
 
+/// The way in which a host gave its Keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Claim {
+    /// It launched the Keep for this contract.
+    #[default]
+    Cold,
+    /// The Keep ran already, under an open contract, and was claimed.
+    Warm,
+}
+
+impl Claim {
+    /// Its name, stable.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Warm => "warm",
+        }
+    }
+}
+
 /// The phases of one deployment, on the host that was taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
+    /// The way in which the host gave its Keep.
+    pub claim: Claim,
     /// TCP, TLS to the manager, and its offer.
     pub connect: Duration,
     /// From the contract to the manager's signature.

@@ -79,6 +79,7 @@ impl Signer {
         NewKeep {
             contract: Base64(contract.bytes().to_vec()),
             tenant_signature: self.key.sign(&input).unwrap(),
+            tenant_key: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use crate::client::{Answer, Client};
 use crate::contracts::{MEMORY, Signer};
+use crate::pool::class;
 use crate::stand_in;
 use enarx_contract::canonical::{Base64, Hex, Name};
 use enarx_contract::{Backend, Doors, Listen, Protocol, Tee};
@@ -77,6 +78,7 @@ pub fn settings(state: &Path) -> Settings {
             }],
             ..Doors::default()
         },
+        classes: Vec::new(),
         keep: KeepCommand {
             program: std::env::current_exe().unwrap(),
             arguments: vec![stand_in::ARGUMENT.into()],
@@ -256,9 +258,19 @@ pub struct Process(Child);
 impl Process {
     /// Starts it over this state folder; where it listens.
     pub fn new(state: &Path) -> (Self, SocketAddr) {
+        Self::with_warm(state, 0)
+    }
+
+    /// The same, with two Keeps that wait.
+    pub fn with_pool(state: &Path) -> (Self, SocketAddr) {
+        Self::with_warm(state, 2)
+    }
+
+    fn with_warm(state: &Path, warm: u32) -> (Self, SocketAddr) {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .arg(ARGUMENT)
             .arg(state)
+            .arg(warm.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -285,13 +297,17 @@ impl Drop for Process {
 
 /// The manager of [`Process`]; it ends after two minutes.
 pub fn serve() -> ExitCode {
-    let state = std::env::args().nth(2).unwrap();
+    let mut arguments = std::env::args().skip(2);
+    let state = arguments.next().unwrap();
+    let warm = arguments.next().unwrap().parse().unwrap();
+    let mut settings = settings(Path::new(&state));
+    settings.classes = vec![class("echo", warm)];
     let tell = |manager: &Manager| {
         let mut output = std::io::stdout();
         writeln!(output, "{}", manager.address()).unwrap();
         output.flush().unwrap();
     };
     let end = async { tokio::time::sleep(Duration::from_mins(2)).await };
-    let result = run(settings(Path::new(&state)), tell, end);
+    let result = run(settings, tell, end);
     ExitCode::from(u8::from(result.is_err()))
 }

@@ -12,6 +12,7 @@ mod contracts;
 mod host;
 mod lives;
 mod outer;
+mod pool;
 mod refusals;
 mod routes;
 mod sessions;

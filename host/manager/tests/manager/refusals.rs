@@ -20,14 +20,13 @@ fn contracts_are_refused_by_name() {
     let host = Host::new();
     let mut client = host.client("anna");
     let signer = Signer::new();
-    let cases: [Case; 13] = [
+    let cases: [Case; 12] = [
         ("contract.host", |terms| {
             terms.host.key = Signer::new().key.public();
         }),
         ("contract.host", |terms| {
             terms.host.name = Name::new("host-2").unwrap();
         }),
-        ("contract.open", |terms| terms.tenant = Tenant::Open),
         // Signed by another than the named one.
         ("contract.tenant-signature", |terms| {
             terms.tenant = Tenant::Named(Signer::new().key.public());

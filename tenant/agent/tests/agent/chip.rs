@@ -8,7 +8,7 @@ use enarx_attestation::Policy;
 use enarx_attestation::hex::Hex as PolicyHex;
 use enarx_attestation::policy::{SnpPolicy, TcbFloor};
 use enarx_contract::canonical::{Base64, Hex, Name};
-use enarx_contract::{Backend, Image, Tee};
+use enarx_contract::{Backend, Image, MinTcb, Tee};
 use enarx_manager_api::{Collateral, PlatformOffer};
 use enarx_snp::product::MILAN;
 use enarx_snp::report::{ALGO_ECDSA_P384_SHA384, REPORT_LEN, Report};
@@ -217,6 +217,17 @@ fn tcb(svn: u8) -> TcbVersion {
         .fold(TcbVersion([0; 8]), |tcb, component| {
             tcb.with(MILAN.tcb, *component, svn)
         })
+}
+
+/// The floor of the policy, as a contract has it.
+pub fn floor() -> MinTcb {
+    MinTcb {
+        fmc: None,
+        bootloader: SVN,
+        tee: SVN,
+        snp: SVN,
+        microcode: SVN,
+    }
 }
 
 /// The tenant's image.

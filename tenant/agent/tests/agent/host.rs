@@ -5,12 +5,12 @@
 
 use crate::chip::Chip;
 use crate::keep::{Guest, Program, Rooms, Twist, relay_between};
-use crate::support::{Log, MEMORY};
+use crate::support::{Log, MEMORY, order, unix_seconds};
 use enarx_agent::Target;
-use enarx_contract::canonical::{Hex, Name};
-use enarx_contract::{Contract, Doors, Side, signing_input};
+use enarx_contract::canonical::{Base64, Hex, Name};
+use enarx_contract::{Contract, Doors, Platform, Side, Terms, signing_input};
 use enarx_manager_api::{
-    KeepAnswer, KeepInfo, KeepState, Limits, NewKeep, Offer, PlatformOffer, Problem, VERSION,
+    KeepAnswer, KeepInfo, KeepState, Limits, NewKeep, Offer, PlatformOffer, Problem, Ready, VERSION,
 };
 use enarx_tls::Key;
 use rcgen::{CertificateParams, PublicKeyData, SigningKey};
@@ -82,9 +82,24 @@ pub enum Manager {
     NoCollateral,
 }
 
+/// A Keep that waits, according to the offer.
+#[derive(Clone, Copy)]
+pub enum Waiting {
+    /// It waits for whoever claims it.
+    Free,
+    /// Its contract was changed before the host signed it.
+    With(fn(&mut Terms)),
+    /// Another tenant is faster: the claim is refused with this name.
+    Refused(&'static str),
+    /// The host's signature is another key's.
+    Unsigned,
+}
+
 /// How the host behaves.
 #[derive(Clone)]
 pub struct Behaviour {
+    /// The Keeps that wait, in the order of the offer.
+    pub ready: Vec<Waiting>,
     pub platforms: Vec<PlatformOffer>,
     pub relay: Relay,
     /// The chip whose certificates it serves.
@@ -113,6 +128,8 @@ struct Shared {
     guest: Mutex<Guest>,
     log: Log,
     contracts: Mutex<HashMap<String, Contract>>,
+    /// The open contracts of the Keeps that wait.
+    open: Vec<(Waiting, Contract)>,
     first: Mutex<Option<Contract>>,
 }
 
@@ -140,6 +157,7 @@ impl Behaviour {
     pub fn new() -> Self {
         let chip = Chip::new();
         Self {
+            ready: Vec::new(),
             platforms: vec![chip.offer()],
             relay: Relay::Honest,
             collateral: chip,
@@ -222,7 +240,10 @@ impl Host {
             cuts: Arc::default(),
             deaf: Arc::default(),
         };
+        let numbered = behaviour.ready.iter().zip(1..);
+        let open = numbered.map(|(waiting, number)| (*waiting, open(*waiting, number, &key)));
         let shared = Arc::new(Shared {
+            open: open.collect(),
             key,
             behaviour,
             guest: Mutex::new(guest),
@@ -292,6 +313,43 @@ impl Host {
         let url = format!("https://{}#sha256={pin}", self.address);
         Target::parse(&url, Zeroizing::new(token.to_owned())).expect("a target")
     }
+}
+
+/// An open contract that fits the order of the tests, but for what `waiting` changes.
+fn open(waiting: Waiting, number: u8, key: &Key) -> Contract {
+    let offer = Chip::new().offer();
+    let order = order();
+    let mut terms = Terms {
+        version: enarx_contract::VERSION,
+        id: Hex([number; 16]),
+        host: enarx_contract::Host {
+            key: key.public(),
+            name: Name::new("host.example").expect("a name"),
+        },
+        tenant: enarx_contract::Tenant::Open,
+        platform: Platform {
+            tee: offer.tee,
+            backend: offer.backend,
+            product: offer.product.clone(),
+            guest_policy: offer.guest_policy,
+            min_tcb: Some(crate::chip::floor()),
+        },
+        image: Some(crate::chip::image()),
+        resources: order.resources,
+        doors: Doors::default(),
+        times: enarx_contract::Times {
+            not_before: unix_seconds() - 300,
+            not_after: unix_seconds() + 100_000,
+            unprovisioned_seconds: 100_000,
+            detached_seconds_max: 3600,
+            runtime_seconds_max: order.times.runtime_seconds_max,
+        },
+        class: Name::new("default").expect("a name"),
+    };
+    if let Waiting::With(change) = waiting {
+        change(&mut terms);
+    }
+    Contract::new(terms).expect("a contract")
 }
 
 /// A request.
@@ -438,12 +496,18 @@ impl Shared {
         if line == "POST /v1/keeps" {
             let asked: NewKeep = serde_json::from_slice(&request.body).expect("a request");
             let contract = Contract::decode(&asked.contract.0).expect("a contract");
-            let enarx_contract::Tenant::Named(tenant) = contract.terms().tenant else {
-                panic!("an open contract");
+            let tenant = match (contract.terms().tenant, asked.tenant_key) {
+                (enarx_contract::Tenant::Named(key), None) => key,
+                (enarx_contract::Tenant::Open, Some(key)) => key,
+                other => panic!("{other:?}"),
             };
             contract
                 .verify_tenant(&tenant, &asked.tenant_signature)
                 .expect("signed");
+            let waiting = self.open.iter().find(|(_, open)| *open == contract);
+            if let Some((Waiting::Refused(code), _)) = waiting {
+                return problem("409 Conflict", code);
+            }
             let key = if self.behaviour.manager == Manager::WrongSignature {
                 &self.guest().key
             } else {
@@ -488,6 +552,21 @@ impl Shared {
                 detached_seconds_max: 3600,
             },
             doors: Doors::default(),
+            classes: Vec::new(),
+            ready: self.open.iter().map(|open| self.ready(open)).collect(),
+        }
+    }
+
+    fn ready(&self, (waiting, contract): &(Waiting, Contract)) -> Ready {
+        let input = signing_input(Side::Host, contract.digest());
+        let key = match waiting {
+            Waiting::Unsigned => self.guest().key,
+            _ => self.key.clone(),
+        };
+        Ready {
+            contract: Base64(contract.bytes().to_vec()),
+            host_signature: key.sign(&input).expect("a signature"),
+            class: contract.terms().class.clone(),
         }
     }
 

@@ -11,3 +11,4 @@ mod host;
 mod keep;
 mod relay;
 mod support;
+mod warm;

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The Keeps that wait, started, for whoever claims them: as many of each class as the host's owner wants, each under an
+//! open contract that the host writes and signs. They are refilled after claims, replaced when they are old, and launched
+//! ever more seldom while they fail.
+
+use crate::backoff::Backoff;
+use crate::keep::Keep;
+use crate::keeps::Keeps;
+use crate::refusal::Refusal;
+use crate::{Class, ManagerError, Settings};
+use enarx_contract::canonical::{Hex, Name};
+use enarx_contract::{Contract, Doors, Host, Tenant, Terms, Times};
+use enarx_manager_api::{ClassOffer, KeepState, Offer, Ready, code, limit};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+/// After this time a Keep that nobody has claimed is replaced: it has not seen updates of its host since then.
+const FRESH: Duration = Duration::from_hours(24);
+
+/// Seconds for which an open contract holds after its Keep is replaced, at least: what a tenant wants that claims it at the
+/// last moment.
+const VALID_AFTER: u64 = 25 * 3600;
+
+/// Seconds that a Keep waits for its application: as long as it waits for a claim, and ten minutes for what comes then.
+const UNPROVISIONED: u32 = 24 * 3600 + 600;
+
+/// Seconds by which the clocks of host and tenant may differ: a contract holds from this long ago.
+const SKEW: u64 = 300;
+
+/// Launches at a time.
+const LAUNCHES: usize = 2;
+
+/// How often the pool is looked at if nothing happens.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// A class, and how its launches went.
+struct Slot {
+    class: Class,
+    backoff: Mutex<Backoff>,
+}
+
+impl Slot {
+    fn backoff<T>(&self, with: impl FnOnce(&mut Backoff) -> T) -> T {
+        with(&mut self.backoff.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The classes of a host.
+pub(crate) struct Pool {
+    slots: Vec<Slot>,
+    /// Something has changed that the pool depends on.
+    changed: Notify,
+    /// Counts offers: each begins with another Keep, so that tenants who come together claim different ones.
+    turn: AtomicUsize,
+}
+
+impl Pool {
+    pub(crate) fn new(classes: Vec<Class>) -> Self {
+        let slot = |class| Slot {
+            class,
+            backoff: Mutex::default(),
+        };
+        Self {
+            slots: classes.into_iter().map(slot).collect(),
+            changed: Notify::new(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// Has the pool look at itself.
+    pub(crate) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Chooses those that one offer shows, of all that are ready.
+    pub(crate) fn choose(&self, mut ready: Vec<Ready>) -> Vec<Ready> {
+        if ready.is_empty() {
+            return ready;
+        }
+        ready.sort_by(|a, b| (&a.class, &a.contract.0).cmp(&(&b.class, &b.contract.0)));
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % ready.len();
+        ready.rotate_left(turn);
+        let mut shown: Vec<Ready> = Vec::new();
+        for keep in ready {
+            if shown
+                .iter()
+                .filter(|other| other.class == keep.class)
+                .count()
+                < limit::READY
+            {
+                shown.push(keep);
+            }
+        }
+        shown
+    }
+
+    fn with_backoff(&self, class: &Name, with: impl FnOnce(&mut Backoff)) {
+        if let Some(slot) = self.slots.iter().find(|slot| slot.class.name == *class) {
+            slot.backoff(with);
+        }
+    }
+
+    /// A Keep of this class was claimed.
+    pub(crate) fn claimed(&self, class: &Name) {
+        self.with_backoff(class, Backoff::succeeded);
+        self.wake();
+    }
+
+    /// A Keep of this class failed after such a life.
+    pub(crate) fn failed(&self, class: &Name, lived: Duration) {
+        self.with_backoff(class, |backoff| backoff.failed(lived, Instant::now()));
+    }
+}
+
+/// A class, as the offer shows it.
+pub(crate) fn offered(class: &Class) -> ClassOffer {
+    ClassOffer {
+        name: class.name.clone(),
+        vcpus: class.resources.vcpus,
+        memory: class.resources.memory,
+        warm: class.warm,
+    }
+}
+
+/// Checks that the classes make sense under the other settings.
+///
+/// # Errors
+/// [`ManagerError::Setting`].
+pub(crate) fn check(settings: &Settings) -> Result<(), ManagerError> {
+    let refuse = |range| {
+        Err(ManagerError::Setting {
+            setting: "classes",
+            range,
+        })
+    };
+    if settings.classes.len() > limit::CLASSES {
+        return refuse("at most 16");
+    }
+    let mut names = HashSet::new();
+    let limits = &settings.limits;
+    for class in &settings.classes {
+        if !names.insert(class.name.as_str()) {
+            return refuse("of different names");
+        }
+        if class.name.as_str() == enarx_contract::PROBE {
+            return refuse("of other names than `probe`");
+        }
+        if class.resources.vcpus > limits.vcpus
+            || class.resources.memory > limits.memory
+            || class.runtime_seconds_max > limits.runtime_seconds_max
+            || class.detached_seconds_max > limits.detached_seconds_max
+        {
+            return refuse("within the limits of one token");
+        }
+    }
+    Ok(())
+}
+
+/// A new open contract of this class, from `now` on, in seconds since 1970.
+fn contract(offer: &Offer, class: &Class, now: u64) -> Result<Contract, Refusal> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(Refusal::manager)?;
+    let terms = Terms {
+        version: enarx_contract::VERSION,
+        id: Hex(id),
+        host: Host {
+            key: offer.key,
+            name: offer.name.clone(),
+        },
+        tenant: Tenant::Open,
+        platform: class.platform.clone(),
+        image: class.image.clone(),
+        resources: class.resources,
+        doors: Doors::default(),
+        times: Times {
+            not_before: now.saturating_sub(SKEW),
+            not_after: now
+                .saturating_add(FRESH.as_secs())
+                .saturating_add(VALID_AFTER),
+            unprovisioned_seconds: UNPROVISIONED,
+            detached_seconds_max: class.detached_seconds_max,
+            runtime_seconds_max: class.runtime_seconds_max,
+        },
+        class: class.name.clone(),
+    };
+    Ok(Contract::new(terms)?)
+}
+
+impl Keeps {
+    /// Keeps the pool full until the manager ends.
+    pub(crate) async fn fill(self: Arc<Self>) {
+        while self.is_open() {
+            let old = |keep: &Keep| keep.age() >= FRESH;
+            self.take_back(old, code::end::REPLACED).await;
+            let pause = self.refill().await;
+            // Changed or not, it is looked at.
+            let _ = timeout(pause, self.pool.changed.notified()).await;
+        }
+    }
+
+    /// Launches what is missing, as far as it may be launched now. Returns when to look again.
+    async fn refill(self: &Arc<Self>) -> Duration {
+        let mut pause = LOOK;
+        for slot in &self.pool.slots {
+            loop {
+                let waiting: Vec<_> = self
+                    .unclaimed()
+                    .into_iter()
+                    .filter(|keep| !keep.is_ending())
+                    .collect();
+                let of_class = waiting
+                    .iter()
+                    .filter(|keep| keep.contract.terms().class == slot.class.name);
+                let launching = waiting
+                    .iter()
+                    .filter(|keep| keep.state() == KeepState::Launching);
+                if of_class.count() >= usize::try_from(slot.class.warm).unwrap_or(usize::MAX)
+                    || launching.count() >= LAUNCHES
+                {
+                    break;
+                }
+                let later = slot.backoff(|backoff| backoff.pause(Instant::now()));
+                if !later.is_zero() {
+                    pause = pause.min(later);
+                    break;
+                }
+                let launched = match contract(self.terms(), &slot.class, crate::now()) {
+                    Ok(contract) => self.launch_open(contract).await,
+                    Err(refusal) => Err(refusal),
+                };
+                match launched {
+                    Ok(()) => {}
+                    // Both pass without a try: something ends, or everything.
+                    Err(Refusal::Capacity | Refusal::Draining) => break,
+                    Err(refusal) => {
+                        tracing::warn!(class = slot.class.name.as_str(), %refusal, "no Keep can be kept ready");
+                        slot.backoff(|backoff| backoff.failed(Duration::ZERO, Instant::now()));
+                    }
+                }
+            }
+        }
+        pause
+    }
+}

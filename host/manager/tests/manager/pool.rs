@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Keeps that wait under open contracts: offered, claimed once, refilled, given up for others.
+
+use crate::client::Client;
+use crate::contracts::{MEMORY, Signer, now};
+use crate::host::{Host, Process, eventually, gone, process, wait};
+use enarx_contract::canonical::{Hex, Name};
+use enarx_contract::{Backend, Contract, Doors, Platform, Resources, Tee, Tenant};
+use enarx_manager::{Class, Manager, Settings};
+use enarx_manager_api::{KeepAnswer, KeepList, KeepState, NewKeep, Offer, Ready, path};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A class whose Keeps behave as `name` says.
+pub fn class(name: &str, warm: u32) -> Class {
+    Class {
+        name: Name::new(name).unwrap(),
+        platform: Platform {
+            tee: Tee::None,
+            backend: Backend::Process,
+            product: None,
+            guest_policy: None,
+            min_tcb: None,
+        },
+        image: None,
+        resources: Resources {
+            vcpus: 1,
+            memory: MEMORY,
+        },
+        detached_seconds_max: 600,
+        runtime_seconds_max: 3600,
+        warm,
+    }
+}
+
+/// The Keeps that are ready.
+fn ready(client: &mut Client) -> Vec<Ready> {
+    client.get(path::OFFER).json::<Offer>().ready
+}
+
+/// Waits until so many Keeps are ready.
+fn await_ready(client: &mut Client, number: usize) -> Vec<Ready> {
+    let mut found = Vec::new();
+    eventually(|| {
+        found = ready(client);
+        found.len() == number
+    });
+    found
+}
+
+/// The claim of a Keep.
+fn claim(signer: &Signer, ready: &Ready) -> NewKeep {
+    let contract = ready.verify().unwrap();
+    NewKeep {
+        tenant_key: Some(signer.key.public()),
+        ..signer.sign_contract(&contract)
+    }
+}
+
+#[test]
+fn keeps_wait_under_open_contracts_of_the_host() {
+    let host = Host::with(|settings| settings.classes = vec![class("echo", 2), class("small", 1)]);
+    let mut client = host.client("anna");
+    await_ready(&mut client, 3);
+    let offer: Offer = client.get(path::OFFER).json();
+    let names: Vec<_> = offer
+        .classes
+        .iter()
+        .map(|class| class.name.as_str())
+        .collect();
+    assert_eq!(names, ["echo", "small"]);
+    assert_eq!((offer.classes[0].vcpus, offer.classes[0].warm), (1, 2));
+    for keep in &offer.ready {
+        let contract = keep.verify().unwrap();
+        let terms = contract.terms();
+        assert_eq!(terms.host, host.contract_host());
+        assert_eq!(terms.tenant, Tenant::Open);
+        assert_eq!(terms.doors, Doors::default());
+        assert_eq!(terms.class, keep.class);
+        let times = terms.times;
+        assert!(times.not_before <= now() - 299 && times.not_after >= now() + 48 * 3600);
+        assert!(times.unprovisioned_seconds > 24 * 3600);
+        assert_eq!(times.runtime_seconds_max, 3600);
+        // It is nobody's.
+        let id = contract.keep_id();
+        assert_eq!(client.get(&path::keep(&id)).refusal().0, 404);
+        assert_eq!(client.get(&path::log(&id)).refusal().0, 404);
+        assert_eq!(client.upgrade(&id).refusal().0, 404);
+        let delete = path::keep_delete(&id, 0);
+        assert_eq!(client.call("DELETE", &delete, None).refusal().0, 404);
+    }
+    assert!(client.get(path::KEEPS).json::<KeepList>().keeps.is_empty());
+    // Offers begin with different Keeps.
+    let firsts: std::collections::BTreeSet<_> = (0..3)
+        .map(|_| ready(&mut client)[0].contract.0.clone())
+        .collect();
+    assert_eq!(firsts.len(), 3);
+}
+
+#[test]
+fn a_keep_that_waits_is_one_tenants_for_ever() {
+    let host = Host::with(|settings| settings.classes = vec![class("echo", 1)]);
+    let token = host.token("anna");
+    let mut client = host.connect(&token);
+    let waiting = await_ready(&mut client, 1).remove(0);
+    let contract = waiting.verify().unwrap();
+    let (signer, other) = (Signer::new(), Signer::new());
+    let answer = client.post(path::KEEPS, &claim(&signer, &waiting));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let claimed: KeepAnswer = answer.json();
+    assert_eq!(claimed.keep.id, contract.keep_id());
+    assert_eq!(claimed.keep.state, KeepState::Ready);
+    assert_eq!(claimed.host_signature, waiting.host_signature);
+    // It is not offered again, and another one takes its place.
+    let next = await_ready(&mut client, 1).remove(0);
+    assert_ne!(next.contract, waiting.contract);
+    // The same tenant finds it again; another key or another token does not.
+    let again = client.post(path::KEEPS, &claim(&signer, &waiting));
+    assert_eq!(again.status, 200);
+    assert_eq!(again.json::<KeepAnswer>().keep.id, claimed.keep.id);
+    let mut stranger = host.client("berta");
+    for (client, signer) in [(&mut client, &other), (&mut stranger, &other)] {
+        let refusal = client.post(path::KEEPS, &claim(signer, &waiting)).refusal();
+        assert_eq!(refusal, (409, "keep.taken".to_string()));
+    }
+    let refusal = stranger
+        .post(path::KEEPS, &claim(&signer, &waiting))
+        .refusal();
+    assert_eq!(refusal, (409, "keep.taken".to_string()));
+    // It is the tenant's as any other.
+    let list: KeepList = client.get(path::KEEPS).json();
+    assert_eq!(list.keeps.len(), 1);
+    assert_eq!(client.upgrade(&claimed.keep.id).status, 101);
+    let mut client = host.connect(&token);
+    let delete = path::keep_delete(&claimed.keep.id, 0);
+    assert_eq!(client.call("DELETE", &delete, None).status, 202);
+    let ended = wait(&mut client, &claimed.keep.id, KeepState::Ended);
+    assert_eq!(ended.reason.as_deref(), Some("deleted"));
+    gone(process(&mut client, &claimed.keep.id));
+    let again = client.post(path::KEEPS, &claim(&signer, &waiting));
+    assert_eq!(again.json::<KeepAnswer>().keep.state, KeepState::Ended);
+    let refusal = stranger
+        .post(path::KEEPS, &claim(&other, &waiting))
+        .refusal();
+    assert_eq!(refusal, (409, "keep.taken".to_string()));
+    let figures = client.get(path::METRICS).text();
+    let line = "enarx_manager_claims_total{kind=\"warm\"} 1";
+    assert!(figures.lines().any(|found| found == line), "{figures}");
+}
+
+#[test]
+fn tenants_who_come_together_get_one_keep_each() {
+    const TENANTS: usize = 8;
+    let host = Host::with(|settings| {
+        settings.classes = vec![class("echo", 1)];
+        settings.rates.launches_per_minute = 1000;
+    });
+    let tenants: Vec<_> = (0..TENANTS)
+        .map(|number| (host.token(&format!("t{number}")), Signer::new()))
+        .collect();
+    let mut client = host.connect(&tenants[0].0);
+    for _ in 0..5 {
+        let waiting = await_ready(&mut client, 1).remove(0);
+        let start = std::sync::Barrier::new(TENANTS);
+        let ask = |(token, signer): &(String, Signer)| {
+            let mut client = host.connect(token);
+            let new = claim(signer, &waiting);
+            start.wait();
+            client.post(path::KEEPS, &new).status
+        };
+        let statuses: Vec<u16> = std::thread::scope(|scope| {
+            let threads: Vec<_> = tenants
+                .iter()
+                .map(|tenant| scope.spawn(|| ask(tenant)))
+                .collect();
+            let statuses = threads.into_iter().map(|thread| thread.join().unwrap());
+            statuses.collect()
+        });
+        let won = statuses.iter().filter(|status| **status == 200).count();
+        let lost = statuses.iter().filter(|status| **status == 409).count();
+        assert_eq!((won, lost), (1, TENANTS - 1), "{statuses:?}");
+    }
+}
+
+#[test]
+fn claims_are_refused_by_name() {
+    let host = Host::with(|settings| {
+        settings.classes = vec![class("echo", 1)];
+        settings.limits.keeps = 1;
+    });
+    let mut client = host.client("anna");
+    let waiting = await_ready(&mut client, 1).remove(0);
+    let signer = Signer::new();
+    let good = claim(&signer, &waiting);
+    // Without the key, and with another one.
+    let without = NewKeep {
+        tenant_key: None,
+        ..good.clone()
+    };
+    let refusal = client.post(path::KEEPS, &without).refusal();
+    assert_eq!(refusal, (400, "request".to_string()));
+    let other = NewKeep {
+        tenant_key: Some(Signer::new().key.public()),
+        ..good.clone()
+    };
+    let refusal = client.post(path::KEEPS, &other).refusal();
+    assert_eq!(refusal, (422, "contract.tenant-signature".to_string()));
+    // A key beside a contract that names one.
+    let named = signer.sign(signer.terms(host.contract_host(), "echo"));
+    let doubled = NewKeep {
+        tenant_key: Some(signer.key.public()),
+        ..named
+    };
+    let refusal = client.post(path::KEEPS, &doubled).refusal();
+    assert_eq!(refusal, (400, "request".to_string()));
+    // An open contract that the host never wrote.
+    let mut terms = waiting.verify().unwrap().terms().clone();
+    terms.id = Hex([0xff; 16]);
+    let contract = Contract::new(terms).unwrap();
+    let foreign = NewKeep {
+        tenant_key: Some(signer.key.public()),
+        ..signer.sign_contract(&contract)
+    };
+    let refusal = client.post(path::KEEPS, &foreign).refusal();
+    assert_eq!(refusal, (422, "contract.open".to_string()));
+    // A token has its share.
+    host.launch(&mut client, "echo");
+    let refusal = client.post(path::KEEPS, &good).refusal();
+    assert_eq!(refusal, (429, "limit.keeps".to_string()));
+    assert_eq!(host.client("berta").post(path::KEEPS, &good).status, 200);
+}
+
+#[test]
+fn keeps_that_wait_give_way() {
+    let host = Host::with(|settings| {
+        settings.classes = vec![class("echo", 3)];
+        settings.capacity.keeps = 4;
+    });
+    let mut client = host.client("anna");
+    let waiting = await_ready(&mut client, 3);
+    // There is room for one more, and then for none beside them.
+    host.launch(&mut client, "echo");
+    assert_eq!(ready(&mut client).len(), 3);
+    host.launch(&mut client, "echo");
+    let left = ready(&mut client);
+    assert_eq!(left.len(), 2);
+    let gone = waiting.iter().find(|keep| !left.contains(keep)).unwrap();
+    let signer = Signer::new();
+    let refusal = client.post(path::KEEPS, &claim(&signer, gone)).refusal();
+    assert_eq!(refusal, (409, "keep.gone".to_string()));
+    let keep = host.launch(&mut client, "echo");
+    host.launch(&mut client, "echo");
+    assert_eq!(ready(&mut client).len(), 0);
+    let refusal = host.ask(&mut client, "echo").refusal();
+    assert_eq!(refusal, (503, "capacity".to_string()));
+    // Where a Keep has ended, one waits again.
+    client.call("DELETE", &path::keep_delete(&keep.id, 0), None);
+    await_ready(&mut client, 1);
+}
+
+#[test]
+fn a_claim_outlives_a_killed_manager() {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let path = folder.path().join("state");
+    let state = enarx_manager::State::open(&path).unwrap();
+    let (anna, berta) = (
+        state.add_token("anna").unwrap().to_string(),
+        state.add_token("berta").unwrap().to_string(),
+    );
+    let (mut manager, address) = Process::with_pool(&path);
+    let mut client = Client::connect(address, state.fingerprint(), Some(&anna));
+    let waiting = await_ready(&mut client, 2);
+    let signer = Signer::new();
+    let answer = client.post(path::KEEPS, &claim(&signer, &waiting[0]));
+    assert_eq!(answer.status, 200);
+    let claimed: KeepAnswer = answer.json();
+    let number = process(&mut client, &claimed.keep.id);
+    manager.kill();
+    gone(number);
+
+    let next = Host::in_folder(folder.clone(), |_| {});
+    let mut client = next.connect(&anna);
+    let again: KeepAnswer = client
+        .post(path::KEEPS, &claim(&signer, &waiting[0]))
+        .json();
+    assert_eq!(again.keep.state, KeepState::Ended);
+    assert_eq!(again.keep.reason.as_deref(), Some("manager-lost"));
+    assert_eq!(again.keep.created, claimed.keep.created);
+    let (mut other, stranger) = (next.connect(&berta), Signer::new());
+    let refusal = other
+        .post(path::KEEPS, &claim(&stranger, &waiting[0]))
+        .refusal();
+    assert_eq!(refusal, (409, "keep.taken".to_string()));
+    let refusal = other
+        .post(path::KEEPS, &claim(&stranger, &waiting[1]))
+        .refusal();
+    assert_eq!(refusal, (409, "keep.gone".to_string()));
+}
+
+#[test]
+fn keeps_that_fail_are_tried_ever_more_seldom() {
+    let host = Host::with(|settings| settings.classes = vec![class("dies", 2)]);
+    let mut client = host.client("anna");
+    let launches = |client: &mut Client| {
+        let figures = client.get(path::METRICS).text();
+        let line = figures
+            .lines()
+            .find_map(|line| line.strip_prefix("enarx_manager_launches_total "));
+        line.unwrap().parse::<u32>().unwrap()
+    };
+    eventually(|| launches(&mut client) >= 2);
+    std::thread::sleep(Duration::from_secs(3));
+    // At 0 s two, then one or two after each pause of 1 and 2 seconds or more.
+    let tried = launches(&mut client);
+    assert!((2..=6).contains(&tried), "{tried}");
+    assert!(ready(&mut client).is_empty());
+}
+
+#[test]
+fn keeps_that_wait_end_at_once_with_the_manager() {
+    let mut host = Host::with(|settings| {
+        settings.classes = vec![class("echo", 2)];
+        settings.grace = Duration::from_mins(1);
+    });
+    let mut client = host.client("anna");
+    await_ready(&mut client, 2);
+    let start = std::time::Instant::now();
+    host.shut_down();
+    host.join().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn classes_that_make_no_sense_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |classes: Vec<Class>| {
+        let mut settings: Settings = crate::host::settings(&folder.path().join("state"));
+        settings.classes = classes;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let error = runtime.block_on(Manager::bind(settings)).err();
+        error.map(|error| error.code())
+    };
+    let with = |change: fn(&mut Class)| {
+        let mut class = class("a", 1);
+        change(&mut class);
+        vec![class]
+    };
+    for classes in [
+        vec![class("a", 1), class("a", 2)],
+        with(|class| class.name = Name::new("probe").unwrap()),
+        with(|class| class.resources.vcpus = 21),
+        with(|class| class.resources.memory = 20 * MEMORY + 1),
+        with(|class| class.runtime_seconds_max = 3601),
+        with(|class| class.detached_seconds_max = 601),
+        (0..17)
+            .map(|number| class(&format!("c{number}"), 0))
+            .collect(),
+    ] {
+        assert_eq!(refused(classes), Some("manager.setting"));
+    }
+    assert_eq!(refused(vec![class("a", 1)]), None);
+}
