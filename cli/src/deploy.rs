@@ -382,11 +382,11 @@ fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
     // Standard input may wait for ever in a thread.
     runtime.shutdown_background();
     match ending? {
-        Ending::Complete(deployed) => {
+        (Ending::Complete(deployed), over) => {
             summary.complete(&deployed);
-            show(&arguments.shown, &deployed)
+            show(&arguments.shown, &deployed, over)
         }
-        Ending::Detached(detached) => {
+        (Ending::Detached(detached), _) => {
             let name = tickets::save(&detached.ticket)?;
             summary.detached(&detached, &name);
             if !arguments.shown.quiet {
@@ -437,6 +437,9 @@ pub fn interrupts(stop: &Stop) -> tokio::task::JoinHandle<()> {
     })
 }
 
+/// The end of a deployment, and the time limit if that was over before.
+type Ended = (Ending, Option<Duration>);
+
 /// The tenant's own time limit: at its end the program is stopped, and after a grace it is left, whatever the host lets
 /// through.
 struct Limit {
@@ -468,20 +471,11 @@ impl Limit {
         &self,
         result: Result<Ending, DeployError>,
         summary: &mut Summary,
-    ) -> Result<Ending, Failure> {
+    ) -> Result<Ended, Failure> {
         self.task.abort();
         let is_over = self.is_over.load(Ordering::SeqCst);
         let reached = format!("the time limit of {:?} was reached", self.after);
         match result {
-            Ok(Ending::Complete(deployed))
-                if is_over && deployed.exit.kind == ExitKind::Stopped =>
-            {
-                summary.complete(&deployed);
-                Err(Failure::of(
-                    Exit::TimedOut,
-                    format!("{reached} and the program was ended: give --timeout more"),
-                ))
-            }
             Err(error) if is_over => {
                 let name = keep(&error);
                 summary.failed(&error, name.as_deref());
@@ -509,7 +503,7 @@ impl Limit {
                 ))
             }
             Err(error) => Err(failed(&error, summary)),
-            Ok(ending) => Ok(ending),
+            Ok(ending) => Ok((ending, is_over.then_some(self.after))),
         }
     }
 }
@@ -529,7 +523,7 @@ impl Deployment<'_> {
         targets: &[Target],
         policy: Policy,
         summary: &mut Summary,
-    ) -> Result<Ending, Failure> {
+    ) -> Result<Ended, Failure> {
         let Self {
             arguments,
             order,
@@ -552,14 +546,15 @@ impl Deployment<'_> {
                 .map(|deployed| Ending::Complete(Box::new(deployed)))
         };
         interrupts.abort();
-        match limit {
-            Some(limit) => limit.judge(result, summary),
-            None => result.map_err(|error| failed(&error, summary)),
+        if let Some(limit) = limit {
+            return limit.judge(result, summary);
         }
+        let ending = result.map_err(|error| failed(&error, summary))?;
+        Ok((ending, None))
     }
 
     /// Plays the host, too: a manager of this process, on a port of this machine's own.
-    async fn local(self, summary: &mut Summary) -> Result<Ending, Failure> {
+    async fn local(self, summary: &mut Summary) -> Result<Ended, Failure> {
         let arguments = self.arguments;
         if !arguments.shown.quiet {
             say!(
@@ -652,8 +647,8 @@ pub fn failure(error: &DeployError, name: Option<&str>) -> Failure {
     Failure::of(exit, format!("{error}{}", rest(error, name)))
 }
 
-/// Shows the end of a run.
-pub fn show(arguments: &Shown, deployed: &Deployed) -> Result<u8, Failure> {
+/// Shows the end of a run; `over` is the tenant's time limit, if that was reached before.
+pub fn show(arguments: &Shown, deployed: &Deployed, over: Option<Duration>) -> Result<u8, Failure> {
     if !arguments.quiet {
         let overall = deployed.verdict.as_ref().map(|verdict| verdict.overall);
         let shown = match overall {
@@ -694,7 +689,15 @@ pub fn show(arguments: &Shown, deployed: &Deployed) -> Result<u8, Failure> {
     match exit.kind {
         // As a shell sees it: the lower 8 bits.
         ExitKind::Exited | ExitKind::Trapped | ExitKind::Failed => Ok(exit.code.to_le_bytes()[0]),
-        ExitKind::Stopped => Err(Failure::new("the program was stopped before its end")),
+        ExitKind::Stopped => Err(match over {
+            None => Failure::new("the program was stopped before its end"),
+            Some(limit) => Failure::of(
+                Exit::TimedOut,
+                format!(
+                    "the time limit of {limit:?} was reached and the program was ended: give --timeout more"
+                ),
+            ),
+        }),
         ExitKind::Expired => Err(Failure::of(
             Exit::TimedOut,
             "the program's time was over and the Keep ended it: give --timeout more",

@@ -138,7 +138,7 @@ fn stay(arguments: &Attach, summary: &mut Summary) -> Result<u8, Failure> {
     let deployed = deployed.map_err(|error| deploy::failed(&error, summary))?;
     summary.complete(&deployed);
     tickets::forget(&tickets::name(&ticket))?;
-    deploy::show(&arguments.shown, &deployed)
+    deploy::show(&arguments.shown, &deployed, None)
 }
 
 /// The failure of a command that does not stay with the deployment.

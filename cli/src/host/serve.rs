@@ -57,7 +57,7 @@ pub struct Arguments {
     machine: Machine,
     /// Hand out the certificates of this folder, as of `enarx verify --certs`, in the place of a simulated platform's own, or
     /// before those of the store
-    #[arg(long, value_name = "DIR", env = "ENARX_CERTS")]
+    #[arg(long, value_name = "DIR", env = "ENARX_HOST_CERTS")]
     certs: Option<PathBuf>,
     #[command(flatten)]
     store: StoreArguments,

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base64ct::Encoding;
 use enarx_harness::needs;
 use serde_json::Value;
 
@@ -82,9 +83,33 @@ fn a_host_without_certificates_is_judged_by_the_tenants_own() {
     assert!(text(&output.stderr).contains("crl.present"));
 }
 
+/// Asks a manager for a path, as a program that does not know Enarx: its address, the path and the token are its arguments.
+/// The certificate is not looked at.
+const GET: &str = "
+import http.client, ssl, sys
+place, path, token = sys.argv[1:]
+context = ssl._create_unverified_context()
+connection = http.client.HTTPSConnection(place, context=context, timeout=60)
+connection.request('GET', path, headers={'Authorization': 'Bearer ' + token})
+print(connection.getresponse().read().decode())
+";
+
+/// The document at a path of the host's manager.
+fn get(host: &Host, path: &str) -> Value {
+    let place = host.to.split(['/', '#']).nth(2).unwrap();
+    let token = fs::read_to_string(host.path("token")).unwrap();
+    let mut python = Command::new("python3");
+    python.args(["-c", GET, place, path, token.trim()]);
+    match python.output() {
+        Ok(output) => serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", text(&output.stderr))),
+        Err(error) => needs::lacking("PROGRAMS", &format!("python3: {error}")),
+    }
+}
+
 #[test]
-fn a_manager_says_which_chips_it_has_certificates_of() {
-    let vectors = needs::vectors();
+fn a_manager_hands_out_the_certificates_of_genuine_chips() {
+    let case = needs::vectors().join("snp-milan-v3-vcek-05b7438a");
     needs::kvm();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -92,12 +117,32 @@ fn a_manager_says_which_chips_it_has_certificates_of() {
     fs::create_dir(&empty).unwrap();
     let mut import = common::enarx();
     import.args(["certs", "import", "--store", &store]);
-    exits(import.arg(vectors.join("snp-milan-v3-vcek-05b7438a")), 0);
-    let host = Host::serving(&[], &["--certs", &empty, "--store", &store]);
-    let log = fs::read_to_string(host.path("log")).unwrap();
-    let chip = "certificates of the chip 66a5a7b4403a3006… (Milan, ";
-    assert!(log.contains(chip), "{log}");
-    assert!(log.contains("without a revocation list in force"), "{log}");
+    exits(import.arg(&case), 0);
+    let of_folder = ["--certs", case.to_str().unwrap(), "--store", &empty];
+    let of_store = ["--certs", &empty, "--store", &store];
+    for arguments in [of_folder, of_store] {
+        let host = Host::serving(&[], &arguments);
+        let log = fs::read_to_string(host.path("log")).unwrap();
+        let chip = "certificates of the chip 66a5a7b4403a3006… (Milan, ";
+        assert!(log.contains(chip), "{log}");
+        assert!(log.contains("without a revocation list in force"), "{log}");
+        let report = fs::read(case.join("report.bin")).unwrap();
+        // CHIP_ID and REPORTED_TCB (56860 ATTESTATION_REPORT).
+        let chip = base16ct::lower::encode_string(&report[0x1A0..0x1E0]);
+        let tcb = base16ct::lower::encode_string(&report[0x180..0x188]);
+        let found = get(&host, &format!("/v1/collateral/{chip}/{tcb}"));
+        for name in ["vek", "ask", "ark"] {
+            let bytes = fs::read(case.join(format!("{name}.der"))).unwrap();
+            let encoded = base64ct::Base64::encode_string(&bytes);
+            assert_eq!(found[name], encoded, "{name}");
+        }
+        let other = "00".repeat(8);
+        let problem = get(&host, &format!("/v1/collateral/{chip}/{other}"));
+        assert_eq!(problem["status"], 404, "{problem}");
+        assert_eq!(problem["code"], "collateral");
+        let fix = problem["fix"].as_str().unwrap();
+        assert!(fix.contains("enarx certs fetch"), "{problem}");
+    }
 }
 
 const ENARX_TOML: &str = r#"
@@ -173,8 +218,8 @@ fn an_enarx_toml_says_the_same_to_run_and_to_deploy() {
         for (content, words) in [
             ("arg = []", "there is no key arg: did you mean args?"),
             (
-                "[[files]]\nkind = \"stdin\"\nnmae = \"x\"",
-                "no key files.nmae: did you mean files.name?",
+                "[[files]]\nkind = \"stdin\"\nkindd = \"x\"",
+                "no key files.kindd: did you mean files.kind?",
             ),
             (
                 "[[files]]\nkind = \"stdn\"",
