@@ -498,6 +498,16 @@ fn wanted_deployment(wanted: Wanted, evidence: &Evidence) -> Result<Option<[u8; 
     }
 }
 
+impl<S> Session<S> {
+    /// The report of evidence that is not judged yet, for whoever finds certificates for it; `None` if there is none. It is
+    /// hostile: what it names decides which certificates are asked for, and nothing else.
+    #[must_use]
+    pub fn report(&self) -> Option<&[u8]> {
+        let report = self.core.evidence.as_ref()?.report.as_ref()?;
+        Some(&report.0)
+    }
+}
+
 impl Session<Unjudged> {
     /// A session over this TLS connection with a Keep of this contract, with its ATTEST to be sent. `nonce` is random and
     /// never used again. `known` is the Keep of an earlier session, when this has to be the same one.

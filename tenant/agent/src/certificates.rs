@@ -7,9 +7,9 @@ use crate::clock::unix_seconds;
 use crate::error::Fault;
 use crate::judge::Trust;
 use crate::manager::Manager;
-use crate::peek::Endorser;
 use enarx_attestation::{AmdEndorsements, Endorsements, Expected, Outcome, Timestamp, Verifier};
 use enarx_contract::Tee;
+use enarx_snp::report::Report;
 use std::fmt;
 use std::pin::Pin;
 use std::time::Duration;
@@ -26,6 +26,24 @@ const OF_CERTIFICATES: [&str; 5] = [
     "agreement.",
     "report.signature",
 ];
+
+/// The certificates for a report: by chip and reported TCB version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Endorser {
+    pub(crate) chip: [u8; 64],
+    pub(crate) tcb: [u8; 8],
+}
+
+impl Endorser {
+    /// The endorser that a report names; `None` when it is no report.
+    pub(crate) fn of(report: &[u8]) -> Option<Self> {
+        let report = Report::parse(report).ok()?;
+        Some(Self {
+            chip: report.chip_id,
+            tcb: report.reported_tcb.0,
+        })
+    }
+}
 
 /// What a source has; `None`: nothing for this report.
 pub type Found<'a> = Pin<Box<dyn Future<Output = Option<AmdEndorsements>> + Send + 'a>>;

@@ -26,7 +26,6 @@ mod line;
 mod manager;
 mod opening;
 mod order;
-mod peek;
 mod pin;
 mod pump;
 pub mod receipt;

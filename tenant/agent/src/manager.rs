@@ -3,9 +3,9 @@
 //! The client of a host's manager (`protocol/manager-api`). Nothing that it answers is believed: it is used to place a
 //! Keep and to reach it, and evidence tells the rest.
 
+use crate::certificates::Endorser;
 use crate::error::Fault;
 use crate::line::{Answer, Ask, Line, Stream};
-use crate::peek::Endorser;
 use crate::target::Target;
 use enarx_attestation::{AmdEndorsements, Endorsements};
 use enarx_contract::canonical::{Base64, Hex, Name, printable};

@@ -3,14 +3,13 @@
 //! The way to a session with the Keep of a contract: through the manager, over TLS, to its evidence and the verdict over
 //! it. Everybody on the way is hostile, and the Keep is nobody until the verdict.
 
-use crate::certificates;
+use crate::certificates::{self, Endorser};
 use crate::clock::{Clock, unix_seconds};
 use crate::error::Fault;
 use crate::judge::{Judge, Trust};
 use crate::line::Stream;
 use crate::manager::Manager;
 use crate::order::random;
-use crate::peek::{Endorser, Peek};
 use crate::target::Target;
 use crate::timings::Timings;
 use crate::wire::Wire;
@@ -70,7 +69,6 @@ pub(crate) struct Held {
 /// A session after the verdict.
 pub(crate) struct Judged<S> {
     pub(crate) wire: Wire<S>,
-    pub(crate) peek: Peek,
     pub(crate) session: Session<Released>,
     pub(crate) held: Held,
     /// `None`: the tenant took a Keep without evidence.
@@ -116,13 +114,12 @@ impl Way<'_> {
         };
         let (contract, now) = (self.contract.clone(), self.clock.now());
         let mut session = Session::attest(contract, channel, wanted, known, random()?, now);
-        let mut peek = Peek::new();
         let until = self.clock.instant(session.deadline());
-        timeout_at(until, evidence(&mut wire, &mut session, &mut peek))
+        timeout_at(until, evidence(&mut wire, &mut session))
             .await
             .map_err(|_| Refusal::Timeout("EVIDENCE"))??;
         timings.evidence = lap.take();
-        let report = peek.report().unwrap_or_default();
+        let report = session.report().unwrap_or_default();
         let endorser = Endorser::of(report);
         // Without a readable report there is nothing to ask for; the verifier says so.
         let endorsements = match endorser {
@@ -141,7 +138,6 @@ impl Way<'_> {
         timings.verdict = lap.take();
         Ok(Judged {
             wire,
-            peek,
             session,
             held,
             verdict,
@@ -194,7 +190,6 @@ impl Way<'_> {
 async fn evidence<S: AsyncRead + AsyncWrite + Unpin>(
     wire: &mut Wire<S>,
     session: &mut Session<Unjudged>,
-    peek: &mut Peek,
 ) -> Result<(), Fault> {
     std::future::poll_fn(|cx| {
         let count = wire.write(session.outgoing());
@@ -209,7 +204,6 @@ async fn evidence<S: AsyncRead + AsyncWrite + Unpin>(
             let mut rest = plaintext;
             let result = session.receive(&mut rest);
             let taken = plaintext.len().saturating_sub(rest.len());
-            peek.take(plaintext.get(..taken).unwrap_or_default());
             wire.consume(taken);
             if result? {
                 return Poll::Ready(Ok(()));

@@ -3,12 +3,11 @@
 //! A released session until its end: delivers the parts, moves the streams, asks for evidence again before the verdict
 //! expires, judges the receipt, and says goodbye. The Keep is trusted as far as the verdict goes, the wire not at all.
 
-use crate::certificates;
+use crate::certificates::{self, Endorser};
 use crate::error::Fault;
 use crate::manager::Manager;
 use crate::opening::{Held, Judged, Way};
 use crate::order::{Package, random};
-use crate::peek::{Endorser, Peek};
 use crate::stop::Stop;
 use crate::streams::{Sink, Source, Streams};
 use crate::wire::Wire;
@@ -84,7 +83,6 @@ pub(crate) struct Pump<'a, S, I, O, E> {
     terms: Terms<'a>,
     wire: Wire<S>,
     pub(crate) session: Session<Released>,
-    peek: Peek,
     pub(crate) held: Held,
     stdin: Source<I>,
     stdout: Sink<O>,
@@ -126,7 +124,6 @@ where
     pub(crate) fn new(terms: Terms<'a>, judged: Judged<S>, streams: Streams<I, O, E>) -> Self {
         let Judged {
             wire,
-            peek,
             session,
             held,
             ..
@@ -140,7 +137,6 @@ where
             terms,
             wire,
             session,
-            peek,
             held,
             stdin: Source::new(streams.stdin),
             stdout: Sink::new(streams.stdout),
@@ -193,7 +189,6 @@ where
         let now = self.terms.way.clock.now();
         let Judged {
             wire,
-            peek,
             session,
             held,
             ..
@@ -212,7 +207,6 @@ where
             _ => self.session.attach(before.into_streams(), now)?,
         }
         self.wire = wire;
-        self.peek = peek;
         self.held = held;
         self.pending.clear();
         self.fetch = None;
@@ -345,7 +339,6 @@ where
         let mut rest = plaintext;
         let event = self.session.receive(&mut rest, now);
         let taken = plaintext.len().saturating_sub(rest.len());
-        self.peek.take(plaintext.get(..taken).unwrap_or_default());
         match event? {
             None | Some(Event::Handled | Event::Attached | Event::OutputEnd(_)) => {}
             Some(Event::Started(started)) => {
@@ -365,7 +358,7 @@ where
                 }
             }
             Some(Event::Evidence) => {
-                let report = self.peek.report().unwrap_or_default().to_vec();
+                let report = self.session.report().unwrap_or_default().to_vec();
                 self.pending.push_back(Pending::Evidence(report));
             }
             Some(Event::Exit(exit)) => {
