@@ -3,13 +3,12 @@
 //! Deployments that a tenant accepts: everything arrives, in the right order, and nothing is readable on the way.
 
 use crate::chip::Chip;
-use crate::host::{Behaviour, Host, Manager, TOKEN};
+use crate::host::{Host, Manager, TOKEN};
 use crate::keep::{Program, Twist};
 use crate::support::{MARKER, Tenant, contains, order, within};
 use enarx_agent::{DeployError, Streams, Target, deploy, receipt};
 use enarx_attestation::{Endorsements, Overall, Timestamp};
-use enarx_contract::Tee;
-use enarx_manager_api::Collateral;
+use enarx_contract::{Backend, Tee};
 use enarx_session::deployment::Part;
 use enarx_session::document::ExitKind;
 use enarx_session::frame::Kind;
@@ -271,14 +270,7 @@ async fn evidence_is_asked_for_again_before_the_verdict_expires() {
 
 #[tokio::test]
 async fn a_keep_without_a_tee_takes_the_tenants_word() {
-    let mut offer = Chip::new().offer();
-    offer.tee = Tee::None;
-    offer.backend = enarx_contract::Backend::Kvm;
-    let behaviour = Behaviour {
-        platforms: vec![offer],
-        ..Behaviour::new()
-    };
-    let host = Host::behaving(behaviour).await;
+    let host = Host::offering(Tee::None, Backend::Kvm).await;
     let mut tenant = Tenant::new();
     tenant.accepts = vec![Tee::None];
     let hosts = tenant.deploy(&[&host], b"").await.unavailable();
@@ -291,23 +283,16 @@ async fn a_keep_without_a_tee_takes_the_tenants_word() {
     assert!(deployed.verdict.is_none() && deployed.receipt_verdict.is_none());
 }
 
-/// The endorsements that a host's copy is.
-fn endorsements(collateral: Collateral) -> Endorsements {
-    let mut endorsements = Endorsements::default();
-    endorsements.amd.vek = Some(collateral.vek.0);
-    endorsements.amd.ask = Some(collateral.ask.0);
-    endorsements.amd.ark = Some(collateral.ark.0);
-    endorsements.amd.crls = collateral.crls.into_iter().map(|list| list.0).collect();
-    endorsements
-}
-
 #[tokio::test]
 async fn a_receipt_is_verified_without_the_session() {
     let host = Host::with(Program::Echo, Twist::None).await;
     let mut tenant = Tenant::new();
     let deployed = tenant.deploy(&[&host], b"").await.deployed();
     let bytes = deployed.receipt.encode().expect("a receipt");
-    let endorsements = endorsements(Chip::new().collateral());
+    let endorsements = Endorsements {
+        amd: Chip::new().endorsements(),
+        intel: None,
+    };
     let at = Timestamp(crate::support::unix_seconds());
     let application = order().application;
     let code = |tenant: &Tenant, bytes: &[u8], application| {

@@ -3,15 +3,14 @@
 //! Applications that are left and found again: by the right tenant, in the right Keep, with every byte once; and sessions
 //! that are cut.
 
-use crate::chip::Chip;
-use crate::host::{Behaviour, Host, TOKEN};
+use crate::host::{Host, TOKEN};
 use crate::keep::{Program, Twist, flood};
 use crate::support::{MARKER, Run, Tenant, contains, order, within};
 use enarx_agent::{
     DeployError, Deployed, Detached, Ending, Failed, Fault, Key, Stop, Streams, Ticket, attach,
     deploy, deploy_detached, end_keep, stop_keep,
 };
-use enarx_contract::Tee;
+use enarx_contract::{Backend, Tee};
 use enarx_session::Refusal;
 use enarx_session::document::ExitKind;
 use enarx_session::frame::Kind;
@@ -600,14 +599,7 @@ async fn an_end_by_the_host_is_asked_for() {
 
 #[tokio::test]
 async fn a_keep_without_a_tee_is_found_by_its_key() {
-    let mut offer = Chip::new().offer();
-    offer.tee = Tee::None;
-    offer.backend = enarx_contract::Backend::Kvm;
-    let behaviour = Behaviour {
-        platforms: vec![offer],
-        ..Behaviour::new()
-    };
-    let host = Host::behaving(behaviour).await;
+    let host = Host::offering(Tee::None, Backend::Kvm).await;
     let mut tenant = Tenant::new();
     tenant.accepts = vec![Tee::None];
     let mut order = order();

@@ -3,7 +3,7 @@
 //! A tenant's own certificates in the place of a host's: the verdict is the same, whoever brought them.
 
 use crate::chip::Chip;
-use crate::host::{Behaviour, Host, Manager};
+use crate::host::{Host, Manager};
 use crate::support::{Run, Tenant};
 use enarx_agent::{Certificates, Fault, Found};
 use enarx_attestation::{AmdEndorsements, Overall, Timestamp};
@@ -20,14 +20,8 @@ struct Own {
 
 impl Own {
     fn of(chip: &Chip) -> Self {
-        let all = chip.collateral();
         Self {
-            has: AmdEndorsements {
-                vek: Some(all.vek.0),
-                ask: Some(all.ask.0),
-                ark: Some(all.ark.0),
-                crls: all.crls.into_iter().map(|list| list.0).collect(),
-            },
+            has: chip.endorsements(),
             ..Self::default()
         }
     }
@@ -51,15 +45,6 @@ async fn without() -> Host {
     Host::with_manager(Manager::NoCollateral).await
 }
 
-/// A host that gives those of this chip.
-async fn giving(collateral: Chip) -> Host {
-    let behaviour = Behaviour {
-        collateral,
-        ..Behaviour::new()
-    };
-    Host::behaving(behaviour).await
-}
-
 async fn deploy(host: &Host, own: &Arc<Own>) -> Run {
     let mut tenant = Tenant::new();
     tenant.trust.certificates = Some(own.clone());
@@ -76,8 +61,8 @@ async fn they_do_where_the_hosts_are_missing_or_wrong() {
     };
     for (host, own) in [
         (without().await, Own::of(&chip)),
-        (giving(chip.clone().another()).await, Own::of(&chip)),
-        (giving(chip.clone().stale()).await, lists_alone),
+        (Host::giving(chip.clone().another()).await, Own::of(&chip)),
+        (Host::giving(chip.clone().stale()).await, lists_alone),
     ] {
         let own = Arc::new(own);
         let deployed = deploy(&host, &own).await.deployed();
@@ -95,7 +80,7 @@ async fn they_do_where_the_hosts_are_missing_or_wrong() {
 #[tokio::test]
 async fn they_are_not_asked_for_where_the_hosts_do() {
     let own = Arc::new(Own::default());
-    let host = giving(Chip::new()).await;
+    let host = Host::giving(Chip::new()).await;
     deploy(&host, &own).await.deployed();
     assert_eq!(own.stored.load(Ordering::Relaxed), 0);
 }

@@ -4,9 +4,9 @@
 //! the real one.
 
 use crate::support::unix_seconds;
-use enarx_attestation::Policy;
 use enarx_attestation::hex::Hex as PolicyHex;
 use enarx_attestation::policy::{SnpPolicy, TcbFloor};
+use enarx_attestation::{AmdEndorsements, Policy};
 use enarx_contract::canonical::{Base64, Hex, Name};
 use enarx_contract::{Backend, Image, MinTcb, Tee};
 use enarx_manager_api::{Collateral, PlatformOffer};
@@ -172,6 +172,22 @@ impl Chip {
                 list(Authority::Ark, Vec::new()),
                 list(Authority::Ask, revoked),
             ],
+        }
+    }
+
+    /// The same, as a tenant has it.
+    pub fn endorsements(&self) -> AmdEndorsements {
+        let Collateral {
+            vek,
+            ask,
+            ark,
+            crls,
+        } = self.collateral();
+        AmdEndorsements {
+            vek: Some(vek.0),
+            ask: Some(ask.0),
+            ark: Some(ark.0),
+            crls: crls.into_iter().map(|list| list.0).collect(),
         }
     }
 

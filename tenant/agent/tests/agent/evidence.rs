@@ -171,13 +171,7 @@ async fn a_simulator_whose_root_the_policy_does_not_name() {
 
 #[tokio::test]
 async fn a_simulator_under_a_contract_that_says_snp() {
-    let mut offer = Chip::new().offer();
-    (offer.tee, offer.backend) = (Tee::Snp, Backend::Snp);
-    let behaviour = Behaviour {
-        platforms: vec![offer],
-        ..Behaviour::new()
-    };
-    let host = Host::behaving(behaviour).await;
+    let host = Host::offering(Tee::Snp, Backend::Snp).await;
     let mut tenant = Tenant::new();
     tenant.accepts = vec![Tee::Snp];
     let refused = refused_by(&host, &tenant).await;
@@ -217,33 +211,21 @@ async fn old_firmware() {
 
 #[tokio::test]
 async fn a_revoked_key() {
-    let behaviour = Behaviour {
-        collateral: Chip::new().revoked(),
-        ..Behaviour::new()
-    };
-    let host = Host::behaving(behaviour).await;
+    let host = Host::giving(Chip::new().revoked()).await;
     let refused = refused_by(&host, &Tenant::new()).await;
     assert_eq!(refused.code(), "crl.vek");
 }
 
 #[tokio::test]
 async fn lists_of_revoked_keys_that_are_out_of_date() {
-    let behaviour = Behaviour {
-        collateral: Chip::new().stale(),
-        ..Behaviour::new()
-    };
-    let host = Host::behaving(behaviour).await;
+    let host = Host::giving(Chip::new().stale()).await;
     let refused = refused_by(&host, &Tenant::new()).await;
     assert_check(&refused, "crl.fresh");
 }
 
 #[tokio::test]
 async fn the_certificate_of_another_chip() {
-    let behaviour = Behaviour {
-        collateral: Chip::new().another(),
-        ..Behaviour::new()
-    };
-    let host = Host::behaving(behaviour).await;
+    let host = Host::giving(Chip::new().another()).await;
     let refused = refused_by(&host, &Tenant::new()).await;
     assert_check(&refused, "agreement.chip-id");
     assert_check(&refused, "report.signature");

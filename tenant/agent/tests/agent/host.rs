@@ -8,7 +8,7 @@ use crate::keep::{Guest, Program, Rooms, Twist, relay_between};
 use crate::support::{Log, MEMORY, order, unix_seconds};
 use enarx_agent::Target;
 use enarx_contract::canonical::{Base64, Hex, Name};
-use enarx_contract::{Contract, Doors, Platform, Side, Terms, signing_input};
+use enarx_contract::{Backend, Contract, Doors, Platform, Side, Tee, Terms, signing_input};
 use enarx_manager_api::{
     KeepAnswer, KeepInfo, KeepState, Limits, NewKeep, Offer, PlatformOffer, Problem, Ready, VERSION,
 };
@@ -185,6 +185,29 @@ impl Host {
     pub async fn with_manager(manager: Manager) -> Self {
         let behaviour = Behaviour {
             manager,
+            ..Behaviour::new()
+        };
+        Self::behaving(behaviour).await
+    }
+
+    /// A host that gives the certificates of this chip.
+    pub async fn giving(collateral: Chip) -> Self {
+        let behaviour = Behaviour {
+            collateral,
+            ..Behaviour::new()
+        };
+        Self::behaving(behaviour).await
+    }
+
+    /// A host that offers its platform as one of this kind.
+    pub async fn offering(tee: Tee, backend: Backend) -> Self {
+        let platform = PlatformOffer {
+            tee,
+            backend,
+            ..Chip::new().offer()
+        };
+        let behaviour = Behaviour {
+            platforms: vec![platform],
             ..Behaviour::new()
         };
         Self::behaving(behaviour).await
