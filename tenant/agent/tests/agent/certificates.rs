@@ -3,17 +3,19 @@
 //! A tenant's own certificates in the place of a host's: the verdict is the same, whoever brought them.
 
 use crate::chip::Chip;
-use crate::host::{Host, Manager};
+use crate::host::{Behaviour, Host, Manager};
 use crate::support::{Run, Tenant};
 use enarx_agent::{Certificates, Fault, Found};
 use enarx_attestation::{AmdEndorsements, Overall, Timestamp};
+use enarx_contract::{Backend, Tee};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The certificates of a chip, or a part of them, and how often they were asked for.
+/// The certificates of a chip, or a part of them, those that the vendor gives, and how often they were asked for.
 #[derive(Debug, Default)]
 struct Own {
     has: AmdEndorsements,
+    vendor: Option<AmdEndorsements>,
     stored: AtomicU32,
     fetched: AtomicU32,
 }
@@ -36,7 +38,7 @@ impl Certificates for Own {
 
     fn fetched<'a>(&'a self, _: &'a [u8], _: Timestamp) -> Found<'a> {
         self.fetched.fetch_add(1, Ordering::Relaxed);
-        Box::pin(std::future::ready(None))
+        Box::pin(std::future::ready(self.vendor.clone()))
     }
 }
 
@@ -47,6 +49,7 @@ async fn without() -> Host {
 
 async fn deploy(host: &Host, own: &Arc<Own>) -> Run {
     let mut tenant = Tenant::new();
+    tenant.accepts.push(Tee::Snp);
     tenant.trust.certificates = Some(own.clone());
     tenant.deploy(&[host], b"").await
 }
@@ -105,4 +108,43 @@ async fn they_are_judged_as_the_hosts_are() {
         Fault::Manager { status: 404, .. }
     ));
     assert_eq!(own.fetched.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn the_vendor_is_asked_last_and_for_genuine_platforms() {
+    let mut offer = Chip::new().offer();
+    (offer.tee, offer.backend) = (Tee::Snp, Backend::Snp);
+    let host = |manager| {
+        let behaviour = Behaviour {
+            platforms: vec![offer.clone()],
+            manager,
+            ..Behaviour::new()
+        };
+        Host::behaving(behaviour)
+    };
+    let vendor = Some(Chip::new().endorsements());
+    let own = Arc::new(Own {
+        vendor: vendor.clone(),
+        ..Own::default()
+    });
+    let refused = deploy(&host(Manager::NoCollateral).await, &own)
+        .await
+        .refused();
+    // The vendor's did: all that is wrong is that a simulator's root is none of AMD.
+    assert_eq!(refused[0].code(), "chain.root");
+    assert_eq!(refused[0].checks.len(), 1, "{:?}", refused[0].checks);
+    let asked = |own: &Own| [&own.stored, &own.fetched].map(|it| it.load(Ordering::Relaxed));
+    assert_eq!(asked(&own), [1, 1]);
+    // Not while what is at hand does.
+    let own = Arc::new(Own {
+        has: Chip::new().endorsements(),
+        vendor,
+        ..Own::default()
+    });
+    deploy(&host(Manager::NoCollateral).await, &own)
+        .await
+        .refused();
+    assert_eq!(asked(&own), [1, 0]);
+    deploy(&host(Manager::Honest).await, &own).await.refused();
+    assert_eq!(asked(&own), [1, 0]);
 }
