@@ -198,9 +198,9 @@ fn text(contract: &Contract, agreement: &Agreement) -> String {
         (
             "resources",
             format!(
-                "{} vCPUs, {} MiB of memory",
-                resources.vcpus,
-                resources.memory >> 20
+                "{} MiB of memory, virtual CPUs: {}",
+                resources.memory >> 20,
+                resources.vcpus
             ),
         ),
         ("doors", open(doors)),
