@@ -182,6 +182,7 @@ fn settings(
         rates: Rates::default(),
         doors: Doors::default(),
         classes: Vec::new(),
+        fresh: Duration::from_hours(24),
         keep: KeepCommand { program, arguments },
         certificate: None,
         collateral,

@@ -132,9 +132,10 @@ impl Keep {
         self.ending.borrow().is_some() || self.state() == KeepState::Ended
     }
 
-    /// How long ago it was launched.
+    /// How long ago it was launched, by the clock that says more: a machine that slept has one that stood still.
     pub(crate) fn age(&self) -> Duration {
-        self.launched.1.elapsed()
+        let by_clock = crate::now().saturating_sub(self.launched.0);
+        self.launched.1.elapsed().max(Duration::from_secs(by_clock))
     }
 
     /// Notes that a session has begun.

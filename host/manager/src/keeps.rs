@@ -105,6 +105,7 @@ pub(crate) struct Parts {
     pub offer: Offer,
     pub capacity: Capacity,
     pub classes: Vec<Class>,
+    pub fresh: Duration,
     pub rates: Rates,
     pub key: Key,
     /// The folder of the Keeps' doors.
@@ -119,7 +120,7 @@ impl Keeps {
         Self {
             offer: parts.offer,
             capacity: parts.capacity,
-            pool: Pool::new(parts.classes),
+            pool: Pool::new(parts.classes, parts.fresh),
             rates: parts.rates,
             key: parts.key,
             doors: parts.doors,
@@ -265,8 +266,9 @@ impl Keeps {
         let resources = contract.terms().resources;
         admission::check_terms(&contract, &self.offer, crate::now())?;
         self.check_share(&owner, resources)?;
-        self.make_room(resources).await?;
+        // First: whoever may not launch now sends no Keep away that waits.
         self.take_launch(owner)?;
+        self.make_room(resources).await?;
         let answer = self.begin(contract, Some((owner, tenant))).await?;
         self.metrics.claimed("cold");
         Ok((answer, true))
@@ -333,7 +335,11 @@ impl Keeps {
             return Err(refusal);
         }
         self.metrics.launched();
-        tracing::info!(keep = %id, claimed = owner.is_some(), "a Keep is launched");
+        if owner.is_some() {
+            tracing::info!(keep = %id, "a Keep was asked for");
+        } else {
+            tracing::info!(keep = %id, "a Keep was launched ahead");
+        }
         let answer = KeepAnswer {
             keep: keep.info(),
             host_signature,

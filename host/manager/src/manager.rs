@@ -110,6 +110,7 @@ impl Manager {
             },
             capacity: settings.capacity,
             classes: settings.classes,
+            fresh: settings.fresh,
             rates: settings.rates,
             key: state.key().clone(),
             doors,

@@ -19,18 +19,18 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-/// After this time a Keep that nobody has claimed is replaced: it has not seen updates of its host since then.
-const FRESH: Duration = Duration::from_hours(24);
-
 /// Seconds for which an open contract holds after its Keep is replaced, at least: what a tenant wants that claims it at the
 /// last moment.
 const VALID_AFTER: u64 = 25 * 3600;
 
-/// Seconds that a Keep waits for its application: as long as it waits for a claim, and ten minutes for what comes then.
-const UNPROVISIONED: u32 = 24 * 3600 + 600;
+/// Seconds that a Keep waits for its application beyond the time for which it waits for a claim.
+const UNPROVISIONED: u64 = 600;
 
 /// Seconds by which the clocks of host and tenant may differ: a contract holds from this long ago.
 const SKEW: u64 = 300;
+
+/// How long nothing is launched after a claim: the Keep that was claimed has the processors for its start.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Launches at a time.
 const LAUNCHES: usize = 2;
@@ -53,21 +53,27 @@ impl Slot {
 /// The classes of a host.
 pub(crate) struct Pool {
     slots: Vec<Slot>,
+    /// For so long a Keep waits for a claim.
+    fresh: Duration,
     /// Something has changed that the pool depends on.
     changed: Notify,
+    /// Before this, nothing is launched.
+    quiet: Mutex<Option<Instant>>,
     /// Counts offers: each begins with another Keep, so that tenants who come together claim different ones.
     turn: AtomicUsize,
 }
 
 impl Pool {
-    pub(crate) fn new(classes: Vec<Class>) -> Self {
+    pub(crate) fn new(classes: Vec<Class>, fresh: Duration) -> Self {
         let slot = |class| Slot {
             class,
             backoff: Mutex::default(),
         };
         Self {
             slots: classes.into_iter().map(slot).collect(),
+            fresh,
             changed: Notify::new(),
+            quiet: Mutex::default(),
             turn: AtomicUsize::new(0),
         }
     }
@@ -108,7 +114,20 @@ impl Pool {
     /// A Keep of this class was claimed.
     pub(crate) fn claimed(&self, class: &Name) {
         self.with_backoff(class, Backoff::succeeded);
+        // Of several claims the first one counts, so that a pool which is used much is filled too.
+        if self.quiet().is_zero() {
+            let until = Instant::now().checked_add(QUIET);
+            *self.quiet.lock().unwrap_or_else(PoisonError::into_inner) = until;
+        }
         self.wake();
+    }
+
+    /// How long nothing is to be launched.
+    fn quiet(&self) -> Duration {
+        let until = *self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        until.map_or(Duration::ZERO, |until| {
+            until.saturating_duration_since(Instant::now())
+        })
     }
 
     /// A Keep of this class failed after such a life.
@@ -161,8 +180,8 @@ pub(crate) fn check(settings: &Settings) -> Result<(), ManagerError> {
     Ok(())
 }
 
-/// A new open contract of this class, from `now` on, in seconds since 1970.
-fn contract(offer: &Offer, class: &Class, now: u64) -> Result<Contract, Refusal> {
+/// A new open contract of this class, whose Keep waits for `fresh` from `now` on, in seconds since 1970.
+fn contract(offer: &Offer, class: &Class, fresh: Duration, now: u64) -> Result<Contract, Refusal> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(Refusal::manager)?;
     let terms = Terms {
@@ -180,9 +199,10 @@ fn contract(offer: &Offer, class: &Class, now: u64) -> Result<Contract, Refusal>
         times: Times {
             not_before: now.saturating_sub(SKEW),
             not_after: now
-                .saturating_add(FRESH.as_secs())
+                .saturating_add(fresh.as_secs())
                 .saturating_add(VALID_AFTER),
-            unprovisioned_seconds: UNPROVISIONED,
+            unprovisioned_seconds: u32::try_from(fresh.as_secs().saturating_add(UNPROVISIONED))
+                .unwrap_or(u32::MAX),
             detached_seconds_max: class.detached_seconds_max,
             runtime_seconds_max: class.runtime_seconds_max,
         },
@@ -195,9 +215,16 @@ impl Keeps {
     /// Keeps the pool full until the manager ends.
     pub(crate) async fn fill(self: Arc<Self>) {
         while self.is_open() {
-            let old = |keep: &Keep| keep.age() >= FRESH;
+            let fresh = self.pool.fresh;
+            let old = |keep: &Keep| keep.age() >= fresh;
             self.take_back(old, code::end::REPLACED).await;
             let pause = self.refill().await;
+            let unclaimed = self.unclaimed().into_iter();
+            let oldest = unclaimed
+                .filter(|keep| !keep.is_ending())
+                .map(|keep| keep.age())
+                .max();
+            let pause = oldest.map_or(pause, |age| pause.min(fresh.saturating_sub(age)));
             // Changed or not, it is looked at.
             let _ = timeout(pause, self.pool.changed.notified()).await;
         }
@@ -208,6 +235,10 @@ impl Keeps {
         let mut pause = LOOK;
         for slot in &self.pool.slots {
             loop {
+                let quiet = self.pool.quiet();
+                if !quiet.is_zero() {
+                    return pause.min(quiet);
+                }
                 let waiting: Vec<_> = self
                     .unclaimed()
                     .into_iter()
@@ -229,10 +260,11 @@ impl Keeps {
                     pause = pause.min(later);
                     break;
                 }
-                let launched = match contract(self.terms(), &slot.class, crate::now()) {
-                    Ok(contract) => self.launch_open(contract).await,
-                    Err(refusal) => Err(refusal),
-                };
+                let launched =
+                    match contract(self.terms(), &slot.class, self.pool.fresh, crate::now()) {
+                        Ok(contract) => self.launch_open(contract).await,
+                        Err(refusal) => Err(refusal),
+                    };
                 match launched {
                     Ok(()) => {}
                     // Both pass without a try: something ends, or everything.

@@ -102,7 +102,7 @@ impl Refusal {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Token => code::TOKEN,
-            Self::Request(_) => code::REQUEST,
+            Self::Request(_) | Self::TenantKey(_) => code::REQUEST,
             Self::Path => code::PATH,
             Self::Method { .. } => code::METHOD,
             Self::Slow => code::SLOW,
@@ -114,7 +114,6 @@ impl Refusal {
             Self::Keep => code::KEEP,
             Self::Taken => code::TAKEN,
             Self::Gone => code::GONE,
-            Self::TenantKey(_) => code::REQUEST,
             Self::Collateral => code::COLLATERAL,
             Self::Contract(error) => error.code(),
             Self::Host { .. } => code::HOST,

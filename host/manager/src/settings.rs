@@ -32,6 +32,9 @@ pub struct Settings {
     /// The sizes of Keep that are kept ready; at most [`enarx_manager_api::limit::CLASSES`], each within `limits` and
     /// `capacity`.
     pub classes: Vec<Class>,
+    /// After this time, in whole seconds, a Keep that nobody has claimed is replaced: it has not seen updates of its host
+    /// since then.
+    pub fresh: Duration,
     /// The program that serves one Keep.
     pub keep: KeepCommand,
     /// Certificate chain and private key, PEM; `None`: the state folder's own.

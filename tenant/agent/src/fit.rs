@@ -4,8 +4,9 @@
 //! itself. A host could write anything: a field that differs to the tenant's disadvantage is a mismatch, and the tenant
 //! makes a contract of its own.
 
+use enarx_contract::canonical::Name;
 use enarx_contract::{Contract, Image, MinTcb, PROBE, Tenant, Terms};
-use enarx_manager_api::Offer;
+use enarx_manager_api::{Offer, limit};
 
 /// The contract that the tenant would write.
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +115,7 @@ fn measurement(image: Option<&Image>) -> Option<[u8; 48]> {
 }
 
 fn release(image: Option<&Image>) -> Option<&str> {
-    image?.release.as_ref().map(|name| name.as_str())
+    image?.release.as_ref().map(Name::as_str)
 }
 
 /// True if a floor is nowhere lower than the own one.
@@ -133,10 +134,14 @@ fn asks_as_much(found: Option<&MinTcb>, own: Option<&MinTcb>) -> bool {
     }
 }
 
-/// The open contracts of an offer that the host has signed and that fit, in the host's order.
+/// The open contracts of an offer that the host has signed and that fit, in the host's order, at most [`limit::READY`]: a
+/// host that offers more than it may does not keep the tenant busy.
 pub(crate) fn ready(offer: &Offer, wanted: &Wanted<'_>) -> Vec<Contract> {
     let mut fitting = Vec::new();
-    for ready in &offer.ready {
+    for ready in offer.ready.iter().take(limit::CLASSES * limit::READY) {
+        if fitting.len() == limit::READY {
+            break;
+        }
         match ready.verify() {
             Ok(contract) => match fits(&contract, wanted) {
                 Ok(()) => fitting.push(contract),
@@ -145,7 +150,7 @@ pub(crate) fn ready(offer: &Offer, wanted: &Wanted<'_>) -> Vec<Contract> {
                 }
             },
             Err(error) => {
-                tracing::warn!(%error, "the host offers an open contract that does not hold")
+                tracing::warn!(%error, "the host offers an open contract that does not hold");
             }
         }
     }
@@ -155,7 +160,7 @@ pub(crate) fn ready(offer: &Offer, wanted: &Wanted<'_>) -> Vec<Contract> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use enarx_contract::canonical::{Base64, Hex, Name};
+    use enarx_contract::canonical::{Base64, Hex};
     use enarx_contract::{
         Backend, Doors, Host, Listen, Platform, Protocol, Resources, Side, Tee, Times,
         signing_input,
@@ -262,9 +267,12 @@ mod tests {
         }
     }
 
+    /// A field, and a change of the terms that makes it the first one that does not fit.
+    type Case = (&'static str, fn(&mut Terms));
+
     #[test]
     fn every_field_is_compared() {
-        let cases: [(&str, fn(&mut Terms)); 25] = [
+        let cases: [Case; 25] = [
             ("host.key", |terms| {
                 terms.host.key = Key::generate().expect("a key").public();
             }),
@@ -377,7 +385,7 @@ mod tests {
             }
         };
         let good = open(&own);
-        let offer = Offer {
+        let mut offer = Offer {
             version: VERSION,
             key: host.public(),
             name: name("host"),
@@ -417,5 +425,8 @@ mod tests {
         let found = ready(&offer, &wanted);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].terms(), &good);
+        // However many there are, few are tried.
+        offer.ready = vec![offered(good, &host); 100];
+        assert_eq!(ready(&offer, &wanted).len(), limit::READY);
     }
 }

@@ -79,6 +79,7 @@ pub fn settings(state: &Path) -> Settings {
             ..Doors::default()
         },
         classes: Vec::new(),
+        fresh: Duration::from_hours(24),
         keep: KeepCommand {
             program: std::env::current_exe().unwrap(),
             arguments: vec![stand_in::ARGUMENT.into()],

@@ -299,6 +299,33 @@ fn a_claim_outlives_a_killed_manager() {
 }
 
 #[test]
+fn a_keep_that_nobody_claims_is_replaced() {
+    let host = Host::with(|settings| {
+        settings.classes = vec![class("echo", 1)];
+        settings.fresh = Duration::from_secs(3);
+    });
+    let mut client = host.client("anna");
+    let first = await_ready(&mut client, 1).remove(0);
+    let signer = Signer::new();
+    let mut next = None;
+    eventually(|| {
+        next = ready(&mut client).into_iter().find(|keep| *keep != first);
+        next.is_some()
+    });
+    let refusal = client.post(path::KEEPS, &claim(&signer, &first)).refusal();
+    assert_eq!(refusal, (409, "keep.gone".to_string()));
+    // A claimed one is not.
+    let next = next.unwrap();
+    let claimed: KeepAnswer = client.post(path::KEEPS, &claim(&signer, &next)).json();
+    std::thread::sleep(Duration::from_secs(4));
+    let info = wait(&mut client, &claimed.keep.id, KeepState::Launching);
+    assert_eq!(info.state, KeepState::Ready);
+    let figures = client.get(path::METRICS).text();
+    let line = "enarx_manager_ends_total{reason=\"pool.replaced\"}";
+    assert!(figures.contains(line), "{figures}");
+}
+
+#[test]
 fn keeps_that_fail_are_tried_ever_more_seldom() {
     let host = Host::with(|settings| settings.classes = vec![class("dies", 2)]);
     let mut client = host.client("anna");

@@ -520,8 +520,8 @@ impl Shared {
             let asked: NewKeep = serde_json::from_slice(&request.body).expect("a request");
             let contract = Contract::decode(&asked.contract.0).expect("a contract");
             let tenant = match (contract.terms().tenant, asked.tenant_key) {
-                (enarx_contract::Tenant::Named(key), None) => key,
-                (enarx_contract::Tenant::Open, Some(key)) => key,
+                (enarx_contract::Tenant::Named(key), None)
+                | (enarx_contract::Tenant::Open, Some(key)) => key,
                 other => panic!("{other:?}"),
             };
             contract
