@@ -7,7 +7,7 @@ use crate::keep::Keep;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::process::Starter;
-use crate::record::{Claim, Claimed, End, Id, Record, Unclaimable};
+use crate::record::{Claim, Claimed, End, Id, Record, Then, then};
 use crate::refusal::Refusal;
 use crate::store::{Store, StoreError};
 use crate::tokens::Owner;
@@ -375,35 +375,23 @@ impl Keeps {
             self.check_share(&owner, contract.terms().resources)?;
             self.take_launch(owner)?;
         }
-        let recorded = claim.clone();
-        let claimed = self
-            .with_store(move |store| store.claim(&id, &recorded))
+        let to_record = claim.clone();
+        let recorded = self
+            .with_store(move |store| store.claim(&id, &to_record))
             .await;
-        let claimed = match (claimed, &living) {
-            (Ok(claimed), _) => claimed,
-            (Err(refusal), keep) => {
-                // It may be recorded all the same, so nobody else may have the Keep.
-                if let Some(keep) = keep.as_ref().filter(|keep| keep.is_unclaimed()) {
-                    keep.end_after(Duration::ZERO, code::end::CLAIM_LOST);
-                }
-                return Err(refusal);
+        match (then(recorded.as_ref().ok().copied()), &living) {
+            (Then::Give, Some(keep)) => keep.hold(&claim),
+            (Then::Withdraw, Some(keep)) if keep.is_unclaimed() => {
+                keep.end_after(Duration::ZERO, code::end::CLAIM_LOST);
             }
-        };
-        match claimed {
-            None => return Err(Refusal::Open),
-            Some(Err(Unclaimable::Taken)) => return Err(Refusal::Taken),
-            Some(Err(Unclaimable::Gone)) => return Err(Refusal::Gone),
-            Some(Ok(Claimed::Before)) => {}
-            Some(Ok(Claimed::Now)) => {
-                self.metrics.claimed("warm");
-                tracing::info!(keep = %id, "a Keep is claimed");
-            }
+            (Then::Give | Then::Refuse(_) | Then::Withdraw, _) => {}
         }
-        if let Some(keep) = &living {
-            keep.hold(&claim);
-            if claimed == Some(Ok(Claimed::Now)) {
-                self.pool.claimed(&contract.terms().class);
-                tokio::spawn(end_unused(keep.clone()));
+        if recorded?.map_err(Refusal::from)? == Claimed::Now {
+            self.metrics.claimed("warm");
+            tracing::info!(keep = %id, "a Keep was claimed");
+            self.pool.claimed(&contract.terms().class);
+            if let Some(keep) = living {
+                tokio::spawn(end_unused(keep));
             }
         }
         self.find_by_contract(&owner, contract)

@@ -24,6 +24,8 @@ mod keeps;
 mod log;
 mod manager;
 mod metrics;
+#[cfg(test)]
+mod model;
 mod pool;
 mod process;
 mod record;

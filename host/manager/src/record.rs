@@ -68,6 +68,28 @@ pub(crate) enum Unclaimable {
     Taken,
     /// It ended unclaimed.
     Gone,
+    /// There is no record of it.
+    Unknown,
+}
+
+/// The consequence of a claim for a Keep that lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// The tenant gets it.
+    Give,
+    /// The tenant does not.
+    Refuse(Unclaimable),
+    /// Nobody knows if the claim is recorded: the Keep ends, so that nobody else can get it.
+    Withdraw,
+}
+
+/// What follows for a living Keep from the answer of the record, `None` if that could not be written.
+pub(crate) fn then(recorded: Option<Result<Claimed, Unclaimable>>) -> Then {
+    match recorded {
+        Some(Ok(Claimed::Now | Claimed::Before)) => Then::Give,
+        Some(Err(reason)) => Then::Refuse(reason),
+        None => Then::Withdraw,
+    }
 }
 
 impl Record {

@@ -3,6 +3,7 @@
 //! Why a request was refused: one type, one name and one sentence for each reason, and the problem (RFC 9457) that the
 //! client reads.
 
+use crate::record::Unclaimable;
 use crate::store::StoreError;
 use enarx_contract::ContractError;
 use enarx_manager_api::{Problem, code, limit};
@@ -86,6 +87,16 @@ pub(crate) enum Refusal {
     Store(#[from] StoreError),
     #[error("this host's manager has failed")]
     Manager,
+}
+
+impl From<Unclaimable> for Refusal {
+    fn from(reason: Unclaimable) -> Self {
+        match reason {
+            Unclaimable::Taken => Self::Taken,
+            Unclaimable::Gone => Self::Gone,
+            Unclaimable::Unknown => Self::Open,
+        }
+    }
 }
 
 /// Seconds after which to ask a full host again.

@@ -118,17 +118,17 @@ impl Store {
         })
     }
 
-    /// Records the claim of a Keep; `None`: there is no such Keep. What this answers holds for ever, also when the manager
-    /// is killed before it could tell anybody.
+    /// Records the claim of a Keep. What this answers holds for ever, also when the manager is killed before it could tell
+    /// anybody.
     pub(crate) fn claim(
         &self,
         id: &Id,
         claim: &Claim,
-    ) -> Result<Option<Result<Claimed, Unclaimable>>, StoreError> {
+    ) -> Result<Result<Claimed, Unclaimable>, StoreError> {
         self.change(|write| {
             let mut keeps = write.open_table(KEEPS)?;
             let Some(mut record) = read(&keeps, id)? else {
-                return Ok(None);
+                return Ok(Err(Unclaimable::Unknown));
             };
             let claimed = record.claim(claim);
             if claimed == Ok(Claimed::Now) {
@@ -138,7 +138,7 @@ impl Store {
                     write.open_table(OWNED)?.insert(owned.as_slice(), ())?;
                 }
             }
-            Ok(Some(claimed))
+            Ok(claimed)
         })
     }
 
@@ -339,14 +339,14 @@ mod tests {
             let claim = claim(owner, owner);
             store.claim(&id(number), &claim).unwrap()
         };
-        assert_eq!(claims(&store, 3, 1), None);
-        assert_eq!(claims(&store, 1, 1), Some(Ok(Claimed::Now)));
+        assert_eq!(claims(&store, 3, 1), Err(Unclaimable::Unknown));
+        assert_eq!(claims(&store, 1, 1), Ok(Claimed::Now));
         drop(store);
         let store = Store::open(&path).unwrap();
         store.end_living(&end(40)).unwrap();
-        assert_eq!(claims(&store, 1, 1), Some(Ok(Claimed::Before)));
-        assert_eq!(claims(&store, 1, 2), Some(Err(Unclaimable::Taken)));
-        assert_eq!(claims(&store, 2, 2), Some(Err(Unclaimable::Gone)));
+        assert_eq!(claims(&store, 1, 1), Ok(Claimed::Before));
+        assert_eq!(claims(&store, 1, 2), Err(Unclaimable::Taken));
+        assert_eq!(claims(&store, 2, 2), Err(Unclaimable::Gone));
         let (owned, _) = store.owned(&Hex([1; 32]), 10).unwrap();
         assert_eq!(owned.len(), 1);
         let record = &owned[0].1;
