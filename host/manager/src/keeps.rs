@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long a claimed Keep waits for its first session. It belongs to the tenant's share meanwhile, and would wait for as
 /// long as its contract says.
@@ -35,6 +35,9 @@ const FIRST_SESSION: Duration = Duration::from_mins(10);
 
 /// How long a Keep that gives way may take to end.
 const GIVE_WAY: Duration = Duration::from_secs(5);
+
+/// The pause before the end of a Keep is recorded again, when that failed.
+const RECORD_AGAIN: Duration = Duration::from_secs(5);
 
 /// The share that a token has used up.
 struct Account {
@@ -500,20 +503,21 @@ impl Keeps {
             tracing::warn!(keep = %keep.id, reason = end.reason, "a Keep that waited for a tenant has failed");
             self.pool.failed(&keep.contract.terms().class, keep.age());
         }
-        let (id, recorded, log) = (keep.id, end.clone(), keep.log());
-        let stored = self
-            .with_store(move |store| store.end(&id, recorded, &log))
-            .await;
-        keep.ended(end);
-        match stored {
-            Ok(()) => {
-                self.living().remove(&id);
-            }
-            // It is told from memory as long as the manager runs, and holds its place.
-            Err(error) => {
-                tracing::error!(keep = %id, %error, "the end of a Keep could not be recorded");
-            }
+        let (id, log) = (keep.id, keep.log());
+        let record = async || {
+            let (end, log) = (end.clone(), log.clone());
+            let recorded = self.with_store(move |store| store.end(&id, end, &log));
+            recorded.await
+        };
+        let mut recorded = record().await;
+        keep.ended(end.clone());
+        // Until it is recorded, the end is told from memory, and the Keep holds its place.
+        while let Err(error) = recorded {
+            tracing::error!(keep = %id, %error, "the end of a Keep could not be recorded yet");
+            sleep(RECORD_AGAIN).await;
+            recorded = record().await;
         }
+        self.living().remove(&id);
         self.pool.wake();
     }
 

@@ -138,6 +138,7 @@ impl Refusal {
             Self::Requests { .. } => code::LIMIT_CONNECTIONS,
             Self::Capacity => code::CAPACITY,
             Self::Draining => code::DRAINING,
+            Self::Store(error) if error.is_full() => code::STORE_FULL,
             Self::Store(_) => code::STORE,
             Self::Manager => code::MANAGER,
         }
@@ -165,6 +166,7 @@ impl Refusal {
             Self::Connections | Self::Limit { .. } | Self::Launches(_) | Self::Requests { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }
+            Self::Store(error) if error.is_full() => StatusCode::INSUFFICIENT_STORAGE,
             Self::Capacity | Self::Draining | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Manager => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -255,10 +257,15 @@ impl Refusal {
         let status = self.status();
         let (expected, actual) = self.difference();
         let detail = match self {
-            // The host's own affairs are for its log.
             Self::Store(error) => {
                 tracing::error!(%error, "a record could not be used");
-                "this host's manager cannot use its records".to_string()
+                // More of the host's own affairs is for its log.
+                let full = if error.is_full() {
+                    ": its disk is full"
+                } else {
+                    ""
+                };
+                format!("this host's manager cannot use its records{full}")
             }
             other => other.to_string(),
         };

@@ -5,14 +5,16 @@
 
 use crate::record::{Claim, Claimed, End, Id, Record, Unclaimable};
 use crate::tokens::Owner;
-use crate::{ManagerError, files};
+use crate::{ManagerError, StateError, files};
 use enarx_contract::canonical::Hex;
 use redb::backends::FileBackend;
 use redb::{
     Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition,
     WriteTransaction,
 };
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// Seconds for which a record is kept after its Keep's end and its contract's.
 const RETENTION: u64 = 7 * 24 * 3600;
@@ -66,41 +68,61 @@ database_errors!(
     TransactionError
 );
 
+impl StoreError {
+    /// True if the disk is full, or this user's or process's share of it.
+    pub(crate) fn is_full(&self) -> bool {
+        let Self::Database(error) = self else {
+            return false;
+        };
+        matches!(
+            &**error,
+            redb::Error::Io(error) if matches!(
+                error.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+            )
+        )
+    }
+}
+
 /// The record of all Keeps. Every change is on the disk when a function returns.
-pub(crate) struct Store(Database);
+pub(crate) struct Store {
+    path: PathBuf,
+    /// `None` after an error: the database serves nothing more then, and is opened anew.
+    database: Mutex<Option<Database>>,
+}
 
 impl Store {
     /// Opens the record, and makes it if it is not there.
     pub(crate) fn open(path: &Path) -> Result<Self, ManagerError> {
-        let file = files::open(path)?;
-        let open = || {
-            let store = Self(Builder::new().create_with_backend(FileBackend::new(file)?)?);
-            store.change(|write| {
-                for table in [LIVING, OWNED, EXPIRING] {
-                    write.open_table(table)?;
-                }
-                for table in [KEEPS, LOGS] {
-                    write.open_table(table)?;
-                }
-                Ok(())
-            })?;
-            Ok(store)
+        let database = open(path).map_err(|error| error.of(path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            database: Mutex::new(Some(database)),
+        })
+    }
+
+    fn with<T>(
+        &self,
+        with: impl FnOnce(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut opened = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        // It is put back only when it has served: a database that failed or panicked is closed.
+        let database = match opened.take() {
+            Some(database) => database,
+            None => open(&self.path)?,
         };
-        open().map_err(|error: StoreError| error.of(path))
+        let result = with(&database);
+        if !matches!(result, Err(StoreError::Database(_))) {
+            *opened = Some(database);
+        }
+        result
     }
 
     fn change<T>(
         &self,
         change: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut write = self.0.begin_write()?;
-        write.set_durability(Durability::Immediate)?;
-        // Tenants influence the contents, and the database's checksum is not cryptographic.
-        write.set_two_phase_commit(true);
-        write.set_quick_repair(true);
-        let value = change(&write)?;
-        write.commit()?;
-        Ok(value)
+        self.with(|database| self::change(database, change))
     }
 
     /// Keeps a new record.
@@ -153,16 +175,18 @@ impl Store {
 
     /// The last words of the process of a Keep that has ended; empty if there are none.
     pub(crate) fn log(&self, id: &Id) -> Result<String, StoreError> {
-        let read = self.0.begin_read()?;
-        let found = read.open_table(LOGS)?.get(&id.0[..])?;
-        Ok(found.map_or_else(String::new, |bytes| {
-            String::from_utf8_lossy(bytes.value()).into_owned()
-        }))
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let found = read.open_table(LOGS)?.get(&id.0[..])?;
+            Ok(found.map_or_else(String::new, |bytes| {
+                String::from_utf8_lossy(bytes.value()).into_owned()
+            }))
+        })
     }
 
     /// The record of a Keep.
     pub(crate) fn get(&self, id: &Id) -> Result<Option<Record>, StoreError> {
-        read(&self.0.begin_read()?.open_table(KEEPS)?, id)
+        self.with(|database| read(&database.begin_read()?.open_table(KEEPS)?, id))
     }
 
     /// The last Keeps of an owner, newest first, at most `limit`; true if there are more.
@@ -171,22 +195,24 @@ impl Store {
         owner: &Owner,
         limit: usize,
     ) -> Result<(Vec<(Id, Record)>, bool), StoreError> {
-        let read = self.0.begin_read()?;
-        let (owned, keeps) = (read.open_table(OWNED)?, read.open_table(KEEPS)?);
-        let last = [&owner.0[..], &[0xff; 24]].concat();
-        let mut found = Vec::new();
-        for entry in owned.range(&owner.0[..]..=last.as_slice())? {
-            let (key, _) = entry?;
-            let Some(id) = key.value().last_chunk::<16>().copied().map(Hex) else {
-                continue;
-            };
-            if found.len() == limit {
-                return Ok((found, true));
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let (owned, keeps) = (read.open_table(OWNED)?, read.open_table(KEEPS)?);
+            let last = [&owner.0[..], &[0xff; 24]].concat();
+            let mut found = Vec::new();
+            for entry in owned.range(&owner.0[..]..=last.as_slice())? {
+                let (key, _) = entry?;
+                let Some(id) = key.value().last_chunk::<16>().copied().map(Hex) else {
+                    continue;
+                };
+                if found.len() == limit {
+                    return Ok((found, true));
+                }
+                let bytes = keeps.get(&id.0[..])?.ok_or(StoreError::Missing(id))?;
+                found.push((id, serde_json::from_slice(bytes.value())?));
             }
-            let bytes = keeps.get(&id.0[..])?.ok_or(StoreError::Missing(id))?;
-            found.push((id, serde_json::from_slice(bytes.value())?));
-        }
-        Ok((found, false))
+            Ok((found, false))
+        })
     }
 
     /// Ends all Keeps whose end nobody recorded. Returns how many.
@@ -246,6 +272,39 @@ impl StoreError {
             },
         }
     }
+}
+
+/// Opens the database in this file, with all tables.
+fn open(path: &Path) -> Result<Database, StoreError> {
+    let file = files::open(path).map_err(|error| match error {
+        StateError::File { error, .. } => redb::StorageError::Io(error),
+        other => redb::StorageError::Io(std::io::Error::other(other)),
+    })?;
+    let database = Builder::new().create_with_backend(FileBackend::new(file)?)?;
+    change(&database, |write| {
+        for table in [LIVING, OWNED, EXPIRING] {
+            write.open_table(table)?;
+        }
+        for table in [KEEPS, LOGS] {
+            write.open_table(table)?;
+        }
+        Ok(())
+    })?;
+    Ok(database)
+}
+
+fn change<T>(
+    database: &Database,
+    change: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut write = database.begin_write()?;
+    write.set_durability(Durability::Immediate)?;
+    // Tenants influence the contents, and the database's checksum is not cryptographic.
+    write.set_two_phase_commit(true);
+    write.set_quick_repair(true);
+    let value = change(&write)?;
+    write.commit()?;
+    Ok(value)
 }
 
 fn read(

@@ -55,6 +55,8 @@ pub const CAPACITY: &str = "capacity";
 pub const DRAINING: &str = "draining";
 /// The manager cannot write its state, so it starts nothing (503).
 pub const STORE: &str = "store";
+/// The same, because the disk of its state is full (507).
+pub const STORE_FULL: &str = "store.full";
 /// The manager has failed (500).
 pub const MANAGER: &str = "manager";
 

@@ -12,6 +12,7 @@ use enarx_manager::{
     Capacity, Collaterals, KeepCommand, Manager, ManagerError, Rates, Settings, State,
 };
 use enarx_manager_api::{Collateral, KeepAnswer, KeepInfo, KeepState, Limits, PlatformOffer, path};
+use rustix::process::Pid;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -268,7 +269,10 @@ impl Process {
     }
 
     fn with_warm(state: &Path, warm: u32) -> (Self, SocketAddr) {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        // What a shell ignores, the program that it becomes ignores too: a write beyond a limit fails then.
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
+            .arg(std::env::current_exe().unwrap())
             .arg(ARGUMENT)
             .arg(state)
             .arg(warm.to_string())
@@ -280,6 +284,10 @@ impl Process {
         let output = child.stdout.take().unwrap();
         BufReader::new(output).read_line(&mut line).unwrap();
         (Self(child), line.trim().parse().expect(&line))
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.0)
     }
 
     /// Sends SIGKILL.

@@ -5,11 +5,12 @@
 use crate::client::Client;
 use crate::contracts::Signer;
 use crate::host::{Host, Process, eventually, gone, process, settings, wait};
+use crate::pool::{await_ready, claim, ready};
 use crate::stand_in;
 use enarx_manager::{Manager, State};
 use enarx_manager_api::{KeepAnswer, KeepInfo, KeepList, KeepState, path};
-use rustix::process::{Pid, Signal, kill_process};
-use std::io::Write;
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -199,6 +200,77 @@ fn a_killed_manager_leaves_no_keeps_and_the_next_one_says_so() {
     let again: KeepAnswer = answer.json();
     assert_eq!(again.keep.reason.as_deref(), Some("manager-lost"));
     assert_eq!(again.host_signature, living.host_signature);
+}
+
+/// The limit of files that a process writes, in bytes. With 0 its disk is as good as full; SIGXFSZ is ignored.
+fn limit_files(process: &Process, bytes: Option<u64>) {
+    let limit = Rlimit {
+        current: bytes,
+        maximum: None,
+    };
+    prlimit(Some(process.pid()), Resource::Fsize, limit).unwrap();
+}
+
+#[test]
+fn a_full_disk_promises_no_keep_and_cuts_no_session() {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let path = folder.path().join("state");
+    let state = State::open(&path).unwrap();
+    let token = state.add_token("anna").unwrap().to_string();
+    let (manager, address) = Process::with_pool(&path);
+    let connect = || Client::connect(address, state.fingerprint(), Some(&token));
+    let mut client = connect();
+    let host = enarx_contract::Host {
+        key: state.key().public(),
+        name: enarx_contract::canonical::Name::new("host-1").unwrap(),
+    };
+    let signer = Signer::new();
+    let ask = |client: &mut Client| {
+        let new = signer.sign(signer.terms(host.clone(), "echo"));
+        (client.post(path::KEEPS, &new), new)
+    };
+    let (answer, new) = ask(&mut client);
+    assert_eq!(answer.status, 201);
+    let keep = answer.json::<KeepAnswer>().keep;
+    let keep = wait(&mut client, &keep.id, KeepState::Ready);
+    let mut session = connect();
+    assert_eq!(session.upgrade(&keep.id).status, 101);
+    let waiting = await_ready(&mut client, 2).remove(0);
+
+    limit_files(&manager, Some(0));
+    let full = (507, "store.full".to_string());
+    for _ in 0..3 {
+        assert_eq!(ask(&mut client).0.refusal(), full);
+    }
+    // A claim that is not recorded is none, and its Keep nobody's.
+    let claimed = claim(&signer, &waiting);
+    assert_eq!(client.post(path::KEEPS, &claimed).refusal(), full);
+    eventually(|| !ready(&mut client).contains(&waiting));
+    // What lives goes on, and is told.
+    session.stream.write_all(b"still here").unwrap();
+    session.stream.flush().unwrap();
+    let mut echo = [0; 10];
+    session.stream.read_exact(&mut echo).unwrap();
+    assert_eq!(&echo, b"still here");
+    assert_eq!(client.post(path::KEEPS, &new).status, 200);
+    session.stream.write_all(stand_in::EXIT).unwrap();
+    session.stream.flush().unwrap();
+    let ended = wait(&mut client, &keep.id, KeepState::Ended);
+    assert_eq!(ended.reason.as_deref(), Some("exited"));
+
+    // With room again, everything is recorded and goes on.
+    limit_files(&manager, None);
+    let (answer, _) = ask(&mut client);
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    let refusal = client.post(path::KEEPS, &claimed).refusal();
+    assert_eq!(refusal, (409, "keep.gone".to_string()));
+    await_ready(&mut client, 2);
+    // The end is recorded too, a little later, and no next manager says that it was lost.
+    std::thread::sleep(Duration::from_secs(6));
+    drop(manager);
+    let next = Host::in_folder(folder, |_| {});
+    let info: KeepInfo = next.connect(&token).get(&path::keep(&keep.id)).json();
+    assert_eq!(info.reason.as_deref(), Some("exited"));
 }
 
 #[test]

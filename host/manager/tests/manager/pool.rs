@@ -35,12 +35,12 @@ pub fn class(name: &str, warm: u32) -> Class {
 }
 
 /// The Keeps that are ready.
-fn ready(client: &mut Client) -> Vec<Ready> {
+pub fn ready(client: &mut Client) -> Vec<Ready> {
     client.get(path::OFFER).json::<Offer>().ready
 }
 
 /// Waits until so many Keeps are ready.
-fn await_ready(client: &mut Client, number: usize) -> Vec<Ready> {
+pub fn await_ready(client: &mut Client, number: usize) -> Vec<Ready> {
     let mut found = Vec::new();
     eventually(|| {
         found = ready(client);
@@ -50,7 +50,7 @@ fn await_ready(client: &mut Client, number: usize) -> Vec<Ready> {
 }
 
 /// The claim of a Keep.
-fn claim(signer: &Signer, ready: &Ready) -> NewKeep {
+pub fn claim(signer: &Signer, ready: &Ready) -> NewKeep {
     let contract = ready.verify().unwrap();
     NewKeep {
         tenant_key: Some(signer.key.public()),
