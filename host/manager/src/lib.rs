@@ -26,6 +26,7 @@ mod manager;
 mod metrics;
 #[cfg(test)]
 mod model;
+mod places;
 mod pool;
 mod process;
 mod record;

@@ -5,6 +5,7 @@
 use crate::certificate::Certificate;
 use crate::keeps::{self, Keeps, Parts};
 use crate::metrics::Metrics;
+use crate::places::{Place, Places};
 use crate::pool;
 use crate::process::Starter;
 use crate::routes::Routes;
@@ -23,13 +24,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-/// Connections of clients at a time; more wait to be accepted.
-const CONNECTIONS: usize = 1024;
+/// Connections of one token for each request that it may have under way: a client may keep one for the next request.
+const CONNECTIONS_PER_REQUEST: usize = 2;
 
 /// Time for a TLS handshake and for the head of a request.
 const REQUEST_LIMIT: Duration = Duration::from_secs(limit::REQUEST_SECONDS);
@@ -59,6 +60,7 @@ pub struct Manager {
     acceptor: TlsAcceptor,
     fingerprint: Hex<32>,
     routes: Arc<Routes>,
+    places: Arc<Places>,
     closing: watch::Sender<bool>,
     grace: Duration,
     /// Unlocked by the system when this is dropped, or the process ends.
@@ -96,6 +98,7 @@ impl Manager {
             tracing::warn!(lost, "a manager was killed, and its Keeps with it");
         }
         let metrics = Arc::new(Metrics::new());
+        let requests = usize::try_from(settings.rates.requests).unwrap_or(usize::MAX);
         let starter = Starter::new(settings.keep).map_err(ManagerError::System)?;
         let keeps = Arc::new(Keeps::new(Parts {
             offer: Offer {
@@ -131,6 +134,7 @@ impl Manager {
             address,
             acceptor,
             fingerprint,
+            places: Places::new(requests.saturating_mul(CONNECTIONS_PER_REQUEST)),
             routes: Arc::new(Routes {
                 keeps,
                 tokens: Arc::new(Tokens::new(state.tokens_file())),
@@ -186,25 +190,22 @@ impl Manager {
     /// Accepts connections until it is closing, and sees them end.
     async fn serve(&self) {
         let mut closing = self.closing.subscribe();
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
         let mut tokens = interval(TOKENS_INTERVAL);
         tokens.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut forget = interval(FORGET_INTERVAL);
         forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let accept = async {
-                // The semaphore is never closed.
-                let place = places.clone().acquire_owned().await;
-                (self.listener.accept().await, place)
-            };
             tokio::select! {
-                (accepted, place) = accept => match accepted {
-                    Ok((client, _)) => {
-                        let connection = self.connection(client);
+                accepted = self.listener.accept() => match accepted {
+                    Ok((client, peer)) => {
+                        let place = self.places.take(peer.ip());
+                        let connection = self.connection(client, place.clone());
                         connections.spawn(async move {
-                            let _place = place;
-                            connection.await;
+                            tokio::select! {
+                                () = connection => {}
+                                () = place.over() => {}
+                            }
                         });
                     }
                     Err(error) => {
@@ -224,7 +225,7 @@ impl Manager {
     }
 
     /// Serves one connection.
-    fn connection(&self, client: TcpStream) -> impl Future<Output = ()> + use<> {
+    fn connection(&self, client: TcpStream, place: Arc<Place>) -> impl Future<Output = ()> + use<> {
         let (routes, acceptor) = (self.routes.clone(), self.acceptor.clone());
         let mut closing = self.closing.subscribe();
         async move {
@@ -236,8 +237,8 @@ impl Manager {
                 return;
             };
             let service = service_fn(move |request| {
-                let routes = routes.clone();
-                async move { Ok::<_, Infallible>(routes.answer(request).await) }
+                let (routes, place) = (routes.clone(), place.clone());
+                async move { Ok::<_, Infallible>(routes.answer(request, &place).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())

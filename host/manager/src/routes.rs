@@ -6,6 +6,7 @@
 use crate::keeps::{Found, Keeps};
 use crate::manager::closed;
 use crate::metrics::Metrics;
+use crate::places::Place;
 use crate::refusal::Refusal;
 use crate::relay;
 use crate::settings::Collaterals;
@@ -121,8 +122,12 @@ fn find_route<'a>(method: &str, uri: &'a hyper::Uri) -> Result<Call<'a>, Refusal
 
 impl Routes {
     /// Answers a request.
-    pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
-        match self.route(request).await {
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        place: &Place,
+    ) -> Answer {
+        match self.route(request, place).await {
             Ok(answer) => answer,
             Err(refusal) => self.refuse(&refusal),
         }
@@ -150,13 +155,18 @@ impl Routes {
         answer
     }
 
-    async fn route(&self, mut request: Request<Incoming>) -> Result<Answer, Refusal> {
+    async fn route(
+        &self,
+        mut request: Request<Incoming>,
+        place: &Place,
+    ) -> Result<Answer, Refusal> {
         let uri = request.uri().clone();
         let call = find_route(request.method().as_str(), &uri)?;
         if !call.route.token {
             return self.open(&call);
         }
         let owner = self.authenticate(request.headers())?;
+        place.show(owner)?;
         let permit = self.keeps.request(owner)?;
         match (call.route.method, call.route.path) {
             ("GET", path::OFFER) => Ok(json(StatusCode::OK, &self.keeps.offer())),

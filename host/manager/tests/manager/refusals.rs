@@ -2,6 +2,7 @@
 
 //! Every refusal by its name.
 
+use crate::client::Client;
 use crate::contracts::{MEMORY, Signer, now};
 use crate::host::{Host, wait};
 use enarx_contract::canonical::{Base64, Hex, Name};
@@ -9,7 +10,9 @@ use enarx_contract::{
     Backend, Contract, Directory, Image, Listen, MinTcb, Platform, Protocol, Tee, Tenant, Terms,
 };
 use enarx_manager_api::{KeepState, PlatformOffer, limit, path};
+use rustix::process::{Resource, Rlimit};
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 /// A code, and the change of the terms that is refused with it.
@@ -198,7 +201,7 @@ fn requests_are_refused_by_name() {
         &format!("Bearer  {token}"),
         &format!("Bearer {token}x"),
     ] {
-        let mut bare = crate::client::Client::connect(host.address, host.state.fingerprint(), None);
+        let mut bare = Client::connect(host.address, host.state.fingerprint(), None);
         bare.send("GET", path::OFFER, &[("Authorization", value)], None);
         assert_eq!(
             bare.answer().refusal(),
@@ -301,7 +304,7 @@ fn junk_harms_nobody() {
         &vec![0; 100_000],
         &[0x16, 3, 1, 0xff],
     ] {
-        let mut socket = std::net::TcpStream::connect(host.address).unwrap();
+        let mut socket = TcpStream::connect(host.address).unwrap();
         socket
             .set_read_timeout(Some(Duration::from_secs(1)))
             .unwrap();
@@ -337,7 +340,7 @@ fn slow_clients_are_cut() {
     let token = host.token("anna");
     let start = Instant::now();
     // Without a byte of TLS; with half a head; with half a body; with silence after an answer.
-    let mut silent = std::net::TcpStream::connect(host.address).unwrap();
+    let mut silent = TcpStream::connect(host.address).unwrap();
     silent
         .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
@@ -375,6 +378,52 @@ fn slow_clients_are_cut() {
 }
 
 #[test]
+fn strangers_keep_no_tenant_out() {
+    const STRANGERS: usize = 1100;
+    // Each stranger is one descriptor of this program, those whom the manager has not sent away are two.
+    let most = rustix::process::getrlimit(Resource::Nofile).maximum;
+    let enough = Rlimit {
+        current: most,
+        maximum: most,
+    };
+    rustix::process::setrlimit(Resource::Nofile, enough).unwrap();
+    assert!(most.is_none_or(|most| most > 2000), "{most:?}");
+    let host = Host::new();
+    let token = host.token("anna");
+    let mut standing = host.connect(&token);
+    let keep = host.ready(&mut standing);
+    let mut session = host.connect(&token);
+    assert_eq!(session.upgrade(&keep.id).status, 101);
+    let pin = host.state.fingerprint();
+    let strangers: Vec<_> = (0..STRANGERS)
+        .map(|_| TcpStream::connect(host.address).unwrap())
+        .collect();
+    // Some even speak TLS, and show a token that is none.
+    let mut impostors: Vec<_> = (0..40)
+        .map(|_| Client::connect(host.address, pin, Some("enarx_0")))
+        .collect();
+    assert_eq!(impostors[39].get(path::OFFER).status, 401);
+    // A tenant of the same address is served at once, and so is whoever was there.
+    let start = Instant::now();
+    let mut tenant = host.connect(&token);
+    assert_eq!(tenant.get(path::OFFER).status, 200);
+    assert_eq!(standing.get(path::OFFER).status, 200);
+    assert!(start.elapsed() < Duration::from_secs(2));
+    session.stream.write_all(b"still here").unwrap();
+    let mut echo = [0; 10];
+    session.stream.read_exact(&mut echo).unwrap();
+    assert_eq!(&echo, b"still here");
+    // Of the strangers few are left.
+    let figures = tenant.get(path::METRICS).text();
+    let connections = figures
+        .lines()
+        .find_map(|line| line.strip_prefix("enarx_manager_connections "));
+    let connections: usize = connections.unwrap().parse().unwrap();
+    assert!((2..=40).contains(&connections), "{connections}");
+    drop((strangers, impostors));
+}
+
+#[test]
 fn a_token_has_limits_and_the_host_too() {
     let host = Host::with(|settings| {
         settings.limits.keeps = 3;
@@ -385,7 +434,7 @@ fn a_token_has_limits_and_the_host_too() {
     });
     let mut client = host.client("anna");
     let signer = Signer::new();
-    let ask = |client: &mut crate::client::Client, vcpus, memory| {
+    let ask = |client: &mut Client, vcpus, memory| {
         let mut terms = signer.terms(host.contract_host(), "echo");
         terms.resources.vcpus = vcpus;
         terms.resources.memory = memory;
