@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use enarx_contract::canonical::{Base64, Hex, Name};
 use enarx_contract::{Backend, Doors, Tee};
-use enarx_manager::{Capacity, Collaterals, KeepCommand, Manager, Rates, Settings};
+use enarx_manager::{Capacity, Cgroups, Collaterals, KeepCommand, Manager, Rates, Settings};
 use enarx_manager_api::{Collateral, Limits, PlatformOffer};
 use enarx_simulator::Certificates;
 use enarx_vmm::snp::guest::POLICY;
@@ -98,8 +98,18 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         settings.collateral = certificates()?;
     }
     let certificate = arguments.tls_cert.clone().zip(arguments.tls_key.clone());
+    let cgroups = match Cgroups::of_this_process() {
+        Ok(cgroups) => Some(cgroups),
+        Err(error) => {
+            say!(
+                "enarx: Keeps have no cgroups of their own: {error}; see docs/deploy.md for systemd"
+            );
+            None
+        }
+    };
     let settings = Settings {
         listen: arguments.listen,
+        cgroups,
         certificate,
         ..settings
     };
@@ -184,6 +194,7 @@ fn settings(
         classes: Vec::new(),
         fresh: Duration::from_hours(24),
         keep: KeepCommand { program, arguments },
+        cgroups: None,
         certificate: None,
         collateral,
         grace: Duration::from_secs(10),

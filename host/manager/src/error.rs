@@ -2,6 +2,7 @@
 
 //! Why a manager cannot start, or its state cannot be used. These errors are for the host's owner; tenants get refusals.
 
+use crate::CgroupError;
 use enarx_tls::TlsError;
 use std::io;
 use std::net::SocketAddr;
@@ -130,6 +131,9 @@ pub enum ManagerError {
         /// The allowed values.
         range: &'static str,
     },
+    /// The cgroups of Keeps.
+    #[error("the cgroups of Keeps: {0}")]
+    Cgroups(#[from] CgroupError),
     /// A thread or a clock of the system.
     #[error("the manager cannot run: {0}")]
     System(io::Error),
@@ -149,6 +153,7 @@ impl ManagerError {
             Self::Listen { .. } => "manager.listen",
             Self::Certificate { .. } => "manager.certificate",
             Self::Setting { .. } => "manager.setting",
+            Self::Cgroups(_) => "manager.cgroups",
             Self::System(_) => "manager.system",
             Self::Left(_) => "manager.left",
         }

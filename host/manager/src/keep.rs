@@ -3,6 +3,7 @@
 //! One Keep, from its contract to its end, as the manager sees it: a process that tells little, and is believed in nothing
 //! but its end.
 
+use crate::cgroup::KeepCgroup;
 use crate::keep_process::{ControlError, Order, Report, Reports};
 use crate::log::Log;
 use crate::process::{Process, Started, Starter};
@@ -23,6 +24,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// Longest time from the start of a process to its report that the Keep runs: launches of large Keeps on SEV-SNP take
@@ -258,7 +260,10 @@ impl Keep {
             process,
             control,
             errors,
-        } = starter.start().await?;
+            cgroup,
+        } = starter
+            .start(self.id, self.contract.terms().resources)
+            .await?;
         control.set_nonblocking(true)?;
         let (from, to) = UnixStream::from_std(control)?.into_split();
         Ok(Running {
@@ -270,6 +275,7 @@ impl Keep {
             },
             order: to,
             errors: pipe::Receiver::from_owned_fd(errors)?,
+            cgroup,
         })
     }
 
@@ -351,6 +357,7 @@ struct Running {
     control: Incoming,
     order: OwnedWriteHalf,
     errors: pipe::Receiver,
+    cgroup: Option<KeepCgroup>,
 }
 
 /// Why a Keep ended: a reason and an exit code.
@@ -372,6 +379,8 @@ impl Running {
         if how.is_none() {
             tracing::error!(keep = %keep.id, "the process of a Keep was killed and does not end");
         }
+        // Whatever the process has started ends too. That waits, so it has a thread.
+        let _ = spawn_blocking(move || drop(self.cgroup)).await;
         let abort = words.abort_handle();
         // Nothing is lost but words.
         if timeout(LAST_WORDS, words).await.is_err() {

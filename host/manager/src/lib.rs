@@ -16,6 +16,7 @@ mod admission;
 mod backoff;
 mod bucket;
 mod certificate;
+mod cgroup;
 mod error;
 mod files;
 mod keep;
@@ -38,6 +39,7 @@ mod state;
 mod store;
 mod tokens;
 
+pub use cgroup::{CgroupError, Cgroups};
 pub use error::{ManagerError, StateError};
 pub use manager::Manager;
 pub use settings::{Capacity, Class, Collaterals, KeepCommand, Rates, Settings};

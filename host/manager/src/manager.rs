@@ -12,6 +12,7 @@ use crate::routes::Routes;
 use crate::store::Store;
 use crate::tokens::Tokens;
 use crate::{ManagerError, Settings, State, StateError, files};
+use enarx_contract::PublicKey;
 use enarx_contract::canonical::{Hex, Name};
 use enarx_manager_api::{Offer, VERSION, code, limit};
 use hyper::server::conn::http1;
@@ -99,7 +100,10 @@ impl Manager {
         }
         let metrics = Arc::new(Metrics::new());
         let requests = usize::try_from(settings.rates.requests).unwrap_or(usize::MAX);
-        let starter = Starter::new(settings.keep).map_err(ManagerError::System)?;
+        let place = cgroup_name(state.key().public());
+        let cgroups = settings.cgroups.map(|cgroups| cgroups.of_keeps(place));
+        let starter =
+            Starter::new(settings.keep, cgroups.transpose()?).map_err(ManagerError::System)?;
         let keeps = Arc::new(Keeps::new(Parts {
             offer: Offer {
                 version: VERSION,
@@ -260,6 +264,12 @@ impl Manager {
             }
         }
     }
+}
+
+/// The name of the cgroups of this host's Keeps.
+fn cgroup_name(key: PublicKey) -> Hex<8> {
+    let digest = key.digest();
+    Hex(std::array::from_fn(|index| digest[index]))
 }
 
 /// Waits until the manager is closing.

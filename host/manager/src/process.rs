@@ -4,6 +4,9 @@
 //! asked to be killed with its parent is killed when the *thread* ends that started it (prctl(2)).
 
 use crate::KeepCommand;
+use crate::cgroup::{KeepCgroup, KeepCgroups};
+use crate::record::Id;
+use enarx_contract::Resources;
 use rustix::io::retry_on_intr;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
@@ -18,6 +21,13 @@ use tokio::sync::{oneshot, watch};
 
 /// Stack of a thread that waits for the end of a process, in bytes.
 const WAITER_STACK: usize = 64 << 10;
+
+/// The resources of a process of a test, which has no cgroup.
+#[cfg(test)]
+const NOTHING: Resources = Resources {
+    vcpus: 0,
+    memory: 0,
+};
 
 /// The process of a Keep. It is killed when this is dropped; a thread waits for its end.
 #[derive(Debug)]
@@ -45,7 +55,12 @@ impl Process {
             program: "/bin/sleep".into(),
             arguments: vec!["100".into()],
         };
-        let Started { process, .. } = start(&command)?;
+        let Started { process, .. } = start(
+            &command,
+            None,
+            enarx_contract::canonical::Hex([0; 16]),
+            NOTHING,
+        )?;
         Ok(process)
     }
 
@@ -95,6 +110,8 @@ pub(crate) struct Started {
     pub control: UnixStream,
     /// Its standard error.
     pub errors: OwnedFd,
+    /// Its cgroup, to be dropped after it has ended; it waits for that. `None`: it has none.
+    pub cgroup: Option<KeepCgroup>,
 }
 
 /// The variables that a Keep's process gets: where its user's folders are, and the one for tests of Enarx.
@@ -106,7 +123,11 @@ const ENVIRONMENT: [&str; 4] = [
 ];
 
 /// Asks the thread for a process.
-type Request = oneshot::Sender<io::Result<Started>>;
+struct Request {
+    id: Id,
+    resources: Resources,
+    answer: oneshot::Sender<io::Result<Started>>,
+}
 
 /// The thread that starts processes. It ends when this is dropped.
 #[derive(Debug)]
@@ -114,29 +135,45 @@ pub(crate) struct Starter(mpsc::Sender<Request>);
 
 impl Starter {
     /// Starts the thread.
-    pub(crate) fn new(command: KeepCommand) -> io::Result<Self> {
+    pub(crate) fn new(command: KeepCommand, cgroups: Option<KeepCgroups>) -> io::Result<Self> {
         let (sender, requests) = mpsc::channel::<Request>();
         std::thread::Builder::new()
             .name("keeps".to_string())
             .spawn(move || {
-                for request in requests {
+                for Request {
+                    id,
+                    resources,
+                    answer,
+                } in requests
+                {
+                    let started = start(&command, cgroups.as_ref(), id, resources);
                     // Nobody waits any more: the process is dropped, and killed.
-                    let _ = request.send(start(&command));
+                    let _ = answer.send(started);
                 }
             })?;
         Ok(Self(sender))
     }
 
-    /// Starts a process.
-    pub(crate) async fn start(&self) -> io::Result<Started> {
+    /// Starts the process of a Keep of these resources.
+    pub(crate) async fn start(&self, id: Id, resources: Resources) -> io::Result<Started> {
         let (sender, answer) = oneshot::channel();
         let gone = || io::Error::other("the thread that starts processes is gone");
-        self.0.send(sender).map_err(|_| gone())?;
+        let request = Request {
+            id,
+            resources,
+            answer: sender,
+        };
+        self.0.send(request).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }
 
-fn start(command: &KeepCommand) -> io::Result<Started> {
+fn start(
+    command: &KeepCommand,
+    cgroups: Option<&KeepCgroups>,
+    id: Id,
+    resources: Resources,
+) -> io::Result<Started> {
     let (control, other_end) = UnixStream::pair()?;
     let kept = ENVIRONMENT
         .iter()
@@ -161,10 +198,16 @@ fn start(command: &KeepCommand) -> io::Result<Started> {
             return Err(error);
         }
     };
+    // It does nothing before it has its order.
+    let cgroup = cgroups
+        .map(|cgroups| cgroups.hold(id, resources, child.id()))
+        .transpose()
+        .map_err(io::Error::other)?;
     let errors = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
     Ok(Started {
         process,
         control,
         errors: errors.into(),
+        cgroup,
     })
 }

@@ -2,6 +2,7 @@
 
 //! The decisions of the host's owner about a manager. The owner is trusted by the manager, and by no tenant.
 
+use crate::Cgroups;
 use enarx_contract::canonical::Name;
 use enarx_contract::{Doors, Image, Platform, Resources};
 use enarx_manager_api::{Collateral, Limits, PlatformOffer};
@@ -37,6 +38,8 @@ pub struct Settings {
     pub fresh: Duration,
     /// The program that serves one Keep.
     pub keep: KeepCommand,
+    /// The cgroup below which each Keep gets one of its own; `None`: Keeps have none.
+    pub cgroups: Option<Cgroups>,
     /// Certificate chain and private key, PEM; `None`: the state folder's own.
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// Where the vendor's certificates are found.

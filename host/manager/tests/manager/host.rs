@@ -85,6 +85,7 @@ pub fn settings(state: &Path) -> Settings {
             program: std::env::current_exe().unwrap(),
             arguments: vec![stand_in::ARGUMENT.into()],
         },
+        cgroups: None,
         certificate: None,
         collateral: Arc::new(OneChip),
         grace: Duration::ZERO,

@@ -7,6 +7,7 @@
 #[macro_use]
 extern crate enarx_harness;
 
+mod cgroups;
 mod client;
 mod contracts;
 mod host;
