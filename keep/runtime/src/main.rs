@@ -103,6 +103,13 @@ fn run_for_tenant(
         Box::new(ground.clone()),
     )?;
     timings.phase("door");
+    let ground: Arc<dyn Ground> = Arc::new(ground);
+    // Under an open contract nobody has asked for this Keep yet. A named tenant is on the way, and would wait.
+    if session.is_open() {
+        // What is wrong with the engine, the application's own run says.
+        let _ = enarx_wasm::rehearse(&*ground);
+        timings.phase("rehearsal");
+    }
     let delivered = session.receive()?;
     timings.phase("delivery");
     let (serving, its_port) = (session.clone(), port.clone());
@@ -110,7 +117,6 @@ fn run_for_tenant(
         .name("session".to_owned())
         .spawn(move || end(&its_port, serving.serve().map(|()| 0).map_err(Into::into)))
         .map_err(load::LoadError::Thread)?;
-    let ground: Arc<dyn Ground> = Arc::new(ground);
     let end = enarx_wasm::run(
         port,
         &ground,

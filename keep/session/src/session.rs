@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use enarx_contract::{Contract, ContractError, Own};
+use enarx_contract::{Contract, ContractError, Own, Tenant};
 use enarx_sallyport::{Call, Handle};
 use enarx_session::Moment;
 use enarx_session::document::{Exit, ExitKind, MAX_TIMINGS, Started, Timing};
@@ -137,6 +137,11 @@ impl Session {
             origin: Instant::now(),
             state: Arc::new(Mutex::new(state)),
         })
+    }
+
+    /// True if the contract names no tenant, so that the Keep may have been started before anybody asked for it.
+    pub fn is_open(&self) -> bool {
+        self.lock().keep.contract().terms().tenant == Tenant::Open
     }
 
     /// Waits until the tenant has delivered an application and wants it run.

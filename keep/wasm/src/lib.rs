@@ -9,9 +9,11 @@
 mod engine;
 mod invoke;
 mod limits;
+mod rehearsal;
 mod run;
 mod segments;
 mod timings;
 
+pub use rehearsal::rehearse;
 pub use run::{End, EndKind, Ground, run};
 pub use timings::Timings;
