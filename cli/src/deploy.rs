@@ -42,17 +42,22 @@ use crate::{hosts, policy, receipt, run, tickets, values};
 
 /// Least granularity of a Keep's memory, in bytes: a large page.
 const GRANULE: u64 = 2 << 20;
+/// Memory of a Keep unless `--memory` says otherwise, in bytes, and its virtual CPUs unless `--vcpus` does.
+const MEMORY: u64 = 1 << 30;
+const VCPUS: u32 = 1;
+/// Most virtual CPUs of a Keep.
+pub const MAX_VCPUS: u32 = 62;
 /// Longest token in bytes that is read from a file.
 const MAX_TOKEN: u64 = 4096;
 /// How long a contract holds, and how long a Keep waits for its application, in seconds.
 const VALID: u32 = 24 * 3600;
 const UNPROVISIONED: u32 = 120;
 /// How long the application may run, in seconds, unless `--timeout` says less.
-const RUNTIME: u32 = 30 * 24 * 3600;
+pub const RUNTIME: u32 = 30 * 24 * 3600;
 /// How long an application goes on without its tenant, in seconds: long enough for a connection that comes back.
 const DETACHED: u32 = 60;
 /// The same with `--detach`, in seconds: the most that a host allows unless its owner says otherwise.
-const LONG_DETACHED: u32 = 24 * 3600;
+pub const LONG_DETACHED: u32 = 24 * 3600;
 /// Bytes of each output that the Keep keeps until they have arrived.
 const BUFFER: u32 = 1 << 20;
 /// How long an application has to end by itself after the first SIGINT.
@@ -182,19 +187,38 @@ struct Own {
     simulated: bool,
 }
 
+/// This build's image for a platform, with so many virtual CPUs; `None` where nothing is measured.
+pub fn image(offer: &PlatformOffer, vcpus: u32) -> Option<Image> {
+    let kind = match offer.tee {
+        Tee::Snp => PlatformKind::Snp,
+        Tee::Simulated => PlatformKind::Simulated,
+        Tee::None => return None,
+    };
+    let digests = images::launch_digests(kind).ok()?;
+    let (_, digest) = digests.into_iter().find(|(count, _)| *count == vcpus)?;
+    Some(Image {
+        release: None,
+        measurement: Hex(digest.0),
+    })
+}
+
+/// The resources of a Keep with so much memory, in bytes.
+pub fn resources(vcpus: u32, memory: u64) -> Resources {
+    let memory = memory.max(run::MIN_MEMORY);
+    Resources {
+        vcpus,
+        memory: memory.checked_next_multiple_of(GRANULE).unwrap_or(memory),
+    }
+}
+
+/// The resources that a deployment without options asks for.
+pub fn plain_resources() -> Resources {
+    resources(VCPUS, MEMORY)
+}
+
 impl Platforms for Own {
     fn image(&self, offer: &PlatformOffer, vcpus: u32) -> Option<Image> {
-        let kind = match offer.tee {
-            Tee::Snp => PlatformKind::Snp,
-            Tee::Simulated => PlatformKind::Simulated,
-            Tee::None => return None,
-        };
-        let digests = images::launch_digests(kind).ok()?;
-        let (_, digest) = digests.into_iter().find(|(count, _)| *count == vcpus)?;
-        Some(Image {
-            release: None,
-            measurement: Hex(digest.0),
-        })
+        image(offer, vcpus)
     }
 
     fn accepts(&self, tee: Tee) -> bool {
@@ -254,7 +278,6 @@ impl Arguments {
             let whole = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
             u32::try_from(whole).unwrap_or(RUNTIME).clamp(1, RUNTIME)
         };
-        let memory = self.memory.max(run::MIN_MEMORY);
         Ok(Order {
             application: run::read_module(&self.module)?,
             configuration: self.configuration(workload)?,
@@ -270,10 +293,7 @@ impl Arguments {
                 when_full: WhenFull::Block,
             },
             doors: Doors::default(),
-            resources: Resources {
-                vcpus: self.vcpus,
-                memory: memory.next_multiple_of(GRANULE),
-            },
+            resources: resources(self.vcpus, self.memory),
             times: Times {
                 valid_seconds: VALID,
                 unprovisioned_seconds: UNPROVISIONED,
@@ -669,8 +689,13 @@ pub fn show(arguments: &Shown, deployed: &Deployed, over: Option<Duration>) -> R
         );
     }
     if arguments.timings {
+        say!("enarx: deploy: claim {}", deployed.timings.claim.name());
         for (phase, duration) in summary::phases(&deployed.timings) {
             say!("enarx: deploy: {phase} {} us", duration.as_micros());
+        }
+        let started = deployed.started.iter().flat_map(|started| &started.timings);
+        for timing in started {
+            say!("enarx: keep: {} {} us", timing.phase.as_str(), timing.us);
         }
     }
     if let Some(path) = &arguments.receipt {
@@ -702,5 +727,23 @@ pub fn show(arguments: &Shown, deployed: &Deployed, over: Option<Duration>) -> R
             Exit::TimedOut,
             "the program's time was over and the Keep ended it: give --timeout more",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Command;
+
+    #[test]
+    fn a_plain_deployment_asks_for_the_resources_of_the_default_class() {
+        let command = Arguments::augment_args(Command::new("deploy"));
+        let default = |name: &str| {
+            let argument = command.get_arguments().find(|found| found.get_id() == name);
+            let values = argument.expect("an option").get_default_values();
+            values[0].to_str().expect("text").to_owned()
+        };
+        assert_eq!(values::size(&default("memory")), Ok(MEMORY));
+        assert_eq!(default("vcpus").parse(), Ok(VCPUS));
     }
 }

@@ -3,6 +3,7 @@
 //! `enarx host`: this machine offers Keeps to tenants.
 
 mod certificates;
+mod classes;
 mod keep;
 pub mod serve;
 mod token;

@@ -19,6 +19,7 @@ use enarx_vmm::snp::guest::POLICY;
 use serde_json::json;
 
 use super::certificates::ChipCertificates;
+use super::classes::Classes;
 use super::{Machine, StateArguments, of_manager};
 use crate::certs::StoreArguments;
 use crate::failure::{Exit, Failure};
@@ -34,6 +35,8 @@ const POLICY_DEBUG: u64 = 1 << 19;
 /// Longest times that a contract may name, in seconds: a day without a session, a year of running.
 const DETACHED: u32 = 24 * 3600;
 const RUNTIME: u32 = 365 * 24 * 3600;
+/// How long a Keep waits for a claim before another one takes its place.
+const FRESH: Duration = Duration::from_hours(24);
 /// Most Keeps of a host that was not told otherwise.
 const KEEPS: u32 = 64;
 /// Virtual CPUs that are given away for each processor of the machine.
@@ -61,6 +64,8 @@ pub struct Arguments {
     certs: Option<PathBuf>,
     #[command(flatten)]
     store: StoreArguments,
+    #[command(flatten)]
+    classes: Classes,
     /// Certificate chain of the manager, PEM [default: one of its own, which tenants pin]
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -98,6 +103,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         settings.collateral = certificates()?;
     }
     let certificate = arguments.tls_cert.clone().zip(arguments.tls_key.clone());
+    let classes = match settings.platforms.first() {
+        Some(platform) => arguments.classes.on(platform)?,
+        None => Vec::new(),
+    };
     let cgroups = match Cgroups::of_this_process() {
         Ok(cgroups) => Some(cgroups),
         Err(error) => {
@@ -109,6 +118,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     };
     let settings = Settings {
         listen: arguments.listen,
+        classes,
         cgroups,
         certificate,
         ..settings
@@ -192,7 +202,7 @@ fn settings(
         rates: Rates::default(),
         doors: Doors::default(),
         classes: Vec::new(),
-        fresh: Duration::from_hours(24),
+        fresh: FRESH,
         keep: KeepCommand { program, arguments },
         cgroups: None,
         certificate: None,

@@ -184,6 +184,58 @@ fn one_command_plays_both_sides_and_says_so() {
     assert_eq!(stderr.lines().count(), 2, "{stderr}");
 }
 
+/// Waits until a Keep is ready after the last launch.
+fn await_warm(host: &Host, launches: usize) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let log = fs::read_to_string(host.path("log")).unwrap();
+        if log.matches("state=\"ready\"").count() >= launches {
+            return;
+        }
+        assert!(Instant::now() < end, "{log}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The value of a line of `--timings`.
+fn timing(stderr: &str, phase: &str) -> String {
+    let start = format!("enarx: deploy: {phase} ");
+    let line = stderr.lines().find_map(|line| line.strip_prefix(&start));
+    line.unwrap_or_else(|| panic!("{phase}: {stderr}"))
+        .to_owned()
+}
+
+#[test]
+fn a_plain_deployment_claims_a_keep_that_waits() {
+    let host = Host::serving(&[], &["--warm", "1"]);
+    let policy = policy(host.folder.path());
+    await_warm(&host, 1);
+    let deploy = |arguments: &[&str]| {
+        let mut command = host.deploy(&policy);
+        command.arg("--timings").args(arguments);
+        let output = run(command.arg(program("delivered.wat")), b"input");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(7), "{stderr}");
+        assert!(text(&output.stdout).ends_with("input"));
+        stderr
+    };
+    let receipt = host.path("receipt");
+    let warm = deploy(&["--receipt", receipt.to_str().unwrap()]);
+    assert_eq!(timing(&warm, "claim"), "warm");
+    let verified = common::enarx()
+        .args(["receipt", "verify", "--policy"])
+        .args([&policy, &receipt])
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{verified:?}");
+    // A time limit of the tenant's own is another contract.
+    let cold = deploy(&["--timeout", "1m"]);
+    assert_eq!(timing(&cold, "claim"), "cold");
+    // Another one waits by then.
+    await_warm(&host, 3);
+    assert_eq!(timing(&deploy(&[]), "claim"), "warm");
+}
+
 #[test]
 fn everything_is_delivered_and_nothing_of_it_is_left_with_the_host() {
     let host = Host::start(&[]);

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! `--warm` and `--class` of `enarx host serve`: the sizes of Keep that a host keeps ready.
+
+use clap::Args;
+use enarx_contract::canonical::Name;
+use enarx_contract::{MinTcb, Platform, Resources, Tee};
+use enarx_manager::Class;
+use enarx_manager_api::PlatformOffer;
+use enarx_snp::product;
+use enarx_snp::tcb::TcbVersion;
+
+use crate::deploy;
+use crate::failure::Failure;
+use crate::values;
+
+/// The class of what `enarx deploy` asks for without options.
+const DEFAULT: &str = "default";
+
+/// Most Keeps of a class that wait.
+const MAX_WARM: u32 = 1024;
+
+/// The options about classes.
+#[derive(Args, Debug)]
+pub struct Classes {
+    /// Keep so many Keeps of a class started for whoever deploys next, so that it starts at once; may be repeated. A number
+    /// alone is of the class `default`: what `enarx deploy` asks for without options
+    #[arg(long, value_name = "CLASS=N", value_parser = warm)]
+    warm: Vec<(Name, u32)>,
+    /// Define a class for --warm by the virtual CPUs and the memory of its Keeps; may be repeated
+    #[arg(long = "class", value_name = "NAME=VCPUS,MEMORY", value_parser = class)]
+    classes: Vec<(Name, Resources)>,
+}
+
+fn name(text: &str) -> Result<Name, String> {
+    Name::new(text)
+        .filter(|name| name.as_str() != enarx_contract::PROBE)
+        .ok_or_else(|| {
+            format!(
+                "`{text}` is no name for a class: use 1 to 64 of a-z, 0-9, '.', '-', '_', '+', and not `{}`",
+                enarx_contract::PROBE
+            )
+        })
+}
+
+/// `CLASS=N`, or `N`.
+fn warm(text: &str) -> Result<(Name, u32), String> {
+    let (class, number) = text.split_once('=').unwrap_or((DEFAULT, text));
+    let number = number
+        .parse()
+        .ok()
+        .filter(|number| *number <= MAX_WARM)
+        .ok_or_else(|| format!("write CLASS=N, with a number of Keeps up to {MAX_WARM}"))?;
+    Ok((name(class)?, number))
+}
+
+/// `NAME=VCPUS,MEMORY`.
+fn class(text: &str) -> Result<(Name, Resources), String> {
+    const HOW: &str = "write NAME=VCPUS,MEMORY, as in large=4,8G";
+    let (class, size) = text.split_once('=').ok_or(HOW)?;
+    let (vcpus, memory) = size.split_once(',').ok_or(HOW)?;
+    let vcpus = vcpus
+        .parse()
+        .ok()
+        .filter(|vcpus| (1..=deploy::MAX_VCPUS).contains(vcpus))
+        .ok_or_else(|| format!("a Keep has 1 to {} virtual CPUs: {HOW}", deploy::MAX_VCPUS))?;
+    if class == DEFAULT {
+        return Err(format!(
+            "the class {DEFAULT} is what `enarx deploy` asks for without options: use another name"
+        ));
+    }
+    Ok((
+        name(class)?,
+        deploy::resources(vcpus, values::size(memory)?),
+    ))
+}
+
+impl Classes {
+    /// The classes on this platform.
+    ///
+    /// # Errors
+    /// [`crate::failure::Exit::Usage`] for a class that is not defined or defined twice.
+    pub fn on(&self, offer: &PlatformOffer) -> Result<Vec<Class>, Failure> {
+        let standard = (Name::cleaned(DEFAULT), deploy::plain_resources());
+        let asked = |name: &Name| self.warm.iter().any(|(class, _)| class == name);
+        let standard = Some(standard).filter(|(name, _)| asked(name));
+        let known: Vec<_> = standard.iter().chain(&self.classes).collect();
+        for (position, (name, _)) in known.iter().enumerate() {
+            if known
+                .iter()
+                .skip(position + 1)
+                .any(|(other, _)| other == name)
+            {
+                return Err(Failure::usage(format!(
+                    "--class {}: it is defined twice",
+                    name.as_str()
+                )));
+            }
+        }
+        for (name, _) in &self.warm {
+            if !known.iter().any(|(class, _)| class == name) {
+                return Err(Failure::usage(format!(
+                    "--warm {0}: there is no such class; define it with --class {0}=VCPUS,MEMORY",
+                    name.as_str()
+                )));
+            }
+        }
+        let platform = platform(offer);
+        let class = |(name, resources): &(Name, Resources)| {
+            let warm = self.warm.iter().rev().find(|(class, _)| class == name);
+            Class {
+                name: name.clone(),
+                platform: platform.clone(),
+                image: deploy::image(offer, resources.vcpus),
+                resources: *resources,
+                detached_seconds_max: deploy::LONG_DETACHED,
+                runtime_seconds_max: deploy::RUNTIME,
+                warm: warm.map_or(0, |(_, number)| *number),
+            }
+        };
+        Ok(known.into_iter().map(class).collect())
+    }
+}
+
+/// The platform of the contracts. Its floor is the host's own TCB version: a tenant whose policy asks for more would
+/// refuse the Keep's evidence.
+fn platform(offer: &PlatformOffer) -> Platform {
+    let measured = offer.tee != Tee::None;
+    let generation = offer
+        .product
+        .as_ref()
+        .and_then(|name| product::by_name(name.as_str()));
+    let floor = |generation: &product::Generation| {
+        let own = offer.tcb.map_or([0; 8], |tcb| tcb.0);
+        MinTcb::of(TcbVersion(own), generation.tcb)
+    };
+    Platform {
+        tee: offer.tee,
+        backend: offer.backend,
+        product: offer.product.clone().filter(|_| measured),
+        guest_policy: offer.guest_policy.filter(|_| measured),
+        min_tcb: generation.map(floor).filter(|_| measured),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Command, FromArgMatches};
+    use enarx_contract::Backend;
+
+    fn parse(arguments: &[&str]) -> Result<Classes, String> {
+        let command = Classes::augment_args(Command::new("serve").no_binary_name(true));
+        let matches = command
+            .try_get_matches_from(arguments)
+            .map_err(|error| error.to_string())?;
+        Classes::from_arg_matches(&matches).map_err(|error| error.to_string())
+    }
+
+    /// A platform without measurements, so that no image is needed.
+    fn bare() -> PlatformOffer {
+        PlatformOffer {
+            tee: Tee::None,
+            backend: Backend::Kvm,
+            product: None,
+            guest_policy: None,
+            chip_id: None,
+            tcb: None,
+            simulated_root: None,
+        }
+    }
+
+    fn made(arguments: &[&str]) -> Result<Vec<(String, u32, u64, u32)>, String> {
+        let classes = parse(arguments)?.on(&bare());
+        let classes = classes.map_err(|failure| failure.sentence)?;
+        let short = |class: Class| {
+            let Resources { vcpus, memory } = class.resources;
+            (class.name.as_str().to_owned(), vcpus, memory, class.warm)
+        };
+        Ok(classes.into_iter().map(short).collect())
+    }
+
+    #[test]
+    fn classes_are_those_that_are_defined_and_the_default_if_it_is_wanted() {
+        let default = |warm| ("default".to_owned(), 1, 1 << 30, warm);
+        let large = |warm| ("large".to_owned(), 4, 8 << 30, warm);
+        for (arguments, expected) in [
+            (&[][..], vec![]),
+            (&["--warm", "0"], vec![default(0)]),
+            (&["--warm", "2"], vec![default(2)]),
+            (&["--warm", "default=2"], vec![default(2)]),
+            (&["--class", "large=4,8G"], vec![large(0)]),
+            (
+                &["--class", "large=4,8G", "--warm", "large=1", "--warm", "3"],
+                vec![default(3), large(1)],
+            ),
+            (&["--warm", "1", "--warm", "2"], vec![default(2)]),
+        ] {
+            assert_eq!(made(arguments).as_ref(), Ok(&expected), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn classes_that_make_no_sense_are_refused() {
+        for arguments in [
+            &["--warm", "large=1"][..],
+            &["--warm", "default=x"],
+            &["--warm", "=1"],
+            &["--warm", "probe=1"],
+            &["--warm", "1025"],
+            &["--class", "large"],
+            &["--class", "large=4"],
+            &["--class", "large=0,1G"],
+            &["--class", "large=63,1G"],
+            &["--class", "large=1,many"],
+            &["--class", "Large=1,1G"],
+            &["--class", "default=1,1G"],
+            &["--class", "a=1,1G", "--class", "a=2,1G"],
+        ] {
+            assert!(made(arguments).is_err(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn the_floor_is_the_hosts_own_version() {
+        let offer = PlatformOffer {
+            tee: Tee::Snp,
+            backend: Backend::Snp,
+            product: Name::new("milan"),
+            guest_policy: Some(enarx_contract::canonical::Hex([0; 8])),
+            tcb: Some(enarx_contract::canonical::Hex([4, 1, 0, 0, 0, 0, 24, 219])),
+            ..bare()
+        };
+        let floor = MinTcb {
+            fmc: None,
+            bootloader: 4,
+            tee: 1,
+            snp: 24,
+            microcode: 219,
+        };
+        assert_eq!(platform(&offer).min_tcb, Some(floor));
+    }
+}
