@@ -12,6 +12,7 @@
 )]
 
 mod build;
+mod deploy;
 mod machine;
 mod measure;
 mod measured;

@@ -8,6 +8,7 @@ use clap::ValueEnum;
 
 use crate::Error;
 use crate::build::workspace;
+use crate::deploy;
 use crate::measure::{self, Job, Output, Programs, Run, Side};
 use crate::measured;
 use crate::statistics::{median, ratio};
@@ -57,16 +58,19 @@ pub enum Section {
     Kernels,
     /// Standard output and files
     Throughput,
+    /// Deployments on the simulated platform
+    Deploy,
 }
 
 impl Section {
     /// Every section, in the order in which they are printed.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Hello,
         Self::Split,
         Self::Sim,
         Self::Kernels,
         Self::Throughput,
+        Self::Deploy,
     ];
 
     /// Measures the section and prints its table.
@@ -77,6 +81,7 @@ impl Section {
             Self::Sim => plan.simulated(),
             Self::Kernels => plan.kernels(),
             Self::Throughput => plan.throughput(),
+            Self::Deploy => deploy::print(plan),
         }
     }
 }

@@ -41,6 +41,7 @@ impl Default for Summary {
             "error",
             "code",
             "host",
+            "claim",
             "refused",
             "ticket",
             "end",
@@ -126,6 +127,7 @@ impl Summary {
     pub fn complete(&mut self, deployed: &Deployed) {
         self.refused(&deployed.passed_over);
         self.set("host", deployed.host.as_str());
+        self.set("claim", deployed.timings.claim.name());
         self.set("end", json!(deployed.exit));
         self.set("verdict", deployed.verdict.as_ref().map(verdict));
         let of_receipt = deployed.receipt_verdict.as_ref().map(verdict);
@@ -149,6 +151,7 @@ impl Summary {
     pub fn detached(&mut self, detached: &Detached, name: &str) {
         self.refused(&detached.passed_over);
         self.set("host", detached.host.as_str());
+        self.set("claim", detached.timings.claim.name());
         self.set("ticket", name);
         self.set("verdict", detached.verdict.as_ref().map(verdict));
         self.set("contract", contract(&detached.agreement));

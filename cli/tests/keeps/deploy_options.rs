@@ -335,6 +335,7 @@ fn a_document_says_what_happened_also_when_it_failed() {
         body["contract"]
     );
     assert!(found["timings_us"]["total"].as_u64().unwrap() > 0);
+    assert_eq!(found["claim"], "cold");
 
     // As the last line of standard error, after the sentence for people; every member is there.
     let mut refused = bad.deploy(&policy);
