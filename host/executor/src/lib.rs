@@ -21,6 +21,7 @@ pub mod launch;
 mod log;
 pub mod lookups;
 mod network;
+pub mod poller;
 mod rate;
 pub mod refused;
 mod resolver;

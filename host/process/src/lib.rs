@@ -42,8 +42,9 @@ use enarx_executor::interrupt::{self, Interruptible};
 use enarx_executor::launch::{
     Confine, Confined, GRACE, Launch, Outcome, Phase, Report, Run, join_until,
 };
+use enarx_executor::poller::{self, Traffic};
 use enarx_executor::refused::Refused;
-use enarx_executor::{ExecutorError, Progress};
+use enarx_executor::{ExecutorError, Progress, SharedExecutor};
 use error::LaunchError;
 use region::Served;
 
@@ -55,6 +56,8 @@ const SPARE_THREADS: u64 = 16;
 const LAST_WORDS: usize = 64 << 10;
 /// Largest text of `/proc/PID/status` that is read, in bytes: several times what it has.
 const STATUS_SIZE: usize = 16 << 10;
+/// Looks at the ring between two looks at the doorbell, while the ring is polled: some ten microseconds.
+const LOOKS_BETWEEN_DOORBELLS: u32 = 16;
 
 /// How the serving of a Keep ended.
 #[derive(Debug)]
@@ -84,6 +87,8 @@ pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, Laun
     let deadline = launch
         .timeout
         .and_then(|timeout| start.checked_add(timeout));
+    // Asked before the confinement, because it may be in files.
+    let parallel = thread::available_parallelism().is_ok_and(|count| count.get() > 1);
     let image = seal_image(runtime).map_err(LaunchError::system(
         "the runtime's image could not be put into memory",
     ))?;
@@ -179,6 +184,7 @@ pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, Laun
         directories,
         services,
         whole,
+        parallel,
         thread: Interruptible::default(),
     });
     let (thread, end) = server.serve_until(deadline)?;
@@ -344,6 +350,8 @@ struct Server {
     services: Services,
     /// The process is confined as a whole, by Landlock too.
     whole: bool,
+    /// There is a processor for this thread beside the runtime's.
+    parallel: bool,
     thread: Interruptible,
 }
 
@@ -398,6 +406,7 @@ impl Server {
                     &self.socket,
                     self.listener.as_ref(),
                     self.deadline,
+                    self.parallel,
                 )
             })
         });
@@ -406,18 +415,20 @@ impl Server {
     }
 }
 
-/// Serves the Keep until one side ends it.
+/// Serves the Keep until one side ends it. With `parallel` it polls the ring while there are many requests.
 fn serve(
     served: &Served,
     socket: &OwnedFd,
     listener: Option<&OwnedFd>,
     deadline: Option<Instant>,
+    parallel: bool,
 ) -> End {
     let result = || -> Result<End, ExecutorError> {
         let executor = served.executor();
         let mut beside: Vec<BorrowedFd<'_>> = vec![socket.as_fd()];
         beside.extend(listener.map(AsFd::as_fd));
         let mut waiting: Option<Waiting> = None;
+        let mut traffic = Traffic::default();
         loop {
             let now = Instant::now();
             if deadline.is_some_and(|deadline| deadline <= now) {
@@ -438,6 +449,12 @@ fn serve(
             {
                 waiting = None;
                 wake(socket)?;
+                if traffic.note(Instant::now())
+                    && parallel
+                    && let Some(code) = poll_ring(executor, &beside, deadline)?
+                {
+                    return Ok(End::Exit(code));
+                }
                 continue;
             }
             match take_message(socket)? {
@@ -468,6 +485,26 @@ fn serve(
         }
     };
     result().unwrap_or_else(|error| End::Fault(error.into()))
+}
+
+/// Takes requests from the ring until they cease, something comes beside it, or the time is over. The exit code if the
+/// Keep asked to end.
+fn poll_ring(
+    executor: &SharedExecutor,
+    beside: &[BorrowedFd<'_>],
+    deadline: Option<Instant>,
+) -> Result<Option<i32>, ExecutorError> {
+    let mut fds: Vec<PollFd<'_>> = beside
+        .iter()
+        .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
+        .collect();
+    let mut looks = 0_u32;
+    poller::poll(executor, || {
+        looks = looks.wrapping_add(1);
+        !looks.is_multiple_of(LOOKS_BETWEEN_DOORBELLS)
+            || (poll(&mut fds, Some(&Timespec::default())) == Ok(0)
+                && deadline.is_none_or(|deadline| Instant::now() < deadline))
+    })
 }
 
 /// A runtime that sleeps until something is completed.

@@ -19,6 +19,7 @@ use enarx_confine::landlock::Enforcement;
 use enarx_executor::fault::{Context, HostFault, KeepFault, StrayExit};
 use enarx_executor::interrupt::Interruptible;
 use enarx_executor::launch::{Confined, Counter, GRACE, Outcome, join_until};
+use enarx_executor::poller::{Poller, Traffic};
 use enarx_executor::refused::{Refusals, Refused, RefusedCalls};
 use enarx_executor::{Progress, SharedExecutor};
 use enarx_exits::{ExitFunction, FaultReport, LOG_BYTES, PORT};
@@ -27,7 +28,6 @@ use zerocopy::IntoBytes;
 
 use super::confinement::Confinement;
 use super::memory::GuestMemory;
-use super::poller::{Poller, Traffic};
 use super::vcpu::Vcpu;
 use super::vcpu_ops;
 use crate::error::KvmError;

@@ -10,7 +10,6 @@ pub(crate) mod exits;
 pub(crate) mod file_part;
 pub(crate) mod image;
 pub(crate) mod memory;
-pub(crate) mod poller;
 pub mod registers;
 pub(crate) mod stats;
 pub mod vcpu;

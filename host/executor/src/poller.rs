@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The polling thread: while a Keep makes many requests, it takes them from the ring without being
-//! rung, so that they cost the Keep no exit; when they cease it sleeps.
+//! Polling: while a Keep makes many requests, they are taken from the ring without being rung for, so that they cost
+//! the Keep no exit from its virtual machine, or its process no message; when they cease, whoever polled sleeps.
+//!
+//! A virtual machine has a thread for it, [`Poller`]. The one thread that serves a process polls by itself, by [`poll`].
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use enarx_executor::{ExecutorError, Progress, SharedExecutor};
+use crate::{ExecutorError, Progress, SharedExecutor};
 
 /// Longest time between two requests of a stream.
 const STREAM_GAP: Duration = Duration::from_micros(500);
@@ -17,7 +19,7 @@ const IDLE_BEFORE_SLEEP: Duration = Duration::from_micros(200);
 /// Pause between two looks at the ring, in spin-loop hints.
 const SPINS_BETWEEN_LOOKS: u32 = 32;
 
-/// Watches how closely the doorbells of one vCPU follow each other.
+/// Watches how closely doorbells follow each other: those of one vCPU, or of a process.
 #[derive(Debug, Default)]
 pub struct Traffic {
     last: Option<Instant>,
@@ -88,14 +90,7 @@ impl Poller {
             if self.sleep() == Wake::Ended {
                 return Ok(None);
             }
-            executor.set_polling(true);
-            let polled = self.poll(executor);
-            executor.set_polling(false);
-            if let Some(code) = polled? {
-                return Ok(Some(code));
-            }
-            // Requests posted before the Keep could see that nobody polls any more.
-            if let Progress::Exit(code) = executor.drain_all()? {
+            if let Some(code) = poll(executor, || !self.lock().ended)? {
                 return Ok(Some(code));
             }
         }
@@ -116,27 +111,51 @@ impl Poller {
         state.wanted = false;
         Wake::Wanted
     }
+}
 
-    /// Takes requests until none came for a while.
-    fn poll(&self, executor: &SharedExecutor) -> Result<Option<i32>, ExecutorError> {
-        let mut active = Instant::now();
-        let mut taken = executor.activity().0;
-        loop {
-            if let Progress::Exit(code) = executor.drain()? {
-                return Ok(Some(code));
-            }
-            if self.lock().ended {
-                return Ok(None);
-            }
-            let now = executor.activity().0;
-            if now != taken {
-                (active, taken) = (Instant::now(), now);
-            } else if active.elapsed() > IDLE_BEFORE_SLEEP {
-                return Ok(None);
-            }
-            for _ in 0..SPINS_BETWEEN_LOOKS {
-                std::hint::spin_loop();
-            }
+/// Takes requests, without being rung for them, until none came for a while, or `goes_on` says no; it is asked between
+/// two looks at the ring. The exit code if the Keep asked to end.
+///
+/// # Errors
+/// [`ExecutorError`]: the Keep cannot go on.
+pub fn poll(
+    executor: &SharedExecutor,
+    goes_on: impl FnMut() -> bool,
+) -> Result<Option<i32>, ExecutorError> {
+    executor.set_polling(true);
+    let polled = look_until_idle(executor, goes_on);
+    executor.set_polling(false);
+    if let Some(code) = polled? {
+        return Ok(Some(code));
+    }
+    // Requests posted before the Keep could see that nobody polls any more.
+    match executor.drain_all()? {
+        Progress::Exit(code) => Ok(Some(code)),
+        Progress::Idle | Progress::More => Ok(None),
+    }
+}
+
+fn look_until_idle(
+    executor: &SharedExecutor,
+    mut goes_on: impl FnMut() -> bool,
+) -> Result<Option<i32>, ExecutorError> {
+    let mut active = Instant::now();
+    let mut taken = executor.activity().0;
+    loop {
+        if let Progress::Exit(code) = executor.drain()? {
+            return Ok(Some(code));
+        }
+        if !goes_on() {
+            return Ok(None);
+        }
+        let now = executor.activity().0;
+        if now != taken {
+            (active, taken) = (Instant::now(), now);
+        } else if active.elapsed() > IDLE_BEFORE_SLEEP {
+            return Ok(None);
+        }
+        for _ in 0..SPINS_BETWEEN_LOOKS {
+            std::hint::spin_loop();
         }
     }
 }
@@ -149,12 +168,12 @@ mod tests {
     use std::sync::mpsc::channel;
     use std::thread;
 
-    use enarx_executor::grant::{Grant, NetworkGrant};
-    use enarx_executor::launch::Objects;
     use enarx_sallyport::layout::{HOST_STATE, REGION_SIZE};
     use enarx_sallyport::{Facts, Region};
 
     use super::*;
+    use crate::grant::{Grant, NetworkGrant};
+    use crate::launch::Objects;
 
     #[test]
     fn a_stream_starts_the_polling_and_rare_requests_do_not() {
