@@ -389,20 +389,45 @@ impl Ground for Platform {
         let count = usize::try_from(count).unwrap_or(1).min(vcpus);
         NonZero::new(count).unwrap_or(NonZero::<usize>::MIN)
     }
+
+    fn prepare_threads(&self) {
+        share_out_memory(self.limited);
+    }
 }
 
 /// Makes the allocator ask for memory rarely and in large pieces, and never give it back: system
-/// calls and page faults are what costs in a Keep. Threads share one arena: their own ones would
-/// grow by a system call a page.
+/// calls and page faults are what costs in a Keep. Threads share one arena until [`share_out_memory`].
 pub fn tune_allocator() {
     const STEP: i32 = 4 << 20;
-    for (parameter, value) in [
+    set(&[
         (libc::M_MMAP_THRESHOLD, 64 << 20),
         (libc::M_TRIM_THRESHOLD, i32::MAX),
         (libc::M_TOP_PAD, STEP),
         (libc::M_ARENA_MAX, 1),
-    ] {
-        // SAFETY: changes numbers of the allocator; no other thread runs yet.
-        unsafe { libc::mallopt(parameter, value) };
+    ]);
+}
+
+/// Gives each thread that comes an arena of its own: the lock of a common one is contended by the threads of the
+/// compiler, and every wait for it is a system call.
+///
+/// In a virtual machine memory counts when it is touched, so that an arena is made whole at once; otherwise it would grow
+/// by a system call a page. In a process (`limited`) the kernel counts what is made, and a call is cheap.
+fn share_out_memory(limited: bool) {
+    /// The most that the C library gives an arena at once (`HEAP_MAX_SIZE` of its malloc).
+    const WHOLE: i32 = 64 << 20;
+    /// More than the compiler has threads. The C library would count the processors in a file, which a Keep does not have.
+    const ARENAS: i32 = 64;
+    set(&[(libc::M_ARENA_MAX, ARENAS)]);
+    if !limited {
+        set(&[(libc::M_TOP_PAD, WHOLE)]);
+    }
+}
+
+/// Sets parameters of the allocator.
+fn set(parameters: &[(i32, i32)]) {
+    for (parameter, value) in parameters {
+        // SAFETY: changes one aligned word each, under the lock of the first arena; the session's thread, if it runs
+        // already, reads the old value or the new one.
+        unsafe { libc::mallopt(*parameter, *value) };
     }
 }

@@ -2,12 +2,10 @@
 
 //! The engine's configuration.
 
-use std::num::NonZero;
-
 use enarx_configuration::Limits;
 use wasmtime::{Config, Engine, OptLevel};
 
-use crate::segments;
+use crate::{Ground, segments};
 
 /// From this size of an application on, in bytes, several threads compile it: below, starting them
 /// costs more than they save.
@@ -19,14 +17,14 @@ const STACK_MAX: usize = 4 << 20;
 /// Stack of the fiber that a component runs on, beyond the WebAssembly stack, in bytes.
 const HOST_STACK: usize = 1 << 20;
 
-/// Makes the engine for an application, in a Keep of so many processors.
+/// Makes the engine for an application, for this ground.
 ///
 /// # Errors
 /// When the limits are out of range or the processor lacks what the compiler needs.
 pub fn engine(
     limits: &Limits,
     application: &[u8],
-    processors: NonZero<usize>,
+    ground: &dyn Ground,
 ) -> wasmtime::Result<Engine> {
     let mut config = Config::new();
     config
@@ -42,7 +40,7 @@ pub fn engine(
         // Frames of the compiled code are walked by frame pointers; nobody else unwinds it.
         .native_unwind_info(false)
         .concurrency_support(false)
-        .parallel_compilation(parallel(application.len(), processors.get())?);
+        .parallel_compilation(parallel(application.len(), ground)?);
     if let Some(bytes) = limits.max_wasm_stack {
         let bytes = usize::try_from(bytes)
             .ok()
@@ -57,10 +55,15 @@ pub fn engine(
 }
 
 /// True if several threads are to compile; starts them.
-fn parallel(size: usize, threads: usize) -> wasmtime::Result<bool> {
-    if size < PARALLEL_FROM || threads == 1 {
+fn parallel(size: usize, ground: &dyn Ground) -> wasmtime::Result<bool> {
+    if size < PARALLEL_FROM {
         return Ok(false);
     }
+    let threads = ground.processors().get();
+    if threads == 1 {
+        return Ok(false);
+    }
+    ground.prepare_threads();
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         // The caller is one of them.

@@ -32,6 +32,8 @@ pub trait Ground: Send + Sync {
     fn release_heap(&self);
     /// Processors that the Keep may use.
     fn processors(&self) -> NonZero<usize>;
+    /// Makes ready for several threads that allocate much memory at the same time; called before they start.
+    fn prepare_threads(&self) {}
 }
 
 /// The memory of the ground, for a budget.
@@ -182,7 +184,7 @@ fn try_run(
     let engine = ManuallyDrop::new(engine::engine(
         &configuration.limits,
         application,
-        ground.processors(),
+        &**ground,
     )?);
     let run = Run {
         port,
