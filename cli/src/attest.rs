@@ -79,6 +79,7 @@ impl Attestation {
                 // The digest that a policy names to accept this machine (`insecure-simulated-roots`).
                 ("root", hex(&machine.root_digest()).into_bytes()),
             ]);
+            files.extend(certificates.issuer_crl.map(|list| ("issuer.crl", list)));
         }
         for (name, contents) in files {
             let file = self.create(&directory, name)?;

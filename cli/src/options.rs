@@ -69,6 +69,10 @@ enum SimulatedName {
     Tcb,
     /// y: launch with the debug bit in the guest policy
     Debug,
+    /// y: the vendor has revoked the key that signs
+    Revoked,
+    /// DURATION or forever: let no report through for so long
+    Busy,
     /// DIR: where its keys are [default: ~/.local/state/enarx/simulated]
     State,
 }
@@ -84,6 +88,10 @@ pub enum SimulatedOption {
     Tcb(TcbVersion),
     /// True if guests can be debugged.
     Debug(bool),
+    /// True if the key that signs is revoked.
+    Revoked(bool),
+    /// How long no report is let through; [`Duration::MAX`] is for ever.
+    Busy(Duration),
     /// Where the keys are.
     State(PathBuf),
 }
@@ -132,6 +140,9 @@ pub fn simulated(text: &str) -> Result<SimulatedOption, String> {
             ))
         }
         SimulatedName::Debug => SimulatedOption::Debug(switch(value)?),
+        SimulatedName::Revoked => SimulatedOption::Revoked(switch(value)?),
+        SimulatedName::Busy if value == "forever" => SimulatedOption::Busy(Duration::MAX),
+        SimulatedName::Busy => SimulatedOption::Busy(values::duration(value)?),
         SimulatedName::State if value.is_empty() => return Err("name a folder".to_owned()),
         SimulatedName::State => SimulatedOption::State(value.into()),
     })
@@ -235,6 +246,15 @@ mod tests {
             Ok(SimulatedOption::Key(KeyKind::Vlek))
         );
         assert_eq!(simulated("debug=y"), Ok(SimulatedOption::Debug(true)));
+        assert_eq!(simulated("revoked=y"), Ok(SimulatedOption::Revoked(true)));
+        assert_eq!(
+            simulated("busy=3s"),
+            Ok(SimulatedOption::Busy(Duration::from_secs(3)))
+        );
+        assert_eq!(
+            simulated("busy=forever"),
+            Ok(SimulatedOption::Busy(Duration::MAX))
+        );
         for (error, words) in [
             (wasm("fuel=3").unwrap_err(), "use max-memory-size, "),
             (wasm("max-memory-size").unwrap_err(), "64M"),

@@ -2,6 +2,8 @@
 
 //! `--sim NAME=VALUE`: what the simulated platform is like.
 
+use std::time::Duration;
+
 use enarx_simulator::{KeyKind, Settings, Tcb};
 use enarx_snp::product;
 use enarx_vmm::platform::simulated::Simulated;
@@ -19,6 +21,8 @@ pub fn machine(options: &[SimulatedOption]) -> Result<Simulated, Failure> {
     let mut key = KeyKind::Vcek;
     let mut tcb = None;
     let mut debug = false;
+    let mut revoked = false;
+    let mut busy = Duration::ZERO;
     let mut folder = None;
     for option in options {
         match option {
@@ -26,11 +30,14 @@ pub fn machine(options: &[SimulatedOption]) -> Result<Simulated, Failure> {
             SimulatedOption::Key(kind) => key = *kind,
             SimulatedOption::Tcb(version) => tcb = Some(*version),
             SimulatedOption::Debug(on) => debug = *on,
+            SimulatedOption::Revoked(on) => revoked = *on,
+            SimulatedOption::Busy(time) => busy = *time,
             SimulatedOption::State(path) => folder = Some(path.clone()),
         }
     }
     let mut settings = Settings::new(generation);
     settings.key = key;
+    settings.revoked = revoked;
     if let Some(tcb) = tcb {
         settings.tcb = Tcb::all(tcb);
     }
@@ -48,6 +55,7 @@ pub fn machine(options: &[SimulatedOption]) -> Result<Simulated, Failure> {
         folder,
         settings,
         debug,
+        busy,
         attack: None,
     })
 }

@@ -287,12 +287,22 @@ struct Known(Certificates);
 
 impl Collaterals for Known {
     fn get(&self, _: &[u8; 64], _: &[u8; 8]) -> Option<Collateral> {
-        let Certificates { vek, ask, ark, crl } = self.0.clone();
+        let Certificates {
+            vek,
+            ask,
+            ark,
+            crl,
+            issuer_crl,
+        } = self.0.clone();
         Some(Collateral {
             vek: Base64(vek),
             ask: Base64(ask),
             ark: Base64(ark),
-            crls: vec![Base64(crl)],
+            crls: [Some(crl), issuer_crl]
+                .into_iter()
+                .flatten()
+                .map(Base64)
+                .collect(),
         })
     }
 }

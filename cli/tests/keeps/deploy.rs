@@ -319,10 +319,12 @@ fn a_host_is_refused_by_the_name_of_what_is_wrong_with_it_and_is_sent_nothing() 
     let other_digest = with_digest(&own, &"00".repeat(48));
     let debug = Host::start(&["debug=y"]);
     let old = Host::start(&["tcb=0200000000000564"]);
+    let revoked = Host::start(&["revoked=y"]);
     for (host, policy, code) in [
         (&good, &other_digest, "guest.measurement"),
         (&debug, &own, "guest-policy.debug"),
         (&old, &own, "tcb."),
+        (&revoked, &own, "crl.vek"),
     ] {
         let output = run(host.deploy(policy).arg(program("delivered.wat")), b"");
         let stderr = text(&output.stderr);
@@ -340,6 +342,23 @@ fn a_host_is_refused_by_the_name_of_what_is_wrong_with_it_and_is_sent_nothing() 
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{stderr}");
     assert!(stderr.contains("simulated on milan"), "{stderr}");
+}
+
+#[test]
+fn reports_that_the_host_holds_back_are_waited_for_but_not_for_ever() {
+    let slow = Host::start(&["busy=3s"]);
+    let policy = policy(slow.folder.path());
+    let start = Instant::now();
+    let output = run(slow.deploy(&policy).arg(program("delivered.wat")), b"");
+    assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
+    assert!(start.elapsed() >= Duration::from_secs(2));
+
+    let closed = Host::start(&["busy=forever"]);
+    let output = run(closed.deploy(&policy).arg(program("delivered.wat")), b"");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(75), "{stderr}");
+    assert!(stderr.contains("evidence.busy"), "{stderr}");
+    assert_eq!(text(&output.stdout), "");
 }
 
 /// Verifies a receipt.

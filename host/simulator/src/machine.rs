@@ -20,6 +20,8 @@ const CHIP_PREFIX: &[u8] = b"SIMULATED";
 const SHORT_CHIP_PREFIX: &[u8] = b"SIM";
 /// Seconds of a day.
 const DAY: u64 = 86_400;
+/// Serial number of endorsement keys, as genuine VCEKs have it (57230 section 3.1).
+const SERIAL: u64 = 0;
 /// Seconds for which certificates and revocation lists are made: ten years.
 const LIFETIME: u64 = 3650 * DAY;
 
@@ -34,6 +36,8 @@ pub struct Certificates {
     pub ark: Vec<u8>,
     /// The root's revocation list. It revokes nothing.
     pub crl: Vec<u8>,
+    /// The revocation list of the endorsement key's issuer, which names that key; only of a machine whose key is revoked.
+    pub issuer_crl: Option<Vec<u8>>,
 }
 
 /// A simulated machine. All guests of a process can share it.
@@ -46,6 +50,7 @@ pub struct Machine {
     ask: Vec<u8>,
     asvk: Vec<u8>,
     crl: Vec<u8>,
+    issuer_crl: Option<Vec<u8>>,
     vcek: Endorsement,
     vlek: Option<Endorsement>,
 }
@@ -94,16 +99,7 @@ impl Machine {
         let name = format!("{}-authorities", generation.line);
         let [ark, ask, asvk, crl, root_digest] = store.get_or_make(&name, || {
             let made = Hierarchy::new(generation, authorities(rng)?, validity, rng)?;
-            let list = CrlSpec {
-                issuer: Authority::Ark,
-                signer: Authority::Ark,
-                this_update: validity.from,
-                next_update: Some(validity.to),
-                revoked: Vec::new(),
-                extensions: Vec::new(),
-                entry_extensions: Vec::new(),
-            };
-            let crl = made.crl(&list, rng)?;
+            let crl = made.crl(&list(Authority::Ark, validity, Vec::new()), rng)?;
             let root_digest = made.root_digest()?.to_vec();
             Ok([made.ark, made.ask, made.asvk, crl, root_digest])
         })?;
@@ -124,7 +120,7 @@ impl Machine {
                     tcb,
                     chip_id,
                     validity,
-                    serial: 0,
+                    serial: SERIAL,
                     wrapped_hwid: false,
                     without: None,
                     seed,
@@ -138,6 +134,21 @@ impl Machine {
             KeyKind::Vcek => None,
             KeyKind::Vlek => Some(endorse(KeyKind::Vlek)?),
         };
+        let issuer_crl = if settings.revoked {
+            let issuer = match settings.key {
+                KeyKind::Vcek => Authority::Ask,
+                KeyKind::Vlek => Authority::Asvk,
+            };
+            let name = format!("{}-revoked", endorsement_name(&settings, settings.key));
+            let [list] = store.get_or_make(&name, || {
+                let issuers = [ark.clone(), ask.clone(), asvk.clone()];
+                let hierarchy = Hierarchy::restore(generation, authorities(rng)?, issuers);
+                Ok([hierarchy.crl(&list(issuer, validity, vec![SERIAL]), rng)?])
+            })?;
+            Some(list)
+        } else {
+            None
+        };
         Ok(Self {
             settings,
             secret,
@@ -147,6 +158,7 @@ impl Machine {
             ask,
             asvk,
             crl,
+            issuer_crl,
             vcek,
             vlek,
         })
@@ -186,6 +198,7 @@ impl Machine {
             ask: intermediate.to_vec(),
             ark: self.ark.clone(),
             crl: self.crl.clone(),
+            issuer_crl: self.issuer_crl.clone(),
         }
     }
 
@@ -210,6 +223,19 @@ impl Machine {
             KeyKind::Vlek => b"root of derived keys, VLEK",
         };
         Some(derive(&self.secret, label))
+    }
+}
+
+/// A revocation list of `authority` with these serial numbers.
+fn list(authority: Authority, validity: Validity, revoked: Vec<u64>) -> CrlSpec {
+    CrlSpec {
+        issuer: authority,
+        signer: authority,
+        this_update: validity.from,
+        next_update: Some(validity.to),
+        revoked,
+        extensions: Vec::new(),
+        entry_extensions: Vec::new(),
     }
 }
 

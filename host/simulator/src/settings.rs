@@ -61,6 +61,8 @@ pub struct Settings {
     pub report_version: u32,
     /// True if guests with the debug bit in their policy are launched, as genuine firmware does.
     pub allow_debug: bool,
+    /// True if the endorsement key is on its issuer's revocation list.
+    pub revoked: bool,
     /// True if memory is said to be encrypted with AES-256-XTS.
     pub aes_256_xts: bool,
     /// The CPUs' answers to CPUID; a guest's CPUID page is checked against it. Functions that are not in the list
@@ -117,6 +119,7 @@ impl Settings {
             mitigations: 0x3F,
             report_version: MAX_VERSION,
             allow_debug: true,
+            revoked: false,
             aes_256_xts: true,
             cpuid: Vec::new(),
         }

@@ -148,7 +148,7 @@ impl Fault {
             }
             // Whatever disturbed a session may not disturb the next.
             Self::Tls(error) => error.code().starts_with(OF_SESSION),
-            Self::Session(refusal) => refusal.code().starts_with(OF_SESSION),
+            Self::Session(refusal) => self.is_cut() || refusal.code().starts_with(OF_SESSION),
             _ => self.is_cut(),
         }
     }

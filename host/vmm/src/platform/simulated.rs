@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use enarx_boot::layout::{DIRECT_MAP, LARGE, PAGE};
 use enarx_exits::simulated::{CLEAR, PVALIDATE, QUIRK_SYSCALL, QUIRKS, REGISTERS, RMPADJUST};
@@ -62,6 +63,9 @@ pub struct Simulated {
     pub settings: enarx_simulator::Settings,
     /// Launch with the debug bit in the guest policy.
     pub debug: bool,
+    /// How long after its launch the host carries no message of the Keep to the firmware, as one that throttles reports:
+    /// [`Duration::MAX`] is for ever.
+    pub busy: Duration,
     /// Attacks that the VMM carries out while serving the Keep. Tests only.
     pub attack: Option<Arc<dyn Attack>>,
 }
@@ -100,6 +104,8 @@ struct Guest {
     /// VMSAs of the launch. On hardware they stay runnable as long as the guest lives.
     measured: BTreeMap<u32, Box<Vmsa>>,
     quirks: u64,
+    launched: Instant,
+    busy: Duration,
     attack: Option<Arc<dyn Attack>>,
 }
 
@@ -310,9 +316,12 @@ impl Platform for Guest {
             UnhandledExit::ReadMsr(register) => self.read_msr(id, vcpu, register),
             UnhandledExit::WriteMsr(MSR_GHCB, value) => {
                 let windows = Windows(&self.memory);
-                if let Some(attack) = &self.attack
-                    && let Some(ghcb) = message(value, &windows)
-                    && !attack.carries(id)
+                if let Some(ghcb) = message(value, &windows)
+                    && (self.launched.elapsed() < self.busy
+                        || self
+                            .attack
+                            .as_ref()
+                            .is_some_and(|attack| !attack.carries(id)))
                 {
                     say_busy(ghcb, &windows);
                     return ExitAction::Resume;
@@ -435,6 +444,8 @@ pub(crate) fn launch(
         measured: states.clone(),
         states: Mutex::new(states),
         quirks: if pvm { QUIRK_SYSCALL } else { 0 },
+        launched: Instant::now(),
+        busy: simulated.busy,
         attack: simulated.attack.clone(),
     };
     let first = platform.vcpu(0)?;

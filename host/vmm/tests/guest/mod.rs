@@ -158,6 +158,7 @@ pub fn machine() -> Simulated {
         folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join("simulated-machine"),
         settings: Settings::new(&MILAN),
         debug: false,
+        busy: Duration::ZERO,
         attack: None,
     }
 }
