@@ -3,7 +3,7 @@
 //! Standard input, output and error: over the sallyport to the host, or in a session to the Keep's tenant.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use enarx_sallyport::{Call, Handle};
@@ -129,6 +129,12 @@ impl Pending {
     fn is_ready(&self) -> bool {
         match self {
             Self::Ready(operation) | Self::Bytes(operation, _) => operation.is_ready(),
+        }
+    }
+
+    fn poll_ready(&self, context: &Context<'_>) -> bool {
+        match self {
+            Self::Ready(operation) | Self::Bytes(operation, _) => operation.poll_ready(context),
         }
     }
 }
@@ -275,6 +281,20 @@ impl Input {
         state.poll_pending()
     }
 
+    /// As [`Self::poll_ready`]; if a read would wait for the host, the task of `context` is woken when it no longer
+    /// would.
+    pub fn poll_ready_for(&self, context: &Context<'_>) -> bool {
+        loop {
+            if self.poll_ready() {
+                return true;
+            }
+            match &self.lock().pending {
+                Some(pending) if pending.poll_ready(context) => {}
+                _ => return false,
+            }
+        }
+    }
+
     /// Reads what is there without waiting: at most `limit` bytes, none when nothing is there yet.
     ///
     /// # Errors
@@ -309,8 +329,8 @@ impl Input {
         if limit > 0 {
             self.ask(limit);
         }
-        std::future::poll_fn(|_| {
-            if self.poll_ready() {
+        std::future::poll_fn(|context| {
+            if self.poll_ready_for(context) {
                 Poll::Ready(())
             } else {
                 Poll::Pending

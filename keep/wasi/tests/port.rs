@@ -4,8 +4,9 @@
 //! the other calls go on, and nothing is lost.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use enarx_sallyport::keep::Violation;
 use enarx_sallyport::poll::{Entry, Events};
@@ -13,7 +14,7 @@ use enarx_sallyport::{
     Call, Doorbell, Facts, Handle, HostEnd, KeepEnd, Region, Slot, SocketAddress, Status,
 };
 use enarx_wasi::error::Errno;
-use enarx_wasi::port::{Operation, Platform, Port};
+use enarx_wasi::port::{Operation, Platform, Port, Tasks};
 use proptest::prelude::*;
 
 /// The peer behind a handle.
@@ -415,10 +416,75 @@ fn a_program_that_never_sleeps_hears_its_peer_too() {
     let operation = read(&port, 5);
     host.world().peer(Handle(5)).incoming = 1;
     // It looks again and again, and never waits.
-    let begin = std::time::Instant::now();
+    let begin = Instant::now();
     while !port.block_on(std::future::ready(operation.is_ready())) {
         assert!(begin.elapsed() < Duration::from_secs(20));
     }
+}
+
+#[test]
+fn tasks_are_polled_when_what_they_wait_for_is_there_and_not_otherwise() {
+    let (port, host) = Scripted::start();
+    let mut tasks = Tasks::default();
+    let spawner = tasks.spawner();
+    let (polls, heard) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(Mutex::new(Vec::new())),
+    );
+    for handle in 100..100 + MANY {
+        let (operation, port) = (read(&port, handle), port.clone());
+        let (polls, heard) = (Arc::clone(&polls), Arc::clone(&heard));
+        spawner.spawn(async move {
+            let mut answer = std::pin::pin!(operation.ready());
+            std::future::poll_fn(|context| {
+                polls.fetch_add(1, Ordering::Relaxed);
+                answer.as_mut().poll(context)
+            })
+            .await;
+            port.sleep_until(Instant::now() + Duration::from_millis(1))
+                .await;
+            heard.lock().unwrap().push(handle);
+        });
+    }
+    let speakers = [100, 101, 163, 164, 600, 1099];
+    host.script(speakers.map(|speaker| Happening::Incoming(speaker, 3)));
+    let all = || heard.lock().unwrap().len() == speakers.len();
+    let begin = Instant::now();
+    while !all() {
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        tasks.run(
+            &port,
+            port.sleep_until(Instant::now() + Duration::from_millis(5)),
+        );
+    }
+    let mut heard = heard.lock().unwrap().clone();
+    heard.sort_unstable();
+    assert_eq!(heard, speakers);
+    let polls = polls.load(Ordering::Relaxed);
+    assert_eq!(polls, MANY as usize + speakers.len());
+    drop(tasks);
+    clock(&port);
+}
+
+#[test]
+fn timers_end_in_their_order_and_leave_nothing_behind() {
+    let (port, _host) = Scripted::start();
+    let mut tasks = Tasks::default();
+    let (spawner, ended) = (tasks.spawner(), Arc::new(Mutex::new(Vec::new())));
+    let begin = Instant::now();
+    for delay in [30, 10, 20, 10] {
+        let (port, ended) = (port.clone(), Arc::clone(&ended));
+        spawner.spawn(async move {
+            let deadline = begin + Duration::from_millis(delay);
+            port.sleep_until(deadline).await;
+            assert!(Instant::now() >= deadline);
+            ended.lock().unwrap().push(delay);
+        });
+    }
+    // One that is given up wakes nobody.
+    drop(port.sleep_until(begin + Duration::from_millis(15)));
+    tasks.run(&port, port.sleep_until(begin + Duration::from_millis(40)));
+    assert_eq!(*ended.lock().unwrap(), [10, 10, 20, 30]);
 }
 
 /// A step of a program, or of the world.

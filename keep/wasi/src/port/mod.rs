@@ -10,6 +10,8 @@
 //! lock, and collects replies for the others, which wait until it has. When the leader has what it wants,
 //! another takes its place.
 
+mod tasks;
+mod timers;
 mod waits;
 
 use std::cell::Cell;
@@ -27,8 +29,12 @@ use enarx_sallyport::{
     BUFFER_SIZE, Call, Doorbell, Handle, KeepEnd, Region, Reply, Status, SubmitError, Ticket,
 };
 
+use self::timers::Timers;
 use self::waits::{Id, Outcome, Remains, Share, Step, Waits, makes_handle};
 use crate::error::{Errno, Result};
+
+pub use self::tasks::{Spawner, Tasks};
+pub use self::timers::Timer;
 
 /// Most bytes that one call carries.
 pub const MAX_TRANSFER: usize = BUFFER_SIZE as usize;
@@ -76,6 +82,7 @@ struct State {
     /// Replies that their caller has not taken yet, by slot.
     replies: [Option<Reply>; SLOTS as usize],
     waits: Waits,
+    timers: Timers,
     /// Calls whose answer does not matter, for which there was no slot.
     later: VecDeque<Call>,
     writes: Writes,
@@ -83,8 +90,14 @@ struct State {
     has_leader: bool,
     /// Threads that wait for the leader.
     followers: usize,
+    /// How often replies were collected: whoever looked before looks again.
+    collected: u64,
     /// When the host was last told to look.
     contact: Instant,
+    /// The host is told of waiting calls once for a turn of tasks, not for each.
+    defers: bool,
+    /// There are such calls that it was not told of.
+    untold: bool,
 }
 
 /// Writes to output streams that the host has not answered yet.
@@ -125,14 +138,13 @@ thread_local! {
 }
 
 impl State {
-    /// Posts a call; `None` when there is no slot now.
+    /// Posts a call, of which the host is to be told; `None` when there is no slot now.
     fn try_submit(&mut self, call: &Call, input: &[&[u8]], owner: Owner) -> Result<Option<Ticket>> {
         match self.end.submit(call, input) {
             Ok(ticket) => {
                 if let Some(place) = self.owners.get_mut(ticket.slot()) {
                     *place = Some(owner);
                 }
-                self.ring();
                 Ok(Some(ticket))
             }
             Err(SubmitError::Full) => Ok(None),
@@ -141,8 +153,19 @@ impl State {
         }
     }
 
+    /// Tells the host about a call that waits for somebody outside, at once or at the end of the turn. Before a sleep
+    /// nothing has to be told: the host looks.
+    fn announce(&mut self) {
+        if self.defers {
+            self.untold = true;
+        } else {
+            self.ring();
+        }
+    }
+
     /// Tells the host about what was submitted, unless it looks by itself.
     fn ring(&mut self) {
+        self.untold = false;
         if self.end.doorbell_needed() {
             self.contact = Instant::now();
             self.platform.ring();
@@ -163,6 +186,7 @@ impl State {
             }
         }
         if any {
+            self.collected = self.collected.wrapping_add(1);
             self.advance();
         }
         any
@@ -217,7 +241,7 @@ impl State {
                         *place = Some(Owner::Wait(id));
                     }
                     self.waits.posted(id, share, ticket);
-                    self.ring();
+                    self.announce();
                 }
                 // The length was checked when the call was taken in.
                 Err(SubmitError::Full | SubmitError::Length) => break,
@@ -235,7 +259,11 @@ impl State {
             };
             match self.try_submit(&call, &[], owner) {
                 Ok(None) => return,
-                Ok(Some(_)) | Err(_) => {
+                Ok(Some(_)) => {
+                    self.later.pop_front();
+                    self.announce();
+                }
+                Err(_) => {
                     self.later.pop_front();
                 }
             }
@@ -273,6 +301,7 @@ impl State {
                 if let Ok(Some(ticket)) = self.try_submit(&call, &[&input], Owner::Watch { count })
                 {
                     self.waits.watching(ids, ticket);
+                    self.announce();
                 }
             }
             Step::CallBack(tickets) => {
@@ -398,10 +427,23 @@ impl Shared {
         any
     }
 
+    /// Wakes the tasks whose time has come; whether there was any.
+    fn fire(&self, state: &mut Guard<'_>) -> bool {
+        let any = state.timers.fire(Instant::now());
+        if any && state.followers > 0 {
+            self.news.notify_all();
+        }
+        any
+    }
+
     /// Waits until replies were collected, by this thread or another, or until the deadline. May return early.
     fn sleep<'a>(&'a self, mut state: Guard<'a>, deadline: Option<Instant>) -> Guard<'a> {
         let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
         if state.has_leader {
+            // The leader sleeps already, and the host with it.
+            if state.untold {
+                state.ring();
+            }
             state.followers += 1;
             let mut state = match deadline.map(left) {
                 None => self
@@ -426,6 +468,7 @@ impl Shared {
             }
         }
         let seen = state.end.completions_seen();
+        state.untold = false;
         state.has_leader = true;
         drop(state);
         self.platform.wait(seen, deadline.map(left));
@@ -448,7 +491,10 @@ impl Shared {
     ) -> (Guard<'a>, Result<Ticket>) {
         loop {
             match state.try_submit(call, input, Owner::Caller) {
-                Ok(Some(ticket)) => return (state, Ok(ticket)),
+                Ok(Some(ticket)) => {
+                    state.ring();
+                    return (state, Ok(ticket));
+                }
                 Err(error) => return (state, Err(error)),
                 Ok(None) => {
                     if !self.reap(&mut state) {
@@ -494,11 +540,15 @@ impl Port {
             owners: [None; SLOTS as usize],
             replies: [None; SLOTS as usize],
             waits: Waits::default(),
+            timers: Timers::default(),
             later: VecDeque::new(),
             writes: Writes::default(),
             has_leader: false,
             followers: 0,
+            collected: 0,
             contact: Instant::now(),
+            defers: false,
+            untold: false,
         };
         Self(Arc::new(Shared {
             state: Mutex::new(state),
@@ -579,6 +629,7 @@ impl Port {
             if let Some(owner) = state.owners.get_mut(ticket.slot()) {
                 *owner = Some(Owner::Wait(id));
             }
+            state.announce();
             id
         } else {
             let id = state.waits.add(*call, input.concat());
@@ -608,16 +659,9 @@ impl Port {
         false
     }
 
-    /// Waits until `deadline`.
-    pub async fn sleep_until(&self, deadline: Instant) {
-        std::future::poll_fn(|_| {
-            if self.poll_deadline(deadline) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
+    /// Returns a future that waits until `deadline`.
+    pub fn sleep_until(&self, deadline: Instant) -> Timer {
+        Timer::new(self.clone(), deadline)
     }
 
     /// Runs a future to its end. Whatever its parts wait for is an [`Operation`], a deadline of
@@ -630,29 +674,46 @@ impl Port {
         let mut slept = false;
         loop {
             DEADLINE.set(None);
+            let before = self.0.lock().collected;
             if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
                 if !slept {
                     self.let_host_look();
                 }
                 return output;
             }
-            if woken.0.swap(false, Ordering::Relaxed) {
+            let mut state = self.0.lock();
+            self.0.reap(&mut state);
+            self.0.fire(&mut state);
+            // Wakers are woken under the lock, so none is missed between this look and the sleep.
+            let collected = state.collected != before;
+            if woken.0.swap(false, Ordering::Relaxed) || collected {
+                // One that always has something to do never sleeps, and the host looks all the same.
+                if state.untold {
+                    state.ring();
+                }
+                Self::host_look(&mut state);
                 continue;
             }
-            let mut state = self.0.lock();
-            if !self.0.reap(&mut state) {
-                let bound = state.watch().map(|longest| Instant::now() + longest);
-                let deadline = DEADLINE.get().into_iter().chain(bound).min();
-                drop(self.0.sleep(state, deadline));
-                slept = true;
-            }
+            let bound = state.watch().map(|longest| Instant::now() + longest);
+            let timer = state.timers.next();
+            let deadlines = DEADLINE.get().into_iter().chain(bound).chain(timer);
+            drop(self.0.sleep(state, deadlines.min()));
+            slept = true;
         }
+    }
+
+    /// Has the host told of waiting calls once for a turn, or each time.
+    fn defer(&self, defers: bool) {
+        self.0.lock().defers = defers;
     }
 
     /// Lets the host look at what operations wait for, if it was not asked to for a while: a program may look
     /// for readiness for ever, with time-outs of zero, and never sleep.
     fn let_host_look(&self) {
-        let mut state = self.0.lock();
+        Self::host_look(&mut self.0.lock());
+    }
+
+    fn host_look(state: &mut State) {
         if state.waits.any_waits() && state.contact.elapsed() >= CONTACT_INTERVAL {
             state.watch();
             state.ring();
@@ -669,7 +730,9 @@ impl Port {
     pub fn exit(&self, code: i32) -> ! {
         let mut state = self.0.settle_writes(self.0.lock(), 0);
         // The host may be told by the platform as well, so a full ring does no harm.
-        let _ = state.try_submit(&Call::Exit { code }, &[], Owner::Caller);
+        if let Ok(Some(_)) = state.try_submit(&Call::Exit { code }, &[], Owner::Caller) {
+            state.ring();
+        }
         self.0.platform.exit(code)
     }
 }
@@ -698,16 +761,52 @@ impl Operation {
         self.id.is_some_and(|id| state.waits.is_answered(id))
     }
 
+    /// True if the answer is there; if not, the task of `context` is woken when it is.
+    pub fn poll_ready(&self, context: &Context<'_>) -> bool {
+        let shared = &*self.port.0;
+        let mut state = shared.lock();
+        shared.reap(&mut state);
+        let Some(id) = self.id else { return false };
+        let answered = state.waits.is_answered(id);
+        if !answered {
+            state.waits.wake(id, context.waker());
+        }
+        answered
+    }
+
     /// Waits until the answer is there.
     pub async fn ready(&self) {
-        std::future::poll_fn(|_| {
-            if self.is_ready() {
+        std::future::poll_fn(|context| {
+            if self.poll_ready(context) {
                 Poll::Ready(())
             } else {
                 Poll::Pending
             }
         })
         .await;
+    }
+
+    /// Takes an answer that is there, and the bytes of the reply.
+    ///
+    /// # Errors
+    /// As [`Self::take`]; [`Errno::Again`] when it is not there yet.
+    pub fn take_bytes(&mut self) -> Result<(Answer, Vec<u8>)> {
+        let id = self.id.ok_or(Errno::Invalid)?;
+        let mut state = self.port.0.lock();
+        let taken = match state.waits.take(id) {
+            Outcome::Waits => return Err(Errno::Again),
+            Outcome::Held(reply) => {
+                let mut bytes = vec![0; reply.length as usize];
+                state
+                    .finish(&reply, &mut bytes)
+                    .map(|answer| (answer, bytes))
+            }
+            Outcome::Copied(answer, bytes) => answer.map(|answer| (answer, bytes)),
+        };
+        self.id = None;
+        // Its slot may be what others wait for.
+        state.advance();
+        taken
     }
 
     /// Takes the answer, waiting for it without yielding; the reply's bytes go to `output`.

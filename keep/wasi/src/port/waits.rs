@@ -11,6 +11,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::task::Waker;
 
 use enarx_sallyport::layout::SLOTS;
 use enarx_sallyport::poll::{self, ENTRIES_MAX, Events};
@@ -112,6 +113,18 @@ struct Wait {
     /// Bytes that earlier turns of the call have written.
     written: u32,
     stage: Stage,
+    /// The task that waits for the answer, if it said so.
+    waker: Option<Waker>,
+}
+
+impl Wait {
+    /// Notes the answer, and wakes whoever waits for it.
+    fn answer(&mut self, stage: Stage) {
+        self.stage = stage;
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
 }
 
 /// The handle and direction whose readiness lets a call go on; `None` for calls that have to be with the host
@@ -247,6 +260,7 @@ impl Waits {
             input,
             written: 0,
             stage,
+            waker: None,
         };
         self.table.insert(id, wait);
         id
@@ -325,7 +339,7 @@ impl Waits {
         if let Some(wait) = self.table.get_mut(&id)
             && let Stage::Posted { share, .. } = wait.stage
         {
-            wait.stage = Stage::Held { reply, share };
+            wait.answer(Stage::Held { reply, share });
         }
     }
 
@@ -357,7 +371,7 @@ impl Waits {
             wait.stage = Stage::Queued;
             self.queued.insert(id);
         } else {
-            wait.stage = Stage::Copied(answer, bytes);
+            wait.answer(Stage::Copied(answer, bytes));
             let call = wait.call;
             self.leave_line(id, &call);
         }
@@ -385,6 +399,13 @@ impl Waits {
         self.table
             .get(&id)
             .is_some_and(|wait| matches!(wait.stage, Stage::Held { .. } | Stage::Copied(..)))
+    }
+
+    /// Has `waker` woken when the call is answered, in the place of an earlier one.
+    pub fn wake(&mut self, id: Id, waker: &Waker) {
+        if let Some(wait) = self.table.get_mut(&id) {
+            wait.waker = Some(waker.clone());
+        }
     }
 
     /// True if some call waits for the host.

@@ -205,8 +205,8 @@ fn failed(errno: Errno) -> StreamError {
 #[async_trait]
 impl Pollable for Input {
     async fn ready(&mut self) {
-        std::future::poll_fn(|_| {
-            if self.poll_ready() {
+        std::future::poll_fn(|context| {
+            if self.poll_ready_for(context) {
                 std::task::Poll::Ready(())
             } else {
                 std::task::Poll::Pending
