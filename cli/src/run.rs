@@ -301,11 +301,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             network: settings.network,
             evidence,
             door: None,
+            listener: None,
         },
         objects: Objects::program(configuration, application),
         memory: arguments.memory,
         vcpus: arguments.vcpus.unwrap_or_else(default_vcpus),
         timeout: settings.timeout,
+        grace: Duration::ZERO,
         timings: arguments.timings,
         refused_calls: if arguments.end_on_refused_calls {
             RefusedCalls::End

@@ -176,6 +176,7 @@ const UNSAFE: &[&str] = &[
     "host/executor/src/interrupt.rs",
     "host/supervisor/src/child.rs",
     "host/supervisor/src/spawn.rs",
+    "host/supervisor/src/stop.rs",
     "host/vmm/src/vm/backing.rs",
     "host/vmm/src/vm/memory.rs",
     "host/vmm/src/vm/stats.rs",

@@ -142,11 +142,13 @@ fn serve(
             network: NetworkGrant::default(),
             evidence: None,
             door: Some(open_door(door).map_err(failed)?),
+            listener: None,
         },
         objects: Objects::contract(contract.bytes().to_vec()),
         memory: terms.resources.memory,
         vcpus: terms.resources.vcpus,
         timeout: Some(longest(terms)),
+        grace: Duration::ZERO,
         timings: false,
         refused_calls: if arguments.end_on_refused_calls && terms.platform.backend != Backend::Snp {
             RefusedCalls::End

@@ -17,6 +17,8 @@ pub struct Grant {
     pub evidence: Option<OwnedFd>,
     /// The door: a Unix socket that listens, non-blocking, for the sessions of the Keep's tenant (handle 3).
     pub door: Option<OwnedFd>,
+    /// The TCP socket that listens, non-blocking, for the peers of a server (handle 4).
+    pub listener: Option<OwnedFd>,
 }
 
 impl Grant {
@@ -26,6 +28,7 @@ impl Grant {
         Services {
             network: self.network,
             door: self.door.as_ref().map(AsRawFd::as_raw_fd),
+            listener: self.listener.as_ref().map(AsRawFd::as_raw_fd),
         }
     }
 }
@@ -37,6 +40,8 @@ pub struct Services {
     pub network: NetworkGrant,
     /// The descriptor of the door.
     pub door: Option<RawFd>,
+    /// The descriptor of the listener of a server.
+    pub listener: Option<RawFd>,
 }
 
 impl From<NetworkGrant> for Services {
@@ -44,6 +49,7 @@ impl From<NetworkGrant> for Services {
         Self {
             network,
             door: None,
+            listener: None,
         }
     }
 }

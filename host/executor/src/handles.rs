@@ -68,10 +68,16 @@ pub struct Handles {
 }
 
 impl Handles {
-    /// The table with the standard streams at 0 to 2, the door at 3 and the granted directories from 16 on.
-    pub fn new(streams: [Stream; 3], door: Option<OwnedFd>, directories: Vec<Node>) -> Self {
+    /// The table with the standard streams at 0 to 2, the door at 3, the listener of a server at 4, and the granted directories from 16 on.
+    pub fn new(
+        streams: [Stream; 3],
+        door: Option<OwnedFd>,
+        listener: Option<OwnedFd>,
+        directories: Vec<Node>,
+    ) -> Self {
         let mut entries: Vec<_> = streams.map(|stream| Some(Object::Stream(stream))).into();
-        entries.push(door.map(|door| Object::Listener(Arc::new(door))));
+        let listeners = [door, listener].map(|it| it.map(|it| Object::Listener(Arc::new(it))));
+        entries.extend(listeners);
         entries.resize(Handle::FIRST_ROOT.0 as usize, None);
         entries.extend(
             directories

@@ -28,6 +28,8 @@ pub struct Launch {
     pub vcpus: u32,
     /// Wall-clock limit of the whole run.
     pub timeout: Option<Duration>,
+    /// The time that a server has to finish once its listener was ended.
+    pub grace: Duration,
     /// Have the runtime print where its time goes, and KVM's counters read.
     pub timings: bool,
     /// The consequence of system calls that the runtime makes and a Keep does not have. A genuine measured

@@ -75,15 +75,24 @@ const WATCH_INTERVAL: Duration = Duration::from_micros(200);
 /// Returns the calls allowed to threads that use an executor with these permissions, besides what any thread may
 /// ([`enarx_confine::seccomp::thread`]).
 pub fn allowed(services: impl Into<Services>) -> impl Iterator<Item = Allow> {
-    let Services { network, door } = services.into();
+    let Services {
+        network,
+        door,
+        listener,
+    } = services.into();
     // With TCP it may accept on any socket that listens.
-    let door = door.filter(|_| !network.tcp);
-    let door = door.map(|door| Allow::call(libc::SYS_accept4).descriptor(0, door));
+    let accept = [door, listener].into_iter().flatten();
+    let accept = accept.filter(move |_| !network.tcp);
+    let accept = accept.map(|it| Allow::call(libc::SYS_accept4).descriptor(0, it));
+    // A server tells a peer that its answer is whole before it closes the connection.
+    let shutdown = listener.map(|_| Allow::call(libc::SYS_shutdown));
+    let shutdown = shutdown.filter(|_| !network.tcp && !network.udp);
     // A debug build of the standard library asks for a descriptor's flags before it closes it.
     let flags = Allow::call(libc::SYS_fcntl).word(1, &[word(libc::F_GETFD)]);
     calls(SYSTEM_CALLS)
         .chain([flags])
-        .chain(door)
+        .chain(accept)
+        .chain(shutdown)
         .chain(network::allowed(network))
 }
 
@@ -708,6 +717,7 @@ impl SharedExecutor {
             network,
             evidence,
             door,
+            listener,
         } = grant;
         let log = Arc::new(Log::new(stderr.try_clone()?));
         let interrupted = Arc::new(AtomicBool::new(false));
@@ -727,7 +737,7 @@ impl SharedExecutor {
             executor: Mutex::new(Executor {
                 end: HostEnd::initialise(region, facts),
                 region,
-                handles: Handles::new(streams, door, directories),
+                handles: Handles::new(streams, door, listener, directories),
                 network,
                 evidence,
                 resolver,

@@ -202,6 +202,7 @@ mod tests {
             network: NetworkGrant::default(),
             evidence: None,
             door: None,
+            listener: None,
         };
         let facts = Facts::default();
         let executor = SharedExecutor::new(region, facts, grant, Objects::default());

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{Read, Write, pipe};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -69,14 +70,15 @@ impl Keep {
     }
 
     fn granted(stdio: [OwnedFd; 3], directories: &[(&Path, bool)], network: NetworkGrant) -> Self {
-        Self::with_door(stdio, directories, network, None)
+        Self::with_listeners(stdio, directories, network, [None, None])
     }
 
-    fn with_door(
+    /// With a door and a listener, if they are given.
+    fn with_listeners(
         stdio: [OwnedFd; 3],
         directories: &[(&Path, bool)],
         network: NetworkGrant,
-        door: Option<OwnedFd>,
+        [door, listener]: [Option<OwnedFd>; 2],
     ) -> Self {
         let words: Vec<AtomicU64> = (0..REGION_SIZE / 8).map(|_| AtomicU64::new(0)).collect();
         let region = Region::from_static(Box::leak(words.into_boxed_slice())).unwrap();
@@ -92,6 +94,7 @@ impl Keep {
             network,
             evidence: None,
             door,
+            listener,
         };
         let configuration = b"{}".to_vec();
         let application = (0..300_000_u32).map(|n| n.to_le_bytes()[0]).collect();
@@ -1138,12 +1141,13 @@ fn the_door_gives_connections_without_an_address_and_nothing_else_of_the_network
     let services = Services {
         network: NetworkGrant::default(),
         door: Some(door.as_raw_fd()),
+        listener: None,
     };
-    let mut keep = Keep::with_door(
+    let mut keep = Keep::with_listeners(
         [null(), null(), null()],
         &[],
         NetworkGrant::default(),
-        Some(door),
+        [Some(door), None],
     );
     let peer = UnixStream::connect(&path).unwrap();
     let forbidden = SeccompAction::Errno(libc::EPERM.cast_unsigned());
@@ -1180,6 +1184,55 @@ fn the_door_gives_connections_without_an_address_and_nothing_else_of_the_network
     keep.call(&Call::Close { handle: connection }, b"").unwrap();
     let open = Call::TcpOpen { ipv6: false };
     assert_eq!(keep.call(&open, b"").map(drop), Err(Status::NotCapable));
+}
+
+#[test]
+fn a_listener_gives_connections_until_it_is_ended_and_nothing_else_of_the_network() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (granted, ours): (OwnedFd, _) = (listener.try_clone().unwrap().into(), listener);
+    let services = Services {
+        listener: Some(granted.as_raw_fd()),
+        ..Services::default()
+    };
+    let network = NetworkGrant::default();
+    let stdio = [null(), null(), null()];
+    let mut keep = Keep::with_listeners(stdio, &[], network, [None, Some(granted)]);
+    let peer = TcpStream::connect(address).unwrap();
+    let port = peer.local_addr().unwrap().port();
+    let forbidden = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+    let allowed = seccomp::thread().chain(super::allowed(services));
+    seccomp::apply(&seccomp::compile(allowed, forbidden).unwrap()).unwrap();
+    let handle = Handle::LISTENER;
+    let accept = Call::TcpAccept { handle };
+    let (reply, from) = keep.call(&accept, b"").unwrap();
+    let expected = SocketAddress::V4 {
+        address: [127, 0, 0, 1],
+        port,
+    };
+    assert_eq!(from, expected.to_bytes());
+    let connection = Handle(u32::try_from(reply.value).unwrap());
+    let write = Call::StreamWrite {
+        stream: connection,
+        length: 5,
+    };
+    keep.call(&write, b"hello").unwrap();
+    let shutdown = Call::Shutdown {
+        handle: connection,
+        how: enarx_sallyport::types::ShutdownHow::Send,
+    };
+    keep.call(&shutdown, b"").unwrap();
+    let mut answer = [0; 6];
+    assert_eq!(rustix::io::read(&peer, &mut answer[..]), Ok(5));
+    assert_eq!(rustix::io::read(&peer, &mut answer[..]), Ok(0));
+    let open = Call::TcpOpen { ipv6: false };
+    assert_eq!(keep.call(&open, b"").map(drop), Err(Status::NotCapable));
+    // Ended from outside, as the supervisor does it, it fails for ever.
+    rustix::net::shutdown(&ours, rustix::net::Shutdown::Both).unwrap();
+    for _ in 0..2 {
+        assert_eq!(keep.call(&accept, b"").map(drop), Err(Status::Invalid));
+    }
 }
 
 #[test]
@@ -1500,6 +1553,7 @@ proptest! {
             network: NetworkGrant::default(),
             evidence: None,
             door: None,
+            listener: None,
         };
         let executor = SharedExecutor::new(region, Facts::default(), grant, Objects::default()).unwrap();
         let slot = enarx_sallyport::Slot::new(0).unwrap();

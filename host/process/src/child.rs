@@ -237,10 +237,18 @@ impl Prepared {
             if libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) < 0 {
                 fail(Stage::Descriptors);
             }
-            // The parent's signal mask is inherited; the runtime starts with an empty one.
-            let mut none = MaybeUninit::<libc::sigset_t>::zeroed();
-            libc::sigemptyset(none.as_mut_ptr());
-            libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+            // The parent's signal mask is inherited. Of it the runtime keeps the signals that end a server, which are
+            // the supervisor's where it has blocked them.
+            let mut inherited = MaybeUninit::<libc::sigset_t>::zeroed();
+            libc::sigprocmask(libc::SIG_SETMASK, std::ptr::null(), inherited.as_mut_ptr());
+            let mut kept = MaybeUninit::<libc::sigset_t>::zeroed();
+            libc::sigemptyset(kept.as_mut_ptr());
+            for signal in [libc::SIGINT, libc::SIGTERM] {
+                if libc::sigismember(inherited.as_ptr(), signal) == 1 {
+                    libc::sigaddset(kept.as_mut_ptr(), signal);
+                }
+            }
+            libc::sigprocmask(libc::SIG_SETMASK, kept.as_ptr(), std::ptr::null_mut());
             libc::umask(0o077);
             if libc::chdir(c"/".as_ptr()) < 0 {
                 fail(Stage::Descriptors);

@@ -97,6 +97,7 @@ fn give_up(launch: &Launch, socket: BorrowedFd<'static>) -> io::Result<(Lookups,
         .iter()
         .chain(&grant.evidence)
         .chain(&grant.door)
+        .chain(&grant.listener)
         .chain(grant.directories.iter().map(|granted| &granted.directory))
         .map(AsFd::as_fd)
         .chain([

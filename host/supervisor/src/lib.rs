@@ -10,9 +10,10 @@
 pub mod child;
 mod message;
 mod spawn;
+mod stop;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use enarx_backend::launch::{Images, Target};
@@ -26,6 +27,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use child::SIGNAL_STATUS;
 use message::{Message, Reader, Received};
 use spawn::Child;
+use stop::Stop;
 
 /// How long after its time limit a process that serves a Keep is still waited for: it ends its threads within
 /// [`GRACE`].
@@ -51,6 +53,8 @@ pub enum SupervisorError {
 /// Launches a Keep in a process of its own and serves it to its end. Once that process is confined, `start` is told how;
 /// its error keeps the Keep from running.
 ///
+/// If the grant has a listener, SIGTERM and SIGINT end that, and the Keep has the time [`Launch::grace`] to finish.
+///
 /// The calling program has one thread: a child of others could hang in a lock that none of its threads holds.
 ///
 /// # Errors
@@ -71,30 +75,36 @@ pub fn run(
         None,
     )
     .map_err(io::Error::from)?;
+    let stop = match &launch.grant.listener {
+        Some(listener) => Some(Stop::new(listener.as_fd(), launch.grace)?),
+        None => None,
+    };
     let work = (target, launch, other_end);
     let (child, work) = spawn::fork(work, |(target, launch, socket)| {
         child::serve(target, images, launch, socket)
     })?;
     // The descriptors of the grant are the child's now.
     drop(work);
-    supervise(&child, socket, deadline, start)
+    supervise(&child, socket, deadline, stop, start)
 }
 
 /// Takes the messages of a process until its Keep has ended.
 fn supervise(
     child: &Child,
     socket: OwnedFd,
-    deadline: Option<Instant>,
+    mut deadline: Option<Instant>,
+    mut stop: Option<Stop>,
     start: impl FnOnce(&[Confined]) -> Result<(), String>,
 ) -> Result<Run, SupervisorError> {
     let mut reader = Reader::new(socket);
     let mut start = Some(start);
+    let mut stopped = false;
     loop {
         let ended = |outcome: Outcome| Run {
             outcome,
             report: Report::default(),
         };
-        match reader.next(deadline)? {
+        match reader.next(deadline, stop.as_ref().map(Stop::signals))? {
             Received::Message(Message::Confined(confined)) => {
                 // Once: a process that asks again is not itself any more.
                 let Some(start) = start.take() else { continue };
@@ -123,6 +133,18 @@ fn supervise(
             Received::End => {
                 let end = child.wait(Some(EXIT_LIMIT)).unwrap_or(ProcessEnd::Unknown);
                 return Ok(ended(KeepFault::Host(HostFault::Vmm(end)).into()));
+            }
+            Received::Signal => {
+                let Some(stop) = stop.take() else { continue };
+                let end = Instant::now().checked_add(stop.end()? + PATIENCE_AFTER_LIMIT);
+                // The earlier one.
+                if deadline.is_none_or(|limit| end.is_some_and(|end| end < limit)) {
+                    (deadline, stopped) = (end, true);
+                }
+            }
+            Received::TimedOut if stopped => {
+                tracing::warn!("the server did not finish in its time of grace and was ended");
+                return Ok(ended(Outcome::Exit(0)));
             }
             Received::TimedOut => return Ok(ended(Outcome::TimedOut)),
         }

@@ -4,7 +4,7 @@
 //! call. The supervisor answers one byte, once.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use enarx_confine::report::RECORD_START;
@@ -40,6 +40,8 @@ pub enum Received {
     End,
     /// The time is over.
     TimedOut,
+    /// A signal has come for this program.
+    Signal,
 }
 
 /// Sends a message.
@@ -91,20 +93,33 @@ impl Reader {
         }
     }
 
-    /// Waits for the next message.
+    /// Waits for the next message, or until `signals` is readable.
     ///
     /// # Errors
     /// The system's.
-    pub fn next(&mut self, deadline: Option<Instant>) -> io::Result<Received> {
+    pub fn next(
+        &mut self,
+        deadline: Option<Instant>,
+        signals: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Received> {
         loop {
             if let Some(received) = take(&mut self.bytes) {
                 return Ok(received);
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let left = left.and_then(|left| Timespec::try_from(left).ok());
-            let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+            let fds = [Some(self.socket.as_fd()), signals].into_iter().flatten();
+            let mut fds: Vec<_> = fds
+                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+                .collect();
             if rustix::io::retry_on_intr(|| poll(&mut fds, left.as_ref()))? == 0 {
                 return Ok(Received::TimedOut);
+            }
+            if fds
+                .first()
+                .is_some_and(|socket| socket.revents().is_empty())
+            {
+                return Ok(Received::Signal);
             }
             let mut piece = [0; 4096];
             match rustix::io::retry_on_intr(|| rustix::io::read(&self.socket, &mut piece)) {
@@ -162,15 +177,15 @@ mod tests {
         send(&sender, &Message::Confined(confined.clone())).unwrap();
         send(&sender, &Message::Ended(Box::new(run.clone()))).unwrap();
         drop(sender);
-        match reader.next(None).unwrap() {
+        match reader.next(None, None).unwrap() {
             Received::Message(Message::Confined(found)) => assert_eq!(found, confined),
             other => panic!("{other:?}"),
         }
-        match reader.next(None).unwrap() {
+        match reader.next(None, None).unwrap() {
             Received::Message(Message::Ended(found)) => assert_eq!(*found, run),
             other => panic!("{other:?}"),
         }
-        assert!(matches!(reader.next(None).unwrap(), Received::End));
+        assert!(matches!(reader.next(None, None).unwrap(), Received::End));
     }
 
     #[test]
@@ -185,16 +200,19 @@ mod tests {
             let (sender, mut reader) = pair();
             rustix::io::write(&sender, bytes).unwrap();
             drop(sender);
-            assert!(matches!(reader.next(None).unwrap(), Received::End));
+            assert!(matches!(reader.next(None, None).unwrap(), Received::End));
         }
         let (sender, mut reader) = pair();
         rustix::io::write(&sender, &record(257)).unwrap();
         assert!(matches!(
-            reader.next(None).unwrap(),
+            reader.next(None, None).unwrap(),
             Received::Forbidden(257)
         ));
         let (_sender, mut reader) = pair();
         let now = Some(Instant::now());
-        assert!(matches!(reader.next(now).unwrap(), Received::TimedOut));
+        assert!(matches!(
+            reader.next(now, None).unwrap(),
+            Received::TimedOut
+        ));
     }
 }

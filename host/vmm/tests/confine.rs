@@ -102,6 +102,7 @@ fn grant() -> Grant {
         },
         evidence: None,
         door: None,
+        listener: None,
     }
 }
 

@@ -19,6 +19,8 @@ impl Handle {
     pub const STDERR: Self = Self(2);
     /// The door: a listener for sessions, there only when the grant has one.
     pub const DOOR: Self = Self(3);
+    /// The listener of a server, there only when the grant has one. It fails, for ever, once the server is to end.
+    pub const LISTENER: Self = Self(4);
     /// The first root directory of the grant; the others follow in the configuration's order.
     pub const FIRST_ROOT: Self = Self(16);
 }

@@ -74,12 +74,14 @@ pub fn launch(mode: &str, stdio: [OwnedFd; 3]) -> Launch {
             network: NetworkGrant::default(),
             evidence: None,
             door: None,
+            listener: None,
         },
         objects: Objects::program(mode.into(), Vec::new()),
         memory: 64 << 20,
         vcpus: 2,
         timeout: Some(Duration::from_secs(30)),
         timings: false,
+        grace: Duration::ZERO,
         refused_calls: RefusedCalls::Count,
     }
 }

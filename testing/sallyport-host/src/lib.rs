@@ -110,6 +110,7 @@ impl Host {
             },
             evidence: None,
             door: world.door,
+            listener: None,
         };
         let executor = SharedExecutor::new(
             region,

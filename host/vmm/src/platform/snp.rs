@@ -159,6 +159,7 @@ mod tests {
             network: NetworkGrant::default(),
             evidence: None,
             door: None,
+            listener: None,
         };
         enarx_harness::needs::kvm();
         let vm = Kvm::new().unwrap().create_vm().unwrap();

@@ -162,14 +162,15 @@ mod tests {
     }
 
     #[test]
-    fn the_door_takes_connections_and_is_the_only_one_that_does() {
+    fn the_door_and_the_listener_take_connections_and_are_the_only_ones_that_do() {
         let services = Services {
             network: NOTHING,
             door: Some(12),
+            listener: Some(13),
         };
         let program = check(allowed(services, Vec::new()));
         let accept = |fd| allows(&program, libc::SYS_accept4, [fd, 0, 0, 0, 0, 0]);
-        assert!(accept(12) && !accept(11));
+        assert!(accept(12) && accept(13) && !accept(11));
         for call in [libc::SYS_socket, libc::SYS_connect, libc::SYS_listen] {
             assert!(!allows(&program, call, [12, 0, 0, 0, 0, 0]), "{call}");
         }
