@@ -242,6 +242,7 @@ impl Arguments {
             network: Network::default(),
             timings: false,
             attest: None,
+            serve: None,
         };
         run::encode(&configuration).map(Zeroizing::new)
     }

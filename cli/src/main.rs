@@ -30,6 +30,7 @@ mod receipt;
 mod release;
 mod run;
 mod serials;
+mod serve;
 mod simulated;
 mod state;
 mod summary;
@@ -62,6 +63,7 @@ struct Arguments {
 enum Command {
     /// Run a WebAssembly program in a Keep
     Run(Box<run::Arguments>),
+    Serve(Box<serve::Arguments>),
     Deploy(Box<deploy::Arguments>),
     Attach(keeps::Attach),
     Stop(keeps::StopArguments),
@@ -108,6 +110,7 @@ impl Command {
             Self::Host(arguments) => arguments.json(),
             Self::Keeps(arguments) => arguments.json(),
             Self::Run(_)
+            | Self::Serve(_)
             | Self::Deploy(_)
             | Self::Attach(_)
             | Self::Stop(_)
@@ -119,6 +122,7 @@ impl Command {
     fn run(&self) -> Result<ExitCode, Failure> {
         match self {
             Self::Run(arguments) => run::run(arguments),
+            Self::Serve(arguments) => serve::run(arguments),
             Self::Deploy(arguments) => Ok(deploy::run(arguments)),
             Self::Attach(arguments) => Ok(keeps::attach_to(arguments)),
             Self::Stop(arguments) => keeps::stop(arguments),

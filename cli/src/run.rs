@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use enarx_backend::Backend;
 use enarx_backend::launch::Target;
-use enarx_configuration::{Configuration, Limits, Network};
+use enarx_configuration::{Configuration, Limits, Network, Serve};
 use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
 use enarx_executor::launch::{Confined, Launch, Objects};
 use enarx_executor::refused::RefusedCalls;
@@ -63,10 +64,6 @@ fn after_help() -> String {
 /// The program is a core module (WASI preview 1) or a component (WASI 0.2), binary or text (.wat).
 /// It sees what it is given here, and nothing else of this machine. This machine sees the program,
 /// its arguments and its environment, in every kind of Keep.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of the command line"
-)]
 #[derive(Args)]
 #[command(
     after_help = after_help(),
@@ -78,6 +75,30 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", env = "ENARX_CONFIG")]
     config: Option<PathBuf>,
 
+    /// End the Keep after this time (10, 10s, 500ms, 2m)
+    #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
+    timeout: Option<Duration>,
+
+    /// Call this exported function with the arguments, and print its results
+    #[arg(long, value_name = "NAME", env = "ENARX_INVOKE")]
+    invoke: Option<String>,
+
+    #[command(flatten)]
+    keep: KeepArguments,
+
+    /// The program, `-` for standard input, and its arguments: what follows the program is not read as a flag of this
+    /// command
+    #[arg(value_name = "MODULE", trailing_var_arg = true, required = true)]
+    program: Vec<OsString>,
+}
+
+/// The Keep and what its program is given, for every command that launches one on this machine.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
+#[derive(Args)]
+pub struct KeepArguments {
     /// Set an environment variable of the program; NAME alone passes this command's value [env: ENARX_ENV, one per line]
     #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
     variables: Vec<(String, String)>,
@@ -93,10 +114,6 @@ pub struct Arguments {
     /// Virtual CPUs of the Keep [default: as many as this machine has, at most 4]
     #[arg(long, value_name = "N", env = "ENARX_VCPUS", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_VCPUS)), allow_negative_numbers = true)]
     vcpus: Option<u32>,
-
-    /// End the Keep after this time (10, 10s, 500ms, 2m)
-    #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
-    timeout: Option<Duration>,
 
     /// Kind of Keep; `auto` takes the one that protects most on this machine
     #[arg(long, value_enum, default_value = "auto", env = "ENARX_BACKEND")]
@@ -131,10 +148,6 @@ pub struct Arguments {
     /// Have the fault report of a measured Keep tell this machine's owner addresses; changes the measurement
     #[arg(long, env = "ENARX_INSECURE_FAULT_ADDRESSES")]
     insecure_fault_addresses: bool,
-
-    /// Call this exported function with the arguments, and print its results
-    #[arg(long, value_name = "NAME", env = "ENARX_INVOKE")]
-    invoke: Option<String>,
 
     /// Do not say which backend runs and what it does not protect
     #[arg(long, short, env = "ENARX_QUIET")]
@@ -174,11 +187,6 @@ pub struct Arguments {
         value_parser = options::wasi
     )]
     wasi: Vec<WasiOption>,
-
-    /// The program, `-` for standard input, and its arguments: what follows the program is not read as a flag of this
-    /// command
-    #[arg(value_name = "MODULE", trailing_var_arg = true, required = true)]
-    program: Vec<OsString>,
 }
 
 impl Arguments {
@@ -222,12 +230,49 @@ enum Choice {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let workload = Workload::read(arguments.config.as_deref())?;
-    let settings = Settings::new(arguments, &workload)?;
-    if let Some(end) = settings
-        .timeout
-        .and_then(|timeout| Instant::now().checked_add(timeout))
-    {
+    let work = Work {
+        config: arguments.config.as_deref(),
+        module: arguments.module(),
+        rest: arguments.rest()?,
+        invoke: arguments.invoke.clone(),
+        timeout: arguments.timeout,
+        server: None,
+    };
+    launch(&arguments.keep, work)
+}
+
+/// The work of a Keep.
+pub struct Work<'a> {
+    /// An Enarx.toml that says more of it.
+    pub config: Option<&'a Path>,
+    /// The path of the program.
+    pub module: &'a Path,
+    /// Its arguments.
+    pub rest: Vec<String>,
+    /// The function to call instead of its entry.
+    pub invoke: Option<String>,
+    /// Longest time for all of it; of a server, for each request.
+    pub timeout: Option<Duration>,
+    /// What makes it a server.
+    pub server: Option<Server>,
+}
+
+/// A server: its socket, and what is said of it.
+pub struct Server {
+    /// Listens, non-blocking.
+    pub listener: OwnedFd,
+    /// The address that it listens on.
+    pub address: SocketAddr,
+    /// The time that requests have to finish at the end.
+    pub grace: Duration,
+}
+
+/// Launches a Keep on this machine and serves it to its end.
+pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Failure> {
+    let workload = Workload::read(work.config)?;
+    let settings = Settings::new(arguments, &workload, &work)?;
+    let limit = settings.timeout.filter(|_| work.server.is_none());
+    if let Some(end) = limit.and_then(|timeout| Instant::now().checked_add(timeout)) {
         output::limit(end);
     }
     let backend = match arguments.backend {
@@ -255,16 +300,16 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             crate::doctor::no_tee(backend),
         ));
     }
-    let application = read_module(arguments.module())?;
+    let application = read_module(work.module)?;
     let attestation = arguments
         .attest_to
         .as_deref()
         .map(|directory| Attestation::new(directory, arguments.attest_nonce.as_ref()))
         .transpose()?;
     let configuration = Configuration {
-        args: program_arguments(arguments.module(), workload.arguments(arguments.rest()?)),
+        args: program_arguments(work.module, workload.arguments(work.rest.clone())),
         terminals: workload.terminals(),
-        ..settings.configuration(arguments, attestation.as_ref())
+        ..settings.configuration(arguments, &work, attestation.as_ref())
     };
     let configuration = encode(&configuration)?;
     let directories = settings
@@ -294,6 +339,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         }
         None => None,
     };
+    let (listener, address, grace) = match work.server {
+        Some(server) => (Some(server.listener), Some(server.address), server.grace),
+        None => (None, None, Duration::ZERO),
+    };
     let launch = Launch {
         grant: Grant {
             stdio: standard_streams(workload.streams)?,
@@ -301,13 +350,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             network: settings.network,
             evidence,
             door: None,
-            listener: None,
+            listener,
         },
         objects: Objects::program(configuration, application),
         memory: arguments.memory,
         vcpus: arguments.vcpus.unwrap_or_else(default_vcpus),
-        timeout: settings.timeout,
-        grace: Duration::ZERO,
+        timeout: limit,
+        grace,
         timings: arguments.timings,
         refused_calls: if arguments.end_on_refused_calls {
             RefusedCalls::End
@@ -319,13 +368,17 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         if !arguments.quiet {
             workload.warn();
         }
-        announce(arguments, &settings, backend, confined)
+        announce(arguments, &settings, backend, confined)?;
+        if let Some(address) = address.filter(|_| !arguments.quiet) {
+            say!("enarx: serving HTTP on http://{address}/");
+        }
+        Ok(())
     };
     let run = enarx_supervisor::run(target, &IMAGES, launch, start)
         .map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))?;
     outcome::show(
         &run,
-        settings.timeout,
+        limit,
         arguments.timings,
         arguments.report_to.as_deref(),
     )
@@ -336,7 +389,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 /// # Errors
 /// With `--require-confinement`, when a way of confining does not hold.
 fn announce(
-    arguments: &Arguments,
+    arguments: &KeepArguments,
     settings: &Settings,
     backend: Backend,
     confined: &[Confined],
@@ -451,7 +504,11 @@ struct Settings {
 }
 
 impl Settings {
-    fn new(arguments: &Arguments, workload: &Workload) -> Result<Self, Failure> {
+    fn new(
+        arguments: &KeepArguments,
+        workload: &Workload,
+        work: &Work<'_>,
+    ) -> Result<Self, Failure> {
         if arguments.memory < MIN_MEMORY {
             return Err(Failure::usage(format!(
                 "--memory: a Keep needs at least {} MiB",
@@ -470,7 +527,7 @@ impl Settings {
                 "ENARX_DIR",
                 values::directory,
             )?,
-            timeout: arguments.timeout.or_else(|| timeout(&arguments.wasm)),
+            timeout: work.timeout.or_else(|| timeout(&arguments.wasm)),
             limits: limits(&arguments.wasm),
             network: NetworkGrant::default(),
         };
@@ -508,7 +565,8 @@ impl Settings {
 
     fn configuration(
         &self,
-        arguments: &Arguments,
+        arguments: &KeepArguments,
+        work: &Work<'_>,
         attestation: Option<&Attestation>,
     ) -> Configuration {
         Configuration {
@@ -521,7 +579,7 @@ impl Settings {
                     read_only: directory.read_only,
                 })
                 .collect(),
-            invoke: arguments.invoke.clone(),
+            invoke: work.invoke.clone(),
             limits: self.limits.clone(),
             network: Network {
                 tcp: self.network.tcp,
@@ -530,9 +588,20 @@ impl Settings {
             },
             timings: arguments.timings,
             attest: attestation.map(|attestation| attestation.nonce.clone()),
+            serve: work.server.as_ref().map(|server| Serve {
+                timeout: self.timeout.map(milliseconds),
+                grace: milliseconds(server.grace),
+            }),
             ..Configuration::default()
         }
     }
+}
+
+/// Whole milliseconds, at least 1.
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1)
 }
 
 /// The values of flags, or else the lines of a variable.

@@ -11,6 +11,7 @@ use std::process::{Command, Output};
 /// Every command that does something, as it is typed.
 const COMMANDS: &[&[&str]] = &[
     &["run"],
+    &["serve"],
     &["deploy"],
     &["attach"],
     &["stop"],

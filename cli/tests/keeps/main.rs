@@ -19,6 +19,7 @@ mod output;
 mod programs;
 mod random;
 mod run;
+mod serve;
 
 fn main() -> std::process::ExitCode {
     enarx_harness::main()

@@ -119,6 +119,7 @@ pub const RUNTIME: Program = Program {
         "-Clink-arg=-Wl,--build-id=none,-z,max-page-size=0x200000,-z,separate-code",
     ],
     sources: &[
+        "keep/http",
         "keep/runtime",
         "keep/session",
         "keep/syscall",

@@ -130,6 +130,23 @@ fn report(violation: Violation) -> ! {
     end(FAULT.into())
 }
 
+/// The C library's function by which the standard library opens files. Wasmtime's pool of instances has it look for a quota
+/// of processors, in a file that no Keep has: nothing is asked for it. The number of processors is known without.
+// SAFETY: no other item of the program has this name, the C library's own one is weak, and callers pass what the
+// signature says: a path that ends with zero, flags and a mode.
+#[unsafe(no_mangle)]
+extern "C" fn open64(path: *const c_char, flags: c_int, mode: libc::mode_t) -> c_int {
+    // SAFETY: the path ends with zero and lives across the call; the error number is this thread's.
+    unsafe {
+        if std::ffi::CStr::from_ptr(path) == c"/proc/self/cgroup" {
+            *libc::__errno_location() = libc::ENOENT;
+            return -1;
+        }
+        let opened = libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, flags, mode);
+        c_int::try_from(opened).unwrap_or(-1)
+    }
+}
+
 fn nanoseconds(timeout: Option<Duration>) -> u64 {
     timeout.map_or(FOREVER, |timeout| {
         u64::try_from(timeout.as_nanos())

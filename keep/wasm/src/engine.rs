@@ -5,6 +5,7 @@
 use enarx_configuration::Limits;
 use wasmtime::{Config, Engine, OptLevel};
 
+use crate::pool::Pool;
 use crate::{Ground, segments};
 
 /// From this size of an application on, in bytes, several threads compile it: below, starting them
@@ -17,7 +18,10 @@ const STACK_MAX: usize = 4 << 20;
 /// Stack of the fiber that a component runs on, beyond the WebAssembly stack, in bytes.
 const HOST_STACK: usize = 1 << 20;
 
-/// Makes the engine for an application, for this ground.
+/// WebAssembly stack of a server's instance unless it is said, in bytes: Wasmtime's default.
+const WASM_STACK: usize = 512 << 10;
+
+/// Makes the engine for an application, for this ground. The instances of a server come from a pool.
 ///
 /// # Errors
 /// When the limits are out of range or the processor lacks what the compiler needs.
@@ -25,6 +29,8 @@ pub fn engine(
     limits: &Limits,
     application: &[u8],
     ground: &dyn Ground,
+    pool: Option<&Pool>,
+    takes_turns: bool,
 ) -> wasmtime::Result<Engine> {
     let mut config = Config::new();
     config
@@ -50,6 +56,14 @@ pub fn engine(
             })?;
         config.max_wasm_stack(bytes);
         config.async_stack_size(bytes + HOST_STACK);
+    }
+    // Of servers alone: a request that computes lets others have their turn, and its time limit is looked at.
+    config.consume_fuel(takes_turns);
+    if let Some(pool) = pool {
+        config.allocation_strategy(pool.strategy());
+        if limits.max_wasm_stack.is_none() {
+            config.async_stack_size(WASM_STACK + HOST_STACK);
+        }
     }
     Engine::new(&config)
 }

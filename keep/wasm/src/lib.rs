@@ -9,9 +9,11 @@
 mod engine;
 mod invoke;
 mod limits;
+mod pool;
 mod rehearsal;
 mod run;
 mod segments;
+mod serve;
 mod timings;
 
 pub use rehearsal::rehearse;

@@ -16,6 +16,8 @@ pub struct Limits {
     table_elements: Option<u64>,
     budget: Budget,
     /// Bytes that the last growth of a memory took of the budget.
+    last: u64,
+    /// Bytes that all growth took of the budget.
     taken: u64,
 }
 
@@ -27,12 +29,13 @@ impl Limits {
             memory: configured.max_memory,
             table_elements: configured.max_table_elements,
             budget,
+            last: 0,
             taken: 0,
         }
     }
 
     fn grow(
-        &self,
+        &mut self,
         current: usize,
         desired: usize,
         maximum: Option<usize>,
@@ -42,9 +45,18 @@ impl Limits {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return false;
         }
-        let more = desired.saturating_sub(current) as u64;
-        limit.is_none_or(|limit| desired as u64 <= limit)
-            && self.budget.take(more.saturating_mul(unit))
+        let more = (desired.saturating_sub(current) as u64).saturating_mul(unit);
+        let granted = limit.is_none_or(|limit| desired as u64 <= limit) && self.budget.take(more);
+        self.last = if granted { more } else { 0 };
+        self.taken = self.taken.saturating_add(self.last);
+        granted
+    }
+}
+
+/// The memories and tables of a store are freed with it.
+impl Drop for Limits {
+    fn drop(&mut self) {
+        self.budget.give(self.taken);
     }
 }
 
@@ -55,19 +67,15 @@ impl ResourceLimiter for Limits {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let granted = self.grow(current, desired, maximum, self.memory, 1);
-        self.taken = if granted {
-            desired.saturating_sub(current) as u64
-        } else {
-            0
-        };
-        Ok(granted)
+        Ok(self.grow(current, desired, maximum, self.memory, 1))
     }
 
     /// The system has less than the budget: the program is told so by the failure, and what it did not get
     /// stays in the budget for smaller wishes.
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.budget.give(std::mem::take(&mut self.taken));
+        let last = std::mem::take(&mut self.last);
+        self.taken = self.taken.saturating_sub(last);
+        self.budget.give(last);
         Ok(())
     }
 

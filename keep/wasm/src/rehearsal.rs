@@ -29,7 +29,7 @@ const SCENE: &[u8] = b"\0asm\x01\0\0\0\
 /// # Errors
 /// When the engine cannot run anything here; the application's run will say the same.
 pub fn rehearse(ground: &dyn Ground) -> wasmtime::Result<()> {
-    let engine = engine::engine(&Limits::default(), SCENE, ground)?;
+    let engine = engine::engine(&Limits::default(), SCENE, ground, None, false)?;
     let module = Module::new(&engine, SCENE)?;
     let mut store = Store::new(&engine, 0_i32);
     let mut linker = Linker::new(&engine);

@@ -7,8 +7,9 @@ use std::mem::ManuallyDrop;
 use std::num::NonZero;
 use std::sync::Arc;
 
-use enarx_configuration::Configuration;
+use enarx_configuration::{Configuration, Serve};
 use enarx_exits::exit_code;
+use enarx_http::Way;
 use enarx_wasi::budget::{Budget, Memory, UNASKED};
 use enarx_wasi::context::{Context, Surroundings};
 use enarx_wasi::port::Port;
@@ -21,8 +22,10 @@ use wasmtime::error::Context as _;
 use wasmtime::{Engine, Extern, Linker, Module, Store, Trap};
 
 use crate::limits::Limits;
+use crate::pool::Pool;
+use crate::serve::Instances;
 use crate::timings::Timings;
-use crate::{engine, invoke};
+use crate::{engine, invoke, serve};
 
 /// The ground the engine stands on, as far as the engine needs it.
 pub trait Ground: Send + Sync {
@@ -37,7 +40,7 @@ pub trait Ground: Send + Sync {
 }
 
 /// The memory of the ground, for a budget.
-struct OnGround(Arc<dyn Ground>);
+pub(crate) struct OnGround(pub(crate) Arc<dyn Ground>);
 
 impl Memory for OnGround {
     fn all(&self) -> u64 {
@@ -61,10 +64,13 @@ const CORE: &[u8] = &[1, 0, 0, 0];
 /// The layer of a component, after two bytes of version (component model, Binary.md).
 const COMPONENT_LAYER: &[u8] = &[1, 0];
 
-/// The state of a store: a face of the heart, and limits.
-struct State<S> {
-    wasi: S,
-    limits: Limits,
+/// The state of a store: a face of the heart, and limits. Commands and servers have the same, so that the runtime has the
+/// code that links them once.
+pub struct State<S> {
+    pub wasi: S,
+    pub limits: Limits,
+    /// The way of a server to other servers.
+    pub way: Option<Way>,
 }
 
 impl<S: Send + 'static> View<S> for State<S> {
@@ -181,10 +187,14 @@ fn try_run(
     let form = form(application)?;
     // The Keep ends with the application: to give memory back piece by piece is only a cost, here
     // and where a store is made.
+    let pool = configuration.serve.is_some();
+    let pool = pool.then(|| Pool::new(ground.free_memory(), application));
     let engine = ManuallyDrop::new(engine::engine(
         &configuration.limits,
         application,
         &**ground,
+        pool.as_ref(),
+        configuration.serve.as_ref().is_some_and(serve::takes_turns),
     )?);
     let run = Run {
         port,
@@ -195,6 +205,7 @@ fn try_run(
         surroundings: RefCell::new(surroundings),
     };
     match form {
+        Form::Core if configuration.serve.is_some() => Err(serve::no_server()),
         Form::Core => {
             let module = ManuallyDrop::new(Module::new(&engine, application)?);
             timings.phase("compile");
@@ -203,7 +214,10 @@ fn try_run(
         Form::Component => {
             let component = ManuallyDrop::new(Component::new(&engine, application)?);
             timings.phase("compile");
-            run.component(&component, timings)
+            match (&configuration.serve, pool) {
+                (Some(bounds), Some(pool)) => run.serve(&component, bounds, &pool, timings),
+                _ => run.component(&component, timings),
+            }
         }
     }
 }
@@ -228,6 +242,7 @@ impl Run<'_> {
             State {
                 wasi: face(context),
                 limits: Limits::new(&self.configuration.limits, budget),
+                way: None,
             },
         );
         store.limiter(|state| &mut state.limits);
@@ -291,7 +306,39 @@ impl Run<'_> {
         self.print(&results)
     }
 
+    /// Serves requests until the host ends the listener.
+    fn serve(
+        &self,
+        component: &Component,
+        bounds: &Serve,
+        pool: &Pool,
+        timings: &mut Timings,
+    ) -> wasmtime::Result<()> {
+        let budget = Budget::asking(OnGround(Arc::clone(self.ground)));
+        if !budget.take(pool.kept()) {
+            wasmtime::bail!(
+                "the instances of a server do not fit in the Keep: give it more memory"
+            );
+        }
+        let settings = serve::settings(bounds, pool);
+        let instances = Instances::new(
+            self.engine,
+            self.port,
+            self.configuration,
+            budget,
+            self.surroundings.take(),
+        );
+        let proxy = serve::link(self.engine, component)?;
+        self.started(timings);
+        let log = self.streams.stderr(self.port);
+        enarx_http::serve(self.port, proxy, instances, settings, log)?;
+        Ok(())
+    }
+
     fn component(&self, component: &Component, timings: &mut Timings) -> wasmtime::Result<()> {
+        if self.configuration.invoke.is_none() && serve::is_server(self.engine, component) {
+            return Err(serve::not_a_command());
+        }
         let mut store = self.store(Preview2::new)?;
         let mut linker = component::Linker::new(self.engine);
         preview2::add_to_linker(&mut linker, component)?;

@@ -10,9 +10,51 @@ use wasmparser::{Chunk, Parser, Payload};
 /// From this number on, in one module, segments are joined: compiling the copy of one takes some 40 µs.
 const MANY: u32 = 16;
 
+/// The size of a WebAssembly page, as a power of two (core specification, 4.2.8).
+const PAGE_LOG2: u32 = 16;
+
 /// Tells if one of the modules of an application has many data segments. Of what cannot be parsed the
 /// compiler says what is wrong with it.
 pub fn are_many(application: &[u8]) -> bool {
+    any_section(
+        application,
+        |section| matches!(section, Payload::DataSection(section) if section.count() >= MANY),
+    )
+}
+
+/// Returns the number of elements that the largest table of an application starts with.
+pub fn largest_table(application: &[u8]) -> u64 {
+    let mut largest = 0;
+    any_section(application, |section| {
+        if let Payload::TableSection(tables) = section {
+            let tables = tables.clone().into_iter().flatten();
+            largest = tables.map(|table| table.ty.initial).fold(largest, u64::max);
+        }
+        false
+    });
+    largest
+}
+
+/// Returns the bytes that the largest memory of an application starts with.
+pub fn largest_memory(application: &[u8]) -> u64 {
+    let mut largest = 0;
+    any_section(application, |section| {
+        if let Payload::MemorySection(memories) = section {
+            let memories = memories.clone().into_iter().flatten();
+            let bytes = memories.map(|memory| {
+                let page = 1_u64 << memory.page_size_log2.unwrap_or(PAGE_LOG2).min(PAGE_LOG2);
+                memory.initial.saturating_mul(page)
+            });
+            largest = bytes.fold(largest, u64::max);
+        }
+        false
+    });
+    largest
+}
+
+/// True for an application with a section for which `wanted` is true, in one of its modules. The sections behind it are
+/// not looked at.
+fn any_section(application: &[u8], mut wanted: impl FnMut(&Payload<'_>) -> bool) -> bool {
     let mut parser = Parser::new(0);
     let mut outer = Vec::new();
     let mut rest = application;
@@ -21,8 +63,10 @@ pub fn are_many(application: &[u8]) -> bool {
             return false;
         };
         rest = rest.get(consumed..).unwrap_or_default();
+        if wanted(&payload) {
+            return true;
+        }
         match payload {
-            Payload::DataSection(section) if section.count() >= MANY => return true,
             Payload::CodeSectionStart { size, .. } => {
                 // Functions are of no interest here, and there may be many.
                 parser.skip_section();
@@ -74,6 +118,17 @@ mod tests {
         assert!(many(&format!(
             "(component (core module {few}) (component (core module {enough})) (core module {few}))"
         )));
+    }
+
+    #[test]
+    fn the_largest_table_and_memory_are_found() {
+        let largest = |text: &str| largest_table(&wat::parse_str(text).unwrap());
+        assert_eq!(largest("(module (memory 1))"), 0);
+        let text = "(component (core module (table 7 funcref))
+            (core module (table 2 funcref) (func) (table 99 100 externref)) (core module (func)))";
+        assert_eq!(largest(text), 99);
+        let text = "(component (core module (memory 3)) (core module (memory 2 9)))";
+        assert_eq!(largest_memory(&wat::parse_str(text).unwrap()), 3 << 16);
     }
 
     #[test]

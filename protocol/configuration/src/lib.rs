@@ -34,6 +34,19 @@ pub struct Configuration {
     /// Gives evidence of the Keep, with this nonce, before the application runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attest: Option<Vec<u8>>,
+    /// The application is a server: it answers HTTP requests that come over the granted listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serve: Option<Serve>,
+}
+
+/// The bounds of a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Serve {
+    /// Longest time for a request, in milliseconds.
+    pub timeout: Option<u64>,
+    /// Time that requests have to finish once the server is to end, in milliseconds.
+    pub grace: u64,
 }
 
 /// Which standard streams are terminals on the host, so that a program may buffer by lines.
@@ -146,6 +159,10 @@ mod tests {
             },
             timings: true,
             attest: Some(vec![1, 2, 3]),
+            serve: Some(Serve {
+                timeout: Some(1000),
+                grace: 10_000,
+            }),
         };
         let bytes = configuration.encode().unwrap();
         assert_eq!(Configuration::decode(&bytes).unwrap(), configuration);

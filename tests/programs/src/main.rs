@@ -3,8 +3,8 @@
 //! Tools that the test programs need besides a C compiler:
 //!
 //! * `componentize MODULE COMPONENT` makes a component of WASI 0.2 from a module of WASI preview 1.
-//! * `bindings WIT FOLDER` writes C bindings of the world `wasi:cli/command` as the WIT of that folder has it.
-//!   Every import says when it is called first, by `void called(const char *interface, const char *function)`.
+//! * `bindings WORLD FOLDER WIT…` writes C bindings of a world of the WIT in these folders, of which later ones refer to
+//!   earlier ones. Every import says when it is called first, by `void called(const char *interface, const char *function)`.
 //! * `encode MODULE COMPONENT` makes a component from a module with such bindings, which needs no adapter.
 #![forbid(unsafe_code)]
 
@@ -19,7 +19,7 @@ use wit_component::ComponentEncoder;
 use wit_parser::Resolve;
 
 const USAGE: &str =
-    "usage: componentize MODULE COMPONENT | bindings WIT FOLDER | encode MODULE COMPONENT";
+    "usage: componentize MODULE COMPONENT | bindings WORLD FOLDER WIT… | encode MODULE COMPONENT";
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -35,7 +35,7 @@ fn main() -> Result<()> {
             encode(encoder, component)
         }
         ["encode", module, component] => encode(encoder(module)?, component),
-        ["bindings", wit, folder] => bindings(wit, folder.as_ref()),
+        ["bindings", world, folder, ref wit @ ..] => bindings(world, folder.as_ref(), wit),
         _ => Err(USAGE.into()),
     }
 }
@@ -50,16 +50,19 @@ fn encode(mut encoder: ComponentEncoder, component: &str) -> Result<()> {
     Ok(())
 }
 
-fn bindings(wit: &str, folder: &Path) -> Result<()> {
+fn bindings(world: &str, folder: &Path, wit: &[&str]) -> Result<()> {
     let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_dir(wit)?;
-    let world = resolve.select_world(&[package], Some("wasi:cli/command"))?;
+    let mut packages = Vec::new();
+    for folder in wit {
+        packages.push(resolve.push_dir(folder)?.0);
+    }
+    let world = resolve.select_world(&packages, Some(world))?;
     let mut files = Files::default();
     let options = wit_bindgen_c::Opts::default();
     options.build().generate(&mut resolve, world, &mut files)?;
     for (name, bytes) in files.iter() {
         let bytes = match name {
-            "command.c" => recorded(std::str::from_utf8(bytes)?)?.into_bytes(),
+            source if source.ends_with(".c") => recorded(std::str::from_utf8(bytes)?)?.into_bytes(),
             _ => bytes.to_vec(),
         };
         std::fs::write(folder.join(name), bytes)?;

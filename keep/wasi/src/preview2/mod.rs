@@ -3,8 +3,8 @@
 //! WASI 0.2: the world `wasi:cli/command` over the heart.
 //!
 //! Trusted code facing the guest. Streams and pollables are those of `wasmtime-wasi-io` on our own
-//! types; everything is offered synchronously, so that no fiber is needed: what waits, waits in the
-//! [`Port`](crate::port::Port).
+//! types. A command is offered everything synchronously, so that no fiber is needed: what waits, waits in the
+//! [`Port`](crate::port::Port). Of many instances on one thread only the one that waits does so: [`add_to_linker_async`].
 
 mod cli;
 mod clocks;
@@ -13,7 +13,11 @@ mod io;
 mod random;
 pub mod sockets;
 
+use std::collections::BTreeSet;
+
+use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
+use wasmtime_wasi_io::bindings::wasi::io as async_io;
 
 use self::io::Table;
 use crate::View;
@@ -66,6 +70,11 @@ impl Preview2 {
             context,
             table: ResourceTable::new(),
         }
+    }
+
+    /// The resources of the component.
+    pub fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
     }
 }
 
@@ -133,15 +142,40 @@ pub fn add_to_linker<T: View<Preview2>>(
     linker: &mut Linker<T>,
     component: &Component,
 ) -> wasmtime::Result<()> {
-    let mut linked: Vec<&str> = Vec::new();
-    let engine = linker.engine().clone();
-    let component_type = component.component_type();
-    for (import, _) in component_type.imports(&engine) {
-        let interface = import.split_once('@').map_or(import, |(name, _)| name);
-        if !linked.contains(&interface) {
-            linked.push(interface);
-            link(linker, interface)?;
+    for interface in imports(linker.engine(), component) {
+        link(linker, &interface)?;
+    }
+    Ok(())
+}
+
+/// As [`add_to_linker`], for instances that are called asynchronously: one that waits for a pollable or a stream
+/// gives its thread away.
+///
+/// # Errors
+/// When the linker has one of them already.
+pub fn add_to_linker_async<T: View<Preview2>>(
+    linker: &mut Linker<T>,
+    component: &Component,
+) -> wasmtime::Result<()> {
+    fn table<T: View<Preview2>>(state: &mut T) -> &mut ResourceTable {
+        state.wasi().table()
+    }
+    for interface in imports(linker.engine(), component) {
+        match &*interface {
+            "wasi:io/poll" => async_io::poll::add_to_linker::<T, Table>(linker, table)?,
+            "wasi:io/streams" => async_io::streams::add_to_linker::<T, Table>(linker, table)?,
+            other => link(linker, other)?,
         }
     }
     Ok(())
+}
+
+/// Returns the interfaces that a component imports, without their versions, each once.
+pub fn imports(engine: &Engine, component: &Component) -> BTreeSet<String> {
+    let component_type = component.component_type();
+    let imports = component_type.imports(engine);
+    imports
+        .map(|(import, _)| import.split_once('@').map_or(import, |(name, _)| name))
+        .map(str::to_owned)
+        .collect()
 }

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! `enarx serve`: a component that answers HTTP requests, in a Keep on this machine. This side accepts connections and
+//! moves bytes; HTTP is spoken in the Keep.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use rustix::net::sockopt::set_tcp_nodelay;
+
+use crate::failure::{Exit, Failure};
+use crate::input::describe;
+use crate::run::{self, KeepArguments, Server, Work};
+use crate::values;
+
+const EXAMPLES: &str = "\
+Examples:
+  enarx serve app.wasm
+  enarx serve --addr 0.0.0.0:80 --timeout 10s --memory 4G app.wasm";
+
+/// Serve HTTP from a Keep.
+///
+/// The program is a component of the world `wasi:http/proxy` 0.2; each request gets an instance of its own, with fresh memory.
+/// It sees what it is given here, and nothing else of this machine. This machine sees the program, its environment
+/// and every request and response, in every kind of Keep. SIGTERM and SIGINT end the server: it accepts no more, finishes the
+/// requests that it has, and ends with exit code 0.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Address and port to listen on; with port 0 the system chooses one
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8080",
+        env = "ENARX_ADDR"
+    )]
+    addr: SocketAddr,
+
+    /// Longest time for a request (10, 10s, 500ms, 2m); then it is answered with status 504, or its connection ends
+    #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
+    timeout: Option<Duration>,
+
+    /// Time that requests have to finish when the server is to end
+    #[arg(long, value_name = "DURATION", default_value = "10s", env = "ENARX_GRACE", value_parser = values::duration, allow_negative_numbers = true)]
+    grace: Duration,
+
+    #[command(flatten)]
+    keep: KeepArguments,
+
+    /// The component, `-` for standard input
+    #[arg(value_name = "COMPONENT")]
+    component: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let work = Work {
+        config: None,
+        module: &arguments.component,
+        rest: Vec::new(),
+        invoke: None,
+        timeout: arguments.timeout,
+        server: Some(listen(arguments.addr, arguments.grace)?),
+    };
+    run::launch(&arguments.keep, work)
+}
+
+fn listen(address: SocketAddr, grace: Duration) -> Result<Server, Failure> {
+    let listen = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        // Its connections inherit this: whole answers are written at once.
+        set_tcp_nodelay(&listener, true)?;
+        let address = listener.local_addr()?;
+        Ok(Server {
+            listener: listener.into(),
+            address,
+            grace,
+        })
+    };
+    listen().map_err(|error| {
+        Failure::of(
+            Exit::Network,
+            format!(
+                "cannot listen on {address}: {}: give another address with --addr",
+                describe(&error)
+            ),
+        )
+    })
+}

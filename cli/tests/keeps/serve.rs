@@ -1,0 +1,772 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! `enarx serve` in every kind of Keep: a component of ours (`tests/programs/server`) that answers HTTP, and peers that keep
+//! to the protocol, and that do not. Everything that is waited for is waited for at most [`PATIENCE`].
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::common::{backends, enarx};
+use super::programs::programs;
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn component() -> PathBuf {
+    programs().folder.join("server.wasm")
+}
+
+/// A server in a Keep. Ended when dropped.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+    said: Option<JoinHandle<String>>,
+}
+
+impl Server {
+    fn start(backend: &str, arguments: &[&str]) -> Self {
+        let mut child = enarx()
+            .args(["serve", "--backend", backend, "--addr", "127.0.0.1:0"])
+            .args(arguments)
+            .arg(component())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let address = address(&mut stderr);
+        let said = thread::spawn(move || {
+            let mut said = String::new();
+            stderr.read_to_string(&mut said).unwrap();
+            said
+        });
+        Self {
+            child,
+            address,
+            said: Some(said),
+        }
+    }
+
+    fn peer(&self) -> Peer {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Peer(BufReader::new(stream))
+    }
+
+    /// Answers one request on a connection of its own.
+    fn get(&self, path: &str) -> Response {
+        let mut peer = self.peer();
+        peer.get(path);
+        peer.response()
+    }
+
+    fn signal(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Waits for its end: the exit code, and what it said after its address.
+    fn wait(mut self) -> (Option<i32>, String) {
+        let end = Instant::now() + PATIENCE;
+        let code = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status.code();
+            }
+            assert!(Instant::now() < end, "the server does not end");
+            thread::sleep(Duration::from_millis(10));
+        };
+        (code, self.said.take().unwrap().join().unwrap())
+    }
+
+    fn end(self) -> String {
+        self.signal();
+        let (code, said) = self.wait();
+        assert_eq!(code, Some(0), "{said}");
+        said
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The address that a server says it listens on.
+fn address(stderr: &mut BufReader<ChildStderr>) -> SocketAddr {
+    let mut said = String::new();
+    loop {
+        let start = said.len();
+        assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "{said}");
+        let line = said[start..].trim_end();
+        if let Some(address) = line.strip_prefix("enarx: serving HTTP on http://") {
+            return address.strip_suffix('/').unwrap().parse().unwrap();
+        }
+    }
+}
+
+/// A peer on one connection.
+struct Peer(BufReader<TcpStream>);
+
+#[derive(Debug)]
+struct Response {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    trailers: Vec<(String, String)>,
+    /// The body came to its end.
+    whole: bool,
+}
+
+impl Response {
+    fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    #[track_caller]
+    fn is(&self, status: u16, text: &str) {
+        assert_eq!((self.status, self.text()), (status, text), "{self:?}");
+        assert!(self.whole, "{self:?}");
+    }
+}
+
+impl Peer {
+    fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.get_mut().write_all(bytes.as_ref()).unwrap();
+    }
+
+    fn get(&mut self, path: &str) {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+    }
+
+    /// A line without its end; `None` at the end of the connection.
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        match self.0.read_line(&mut line) {
+            Ok(1..) => Some(line.trim_end_matches(['\r', '\n']).to_owned()),
+            _ => None,
+        }
+    }
+
+    fn fields(&mut self) -> Vec<(String, String)> {
+        let mut fields = Vec::new();
+        while let Some(line) = self.line().filter(|line| !line.is_empty()) {
+            let (name, value) = line.split_once(':').expect(&line);
+            fields.push((name.to_lowercase(), value.trim().to_owned()));
+        }
+        fields
+    }
+
+    /// The status and headers of a response.
+    fn head(&mut self) -> Response {
+        let line = self.line().expect("a response");
+        let status = line.strip_prefix("HTTP/1.1 ").expect(&line);
+        Response {
+            status: status[..3].parse().unwrap(),
+            headers: self.fields(),
+            body: Vec::new(),
+            trailers: Vec::new(),
+            whole: true,
+        }
+    }
+
+    /// Reads so many bytes of a body; whether they came.
+    fn bytes(&mut self, count: usize, body: &mut Vec<u8>) -> bool {
+        let start = body.len();
+        body.resize(start + count, 0);
+        self.0.read_exact(&mut body[start..]).is_ok()
+    }
+
+    /// The next chunk; `None` at the end of the body, and false if it never came.
+    fn chunk(&mut self, body: &mut Vec<u8>) -> (Option<usize>, bool) {
+        let Some(line) = self.line() else {
+            return (None, false);
+        };
+        let count = usize::from_str_radix(&line, 16).expect(&line);
+        if count == 0 {
+            return (None, true);
+        }
+        let came = self.bytes(count, body) && self.line().is_some();
+        (came.then_some(count), came)
+    }
+
+    fn response(&mut self) -> Response {
+        let mut response = self.head();
+        if response.header("transfer-encoding") == Some("chunked") {
+            loop {
+                let (chunk, came) = self.chunk(&mut response.body);
+                response.whole = came;
+                if chunk.is_none() {
+                    break;
+                }
+            }
+            if response.whole {
+                response.trailers = self.fields();
+            }
+        } else {
+            let length = response
+                .header("content-length")
+                .map_or(0, |it| it.parse().unwrap());
+            response.whole = self.bytes(length, &mut response.body);
+        }
+        response
+    }
+
+    /// True if the server has closed the connection.
+    fn is_closed(&mut self) -> bool {
+        matches!(self.0.read(&mut [0]), Ok(0) | Err(_))
+    }
+}
+
+/// The bytes that the component sends.
+fn pattern(count: usize) -> Vec<u8> {
+    (0..251_u8).cycle().take(count).collect()
+}
+
+#[test]
+fn requests_are_answered_each_by_a_fresh_instance_and_connections_are_kept() {
+    for backend in backends() {
+        let server = Server::start(backend, &[]);
+        let mut peer = server.peer();
+        for _ in 0..3 {
+            peer.get("/hello");
+            let response = peer.response();
+            response.is(200, "hello\n");
+            assert_eq!(response.header("content-type"), Some("text/plain"));
+            assert!(response.header("date").is_some(), "{response:?}");
+            peer.get("/count");
+            peer.response().is(200, "1");
+        }
+        // No body follows, and nothing of it is taken for the next response.
+        peer.send("HEAD /sized?5000 HTTP/1.1\r\nHost: test\r\n\r\n");
+        let head = peer.head();
+        assert_eq!(
+            (head.status, head.header("content-length")),
+            (200, Some("5000"))
+        );
+        peer.send("HEAD /hello HTTP/1.1\r\nHost: test\r\n\r\n");
+        assert_eq!(peer.head().status, 200);
+        // Several at once are answered in their order.
+        let two = ["/after?200", "/hello"]
+            .map(|path| format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        peer.send(two.concat());
+        peer.response().is(200, "waited\n");
+        peer.response().is(200, "hello\n");
+        peer.get("/status?404");
+        peer.response().is(404, "status\n");
+        peer.get("/none");
+        peer.response().is(404, "there is no such path\n");
+        peer.send("GET /hello HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        peer.response().is(200, "hello\n");
+        assert!(peer.is_closed(), "{backend}");
+        let mut old = server.peer();
+        old.send("GET /hello HTTP/1.0\r\n\r\n");
+        let line = old.line().unwrap();
+        assert!(
+            line.starts_with("HTTP/1.0 200") || line.starts_with("HTTP/1.1 200"),
+            "{line}"
+        );
+        assert_eq!(server.end(), "", "{backend}");
+    }
+}
+
+#[test]
+fn the_component_sees_the_request_and_not_the_connection() {
+    for backend in backends() {
+        let server = Server::start(backend, &[]);
+        let mut peer = server.peer();
+        peer.send(
+            "BREW /request?a=%20b HTTP/1.1\r\nHost: example.org:81\r\nX-One: 1\r\nx-one: two words\r\n\
+             Connection: keep-alive\r\nContent-Length: 3\r\n\r\nabc",
+        );
+        let expected = "BREW /request?a=%20b example.org:81\n\
+                        x-one: 1\nx-one: two words\ncontent-length: 3\n";
+        peer.response().is(200, expected);
+        let mut peer = server.peer();
+        peer.send("GET http://other.org/request HTTP/1.1\r\nHost: other.org\r\n\r\n");
+        peer.response().is(200, "GET /request other.org\n");
+        let said = "forbidden\nforbidden\nforbidden\ninvalid-syntax\ninvalid-syntax\ninvalid-syntax\nset\n";
+        server.get("/fields").is(200, said);
+        assert_eq!(server.end(), "", "{backend}");
+    }
+}
+
+#[test]
+fn bodies_of_any_size_pass_both_ways() {
+    const SIZE: usize = 5_000_003;
+    for backend in backends() {
+        let server = Server::start(backend, &[]);
+        let body = pattern(SIZE);
+        // Both directions at once: neither waits for the other's end.
+        let mut peer = server.peer();
+        let mut sender = peer.0.get_ref().try_clone().unwrap();
+        let sent = body.clone();
+        let sending = thread::spawn(move || {
+            let head =
+                format!("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: {SIZE}\r\n\r\n");
+            sender.write_all(head.as_bytes()).unwrap();
+            sender.write_all(&sent).unwrap();
+        });
+        let response = peer.response();
+        sending.join().unwrap();
+        assert!(response.whole && response.body == body, "{backend}");
+        // In chunks, with trailers.
+        peer.send("POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\nTrailer: x-end\r\nTE: trailers\r\n\r\n");
+        for chunk in body[..100_000].chunks(3333) {
+            peer.send(format!("{:x}\r\n", chunk.len()));
+            peer.send(chunk);
+            peer.send("\r\n");
+        }
+        peer.send("0\r\nX-End: yes\r\n\r\n");
+        let response = peer.response();
+        assert!(
+            response.whole && response.body == body[..100_000],
+            "{backend}"
+        );
+        // The response names no trailers before, so they need not be sent; what is sent is what came.
+        for (name, value) in &response.trailers {
+            assert_eq!(
+                (name.as_str(), value.as_str()),
+                ("x-end", "yes"),
+                "{backend}"
+            );
+        }
+        for path in ["/bytes", "/sized"] {
+            peer.get(&format!("{path}?{SIZE}"));
+            let response = peer.response();
+            assert!(response.whole && response.body == body, "{backend} {path}");
+        }
+        peer.get("/sized?0");
+        peer.response().is(200, "");
+        // One that is read by nobody is passed over, and the connection goes on or ends in order.
+        peer.send("POST /hello HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nabcde");
+        peer.response().is(200, "hello\n");
+        server.get("/hello").is(200, "hello\n");
+        assert_eq!(server.end(), "", "{backend}");
+    }
+}
+
+#[test]
+fn bodies_are_passed_on_while_they_come() {
+    for backend in backends() {
+        let server = Server::start(backend, &[]);
+        let mut peer = server.peer();
+        peer.send("POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(peer.head().status, 200);
+        let mut body = Vec::new();
+        for word in ["one", "two", "three"] {
+            peer.send(format!("{:x}\r\n{word}\r\n", word.len()));
+            let before = body.len();
+            while body.len() - before < word.len() {
+                assert!(peer.chunk(&mut body).0.is_some(), "{backend}");
+            }
+            assert_eq!(&body[before..], word.as_bytes());
+        }
+        peer.send("0\r\n\r\n");
+        assert_eq!(peer.chunk(&mut body), (None, true));
+        // The body is asked for when the component wants it.
+        let mut peer = server.peer();
+        peer.send("POST /length HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+        assert_eq!(peer.head().status, 100);
+        peer.send("12345");
+        peer.response().is(200, "5");
+        // And not when it does not.
+        let mut peer = server.peer();
+        peer.send("POST /hello HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+        peer.response().is(200, "hello\n");
+        // A peer that takes nothing holds up its own response, not the server.
+        let mut lazy = server.peer();
+        lazy.get("/bytes?20000000");
+        for _ in 0..5 {
+            server.get("/hello").is(200, "hello\n");
+        }
+        let response = lazy.response();
+        assert!(
+            response.whole && response.body == pattern(20_000_000),
+            "{backend}"
+        );
+        assert_eq!(server.end(), "", "{backend}");
+    }
+}
+
+#[test]
+fn a_component_that_fails_ends_its_request_and_nothing_else() {
+    for backend in backends() {
+        let server = Server::start(backend, &[]);
+        let error = "500 Internal Server Error\n";
+        server.get("/trap?secret=4711").is(500, error);
+        server.get("/hello").is(200, "hello\n");
+        server.get("/error").is(500, error);
+        server.get("/nothing").is(500, error);
+        for path in ["/late", "/short?100000", "/long?100000"] {
+            let mut peer = server.peer();
+            peer.send(format!(
+                "GET {path} HTTP/1.1\r\nHost: test\r\nX-Secret: 4711\r\n\r\n"
+            ));
+            let response = peer.response();
+            assert_eq!(
+                (response.status, response.whole),
+                (200, false),
+                "{backend} {path}"
+            );
+            server.get("/hello").is(200, "hello\n");
+        }
+        let trapped = "trapped: wasm trap: wasm `unreachable` instruction executed";
+        let said = server.end();
+        let expected = format!(
+            "enarx: request 1 {trapped}\nenarx: request 3: the component answered an error\n\
+             enarx: request 4 failed: the component gave no answer\nenarx: request 5 {trapped}\n"
+        );
+        assert_eq!(said, expected, "{backend}");
+    }
+}
+
+#[test]
+fn memory_is_bounded_and_given_back() {
+    for backend in backends() {
+        let server = Server::start(backend, &["--memory", "256M"]);
+        for _ in 0..20 {
+            server.get("/memory?100").is(200, "taken\n");
+        }
+        server.get("/memory?1000").is(507, "none\n");
+        server.get("/hello").is(200, "hello\n");
+        assert_eq!(server.end(), "", "{backend}");
+        let server = Server::start(backend, &["-W", "max-memory-size=8M"]);
+        server.get("/memory?4").is(200, "taken\n");
+        server.get("/memory?9").is(507, "none\n");
+        assert_eq!(server.end(), "", "{backend}");
+    }
+}
+
+#[test]
+fn slow_and_idle_peers_hold_up_nobody() {
+    for backend in backends() {
+        let server = Server::start(backend, &[]);
+        let idle: Vec<_> = (0..200).map(|_| server.peer()).collect();
+        let mut slow: Vec<_> = (0..10).map(|_| server.peer()).collect();
+        let request = b"POST /length HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n123456789";
+        let waiting: Vec<_> = (0..10)
+            .map(|_| {
+                let mut peer = server.peer();
+                peer.get("/after?500");
+                peer
+            })
+            .collect();
+        for byte in request {
+            for peer in &mut slow {
+                peer.send([*byte]);
+            }
+            server.get("/hello").is(200, "hello\n");
+        }
+        for mut peer in slow {
+            peer.response().is(200, "9");
+        }
+        for mut peer in waiting {
+            peer.response().is(200, "waited\n");
+        }
+        for mut peer in idle.into_iter().step_by(20) {
+            peer.get("/hello");
+            peer.response().is(200, "hello\n");
+        }
+        assert_eq!(server.end(), "", "{backend}");
+    }
+}
+
+#[test]
+fn many_requests_wait_together() {
+    for backend in backends() {
+        let server = Server::start(backend, &[]);
+        let start = Instant::now();
+        // More than are answered at a time.
+        let mut peers: Vec<_> = (0..200)
+            .map(|_| {
+                let mut peer = server.peer();
+                peer.get("/after?300");
+                peer
+            })
+            .collect();
+        for peer in &mut peers {
+            peer.response().is(200, "waited\n");
+        }
+        // One after the other they would take a minute.
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "{backend}: {:?}",
+            start.elapsed()
+        );
+        // Peers that go away in the middle leave nothing behind.
+        for path in ["/after?60000", "/begin?60000", "/bytes?100000000"] {
+            for _ in 0..100 {
+                let mut peer = server.peer();
+                peer.get(path);
+            }
+        }
+        server.get("/hello").is(200, "hello\n");
+        assert_eq!(server.end(), "", "{backend}");
+    }
+}
+
+#[test]
+fn what_is_no_request_is_refused() {
+    let host = "GET / HTTP/1.1\r\nHost: test\r\n";
+    let large = format!("{host}X: {}\r\n\r\n", "x".repeat(40_000));
+    let many = format!("{host}{}\r\n", "X: y\r\n".repeat(200));
+    let cases: &[(u16, String)] = &[
+        (400, "GET / HTTP/1.1\r\n\r\n".into()),
+        (400, format!("{host}Host: other\r\n\r\n")),
+        (400, "hello\r\n\r\n".into()),
+        (400, "GET /\r\n\r\n".into()),
+        (400, "GET / HTTP/3.7\r\nHost: test\r\n\r\n".into()),
+        (400, format!("{host}no colon\r\n\r\n")),
+        (400, format!("{host}X : y\r\n\r\n")),
+        (400, format!("{host} folded\r\n\r\n")),
+        (400, format!("{host}X: a\0b\r\n\r\n")),
+        (
+            400,
+            format!("{host}Content-Length: 5\r\nContent-Length: 6\r\n\r\n"),
+        ),
+        (400, format!("{host}Content-Length: -1\r\n\r\n")),
+        (400, format!("{host}Content-Length: 5, 5\r\n\r\n")),
+        (400, format!("{host}Transfer-Encoding: gzip\r\n\r\n")),
+        (
+            400,
+            format!("{host}Transfer-Encoding: chunked, identity\r\n\r\n"),
+        ),
+        (431, large),
+        (431, many),
+        (
+            501,
+            "CONNECT test:80 HTTP/1.1\r\nHost: test:80\r\n\r\n".into(),
+        ),
+    ];
+    for backend in backends() {
+        let server = Server::start(backend, &[]);
+        for (status, request) in cases {
+            let mut peer = server.peer();
+            peer.send(request);
+            let response = peer.response();
+            assert_eq!(response.status, *status, "{backend}: {request:.60}");
+            assert!(peer.is_closed(), "{backend}: {request:.60}");
+        }
+        // What is wrong in a body is known too late for a status.
+        let mut peer = server.peer();
+        peer.send(
+            "POST /length HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        );
+        let mut answer = Vec::new();
+        let _ = peer.0.read_to_end(&mut answer);
+        assert!(!answer.starts_with(b"HTTP/1.1 200"), "{backend}");
+        // Both lengths at once: the chunks count, and nothing after them is a request.
+        let mut peer = server.peer();
+        peer.send(
+            "POST /length HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n\
+             1\r\nx\r\n0\r\n\r\nGET /hello HTTP/1.1\r\nHost: test\r\n\r\n",
+        );
+        peer.response().is(200, "1");
+        assert!(peer.is_closed(), "{backend}");
+        // A body that ends too early.
+        let mut peer = server.peer();
+        peer.send("POST /length HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nx");
+        peer.0.get_ref().shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        let _ = peer.0.read_to_end(&mut answer);
+        assert!(!answer.starts_with(b"HTTP/1.1 200"), "{backend}");
+        server.get("/hello").is(200, "hello\n");
+        server.end();
+    }
+}
+
+#[test]
+fn a_request_has_the_time_that_it_is_given() {
+    for backend in backends() {
+        let server = Server::start(backend, &["--timeout", "300ms"]);
+        let mut peer = server.peer();
+        peer.get("/after?60000");
+        assert_eq!(peer.response().status, 504, "{backend}");
+        let mut peer = server.peer();
+        peer.get("/begin?60000");
+        let response = peer.response();
+        assert_eq!(
+            (response.status, response.text(), response.whole),
+            (200, "begun\n", false)
+        );
+        server.get("/hello").is(200, "hello\n");
+        server.get("/after?10").is(200, "waited\n");
+        // One that computes takes turns with the others.
+        let mut peer = server.peer();
+        peer.get("/spin?60000");
+        server.get("/hello").is(200, "hello\n");
+        assert_eq!(peer.response().status, 504, "{backend}");
+        let said = server.end();
+        assert_eq!(
+            said.matches("longer than --timeout").count(),
+            3,
+            "{backend}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_server_that_is_told_to_end_finishes_its_requests() {
+    for backend in backends() {
+        let server = Server::start(backend, &[]);
+        let mut idle = server.peer();
+        idle.get("/hello");
+        idle.response().is(200, "hello\n");
+        let mut busy = server.peer();
+        busy.get("/begin?1000");
+        assert_eq!(busy.head().status, 200);
+        server.signal();
+        let mut body = Vec::new();
+        while busy.chunk(&mut body).0.is_some() {}
+        assert_eq!(body, b"begun\ndone\n", "{backend}");
+        assert!(idle.is_closed(), "{backend}");
+        let address = server.address;
+        let (code, said) = server.wait();
+        assert_eq!((code, said.as_str()), (Some(0), ""), "{backend}");
+        assert!(TcpStream::connect(address).is_err(), "{backend}");
+        // No longer than the time of grace.
+        let server = Server::start(backend, &["--grace", "300ms"]);
+        let mut busy = server.peer();
+        busy.get("/begin?60000");
+        assert_eq!(busy.head().status, 200);
+        let start = Instant::now();
+        server.signal();
+        let (code, said) = server.wait();
+        assert_eq!(code, Some(0), "{backend}: {said}");
+        assert!(start.elapsed() < Duration::from_secs(10), "{backend}");
+        assert!(
+            said.contains("1 connections are cut off"),
+            "{backend}: {said}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_server_is_not_served_and_a_server_is_not_run() {
+    let run = |arguments: &[&str], program: &str| {
+        let mut command = enarx();
+        command
+            .args(arguments)
+            .args(["--quiet", "--backend", "process"]);
+        let output = command
+            .arg(programs().folder.join(program))
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        said
+    };
+    let said = run(&["run"], "server.wasm");
+    assert!(said.contains("use `enarx serve`"), "{said}");
+    for program in ["words.wasm", "words-component.wasm"] {
+        let said = run(&["serve", "--addr", "127.0.0.1:0"], program);
+        assert!(said.contains("it answers no HTTP requests"), "{said}");
+        assert!(said.contains("`enarx run`"), "{said}");
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let output = enarx()
+        .args(["serve", "--addr", &taken])
+        .arg(component())
+        .output();
+    let output = output.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(75), "{said}");
+    assert!(
+        said.contains(&format!("cannot listen on {taken}")),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_component_asks_other_servers_where_the_network_is_granted() {
+    // Numbers of `error-code`: HTTP-request-denied, connection-refused.
+    let (denied, refused) = ("error 15\n", "error 6\n");
+    for backend in backends() {
+        let server = Server::start(backend, &[]);
+        let itself = format!("/fetch?{}", server.address);
+        server.get(&itself).is(502, denied);
+        assert_eq!(server.end(), "", "{backend}");
+        let server = Server::start(backend, &["-S", "inherit-network"]);
+        // Itself is another server, too: it answers both at once.
+        let itself = format!("/fetch?{}", server.address);
+        server.get(&itself).is(200, "hello\n");
+        server.get("/fetch?localhost:1").is(502, denied);
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = nobody.local_addr().unwrap();
+        drop(nobody);
+        server.get(&format!("/fetch?{address}")).is(502, refused);
+        assert_eq!(server.end(), "", "{backend}");
+    }
+}
+
+/// Others' peers: the most common ones.
+#[test]
+fn peers_of_others_are_served() {
+    const SCRIPT: &str = r#"
+import http.client, sys
+connection = http.client.HTTPConnection(sys.argv[1], timeout=60)
+for _ in range(3):
+    connection.request("GET", "/hello")
+    response = connection.getresponse()
+    assert (response.status, response.read()) == (200, b"hello\n")
+body = bytes(range(256)) * 4096
+connection.request("POST", "/echo", body=body)
+assert connection.getresponse().read() == body
+connection.request("POST", "/echo", body=(body[i:i + 1000] for i in range(0, 100000, 1000)))
+assert connection.getresponse().read() == body[:100000]
+connection.request("HEAD", "/sized?77")
+response = connection.getresponse()
+assert (response.getheader("content-length"), response.read()) == ("77", b"")
+"#;
+    for backend in backends() {
+        let server = Server::start(backend, &[]);
+        let address = server.address.to_string();
+        let mut python = Command::new("python3");
+        let output = python.args(["-c", SCRIPT, &address]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{backend}: {said}");
+        let url = |path: &str| format!("http://{address}{path}");
+        let curl = |arguments: &[&str]| {
+            let mut command = Command::new("curl");
+            command.args([
+                "--silent",
+                "--show-error",
+                "--noproxy",
+                "*",
+                "--max-time",
+                "60",
+            ]);
+            let output = command.args(arguments).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{backend}: {said}");
+            output.stdout
+        };
+        assert_eq!(curl(&[&url("/hello"), &url("/hello")]), b"hello\nhello\n");
+        assert_eq!(curl(&[&url("/sized?1000000")]), pattern(1_000_000));
+        let upload = curl(&[
+            "--data-binary",
+            "some text",
+            "-H",
+            "Expect: 100-continue",
+            &url("/echo"),
+        ]);
+        assert_eq!(upload, b"some text");
+        server.end();
+    }
+}

@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Bodies: what a peer sends becomes a stream of the component, and what the component writes is sent. Both ways only
+//! as much is kept as the slower side has not taken yet.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use enarx_wasi::port::{Port, Timer};
+use hyper::HeaderMap;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use wasmtime_wasi_io::async_trait;
+use wasmtime_wasi_io::poll::Pollable;
+use wasmtime_wasi_io::streams::{InputStream, OutputStream, StreamError, StreamResult};
+
+use crate::bindings::http::types::ErrorCode;
+
+/// Bytes that a component may write before the peer has taken any of them.
+const WRITTEN_MAX: usize = 64 * 1024;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The error of a component's stream whose cause is this code, which `http-error-code` finds.
+fn stream_error(code: ErrorCode) -> StreamError {
+    StreamError::LastOperationFailed(wasmtime::Error::new(code))
+}
+
+/// The code of an error of a connection.
+pub fn error_code(error: &hyper::Error) -> ErrorCode {
+    if error.is_timeout() {
+        ErrorCode::ConnectionReadTimeout
+    } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        ErrorCode::ConnectionTerminated
+    } else {
+        ErrorCode::HttpProtocolError
+    }
+}
+
+/// How a body ended: with trailers, without, or by an error.
+type End = Result<Option<HeaderMap>, ErrorCode>;
+
+/// A body that a peer sends.
+struct Received {
+    /// `None` once it has ended.
+    body: Option<Incoming>,
+    /// Bytes that the component has not taken yet.
+    buffer: Bytes,
+    end: Option<End>,
+    port: Port,
+    /// Longest time between two pieces of it.
+    between_bytes: Duration,
+    /// When the next piece is waited for no longer.
+    limit: Option<Timer>,
+}
+
+impl Received {
+    /// Waits until there are bytes, or the end is known.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.buffer.is_empty() {
+            let Some(body) = &mut self.body else { break };
+            match Pin::new(body).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.limit = None;
+                    match frame.into_data() {
+                        Ok(bytes) => self.buffer = bytes,
+                        Err(frame) => self.finish(Ok(frame.into_trailers().ok())),
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => self.finish(Err(error_code(&error))),
+                Poll::Ready(None) => self.finish(Ok(None)),
+                Poll::Pending => {
+                    let (port, between) = (&self.port, self.between_bytes);
+                    let limit = self.limit.get_or_insert_with(|| {
+                        let now = Instant::now();
+                        port.sleep_until(now.checked_add(between).unwrap_or(now))
+                    });
+                    if Pin::new(limit).poll(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    self.finish(Err(ErrorCode::ConnectionReadTimeout));
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn finish(&mut self, end: End) {
+        self.body = None;
+        self.limit = None;
+        self.end = Some(end);
+    }
+}
+
+/// The body of a request or response that comes in.
+pub struct IncomingBody {
+    received: Arc<Mutex<Received>>,
+    /// The component has its stream.
+    has_stream: bool,
+}
+
+impl IncomingBody {
+    /// The body that `body` receives, of which the next piece is waited for so long.
+    pub fn new(port: &Port, body: Incoming, between_bytes: Duration) -> Self {
+        Self {
+            received: Arc::new(Mutex::new(Received {
+                body: Some(body),
+                buffer: Bytes::new(),
+                end: None,
+                port: port.clone(),
+                between_bytes,
+                limit: None,
+            })),
+            has_stream: false,
+        }
+    }
+
+    /// Its stream, once.
+    pub fn stream(&mut self) -> Option<IncomingStream> {
+        let first = !std::mem::replace(&mut self.has_stream, true);
+        first.then(|| IncomingStream(Arc::clone(&self.received)))
+    }
+
+    /// Its trailers, which come when the rest of it was passed over.
+    pub fn trailers(self) -> FutureTrailers {
+        FutureTrailers {
+            received: self.received,
+            taken: false,
+        }
+    }
+}
+
+/// The stream of a body that comes in.
+pub struct IncomingStream(Arc<Mutex<Received>>);
+
+#[async_trait]
+impl Pollable for IncomingStream {
+    async fn ready(&mut self) {
+        std::future::poll_fn(|context| lock(&self.0).poll(context)).await;
+    }
+}
+
+#[async_trait]
+impl InputStream for IncomingStream {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        let mut received = lock(&self.0);
+        // Whoever waits is woken by `ready`, which polls anew.
+        if size > 0
+            && received
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        {
+            return Ok(Bytes::new());
+        }
+        if !received.buffer.is_empty() {
+            let length = received.buffer.len().min(size);
+            return Ok(received.buffer.split_to(length));
+        }
+        match &received.end {
+            Some(Err(code)) => Err(stream_error(code.clone())),
+            Some(Ok(_)) => Err(StreamError::Closed),
+            None => Ok(Bytes::new()),
+        }
+    }
+}
+
+/// The trailers of a body that comes in.
+pub struct FutureTrailers {
+    received: Arc<Mutex<Received>>,
+    taken: bool,
+}
+
+impl FutureTrailers {
+    fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut received = lock(&self.received);
+        loop {
+            if received.poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            if received.end.is_some() {
+                return Poll::Ready(());
+            }
+            received.buffer.clear();
+        }
+    }
+
+    /// The trailers, once; `None` while they are not there yet.
+    pub fn get(&mut self) -> Option<Result<End, ()>> {
+        if self.taken {
+            return Some(Err(()));
+        }
+        if self
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
+        {
+            return None;
+        }
+        self.taken = true;
+        lock(&self.received).end.take().map(Ok)
+    }
+}
+
+#[async_trait]
+impl Pollable for FutureTrailers {
+    async fn ready(&mut self) {
+        if !self.taken {
+            std::future::poll_fn(|context| self.poll(context)).await;
+        }
+    }
+}
+
+/// A body on its way from the component to the connection.
+struct Written {
+    pieces: VecDeque<Bytes>,
+    /// Bytes in `pieces`.
+    waiting: usize,
+    /// Bytes written so far.
+    total: u64,
+    /// The length that the headers promise.
+    promised: Option<u64>,
+    end: Option<Result<Option<HeaderMap>, Unfinished>>,
+    /// What was written before the body was given up had its turn to be sent.
+    had_turn: bool,
+    /// The connection takes no more.
+    refused: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl Written {
+    fn wake_reader(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    fn wake_writer(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
+    }
+}
+
+/// The component gave up a body that it had begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the component did not finish the body")]
+pub struct Unfinished;
+
+/// A message whose body a component writes: the code for a wrong length depends on it.
+#[derive(Clone, Copy, Debug)]
+pub enum Message {
+    /// A request.
+    Request,
+    /// A response.
+    Response,
+}
+
+impl Message {
+    fn wrong_length(self, length: u64) -> ErrorCode {
+        match self {
+            Self::Request => ErrorCode::HttpRequestBodySize(Some(length)),
+            Self::Response => ErrorCode::HttpResponseBodySize(Some(length)),
+        }
+    }
+}
+
+/// A body that a component writes. Dropped before it was finished, it ends its connection.
+pub struct OutgoingBody {
+    written: Arc<Mutex<Written>>,
+    message: Message,
+    has_stream: bool,
+}
+
+impl OutgoingBody {
+    /// A body, of the length that the headers promise if they do; and the end that is sent.
+    pub fn new(message: Message, promised: Option<u64>) -> (Self, SentBody) {
+        let written = Arc::new(Mutex::new(Written {
+            pieces: VecDeque::new(),
+            waiting: 0,
+            total: 0,
+            promised,
+            end: None,
+            had_turn: false,
+            refused: false,
+            reader: None,
+            writer: None,
+        }));
+        let body = Self {
+            written: Arc::clone(&written),
+            message,
+            has_stream: false,
+        };
+        (body, SentBody(written))
+    }
+
+    /// Its stream, once.
+    pub fn stream(&mut self) -> Option<OutgoingStream> {
+        let first = !std::mem::replace(&mut self.has_stream, true);
+        first.then(|| OutgoingStream {
+            written: Arc::clone(&self.written),
+            message: self.message,
+        })
+    }
+
+    /// Ends the body.
+    ///
+    /// # Errors
+    /// [`ErrorCode`] when it is shorter than the headers promise; then it ends its connection.
+    pub fn finish(self, trailers: Option<HeaderMap>) -> Result<(), ErrorCode> {
+        let mut written = lock(&self.written);
+        if written.promised.is_some_and(|it| it != written.total) {
+            return Err(self.message.wrong_length(written.total));
+        }
+        written.end = Some(Ok(trailers));
+        written.wake_reader();
+        Ok(())
+    }
+}
+
+impl Drop for OutgoingBody {
+    fn drop(&mut self) {
+        let mut written = lock(&self.written);
+        if written.end.is_none() {
+            written.end = Some(Err(Unfinished));
+            written.wake_reader();
+        }
+    }
+}
+
+/// The stream of a body that a component writes.
+pub struct OutgoingStream {
+    written: Arc<Mutex<Written>>,
+    message: Message,
+}
+
+#[async_trait]
+impl Pollable for OutgoingStream {
+    async fn ready(&mut self) {
+        std::future::poll_fn(|context| {
+            let mut written = lock(&self.written);
+            if written.refused || written.waiting < WRITTEN_MAX {
+                return Poll::Ready(());
+            }
+            written.writer = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+#[async_trait]
+impl OutputStream for OutgoingStream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        let mut written = lock(&self.written);
+        if written.refused {
+            return Err(StreamError::Closed);
+        }
+        if bytes.len() > WRITTEN_MAX.saturating_sub(written.waiting) {
+            return Err(StreamError::trap(
+                "more is written than check-write permits",
+            ));
+        }
+        let total = written.total.saturating_add(bytes.len() as u64);
+        if written.promised.is_some_and(|promised| total > promised) {
+            return Err(stream_error(self.message.wrong_length(total)));
+        }
+        written.total = total;
+        if !bytes.is_empty() {
+            written.waiting = written.waiting.saturating_add(bytes.len());
+            written.pieces.push_back(bytes);
+            written.wake_reader();
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        // What is written is sent as soon as the peer takes it.
+        match lock(&self.written).refused {
+            true => Err(StreamError::Closed),
+            false => Ok(()),
+        }
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        let written = lock(&self.written);
+        if written.refused {
+            return Err(StreamError::Closed);
+        }
+        Ok(WRITTEN_MAX.saturating_sub(written.waiting))
+    }
+}
+
+/// The end of a body that is sent.
+pub struct SentBody(Arc<Mutex<Written>>);
+
+impl SentBody {
+    /// True if all of the body was taken.
+    pub fn is_whole(&self) -> bool {
+        let written = lock(&self.0);
+        let ended = matches!(written.end, Some(Ok(_))) || written.promised == Some(written.total);
+        ended && written.pieces.is_empty()
+    }
+}
+
+impl Body for SentBody {
+    type Data = Bytes;
+    type Error = Unfinished;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
+        let mut written = lock(&self.0);
+        if let Some(bytes) = written.pieces.pop_front() {
+            written.waiting = written.waiting.saturating_sub(bytes.len());
+            written.wake_writer();
+            written.had_turn = false;
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        let had_turn = std::mem::replace(&mut written.had_turn, true);
+        match &mut written.end {
+            Some(Ok(trailers)) => Poll::Ready(trailers.take().map(|map| Ok(Frame::trailers(map)))),
+            Some(Err(_)) if !had_turn => {
+                // The connection ends at an error, without what it has not sent yet.
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Some(Err(unfinished)) => Poll::Ready(Some(Err(*unfinished))),
+            None => {
+                written.reader = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let written = lock(&self.0);
+        written.pieces.is_empty() && matches!(written.end, Some(Ok(None)))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let written = lock(&self.0);
+        match written.end {
+            Some(Ok(None)) => SizeHint::with_exact(written.waiting as u64),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for SentBody {
+    fn drop(&mut self) {
+        let mut written = lock(&self.0);
+        written.refused = true;
+        written.pieces.clear();
+        written.wake_writer();
+    }
+}

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Requests of a component to other servers: `wasi:http/outgoing-handler`, in clear.
+//!
+//! Each has a connection of its own. What the configuration does not permit of the network is refused here, and by the host
+//! again. Data from the network is not trusted, and the host sees it; applications protect it end to end.
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv6Addr};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use enarx_configuration::Network;
+use enarx_sallyport::call::{RESOLVED_MAX, RESOLVED_SIZE};
+use enarx_sallyport::{Call, Handle, SocketAddress};
+use enarx_wasi::error::Errno;
+use enarx_wasi::port::{Port, Spawner};
+use futures_channel::oneshot;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{HOST, HeaderValue};
+use hyper::http::uri::Authority;
+use hyper::{Request, Response, Uri};
+
+use crate::bindings::http::types::{DnsErrorPayload, ErrorCode, Scheme};
+use crate::body::{IncomingBody, error_code};
+use crate::fields::Fields;
+use crate::reply::Reply;
+use crate::stream::Stream;
+use crate::types::{IncomingResponse, OutgoingRequest, RequestOptions, http_method};
+
+/// Longest time for a connection, the first byte of a response, and the next one, unless the component says otherwise: as
+/// Wasmtime's own `wasi:http` has it.
+const LIMIT: Duration = Duration::from_mins(10);
+
+/// Port of a server that names none (RFC 9110, section 4.2.1).
+const HTTP_PORT: u16 = 80;
+
+/// The way to other servers.
+pub struct Way {
+    /// The way out of the Keep.
+    pub port: Port,
+    /// The permitted use of the network.
+    pub network: Network,
+    /// Starts the tasks of connections.
+    pub spawner: Spawner,
+}
+
+/// A response, or the error there is instead.
+pub type Outcome = Result<IncomingResponse, ErrorCode>;
+
+/// Sends a request; the response comes later.
+///
+/// # Errors
+/// [`ErrorCode`] for what cannot be sent.
+pub fn send(
+    way: &Way,
+    request: OutgoingRequest,
+    options: &RequestOptions,
+) -> Result<oneshot::Receiver<Outcome>, ErrorCode> {
+    if !way.network.tcp {
+        return Err(ErrorCode::HttpRequestDenied);
+    }
+    if !matches!(request.scheme, Some(Scheme::Http)) {
+        let why = "only requests in clear are offered: set the scheme to HTTP";
+        return Err(ErrorCode::InternalError(Some(why.to_owned())));
+    }
+    let authority = request.authority.as_deref().unwrap_or_default();
+    let authority = Authority::try_from(authority).map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
+    let server = Server {
+        port: way.port.clone(),
+        spawner: way.spawner.clone(),
+        name: authority.host().trim_matches(['[', ']']).to_owned(),
+        number: authority.port_u16().unwrap_or(HTTP_PORT),
+        lookup: way.network.name_lookup,
+    };
+    let limits = Limits {
+        connect: options.connect.unwrap_or(LIMIT),
+        first_byte: options.first_byte.unwrap_or(LIMIT),
+        between_bytes: options.between_bytes.unwrap_or(LIMIT),
+    };
+    let message = message(request, &authority)?;
+    let (mut sender, receiver) = oneshot::channel();
+    way.spawner.spawn(async move {
+        let response = {
+            let mut response = pin!(server.ask(message, &limits));
+            std::future::poll_fn(|context| {
+                // A component that has given it up waits for nothing.
+                if sender.poll_canceled(context).is_ready() {
+                    return Poll::Ready(None);
+                }
+                response.as_mut().poll(context).map(Some)
+            })
+            .await
+        };
+        if let Some(response) = response {
+            let _ = sender.send(response);
+        }
+    });
+    Ok(receiver)
+}
+
+/// The request as it is sent.
+fn message(request: OutgoingRequest, authority: &Authority) -> Result<Request<Reply>, ErrorCode> {
+    let path = request.path.as_deref().unwrap_or("/");
+    let uri: Uri = match path {
+        "" => Uri::from_static("/"),
+        path if path.starts_with('?') => format!("/{path}")
+            .try_into()
+            .map_err(|_| ErrorCode::HttpRequestUriInvalid)?,
+        path => path
+            .try_into()
+            .map_err(|_| ErrorCode::HttpRequestUriInvalid)?,
+    };
+    let method = http_method(&request.method).ok_or(ErrorCode::HttpRequestMethodInvalid)?;
+    let host = HeaderValue::from_str(authority.as_str());
+    let host = host.map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
+    let body = request.body.map_or_else(Reply::none, Reply::request);
+    let mut message = Request::new(body);
+    *message.method_mut() = method;
+    *message.uri_mut() = uri;
+    *message.headers_mut() = request.headers.into_map();
+    message.headers_mut().insert(HOST, host);
+    Ok(message)
+}
+
+/// The limits of time of a request.
+struct Limits {
+    connect: Duration,
+    first_byte: Duration,
+    between_bytes: Duration,
+}
+
+/// Another server.
+struct Server {
+    port: Port,
+    spawner: Spawner,
+    name: String,
+    number: u16,
+    /// True if its name may be looked up.
+    lookup: bool,
+}
+
+impl Server {
+    async fn ask(&self, message: Request<Reply>, limits: &Limits) -> Outcome {
+        let connected = self.within(limits.connect, self.connect());
+        let stream = connected
+            .await
+            .unwrap_or(Err(ErrorCode::ConnectionTimeout))?;
+        let exchanged = self.within(limits.first_byte, self.exchange(stream, message));
+        let response = exchanged
+            .await
+            .unwrap_or(Err(ErrorCode::HttpResponseTimeout))?;
+        let (parts, body) = response.into_parts();
+        Ok(IncomingResponse {
+            status: parts.status,
+            headers: Fields::received(parts.headers),
+            body: Some(IncomingBody::new(&self.port, body, limits.between_bytes)),
+        })
+    }
+
+    /// Waits for a future, but no longer than a time.
+    async fn within<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+        let now = Instant::now();
+        let mut end = self.port.sleep_until(now.checked_add(limit).unwrap_or(now));
+        let mut future = pin!(future);
+        std::future::poll_fn(|context: &mut Context<'_>| {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(Some(output));
+            }
+            Pin::new(&mut end).poll(context).map(|()| None)
+        })
+        .await
+    }
+
+    async fn exchange(
+        &self,
+        stream: Stream,
+        message: Request<Reply>,
+    ) -> Result<Response<Incoming>, ErrorCode> {
+        let handshake = http1::handshake(stream).await;
+        let (mut sender, connection) = handshake.map_err(|error| error_code(&error))?;
+        self.spawner.spawn(async move {
+            // The response, or its body, has the error.
+            let _ = connection.await;
+        });
+        let response = sender.send_request(message).await;
+        response.map_err(|error| error_code(&error))
+    }
+
+    /// Connects to the first of its addresses that answers.
+    async fn connect(&self) -> Result<Stream, ErrorCode> {
+        let mut failed = ErrorCode::DestinationNotFound;
+        for address in self.addresses().await? {
+            match self.connect_to(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(errno) => {
+                    failed = match errno {
+                        Errno::ConnectionRefused => ErrorCode::ConnectionRefused,
+                        Errno::TimedOut => ErrorCode::ConnectionTimeout,
+                        Errno::HostUnreachable | Errno::NetworkUnreachable => {
+                            ErrorCode::DestinationIpUnroutable
+                        }
+                        Errno::Access | Errno::NotPermitted => ErrorCode::DestinationIpProhibited,
+                        Errno::TooManyDescriptors => ErrorCode::ConnectionLimitReached,
+                        _ => ErrorCode::DestinationUnavailable,
+                    }
+                }
+            }
+        }
+        Err(failed)
+    }
+
+    async fn connect_to(&self, address: IpAddr) -> Result<Stream, Errno> {
+        let open = Call::TcpOpen {
+            ipv6: address.is_ipv6(),
+        };
+        let answer = self.port.call(&open, &[], &mut [])?;
+        // A handle has 32 bits; the port has checked the value.
+        let handle = u32::try_from(answer.value).unwrap_or_else(|_| self.port.bad_reply());
+        let stream = Stream::new(&self.port, Handle(handle));
+        let port = self.number;
+        let address = match address {
+            IpAddr::V4(address) => SocketAddress::V4 {
+                address: address.octets(),
+                port,
+            },
+            IpAddr::V6(address) => SocketAddress::V6 {
+                address: address.octets(),
+                port,
+                flow: 0,
+                scope: 0,
+            },
+        };
+        let connect = Call::TcpConnect {
+            handle: Handle(handle),
+            address,
+        };
+        let mut operation = self.port.start(&connect, &[])?;
+        operation.ready().await;
+        operation.take(&mut [])?;
+        Ok(stream)
+    }
+
+    async fn addresses(&self) -> Result<Vec<IpAddr>, ErrorCode> {
+        if let Ok(address) = self.name.parse() {
+            return Ok(vec![address]);
+        }
+        if !self.lookup {
+            return Err(ErrorCode::HttpRequestDenied);
+        }
+        let failed = |errno| match errno {
+            Errno::Again | Errno::TimedOut => ErrorCode::DnsTimeout,
+            errno => ErrorCode::DnsError(DnsErrorPayload {
+                rcode: Some(errno.to_string()),
+                info_code: None,
+            }),
+        };
+        let call = Call::Resolve {
+            name_length: u32::try_from(self.name.len()).map_err(|_| failed(Errno::NameTooLong))?,
+        };
+        let operation = self.port.start(&call, &[self.name.as_bytes()]);
+        let mut operation = operation.map_err(failed)?;
+        operation.ready().await;
+        let mut bytes = vec![0; (RESOLVED_MAX * RESOLVED_SIZE) as usize];
+        let answer = operation.take(&mut bytes).map_err(failed)?;
+        let found = bytes.get(..answer.length).unwrap_or_default();
+        let (addresses, _) = found.as_chunks::<16>();
+        let addresses = addresses.iter();
+        Ok(addresses
+            .map(|octets| Ipv6Addr::from(*octets).to_canonical())
+            .collect())
+    }
+}

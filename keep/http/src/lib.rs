@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! HTTP in a Keep: a server whose requests are answered by components of the world `wasi:http/proxy` 0.2, and their own
+//! requests to other servers.
+//!
+//! HTTP is spoken here, inside the Keep: the host accepts connections and moves bytes. Trusted code; neither the host and
+//! the peers behind it nor the component are trusted.
+#![forbid(unsafe_code)]
+
+pub mod bindings;
+mod body;
+mod client;
+mod fields;
+mod limits;
+mod reply;
+mod server;
+mod stream;
+mod types;
+
+pub use bindings::ProxyPre;
+pub use client::Way;
+pub use server::{Instances, Settings, serve};
+pub use types::{Http, View, add_to_linker};

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The body of a message that is sent: a component's, or a sentence of the server's own.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_channel::oneshot;
+use hyper::body::{Body, Frame, SizeHint};
+
+use crate::body::{SentBody, Unfinished};
+
+/// The body of a message.
+pub struct Reply(Source);
+
+enum Source {
+    /// A sentence of the server's own; `None` once it was sent.
+    Text(Option<Bytes>),
+    /// What a component writes.
+    Component {
+        body: SentBody,
+        /// Tells the component's task that the peer has all of it. If it is dropped before, the peer has gone.
+        whole: Option<oneshot::Sender<()>>,
+    },
+}
+
+impl Reply {
+    /// No body.
+    pub const fn none() -> Self {
+        Self(Source::Text(None))
+    }
+
+    /// A sentence.
+    pub fn text(text: String) -> Self {
+        Self(Source::Text(Some(text.into())))
+    }
+
+    /// The body of a component; `whole` is told when it was sent.
+    pub fn body(body: SentBody, whole: oneshot::Sender<()>) -> Self {
+        let whole = Some(whole);
+        Self(Source::Component { body, whole })
+    }
+
+    /// The body of a request of a component's.
+    pub fn request(body: SentBody) -> Self {
+        let whole = None;
+        Self(Source::Component { body, whole })
+    }
+
+    /// Takes the body to its end, and throws it away.
+    pub async fn drained(mut self) {
+        loop {
+            let frame = std::future::poll_fn(|context| Pin::new(&mut self).poll_frame(context));
+            if !matches!(frame.await, Some(Ok(_))) {
+                return;
+            }
+        }
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = Unfinished;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
+        match &mut self.0 {
+            Source::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Source::Component { body, .. } => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Source::Text(text) => text.is_none(),
+            Source::Component { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Source::Text(text) => {
+                SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
+            }
+            Source::Component { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Source::Component { body, whole } = &mut self.0
+            && body.is_whole()
+            && let Some(whole) = whole.take()
+        {
+            // The component may have ended before.
+            let _ = whole.send(());
+        }
+    }
+}

@@ -1,0 +1,838 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! `wasi:http/types`: requests and responses as resources of a component.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use enarx_wasi::View as WasiView;
+use enarx_wasi::port::Port;
+use enarx_wasi::preview2::{self, Preview2};
+use futures_channel::oneshot;
+use hyper::body::Incoming;
+use hyper::header::HOST;
+use hyper::http::request::Parts;
+use hyper::http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
+use hyper::{Method as HttpMethod, StatusCode};
+use wasmtime::component::{
+    Component, HasData, Linker, Resource, ResourceTable, ResourceTableError,
+};
+use wasmtime_wasi_io::async_trait;
+use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
+use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream};
+
+use crate::bindings::LinkOptions;
+use crate::bindings::http::types::{self, ErrorCode, HeaderError, Method, Scheme};
+use crate::bindings::http::{outgoing_handler, types as linked_types};
+use crate::body::{FutureTrailers, IncomingBody, Message, OutgoingBody, SentBody};
+use crate::client::{self, Way};
+use crate::fields::{FieldError, Fields};
+
+/// Longest time between two pieces of the body of a request that is waited for.
+const BETWEEN_BYTES: Duration = Duration::from_mins(1);
+
+/// Why a function did not succeed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The component sees this code.
+    Code(ErrorCode),
+    /// The component ends.
+    Trap(wasmtime::Error),
+}
+
+impl From<ErrorCode> for Failure {
+    fn from(code: ErrorCode) -> Self {
+        Self::Code(code)
+    }
+}
+
+impl From<ResourceTableError> for Failure {
+    fn from(error: ResourceTableError) -> Self {
+        Self::Trap(error.into())
+    }
+}
+
+/// What a component of a store is given of HTTP.
+pub struct Http<'a> {
+    /// Its resources.
+    pub table: &'a mut ResourceTable,
+    /// The way to other servers, if there is one.
+    pub way: Option<&'a Way>,
+}
+
+/// The state of a store whose component is given HTTP.
+pub trait View: WasiView<Preview2> {
+    /// The part of it that HTTP needs.
+    fn http(&mut self) -> Http<'_>;
+}
+
+/// The data behind the interfaces.
+struct Data;
+
+impl HasData for Data {
+    type Data<'a> = Http<'a>;
+}
+
+/// Links the interfaces that a component imports, those of HTTP among them, and no others.
+///
+/// # Errors
+/// When the linker has one of them already.
+pub fn add_to_linker<T: View>(
+    linker: &mut Linker<T>,
+    component: &Component,
+) -> wasmtime::Result<()> {
+    preview2::add_to_linker_async(linker, component)?;
+    for interface in preview2::imports(linker.engine(), component) {
+        match &*interface {
+            "wasi:http/types" => {
+                let options = LinkOptions::default();
+                linked_types::add_to_linker::<T, Data>(linker, &(&options).into(), T::http)?;
+            }
+            "wasi:http/outgoing-handler" => {
+                outgoing_handler::add_to_linker::<T, Data>(linker, T::http)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A request that came in.
+pub struct IncomingRequest {
+    method: HttpMethod,
+    path: Option<String>,
+    authority: Option<String>,
+    headers: Fields,
+    body: Option<IncomingBody>,
+}
+
+impl IncomingRequest {
+    /// The request of a peer.
+    pub fn new(port: &Port, parts: Parts, body: Incoming) -> Self {
+        let authority = match parts.uri.authority() {
+            Some(authority) => Some(authority.as_str()),
+            None => parts.headers.get(HOST).and_then(|host| host.to_str().ok()),
+        };
+        Self {
+            authority: authority.map(str::to_owned),
+            path: parts.uri.path_and_query().map(|it| it.as_str().to_owned()),
+            method: parts.method,
+            headers: Fields::received(parts.headers),
+            body: Some(IncomingBody::new(port, body, BETWEEN_BYTES)),
+        }
+    }
+}
+
+/// The answer to a request.
+pub type Answer = Result<OutgoingResponse, NoAnswer>;
+
+/// What there is instead of a response.
+pub enum NoAnswer {
+    /// The error that the component has instead.
+    Code(ErrorCode),
+    /// There is no instance of the component for the request.
+    NoInstance,
+}
+
+/// Where a component puts its answer.
+pub struct ResponseOutparam {
+    /// Takes the answer.
+    pub sender: oneshot::Sender<Answer>,
+    /// Says afterwards that there was one.
+    pub is_set: Arc<AtomicBool>,
+}
+
+/// A response that a component makes.
+pub struct OutgoingResponse {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: Fields,
+    /// The body; `None` if the component never asked for it.
+    pub body: Option<SentBody>,
+}
+
+/// A request that a component makes.
+pub struct OutgoingRequest {
+    /// The method.
+    pub method: Method,
+    /// The scheme.
+    pub scheme: Option<Scheme>,
+    /// The server.
+    pub authority: Option<String>,
+    /// The path and query.
+    pub path: Option<String>,
+    /// The headers.
+    pub headers: Fields,
+    /// The body; `None` if the component never asked for it.
+    pub body: Option<SentBody>,
+}
+
+/// The limits of time of a request that a component makes.
+#[derive(Default)]
+pub struct RequestOptions {
+    /// For the connection.
+    pub connect: Option<Duration>,
+    /// For the first byte of the response.
+    pub first_byte: Option<Duration>,
+    /// Between two pieces of its body.
+    pub between_bytes: Option<Duration>,
+}
+
+/// A response that came in.
+pub struct IncomingResponse {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: Fields,
+    /// The body, until the component has it.
+    pub body: Option<IncomingBody>,
+}
+
+/// A response that is waited for.
+pub enum FutureIncomingResponse {
+    /// It is waited for.
+    Waiting(oneshot::Receiver<client::Outcome>),
+    /// It is there.
+    Ready(client::Outcome),
+    /// The component has it.
+    Taken,
+}
+
+impl FutureIncomingResponse {
+    fn settle(&mut self) {
+        if let Self::Waiting(receiver) = self {
+            match receiver.try_recv() {
+                Ok(None) => {}
+                Ok(Some(response)) => *self = Self::Ready(response),
+                Err(oneshot::Canceled) => *self = Self::Ready(Err(ErrorCode::ConnectionTerminated)),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Pollable for FutureIncomingResponse {
+    async fn ready(&mut self) {
+        if let Self::Waiting(receiver) = self {
+            let response = receiver.await;
+            *self = Self::Ready(response.unwrap_or(Err(ErrorCode::ConnectionTerminated)));
+        }
+    }
+}
+
+fn method(method: &HttpMethod) -> Method {
+    match *method {
+        HttpMethod::GET => Method::Get,
+        HttpMethod::HEAD => Method::Head,
+        HttpMethod::POST => Method::Post,
+        HttpMethod::PUT => Method::Put,
+        HttpMethod::DELETE => Method::Delete,
+        HttpMethod::CONNECT => Method::Connect,
+        HttpMethod::OPTIONS => Method::Options,
+        HttpMethod::TRACE => Method::Trace,
+        HttpMethod::PATCH => Method::Patch,
+        _ => Method::Other(method.as_str().to_owned()),
+    }
+}
+
+/// The method that a component names; `None` if it is none.
+pub fn http_method(method: &Method) -> Option<HttpMethod> {
+    Some(match method {
+        Method::Get => HttpMethod::GET,
+        Method::Head => HttpMethod::HEAD,
+        Method::Post => HttpMethod::POST,
+        Method::Put => HttpMethod::PUT,
+        Method::Delete => HttpMethod::DELETE,
+        Method::Connect => HttpMethod::CONNECT,
+        Method::Options => HttpMethod::OPTIONS,
+        Method::Trace => HttpMethod::TRACE,
+        Method::Patch => HttpMethod::PATCH,
+        Method::Other(name) => return HttpMethod::from_bytes(name.as_bytes()).ok(),
+    })
+}
+
+/// True for a path that may stand in a request: what is neither empty nor begins with `/` or `?` would name another
+/// server (RFC 3986, section 3.3).
+fn is_path(path: &str) -> bool {
+    (path.is_empty() || path.starts_with(['/', '?'])) && PathAndQuery::try_from(path).is_ok()
+}
+
+/// A time limit in the unit of WASI, nanoseconds.
+fn nanoseconds(limit: Option<Duration>) -> Option<u64> {
+    limit.map(|limit| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX))
+}
+
+impl types::Host for Http<'_> {
+    fn convert_error_code(&mut self, failure: Failure) -> wasmtime::Result<ErrorCode> {
+        match failure {
+            Failure::Code(code) => Ok(code),
+            Failure::Trap(error) => Err(error),
+        }
+    }
+
+    fn convert_header_error(&mut self, error: FieldError) -> wasmtime::Result<HeaderError> {
+        match error {
+            FieldError::Code(code) => Ok(code),
+            FieldError::Trap(error) => Err(error),
+        }
+    }
+
+    fn http_error_code(
+        &mut self,
+        error: Resource<wasmtime::Error>,
+    ) -> wasmtime::Result<Option<ErrorCode>> {
+        let error = self.table.get(&error)?;
+        Ok(error.downcast_ref::<ErrorCode>().cloned())
+    }
+}
+
+impl types::HostFields for Http<'_> {
+    fn new(&mut self) -> wasmtime::Result<Resource<Fields>> {
+        Ok(self.table.push(Fields::new())?)
+    }
+
+    fn from_list(
+        &mut self,
+        entries: Vec<(String, Vec<u8>)>,
+    ) -> Result<Resource<Fields>, FieldError> {
+        let mut fields = Fields::new();
+        for (name, value) in &entries {
+            fields.append(name, value)?;
+        }
+        Ok(self.table.push(fields)?)
+    }
+
+    fn get(&mut self, fields: Resource<Fields>, name: String) -> wasmtime::Result<Vec<Vec<u8>>> {
+        Ok(self.table.get(&fields)?.get(&name))
+    }
+
+    fn has(&mut self, fields: Resource<Fields>, name: String) -> wasmtime::Result<bool> {
+        Ok(self.table.get(&fields)?.has(&name))
+    }
+
+    fn set(
+        &mut self,
+        fields: Resource<Fields>,
+        name: String,
+        values: Vec<Vec<u8>>,
+    ) -> Result<(), FieldError> {
+        self.table.get_mut(&fields)?.set(&name, &values)
+    }
+
+    fn delete(&mut self, fields: Resource<Fields>, name: String) -> Result<(), FieldError> {
+        self.table.get_mut(&fields)?.delete(&name)
+    }
+
+    fn append(
+        &mut self,
+        fields: Resource<Fields>,
+        name: String,
+        value: Vec<u8>,
+    ) -> Result<(), FieldError> {
+        self.table.get_mut(&fields)?.append(&name, &value)
+    }
+
+    fn entries(&mut self, fields: Resource<Fields>) -> wasmtime::Result<Vec<(String, Vec<u8>)>> {
+        Ok(self.table.get(&fields)?.entries())
+    }
+
+    fn clone(&mut self, fields: Resource<Fields>) -> wasmtime::Result<Resource<Fields>> {
+        let copy = self.table.get(&fields)?.copy();
+        Ok(self.table.push(copy)?)
+    }
+
+    fn drop(&mut self, fields: Resource<Fields>) -> wasmtime::Result<()> {
+        self.table.delete(fields)?;
+        Ok(())
+    }
+}
+
+impl types::HostIncomingRequest for Http<'_> {
+    fn method(&mut self, request: Resource<IncomingRequest>) -> wasmtime::Result<Method> {
+        Ok(method(&self.table.get(&request)?.method))
+    }
+
+    fn path_with_query(
+        &mut self,
+        request: Resource<IncomingRequest>,
+    ) -> wasmtime::Result<Option<String>> {
+        Ok(self.table.get(&request)?.path.clone())
+    }
+
+    fn scheme(&mut self, request: Resource<IncomingRequest>) -> wasmtime::Result<Option<Scheme>> {
+        self.table.get(&request)?;
+        Ok(Some(Scheme::Http))
+    }
+
+    fn authority(
+        &mut self,
+        request: Resource<IncomingRequest>,
+    ) -> wasmtime::Result<Option<String>> {
+        Ok(self.table.get(&request)?.authority.clone())
+    }
+
+    fn headers(
+        &mut self,
+        request: Resource<IncomingRequest>,
+    ) -> wasmtime::Result<Resource<Fields>> {
+        let headers = self.table.get(&request)?.headers.clone();
+        Ok(self.table.push(headers)?)
+    }
+
+    fn consume(
+        &mut self,
+        request: Resource<IncomingRequest>,
+    ) -> wasmtime::Result<Result<Resource<IncomingBody>, ()>> {
+        match self.table.get_mut(&request)?.body.take() {
+            Some(body) => Ok(Ok(self.table.push(body)?)),
+            None => Ok(Err(())),
+        }
+    }
+
+    fn drop(&mut self, request: Resource<IncomingRequest>) -> wasmtime::Result<()> {
+        self.table.delete(request)?;
+        Ok(())
+    }
+}
+
+impl types::HostOutgoingRequest for Http<'_> {
+    fn new(&mut self, headers: Resource<Fields>) -> wasmtime::Result<Resource<OutgoingRequest>> {
+        let headers = self.table.delete(headers)?.fixed();
+        Ok(self.table.push(OutgoingRequest {
+            method: Method::Get,
+            scheme: None,
+            authority: None,
+            path: None,
+            headers,
+            body: None,
+        })?)
+    }
+
+    fn body(
+        &mut self,
+        request: Resource<OutgoingRequest>,
+    ) -> wasmtime::Result<Result<Resource<OutgoingBody>, ()>> {
+        let request = self.table.get_mut(&request)?;
+        if request.body.is_some() {
+            return Ok(Err(()));
+        }
+        let length = request.headers.content_length();
+        let (body, sent) = OutgoingBody::new(Message::Request, length);
+        request.body = Some(sent);
+        Ok(Ok(self.table.push(body)?))
+    }
+
+    fn method(&mut self, request: Resource<OutgoingRequest>) -> wasmtime::Result<Method> {
+        Ok(self.table.get(&request)?.method.clone())
+    }
+
+    fn set_method(
+        &mut self,
+        request: Resource<OutgoingRequest>,
+        method: Method,
+    ) -> wasmtime::Result<Result<(), ()>> {
+        let request = self.table.get_mut(&request)?;
+        if let Method::Other(name) = &method
+            && HttpMethod::from_bytes(name.as_bytes()).is_err()
+        {
+            return Ok(Err(()));
+        }
+        request.method = method;
+        Ok(Ok(()))
+    }
+
+    fn path_with_query(
+        &mut self,
+        request: Resource<OutgoingRequest>,
+    ) -> wasmtime::Result<Option<String>> {
+        Ok(self.table.get(&request)?.path.clone())
+    }
+
+    fn set_path_with_query(
+        &mut self,
+        request: Resource<OutgoingRequest>,
+        path: Option<String>,
+    ) -> wasmtime::Result<Result<(), ()>> {
+        let request = self.table.get_mut(&request)?;
+        if path.as_deref().is_some_and(|path| !is_path(path)) {
+            return Ok(Err(()));
+        }
+        request.path = path;
+        Ok(Ok(()))
+    }
+
+    fn scheme(&mut self, request: Resource<OutgoingRequest>) -> wasmtime::Result<Option<Scheme>> {
+        Ok(self.table.get(&request)?.scheme.clone())
+    }
+
+    fn set_scheme(
+        &mut self,
+        request: Resource<OutgoingRequest>,
+        scheme: Option<Scheme>,
+    ) -> wasmtime::Result<Result<(), ()>> {
+        let request = self.table.get_mut(&request)?;
+        if let Some(Scheme::Other(name)) = &scheme
+            && UriScheme::try_from(&**name).is_err()
+        {
+            return Ok(Err(()));
+        }
+        request.scheme = scheme;
+        Ok(Ok(()))
+    }
+
+    fn authority(
+        &mut self,
+        request: Resource<OutgoingRequest>,
+    ) -> wasmtime::Result<Option<String>> {
+        Ok(self.table.get(&request)?.authority.clone())
+    }
+
+    fn set_authority(
+        &mut self,
+        request: Resource<OutgoingRequest>,
+        authority: Option<String>,
+    ) -> wasmtime::Result<Result<(), ()>> {
+        let request = self.table.get_mut(&request)?;
+        if let Some(name) = &authority
+            && Authority::try_from(&**name).is_err()
+        {
+            return Ok(Err(()));
+        }
+        request.authority = authority;
+        Ok(Ok(()))
+    }
+
+    fn headers(
+        &mut self,
+        request: Resource<OutgoingRequest>,
+    ) -> wasmtime::Result<Resource<Fields>> {
+        let headers = self.table.get(&request)?.headers.clone();
+        Ok(self.table.push(headers)?)
+    }
+
+    fn drop(&mut self, request: Resource<OutgoingRequest>) -> wasmtime::Result<()> {
+        self.table.delete(request)?;
+        Ok(())
+    }
+}
+
+impl types::HostRequestOptions for Http<'_> {
+    fn new(&mut self) -> wasmtime::Result<Resource<RequestOptions>> {
+        Ok(self.table.push(RequestOptions::default())?)
+    }
+
+    fn connect_timeout(
+        &mut self,
+        options: Resource<RequestOptions>,
+    ) -> wasmtime::Result<Option<u64>> {
+        Ok(nanoseconds(self.table.get(&options)?.connect))
+    }
+
+    fn set_connect_timeout(
+        &mut self,
+        options: Resource<RequestOptions>,
+        limit: Option<u64>,
+    ) -> wasmtime::Result<Result<(), ()>> {
+        self.table.get_mut(&options)?.connect = limit.map(Duration::from_nanos);
+        Ok(Ok(()))
+    }
+
+    fn first_byte_timeout(
+        &mut self,
+        options: Resource<RequestOptions>,
+    ) -> wasmtime::Result<Option<u64>> {
+        Ok(nanoseconds(self.table.get(&options)?.first_byte))
+    }
+
+    fn set_first_byte_timeout(
+        &mut self,
+        options: Resource<RequestOptions>,
+        limit: Option<u64>,
+    ) -> wasmtime::Result<Result<(), ()>> {
+        self.table.get_mut(&options)?.first_byte = limit.map(Duration::from_nanos);
+        Ok(Ok(()))
+    }
+
+    fn between_bytes_timeout(
+        &mut self,
+        options: Resource<RequestOptions>,
+    ) -> wasmtime::Result<Option<u64>> {
+        Ok(nanoseconds(self.table.get(&options)?.between_bytes))
+    }
+
+    fn set_between_bytes_timeout(
+        &mut self,
+        options: Resource<RequestOptions>,
+        limit: Option<u64>,
+    ) -> wasmtime::Result<Result<(), ()>> {
+        self.table.get_mut(&options)?.between_bytes = limit.map(Duration::from_nanos);
+        Ok(Ok(()))
+    }
+
+    fn drop(&mut self, options: Resource<RequestOptions>) -> wasmtime::Result<()> {
+        self.table.delete(options)?;
+        Ok(())
+    }
+}
+
+impl types::HostResponseOutparam for Http<'_> {
+    fn send_informational(
+        &mut self,
+        _outparam: Resource<ResponseOutparam>,
+        _status: u16,
+        _headers: Resource<Fields>,
+    ) -> Result<(), Failure> {
+        // The interface marks it as unstable, so it is not linked.
+        Err(
+            ErrorCode::InternalError(Some("informational responses are not offered".to_owned()))
+                .into(),
+        )
+    }
+
+    fn set(
+        &mut self,
+        outparam: Resource<ResponseOutparam>,
+        response: Result<Resource<OutgoingResponse>, ErrorCode>,
+    ) -> wasmtime::Result<()> {
+        let answer = match response {
+            Ok(response) => Ok(self.table.delete(response)?),
+            Err(code) => Err(NoAnswer::Code(code)),
+        };
+        let ResponseOutparam { sender, is_set } = self.table.delete(outparam)?;
+        is_set.store(true, Ordering::Relaxed);
+        // Nobody is there any more: the peer has gone, or the time is over.
+        let _ = sender.send(answer);
+        Ok(())
+    }
+
+    fn drop(&mut self, outparam: Resource<ResponseOutparam>) -> wasmtime::Result<()> {
+        self.table.delete(outparam)?;
+        Ok(())
+    }
+}
+
+impl types::HostIncomingResponse for Http<'_> {
+    fn status(&mut self, response: Resource<IncomingResponse>) -> wasmtime::Result<u16> {
+        Ok(self.table.get(&response)?.status.as_u16())
+    }
+
+    fn headers(
+        &mut self,
+        response: Resource<IncomingResponse>,
+    ) -> wasmtime::Result<Resource<Fields>> {
+        let headers = self.table.get(&response)?.headers.clone();
+        Ok(self.table.push(headers)?)
+    }
+
+    fn consume(
+        &mut self,
+        response: Resource<IncomingResponse>,
+    ) -> wasmtime::Result<Result<Resource<IncomingBody>, ()>> {
+        match self.table.get_mut(&response)?.body.take() {
+            Some(body) => Ok(Ok(self.table.push(body)?)),
+            None => Ok(Err(())),
+        }
+    }
+
+    fn drop(&mut self, response: Resource<IncomingResponse>) -> wasmtime::Result<()> {
+        self.table.delete(response)?;
+        Ok(())
+    }
+}
+
+impl types::HostIncomingBody for Http<'_> {
+    fn stream(
+        &mut self,
+        body: Resource<IncomingBody>,
+    ) -> wasmtime::Result<Result<Resource<DynInputStream>, ()>> {
+        let Some(stream) = self.table.get_mut(&body)?.stream() else {
+            return Ok(Err(()));
+        };
+        let stream: DynInputStream = Box::new(stream);
+        Ok(Ok(self.table.push_child(stream, &body)?))
+    }
+
+    fn finish(
+        &mut self,
+        body: Resource<IncomingBody>,
+    ) -> wasmtime::Result<Resource<FutureTrailers>> {
+        let trailers = self.table.delete(body)?.trailers();
+        Ok(self.table.push(trailers)?)
+    }
+
+    fn drop(&mut self, body: Resource<IncomingBody>) -> wasmtime::Result<()> {
+        self.table.delete(body)?;
+        Ok(())
+    }
+}
+
+/// What `future-trailers.get` gives.
+type Trailers = Result<Result<Option<Resource<Fields>>, ErrorCode>, ()>;
+
+impl types::HostFutureTrailers for Http<'_> {
+    fn subscribe(
+        &mut self,
+        trailers: Resource<FutureTrailers>,
+    ) -> wasmtime::Result<Resource<DynPollable>> {
+        subscribe(self.table, trailers)
+    }
+
+    fn get(&mut self, trailers: Resource<FutureTrailers>) -> wasmtime::Result<Option<Trailers>> {
+        Ok(match self.table.get_mut(&trailers)?.get() {
+            None => None,
+            Some(Err(())) => Some(Err(())),
+            Some(Ok(Err(code))) => Some(Ok(Err(code))),
+            Some(Ok(Ok(None))) => Some(Ok(Ok(None))),
+            Some(Ok(Ok(Some(map)))) => Some(Ok(Ok(Some(self.table.push(Fields::received(map))?)))),
+        })
+    }
+
+    fn drop(&mut self, trailers: Resource<FutureTrailers>) -> wasmtime::Result<()> {
+        self.table.delete(trailers)?;
+        Ok(())
+    }
+}
+
+impl types::HostOutgoingResponse for Http<'_> {
+    fn new(&mut self, headers: Resource<Fields>) -> wasmtime::Result<Resource<OutgoingResponse>> {
+        let headers = self.table.delete(headers)?.fixed();
+        Ok(self.table.push(OutgoingResponse {
+            status: StatusCode::OK,
+            headers,
+            body: None,
+        })?)
+    }
+
+    fn status_code(&mut self, response: Resource<OutgoingResponse>) -> wasmtime::Result<u16> {
+        Ok(self.table.get(&response)?.status.as_u16())
+    }
+
+    fn set_status_code(
+        &mut self,
+        response: Resource<OutgoingResponse>,
+        status: u16,
+    ) -> wasmtime::Result<Result<(), ()>> {
+        let response = self.table.get_mut(&response)?;
+        // Those below 200 are no answer (RFC 9110, section 15.2).
+        match StatusCode::from_u16(status) {
+            Ok(status) if !status.is_informational() => {
+                response.status = status;
+                Ok(Ok(()))
+            }
+            _ => Ok(Err(())),
+        }
+    }
+
+    fn headers(
+        &mut self,
+        response: Resource<OutgoingResponse>,
+    ) -> wasmtime::Result<Resource<Fields>> {
+        let headers = self.table.get(&response)?.headers.clone();
+        Ok(self.table.push(headers)?)
+    }
+
+    fn body(
+        &mut self,
+        response: Resource<OutgoingResponse>,
+    ) -> wasmtime::Result<Result<Resource<OutgoingBody>, ()>> {
+        let response = self.table.get_mut(&response)?;
+        if response.body.is_some() {
+            return Ok(Err(()));
+        }
+        let length = response.headers.content_length();
+        let (body, sent) = OutgoingBody::new(Message::Response, length);
+        response.body = Some(sent);
+        Ok(Ok(self.table.push(body)?))
+    }
+
+    fn drop(&mut self, response: Resource<OutgoingResponse>) -> wasmtime::Result<()> {
+        self.table.delete(response)?;
+        Ok(())
+    }
+}
+
+impl types::HostOutgoingBody for Http<'_> {
+    fn write(
+        &mut self,
+        body: Resource<OutgoingBody>,
+    ) -> wasmtime::Result<Result<Resource<DynOutputStream>, ()>> {
+        let Some(stream) = self.table.get_mut(&body)?.stream() else {
+            return Ok(Err(()));
+        };
+        let stream: DynOutputStream = Box::new(stream);
+        Ok(Ok(self.table.push_child(stream, &body)?))
+    }
+
+    fn finish(
+        &mut self,
+        body: Resource<OutgoingBody>,
+        trailers: Option<Resource<Fields>>,
+    ) -> Result<(), Failure> {
+        let body = self.table.delete(body)?;
+        let trailers = match trailers {
+            Some(trailers) => Some(self.table.delete(trailers)?.into_map()),
+            None => None,
+        };
+        Ok(body.finish(trailers)?)
+    }
+
+    fn drop(&mut self, body: Resource<OutgoingBody>) -> wasmtime::Result<()> {
+        self.table.delete(body)?;
+        Ok(())
+    }
+}
+
+/// What `future-incoming-response.get` gives.
+type Response = Result<Result<Resource<IncomingResponse>, ErrorCode>, ()>;
+
+impl types::HostFutureIncomingResponse for Http<'_> {
+    fn subscribe(
+        &mut self,
+        response: Resource<FutureIncomingResponse>,
+    ) -> wasmtime::Result<Resource<DynPollable>> {
+        subscribe(self.table, response)
+    }
+
+    fn get(
+        &mut self,
+        response: Resource<FutureIncomingResponse>,
+    ) -> wasmtime::Result<Option<Response>> {
+        let future = self.table.get_mut(&response)?;
+        future.settle();
+        if matches!(future, FutureIncomingResponse::Waiting(_)) {
+            return Ok(None);
+        }
+        match std::mem::replace(future, FutureIncomingResponse::Taken) {
+            FutureIncomingResponse::Ready(Ok(response)) => {
+                Ok(Some(Ok(Ok(self.table.push(response)?))))
+            }
+            FutureIncomingResponse::Ready(Err(code)) => Ok(Some(Ok(Err(code)))),
+            FutureIncomingResponse::Waiting(_) | FutureIncomingResponse::Taken => Ok(Some(Err(()))),
+        }
+    }
+
+    fn drop(&mut self, response: Resource<FutureIncomingResponse>) -> wasmtime::Result<()> {
+        self.table.delete(response)?;
+        Ok(())
+    }
+}
+
+impl outgoing_handler::Host for Http<'_> {
+    fn handle(
+        &mut self,
+        request: Resource<OutgoingRequest>,
+        options: Option<Resource<RequestOptions>>,
+    ) -> Result<Resource<FutureIncomingResponse>, Failure> {
+        let request = self.table.delete(request)?;
+        let options = match options {
+            Some(options) => self.table.delete(options)?,
+            None => RequestOptions::default(),
+        };
+        let way = self.way.ok_or(ErrorCode::HttpRequestDenied)?;
+        let response = client::send(way, request, &options)?;
+        let future = FutureIncomingResponse::Waiting(response);
+        Ok(self.table.push(future)?)
+    }
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Instances of a component that answers HTTP requests: a store for each request, and one budget of memory for all.
+
+use std::time::Duration;
+
+use enarx_configuration::{Configuration, Serve};
+use enarx_http::{Http, ProxyPre, Settings, Way};
+use enarx_wasi::budget::Budget;
+use enarx_wasi::context::{Context, Surroundings};
+use enarx_wasi::port::{Port, Spawner};
+use enarx_wasi::preview2::Preview2;
+use wasmtime::component::{Component, Linker};
+use wasmtime::error::Context as _;
+use wasmtime::{Engine, Store};
+
+use crate::limits::Limits;
+use crate::pool::Pool;
+use crate::run::State;
+
+/// The interface by which a component answers requests.
+const HANDLER: &str = "wasi:http/incoming-handler";
+
+/// True if a component answers HTTP requests.
+pub fn is_server(engine: &Engine, component: &Component) -> bool {
+    let component_type = component.component_type();
+    let mut exports = component_type.exports(engine);
+    exports.any(|(name, _)| {
+        name.split_once('@')
+            .is_some_and(|(name, _)| name == HANDLER)
+    })
+}
+
+/// The error of an application that is to serve and cannot.
+pub fn no_server() -> wasmtime::Error {
+    wasmtime::format_err!(
+        "it answers no HTTP requests: it exports no {HANDLER}@0.2; run programs with `enarx run`"
+    )
+}
+
+/// The error of an application that is to run and is a server.
+pub fn not_a_command() -> wasmtime::Error {
+    wasmtime::format_err!("it answers HTTP requests ({HANDLER}): use `enarx serve`")
+}
+
+/// Instructions of a turn: some milliseconds.
+const TURN: u64 = 5_000_000;
+
+/// True if requests that compute are to take turns. Counting their instructions costs up to half of their speed, so it is
+/// done where there is a limit of time that has to be kept.
+pub fn takes_turns(bounds: &Serve) -> bool {
+    bounds.timeout.is_some()
+}
+
+/// The bounds of the configuration, and of the pool.
+pub fn settings(bounds: &Serve, pool: &Pool) -> Settings {
+    Settings {
+        requests: pool.instances(),
+        timeout: bounds.timeout.map(Duration::from_millis),
+        grace: Duration::from_millis(bounds.grace),
+    }
+}
+
+/// Links a component, once for all instances.
+///
+/// # Errors
+/// When it is not a server, or imports what is not offered.
+pub fn link(engine: &Engine, component: &Component) -> wasmtime::Result<ProxyPre<State<Preview2>>> {
+    if !is_server(engine, component) {
+        return Err(no_server());
+    }
+    let mut linker = Linker::new(engine);
+    enarx_http::add_to_linker(&mut linker, component)?;
+    ProxyPre::new(linker.instantiate_pre(component)?)
+}
+
+impl enarx_http::View for State<Preview2> {
+    fn http(&mut self) -> Http<'_> {
+        Http {
+            table: self.wasi.table(),
+            way: self.way.as_ref(),
+        }
+    }
+}
+
+/// What all instances are made of.
+pub struct Instances {
+    engine: Engine,
+    port: Port,
+    configuration: Configuration,
+    budget: Budget,
+    surroundings: Surroundings,
+}
+
+impl Instances {
+    /// Instances in these surroundings, which take memory from `budget`.
+    pub fn new(
+        engine: &Engine,
+        port: &Port,
+        configuration: &Configuration,
+        budget: Budget,
+        surroundings: Surroundings,
+    ) -> Self {
+        Self {
+            engine: engine.clone(),
+            port: port.clone(),
+            configuration: configuration.clone(),
+            budget,
+            surroundings,
+        }
+    }
+}
+
+impl enarx_http::Instances for Instances {
+    type State = State<Preview2>;
+
+    fn store(&self, spawner: &Spawner) -> wasmtime::Result<Store<State<Preview2>>> {
+        let context = Context::new(
+            &self.port,
+            &self.configuration,
+            &self.budget,
+            self.surroundings.clone(),
+        )
+        .context("the delivered files do not fit in the Keep: give it more memory")?;
+        let state = State {
+            wasi: Preview2::new(context),
+            way: Some(Way {
+                port: self.port.clone(),
+                network: self.configuration.network.clone(),
+                spawner: spawner.clone(),
+            }),
+            limits: Limits::new(&self.configuration.limits, self.budget.clone()),
+        };
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.limits);
+        if self.configuration.serve.as_ref().is_some_and(takes_turns) {
+            store.set_fuel(u64::MAX)?;
+            store.fuel_async_yield_interval(Some(TURN))?;
+        }
+        Ok(store)
+    }
+}
