@@ -6,8 +6,8 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Erratum, NetPort, PathBeneath,
-    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Erratum, LandlockStatus, NetPort,
+    PathBeneath, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
 use super::ConfineError;
@@ -15,18 +15,46 @@ use super::ConfineError;
 /// The newest interface whose rights are used; what an older kernel lacks is left out. It has the right to
 /// connect to a socket by its path (Linux, include/uapi/linux/landlock.h, `LANDLOCK_ACCESS_FS_RESOLVE_UNIX`).
 const NEWEST: ABI = ABI::V9;
-/// The oldest interface that counts as confinement (Linux 5.13).
-pub const FLOOR: ABI = ABI::V1;
+/// The oldest interface that counts as confinement in full (Linux 6.2): from it on a file that may only be read
+/// cannot be cut, which open(2) does with `O_RDONLY | O_TRUNC`. What newer interfaces forbid besides (TCP,
+/// ioctl(2), signals, Unix sockets) is forbidden by the filters of system calls as well.
+pub const FLOOR: ABI = ABI::V3;
 
 /// Landlock's enforcement for a thread now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enforcement {
-    /// All rules of this version hold.
+    /// All rules hold for which nothing else stands in.
     Full,
-    /// The kernel is too old for some of the rules; the others hold.
+    /// The kernel is older than [`FLOOR`]: some of those rules hold.
     Partial,
     /// The kernel has no Landlock.
     None,
+}
+
+impl Enforcement {
+    /// The enforcement by a kernel with this interface.
+    const fn of(abi: ABI) -> Self {
+        match abi {
+            ABI::Unsupported => Self::None,
+            older if (older as i32) < FLOOR as i32 => Self::Partial,
+            _ => Self::Full,
+        }
+    }
+
+    /// Tells if it counts as confinement.
+    #[must_use]
+    pub const fn holds(self) -> bool {
+        matches!(self, Self::Full)
+    }
+
+    /// Names what holds, or what is missing if it does not.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full | Self::None => "Landlock",
+            Self::Partial => "Landlock as of Linux 6.2",
+        }
+    }
 }
 
 /// The part of TCP that stays allowed.
@@ -81,10 +109,10 @@ pub fn restrict<'a>(
         rules = rules.add_rule(PathBeneath::new(directory, access))?;
     }
     let status = rules.restrict_self()?;
-    Ok(match status.ruleset {
-        RulesetStatus::FullyEnforced => Enforcement::Full,
-        RulesetStatus::PartiallyEnforced => Enforcement::Partial,
-        RulesetStatus::NotEnforced => Enforcement::None,
+    Ok(match (status.ruleset, status.landlock) {
+        (RulesetStatus::NotEnforced, _) => Enforcement::None,
+        (_, LandlockStatus::Available { effective_abi, .. }) => Enforcement::of(effective_abi),
+        _ => Enforcement::None,
     })
 }
 
@@ -112,4 +140,27 @@ fn handled(tcp: bool) -> Result<Ruleset, ConfineError> {
         rules = rules.handle_access(AccessNet::from_all(NEWEST))?;
     }
     Ok(rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_that_lets_files_be_cut_does_not_count_in_full() {
+        let cuts = |abi| !AccessFs::from_all(abi).contains(AccessFs::Truncate);
+        for abi in [ABI::V1, ABI::V2, ABI::V3, ABI::V4, ABI::V5, ABI::V6, NEWEST] {
+            let found = Enforcement::of(abi);
+            let expected = if cuts(abi) {
+                Enforcement::Partial
+            } else {
+                Enforcement::Full
+            };
+            assert_eq!((found, found.holds()), (expected, !cuts(abi)), "{abi:?}");
+        }
+        let none = Enforcement::of(ABI::Unsupported);
+        assert_eq!((none, none.holds()), (Enforcement::None, false));
+        // The remedy differs: another kernel, or a parameter of this one.
+        assert_ne!(none.name(), Enforcement::Partial.name());
+    }
 }

@@ -169,10 +169,11 @@ pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, Laun
         let allowed = filter::serving_process(services, doorbell, listener, runtime);
         let granted = directories.iter().map(|(fd, ro)| (fd.as_fd(), *ro));
         let landlock = process::confine(granted, Tcp::granted(services.network.tcp), allowed)?;
-        confinement.push(Confined::new(
-            "Landlock around what serves it",
-            landlock != Enforcement::None,
-        ));
+        let name = match landlock {
+            Enforcement::Partial => landlock.name(),
+            Enforcement::Full | Enforcement::None => "Landlock around what serves it",
+        };
+        confinement.push(Confined::new(name, landlock.holds()));
         gate.pass(&confinement);
     }
 
