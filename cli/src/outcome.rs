@@ -75,6 +75,12 @@ fn show_timings(report: &Report) {
             confined.collect::<Vec<_>>().join(", ")
         );
     }
+    if !report.unlimited.is_empty() {
+        say!(
+            "enarx: this machine does not limit the guest's {}",
+            report.unlimited.join(", ")
+        );
+    }
 }
 
 /// Writes the report as JSON.

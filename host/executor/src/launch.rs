@@ -207,6 +207,9 @@ pub struct Report {
     pub counters: Vec<Counter>,
     /// How the threads and processes that serve the Keep are confined.
     pub confinement: Vec<Confined>,
+    /// Limits of the guest's CPU that this machine does not offer: what a Keep may have without end.
+    #[serde(default)]
+    pub unlimited: Vec<Cow<'static, str>>,
     /// Corrections that the secure processor's firmware made to the CPUID page, in words.
     pub corrections: Vec<String>,
     /// Threads that hang in a system call and were left behind.

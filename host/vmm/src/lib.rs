@@ -158,6 +158,7 @@ fn run_on(machine: VmLaunch, platform_launch: impl PlatformLaunch) -> Result<Run
         phases: timeline.phases(),
         counters: keep.counters().chain(emulated).collect(),
         confinement: keep.confinement(),
+        unlimited: keep.unlimited(),
         corrections,
         left_behind,
     };

@@ -11,6 +11,7 @@ use kvm_ioctls::VcpuFd;
 
 use crate::error::KvmError;
 use crate::snp::exits::Exit;
+use crate::vm::limits::Limits;
 use crate::vm::memory::GuestMemory;
 use crate::vm::vcpu::Vcpu;
 use enarx_confine::seccomp::Allow;
@@ -67,6 +68,11 @@ pub trait Platform: Send + Sync {
     /// Tells if the microkernel counts entries from user code where the host sees it.
     fn counts_entries(&self) -> bool {
         false
+    }
+
+    /// The limits of the guest's CPU; `None` if KVM was not asked for any.
+    fn limits(&self) -> Option<Limits> {
+        None
     }
 
     /// vCPU `id` is about to run.

@@ -17,6 +17,7 @@ use crate::launch::VmLaunch;
 use crate::launched::{KeepSize, Launched, Timeline, create_vm, is_pvm};
 use crate::vm::cpuid::Cpu;
 use crate::vm::image::Load;
+use crate::vm::limits::{self, Limits};
 use crate::vm::memory::GuestMemory;
 use crate::vm::vcpu::Vcpu;
 use crate::vm::vcpu_ops;
@@ -32,9 +33,14 @@ struct Plain {
     state: FirstState,
     /// See [`vcpu_ops::split_interrupts`].
     split_interrupts: bool,
+    limits: Limits,
 }
 
 impl Platform for Plain {
+    fn limits(&self) -> Option<Limits> {
+        Some(self.limits)
+    }
+
     fn control_calls(&self) -> Vec<Allow> {
         vec![Allow::ioctl(&[CREATE_VCPU, SET_MEMORY]).descriptor(0, self.vm.as_raw_fd())]
     }
@@ -99,6 +105,7 @@ pub(crate) fn launch(
         };
         let layout = plan.launch(launch.images.microkernel, &parameters)?;
         let vm = create_vm(kvm)?;
+        let limits = Limits::set(&vm, &[limits::SEGMENT_BASES]);
         let split_interrupts =
             pvm && size.memory <= vcpu_ops::LOCAL_APIC && kvm.check_extension(Cap::SplitIrqchip);
         if split_interrupts {
@@ -112,6 +119,7 @@ pub(crate) fn launch(
             cpu,
             state: layout.state,
             split_interrupts,
+            limits,
         };
         let first = platform.vcpu(0)?;
         timeline.mark("machine");

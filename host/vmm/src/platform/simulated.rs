@@ -25,10 +25,7 @@ use enarx_snp::ghcb::msr::Request;
 use enarx_snp::ghcb::{Field, MSR_GHCB, exit};
 use enarx_snp::launch::PageType;
 use enarx_snp::vmsa::Vmsa;
-use kvm_bindings::{KVM_MSR_EXIT_REASON_FILTER, KVM_MSR_EXIT_REASON_UNKNOWN, kvm_enable_cap};
-use kvm_ioctls::{
-    Cap, Kvm, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VcpuFd, VmFd,
-};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use zerocopy::FromBytes;
 
 use super::attack::{self, Attack};
@@ -40,6 +37,7 @@ use crate::snp::exits::terminated;
 use crate::snp::guest::POLICY;
 use crate::vm::cpuid::Cpu;
 use crate::vm::image::Load;
+use crate::vm::limits::{self, Limits};
 use crate::vm::memory::GuestMemory;
 use crate::vm::registers::set_msrs;
 use crate::vm::vcpu::Vcpu;
@@ -107,6 +105,7 @@ struct Guest {
     launched: Instant,
     busy: Duration,
     attack: Option<Arc<dyn Attack>>,
+    limits: Limits,
 }
 
 /// The shared windows, as the simulated host reaches them.
@@ -263,6 +262,10 @@ impl Guest {
 }
 
 impl Platform for Guest {
+    fn limits(&self) -> Option<Limits> {
+        Some(self.limits)
+    }
+
     fn calls(&self) -> Vec<Allow> {
         let mut calls = vec![Allow::ioctl(&[SET_MEMORY]).descriptor(0, self.vm.as_raw_fd())];
         if self.attack.is_some() {
@@ -337,30 +340,12 @@ impl Platform for Guest {
     }
 }
 
-/// Has KVM leave the registers of the platform to us.
-fn take_registers(vm: &VmFd) -> Result<(), KvmError> {
-    let mut cap = kvm_enable_cap {
-        cap: Cap::X86UserSpaceMsr as u32,
-        ..kvm_enable_cap::default()
-    };
-    cap.args[0] = u64::from(KVM_MSR_EXIT_REASON_FILTER | KVM_MSR_EXIT_REASON_UNKNOWN);
-    vm.enable_cap(&cap)
-        .map_err(refused("leave registers to the VMM"))?;
-    let (first, count) = REGISTERS;
-    let range = |base, msr_count| MsrFilterRange {
-        flags: MsrFilterRangeFlags::READ | MsrFilterRangeFlags::WRITE,
-        base,
-        msr_count,
-        // A zero bit denies the access to KVM: it comes to us.
-        bitmap: &[0],
-    };
-    vm.set_msr_filter(
-        MsrFilterDefaultAction::ALLOW,
-        &[range(MSR_GHCB, 2), range(first, count)],
-    )
-    .map_err(refused("filter registers"))
-}
-const _: () = assert!(SEV_STATUS == MSR_GHCB + 1);
+// None of the registers that KVM keeps is one of the platform's.
+const _: () = assert!(
+    limits::SEGMENT_BASES.0 + limits::SEGMENT_BASES.1 <= MSR_GHCB
+        && limits::LSTAR.0 + limits::LSTAR.1 <= MSR_GHCB
+        && SEV_STATUS < REGISTERS.0
+);
 
 /// Launches a Keep.
 pub(crate) fn launch(
@@ -432,7 +417,11 @@ pub(crate) fn launch(
         hypervisor.assign(range);
     }
     let vm = create_vm(kvm)?;
-    take_registers(&vm)?;
+    // The registers of the platform are none of KVM's: it leaves them to us.
+    let limits = Limits::set(&vm, &[limits::SEGMENT_BASES, limits::LSTAR]);
+    if !limits.msrs {
+        return Err(KvmError::Lacks("filters of MSRs"));
+    }
     memory
         .register_aliased(&vm, 1 << C_BIT)
         .map_err(refused("map the Keep's memory twice"))?;
@@ -447,6 +436,7 @@ pub(crate) fn launch(
         launched: Instant::now(),
         busy: simulated.busy,
         attack: simulated.attack.clone(),
+        limits,
     };
     let first = platform.vcpu(0)?;
     timeline.mark("machine");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The CPU that a Keep sees: what KVM supports, less what a Keep has no use for.
+//! The CPU that a Keep sees: of what KVM supports, the features that a Keep has a use for, and no others. Features that
+//! KVM gains are none of a Keep's until they are listed here.
 
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 
@@ -25,13 +26,10 @@ pub struct Cpu {
 
 // Feature bits: AMD64 APM volume 3, appendix E; Intel SDM volume 2A, CPUID.
 mod leaf1_ecx {
-    pub const MONITOR: u32 = 1 << 3;
-    pub const PCID: u32 = 1 << 17;
-    pub const X2APIC: u32 = 1 << 21;
-    pub const TSC_DEADLINE: u32 = 1 << 24;
     pub const XSAVE: u32 = 1 << 26;
     pub const OSXSAVE: u32 = 1 << 27;
     pub const RDRAND: u32 = 1 << 30;
+    pub const HYPERVISOR: u32 = 1 << 31;
 }
 mod leaf7_ebx {
     pub const FSGSBASE: u32 = 1 << 0;
@@ -54,31 +52,101 @@ const NATIVE_LEAF1_ECX: u32 = 0x76d8_3203;
 const NATIVE_LEAF7: [u32; 3] = [0xf02f_0329, 0x0000_5f42, 0x0000_0010];
 const NATIVE_LEAF80000001_ECX: u32 = 0x0000_0021;
 
-/// Functions that a program in a Keep has a use for: vendor, features, caches, topology, XSAVE, brand,
-/// address sizes, encryption. The CPUID page has room for 64 entries, with those of the sub-leaves.
-const DESCRIBED: &[u32] = &[
-    0,
-    1,
-    2,
-    4,
-    7,
-    0xb,
-    0xd,
-    0x8000_0000,
-    0x8000_0001,
-    0x8000_0002,
-    0x8000_0003,
-    0x8000_0004,
-    0x8000_0005,
-    0x8000_0006,
-    0x8000_0007,
-    0x8000_0008,
-    0x8000_0019,
-    0x8000_001d,
-    0x8000_001e,
-    0x8000_001f,
-    0x8000_0021,
+/// All bits of a register.
+const ALL: u32 = u32::MAX;
+
+/// A CPUID function, and the bits of EAX, EBX, ECX and EDX that a Keep sees of each of its sub-leaves.
+type Shown = (u32, [u32; 4]);
+
+/// The functions that a program in a Keep has a use for: vendor, features, caches, topology, XSAVE, brand, address
+/// sizes. Of features there are those that CPL3 uses without help of a kernel, and those that the microkernel uses.
+/// Not among them: nested virtualization, performance counters, debug store, last branches, processor trace, enclaves,
+/// transactions, MONITOR, PCID, x2APIC, APIC deadlines, supervisor state components; KVM's own functions. The CPUID
+/// page has room for 64 entries, with those of the sub-leaves.
+const SHOWN: &[Shown] = &[
+    (0, [ALL; 4]),
+    (1, [ALL, ALL, LEAF1_ECX, LEAF1_EDX]),
+    (2, [ALL; 4]),
+    (4, [ALL; 4]),
+    // Without EAX, the number of sub-leaves: no feature of another is shown.
+    (7, [0, LEAF7[0], LEAF7[1], LEAF7[2]]),
+    (0xb, [ALL; 4]),
+    (0xd, [ALL; 4]),
+    (0x8000_0000, [ALL; 4]),
+    (0x8000_0001, [ALL, ALL, LEAF80000001_ECX, LEAF80000001_EDX]),
+    (0x8000_0002, [ALL; 4]),
+    (0x8000_0003, [ALL; 4]),
+    (0x8000_0004, [ALL; 4]),
+    (0x8000_0005, [ALL; 4]),
+    (0x8000_0006, [ALL; 4]),
+    // The time stamps' constant rate.
+    (0x8000_0007, [0, 0, 0, 1 << 8]),
+    // CLZERO, and FXSAVE of error pointers; numbers of threads and their identifiers.
+    (0x8000_0008, [ALL, 1 << 0 | 1 << 2, 0xffff, 0]),
+    (0x8000_0019, [ALL; 4]),
+    (0x8000_001d, [ALL; 4]),
+    (0x8000_001e, [ALL; 4]),
+    // Only as `set_encryption` makes it.
+    (ENCRYPTION, [0; 4]),
+    // Behaviour: no break-points of nested guests, LFENCE that waits, a null selector that clears its base.
+    (0x8000_0021, [1 << 0 | 1 << 2 | 1 << 6, 0, 0, 0]),
 ];
+
+const LEAF1_ECX: u32 =
+    NATIVE_LEAF1_ECX | leaf1_ecx::XSAVE | leaf1_ecx::OSXSAVE | leaf1_ecx::HYPERVISOR;
+/// FPU to APIC (bits 0 to 9), SYSENTER to PSE36 (11 to 17), CLFLUSH, MMX to HTT (23 to 28).
+const LEAF1_EDX: u32 = 0x1f8b_fbff;
+const LEAF7: [u32; 3] = [
+    NATIVE_LEAF7[0] | leaf7_ebx::FSGSBASE | leaf7_ebx::SMEP | leaf7_ebx::SMAP,
+    NATIVE_LEAF7[1] | LEAF7_ECX_UMIP,
+    NATIVE_LEAF7[2],
+];
+/// Besides: legacy topology, SSE4A, misaligned SSE, PREFETCHW, topology extensions.
+const LEAF80000001_ECX: u32 = NATIVE_LEAF80000001_ECX | 0x0040_01c2;
+/// FPU to APIC (bits 0 to 9), SYSCALL to PSE36 (11 to 17), NX, extended MMX, MMX to fast FXSAVE (23 to 25), 1 GiB
+/// pages, RDTSCP, long mode.
+const LEAF80000001_EDX: u32 = 0x2fd3_fbff;
+
+/// Highest standard and extended function that a Keep sees.
+const HIGHEST: [u32; 2] = [0xd, 0x8000_0021];
+
+/// XSAVEOPT, XSAVEC and XGETBV of 1: without XSAVES, which is CPL0's (AMD64 APM volume 3, appendix E.3.8).
+const XSAVE_FEATURES: u32 = 0b0111;
+
+/// The bits of an entry's registers that a Keep sees; `None` if it sees nothing of it.
+fn shown(function: u32, index: u32) -> Option<[u32; 4]> {
+    let (_, registers) = SHOWN.iter().find(|(known, _)| *known == function)?;
+    let [known, ..] = XCR0_KNOWN.to_le_bytes().map(u32::from);
+    match (function, index) {
+        (ENCRYPTION, _) => None,
+        (7, 1..) => None,
+        // State components.
+        (0xd, 0) => Some([known, ALL, ALL, 0]),
+        (0xd, 1) => Some([XSAVE_FEATURES, ALL, 0, 0]),
+        (0xd, 2..) => (XCR0_KNOWN.checked_shr(index).unwrap_or(0) & 1 == 1).then_some([ALL; 4]),
+        _ => Some(*registers),
+    }
+}
+
+/// Leaves in a CPU what a Keep sees of it.
+fn show(cpuid: &mut CpuId) {
+    cpuid.retain(|entry| shown(entry.function, entry.index).is_some());
+    for entry in cpuid.as_mut_slice() {
+        let Some([eax, ebx, ecx, edx]) = shown(entry.function, entry.index) else {
+            continue;
+        };
+        entry.eax &= eax;
+        entry.ebx &= ebx;
+        entry.ecx &= ecx;
+        entry.edx &= edx;
+        let [standard, extended] = HIGHEST;
+        match entry.function {
+            0 => entry.eax = entry.eax.min(standard),
+            0x8000_0000 => entry.eax = entry.eax.min(extended),
+            _ => {}
+        }
+    }
+}
 
 /// x87, SSE, AVX, and the three parts of AVX-512 (Intel SDM volume 1, section 13.1).
 const XCR0_KNOWN: u64 = 0b1110_0111;
@@ -117,14 +185,14 @@ impl Cpu {
         let mut lacks_nx = Some("NX in the guest's CPU");
         let mut huge_pages = false;
         let mut lacks_base = Some("FSGSBASE in the guest's CPU");
+        if pvm {
+            cpuid.as_mut_slice().iter_mut().for_each(add_native);
+        }
+        show(&mut cpuid);
         for entry in cpuid.as_mut_slice() {
-            if pvm {
-                add_native(entry);
-            }
             match (entry.function, entry.index) {
                 (1, _) => {
-                    use leaf1_ecx::{MONITOR, OSXSAVE, PCID, RDRAND, TSC_DEADLINE, X2APIC, XSAVE};
-                    entry.ecx &= !(MONITOR | PCID | X2APIC | TSC_DEADLINE);
+                    use leaf1_ecx::{OSXSAVE, RDRAND, XSAVE};
                     if entry.ecx & (RDRAND | XSAVE) == RDRAND | XSAVE {
                         entry.ecx |= OSXSAVE;
                         lacks = None;
@@ -218,7 +286,7 @@ impl Cpu {
         let mut page = CpuidPage::default();
         for entry in self.cpuid.as_slice() {
             let registers = [entry.eax, entry.ebx, entry.ecx, entry.edx];
-            if !DESCRIBED.contains(&entry.function) || registers == [0; 4] {
+            if registers == [0; 4] {
                 continue;
             }
             // The size of the XSAVE area depends on XCR0: the page has that after reset, and the guest
@@ -253,7 +321,7 @@ impl Cpu {
         for entry in cpuid.as_mut_slice() {
             match entry.function {
                 1 => entry.ebx = (entry.ebx & 0x00ff_ffff) | (vcpu << 24),
-                0xb | 0x1f => entry.edx = vcpu,
+                0xb => entry.edx = vcpu,
                 0x8000_001e => entry.eax = vcpu,
                 _ => {}
             }
@@ -290,5 +358,118 @@ mod tests {
         }
         let avx = found(0xd, 2).unwrap();
         assert_eq!((avx.xcr0_in.get(), avx.ebx.get()), (0, 576));
+    }
+
+    /// A CPU that has everything.
+    fn everything() -> CpuId {
+        let functions = (0..0x20)
+            .chain(0x4000_0000..0x4000_0010)
+            .chain(0x8000_0000..0x8000_0030);
+        let entries: Vec<_> = functions
+            .flat_map(|function| {
+                (0..if function == 0xd { 20 } else { 2 }).map(move |index| (function, index))
+            })
+            .map(|(function, index)| kvm_cpuid_entry2 {
+                function,
+                index,
+                eax: ALL,
+                ebx: ALL,
+                ecx: ALL,
+                edx: ALL,
+                ..kvm_cpuid_entry2::default()
+            })
+            .collect();
+        CpuId::from_entries(&entries).unwrap()
+    }
+
+    #[test]
+    fn a_guest_sees_no_feature_that_opens_more_of_the_host_s_kernel() {
+        let mut cpuid = everything();
+        show(&mut cpuid);
+        let register = |function, index, register: usize| {
+            let mut entries = cpuid.as_slice().iter();
+            let entry = entries.find(|entry| (entry.function, entry.index) == (function, index));
+            entry.map_or(0, |entry| {
+                [entry.eax, entry.ebx, entry.ecx, entry.edx][register]
+            })
+        };
+        let [eax, ebx, ecx, edx] = [0, 1, 2, 3];
+        // Function, register and bit of: VMX, SVM, SKINIT; debug store, PDCM; MONITOR, MWAITX; x2APIC, deadlines;
+        // SGX, HLE, RTM, processor trace, PKU, LA57, ENQCMD, last branches, AMX; IBS, counters of core, north bridge
+        // and cache; XSAVES.
+        for (function, index, at, bit) in [
+            (1, 0, ecx, 5),
+            (0x8000_0001, 0, ecx, 2),
+            (0x8000_0001, 0, ecx, 12),
+            (1, 0, ecx, 2),
+            (1, 0, edx, 21),
+            (1, 0, ecx, 15),
+            (1, 0, ecx, 3),
+            (0x8000_0001, 0, ecx, 29),
+            (1, 0, ecx, 21),
+            (1, 0, ecx, 24),
+            (7, 0, ebx, 2),
+            (7, 0, ebx, 4),
+            (7, 0, ebx, 11),
+            (7, 0, ebx, 25),
+            (7, 0, ecx, 3),
+            (7, 0, ecx, 16),
+            (7, 0, ecx, 29),
+            (7, 0, edx, 19),
+            (7, 0, edx, 24),
+            (0x8000_0001, 0, ecx, 10),
+            (0x8000_0001, 0, ecx, 23),
+            (0x8000_0001, 0, ecx, 24),
+            (0x8000_0001, 0, ecx, 28),
+            (0xd, 1, eax, 3),
+        ] {
+            assert_eq!(
+                register(function, index, at) >> bit & 1,
+                0,
+                "{function:x} {at} {bit}"
+            );
+        }
+        // Counters of both vendors, enclaves, trace, AMX, KVM's functions, nested SVM and IBS, encryption of the host's.
+        for function in [
+            0xa,
+            0x12,
+            0x14,
+            0x1c,
+            0x1d,
+            0x1e,
+            0x4000_0000,
+            0x4000_0001,
+            0x8000_000a,
+            0x8000_001b,
+            ENCRYPTION,
+            0x8000_0022,
+        ] {
+            assert!(
+                cpuid
+                    .as_slice()
+                    .iter()
+                    .all(|entry| entry.function != function),
+                "{function:x}"
+            );
+        }
+        assert!(register(0, 0, eax) < 0xe && register(0x8000_0000, 0, eax) < 0x8000_0022);
+        // State components: XCR0's of this file, and none of a supervisor's.
+        assert_eq!(
+            (u64::from(register(0xd, 0, eax)), register(0xd, 0, edx)),
+            (XCR0_KNOWN, 0)
+        );
+        let components: Vec<_> = cpuid
+            .as_slice()
+            .iter()
+            .filter(|entry| entry.function == 0xd)
+            .collect();
+        let components: Vec<_> = components.iter().map(|entry| entry.index).collect();
+        assert_eq!(components, [0, 1, 2, 5, 6, 7]);
+        // And it sees what it needs.
+        assert_ne!(
+            register(1, 0, ecx) & (leaf1_ecx::XSAVE | leaf1_ecx::RDRAND),
+            0
+        );
+        assert_eq!(register(7, 0, ebx) & NATIVE_LEAF7[0], NATIVE_LEAF7[0]);
     }
 }

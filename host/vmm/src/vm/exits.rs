@@ -7,6 +7,7 @@
 //! of the Keep are performed, so the end comes whatever the Keep asks for. It is confined if its whole process
 //! is ([`Keep::confine_process`]); otherwise it shares memory with threads that are.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,10 +24,12 @@ use enarx_executor::poller::{Poller, Traffic};
 use enarx_executor::refused::{Refusals, Refused, RefusedCalls};
 use enarx_executor::{Progress, SharedExecutor};
 use enarx_exits::{ExitFunction, FaultReport, LOG_BYTES, PORT};
+use kvm_bindings::KVM_EXIT_X86_BUS_LOCK;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use zerocopy::IntoBytes;
 
 use super::confinement::Confinement;
+use super::limits::Limits;
 use super::memory::GuestMemory;
 use super::vcpu::Vcpu;
 use super::vcpu_ops;
@@ -190,13 +193,22 @@ impl Keep {
 
     /// How the vCPU threads are confined.
     pub fn confinement(&self) -> Vec<Confined> {
-        let landlock = self
-            .landlock
-            .get()
-            .is_some_and(|landlock| *landlock != Enforcement::None);
-        [("seccomp", true), ("Landlock", landlock)]
+        let landlock = self.landlock.get().copied().unwrap_or(Enforcement::None);
+        let limits = self.platform.limits();
+        [("seccomp", true), (landlock.name(), landlock.holds())]
+            .into_iter()
+            .chain(limits.map(|limits| ("filter of MSRs", limits.msrs)))
             .map(|(by, holds)| Confined::new(by, holds))
-            .into()
+            .collect()
+    }
+
+    /// Limits of the guest's CPU that KVM does not offer.
+    pub fn unlimited(&self) -> Vec<Cow<'static, str>> {
+        let limits = self.platform.limits().into_iter();
+        limits
+            .flat_map(Limits::missing)
+            .map(Cow::Borrowed)
+            .collect()
     }
 
     /// Confines the calling thread and does its work. A thread that cannot be confined, or panics, ends the
@@ -504,6 +516,9 @@ fn unhandled(exit: VcpuExit<'_>) -> UnhandledExit {
         }),
         VcpuExit::MemoryFault { flags, gpa, size } => {
             UnhandledExit::Snp(Exit::MemoryFault { flags, gpa, size })
+        }
+        VcpuExit::Unsupported(KVM_EXIT_X86_BUS_LOCK) => {
+            UnhandledExit::Other("a lock of the bus".into())
         }
         exit => UnhandledExit::Other(format!("{exit:x?}")),
     }

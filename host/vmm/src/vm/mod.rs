@@ -9,6 +9,7 @@ pub(crate) mod cpuid;
 pub(crate) mod exits;
 pub(crate) mod file_part;
 pub(crate) mod image;
+pub(crate) mod limits;
 pub(crate) mod memory;
 pub mod registers;
 pub(crate) mod stats;
