@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -172,6 +174,30 @@ fn a_keep_gets_no_descriptors_that_the_command_inherited() {
                 let target = fs::read_link(descriptor.unwrap().path()).unwrap_or_default();
                 assert_ne!(target.to_str(), Some(&*name), "{backend}");
             }
+        }
+    }
+}
+
+/// Abstract Unix sockets belong to a network namespace, and are seen by all of its processes: by those of a Keep only
+/// if something of the network is granted.
+#[test]
+fn a_keep_without_network_is_served_in_a_network_namespace_of_its_own() {
+    let name = format!("enarx-jail-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let _listener = UnixListener::bind_addr(&address).unwrap();
+    for backend in backends() {
+        for network in [false, true] {
+            let mut arguments = vec!["-q", "--backend", backend];
+            if network {
+                arguments.extend(["-S", "inherit-network"]);
+            }
+            let command = Running::start(&arguments);
+            let sees = await_keep(&command, backend).into_iter().map(|process| {
+                let sockets = fs::read_to_string(format!("/proc/{process}/net/unix")).unwrap();
+                sockets.contains(&name)
+            });
+            let sees: Vec<bool> = sees.collect();
+            assert_eq!(sees.contains(&true), network, "{backend}: {sees:?}");
         }
     }
 }

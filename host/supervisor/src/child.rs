@@ -20,6 +20,7 @@ use enarx_confine::report::record_violations;
 use enarx_confine::seccomp::{ANY_THREAD, apply, calls, compile};
 use enarx_executor::DESCRIPTORS;
 use enarx_executor::fault::{HostFault, KeepFault, ProcessEnd};
+use enarx_executor::grant::NetworkGrant;
 use enarx_executor::launch::{Confine, Confined, Gate, Jail, Launch, Report, Run};
 use enarx_executor::lookups::{Client, Lookups, channels};
 use enarx_exits::exit_code;
@@ -29,7 +30,7 @@ use rustix::stdio::{dup2_stdin, dup2_stdout, stderr};
 use seccompiler::SeccompAction;
 
 use crate::message::{self, Message};
-use crate::spawn;
+use crate::spawn::{self, Namespaces};
 
 /// Serves the Keep and ends this process, which was just made for it.
 pub fn serve(target: Target, images: &Images, launch: Launch, socket: OwnedFd) -> Infallible {
@@ -42,8 +43,10 @@ pub fn serve(target: Target, images: &Images, launch: Launch, socket: OwnedFd) -
             ))
         },
         |(lookups, namespaces)| {
+            let own = in_namespaces(namespaces, launch.grant.network);
+            let with = own.clone();
             let gate = Gate::new(move |confined| {
-                let confined = [confined, &[of_namespaces(namespaces)]].concat();
+                let confined = [confined, &with].concat();
                 let told = message::send(socket, &Message::Confined(confined));
                 if told.is_err() || !message::await_go(socket) {
                     spawn::exit(1);
@@ -52,7 +55,7 @@ pub fn serve(target: Target, images: &Images, launch: Launch, socket: OwnedFd) -
             let confine = Confine::Process(Jail { gate, lookups });
             let mut message = launch_and_serve(target, images, launch, confine);
             if let Message::Ended(run) = &mut message {
-                run.report.confinement.push(of_namespaces(namespaces));
+                run.report.confinement.extend(own);
             }
             message
         },
@@ -62,9 +65,12 @@ pub fn serve(target: Target, images: &Images, launch: Launch, socket: OwnedFd) -
     spawn::exit(0)
 }
 
-/// The namespaces of the process as a way of confining it.
-fn of_namespaces(own: bool) -> Confined {
-    Confined::new("user, PID, IPC and UTS namespaces", own)
+/// The namespaces of the process as ways of confining it. It needs that of the host's network if any is granted.
+fn in_namespaces(has: Namespaces, network: NetworkGrant) -> Vec<Confined> {
+    let own = Confined::new("user, PID, IPC and UTS namespaces", has.own);
+    let without_network = network == NetworkGrant::default();
+    let network = without_network.then(|| Confined::new("network namespace", has.network));
+    [own].into_iter().chain(network).collect()
 }
 
 /// The last message of a process that serves a Keep.
@@ -83,8 +89,8 @@ fn launch_and_serve(target: Target, images: &Images, launch: Launch, confine: Co
 /// Gives up the environment, other descriptors than those of the grant, and core dumps; this process is the first to
 /// go when memory runs out. Where this machine allows namespaces, it returns in a child, the first process of its own.
 ///
-/// Returns the way to look up names, and true if there are namespaces.
-fn give_up(launch: &Launch, socket: BorrowedFd<'static>) -> io::Result<(Lookups, bool)> {
+/// Returns the way to look up names, and the namespaces.
+fn give_up(launch: &Launch, socket: BorrowedFd<'static>) -> io::Result<(Lookups, Namespaces)> {
     // SAFETY: this process has one thread, and nobody reads the environment here.
     unsafe { spawn::clear_environment() };
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
@@ -124,8 +130,8 @@ fn give_up(launch: &Launch, socket: BorrowedFd<'static>) -> io::Result<(Lookups,
         maximum: descriptors,
     };
     setrlimit(Resource::Nofile, descriptors)?;
-    let namespaces = spawn::leave_namespaces();
-    if namespaces {
+    let namespaces = spawn::leave_namespaces(grant.network == NetworkGrant::default());
+    if namespaces.own {
         become_first()?;
     }
     // The supervisor goes by the record.

@@ -80,21 +80,44 @@ pub fn split() -> io::Result<Option<Child>> {
     }
 }
 
-/// Leaves the namespaces of users, processes, IPC and host names; the next child is the first of its processes. False if
-/// this machine does not allow it.
-pub fn leave_namespaces() -> bool {
-    let others = libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+/// Namespaces of its own that a process has got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Namespaces {
+    /// Those of users, processes, IPC and host names; the next child is the first of its processes.
+    pub own: bool,
+    /// That of the network: without any address, and without the abstract Unix sockets of the host.
+    pub network: bool,
+}
+
+/// Leaves the namespaces of users, processes, IPC and host names, and with `network` that of the network, as far as this
+/// machine allows it.
+pub fn leave_namespaces(network: bool) -> Namespaces {
     let (user, group) = (rustix::process::getuid(), rustix::process::getgid());
-    // SAFETY: takes numbers; this process has one thread, and no memory is involved.
-    if unsafe { libc::unshare(libc::CLONE_NEWUSER | others) } == 0 {
-        // A user without a number has no namespaces within this one, which the runtime of a process Keep leaves in turn.
-        let _ = fs::write("/proc/self/setgroups", "deny");
-        let _ = fs::write("/proc/self/uid_map", format!("{0} {0} 1", user.as_raw()));
-        let _ = fs::write("/proc/self/gid_map", format!("{0} {0} 1", group.as_raw()));
-        return true;
+    // A machine may forbid namespaces of users, or networks by their number.
+    for users in [libc::CLONE_NEWUSER, 0] {
+        for networks in [libc::CLONE_NEWNET, 0] {
+            if networks != 0 && !network {
+                continue;
+            }
+            let others = libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+            // SAFETY: takes numbers; this process has one thread, and no memory is involved.
+            if unsafe { libc::unshare(users | networks | others) } != 0 {
+                continue;
+            }
+            if users != 0 {
+                // A user without a number has no namespaces within this one, which the runtime of a process Keep leaves
+                // in turn.
+                let _ = fs::write("/proc/self/setgroups", "deny");
+                let _ = fs::write("/proc/self/uid_map", format!("{0} {0} 1", user.as_raw()));
+                let _ = fs::write("/proc/self/gid_map", format!("{0} {0} 1", group.as_raw()));
+            }
+            return Namespaces {
+                own: true,
+                network: networks != 0,
+            };
+        }
     }
-    // SAFETY: as above.
-    unsafe { libc::unshare(others) == 0 }
+    Namespaces::default()
 }
 
 /// Ends this process at once: what it has is the kernel's to take down.

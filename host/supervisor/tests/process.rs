@@ -55,6 +55,12 @@ fn the_network_works_where_it_is_granted() {
         };
         let run = supervised(launch);
         assert_eq!(run.outcome, Outcome::Exit(code), "{:?}", run.report);
+        // What needs no network has none to speak into.
+        let mut ways = run.report.confinement.iter();
+        let apart = ways.find(|way| way.by == "network namespace");
+        let granted = tcp || udp || name_lookup;
+        assert_eq!(apart.is_none(), granted, "{:?}", run.report);
+        assert!(apart.is_none_or(|way| way.holds), "{:?}", run.report);
     }
 }
 
