@@ -20,6 +20,7 @@ use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
 use enarx_executor::launch::{Confined, Launch, Objects};
 use enarx_executor::refused::RefusedCalls;
 use enarx_vmm::launch::Measured;
+use rustix::fs::{Mode, OFlags};
 
 use crate::attest::Attestation;
 use crate::failure::{self, Exit, Failure};
@@ -103,8 +104,9 @@ pub struct KeepArguments {
     #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
     variables: Vec<(String, String)>,
 
-    /// Give the program a directory, read-only with :ro at the end [env: ENARX_DIR, one per line]
-    #[arg(long = "dir", value_name = "HOST[::GUEST][:ro]", value_parser = values::directory)]
+    /// Give the program a directory, read-only with :ro at the end, or :quota=SIZE by which it may make it fuller
+    /// [env: ENARX_DIR, one per line]
+    #[arg(long = "dir", value_name = "HOST[::GUEST][:ro|:quota=SIZE]", value_parser = values::directory)]
     directories: Vec<Directory>,
 
     /// Memory of the Keep, the compiler's included; at least 64M, in a virtual machine at most 400G
@@ -666,11 +668,16 @@ fn open_directory(directory: &Directory) -> Result<GrantedDirectory, Failure> {
             ),
         )
     };
-    let opened = File::open(host).map_err(|error| wrong(&describe(&error)))?;
+    // A pipe that has this name is not waited for.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(host, flags, Mode::empty())
+        .map(File::from)
+        .map_err(|error| wrong(&describe(&error.into())))?;
     match opened.metadata() {
         Ok(metadata) if metadata.is_dir() => Ok(GrantedDirectory {
             directory: opened.into(),
             read_only: directory.read_only,
+            quota: directory.quota,
         }),
         Ok(_) => Err(wrong("it is not a directory")),
         Err(error) => Err(wrong(&describe(&error))),

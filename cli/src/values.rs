@@ -57,10 +57,16 @@ pub struct Directory {
     pub host: PathBuf,
     pub guest: String,
     pub read_only: bool,
+    /// Bytes by which the application may make it fuller.
+    pub quota: Option<u64>,
 }
 
-/// `host::guest`, or `host` alone; `:ro` at the end makes it read-only.
+/// `host::guest`, or `host` alone; `:ro` at the end makes it read-only, `:quota=` and a size sets a bound.
 pub fn directory(text: &str) -> Result<Directory, String> {
+    let (text, quota) = match text.rsplit_once(":quota=") {
+        Some((text, bytes)) => (text, Some(size(bytes)?)),
+        None => (text, None),
+    };
     let (paths, read_only) = match text.strip_suffix(":ro") {
         Some(paths) => (paths, true),
         None => (text.strip_suffix(":rw").unwrap_or(text), false),
@@ -72,10 +78,14 @@ pub fn directory(text: &str) -> Result<Directory, String> {
                 .to_owned(),
         );
     }
+    if read_only && quota.is_some() {
+        return Err("a directory that refuses changes needs no quota: write :ro alone".to_owned());
+    }
     Ok(Directory {
         host: host.into(),
         guest: guest.to_owned(),
         read_only,
+        quota,
     })
 }
 
@@ -161,6 +171,17 @@ mod tests {
         assert_eq!(parsed("a"), Ok(("a".into(), "a".into(), false)));
         assert_eq!(parsed("a:ro"), Ok(("a".into(), "a".into(), true)));
         for wrong in ["", "::b", "a::", ":ro"] {
+            assert!(directory(wrong).is_err(), "{wrong}");
+        }
+        let quota = |text| directory(text).map(|d| (d.host, d.guest, d.quota));
+        let bytes = Some(10 << 20);
+        assert_eq!(
+            quota("a::/b:quota=10M"),
+            Ok(("a".into(), "/b".into(), bytes))
+        );
+        assert_eq!(quota("a:rw:quota=10M"), Ok(("a".into(), "a".into(), bytes)));
+        assert_eq!(quota("a"), Ok(("a".into(), "a".into(), None)));
+        for wrong in ["a:quota=", "a:quota=x", "a:ro:quota=1M", ":quota=1M"] {
             assert!(directory(wrong).is_err(), "{wrong}");
         }
     }

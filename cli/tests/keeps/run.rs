@@ -287,6 +287,28 @@ fn directories_are_given_and_nothing_else() {
 }
 
 #[test]
+fn directories_have_quotas() {
+    for backend in backends() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("input"), "contents").unwrap();
+        let run_with = |quota: &str| {
+            let granted = format!("{}::/data:quota={quota}", directory.path().display());
+            run(backend, &["--dir", &granted, &path("files.wat")])
+        };
+        // The program copies eight bytes into a new file: a block for its name and one for its contents.
+        let refused = run_with("4K");
+        // `nospc` of WASI.
+        assert_eq!(refused.status.code(), Some(51), "{refused:?}");
+        let output = directory.path().join("output");
+        assert_eq!(fs::read(&output).unwrap_or_default(), b"", "{backend}");
+        let _ = fs::remove_file(&output);
+        let copied = run_with("8K");
+        assert_eq!(copied.status.code(), Some(0), "{copied:?}");
+        assert_eq!(fs::read(&output).unwrap(), b"contents", "{backend}");
+    }
+}
+
+#[test]
 fn memory_is_limited() {
     for backend in backends() {
         let times = |arguments: &[&str]| {
@@ -467,6 +489,11 @@ fn wrong_files_are_one_sentence() {
     assert_sentence(&absent, 66, &["/nowhere", "No such file", "--dir"]);
     let regular = run(backend, &["--dir", &module, &module]);
     assert_sentence(&regular, 66, &["not a directory"]);
+    let pipe = directory.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let pipe = run(backend, &["--dir", pipe.to_str().unwrap(), &module]);
+    assert_sentence(&pipe, 66, &["not a directory"]);
     // One colon, as other commands have it.
     let colon = format!("{}:/data", directory.path().display());
     let colon = run(backend, &["--dir", &colon, &module]);

@@ -22,6 +22,7 @@ use zerocopy::IntoBytes;
 
 use super::buffer::Buffer;
 use super::handles::{Node, Object};
+use super::quota::{self, blocks};
 use super::{Answer, Executor, Result, status};
 
 /// How every path is resolved (openat2(2)).
@@ -55,15 +56,18 @@ impl Executor {
                 offset,
                 length,
             } => {
-                let file = writable(self.handles.file(handle)?)?;
+                let node = self.handles.file(handle)?;
+                let file = writable(node)?;
                 let buffer = buffer(length)?;
-                let count = self.repeat(|| buffer.write_at(file, offset))?;
-                Ok(Answer::value(count))
+                let write = || self.repeat(|| buffer.write_at(file, offset));
+                Ok(Answer::value(growing(node, Some(offset), length, write)?))
             }
             Call::Append { handle, length } => {
-                let file = writable(self.handles.file(handle)?)?;
+                let node = self.handles.file(handle)?;
+                let file = writable(node)?;
                 let buffer = buffer(length)?;
-                Ok(Answer::value(self.repeat(|| buffer.append(file))?))
+                let append = || self.repeat(|| buffer.append(file));
+                Ok(Answer::value(growing(node, None, length, append)?))
             }
             Call::Stat { handle } => {
                 let record = match self.handles.get(handle)? {
@@ -86,10 +90,15 @@ impl Executor {
                 self.reply_stat(slot, &record)
             }
             Call::SetSize { handle, size } => {
-                let file = writable(self.handles.file(handle)?)?;
+                let node = self.handles.file(handle)?;
+                let file = writable(node)?;
                 // ftruncate(2) takes a signed size.
                 let size = i64::try_from(size).map_err(|_| Status::FileTooLarge)?;
-                fs::ftruncate(file, size.unsigned_abs()).map_err(status)?;
+                let size = size.unsigned_abs();
+                let before = counted(node)?;
+                let more = blocks(size).saturating_sub(before);
+                node.adding(more, || fs::ftruncate(file, size).map_err(status))?;
+                node.give_back(before.saturating_sub(blocks(size)));
                 Ok(Answer::default())
             }
             Call::SetTimes { handle, atim, mtim } => {
@@ -139,21 +148,29 @@ impl Executor {
             }
             Call::CreateDir { dir, path_length } => {
                 let path = self.path(slot, 0, path_length)?;
-                let place = Place::below(writable(self.handles.directory(dir)?)?, &path)?;
-                fs::mkdirat(place.parent(), &place.name, Mode::from_raw_mode(0o777))
-                    .map_err(status)?;
+                let dir = self.handles.directory(dir)?;
+                let place = Place::below(writable(dir)?, &path)?;
+                let mode = Mode::from_raw_mode(0o777);
+                dir.adding(quota::NAME, || {
+                    fs::mkdirat(place.parent(), &place.name, mode).map_err(status)
+                })?;
                 Ok(Answer::default())
             }
             Call::RemoveDir { dir, path_length } => {
                 let path = self.path(slot, 0, path_length)?;
-                let place = Place::below(writable(self.handles.directory(dir)?)?, &path)?;
+                let dir = self.handles.directory(dir)?;
+                let place = Place::below(writable(dir)?, &path)?;
                 fs::unlinkat(place.parent(), &place.name, AtFlags::REMOVEDIR).map_err(status)?;
+                dir.give_back(quota::NAME);
                 Ok(Answer::default())
             }
             Call::Unlink { dir, path_length } => {
                 let path = self.path(slot, 0, path_length)?;
-                let place = Place::below(writable(self.handles.directory(dir)?)?, &path)?;
+                let dir = self.handles.directory(dir)?;
+                let place = Place::below(writable(dir)?, &path)?;
+                let freed = self.freed_without(dir, &place);
                 fs::unlinkat(place.parent(), &place.name, AtFlags::empty()).map_err(status)?;
+                dir.give_back(freed);
                 Ok(Answer::default())
             }
             Call::ReadLink { dir, path_length } => {
@@ -174,9 +191,21 @@ impl Executor {
             } => {
                 let from = self.path(slot, 0, from_length)?;
                 let to = self.path(slot, from_length, to_length)?;
-                let from = Place::below(writable(self.handles.directory(from_dir)?)?, &from)?;
-                let to = Place::below(writable(self.handles.directory(to_dir)?)?, &to)?;
+                let (from_dir, to_dir) = (
+                    self.handles.directory(from_dir)?,
+                    self.handles.directory(to_dir)?,
+                );
+                let from = Place::below(writable(from_dir)?, &from)?;
+                let to = Place::below(writable(to_dir)?, &to)?;
+                from_dir.shares_quota(to_dir)?;
+                // Two names of one file both stay (rename(2)): then nothing is freed.
+                let freed = if from.identity() == to.identity() {
+                    0
+                } else {
+                    self.freed_without(to_dir, &to)
+                };
                 fs::renameat(from.parent(), &from.name, to.parent(), &to.name).map_err(status)?;
+                to_dir.give_back(freed);
                 Ok(Answer::default())
             }
             Call::Link {
@@ -193,16 +222,18 @@ impl Executor {
                 let from = self.path(slot, 0, from_length)?;
                 let to = self.path(slot, from_length, to_length)?;
                 // A second name in a writable directory would make a read-only file writable.
-                let from = Place::of_link(writable(self.handles.directory(from_dir)?)?, &from)?;
-                let to = Place::below(writable(self.handles.directory(to_dir)?)?, &to)?;
-                fs::linkat(
-                    from.parent(),
-                    &from.name,
-                    to.parent(),
-                    &to.name,
-                    AtFlags::empty(),
-                )
-                .map_err(status)?;
+                let (from_dir, to_dir) = (
+                    self.handles.directory(from_dir)?,
+                    self.handles.directory(to_dir)?,
+                );
+                let from = Place::of_link(writable(from_dir)?, &from)?;
+                let to = Place::below(writable(to_dir)?, &to)?;
+                from_dir.shares_quota(to_dir)?;
+                to_dir.adding(quota::NAME, || {
+                    let flags = AtFlags::empty();
+                    fs::linkat(from.parent(), &from.name, to.parent(), &to.name, flags)
+                        .map_err(status)
+                })?;
                 Ok(Answer::default())
             }
             Call::Symlink {
@@ -216,8 +247,11 @@ impl Executor {
                 if target.as_bytes().starts_with(b"/") {
                     return Err(Status::NotCapable);
                 }
-                let place = Place::below(writable(self.handles.directory(dir)?)?, &link)?;
-                fs::symlinkat(&target, place.parent(), &place.name).map_err(status)?;
+                let dir = self.handles.directory(dir)?;
+                let place = Place::below(writable(dir)?, &link)?;
+                dir.adding(quota::NAME, || {
+                    fs::symlinkat(&target, place.parent(), &place.name).map_err(status)
+                })?;
                 Ok(Answer::default())
             }
             _ => Err(Status::NotSupported),
@@ -244,10 +278,11 @@ impl Executor {
         // something new can be opened, what is there is for the kernel to judge.
         let create = flags.contains(OpenFlags::CREATE);
         let new = flags.contains(OpenFlags::EXCLUSIVE) || path.as_bytes().ends_with(b"/");
+        let mut found = None;
         if !(create && new) {
             let look = OFlags::PATH | (oflags & OFlags::NOFOLLOW);
             match resolve(dir.fd.as_fd(), &path, look, Mode::empty()) {
-                Ok(found) => check_openable(found.as_fd()).map(drop)?,
+                Ok(there) => found = Some(openable(there.as_fd())?.1),
                 Err(Status::NoEntry) if create => {}
                 Err(status) => return Err(status),
             }
@@ -258,11 +293,22 @@ impl Executor {
         } else {
             Mode::empty()
         };
-        let opened = resolve(dir.fd.as_fd(), &path, oflags, mode)?;
-        let kind = check_openable(opened.as_fd())?;
+        let name = if create && found.is_none() {
+            quota::NAME
+        } else {
+            0
+        };
+        let open = || resolve(dir.fd.as_fd(), &path, oflags, mode);
+        let opened = dir.adding(name, open)?;
+        if let Some(found) = found.filter(|_| flags.contains(OpenFlags::TRUNCATE)) {
+            dir.give_back(blocks(found.st_size.unsigned_abs()));
+        }
+        let (kind, record) = openable(opened.as_fd())?;
         let node = Node {
             fd: Arc::new(opened),
             read_only: dir.read_only,
+            quota: dir.quota.clone(),
+            identity: Some((record.st_dev, record.st_ino)),
         };
         let object = match kind {
             FileType::Directory => Object::Directory(node),
@@ -274,6 +320,38 @@ impl Executor {
             value: handle.0.into(),
             value2: kind.to_wire().into(),
         })
+    }
+
+    /// What its directory's quota gets back once a name is removed: with the last one of a file that is not open,
+    /// the file.
+    fn freed_without(&self, dir: &Node, place: &Place<'_>) -> u64 {
+        // Without a quota nobody wants to know.
+        if dir.quota.is_none() {
+            return 0;
+        }
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let Ok(record) = fs::statat(place.parent(), &place.name, flags) else {
+            return 0;
+        };
+        let regular = fs::FileType::from_raw_mode(record.st_mode) == fs::FileType::RegularFile;
+        let open = || self.handles.has_open((record.st_dev, record.st_ino));
+        if regular && record.st_nlink == 1 && !open() {
+            quota::NAME.saturating_add(blocks(record.st_size.unsigned_abs()))
+        } else {
+            quota::NAME
+        }
+    }
+
+    /// A handle of a file was closed: its quota gets a file back that has no name any more, after the last one.
+    pub(super) fn closed(&self, node: &Node) {
+        if node.quota.is_none() || node.identity.is_some_and(|id| self.handles.has_open(id)) {
+            return;
+        }
+        if let Ok(record) = fs::fstat(&*node.fd)
+            && record.st_nlink == 0
+        {
+            node.give_back(blocks(record.st_size.unsigned_abs()));
+        }
     }
 
     fn path(&self, slot: Slot, offset: u32, length: u32) -> Result<CString> {
@@ -314,6 +392,36 @@ fn writable(node: &Node) -> Result<BorrowedFd<'_>> {
     } else {
         Ok(node.fd.as_fd())
     }
+}
+
+/// The bytes that a file counts for in its quota; 0 if there is none.
+fn counted(node: &Node) -> Result<u64> {
+    if node.quota.is_none() {
+        return Ok(0);
+    }
+    let record = fs::fstat(&*node.fd).map_err(status)?;
+    Ok(blocks(record.st_size.unsigned_abs()))
+}
+
+/// Writes `length` bytes at an offset, or at the end, as far as the quota goes; how many.
+fn growing(
+    node: &Node,
+    offset: Option<u64>,
+    length: u32,
+    write: impl FnOnce() -> Result<u32>,
+) -> Result<u32> {
+    if node.quota.is_none() {
+        return write();
+    }
+    let size = fs::fstat(&*node.fd).map_err(status)?.st_size.unsigned_abs();
+    let start = offset.unwrap_or(size);
+    let more = |count: u32| {
+        let end = start.saturating_add(count.into());
+        blocks(end).saturating_sub(blocks(size))
+    };
+    let written = node.adding(more(length), write)?;
+    node.give_back(more(length).saturating_sub(more(written)));
+    Ok(written)
 }
 
 /// Opens a path beneath a directory.
@@ -385,6 +493,13 @@ impl<'a> Place<'a> {
         })
     }
 
+    /// Device and inode number of what has the name now.
+    fn identity(&self) -> Option<(u64, u64)> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let record = fs::statat(self.parent(), &self.name, flags).ok()?;
+        Some((record.st_dev, record.st_ino))
+    }
+
     fn parent(&self) -> BorrowedFd<'_> {
         self.opened.as_ref().map_or(self.start, AsFd::as_fd)
     }
@@ -410,11 +525,11 @@ fn stat_at(dir: BorrowedFd<'_>, path: &CString, follow: bool) -> Result<fs::Stat
     fs::fstat(&file).map_err(status)
 }
 
-/// The type of what a descriptor names, if a Keep may have it open.
-fn check_openable(fd: BorrowedFd<'_>) -> Result<FileType> {
+/// The type and the attributes of what a descriptor names, if a Keep may have it open.
+fn openable(fd: BorrowedFd<'_>) -> Result<(FileType, fs::Stat)> {
     let record = fs::fstat(fd).map_err(status)?;
     match file_type(fs::FileType::from_raw_mode(record.st_mode)) {
-        kind @ (FileType::RegularFile | FileType::Directory) => Ok(kind),
+        kind @ (FileType::RegularFile | FileType::Directory) => Ok((kind, record)),
         FileType::SymbolicLink => Err(Status::Loop),
         _ => Err(Status::NotSupported),
     }

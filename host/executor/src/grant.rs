@@ -61,6 +61,8 @@ pub struct GrantedDirectory {
     pub directory: OwnedFd,
     /// Refuse every change.
     pub read_only: bool,
+    /// Bytes by which the Keep may make it fuller; no bound if `None`.
+    pub quota: Option<u64>,
 }
 
 /// The network permissions of a Keep.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use enarx_sallyport::{Handle, Status};
 use rustix::process::{Resource, getrlimit};
 
+use super::quota::Quota;
 use super::streams::Stream;
 
 /// Most handles that any Keep can hold, the standard streams and granted directories included: its table
@@ -55,6 +56,51 @@ pub struct Node {
     pub fd: Arc<OwnedFd>,
     /// Refuse every change.
     pub read_only: bool,
+    /// The quota of the granted directory, which all that is opened in it shares.
+    pub quota: Option<Arc<Quota>>,
+    /// Device and inode number, of what has been opened in a granted directory.
+    pub identity: Option<(u64, u64)>,
+}
+
+impl Node {
+    /// Adds to the directory what counts for `bytes`, if there is a quota, and takes it back if that fails.
+    ///
+    /// # Errors
+    /// [`Status::Quota`] when less is left, and those of `add`.
+    pub fn adding<T>(
+        &self,
+        bytes: u64,
+        add: impl FnOnce() -> Result<T, Status>,
+    ) -> Result<T, Status> {
+        let Some(quota) = &self.quota else {
+            return add();
+        };
+        quota.take(bytes)?;
+        let added = add();
+        if added.is_err() {
+            quota.give_back(bytes);
+        }
+        added
+    }
+
+    /// The directory has become emptier.
+    pub fn give_back(&self, bytes: u64) {
+        if let Some(quota) = &self.quota {
+            quota.give_back(bytes);
+        }
+    }
+
+    /// Makes sure that what moves from here to `other` stays in one quota.
+    ///
+    /// # Errors
+    /// [`Status::CrossDevice`], as between file systems: the Keep copies it, which counts.
+    pub fn shares_quota(&self, other: &Self) -> Result<(), Status> {
+        match (&self.quota, &other.quota) {
+            (None, None) => Ok(()),
+            (Some(one), Some(other)) if Arc::ptr_eq(one, other) => Ok(()),
+            _ => Err(Status::CrossDevice),
+        }
+    }
 }
 
 /// The table. Freed numbers are used again, the lowest first.
@@ -142,6 +188,13 @@ impl Handles {
         }
     }
 
+    /// Tells if a handle stands for the file with this device and inode number.
+    pub fn has_open(&self, identity: (u64, u64)) -> bool {
+        let mut entries = self.entries.iter().flatten();
+        entries
+            .any(|object| matches!(object, Object::File(node) if node.identity == Some(identity)))
+    }
+
     /// The file or directory of a handle.
     ///
     /// # Errors
@@ -204,18 +257,18 @@ impl Handles {
         Ok(())
     }
 
-    /// Closes a handle; requests that wait for its descriptor keep it until they end.
+    /// Closes a handle, and returns what it stood for; requests that wait for its descriptor keep it until they end.
     ///
     /// # Errors
     /// [`Status::BadHandle`] when there is none.
-    pub fn remove(&mut self, handle: Handle) -> Result<(), Status> {
+    pub fn remove(&mut self, handle: Handle) -> Result<Object, Status> {
         let index = handle.0 as usize;
         let entry = self.entries.get_mut(index);
-        entry.and_then(Option::take).ok_or(Status::BadHandle)?;
+        let object = entry.and_then(Option::take).ok_or(Status::BadHandle)?;
         if index > Handle::STDERR.0 as usize {
             self.lowest = self.lowest.min(index);
         }
-        Ok(())
+        Ok(object)
     }
 }
 

@@ -22,6 +22,7 @@ mod log;
 pub mod lookups;
 mod network;
 pub mod poller;
+mod quota;
 mod rate;
 pub mod refused;
 mod resolver;
@@ -56,6 +57,7 @@ pub use handles::DESCRIPTORS;
 use handles::{Handles, Node, Object};
 use log::Log;
 use lookups::Lookups;
+use quota::Quota;
 use resolver::Resolver;
 use streams::{Direction, Stream};
 use watch::Watch;
@@ -541,8 +543,10 @@ impl Executor {
 
     /// Closes a handle, and cancels what waits for it.
     fn close(&mut self, handle: Handle) -> Result<Started, ExecutorError> {
-        if let Err(status) = self.handles.remove(handle) {
-            return Ok(Started::Done(Err(status)));
+        match self.handles.remove(handle) {
+            Ok(Object::File(node)) => self.closed(&node),
+            Ok(_) => {}
+            Err(status) => return Ok(Started::Done(Err(status))),
         }
         let (ended, waiting) = std::mem::take(&mut self.pending)
             .into_iter()
@@ -731,6 +735,8 @@ impl SharedExecutor {
             .map(|granted| Node {
                 fd: Arc::new(granted.directory),
                 read_only: granted.read_only,
+                quota: granted.quota.map(|bytes| Arc::new(Quota::new(bytes))),
+                identity: None,
             })
             .collect();
         Ok(Self {

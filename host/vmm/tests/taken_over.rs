@@ -130,6 +130,7 @@ fn ends_in_time(
         let granted = directory.map(|directory| GrantedDirectory {
             directory: copy(directory),
             read_only: true,
+            quota: None,
         });
         launch.grant.directories.extend(granted);
         let run = kind.run(mode, launch);

@@ -99,6 +99,7 @@ impl Host {
         let granted = folders.iter().map(|folder| GrantedDirectory {
             directory: File::open(folder.path()).expect("our folder").into(),
             read_only: false,
+            quota: None,
         });
         let grant = Grant {
             stdio: [stdin.into(), stdout_fd, stderr_fd],
