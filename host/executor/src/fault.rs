@@ -207,10 +207,26 @@ pub enum HostFault {
         /// KVM's error number.
         errno: i32,
     },
-    /// The CPU refused to enter the guest, for this reason (`hardware_entry_failure_reason`).
-    Entry(u64),
-    /// KVM could not emulate the guest (`KVM_EXIT_INTERNAL_ERROR`).
-    Emulation {
+    /// `KVM_RUN` failed.
+    Run {
+        /// KVM's error number.
+        errno: i32,
+        /// The guest is encrypted: its registers cannot be read, and KVM gives its reasons in the kernel log alone.
+        protected: bool,
+    },
+    /// The CPU refused to enter the guest (`KVM_EXIT_FAIL_ENTRY`).
+    Entry {
+        /// `hardware_entry_failure_reason`.
+        reason: u64,
+        /// The host's processor.
+        processor: u32,
+    },
+    /// KVM could not go on with the guest (`KVM_EXIT_INTERNAL_ERROR`).
+    Internal {
+        /// `internal.suberror`.
+        suberror: u32,
+        /// The words of `internal.data` that KVM filled.
+        data: Vec<u64>,
         /// Where; `None` if the guest's registers cannot be read.
         context: Option<Context>,
     },
@@ -321,6 +337,11 @@ impl fmt::Display for KeepFault {
             Self::Terminated(termination) => write!(f, "the Keep ended: {termination}"),
             Self::TripleFault { context } => {
                 f.write_str("the Keep ended: a triple fault in its microkernel")?;
+                if context.is_none() {
+                    f.write_str(
+                        "; the guest is encrypted, so its registers cannot be read: the last line of its log is the nearest",
+                    )?;
+                }
                 write_context(f, *context)
             }
             Self::MemoryFault(fault) => write!(f, "the Keep ended: {fault}"),
@@ -531,9 +552,30 @@ impl fmt::Display for HostFault {
                 let error = io::Error::from_raw_os_error(*errno);
                 write!(f, "KVM could not {step}: {error}")
             }
-            Self::Entry(reason) => write!(f, "the CPU refused to enter the Keep ({reason:#x})"),
-            Self::Emulation { context } => {
-                f.write_str("the Keep ended: KVM cannot go on (internal error)")?;
+            Self::Run { errno, protected } => {
+                let error = io::Error::from_raw_os_error(*errno);
+                write!(f, "KVM could not run the Keep: {error}")?;
+                f.write_str(run_remedy(*errno, *protected))
+            }
+            Self::Entry { reason, processor } => write!(
+                f,
+                "the CPU refused to enter the Keep (reason {reason:#x}, on the host's processor {processor}); `sudo dmesg | tail` has the state that it refused where kvm_amd or kvm_intel is loaded with dump_invalid_vmcb=1 or dump_invalid_vmcs=1"
+            ),
+            Self::Internal {
+                suberror,
+                data,
+                context,
+            } => {
+                write!(
+                    f,
+                    "the Keep ended: KVM cannot go on (internal error {suberror}, {}",
+                    internal_error(*suberror)
+                )?;
+                for (index, word) in data.iter().enumerate() {
+                    let begin = if index == 0 { "; data" } else { "," };
+                    write!(f, "{begin} {word:#x}")?;
+                }
+                f.write_str("); please report this, with `sudo dmesg | tail`")?;
                 write_context(f, *context)
             }
             Self::Panicked => f.write_str(
@@ -555,6 +597,37 @@ impl fmt::Display for HostFault {
             ),
             Self::Other(sentence) => f.write_str(sentence),
         }
+    }
+}
+
+/// Names of `KVM_INTERNAL_ERROR_…` (Linux `linux/kvm.h`).
+const fn internal_error(suberror: u32) -> &'static str {
+    match suberror {
+        1 => "an instruction that it cannot emulate",
+        2 => "an exception while it emulated two",
+        3 => "a fault while it delivered an event",
+        4 => "an exit that it does not expect",
+        _ => "of an unknown kind",
+    }
+}
+
+/// The next step after `KVM_RUN` failed, as the end of a sentence.
+const fn run_remedy(errno: i32, protected: bool) -> &'static str {
+    match (errno, protected) {
+        (libc::EINVAL, true) => {
+            "; the guest's GHCB is not registered, its request or its VMSA is not valid, or its launch is not finished: `sudo dmesg | grep -e vmgexit -e SEV` says which; please report this"
+        }
+        (libc::EFAULT | libc::EHWPOISON, _) => {
+            "; memory of the Keep could not be brought in: `sudo dmesg | tail` says why; free memory on the host, and look for memory errors"
+        }
+        (libc::ENOMEM, _) => "; free memory on the host",
+        (libc::EBUSY, true) => {
+            "; the secure processor is dead or has too many commands to do: `sudo dmesg | grep -i ccp`"
+        }
+        (_, true) => {
+            "; the kernel says why in its log only: `sudo dmesg | grep -e kvm -e SEV`; please report this"
+        }
+        (_, false) => "; please report this, with `sudo dmesg | tail`",
     }
 }
 
@@ -660,6 +733,41 @@ mod tests {
         for part in ["RIP", "RSP", "CR2", "0x", "1234"] {
             assert!(!text.contains(part), "{text}");
         }
+    }
+
+    #[test]
+    fn what_kvm_tells_of_a_failed_run_is_printed() {
+        let internal = HostFault::Internal {
+            suberror: 4,
+            data: vec![0x403, 7],
+            context: None,
+        };
+        let entry = HostFault::Entry {
+            reason: u64::MAX,
+            processor: 12,
+        };
+        let run = |errno, protected| HostFault::Run { errno, protected };
+        for (fault, parts) in [
+            (
+                internal,
+                ["an exit that it does not expect", "data 0x403, 0x7)"],
+            ),
+            (entry, ["reason 0xffffffffffffffff", "processor 12"]),
+            (
+                run(libc::EINVAL, true),
+                ["Invalid argument (os error 22)", "grep -e vmgexit -e SEV"],
+            ),
+            (
+                run(libc::EINVAL, false),
+                ["Invalid argument (os error 22)", "dmesg | tail"],
+            ),
+            (run(libc::EBUSY, true), ["os error 16", "secure processor"]),
+        ] {
+            let text = KeepFault::Host(fault).to_string();
+            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+        }
+        let triple = KeepFault::TripleFault { context: None }.to_string();
+        assert!(triple.contains("registers cannot be read"), "{triple}");
     }
 
     #[test]

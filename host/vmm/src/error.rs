@@ -25,6 +25,11 @@ pub enum KvmError {
     /// KVM lacks something.
     #[error("this KVM lacks {0}; `enarx doctor` says more")]
     Lacks(&'static str),
+    /// This host's KVM describes more of the CPU than a CPUID page takes.
+    #[error(
+        "the CPUID page has no room for leaf {0:#x} of this processor; please report this with the processor's name"
+    )]
+    CpuidPage(u32),
     /// The memory asked for cannot be had.
     #[error(
         "the Keep's memory of {size} MiB cannot be reserved: {source}; ask for less with --memory"

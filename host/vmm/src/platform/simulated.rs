@@ -368,7 +368,7 @@ pub(crate) fn launch(
     timeline.mark("plan");
 
     let mut settings = simulated.settings.clone();
-    settings.cpuid = cpu.page().entries().to_vec();
+    settings.cpuid = cpu.page()?.entries().to_vec();
     let machine = enarx_simulator::Machine::open(&simulated.folder, settings)?;
     timeline.mark("secure processor");
     let memory = Arc::new(GuestMemory::new(size.memory, &layout.shared).map_err(size.refused())?);
@@ -388,7 +388,7 @@ pub(crate) fn launch(
         }
         let mut bytes = page.bytes.clone();
         if page.kind == PageType::Cpuid {
-            *bytes = zerocopy::transmute!(cpu.page());
+            *bytes = zerocopy::transmute!(cpu.page()?);
         }
         launching
             .update(page.kind, page.gpa, &mut bytes)

@@ -23,7 +23,6 @@ use crate::vm::cpuid::Cpu;
 use crate::vm::image::Load;
 use crate::vm::memory::GuestMemory;
 use crate::vm::vcpu::Vcpu;
-use crate::vm::vcpu_ops;
 use enarx_confine::seccomp::{Allow, word};
 
 /// The calls that page state changes of a machine need: `KVM_SET_MEMORY_ATTRIBUTES`, and fallocate(2) that frees its
@@ -58,11 +57,8 @@ impl Platform for Snp {
         let UnhandledExit::Snp(exit) = exit else {
             return out_of_bounds(&exit);
         };
-        match self.guest.serve(exit) {
-            Ok(answer) => {
-                vcpu_ops::answer_hypercall(vcpu, answer.value());
-                ExitAction::Resume
-            }
+        match self.guest.answer(vcpu, exit) {
+            Ok(()) => ExitAction::Resume,
             Err(fault) => fault.into(),
         }
     }
@@ -102,10 +98,11 @@ pub(crate) fn launch(
         Request {
             pages: layout.pages,
             shared: &layout.shared,
-            cpuid_page: cpu.page(),
+            cpuid_page: cpu.page()?,
             cpuids: &cpuids,
             size: size.memory,
             memory: memory.backing(),
+            identity: None,
             host_data: launch.measured.host_data,
         },
     )?;

@@ -52,21 +52,56 @@ impl fmt::Display for Correction {
     }
 }
 
+/// A result register for which the firmware wants another value than the one proposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Where.
+    pub place: Place,
+    /// The value that was proposed.
+    pub proposed: u32,
+    /// The value that the firmware wants.
+    pub wanted: u32,
+}
+
+impl Difference {
+    /// The difference as a correction; `None` if it is more than bits cleared.
+    fn correction(self) -> Option<Correction> {
+        (self.wanted & !self.proposed == 0).then_some(Correction {
+            place: self.place,
+            cleared: self.proposed & !self.wanted,
+        })
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {:#010x} was proposed and it wants {:#010x}",
+            self.place, self.proposed, self.wanted
+        )?;
+        if self.correction().is_none() {
+            write!(f, " (sets {:#x})", self.wanted & !self.proposed)?;
+        }
+        Ok(())
+    }
+}
+
+/// A list for one sentence.
+fn listed<T: fmt::Display>(items: &[T]) -> String {
+    let words: Vec<String> = items.iter().map(ToString::to_string).collect();
+    words.join("; ")
+}
+
 /// A CPUID page that the firmware refused for good.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CpuidError {
     /// It wants bits that were not proposed.
     #[error(
-        "the firmware refuses {place}: {proposed:#010x} was proposed and it wants {wanted:#010x}, which is more than bits cleared; give the guest what the firmware wants"
+        "the firmware wants more of the CPUID page than bits cleared: {}; give the guest what the firmware wants",
+        listed(.0)
     )]
-    Added {
-        /// Where.
-        place: Place,
-        /// The value that was proposed.
-        proposed: u32,
-        /// The value that the firmware wants.
-        wanted: u32,
-    },
+    Added(Vec<Difference>),
     /// It changed something that is not a result register.
     #[error(
         "the firmware changed the CPUID page outside of the results (offset {offset:#x}); update the SEV firmware of the host"
@@ -80,11 +115,17 @@ pub enum CpuidError {
         "the firmware refuses the CPUID page and does not say which leaf; update the SEV firmware of the host"
     )]
     Unexplained,
-    /// It refuses its own correction.
+    /// It refuses its own corrections, time after time.
     #[error(
-        "the firmware refuses the CPUID page with its own corrections ({0}); update the SEV firmware of the host"
+        "the firmware refuses the CPUID page with its own corrections, {rounds} times ({}); update the SEV firmware of the host",
+        listed(.corrections)
     )]
-    Again(Correction),
+    Again {
+        /// How often it corrected the page.
+        rounds: u32,
+        /// All corrections.
+        corrections: Vec<Correction>,
+    },
 }
 
 /// The names and values of an entry's result registers.
@@ -117,7 +158,7 @@ pub fn corrections(
     if let Some(offset) = before.iter().zip(after).position(|(a, b)| a != b) {
         return Err(CpuidError::Shape { offset });
     }
-    let mut corrections = Vec::new();
+    let mut differences = Vec::new();
     for (old, new) in proposed.entries().iter().zip(answered.entries()) {
         for ((register, proposed), (_, wanted)) in results(old).into_iter().zip(results(new)) {
             let place = Place {
@@ -125,25 +166,23 @@ pub fn corrections(
                 subleaf: old.ecx_in.get(),
                 register,
             };
-            if wanted & !proposed != 0 {
-                return Err(CpuidError::Added {
+            if wanted != proposed {
+                differences.push(Difference {
                     place,
                     proposed,
                     wanted,
                 });
             }
-            if wanted != proposed {
-                corrections.push(Correction {
-                    place,
-                    cleared: proposed & !wanted,
-                });
-            }
         }
     }
-    if corrections.is_empty() {
+    if differences.is_empty() {
         return Err(CpuidError::Unexplained);
     }
-    Ok(corrections)
+    let corrections: Option<Vec<Correction>> = differences
+        .iter()
+        .map(|difference| difference.correction())
+        .collect();
+    corrections.ok_or(CpuidError::Added(differences))
 }
 
 #[cfg(test)]
@@ -190,33 +229,39 @@ mod tests {
         let mut answered = proposed;
         answered.table[2].edx.set(4);
         answered.table[0].ebx.set(0);
-        let place = Place {
-            leaf: 7,
-            subleaf: 1,
-            register: "EDX",
+        let place = |leaf, subleaf, register| Place {
+            leaf,
+            subleaf,
+            register,
         };
         let refused = corrections(&proposed, &answered).unwrap_err();
-        assert_eq!(
-            refused,
-            CpuidError::Added {
-                place,
+        // All differences are told, those too that would have been accepted.
+        let differences = vec![
+            Difference {
+                place: place(1, 0, "EBX"),
+                proposed: 0xff,
+                wanted: 0,
+            },
+            Difference {
+                place: place(7, 1, "EDX"),
                 proposed: 0,
-                wanted: 4
-            }
-        );
-        assert!(
-            refused
-                .to_string()
-                .contains("CPUID leaf 0x7, subleaf 0x1, EDX")
-        );
+                wanted: 4,
+            },
+        ];
+        assert_eq!(refused, CpuidError::Added(differences));
+        let text = refused.to_string();
+        for part in [
+            "CPUID leaf 0x1, subleaf 0x0, EBX: 0x000000ff was proposed and it wants 0x00000000; CPUID",
+            "CPUID leaf 0x7, subleaf 0x1, EDX: 0x00000000 was proposed and it wants 0x00000004 (sets 0x4);",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
 
         // One bit cleared and another set.
         let mut answered = proposed;
         answered.table[0].ebx.set(0x17f);
-        assert!(matches!(
-            corrections(&proposed, &answered),
-            Err(CpuidError::Added { wanted: 0x17f, .. })
-        ));
+        let refused = corrections(&proposed, &answered).unwrap_err().to_string();
+        assert!(refused.contains("0x0000017f (sets 0x100)"), "{refused}");
 
         for (offset, change) in [
             (0, (|page| page.count.set(2)) as fn(&mut CpuidPage)),

@@ -36,14 +36,38 @@ pub struct CommandError {
     pub firmware: Status,
 }
 
+impl CommandError {
+    /// The next step after an answer that is the kernel's alone.
+    fn remedy(errno: Errno) -> &'static str {
+        match errno {
+            Errno::INVAL => {
+                "the kernel refuses the request itself, which is a defect of this program or a kernel with other rules; please report this with the kernel's release"
+            }
+            Errno::NOTTY => {
+                "this kernel does not know the command for this machine, or the guest's context could not be made; `enarx doctor` says what this host offers"
+            }
+            Errno::BUSY => {
+                "the secure processor is dead or has too many commands to do: `sudo dmesg | grep -i ccp`; restart the host if it is dead"
+            }
+            Errno::NODEV => {
+                "the secure processor cannot be reached: `sudo dmesg | grep -i ccp`, then load the module ccp"
+            }
+            Errno::NOMEM => "free memory on the host",
+            Errno::PERM | Errno::ACCESS => "use a user who may open /dev/kvm and /dev/sev",
+            Errno::FAULT => {
+                "the kernel could not read or write the launch's memory; please report this"
+            }
+            _ => {
+                "`enarx doctor` says what this host offers, `sudo dmesg | tail` what the kernel says"
+            }
+        }
+    }
+}
+
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.firmware == Status::SUCCESS {
-            write!(
-                f,
-                "{}; `enarx doctor` says what this host offers",
-                self.errno
-            )
+            write!(f, "{}; {}", self.errno, Self::remedy(self.errno))
         } else {
             write!(f, "{}; {}", self.errno, self.firmware)
         }

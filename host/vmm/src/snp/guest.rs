@@ -21,8 +21,9 @@ use kvm_bindings::CpuId;
 use super::cpuid::Correction;
 use super::device::{Device, Vm};
 use super::exits::{self, Answer, Exit};
-use super::launcher::{Launcher, Sealed, Settings, SnpError};
+use super::launcher::{Identity, Launcher, Sealed, Settings, SnpError};
 use super::memory::{Extent, Map, Slot};
+use crate::vm::entry::Enter;
 
 /// The guest policy of every Keep: SMT is allowed, and bit 17 is always one (56860, section 4.3).
 pub const POLICY: GuestPolicy = GuestPolicy((1 << 17) | (1 << 16));
@@ -42,6 +43,8 @@ pub struct Request<'a, M> {
     pub size: u64,
     /// The memory that backs its shared side.
     pub memory: M,
+    /// The identity that the firmware compares the launch with, where there is one.
+    pub identity: Option<Identity<'a>>,
     /// HOST_DATA of the reports.
     pub host_data: [u8; 32],
 }
@@ -95,7 +98,7 @@ impl<V: Vm> Guest<V> {
         } = Launcher::create(device, settings)?
             .start(vec![slot], request.shared)?
             .load(&pages, request.cpuids)?
-            .seal(None, request.host_data)?;
+            .seal(request.identity, request.host_data)?;
         Ok(Self {
             vcpus: Mutex::new(vcpus.into_iter().map(Some).collect()),
             vm,
@@ -122,5 +125,14 @@ impl<V: Vm> Guest<V> {
     /// [`KeepFault`]: the Keep has ended, or has to.
     pub fn serve(&self, exit: Exit) -> Result<Answer, KeepFault> {
         exits::serve(&self.vm, &self.map, exit)
+    }
+
+    /// Serves an exit, and leaves the answer to a hypercall where KVM looks for it when the vCPU is entered again.
+    ///
+    /// # Errors
+    /// [`KeepFault`]: the Keep has ended, or has to.
+    pub fn answer(&self, vcpu: &mut impl Enter, exit: Exit) -> Result<(), KeepFault> {
+        vcpu.answer_hypercall(self.serve(exit)?.value());
+        Ok(())
     }
 }

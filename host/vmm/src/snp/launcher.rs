@@ -33,8 +33,15 @@ use super::pages::{PageError, PageList};
 use super::probe::{Missing, Offer};
 use crate::vm::registers::{Registers, StateError, VcpuError};
 
-/// How often a step that KVM asks to repeat is repeated without progress, a millisecond apart.
+/// How often `KVM_SET_MEMORY_ATTRIBUTES` is repeated if KVM asks for it.
 pub const MOST_REPEATS: u32 = 1000;
+/// How often a page is offered that the kernel refuses without a reason, [`PAUSE`] apart: a signal or a moment without
+/// free memory is told as EIO, as everything else (Linux `snp_launch_update`).
+pub const MOST_TRIES: u32 = 10;
+/// The time between two such tries.
+const PAUSE: Duration = Duration::from_millis(10);
+/// How often the firmware may correct the CPUID page. On hardware one round is known to do.
+pub const MOST_CORRECTIONS: u32 = 8;
 
 /// The settings of the whole launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,9 +84,9 @@ pub enum SnpError {
     /// The firmware refused the CPUID page.
     #[error(transparent)]
     Cpuid(#[from] CpuidError),
-    /// Every ASID is in use.
+    /// The kernel is busy, and did not ask the firmware: most likely every ASID is in use.
     #[error(
-        "every place for a SEV-SNP guest (ASID) is taken on this host; end another confidential guest, or raise their number in the firmware's setup (SEV-ES ASID space limit)"
+        "KVM has no place for another SEV-SNP guest (EBUSY): every ASID is taken, or the limit `sev_es` of the cgroup controller `misc` is reached, or the secure processor is dead (`sudo dmesg | grep -i ccp` says so); end another confidential guest, or raise their number: by the SEV-ES ASID space limit in the firmware's setup, and where kvm_amd is loaded with ciphertext_hiding_asids=N by that parameter alone"
     )]
     Full,
     /// The kernel or the firmware refused a step.
@@ -106,11 +113,15 @@ pub enum SnpError {
         /// Guest physical address where it stood before.
         gpa: u64,
     },
-    /// KVM asks to repeat for ever.
-    #[error("KVM makes no progress with the launch page at {gpa:#x}; free memory on the host")]
+    /// KVM refuses a page without a reason, each time.
+    #[error(
+        "the kernel refused the launch page at {gpa:#x} ({kind:?}) {MOST_TRIES} times (EIO) and says why in its log only: `echo 'file sev.c +p' | sudo tee /sys/kernel/debug/dynamic_debug/control`, then try again and read `sudo dmesg | tail` (kvm_gmem_populate failed, ret …: -12 is a host without free memory)"
+    )]
     Stalled {
-        /// Guest physical address.
+        /// Guest physical address of the first page that was not taken.
         gpa: u64,
+        /// Its type.
+        kind: PageType,
     },
 }
 
@@ -188,7 +199,7 @@ impl<V: Vm> Launcher<V, Created> {
             ..kvm_sev_init::default()
         };
         vm.sev_init(&mut init).map_err(|error| match error.errno {
-            Errno::BUSY => SnpError::Full,
+            Errno::BUSY if error.firmware == Status::SUCCESS => SnpError::Full,
             _ => refused("initialize SEV-SNP")(error),
         })?;
         Ok(Self {
@@ -315,30 +326,37 @@ impl<V: Vm> Launcher<V, Measuring> {
         })
     }
 
-    /// The CPUID page: the firmware may answer with corrections, which are given to it once.
+    /// The CPUID page: the firmware may answer with corrections, which are given to it, for
+    /// [`MOST_CORRECTIONS`] rounds. All of them are returned, as changes of the page that was proposed.
     fn load_cpuid(
         &mut self,
         page: &Page,
         source: &mut [SourcePage],
     ) -> Result<Vec<Correction>, SnpError> {
         let corrected = |error: &SnpError| matches!(error, SnpError::Page { source, .. } if source.firmware == Status::INVALID_PARAM);
-        match self.update(page, 1, source) {
-            Err(error) if corrected(&error) => {}
-            other => return other.map(|()| Vec::new()),
-        }
         let proposed: CpuidPage = zerocopy::transmute!(*page.bytes);
-        let answered: CpuidPage = match source {
-            [SourcePage(bytes)] => zerocopy::transmute!(*bytes),
-            _ => proposed,
-        };
-        let corrections = cpuid::corrections(&proposed, &answered)?;
-        match self.update(page, 1, source) {
-            Err(error) if corrected(&error) => match corrections.first() {
-                Some(&first) => Err(CpuidError::Again(first).into()),
-                None => Err(CpuidError::Unexplained.into()),
-            },
-            other => other.map(|()| corrections),
+        let mut offered = proposed;
+        let mut corrections = Vec::new();
+        for _ in 0..MOST_CORRECTIONS {
+            match self.update(page, 1, source) {
+                Err(error) if corrected(&error) => {}
+                other => return other.map(|()| corrections),
+            }
+            let answered: CpuidPage = match source {
+                [SourcePage(bytes)] => zerocopy::transmute!(*bytes),
+                _ => offered,
+            };
+            if answered == offered {
+                return Err(CpuidError::Unexplained.into());
+            }
+            corrections = cpuid::corrections(&proposed, &answered)?;
+            offered = answered;
         }
+        Err(CpuidError::Again {
+            rounds: MOST_CORRECTIONS,
+            corrections,
+        }
+        .into())
     }
 
     /// `KVM_SEV_SNP_LAUNCH_UPDATE` until the kernel has taken `count` pages from `first` on.
@@ -356,30 +374,36 @@ impl<V: Vm> Launcher<V, Measuring> {
             type_: kind as u8,
             ..kvm_sev_snp_launch_update::default()
         };
-        let mut repeats = 0;
+        let mut tries = 0;
         while update.len != 0 {
             let before = update;
             let gpa = before.gfn_start.saturating_mul(PAGE);
-            let answer = self.vm.launch_update(&mut update, source);
-            match answer {
+            match self.vm.launch_update(&mut update, source) {
                 Ok(()) => {}
-                Err(error) if repeatable(error.errno) && error.firmware == Status::SUCCESS => {}
+                Err(error) if error == UNEXPLAINED && update == before => {
+                    tries += 1;
+                    if tries == MOST_TRIES {
+                        return Err(SnpError::Stalled { gpa, kind });
+                    }
+                    std::thread::sleep(PAUSE);
+                    continue;
+                }
                 Err(source) => return Err(SnpError::Page { gpa, kind, source }),
             }
-            let done = progress(&before, &update).ok_or(SnpError::Progress { gpa })?;
-            if done == 0 {
-                repeats += 1;
-                if repeats > MOST_REPEATS {
-                    return Err(SnpError::Stalled { gpa });
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            } else {
-                repeats = 0;
+            match progress(&before, &update) {
+                None | Some(0) => return Err(SnpError::Progress { gpa }),
+                Some(_) => tries = 0,
             }
         }
         Ok(())
     }
 }
+
+/// The kernel's answer to a page that failed for any reason of its own.
+const UNEXPLAINED: CommandError = CommandError {
+    errno: Errno::IO,
+    firmware: Status::SUCCESS,
+};
 
 /// Bytes that the kernel took, when its account is consistent.
 fn progress(before: &kvm_sev_snp_launch_update, after: &kvm_sev_snp_launch_update) -> Option<u64> {

@@ -157,6 +157,24 @@ const XSAVE_LEGACY: u32 = 576;
 /// AVX-512's parts come together or not at all.
 const XCR0_AVX512: u64 = 0b1110_0000;
 
+/// The entry without what the firmware clears on every host although KVM offers it, because KVM emulates it: `TSC_ADJUST`;
+/// `SPEC_CTRL`, STIBP, `ARCH_CAPABILITIES`, SSBD and core capabilities; `VIRT_SSBD`; no serialization by writes of FS and
+/// GS base (as QEMU's `snp_` masks in `target/i386/sev.c`). OSXSAVE too: it is the guest's own bit of CR4, which the
+/// microkernel adds to what it is told.
+fn without_unchecked(mut entry: kvm_cpuid_entry2) -> kvm_cpuid_entry2 {
+    match (entry.function, entry.index) {
+        (1, _) => entry.ecx &= !leaf1_ecx::OSXSAVE,
+        (7, 0) => {
+            entry.ebx &= !(1 << 1);
+            entry.edx &= !(1 << 26 | 1 << 27 | 1 << 29 | 1 << 30 | 1 << 31);
+        }
+        (0x8000_0008, _) => entry.ebx &= !(1 << 25),
+        (0x8000_0021, _) => entry.eax &= !(1 << 9),
+        _ => {}
+    }
+    entry
+}
+
 fn add_native(entry: &mut kvm_cpuid_entry2) {
     // CPUID is slow in a virtual machine: asked for these three only.
     let native = || __cpuid_count(entry.function, entry.index);
@@ -282,9 +300,13 @@ impl Cpu {
     }
 
     /// The CPUID page for the secure processor.
-    pub fn page(&self) -> CpuidPage {
+    ///
+    /// # Errors
+    /// [`KvmError::CpuidPage`] if there are more entries than it has room for.
+    pub fn page(&self) -> Result<CpuidPage, KvmError> {
         let mut page = CpuidPage::default();
         for entry in self.cpuid.as_slice() {
+            let entry = without_unchecked(*entry);
             let registers = [entry.eax, entry.ebx, entry.ecx, entry.edx];
             if registers == [0; 4] {
                 continue;
@@ -308,11 +330,10 @@ impl Cpu {
                 edx: registers[3].into(),
                 reserved: 0.into(),
             };
-            if page.push(described).is_err() {
-                break;
-            }
+            page.push(described)
+                .map_err(|_| KvmError::CpuidPage(entry.function))?;
         }
-        page
+        Ok(page)
     }
 
     /// CPUID of one vCPU: with its own APIC id.
@@ -336,13 +357,44 @@ mod tests {
     use crate::is_pvm;
 
     #[test]
+    fn a_full_page_is_an_error_and_emulated_bits_are_left_out() {
+        let entry = |function, index| kvm_cpuid_entry2 {
+            function,
+            index,
+            eax: u32::MAX,
+            ebx: u32::MAX,
+            ecx: u32::MAX,
+            edx: u32::MAX,
+            ..kvm_cpuid_entry2::default()
+        };
+        let cpu = |entries: &[kvm_cpuid_entry2]| Cpu {
+            cpuid: CpuId::from_entries(entries).unwrap(),
+            cr4: 0,
+            xcr0: 0,
+            huge_pages: false,
+        };
+        let many: Vec<_> = (0..65).map(|index| entry(4, index)).collect();
+        assert!(cpu(&many[..64]).page().is_ok());
+        assert!(matches!(cpu(&many).page(), Err(KvmError::CpuidPage(4))));
+
+        let masked = [1, 7, 0x8000_0008, 0x8000_0021].map(|function| entry(function, 0));
+        let page = cpu(&masked).page().unwrap();
+        let [first, seventh, sizes, second] = page.entries() else {
+            panic!("four entries");
+        };
+        assert_eq!(first.ecx.get(), !(1 << 27));
+        assert_eq!((seventh.ebx.get(), seventh.edx.get()), (!2, 0x13ff_ffff));
+        assert_eq!((sizes.ebx.get(), second.eax.get()), (!(1 << 25), !(1 << 9)));
+    }
+
+    #[test]
     fn the_page_shows_encryption_and_the_save_area_of_a_reset_cpu() {
         enarx_harness::needs::kvm();
         let kvm = Kvm::new().unwrap();
         let mut cpu = Cpu::new(&kvm, is_pvm()).unwrap();
         let c_bit = cpu.with_own_encryption();
         let found = |leaf, subleaf| {
-            let page = cpu.page();
+            let page = cpu.page().unwrap();
             let mut entries = page.entries().iter().copied();
             entries.find(|entry| (entry.eax_in.get(), entry.ecx_in.get()) == (leaf, subleaf))
         };

@@ -17,25 +17,24 @@ use std::time::{Duration, Instant};
 
 use enarx_confine::ConfineError;
 use enarx_confine::landlock::Enforcement;
-use enarx_executor::fault::{Context, HostFault, KeepFault, StrayExit};
+use enarx_executor::fault::{HostFault, KeepFault, StrayExit};
 use enarx_executor::interrupt::Interruptible;
 use enarx_executor::launch::{Confined, Counter, GRACE, Outcome, join_until};
 use enarx_executor::poller::{Poller, Traffic};
 use enarx_executor::refused::{Refusals, Refused, RefusedCalls};
 use enarx_executor::{Progress, SharedExecutor};
-use enarx_exits::{ExitFunction, FaultReport, LOG_BYTES, PORT};
-use kvm_bindings::KVM_EXIT_X86_BUS_LOCK;
-use kvm_ioctls::{VcpuExit, VcpuFd};
+use enarx_exits::{ExitFunction, FaultReport, LOG_BYTES};
+use kvm_ioctls::VcpuFd;
 use zerocopy::IntoBytes;
 
 use super::confinement::Confinement;
+use super::entry::{self, Left};
 use super::limits::Limits;
 use super::memory::GuestMemory;
 use super::vcpu::Vcpu;
 use super::vcpu_ops;
 use crate::error::KvmError;
-use crate::platform::{ExitAction, Platform, UnhandledExit};
-use crate::snp::exits::Exit;
+use crate::platform::{ExitAction, Platform};
 
 /// The consequence of an exit: the vCPU runs again, or the Keep has this outcome.
 type Flow = ControlFlow<Outcome>;
@@ -433,31 +432,11 @@ impl Keep {
         if let Err(fault) = self.platform.before_run(id, fd) {
             return end(fault);
         }
-        let exit = match fd.run() {
-            Ok(VcpuExit::IoOut(PORT, data)) => {
-                return match <[u8; 4]>::try_from(data) {
-                    Ok(number) => self.port(vcpu, u32::from_le_bytes(number), traffic),
-                    Err(_) => end(KeepFault::Exit(StrayExit::PortSize(data.len()))),
-                };
-            }
-            Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen) => return Flow::Continue(()),
-            Ok(VcpuExit::Shutdown) => {
-                let context = context(fd);
-                return end(KeepFault::TripleFault { context });
-            }
-            Ok(VcpuExit::FailEntry(reason, _)) => {
-                return end(KeepFault::Host(HostFault::Entry(reason)));
-            }
-            Ok(VcpuExit::InternalError) => {
-                let context = context(fd);
-                return end(KeepFault::Host(HostFault::Emulation { context }));
-            }
-            Ok(exit) => unhandled(exit),
-            Err(error) if error.errno() == libc::EINTR || error.errno() == libc::EAGAIN => {
-                fd.set_kvm_immediate_exit(0);
-                return Flow::Continue(());
-            }
-            Err(error) => return end(KeepFault::kvm("run the Keep", error.errno())),
+        let exit = match entry::enter(fd) {
+            Left::Port(number) => return self.port(vcpu, number, traffic),
+            Left::Again => return Flow::Continue(()),
+            Left::Ended(fault) => return end(fault),
+            Left::Unhandled(exit) => exit,
         };
         match self.platform.serve(id, fd, exit) {
             ExitAction::Resume => Flow::Continue(()),
@@ -472,16 +451,10 @@ impl Keep {
         if !wanted.swap(false, Ordering::AcqRel) {
             return Flow::Continue(());
         }
-        let run = fd.get_kvm_run();
-        if run.if_flag != 0 && run.ready_for_interrupt_injection != 0 {
-            run.request_interrupt_window = 0;
-            if let Err(error) = vcpu_ops::inject_kick(fd) {
-                let errno = error.raw_os_error().unwrap_or(0);
-                return end(KeepFault::kvm("inject an interrupt", errno));
-            }
-        } else {
-            wanted.store(true, Ordering::Release);
-            run.request_interrupt_window = 1;
+        match entry::kick(fd) {
+            Ok(true) => {}
+            Ok(false) => wanted.store(true, Ordering::Release),
+            Err(fault) => return end(fault),
         }
         Flow::Continue(())
     }
@@ -499,39 +472,6 @@ fn progress(progress: Result<Progress, enarx_executor::ExecutorError>) -> Flow {
         Ok(Progress::Exit(code)) => Flow::Break(Outcome::Exit(code)),
         Err(error) => Flow::Break(error.into()),
     }
-}
-
-/// An exit that the platform decides.
-fn unhandled(exit: VcpuExit<'_>) -> UnhandledExit {
-    match exit {
-        VcpuExit::X86Rdmsr(exit) => UnhandledExit::ReadMsr(exit.index),
-        VcpuExit::X86Wrmsr(exit) => UnhandledExit::WriteMsr(exit.index, exit.data),
-        VcpuExit::Hypercall(exit) => UnhandledExit::Snp(Exit::Hypercall {
-            number: exit.nr,
-            args: exit.args,
-        }),
-        VcpuExit::SystemEvent(kind, data) => UnhandledExit::Snp(Exit::SystemEvent {
-            kind,
-            data: data.first().copied(),
-        }),
-        VcpuExit::MemoryFault { flags, gpa, size } => {
-            UnhandledExit::Snp(Exit::MemoryFault { flags, gpa, size })
-        }
-        VcpuExit::Unsupported(KVM_EXIT_X86_BUS_LOCK) => {
-            UnhandledExit::Other("a lock of the bus".into())
-        }
-        exit => UnhandledExit::Other(format!("{exit:x?}")),
-    }
-}
-
-/// Where a vCPU is; `None` for an encrypted guest, whose registers cannot be read.
-fn context(fd: &VcpuFd) -> Option<Context> {
-    let (regs, sregs) = (fd.get_regs().ok()?, fd.get_sregs().ok()?);
-    Some(Context {
-        rip: regs.rip,
-        rsp: regs.rsp,
-        cr2: sregs.cr2,
-    })
 }
 
 /// The lower half of an argument that has 32 bits.

@@ -5,7 +5,8 @@
 
 pub mod backing;
 pub mod confinement;
-pub(crate) mod cpuid;
+pub mod cpuid;
+pub mod entry;
 pub(crate) mod exits;
 pub(crate) mod file_part;
 pub(crate) mod image;

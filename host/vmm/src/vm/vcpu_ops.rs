@@ -9,15 +9,18 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
+use enarx_executor::fault::Context;
 use enarx_executor::interrupt;
 use enarx_exits::KICK_VECTOR;
 use enarx_snp::vmsa::Vmsa;
 use kvm_bindings::{
     CpuId, KVM_CAP_SPLIT_IRQCHIP, KVM_MP_STATE_RUNNABLE, kvm_enable_cap, kvm_mp_state, kvm_run,
 };
-use kvm_ioctls::{VcpuFd, VmFd};
+use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
+use rustix::io::Errno;
 
 use crate::error::{KvmError, refused};
+use crate::vm::entry::Enter;
 use crate::vm::registers::Registers;
 use crate::vm::vcpu::Vcpu;
 
@@ -75,22 +78,49 @@ pub fn answer_read_msr(vcpu: &mut VcpuFd, data: u64) {
     run.__bindgen_anon_1.msr.data = data;
 }
 
-/// Puts the answer to the hypercall that the vCPU has just left for.
-pub fn answer_hypercall(vcpu: &mut VcpuFd, value: u64) {
-    let run = vcpu.get_kvm_run();
-    // The member of the union that KVM_EXIT_HYPERCALL uses, which the caller has just seen.
-    run.__bindgen_anon_1.hypercall.ret = value;
-}
+impl Enter for VcpuFd {
+    fn enter(&mut self) -> Result<VcpuExit<'_>, Errno> {
+        self.run()
+            .map_err(|error| Errno::from_raw_os_error(error.errno()))
+    }
 
-/// Queues the kick vector; the vCPU takes it when it next runs with interrupts on.
-pub fn inject_kick(vcpu: &VcpuFd) -> io::Result<()> {
-    let vector = u32::from(KICK_VECTOR);
-    // SAFETY: `struct kvm_interrupt` is one u32; KVM reads it during the call.
-    let result = unsafe { libc::ioctl(vcpu.as_raw_fd(), KVM_INTERRUPT as _, &raw const vector) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+    fn page(&mut self) -> &mut kvm_run {
+        self.get_kvm_run()
+    }
+
+    fn internal_error(&mut self) -> (u32, Vec<u64>) {
+        // SAFETY: the member that KVM_EXIT_INTERNAL_ERROR uses, which the caller has just seen; it is made of integers,
+        // so any bytes are a value of it.
+        let internal = unsafe { self.get_kvm_run().__bindgen_anon_1.internal };
+        let count = usize::try_from(internal.ndata).unwrap_or(usize::MAX);
+        let data = internal.data.into_iter().take(count).collect();
+        (internal.suberror, data)
+    }
+
+    fn answer_hypercall(&mut self, value: u64) {
+        // The member of the union that KVM_EXIT_HYPERCALL uses, which the caller has just seen.
+        self.get_kvm_run().__bindgen_anon_1.hypercall.ret = value;
+    }
+
+    fn inject_kick(&self) -> io::Result<()> {
+        let vector = u32::from(KICK_VECTOR);
+        // SAFETY: `struct kvm_interrupt` is one u32; KVM reads it during the call.
+        let result =
+            unsafe { libc::ioctl(self.as_raw_fd(), KVM_INTERRUPT as _, &raw const vector) };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
+    fn context(&self) -> Option<Context> {
+        let (regs, sregs) = (self.get_regs().ok()?, self.get_sregs().ok()?);
+        Some(Context {
+            rip: regs.rip,
+            rsp: regs.rsp,
+            cr2: sregs.cr2,
+        })
     }
 }
 

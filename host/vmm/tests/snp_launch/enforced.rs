@@ -3,6 +3,7 @@
 //! The fake kernel itself: that it refuses what the real one refuses.
 
 use enarx_vmm::snp::device::{CommandError, Device, SourcePage, Vm};
+use enarx_vmm::snp::firmware::Status;
 use enarx_vmm::vm::registers::NewVcpu;
 use kvm_bindings::{
     kvm_create_guest_memfd, kvm_memory_attributes, kvm_regs, kvm_sev_init,
@@ -12,11 +13,11 @@ use kvm_bindings::{
 use rustix::io::Errno;
 
 use super::cpuid;
-use super::fake::{Host, Machine, Memory, Script};
+use super::fake::{Host, Machine, Memory, Processor, Script};
 
 const INVALID: CommandError = CommandError {
     errno: Errno::INVAL,
-    firmware: enarx_vmm::snp::firmware::Status::SUCCESS,
+    firmware: Status::SUCCESS,
 };
 
 fn init() -> kvm_sev_init {
@@ -35,7 +36,12 @@ fn start() -> kvm_sev_snp_launch_start {
 
 /// A machine with 64 KiB of memory, the first half private, and the measurement begun.
 fn measuring() -> Machine {
-    let mut vm = Host::new(Script::default()).create_vm(4).unwrap();
+    measuring_by(Script::default())
+}
+
+/// The same on a host that behaves so.
+fn measuring_by(script: Script) -> Machine {
+    let mut vm = Host::new(script).create_vm(4).unwrap();
     vm.sev_init(&mut init()).unwrap();
     let request = kvm_create_guest_memfd {
         size: 0x1_0000,
@@ -74,11 +80,10 @@ fn steps_out_of_order() {
     let host = Host::new(Script::default());
     let mut vm = host.create_vm(4).unwrap();
     assert_eq!(vm.launch_start(&mut start()), Err(INVALID), "before INIT2");
-    assert_eq!(
-        vm.create_vcpu(0).map(|_| ()),
-        Err(Errno::INVAL),
-        "before INIT2"
-    );
+    let mut early = Host::new(Script::default()).create_vm(4).unwrap();
+    let vcpu = early.create_vcpu(0).unwrap();
+    assert_eq!(early.sev_init(&mut init()), Err(INVALID), "after a vCPU");
+    drop(vcpu);
     let mut source = [SourcePage([0; 4096])];
     let mut first = update(0, &source);
     assert_eq!(
@@ -182,9 +187,6 @@ fn pages() {
         |update| update.pad0 = 1,
         |update| update.pad1 = 1,
         |update| update.pad2[0] = 1,
-        // Memory that is not private, and none at all.
-        |update| update.gfn_start = 8,
-        |update| update.gfn_start = 0x10,
     ] {
         let mut update = update(0, &source);
         change(&mut update);
@@ -192,6 +194,13 @@ fn pages() {
             vm.launch_update(&mut update, &mut source),
             errno(Errno::INVAL)
         );
+    }
+    // Memory that is not private, and none at all: the kernel does not tell one failure from another.
+    for gfn in [8, 0x10] {
+        let mut update = update(gfn, &source);
+        let before = update;
+        let answer = vm.launch_update(&mut update, &mut source);
+        assert_eq!((answer, update), (errno(Errno::IO), before));
     }
     for change in [
         (|update| update.len = 0x3000) as fn(&mut kvm_sev_snp_launch_update),
@@ -215,10 +224,7 @@ fn pages() {
         (both.gfn_start, both.uaddr, both.len),
         (3, address + 4096, 4096)
     );
-    assert_eq!(
-        vm.launch_update(&mut both, &mut source),
-        errno(Errno::EXIST)
-    );
+    assert_eq!(vm.launch_update(&mut both, &mut source), errno(Errno::IO));
 }
 
 #[test]
@@ -272,6 +278,11 @@ fn memory() {
             |region| (region.flags, region.guest_memfd) = (4, 7),
             Errno::BADF,
         ),
+        // A part of the private memory that another slot has.
+        (
+            |region| (region.flags, region.guest_memfd) = (4, 100),
+            Errno::INVAL,
+        ),
     ] {
         let mut region = region;
         change(&mut region);
@@ -307,4 +318,24 @@ fn vcpus() {
         ..sregs
     };
     assert_eq!(vcpu.set_sregs(&svme), Err(Errno::INVAL), "SVME is KVM's");
+    let other = vm.create_vcpu(1).unwrap();
+    let base = |vcpu: &Processor| vcpu.sregs().unwrap().apic_base;
+    assert_eq!((base(&vcpu), base(&other)), (0xfee0_0900, 0xfee0_0800));
+}
+
+#[test]
+fn a_failed_finish_is_final() {
+    let mut script = Script::default();
+    script.firmware.insert("finish", Status(0x0b));
+    let mut vm = measuring_by(script);
+    let mut vcpu = vm.create_vcpu(0).unwrap();
+    vcpu.set_cpuid(&cpuid()).unwrap();
+    let sregs = vcpu.sregs().unwrap();
+    vcpu.set_regs(&kvm_regs::default()).unwrap();
+    let mut finish = kvm_sev_snp_launch_finish::default();
+    let refused = vm.launch_finish(&mut finish, None).unwrap_err();
+    assert_eq!(refused.firmware, Status(0x0b));
+    // The vCPUs' pages are encrypted by now.
+    assert_eq!(vcpu.set_sregs(&sregs), Err(Errno::INVAL));
+    assert_eq!(vm.launch_finish(&mut finish, None), Err(INVALID));
 }

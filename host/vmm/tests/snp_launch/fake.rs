@@ -21,6 +21,8 @@ use kvm_bindings::{
 use rustix::io::Errno;
 use sha2::{Digest, Sha384};
 
+use super::played::{Play, Played};
+
 const PAGE: u64 = 4096;
 /// First address of the fake descriptors.
 const FIRST_MEMFD: u32 = 100;
@@ -71,27 +73,46 @@ pub enum Event {
         slot: usize,
         range: Range<u64>,
     },
+    /// A vCPU was entered from the VMSA at this address; 0 = the one of the launch.
+    Entered {
+        vcpu: usize,
+        vmsa: u64,
+    },
+    /// A vCPU goes on after a hypercall with this answer.
+    Answered {
+        vcpu: usize,
+        value: u64,
+    },
+    /// A vCPU takes an interrupt.
+    Interrupt {
+        vcpu: usize,
+        vector: u32,
+    },
 }
 
 /// How one `LAUNCH_UPDATE` goes, where it does not simply take everything.
 #[derive(Clone, Copy, Debug)]
 pub enum Hiccup {
-    /// Takes so many pages and returns success.
+    /// Takes so many pages, at least one, and returns success.
     Part(u64),
-    /// Takes so many pages and asks to repeat.
-    Again(u64),
+    /// Takes nothing and does not say why: a signal, or no memory.
+    Nothing,
 }
 
 /// The firmware's verdict on CPUID pages.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub enum Cpuid {
     /// Every page is right.
     #[default]
     Any,
-    /// Leaf, subleaf and what EBX must be; other values are corrected.
-    Ebx(u32, u32, u32),
+    /// Leaf, subleaf and what EBX must be; others are corrected, all at once.
+    Ebx(Vec<(u32, u32, u32)>),
+    /// The same, but one in a round.
+    OneByOne(Vec<(u32, u32, u32)>),
     /// Refuses every page, clearing bit after bit of the first EBX.
     Never,
+    /// Refuses a page without entries, and corrects nothing.
+    NotEmpty,
 }
 
 /// The properties and the behaviour of the fake host.
@@ -103,19 +124,21 @@ pub struct Script {
     /// `create_vm` is interrupted so many times.
     pub interruptions: u32,
     pub hiccups: VecDeque<Hiccup>,
-    /// Every `LAUNCH_UPDATE` asks to repeat.
+    /// Every `LAUNCH_UPDATE` fails without a reason.
     pub stuck: bool,
     /// Answers of `set_memory_attributes` before it works.
     pub attributes: VecDeque<Errno>,
     pub cpuid: Cpuid,
     /// The firmware's answers to these steps.
     pub firmware: BTreeMap<&'static str, Status>,
-    /// Every ASID belongs to another guest.
-    pub full: bool,
+    /// INIT2 is answered by EBUSY, with this answer of the firmware; every ASID is taken if it is `SUCCESS`.
+    pub busy: Option<Status>,
     /// MSRs that are taken.
     pub msrs: usize,
     /// Adds so many bytes to the progress that is told.
     pub miscount: u64,
+    /// What each vCPU does when it is run.
+    pub runs: BTreeMap<usize, VecDeque<Play>>,
 }
 
 impl Default for Script {
@@ -131,39 +154,47 @@ impl Default for Script {
             attributes: VecDeque::new(),
             cpuid: Cpuid::Any,
             firmware: BTreeMap::new(),
-            full: false,
+            busy: None,
             msrs: usize::MAX,
             miscount: 0,
+            runs: BTreeMap::new(),
         }
     }
 }
 
 struct SlotState {
     range: Range<u64>,
-    memfd: bool,
+    /// Its private side.
+    memfd: Option<u32>,
+    /// The part of the private side's file that it is.
+    part: Range<u64>,
 }
 
-struct VcpuState {
+pub struct VcpuState {
     cpuid: bool,
     regs: bool,
     page: Box<[u8; 4096]>,
+    /// The VMSA from which another vCPU wants it started.
+    pub start: Option<u64>,
 }
 
 /// The host and at most one machine on it.
 pub struct State {
-    script: Script,
+    pub script: Script,
     pub events: Vec<Event>,
     /// Contents given to the firmware, by address.
     pub contents: BTreeMap<u64, [u8; 4096]>,
     pub digest: [u8; 48],
     features: Option<u64>,
     policy: Option<u64>,
-    finished: bool,
+    /// The vCPUs' pages are encrypted: FINISH was tried.
+    encrypted: bool,
+    pub finished: bool,
     memfds: Vec<u64>,
     slots: Vec<SlotState>,
     private: BTreeSet<u64>,
     launched: BTreeSet<u64>,
-    vcpus: Vec<VcpuState>,
+    pub vcpus: Vec<VcpuState>,
     living_vcpus: usize,
     /// The machine was dropped before a vCPU.
     pub dropped_early: bool,
@@ -176,8 +207,9 @@ pub struct Machine(Shared);
 #[derive(Debug)]
 pub struct Memory(pub u64);
 pub struct Processor {
-    state: Shared,
-    id: usize,
+    pub state: Shared,
+    pub id: usize,
+    pub played: Played,
 }
 
 impl Host {
@@ -189,6 +221,7 @@ impl Host {
             digest: [0; 48],
             features: None,
             policy: None,
+            encrypted: false,
             finished: false,
             memfds: Vec::new(),
             slots: Vec::new(),
@@ -226,6 +259,16 @@ fn firmware(status: Status) -> CommandError {
     }
 }
 
+/// Sets EBX of an entry that the page must have.
+fn correct_ebx(page: &mut CpuidPage, (leaf, subleaf, wanted): (u32, u32, u32)) {
+    let place = (leaf, subleaf);
+    let entry = page
+        .table
+        .iter_mut()
+        .find(|entry| (entry.eax_in.get(), entry.ecx_in.get()) == place);
+    entry.unwrap().ebx.set(wanted);
+}
+
 impl State {
     /// One step of the digest (56860, section 8.17.2), byte by byte.
     fn measure(&mut self, kind: u8, gpa: u64, contents: Option<&[u8]>) {
@@ -242,6 +285,11 @@ impl State {
 
     fn step(&self, name: &'static str) -> Result<(), CommandError> {
         match self.script.firmware.get(name) {
+            // The kernel's guest context could not be made then (`snp_context_create`).
+            Some(&firmware) if name == "start" => Err(CommandError {
+                errno: Errno::NOTTY,
+                firmware,
+            }),
             Some(&status) => Err(firmware(status)),
             None => Ok(()),
         }
@@ -251,15 +299,24 @@ impl State {
     fn check_cpuid(&self, bytes: &mut [u8; 4096]) -> Result<(), CommandError> {
         let mut page: CpuidPage = zerocopy::transmute!(*bytes);
         let before = page;
-        match self.script.cpuid {
+        match &self.script.cpuid {
             Cpuid::Any => {}
-            Cpuid::Ebx(leaf, subleaf, wanted) => {
-                let place = (leaf, subleaf);
-                let entry = page
-                    .table
-                    .iter_mut()
-                    .find(|entry| (entry.eax_in.get(), entry.ecx_in.get()) == place);
-                entry.unwrap().ebx.set(wanted);
+            Cpuid::NotEmpty if page.entries().is_empty() => {
+                return Err(firmware(Status::INVALID_PARAM));
+            }
+            Cpuid::NotEmpty => {}
+            Cpuid::Ebx(wanted) => {
+                for &one in wanted {
+                    correct_ebx(&mut page, one);
+                }
+            }
+            Cpuid::OneByOne(wanted) => {
+                let mut left = wanted.iter();
+                while page == before
+                    && let Some(&one) = left.next()
+                {
+                    correct_ebx(&mut page, one);
+                }
             }
             Cpuid::Never => {
                 let ebx = page.table[0].ebx.get();
@@ -280,12 +337,11 @@ impl State {
         kind: u8,
         source: Option<&mut [u8; 4096]>,
     ) -> Result<(), CommandError> {
+        // The kernel tells nothing but EIO of all this, with no answer of the firmware (`snp_launch_update`).
         let slot = self.slots.iter().find(|slot| slot.range.contains(&gpa));
-        if !slot.is_some_and(|slot| slot.memfd) || !self.private.contains(&gpa) {
-            return Err(Errno::INVAL.into());
-        }
-        if self.launched.contains(&gpa) {
-            return Err(Errno::EXIST.into());
+        let private = slot.is_some_and(|slot| slot.memfd.is_some()) && self.private.contains(&gpa);
+        if !private || self.launched.contains(&gpa) {
+            return Err(Errno::IO.into());
         }
         self.step(if kind == 6 { "cpuid" } else { "update" })?;
         let contents = source.as_deref().copied().unwrap_or([0; 4096]);
@@ -384,8 +440,9 @@ impl Vm for Machine {
         if reserved || late || vmsa_features & !offered != 0 || ghcb_version != 2 {
             return Err(Errno::INVAL.into());
         }
-        if state.script.full {
-            return Err(Errno::BUSY.into());
+        if let Some(firmware) = state.script.busy {
+            let errno = Errno::BUSY;
+            return Err(CommandError { errno, firmware });
         }
         state.step("init")?;
         state.features = Some(vmsa_features | 1);
@@ -453,7 +510,21 @@ impl Vm for Machine {
         if state.slots.iter().any(overlaps) {
             return Err(Errno::EXIST);
         }
-        state.slots.push(SlotState { range, memfd });
+        let part = guest_memfd_offset..guest_memfd_offset.saturating_add(memory_size);
+        let bound = |slot: &SlotState| {
+            let taken = &slot.part;
+            slot.memfd == memfd.then_some(guest_memfd)
+                && taken.start < part.end
+                && part.start < taken.end
+        };
+        if memfd && state.slots.iter().any(bound) {
+            return Err(Errno::INVAL);
+        }
+        state.slots.push(SlotState {
+            range,
+            memfd: memfd.then_some(guest_memfd),
+            part,
+        });
         state.events.push(Event::Slot {
             number: slot,
             gpa: guest_phys_addr,
@@ -496,7 +567,7 @@ impl Vm for Machine {
 
     fn discard_private(&self, slot: usize, offset: u64, length: u64) -> Result<(), Errno> {
         let mut state = self.state();
-        if !state.slots[slot].memfd {
+        if state.slots[slot].memfd.is_none() {
             return Err(Errno::INVAL);
         }
         let range = offset..offset + length;
@@ -553,7 +624,7 @@ impl Vm for Machine {
         // A VMSA (2) is KVM's own business.
         let known = matches!(kind, 1 | 3 | 4 | 5 | 6);
         let aligned = len.is_multiple_of(PAGE) && len != 0 && uaddr.is_multiple_of(PAGE);
-        if reserved || !known || !aligned || state.policy.is_none() || state.finished {
+        if reserved || !known || !aligned || state.policy.is_none() || state.encrypted {
             return Err(Errno::INVAL.into());
         }
         let base = source.as_ptr() as u64;
@@ -567,14 +638,14 @@ impl Vm for Machine {
             usize::try_from(offset / PAGE).unwrap()
         };
         let hiccup = if state.script.stuck {
-            Some(Hiccup::Again(0))
+            Some(Hiccup::Nothing)
         } else {
             state.script.hiccups.pop_front()
         };
-        let (most, again) = match hiccup {
-            None => (u64::MAX, false),
-            Some(Hiccup::Part(pages)) => (pages, false),
-            Some(Hiccup::Again(pages)) => (pages, true),
+        let most = match hiccup {
+            None => u64::MAX,
+            Some(Hiccup::Part(pages)) => pages,
+            Some(Hiccup::Nothing) => return Err(Errno::IO.into()),
         };
         let mut done = 0;
         let mut failure = None;
@@ -601,17 +672,13 @@ impl Vm for Machine {
         if !zero {
             update.uaddr += done * PAGE + state.script.miscount;
         }
-        if again {
-            Err(Errno::AGAIN.into())
-        } else {
-            Ok(())
-        }
+        Ok(())
     }
 
     fn create_vcpu(&mut self, id: u32) -> Result<Processor, Errno> {
         let mut state = self.state();
         let number = usize::try_from(id).unwrap();
-        if state.features.is_none() || number != state.vcpus.len() || state.finished {
+        if number != state.vcpus.len() || state.encrypted {
             return Err(Errno::INVAL);
         }
         let mut page = Box::new([0; 4096]);
@@ -621,12 +688,13 @@ impl Vm for Machine {
         put(&mut page, 0x268, &0x0007_0406_0007_0406u64.to_le_bytes());
         put(&mut page, 0x408, &0x1f80u32.to_le_bytes());
         put(&mut page, 0x410, &0x37fu16.to_le_bytes());
-        let features = state.features.unwrap();
+        let features = state.features.unwrap_or(0);
         put(&mut page, 0x3b0, &features.to_le_bytes());
         state.vcpus.push(VcpuState {
             cpuid: false,
             regs: false,
             page,
+            start: None,
         });
         state.living_vcpus += 1;
         state.events.push(Event::Vcpu(id));
@@ -634,6 +702,7 @@ impl Vm for Machine {
         Ok(Processor {
             state: Arc::clone(&self.0),
             id: number,
+            played: Played::default(),
         })
     }
 
@@ -660,12 +729,13 @@ impl Vm for Machine {
         let Some(policy) = state.policy else {
             return Err(Errno::INVAL.into());
         };
-        if reserved || addresses || !identified || auth_key_en > id_block_en || state.finished {
+        if reserved || addresses || !identified || auth_key_en > id_block_en || state.encrypted {
             return Err(Errno::INVAL.into());
         }
         if state.vcpus.is_empty() || state.vcpus.iter().any(|vcpu| !vcpu.regs) {
             return Err(Errno::INVAL.into());
         }
+        state.encrypted = true;
         let vmsas: Vec<_> = state.vcpus.iter().map(|vcpu| vcpu.page.clone()).collect();
         for page in vmsas {
             state.measure(2, 0xffff_ffff_f000, Some(&page[..]));
@@ -714,7 +784,7 @@ impl Processor {
     fn change(&self, what: &'static str, f: impl FnOnce(&mut VcpuState)) -> Result<(), Errno> {
         let mut state = self.state.lock().unwrap();
         let ready = what == "cpuid" || state.vcpus[self.id].cpuid;
-        if state.finished || !ready {
+        if state.encrypted || !ready {
             return Err(Errno::INVAL);
         }
         f(&mut state.vcpus[self.id]);
@@ -736,13 +806,18 @@ impl NewVcpu for Processor {
 
     fn sregs(&self) -> Result<kvm_sregs, Errno> {
         Ok(kvm_sregs {
-            apic_base: 0xfee0_0800,
+            // The first vCPU is the boot processor (bit 8).
+            apic_base: if self.id == 0 {
+                0xfee0_0900
+            } else {
+                0xfee0_0800
+            },
             ..kvm_sregs::default()
         })
     }
 
     fn set_sregs(&mut self, sregs: &kvm_sregs) -> Result<(), Errno> {
-        if sregs.apic_base != 0xfee0_0800 || sregs.efer & 1 << 12 != 0 {
+        if sregs.apic_base != self.sregs()?.apic_base || sregs.efer & 1 << 12 != 0 {
             return Err(Errno::INVAL);
         }
         self.change("sregs", |vcpu| {
