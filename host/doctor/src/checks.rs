@@ -13,6 +13,7 @@ use kvm_bindings::{
 };
 
 use super::machine::Machine;
+use super::snp_host;
 use super::{BackendReport, Check, State};
 use crate::backend::Backend;
 use enarx_vmm::snp::abi::POLICY_BITS;
@@ -155,7 +156,7 @@ fn report(
     }
 }
 
-fn check(
+pub fn check(
     name: &'static str,
     fulfilled: Option<bool>,
     found: impl Into<String>,
@@ -175,7 +176,7 @@ fn check(
     }
 }
 
-fn advice(check: Check) -> Check {
+pub fn advice(check: Check) -> Check {
     Check {
         required: false,
         ..check
@@ -198,10 +199,14 @@ fn snp(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
             "use a machine with an AMD EPYC 7003 (Milan) or later; on one: enable it in the firmware's setup",
         ),
         kernel(machine, "Linux 6.11 or later", SNP_KERNEL),
+        snp_host::kernel_option(machine),
+        snp_host::iommu(machine),
+        snp_host::asids(machine, leaf),
         module(machine, "kvm_amd"),
         parameter(machine, "kvm_amd", "sev_snp", ENABLE_SNP),
         device(machine, "/dev/kvm", |_| "sudo modprobe kvm_amd".into()),
         device(machine, "/dev/sev", |_| ENABLE_SNP.into()),
+        snp_host::firmware(machine),
     ];
     checks.extend(REQUIREMENTS.iter().map(|one| requirement(kvm, one)));
     checks.push(sev_offer(machine, kvm));
@@ -362,16 +367,6 @@ fn kvm_module(machine: &dyn Machine) -> Check {
         },
     )
     .required_unless_unknown()
-}
-
-impl Check {
-    /// Makes it required, except where its state is unknown: something else will tell.
-    fn required_unless_unknown(self) -> Self {
-        Self {
-            required: self.state != State::Unknown,
-            ..self
-        }
-    }
 }
 
 fn module(machine: &dyn Machine, module: &'static str) -> Check {

@@ -9,6 +9,7 @@ mod backend;
 mod checks;
 mod landlock_abi;
 mod machine;
+mod snp_host;
 #[cfg(test)]
 mod tests;
 
@@ -48,6 +49,16 @@ pub struct Check {
     /// The next command to type, or thing to do, when it is not there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+impl Check {
+    /// Makes it required, except where its state is unknown: something else will tell.
+    pub(crate) fn required_unless_unknown(self) -> Self {
+        Self {
+            required: self.state != State::Unknown,
+            ..self
+        }
+    }
 }
 
 /// A backend and its requirements.

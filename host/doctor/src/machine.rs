@@ -11,6 +11,8 @@ use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
 use enarx_vmm::snp;
+use enarx_vmm::snp::device::CommandError;
+use enarx_vmm::snp::platform_status::PlatformStatus;
 
 /// Where facts come from.
 pub trait Machine {
@@ -35,6 +37,11 @@ pub trait Machine {
     /// # Errors
     /// The system's.
     fn kvm_attribute(&self, group: u32, attribute: u64) -> Result<Option<u64>, Errno>;
+    /// The secure processor's account of itself, by `/dev/sev`.
+    ///
+    /// # Errors
+    /// The system's and the secure processor's.
+    fn platform_status(&self) -> Result<PlatformStatus, CommandError>;
     /// The version of the Landlock interface; 0 = none.
     fn landlock_abi(&self) -> i32;
     /// True if this process is root.
@@ -91,6 +98,10 @@ impl Machine for Host {
         let kvm = open_kvm(&self.path("/dev/kvm"))
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NODEV))?;
         snp::ioctl::attribute(&kvm, group, attribute)
+    }
+
+    fn platform_status(&self) -> Result<PlatformStatus, CommandError> {
+        snp::ioctl::platform_status(&self.path("/dev/sev"))
     }
 
     fn landlock_abi(&self) -> i32 {

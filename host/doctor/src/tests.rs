@@ -7,6 +7,9 @@ use std::io;
 
 use rustix::io::Errno;
 
+use enarx_vmm::snp::device::CommandError;
+use enarx_vmm::snp::platform_status::PlatformStatus;
+
 use super::{Host, Machine, Report, State, examine};
 
 /// A machine made of files and answers.
@@ -17,6 +20,7 @@ struct Fake {
     leaf: Option<[u32; 4]>,
     extensions: BTreeMap<u32, i32>,
     attributes: BTreeMap<(u32, u64), u64>,
+    status: Option<PlatformStatus>,
     landlock: i32,
     root: bool,
     group: Option<&'static str>,
@@ -48,6 +52,9 @@ impl Machine for Fake {
     }
     fn kvm_attribute(&self, group: u32, attribute: u64) -> Result<Option<u64>, Errno> {
         Ok(self.attributes.get(&(group, attribute)).copied())
+    }
+    fn platform_status(&self) -> Result<PlatformStatus, CommandError> {
+        self.status.ok_or(Errno::INVAL.into())
     }
     fn landlock_abi(&self) -> i32 {
         self.landlock
@@ -81,11 +88,16 @@ fn epyc() -> Fake {
                 "always [madvise] never\n",
             ),
             ("/sys/module/kvm_amd/parameters/sev_snp", "Y\n"),
+            (
+                "/proc/cmdline",
+                "BOOT_IMAGE=/vmlinuz root=/dev/sda1 quiet\n",
+            ),
+            ("/sys/class/iommu/ivhd0/amd-iommu/cap", "1\n"),
             ("/dev/kvm", ""),
             ("/dev/sev", ""),
         ]),
         unusable: Vec::new(),
-        leaf: Some([0x1a, 51, 0, 0]),
+        leaf: Some([0x1a, 51, 509, 100]),
         // User memory, immediate exit, MSR exits and filters, page state changes, two-sided slots,
         // private attributes, guest_memfd, types with SNP.
         extensions: BTreeMap::from([
@@ -101,6 +113,12 @@ fn epyc() -> Fake {
         ]),
         // Debug swap; all policy bits of the first SEV-SNP firmware.
         attributes: BTreeMap::from([((1, 0), 0x20), ((1, 1), 0x1b_ffff)]),
+        status: Some(PlatformStatus {
+            api: [1, 55],
+            state: 1,
+            rmp: 1,
+            ..PlatformStatus::default()
+        }),
         landlock: 6,
         root: false,
         group: Some("kvm"),
@@ -299,6 +317,138 @@ fn one_missing_thing_at_a_time() {
         state(&examine(&machine), "kvm", "transparent huge pages").0,
         State::Missing
     );
+}
+
+/// A check of `snp`: its state, whether it is in the way, what was found, and the next step.
+fn snp_check(machine: &Fake, name: &str) -> (State, bool, String, String) {
+    let report = examine(machine);
+    let mut checks = report.backend("snp").unwrap().checks.iter();
+    let found = checks.find(|check| check.name == name).unwrap();
+    let next = found.next.clone().unwrap_or_default();
+    (found.state, found.required, found.found.clone(), next)
+}
+
+#[test]
+fn a_kernel_without_sev_is_named() {
+    const NAME: &str = "CONFIG_KVM_AMD_SEV";
+    let parameter = "/sys/module/kvm_amd/parameters/sev_snp";
+    let configuration = "/boot/config-6.12.3-generic";
+    assert_eq!(snp_check(&epyc(), NAME).0, State::Ok);
+    let mut machine = epyc();
+    machine.files.remove(parameter);
+    let (state, required, found, next) = snp_check(&machine, NAME);
+    assert_eq!((state, required), (State::Unknown, false));
+    assert!(found.contains(configuration) && next.contains("modprobe kvm_amd"));
+    for (text, expected) in [
+        ("CONFIG_KVM=m\nCONFIG_KVM_AMD_SEV=y\n", State::Ok),
+        (
+            "CONFIG_KVM=m\n# CONFIG_KVM_AMD_SEV is not set\n",
+            State::Missing,
+        ),
+    ] {
+        machine.files.insert(configuration, text);
+        let (state, required, _, next) = snp_check(&machine, NAME);
+        assert_eq!((state, required), (expected, true));
+        assert_eq!(
+            next.contains("CONFIG_KVM_AMD_SEV=y"),
+            state == State::Missing
+        );
+    }
+}
+
+#[test]
+fn settings_of_the_iommu_that_switch_snp_off_are_named() {
+    const NAME: &str = "IOMMU as SEV-SNP needs it";
+    // A kernel that has switched SEV-SNP on has looked at all this.
+    assert_eq!(snp_check(&epyc(), NAME).0, State::Ok);
+    let epyc = || {
+        let mut machine = epyc();
+        let parameter = "/sys/module/kvm_amd/parameters/sev_snp";
+        machine.files.insert(parameter, "N\n");
+        machine
+    };
+    assert_eq!(snp_check(&epyc(), NAME).0, State::Ok);
+    for (line, parameter) in [
+        ("quiet iommu=pt", "iommu=pt"),
+        ("iommu.passthrough=1 quiet", "iommu.passthrough=1"),
+        ("amd_iommu=off\n", "amd_iommu=off"),
+        ("amd_iommu=force_isolation,pgtbl_v2\n", "amd_iommu=pgtbl_v2"),
+    ] {
+        let mut machine = epyc();
+        machine.files.insert("/proc/cmdline", line);
+        let (state, required, found, next) = snp_check(&machine, NAME);
+        assert_eq!((state, required), (State::Missing, true), "{line}");
+        assert!(
+            found.contains(parameter) && next.contains(parameter),
+            "{found}"
+        );
+    }
+    let mut machine = epyc();
+    machine
+        .files
+        .insert("/sys/kernel/iommu_groups/0/type", "identity\n");
+    assert!(snp_check(&machine, NAME).3.contains("iommu.passthrough=0"));
+    let mut machine = epyc();
+    machine.files.remove("/sys/class/iommu/ivhd0/amd-iommu/cap");
+    let (state, _, _, next) = snp_check(&machine, NAME);
+    assert_eq!(state, State::Missing);
+    assert!(next.contains("enable the IOMMU"), "{next}");
+}
+
+#[test]
+fn places_for_guests_are_counted() {
+    const NAME: &str = "places for SEV-SNP guests (ASIDs)";
+    let (state, _, found, _) = snp_check(&epyc(), NAME);
+    assert_eq!((state, found.as_str()), (State::Ok, "99 of 509"));
+    for first_plain in [0, 1] {
+        let mut machine = epyc();
+        machine.leaf = Some([0x1a, 51, 509, first_plain]);
+        let (state, required, _, next) = snp_check(&machine, NAME);
+        assert_eq!((state, required), (State::Missing, true));
+        assert!(next.contains("SEV-ES ASID space limit"), "{next}");
+    }
+    let mut machine = epyc();
+    machine.files.insert(
+        "/sys/module/kvm_amd/parameters/ciphertext_hiding_asids",
+        "10\n",
+    );
+    let found = snp_check(&machine, NAME).2;
+    assert!(
+        found.starts_with("10 of 509: kvm_amd.ciphertext_hiding_asids is 10"),
+        "{found}"
+    );
+}
+
+#[test]
+fn the_firmware_tells_its_version_and_state() {
+    const NAME: &str = "SEV firmware";
+    let (state, _, found, _) = snp_check(&epyc(), NAME);
+    assert_eq!(state, State::Ok);
+    assert!(
+        found.starts_with("ABI version 1.55, build 0, initialized, with RMP"),
+        "{found}"
+    );
+    let with = |change: fn(&mut PlatformStatus)| {
+        let mut machine = epyc();
+        machine.status.iter_mut().for_each(change);
+        snp_check(&machine, NAME)
+    };
+    let (state, required, _, next) = with(|status| status.api = [1, 49]);
+    assert_eq!((state, required), (State::Missing, true));
+    assert!(next.contains("1.51 or later"), "{next}");
+    // A kernel that waits for the first guest is no obstacle.
+    let (state, required, found, next) = with(|status| (status.state, status.rmp) = (0, 0));
+    assert_eq!((state, required), (State::Missing, false));
+    assert!(found.contains("uninitialized, without RMP") && next.contains("RMP coverage"));
+    let mut machine = epyc();
+    machine.status = None;
+    let (state, required, found, next) = snp_check(&machine, NAME);
+    assert_eq!((state, required), (State::Unknown, false));
+    assert!(
+        found.contains("Invalid argument") && next.contains("dmesg"),
+        "{found}"
+    );
+    assert!(examine(&machine).backend("snp").unwrap().usable);
 }
 
 #[test]

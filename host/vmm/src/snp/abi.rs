@@ -41,6 +41,23 @@ pub const KVM_HAS_DEVICE_ATTR: u64 = 0x4018_aee3;
 /// what a confined vCPU thread needs beyond `KVM_RUN` to serve conversions.
 pub const KVM_SET_MEMORY_ATTRIBUTES: u32 = 0x4020_aed2;
 
+/// `_IOWR('S', 0, struct sev_issue_cmd)` (`linux/psp-sev.h`, `SEV_ISSUE_CMD`).
+pub const SEV_ISSUE_CMD: u64 = 0xc010_5300;
+/// Number of the command that tells the platform's status (`linux/psp-sev.h`, `SNP_PLATFORM_STATUS`).
+pub const SNP_PLATFORM_STATUS: u32 = 9;
+
+/// `struct sev_issue_cmd` (`linux/psp-sev.h`).
+#[derive(Clone, Copy, Debug)]
+#[repr(C, packed)]
+pub struct IssueCommand {
+    /// Number of the command.
+    pub command: u32,
+    /// Address of its structure.
+    pub data: u64,
+    /// The secure processor's answer.
+    pub error: u32,
+}
+
 /// Asserts the size of a structure of kvm-bindings and the offsets of its fields.
 macro_rules! assert_layout {
     ($type:ty, $size:literal $(, $field:ident @ $offset:literal)* $(,)?) => {
@@ -71,6 +88,7 @@ assert_layout!(
 assert_layout!(kvm_create_guest_memfd, 64, size @ 0, flags @ 8, reserved @ 16);
 assert_layout!(kvm_memory_attributes, 32, address @ 0, size @ 8, attributes @ 16, flags @ 24);
 assert_layout!(kvm_device_attr, 24, flags @ 0, group @ 4, attr @ 8, addr @ 16);
+assert_layout!(IssueCommand, 16, command @ 0, data @ 4, error @ 12);
 assert_layout!(kvm_enable_cap, 104, cap @ 0, flags @ 4, args @ 8, pad @ 40);
 
 #[cfg(test)]
@@ -91,5 +109,8 @@ mod tests {
             u64::from(KVM_SET_MEMORY_ATTRIBUTES),
             iow(0xd2, size_of::<kvm_memory_attributes>())
         );
+        // Read and write, letter S, number 0.
+        let issue = (size_of::<IssueCommand>() as u64) << 16;
+        assert_eq!(SEV_ISSUE_CMD, 3 << 30 | issue | u64::from(b'S') << 8);
     }
 }

@@ -26,9 +26,12 @@ use kvm_ioctls::{Kvm, VmFd};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-use super::abi::{KVM_GET_DEVICE_ATTR, KVM_HAS_DEVICE_ATTR};
+use super::abi::{
+    IssueCommand, KVM_GET_DEVICE_ATTR, KVM_HAS_DEVICE_ATTR, SEV_ISSUE_CMD, SNP_PLATFORM_STATUS,
+};
 use super::device::{CommandError, Device, SourcePage, Vm};
 use super::firmware::Status;
+use super::platform_status::PlatformStatus;
 use crate::vm::backing::Backing;
 use crate::vm::vcpu::Vcpu;
 
@@ -87,6 +90,36 @@ pub fn attribute(kvm: &impl AsRawFd, group: u32, attribute: u64) -> Result<Optio
         Ok(Some(value))
     } else {
         Err(last_errno())
+    }
+}
+
+/// `SEV_ISSUE_CMD` on `/dev/sev` (`path`), with `SNP_PLATFORM_STATUS`.
+///
+/// # Errors
+/// The kernel's and the secure processor's. Some kernels answer EINVAL while SEV-SNP is not initialized.
+pub fn platform_status(path: &Path) -> Result<PlatformStatus, CommandError> {
+    let failed = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    let sev = File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(failed)?;
+    let mut status = PlatformStatus::default();
+    let mut request = IssueCommand {
+        command: SNP_PLATFORM_STATUS,
+        data: (&raw mut status) as u64,
+        error: 0,
+    };
+    // SAFETY: the kernel reads and writes one `sev_issue_cmd`, and writes one `sev_user_data_snp_status` at its address,
+    // which lives.
+    let result = unsafe { libc::ioctl(sev.as_raw_fd(), SEV_ISSUE_CMD as _, &raw mut request) };
+    if result == 0 {
+        Ok(status)
+    } else {
+        Err(CommandError {
+            errno: last_errno(),
+            firmware: Status(request.error),
+        })
     }
 }
 
@@ -170,6 +203,8 @@ impl Slot {
 pub struct Machine {
     // Declared, and so dropped, before the memory that it uses.
     fd: VmFd,
+    /// `/dev/sev`. The kernel looks its number up in the process that finishes the launch, and again whenever the guest
+    /// asks the secure processor (Linux `__sev_issue_cmd`): it stays open, under this number, as long as the machine.
     sev: Arc<File>,
     memfds: Vec<OwnedFd>,
     slots: Vec<Slot>,

@@ -38,4 +38,5 @@ pub mod ioctl;
 pub mod launcher;
 pub mod memory;
 pub mod pages;
+pub mod platform_status;
 pub mod probe;

@@ -19,9 +19,9 @@ use super::abi::{MAP_GPA_RANGE, OLDEST_POLICY_BITS, POLICY_BITS};
 use super::device::Device;
 
 /// The remedy where firmware or the kernel's parameters stand in the way.
-pub const ENABLE: &str = "enable SEV-SNP (SMEE, SEV-SNP, RMP coverage) in the firmware's setup, then: sudo modprobe -r kvm_amd && sudo modprobe kvm_amd sev_snp=1";
+pub const ENABLE: &str = "enable SEV-SNP (SMEE, SEV-SNP, RMP coverage) in the firmware's setup, then: sudo modprobe -r kvm_amd && sudo modprobe kvm_amd sev_snp=1; if it stays off, `sudo dmesg | grep -e SNP -e SEV` says why";
 /// The remedy where the kernel is too old, or made without it.
-pub const NEWER_KERNEL: &str = "install Linux 6.11 or later with KVM's guest_memfd (CONFIG_KVM_GENERIC_PRIVATE_MEM), then reboot";
+pub const NEWER_KERNEL: &str = "install Linux 6.11 or later with CONFIG_KVM_AMD_SEV, then reboot";
 
 /// A capability that a launch needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
