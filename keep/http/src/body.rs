@@ -380,10 +380,10 @@ impl OutputStream for OutgoingStream {
 
     fn flush(&mut self) -> StreamResult<()> {
         // What is written is sent as soon as the peer takes it.
-        match lock(&self.written).refused {
-            true => Err(StreamError::Closed),
-            false => Ok(()),
+        if lock(&self.written).refused {
+            return Err(StreamError::Closed);
         }
+        Ok(())
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {

@@ -155,7 +155,7 @@ impl Server {
         let (parts, body) = response.into_parts();
         Ok(IncomingResponse {
             status: parts.status,
-            headers: Fields::received(parts.headers),
+            headers: Fields::received(&parts.headers),
             body: Some(IncomingBody::new(&self.port, body, limits.between_bytes)),
         })
     }

@@ -118,7 +118,7 @@ impl IncomingRequest {
             authority: authority.map(str::to_owned),
             path: parts.uri.path_and_query().map(|it| it.as_str().to_owned()),
             method: parts.method,
-            headers: Fields::received(parts.headers),
+            headers: Fields::received(&parts.headers),
             body: Some(IncomingBody::new(port, body, BETWEEN_BYTES)),
         }
     }
@@ -685,7 +685,7 @@ impl types::HostFutureTrailers for Http<'_> {
             Some(Err(())) => Some(Err(())),
             Some(Ok(Err(code))) => Some(Ok(Err(code))),
             Some(Ok(Ok(None))) => Some(Ok(Ok(None))),
-            Some(Ok(Ok(Some(map)))) => Some(Ok(Ok(Some(self.table.push(Fields::received(map))?)))),
+            Some(Ok(Ok(Some(map)))) => Some(Ok(Ok(Some(self.table.push(Fields::received(&map))?)))),
         })
     }
 
