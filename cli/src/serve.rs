@@ -13,6 +13,7 @@ use rustix::net::sockopt::set_tcp_nodelay;
 
 use crate::failure::{Exit, Failure};
 use crate::input::describe;
+use crate::options;
 use crate::run::{self, KeepArguments, Server, Work};
 use crate::values;
 
@@ -21,6 +22,11 @@ Examples:
   enarx serve app.wasm
   enarx serve --addr 0.0.0.0:80 --timeout 10s --memory 4G app.wasm";
 
+/// The end of the help of this command.
+fn after_help() -> String {
+    format!("{}\n{EXAMPLES}", options::help())
+}
+
 /// Serve HTTP from a Keep.
 ///
 /// The program is a component of the world `wasi:http/proxy` 0.2; each request gets an instance of its own, with fresh memory.
@@ -28,7 +34,7 @@ Examples:
 /// and every request and response, in every kind of Keep. SIGTERM and SIGINT end the server: it accepts no more, finishes the
 /// requests that it has, and ends with exit code 0.
 #[derive(Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = after_help())]
 pub struct Arguments {
     /// Address and port to listen on; with port 0 the system chooses one
     #[arg(

@@ -16,7 +16,7 @@ use super::common::{backends, enarx};
 use super::programs::programs;
 
 /// Longest wait for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn component() -> PathBuf {
     programs().folder.join("server.wasm")
