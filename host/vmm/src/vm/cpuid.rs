@@ -61,8 +61,9 @@ type Shown = (u32, [u32; 4]);
 /// The functions that a program in a Keep has a use for: vendor, features, caches, topology, XSAVE, brand, address
 /// sizes. Of features there are those that CPL3 uses without help of a kernel, and those that the microkernel uses.
 /// Not among them: nested virtualization, performance counters, debug store, last branches, processor trace, enclaves,
-/// transactions, MONITOR, PCID, x2APIC, APIC deadlines, supervisor state components; KVM's own functions. The CPUID
-/// page has room for 64 entries, with those of the sub-leaves.
+/// transactions, MONITOR, PCID, x2APIC, APIC deadlines, supervisor state components; KVM's own functions. Encryption is
+/// shown only as [`Cpu::with_encryption`] and [`Cpu::with_own_encryption`] make it. The CPUID page has room for 64
+/// entries, with those of the sub-leaves.
 const SHOWN: &[Shown] = &[
     (0, [ALL; 4]),
     (1, [ALL, ALL, LEAF1_ECX, LEAF1_EDX]),
@@ -86,8 +87,6 @@ const SHOWN: &[Shown] = &[
     (0x8000_0019, [ALL; 4]),
     (0x8000_001d, [ALL; 4]),
     (0x8000_001e, [ALL; 4]),
-    // Only as `set_encryption` makes it.
-    (ENCRYPTION, [0; 4]),
     // Behaviour: no break-points of nested guests, LFENCE that waits, a null selector that clears its base.
     (0x8000_0021, [1 << 0 | 1 << 2 | 1 << 6, 0, 0, 0]),
 ];
@@ -118,7 +117,6 @@ fn shown(function: u32, index: u32) -> Option<[u32; 4]> {
     let (_, registers) = SHOWN.iter().find(|(known, _)| *known == function)?;
     let [known, ..] = XCR0_KNOWN.to_le_bytes().map(u32::from);
     match (function, index) {
-        (ENCRYPTION, _) => None,
         (7, 1..) => None,
         // State components.
         (0xd, 0) => Some([known, ALL, ALL, 0]),
