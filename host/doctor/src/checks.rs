@@ -46,7 +46,8 @@ const EXTENSIONS: [u32; 9] = [
 const ENABLE_TDX: &str = "enable TDX in the firmware's setup, boot with `kvm_intel.tdx=1 nohibernate`, then: cat /sys/module/kvm_intel/parameters/tdx";
 
 /// Requirements that are no more than advice, and without which a Keep is held in by less.
-pub const PROTECTIONS: [&str; 2] = [LANDLOCK, USER_NAMESPACES];
+pub const PROTECTIONS: [&str; 3] = [LANDLOCK, USER_NAMESPACES, MSR_FILTERS];
+const MSR_FILTERS: &str = "MSR filters in KVM";
 const LANDLOCK: &str = "Landlock";
 const USER_NAMESPACES: &str = "user namespaces";
 
@@ -273,7 +274,7 @@ fn sim(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
     vec![
         device(machine, "/dev/kvm", load_kvm),
         extension(kvm, "MSR exits in KVM", KVM_CAP_X86_USER_SPACE_MSR),
-        extension(kvm, "MSR filters in KVM", KVM_CAP_X86_MSR_FILTER),
+        extension(kvm, MSR_FILTERS, KVM_CAP_X86_MSR_FILTER),
         seccomp(machine),
         advice(landlock(machine)),
         advice(user_namespaces(machine)),
@@ -302,6 +303,7 @@ fn kvm(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
         extension(kvm, "guest memory in KVM", KVM_CAP_USER_MEMORY),
         extension(kvm, "immediate exits in KVM", KVM_CAP_IMMEDIATE_EXIT),
         huge_pages(machine),
+        advice(extension(kvm, MSR_FILTERS, KVM_CAP_X86_MSR_FILTER)),
         seccomp(machine),
         advice(landlock(machine)),
         advice(user_namespaces(machine)),
@@ -504,7 +506,11 @@ fn landlock(machine: &dyn Machine) -> Check {
         } else {
             "not there, or switched off".into()
         },
-        "boot with the kernel parameter lsm=landlock,… (the list of /sys/kernel/security/lsm behind it)",
+        if abi > 0 {
+            "use Linux 6.2 or newer: before, a file that may only be read can be cut"
+        } else {
+            "boot with the kernel parameter lsm=landlock,… (the list of /sys/kernel/security/lsm behind it)"
+        },
     )
 }
 

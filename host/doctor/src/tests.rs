@@ -273,6 +273,13 @@ fn one_missing_thing_at_a_time() {
         (State::Missing, Some("sudo modprobe kvm_amd"))
     );
 
+    // One whose Landlock is too old needs another kernel.
+    let mut machine = epyc();
+    machine.landlock = 2;
+    let (found, next) = state(&examine(&machine), "process", "Landlock");
+    assert_eq!(found, State::Missing);
+    assert!(next.unwrap().starts_with("use Linux 6.2"));
+
     let mut machine = epyc();
     machine.landlock = 0;
     let report = examine(&machine);

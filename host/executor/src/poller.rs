@@ -172,6 +172,7 @@ mod tests {
     use enarx_sallyport::{Facts, Region};
 
     use super::*;
+    use crate::addresses::Addresses;
     use crate::grant::{Grant, NetworkGrant};
     use crate::launch::Objects;
 
@@ -200,6 +201,7 @@ mod tests {
             stdio: [null(), null(), null()],
             directories: Vec::new(),
             network: NetworkGrant::default(),
+            addresses: Addresses::All,
             evidence: None,
             door: None,
             listener: None,
