@@ -16,6 +16,7 @@ use clap::{Args, ValueEnum};
 use enarx_backend::Backend;
 use enarx_backend::launch::Target;
 use enarx_configuration::{Configuration, Limits, Network, Serve};
+use enarx_executor::addresses::{AddressRule, Addresses};
 use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
 use enarx_executor::launch::{Confined, Launch, Objects};
 use enarx_executor::refused::RefusedCalls;
@@ -108,6 +109,15 @@ pub struct KeepArguments {
     /// [env: ENARX_DIR, one per line]
     #[arg(long = "dir", value_name = "HOST[::GUEST][:ro|:quota=SIZE]", value_parser = values::directory)]
     directories: Vec<Directory>,
+
+    /// Of the network that -S gives, let the program connect and send to this address, and to no other that is not named
+    /// [env: ENARX_NET_CONNECT, one per line]
+    #[arg(long = "net-connect", value_name = "ADDRESS[/BITS][:PORT]", value_parser = values::address)]
+    connect: Vec<AddressRule>,
+
+    /// The same for waiting for connections and datagrams [env: ENARX_NET_LISTEN, one per line]
+    #[arg(long = "net-listen", value_name = "ADDRESS[/BITS][:PORT]", value_parser = values::address)]
+    listen: Vec<AddressRule>,
 
     /// Memory of the Keep, the compiler's included; at least 64M, in a virtual machine at most 400G
     #[arg(long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size, allow_negative_numbers = true)]
@@ -350,6 +360,7 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
             stdio: standard_streams(workload.streams)?,
             directories,
             network: settings.network,
+            addresses: settings.addresses.clone(),
             evidence,
             door: None,
             listener,
@@ -503,6 +514,7 @@ struct Settings {
     timeout: Option<Duration>,
     limits: Limits,
     network: NetworkGrant,
+    addresses: Addresses,
 }
 
 impl Settings {
@@ -532,9 +544,16 @@ impl Settings {
             timeout: work.timeout.or_else(|| timeout(&arguments.wasm)),
             limits: limits(&arguments.wasm),
             network: NetworkGrant::default(),
+            addresses: addresses(arguments)?,
         };
         for (name, on) in &arguments.wasi {
             settings.wasi_option(*name, *on);
+        }
+        let NetworkGrant { tcp, udp, .. } = settings.network;
+        if settings.addresses != Addresses::All && !(tcp || udp) {
+            return Err(Failure::usage(
+                "--net-connect and --net-listen narrow a network that is given: add -S inherit-network, tcp or udp",
+            ));
         }
         Ok(settings)
     }
@@ -604,6 +623,18 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis())
         .unwrap_or(u64::MAX)
         .max(1)
+}
+
+/// The rules for addresses: none if nothing is named.
+fn addresses(arguments: &KeepArguments) -> Result<Addresses, Failure> {
+    let rules =
+        |given: &[AddressRule], variable| or_from_environment(given, variable, values::address);
+    let connect = rules(&arguments.connect, "ENARX_NET_CONNECT")?;
+    let listen = rules(&arguments.listen, "ENARX_NET_LISTEN")?;
+    if connect.is_empty() && listen.is_empty() {
+        return Ok(Addresses::All);
+    }
+    Ok(Addresses::Only { connect, listen })
 }
 
 /// The values of flags, or else the lines of a variable.

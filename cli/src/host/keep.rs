@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use enarx_backend::launch::Target;
 use enarx_contract::{Backend, Contract, Terms};
+use enarx_executor::addresses::Addresses;
 use enarx_executor::grant::{Grant, NetworkGrant};
 use enarx_executor::launch::{Launch, Objects, Outcome};
 use enarx_executor::refused::RefusedCalls;
@@ -140,6 +141,7 @@ fn serve(
             ],
             directories: Vec::new(),
             network: NetworkGrant::default(),
+            addresses: Addresses::All,
             evidence: None,
             door: Some(open_door(door).map_err(failed)?),
             listener: None,

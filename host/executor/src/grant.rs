@@ -4,6 +4,8 @@
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use crate::addresses::Addresses;
+
 /// Everything that the host does for one Keep.
 #[derive(Debug)]
 pub struct Grant {
@@ -13,6 +15,8 @@ pub struct Grant {
     pub directories: Vec<GrantedDirectory>,
     /// Network permissions.
     pub network: NetworkGrant,
+    /// Where in the network.
+    pub addresses: Addresses,
     /// A file for the Keep's attestation evidence, which it gives once.
     pub evidence: Option<OwnedFd>,
     /// The door: a Unix socket that listens, non-blocking, for the sessions of the Keep's tenant (handle 3).

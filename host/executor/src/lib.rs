@@ -11,6 +11,7 @@
 //! what was there. So whoever ends the Keep needs no lock of a serving thread: [`SharedExecutor::interrupt`],
 //! a signal ([`crate::interrupt`]), and the log's last lines.
 
+pub mod addresses;
 mod buffer;
 pub mod fault;
 mod files;
@@ -49,6 +50,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
+use crate::addresses::Addresses;
 use crate::grant::{Grant, NetworkGrant, Services};
 use crate::launch::Objects;
 use buffer::Buffer;
@@ -270,6 +272,7 @@ struct Executor {
     region: Region,
     handles: Handles,
     network: NetworkGrant,
+    addresses: Addresses,
     resolver: Option<Resolver>,
     log: Arc<Log>,
     interrupted: Arc<AtomicBool>,
@@ -719,6 +722,7 @@ impl SharedExecutor {
             stdio: [stdin, stdout, stderr],
             directories,
             network,
+            addresses,
             evidence,
             door,
             listener,
@@ -745,6 +749,7 @@ impl SharedExecutor {
                 region,
                 handles: Handles::new(streams, door, listener, directories),
                 network,
+                addresses,
                 evidence,
                 resolver,
                 log: Arc::clone(&log),

@@ -193,6 +193,9 @@ impl Executor {
                 Answer::value(self.handles.insert(Object::Datagrams(Arc::new(socket)))?.0)
             }
             Call::Bind { handle, address } => {
+                let address = to_std(address);
+                // A port of the kernel's choice is what a client has: a TCP socket is judged when it listens.
+                granted(address.port() == 0 || self.addresses.may_listen(address))?;
                 let socket = match self.handles.get(handle)? {
                     Object::Tcp(socket) => {
                         // As every server does: a restart need not wait for old connections to fade.
@@ -202,7 +205,7 @@ impl Executor {
                     Object::Datagrams(socket) => socket,
                     _ => return Err(Status::Invalid),
                 };
-                bind(socket, &to_std(address)).map_err(status)?;
+                bind(socket, &address).map_err(status)?;
                 Answer::default()
             }
             Call::TcpConnect { handle, address } => {
@@ -210,7 +213,9 @@ impl Executor {
                     return Err(Status::Invalid);
                 };
                 let socket = Arc::clone(socket);
-                match connect(&*socket, &to_std(address)) {
+                let address = to_std(address);
+                granted(self.addresses.may_connect(address))?;
+                match connect(&*socket, &address) {
                     Ok(()) => {
                         let connection = Object::Connection(Stream::socket(socket));
                         self.handles.replace(handle, connection)?;
@@ -235,6 +240,10 @@ impl Executor {
                     return Err(Status::Invalid);
                 };
                 let socket = Arc::clone(socket);
+                // One that is not bound listens at every address.
+                let local = getsockname(&*socket).map_err(status)?;
+                let local = SocketAddr::try_from(local).map_err(|_| Status::Invalid)?;
+                granted(self.addresses.may_listen(local))?;
                 listen(&*socket, backlog).map_err(status)?;
                 self.handles.replace(handle, Object::Listener(socket))?;
                 Answer::default()
@@ -265,6 +274,7 @@ impl Executor {
             } => {
                 let datagram = self.input(slot, 0, length)?;
                 let to = to_std(address);
+                granted(self.addresses.may_connect(to))?;
                 let socket = self.datagrams(handle)?;
                 let operation = Operation::Send { to, datagram };
                 let request = waiting(Some(handle), socket, PollFlags::OUT, operation);

@@ -26,6 +26,7 @@ use seccompiler::SeccompAction;
 use tempfile::TempDir;
 
 use super::{Progress, STEP, SharedExecutor};
+use crate::addresses::Addresses;
 use crate::grant::{Grant, GrantedDirectory, NetworkGrant, Services};
 use crate::launch::Objects;
 use enarx_confine::seccomp;
@@ -37,12 +38,25 @@ const NO_LIMIT: Option<Duration> = Some(Duration::from_secs(20));
 /// A Keep with network permissions. The calling thread is from now on under the filter of a thread that serves
 /// it; what that forbids fails.
 fn networked(tcp: bool, udp: bool, name_lookup: bool) -> Keep {
+    networked_at(tcp, udp, name_lookup, Addresses::All)
+}
+
+/// The same, with rules for addresses.
+fn networked_at(tcp: bool, udp: bool, name_lookup: bool, addresses: Addresses) -> Keep {
     let network = NetworkGrant {
         tcp,
         udp,
         name_lookup,
     };
-    let keep = Keep::granted([null(), null(), null()], &[], network);
+    let grant = Grant {
+        stdio: [null(), null(), null()],
+        directories: Vec::new(),
+        network,
+        addresses,
+        evidence: None,
+        door: None,
+    };
+    let keep = Keep::of(grant);
     let forbidden = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let allowed = seccomp::thread().chain(super::allowed(network));
     seccomp::apply(&seccomp::compile(allowed, forbidden).unwrap()).unwrap();
@@ -80,19 +94,17 @@ impl Keep {
         network: NetworkGrant,
         [door, listener]: [Option<OwnedFd>; 2],
     ) -> Self {
-        Self::with_grant(stdio, directories, network, door, None)
+        Self::with_grant(stdio, directories, network, [door, listener], None)
     }
 
     fn with_grant(
         stdio: [OwnedFd; 3],
         directories: &[(&Path, bool)],
         network: NetworkGrant,
-        door: Option<OwnedFd>,
+        [door, listener]: [Option<OwnedFd>; 2],
         quota: Option<u64>,
     ) -> Self {
-        let words: Vec<AtomicU64> = (0..REGION_SIZE / 8).map(|_| AtomicU64::new(0)).collect();
-        let region = Region::from_static(Box::leak(words.into_boxed_slice())).unwrap();
-        let grant = Grant {
+        Self::of(Grant {
             stdio,
             directories: directories
                 .iter()
@@ -103,10 +115,16 @@ impl Keep {
                 })
                 .collect(),
             network,
+            addresses: Addresses::All,
             evidence: None,
             door,
             listener,
-        };
+        })
+    }
+
+    fn of(grant: Grant) -> Self {
+        let words: Vec<AtomicU64> = (0..REGION_SIZE / 8).map(|_| AtomicU64::new(0)).collect();
+        let region = Region::from_static(Box::leak(words.into_boxed_slice())).unwrap();
         let configuration = b"{}".to_vec();
         let application = (0..300_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         let objects = Objects {
@@ -1241,6 +1259,81 @@ fn one_permission_is_not_another() {
     refused((false, true), Call::TcpOpen { ipv6: true });
 }
 
+#[test]
+fn addresses_are_those_of_the_rules() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let [allowed, listening] = [&server, &own].map(|it| it.local_addr().unwrap().port());
+    // Another process could take it meanwhile: then the bind fails, and the test with it.
+    drop(own);
+    let mut keep = networked_at(
+        true,
+        true,
+        false,
+        Addresses::Only {
+            connect: vec![format!("127.0.0.1:{allowed}").parse().unwrap()],
+            listen: vec![format!("127.0.0.1:{listening}").parse().unwrap()],
+        },
+    );
+    let v4 = |address: [u8; 4], port| SocketAddress::V4 { address, port };
+    let local = |port| v4([127, 0, 0, 1], port);
+    let tcp = Call::TcpOpen { ipv6: false };
+    let udp = Call::UdpOpen { ipv6: false };
+    let client = handle_of(&keep.call(&tcp, b"").unwrap().0);
+    let connect = |address| Call::TcpConnect {
+        handle: client,
+        address,
+    };
+    let elsewhere = [
+        local(listening),
+        v4([0; 4], listening),
+        v4([169, 254, 169, 254], allowed),
+        v4([127, 0, 0, 2], allowed),
+    ];
+    for address in elsewhere {
+        let answer = keep.call(&connect(address), b"").map(drop);
+        assert_eq!(answer, Err(Status::NotCapable), "{address:?}");
+    }
+    keep.call(&connect(local(allowed)), b"").unwrap();
+
+    let datagrams = handle_of(&keep.call(&udp, b"").unwrap().0);
+    let send = |address| Call::UdpSend {
+        handle: datagrams,
+        address,
+        length: 1,
+    };
+    for address in elsewhere {
+        let answer = keep.call(&send(address), b"x").map(drop);
+        assert_eq!(answer, Err(Status::NotCapable), "{address:?}");
+    }
+    keep.call(&send(local(allowed)), b"x").unwrap();
+
+    // A port of its own choice, for all addresses, or that of a client, is no place to wait for connections.
+    let wrong = [v4([0; 4], listening), local(allowed)];
+    for open in [tcp, udp] {
+        let handle = handle_of(&keep.call(&open, b"").unwrap().0);
+        for address in wrong {
+            let bind = Call::Bind { handle, address };
+            let answer = keep.call(&bind, b"").map(drop);
+            assert_eq!(answer, Err(Status::NotCapable), "{address:?}");
+        }
+    }
+    for address in [None, Some(local(0))] {
+        let handle = handle_of(&keep.call(&tcp, b"").unwrap().0);
+        if let Some(address) = address {
+            keep.call(&Call::Bind { handle, address }, b"").unwrap();
+        }
+        let listen = Call::TcpListen { handle, backlog: 1 };
+        let answer = keep.call(&listen, b"").map(drop);
+        assert_eq!(answer, Err(Status::NotCapable), "{address:?}");
+    }
+    let handle = handle_of(&keep.call(&tcp, b"").unwrap().0);
+    let address = local(listening);
+    keep.call(&Call::Bind { handle, address }, b"").unwrap();
+    keep.call(&Call::TcpListen { handle, backlog: 1 }, b"")
+        .unwrap();
+}
+
 /// A new socket, bound to a port of this machine, and its address.
 fn bound(keep: &mut Keep, open: Call) -> (Handle, SocketAddress) {
     let handle = handle_of(&keep.call(&open, b"").unwrap().0);
@@ -1723,6 +1816,7 @@ proptest! {
                 quota: Some(1 << 20),
             }],
             network: NetworkGrant::default(),
+            addresses: Addresses::All,
             evidence: None,
             door: None,
             listener: None,

@@ -19,6 +19,7 @@ use std::{env, io, thread};
 use enarx_confine::landlock::{Enforcement, Tcp, restrict};
 use enarx_confine::report::report_violations;
 use enarx_confine::seccomp::{Allow, apply, calls, compile, thread as any_thread};
+use enarx_executor::addresses::Addresses;
 use enarx_executor::grant::{Grant, NetworkGrant};
 use enarx_vmm::vm::confinement::Confinement;
 use landlock::Erratum;
@@ -100,6 +101,7 @@ fn grant() -> Grant {
             tcp: true,
             ..NetworkGrant::default()
         },
+        addresses: Addresses::All,
         evidence: None,
         door: None,
         listener: None,

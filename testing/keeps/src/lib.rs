@@ -16,6 +16,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use enarx_executor::addresses::Addresses;
 use enarx_executor::grant::{Grant, NetworkGrant};
 use enarx_executor::launch::{Launch, Objects};
 use enarx_executor::refused::RefusedCalls;
@@ -72,6 +73,7 @@ pub fn launch(mode: &str, stdio: [OwnedFd; 3]) -> Launch {
             stdio,
             directories: Vec::new(),
             network: NetworkGrant::default(),
+            addresses: Addresses::All,
             evidence: None,
             door: None,
             listener: None,

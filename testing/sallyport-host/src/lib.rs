@@ -15,6 +15,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use enarx_executor::addresses::Addresses;
 use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
 use enarx_executor::launch::Objects;
 use enarx_executor::{Progress, SharedExecutor};
@@ -109,6 +110,7 @@ impl Host {
                 udp: true,
                 name_lookup: true,
             },
+            addresses: Addresses::All,
             evidence: None,
             door: world.door,
             listener: None,

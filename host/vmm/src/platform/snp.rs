@@ -131,6 +131,7 @@ mod tests {
     use crate::vm::confinement::Confinement;
     use enarx_confine::bpf::allows;
     use enarx_confine::seccomp::checks::check;
+    use enarx_executor::addresses::Addresses;
     use enarx_executor::grant::{Grant, NetworkGrant};
 
     #[test]
@@ -154,6 +155,7 @@ mod tests {
             stdio: [null(), null(), null()],
             directories: Vec::new(),
             network: NetworkGrant::default(),
+            addresses: Addresses::All,
             evidence: None,
             door: None,
             listener: None,
