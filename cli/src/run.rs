@@ -110,13 +110,13 @@ pub struct KeepArguments {
     #[arg(long = "dir", value_name = "HOST[::GUEST][:ro|:quota=SIZE]", value_parser = values::directory)]
     directories: Vec<Directory>,
 
-    /// Of the network that -S gives, let the program connect and send to this address, and to no other that is not named
-    /// [env: ENARX_NET_CONNECT, one per line]
-    #[arg(long = "net-connect", value_name = "ADDRESS[/BITS][:PORT]", value_parser = values::address)]
+    /// Let the program connect and send to this address, and to no other that is not named; by TCP and UDP, or by the one
+    /// that -S gives [env: ENARX_ALLOW_CONNECT, one per line]
+    #[arg(long = "allow-connect", value_name = "ADDRESS[/BITS][:PORT]", value_parser = values::address)]
     connect: Vec<AddressRule>,
 
-    /// The same for waiting for connections and datagrams [env: ENARX_NET_LISTEN, one per line]
-    #[arg(long = "net-listen", value_name = "ADDRESS[/BITS][:PORT]", value_parser = values::address)]
+    /// The same for waiting for connections and datagrams [env: ENARX_ALLOW_LISTEN, one per line]
+    #[arg(long = "allow-listen", value_name = "ADDRESS[/BITS][:PORT]", value_parser = values::address)]
     listen: Vec<AddressRule>,
 
     /// Memory of the Keep, the compiler's included; at least 64M, in a virtual machine at most 400G
@@ -549,11 +549,9 @@ impl Settings {
         for (name, on) in &arguments.wasi {
             settings.wasi_option(*name, *on);
         }
-        let NetworkGrant { tcp, udp, .. } = settings.network;
-        if settings.addresses != Addresses::All && !(tcp || udp) {
-            return Err(Failure::usage(
-                "--net-connect and --net-listen narrow a network that is given: add -S inherit-network, tcp or udp",
-            ));
+        let network = &mut settings.network;
+        if settings.addresses != Addresses::All && !(network.tcp || network.udp) {
+            (network.tcp, network.udp) = (true, true);
         }
         Ok(settings)
     }
@@ -629,8 +627,8 @@ fn milliseconds(duration: Duration) -> u64 {
 fn addresses(arguments: &KeepArguments) -> Result<Addresses, Failure> {
     let rules =
         |given: &[AddressRule], variable| or_from_environment(given, variable, values::address);
-    let connect = rules(&arguments.connect, "ENARX_NET_CONNECT")?;
-    let listen = rules(&arguments.listen, "ENARX_NET_LISTEN")?;
+    let connect = rules(&arguments.connect, "ENARX_ALLOW_CONNECT")?;
+    let listen = rules(&arguments.listen, "ENARX_ALLOW_LISTEN")?;
     if connect.is_empty() && listen.is_empty() {
         return Ok(Addresses::All);
     }

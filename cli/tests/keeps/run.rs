@@ -309,37 +309,32 @@ fn directories_have_quotas() {
 }
 
 #[test]
-fn rules_for_addresses_narrow_a_network_that_is_given() {
+fn rules_for_addresses_are_read_and_wrong_ones_named() {
     for backend in backends() {
         let given = [
             "-S",
             "tcp",
-            "--net-connect",
+            "--allow-connect",
             "10.0.0.0/8:443",
-            "--net-listen",
+            "--allow-listen",
             "[::1]:80",
         ];
         let module = path("exit.wat");
         let arguments: Vec<&str> = given.into_iter().chain([module.as_str()]).collect();
         assert_eq!(run(backend, &arguments).status.code(), Some(7), "{backend}");
-        // Without a network they would only seem to hold.
-        for flag in ["--net-connect", "--net-listen"] {
+        for flag in ["--allow-connect", "--allow-listen"] {
             let output = run(backend, &[flag, "10.0.0.0/8", &module]);
-            assert_eq!(output.status.code(), Some(2), "{output:?}");
-            assert!(
-                text(&output.stderr).contains("-S inherit-network"),
-                "{output:?}"
-            );
+            assert_eq!(output.status.code(), Some(7), "{output:?}");
         }
         let mut command = enarx();
-        command.env("ENARX_NET_LISTEN", "example.org");
+        command.env("ENARX_ALLOW_LISTEN", "example.org");
         let output = command
             .args(["run", "-q", "-S", "tcp", &module])
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(
-            text(&output.stderr).contains("ENARX_NET_LISTEN"),
+            text(&output.stderr).contains("ENARX_ALLOW_LISTEN"),
             "{output:?}"
         );
     }
@@ -699,8 +694,8 @@ fn help_has_examples_exit_codes_and_variables() {
         "ENARX_BACKEND",
         "ENARX_DIR",
         "ENARX_ENV",
-        "ENARX_NET_CONNECT",
-        "ENARX_NET_LISTEN",
+        "ENARX_ALLOW_CONNECT",
+        "ENARX_ALLOW_LISTEN",
         "ENARX_MEMORY",
         "ENARX_TIMEOUT",
         "ENARX_REQUIRE_TEE",
