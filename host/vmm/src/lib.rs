@@ -12,6 +12,7 @@
 extern crate enarx_harness;
 
 pub mod error;
+pub mod first_day;
 pub mod launch;
 mod launched;
 pub mod platform;

@@ -4,14 +4,17 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use kvm_bindings::{CpuId, Msrs, kvm_msr_entry, kvm_regs, kvm_sregs, kvm_xcrs};
-use kvm_ioctls::VcpuFd;
+use enarx_executor::fault::Context;
+use kvm_bindings::{CpuId, Msrs, kvm_msr_entry, kvm_regs, kvm_run, kvm_sregs, kvm_xcrs};
+use kvm_ioctls::{VcpuExit, VcpuFd};
 use rustix::io::Errno;
 
 use super::backing::Backing;
+use super::entry::Enter;
 use super::registers::NewVcpu;
 
 fn errno(error: kvm_ioctls::Error) -> Errno {
@@ -51,6 +54,32 @@ impl From<VcpuFd> for Vcpu {
     fn from(fd: VcpuFd) -> Self {
         let memory = Vec::new();
         Self { fd, memory }
+    }
+}
+
+impl Enter for Vcpu {
+    fn enter(&mut self) -> Result<VcpuExit<'_>, Errno> {
+        self.fd.enter()
+    }
+
+    fn page(&mut self) -> &mut kvm_run {
+        self.fd.page()
+    }
+
+    fn internal_error(&mut self) -> (u32, Vec<u64>) {
+        self.fd.internal_error()
+    }
+
+    fn answer_hypercall(&mut self, value: u64) {
+        self.fd.answer_hypercall(value);
+    }
+
+    fn inject_kick(&self) -> io::Result<()> {
+        self.fd.inject_kick()
+    }
+
+    fn context(&self) -> Option<Context> {
+        self.fd.context()
     }
 }
 

@@ -137,6 +137,8 @@ pub struct Script {
     pub msrs: usize,
     /// Adds so many bytes to the progress that is told.
     pub miscount: u64,
+    /// The firmware takes an ID block for any digest.
+    pub any_digest: bool,
     /// What each vCPU does when it is run.
     pub runs: BTreeMap<usize, VecDeque<Play>>,
 }
@@ -157,6 +159,7 @@ impl Default for Script {
             busy: None,
             msrs: usize::MAX,
             miscount: 0,
+            any_digest: false,
             runs: BTreeMap::new(),
         }
     }
@@ -214,23 +217,7 @@ pub struct Processor {
 
 impl Host {
     pub fn new(script: Script) -> Self {
-        Self(Arc::new(Mutex::new(State {
-            script,
-            events: Vec::new(),
-            contents: BTreeMap::new(),
-            digest: [0; 48],
-            features: None,
-            policy: None,
-            encrypted: false,
-            finished: false,
-            memfds: Vec::new(),
-            slots: Vec::new(),
-            private: BTreeSet::new(),
-            launched: BTreeSet::new(),
-            vcpus: Vec::new(),
-            living_vcpus: 0,
-            dropped_early: false,
-        })))
+        Self(Arc::new(Mutex::new(State::new(script))))
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -270,6 +257,26 @@ fn correct_ebx(page: &mut CpuidPage, (leaf, subleaf, wanted): (u32, u32, u32)) {
 }
 
 impl State {
+    fn new(script: Script) -> Self {
+        Self {
+            script,
+            events: Vec::new(),
+            contents: BTreeMap::new(),
+            digest: [0; 48],
+            features: None,
+            policy: None,
+            encrypted: false,
+            finished: false,
+            memfds: Vec::new(),
+            slots: Vec::new(),
+            private: BTreeSet::new(),
+            launched: BTreeSet::new(),
+            vcpus: Vec::new(),
+            living_vcpus: 0,
+            dropped_early: false,
+        }
+    }
+
     /// One step of the digest (56860, section 8.17.2), byte by byte.
     fn measure(&mut self, kind: u8, gpa: u64, contents: Option<&[u8]>) {
         let mut info = self.digest.to_vec();
@@ -386,6 +393,11 @@ impl Device for Host {
         if kind != 4 {
             return Err(Errno::INVAL);
         }
+        // The machine before this one has ended.
+        let script = std::mem::take(&mut state.script);
+        let events = std::mem::take(&mut state.events);
+        *state = State::new(script);
+        state.events = events;
         state.events.push(Event::CreateVm(kind));
         Ok(Machine(Arc::clone(&self.0)))
     }
@@ -742,7 +754,7 @@ impl Vm for Machine {
         }
         state.step("finish")?;
         if let Some((block, _)) = identity {
-            if block.launch_digest != state.digest {
+            if block.launch_digest != state.digest && !state.script.any_digest {
                 return Err(firmware(Status(0x0b)));
             }
             if block.policy.get() != policy {

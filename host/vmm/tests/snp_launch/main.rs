@@ -4,6 +4,7 @@
 
 mod enforced;
 mod fake;
+mod first_day;
 mod played;
 mod run;
 

@@ -34,6 +34,8 @@ pub enum Play {
     Signal(bool),
     /// Turns interrupts on: an exit if the window was asked for, otherwise its run goes on.
     Window,
+    /// Turns interrupts on before it does this.
+    On(Box<Self>),
     Shutdown,
     FailEntry(u64, u32),
     Internal(u32, Vec<u64>),
@@ -160,6 +162,11 @@ impl Enter for Processor {
                     if self.played.page.request_interrupt_window != 0 {
                         return Ok(VcpuExit::IrqWindowOpen);
                     }
+                }
+                Play::On(play) => {
+                    self.interrupts(true);
+                    let mut state = self.state.lock().unwrap();
+                    state.script.runs.get_mut(&vcpu).unwrap().push_front(*play);
                 }
                 Play::Shutdown => return Ok(VcpuExit::Shutdown),
                 Play::FailEntry(reason, processor) => {
