@@ -2,11 +2,14 @@
 
 //! `enarx doctor`: what this machine offers, and what to do about what is missing.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use enarx_doctor::{Backend, BackendReport, Host, Report, examine};
 
+use crate::failure::Failure;
+use crate::first_day;
 use crate::json::Json;
 use crate::output::print_json;
 
@@ -14,21 +17,46 @@ use crate::output::print_json;
 ///
 /// The JSON is in the form that its field `schema` names.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  enarx doctor\n  enarx doctor --json")]
+#[command(
+    after_help = "Examples:\n  enarx doctor\n  enarx doctor --json\n  enarx doctor --first-day --report first-day.txt"
+)]
 pub struct Arguments {
     #[command(flatten)]
     pub json: Json,
+    /// Try SEV-SNP hardware step by step, from a guest of a few instructions to a Keep's evidence, and report what each
+    /// step saw; takes some minutes
+    #[arg(long)]
+    first_day: bool,
+    /// Write the report of --first-day to this file too
+    #[arg(long, value_name = "FILE", requires = "first_day")]
+    report: Option<PathBuf>,
+    /// Rehearse --first-day on the simulated platform, which any machine with KVM has: what needs hardware is not tried
+    #[arg(long, requires = "first_day")]
+    rehearse: bool,
+    /// Take this step of --first-day alone, in this process
+    #[arg(long, hide = true, value_name = "NAME", requires = "first_day", conflicts_with_all = ["report", "rehearse"])]
+    step: Option<String>,
 }
 
 /// Runs the command.
-pub fn run(arguments: &Arguments) -> ExitCode {
+///
+/// # Errors
+/// [`Failure`]: the first day could not begin, or one of its steps failed.
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    if let Some(name) = &arguments.step {
+        return first_day::step(name);
+    }
     let report = examine(&Host::new());
+    if arguments.first_day {
+        let Arguments { rehearse, json, .. } = arguments;
+        return first_day::run(&report, *rehearse, json.on, arguments.report.as_deref());
+    }
     if arguments.json.on {
         print_json(&serde_json::json!(report));
     } else {
         out!("{}", report.to_tree());
     }
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Why `backend` is no Keep that protects the application from this machine, in one sentence.

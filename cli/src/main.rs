@@ -12,6 +12,7 @@ mod contract;
 mod deploy;
 mod doctor;
 mod failure;
+mod first_day;
 mod generate;
 mod host;
 mod hosts;
@@ -129,7 +130,7 @@ impl Command {
             Self::Keeps(arguments) => keeps::run(arguments),
             Self::Host(arguments) => host::run(arguments),
             Self::Doctor(arguments) | Self::Platform(Platform::Info(arguments)) => {
-                Ok(doctor::run(arguments))
+                doctor::run(arguments)
             }
             Self::Verify(arguments) => verify::run(arguments),
             Self::Inspect(arguments) => inspect::run(arguments),

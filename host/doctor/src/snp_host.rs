@@ -5,6 +5,8 @@
 //!
 //! Reads what the kernel tells; nothing of it is trusted by a tenant.
 
+use enarx_vmm::snp::device::CommandError;
+use enarx_vmm::snp::firmware::Status;
 use enarx_vmm::snp::platform_status::OLDEST_API;
 
 use crate::Check;
@@ -134,6 +136,7 @@ pub fn asids(machine: &dyn Machine, leaf: Option<[u32; 4]>) -> Check {
         .and_then(|text| text.trim().parse().ok())
         .filter(|count| *count != 0);
     match (own, hidden) {
+        (0, _) if all == 0 => check(NAME, Some(false), "the processor has none", RAISE),
         (0, _) => check(
             NAME,
             Some(false),
@@ -158,11 +161,16 @@ pub fn firmware(machine: &dyn Machine) -> Check {
     const NAME: &str = "SEV firmware";
     let status = match machine.platform_status() {
         Ok(status) => status,
-        Err(error) => {
+        Err(CommandError { errno, firmware }) => {
+            let answer = if firmware == Status::SUCCESS {
+                errno.to_string()
+            } else {
+                firmware.to_string()
+            };
             return advice(check(
                 NAME,
                 None,
-                format!("/dev/sev does not tell its status: {error}"),
+                format!("/dev/sev does not tell its status: {answer}"),
                 "load kvm_amd, which initializes the firmware; then `sudo dmesg | grep -e ccp -e SEV` says more",
             ));
         }

@@ -11,6 +11,8 @@
 mod identity;
 mod program;
 
+use std::slice::from_ref;
+
 use enarx_boot::layout::PAGE;
 use enarx_executor::fault::KeepFault;
 use enarx_exits::PORT;
@@ -179,7 +181,19 @@ impl Parts {
 /// [`StepError`].
 pub fn take(step: Step, images: &Images<'_>) -> Result<Vec<String>, StepError> {
     let host = Host::open().map_err(KvmError::from)?;
-    let parts = Parts::of(&host)?;
+    take_with(&host, step, &Parts::of(&host)?, images)
+}
+
+/// Takes one step on this host, with these parts.
+///
+/// # Errors
+/// [`StepError`].
+pub fn take_with(
+    host: &Host,
+    step: Step,
+    parts: &Parts,
+    images: &Images<'_>,
+) -> Result<Vec<String>, StepError> {
     let memory = |size, shared: &[std::ops::Range<u64>], ghcb: Option<&Ghcb>| {
         let memory = GuestMemory::in_place(size, shared).map_err(|source| KvmError::Memory {
             size: size >> 20,
@@ -190,7 +204,7 @@ pub fn take(step: Step, images: &Images<'_>) -> Result<Vec<String>, StepError> {
         }
         Ok(memory.backing())
     };
-    take_on::<Host, Machine>(&host, step, &parts, images, memory)
+    take_on::<Host, Machine>(host, step, parts, images, memory)
 }
 
 /// Takes one step on a device, whose guests have the memory that `memory` makes: of this size, with these ranges shared,
@@ -209,10 +223,11 @@ where
     D: Device<Vm = V>,
     V: Vm<Vcpu: Enter>,
 {
+    let shared = GHCB..TOY_MEMORY;
     let toys = Toys {
         device,
         parts,
-        memory: |ghcb: Option<&Ghcb>| memory(TOY_MEMORY, &[GHCB..TOY_MEMORY], ghcb),
+        memory: |ghcb: Option<&Ghcb>| memory(TOY_MEMORY, from_ref(&shared), ghcb),
     };
     match step {
         Step::Toy => toys.share(),
@@ -413,7 +428,7 @@ where
         };
         let cpuids = self.parts.cpuids.get(..vcpus).unwrap_or_default();
         Ok(Launcher::create(self.device, settings)?
-            .start(vec![slot], &[GHCB..TOY_MEMORY])?
+            .start(vec![slot], from_ref(&(GHCB..TOY_MEMORY)))?
             .load(pages, cpuids)?
             .seal(identity, HOST_DATA)?)
     }

@@ -85,10 +85,11 @@ impl Program {
 
     /// WRMSR of the GHCB MSR, and VMGEXIT.
     fn say(self, request: Request) -> Self {
-        let [a, b, c, d, e, f, g, h] = request.encode().to_le_bytes();
+        let value = request.encode();
+        let half = |value: u64| u32::try_from(value & u64::from(u32::MAX)).unwrap_or(0);
         self.ecx(MSR_GHCB)
-            .eax(u32::from_le_bytes([a, b, c, d]))
-            .edx(u32::from_le_bytes([e, f, g, h]))
+            .eax(half(value))
+            .edx(half(value >> 32))
             .then(&[0x0f, 0x30])
             .then(&[0xf3, 0x0f, 0x01, 0xd9])
     }
@@ -193,8 +194,10 @@ pub fn interrupts() -> Vec<u8> {
     /// A present 64-bit interrupt gate.
     const GATE: u8 = 0x8e;
     let mut table = vec![0; 16 * usize::from(KICK_VECTOR)];
-    let [a, b, c, d, e, f, g, h] = HANDLER.to_le_bytes();
-    table.extend([a, b, 0x08, 0, 0, GATE, c, d, e, f, g, h, 0, 0, 0, 0]);
+    // Bits 15:0 of the address; code segment, no other stack, kind; bits 63:16; reserved.
+    let address = HANDLER.to_le_bytes();
+    let (low, high) = address.split_at(2);
+    table.extend([low, &[0x08, 0, 0, GATE], high, &[0; 4]].concat());
     table
 }
 

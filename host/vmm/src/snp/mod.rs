@@ -20,9 +20,10 @@
 //! # Tests
 //!
 //! `tests/snp_launch` runs the launcher against a fake KVM and secure processor that enforce the
-//! documented rules and recompute the launch digest. `tests/snp_hardware.rs` runs it on a real
-//! EPYC host. Those tests are ignored by default; on a host where `enarx doctor` reports every
-//! line of `snp` as ok, run them as a user who may open `/dev/kvm` and `/dev/sev`:
+//! documented rules, recompute the launch digest, and play `KVM_RUN`. [`crate::first_day`] is for a
+//! real EPYC host (`enarx doctor --first-day`), as is `tests/snp_hardware.rs`. Those tests are ignored
+//! by default; on a host where `enarx doctor` reports every required line of `snp` as ok, run them as
+//! a user who may open `/dev/kvm` and `/dev/sev`:
 //!
 //! ```sh
 //! cargo test -p enarx-vmm --test snp_hardware -- --ignored --test-threads=1

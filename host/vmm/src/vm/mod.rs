@@ -5,7 +5,7 @@
 
 pub mod backing;
 pub mod confinement;
-pub mod cpuid;
+pub(crate) mod cpuid;
 pub mod entry;
 pub(crate) mod exits;
 pub(crate) mod file_part;

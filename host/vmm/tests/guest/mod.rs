@@ -84,7 +84,7 @@ pub fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// The program that does `mode`. An image lives as long as the process; there is one a mode.
-fn image(mode: &str) -> &'static [u8] {
+pub fn image(mode: &str) -> &'static [u8] {
     static IMAGES: Mutex<Vec<(String, &'static [u8])>> = Mutex::new(Vec::new());
     let mut images = IMAGES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, image)) = images.iter().find(|(known, _)| known == mode) {

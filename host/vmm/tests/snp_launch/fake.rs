@@ -307,11 +307,10 @@ impl State {
         let mut page: CpuidPage = zerocopy::transmute!(*bytes);
         let before = page;
         match &self.script.cpuid {
-            Cpuid::Any => {}
             Cpuid::NotEmpty if page.entries().is_empty() => {
                 return Err(firmware(Status::INVALID_PARAM));
             }
-            Cpuid::NotEmpty => {}
+            Cpuid::Any | Cpuid::NotEmpty => {}
             Cpuid::Ebx(wanted) => {
                 for &one in wanted {
                     correct_ebx(&mut page, one);

@@ -517,7 +517,7 @@ fn the_firmware_may_correct_several_times_but_not_for_ever() {
         ..Script::default()
     });
     let mut pages = plan();
-    pages[5].bytes = Box::new([0; 4096]);
+    *pages[5].bytes = [0; 4096];
     let error = launch(&host, SETTINGS, &pages, None).map(|_| ());
     assert!(matches!(
         error,
