@@ -124,6 +124,7 @@ fn described(contract: &Contract, agreement: &Agreement) -> Result<Value, Failur
         "digest": contract.digest().to_string(),
         "keep": contract.keep_id().to_string(),
         "signed_by_tenant": agreement.tenant.is_some(),
+        "tenant_key": agreement.tenant.as_ref().map(|by| enarx_attestation::hex::encode(by.key.spki())),
         "signed_by_host": agreement.host.is_some(),
         "terms": terms,
     }))
@@ -222,7 +223,12 @@ fn text(contract: &Contract, agreement: &Agreement) -> String {
         ("class", class.as_str().to_owned()),
         (
             "by the tenant",
-            signed(agreement.tenant.is_some()).to_owned(),
+            match (&agreement.tenant, tenant) {
+                (Some(by), Tenant::Open) => {
+                    format!("{}, with the key {}", signed(true), spki(&by.key))
+                }
+                (by, _) => signed(by.is_some()).to_owned(),
+            },
         ),
         ("by the host", signed(agreement.host.is_some()).to_owned()),
     ]);

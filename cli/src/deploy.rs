@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use enarx_agent::{
@@ -471,6 +471,10 @@ struct Limit {
 
 impl Limit {
     fn start(after: Duration, stop: &Stop) -> Self {
+        // Whoever reads standard error may have stopped reading.
+        if let Some(end) = Instant::now().checked_add(after + GRACE + ANSWER) {
+            crate::output::limit(end);
+        }
         let is_over = Arc::new(AtomicBool::new(false));
         let (stop, over) = (stop.clone(), is_over.clone());
         let task = tokio::spawn(async move {

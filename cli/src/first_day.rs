@@ -359,17 +359,13 @@ impl Day {
             return Err(said.failure());
         }
         let started = |line: &&str| line.contains("count: exits unpark ");
-        match said.stderr.lines().find(started) {
-            Some(line) => Ok(vec![line.to_owned()]),
-            None => {
-                let mut lines = said.failure();
-                lines.insert(
-                    0,
-                    "the Keep ran, but never started its second processor".to_owned(),
-                );
-                Err(lines)
-            }
-        }
+        let Some(line) = said.stderr.lines().find(started) else {
+            let mut lines = said.failure();
+            let first = "the Keep ran, but never started its second processor";
+            lines.insert(0, first.to_owned());
+            return Err(lines);
+        };
+        Ok(vec![line.to_owned()])
     }
 
     fn evidence(&self) -> Result<Vec<String>, Vec<String>> {

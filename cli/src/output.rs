@@ -70,11 +70,17 @@ pub fn shown(path: &Path) -> String {
     printable(&path.display().to_string())
 }
 
-/// Puts a new file into the place of what was there: no link is followed, and nobody else can read it.
+/// Puts a new file into the place of an older one, or where nothing is; nobody else can read it.
 ///
 /// # Errors
-/// The system's.
+/// The system's; and where there is anything but a regular file: a device, a pipe or a link is not to be replaced, and not
+/// to be followed.
 pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(io::Error::other(
+            "something else than a regular file is there; name another place",
+        ));
+    }
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
     let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
     file.write_all(bytes)?;

@@ -55,6 +55,7 @@ fn networked_at(tcp: bool, udp: bool, name_lookup: bool, addresses: Addresses) -
         addresses,
         evidence: None,
         door: None,
+        listener: None,
     };
     let keep = Keep::of(grant);
     let forbidden = SeccompAction::Errno(libc::EPERM.cast_unsigned());
@@ -709,7 +710,7 @@ fn a_directory_becomes_no_fuller_than_its_quota_allows() {
         [null(), null(), null()],
         &[(&root, false)],
         NetworkGrant::default(),
-        None,
+        [None, None],
         Some(QUOTA),
     );
     let new = READ | OpenFlags::WRITE | OpenFlags::CREATE;
@@ -823,7 +824,7 @@ fn nothing_moves_from_one_quota_into_another() {
         [null(), null(), null()],
         &[(&folders[0], false), (&folders[1], false)],
         NetworkGrant::default(),
-        None,
+        [None, None],
         Some(1 << 20),
     );
     let rename = Call::Rename {

@@ -6,6 +6,7 @@
 
 use crate::refusal::Refusal;
 use crate::tokens::Owner;
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,7 +57,10 @@ impl Taken {
         let from = if of_network >= OF_ADDRESS {
             Some(network)
         } else if self.strangers() >= STRANGERS {
-            let most = self.strangers.iter().max_by_key(|(_, of)| of.len());
+            // Of those with equally many the one whose oldest came first: the newest would be the newcomer itself.
+            let oldest = |of: &VecDeque<(Number, _)>| of.front().map(|(number, _)| *number);
+            let rank = |of: &VecDeque<_>| (of.len(), Reverse(oldest(of)));
+            let most = self.strangers.iter().max_by_key(|(_, of)| rank(of));
             most.map(|(network, _)| *network)
         } else {
             None
@@ -259,6 +263,25 @@ mod tests {
             assert!(is_over(&large[0]).await);
             assert!(!is_over(&small[0]).await && !is_over(&newcomer).await);
             assert_eq!(counts(&places), (STRANGERS, 0));
+        });
+    }
+
+    #[test]
+    fn of_many_networks_with_one_stranger_each_the_oldest_gives_way() {
+        run(async {
+            let places = Places::new(64);
+            let from = |number: u16| {
+                let [high, low] = number.to_be_bytes();
+                places.take(IpAddr::from([198, 51, high, low]))
+            };
+            let all: Vec<_> = (0..256).map(from).collect();
+            let newcomers: Vec<_> = (256..300).map(from).collect();
+            for place in &all[..newcomers.len()] {
+                assert!(is_over(place).await);
+            }
+            for place in all[newcomers.len()..].iter().chain(&newcomers) {
+                assert!(!is_over(place).await);
+            }
         });
     }
 

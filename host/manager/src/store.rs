@@ -147,6 +147,14 @@ impl Store {
         id: &Id,
         claim: &Claim,
     ) -> Result<Result<Claimed, Unclaimable>, StoreError> {
+        // What changes nothing costs no commit, so that nobody makes the disk busy by claims of no account.
+        let Some(mut found) = self.get(id)? else {
+            return Ok(Err(Unclaimable::Unknown));
+        };
+        match found.claim(claim) {
+            Ok(Claimed::Now) => {}
+            settled => return Ok(settled),
+        }
         self.change(|write| {
             let mut keeps = write.open_table(KEEPS)?;
             let Some(mut record) = read(&keeps, id)? else {

@@ -331,8 +331,8 @@ impl Tenant<'_> {
             tracing::info!(host = target.name(), keep = %contract.keep_id(), "claiming a Keep");
             match self.sign_and_ask(manager, contract).await {
                 Ok(agreement) => return Ok((agreement, Claim::Warm)),
-                Err(fault) if fault.is_claimed_by_others() => {
-                    tracing::debug!(host = target.name(), %fault, "another tenant was faster");
+                Err(fault) if fault.is_refused_claim() => {
+                    tracing::debug!(host = target.name(), %fault, "the Keep cannot be claimed");
                 }
                 Err(fault) => return Err(fault),
             }

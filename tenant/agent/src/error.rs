@@ -17,6 +17,8 @@ use std::fmt;
 
 /// The status of a manager that is asked too often (RFC 6585 section 4).
 const TOO_MANY_REQUESTS: u16 = 429;
+/// The status of a request whose token is not admitted (RFC 9110 section 15.5.2).
+const UNAUTHORIZED: u16 = 401;
 
 /// How the names of everything that happens to sessions begin.
 const OF_SESSION: &str = "session.";
@@ -165,9 +167,10 @@ impl Fault {
         matches!(self, Self::Output(_))
     }
 
-    /// True if the manager says that this Keep, which was ready, is nobody's to claim any more.
-    pub(crate) fn is_claimed_by_others(&self) -> bool {
-        matches!(self, Self::Manager { code, .. } if [code::TAKEN, code::GONE].contains(&code.as_str()))
+    /// True if the manager refuses a claim: another tenant was faster, or the Keep is more than the token may have. Another
+    /// Keep may still be had, unless it is the token that is refused.
+    pub(crate) fn is_refused_claim(&self) -> bool {
+        matches!(self, Self::Manager { status, .. } if (400..500).contains(status) && *status != UNAUTHORIZED)
     }
 
     /// True if evidence was judged, and the verdict is against this Keep.

@@ -5,7 +5,7 @@
 //! makes a contract of its own.
 
 use enarx_contract::canonical::Name;
-use enarx_contract::{Contract, Image, MinTcb, PROBE, Tenant, Terms};
+use enarx_contract::{Contract, Image, MinTcb, Tenant, Terms};
 use enarx_manager_api::{Offer, limit};
 
 /// The contract that the tenant would write.
@@ -22,8 +22,14 @@ pub(crate) struct Wanted<'a> {
 #[error("`{0}` of the open contract does not fit")]
 pub(crate) struct Mismatch(pub &'static str);
 
-/// Checks that the tenant may sign this open contract in the place of its own. Of time and resources it may give more,
-/// where more is no harm.
+/// Class of the Keeps that a host keeps ready for whoever asks for nothing special.
+const DEFAULT_CLASS: &str = "default";
+/// The longest that an open contract may hold from now, in seconds: a year. Signatures serve accounts, so more is a harm.
+const LONGEST: u64 = 365 * 24 * 3600;
+/// The longest time without an application, and without a session, that an open contract may name, in seconds: two days.
+const LONGEST_WAIT: u32 = 2 * 24 * 3600;
+
+/// Checks that the tenant may sign this open contract in the place of its own. Of time it may give more, within bounds.
 ///
 /// # Errors
 /// [`Mismatch`].
@@ -83,25 +89,31 @@ pub(crate) fn fits(contract: &Contract, wanted: &Wanted<'_>) -> Result<(), Misma
         ),
         // The launch digest depends on it.
         ("resources.vcpus", resources.vcpus == own.resources.vcpus),
-        ("resources.memory", resources.memory >= own.resources.memory),
+        ("resources.memory", resources.memory == own.resources.memory),
         ("doors", *doors == own.doors),
         ("times.not_before", *not_before <= wanted.now),
-        ("times.not_after", *not_after >= own.times.not_after),
+        (
+            "times.not_after",
+            (own.times.not_after..=wanted.now.saturating_add(LONGEST)).contains(not_after),
+        ),
         (
             "times.unprovisioned_seconds",
-            *unprovisioned_seconds >= own.times.unprovisioned_seconds,
+            (own.times.unprovisioned_seconds..=LONGEST_WAIT).contains(unprovisioned_seconds),
         ),
         // The deployment says how long within this.
         (
             "times.detached_seconds_max",
-            *detached_seconds_max >= own.times.detached_seconds_max,
+            (own.times.detached_seconds_max..=LONGEST_WAIT).contains(detached_seconds_max),
         ),
         // The Keep ends the application by this time, so more would be another term.
         (
             "times.runtime_seconds_max",
             *runtime_seconds_max == own.times.runtime_seconds_max,
         ),
-        ("class", class.as_str() != PROBE),
+        (
+            "class",
+            class == &own.class || class.as_str() == DEFAULT_CLASS,
+        ),
     ] {
         if !fits {
             return Err(Mismatch(field));
@@ -255,7 +267,7 @@ mod tests {
             |terms| image(terms).release = None,
             |terms| floor(terms).fmc = Some(2),
             |terms| floor(terms).microcode = 200,
-            |terms| terms.resources.memory = 101,
+            |terms| terms.class = name("standard"),
             |terms| terms.times.not_before = NOW,
             |terms| terms.times.not_after = NOW + 101,
             |terms| terms.times.unprovisioned_seconds = 11,
@@ -272,7 +284,7 @@ mod tests {
 
     #[test]
     fn every_field_is_compared() {
-        let cases: [Case; 25] = [
+        let cases: [Case; 30] = [
             ("host.key", |terms| {
                 terms.host.key = Key::generate().expect("a key").public();
             }),
@@ -315,6 +327,7 @@ mod tests {
             ("resources.vcpus", |terms| terms.resources.vcpus = 1),
             ("resources.vcpus", |terms| terms.resources.vcpus = 3),
             ("resources.memory", |terms| terms.resources.memory = 99),
+            ("resources.memory", |terms| terms.resources.memory = 101),
             ("doors", |terms| {
                 terms.doors.listen.push(Listen {
                     protocol: Protocol::Tcp,
@@ -326,16 +339,26 @@ mod tests {
                 terms.times.not_before = NOW + 1;
             }),
             ("times.not_after", |terms| terms.times.not_after = NOW + 99),
+            ("times.not_after", |terms| {
+                terms.times.not_after = NOW + LONGEST + 1;
+            }),
             ("times.unprovisioned_seconds", |terms| {
                 terms.times.unprovisioned_seconds = 9;
+            }),
+            ("times.unprovisioned_seconds", |terms| {
+                terms.times.unprovisioned_seconds = LONGEST_WAIT + 1;
             }),
             ("times.detached_seconds_max", |terms| {
                 terms.times.detached_seconds_max = 19;
             }),
+            ("times.detached_seconds_max", |terms| {
+                terms.times.detached_seconds_max = LONGEST_WAIT + 1;
+            }),
             ("times.runtime_seconds_max", |terms| {
                 terms.times.runtime_seconds_max = 31;
             }),
-            ("class", |terms| terms.class = name(PROBE)),
+            ("class", |terms| terms.class = name(enarx_contract::PROBE)),
+            ("class", |terms| terms.class = name("gold")),
         ];
         for (index, (field, change)) in cases.into_iter().enumerate() {
             assert_eq!(outcome(change), Err(Mismatch(field)), "{index}");
