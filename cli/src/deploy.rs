@@ -562,6 +562,9 @@ impl Deployment<'_> {
             simulated: !policy.insecure_simulated_roots.is_empty(),
         };
         let trust = arguments.trust.trust(policy)?;
+        if arguments.detach {
+            tickets::check()?;
+        }
         let result = if arguments.detach {
             deploy_detached(targets, order, key, &trust, &platforms, &stop).await
         } else {

@@ -71,7 +71,7 @@ enum SimulatedName {
     Debug,
     /// y: the vendor has revoked the key that signs
     Revoked,
-    /// DURATION or forever: let no report through for so long
+    /// DURATION: let no report through for so long (or forever)
     Busy,
     /// DIR: where its keys are [default: ~/.local/state/enarx/simulated]
     State,
@@ -284,7 +284,7 @@ mod tests {
         }
         let lines = help.lines().filter(|line| line.starts_with("  "));
         assert!(
-            lines.clone().count() == 14 && lines.clone().all(|l| l.len() > 30),
+            lines.clone().count() == 16 && lines.clone().all(|l| l.len() > 30),
             "{help}"
         );
     }

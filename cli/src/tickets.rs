@@ -53,6 +53,25 @@ pub fn save(ticket: &Ticket) -> Result<String, Failure> {
     Ok(name)
 }
 
+/// Checks that a ticket can be kept, before there is a program that could be reached by it alone.
+///
+/// # Errors
+/// [`Exit::Output`].
+pub fn check() -> Result<(), Failure> {
+    /// More than a ticket has, in bytes.
+    const ENOUGH: usize = 64 << 10;
+    let folder = folder()?;
+    state::make_private(&folder)?;
+    NamedTempFile::new_in(&folder)
+        .and_then(|mut file| file.write_all(&[0; ENOUGH]))
+        .map_err(|error| {
+            Failure::of(
+                Exit::Output,
+                format!("no ticket could be kept, so nothing was deployed: {error}"),
+            )
+        })
+}
+
 /// Forgets a ticket.
 ///
 /// # Errors

@@ -121,10 +121,10 @@ impl Workload {
         })
     }
 
-    /// Says the warnings.
+    /// Says the warnings, each in one line, whatever they quote.
     pub fn warn(&self) {
         for warning in &self.warnings {
-            say!("enarx: {warning}");
+            crate::output::complain(warning);
         }
     }
 

@@ -590,6 +590,15 @@ fn a_program_runs_on_alone_and_is_found_again() {
     assert!(ended.status.success(), "{}", text(&ended.stderr));
     wait_until(|| host.keeps().is_empty());
     assert_eq!(list(), "");
+
+    // A program whose ticket could not be kept would be beyond reach: it is not deployed.
+    let file = host.path("file");
+    fs::write(&file, "").unwrap();
+    let mut nowhere = command(&["deploy", "-q", "--detach", "--to", &host.to]);
+    nowhere.env("XDG_STATE_HOME", &file);
+    let output = run(nowhere.arg(program("delivered.wat")), b"");
+    assert_eq!(output.status.code(), Some(74), "{}", text(&output.stderr));
+    assert!(host.keeps().is_empty());
 }
 
 #[test]

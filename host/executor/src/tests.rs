@@ -1262,8 +1262,8 @@ fn one_permission_is_not_another() {
 
 #[test]
 fn addresses_are_those_of_the_rules() {
-    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let own = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = TcpListener::bind("127.0.0.1:0").unwrap();
     let [allowed, listening] = [&server, &own].map(|it| it.local_addr().unwrap().port());
     // Another process could take it meanwhile: then the bind fails, and the test with it.
     drop(own);

@@ -129,6 +129,9 @@ const WRITES_MAX: usize = 12;
 /// A program that looks for readiness again and again without ever sleeping makes the host look this often.
 const CONTACT_INTERVAL: Duration = Duration::from_millis(1);
 
+/// How long the end of a Keep waits for room in a full ring. A host that makes none is told by the platform alone.
+const EXIT_LIMIT: Duration = Duration::from_secs(1);
+
 /// How long calls whose handle was called ready are given, while others wait for their slots.
 const CROWDED_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -729,9 +732,14 @@ impl Port {
     /// Ends the Keep: the host learns the code first.
     pub fn exit(&self, code: i32) -> ! {
         let mut state = self.0.settle_writes(self.0.lock(), 0);
-        // The host may be told by the platform as well, so a full ring does no harm.
-        if let Ok(Some(_)) = state.try_submit(&Call::Exit { code }, &[], Owner::Caller) {
-            state.ring();
+        // Nobody needs what was to be closed or called back; the call to end needs the room.
+        state.later.clear();
+        let limit = Instant::now() + EXIT_LIMIT;
+        let call = Call::Exit { code };
+        while let Ok(None) = state.try_submit(&call, &[], Owner::Caller)
+            && Instant::now() < limit
+        {
+            state = self.0.sleep(state, Some(limit));
         }
         self.0.platform.exit(code)
     }

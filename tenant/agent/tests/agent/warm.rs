@@ -89,11 +89,11 @@ async fn a_faster_tenant_is_no_failure() {
 }
 
 #[tokio::test]
-async fn another_refusal_of_a_claim_is_the_hosts() {
-    let full = host(&[Waiting::Refused("limit.keeps")], Twist::None).await;
-    let refused = Tenant::new().deploy(&[&full], b"").await.unavailable();
-    assert_eq!(refused[0].code(), "limit.keeps");
-    assert_eq!(asked(&full), 1);
+async fn a_claim_that_is_refused_leads_to_a_keep_of_ones_own() {
+    let full = host(&[Waiting::Refused("limit.memory")], Twist::None).await;
+    let deployed = Tenant::new().deploy(&[&full], b"").await.deployed();
+    assert_eq!(deployed.timings.claim, Claim::Cold);
+    assert_eq!(asked(&full), 2);
 }
 
 #[tokio::test]
