@@ -86,6 +86,9 @@ impl Section {
     }
 }
 
+/// Tells if all bytes of a run arrived, of which there are so many.
+type Arrived = fn(&Run, u64) -> bool;
+
 /// The runs of one job, side by side.
 struct Turns {
     sides: Vec<(Side, Vec<Run>)>,
@@ -244,7 +247,7 @@ impl Plan {
             .map_err(Error::system("the file to read could not be written"))?;
         let write = Job::kernel("write", &THROUGHPUT_MIB);
         let read = Job::kernel("read", &"/data/input").with_directory(folder.path().into());
-        let ways: [(&str, Job, fn(&Run, u64) -> bool); 3] = [
+        let ways: [(&str, Job, Arrived); 3] = [
             (
                 "written to /dev/null",
                 write.clone().with_output(Output::Null),

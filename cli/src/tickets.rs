@@ -63,7 +63,7 @@ pub fn check() -> Result<(), Failure> {
     let folder = folder()?;
     state::make_private(&folder)?;
     NamedTempFile::new_in(&folder)
-        .and_then(|mut file| file.write_all(&[0; ENOUGH]))
+        .and_then(|mut file| file.write_all(&vec![0; ENOUGH]))
         .map_err(|error| {
             Failure::of(
                 Exit::Output,
