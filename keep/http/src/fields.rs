@@ -183,7 +183,7 @@ impl Fields {
     /// Replaces the values of a name.
     ///
     /// # Errors
-    /// [`FieldError`].
+    /// `FieldError`.
     pub fn set(&mut self, name: &str, values: &[Vec<u8>]) -> Result<()> {
         let name = allowed(name)?;
         self.check_mutable()?;
@@ -204,7 +204,7 @@ impl Fields {
     /// Removes a name.
     ///
     /// # Errors
-    /// [`FieldError`].
+    /// `FieldError`.
     pub fn delete(&mut self, name: &str) -> Result<()> {
         let name = allowed(name)?;
         self.check_mutable()?;
@@ -215,7 +215,7 @@ impl Fields {
     /// Adds a value to a name.
     ///
     /// # Errors
-    /// [`FieldError`].
+    /// `FieldError`.
     pub fn append(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let name = allowed(name)?;
         self.check_mutable()?;

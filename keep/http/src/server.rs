@@ -79,7 +79,7 @@ pub enum ServeError {
 /// Serves connections until the host ends the listener; then finishes what has begun.
 ///
 /// # Errors
-/// [`ServeError`].
+/// `ServeError`.
 pub fn serve<I: Instances>(
     port: &Port,
     proxy: ProxyPre<I::State>,

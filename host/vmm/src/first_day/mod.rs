@@ -3,7 +3,7 @@
 //! The first day on SEV-SNP hardware: launches so small that each failure has few causes, in the order in which a Keep
 //! needs what they prove.
 //!
-//! Every guest is a handful of instructions ([`program`]). What firmware, kernel and guest answer is told with its data
+//! Every guest is a handful of instructions (`program`). What firmware, kernel and guest answer is told with its data
 //! words. A guest that does not do what it should may run for ever: the caller bounds the time. Run by the host for
 //! itself; no tenant relies on it.
 #![forbid(unsafe_code)]

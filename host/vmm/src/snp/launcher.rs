@@ -35,7 +35,7 @@ use crate::vm::registers::{Registers, StateError, VcpuError};
 
 /// How often `KVM_SET_MEMORY_ATTRIBUTES` is repeated if KVM asks for it.
 pub const MOST_REPEATS: u32 = 1000;
-/// How often a page is offered that the kernel refuses without a reason, [`PAUSE`] apart: a signal or a moment without
+/// How often a page is offered that the kernel refuses without a reason, `PAUSE` apart: a signal or a moment without
 /// free memory is told as EIO, as everything else (Linux `snp_launch_update`).
 pub const MOST_TRIES: u32 = 10;
 /// The time between two such tries.
