@@ -14,8 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use enarx_backend::launch::Target;
 use enarx_contract::{Backend, Contract, Terms};
-use enarx_executor::addresses::Addresses;
-use enarx_executor::grant::{Grant, NetworkGrant};
+use enarx_executor::grant::Grant;
 use enarx_executor::launch::{Launch, Objects, Outcome};
 use enarx_executor::refused::RefusedCalls;
 use enarx_exits::exit_code;
@@ -133,18 +132,13 @@ fn serve(
     let failed = |error: io::Error| Failure::new(format!("the Keep's process: {error}"));
     let launch = Launch {
         grant: Grant {
+            door: Some(open_door(door).map_err(failed)?),
             // The application's streams are the session's. What the runtime says of itself goes into the log.
-            stdio: [
+            ..Grant::of_streams([
                 null().map_err(failed)?,
                 null().map_err(failed)?,
                 io::stderr().as_fd().try_clone_to_owned().map_err(failed)?,
-            ],
-            directories: Vec::new(),
-            network: NetworkGrant::default(),
-            addresses: Addresses::All,
-            evidence: None,
-            door: Some(open_door(door).map_err(failed)?),
-            listener: None,
+            ])
         },
         objects: Objects::contract(contract.bytes().to_vec()),
         memory: terms.resources.memory,

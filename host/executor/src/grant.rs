@@ -26,6 +26,22 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// The grant of a Keep that has its standard streams and nothing else.
+    #[must_use]
+    pub fn of_streams(stdio: [OwnedFd; 3]) -> Self {
+        Self {
+            stdio,
+            directories: Vec::new(),
+            network: NetworkGrant::default(),
+            addresses: Addresses::All,
+            evidence: None,
+            door: None,
+            listener: None,
+        }
+    }
+}
+
+impl Grant {
     /// Returns the services that need system calls of their own.
     #[must_use]
     pub fn services(&self) -> Services {

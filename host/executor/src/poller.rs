@@ -172,8 +172,7 @@ mod tests {
     use enarx_sallyport::{Facts, Region};
 
     use super::*;
-    use crate::addresses::Addresses;
-    use crate::grant::{Grant, NetworkGrant};
+    use crate::grant::Grant;
     use crate::launch::Objects;
 
     #[test]
@@ -197,15 +196,7 @@ mod tests {
             .leak();
         let region = Region::from_static(memory).unwrap();
         let null = || File::open("/dev/null").unwrap().into();
-        let grant = Grant {
-            stdio: [null(), null(), null()],
-            directories: Vec::new(),
-            network: NetworkGrant::default(),
-            addresses: Addresses::All,
-            evidence: None,
-            door: None,
-            listener: None,
-        };
+        let grant = Grant::of_streams([null(), null(), null()]);
         let facts = Facts::default();
         let executor = SharedExecutor::new(region, facts, grant, Objects::default());
         (executor.unwrap(), &memory[HOST_STATE.offset() / 8])

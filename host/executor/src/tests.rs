@@ -49,13 +49,9 @@ fn networked_at(tcp: bool, udp: bool, name_lookup: bool, addresses: Addresses) -
         name_lookup,
     };
     let grant = Grant {
-        stdio: [null(), null(), null()],
-        directories: Vec::new(),
         network,
         addresses,
-        evidence: None,
-        door: None,
-        listener: None,
+        ..Grant::of_streams([null(), null(), null()])
     };
     let keep = Keep::of(grant);
     let forbidden = SeccompAction::Errno(libc::EPERM.cast_unsigned());
@@ -1810,17 +1806,12 @@ proptest! {
         let dir = sample();
         let region = region_for_cases();
         let grant = Grant {
-            stdio: [null(), null(), null()],
             directories: vec![GrantedDirectory {
                 directory: fs::File::open(dir.path().join("root")).unwrap().into(),
                 read_only: false,
                 quota: Some(1 << 20),
             }],
-            network: NetworkGrant::default(),
-            addresses: Addresses::All,
-            evidence: None,
-            door: None,
-            listener: None,
+            ..Grant::of_streams([null(), null(), null()])
         };
         let executor = SharedExecutor::new(region, Facts::default(), grant, Objects::default()).unwrap();
         let slot = enarx_sallyport::Slot::new(0).unwrap();

@@ -19,7 +19,6 @@ use std::{env, io, thread};
 use enarx_confine::landlock::{Enforcement, Tcp, restrict};
 use enarx_confine::report::report_violations;
 use enarx_confine::seccomp::{Allow, apply, calls, compile, thread as any_thread};
-use enarx_executor::addresses::Addresses;
 use enarx_executor::grant::{Grant, NetworkGrant};
 use enarx_vmm::vm::confinement::Confinement;
 use landlock::Erratum;
@@ -95,16 +94,11 @@ fn child(scenario: &str) {
 fn grant() -> Grant {
     let null = || File::open("/dev/null").unwrap().into();
     Grant {
-        stdio: [null(), null(), null()],
-        directories: Vec::new(),
         network: NetworkGrant {
             tcp: true,
             ..NetworkGrant::default()
         },
-        addresses: Addresses::All,
-        evidence: None,
-        door: None,
-        listener: None,
+        ..Grant::of_streams([null(), null(), null()])
     }
 }
 

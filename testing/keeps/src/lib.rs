@@ -16,8 +16,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use enarx_executor::addresses::Addresses;
-use enarx_executor::grant::{Grant, NetworkGrant};
+use enarx_executor::grant::Grant;
 use enarx_executor::launch::{Launch, Objects};
 use enarx_executor::refused::RefusedCalls;
 
@@ -69,15 +68,7 @@ pub fn null() -> OwnedFd {
 /// A Keep that is told to do `mode`, with nothing granted but its streams, and half a minute.
 pub fn launch(mode: &str, stdio: [OwnedFd; 3]) -> Launch {
     Launch {
-        grant: Grant {
-            stdio,
-            directories: Vec::new(),
-            network: NetworkGrant::default(),
-            addresses: Addresses::All,
-            evidence: None,
-            door: None,
-            listener: None,
-        },
+        grant: Grant::of_streams(stdio),
         objects: Objects::program(mode.into(), Vec::new()),
         memory: 64 << 20,
         vcpus: 2,

@@ -15,7 +15,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use enarx_executor::addresses::Addresses;
 use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
 use enarx_executor::launch::Objects;
 use enarx_executor::{Progress, SharedExecutor};
@@ -103,17 +102,14 @@ impl Host {
             quota: None,
         });
         let grant = Grant {
-            stdio: [stdin.into(), stdout_fd, stderr_fd],
             directories: granted.collect(),
             network: NetworkGrant {
                 tcp: true,
                 udp: true,
                 name_lookup: true,
             },
-            addresses: Addresses::All,
-            evidence: None,
             door: world.door,
-            listener: None,
+            ..Grant::of_streams([stdin.into(), stdout_fd, stderr_fd])
         };
         let executor = SharedExecutor::new(
             region,

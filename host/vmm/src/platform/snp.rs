@@ -131,8 +131,7 @@ mod tests {
     use crate::vm::confinement::Confinement;
     use enarx_confine::bpf::allows;
     use enarx_confine::seccomp::checks::check;
-    use enarx_executor::addresses::Addresses;
-    use enarx_executor::grant::{Grant, NetworkGrant};
+    use enarx_executor::grant::Grant;
 
     #[test]
     fn conversions_are_of_this_machine_and_its_memory() {
@@ -151,15 +150,7 @@ mod tests {
     #[test]
     fn a_confined_thread_may_convert_pages() {
         let null = || File::open("/dev/null").unwrap().into();
-        let grant = Grant {
-            stdio: [null(), null(), null()],
-            directories: Vec::new(),
-            network: NetworkGrant::default(),
-            addresses: Addresses::All,
-            evidence: None,
-            door: None,
-            listener: None,
-        };
+        let grant = Grant::of_streams([null(), null(), null()]);
         enarx_harness::needs::kvm();
         let vm = Kvm::new().unwrap().create_vm().unwrap();
         let private = memfd_create("private", MemfdFlags::CLOEXEC).unwrap();
