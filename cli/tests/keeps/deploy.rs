@@ -482,15 +482,17 @@ pub fn wait_until(mut done: impl FnMut() -> bool) {
 
 /// Starts a deployment that waits for its standard input, and waits until its Keep runs.
 fn waiting(host: &Host, policy: &Path) -> Child {
-    let mut child = host
-        .deploy(policy)
-        .arg(program("delivered.wat"))
+    until_first_output(host.deploy(policy).arg(program("delivered.wat")))
+}
+
+/// Starts a command, and waits for its first output: its program runs.
+pub fn until_first_output(command: &mut Command) -> Child {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Its first output shows that it runs.
     let mut first = [0];
     child
         .stdout

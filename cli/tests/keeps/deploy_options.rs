@@ -18,7 +18,7 @@ use enarx_harness::needs;
 use serde_json::Value;
 
 use super::common;
-use super::deploy::{Host, policy, program, run, text};
+use super::deploy::{Host, policy, program, run, text, until_first_output};
 
 /// Runs the command and checks its exit code.
 #[track_caller]
@@ -606,7 +606,8 @@ fn a_relay_that_holds_everything_back_does_not_stretch_a_run() {
     let state = host.path("tenant");
     let document = host.path("document.json");
     let begun = Instant::now();
-    let mut child = common::enarx()
+    let mut command = common::enarx();
+    command
         .args([
             "deploy",
             "--timeout",
@@ -620,20 +621,8 @@ fn a_relay_that_holds_everything_back_does_not_stretch_a_run() {
         .arg(&policy)
         .arg(format!("--json={}", document.display()))
         .arg(program("delivered.wat"))
-        .env("XDG_STATE_HOME", &state)
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    // Its first output shows that it runs.
-    let mut first = [0];
-    child
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut first)
-        .unwrap();
+        .env("XDG_STATE_HOME", &state);
+    let mut child = until_first_output(&mut command);
     relay.holds.store(true, Ordering::SeqCst);
     let stdin = child.stdin.take();
     let output = child.wait_with_output().unwrap();

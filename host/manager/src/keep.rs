@@ -492,6 +492,7 @@ async fn last_report(control: &mut Incoming) -> Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run_paused as run;
     use enarx_contract::canonical::{Hex, Name};
     use enarx_contract::{Backend, Doors, Host, Platform, Resources, Tee, Tenant, Terms, Times};
 
@@ -535,15 +536,6 @@ mod tests {
             1,
             PathBuf::new(),
         )
-    }
-
-    fn run(test: impl Future<Output = ()>) {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap()
-            .block_on(test);
     }
 
     #[test]

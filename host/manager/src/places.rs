@@ -204,20 +204,12 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run_paused as run;
     use enarx_contract::canonical::Hex;
     use tokio::time::{Instant, timeout};
 
     fn address(number: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, number])
-    }
-
-    fn run(test: impl Future<Output = ()>) {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap()
-            .block_on(test);
     }
 
     /// True if the connection has to end now.

@@ -147,20 +147,12 @@ async fn pump(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run_paused as run;
     use std::sync::Arc;
     use tokio::io::duplex;
 
     fn counter() -> Counter {
         Counter::default()
-    }
-
-    fn run(test: impl Future<Output = ()>) {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap()
-            .block_on(test);
     }
 
     #[test]
