@@ -410,7 +410,7 @@ fn waiting(plan: &Plan) -> Result<(), Error> {
     let host = Host::start(&plan.programs, WAITING)?;
     // For each a process that the manager knows, and those that serve the Keep.
     host.settle(|host| children(host.manager.id()).len() >= WAITING as usize)?;
-    // What they do before they wait.
+    // Before they wait they rehearse.
     thread::sleep(Duration::from_secs(10));
     let of = |process: u32| mebibytes(format!("/proc/{process}/smaps_rollup").into(), "Pss");
     let all: f64 = host.keeps().into_iter().filter_map(of).sum();

@@ -491,7 +491,7 @@ impl Limit {
         }
     }
 
-    /// What became of the deployment, in view of the limit.
+    /// The end of the deployment, in view of the limit.
     fn judge(
         &self,
         result: Result<Ending, DeployError>,

@@ -86,7 +86,7 @@ impl Task {
     }
 }
 
-/// What became of a step.
+/// The outcome of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Ended {
@@ -102,7 +102,7 @@ struct Told {
     about: &'static str,
     ended: Ended,
     milliseconds: u128,
-    /// What was seen: data of a success, or cause and remedy of a failure.
+    /// Observations: data of a success, or cause and remedy of a failure.
     lines: Vec<String>,
 }
 
@@ -278,7 +278,7 @@ struct Day {
     backend: Backend,
 }
 
-/// What a process said, and how it ended.
+/// Output and end of a process.
 struct Said {
     /// `None`: it was ended at the limit.
     status: Option<ExitStatus>,

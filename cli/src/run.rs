@@ -265,7 +265,7 @@ pub struct Work<'a> {
     pub invoke: Option<String>,
     /// Longest time for all of it; of a server, for each request.
     pub timeout: Option<Duration>,
-    /// What makes it a server.
+    /// Present if it is a server.
     pub server: Option<Server>,
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a tenant judges Keeps by, beside its policy: releases, and certificates of its own for hosts that have none.
+//! The grounds on which a tenant judges Keeps, beside its policy: releases, and certificates of its own for hosts that have none.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::input::now;
 use crate::release::ReferenceArguments;
 use crate::verify::certificates;
 
-/// What Keeps are judged by, beside the policy.
+/// The grounds on which Keeps are judged, beside the policy.
 #[derive(Args)]
 pub struct TrustArguments {
     /// A folder with certificates and revocation lists, as of `enarx verify`, for hosts that have none or wrong ones;

@@ -60,7 +60,7 @@ pub struct Workload {
     pub env: Vec<(String, String)>,
     /// Standard input, output and error.
     pub streams: [Stream; 3],
-    /// What the user is to know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 

@@ -562,7 +562,7 @@ fn what_is_no_request_is_refused() {
             assert_eq!(response.status, *status, "{backend}: {request:.60}");
             assert!(peer.is_closed(), "{backend}: {request:.60}");
         }
-        // What is wrong in a body is known too late for a status.
+        // An error in a body is known too late for a status.
         let mut peer = server.peer();
         peer.send(
             "POST /length HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",

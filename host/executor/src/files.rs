@@ -322,7 +322,7 @@ impl Executor {
         })
     }
 
-    /// What its directory's quota gets back once a name is removed: with the last one of a file that is not open,
+    /// The bytes that its directory's quota gets back once a name is removed: with the last one of a file that is not open,
     /// the file.
     fn freed_without(&self, dir: &Node, place: &Place<'_>) -> u64 {
         // Without a quota nobody wants to know.

@@ -12,7 +12,7 @@ use enarx_sallyport::Status;
 /// Bytes of a block: a page, and the block of most file systems.
 const BLOCK: u64 = 4096;
 
-/// What a name in a directory counts for.
+/// The bytes that a name in a directory counts for.
 pub const NAME: u64 = BLOCK;
 
 /// Bytes of the blocks of a file of this length.

@@ -137,7 +137,7 @@ impl Keeps {
         }
     }
 
-    /// What the host offers, with the Keeps that are ready now.
+    /// The host's offer, with the Keeps that are ready now.
     pub(crate) fn offer(&self) -> Offer {
         Offer {
             ready: self.ready(),

@@ -320,7 +320,7 @@ impl Model for Claims {
 
 fn drop_claimed(_: Claimed) {}
 
-/// What the manager does with its Keep, before it gives the lock back.
+/// Carries out the manager's step with its Keep, before it gives the lock back.
 fn apply(state: &mut State, tenant: Tenant, then: Then) {
     let Some(memory) = &mut state.memory else {
         return;

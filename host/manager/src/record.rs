@@ -83,7 +83,7 @@ pub(crate) enum Then {
     Withdraw,
 }
 
-/// What follows for a living Keep from the answer of the record, `None` if that could not be written.
+/// The consequence for a living Keep of the answer of the record, `None` if that could not be written.
 pub(crate) fn then(recorded: Option<Result<Claimed, Unclaimable>>) -> Then {
     match recorded {
         Some(Ok(Claimed::Now | Claimed::Before)) => Then::Give,

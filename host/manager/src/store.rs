@@ -147,7 +147,7 @@ impl Store {
         id: &Id,
         claim: &Claim,
     ) -> Result<Result<Claimed, Unclaimable>, StoreError> {
-        // What changes nothing costs no commit, so that nobody makes the disk busy by claims of no account.
+        // A claim that changes nothing costs no commit, so that nobody makes the disk busy by claims of no account.
         let Some(mut found) = self.get(id)? else {
             return Ok(Err(Unclaimable::Unknown));
         };

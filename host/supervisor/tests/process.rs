@@ -55,7 +55,7 @@ fn the_network_works_where_it_is_granted() {
         };
         let run = supervised(launch);
         assert_eq!(run.outcome, Outcome::Exit(code), "{:?}", run.report);
-        // What needs no network has none to speak into.
+        // A Keep that needs no network has none to speak into.
         let mut ways = run.report.confinement.iter();
         let apart = ways.find(|way| way.by == "network namespace");
         let granted = tcp || udp || name_lookup;

@@ -224,7 +224,7 @@ struct Written {
     /// The length that the headers promise.
     promised: Option<u64>,
     end: Option<Result<Option<HeaderMap>, Unfinished>>,
-    /// What was written before the body was given up had its turn to be sent.
+    /// True once the bytes written before the body was given up had their turn to be sent.
     had_turn: bool,
     /// The connection takes no more.
     refused: bool,
@@ -379,7 +379,7 @@ impl OutputStream for OutgoingStream {
     }
 
     fn flush(&mut self) -> StreamResult<()> {
-        // What is written is sent as soon as the peer takes it.
+        // Bytes are sent as soon as the peer takes them.
         if lock(&self.written).refused {
             return Err(StreamError::Closed);
         }

@@ -17,7 +17,7 @@ pub struct Reply(Source);
 enum Source {
     /// A sentence of the server's own; `None` once it was sent.
     Text(Option<Bytes>),
-    /// What a component writes.
+    /// A response that a component writes.
     Component {
         body: SentBody,
         /// Tells the component's task that the peer has all of it. If it is dropped before, the peer has gone.

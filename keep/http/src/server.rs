@@ -103,7 +103,7 @@ pub fn serve<I: Instances>(
     tasks.run(port, server.run())
 }
 
-/// What all connections share.
+/// The state that all connections share.
 struct Server<I: Instances> {
     port: Port,
     spawner: Spawner,
@@ -118,7 +118,7 @@ struct Server<I: Instances> {
     ending: Ending,
 }
 
-/// What becomes of an error of accepting (accept(2)).
+/// The consequence of an error of accepting (accept(2)).
 enum Refused {
     /// That of one connection.
     One,
@@ -248,7 +248,7 @@ impl<I: Instances> Server<I> {
                 *reply.status_mut() = response.status;
                 *reply.headers_mut() = response.headers.into_map();
                 match response.body {
-                    // What the component writes is taken, and not sent.
+                    // The component's bytes are taken, and not sent.
                     Some(body) if is_head => self.spawner.spawn(Reply::body(body, whole).drained()),
                     Some(body) => *reply.body_mut() = Reply::body(body, whole),
                     None => whole_without_body(whole),

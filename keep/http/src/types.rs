@@ -53,7 +53,7 @@ impl From<ResourceTableError> for Failure {
     }
 }
 
-/// What a component of a store is given of HTTP.
+/// The share of HTTP that a component of a store is given.
 pub struct Http<'a> {
     /// Its resources.
     pub table: &'a mut ResourceTable,
@@ -127,7 +127,7 @@ impl IncomingRequest {
 /// The answer to a request.
 pub type Answer = Result<OutgoingResponse, NoAnswer>;
 
-/// What there is instead of a response.
+/// The error in the place of a response.
 pub enum NoAnswer {
     /// The error that the component has instead.
     Code(ErrorCode),
@@ -668,7 +668,7 @@ impl types::HostIncomingBody for Http<'_> {
     }
 }
 
-/// What `future-trailers.get` gives.
+/// The result of `future-trailers.get`.
 type Trailers = Result<Result<Option<Resource<Fields>>, ErrorCode>, ()>;
 
 impl types::HostFutureTrailers for Http<'_> {
@@ -784,7 +784,7 @@ impl types::HostOutgoingBody for Http<'_> {
     }
 }
 
-/// What `future-incoming-response.get` gives.
+/// The result of `future-incoming-response.get`.
 type Response = Result<Result<Resource<IncomingResponse>, ErrorCode>, ()>;
 
 impl types::HostFutureIncomingResponse for Http<'_> {

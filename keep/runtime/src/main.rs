@@ -106,7 +106,7 @@ fn run_for_tenant(
     let ground: Arc<dyn Ground> = Arc::new(ground);
     // Under an open contract nobody has asked for this Keep yet. A named tenant is on the way, and would wait.
     if session.is_open() {
-        // What is wrong with the engine, the application's own run says.
+        // The application's own run says if something is wrong with the engine.
         let _ = enarx_wasm::rehearse(&*ground);
         timings.phase("rehearsal");
     }

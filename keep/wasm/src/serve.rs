@@ -83,7 +83,7 @@ impl enarx_http::View for State<Preview2> {
     }
 }
 
-/// What all instances are made of.
+/// The common parts of all instances.
 pub struct Instances {
     engine: Engine,
     port: Port,

@@ -45,12 +45,12 @@ impl Endorser {
     }
 }
 
-/// What a source has; `None`: nothing for this report.
+/// The certificates that a source has; `None`: nothing for this report.
 pub type Found<'a> = Pin<Box<dyn Future<Output = Option<AmdEndorsements>> + Send + 'a>>;
 
 /// The tenant's own certificates and revocation lists, for hosts that have none or wrong ones.
 pub trait Certificates: fmt::Debug + Send + Sync {
-    /// What is on this machine for the key that signed this report, whole or in part.
+    /// The certificates on this machine for the key that signed this report, whole or in part.
     fn stored<'a>(&'a self, report: &'a [u8], at: Timestamp) -> Found<'a>;
 
     /// The same after asking the vendor for what is missing. Never called for a simulated platform, which no vendor knows.
@@ -105,7 +105,7 @@ pub(crate) async fn find(
             best = Some(mixed);
         }
     }
-    // What is wrong with those that there are, the verdict says.
+    // The verdict says if something is wrong with those that there are.
     match (offered, best) {
         (Err(_), Some(best)) => Ok(best),
         (offered, _) => offered,

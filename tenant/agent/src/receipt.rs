@@ -36,7 +36,7 @@ impl ReceiptError {
     }
 }
 
-/// What a receipt is to be of. Every value that is `None` is not compared.
+/// The subject that a receipt is to have. Every value that is `None` is not compared.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Of<'a> {
     /// The application's bytes, as they were delivered.

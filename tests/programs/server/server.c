@@ -26,7 +26,7 @@
 
 #include "proxy.h"
 
-// What the bindings call when an import is called first: only the conformance programs want to know.
+// The bindings call this when an import is called first: only the conformance programs want to know.
 void called(const char *interface, const char *function) { (void)interface, (void)function; }
 
 typedef wasi_io_streams_own_input_stream_t input_stream;

@@ -44,7 +44,7 @@ fn a_keep_without_the_cgroup_that_it_should_have_does_not_start() {
     let base = tempfile::tempdir().unwrap();
     let cgroups = Cgroups::at(base.path());
     let host = Host::with(|settings| settings.cgroups = Some(cgroups));
-    // What cannot be written.
+    // A folder that cannot be written.
     let control = keeps(base.path(), &host.state).join("cgroup.subtree_control");
     fs::create_dir(control).unwrap();
     let mut client = host.client("anna");

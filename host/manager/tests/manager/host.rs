@@ -270,7 +270,7 @@ impl Process {
     }
 
     fn with_warm(state: &Path, warm: u32) -> (Self, SocketAddr) {
-        // What a shell ignores, the program that it becomes ignores too: a write beyond a limit fails then.
+        // A signal that a shell ignores is ignored by the program that it becomes: a write beyond a limit fails then.
         let mut child = Command::new("/bin/sh")
             .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
             .arg(std::env::current_exe().unwrap())

@@ -246,7 +246,7 @@ fn a_full_disk_promises_no_keep_and_cuts_no_session() {
     let claimed = claim(&signer, &waiting);
     assert_eq!(client.post(path::KEEPS, &claimed).refusal(), full);
     eventually(|| !ready(&mut client).contains(&waiting));
-    // What lives goes on, and is told.
+    // Keeps that live go on, and are told.
     session.stream.write_all(b"still here").unwrap();
     session.stream.flush().unwrap();
     let mut echo = [0; 10];

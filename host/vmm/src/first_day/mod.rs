@@ -101,7 +101,7 @@ impl Step {
         }
     }
 
-    /// What it proves, for a report.
+    /// Its proof, in words for a report.
     pub const fn about(self) -> &'static str {
         match self {
             Self::Toy => "a guest of a few instructions is launched, shares a page and ends itself",
@@ -136,9 +136,9 @@ pub enum StepError {
         "expected was {expected}, but the guest {found}; please report this, with `sudo dmesg | grep -e vmgexit -e SEV`"
     )]
     Other {
-        /// What it should have done.
+        /// The expectation.
         expected: &'static str,
-        /// What it did.
+        /// The finding.
         found: String,
     },
     /// The firmware took an ID block for another measurement.
@@ -148,7 +148,7 @@ pub enum StepError {
     AnyDigest,
 }
 
-/// What the guests are made of on this host.
+/// The parts of the guests on this host.
 #[derive(Clone, Debug)]
 pub struct Parts {
     /// Number of the C-bit.
@@ -304,7 +304,7 @@ fn compare_digests(
     ])
 }
 
-/// What a toy did.
+/// The deeds of a toy.
 #[derive(Debug, PartialEq, Eq)]
 enum Did {
     /// It shared the page at this address.
@@ -478,7 +478,7 @@ where
         );
         let program = Program::starts_second(GHCB, SECOND);
         let mut pages = self.pages(&program);
-        // What the launch measures for the second vCPU must not be what it starts from.
+        // The state that the launch measures for the second vCPU must not be the one that it starts from.
         pages.push(Page {
             gpa: VMSA_GPA,
             kind: PageType::Vmsa,

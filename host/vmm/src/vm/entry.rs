@@ -44,7 +44,7 @@ pub trait Enter {
     fn context(&self) -> Option<Context>;
 }
 
-/// What became of an entry.
+/// The outcome of an entry.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Left {
     /// The guest wrote this to the port of the functions.

@@ -25,7 +25,7 @@ pub const LSTAR: Registers = (0xc000_0082, 1);
 pub struct Limits {
     /// Access to another MSR than those of a list ends the Keep: none reaches KVM's code for it.
     pub msrs: bool,
-    /// What else is limited, and whether that holds.
+    /// The other limits, each with true if it holds.
     others: [(&'static str, bool); 3],
 }
 

@@ -139,7 +139,7 @@ pub struct Script {
     pub miscount: u64,
     /// The firmware takes an ID block for any digest.
     pub any_digest: bool,
-    /// What each vCPU does when it is run.
+    /// The script of each vCPU when it is run.
     pub runs: BTreeMap<usize, VecDeque<Play>>,
 }
 

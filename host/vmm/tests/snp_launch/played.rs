@@ -17,7 +17,7 @@ use super::fake::{Event, Processor};
 /// The vector of the kicks (`KICK_VECTOR`).
 const KICK: u32 = enarx_exits::KICK_VECTOR as u32;
 
-/// What a guest does, or its host.
+/// A step of a guest, or of its host.
 #[derive(Clone, Debug)]
 pub enum Play {
     /// Writes bytes to an I/O port.
@@ -43,7 +43,7 @@ pub enum Play {
     Fails(Errno),
 }
 
-/// What `KVM_RUN` left in the page, and the kernel remembers.
+/// The state that `KVM_RUN` left in the page, and the kernel remembers.
 pub struct Played {
     page: Box<kvm_run>,
     bytes: Vec<u8>,

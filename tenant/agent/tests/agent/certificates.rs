@@ -73,7 +73,7 @@ async fn they_do_where_the_hosts_are_missing_or_wrong() {
         for verdict in verdicts {
             assert_eq!(verdict.map(|it| it.overall), Some(Overall::Simulated));
         }
-        // What is enclosed with the receipt is what it was judged by.
+        // The certificates enclosed with the receipt are those by which it was judged.
         assert_eq!(deployed.endorsements.amd.crls, own.has.crls);
         assert!(own.stored.load(Ordering::Relaxed) > 0);
         assert_eq!(own.fetched.load(Ordering::Relaxed), 0);
