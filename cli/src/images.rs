@@ -4,16 +4,18 @@
 
 use enarx_attestation::hex::Hex;
 use enarx_attestation::reference::PlatformKind;
-use enarx_backend::launch::Images;
+use enarx_backend::launch::{Images, Runtime};
 use enarx_launch::measured::SPARE_VCPUS;
 use enarx_measurement::{Build, Measurement};
-use enarx_runtime_image::{LOADER, MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMULATED, RUNTIME};
+use enarx_runtime_image::{
+    LOADER, MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMULATED, RUNTIME, RUNTIME_SHA256,
+};
 
 use crate::failure::Failure;
 
 /// The programs of a Keep.
-pub const IMAGES: Images = Images {
-    runtime: RUNTIME,
+pub static IMAGES: Images = Images {
+    runtime: Runtime::with_digest(RUNTIME, RUNTIME_SHA256),
     microkernel: MICROKERNEL,
     microkernel_plain: MICROKERNEL_PLAIN,
     microkernel_simulated: MICROKERNEL_SIMULATED,
@@ -28,7 +30,7 @@ pub const fn build(vmm: &[u8]) -> Build<'_> {
         microkernel: MICROKERNEL,
         microkernel_simulated: MICROKERNEL_SIMULATED,
         loader: LOADER,
-        runtime: RUNTIME,
+        runtime: IMAGES.runtime,
     }
 }
 

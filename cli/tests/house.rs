@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use enarx_runtime_image::RUNTIME;
 use serde_json::Value;
 
 fn workspace() -> PathBuf {
@@ -336,6 +337,16 @@ fn no_module_lies_where_its_name_does_not_say() {
         // Code that several programs of tests share is a crate below testing/.
         assert!(!text.contains("#[path"), "{}", path.display());
     }
+}
+
+/// A constant that refers to bytes without a name takes them into every unit of code: 15 MB each.
+#[test]
+fn the_command_carries_the_runtime_once() {
+    let command = std::fs::read(env!("CARGO_BIN_EXE_enarx")).unwrap();
+    // The middle of the runtime: code.
+    let piece = &RUNTIME[RUNTIME.len() / 2..][..64];
+    let found = command.windows(piece.len()).filter(|bytes| *bytes == piece);
+    assert_eq!(found.count(), 1);
 }
 
 /// Its tests would silently be none if `#[test]` were the standard library's.

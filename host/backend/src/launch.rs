@@ -2,6 +2,7 @@
 
 //! A Keep of any kind: what it is launched with, and why it could not be.
 
+pub use enarx_launch::Runtime;
 use enarx_launch::measured;
 use enarx_vmm::error::KvmError;
 use enarx_vmm::launch::Measured;
@@ -12,8 +13,8 @@ use crate::Backend;
 /// The programs of a Keep, ELF executables; each backend uses those that it needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Images {
-    /// The runtime, an executable for Linux x86-64.
-    pub runtime: &'static [u8],
+    /// The runtime.
+    pub runtime: Runtime<'static>,
     /// The microkernel for SEV-SNP.
     pub microkernel: &'static [u8],
     /// The microkernel for plain KVM.

@@ -69,7 +69,7 @@ pub fn run(
             launch,
             confine,
         ))?,
-        Target::Process => enarx_process::run(images.runtime, launch, confine)?,
+        Target::Process => enarx_process::run(images.runtime.bytes(), launch, confine)?,
     })
 }
 

@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use enarx_backend::launch::{Images, Target};
+use enarx_backend::launch::{Images, Runtime, Target};
 use enarx_executor::fault::{KeepFault, ProcessEnd};
 use enarx_executor::grant::NetworkGrant;
 use enarx_executor::launch::{Launch, Outcome, Run};
@@ -19,7 +19,7 @@ use enarx_test_keeps::{KEEP, launch, null};
 
 fn supervised(launch: Launch) -> Run {
     let images = Images {
-        runtime: KEEP.as_slice(),
+        runtime: Runtime::of(KEEP.as_slice()),
         microkernel: &[],
         microkernel_plain: &[],
         microkernel_simulated: &[],
@@ -87,7 +87,7 @@ fn a_refused_confinement_runs_nothing() {
     let (reader, writer) = std::io::pipe().unwrap();
     let launch = launch("h", [null(), writer.into(), null()]);
     let images = Images {
-        runtime: KEEP.as_slice(),
+        runtime: Runtime::of(KEEP.as_slice()),
         microkernel: &[],
         microkernel_plain: &[],
         microkernel_simulated: &[],

@@ -17,6 +17,7 @@ use std::path::Path;
 
 use enarx_boot_image::{LOADER, MICROKERNEL};
 use enarx_executor::launch::Outcome;
+use enarx_launch::Runtime;
 use enarx_launch::measured::Images;
 use enarx_snp::cpuid::CpuidPage;
 use enarx_vmm::first_day::{Parts, Step, take_with};
@@ -53,7 +54,7 @@ fn step(step: Step, change: impl FnOnce(&mut Parts)) -> Vec<String> {
     let images = Images {
         microkernel: MICROKERNEL,
         loader: LOADER,
-        runtime: image("h"),
+        runtime: Runtime::of(image("h")),
     };
     let lines = told(take_with(&host, step, &parts, &images));
     for line in &lines {
@@ -157,7 +158,7 @@ fn an_empty_cpuid_page_is_taken_or_refused() {
     let images = Images {
         microkernel: MICROKERNEL,
         loader: LOADER,
-        runtime: image("h"),
+        runtime: Runtime::of(image("h")),
     };
     match take_with(&host, Step::Toy, &parts, &images) {
         Ok(lines) => assert_eq!(lines, ["CPUID page with 0 entries"]),

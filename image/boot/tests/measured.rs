@@ -19,6 +19,7 @@ use enarx_boot::layout::{
 };
 use enarx_boot::page_table::{ADDRESS, PteFlags};
 use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
+use enarx_launch::Runtime;
 use enarx_launch::elf;
 use enarx_launch::layout::{Launch, LaunchError, Page};
 use enarx_launch::measured::{C_BIT, Images, Parameters, SEV_FEATURES, launch};
@@ -44,7 +45,7 @@ fn laid_out_with(microkernel: &[u8], runtime: &[u8], vcpus: u32, c_bit: u32) -> 
     let images = Images {
         microkernel,
         loader: LOADER,
-        runtime,
+        runtime: Runtime::of(runtime),
     };
     launch(&images, &parameters(vcpus, c_bit)).unwrap()
 }
@@ -127,10 +128,11 @@ fn the_list_depends_on_images_c_bit_and_vcpus_alone() {
         one
     );
     // Addresses in fault reports change the boot page.
+    let runtime = program();
     let images = Images {
         microkernel: MICROKERNEL,
         loader: LOADER,
-        runtime: &program(),
+        runtime: Runtime::of(&runtime),
     };
     let with_addresses = Parameters {
         fault_addresses: true,
@@ -523,10 +525,11 @@ fn nothing_is_writable_and_executable() {
 
 #[test]
 fn what_cannot_be_laid_out_is_refused() {
+    let runtime = program();
     let images = Images {
         microkernel: MICROKERNEL,
         loader: LOADER,
-        runtime: &program(),
+        runtime: Runtime::of(&runtime),
     };
     for (vcpus, c_bit) in [
         (0, 51),
@@ -544,7 +547,7 @@ fn what_cannot_be_laid_out_is_refused() {
     let mut runtime = program();
     runtime[64 + 4] = 7;
     let other = Images {
-        runtime: &runtime,
+        runtime: Runtime::of(&runtime),
         ..images
     };
     let error = launch(&other, &parameters).unwrap_err();
@@ -559,11 +562,11 @@ fn what_cannot_be_laid_out_is_refused() {
             ..images
         },
         Images {
-            loader: images.runtime,
+            loader: images.runtime.bytes(),
             ..images
         },
         Images {
-            runtime: b"none",
+            runtime: Runtime::of(b"none"),
             ..images
         },
     ] {

@@ -8,4 +8,7 @@ pub mod elf;
 pub mod layout;
 pub mod measured;
 pub mod plain;
+mod runtime;
 mod tables;
+
+pub use runtime::Runtime;

@@ -19,9 +19,9 @@ use enarx_boot::layout::{
 };
 use enarx_boot::page_table::{Pte, PteFlags, Rights};
 use enarx_snp::launch::{PageType, VMSA_GPA};
-use sha2::{Digest, Sha256};
 use zerocopy::{FromZeros, IntoBytes};
 
+use crate::Runtime;
 use crate::elf::{self, Program};
 use crate::layout::{
     Builder, Launch, LaunchError, Page, Placement, check_vcpus, first_stack, heap_start, user,
@@ -48,7 +48,7 @@ pub struct Images<'a> {
     /// The loader.
     pub loader: &'a [u8],
     /// The runtime.
-    pub runtime: &'a [u8],
+    pub runtime: Runtime<'a>,
 }
 
 /// The parameters that may differ from launch to launch, and change the measurement.
@@ -74,7 +74,7 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
         .ok_or(LaunchError::Parameters("the C-bit is out of range"))?;
     let kernel = elf::parse(images.microkernel)?;
     let loader = elf::parse(images.loader)?;
-    let program = elf::parse(images.runtime)?;
+    let program = elf::parse(images.runtime.bytes())?;
     let mut builder = Builder::new(c_bit);
     let header = builder.kernel_image(&kernel, images.microkernel)?;
     builder.root = builder.pages.allocate();
@@ -84,8 +84,8 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
     let [cpuid_page, secrets_page] = [(); 2].map(|()| builder.pages.allocate());
     let image = ImageInfo {
         magic: image_info::MAGIC,
-        digest: Sha256::digest(images.runtime).into(),
-        length: images.runtime.len() as u64,
+        digest: images.runtime.sha256(),
+        length: images.runtime.bytes().len() as u64,
         entry: program.entry,
         shared: IMAGE_USER,
         count: program.segments.len() as u64,
@@ -170,7 +170,7 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
         pages,
         runtime: vec![Placement {
             gpa: image_start,
-            file: 0..images.runtime.len(),
+            file: 0..images.runtime.bytes().len(),
         }],
         end: boot.free_start,
         state,

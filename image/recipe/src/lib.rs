@@ -8,8 +8,11 @@
 #![forbid(unsafe_code)]
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use sha2::{Digest, Sha256};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
@@ -137,7 +140,8 @@ pub const RUNTIME: Program = Program {
     ],
 };
 
-/// Builds `program` into the build script's `OUT_DIR`, under its name.
+/// Builds `program` into the build script's `OUT_DIR`, under its name, and writes the SHA-256 of its file beside it: 32
+/// bytes, in `NAME.sha256`.
 ///
 /// # Panics
 /// When it cannot be built: a build script has no better way to say so.
@@ -167,9 +171,17 @@ pub fn build(program: &Program) {
         );
     }
     let built = call(workspace, &target, program);
-    let to = out.join(program.name);
-    std::fs::copy(&built, &to)
-        .unwrap_or_else(|error| panic!("cannot copy {}: {error}", built.display()));
+    let bytes =
+        fs::read(&built).unwrap_or_else(|error| panic!("cannot read {}: {error}", built.display()));
+    write(
+        &out.join(format!("{}.sha256", program.name)),
+        &Sha256::digest(&bytes),
+    );
+    write(&out.join(program.name), &bytes);
+}
+
+fn write(to: &Path, bytes: &[u8]) {
+    fs::write(to, bytes).unwrap_or_else(|error| panic!("cannot write {}: {error}", to.display()));
 }
 
 fn call(workspace: &Path, target: &Path, program: &Program) -> PathBuf {

@@ -7,6 +7,7 @@ use std::fmt;
 use enarx_attestation::hex::Hex;
 use enarx_attestation::reference::{LaunchDigest, PlatformKind};
 use enarx_boot::layout::MAX_VCPUS;
+use enarx_launch::Runtime;
 use enarx_launch::layout::LaunchError;
 use enarx_launch::measured::{self, C_BIT, Images, Parameters, SIMULATED_C_BIT, SPARE_VCPUS};
 use enarx_snp::launch::PageType;
@@ -112,7 +113,7 @@ pub struct Build<'a> {
     /// The loader.
     pub loader: &'a [u8],
     /// The runtime.
-    pub runtime: &'a [u8],
+    pub runtime: Runtime<'a>,
 }
 
 /// The measurements of a build of Enarx.
@@ -168,7 +169,10 @@ impl Measurement {
                 microkernel: Layer::of(build.microkernel),
                 microkernel_simulated: Layer::of(build.microkernel_simulated),
                 loader: Layer::of(build.loader),
-                runtime: Layer::of(build.runtime),
+                runtime: Layer {
+                    sha256: Hex(build.runtime.sha256()),
+                    size: build.runtime.bytes().len() as u64,
+                },
             },
             launches,
         })

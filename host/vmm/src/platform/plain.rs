@@ -84,13 +84,14 @@ pub(crate) fn launch(
     size: KeepSize,
     timeline: &mut Timeline,
 ) -> Result<Launched, KvmError> {
-    let plan = Plan::new(launch.images.runtime)?;
+    let runtime = launch.images.runtime.bytes();
+    let plan = Plan::new(runtime)?;
     let least = size.check(plan.end())?;
     let memory = GuestMemory::new(size.memory, &plan.shared()).map_err(size.refused())?;
     timeline.mark("plan");
 
     // The image is copied while KVM makes the machine, and then by both threads.
-    let load = Load::new(&memory, plan.placements(), launch.images.runtime);
+    let load = Load::new(&memory, plan.placements(), runtime);
     let (platform, first) = std::thread::scope(|scope| {
         let helper = scope.spawn(|| load.load_remaining());
         let pvm = is_pvm();

@@ -401,7 +401,7 @@ pub(crate) fn launch(
     let running = launching
         .finish(None, launch.measured.host_data)
         .map_err(firmware("finish the launch"))?;
-    Load::new(&memory, &layout.runtime, launch.images.runtime).load_remaining()?;
+    Load::new(&memory, &layout.runtime, launch.images.runtime.bytes()).load_remaining()?;
     timeline.mark("image");
 
     let hypervisor = Hypervisor::new(

@@ -89,7 +89,7 @@ pub(crate) fn launch(
     timeline.mark("plan");
 
     let memory = GuestMemory::in_place(size.memory, &layout.shared).map_err(size.refused())?;
-    Load::new(&memory, &layout.runtime, launch.images.runtime).load_remaining()?;
+    Load::new(&memory, &layout.runtime, launch.images.runtime.bytes()).load_remaining()?;
     timeline.mark("image");
 
     let cpuids: Vec<_> = (0..size.vcpus).map(|id| cpu.cpuid(id)).collect();

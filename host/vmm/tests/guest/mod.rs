@@ -13,6 +13,7 @@ use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMUL
 use enarx_executor::fault::{Exception, KeepFault};
 use enarx_executor::launch::{Confine, Launch, Outcome, Run};
 use enarx_executor::refused::RefusedCalls;
+use enarx_launch::Runtime;
 use enarx_launch::measured::Images;
 use enarx_simulator::Settings;
 use enarx_snp::product::MILAN;
@@ -118,7 +119,7 @@ pub fn run_launch(mode: &str, options: &Options, launch: Launch) -> Run {
         images: Images {
             microkernel,
             loader: LOADER,
-            runtime: image(mode),
+            runtime: Runtime::of(image(mode)),
         },
         measured: Measured {
             host_data: [0; 32],

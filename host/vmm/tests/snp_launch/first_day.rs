@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use enarx_boot_image::{LOADER, MICROKERNEL};
 use enarx_exits::{KICK_VECTOR, PORT};
+use enarx_launch::Runtime;
 use enarx_launch::measured::Images;
 use enarx_snp::ghcb::Ghcb;
 use enarx_vmm::error::KvmError;
@@ -48,7 +49,7 @@ fn take(step: Step, script: Script, runs: &[Vec<Play>]) -> (Host, Result<Vec<Str
     let images = Images {
         microkernel: MICROKERNEL,
         loader: LOADER,
-        runtime: &runtime,
+        runtime: Runtime::of(&runtime),
     };
     let memory = |size, _: &[std::ops::Range<u64>], ghcb: Option<&Ghcb>| {
         // KVM wants a valid exit code and both words of information (`sev_es_validate_vmgexit`).

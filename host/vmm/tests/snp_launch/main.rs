@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use enarx_boot_image::{LOADER, MICROKERNEL};
 use enarx_executor::fault::{KeepFault, MemoryFault, StrayExit, Termination};
 use enarx_exits::Reason;
+use enarx_launch::Runtime;
 use enarx_launch::layout::Page;
 use enarx_launch::measured::{self, Images, Parameters};
 use enarx_snp::bits::GuestPolicy;
@@ -271,10 +272,11 @@ fn executable() -> Vec<u8> {
 
 #[test]
 fn a_keep_of_the_real_images_is_launched_as_listed() {
+    let runtime = executable();
     let images = Images {
         microkernel: MICROKERNEL,
         loader: LOADER,
-        runtime: &executable(),
+        runtime: Runtime::of(&runtime),
     };
     let parameters = Parameters {
         vcpus: 4,

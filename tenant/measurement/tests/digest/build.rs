@@ -6,6 +6,7 @@ use enarx_attestation::hex::Hex;
 use enarx_attestation::reference::PlatformKind;
 use enarx_attestation::{Endorsements, Expected, Policy, Timestamp, Verifier};
 use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
+use enarx_launch::Runtime;
 use enarx_launch::measured::{C_BIT, Images, Parameters, SIMULATED_C_BIT, launch};
 use enarx_measurement::{
     Build, Layer, Manifest, Measurement, PrivateKey, Release, SEED_LEN, launch_digest, sign, verify,
@@ -26,7 +27,7 @@ fn build(runtime: &[u8]) -> Build<'_> {
         microkernel: MICROKERNEL,
         microkernel_simulated: MICROKERNEL_SIMULATED,
         loader: LOADER,
-        runtime,
+        runtime: Runtime::of(runtime),
     }
 }
 
@@ -56,7 +57,7 @@ fn every_number_of_vcpus_has_the_digest_of_its_launch() {
         let images = Images {
             microkernel,
             loader: LOADER,
-            runtime: &runtime,
+            runtime: Runtime::of(&runtime),
         };
         for vcpus in 1..=64 {
             let parameters = Parameters {
@@ -89,7 +90,7 @@ fn layers_and_pages_are_told() {
     let images = Images {
         microkernel: MICROKERNEL,
         loader: LOADER,
-        runtime: &runtime,
+        runtime: Runtime::of(&runtime),
     };
     let parameters = Parameters {
         vcpus: 4,
@@ -133,7 +134,7 @@ fn every_trusted_layer_changes_every_digest() {
     let simulated = changed(MICROKERNEL_SIMULATED);
     for changed in [
         Build {
-            runtime: &other,
+            runtime: Runtime::of(&other),
             ..build(&one)
         },
         Build {

@@ -8,6 +8,7 @@ use std::process::Command;
 use enarx_attestation::hex;
 use enarx_boot_image::{LOADER, MICROKERNEL};
 use enarx_harness::needs;
+use enarx_launch::Runtime;
 use enarx_launch::layout::Page;
 use enarx_launch::measured::{C_BIT, Images, Parameters, launch};
 use enarx_measurement::launch_digest;
@@ -42,10 +43,11 @@ fn every_type() -> Vec<Page> {
 
 /// The page list of a launch.
 fn launched(vcpus: u32) -> Vec<Page> {
+    let bytes = runtime(1);
     let images = Images {
         microkernel: MICROKERNEL,
         loader: LOADER,
-        runtime: &runtime(1),
+        runtime: Runtime::of(&bytes),
     };
     let parameters = Parameters {
         vcpus,
