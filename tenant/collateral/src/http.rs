@@ -5,6 +5,8 @@
 use std::thread;
 use std::time::Duration;
 
+use ureq::tls::TlsConfig;
+
 /// Bytes of the largest answer.
 const MAX_LEN: u64 = 16 << 20;
 
@@ -83,6 +85,11 @@ impl Default for Web {
             .https_only(true)
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(30)))
+            .tls_config(
+                TlsConfig::builder()
+                    .unversioned_rustls_crypto_provider(enarx_tls::provider())
+                    .build(),
+            )
             .build();
         Self {
             agent: config.new_agent(),
@@ -173,4 +180,37 @@ pub(crate) fn get(http: &mut impl Http, url: &str) -> Result<Response, HttpError
         url: url.to_owned(),
         status: 429,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn the_network_is_spoken_to_by_tls() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("https://{}/", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let (mut peer, _) = listener.accept().unwrap();
+            let mut begin = [0; 2];
+            peer.read_exact(&mut begin).unwrap();
+            begin
+        });
+        // The peer says nothing.
+        assert!(matches!(
+            Web::default().get(&url),
+            Err(HttpError::Transport { .. })
+        ));
+        // A handshake, TLS 1 in its major version (RFC 8446, section 5.1).
+        assert_eq!(server.join().unwrap(), [22, 3]);
+    }
+
+    #[test]
+    fn nothing_is_asked_in_clear() {
+        let refused = Web::default().get("http://127.0.0.1:1/");
+        assert!(matches!(refused, Err(HttpError::Transport { .. })));
+    }
 }
