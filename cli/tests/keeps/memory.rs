@@ -171,19 +171,19 @@ fn many_data_segments_cost_little() {
         assert!(output.status.success(), "{backend:?}: {output:?}");
         start.elapsed()
     };
-    let extra = |backend| {
-        (0..3)
-            .map(|_| run(backend, &many).saturating_sub(run(backend, &few)))
-            .min()
-            .unwrap()
-    };
-    let native = extra(None);
+    let extra = |backend| run(backend, &many).saturating_sub(run(backend, &few));
+    let native = (0..3).map(|_| extra(None)).min().unwrap();
+    // 1.3 s when each was compiled, 0.03 s natively.
+    let limit = native.mul_f32(2.0) + Duration::from_millis(400);
     for backend in backends() {
-        let keep = extra(Some(backend));
-        // 1.3 s when each was compiled, 0.03 s natively. Other tests run beside this one.
-        assert!(
-            keep < native.mul_f32(2.0) + Duration::from_millis(400),
-            "{backend}: {keep:?} more for 30,000 segments, natively {native:?}"
-        );
+        // Other tests run beside this one, so that most tries may be slow.
+        let mut tries = Vec::new();
+        while tries.last().is_none_or(|last| *last >= limit) {
+            tries.push(extra(Some(backend)));
+            assert!(
+                tries.len() < 10,
+                "{backend}: {tries:?} more for 30,000 segments, natively {native:?}"
+            );
+        }
     }
 }
