@@ -2,13 +2,13 @@
 
 //! Deployments that a tenant accepts: everything arrives, in the right order, and nothing is readable on the way.
 
-use crate::chip::Chip;
-use crate::host::{Host, Manager, TOKEN};
-use crate::keep::{Program, Twist};
-use crate::support::{MARKER, Tenant, contains, order, within};
+use crate::support::{MARKER, Targeted, Tenant, contains, order, within};
 use enarx_agent::{DeployError, Streams, Target, deploy, receipt};
 use enarx_attestation::{Endorsements, Overall, Timestamp};
 use enarx_contract::{Backend, Tee};
+use enarx_hostile_host::chip::Chip;
+use enarx_hostile_host::host::{Host, Manager, TOKEN};
+use enarx_hostile_host::keep::{Program, Twist};
 use enarx_session::deployment::Part;
 use enarx_session::document::ExitKind;
 use enarx_session::frame::Kind;
@@ -307,8 +307,9 @@ async fn a_receipt_is_verified_without_the_session() {
     let refused = |code: &str| Err(code.to_owned());
     // A policy that does not say which image it accepts compares with nothing.
     assert_eq!(code(&tenant, &bytes, None), refused("evidence.unchecked"));
-    tenant.trust.policy.snp.measurements =
-        vec![enarx_attestation::hex::Hex(crate::chip::MEASUREMENT)];
+    tenant.trust.policy.snp.measurements = vec![enarx_attestation::hex::Hex(
+        enarx_hostile_host::chip::MEASUREMENT,
+    )];
     assert_eq!(code(&tenant, &bytes, None), Ok(Overall::Simulated));
     assert_eq!(
         code(&tenant, &bytes, Some(&application)),

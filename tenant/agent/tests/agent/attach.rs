@@ -3,14 +3,14 @@
 //! Applications that are left and found again: by the right tenant, in the right Keep, with every byte once; and sessions
 //! that are cut.
 
-use crate::host::{Host, TOKEN};
-use crate::keep::{Program, Twist, flood};
-use crate::support::{MARKER, Run, Tenant, contains, order, within};
+use crate::support::{MARKER, Run, Targeted, Tenant, contains, order, within};
 use enarx_agent::{
     DeployError, Deployed, Detached, Ending, Failed, Fault, Key, Stop, Streams, Ticket, attach,
     deploy, deploy_detached, end_keep, stop_keep,
 };
 use enarx_contract::{Backend, Tee};
+use enarx_hostile_host::host::{Host, TOKEN};
+use enarx_hostile_host::keep::{Program, Twist, flood};
 use enarx_session::Refusal;
 use enarx_session::document::ExitKind;
 use enarx_session::frame::Kind;

@@ -2,12 +2,12 @@
 
 //! A tenant's own certificates in the place of a host's: the verdict is the same, whoever brought them.
 
-use crate::chip::Chip;
-use crate::host::{Behaviour, Host, Manager};
 use crate::support::{Run, Tenant};
 use enarx_agent::{Certificates, Fault, Found};
 use enarx_attestation::{AmdEndorsements, Overall, Timestamp};
 use enarx_contract::{Backend, Tee};
+use enarx_hostile_host::chip::Chip;
+use enarx_hostile_host::host::{Behaviour, Host, Manager};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 

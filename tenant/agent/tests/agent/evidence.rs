@@ -3,13 +3,13 @@
 //! Hosts that show something else than a Keep of this contract: each is refused by name, has seen one ATTEST and nothing
 //! more, and its Keep is ended.
 
-use crate::chip::{Chip, DEBUG};
-use crate::host::{Behaviour, Host, Relay};
-use crate::keep::{Program, Twist};
-use crate::support::{MARKER, Tenant, contains, within};
+use crate::support::{MARKER, Targeted, Tenant, contains, within};
 use enarx_agent::{DeployError, Refused};
 use enarx_attestation::hex::Hex;
 use enarx_contract::{Backend, Tee};
+use enarx_hostile_host::chip::{Chip, DEBUG};
+use enarx_hostile_host::host::{Behaviour, Host, Relay};
+use enarx_hostile_host::keep::{Program, Twist};
 use enarx_session::frame::{Decoder, End, Kind};
 use enarx_tls::Key;
 
@@ -106,7 +106,7 @@ async fn a_keep_of_an_earlier_contract_of_this_tenant() {
 async fn a_man_in_the_middle_with_a_key_of_his_own() {
     let tenant = Tenant::new();
     let own = Key::generate().expect("a key");
-    let host = Host::with_relay(Relay::Between(own, tenant.key.clone())).await;
+    let host = Host::with_relay(Relay::Between(own, Some(tenant.key.clone()))).await;
     let refused = refused_by(&host, &tenant).await;
     assert_eq!(refused.code(), "guest.report-data");
     host.log
@@ -118,7 +118,7 @@ async fn a_man_in_the_middle_with_the_keeps_key() {
     let tenant = Tenant::new();
     let mut behaviour = Behaviour::new();
     let stolen = Key::generate().expect("a key");
-    behaviour.relay = Relay::Between(stolen.clone(), tenant.key.clone());
+    behaviour.relay = Relay::Between(stolen.clone(), Some(tenant.key.clone()));
     let host =
         Host::start_with_key(behaviour, Chip::new(), Program::Echo, Twist::None, stolen).await;
     let refused = refused_by(&host, &tenant).await;

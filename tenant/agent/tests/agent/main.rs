@@ -5,10 +5,7 @@
 mod accepted;
 mod attach;
 mod certificates;
-mod chip;
 mod evidence;
-mod host;
-mod keep;
 mod relay;
 mod support;
 mod warm;

@@ -2,11 +2,11 @@
 
 //! Managers and relays that misbehave: each is named, none is a success, and none learns anything.
 
-use crate::host::{Behaviour, Host, Manager, Relay};
-use crate::keep::{Program, Twist};
-use crate::support::{MARKER, Tenant, contains, order, within};
+use crate::support::{MARKER, Targeted, Tenant, contains, order, within};
 use enarx_agent::{DeployError, Target};
 use enarx_contract::canonical::Hex;
+use enarx_hostile_host::host::{Behaviour, Host, Manager, Relay, Server};
+use enarx_hostile_host::keep::{Program, Twist};
 use enarx_session::document::ExitKind;
 use enarx_session::frame::Kind;
 use zeroize::Zeroizing;
@@ -53,7 +53,7 @@ async fn another_answer_than_101() {
             "relay.protocol",
         ),
         (Relay::JunkAfter101, "session.handshake"),
-        (Relay::OtherAlpn, "session.alpn"),
+        (Relay::Server(Server::OtherAlpn), "session.alpn"),
     ] {
         let host = Host::with_relay(relay).await;
         assert_eq!(code_of(&host).await, code);
@@ -76,7 +76,7 @@ async fn a_flipped_bit() {
 
 #[tokio::test]
 async fn a_handshake_that_drips() {
-    let host = Host::with_relay(Relay::Drip).await;
+    let host = Host::with_relay(Relay::Drip { paused: true }).await;
     assert_eq!(code_of(&host).await, "session.timeout");
 }
 

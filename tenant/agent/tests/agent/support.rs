@@ -1,114 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Shared by the tests: the record of everything that hosts see, and the tenant of the tests.
+//! Shared by the tests: the tenant of the tests, and its order.
 
-use crate::chip::{Chip, image};
-use crate::host::Host;
 use enarx_agent::{
     DeployError, Deployed, Failed, Order, Platforms, Refused, Secret, Stop, Streams, Target, Times,
     Trust, deploy,
 };
+use enarx_contract::canonical::Hex;
 use enarx_contract::{Doors, Image, Resources, Tee};
+use enarx_hostile_host::chip::{Chip, image};
+use enarx_hostile_host::host::{Host, TOKEN};
+pub use enarx_hostile_host::unix_seconds;
+use enarx_hostile_host::{MEMORY, RUNTIME};
 use enarx_manager_api::PlatformOffer;
-use enarx_session::deployment::{Delivery, Detached, Output, Part, Sink, WhenFull};
-use enarx_session::frame::Kind;
+use enarx_session::deployment::{Delivery, Detached, Output, Sink, WhenFull};
 use enarx_tls::Key;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use zeroize::Zeroizing;
-
-/// Memory of every Keep here.
-pub const MEMORY: u64 = 1 << 28;
 
 /// Stands in everything that may reach an accepted Keep only.
 pub const MARKER: &[u8] = b"MARKER-7f3a9c";
 
 /// Longest time of a test.
 const TEST: Duration = Duration::from_mins(1);
-
-pub fn unix_seconds() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.expect("a clock").as_secs()
-}
-
-/// Everything that a host sees.
-#[derive(Default)]
-pub struct Record {
-    /// Method and path of every request.
-    pub requests: Vec<String>,
-    /// Every byte that the manager received: requests in the clear, sessions as they pass.
-    pub bytes: Vec<u8>,
-    /// Every byte of the session after the inner TLS, where that ended at the host or in its Keep.
-    pub plain: Vec<u8>,
-    /// Plaintext that a man in the middle handed on.
-    pub relayed: Vec<u8>,
-    /// Frames that Keeps received, as far as they write them down.
-    pub frames: Vec<Kind>,
-    /// The parts that were delivered.
-    pub parts: Vec<(Part, Vec<u8>)>,
-    pub refusals: Vec<String>,
-    pub deployment: Option<[u8; 32]>,
-    /// Sessions that ended in order.
-    pub ended: usize,
-}
-
-/// A record that many hold.
-#[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<Record>>);
-
-impl Log {
-    pub fn read<T>(&self, read: impl FnOnce(&mut Record) -> T) -> T {
-        read(&mut self.0.lock().expect("no test panics while it holds it"))
-    }
-
-    pub fn request(&self, line: &str) {
-        self.read(|record| record.requests.push(line.to_owned()));
-    }
-
-    pub fn bytes(&self, bytes: &[u8]) {
-        self.read(|record| record.bytes.extend_from_slice(bytes));
-    }
-
-    pub fn plain(&self, bytes: &[u8]) {
-        self.read(|record| record.plain.extend_from_slice(bytes));
-    }
-
-    pub fn relayed(&self, bytes: &[u8]) {
-        self.read(|record| record.relayed.extend_from_slice(bytes));
-    }
-
-    pub fn frame(&self, kind: Kind) {
-        self.read(|record| record.frames.push(kind));
-    }
-
-    pub fn refusal(&self, code: &str) {
-        self.read(|record| record.refusals.push(code.to_owned()));
-    }
-
-    pub fn released(&self, digest: [u8; 32]) {
-        self.read(|record| record.deployment = Some(digest));
-    }
-
-    pub fn deployment(&self) -> Option<[u8; 32]> {
-        self.read(|record| record.deployment)
-    }
-
-    pub fn ended(&self) {
-        self.read(|record| record.ended += 1);
-    }
-
-    pub fn part(&self, part: Part, bytes: &[u8]) {
-        self.read(|record| match record.parts.last_mut() {
-            Some((last, content)) if *last == part => content.extend_from_slice(bytes),
-            _ => record.parts.push((part, bytes.to_vec())),
-        });
-    }
-
-    /// True if a request of this method and path, or of a path below it, was made.
-    pub fn asked(&self, start: &str) -> bool {
-        self.read(|record| record.requests.iter().any(|line| line.starts_with(start)))
-    }
-}
 
 /// The result of `work`, which must not take longer than a test may.
 pub async fn within<T>(work: impl Future<Output = T>) -> T {
@@ -120,6 +34,23 @@ pub fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack
         .windows(needle.len())
         .any(|window| window == needle)
+}
+
+/// A host that can be deployed to.
+pub trait Targeted {
+    fn target(&self) -> Target;
+    fn target_with(&self, pin: Hex<32>, token: &str) -> Target;
+}
+
+impl Targeted for Host {
+    fn target(&self) -> Target {
+        self.target_with(self.pin, TOKEN)
+    }
+
+    fn target_with(&self, pin: Hex<32>, token: &str) -> Target {
+        let url = format!("https://{}#sha256={pin}", self.address);
+        Target::parse(&url, Zeroizing::new(token.to_owned())).expect("a target")
+    }
 }
 
 /// The tenant of the tests.
@@ -180,7 +111,7 @@ pub fn order() -> Order {
         times: Times {
             valid_seconds: 3600,
             unprovisioned_seconds: 60,
-            runtime_seconds_max: 600,
+            runtime_seconds_max: RUNTIME,
         },
         unattested: None,
     }

@@ -2,13 +2,13 @@
 
 //! Keeps that wait under open contracts: claimed when their terms are the tenant's, passed over when they are not.
 
-use crate::chip::Chip;
-use crate::host::{Behaviour, Host, Waiting};
-use crate::keep::{Program, Twist};
 use crate::support::Tenant;
 use enarx_agent::{Claim, Deployed};
 use enarx_contract::canonical::Hex;
 use enarx_contract::{Contract, Tenant as Party};
+use enarx_hostile_host::chip::Chip;
+use enarx_hostile_host::host::{Behaviour, Host, Waiting};
+use enarx_hostile_host::keep::{Program, Twist};
 
 /// A host where these Keeps wait.
 async fn host(ready: &[Waiting], twist: Twist) -> Host {

@@ -3,7 +3,7 @@
 //! A chip of our own with its certificates, the reports that it signs, and a policy that accepts them. The verifier is
 //! the real one.
 
-use crate::support::unix_seconds;
+use crate::unix_seconds;
 use enarx_attestation::hex::Hex as PolicyHex;
 use enarx_attestation::policy::{SnpPolicy, TcbFloor};
 use enarx_attestation::{AmdEndorsements, Policy};
@@ -45,6 +45,13 @@ pub struct Chip {
     spec: EndorsementSpec,
     revoked: bool,
     stale: bool,
+    unlisted: bool,
+}
+
+impl Default for Chip {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Chip {
@@ -76,28 +83,40 @@ impl Chip {
             spec,
             revoked: false,
             stale: false,
+            unlisted: false,
         }
     }
 
     /// The same chip with old firmware.
+    #[must_use]
     pub fn with_old_firmware(mut self) -> Self {
         self.spec.tcb = tcb(SVN - 1);
         self
     }
 
     /// The same chip, after its key was revoked.
+    #[must_use]
     pub fn revoked(mut self) -> Self {
         self.revoked = true;
         self
     }
 
     /// The same chip, of whose keys no newer lists have come.
+    #[must_use]
     pub fn stale(mut self) -> Self {
         self.stale = true;
         self
     }
 
+    /// The same chip, of whose keys there are no lists.
+    #[must_use]
+    pub fn without_lists(mut self) -> Self {
+        self.unlisted = true;
+        self
+    }
+
     /// Another chip of the same make.
+    #[must_use]
     pub fn another(mut self) -> Self {
         self.spec.chip_id = [0xC2; 64];
         self.spec.seed = [8; 32];
@@ -168,10 +187,14 @@ impl Chip {
             vek: Base64(endorsement.expect("a key").certificate),
             ask: Base64(self.hierarchy.ask.clone()),
             ark: Base64(self.hierarchy.ark.clone()),
-            crls: vec![
-                list(Authority::Ark, Vec::new()),
-                list(Authority::Ask, revoked),
-            ],
+            crls: if self.unlisted {
+                Vec::new()
+            } else {
+                vec![
+                    list(Authority::Ark, Vec::new()),
+                    list(Authority::Ask, revoked),
+                ]
+            },
         }
     }
 
@@ -204,6 +227,11 @@ impl Chip {
         }
     }
 
+    /// The digest of its root, which a policy names.
+    pub fn root(&self) -> [u8; 32] {
+        self.hierarchy.root_digest().expect("a root")
+    }
+
     /// A policy that accepts the chip, and says nothing of what a session depends on.
     pub fn policy(&self) -> Policy {
         let floor = TcbFloor {
@@ -213,10 +241,9 @@ impl Chip {
             snp: Some(SVN),
             microcode: Some(SVN),
         };
-        let root = self.hierarchy.root_digest().expect("a root");
         Policy {
             name: "test".to_owned(),
-            insecure_simulated_roots: vec![PolicyHex(root)],
+            insecure_simulated_roots: vec![PolicyHex(self.root())],
             snp: SnpPolicy {
                 min_tcb: BTreeMap::from([("milan".to_owned(), floor)]),
                 products: vec!["milan".to_owned()],

@@ -5,31 +5,39 @@
 
 use crate::chip::Chip;
 use crate::keep::{Guest, Program, Rooms, Twist, relay_between};
-use crate::support::{Log, MEMORY, order, unix_seconds};
-use enarx_agent::Target;
+use crate::record::Log;
+use crate::{MEMORY, RUNTIME, unix_seconds};
 use enarx_contract::canonical::{Base64, Hex, Name};
-use enarx_contract::{Backend, Contract, Doors, Platform, Side, Tee, Terms, signing_input};
+use enarx_contract::{
+    Backend, Contract, Doors, Platform, Resources, Side, Tee, Terms, signing_input,
+};
 use enarx_manager_api::{
     KeepAnswer, KeepInfo, KeepState, Limits, NewKeep, Offer, PlatformOffer, Problem, Ready, VERSION,
 };
 use enarx_tls::Key;
 use rcgen::{CertificateParams, PublicKeyData, SigningKey};
-use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use zeroize::Zeroizing;
+
+/// The name of a host that has not been given another one.
+const NAME: &str = "host.example";
 
 /// The token that the hosts here take.
 pub const TOKEN: &str = "token-of-the-tests";
@@ -47,18 +55,39 @@ pub enum Relay {
     Status(&'static str),
     /// 101 to another protocol.
     OtherProtocol,
-    /// 101, and then a byte of a handshake now and then.
-    Drip,
-    /// Ends the tenant's TLS with this key, and is a client of a genuine Keep with the tenant's stolen key.
-    Between(Key, Key),
+    /// 101, and then a byte of a handshake each second. With `paused` no second passes, but by tokio's clock.
+    Drip {
+        /// True for tests whose tenant is in the same process.
+        paused: bool,
+    },
+    /// Ends the tenant's TLS with this key, and is a client of a genuine Keep: with the tenant's stolen key, or else under
+    /// a contract of its own.
+    Between(Key, Option<Key>),
     /// The tenant's bytes reach the Keep of an earlier contract.
     Earlier,
     /// The tenant's bytes reach the Keep of another tenant.
     Foreign,
-    /// The Keep speaks another protocol by ALPN.
-    OtherAlpn,
+    /// There is another server in the Keep's place.
+    Server(Server),
     /// Flips a bit in the so manieth byte from the Keep.
     Flip(usize),
+}
+
+/// A TLS server that is none of a Keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// It speaks another protocol by ALPN.
+    OtherAlpn,
+    /// It speaks none.
+    NoAlpn,
+    /// It shows a certificate in the place of a bare key.
+    Certificate,
+    /// It chooses TLS 1.2.
+    Tls12,
+    /// It chooses AES-128.
+    OtherSuite,
+    /// It asks for X25519 alone.
+    OtherGroup,
 }
 
 /// The trick that the manager plays.
@@ -98,19 +127,27 @@ pub enum Waiting {
 /// How the host behaves.
 #[derive(Clone)]
 pub struct Behaviour {
+    /// Its name in its offer.
+    pub name: &'static str,
     /// The Keeps that wait, in the order of the offer.
     pub ready: Vec<Waiting>,
+    /// The platforms of its offer.
     pub platforms: Vec<PlatformOffer>,
+    /// The trick of its relay.
     pub relay: Relay,
     /// The chip whose certificates it serves.
     pub collateral: Chip,
+    /// The trick of its manager.
     pub manager: Manager,
 }
 
 /// A host.
 pub struct Host {
+    /// What it saw.
     pub log: Log,
+    /// Where its manager listens.
     pub address: SocketAddr,
+    /// SHA-256 of its manager's certificate.
     pub pin: Hex<32>,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
@@ -153,10 +190,58 @@ impl SigningKey for Signer<'_> {
     }
 }
 
+/// A host in a thread of its own, for tests that wait without a runtime.
+pub struct Alone {
+    host: Host,
+    /// Its runtime ends when this is dropped.
+    _end: oneshot::Sender<()>,
+}
+
+impl Alone {
+    /// Starts a host.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    pub fn start(make: impl AsyncFnOnce() -> Host + Send + 'static) -> Self {
+        let (sender, made) = std::sync::mpsc::channel();
+        let (end, ended) = oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async {
+                sender.send(make().await).expect("it is waited for");
+                // The other end sends nothing: it goes.
+                let _ = ended.await;
+            });
+        });
+        let host = made.recv().expect("a host");
+        Self { host, _end: end }
+    }
+}
+
+impl Deref for Alone {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.host
+    }
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Behaviour {
+    /// It keeps its word.
     pub fn new() -> Self {
         let chip = Chip::new();
         Self {
+            name: NAME,
             ready: Vec::new(),
             platforms: vec![chip.offer()],
             relay: Relay::Honest,
@@ -213,10 +298,12 @@ impl Host {
         Self::behaving(behaviour).await
     }
 
+    /// A host that behaves like this, with a Keep.
     pub async fn behaving(behaviour: Behaviour) -> Self {
         Self::start(behaviour, Chip::new(), Program::Echo, Twist::None).await
     }
 
+    /// A host that behaves like this, whose Keeps are on this chip, run this program and play this trick.
     pub async fn start(behaviour: Behaviour, chip: Chip, program: Program, twist: Twist) -> Self {
         let keep = Key::generate().expect("a key");
         Self::start_with_key(behaviour, chip, program, twist, keep).await
@@ -231,22 +318,14 @@ impl Host {
         keep: Key,
     ) -> Self {
         let key = Key::generate().expect("a key");
-        let point = key.public().spki()[26..].to_vec();
-        let mut parameters = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-        parameters.serial_number = Some(1u64.into());
-        let certificate = parameters
-            .self_signed(&Signer(&key, point))
-            .expect("a certificate");
-        let pin = Hex(Sha256::digest(certificate.der()).into());
+        let certificate = certificate(&key);
+        let pin = Hex(Sha256::digest(&certificate).into());
         let private = PrivatePkcs8KeyDer::from(key.to_pkcs8().expect("a key").to_vec());
         let mut config = ServerConfig::builder_with_provider(enarx_tls::provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("TLS 1.3")
             .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::Pkcs8(private),
-            )
+            .with_single_cert(vec![certificate], PrivateKeyDer::Pkcs8(private))
             .expect("a certificate and its key");
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -328,26 +407,32 @@ impl Host {
         self.task.abort();
     }
 
-    pub fn target(&self) -> Target {
-        self.target_with(self.pin, TOKEN)
-    }
-
-    pub fn target_with(&self, pin: Hex<32>, token: &str) -> Target {
-        let url = format!("https://{}#sha256={pin}", self.address);
-        Target::parse(&url, Zeroizing::new(token.to_owned())).expect("a target")
+    /// The line for `enarx deploy --to`.
+    pub fn to(&self) -> String {
+        format!("https://{}#sha256={}", self.address, self.pin)
     }
 }
 
-/// An open contract that fits the order of the tests, but for what `waiting` changes.
+/// A certificate of this key, of its own making.
+fn certificate(key: &Key) -> CertificateDer<'static> {
+    let point = key.public().spki()[26..].to_vec();
+    let mut parameters = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    parameters.serial_number = Some(1u64.into());
+    let certificate = parameters
+        .self_signed(&Signer(key, point))
+        .expect("a certificate");
+    certificate.der().clone()
+}
+
+/// An open contract that fits the order of the agent's tests, but for what `waiting` changes.
 fn open(waiting: Waiting, number: u8, key: &Key) -> Contract {
     let offer = Chip::new().offer();
-    let order = order();
     let mut terms = Terms {
         version: enarx_contract::VERSION,
         id: Hex([number; 16]),
         host: enarx_contract::Host {
             key: key.public(),
-            name: Name::new("host.example").expect("a name"),
+            name: Name::new(NAME).expect("a name"),
         },
         tenant: enarx_contract::Tenant::Open,
         platform: Platform {
@@ -358,14 +443,17 @@ fn open(waiting: Waiting, number: u8, key: &Key) -> Contract {
             min_tcb: Some(crate::chip::floor()),
         },
         image: Some(crate::chip::image()),
-        resources: order.resources,
+        resources: Resources {
+            vcpus: 1,
+            memory: MEMORY,
+        },
         doors: Doors::default(),
         times: enarx_contract::Times {
             not_before: unix_seconds() - 300,
             not_after: unix_seconds() + 100_000,
             unprovisioned_seconds: 100_000,
             detached_seconds_max: 3600,
-            runtime_seconds_max: order.times.runtime_seconds_max,
+            runtime_seconds_max: RUNTIME,
         },
         class: Name::new("default").expect("a name"),
     };
@@ -565,7 +653,7 @@ impl Shared {
         Offer {
             version: VERSION,
             key: self.key.public(),
-            name: Name::new("host.example").expect("a name"),
+            name: Name::new(self.behaviour.name).expect("a name"),
             platforms: self.behaviour.platforms.clone(),
             limits: Limits {
                 vcpus: 4,
@@ -639,7 +727,15 @@ impl Shared {
             }
             Relay::Between(key, stolen) => {
                 let recorded = Recorded::new(stream, self.log.clone(), None);
-                relay_between(recorded, key.clone(), stolen.clone(), guest, contract).await;
+                let (tenant, contract) = if let Some(stolen) = stolen {
+                    (stolen.clone(), contract)
+                } else {
+                    let own = Key::generate().expect("a key");
+                    let mut terms = contract.terms().clone();
+                    terms.tenant = enarx_contract::Tenant::Named(own.public());
+                    (own, Contract::new(terms).expect("a contract"))
+                };
+                relay_between(recorded, key.clone(), tenant, guest, contract).await;
             }
             Relay::JunkAfter101 => {
                 let mut hello = [0; 4096];
@@ -649,9 +745,11 @@ impl Shared {
                 stream.flush().await.ok()?;
                 rest(stream, &self.log).await;
             }
-            Relay::Drip => {
+            Relay::Drip { paused } => {
                 // A handshake record that never becomes complete.
-                tokio::time::pause();
+                if *paused {
+                    tokio::time::pause();
+                }
                 stream.write_all(&[0x16, 3, 3, 0x10, 0]).await.ok()?;
                 for _ in 0..1000 {
                     stream.flush().await.ok()?;
@@ -659,9 +757,16 @@ impl Shared {
                     stream.write_all(&[2]).await.ok()?;
                 }
             }
-            Relay::OtherAlpn => {
+            Relay::Server(server) => {
                 let recorded = Recorded::new(stream, self.log.clone(), None);
-                other_alpn(recorded, &self.key).await;
+                match server {
+                    Server::OtherAlpn | Server::NoAlpn | Server::Certificate => {
+                        other_server(recorded, *server, &self.key).await;
+                    }
+                    Server::Tls12 | Server::OtherSuite | Server::OtherGroup => {
+                        other_hello(recorded, *server).await;
+                    }
+                }
             }
             Relay::JunkWith101 | Relay::Status(_) | Relay::OtherProtocol => {
                 rest(stream, &self.log).await;
@@ -682,26 +787,84 @@ async fn rest(mut stream: TlsStream<TcpStream>, log: &Log) {
     }
 }
 
-/// A TLS server with a raw public key, as a Keep's, but for another protocol.
-async fn other_alpn(mut stream: Recorded, key: &Key) {
+/// Takes any client's key for its own word, as a server does that does not care.
+#[derive(Debug)]
+struct AnyClient;
+
+impl ClientCertVerifier for AnyClient {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}
+
+/// A TLS server with most of a Keep's profile.
+async fn other_server(mut stream: Recorded, kind: Server, key: &Key) {
     use rustls::server::AlwaysResolvesServerRawPublicKeys;
     use rustls::sign::CertifiedKey;
     let provider = enarx_tls::provider();
-    let private = PrivatePkcs8KeyDer::from(key.to_pkcs8().expect("a key").to_vec());
+    let private = || {
+        let private = PrivatePkcs8KeyDer::from(key.to_pkcs8().expect("a key").to_vec());
+        PrivateKeyDer::Pkcs8(private)
+    };
     let signer = provider
         .key_provider
-        .load_private_key(PrivateKeyDer::Pkcs8(private))
+        .load_private_key(private())
         .expect("a key");
-    let spki = rustls::pki_types::CertificateDer::from(key.public().spki().to_vec());
+    let spki = CertificateDer::from(key.public().spki().to_vec());
     let certified = CertifiedKey::new(vec![spki], signer);
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let builder = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("TLS 1.3")
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(Arc::new(
+        .with_client_cert_verifier(Arc::new(AnyClient));
+    let mut config = if kind == Server::Certificate {
+        builder
+            .with_single_cert(vec![certificate(key)], private())
+            .expect("a certificate and its key")
+    } else {
+        builder.with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(Arc::new(
             certified,
-        ))));
-    config.alpn_protocols = vec![b"enarx-session/2".to_vec()];
+        ))))
+    };
+    config.alpn_protocols = match kind {
+        Server::OtherAlpn => vec![b"enarx-session/2".to_vec()],
+        Server::NoAlpn => Vec::new(),
+        _ => vec![b"enarx-session/1".to_vec()],
+    };
     let mut server = rustls::ServerConnection::new(Arc::new(config)).expect("TLS");
     let mut result = Ok(());
     while result.is_ok() {
@@ -721,6 +884,50 @@ async fn other_alpn(mut stream: Recorded, key: &Key) {
         let _ = stream.write_all(&answer).await;
         let _ = stream.flush().await;
     }
+}
+
+/// Answers a ClientHello with a ServerHello (RFC 8446 section 4.1.3) that chooses what was not offered.
+async fn other_hello(mut stream: Recorded, kind: Server) {
+    /// The random of a ServerHello that asks for another key share: SHA-256 of `HelloRetryRequest`.
+    const RETRY: &[u8] = b"HelloRetryRequest";
+    const TLS_AES_128_GCM_SHA256: [u8; 2] = [0x13, 0x01];
+    const TLS_AES_256_GCM_SHA384: [u8; 2] = [0x13, 0x02];
+    const ECDHE_ECDSA_AES_256_GCM_SHA384: [u8; 2] = [0xc0, 0x2c];
+    const SUPPORTED_VERSIONS_1_3: [u8; 6] = [0x00, 0x2b, 0x00, 0x02, 0x03, 0x04];
+    const KEY_SHARE_X25519: [u8; 6] = [0x00, 0x33, 0x00, 0x02, 0x00, 0x1d];
+    // Headers of record and handshake, version and random stand before the session's name, with its length.
+    const SESSION: usize = 5 + 4 + 2 + 32;
+    let mut hello = [0; 4096];
+    let count = stream.read(&mut hello).await.unwrap_or(0);
+    if count <= SESSION {
+        return;
+    }
+    let name = &hello[SESSION..=SESSION + usize::from(hello[SESSION])];
+    let (suite, extensions) = match kind {
+        Server::Tls12 => (ECDHE_ECDSA_AES_256_GCM_SHA384, Vec::new()),
+        Server::OtherSuite => (TLS_AES_128_GCM_SHA256, SUPPORTED_VERSIONS_1_3.to_vec()),
+        _ => (
+            TLS_AES_256_GCM_SHA384,
+            [SUPPORTED_VERSIONS_1_3, KEY_SHARE_X25519].concat(),
+        ),
+    };
+    let mut random: [u8; 32] = [7; 32];
+    if kind == Server::OtherGroup {
+        random = Sha256::digest(RETRY).into();
+    }
+    let mut body = [&[3, 3][..], &random, name, &suite, &[0]].concat();
+    if !extensions.is_empty() {
+        let length = u16::try_from(extensions.len()).expect("a few bytes");
+        body.extend(length.to_be_bytes());
+        body.extend(extensions);
+    }
+    let length = u16::try_from(body.len()).expect("a few bytes");
+    let message = [&[2, 0][..], &length.to_be_bytes(), &body].concat();
+    let record = [&[22, 3, 3][..], &(length + 4).to_be_bytes(), &message].concat();
+    let _ = stream.write_all(&record).await;
+    let _ = stream.flush().await;
+    // The alert, and the end.
+    while stream.read(&mut hello).await.unwrap_or(0) > 0 {}
 }
 
 /// A relay that writes down what the tenant sends, and may flip a bit of what the Keep sends.

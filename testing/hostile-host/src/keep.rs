@@ -4,13 +4,13 @@
 //! which a host could put something else in its place.
 
 use crate::chip::Chip;
-use crate::support::{Log, MEMORY};
+use crate::record::Log;
 use enarx_contract::canonical::{Base64, Hex};
 use enarx_contract::{Contract, Own, PublicKey};
 use enarx_session::binding::{Binding, Exporter, State};
 use enarx_session::document::{Attest, Evidence, Exit, ExitKind, Format, Refused, Started, decode};
 use enarx_session::frame::{self, Decoder, End, HEADER, Kind};
-use enarx_session::keep::{Connection, Event, Keep, Order, Output};
+use enarx_session::keep::{Connection, Event, Fault, Keep, Order, Output};
 use enarx_session::receipt::Receipt;
 use enarx_session::{Moment, Refusal};
 use enarx_snp::report::Report;
@@ -21,6 +21,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// A new key.
+///
+/// # Panics
+///
+/// Without random bytes of the system.
+pub fn key() -> Key {
+    Key::generate().expect("a key")
+}
 
 /// The application's behaviour.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +57,10 @@ pub enum Twist {
     Sequence,
     /// There is no report.
     FormatNone,
+    /// A frame that says it has 4 GiB.
+    Length,
+    /// The Keep is given another contract than it was launched for.
+    OtherContract,
     /// It is said to run something.
     Provisioned,
     /// No answer at all.
@@ -64,8 +77,11 @@ pub enum Twist {
     Deaf,
     /// It claims to run one deployment and binds another, after a change of the report.
     Running {
+        /// SHA-256 of the deployment that it names.
         claimed: [u8; 32],
+        /// SHA-256 of the deployment that its report binds.
         bound: [u8; 32],
+        /// The change, before the report is signed.
         change: fn(&mut Report),
     },
     /// The receipt has a signature of another key.
@@ -83,11 +99,17 @@ pub enum Twist {
 /// A Keep that can be started again and again.
 #[derive(Clone)]
 pub struct Guest {
+    /// Its reports are of this chip.
     pub chip: Chip,
+    /// The Keep's key.
     pub key: Key,
+    /// Its application.
     pub program: Program,
+    /// Its trick.
     pub twist: Twist,
+    /// What it saw.
     pub log: Log,
+    /// The Keeps that live.
     pub rooms: Rooms,
     /// After how many frames each of the next connections is cut.
     pub cuts: Arc<Mutex<VecDeque<usize>>>,
@@ -101,6 +123,8 @@ pub type Rooms = Arc<Mutex<HashMap<[u8; 32], Arc<Mutex<Room>>>>>;
 /// A Keep that lives, with its application.
 pub struct Room {
     keep: Keep,
+    /// HOST_DATA: the digest of the contract for which it was launched.
+    launched: [u8; 32],
     running: Option<Running>,
 }
 
@@ -111,6 +135,7 @@ pub struct Link<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+    /// The end of a connection that has not begun.
     pub fn new(stream: S, tls: Tls) -> Self {
         Self { stream, tls }
     }
@@ -180,6 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         Some((self.tls.facts()?.clone(), plain))
     }
 
+    /// Sends plaintext; `None` if nobody takes it.
     pub async fn send(&mut self, mut bytes: &[u8]) -> Option<()> {
         while !bytes.is_empty() {
             let count = self.tls.write(bytes);
@@ -201,6 +227,20 @@ fn now() -> Moment {
     static START: OnceLock<std::time::Instant> = OnceLock::new();
     let start = *START.get_or_init(std::time::Instant::now);
     Moment(u64::try_from(start.elapsed().as_millis()).expect("a short test"))
+}
+
+/// Puts into a report what the launch of a contract's image measures to.
+fn measure(report: &mut Report, contract: &Contract) {
+    if let Some(image) = &contract.terms().image {
+        report.measurement = image.measurement.0;
+    }
+}
+
+/// Another contract of the same parties.
+fn other(contract: &Contract) -> Contract {
+    let mut terms = contract.terms().clone();
+    terms.id.0[0] ^= 1;
+    Contract::new(terms).expect("a contract")
 }
 
 /// A sender of frames that is cut after so many.
@@ -247,6 +287,7 @@ impl Guest {
         };
         let result = match self.twist {
             Twist::None
+            | Twist::OtherContract
             | Twist::Cut(_)
             | Twist::Deaf
             | Twist::RepeatSecond
@@ -311,6 +352,7 @@ impl Guest {
             state: State::Unprovisioned,
             format: Format::Snp,
             report: Some(Base64(self.chip.report(report_data, host_data, |report| {
+                measure(report, contract);
                 if let Twist::Report(change) | Twist::Running { change, .. } = self.twist {
                     change(report);
                 }
@@ -332,13 +374,20 @@ impl Guest {
                 evidence.deployment = Some(Hex(claimed));
             }
             Twist::Forged(change) => {
-                let bytes = self.chip.report(report_data, host_data, |_| {});
+                let bytes = self
+                    .chip
+                    .report(report_data, host_data, |report| measure(report, contract));
                 let mut report = *Report::parse(&bytes).expect("a report");
                 change(&mut report);
                 let bytes = zerocopy::IntoBytes::as_bytes(&report).to_vec();
                 evidence.report = Some(Base64(bytes));
             }
             Twist::Silent => return None,
+            Twist::Length => {
+                let mut frame = frame::encode(Kind::Evidence, frame::CONTROL, b"{}")?;
+                frame[..4].fill(0xff);
+                return Some(frame);
+            }
             Twist::Busy => {
                 let refused = Refused::new(&Refusal::Busy);
                 let payload = serde_json::to_vec(&refused).expect("a document");
@@ -351,17 +400,22 @@ impl Guest {
         frame::encode(Kind::Evidence, frame::CONTROL, &payload)
     }
 
-    /// The Keep of a contract, made if there is none.
+    /// The Keep of a contract, made if there is none, and launched for another one if that is its trick.
     fn room(&self, contract: &Contract) -> Arc<Mutex<Room>> {
         let own = Own {
             tee: contract.terms().platform.tee,
             vcpus: contract.terms().resources.vcpus,
-            memory: MEMORY,
+            memory: contract.terms().resources.memory,
         };
         let mut rooms = self.rooms.lock().expect("a lock");
         let room = rooms.entry(contract.digest().0).or_insert_with(|| {
+            let given = match self.twist {
+                Twist::OtherContract => other(contract),
+                _ => contract.clone(),
+            };
             Arc::new(Mutex::new(Room {
-                keep: Keep::new(contract.clone(), self.key.public(), own, now()),
+                keep: Keep::new(given, self.key.public(), own, now()),
+                launched: contract.digest().0,
                 running: None,
             }))
         });
@@ -379,10 +433,13 @@ impl Guest {
         room.keep.is_finished()
     }
 
-    fn report(&self, keep: &Keep, report_data: [u8; 64]) -> Option<Vec<u8>> {
-        let contract = keep.contract();
-        (contract.terms().platform.tee != enarx_contract::Tee::None)
-            .then(|| self.chip.report(report_data, contract.digest().0, |_| {}))
+    fn report(&self, room: &Room, report_data: [u8; 64]) -> Option<Vec<u8>> {
+        let contract = room.keep.contract();
+        (contract.terms().platform.tee != enarx_contract::Tee::None).then(|| {
+            self.chip.report(report_data, room.launched, |report| {
+                measure(report, contract)
+            })
+        })
     }
 
     /// Looks at the clock, and goes on with the application.
@@ -416,7 +473,7 @@ impl Guest {
         };
         let report = match self.twist {
             Twist::ReceiptWithoutReport => None,
-            _ => self.report(&room.keep, data),
+            _ => self.report(room, data),
         };
         if !matches!(self.twist, Twist::ReceiptDropped) {
             room.keep
@@ -468,7 +525,7 @@ impl Guest {
             let mut extra = Vec::new();
             let outgoing = {
                 let room = &mut *room.lock().expect("a lock");
-                self.take(room, connection, &plain, &mut first_report, &mut extra);
+                self.take(room, connection, &plain, &mut first_report, &mut extra)?;
                 self.step(room);
                 let mut all = Vec::new();
                 loop {
@@ -509,7 +566,7 @@ impl Guest {
         }
     }
 
-    /// Takes what the tenant sends. `extra` is sent past the Keep.
+    /// Takes what the tenant sends; `None`: the Keep ends. `extra` is sent past the Keep.
     fn take(
         &self,
         room: &mut Room,
@@ -517,7 +574,7 @@ impl Guest {
         mut input: &[u8],
         first_report: &mut Option<Vec<u8>>,
         extra: &mut Vec<u8>,
-    ) {
+    ) -> Option<()> {
         while !input.is_empty() {
             let event = match connection.receive(&mut room.keep, &mut input, now()) {
                 Ok(Some(event)) => event,
@@ -544,10 +601,15 @@ impl Guest {
                         extra.extend(bytes.expect("a frame"));
                         continue;
                     }
-                    let fresh = self.report(&room.keep, report_data);
-                    connection
-                        .evidence(&mut room.keep, fresh.as_deref())
-                        .expect("the report fits the contract");
+                    let fresh = self.report(room, report_data);
+                    if let Err(fault) = connection.evidence(&mut room.keep, fresh.as_deref()) {
+                        let code = match &fault {
+                            Fault::Contract(error) => error.code(),
+                            _ => "",
+                        };
+                        self.log.refusal(code);
+                        return None;
+                    }
                     *first_report = fresh;
                 }
                 Event::Release(deployment) => {
@@ -571,6 +633,7 @@ impl Guest {
                 _ => {}
             }
         }
+        Some(())
     }
 
     /// Changes the receipt on its way, where that is asked for.
