@@ -28,6 +28,63 @@ pub struct Host {
     folder: TempDir,
     manager: Child,
     pub to: String,
+    setup: Setup,
+}
+
+/// The settings of a host.
+#[derive(Clone)]
+pub struct Setup {
+    /// Properties of its simulated platform.
+    pub simulated: Vec<String>,
+    /// Further arguments of its manager.
+    pub arguments: Vec<String>,
+    /// Further variables of its manager.
+    pub environment: Vec<(String, PathBuf)>,
+    /// The events that its manager logs.
+    pub log: &'static str,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            simulated: vec![SIMULATED_STATE.to_owned()],
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            log: "info,enarx=debug",
+        }
+    }
+}
+
+impl Setup {
+    /// Starts a manager over the state in this folder, and waits until it listens. Returns its line for `--to`.
+    fn serve(&self, folder: &Path, listen: &str) -> (Child, String) {
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(folder.join("log"))
+            .unwrap();
+        let mut manager = common::enarx()
+            .args(["host", "serve", "--backend", "sim"])
+            .args(["--listen", listen, "--state"])
+            .arg(folder.join("state"))
+            .args(&self.arguments)
+            .env("ENARX_SIM", self.simulated.join(","))
+            .env("ENARX_LOG", self.log)
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut to = String::new();
+        BufReader::new(manager.stdout.take().unwrap())
+            .read_line(&mut to)
+            .unwrap();
+        let to = to.trim().to_owned();
+        let log = || fs::read_to_string(folder.join("log"));
+        assert!(!to.is_empty(), "{:?}", log());
+        (manager, to)
+    }
 }
 
 impl Host {
@@ -38,52 +95,83 @@ impl Host {
 
     /// A host as that of [`Self::start`], whose manager has these further arguments.
     pub fn serving(simulated: &[&str], arguments: &[&str]) -> Self {
+        let mut setup = Setup::default();
+        setup
+            .simulated
+            .extend(simulated.iter().map(ToString::to_string));
+        setup
+            .arguments
+            .extend(arguments.iter().map(ToString::to_string));
+        Self::with(setup)
+    }
+
+    /// A host with these settings.
+    pub fn with(setup: Setup) -> Self {
         needs::kvm();
         let folder = tempfile::tempdir().unwrap();
-        let state = folder.path().join("state");
         let token = common::enarx()
             .args(["host", "token", "add", "alice", "--state"])
-            .arg(&state)
+            .arg(folder.path().join("state"))
             .output()
             .unwrap();
         assert!(token.status.success());
         fs::write(folder.path().join("token"), token.stdout).unwrap();
-        let log = fs::File::create(folder.path().join("log")).unwrap();
-        let simulated = [&[SIMULATED_STATE], simulated].concat().join(",");
-        let mut manager = common::enarx()
-            .args([
-                "-vv",
-                "host",
-                "serve",
-                "--backend",
-                "sim",
-                "--listen",
-                "127.0.0.1:0",
-                "--state",
-            ])
-            .arg(&state)
-            .args(arguments)
-            .env("ENARX_SIM", simulated)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut to = String::new();
-        BufReader::new(manager.stdout.take().unwrap())
-            .read_line(&mut to)
-            .unwrap();
-        let host = Self {
+        let (manager, to) = setup.serve(folder.path(), "127.0.0.1:0");
+        Self {
             folder,
             manager,
-            to: to.trim().to_owned(),
-        };
-        assert!(
-            !host.to.is_empty(),
-            "{:?}",
-            fs::read_to_string(host.path("log"))
-        );
-        host
+            to,
+            setup,
+        }
+    }
+
+    /// Kills its manager.
+    pub fn kill(&mut self) {
+        self.manager.kill().unwrap();
+        self.manager.wait().unwrap();
+    }
+
+    /// Starts a manager again over the same state and at the same place, after [`Self::kill`].
+    pub fn restart(&mut self) {
+        let place = self.place().to_owned();
+        let to;
+        (self.manager, to) = self.setup.serve(self.folder.path(), &place);
+        assert_eq!(to, self.to);
+    }
+
+    /// The address and port at which it listens.
+    pub fn place(&self) -> &str {
+        self.to.split(['/', '#']).nth(2).unwrap()
+    }
+
+    /// Asks its manager, as a program that does not know Enarx. The certificate is not looked at.
+    pub fn ask(&self, method: &str, path: &str) -> serde_json::Value {
+        const ASK: &str = "
+import http.client, ssl, sys
+place, method, path, token = sys.argv[1:]
+context = ssl._create_unverified_context()
+connection = http.client.HTTPSConnection(place, context=context, timeout=60)
+connection.request(method, path, headers={'Authorization': 'Bearer ' + token})
+print(connection.getresponse().read().decode())
+";
+        let token = fs::read_to_string(self.path("token")).unwrap();
+        let mut python = Command::new("python3");
+        python.args(["-c", ASK, self.place(), method, path, token.trim()]);
+        match python.output() {
+            Ok(output) => serde_json::from_slice(&output.stdout)
+                .unwrap_or_else(|error| panic!("{error}: {}", text(&output.stderr))),
+            Err(error) => needs::lacking("PROGRAMS", &format!("python3: {error}")),
+        }
+    }
+
+    /// The process of its manager.
+    pub fn manager(&self) -> u32 {
+        self.manager.id()
+    }
+
+    /// The words of its managers so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap()
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -108,18 +196,42 @@ impl Host {
 
     /// The processes of its Keeps.
     pub fn keeps(&self) -> Vec<u32> {
-        let pid = self.manager.id();
-        let mut children = Vec::new();
-        for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
-            let list = task.unwrap().path().join("children");
-            let list = fs::read_to_string(list).unwrap_or_default();
-            children.extend(
-                list.split_whitespace()
-                    .map(|pid| pid.parse::<u32>().unwrap()),
-            );
-        }
-        children
+        children(self.manager.id())
     }
+}
+
+/// The child processes of a process.
+pub fn children(process: u32) -> Vec<u32> {
+    let mut children = Vec::new();
+    for task in fs::read_dir(format!("/proc/{process}/task"))
+        .into_iter()
+        .flatten()
+    {
+        let list = task.unwrap().path().join("children");
+        let list = fs::read_to_string(list).unwrap_or_default();
+        children.extend(
+            list.split_whitespace()
+                .map(|pid| pid.parse::<u32>().unwrap()),
+        );
+    }
+    children
+}
+
+/// The processes that a process has started, and those that these have, and so on.
+pub fn descendants(process: u32) -> Vec<u32> {
+    let mut all = children(process);
+    let mut next = 0;
+    while let Some(process) = all.get(next) {
+        let more = children(*process);
+        all.extend(more);
+        next += 1;
+    }
+    all
+}
+
+/// True if there is no such process, or only what nobody has waited for: it may have been adopted.
+pub fn is_gone(process: u32) -> bool {
+    fs::read_to_string(format!("/proc/{process}/stat")).map_or(true, |stat| stat.contains(") Z "))
 }
 
 impl Drop for Host {
@@ -527,20 +639,11 @@ fn a_killed_manager_leaves_no_keep_behind() {
     let keeps = host.keeps();
     assert_eq!(keeps.len(), 1);
     // The Keep's process and the one that serves it.
-    let serving = fs::read_to_string(format!("/proc/{0}/task/{0}/children", keeps[0])).unwrap();
-    let serving: Vec<u32> = serving
-        .split_whitespace()
-        .map(|pid| pid.parse().unwrap())
-        .collect();
+    let serving = children(keeps[0]);
     assert!(!serving.is_empty());
-    host.manager.kill().unwrap();
-    host.manager.wait().unwrap();
+    host.kill();
     for pid in keeps.iter().chain(&serving) {
-        // It may be a zombie of whoever adopts it.
-        wait_until(|| {
-            fs::read_to_string(format!("/proc/{pid}/stat"))
-                .map_or(true, |stat| stat.contains(") Z "))
-        });
+        wait_until(|| is_gone(*pid));
     }
     let output = child.wait_with_output().unwrap();
     assert_ne!(output.status.code(), Some(0));

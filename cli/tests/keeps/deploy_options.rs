@@ -83,30 +83,6 @@ fn a_host_without_certificates_is_judged_by_the_tenants_own() {
     assert!(text(&output.stderr).contains("crl.present"));
 }
 
-/// Asks a manager for a path, as a program that does not know Enarx: its address, the path and the token are its arguments.
-/// The certificate is not looked at.
-const GET: &str = "
-import http.client, ssl, sys
-place, path, token = sys.argv[1:]
-context = ssl._create_unverified_context()
-connection = http.client.HTTPSConnection(place, context=context, timeout=60)
-connection.request('GET', path, headers={'Authorization': 'Bearer ' + token})
-print(connection.getresponse().read().decode())
-";
-
-/// The document at a path of the host's manager.
-fn get(host: &Host, path: &str) -> Value {
-    let place = host.to.split(['/', '#']).nth(2).unwrap();
-    let token = fs::read_to_string(host.path("token")).unwrap();
-    let mut python = Command::new("python3");
-    python.args(["-c", GET, place, path, token.trim()]);
-    match python.output() {
-        Ok(output) => serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {}", text(&output.stderr))),
-        Err(error) => needs::lacking("PROGRAMS", &format!("python3: {error}")),
-    }
-}
-
 #[test]
 fn a_manager_hands_out_the_certificates_of_genuine_chips() {
     let case = needs::vectors().join("snp-milan-v3-vcek-05b7438a");
@@ -130,14 +106,14 @@ fn a_manager_hands_out_the_certificates_of_genuine_chips() {
         // CHIP_ID and REPORTED_TCB (56860 ATTESTATION_REPORT).
         let chip = base16ct::lower::encode_string(&report[0x1A0..0x1E0]);
         let tcb = base16ct::lower::encode_string(&report[0x180..0x188]);
-        let found = get(&host, &format!("/v1/collateral/{chip}/{tcb}"));
+        let found = host.ask("GET", &format!("/v1/collateral/{chip}/{tcb}"));
         for name in ["vek", "ask", "ark"] {
             let bytes = fs::read(case.join(format!("{name}.der"))).unwrap();
             let encoded = base64ct::Base64::encode_string(&bytes);
             assert_eq!(found[name], encoded, "{name}");
         }
         let other = "00".repeat(8);
-        let problem = get(&host, &format!("/v1/collateral/{chip}/{other}"));
+        let problem = host.ask("GET", &format!("/v1/collateral/{chip}/{other}"));
         assert_eq!(problem["status"], 404, "{problem}");
         assert_eq!(problem["code"], "collateral");
         let fix = problem["fix"].as_str().unwrap();

@@ -12,12 +12,14 @@ mod crowd;
 mod deploy;
 mod deploy_options;
 mod documents;
+mod door;
 mod jail;
 mod languages;
 mod memory;
 mod output;
 mod programs;
 mod random;
+mod recording;
 mod run;
 mod serve;
 

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The place between a manager and the doors of its Keeps, taken by a test. The bytes there are what a host has of a
+//! session after the outer TLS has ended: records of the inner TLS, whose lengths stand in the clear. They are written
+//! down, and may be cut, held back, or lost.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+use super::deploy::{Host, wait_until};
+
+/// Length in bytes of what comes before the content of a record of TLS (RFC 8446 section 5.1): type, version, length.
+const HEADER: usize = 5;
+
+/// The pause between two looks for new doors. A launch takes more than a hundred of them after the door is there.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// A direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    ToKeep,
+    FromKeep,
+}
+
+/// A place in one direction of a session: after so many records, or in the middle of the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub way: Way,
+    pub records: usize,
+    pub inside: bool,
+}
+
+/// The fate of a session.
+#[derive(Clone, Copy, Debug)]
+pub enum Fate {
+    /// Everything is passed on.
+    Pass,
+    /// The connection is cut there, in both directions.
+    Cut(Place),
+    /// Nothing after this place is passed on in its direction before [`Door::let_go`]; the connection stays.
+    Hold(Place),
+    /// There is something else than a Keep, which speaks no TLS.
+    Junk,
+}
+
+/// Everything that passed in one session.
+#[derive(Clone, Debug, Default)]
+pub struct Session {
+    pub to_keep: Vec<u8>,
+    pub from_keep: Vec<u8>,
+    /// The records that passed as a whole, in their order: direction, and length with the header.
+    pub records: Vec<(Way, usize)>,
+}
+
+impl Session {
+    fn bytes(&mut self, way: Way) -> &mut Vec<u8> {
+        match way {
+            Way::ToKeep => &mut self.to_keep,
+            Way::FromKeep => &mut self.from_keep,
+        }
+    }
+
+    /// How many records passed in this direction.
+    pub fn count(&self, way: Way) -> usize {
+        self.records.iter().filter(|(of, _)| *of == way).count()
+    }
+}
+
+/// The places of all Keeps that a host launches from now on.
+pub struct Door(Arc<Shared>);
+
+struct Shared {
+    fates: Mutex<VecDeque<Fate>>,
+    sessions: Mutex<Vec<Arc<Mutex<Session>>>>,
+    is_open: AtomicBool,
+    is_over: AtomicBool,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::SeqCst);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap()
+}
+
+impl Door {
+    /// Takes the place before every Keep that this host launches from now on.
+    pub fn of(host: &Host) -> Self {
+        Self::before(&host.path("state/keeps"))
+    }
+
+    /// Takes the place before every door that appears in this folder.
+    pub fn before(folder: &Path) -> Self {
+        let shared = Arc::new(Shared {
+            fates: Mutex::default(),
+            sessions: Mutex::default(),
+            is_open: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+        });
+        let (folder, watching) = (folder.to_owned(), shared.clone());
+        thread::spawn(move || watch(&folder, &watching));
+        Self(shared)
+    }
+
+    /// The fates of the next sessions, one after the other. Those after them pass.
+    pub fn fates(&self, fates: &[Fate]) {
+        *lock(&self.0.fates) = fates.iter().copied().collect();
+    }
+
+    /// Passes on what is held back, now and from now on.
+    pub fn let_go(&self) {
+        self.0.is_open.store(true, Ordering::SeqCst);
+    }
+
+    /// The sessions so far, in their order.
+    pub fn sessions(&self) -> Vec<Session> {
+        let sessions = lock(&self.0.sessions);
+        sessions
+            .iter()
+            .map(|session| lock(session).clone())
+            .collect()
+    }
+
+    /// Waits until the last session has come as far as this place.
+    #[track_caller]
+    pub fn wait_for(&self, way: Way, records: usize) {
+        wait_until(|| {
+            let sessions = lock(&self.0.sessions);
+            let last = sessions.last();
+            last.is_some_and(|session| lock(session).count(way) >= records)
+        });
+    }
+}
+
+/// Takes the places of doors as they appear.
+fn watch(folder: &Path, shared: &Arc<Shared>) {
+    let mut taken: BTreeSet<PathBuf> = BTreeSet::new();
+    while !shared.is_over.load(Ordering::SeqCst) {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        for door in entries.map(|entry| entry.path()) {
+            if door.extension().is_some_and(|it| it == "sock") && taken.insert(door.clone()) {
+                let behind = door.with_extension("keep");
+                fs::rename(&door, &behind).unwrap();
+                let listener = UnixListener::bind(&door).unwrap();
+                let shared = shared.clone();
+                // It ends with the test's process.
+                thread::spawn(move || {
+                    for near in listener.incoming() {
+                        let near = near.unwrap();
+                        // The Keep may have ended.
+                        if let Ok(far) = UnixStream::connect(&behind) {
+                            relay(&near, &far, &shared);
+                        }
+                    }
+                });
+            }
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+fn relay(near: &UnixStream, far: &UnixStream, shared: &Arc<Shared>) {
+    let fate = lock(&shared.fates).pop_front().unwrap_or(Fate::Pass);
+    let session = Arc::new(Mutex::new(Session::default()));
+    lock(&shared.sessions).push(session.clone());
+    if matches!(fate, Fate::Junk) {
+        let mut near = near;
+        // The other end may be gone.
+        let _ = near.write_all(b"SSH-2.0-OpenSSH_9.2\r\n");
+        let _ = near.shutdown(Shutdown::Write);
+        let _ = near.read(&mut [0; 4096]);
+        return;
+    }
+    for (way, from, to) in [(Way::ToKeep, near, far), (Way::FromKeep, far, near)] {
+        let mut pump = Pump {
+            way,
+            from: from.try_clone().unwrap(),
+            to: to.try_clone().unwrap(),
+            fate,
+            session: session.clone(),
+            shared: shared.clone(),
+        };
+        thread::spawn(move || {
+            pump.run();
+            let _ = pump.to.shutdown(Shutdown::Write);
+        });
+    }
+}
+
+/// One direction of a session.
+struct Pump {
+    way: Way,
+    from: UnixStream,
+    to: UnixStream,
+    fate: Fate,
+    session: Arc<Mutex<Session>>,
+    shared: Arc<Shared>,
+}
+
+/// The length of the record that these bytes begin with, if they have all of it.
+fn record(bytes: &[u8]) -> Option<usize> {
+    let header = bytes.first_chunk::<HEADER>()?;
+    let length = HEADER + usize::from(u16::from_be_bytes([header[3], header[4]]));
+    (bytes.len() >= length).then_some(length)
+}
+
+impl Pump {
+    /// Passes on this direction to its end, or as far as its fate lets it.
+    fn run(&mut self) {
+        let mut waiting = Vec::new();
+        let mut passed = 0;
+        let mut chunk = [0; 32 << 10];
+        loop {
+            match self.fate {
+                Fate::Cut(place) if place.way == self.way && passed == place.records => {
+                    if !place.inside {
+                        return self.cut();
+                    }
+                    if let Some(length) = record(&waiting) {
+                        self.pass(&waiting[..length / 2]);
+                        return self.cut();
+                    }
+                }
+                Fate::Hold(place) if place.way == self.way && passed == place.records => {
+                    while !self.shared.is_open.load(Ordering::SeqCst) {
+                        if self.shared.is_over.load(Ordering::SeqCst) {
+                            return;
+                        }
+                        thread::sleep(LOOK);
+                    }
+                    self.fate = Fate::Pass;
+                }
+                _ => {}
+            }
+            if let Some(length) = record(&waiting) {
+                let whole: Vec<u8> = waiting.drain(..length).collect();
+                if !self.pass(&whole) {
+                    return;
+                }
+                passed += 1;
+                lock(&self.session).records.push((self.way, length));
+                continue;
+            }
+            let count = self.from.read(&mut chunk).unwrap_or(0);
+            if count == 0 {
+                self.pass(&waiting);
+                return;
+            }
+            waiting.extend_from_slice(&chunk[..count]);
+        }
+    }
+
+    /// Writes bytes down and passes them on; false if nobody takes them.
+    fn pass(&mut self, bytes: &[u8]) -> bool {
+        lock(&self.session).bytes(self.way).extend_from_slice(bytes);
+        self.to.write_all(bytes).is_ok()
+    }
+
+    fn cut(&self) {
+        for end in [&self.from, &self.to] {
+            let _ = end.shutdown(Shutdown::Both);
+        }
+    }
+}

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A marker stands in everything that a tenant delivers, and in what its program says. It is looked for in all that the
+//! host has: both recordings of the session, outside and inside of the manager's TLS, every file, the loudest log, and the
+//! arguments and variables of every process.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use base64ct::{Base64Unpadded, Encoding};
+
+use super::common;
+use super::deploy::{
+    Host, Setup, children, descendants, policy, program, text, until_first_output, wait_until,
+};
+use super::door::Door;
+
+/// It may stand in names of files, variables and secrets.
+const MARKER: &str = "MARKERq7x3v9k2";
+
+/// The forms in which the marker might stand somewhere: as it is, in hexadecimal, and in Base64 at every offset.
+fn forms() -> Vec<Vec<u8>> {
+    let marker = MARKER.as_bytes();
+    let mut forms = vec![
+        marker.to_vec(),
+        base16ct::lower::encode_string(marker).into_bytes(),
+        base16ct::upper::encode_string(marker).into_bytes(),
+    ];
+    for offset in 0..3 {
+        // The first digits of Base64 are mixed with what stands before, the last with what follows.
+        let shifted = [&[0; 3][..offset], marker].concat();
+        let digits = Base64Unpadded::encode_string(&shifted);
+        let (from, to) = ([0, 2, 3][offset], shifted.len() / 3 * 4);
+        forms.push(digits.as_bytes()[from..to].to_vec());
+    }
+    forms
+}
+
+/// True if the marker stands in these bytes, in one of its forms.
+fn has_marker(bytes: &[u8]) -> bool {
+    forms()
+        .iter()
+        .any(|form| bytes.windows(form.len()).any(|part| part == form))
+}
+
+/// The files below a folder that have the marker in their names or contents, and how many there are.
+fn marked_files(folder: &Path) -> (Vec<String>, usize) {
+    let (mut marked, mut seen) = (Vec::new(), 0);
+    let mut paths = vec![folder.to_owned()];
+    while let Some(path) = paths.pop() {
+        let kind = fs::symlink_metadata(&path).unwrap().file_type();
+        let name = path.display().to_string();
+        if kind.is_dir() {
+            let entries = fs::read_dir(&path).unwrap();
+            paths.extend(entries.map(|entry| entry.unwrap().path()));
+        } else if has_marker(name.as_bytes())
+            || kind.is_file() && has_marker(&fs::read(&path).unwrap())
+        {
+            marked.push(name);
+        }
+        seen += usize::from(kind.is_file());
+    }
+    (marked, seen)
+}
+
+/// The files of /proc about these processes that have the marker.
+fn marked_processes(processes: &[u32]) -> Vec<String> {
+    let mut marked = Vec::new();
+    for process in processes {
+        for file in ["cmdline", "environ", "comm"] {
+            let path = format!("/proc/{process}/{file}");
+            let content = match fs::read(&path) {
+                Ok(content) => content,
+                // A process that shows its variables to nobody but root gives nothing away by them.
+                Err(error) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied, "{path}");
+                    assert_eq!(file, "environ");
+                    continue;
+                }
+            };
+            if has_marker(&content) {
+                marked.push(path);
+            }
+        }
+    }
+    marked
+}
+
+/// A relay before a manager that writes down what passes.
+struct Outer {
+    to: String,
+    recorded: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Outer {
+    fn before(host: &Host) -> Self {
+        let (place, pin) = host.to.split_once('#').unwrap();
+        let place = place.trim_start_matches("https://").to_owned();
+        let (own, recorded) = Self::at(place);
+        Self {
+            to: format!("https://{own}#{pin}"),
+            recorded,
+        }
+    }
+
+    fn at(place: String) -> (std::net::SocketAddr, Arc<Mutex<Vec<u8>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = listener.local_addr().unwrap();
+        let recorded = Arc::<Mutex<Vec<u8>>>::default();
+        let all = recorded.clone();
+        // It ends with the test's process, and its connections with those of the host.
+        thread::spawn(move || {
+            for near in listener.incoming() {
+                let (near, far) = (near.unwrap(), TcpStream::connect(&place).unwrap());
+                let ends = [
+                    (near.try_clone().unwrap(), far.try_clone().unwrap()),
+                    (far, near),
+                ];
+                for (mut from, mut to) in ends {
+                    let all = all.clone();
+                    thread::spawn(move || {
+                        let mut chunk = [0; 16 << 10];
+                        while let Ok(count @ 1..) = from.read(&mut chunk) {
+                            all.lock().unwrap().extend_from_slice(&chunk[..count]);
+                            if to.write_all(&chunk[..count]).is_err() {
+                                break;
+                            }
+                        }
+                        let _ = to.shutdown(Shutdown::Write);
+                    });
+                }
+            }
+        });
+        (own, recorded)
+    }
+
+    fn recorded(&self) -> Vec<u8> {
+        self.recorded.lock().unwrap().clone()
+    }
+}
+
+#[test]
+fn what_a_tenant_delivers_stands_nowhere_at_the_host() {
+    let host = Host::with(Setup {
+        log: "trace",
+        ..Setup::default()
+    });
+    let policy = policy(host.folder());
+    let (door, outer) = (Door::of(&host), Outer::before(&host));
+    let tenant = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = tenant.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.display().to_string()
+    };
+    let delivered = fs::read_to_string(program("delivered.wat")).unwrap();
+    let with_marker = format!("(data (i32.const 1300) \"{MARKER} data\")\n\n  (func $print ");
+    let module = file(
+        &format!("{MARKER}-application.wat"),
+        &delivered.replacen("(func $print ", &with_marker, 1),
+    );
+    let config = file(
+        "Enarx.toml",
+        &format!(
+            "args = [\"{MARKER} replaced\"]\n[env]\nFROM_{MARKER} = \"{MARKER} configured\"\n\
+             [[files]]\nkind = \"stdin\"\n[[files]]\nkind = \"stdout\"\n[[files]]\nkind = \"stderr\"\n"
+        ),
+    );
+    let secret = file("key.txt", &format!("{MARKER} key"));
+    let content = file("conf.txt", &format!("{MARKER} content"));
+    let receipt = tenant.path().join("receipt");
+    let mut command = common::enarx();
+    command
+        .args(["deploy", "--to", &outer.to, "--token-file"])
+        .arg(host.path("token"))
+        .arg("--policy")
+        .arg(&policy)
+        .args(["--config", &config])
+        .args(["--env", &format!("PLAIN_{MARKER}={MARKER} variable")])
+        .args(["--secret", &format!("SECRET_{MARKER}={secret}")])
+        .args(["--secret-file", &format!("key={secret}")])
+        .args(["--secret-file", &format!("{MARKER}.key={secret}")])
+        .args(["--file", &format!("/etc/app.conf={content}")])
+        .args(["--file", &format!("/etc/{MARKER}.conf={content}")])
+        .arg("--receipt")
+        .arg(&receipt)
+        .arg(&module)
+        .args(["--", &format!("{MARKER} argument")]);
+    let mut child = until_first_output(&mut command);
+
+    // While it runs.
+    let processes = [vec![host.manager()], descendants(host.manager())].concat();
+    assert!(processes.len() >= 3, "{processes:?}");
+    assert_eq!(marked_processes(&processes), [""; 0]);
+    let (marked, seen) = marked_files(host.folder());
+    assert_eq!(marked, [""; 0]);
+    assert!(seen >= 5, "{seen}");
+
+    let mut stdin = child.stdin.take().unwrap();
+    stdin
+        .write_all(format!("{MARKER} input").as_bytes())
+        .unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
+    // It was wherever it should be. Its first byte was read before.
+    let stdout = format!("M{}", text(&output.stdout));
+    for part in [
+        "-application.wat\0",
+        " argument\0",
+        "= configured\0",
+        " variable\0",
+        " key\0",
+        " content\n",
+        " key\n",
+        " input",
+    ] {
+        let part = part.replace("= ", &format!("={MARKER} "));
+        assert!(stdout.contains(&format!("{MARKER}{part}")), "{stdout}");
+    }
+    assert!(
+        stdout.contains(&format!("SECRET_{MARKER}={MARKER} key")),
+        "{stdout}"
+    );
+
+    // After it, and after the manager.
+    wait_until(|| children(host.manager()).is_empty());
+    let sessions = door.sessions();
+    assert_eq!(sessions.len(), 1);
+    let inner = [&sessions[0].to_keep[..], &sessions[0].from_keep].concat();
+    let outer = outer.recorded();
+    let application = wat::parse_file(&module).unwrap();
+    assert!(sessions[0].to_keep.len() > application.len());
+    assert!(sessions[0].from_keep.len() > output.stdout.len());
+    assert!(outer.len() > inner.len());
+    assert!(!has_marker(&inner) && !has_marker(&outer));
+    let log = host.log();
+    assert!(log.contains("[debug] a session begins"), "{log}");
+    drop(door);
+    let (marked, _) = marked_files(host.folder());
+    assert_eq!(marked, [""; 0]);
+}
+
+/// Each search of the test above finds the marker where it stands in the clear.
+#[test]
+fn a_marker_in_the_clear_is_found() {
+    assert!(!has_marker(b"MARKER, but not this one"));
+    for before in ["", "a", "ab"] {
+        let clear = format!("{before}{MARKER} and more");
+        assert!(has_marker(clear.as_bytes()));
+        let digits = Base64Unpadded::encode_string(clear.as_bytes());
+        assert!(has_marker(digits.as_bytes()), "{digits}");
+        assert!(has_marker(
+            base16ct::lower::encode_string(clear.as_bytes()).as_bytes()
+        ));
+    }
+    // Through the same recordings, to ends that know of no TLS.
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("echo.sock");
+    let echo = UnixListener::bind(&place).unwrap();
+    let door = Door::before(folder.path());
+    thread::spawn(move || {
+        let (mut client, _) = echo.accept().unwrap();
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).unwrap();
+        client.write_all(&all).unwrap();
+    });
+    wait_until(|| folder.path().join("echo.keep").exists() && place.exists());
+    let mut client = UnixStream::connect(&place).unwrap();
+    client.write_all(MARKER.as_bytes()).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, MARKER.as_bytes());
+    let session = door.sessions().remove(0);
+    assert!(has_marker(&session.to_keep) && has_marker(&session.from_keep));
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (own, recorded) = Outer::at(listener.local_addr().unwrap().to_string());
+    let mut client = TcpStream::connect(own).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    client.write_all(MARKER.as_bytes()).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut all = Vec::new();
+    server.read_to_end(&mut all).unwrap();
+    assert!(has_marker(&recorded.lock().unwrap()));
+
+    // In files and their names, and in arguments and variables of processes.
+    for (name, content) in [("a", MARKER), (MARKER, "")] {
+        fs::write(folder.path().join(name), content).unwrap();
+    }
+    assert_eq!(marked_files(folder.path()).0.len(), 2);
+    let mut by_argument = Command::new("/bin/sleep");
+    by_argument.arg0(MARKER).arg("60");
+    let mut by_variable = Command::new("/bin/sleep");
+    by_variable.arg("60").env("NAME", MARKER);
+    for (mut command, file) in [(by_argument, "cmdline"), (by_variable, "environ")] {
+        let mut child = command.stdin(Stdio::null()).spawn().unwrap();
+        // The system tells of a new process a little later than it has started it.
+        let is_marked = || {
+            let marked = marked_processes(&[child.id()]);
+            marked.iter().any(|path| path.ends_with(file))
+        };
+        wait_until(is_marked);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
