@@ -9,6 +9,7 @@ mod attest;
 mod common;
 mod conformance;
 mod crowd;
+mod cuts;
 mod deploy;
 mod deploy_options;
 mod documents;
