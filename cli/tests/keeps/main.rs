@@ -6,6 +6,7 @@
 extern crate enarx_harness;
 
 mod attest;
+mod clocks;
 mod common;
 mod conformance;
 mod crowd;
@@ -14,6 +15,7 @@ mod deploy;
 mod deploy_options;
 mod documents;
 mod door;
+mod hostile_host;
 mod jail;
 mod languages;
 mod memory;

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The clocks of real managers and commands, set back and forth between the steps of a deployment by a function that is
+//! preloaded. No Keep lives longer by it, no receipt tells another time, and a wrong clock is a refusal by name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use enarx_harness::needs;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::common;
+use super::deploy::{Host, Setup, policy, program, run, text, until_first_output, wait_until};
+
+/// Ten years, in seconds.
+const YEARS: i64 = 10 * 365 * 24 * 3600;
+
+/// A clock that can be set.
+struct Clock {
+    folder: TempDir,
+}
+
+impl Clock {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keeps/clock.c");
+        let library = folder.path().join("clock.so");
+        let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
+        let compiled = Command::new(&compiler)
+            .args(["-shared", "-fPIC", "-O1", "-Wall", "-o"])
+            .arg(&library)
+            .arg(source)
+            .output();
+        match compiled {
+            Ok(output) => assert!(output.status.success(), "{}", text(&output.stderr)),
+            Err(error) => needs::lacking("PROGRAMS", &format!("{compiler}: {error}")),
+        }
+        let clock = Self { folder };
+        clock.set(0);
+        clock
+    }
+
+    /// Moves it so many seconds away from the right time.
+    fn set(&self, seconds: i64) {
+        // At once, for whoever reads it meanwhile.
+        let (new, file) = (self.folder.path().join("new"), self.file());
+        fs::write(&new, seconds.to_string()).unwrap();
+        fs::rename(new, file).unwrap();
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("seconds")
+    }
+
+    /// The variables for programs that go by it.
+    fn environment(&self) -> Vec<(String, PathBuf)> {
+        vec![
+            ("LD_PRELOAD".to_owned(), self.folder.path().join("clock.so")),
+            ("CLOCK_OF_TEST".to_owned(), self.file()),
+        ]
+    }
+
+    /// A host whose manager goes by it.
+    fn host(&self) -> Host {
+        Host::with(Setup {
+            environment: self.environment(),
+            ..Setup::default()
+        })
+    }
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_secs()).unwrap()
+}
+
+/// Asserts that a time in a document is about that of this moment, and so many seconds.
+#[track_caller]
+fn is_about(found: &Value, seconds: i64) {
+    let found = found.as_i64().unwrap();
+    assert!((found - now() - seconds).abs() < 120, "{found}");
+}
+
+fn deploy(host: &Host, policy: &Path) -> Output {
+    run(host.deploy(policy).arg(program("exit.wat")), b"")
+}
+
+/// The part of row 16 that comes before a verdict: a host whose clock is off takes no contract, and gets nothing.
+pub fn a_hosts_clock_that_is_years_off() {
+    let clock = Clock::new();
+    let host = clock.host();
+    let policy = policy(host.folder());
+    for years in [YEARS, -YEARS] {
+        clock.set(years);
+        let document = host.path("document.json");
+        let mut command = host.deploy(&policy);
+        command.arg(format!("--json={}", document.display()));
+        let output = run(command.arg(program("exit.wat")), b"");
+        let stderr = text(&output.stderr);
+        let found: Value = serde_json::from_slice(&fs::read(&document).unwrap()).unwrap();
+        assert_eq!(found["code"], "contract.times", "{stderr}");
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("nothing was sent"), "{stderr}");
+        assert!(host.keeps().is_empty());
+    }
+    clock.set(0);
+    assert_eq!(deploy(&host, &policy).status.code(), Some(7));
+}
+
+#[test]
+fn a_clock_that_is_set_lets_nothing_live_longer_and_changes_no_receipt() {
+    let (of_host, of_tenant) = (Clock::new(), Clock::new());
+    let host = of_host.host();
+    let policy = policy(host.folder());
+    let command = |arguments: &[&str]| {
+        let mut command = common::enarx();
+        command
+            .args(arguments)
+            .env("ENARX_TO", &host.to)
+            .env("ENARX_TOKEN_FILE", host.path("token"))
+            .env("ENARX_POLICY", &policy)
+            .env("ENARX_STORE", host.path("store"))
+            .env("XDG_STATE_HOME", host.path("tenant"))
+            .envs(of_tenant.environment());
+        command
+    };
+    let delivered = program("delivered.wat");
+    let mut detach = command(&["deploy", "--quiet", "--detach"]);
+    let output = run(detach.arg(&delivered), b"");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let name = text(&output.stdout).trim().to_owned();
+    let keeps = || host.ask("GET", "/v1/keeps")["keeps"].clone();
+    is_about(&keeps()[0]["created"], 0);
+
+    // The host's clock is set: its Keep goes on, and is told of as before.
+    for years in [YEARS, -YEARS] {
+        of_host.set(years);
+        assert_ne!(keeps()[0]["state"], "ended");
+        is_about(&keeps()[0]["created"], 0);
+    }
+    // By a wrong clock the tenant refuses the certificates, and nothing happens to the program.
+    for (years, check) in [(YEARS, "crl.fresh"), (-YEARS, "validity.vek")] {
+        of_tenant.set(years);
+        let document = host.path("document.json");
+        let mut attach = command(&["attach", "--offline", &name]);
+        attach.arg(format!("--json={}", document.display()));
+        let output = run(&mut attach, b"");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{stderr}");
+        assert!(stderr.contains(check), "{check}: {stderr}");
+        assert_eq!(output.stdout, b"");
+    }
+    of_tenant.set(0);
+    let receipt = host.path("receipt");
+    let mut attach = command(&["attach", "--receipt", receipt.to_str().unwrap(), &name]);
+    let output = run(&mut attach, b"late");
+    assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).ends_with("late"));
+    let receipt: Value = serde_json::from_slice(&fs::read(&receipt).unwrap()).unwrap();
+    for time in ["started", "ended"] {
+        is_about(&receipt["body"][time], 0);
+    }
+    // It ended ten years ago, by the host's clock, and yet it has ended: nothing of it counts.
+    wait_until(|| keeps()[0]["state"] == "ended");
+    is_about(&keeps()[0]["ended"], -YEARS);
+    of_host.set(0);
+    assert_eq!(deploy(&host, &policy).status.code(), Some(7));
+
+    // A time limit is counted by the Keep, and by the tenant, whose clock that never goes back it is.
+    let begun = Instant::now();
+    let mut limited = command(&["deploy", "--timeout", "4s"]);
+    let child = until_first_output(limited.arg(&delivered));
+    of_host.set(-YEARS);
+    of_tenant.set(-YEARS);
+    // It waits for standard input, which stays open.
+    let mut child = child;
+    let stdin = child.stdin.take();
+    let output = child.wait_with_output().unwrap();
+    drop(stdin);
+    assert_ne!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    wait_until(|| host.keeps().is_empty());
+    wait_until(|| {
+        keeps()
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|keep| keep["state"] == "ended")
+    });
+}

@@ -1,0 +1,575 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Hosts that cheat, one test for each row of the table in SECURITY.md: the command itself against a host that plays every
+//! part (`testing/hostile-host`), or, where that is said, real managers and Keeps. What the failure is called and the exit
+//! code are compared, and such a host has nothing of the application.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use enarx_documents::table;
+use enarx_hostile_host::chip::{Chip, DEBUG};
+use enarx_hostile_host::host::{Alone, Behaviour, Host, Relay, Server, TOKEN};
+use enarx_hostile_host::keep::{Program, Twist};
+use enarx_session::frame::{Decoder, End, Kind};
+use enarx_snp::report::Report;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::common;
+use super::deploy::{self, policy, program, run, text, wait_until};
+use super::door::{Door, Fate, Place, Way};
+
+/// Stands in everything that is deployed.
+const MARKER: &str = "MARKER-c41e77";
+
+/// Exit codes of refused evidence, of a Keep that failed, and of hosts that might do better another time.
+const REFUSED: i32 = 3;
+const FAILED: i32 = 70;
+const AGAIN: i32 = 75;
+
+/// A tenant with a policy, and an application with the marker.
+struct Tenant {
+    folder: TempDir,
+    policy: PathBuf,
+}
+
+/// The outcome of a command.
+struct Outcome {
+    code: i32,
+    stdout: String,
+    stderr: String,
+    document: Value,
+}
+
+impl Outcome {
+    /// Asserts that this is the failure, and the exit code.
+    #[track_caller]
+    fn is(&self, code: &str, exit: i32) {
+        let told = format!("{} {}", self.document["code"], self.stderr);
+        assert_eq!(self.document["code"], code, "{told}");
+        assert_eq!(self.code, exit, "{told}");
+        assert_eq!(self.document["exit_code"], exit, "{told}");
+    }
+
+    /// Asserts that the verifier made this check, and that it failed.
+    #[track_caller]
+    fn has(&self, check: &str) {
+        let checks = self.document["refused"][0]["checks"].as_array().unwrap();
+        let found = checks.iter().any(|found| found["name"] == check);
+        assert!(found, "{check}: {checks:?}");
+    }
+}
+
+impl Tenant {
+    /// A tenant whose policy accepts this build's Keeps on the chip of [`Chip`].
+    fn new() -> Self {
+        let root = base16ct::lower::encode_string(&Chip::new().root());
+        let mut new = common::enarx();
+        let new = new.args(["policy", "new", "--simulated", &root]);
+        Self::with(&text(&run(new, b"").stdout))
+    }
+
+    fn with(policy: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy.toml");
+        fs::write(&path, policy).unwrap();
+        fs::write(folder.path().join("token"), TOKEN).unwrap();
+        let module = format!(
+            "(module (memory 1) (data (i32.const 0) \"{MARKER}\") (func (export \"_start\")))"
+        );
+        fs::write(folder.path().join("application.wat"), module).unwrap();
+        Self {
+            folder,
+            policy: path,
+        }
+    }
+
+    /// This policy with another text in it.
+    fn changed(&self, from: &str, to: &str) -> Self {
+        let text = fs::read_to_string(&self.policy).unwrap();
+        assert!(text.contains(from), "{text}");
+        Self::with(&text.replace(from, to))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = common::enarx();
+        command
+            .args(arguments)
+            .env("ENARX_TOKEN_FILE", self.folder.path().join("token"))
+            .env("ENARX_POLICY", &self.policy)
+            .env("ENARX_STORE", "/nonexistent/store")
+            .env("XDG_STATE_HOME", self.folder.path());
+        command
+    }
+
+    fn end(&self, mut command: Command) -> Outcome {
+        let document = self.folder.path().join("document.json");
+        command.arg(format!("--json={}", document.display()));
+        let output = run(&mut command, MARKER.as_bytes());
+        Outcome {
+            code: output.status.code().unwrap(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+            document: serde_json::from_slice(&fs::read(document).unwrap()).unwrap(),
+        }
+    }
+
+    fn deploy(&self, host: &Host, arguments: &[&str]) -> Outcome {
+        let mut command = self.command(&["deploy", "--offline", "--to", &host.to()]);
+        command
+            .args(["--env", &format!("NAME={MARKER}")])
+            .args(arguments)
+            .arg(self.folder.path().join("application.wat"));
+        self.end(command)
+    }
+
+    /// Deploys to a host that must not get anything.
+    #[track_caller]
+    fn refuses(&self, host: &Host) -> Outcome {
+        let outcome = self.deploy(host, &[]);
+        assert_eq!(outcome.stdout, "");
+        assert!(
+            outcome.stderr.contains("nothing was sent"),
+            "{}",
+            outcome.stderr
+        );
+        assert_nothing_was_sent(host);
+        outcome
+    }
+}
+
+/// Asserts that a host has one ATTEST of the session at most, and nothing of the application.
+#[track_caller]
+fn assert_nothing_was_sent(host: &Host) {
+    host.log.read(|record| {
+        for bytes in [&record.bytes, &record.plain, &record.relayed] {
+            let mut windows = bytes.windows(MARKER.len());
+            assert!(!windows.any(|part| part == MARKER.as_bytes()));
+        }
+        for plain in [&record.plain, &record.relayed] {
+            let mut decoder = Decoder::new(End::Tenant);
+            let mut input = &plain[..];
+            let mut kinds = Vec::new();
+            while let Some(frame) = decoder.take(&mut input).unwrap() {
+                kinds.push(frame.kind);
+            }
+            assert!(decoder.is_between_frames());
+            assert!(kinds == [Kind::Attest] || kinds.is_empty(), "{kinds:?}");
+        }
+    });
+}
+
+fn twisted(twist: Twist) -> Alone {
+    Alone::start(async move || Host::with(Program::Echo, twist).await)
+}
+
+fn relaying(relay: Relay) -> Alone {
+    Alone::start(async move || Host::with_relay(relay).await)
+}
+
+fn giving(chip: Chip) -> Alone {
+    Alone::start(async move || Host::giving(chip).await)
+}
+
+/// A host that plays this trick is refused by this name, with this exit code.
+#[track_caller]
+fn refused(host: &Alone, code: &str, exit: i32) {
+    Tenant::new().refuses(host).is(code, exit);
+}
+
+/// Without a trick everything arrives, so that what follows tests the tricks.
+#[test]
+fn a_host_that_keeps_its_word_gets_the_application() {
+    let host = twisted(Twist::None);
+    let outcome = Tenant::new().deploy(&host, &[]);
+    assert_eq!(outcome.code, 7, "{}", outcome.stderr);
+    assert_eq!(outcome.stdout, MARKER);
+    host.log.read(|record| {
+        let has = |bytes: &[u8]| {
+            let mut windows = bytes.windows(MARKER.len());
+            windows.any(|part| part == MARKER.as_bytes())
+        };
+        assert!(has(&record.plain) && !has(&record.bytes));
+    });
+}
+
+#[test]
+fn row_01_another_image_debugging_or_another_policy() {
+    let change = |change: fn(&mut Report)| twisted(Twist::Report(change));
+    refused(
+        &change(|report| report.measurement[0] ^= 1),
+        "guest.measurement",
+        REFUSED,
+    );
+    let debugged = change(|report| report.policy.set(report.policy.get() | DEBUG));
+    refused(&debugged, "guest-policy.debug", REFUSED);
+    // Single socket: no policy of a tenant asks about it, and yet the contract says otherwise.
+    let single = change(|report| report.policy.set(report.policy.get() | 1 << 20));
+    refused(&single, "contract.terms", REFUSED);
+}
+
+#[test]
+fn row_02_another_contract() {
+    let host = twisted(Twist::Report(|report| report.host_data = [1; 32]));
+    refused(&host, "guest.host-data", REFUSED);
+    // The Keep finds it first, and shows nothing.
+    let host = twisted(Twist::OtherContract);
+    refused(&host, "session.truncated", AGAIN);
+    host.log
+        .read(|record| assert_eq!(record.refusals, ["contract.host-data"]));
+}
+
+#[test]
+fn row_03_the_keep_of_another_tenant_or_of_an_earlier_contract() {
+    refused(&relaying(Relay::Foreign), "session.tenant", AGAIN);
+    // Each deployment of the command has a key of its own, so an earlier Keep is another tenant's.
+    let host = relaying(Relay::Earlier);
+    assert_eq!(Tenant::new().deploy(&host, &[]).code, 7);
+    host.log.read(|record| {
+        record.bytes.clear();
+        record.plain.clear();
+    });
+    refused(&host, "session.tenant", AGAIN);
+}
+
+#[test]
+fn row_04_a_man_in_the_middle_with_a_key_of_his_own() {
+    let own = enarx_hostile_host::keep::key();
+    let host = relaying(Relay::Between(own, None));
+    refused(&host, "guest.report-data", REFUSED);
+    host.log.read(|record| assert!(!record.relayed.is_empty()));
+}
+
+#[test]
+fn row_05_a_man_in_the_middle_with_the_keeps_key() {
+    let stolen = enarx_hostile_host::keep::key();
+    let host = Alone::start(async move || {
+        let mut behaviour = Behaviour::new();
+        behaviour.relay = Relay::Between(stolen.clone(), None);
+        Host::start_with_key(behaviour, Chip::new(), Program::Echo, Twist::None, stolen).await
+    });
+    refused(&host, "guest.report-data", REFUSED);
+    host.log.read(|record| assert!(!record.relayed.is_empty()));
+}
+
+#[test]
+fn row_06_evidence_again() {
+    refused(&twisted(Twist::Earlier), "guest.report-data", REFUSED);
+    refused(&twisted(Twist::Sequence), "evidence.sequence", REFUSED);
+}
+
+#[test]
+fn row_07_reports_that_were_made_for_something_else() {
+    // As `enarx run --attest-to` makes it: 64 bytes of another kind.
+    let host = twisted(Twist::Report(|report| report.report_data = [7; 64]));
+    refused(&host, "guest.report-data", REFUSED);
+    // The right 64 bytes, in the report of a guest of another image.
+    let host = twisted(Twist::Report(|report| report.measurement = [7; 48]));
+    refused(&host, "guest.measurement", REFUSED);
+}
+
+#[test]
+fn row_08_a_simulator_or_nothing_in_the_place_of_a_tee() {
+    use enarx_contract::{Backend, Tee};
+    let simulator = Alone::start(async || Host::offering(Tee::Snp, Backend::Snp).await);
+    // The policy names the launches of genuine Keeps, and a simulator's root beside AMD's.
+    let genuine = run(common::enarx().args(["policy", "new", "--snp"]), b"").stdout;
+    let root = base16ct::lower::encode_string(&Chip::new().root());
+    let policy = text(&genuine)
+        .replacen(
+            "\n[snp]",
+            &format!("\ninsecure-simulated-roots = [\"{root}\"]\n[snp]"),
+            1,
+        )
+        .replacen("products = [", "products = [\"milan\", ", 1);
+    Tenant::with(&policy)
+        .refuses(&simulator)
+        .is("chain.root", REFUSED);
+    let plain = Alone::start(async || Host::offering(Tee::None, Backend::Kvm).await);
+    refused(&plain, "host.platform", REFUSED);
+    assert!(!plain.log.asked("POST "));
+    refused(&twisted(Twist::FormatNone), "evidence.format", REFUSED);
+}
+
+#[test]
+fn row_09_old_firmware_revoked_keys_old_lists_and_another_chip() {
+    let old = Alone::start(async || {
+        let chip = Chip::new().with_old_firmware();
+        let behaviour = Behaviour {
+            platforms: vec![chip.offer()],
+            collateral: chip.clone(),
+            ..Behaviour::new()
+        };
+        // The Keep's own check of the contract's floor is played over.
+        Host::start(behaviour, chip, Program::Echo, Twist::Report(|_| {})).await
+    });
+    let mut floor = fs::read_to_string(&Tenant::new().policy).unwrap();
+    floor.push_str("\n[snp.min-tcb.milan]\nmicrocode = 240\n");
+    Tenant::with(&floor)
+        .refuses(&old)
+        .is("tcb.reported", REFUSED);
+    refused(&giving(Chip::new().revoked()), "crl.vek", REFUSED);
+    for (chip, check) in [
+        (Chip::new().stale(), "crl.fresh"),
+        (Chip::new().without_lists(), "crl.present"),
+        (Chip::new().another(), "agreement.chip-id"),
+    ] {
+        let outcome = Tenant::new().refuses(&giving(chip));
+        assert_eq!(outcome.code, REFUSED, "{check}: {}", outcome.stderr);
+        outcome.has(check);
+    }
+}
+
+#[test]
+fn row_10_other_versions_suites_groups_and_keys_of_tls() {
+    for (server, code) in [
+        (Server::Tls12, "session.handshake"),
+        (Server::OtherSuite, "session.handshake"),
+        (Server::OtherGroup, "session.handshake"),
+        (Server::Certificate, "session.handshake"),
+        (Server::NoAlpn, "session.alpn"),
+        (Server::OtherAlpn, "session.alpn"),
+    ] {
+        let outcome = Tenant::new().refuses(&relaying(Relay::Server(server)));
+        assert_eq!(
+            outcome.document["code"], code,
+            "{server:?}: {}",
+            outcome.stderr
+        );
+        assert_eq!(outcome.code, AGAIN, "{server:?}");
+    }
+}
+
+#[test]
+fn row_11_cuts_flipped_bits_other_frames_and_lengths() {
+    refused(&twisted(Twist::Cut(0)), "session.truncated", AGAIN);
+    // In the handshake, and in the record with the evidence.
+    refused(&relaying(Relay::Flip(10)), "session.handshake", AGAIN);
+    refused(&relaying(Relay::Flip(2200)), "session.handshake", AGAIN);
+    refused(&twisted(Twist::Babble), "session.protocol", AGAIN);
+    refused(&twisted(Twist::Length), "session.protocol", AGAIN);
+}
+
+#[test]
+fn row_12_a_relay_that_answers_something_else_or_drips() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/\r\nContent-Length: 0\r\n\r\n",
+    ] {
+        refused(&relaying(Relay::Status(answer)), "relay.protocol", AGAIN);
+    }
+    refused(&relaying(Relay::JunkWith101), "relay.protocol", AGAIN);
+    refused(&relaying(Relay::JunkAfter101), "session.handshake", AGAIN);
+    let host = relaying(Relay::Drip { paused: false });
+    refused(&host, "session.timeout", AGAIN);
+}
+
+/// Deploys to a host and leaves; its name.
+fn detached(tenant: &Tenant, host: &Host) -> String {
+    let outcome = tenant.deploy(host, &["--quiet", "--detach"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    outcome.stdout.trim().to_owned()
+}
+
+/// Attaches to a program whose Keep has this key and plays this trick by now.
+#[track_caller]
+fn attach_refuses(change: fn(&mut Report), bound: Option<[u8; 32]>, other_key: bool, code: &str) {
+    let (tenant, host) = (Tenant::new(), twisted(Twist::None));
+    let name = detached(&tenant, &host);
+    let own = host.log.deployment().unwrap();
+    let key = if other_key {
+        enarx_hostile_host::keep::key()
+    } else {
+        host.key()
+    };
+    let bound = bound.unwrap_or(own);
+    let running = Twist::Running {
+        claimed: own,
+        bound,
+        change,
+    };
+    host.replace(key, running);
+    let outcome = tenant.end(tenant.command(&["attach", "--offline", &name]));
+    outcome.is(code, REFUSED);
+    assert_eq!(outcome.stdout, "");
+    host.log.read(|record| {
+        let attests = record.frames.iter().filter(|kind| **kind == Kind::Attest);
+        assert_eq!(attests.count(), 2, "{:?}", record.frames);
+    });
+}
+
+#[test]
+fn row_13_another_deployment_or_another_keep_on_the_way_back() {
+    // A Keep that is said to run something already.
+    refused(&twisted(Twist::Provisioned), "evidence.state", REFUSED);
+    attach_refuses(|_| {}, Some([1; 32]), false, "guest.report-data");
+    attach_refuses(|_| {}, None, true, "session.continuity");
+}
+
+#[test]
+fn row_14_one_contract_launched_twice() {
+    // The same key, the same deployment, another launch.
+    attach_refuses(
+        |report| report.report_id[0] ^= 1,
+        None,
+        false,
+        "session.continuity",
+    );
+}
+
+#[test]
+fn row_15_reports_that_are_held_back() {
+    refused(&twisted(Twist::Busy), "evidence.busy", AGAIN);
+}
+
+#[test]
+fn row_16_a_clock_that_is_years_off() {
+    super::clocks::a_hosts_clock_that_is_years_off();
+}
+
+/// Real managers and Keeps: what one session sent is sent again to a Keep that waits.
+#[test]
+fn row_17_a_release_replayed_to_a_fresh_keep() {
+    let host = deploy::Host::start(&[]);
+    let policy = policy(host.folder());
+    let door = Door::of(&host);
+    let deployed = |arguments: &Path| {
+        let output = run(host.deploy(&policy).arg(arguments), b"");
+        assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
+    };
+    let application = program("exit.wat");
+    deployed(&application);
+    let recorded = door.sessions().remove(0);
+    door.fates(&[Fate::Hold(Place {
+        way: Way::ToKeep,
+        records: 0,
+        inside: false,
+    })]);
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| deployed(&application));
+        wait_until(|| door.sessions().len() == 2);
+        // Past the held session, to the Keep itself.
+        let mut answers = Vec::new();
+        for entry in fs::read_dir(host.path("state/keeps")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|it| it == "keep") {
+                answers.extend(replayed(&path, &recorded.to_keep));
+            }
+        }
+        assert_eq!(answers.len(), 1, "one Keep lives");
+        // Its handshake came, and an alert: no evidence, which alone is longer.
+        let answer = &answers[0];
+        let evidence = recorded.records.iter().map(|(_, length)| *length).max();
+        assert!(answer.len() > 1000, "{}", answer.len());
+        assert!(answer.len() < 1531 + 300, "{} {evidence:?}", answer.len());
+        // And the Keep is as fresh as before.
+        door.let_go();
+        second.join().unwrap();
+    });
+}
+
+/// Everything that the Keep at this door answers to these bytes; `None` if there is no Keep any more.
+fn replayed(door: &Path, bytes: &[u8]) -> Option<Vec<u8>> {
+    use std::io::{Read, Write};
+    let mut keep = std::os::unix::net::UnixStream::connect(door).ok()?;
+    // It may close the connection before it has taken all.
+    let _ = keep.write_all(bytes);
+    let mut answer = Vec::new();
+    let _ = keep.read_to_end(&mut answer);
+    Some(answer)
+}
+
+#[test]
+fn row_18_receipts_that_are_dropped_or_forged() {
+    for (twist, code, exit) in [
+        (Twist::ReceiptDropped, "session.truncated", FAILED),
+        (Twist::ReceiptSignature, "receipt.signature", FAILED),
+        (Twist::ReceiptStreams, "receipt.streams", FAILED),
+        (Twist::ReceiptReport, "guest.report-data", REFUSED),
+    ] {
+        let host = twisted(twist);
+        let outcome = Tenant::new().deploy(&host, &[]);
+        outcome.is(code, exit);
+        assert!(
+            outcome.stderr.contains("may have run"),
+            "{}",
+            outcome.stderr
+        );
+    }
+}
+
+#[test]
+fn row_19_a_chip_that_is_not_allowed_under_another_name() {
+    let tenant = Tenant::new();
+    let other = "c2".repeat(64);
+    let tenant = tenant.changed(
+        "# allowed-chips = [\"CHIP_ID\"]",
+        &format!("allowed-chips = [\"{other}\"]"),
+    );
+    for name in ["host.example", "another.example"] {
+        let host = Alone::start(async move || {
+            Host::behaving(Behaviour {
+                name,
+                ..Behaviour::new()
+            })
+            .await
+        });
+        let outcome = tenant.refuses(&host);
+        assert_eq!(outcome.code, REFUSED, "{}", outcome.stderr);
+        outcome.has("chip.allowed");
+    }
+}
+
+#[test]
+fn row_20_a_verifier_that_compares_nothing() {
+    let (tenant, host) = (Tenant::new(), twisted(Twist::None));
+    let receipt = tenant.folder.path().join("receipt");
+    let outcome = tenant.deploy(&host, &["--receipt", receipt.to_str().unwrap()]);
+    assert_eq!(outcome.code, 7, "{}", outcome.stderr);
+    // The receipt with a policy that names no image: what it shows was compared with nothing (`evidence.unchecked`).
+    let policy = fs::read_to_string(&tenant.policy).unwrap();
+    let (before, after) = policy.split_once("measurements = [").unwrap();
+    let (_, after) = after.split_once(']').unwrap();
+    let bare = Tenant::with(&format!("{before}{after}"));
+    for (tenant, exit, said) in [
+        (&tenant, 0, "holds: Simulated"),
+        (&bare, REFUSED, "guest.measurement was not checked"),
+    ] {
+        let mut verify = tenant.command(&["receipt", "verify", receipt.to_str().unwrap()]);
+        let output = run(verify.arg("--policy").arg(&tenant.policy), b"");
+        let told = text(&[output.stdout, output.stderr].concat());
+        assert_eq!(output.status.code(), Some(exit), "{told}");
+        assert!(told.contains(said), "{told}");
+    }
+}
+
+#[test]
+fn every_row_of_the_table_has_its_test_and_its_names() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let document = fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let rows = table(&document, "### The hostile host, row by row");
+    let numbers: Vec<_> = rows.iter().map(|row| row[0].clone()).collect();
+    let expected: Vec<_> = (1..=20).map(|number: u32| number.to_string()).collect();
+    assert_eq!(numbers, expected);
+    let own = concat!(include_str!("hostile_host.rs"), include_str!("clocks.rs"));
+    let words = |cell: &str| -> Vec<String> {
+        let parts = cell.split('`').skip(1).step_by(2);
+        parts.map(str::to_owned).collect()
+    };
+    for (row, number) in rows.iter().zip(1..) {
+        let tests = words(&row[3]);
+        let first = tests.first().unwrap();
+        assert!(first.starts_with(&format!("row_{number:02}_")), "{first}");
+        assert!(own.contains(&format!("fn {first}()")), "{first}");
+        // The names of the failures stand in that test.
+        let (_, test) = own.split_once(&format!("fn {first}()")).unwrap();
+        let (test, _) = test.split_once("\n#[test]").unwrap_or((test, ""));
+        for code in words(&row[2]) {
+            // What is said of a real host's clock is compared where that is set.
+            let place = if number == 16 { own } else { test };
+            assert!(place.contains(&format!("\"{code}\"")), "{number}: {code}");
+        }
+    }
+}
