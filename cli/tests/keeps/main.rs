@@ -17,6 +17,7 @@ mod documents;
 mod door;
 mod hostile_host;
 mod jail;
+mod kills;
 mod languages;
 mod memory;
 mod output;

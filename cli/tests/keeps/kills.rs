@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! SIGKILL for manager, Keep process, VMM and tenant's command, in every state of a deployment: no process is left, no Keep
+//! without a contract, no contract that counts for ever, and no success. States are reached by what is seen of them: the
+//! manager's log and API, and the records that pass at the Keep's door, which are held back there.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use enarx_harness::needs;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::common;
+use super::deploy::{
+    Host, children, descendants, is_gone, policy, program, run, text, until_first_output,
+    wait_until,
+};
+use super::door::{Door, Fate, Place, Session, Way};
+
+/// A state of a deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A Keep waits for whoever claims it.
+    Offered,
+    /// It is a tenant's, who has said nothing to it yet.
+    Claimed,
+    /// A Keep of the tenant's own contract runs, and has heard nothing.
+    Launched,
+    /// Its evidence is with the tenant.
+    Attested,
+    /// It has the list of what is to be delivered, and nothing of that.
+    Released,
+    Running,
+    /// Its program runs without its tenant.
+    Detached,
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Victim {
+    Manager,
+    KeepProcess,
+    Vmm,
+    Tenant,
+}
+
+/// The records that a session begins with, as an undisturbed one has them.
+#[derive(Clone, Copy)]
+struct Beginning {
+    /// Records to the Keep before its evidence: the handshake, and ATTEST.
+    asked: usize,
+    /// Records from the Keep, its evidence included.
+    answered: usize,
+}
+
+/// More bytes than the Keep's part of the handshake has in any record, and less than evidence with a report.
+const EVIDENCE: usize = 1500;
+
+impl Beginning {
+    fn of(session: &Session) -> Self {
+        let mut beginning = Self {
+            asked: 0,
+            answered: 0,
+        };
+        for (way, length) in &session.records {
+            match way {
+                Way::ToKeep => beginning.asked += 1,
+                Way::FromKeep => beginning.answered += 1,
+            }
+            if *way == Way::FromKeep && *length > EVIDENCE {
+                return beginning;
+            }
+        }
+        panic!("there is no evidence: {:?}", session.records);
+    }
+}
+
+/// A host, the place before its Keeps, and a tenant.
+struct Stage {
+    host: Host,
+    door: Door,
+    policy: PathBuf,
+    beginning: Beginning,
+}
+
+impl Stage {
+    /// A stage, with so many Keeps that wait.
+    fn new(warm: &str) -> Self {
+        let host = Host::serving(&[], &["--warm", warm]);
+        let policy = policy(host.folder());
+        let door = Door::of(&host);
+        let mut stage = Self {
+            host,
+            door,
+            policy,
+            beginning: Beginning {
+                asked: 0,
+                answered: 0,
+            },
+        };
+        stage.works();
+        stage.beginning = Beginning::of(&stage.door.sessions()[0]);
+        stage
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = common::enarx();
+        command
+            .args(arguments)
+            .env("ENARX_TO", &self.host.to)
+            .env("ENARX_TOKEN_FILE", self.host.path("token"))
+            .env("ENARX_POLICY", &self.policy)
+            .env("XDG_STATE_HOME", self.host.path("tenant"));
+        command
+    }
+
+    /// Deploys, without anything that disturbs it.
+    #[track_caller]
+    fn works(&self) {
+        self.door.fates(&[]);
+        let program = program("exit.wat");
+        let output = run(
+            &mut self.command(&["deploy", program.to_str().unwrap()]),
+            b"",
+        );
+        assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
+    }
+
+    /// The Keeps of the tenant's contracts that the manager says live.
+    fn living(&self) -> Vec<Value> {
+        let list = self.host.ask("GET", "/v1/keeps");
+        let keeps = list["keeps"].as_array().unwrap().iter();
+        keeps
+            .filter(|keep| keep["state"] != "ended")
+            .cloned()
+            .collect()
+    }
+
+    /// Waits until the manager's log says this more often than before.
+    #[track_caller]
+    fn wait_for_log(&self, words: &str, before: usize) {
+        wait_until(|| self.host.log().matches(words).count() > before);
+    }
+
+    fn said(&self, words: &str) -> usize {
+        self.host.log().matches(words).count()
+    }
+
+    fn begin(&self, arguments: &[&str]) -> Child {
+        let program = program("delivered.wat");
+        let mut command = self.command(arguments);
+        command
+            .arg(program)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    /// Brings a deployment into this state; the tenant's command, if there is one.
+    fn reach(&self, state: State) -> Option<Child> {
+        let hold = |records| {
+            Fate::Hold(Place {
+                way: Way::ToKeep,
+                records,
+                inside: false,
+            })
+        };
+        let Beginning { asked, answered } = self.beginning;
+        let sessions = self.door.sessions().len();
+        let held = |records, way, seen| {
+            self.door.fates(&[hold(records)]);
+            let child = self.begin(&["deploy"]);
+            wait_until(|| self.door.sessions().len() > sessions);
+            self.door.wait_for(way, seen);
+            Some(child)
+        };
+        match state {
+            State::Offered => {
+                wait_until(|| {
+                    let ready = self.host.ask("GET", "/v1/offer")["ready"].clone();
+                    ready.as_array().is_some_and(|ready| !ready.is_empty())
+                });
+                None
+            }
+            State::Claimed => {
+                self.reach(State::Offered);
+                let claims = self.said("a Keep was claimed");
+                let child = held(0, Way::ToKeep, 0);
+                self.wait_for_log("a Keep was claimed", claims);
+                child
+            }
+            State::Launched => held(0, Way::ToKeep, 0),
+            State::Attested => held(asked, Way::FromKeep, answered),
+            State::Released => held(asked + 1, Way::ToKeep, asked + 1),
+            State::Running => {
+                let program = program("delivered.wat");
+                Some(until_first_output(self.command(&["deploy"]).arg(program)))
+            }
+            State::Detached => {
+                let child = self.begin(&["deploy", "--quiet", "--detach"]);
+                let output = child.wait_with_output().unwrap();
+                assert!(output.status.success(), "{}", text(&output.stderr));
+                let name = text(&output.stdout);
+                fs::write(self.host.path("name"), name.trim()).unwrap();
+                None
+            }
+            State::Ended => {
+                self.works();
+                wait_until(|| self.host.keeps().is_empty());
+                None
+            }
+        }
+    }
+
+    /// Attaches to what was detached.
+    fn attach(&self) -> Command {
+        let name = fs::read_to_string(self.host.path("name")).unwrap();
+        self.command(&["attach", "--quiet", &name])
+    }
+
+    /// Kills `victim` in `state`, and looks at what is left.
+    fn play(&mut self, state: State, victim: Victim) {
+        let what = format!("{victim:?} killed: {state:?}");
+        let (warm, records) = (self.host.keeps(), self.said("a Keep has ended"));
+        let mut tenant = self.reach(state);
+        let keeps = self.host.keeps();
+        let keep = match state {
+            State::Ended => None,
+            State::Offered | State::Claimed => keeps.first().copied(),
+            _ => keeps.iter().find(|keep| !warm.contains(keep)).copied(),
+        };
+        let family = match victim {
+            Victim::Manager => descendants(self.host.manager()),
+            _ => keep
+                .into_iter()
+                .flat_map(|keep| [vec![keep], descendants(keep)].concat())
+                .collect(),
+        };
+        assert!(
+            family.len() >= 2 || state == State::Ended,
+            "{what}: {family:?}"
+        );
+        match victim {
+            Victim::Manager => {
+                self.host.kill();
+                for process in &family {
+                    wait_until(|| is_gone(*process));
+                }
+                self.host.restart();
+            }
+            Victim::KeepProcess => kill(keep.unwrap()),
+            Victim::Vmm => kill(vmm(keep.unwrap())),
+            Victim::Tenant => {
+                if state == State::Detached {
+                    tenant = Some(until_first_output(&mut self.attach()));
+                }
+                let mut tenant = tenant.take().unwrap();
+                tenant.kill().unwrap();
+                tenant.wait().unwrap();
+                self.left_by_its_tenant(state, &family, &what);
+            }
+        }
+        for process in &family {
+            wait_until(|| is_gone(*process));
+        }
+        // Whoever sits at the other end learns that it is no success.
+        if let Some(tenant) = tenant {
+            let output = tenant.wait_with_output().unwrap();
+            let stderr = text(&output.stderr);
+            let code = output.status.code().unwrap();
+            assert!([70, 75].contains(&code), "{what}: {code}: {stderr}");
+        }
+        // Nothing counts any more: all contracts of the tenant have ended, and say why.
+        wait_until(|| self.living().is_empty());
+        if state == State::Detached && victim != Victim::Tenant {
+            let output = run(&mut self.attach(), b"");
+            let stderr = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(70), "{what}: {stderr}");
+            assert!(stderr.contains("its Keep ended"), "{what}: {stderr}");
+        }
+        let list = self.host.ask("GET", "/v1/keeps");
+        let last = &list["keeps"][0];
+        if state != State::Offered {
+            let reason = last["reason"].as_str().unwrap();
+            let expected = match (victim, state) {
+                (_, State::Ended) | (Victim::Tenant, State::Detached) => "done",
+                (Victim::Manager, _) => "manager-lost",
+                (Victim::Tenant, _) => "deleted",
+                (Victim::KeepProcess, _) => "keep.died",
+                (Victim::Vmm, _) => "the process that serves the Keep was killed",
+            };
+            assert!(reason.starts_with(expected), "{what}: {reason}");
+        } else if victim != Victim::Manager {
+            self.wait_for_log("a Keep has ended", records);
+        }
+    }
+
+    /// The Keep of a tenant whose command was killed: it is the contract's still, and ends by the tenant's word.
+    fn left_by_its_tenant(&self, state: State, family: &[u32], what: &str) {
+        let living = self.living();
+        assert_eq!(living.len(), 1, "{what}: {living:?}");
+        assert!(family.iter().all(|process| !is_gone(*process)), "{what}");
+        if state == State::Detached {
+            // It goes on, and the next command has all that it has said and will say.
+            let mut child = self
+                .attach()
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            child.stdin.take().unwrap().write_all(b"late").unwrap();
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(
+                output.status.code(),
+                Some(7),
+                "{what}: {}",
+                text(&output.stderr)
+            );
+            let stdout = text(&output.stdout);
+            assert!(stdout.starts_with("delivered.wat"), "{what}: {stdout}");
+            assert!(stdout.ends_with("late"), "{what}: {stdout}");
+            return;
+        }
+        let id = living[0]["id"].as_str().unwrap();
+        self.host.ask("DELETE", &format!("/v1/keeps/{id}?grace=0"));
+    }
+}
+
+fn kill(process: u32) {
+    let process = Pid::from_raw(process.try_into().unwrap()).unwrap();
+    kill_process(process, Signal::KILL).unwrap();
+}
+
+/// The process that serves the virtual machine: what the Keep's process starts, alone.
+fn vmm(keep: u32) -> u32 {
+    let children = children(keep);
+    assert_eq!(children.len(), 1, "{children:?}");
+    children[0]
+}
+
+/// Plays these states with every victim that there is in them.
+fn play(warm: &str, states: &[State]) {
+    let mut stage = Stage::new(warm);
+    for state in states {
+        let victims = [
+            Victim::Tenant,
+            Victim::KeepProcess,
+            Victim::Vmm,
+            Victim::Manager,
+        ];
+        for victim in victims {
+            let is_there = match state {
+                State::Offered => victim != Victim::Tenant,
+                State::Ended => victim == Victim::Manager,
+                _ => true,
+            };
+            if is_there {
+                stage.play(*state, victim);
+            }
+        }
+    }
+    // There is room for the next.
+    stage.works();
+}
+
+/// Asks for what [`Host::ask`] needs, in the thread of the test.
+fn needs_python() {
+    if let Err(error) = Command::new("python3").arg("--version").output() {
+        needs::lacking("PROGRAMS", &format!("python3: {error}"));
+    }
+}
+
+#[test]
+fn whoever_is_killed_in_whatever_state_nothing_is_left_and_nothing_is_success() {
+    needs::kvm();
+    needs_python();
+    thread::scope(|scope| {
+        let all = [
+            ("1", &[State::Offered, State::Claimed][..]),
+            ("0", &[State::Launched, State::Attested, State::Released]),
+            ("0", &[State::Running, State::Detached, State::Ended]),
+        ];
+        for (warm, states) in all {
+            scope.spawn(move || play(warm, states));
+        }
+    });
+}
+
+/// Nobody ends a Keep whose tenant's command was killed: its contract does.
+#[test]
+#[ignore = "it waits for the times of contracts, more than two minutes"]
+fn a_keep_whose_tenant_was_killed_ends_by_itself() {
+    needs_python();
+    let stage = Stage::new("0");
+    for state in [State::Running, State::Launched, State::Released] {
+        let mut tenant = stage.reach(state).unwrap();
+        tenant.kill().unwrap();
+        tenant.wait().unwrap();
+    }
+    stage.door.let_go();
+    assert_eq!(stage.living().len(), 3);
+    // 60 seconds without a session, and 120 without an application.
+    let begun = Instant::now();
+    while !stage.living().is_empty() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(180),
+            "{:?}",
+            stage.living()
+        );
+        thread::sleep(Duration::from_secs(1));
+    }
+    wait_until(|| stage.host.keeps().is_empty());
+    stage.works();
+}
