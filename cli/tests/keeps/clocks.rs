@@ -191,3 +191,23 @@ fn a_clock_that_is_set_lets_nothing_live_longer_and_changes_no_receipt() {
             .all(|keep| keep["state"] == "ended")
     });
 }
+
+/// A contract has one Keep for ever, so a machine that comes up in the wrong year must not forget those that it has had.
+#[test]
+fn a_start_by_a_wrong_clock_forgets_no_contract() {
+    let clock = Clock::new();
+    let mut host = clock.host();
+    let policy = policy(host.folder());
+    assert_eq!(deploy(&host, &policy).status.code(), Some(7));
+    wait_until(|| host.keeps().is_empty());
+    let keeps = |host: &Host| host.ask("GET", "/v1/keeps")["keeps"].clone();
+    let before = keeps(&host);
+    assert_eq!(before.as_array().unwrap().len(), 1);
+    for years in [YEARS, 0, -YEARS, 0] {
+        host.kill();
+        clock.set(years);
+        host.restart();
+        assert_eq!(keeps(&host), before, "{years}");
+    }
+    assert_eq!(deploy(&host, &policy).status.code(), Some(7));
+}

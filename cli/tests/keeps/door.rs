@@ -220,7 +220,7 @@ impl Pump {
     fn run(&mut self) {
         let mut waiting = Vec::new();
         let mut passed = 0;
-        let mut chunk = [0; 32 << 10];
+        let mut chunk = vec![0; 32 << 10];
         loop {
             match self.fate {
                 Fate::Cut(place) if place.way == self.way && passed == place.records => {

@@ -437,7 +437,7 @@ impl Guest {
         let contract = room.keep.contract();
         (contract.terms().platform.tee != enarx_contract::Tee::None).then(|| {
             self.chip.report(report_data, room.launched, |report| {
-                measure(report, contract)
+                measure(report, contract);
             })
         })
     }
