@@ -171,19 +171,19 @@ fn a_clock_that_is_set_lets_nothing_live_longer_and_changes_no_receipt() {
 
     // A time limit is counted by clocks that never go back.
     let begun = Instant::now();
-    let mut limited = command(&["deploy", "--timeout", "4s"]);
+    let mut limited = command(&["deploy", "--timeout", "15s"]);
     let mut child = until_first_output(limited.arg(&delivered));
     of_host.set(-YEARS);
     of_tenant.set(YEARS);
     // Its standard input stays open, until it is told to stop.
     let stdin = child.stdin.take();
-    wait_until(|| begun.elapsed() > Duration::from_secs(3));
+    wait_until(|| begun.elapsed() > Duration::from_secs(14));
     of_tenant.set(0);
     let output = child.wait_with_output().unwrap();
     drop(stdin);
     assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
     let took = begun.elapsed().as_secs();
-    assert!((4..30).contains(&took), "{took}");
+    assert!((15..45).contains(&took), "{took}");
     wait_until(|| host.keeps().is_empty());
     let is_ended = |keep: &Value| keep["state"] == "ended";
     assert!(keeps().as_array().unwrap().iter().all(is_ended));

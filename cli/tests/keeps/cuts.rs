@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
 
@@ -40,16 +41,21 @@ struct Outcome {
 }
 
 impl Case<'_> {
-    fn run(&self, arguments: &[&str], stdin: &[u8]) -> Outcome {
-        let document = self.tenant.join("document.json");
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = common::enarx();
         command
             .args(arguments)
-            .arg(format!("--json={}", document.display()))
             .env("ENARX_TO", &self.host.to)
             .env("ENARX_TOKEN_FILE", self.host.path("token"))
             .env("ENARX_POLICY", self.policy)
             .env("XDG_STATE_HOME", &self.tenant);
+        command
+    }
+
+    fn run(&self, arguments: &[&str], stdin: &[u8]) -> Outcome {
+        let document = self.tenant.join("document.json");
+        let mut command = self.command(arguments);
+        command.arg(format!("--json={}", document.display()));
         let output = run(&mut command, stdin);
         Outcome {
             code: output.status.code().unwrap(),
@@ -137,6 +143,9 @@ fn cut(case: &Case<'_>, door: &Door, place: Place) -> bool {
             first.stdout.is_empty() && second.stdout.is_empty(),
             "{told}"
         );
+        // It would wait for two minutes.
+        let mut end = case.command(&["keeps", "end", ticket]);
+        assert!(end.status().unwrap().success(), "{told}");
         return false;
     }
     assert!(rest.starts_with(&second.stdout), "{told}");
