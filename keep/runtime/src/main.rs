@@ -125,6 +125,7 @@ fn run_for_tenant(
         Surroundings {
             streams: Standard::Session(Arc::new(session.clone())),
             files: delivered.files,
+            secrets: delivered.secrets,
         },
         timings,
     );

@@ -8,6 +8,7 @@ use enarx_configuration::Configuration;
 use enarx_contract::{Contract, Wanted};
 use enarx_session::Refusal;
 use enarx_session::deployment::{self, Deployment, Part};
+use enarx_wasi::context::Secrets;
 use zeroize::Zeroizing;
 
 /// Folder of the secrets that are files, relative to the root.
@@ -18,10 +19,12 @@ const SECRETS: &str = "run/secrets";
 pub struct Delivered {
     /// The application.
     pub application: Vec<u8>,
-    /// Its configuration, with the secrets among its variables.
+    /// Its configuration.
     pub configuration: Configuration,
-    /// Files, the secrets among them: paths relative to the root, and contents.
+    /// Files: paths relative to the root, and contents.
     pub files: Vec<(String, Vec<u8>)>,
+    /// Secrets; they are wiped with this.
+    pub secrets: Secrets,
 }
 
 /// The parts of a delivery, as far as they have come.
@@ -145,22 +148,25 @@ impl Delivery {
         // Timings are the session's to tell.
         configuration.timings = false;
         let paths = self.deployment.files.into_iter().map(|file| file.path);
-        let mut files: Vec<(String, Vec<u8>)> = paths.zip(self.files).collect();
+        let mut secrets = Secrets::default();
         for (secret, value) in self.deployment.secrets.into_iter().zip(self.secrets) {
             match secret.delivery {
                 deployment::Delivery::File => {
-                    files.push((format!("{SECRETS}/{}", secret.name), value.to_vec()));
+                    let path = format!("{SECRETS}/{}", secret.name);
+                    secrets.files.push((path, value));
                 }
                 deployment::Delivery::Env => {
-                    let text = String::from_utf8_lossy(&value).into_owned();
-                    configuration.env.push((secret.name, text));
+                    // It was checked when it was complete.
+                    let text = std::str::from_utf8(&value).ok()?.to_owned();
+                    secrets.variables.push((secret.name, Zeroizing::new(text)));
                 }
             }
         }
         Some(Delivered {
             application: self.application,
             configuration,
-            files,
+            files: paths.zip(self.files).collect(),
+            secrets,
         })
     }
 }

@@ -12,10 +12,11 @@ use crate::clock::Clocks;
 use crate::error::{Errno, Result};
 use crate::fs::host::HostFileSystem;
 use crate::fs::memory::MemoryFileSystem;
-use crate::fs::{Descriptor, FileSystem, OpenOptions, SharedFileSystem};
+use crate::fs::{Descriptor, SharedFileSystem};
 use crate::port::Port;
 use crate::random::Random;
 use crate::stream::{Input, Output, Standard};
+use zeroize::Zeroizing;
 
 /// A directory that is open when the program starts.
 #[derive(Clone)]
@@ -26,13 +27,26 @@ pub struct Preopen {
     pub guest_path: String,
 }
 
+/// Secrets for a program. Their memory is wiped when they are dropped. A program that is given them has copies: variables in
+/// its environment, for as long as it runs, and files in the private file system.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    /// Variables, by name.
+    pub variables: Vec<(String, Zeroizing<String>)>,
+    /// Files: paths relative to the root of the private file system, and contents.
+    pub files: Vec<(String, Zeroizing<Vec<u8>>)>,
+}
+
 /// A program's surroundings beyond its configuration. By default the host's streams and no files.
 #[derive(Clone, Default)]
 pub struct Surroundings {
     /// The other end of the standard streams.
     pub streams: Standard,
-    /// Files in the private file system at the start: paths relative to its root, and contents.
+    /// Files in the private file system, which the program can read and not change: paths relative to its root, and
+    /// contents.
     pub files: Vec<(String, Vec<u8>)>,
+    /// Secrets: variables, which count more than those of the configuration, and files as those above.
+    pub secrets: Secrets,
 }
 
 /// Everything a program is given.
@@ -77,22 +91,38 @@ impl Context {
     ) -> Result<Self> {
         let clocks = Clocks::new(port.clone());
         let mut environment: Vec<(String, String)> = Vec::new();
-        for (name, value) in &configuration.env {
+        let Surroundings {
+            streams,
+            files,
+            secrets,
+        } = surroundings;
+        let plain = configuration.env.iter().map(|(name, value)| (name, value));
+        let secret = secrets.variables.iter();
+        let secret = secret.map(|(name, value)| (name, &**value));
+        for (name, value) in plain.chain(secret) {
             match environment.iter_mut().find(|(other, _)| other == name) {
                 Some(entry) => entry.1.clone_from(value),
                 None => environment.push((name.clone(), value.clone())),
             }
         }
+        let delivered = files
+            .iter()
+            .map(|(path, contents)| (path.as_str(), contents.as_slice()));
+        let secret = secrets
+            .files
+            .iter()
+            .map(|(path, contents)| (path.as_str(), contents.as_slice()));
+        let delivered: Vec<_> = delivered.chain(secret).collect();
         Ok(Self {
             port: port.clone(),
             arguments: configuration.args.clone(),
             environment,
-            preopens: preopens(port, configuration, &clocks, budget, surroundings.files)?,
+            preopens: preopens(port, configuration, &clocks, budget, &delivered)?,
             clocks,
             random: Random::default(),
-            stdin: surroundings.streams.stdin(port),
-            stdout: surroundings.streams.stdout(port),
-            stderr: surroundings.streams.stderr(port),
+            stdin: streams.stdin(port),
+            stdout: streams.stdout(port),
+            stderr: streams.stderr(port),
             terminals: configuration.terminals,
             network: configuration.network.clone(),
             budget: budget.clone(),
@@ -106,13 +136,13 @@ fn preopens(
     configuration: &Configuration,
     clocks: &Clocks,
     budget: &Budget,
-    files: Vec<(String, Vec<u8>)>,
+    files: &[(&str, &[u8])],
 ) -> Result<Vec<Preopen>> {
     if configuration.directories.is_empty() {
         let mut memory = MemoryFileSystem::new(clocks.clone(), budget.clone());
         let root = memory.root();
         for (path, contents) in files {
-            place(&mut memory, &path, &contents)?;
+            memory.deliver(path, contents)?;
         }
         let file_system: SharedFileSystem = Arc::new(Mutex::new(memory));
         return Ok(vec![Preopen {
@@ -137,28 +167,4 @@ fn preopens(
             guest_path: directory.guest_path.clone(),
         })
         .collect())
-}
-
-/// Puts a file into the private file system, with the directories on its path.
-fn place(memory: &mut MemoryFileSystem, path: &str, contents: &[u8]) -> Result<()> {
-    let root = memory.root();
-    for (end, _) in path.match_indices('/') {
-        match memory.create_directory(root, path.get(..end).unwrap_or_default()) {
-            Ok(()) | Err(Errno::Exists) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let options = OpenOptions {
-        write: true,
-        create: true,
-        exclusive: true,
-        ..OpenOptions::default()
-    };
-    let (node, _) = memory.open(root, path, options)?;
-    let mut written = 0;
-    while let Some(rest) = contents.get(written..).filter(|rest| !rest.is_empty()) {
-        written += memory.write_at(node, written as u64, rest)?;
-    }
-    memory.close(node);
-    Ok(())
 }

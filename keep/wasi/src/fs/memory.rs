@@ -3,6 +3,9 @@
 //! The private file system: files and directories in the memory of the Keep, seen by nobody else
 //! and gone with it.
 //!
+//! Files that were delivered with the program stay as they are, as do the names that lead to them; around them everything can
+//! be changed.
+//!
 //! Files are sparse: only chunks that were written take memory. Paths never lead above the
 //! directory they start from.
 
@@ -83,6 +86,9 @@ struct Inode {
     links: u64,
     /// Descriptors that hold it.
     opens: u64,
+    /// It was delivered, or is a directory on the way to what was: its name stays, and the content of a file. The answer
+    /// to whoever wants to change it is that of a directory that Wasmtime opens read-only.
+    delivered: bool,
     accessed: Time,
     modified: Time,
     changed: Time,
@@ -151,6 +157,7 @@ impl MemoryFileSystem {
                 },
                 links: 2,
                 opens: 1,
+                delivered: false,
                 accessed: Time::default(),
                 modified: Time::default(),
                 changed: Time::default(),
@@ -163,6 +170,44 @@ impl MemoryFileSystem {
     /// The root directory, held by the caller.
     pub fn root(&self) -> Node {
         ROOT
+    }
+
+    /// Puts a file at this path, with the directories on the way to it; none of them can be changed from then on.
+    ///
+    /// # Errors
+    /// [`Errno::NoSpace`]; those of a path that is none, or was delivered before.
+    pub fn deliver(&mut self, path: &str, contents: &[u8]) -> Result<()> {
+        for (end, _) in path.match_indices('/') {
+            let directory = path.get(..end).unwrap_or_default();
+            match self.create_directory(ROOT, directory) {
+                Ok(()) | Err(Errno::Exists) => {}
+                Err(error) => return Err(error),
+            }
+            let number = self.lookup(ROOT, directory, false)?;
+            self.inode_mut(number)?.delivered = true;
+        }
+        let options = OpenOptions {
+            write: true,
+            create: true,
+            exclusive: true,
+            ..OpenOptions::default()
+        };
+        let (node, _) = self.open(ROOT, path, options)?;
+        let mut written = 0;
+        while let Some(rest) = contents.get(written..).filter(|rest| !rest.is_empty()) {
+            written += self.write_at(node, written as u64, rest)?;
+        }
+        self.inode_mut(node)?.delivered = true;
+        self.close(node);
+        Ok(())
+    }
+
+    /// Refuses to change what was delivered.
+    fn changeable(&self, number: u64) -> Result<()> {
+        if self.inode(number)?.delivered {
+            return Err(Errno::NotPermitted);
+        }
+        Ok(())
     }
 
     fn now(&self) -> Time {
@@ -395,6 +440,7 @@ impl MemoryFileSystem {
                 body,
                 links: if is_directory { 2 } else { 1 },
                 opens: 0,
+                delivered: false,
                 accessed: now,
                 modified: now,
                 changed: now,
@@ -451,6 +497,7 @@ impl MemoryFileSystem {
         accessed: TimeChange,
         modified: TimeChange,
     ) -> Result<()> {
+        self.changeable(number)?;
         self.settle_root(number)?;
         let now = self.now();
         let inode = self.inode_mut(number)?;
@@ -503,6 +550,7 @@ impl MemoryFileSystem {
 
     /// Writes within one file; the caller has checked that the end is representable.
     fn write(&mut self, node: Node, offset: u64, bytes: &[u8]) -> Result<usize> {
+        self.changeable(node)?;
         let end = offset
             .checked_add(bytes.len() as u64)
             .filter(|end| i64::try_from(*end).is_ok())
@@ -658,6 +706,9 @@ impl FileSystem for MemoryFileSystem {
             }
             _ => {}
         }
+        if options.write || options.truncate {
+            self.changeable(number)?;
+        }
         if options.truncate && kind == Kind::File {
             self.set_size(number, 0)?;
         }
@@ -728,6 +779,7 @@ impl FileSystem for MemoryFileSystem {
         if i64::try_from(size).is_err() {
             return Err(Errno::Invalid);
         }
+        self.changeable(node)?;
         let now = self.now();
         let Body::File { size: old, chunks } = &mut self.inode_mut(node)?.body else {
             return Err(Errno::Invalid);
@@ -799,6 +851,7 @@ impl FileSystem for MemoryFileSystem {
         if !self.entries(number)?.is_empty() {
             return Err(Errno::NotEmpty);
         }
+        self.changeable(number)?;
         self.remove_name(parent.directory, name)?;
         let now = self.now();
         let inode = self.inode_mut(parent.directory)?;
@@ -819,6 +872,7 @@ impl FileSystem for MemoryFileSystem {
         if parent.slash {
             return Err(Errno::NotDirectory);
         }
+        self.changeable(number)?;
         self.remove_name(parent.directory, name)?;
         let now = self.now();
         self.touch(parent.directory, now)?;
@@ -857,7 +911,9 @@ impl FileSystem for MemoryFileSystem {
         if self.inode(new_parent)?.links == 0 {
             return Err(Errno::NoEntry);
         }
+        self.changeable(number)?;
         if let Some(target) = found {
+            self.changeable(target)?;
             if target == number {
                 return Ok(());
             }
@@ -903,6 +959,7 @@ impl FileSystem for MemoryFileSystem {
         if self.is_directory(number)? {
             return Err(Errno::NotPermitted);
         }
+        self.changeable(number)?;
         if self.inode(to.directory)?.links == 0 {
             return Err(Errno::NoEntry);
         }
