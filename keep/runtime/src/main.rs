@@ -100,7 +100,7 @@ fn run_for_tenant(
         &contract,
         ground.vcpus(),
         platform::memory(),
-        Box::new(ground.clone()),
+        Arc::new(ground.clone()),
     )?;
     timings.phase("door");
     let ground: Arc<dyn Ground> = Arc::new(ground);

@@ -8,7 +8,8 @@
 //! here they meet the sallyport.
 //!
 //! Whichever thread waits for something of the session drives it: a call that waits, of the application or of the thread
-//! in [`Session::serve`], looks at every connection first. So nobody has to be woken by name.
+//! in [`Session::serve`], looks at every connection first. So nobody has to be woken by name. Reports are asked for by a thread
+//! of their own: hosts throttle them, and the application's output and its tenant's wishes go on meanwhile.
 #![forbid(unsafe_code)]
 
 mod delivery;

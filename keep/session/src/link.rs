@@ -2,21 +2,29 @@
 
 //! One connection through the door: bytes of the sallyport, TLS, frames. Its peer may be anybody.
 
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
 use enarx_contract::Contract;
 use enarx_sallyport::{Call, Handle};
 use enarx_session::keep::{Connection, Event, Fault, Keep};
 use enarx_session::{Moment, Refusal, time};
 use enarx_wasi::port::{MAX_TRANSFER, Operation, Port};
+use zeroize::Zeroize;
 
 use crate::delivery::{Delivered, Delivery};
-use crate::session::{Attester, ReportError};
+use crate::session::{Asker, Attester, Report, ReportError, Wish};
 
 /// The duties of a Keep towards whoever is connected, apart from the frames themselves.
 pub struct Duties {
     /// The contract, by which deliveries are judged.
     pub contract: Contract,
+    /// The ground, for its memory.
+    pub attester: Arc<dyn Attester>,
     /// The way to the secure processor.
-    pub attester: Box<dyn Attester>,
+    pub wishes: Sender<Wish>,
+    /// Wishes without an answer. There is at most one of each connection, and one of the receipt.
+    pub open: usize,
     /// The delivery that is on its way.
     pub delivery: Option<Delivery>,
     /// A delivery that is complete, until somebody takes it.
@@ -37,6 +45,16 @@ enum Reaction {
 }
 
 impl Duties {
+    /// Has a report made.
+    pub fn wish(&mut self, asker: Asker, data: [u8; 64]) {
+        // The other end lives as long as the session.
+        if self.wishes.send(Wish { asker, data }).is_ok() {
+            self.open += 1;
+        } else {
+            self.fault = Some(Fault::Report);
+        }
+    }
+
     fn handle(&mut self, event: &Event<'_>) -> Reaction {
         let result = match event {
             Event::Attest(data) => return Reaction::Attest(*data),
@@ -68,6 +86,7 @@ impl Duties {
 
 /// A connection.
 pub struct Link {
+    number: u64,
     handle: Handle,
     tls: enarx_tls::Connection,
     /// `None` until the handshake is complete.
@@ -81,9 +100,10 @@ pub struct Link {
 }
 
 impl Link {
-    /// A connection that was just accepted.
-    pub fn new(handle: Handle, tls: enarx_tls::Connection, now: Moment) -> Self {
+    /// A connection that was just accepted, with a number that no other has.
+    pub fn new(number: u64, handle: Handle, tls: enarx_tls::Connection, now: Moment) -> Self {
         Self {
+            number,
             handle,
             tls,
             session: None,
@@ -93,6 +113,11 @@ impl Link {
             closing: false,
             over: false,
         }
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// True if nothing more happens on it.
@@ -191,12 +216,10 @@ impl Link {
             }
             let mut plaintext = std::mem::take(&mut duties.scratch);
             let count = self.tls.read(&mut plaintext);
-            self.hear(
-                plaintext.get(..count).unwrap_or_default(),
-                keep,
-                duties,
-                now,
-            );
+            let heard = plaintext.get_mut(..count).unwrap_or_default();
+            self.hear(heard, keep, duties, now);
+            // Secrets may be among it.
+            heard.zeroize();
             duties.scratch = plaintext;
             if count == 0 && input.len() == before {
                 return;
@@ -221,16 +244,24 @@ impl Link {
                     duties.delivery = None;
                     session.refuse(keep, refusal, now);
                 }
-                Reaction::Attest(data) => match duties.attester.report(&data) {
-                    Ok(report) => {
-                        if let Err(fault) = session.evidence(keep, report.as_deref()) {
-                            duties.fault = Some(fault);
-                        }
-                    }
-                    Err(ReportError::Busy) => session.refuse(keep, Refusal::Busy, now),
-                    Err(ReportError::Failed) => duties.fault = Some(Fault::Report),
-                },
+                Reaction::Attest(data) => duties.wish(Asker::Link(self.number), data),
             }
+        }
+    }
+
+    /// Gives the peer the evidence that it asked for, or tells it why there is none.
+    pub fn attest(&mut self, report: Report, keep: &mut Keep, duties: &mut Duties, now: Moment) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        match report {
+            Ok(report) => {
+                if let Err(fault) = session.evidence(keep, report.as_deref(), now) {
+                    duties.fault = Some(fault);
+                }
+            }
+            Err(ReportError::Busy) => session.refuse(keep, Refusal::Busy, now),
+            Err(ReportError::Failed) => duties.fault = Some(Fault::Report),
         }
     }
 

@@ -2,15 +2,17 @@
 
 //! All connections of a Keep, and the threads that drive them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use enarx_contract::{Contract, ContractError, Own, Tenant};
 use enarx_sallyport::{Call, Handle};
-use enarx_session::Moment;
 use enarx_session::document::{Exit, ExitKind, MAX_TIMINGS, Started, Timing};
 use enarx_session::keep::{Fault, Keep, Order, Output};
+use enarx_session::{Moment, time};
 use enarx_tls::{Key, TlsError};
 use enarx_wasi::error::Errno;
 use enarx_wasi::port::{MAX_TRANSFER, Operation, Port};
@@ -68,19 +70,51 @@ pub enum SessionError {
     #[error("the host gave the Keep no door for its tenant")]
     NoDoor,
     /// Nobody delivered an application in time.
-    #[error("nobody delivered an application within {0} seconds, as the contract says")]
+    #[error(
+        "nobody delivered an application within {0} seconds, as the contract says (keep.unclaimed)"
+    )]
     Unclaimed(u32),
+    /// The tenant had evidence of this Keep, and released nothing to it.
+    #[error(
+        "no application was released within {} seconds of this Keep's evidence (keep.unreleased): deploy again",
+        time::RELEASE / 1000
+    )]
+    Unreleased,
+    /// The thread that asks for reports could not be started.
+    #[error("the thread that asks for reports could not be started: {0}")]
+    Thread(std::io::ErrorKind),
     /// The Keep is not what its contract says, or its secure processor gives no true report.
     #[error("{0}")]
     Fault(Fault),
 }
 
+/// Whoever is to have a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// The connection of this number.
+    Link(u64),
+    /// The receipt.
+    Receipt,
+}
+
+/// A wish for a report. Its thread asks the secure processor, which may take seconds and does not hold up anybody else.
+pub struct Wish {
+    /// Whoever is to have it.
+    pub asker: Asker,
+    /// REPORT_DATA.
+    pub data: [u8; 64],
+}
+
 struct State {
     keep: Keep,
     key: Key,
+    /// Of the next connection.
+    number: u64,
     accepting: Option<Operation>,
     links: Vec<Link>,
     duties: Duties,
+    /// The bytes of the receipt that wait for its report.
+    sealing: Option<Vec<u8>>,
     /// When everything was done.
     finished: Option<Moment>,
     over: Option<Result<(), SessionError>>,
@@ -104,7 +138,7 @@ impl Session {
         contract: &[u8],
         vcpus: u32,
         memory: u64,
-        attester: Box<dyn Attester>,
+        attester: Arc<dyn Attester>,
     ) -> Result<Self, SessionError> {
         let contract = Contract::decode(contract)?;
         let own = Own {
@@ -115,28 +149,43 @@ impl Session {
             memory,
         };
         let key = Key::generate()?;
+        let (wishes, to_be_done) = channel();
         let state = State {
             keep: Keep::new(contract.clone(), key.public(), own, Moment(0)),
             key,
+            number: 0,
             accepting: None,
             links: Vec::new(),
             duties: Duties {
                 contract,
-                attester,
+                attester: Arc::clone(&attester),
+                wishes,
+                open: 0,
                 delivery: None,
                 delivered: None,
                 fault: None,
                 scratch: vec![0; MAX_TRANSFER],
                 incoming: vec![0; MAX_TRANSFER],
             },
+            sealing: None,
             finished: None,
             over: None,
         };
-        Ok(Self {
+        let session = Self {
             port: port.clone(),
             origin: Instant::now(),
             state: Arc::new(Mutex::new(state)),
-        })
+        };
+        let reporter = Reporter {
+            port: port.clone(),
+            origin: session.origin,
+            state: Arc::downgrade(&session.state),
+        };
+        thread::Builder::new()
+            .name("reports".to_owned())
+            .spawn(move || reporter.run(&*attester, &to_be_done))
+            .map_err(|error| SessionError::Thread(error.kind()))?;
+        Ok(session)
     }
 
     /// True if the contract names no tenant, so that the Keep may have been started before anybody asked for it.
@@ -235,7 +284,7 @@ impl State {
         } else if self.keep.is_finished() {
             let since = *self.finished.get_or_insert(now);
             if self.links.is_empty() || now >= since.after(LAST_WORDS) {
-                self.over = Some(self.outcome());
+                self.over = Some(self.outcome(now));
             }
         }
     }
@@ -253,15 +302,18 @@ impl State {
                 };
                 self.end(Exit { kind, code }, now);
             }
-            Some(Order::End) => self.over = Some(self.outcome()),
+            Some(Order::End) => self.over = Some(self.outcome(now)),
             Some(Order::Stop) | None => {}
         }
     }
 
     /// The end of a Keep with nothing left to do.
-    fn outcome(&self) -> Result<(), SessionError> {
+    fn outcome(&self, now: Moment) -> Result<(), SessionError> {
         if self.keep.has_run() {
             return Ok(());
+        }
+        if self.keep.is_release_overdue(now) {
+            return Err(SessionError::Unreleased);
         }
         let times = &self.keep.contract().terms().times;
         Err(SessionError::Unclaimed(times.unprovisioned_seconds))
@@ -299,24 +351,49 @@ impl State {
             None
         };
         match tls {
-            Some(tls) => self.links.push(Link::new(handle, tls, now)),
+            Some(tls) => {
+                self.number = self.number.wrapping_add(1);
+                self.links.push(Link::new(self.number, handle, tls, now));
+            }
             None => port.post(&Call::Close { handle }),
         }
         true
     }
 
-    /// Ends the application's run, once, and makes its receipt.
+    /// Ends the application's run, once, and has its receipt made.
     fn end(&mut self, exit: Exit, now: Moment) {
         // It was stopped before it ended by itself: that end counts.
         let Ok(sealing) = self.keep.exited(exit, now) else {
             return;
         };
+        self.sealing = Some(sealing.signing_input);
+        self.duties.wish(Asker::Receipt, sealing.report_data);
+    }
+
+    /// Takes the answer to a wish.
+    fn answer(&mut self, asker: Asker, report: Report, now: Moment) {
+        self.duties.open = self.duties.open.saturating_sub(1);
+        match asker {
+            Asker::Receipt => self.seal(report),
+            Asker::Link(number) => {
+                // It may be gone.
+                if let Some(link) = self.links.iter_mut().find(|link| link.number() == number) {
+                    link.attest(report, &mut self.keep, &mut self.duties, now);
+                }
+            }
+        }
+    }
+
+    /// Completes the receipt.
+    fn seal(&mut self, report: Report) {
+        let Some(signing_input) = self.sealing.take() else {
+            return;
+        };
         // A receipt without a report says so; it is the tenant's to judge.
-        let report = self.duties.attester.report(&sealing.report_data);
         let report = report.ok().flatten();
         let sealed = self
             .key
-            .sign(&sealing.signing_input)
+            .sign(&signing_input)
             .map_err(SessionError::from)
             .and_then(|signature| {
                 self.keep
@@ -335,12 +412,46 @@ impl State {
         }
         let links = self.links.iter().map(Link::deadline);
         let last = self.finished.map(|since| since.after(LAST_WORDS));
-        let earliest = links.chain(self.keep.deadline()).chain(last).min()?;
+        // An answer without anything to send, such as a fault, wakes nobody.
+        let answered = (self.duties.open > 0).then(|| now.after(AGAIN));
+        let own = self.keep.deadline().into_iter().chain(last).chain(answered);
+        let earliest = links.chain(own).min()?;
         Some(if earliest > now {
             earliest
         } else {
             now.after(AGAIN)
         })
+    }
+}
+
+/// The secure processor's answer.
+pub type Report = Result<Option<Vec<u8>>, ReportError>;
+
+/// The thread that asks the secure processor, one report after the other, for as long as there is a session.
+struct Reporter {
+    port: Port,
+    origin: Instant,
+    state: Weak<Mutex<State>>,
+}
+
+impl Reporter {
+    fn run(&self, attester: &dyn Attester, wishes: &Receiver<Wish>) {
+        // Its other end is the session's.
+        while let Ok(Wish { asker, data }) = wishes.recv() {
+            let report = attester.report(&data);
+            let Some(state) = self.state.upgrade() else {
+                return;
+            };
+            let session = Session {
+                port: self.port.clone(),
+                origin: self.origin,
+                state,
+            };
+            let now = session.now();
+            session.lock().answer(asker, report, now);
+            // What is sent by this wakes whoever waits for the session.
+            drop(session.drive());
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,30 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Processor {
     contract: Contract,
     busy: AtomicBool,
+    /// It is held while a report is made.
+    at_work: Mutex<()>,
+    /// Reports that were asked for.
+    asked: AtomicU32,
+}
+
+impl Processor {
+    fn new(contract: &Contract) -> Arc<Self> {
+        Arc::new(Self {
+            contract: contract.clone(),
+            busy: AtomicBool::new(false),
+            at_work: Mutex::new(()),
+            asked: AtomicU32::new(0),
+        })
+    }
+
+    /// Waits until it has been asked for so many reports.
+    fn await_asked(&self, count: u32) {
+        let start = Instant::now();
+        while self.asked.load(Ordering::SeqCst) < count {
+            assert!(start.elapsed() < PATIENCE, "nobody asks for a report");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
 }
 
 /// A Keep's way to the processor.
@@ -40,6 +64,8 @@ struct Ground(Arc<Processor>);
 
 impl Attester for Ground {
     fn report(&self, data: &[u8; 64]) -> Result<Option<Vec<u8>>, ReportError> {
+        self.0.asked.fetch_add(1, Ordering::SeqCst);
+        let _turn = self.0.at_work.lock().unwrap();
         if self.0.busy.load(Ordering::Relaxed) {
             return Err(ReportError::Busy);
         }
@@ -64,8 +90,6 @@ struct Keep {
 fn contract(key: &PublicKey, change: impl FnOnce(&mut Terms)) -> Contract {
     let mut terms = fixture::terms(Tenant::Named(*key));
     change(&mut terms);
-        self.0.asked.fetch_add(1, Ordering::SeqCst);
-        let _turn = self.0.at_work.lock().unwrap();
     Contract::new(terms).unwrap()
 }
 
@@ -79,17 +103,14 @@ impl Keep {
         let door = UnixListener::bind(&path).unwrap();
         door.set_nonblocking(true).unwrap();
         let door: OwnedFd = door.into();
-        let processor = Arc::new(Processor {
-            contract: contract.clone(),
-            busy: AtomicBool::new(false),
-        });
+        let processor = Processor::new(&contract);
         let (attester, bytes) = (Ground(Arc::clone(&processor)), contract.bytes().to_vec());
         let thread = thread::spawn(move || {
             let (port, _host) = InProcess::start(World {
                 door: Some(door),
                 ..World::default()
             });
-            let session = Session::open(&port, &bytes, 2, MEMORY, Box::new(attester))?;
+            let session = Session::open(&port, &bytes, 2, MEMORY, Arc::new(attester))?;
             let delivered = session.receive()?;
             let serving = session.clone();
             let server = thread::spawn(move || serving.serve());
@@ -248,94 +269,147 @@ impl Attested {
         self.session.release(deployment, now).unwrap();
     }
 
+    /// Begins to move the streams.
+    fn start(self, values: &Values) -> Running<'_> {
+        Running {
+            wire: self.wire,
+            session: self.session,
+            values,
+            stdin: Vec::new(),
+            stdin_ends: false,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+            exit: None,
+            receipt: false,
+            phases: Vec::new(),
+        }
+    }
+
     /// Goes on until `until` says so of the outputs, or the Keep has said goodbye.
     fn run(
-        mut self,
+        self,
         values: &Values,
-        mut stdin: &[u8],
+        stdin: &[u8],
         until: impl Fn(&[u8]) -> bool,
     ) -> Result<Result<Seen, Streams>, Refusal> {
-        let (mut stdout, mut stderr, mut exit) = (Vec::new(), Vec::new(), None);
-        let mut phases = Vec::new();
-        let mut left = false;
-        loop {
-            let now = self.wire.now();
-            while let Some((part, offset, room)) = self.session.wanted(now) {
-                let value = &values[index(part, values)];
-                let offset = usize::try_from(offset).unwrap();
-                let piece = &value[offset..value.len().min(offset + room)];
-                if piece.is_empty() || self.session.supply(piece, now)? == 0 {
-                    break;
-                }
+        let mut running = self.start(values);
+        running.feed(stdin);
+        running.stdin_ends = true;
+        while running.step()? {
+            if until(&running.stdout) {
+                return Ok(Err(running.session.into_streams()));
             }
-            let count = self.session.stdin(stdin, now);
-            stdin = &stdin[count..];
-            if stdin.is_empty() {
-                self.session.end_stdin();
-            }
-            loop {
-                let bytes = self.session.outgoing(now)?;
-                let count = self.wire.send(bytes);
-                if count == 0 {
-                    break;
-                }
-                self.session.sent(count);
-            }
-            let open = self.wire.turn();
-            let plaintext = std::mem::take(&mut self.wire.plaintext);
-            let mut input = &plaintext[..];
-            let now = self.wire.now();
-            while let Some(event) = self.session.receive(&mut input, now)? {
-                let consumed = match event {
-                    Event::Output(output, bytes) => {
-                        match output {
-                            Output::Stdout => stdout.extend_from_slice(bytes),
-                            Output::Stderr => stderr.extend_from_slice(bytes),
-                        }
-                        Some((output, bytes.len()))
-                    }
-                    Event::Started(started) => {
-                        phases = started
-                            .timings
-                            .iter()
-                            .map(|it| it.phase.as_str().to_owned())
-                            .collect();
-                        None
-                    }
-                    Event::Exit(found) => {
-                        exit = Some(found);
-                        None
-                    }
-                    Event::Receipt(_) => {
-                        left = true;
-                        None
-                    }
-                    _ => None,
-                };
-                if let Some((output, count)) = consumed {
-                    self.session.consumed(output, count);
-                }
-            }
-            if left {
-                self.session.bye();
-            }
-            if until(&stdout) {
-                return Ok(Err(self.session.into_streams()));
-            }
-            if !open {
+        }
+        running.end().map(Ok)
+    }
+}
+
+/// A session whose streams are moved.
+struct Running<'a> {
+    wire: Wire,
+    session: tenant::Session<Released>,
+    values: &'a Values,
+    /// Standard input that has not been taken.
+    stdin: Vec<u8>,
+    stdin_ends: bool,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    exit: Option<Exit>,
+    receipt: bool,
+    phases: Vec<String>,
+}
+
+impl Running<'_> {
+    fn feed(&mut self, stdin: &[u8]) {
+        self.stdin.extend_from_slice(stdin);
+    }
+
+    /// Goes on until something is so.
+    #[track_caller]
+    fn until(&mut self, so: impl Fn(&Self) -> bool) {
+        while !so(self) {
+            assert!(self.step().unwrap(), "the Keep has closed");
+        }
+    }
+
+    /// Goes on to the goodbye.
+    fn end(mut self) -> Result<Seen, Refusal> {
+        while self.step()? {}
+        match self.session.finish()? {
+            Outcome::Complete(receipt) => Ok(Seen {
+                stdout: self.stdout,
+                stderr: self.stderr,
+                exit: self.exit.unwrap(),
+                receipt: *receipt,
+                phases: self.phases,
+            }),
+            Outcome::Detached => panic!("nobody has left"),
+        }
+    }
+
+    /// Moves what there is; false once the Keep has closed.
+    fn step(&mut self) -> Result<bool, Refusal> {
+        let now = self.wire.now();
+        while let Some((part, offset, room)) = self.session.wanted(now) {
+            let value = &self.values[index(part, self.values)];
+            let offset = usize::try_from(offset).unwrap();
+            let piece = &value[offset..value.len().min(offset + room)];
+            if piece.is_empty() || self.session.supply(piece, now)? == 0 {
                 break;
             }
         }
-        match self.session.finish()? {
-            Outcome::Complete(receipt) => Ok(Ok(Seen {
-                stdout,
-                stderr,
-                exit: exit.unwrap(),
-                receipt: *receipt,
-                phases,
-            })),
-            Outcome::Detached => panic!("nobody has left"),
+        let count = self.session.stdin(&self.stdin, now);
+        self.stdin.drain(..count);
+        if self.stdin.is_empty() && self.stdin_ends {
+            self.session.end_stdin();
         }
+        loop {
+            let bytes = self.session.outgoing(now)?;
+            let count = self.wire.send(bytes);
+            if count == 0 {
+                break;
+            }
+            self.session.sent(count);
+        }
+        let open = self.wire.turn();
+        let plaintext = std::mem::take(&mut self.wire.plaintext);
+        let mut input = &plaintext[..];
+        let now = self.wire.now();
+        while let Some(event) = self.session.receive(&mut input, now)? {
+            let consumed = match event {
+                Event::Output(output, bytes) => {
+                    match output {
+                        Output::Stdout => self.stdout.extend_from_slice(bytes),
+                        Output::Stderr => self.stderr.extend_from_slice(bytes),
+                    }
+                    Some((output, bytes.len()))
+                }
+                Event::Started(started) => {
+                    self.phases = started
+                        .timings
+                        .iter()
+                        .map(|it| it.phase.as_str().to_owned())
+                        .collect();
+                    None
+                }
+                Event::Exit(found) => {
+                    self.exit = Some(found);
+                    None
+                }
+                Event::Receipt(_) => {
+                    self.receipt = true;
+                    None
+                }
+                _ => None,
+            };
+            if let Some((output, count)) = consumed {
+                self.session.consumed(output, count);
+            }
+        }
+        if self.receipt {
+            self.session.bye();
+        }
+        Ok(open)
     }
 }
 
@@ -562,6 +636,40 @@ fn a_throttled_secure_processor_is_busy_and_not_broken() {
 }
 
 #[test]
+fn output_and_stop_go_on_while_the_secure_processor_works() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |_| ());
+    // It writes what it reads, and ends at the end of its standard input.
+    let keep = Keep::start(contract.clone(), shout);
+    let (deployment, values) = fixture::deployment(&contract, b"program");
+    let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
+    session.release(&deployment);
+    let mut run = session.start(&values);
+    run.feed(b"before");
+    run.until(|run| run.stdout == b"BEFORE");
+    let digest = sha256(&deployment.encode().unwrap());
+    thread::scope(|scope| {
+        let processor = Arc::clone(&keep.processor);
+        let turn = processor.at_work.lock().unwrap();
+        // Somebody attests the Keep anew, and waits.
+        let second = scope.spawn(|| attest(&keep, &key, Wanted::Running(digest)).map(drop));
+        processor.await_asked(2);
+        run.feed(b" during");
+        run.until(|run| run.stdout == b"BEFORE DURING");
+        // The receipt needs a report, too; the output and the end of the program do not.
+        run.session.stop(10_000).unwrap();
+        run.until(|run| run.exit == Some(Exit { code: 7, ..SUCCESS }));
+        assert_eq!(run.stderr, b"13 bytes\n");
+        assert!(!run.receipt && !second.is_finished());
+        drop(turn);
+        second.join().unwrap().unwrap();
+    });
+    let seen = run.end().unwrap();
+    assert!(seen.receipt.report.is_some());
+    keep.join().unwrap();
+}
+
+#[test]
 fn a_keep_that_is_not_what_its_contract_says_ends_and_shows_nothing() {
     let key = Key::generate().unwrap();
     let own = contract(&key.public(), |terms| terms.resources.memory = 2 * MEMORY);
@@ -584,12 +692,7 @@ fn a_keep_that_is_not_what_its_contract_says_ends_and_shows_nothing() {
 fn a_contract_that_is_none_and_a_missing_door_are_refused() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |_| ());
-    let attester = || {
-        Box::new(Ground(Arc::new(Processor {
-            contract: contract.clone(),
-            busy: AtomicBool::new(false),
-        })))
-    };
+    let attester = || Arc::new(Ground(Processor::new(&contract)));
     let (port, _host) = InProcess::start(World::default());
     let refused = Session::open(&port, b"{}", 2, MEMORY, attester()).map(drop);
     assert!(matches!(refused, Err(SessionError::Contract(_))));

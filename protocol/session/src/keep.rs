@@ -125,6 +125,9 @@ pub struct Keep {
     evidence_count: u64,
     /// The connection that delivers an application.
     delivering: Option<u64>,
+    /// Since when a tenant has known what this Keep is, and not released anything: its first evidence, or the end of a
+    /// delivery that was cut.
+    awaited: Option<Moment>,
     run: Option<Run>,
     finished: bool,
 }
@@ -257,6 +260,7 @@ impl Keep {
             report_id: None,
             evidence_count: 0,
             delivering: None,
+            awaited: None,
             run: None,
             finished: false,
         }
@@ -340,6 +344,7 @@ impl Keep {
     fn leave(&mut self, id: u64, now: Moment) {
         if self.delivering == Some(id) {
             self.delivering = None;
+            self.awaited = Some(now);
         }
         if let Some(run) = &mut self.run
             && run.attached == Some(id)
@@ -352,6 +357,17 @@ impl Keep {
     /// True if the tenant has everything, or will never fetch it: the Keep may end.
     pub fn is_finished(&self) -> bool {
         self.finished
+    }
+
+    /// True if the tenant that has had its evidence took [`time::RELEASE`] and released no application.
+    pub fn is_release_overdue(&self, now: Moment) -> bool {
+        self.run.is_none() && self.release_end().is_some_and(|end| now >= end)
+    }
+
+    /// When the tenant that has had its evidence is to have released an application; `None` while one is on its way.
+    fn release_end(&self) -> Option<Moment> {
+        let awaited = self.awaited.filter(|_| self.delivering.is_none())?;
+        Some(awaited.after(time::RELEASE))
     }
 
     /// Returns the order that is due now. The caller asks at each [`Self::deadline`].
@@ -389,6 +405,7 @@ impl Keep {
         let times = &self.contract.terms().times;
         let Some(run) = &self.run else {
             let end = self.created.after_seconds(times.unprovisioned_seconds);
+            let end = end.min(self.release_end().unwrap_or(end));
             return self.delivering.is_none().then_some(end);
         };
         let seconds = run.deployment.detached.seconds;
@@ -649,7 +666,12 @@ impl Connection {
     ///
     /// # Errors
     /// [`Fault`]: the Keep has to end.
-    pub fn evidence(&mut self, keep: &mut Keep, report: Option<&[u8]>) -> Result<(), Fault> {
+    pub fn evidence(
+        &mut self,
+        keep: &mut Keep,
+        report: Option<&[u8]>,
+        now: Moment,
+    ) -> Result<(), Fault> {
         let asked = self.inner.asked.take().ok_or(Fault::Unasked)?;
         let parsed = match report {
             Some(bytes) => Some(Report::parse(bytes).map_err(|_| Fault::Report)?),
@@ -664,6 +686,7 @@ impl Connection {
             keep.report_id = Some(parsed.report_id);
         }
         keep.evidence_count += 1;
+        keep.awaited.get_or_insert(now);
         if self.inner.closing {
             return Ok(());
         }

@@ -73,6 +73,9 @@ pub mod time {
     pub const ATTEST: u64 = 10_000;
     /// From ATTEST to EVIDENCE: hosts throttle reports.
     pub const EVIDENCE: u64 = 45_000;
+    /// From a Keep's first evidence to RELEASE, and from a delivery that was cut to the next: time enough for a tenant to
+    /// judge and to come back, and little of what the contract lets an unused Keep wait.
+    pub const RELEASE: u64 = 600_000;
     /// Silence after which an end says that it is there.
     pub const KEEP_ALIVE: u64 = 30_000;
     /// Silence after which the other end counts as gone.

@@ -488,7 +488,7 @@ pub fn hostile_tenants(script: &[u8]) {
             if choice & 0x80 == 0 {
                 let report = fixture::report_bytes(&contract, data, 1);
                 connection
-                    .evidence(&mut keep, Some(&report))
+                    .evidence(&mut keep, Some(&report), now)
                     .expect("the right report");
             } else {
                 connection.refuse(&mut keep, Refusal::Busy, now);

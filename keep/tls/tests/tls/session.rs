@@ -78,7 +78,7 @@ impl KeepSide {
             };
             let report = fixture::report_bytes(self.keep.contract(), report_data, 1);
             self.session
-                .evidence(&mut self.keep, Some(&report))
+                .evidence(&mut self.keep, Some(&report), NOW)
                 .expect("a Keep of this contract");
         }
         let mut all = Vec::new();

@@ -398,7 +398,7 @@ fn a_keep_ends_rather_than_attest_for_another_contract() {
         };
         let mut report = fixture::report(contract, data, 1);
         change(&mut report);
-        let result = connection.evidence(&mut keep, Some(report.as_bytes()));
+        let result = connection.evidence(&mut keep, Some(report.as_bytes()), Moment(0));
         assert!(result.is_ok() != connection.outgoing(&mut keep, Moment(0)).is_empty());
         result
     };

@@ -148,7 +148,7 @@ impl Search {
             if let Some(data) = report_data.take() {
                 let report = fixture::report_bytes(&self.contract, data, 1);
                 line.at_keep
-                    .evidence(&mut state.keep, Some(&report))
+                    .evidence(&mut state.keep, Some(&report), NOW)
                     .expect("the right report");
             }
         }

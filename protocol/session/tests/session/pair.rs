@@ -74,7 +74,7 @@ impl KeepSide {
                 let report = contract.terms().image.is_some();
                 let report = report.then(|| fixture::report_bytes(&contract, data, 1));
                 connection
-                    .evidence(&mut self.keep, report.as_deref())
+                    .evidence(&mut self.keep, report.as_deref(), self.now)
                     .expect("a Keep of this contract");
             }
         }

@@ -3,10 +3,11 @@
 //! Whole sessions between honest ends, over connections that are cut.
 
 use crate::pair::{KeepSide, TenantSide, judged, pump, reattach, running};
+use enarx_contract::{Contract, Tenant};
 use enarx_session::binding::State;
 use enarx_session::deployment::WhenFull;
 use enarx_session::document::ExitKind;
-use enarx_session::keep::{Order, Output};
+use enarx_session::keep::{Connection, Order, Output};
 use enarx_session::receipt::{Claims, Receipt};
 use enarx_session::tenant::{Outcome, Streams, Wanted};
 use enarx_session::{Moment, Refusal, WINDOW, time};
@@ -337,7 +338,7 @@ fn the_last_to_attach_has_the_streams() {
 
 fn drain_refusal(
     side: &mut KeepSide,
-    connection: &mut enarx_session::keep::Connection,
+    connection: &mut Connection,
     tenant: &mut TenantSide,
 ) -> Result<(), Refusal> {
     let bytes = connection.outgoing(&mut side.keep, side.now).to_vec();
@@ -455,6 +456,50 @@ fn a_keep_that_nobody_wants_ends() {
     assert_eq!(side.keep.tick(Moment(60_000)), Some(Order::End));
     assert!(side.keep.is_finished());
     assert_eq!(side.connect(TENANT, 1).err(), Some(Refusal::Full));
+}
+
+/// A Keep that may wait a day for its application, and the tenant that has had its evidence at 7 s.
+fn claimed() -> (KeepSide, Connection, TenantSide) {
+    let mut terms = fixture::terms(Tenant::Open);
+    terms.times.unprovisioned_seconds = 86_400;
+    let mut side = KeepSide::new(Contract::new(terms).unwrap());
+    side.now = Moment(7_000);
+    let (connection, tenant) = judged(&mut side, TENANT, 1, Wanted::Fresh, None).unwrap();
+    (side, connection, tenant)
+}
+
+#[test]
+fn a_keep_whose_tenant_has_lost_the_way_to_it_ends_long_before_its_contract_says() {
+    let (mut side, connection, _) = claimed();
+    side.keep.disconnect(connection, side.now);
+    let end = side.now.after(time::RELEASE);
+    assert_eq!(side.keep.deadline(), Some(end));
+    // Further evidence is no reason to wait longer.
+    side.now = Moment(300_000);
+    let (connection, _) = judged(&mut side, TENANT, 2, Wanted::Fresh, None).unwrap();
+    assert_eq!(side.keep.tick(Moment(end.0 - 1)), None);
+    assert!(!side.keep.is_release_overdue(Moment(end.0 - 1)));
+    assert_eq!(side.keep.tick(end), Some(Order::End));
+    assert!(side.keep.is_release_overdue(end));
+    drop(connection);
+}
+
+#[test]
+fn a_delivery_takes_its_time_and_is_waited_for_again_when_it_is_cut() {
+    let (mut side, mut connection, mut tenant) = claimed();
+    let contract = side.keep.contract().clone();
+    let (deployment, values) = fixture::deployment(&contract, b"application");
+    tenant.release(&deployment, values);
+    let first = tenant.serve(&[]).unwrap();
+    // As far as the deployment itself, which is announced and not complete.
+    side.serve(&mut connection, &first[..200]).unwrap();
+    assert_eq!(side.keep.deadline(), None);
+    side.now = side.now.after(2 * time::RELEASE);
+    assert_eq!(side.keep.tick(side.now), None);
+    side.keep.disconnect(connection, side.now);
+    let end = side.now.after(time::RELEASE);
+    assert_eq!(side.keep.deadline(), Some(end));
+    assert_eq!(side.keep.tick(end), Some(Order::End));
 }
 
 #[test]

@@ -185,6 +185,7 @@ fn the_tables_of_times_and_limits_are_the_constants() {
         named(&[
             ("ATTEST", time::ATTEST),
             ("EVIDENCE", time::EVIDENCE),
+            ("RELEASE", time::RELEASE),
             ("KEEP_ALIVE", time::KEEP_ALIVE),
             ("DEAD", time::DEAD),
             ("BETWEEN_REPORTS", time::BETWEEN_REPORTS),
