@@ -14,3 +14,4 @@ mod refusals;
 mod session;
 #[cfg(feature = "web")]
 mod web;
+mod wycheproof;
