@@ -4,6 +4,7 @@
 //! parser and what is said of a wrong name cannot differ.
 
 use std::fmt::Write;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -71,7 +72,7 @@ enum SimulatedName {
     Debug,
     /// y: the vendor has revoked the key that signs
     Revoked,
-    /// DURATION: let no report through for so long (or forever)
+    /// DURATION: let no report through for so long (or forever) from the launch on, or from FROM on: FROM..TO
     Busy,
     /// DIR: where its keys are [default: ~/.local/state/enarx/simulated]
     State,
@@ -90,8 +91,8 @@ pub enum SimulatedOption {
     Debug(bool),
     /// True if the key that signs is revoked.
     Revoked(bool),
-    /// How long no report is let through; [`Duration::MAX`] is for ever.
-    Busy(Duration),
+    /// When no report is let through, from the launch on; to [`Duration::MAX`] is for ever.
+    Busy(Range<Duration>),
     /// Where the keys are.
     State(PathBuf),
 }
@@ -141,11 +142,27 @@ pub fn simulated(text: &str) -> Result<SimulatedOption, String> {
         }
         SimulatedName::Debug => SimulatedOption::Debug(switch(value)?),
         SimulatedName::Revoked => SimulatedOption::Revoked(switch(value)?),
-        SimulatedName::Busy if value == "forever" => SimulatedOption::Busy(Duration::MAX),
-        SimulatedName::Busy => SimulatedOption::Busy(values::duration(value)?),
+        SimulatedName::Busy => SimulatedOption::Busy(busy(value)?),
         SimulatedName::State if value.is_empty() => return Err("name a folder".to_owned()),
         SimulatedName::State => SimulatedOption::State(value.into()),
     })
+}
+
+/// `TIME`, `forever`, or either after `TIME..`.
+fn busy(value: &str) -> Result<Range<Duration>, String> {
+    let (from, to) = match value.split_once("..") {
+        Some((from, to)) => (values::duration(from)?, to),
+        None => (Duration::ZERO, value),
+    };
+    let to = match to {
+        "forever" => Duration::MAX,
+        time => values::duration(time)?,
+    };
+    if from < to {
+        Ok(from..to)
+    } else {
+        Err("the end is before the beginning: write FROM..TO".to_owned())
+    }
 }
 
 fn switch(value: &str) -> Result<bool, String> {
@@ -247,14 +264,15 @@ mod tests {
         );
         assert_eq!(simulated("debug=y"), Ok(SimulatedOption::Debug(true)));
         assert_eq!(simulated("revoked=y"), Ok(SimulatedOption::Revoked(true)));
-        assert_eq!(
-            simulated("busy=3s"),
-            Ok(SimulatedOption::Busy(Duration::from_secs(3)))
-        );
-        assert_eq!(
-            simulated("busy=forever"),
-            Ok(SimulatedOption::Busy(Duration::MAX))
-        );
+        let (three, seven) = (Duration::from_secs(3), Duration::from_secs(7));
+        for (text, times) in [
+            ("busy=3s", Duration::ZERO..three),
+            ("busy=forever", Duration::ZERO..Duration::MAX),
+            ("busy=3s..7s", three..seven),
+            ("busy=3s..forever", three..Duration::MAX),
+        ] {
+            assert_eq!(simulated(text), Ok(SimulatedOption::Busy(times)));
+        }
         for (error, words) in [
             (wasm("fuel=3").unwrap_err(), "use max-memory-size, "),
             (wasm("max-memory-size").unwrap_err(), "64M"),
@@ -266,6 +284,7 @@ mod tests {
             (wasi("threads").unwrap_err(), "inherit-network"),
             (simulated("tcb=00").unwrap_err(), "16 hexadecimal digits"),
             (simulated("state=").unwrap_err(), "name a folder"),
+            (simulated("busy=7s..3s").unwrap_err(), "FROM..TO"),
             (simulated("colour=red").unwrap_err(), "generation, key"),
         ] {
             assert!(error.contains(words), "{words}: {error}");

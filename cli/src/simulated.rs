@@ -22,7 +22,7 @@ pub fn machine(options: &[SimulatedOption]) -> Result<Simulated, Failure> {
     let mut tcb = None;
     let mut debug = false;
     let mut revoked = false;
-    let mut busy = Duration::ZERO;
+    let mut busy = Duration::ZERO..Duration::ZERO;
     let mut folder = None;
     for option in options {
         match option {
@@ -31,7 +31,7 @@ pub fn machine(options: &[SimulatedOption]) -> Result<Simulated, Failure> {
             SimulatedOption::Tcb(version) => tcb = Some(*version),
             SimulatedOption::Debug(on) => debug = *on,
             SimulatedOption::Revoked(on) => revoked = *on,
-            SimulatedOption::Busy(time) => busy = *time,
+            SimulatedOption::Busy(times) => busy = times.clone(),
             SimulatedOption::State(path) => folder = Some(path.clone()),
         }
     }

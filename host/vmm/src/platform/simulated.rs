@@ -61,9 +61,9 @@ pub struct Simulated {
     pub settings: enarx_simulator::Settings,
     /// Launch with the debug bit in the guest policy.
     pub debug: bool,
-    /// How long after its launch the host carries no message of the Keep to the firmware, as one that throttles reports:
-    /// [`Duration::MAX`] is for ever.
-    pub busy: Duration,
+    /// When after its launch the host carries no message of the Keep to the firmware, as one that throttles reports:
+    /// to [`Duration::MAX`] is for ever.
+    pub busy: Range<Duration>,
     /// Attacks that the VMM carries out while serving the Keep. Tests only.
     pub attack: Option<Arc<dyn Attack>>,
 }
@@ -103,7 +103,7 @@ struct Guest {
     measured: BTreeMap<u32, Box<Vmsa>>,
     quirks: u64,
     launched: Instant,
-    busy: Duration,
+    busy: Range<Duration>,
     attack: Option<Arc<dyn Attack>>,
     limits: Limits,
 }
@@ -320,7 +320,7 @@ impl Platform for Guest {
             UnhandledExit::WriteMsr(MSR_GHCB, value) => {
                 let windows = Windows(&self.memory);
                 if let Some(ghcb) = message(value, &windows)
-                    && (self.launched.elapsed() < self.busy
+                    && (self.busy.contains(&self.launched.elapsed())
                         || self
                             .attack
                             .as_ref()
@@ -434,7 +434,7 @@ pub(crate) fn launch(
         states: Mutex::new(states),
         quirks: if pvm { QUIRK_SYSCALL } else { 0 },
         launched: Instant::now(),
-        busy: simulated.busy,
+        busy: simulated.busy.clone(),
         attack: simulated.attack.clone(),
         limits,
     };

@@ -159,7 +159,7 @@ pub fn machine() -> Simulated {
         folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join("simulated-machine"),
         settings: Settings::new(&MILAN),
         debug: false,
-        busy: Duration::ZERO,
+        busy: Duration::ZERO..Duration::ZERO,
         attack: None,
     }
 }
