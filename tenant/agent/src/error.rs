@@ -23,6 +23,35 @@ const UNAUTHORIZED: u16 = 401;
 /// How the names of everything that happens to sessions begin.
 const OF_SESSION: &str = "session.";
 
+/// The chance of another try after a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chance {
+    /// The same again, with the same Keep: it passes by itself.
+    SameKeep,
+    /// Another deployment: this Keep is lost, or somebody has taken over the session with it.
+    AnotherKeep,
+    /// The same would happen.
+    None,
+}
+
+/// The chance after a fault with this name, whoever gave it: this end of a session, the Keep or the manager.
+fn of_code(name: &str) -> Chance {
+    /// Names after which a session with the same Keep may go well: it was cut, or there was no room or no report yet.
+    const PASSING: [&str; 4] = [
+        "session.truncated",
+        "session.timeout",
+        "session.full",
+        "evidence.busy",
+    ];
+    if PASSING.contains(&name) {
+        Chance::SameKeep
+    } else if name.starts_with(OF_SESSION) || name == code::CAPACITY {
+        Chance::AnotherKeep
+    } else {
+        Chance::None
+    }
+}
+
 /// The fault of one host, or on the way to it.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
@@ -122,37 +151,32 @@ impl Fault {
         }
     }
 
+    /// The chance of another try.
+    fn chance(&self) -> Chance {
+        match self {
+            Self::Unreachable(_) | Self::Timeout(_) | Self::OuterTls(_) | Self::Relay(_) => {
+                Chance::SameKeep
+            }
+            Self::Manager { status, .. } if *status >= 500 || *status == TOO_MANY_REQUESTS => {
+                Chance::SameKeep
+            }
+            Self::Manager { code, .. } => of_code(code.as_str()),
+            Self::KeepEnded(_) => Chance::AnotherKeep,
+            Self::Tls(error) => of_code(error.code()),
+            Self::Session(refusal) => of_code(refusal.code()),
+            _ => Chance::None,
+        }
+    }
+
     /// True if a connection was cut or not made, and another may be: the Keep's state is not to blame.
     pub(crate) fn is_cut(&self) -> bool {
-        match self {
-            Self::Unreachable(_) | Self::Timeout(_) | Self::OuterTls(_) | Self::Relay(_) => true,
-            Self::Manager { status, .. } => *status >= 500 || *status == TOO_MANY_REQUESTS,
-            Self::Session(refusal) => match refusal {
-                Refusal::Truncated | Refusal::Timeout(_) => true,
-                // These pass by themselves; a newer session, for one, does not.
-                Refusal::Peer(refused) => [Refusal::Busy, Refusal::Full, Refusal::Timeout("")]
-                    .iter()
-                    .any(|passing| passing.code() == refused.code.as_str()),
-                _ => false,
-            },
-            _ => false,
-        }
+        self.chance() == Chance::SameKeep
     }
 
     /// True if asking again may help: nothing of the tenant's or of the Keep's is wrong, as far as the host lets see.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        match self {
-            Self::KeepEnded(_) => true,
-            Self::Manager { code, .. } => {
-                let code = code.as_str();
-                self.is_cut() || code.starts_with(OF_SESSION) || code == code::CAPACITY
-            }
-            // Whatever disturbed a session may not disturb the next.
-            Self::Tls(error) => error.code().starts_with(OF_SESSION),
-            Self::Session(refusal) => self.is_cut() || refusal.code().starts_with(OF_SESSION),
-            _ => self.is_cut(),
-        }
+        self.chance() != Chance::None
     }
 
     /// True if the host was asked, and has no platform that the tenant accepts.
@@ -306,4 +330,59 @@ impl DeployError {
 fn listed(hosts: &[Refused]) -> String {
     let texts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
     texts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_one_chance() {
+        for (name, chance) in [
+            ("session.truncated", Chance::SameKeep),
+            ("session.timeout", Chance::SameKeep),
+            ("session.full", Chance::SameKeep),
+            ("evidence.busy", Chance::SameKeep),
+            ("session.replaced", Chance::AnotherKeep),
+            ("session.handshake", Chance::AnotherKeep),
+            (code::CAPACITY, Chance::AnotherKeep),
+            ("guest.measurement", Chance::None),
+            ("evidence.unchecked", Chance::None),
+            ("release.refused", Chance::None),
+            ("contract.terms", Chance::None),
+        ] {
+            assert_eq!(of_code(name), chance, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_same_name_has_the_same_chance_from_whomever_it_comes() {
+        let fault = |status, code| Fault::Manager {
+            status,
+            code: Name::cleaned(code),
+            sentence: String::new(),
+        };
+        let here = Fault::Session(Refusal::Truncated);
+        assert!(here.is_cut() && here.is_passing());
+        let busy = Fault::Session(Refusal::Busy);
+        assert!(busy.is_cut() && busy.is_passing());
+        let replaced = Fault::Session(Refusal::Replaced);
+        assert!(!replaced.is_cut() && replaced.is_passing());
+        let gone = Fault::KeepEnded("it ended".to_owned());
+        assert!(!gone.is_cut() && gone.is_passing());
+        for (status, code, cut, passing) in [
+            (503, code::CAPACITY, true, true),
+            (409, code::CAPACITY, false, true),
+            (429, "limit.requests", true, true),
+            (409, "session.replaced", false, true),
+            (409, "keep.taken", false, false),
+        ] {
+            let fault = fault(status, code);
+            assert_eq!(
+                (fault.is_cut(), fault.is_passing()),
+                (cut, passing),
+                "{code}"
+            );
+        }
+    }
 }
