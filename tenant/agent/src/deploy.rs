@@ -30,10 +30,14 @@ use enarx_tls::Key;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-/// Time for the request that ends a Keep which is not used. It ends by itself too, only later.
+/// Time for ending a Keep that is not used, all tries together. It ends by itself too, only later, and counts for the
+/// tenant meanwhile.
 const CLEAN_UP: Duration = Duration::from_secs(10);
+
+/// Pauses between the tries, in milliseconds.
+const CLEAN_UP_PAUSES: [u64; 5] = [250, 500, 1_000, 2_000, 4_000];
 
 /// A deployment that came to its end.
 #[derive(Debug)]
@@ -307,7 +311,7 @@ impl Tenant<'_> {
                 })
             }
             Err(rejection) => {
-                Box::pin(clean_up(target, &contract)).await;
+                Box::pin(self.clean_up(target, &contract)).await;
                 Err(rejection)
             }
         }
@@ -423,9 +427,33 @@ impl Tenant<'_> {
             }))),
         };
         if matches!(&result, Err(DeployError::Failed(failed)) if !failed.started) {
-            Box::pin(clean_up(target, &contract)).await;
+            Box::pin(self.clean_up(target, &contract)).await;
         }
         result
+    }
+
+    /// Has a Keep ended that is not used, also when the way to its manager fails for a while; whoever wants to leave need
+    /// not wait for it. A failure is the host's loss, and for a while the tenant's share.
+    async fn clean_up(&self, target: &Target, contract: &Contract) {
+        let tries = async {
+            let mut pauses = CLEAN_UP_PAUSES.into_iter();
+            loop {
+                let fault = match Manager::new(target).end(contract).await {
+                    Ok(()) => return Ok(()),
+                    Err(fault) => fault,
+                };
+                let Some(pause) = pauses.next().filter(|_| fault.is_cut()) else {
+                    return Err(fault);
+                };
+                tracing::info!(host = target.name(), %fault, "its Keep is not ended yet: asking again");
+                sleep(Duration::from_millis(pause)).await;
+            }
+        };
+        match timeout(CLEAN_UP, self.stop.unless_left(tries)).await {
+            Ok(Ok(())) => tracing::debug!(host = target.name(), "its Keep is ended"),
+            Ok(Err(fault)) => tracing::warn!(host = target.name(), %fault, "its Keep is not ended"),
+            Err(_) => tracing::warn!(host = target.name(), "its Keep is not ended in time"),
+        }
     }
 
     /// Begins to deliver, and returns the deployment with its digest.
@@ -439,15 +467,5 @@ impl Tenant<'_> {
         let digest = Sha256::digest(deployment.encode().map_err(Refusal::from)?);
         judged.session.release(&deployment, clock.now())?;
         Ok((deployment, digest.into()))
-    }
-}
-
-/// Has a Keep ended that is not used. A failure is the host's loss.
-async fn clean_up(target: &Target, contract: &Contract) {
-    let mut manager = Manager::new(target);
-    match timeout(CLEAN_UP, manager.end(contract)).await {
-        Ok(Ok(())) => tracing::debug!(host = target.name(), "its Keep is ended"),
-        Ok(Err(fault)) => tracing::warn!(host = target.name(), %fault, "its Keep is not ended"),
-        Err(_) => tracing::warn!(host = target.name(), "its Keep is not ended in time"),
     }
 }

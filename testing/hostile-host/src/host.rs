@@ -109,6 +109,8 @@ pub enum Manager {
     Closes,
     /// It has no certificates.
     NoCollateral,
+    /// It ends a Keep when it is asked for the third time.
+    EndsLate,
 }
 
 /// A Keep that waits, according to the offer.
@@ -641,6 +643,13 @@ impl Shared {
             .and_then(|(_, rest)| rest.split('?').next());
         let contracts = self.contracts.lock().expect("a lock");
         match id.and_then(|id| contracts.get(id)) {
+            Some(_)
+                if line.starts_with("DELETE ")
+                    && self.behaviour.manager == Manager::EndsLate
+                    && self.log.count("DELETE ") < 3 =>
+            {
+                problem("507 Insufficient Storage", "store.full")
+            }
             Some(contract) if line.starts_with("DELETE ") => {
                 json("202 Accepted", &self.info(contract))
             }

@@ -94,6 +94,14 @@ impl Log {
 
     /// True if a request of this method and path, or of a path below it, was made.
     pub fn asked(&self, start: &str) -> bool {
-        self.read(|record| record.requests.iter().any(|line| line.starts_with(start)))
+        self.count(start) > 0
+    }
+
+    /// The number of them that were made.
+    pub fn count(&self, start: &str) -> usize {
+        self.read(|record| {
+            let requests = record.requests.iter();
+            requests.filter(|line| line.starts_with(start)).count()
+        })
     }
 }

@@ -7,7 +7,7 @@ use enarx_agent::{Claim, Deployed};
 use enarx_contract::canonical::Hex;
 use enarx_contract::{Contract, Tenant as Party};
 use enarx_hostile_host::chip::Chip;
-use enarx_hostile_host::host::{Behaviour, Host, Waiting};
+use enarx_hostile_host::host::{Behaviour, Host, Manager, Waiting};
 use enarx_hostile_host::keep::{Program, Twist};
 
 /// A host where these Keeps wait.
@@ -105,6 +105,21 @@ async fn a_claimed_keep_that_is_refused_is_ended() {
     assert_eq!(asked(&host), 1);
     assert!(host.log.asked("DELETE /v1/keeps/"));
     host.log.read(|record| assert_eq!(record.deployment, None));
+}
+
+#[tokio::test]
+async fn a_claimed_keep_is_ended_although_its_manager_cannot_at_first() {
+    let behaviour = Behaviour {
+        ready: vec![Waiting::Free],
+        manager: Manager::EndsLate,
+        ..Behaviour::new()
+    };
+    // Its first session breaks.
+    let host = Host::start(behaviour, Chip::new(), Program::Echo, Twist::Busy).await;
+    let run = Tenant::new().deploy(&[&host], b"").await;
+    assert_eq!(run.unavailable()[0].code(), "evidence.busy");
+    assert_eq!(asked(&host), 1);
+    assert_eq!(host.log.count("DELETE /v1/keeps/"), 3);
 }
 
 #[tokio::test]
