@@ -69,7 +69,13 @@ fn read(path: &Path) -> Result<Agreement, Failure> {
     }
     // An editor may have ended the last line.
     let bytes = bytes.trim_ascii_end();
-    let quoted = [b"\"", bytes, b"\""].concat();
+    // Programs that write Base64 break its lines.
+    let packed: Vec<u8> = bytes
+        .iter()
+        .copied()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
+    let quoted = [b"\"", packed.as_slice(), b"\""].concat();
     let unpacked = serde_json::from_slice::<Base64>(&quoted).map(|bytes| bytes.0);
     let bytes = unpacked.as_deref().unwrap_or(bytes);
     if let Ok(agreement) = Agreement::decode(bytes) {

@@ -93,7 +93,7 @@ struct ReleaseArguments {
 
 impl ReleaseArguments {
     /// Has the policy demand the current releases of the manifest, if there is one.
-    fn demand(&self, policy: &mut Policy) -> Result<(), Failure> {
+    fn demand(&self, policy: &mut Policy, platform: PlatformKind) -> Result<(), Failure> {
         let Some(path) = &self.manifest else {
             return Ok(());
         };
@@ -103,10 +103,20 @@ impl ReleaseArguments {
         let current = releases.filter(|release| {
             release.status == ReleaseStatus::Current && release.usable(at).is_ok()
         });
-        policy.snp.releases = current.map(|release| release.version.clone()).collect();
-        if policy.snp.releases.is_empty() {
+        let current: Vec<_> = current.collect();
+        if current.is_empty() {
             return Err(Failure::data(format!(
                 "{} has no current release: take the newest manifest of the publisher",
+                path.display()
+            )));
+        }
+        let fitting = current
+            .into_iter()
+            .filter(|release| release.launches.iter().any(|it| it.platform == platform));
+        policy.snp.releases = fitting.map(|release| release.version.clone()).collect();
+        if policy.snp.releases.is_empty() {
+            return Err(Failure::data(format!(
+                "no current release of {} has a launch digest for the platform {platform}, so the policy would accept nothing: take a manifest that has one, or this build's digests (without --release)",
                 path.display()
             )));
         }
@@ -176,7 +186,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             release,
         } => {
             let mut policy = of.policy(machine)?;
-            release.demand(&mut policy)?;
+            release.demand(&mut policy, of.kind())?;
             out!("{}", written(&policy));
         }
         Command::Explain { policy } => out!("{}", explanation(&load(policy)?)),
@@ -192,6 +202,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 }
 
 impl Platform {
+    fn kind(&self) -> PlatformKind {
+        if self.snp {
+            PlatformKind::Snp
+        } else {
+            PlatformKind::Simulated
+        }
+    }
+
     fn policy(&self, machine: &Machine) -> Result<Policy, Failure> {
         if self.snp {
             return of_launches(PlatformKind::Snp, Vec::new());

@@ -391,9 +391,12 @@ fn contracts_receipts_and_deployments_belong_together() {
         .as_str()
         .unwrap()
         .to_owned();
-    let bare = file(&host, "bare", &base64);
-    let shown = text(&show(bare.to_str().unwrap(), 0).stdout);
-    assert_eq!(shown.matches("not signed").count(), 2, "{shown}");
+    let lines: Vec<_> = base64.as_bytes().chunks(76).map(text).collect();
+    for form in [base64.clone(), lines.join("\n"), lines.join("\r\n")] {
+        let bare = file(&host, "bare", &form);
+        let shown = text(&show(bare.to_str().unwrap(), 0).stdout);
+        assert_eq!(shown.matches("not signed").count(), 2, "{shown}");
+    }
     // The same terms with white space are not the contract.
     let terms = serde_json::to_string_pretty(&json["terms"]).unwrap();
     let disordered = file(&host, "disordered", &terms);
@@ -503,6 +506,29 @@ fn a_policy_demands_a_release() {
     // A withdrawn release is not current, and accepted by no policy that names it.
     let text_of = fs::read_to_string(host.path("manifest.toml")).unwrap();
     let withdrawn = text_of
+    // A release of another platform is accepted by no simulated one.
+    let mut measured = read_json(&host.path("measured.json"));
+    let launches = measured["launches"].as_array_mut().unwrap();
+    launches.retain(|launch| launch["launch"]["platform"] == "snp");
+    assert!(!launches.is_empty());
+    fs::write(host.path("genuine.json"), measured.to_string()).unwrap();
+    let add = ["release", "add", "genuine.toml", "genuine.json"];
+    enarx(&[&add[..], &until].concat(), 0);
+    enarx(
+        &["release", "sign", "genuine.toml", "--key", "publisher.key"],
+        0,
+    );
+    let root = "ab".repeat(32);
+    let genuine = [
+        "--release",
+        "genuine.toml",
+        "--manifest-key",
+        "publisher.pub",
+    ];
+    let simulated = ["policy", "new", "--simulated", &root];
+    let stderr = text(&enarx(&[&simulated[..], &genuine].concat(), 65).stderr);
+    assert!(stderr.contains("would accept nothing"), "{stderr}");
+    enarx(&[&["policy", "new", "--snp"][..], &genuine].concat(), 0);
         .replace(
             "status = \"current\"",
             "status = \"withdrawn\"\nreason = \"broken\"",
