@@ -158,12 +158,18 @@ pub async fn stop_keep(
 /// # Errors
 /// [`DeployError::Failed`] when the host's manager does not take the request.
 pub async fn end_keep(ticket: &Ticket, token: Zeroizing<String>) -> Result<(), DeployError> {
-    let work = async {
-        let target = ticket.target(token)?;
-        Manager::new(&target).end(ticket.contract()).await?;
-        Ok::<_, Rejection>(())
-    };
-    Box::pin(work)
+    let target = ticket.target(token);
+    let target = target.map_err(|fault| failed(ticket, fault.into()))?;
+    end_keep_at(ticket, &target).await
+}
+
+/// As [`end_keep`], at its host as `target` names it.
+///
+/// # Errors
+/// As [`end_keep`].
+pub async fn end_keep_at(ticket: &Ticket, target: &Target) -> Result<(), DeployError> {
+    let mut manager = Manager::new(target);
+    Box::pin(manager.end(ticket.contract()))
         .await
-        .map_err(|rejection| failed(ticket, rejection))
+        .map_err(|fault| failed(ticket, fault.into()))
 }

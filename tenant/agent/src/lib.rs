@@ -38,7 +38,7 @@ mod ticket;
 mod timings;
 mod wire;
 
-pub use attach::{attach, end_keep, stop_keep};
+pub use attach::{attach, end_keep, end_keep_at, stop_keep};
 pub use certificates::{Certificates, Found};
 pub use deploy::{Deployed, Detached, deploy, deploy_detached};
 pub use enarx_tls::Key;

@@ -28,6 +28,9 @@ use tokio::time::{Instant, sleep, timeout};
 /// find its network.
 const PAUSES: [u64; 6] = [250, 500, 1_000, 2_000, 4_000, 8_000];
 
+/// How long a tenant that leaves waits for the reader of the output that has come.
+const LEAVING: Duration = Duration::from_millis(500);
+
 /// After a session of this length, or with new output, the tries count from the beginning.
 const STEADY: Duration = Duration::from_mins(1);
 
@@ -138,8 +141,13 @@ impl Run<'_> {
         let mut resumed = 0;
         let result = Box::pin(self.sessions(&mut pump, &ticket, &mut resumed)).await;
         if !matches!(result, Ok(End::Complete)) {
-            // The application's output up to here is its output all the same.
-            let _ = timeout(Duration::from_millis(GOODBYE), pump.drain()).await;
+            // The application's output up to here is its output all the same. Whoever leaves does not wait for its reader.
+            let patience = if matches!(result, Ok(End::Left)) {
+                LEAVING
+            } else {
+                Duration::from_millis(GOODBYE)
+            };
+            let _ = timeout(patience, pump.drain()).await;
         }
         let since = |moment: Moment| Duration::from_millis(moment.since(released));
         let timings = Timings {
