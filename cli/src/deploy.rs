@@ -2,6 +2,7 @@
 
 //! `enarx deploy`: an application on a host that nobody trusts. The deploying is `enarx-agent`'s.
 
+use std::collections::HashSet;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use enarx_agent::{
-    DeployError, Deployed, Ending, Fault, Key, Order, Platforms, Secret, Stop, Streams, Target,
-    Times, deploy, deploy_detached,
+    DeployError, Deployed, Ending, Fault, Key, Order, Platforms, Secret, Stop, Target, Ticket,
+    Times, deploy, deploy_detached, end_keep_at,
 };
 use enarx_attestation::reference::PlatformKind;
 use enarx_attestation::{Overall, Policy};
@@ -26,19 +27,18 @@ use enarx_session::deployment::{
     Delivery, Detached, MAX_FILE_BYTES, MAX_SECRET, Output, Sink, WhenFull,
 };
 use enarx_session::document::ExitKind;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 use zeroize::Zeroizing;
 
 use crate::failure::{Exit, Failure};
 use crate::host::{self, serve};
 use crate::images;
-use crate::input::read_up_to;
+use crate::input::{in_time, read_up_to};
 use crate::options::{self, WasmOption};
 use crate::summary::{self, Json, Summary};
 use crate::trust::TrustArguments;
 use crate::workload::{Stream, Workload};
-use crate::{hosts, policy, receipt, run, tickets, values};
+use crate::{ends, hosts, policy, receipt, run, tickets, values};
 
 /// Least granularity of a Keep's memory, in bytes: a large page.
 const GRANULE: u64 = 2 << 20;
@@ -117,12 +117,12 @@ pub struct Arguments {
     #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
     variables: Vec<(String, String)>,
     /// Give the program the content of a file as a variable
-    #[arg(long = "secret", value_name = "NAME=FILE", value_parser = named_file)]
+    #[arg(long = "secret", value_name = "NAME=FILE", value_parser = variable_file)]
     secrets: Vec<(String, PathBuf)>,
     /// Give the program a file below /run/secrets
     #[arg(long = "secret-file", value_name = "NAME=FILE", value_parser = named_file)]
     secret_files: Vec<(String, PathBuf)>,
-    /// Give the program a file of its private file system
+    /// Give the program a file that it can read, in its private file system
     #[arg(long = "file", value_name = "GUEST=FILE", value_parser = named_file)]
     files: Vec<(String, PathBuf)>,
     /// Return when the program runs, and print the name for `enarx attach`; it may run a day without this command
@@ -135,7 +135,8 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value = "1", env = "ENARX_VCPUS", value_parser = clap::value_parser!(u32).range(1..=62), allow_negative_numbers = true)]
     vcpus: u32,
     /// End the program after this time (10, 10s, 2m): the Keep does so itself, in whole seconds of its own clock; and this
-    /// command has it stop at that time after its own beginning, and waits no longer than a grace, whatever the host does
+    /// command has it stop at that time after its own beginning, before it reads any file, and waits no longer than a grace,
+    /// whatever the host does
     #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
     timeout: Option<Duration>,
     /// Call this exported function with the arguments, and print its results
@@ -179,6 +180,47 @@ fn named_file(text: &str) -> Result<(String, PathBuf), String> {
             Ok((name.to_owned(), file.into()))
         }
         _ => Err("write NAME=FILE".to_owned()),
+    }
+}
+
+/// `NAME=FILE` with the name of a variable.
+fn variable_file(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = text
+        .split_once('=')
+        .filter(|(_, file)| !file.is_empty())
+        .ok_or("write NAME=FILE")?;
+    if !values::is_plain_name(name) {
+        return Err(format!(
+            "`{name}` is no name for a variable: use letters, digits and _, or deliver a file with --secret-file"
+        ));
+    }
+    Ok((name.to_owned(), file.into()))
+}
+
+/// The first name that is there twice.
+fn twice<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut seen = HashSet::new();
+    names.find(|name| !seen.insert(*name))
+}
+
+impl Shown {
+    /// Checks that what is to be written can be, before there is anything to be told.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] for two that go to the same place; [`Exit::Output`].
+    pub fn check(&self) -> Result<(), Failure> {
+        let receipt = self.receipt.iter().flat_map(|path| receipt::places(path));
+        let mut places = HashSet::new();
+        for path in receipt.chain(self.json.file().map(Path::to_owned)) {
+            if !places.insert(values::place(&path)) {
+                return Err(Failure::usage(format!(
+                    "--json and --receipt would both write to {}: name two files",
+                    path.display()
+                )));
+            }
+        }
+        self.json.check()?;
+        self.receipt.as_deref().map_or(Ok(()), receipt::check)
     }
 }
 
@@ -247,7 +289,7 @@ impl Arguments {
         run::encode(&configuration).map(Zeroizing::new)
     }
 
-    fn secrets(&self) -> Result<Vec<Secret>, Failure> {
+    fn secrets(&self, end: Option<Instant>) -> Result<Vec<Secret>, Failure> {
         let kinds = [
             (&self.secrets, Delivery::Env),
             (&self.secret_files, Delivery::File),
@@ -255,11 +297,26 @@ impl Arguments {
         let all = kinds
             .into_iter()
             .flat_map(|(list, delivery)| list.iter().map(move |entry| (entry, delivery)));
+        if let Some(name) = twice(all.clone().map(|((name, _), _)| name.as_str())) {
+            return Err(Failure::usage(format!(
+                "the secret {name} is given twice: a name is that of one variable or of one file"
+            )));
+        }
         all.map(|((name, path), delivery)| {
+            let value = in_time(path, end, |path| {
+                read_up_to(path, MAX_SECRET).map(Zeroizing::new)
+            })?;
+            let is_text = std::str::from_utf8(&value).is_ok_and(|text| !text.contains('\0'));
+            if delivery == Delivery::Env && !is_text {
+                return Err(Failure::data(format!(
+                    "{}: the secret {name} is not text in UTF-8 without NUL, as a variable has to be: deliver it with --secret-file",
+                    path.display()
+                )));
+            }
             Ok(Secret {
                 name: name.clone(),
                 delivery,
-                value: Zeroizing::new(read_up_to(path, MAX_SECRET)?),
+                value,
             })
         })
         .collect()
@@ -270,9 +327,12 @@ impl Arguments {
         self.timeout.or_else(|| run::timeout(&self.wasm))
     }
 
-    fn order(&self, workload: &Workload) -> Result<Order, Failure> {
+    fn order(&self, workload: &Workload, end: Option<Instant>) -> Result<Order, Failure> {
+        if let Some(guest) = twice(self.files.iter().map(|(guest, _)| guest.as_str())) {
+            return Err(Failure::usage(format!("--file {guest}: it is given twice")));
+        }
         let files = self.files.iter().map(|(guest, path)| {
-            let contents = read_up_to(path, MAX_FILE_BYTES)?;
+            let contents = in_time(path, end, |path| read_up_to(path, MAX_FILE_BYTES))?;
             Ok((guest.clone(), contents))
         });
         let seconds = |limit: Duration| {
@@ -280,10 +340,10 @@ impl Arguments {
             u32::try_from(whole).unwrap_or(RUNTIME).clamp(1, RUNTIME)
         };
         Ok(Order {
-            application: run::read_module(&self.module)?,
+            application: in_time(&self.module, end, run::read_module)?,
             configuration: self.configuration(workload)?,
             files: files.collect::<Result<_, Failure>>()?,
-            secrets: self.secrets()?,
+            secrets: self.secrets(end)?,
             output: Output {
                 stdout: Some(Sink::Session),
                 stderr: Some(Sink::Session),
@@ -304,14 +364,34 @@ impl Arguments {
         })
     }
 
-    fn targets(&self) -> Result<Vec<Target>, Failure> {
-        let variable = || std::env::var_os("ENARX_HOSTS").filter(|name| !name.is_empty());
-        let listed = || variable().map(PathBuf::from).filter(|_| self.to.is_empty());
-        if let Some(list) = self.hosts.clone().or_else(listed) {
-            let listed = hosts::read(&list)?;
+    /// The list of hosts, if one is named. A flag counts more than a variable.
+    fn list(&self) -> Result<Option<PathBuf>, Failure> {
+        if self.hosts.is_some() || !self.to.is_empty() {
+            return Ok(self.hosts.clone());
+        }
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let Some(list) = variable("ENARX_HOSTS") else {
+            return Ok(None);
+        };
+        if variable("ENARX_TO").is_some() {
+            return Err(Failure::usage(
+                "ENARX_HOSTS and ENARX_TO both say to whom: unset one, or give --hosts or --to",
+            ));
+        }
+        if !self.token_files.is_empty() {
+            return Err(Failure::usage(
+                "--token-file is for hosts of --to, and the list in ENARX_HOSTS has a token for each host: give --to, or leave --token-file out",
+            ));
+        }
+        Ok(Some(list.into()))
+    }
+
+    fn targets(&self, end: Option<Instant>) -> Result<Vec<Target>, Failure> {
+        if let Some(list) = self.list()? {
+            let listed = in_time(&list, end, hosts::read)?;
             return listed
                 .iter()
-                .map(|host| target(&host.to, read_token(&host.token_file)?))
+                .map(|host| target(&host.to, in_time(&host.token_file, end, read_token)?))
                 .collect();
         }
         let to = run::or_from_environment(&self.to, "ENARX_TO", |line| Ok(line.to_owned()))?;
@@ -320,7 +400,7 @@ impl Arguments {
                 "name a host with --to, as its `enarx host serve` prints it, or a list of hosts with --hosts, or try --local",
             ));
         }
-        let tokens = tokens(&self.token_files)?;
+        let tokens = tokens(&self.token_files, end)?;
         if tokens.len() != 1 && tokens.len() != to.len() {
             return Err(Failure::usage(format!(
                 "--token-file: give one for all hosts, or one for each of the {} in their order",
@@ -345,11 +425,11 @@ fn target(to: &str, token: Zeroizing<String>) -> Result<Target, Failure> {
     Target::parse(to, token).map_err(|error| Failure::usage(error.to_string()))
 }
 
-/// The tokens in these files, or in those that the environment names.
+/// The tokens in these files, or in those that the environment names, read by `end`.
 ///
 /// # Errors
 /// [`Exit::Usage`] when none is named, and those of reading.
-pub fn tokens(given: &[PathBuf]) -> Result<Vec<Zeroizing<String>>, Failure> {
+pub fn tokens(given: &[PathBuf], end: Option<Instant>) -> Result<Vec<Zeroizing<String>>, Failure> {
     let file = |line: &str| Ok(PathBuf::from(line));
     let files = run::or_from_environment(given, "ENARX_TOKEN_FILE", file)?;
     if files.is_empty() {
@@ -357,7 +437,10 @@ pub fn tokens(given: &[PathBuf]) -> Result<Vec<Zeroizing<String>>, Failure> {
             "name the file with the token for the host with --token-file",
         ));
     }
-    files.iter().map(|path| read_token(path)).collect()
+    files
+        .iter()
+        .map(|path| in_time(path, end, read_token))
+        .collect()
 }
 
 fn read_token(path: &Path) -> Result<Zeroizing<String>, Failure> {
@@ -375,23 +458,30 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
-    let workload = Workload::read(arguments.config.as_deref())?;
+    let due = arguments.limit().map(Due::begin);
+    let end = due.map(|due| due.at);
+    arguments.shown.check()?;
+    let workload = match &arguments.config {
+        Some(path) => in_time(path, end, |path| Workload::read(Some(path)))?,
+        None => Workload::default(),
+    };
     if !arguments.shown.quiet {
         workload.warn();
     }
-    let order = arguments.order(&workload)?;
+    let order = arguments.order(&workload, end)?;
     let key = Key::generate().map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))?;
     let runtime = serve::runtime()?;
     let deployment = Deployment {
         arguments,
         order,
+        due,
         key: &key,
         streams: workload.streams,
     };
     let ending = if arguments.local {
         runtime.block_on(deployment.local(summary))
     } else {
-        let targets = arguments.targets()?;
+        let targets = arguments.targets(end)?;
         let policy = arguments.policy.as_deref().ok_or_else(|| {
             Failure::usage(
                 "name what you accept with --policy: `enarx policy new` prints one for this build",
@@ -408,7 +498,7 @@ fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
             show(&arguments.shown, &deployed, over)
         }
         (Ending::Detached(detached), _) => {
-            let name = tickets::save(&detached.ticket)?;
+            let name = tickets::name(&detached.ticket);
             summary.detached(&detached, &name);
             if !arguments.shown.quiet {
                 say!(
@@ -419,32 +509,6 @@ fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
             outln!("{name}");
             Ok(0)
         }
-    }
-}
-
-/// The streams of this command that stand for a program's.
-type Ends = Streams<
-    Box<dyn AsyncRead + Send + Unpin>,
-    Box<dyn AsyncWrite + Send + Unpin>,
-    Box<dyn AsyncWrite + Send + Unpin>,
->;
-
-/// The ends of these streams at this command.
-pub fn streams([stdin, stdout, stderr]: [Stream; 3]) -> Ends {
-    let output = |stream| -> Box<dyn AsyncWrite + Send + Unpin> {
-        match stream {
-            Stream::Stdout => Box::new(tokio::io::stdout()),
-            Stream::Stderr => Box::new(tokio::io::stderr()),
-            Stream::Null | Stream::Stdin => Box::new(tokio::io::sink()),
-        }
-    };
-    Streams {
-        stdin: match stdin {
-            Stream::Stdin => Box::new(tokio::io::stdin()),
-            _ => Box::new(tokio::io::empty()),
-        },
-        stdout: output(stdout),
-        stderr: output(stderr),
     }
 }
 
@@ -461,6 +525,27 @@ pub fn interrupts(stop: &Stop) -> tokio::task::JoinHandle<()> {
 /// The end of a deployment, and the time limit if that was over before.
 type Ended = (Ending, Option<Duration>);
 
+/// The time limit of a command, from its beginning.
+#[derive(Clone, Copy)]
+struct Due {
+    after: Duration,
+    at: Instant,
+}
+
+impl Due {
+    fn begin(after: Duration) -> Self {
+        /// A time that no command sees the end of, where the clock has no later one.
+        const NEVER: Duration = Duration::from_secs(1 << 31);
+        let now = Instant::now();
+        let at = now.checked_add(after).unwrap_or(now + NEVER);
+        // Whoever reads standard error may have stopped reading.
+        if let Some(end) = at.checked_add(GRACE + ANSWER) {
+            crate::output::limit_all(end);
+        }
+        Self { after, at }
+    }
+}
+
 /// The tenant's own time limit: at its end the program is stopped, and after a grace it is left, whatever the host lets
 /// through.
 struct Limit {
@@ -470,22 +555,18 @@ struct Limit {
 }
 
 impl Limit {
-    fn start(after: Duration, stop: &Stop) -> Self {
-        // Whoever reads standard error may have stopped reading.
-        if let Some(end) = Instant::now().checked_add(after + GRACE + ANSWER) {
-            crate::output::limit(end);
-        }
+    fn start(due: Due, stop: &Stop) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let (stop, over) = (stop.clone(), is_over.clone());
         let task = tokio::spawn(async move {
-            sleep(after).await;
+            sleep_until(due.at.into()).await;
             over.store(true, Ordering::SeqCst);
             stop.stop();
             sleep(GRACE + ANSWER).await;
             stop.leave();
         });
         Self {
-            after,
+            after: due.after,
             is_over,
             task,
         }
@@ -515,7 +596,9 @@ impl Limit {
                     }
                     DeployError::Left { host, .. } => (
                         Exit::Fault,
-                        format!("and {host} let no end of the program through"),
+                        format!(
+                            "and no end of the program came from {host}: the host holds it back, or nobody reads the output"
+                        ),
                     ),
                     other => {
                         let exit = failure(other, None).exit();
@@ -537,6 +620,7 @@ impl Limit {
 struct Deployment<'a> {
     arguments: &'a Arguments,
     order: Order,
+    due: Option<Due>,
     key: &'a Key,
     streams: [Stream; 3],
 }
@@ -552,11 +636,12 @@ impl Deployment<'_> {
         let Self {
             arguments,
             order,
+            due,
             key,
             streams: named,
         } = self;
         let stop = Stop::new(GRACE);
-        let limit = arguments.limit().map(|after| Limit::start(after, &stop));
+        let limit = due.map(|due| Limit::start(due, &stop));
         let interrupts = interrupts(&stop);
         let platforms = Own {
             simulated: !policy.insecure_simulated_roots.is_empty(),
@@ -566,9 +651,11 @@ impl Deployment<'_> {
             tickets::check()?;
         }
         let result = if arguments.detach {
-            deploy_detached(targets, order, key, &trust, &platforms, &stop).await
+            let result = deploy_detached(targets, order, key, &trust, &platforms, &stop).await;
+            keep_ticket(&result, targets).await?;
+            result
         } else {
-            let streams = streams(named);
+            let streams = ends::streams(named);
             deploy(targets, order, key, &trust, &platforms, streams, &stop)
                 .await
                 .map(|deployed| Ending::Complete(Box::new(deployed)))
@@ -621,14 +708,51 @@ impl Deployment<'_> {
     }
 }
 
+/// Keeps the ticket of a program that was left running. Nobody could reach it without that, so it is ended then.
+///
+/// # Errors
+/// [`Exit::Output`].
+async fn keep_ticket(
+    result: &Result<Ending, DeployError>,
+    targets: &[Target],
+) -> Result<(), Failure> {
+    let ticket = match result {
+        Ok(Ending::Detached(detached)) => &detached.ticket,
+        Ok(Ending::Complete(_)) => return Ok(()),
+        Err(error) => match ticket(error) {
+            Some(ticket) => ticket,
+            None => return Ok(()),
+        },
+    };
+    let Err(failure) = tickets::save(ticket) else {
+        return Ok(());
+    };
+    let host = ticket.host();
+    let what = match targets.iter().find(|target| target.name() == host) {
+        Some(target) => match end_keep_at(ticket, target).await {
+            Ok(()) => "so the program was ended".to_owned(),
+            Err(error) => format!("and the program may run on, because {error}"),
+        },
+        None => format!("and the program may run on at {host}"),
+    };
+    Err(Failure::of(
+        Exit::Output,
+        format!("{}, {what}", failure.sentence),
+    ))
+}
+
+/// The ticket of a deployment that may run on.
+fn ticket(error: &DeployError) -> Option<&Ticket> {
+    match error {
+        DeployError::Failed(failed) => failed.ticket.as_deref(),
+        DeployError::Left { ticket, .. } => Some(ticket),
+        _ => None,
+    }
+}
+
 /// Keeps the ticket of a deployment that may run on, and returns its name.
 pub fn keep(error: &DeployError) -> Option<String> {
-    let ticket = match error {
-        DeployError::Failed(failed) => failed.ticket.as_deref(),
-        DeployError::Left { ticket, .. } => Some(&**ticket),
-        _ => None,
-    };
-    tickets::save(ticket?).ok()
+    tickets::save(ticket(error)?).ok()
 }
 
 /// Keeps the ticket of a deployment that failed, and takes it up into the summary.

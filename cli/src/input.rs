@@ -5,7 +5,9 @@
 
 use std::io;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use enarx_attestation::{AmdEndorsements, Timestamp, container};
 use enarx_collateral::file;
@@ -69,6 +71,39 @@ pub fn read_program(path: &Path) -> Result<Vec<u8>, Failure> {
         std::fs::File::open(path).and_then(|file| file::read_bounded(file, MAX_PROGRAM_LEN))
     };
     bytes.map_err(|error| unreadable(path, &error))
+}
+
+/// Reads a file by `read`, and gives up at `end`, if there is one: a pipe, and standard input, can keep a reader waiting for
+/// ever.
+///
+/// # Errors
+/// Those of `read`; [`Exit::TimedOut`].
+pub fn in_time<T: Send + 'static>(
+    path: &Path,
+    end: Option<Instant>,
+    read: impl FnOnce(&Path) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    // What cannot be looked at gives its error at once.
+    let waits = is_stdin(path) || std::fs::metadata(path).is_ok_and(|found| !found.is_file());
+    let Some(end) = end.filter(|_| waits) else {
+        return read(path);
+    };
+    let (done, found) = channel();
+    let own = path.to_owned();
+    // It is left behind when nothing comes.
+    thread::Builder::new()
+        .spawn(move || drop(done.send(read(&own))))
+        .map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))?;
+    let left = end.saturating_duration_since(Instant::now());
+    found.recv_timeout(left).unwrap_or_else(|_| {
+        Err(Failure::of(
+            Exit::TimedOut,
+            format!(
+                "the time limit was reached before {} had been read, and nothing was sent",
+                path.display()
+            ),
+        ))
+    })
 }
 
 /// True for the name that stands for standard input.

@@ -21,7 +21,7 @@ use crate::output::print_json;
 use crate::summary::Summary;
 use crate::trust::TrustArguments;
 use crate::workload::Workload;
-use crate::{policy, tickets, values};
+use crate::{ends, policy, tickets, values};
 
 /// Names of a deployment and of what is needed to reach it.
 #[derive(Args)]
@@ -36,7 +36,7 @@ struct Named {
 
 impl Named {
     fn token(&self) -> Result<Zeroizing<String>, Failure> {
-        let mut tokens = deploy::tokens(self.token_file.as_slice())?;
+        let mut tokens = deploy::tokens(self.token_file.as_slice(), None)?;
         // At least one, or it is an error above; the first is this host's.
         Ok(tokens.swap_remove(0))
     }
@@ -121,6 +121,7 @@ pub fn attach_to(arguments: &Attach) -> ExitCode {
 }
 
 fn stay(arguments: &Attach, summary: &mut Summary) -> Result<u8, Failure> {
+    arguments.shown.check()?;
     let ticket = tickets::load(&arguments.named.name)?;
     let token = arguments.named.token()?;
     let trust = arguments.trust.trust(policy::load(&arguments.policy)?)?;
@@ -128,7 +129,7 @@ fn stay(arguments: &Attach, summary: &mut Summary) -> Result<u8, Failure> {
     let deployed = runtime.block_on(async {
         let stop = Stop::new(deploy::GRACE);
         let interrupts = deploy::interrupts(&stop);
-        let streams = deploy::streams(Workload::default().streams);
+        let streams = ends::streams(Workload::default().streams);
         let deployed = attach(&ticket, token, &trust, streams, &stop).await;
         interrupts.abort();
         deployed

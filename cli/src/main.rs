@@ -11,6 +11,7 @@ mod certs;
 mod contract;
 mod deploy;
 mod doctor;
+mod ends;
 mod failure;
 mod first_day;
 mod generate;

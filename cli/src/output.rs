@@ -13,7 +13,8 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process;
 use std::sync::OnceLock;
-use std::sync::mpsc::channel;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,15 +24,99 @@ use tempfile::NamedTempFile;
 
 use crate::failure::Exit;
 
-/// How long after the time limit a message may wait for its reader.
+/// How long after the time limit a message may wait for its reader, and one of the log at any time.
 const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Messages that may wait to be written.
+const WAITING: usize = 64;
+
+/// Bytes for which there is to be room where a file will be written: more than a receipt or a ticket has.
+const ROOM: usize = 64 << 10;
 
 /// The time at which this command is to have ended.
 static LIMIT: OnceLock<Instant> = OnceLock::new();
 
+/// The writer of a command with a time limit that has several threads anyway.
+static WRITER: OnceLock<Writer> = OnceLock::new();
+
+/// True if standard error stands in the middle of a line of the program's.
+static UNFINISHED: AtomicBool = AtomicBool::new(false);
+
+/// A thread that writes messages. The descriptor is shared with other programs, so it cannot be made non-blocking; a thread
+/// can be left behind.
+struct Writer(SyncSender<Message>);
+
+/// A message, and whoever waits until it is written.
+struct Message {
+    text: String,
+    done: Sender<io::Result<()>>,
+}
+
+impl Writer {
+    /// A thread that ends with this.
+    fn start() -> Self {
+        let (messages, to_be_written) = sync_channel::<Message>(WAITING);
+        // Without it, messages are written by whoever has them.
+        let _ = thread::Builder::new().spawn(move || {
+            for Message { text, done } in to_be_written {
+                let _ = done.send(io::stderr().write_all(text.as_bytes()));
+            }
+        });
+        Self(messages)
+    }
+
+    /// Has a text written, and waits for that until `until`.
+    fn write(&self, text: String, until: Instant) -> io::Result<()> {
+        let (done, written) = channel();
+        match self.0.try_send(Message { text, done }) {
+            Ok(()) => written
+                .recv_timeout(until.saturating_duration_since(Instant::now()))
+                .unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())),
+            Err(TrySendError::Full(_)) => Err(ErrorKind::TimedOut.into()),
+            Err(TrySendError::Disconnected(message)) => {
+                io::stderr().write_all(message.text.as_bytes())
+            }
+        }
+    }
+}
+
 /// From now on no message waits longer than a moment after `end` for a reader who does not read.
 pub fn limit(end: Instant) {
     LIMIT.get_or_init(|| end);
+}
+
+/// As [`limit`], also for the log, by a thread that stays: for commands that have several anyway.
+pub fn limit_all(end: Instant) {
+    limit(end);
+    WRITER.get_or_init(Writer::start);
+}
+
+/// Notes whether the program has written a part of a line to where messages go: the next message begins a new one.
+pub fn in_line(unfinished: bool) {
+    UNFINISHED.store(unfinished, Ordering::Relaxed);
+}
+
+/// Writes a message to standard error, and waits for its reader as long as the time limit allows.
+fn tell(text: &str) -> io::Result<()> {
+    let text = begun(text);
+    let Some(end) = LIMIT.get() else {
+        return io::stderr().write_all(text.as_bytes());
+    };
+    let until = (*end).max(Instant::now()) + PATIENCE;
+    match WRITER.get() {
+        Some(writer) => writer.write(text, until),
+        None => Writer::start().write(text, until),
+    }
+}
+
+/// A message at the beginning of a line.
+fn begun(text: &str) -> String {
+    let start = if UNFINISHED.swap(false, Ordering::Relaxed) {
+        "\n"
+    } else {
+        ""
+    };
+    format!("{start}{text}")
 }
 
 /// Prints a part of the result. Ends the command when it cannot be written.
@@ -76,16 +161,36 @@ pub fn shown(path: &Path) -> String {
 /// The system's; and where there is anything but a regular file: a device, a pipe or a link is not to be replaced, and not
 /// to be followed.
 pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = beside(path)?;
+    file.write_all(bytes)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Checks that [`create`] could make a file there now, and leaves everything as it is.
+///
+/// # Errors
+/// As [`create`].
+pub fn check(path: &Path) -> io::Result<()> {
+    beside(path)?.write_all(&[0; ROOM])
+}
+
+/// A new file in the folder of this path, which is to take its place.
+fn beside(path: &Path) -> io::Result<NamedTempFile> {
     if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
         return Err(io::Error::other(
             "something else than a regular file is there; name another place",
         ));
     }
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-    let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-    file.write_all(bytes)?;
-    file.persist(path)?;
-    Ok(())
+    NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(|error| {
+        // The name of the temporary file tells nobody anything.
+        let text = error.to_string();
+        let words = text
+            .split_once(" at path")
+            .map_or(&*text, |(words, _)| words);
+        io::Error::new(error.kind(), words.to_owned())
+    })
 }
 
 /// Prints what is wrong as JSON, with the exit code.
@@ -106,8 +211,12 @@ impl Write for Log {
     /// Takes everything: a message that cannot be written is lost.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = printable_lines(&String::from_utf8_lossy(event));
-        // From any thread, also from one that may start no other: so not by `say`.
-        let _ = io::stderr().write_all(text.as_bytes());
+        let text = begun(&text);
+        // From any thread, also from one that may start no other.
+        let _ = match WRITER.get() {
+            Some(writer) => writer.write(text, Instant::now() + PATIENCE),
+            None => io::stderr().write_all(text.as_bytes()),
+        };
         Ok(event.len())
     }
 
@@ -118,22 +227,16 @@ impl Write for Log {
 
 /// Prints a message and the end of its line on standard error; it may have several lines.
 pub fn say(text: Arguments<'_>) {
-    let text = printable_lines(&text.to_string()) + "\n";
     // Nobody can be told that it was not written.
-    let write = |text: String| drop(io::stderr().write_all(text.as_bytes()));
-    let Some(limit) = LIMIT.get() else {
-        return write(text);
-    };
-    let (done, written) = channel();
-    // The descriptor is shared with other programs, so it cannot be made non-blocking; a thread can be
-    // left behind.
-    let writer = thread::Builder::new().spawn(move || {
-        write(text);
-        let _ = done.send(());
-    });
-    if writer.is_ok() {
-        let _ = written.recv_timeout(limit.saturating_duration_since(Instant::now()) + PATIENCE);
-    }
+    let _ = tell(&(printable_lines(&text.to_string()) + "\n"));
+}
+
+/// Writes a part of the result as a line to standard error.
+///
+/// # Errors
+/// When it cannot be written, or nobody takes it in time.
+pub fn result_line(text: &str) -> io::Result<()> {
+    tell(&format!("{text}\n"))
 }
 
 /// `print!` for results.

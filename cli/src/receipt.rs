@@ -22,7 +22,7 @@ use crate::certs::StoreArguments;
 use crate::failure::{Exit, Failure};
 use crate::input::{self, now};
 use crate::json::Json;
-use crate::output::{create, print_json};
+use crate::output::{self, create, print_json};
 use crate::release::ReferenceArguments;
 use crate::verify::certificates;
 use crate::{contract, policy, run};
@@ -268,21 +268,55 @@ fn beside(receipt: &Path, extension: &str) -> PathBuf {
     name.into()
 }
 
+/// The files and the folder that [`write`] makes.
+pub fn places(receipt: &Path) -> [PathBuf; 4] {
+    [
+        receipt.to_owned(),
+        beside(receipt, "contract"),
+        beside(receipt, "deployment"),
+        certificates_of(receipt),
+    ]
+}
+
+fn unwritten(path: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::of(
+        Exit::Output,
+        format!(
+            "the receipt could not be written to {}: {error}",
+            path.display()
+        ),
+    )
+}
+
+/// Checks that a receipt can be written, before there is one.
+///
+/// # Errors
+/// [`Exit::Output`].
+pub fn check(path: &Path) -> Result<(), Failure> {
+    let [receipt, contract, deployment, certificates] = places(path);
+    let folder = match certificates.symlink_metadata() {
+        Ok(found) if found.is_dir() => output::check(&certificates.join("vek.der")),
+        Ok(_) => Err(std::io::Error::other(format!(
+            "{} is no folder",
+            certificates.display()
+        ))),
+        // It will be made where the receipt is.
+        Err(_) => Ok(()),
+    };
+    [receipt, contract, deployment]
+        .iter()
+        .try_for_each(|file| output::check(file))
+        .and(folder)
+        .map_err(|error| unwritten(path, &error))
+}
+
 /// Writes a receipt, and beside it what it is verified with: certificates, contract and deployment.
 ///
 /// # Errors
 /// [`Exit::Output`].
 pub fn write(path: &Path, deployed: &Deployed) -> Result<(), Failure> {
     let certificates = &deployed.endorsements.amd;
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::of(
-            Exit::Output,
-            format!(
-                "the receipt could not be written to {}: {error}",
-                path.display()
-            ),
-        )
-    };
+    let failed = |error: &dyn std::fmt::Display| unwritten(path, error);
     let bytes = deployed.receipt.encode().map_err(|error| failed(&error))?;
     create(path, &bytes).map_err(|error| failed(&error))?;
     let contract = deployed.agreement.encode();
@@ -309,8 +343,23 @@ pub fn write(path: &Path, deployed: &Deployed) -> Result<(), Failure> {
     if !folder.symlink_metadata().is_ok_and(|it| it.is_dir()) {
         return Err(failed(&format_args!("{} is a link", folder.display())));
     }
+    let mut written = Vec::new();
     for (name, bytes) in files {
-        create(&folder.join(name), bytes).map_err(|error| failed(&error))?;
+        create(&folder.join(&name), bytes).map_err(|error| failed(&error))?;
+        written.push(name);
+    }
+    // A later receipt may have fewer lists, and `receipt verify` reads all that are there.
+    let others: Vec<_> = std::fs::read_dir(&folder)
+        .map_err(|error| failed(&error))?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| !written.contains(name))
+        .collect();
+    if !others.is_empty() {
+        output::complain(format_args!(
+            "{} has files that are not of this receipt, and that `enarx receipt verify` may read: {}",
+            folder.display(),
+            others.join(", ")
+        ));
     }
     Ok(())
 }

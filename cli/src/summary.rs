@@ -14,7 +14,7 @@ use enarx_contract::Agreement;
 use serde_json::{Map, Value, json};
 
 use crate::failure::{Exit, Failure};
-use crate::output::{create, shown};
+use crate::output::{check, create, result_line, shown};
 
 /// Version of the document.
 const VERSION: u32 = 1;
@@ -188,38 +188,61 @@ impl Json {
             "error",
             error.as_ref().map(|failure| failure.sentence.as_str()),
         );
-        if let Some(failure) = error {
+        let sentence = error.map(|failure| {
             failure.say();
-        }
+            failure.sentence
+        });
         let Some(to) = &self.json else {
             return code;
         };
         match write(to, &Value::Object(summary.0)) {
             Ok(()) => code,
             Err(failure) => {
-                let code = failure.code();
-                failure.say();
-                code
+                // It may be what ended the command.
+                if sentence.as_ref() != Some(&failure.sentence) {
+                    failure.say();
+                }
+                failure.code()
             }
         }
     }
+
+    /// The file that the document goes to, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.json.as_deref().filter(|to| *to != Path::new(STDERR))
+    }
+
+    /// Checks that the document can be written, before there is anything to be told.
+    ///
+    /// # Errors
+    /// [`Exit::Output`].
+    pub fn check(&self) -> Result<(), Failure> {
+        self.file().map_or(Ok(()), |to| {
+            check(to).map_err(|error| unwritten(to, &error))
+        })
+    }
+}
+
+fn unwritten(to: &Path, error: &std::io::Error) -> Failure {
+    let place = if to == Path::new(STDERR) {
+        "standard error".to_owned()
+    } else {
+        shown(to)
+    };
+    Failure::of(
+        Exit::Output,
+        format!("the document could not be written to {place}: {error}"),
+    )
 }
 
 fn write(to: &Path, document: &Value) -> Result<(), Failure> {
     let line = printable_json(&document.to_string());
-    if to == Path::new(STDERR) {
-        say!("{line}");
-        return Ok(());
-    }
-    create(to, format!("{line}\n").as_bytes()).map_err(|error| {
-        Failure::of(
-            Exit::Output,
-            format!(
-                "the document could not be written to {}: {error}",
-                shown(to)
-            ),
-        )
-    })
+    let written = if to == Path::new(STDERR) {
+        result_line(&line)
+    } else {
+        create(to, format!("{line}\n").as_bytes())
+    };
+    written.map_err(|error| unwritten(to, &error))
 }
 
 /// Writes the document of a command line that cannot be understood, if these words of it ask for one.

@@ -2,7 +2,7 @@
 
 //! Values on the command line: sizes, durations, directories, variables.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use enarx_executor::addresses::{AddressRule, NoRule};
@@ -119,6 +119,47 @@ pub fn variable(text: &str) -> Result<(String, String), String> {
         })?,
     };
     Ok((name.to_owned(), value))
+}
+
+/// Refuses what no variable can be: its name is not empty and has no `=`, and neither name nor value has NUL (POSIX.1 section
+/// 8.1).
+///
+/// # Errors
+/// What is wrong.
+pub fn check_variable(name: &str, value: &str) -> Result<(), &'static str> {
+    if name.is_empty() {
+        return Err("the name of a variable cannot be empty");
+    }
+    if name.contains('=') {
+        return Err("the name of a variable cannot have =");
+    }
+    if name.contains('\0') || value.contains('\0') {
+        return Err("a variable cannot have NUL");
+    }
+    Ok(())
+}
+
+/// True for a name that every program can use for a variable: letters, digits and `_`, no digit first (POSIX.1 section 8.1).
+pub fn is_plain_name(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// The place that a path names, whether there is something or not, the same for all ways to write it.
+pub fn place(path: &Path) -> PathBuf {
+    if let Ok(found) = path.canonicalize() {
+        return found;
+    }
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new(".")).canonicalize();
+    match (folder, path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
 }
 
 /// A verifier's nonce.

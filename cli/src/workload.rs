@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::failure::Failure;
 use crate::keys::{self, Keys};
 use crate::options::nearest;
+use crate::values;
 
 /// The keys of a file.
 const KEYS: Keys = Keys {
@@ -93,6 +94,17 @@ impl Workload {
                 "{shown}: the steward {steward} is not asked: applications get no certificates yet"
             ));
         }
+        let wrong = |place: String, why: &str| Failure::data(format!("{shown}: {place}: {why}"));
+        for (name, value) in &file.env {
+            values::check_variable(name, value)
+                .map_err(|why| wrong(format!("env.{}", name.escape_debug()), why))?;
+        }
+        if let Some(number) = file.args.iter().position(|it| it.contains('\0')) {
+            return Err(wrong(
+                format!("args[{number}]"),
+                "an argument cannot have NUL",
+            ));
+        }
         let mut env: Vec<_> = file.env.into_iter().collect();
         let entries = file.files.unwrap_or_default();
         if entries.is_empty() {
@@ -172,8 +184,11 @@ impl Entry {
 
     /// The stream at this descriptor of the program.
     fn stream(&self, fd: usize) -> Result<Stream, String> {
-        if self.name().contains(':') {
-            return Err(format!("files[{fd}]: the name {} has a colon", self.name()));
+        if self.name().contains([':', '\0']) {
+            return Err(format!(
+                "files[{fd}]: the name {} has a colon or NUL, which FD_NAMES cannot have",
+                self.name().escape_debug()
+            ));
         }
         let stream = match self.kind.as_str() {
             "null" => Stream::Null,

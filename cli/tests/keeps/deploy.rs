@@ -707,6 +707,80 @@ fn a_program_runs_on_alone_and_is_found_again() {
 }
 
 #[test]
+fn output_and_the_programs_end_do_not_wait_for_the_secure_processor() {
+    // No report passes from a while after the launch on, so that the receipt has to wait for its own.
+    let host = Host::start(&["busy=8s..20s"]);
+    let policy = policy(host.folder.path());
+    let mut child = waiting(&host, &policy);
+    let running = Instant::now();
+    // The window has begun by now.
+    thread::sleep(Duration::from_secs(8));
+    let closed = Instant::now();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"the last words").unwrap();
+    drop(stdin);
+    let mut seen = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    while !seen.ends_with("the last words") {
+        let part = stdout.fill_buf().unwrap();
+        assert!(!part.is_empty(), "{seen}");
+        seen.push_str(&text(part));
+        let count = part.len();
+        stdout.consume(count);
+    }
+    let took = closed.elapsed();
+    assert!(
+        took < Duration::from_secs(4),
+        "{took:?} of {:?}",
+        running.elapsed()
+    );
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
+}
+
+#[test]
+fn delivered_files_are_the_tenants_and_not_the_programs() {
+    needs::kvm();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("app.conf");
+    fs::write(&file, "as delivered").unwrap();
+    let mut command = common::enarx();
+    command
+        .args(["deploy", "--local", "--quiet", "--file"])
+        .arg(format!("etc/app.conf={}", file.display()))
+        .arg(program("package.wat"));
+    let output = run(&mut command, b"");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    // 63 is EPERM (WASI preview 1, errno): what Wasmtime says of a directory that is open read-only.
+    assert_eq!(text(&output.stdout), "0ooooooo00as delivered");
+}
+
+#[test]
+fn a_program_whose_ticket_cannot_be_kept_is_ended() {
+    // Long enough for the folder of tickets to go after it was looked at.
+    let host = Host::start(&["busy=4s"]);
+    let policy = policy(host.folder.path());
+    let state = host.path("tenant");
+    let mut command = host.deploy(&policy);
+    command
+        .args(["--detach", "--quiet"])
+        .arg(program("delivered.wat"))
+        .env("XDG_STATE_HOME", &state)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    wait_until(|| !host.keeps().is_empty());
+    fs::remove_dir_all(&state).unwrap();
+    fs::write(&state, "").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(74), "{stderr}");
+    assert!(stderr.contains("so the program was ended"), "{stderr}");
+    assert_eq!(text(&output.stdout), "");
+    wait_until(|| host.keeps().is_empty());
+}
+
+#[test]
 fn an_interrupted_deployment_stops_its_program() {
     let host = Host::start(&[]);
     let policy = policy(host.folder.path());

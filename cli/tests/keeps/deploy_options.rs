@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -248,6 +248,25 @@ fn a_list_of_hosts_shows_each_host_its_own_token() {
     let mut both = listed();
     both.arg("--hosts").arg(&list).args(["--to", &good.to]);
     exits(both.arg(program("exit.wat")), 2);
+    // Two variables that contradict each other, and a flag that would count for nothing.
+    let mut both = listed();
+    both.env("ENARX_HOSTS", &list).env("ENARX_TO", &good.to);
+    let stderr = text(&exits(both.arg(program("exit.wat")), 2).stderr);
+    assert!(stderr.contains("ENARX_HOSTS and ENARX_TO"), "{stderr}");
+    let mut ignored = listed();
+    ignored.env("ENARX_HOSTS", &list).arg("--token-file");
+    ignored.arg(good.path("token")).arg(program("exit.wat"));
+    let stderr = text(&exits(&mut ignored, 2).stderr);
+    assert!(
+        stderr.contains("--token-file is for hosts of --to"),
+        "{stderr}"
+    );
+    // A flag counts more than a variable.
+    let mut flag = listed();
+    flag.env("ENARX_HOSTS", &list).args(["--to", &good.to]);
+    flag.arg("--token-file").arg(good.path("token"));
+    let stderr = text(&exits(flag.arg(program("exit.wat")), 7).stderr);
+    assert!(!stderr.contains("guest-policy.debug"), "{stderr}");
     for (content, words) in [
         ("", "names no host"),
         ("[[host]]\nto = \"x\"", "token-file"),
@@ -362,6 +381,15 @@ fn contracts_receipts_and_deployments_belong_together() {
         receipt
     };
     let (receipt, other) = (deploy("receipt"), deploy("other"));
+    // Lists of an earlier receipt in the same place would be read with this one.
+    fs::write(host.path("other.certs/7.crl"), "an earlier list").unwrap();
+    let mut again = host.deploy(&policy);
+    again.arg("--receipt").arg(&other).arg(program("exit.wat"));
+    let stderr = text(&exits(&mut again, 7).stderr);
+    assert!(
+        stderr.contains("not of this receipt") && stderr.contains("7.crl"),
+        "{stderr}"
+    );
     let beside = |path: &Path, extension: &str| format!("{}.{extension}", path.display());
     let (contract, deployment) = (beside(&receipt, "contract"), beside(&receipt, "deployment"));
     let body = read_json(&receipt)["body"].clone();
@@ -478,6 +506,29 @@ fn a_policy_demands_a_release() {
         "publisher.pub",
     ];
     let new = enarx(&[&["policy", "new", "--local"][..], &of].concat(), 0).stdout;
+    // A release of another platform is accepted by no simulated one.
+    let mut measured = read_json(&host.path("measured.json"));
+    let launches = measured["launches"].as_array_mut().unwrap();
+    launches.retain(|launch| launch["launch"]["platform"] == "snp");
+    assert!(!launches.is_empty());
+    fs::write(host.path("genuine.json"), measured.to_string()).unwrap();
+    let add = ["release", "add", "genuine.toml", "genuine.json"];
+    enarx(&[&add[..], &until].concat(), 0);
+    enarx(
+        &["release", "sign", "genuine.toml", "--key", "publisher.key"],
+        0,
+    );
+    let root = "ab".repeat(32);
+    let genuine = [
+        "--release",
+        "genuine.toml",
+        "--manifest-key",
+        "publisher.pub",
+    ];
+    let simulated = ["policy", "new", "--simulated", &root];
+    let stderr = text(&enarx(&[&simulated[..], &genuine].concat(), 65).stderr);
+    assert!(stderr.contains("would accept nothing"), "{stderr}");
+    enarx(&[&["policy", "new", "--snp"][..], &genuine].concat(), 0);
     let version = env!("CARGO_PKG_VERSION");
     assert!(text(&new).contains(&format!("releases = [\"{version}\"]")));
     assert!(!text(&new).contains("measurements"));
@@ -506,29 +557,6 @@ fn a_policy_demands_a_release() {
     // A withdrawn release is not current, and accepted by no policy that names it.
     let text_of = fs::read_to_string(host.path("manifest.toml")).unwrap();
     let withdrawn = text_of
-    // A release of another platform is accepted by no simulated one.
-    let mut measured = read_json(&host.path("measured.json"));
-    let launches = measured["launches"].as_array_mut().unwrap();
-    launches.retain(|launch| launch["launch"]["platform"] == "snp");
-    assert!(!launches.is_empty());
-    fs::write(host.path("genuine.json"), measured.to_string()).unwrap();
-    let add = ["release", "add", "genuine.toml", "genuine.json"];
-    enarx(&[&add[..], &until].concat(), 0);
-    enarx(
-        &["release", "sign", "genuine.toml", "--key", "publisher.key"],
-        0,
-    );
-    let root = "ab".repeat(32);
-    let genuine = [
-        "--release",
-        "genuine.toml",
-        "--manifest-key",
-        "publisher.pub",
-    ];
-    let simulated = ["policy", "new", "--simulated", &root];
-    let stderr = text(&enarx(&[&simulated[..], &genuine].concat(), 65).stderr);
-    assert!(stderr.contains("would accept nothing"), "{stderr}");
-    enarx(&[&["policy", "new", "--snp"][..], &genuine].concat(), 0);
         .replace(
             "status = \"current\"",
             "status = \"withdrawn\"\nreason = \"broken\"",
@@ -660,5 +688,217 @@ fn a_run_beyond_its_time_is_ended_with_one_exit_code() {
         let output = exits(command.args(flags).arg(program("exit.wat")), 124);
         let stderr = text(&output.stderr);
         assert!(stderr.contains("before anything was sent"), "{stderr}");
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_found_before_anything_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("file"), "").unwrap();
+    fs::write(path("r.certs"), "no folder").unwrap();
+    // Nobody is at that address, so that whoever asks there ends otherwise.
+    let deploy = |arguments: &[String], code| {
+        let mut command = common::enarx();
+        command.args(["deploy", "--to", "https://127.0.0.1:1#sha256=00"]);
+        let output = exits(command.args(arguments).arg(program("exit.wat")), code);
+        text(&output.stderr)
+    };
+    for arguments in [
+        vec!["--receipt".to_owned(), path("none/r")],
+        vec!["--receipt".to_owned(), path("file/r")],
+        vec!["--receipt".to_owned(), path("r")],
+        vec!["--receipt".to_owned(), "/dev/full".to_owned()],
+        vec![format!("--json={}", path("none/json"))],
+        vec!["--json=/dev/full".to_owned()],
+    ] {
+        let stderr = deploy(&arguments, 74);
+        assert_eq!(
+            stderr.matches("could not be written").count(),
+            1,
+            "{stderr}"
+        );
+    }
+    for json in ["j", "j.contract", "j.deployment", "./j.certs"] {
+        let arguments = [
+            "--receipt".to_owned(),
+            path("j"),
+            format!("--json={}", path(json)),
+        ];
+        let stderr = deploy(&arguments, 2);
+        assert!(stderr.contains("would both write to"), "{stderr}");
+    }
+    // The documents of the last four, and nothing else.
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2 + 4);
+}
+
+#[test]
+fn a_document_that_nobody_has_got_is_no_success() {
+    needs::kvm();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = common::enarx();
+    command.args(["deploy", "--local", "--quiet", "--json"]);
+    command.arg(program("package.wat")).stderr(full);
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
+    assert_eq!(status.unwrap().code(), Some(74));
+    // With a reader, it stands on a line of its own, also after a program that has not ended its last one.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("both");
+    let both = fs::File::create(&path).unwrap();
+    let mut command = common::enarx();
+    command.args(["deploy", "--local", "--quiet", "--json"]);
+    command.arg(program("delivered.wat"));
+    command.stdout(both.try_clone().unwrap()).stderr(both);
+    let status = command.stdin(Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(7));
+    let config = folder.path().join("Enarx.toml");
+    let words = "[[files]]\nkind = \"stdin\"\n[[files]]\nkind = \"stderr\"\n";
+    fs::write(&config, words).unwrap();
+    let mut command = common::enarx();
+    command.args(["deploy", "--local", "--quiet", "--json", "--config"]);
+    command.arg(&config).arg(program("package.wat"));
+    let output = exits(&mut command, 0);
+    for written in [fs::read(&path).unwrap(), output.stderr] {
+        let written = text(&written);
+        let lines: Vec<_> = written.lines().collect();
+        let [.., unfinished, last] = lines[..] else {
+            panic!("{written}");
+        };
+        let document: Value = serde_json::from_str(last).unwrap();
+        assert_eq!(document["version"], 1);
+        assert!(!unfinished.is_empty());
+    }
+}
+
+#[test]
+fn names_and_values_that_no_variable_has_are_refused_by_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let commands = [&["run"][..], &["deploy", "--local"]];
+    for (content, place) in [
+        ("[env]\n\"A=B\" = \"x\"", "env.A=B: the name"),
+        ("[env]\n\"\" = \"x\"", "env.: the name"),
+        ("[env]\n\"A\\u0000\" = \"x\"", "env.A\\0: a variable"),
+        ("[env]\nA = \"x\\u0000\"", "env.A: a variable"),
+        ("args = [\"a\", \"b\\u0000\"]", "args[1]: an argument"),
+        (
+            "[[files]]\nkind = \"stdin\"\nname = \"a\\u0000\"",
+            "files[0]: the name a\\0",
+        ),
+    ] {
+        fs::write(path("Enarx.toml"), content).unwrap();
+        for words in commands {
+            let mut command = common::enarx();
+            command.args(words).args(["--config", &path("Enarx.toml")]);
+            let stderr = text(&exits(command.arg(program("exit.wat")), 65).stderr);
+            assert!(
+                stderr.contains(&format!("Enarx.toml: {place}")),
+                "{place}: {stderr}"
+            );
+        }
+    }
+    fs::write(path("nul"), "a\0b").unwrap();
+    fs::write(path("key"), "a").unwrap();
+    for (arguments, code, words) in [
+        (
+            vec![format!("--secret=KEY={}", path("nul"))],
+            65,
+            "nul: the secret KEY",
+        ),
+        (
+            vec![format!("--secret=A-B={}", path("key"))],
+            2,
+            "`A-B` is no name",
+        ),
+        (
+            vec![format!("--secret=={}", path("key"))],
+            2,
+            "`` is no name",
+        ),
+        (
+            vec![
+                format!("--secret=KEY={}", path("key")),
+                format!("--secret-file=KEY={}", path("key")),
+            ],
+            2,
+            "the secret KEY is given twice",
+        ),
+        (
+            vec![
+                format!("--file=/etc/key={}", path("key")),
+                format!("--file=etc/key={}", path("nul")),
+            ],
+            2,
+            "--file etc/key: it is given twice",
+        ),
+    ] {
+        let mut command = common::enarx();
+        command.args(["deploy", "--local"]).args(arguments);
+        let stderr = text(&exits(command.arg(program("exit.wat")), code).stderr);
+        assert!(stderr.contains(words), "{words}: {stderr}");
+    }
+}
+
+#[test]
+fn a_pipe_without_a_writer_does_not_outlast_the_time_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let begun = Instant::now();
+    let deploy = || {
+        let mut command = common::enarx();
+        command.args(["deploy", "--local", "--quiet", "--timeout", "1s"]);
+        command
+    };
+    let stderr = text(&exits(deploy().arg(&pipe), 124).stderr);
+    assert!(stderr.contains("nothing was sent"), "{stderr}");
+    for flag in ["--secret", "--secret-file", "--file"] {
+        let named = format!("{flag}=KEY={}", pipe.display());
+        let stderr = text(&exits(deploy().arg(named).arg(program("exit.wat")), 66).stderr);
+        assert!(stderr.contains("not a regular file"), "{stderr}");
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn nobody_who_reads_makes_a_flood_outlast_the_time_limit() {
+    needs::kvm();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("Enarx.toml");
+    let to_stdout = ["null", "null", "stdout"];
+    let entries = to_stdout.map(|kind| format!("[[files]]\nkind = \"{kind}\"\n"));
+    fs::write(&config, entries.concat()).unwrap();
+    for arguments in [&[][..], &["--config", config.to_str().unwrap()], &["-vv"]] {
+        let begun = Instant::now();
+        let mut command = common::enarx();
+        command
+            .args(["deploy", "--local", "--timeout", "3s"])
+            .args(arguments)
+            .arg(program("flood.wat"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        // The pipes stay open, and nobody reads them.
+        let mut child = command.spawn().unwrap();
+        let pipes = (child.stdout.take(), child.stderr.take());
+        // The grace of the program, and that of the host's answer, come after the limit.
+        let most = Duration::from_secs(3 + 10 + 5 + 15);
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if begun.elapsed() > most {
+                child.kill().unwrap();
+                panic!("{arguments:?}: it does not end");
+            }
+            thread::sleep(Duration::from_millis(50));
+        };
+        drop(pipes);
+        assert!(!status.success(), "{arguments:?}: {status}");
     }
 }
