@@ -30,6 +30,7 @@ mod outcome;
 mod policy;
 mod receipt;
 mod release;
+mod rules;
 mod run;
 mod serials;
 mod serve;

@@ -16,10 +16,11 @@ use clap::{Args, ValueEnum};
 use enarx_backend::Backend;
 use enarx_backend::launch::Target;
 use enarx_configuration::{Configuration, Limits, Network, Serve};
-use enarx_executor::addresses::{AddressRule, Addresses};
+use enarx_executor::addresses::{Addresses, Names, Policy};
 use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
 use enarx_executor::launch::{Confined, Launch, Objects};
 use enarx_executor::refused::RefusedCalls;
+use enarx_network::Rules;
 use enarx_vmm::launch::Measured;
 use rustix::fs::{Mode, OFlags};
 
@@ -28,6 +29,7 @@ use crate::failure::{self, Exit, Failure};
 use crate::images::IMAGES;
 use crate::input::{self, describe};
 use crate::options::{self, SimulatedOption, WasiName, WasiOption, WasmOption};
+use crate::rules::NetworkRules;
 use crate::values::{self, Directory};
 use crate::workload::{Stream, Workload};
 use crate::{outcome, output, simulated};
@@ -110,14 +112,8 @@ pub struct KeepArguments {
     #[arg(long = "dir", value_name = "HOST[::GUEST][:ro|:quota=SIZE]", value_parser = values::directory)]
     directories: Vec<Directory>,
 
-    /// Let the program connect and send to this address, and to no other that is not named; by TCP and UDP, or by the one
-    /// that -S gives [env: ENARX_ALLOW_CONNECT, one per line]
-    #[arg(long = "allow-connect", value_name = "ADDRESS[/BITS][:PORT]", value_parser = values::address)]
-    connect: Vec<AddressRule>,
-
-    /// The same for waiting for connections and datagrams [env: ENARX_ALLOW_LISTEN, one per line]
-    #[arg(long = "allow-listen", value_name = "ADDRESS[/BITS][:PORT]", value_parser = values::address)]
-    listen: Vec<AddressRule>,
+    #[command(flatten)]
+    rules: NetworkRules,
 
     /// Memory of the Keep, the compiler's included; at least 64M, in a virtual machine at most 400G
     #[arg(long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size, allow_negative_numbers = true)]
@@ -360,7 +356,7 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
             stdio: standard_streams(workload.streams)?,
             directories,
             network: settings.network,
-            addresses: settings.addresses.clone(),
+            policy: settings.policy.clone(),
             evidence,
             door: None,
             listener,
@@ -514,7 +510,7 @@ struct Settings {
     timeout: Option<Duration>,
     limits: Limits,
     network: NetworkGrant,
-    addresses: Addresses,
+    policy: Policy,
 }
 
 impl Settings {
@@ -544,16 +540,33 @@ impl Settings {
             timeout: work.timeout.or_else(|| timeout(&arguments.wasm)),
             limits: limits(&arguments.wasm),
             network: NetworkGrant::default(),
-            addresses: addresses(arguments)?,
+            policy: Policy::default(),
         };
         for (name, on) in &arguments.wasi {
             settings.wasi_option(*name, *on);
         }
-        let network = &mut settings.network;
-        if settings.addresses != Addresses::All && !(network.tcp || network.udp) {
+        settings.narrow(arguments.rules.rules()?);
+        Ok(settings)
+    }
+
+    /// Narrows the network to rules, and opens what they need of it. Without rules it is as the options have it.
+    fn narrow(&mut self, rules: Rules) {
+        let network = &mut self.network;
+        let asks_for_names = !rules.resolve.is_empty();
+        if asks_for_names || !network.name_lookup {
+            network.name_lookup |= asks_for_names || rules.hosts().next().is_some();
+            self.policy.names = Names::Only(rules.resolve);
+        }
+        if rules.connect.is_empty() && rules.listen.is_empty() {
+            return;
+        }
+        if !(network.tcp || network.udp) {
             (network.tcp, network.udp) = (true, true);
         }
-        Ok(settings)
+        self.policy.addresses = Addresses::Only {
+            connect: rules.connect,
+            listen: rules.listen,
+        };
     }
 
     fn wasi_option(&mut self, name: WasiName, on: bool) {
@@ -621,18 +634,6 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis())
         .unwrap_or(u64::MAX)
         .max(1)
-}
-
-/// The rules for addresses: none if nothing is named.
-fn addresses(arguments: &KeepArguments) -> Result<Addresses, Failure> {
-    let rules =
-        |given: &[AddressRule], variable| or_from_environment(given, variable, values::address);
-    let connect = rules(&arguments.connect, "ENARX_ALLOW_CONNECT")?;
-    let listen = rules(&arguments.listen, "ENARX_ALLOW_LISTEN")?;
-    if connect.is_empty() && listen.is_empty() {
-        return Ok(Addresses::All);
-    }
-    Ok(Addresses::Only { connect, listen })
 }
 
 /// The values of flags, or else the lines of a variable.

@@ -5,8 +5,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use enarx_executor::addresses::{AddressRule, NoRule};
-
 /// A size: a number of bytes, or with `K`, `M`, `G` or `T` (powers of 1024; `KiB` and `KB` mean the same).
 pub fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -89,11 +87,6 @@ pub fn directory(text: &str) -> Result<Directory, String> {
         read_only,
         quota,
     })
-}
-
-/// An address, a network, or one port of it.
-pub fn address(text: &str) -> Result<AddressRule, String> {
-    text.parse().map_err(|error: NoRule| error.to_string())
 }
 
 /// `NAME=VALUE`, or `NAME` alone for the value that this command has itself.

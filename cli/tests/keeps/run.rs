@@ -309,38 +309,6 @@ fn directories_have_quotas() {
 }
 
 #[test]
-fn rules_for_addresses_are_read_and_wrong_ones_named() {
-    for backend in backends() {
-        let given = [
-            "-S",
-            "tcp",
-            "--allow-connect",
-            "10.0.0.0/8:443",
-            "--allow-listen",
-            "[::1]:80",
-        ];
-        let module = path("exit.wat");
-        let arguments: Vec<&str> = given.into_iter().chain([module.as_str()]).collect();
-        assert_eq!(run(backend, &arguments).status.code(), Some(7), "{backend}");
-        for flag in ["--allow-connect", "--allow-listen"] {
-            let output = run(backend, &[flag, "10.0.0.0/8", &module]);
-            assert_eq!(output.status.code(), Some(7), "{output:?}");
-        }
-        let mut command = enarx();
-        command.env("ENARX_ALLOW_LISTEN", "example.org");
-        let output = command
-            .args(["run", "-q", "-S", "tcp", &module])
-            .output()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(2), "{output:?}");
-        assert!(
-            text(&output.stderr).contains("ENARX_ALLOW_LISTEN"),
-            "{output:?}"
-        );
-    }
-}
-
-#[test]
 fn memory_is_limited() {
     for backend in backends() {
         let times = |arguments: &[&str]| {

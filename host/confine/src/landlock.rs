@@ -6,8 +6,9 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Erratum, LandlockStatus, NetPort,
-    PathBeneath, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, Erratum, LandlockStatus,
+    NetPort, PathBeneath, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus,
+    Scope,
 };
 
 use super::ConfineError;
@@ -19,6 +20,8 @@ const NEWEST: ABI = ABI::V9;
 /// cannot be cut, which open(2) does with `O_RDONLY | O_TRUNC`. What newer interfaces forbid besides (TCP,
 /// ioctl(2), signals, Unix sockets) is forbidden by the filters of system calls as well.
 pub const FLOOR: ABI = ABI::V3;
+/// The oldest interface with rules for ports of TCP (Linux 6.7).
+pub const PORTS: ABI = ABI::V4;
 
 /// Landlock's enforcement for a thread now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +61,18 @@ impl Enforcement {
 }
 
 /// The part of TCP that stays allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tcp {
     /// Everything.
     All,
+    /// These ports, where the kernel knows rules for them (Linux 6.7): a second fence behind the executor, which judges
+    /// addresses too.
+    Ports {
+        /// Ports to connect to; `None` is all.
+        connect: Option<Vec<u16>>,
+        /// Ports to bind to, 0 for those of the kernel's choice; `None` is all.
+        bind: Option<Vec<u16>>,
+    },
     /// Connections to one port, and to the sockets beneath the directories: what looking up names needs.
     Resolver(u16),
     /// Nothing.
@@ -69,10 +80,36 @@ pub enum Tcp {
 }
 
 impl Tcp {
-    /// Everything where it is granted, nothing otherwise.
-    #[must_use]
-    pub const fn granted(granted: bool) -> Self {
-        if granted { Self::All } else { Self::None }
+    /// The rights that are taken away, but for the ports of [`Self::rules`].
+    fn handled(&self) -> BitFlags<AccessNet> {
+        let handled = |ports: &Option<Vec<u16>>, right: AccessNet| match ports {
+            Some(_) => right.into(),
+            None => BitFlags::empty(),
+        };
+        match self {
+            Self::All => BitFlags::empty(),
+            Self::Ports { connect, bind } => {
+                handled(connect, AccessNet::ConnectTcp) | handled(bind, AccessNet::BindTcp)
+            }
+            Self::Resolver(_) | Self::None => AccessNet::from_all(NEWEST),
+        }
+    }
+
+    /// The ports that stay allowed.
+    fn rules(&self) -> Vec<NetPort> {
+        let rules = |ports: &Option<Vec<u16>>, right: AccessNet| -> Vec<NetPort> {
+            let ports = ports.iter().flatten();
+            ports.map(|port| NetPort::new(*port, right)).collect()
+        };
+        match self {
+            Self::Ports { connect, bind } => {
+                let mut all = rules(connect, AccessNet::ConnectTcp);
+                all.extend(rules(bind, AccessNet::BindTcp));
+                all
+            }
+            Self::Resolver(port) => vec![NetPort::new(*port, AccessNet::ConnectTcp)],
+            Self::All | Self::None => Vec::new(),
+        }
     }
 }
 
@@ -83,11 +120,11 @@ impl Tcp {
 /// [`ConfineError::Landlock`] when the kernel has Landlock but refuses the rules.
 pub fn restrict<'a>(
     directories: impl IntoIterator<Item = (BorrowedFd<'a>, bool)>,
-    tcp: Tcp,
+    tcp: &Tcp,
 ) -> Result<Enforcement, ConfineError> {
-    let mut rules = handled(tcp != Tcp::All)?.create()?;
-    if let Tcp::Resolver(port) = tcp {
-        rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
+    let mut rules = handled(tcp)?.create()?;
+    for port in tcp.rules() {
+        rules = rules.add_rule(port)?;
     }
     for (directory, read_only) in directories {
         let read = AccessFs::ReadFile | AccessFs::ReadDir;
@@ -122,12 +159,12 @@ pub fn restrict<'a>(
 /// [`ConfineError::Landlock`] when the kernel has Landlock but refuses the rules.
 pub fn deny_all() -> Result<Option<OwnedFd>, ConfineError> {
     // A process of its own signals nobody, whatever an old kernel makes of that.
-    let rules: RulesetCreated = handled(true)?.scope(Scope::Signal)?.create()?;
+    let rules: RulesetCreated = handled(&Tcp::None)?.scope(Scope::Signal)?.create()?;
     Ok(rules.into())
 }
 
-/// A ruleset that forbids all access to files, abstract sockets and, with `tcp`, TCP, until rules allow some.
-fn handled(tcp: bool) -> Result<Ruleset, ConfineError> {
+/// A ruleset that forbids all access to files, abstract sockets and what `tcp` takes away, until rules allow some.
+fn handled(tcp: &Tcp) -> Result<Ruleset, ConfineError> {
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))?
@@ -136,8 +173,9 @@ fn handled(tcp: bool) -> Result<Ruleset, ConfineError> {
     if Erratum::current().contains(Erratum::ScopedSignalHandling) {
         rules = rules.scope(Scope::Signal)?;
     }
-    if tcp {
-        rules = rules.handle_access(AccessNet::from_all(NEWEST))?;
+    let network = tcp.handled();
+    if !network.is_empty() {
+        rules = rules.handle_access(network)?;
     }
     Ok(rules)
 }
@@ -145,6 +183,33 @@ fn handled(tcp: bool) -> Result<Ruleset, ConfineError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports_are_left_where_the_interface_knows_them() {
+        for abi in [ABI::V3, PORTS] {
+            assert_eq!(AccessNet::from_all(abi).is_empty(), abi != PORTS, "{abi:?}");
+        }
+        let some = |connect: Option<&[u16]>, bind: Option<&[u16]>| Tcp::Ports {
+            connect: connect.map(<[u16]>::to_vec),
+            bind: bind.map(<[u16]>::to_vec),
+        };
+        let nothing = BitFlags::<AccessNet>::empty();
+        for (tcp, handled, rules) in [
+            (Tcp::All, nothing, 0),
+            (some(None, None), nothing, 0),
+            (some(Some(&[1, 2]), None), AccessNet::ConnectTcp.into(), 2),
+            (some(None, Some(&[0])), AccessNet::BindTcp.into(), 1),
+            (some(Some(&[]), Some(&[])), AccessNet::from_all(PORTS), 0),
+            (Tcp::None, AccessNet::from_all(NEWEST), 0),
+            (Tcp::Resolver(53), AccessNet::from_all(NEWEST), 1),
+        ] {
+            assert_eq!(
+                (tcp.handled(), tcp.rules().len()),
+                (handled, rules),
+                "{tcp:?}"
+            );
+        }
+    }
 
     #[test]
     fn an_interface_that_lets_files_be_cut_does_not_count_in_full() {

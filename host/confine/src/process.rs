@@ -69,7 +69,7 @@ pub fn give_up_privileges() -> Result<(), ConfineError> {
 /// [`ConfineError`]: the process is confined in part only, and must not serve a Keep.
 pub fn confine<'a>(
     directories: impl IntoIterator<Item = (BorrowedFd<'a>, bool)>,
-    tcp: Tcp,
+    tcp: &Tcp,
     allowed: impl IntoIterator<Item = Allow>,
 ) -> Result<Enforcement, ConfineError> {
     let filter = compile(allowed, SeccompAction::Trap)?;

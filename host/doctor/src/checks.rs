@@ -502,7 +502,13 @@ fn landlock(machine: &dyn Machine) -> Check {
         LANDLOCK,
         Some(abi >= enarx_confine::landlock::FLOOR as i32),
         if abi > 0 {
-            format!("interface version {abi}")
+            let ports = abi >= enarx_confine::landlock::PORTS as i32;
+            let without = if ports {
+                ""
+            } else {
+                ", without rules for ports"
+            };
+            format!("interface version {abi}{without}")
         } else {
             "not there, or switched off".into()
         },

@@ -280,6 +280,17 @@ fn one_missing_thing_at_a_time() {
     assert_eq!(found, State::Missing);
     assert!(next.unwrap().starts_with("use Linux 6.2"));
 
+    // One that knows no ports is no worse a fence for files, and it is said.
+    machine.landlock = 3;
+    let report = examine(&machine);
+    assert_eq!(state(&report, "process", "Landlock").0, State::Ok);
+    let landlock = report.backend("process").and_then(|process| {
+        let checks = process.checks.iter();
+        checks.into_iter().find(|check| check.name == "Landlock")
+    });
+    let found = landlock.unwrap().found.to_string();
+    assert!(found.contains("without rules for ports"), "{found}");
+
     let mut machine = epyc();
     machine.landlock = 0;
     let report = examine(&machine);

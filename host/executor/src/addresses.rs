@@ -1,108 +1,244 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Where in the network a Keep may go: rules that narrow the permissions of its grant.
+//!
+//! A name of a rule is looked up once, when the Keep asks for it first: by the confined process that looks up names, and
+//! after a start that waits for no name server. From then on it has these addresses for the Keep's life, whatever name
+//! servers say later, and only those that a name may have.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use ipnet::IpNet;
+use enarx_confine::landlock::Tcp;
+use enarx_network::{
+    ConnectRule, HostName, ListenRule, NameRule, Peer, Ports, Protocol, Rules, destination,
+    is_guarded,
+};
+use enarx_sallyport::Status;
+use enarx_sallyport::call::RESOLVED_MAX;
+
+use super::Result;
 
 /// The rules of a grant. Without any, everything is allowed that the network permissions say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Where to connect, and where to wait.
+    pub addresses: Addresses,
+    /// Which names to look up.
+    pub names: Names,
+}
+
+/// Addresses of the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Addresses {
     /// Everywhere.
     #[default]
     All,
-    /// At the addresses of these lists and nowhere else.
+    /// Where these rules say, and nowhere else.
     Only {
         /// Where connections and datagrams may go.
-        connect: Vec<AddressRule>,
+        connect: Vec<ConnectRule>,
         /// Where connections and datagrams may be waited for.
-        listen: Vec<AddressRule>,
+        listen: Vec<ListenRule>,
     },
 }
 
-impl Addresses {
-    /// Tells if connections and datagrams may go to an address.
+/// Names that are looked up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Names {
+    /// Every name.
+    #[default]
+    All,
+    /// The names of these rules, and those that connections may go to.
+    Only(Vec<NameRule>),
+}
+
+/// Most ports that Landlock is told one by one; where rules name more, the executor alone judges ports.
+const MAX_LANDLOCK_PORTS: usize = 1024;
+
+impl Policy {
+    /// The policy of these rules: nothing else is allowed.
     #[must_use]
-    pub fn may_connect(&self, to: SocketAddr) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only { connect, .. } => {
-                let to = SocketAddr::new(destination(to.ip()), to.port());
-                connect.iter().any(|rule| rule.holds(to))
-            }
-        }
-    }
-
-    /// Tells if connections and datagrams may be waited for at an address.
-    #[must_use]
-    pub fn may_listen(&self, at: SocketAddr) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only { listen, .. } => {
-                let at = SocketAddr::new(at.ip().to_canonical(), at.port());
-                listen.iter().any(|rule| rule.holds(at))
-            }
-        }
-    }
-}
-
-/// The machine at which Linux delivers what is sent to an address: an IPv4 address that is written as one of IPv6 is
-/// that address, and the unspecified address is this machine (ip(7), ipv6(7)).
-fn destination(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        other => other,
-    }
-}
-
-/// A network, and the port there or all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddressRule {
-    network: IpNet,
-    port: Option<u16>,
-}
-
-impl AddressRule {
-    fn holds(&self, address: SocketAddr) -> bool {
-        self.network.contains(&address.ip()) && self.port.is_none_or(|port| port == address.port())
-    }
-}
-
-/// Text that is no rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "write an address as 10.1.2.3, 10.0.0.0/8, 10.1.2.3:443, 0.0.0.0/0:443, fd00::/8 or [fd00::/8]:443"
-)]
-pub struct NoRule;
-
-impl FromStr for AddressRule {
-    type Err = NoRule;
-
-    fn from_str(text: &str) -> Result<Self, NoRule> {
-        let (network, port) = match text.strip_prefix('[') {
-            Some(rest) => {
-                let (network, port) = rest.split_once(']').ok_or(NoRule)?;
-                let port = match port {
-                    "" => None,
-                    port => Some(port.strip_prefix(':').ok_or(NoRule)?),
-                };
-                (network, port)
-            }
-            // More colons are an address of IPv6.
-            None => match text.split_once(':') {
-                Some((network, port)) if !port.contains(':') => (network, Some(port)),
-                _ => (text, None),
+    pub fn only(rules: Rules) -> Self {
+        Self {
+            addresses: Addresses::Only {
+                connect: rules.connect,
+                listen: rules.listen,
             },
+            names: Names::Only(rules.resolve),
+        }
+    }
+
+    /// The part of TCP that stays allowed where nobody looks at addresses: the ports.
+    pub(crate) fn tcp(&self) -> Tcp {
+        let Addresses::Only { connect, listen } = &self.addresses else {
+            return Tcp::All;
         };
-        let network = match network.parse() {
-            Ok(network) => network,
-            Err(_) => IpNet::from(network.parse::<IpAddr>().map_err(|_| NoRule)?),
+        let connect = connect.iter().map(|rule| (rule.ports, rule.protocol));
+        let listen = listen.iter().map(|rule| (rule.ports, rule.protocol));
+        let bind = numbers(listen).map(|mut ports| {
+            // A port of the kernel's choice is what a client has.
+            ports.push(0);
+            ports
+        });
+        Tcp::Ports {
+            connect: numbers(connect),
+            bind,
+        }
+    }
+
+    /// True if a connection may go to a host of this name.
+    fn connects_to_host(&self, name: &HostName) -> bool {
+        match &self.addresses {
+            Addresses::All => false,
+            Addresses::Only { connect, .. } => connect
+                .iter()
+                .any(|rule| matches!(&rule.peer, Peer::Host(host) if host == name)),
+        }
+    }
+}
+
+/// The ports of TCP; `None` when they are too many to be named one by one.
+fn numbers(rules: impl Iterator<Item = (Ports, Option<Protocol>)>) -> Option<Vec<u16>> {
+    let of_tcp = rules.filter(|(_, protocol)| *protocol != Some(Protocol::Udp));
+    let numbers: Vec<u16> = of_tcp
+        .flat_map(|(ports, _)| ports.range())
+        .take(MAX_LANDLOCK_PORTS + 1)
+        .collect();
+    (numbers.len() <= MAX_LANDLOCK_PORTS).then_some(numbers)
+}
+
+/// Judges by a policy, and remembers the addresses of the names in it.
+#[derive(Debug)]
+pub struct Judge {
+    policy: Policy,
+    known: Arc<Known>,
+}
+
+/// The addresses that the names of rules have for the rest of the Keep's life.
+#[derive(Debug, Default)]
+struct Known(Mutex<BTreeMap<HostName, Vec<IpAddr>>>);
+
+impl Known {
+    fn get(&self, name: &HostName) -> Option<Vec<IpAddr>> {
+        // An entry is whole or not there.
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(name).cloned()
+    }
+}
+
+/// A question for a name that may be asked.
+#[derive(Debug)]
+pub enum Question {
+    /// The answer is known already.
+    Known(Vec<IpAddr>),
+    /// The name server is to be asked.
+    Ask {
+        /// The name, in ASCII.
+        name: String,
+        /// Takes the answer, if the name is one of a rule.
+        pin: Option<Pin>,
+    },
+}
+
+/// Takes the first answer for the name of a rule, which counts from then on.
+#[derive(Debug)]
+pub struct Pin {
+    name: HostName,
+    known: Arc<Known>,
+}
+
+impl Judge {
+    /// A judge who knows no name yet.
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            known: Arc::default(),
+        }
+    }
+
+    /// Tells if connections or datagrams may go to an address.
+    pub fn may_connect(&self, protocol: Protocol, to: SocketAddr) -> bool {
+        let Addresses::Only { connect, .. } = &self.policy.addresses else {
+            return true;
         };
-        let port = port.map(str::parse).transpose().map_err(|_| NoRule)?;
-        Ok(Self { network, port })
+        let has = |name: &HostName| {
+            let found = self.known.get(name).unwrap_or_default();
+            found
+                .into_iter()
+                .any(|own| destination(own) == destination(to.ip()))
+        };
+        connect.iter().any(|rule| rule.holds(protocol, to, &has))
+    }
+
+    /// Tells if connections or datagrams may be waited for at an address.
+    pub fn may_listen(&self, protocol: Protocol, at: SocketAddr) -> bool {
+        match &self.policy.addresses {
+            Addresses::All => true,
+            Addresses::Only { listen, .. } => listen.iter().any(|rule| rule.holds(protocol, at)),
+        }
+    }
+
+    /// The question for a name.
+    ///
+    /// # Errors
+    /// [`Status::NotCapable`] when the name may not be looked up.
+    pub fn question(&self, name: String) -> Result<Question> {
+        // An address in an odd spelling is none, and not looked up where names are named.
+        let Ok(host) = name.parse::<HostName>() else {
+            return match self.policy.names {
+                Names::All => Ok(Question::Ask { name, pin: None }),
+                Names::Only(_) => Err(Status::NotCapable),
+            };
+        };
+        if self.policy.connects_to_host(&host) {
+            if let Some(known) = self.known.get(&host) {
+                return Ok(Question::Known(known));
+            }
+            return Ok(Question::Ask {
+                name: host.to_string(),
+                pin: Some(Pin {
+                    name: host,
+                    known: Arc::clone(&self.known),
+                }),
+            });
+        }
+        match &self.policy.names {
+            Names::Only(rules) if !rules.iter().any(|rule| rule.holds(&host)) => {
+                Err(Status::NotCapable)
+            }
+            _ => Ok(Question::Ask {
+                // As it is written, with the dot at its end: only letters beyond ASCII are nothing for a name server.
+                name: if name.is_ascii() {
+                    name
+                } else {
+                    host.to_string()
+                },
+                pin: None,
+            }),
+        }
+    }
+}
+
+impl Pin {
+    /// The addresses of an answer that the name may have; an earlier answer counts.
+    ///
+    /// # Errors
+    /// [`Status::NotCapable`] when it has none: this machine, its link and metadata services have addresses and no names.
+    pub fn settle(&self, answer: Vec<IpAddr>) -> Result<Vec<IpAddr>> {
+        let mut found = answer;
+        found.retain(|address| !is_guarded(*address));
+        found.truncate(RESOLVED_MAX as usize);
+        let mut known = self.known.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(earlier) = known.get(&self.name) {
+            return Ok(earlier.clone());
+        }
+        if found.is_empty() {
+            return Err(Status::NotCapable);
+        }
+        known.insert(self.name.clone(), found.clone());
+        Ok(found)
     }
 }
 
@@ -110,81 +246,175 @@ impl FromStr for AddressRule {
 mod tests {
     use super::*;
 
-    fn only(connect: &[&str], listen: &[&str]) -> Addresses {
-        let rules = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect();
-        Addresses::Only {
-            connect: rules(connect),
-            listen: rules(listen),
+    fn judge(connect: &[&str], listen: &[&str], names: Option<&[&str]>) -> Judge {
+        Judge::new(Policy {
+            addresses: Addresses::Only {
+                connect: connect.iter().map(|text| text.parse().unwrap()).collect(),
+                listen: listen.iter().map(|text| text.parse().unwrap()).collect(),
+            },
+            names: match names {
+                None => Names::All,
+                Some(names) => {
+                    Names::Only(names.iter().map(|text| text.parse().unwrap()).collect())
+                }
+            },
+        })
+    }
+
+    fn connects(judge: &Judge, to: &str) -> bool {
+        judge.may_connect(Protocol::Tcp, to.parse().unwrap())
+    }
+
+    fn ask(judge: &Judge, name: &str) -> Option<Pin> {
+        match judge.question(name.to_owned()) {
+            Ok(Question::Ask { pin, .. }) => pin,
+            other => panic!("{name}: {other:?}"),
         }
     }
 
-    fn at(text: &str) -> SocketAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn rules_are_read_as_people_write_them() {
-        for (text, inside, outside) in [
-            ("10.1.2.3", "10.1.2.3:1", "10.1.2.4:1"),
-            ("10.0.0.0/8", "10.255.0.1:9", "11.0.0.1:9"),
-            ("10.1.2.3:443", "10.1.2.3:443", "10.1.2.3:80"),
-            ("0.0.0.0/0:443", "192.0.2.1:443", "[2001:db8::1]:443"),
-            ("::1", "[::1]:80", "[::2]:80"),
-            ("fd00::/8", "[fd12::1]:80", "[fe80::1]:80"),
-            ("[fd00::/8]:443", "[fd12::1]:443", "[fd12::1]:80"),
-            ("[::1]", "[::1]:7", "127.0.0.1:7"),
-        ] {
-            let rules = only(&[text], &[]);
-            assert!(rules.may_connect(at(inside)), "{text} {inside}");
-            assert!(!rules.may_connect(at(outside)), "{text} {outside}");
-        }
-        for wrong in [
-            "",
-            "example.org",
-            "10.0.0.0/33",
-            "10.0.0.1:",
-            "10.0.0.1:65536",
-            "[::1]80",
-            "[::1",
-            "10.0.0.1/8:x",
-            "*",
-        ] {
-            assert_eq!(wrong.parse::<AddressRule>(), Err(NoRule), "{wrong}");
-        }
+    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
     #[test]
-    fn no_spelling_of_an_address_escapes_the_rules() {
-        let rules = only(&["10.0.0.0/8"], &[]);
-        assert!(rules.may_connect(at("[::ffff:10.0.0.1]:80")));
-        for inside in [
-            "127.0.0.1:80",
-            "0.0.0.0:80",
-            "[::]:80",
-            "[::1]:80",
-            "[::ffff:127.0.0.1]:80",
-            "[::ffff:0.0.0.0]:80",
+    fn without_rules_everything_is_allowed() {
+        let judge = Judge::new(Policy::default());
+        for to in ["0.0.0.0:1", "[::1]:1", "169.254.169.254:80"] {
+            let to = to.parse().unwrap();
+            assert!(judge.may_connect(Protocol::Tcp, to) && judge.may_listen(Protocol::Udp, to));
+        }
+        assert!(ask(&judge, "localhost").is_none() && ask(&judge, "127.1").is_none());
+        assert_eq!(judge.policy.tcp(), Tcp::All);
+    }
+
+    #[test]
+    fn a_name_of_a_rule_has_the_addresses_of_its_first_answer_for_ever() {
+        let judge = judge(&["db.example:5432"], &[], Some(&[]));
+        assert!(!connects(&judge, "192.0.2.1:5432"), "nobody has asked");
+        let first = ask(&judge, "DB.example.").unwrap();
+        let second = ask(&judge, "db.example").unwrap();
+        let answer = addresses(&["192.0.2.1", "64:ff9b::c000:202"]);
+        assert_eq!(first.settle(answer.clone()), Ok(answer.clone()));
+        // Two that were asked at once, and the second time it is another address: rebinding.
+        assert_eq!(second.settle(addresses(&["192.0.2.9"])), Ok(answer.clone()));
+        match judge.question("db.example".to_owned()) {
+            Ok(Question::Known(known)) => assert_eq!(known, answer),
+            other => panic!("{other:?}"),
+        }
+        for to in [
+            "192.0.2.1:5432",
+            "[::ffff:192.0.2.1]:5432",
+            "192.0.2.2:5432",
+            "[64:ff9b::c000:202]:5432",
+        ] {
+            assert!(connects(&judge, to), "{to}");
+        }
+        for to in ["192.0.2.9:5432", "192.0.2.1:80", "127.0.0.1:5432"] {
+            assert!(!connects(&judge, to), "{to}");
+        }
+        assert!(!judge.may_listen(Protocol::Tcp, "192.0.2.1:5432".parse().unwrap()));
+    }
+
+    #[test]
+    fn no_name_has_an_address_that_must_be_named() {
+        let judge = judge(&["evil.example", "127.0.0.1:80"], &[], Some(&[]));
+        let only = [
+            "127.0.0.1",
+            "::1",
+            "0.0.0.0",
+            "::",
+            "169.254.169.254",
+            "fd00:ec2::254",
+        ];
+        let pin = ask(&judge, "evil.example").unwrap();
+        assert_eq!(pin.settle(addresses(&only)), Err(Status::NotCapable));
+        assert_eq!(pin.settle(Vec::new()), Err(Status::NotCapable));
+        // That was no answer: the next one counts, but for such addresses.
+        let mixed = [
+            "::ffff:169.254.169.254",
+            "10.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::1",
+        ];
+        assert_eq!(pin.settle(addresses(&mixed)), Ok(addresses(&["10.0.0.1"])));
+        assert!(connects(&judge, "10.0.0.1:1") && connects(&judge, "127.0.0.1:80"));
+        for to in [
             "169.254.169.254:80",
-            "[::ffff:169.254.169.254]:80",
-            "255.255.255.255:80",
+            "127.0.0.1:81",
+            "[::1]:80",
+            "0.0.0.0:81",
         ] {
-            assert!(!rules.may_connect(at(inside)), "{inside}");
-        }
-        let local = only(&["127.0.0.1", "::1"], &[]);
-        for here in ["0.0.0.0:80", "[::]:80", "[::ffff:0.0.0.0]:80"] {
-            assert!(local.may_connect(at(here)), "{here}");
+            assert!(!connects(&judge, to), "{to}");
         }
     }
 
     #[test]
-    fn connecting_and_listening_are_apart_and_all_addresses_are_not_one() {
-        let rules = only(&["127.0.0.1"], &["127.0.0.1:8080"]);
-        assert!(rules.may_listen(at("127.0.0.1:8080")));
-        for other in ["127.0.0.1:8081", "0.0.0.0:8080", "[::]:8080"] {
-            assert!(!rules.may_listen(at(other)), "{other}");
+    fn only_names_of_rules_are_looked_up() {
+        let judge = judge(
+            &["db.example", "b\u{fc}cher.example"],
+            &[],
+            Some(&["api.example", "*.cdn.example"]),
+        );
+        for name in [
+            "DB.example",
+            "b\u{fc}cher.example",
+            "xn--bcher-kva.example.",
+        ] {
+            assert!(ask(&judge, name).is_some(), "{name}");
         }
-        assert!(!only(&["0.0.0.0/0"], &[]).may_listen(at("127.0.0.1:80")));
-        let everywhere = Addresses::All;
-        assert!(everywhere.may_listen(at("0.0.0.0:1")) && everywhere.may_connect(at("[::]:1")));
+        for name in ["api.example", "API.EXAMPLE.", "a.b.cdn.example"] {
+            assert!(ask(&judge, name).is_none(), "{name}");
+        }
+        for name in [
+            "cdn.example",
+            "localhost",
+            "api.example.evil",
+            "127.1",
+            "10.0.0.1",
+            "::1",
+            "",
+            "api.example\0.evil",
+            "a..cdn.example",
+        ] {
+            let refused = judge.question(name.to_owned());
+            assert!(matches!(refused, Err(Status::NotCapable)), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_asked_in_their_form() {
+        let judge = judge(&["b\u{fc}cher.example"], &[], None);
+        for name in ["B\u{dc}cher.example.", "XN--bcher-kva.example"] {
+            match judge.question(name.to_owned()) {
+                Ok(Question::Ask { name, .. }) => assert_eq!(name, "xn--bcher-kva.example"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn landlock_is_told_the_ports_where_they_are_few() {
+        let tcp = |connect: &[&str], listen: &[&str]| judge(connect, listen, None).policy.tcp();
+        let ports = |connect: Option<&[u16]>, bind: Option<&[u16]>| Tcp::Ports {
+            connect: connect.map(<[u16]>::to_vec),
+            bind: bind.map(<[u16]>::to_vec),
+        };
+        assert_eq!(
+            tcp(
+                &["10.0.0.0/8:443", "a.example:80-82/tcp", "10.0.0.1:53/udp"],
+                &["8080"]
+            ),
+            ports(Some(&[443, 80, 81, 82]), Some(&[8080, 0]))
+        );
+        assert_eq!(tcp(&["10.0.0.1"], &[]), ports(None, Some(&[0])));
+        assert_eq!(tcp(&[], &["1-65535"]), ports(Some(&[]), None));
+        let just = format!("1.1.1.1:1-{MAX_LANDLOCK_PORTS}");
+        let more = format!("1.1.1.1:1-{}", MAX_LANDLOCK_PORTS + 1);
+        let connect = |text: &str| match tcp(&[text], &[]) {
+            Tcp::Ports { connect, .. } => connect.map(|ports| ports.len()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(connect(&just), Some(MAX_LANDLOCK_PORTS));
+        assert_eq!(connect(&more), None);
     }
 }

@@ -4,7 +4,10 @@
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use crate::addresses::Addresses;
+use enarx_confine::landlock::Tcp;
+use enarx_network::{Protocol, Rules};
+
+use crate::addresses::Policy;
 
 /// Everything that the host does for one Keep.
 #[derive(Debug)]
@@ -16,7 +19,7 @@ pub struct Grant {
     /// Network permissions.
     pub network: NetworkGrant,
     /// Where in the network.
-    pub addresses: Addresses,
+    pub policy: Policy,
     /// A file for the Keep's attestation evidence, which it gives once.
     pub evidence: Option<OwnedFd>,
     /// The door: a Unix socket that listens, non-blocking, for the sessions of the Keep's tenant (handle 3).
@@ -33,7 +36,7 @@ impl Grant {
             stdio,
             directories: Vec::new(),
             network: NetworkGrant::default(),
-            addresses: Addresses::All,
+            policy: Policy::default(),
             evidence: None,
             door: None,
             listener: None,
@@ -42,6 +45,17 @@ impl Grant {
 }
 
 impl Grant {
+    /// Returns the part of TCP that it leaves to the processes and threads that serve the Keep: Landlock knows ports, and
+    /// no addresses.
+    #[must_use]
+    pub fn tcp(&self) -> Tcp {
+        if self.network.tcp {
+            self.policy.tcp()
+        } else {
+            Tcp::None
+        }
+    }
+
     /// Returns the services that need system calls of their own.
     #[must_use]
     pub fn services(&self) -> Services {
@@ -94,4 +108,16 @@ pub struct NetworkGrant {
     pub udp: bool,
     /// Look-ups of names.
     pub name_lookup: bool,
+}
+
+impl NetworkGrant {
+    /// The permissions that these rules need; none if there are no rules.
+    #[must_use]
+    pub fn of(rules: &Rules) -> Self {
+        Self {
+            tcp: rules.speak(Protocol::Tcp),
+            udp: rules.speak(Protocol::Udp),
+            name_lookup: rules.ask_for_names(),
+        }
+    }
 }

@@ -50,7 +50,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-use crate::addresses::Addresses;
+use crate::addresses::Judge;
 use crate::grant::{Grant, NetworkGrant, Services};
 use crate::launch::Objects;
 use buffer::Buffer;
@@ -272,7 +272,7 @@ struct Executor {
     region: Region,
     handles: Handles,
     network: NetworkGrant,
-    addresses: Addresses,
+    judge: Judge,
     resolver: Option<Resolver>,
     log: Arc<Log>,
     interrupted: Arc<AtomicBool>,
@@ -722,7 +722,7 @@ impl SharedExecutor {
             stdio: [stdin, stdout, stderr],
             directories,
             network,
-            addresses,
+            policy,
             evidence,
             door,
             listener,
@@ -749,7 +749,7 @@ impl SharedExecutor {
                 region,
                 handles: Handles::new(streams, door, listener, directories),
                 network,
-                addresses,
+                judge: Judge::new(policy),
                 evidence,
                 resolver,
                 log: Arc::clone(&log),

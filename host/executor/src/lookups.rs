@@ -189,6 +189,11 @@ impl Server {
         let filter = filter()?;
         give_up_privileges().map_err(std::io::Error::other)?;
         confine(&filter).map_err(std::io::Error::other)?;
+        self.answer_all(&look_up)
+    }
+
+    /// Answers until no executor is left.
+    fn answer_all(self, look_up: &dyn Fn(&str) -> Addresses) -> std::io::Result<()> {
         let mut sockets = self.0;
         while !sockets.is_empty() {
             let mut fds: Vec<_> = sockets
@@ -198,14 +203,14 @@ impl Server {
             rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
             let asked: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
             let mut asked = asked.into_iter();
-            sockets.retain(|socket| asked.next() != Some(true) || answer(socket));
+            sockets.retain(|socket| asked.next() != Some(true) || answer(socket, look_up));
         }
         Ok(())
     }
 }
 
 /// Answers a question; false when nobody is there any more.
-fn answer(socket: &OwnedFd) -> bool {
+fn answer(socket: &OwnedFd, look_up: &dyn Fn(&str) -> Addresses) -> bool {
     let mut name = [0; MAX_NAME];
     let length = match rustix::io::retry_on_intr(|| rustix::io::read(socket, &mut name)) {
         Ok(0) | Err(_) => return false,
@@ -216,6 +221,14 @@ fn answer(socket: &OwnedFd) -> bool {
         .and_then(|name| std::str::from_utf8(name).ok());
     let found = name.map_or(Err(Status::NameUnresolvable), look_up);
     rustix::io::retry_on_intr(|| rustix::io::write(socket, &encode(&found))).is_ok()
+}
+
+/// Look-ups that `look_up` answers, on a thread that ends with their executor: for tests, in the place of name servers.
+#[cfg(test)]
+pub fn answering(look_up: impl Fn(&str) -> Addresses + Send + 'static) -> Lookups {
+    let (client, server) = channels().unwrap();
+    std::thread::spawn(move || server.answer_all(&look_up).unwrap());
+    Lookups::Process(client)
 }
 
 #[cfg(test)]
@@ -242,7 +255,7 @@ mod tests {
         let resolver = thread::spawn(move || {
             let mut sockets = server.0;
             while !sockets.is_empty() {
-                sockets.retain(answer);
+                sockets.retain(|socket| answer(socket, &look_up));
             }
         });
         let (one, ready) = client.ask("127.0.0.1").unwrap();
@@ -262,10 +275,10 @@ mod tests {
         // Cancelled: the answers are still to come.
         drop(all);
         assert_eq!(client.ask("::1").err(), Some(Status::Again));
-        assert!(server.0.iter().all(answer));
+        assert!(server.0.iter().all(|socket| answer(socket, &look_up)));
         let (asked, ready) = client.ask("::1").unwrap();
         assert_eq!(asked.answer(), None, "that would be the answer of another");
-        assert!(server.0.iter().take(1).all(answer));
+        assert!(answer(&server.0[0], &look_up));
         assert_eq!(take(&asked), Ok(vec!["::1".parse().unwrap()]));
         // A resolver that is gone.
         drop((asked, ready, server));

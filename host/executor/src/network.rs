@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use enarx_network::Protocol;
 use enarx_sallyport::call::RESOLVED_MAX;
 use enarx_sallyport::types::{ADDRESS_SIZE, ShutdownHow, SocketOption};
 use enarx_sallyport::{BUFFER_SIZE, Call, Handle, Slot, SocketAddress, Status};
@@ -24,6 +25,7 @@ use rustix::net::{
 use crate::grant::NetworkGrant;
 use enarx_confine::seccomp::{Allow, calls, word};
 
+use super::addresses::{Pin, Question};
 use super::buffer::Buffer;
 use super::handles::{Handles, Object};
 use super::resolver::Lookup;
@@ -144,7 +146,12 @@ pub enum Operation {
         length: u32,
     },
     /// The name is looked up.
-    Resolve(Lookup),
+    Resolve {
+        /// The look-up.
+        lookup: Lookup,
+        /// Takes the answer, if the name is one of a rule.
+        pin: Option<Pin>,
+    },
 }
 
 /// True if a call is one of this module's.
@@ -194,17 +201,17 @@ impl Executor {
             }
             Call::Bind { handle, address } => {
                 let address = to_std(address);
-                // A port of the kernel's choice is what a client has: a TCP socket is judged when it listens.
-                granted(address.port() == 0 || self.addresses.may_listen(address))?;
-                let socket = match self.handles.get(handle)? {
-                    Object::Tcp(socket) => {
-                        // As every server does: a restart need not wait for old connections to fade.
-                        sockopt::set_socket_reuseaddr(socket, true).map_err(status)?;
-                        socket
-                    }
-                    Object::Datagrams(socket) => socket,
+                let (socket, protocol) = match self.handles.get(handle)? {
+                    Object::Tcp(socket) => (socket, Protocol::Tcp),
+                    Object::Datagrams(socket) => (socket, Protocol::Udp),
                     _ => return Err(Status::Invalid),
                 };
+                // A port of the kernel's choice is what a client has: a TCP socket is judged when it listens.
+                granted(address.port() == 0 || self.judge.may_listen(protocol, address))?;
+                if protocol == Protocol::Tcp {
+                    // As every server does: a restart need not wait for old connections to fade.
+                    sockopt::set_socket_reuseaddr(socket, true).map_err(status)?;
+                }
                 bind(socket, &address).map_err(status)?;
                 Answer::default()
             }
@@ -214,7 +221,7 @@ impl Executor {
                 };
                 let socket = Arc::clone(socket);
                 let address = to_std(address);
-                granted(self.addresses.may_connect(address))?;
+                granted(self.judge.may_connect(Protocol::Tcp, address))?;
                 match connect(&*socket, &address) {
                     Ok(()) => {
                         let connection = Object::Connection(Stream::socket(socket));
@@ -243,7 +250,7 @@ impl Executor {
                 // One that is not bound listens at every address.
                 let local = getsockname(&*socket).map_err(status)?;
                 let local = SocketAddr::try_from(local).map_err(|_| Status::Invalid)?;
-                granted(self.addresses.may_listen(local))?;
+                granted(self.judge.may_listen(Protocol::Tcp, local))?;
                 listen(&*socket, backlog).map_err(status)?;
                 self.handles.replace(handle, Object::Listener(socket))?;
                 Answer::default()
@@ -274,7 +281,7 @@ impl Executor {
             } => {
                 let datagram = self.input(slot, 0, length)?;
                 let to = to_std(address);
-                granted(self.addresses.may_connect(to))?;
+                granted(self.judge.may_connect(Protocol::Udp, to))?;
                 let socket = self.datagrams(handle)?;
                 let operation = Operation::Send { to, datagram };
                 let request = waiting(Some(handle), socket, PollFlags::OUT, operation);
@@ -312,15 +319,19 @@ impl Executor {
                 }
                 let name = self.input(slot, 0, name_length)?;
                 let name = String::from_utf8(name).map_err(|_| Status::NameUnresolvable)?;
-                let resolver = self.resolver.as_ref().ok_or(Status::ResolverFailure)?;
-                let (lookup, ready) = resolver.ask(name)?;
-                let operation = Operation::Resolve(lookup);
-                return Ok(Started::Waits(waiting(
-                    None,
-                    &ready,
-                    PollFlags::IN,
-                    operation,
-                )));
+                match self.judge.question(name)? {
+                    Question::Known(found) => reply_addresses(space, found).map_err(status)?,
+                    Question::Ask { name, pin } => {
+                        let resolver = self.resolver.as_ref().ok_or(Status::ResolverFailure)?;
+                        let (lookup, ready) = resolver.ask(name)?;
+                        return Ok(Started::Waits(waiting(
+                            None,
+                            &ready,
+                            PollFlags::IN,
+                            Operation::Resolve { lookup, pin },
+                        )));
+                    }
+                }
             }
             _ => return Err(Status::NotSupported),
         };
@@ -386,20 +397,17 @@ impl Operation {
                     Ok(Answer::bytes(head + body))
                 })
             }
-            Self::Resolve(lookup) => match lookup.answer()? {
-                Err(status) => Ok(Err(status)),
-                Ok(addresses) => {
-                    let bytes: Vec<u8> = addresses
-                        .into_iter()
-                        .take(RESOLVED_MAX as usize)
-                        .flat_map(|address| match address {
-                            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-                            IpAddr::V6(address) => address.octets(),
-                        })
-                        .collect();
-                    space.fill(&bytes).map(|count| Ok(Answer::bytes(count)))
+            Self::Resolve { lookup, pin } => {
+                let answer = lookup.answer()?;
+                let found = answer.and_then(|found| match pin {
+                    Some(pin) => pin.settle(found),
+                    None => Ok(found),
+                });
+                match found {
+                    Err(status) => Ok(Err(status)),
+                    Ok(found) => reply_addresses(space, found).map(Ok),
                 }
-            },
+            }
         };
         match result {
             Ok(answer) => Some(answer),
@@ -461,6 +469,19 @@ fn from_any(address: SocketAddrAny) -> Result<SocketAddress> {
 fn reply_address(space: Buffer, address: SocketAddress) -> Result<Answer> {
     let count = space.fill(&address.to_bytes()).map_err(status)?;
     Ok(Answer::bytes(count))
+}
+
+/// Answers with the addresses of a name.
+fn reply_addresses(space: Buffer, found: Vec<IpAddr>) -> rustix::io::Result<Answer> {
+    let bytes: Vec<u8> = found
+        .into_iter()
+        .take(RESOLVED_MAX as usize)
+        .flat_map(|address| match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        })
+        .collect();
+    space.fill(&bytes).map(Answer::bytes)
 }
 
 fn with_address(space: Buffer, handle: Handle, address: SocketAddress) -> Result<Answer> {

@@ -300,7 +300,7 @@ pub fn confine(filter: &BpfProgram) -> std::result::Result<(), enarx_confine::Co
         .filter_map(|folder| File::open(folder).ok())
         .collect();
     let folders = folders.iter().map(|folder| (folder.as_fd(), true));
-    landlock::restrict(folders, Tcp::Resolver(DNS))?;
+    landlock::restrict(folders, &Tcp::Resolver(DNS))?;
     apply(filter)
 }
 

@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ use seccompiler::SeccompAction;
 use tempfile::TempDir;
 
 use super::{Progress, STEP, SharedExecutor};
-use crate::addresses::Addresses;
+use crate::addresses::{Addresses, Names, Policy};
 use crate::grant::{Grant, GrantedDirectory, NetworkGrant, Services};
 use crate::launch::Objects;
 use enarx_confine::seccomp;
@@ -38,11 +38,11 @@ const NO_LIMIT: Option<Duration> = Some(Duration::from_secs(20));
 /// A Keep with network permissions. The calling thread is from now on under the filter of a thread that serves
 /// it; what that forbids fails.
 fn networked(tcp: bool, udp: bool, name_lookup: bool) -> Keep {
-    networked_at(tcp, udp, name_lookup, Addresses::All)
+    networked_at(tcp, udp, name_lookup, Policy::default())
 }
 
-/// The same, with rules for addresses.
-fn networked_at(tcp: bool, udp: bool, name_lookup: bool, addresses: Addresses) -> Keep {
+/// The same, with rules for addresses and names.
+fn networked_at(tcp: bool, udp: bool, name_lookup: bool, policy: Policy) -> Keep {
     let network = NetworkGrant {
         tcp,
         udp,
@@ -50,7 +50,7 @@ fn networked_at(tcp: bool, udp: bool, name_lookup: bool, addresses: Addresses) -
     };
     let grant = Grant {
         network,
-        addresses,
+        policy,
         ..Grant::of_streams([null(), null(), null()])
     };
     let keep = Keep::of(grant);
@@ -112,7 +112,7 @@ impl Keep {
                 })
                 .collect(),
             network,
-            addresses: Addresses::All,
+            policy: Policy::default(),
             evidence: None,
             door,
             listener,
@@ -120,6 +120,10 @@ impl Keep {
     }
 
     fn of(grant: Grant) -> Self {
+        Self::with_lookups(grant, crate::lookups::Lookups::Thread)
+    }
+
+    fn with_lookups(grant: Grant, lookups: crate::lookups::Lookups) -> Self {
         let words: Vec<AtomicU64> = (0..REGION_SIZE / 8).map(|_| AtomicU64::new(0)).collect();
         let region = Region::from_static(Box::leak(words.into_boxed_slice())).unwrap();
         let configuration = b"{}".to_vec();
@@ -128,7 +132,8 @@ impl Keep {
             contract: b"terms".to_vec(),
             ..Objects::program(configuration, application)
         };
-        let executor = SharedExecutor::new(region, Facts::default(), grant, objects).unwrap();
+        let executor =
+            SharedExecutor::with(region, Facts::default(), grant, objects, lookups).unwrap();
         Self {
             end: KeepEnd::attach(region).unwrap(),
             region,
@@ -1256,6 +1261,17 @@ fn one_permission_is_not_another() {
     refused((false, true), Call::TcpOpen { ipv6: true });
 }
 
+/// A policy of these rules, with no names but those that are named.
+fn policy(connect: &[String], listen: &[String], names: &[&str]) -> Policy {
+    Policy {
+        addresses: Addresses::Only {
+            connect: connect.iter().map(|rule| rule.parse().unwrap()).collect(),
+            listen: listen.iter().map(|rule| rule.parse().unwrap()).collect(),
+        },
+        names: Names::Only(names.iter().map(|rule| rule.parse().unwrap()).collect()),
+    }
+}
+
 #[test]
 fn addresses_are_those_of_the_rules() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -1263,36 +1279,39 @@ fn addresses_are_those_of_the_rules() {
     let [allowed, listening] = [&server, &own].map(|it| it.local_addr().unwrap().port());
     // Another process could take it meanwhile: then the bind fails, and the test with it.
     drop(own);
-    let mut keep = networked_at(
-        true,
-        true,
-        false,
-        Addresses::Only {
-            connect: vec![format!("127.0.0.1:{allowed}").parse().unwrap()],
-            listen: vec![format!("127.0.0.1:{listening}").parse().unwrap()],
-        },
-    );
+    let connect = [
+        format!("127.0.0.1:{allowed}"),
+        "0.0.0.0/0".to_owned(),
+        "::/0".to_owned(),
+    ];
+    let listen = [format!("127.0.0.1:{listening}")];
+    let mut keep = networked_at(true, true, false, policy(&connect, &listen, &[]));
     let v4 = |address: [u8; 4], port| SocketAddress::V4 { address, port };
+    let v6 = |segments: [u16; 8], port| SocketAddress::V6 {
+        address: std::net::Ipv6Addr::from(segments).octets(),
+        port,
+        flow: 0,
+        scope: 0,
+    };
     let local = |port| v4([127, 0, 0, 1], port);
     let tcp = Call::TcpOpen { ipv6: false };
     let udp = Call::UdpOpen { ipv6: false };
-    let client = handle_of(&keep.call(&tcp, b"").unwrap().0);
-    let connect = |address| Call::TcpConnect {
-        handle: client,
-        address,
-    };
+    // Not even rules for everything are rules for these.
     let elsewhere = [
         local(listening),
         v4([0; 4], listening),
         v4([169, 254, 169, 254], allowed),
         v4([127, 0, 0, 2], allowed),
+        v4([255; 4], allowed),
+        v6([0, 0, 0, 0, 0, 0, 0, 1], listening),
+        v6([0; 8], listening),
+        v6([0, 0, 0, 0, 0, 0xffff, 0x7f00, 1], listening),
+        v6([0, 0, 0, 0, 0, 0, 0x7f00, 1], listening),
+        v6([0x64, 0xff9b, 0, 0, 0, 0, 0xa9fe, 0xa9fe], 80),
+        v6([0x2002, 0x7f00, 1, 0, 0, 0, 0, 1], listening),
+        v6([0xfe80, 0, 0, 0, 0, 0, 0, 1], allowed),
+        v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 80),
     ];
-    for address in elsewhere {
-        let answer = keep.call(&connect(address), b"").map(drop);
-        assert_eq!(answer, Err(Status::NotCapable), "{address:?}");
-    }
-    keep.call(&connect(local(allowed)), b"").unwrap();
-
     let datagrams = handle_of(&keep.call(&udp, b"").unwrap().0);
     let send = |address| Call::UdpSend {
         handle: datagrams,
@@ -1300,9 +1319,19 @@ fn addresses_are_those_of_the_rules() {
         length: 1,
     };
     for address in elsewhere {
+        let ipv6 = matches!(address, SocketAddress::V6 { .. });
+        let handle = handle_of(&keep.call(&Call::TcpOpen { ipv6 }, b"").unwrap().0);
+        let connect = Call::TcpConnect { handle, address };
+        let answer = keep.call(&connect, b"").map(drop);
+        assert_eq!(answer, Err(Status::NotCapable), "{address:?}");
         let answer = keep.call(&send(address), b"x").map(drop);
         assert_eq!(answer, Err(Status::NotCapable), "{address:?}");
+        keep.call(&Call::Close { handle }, b"").unwrap();
     }
+    let handle = handle_of(&keep.call(&tcp, b"").unwrap().0);
+    let address = local(allowed);
+    keep.call(&Call::TcpConnect { handle, address }, b"")
+        .unwrap();
     keep.call(&send(local(allowed)), b"x").unwrap();
 
     // A port of its own choice, for all addresses, or that of a client, is no place to wait for connections.
@@ -1324,11 +1353,121 @@ fn addresses_are_those_of_the_rules() {
         let answer = keep.call(&listen, b"").map(drop);
         assert_eq!(answer, Err(Status::NotCapable), "{address:?}");
     }
-    let handle = handle_of(&keep.call(&tcp, b"").unwrap().0);
-    let address = local(listening);
-    keep.call(&Call::Bind { handle, address }, b"").unwrap();
-    keep.call(&Call::TcpListen { handle, backlog: 1 }, b"")
-        .unwrap();
+    for open in [tcp, udp] {
+        let handle = handle_of(&keep.call(&open, b"").unwrap().0);
+        let address = local(listening);
+        keep.call(&Call::Bind { handle, address }, b"").unwrap();
+        if open == tcp {
+            keep.call(&Call::TcpListen { handle, backlog: 1 }, b"")
+                .unwrap();
+        }
+    }
+}
+
+#[test]
+fn one_protocol_of_a_rule_is_not_the_other() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let address = SocketAddress::V4 {
+        address: [127, 0, 0, 1],
+        port,
+    };
+    let rules = [format!("127.0.0.1:{port}/udp")];
+    let mut keep = networked_at(true, true, false, policy(&rules, &rules, &[]));
+    let tcp = handle_of(&keep.call(&Call::TcpOpen { ipv6: false }, b"").unwrap().0);
+    let udp = handle_of(&keep.call(&Call::UdpOpen { ipv6: false }, b"").unwrap().0);
+    let connect = Call::TcpConnect {
+        handle: tcp,
+        address,
+    };
+    let bind = |handle| Call::Bind { handle, address };
+    for call in [connect, bind(tcp)] {
+        assert_eq!(keep.call(&call, b"").map(drop), Err(Status::NotCapable));
+    }
+    keep.call(&bind(udp), b"").unwrap();
+    let send = Call::UdpSend {
+        handle: udp,
+        address,
+        length: 1,
+    };
+    keep.call(&send, b"x").unwrap();
+}
+
+#[test]
+fn names_are_looked_up_once_and_have_no_address_that_must_be_named() {
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    // A name server of the attacker's, which gives another answer each time.
+    let lookups = crate::lookups::answering(|name| {
+        let addresses: &[&str] = match (name, ASKED.fetch_add(1, Ordering::Relaxed)) {
+            ("db.example", 0) => &["169.254.169.254", "::ffff:127.0.0.1", "0.0.0.0"],
+            ("db.example", 1) => &["127.0.0.1", "192.0.2.1", "::1"],
+            ("db.example", _) => &["192.0.2.99"],
+            ("api.example", _) => &["127.0.0.1"],
+            _ => return Err(Status::NameUnresolvable),
+        };
+        Ok(addresses.iter().map(|it| it.parse().unwrap()).collect())
+    });
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let network = NetworkGrant {
+        tcp: true,
+        udp: true,
+        name_lookup: true,
+    };
+    let grant = Grant {
+        network,
+        policy: policy(&["db.example".to_owned()], &[], &["*.example"]),
+        ..Grant::of_streams([null(), null(), null()])
+    };
+    let mut keep = Keep::with_lookups(grant, lookups);
+    let mut look_up = |name: &str| {
+        let name_length = u32::try_from(name.len()).unwrap();
+        let answer = keep.call(&Call::Resolve { name_length }, name.as_bytes());
+        answer.map(|(_, bytes)| {
+            let (addresses, rest) = bytes.as_chunks::<16>();
+            assert!(rest.is_empty());
+            let mapped = addresses.iter().map(|it| std::net::Ipv6Addr::from(*it));
+            mapped.map(|it| it.to_canonical().to_string()).collect()
+        })
+    };
+    let found = |address: &str| Ok::<Vec<String>, _>(vec![address.to_owned()]);
+    for refused in [
+        "localhost",
+        "other.test",
+        "db.example.test",
+        "127.1",
+        "db.example\0",
+    ] {
+        assert_eq!(look_up(refused), Err(Status::NotCapable), "{refused:?}");
+    }
+    assert_eq!(
+        ASKED.load(Ordering::Relaxed),
+        0,
+        "refused names leave the machine"
+    );
+    assert_eq!(look_up("db.example"), Err(Status::NotCapable));
+    for _ in 0..3 {
+        assert_eq!(look_up("DB.Example."), found("192.0.2.1"));
+    }
+    assert_eq!(ASKED.load(Ordering::Relaxed), 2, "the second answer counts");
+    // A name that is only looked up may have any address; that opens no way there.
+    assert_eq!(look_up("api.example"), found("127.0.0.1"));
+    assert_eq!(look_up("no.such.example"), Err(Status::NameUnresolvable));
+    for ip in [[127, 0, 0, 1], [192, 0, 2, 99]] {
+        let address = SocketAddress::V4 { address: ip, port };
+        let open = |ipv6| Call::UdpOpen { ipv6 };
+        let handle = handle_of(&keep.call(&open(false), b"").unwrap().0);
+        let send = Call::UdpSend {
+            handle,
+            address,
+            length: 1,
+        };
+        assert_eq!(
+            keep.call(&send, b"x").map(drop),
+            Err(Status::NotCapable),
+            "{ip:?}"
+        );
+    }
 }
 
 /// A new socket, bound to a port of this machine, and its address.

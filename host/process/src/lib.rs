@@ -105,6 +105,7 @@ pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, Laun
         .collect::<io::Result<_>>()
         .map_err(LaunchError::system("a directory could not be duplicated"))?;
     let services = launch.grant.services();
+    let tcp = launch.grant.tcp();
     let facts = Facts {
         // A process reads the clock by itself.
         tsc_khz: 0,
@@ -168,7 +169,7 @@ pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, Laun
         let (doorbell, runtime) = (socket.as_fd(), child.child.pidfd.as_fd());
         let allowed = filter::serving_process(services, doorbell, listener, runtime);
         let granted = directories.iter().map(|(fd, ro)| (fd.as_fd(), *ro));
-        let landlock = process::confine(granted, Tcp::granted(services.network.tcp), allowed)?;
+        let landlock = process::confine(granted, &tcp, allowed)?;
         let name = match landlock {
             Enforcement::Partial => landlock.name(),
             Enforcement::Full | Enforcement::None => "Landlock around what serves it",
@@ -184,6 +185,7 @@ pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, Laun
         deadline,
         directories,
         services,
+        tcp,
         whole,
         parallel,
         thread: Interruptible::default(),
@@ -349,6 +351,7 @@ struct Server {
     deadline: Option<Instant>,
     directories: Vec<(OwnedFd, bool)>,
     services: Services,
+    tcp: Tcp,
     /// The process is confined as a whole, by Landlock too.
     whole: bool,
     /// There is a processor for this thread beside the runtime's.
@@ -390,7 +393,7 @@ impl Server {
         let confine = || -> Result<(), LaunchError> {
             if !self.whole {
                 let directories = self.directories.iter().map(|(fd, ro)| (fd.as_fd(), *ro));
-                landlock::restrict(directories, Tcp::granted(self.services.network.tcp))?;
+                landlock::restrict(directories, &self.tcp)?;
             }
             let listener = self.listener.as_ref().map(AsFd::as_fd);
             seccomp::apply(&filter::server(

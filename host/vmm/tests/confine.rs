@@ -307,6 +307,39 @@ fn only_the_confined_thread_is_confined() {
 }
 
 #[test]
+fn tcp_is_left_the_ports_that_are_named() {
+    use std::net::{TcpListener, TcpStream};
+
+    let [named, other] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [named, other] = [&named, &other].map(|it| it.local_addr().unwrap());
+    let own = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (own, own_port) = (own.local_addr().unwrap(), own.local_addr().unwrap().port());
+    let tcp = Tcp::Ports {
+        connect: Some(vec![named.port()]),
+        bind: Some(vec![own_port, 0]),
+    };
+    let confined = thread::spawn(move || {
+        let enforcement = restrict([], &tcp).unwrap();
+        // Without Landlock there is nothing to test, and that is not success.
+        assert_eq!(
+            enforcement,
+            Enforcement::Full,
+            "this kernel has no Landlock of now"
+        );
+        TcpStream::connect(named).unwrap();
+        TcpListener::bind(own).unwrap();
+        TcpListener::bind("127.0.0.1:0").unwrap();
+        let denied = |error: io::Error| {
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
+        };
+        denied(TcpStream::connect(other).map(drop).unwrap_err());
+        denied(TcpListener::bind(other).map(drop).unwrap_err());
+    });
+    confined.join().unwrap();
+    TcpStream::connect(other).unwrap();
+}
+
+#[test]
 fn only_granted_directories_stay_open() {
     let directory = tempfile::tempdir().unwrap();
     let place = |name: &str| directory.path().join(name);
@@ -320,7 +353,7 @@ fn only_granted_directories_stay_open() {
             let writable = File::open(place("writable")).unwrap();
             let readable = File::open(place("readable")).unwrap();
             let granted = [(writable.as_fd(), false), (readable.as_fd(), true)];
-            let enforcement = restrict(granted, Tcp::None).unwrap();
+            let enforcement = restrict(granted, &Tcp::None).unwrap();
             // Without Landlock there is nothing to test, and that is not success.
             assert_ne!(
                 enforcement,

@@ -252,6 +252,7 @@ impl Server {
         }
         let failed = |errno| match errno {
             Errno::Again | Errno::TimedOut => ErrorCode::DnsTimeout,
+            Errno::NotPermitted => ErrorCode::HttpRequestDenied,
             errno => ErrorCode::DnsError(DnsErrorPayload {
                 rcode: Some(errno.to_string()),
                 info_code: None,

@@ -4,7 +4,7 @@
 // what must fail, and writes a line for each result. As in preview1.c the lines are the same in every
 // run. The bindings are generated (see ../src/main.rs); it is they that say what has been called.
 //
-// usage: preview2 [all | sockets | crowd N | no-network | odd | devices | read-only | terminals | stdin N | poll-stdin |
+// usage: preview2 [all | sockets | crowd N | no-network | reach WHERE... | odd | devices | read-only | terminals | stdin N | poll-stdin |
 //                  exit | exit-error | exit-with-code N | error | trap N]
 #include <stdlib.h>
 #include <wasi/api.h>
@@ -1209,6 +1209,7 @@ static void trap(u64 number) {
 
 #include "sockets.h"
 #include "crowd.h"
+#include "reach.h"
 
 static void all(void) {
     environment();
@@ -1246,6 +1247,7 @@ bool exports_wasi_cli_run_run(void) {
     else if (!strcmp(mode, "sockets")) sockets();
     else if (!strcmp(mode, "crowd")) crowd((u32)value);
     else if (!strcmp(mode, "no-network")) no_network();
+    else if (!strcmp(mode, "reach")) reach(arguments);
     else if (!strcmp(mode, "odd")) odd();
     else if (!strcmp(mode, "devices")) devices();
     else if (!strcmp(mode, "read-only")) read_only();

@@ -936,13 +936,6 @@ pub const DIFFERENCES: &[Difference] = &[
         why: "An address needs no look-up.",
     },
     Difference {
-        line: "resolve-addresses localhost",
-        keep: "access-denied",
-        native: "permanent-resolver-failure",
-        runs: &[("preview2 no-network", 1)],
-        why: "What is not granted is access-denied (WIT).",
-    },
-    Difference {
         line: "* failed",
         keep: "invalid-state",
         native: "connection-refused",

@@ -65,6 +65,7 @@ pub struct Confinement {
     filter: BpfProgram,
     services: Services,
     directories: Vec<(OwnedFd, bool)>,
+    tcp: Tcp,
     /// Landlock's enforcement for the process; `None` if there is none yet, and each thread asks for itself.
     process: Option<Enforcement>,
 }
@@ -86,6 +87,7 @@ impl Confinement {
             filter,
             services: grant.services(),
             directories,
+            tcp: grant.tcp(),
             process: None,
         })
     }
@@ -107,9 +109,8 @@ impl Confinement {
     ) -> Result<Enforcement, ConfineError> {
         // Nobody may do it afterwards.
         interrupt::handle_signal();
-        let tcp = Tcp::granted(self.services.network.tcp);
         let allowed = allowed_in_process(self.services, platform, control);
-        let landlock = process::confine(self.directories(), tcp, allowed)?;
+        let landlock = process::confine(self.directories(), &self.tcp, allowed)?;
         self.process = Some(landlock);
         Ok(landlock)
     }
@@ -121,9 +122,7 @@ impl Confinement {
     pub fn apply(&self) -> Result<Enforcement, ConfineError> {
         let landlock = match self.process {
             Some(landlock) => landlock,
-            None => {
-                landlock::restrict(self.directories(), Tcp::granted(self.services.network.tcp))?
-            }
+            None => landlock::restrict(self.directories(), &self.tcp)?,
         };
         apply(&self.filter)?;
         Ok(landlock)

@@ -353,6 +353,8 @@ impl Addresses {
                 Self::Found(addresses.into_iter())
             }
             Err(Errno::NoEntry) => Self::Failed(ErrorCode::NameUnresolvable),
+            // Wasmtime says this of a name that may not be looked up.
+            Err(Errno::NotPermitted) => Self::Failed(ErrorCode::PermanentResolverFailure),
             Err(Errno::Again) => Self::Failed(ErrorCode::TemporaryResolverFailure),
             Err(Errno::Io) => Self::Failed(ErrorCode::PermanentResolverFailure),
             Err(errno) => Self::Failed(error_code(errno)),
@@ -381,7 +383,10 @@ impl ip_name_lookup::Host for Preview2 {
             let found = Addresses::Found(vec![address].into_iter());
             return Ok(self.table.push(found)?);
         }
-        permitted(self.context.network.name_lookup)?;
+        if !self.context.network.name_lookup {
+            // As Wasmtime.
+            return Err(ErrorCode::PermanentResolverFailure.into());
+        }
         if name.is_empty() || name.len() > NAME_MAX || name.contains(is_forbidden) {
             return Err(ErrorCode::InvalidArgument.into());
         }

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The rules for the network on the command line: those of a run, of a deployment, and of a host. All are the same text.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use clap::Args;
+use enarx_network::{ConnectRule, ListenRule, NameRule, Rules};
+
+use crate::failure::Failure;
+use crate::run::or_from_environment;
+
+/// Reads a rule; what is wrong with it becomes a sentence.
+fn rule<T: FromStr>(text: &str) -> Result<T, String>
+where
+    T::Err: Display,
+{
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+#[derive(Args)]
+pub struct NetworkRules {
+    /// Connections and datagrams may go there, and nowhere that is not named: an address, a network or the name of a host, with
+    /// a port or a range of ports, and /tcp or /udp for one of the two. This machine, its link and metadata services only
+    /// where they are named by address [env: ENARX_ALLOW_CONNECT, one per line]
+    #[arg(long = "allow-connect", value_name = "HOST|CIDR[:PORTS]", value_parser = rule::<ConnectRule>)]
+    allow_connect: Vec<ConnectRule>,
+
+    /// Connections and datagrams may be waited for on these ports, at all addresses or at this one, and nowhere that is not
+    /// named [env: ENARX_ALLOW_LISTEN, one per line]
+    #[arg(long = "allow-listen", value_name = "[ADDR:]PORTS", value_parser = rule::<ListenRule>)]
+    allow_listen: Vec<ListenRule>,
+
+    /// This name may be looked up, or with *. all names below it, besides those of --allow-connect, and no other
+    /// [env: ENARX_ALLOW_RESOLVE, one per line]
+    #[arg(long = "allow-resolve", value_name = "NAME|*.NAME", value_parser = rule::<NameRule>)]
+    allow_resolve: Vec<NameRule>,
+}
+
+impl NetworkRules {
+    /// The rules of the flags, or else of the variables.
+    ///
+    /// # Errors
+    /// When a line of a variable is no rule.
+    pub fn rules(&self) -> Result<Rules, Failure> {
+        Ok(Rules {
+            connect: or_from_environment(&self.allow_connect, "ENARX_ALLOW_CONNECT", rule)?,
+            listen: or_from_environment(&self.allow_listen, "ENARX_ALLOW_LISTEN", rule)?,
+            resolve: or_from_environment(&self.allow_resolve, "ENARX_ALLOW_RESOLVE", rule)?,
+        })
+    }
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Networks: an address and a prefix, with nothing set beyond it.
+
+use alloc::string::ToString;
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::str::FromStr;
+
+use crate::address::{destination, disguised, guards};
+use crate::{RuleError, text};
+
+/// A network of IPv4 or IPv6; one address is a network with the longest prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Network {
+    pub(crate) const fn v4([a, b, c, d]: [u8; 4], prefix: u8) -> Self {
+        Self {
+            address: IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+            prefix,
+        }
+    }
+
+    pub(crate) const fn v6([a, b, c, d, e, f, g, h]: [u16; 8], prefix: u8) -> Self {
+        Self {
+            address: IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h)),
+            prefix,
+        }
+    }
+
+    /// The network of one address.
+    #[must_use]
+    pub fn one(address: IpAddr) -> Self {
+        let prefix = if address.is_ipv4() { 32 } else { 128 };
+        Self { address, prefix }
+    }
+
+    /// Its first address.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// True if it has one address.
+    #[must_use]
+    pub fn is_one(&self) -> bool {
+        u32::from(self.prefix) == bits(self.address).1
+    }
+
+    /// True if it has all addresses of its family.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.prefix == 0
+    }
+
+    /// True if `other` lies in it as a whole.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        let (own, width) = bits(self.address);
+        let (first, other_width) = bits(other.address);
+        width == other_width
+            && self.prefix <= other.prefix
+            && (own ^ first) & !beyond(width, self.prefix) == 0
+    }
+
+    /// True if an address lies in it, as the address is written, but for IPv4 that is mapped into IPv6.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.includes(&Self::one(address.to_canonical()))
+    }
+
+    /// True if a rule for this network lets a packet go to `address`: [`destination`] counts, and addresses of this machine,
+    /// its link and metadata services are reached only by a network that lies within theirs.
+    #[must_use]
+    pub fn reaches(&self, address: IpAddr) -> bool {
+        self.permits(&Self::one(destination(address)))
+    }
+
+    /// True if a rule for this network permits everything that one for `other` does.
+    #[must_use]
+    pub fn permits(&self, other: &Self) -> bool {
+        self.includes(other) && guards(other).all(|guarded| guarded.includes(self))
+    }
+}
+
+/// The bits of an address, right-aligned, and how many there are.
+fn bits(address: IpAddr) -> (u128, u32) {
+    match address {
+        IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
+        IpAddr::V6(v6) => (v6.to_bits(), 128),
+    }
+}
+
+/// The bits of an address of `width` bits beyond the prefix, and all above the width zero.
+fn beyond(width: u32, prefix: u8) -> u128 {
+    let beyond = width.saturating_sub(u32::from(prefix));
+    // Shifting by 128 has no meaning.
+    1_u128.checked_shl(beyond).map_or(u128::MAX, |bit| bit - 1)
+}
+
+impl FromStr for Network {
+    type Err = RuleError;
+
+    /// Reads `ADDRESS` or `ADDRESS/BITS`.
+    ///
+    /// # Errors
+    /// [`RuleError::Connect`] for what is neither; [`RuleError::Zone`], [`RuleError::Beyond`], [`RuleError::Disguised`].
+    fn from_str(text: &str) -> Result<Self, RuleError> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        if address.contains('%') {
+            return Err(RuleError::Zone);
+        }
+        let address: IpAddr = address.parse().map_err(|_| RuleError::Connect)?;
+        let network = match prefix {
+            None => Self::one(address),
+            Some(prefix) => {
+                let prefix = text::number(prefix).and_then(|prefix| u8::try_from(prefix).ok());
+                let prefix = prefix.filter(|prefix| u32::from(*prefix) <= bits(address).1);
+                let prefix = prefix.ok_or(RuleError::Connect)?;
+                Self { address, prefix }
+            }
+        };
+        let (own, width) = bits(address);
+        let kept = own & !beyond(width, network.prefix);
+        if kept != own {
+            let address = match address {
+                // The upper bits are zero.
+                IpAddr::V4(_) => Ipv4Addr::from_bits(u32::try_from(kept).unwrap_or(0)).into(),
+                IpAddr::V6(_) => Ipv6Addr::from_bits(kept).into(),
+            };
+            let whole = Self { address, ..network };
+            return Err(RuleError::Beyond(text.to_string(), whole));
+        }
+        match disguised(&network) {
+            Some(v4) => Err(RuleError::Disguised(v4)),
+            None => Ok(network),
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.address)?;
+        if self.is_one() {
+            return Ok(());
+        }
+        write!(f, "/{}", self.prefix)
+    }
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Ports and protocols.
+
+use core::fmt;
+use core::ops::RangeInclusive;
+use core::str::FromStr;
+
+use crate::{RuleError, text};
+
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// A range of ports; never empty, and without port 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ports {
+    first: u16,
+    last: u16,
+}
+
+impl Ports {
+    /// Every port.
+    pub const ALL: Self = Self {
+        first: 1,
+        last: u16::MAX,
+    };
+
+    /// True if the port is one of them.
+    #[must_use]
+    pub fn contain(self, port: u16) -> bool {
+        self.range().contains(&port)
+    }
+
+    /// True if all of `other` are among them.
+    #[must_use]
+    pub fn include(self, other: Self) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
+
+    /// The numbers.
+    #[must_use]
+    pub fn range(self) -> RangeInclusive<u16> {
+        self.first..=self.last
+    }
+}
+
+impl FromStr for Ports {
+    type Err = RuleError;
+
+    fn from_str(text: &str) -> Result<Self, RuleError> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let port = |text| {
+            let number = text::number(text).and_then(|number| u16::try_from(number).ok());
+            number.filter(|port| *port > 0).ok_or(RuleError::Ports)
+        };
+        let (first, last) = (port(first)?, port(last)?);
+        if first > last {
+            return Err(RuleError::Ports);
+        }
+        Ok(Self { first, last })
+    }
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            return write!(f, "{}", self.first);
+        }
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
