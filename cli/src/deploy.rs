@@ -21,8 +21,9 @@ use enarx_attestation::{Overall, Policy};
 use enarx_configuration::{Configuration, Network};
 use enarx_contract::canonical::Hex;
 use enarx_contract::{Doors, Image, Resources, Tee};
-use enarx_manager::Manager;
+use enarx_manager::{Manager, Settings};
 use enarx_manager_api::PlatformOffer;
+use enarx_network::{Protocol, Rules};
 use enarx_session::deployment::{
     Delivery, Detached, MAX_FILE_BYTES, MAX_SECRET, Output, Sink, WhenFull,
 };
@@ -35,6 +36,7 @@ use crate::host::{self, serve};
 use crate::images;
 use crate::input::{in_time, read_up_to};
 use crate::options::{self, WasmOption};
+use crate::rules::NetworkRules;
 use crate::summary::{self, Json, Summary};
 use crate::trust::TrustArguments;
 use crate::workload::{Stream, Workload};
@@ -125,6 +127,8 @@ pub struct Arguments {
     /// Give the program a file that it can read, in its private file system
     #[arg(long = "file", value_name = "GUEST=FILE", value_parser = named_file)]
     files: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    rules: NetworkRules,
     /// Return when the program runs, and print the name for `enarx attach`; it may run a day without this command
     #[arg(long, conflicts_with = "local")]
     detach: bool,
@@ -273,7 +277,11 @@ impl Platforms for Own {
 }
 
 impl Arguments {
-    fn configuration(&self, workload: &Workload) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    fn configuration(
+        &self,
+        workload: &Workload,
+        rules: &Rules,
+    ) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let configuration = Configuration {
             args: run::program_arguments(&self.module, workload.arguments(self.rest.clone())),
             env: workload.variables(self.variables.clone()),
@@ -281,7 +289,11 @@ impl Arguments {
             terminals: workload.terminals(),
             invoke: self.invoke.clone(),
             limits: run::limits(&self.wasm),
-            network: Network::default(),
+            network: Network {
+                tcp: rules.speak(Protocol::Tcp),
+                udp: rules.speak(Protocol::Udp),
+                name_lookup: rules.ask_for_names(),
+            },
             timings: false,
             attest: None,
             serve: None,
@@ -339,9 +351,10 @@ impl Arguments {
             let whole = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
             u32::try_from(whole).unwrap_or(RUNTIME).clamp(1, RUNTIME)
         };
+        let rules = self.rules.rules()?;
         Ok(Order {
             application: in_time(&self.module, end, run::read_module)?,
-            configuration: self.configuration(workload)?,
+            configuration: self.configuration(workload, &rules)?,
             files: files.collect::<Result<_, Failure>>()?,
             secrets: self.secrets(end)?,
             output: Output {
@@ -353,7 +366,7 @@ impl Arguments {
                 buffer_bytes: BUFFER,
                 when_full: WhenFull::Block,
             },
-            doors: Doors::default(),
+            doors: Doors::of(rules),
             resources: resources(self.vcpus, self.memory),
             times: Times {
                 valid_seconds: VALID,
@@ -684,7 +697,11 @@ impl Deployment<'_> {
                 Failure::of(Exit::Output, format!("a folder for the host: {error}"))
             })?;
         let machine = host::Machine::with(arguments.simulated.clone());
-        let settings = serve::simulated(folder.path(), &machine)?;
+        let settings = Settings {
+            // Both sides are this one.
+            doors: self.order.doors.clone(),
+            ..serve::simulated(folder.path(), &machine)?
+        };
         let state = enarx_manager::State::open(folder.path());
         let token = state.and_then(|state| state.add_token("local"));
         let token = token.map_err(|error| Failure::of(Exit::Output, error.to_string()))?;

@@ -14,7 +14,8 @@ use std::time::Duration;
 use clap::Args;
 use enarx_backend::launch::Target;
 use enarx_contract::{Backend, Contract, Terms};
-use enarx_executor::grant::Grant;
+use enarx_executor::addresses::Policy;
+use enarx_executor::grant::{Grant, NetworkGrant};
 use enarx_executor::launch::{Launch, Objects, Outcome};
 use enarx_executor::refused::RefusedCalls;
 use enarx_exits::exit_code;
@@ -107,9 +108,12 @@ fn serve(
 ) -> Result<Outcome, Failure> {
     let contract = Contract::decode(contract).map_err(|error| Failure::data(error.to_string()))?;
     let terms = contract.terms();
-    if !terms.doors.are_shut() {
-        return Err(Failure::data("this host opens no doors for applications"));
+    if !terms.doors.directories.is_empty() {
+        return Err(Failure::data(
+            "this host opens no directories for applications",
+        ));
     }
+    let rules = terms.doors.rules();
     let measured = Measured {
         host_data: contract.digest().0,
         fault_addresses: false,
@@ -133,6 +137,8 @@ fn serve(
     let launch = Launch {
         grant: Grant {
             door: Some(open_door(door).map_err(failed)?),
+            network: NetworkGrant::of(&rules),
+            policy: Policy::only(rules),
             // The application's streams are the session's. What the runtime says of itself goes into the log.
             ..Grant::of_streams([
                 null().map_err(failed)?,

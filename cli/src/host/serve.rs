@@ -25,6 +25,7 @@ use crate::certs::StoreArguments;
 use crate::failure::{Exit, Failure};
 use crate::json::Json;
 use crate::output::print_json;
+use crate::rules::NetworkRules;
 use crate::simulated;
 
 /// Address of a manager that was given none: this machine's own, so that nobody is served by mistake.
@@ -66,6 +67,8 @@ pub struct Arguments {
     store: StoreArguments,
     #[command(flatten)]
     classes: Classes,
+    #[command(flatten)]
+    rules: NetworkRules,
     /// Certificate chain of the manager, PEM [default: one of its own, which tenants pin]
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -121,6 +124,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         classes,
         cgroups,
         certificate,
+        doors: Doors::of(arguments.rules.rules()?),
         ..settings
     };
     runtime()?.block_on(async {

@@ -20,6 +20,7 @@ mod jail;
 mod kills;
 mod languages;
 mod memory;
+mod network;
 mod output;
 mod programs;
 mod random;

@@ -4,9 +4,7 @@
 //! host that these checks protect.
 
 use crate::refusal::Refusal;
-use enarx_contract::{
-    Cidr, Connect, Contract, ContractError, Doors, Listen, Platform, Resources, Times,
-};
+use enarx_contract::{Contract, ContractError, Doors, Platform, Resources, Times};
 use enarx_manager_api::{Limits, Offer, PlatformOffer};
 use enarx_snp::product;
 use enarx_snp::tcb::TcbVersion;
@@ -172,27 +170,21 @@ fn check_resources(wanted: Resources, limits: &Limits) -> Result<(), Refusal> {
 
 /// Checks that every door of the contract is in the offer.
 fn check_doors(wanted: &Doors, offered: &Doors) -> Result<(), Refusal> {
+    let rules = offered.rules();
     for door in &wanted.listen {
-        if !offered.listen.iter().any(|offer| listens(*offer, *door)) {
-            return Err(Refusal::Doors(format!(
-                "listening on {:?} port {}",
-                door.protocol, door.port
-            )));
+        if !rules.permit_listen(door) {
+            return Err(Refusal::Doors(format!("listening on {door}")));
         }
     }
     for door in &wanted.connect {
-        if !offered.connect.iter().any(|offer| connects(offer, door)) {
-            let peer = door.host.clone().or(door.cidr.map(|cidr| cidr.to_string()));
-            return Err(Refusal::Doors(format!(
-                "connecting to {} by {:?} on port {}",
-                peer.unwrap_or_default(),
-                door.protocol,
-                door.port
-            )));
+        if !rules.permit_connect(door) {
+            return Err(Refusal::Doors(format!("connecting to {door}")));
         }
     }
-    if wanted.resolve && !offered.resolve {
-        return Err(Refusal::Doors("looking up names".to_string()));
+    for door in &wanted.resolve {
+        if !rules.permit_resolve(door) {
+            return Err(Refusal::Doors(format!("looking up {door}")));
+        }
     }
     for door in &wanted.directories {
         let offer = offered
@@ -206,132 +198,78 @@ fn check_doors(wanted: &Doors, offered: &Doors) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// True if the offer has this door. Port 0 of an offer is every port.
-fn listens(offer: Listen, wanted: Listen) -> bool {
-    offer.protocol == wanted.protocol && (offer.port == 0 || offer.port == wanted.port)
-}
-
-/// True if the offer has this door. A host name may have any address, so only an offer of that name or of all addresses has
-/// it.
-fn connects(offer: &Connect, wanted: &Connect) -> bool {
-    let peer = match (&wanted.host, wanted.cidr) {
-        (Some(host), _) => {
-            offer.host.as_ref() == Some(host) || offer.cidr.is_some_and(|own| prefix(own) == 0)
-        }
-        (None, Some(cidr)) => offer.cidr.is_some_and(|own| contains(own, cidr)),
-        (None, None) => false,
-    };
-    peer && offer.protocol == wanted.protocol && (offer.port == 0 || offer.port == wanted.port)
-}
-
-/// The parts of a block of addresses, which has one form: `ADDRESS/PREFIX`.
-fn parts(cidr: Cidr) -> Option<(std::net::IpAddr, u8)> {
-    let text = cidr.to_string();
-    let (address, prefix) = text.split_once('/')?;
-    Some((address.parse().ok()?, prefix.parse().ok()?))
-}
-
-fn prefix(cidr: Cidr) -> u8 {
-    parts(cidr).map_or(u8::MAX, |(_, prefix)| prefix)
-}
-
-/// True if `inner` lies in `outer` as a whole.
-fn contains(outer: Cidr, inner: Cidr) -> bool {
-    parts(inner)
-        .is_some_and(|(address, prefix)| outer.contains(address) && self::prefix(outer) <= prefix)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use enarx_contract::{Directory, Protocol};
-
-    fn connect(host: Option<&str>, cidr: Option<&str>, port: u16) -> Connect {
-        Connect {
-            protocol: Protocol::Tcp,
-            host: host.map(str::to_string),
-            cidr: cidr.map(|text| Cidr::parse(text).unwrap()),
-            port,
-        }
-    }
-
-    fn listen(protocol: Protocol, port: u16) -> Listen {
-        Listen { protocol, port }
-    }
+    use enarx_contract::Directory;
 
     #[test]
     fn only_doors_of_the_offer_open() {
+        let read_only = |name: &str, read_only| Directory {
+            name: name.to_string(),
+            read_only,
+        };
+        let doors = |listen: &[&str], connect: &[&str], resolve: &[&str]| Doors {
+            listen: listen.iter().map(|text| text.parse().unwrap()).collect(),
+            connect: connect.iter().map(|text| text.parse().unwrap()).collect(),
+            resolve: resolve.iter().map(|text| text.parse().unwrap()).collect(),
+            directories: Vec::new(),
+        };
         let offered = Doors {
-            listen: vec![listen(Protocol::Tcp, 443), listen(Protocol::Udp, 0)],
-            connect: vec![
-                connect(Some("db.example"), None, 5432),
-                connect(None, Some("10.0.0.0/8"), 0),
-                connect(None, Some("2001:db8::/32"), 443),
-            ],
-            resolve: false,
-            directories: vec![Directory {
-                name: "/data".to_string(),
-                read_only: true,
-            }],
+            directories: vec![read_only("/data", true)],
+            ..doors(
+                &["443/tcp", "1-65535/udp", "127.0.0.1:8000-8010"],
+                &["db.example:5432", "10.0.0.0/8", "[2001:db8::/32]:443"],
+                &["*.cdn.example"],
+            )
         };
-        let with = |change: fn(&mut Doors)| {
-            let mut doors = Doors::default();
-            change(&mut doors);
-            check_doors(&doors, &offered).is_ok()
+        let is_admitted = |wanted: &Doors| check_doors(wanted, &offered).is_ok();
+        assert!(is_admitted(&Doors::default()));
+        for listen in [
+            "443/tcp",
+            "53/udp",
+            "10.0.0.1:443/tcp",
+            "127.0.0.1:8001-8002",
+        ] {
+            assert!(is_admitted(&doors(&[listen], &[], &[])), "{listen}");
+        }
+        for listen in [
+            "80/tcp",
+            "443",
+            "8001",
+            "0.0.0.0:8001",
+            "127.0.0.1:8001-8011",
+        ] {
+            assert!(!is_admitted(&doors(&[listen], &[], &[])), "{listen}");
+        }
+        for connect in [
+            "db.example:5432/tcp",
+            "10.0.0.0/8:1",
+            "10.1.0.0/16",
+            "[2001:db8::1]:443",
+        ] {
+            assert!(is_admitted(&doors(&[], &[connect], &[])), "{connect}");
+        }
+        for connect in [
+            "db.example:1",
+            "db.example",
+            "other.example:5432",
+            "0.0.0.0/0:1",
+            "8.0.0.0/6:1",
+            "11.0.0.0/8:1",
+            "127.0.0.1",
+            "2001:db8::/32",
+        ] {
+            assert!(!is_admitted(&doors(&[], &[connect], &[])), "{connect}");
+        }
+        assert!(is_admitted(&doors(&[], &[], &["a.cdn.example"])));
+        assert!(!is_admitted(&doors(&[], &[], &["cdn.example"])));
+        let directory = |directory| Doors {
+            directories: vec![directory],
+            ..Doors::default()
         };
-        let admitted: [fn(&mut Doors); 8] = [
-            |_| {},
-            |doors| doors.listen.push(listen(Protocol::Tcp, 443)),
-            |doors| doors.listen.push(listen(Protocol::Udp, 53)),
-            |doors| doors.connect.push(connect(Some("db.example"), None, 5432)),
-            |doors| doors.connect.push(connect(None, Some("10.0.0.0/8"), 1)),
-            |doors| doors.connect.push(connect(None, Some("10.1.0.0/16"), 0)),
-            |doors| {
-                doors
-                    .connect
-                    .push(connect(None, Some("2001:db8::1/128"), 443));
-            },
-            |doors| {
-                doors.directories.push(Directory {
-                    name: "/data".to_string(),
-                    read_only: true,
-                });
-            },
-        ];
-        for (index, change) in admitted.into_iter().enumerate() {
-            assert!(with(change), "{index}");
-        }
-        let refused: [fn(&mut Doors); 11] = [
-            |doors| doors.listen.push(listen(Protocol::Tcp, 80)),
-            |doors| doors.listen.push(listen(Protocol::Tcp, 0)),
-            |doors| doors.connect.push(connect(Some("db.example"), None, 1)),
-            |doors| {
-                doors
-                    .connect
-                    .push(connect(Some("other.example"), None, 5432));
-            },
-            |doors| doors.connect.push(connect(None, Some("0.0.0.0/0"), 1)),
-            |doors| doors.connect.push(connect(None, Some("8.0.0.0/6"), 1)),
-            |doors| doors.connect.push(connect(None, Some("11.0.0.0/8"), 1)),
-            |doors| doors.connect.push(connect(None, Some("2001:db8::/32"), 0)),
-            |doors| doors.resolve = true,
-            |doors| {
-                doors.directories.push(Directory {
-                    name: "/data".to_string(),
-                    read_only: false,
-                });
-            },
-            |doors| {
-                doors.directories.push(Directory {
-                    name: "/".to_string(),
-                    read_only: true,
-                });
-            },
-        ];
-        for (index, change) in refused.into_iter().enumerate() {
-            assert!(!with(change), "{index}");
-        }
-        let anywhere = connect(None, Some("0.0.0.0/0"), 0);
-        assert!(connects(&anywhere, &connect(Some("a.example"), None, 1)));
+        assert!(is_admitted(&directory(read_only("/data", true))));
+        assert!(!is_admitted(&directory(read_only("/data", false))));
+        assert!(!is_admitted(&directory(read_only("/", true))));
     }
 }

@@ -134,6 +134,7 @@ pub const RUNTIME: Program = Program {
         "protocol/contract",
         "protocol/evidence",
         "protocol/exits",
+        "protocol/network",
         "protocol/sallyport",
         "protocol/session",
         "protocol/snp",

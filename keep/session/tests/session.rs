@@ -620,6 +620,29 @@ fn a_configuration_that_wants_more_than_the_contract_is_refused_by_name() {
 }
 
 #[test]
+fn a_configuration_has_what_the_contract_has_doors_for() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |terms| {
+        terms.doors.connect = vec!["db.example:53/udp".parse().unwrap()];
+    });
+    let keep = Keep::start(contract.clone(), shout);
+    let run = |configuration: &[u8]| {
+        let (mut deployment, mut values) = fixture::deployment(&contract, b"program");
+        deployment.configuration.digest = Hex(sha256(configuration));
+        deployment.configuration.size = configuration.len() as u64;
+        values[1] = configuration.to_vec();
+        let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
+        session.release(&deployment);
+        session.run(&values, b"x", |_| false)
+    };
+    let refusal = run(br#"{"network":{"tcp":true}}"#).unwrap_err();
+    assert_eq!(refusal.code(), "contract.doors");
+    let seen = run(br#"{"network":{"udp":true,"name_lookup":true}}"#);
+    assert_eq!(seen.unwrap().unwrap().stdout, b"X");
+    keep.join().unwrap();
+}
+
+#[test]
 fn a_throttled_secure_processor_is_busy_and_not_broken() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |_| ());

@@ -24,7 +24,7 @@ pub use contract::{
     Backend, Contract, ContractDigest, Host, Image, MAX_ENCODED, MinTcb, PROBE, Platform,
     Resources, Tee, Tenant, Terms, Times, VERSION,
 };
-pub use doors::{Cidr, Connect, Directory, Doors, Listen, MAX_DOORS, Protocol, Wanted};
+pub use doors::{Directory, Doors, MAX_DOORS, Wanted};
 pub use key::{PublicKey, SPKI_SIZE, Signature};
 pub use terms::{Own, Term};
 

@@ -4,9 +4,9 @@
 
 use enarx_contract::canonical::{Base64, CanonicalError, Hex, Name};
 use enarx_contract::{
-    Agreement, Backend, Connect, Contract, ContractError, Countersignature, Directory, Doors, Host,
-    Image, Listen, MAX_ENCODED, MinTcb, Own, Platform, Protocol, PublicKey, Resources, SPKI_SIZE,
-    Side, Signature, Tee, Tenant, Term, Terms, Times, signing_input,
+    Agreement, Backend, Contract, ContractError, Countersignature, Directory, Doors, Host, Image,
+    MAX_ENCODED, MinTcb, Own, Platform, PublicKey, Resources, SPKI_SIZE, Side, Signature, Tee,
+    Tenant, Term, Terms, Times, signing_input,
 };
 use enarx_documents::plain_table;
 use enarx_snp::report::{REPORT_LEN, Report};
@@ -72,17 +72,9 @@ fn terms() -> Terms {
             memory: 1 << 30,
         },
         doors: Doors {
-            listen: vec![Listen {
-                protocol: Protocol::Tcp,
-                port: 443,
-            }],
-            connect: vec![Connect {
-                protocol: Protocol::Tcp,
-                host: Some("db.example".to_owned()),
-                cidr: None,
-                port: 5432,
-            }],
-            resolve: true,
+            listen: vec!["443/tcp".parse().unwrap()],
+            connect: vec!["db.example:5432".parse().unwrap()],
+            resolve: vec!["*.example".parse().unwrap()],
             directories: vec![Directory {
                 name: "/data".to_owned(),
                 read_only: true,
@@ -253,8 +245,8 @@ fn terms_without_a_meaning_are_refused() {
         ),
         ("`doors`", refusal(|t| t.class = name("probe"))),
         (
-            "`doors.connect`",
-            refusal(|t| t.doors.connect[0].host = None),
+            "`doors.resolve`",
+            refusal(|t| t.doors.resolve = vec![t.doors.resolve[0].clone(); 257]),
         ),
     ] {
         assert!(found.contains(expected), "{expected}: {found}");

@@ -301,7 +301,7 @@ mod tests {
     use super::*;
     use crate::{ClassOffer, KeepState, Limits, PlatformOffer, Ready};
     use enarx_contract::canonical::{Base64, Hex, Name};
-    use enarx_contract::{Backend, Connect, Directory, Doors, Listen, Protocol, PublicKey, Tee};
+    use enarx_contract::{Backend, Directory, Doors, PublicKey, Tee};
     use std::collections::BTreeSet;
 
     /// Compares the fields of a value with those of its schema, all the way down.
@@ -386,17 +386,9 @@ mod tests {
                 detached_seconds_max: 1,
             },
             doors: Doors {
-                listen: vec![Listen {
-                    protocol: Protocol::Tcp,
-                    port: 1,
-                }],
-                connect: vec![Connect {
-                    protocol: Protocol::Udp,
-                    host: Some("a".into()),
-                    cidr: enarx_contract::Cidr::parse("10.0.0.0/8"),
-                    port: 1,
-                }],
-                resolve: true,
+                listen: vec!["443/tcp".parse().expect("a rule")],
+                connect: vec!["10.0.0.0/8:1".parse().expect("a rule")],
+                resolve: vec!["*.a".parse().expect("a rule")],
                 directories: vec![Directory {
                     name: "/a".into(),
                     read_only: true,

@@ -79,26 +79,28 @@ schema!(
 schema!(Doors, "Doors", doors());
 
 fn doors() -> Schema {
-    let port = json_schema!({ "type": "integer", "minimum": 0, "maximum": 65535 });
-    let protocol = json_schema!({ "type": "string", "enum": ["tcp", "udp"] });
     let list = |item: Value| json_schema!({ "type": "array", "maxItems": 256, "items": item });
-    let listen = object(&[("protocol", protocol.clone()), ("port", port.clone())]);
-    let maybe = json_schema!({ "type": ["string", "null"] });
-    let connect = object(&[
-        ("protocol", protocol),
-        ("host", maybe.clone()),
-        ("cidr", maybe),
-        ("port", port),
-    ]);
-    let boolean = json_schema!({ "type": "boolean" });
+    let rule =
+        |form: &str| list(json_schema!({ "type": "string", "description": form }).to_value());
     let directory = object(&[
         ("name", json_schema!({ "type": "string" })),
-        ("read_only", boolean.clone()),
+        ("read_only", json_schema!({ "type": "boolean" })),
     ]);
     object(&[
-        ("listen", list(listen.to_value())),
-        ("connect", list(connect.to_value())),
-        ("resolve", boolean),
+        (
+            "listen",
+            rule("As the command's --allow-listen: ADDRESS and a colon, PORTS, /tcp or /udp."),
+        ),
+        (
+            "connect",
+            rule(
+                "As --allow-connect: HOST, ADDRESS or NETWORK/BITS, a colon and PORTS, /tcp or /udp.",
+            ),
+        ),
+        (
+            "resolve",
+            rule("As --allow-resolve: NAME, or *.NAME for all names below it."),
+        ),
         ("directories", list(directory.to_value())),
     ])
 }

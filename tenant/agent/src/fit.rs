@@ -174,8 +174,7 @@ mod tests {
     use super::*;
     use enarx_contract::canonical::{Base64, Hex};
     use enarx_contract::{
-        Backend, Doors, Host, Listen, Platform, Protocol, Resources, Side, Tee, Times,
-        signing_input,
+        Backend, Doors, Host, Platform, Resources, Side, Tee, Times, signing_input,
     };
     use enarx_manager_api::{Limits, Ready, VERSION};
     use enarx_tls::Key;
@@ -329,12 +328,14 @@ mod tests {
             ("resources.memory", |terms| terms.resources.memory = 99),
             ("resources.memory", |terms| terms.resources.memory = 101),
             ("doors", |terms| {
-                terms.doors.listen.push(Listen {
-                    protocol: Protocol::Tcp,
-                    port: 443,
-                });
+                terms.doors.listen.push("443".parse().expect("a rule"));
             }),
-            ("doors", |terms| terms.doors.resolve = true),
+            ("doors", |terms| {
+                terms
+                    .doors
+                    .resolve
+                    .push("a.example".parse().expect("a rule"));
+            }),
             ("times.not_before", |terms| {
                 terms.times.not_before = NOW + 1;
             }),

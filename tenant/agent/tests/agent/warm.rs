@@ -54,7 +54,12 @@ async fn keeps_of_other_terms_are_passed_over() {
         Waiting::Unsigned,
         Waiting::With(|terms| terms.resources.memory -= 1),
         Waiting::With(|terms| terms.times.runtime_seconds_max += 1),
-        Waiting::With(|terms| terms.doors.resolve = true),
+        Waiting::With(|terms| {
+            terms
+                .doors
+                .resolve
+                .push("a.example".parse().expect("a name"));
+        }),
         Waiting::With(|terms| {
             terms.image.as_mut().expect("an image").measurement = Hex([0; 48]);
         }),

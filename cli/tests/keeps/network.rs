@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Rules for the network, in every kind of Keep: what they name is reached, and nothing else. The program is a component that
+//! tries every place that its arguments name (`tests/programs/conformance/reach.h`).
+
+use std::net::{TcpListener, UdpSocket};
+use std::process::{Command, Output};
+
+use enarx_harness::needs;
+
+use super::common::{backends, enarx};
+use super::deploy::{self, Host};
+use super::programs::programs;
+
+/// Runs the program with rules, and returns what it says of each place.
+fn reach(backend: &str, rules: &[&str], places: &[&str]) -> Vec<String> {
+    let output = enarx()
+        .args(["run", "--quiet", "--timeout", "120s", "--backend", backend])
+        .args(rules)
+        .arg(programs().folder.join("conformance-preview2.wasm"))
+        .arg("reach")
+        .args(places)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{backend} {rules:?}: {said}");
+    lines(&said)
+}
+
+/// The lines about places.
+fn lines(said: &str) -> Vec<String> {
+    let other = ["called ", "get-directories: "];
+    said.lines()
+        .filter(|line| !other.iter().any(|start| line.starts_with(start)))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Compares what the program says of each place.
+fn check(backend: &str, rules: &[&str], expected: &[(&str, &str)]) {
+    let places: Vec<&str> = expected.iter().map(|(place, _)| *place).collect();
+    let said = reach(backend, rules, &places);
+    let expected: Vec<String> = expected
+        .iter()
+        .map(|(place, answer)| format!("{place} {answer}"))
+        .collect();
+    assert_eq!(said, expected, "{backend} {rules:?}");
+}
+
+/// Ports of this machine: one that listens by TCP, one by UDP, one that nobody has.
+struct Ports {
+    tcp: TcpListener,
+    udp: UdpSocket,
+    free: u16,
+}
+
+impl Ports {
+    fn new() -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self {
+            tcp: TcpListener::bind("127.0.0.1:0").unwrap(),
+            udp: UdpSocket::bind("127.0.0.1:0").unwrap(),
+            free: free.local_addr().unwrap().port(),
+        }
+    }
+}
+
+#[test]
+fn connections_and_datagrams_go_where_rules_say_and_nowhere_else() {
+    let ports = Ports::new();
+    let tcp = ports.tcp.local_addr().unwrap().port();
+    let udp = ports.udp.local_addr().unwrap().port();
+    let free = ports.free;
+    let (ok, denied) = ("ok", "access-denied");
+    let place = |action: &str, port: u16| format!("{action}/127.0.0.1.{port}");
+    for backend in backends() {
+        // One port of this machine by each protocol, and the rest of the world, which is not this machine.
+        let one = format!("127.0.0.1:{tcp}/tcp");
+        let other = format!("127.0.0.1:{udp}/udp");
+        check(
+            backend,
+            &[
+                "--allow-connect",
+                &one,
+                "--allow-connect",
+                &other,
+                "--allow-connect",
+                "0.0.0.0/0",
+                "--allow-connect",
+                "::/0",
+            ],
+            &[
+                (&place("tcp", tcp), ok),
+                (&place("udp", udp), ok),
+                (&place("tcp", udp), denied),
+                (&place("udp", tcp), denied),
+                (&place("tcp", free), denied),
+                (&format!("tcp/127.0.0.2.{tcp}"), denied),
+                ("tcp/169.254.169.254.80", denied),
+                ("udp/169.254.169.254.53", denied),
+                (&format!("tcp/0:0:0:0:0:0:0:1:{tcp:x}"), denied),
+                ("tcp/fd00:ec2:0:0:0:0:0:254:50", denied),
+                ("udp/fe80:0:0:0:0:0:0:1:35", denied),
+                // IPv4 in other clothes.
+                (&format!("tcp/0:0:0:0:0:0:7f00:1:{free:x}"), denied),
+                ("tcp/64:ff9b:0:0:0:0:a9fe:a9fe:50", denied),
+                ("udp/2002:a9fe:a9fe:0:0:0:0:1:35", denied),
+                // These a component cannot even ask for.
+                (
+                    &format!("tcp/0:0:0:0:0:ffff:7f00:1:{free:x}"),
+                    "invalid-argument",
+                ),
+                (&format!("tcp/0.0.0.0.{free}"), "invalid-argument"),
+                (&place("listen-tcp", free), denied),
+                (&place("listen-udp", free), denied),
+                ("name/localhost", "permanent-resolver-failure"),
+            ],
+        );
+        let named = format!("127.0.0.0/8:{tcp}");
+        check(
+            backend,
+            &["-S", "tcp", "--allow-connect", &named],
+            &[(&place("tcp", tcp), ok), (&place("tcp", free), denied)],
+        );
+        // Everything is still everything.
+        check(
+            backend,
+            &["-S", "inherit-network"],
+            &[
+                (&place("tcp", tcp), ok),
+                (&place("udp", udp), ok),
+                (&place("tcp", free), "connection-refused"),
+            ],
+        );
+    }
+}
+
+#[test]
+fn connections_are_waited_for_where_rules_say() {
+    let ports = Ports::new();
+    let free = ports.free;
+    let taken = ports.tcp.local_addr().unwrap().port();
+    let (ok, denied) = ("ok", "access-denied");
+    for backend in backends() {
+        let here = format!("127.0.0.1:{free}");
+        check(
+            backend,
+            &["--allow-listen", &here],
+            &[
+                (&format!("listen-tcp/127.0.0.1.{free}"), ok),
+                (&format!("listen-udp/127.0.0.1.{free}"), ok),
+                (&format!("listen-tcp/0.0.0.0.{free}"), denied),
+                (&format!("listen-tcp/127.0.0.2.{free}"), denied),
+                (&format!("listen-tcp/127.0.0.1.{taken}"), denied),
+                // A port of the system's choice is one for connecting.
+                ("listen-tcp/127.0.0.1.0", denied),
+                (&format!("tcp/127.0.0.1.{taken}"), denied),
+            ],
+        );
+        let everywhere = format!("{free}/tcp");
+        check(
+            backend,
+            &["--allow-listen", &everywhere],
+            &[
+                (&format!("listen-tcp/0.0.0.0.{free}"), ok),
+                (&format!("listen-tcp/127.0.0.1.{free}"), ok),
+                (&format!("listen-udp/0.0.0.0.{free}"), denied),
+            ],
+        );
+    }
+}
+
+#[test]
+fn names_are_looked_up_where_rules_say() {
+    let (ok, refused) = ("ok", "permanent-resolver-failure");
+    for backend in backends() {
+        check(
+            backend,
+            &[
+                "--allow-resolve",
+                "LOCALHOST.",
+                "--allow-connect",
+                "10.0.0.1",
+            ],
+            &[
+                ("name/localhost", ok),
+                ("name/LocalHost", ok),
+                ("name/localhost.test", refused),
+                ("name/sub.localhost", refused),
+                ("name/127.1", refused),
+                // An address is no name: it is looked up nowhere.
+                ("name/127.0.0.1", ok),
+                // A look-up opens no way to what it finds.
+                ("tcp/127.0.0.1.1", "access-denied"),
+            ],
+        );
+        check(
+            backend,
+            &["--allow-resolve", "*.localhost"],
+            &[("name/localhost", refused)],
+        );
+        check(
+            backend,
+            &["--allow-connect", "db.example:1"],
+            &[
+                ("name/localhost", refused),
+                ("tcp/127.0.0.1.1", "access-denied"),
+            ],
+        );
+        check(
+            backend,
+            &["-S", "allow-ip-name-lookup", "--allow-connect", "10.0.0.1"],
+            &[("name/localhost", ok)],
+        );
+    }
+}
+
+#[test]
+fn wrong_rules_are_named() {
+    let run = |command: &mut Command| -> (Output, String) {
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr.clone()).unwrap();
+        (output, said)
+    };
+    for (flag, rule, words) in [
+        ("--allow-connect", "127.1", "write a peer as"),
+        ("--allow-connect", "10.1.0.0/8", "write 10.0.0.0/8"),
+        ("--allow-connect", "localhost:80", "127.0.0.1"),
+        ("--allow-connect", "::ffff:10.0.0.1", "10.0.0.1"),
+        ("--allow-connect", "[fe80::1%eth0]:80", "without its zone"),
+        ("--allow-connect", "a.example:0", "from 1 to 65535"),
+        ("--allow-listen", "127.0.0.1", "8080"),
+        ("--allow-resolve", "10.0.0.1", "*.example.org"),
+    ] {
+        let (output, said) = run(enarx().args(["run", flag, rule, "none.wasm"]));
+        assert_eq!(output.status.code(), Some(2), "{rule}: {said}");
+        assert!(
+            said.contains(flag) && said.contains(words),
+            "{rule}: {said}"
+        );
+    }
+    for variable in [
+        "ENARX_ALLOW_CONNECT",
+        "ENARX_ALLOW_LISTEN",
+        "ENARX_ALLOW_RESOLVE",
+    ] {
+        let module = "none.wasm";
+        let (output, said) = run(enarx().env(variable, "1.1").args(["run", module]));
+        assert_eq!(output.status.code(), Some(2), "{variable}: {said}");
+        assert!(said.contains(variable), "{said}");
+    }
+}
+
+/// Deploys the program, and returns what it says of each place; `Err` with what the command says if it did not run.
+fn deployed(command: &mut Command, rules: &[&str], places: &[&str]) -> Result<Vec<String>, String> {
+    let command = command
+        .arg("--quiet")
+        .args(rules)
+        .arg(programs().folder.join("conformance-preview2.wasm"))
+        .args(["--", "reach"])
+        .args(places);
+    let output = deploy::run(command, b"");
+    let (said, why) = (deploy::text(&output.stdout), deploy::text(&output.stderr));
+    if output.status.code() != Some(0) {
+        return Err(why);
+    }
+    Ok(lines(&said))
+}
+
+#[test]
+fn a_deployed_program_reaches_what_both_sides_agreed_on() {
+    needs::kvm();
+    let ports = Ports::new();
+    let tcp = ports.tcp.local_addr().unwrap().port();
+    let udp = ports.udp.local_addr().unwrap().port();
+    let free = ports.free;
+    let offered = format!("127.0.0.1:{tcp}");
+    let listening = format!("127.0.0.1:{free}/tcp");
+    let host = Host::serving(
+        &[],
+        &[
+            "--allow-connect",
+            &offered,
+            "--allow-connect",
+            "10.0.0.0/8",
+            "--allow-listen",
+            &listening,
+            "--allow-resolve",
+            "localhost",
+        ],
+    );
+    let policy = deploy::policy(host.folder());
+    let place = |action: &str, port: u16| format!("{action}/127.0.0.1.{port}");
+    let asked = format!("127.0.0.1:{tcp}/tcp");
+    let said = deployed(
+        &mut host.deploy(&policy),
+        &[
+            "--allow-connect",
+            &asked,
+            "--allow-listen",
+            &listening,
+            "--allow-resolve",
+            "localhost",
+        ],
+        &[
+            &place("tcp", tcp),
+            &place("tcp", udp),
+            // The host offers this, and the tenant has not asked for it.
+            "tcp/10.0.0.1.1",
+            &place("listen-tcp", free),
+            "name/localhost",
+            "name/other.example",
+        ],
+    );
+    assert_eq!(
+        said.unwrap(),
+        [
+            format!("{} ok", place("tcp", tcp)),
+            format!("{} access-denied", place("tcp", udp)),
+            "tcp/10.0.0.1.1 access-denied".to_owned(),
+            format!("{} ok", place("listen-tcp", free)),
+            "name/localhost ok".to_owned(),
+            "name/other.example permanent-resolver-failure".to_owned(),
+        ]
+    );
+    // More than the host offers.
+    let other = format!("127.0.0.1:{udp}");
+    for (flag, rule) in [
+        ("--allow-connect", other.as_str()),
+        ("--allow-connect", "0.0.0.0/0"),
+        ("--allow-connect", "db.example"),
+        ("--allow-listen", "1-65535"),
+        ("--allow-resolve", "*.example"),
+    ] {
+        let why = deployed(&mut host.deploy(&policy), &[flag, rule], &[]).unwrap_err();
+        assert!(
+            why.contains("contract.doors") || why.contains(rule),
+            "{rule}: {why}"
+        );
+    }
+    // Nothing was asked for, so nothing is there.
+    let said = deployed(&mut host.deploy(&policy), &[], &["name/localhost"]);
+    assert_eq!(said.unwrap(), ["name/localhost permanent-resolver-failure"]);
+    // Who plays both sides agrees with himself.
+    let mut local = enarx();
+    let said = deployed(
+        local.args(["deploy", "--local"]),
+        &["--allow-connect", &asked],
+        &[&place("tcp", tcp)],
+    );
+    assert_eq!(said.unwrap(), [format!("{} ok", place("tcp", tcp))]);
+}
