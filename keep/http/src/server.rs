@@ -87,7 +87,7 @@ pub fn serve<I: Instances>(
     settings: Settings,
     log: Output,
 ) -> Result<(), ServeError> {
-    let mut tasks = Tasks::default();
+    let tasks = Tasks::default();
     let server = Arc::new(Server {
         port: port.clone(),
         spawner: tasks.spawner(),
@@ -100,7 +100,12 @@ pub fn serve<I: Instances>(
         last: AtomicU64::new(0),
         ending: Ending::default(),
     });
-    tasks.run(port, server.run())
+    let (sender, mut ended) = oneshot::channel();
+    tasks.run(port, async move {
+        // It is waited for below.
+        let _ = sender.send(server.run().await);
+    });
+    ended.try_recv().ok().flatten().unwrap_or(Ok(()))
 }
 
 /// The state that all connections share.

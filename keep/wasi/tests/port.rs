@@ -425,7 +425,7 @@ fn a_program_that_never_sleeps_hears_its_peer_too() {
 #[test]
 fn tasks_are_polled_when_what_they_wait_for_is_there_and_not_otherwise() {
     let (port, host) = Scripted::start();
-    let mut tasks = Tasks::default();
+    let tasks = Tasks::default();
     let spawner = tasks.spawner();
     let (polls, heard) = (
         Arc::new(AtomicUsize::new(0)),
@@ -467,9 +467,59 @@ fn tasks_are_polled_when_what_they_wait_for_is_there_and_not_otherwise() {
 }
 
 #[test]
+fn a_task_that_computes_holds_up_no_other_while_a_thread_is_free() {
+    let (port, host) = Scripted::start();
+    let tasks = Tasks::default();
+    let spawner = tasks.spawner();
+    let (heard, computes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    for handle in 100..164 {
+        let (operation, heard, port) = (read(&port, handle), Arc::clone(&heard), port.clone());
+        spawner.spawn(async move {
+            operation.ready().await;
+            // Later than what the threads that sleep knew of.
+            port.sleep_until(Instant::now() + Duration::from_millis(1))
+                .await;
+            heard.fetch_add(1, Ordering::SeqCst);
+        });
+    }
+    // Two at a time compute until all others have heard of their peers.
+    let patience = Instant::now() + Duration::from_secs(20);
+    for _ in 0..2 {
+        let (heard, computes) = (Arc::clone(&heard), Arc::clone(&computes));
+        spawner.spawn_long(async move {
+            computes.fetch_add(1, Ordering::SeqCst);
+            while heard.load(Ordering::SeqCst) < 64 || computes.load(Ordering::SeqCst) < 2 {
+                assert!(Instant::now() < patience);
+                std::hint::spin_loop();
+            }
+        });
+    }
+    let (all, its_port) = (Arc::clone(&heard), port.clone());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| tasks.help(&port));
+        }
+        scope.spawn(|| {
+            for handle in 100..164 {
+                host.script([Happening::Incoming(handle, 1)]);
+                std::thread::sleep(Duration::from_micros(300));
+            }
+        });
+        tasks.run(&port, async move {
+            while all.load(Ordering::SeqCst) < 64 {
+                its_port
+                    .sleep_until(Instant::now() + Duration::from_millis(2))
+                    .await;
+            }
+        });
+    });
+    assert_eq!(computes.load(Ordering::SeqCst), 2);
+}
+
+#[test]
 fn timers_end_in_their_order_and_leave_nothing_behind() {
     let (port, _host) = Scripted::start();
-    let mut tasks = Tasks::default();
+    let tasks = Tasks::default();
     let (spawner, ended) = (tasks.spawner(), Arc::new(Mutex::new(Vec::new())));
     let begin = Instant::now();
     for delay in [30, 10, 20, 10] {

@@ -88,6 +88,8 @@ struct State {
     writes: Writes,
     /// A thread sleeps in the doorbell.
     has_leader: bool,
+    /// When it wakes by itself; `None` if it sleeps until the host has something.
+    leader_until: Option<Instant>,
     /// Threads that wait for the leader.
     followers: usize,
     /// How often replies were collected: whoever looked before looks again.
@@ -316,6 +318,12 @@ impl State {
         self.waits.is_crowded().then_some(CROWDED_INTERVAL)
     }
 
+    /// Wakes the leader: the host answers this call at once.
+    fn nudge(&mut self) {
+        self.leader_until = Some(Instant::now());
+        self.post(Call::ClockWall);
+    }
+
     /// Takes the reply to a call of [`Owner::Caller`].
     fn take(&mut self, ticket: Ticket) -> Option<Reply> {
         self.replies.get_mut(ticket.slot()).and_then(Option::take)
@@ -473,6 +481,7 @@ impl Shared {
         let seen = state.end.completions_seen();
         state.untold = false;
         state.has_leader = true;
+        state.leader_until = deadline;
         drop(state);
         self.platform.wait(seen, deadline.map(left));
         let mut state = self.lock();
@@ -547,6 +556,7 @@ impl Port {
             later: VecDeque::new(),
             writes: Writes::default(),
             has_leader: false,
+            leader_until: None,
             followers: 0,
             collected: 0,
             contact: Instant::now(),
@@ -702,6 +712,45 @@ impl Port {
             let deadlines = DEADLINE.get().into_iter().chain(bound).chain(timer);
             drop(self.0.sleep(state, deadlines.min()));
             slept = true;
+        }
+    }
+
+    /// Sleeps until there is an answer, or the next deadline, unless `has_work` says that there is something to do already.
+    fn rest(&self, has_work: impl FnOnce() -> bool) {
+        let mut state = self.0.lock();
+        self.0.reap(&mut state);
+        self.0.fire(&mut state);
+        // Answers and deadlines wake tasks under the lock, so none is missed between this look and the sleep.
+        if has_work() {
+            Self::host_look(&mut state);
+            return;
+        }
+        let bound = state.watch().map(|longest| Instant::now() + longest);
+        let deadlines = bound.into_iter().chain(state.timers.next());
+        drop(self.0.sleep(state, deadlines.min()));
+    }
+
+    /// Takes what there is, and has the host look if it was not asked to for a while: for a thread that does not rest.
+    fn look(&self) {
+        let mut state = self.0.lock();
+        self.0.reap(&mut state);
+        self.0.fire(&mut state);
+        Self::host_look(&mut state);
+    }
+
+    /// Tells the host of all that waits, and the thread that sleeps of earlier deadlines than it knows: for a thread that
+    /// will not look for long. With `wakes` the one that sleeps is woken in any case.
+    fn leave(&self, wakes: bool) {
+        let mut state = self.0.lock();
+        let bound = state.watch().map(|longest| Instant::now() + longest);
+        let next = bound.into_iter().chain(state.timers.next()).min();
+        let is_earlier =
+            next.is_some_and(|next| state.leader_until.is_none_or(|until| next < until));
+        if state.has_leader && (wakes || is_earlier) {
+            state.nudge();
+        }
+        if state.untold {
+            state.ring();
         }
     }
 
