@@ -273,6 +273,10 @@ pub struct Server {
     pub address: SocketAddr,
     /// The time that requests have to finish at the end.
     pub grace: Duration,
+    /// Most connections at a time.
+    pub connections: u32,
+    /// Most requests at a time.
+    pub requests: u32,
 }
 
 /// Launches a Keep on this machine and serves it to its end.
@@ -623,6 +627,8 @@ impl Settings {
             serve: work.server.as_ref().map(|server| Serve {
                 timeout: self.timeout.map(milliseconds),
                 grace: milliseconds(server.grace),
+                connections: server.connections,
+                requests: server.requests,
             }),
             ..Configuration::default()
         }

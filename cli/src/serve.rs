@@ -53,6 +53,15 @@ pub struct Arguments {
     #[arg(long, value_name = "DURATION", default_value = "10s", env = "ENARX_GRACE", value_parser = values::duration, allow_negative_numbers = true)]
     grace: Duration,
 
+    /// Most connections at a time; more wait to be accepted
+    #[arg(long, value_name = "N", default_value = "4096", env = "ENARX_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+    max_connections: u32,
+
+    /// Most requests at a time, answered or waiting; more get status 503. Each instance's memory is limited by
+    /// -W max-memory-size
+    #[arg(long, value_name = "N", default_value = "2048", env = "ENARX_MAX_REQUESTS", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+    max_requests: u32,
+
     #[command(flatten)]
     keep: KeepArguments,
 
@@ -69,12 +78,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         rest: Vec::new(),
         invoke: None,
         timeout: arguments.timeout,
-        server: Some(listen(arguments.addr, arguments.grace)?),
+        server: Some(listen(arguments)?),
     };
     run::launch(&arguments.keep, work)
 }
 
-fn listen(address: SocketAddr, grace: Duration) -> Result<Server, Failure> {
+fn listen(arguments: &Arguments) -> Result<Server, Failure> {
+    let address = arguments.addr;
     let listen = || {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
@@ -84,7 +94,9 @@ fn listen(address: SocketAddr, grace: Duration) -> Result<Server, Failure> {
         Ok(Server {
             listener: listener.into(),
             address,
-            grace,
+            grace: arguments.grace,
+            connections: arguments.max_connections,
+            requests: arguments.max_requests,
         })
     };
     listen().map_err(|error| {

@@ -3,6 +3,9 @@
 //! `enarx serve` in every kind of Keep: a component of ours (`tests/programs/server`) that answers HTTP, and peers that keep
 //! to the protocol, and that do not. Everything that is waited for is waited for at most [`PATIENCE`].
 
+mod http2;
+mod load;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -226,6 +226,8 @@ struct Written {
     end: Option<Result<Option<HeaderMap>, Unfinished>>,
     /// True once the bytes written before the body was given up had their turn to be sent.
     had_turn: bool,
+    /// When the connection took bytes last, or began to have some to take.
+    moved: Instant,
     /// The connection takes no more.
     refused: bool,
     reader: Option<Waker>,
@@ -286,6 +288,7 @@ impl OutgoingBody {
             promised,
             end: None,
             had_turn: false,
+            moved: Instant::now(),
             refused: false,
             reader: None,
             writer: None,
@@ -371,6 +374,9 @@ impl OutputStream for OutgoingStream {
         }
         written.total = total;
         if !bytes.is_empty() {
+            if written.waiting == 0 {
+                written.moved = Instant::now();
+            }
             written.waiting = written.waiting.saturating_add(bytes.len());
             written.pieces.push_back(bytes);
             written.wake_reader();
@@ -398,7 +404,33 @@ impl OutputStream for OutgoingStream {
 /// The end of a body that is sent.
 pub struct SentBody(Arc<Mutex<Written>>);
 
+/// The progress of a body that is sent.
+pub struct SentProgress(Weak<Mutex<Written>>);
+
+impl SentProgress {
+    /// When bytes were taken last, and true if more wait to be taken; `None` if the body has gone.
+    pub fn last(&self) -> Option<(Instant, bool)> {
+        let written = self.0.upgrade()?;
+        let written = lock(&written);
+        Some((written.moved, written.waiting > 0))
+    }
+
+    /// Lets the component write no more.
+    pub fn give_up(&self) {
+        if let Some(written) = self.0.upgrade() {
+            let mut written = lock(&written);
+            written.refused = true;
+            written.wake_writer();
+        }
+    }
+}
+
 impl SentBody {
+    /// Its progress, for somebody else.
+    pub fn progress(&self) -> SentProgress {
+        SentProgress(Arc::downgrade(&self.0))
+    }
+
     /// True if all of the body was taken.
     pub fn is_whole(&self) -> bool {
         let written = lock(&self.0);
@@ -418,6 +450,7 @@ impl Body for SentBody {
         let mut written = lock(&self.0);
         if let Some(bytes) = written.pieces.pop_front() {
             written.waiting = written.waiting.saturating_sub(bytes.len());
+            written.moved = Instant::now();
             written.wake_writer();
             written.had_turn = false;
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
@@ -457,6 +490,7 @@ impl Drop for SentBody {
         let mut written = lock(&self.0);
         written.refused = true;
         written.pieces.clear();
+        written.waiting = 0;
         written.wake_writer();
     }
 }

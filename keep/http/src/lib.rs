@@ -15,9 +15,10 @@ mod limits;
 mod reply;
 mod server;
 mod stream;
+mod traffic;
 mod types;
 
 pub use bindings::ProxyPre;
 pub use client::Way;
-pub use server::{Instances, Settings, serve};
+pub use server::{Instances, Serving, Settings};
 pub use types::{Http, View, add_to_linker};

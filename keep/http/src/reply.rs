@@ -10,9 +10,14 @@ use futures_channel::oneshot;
 use hyper::body::{Body, Frame, SizeHint};
 
 use crate::body::{SentBody, Unfinished};
+use crate::traffic::Flight;
 
 /// The body of a message.
-pub struct Reply(Source);
+pub struct Reply {
+    source: Source,
+    /// Held until it was sent.
+    _flight: Option<Flight>,
+}
 
 enum Source {
     /// A sentence of the server's own; `None` once it was sent.
@@ -25,27 +30,45 @@ enum Source {
     },
 }
 
+impl From<Source> for Reply {
+    fn from(source: Source) -> Self {
+        Self {
+            source,
+            _flight: None,
+        }
+    }
+}
+
 impl Reply {
     /// No body.
-    pub const fn none() -> Self {
-        Self(Source::Text(None))
+    pub fn none() -> Self {
+        Source::Text(None).into()
     }
 
     /// A sentence.
     pub fn text(text: String) -> Self {
-        Self(Source::Text(Some(text.into())))
+        Source::Text(Some(text.into())).into()
     }
 
     /// The body of a component; `whole` is told when it was sent.
     pub fn body(body: SentBody, whole: oneshot::Sender<()>) -> Self {
         let whole = Some(whole);
-        Self(Source::Component { body, whole })
+        Source::Component { body, whole }.into()
+    }
+
+    /// The same, with what is held until it was sent.
+    #[must_use]
+    pub fn holding(self, flight: Flight) -> Self {
+        Self {
+            source: self.source,
+            _flight: Some(flight),
+        }
     }
 
     /// The body of a request of a component's.
     pub fn request(body: SentBody) -> Self {
         let whole = None;
-        Self(Source::Component { body, whole })
+        Source::Component { body, whole }.into()
     }
 
     /// Takes the body to its end, and throws it away.
@@ -67,21 +90,21 @@ impl Body for Reply {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
-        match &mut self.0 {
+        match &mut self.source {
             Source::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Source::Component { body, .. } => Pin::new(body).poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.source {
             Source::Text(text) => text.is_none(),
             Source::Component { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.source {
             Source::Text(text) => {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
             }
@@ -90,9 +113,9 @@ impl Body for Reply {
     }
 }
 
-impl Drop for Reply {
+impl Drop for Source {
     fn drop(&mut self) {
-        if let Source::Component { body, whole } = &mut self.0
+        if let Self::Component { body, whole } = self
             && body.is_whole()
             && let Some(whole) = whole.take()
         {

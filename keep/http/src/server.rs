@@ -4,6 +4,10 @@
 //!
 //! Everything waits on one thread, each part for itself: a peer that says nothing, and a request that waits, hold up
 //! nobody. A component that fails ends its own request, never the server.
+//!
+//! HTTP/1.1 and, for peers that begin with its preface, HTTP/2. A peer of HTTP/2 can ask for much with few bytes, so each
+//! of its ways to do that has a limit here; what h2 itself limits (frames of headers that do not end, settings, pings)
+//! stays as it is there.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,6 +20,7 @@ use std::time::{Duration, Instant};
 use enarx_sallyport::types::ADDRESS_SIZE;
 use enarx_sallyport::{Call, Handle};
 use enarx_wasi::Exit;
+use enarx_wasi::budget::Budget;
 use enarx_wasi::error::Errno;
 use enarx_wasi::port::{Port, Spawner, Tasks};
 use enarx_wasi::stream::Output;
@@ -23,7 +28,7 @@ use futures_channel::oneshot;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HOST, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use wasmtime::{Store, Trap};
@@ -31,17 +36,39 @@ use wasmtime::{Store, Trap};
 use crate::bindings::ProxyPre;
 use crate::limits::{Ending, Places};
 use crate::reply::Reply;
-use crate::stream::{Clock, Stream};
+use crate::stream::{Clock, Starter, Stream};
+use crate::traffic::{Charge, Flight, PATIENCE, Traffic, Verdict};
 use crate::types::{Answer, IncomingRequest, NoAnswer, ResponseOutparam, View};
 
-/// Longest time for the headers of a request; a connection may also be idle so long.
-const HEADERS: Duration = Duration::from_secs(30);
 /// Most bytes of the headers of a request.
-const HEADERS_MAX: usize = 32 * 1024;
+const HEADERS_MAX: u32 = 32 * 1024;
 /// Bytes that are kept of a connection in either direction.
 const BUFFER: usize = 64 * 1024;
-/// Most connections at a time; more wait to be accepted.
-const CONNECTIONS: usize = 4096;
+/// Memory that a connection is counted as, in bytes: headers that are not whole yet, and buffers.
+const CONNECTION_MEMORY: u64 = 64 * 1024;
+/// Memory that a request in flight is counted as, in bytes, beside that of its instance: its headers, and what is kept of
+/// both bodies.
+const REQUEST_MEMORY: u64 = 256 * 1024;
+/// How long a peer that is to end has for its last frames.
+const LAST: Duration = Duration::from_secs(1);
+
+/// Most requests at a time on one connection: the fewest that RFC 9113 (section 6.5.2) recommends.
+const STREAMS: u32 = 100;
+/// Bytes of a request's body that a peer may send before the component has read any: what the protocol begins with
+/// (RFC 9113, section 6.9.2).
+const STREAM_WINDOW: u32 = 65_535;
+/// The same for all requests of a connection together: four that nobody reads leave no room for others.
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// Bytes of a response that are kept beside those that the component has written.
+const SEND_BUFFER: usize = 32 * 1024;
+/// Requests that a peer may begin and give up faster than they are looked at, before its connection ends: h2's default.
+const RESETS: usize = 20;
+/// Errors of a peer that end a request and not yet its connection: in good faith there are none. hyper permits 1,024.
+const ERRORS: usize = 100;
+/// How often a peer is asked for a sign of life, and how long it has for that: one that has gone without a word is
+/// noticed even while its request is answered.
+const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+
 /// How long nothing is accepted when the host has no room for another connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -49,6 +76,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub trait Instances: Send + Sync + 'static {
     /// The state of a store.
     type State: View;
+
+    /// The memory of all instances, out of which connections and requests are paid, too.
+    fn budget(&self) -> &Budget;
 
     /// A store for one instance, whose own requests are tasks of `spawner`.
     ///
@@ -60,8 +90,12 @@ pub trait Instances: Send + Sync + 'static {
 /// The limits of a server.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Most requests that are answered at a time; more wait.
+    /// Most connections at a time; more wait to be accepted.
+    pub connections: usize,
+    /// Most requests in flight, answered or waiting; more are refused with status 503.
     pub requests: usize,
+    /// Most instances at a time; more requests wait.
+    pub instances: usize,
     /// Longest time for a request, if there is one.
     pub timeout: Option<Duration>,
     /// How long requests that have begun may take once the server is to end.
@@ -76,36 +110,51 @@ pub enum ServeError {
     NoListener,
 }
 
-/// Serves connections until the host ends the listener; then finishes what has begun.
-///
-/// # Errors
-/// `ServeError`.
-pub fn serve<I: Instances>(
-    port: &Port,
-    proxy: ProxyPre<I::State>,
-    instances: I,
-    settings: Settings,
-    log: Output,
-) -> Result<(), ServeError> {
-    let tasks = Tasks::default();
-    let server = Arc::new(Server {
-        port: port.clone(),
-        spawner: tasks.spawner(),
-        proxy,
-        instances,
-        log,
-        connections: Places::new(CONNECTIONS),
-        requests: Places::new(settings.requests),
-        settings,
-        last: AtomicU64::new(0),
-        ending: Ending::default(),
-    });
-    let (sender, mut ended) = oneshot::channel();
-    tasks.run(port, async move {
-        // It is waited for below.
-        let _ = sender.send(server.run().await);
-    });
-    ended.try_recv().ok().flatten().unwrap_or(Ok(()))
+/// A server, for the thread that runs it.
+pub struct Serving<I: Instances> {
+    tasks: Tasks,
+    server: Arc<Server<I>>,
+}
+
+impl<I: Instances> Serving<I> {
+    /// A server that nothing runs yet.
+    pub fn new(
+        port: &Port,
+        proxy: ProxyPre<I::State>,
+        instances: I,
+        settings: Settings,
+        log: Output,
+    ) -> Self {
+        let tasks = Tasks::default();
+        let server = Arc::new(Server {
+            port: port.clone(),
+            spawner: tasks.spawner(),
+            proxy,
+            instances,
+            log,
+            connections: Places::new(settings.connections),
+            in_flight: Places::new(settings.requests),
+            running: Places::new(settings.instances),
+            settings,
+            last: AtomicU64::new(0),
+            ending: Ending::default(),
+        });
+        Self { tasks, server }
+    }
+
+    /// Serves connections until the host ends the listener; then finishes what has begun.
+    ///
+    /// # Errors
+    /// `ServeError`.
+    pub fn run(&self) -> Result<(), ServeError> {
+        let (sender, mut ended) = oneshot::channel();
+        let server = Arc::clone(&self.server);
+        self.tasks.run(&self.server.port, async move {
+            // It is waited for below.
+            let _ = sender.send(server.run().await);
+        });
+        ended.try_recv().ok().flatten().unwrap_or(Ok(()))
+    }
 }
 
 /// The state that all connections share.
@@ -117,11 +166,17 @@ struct Server<I: Instances> {
     settings: Settings,
     log: Output,
     connections: Places,
-    requests: Places,
+    in_flight: Places,
+    running: Places,
     /// The number of the last request, by which the log names it.
     last: AtomicU64,
     ending: Ending,
 }
+
+/// The way to a peer.
+trait Connection: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static {}
+
+impl<C: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static> Connection for C {}
 
 /// The consequence of an error of accepting (accept(2)).
 enum Refused {
@@ -156,10 +211,16 @@ impl<I: Instances> Server<I> {
             let place = self.connections.take().await;
             match self.accept().await {
                 Ok(stream) => {
+                    let Some(memory) = Charge::take(self.instances.budget(), CONNECTION_MEMORY)
+                    else {
+                        drop(stream);
+                        self.port.sleep_until(after(PAUSE)).await;
+                        continue;
+                    };
                     let server = Arc::clone(&self);
                     self.spawner.spawn(async move {
                         server.connection(stream).await;
-                        drop(place);
+                        drop((place, memory));
                     });
                 }
                 Err(Errno::BadDescriptor) => return Err(ServeError::NoListener),
@@ -199,13 +260,40 @@ impl<I: Instances> Server<I> {
     }
 
     /// Serves one connection to its end.
-    async fn connection(self: Arc<Self>, stream: Stream) {
-        let service = service_fn(|request| Arc::clone(&self).respond(request));
+    async fn connection(self: Arc<Self>, mut stream: Stream) {
+        match self.begins_http2(&mut stream).await {
+            Some(true) => self.http2(stream).await,
+            Some(false) => self.http1(stream).await,
+            None => {}
+        }
+    }
+
+    /// Waits until the peer has begun, and tells if it speaks HTTP/2; `None` if the server ends before, or the peer takes
+    /// too long.
+    async fn begins_http2(&self, stream: &mut Stream) -> Option<bool> {
+        let mut ended = pin!(self.ending.begun());
+        let mut late = self.port.sleep_until(after(PATIENCE));
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(begun) = stream.poll_is_http2(context) {
+                return Poll::Ready(begun.ok());
+            }
+            if ended.as_mut().poll(context).is_ready() {
+                return Poll::Ready(None);
+            }
+            Pin::new(&mut late).poll(context).map(|()| None)
+        })
+        .await
+    }
+
+    async fn http1(self: Arc<Self>, stream: impl Connection) {
+        let traffic = Traffic::new(Instant::now());
+        let service =
+            service_fn(|request| Arc::clone(&self).respond(Arc::clone(&traffic), request));
         let mut connection = pin!(
             http1::Builder::new()
                 .timer(Clock(self.port.clone()))
-                .header_read_timeout(HEADERS)
-                .max_header_size(HEADERS_MAX)
+                .header_read_timeout(PATIENCE)
+                .max_header_size(usize::try_from(HEADERS_MAX).unwrap_or(usize::MAX))
                 .max_buf_size(BUFFER)
                 .serve_connection(stream, service)
         );
@@ -222,15 +310,76 @@ impl<I: Instances> Server<I> {
         .await;
     }
 
+    async fn http2(self: Arc<Self>, stream: impl Connection) {
+        let traffic = Traffic::new(Instant::now());
+        let (interval, patience) = PING;
+        let service =
+            service_fn(|request| Arc::clone(&self).respond(Arc::clone(&traffic), request));
+        let mut connection = pin!(
+            http2::Builder::new(Starter(self.spawner.clone()))
+                .timer(Clock(self.port.clone()))
+                .max_header_list_size(HEADERS_MAX)
+                .max_concurrent_streams(STREAMS)
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_send_buf_size(SEND_BUFFER)
+                .max_pending_accept_reset_streams(RESETS)
+                .max_local_error_reset_streams(ERRORS)
+                .keep_alive_interval(interval)
+                .keep_alive_timeout(patience)
+                .serve_connection(stream, service)
+        );
+        let mut ended = pin!(self.ending.begun());
+        let mut told = false;
+        let mut judged = self.port.sleep_until(after(PATIENCE));
+        std::future::poll_fn(|context| {
+            if !told && ended.as_mut().poll(context).is_ready() {
+                told = true;
+                connection.as_mut().graceful_shutdown();
+                judged.reset(after(LAST));
+            }
+            if connection.as_mut().poll(context).is_ready() || traffic.is_abused() {
+                return Poll::Ready(());
+            }
+            while Pin::new(&mut judged).poll(context).is_ready() {
+                if told && traffic.is_quiet() {
+                    // It was told, and says nothing.
+                    return Poll::Ready(());
+                }
+                match traffic.judge(Instant::now()) {
+                    Verdict::IsStuck => return Poll::Ready(()),
+                    Verdict::IsIdle => {
+                        told = true;
+                        connection.as_mut().graceful_shutdown();
+                        context.waker().wake_by_ref();
+                        judged.reset(after(LAST));
+                    }
+                    Verdict::GoesOn(_) if told => judged.reset(after(LAST)),
+                    Verdict::GoesOn(next) => judged.reset(next),
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// Answers a request.
     async fn respond(
         self: Arc<Self>,
+        traffic: Arc<Traffic>,
         request: Request<Incoming>,
     ) -> Result<Response<Reply>, Infallible> {
         let (parts, body) = request.into_parts();
         if let Some(status) = refused(&parts) {
             return Ok(plain(status));
         }
+        let Some(place) = self.in_flight.try_take() else {
+            return Ok(plain(StatusCode::SERVICE_UNAVAILABLE));
+        };
+        let Some(memory) = Charge::take(self.instances.budget(), REQUEST_MEMORY) else {
+            return Ok(plain(StatusCode::SERVICE_UNAVAILABLE));
+        };
+        let mut flight = Flight::new(&traffic, place, memory);
         let number = self.last.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let limit = self.settings.timeout.map(after);
         let is_head = parts.method == Method::HEAD;
@@ -247,7 +396,8 @@ impl<I: Instances> Server<I> {
             Some(limit) => before(answer, self.port.sleep_until(limit)).await,
         };
         let late = || limit.is_some_and(|limit| Instant::now() >= limit);
-        Ok(match answer {
+        let mut progress = None;
+        let response = match answer {
             Some(Ok(Ok(response))) => {
                 let mut reply = Response::new(Reply::none());
                 *reply.status_mut() = response.status;
@@ -255,7 +405,10 @@ impl<I: Instances> Server<I> {
                 match response.body {
                     // The component's bytes are taken, and not sent.
                     Some(body) if is_head => self.spawner.spawn(Reply::body(body, whole).drained()),
-                    Some(body) => *reply.body_mut() = Reply::body(body, whole),
+                    Some(body) => {
+                        progress = Some(body.progress());
+                        *reply.body_mut() = Reply::body(body, whole);
+                    }
                     None => whole_without_body(whole),
                 }
                 reply
@@ -270,7 +423,9 @@ impl<I: Instances> Server<I> {
             None => plain(StatusCode::GATEWAY_TIMEOUT),
             Some(Err(oneshot::Canceled)) if late() => plain(StatusCode::GATEWAY_TIMEOUT),
             Some(Err(oneshot::Canceled)) => plain(StatusCode::INTERNAL_SERVER_ERROR),
-        })
+        };
+        flight.answered(progress);
+        Ok(response.map(|reply| reply.holding(flight)))
     }
 
     /// Has an instance of its own handle a request.
@@ -280,7 +435,7 @@ impl<I: Instances> Server<I> {
         body: Incoming,
         outparam: oneshot::Sender<Answer>,
     ) -> wasmtime::Result<()> {
-        let _place = self.requests.take().await;
+        let _place = self.running.take().await;
         let made = match self.instances.store(&self.spawner) {
             Ok(mut store) => {
                 let proxy = self.proxy.instantiate_async(&mut store).await;
@@ -412,20 +567,26 @@ fn refused(parts: &Parts) -> Option<StatusCode> {
     if parts.method == Method::CONNECT {
         return Some(StatusCode::NOT_IMPLEMENTED);
     }
-    let hosts = parts.headers.get_all(HOST).iter();
-    let wanted = match parts.version {
-        // RFC 9112, section 3.2: one, even beside a whole URI.
-        Version::HTTP_11 => 1..=1,
-        _ => 0..=1,
-    };
-    let readable = parts
-        .headers
-        .get(HOST)
-        .is_none_or(|host| host.to_str().is_ok());
-    (!wanted.contains(&hosts.count()) || !readable).then_some(StatusCode::BAD_REQUEST)
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let (host, second) = (hosts.next(), hosts.next());
+    let name = host.map(|host| host.to_str());
+    let authority = parts.uri.authority();
+    let is_in_order = second.is_none()
+        && match (parts.version, name) {
+            (_, Some(Err(_))) => false,
+            // RFC 9112, section 3.2: one, even beside a whole URI.
+            (Version::HTTP_11, name) => name.is_some(),
+            // RFC 9113, section 8.3.1: no two names, and one for what has an authority.
+            (Version::HTTP_2, Some(Ok(name))) => {
+                authority.is_none_or(|it| it.as_str().eq_ignore_ascii_case(name))
+            }
+            (Version::HTTP_2, None) => authority.is_some(),
+            _ => true,
+        };
+    (!is_in_order).then_some(StatusCode::BAD_REQUEST)
 }
 
-/// A response of the server's own, after which the connection ends: the rest of the request is not read.
+/// A response of the server's own. A connection of HTTP/1.1 ends after it: the rest of the request is not read.
 fn plain(status: StatusCode) -> Response<Reply> {
     let reason = status.canonical_reason().unwrap_or("error");
     let mut response = Response::new(Reply::text(format!("{} {reason}\n", status.as_u16())));

@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes};
 use enarx_sallyport::types::ShutdownHow;
 use enarx_sallyport::{Call, Handle};
 use enarx_wasi::error::Errno;
-use enarx_wasi::port::{MAX_TRANSFER, Operation, Port, Timer};
+use enarx_wasi::port::{MAX_TRANSFER, Operation, Port, Spawner, Timer};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 /// Bytes that are asked for at once.
@@ -24,6 +24,9 @@ const WRITE_LIMIT: Duration = Duration::from_mins(1);
 /// Longest time, and most bytes, that are read and thrown away before a connection is closed: a peer that still sends
 /// would be told of a reset, and might never read the last answer (RFC 9112, section 9.6).
 const LINGER: (Duration, usize) = (Duration::from_secs(1), 256 * 1024);
+
+/// First bytes of HTTP/2 (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 fn error(errno: Errno) -> io::Error {
     let kind = match errno {
@@ -96,6 +99,27 @@ impl Stream {
         let answer = operation.take_bytes();
         self.reading = None;
         Poll::Ready(answer.map(|(_, bytes)| bytes.into()).map_err(error))
+    }
+
+    /// Waits until a peer has begun, and tells if it speaks HTTP/2 from the start.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn poll_is_http2(&mut self, context: &Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            let length = self.buffer.len().min(PREFACE.len());
+            if self.buffer.get(..length) != PREFACE.get(..length) {
+                return Poll::Ready(Ok(false));
+            }
+            if length == PREFACE.len() {
+                return Poll::Ready(Ok(true));
+            }
+            let more = ready!(self.poll_fill(context))?;
+            if more.is_empty() {
+                return Poll::Ready(Ok(false));
+            }
+            self.buffer = [&*self.buffer, &*more].concat().into();
+        }
     }
 
     /// Waits until the host has taken what was written.
@@ -273,3 +297,13 @@ impl Future for Sleep {
 }
 
 impl hyper::rt::Sleep for Sleep {}
+
+/// Starts the tasks of hyper.
+#[derive(Clone)]
+pub struct Starter(pub Spawner);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Starter {
+    fn execute(&self, task: F) {
+        self.0.spawn(task);
+    }
+}

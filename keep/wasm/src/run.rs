@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use enarx_configuration::{Configuration, Serve};
 use enarx_exits::exit_code;
-use enarx_http::Way;
+use enarx_http::{Serving, Way};
 use enarx_wasi::budget::{Budget, Memory, UNASKED};
 use enarx_wasi::context::{Context, Surroundings};
 use enarx_wasi::port::Port;
@@ -331,7 +331,8 @@ impl Run<'_> {
         let proxy = serve::link(self.engine, component)?;
         self.started(timings);
         let log = self.streams.stderr(self.port);
-        enarx_http::serve(self.port, proxy, instances, settings, log)?;
+        let serving = Serving::new(self.port, proxy, instances, settings, log);
+        serving.run()?;
         Ok(())
     }
 

@@ -52,10 +52,16 @@ pub fn takes_turns(bounds: &Serve) -> bool {
     bounds.timeout.is_some()
 }
 
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
 /// The bounds of the configuration, and of the pool.
 pub fn settings(bounds: &Serve, pool: &Pool) -> Settings {
     Settings {
-        requests: pool.instances(),
+        connections: count(bounds.connections),
+        requests: count(bounds.requests),
+        instances: pool.instances(),
         timeout: bounds.timeout.map(Duration::from_millis),
         grace: Duration::from_millis(bounds.grace),
     }
@@ -113,6 +119,10 @@ impl Instances {
 
 impl enarx_http::Instances for Instances {
     type State = State<Preview2>;
+
+    fn budget(&self) -> &Budget {
+        &self.budget
+    }
 
     fn store(&self, spawner: &Spawner) -> wasmtime::Result<Store<State<Preview2>>> {
         let context = Context::new(

@@ -47,6 +47,10 @@ pub struct Serve {
     pub timeout: Option<u64>,
     /// Time that requests have to finish once the server is to end, in milliseconds.
     pub grace: u64,
+    /// Most connections at a time; more wait to be accepted.
+    pub connections: u32,
+    /// Most requests at a time, answered or waiting; more are refused.
+    pub requests: u32,
 }
 
 /// Which standard streams are terminals on the host, so that a program may buffer by lines.
@@ -162,6 +166,8 @@ mod tests {
             serve: Some(Serve {
                 timeout: Some(1000),
                 grace: 10_000,
+                connections: 100,
+                requests: 50,
             }),
         };
         let bytes = configuration.encode().unwrap();

@@ -8,6 +8,7 @@
 //   /request          answers what it sees of the request
 //   /echo             sends the body back as it comes, and its trailers
 //   /length           reads the body, and answers its length
+//   /trailers         reads the body, answers its trailers, and sends one of its own
 //   /bytes?N          sends N bytes, without their length; with /sized?N the length is said before
 //   /short?N /long?N  promises N bytes and sends one less or one more
 //   /after?MS         waits before it answers
@@ -317,6 +318,18 @@ void exports_wasi_http_incoming_handler_handle(request it, outparam out) {
         bool has_trailers;
         say_number(copy(consume(it), NULL, &trailers, &has_trailers));
         answer_text(out, 200);
+    } else if (IS("/trailers")) {
+        fields trailers, headers = plain();
+        bool has_trailers;
+        copy(consume(it), NULL, &trailers, &has_trailers);
+        if (has_trailers) say_fields(trailers);
+        set(headers, "trailer", "x-end");
+        outgoing_body body = answer(out, 200, headers);
+        output_stream stream = begin(body);
+        write_all(stream, (uint8_t *)text, length);
+        fields own = wasi_http_types_constructor_fields();
+        set(own, "x-end", "yes");
+        finish(body, stream, &own);
     } else if (IS("/bytes")) {
         send_bytes(out, 0, false, number);
     } else if (IS("/sized")) {

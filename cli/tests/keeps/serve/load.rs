@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Many peers and many requests: on all processors, within limits, and without anything that stays behind.
+
+use std::fs;
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::set_socket_linger;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::{PATIENCE, Peer, Server, backends};
+
+/// Lets this program have so many descriptors.
+fn descriptors(count: u64) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_some_and(|current| current < count) {
+        assert!(
+            maximum.is_none_or(|maximum| maximum >= count),
+            "ulimit -Hn is too low"
+        );
+        let limit = Rlimit {
+            current: Some(count),
+            maximum,
+        };
+        setrlimit(Resource::Nofile, limit).unwrap();
+    }
+}
+
+#[test]
+fn connections_and_requests_have_limits_of_the_server() {
+    for backend in backends() {
+        let limits = [
+            "--vcpus",
+            "2",
+            "--max-connections",
+            "4",
+            "--max-requests",
+            "2",
+        ];
+        let server = Server::start(backend, &limits);
+        let mut waiting = [(); 2].map(|()| {
+            let mut peer = server.peer();
+            peer.get("/begin?1500");
+            assert_eq!(peer.head().status, 200, "{backend}");
+            peer
+        });
+        // A request more than there may be, and its connection ends.
+        let mut third = server.peer();
+        third.get("/hello");
+        assert_eq!(third.response().status, 503, "{backend}");
+        assert!(third.is_closed(), "{backend}");
+        // A connection more than there may be waits until another one ends.
+        let _idle = [(); 2].map(|()| server.peer());
+        let mut late = server.peer();
+        late.get("/hello");
+        late.0
+            .get_ref()
+            .set_read_timeout(Some(Duration::from_millis(300)))
+            .unwrap();
+        assert!(late.line().is_none(), "{backend}");
+        late.0.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+        for peer in &mut waiting {
+            let mut body = Vec::new();
+            while peer.chunk(&mut body).0.is_some() {}
+            assert_eq!(body, b"begun\ndone\n", "{backend}");
+        }
+        drop(waiting);
+        late.response().is(200, "hello\n");
+        assert_eq!(server.end(), "", "{backend}");
+    }
+}
+
+#[test]
+fn two_thousand_idle_peers_and_slow_ones_hold_up_nobody() {
+    const IDLE: usize = 2000;
+    descriptors(3 * IDLE as u64);
+    for backend in backends() {
+        let server = Server::start(backend, &[]);
+        // Half of them have asked before.
+        let mut idle: Vec<_> = (0..IDLE).map(|_| server.peer()).collect();
+        for peer in idle.iter_mut().step_by(2) {
+            peer.get("/hello");
+            peer.response().is(200, "hello\n");
+        }
+        let mut slow: Vec<_> = (0..10).map(|_| server.peer()).collect();
+        let request = b"POST /length HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n123456789";
+        let mut peer = server.peer();
+        for byte in request {
+            for peer in &mut slow {
+                peer.send([*byte]);
+            }
+            let begin = Instant::now();
+            peer.get("/hello");
+            peer.response().is(200, "hello\n");
+            assert!(begin.elapsed() < Duration::from_secs(5), "{backend}");
+        }
+        for mut peer in slow {
+            peer.response().is(200, "9");
+        }
+        for mut peer in idle.into_iter().step_by(99) {
+            peer.get("/hello");
+            peer.response().is(200, "hello\n");
+        }
+        assert_eq!(server.end(), "", "{backend}");
+    }
+}
+
+#[test]
+fn peers_that_vanish_leave_nothing_behind() {
+    for backend in backends() {
+        let server = Server::start(backend, &[]);
+        let reset = |peer: Peer| set_socket_linger(peer.0.get_ref(), Some(Duration::ZERO)).unwrap();
+        // Connections in a storm, which end before they were accepted.
+        for _ in 0..4 {
+            let storm: Vec<_> = (0..300)
+                .map(|_| TcpStream::connect(server.address).unwrap())
+                .collect();
+            for connection in storm {
+                set_socket_linger(&connection, Some(Duration::ZERO)).unwrap();
+            }
+            server.get("/hello").is(200, "hello\n");
+        }
+        let mut half = Vec::new();
+        for _ in 0..20 {
+            // In the middle of a request's body, and of a response's.
+            let mut peer = server.peer();
+            peer.send("POST /length HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\nabc");
+            server.get("/hello").is(200, "hello\n");
+            reset(peer);
+            let mut peer = server.peer();
+            peer.get("/sized?100000000");
+            assert_eq!(peer.head().status, 200, "{backend}");
+            reset(peer);
+            // Half of a connection: the peer sends no more, and listens still or does not.
+            let mut peer = server.peer();
+            peer.get("/after?60000");
+            peer.0.get_ref().shutdown(Shutdown::Write).unwrap();
+            half.push(peer);
+            server.get("/hello").is(200, "hello\n");
+        }
+        half.into_iter().for_each(reset);
+        assert_eq!(server.end(), "", "{backend}");
+    }
+}
+
+/// The processes that serve a Keep.
+fn processes(parent: u32) -> Vec<u32> {
+    let mut all = vec![parent];
+    let mut next = 0;
+    while let Some(parent) = all.get(next) {
+        next += 1;
+        let Ok(threads) = fs::read_dir(format!("/proc/{parent}/task")) else {
+            continue;
+        };
+        for thread in threads.flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            all.extend(
+                children
+                    .split_whitespace()
+                    .map(|id| id.parse::<u32>().unwrap()),
+            );
+        }
+    }
+    all
+}
+
+/// Descriptors, and memory in KiB, of the processes of a server. Memory of a Keep counts once it was used.
+fn held(server: &Server) -> (usize, u64) {
+    let (mut descriptors, mut memory) = (0, 0);
+    for id in processes(server.child.id()) {
+        descriptors += fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count);
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        memory += line.map_or(0, |line| {
+            line.trim().trim_end_matches(" kB").parse().unwrap()
+        });
+    }
+    (descriptors, memory)
+}
+
+/// Makes requests of every kind over several connections at a time, which end in every way.
+fn requests(server: &Server, count: usize) {
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut made = 0;
+                while made < count / 4 {
+                    let mut peer = server.peer();
+                    for _ in 0..20 {
+                        peer.get("/hello");
+                        peer.response().is(200, "hello\n");
+                        peer.send(
+                            "POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\n12345",
+                        );
+                        peer.response().is(200, "12345");
+                        made += 2;
+                    }
+                    // Some end in the middle, some before anything was asked, some are refused.
+                    peer.get("/bytes?100000");
+                    drop(peer);
+                    drop(server.peer());
+                    let mut peer = server.peer();
+                    peer.send("GET /hello HTTP/1.1\r\n\r\n");
+                    assert_eq!(peer.response().status, 400);
+                    server.get("/trap");
+                    made += 3;
+                }
+            });
+        }
+    });
+}
+
+/// Compares a server before and after requests: nothing of them stays.
+fn nothing_leaks(backend: &str, count: usize) {
+    let server = Server::start(backend, &["--vcpus", "2"]);
+    // Until everything has been used once.
+    requests(&server, 1000);
+    thread::sleep(Duration::from_millis(300));
+    let before = held(&server);
+    let begin = Instant::now();
+    requests(&server, count);
+    let rate = count as f64 / begin.elapsed().as_secs_f64();
+    thread::sleep(Duration::from_millis(300));
+    let after = held(&server);
+    println!(
+        "{backend}: {count} requests, {rate:.0}/s; descriptors and KiB {before:?}, then {after:?}"
+    );
+    assert!(
+        after.0 <= before.0,
+        "{backend}: descriptors {before:?} {after:?}"
+    );
+    // Less than 100 bytes for each; caches that fill up are not more than some MiB.
+    let room = 8192 + count as u64 / 10;
+    assert!(
+        after.1 <= before.1 + room,
+        "{backend}: memory {before:?} {after:?}"
+    );
+    server.signal();
+    assert_eq!(server.wait().0, Some(0), "{backend}");
+}
+
+#[test]
+fn thousands_of_requests_leave_nothing_behind() {
+    for backend in backends() {
+        nothing_leaks(backend, 3000);
+    }
+}
+
+#[test]
+#[ignore = "takes minutes: a measurement, run by hand"]
+fn a_hundred_thousand_requests_leave_nothing_behind() {
+    for backend in backends() {
+        nothing_leaks(backend, 100_000);
+    }
+}
