@@ -2,8 +2,8 @@
 
 //! The server: connections of the listener that the host has granted, and an instance of the component for each request.
 //!
-//! Everything waits on one thread, each part for itself: a peer that says nothing, and a request that waits, hold up
-//! nobody. A component that fails ends its own request, never the server.
+//! Everything waits for itself, on as many threads as there are: a peer that says nothing, and a request that waits, hold
+//! up nobody; one that computes takes one of the threads. A component that fails ends its own request, never the server.
 //!
 //! HTTP/1.1 and, for peers that begin with its preface, HTTP/2. A peer of HTTP/2 can ask for much with few bytes, so each
 //! of its ways to do that has a limit here; what h2 itself limits (frames of headers that do not end, settings, pings)
@@ -110,7 +110,7 @@ pub enum ServeError {
     NoListener,
 }
 
-/// A server, for the thread that runs it.
+/// A server, for the threads that run it.
 pub struct Serving<I: Instances> {
     tasks: Tasks,
     server: Arc<Server<I>>,
@@ -138,6 +138,7 @@ impl<I: Instances> Serving<I> {
             settings,
             last: AtomicU64::new(0),
             ending: Ending::default(),
+            is_cut_off: AtomicBool::new(false),
         });
         Self { tasks, server }
     }
@@ -155,6 +156,13 @@ impl<I: Instances> Serving<I> {
         });
         ended.try_recv().ok().flatten().unwrap_or(Ok(()))
     }
+
+    /// Serves on this thread too, until the server has ended. True if requests were cut off: then the thread of
+    /// [`Self::run`] may be one that computes for such a request, and goes on with that.
+    pub fn help(&self) -> bool {
+        self.tasks.help(&self.server.port);
+        self.server.is_cut_off.load(Ordering::Relaxed)
+    }
 }
 
 /// The state that all connections share.
@@ -171,6 +179,8 @@ struct Server<I: Instances> {
     /// The number of the last request, by which the log names it.
     last: AtomicU64,
     ending: Ending,
+    /// Requests did not end in the time of grace.
+    is_cut_off: AtomicBool,
 }
 
 /// The way to a peer.
@@ -237,6 +247,7 @@ impl<I: Instances> Server<I> {
             .await
             .is_none()
         {
+            self.is_cut_off.store(true, Ordering::Relaxed);
             self.say(format_args!(
                 "the time of grace is over: {} connections are cut off",
                 self.connections.taken()
@@ -386,7 +397,7 @@ impl<I: Instances> Server<I> {
         let (outparam, answer) = oneshot::channel();
         let (whole, watched) = oneshot::channel();
         let server = Arc::clone(&self);
-        self.spawner.spawn(async move {
+        self.spawner.spawn_long(async move {
             let handled = server.handle(parts, body, outparam);
             let end = server.until(pin!(handled), watched, limit).await;
             server.tell(number, &end);

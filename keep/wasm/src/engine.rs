@@ -2,6 +2,8 @@
 
 //! The engine's configuration.
 
+use std::sync::OnceLock;
+
 use enarx_configuration::Limits;
 use wasmtime::{Config, Engine, OptLevel};
 
@@ -70,21 +72,26 @@ pub fn engine(
 
 /// True if several threads are to compile; starts them.
 fn parallel(size: usize, ground: &dyn Ground) -> wasmtime::Result<bool> {
-    if size < PARALLEL_FROM {
-        return Ok(false);
-    }
+    Ok(size >= PARALLEL_FROM && threads(ground)? > 1)
+}
+
+/// The threads of this Keep's processors, as the global pool of rayon: they compile, and run a server's instances. Started
+/// when they are asked for first; the caller is one of them. Returns their number.
+///
+/// # Errors
+/// When the system gives no threads.
+pub fn threads(ground: &dyn Ground) -> wasmtime::Result<usize> {
+    static STARTED: OnceLock<()> = OnceLock::new();
     let threads = ground.processors().get();
-    if threads == 1 {
-        return Ok(false);
+    if threads > 1 && STARTED.set(()).is_ok() {
+        ground.prepare_threads();
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .use_current_thread()
+            .build_global()
+            .map_err(|error| {
+                wasmtime::format_err!("the threads of the Keep could not be started: {error}")
+            })?;
     }
-    ground.prepare_threads();
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        // The caller is one of them.
-        .use_current_thread()
-        .build_global()
-        .map_err(|error| {
-            wasmtime::format_err!("the threads that compile could not be started: {error}")
-        })?;
-    Ok(true)
+    Ok(threads)
 }

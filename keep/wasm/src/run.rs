@@ -332,6 +332,15 @@ impl Run<'_> {
         self.started(timings);
         let log = self.streams.stderr(self.port);
         let serving = Serving::new(self.port, proxy, instances, settings, log);
+        let serving = Arc::new(serving);
+        for _ in 1..engine::threads(&**self.ground)? {
+            let (serving, port) = (Arc::clone(&serving), self.port.clone());
+            rayon::spawn(move || {
+                if serving.help() {
+                    port.exit(0);
+                }
+            });
+        }
         serving.run()?;
         Ok(())
     }

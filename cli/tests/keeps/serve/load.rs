@@ -29,6 +29,70 @@ fn descriptors(count: u64) {
 }
 
 #[test]
+fn requests_that_compute_run_on_all_processors_and_hold_up_nobody() {
+    for backend in backends() {
+        let server = Server::start(backend, &["--vcpus", "2"]);
+        server.get("/hello").is(200, "hello\n");
+        let begin = Instant::now();
+        let mut both = [(); 2].map(|()| {
+            let mut peer = server.peer();
+            peer.get("/spin?1500");
+            peer
+        });
+        for peer in &mut both {
+            peer.response().is(200, "spun\n");
+        }
+        // One after the other they take three seconds.
+        let time = begin.elapsed();
+        assert!(time < Duration::from_millis(2800), "{backend}: {time:?}");
+        // Connections that one thread has used are served by the other one, and so are new ones.
+        let mut old: Vec<_> = (0..8).map(|_| server.peer()).collect();
+        for peer in &mut old {
+            peer.get("/hello");
+            peer.response().is(200, "hello\n");
+        }
+        let begin = Instant::now();
+        both[0].get("/spin?4000");
+        for _ in 0..10 {
+            for peer in &mut old {
+                peer.get("/after?1");
+            }
+            for peer in &mut old {
+                peer.response().is(200, "waited\n");
+            }
+            server.get("/hello").is(200, "hello\n");
+        }
+        let time = begin.elapsed();
+        assert!(time < Duration::from_millis(3500), "{backend}: {time:?}");
+        both[0].response().is(200, "spun\n");
+        assert_eq!(server.end(), "", "{backend}");
+    }
+}
+
+#[test]
+fn a_request_that_computes_does_not_hold_up_the_end() {
+    for backend in backends() {
+        let server = Server::start(backend, &["--vcpus", "2", "--grace", "300ms"]);
+        // Whichever thread computes.
+        for _ in 0..2 {
+            server.get("/hello").is(200, "hello\n");
+        }
+        let mut busy = server.peer();
+        busy.get("/spin?60000");
+        server.get("/hello").is(200, "hello\n");
+        let begin = Instant::now();
+        server.signal();
+        let (code, said) = server.wait();
+        assert_eq!(code, Some(0), "{backend}: {said}");
+        assert!(
+            said.contains("1 connections are cut off"),
+            "{backend}: {said}"
+        );
+        assert!(begin.elapsed() < Duration::from_secs(10), "{backend}");
+    }
+}
+
+#[test]
 fn connections_and_requests_have_limits_of_the_server() {
     for backend in backends() {
         let limits = [
