@@ -5,6 +5,7 @@
 
 mod http2;
 mod load;
+mod oddities;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
