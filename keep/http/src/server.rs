@@ -157,6 +157,19 @@ impl<I: Instances> Serving<I> {
         ended.try_recv().ok().flatten().unwrap_or(Ok(()))
     }
 
+    /// Serves one connection to its end, and none of the listener.
+    #[cfg(feature = "fuzzing")]
+    pub fn run_one(&self, connection: impl Connection, is_http2: bool) {
+        let server = Arc::clone(&self.server);
+        self.tasks.run(&self.server.port, async move {
+            if is_http2 {
+                server.http2(connection).await;
+            } else {
+                server.http1(connection).await;
+            }
+        });
+    }
+
     /// Serves on this thread too, until the server has ended. True if requests were cut off: then the thread of
     /// [`Self::run`] may be one that computes for such a request, and goes on with that.
     pub fn help(&self) -> bool {
@@ -184,7 +197,7 @@ struct Server<I: Instances> {
 }
 
 /// The way to a peer.
-trait Connection: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static {}
+pub trait Connection: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static {}
 
 impl<C: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static> Connection for C {}
 
