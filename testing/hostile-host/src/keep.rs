@@ -602,7 +602,8 @@ impl Guest {
                         continue;
                     }
                     let fresh = self.report(room, report_data);
-                    if let Err(fault) = connection.evidence(&mut room.keep, fresh.as_deref(), now()) {
+                    if let Err(fault) = connection.evidence(&mut room.keep, fresh.as_deref(), now())
+                    {
                         let code = match &fault {
                             Fault::Contract(error) => error.code(),
                             _ => "",
