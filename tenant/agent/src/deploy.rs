@@ -449,7 +449,8 @@ impl Tenant<'_> {
                 sleep(Duration::from_millis(pause)).await;
             }
         };
-        match timeout(CLEAN_UP, self.stop.unless_left(tries)).await {
+        let tries = Box::pin(self.stop.unless_left(tries));
+        match timeout(CLEAN_UP, tries).await {
             Ok(Ok(())) => tracing::debug!(host = target.name(), "its Keep is ended"),
             Ok(Err(fault)) => tracing::warn!(host = target.name(), %fault, "its Keep is not ended"),
             Err(_) => tracing::warn!(host = target.name(), "its Keep is not ended in time"),
