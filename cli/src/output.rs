@@ -172,7 +172,7 @@ pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// As [`create`].
 pub fn check(path: &Path) -> io::Result<()> {
-    beside(path)?.write_all(&[0; ROOM])
+    beside(path)?.write_all(&vec![0; ROOM])
 }
 
 /// A new file in the folder of this path, which is to take its place.
