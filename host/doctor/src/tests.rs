@@ -284,11 +284,10 @@ fn one_missing_thing_at_a_time() {
     machine.landlock = 3;
     let report = examine(&machine);
     assert_eq!(state(&report, "process", "Landlock").0, State::Ok);
-    let landlock = report.backend("process").and_then(|process| {
-        let checks = process.checks.iter();
-        checks.into_iter().find(|check| check.name == "Landlock")
-    });
-    let found = landlock.unwrap().found.to_string();
+    let landlock = report
+        .backend("process")
+        .and_then(|process| process.checks.iter().find(|check| check.name == "Landlock"));
+    let found = &landlock.unwrap().found;
     assert!(found.contains("without rules for ports"), "{found}");
 
     let mut machine = epyc();

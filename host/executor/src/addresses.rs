@@ -169,7 +169,7 @@ impl Judge {
                 .into_iter()
                 .any(|own| destination(own) == destination(to.ip()))
         };
-        connect.iter().any(|rule| rule.holds(protocol, to, &has))
+        connect.iter().any(|rule| rule.holds(protocol, to, has))
     }
 
     /// Tells if connections or datagrams may be waited for at an address.

@@ -29,12 +29,11 @@ pub(crate) fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
         // Unspecified and loopback.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
         // Compatible (RFC 4291 section 2.5.5.1), mapped (2.5.5.2), translated (RFC 7915 section 4.1, of RFC 2765), NAT64
-        // (RFC 6052 section 2.1).
+        // (RFC 6052 section 2.1), 6to4 (RFC 3056 section 2).
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
-        | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => join(high, low),
-        // 6to4 (RFC 3056 section 2).
-        [0x2002, high, low, ..] => join(high, low),
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => join(high, low),
         _ => None,
     }
 }

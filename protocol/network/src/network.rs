@@ -18,16 +18,16 @@ pub struct Network {
 }
 
 impl Network {
-    pub(crate) const fn v4([a, b, c, d]: [u8; 4], prefix: u8) -> Self {
+    pub(crate) const fn v4(octets: [u8; 4], prefix: u8) -> Self {
         Self {
-            address: IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+            address: IpAddr::V4(Ipv4Addr::from_octets(octets)),
             prefix,
         }
     }
 
-    pub(crate) const fn v6([a, b, c, d, e, f, g, h]: [u16; 8], prefix: u8) -> Self {
+    pub(crate) const fn v6(segments: [u16; 8], prefix: u8) -> Self {
         Self {
-            address: IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h)),
+            address: IpAddr::V6(Ipv6Addr::from_segments(segments)),
             prefix,
         }
     }

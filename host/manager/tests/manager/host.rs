@@ -7,7 +7,7 @@ use crate::contracts::{MEMORY, Signer};
 use crate::pool::class;
 use crate::stand_in;
 use enarx_contract::canonical::{Base64, Hex, Name};
-use enarx_contract::{Backend, Doors, Listen, Protocol, Tee};
+use enarx_contract::{Backend, Doors, Tee};
 use enarx_manager::{
     Capacity, Collaterals, KeepCommand, Manager, ManagerError, Rates, Settings, State,
 };
@@ -73,10 +73,7 @@ pub fn settings(state: &Path) -> Settings {
         },
         rates: Rates::default(),
         doors: Doors {
-            listen: vec![Listen {
-                protocol: Protocol::Tcp,
-                port: 443,
-            }],
+            listen: vec!["443/tcp".parse().unwrap()],
             ..Doors::default()
         },
         classes: Vec::new(),

@@ -6,9 +6,7 @@ use crate::client::Client;
 use crate::contracts::{MEMORY, Signer, now};
 use crate::host::{Host, wait};
 use enarx_contract::canonical::{Base64, Hex, Name};
-use enarx_contract::{
-    Backend, Contract, Directory, Image, Listen, MinTcb, Platform, Protocol, Tee, Tenant, Terms,
-};
+use enarx_contract::{Backend, Contract, Directory, Image, MinTcb, Platform, Tee, Tenant, Terms};
 use enarx_manager_api::{KeepState, PlatformOffer, limit, path};
 use rustix::process::{Resource, Rlimit};
 use std::io::{Read, Write};
@@ -57,10 +55,7 @@ fn contracts_are_refused_by_name() {
             terms.times.not_before = now() + 1000;
         }),
         ("contract.doors", |terms| {
-            terms.doors.listen.push(Listen {
-                protocol: Protocol::Tcp,
-                port: 80,
-            });
+            terms.doors.listen.push("80/tcp".parse().unwrap());
             terms.doors.directories.push(Directory {
                 name: "/etc".to_string(),
                 read_only: true,
@@ -83,10 +78,7 @@ fn contracts_are_refused_by_name() {
     terms.resources.memory = 20 * MEMORY;
     terms.times.runtime_seconds_max = 3600;
     terms.times.not_before = now() + 200;
-    terms.doors.listen.push(Listen {
-        protocol: Protocol::Tcp,
-        port: 443,
-    });
+    terms.doors.listen.push("443/tcp".parse().unwrap());
     let answer = client.post(path::KEEPS, &signer.sign(terms));
     assert_eq!(answer.status, 201, "{}", answer.text());
 }

@@ -353,10 +353,11 @@ impl Addresses {
                 Self::Found(addresses.into_iter())
             }
             Err(Errno::NoEntry) => Self::Failed(ErrorCode::NameUnresolvable),
-            // Wasmtime says this of a name that may not be looked up.
-            Err(Errno::NotPermitted) => Self::Failed(ErrorCode::PermanentResolverFailure),
             Err(Errno::Again) => Self::Failed(ErrorCode::TemporaryResolverFailure),
-            Err(Errno::Io) => Self::Failed(ErrorCode::PermanentResolverFailure),
+            // Of a name that may not be looked up Wasmtime says the same.
+            Err(Errno::Io | Errno::NotPermitted) => {
+                Self::Failed(ErrorCode::PermanentResolverFailure)
+            }
             Err(errno) => Self::Failed(error_code(errno)),
         };
     }
