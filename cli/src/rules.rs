@@ -24,18 +24,18 @@ pub struct NetworkRules {
     /// Connections and datagrams may go there, and nowhere that is not named: an address, a network or the name of a host, with
     /// a port or a range of ports, and /tcp or /udp for one of the two. This machine, its link and metadata services only
     /// where they are named by address [env: ENARX_ALLOW_CONNECT, one per line]
-    #[arg(long = "allow-connect", value_name = "HOST|CIDR[:PORTS]", value_parser = rule::<ConnectRule>)]
-    allow_connect: Vec<ConnectRule>,
+    #[arg(id = "allow-connect", long = "allow-connect", value_name = "HOST|CIDR[:PORTS]", value_parser = rule::<ConnectRule>)]
+    connect: Vec<ConnectRule>,
 
     /// Connections and datagrams may be waited for on these ports, at all addresses or at this one, and nowhere that is not
     /// named [env: ENARX_ALLOW_LISTEN, one per line]
-    #[arg(long = "allow-listen", value_name = "[ADDR:]PORTS", value_parser = rule::<ListenRule>)]
-    allow_listen: Vec<ListenRule>,
+    #[arg(id = "allow-listen", long = "allow-listen", value_name = "[ADDR:]PORTS", value_parser = rule::<ListenRule>)]
+    listen: Vec<ListenRule>,
 
     /// This name may be looked up, or with *. all names below it, besides those of --allow-connect, and no other
     /// [env: ENARX_ALLOW_RESOLVE, one per line]
-    #[arg(long = "allow-resolve", value_name = "NAME|*.NAME", value_parser = rule::<NameRule>)]
-    allow_resolve: Vec<NameRule>,
+    #[arg(id = "allow-resolve", long = "allow-resolve", value_name = "NAME|*.NAME", value_parser = rule::<NameRule>)]
+    resolve: Vec<NameRule>,
 }
 
 impl NetworkRules {
@@ -45,9 +45,9 @@ impl NetworkRules {
     /// When a line of a variable is no rule.
     pub fn rules(&self) -> Result<Rules, Failure> {
         Ok(Rules {
-            connect: or_from_environment(&self.allow_connect, "ENARX_ALLOW_CONNECT", rule)?,
-            listen: or_from_environment(&self.allow_listen, "ENARX_ALLOW_LISTEN", rule)?,
-            resolve: or_from_environment(&self.allow_resolve, "ENARX_ALLOW_RESOLVE", rule)?,
+            connect: or_from_environment(&self.connect, "ENARX_ALLOW_CONNECT", rule)?,
+            listen: or_from_environment(&self.listen, "ENARX_ALLOW_LISTEN", rule)?,
+            resolve: or_from_environment(&self.resolve, "ENARX_ALLOW_RESOLVE", rule)?,
         })
     }
 }

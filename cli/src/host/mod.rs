@@ -34,7 +34,7 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     Token(token::Arguments),
     Show(Show),
     /// Serve one Keep, for the manager that started this process
