@@ -80,16 +80,14 @@ fn huffman_digits(text: &[u8]) -> u16 {
     };
     let (mut at, mut number) = (0, 0);
     for _ in 0..3 {
-        let digit = match bits(at, 5) {
-            digit @ 0..=2 => {
-                at += 5;
-                digit
-            }
-            _ => {
-                let code = bits(at, 6);
-                at += 6;
-                code.checked_sub(0x19).expect("a digit") + 3
-            }
+        let short = bits(at, 5);
+        let digit = if short <= 2 {
+            at += 5;
+            short
+        } else {
+            let code = bits(at, 6);
+            at += 6;
+            code.checked_sub(0x19).expect("a digit") + 3
         };
         number = number * 10 + digit;
     }

@@ -283,14 +283,9 @@ fn nothing_leaks(backend: &str, count: usize) {
     requests(&server, 1000);
     thread::sleep(Duration::from_millis(300));
     let before = held(&server);
-    let begin = Instant::now();
     requests(&server, count);
-    let rate = count as f64 / begin.elapsed().as_secs_f64();
     thread::sleep(Duration::from_millis(300));
     let after = held(&server);
-    println!(
-        "{backend}: {count} requests, {rate:.0}/s; descriptors and KiB {before:?}, then {after:?}"
-    );
     assert!(
         after.0 <= before.0,
         "{backend}: descriptors {before:?} {after:?}"
