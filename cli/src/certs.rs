@@ -87,7 +87,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         } => {
             let store = store.required()?;
             let (evidence, _) = input::read_evidence(evidence)?;
-            let written = Fetcher::new(&store, Web::default()).fetch(&evidence, now());
+            let written =
+                Fetcher::new(&store, Web::new(enarx_tls::provider())).fetch(&evidence, now());
             let imported = Imported {
                 written: written.map_err(|error| not_fetched(&error))?,
                 refused: Vec::new(),

@@ -79,7 +79,8 @@ impl Certificates for Own {
             let store = own.store.clone().filter(|_| !own.offline)?;
             // The client of the services blocks its thread.
             let fetched = tokio::task::spawn_blocking(move || {
-                let fetched = Fetcher::new(&store, Web::default()).fetch(&report, at);
+                let fetched =
+                    Fetcher::new(&store, Web::new(enarx_tls::provider())).fetch(&report, at);
                 if let Err(error) = fetched {
                     tracing::warn!(%error, "no certificates from AMD");
                     return None;

@@ -2,9 +2,11 @@
 
 //! Getting URLs, and waiting when a service asks to. The answers are hostile until the verifier has checked them.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use rustls::crypto::CryptoProvider;
 use ureq::tls::TlsConfig;
 
 /// Bytes of the largest answer.
@@ -79,15 +81,17 @@ pub struct Web {
     agent: ureq::Agent,
 }
 
-impl Default for Web {
-    fn default() -> Self {
+impl Web {
+    /// The network, spoken to by TLS with this provider of cryptography, and by web authorities' certificates.
+    #[must_use]
+    pub fn new(provider: Arc<CryptoProvider>) -> Self {
         let config = ureq::Agent::config_builder()
             .https_only(true)
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(30)))
             .tls_config(
                 TlsConfig::builder()
-                    .unversioned_rustls_crypto_provider(enarx_tls::provider())
+                    .unversioned_rustls_crypto_provider(provider)
                     .build(),
             )
             .build();
@@ -201,7 +205,7 @@ mod tests {
         });
         // The peer says nothing.
         assert!(matches!(
-            Web::default().get(&url),
+            Web::new(enarx_tls::provider()).get(&url),
             Err(HttpError::Transport { .. })
         ));
         // A handshake, TLS 1 in its major version (RFC 8446, section 5.1).
@@ -210,7 +214,7 @@ mod tests {
 
     #[test]
     fn nothing_is_asked_in_clear() {
-        let refused = Web::default().get("http://127.0.0.1:1/");
+        let refused = Web::new(enarx_tls::provider()).get("http://127.0.0.1:1/");
         assert!(matches!(refused, Err(HttpError::Transport { .. })));
     }
 }
