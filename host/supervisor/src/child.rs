@@ -36,6 +36,7 @@ use crate::spawn::{self, Namespaces};
 pub fn serve(target: Target, images: &Images, launch: Launch, socket: OwnedFd) -> Infallible {
     // SAFETY: the descriptor is never closed: this process ends by `exit`.
     let socket: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(socket.into_raw_fd()) };
+    use_one_arena();
     let message = give_up(&launch, socket).map_or_else(
         |error| {
             Message::Failed(format!(
@@ -63,6 +64,13 @@ pub fn serve(target: Target, images: &Images, launch: Launch, socket: OwnedFd) -
     // A supervisor that is gone has killed this process.
     let _ = message::send(socket, &message);
     spawn::exit(0)
+}
+
+/// Lets all threads share the C library's first arena of memory. With others it opens files of /proc and /sys to learn how
+/// many there may be, and whether one may shrink, and no thread that serves a Keep may open a file.
+fn use_one_arena() {
+    // SAFETY: changes one word of the allocator's; this process has one thread.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
 /// The namespaces of the process as ways of confining it. It needs that of the host's network if any is granted.
