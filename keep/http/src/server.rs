@@ -354,11 +354,12 @@ impl<I: Instances> Server<I> {
                 .serve_connection(stream, service)
         );
         let mut ended = pin!(self.ending.begun());
-        let mut told = false;
+        let (mut told, mut quiet) = (false, false);
         let mut judged = self.port.sleep_until(after(PATIENCE));
         std::future::poll_fn(|context| {
             if !told && ended.as_mut().poll(context).is_ready() {
                 told = true;
+                quiet = traffic.is_quiet();
                 connection.as_mut().graceful_shutdown();
                 judged.reset(after(LAST));
             }
@@ -366,10 +367,11 @@ impl<I: Instances> Server<I> {
                 return Poll::Ready(());
             }
             while Pin::new(&mut judged).poll(context).is_ready() {
-                if told && traffic.is_quiet() {
-                    // It was told, and says nothing.
+                // It was told and says nothing, and its last response had as long to be sent.
+                if told && quiet && traffic.is_quiet() {
                     return Poll::Ready(());
                 }
+                quiet = traffic.is_quiet();
                 match traffic.judge(Instant::now()) {
                     Verdict::IsStuck => return Poll::Ready(()),
                     Verdict::IsIdle => {
