@@ -312,8 +312,10 @@ fn tcp_is_left_the_ports_that_are_named() {
 
     let [named, other] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let [named, other] = [&named, &other].map(|it| it.local_addr().unwrap());
-    let own = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (own, own_port) = (own.local_addr().unwrap(), own.local_addr().unwrap().port());
+    // Free again when it is bound a second time.
+    let own = TcpListener::bind("127.0.0.1:0").and_then(|own| own.local_addr());
+    let own = own.unwrap();
+    let own_port = own.port();
     let tcp = Tcp::Ports {
         connect: Some(vec![named.port()]),
         bind: Some(vec![own_port, 0]),
