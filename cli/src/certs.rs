@@ -88,7 +88,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             let store = store.required()?;
             let (evidence, _) = input::read_evidence(evidence)?;
             let written =
-                Fetcher::new(&store, Web::new(enarx_tls::provider())).fetch(&evidence, now());
+                Fetcher::new(&store, Web::new(enarx_agent::web_provider())).fetch(&evidence, now());
             let imported = Imported {
                 written: written.map_err(|error| not_fetched(&error))?,
                 refused: Vec::new(),

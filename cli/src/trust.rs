@@ -80,7 +80,7 @@ impl Certificates for Own {
             // The client of the services blocks its thread.
             let fetched = tokio::task::spawn_blocking(move || {
                 let fetched =
-                    Fetcher::new(&store, Web::new(enarx_tls::provider())).fetch(&report, at);
+                    Fetcher::new(&store, Web::new(enarx_agent::web_provider())).fetch(&report, at);
                 if let Err(error) = fetched {
                     tracing::warn!(%error, "no certificates from AMD");
                     return None;

@@ -42,6 +42,8 @@ pub use attach::{attach, end_keep, end_keep_at, stop_keep};
 pub use certificates::{Certificates, Found};
 pub use deploy::{Deployed, Detached, deploy, deploy_detached};
 pub use enarx_tls::Key;
+// For whatever else the tenant fetches by TLS.
+pub use enarx_tls::provider as web_provider;
 pub use error::{DeployError, Failed, Fault, Refused};
 pub use judge::Trust;
 pub use order::{Order, Secret, Times};

@@ -51,7 +51,7 @@ fn a_second_request_is_hidden_in_none() {
         format!("GET /hello HTTP/1.1\r\nHost: test\r\nHost: test\r\n\r\n{HIDDEN}"),
         format!("GET /hello HTTP/1.1\r\nHost: test\r\n\tfolded\r\n\r\n{HIDDEN}"),
         format!("GET /hello HTTP/1.1\r\n Host: test\r\n\r\n{HIDDEN}"),
-        format!("GET /hel lo HTTP/1.1\r\nHost: test\r\n\r\n{HIDDEN}"),
+        format!("GET /hello you HTTP/1.1\r\nHost: test\r\n\r\n{HIDDEN}"),
         format!("GET /hello\0 HTTP/1.1\r\nHost: test\r\n\r\n{HIDDEN}"),
         format!("GE(T /hello HTTP/1.1\r\nHost: test\r\n\r\n{HIDDEN}"),
     ];
