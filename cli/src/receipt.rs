@@ -268,7 +268,7 @@ fn beside(receipt: &Path, extension: &str) -> PathBuf {
     name.into()
 }
 
-/// The files and the folder that [`write`] makes.
+/// The files and the folder that [`write()`] makes.
 pub fn places(receipt: &Path) -> [PathBuf; 4] {
     [
         receipt.to_owned(),
