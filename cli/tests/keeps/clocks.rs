@@ -12,7 +12,6 @@ use enarx_harness::needs;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::common;
 use super::deploy::{Host, Setup, policy, program, run, text, until_first_output, wait_until};
 
 /// Ten years, in seconds.
@@ -116,14 +115,9 @@ fn a_clock_that_is_set_lets_nothing_live_longer_and_changes_no_receipt() {
     let host = of_host.host();
     let policy = policy(host.folder());
     let command = |arguments: &[&str]| {
-        let mut command = common::enarx();
+        let mut command = host.tenant(arguments, &policy, &host.path("tenant"));
         command
-            .args(arguments)
-            .env("ENARX_TO", &host.to)
-            .env("ENARX_TOKEN_FILE", host.path("token"))
-            .env("ENARX_POLICY", &policy)
             .env("ENARX_STORE", host.path("store"))
-            .env("XDG_STATE_HOME", host.path("tenant"))
             .envs(of_tenant.environment());
         command
     };

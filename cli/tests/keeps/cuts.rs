@@ -13,7 +13,6 @@ use std::thread;
 
 use serde_json::Value;
 
-use super::common;
 use super::deploy::{Host, policy, program, run, text, wait_until};
 use super::door::{Door, Fate, Place, Session, Way};
 
@@ -42,14 +41,7 @@ struct Outcome {
 
 impl Case<'_> {
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = common::enarx();
-        command
-            .args(arguments)
-            .env("ENARX_TO", &self.host.to)
-            .env("ENARX_TOKEN_FILE", self.host.path("token"))
-            .env("ENARX_POLICY", self.policy)
-            .env("XDG_STATE_HOME", &self.tenant);
-        command
+        self.host.tenant(arguments, self.policy, &self.tenant)
     }
 
     fn run(&self, arguments: &[&str], stdin: &[u8]) -> Outcome {

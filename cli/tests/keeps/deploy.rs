@@ -194,6 +194,18 @@ print(connection.getresponse().read().decode())
         command
     }
 
+    /// A command of its tenant, who has this policy and keeps tickets in this folder.
+    pub fn tenant(&self, arguments: &[&str], policy: &Path, state: &Path) -> Command {
+        let mut command = common::enarx();
+        command
+            .args(arguments)
+            .env("ENARX_TO", &self.to)
+            .env("ENARX_TOKEN_FILE", self.path("token"))
+            .env("ENARX_POLICY", policy)
+            .env("XDG_STATE_HOME", state);
+        command
+    }
+
     /// The processes of its Keeps.
     pub fn keeps(&self) -> Vec<u32> {
         children(self.manager.id())

@@ -15,7 +15,6 @@ use enarx_harness::needs;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::common;
 use super::deploy::{
     Host, children, descendants, is_gone, policy, program, run, text, until_first_output,
     wait_until,
@@ -109,14 +108,8 @@ impl Stage {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = common::enarx();
-        command
-            .args(arguments)
-            .env("ENARX_TO", &self.host.to)
-            .env("ENARX_TOKEN_FILE", self.host.path("token"))
-            .env("ENARX_POLICY", &self.policy)
-            .env("XDG_STATE_HOME", self.host.path("tenant"));
-        command
+        let state = self.host.path("tenant");
+        self.host.tenant(arguments, &self.policy, &state)
     }
 
     /// Deploys, without anything that disturbs it.

@@ -550,6 +550,15 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     sha2::Sha256::digest(bytes).into()
 }
 
+/// A deployment of a program with this configuration.
+fn configured(contract: &Contract, configuration: &[u8]) -> (Deployment, Values) {
+    let (mut deployment, mut values) = fixture::deployment(contract, b"program");
+    deployment.configuration.digest = Hex(sha256(configuration));
+    deployment.configuration.size = configuration.len() as u64;
+    values[1] = configuration.to_vec();
+    (deployment, values)
+}
+
 #[test]
 fn an_application_that_only_computes_is_ended_in_time_and_accounted_for() {
     let key = Key::generate().unwrap();
@@ -598,10 +607,7 @@ fn a_configuration_that_wants_more_than_the_contract_is_refused_by_name() {
         (br#"{"attest":[1,2,3]}"#, "release.refused"),
         (b"{", "release.refused"),
     ] {
-        let (mut deployment, mut values) = fixture::deployment(&contract, b"program");
-        deployment.configuration.digest = Hex(sha256(configuration));
-        deployment.configuration.size = configuration.len() as u64;
-        values[1] = configuration.to_vec();
+        let (deployment, values) = configured(&contract, configuration);
         let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
         session.release(&deployment);
         let refusal = session.run(&values, b"", |_| false).unwrap_err();
@@ -627,10 +633,7 @@ fn a_configuration_has_what_the_contract_has_doors_for() {
     });
     let keep = Keep::start(contract.clone(), shout);
     let run = |configuration: &[u8]| {
-        let (mut deployment, mut values) = fixture::deployment(&contract, b"program");
-        deployment.configuration.digest = Hex(sha256(configuration));
-        deployment.configuration.size = configuration.len() as u64;
-        values[1] = configuration.to_vec();
+        let (deployment, values) = configured(&contract, configuration);
         let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
         session.release(&deployment);
         session.run(&values, b"x", |_| false)

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::set_socket_linger;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::super::deploy::descendants;
 use super::{PATIENCE, Peer, Server, backends};
 
 /// Lets this program have so many descriptors.
@@ -215,31 +216,11 @@ fn peers_that_vanish_leave_nothing_behind() {
     }
 }
 
-/// The processes that serve a Keep.
-fn processes(parent: u32) -> Vec<u32> {
-    let mut all = vec![parent];
-    let mut next = 0;
-    while let Some(parent) = all.get(next) {
-        next += 1;
-        let Ok(threads) = fs::read_dir(format!("/proc/{parent}/task")) else {
-            continue;
-        };
-        for thread in threads.flatten() {
-            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-            all.extend(
-                children
-                    .split_whitespace()
-                    .map(|id| id.parse::<u32>().unwrap()),
-            );
-        }
-    }
-    all
-}
-
 /// Descriptors, and memory in KiB, of the processes of a server. Memory of a Keep counts once it was used.
 fn held(server: &Server) -> (usize, u64) {
     let (mut descriptors, mut memory) = (0, 0);
-    for id in processes(server.child.id()) {
+    let command = server.child.id();
+    for id in [vec![command], descendants(command)].concat() {
         descriptors += fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count);
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
