@@ -83,7 +83,7 @@ pub fn in_time<T: Send + 'static>(
     end: Option<Instant>,
     read: impl FnOnce(&Path) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    // What cannot be looked at gives its error at once.
+    // A path that cannot be looked at gives its error at once.
     let waits = is_stdin(path) || std::fs::metadata(path).is_ok_and(|found| !found.is_file());
     let Some(end) = end.filter(|_| waits) else {
         return read(path);

@@ -118,7 +118,7 @@ pub fn variable(text: &str) -> Result<(String, String), String> {
 /// 8.1).
 ///
 /// # Errors
-/// What is wrong.
+/// The reason, for the sentence of the caller.
 pub fn check_variable(name: &str, value: &str) -> Result<(), &'static str> {
     if name.is_empty() {
         return Err("the name of a variable cannot be empty");

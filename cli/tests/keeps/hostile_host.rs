@@ -567,7 +567,7 @@ fn every_row_of_the_table_has_its_test_and_its_names() {
         let (_, test) = own.split_once(&format!("fn {first}()")).unwrap();
         let (test, _) = test.split_once("\n#[test]").unwrap_or((test, ""));
         for code in words(&row[2]) {
-            // What is said of a real host's clock is compared where that is set.
+            // Faults of a real host's clock are compared where that is set.
             let place = if number == 16 { own } else { test };
             assert!(place.contains(&format!("\"{code}\"")), "{number}: {code}");
         }

@@ -341,7 +341,7 @@ fn a_deployed_program_reaches_what_both_sides_agreed_on() {
     // Nothing was asked for, so nothing is there.
     let said = deployed(&mut host.deploy(&policy), &[], &["name/localhost"]);
     assert_eq!(said.unwrap(), ["name/localhost permanent-resolver-failure"]);
-    // Who plays both sides agrees with himself.
+    // One machine that plays both sides agrees with itself.
     let mut local = enarx();
     let said = deployed(
         local.args(["deploy", "--local"]),

@@ -42,9 +42,7 @@ impl Grant {
             listener: None,
         }
     }
-}
 
-impl Grant {
     /// Returns the part of TCP that it leaves to the processes and threads that serve the Keep: Landlock knows ports, and
     /// no addresses.
     #[must_use]

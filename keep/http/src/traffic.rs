@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What one connection and its requests take of a server: places, memory, time. The peer is not trusted.
+//! Traffic of one connection: the places, memory and time that it takes of a server. The peer is not trusted.
 //!
 //! Memory comes out of the budget of the instances: so peers that keep much waiting get no answer, and the Keep goes on.
 

@@ -449,7 +449,7 @@ impl Reporter {
             };
             let now = session.now();
             session.lock().answer(asker, report, now);
-            // What is sent by this wakes whoever waits for the session.
+            // Sending wakes whoever waits for the session.
             drop(session.drive());
         }
     }

@@ -145,7 +145,7 @@ pub struct Behaviour {
 
 /// A host.
 pub struct Host {
-    /// What it saw.
+    /// The record of everything that it saw.
     pub log: Log,
     /// Where its manager listens.
     pub address: SocketAddr,

@@ -107,7 +107,7 @@ pub struct Guest {
     pub program: Program,
     /// Its trick.
     pub twist: Twist,
-    /// What it saw.
+    /// The record of everything that it saw.
     pub log: Log,
     /// The Keeps that live.
     pub rooms: Rooms,

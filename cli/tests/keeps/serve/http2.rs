@@ -259,7 +259,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// What `curl` prints of a request to this server over HTTP/2. One only: curl 7.88 fails at the second on a connection.
+/// The output of `curl` for a request to this server over HTTP/2. One only: curl 7.88 fails at the second on a connection.
 fn curl(server: &Server, arguments: &[&str], path: &str) -> Vec<u8> {
     let output = Command::new("curl")
         .args(["--silent", "--show-error", "--noproxy", "*"])
