@@ -7,12 +7,16 @@
 //! nothing of the environment is passed on, and no build id or time stamp goes in.
 #![forbid(unsafe_code)]
 
+mod pack;
+
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sha2::{Digest, Sha256};
+
+pub use pack::pack;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
@@ -40,8 +44,7 @@ const MICROKERNEL_FLAGS: &[&str] = &[
     "-Ctarget-feature=-sse,-sse2,-sse3,-ssse3,-sse4.1,-sse4.2,-avx,-avx2",
     "--cfg=aes_backend=\"soft\"",
     "--cfg=polyval_backend=\"soft\"",
-    "--cfg=sha2_backend=\"soft\"",
-    "--cfg=sha2_backend_soft=\"compact\"",
+    "--cfg=chacha20_backend=\"soft\"",
     "-Clink-arg=-nostartfiles",
     "-Clink-arg=-nostdlib",
     "-Clink-arg=-static",
@@ -120,6 +123,8 @@ pub const RUNTIME: Program = Program {
         "--cfg=getrandom_backend=\"linux_raw\"",
         // Segments begin on 2 MiB boundaries, so that the Keep maps them by large pages.
         "-Clink-arg=-Wl,--build-id=none,-z,max-page-size=0x200000,-z,separate-code",
+        // Functions of the same instructions are one: no part of Rust gives a function an address of its own.
+        "-Clink-arg=-Wl,--icf=all",
     ],
     sources: &[
         "keep/http",
@@ -172,8 +177,9 @@ pub fn build(program: &Program) {
         );
     }
     let built = call(workspace, &target, program);
-    let bytes =
+    let linked =
         fs::read(&built).unwrap_or_else(|error| panic!("cannot read {}: {error}", built.display()));
+    let bytes = pack(&linked).unwrap_or_else(|error| panic!("{}: {error}", built.display()));
     write(
         &out.join(format!("{}.sha256", program.name)),
         &Sha256::digest(&bytes),
