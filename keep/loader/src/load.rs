@@ -4,7 +4,7 @@
 
 use sha2::{Digest, Sha256};
 
-use enarx_boot::image_info::{ImageInfo, MAGIC, Segment};
+use enarx_boot::image_info::{ImageInfo, MAGIC, SEGMENTS, Segment};
 
 /// Bytes of the image that belong to no segment are copied in pieces of this size.
 const PIECE: usize = 512;
@@ -38,12 +38,22 @@ impl LoadError {
 
 /// The system calls and copies that the loader is made of.
 pub trait LoaderSystem {
-    /// Maps zeroed private memory, readable and writable; false without memory.
-    fn map(&mut self, start: u64, size: u64) -> bool;
-    /// Takes the write access away, and gives execution if asked for.
-    fn protect(&mut self, start: u64, size: u64, execute: bool) -> bool;
-    /// Copies from the shared image to mapped private memory, and shows the copy to `seen`.
-    fn copy(&mut self, shared: u64, to: u64, length: u64, seen: &mut dyn FnMut(&[u8]));
+    /// Memory that this has mapped: nobody else can make it, so nothing else is written.
+    type Mapped;
+    /// Maps zeroed private memory, readable and writable; `None` without memory.
+    fn map(&mut self, start: u64, size: u64) -> Option<Self::Mapped>;
+    /// Takes the write access away, and gives execution if asked for; false if that is refused.
+    fn protect(&mut self, memory: Self::Mapped, execute: bool) -> bool;
+    /// Copies from the shared image to the address `to` in `memory`, and shows the copy to `seen`; false if that is not
+    /// inside.
+    fn copy(
+        &mut self,
+        shared: u64,
+        memory: &mut Self::Mapped,
+        to: u64,
+        length: u64,
+        seen: &mut dyn FnMut(&[u8]),
+    ) -> bool;
     /// Copies from the shared image.
     fn fetch(&mut self, shared: u64, to: &mut [u8]);
 }
@@ -59,20 +69,24 @@ pub fn load(system: &mut impl LoaderSystem, info: &ImageInfo) -> Result<u64, Loa
         .filter(|_| info.magic == MAGIC && info.shared.checked_add(info.length).is_some())
         .ok_or(LoadError::Information)?;
     let mut hash = Sha256::new();
+    let mut memories = [const { None }; SEGMENTS];
     let mut at = 0;
-    for segment in segments {
+    for (segment, kept) in segments.iter().zip(&mut memories) {
         let end = checked(segment, at, info.length).ok_or(LoadError::Information)?;
         skip(system, &mut hash, info.shared, at, segment.offset);
-        if !system.map(segment.start, segment.size) {
-            return Err(LoadError::Memory);
-        }
+        let memory = kept.insert(
+            system
+                .map(segment.start, segment.size)
+                .ok_or(LoadError::Memory)?,
+        );
         let mut done = 0;
         while done < segment.length {
             let now = CHUNK.min(segment.length - done);
             let from = info.shared + segment.offset + done;
-            system.copy(from, segment.address + done, now, &mut |copy| {
-                hash.update(copy);
-            });
+            let to = segment.address + done;
+            if !system.copy(from, memory, to, now, &mut |copy| hash.update(copy)) {
+                return Err(LoadError::Information);
+            }
             done += now;
         }
         at = end;
@@ -82,12 +96,13 @@ pub fn load(system: &mut impl LoaderSystem, info: &ImageInfo) -> Result<u64, Loa
     if digest != info.digest {
         return Err(LoadError::Digest);
     }
-    for segment in segments {
+    for (segment, memory) in segments.iter().zip(memories) {
+        let memory = memory.ok_or(LoadError::Information)?;
         let (write, execute) = (
             segment.rights & enarx_boot::image_info::WRITE != 0,
             segment.rights & enarx_boot::image_info::EXECUTE != 0,
         );
-        if !write && !system.protect(segment.start, segment.size, execute) {
+        if !write && !system.protect(memory, execute) {
             return Err(LoadError::Memory);
         }
     }

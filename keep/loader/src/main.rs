@@ -76,23 +76,46 @@ fn end(sentence: &str) -> ! {
 
 struct Memory;
 
+/// Memory that [`Memory::map`] has mapped for the runtime: this program has nothing in it.
+struct Mapped {
+    start: u64,
+    size: u64,
+}
+
 impl LoaderSystem for Memory {
-    fn map(&mut self, start: u64, size: u64) -> bool {
+    type Mapped = Mapped;
+
+    fn map(&mut self, start: u64, size: u64) -> Option<Mapped> {
         let rights = PROT_READ | PROT_WRITE;
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
         // SAFETY: by its flags the call replaces no memory.
-        unsafe { system_call(nr::MMAP, start, size, rights, flags) == start }
+        let mapped = unsafe { system_call(nr::MMAP, start, size, rights, flags) == start };
+        mapped.then_some(Mapped { start, size })
     }
 
-    fn protect(&mut self, start: u64, size: u64, execute: bool) -> bool {
+    fn protect(&mut self, memory: Mapped, execute: bool) -> bool {
         let rights = PROT_READ | if execute { PROT_EXEC } else { 0 };
-        // SAFETY: `load` gives the ranges that it has mapped for the runtime, which this program does not use.
-        unsafe { system_call(nr::MPROTECT, start, size, rights, 0) == 0 }
+        // SAFETY: this program uses nothing of that memory.
+        unsafe { system_call(nr::MPROTECT, memory.start, memory.size, rights, 0) == 0 }
     }
 
-    fn copy(&mut self, shared: u64, to: u64, length: u64, seen: &mut dyn FnMut(&[u8])) {
-        // SAFETY: the target was mapped for this segment (checked by `load`) and nothing refers to
-        // it; the source is memory shared with the host, only ever read by this instruction.
+    fn copy(
+        &mut self,
+        shared: u64,
+        memory: &mut Mapped,
+        to: u64,
+        length: u64,
+        seen: &mut dyn FnMut(&[u8]),
+    ) -> bool {
+        let inside = to
+            .checked_sub(memory.start)
+            .and_then(|before| before.checked_add(length))
+            .is_some_and(|end| end <= memory.size);
+        if !inside {
+            return false;
+        }
+        // SAFETY: the target lies in memory that was mapped, and nothing refers to it; the source is memory shared with
+        // the host, only ever read by this instruction.
         unsafe {
             asm!("rep movsb", inout("rcx") length => _, inout("rsi") shared => _,
                 inout("rdi") to => _, options(nostack, preserves_flags));
@@ -100,6 +123,7 @@ impl LoaderSystem for Memory {
         let length = usize::try_from(length).unwrap_or(0);
         // SAFETY: the bytes were just written, are private, and are not written while `seen` runs.
         seen(unsafe { core::slice::from_raw_parts(to as *const u8, length) });
+        true
     }
 
     fn fetch(&mut self, shared: u64, to: &mut [u8]) {

@@ -70,33 +70,42 @@ impl World {
 }
 
 impl LoaderSystem for World {
-    fn map(&mut self, start: u64, size: u64) -> bool {
+    type Mapped = (u64, u64);
+
+    fn map(&mut self, start: u64, size: u64) -> Option<(u64, u64)> {
         let end = start.checked_add(size);
         let fits = start >= BASE && end.is_some_and(|end| end <= BASE + ROOM);
         if fits && self.call() {
             self.mapped.push((start, size));
-            return true;
+            return Some((start, size));
         }
-        false
+        None
     }
 
-    fn protect(&mut self, start: u64, size: u64, execute: bool) -> bool {
+    fn protect(&mut self, (start, size): (u64, u64), execute: bool) -> bool {
         assert!(self.mapped.contains(&(start, size)));
         self.protected.push((start, size, execute));
         self.call()
     }
 
-    fn copy(&mut self, shared: u64, to: u64, length: u64, seen: &mut dyn FnMut(&[u8])) {
+    fn copy(
+        &mut self,
+        shared: u64,
+        &mut (start, size): &mut (u64, u64),
+        to: u64,
+        length: u64,
+        seen: &mut dyn FnMut(&[u8]),
+    ) -> bool {
+        assert!(self.mapped.contains(&(start, size)));
         assert!(
-            self.mapped
-                .iter()
-                .any(|&(start, size)| to >= start && to + length <= start + size),
+            to >= start && to + length <= start + size,
             "a copy to memory that is not mapped"
         );
         let bytes = self.read(shared, at(length));
         let to = at(to - BASE);
         self.memory[to..to + bytes.len()].copy_from_slice(&bytes);
         seen(&self.memory[to..to + bytes.len()]);
+        true
     }
 
     fn fetch(&mut self, shared: u64, to: &mut [u8]) {
