@@ -5,9 +5,12 @@
 //!
 //! AMD's CPUs have had generators that gave the same word for ever and said that it was good
 //! (AMD-SB-7055); hence the checks, and the second source.
+//!
+//! The second source is a key stream of ChaCha20 (RFC 8439), whose first bytes become the next key ("Fast-key-erasure
+//! random-number generators", D. J. Bernstein, 2017).
 
-use sha2::{Digest, Sha256};
-use zeroize::Zeroize;
+use chacha20::ChaCha20;
+use chacha20::cipher::{KeyIvInit, StreamCipher};
 
 use crate::fatal::Fatal;
 use crate::platform::Platform;
@@ -15,15 +18,15 @@ use enarx_exits::Reason;
 
 /// Words that the CPU's generator is tried with at boot.
 const TRIED: usize = 8;
-/// Bytes of a block of the mixed generator.
-const BLOCK: usize = 32;
-/// Number of the block that becomes the next key: no request is as long.
-const NEXT_KEY: u64 = u64::MAX;
+/// Bytes of the key of the second source.
+pub const KEY: usize = 32;
+/// Every key is used once, so the nonce need not differ.
+const NONCE: [u8; 12] = [0; 12];
 
 /// The generator.
 pub struct Random {
-    /// The key of the mixed generator; `None` where there is no second source.
-    key: Option<[u8; BLOCK]>,
+    /// The next key of the second source; `None` where there is none.
+    key: Option<[u8; KEY]>,
     /// The CPU's last word.
     last: u64,
 }
@@ -58,10 +61,9 @@ impl Random {
         Ok(())
     }
 
-    /// Adds a source that no host sees.
-    pub fn add_secret(&mut self, secret: &[u8]) {
-        let hash = Sha256::new_with_prefix(b"enarx: random numbers of a Keep");
-        self.key = Some(hash.chain_update(secret).finalize().into());
+    /// Adds a source that no host sees: a secret that was drawn by chance.
+    pub const fn add_secret(&mut self, secret: [u8; KEY]) {
+        self.key = Some(secret);
     }
 
     /// A word of the CPU.
@@ -80,33 +82,24 @@ impl Random {
     /// Fills `to` with random bytes.
     ///
     /// # Errors
-    /// [`Reason::NoRandomness`] when the CPU does not deliver (0), or delivers what no generator does (1).
+    /// [`Reason::NoRandomness`] when the CPU does not deliver (0), or delivers what no generator does (1); when so much is
+    /// asked for that the key stream ends, after 256 GiB (2).
     pub fn fill<P: Platform>(&mut self, platform: &mut P, to: &mut [u8]) -> Result<(), Fatal> {
-        for (number, block) in (0..).zip(to.chunks_mut(BLOCK)) {
-            for part in block.chunks_mut(8) {
-                let word = self.word(platform)?.to_ne_bytes();
-                part.copy_from_slice(word.get(..part.len()).unwrap_or(&[]));
-            }
-            if let Some(key) = &self.key {
-                let mut mask = mixed(key, number);
-                for (byte, mask) in block.iter_mut().zip(&mask) {
-                    *byte ^= mask;
-                }
-                mask.zeroize();
-            }
+        for part in to.chunks_mut(8) {
+            let word = self.word(platform)?.to_ne_bytes();
+            part.copy_from_slice(word.get(..part.len()).unwrap_or(&[]));
         }
-        // Numbers given out before do not follow from the state that is left.
         if let Some(key) = &mut self.key {
-            *key = mixed(key, NEXT_KEY);
+            let mut stream = ChaCha20::new((&*key).into(), &NONCE.into());
+            // Numbers given out before do not follow from the state that is left.
+            *key = [0; KEY];
+            for part in [&mut *key, to] {
+                let ended = Fatal::new(Reason::NoRandomness, 2);
+                stream.try_apply_keystream(part).map_err(|_| ended)?;
+            }
         }
         Ok(())
     }
-}
-
-/// Block `number` of the generator with this key.
-fn mixed(key: &[u8; BLOCK], number: u64) -> [u8; BLOCK] {
-    let hash = Sha256::new_with_prefix(key);
-    hash.chain_update(number.to_le_bytes()).finalize().into()
 }
 
 #[cfg(test)]
@@ -115,18 +108,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_differ_by_key_and_number() {
-        let blocks = [
-            mixed(&[1; 32], 0),
-            mixed(&[1; 32], 1),
-            mixed(&[2; 32], 0),
-            mixed(&[1; 32], NEXT_KEY),
-        ];
-        for (index, block) in blocks.iter().enumerate() {
-            assert!(!blocks[..index].contains(block));
-        }
-        // SHA-256 of 40 zero bytes.
-        let zeros = Sha256::digest([0; 40]);
-        assert_eq!(mixed(&[0; 32], 0)[..], zeros[..]);
+    fn the_key_stream_is_that_of_rfc_8439() {
+        // Appendix A.1, test vector 1: a key of zeros.
+        let expected = [0x76, 0xb8, 0xe0, 0xad, 0xa0, 0xf1, 0x3d, 0x90];
+        let mut stream = ChaCha20::new(&[0; KEY].into(), &NONCE.into());
+        let mut found = [0; 8];
+        stream.apply_keystream(&mut found);
+        assert_eq!(found, expected);
     }
 }

@@ -135,12 +135,9 @@ impl Instructions for Machine {
     }
 
     fn put_message(&mut self, bytes: &[u8]) {
-        let mut words = bytes.chunks(8);
-        for index in 0..4096 / 8 {
+        for (index, chunk) in bytes.chunks(8).take(4096 / 8).enumerate() {
             let mut word = [0; 8];
-            if let Some(chunk) = words.next()
-                && let Some(place) = word.get_mut(..chunk.len())
-            {
+            if let Some(place) = word.get_mut(..chunk.len()) {
                 place.copy_from_slice(chunk);
             }
             let at = MESSAGE_OFFSET + index * 8;
@@ -149,11 +146,20 @@ impl Instructions for Machine {
     }
 
     fn take_message(&self, to: &mut [u8]) {
-        for (index, chunk) in to.chunks_mut(8).take(4096 / 8).enumerate() {
-            let word = exit_word(MESSAGE_OFFSET + 4096 + index * 8).load(Ordering::Relaxed);
-            for (place, byte) in chunk.iter_mut().zip(word.to_le_bytes()) {
-                *place = byte;
-            }
+        let load = |index| {
+            exit_word(MESSAGE_OFFSET + 4096 + index * 8)
+                .load(Ordering::Relaxed)
+                .to_le_bytes()
+        };
+        let (words, rest) = to.as_chunks_mut::<8>();
+        let count = words.len();
+        for (index, word) in words.iter_mut().take(4096 / 8).enumerate() {
+            *word = load(index);
+        }
+        if count < 4096 / 8 {
+            rest.iter_mut()
+                .zip(load(count))
+                .for_each(|(byte, other)| *byte = other);
         }
     }
 

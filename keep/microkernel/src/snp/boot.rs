@@ -18,7 +18,7 @@ use super::{ControlState, Messages, Snp, cpuid};
 use crate::fatal::Fatal;
 use crate::launch::{Launch, SnpLaunch};
 use crate::platform::Platform;
-use crate::random::Random;
+use crate::random::{KEY, Random};
 
 /// Bits of SEV_STATUS that say SEV and SEV-ES (AMD64 APM volume 2, section 15.34.10); SEV_FEATURES
 /// lies above them.
@@ -109,7 +109,14 @@ pub fn take_over<P: Platform>(
         key.set([0, 1, 2, 3].map(|word| platform.read(secrets.slot(keys / 8 + word))));
         let mut others = Zeroizing::new([0; 3 * KEY]);
         platform.read_bytes(secrets.place(keys + KEY as u64), &mut *others);
-        random.add_secret(&*others);
+        // Each was drawn by chance: all of them together are as good as the best.
+        let mut secret = [0; KEY];
+        for key in others.chunks_exact(KEY) {
+            for (byte, other) in secret.iter_mut().zip(key) {
+                *byte ^= other;
+            }
+        }
+        random.add_secret(secret);
     }
     platform.fill(secrets, 0);
     if !key.is_set() {
@@ -127,5 +134,3 @@ pub fn take_over<P: Platform>(
 
 /// Oldest version of the secrets page (56860, secrets page format).
 const MIN_SECRETS: u64 = 2;
-/// Bytes of a VMPCK.
-const KEY: usize = 32;

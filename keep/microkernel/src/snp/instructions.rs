@@ -74,7 +74,7 @@ pub trait Instructions {
     fn msr_protocol(&mut self, request: u64) -> u64;
     /// One exit by this vCPU's GHCB; the host's answer, taken once.
     fn ghcb_exit(&mut self, call: &Call<'_>) -> Answer;
-    /// Writes `bytes` to the message page and zeroes the rest of it.
+    /// Writes `bytes` to the beginning of the message page.
     fn put_message(&mut self, bytes: &[u8]);
     /// Copies the beginning of the page with the firmware's answer.
     fn take_message(&self, to: &mut [u8]);

@@ -413,6 +413,6 @@ fn there_are_no_messages_without_snp() {
 fn the_key_does_not_show() {
     assert_eq!(format!("{:?}", message_key()), "MessageKey { .. }");
     let mut random = Random::new();
-    random.add_secret(&KEY);
+    random.add_secret(KEY);
     assert_eq!(format!("{random:?}"), "Random { .. }");
 }
