@@ -700,7 +700,7 @@ impl Deployment<'_> {
         let settings = Settings {
             // Both sides are this one.
             doors: self.order.doors.clone(),
-            ..serve::simulated(folder.path(), &machine)?
+            ..serve::simulated(folder.path(), &machine, &host::Launches::default())?
         };
         let state = enarx_manager::State::open(folder.path());
         let token = state.and_then(|state| state.add_token("local"));

@@ -7,11 +7,13 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use enarx_attestation::reference::PlatformKind;
 use enarx_launch::measured::SPARE_VCPUS;
+use enarx_launch::variant::Variant;
 use enarx_measurement::Measurement;
 
 use crate::failure::Failure;
 use crate::images;
 use crate::json::Json;
+use crate::options::{self, SevOption};
 use crate::output::print_json;
 
 /// Compute what this build of Enarx measures to: its layers, and its launch digests by number of vCPUs
@@ -33,6 +35,9 @@ pub struct Arguments {
     /// Of launches with `enarx run --insecure-fault-addresses`, which no policy should name
     #[arg(long)]
     insecure_fault_addresses: bool,
+    /// Of launches with these properties, as of `enarx run`: debug-swap is measured, the guest policy is in every report
+    #[arg(long = "sev", value_name = "NAME[=y|n]", value_delimiter = ',', value_parser = options::sev)]
+    sev: Vec<SevOption>,
     #[command(flatten)]
     pub json: Json,
 }
@@ -63,12 +68,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         .and_then(std::fs::read)
         .map_err(|error| Failure::new(format!("cannot read the enarx command itself: {error}")))?;
     let build = images::build(&vmm);
-    let measured = if arguments.insecure_fault_addresses {
-        Measurement::with_fault_addresses(&build)
-    } else {
-        Measurement::of(&build)
-    };
-    let mut measurement = measured.map_err(images::unmeasurable)?;
+    let variant = options::variant(&arguments.sev);
+    let addresses = arguments.insecure_fault_addresses;
+    let mut measurement =
+        Measurement::of_variant(&build, variant, addresses).map_err(images::unmeasurable)?;
     measurement.launches.retain(|measured| {
         let launch = &measured.launch;
         let vcpus = arguments.vcpus.map(|vcpus| vcpus + SPARE_VCPUS);
@@ -76,10 +79,17 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         vcpus.is_none_or(|vcpus| launch.vcpus == vcpus)
             && platform.is_none_or(|platform| launch.platform == platform)
     });
-    if arguments.insecure_fault_addresses && arguments.json.on && !arguments.digest {
-        return Err(Failure::usage(
-            "--insecure-fault-addresses: no release should name such launches: leave out --json",
-        ));
+    if arguments.json.on && !arguments.digest {
+        if addresses {
+            return Err(Failure::usage(
+                "--insecure-fault-addresses: no release should name such launches: leave out --json",
+            ));
+        }
+        if variant.features() != Variant::PLAIN.features() {
+            return Err(Failure::usage(format!(
+                "--sev: a release names launches without {variant}: name the digest in a policy's measurements, or leave out --json"
+            )));
+        }
     }
     if arguments.digest {
         for measured in &measurement.launches {

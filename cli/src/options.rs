@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Options in groups, NAME[=VALUE] each: `-W`, `-S` and `--sim`. A name is a value of an enumeration, so the help text, the
-//! parser and what is said of a wrong name cannot differ.
+//! Options in groups, NAME[=VALUE] each: `-W`, `-S`, `--sev` and `--sim`. A name is a value of an enumeration or of a
+//! table, so the help text, the parser and what is said of a wrong name cannot differ.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use enarx_launch::variant::{NoProperty, Property, Variant};
 use enarx_simulator::KeyKind;
 use enarx_snp::product::{self, Generation};
 use enarx_snp::tcb::TcbVersion;
@@ -70,6 +71,8 @@ enum SimulatedName {
     Tcb,
     /// y: launch with the debug bit in the guest policy
     Debug,
+    /// y (default), or n: simultaneous multithreading is off
+    Smt,
     /// y: the vendor has revoked the key that signs
     Revoked,
     /// DURATION: let no report through for so long (or forever) from the launch on, or from FROM on: FROM..TO
@@ -89,6 +92,8 @@ pub enum SimulatedOption {
     Tcb(TcbVersion),
     /// True if guests can be debugged.
     Debug(bool),
+    /// True if simultaneous multithreading is on.
+    Smt(bool),
     /// True if the key that signs is revoked.
     Revoked(bool),
     /// When no report is let through, from the launch on; to [`Duration::MAX`] is for ever.
@@ -141,11 +146,52 @@ pub fn simulated(text: &str) -> Result<SimulatedOption, String> {
             ))
         }
         SimulatedName::Debug => SimulatedOption::Debug(switch(value)?),
+        SimulatedName::Smt => SimulatedOption::Smt(switch(value)?),
         SimulatedName::Revoked => SimulatedOption::Revoked(switch(value)?),
         SimulatedName::Busy => SimulatedOption::Busy(busy(value)?),
         SimulatedName::State if value.is_empty() => return Err("name a folder".to_owned()),
         SimulatedName::State => SimulatedOption::State(value.into()),
     })
+}
+
+/// A property of a measured launch, on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SevOption {
+    property: Property,
+    on: bool,
+}
+
+impl fmt::Display for SevOption {
+    /// As it is typed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on = if self.on { "y" } else { "n" };
+        write!(f, "{}={on}", self.property.bit().name)
+    }
+}
+
+/// A property of a measured launch; it is on without a value.
+pub fn sev(text: &str) -> Result<SevOption, String> {
+    let (name, value) = text.split_once('=').unwrap_or((text, "y"));
+    let property = Property::named(name).map_err(|error| match error {
+        NoProperty::Unknown => unknown(name, &sev_names()),
+        refused @ NoProperty::Refused { .. } => refused.to_string(),
+    })?;
+    let on = switch(value)?;
+    Ok(SevOption { property, on })
+}
+
+fn sev_names() -> Vec<String> {
+    let names = Property::ALL.iter().map(|known| known.bit().name);
+    names.map(str::to_owned).collect()
+}
+
+/// The launch with these properties; what is given last counts.
+pub fn variant(options: &[SevOption]) -> Variant {
+    options
+        .iter()
+        .fold(Variant::PLAIN, |variant, SevOption { property, on }| {
+            variant.with(*property, *on)
+        })
 }
 
 /// `TIME`, `forever`, or either after `TIME..`.
@@ -187,13 +233,14 @@ fn named<T: ValueEnum>(text: &str) -> Result<(T, Option<&str>), String> {
         Some((name, value)) => (name, Some(value)),
         None => (text, None),
     };
-    let found = T::from_str(name, false).map_err(|_| {
-        let known = names::<T>();
-        let near =
-            nearest(name, &known).map_or_else(String::new, |n| format!("; did you mean {n}?"));
-        format!("{name} is not known: use {}{near}", known.join(", "))
-    })?;
+    let found = T::from_str(name, false).map_err(|_| unknown(name, &names::<T>()))?;
     Ok((found, value))
+}
+
+/// The sentence about a name that a group does not have.
+fn unknown(name: &str, known: &[String]) -> String {
+    let near = nearest(name, known).map_or_else(String::new, |n| format!("; did you mean {n}?"));
+    format!("{name} is not known: use {}{near}", known.join(", "))
 }
 
 /// The known word that was meant, where one is near.
@@ -236,6 +283,19 @@ pub fn help() -> String {
     section::<WasmName>("-W", &mut text);
     section::<WasiName>("-S", &mut text);
     text.push_str(
+        "\nA measured launch (--backend snp or sim), NAME=y or NAME=n; evidence tells the guest policy and the measurement:\n",
+    );
+    for property in Property::ALL {
+        let bit = property.bit();
+        let of = match property {
+            Property::Policy(_) => "policy: ",
+            Property::Feature(_) => "measured: ",
+        };
+        let name = format!("--sev {}", bit.name);
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  {name:<27} {of}{}", bit.meaning);
+    }
+    text.push_str(
         "\nThe simulated platform (--backend sim), for development; it protects nothing from this machine:\n",
     );
     section::<SimulatedName>("--sim", &mut text);
@@ -264,6 +324,9 @@ mod tests {
         );
         assert_eq!(simulated("debug=y"), Ok(SimulatedOption::Debug(true)));
         assert_eq!(simulated("revoked=y"), Ok(SimulatedOption::Revoked(true)));
+        let options = ["debug-swap", "smt=n", "single-socket=y", "single-socket=n"];
+        let options = options.map(|text| sev(text).unwrap());
+        assert_eq!(variant(&options).to_string(), "smt=n, debug-swap=y");
         let (three, seven) = (Duration::from_secs(3), Duration::from_secs(7));
         for (text, times) in [
             ("busy=3s", Duration::ZERO..three),
@@ -286,6 +349,12 @@ mod tests {
             (simulated("state=").unwrap_err(), "name a folder"),
             (simulated("busy=7s..3s").unwrap_err(), "FROM..TO"),
             (simulated("colour=red").unwrap_err(), "generation, key"),
+            (
+                sev("single-sokcet").unwrap_err(),
+                "did you mean single-socket?",
+            ),
+            (sev("secure-tsc").unwrap_err(), "GUEST_TSC_FREQ"),
+            (sev("smt=maybe").unwrap_err(), "say y or n"),
         ] {
             assert!(error.contains(words), "{words}: {error}");
         }
@@ -298,12 +367,13 @@ mod tests {
             "  -W max-memory-size=SIZE     largest",
             "  -S tcp   ",
             "  --sim state=DIR  ",
+            "  --sev debug-swap            measured: ",
         ] {
             assert!(help.contains(line), "{line}: {help}");
         }
         let lines = help.lines().filter(|line| line.starts_with("  "));
         assert!(
-            lines.clone().count() == 16 && lines.clone().all(|l| l.len() > 30),
+            lines.clone().count() == 24 && lines.clone().all(|l| l.len() > 30),
             "{help}"
         );
     }

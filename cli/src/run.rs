@@ -28,7 +28,7 @@ use crate::attest::Attestation;
 use crate::failure::{self, Exit, Failure};
 use crate::images::IMAGES;
 use crate::input::{self, describe};
-use crate::options::{self, SimulatedOption, WasiName, WasiOption, WasmOption};
+use crate::options::{self, SevOption, SimulatedOption, WasiName, WasiOption, WasmOption};
 use crate::rules::NetworkRules;
 use crate::values::{self, Directory};
 use crate::workload::{Stream, Workload};
@@ -144,6 +144,16 @@ pub struct KeepArguments {
         value_parser = options::simulated
     )]
     simulated: Vec<SimulatedOption>,
+
+    /// Stricter guest policies and SEV features of a measured launch (below)
+    #[arg(
+        long = "sev",
+        value_name = "NAME[=y|n]",
+        env = "ENARX_SEV",
+        value_delimiter = ',',
+        value_parser = options::sev
+    )]
+    sev: Vec<SevOption>,
 
     /// Refuse to run unless the hardware protects the program from this machine's owner
     #[arg(long, env = "ENARX_REQUIRE_TEE")]
@@ -300,6 +310,11 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
             MAX_VM_MEMORY >> 30
         )));
     }
+    if !arguments.sev.is_empty() && !matches!(backend, Backend::Snp | Backend::Simulated) {
+        return Err(Failure::usage(format!(
+            "--sev: a Keep of the kind {backend} is not measured and has no guest policy; take --backend snp or sim"
+        )));
+    }
     if arguments.end_on_refused_calls && backend == Backend::Snp {
         return Err(Failure::usage(
             "--end-on-refused-calls: a measured Keep tells its host nothing of its system calls; take \
@@ -332,6 +347,7 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
     let measured = Measured {
         host_data: [0; 32],
         fault_addresses: arguments.insecure_fault_addresses,
+        variant: options::variant(&arguments.sev),
     };
     let target = match backend {
         Backend::Snp => Target::Snp(measured),

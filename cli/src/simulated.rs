@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use enarx_simulator::{KeyKind, Settings, Tcb};
+use enarx_snp::bits::PlatformInfo;
 use enarx_snp::product;
 use enarx_vmm::platform::simulated::Simulated;
 
@@ -21,6 +22,7 @@ pub fn machine(options: &[SimulatedOption]) -> Result<Simulated, Failure> {
     let mut key = KeyKind::Vcek;
     let mut tcb = None;
     let mut debug = false;
+    let mut smt = true;
     let mut revoked = false;
     let mut busy = Duration::ZERO..Duration::ZERO;
     let mut folder = None;
@@ -30,6 +32,7 @@ pub fn machine(options: &[SimulatedOption]) -> Result<Simulated, Failure> {
             SimulatedOption::Key(kind) => key = *kind,
             SimulatedOption::Tcb(version) => tcb = Some(*version),
             SimulatedOption::Debug(on) => debug = *on,
+            SimulatedOption::Smt(on) => smt = *on,
             SimulatedOption::Revoked(on) => revoked = *on,
             SimulatedOption::Busy(times) => busy = times.clone(),
             SimulatedOption::State(path) => folder = Some(path.clone()),
@@ -38,6 +41,9 @@ pub fn machine(options: &[SimulatedOption]) -> Result<Simulated, Failure> {
     let mut settings = Settings::new(generation);
     settings.key = key;
     settings.revoked = revoked;
+    if !smt {
+        settings.platform.0 &= !PlatformInfo::SMT_EN.mask();
+    }
     if let Some(tcb) = tcb {
         settings.tcb = Tcb::all(tcb);
     }

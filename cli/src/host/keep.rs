@@ -23,7 +23,7 @@ use enarx_manager::keep_process::{Control, ControlError, Report};
 use enarx_vmm::launch::Measured;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use super::Machine;
+use super::{Launches, Machine};
 use crate::failure::{Exit, Failure};
 use crate::images::IMAGES;
 use crate::simulated;
@@ -35,6 +35,8 @@ const AFTER_ALL_TIMES: Duration = Duration::from_mins(1);
 pub struct Arguments {
     #[command(flatten)]
     machine: Machine,
+    #[command(flatten)]
+    launches: Launches,
     /// As of `enarx run`: for tests of Enarx
     #[arg(long, env = "ENARX_END_ON_REFUSED_CALLS")]
     end_on_refused_calls: bool,
@@ -117,6 +119,7 @@ fn serve(
     let measured = Measured {
         host_data: contract.digest().0,
         fault_addresses: false,
+        variant: arguments.launches.variant(),
     };
     let target = match terms.platform.backend {
         Backend::Snp => Target::Snp(measured),

@@ -13,12 +13,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use enarx_launch::variant::Variant;
 use enarx_manager::{ManagerError, State, StateError};
 use serde_json::json;
 
 use crate::failure::{Exit, Failure};
 use crate::json::Json;
-use crate::options::{self, SimulatedOption};
+use crate::options::{self, SevOption, SimulatedOption};
 use crate::output::print_json;
 use crate::state;
 
@@ -62,6 +63,43 @@ pub struct Machine {
         value_parser = said
     )]
     machine: Vec<Said>,
+}
+
+/// The guest policy of a manager's Keeps.
+#[derive(Args, Debug, Default)]
+pub struct Launches {
+    /// Bits of the guest policy of every Keep, as of `enarx run`, without debug-swap, which changes the measurement
+    #[arg(
+        long = "sev",
+        value_name = "NAME[=y|n]",
+        env = "ENARX_SEV",
+        value_delimiter = ',',
+        value_parser = policy_bit
+    )]
+    sev: Vec<SevOption>,
+}
+
+/// Reads an option that changes the guest policy alone.
+fn policy_bit(text: &str) -> Result<SevOption, String> {
+    let option = options::sev(text)?;
+    if options::variant(&[option]).features() == Variant::PLAIN.features() {
+        Ok(option)
+    } else {
+        Err("tenants name the measurement of a launch without it in their contracts; `enarx run` launches with it".to_owned())
+    }
+}
+
+impl Launches {
+    /// The launch of every Keep.
+    pub fn variant(&self) -> Variant {
+        options::variant(&self.sev)
+    }
+
+    /// The arguments of a command that is to launch in the same way.
+    fn arguments(&self) -> impl Iterator<Item = OsString> {
+        let pair = |option: &SevOption| [OsString::from("--sev"), option.to_string().into()];
+        self.sev.iter().flat_map(pair)
+    }
 }
 
 /// An option, and the text that said it.

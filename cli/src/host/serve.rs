@@ -15,12 +15,12 @@ use enarx_contract::{Backend, Doors, Tee};
 use enarx_manager::{Capacity, Cgroups, Collaterals, KeepCommand, Manager, Rates, Settings};
 use enarx_manager_api::{Collateral, Limits, PlatformOffer};
 use enarx_simulator::Certificates;
-use enarx_vmm::snp::guest::POLICY;
+use enarx_snp::bits::GuestPolicy;
 use serde_json::json;
 
 use super::certificates::ChipCertificates;
 use super::classes::Classes;
-use super::{Machine, StateArguments, of_manager};
+use super::{Launches, Machine, StateArguments, of_manager};
 use crate::certs::StoreArguments;
 use crate::failure::{Exit, Failure};
 use crate::json::Json;
@@ -31,8 +31,6 @@ use crate::simulated;
 /// Address of a manager that was given none: this machine's own, so that nobody is served by mistake.
 pub const LISTEN: &str = "127.0.0.1:9443";
 
-/// `GuestPolicy` bit 19: the host may debug the guest.
-const POLICY_DEBUG: u64 = 1 << 19;
 /// Longest times that a contract may name, in seconds: a day without a session, a year of running.
 const DETACHED: u32 = 24 * 3600;
 const RUNTIME: u32 = 365 * 24 * 3600;
@@ -59,6 +57,8 @@ pub struct Arguments {
     backend: Choice,
     #[command(flatten)]
     machine: Machine,
+    #[command(flatten)]
+    launches: Launches,
     /// Hand out the certificates of this folder, as of `enarx verify --certs`, in the place of a simulated platform's own, or
     /// before those of the store
     #[arg(long, value_name = "DIR", env = "ENARX_HOST_CERTS")]
@@ -99,8 +99,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Ok::<_, Failure>(Arc::new(certificates))
     };
     let mut settings = match arguments.backend {
-        Choice::Auto | Choice::Snp => genuine(&folder, certificates)?,
-        Choice::Sim => simulated(&folder, &arguments.machine)?,
+        Choice::Auto | Choice::Snp => genuine(&folder, &arguments.launches, certificates)?,
+        Choice::Sim => simulated(&folder, &arguments.machine, &arguments.launches)?,
     };
     if arguments.backend == Choice::Sim && arguments.certs.is_some() {
         settings.collateral = certificates()?;
@@ -218,6 +218,7 @@ fn settings(
 /// The settings of a host with SEV-SNP.
 fn genuine(
     folder: &Path,
+    launches: &Launches,
     certificates: impl FnOnce() -> Result<Arc<ChipCertificates>, Failure>,
 ) -> Result<Settings, Failure> {
     enarx_backend::check(enarx_backend::Backend::Snp).map_err(|error| {
@@ -230,12 +231,13 @@ fn genuine(
         tee: Tee::Snp,
         backend: Backend::Snp,
         product: product(),
-        guest_policy: Some(Hex(POLICY.0.to_be_bytes())),
+        guest_policy: Some(Hex(launches.variant().policy().0.to_be_bytes())),
         chip_id: None,
         tcb: None,
         simulated_root: None,
     };
-    let arguments = vec!["host".into(), "keep".into()];
+    let mut arguments = vec!["host".into(), "keep".into()];
+    arguments.extend(launches.arguments());
     settings(folder, platform, arguments, certificates()?)
 }
 
@@ -251,21 +253,31 @@ fn product() -> Option<Name> {
 ///
 /// # Errors
 /// When its keys cannot be read or made.
-pub fn simulated(folder: &Path, machine: &Machine) -> Result<Settings, Failure> {
+pub fn simulated(
+    folder: &Path,
+    machine: &Machine,
+    launches: &Launches,
+) -> Result<Settings, Failure> {
     let simulated = simulated::machine(&machine.options())?;
     let opened = open(&simulated)?;
-    let debug = if simulated.debug { POLICY_DEBUG } else { 0 };
+    let debug = if simulated.debug {
+        GuestPolicy::DEBUG.mask()
+    } else {
+        0
+    };
+    let policy = launches.variant().policy().0 | debug;
     let platform = PlatformOffer {
         tee: Tee::Simulated,
         backend: Backend::Sim,
         product: Some(Name::cleaned(simulated.settings.generation.name)),
-        guest_policy: Some(Hex((POLICY.0 | debug).to_be_bytes())),
+        guest_policy: Some(Hex(policy.to_be_bytes())),
         chip_id: Some(Hex(opened.chip_id())),
         tcb: Some(Hex(opened.settings().tcb.reported.0)),
         simulated_root: Some(Hex(opened.root_digest())),
     };
     let mut arguments: Vec<OsString> = vec!["host".into(), "keep".into()];
     arguments.extend(machine.arguments());
+    arguments.extend(launches.arguments());
     let certificates = opened.certificates();
     settings(folder, platform, arguments, Arc::new(Known(certificates)))
 }

@@ -206,6 +206,91 @@ fn a_keep_that_tells_addresses_is_another_one() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
+/// A stricter guest policy is in the report, SEV features are in the measurement: a policy demands both.
+#[test]
+fn a_policy_demands_a_variant_of_the_launch() {
+    const RULES: &str = r#"
+            [snp.guest-policy]
+            smt = "forbid"
+            single-socket = "require"
+            ciphertext-hiding = "require"
+            page-swap-disabled = "require""#;
+    const STRICT: &str = "smt=n,single-socket,ciphertext-hiding,page-swap-disabled,debug-swap";
+    needs::kvm();
+    let strict = Evidence::with(&["smt=n"], &["--sev", STRICT]);
+    assert_refused(strict.verdict(), "guest.measurement");
+    strict.write_policy(&["--vcpus", "2", "--sev", STRICT], RULES);
+    let (code, text) = strict.verdict();
+    assert_eq!(code, Some(0), "{text}");
+    for (sev, check) in [
+        (
+            "single-socket,ciphertext-hiding,page-swap-disabled",
+            "guest-policy.smt",
+        ),
+        (
+            "smt=n,ciphertext-hiding,page-swap-disabled",
+            "guest-policy.single-socket",
+        ),
+        (
+            "smt=n,single-socket,page-swap-disabled",
+            "guest-policy.ciphertext-hiding",
+        ),
+        (
+            "smt=n,single-socket,ciphertext-hiding",
+            "guest-policy.page-swap-disabled",
+        ),
+    ] {
+        let lax = Evidence::with(&["smt=n"], &["--sev", sev]);
+        lax.write_policy(&["--vcpus", "2"], RULES);
+        assert_refused(lax.verdict(), check);
+    }
+    // It goes into no release.
+    let output = enarx(&["measure", "--json", "--sev", "debug-swap"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+/// What the machine, the kind of Keep or the microkernel does not have is refused by name.
+#[test]
+fn a_variant_that_cannot_be_is_refused_by_name() {
+    needs::kvm();
+    let run = |flags: &[&str]| {
+        let output = enarx(
+            &[
+                &["run", "-q", "--sim", SIMULATED_STATE],
+                flags,
+                &[APPLICATION],
+            ]
+            .concat(),
+        );
+        let text = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), text)
+    };
+    for (flags, code, words) in [
+        (["--backend=sim", "--sev=smt=n"], 69, "smt=n"),
+        (["--backend=kvm", "--sev=single-socket"], 2, "--sev"),
+        (["--backend=process", "--sev=debug-swap"], 2, "--sev"),
+        (
+            ["--backend=sim", "--sev=secure-tsc"],
+            2,
+            "secure-tsc (SEV feature 9)",
+        ),
+        (
+            ["--backend=sim", "--sev=alternate-injection"],
+            2,
+            "alternate-injection (SEV feature 4)",
+        ),
+        (
+            ["--backend=sim", "--sev=restricted-injection"],
+            2,
+            "restricted-injection (SEV feature 3)",
+        ),
+    ] {
+        let (found, text) = run(&flags);
+        assert_eq!(found, Some(code), "{flags:?}: {text}");
+        assert!(text.contains(words), "{flags:?}: {text}");
+    }
+}
+
 #[test]
 fn kinds_of_keeps_without_a_secure_processor_say_so() {
     let folder = tempfile::tempdir().unwrap();

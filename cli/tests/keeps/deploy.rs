@@ -542,6 +542,31 @@ fn a_receipt_is_verified_without_the_host_and_refused_by_name() {
     }
 }
 
+/// A host launches all its Keeps with the guest policy that it was told; it stands in the contract and in the evidence.
+#[test]
+fn a_tenant_demands_a_guest_policy_of_its_host() {
+    const RULES: &str = "[snp.guest-policy]\nsmt = \"forbid\"\nsingle-socket = \"require\"\n";
+    let strict = Host::serving(&["smt=n"], &["--sev", "smt=n,single-socket"]);
+    let lax = Host::start(&["smt=n"]);
+    let policy = policy(strict.folder.path());
+    let rules = fs::read_to_string(&policy).unwrap() + RULES;
+    fs::write(&policy, rules).unwrap();
+    let output = run(strict.deploy(&policy).arg(program("exit.wat")), b"");
+    assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
+    let output = run(lax.deploy(&policy).arg(program("exit.wat")), b"");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    for code in ["guest-policy.smt", "guest-policy.single-socket"] {
+        assert!(stderr.contains(code), "{stderr}");
+    }
+    // Contracts name the measurement of a launch without it.
+    let output = common::enarx()
+        .args(["host", "serve", "--backend", "sim", "--sev", "debug-swap"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
 #[test]
 fn of_several_hosts_the_first_that_is_accepted_runs_it() {
     let (bad, good) = (Host::start(&["debug=y"]), Host::start(&[]));

@@ -4,6 +4,7 @@
 
 use enarx_launch::layout as plan;
 use enarx_launch::measured::C_BIT;
+use enarx_launch::variant::Variant;
 
 /// Why a Keep could not be launched.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,11 @@ pub enum KvmError {
         /// Its answer.
         status: enarx_simulator::Status,
     },
+    /// The simulated machine is not what the guest policy asks for.
+    #[error(
+        "the simulated machine is not one for a launch with {0}: change --sev, or the machine by --sim"
+    )]
+    Variant(Variant),
     /// The simulated machine cannot be set up.
     #[error(transparent)]
     Simulator(#[from] enarx_simulator::Error),

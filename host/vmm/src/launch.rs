@@ -4,6 +4,7 @@
 
 use enarx_executor::launch::{Confine, Launch};
 use enarx_launch::measured::Images;
+use enarx_launch::variant::Variant;
 
 /// Parameters of a measured launch beside its programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub struct Measured {
     pub host_data: [u8; 32],
     /// The fault report has addresses; the measurement says so.
     pub fault_addresses: bool,
+    /// Guest policy and SEV features; the latter are measured.
+    pub variant: Variant,
 }
 
 /// A Keep to be launched in a virtual machine.

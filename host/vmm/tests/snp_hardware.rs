@@ -19,9 +19,9 @@ use enarx_boot_image::{LOADER, MICROKERNEL};
 use enarx_executor::launch::Outcome;
 use enarx_launch::Runtime;
 use enarx_launch::measured::Images;
+use enarx_launch::variant::Variant;
 use enarx_snp::cpuid::CpuidPage;
 use enarx_vmm::first_day::{Parts, Step, take_with};
-use enarx_vmm::snp::guest::POLICY;
 use enarx_vmm::snp::ioctl::{Host, platform_status};
 use enarx_vmm::snp::probe::Offer;
 
@@ -67,7 +67,7 @@ fn step(step: Step, change: impl FnOnce(&mut Parts)) -> Vec<String> {
 #[ignore = "needs an AMD EPYC host with SEV-SNP"]
 fn step_0_the_host_offers_what_a_launch_needs() {
     let offer = told(Offer::of(&host()));
-    told(offer.check(POLICY, 0));
+    told(offer.check(Variant::PLAIN.policy(), 0));
 }
 
 #[test]

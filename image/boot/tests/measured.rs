@@ -22,7 +22,8 @@ use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
 use enarx_launch::Runtime;
 use enarx_launch::elf;
 use enarx_launch::layout::{Launch, LaunchError, Page};
-use enarx_launch::measured::{C_BIT, Images, Parameters, SEV_FEATURES, launch};
+use enarx_launch::measured::{C_BIT, Images, Parameters, launch};
+use enarx_launch::variant::{Property, Variant};
 use enarx_snp::launch::{PageType, VMSA_GPA};
 use enarx_snp::vmsa::Vmsa;
 use laid_out::{Leaf, leaves, leaves_under, program};
@@ -38,6 +39,7 @@ fn parameters(vcpus: u32, c_bit: u32) -> Parameters {
         vcpus,
         c_bit,
         fault_addresses: false,
+        variant: Variant::PLAIN,
     }
 }
 
@@ -149,6 +151,28 @@ fn the_list_depends_on_images_c_bit_and_vcpus_alone() {
     assert_eq!(changed, [header(&one).boot_page - KERNEL_VIRTUAL]);
     let flags = boot_page::FLAG_SNP | boot_page::FLAG_FAULT_ADDRESSES;
     assert_eq!(boot_info(&other).flags, flags);
+    // SEV features change the boot page and the state of every vCPU; the guest policy changes nothing.
+    let of_variant = |name| Parameters {
+        variant: Variant::PLAIN.with(Property::named(name).unwrap(), true),
+        ..parameters(2, C_BIT)
+    };
+    let one = laid_out(2);
+    let other = launch(&images, &of_variant("debug-swap")).unwrap();
+    let changed: Vec<u64> = one
+        .pages
+        .iter()
+        .zip(&other.pages)
+        .filter(|(one, other)| one != other)
+        .map(|(page, _)| page.gpa)
+        .collect();
+    let boot_page = header(&one).boot_page - KERNEL_VIRTUAL;
+    assert_eq!(changed, [boot_page, VMSA_GPA, VMSA_GPA]);
+    for page in &other.pages[other.pages.len() - 2..] {
+        let vmsa = Vmsa::read_from_bytes(&page.bytes[..]).unwrap();
+        assert_eq!(vmsa.sev_features.get(), 0x21);
+    }
+    assert_eq!(boot_info(&other).sev_features, 0x21);
+    assert_eq!(launch(&images, &of_variant("single-socket")).unwrap(), one);
 }
 
 #[test]
@@ -177,9 +201,9 @@ fn every_page_has_its_place_and_kind() {
             }
         }
         assert_eq!(launch.state.cr3.get(), boot.root | PRIVATE);
-        assert_eq!(launch.state.sev_features, SEV_FEATURES);
+        assert_eq!(launch.state.sev_features, 1);
         assert_eq!((boot.flags, boot.c_bit), (boot_page::FLAG_SNP, PRIVATE));
-        assert_eq!(boot.sev_features, SEV_FEATURES);
+        assert_eq!(boot.sev_features, 1);
     }
 }
 

@@ -10,5 +10,6 @@ pub mod measured;
 pub mod plain;
 mod runtime;
 mod tables;
+pub mod variant;
 
 pub use runtime::Runtime;

@@ -2,8 +2,8 @@
 
 //! The launch of a measured Keep (SEV-SNP, or the simulated platform): the secure processor measures
 //! the pages of this list, in this order, and the first state of every vCPU. The list depends on the
-//! images, the place of the C-bit and the number of vCPUs, on nothing else: neither on the Keep's
-//! memory nor on the model of the CPU.
+//! images, the place of the C-bit, the number of vCPUs and their SEV features, on nothing else: neither on
+//! the Keep's memory nor on the model of the CPU.
 //!
 //! The runtime image lies in shared memory; its digest is part of the loader's measured pages.
 
@@ -26,10 +26,7 @@ use crate::elf::{self, Program};
 use crate::layout::{
     Builder, Launch, LaunchError, Page, Placement, check_vcpus, first_stack, heap_start, user,
 };
-
-/// SEV_FEATURES of every vCPU: SNP active, nothing else. Features that a host may lack would make a
-/// measurement for each combination.
-pub const SEV_FEATURES: u64 = 1;
+use crate::variant::Variant;
 
 /// The C-bit of every EPYC with SEV-SNP so far (CPUID 0x8000001f, EBX bits 5:0).
 pub const C_BIT: u32 = 51;
@@ -60,6 +57,8 @@ pub struct Parameters {
     pub c_bit: u32,
     /// Fault reports have addresses, which are nobody's business but the application's: for development.
     pub fault_addresses: bool,
+    /// Its SEV features are those of every vCPU. The guest policy is in every report and not in the measurement.
+    pub variant: Variant,
 }
 
 /// Lays out a measured Keep.
@@ -121,7 +120,7 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
         heap_start,
         heap_mapped: heap_start,
         c_bit: c_bit.mask(),
-        sev_features: SEV_FEATURES,
+        sev_features: parameters.variant.features(),
         cpuid_page,
         secrets_page,
         image_start,
@@ -137,7 +136,7 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
         xcr0: XCR0,
         tables: Some(tables),
         lstar: header.syscall_entry,
-        sev_features: SEV_FEATURES,
+        sev_features: parameters.variant.features(),
     };
     let mut pages = builder.finish(&header, &boot)?;
     for page in &mut pages {

@@ -10,6 +10,7 @@ use enarx_boot::layout::MAX_VCPUS;
 use enarx_launch::Runtime;
 use enarx_launch::layout::LaunchError;
 use enarx_launch::measured::{self, C_BIT, Images, Parameters, SIMULATED_C_BIT, SPARE_VCPUS};
+use enarx_launch::variant::Variant;
 use enarx_snp::launch::PageType;
 use enarx_snp::product::GENERATIONS;
 use schemars::JsonSchema;
@@ -134,18 +135,19 @@ impl Measurement {
     /// # Errors
     /// [`LaunchError`] for programs that cannot be laid out.
     pub fn of(build: &Build<'_>) -> Result<Self, LaunchError> {
-        Self::measure(build, false)
+        Self::of_variant(build, Variant::PLAIN, false)
     }
 
-    /// As [`Self::of`], of launches whose fault reports have addresses: for development, and for no release.
+    /// As [`Self::of`], of launches of this variant; with `fault_addresses` of those whose fault reports have addresses,
+    /// which are for development. A release has neither.
     ///
     /// # Errors
     /// [`LaunchError`] for programs that cannot be laid out.
-    pub fn with_fault_addresses(build: &Build<'_>) -> Result<Self, LaunchError> {
-        Self::measure(build, true)
-    }
-
-    fn measure(build: &Build<'_>, fault_addresses: bool) -> Result<Self, LaunchError> {
+    pub fn of_variant(
+        build: &Build<'_>,
+        variant: Variant,
+        fault_addresses: bool,
+    ) -> Result<Self, LaunchError> {
         let images = Images {
             microkernel: build.microkernel,
             loader: build.loader,
@@ -160,7 +162,12 @@ impl Measurement {
             (PlatformKind::Snp, &images),
             (PlatformKind::Simulated, &simulated),
         ] {
-            launches.extend(measured_launches(platform, images, fault_addresses)?);
+            launches.extend(measured_launches(
+                platform,
+                images,
+                variant,
+                fault_addresses,
+            )?);
         }
         Ok(Self {
             version: build.version.to_owned(),
@@ -233,6 +240,7 @@ impl fmt::Display for Measurement {
 fn measured_launches(
     platform: PlatformKind,
     images: &Images<'_>,
+    variant: Variant,
     fault_addresses: bool,
 ) -> Result<Vec<MeasuredLaunch>, LaunchError> {
     let parameters = Parameters {
@@ -243,6 +251,7 @@ fn measured_launches(
             PlatformKind::Simulated => SIMULATED_C_BIT,
         },
         fault_addresses,
+        variant,
     };
     let launch = measured::launch(images, &parameters)?;
     let mut digest = digest::INITIAL;

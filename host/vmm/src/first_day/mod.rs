@@ -18,6 +18,7 @@ use enarx_executor::fault::KeepFault;
 use enarx_exits::PORT;
 use enarx_launch::layout::{LaunchError, Page};
 use enarx_launch::measured::{self, Images, Parameters, SPARE_VCPUS};
+use enarx_launch::variant::Variant;
 use enarx_snp::cpuid::CpuidPage;
 use enarx_snp::ghcb::{Field, Ghcb, exit};
 use enarx_snp::launch::{PageInfo, PageType, VMSA_GPA};
@@ -31,7 +32,7 @@ use crate::platform::UnhandledExit;
 use crate::snp::device::{Device, Vm};
 use crate::snp::exits::{Exit, hypercall};
 use crate::snp::firmware::Status;
-use crate::snp::guest::{Guest, POLICY, Request};
+use crate::snp::guest::{Guest, Request};
 use crate::snp::ioctl::{Host, Machine};
 use crate::snp::launcher::{Identity, Launcher, Sealed, Settings, SnpError};
 use crate::snp::memory::{Extent, Slot};
@@ -244,6 +245,7 @@ where
                     vcpus: 1 + SPARE_VCPUS,
                     c_bit: parts.c_bit,
                     fault_addresses: false,
+                    variant: Variant::PLAIN,
                 },
             )?;
             compare_digests(&plan.pages, |identity| {
@@ -256,6 +258,7 @@ where
                     memory: memory(REAL_MEMORY, &plan.shared, None)?,
                     identity: Some(identity),
                     host_data: HOST_DATA,
+                    variant: Variant::PLAIN,
                 };
                 Ok(Guest::launch(device, request).map(|_| ())?)
             })
@@ -282,8 +285,8 @@ fn compare_digests(
 ) -> Result<Vec<String>, StepError> {
     let expected = digest(pages);
     let attempt = |digest| {
-        let (block, auth) =
-            identity(digest, POLICY).ok_or(KvmError::Plan("keys for its ID block"))?;
+        let (block, auth) = identity(digest, Variant::PLAIN.policy())
+            .ok_or(KvmError::Plan("keys for its ID block"))?;
         launch(Identity {
             block: &block,
             auth: &auth,
@@ -399,7 +402,7 @@ where
             rip: rip.into(),
             rsp: (STACK + PAGE).into(),
             g_pat: 0x0007_0406_0007_0406.into(),
-            sev_features: measured::SEV_FEATURES.into(),
+            sev_features: Variant::PLAIN.features().into(),
             xcr0: 1.into(),
             mxcsr: 0x1f80.into(),
             x87_fcw: 0x37f.into(),
@@ -423,7 +426,7 @@ where
             memory: (self.memory)(ghcb)?,
         };
         let settings = Settings {
-            policy: POLICY,
+            policy: Variant::PLAIN.policy(),
             vmsa_features: 0,
         };
         let cpuids = self.parts.cpuids.get(..vcpus).unwrap_or_default();
@@ -474,7 +477,7 @@ where
             exit::AP_CREATION,
             1 << 32 | CREATE,
             SECOND,
-            measured::SEV_FEATURES,
+            Variant::PLAIN.features(),
         );
         let program = Program::starts_second(GHCB, SECOND);
         let mut pages = self.pages(&program);

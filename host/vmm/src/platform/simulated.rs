@@ -34,7 +34,6 @@ use crate::error::{KvmError, refused};
 use crate::launch::VmLaunch;
 use crate::launched::{KeepSize, Launched, Timeline, create_vm, is_pvm};
 use crate::snp::exits::terminated;
-use crate::snp::guest::POLICY;
 use crate::vm::cpuid::Cpu;
 use crate::vm::image::Load;
 use crate::vm::limits::{self, Limits};
@@ -85,8 +84,6 @@ const SEV_STATUS: u32 = 0xc001_0131;
 /// (Intel SDM volume 4, table 2-2). An SNP guest's CPUID traps; this makes one here, but for
 /// `kvm_pvm`, where CPL3 executes CPUID by itself.
 const CPUID_FAULTING: [(u32, u64); 2] = [(0xce, 1 << 31), (0x140, 1)];
-/// `GuestPolicy` bit 19: the host may debug the guest.
-const POLICY_DEBUG: u64 = 1 << 19;
 /// `KVM_GET_VCPU_EVENTS` and `KVM_SET_VCPU_EVENTS`: a hostile VMM injects exceptions.
 const VCPU_EVENTS: [u32; 2] = [0x8040_ae9f, 0x4040_aea0];
 
@@ -102,6 +99,8 @@ struct Guest {
     /// VMSAs of the launch. On hardware they stay runnable as long as the guest lives.
     measured: BTreeMap<u32, Box<Vmsa>>,
     quirks: u64,
+    /// SEV_FEATURES of every vCPU.
+    features: u64,
     launched: Instant,
     busy: Range<Duration>,
     attack: Option<Arc<dyn Attack>>,
@@ -197,7 +196,7 @@ impl Guest {
 
     fn read_msr(&self, id: u32, vcpu: &mut VcpuFd, register: u32) -> ExitAction {
         let answer = match register {
-            SEV_STATUS => 3 | (measured::SEV_FEATURES << 2),
+            SEV_STATUS => 3 | (self.features << 2),
             MSR_GHCB => {
                 let answer = self.hypervisor.msr_read(id);
                 let attack = self.attack.as_ref();
@@ -362,6 +361,7 @@ pub(crate) fn launch(
         vcpus: size.vcpus,
         c_bit: C_BIT,
         fault_addresses: launch.measured.fault_addresses,
+        variant: launch.measured.variant,
     };
     let layout = measured::launch(&launch.images, &parameters)?;
     size.check(layout.end)?;
@@ -372,9 +372,18 @@ pub(crate) fn launch(
     let machine = enarx_simulator::Machine::open(&simulated.folder, settings)?;
     timeline.mark("secure processor");
     let memory = Arc::new(GuestMemory::new(size.memory, &layout.shared).map_err(size.refused())?);
-    let policy = POLICY.0 | if simulated.debug { POLICY_DEBUG } else { 0 };
-    let mut launching = Launching::start(Arc::new(machine), GuestPolicy(policy), [0; 16])
-        .map_err(firmware("start the launch"))?;
+    let variant = launch.measured.variant;
+    let debug = if simulated.debug {
+        GuestPolicy::DEBUG.mask()
+    } else {
+        0
+    };
+    let policy = GuestPolicy(variant.policy().0 | debug);
+    let mut launching =
+        Launching::start(Arc::new(machine), policy, [0; 16]).map_err(|status| match status {
+            Status::PolicyFailure => KvmError::Variant(variant),
+            other => firmware("start the launch")(other),
+        })?;
     let mut states = BTreeMap::new();
     for page in &layout.pages {
         if page.kind == PageType::Vmsa {
@@ -433,6 +442,7 @@ pub(crate) fn launch(
         measured: states.clone(),
         states: Mutex::new(states),
         quirks: if pvm { QUIRK_SYSCALL } else { 0 },
+        features: variant.features(),
         launched: Instant::now(),
         busy: simulated.busy.clone(),
         attack: simulated.attack.clone(),

@@ -83,6 +83,7 @@ pub(crate) fn launch(
         vcpus: size.vcpus,
         c_bit,
         fault_addresses: launch.measured.fault_addresses,
+        variant: launch.measured.variant,
     };
     let layout = measured::launch(&launch.images, &parameters)?;
     size.check(layout.end)?;
@@ -104,6 +105,7 @@ pub(crate) fn launch(
             memory: memory.backing(),
             identity: None,
             host_data: launch.measured.host_data,
+            variant: launch.measured.variant,
         },
     )?;
     let corrections = guest.corrections().iter().map(ToString::to_string);

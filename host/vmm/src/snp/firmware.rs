@@ -26,8 +26,7 @@ const REINITIALIZE: &str = "unload and load the modules kvm_amd and ccp, or rest
 const REPORT: &str = "report this: the launcher gave the firmware something it does not accept";
 const UPDATE: &str = "update the SEV firmware of the host (linux-firmware or the BIOS)";
 const RESOURCES: &str = "end other confidential guests, or raise their number in the BIOS";
-const POLICY: &str =
-    "relax the policy, or use a host that fulfils it (SMT, sockets, firmware version)";
+const POLICY: &str = "relax the policy, or use a host that fulfils it (SMT off where the policy does not allow it, one socket, ciphertext hiding or RAPL set up in the firmware, firmware version)";
 const CERTIFICATES: &str = "restore the platform's own certificates (`snphost` or `sevctl reset`)";
 const REPEAT: &str = "try again";
 
@@ -92,6 +91,8 @@ const TABLE: &[Known] = &[
 impl Status {
     /// The command succeeded, or none was made.
     pub const SUCCESS: Self = Self(0);
+    /// The platform is not one for the guest policy.
+    pub const POLICY_FAILURE: Self = Self(0x07);
     /// The launch was not the one that the ID block is for.
     pub const BAD_MEASUREMENT: Self = Self(0x0b);
     /// A parameter is invalid; for a CPUID page: the firmware corrected it.

@@ -11,8 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use enarx_executor::fault::KeepFault;
 use enarx_launch::layout::Page;
-use enarx_launch::measured::SEV_FEATURES;
-use enarx_snp::bits::GuestPolicy;
+use enarx_launch::variant::Variant;
 use enarx_snp::cpuid::CpuidPage;
 use enarx_snp::launch::PageType;
 use enarx_snp::vmsa::sev_features;
@@ -24,9 +23,6 @@ use super::exits::{self, Answer, Exit};
 use super::launcher::{Identity, Launcher, Sealed, Settings, SnpError};
 use super::memory::{Extent, Map, Slot};
 use crate::vm::entry::Enter;
-
-/// The guest policy of every Keep: SMT is allowed, and bit 17 is always one (56860, section 4.3).
-pub const POLICY: GuestPolicy = GuestPolicy((1 << 17) | (1 << 16));
 
 /// Everything that a Keep is launched from.
 #[derive(Debug)]
@@ -47,6 +43,8 @@ pub struct Request<'a, M> {
     pub identity: Option<Identity<'a>>,
     /// HOST_DATA of the reports.
     pub host_data: [u8; 32],
+    /// Guest policy and SEV features; the vCPUs' pages have the same features.
+    pub variant: Variant,
 }
 
 /// A launched Keep.
@@ -65,7 +63,7 @@ impl<V: Vm> Guest<V> {
         &self.vm
     }
 
-    /// Launches a Keep with [`POLICY`] and the features that are measured.
+    /// Launches a Keep.
     ///
     /// # Errors
     /// [`SnpError`].
@@ -78,9 +76,9 @@ impl<V: Vm> Guest<V> {
             *page.bytes = zerocopy::transmute!(request.cpuid_page);
         }
         let settings = Settings {
-            policy: POLICY,
+            policy: request.variant.policy(),
             // KVM adds this one by itself.
-            vmsa_features: SEV_FEATURES & !sev_features::SNP_ACTIVE.mask(),
+            vmsa_features: request.variant.features() & !sev_features::SNP_ACTIVE.mask(),
         };
         let slot = Slot {
             extent: Extent {

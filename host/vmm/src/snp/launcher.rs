@@ -30,7 +30,7 @@ use super::device::{CommandError, Device, SourcePage, Vm};
 use super::firmware::Status;
 use super::memory::{Map, MapError, Slot};
 use super::pages::{PageError, PageList};
-use super::probe::{Missing, Offer};
+use super::probe::{Missing, Offer, demands};
 use crate::vm::registers::{Registers, StateError, VcpuError};
 
 /// How often `KVM_SET_MEMORY_ATTRIBUTES` is repeated if KVM asks for it.
@@ -94,6 +94,14 @@ pub enum SnpError {
     Refused {
         /// The step that was tried.
         step: &'static str,
+        /// The answer.
+        source: CommandError,
+    },
+    /// The firmware refused the guest policy.
+    #[error("this machine is not one for a guest policy with {}: {source}", demands(*policy))]
+    Policy {
+        /// The policy.
+        policy: GuestPolicy,
         /// The answer.
         source: CommandError,
     },
@@ -236,9 +244,14 @@ impl<V: Vm> Launcher<V, Created> {
             policy: self.settings.policy.0,
             ..kvm_sev_snp_launch_start::default()
         };
-        self.vm
-            .launch_start(&mut start)
-            .map_err(refused("start the measurement"))?;
+        let policy = self.settings.policy;
+        self.vm.launch_start(&mut start).map_err(|source| {
+            if source.firmware == Status::POLICY_FAILURE {
+                SnpError::Policy { policy, source }
+            } else {
+                refused("start the measurement")(source)
+            }
+        })?;
         Ok(Launcher {
             state: Measuring { map },
             vm: self.vm,

@@ -134,6 +134,19 @@ pub(crate) fn names(bits: u64, known: &[Bit]) -> String {
     words.join(" and ")
 }
 
+/// The demands of a guest policy on the machine: `smt off and single-socket (bit 20)`.
+pub(crate) fn demands(policy: GuestPolicy) -> String {
+    /// The ABI version, which is no switch.
+    const VERSION: u64 = 0xffff;
+    let usual = VERSION | GuestPolicy::SMT.mask() | GuestPolicy::RESERVED_ONE.mask();
+    let off = (!policy.has(GuestPolicy::SMT)).then(|| "smt off".to_owned());
+    let set = Some(names(policy.0 & !usual, &GuestPolicy::BITS)).filter(|set| !set.is_empty());
+    let abi = (policy.0 & VERSION != 0)
+        .then(|| format!("ABI {}.{}", policy.abi_major(), policy.abi_minor()));
+    let all: Vec<String> = [off, set, abi].into_iter().flatten().collect();
+    all.join(" and ")
+}
+
 /// KVM's offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer {
@@ -264,6 +277,11 @@ mod tests {
         assert!(
             text.contains("policy's migration-agent (bit 18) and bit 40;"),
             "{text}"
+        );
+        assert_eq!(demands(GuestPolicy(0x3_0000)), "");
+        assert_eq!(
+            demands(GuestPolicy(0x112_013a)),
+            "smt off and single-socket (bit 20) and ciphertext-hiding (bit 24) and ABI 1.58"
         );
         let text = Missing::VmsaFeatures(1 << 9).to_string();
         assert!(text.contains("guest's secure-tsc (bit 9);"), "{text}");

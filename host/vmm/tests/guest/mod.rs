@@ -15,6 +15,7 @@ use enarx_executor::launch::{Confine, Launch, Outcome, Run};
 use enarx_executor::refused::RefusedCalls;
 use enarx_launch::Runtime;
 use enarx_launch::measured::Images;
+use enarx_launch::variant::Variant;
 use enarx_simulator::Settings;
 use enarx_snp::product::MILAN;
 use enarx_test_keeps::{compile, null};
@@ -124,6 +125,7 @@ pub fn run_launch(mode: &str, options: &Options, launch: Launch) -> Run {
         measured: Measured {
             host_data: [0; 32],
             fault_addresses: options.addresses,
+            variant: Variant::PLAIN,
         },
         launch,
         confine: Confine::Threads,

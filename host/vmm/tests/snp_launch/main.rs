@@ -16,6 +16,7 @@ use enarx_exits::Reason;
 use enarx_launch::Runtime;
 use enarx_launch::layout::Page;
 use enarx_launch::measured::{self, Images, Parameters};
+use enarx_launch::variant::{Property, Variant};
 use enarx_snp::bits::GuestPolicy;
 use enarx_snp::cpuid::CpuidPage;
 use enarx_snp::id_block::{IdAuth, IdBlock};
@@ -270,6 +271,102 @@ fn executable() -> Vec<u8> {
     image
 }
 
+/// A launch of the real images with these properties on this host.
+fn launch_variant(script: Script, options: &[(&str, bool)]) -> (Host, Result<(), SnpError>) {
+    let variant = options.iter().fold(Variant::PLAIN, |variant, (name, on)| {
+        variant.with(Property::named(name).unwrap(), *on)
+    });
+    let runtime = executable();
+    let images = Images {
+        microkernel: MICROKERNEL,
+        loader: LOADER,
+        runtime: Runtime::of(&runtime),
+    };
+    let parameters = Parameters {
+        vcpus: 3,
+        c_bit: C_BIT.trailing_zeros(),
+        fault_addresses: false,
+        variant,
+    };
+    let plan = measured::launch(&images, &parameters).unwrap();
+    let size = 64 * MIB;
+    let cpuids = vcpus(&plan.pages);
+    let request = Request {
+        pages: plan.pages,
+        shared: &plan.shared,
+        cpuid_page: zerocopy::transmute!(*cpuid_page(0).bytes),
+        cpuids: &cpuids,
+        size,
+        memory: Memory(size),
+        identity: None,
+        host_data: HOST_DATA,
+        variant,
+    };
+    let host = Host::new(script);
+    let launched = Guest::launch(&host, request).map(|_| ());
+    (host, launched)
+}
+
+/// What a policy demands reaches KVM and the firmware, or the launch is refused by the demand's name.
+#[test]
+fn a_launch_has_the_variant_that_was_asked_for() {
+    // Linux 6.19: every bit that needs nothing of KVM (`KVM_SNP_POLICY_MASK_VALID`).
+    let newest = || Script {
+        policy_bits: Ok(Some(0xffff | 0x3fb << 16)),
+        ..Script::default()
+    };
+    let all = [
+        ("smt", false),
+        ("single-socket", true),
+        ("aes-256-xts", true),
+        ("rapl-disabled", true),
+        ("ciphertext-hiding", true),
+        ("page-swap-disabled", true),
+        ("debug-swap", true),
+    ];
+    let (host, launched) = launch_variant(newest(), &all);
+    launched.unwrap();
+    let events = &host.state().events;
+    let policy = 0x3d2_0000;
+    assert!(events.contains(&Event::Start { policy }), "{events:?}");
+    let features = 1 << 5;
+    assert!(
+        events.contains(&Event::Init { features, ghcb: 2 }),
+        "{events:?}"
+    );
+
+    // Older kernels know SMT and sockets alone.
+    launch_variant(Script::default(), &all[..2]).1.unwrap();
+    for (name, on) in &all[2..6] {
+        let (host, launched) = launch_variant(Script::default(), &[(*name, *on)]);
+        let error = launched.unwrap_err();
+        assert!(
+            matches!(error, SnpError::Missing(Missing::Policy(_))),
+            "{error}"
+        );
+        assert!(error.to_string().contains(name), "{error}");
+        assert!(host.state().events.is_empty(), "no machine was made");
+    }
+    let script = Script {
+        features: Ok(Some(0)),
+        ..Script::default()
+    };
+    let error = launch_variant(script, &all[6..]).1.unwrap_err();
+    assert!(error.to_string().contains("debug-swap (bit 5)"), "{error}");
+    // The machine itself is not what the policy asks for.
+    let mut script = newest();
+    script.firmware.insert("start", POLICY_FAILURE);
+    let error = launch_variant(script, &all).1.unwrap_err().to_string();
+    for words in [
+        "smt off",
+        "single-socket",
+        "ciphertext-hiding",
+        "POLICY_FAILURE",
+    ] {
+        assert!(error.contains(words), "{words}: {error}");
+    }
+}
+
 #[test]
 fn a_keep_of_the_real_images_is_launched_as_listed() {
     let runtime = executable();
@@ -282,6 +379,7 @@ fn a_keep_of_the_real_images_is_launched_as_listed() {
         vcpus: 4,
         c_bit: C_BIT.trailing_zeros(),
         fault_addresses: false,
+        variant: Variant::PLAIN,
     };
     let plan = measured::launch(&images, &parameters).unwrap();
     let listed = plan.pages.len();
@@ -304,6 +402,7 @@ fn a_keep_of_the_real_images_is_launched_as_listed() {
         memory: Memory(size),
         identity: None,
         host_data: HOST_DATA,
+        variant: Variant::PLAIN,
     };
     let guest = Guest::launch(&host, request).unwrap();
     assert_eq!(host.pages().len() + 4, listed);
@@ -618,7 +717,7 @@ fn answers_of_the_firmware_are_explained() {
             "start",
             0x07,
             [
-                "start the measurement",
+                "a guest policy with smt off",
                 "the policy is not fulfilled by this platform",
             ],
         ),

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use enarx_executor::fault::{HostFault, KeepFault, MemoryFault, StrayExit, Termination};
 use enarx_exits::{KICK_VECTOR, PORT};
+use enarx_launch::variant::Variant;
 use enarx_snp::cpuid::CpuidPage;
 use enarx_vmm::platform::UnhandledExit;
 use enarx_vmm::snp::device::{Device, Vm};
@@ -36,6 +37,7 @@ fn keep(runs: [Vec<Play>; 2]) -> (Host, Guest<Machine>, [Processor; 2]) {
         memory: Memory(4 * MIB),
         identity: None,
         host_data: [0; 32],
+        variant: Variant::PLAIN,
     };
     let guest = Guest::launch(&host, request).unwrap();
     let processors = [0, 1].map(|id| guest.vcpu(id).unwrap());

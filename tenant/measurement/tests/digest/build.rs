@@ -8,6 +8,7 @@ use enarx_attestation::{Endorsements, Expected, Policy, Timestamp, Verifier};
 use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
 use enarx_launch::Runtime;
 use enarx_launch::measured::{C_BIT, Images, Parameters, SIMULATED_C_BIT, launch};
+use enarx_launch::variant::{Property, Variant};
 use enarx_measurement::{
     Build, Layer, Manifest, Measurement, PrivateKey, Release, SEED_LEN, launch_digest, sign, verify,
 };
@@ -64,6 +65,7 @@ fn every_number_of_vcpus_has_the_digest_of_its_launch() {
                 vcpus,
                 c_bit,
                 fault_addresses: false,
+                variant: Variant::PLAIN,
             };
             let pages = launch(&images, &parameters).unwrap().pages;
             let expected = Hex(launch_digest(&pages));
@@ -78,6 +80,23 @@ fn every_number_of_vcpus_has_the_digest_of_its_launch() {
     digests.sort_unstable();
     digests.dedup();
     assert_eq!(digests.len(), 128, "two launches have one digest");
+}
+
+#[test]
+fn sev_features_are_measured_and_the_guest_policy_is_not() {
+    let runtime = runtime(1);
+    let digests = |name| {
+        let variant = Variant::PLAIN.with(Property::named(name).unwrap(), true);
+        let measurement = Measurement::of_variant(&build(&runtime), variant, false).unwrap();
+        [PlatformKind::Snp, PlatformKind::Simulated]
+            .map(|platform| digest(&measurement, platform, 4))
+    };
+    let plain = digests("smt");
+    let swapped = digests("debug-swap");
+    assert!(plain.iter().all(|digest| !swapped.contains(digest)));
+    for name in ["single-socket", "ciphertext-hiding", "page-swap-disabled"] {
+        assert_eq!(digests(name), plain, "{name}");
+    }
 }
 
 #[test]
@@ -96,6 +115,7 @@ fn layers_and_pages_are_told() {
         vcpus: 4,
         c_bit: C_BIT,
         fault_addresses: false,
+        variant: Variant::PLAIN,
     };
     let pages = launch(&images, &parameters).unwrap().pages;
     let count = |kind| u32::try_from(pages.iter().filter(|p| p.kind == kind).count()).unwrap();

@@ -11,6 +11,7 @@ use enarx_harness::needs;
 use enarx_launch::Runtime;
 use enarx_launch::layout::Page;
 use enarx_launch::measured::{C_BIT, Images, Parameters, launch};
+use enarx_launch::variant::Variant;
 use enarx_measurement::launch_digest;
 use enarx_snp::launch::{PageType, VMSA_GPA};
 
@@ -53,6 +54,7 @@ fn launched(vcpus: u32) -> Vec<Page> {
         vcpus,
         c_bit: C_BIT,
         fault_addresses: false,
+        variant: Variant::PLAIN,
     };
     launch(&images, &parameters).unwrap().pages
 }
