@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use enarx_attestation::snp::EndorsementId;
@@ -64,6 +65,9 @@ pub struct Arguments {
     /// Print the verdict as an EAT attestation result (EAR, a JWT) signed ES256 with this PKCS #8 key in PEM
     #[arg(long, value_name = "FILE")]
     ear_key: Option<PathBuf>,
+    /// How long the token counts; never longer than certificates, revocation lists and release that the verdict rests on
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = values::duration, requires = "ear_key")]
+    ear_lifetime: Duration,
     #[command(flatten)]
     pub json: Json,
 }
@@ -126,9 +130,12 @@ impl Arguments {
     /// Prints the verdict in the form that was asked for.
     fn print(&self, verdict: &Verdict) -> Result<(), Failure> {
         if let Some(path) = &self.ear_key {
-            let token = verdict.to_ear(&input::read_text(path)?).map_err(|error| {
-                Failure::data(format!("cannot sign with {}: {error}", path.display()))
-            })?;
+            let lifetime = u32::try_from(self.ear_lifetime.as_secs()).unwrap_or(u32::MAX);
+            let token = verdict
+                .to_ear(&input::read_text(path)?, lifetime)
+                .map_err(|error| {
+                    Failure::data(format!("cannot sign with {}: {error}", path.display()))
+                })?;
             if self.json.on {
                 print_json(&serde_json::json!({ "token": token }));
             } else {

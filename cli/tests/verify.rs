@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use base64ct::{Base64UrlUnpadded, Encoding};
+use enarx_attestation::{AttestationResult, Tier, Timestamp};
 use enarx_harness::needs::{cases, vectors};
-use p256::pkcs8::{EncodePrivateKey, LineEnding};
+use p256::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
 use serde_json::json;
 
 const CASE: &str = "snp-milan-v3-vcek-05b7438a";
@@ -96,8 +97,8 @@ fn a_token_says_what_the_verdict_says() {
     let folder = vectors.join(CASE);
     let report = folder.join("report.bin");
     let key = tempfile::NamedTempFile::new().unwrap();
-    let token = || {
-        enarx(&[
+    let verify = |flags: &[&str]| {
+        let fixed = [
             "verify",
             report.to_str().unwrap(),
             "--certs",
@@ -106,10 +107,11 @@ fn a_token_says_what_the_verdict_says() {
             "insecure-authenticity-only",
             "--at",
             "2026-09-01T00:00:00Z",
-            "--ear-key",
-            key.path().to_str().unwrap(),
-        ])
+        ];
+        enarx(&[&fixed, flags].concat())
     };
+    let with_key = ["--ear-key", key.path().to_str().unwrap()];
+    let token = || verify(&with_key);
     let (code, output) = token();
     assert_eq!((code, output.stdout), (65, vec![]), "an empty key");
 
@@ -119,8 +121,26 @@ fn a_token_says_what_the_verdict_says() {
     let (code, output) = token();
     assert_eq!(code, 0);
     let token = String::from_utf8(output.stdout).unwrap();
-    let claims = Base64UrlUnpadded::decode_vec(token.split('.').nth(1).unwrap()).unwrap();
-    let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+    let claims = |token: &str| -> serde_json::Value {
+        let claims = Base64UrlUnpadded::decode_vec(token.split('.').nth(1).unwrap()).unwrap();
+        serde_json::from_slice(&claims).unwrap()
+    };
+    let lasting = [&with_key[..], &["--ear-lifetime", "9000000h"]].concat();
+    let lasting = String::from_utf8(verify(&lasting).1.stdout).unwrap();
+    let verdict: serde_json::Value = serde_json::from_slice(&verify(&["--json"]).1.stdout).unwrap();
+    // However long it was to count, it ends with the first certificate or list.
+    let (issued, until) = (1_788_220_800, verdict["until_unix"].as_u64().unwrap());
+    assert!(until > issued, "{verdict}");
+    assert_eq!(claims(&lasting)["exp"], until);
+    let claims = claims(&token);
+    assert_eq!(claims["exp"], until.min(issued + 3600));
+    let public = secret
+        .public_key()
+        .to_public_key_pem(LineEnding::LF)
+        .unwrap();
+    let read = |at| AttestationResult::read(&lasting, &public, Timestamp(at), 0);
+    assert_eq!(read(until - 1).unwrap().statuses["AMD SEV-SNP"], Tier::None);
+    assert_eq!(read(until).unwrap_err().code(), "ear.expired");
     let appraisal = &claims["submods"]["AMD SEV-SNP"];
     assert_eq!(claims["iat"], 1_788_220_800);
     // Nothing of the guest was compared, so nothing is said of what runs.

@@ -168,6 +168,7 @@ mod tests {
             tee: Kind::SevSnp,
             policy: String::new(),
             at_unix: 0,
+            until_unix: None,
             tcb_status: None,
             advisories: Vec::new(),
             claims: BTreeMap::new(),

@@ -22,6 +22,8 @@ pub(crate) struct Checks {
     pub(crate) simulated: bool,
     pub(crate) tcb_status: Option<String>,
     pub(crate) advisories: Vec<String>,
+    /// The earliest end of what the checks rest on.
+    until: Option<Timestamp>,
     /// Facts to know besides the checks before relying on the verdict.
     pub(crate) warnings: Vec<String>,
 }
@@ -224,6 +226,11 @@ impl Checks {
         }
     }
 
+    /// Records that the verdict rests on something that ends then.
+    pub(crate) fn rests_on(&mut self, end: Timestamp) {
+        self.until = Some(self.until.map_or(end, |until| until.min(end)));
+    }
+
     /// True if a check has failed so far.
     pub(crate) fn any_failed(&self) -> bool {
         self.list.iter().any(|check| check.outcome == Outcome::Fail)
@@ -250,6 +257,7 @@ impl Checks {
             simulated,
             tcb_status,
             advisories,
+            until,
             warnings,
         } = self;
         let passed = |name: &&str| {
@@ -275,6 +283,7 @@ impl Checks {
             tee,
             policy: printable(policy),
             at_unix: at.0,
+            until_unix: until.map(|until| until.0),
             tcb_status: tcb_status.as_deref().map(printable),
             advisories: shown(advisories),
             claims,

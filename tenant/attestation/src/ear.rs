@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The verdict as a signed EAT attestation result (draft-ietf-rats-ear, AR4SI trust vector) for relying parties that
-//! know that format. The key is the verifier's; who trusts the token trusts the verifier.
+//! know that format. The key is the verifier's; who trusts the token trusts the verifier, until the token expires.
+//! [`crate::relying`] is the relying party's side.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,8 +11,9 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{Signature, SigningKey};
 use p256::pkcs8::DecodePrivateKey;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::Timestamp;
 use crate::verdict::{Outcome, Overall, Verdict};
 
 /// Why a token could not be made.
@@ -21,9 +23,11 @@ pub struct EarError(p256::pkcs8::Error);
 
 /// The header of a JWT signed with ES256 (RFC 7515, section 4.1; RFC 7518, section 3.4).
 const HEADER: &str = r#"{"typ":"JWT","alg":"ES256"}"#;
+/// Seconds for which a token counts whose issuer says nothing else.
+pub const EAR_LIFETIME: u32 = 3600;
 
 /// The profile of the token's format (draft-ietf-rats-ear-04, `eat_profile`).
-const PROFILE: &str = "tag:ietf.org,2026:rats/ear#04";
+pub(crate) const PROFILE: &str = "tag:ietf.org,2026:rats/ear#04";
 
 /// The claims of a token (draft-ietf-rats-ear-04, section 3).
 #[derive(Serialize)]
@@ -31,6 +35,8 @@ struct Ear<'a> {
     eat_profile: &'static str,
     /// Seconds since 1970.
     iat: u64,
+    /// Seconds since 1970, from which on the token says nothing (RFC 7519, section 4.1.4; RFC 9711 leaves it to that).
+    exp: u64,
     #[serde(rename = "ear_verifier_id")]
     verifier: VerifierId,
     /// By the attester's name.
@@ -66,13 +72,16 @@ struct Appraisal<'a> {
 }
 
 /// Trustworthiness tiers (draft-ietf-rats-ar4si).
-#[derive(Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Tier {
+pub enum Tier {
     /// Nothing is said of the attester's trustworthiness.
     None,
+    /// The policy accepts it.
     Affirming,
+    /// The policy accepts it with shortcomings.
     Warning,
+    /// It is refused, or no hardware protects it.
     Contraindicated,
 }
 
@@ -126,12 +135,13 @@ const CRYPTOGRAPHY: &[&str] = &[
 ];
 
 impl Verdict {
-    /// This verdict as an EAR token: a JWT signed with ES256 by this PKCS #8 private key in PEM.
+    /// This verdict as an EAR token: a JWT signed with ES256 by this PKCS #8 private key in PEM. It expires `lifetime`
+    /// seconds after the verification, and never later than what the verdict rests on.
     ///
     /// # Errors
     ///
     /// When the key cannot be used.
-    pub fn to_ear(&self, key: &str) -> Result<String, EarError> {
+    pub fn to_ear(&self, key: &str, lifetime: u32) -> Result<String, EarError> {
         let key = SigningKey::from_pkcs8_pem(key).map_err(EarError)?;
         let appraisal = Appraisal {
             status: match self.overall {
@@ -154,6 +164,10 @@ impl Verdict {
         let claims = Ear {
             eat_profile: PROFILE,
             iat: self.at_unix,
+            exp: Timestamp(self.at_unix)
+                .later(lifetime)
+                .0
+                .min(self.until_unix.unwrap_or(u64::MAX)),
             verifier: VerifierId {
                 developer: env!("CARGO_PKG_REPOSITORY"),
                 build: concat!("enarx-attestation ", env!("CARGO_PKG_VERSION")),
@@ -257,7 +271,7 @@ mod tests {
             &Endorsements::default(),
             &Expected::at(Timestamp(1_790_000_000)),
         );
-        let token = verdict.to_ear(&pem).unwrap();
+        let token = verdict.to_ear(&pem, 60).unwrap();
         let (signed, signature) = token.rsplit_once('.').unwrap();
         let signature = Base64UrlUnpadded::decode_vec(signature).unwrap();
         VerifyingKey::from(key.public_key())
@@ -276,6 +290,7 @@ mod tests {
             json!({
                 "eat_profile": "tag:ietf.org,2026:rats/ear#04",
                 "iat": 1_790_000_000,
+                "exp": 1_790_000_060,
                 "ear_verifier_id": {
                     "developer": env!("CARGO_PKG_REPOSITORY"),
                     "build": concat!("enarx-attestation ", env!("CARGO_PKG_VERSION")),
@@ -294,6 +309,6 @@ mod tests {
                 },
             })
         );
-        assert!(verdict.to_ear("no key").is_err());
+        assert!(verdict.to_ear("no key", 60).is_err());
     }
 }

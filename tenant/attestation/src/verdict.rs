@@ -79,6 +79,10 @@ pub struct Verdict {
     pub policy: String,
     /// The clock of the verification, seconds since 1970.
     pub at_unix: u64,
+    /// The earliest end of the certificates, revocation lists, collateral and release that the verdict rests on, seconds
+    /// since 1970; absent if it rests on none. From then on the verdict says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_unix: Option<u64>,
     /// TCB status in Intel's words, for quotes; `TCB_NOT_SUPPORTED` when no level matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcb_status: Option<String>,

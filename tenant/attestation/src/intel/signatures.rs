@@ -39,7 +39,8 @@ pub(super) fn judge(
     };
     let expected = "PCK certificate ← PCK CA ← Intel SGX Root CA, in force";
     let pck = match certificates(&auth, chain).and_then(|c| judge_chain(c, at, skew, cache)) {
-        Ok(pck) => {
+        Ok((pck, until)) => {
+            checks.rests_on(until);
             checks.pass("quote.pck-chain", expected, common_name(pck.issuer()));
             Some(pck)
         }
@@ -146,12 +147,13 @@ fn certificates(auth: &AuthDataV3, chain: Option<&str>) -> Result<Vec<Cert>, Str
         .collect()
 }
 
+/// Judges the chain; the PCK certificate, and the end of the one that ends first.
 fn judge_chain(
     chain: Vec<Cert>,
     at: Timestamp,
     skew: u32,
     cache: &SignatureCache,
-) -> Result<Cert, String> {
+) -> Result<(Cert, Timestamp), String> {
     let [pck, ca, root] = <[Cert; 3]>::try_from(chain)
         .map_err(|chain| format!("{} certificates instead of 3", chain.len()))?;
     if hex::encode(&root.key_digest()) != ROOT {
@@ -160,6 +162,7 @@ fn judge_chain(
             common_name(root.subject())
         ));
     }
+    let mut until = Timestamp::LAST_DATE;
     for (certificate, issuer) in [(&root, &root), (&ca, &root), (&pck, &ca)] {
         let name = common_name(certificate.subject());
         if certificate.issuer() != issuer.subject() || !issuer.is_authority() {
@@ -183,6 +186,7 @@ fn judge_chain(
         if at.later(skew) < from || to < at {
             return Err(format!("{name} is valid from {from} to {to}, not at {at}"));
         }
+        until = until.min(to);
     }
-    Ok(pck)
+    Ok((pck, until))
 }

@@ -163,6 +163,7 @@ pub(super) fn judge(
         ("validity.vek", vek),
     ] {
         let (from, to) = certificate.validity();
+        checks.rests_on(to);
         let skew = policy.clock_skew_seconds;
         checks.test(
             name,
@@ -375,7 +376,8 @@ fn revocation(
     let skew = policy.clock_skew_seconds;
     let (mut unsigned, mut stale, mut limited) = (Vec::new(), Vec::new(), Vec::new());
     // A list speaks of what its issuer issued: the root's of intermediates, the intermediate's of endorsement keys.
-    let (mut usable, mut usable_of_ask) = (false, false);
+    // Of several lists the one that is in force longest counts.
+    let (mut usable, mut usable_of_ask) = (None, None);
     let (mut ask_revoked, mut vek_revoked) = (false, false);
     if lists.len() > MAX_LISTS {
         unsigned.push(format!(
@@ -414,13 +416,21 @@ fn revocation(
         let (from, to) = list.validity();
         match to {
             Some(to) if from <= at.later(skew) && at.earlier(skew) <= to => {
-                usable |= of_root;
-                usable_of_ask |= !of_root;
+                let until = if of_root {
+                    &mut usable
+                } else {
+                    &mut usable_of_ask
+                };
+                *until = (*until).max(Some(to));
             }
             Some(to) => stale.push(format!("list {}: {from} to {to}", n + 1)),
             None => stale.push(format!("list {}: without nextUpdate", n + 1)),
         }
     }
+    for until in [usable, usable_of_ask].into_iter().flatten() {
+        checks.rests_on(until);
+    }
+    let (usable, usable_of_ask) = (usable.is_some(), usable_of_ask.is_some());
     let expected = "a list of the root, signed and in force";
     if usable {
         checks.pass("crl.present", expected, "there is one");

@@ -6,7 +6,7 @@
 use crate::platform::{DAY, NOW, Platform, VALID, keys, rng};
 use enarx_attestation::policy::STANDING_ATTACKS;
 use enarx_attestation::printable::printable_lines;
-use enarx_attestation::{Outcome, Overall, Verdict};
+use enarx_attestation::{Expected, Outcome, Overall, Timestamp, Verdict, Verifier};
 use enarx_snp::product::{GENERATIONS, GENOA, MILAN, TURIN};
 use enarx_snp::report::{Report, Signature};
 use enarx_snp::tcb::{Component, TcbVersion};
@@ -73,6 +73,47 @@ fn a_vlek_names_no_chip() {
     assert_eq!(platform.verify().overall, Overall::Simulated);
     platform.policy.snp.signing_keys.pop();
     assert_fails_only(&platform.verify(), &["report.signing-key"]);
+}
+
+/// A verdict, and the token that carries it, end with whatever ends first of all that they rest on.
+#[test]
+fn a_verdict_rests_on_nothing_that_has_ended() {
+    let until = |platform: &Platform| platform.verify().until_unix;
+    let mut platform = Platform::new(&MILAN);
+    // The list of revoked keys, then the endorsement key.
+    assert_eq!(until(&platform), Some(NOW + DAY));
+    platform.spec.validity.to = NOW + 60;
+    assert_eq!(until(&platform), Some(NOW + 60));
+    platform.spec.validity.to = NOW + 365 * DAY;
+    // A list that is out of date counts for nothing, and without one the certificates end first.
+    platform.policy.missing.crl = enarx_attestation::policy::Missing::InsecureIgnore;
+    platform.crl.next_update = Some(NOW - 30 * DAY);
+    platform.crl.this_update = NOW - 60 * DAY;
+    assert_eq!(until(&platform), Some(VALID.to));
+
+    // Of two lists of one issuer the later one counts; each issuer's must be in force.
+    let mut platform = Platform::new(&MILAN);
+    let endorsement = platform.endorse();
+    let mut endorsements = platform.endorsements(&endorsement);
+    let mut report = platform.report;
+    endorsement.sign(&mut report);
+    let mut add = |issuer, end| {
+        (platform.crl.issuer, platform.crl.signer) = (issuer, issuer);
+        platform.crl.next_update = Some(end);
+        let list = platform.hierarchy.crl(&platform.crl, &mut rng()).unwrap();
+        endorsements.amd.crls.push(list);
+        platform.verify_as_is(&report, &endorsements).until_unix
+    };
+    assert_eq!(add(Authority::Ark, NOW + 2 * DAY), Some(NOW + 2 * DAY));
+    assert_eq!(add(Authority::Ask, NOW + 3600), Some(NOW + 3600));
+    assert_eq!(add(Authority::Ask, NOW + 7200), Some(NOW + 7200));
+    // Evidence that cannot be read rests on nothing.
+    let verdict = Verifier::new(platform.policy.clone()).verify(
+        b"no evidence",
+        &endorsements,
+        &Expected::at(Timestamp(NOW)),
+    );
+    assert_eq!(verdict.until_unix, None);
 }
 
 #[test]

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The relying party's side of an EAR token: a token counts if the verifier that this party trusts has signed it, and
+//! until it expires. The token is hostile until checked; the key and the clock are the caller's.
+
+use std::collections::BTreeMap;
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+use p256::ecdsa::signature::Verifier as _;
+use p256::ecdsa::{Signature, VerifyingKey};
+use p256::pkcs8::DecodePublicKey;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use crate::Timestamp;
+use crate::ear::{PROFILE, Tier};
+
+/// Bytes of the largest token.
+pub const MAX_EAR_LEN: usize = 1 << 20;
+
+/// Why a token does not count.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EarRefusal {
+    /// The key cannot be used.
+    #[error("the verifier's key is no public key of the curve P-256 in PEM (SPKI): give that key")]
+    Key,
+    /// No token of this form.
+    #[error("this is no EAR token: {0}; take it from the verifier again")]
+    Format(&'static str),
+    /// Not signed by this key.
+    #[error("the token is not signed by this verifier: it was changed, or is another verifier's")]
+    Signature,
+    /// Of another format.
+    #[error(
+        "the token has another profile than {PROFILE}; take a verifier and a library of one version"
+    )]
+    Profile,
+    /// Its time is over.
+    #[error("the token expired at {expired}, and it is {now}: verify the evidence again")]
+    Expired {
+        /// The time from which on it says nothing.
+        expired: Timestamp,
+        /// The caller's time.
+        now: Timestamp,
+    },
+    /// It is of a later time than now.
+    #[error("the token is of {issued}, and it is {now}: one of the clocks is wrong")]
+    Early {
+        /// The time of the verification.
+        issued: Timestamp,
+        /// The caller's time.
+        now: Timestamp,
+    },
+}
+
+impl EarRefusal {
+    /// Stable name.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Key => "ear.key",
+            Self::Format(_) => "ear.format",
+            Self::Signature => "ear.signature",
+            Self::Profile => "ear.profile",
+            Self::Expired { .. } => "ear.expired",
+            Self::Early { .. } => "ear.early",
+        }
+    }
+}
+
+/// The contents of a token that counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AttestationResult {
+    /// The time of the verification.
+    pub issued: Timestamp,
+    /// From this time on it says nothing.
+    pub expires: Timestamp,
+    /// The verifier's judgement of each attester, by its name.
+    pub statuses: BTreeMap<String, Tier>,
+}
+
+/// The header of a signed token (RFC 7515, section 4.1).
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    /// Extensions that must be understood; none is.
+    crit: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    eat_profile: String,
+    iat: u64,
+    exp: u64,
+    submods: BTreeMap<String, Appraisal>,
+}
+
+#[derive(Deserialize)]
+struct Appraisal {
+    ear_status: Tier,
+}
+
+impl AttestationResult {
+    /// Reads a token that the verifier with this public key (SPKI in PEM) has signed, at the time `now`. Its times are
+    /// believed to `skew` seconds. A token without an expiry counts for nothing.
+    ///
+    /// # Errors
+    /// [`EarRefusal`].
+    pub fn read(
+        token: &str,
+        verifier: &str,
+        now: Timestamp,
+        skew: u32,
+    ) -> Result<Self, EarRefusal> {
+        const PARTS: &str = "a token has three parts in base64url";
+        let key = VerifyingKey::from_public_key_pem(verifier).map_err(|_| EarRefusal::Key)?;
+        let token = token.trim_end();
+        if token.len() > MAX_EAR_LEN {
+            return Err(EarRefusal::Format("it is longer than 1 MiB"));
+        }
+        let (signed, signature) = token.rsplit_once('.').ok_or(EarRefusal::Format(PARTS))?;
+        let (header, claims) = signed.split_once('.').ok_or(EarRefusal::Format(PARTS))?;
+        let signature =
+            Base64UrlUnpadded::decode_vec(signature).map_err(|_| EarRefusal::Format(PARTS))?;
+        let header: Header = part(header)?;
+        if header.alg != "ES256" || header.crit.is_some() {
+            return Err(EarRefusal::Format("it is not signed with ES256 alone"));
+        }
+        Signature::from_slice(&signature)
+            .and_then(|signature| key.verify(signed.as_bytes(), &signature))
+            .map_err(|_| EarRefusal::Signature)?;
+        let claims: Claims = part(claims)?;
+        if claims.eat_profile != PROFILE {
+            return Err(EarRefusal::Profile);
+        }
+        let (issued, expires) = (Timestamp(claims.iat), Timestamp(claims.exp));
+        if expires <= now.earlier(skew) {
+            let expired = expires;
+            return Err(EarRefusal::Expired { expired, now });
+        }
+        if now.later(skew) < issued {
+            return Err(EarRefusal::Early { issued, now });
+        }
+        let statuses = claims.submods.into_iter();
+        Ok(Self {
+            issued,
+            expires,
+            statuses: statuses
+                .map(|(name, appraisal)| (name, appraisal.ear_status))
+                .collect(),
+        })
+    }
+}
+
+/// A part of a token: JSON in base64url.
+fn part<T: DeserializeOwned>(text: &str) -> Result<T, EarRefusal> {
+    let bytes = Base64UrlUnpadded::decode_vec(text)
+        .map_err(|_| EarRefusal::Format("a part of it is not in base64url"))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|_| EarRefusal::Format("a part of it lacks what an EAR token has"))
+}
+
+#[cfg(test)]
+mod tests {
+    use p256::ecdsa::SigningKey;
+    use p256::ecdsa::signature::Signer;
+    use p256::pkcs8::{EncodePublicKey, LineEnding};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const NOW: u64 = 1_790_000_000;
+
+    fn key(byte: u8) -> p256::SecretKey {
+        p256::SecretKey::from_slice(&[byte; 32]).unwrap()
+    }
+
+    fn public(byte: u8) -> String {
+        let key = key(byte).public_key();
+        key.to_public_key_pem(LineEnding::LF).unwrap()
+    }
+
+    fn signed(header: &Value, claims: &Value) -> String {
+        let encode = |value: &Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());
+        let signed = format!("{}.{}", encode(header), encode(claims));
+        let signature: Signature = SigningKey::from(key(7)).sign(signed.as_bytes());
+        let signature = Base64UrlUnpadded::encode_string(&signature.to_bytes());
+        format!("{signed}.{signature}")
+    }
+
+    fn claims() -> Value {
+        json!({
+            "eat_profile": PROFILE,
+            "iat": NOW,
+            "exp": NOW + 60,
+            "submods": { "AMD SEV-SNP": { "ear_status": "affirming" } },
+        })
+    }
+
+    fn read(token: &str, now: u64) -> Result<AttestationResult, &'static str> {
+        let result = AttestationResult::read(token, &public(7), Timestamp(now), 5);
+        result.map_err(|refusal| refusal.code())
+    }
+
+    #[test]
+    fn a_token_counts_from_its_issue_to_its_expiry() {
+        let token = signed(&json!({ "alg": "ES256" }), &claims());
+        let result = read(&token, NOW).unwrap();
+        assert_eq!(
+            (result.issued, result.expires),
+            (Timestamp(NOW), Timestamp(NOW + 60))
+        );
+        assert_eq!(result.statuses["AMD SEV-SNP"], Tier::Affirming);
+        for (now, refusal) in [
+            (NOW - 6, Some("ear.early")),
+            (NOW - 5, None),
+            (NOW + 64, None),
+            (NOW + 65, Some("ear.expired")),
+            (u64::MAX, Some("ear.expired")),
+        ] {
+            assert_eq!(read(&token, now).err(), refusal, "{now}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_of_this_verifier_counts_for_nothing() {
+        let header = json!({ "alg": "ES256" });
+        let token = signed(&header, &claims());
+        let other = AttestationResult::read(&token, &public(8), Timestamp(NOW), 0);
+        assert_eq!(other, Err(EarRefusal::Signature));
+        let none = AttestationResult::read(&token, "no key", Timestamp(NOW), 0);
+        assert_eq!(none, Err(EarRefusal::Key));
+        for header in [
+            json!({ "alg": "none" }),
+            json!({ "alg": "ES384" }),
+            json!({ "alg": "ES256", "crit": ["b64"] }),
+            json!({}),
+        ] {
+            assert_eq!(
+                read(&signed(&header, &claims()), NOW),
+                Err("ear.format"),
+                "{header}"
+            );
+        }
+        // Without an expiry, of another profile, without a judgement.
+        for (member, value, refusal) in [
+            ("exp", json!(null), "ear.format"),
+            ("exp", json!("tomorrow"), "ear.format"),
+            (
+                "eat_profile",
+                json!("tag:github.com,2023:veraison/ear"),
+                "ear.profile",
+            ),
+            ("submods", json!({ "AMD SEV-SNP": {} }), "ear.format"),
+        ] {
+            let mut claims = claims();
+            claims[member] = value;
+            assert_eq!(
+                read(&signed(&header, &claims), NOW),
+                Err(refusal),
+                "{member}"
+            );
+        }
+        for index in 0..token.len() {
+            let mut bytes = token.clone().into_bytes();
+            bytes[index] = if bytes[index] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(bytes).unwrap();
+            assert!(read(&changed, NOW).is_err(), "{index}");
+        }
+        for text in ["", ".", "..", "a.b", "a.b.c"] {
+            assert_eq!(read(text, NOW), Err("ear.format"), "{text}");
+        }
+    }
+}
