@@ -13,6 +13,7 @@
 
 mod build;
 mod deploy;
+mod http;
 mod machine;
 mod measure;
 mod measured;
@@ -49,6 +50,9 @@ struct Arguments {
     /// Measure against this `native-wasmtime` instead of the one of this source
     #[arg(long, value_name = "PATH")]
     native: Option<PathBuf>,
+    /// The `wasmtime` command whose `serve` servers are measured against (section `http`)
+    #[arg(long, value_name = "PATH")]
+    wasmtime: Option<PathBuf>,
     /// Sections to measure; all of them unless it is said
     #[arg(long, value_name = "SECTION", value_enum, value_delimiter = ',')]
     only: Vec<sections::Section>,
@@ -91,6 +95,7 @@ fn bench(arguments: &Arguments) -> Result<(), Error> {
         quick: arguments.quick,
         sides: sides(&programs)?,
         programs,
+        wasmtime: arguments.wasmtime.clone(),
     };
     machine::print(&plan);
     let all = sections::Section::ALL;

@@ -49,7 +49,7 @@ pub enum Side {
 
 impl Side {
     /// Its name for `enarx run --backend`; `None` for the yardstick.
-    fn backend(self) -> Option<&'static str> {
+    pub fn backend(self) -> Option<&'static str> {
         match self {
             Self::Native => None,
             Self::Kvm => Some("kvm"),

@@ -3,12 +3,14 @@
 //! The measurements: one table a section.
 
 use std::fs;
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 
 use crate::Error;
 use crate::build::workspace;
 use crate::deploy;
+use crate::http;
 use crate::measure::{self, Job, Output, Programs, Run, Side};
 use crate::measured;
 use crate::statistics::{median, ratio};
@@ -43,6 +45,8 @@ pub struct Plan {
     pub sides: Vec<Side>,
     /// The executables.
     pub programs: Programs,
+    /// The yardstick of servers.
+    pub wasmtime: Option<PathBuf>,
 }
 
 /// A table of the benchmark.
@@ -58,18 +62,21 @@ pub enum Section {
     Kernels,
     /// Standard output and files
     Throughput,
+    /// Servers
+    Http,
     /// Deployments on the simulated platform
     Deploy,
 }
 
 impl Section {
     /// Every section, in the order in which they are printed.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Hello,
         Self::Split,
         Self::Sim,
         Self::Kernels,
         Self::Throughput,
+        Self::Http,
         Self::Deploy,
     ];
 
@@ -81,6 +88,7 @@ impl Section {
             Self::Sim => plan.simulated(),
             Self::Kernels => plan.kernels(),
             Self::Throughput => plan.throughput(),
+            Self::Http => http::print(plan),
             Self::Deploy => deploy::print(plan),
         }
     }
