@@ -289,9 +289,7 @@ impl Stage {
                 (Victim::KeepProcess, _) => "keep.died",
                 (Victim::Vmm, _) => "the process that serves the Keep was killed",
             };
-            // Seen once, under load: the process above the killed one had ended before it told why.
-            let untold = victim == Victim::Vmm && reason == "keep.died";
-            assert!(reason.starts_with(expected) || untold, "{what}: {reason}");
+            assert!(reason.starts_with(expected), "{what}: {reason}");
         } else if victim != Victim::Manager {
             self.wait_for_log("a Keep has ended", records);
         }

@@ -329,7 +329,7 @@ impl Keeps {
         // Whoever asks for it meanwhile finds it launching.
         self.living().insert(id, keep.clone());
         let stored = self
-            .with_store(move |store| store.insert(&id, &record))
+            .with_store(move |store| store.insert(&id, record))
             .await;
         if let Err(refusal) = stored {
             self.living().remove(&id);
@@ -562,7 +562,7 @@ impl Keeps {
         }
     }
 
-    /// The Keeps of this token.
+    /// The Keeps of this token: first those that live, and of each kind the newest first.
     pub(crate) async fn list(&self, owner: Owner) -> Result<KeepList, Refusal> {
         let mut keeps: Vec<_> = self
             .living()
@@ -570,12 +570,13 @@ impl Keeps {
             .filter(|keep| keep.is_of(&owner))
             .map(|keep| keep.info())
             .collect();
-        keeps.sort_by_key(|keep| std::cmp::Reverse(keep.created));
-        // Of the records, those of the living are passed over.
         let most = limit::LIST + keeps.len();
         let (records, mut more) = self
             .with_store(move |store| store.owned(&owner, most))
             .await?;
+        let place = |keep: &KeepInfo| records.iter().position(|(id, _)| *id == keep.id);
+        keeps.sort_by_key(|keep| place(keep).unwrap_or(usize::MAX));
+        // Of the records, those of the living are passed over.
         for (id, record) in records {
             if record.end.is_some() && keeps.iter().all(|keep| keep.id != id) {
                 keeps.push(record.info(id));

@@ -24,6 +24,10 @@ pub(crate) struct Record {
     pub digest: Hex<32>,
     /// The token that asked for the Keep, or claimed it; `None` before anybody did.
     pub owner: Option<Owner>,
+    /// Its place among those of its owner, in the order in which they were recorded; 0 before it has one. A clock does not
+    /// tell that order: several Keeps are made in one second, and a clock may be set back.
+    #[serde(default)]
+    pub number: u64,
     /// When it was asked for or claimed, and before that when it was launched, in seconds since 1970.
     pub created: u64,
     /// Last second of the contract.
@@ -105,6 +109,7 @@ impl Record {
             agreement,
             digest,
             owner,
+            number: 0,
             created,
             not_after,
             end: None,

@@ -23,7 +23,7 @@ const RETENTION: u64 = 7 * 24 * 3600;
 const KEEPS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("keeps");
 /// Names of the Keeps that have not ended.
 const LIVING: TableDefinition<&[u8], ()> = TableDefinition::new("living");
-/// Owner, time before the end of time, name of a Keep: a token's Keeps, newest first.
+/// Owner, complement of the record's number, name of a Keep: a token's Keeps, newest first.
 const OWNED: TableDefinition<&[u8], ()> = TableDefinition::new("owned");
 /// Time from which on a record is of no use, name of its Keep.
 const EXPIRING: TableDefinition<&[u8], ()> = TableDefinition::new("expiring");
@@ -33,9 +33,35 @@ const LOGS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("logs");
 
 /// The name of a token's Keep in [`OWNED`]; `None` for a Keep of nobody.
 fn owned_key(id: &Id, record: &Record) -> Option<Vec<u8>> {
-    let newest_first = u64::MAX - record.created;
+    let newest_first = !record.number;
     let owner = record.owner?;
     Some([&owner.0[..], &newest_first.to_be_bytes(), &id.0].concat())
+}
+
+/// A key behind all that this owner has in [`OWNED`].
+fn last_key(owner: &Owner) -> Vec<u8> {
+    [&owner.0[..], &[0xff; 24]].concat()
+}
+
+/// Lists a record that has just got its owner, as the owner's newest.
+fn list(write: &WriteTransaction, id: &Id, record: &mut Record) -> Result<(), StoreError> {
+    let Some(owner) = record.owner else {
+        return Ok(());
+    };
+    let mut owned = write.open_table(OWNED)?;
+    let newest = owned
+        .range(&owner.0[..]..=last_key(&owner).as_slice())?
+        .next()
+        .transpose()?;
+    let newest = newest.and_then(|(key, _)| {
+        let (_, rest) = key.value().split_first_chunk::<32>()?;
+        rest.first_chunk().copied().map(u64::from_be_bytes)
+    });
+    record.number = newest.map_or(0, |number| !number).saturating_add(1);
+    if let Some(key) = owned_key(id, record) {
+        owned.insert(key.as_slice(), ())?;
+    }
+    Ok(())
 }
 
 /// Why a record could not be read or written.
@@ -126,16 +152,14 @@ impl Store {
     }
 
     /// Keeps a new record.
-    pub(crate) fn insert(&self, id: &Id, record: &Record) -> Result<(), StoreError> {
-        let bytes = serde_json::to_vec(record)?;
+    pub(crate) fn insert(&self, id: &Id, mut record: Record) -> Result<(), StoreError> {
         self.change(|write| {
+            list(write, id, &mut record)?;
+            let bytes = serde_json::to_vec(&record)?;
             write
                 .open_table(KEEPS)?
                 .insert(&id.0[..], bytes.as_slice())?;
             write.open_table(LIVING)?.insert(&id.0[..], ())?;
-            if let Some(owned) = owned_key(id, record) {
-                write.open_table(OWNED)?.insert(owned.as_slice(), ())?;
-            }
             Ok(())
         })
     }
@@ -162,11 +186,9 @@ impl Store {
             };
             let claimed = record.claim(claim);
             if claimed == Ok(Claimed::Now) {
+                list(write, id, &mut record)?;
                 let bytes = serde_json::to_vec(&record)?;
                 keeps.insert(&id.0[..], bytes.as_slice())?;
-                if let Some(owned) = owned_key(id, &record) {
-                    write.open_table(OWNED)?.insert(owned.as_slice(), ())?;
-                }
             }
             Ok(claimed)
         })
@@ -206,9 +228,8 @@ impl Store {
         self.with(|database| {
             let read = database.begin_read()?;
             let (owned, keeps) = (read.open_table(OWNED)?, read.open_table(KEEPS)?);
-            let last = [&owner.0[..], &[0xff; 24]].concat();
             let mut found = Vec::new();
-            for entry in owned.range(&owner.0[..]..=last.as_slice())? {
+            for entry in owned.range(&owner.0[..]..=last_key(owner).as_slice())? {
                 let (key, _) = entry?;
                 let Some(id) = key.value().last_chunk::<16>().copied().map(Hex) else {
                     continue;
@@ -372,9 +393,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keeps.redb");
         let store = Store::open(&path).unwrap();
-        store.insert(&id(1), &record(1, 10)).unwrap();
-        store.insert(&id(2), &record(1, 20)).unwrap();
-        store.insert(&id(3), &record(2, 30)).unwrap();
+        store.insert(&id(1), record(1, 10)).unwrap();
+        store.insert(&id(2), record(1, 20)).unwrap();
+        store.insert(&id(3), record(2, 30)).unwrap();
         store.end(&id(1), end(40), "last").unwrap();
         assert!(store.end(&id(4), end(40), "").is_err());
         drop(store);
@@ -400,8 +421,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keeps.redb");
         let store = Store::open(&path).unwrap();
-        store.insert(&id(1), &open()).unwrap();
-        store.insert(&id(2), &open()).unwrap();
+        store.insert(&id(1), open()).unwrap();
+        store.insert(&id(2), open()).unwrap();
         let claims = |store: &Store, number, owner| {
             let claim = claim(owner, owner);
             store.claim(&id(number), &claim).unwrap()
@@ -430,7 +451,7 @@ mod tests {
         for number in 1..=9 {
             let owner = number % 2;
             store
-                .insert(&id(number), &record(owner, number.into()))
+                .insert(&id(number), record(owner, number.into()))
                 .unwrap();
         }
         let owned = |owner: u8, limit| {
@@ -445,13 +466,40 @@ mod tests {
         assert_eq!(owned(2, 10), (vec![], false));
     }
 
+    /// Several Keeps of a second, and a clock that is set back.
+    #[test]
+    fn the_order_is_that_of_the_records_and_not_the_clocks() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("keeps.redb")).unwrap();
+        for (number, created) in [(5, 20), (9, 20), (1, 20), (7, 10), (3, 20)] {
+            store.insert(&id(number), record(1, created)).unwrap();
+        }
+        // One that was launched before them, and is claimed after them.
+        store.insert(&id(2), open()).unwrap();
+        store.insert(&id(4), record(1, 20)).unwrap();
+        let claimed = store.claim(&id(2), &claim(1, 1)).unwrap();
+        assert_eq!(claimed, Ok(Claimed::Now));
+        let listed = || -> Vec<_> {
+            let (found, _) = store.owned(&Hex([1; 32]), 10).unwrap();
+            found.iter().map(|(id, _)| id.0[0]).collect()
+        };
+        assert_eq!(listed(), [2, 4, 3, 7, 1, 9, 5]);
+        // Whatever is forgotten, the rest keeps its order, and the next is the newest.
+        for number in [9, 2] {
+            store.end(&id(number), end(40), "").unwrap();
+        }
+        assert_eq!(store.forget(u64::MAX).unwrap(), 2);
+        store.insert(&id(6), record(1, 20)).unwrap();
+        assert_eq!(listed(), [6, 4, 3, 7, 1, 5]);
+    }
+
     #[test]
     fn records_are_forgotten_after_their_contracts_and_not_before() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("keeps.redb")).unwrap();
-        store.insert(&id(1), &record(1, 10)).unwrap();
-        store.insert(&id(2), &record(1, 20)).unwrap();
-        store.insert(&id(3), &record(1, 30)).unwrap();
+        store.insert(&id(1), record(1, 10)).unwrap();
+        store.insert(&id(2), record(1, 20)).unwrap();
+        store.insert(&id(3), record(1, 30)).unwrap();
         store.end(&id(1), end(40), "last").unwrap();
         store.end(&id(2), end(2000), "").unwrap();
         assert_eq!(store.forget(1000 + RETENTION).unwrap(), 0);

@@ -52,6 +52,41 @@ fn keeps_end_by_name() {
     }
 }
 
+/// A test once took the Keep that had ended before the last for the last: both were of one second, and of these the list
+/// had the one with the smaller name first.
+#[test]
+fn keeps_of_one_second_are_listed_in_their_order() {
+    let host = Host::new();
+    let mut client = host.client("anna");
+    let mut classes = ["fails", "dies", "lingers", "fails", "dies", "lingers"].to_vec();
+    let mut keeps: Vec<_> = classes
+        .iter()
+        .map(|class| host.launch(&mut client, class).id)
+        .collect();
+    for keep in &keeps {
+        wait(&mut client, keep, KeepState::Ended);
+    }
+    // Those that live come before those that have ended, whenever they were made.
+    for class in ["mute", "mute"] {
+        keeps.push(host.launch(&mut client, class).id);
+        classes.push(class);
+    }
+    let list: KeepList = client.get(path::KEEPS).json();
+    let listed: Vec<_> = list.keeps.iter().map(|keep| keep.id).collect();
+    keeps.reverse();
+    assert_eq!(listed, keeps);
+    classes.reverse();
+    for (keep, class) in list.keeps.iter().zip(classes) {
+        let reason = match class {
+            "fails" => Some("contract.host-data?[2J"),
+            "dies" => Some("keep.died"),
+            "lingers" => Some("exited"),
+            _ => None,
+        };
+        assert_eq!(keep.reason.as_deref(), reason, "{class}");
+    }
+}
+
 #[test]
 fn a_program_that_cannot_be_started_is_an_end() {
     let host = Host::with(|settings| settings.keep.program = "/nowhere/enarx".into());
