@@ -248,8 +248,22 @@ impl Stage {
                 }
                 self.host.restart();
             }
-            Victim::KeepProcess => kill(keep.unwrap()),
-            Victim::Vmm => kill(vmm(keep.unwrap())),
+            Victim::KeepProcess | Victim::Vmm => {
+                let keep = keep.unwrap();
+                // A tenant whose session is cut has the Keep ended, and the manager may hear that before it hears from the
+                // Keep's process: the tenant acts when the end is recorded.
+                let tenant = tenant.as_ref().map(Child::id);
+                tenant.inspect(|tenant| signal(*tenant, Signal::STOP));
+                signal(
+                    match victim {
+                        Victim::Vmm => vmm(keep),
+                        _ => keep,
+                    },
+                    Signal::KILL,
+                );
+                self.wait_for_log("a Keep has ended", records);
+                tenant.inspect(|tenant| signal(*tenant, Signal::CONT));
+            }
             Victim::Tenant => {
                 if state == State::Detached {
                     tenant = Some(until_first_output(&mut self.attach()));
@@ -290,8 +304,6 @@ impl Stage {
                 (Victim::Vmm, _) => "the process that serves the Keep was killed",
             };
             assert!(reason.starts_with(expected), "{what}: {reason}");
-        } else if victim != Victim::Manager {
-            self.wait_for_log("a Keep has ended", records);
         }
     }
 
@@ -327,9 +339,9 @@ impl Stage {
     }
 }
 
-fn kill(process: u32) {
+fn signal(process: u32, signal: Signal) {
     let process = Pid::from_raw(process.try_into().unwrap()).unwrap();
-    kill_process(process, Signal::KILL).unwrap();
+    kill_process(process, signal).unwrap();
 }
 
 /// The process that serves the virtual machine: what the Keep's process starts, alone.

@@ -436,6 +436,8 @@ async fn serve(
     loop {
         let wanted = *ending.borrow_and_update();
         let report = tokio::select! {
+            // In this order: what the process has said counts before what somebody wishes.
+            biased;
             report = control.next() => report,
             _ = process.ended() => return last_report(control).await,
             () = sleep_until(deadline) => return reason(late),
@@ -579,6 +581,22 @@ mod tests {
         let (found, seconds) = served(async |_, _| {});
         assert_eq!(found, reason(end::LAUNCH_TIMEOUT));
         assert_eq!(seconds, LAUNCH_LIMIT.as_secs());
+    }
+
+    /// Whose session is cut has the Keep ended; the Keep's process says at the same time why it ended.
+    #[test]
+    fn a_reason_that_is_told_counts_before_a_wish() {
+        use std::io::Write;
+        for _ in 0..20 {
+            let (found, _) = served(async |keep, socket| {
+                socket.write_all(b"{\"event\":\"ready\"}\n").unwrap();
+                keep.wait(KeepState::Ready).await;
+                let report = b"{\"event\":\"ended\",\"reason\":\"why\",\"code\":70}\n";
+                socket.write_all(report).unwrap();
+                keep.end_after(Duration::ZERO, end::DELETED);
+            });
+            assert_eq!(found, ("why".to_string(), Some(70)));
+        }
     }
 
     #[test]
