@@ -24,6 +24,8 @@ use enarx_contract::{Doors, Image, Resources, Tee};
 use enarx_manager::{Manager, Settings};
 use enarx_manager_api::PlatformOffer;
 use enarx_network::{Protocol, Rules};
+use enarx_session::Refusal;
+use enarx_session::binding::State;
 use enarx_session::deployment::{
     Delivery, Detached, MAX_FILE_BYTES, MAX_SECRET, Output, Sink, WhenFull,
 };
@@ -150,7 +152,7 @@ pub struct Arguments {
     #[arg(short = 'W', long = "wasm", value_name = "NAME[=VALUE]", env = "ENARX_WASM", value_delimiter = ',', value_parser = options::wasm)]
     wasm: Vec<WasmOption>,
     #[command(flatten)]
-    shown: Shown,
+    pub shown: Shown,
     /// The program: a module, a component, or either as text (.wat)
     #[arg(value_name = "MODULE")]
     module: PathBuf,
@@ -596,8 +598,8 @@ impl Limit {
         let reached = format!("the time limit of {:?} was reached", self.after);
         match result {
             Err(error) if is_over => {
-                let name = keep(&error);
-                summary.failed(&error, name.as_deref());
+                let kept = Kept::of(&error);
+                summary.failed(&error, kept.name());
                 let (exit, what) = match &error {
                     DeployError::Cancelled => {
                         (Exit::TimedOut, "before anything was sent".to_owned())
@@ -614,14 +616,12 @@ impl Limit {
                         ),
                     ),
                     other => {
-                        let exit = failure(other, None).exit();
+                        let exit = failure(other, &kept).exit();
                         (exit, format!("and {other}"))
                     }
                 };
-                Err(Failure::of(
-                    exit,
-                    format!("{reached} {what}{}", rest(&error, name.as_deref())),
-                ))
+                let sentence = format!("{reached} {what}{}", kept.rest(&error));
+                Err(Failure::of(exit, sentence).named(error.code()))
             }
             Err(error) => Err(failed(&error, summary)),
             Ok(ending) => Ok((ending, is_over.then_some(self.after))),
@@ -664,9 +664,7 @@ impl Deployment<'_> {
             tickets::check()?;
         }
         let result = if arguments.detach {
-            let result = deploy_detached(targets, order, key, &trust, &platforms, &stop).await;
-            keep_ticket(&result, targets).await?;
-            result
+            deploy_detached(targets, order, key, &trust, &platforms, &stop).await
         } else {
             let streams = ends::streams(named);
             deploy(targets, order, key, &trust, &platforms, streams, &stop)
@@ -674,6 +672,7 @@ impl Deployment<'_> {
                 .map(|deployed| Ending::Complete(Box::new(deployed)))
         };
         interrupts.abort();
+        keep_ticket(&result, targets, summary).await?;
         if let Some(limit) = limit {
             return limit.judge(result, summary);
         }
@@ -725,19 +724,20 @@ impl Deployment<'_> {
     }
 }
 
-/// Keeps the ticket of a program that was left running. Nobody could reach it without that, so it is ended then.
+/// Keeps the ticket of a program that runs on, or may run on. Nobody could reach it without that, so it is ended then.
 ///
 /// # Errors
-/// [`Exit::Output`].
+/// [`Exit::Output`], with the name `ticket.lost`.
 async fn keep_ticket(
     result: &Result<Ending, DeployError>,
     targets: &[Target],
+    summary: &mut Summary,
 ) -> Result<(), Failure> {
-    let ticket = match result {
-        Ok(Ending::Detached(detached)) => &detached.ticket,
+    let (ticket, before) = match result {
+        Ok(Ending::Detached(detached)) => (&detached.ticket, String::new()),
         Ok(Ending::Complete(_)) => return Ok(()),
         Err(error) => match ticket(error) {
-            Some(ticket) => ticket,
+            Some(ticket) => (ticket, format!("{error}; ")),
             None => return Ok(()),
         },
     };
@@ -752,10 +752,11 @@ async fn keep_ticket(
         },
         None => format!("and the program may run on at {host}"),
     };
-    Err(Failure::of(
-        Exit::Output,
-        format!("{}, {what}", failure.sentence),
-    ))
+    if let Err(error) = result {
+        summary.failed(error, None);
+    }
+    let sentence = format!("{before}{}, {what}", failure.sentence);
+    Err(Failure::of(Exit::Output, sentence).named("ticket.lost"))
 }
 
 /// The ticket of a deployment that may run on.
@@ -767,34 +768,74 @@ fn ticket(error: &DeployError) -> Option<&Ticket> {
     }
 }
 
-/// Keeps the ticket of a deployment that may run on, and returns its name.
-pub fn keep(error: &DeployError) -> Option<String> {
-    tickets::save(ticket(error)?).ok()
+/// The ticket of a deployment that failed, kept for the next command.
+pub enum Kept {
+    /// There is none.
+    Nothing,
+    /// It has this name.
+    Under(String),
+    /// The one with this name could not be kept, for this reason.
+    Lost(String, String),
+}
+
+impl Kept {
+    /// Keeps the ticket, if the application may run on.
+    pub fn of(error: &DeployError) -> Self {
+        match ticket(error) {
+            None => Self::Nothing,
+            Some(ticket) => match tickets::save(ticket) {
+                Ok(name) => Self::Under(name),
+                Err(failure) => Self::Lost(tickets::name(ticket), failure.sentence),
+            },
+        }
+    }
+
+    /// The name by which the deployment is found again.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Under(name) => Some(name),
+            Self::Nothing | Self::Lost(..) => None,
+        }
+    }
+
+    /// The end of a sentence about a failure: whether the program may run on, and how it is reached then.
+    fn rest(&self, error: &DeployError) -> String {
+        match (self, error) {
+            (Self::Under(name), error) if is_unused(error) => format!(
+                "; the Keep says that it has no application, so the last word of the delivery may never have reached it: `enarx keeps end {name}` ends it, and then deploy anew"
+            ),
+            (Self::Under(name), _) => format!(
+                "; the program may have run, and may run on: `enarx attach {name}` goes on with it, `enarx stop {name}` ends it"
+            ),
+            (Self::Lost(name, why), _) => format!(
+                "; the program may have run, and may run on: `enarx stop {name}` ends it, if there is a ticket of before; {why}"
+            ),
+            (Self::Nothing, DeployError::Failed(_)) => "; nothing ran".to_owned(),
+            (Self::Nothing, _) => String::new(),
+        }
+    }
+}
+
+/// True if an application was delivered to a Keep that says it has none. Nothing proves that, as little as the contrary.
+fn is_unused(error: &DeployError) -> bool {
+    let DeployError::Failed(failed) = error else {
+        return false;
+    };
+    matches!(
+        failed.fault,
+        Fault::Session(Refusal::State(State::Unprovisioned))
+    )
 }
 
 /// Keeps the ticket of a deployment that failed, and takes it up into the summary.
 pub fn failed(error: &DeployError, summary: &mut Summary) -> Failure {
-    let name = keep(error);
-    summary.failed(error, name.as_deref());
-    failure(error, name.as_deref())
+    let kept = Kept::of(error);
+    summary.failed(error, kept.name());
+    failure(error, &kept)
 }
 
-/// The end of a sentence about a failure: whether the program may run on.
-fn rest(error: &DeployError, name: Option<&str>) -> String {
-    match (error, name) {
-        (_, Some(name)) => {
-            format!("; the program may have run, and may run on: `enarx attach {name}`")
-        }
-        (DeployError::Failed(failed), None) if failed.started => {
-            "; the program may have run, and may run on for a while".to_owned()
-        }
-        (DeployError::Failed(_), None) => "; nothing ran".to_owned(),
-        _ => String::new(),
-    }
-}
-
-/// The failure of a deployment, which may be found again by `name`.
-pub fn failure(error: &DeployError, name: Option<&str>) -> Failure {
+/// The failure of a deployment, whose ticket was kept so.
+pub fn failure(error: &DeployError, kept: &Kept) -> Failure {
     let exit = match error {
         DeployError::Refused(_) => Exit::Refused,
         // It was asked, and what it has is not what the policy wants.
@@ -813,7 +854,7 @@ pub fn failure(error: &DeployError, name: Option<&str>) -> Failure {
             Exit::Other
         }
     };
-    Failure::of(exit, format!("{error}{}", rest(error, name)))
+    Failure::of(exit, format!("{error}{}", kept.rest(error))).named(error.code())
 }
 
 /// Shows the end of a run; `over` is the tenant's time limit, if that was reached before.
@@ -857,14 +898,15 @@ pub fn show(arguments: &Shown, deployed: &Deployed, over: Option<Duration>) -> R
         return Err(Failure::of(
             Exit::Output,
             format!("{missing} bytes of the program's output are lost: another command took them"),
-        ));
+        )
+        .named("output.missing"));
     }
     let exit = deployed.exit;
     match exit.kind {
         // As a shell sees it: the lower 8 bits.
         ExitKind::Exited | ExitKind::Trapped | ExitKind::Failed => Ok(exit.code.to_le_bytes()[0]),
         ExitKind::Stopped => Err(match over {
-            None => Failure::new("the program was stopped before its end"),
+            None => Failure::new("the program was stopped before its end").named("program.stopped"),
             Some(limit) => Failure::of(
                 Exit::TimedOut,
                 format!(

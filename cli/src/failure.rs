@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Why a command ends without success: one sentence for the user, and the exit code of its kind. The table of exit codes
-//! in help texts is made here; the README has the same, and a test compares them.
+//! Why a command ends without success: one sentence for the user, a name for programs, and the exit code of its kind. The
+//! table of exit codes in help texts is made here; the README has the same, and a test compares them.
 
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use enarx_attestation::Check;
 use enarx_exits::exit_code;
 
 use crate::output;
@@ -67,6 +68,22 @@ impl Exit {
         }
     }
 
+    /// The name of a failure that has none of its own.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Other => "command.failed",
+            Self::Usage => "command.usage",
+            Self::Refused => "evidence.refused",
+            Self::Data => "file.data",
+            Self::Input => "file.unreadable",
+            Self::Unavailable => "machine.unavailable",
+            Self::Fault => "keep.failed",
+            Self::Output => "output.unwritten",
+            Self::Network => "network.failed",
+            Self::TimedOut => "time.over",
+        }
+    }
+
     /// The meaning, for the table.
     const fn meaning(self) -> &'static str {
         match self {
@@ -124,6 +141,10 @@ pub fn table() -> String {
 pub struct Failure {
     /// The kind.
     exit: Exit,
+    /// The name, if it has one of its own.
+    name: Option<String>,
+    /// The checks of a verifier that failed.
+    checks: Vec<Check>,
     /// The cause and its remedy, one sentence. It may quote hostile text, which is made fit to be shown where it is printed.
     pub sentence: String,
 }
@@ -133,8 +154,22 @@ impl Failure {
     pub fn of(exit: Exit, sentence: impl Into<String>) -> Self {
         Self {
             exit,
+            name: None,
+            checks: Vec::new(),
             sentence: sentence.into(),
         }
+    }
+
+    /// The same, with a name of its own, which stays as it is.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The same, because these checks failed.
+    pub fn with_checks(mut self, checks: Vec<Check>) -> Self {
+        self.checks = checks;
+        self
     }
 
     /// One that has no kind of its own.
@@ -152,6 +187,11 @@ impl Failure {
         Self::of(Exit::Data, sentence)
     }
 
+    /// The name of a failure, stable.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.exit.name())
+    }
+
     /// Its kind.
     pub const fn exit(&self) -> Exit {
         self.exit
@@ -162,6 +202,11 @@ impl Failure {
         self.exit.code()
     }
 
+    /// The checks that failed, when that is why.
+    pub fn checks(&self) -> &[Check] {
+        &self.checks
+    }
+
     /// Says it in one line on standard error.
     pub fn say(&self) {
         output::complain(&self.sentence);
@@ -170,7 +215,7 @@ impl Failure {
     /// Says it: in one line on standard error and, where JSON was asked for, as an object on standard output.
     pub fn report(self, json: bool) -> ExitCode {
         if json {
-            output::print_error(&self.sentence, self.exit.code());
+            output::print_error(&self);
         }
         self.say();
         self.exit.into()
@@ -180,11 +225,14 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     #[test]
     fn codes_are_unique_in_order_and_not_those_of_a_program_that_exits() {
         let codes = Exit::ALL.map(Exit::code);
         assert_eq!(codes, [1, 2, 3, 65, 66, 69, 70, 74, 75, 124]);
         assert_eq!(table().lines().count(), codes.len() + 3);
+        let names: HashSet<_> = Exit::ALL.map(Exit::name).into();
+        assert_eq!(names.len(), codes.len());
     }
 }

@@ -13,7 +13,7 @@ use enarx_session::keep::Output;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::deploy::{self, Shown};
+use crate::deploy::{self, Kept, Shown};
 use crate::failure::Failure;
 use crate::host::serve;
 use crate::json::Json;
@@ -55,7 +55,7 @@ pub struct Attach {
     #[command(flatten)]
     trust: TrustArguments,
     #[command(flatten)]
-    shown: Shown,
+    pub shown: Shown,
 }
 
 /// Stop a deployment: its standard input ends, and after a time the Keep ends it
@@ -144,7 +144,7 @@ fn stay(arguments: &Attach, summary: &mut Summary) -> Result<u8, Failure> {
 
 /// The failure of a command that does not stay with the deployment.
 fn failure(error: &DeployError) -> Failure {
-    deploy::failure(error, deploy::keep(error).as_deref())
+    deploy::failure(error, &Kept::of(error))
 }
 
 /// Runs `enarx stop`.

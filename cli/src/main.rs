@@ -122,6 +122,15 @@ impl Command {
         }
     }
 
+    /// Says why the command failed, in the form that was asked for.
+    fn report(&self, failure: Failure) -> ExitCode {
+        match self {
+            Self::Deploy(arguments) => arguments.shown.json.failed(failure),
+            Self::Attach(arguments) => arguments.shown.json.failed(failure),
+            _ => failure.report(self.json()),
+        }
+    }
+
     fn run(&self) -> Result<ExitCode, Failure> {
         match self {
             Self::Run(arguments) => run::run(arguments),
@@ -156,5 +165,5 @@ fn main() -> ExitCode {
         Err(error) => return usage::report(&error),
     };
     let done = log::start(verbose).and_then(|()| command.run());
-    done.unwrap_or_else(|failure| failure.report(command.json()))
+    done.unwrap_or_else(|failure| command.report(failure))
 }

@@ -19,10 +19,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use enarx_attestation::printable::{printable, printable_json, printable_lines};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-use crate::failure::Exit;
+use crate::failure::{Exit, Failure};
 
 /// How long after the time limit a message may wait for its reader, and one of the log at any time.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -193,9 +193,17 @@ fn beside(path: &Path) -> io::Result<NamedTempFile> {
     })
 }
 
-/// Prints what is wrong as JSON, with the exit code.
-pub fn print_error(what: &str, code: u8) {
-    print_json(&serde_json::json!({ "error": printable(what), "exit_code": code }));
+/// Prints what is wrong as JSON, with its name and the exit code.
+pub fn print_error(failure: &Failure) {
+    let mut document = json!({
+        "error": printable(&failure.sentence),
+        "code": failure.name(),
+        "exit_code": failure.code(),
+    });
+    if !failure.checks().is_empty() {
+        document["checks"] = json!(failure.checks());
+    }
+    print_json(&document);
 }
 
 /// Says in one line on standard error what is wrong.

@@ -166,16 +166,16 @@ pub fn verify(arguments: &Arguments) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            let checks = error.checks.iter().map(|check| {
+            let (code, failed) = (error.code().to_owned(), error.checks.clone());
+            let checks = failed.iter().map(|check| {
                 format!(
                     "; {}: expected {}, found {}",
                     check.name, check.expected, check.actual
                 )
             });
-            Err(Failure::of(
-                Exit::Refused,
-                format!("{error}{}", checks.collect::<String>()),
-            ))
+            let sentence = format!("{error}{}", checks.collect::<String>());
+            let failure = Failure::of(Exit::Refused, sentence);
+            Err(failure.named(code).with_checks(failed))
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::Args;
 use enarx_agent::{DeployError, Deployed, Detached, Refused, Timings};
@@ -160,9 +161,14 @@ impl Summary {
         self.set("timings_us", timings(&detached.timings));
     }
 
+    /// Takes up the reason why the command fails.
+    fn wrong(&mut self, failure: &Failure) {
+        self.set("error", failure.sentence.as_str());
+        self.set("code", failure.name());
+    }
+
     /// Takes up a deployment that failed; `name`, if it may run on.
     pub fn failed(&mut self, error: &DeployError, name: Option<&str>) {
-        self.set("code", error.code());
         self.set("ticket", name);
         match error {
             DeployError::Refused(hosts) | DeployError::Unavailable(hosts) => self.refused(hosts),
@@ -184,10 +190,9 @@ impl Json {
             Err(failure) => (failure.code(), Some(failure)),
         };
         summary.set("exit_code", code);
-        summary.set(
-            "error",
-            error.as_ref().map(|failure| failure.sentence.as_str()),
-        );
+        if let Some(failure) = &error {
+            summary.wrong(failure);
+        }
         let sentence = error.map(|failure| {
             failure.say();
             failure.sentence
@@ -205,6 +210,11 @@ impl Json {
                 failure.code()
             }
         }
+    }
+
+    /// Ends a command that failed before it began.
+    pub fn failed(&self, failure: Failure) -> ExitCode {
+        self.end(Summary::default(), Err(failure)).into()
     }
 
     /// The file that the document goes to, if it is one.
@@ -257,8 +267,9 @@ pub fn of_usage(words: impl Iterator<Item = OsString>, sentence: &str) {
         return;
     };
     let mut summary = Summary::default();
-    summary.set("exit_code", Exit::Usage.code());
-    summary.set("error", sentence);
+    let failure = Failure::usage(sentence);
+    summary.set("exit_code", failure.code());
+    summary.wrong(&failure);
     if let Err(failure) = write(&to, &Value::Object(summary.0)) {
         failure.say();
     }

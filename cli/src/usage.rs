@@ -12,7 +12,7 @@ use clap::builder::{BoolishValueParser, Resettable, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, CommandFactory};
 
-use crate::failure::{self, Exit};
+use crate::failure::{self, Exit, Failure};
 use crate::{output, summary};
 
 /// The end of every help text but those that have the table of exit codes.
@@ -20,6 +20,9 @@ const SEE_EXIT_CODES: &str = "Exit codes: see `enarx --help`";
 
 /// The commands whose standard output is a program's: their JSON goes elsewhere.
 const DEPLOYMENTS: [&str; 2] = ["deploy", "attach"];
+
+/// The commands whose last words are a program's, and that have no JSON.
+const PROGRAMS: [&str; 2] = ["run", "serve"];
 
 /// The command line.
 pub fn command() -> Command {
@@ -111,7 +114,7 @@ fn wrong(error: &clap::Error) -> ExitCode {
     let sentence = sentence.join(" ");
     let is_of_deployment = DEPLOYMENTS.contains(&first_word().as_str());
     if !is_of_deployment && json_is_asked_for() {
-        output::print_error(&sentence, Exit::Usage.code());
+        output::print_error(&Failure::usage(sentence.as_str()));
     }
     say!("enarx: {}", lines.join("\n"));
     if is_of_deployment {
@@ -205,12 +208,12 @@ fn first_word() -> String {
 
 /// True if a command line that cannot be understood asks for JSON.
 fn json_is_asked_for() -> bool {
-    let mut words = env::args_os().skip(1).peekable();
     // The words after a program are the program's.
-    if words.peek().is_some_and(|first| first == "run") {
+    if PROGRAMS.contains(&first_word().as_str()) {
         return false;
     }
-    let flag = words
+    let flag = env::args_os()
+        .skip(1)
         .take_while(|word| word != "--")
         .any(|word| word == "--json");
     let variable = || {

@@ -218,9 +218,163 @@ fn errors_have_one_voice_and_are_json_where_json_was_asked_for() {
         }
     }
     // A program's own flag is no wish of ours.
-    let output = enarx(&["run", "--wrong", "x.wasm", "--json"]);
-    assert_usage(&output, &["--wrong"]);
-    assert_eq!(text(&output.stdout), "");
+    for before in [&["run"][..], &["-v", "run"], &["serve"]] {
+        let output = enarx(&[before, &["--wrong", "x.wasm", "--json"]].concat());
+        assert_usage(&output, &["--wrong"]);
+        assert_eq!(text(&output.stdout), "");
+    }
+}
+
+/// A command, words that it understands and that fail, with the exit code and the name of that; `None` where nothing but
+/// the command line can be wrong.
+type Fails = (
+    &'static [&'static str],
+    &'static [&'static str],
+    Option<(i32, &'static str)>,
+);
+
+/// Every command with `--json`.
+const FAILURES: &[Fails] = &[
+    (
+        &["deploy"],
+        &["/nonexistent/x.wasm"],
+        Some((66, "file.unreadable")),
+    ),
+    (
+        &["attach"],
+        &["x", "--policy", "default"],
+        Some((74, "output.unwritten")),
+    ),
+    (&["keeps", "list"], &[], Some((74, "output.unwritten"))),
+    (&["keeps", "show"], &["x"], Some((74, "output.unwritten"))),
+    (
+        &["host", "serve"],
+        &["--backend", "sim", "--state", "/dev/null/x"],
+        Some((74, "output.unwritten")),
+    ),
+    (
+        &["host", "show"],
+        &["--state", "/dev/null/x"],
+        Some((74, "output.unwritten")),
+    ),
+    (
+        &["host", "token", "add"],
+        &["x", "--state", "/dev/null/x"],
+        Some((74, "output.unwritten")),
+    ),
+    (
+        &["host", "token", "list"],
+        &["--state", "/dev/null/x"],
+        Some((74, "output.unwritten")),
+    ),
+    (
+        &["host", "token", "revoke"],
+        &["x", "--state", "/dev/null/x"],
+        Some((74, "output.unwritten")),
+    ),
+    (&["doctor"], &[], None),
+    (&["platform", "info"], &[], None),
+    (
+        &["verify"],
+        &["/nonexistent/x"],
+        Some((66, "file.unreadable")),
+    ),
+    (
+        &["inspect"],
+        &["/nonexistent/x"],
+        Some((66, "file.unreadable")),
+    ),
+    (
+        &["policy", "check"],
+        &["/nonexistent/x"],
+        Some((66, "file.unreadable")),
+    ),
+    (
+        &["receipt", "verify"],
+        &["/nonexistent/x", "--policy", "default"],
+        Some((66, "file.unreadable")),
+    ),
+    (
+        &["contract", "show"],
+        &["/nonexistent/x"],
+        Some((66, "file.unreadable")),
+    ),
+    (
+        &["certs", "fetch"],
+        &["/nonexistent/x"],
+        Some((66, "file.unreadable")),
+    ),
+    (
+        &["certs", "import"],
+        &["/nonexistent/x"],
+        Some((66, "file.unreadable")),
+    ),
+    (
+        &["measure"],
+        &["--insecure-fault-addresses"],
+        Some((2, "command.usage")),
+    ),
+    (
+        &["release", "verify"],
+        &["/nonexistent/x", "--key", "/nonexistent/x"],
+        Some((66, "file.unreadable")),
+    ),
+    (
+        &["release", "list"],
+        &["/nonexistent/x", "--key", "/nonexistent/x"],
+        Some((66, "file.unreadable")),
+    ),
+];
+
+#[test]
+fn every_command_with_json_says_in_json_why_it_fails() {
+    let with_json: Vec<_> = COMMANDS
+        .iter()
+        .filter(|command| {
+            let output = enarx(&[**command, &["--help"]].concat());
+            let mut lines = text(&output.stdout).lines();
+            lines.any(|line| line.trim_start().starts_with("--json"))
+        })
+        .collect();
+    let named: Vec<_> = FAILURES.iter().map(|(command, ..)| command).collect();
+    assert_eq!(with_json, named);
+    for (command, words, failure) in FAILURES {
+        let of_program = ["deploy", "attach"].contains(&command[0]);
+        let fails = |words: &[&str], variable: (&str, &str), code: i32, name: &str| {
+            let mut enarx = clean();
+            enarx.args(*command).args(words).arg("--json");
+            // Nothing can be kept, and nothing is there.
+            enarx.env("XDG_STATE_HOME", "/dev/null");
+            let output = enarx.env(variable.0, variable.1).output().unwrap();
+            let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+            let told = format!("{command:?} {words:?} {variable:?}: {stdout}{stderr}");
+            assert_eq!(output.status.code(), Some(code), "{told}");
+            let document = if of_program {
+                assert_eq!(stdout, "", "{told}");
+                stderr.lines().last().unwrap()
+            } else {
+                stdout
+            };
+            let document: serde_json::Value = serde_json::from_str(document).expect(&told);
+            assert_eq!(document["exit_code"], code, "{told}");
+            assert_eq!(document["code"], name, "{told}");
+            assert!(
+                document["error"].as_str().is_some_and(|it| !it.is_empty()),
+                "{told}"
+            );
+        };
+        let nothing = ("TZ", "");
+        fails(
+            &[*words, &["--frobnicate"]].concat(),
+            nothing,
+            2,
+            "command.usage",
+        );
+        fails(words, ("ENARX_LOG", "enarx=loud"), 2, "command.usage");
+        if let Some((code, name)) = failure {
+            fails(words, nothing, *code, name);
+        }
+    }
 }
 
 #[test]

@@ -124,6 +124,14 @@ fn cut(case: &Case<'_>, door: &Door, place: Place) -> bool {
         return false;
     };
     assert_eq!(first.code, 70, "{told}");
+    // Whoever reads it knows that the program may run, how to go on with it, and how to end it.
+    for words in [
+        "may run on".to_owned(),
+        format!("`enarx attach {ticket}`"),
+        format!("`enarx stop {ticket}`"),
+    ] {
+        assert!(first.stderr.contains(&words), "{words}: {told}");
+    }
     let rest = &input[first.stdout.len()..];
     // Its standard input goes on where the Keep has it, which is not known here: all of it may be needed or none.
     let second = case.run(&["attach", ticket], &[]);
@@ -131,6 +139,9 @@ fn cut(case: &Case<'_>, door: &Door, place: Place) -> bool {
     if second.document["code"] == "evidence.state" {
         // START was lost: by its own evidence the Keep has never run anything.
         assert_eq!(second.code, 3, "{told}");
+        let end = format!("`enarx keeps end {ticket}`");
+        assert!(second.stderr.contains(&end), "{told}");
+        assert!(!second.stderr.contains("may run on"), "{told}");
         assert!(
             first.stdout.is_empty() && second.stdout.is_empty(),
             "{told}"

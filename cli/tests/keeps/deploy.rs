@@ -792,6 +792,11 @@ fn delivered_files_are_the_tenants_and_not_the_programs() {
     assert_eq!(text(&output.stdout), "0ooooooo00as delivered");
 }
 
+/// The document of `--json`, the last line of standard error.
+fn last_document(stderr: &str) -> serde_json::Value {
+    serde_json::from_str(stderr.lines().last().unwrap()).unwrap()
+}
+
 #[test]
 fn a_program_whose_ticket_cannot_be_kept_is_ended() {
     // Long enough for the folder of tickets to go after it was looked at.
@@ -800,7 +805,7 @@ fn a_program_whose_ticket_cannot_be_kept_is_ended() {
     let state = host.path("tenant");
     let mut command = host.deploy(&policy);
     command
-        .args(["--detach", "--quiet"])
+        .args(["--detach", "--quiet", "--json"])
         .arg(program("delivered.wat"))
         .env("XDG_STATE_HOME", &state)
         .stdout(Stdio::piped())
@@ -814,7 +819,34 @@ fn a_program_whose_ticket_cannot_be_kept_is_ended() {
     assert_eq!(output.status.code(), Some(74), "{stderr}");
     assert!(stderr.contains("so the program was ended"), "{stderr}");
     assert_eq!(text(&output.stdout), "");
+    let document = last_document(&stderr);
+    assert_eq!(document["code"], "ticket.lost");
+    assert_eq!(document["ticket"], serde_json::Value::Null);
     wait_until(|| host.keeps().is_empty());
+
+    // The same when a session is lost that was not to be left.
+    let nowhere = host.path("nowhere");
+    fs::write(&nowhere, "").unwrap();
+    let mut command = host.deploy(&policy);
+    command
+        .args(["--quiet", "--json"])
+        .arg(program("delivered.wat"));
+    let child = until_first_output(command.env("XDG_STATE_HOME", &nowhere));
+    let keep = rustix::process::Pid::from_raw(host.keeps()[0].try_into().unwrap()).unwrap();
+    rustix::process::kill_process(keep, rustix::process::Signal::KILL).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(74), "{stderr}");
+    for words in [
+        "its Keep ended",
+        "cannot be used",
+        "so the program was ended",
+    ] {
+        assert!(stderr.contains(words), "{words}: {stderr}");
+    }
+    let document = last_document(&stderr);
+    assert_eq!(document["code"], "ticket.lost");
+    assert_eq!(document["ticket"], serde_json::Value::Null);
 }
 
 #[test]

@@ -364,6 +364,7 @@ fn a_document_says_what_happened_also_when_it_failed() {
         let stderr = text(&output.stderr);
         let failed: Value = serde_json::from_str(stderr.lines().last().unwrap()).unwrap();
         assert_eq!(failed["exit_code"], output.status.code().unwrap());
+        assert_ne!(failed["code"], Value::Null);
         assert_eq!(members(&failed), members(&found));
         assert_eq!(text(&output.stdout), "");
     }
@@ -456,16 +457,21 @@ fn contracts_receipts_and_deployments_belong_together() {
     assert!(last(&verify(&[], 0)).starts_with("not compared: application, deployment, contract"));
     let application = program("exit.wat");
     let of = ["--application", application.to_str().unwrap()];
-    for (contract, deployment) in [
-        (contract.as_str(), deployment.as_str()),
-        (digest, body["deployment"].as_str().unwrap()),
+    for (contract, deployment, end) in [
+        (contract.as_str(), deployment.as_str(), "standard error: "),
+        // A digest does not tell who signed.
+        (
+            digest,
+            body["deployment"].as_str().unwrap(),
+            "not compared: tenant (",
+        ),
     ] {
         let named = [
             &of[..],
             &["--contract", contract, "--deployment", deployment],
         ]
         .concat();
-        assert!(last(&verify(&named, 0)).starts_with("standard error: "));
+        assert!(last(&verify(&named, 0)).starts_with(end));
         let others = [beside(&other, "contract"), beside(&other, "deployment")];
         let zeros = "00".repeat(32);
         for (flag, wrong, code) in [
@@ -474,10 +480,19 @@ fn contracts_receipts_and_deployments_belong_together() {
             ("--deployment", &others[1], "receipt.deployment"),
             ("--deployment", &zeros, "receipt.deployment"),
         ] {
-            let stderr = text(&verify(&[flag, wrong], 3).stderr);
+            let output = verify(&[flag, wrong, "--json"], 3);
+            let stderr = text(&output.stderr);
             assert!(stderr.contains(code), "{code}: {stderr}");
+            let failed: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(failed["code"], code);
+            assert_eq!(failed["exit_code"], 3);
+            assert!(failed["error"].as_str().unwrap().contains(code), "{failed}");
         }
     }
+    // What the verifier refuses is told with its checks.
+    let output = verify(&["--at", "2000-01-01T00:00:00Z", "--json"], 3);
+    let failed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(failed["code"], failed["checks"][0]["name"], "{failed}");
     verify(&["--contract", &deployment], 65);
     verify(&["--deployment", &contract], 65);
 }
