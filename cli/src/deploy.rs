@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use enarx_agent::{
-    DeployError, Deployed, Ending, Fault, Key, Order, Platforms, Secret, Stop, Target, Ticket,
-    Times, deploy, deploy_detached, end_keep_at,
+    DeployError, Deployed, Ending, Fault, Key, Order, Platforms, Queue, Refused, Secret, Stop,
+    Target, Ticket, Times, deploy, deploy_detached, end_keep_at,
 };
 use enarx_attestation::reference::PlatformKind;
 use enarx_attestation::{Overall, Policy};
@@ -145,6 +145,9 @@ pub struct Arguments {
     /// whatever the host does
     #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
     timeout: Option<Duration>,
+    /// If no host has room, ask again until one has, for this time at most (10, 10s, 2m); --timeout counts meanwhile
+    #[arg(long, value_name = "DURATION", env = "ENARX_WAIT", value_parser = values::duration, allow_negative_numbers = true, conflicts_with = "local")]
+    wait: Option<Duration>,
     /// Call this exported function with the arguments, and print its results
     #[arg(long, value_name = "NAME", env = "ENARX_INVOKE")]
     invoke: Option<String>,
@@ -376,6 +379,10 @@ impl Arguments {
                 runtime_seconds_max: self.limit().map_or(RUNTIME, seconds),
             },
             unattested: None,
+            queue: self.wait.map(|within| Queue {
+                within,
+                tell: if self.shown.quiet { |_| {} } else { waits },
+            }),
         })
     }
 
@@ -854,7 +861,20 @@ pub fn failure(error: &DeployError, kept: &Kept) -> Failure {
             Exit::Other
         }
     };
-    Failure::of(exit, format!("{error}{}", kept.rest(error))).named(error.code())
+    let advice = match error {
+        DeployError::Unavailable(hosts) if hosts.iter().any(|host| host.fault.is_full()) => {
+            "; --wait waits until there is room"
+        }
+        _ => "",
+    };
+    Failure::of(exit, format!("{error}{advice}{}", kept.rest(error))).named(error.code())
+}
+
+/// Says which hosts are waited for.
+fn waits(hosts: &[Refused]) {
+    for host in hosts.iter().filter(|host| host.fault.is_full()) {
+        say!("enarx: waiting for room (--wait): {host}");
+    }
 }
 
 /// Shows the end of a run; `over` is the tenant's time limit, if that was reached before.

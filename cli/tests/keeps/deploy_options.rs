@@ -4,10 +4,10 @@
 //! simulated platform.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -18,7 +18,7 @@ use enarx_harness::needs;
 use serde_json::Value;
 
 use super::common;
-use super::deploy::{Host, policy, program, run, text, until_first_output};
+use super::deploy::{Host, policy, program, run, text, until_first_output, wait_until};
 
 /// Runs the command and checks its exit code.
 #[track_caller]
@@ -916,4 +916,109 @@ fn nobody_who_reads_makes_a_flood_outlast_the_time_limit() {
         drop(pipes);
         assert!(!status.success(), "{arguments:?}: {status}");
     }
+}
+
+/// Deployments of so many virtual CPUs each, all at once, to a host where their token has no room at first.
+fn queue(number: usize) {
+    /// The most virtual CPUs of one Keep.
+    const MOST: u64 = 62;
+    let host = Host::start(&[]);
+    let policy = policy(host.folder());
+    let limit = host.ask("GET", "/v1/offer")["limits"]["vcpus"].clone();
+    let limit = limit.as_u64().unwrap();
+    // Two at a time, or a few on a large machine.
+    let share = (limit / 2).clamp(1, MOST).to_string();
+    let begin = |name: &str, flags: &[&str]| {
+        let mut command = host.deploy(&policy);
+        command
+            .args(["--vcpus", &share])
+            .args(flags)
+            .arg(format!("--json={}", host.path(name).display()))
+            .arg(program("exit.wat"))
+            .env("XDG_STATE_HOME", host.path("tenant"));
+        command
+    };
+    let mut left = limit;
+    let mut holders = Vec::new();
+    while left > 0 {
+        let some = left.min(MOST);
+        let mut command = host.deploy(&policy);
+        command.args(["--vcpus", &some.to_string()]);
+        holders.push(until_first_output(command.arg(program("delivered.wat"))));
+        left -= some;
+    }
+
+    // Nobody waits who does not ask for it, and nobody longer than asked for.
+    let output = exits(&mut begin("now", &[]), 75);
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr.contains("--wait waits until there is room"),
+        "{stderr}"
+    );
+    assert_eq!(read_json(&host.path("now"))["code"], "limit.vcpus");
+    let begun = Instant::now();
+    let output = exits(&mut begin("soon", &["--wait", "2s"]), 75);
+    let took = begun.elapsed();
+    let stderr = text(&output.stderr);
+    let waits = "enarx: waiting for room (--wait): ";
+    assert_eq!(stderr.matches(waits).count(), 1, "{stderr}");
+    assert_eq!(read_json(&host.path("soon"))["code"], "limit.vcpus");
+    assert!(
+        took >= Duration::from_secs(2) && took < Duration::from_secs(20),
+        "{took:?}"
+    );
+    // An interrupt ends the waiting, and so does the time limit.
+    let output = exits(
+        &mut begin("limit", &["--wait", "2m", "--timeout", "1s"]),
+        124,
+    );
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("before anything was sent"), "{stderr}");
+
+    let flags = ["--wait", "5m"];
+    let mut waiting: Vec<Child> = (0..number)
+        .map(|index| {
+            let mut command = begin(&index.to_string(), &flags);
+            command.stdin(Stdio::null()).stderr(Stdio::piped());
+            command.spawn().unwrap()
+        })
+        .collect();
+    let mut errors: Vec<_> = waiting
+        .iter_mut()
+        .map(|child| BufReader::new(child.stderr.take().unwrap()))
+        .collect();
+    for (index, stderr) in errors.iter_mut().enumerate() {
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        assert!(line.starts_with(waits), "{index}: {line}");
+    }
+    let mut interrupted = waiting.pop().unwrap();
+    let process = rustix::process::Pid::from_child(&interrupted);
+    rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+    assert_eq!(interrupted.wait().unwrap().code(), Some(1));
+    assert_eq!(host.keeps().len(), holders.len());
+
+    // Once there is room, all of them end, each with its program's own code.
+    for holder in holders {
+        let output = holder.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
+    }
+    for (index, (child, stderr)) in waiting.iter_mut().zip(&mut errors).enumerate() {
+        let mut rest = String::new();
+        stderr.read_to_string(&mut rest).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(7), "{index}: {rest}");
+        assert_eq!(read_json(&host.path(&index.to_string()))["end"]["code"], 7);
+    }
+    wait_until(|| host.keeps().is_empty());
+}
+
+#[test]
+fn deployments_queue_for_a_host_that_is_full() {
+    queue(8);
+}
+
+#[test]
+#[ignore = "it takes minutes"]
+fn fifty_deployments_queue_for_a_host_that_is_full() {
+    queue(51);
 }

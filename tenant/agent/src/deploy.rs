@@ -11,6 +11,7 @@ use crate::line::Stream;
 use crate::manager::Manager;
 use crate::opening::{Judged, Lap, Rejection, Way};
 use crate::order::{Order, Package, random};
+use crate::queue::Waiting;
 use crate::run::{Delivery, Ending, Run};
 use crate::stop::Stop;
 use crate::streams::{Quiet, Streams};
@@ -105,7 +106,8 @@ pub struct Detached {
 /// Every host is asked for its offer and for a Keep of a contract, and the Keep for evidence over a session of its own. A
 /// host that is not taken learns the tenant's key and the contract, and its Keep is ended. After the release there is no
 /// other host: the application runs at most once. A session that is cut is taken up again, each time after a new
-/// verdict over the same Keep, until several tries in a row have failed.
+/// verdict over the same Keep, until several tries in a row have failed. When no host was taken and one of them is full, they
+/// are asked again as the order's [`crate::Queue`] says.
 ///
 /// Needs a tokio runtime with I/O and time. The future may be dropped at any time: an application that runs then goes on as
 /// the order's [`enarx_session::deployment::Detached`] says, and a Keep without one ends by itself.
@@ -228,29 +230,47 @@ impl Tenant<'_> {
         O: AsyncWrite + Unpin,
         E: AsyncWrite + Unpin,
     {
-        let mut refused = Vec::new();
-        for target in targets {
-            let host = target.name();
-            // Boxed: the future of a whole session is large.
-            match Box::pin(self.approach(target)).await {
-                Ok(accepted) => {
-                    let ended = Box::pin(self.run(target, accepted, streams, detach)).await?;
-                    return Ok((ended, refused));
-                }
-                Err(Rejection {
-                    fault: Fault::Cancelled,
-                    ..
-                }) => return Err(DeployError::Cancelled),
-                Err(Rejection { fault, checks }) => {
-                    tracing::warn!(host, code = fault.code(), %fault, "host not taken");
-                    refused.push(Refused {
-                        host,
-                        fault,
-                        checks,
-                    });
+        let mut waiting = Waiting::start(self.package.order().queue, Instant::now());
+        let refused = loop {
+            let mut refused = Vec::new();
+            for target in targets {
+                let host = target.name();
+                // Boxed: the future of a whole session is large.
+                match Box::pin(self.approach(target)).await {
+                    Ok(accepted) => {
+                        let ended = Box::pin(self.run(target, accepted, streams, detach)).await?;
+                        return Ok((ended, refused));
+                    }
+                    Err(Rejection {
+                        fault: Fault::Cancelled,
+                        ..
+                    }) => return Err(DeployError::Cancelled),
+                    Err(Rejection { fault, checks }) => {
+                        tracing::warn!(host, code = fault.code(), %fault, "host not taken");
+                        refused.push(Refused {
+                            host,
+                            fault,
+                            checks,
+                        });
+                    }
                 }
             }
-        }
+            // Without random bytes there is no further try, and nothing else would work either.
+            let Ok(Some(pause)) = waiting.next(&refused, Instant::now()) else {
+                break refused;
+            };
+            tracing::info!(
+                pause_ms = pause.as_millis(),
+                "no host has room: asking again"
+            );
+            let pause = async {
+                sleep(pause).await;
+                Ok::<_, Fault>(())
+            };
+            if self.stop.unless(pause).await.is_err() {
+                return Err(DeployError::Cancelled);
+            }
+        };
         if refused.iter().any(|host| host.fault.is_of_evidence()) {
             return Err(DeployError::Refused(refused));
         }

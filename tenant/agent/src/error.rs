@@ -179,6 +179,21 @@ impl Fault {
         self.chance() != Chance::None
     }
 
+    /// True if the host has no room now, for this tenant or for anybody: it is to be expected that it has some later.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        /// Names for that.
+        const FULL: [&str; 6] = [
+            code::CAPACITY,
+            code::LIMIT_KEEPS,
+            code::LIMIT_VCPUS,
+            code::LIMIT_MEMORY,
+            code::LIMIT_LAUNCHES,
+            code::LIMIT_CONNECTIONS,
+        ];
+        matches!(self, Self::Manager { code, .. } if FULL.contains(&code.as_str()))
+    }
+
     /// True if the host was asked, and has no platform that the tenant accepts.
     #[must_use]
     pub fn is_of_platform(&self) -> bool {

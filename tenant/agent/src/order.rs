@@ -4,6 +4,7 @@
 //! in it are wiped when it is dropped.
 
 use crate::error::Fault;
+use crate::queue::Queue;
 use enarx_contract::canonical::Hex;
 use enarx_contract::{Contract, Doors, Resources};
 use enarx_session::deployment::{
@@ -36,6 +37,8 @@ pub struct Order {
     pub times: Times,
     /// The tenant's word that a Keep without a TEE will do. Its host reads everything: the caller warns.
     pub unattested: Option<InsecureUnattested>,
+    /// The wish to wait when every host is full; `None`: the tenant does not.
+    pub queue: Option<Queue>,
 }
 
 /// A secret for the application.

@@ -114,6 +114,7 @@ pub fn order() -> Order {
             runtime_seconds_max: RUNTIME,
         },
         unattested: None,
+        queue: None,
     }
 }
 
