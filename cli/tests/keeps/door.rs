@@ -47,6 +47,12 @@ pub enum Fate {
     Cut(Place),
     /// Nothing after this place is passed on in its direction before [`Door::let_go`]; the connection stays.
     Hold(Place),
+    /// The record after this place is left out.
+    Lose(Place),
+    /// The record after this place comes twice.
+    Repeat(Place),
+    /// The record after this place comes after the next one.
+    Swap(Place),
     /// There is something else than a Keep, which speaks no TLS.
     Junk,
 }
@@ -218,7 +224,7 @@ fn record(bytes: &[u8]) -> Option<usize> {
 impl Pump {
     /// Passes on this direction to its end, or as far as its fate lets it.
     fn run(&mut self) {
-        let mut waiting = Vec::new();
+        let (mut waiting, mut held) = (Vec::new(), Vec::new());
         let mut passed = 0;
         let mut chunk = vec![0; 32 << 10];
         loop {
@@ -244,7 +250,14 @@ impl Pump {
                 _ => {}
             }
             if let Some(length) = record(&waiting) {
-                let whole: Vec<u8> = waiting.drain(..length).collect();
+                let mut whole: Vec<u8> = waiting.drain(..length).collect();
+                let here = |place: Place| place.way == self.way && passed == place.records;
+                match self.fate {
+                    Fate::Lose(place) if here(place) => whole.clear(),
+                    Fate::Repeat(place) if here(place) => whole.extend_from_within(..),
+                    Fate::Swap(place) if here(place) => std::mem::swap(&mut whole, &mut held),
+                    _ => whole.append(&mut held),
+                }
                 if !self.pass(&whole) {
                     return;
                 }

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use enarx_agent::{Key, Ticket};
 use enarx_documents::table;
 use enarx_hostile_host::chip::{Chip, DEBUG};
 use enarx_hostile_host::host::{Alone, Behaviour, Host, Relay, Server, TOKEN};
@@ -232,6 +233,54 @@ fn row_03_the_keep_of_another_tenant_or_of_an_earlier_contract() {
         record.plain.clear();
     });
     refused(&host, "session.tenant", AGAIN);
+    // One of this deployment's own: its first session was cut, so the host is asked again, and is the same.
+    let host = relaying(Relay::Earlier);
+    host.cut([0]);
+    let tenant = Tenant::new();
+    let mut twice = tenant.command(&[
+        "deploy",
+        "--offline",
+        "--to",
+        &host.to(),
+        "--to",
+        &host.to(),
+    ]);
+    twice.arg(tenant.folder.path().join("application.wat"));
+    let outcome = tenant.end(twice);
+    assert_eq!(outcome.code, REFUSED, "{}", outcome.stderr);
+    let refused = &outcome.document["refused"];
+    assert_eq!(refused[0]["code"], "session.truncated", "{refused}");
+    let checks = refused[1]["checks"].as_array().unwrap();
+    let found = checks
+        .iter()
+        .any(|check| check["name"] == "guest.host-data");
+    assert!(found, "{refused}");
+    host.log.read(|record| {
+        assert_eq!(record.deployment, None);
+        let mut windows = record.plain.windows(MARKER.len());
+        assert!(!windows.any(|part| part == MARKER.as_bytes()));
+    });
+}
+
+/// Comes back to a program whose host ends the tenant's TLS with this key by now, and is the Keep's client with the
+/// tenant's own key: that was stolen from its ticket.
+#[track_caller]
+fn attach_between(key: impl FnOnce(&Host) -> Key) {
+    let (tenant, host) = (Tenant::new(), twisted(Twist::None));
+    let name = detached(&tenant, &host);
+    let ticket = format!("enarx/keeps/{name}.ticket");
+    let ticket = fs::read(tenant.folder.path().join(ticket)).unwrap();
+    let stolen = Ticket::from_bytes(&ticket).unwrap().key().clone();
+    host.pass_on(Relay::Between(key(&host), Some(stolen)));
+    let outcome = tenant.end(tenant.command(&["attach", "--offline", &name]));
+    outcome.is("guest.report-data", REFUSED);
+    assert_eq!(outcome.stdout, "");
+    // The genuine Keep answered, and has heard of nothing but ATTEST.
+    host.log.read(|record| {
+        assert!(!record.relayed.is_empty());
+        let last = record.frames.last();
+        assert_eq!(last, Some(&Kind::Attest), "{:?}", record.frames);
+    });
 }
 
 #[test]
@@ -240,6 +289,15 @@ fn row_04_a_man_in_the_middle_with_a_key_of_his_own() {
     let host = relaying(Relay::Between(own, None));
     refused(&host, "guest.report-data", REFUSED);
     host.log.read(|record| assert!(!record.relayed.is_empty()));
+    // The Keep of this very contract takes nobody but its tenant.
+    let (own, other) = (
+        enarx_hostile_host::keep::key(),
+        enarx_hostile_host::keep::key(),
+    );
+    let host = relaying(Relay::Between(own, Some(other)));
+    refused(&host, "session.truncated", AGAIN);
+    // With the tenant's key it does.
+    attach_between(|_| enarx_hostile_host::keep::key());
 }
 
 #[test]
@@ -252,6 +310,8 @@ fn row_05_a_man_in_the_middle_with_the_keeps_key() {
     });
     refused(&host, "guest.report-data", REFUSED);
     host.log.read(|record| assert!(!record.relayed.is_empty()));
+    // With both stolen keys.
+    attach_between(Host::key);
 }
 
 #[test]
@@ -350,6 +410,47 @@ fn row_11_cuts_flipped_bits_other_frames_and_lengths() {
     refused(&relaying(Relay::Flip(2200)), "session.handshake", AGAIN);
     refused(&twisted(Twist::Babble), "session.protocol", AGAIN);
     refused(&twisted(Twist::Length), "session.protocol", AGAIN);
+    records_left_out_repeated_and_swapped("session.protocol");
+}
+
+/// Real managers and Keeps: records of a session are left out, come twice, or in another order.
+fn records_left_out_repeated_and_swapped(code: &str) {
+    let host = deploy::Host::start(&[]);
+    let tenant = Tenant::with(&fs::read_to_string(policy(host.folder())).unwrap());
+    let door = Door::of(&host);
+    let input: Vec<u8> = (0..=250).cycle().take(100_000).collect();
+    let document = tenant.folder.path().join("document.json");
+    let deployed = || {
+        let mut command = host.deploy(&tenant.policy);
+        command.env("XDG_STATE_HOME", tenant.folder.path());
+        command.arg(format!("--json={}", document.display()));
+        run(command.arg(program("copy.wat")), &input)
+    };
+    let output = deployed();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let whole = door.sessions().remove(0);
+    for way in [Way::FromKeep, Way::ToKeep] {
+        // In the middle of the output, and of the delivery or the input.
+        let place = Place {
+            way,
+            records: whole.count(way) / 2,
+            inside: false,
+        };
+        for fate in [Fate::Lose(place), Fate::Repeat(place), Fate::Swap(place)] {
+            door.fates(&[fate]);
+            let output = deployed();
+            let told = format!("{fate:?}: {}", text(&output.stderr));
+            assert_eq!(output.status.code(), Some(FAILED), "{told}");
+            assert!(input.starts_with(&output.stdout), "{told}");
+            assert!(
+                output.stdout.len() < input.len() || way == Way::ToKeep,
+                "{told}"
+            );
+            let document: Value = serde_json::from_slice(&fs::read(&document).unwrap()).unwrap();
+            // Of what reached the Keep, an alert tells.
+            assert_eq!(document["code"], code, "{told}");
+        }
+    }
 }
 
 #[test]
@@ -528,20 +629,27 @@ fn row_20_a_verifier_that_compares_nothing() {
     let receipt = tenant.folder.path().join("receipt");
     let outcome = tenant.deploy(&host, &["--receipt", receipt.to_str().unwrap()]);
     assert_eq!(outcome.code, 7, "{}", outcome.stderr);
-    // The receipt with a policy that names no image: what it shows was compared with nothing (`evidence.unchecked`).
+    // A policy that names no image: what a receipt shows is compared with nothing.
     let policy = fs::read_to_string(&tenant.policy).unwrap();
     let (before, after) = policy.split_once("measurements = [").unwrap();
     let (_, after) = after.split_once(']').unwrap();
     let bare = Tenant::with(&format!("{before}{after}"));
-    for (tenant, exit, said) in [
-        (&tenant, 0, "holds: Simulated"),
-        (&bare, REFUSED, "guest.measurement was not checked"),
-    ] {
-        let mut verify = tenant.command(&["receipt", "verify", receipt.to_str().unwrap()]);
+    // To a release the command brings the image of its own build, and the contract names it.
+    let other = twisted(Twist::Report(|report| report.measurement = [7; 48]));
+    bare.refuses(&other).is("guest.measurement", REFUSED);
+    for (tenant, exit) in [(&tenant, 0), (&bare, REFUSED)] {
+        let mut verify =
+            tenant.command(&["receipt", "verify", "--json", receipt.to_str().unwrap()]);
         let output = run(verify.arg("--policy").arg(&tenant.policy), b"");
-        let told = text(&[output.stdout, output.stderr].concat());
+        let told = text(&output.stderr);
         assert_eq!(output.status.code(), Some(exit), "{told}");
-        assert!(told.contains(said), "{told}");
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        if exit == 0 {
+            assert_eq!(document["verdict"]["overall"], "simulated");
+        } else {
+            assert_eq!(document["code"], "evidence.unchecked", "{document}");
+            assert!(told.contains("guest.measurement was not checked"), "{told}");
+        }
     }
 }
 

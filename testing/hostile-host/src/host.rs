@@ -164,6 +164,8 @@ impl Drop for Host {
 struct Shared {
     key: Key,
     behaviour: Behaviour,
+    /// The trick of the relay by now.
+    relay: Mutex<Relay>,
     guest: Mutex<Guest>,
     log: Log,
     contracts: Mutex<HashMap<String, Contract>>,
@@ -349,6 +351,7 @@ impl Host {
         let shared = Arc::new(Shared {
             open: open.collect(),
             key,
+            relay: Mutex::new(behaviour.relay.clone()),
             behaviour,
             guest: Mutex::new(guest),
             log: log.clone(),
@@ -397,6 +400,15 @@ impl Host {
         let mut guest = self.shared.guest.lock().expect("a lock");
         guest.key = key;
         guest.twist = twist;
+    }
+
+    /// Has the next connections to Keeps passed on in this way.
+    ///
+    /// # Panics
+    ///
+    /// If a thread of the host has panicked.
+    pub fn pass_on(&self, relay: Relay) {
+        *self.shared.relay.lock().expect("a lock") = relay;
     }
 
     /// The key of its Keeps.
@@ -700,7 +712,8 @@ impl Shared {
         let head = request.head.to_ascii_lowercase();
         assert!(head.contains("\r\nupgrade: enarx-session\r\n"), "{head}");
         assert!(head.contains("\r\nconnection: upgrade\r\n"), "{head}");
-        let say = match &self.behaviour.relay {
+        let relay = self.relay.lock().expect("a lock").clone();
+        let say = match &relay {
             Relay::JunkWith101 => format!("{SWITCH}SSH-2.0-OpenSSH_9.2\r\n"),
             Relay::Status(answer) => (*answer).to_owned(),
             Relay::OtherProtocol => SWITCH.replace("enarx-session", "websocket"),
@@ -709,7 +722,7 @@ impl Shared {
         stream.write_all(say.as_bytes()).await.ok()?;
         stream.flush().await.ok()?;
         let guest = self.guest();
-        match &self.behaviour.relay {
+        match &relay {
             Relay::Honest => {
                 let recorded = Recorded::new(stream, self.log.clone(), None);
                 guest.serve(recorded, contract).await;
