@@ -18,12 +18,12 @@ use enarx_agent::{
 };
 use enarx_attestation::reference::PlatformKind;
 use enarx_attestation::{Overall, Policy};
-use enarx_configuration::{Configuration, Network};
+use enarx_configuration::Configuration;
 use enarx_contract::canonical::Hex;
 use enarx_contract::{Doors, Image, Resources, Tee};
 use enarx_manager::{Manager, Settings};
 use enarx_manager_api::PlatformOffer;
-use enarx_network::{Protocol, Rules};
+use enarx_network::Rules;
 use enarx_session::Refusal;
 use enarx_session::binding::State;
 use enarx_session::deployment::{
@@ -294,11 +294,7 @@ impl Arguments {
             terminals: workload.terminals(),
             invoke: self.invoke.clone(),
             limits: run::limits(&self.wasm),
-            network: Network {
-                tcp: rules.speak(Protocol::Tcp),
-                udp: rules.speak(Protocol::Udp),
-                name_lookup: rules.ask_for_names(),
-            },
+            network: rules.uses(),
             timings: false,
             attest: None,
             serve: None,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use enarx_backend::Backend;
 use enarx_backend::launch::Target;
-use enarx_configuration::{Configuration, Limits, Network, Serve};
+use enarx_configuration::{Configuration, Limits, Serve};
 use enarx_executor::addresses::{Addresses, Names, Policy};
 use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
 use enarx_executor::launch::{Confined, Launch, Objects};
@@ -633,11 +633,7 @@ impl Settings {
                 .collect(),
             invoke: work.invoke.clone(),
             limits: self.limits.clone(),
-            network: Network {
-                tcp: self.network.tcp,
-                udp: self.network.udp,
-                name_lookup: self.network.name_lookup,
-            },
+            network: self.network,
             timings: arguments.timings,
             attest: attestation.map(|attestation| attestation.nonce.clone()),
             serve: work.server.as_ref().map(|server| Serve {

@@ -15,7 +15,7 @@ use clap::Args;
 use enarx_backend::launch::Target;
 use enarx_contract::{Backend, Contract, Terms};
 use enarx_executor::addresses::Policy;
-use enarx_executor::grant::{Grant, NetworkGrant};
+use enarx_executor::grant::Grant;
 use enarx_executor::launch::{Launch, Objects, Outcome};
 use enarx_executor::refused::RefusedCalls;
 use enarx_exits::exit_code;
@@ -140,7 +140,7 @@ fn serve(
     let launch = Launch {
         grant: Grant {
             door: Some(open_door(door).map_err(failed)?),
-            network: NetworkGrant::of(&rules),
+            network: rules.uses(),
             policy: Policy::only(rules),
             // The application's streams are the session's. What the runtime says of itself goes into the log.
             ..Grant::of_streams([

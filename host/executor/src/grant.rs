@@ -5,7 +5,8 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use enarx_confine::landlock::Tcp;
-use enarx_network::{Protocol, Rules};
+/// The network permissions of a Keep.
+pub use enarx_network::Uses as NetworkGrant;
 
 use crate::addresses::Policy;
 
@@ -95,27 +96,4 @@ pub struct GrantedDirectory {
     pub read_only: bool,
     /// Bytes by which the Keep may make it fuller; no bound if `None`.
     pub quota: Option<u64>,
-}
-
-/// The network permissions of a Keep.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NetworkGrant {
-    /// TCP connections and listeners.
-    pub tcp: bool,
-    /// UDP sockets.
-    pub udp: bool,
-    /// Look-ups of names.
-    pub name_lookup: bool,
-}
-
-impl NetworkGrant {
-    /// The permissions that these rules need; none if there are no rules.
-    #[must_use]
-    pub fn of(rules: &Rules) -> Self {
-        Self {
-            tcp: rules.speak(Protocol::Tcp),
-            udp: rules.speak(Protocol::Udp),
-            name_lookup: rules.ask_for_names(),
-        }
-    }
 }

@@ -124,7 +124,7 @@ impl Context {
             stdout: streams.stdout(port),
             stderr: streams.stderr(port),
             terminals: configuration.terminals,
-            network: configuration.network.clone(),
+            network: configuration.network,
             budget: budget.clone(),
         })
     }

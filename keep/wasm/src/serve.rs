@@ -136,7 +136,7 @@ impl enarx_http::Instances for Instances {
             wasi: Preview2::new(context),
             way: Some(Way {
                 port: self.port.clone(),
-                network: self.configuration.network.clone(),
+                network: self.configuration.network,
                 spawner: spawner.clone(),
             }),
             limits: Limits::new(&self.configuration.limits, self.budget.clone()),

@@ -6,6 +6,8 @@
 //! host supplies it, so the Keep checks its form and trusts nothing else about it.
 #![forbid(unsafe_code)]
 
+/// The application's permissions on the network, as the runtime sees them; the host enforces its own copy.
+pub use enarx_network::Uses as Network;
 use serde::{Deserialize, Serialize};
 
 /// Largest accepted encoded configuration, in bytes.
@@ -85,18 +87,6 @@ pub struct Limits {
     pub max_table_elements: Option<u64>,
     /// Largest stack of the application, in bytes.
     pub max_wasm_stack: Option<u64>,
-}
-
-/// Network permissions as the runtime sees them; the host enforces its own copy.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Network {
-    /// TCP sockets may be used.
-    pub tcp: bool,
-    /// UDP sockets may be used.
-    pub udp: bool,
-    /// Names may be looked up.
-    pub name_lookup: bool,
 }
 
 /// Why a configuration was refused.

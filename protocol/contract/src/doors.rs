@@ -8,7 +8,7 @@ use crate::ContractError;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use enarx_network::{ConnectRule, ListenRule, NameRule, Protocol, Rules};
+use enarx_network::{ConnectRule, ListenRule, NameRule, Rules};
 use serde::{Deserialize, Serialize};
 
 /// Most doors of each kind.
@@ -118,17 +118,15 @@ impl Doors {
     /// [`ContractError::Doors`], with the first thing for which there is none.
     pub fn admit(&self, wanted: &Wanted<'_>) -> Result<(), ContractError> {
         let refuse = |wanted: String| Err(ContractError::Doors { wanted });
-        let rules = self.rules();
-        for (asked, protocol, name) in [
-            (wanted.tcp, Protocol::Tcp, "TCP"),
-            (wanted.udp, Protocol::Udp, "UDP"),
+        let uses = self.rules().uses();
+        for (asked, allowed, name) in [
+            (wanted.tcp, uses.tcp, "TCP"),
+            (wanted.udp, uses.udp, "UDP"),
+            (wanted.name_lookup, uses.name_lookup, "looking up names"),
         ] {
-            if asked && !rules.speak(protocol) {
+            if asked && !allowed {
                 return refuse(name.to_string());
             }
-        }
-        if wanted.name_lookup && !rules.ask_for_names() {
-            return refuse("looking up names".to_string());
         }
         for (name, read_only) in wanted.directories {
             let door = self.directories.iter().find(|door| door.name == *name);

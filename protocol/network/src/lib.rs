@@ -25,12 +25,14 @@ mod network;
 mod ports;
 mod rule;
 mod text;
+mod uses;
 
 pub use address::{destination, is_guarded};
 pub use name::{HostName, NameRule};
 pub use network::Network;
 pub use ports::{Ports, Protocol};
 pub use rule::{ConnectRule, ListenRule, Peer, Rules};
+pub use uses::Uses;
 
 use alloc::string::String;
 use core::net::Ipv4Addr;

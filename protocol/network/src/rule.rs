@@ -143,8 +143,7 @@ impl Rules {
     }
 
     /// True if a rule holds for this protocol.
-    #[must_use]
-    pub fn speak(&self, protocol: Protocol) -> bool {
+    pub(crate) fn speak(&self, protocol: Protocol) -> bool {
         let connect = self.connect.iter().map(|rule| rule.protocol);
         let listen = self.listen.iter().map(|rule| rule.protocol);
         let mut protocols = connect.chain(listen);
@@ -152,8 +151,7 @@ impl Rules {
     }
 
     /// True if a name may be looked up.
-    #[must_use]
-    pub fn ask_for_names(&self) -> bool {
+    pub(crate) fn ask_for_names(&self) -> bool {
         !self.resolve.is_empty() || self.hosts().next().is_some()
     }
 }

@@ -405,8 +405,14 @@ fn who_lets_connections_go_everywhere_lets_them_go_to_every_name() {
     let loopback = connect("127.0.0.1");
     assert!(!rules(&["0.0.0.0/0", "::/0"]).permit_connect(&loopback));
     let some = rules(&["10.0.0.1/udp", "db.example/udp"]);
-    assert!(some.speak(Protocol::Udp) && !some.speak(Protocol::Tcp) && some.ask_for_names());
-    assert!(!rules(&["10.0.0.1"]).ask_for_names());
+    let uses = |tcp, udp, name_lookup| Uses {
+        tcp,
+        udp,
+        name_lookup,
+    };
+    assert_eq!(some.uses(), uses(false, true, true));
+    assert_eq!(rules(&["10.0.0.1"]).uses(), uses(true, true, false));
+    assert_eq!(rules(&[]).uses(), Uses::default());
 }
 
 #[test]
