@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A clock that tests set. Preloaded into a command, it adds the seconds that stand in the file CLOCK_OF_TEST, as text, to
-// the time of day. The clock that never goes back stays as it is. A file that cannot be read ends the command: on a full disk,
-// for example, a test would go by the right time otherwise, and see nothing.
+// Clocks that tests set. Preloaded into a command, it adds to the time of day the first number of seconds in the file
+// CLOCK_OF_TEST, as text, and the second one to the clock that never goes back, which tests move ahead alone. A file that
+// cannot be read ends the command: on a full disk, for example, a test would go by the right time otherwise, and see nothing.
 
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -15,12 +15,12 @@ int clock_gettime(clockid_t clock, struct timespec *now)
 {
     int result = (int)syscall(SYS_clock_gettime, clock, now);
     const char *name = getenv("CLOCK_OF_TEST");
-    if (result == 0 && clock == CLOCK_REALTIME && name != NULL) {
-        long seconds = 0;
+    if (result == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC) && name != NULL) {
+        long day = 0, monotonic = 0;
         FILE *file = fopen(name, "r");
-        if (file == NULL || fscanf(file, "%ld", &seconds) != 1)
+        if (file == NULL || fscanf(file, "%ld %ld", &day, &monotonic) != 2)
             abort();
-        now->tv_sec += seconds;
+        now->tv_sec += clock == CLOCK_REALTIME ? day : monotonic;
         fclose(file);
     }
     return result;

@@ -3,9 +3,11 @@
 //! The clocks of real managers and commands, set back and forth between the steps of a deployment by a function that is
 //! preloaded. No Keep lives longer by it, no receipt tells another time, and a wrong clock is a refusal by name.
 
+use std::cell::Cell;
 use std::fs;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use enarx_harness::needs;
@@ -20,6 +22,8 @@ const YEARS: i64 = 30 * 365 * 24 * 3600;
 /// A clock that can be set.
 struct Clock {
     folder: TempDir,
+    seconds: Cell<i64>,
+    passed: Cell<u64>,
 }
 
 impl Clock {
@@ -37,16 +41,32 @@ impl Clock {
             Ok(output) => assert!(output.status.success(), "{}", text(&output.stderr)),
             Err(error) => needs::lacking("PROGRAMS", &format!("{compiler}: {error}")),
         }
-        let clock = Self { folder };
+        let clock = Self {
+            folder,
+            seconds: Cell::default(),
+            passed: Cell::default(),
+        };
         clock.set(0);
         clock
     }
 
     /// Moves it so many seconds away from the right time.
     fn set(&self, seconds: i64) {
+        self.seconds.set(seconds);
+        self.write();
+    }
+
+    /// Lets this time pass by the clock that never goes back, at once.
+    fn pass(&self, time: Duration) {
+        self.passed.set(self.passed.get() + time.as_secs());
+        self.write();
+    }
+
+    fn write(&self) {
         // At once, for whoever reads it meanwhile.
         let (new, file) = (self.folder.path().join("new"), self.file());
-        fs::write(&new, seconds.to_string()).unwrap();
+        let (seconds, passed) = (self.seconds.get(), self.passed.get());
+        fs::write(&new, format!("{seconds} {passed}")).unwrap();
         fs::rename(new, file).unwrap();
     }
 
@@ -201,4 +221,78 @@ fn a_start_by_a_wrong_clock_forgets_no_contract() {
         assert_eq!(keeps(&host), before, "{years}");
     }
     assert_eq!(deploy(&host, &policy).status.code(), Some(7));
+}
+
+/// The same for a clock that stays wrong for hours after the start: it is believed after a week.
+#[test]
+fn a_clock_that_is_wrong_for_hours_forgets_no_contract() {
+    let clock = Clock::new();
+    let mut host = clock.host();
+    let policy = policy(host.folder());
+    assert_eq!(deploy(&host, &policy).status.code(), Some(7));
+    wait_until(|| host.keeps().is_empty());
+    let keeps = |host: &Host| host.ask("GET", "/v1/keeps")["keeps"].clone();
+    let before = keeps(&host);
+    assert_eq!(before.as_array().unwrap().len(), 1);
+    host.kill();
+    clock.set(YEARS);
+    host.restart();
+    // The manager looks at the clock once an hour; two questions, so that it has looked before it answers the second.
+    let hours = |hours| {
+        clock.pass(Duration::from_hours(hours));
+        keeps(&host);
+        keeps(&host)
+    };
+    for _ in 0..5 {
+        assert_eq!(hours(2), before);
+    }
+    assert_eq!(hours(100), before);
+    clock.set(0);
+    assert_eq!(hours(100), before);
+    assert_eq!(deploy(&host, &policy).status.code(), Some(7));
+    wait_until(|| host.keeps().is_empty());
+    // A month later by every clock they are of no use any more.
+    clock.set(30 * 24 * 3600);
+    assert_eq!(hours(8 * 24).as_array().unwrap().len(), 2);
+    wait_until(|| hours(8 * 24).as_array().unwrap().is_empty());
+}
+
+/// A verdict holds for an hour, by the clock that never goes back: whoever sets the other one back does not make it older,
+/// and evidence is asked for again in time.
+#[test]
+fn a_verdict_ages_whatever_the_time_of_day_is() {
+    let clock = Clock::new();
+    let host = Host::start(&[]);
+    let policy = policy(host.folder());
+    let receipt = host.path("receipt");
+    let mut command = host.tenant(&["deploy", "--receipt"], &policy, &host.path("tenant"));
+    command.arg(&receipt).arg(program("copy.wat"));
+    command.envs(clock.environment()).stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (mut to, mut from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    // Something comes from the Keep all the time, so that the session lives.
+    let mut echo = || {
+        to.write_all(b"x").unwrap();
+        from.read_exact(&mut [0]).unwrap();
+    };
+    echo();
+    for minute in 0..50 {
+        for _ in 0..3 {
+            clock.pass(Duration::from_secs(20));
+            echo();
+        }
+        match minute {
+            10 => clock.set(-600),
+            30 => clock.set(600),
+            // Evidence is asked for now, after three quarters of an hour. It takes as long as it takes.
+            44 => std::thread::sleep(Duration::from_secs(5)),
+            _ => {}
+        }
+    }
+    drop(to);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let receipt: Value = serde_json::from_slice(&fs::read(&receipt).unwrap()).unwrap();
+    assert_eq!(receipt["body"]["evidence_count"], 2, "{receipt}");
 }

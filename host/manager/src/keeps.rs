@@ -22,7 +22,7 @@ use enarx_manager_api::{
 use enarx_tls::Key;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -81,8 +81,8 @@ pub(crate) struct Keeps {
     starter: Starter,
     metrics: Arc<Metrics>,
     draining: AtomicBool,
-    /// The last look at the clock for old records, in seconds since 1970; 0 before the first.
-    looked: AtomicU64,
+    /// The last look at the clock for old records.
+    looked: Mutex<Option<Instant>>,
     living: Mutex<HashMap<Id, Arc<Keep>>>,
     accounts: Mutex<HashMap<Owner, Account>>,
     /// Held while a Keep is looked for, made, claimed or taken back, so that the same contract finds the same Keep, and a
@@ -133,7 +133,7 @@ impl Keeps {
             starter: parts.starter,
             metrics: parts.metrics,
             draining: AtomicBool::new(false),
-            looked: AtomicU64::new(0),
+            looked: Mutex::default(),
             living: Mutex::default(),
             accounts: Mutex::default(),
             launching: tokio::sync::Mutex::default(),
@@ -618,12 +618,17 @@ impl Keeps {
             .count()
     }
 
-    /// Removes records that are of no use any more, by this look at the clock and by the one before: one that is wrong for a
-    /// while, as after a start, makes nobody forget a contract that could be sent again.
+    /// Looks at the clock, and removes records that are of no use any more.
     pub(crate) async fn forget(&self) {
-        let now = crate::now();
-        let until = now.min(self.looked.swap(now, Ordering::Relaxed));
-        let forgotten = self.with_store(move |store| store.forget(until)).await;
+        let now = Instant::now();
+        let before = {
+            let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+            looked.replace(now)
+        };
+        let after = before.map_or(Duration::ZERO, |before| now.duration_since(before));
+        let forgotten = self
+            .with_store(move |store| store.forget(crate::now(), after))
+            .await;
         match forgotten {
             Ok(0) => {}
             Ok(number) => tracing::info!(number, "old records of Keeps were removed"),

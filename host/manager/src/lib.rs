@@ -27,6 +27,7 @@ mod manager;
 mod metrics;
 #[cfg(test)]
 mod model;
+mod past;
 mod places;
 mod pool;
 mod process;

@@ -3,6 +3,7 @@
 //! The record of all Keeps: contracts seen, with their signatures, and how each Keep ended. A contract has one Keep for
 //! ever, so records outlive their Keeps, until nobody could launch the contract again.
 
+use crate::past::Past;
 use crate::record::{Claim, Claimed, End, Id, Record, Unclaimable};
 use crate::tokens::Owner;
 use crate::{ManagerError, StateError, files};
@@ -15,6 +16,7 @@ use redb::{
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// Seconds for which a record is kept after its Keep's end and its contract's.
 const RETENTION: u64 = 7 * 24 * 3600;
@@ -30,6 +32,11 @@ const EXPIRING: TableDefinition<&[u8], ()> = TableDefinition::new("expiring");
 
 /// Name of a Keep that has ended → the last words of its process.
 const LOGS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("logs");
+
+/// What the manager knows of itself.
+const META: TableDefinition<&[u8], &[u8]> = TableDefinition::new("meta");
+/// Its clock, in [`META`]: a [`Past`], in JSON.
+const PAST: &[u8] = b"past";
 
 /// The name of a token's Keep in [`OWNED`]; `None` for a Keep of nobody.
 fn owned_key(id: &Id, record: &Record) -> Option<Vec<u8>> {
@@ -260,32 +267,20 @@ impl Store {
         })
     }
 
-    /// Removes the records that are of no use at `now`: nobody could launch their contracts again. Returns how many.
-    pub(crate) fn forget(&self, now: u64) -> Result<usize, StoreError> {
+    /// Takes up that the clock says `now`, in seconds since 1970, so long after it was last looked at, and removes the
+    /// records that are of no use by then for certain: nobody could launch their contracts again. Returns how many.
+    pub(crate) fn forget(&self, now: u64, after: Duration) -> Result<usize, StoreError> {
         self.change(|write| {
-            let mut keeps = write.open_table(KEEPS)?;
-            let mut owned = write.open_table(OWNED)?;
-            let mut logs = write.open_table(LOGS)?;
-            let mut expiring = write.open_table(EXPIRING)?;
-            let mut old = Vec::new();
-            for entry in expiring.range(..&now.to_be_bytes()[..])? {
-                old.push(entry?.0.value().to_vec());
-            }
-            for key in &old {
-                expiring.remove(key.as_slice())?;
-                let Some(id) = key.last_chunk::<16>().copied().map(Hex) else {
-                    continue;
-                };
-                logs.remove(&id.0[..])?;
-                let Some(bytes) = keeps.remove(&id.0[..])? else {
-                    continue;
-                };
-                let record: Record = serde_json::from_slice(bytes.value())?;
-                if let Some(key) = owned_key(&id, &record) {
-                    owned.remove(key.as_slice())?;
-                }
-            }
-            Ok(old.len())
+            let until = {
+                let mut meta = write.open_table(META)?;
+                let known = meta.get(PAST)?;
+                let known = known.map(|bytes| serde_json::from_slice(bytes.value()));
+                let mut past = known.transpose()?.unwrap_or_else(|| Past::begin(now));
+                let until = past.look(now, after);
+                meta.insert(PAST, serde_json::to_vec(&past)?.as_slice())?;
+                until
+            };
+            until.map_or(Ok(0), |until| forget_until(write, until))
         })
     }
 }
@@ -314,7 +309,7 @@ fn open(path: &Path) -> Result<Database, StoreError> {
         for table in [LIVING, OWNED, EXPIRING] {
             write.open_table(table)?;
         }
-        for table in [KEEPS, LOGS] {
+        for table in [KEEPS, LOGS, META] {
             write.open_table(table)?;
         }
         Ok(())
@@ -344,6 +339,33 @@ fn read(
     Ok(bytes
         .map(|bytes| serde_json::from_slice(bytes.value()))
         .transpose()?)
+}
+
+/// Removes the records that expired before `until`. Returns how many.
+fn forget_until(write: &WriteTransaction, until: u64) -> Result<usize, StoreError> {
+    let mut keeps = write.open_table(KEEPS)?;
+    let mut owned = write.open_table(OWNED)?;
+    let mut logs = write.open_table(LOGS)?;
+    let mut expiring = write.open_table(EXPIRING)?;
+    let mut old = Vec::new();
+    for entry in expiring.range(..&until.to_be_bytes()[..])? {
+        old.push(entry?.0.value().to_vec());
+    }
+    for key in &old {
+        expiring.remove(key.as_slice())?;
+        let Some(id) = key.last_chunk::<16>().copied().map(Hex) else {
+            continue;
+        };
+        logs.remove(&id.0[..])?;
+        let Some(bytes) = keeps.remove(&id.0[..])? else {
+            continue;
+        };
+        let record: Record = serde_json::from_slice(bytes.value())?;
+        if let Some(key) = owned_key(&id, &record) {
+            owned.remove(key.as_slice())?;
+        }
+    }
+    Ok(old.len())
 }
 
 fn end_in(write: &WriteTransaction, id: &Id, end: End) -> Result<(), StoreError> {
@@ -382,6 +404,10 @@ mod tests {
             code: Some(1),
             at,
         }
+    }
+
+    fn forget(store: &Store, until: u64) -> usize {
+        store.change(|write| forget_until(write, until)).unwrap()
     }
 
     fn id(number: u8) -> Id {
@@ -440,7 +466,7 @@ mod tests {
         let record = &owned[0].1;
         assert_eq!((record.created, record.end.clone()), (20, Some(end(40))));
         assert!(store.owned(&Hex([2; 32]), 10).unwrap().0.is_empty());
-        assert_eq!(store.forget(u64::MAX).unwrap(), 2);
+        assert_eq!(forget(&store, u64::MAX), 2);
         assert!(store.owned(&Hex([1; 32]), 10).unwrap().0.is_empty());
     }
 
@@ -488,9 +514,30 @@ mod tests {
         for number in [9, 2] {
             store.end(&id(number), end(40), "").unwrap();
         }
-        assert_eq!(store.forget(u64::MAX).unwrap(), 2);
+        assert_eq!(forget(&store, u64::MAX), 2);
         store.insert(&id(6), record(1, 20)).unwrap();
         assert_eq!(listed(), [6, 4, 3, 7, 1, 5]);
+    }
+
+    /// A week of the manager's own time, in spite of restarts, and not of the clock's.
+    #[test]
+    fn what_the_clock_has_said_outlives_the_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keeps.redb");
+        let day = Duration::from_hours(24);
+        let later = 1001 + RETENTION;
+        let store = Store::open(&path).unwrap();
+        store.insert(&id(1), record(1, 10)).unwrap();
+        store.end(&id(1), end(40), "").unwrap();
+        drop(store);
+        for _ in 0..6 {
+            let store = Store::open(&path).unwrap();
+            assert_eq!(store.forget(later, Duration::ZERO).unwrap(), 0);
+            assert_eq!(store.forget(later, day).unwrap(), 0);
+        }
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.forget(later, day).unwrap(), 1);
+        assert!(store.get(&id(1)).unwrap().is_none());
     }
 
     #[test]
@@ -502,11 +549,11 @@ mod tests {
         store.insert(&id(3), record(1, 30)).unwrap();
         store.end(&id(1), end(40), "last").unwrap();
         store.end(&id(2), end(2000), "").unwrap();
-        assert_eq!(store.forget(1000 + RETENTION).unwrap(), 0);
-        assert_eq!(store.forget(1001 + RETENTION).unwrap(), 1);
+        assert_eq!(forget(&store, 1000 + RETENTION), 0);
+        assert_eq!(forget(&store, 1001 + RETENTION), 1);
         assert!(store.get(&id(1)).unwrap().is_none());
         assert_eq!(store.log(&id(1)).unwrap(), "");
-        assert_eq!(store.forget(u64::MAX).unwrap(), 1);
+        assert_eq!(forget(&store, u64::MAX), 1);
         let (left, _) = store.owned(&Hex([1; 32]), 10).unwrap();
         assert_eq!(left.len(), 1, "a Keep that lives is never forgotten");
     }
