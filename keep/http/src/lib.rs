@@ -6,6 +6,17 @@
 //! HTTP is spoken here, inside the Keep: the host accepts connections and moves bytes. Trusted code; neither the host and
 //! the peers behind it nor the component are trusted.
 #![forbid(unsafe_code)]
+// Hosts and peers decide over the input of this code: it refuses, and does not panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 pub mod bindings;
 mod body;

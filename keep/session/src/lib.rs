@@ -11,6 +11,17 @@
 //! in [`Session::serve`], looks at every connection first. So nobody has to be woken by name. Reports are asked for by a thread
 //! of their own: hosts throttle them, and the application's output and its tenant's wishes go on meanwhile.
 #![forbid(unsafe_code)]
+// Hosts and peers decide over the input of this code: it refuses, and does not panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 mod delivery;
 mod link;

@@ -13,6 +13,17 @@
 //! This is the only crate that names the provider of cryptography, Graviola. No clock is read, no file opened. Random
 //! numbers come from `getrandom`, which the Keep's runtime is compiled to call as a system call (`image/recipe`).
 #![forbid(unsafe_code)]
+// Hosts and peers decide over the input of this code: it refuses, and does not panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 mod connection;
 mod error;

@@ -6,6 +6,17 @@
 //! [`preview1`] and [`preview2`] translate. All of it is trusted and measured; the guest on one side
 //! and the host behind [`port`] on the other are not trusted.
 #![forbid(unsafe_code)]
+// Hosts and peers decide over the input of this code: it refuses, and does not panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 pub mod budget;
 pub mod clock;

@@ -5,6 +5,17 @@
 //! Trusted code; the application is confined by the engine, and what the configuration says is
 //! checked where it is used.
 #![forbid(unsafe_code)]
+// Hosts and peers decide over the input of this code: it refuses, and does not panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 mod engine;
 mod invoke;

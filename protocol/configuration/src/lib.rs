@@ -5,6 +5,17 @@
 //! It crosses the border as JSON (object `Configuration` of the sallyport). In `enarx run` the
 //! host supplies it, so the Keep checks its form and trusts nothing else about it.
 #![forbid(unsafe_code)]
+// Hosts and peers decide over the input of this code: it refuses, and does not panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 /// The application's permissions on the network, as the runtime sees them; the host enforces its own copy.
 pub use enarx_network::Uses as Network;

@@ -38,10 +38,11 @@ impl core::fmt::Display for Side {
 #[must_use]
 pub fn signing_input(side: Side, contract: &ContractDigest) -> [u8; 50] {
     let mut input = [0; 50];
-    let (domain, rest) = input.split_at_mut(DOMAIN.len());
-    domain.copy_from_slice(DOMAIN);
-    rest[0] = side as u8;
-    rest[1..].copy_from_slice(&contract.0);
+    let side = [side as u8];
+    let parts = DOMAIN.iter().chain(&side).chain(&contract.0);
+    for (to, from) in input.iter_mut().zip(parts) {
+        *to = *from;
+    }
     input
 }
 

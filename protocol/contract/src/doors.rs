@@ -104,8 +104,8 @@ impl Doors {
             if !is_directory(&door.name) {
                 return value("doors.directories", "absolute paths in printable ASCII");
             }
-            let earlier = &self.directories[..index];
-            if earlier.iter().any(|other| other.name == door.name) {
+            let mut earlier = self.directories.iter().take(index);
+            if earlier.any(|other| other.name == door.name) {
                 return value("doors.directories", "named once each");
             }
         }

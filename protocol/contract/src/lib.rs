@@ -9,6 +9,17 @@
 //! the attested session. The signatures are for accounts and disputes.
 #![no_std]
 #![forbid(unsafe_code)]
+// Hosts and peers decide over the input of this code: it refuses, and does not panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 extern crate alloc;
 

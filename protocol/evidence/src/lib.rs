@@ -4,6 +4,17 @@
 //! the verifier recomputes. Pure; used on both sides of the border.
 #![no_std]
 #![forbid(unsafe_code)]
+// Hosts and peers decide over the input of this code: it refuses, and does not panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 use sha2::{Digest, Sha512};
 

@@ -237,7 +237,9 @@ impl Decoder {
             self.handed_out = false;
         }
         let header = split(input, HEADER - self.filled);
-        self.header[self.filled..self.filled + header.len()].copy_from_slice(header);
+        for (to, from) in self.header.iter_mut().skip(self.filled).zip(header) {
+            *to = *from;
+        }
         self.filled += header.len();
         if self.filled < HEADER {
             return Ok(None);

@@ -219,7 +219,7 @@ impl Input {
         for (to, from) in buffer.iter_mut().zip(self.buffer.drain(..count)) {
             *to = from;
         }
-        self.hash.update(&buffer[..count]);
+        self.hash.update(buffer.get(..count)?);
         self.read += count as u64;
         self.used += u32::try_from(count).unwrap_or(u32::MAX);
         Some(count)

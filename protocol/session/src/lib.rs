@@ -12,6 +12,17 @@
 //! * [`tenant`]: [`tenant::Session`], in which the order attest, judge, release is a matter of types
 #![no_std]
 #![forbid(unsafe_code)]
+// Hosts and peers decide over the input of this code: it refuses, and does not panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 extern crate alloc;
 

@@ -100,8 +100,8 @@ impl Retained {
         let to = from + count;
         let middle = first.len();
         Some((
-            &first[from.min(middle)..to.min(middle)],
-            &second[from.saturating_sub(middle)..to.saturating_sub(middle)],
+            first.get(from.min(middle)..to.min(middle))?,
+            second.get(from.saturating_sub(middle)..to.saturating_sub(middle))?,
         ))
     }
 

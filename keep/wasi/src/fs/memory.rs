@@ -559,7 +559,8 @@ impl MemoryFileSystem {
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
             let (index, within) = locate(offset.saturating_add(written as u64));
             let length = rest.len().min(CHUNK - within);
-            if let Err(error) = self.write_chunk(node, index, within, &rest[..length]) {
+            let part = rest.get(..length).unwrap_or(rest);
+            if let Err(error) = self.write_chunk(node, index, within, part) {
                 if written == 0 {
                     return Err(error);
                 }
