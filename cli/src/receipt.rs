@@ -12,7 +12,7 @@ use enarx_agent::receipt::{self, Of, Verified};
 use enarx_agent::{Deployed, Trust};
 use enarx_attestation::hex::Hex;
 use enarx_attestation::{Endorsements, Timestamp};
-use enarx_contract::Contract;
+use enarx_contract::{Contract, PublicKey, Tenant};
 use enarx_session::deployment::{Deployment, DeploymentError};
 use enarx_session::receipt::{Receipt, Stream};
 use serde_json::json;
@@ -101,9 +101,16 @@ impl<T> Named<T> {
     }
 }
 
-fn load_contract(path: &Path) -> Result<([u8; 32], Contract), Failure> {
-    let (contract, _) = contract::load(path)?;
-    Ok((contract.digest().0, contract))
+/// A contract, and the key of the tenant who signed it.
+type Signed = (Contract, Option<PublicKey>);
+
+fn load_contract(path: &Path) -> Result<([u8; 32], Signed), Failure> {
+    let (contract, agreement) = contract::load(path)?;
+    let tenant = match contract.terms().tenant {
+        Tenant::Named(key) => Some(key),
+        Tenant::Open => agreement.tenant.map(|by| by.key),
+    };
+    Ok((contract.digest().0, (contract, tenant)))
 }
 
 fn load_deployment(path: &Path) -> Result<([u8; 32], Deployment), Failure> {
@@ -153,16 +160,18 @@ pub fn verify(arguments: &Arguments) -> Result<ExitCode, Failure> {
         )));
     }
     let endorsements = verify.endorsements(&bytes, at)?;
+    let signed = contract.as_ref().and_then(|named| named.document.as_ref());
     let of = Of {
         application: application.as_deref(),
         deployment: deployment.as_ref().map(|named| &named.digest),
         contract_digest: contract.as_ref().map(|named| &named.digest),
-        contract: contract.as_ref().and_then(|named| named.document.as_ref()),
+        contract: signed.map(|(contract, _)| contract),
+        tenant: signed.and_then(|(_, tenant)| tenant.as_ref()),
     };
     let verified = receipt::verify(&bytes, &trust, &endorsements, of, at);
     match verified {
         Ok(verified) => {
-            verify.show(&verified);
+            verify.show(&verified, &not_compared(&of));
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
@@ -199,13 +208,13 @@ impl Verify {
         Ok(Endorsements { amd, intel: None })
     }
 
-    fn show(&self, verified: &Verified) {
+    fn show(&self, verified: &Verified, not_compared: &[&str]) {
         let body = &verified.receipt.body;
         if self.json.on {
             print_json(&json!({
                 "receipt": verified.receipt,
                 "verdict": verified.verdict,
-                "not_compared": self.not_compared(),
+                "not_compared": not_compared,
             }));
             return;
         }
@@ -221,6 +230,10 @@ impl Verify {
         outln!("deployment: SHA-256 {}", body.deployment);
         outln!("contract: SHA-256 {}", body.contract);
         outln!(
+            "tenant: SHA-256 of the key {}",
+            Hex(body.tenant_key.digest())
+        );
+        outln!(
             "ended: {:?} with {}, after {} s, at {} by the tenant's clock",
             body.exit.kind,
             body.exit.code,
@@ -230,9 +243,11 @@ impl Verify {
         outln!("standard input: {}", stream(&body.streams.stdin));
         outln!("standard output: {}", stream(&body.streams.stdout));
         outln!("standard error: {}", stream(&body.streams.stderr));
-        let not_compared = self.not_compared();
         if !not_compared.is_empty() {
-            let flags = not_compared.iter().map(|name| format!("--{name}"));
+            let flags = not_compared.iter().map(|name| match *name {
+                TENANT => "--contract with its signatures".to_owned(),
+                name => format!("--{name}"),
+            });
             outln!(
                 "not compared: {} ({}): a receipt of any other holds as well",
                 not_compared.join(", "),
@@ -240,19 +255,23 @@ impl Verify {
             );
         }
     }
+}
 
-    /// The parts of the receipt that were compared with nothing.
-    fn not_compared(&self) -> Vec<&'static str> {
-        [
-            ("application", &self.application),
-            ("deployment", &self.deployment),
-            ("contract", &self.contract),
-        ]
-        .into_iter()
-        .filter(|(_, given)| given.is_none())
-        .map(|(name, _)| name)
-        .collect()
-    }
+/// The tenant, as a part of a receipt: of a contract that names none, its signature tells who it is.
+const TENANT: &str = "tenant";
+
+/// The parts of a receipt that are compared with nothing.
+fn not_compared(of: &Of<'_>) -> Vec<&'static str> {
+    [
+        ("application", of.application.is_none()),
+        ("deployment", of.deployment.is_none()),
+        ("contract", of.contract_digest.is_none()),
+        (TENANT, of.contract_digest.is_some() && of.tenant.is_none()),
+    ]
+    .into_iter()
+    .filter(|(_, is_none)| *is_none)
+    .map(|(name, _)| name)
+    .collect()
 }
 
 /// The folder of certificates beside a receipt.

@@ -14,6 +14,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use base64ct::Encoding;
+use enarx_agent::Key;
+use enarx_contract::{Agreement, Countersignature, Side, signing_input};
 use enarx_harness::needs;
 use serde_json::Value;
 
@@ -495,6 +497,57 @@ fn contracts_receipts_and_deployments_belong_together() {
     assert_eq!(failed["code"], failed["checks"][0]["name"], "{failed}");
     verify(&["--contract", &deployment], 65);
     verify(&["--deployment", &contract], 65);
+}
+
+/// An open contract names no tenant, and a host may launch it twice: the receipt says who released the application.
+#[test]
+fn a_receipt_under_an_open_contract_is_compared_with_its_tenant() {
+    let host = Host::serving(&[], &["--warm", "default=1"]);
+    let policy = policy(host.folder());
+    wait_until(|| {
+        let ready = host.ask("GET", "/v1/offer")["ready"].clone();
+        ready.as_array().is_some_and(|ready| !ready.is_empty())
+    });
+    let (receipt, document) = (host.path("receipt"), host.path("document.json"));
+    let mut command = host.deploy(&policy);
+    command.arg("--receipt").arg(&receipt);
+    command.arg(format!("--json={}", document.display()));
+    exits(command.arg(program("exit.wat")), 7);
+    assert_eq!(read_json(&document)["claim"], "warm");
+    let verify = |contract: &str, code: i32| {
+        let mut command = common::enarx();
+        command.args(["receipt", "verify", "--json"]).arg(&receipt);
+        command.arg("--policy").arg(&policy);
+        command.args(["--contract", contract]);
+        let output = exits(command.env("ENARX_STORE", "/nonexistent/store"), code);
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let contract = host.path("receipt.contract");
+    let verified = verify(contract.to_str().unwrap(), 0);
+    let of_others = ["application", "deployment"];
+    assert_eq!(verified["not_compared"], serde_json::json!(of_others));
+    // The contract alone does not tell the tenant.
+    let agreement: Agreement = serde_json::from_slice(&fs::read(&contract).unwrap()).unwrap();
+    let digest = agreement.verify().unwrap().digest().to_string();
+    let of_others = ["application", "deployment", "tenant"];
+    assert_eq!(
+        verify(&digest, 0)["not_compared"],
+        serde_json::json!(of_others)
+    );
+    // Signed by another, it is not the contract of this receipt.
+    let other = Key::generate().unwrap();
+    let input = signing_input(Side::Tenant, agreement.verify().unwrap().digest());
+    let signed = Agreement {
+        tenant: Some(Countersignature {
+            key: other.public(),
+            signature: other.sign(&input).unwrap(),
+        }),
+        ..agreement
+    };
+    let others = host.path("others.contract");
+    fs::write(&others, signed.encode().unwrap()).unwrap();
+    let refused = verify(others.to_str().unwrap(), 3);
+    assert_eq!(refused["code"], "receipt.tenant-key");
 }
 
 #[test]

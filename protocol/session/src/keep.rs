@@ -482,6 +482,7 @@ impl Keep {
             deployment: Hex(run.digest),
             application: run.deployment.application.digest,
             keep_key: self.key,
+            tenant_key: self.owner.ok_or(Fault::Unasked)?,
             report_id: self.report_id.map(Hex),
             started: time(run.start),
             ended: time(now),

@@ -34,6 +34,8 @@ pub struct Body {
     pub application: Hex<32>,
     /// The Keep's key.
     pub keep_key: PublicKey,
+    /// The key of the tenant that released the application. An open contract names none.
+    pub tenant_key: PublicKey,
     /// REPORT_ID of the Keep's reports; `None` without a TEE.
     pub report_id: Option<Hex<32>>,
     /// Start, in seconds since 1970: the tenant's time and the Keep's counter.
@@ -98,6 +100,8 @@ pub struct Claims<'a> {
     pub deployment: Option<&'a [u8; 32]>,
     /// SHA-256 of the application.
     pub application: Option<&'a [u8; 32]>,
+    /// The key of the tenant.
+    pub tenant: Option<&'a PublicKey>,
 }
 
 impl Body {
@@ -170,7 +174,7 @@ impl Receipt {
     }
 
     /// Verifies the receipt on its own, also years later: signature, report over the body under the verifier's policy,
-    /// and what the caller expects of contract, deployment and application.
+    /// and what the caller expects of contract, deployment, application and tenant.
     ///
     /// # Errors
     /// [`Refusal::Receipt`] for a signature that does not hold, a report that is missing or of another Keep, and for
@@ -220,6 +224,13 @@ impl Receipt {
                 claims
                     .application
                     .is_some_and(|digest| *digest != body.application.0),
+            ),
+            (
+                "receipt.tenant-key",
+                claims.tenant.is_some_and(|key| *key != body.tenant_key)
+                    || claims
+                        .contract
+                        .is_some_and(|contract| !contract.terms().admits(&body.tenant_key, None)),
             ),
         ] {
             if differs {

@@ -1292,6 +1292,7 @@ impl Released {
             contract: Some(contract),
             deployment: self.deployment.as_ref(),
             application: None,
+            tenant: Some(&channel.tenant),
         })?;
         let body = &receipt.body;
         let streams = body.streams;

@@ -5,7 +5,7 @@
 
 use crate::judge::{Judge, Trust};
 use enarx_attestation::{Check, Endorsements, Timestamp, Verdict};
-use enarx_contract::Contract;
+use enarx_contract::{Contract, PublicKey};
 use enarx_session::Refusal;
 use enarx_session::receipt::{Claims, Receipt};
 use sha2::{Digest, Sha256};
@@ -47,6 +47,8 @@ pub struct Of<'a> {
     pub contract_digest: Option<&'a [u8; 32]>,
     /// The contract, whose terms the report has to meet, too.
     pub contract: Option<&'a Contract>,
+    /// The key of the tenant, who signed the contract.
+    pub tenant: Option<&'a PublicKey>,
 }
 
 /// Verifies a receipt: its form, its signature, its report over it by the policy at the time `at`, and what it is to be
@@ -77,6 +79,7 @@ pub fn verify(
         application: application.as_ref(),
         deployment: of.deployment,
         contract: of.contract,
+        tenant: of.tenant,
     };
     let judge = Judge::new(trust, endorsements, at);
     if let Err(refusal) = receipt.verify(&judge, &claims) {

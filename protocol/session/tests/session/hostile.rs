@@ -1027,13 +1027,16 @@ fn receipts_that_are_not_of_this_session_are_refused() {
     let good = Receipt::decode(&receipt[8..]).expect("honest");
     tenant.serve(before).expect("honest");
     // The host has no key of the Keep, so each change needs another signature: with its own key, or the old one.
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Change); 10] = [
         ("receipt.signature", |r| r.signature.0[0] ^= 1),
         ("receipt.signature", |r| r.body.exit.code = 1),
         ("receipt.contract", |r| r.body.contract.0[0] ^= 1),
         ("receipt.deployment", |r| r.body.deployment.0[0] ^= 1),
         ("receipt.report-id", |r| {
             r.body.report_id = Some(Hex([9; 32]));
+        }),
+        ("receipt.tenant-key", |r| {
+            r.body.tenant_key = fixture::key(OTHER_TENANT);
         }),
         ("receipt.exit", |r| r.body.exit.code = 1),
         ("receipt.streams", |r| r.body.streams.stdout.bytes = 5),
@@ -1093,6 +1096,13 @@ fn receipts_that_are_not_of_this_session_are_refused() {
                 ..claims
             },
         ),
+        (
+            "receipt.tenant-key",
+            Claims {
+                tenant: Some(&fixture::key(OTHER_TENANT)),
+                ..claims
+            },
+        ),
     ] {
         assert_eq!(code(good.verify(&Marks, &claims)), expected);
     }
@@ -1113,6 +1123,47 @@ fn receipts_that_are_not_of_this_session_are_refused() {
         &contract, data, 2,
     )));
     assert_eq!(code(launch.verify(&Marks, &claims)), "receipt.report-id");
+}
+
+/// A host launches one open contract twice. Whoever knows the deployment and all its parts releases them to the other
+/// Keep, with other standard input: the receipt tells the truth, and whose it is.
+#[test]
+fn a_receipt_of_an_open_contract_says_whose_it_is() {
+    let contract = fixture::open();
+    let (deployment, values) = fixture::deployment(&contract, b"application");
+    let digest: [u8; 32] = Sha256::digest(deployment.encode().expect("it is legal")).into();
+    let run = |by: u8| {
+        let mut side = KeepSide::new(contract.clone());
+        let (mut connection, mut tenant) =
+            judged(&mut side, by, 1, Wanted::Fresh, None).expect("free");
+        tenant.release(&deployment, values.clone());
+        pump(&mut side, &mut connection, &mut tenant).expect("honest");
+        side.start();
+        side.exit(ExitKind::Exited, 0);
+        pump(&mut side, &mut connection, &mut tenant).expect("honest");
+        tenant.session.bye();
+        pump(&mut side, &mut connection, &mut tenant).expect("honest");
+        match tenant.session.finish() {
+            Ok(Outcome::Complete(receipt)) => *receipt,
+            other => panic!("{other:?}"),
+        }
+    };
+    let claims = Claims {
+        contract: Some(&contract),
+        deployment: Some(&digest),
+        ..Claims::default()
+    };
+    let own = fixture::key(TENANT);
+    let of_tenant = Claims {
+        tenant: Some(&own),
+        ..claims
+    };
+    for (by, expected) in [(TENANT, "accepted"), (OTHER_TENANT, "receipt.tenant-key")] {
+        let receipt = run(by);
+        assert_eq!(receipt.body.tenant_key, fixture::key(by));
+        assert_eq!(code(receipt.verify(&Marks, &claims)), "accepted");
+        assert_eq!(code(receipt.verify(&Marks, &of_tenant)), expected);
+    }
 }
 
 /// Returns the answer to this receipt of a tenant whose application has just ended.

@@ -56,6 +56,7 @@ fn an_application_is_delivered_run_and_accounted_for() {
         contract: Some(&contract),
         application: Some(&deployment.application.digest.0),
         deployment: None,
+        tenant: Some(&fixture::key(TENANT)),
     };
     assert_eq!(receipt.verify(&fixture::Marks, &claims), Ok(()));
 }
