@@ -6,7 +6,7 @@ use enarx_contract::canonical::printable;
 use enarx_session::Refusal;
 
 /// Longest text of the TLS library that an error keeps, in characters.
-const MESSAGE_LIMIT: usize = 160;
+pub(crate) const MESSAGE_LIMIT: usize = 160;
 
 /// Why a key or a connection was refused. Before the verdict a tenant's peer may be anybody, the host included: then
 /// the error is the host's doing.

@@ -6,8 +6,9 @@
 //!
 //! * [`Key`]: a P-256 key pair, of a Keep, a tenant or a host
 //! * [`Connection`]: bytes of the peer in, bytes for the peer out; [`Connection::facts`] are what evidence binds
+//! * [`web`]: ordinary TLS with certificates, for the application of a Keep, which nothing binds to its evidence
 //!
-//! Both ends show raw public keys (RFC 7250). That a peer's key is worth anything is decided elsewhere: by the contract in
+//! Both ends of a session show raw public keys (RFC 7250). That a peer's key is worth anything is decided elsewhere: by the contract in
 //! the Keep, by the verdict at the tenant. Until then a tenant's peer is nobody, and the host in between always is.
 //!
 //! This is the only crate that names the provider of cryptography, Graviola. No clock is read, no file opened. Random
@@ -30,6 +31,7 @@ mod error;
 mod key;
 mod peer;
 mod provider;
+pub mod web;
 
 pub use connection::{Connection, Facts, MAX_BUFFERED, MAX_HANDSHAKE, MAX_SILENT};
 pub use error::TlsError;

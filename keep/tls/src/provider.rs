@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The provider of cryptography: Graviola, of which the session has one suite, one group and one signature. Whatever is
-//! not in the list cannot be negotiated, and is not in the image of the Keep.
+//! The provider of cryptography: Graviola, of which the session has one suite, one group and one signature, and ordinary TLS
+//! what others speak. Whatever is not in a list cannot be negotiated by it.
 
 use crate::TlsError;
 use rustls::crypto::{
@@ -44,6 +44,23 @@ pub(crate) fn session() -> Result<Arc<CryptoProvider>, TlsError> {
     }))
 }
 
+/// The provider of ordinary TLS 1.3 in the Keep, for a CPU that was checked.
+pub(crate) fn web() -> Result<Arc<CryptoProvider>, TlsError> {
+    check_cpu()?;
+    let algorithms = rustls_graviola::default_provider().signature_verification_algorithms;
+    Ok(Arc::new(CryptoProvider {
+        cipher_suites: vec![
+            rustls_graviola::suites::TLS13_AES_256_GCM_SHA384,
+            rustls_graviola::suites::TLS13_AES_128_GCM_SHA256,
+            rustls_graviola::suites::TLS13_CHACHA20_POLY1305_SHA256,
+        ],
+        kx_groups: rustls_graviola::kx::ALL_KX_GROUPS.to_vec(),
+        signature_verification_algorithms: algorithms,
+        secure_random: &Random,
+        key_provider: &NoKeys,
+    }))
+}
+
 /// The provider for ordinary TLS, with X.509, on the host's and the tenant's side. On a CPU that [`check_cpu`] refuses it
 /// has no suites, so that no configuration can be made with it: Graviola panics there.
 #[cfg(feature = "web")]
@@ -66,7 +83,8 @@ impl SecureRandom for Random {
     }
 }
 
-/// A loader of private keys that loads none: the session's come as [`crate::Key`].
+/// A loader of private keys that loads none: the session's come as [`crate::Key`], those of certificates are read in
+/// `web/key.rs`.
 #[derive(Debug)]
 struct NoKeys;
 

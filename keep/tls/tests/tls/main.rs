@@ -3,6 +3,7 @@
 //! Tests of the session's TLS from outside, all in memory: both ends of ours, an independent peer over AWS-LC, peers that
 //! are hostile, and the host between them.
 
+mod certificates;
 mod faults;
 mod interop;
 mod keys;

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Why a certificate, a key or a connection of ordinary TLS was refused. Every reason has a name.
+
+use crate::TlsError;
+use crate::error::MESSAGE_LIMIT;
+use enarx_contract::canonical::printable;
+use rustls::{AlertDescription, Error};
+
+/// Why a certificate, a key or a connection of ordinary TLS was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WebError {
+    /// There is no cryptography.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The server's own certificate is none.
+    #[error(
+        "the server's certificate is not readable: give a chain of X.509 certificates, the server's own first"
+    )]
+    Chain,
+    /// The private key is none that can be used.
+    #[error(
+        "the private key is none that can be used: give one of RSA with 2048 to 8192 bits, P-256, P-384 or Ed25519, without a \
+         passphrase"
+    )]
+    Key,
+    /// Certificate and key are not a pair.
+    #[error(
+        "the private key does not belong to the certificate: give the two that were made for each other"
+    )]
+    Pair,
+    /// There is no issuer whose certificates are accepted.
+    #[error("no issuer of certificates is known: give some with --tls-roots")]
+    NoIssuers,
+    /// The server has a name that no certificate can have.
+    #[error("the server's name is neither a name of DNS nor an address")]
+    Name,
+    /// The other end's certificate is not accepted. The text is the TLS library's.
+    #[error("the server's certificate is not accepted: {0}")]
+    Untrusted(String),
+    /// The other end has refused, by this alert (RFC 8446, section 6).
+    #[error("the other end has refused the connection: {text}")]
+    Alert {
+        /// Its number.
+        number: u8,
+        /// Its name.
+        text: String,
+    },
+    /// Bytes that are not TLS, or not as it has to be.
+    #[error("the other end does not keep to TLS 1.3: {0}")]
+    Protocol(String),
+    /// The connection ended, and the other end had not said that it would.
+    #[error("the connection was cut")]
+    Cut,
+}
+
+impl WebError {
+    /// The name of the error, stable.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Tls(error) => error.code(),
+            Self::Chain => "tls.chain",
+            Self::Key => "tls.key",
+            Self::Pair => "tls.pair",
+            Self::NoIssuers => "tls.no-issuers",
+            Self::Name => "tls.name",
+            Self::Untrusted(_) => "tls.untrusted",
+            Self::Alert { .. } => "tls.alert",
+            Self::Protocol(_) => "tls.protocol",
+            Self::Cut => "tls.cut",
+        }
+    }
+
+    pub(super) fn protocol(error: &impl ToString) -> Self {
+        Self::Protocol(printable(&error.to_string(), MESSAGE_LIMIT))
+    }
+
+    /// The name of the library's error.
+    pub(super) fn of(error: &Error) -> Self {
+        match error {
+            Error::InvalidCertificate(why) => {
+                Self::Untrusted(printable(&why.to_string(), MESSAGE_LIMIT))
+            }
+            Error::AlertReceived(alert) => Self::alert(*alert),
+            other => Self::protocol(other),
+        }
+    }
+
+    fn alert(alert: AlertDescription) -> Self {
+        Self::Alert {
+            number: alert.into(),
+            text: printable(&format!("{alert:?}"), MESSAGE_LIMIT),
+        }
+    }
+}
