@@ -298,6 +298,7 @@ impl Arguments {
             timings: false,
             attest: None,
             serve: None,
+            issuers: Vec::new(),
         };
         run::encode(&configuration).map(Zeroizing::new)
     }

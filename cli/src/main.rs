@@ -38,6 +38,7 @@ mod simulated;
 mod state;
 mod summary;
 mod tickets;
+mod tls;
 mod trust;
 mod usage;
 mod values;

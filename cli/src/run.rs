@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use enarx_backend::Backend;
 use enarx_backend::launch::Target;
-use enarx_configuration::{Configuration, Limits, Serve};
+use enarx_configuration::{Certificate, Configuration, Identity, Limits, Serve};
 use enarx_executor::addresses::{Addresses, Names, Policy};
 use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
 use enarx_executor::launch::{Confined, Launch, Objects};
@@ -32,7 +32,7 @@ use crate::options::{self, SevOption, SimulatedOption, WasiName, WasiOption, Was
 use crate::rules::NetworkRules;
 use crate::values::{self, Directory};
 use crate::workload::{Stream, Workload};
-use crate::{outcome, output, simulated};
+use crate::{outcome, output, simulated, tls};
 
 /// Smallest memory of a Keep, in bytes, of every kind.
 pub const MIN_MEMORY: u64 = enarx_vmm::MIN_MEMORY;
@@ -114,6 +114,11 @@ pub struct KeepArguments {
 
     #[command(flatten)]
     rules: NetworkRules,
+
+    /// Accept certificates of these issuers, PEM, from servers that the program asks over TLS by `wasi:http` [default: those
+    /// that this machine accepts]
+    #[arg(long, value_name = "FILE", env = "ENARX_TLS_ROOTS")]
+    tls_roots: Option<PathBuf>,
 
     /// Memory of the Keep, the compiler's included; at least 64M, in a virtual machine at most 400G
     #[arg(long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size, allow_negative_numbers = true)]
@@ -287,6 +292,8 @@ pub struct Server {
     pub connections: u32,
     /// Most requests at a time.
     pub requests: u32,
+    /// Its identity, if it speaks TLS.
+    pub identity: Option<Identity>,
 }
 
 /// Launches a Keep on this machine and serves it to its end.
@@ -367,8 +374,15 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
         }
         None => None,
     };
-    let (listener, address, grace) = match work.server {
-        Some(server) => (Some(server.listener), Some(server.address), server.grace),
+    let (listener, serves, grace) = match work.server {
+        Some(server) => {
+            let (name, scheme) = match server.identity {
+                Some(_) => ("HTTPS", "https"),
+                None => ("HTTP", "http"),
+            };
+            let serves = format!("serving {name} on {scheme}://{}/", server.address);
+            (Some(server.listener), Some(serves), server.grace)
+        }
         None => (None, None, Duration::ZERO),
     };
     let launch = Launch {
@@ -398,8 +412,8 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
             workload.warn();
         }
         announce(arguments, &settings, backend, confined)?;
-        if let Some(address) = address.filter(|_| !arguments.quiet) {
-            say!("enarx: serving HTTP on http://{address}/");
+        if let Some(serves) = serves.as_ref().filter(|_| !arguments.quiet) {
+            say!("enarx: {serves}");
         }
         Ok(())
     };
@@ -531,6 +545,7 @@ struct Settings {
     limits: Limits,
     network: NetworkGrant,
     policy: Policy,
+    issuers: Vec<Certificate>,
 }
 
 impl Settings {
@@ -561,11 +576,13 @@ impl Settings {
             limits: limits(&arguments.wasm),
             network: NetworkGrant::default(),
             policy: Policy::default(),
+            issuers: Vec::new(),
         };
         for (name, on) in &arguments.wasi {
             settings.wasi_option(*name, *on);
         }
         settings.narrow(arguments.rules.rules()?);
+        settings.issuers = tls::issuers(arguments.tls_roots.as_deref(), settings.network.tcp)?;
         Ok(settings)
     }
 
@@ -641,7 +658,9 @@ impl Settings {
                 grace: milliseconds(server.grace),
                 connections: server.connections,
                 requests: server.requests,
+                identity: server.identity.clone(),
             }),
+            issuers: self.issuers.clone(),
             ..Configuration::default()
         }
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! `enarx serve`: a component that answers HTTP requests, in a Keep on this machine. This side accepts connections and
-//! moves bytes; HTTP is spoken in the Keep.
+//! moves bytes; HTTP and TLS are spoken in the Keep.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -15,12 +15,13 @@ use crate::failure::{Exit, Failure};
 use crate::input::describe;
 use crate::options;
 use crate::run::{self, KeepArguments, Server, Work};
-use crate::values;
+use crate::{tls, values};
 
 const EXAMPLES: &str = "\
 Examples:
   enarx serve app.wasm
-  enarx serve --addr 0.0.0.0:80 --timeout 10s --memory 4G app.wasm";
+  enarx serve --addr 0.0.0.0:80 --timeout 10s --memory 4G app.wasm
+  enarx serve --addr 0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem app.wasm";
 
 /// The end of the help of this command.
 fn after_help() -> String {
@@ -62,6 +63,24 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value = "2048", env = "ENARX_MAX_REQUESTS", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     max_requests: u32,
 
+    /// Speak TLS with this certificate, PEM, with those that lead to its issuer after it
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ENARX_TLS_CERT",
+        requires = "tls_key"
+    )]
+    tls_cert: Option<PathBuf>,
+
+    /// The private key of the certificate, PEM
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ENARX_TLS_KEY",
+        requires = "tls_cert"
+    )]
+    tls_key: Option<PathBuf>,
+
     #[command(flatten)]
     keep: KeepArguments,
 
@@ -85,7 +104,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 
 fn listen(arguments: &Arguments) -> Result<Server, Failure> {
     let address = arguments.addr;
-    let listen = || {
+    let identity = match (&arguments.tls_cert, &arguments.tls_key) {
+        (Some(chain), Some(key)) => Some(tls::identity(chain, key)?),
+        _ => None,
+    };
+    let listen = move || {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         // Its connections inherit this: whole answers are written at once.
@@ -97,6 +120,7 @@ fn listen(arguments: &Arguments) -> Result<Server, Failure> {
             grace: arguments.grace,
             connections: arguments.max_connections,
             requests: arguments.max_requests,
+            identity,
         })
     };
     listen().map_err(|error| {

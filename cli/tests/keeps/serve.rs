@@ -6,6 +6,7 @@
 mod http2;
 mod load;
 mod oddities;
+mod tls;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -112,7 +113,8 @@ fn address(stderr: &mut BufReader<ChildStderr>) -> SocketAddr {
         let start = said.len();
         assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "{said}");
         let line = said[start..].trim_end();
-        if let Some(address) = line.strip_prefix("enarx: serving HTTP on http://") {
+        if let Some(said) = line.strip_prefix("enarx: serving HTTP") {
+            let (_, address) = said.split_once("://").unwrap();
             return address.strip_suffix('/').unwrap().parse().unwrap();
         }
     }

@@ -4,12 +4,15 @@
 //! as much is kept as the slower side has not taken yet.
 
 use std::collections::VecDeque;
+use std::error::Error as _;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use enarx_tls::web::WebError;
 use enarx_wasi::port::{Port, Timer};
 use hyper::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -17,7 +20,7 @@ use wasmtime_wasi_io::async_trait;
 use wasmtime_wasi_io::poll::Pollable;
 use wasmtime_wasi_io::streams::{InputStream, OutputStream, StreamError, StreamResult};
 
-use crate::bindings::http::types::ErrorCode;
+use crate::bindings::http::types::{ErrorCode, TlsAlertReceivedPayload};
 
 /// Bytes that a component may write before the peer has taken any of them.
 const WRITTEN_MAX: usize = 64 * 1024;
@@ -31,9 +34,28 @@ fn stream_error(code: ErrorCode) -> StreamError {
     StreamError::LastOperationFailed(wasmtime::Error::new(code))
 }
 
+/// The code of an error of TLS.
+pub fn tls_error_code(error: &WebError) -> ErrorCode {
+    match error {
+        WebError::Untrusted(_) => ErrorCode::TlsCertificateError,
+        WebError::Alert { number, text } => ErrorCode::TlsAlertReceived(TlsAlertReceivedPayload {
+            alert_id: Some(*number),
+            alert_message: Some(text.clone()),
+        }),
+        WebError::Protocol(_) => ErrorCode::TlsProtocolError,
+        WebError::Cut => ErrorCode::ConnectionTerminated,
+        WebError::Name => ErrorCode::HttpRequestUriInvalid,
+        other => ErrorCode::InternalError(Some(other.to_string())),
+    }
+}
+
 /// The code of an error of a connection.
 pub fn error_code(error: &hyper::Error) -> ErrorCode {
-    if error.is_timeout() {
+    let tls = error.source().and_then(|source| source.downcast_ref());
+    let tls = tls.and_then(|source: &io::Error| source.get_ref()?.downcast_ref());
+    if let Some(tls) = tls {
+        tls_error_code(tls)
+    } else if error.is_timeout() {
         ErrorCode::ConnectionReadTimeout
     } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         ErrorCode::ConnectionTerminated

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Requests of a component to other servers: `wasi:http/outgoing-handler`, in clear.
+//! Requests of a component to other servers: `wasi:http/outgoing-handler`, over TLS and in clear.
 //!
 //! Each has a connection of its own. What the configuration does not permit of the network is refused here, and by the host
-//! again. Data from the network is not trusted, and the host sees it; applications protect it end to end.
+//! again. Data from the network is not trusted. Certificates are checked here, in the Keep, against the issuers that the
+//! configuration names; by the clock that it has, which is the host's. The host sees and changes what is sent in clear.
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv6Addr};
 use std::pin::{Pin, pin};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use enarx_configuration::Network;
+use enarx_configuration::{Certificate, Network};
 use enarx_sallyport::call::{RESOLVED_MAX, RESOLVED_SIZE};
 use enarx_sallyport::{Call, Handle, SocketAddress};
+use enarx_tls::web::{self, WebError};
+use enarx_wasi::clock::Clocks;
 use enarx_wasi::error::Errno;
 use enarx_wasi::port::{Port, Spawner};
 use futures_channel::oneshot;
@@ -24,9 +28,10 @@ use hyper::http::uri::Authority;
 use hyper::{Request, Response, Uri};
 
 use crate::bindings::http::types::{DnsErrorPayload, ErrorCode, Scheme};
-use crate::body::{IncomingBody, error_code};
+use crate::body::{IncomingBody, error_code, tls_error_code};
 use crate::fields::Fields;
 use crate::reply::Reply;
+use crate::secure::{Secure, Transport};
 use crate::stream::Stream;
 use crate::types::{IncomingResponse, OutgoingRequest, RequestOptions, http_method};
 
@@ -34,8 +39,9 @@ use crate::types::{IncomingResponse, OutgoingRequest, RequestOptions, http_metho
 /// Wasmtime's own `wasi:http` has it.
 const LIMIT: Duration = Duration::from_mins(10);
 
-/// Port of a server that names none (RFC 9110, section 4.2.1).
+/// Port of a server that names none (RFC 9110, sections 4.2.1 and 4.2.2).
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 /// The way to other servers.
 pub struct Way {
@@ -45,6 +51,37 @@ pub struct Way {
     pub network: Network,
     /// Starts the tasks of connections.
     pub spawner: Spawner,
+    /// The issuers of certificates.
+    pub trust: Arc<Trust>,
+}
+
+/// Issuers whose certificates are accepted, read when the first request over TLS is made.
+pub struct Trust {
+    issuers: Vec<Certificate>,
+    clocks: Clocks,
+    client: OnceLock<Result<web::Client, WebError>>,
+}
+
+impl Trust {
+    /// Trust in these issuers, by these clocks.
+    pub fn new(issuers: Vec<Certificate>, clocks: Clocks) -> Arc<Self> {
+        Arc::new(Self {
+            issuers,
+            clocks,
+            client: OnceLock::new(),
+        })
+    }
+
+    /// The client's end of a connection to a server of this name.
+    fn connect(&self, name: &str) -> Result<web::Session, WebError> {
+        let client = self.client.get_or_init(|| {
+            let clocks = self.clocks.clone();
+            let clock = move || clocks.wall().ok().map(Duration::from_nanos);
+            let issuers = self.issuers.iter().map(|issuer| issuer.0.as_slice());
+            web::Client::new(issuers, &[web::HTTP1], Arc::new(clock))
+        });
+        client.as_ref().map_err(Clone::clone)?.connect(name)
+    }
 }
 
 /// A response, or the error there is instead.
@@ -62,17 +99,22 @@ pub fn send(
     if !way.network.tcp {
         return Err(ErrorCode::HttpRequestDenied);
     }
-    if !matches!(request.scheme, Some(Scheme::Http)) {
-        let why = "only requests in clear are offered: set the scheme to HTTP";
-        return Err(ErrorCode::InternalError(Some(why.to_owned())));
-    }
+    let is_secure = match request.scheme {
+        Some(Scheme::Http) => false,
+        // As Wasmtime's own has it.
+        Some(Scheme::Https) | None => true,
+        Some(Scheme::Other(_)) => return Err(ErrorCode::HttpProtocolError),
+    };
     let authority = request.authority.as_deref().unwrap_or_default();
     let authority = Authority::try_from(authority).map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
     let server = Server {
         port: way.port.clone(),
         spawner: way.spawner.clone(),
         name: authority.host().trim_matches(['[', ']']).to_owned(),
-        number: authority.port_u16().unwrap_or(HTTP_PORT),
+        number: authority
+            .port_u16()
+            .unwrap_or(if is_secure { HTTPS_PORT } else { HTTP_PORT }),
+        trust: is_secure.then(|| Arc::clone(&way.trust)),
         lookup: way.network.name_lookup,
     };
     let limits = Limits {
@@ -138,16 +180,16 @@ struct Server {
     spawner: Spawner,
     name: String,
     number: u16,
+    /// Present if it is asked over TLS.
+    trust: Option<Arc<Trust>>,
     /// True if its name may be looked up.
     lookup: bool,
 }
 
 impl Server {
     async fn ask(&self, message: Request<Reply>, limits: &Limits) -> Outcome {
-        let connected = self.within(limits.connect, self.connect());
-        let stream = connected
-            .await
-            .unwrap_or(Err(ErrorCode::ConnectionTimeout))?;
+        let connected = self.within(limits.connect, self.transport()).await;
+        let stream = connected.unwrap_or(Err(ErrorCode::ConnectionTimeout))?;
         let exchanged = self.within(limits.first_byte, self.exchange(stream, message));
         let response = exchanged
             .await
@@ -176,7 +218,7 @@ impl Server {
 
     async fn exchange(
         &self,
-        stream: Stream,
+        stream: Transport,
         message: Request<Reply>,
     ) -> Result<Response<Incoming>, ErrorCode> {
         let handshake = http1::handshake(stream).await;
@@ -187,6 +229,27 @@ impl Server {
         });
         let response = sender.send_request(message).await;
         response.map_err(|error| error_code(&error))
+    }
+
+    async fn transport(&self) -> Result<Transport, ErrorCode> {
+        Ok(match &self.trust {
+            None => Transport::Clear(self.connect().await?),
+            Some(trust) => Transport::Secure(Box::new(self.connect_securely(trust).await?)),
+        })
+    }
+
+    /// Connects, and finishes the handshake of TLS with the server of that name.
+    async fn connect_securely(&self, trust: &Trust) -> Result<Secure, ErrorCode> {
+        let tls = trust.connect(&self.name);
+        let tls = tls.map_err(|error| tls_error_code(&error))?;
+        let mut stream = Secure::new(self.connect().await?, tls);
+        let Err(error) = stream.handshake().await else {
+            return Ok(stream);
+        };
+        // The server is told, and nobody waits for that.
+        self.spawner.spawn(stream.close());
+        let tls = error.get_ref().and_then(|error| error.downcast_ref());
+        Err(tls.map_or(ErrorCode::ConnectionTerminated, tls_error_code))
     }
 
     /// Connects to the first of its addresses that answers.

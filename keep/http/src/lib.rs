@@ -3,7 +3,7 @@
 //! HTTP in a Keep: a server whose requests are answered by components of the world `wasi:http/proxy` 0.2, and their own
 //! requests to other servers.
 //!
-//! HTTP is spoken here, inside the Keep: the host accepts connections and moves bytes. Trusted code; neither the host and
+//! HTTP and TLS are spoken here, inside the Keep: the host accepts connections and moves bytes. Trusted code; neither the host and
 //! the peers behind it nor the component are trusted.
 #![forbid(unsafe_code)]
 // Hosts and peers decide over the input of this code: it refuses, and does not panic.
@@ -24,12 +24,13 @@ mod client;
 mod fields;
 mod limits;
 mod reply;
+mod secure;
 mod server;
 mod stream;
 mod traffic;
 mod types;
 
 pub use bindings::ProxyPre;
-pub use client::Way;
+pub use client::{Trust, Way};
 pub use server::{Instances, Serving, Settings};
 pub use types::{Http, View, add_to_linker};

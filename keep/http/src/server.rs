@@ -5,9 +5,11 @@
 //! Everything waits for itself, on as many threads as there are: a peer that says nothing, and a request that waits, hold
 //! up nobody; one that computes takes one of the threads. A component that fails ends its own request, never the server.
 //!
-//! HTTP/1.1 and, for peers that begin with its preface, HTTP/2. A peer of HTTP/2 can ask for much with few bytes, so each
-//! of its ways to do that has a limit here; what h2 itself limits (frames of headers that do not end, settings, pings)
-//! stays as it is there.
+//! HTTP/1.1 and HTTP/2: over TLS the one that both ends have chosen, in clear HTTP/2 for peers that begin with its preface. A
+//! handshake is a part of its connection's task, so a peer that does not finish one holds up nobody, either.
+//!
+//! A peer of HTTP/2 can ask for much with few bytes, so each of its ways to do that has a limit here; what h2 itself limits
+//! (frames of headers that do not end, settings, pings) stays as it is there.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -19,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use enarx_sallyport::types::ADDRESS_SIZE;
 use enarx_sallyport::{Call, Handle};
+use enarx_tls::web;
 use enarx_wasi::Exit;
 use enarx_wasi::budget::Budget;
 use enarx_wasi::error::Errno;
@@ -36,6 +39,7 @@ use wasmtime::{Store, Trap};
 use crate::bindings::ProxyPre;
 use crate::limits::{Ending, Places};
 use crate::reply::Reply;
+use crate::secure::{Secure, Transport};
 use crate::stream::{Clock, Starter, Stream};
 use crate::traffic::{Charge, Flight, PATIENCE, Traffic, Verdict};
 use crate::types::{Answer, IncomingRequest, NoAnswer, ResponseOutparam, View};
@@ -49,6 +53,11 @@ const CONNECTION_MEMORY: u64 = 64 * 1024;
 /// Memory that a request in flight is counted as, in bytes, beside that of its instance: its headers, and what is kept of
 /// both bodies.
 const REQUEST_MEMORY: u64 = 256 * 1024;
+/// Memory that TLS is counted as for each connection, in bytes: a handshake message or record that is not whole yet, and
+/// what is encrypted and not sent.
+const TLS_MEMORY: u64 = 128 * 1024;
+/// How long a peer has for the handshake of TLS.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a peer that is to end has for its last frames.
 const LAST: Duration = Duration::from_secs(1);
 
@@ -100,6 +109,8 @@ pub struct Settings {
     pub timeout: Option<Duration>,
     /// How long requests that have begun may take once the server is to end.
     pub grace: Duration,
+    /// The server's TLS; without it, it speaks in clear.
+    pub tls: Option<web::Server>,
 }
 
 /// Why a server ended by itself.
@@ -162,11 +173,7 @@ impl<I: Instances> Serving<I> {
     pub fn run_one(&self, connection: impl Connection, is_http2: bool) {
         let server = Arc::clone(&self.server);
         self.tasks.run(&self.server.port, async move {
-            if is_http2 {
-                server.http2(connection).await;
-            } else {
-                server.http1(connection).await;
-            }
+            server.speak(connection, is_http2).await;
         });
     }
 
@@ -234,8 +241,11 @@ impl<I: Instances> Server<I> {
             let place = self.connections.take().await;
             match self.accept().await {
                 Ok(stream) => {
-                    let Some(memory) = Charge::take(self.instances.budget(), CONNECTION_MEMORY)
-                    else {
+                    let memory = match self.settings.tls {
+                        Some(_) => CONNECTION_MEMORY + TLS_MEMORY,
+                        None => CONNECTION_MEMORY,
+                    };
+                    let Some(memory) = Charge::take(self.instances.budget(), memory) else {
                         drop(stream);
                         self.port.sleep_until(after(PAUSE)).await;
                         continue;
@@ -285,21 +295,49 @@ impl<I: Instances> Server<I> {
 
     /// Serves one connection to its end.
     async fn connection(self: Arc<Self>, mut stream: Stream) {
-        match self.begins_http2(&mut stream).await {
-            Some(true) => self.http2(stream).await,
-            Some(false) => self.http1(stream).await,
-            None => {}
+        let Some(tls) = &self.settings.tls else {
+            let begun = std::future::poll_fn(|context| stream.poll_is_http2(context));
+            if let Some(Ok(is_http2)) = self.begins(pin!(begun), PATIENCE).await {
+                self.speak(Transport::Clear(stream), is_http2).await;
+            }
+            return;
+        };
+        let Ok(tls) = tls.accept() else { return };
+        let begun = async {
+            let mut stream = Secure::new(stream, tls);
+            if stream.handshake().await.is_ok() {
+                return Some(stream);
+            }
+            // It is told why, if TLS has a word for that.
+            stream.close().await;
+            None
+        };
+        if let Some(stream) = self.begins(pin!(begun), HANDSHAKE).await.flatten() {
+            let is_http2 = stream.is_http2();
+            self.speak(Transport::Secure(Box::new(stream)), is_http2)
+                .await;
         }
     }
 
-    /// Waits until the peer has begun, and tells if it speaks HTTP/2; `None` if the server ends before, or the peer takes
-    /// too long.
-    async fn begins_http2(&self, stream: &mut Stream) -> Option<bool> {
+    async fn speak(self: Arc<Self>, stream: impl Connection, is_http2: bool) {
+        if is_http2 {
+            self.http2(stream).await;
+        } else {
+            self.http1(stream).await;
+        }
+    }
+
+    /// Waits until a peer has begun; `None` if the server ends before, or the peer takes too long.
+    async fn begins<T>(
+        &self,
+        mut begun: Pin<&mut impl Future<Output = T>>,
+        limit: Duration,
+    ) -> Option<T> {
         let mut ended = pin!(self.ending.begun());
-        let mut late = self.port.sleep_until(after(PATIENCE));
+        let mut late = self.port.sleep_until(after(limit));
         std::future::poll_fn(|context| {
-            if let Poll::Ready(begun) = stream.poll_is_http2(context) {
-                return Poll::Ready(begun.ok());
+            if let Poll::Ready(begun) = begun.as_mut().poll(context) {
+                return Poll::Ready(Some(begun));
             }
             if ended.as_mut().poll(context).is_ready() {
                 return Poll::Ready(None);
@@ -480,7 +518,8 @@ impl<I: Instances> Server<I> {
             }
         };
         let http = store.data_mut().http();
-        let request = IncomingRequest::new(&self.port, parts, body);
+        let is_secure = self.settings.tls.is_some();
+        let request = IncomingRequest::new(&self.port, parts, body, is_secure);
         let request = http.table.push(request)?;
         let is_set = Arc::new(AtomicBool::new(false));
         let outparam = http.table.push(ResponseOutparam {

@@ -82,7 +82,10 @@ impl Stream {
     }
 
     /// Waits for bytes; none at the end.
-    fn poll_fill(&mut self, context: &Context<'_>) -> Poll<io::Result<Bytes>> {
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn poll_fill(&mut self, context: &Context<'_>) -> Poll<io::Result<Bytes>> {
         let operation = match &mut self.reading {
             Some(operation) => operation,
             reading => {

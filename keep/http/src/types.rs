@@ -101,6 +101,7 @@ pub fn add_to_linker<T: View>(
 /// A request that came in.
 pub struct IncomingRequest {
     method: HttpMethod,
+    is_secure: bool,
     path: Option<String>,
     authority: Option<String>,
     headers: Fields,
@@ -108,8 +109,8 @@ pub struct IncomingRequest {
 }
 
 impl IncomingRequest {
-    /// The request of a peer.
-    pub fn new(port: &Port, parts: Parts, body: Incoming) -> Self {
+    /// The request of a peer; `is_secure` if it came over TLS.
+    pub fn new(port: &Port, parts: Parts, body: Incoming, is_secure: bool) -> Self {
         let authority = match parts.uri.authority() {
             Some(authority) => Some(authority.as_str()),
             None => parts.headers.get(HOST).and_then(|host| host.to_str().ok()),
@@ -118,6 +119,7 @@ impl IncomingRequest {
             authority: authority.map(str::to_owned),
             path: parts.uri.path_and_query().map(|it| it.as_str().to_owned()),
             method: parts.method,
+            is_secure,
             headers: Fields::received(&parts.headers),
             body: Some(IncomingBody::new(port, body, BETWEEN_BYTES)),
         }
@@ -362,8 +364,12 @@ impl types::HostIncomingRequest for Http<'_> {
     }
 
     fn scheme(&mut self, request: Resource<IncomingRequest>) -> wasmtime::Result<Option<Scheme>> {
-        self.table.get(&request)?;
-        Ok(Some(Scheme::Http))
+        let request = self.table.get(&request)?;
+        Ok(Some(if request.is_secure {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        }))
     }
 
     fn authority(

@@ -9,6 +9,7 @@ use enarx_sallyport::Call;
 use enarx_sallyport::types::Object;
 use enarx_wasi::error::Errno;
 use enarx_wasi::port::{MAX_TRANSFER, Port};
+use zeroize::Zeroize;
 
 /// Largest application, in bytes.
 pub const APPLICATION_MAX: usize = 512 << 20;
@@ -66,10 +67,14 @@ pub fn object(port: &Port, object: Object, limit: usize) -> Result<Vec<u8>, Load
         .filter(|total| *total <= limit)
         .ok_or(LoadError::TooLarge(name, size, limit))?;
     if total > bytes.len() {
-        let more = total - bytes.len();
-        bytes
-            .try_reserve_exact(more)
+        // Not by growing, which would leave a copy of what may be secret.
+        let mut whole = Vec::new();
+        whole
+            .try_reserve_exact(total)
             .map_err(|_| LoadError::NoMemory(name, total))?;
+        whole.extend_from_slice(&bytes);
+        bytes.zeroize();
+        bytes = whole;
     }
     bytes.resize(total, 0);
     while loaded < total {

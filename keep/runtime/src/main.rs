@@ -25,6 +25,7 @@ use enarx_wasi::stream::Standard;
 use enarx_wasi::stream::{Output, STDERR};
 use enarx_wasm::{EndKind, Ground, Timings};
 use platform::Platform;
+use zeroize::Zeroizing;
 
 /// Runs the application; ends with the exit code only when the runtime could not be started.
 fn start(mode: Option<&str>) -> u8 {
@@ -55,7 +56,8 @@ fn end(port: &Port, result: Result<i32, load::LoadError>) -> ! {
 
 fn run(port: &Port, ground: Platform, timings: &mut Timings) -> Result<i32, load::LoadError> {
     timings.phase("start");
-    let bytes = load::object(port, Object::Configuration, MAX_ENCODED)?;
+    // The key of a server's certificate is in it.
+    let bytes = Zeroizing::new(load::object(port, Object::Configuration, MAX_ENCODED)?);
     if bytes.is_empty() {
         return run_for_tenant(port, ground, timings);
     }
@@ -75,6 +77,7 @@ fn run(port: &Port, ground: Platform, timings: &mut Timings) -> Result<i32, load
             .map_err(load::LoadError::Evidence)?;
         timings.phase("attest");
     }
+    drop(bytes);
     let ground: Arc<dyn Ground> = Arc::new(ground);
     let end = enarx_wasm::run(
         port,

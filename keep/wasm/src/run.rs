@@ -7,9 +7,9 @@ use std::mem::ManuallyDrop;
 use std::num::NonZero;
 use std::sync::Arc;
 
-use enarx_configuration::{Configuration, Serve};
+use enarx_configuration::Configuration;
 use enarx_exits::exit_code;
-use enarx_http::{Serving, Way};
+use enarx_http::{Serving, Settings, Way};
 use enarx_wasi::budget::{Budget, Memory, UNASKED};
 use enarx_wasi::context::{Context, Surroundings};
 use enarx_wasi::port::Port;
@@ -185,6 +185,9 @@ fn try_run(
     timings: &mut Timings,
 ) -> wasmtime::Result<()> {
     let form = form(application)?;
+    let serve = configuration.serve.as_ref();
+    let identity = serve.and_then(|serve| serve.identity.as_ref());
+    let tls = identity.map(serve::tls).transpose()?;
     // The Keep ends with the application: to give memory back piece by piece is only a cost, here
     // and where a store is made.
     let pool = configuration.serve.is_some();
@@ -215,7 +218,10 @@ fn try_run(
             let component = ManuallyDrop::new(Component::new(&engine, application)?);
             timings.phase("compile");
             match (&configuration.serve, pool) {
-                (Some(bounds), Some(pool)) => run.serve(&component, bounds, &pool, timings),
+                (Some(bounds), Some(pool)) => {
+                    let settings = serve::settings(bounds, &pool, tls);
+                    run.serve(&component, settings, &pool, timings)
+                }
                 _ => run.component(&component, timings),
             }
         }
@@ -310,7 +316,7 @@ impl Run<'_> {
     fn serve(
         &self,
         component: &Component,
-        bounds: &Serve,
+        settings: Settings,
         pool: &Pool,
         timings: &mut Timings,
     ) -> wasmtime::Result<()> {
@@ -320,7 +326,6 @@ impl Run<'_> {
                 "the instances of a server do not fit in the Keep: give it more memory"
             );
         }
-        let settings = serve::settings(bounds, pool);
         let instances = Instances::new(
             self.engine,
             self.port,

@@ -2,11 +2,14 @@
 
 //! Instances of a component that answers HTTP requests: a store for each request, and one budget of memory for all.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use enarx_configuration::{Configuration, Serve};
-use enarx_http::{Http, ProxyPre, Settings, Way};
+use enarx_configuration::{Configuration, Identity, Serve};
+use enarx_http::{Http, ProxyPre, Settings, Trust, Way};
+use enarx_tls::web::{self, WebError};
 use enarx_wasi::budget::Budget;
+use enarx_wasi::clock::Clocks;
 use enarx_wasi::context::{Context, Surroundings};
 use enarx_wasi::port::{Port, Spawner};
 use enarx_wasi::preview2::Preview2;
@@ -56,14 +59,24 @@ fn count(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// The bounds of the configuration, and of the pool.
-pub fn settings(bounds: &Serve, pool: &Pool) -> Settings {
+/// The TLS of a server with this identity.
+///
+/// # Errors
+/// When it cannot be used.
+pub fn tls(identity: &Identity) -> Result<web::Server, WebError> {
+    let chain: Vec<_> = identity.chain.iter().map(|it| it.0.as_slice()).collect();
+    web::Server::new(&chain, &identity.key.0, &[web::HTTP2, web::HTTP1])
+}
+
+/// The bounds of the configuration, and of the pool; with TLS if there is an identity for it.
+pub fn settings(bounds: &Serve, pool: &Pool, tls: Option<web::Server>) -> Settings {
     Settings {
         connections: count(bounds.connections),
         requests: count(bounds.requests),
         instances: pool.instances(),
         timeout: bounds.timeout.map(Duration::from_millis),
         grace: Duration::from_millis(bounds.grace),
+        tls,
     }
 }
 
@@ -96,6 +109,7 @@ pub struct Instances {
     configuration: Configuration,
     budget: Budget,
     surroundings: Surroundings,
+    trust: Arc<Trust>,
 }
 
 impl Instances {
@@ -107,10 +121,17 @@ impl Instances {
         budget: Budget,
         surroundings: Surroundings,
     ) -> Self {
+        let mut configuration = configuration.clone();
+        let issuers = std::mem::take(&mut configuration.issuers);
+        if let Some(serve) = &mut configuration.serve {
+            // The server has it.
+            serve.identity = None;
+        }
         Self {
             engine: engine.clone(),
             port: port.clone(),
-            configuration: configuration.clone(),
+            trust: Trust::new(issuers, Clocks::new(port.clone())),
+            configuration,
             budget,
             surroundings,
         }
@@ -138,6 +159,7 @@ impl enarx_http::Instances for Instances {
                 port: self.port.clone(),
                 network: self.configuration.network,
                 spawner: spawner.clone(),
+                trust: Arc::clone(&self.trust),
             }),
             limits: Limits::new(&self.configuration.limits, self.budget.clone()),
         };

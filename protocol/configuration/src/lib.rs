@@ -17,9 +17,13 @@
     )
 )]
 
+mod der;
+
+use serde::{Deserialize, Serialize};
+
+pub use der::{Certificate, PrivateKey};
 /// The application's permissions on the network, as the runtime sees them; the host enforces its own copy.
 pub use enarx_network::Uses as Network;
-use serde::{Deserialize, Serialize};
 
 /// Largest accepted encoded configuration, in bytes.
 pub const MAX_ENCODED: usize = 4 << 20;
@@ -50,6 +54,9 @@ pub struct Configuration {
     /// The application is a server: it answers HTTP requests that come over the granted listener.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serve: Option<Serve>,
+    /// Issuers whose certificates are accepted of servers that the application asks by TLS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub issuers: Vec<Certificate>,
 }
 
 /// The bounds of a server.
@@ -64,6 +71,19 @@ pub struct Serve {
     pub connections: u32,
     /// Most requests at a time, answered or waiting; more are refused.
     pub requests: u32,
+    /// The server speaks TLS, with this identity, and nothing in clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+}
+
+/// A server's identity, as its peers see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// Its certificate, and those that lead to an issuer whom its peers know.
+    pub chain: Vec<Certificate>,
+    /// The private key of its certificate.
+    pub key: PrivateKey,
 }
 
 /// Which standard streams are terminals on the host, so that a program may buffer by lines.
@@ -169,9 +189,22 @@ mod tests {
                 grace: 10_000,
                 connections: 100,
                 requests: 50,
+                identity: Some(Identity {
+                    chain: vec![Certificate(vec![0x30; 100]), Certificate(vec![1])],
+                    key: PrivateKey(vec![0xfb, 0xff, 7].into()),
+                }),
             }),
+            issuers: vec![Certificate(vec![2; 5])],
         };
+        let shown = format!("{configuration:?}");
+        assert!(!shown.contains("251"), "{shown}");
         let bytes = configuration.encode().unwrap();
+        // Nothing is escaped, so nothing is copied when it is read.
+        let text = std::str::from_utf8(&bytes).unwrap();
+        assert!(
+            text.contains(r#""key":"+/8H""#) && !text.contains('\\'),
+            "{text}"
+        );
         assert_eq!(Configuration::decode(&bytes).unwrap(), configuration);
     }
 
@@ -182,6 +215,11 @@ mod tests {
             Err(ConfigurationError::Malformed(_))
         ));
         assert!(Configuration::decode(b"\xff\xfe").is_err());
+        assert!(Configuration::decode(br#"{"issuers":["+/8H"]}"#).is_ok());
+        for bad in ["+/8", "+/8H=", "%", "+/8H\n"] {
+            let text = format!(r#"{{"issuers":["{bad}"]}}"#);
+            assert!(Configuration::decode(text.as_bytes()).is_err(), "{bad}");
+        }
         assert!(matches!(
             Configuration::decode(&vec![b' '; MAX_ENCODED + 1]),
             Err(ConfigurationError::TooLarge(_))

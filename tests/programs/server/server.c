@@ -19,7 +19,8 @@
 //   /spin?MS          computes, without a call that waits
 //   /trap /late       traps, before and after its headers
 //   /error /nothing   answers an error; answers nothing
-//   /fetch?HOST       asks another server for /hello, and sends its answer on
+//   /scheme           answers if the request came over TLS: "https" or "http"
+//   /fetch?HOST       asks another server for /hello, and sends its answer on; over TLS with https:// before its name
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -255,6 +256,10 @@ static void fetch(outparam out, const char *host) {
     wasi_http_types_own_outgoing_request_t request = wasi_http_types_constructor_outgoing_request(wasi_http_types_constructor_fields());
     wasi_http_types_borrow_outgoing_request_t it = wasi_http_types_borrow_outgoing_request(request);
     wasi_http_types_scheme_t scheme = {.tag = WASI_HTTP_TYPES_SCHEME_HTTP};
+    if (strncmp(host, "https://", 8) == 0) {
+        scheme.tag = WASI_HTTP_TYPES_SCHEME_HTTPS;
+        host += 8;
+    }
     proxy_string_t authority = string(host), path = string("/hello");
     if (!wasi_http_types_method_outgoing_request_set_scheme(it, &scheme) ||
         !wasi_http_types_method_outgoing_request_set_authority(it, &authority) ||
@@ -305,6 +310,11 @@ void exports_wasi_http_incoming_handler_handle(request it, outparam out) {
         answer_text(out, 200);
     } else if (IS("/request")) {
         say_request(it);
+        answer_text(out, 200);
+    } else if (IS("/scheme")) {
+        wasi_http_types_scheme_t scheme;
+        if (!wasi_http_types_method_incoming_request_scheme(REQUEST(it), &scheme)) __builtin_trap();
+        say_text(scheme.tag == WASI_HTTP_TYPES_SCHEME_HTTPS ? "https\n" : "http\n");
         answer_text(out, 200);
     } else if (IS("/echo")) {
         outgoing_body body = answer(out, 200, plain());

@@ -148,6 +148,7 @@ static SERVING: LazyLock<Serving<Fresh>> = LazyLock::new(|| {
         instances: 4,
         timeout: None,
         grace: Duration::ZERO,
+        tls: None,
     };
     let log = Output::new(port.clone(), STDERR);
     Serving::new(&port, proxy, instances, settings, log)

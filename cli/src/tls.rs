@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Certificates and keys for the TLS of a Keep: taken out of PEM here, used and judged in the Keep alone. Who runs this is the
+//! host, so the issuers of `--tls-roots`, and those of the machine all the more, are the host's word.
+
+use std::path::Path;
+
+use enarx_configuration::{Certificate, Identity, PrivateKey};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::failure::Failure;
+use crate::input;
+
+/// Most bytes of issuers, DER: they cross the border in one configuration. The 150 or so of an ordinary machine have 200 KiB.
+const MAX_ISSUERS: usize = 2 << 20;
+
+/// Reads the identity of a server: a chain of certificates, its own first, and its private key.
+///
+/// # Errors
+/// [`crate::failure::Exit::Input`]; [`crate::failure::Exit::Data`] for files without what they should have.
+pub fn identity(chain: &Path, key: &Path) -> Result<Identity, Failure> {
+    let pem = Zeroizing::new(input::read(key)?);
+    let mut der = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
+        Failure::data(format!(
+            "{} has no private key in PEM that is not encrypted: give one without a passphrase",
+            key.display()
+        ))
+    })?;
+    let private = PrivateKey(Zeroizing::new(der.secret_der().to_vec()));
+    der.zeroize();
+    Ok(Identity {
+        chain: certificates(chain)?,
+        key: private,
+    })
+}
+
+/// The issuers of a file, or else this machine's, if there is a `network` to use them on.
+///
+/// # Errors
+/// [`crate::failure::Exit::Input`]; [`crate::failure::Exit::Data`] for a file without certificates, or with too many.
+pub fn issuers(file: Option<&Path>, network: bool) -> Result<Vec<Certificate>, Failure> {
+    let issuers = match file {
+        Some(file) => certificates(file)?,
+        None if network => of_machine(),
+        None => Vec::new(),
+    };
+    let total = issuers.iter().map(|issuer| issuer.0.len());
+    let total = total.fold(0, usize::saturating_add);
+    if total > MAX_ISSUERS {
+        return Err(Failure::data(format!(
+            "the issuers of certificates have {total} bytes, more than {MAX_ISSUERS}: name fewer in a file for --tls-roots"
+        )));
+    }
+    Ok(issuers)
+}
+
+/// The issuers that this machine accepts. What cannot be read of them is passed over: a certificate of theirs is refused.
+fn of_machine() -> Vec<Certificate> {
+    let found = rustls_native_certs::load_native_certs().certs;
+    found
+        .into_iter()
+        .map(|it| Certificate(it.to_vec()))
+        .collect()
+}
+
+/// The certificates of a PEM file, at least one.
+fn certificates(path: &Path) -> Result<Vec<Certificate>, Failure> {
+    let pem = input::read(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem)
+        .map(|found| found.map(|it| Certificate(it.to_vec())))
+        .collect();
+    let wrong = |why: String| Failure::data(format!("{}: {why}", path.display()));
+    match found {
+        Ok(found) if found.is_empty() => Err(wrong("it has no certificate in PEM".to_owned())),
+        Ok(found) => Ok(found),
+        Err(error) => Err(wrong(format!("it is not PEM throughout: {error}"))),
+    }
+}
