@@ -3,6 +3,7 @@
 //! `enarx serve` in every kind of Keep: a component of ours (`tests/programs/server`) that answers HTTP, and peers that keep
 //! to the protocol, and that do not. Everything that is waited for is waited for at most [`PATIENCE`].
 
+mod client;
 mod http2;
 mod load;
 mod oddities;

@@ -33,4 +33,4 @@ mod types;
 pub use bindings::ProxyPre;
 pub use client::{Trust, Way};
 pub use server::{Instances, Serving, Settings};
-pub use types::{Http, View, add_to_linker};
+pub use types::{Http, View, add_to_linker, is_imported};

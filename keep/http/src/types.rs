@@ -15,6 +15,7 @@ use hyper::header::HOST;
 use hyper::http::request::Parts;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
 use hyper::{Method as HttpMethod, StatusCode};
+use wasmtime::Engine;
 use wasmtime::component::{
     Component, HasData, Linker, Resource, ResourceTable, ResourceTableError,
 };
@@ -72,6 +73,14 @@ struct Data;
 
 impl HasData for Data {
     type Data<'a> = Http<'a>;
+}
+
+/// True if a component imports something of HTTP.
+pub fn is_imported(engine: &Engine, component: &Component) -> bool {
+    let imports = preview2::imports(engine, component);
+    imports
+        .iter()
+        .any(|interface| interface.starts_with("wasi:http/"))
 }
 
 /// Links the interfaces that a component imports, those of HTTP among them, and no others.

@@ -9,14 +9,16 @@ use std::sync::Arc;
 
 use enarx_configuration::Configuration;
 use enarx_exits::exit_code;
-use enarx_http::{Serving, Settings, Way};
+use enarx_http::{Serving, Settings, Trust, Way};
 use enarx_wasi::budget::{Budget, Memory, UNASKED};
+use enarx_wasi::clock::Clocks;
 use enarx_wasi::context::{Context, Surroundings};
-use enarx_wasi::port::Port;
+use enarx_wasi::port::{Port, Tasks};
 use enarx_wasi::preview1::{self, Preview1};
 use enarx_wasi::preview2::{self, Command, Preview2};
 use enarx_wasi::stream::Standard;
 use enarx_wasi::{Exit, View};
+use futures_channel::oneshot;
 use wasmtime::component::{self, Component};
 use wasmtime::error::Context as _;
 use wasmtime::{Engine, Extern, Linker, Module, Store, Trap};
@@ -64,12 +66,15 @@ const CORE: &[u8] = &[1, 0, 0, 0];
 /// The layer of a component, after two bytes of version (component model, Binary.md).
 const COMPONENT_LAYER: &[u8] = &[1, 0];
 
+/// The function that a command is started by, as [`invoke::exported`] finds it.
+const RUN: &str = "wasi:cli/run#run";
+
 /// The state of a store: a face of the heart, and limits. Commands and servers have the same, so that the runtime has the
 /// code that links them once.
 pub struct State<S> {
     pub wasi: S,
     pub limits: Limits,
-    /// The way of a server to other servers.
+    /// The way to other servers.
     pub way: Option<Way>,
 }
 
@@ -350,9 +355,64 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Runs a command that sends HTTP requests, which go on while it waits: on a fiber, among their tasks.
+    fn client(&self, component: &Component, timings: &mut Timings) -> wasmtime::Result<()> {
+        let run = invoke::exported(self.engine, component, RUN)?;
+        let mut linker = component::Linker::new(self.engine);
+        enarx_http::add_to_linker(&mut linker, component)?;
+        let command = linker.instantiate_pre(component)?;
+        let tasks = Tasks::default();
+        let mut store = self.store(Preview2::new)?;
+        let issuers = self.configuration.issuers.clone();
+        store.data_mut().way = Some(Way {
+            port: self.port.clone(),
+            network: self.configuration.network.clone(),
+            spawner: tasks.spawner(),
+            trust: Trust::new(issuers, Clocks::new(self.port.clone())),
+        });
+        let (mut store, instance) = self.among(&tasks, async move {
+            let instance = command.instantiate_async(&mut *store).await;
+            (store, instance)
+        })?;
+        let instance = instance?;
+        self.started(timings);
+        let run = instance.get_typed_func::<(), (Result<(), ()>,)>(&mut *store, run)?;
+        let ended = self.among(&tasks, async move { run.call_async(&mut *store, ()).await })?;
+        match ended {
+            Ok((Ok(()),)) => Ok(()),
+            Ok((Err(()),)) => Err(Exit(exit_code::FAILURE.into()).into()),
+            Err(error) => Err(error.context("failed to invoke `run` function")),
+        }
+    }
+
+    /// Runs a future to its end, and tasks beside it.
+    fn among<T: Send + 'static>(
+        &self,
+        tasks: &Tasks,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> wasmtime::Result<T> {
+        let (sender, mut receiver) = oneshot::channel();
+        tasks.run(self.port, async move {
+            // It is waited for below.
+            let _ = sender.send(work.await);
+        });
+        let output = receiver.try_recv().ok().flatten();
+        output.context("the work was given up")
+    }
+
     fn component(&self, component: &Component, timings: &mut Timings) -> wasmtime::Result<()> {
         if self.configuration.invoke.is_none() && serve::is_server(self.engine, component) {
             return Err(serve::not_a_command());
+        }
+        if self.configuration.invoke.is_none() && enarx_http::is_imported(self.engine, component) {
+            if let Standard::Session(_) = self.streams {
+                // Its streams wake no tasks.
+                wasmtime::bail!(
+                    "it sends HTTP requests (wasi:http/outgoing-handler), which deployed programs cannot do yet: use \
+                     `enarx run`, or sockets"
+                );
+            }
+            return self.client(component, timings);
         }
         let mut store = self.store(Preview2::new)?;
         let mut linker = component::Linker::new(self.engine);

@@ -241,7 +241,7 @@ fn a_peer_in_clear_on_a_port_of_tls_is_refused() {
             &b"GET /hello HTTP/1.1\r\nHost: test\r\n\r\n"[..],
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             b"\0\0\0\0\0\0\0\0",
-            &[0xff; 20_000],
+            &vec![0xff; 20_000],
         ] {
             let mut stream = TcpStream::connect(server.address).unwrap();
             // It may be closed before all of this is taken.

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Commands that ask servers over `wasi:http`, by `enarx run`: a program of ours (`tests/programs/client`), and servers in Keeps.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use super::tls::Authority;
+use super::{Server, backends, enarx, pattern, programs};
+
+fn program() -> PathBuf {
+    programs().folder.join("client.wasm")
+}
+
+/// Has the command ask these; its output.
+fn ask(backend: &str, flags: &[&str], urls: &[String]) -> Vec<u8> {
+    let output = enarx()
+        .args(["run", "--quiet", "--timeout", "120s", "--backend", backend])
+        .args(flags)
+        .arg(program())
+        .args(urls)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{backend}: {said}");
+    assert_eq!(said, "", "{backend}");
+    output.stdout
+}
+
+fn ask_text(backend: &str, flags: &[&str], urls: &[String]) -> String {
+    String::from_utf8(ask(backend, flags, urls)).unwrap()
+}
+
+#[test]
+fn a_command_asks_servers_in_clear_and_over_tls_where_the_rules_permit_it() {
+    let authority = Authority::new();
+    let (identity, roots) = (authority.here(), authority.roots());
+    let roots = ["--tls-roots", roots.to_str().unwrap()];
+    for backend in backends() {
+        let plain = Server::start(backend, &[]);
+        let secure = Server::start(backend, &identity.flags());
+        let http = |path: &str| format!("http://{}{path}", plain.address);
+        let https = |path: &str| format!("https://{}{path}", secure.address);
+        let one = format!("--allow-connect={}", plain.address);
+        let other = format!("--allow-connect={}", secure.address);
+        let both = [&roots[..], &[&one, &other]].concat();
+        let urls = [http("/hello"), https("/hello"), https("/scheme")];
+        let answers = ask_text(backend, &both, &urls);
+        assert_eq!(answers, "200 hello\n200 hello\n200 https\n", "{backend}");
+        // All are under way at once.
+        let urls: Vec<_> = (0..20).map(|_| https("/after?400")).collect();
+        let answers = ask_text(backend, &both, &urls);
+        assert_eq!(answers, "200 waited\n".repeat(20), "{backend}");
+        for large in [http("/sized?3000003"), https("/bytes?3000003")] {
+            let answer = ask(backend, &both, &[large]);
+            assert_eq!(answer.len(), 4 + 3_000_003, "{backend}");
+            assert!(answer[4..] == pattern(3_000_003), "{backend}");
+        }
+        // What is not whole does not look so.
+        let cut = ask(backend, &both, &[https("/short?100000")]);
+        assert!(cut.ends_with(b"cut\n"), "{backend}");
+        // HTTP-request-denied without a network, destination-IP-prohibited against a rule, TLS-certificate-error without the
+        // issuer.
+        let urls = [http("/hello"), https("/hello")];
+        let denied = ask_text(backend, &[], &urls);
+        assert_eq!(denied, "error 15\nerror 15\n", "{backend}");
+        let ruled = ask_text(backend, &[&one, roots[0], roots[1]], &urls);
+        assert_eq!(ruled, "200 hello\nerror 4\n", "{backend}");
+        let unknown = ask_text(backend, &[&one, &other], &urls);
+        assert_eq!(unknown, "200 hello\nerror 13\n", "{backend}");
+        plain.end();
+        secure.end();
+    }
+}
+
+#[test]
+fn a_file_of_issuers_without_certificates_is_refused() {
+    let authority = Authority::new();
+    let key = authority.here().key;
+    let output = enarx()
+        .args(["run", "--quiet", "--tls-roots"])
+        .arg(&key)
+        .arg(program())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(65), "{said}");
+    let why = format!("{}: it has no certificate in PEM", key.display());
+    assert!(said.trim_end().ends_with(&why), "{said}");
+}

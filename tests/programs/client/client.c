@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// A command that asks servers over wasi:http, for the tests of `enarx run`: each argument is a URL. All are asked at once, and
+// for each, in their order, it writes the status and the body, or the number of the error. The bindings are generated (see
+// ../src/main.rs).
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client.h"
+
+// The bindings call this when an import is called first: only the conformance programs want to know.
+void called(const char *interface, const char *function) { (void)interface, (void)function; }
+
+typedef wasi_http_types_own_future_incoming_response_t future;
+
+enum { MOST = 64 };
+
+static void say(const uint8_t *bytes, size_t count) {
+    wasi_io_streams_own_output_stream_t out = wasi_cli_stdout_get_stdout();
+    // As much as one call takes.
+    while (count > 0) {
+        size_t much = count < 4096 ? count : 4096;
+        client_list_u8_t piece = {(uint8_t *)bytes, much};
+        wasi_io_streams_stream_error_t error;
+        if (!wasi_io_streams_method_output_stream_blocking_write_and_flush(wasi_io_streams_borrow_output_stream(out), &piece, &error))
+            __builtin_trap();
+        bytes += much;
+        count -= much;
+    }
+    wasi_io_streams_output_stream_drop_own(out);
+}
+static void say_text(const char *words) { say((const uint8_t *)words, strlen(words)); }
+static void say_number(uint64_t number) {
+    char digits[20];
+    size_t at = sizeof digits;
+    do digits[--at] = '0' + number % 10;
+    while (number /= 10);
+    say((uint8_t *)digits + at, sizeof digits - at);
+}
+
+static void wait_for(wasi_io_poll_own_pollable_t pollable) {
+    wasi_io_poll_method_pollable_block(wasi_io_poll_borrow_pollable(pollable));
+    wasi_io_poll_pollable_drop_own(pollable);
+}
+
+static bool skip(client_string_t *text, const char *start) {
+    size_t length = strlen(start);
+    if (text->len < length || memcmp(text->ptr, start, length) != 0) return false;
+    text->ptr += length;
+    text->len -= length;
+    return true;
+}
+
+// Begins to ask; the error if it cannot.
+static bool ask(client_string_t url, future *answer, wasi_http_types_error_code_t *error) {
+    wasi_http_types_own_outgoing_request_t request = wasi_http_types_constructor_outgoing_request(wasi_http_types_constructor_fields());
+    wasi_http_types_borrow_outgoing_request_t it = wasi_http_types_borrow_outgoing_request(request);
+    wasi_http_types_scheme_t scheme = {.tag = WASI_HTTP_TYPES_SCHEME_HTTPS};
+    if (!skip(&url, "https://")) {
+        if (!skip(&url, "http://")) __builtin_trap();
+        scheme.tag = WASI_HTTP_TYPES_SCHEME_HTTP;
+    }
+    size_t host = 0;
+    while (host < url.len && url.ptr[host] != '/') host++;
+    client_string_t authority = {url.ptr, host}, path = {url.ptr + host, url.len - host};
+    if (!wasi_http_types_method_outgoing_request_set_scheme(it, &scheme) ||
+        !wasi_http_types_method_outgoing_request_set_authority(it, &authority) ||
+        !wasi_http_types_method_outgoing_request_set_path_with_query(it, &path))
+        __builtin_trap();
+    return wasi_http_outgoing_handler_handle(request, NULL, answer, error);
+}
+
+static void say_body(wasi_http_types_borrow_incoming_response_t response) {
+    wasi_http_types_own_incoming_body_t body;
+    wasi_io_streams_own_input_stream_t in;
+    if (!wasi_http_types_method_incoming_response_consume(response, &body) ||
+        !wasi_http_types_method_incoming_body_stream(wasi_http_types_borrow_incoming_body(body), &in))
+        __builtin_trap();
+    client_list_u8_t bytes;
+    wasi_io_streams_stream_error_t error;
+    while (wasi_io_streams_method_input_stream_blocking_read(wasi_io_streams_borrow_input_stream(in), 64 << 10, &bytes, &error)) {
+        say(bytes.ptr, bytes.len);
+        client_list_u8_free(&bytes);
+    }
+    // One that is not whole is not to look so.
+    if (error.tag != 1) say_text("cut\n");
+    wasi_io_streams_input_stream_drop_own(in);
+}
+
+static void say_error(wasi_http_types_error_code_t error) {
+    say_text("error ");
+    say_number(error.tag);
+    say_text("\n");
+}
+
+bool exports_wasi_cli_run_run(void) {
+    client_list_string_t arguments;
+    wasi_cli_environment_get_arguments(&arguments);
+    static future answers[MOST];
+    static wasi_http_types_error_code_t errors[MOST];
+    static bool asked[MOST];
+    if (arguments.len > MOST) __builtin_trap();
+    for (size_t i = 1; i < arguments.len; i++) asked[i] = ask(arguments.ptr[i], &answers[i], &errors[i]);
+    for (size_t i = 1; i < arguments.len; i++) {
+        if (!asked[i]) {
+            say_error(errors[i]);
+            continue;
+        }
+        wasi_http_types_borrow_future_incoming_response_t late = wasi_http_types_borrow_future_incoming_response(answers[i]);
+        wait_for(wasi_http_types_method_future_incoming_response_subscribe(late));
+        wasi_http_types_result_result_own_incoming_response_error_code_void_t result;
+        if (!wasi_http_types_method_future_incoming_response_get(late, &result) || result.is_err) __builtin_trap();
+        if (result.val.ok.is_err) {
+            say_error(result.val.ok.val.err);
+            continue;
+        }
+        wasi_http_types_borrow_incoming_response_t response = wasi_http_types_borrow_incoming_response(result.val.ok.val.ok);
+        say_number(wasi_http_types_method_incoming_response_status(response));
+        say_text(" ");
+        say_body(response);
+    }
+    return true;
+}
