@@ -19,6 +19,7 @@ use enarx_configuration::{Certificate, Configuration, Identity, Limits, Serve};
 use enarx_executor::addresses::{Addresses, Names, Policy};
 use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
 use enarx_executor::launch::{Confined, Launch, Objects};
+use enarx_executor::rate::Rates;
 use enarx_executor::refused::RefusedCalls;
 use enarx_network::Rules;
 use enarx_vmm::launch::Measured;
@@ -394,6 +395,7 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
             evidence,
             door: None,
             listener,
+            rates: Rates::default(),
         },
         objects: Objects::program(configuration, application),
         memory: arguments.memory,

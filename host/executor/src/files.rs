@@ -125,17 +125,6 @@ impl Executor {
                     .map_err(status)?;
                 Ok(Answer::default())
             }
-            Call::Sync { handle, data_only } => {
-                let node = self.handles.node(handle)?;
-                self.repeat(|| {
-                    if data_only {
-                        fs::fdatasync(&*node.fd)
-                    } else {
-                        fs::fsync(&*node.fd)
-                    }
-                })?;
-                Ok(Answer::default())
-            }
             Call::ReadDir {
                 handle,
                 cookie,

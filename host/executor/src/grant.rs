@@ -9,6 +9,7 @@ use enarx_confine::landlock::Tcp;
 pub use enarx_network::Uses as NetworkGrant;
 
 use crate::addresses::Policy;
+use crate::rate::Rates;
 
 /// Everything that the host does for one Keep.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Grant {
     pub door: Option<OwnedFd>,
     /// The TCP socket that listens, non-blocking, for the peers of a server (handle 4).
     pub listener: Option<OwnedFd>,
+    /// How often the Keep may ask.
+    pub rates: Rates,
 }
 
 impl Grant {
@@ -41,6 +44,7 @@ impl Grant {
             evidence: None,
             door: None,
             listener: None,
+            rates: Rates::default(),
         }
     }
 

@@ -24,7 +24,7 @@ pub mod lookups;
 mod network;
 pub mod poller;
 mod quota;
-mod rate;
+pub mod rate;
 pub mod refused;
 mod resolver;
 mod streams;
@@ -60,6 +60,7 @@ use handles::{Handles, Node, Object};
 use log::Log;
 use lookups::Lookups;
 use quota::Quota;
+use rate::Pace;
 use resolver::Resolver;
 use streams::{Direction, Stream};
 use watch::Watch;
@@ -212,6 +213,10 @@ enum Operation {
         written: u32,
     },
     Network(network::Operation),
+    Sync {
+        file: Arc<OwnedFd>,
+        data_only: bool,
+    },
 }
 
 impl Pending {
@@ -279,6 +284,8 @@ struct Executor {
     /// Where evidence goes, until it has come.
     evidence: Option<OwnedFd>,
     objects: Objects,
+    requests: Pace,
+    syncs: Pace,
     /// In the order in which they were made. As many as there are slots at most, with `watches`.
     pending: VecDeque<Pending>,
     /// Requests that wait for one of many handles.
@@ -456,10 +463,31 @@ impl Executor {
                 self.evidence(slot, length)?;
                 Answer::default()
             }
+            Call::Sync { handle, data_only } => return self.sync(id, slot, handle, data_only),
             _ if network::is_network(call) => return self.network_call(id, slot, call),
             _ => self.file_call(slot, call)?,
         };
         Ok(Started::Done(Ok(answer)))
+    }
+
+    /// Has what was written to a file reach the disk, at once or when its turn comes.
+    fn sync(&mut self, id: u32, slot: Slot, handle: Handle, data_only: bool) -> Result<Started> {
+        let file = Arc::clone(&self.handles.node(handle)?.fd);
+        let wait = self.syncs.take(1, Instant::now());
+        if wait.is_zero() {
+            return self
+                .repeat(|| sync(&file, data_only))
+                .map(|()| Started::Done(Ok(Answer::default())));
+        }
+        let timer = timer(wait).map_err(status)?;
+        Ok(Started::Waits(Pending {
+            id,
+            slot,
+            handle: Some(handle),
+            fd: Arc::new(timer),
+            events: PollFlags::IN,
+            operation: Operation::Sync { file, data_only },
+        }))
     }
 
     /// The stream of a handle; one of the other direction is no such handle, as read(2) and write(2) have it.
@@ -638,10 +666,26 @@ fn attempt(region: Region, handles: &mut Handles, request: &mut Pending) -> Opti
             };
             return operation.attempt(&request.fd, space, handles);
         }
+        Operation::Sync { file, data_only } => {
+            // A signal comes where the Keep ends, or a clock was set: then once more.
+            match sync(file, *data_only) {
+                Err(Errno::INTR) => Err(Errno::AGAIN),
+                other => other.map(|()| Answer::default()),
+            }
+        }
     };
     match result {
         Err(Errno::AGAIN) => None,
         other => Some(other.map_err(status)),
+    }
+}
+
+/// fdatasync(2) or fsync(2).
+fn sync(file: &OwnedFd, data_only: bool) -> rustix::io::Result<()> {
+    if data_only {
+        rustix::fs::fdatasync(file)
+    } else {
+        rustix::fs::fsync(file)
     }
 }
 
@@ -726,7 +770,9 @@ impl SharedExecutor {
             evidence,
             door,
             listener,
+            rates,
         } = grant;
+        let now = Instant::now();
         let log = Arc::new(Log::new(stderr.try_clone()?));
         let interrupted = Arc::new(AtomicBool::new(false));
         let streams = [
@@ -755,9 +801,11 @@ impl SharedExecutor {
                 log: Arc::clone(&log),
                 interrupted: Arc::clone(&interrupted),
                 objects,
+                requests: Pace::new(rates.requests, now),
+                syncs: Pace::new(rates.syncs, now),
                 pending: VecDeque::new(),
                 watches: Vec::new(),
-                watched: Instant::now(),
+                watched: now,
                 exit: None,
             }),
             interrupted,
@@ -774,7 +822,9 @@ impl SharedExecutor {
         if self.is_interrupted() {
             return Ok(Progress::Idle);
         }
-        self.step(&mut self.lock(), false)
+        let (progress, wait) = self.step(&mut self.lock(), false)?;
+        self.hold(wait)?;
+        Ok(progress)
     }
 
     /// As [`Self::drain`], step after step, until nothing is left or the Keep is being ended.
@@ -818,9 +868,11 @@ impl SharedExecutor {
             }
             let (waker, waited) = {
                 let mut executor = self.lock();
-                let progress = self.step(&mut executor, true)?;
+                let (progress, wait) = self.step(&mut executor, true)?;
                 let posted = executor.end.completions_posted();
                 if progress != Progress::Idle || posted != seen {
+                    drop(executor);
+                    self.hold(wait)?;
                     return Ok(progress);
                 }
                 // Under the lock: who completes something after this wakes this thread.
@@ -848,7 +900,7 @@ impl SharedExecutor {
                     .map(|(fd, events)| PollFd::new(&**fd, *events)),
             );
             // Without one a stop makes the sleep longer, and nothing else.
-            let timer = timer(deadline).unwrap_or_default();
+            let timer = long_timer(deadline).unwrap_or_default();
             fds.extend(timer.iter().map(|timer| PollFd::new(timer, PollFlags::IN)));
             // An interruption sets this before it looks for sleepers, of which this thread is one now.
             let polled = if self.is_interrupted() {
@@ -910,10 +962,16 @@ impl SharedExecutor {
         self.lock().end.completions_posted()
     }
 
-    /// Drains, and wakes the sleepers when there is something new for them.
-    fn step(&self, executor: &mut Executor, falls_asleep: bool) -> Result<Progress, ExecutorError> {
+    /// Drains, and wakes the sleepers when there is something new for them; how long the calling thread is then held
+    /// back, because of the rate of requests.
+    fn step(
+        &self,
+        executor: &mut Executor,
+        falls_asleep: bool,
+    ) -> Result<(Progress, Duration), ExecutorError> {
         let posted = executor.end.completions_posted();
         let newest = executor.newest();
+        let taken = executor.end.submissions_taken();
         let progress = executor.drain(falls_asleep);
         let news = executor.end.completions_posted() != posted
             || executor.newest() != newest
@@ -921,7 +979,33 @@ impl SharedExecutor {
         if news {
             self.wakers().wake();
         }
-        progress
+        let taken = executor.end.submissions_taken().wrapping_sub(taken);
+        let wait = match taken {
+            0 => Duration::ZERO,
+            _ => executor.requests.take(taken, Instant::now()),
+        };
+        Ok((progress?, wait))
+    }
+
+    /// Holds the calling thread back, without the lock, for so long or until the Keep is being ended.
+    fn hold(&self, wait: Duration) -> Result<(), ExecutorError> {
+        let end = Instant::now().checked_add(wait);
+        while !wait.is_zero() && end.is_none_or(|end| Instant::now() < end) {
+            // An interruption sets this before it looks for sleepers, of which this thread is one now.
+            let waker = self.fall_asleep()?;
+            let slept = if self.is_interrupted() {
+                Ok(0)
+            } else {
+                sleep(&mut [PollFd::new(&*waker, PollFlags::IN)], end)
+            };
+            self.awake(waker);
+            match slept {
+                _ if self.is_interrupted() => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Enters the calling thread among the sleepers; what wakes it.
@@ -961,15 +1045,21 @@ const UNTIMED: Duration = Duration::from_millis(100);
 ///
 /// The kernel repeats a poll(2) that a stop has ended with the time that was left: the program would sleep
 /// for the time of the stop besides. A timer goes on meanwhile.
-fn timer(deadline: Option<Instant>) -> rustix::io::Result<Option<OwnedFd>> {
+fn long_timer(deadline: Option<Instant>) -> rustix::io::Result<Option<OwnedFd>> {
     let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let Some(left) = left.filter(|left| *left > UNTIMED) else {
         return Ok(None);
     };
     // A duration that cannot be expressed is longer than any Keep lives.
-    let Ok(value) = Timespec::try_from(left) else {
+    if Timespec::try_from(left).is_err() {
         return Ok(None);
-    };
+    }
+    timer(left).map(Some)
+}
+
+/// A timer that is readable from `left` on, which is more than nothing.
+fn timer(left: Duration) -> rustix::io::Result<OwnedFd> {
+    let value = Timespec::try_from(left).map_err(|_| Errno::INVAL)?;
     let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
     let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
     let once = Itimerspec {
@@ -977,7 +1067,7 @@ fn timer(deadline: Option<Instant>) -> rustix::io::Result<Option<OwnedFd>> {
         it_value: value,
     };
     timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once)?;
-    Ok(Some(timer))
+    Ok(timer)
 }
 
 /// poll(2) until the deadline.
