@@ -252,6 +252,11 @@ impl Frames {
         Some((Frame::of(first), count))
     }
 
+    /// True if [`Self::small_run`] gives frames that were never used.
+    pub fn next_is_fresh(&self) -> bool {
+        self.carve_fresh && self.carve.start != self.carve.end
+    }
+
     /// A 4 KiB frame whose words are all `value`; `None`: [`Self::failure`].
     pub fn filled<P: Platform>(&mut self, platform: &mut P, value: u64) -> Option<Frame> {
         let (frame, fresh) = self.small_raw(platform)?;

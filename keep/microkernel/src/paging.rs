@@ -308,7 +308,12 @@ fn back_run<P: Platform>(frames: &mut Frames, platform: &mut P, words: Words, en
     while rest.count() != 0
         && let Some((first, found)) = frames.small_run(platform, rest.count())
     {
-        let entry = entry.backed_by(first.address(), BACKED);
+        // Marked as written to: hosts that shadow these tables then map neighbours with one fault.
+        let used = match Rights::of(entry) {
+            Rights::ReadWrite => BACKED.union(ACCESSED_AND_DIRTY),
+            _ => BACKED,
+        };
+        let entry = entry.backed_by(first.address(), used);
         let (backed, others) = rest.split(found);
         platform.fill_rising(backed, entry.bits());
         rest = others;
@@ -336,6 +341,9 @@ struct Walk<'a, P> {
     /// Pages that become writable get their frames now: there are so few of them that the faults
     /// would cost more.
     populate: bool,
+    /// They follow a page that has one: memory that grows is written to at once. So they get frames that were never
+    /// used, which cost neither clearing nor the host's memory.
+    grows: bool,
 }
 
 impl<'a, P: Platform> Walk<'a, P> {
@@ -369,6 +377,7 @@ impl<'a, P: Platform> Walk<'a, P> {
             set,
             keeps_frames: matches!(change, Change::Protect(_) | Change::Hide),
             populate: writable && range.end() - range.start() <= FAULT_AROUND * PAGE,
+            grows: false,
         }
     }
 
@@ -425,7 +434,9 @@ impl<'a, P: Platform> Walk<'a, P> {
                 }
             } else if whole && level < 4 {
                 if !entry.has(PteFlags::FRAME) {
-                    address = self.run(at, level, address, end, entry)?;
+                    let words = at.words((end - address) / size);
+                    let rest = self.alike(words, entry, false)?;
+                    address += (words.count() - rest.count()) * size;
                     self.done = address;
                     continue;
                 }
@@ -452,11 +463,18 @@ impl<'a, P: Platform> Walk<'a, P> {
     /// Changes the range `start..end` of a table of the lowest level.
     #[inline(never)]
     fn pages(&mut self, table: Frame, start: u64, end: u64) -> Result<(), PagingError> {
-        let mut left = slot(table, 1, VirtAddr::new(start)).words((end - start) / PAGE);
+        let first = slot(table, 1, VirtAddr::new(start));
+        // The first page of a table goes on with what the table before had.
+        if let Some(before) = first.index().checked_sub(1) {
+            self.grows = self.change == Change::Protect(Rights::ReadWrite)
+                && self.platform.entry(table.slot(before)).has(PteFlags::FRAME);
+        }
+        let mut left = first.words((end - start) / PAGE);
         while let Some((at, rest)) = left.split_first() {
             let entry = self.platform.entry(at);
             left = if !entry.has(PteFlags::FRAME) {
-                self.alike(left, entry)?
+                let ahead = self.populate || self.grows && self.frames.next_is_fresh();
+                self.alike(left, entry, ahead)?
             } else if entry.has(PteFlags::PINNED) || !self.keeps_frames {
                 self.backed(at, 1, entry)?;
                 rest
@@ -529,24 +547,10 @@ impl<'a, P: Platform> Walk<'a, P> {
         Ok(lower)
     }
 
-    /// Changes a run of whole, equal entries without frames that begins at `at`, the entry of `address`;
-    /// where it ends.
-    fn run(
-        &mut self,
-        at: Slot,
-        level: u32,
-        address: u64,
-        end: u64,
-        entry: Pte,
-    ) -> Result<u64, PagingError> {
-        let words = at.words((end - address) / span(level));
-        let rest = self.alike(words, entry)?;
-        Ok(address + (words.count() - rest.count()) * span(level))
-    }
-
-    /// Changes the first of these entries that equal `entry`, which has no frame; the others.
+    /// Changes the first of these entries that equal `entry`, which has no frame; the others. `ahead`: they are those
+    /// of 4 KiB pages, and get frames.
     #[inline(always)]
-    fn alike(&mut self, words: Words, entry: Pte) -> Result<Words, PagingError> {
+    fn alike(&mut self, words: Words, entry: Pte, ahead: bool) -> Result<Words, PagingError> {
         let count = self.platform.run_length(words, entry.bits());
         let new = match self.change {
             Change::Protect(_) | Change::Discard if entry.is_empty() => {
@@ -561,7 +565,7 @@ impl<'a, P: Platform> Walk<'a, P> {
         if new == entry {
             return Ok(others);
         }
-        if self.populate {
+        if ahead {
             same = back_run(self.frames, self.platform, same, new);
         }
         if same.count() != 0 {

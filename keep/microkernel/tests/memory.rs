@@ -495,6 +495,86 @@ fn memory_that_is_filled_from_its_end_faults_as_seldom_as_any() {
     keep.check();
 }
 
+/// A linear memory that grows: addresses without rights, of which more and more become writable.
+#[test]
+fn memory_that_grows_gets_its_frames_with_each_step() {
+    const AT: u64 = 0x5000_0000;
+    const STEP: u64 = 17 * AROUND;
+    const STEPS: u64 = 7;
+    let keep = Keep::new(8, 1);
+    assert!(keep.call(nr::MMAP, &[AT, 12 * LARGE, 0, FIXED]) > 0);
+    let writable = |page: u64, count: u64| {
+        let result = keep.call(nr::MPROTECT, &[AT + page * PAGE, count * PAGE, RW]);
+        assert_eq!(result, 0);
+    };
+    let backed = |from: u64, count: u64| {
+        let world = keep.world.borrow();
+        (from..from + count)
+            .filter(|page| world.walk(AT + page * PAGE).is_some())
+            .count() as u64
+    };
+    writable(0, AROUND);
+    for step in 0..STEPS {
+        let from = AROUND + step * STEP;
+        writable(from, STEP);
+        assert_eq!(backed(from, STEP), STEP, "{step}");
+        assert_eq!(backed(from + STEP, STEP), 0, "{step}");
+        keep.check();
+    }
+    // Of a longer step the whole 2 MiB get none: they become large pages when they are touched.
+    let (table, from) = (LARGE / PAGE, AROUND + STEPS * STEP);
+    let whole = from.next_multiple_of(table);
+    writable(from, 3 * table);
+    assert_eq!(backed(from, whole - from), whole - from);
+    assert_eq!(backed(whole, 2 * table), 0);
+    for page in [whole, whole + table, whole + 2 * table] {
+        assert_eq!(
+            keep.touch(0, AT + page * PAGE, Some(page)),
+            Touch::Done(page)
+        );
+        assert_eq!(keep.touch(0, AT + page * PAGE, None), Touch::Done(page));
+        keep.check();
+    }
+    assert_eq!(backed(whole, 2 * table), 2 * table);
+    // Without a page before it, as a stack above its guard, it is no growth.
+    let apart = from + 3 * table + 1;
+    writable(apart, STEP);
+    assert_eq!(backed(apart, STEP), 0);
+    keep.check();
+}
+
+/// Frames that were used before have to be cleared, which nobody does for pages that may stay untouched.
+#[test]
+fn memory_that_grows_takes_no_used_frames_ahead() {
+    const AT: u64 = 0x5000_0000;
+    let keep = Keep::new(2, 1);
+    assert!(keep.call(nr::MMAP, &[AT, 4 * LARGE, 0, FIXED]) > 0);
+    let protect = |page: u64, count: u64| {
+        let result = keep.call(nr::MPROTECT, &[AT + page * PAGE, count * PAGE, RW]);
+        assert_eq!(result, 0);
+    };
+    // All of memory is used and given back.
+    let free = || keep.kernel.with(|kernel| kernel.space.free_memory());
+    for page in (0..4 * LARGE / PAGE).step_by(16) {
+        if free() < (AROUND + 1) * PAGE {
+            break;
+        }
+        protect(page, AROUND);
+        for touched in page..page + AROUND {
+            keep.touch(0, AT + touched * PAGE, Some(1));
+        }
+    }
+    assert_eq!(keep.call(nr::MUNMAP, &[AT, 4 * LARGE]), 0);
+    assert!(keep.call(nr::MMAP, &[AT, 4 * LARGE, 0, FIXED]) > 0);
+    protect(0, AROUND);
+    protect(AROUND, 8 * AROUND);
+    let world = keep.world.borrow();
+    let backed = |page: &u64| world.walk(AT + page * PAGE).is_some();
+    assert_eq!((0..9 * AROUND).filter(backed).count() as u64, AROUND);
+    drop(world);
+    keep.check();
+}
+
 #[test]
 fn a_fixed_mapping_keeps_its_addresses() {
     let keep = Keep::new(4, 1);
