@@ -596,13 +596,14 @@ impl Limit {
         &self,
         result: Result<Ending, DeployError>,
         summary: &mut Summary,
+        keep: fn(&DeployError) -> Kept,
     ) -> Result<Ended, Failure> {
         self.task.abort();
         let is_over = self.is_over.load(Ordering::SeqCst);
         let reached = format!("the time limit of {:?} was reached", self.after);
         match result {
             Err(error) if is_over => {
-                let kept = Kept::of(&error);
+                let kept = keep(&error);
                 summary.failed(&error, kept.name());
                 let (exit, what) = match &error {
                     DeployError::Cancelled => {
@@ -627,7 +628,7 @@ impl Limit {
                 let sentence = format!("{reached} {what}{}", kept.rest(&error));
                 Err(Failure::of(exit, sentence).named(error.code()))
             }
-            Err(error) => Err(failed(&error, summary)),
+            Err(error) => Err(failed(&error, summary, keep)),
             Ok(ending) => Ok((ending, is_over.then_some(self.after))),
         }
     }
@@ -676,11 +677,16 @@ impl Deployment<'_> {
                 .map(|deployed| Ending::Complete(Box::new(deployed)))
         };
         interrupts.abort();
-        keep_ticket(&result, targets, summary).await?;
+        let keep = if arguments.local {
+            Kept::of_local
+        } else {
+            keep_ticket(&result, targets, summary).await?;
+            Kept::of
+        };
         if let Some(limit) = limit {
-            return limit.judge(result, summary);
+            return limit.judge(result, summary, keep);
         }
-        let ending = result.map_err(|error| failed(&error, summary))?;
+        let ending = result.map_err(|error| failed(&error, summary, keep))?;
         Ok((ending, None))
     }
 
@@ -780,6 +786,8 @@ pub enum Kept {
     Under(String),
     /// The one with this name could not be kept, for this reason.
     Lost(String, String),
+    /// The host was this command: nothing runs on without it.
+    Over,
 }
 
 impl Kept {
@@ -794,11 +802,16 @@ impl Kept {
         }
     }
 
+    /// The same where the host is this command and ends with it.
+    fn of_local(error: &DeployError) -> Self {
+        ticket(error).map_or(Self::Nothing, |_| Self::Over)
+    }
+
     /// The name by which the deployment is found again.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Under(name) => Some(name),
-            Self::Nothing | Self::Lost(..) => None,
+            Self::Nothing | Self::Lost(..) | Self::Over => None,
         }
     }
 
@@ -814,6 +827,10 @@ impl Kept {
             (Self::Lost(name, why), _) => format!(
                 "; the program may have run, and may run on: `enarx stop {name}` ends it, if there is a ticket of before; {why}"
             ),
+            (Self::Over, _) => {
+                "; the program may have run, and has ended with this command, which was its host, too"
+                    .to_owned()
+            }
             (Self::Nothing, DeployError::Failed(_)) => "; nothing ran".to_owned(),
             (Self::Nothing, _) => String::new(),
         }
@@ -831,9 +848,13 @@ fn is_unused(error: &DeployError) -> bool {
     )
 }
 
-/// Keeps the ticket of a deployment that failed, and takes it up into the summary.
-pub fn failed(error: &DeployError, summary: &mut Summary) -> Failure {
-    let kept = Kept::of(error);
+/// Has the ticket of a deployment that failed kept, and takes it up into the summary.
+pub fn failed(
+    error: &DeployError,
+    summary: &mut Summary,
+    keep: fn(&DeployError) -> Kept,
+) -> Failure {
+    let kept = keep(error);
     summary.failed(error, kept.name());
     failure(error, &kept)
 }

@@ -136,7 +136,7 @@ fn stay(arguments: &Attach, summary: &mut Summary) -> Result<u8, Failure> {
     });
     // Standard input may wait for ever in a thread.
     runtime.shutdown_background();
-    let deployed = deployed.map_err(|error| deploy::failed(&error, summary))?;
+    let deployed = deployed.map_err(|error| deploy::failed(&error, summary, Kept::of))?;
     summary.complete(&deployed);
     tickets::forget(&tickets::name(&ticket))?;
     deploy::show(&arguments.shown, &deployed, None)

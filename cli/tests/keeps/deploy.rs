@@ -666,6 +666,24 @@ fn a_killed_keep_is_never_success() {
     assert_eq!(output.status.code(), Some(70), "{stderr}");
     assert!(stderr.contains("its Keep ended"), "{stderr}");
     assert!(stderr.contains("may have run"), "{stderr}");
+
+    // Of a command that was the host, too, nothing runs on, and nothing is to be found again.
+    let state = host.path("tenant");
+    let mut command = common::enarx();
+    command
+        .args(["deploy", "--local", "--quiet", "--json"])
+        .arg(program("delivered.wat"))
+        .env("XDG_STATE_HOME", &state);
+    let child = until_first_output(&mut command);
+    let keep = rustix::process::Pid::from_raw(children(child.id())[0].try_into().unwrap());
+    rustix::process::kill_process(keep.unwrap(), rustix::process::Signal::KILL).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(70), "{stderr}");
+    assert!(stderr.contains("has ended with this command"), "{stderr}");
+    assert!(!stderr.contains("enarx attach"), "{stderr}");
+    assert_eq!(last_document(&stderr)["ticket"], serde_json::Value::Null);
+    assert!(!state.exists());
 }
 
 #[test]
