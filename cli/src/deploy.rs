@@ -299,6 +299,9 @@ impl Arguments {
             attest: None,
             serve: None,
             issuers: Vec::new(),
+            // The Keep would refuse both: see keep/runtime.
+            precompiled: false,
+            compile: None,
         };
         run::encode(&configuration).map(Zeroizing::new)
     }

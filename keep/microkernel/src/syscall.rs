@@ -19,7 +19,7 @@ use crate::platform::Platform;
 use crate::registers::Registers;
 use crate::signal::{AlternateStack, sanitise_flags};
 use crate::snp::message::KEY_REQUEST;
-use crate::snp::request::ask;
+use crate::snp::request::{ask, close};
 use crate::threads::{State, thread_id};
 use enarx_boot::layout::USER_END;
 use enarx_boot::page_table::Rights;
@@ -122,6 +122,11 @@ pub fn system_call<P: Platform, K: Guarded>(
         nr::WRITE => call.log(a, b, c),
         // There is no secure processor, and no code for its messages.
         nr::REPORT | nr::DERIVED_KEY if cfg!(feature = "plain") => Err(Errno::NoSys.into()),
+        nr::LAST_REPORT if cfg!(feature = "plain") => Ok(0),
+        nr::LAST_REPORT => {
+            close(kernel, call.platform);
+            Ok(0)
+        }
         nr::REPORT => call.report(a, b),
         nr::DERIVED_KEY => call.derived_key(a, b),
         nr::IMAGE_LOADED => {

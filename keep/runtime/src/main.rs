@@ -13,6 +13,7 @@ mod platform;
 
 use std::sync::Arc;
 
+use enarx_configuration::precompiled::is_precompiled;
 use enarx_configuration::{Configuration, MAX_ENCODED};
 use enarx_exits::exit_code;
 use enarx_keep_session::Session;
@@ -78,6 +79,10 @@ fn run(port: &Port, ground: Platform, timings: &mut Timings) -> Result<i32, load
         timings.phase("attest");
     }
     drop(bytes);
+    if is_precompiled(&application) {
+        // Native code can ask the microkernel for everything that the runtime can: evidence of another program among it.
+        ground.end_reports()?;
+    }
     let ground: Arc<dyn Ground> = Arc::new(ground);
     let end = enarx_wasm::run(
         port,
@@ -113,8 +118,11 @@ fn run_for_tenant(
         let _ = enarx_wasm::rehearse(&*ground);
         timings.phase("rehearsal");
     }
-    let delivered = session.receive()?;
+    let mut delivered = session.receive()?;
     timings.phase("delivery");
+    // Evidence of this Keep, for later sessions and receipts, is to come from the measured runtime alone.
+    delivered.configuration.precompiled = false;
+    delivered.configuration.compile = None;
     let (serving, its_port) = (session.clone(), port.clone());
     std::thread::Builder::new()
         .name("session".to_owned())

@@ -32,6 +32,7 @@ mod call {
     pub const RING: i64 = enarx_syscall::RING.cast_signed();
     pub const WAIT: i64 = enarx_syscall::WAIT.cast_signed();
     pub const REPORT: i64 = enarx_syscall::REPORT.cast_signed();
+    pub const LAST_REPORT: i64 = enarx_syscall::LAST_REPORT.cast_signed();
 }
 
 /// Why the runtime did not start.
@@ -257,6 +258,9 @@ pub enum ReportError {
     /// No answer that could be trusted.
     #[error("the secure processor refused, or its host changed or withheld its answer")]
     Failed,
+    /// More reports could be had, where there are to be none.
+    #[error("the microkernel does not give up the key of the secure processor")]
+    Kept,
 }
 
 /// A report by the secure processor over `data`.
@@ -353,6 +357,19 @@ impl Platform {
     pub fn vcpus(&self) -> u32 {
         self.vcpus
     }
+
+    /// Has the secure processor, where there is one, asked for no more reports in this Keep.
+    ///
+    /// # Errors
+    /// [`ReportError::Kept`].
+    pub fn end_reports(&self) -> Result<(), ReportError> {
+        // SAFETY: the call has no argument and changes no memory of this program.
+        if self.limited || unsafe { libc::syscall(call::LAST_REPORT) } == 0 {
+            Ok(())
+        } else {
+            Err(ReportError::Kept)
+        }
+    }
 }
 
 /// Memory of this Keep, in bytes.
@@ -369,7 +386,9 @@ impl Attester for Platform {
             Ok(report) => Ok(Some(report.to_vec())),
             Err(ReportError::None) => Ok(None),
             Err(ReportError::Busy) => Err(enarx_keep_session::ReportError::Busy),
-            Err(ReportError::Failed) => Err(enarx_keep_session::ReportError::Failed),
+            Err(ReportError::Failed | ReportError::Kept) => {
+                Err(enarx_keep_session::ReportError::Failed)
+            }
         }
     }
 

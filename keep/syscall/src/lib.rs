@@ -34,6 +34,8 @@ numbers! {
     /// Enarx: the runtime image has been copied out of the shared memory; goes on at the first argument
     /// with the stack pointer of the second.
     IMAGE_LOADED = 0x454e_0006;
+    /// Enarx: from now on this Keep has no reports and no derived keys.
+    LAST_REPORT = 0x454e_0007;
 }
 
 /// Flags of calls about memory (Linux `asm-generic/mman-common.h`).

@@ -5,10 +5,11 @@
 use std::sync::OnceLock;
 
 use enarx_configuration::Limits;
+use enarx_configuration::precompiled::Facts;
 use wasmtime::{Config, Engine, OptLevel};
 
+use crate::Ground;
 use crate::pool::Pool;
-use crate::{Ground, segments};
 
 /// From this size of an application on, in bytes, several threads compile it: below, starting them
 /// costs more than they save.
@@ -23,32 +24,20 @@ const HOST_STACK: usize = 1 << 20;
 /// WebAssembly stack of a server's instance unless it is said, in bytes: Wasmtime's default.
 const WASM_STACK: usize = 512 << 10;
 
-/// Makes the engine for an application, for this ground. The instances of a server come from a pool.
+/// Makes the engine for an application, for this ground. The instances of a server come from a pool. `compiled` is the size
+/// of what is to be compiled, in bytes.
 ///
 /// # Errors
 /// When the limits are out of range or the processor lacks what the compiler needs.
 pub fn engine(
     limits: &Limits,
-    application: &[u8],
+    facts: &Facts,
     ground: &dyn Ground,
     pool: Option<&Pool>,
-    takes_turns: bool,
+    compiled: usize,
 ) -> wasmtime::Result<Engine> {
-    let mut config = Config::new();
-    config
-        // Guard pages and trapping instructions are what makes WebAssembly fast.
-        .signals_based_traps(true)
-        .memory_reservation(4 << 30)
-        // Whole GiB before and after each memory: a reservation is a few entries of one page table.
-        .memory_guard_size(1 << 30)
-        // Joins the segments of a memory to an image. There is no memory file in a Keep (Wasmtime asks for
-        // one, and is refused), so the image is copied.
-        .memory_init_cow(segments::are_many(application))
-        .cranelift_opt_level(OptLevel::Speed)
-        // Frames of the compiled code are walked by frame pointers; nobody else unwinds it.
-        .native_unwind_info(false)
-        .concurrency_support(false)
-        .parallel_compilation(parallel(application.len(), ground)?);
+    let mut config = settings(facts);
+    config.parallel_compilation(parallel(compiled, ground)?);
     if let Some(bytes) = limits.max_wasm_stack {
         let bytes = usize::try_from(bytes)
             .ok()
@@ -59,8 +48,6 @@ pub fn engine(
         config.max_wasm_stack(bytes);
         config.async_stack_size(bytes + HOST_STACK);
     }
-    // Of servers alone: a request that computes lets others have their turn, and its time limit is looked at.
-    config.consume_fuel(takes_turns);
     if let Some(pool) = pool {
         config.allocation_strategy(pool.strategy());
         if limits.max_wasm_stack.is_none() {
@@ -70,8 +57,29 @@ pub fn engine(
     Engine::new(&config)
 }
 
+/// The settings that compiled code depends on: the same for code that is executed at once and for code that is kept.
+pub fn settings(facts: &Facts) -> Config {
+    let mut config = Config::new();
+    config
+        // Guard pages and trapping instructions are what makes WebAssembly fast.
+        .signals_based_traps(true)
+        .memory_reservation(4 << 30)
+        // Whole GiB before and after each memory: a reservation is a few entries of one page table.
+        .memory_guard_size(1 << 30)
+        // Joins the segments of a memory to an image. There is no memory file in a Keep (Wasmtime asks for
+        // one, and is refused), so the image is copied.
+        .memory_init_cow(facts.joined)
+        .cranelift_opt_level(OptLevel::Speed)
+        // Frames of the compiled code are walked by frame pointers; nobody else unwinds it.
+        .native_unwind_info(false)
+        .concurrency_support(false)
+        // Of servers alone: a request that computes lets others have their turn, and its time limit is looked at.
+        .consume_fuel(facts.turns);
+    config
+}
+
 /// True if several threads are to compile; starts them.
-fn parallel(size: usize, ground: &dyn Ground) -> wasmtime::Result<bool> {
+pub fn parallel(size: usize, ground: &dyn Ground) -> wasmtime::Result<bool> {
     Ok(size >= PARALLEL_FROM && threads(ground)? > 1)
 }
 

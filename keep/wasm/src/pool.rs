@@ -4,9 +4,8 @@
 //!
 //! To map memory is what an instance costs most in a Keep: system calls, page tables, faults.
 
+use enarx_configuration::precompiled::Facts;
 use wasmtime::{Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
-
-use crate::segments;
 
 /// Memory of the Keep for each instance, in bytes, beside twice what stays with the pool; their number follows from it.
 const EACH: u64 = 8 << 20;
@@ -38,16 +37,14 @@ pub struct Pool {
 
 impl Pool {
     /// A pool for the instances of an application in so many bytes of memory.
-    pub fn new(memory: u64, application: &[u8]) -> Self {
+    pub fn new(memory: u64, facts: &Facts) -> Self {
         let (fewest, most) = INSTANCES;
         let (least, enough) = KEPT;
-        let kept = segments::largest_memory(application).clamp(least, enough);
+        let kept = facts.memory.clamp(least, enough);
         let each = EACH.saturating_add(kept.saturating_mul(2));
         let instances = (memory / each).clamp(fewest, most);
         // A table may grow to the double.
-        let elements = segments::largest_table(application)
-            .saturating_mul(2)
-            .max(ELEMENTS);
+        let elements = facts.table.saturating_mul(2).max(ELEMENTS);
         Self {
             instances: u32::try_from(instances).unwrap_or(u32::MAX),
             elements: usize::try_from(elements).unwrap_or(usize::MAX),

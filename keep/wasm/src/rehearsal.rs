@@ -6,6 +6,7 @@
 //! Trusted; the module is this file's own.
 
 use enarx_configuration::Limits;
+use enarx_configuration::precompiled::Facts;
 use wasmtime::{Caller, Linker, Module, Store};
 
 use crate::engine;
@@ -29,7 +30,14 @@ const SCENE: &[u8] = b"\0asm\x01\0\0\0\
 /// # Errors
 /// When the engine cannot run anything here; the application's run will say the same.
 pub fn rehearse(ground: &dyn Ground) -> wasmtime::Result<()> {
-    let engine = engine::engine(&Limits::default(), SCENE, ground, None, false)?;
+    let facts = Facts {
+        component: false,
+        joined: false,
+        turns: false,
+        memory: 1 << 16,
+        table: 0,
+    };
+    let engine = engine::engine(&Limits::default(), &facts, ground, None, SCENE.len())?;
     let module = Module::new(&engine, SCENE)?;
     let mut store = Store::new(&engine, 0_i32);
     let mut linker = Linker::new(&engine);

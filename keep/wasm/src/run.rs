@@ -25,6 +25,7 @@ use wasmtime::{Engine, Extern, Linker, Module, Store, Trap};
 
 use crate::limits::Limits;
 use crate::pool::Pool;
+use crate::precompiled::{self, Allowed};
 use crate::serve::Instances;
 use crate::timings::Timings;
 use crate::{engine, invoke, serve};
@@ -95,12 +96,14 @@ struct Run<'a> {
     streams: Standard,
 }
 
-enum Form {
+/// A form of WebAssembly.
+pub enum Form {
     Core,
     Component,
 }
 
-fn form(application: &[u8]) -> wasmtime::Result<Form> {
+/// Tells the form of an application.
+pub fn form(application: &[u8]) -> wasmtime::Result<Form> {
     let Some(version) = application.strip_prefix(MAGIC) else {
         wasmtime::bail!("not a WebAssembly file: it does not start with \\0asm");
     };
@@ -136,7 +139,7 @@ pub enum EndKind {
     Failed,
 }
 
-/// Runs `application` to its end.
+/// Runs `application` to its end, or compiles it where the configuration says so.
 pub fn run(
     port: &Port,
     ground: &Arc<dyn Ground>,
@@ -147,15 +150,19 @@ pub fn run(
 ) -> End {
     let name = configuration.args.first().map_or("", String::as_str);
     let streams = surroundings.streams.clone();
-    let outcome = try_run(
-        port,
-        ground,
-        configuration,
-        application,
-        surroundings,
-        timings,
-    )
-    .with_context(|| format!("failed to run main module `{name}`"));
+    let outcome = match &configuration.compile {
+        Some(wish) => precompiled::compile(&**ground, application, wish, &streams.stdout(port))
+            .with_context(|| format!("failed to compile `{name}`")),
+        None => try_run(
+            port,
+            ground,
+            configuration,
+            application,
+            surroundings,
+            timings,
+        )
+        .with_context(|| format!("failed to run main module `{name}`")),
+    };
     timings.phase("run");
     let stderr = streams.stderr(port);
     let (kind, code, message) = match outcome {
@@ -189,20 +196,25 @@ fn try_run(
     surroundings: Surroundings,
     timings: &mut Timings,
 ) -> wasmtime::Result<()> {
-    let form = form(application)?;
     let serve = configuration.serve.as_ref();
     let identity = serve.and_then(|serve| serve.identity.as_ref());
     let tls = identity.map(serve::tls).transpose()?;
+    let code = Allowed::of(configuration, application)?;
+    let turns = configuration.serve.as_ref().is_some_and(serve::takes_turns);
+    let (facts, compiled) = match &code {
+        Some(code) => (*code.facts(), 0),
+        None => (precompiled::facts(application, turns)?, application.len()),
+    };
     // The Keep ends with the application: to give memory back piece by piece is only a cost, here
     // and where a store is made.
     let pool = configuration.serve.is_some();
-    let pool = pool.then(|| Pool::new(ground.free_memory(), application));
+    let pool = pool.then(|| Pool::new(ground.free_memory(), &facts));
     let engine = ManuallyDrop::new(engine::engine(
         &configuration.limits,
-        application,
+        &facts,
         &**ground,
         pool.as_ref(),
-        configuration.serve.as_ref().is_some_and(serve::takes_turns),
+        compiled,
     )?);
     let run = Run {
         port,
@@ -212,25 +224,29 @@ fn try_run(
         streams: surroundings.streams.clone(),
         surroundings: RefCell::new(surroundings),
     };
-    match form {
-        Form::Core if configuration.serve.is_some() => Err(serve::no_server()),
-        Form::Core => {
-            let module = ManuallyDrop::new(Module::new(&engine, application)?);
-            timings.phase("compile");
-            run.module(&module, timings)
-        }
-        Form::Component => {
-            let component = ManuallyDrop::new(Component::new(&engine, application)?);
-            timings.phase("compile");
-            match (&configuration.serve, pool) {
-                (Some(bounds), Some(pool)) => {
-                    let settings = serve::settings(bounds, &pool, tls);
-                    run.serve(&component, settings, &pool, timings)
-                }
-                _ => run.component(&component, timings),
+    if facts.component {
+        let component = ManuallyDrop::new(match code {
+            Some(code) => code.component(&engine)?,
+            None => Component::new(&engine, application)?,
+        });
+        timings.phase("compile");
+        return match (&configuration.serve, pool) {
+            (Some(bounds), Some(pool)) => {
+                let settings = serve::settings(bounds, &pool, tls);
+                run.serve(&component, settings, &pool, timings)
             }
-        }
+            _ => run.component(&component, timings),
+        };
     }
+    if configuration.serve.is_some() {
+        return Err(serve::no_server());
+    }
+    let module = ManuallyDrop::new(match code {
+        Some(code) => code.module(&engine)?,
+        None => Module::new(&engine, application)?,
+    });
+    timings.phase("compile");
+    run.module(&module, timings)
 }
 
 impl Run<'_> {

@@ -3,10 +3,12 @@
 //! Whole runs of core modules and components: output, exit codes, and one clear sentence for
 //! everything that cannot run.
 
+use std::fmt::Write as _;
 use std::num::NonZero;
 use std::sync::Arc;
 
-use enarx_configuration::{Configuration, Limits};
+use enarx_configuration::precompiled::{HEAD, Precompiled};
+use enarx_configuration::{Compile, Configuration, Limits, Serve};
 use enarx_sallyport_host::{InProcess, World};
 use enarx_wasi::context::Surroundings;
 use enarx_wasm::{Ground, Timings, run};
@@ -359,5 +361,179 @@ fn timings_are_printed_where_they_are_asked_for() {
     for phase in ["compile", "instantiate", "run"] {
         let line = format!("enarx-runtime: {phase} ");
         assert!(outcome.stderr.contains(&line), "{}", outcome.stderr);
+    }
+}
+
+/// The precompiled form of an application.
+fn compiled(application: &[u8], compile: Compile) -> Vec<u8> {
+    let configuration = Configuration {
+        compile: Some(compile),
+        ..configuration(&["app.wasm"])
+    };
+    let (port, host) = InProcess::start(World::default());
+    let mut timings = Timings::start();
+    timings.silence();
+    let ground: Arc<dyn Ground> = Arc::new(Memory(1 << 30));
+    let surroundings = Surroundings::default();
+    let end = run(
+        &port,
+        &ground,
+        &configuration,
+        application,
+        surroundings,
+        &mut timings,
+    );
+    assert_eq!(end.code, 0, "{}", String::from_utf8_lossy(&host.stderr()));
+    host.stdout()
+}
+
+/// A run that allows precompiled code.
+fn run_compiled(application: &[u8]) -> Outcome {
+    let allowing = Configuration {
+        precompiled: true,
+        ..configuration(&["app.cwasm"])
+    };
+    run_with(application, &allowing, 1 << 30)
+}
+
+/// A precompiled application with a word of its code changed, and digests that fit: what no damage does.
+fn forged(application: &[u8], old: &str, new: &str) -> Vec<u8> {
+    let parts = Precompiled::decode(application).unwrap();
+    let places = parts.code.windows(old.len());
+    let place = places.clone().position(|it| it == old.as_bytes());
+    let place = place.unwrap_or_else(|| panic!("`{old}` is not in the code"));
+    let mut code = parts.code.to_vec();
+    code[place..place + new.len()].copy_from_slice(new.as_bytes());
+    let parts = Precompiled {
+        code: &code,
+        ..parts
+    };
+    [&parts.head()[..], &code].concat()
+}
+
+#[test]
+fn precompiled_code_does_what_its_webassembly_does() {
+    for name in ["hello.wasm", "hello-component.wasm"] {
+        let application = example(name);
+        let plain = run_with(&application, &configuration(&["app.wasm"]), 1 << 30);
+        for cpu in [None, Some("baseline"), Some("x86-64-v3")] {
+            let compile = Compile {
+                cpu: cpu.map(str::to_owned),
+                turns: false,
+            };
+            let outcome = run_compiled(&compiled(&application, compile));
+            assert_eq!(
+                (outcome.code, outcome.stdout, outcome.stderr),
+                (plain.code, plain.stdout.clone(), plain.stderr.clone()),
+                "{name} {cpu:?}"
+            );
+        }
+    }
+    // The engine's settings follow the application: its segments are joined, or not.
+    let mut text = String::from("(memory 1)");
+    for index in 0..40 {
+        let _ = write!(text, "(data (i32.const {index}) \"a\")");
+    }
+    let text = format!(
+        "(module {text} (func (export \"_start\") (if (i32.ne (i32.load8_u (i32.const 39)) (i32.const 97)) (then unreachable))))"
+    );
+    let outcome = run_compiled(&compiled(&module(&text), Compile::default()));
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    // A trap has its code and its place.
+    let trap = module("(module (func $deep (export \"_start\") unreachable))");
+    let outcome = run_compiled(&compiled(&trap, Compile::default()));
+    assert_eq!(outcome.code, 134);
+    assert!(outcome.stderr.contains("deep"), "{}", outcome.stderr);
+}
+
+#[test]
+fn precompiled_code_that_is_not_allowed_or_damaged_is_refused() {
+    let whole = compiled(&example("hello.wasm"), Compile::default());
+    let outcome = run_with(&whole, &configuration(&["app.cwasm"]), 1 << 30);
+    assert_eq!(outcome.code, 1);
+    for words in ["native code", "--allow-precompiled"] {
+        assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
+    }
+    let head = (8..HEAD + 64).map(|place| {
+        let mut altered = whole.clone();
+        altered[place] ^= 0x40;
+        altered
+    });
+    let cuts = [
+        9,
+        HEAD - 1,
+        HEAD,
+        HEAD + 1,
+        whole.len() / 2,
+        whole.len() - 1,
+    ];
+    let cuts = cuts.map(|length| whole[..length].to_vec());
+    for bytes in head.chain(cuts) {
+        let outcome = run_compiled(&bytes);
+        assert_eq!((outcome.code, &*outcome.stdout), (1, ""));
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+        assert!(
+            outcome.stderr.contains("compile it again"),
+            "{}",
+            outcome.stderr
+        );
+    }
+}
+
+#[test]
+fn precompiled_code_of_another_version_cpu_or_use_is_refused_in_a_sentence() {
+    let for_v2 = Compile {
+        cpu: Some("baseline".to_owned()),
+        turns: false,
+    };
+    let code = compiled(&example("hello.wasm"), for_v2);
+    for (forged, words) in [
+        // A text of two bytes.
+        (forged(&code, "\x0248", "\x0238"), "version '38'"),
+        (forged(&code, "has_sse42", "has_sse49"), "has_sse49"),
+        (forged(&code, "\x7fELF", "\x7fELV"), "ELF"),
+    ] {
+        let outcome = run_compiled(&forged);
+        assert_eq!(outcome.code, 1);
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+        for words in ["another version, CPU or settings", words, "--target-cpu"] {
+            assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
+        }
+    }
+    let turns = Compile {
+        cpu: None,
+        turns: true,
+    };
+    let outcome = run_compiled(&compiled(&example("hello.wasm"), turns));
+    assert!(outcome.stderr.contains("--turns"), "{}", outcome.stderr);
+    let serving = Configuration {
+        precompiled: true,
+        serve: Some(Serve {
+            timeout: Some(1000),
+            ..Serve::default()
+        }),
+        ..configuration(&["app.cwasm"])
+    };
+    let outcome = run_with(&code, &serving, 1 << 30);
+    assert!(outcome.stderr.contains("--turns"), "{}", outcome.stderr);
+    // What is compiled is WebAssembly, for a CPU that has a name here.
+    for (application, cpu, words) in [
+        (&code, None, "compiled already"),
+        (
+            &example("hello.wasm"),
+            Some("enable_pinned_reg"),
+            "use baseline, ",
+        ),
+    ] {
+        let compiling = Configuration {
+            compile: Some(Compile {
+                cpu: cpu.map(str::to_owned),
+                turns: false,
+            }),
+            ..configuration(&["app.wasm"])
+        };
+        let outcome = run_with(application, &compiling, 1 << 30);
+        assert_eq!((outcome.code, &*outcome.stdout), (1, ""));
+        assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
     }
 }

@@ -19,6 +19,8 @@
 
 mod der;
 
+pub mod precompiled;
+
 use serde::{Deserialize, Serialize};
 
 pub use der::{Certificate, PrivateKey};
@@ -57,6 +59,31 @@ pub struct Configuration {
     /// Issuers whose certificates are accepted of servers that the application asks by TLS.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub issuers: Vec<Certificate>,
+    /// The application may be precompiled: whoever configures the Keep vouches for its native code, or has none but the
+    /// virtual machine confine it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub precompiled: bool,
+    /// The application is compiled, and its precompiled form written to standard output; it does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compile: Option<Compile>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// The kind of code that an application is compiled to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compile {
+    /// The CPU, one of [`precompiled::CPUS`]; the Keep's own if `None`.
+    pub cpu: Option<String>,
+    /// Instructions are counted, as a server with a time limit for requests needs.
+    pub turns: bool,
 }
 
 /// The bounds of a server.
@@ -195,6 +222,11 @@ mod tests {
                 }),
             }),
             issuers: vec![Certificate(vec![2; 5])],
+            precompiled: true,
+            compile: Some(Compile {
+                cpu: Some("baseline".into()),
+                turns: true,
+            }),
         };
         let shown = format!("{configuration:?}");
         assert!(!shown.contains("251"), "{shown}");

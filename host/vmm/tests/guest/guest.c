@@ -625,6 +625,7 @@ static void bad_area(unsigned long at) {
 
 #define REPORT 0x454e0004
 #define DERIVED_KEY 0x454e0005
+#define LAST_REPORT 0x454e0007
 
 static long report(const unsigned char *nonce, unsigned char *to) {
     return call(REPORT, (long)nonce, (long)to, 0, 0);
@@ -658,6 +659,12 @@ static int evidence(void) {
     CHECK(report(nonce, (void *)KERNEL) == -EFAULT);
     CHECK(report((void *)KERNEL, first) == -EFAULT);
     CHECK(report(nonce, (void *)SALLYPORT) == -EFAULT);
+    // Once it is said that there are no more, there are none.
+    for (int i = 0; i < 2; i++) {
+        CHECK(call(LAST_REPORT, 0, 0, 0, 0) == 0);
+        CHECK(report(nonce, first) == -EIO);
+        CHECK(call(DERIVED_KEY, (long)&request, (long)key, 0, 0) == -EIO);
+    }
     return 0;
 }
 

@@ -23,15 +23,7 @@ pub fn ask<P: Platform, K: Guarded>(
     platform: &mut P,
     message: impl FnOnce(&mut Channel, &MessageKey, &mut P) -> Result<(), MessageError>,
 ) -> Result<(), Errno> {
-    let mut channel = loop {
-        if let Some(channel) = kernel.with(Kernel::take_channel)? {
-            break channel;
-        }
-        if platform.ended() {
-            return Err(Errno::Io);
-        }
-        platform.exit(ExitFunction::Park, &[TURN]);
-    };
+    let mut channel = take(kernel, platform)?;
     let result = message(&mut channel, kernel.key(), platform);
     let broken = result == Err(MessageError::Broken);
     if broken {
@@ -44,5 +36,27 @@ pub fn ask<P: Platform, K: Guarded>(
         Err(MessageError::Refused(_)) => Err(Errno::Inval),
         Err(MessageError::Busy) => Err(Errno::Busy),
         Err(MessageError::Broken) => Err(Errno::Io),
+    }
+}
+
+/// Sends the firmware no message any more: the key is wiped, after the messages of other vCPUs. Where none can be sent, none
+/// could be before.
+pub fn close<P: Platform, K: Guarded>(kernel: &K, platform: &mut P) {
+    if take(kernel, platform).is_ok() {
+        kernel.key().wipe();
+        kernel.with(|k| k.give_channel(None));
+    }
+}
+
+/// Takes the channel, in turn.
+fn take<P: Platform, K: Guarded>(kernel: &K, platform: &mut P) -> Result<Channel, Errno> {
+    loop {
+        if let Some(channel) = kernel.with(Kernel::take_channel)? {
+            return Ok(channel);
+        }
+        if platform.ended() {
+            return Err(Errno::Io);
+        }
+        platform.exit(ExitFunction::Park, &[TURN]);
     }
 }

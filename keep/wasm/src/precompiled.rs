@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Code that is compiled in one Keep and executed in another.
+//!
+//! To execute such code is to trust whoever made it: nothing can tell what native code does. It is taken only where the
+//! configuration says so, and the digests of its head tell damage, not malice.
+
+#![expect(
+    unsafe_code,
+    reason = "Wasmtime cannot check native code, so to load it is unsafe"
+)]
+
+use std::mem::ManuallyDrop;
+
+use enarx_configuration::precompiled::{BASELINE, CPUS, Facts, Precompiled, is_precompiled};
+use enarx_configuration::{Compile, Configuration};
+use enarx_wasi::stream::Output;
+use wasmtime::component::Component;
+use wasmtime::error::Context as _;
+use wasmtime::{Config, Engine, Module};
+
+use crate::run::{Form, Ground, form};
+use crate::{engine, segments, serve};
+
+/// The triple that code is compiled for when its CPU is named; Wasmtime then asks nothing of the CPU it compiles on.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// Cranelift's name for [`BASELINE`].
+const BASELINE_LEVEL: &str = "x86-64-v2";
+
+/// A precompiled application that the configuration allows.
+pub struct Allowed<'a>(Precompiled<'a>);
+
+impl<'a> Allowed<'a> {
+    /// The application, if it is a precompiled one.
+    ///
+    /// # Errors
+    /// When it is not allowed, is damaged, or was compiled for another use.
+    pub fn of(
+        configuration: &Configuration,
+        application: &'a [u8],
+    ) -> wasmtime::Result<Option<Self>> {
+        if !is_precompiled(application) {
+            return Ok(None);
+        }
+        wasmtime::ensure!(
+            configuration.precompiled,
+            "it is precompiled: native code, which nothing but the virtual machine confines; `enarx run` and `enarx serve` \
+             take it with --allow-precompiled"
+        );
+        let precompiled = Precompiled::decode(application)?;
+        let turns = configuration.serve.as_ref().is_some_and(serve::takes_turns);
+        match (precompiled.facts.turns, turns) {
+            (false, true) => wasmtime::bail!(
+                "`enarx serve --timeout` needs requests that take turns: compile it again with `enarx compile --turns`"
+            ),
+            (true, false) => wasmtime::bail!(
+                "it was compiled with --turns, which is for `enarx serve --timeout` alone: compile it again without"
+            ),
+            _ => Ok(Some(Self(precompiled))),
+        }
+    }
+
+    /// The facts that its engine depends on.
+    pub fn facts(&self) -> &Facts {
+        &self.0.facts
+    }
+
+    /// Loads a core module.
+    ///
+    /// # Errors
+    /// When it was compiled for another engine.
+    pub fn module(&self, engine: &Engine) -> wasmtime::Result<Module> {
+        // SAFETY: the digests say that these are the bytes that a compiler wrote, and whoever configured the Keep that
+        // this compiler was Wasmtime's, or that the code is to be confined by the virtual machine alone. Wasmtime checks
+        // version, CPU and settings.
+        unsafe { Module::deserialize(engine, self.0.code) }.map_err(|error| unfit(&error))
+    }
+
+    /// Loads a component.
+    ///
+    /// # Errors
+    /// As [`Self::module`].
+    pub fn component(&self, engine: &Engine) -> wasmtime::Result<Component> {
+        // SAFETY: as for a module.
+        unsafe { Component::deserialize(engine, self.0.code) }.map_err(|error| unfit(&error))
+    }
+}
+
+fn unfit(error: &wasmtime::Error) -> wasmtime::Error {
+    wasmtime::format_err!(
+        "it was compiled for another version, CPU or settings ({error:#}): compile it again with `enarx compile`, for other \
+         CPUs than this one with `--target-cpu {BASELINE}`"
+    )
+}
+
+/// The facts about an application that is WebAssembly.
+///
+/// # Errors
+/// When it is not.
+pub fn facts(application: &[u8], turns: bool) -> wasmtime::Result<Facts> {
+    Ok(Facts {
+        component: matches!(form(application)?, Form::Component),
+        joined: segments::are_many(application),
+        turns,
+        memory: segments::largest_memory(application),
+        table: segments::largest_table(application),
+    })
+}
+
+/// Compiles an application with the settings that it would run with, and writes its precompiled form.
+///
+/// # Errors
+/// When it cannot be compiled or written.
+pub fn compile(
+    ground: &dyn Ground,
+    application: &[u8],
+    wish: &Compile,
+    to: &Output,
+) -> wasmtime::Result<()> {
+    wasmtime::ensure!(!is_precompiled(application), "it is compiled already");
+    let facts = facts(application, wish.turns)?;
+    let mut config = engine::settings(&facts);
+    config.parallel_compilation(engine::parallel(application.len(), ground)?);
+    if let Some(cpu) = &wish.cpu {
+        aim(&mut config, cpu)?;
+    }
+    // The Keep ends when the code is written: to give memory back piece by piece is only a cost.
+    let engine = ManuallyDrop::new(Engine::new(&config)?);
+    let code = if facts.component {
+        engine.precompile_component(application)
+    } else {
+        engine.precompile_module(application)
+    };
+    let code = ManuallyDrop::new(code?);
+    let head = Precompiled::new(facts, application, &code).head();
+    for part in [&head[..], &code] {
+        to.write_all(part)
+            .context("the compiled code could not be written")?;
+    }
+    Ok(())
+}
+
+/// Has code compiled for a CPU by its name.
+fn aim(config: &mut Config, cpu: &str) -> wasmtime::Result<()> {
+    wasmtime::ensure!(
+        CPUS.contains(&cpu),
+        "{cpu} is no CPU that code can be compiled for: use {}",
+        CPUS.join(", ")
+    );
+    let preset = if cpu == BASELINE { BASELINE_LEVEL } else { cpu };
+    config.target(TARGET)?;
+    // SAFETY: each of these names stands for features of CPUs, and for no other setting; whatever loads the code checks that
+    // its CPU has them.
+    unsafe { config.cranelift_flag_enable(preset) };
+    Ok(())
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The form of a precompiled application: a head, and native code in Wasmtime's form behind it.
+//!
+//! The head has what the runtime otherwise finds in the WebAssembly before it makes an engine, and digests by which a file
+//! that was cut off or damaged is told. They protect nothing: whoever makes such a file has its native code executed.
+
+use sha2::{Digest, Sha256};
+
+/// First bytes of a precompiled application, in the manner of WebAssembly's own.
+pub const MAGIC: [u8; 8] = *b"\0enarxc\0";
+/// The version of the form.
+const FORMAT: u32 = 1;
+/// Bytes of the head: magic, version, flags, two sizes, two digests.
+pub const HEAD: usize = 96;
+/// Bytes of the head before its own digest.
+const FACTS: usize = HEAD - 32;
+
+/// It was a component.
+const COMPONENT: u32 = 1;
+/// Its data segments are joined.
+const JOINED: u32 = 2;
+/// Its requests take turns.
+const TURNS: u32 = 4;
+
+/// The CPU that code is compiled for when every machine that runs Keeps is meant: what comes before RDRAND and XSAVE, which
+/// every Keep needs, is there.
+pub const BASELINE: &str = "baseline";
+/// The CPUs that code can be compiled for, by Cranelift's names: levels of x86-64, and those with SEV-SNP.
+pub const CPUS: [&str; 6] = [
+    BASELINE,
+    "x86-64-v2",
+    "x86-64-v3",
+    "x86-64-v4",
+    "znver3",
+    "znver4",
+];
+
+/// The facts about an application that its engine depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// It is a component, and no core module.
+    pub component: bool,
+    /// One of its modules has many data segments, which are joined to an image.
+    pub joined: bool,
+    /// Instructions are counted, so that the requests of a server take turns.
+    pub turns: bool,
+    /// Bytes that its largest memory starts with.
+    pub memory: u64,
+    /// Elements that its largest table starts with.
+    pub table: u64,
+}
+
+/// A precompiled application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Precompiled<'a> {
+    /// The facts.
+    pub facts: Facts,
+    /// SHA-256 of the WebAssembly that it was compiled from: the compiler's word.
+    pub source: [u8; 32],
+    /// The native code, in Wasmtime's form.
+    pub code: &'a [u8],
+}
+
+/// Why bytes are no precompiled application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PrecompiledError {
+    /// They have another version of the form.
+    #[error("it was compiled by another version of Enarx: compile it again with `enarx compile`")]
+    Format(u32),
+    /// They are not those that the compiler wrote.
+    #[error("it is cut off or damaged: compile it again with `enarx compile`")]
+    Damaged,
+}
+
+/// True for what begins as a precompiled application.
+pub fn is_precompiled(bytes: &[u8]) -> bool {
+    bytes.starts_with(&MAGIC)
+}
+
+impl<'a> Precompiled<'a> {
+    /// The parts of a file with this code, compiled from `source`.
+    pub fn new(facts: Facts, source: &[u8], code: &'a [u8]) -> Self {
+        Self {
+            facts,
+            source: Sha256::digest(source).into(),
+            code,
+        }
+    }
+
+    /// The head of a file of these parts; the code follows it.
+    pub fn head(&self) -> [u8; HEAD] {
+        let facts = &self.facts;
+        let flag = |on: bool, flag: u32| if on { flag } else { 0 };
+        let flags = flag(facts.component, COMPONENT)
+            | flag(facts.joined, JOINED)
+            | flag(facts.turns, TURNS);
+        let parts: [&[u8]; 6] = [
+            &MAGIC,
+            &FORMAT.to_le_bytes(),
+            &flags.to_le_bytes(),
+            &facts.memory.to_le_bytes(),
+            &facts.table.to_le_bytes(),
+            &self.source,
+        ];
+        let mut head = [0; HEAD];
+        let digest = parts
+            .iter()
+            .fold(Sha256::new(), Sha256::chain_update)
+            .chain_update(self.code)
+            .finalize();
+        let bytes = parts.into_iter().flatten().chain(&digest);
+        for (place, byte) in head.iter_mut().zip(bytes) {
+            *place = *byte;
+        }
+        head
+    }
+
+    /// Takes a file apart.
+    ///
+    /// # Errors
+    /// [`PrecompiledError`], for every file that [`Self::head`] did not begin.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, PrecompiledError> {
+        let (head, code) = bytes
+            .split_first_chunk::<HEAD>()
+            .ok_or(PrecompiledError::Damaged)?;
+        let mut rest = head.as_slice();
+        let magic: [u8; 8] = taken(&mut rest)?;
+        if magic != MAGIC {
+            return Err(PrecompiledError::Damaged);
+        }
+        let format = u32::from_le_bytes(taken(&mut rest)?);
+        if format != FORMAT {
+            return Err(PrecompiledError::Format(format));
+        }
+        let flags = u32::from_le_bytes(taken(&mut rest)?);
+        let facts = Facts {
+            component: flags & COMPONENT != 0,
+            joined: flags & JOINED != 0,
+            turns: flags & TURNS != 0,
+            memory: u64::from_le_bytes(taken(&mut rest)?),
+            table: u64::from_le_bytes(taken(&mut rest)?),
+        };
+        let source = taken(&mut rest)?;
+        let (known, digest) = head.split_at(FACTS);
+        if Sha256::new()
+            .chain_update(known)
+            .chain_update(code)
+            .finalize()
+            .as_slice()
+            != digest
+        {
+            return Err(PrecompiledError::Damaged);
+        }
+        Ok(Self {
+            facts,
+            source,
+            code,
+        })
+    }
+}
+
+/// Takes the first bytes of the rest.
+fn taken<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], PrecompiledError> {
+    let (first, behind) = rest
+        .split_first_chunk::<N>()
+        .ok_or(PrecompiledError::Damaged)?;
+    *rest = behind;
+    Ok(*first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FACTS: Facts = Facts {
+        component: true,
+        joined: false,
+        turns: true,
+        memory: 3 << 16,
+        table: 99,
+    };
+
+    const SOURCE: &[u8] = b"\0asm";
+
+    fn file() -> Vec<u8> {
+        let parts = Precompiled::new(FACTS, SOURCE, b"native code");
+        [&parts.head(), parts.code].concat()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let file = file();
+        assert!(is_precompiled(&file));
+        let read = Precompiled::decode(&file).unwrap();
+        assert_eq!(
+            read,
+            Precompiled {
+                facts: FACTS,
+                source: Sha256::digest(SOURCE).into(),
+                code: b"native code",
+            }
+        );
+    }
+
+    #[test]
+    fn every_altered_bit_and_every_cut_is_found() {
+        let whole = file();
+        for length in 0..whole.len() {
+            assert!(Precompiled::decode(&whole[..length]).is_err(), "{length}");
+        }
+        for bit in 0..whole.len() * 8 {
+            let mut altered = whole.clone();
+            altered[bit / 8] ^= 1 << (bit % 8);
+            let format = (64..96).contains(&bit);
+            match Precompiled::decode(&altered) {
+                Err(PrecompiledError::Format(_)) => assert!(format, "{bit}"),
+                Err(PrecompiledError::Damaged) => assert!(!format, "{bit}"),
+                Ok(_) => panic!("bit {bit} may be altered"),
+            }
+        }
+        let longer = [&whole[..], &[0]].concat();
+        assert_eq!(Precompiled::decode(&longer), Err(PrecompiledError::Damaged));
+    }
+}
