@@ -8,6 +8,7 @@ mod output;
 
 mod attest;
 mod certs;
+mod compile;
 mod contract;
 mod deploy;
 mod doctor;
@@ -68,6 +69,7 @@ enum Command {
     /// Run a WebAssembly program in a Keep
     Run(Box<run::Arguments>),
     Serve(Box<serve::Arguments>),
+    Compile(Box<compile::Arguments>),
     Deploy(Box<deploy::Arguments>),
     Attach(keeps::Attach),
     Stop(keeps::StopArguments),
@@ -115,6 +117,7 @@ impl Command {
             Self::Keeps(arguments) => arguments.json(),
             Self::Run(_)
             | Self::Serve(_)
+            | Self::Compile(_)
             | Self::Deploy(_)
             | Self::Attach(_)
             | Self::Stop(_)
@@ -136,6 +139,7 @@ impl Command {
         match self {
             Self::Run(arguments) => run::run(arguments),
             Self::Serve(arguments) => serve::run(arguments),
+            Self::Compile(arguments) => compile::run(arguments),
             Self::Deploy(arguments) => Ok(deploy::run(arguments)),
             Self::Attach(arguments) => Ok(keeps::attach_to(arguments)),
             Self::Stop(arguments) => keeps::stop(arguments),

@@ -9,12 +9,14 @@
 //! Text of evidence, of manifests and names of files is hostile: nothing that acts on a terminal leaves here.
 
 use std::fmt::{Arguments, Display};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::process;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel,
+};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,9 @@ const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Messages that may wait to be written.
 const WAITING: usize = 64;
+
+/// Time after which work is said to take long.
+const LONG: Duration = Duration::from_secs(2);
 
 /// Bytes for which there is to be room where a file will be written: more than a receipt or a ticket has.
 const ROOM: usize = 64 << 10;
@@ -176,7 +181,10 @@ pub fn check(path: &Path) -> io::Result<()> {
 }
 
 /// A new file in the folder of this path, which is to take its place.
-fn beside(path: &Path) -> io::Result<NamedTempFile> {
+///
+/// # Errors
+/// As [`create`].
+pub fn beside(path: &Path) -> io::Result<NamedTempFile> {
     if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
         return Err(io::Error::other(
             "something else than a regular file is there; name another place",
@@ -237,6 +245,52 @@ impl Write for Log {
 pub fn say(text: Arguments<'_>) {
     // Nobody can be told that it was not written.
     let _ = tell(&(printable_lines(&text.to_string()) + "\n"));
+}
+
+/// A line on the terminal about work that takes long, until this is dropped.
+pub struct Progress {
+    /// Ends the work by being dropped.
+    work: Option<Sender<()>>,
+    /// Closed once the line is gone.
+    gone: Receiver<()>,
+}
+
+impl Progress {
+    /// Begins work that the line is about. Nothing is shown where standard error is no terminal, or before the work has taken
+    /// long.
+    pub fn begin(line: &str) -> Option<Self> {
+        if !io::stderr().is_terminal() {
+            return None;
+        }
+        let line = printable(line);
+        let (work, ended) = channel::<()>();
+        let (gone_again, gone) = channel::<()>();
+        thread::Builder::new()
+            .spawn(move || {
+                let _gone_again = gone_again;
+                if ended.recv_timeout(LONG) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+                // Past the lock of standard error: a terminal that is stopped must hold up nobody else.
+                let write = |text: &str| rustix::io::write(io::stderr(), text.as_bytes());
+                if write(&line).is_ok() {
+                    let _ = ended.recv();
+                    // To the beginning of the line, and clear what is behind.
+                    let _ = write("\r\x1b[K");
+                }
+            })
+            .ok()?;
+        let work = Some(work);
+        Some(Self { work, gone })
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.work = None;
+        // A terminal that takes nothing is not waited for.
+        let _ = self.gone.recv_timeout(PATIENCE);
+    }
 }
 
 /// Writes a part of the result as a line to standard error.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use enarx_backend::Backend;
 use enarx_backend::launch::Target;
+use enarx_configuration::precompiled::{Precompiled, is_precompiled};
 use enarx_configuration::{Certificate, Configuration, Identity, Limits, Serve};
 use enarx_executor::addresses::{Addresses, Names, Policy};
 use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
@@ -33,7 +34,7 @@ use crate::options::{self, SevOption, SimulatedOption, WasiName, WasiOption, Was
 use crate::rules::NetworkRules;
 use crate::values::{self, Directory};
 use crate::workload::{Stream, Workload};
-use crate::{outcome, output, simulated, tls};
+use crate::{outcome, output, tls};
 
 /// Smallest memory of a Keep, in bytes, of every kind.
 pub const MIN_MEMORY: u64 = enarx_vmm::MIN_MEMORY;
@@ -41,7 +42,7 @@ pub const MIN_MEMORY: u64 = enarx_vmm::MIN_MEMORY;
 /// little more.
 const MAX_VM_MEMORY: u64 = 400 << 30;
 /// Most virtual CPUs of a Keep.
-const MAX_VCPUS: u32 = enarx_vmm::MAX_PROCESSORS;
+pub const MAX_VCPUS: u32 = enarx_vmm::MAX_PROCESSORS;
 /// Most virtual CPUs of a Keep whose number is not given; the compiler makes use of them.
 const DEFAULT_VCPUS: usize = 4;
 /// First bytes of every binary module and component (WebAssembly core specification, section 5.5.16).
@@ -173,6 +174,11 @@ pub struct KeepArguments {
     #[arg(long, env = "ENARX_INSECURE_FAULT_ADDRESSES")]
     insecure_fault_addresses: bool,
 
+    /// Take a program that `enarx compile` has made, which is native code: nothing but the virtual machine confines it, so
+    /// take it only from those whom you trust with the Keep
+    #[arg(long, env = "ENARX_ALLOW_PRECOMPILED")]
+    allow_precompiled: bool,
+
     /// Do not say which backend runs and what it does not protect
     #[arg(long, short, env = "ENARX_QUIET")]
     quiet: bool,
@@ -238,8 +244,9 @@ impl Arguments {
     }
 }
 
+/// The kind of Keep that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Choice {
+pub enum Choice {
     /// The one that protects most on this machine; never the simulated platform
     Auto,
     /// A virtual machine that AMD SEV-SNP encrypts and measures
@@ -250,6 +257,22 @@ enum Choice {
     Kvm,
     /// A confined process
     Process,
+}
+
+impl Choice {
+    /// The backend.
+    ///
+    /// # Errors
+    /// [`Exit::Unavailable`]: another one than that asked for is no substitute.
+    pub fn backend(self) -> Result<Backend, Failure> {
+        match self {
+            Self::Auto => Ok(enarx_backend::best()),
+            Self::Snp => checked(Backend::Snp),
+            Self::Sim => checked(Backend::Simulated),
+            Self::Kvm => checked(Backend::Kvm),
+            Self::Process => checked(Backend::Process),
+        }
+    }
 }
 
 /// Runs the command.
@@ -305,13 +328,7 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
     if let Some(end) = limit.and_then(|timeout| Instant::now().checked_add(timeout)) {
         output::limit(end);
     }
-    let backend = match arguments.backend {
-        Choice::Auto => enarx_backend::best(),
-        Choice::Snp => checked(Backend::Snp)?,
-        Choice::Sim => checked(Backend::Simulated)?,
-        Choice::Kvm => checked(Backend::Kvm)?,
-        Choice::Process => checked(Backend::Process)?,
-    };
+    let backend = arguments.backend.backend()?;
     if backend != Backend::Process && arguments.memory > MAX_VM_MEMORY {
         return Err(Failure::usage(format!(
             "--memory: at most {}G with the backend {backend}",
@@ -323,19 +340,15 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
             "--sev: a Keep of the kind {backend} is not measured and has no guest policy; take --backend snp or sim"
         )));
     }
-    if arguments.end_on_refused_calls && backend == Backend::Snp {
-        return Err(Failure::usage(
-            "--end-on-refused-calls: a measured Keep tells its host nothing of its system calls; take \
-             --backend sim, kvm or process",
-        ));
-    }
+    let refused_calls = refused_calls(arguments.end_on_refused_calls, backend)?;
     if arguments.require_tee && !backend.protects_application() {
         return Err(Failure::of(
             Exit::Unavailable,
             crate::doctor::no_tee(backend),
         ));
     }
-    let application = read_module(work.module)?;
+    let application = read_program(work.module, arguments.allow_precompiled, backend)?;
+    let native = is_precompiled(&application);
     let attestation = arguments
         .attest_to
         .as_deref()
@@ -344,6 +357,7 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
     let configuration = Configuration {
         args: program_arguments(work.module, workload.arguments(work.rest.clone())),
         terminals: workload.terminals(),
+        precompiled: native,
         ..settings.configuration(arguments, &work, attestation.as_ref())
     };
     let configuration = encode(&configuration)?;
@@ -357,14 +371,7 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
         fault_addresses: arguments.insecure_fault_addresses,
         variant: options::variant(&arguments.sev),
     };
-    let target = match backend {
-        Backend::Snp => Target::Snp(measured),
-        Backend::Simulated => {
-            Target::Simulated(simulated::machine(&arguments.simulated)?, measured)
-        }
-        Backend::Kvm => Target::Kvm,
-        Backend::Process => Target::Process,
-    };
+    let target = target(backend, &arguments.simulated, measured)?;
     let evidence = match &attestation {
         Some(attestation) => {
             let simulated = match &target {
@@ -403,17 +410,16 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
         timeout: limit,
         grace,
         timings: arguments.timings,
-        refused_calls: if arguments.end_on_refused_calls {
-            RefusedCalls::End
-        } else {
-            RefusedCalls::Count
-        },
+        refused_calls,
     };
     let start = |confined: &[Confined]| {
         if !arguments.quiet {
             workload.warn();
         }
         announce(arguments, &settings, backend, confined)?;
+        if native && !arguments.quiet {
+            say!("enarx: the program is native code: only the virtual machine confines it");
+        }
         if let Some(serves) = serves.as_ref().filter(|_| !arguments.quiet) {
             say!("enarx: {serves}");
         }
@@ -427,6 +433,38 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
         arguments.timings,
         arguments.report_to.as_deref(),
     )
+}
+
+/// The target of a launch on this machine.
+///
+/// # Errors
+/// When the simulated machine cannot be had.
+pub fn target(
+    backend: Backend,
+    simulated: &[SimulatedOption],
+    measured: Measured,
+) -> Result<Target, Failure> {
+    Ok(match backend {
+        Backend::Snp => Target::Snp(measured),
+        Backend::Simulated => Target::Simulated(crate::simulated::machine(simulated)?, measured),
+        Backend::Kvm => Target::Kvm,
+        Backend::Process => Target::Process,
+    })
+}
+
+/// The consequence of system calls that a Keep does not have.
+///
+/// # Errors
+/// When the Keep is to end by them, and does not tell of them.
+pub fn refused_calls(end: bool, backend: Backend) -> Result<RefusedCalls, Failure> {
+    match (end, backend) {
+        (true, Backend::Snp) => Err(Failure::usage(
+            "--end-on-refused-calls: a measured Keep tells its host nothing of its system calls; take \
+             --backend sim, kvm or process",
+        )),
+        (true, _) => Ok(RefusedCalls::End),
+        (false, _) => Ok(RefusedCalls::Count),
+    }
 }
 
 /// Says which backend runs and what it does not protect, unless that is silenced.
@@ -461,13 +499,25 @@ fn announce(
             backend.protection()
         );
     }
-    if arguments.require_confinement && !missing.is_empty() {
-        return Err(format!(
-            "--require-confinement: this machine does not offer {}: see `enarx doctor`",
-            missing.join(", ")
-        ));
+    if arguments.require_confinement {
+        check_confinement(confined)?;
     }
     Ok(())
+}
+
+/// Checks that a Keep is confined in every way.
+///
+/// # Errors
+/// The ways that do not hold, in a sentence.
+pub fn check_confinement(confined: &[Confined]) -> Result<(), String> {
+    let missing = missing(confined);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "--require-confinement: this machine does not offer {}: see `enarx doctor`",
+        missing.join(", ")
+    ))
 }
 
 /// The ways of confining that do not hold.
@@ -692,18 +742,64 @@ pub fn or_from_environment<T: Clone>(
         .collect()
 }
 
-/// The program's bytes; text is translated.
-pub fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
+/// The program's bytes, for a Keep of this kind on this machine; text is translated.
+///
+/// # Errors
+/// As [`read_module`]; when it is precompiled and not allowed, not for this kind of Keep, or damaged.
+fn read_program(path: &Path, precompiled: bool, backend: Backend) -> Result<Vec<u8>, Failure> {
     let bytes = input::read_program(path)?;
+    if !is_precompiled(&bytes) {
+        return translate(path, bytes);
+    }
+    let shown = path.display();
+    if !precompiled {
+        return Err(Failure::usage(format!(
+            "{shown} is precompiled: native code, which nothing but the virtual machine of the Keep confines: allow it with \
+             --allow-precompiled"
+        )));
+    }
+    if backend == Backend::Process {
+        return Err(Failure::of(
+            Exit::Unavailable,
+            format!(
+                "{shown} is precompiled, and a process Keep runs no such program: it has no virtual machine, and WebAssembly \
+                 would not confine it: take --backend kvm, or run the WebAssembly"
+            ),
+        ));
+    }
+    Precompiled::decode(&bytes).map_err(|error| Failure::data(format!("{shown}: {error}")))?;
+    Ok(bytes)
+}
+
+/// The WebAssembly of a program; text is translated.
+///
+/// # Errors
+/// [`Exit::Input`]; [`Exit::Data`] for what is not WebAssembly.
+pub fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
+    translate(path, input::read_program(path)?)
+}
+
+fn translate(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, Failure> {
     if bytes.starts_with(MAGIC) {
         return Ok(bytes);
     }
     let shown = path.display();
+    if is_precompiled(&bytes) {
+        return Err(Failure::data(format!(
+            "{shown} is precompiled, which only `enarx run` and `enarx serve` take: give the WebAssembly"
+        )));
+    }
     let text = path.extension().is_some_and(|extension| extension == "wat")
         || bytes.trim_ascii_start().starts_with(b"(");
     if !text {
+        let made_by_others = path.extension().is_some_and(|it| it == "cwasm");
+        let remedy = if made_by_others {
+            "code of other compilers is not taken: make it with `enarx compile`"
+        } else {
+            "give a .wasm file (module or component) or a .wat file"
+        };
         return Err(Failure::data(format!(
-            "{shown} is not WebAssembly: give a .wasm file (module or component) or a .wat file"
+            "{shown} is not WebAssembly: {remedy}"
         )));
     }
     wat::parse_bytes(&bytes)
@@ -754,7 +850,7 @@ fn open_directory(directory: &Directory) -> Result<GrantedDirectory, Failure> {
 }
 
 /// Descriptors for the standard streams of the program.
-fn standard_streams([stdin, stdout, stderr]: [Stream; 3]) -> Result<[OwnedFd; 3], Failure> {
+pub fn standard_streams([stdin, stdout, stderr]: [Stream; 3]) -> Result<[OwnedFd; 3], Failure> {
     let copy = |stream: Stream| {
         let copied = match stream {
             Stream::Null => File::options()
@@ -775,7 +871,8 @@ fn standard_streams([stdin, stdout, stderr]: [Stream; 3]) -> Result<[OwnedFd; 3]
     Ok([copy(stdin)?, copy(stdout)?, copy(stderr)?])
 }
 
-fn default_vcpus() -> u32 {
+/// Virtual CPUs of a Keep whose number is not given.
+pub fn default_vcpus() -> u32 {
     let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     u32::try_from(available.min(DEFAULT_VCPUS)).unwrap_or(1)
 }

@@ -12,6 +12,7 @@ use std::process::{Command, Output};
 const COMMANDS: &[&[&str]] = &[
     &["run"],
     &["serve"],
+    &["compile"],
     &["deploy"],
     &["attach"],
     &["stop"],

@@ -8,6 +8,7 @@ extern crate enarx_harness;
 mod attest;
 mod clocks;
 mod common;
+mod compile;
 mod conformance;
 mod crowd;
 mod cuts;

@@ -11,14 +11,16 @@ mod tls;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use enarx_harness::needs;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::common::{backends, enarx};
+use super::compile;
 use super::programs::programs;
 
 /// Longest wait for anything.
@@ -37,10 +39,15 @@ struct Server {
 
 impl Server {
     fn start(backend: &str, arguments: &[&str]) -> Self {
+        Self::of(&component(), backend, arguments)
+    }
+
+    /// A server that is this program.
+    fn of(program: &Path, backend: &str, arguments: &[&str]) -> Self {
         let mut child = enarx()
             .args(["serve", "--backend", backend, "--addr", "127.0.0.1:0"])
             .args(arguments)
-            .arg(component())
+            .arg(program)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -624,6 +631,25 @@ fn a_request_has_the_time_that_it_is_given() {
             3,
             "{backend}: {said}"
         );
+    }
+}
+
+#[test]
+fn a_server_that_was_compiled_ahead_of_time_answers_and_keeps_its_time() {
+    let folder = tempfile::tempdir().unwrap();
+    for backend in needs::kinds(&["kvm", "sim"], &[]) {
+        let plain = compile::compile(backend, &component(), folder.path(), &[]);
+        let server = Server::of(&plain, backend, &["--allow-precompiled"]);
+        server.get("/hello").is(200, "hello\n");
+        server.end();
+        let turns = compile::compile(backend, &component(), folder.path(), &["--turns"]);
+        let limit = ["--allow-precompiled", "--timeout", "300ms"];
+        let server = Server::of(&turns, backend, &limit);
+        let mut peer = server.peer();
+        peer.get("/spin?60000");
+        server.get("/hello").is(200, "hello\n");
+        assert_eq!(peer.response().status, 504, "{backend}");
+        server.end();
     }
 }
 

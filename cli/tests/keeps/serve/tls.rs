@@ -45,11 +45,14 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut parameters = CertificateParams::default();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let folder = tempfile::tempdir().unwrap();
+        // No two have the same name.
+        let own = folder.path().file_name().unwrap().to_str().unwrap();
         let name = &mut parameters.distinguished_name;
-        name.push(DnType::CommonName, "issuer");
+        name.push(DnType::CommonName, own);
         let certificate = parameters.self_signed(&key).unwrap();
         let authority = Self {
-            folder: tempfile::tempdir().unwrap(),
+            folder,
             issuer: Issuer::new(parameters, key),
         };
         write_pem(&authority.roots(), "CERTIFICATE", certificate.der());

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! `enarx compile`: WebAssembly to native code ahead of time. The runtime compiles, in a Keep of its own: so the settings are
+//! those of every Keep, and this command has no compiler.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use enarx_backend::Backend;
+use enarx_backend::launch::Target;
+use enarx_configuration::precompiled::CPUS;
+use enarx_configuration::{Compile, Configuration};
+use enarx_executor::grant::Grant;
+use enarx_executor::launch::{Launch, Objects, Outcome, Run};
+use enarx_executor::refused::RefusedCalls;
+use enarx_vmm::launch::Measured;
+
+use crate::failure::{Exit, Failure};
+use crate::images::IMAGES;
+use crate::options::{self, SimulatedOption};
+use crate::output::{self, Progress};
+use crate::run::{self, Choice};
+use crate::workload::Stream;
+use crate::{outcome, values};
+
+/// Memory that a compiler has beside what it takes for each byte that it compiles, in bytes.
+const COMPILER_MEMORY: u64 = 512 << 20;
+/// Bytes of memory that it takes for each byte: 26 were seen with the largest module, on two CPUs.
+const MEMORY_FOR_BYTE: u64 = 32;
+
+const EXAMPLES: &str = "\
+Examples:
+  enarx compile tool.wasm
+  enarx run --allow-precompiled tool.cwasm
+  enarx compile app.wasm -o app.cwasm --target-cpu baseline";
+
+/// Compile a WebAssembly program to native code, ahead of time.
+///
+/// The runtime compiles it, in a Keep, as it would before it runs it. `enarx run` and `enarx serve` take the result with
+/// --allow-precompiled, and only in a virtual machine. It fits this version of Enarx, and the CPU that it was compiled for.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Where to write the code [default: the name of the program with .cwasm, in this directory]
+    #[arg(long, short, value_name = "FILE", env = "ENARX_OUTPUT")]
+    output: Option<PathBuf>,
+
+    /// CPU that the code is for; `baseline` is every machine that runs Keeps [default: this machine's, as its Keeps see it]
+    #[arg(long, value_name = "NAME", env = "ENARX_TARGET_CPU", value_parser = PossibleValuesParser::new(CPUS))]
+    target_cpu: Option<String>,
+
+    /// Count instructions, so that requests take turns: for `enarx serve --timeout`; up to half as fast
+    #[arg(long, env = "ENARX_TURNS")]
+    turns: bool,
+
+    /// Memory of the compiler [default: by the size of the program]
+    #[arg(long, value_name = "SIZE", env = "ENARX_MEMORY", value_parser = values::size, allow_negative_numbers = true)]
+    memory: Option<u64>,
+
+    /// Virtual CPUs of the compiler [default: as many as this machine has, at most 4]
+    #[arg(long, value_name = "N", env = "ENARX_VCPUS", value_parser = clap::value_parser!(u32).range(1..=i64::from(run::MAX_VCPUS)), allow_negative_numbers = true)]
+    vcpus: Option<u32>,
+
+    /// Kind of Keep that compiles
+    #[arg(long, value_enum, default_value = "auto", env = "ENARX_BACKEND")]
+    backend: Choice,
+
+    /// Refuse to compile unless all that confines the Keep on this machine is there: Landlock, namespaces
+    #[arg(long, env = "ENARX_REQUIRE_CONFINEMENT")]
+    require_confinement: bool,
+
+    /// Give up after this time (10, 10s, 500ms, 2m)
+    #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
+    timeout: Option<Duration>,
+
+    /// As of `enarx run`
+    #[arg(
+        long = "sim",
+        hide = true,
+        value_name = "NAME=VALUE",
+        env = "ENARX_SIM",
+        value_delimiter = ',',
+        value_parser = options::simulated
+    )]
+    simulated: Vec<SimulatedOption>,
+
+    /// As of `enarx run`
+    #[arg(long, hide = true, env = "ENARX_END_ON_REFUSED_CALLS")]
+    end_on_refused_calls: bool,
+
+    /// The program, `-` for standard input
+    #[arg(value_name = "MODULE")]
+    module: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    if let Some(end) = arguments
+        .timeout
+        .and_then(|it| Instant::now().checked_add(it))
+    {
+        output::limit(end);
+    }
+    let backend = arguments.backend.backend()?;
+    let application = run::read_module(&arguments.module)?;
+    let to = match &arguments.output {
+        Some(path) => path.clone(),
+        None => default_output(&arguments.module)?,
+    };
+    let unwritable = |error: &std::io::Error| {
+        Failure::of(
+            Exit::Output,
+            format!(
+                "{} cannot be written: {error}: name another file with --output",
+                to.display()
+            ),
+        )
+    };
+    let file = output::beside(&to).map_err(|error| unwritable(&error))?;
+    let copy = file
+        .as_file()
+        .try_clone()
+        .map_err(|error| unwritable(&error))?;
+    let compiler = Compiler {
+        backend,
+        memory: arguments
+            .memory
+            .unwrap_or_else(|| memory_for(application.len())),
+        vcpus: arguments.vcpus.unwrap_or_else(run::default_vcpus),
+        limit: arguments.timeout,
+        require_confinement: arguments.require_confinement,
+        refused_calls: run::refused_calls(arguments.end_on_refused_calls, backend)?,
+    };
+    let wish = Compile {
+        cpu: arguments.target_cpu.clone(),
+        turns: arguments.turns,
+    };
+    let [_, _, errors] = run::standard_streams([Stream::Null, Stream::Null, Stream::Stderr])?;
+    let target = run::target(backend, &arguments.simulated, Measured::default())?;
+    let streams = [copy.into(), errors];
+    let run = compiler.compile(target, &arguments.module, application, wish, streams)?;
+    if run.outcome == Outcome::Exit(0) {
+        file.persist(&to)
+            .map_err(|error| unwritable(&error.error))?;
+    }
+    outcome::show(&run, arguments.timeout, false, None)
+}
+
+/// The name of a program, with another ending.
+fn default_output(module: &Path) -> Result<PathBuf, Failure> {
+    let named = module.file_name().filter(|name| *name != "-");
+    let name = named.ok_or_else(|| Failure::usage("name the file to write with --output"))?;
+    Ok(Path::new(name).with_extension("cwasm"))
+}
+
+/// Memory to compile so many bytes, in bytes.
+pub fn memory_for(length: usize) -> u64 {
+    (length as u64)
+        .saturating_mul(MEMORY_FOR_BYTE)
+        .saturating_add(COMPILER_MEMORY)
+}
+
+/// A Keep that compiles.
+pub struct Compiler {
+    /// Its kind.
+    pub backend: Backend,
+    /// Its memory, in bytes.
+    pub memory: u64,
+    /// Its virtual CPUs.
+    pub vcpus: u32,
+    /// The longest time that it may take.
+    pub limit: Option<Duration>,
+    /// Refuse a Keep that is not confined in every way.
+    pub require_confinement: bool,
+    /// The consequence of calls that a Keep does not have.
+    pub refused_calls: RefusedCalls,
+}
+
+impl Compiler {
+    /// Compiles a program, and has the code and what is wrong written to the two streams.
+    ///
+    /// # Errors
+    /// When the Keep could not be launched.
+    pub fn compile(
+        &self,
+        target: Target,
+        module: &Path,
+        application: Vec<u8>,
+        wish: Compile,
+        [to, errors]: [OwnedFd; 2],
+    ) -> Result<Run, Failure> {
+        let configuration = Configuration {
+            args: run::program_arguments(module, Vec::new()),
+            compile: Some(wish),
+            ..Configuration::default()
+        };
+        // In units as files are listed.
+        let line = format!(
+            "enarx: compiling {} ({} MB)…",
+            module.file_name().unwrap_or_default().display(),
+            (application.len() / 1_000_000).max(1)
+        );
+        let input = File::open("/dev/null")
+            .map_err(|error| Failure::new(format!("/dev/null cannot be opened: {error}")))?;
+        let launch = Launch {
+            grant: Grant::of_streams([input.into(), to, errors]),
+            objects: Objects::program(run::encode(&configuration)?, application),
+            memory: self.memory,
+            vcpus: self.vcpus,
+            timeout: self.limit,
+            grace: Duration::ZERO,
+            timings: false,
+            refused_calls: self.refused_calls,
+        };
+        // From the time on at which the process of the Keep is made: before, this program must have one thread.
+        let mut progress = None;
+        let run = enarx_supervisor::run(target, &IMAGES, launch, |confined| {
+            if self.require_confinement {
+                run::check_confinement(confined)?;
+            }
+            progress = Progress::begin(&line);
+            Ok(())
+        });
+        drop(progress);
+        run.map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))
+    }
+}
