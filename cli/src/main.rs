@@ -7,6 +7,7 @@
 mod output;
 
 mod attest;
+mod cache;
 mod certs;
 mod compile;
 mod contract;

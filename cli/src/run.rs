@@ -27,6 +27,8 @@ use enarx_vmm::launch::Measured;
 use rustix::fs::{Mode, OFlags};
 
 use crate::attest::Attestation;
+use crate::cache::Cache;
+use crate::compile::{self, Compiler};
 use crate::failure::{self, Exit, Failure};
 use crate::images::IMAGES;
 use crate::input::{self, describe};
@@ -178,6 +180,10 @@ pub struct KeepArguments {
     /// take it only from those whom you trust with the Keep
     #[arg(long, env = "ENARX_ALLOW_PRECOMPILED")]
     allow_precompiled: bool,
+
+    /// Compile the program anew, and keep no compiled code for later runs; in a Keep that is measured it is always so
+    #[arg(long, env = "ENARX_NO_CACHE")]
+    no_cache: bool,
 
     /// Do not say which backend runs and what it does not protect
     #[arg(long, short, env = "ENARX_QUIET")]
@@ -347,17 +353,38 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
             crate::doctor::no_tee(backend),
         ));
     }
-    let application = read_program(work.module, arguments.allow_precompiled, backend)?;
+    let mut application = read_program(work.module, arguments.allow_precompiled, backend)?;
     let native = is_precompiled(&application);
     let attestation = arguments
         .attest_to
         .as_deref()
         .map(|directory| Attestation::new(directory, arguments.attest_nonce.as_ref()))
         .transpose()?;
+    let begin = Instant::now();
+    let left = || limit.map(|limit| limit.saturating_sub(begin.elapsed()));
+    let cached =
+        matches!(backend, Backend::Kvm | Backend::Process) && !(arguments.no_cache || native);
+    if let Some(cache) = cached.then(Cache::open).flatten() {
+        let compiler = Compiler {
+            backend,
+            memory: arguments
+                .memory
+                .max(compile::memory_for(application.len()))
+                .min(MAX_VM_MEMORY.max(arguments.memory)),
+            vcpus: arguments.vcpus.unwrap_or_else(default_vcpus),
+            limit: left(),
+            require_confinement: arguments.require_confinement,
+            refused_calls,
+        };
+        let turns = work.server.is_some() && settings.timeout.is_some();
+        if let Some(code) = cache.compiled(work.module, &application, turns, &compiler)? {
+            application = code;
+        }
+    }
     let configuration = Configuration {
         args: program_arguments(work.module, workload.arguments(work.rest.clone())),
         terminals: workload.terminals(),
-        precompiled: native,
+        precompiled: is_precompiled(&application),
         ..settings.configuration(arguments, &work, attestation.as_ref())
     };
     let configuration = encode(&configuration)?;
@@ -407,7 +434,7 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
         objects: Objects::program(configuration, application),
         memory: arguments.memory,
         vcpus: arguments.vcpus.unwrap_or_else(default_vcpus),
-        timeout: limit,
+        timeout: left(),
         grace,
         timings: arguments.timings,
         refused_calls,

@@ -35,6 +35,13 @@ pub fn data_folder(name: &str) -> Option<PathBuf> {
     Some(data.join("enarx").join(name))
 }
 
+/// A folder of ours for what can be made again.
+pub fn cache_folder(name: &str) -> Option<PathBuf> {
+    let home = || Some(absolute("HOME")?.join(".cache"));
+    let cache = absolute("XDG_CACHE_HOME").or_else(home)?;
+    Some(cache.join("enarx").join(name))
+}
+
 /// Refuses a folder that is there and belongs to somebody else, or that others may write to.
 ///
 /// # Errors

@@ -30,6 +30,8 @@ pub fn clean(program: &Path) -> Command {
         "XDG_STATE_HOME",
         concat!(env!("CARGO_TARGET_TMPDIR"), "/state"),
     );
+    // Nothing is to depend on earlier runs.
+    command.env("ENARX_NO_CACHE", "true");
     // A runtime that opens files or looks up symbols works at its desk, and not in a Keep.
     command.env("ENARX_END_ON_REFUSED_CALLS", "true");
     command

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Native code that was compiled ahead of time: `enarx compile`, and `--allow-precompiled`.
+//! Native code that was compiled ahead of time: `enarx compile`, `--allow-precompiled`, and the compile cache.
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -418,6 +419,188 @@ fn thirty_megabytes_start_in_three_tenths_of_a_second() {
             println!("{backend}: compiled in {compiling:?} to {size} bytes; starts in {times:?}");
         }
         assert!(median < Duration::from_millis(300), "{median:?}");
+    }
+}
+
+/// A home with a cache of its own.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, backend: &str, program: &Path, flags: &[&str]) -> Output {
+        enarx(&["run", "-v", "--quiet", "--backend", backend])
+            .env_remove("ENARX_NO_CACHE")
+            .env("XDG_CACHE_HOME", self.path("cache"))
+            .env("XDG_STATE_HOME", self.path("state"))
+            .args(flags)
+            .arg(program)
+            .output()
+            .unwrap()
+    }
+
+    fn entries(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.path("cache/enarx/compiled")).into_iter();
+        entries
+            .flatten()
+            .map(|entry| entry.unwrap().path())
+            .collect()
+    }
+}
+
+/// Asserts that a program ran, and that its code came from the cache, or did not.
+#[track_caller]
+fn assert_cached(output: &Output, cached: bool) {
+    assert_eq!(text(&output.stdout), "ready\n", "{output:?}");
+    let said = text(&output.stderr);
+    assert_eq!(said.contains("comes from the cache"), cached, "{said}");
+}
+
+#[test]
+fn compiled_code_is_kept_for_the_next_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = written(300_000, folder.path());
+    for backend in needs::kinds(&["kvm"], &["process"]) {
+        let home = Home::new();
+        assert_cached(&home.run(backend, &program, &["--no-cache"]), false);
+        assert!(home.entries().is_empty());
+        assert_cached(&home.run(backend, &program, &[]), false);
+        assert_eq!(home.entries().len(), 1);
+        assert_cached(&home.run(backend, &program, &[]), true);
+        assert_cached(&home.run(backend, &program, &["--no-cache"]), false);
+        // Another module, and one that is too small to be worth it.
+        let other = folder.path().join("other.wasm");
+        fs::write(&other, large_module(310_000)).unwrap();
+        assert_cached(&home.run(backend, &other, &[]), false);
+        let output = home.run(backend, &path("../examples/hello.wasm"), &[]);
+        assert_eq!(text(&output.stdout), "Hello, world!\n");
+        assert_eq!(home.entries().len(), 2);
+        // For its user alone.
+        for (file, mode) in [
+            ("state/enarx/keys/cache-key", 0o600),
+            ("cache/enarx/compiled", 0o700),
+        ] {
+            let found = fs::metadata(home.path(file)).unwrap().permissions().mode();
+            assert_eq!(found & 0o777, mode, "{file}");
+        }
+    }
+}
+
+#[test]
+fn a_cache_that_is_not_ours_is_not_executed() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = written(300_000, folder.path());
+    for backend in needs::kinds(&["kvm"], &["process"]) {
+        let home = Home::new();
+        assert_cached(&home.run(backend, &program, &[]), false);
+        let [entry] = &home.entries()[..] else {
+            panic!("no entry")
+        };
+        let whole = fs::read(entry).unwrap();
+        for place in [0, whole.len() / 2, whole.len() - 1] {
+            let mut altered = whole.clone();
+            altered[place] ^= 1;
+            fs::write(entry, altered).unwrap();
+            let output = home.run(backend, &program, &[]);
+            assert_cached(&output, false);
+            assert!(text(&output.stderr).contains("not ours"), "{output:?}");
+            assert_cached(&home.run(backend, &program, &[]), true);
+        }
+        // An entry of another module under this name.
+        let other = folder.path().join("other.wasm");
+        fs::write(&other, large_module(310_000)).unwrap();
+        assert_cached(&home.run(backend, &other, &[]), false);
+        let entries = home.entries();
+        let another = entries.iter().find(|it| *it != entry).unwrap();
+        fs::copy(another, entry).unwrap();
+        assert_cached(&home.run(backend, &program, &[]), false);
+        // A cache that somebody else's key has made.
+        fs::write(home.path("state/enarx/keys/cache-key"), [7; 32]).unwrap();
+        assert_cached(&home.run(backend, &program, &[]), false);
+        assert_cached(&home.run(backend, &program, &[]), true);
+        // A folder that others can write to.
+        let cache = home.path("cache/enarx/compiled");
+        fs::set_permissions(&cache, PermissionsExt::from_mode(0o777)).unwrap();
+        assert_cached(&home.run(backend, &program, &[]), false);
+    }
+}
+
+#[test]
+fn a_measured_keep_takes_nothing_from_the_cache_of_its_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = written(300_000, folder.path());
+    for backend in needs::kinds(&["sim"], &[]) {
+        let home = Home::new();
+        for _ in 0..2 {
+            assert_cached(&home.run(backend, &program, &[]), false);
+        }
+        assert!(home.entries().is_empty());
+    }
+}
+
+#[test]
+fn the_cache_has_a_bound_and_the_oldest_entry_goes_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = written(300_000, folder.path());
+    for backend in needs::kinds(&["kvm"], &["process"]) {
+        let home = Home::new();
+        assert_cached(&home.run(backend, &program, &[]), false);
+        let cache = home.path("cache/enarx/compiled");
+        let age = |name: &str, length: u64, hours: u64| {
+            let file = File::create(cache.join(name)).unwrap();
+            file.set_len(length).unwrap();
+            let then = std::time::SystemTime::now() - Duration::from_hours(hours);
+            file.set_modified(then).unwrap();
+        };
+        age("oldest", 500 << 20, 3);
+        age("middle", 500 << 20, 2);
+        age("young", 100 << 20, 1);
+        let other = folder.path().join("other.wasm");
+        fs::write(&other, large_module(310_000)).unwrap();
+        assert_cached(&home.run(backend, &other, &[]), false);
+        assert!(!cache.join("oldest").exists());
+        assert!(cache.join("middle").exists() && cache.join("young").exists());
+        assert_eq!(home.entries().len(), 4);
+    }
+}
+
+#[test]
+fn a_program_that_cannot_be_compiled_is_told_by_its_own_keep() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = folder.path().join("large.wasm");
+    let mut module = large_module(300_000);
+    // An opcode that there is not.
+    let middle = module.len() / 2;
+    module[middle..middle + 64].fill(0xff);
+    fs::write(&wrong, module).unwrap();
+    for backend in needs::kinds(&["kvm"], &["process"]) {
+        let home = Home::new();
+        let cached = home.run(backend, &wrong, &[]);
+        let plain = home.run(backend, &wrong, &["--no-cache"]);
+        assert_eq!(cached.status.code(), Some(1));
+        assert_eq!(text(&cached.stderr), text(&plain.stderr));
+        assert!(home.entries().is_empty());
+    }
+}
+
+/// The compiler's memory is not the program's.
+#[test]
+fn a_module_compiles_whose_compiler_needs_more_memory_than_the_program_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = written(3_000_000, folder.path());
+    for backend in needs::kinds(&["kvm"], &[]) {
+        let home = Home::new();
+        let little = ["--memory", "64M", "--timeout", "300"];
+        let output = home.run(backend, &program, &[&little[..], &["--no-cache"]].concat());
+        assert_eq!(output.status.code(), Some(70), "{output:?}");
+        assert_cached(&home.run(backend, &program, &little), false);
+        assert_cached(&home.run(backend, &program, &little), true);
     }
 }
 
