@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -223,7 +223,7 @@ pub fn print(plan: &Plan) -> Result<(), Error> {
 fn turns(
     plan: &Plan,
     wasmtime: &Path,
-    component: &PathBuf,
+    component: &Path,
     measure: impl Fn(&Server) -> Result<f64, Error>,
 ) -> Result<Vec<(Side, Vec<f64>)>, Error> {
     let mut sides: Vec<(Side, Vec<f64>)> =

@@ -382,7 +382,7 @@ impl Run<'_> {
         let issuers = self.configuration.issuers.clone();
         store.data_mut().way = Some(Way {
             port: self.port.clone(),
-            network: self.configuration.network.clone(),
+            network: self.configuration.network,
             spawner: tasks.spawner(),
             trust: Trust::new(issuers, Clocks::new(self.port.clone())),
         });

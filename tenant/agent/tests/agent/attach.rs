@@ -459,7 +459,7 @@ async fn a_second_program_stops_the_application() {
     let host = Host::with(Program::Wait, Twist::None).await;
     let tenant = Tenant::new();
     let ticket = detached(&tenant, &host).await.ticket;
-    let first = attached(&tenant, &ticket, b"");
+    let first = Box::pin(attached(&tenant, &ticket, b""));
     let stopping = async {
         while count(&host, Kind::Attach) == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
