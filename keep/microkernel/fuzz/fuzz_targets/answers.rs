@@ -50,8 +50,9 @@ impl Instructions for OnePage {
             buffer: 0,
         }
     }
-    fn put_message(&mut self, _: &[u8]) {}
-    fn take_message(&self, to: &mut [u8]) {
+    fn put_message(&mut self, _: &[[u8; 8]]) {}
+    fn take_message(&self, to: &mut [[u8; 8]]) {
+        let to = to.as_flattened_mut();
         to.copy_from_slice(&self.0[..to.len()]);
     }
     fn entry_point(&self) -> Entry {

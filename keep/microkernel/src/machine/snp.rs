@@ -134,32 +134,17 @@ impl Instructions for Machine {
         }
     }
 
-    fn put_message(&mut self, bytes: &[u8]) {
-        for (index, chunk) in bytes.chunks(8).take(4096 / 8).enumerate() {
-            let mut word = [0; 8];
-            if let Some(place) = word.get_mut(..chunk.len()) {
-                place.copy_from_slice(chunk);
-            }
+    fn put_message(&mut self, words: &[[u8; 8]]) {
+        for (index, word) in words.iter().take(4096 / 8).enumerate() {
             let at = MESSAGE_OFFSET + index * 8;
-            exit_word(at).store(u64::from_le_bytes(word), Ordering::Relaxed);
+            exit_word(at).store(u64::from_le_bytes(*word), Ordering::Relaxed);
         }
     }
 
-    fn take_message(&self, to: &mut [u8]) {
-        let load = |index| {
-            exit_word(MESSAGE_OFFSET + 4096 + index * 8)
-                .load(Ordering::Relaxed)
-                .to_le_bytes()
-        };
-        let (words, rest) = to.as_chunks_mut::<8>();
-        let count = words.len();
-        for (index, word) in words.iter_mut().take(4096 / 8).enumerate() {
-            *word = load(index);
-        }
-        if count < 4096 / 8 {
-            rest.iter_mut()
-                .zip(load(count))
-                .for_each(|(byte, other)| *byte = other);
+    fn take_message(&self, to: &mut [[u8; 8]]) {
+        for (index, word) in to.iter_mut().take(4096 / 8).enumerate() {
+            let at = MESSAGE_OFFSET + 4096 + index * 8;
+            *word = exit_word(at).load(Ordering::Relaxed).to_le_bytes();
         }
     }
 

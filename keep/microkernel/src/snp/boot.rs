@@ -107,16 +107,9 @@ pub fn take_over<P: Platform>(
     let version = platform.read(secrets.slot(0)) & 0xffff_ffff;
     if version >= MIN_SECRETS {
         key.set([0, 1, 2, 3].map(|word| platform.read(secrets.slot(keys / 8 + word))));
-        let mut others = Zeroizing::new([0; 3 * KEY]);
-        platform.read_bytes(secrets.place(keys + KEY as u64), &mut *others);
-        // Each was drawn by chance: all of them together are as good as the best.
-        let mut secret = [0; KEY];
-        for key in others.chunks_exact(KEY) {
-            for (byte, other) in secret.iter_mut().zip(key) {
-                *byte ^= other;
-            }
-        }
-        random.add_secret(secret);
+        let mut secret = Zeroizing::new([0; KEY]);
+        platform.read_bytes(secrets.place(keys + KEY as u64), &mut *secret);
+        random.add_secret(*secret);
     }
     platform.fill(secrets, 0);
     if !key.is_set() {

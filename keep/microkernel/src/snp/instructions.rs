@@ -74,10 +74,10 @@ pub trait Instructions {
     fn msr_protocol(&mut self, request: u64) -> u64;
     /// One exit by this vCPU's GHCB; the host's answer, taken once.
     fn ghcb_exit(&mut self, call: &Call<'_>) -> Answer;
-    /// Writes `bytes` to the beginning of the message page.
-    fn put_message(&mut self, bytes: &[u8]);
+    /// Writes a message to the beginning of the message page, by words.
+    fn put_message(&mut self, words: &[[u8; 8]]);
     /// Copies the beginning of the page with the firmware's answer.
-    fn take_message(&self, to: &mut [u8]);
+    fn take_message(&self, to: &mut [[u8; 8]]);
     /// Where vCPUs begin that the microkernel starts.
     fn entry_point(&self) -> Entry;
 }

@@ -42,6 +42,8 @@ const MOST: usize = HEADER_LEN + size_of::<ReportResponse>();
 const MOST_REQUEST: usize = size_of::<ReportRequest>();
 const _: () = assert!(HEADER_LEN + MOST_REQUEST <= MOST && KEY_REQUEST == 32);
 const _: () = assert!(KEY_REQUEST <= MOST_REQUEST);
+// Messages are carried by words, and none has a rest.
+const _: () = assert!((HEADER_LEN | KEY_REQUEST | MOST_REQUEST | MOST).is_multiple_of(8));
 
 /// Guest physical address of the page with the message; the answer comes in the next one.
 const MESSAGE_PAGE: u64 = EXIT_PHYSICAL + MESSAGE_OFFSET as u64;
@@ -262,9 +264,10 @@ impl Channel {
     ) -> Result<usize, MessageError> {
         let broken = MessageError::Broken;
         let waiting = self.waiting.as_ref().ok_or(broken)?;
-        platform.put_message(waiting.sealed.get(..waiting.length).ok_or(broken)?);
+        let sealed = waiting.sealed.get(..waiting.length).ok_or(broken)?;
+        platform.put_message(sealed.as_chunks().0);
         carry(platform)?;
-        platform.take_message(message);
+        platform.take_message(message.as_chunks_mut().0);
         let kind = match waiting.kind {
             MessageType::ReportRequest => MessageType::ReportResponse,
             _ => MessageType::KeyResponse,

@@ -186,10 +186,10 @@ impl Instructions for Fake {
     fn ghcb_exit(&mut self, _: &Call<'_>) -> Answer {
         unreachable!()
     }
-    fn put_message(&mut self, _: &[u8]) {
+    fn put_message(&mut self, _: &[[u8; 8]]) {
         unreachable!()
     }
-    fn take_message(&self, _: &mut [u8]) {
+    fn take_message(&self, _: &mut [[u8; 8]]) {
         unreachable!()
     }
     fn entry_point(&self) -> Entry {

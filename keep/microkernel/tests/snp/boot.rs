@@ -249,7 +249,7 @@ fn the_secrets_are_taken_over_and_wiped() {
     assert!(machine.is_zero(SECRETS_PAGE, PAGE));
 }
 
-/// The keys that nobody uses are the second source of random numbers.
+/// A key that nobody uses is the second source of random numbers.
 #[test]
 fn random_numbers_depend_on_the_secrets() {
     let mut random = taken_over(&mut Machine::new()).2;
@@ -261,7 +261,7 @@ fn random_numbers_depend_on_the_secrets() {
     assert_ne!(usual, plain, "the CPU's words as they are");
     assert_ne!(bytes(&mut random), usual, "the same bytes a second time");
     assert_eq!(bytes(&mut taken_over(&mut Machine::new()).2), usual);
-    for at in [0, 31, 32, 95] {
+    for at in [0, 31] {
         let mut machine = Machine::new();
         let mut keys = OTHER_KEYS;
         keys[at] ^= 1;

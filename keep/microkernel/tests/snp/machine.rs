@@ -544,11 +544,12 @@ impl Instructions for Machine {
         }
     }
 
-    fn put_message(&mut self, bytes: &[u8]) {
-        self.firmware.message = bytes.to_vec();
+    fn put_message(&mut self, words: &[[u8; 8]]) {
+        self.firmware.message = words.as_flattened().to_vec();
     }
 
-    fn take_message(&self, to: &mut [u8]) {
+    fn take_message(&self, to: &mut [[u8; 8]]) {
+        let to = to.as_flattened_mut();
         to.copy_from_slice(&self.firmware.reply[..to.len()]);
     }
 
