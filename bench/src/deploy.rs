@@ -436,7 +436,7 @@ fn throughput(plan: &Plan) -> Result<(), Error> {
         .to_string();
     let (mut sessions, mut pipes) = (Vec::new(), Vec::new());
     for turn in 0..=plan.runs {
-        let mut command = host.command(&[&module, &MIB.to_string()], "document.json");
+        let mut command = host.command(&[&module, "--", &MIB.to_string()], "document.json");
         let session = timed(&mut command)?;
         let mut command = enarx(&plan.programs, host.folder.path());
         command.args([
