@@ -249,7 +249,7 @@ fn a_policy_demands_a_variant_of_the_launch() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
-/// What the machine, the kind of Keep or the microkernel does not have is refused by name.
+/// A property that the machine, the kind of Keep or the microkernel does not have is refused by name.
 #[test]
 fn a_variant_that_cannot_be_is_refused_by_name() {
     needs::kvm();

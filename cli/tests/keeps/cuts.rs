@@ -124,7 +124,7 @@ fn cut(case: &Case<'_>, door: &Door, place: Place) -> bool {
         return false;
     };
     assert_eq!(first.code, 70, "{told}");
-    // Whoever reads it knows that the program may run, how to go on with it, and how to end it.
+    // Its reader knows that the program may run, how to go on with it, and how to end it.
     for words in [
         "may run on".to_owned(),
         format!("`enarx attach {ticket}`"),

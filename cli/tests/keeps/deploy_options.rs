@@ -491,7 +491,7 @@ fn contracts_receipts_and_deployments_belong_together() {
             assert!(failed["error"].as_str().unwrap().contains(code), "{failed}");
         }
     }
-    // What the verifier refuses is told with its checks.
+    // A refusal by the verifier is told with its checks.
     let output = verify(&["--at", "2000-01-01T00:00:00Z", "--json"], 3);
     let failed: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(failed["code"], failed["checks"][0]["name"], "{failed}");

@@ -366,7 +366,7 @@ fn requests_that_come_too_fast_hold_their_thread_back() {
         "{:?}",
         start.elapsed()
     );
-    // Whoever is held back ends with the Keep.
+    // A thread that is held back ends with the Keep.
     let mut keep = at_rates(dir.path(), requests(0, 0));
     for _ in 0..60 {
         keep.submit(&Call::ClockWall, b"");

@@ -583,7 +583,7 @@ mod tests {
         assert_eq!(seconds, LAUNCH_LIMIT.as_secs());
     }
 
-    /// Whose session is cut has the Keep ended; the Keep's process says at the same time why it ended.
+    /// A tenant whose session is cut has the Keep ended; the Keep's process says at the same time why it ended.
     #[test]
     fn a_reason_that_is_told_counts_before_a_wish() {
         use std::io::Write;

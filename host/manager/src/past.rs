@@ -10,7 +10,7 @@ use std::time::Duration;
 /// The time during which the clock has to say nothing earlier.
 const PERIOD: Duration = Duration::from_hours(7 * 24);
 
-/// What the clock has said in the current period.
+/// The times that the clock has said in the current period.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Past {
     /// The earliest of it, in seconds since 1970.

@@ -33,7 +33,7 @@ const EXPIRING: TableDefinition<&[u8], ()> = TableDefinition::new("expiring");
 /// Name of a Keep that has ended → the last words of its process.
 const LOGS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("logs");
 
-/// What the manager knows of itself.
+/// Knowledge of the manager about itself.
 const META: TableDefinition<&[u8], &[u8]> = TableDefinition::new("meta");
 /// Its clock, in [`META`]: a [`Past`], in JSON.
 const PAST: &[u8] = b"past";
@@ -510,7 +510,7 @@ mod tests {
             found.iter().map(|(id, _)| id.0[0]).collect()
         };
         assert_eq!(listed(), [2, 4, 3, 7, 1, 9, 5]);
-        // Whatever is forgotten, the rest keeps its order, and the next is the newest.
+        // When some are forgotten, the rest keeps its order, and the next is the newest.
         for number in [9, 2] {
             store.end(&id(number), end(40), "").unwrap();
         }

@@ -76,7 +76,7 @@ pub enum NoProperty {
     Refused {
         /// The bit of SEV_FEATURES.
         bit: Bit,
-        /// What is missing.
+        /// The lack.
         reason: &'static str,
     },
 }

@@ -15,7 +15,7 @@ fn a_packed_executable_runs() {
     let linked = fs::read(env::current_exe().unwrap()).unwrap();
     let packed = pack(&linked).unwrap();
     assert!(packed.len() < linked.len());
-    // What is packed has no holes.
+    // A packed file has no holes.
     assert_eq!(pack(&packed).unwrap(), packed);
 
     let folder = tempfile::tempdir().unwrap();

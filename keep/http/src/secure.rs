@@ -136,7 +136,7 @@ impl Read for Secure {
                 return Poll::Ready(Ok(()));
             }
             ready!(self.poll_receive(context))?;
-            // What TLS itself has to say goes out while the peer is listened to.
+            // Messages of TLS itself go out while the peer is listened to.
             if let Poll::Ready(Err(error)) = self.poll_send(context) {
                 return Poll::Ready(Err(error));
             }

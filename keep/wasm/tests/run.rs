@@ -516,7 +516,7 @@ fn precompiled_code_of_another_version_cpu_or_use_is_refused_in_a_sentence() {
     };
     let outcome = run_with(&code, &serving, 1 << 30);
     assert!(outcome.stderr.contains("--turns"), "{}", outcome.stderr);
-    // What is compiled is WebAssembly, for a CPU that has a name here.
+    // WebAssembly alone is compiled, for a CPU that has a name here.
     for (application, cpu, words) in [
         (&code, None, "compiled already"),
         (

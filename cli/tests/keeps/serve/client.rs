@@ -57,7 +57,7 @@ fn a_command_asks_servers_in_clear_and_over_tls_where_the_rules_permit_it() {
             assert_eq!(answer.len(), 4 + 3_000_003, "{backend}");
             assert!(answer[4..] == pattern(3_000_003), "{backend}");
         }
-        // What is not whole does not look so.
+        // A body that was cut does not look whole.
         let cut = ask(backend, &both, &[https("/short?100000")]);
         assert!(cut.ends_with(b"cut\n"), "{backend}");
         // HTTP-request-denied without a network, destination-IP-prohibited against a rule, TLS-certificate-error without the

@@ -285,7 +285,7 @@ fn a_certificate_and_a_key_that_are_no_pair_are_refused_at_the_start() {
         assert!(said.trim_end().ends_with(why), "{backend}: {said}");
         assert_eq!(said.lines().count(), 1, "{backend}: {said}");
     }
-    // What is seen before there is a Keep.
+    // Faults that are seen before there is a Keep.
     for (arguments, code, why) in [
         (
             ["--tls-cert", key, "--tls-key", key],

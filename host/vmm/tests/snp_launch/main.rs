@@ -307,7 +307,7 @@ fn launch_variant(script: Script, options: &[(&str, bool)]) -> (Host, Result<(),
     (host, launched)
 }
 
-/// What a policy demands reaches KVM and the firmware, or the launch is refused by the demand's name.
+/// A demand of a policy reaches KVM and the firmware, or the launch is refused by its name.
 #[test]
 fn a_launch_has_the_variant_that_was_asked_for() {
     // Linux 6.19: every bit that needs nothing of KVM (`KVM_SNP_POLICY_MASK_VALID`).
