@@ -329,7 +329,7 @@ pub struct Server {
 /// Launches a Keep on this machine and serves it to its end.
 pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Failure> {
     let workload = Workload::read(work.config)?;
-    let settings = Settings::new(arguments, &workload, &work)?;
+    let mut settings = Settings::new(arguments, &workload, &work)?;
     let limit = settings.timeout.filter(|_| work.server.is_none());
     if let Some(end) = limit.and_then(|timeout| Instant::now().checked_add(timeout)) {
         output::limit(end);
@@ -341,7 +341,8 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
             MAX_VM_MEMORY >> 30
         )));
     }
-    if !arguments.sev.is_empty() && !matches!(backend, Backend::Snp | Backend::Simulated) {
+    let is_measured = matches!(backend, Backend::Snp | Backend::Simulated);
+    if !arguments.sev.is_empty() && !is_measured {
         return Err(Failure::usage(format!(
             "--sev: a Keep of the kind {backend} is not measured and has no guest policy; take --backend snp or sim"
         )));
@@ -355,6 +356,9 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
     }
     let mut application = read_program(work.module, arguments.allow_precompiled, backend)?;
     let native = is_precompiled(&application);
+    if arguments.tls_roots.is_none() && settings.network.tcp && may_ask_servers(&application) {
+        settings.issuers = tls::issuers_of_machine()?;
+    }
     let attestation = arguments
         .attest_to
         .as_deref()
@@ -362,8 +366,7 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
         .transpose()?;
     let begin = Instant::now();
     let left = || limit.map(|limit| limit.saturating_sub(begin.elapsed()));
-    let cached =
-        matches!(backend, Backend::Kvm | Backend::Process) && !(arguments.no_cache || native);
+    let cached = !(is_measured || arguments.no_cache || native);
     if let Some(cache) = cached.then(Cache::open).flatten() {
         let compiler = Compiler {
             backend,
@@ -661,7 +664,9 @@ impl Settings {
             settings.wasi_option(*name, *on);
         }
         settings.narrow(arguments.rules.rules()?);
-        settings.issuers = tls::issuers(arguments.tls_roots.as_deref(), settings.network.tcp)?;
+        if let Some(file) = &arguments.tls_roots {
+            settings.issuers = tls::issuers(file)?;
+        }
         Ok(settings)
     }
 
@@ -796,6 +801,11 @@ fn read_program(path: &Path, precompiled: bool, backend: Backend) -> Result<Vec<
     }
     Precompiled::decode(&bytes).map_err(|error| Failure::data(format!("{shown}: {error}")))?;
     Ok(bytes)
+}
+
+/// True if the program may send requests by `wasi:http`: names of imports stand in a component as they are, compiled or not.
+fn may_ask_servers(application: &[u8]) -> bool {
+    memchr::memmem::find(application, b"wasi:http/").is_some()
 }
 
 /// The WebAssembly of a program; text is translated.

@@ -36,16 +36,26 @@ pub fn identity(chain: &Path, key: &Path) -> Result<Identity, Failure> {
     })
 }
 
-/// The issuers of a file, or else this machine's, if there is a `network` to use them on.
+/// The issuers of a file.
 ///
 /// # Errors
 /// [`crate::failure::Exit::Input`]; [`crate::failure::Exit::Data`] for a file without certificates, or with too many.
-pub fn issuers(file: Option<&Path>, network: bool) -> Result<Vec<Certificate>, Failure> {
-    let issuers = match file {
-        Some(file) => certificates(file)?,
-        None if network => of_machine(),
-        None => Vec::new(),
-    };
+pub fn issuers(file: &Path) -> Result<Vec<Certificate>, Failure> {
+    within_bounds(certificates(file)?)
+}
+
+/// The issuers that this machine accepts, which takes a few milliseconds. What cannot be read of them is passed over: a
+/// certificate of theirs is refused.
+///
+/// # Errors
+/// [`crate::failure::Exit::Data`] for too many.
+pub fn issuers_of_machine() -> Result<Vec<Certificate>, Failure> {
+    let found = rustls_native_certs::load_native_certs().certs;
+    let found = found.into_iter().map(|it| Certificate(it.to_vec()));
+    within_bounds(found.collect())
+}
+
+fn within_bounds(issuers: Vec<Certificate>) -> Result<Vec<Certificate>, Failure> {
     let total = issuers.iter().map(|issuer| issuer.0.len());
     let total = total.fold(0, usize::saturating_add);
     if total > MAX_ISSUERS {
@@ -54,15 +64,6 @@ pub fn issuers(file: Option<&Path>, network: bool) -> Result<Vec<Certificate>, F
         )));
     }
     Ok(issuers)
-}
-
-/// The issuers that this machine accepts. What cannot be read of them is passed over: a certificate of theirs is refused.
-fn of_machine() -> Vec<Certificate> {
-    let found = rustls_native_certs::load_native_certs().certs;
-    found
-        .into_iter()
-        .map(|it| Certificate(it.to_vec()))
-        .collect()
 }
 
 /// The certificates of a PEM file, at least one.

@@ -2,7 +2,7 @@
 
 //! Commands that ask servers over `wasi:http`, by `enarx run`: a program of ours (`tests/programs/client`), and servers in Keeps.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use super::tls::Authority;
@@ -70,6 +70,45 @@ fn a_command_asks_servers_in_clear_and_over_tls_where_the_rules_permit_it() {
         let unknown = ask_text(backend, &[&one, &other], &urls);
         assert_eq!(unknown, "200 hello\nerror 13\n", "{backend}");
         plain.end();
+        secure.end();
+    }
+}
+
+/// Without a file of issuers they are this machine's, for a program in any form: the command looks for the names of imports.
+#[test]
+fn a_command_accepts_the_issuers_of_this_machine() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    for backend in backends() {
+        let secure = Server::start(backend, &authority.here().flags());
+        let rule = format!("--allow-connect={}", secure.address);
+        let url = format!("https://{}/hello", secure.address);
+        let answers = |program: &Path, flag: &[&str]| {
+            let output = enarx()
+                .args(["run", "--quiet", "--timeout", "120s", "--backend", backend])
+                .args([rule.as_str()].iter().chain(flag))
+                .arg(program)
+                .arg(&url)
+                .env("SSL_CERT_FILE", authority.roots())
+                .env_remove("SSL_CERT_DIR")
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{backend}");
+            assert_eq!(output.stdout, b"200 hello\n", "{backend}");
+        };
+        answers(&program(), &[]);
+        // A process Keep takes no native code.
+        if backend != "process" {
+            let compiled = folder.path().join("client.cwasm");
+            let made = enarx()
+                .args(["compile", "--backend", backend, "--output"])
+                .arg(&compiled)
+                .arg(program())
+                .output()
+                .unwrap();
+            assert!(made.status.success(), "{made:?}");
+            answers(&compiled, &["--allow-precompiled"]);
+        }
         secure.end();
     }
 }
