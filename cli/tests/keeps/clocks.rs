@@ -146,7 +146,7 @@ fn a_clock_that_is_set_lets_nothing_live_longer_and_changes_no_receipt() {
     let output = run(detach.arg(&delivered), b"");
     assert!(output.status.success(), "{}", text(&output.stderr));
     let name = text(&output.stdout).trim().to_owned();
-    let keeps = || host.ask("GET", "/v1/keeps")["keeps"].clone();
+    let keeps = || keeps(&host);
     is_about(&keeps()[0]["created"], 0);
 
     // The host's clock is set: its Keep goes on, and is told of as before.
@@ -203,17 +203,27 @@ fn a_clock_that_is_set_lets_nothing_live_longer_and_changes_no_receipt() {
     assert!(keeps().as_array().unwrap().iter().all(is_ended));
 }
 
+/// The Keeps that the host remembers of this tenant.
+fn keeps(host: &Host) -> Value {
+    host.ask("GET", "/v1/keeps")["keeps"].clone()
+}
+
+/// A deployment that has ended, as the host remembers it.
+fn one_ended(host: &Host, policy: &Path) -> Value {
+    assert_eq!(deploy(host, policy).status.code(), Some(7));
+    wait_until(|| host.keeps().is_empty());
+    let ended = keeps(host);
+    assert_eq!(ended.as_array().unwrap().len(), 1);
+    ended
+}
+
 /// A contract has one Keep for ever, so a machine that comes up in the wrong year must not forget those that it has had.
 #[test]
 fn a_start_by_a_wrong_clock_forgets_no_contract() {
     let clock = Clock::new();
     let mut host = clock.host();
     let policy = policy(host.folder());
-    assert_eq!(deploy(&host, &policy).status.code(), Some(7));
-    wait_until(|| host.keeps().is_empty());
-    let keeps = |host: &Host| host.ask("GET", "/v1/keeps")["keeps"].clone();
-    let before = keeps(&host);
-    assert_eq!(before.as_array().unwrap().len(), 1);
+    let before = one_ended(&host, &policy);
     for years in [YEARS, 0, -YEARS, 0] {
         host.kill();
         clock.set(years);
@@ -229,11 +239,7 @@ fn a_clock_that_is_wrong_for_hours_forgets_no_contract() {
     let clock = Clock::new();
     let mut host = clock.host();
     let policy = policy(host.folder());
-    assert_eq!(deploy(&host, &policy).status.code(), Some(7));
-    wait_until(|| host.keeps().is_empty());
-    let keeps = |host: &Host| host.ask("GET", "/v1/keeps")["keeps"].clone();
-    let before = keeps(&host);
-    assert_eq!(before.as_array().unwrap().len(), 1);
+    let before = one_ended(&host, &policy);
     host.kill();
     clock.set(YEARS);
     host.restart();

@@ -85,6 +85,13 @@ fn boot_info(launch: &Launch) -> BootInfo {
     BootInfo::read_from_prefix(&page.bytes[..]).unwrap().0
 }
 
+/// The addresses of the pages in which two launches differ.
+fn changed(one: &Launch, other: &Launch) -> Vec<u64> {
+    let pairs = one.pages.iter().zip(&other.pages);
+    let differing = pairs.filter(|(one, other)| one != other);
+    differing.map(|(page, _)| page.gpa).collect()
+}
+
 #[test]
 fn few_pages_are_measured() {
     for microkernel in [MICROKERNEL, MICROKERNEL_SIMULATED] {
@@ -112,14 +119,7 @@ fn the_list_depends_on_images_c_bit_and_vcpus_alone() {
     let mut runtime = program();
     runtime[0x1234] ^= 1;
     let other = laid_out_with(MICROKERNEL, &runtime, 1, C_BIT);
-    let changed: Vec<u64> = one
-        .pages
-        .iter()
-        .zip(&other.pages)
-        .filter(|(one, other)| one != other)
-        .map(|(page, _)| page.gpa)
-        .collect();
-    assert_eq!(changed, [information(&one).0]);
+    assert_eq!(changed(&one, &other), [information(&one).0]);
     assert_eq!(other.pages.len(), one.pages.len());
     // Another C-bit changes tables, no contents.
     let other = laid_out_with(MICROKERNEL, &program(), 1, 47);
@@ -141,14 +141,10 @@ fn the_list_depends_on_images_c_bit_and_vcpus_alone() {
         ..parameters(1, C_BIT)
     };
     let other = launch(&images, &with_addresses).unwrap();
-    let changed: Vec<u64> = one
-        .pages
-        .iter()
-        .zip(&other.pages)
-        .filter(|(one, other)| one != other)
-        .map(|(page, _)| page.gpa)
-        .collect();
-    assert_eq!(changed, [header(&one).boot_page - KERNEL_VIRTUAL]);
+    assert_eq!(
+        changed(&one, &other),
+        [header(&one).boot_page - KERNEL_VIRTUAL]
+    );
     let flags = boot_page::FLAG_SNP | boot_page::FLAG_FAULT_ADDRESSES;
     assert_eq!(boot_info(&other).flags, flags);
     // SEV features change the boot page and the state of every vCPU; the guest policy changes nothing.
@@ -158,15 +154,8 @@ fn the_list_depends_on_images_c_bit_and_vcpus_alone() {
     };
     let one = laid_out(2);
     let other = launch(&images, &of_variant("debug-swap")).unwrap();
-    let changed: Vec<u64> = one
-        .pages
-        .iter()
-        .zip(&other.pages)
-        .filter(|(one, other)| one != other)
-        .map(|(page, _)| page.gpa)
-        .collect();
     let boot_page = header(&one).boot_page - KERNEL_VIRTUAL;
-    assert_eq!(changed, [boot_page, VMSA_GPA, VMSA_GPA]);
+    assert_eq!(changed(&one, &other), [boot_page, VMSA_GPA, VMSA_GPA]);
     for page in &other.pages[other.pages.len() - 2..] {
         let vmsa = Vmsa::read_from_bytes(&page.bytes[..]).unwrap();
         assert_eq!(vmsa.sev_features.get(), 0x21);

@@ -14,7 +14,7 @@ use enarx_boot_image::{LOADER, MICROKERNEL};
 use enarx_executor::fault::{KeepFault, MemoryFault, StrayExit, Termination};
 use enarx_exits::Reason;
 use enarx_launch::Runtime;
-use enarx_launch::layout::Page;
+use enarx_launch::layout::{Launch, Page};
 use enarx_launch::measured::{self, Images, Parameters};
 use enarx_launch::variant::{Property, Variant};
 use enarx_snp::bits::GuestPolicy;
@@ -271,11 +271,8 @@ fn executable() -> Vec<u8> {
     image
 }
 
-/// A launch of the real images with these properties on this host.
-fn launch_variant(script: Script, options: &[(&str, bool)]) -> (Host, Result<(), SnpError>) {
-    let variant = options.iter().fold(Variant::PLAIN, |variant, (name, on)| {
-        variant.with(Property::named(name).unwrap(), *on)
-    });
+/// The launch of the real images.
+fn laid_out(vcpus: u32, variant: Variant) -> Launch {
     let runtime = executable();
     let images = Images {
         microkernel: MICROKERNEL,
@@ -283,12 +280,20 @@ fn launch_variant(script: Script, options: &[(&str, bool)]) -> (Host, Result<(),
         runtime: Runtime::of(&runtime),
     };
     let parameters = Parameters {
-        vcpus: 3,
+        vcpus,
         c_bit: C_BIT.trailing_zeros(),
         fault_addresses: false,
         variant,
     };
-    let plan = measured::launch(&images, &parameters).unwrap();
+    measured::launch(&images, &parameters).unwrap()
+}
+
+/// A launch of the real images with these properties on this host.
+fn launch_variant(script: Script, options: &[(&str, bool)]) -> (Host, Result<(), SnpError>) {
+    let variant = options.iter().fold(Variant::PLAIN, |variant, (name, on)| {
+        variant.with(Property::named(name).unwrap(), *on)
+    });
+    let plan = laid_out(3, variant);
     let size = 64 * MIB;
     let cpuids = vcpus(&plan.pages);
     let request = Request {
@@ -369,19 +374,7 @@ fn a_launch_has_the_variant_that_was_asked_for() {
 
 #[test]
 fn a_keep_of_the_real_images_is_launched_as_listed() {
-    let runtime = executable();
-    let images = Images {
-        microkernel: MICROKERNEL,
-        loader: LOADER,
-        runtime: Runtime::of(&runtime),
-    };
-    let parameters = Parameters {
-        vcpus: 4,
-        c_bit: C_BIT.trailing_zeros(),
-        fault_addresses: false,
-        variant: Variant::PLAIN,
-    };
-    let plan = measured::launch(&images, &parameters).unwrap();
+    let plan = laid_out(4, Variant::PLAIN);
     let listed = plan.pages.len();
     let digest = expected_digest(&plan.pages);
     let cpuid_gpa = plan.pages.iter().find(|page| page.kind == PageType::Cpuid);
