@@ -2,6 +2,7 @@
 
 //! One connection through the door: bytes of the sallyport, TLS, frames. Its peer may be anybody.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -14,6 +15,9 @@ use zeroize::Zeroize;
 
 use crate::delivery::{Delivered, Delivery};
 use crate::session::{Asker, Attester, Report, ReportError, Wish};
+
+/// Most writes that are with the host at a time: together the window of a stream, and what surrounds its frames.
+const MAX_WRITES: usize = 8;
 
 /// The duties of a Keep towards whoever is connected, apart from the frames themselves.
 pub struct Duties {
@@ -93,7 +97,8 @@ pub struct Link {
     session: Option<Connection>,
     opened: Moment,
     reading: Option<Operation>,
-    writing: Option<Operation>,
+    /// In their order.
+    writing: VecDeque<Operation>,
     /// Nothing more is taken: it ends once everything is sent.
     closing: bool,
     over: bool,
@@ -109,7 +114,7 @@ impl Link {
             session: None,
             opened: now,
             reading: None,
-            writing: None,
+            writing: VecDeque::new(),
             closing: false,
             over: false,
         }
@@ -118,6 +123,11 @@ impl Link {
     /// Its number.
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// True if the host has not answered yet what was sent last.
+    pub fn is_sending(&self) -> bool {
+        !self.writing.is_empty()
     }
 
     /// True if nothing more happens on it.
@@ -174,7 +184,7 @@ impl Link {
                 stream: self.handle,
                 length: u32::try_from(MAX_TRANSFER).unwrap_or(u32::MAX),
             };
-            self.reading = port.start(&call, &[]).ok();
+            self.reading = port.prepare(&call, &[]).ok();
             self.over = self.reading.is_none();
             return !self.over;
         };
@@ -267,16 +277,40 @@ impl Link {
 
     /// Sends what there is to send.
     fn send(&mut self, port: &Port, keep: &mut Keep, duties: &mut Duties, now: Moment) -> bool {
-        if let Some(mut writing) = self.writing.take() {
-            if !writing.is_ready() {
-                self.writing = Some(writing);
-                return false;
-            }
-            if writing.take(&mut []).is_err() {
+        let mut progress = false;
+        while let Some(first) = self.writing.front_mut()
+            && first.is_ready()
+        {
+            progress = true;
+            if first.take(&mut []).is_err() {
                 self.over = true;
                 return true;
             }
+            self.writing.pop_front();
         }
+        while self.writing.len() < MAX_WRITES {
+            let count = self.fill(keep, duties, now);
+            if count == 0 {
+                self.over = self.closing && self.writing.is_empty();
+                return progress || self.over;
+            }
+            let bytes = duties.scratch.get(..count).unwrap_or_default();
+            let call = Call::StreamWrite {
+                stream: self.handle,
+                length: u32::try_from(count).unwrap_or(u32::MAX),
+            };
+            let Ok(writing) = port.prepare(&call, &[bytes]) else {
+                self.over = true;
+                return true;
+            };
+            self.writing.push_back(writing);
+            progress = true;
+        }
+        progress
+    }
+
+    /// Puts bytes for the peer into the scratch, as many as one call carries, and returns how many; 0: none.
+    fn fill(&mut self, keep: &mut Keep, duties: &mut Duties, now: Moment) -> usize {
         if let Some(session) = &mut self.session {
             loop {
                 let bytes = session.outgoing(keep, now);
@@ -291,18 +325,6 @@ impl Link {
                 self.closing = true;
             }
         }
-        let count = self.tls.outgoing(&mut duties.scratch);
-        if count == 0 {
-            self.over = self.closing;
-            return self.closing;
-        }
-        let bytes = duties.scratch.get(..count).unwrap_or_default();
-        let call = Call::StreamWrite {
-            stream: self.handle,
-            length: u32::try_from(count).unwrap_or(u32::MAX),
-        };
-        self.writing = port.start(&call, &[bytes]).ok();
-        self.over = self.writing.is_none();
-        true
+        self.tls.outgoing(&mut duties.scratch)
     }
 }

@@ -3,7 +3,7 @@
 //! All connections of a Keep, and the threads that drive them.
 
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -115,6 +115,8 @@ struct State {
     duties: Duties,
     /// The bytes of the receipt that wait for its report.
     sealing: Option<Vec<u8>>,
+    /// The output that each waiting thread of the application wants room for.
+    writers: Vec<Output>,
     /// When everything was done.
     finished: Option<Moment>,
     over: Option<Result<(), SessionError>>,
@@ -125,7 +127,14 @@ struct State {
 pub struct Session {
     port: Port,
     origin: Instant,
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
+}
+
+/// The part of a session that its clones share.
+struct Shared {
+    state: Mutex<State>,
+    /// Told to the application's threads that wait for room for their output.
+    room: Condvar,
 }
 
 impl Session {
@@ -168,18 +177,22 @@ impl Session {
                 incoming: vec![0; MAX_TRANSFER],
             },
             sealing: None,
+            writers: Vec::new(),
             finished: None,
             over: None,
         };
         let session = Self {
             port: port.clone(),
             origin: Instant::now(),
-            state: Arc::new(Mutex::new(state)),
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                room: Condvar::new(),
+            }),
         };
         let reporter = Reporter {
             port: port.clone(),
             origin: session.origin,
-            state: Arc::downgrade(&session.state),
+            shared: Arc::downgrade(&session.shared),
         };
         thread::Builder::new()
             .name("reports".to_owned())
@@ -199,7 +212,7 @@ impl Session {
     /// [`SessionError`]: the Keep ends.
     pub fn receive(&self) -> Result<Delivered, SessionError> {
         self.port.block_on(std::future::poll_fn(|_| {
-            let mut state = self.drive();
+            let mut state = self.advance();
             match (state.duties.delivered.take(), &state.over) {
                 (Some(delivered), _) => Poll::Ready(Ok(delivered)),
                 (None, Some(over)) => {
@@ -216,7 +229,7 @@ impl Session {
     /// [`SessionError::Fault`].
     pub fn serve(&self) -> Result<(), SessionError> {
         self.port
-            .block_on(std::future::poll_fn(|_| match &self.drive().over {
+            .block_on(std::future::poll_fn(|_| match &self.advance().over {
                 Some(over) => Poll::Ready(over.clone()),
                 None => Poll::Pending,
             }))
@@ -237,15 +250,47 @@ impl Session {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let state = self.shared.state.lock();
+        state.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does everything that can be done without waiting, and has the port look again when more can be.
+    /// Waits until an output has so much room that waking the application is worth it.
+    fn await_room<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        output: Output,
+    ) -> MutexGuard<'a, State>
+    where
+        Self: 'a,
+    {
+        state.writers.push(output);
+        while !state.keep.has_room(output) {
+            let woken = self.shared.room.wait(state);
+            state = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        if let Some(place) = state.writers.iter().position(|it| *it == output) {
+            state.writers.swap_remove(place);
+        }
+        state
+    }
+
+    /// Does everything that can be done without waiting, for a thread that may not sleep next.
     fn drive(&self) -> MutexGuard<'_, State> {
+        let state = self.advance();
+        self.port.tell();
+        state
+    }
+
+    /// Does everything that can be done without waiting, and has the port look again when more can be. The host is told of
+    /// it when the thread sleeps.
+    fn advance(&self) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         loop {
             let now = self.now();
             state.advance(&self.port, now);
+            if state.writers.iter().any(|it| state.keep.has_room(*it)) {
+                self.shared.room.notify_all();
+            }
             let deadline = state.deadline(now);
             let at = deadline.and_then(|at| self.origin.checked_add(Duration::from_millis(at.0)));
             // A deadline that has passed meanwhile is dealt with at once.
@@ -327,7 +372,7 @@ impl State {
             let call = Call::TcpAccept {
                 handle: Handle::DOOR,
             };
-            self.accepting = port.start(&call, &[]).ok();
+            self.accepting = port.prepare(&call, &[]).ok();
             return self.accepting.is_some();
         };
         if !accepting.is_ready() {
@@ -358,6 +403,11 @@ impl State {
             None => port.post(&Call::Close { handle }),
         }
         true
+    }
+
+    /// True if every connection has bytes with the host.
+    fn is_sending(&self) -> bool {
+        self.links.iter().all(Link::is_sending)
     }
 
     /// Ends the application's run, once, and has its receipt made.
@@ -431,7 +481,7 @@ pub type Report = Result<Option<Vec<u8>>, ReportError>;
 struct Reporter {
     port: Port,
     origin: Instant,
-    state: Weak<Mutex<State>>,
+    shared: Weak<Shared>,
 }
 
 impl Reporter {
@@ -439,13 +489,13 @@ impl Reporter {
         // Its other end is the session's.
         while let Ok(Wish { asker, data }) = wishes.recv() {
             let report = attester.report(&data);
-            let Some(state) = self.state.upgrade() else {
+            let Some(shared) = self.shared.upgrade() else {
                 return;
             };
             let session = Session {
                 port: self.port.clone(),
                 origin: self.origin,
-                state,
+                shared,
             };
             let now = session.now();
             session.lock().answer(asker, report, now);
@@ -456,18 +506,29 @@ impl Reporter {
 }
 
 impl stream::Session for Session {
-    fn poll_write(&self, output: Handle, bytes: &[u8]) -> usize {
+    fn write(&self, output: Handle, bytes: &[u8]) {
         let output = if output == Handle::STDERR {
             Output::Stderr
         } else {
             Output::Stdout
         };
-        let taken = self.lock().keep.write(output, bytes);
-        let mut state = self.drive();
-        if taken > 0 {
-            return taken;
+        let mut rest = bytes;
+        let mut state = self.lock();
+        loop {
+            let taken = state.keep.write(output, rest);
+            rest = rest.get(taken..).unwrap_or_default();
+            // Otherwise the answer wakes the session's own thread, which sends more.
+            if !state.is_sending() {
+                drop(state);
+                state = self.drive();
+            }
+            if rest.is_empty() {
+                return;
+            }
+            if taken == 0 {
+                state = self.await_room(state, output);
+            }
         }
-        state.keep.write(output, bytes)
     }
 
     fn poll_read(&self, buffer: &mut [u8]) -> Option<usize> {

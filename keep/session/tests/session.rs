@@ -15,7 +15,7 @@ use enarx_contract::canonical::Hex;
 use enarx_contract::{Contract, ContractError, PublicKey, Tenant, Term, Terms};
 use enarx_keep_session::{Attester, Delivered, ReportError, Session, SessionError};
 use enarx_sallyport_host::{InProcess, World};
-use enarx_session::deployment::Deployment;
+use enarx_session::deployment::{Deployment, WhenFull};
 use enarx_session::document::{Exit, ExitKind};
 use enarx_session::keep::{Fault, Output};
 use enarx_session::receipt::Receipt;
@@ -542,6 +542,50 @@ fn output_goes_on_where_a_connection_was_cut() {
     let seen = session.run(&values, b"", |_| false).unwrap().unwrap();
     assert!(seen.stdout == expected.as_bytes()[first..]);
     assert_eq!(seen.exit, SUCCESS);
+    keep.join().unwrap();
+}
+
+#[test]
+fn a_program_that_waits_for_its_tenant_goes_on_when_old_output_gives_way() {
+    const TOTAL: usize = 8 << 20;
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |_| ());
+    let written = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&written);
+    let keep = Keep::start(contract.clone(), move |port, streams, _| {
+        for _ in 0..TOTAL >> 16 {
+            streams.stdout(port).write_all(&[1; 1 << 16]).unwrap();
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        SUCCESS
+    });
+    let (mut deployment, values) = fixture::deployment(&contract, b"program");
+    deployment.detached.when_full = WhenFull::Drop;
+    let digest = sha256(&deployment.encode().unwrap());
+    let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
+    session.release(&deployment);
+    let mut running = session.start(&values);
+    running.until(|it| it.stdout.len() > 100_000);
+    // Nobody reads any more, and the connection stays: the program comes to a stop.
+    let mut before = 0;
+    let stopped = loop {
+        thread::sleep(Duration::from_millis(200));
+        let now = written.load(Ordering::SeqCst);
+        if now == before {
+            break now;
+        }
+        before = now;
+    };
+    assert!((stopped as usize) < TOTAL >> 16, "{stopped}");
+    let streams = running.session.into_streams();
+    drop(running.wire);
+    let mut session = attest(&keep, &key, Wanted::Running(digest)).unwrap();
+    let now = session.wire.now();
+    session.session.attach(streams, now).unwrap();
+    let seen = session.run(&values, b"", |_| false).unwrap().unwrap();
+    assert_eq!(seen.exit, SUCCESS);
+    assert_eq!(seen.receipt.body.streams.stdout.bytes, TOTAL as u64);
+    assert!(seen.receipt.body.streams.stdout.dropped > 0);
     keep.join().unwrap();
 }
 

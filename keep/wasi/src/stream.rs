@@ -18,10 +18,11 @@ pub const STDERR: Handle = Handle::STDERR;
 
 /// Standard streams that lead to the Keep's tenant. Nothing of them passes through the host in the clear.
 ///
-/// Called within futures of the port: whatever an implementation waits for is an operation or a deadline of that port.
+/// Input is asked for within futures of the port: whatever an implementation waits for is an operation or a deadline of that
+/// port. Output waits by itself.
 pub trait Session: Send + Sync {
-    /// Takes bytes of standard output or error from the front, as many as there is room for; 0: none now.
-    fn poll_write(&self, output: Handle, bytes: &[u8]) -> usize;
+    /// Takes all of these bytes of standard output or error, waiting for room.
+    fn write(&self, output: Handle, bytes: &[u8]);
     /// Reads standard input; 0 at its end, `None` if there is nothing yet.
     fn poll_read(&self, buffer: &mut [u8]) -> Option<usize>;
     /// True if a read would not wait.
@@ -92,21 +93,13 @@ impl Output {
     /// # Errors
     /// As [`Port::write`]: [`Errno::Pipe`] when nobody reads any more. A session gives none: the program waits.
     pub fn write_all(&self, bytes: &[u8]) -> Result<()> {
-        let Standard::Session(session) = &self.to else {
-            return self.port.write(self.handle, bytes);
-        };
-        let mut rest = bytes;
-        self.port.block_on(std::future::poll_fn(|_| {
-            while !rest.is_empty() {
-                let count = session.poll_write(self.handle, rest);
-                if count == 0 {
-                    return Poll::Pending;
-                }
-                rest = rest.get(count..).unwrap_or_default();
+        match &self.to {
+            Standard::Host => self.port.write(self.handle, bytes),
+            Standard::Session(session) => {
+                session.write(self.handle, bytes);
+                Ok(())
             }
-            Poll::Ready(())
-        }));
-        Ok(())
+        }
     }
 }
 

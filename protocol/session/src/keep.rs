@@ -432,7 +432,7 @@ impl Keep {
     /// the tenant has taken more.
     pub fn write(&mut self, output: Output, bytes: &[u8]) -> usize {
         let Some(run) = &mut self.run else { return 0 };
-        let drops = run.attached.is_none() && run.deployment.detached.when_full == WhenFull::Drop;
+        let drops = run.drops_output();
         let written = run.written(output);
         if !written.wanted {
             return bytes.len();
@@ -443,6 +443,17 @@ impl Keep {
         let count = written.retained.push(bytes);
         written.hash.update(bytes.get(..count).unwrap_or_default());
         count
+    }
+
+    /// True if [`Self::write`] takes much at once: at least half of what is kept of an output is free, or the oldest of it
+    /// gives way. Half of it is free at the latest when the tenant has used what it was sent.
+    pub fn has_room(&self, output: Output) -> bool {
+        let Some(run) = &self.run else { return false };
+        let written = match output {
+            Output::Stdout => &run.stdout,
+            Output::Stderr => &run.stderr,
+        };
+        written.retained.has_room() || run.drops_output()
     }
 
     /// Gives the application what there is of its standard input: a number of bytes, 0 at the end, `None` when it has to
@@ -524,6 +535,11 @@ impl Keep {
 }
 
 impl Run {
+    /// True if the oldest output gives way to new output.
+    fn drops_output(&self) -> bool {
+        self.attached.is_none() && self.deployment.detached.when_full == WhenFull::Drop
+    }
+
     fn written(&mut self, output: Output) -> &mut Written {
         match output {
             Output::Stdout => &mut self.stdout,

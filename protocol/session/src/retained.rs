@@ -69,6 +69,12 @@ impl Retained {
         taken.len()
     }
 
+    /// True if half of the capacity is free. An end that has acknowledged all it was allowed to has less than half of a
+    /// window unacknowledged, so this comes true.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.ended && self.kept.len() <= self.capacity / 2
+    }
+
     /// Makes room for `count` bytes by dropping the oldest; for a stream that nobody reads.
     pub(crate) fn drop_oldest(&mut self, count: usize) {
         let room = self.capacity.saturating_sub(self.kept.len());

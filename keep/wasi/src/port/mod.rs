@@ -98,7 +98,7 @@ struct State {
     contact: Instant,
     /// The host is told of waiting calls once for a turn of tasks, not for each.
     defers: bool,
-    /// There are such calls that it was not told of.
+    /// There are waiting calls that it was not told of.
     untold: bool,
 }
 
@@ -164,6 +164,13 @@ impl State {
         if self.defers {
             self.untold = true;
         } else {
+            self.ring();
+        }
+    }
+
+    /// Tells the host about waiting calls that it was not told of.
+    fn tell(&mut self) {
+        if self.untold {
             self.ring();
         }
     }
@@ -452,9 +459,7 @@ impl Shared {
         let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
         if state.has_leader {
             // The leader sleeps already, and the host with it.
-            if state.untold {
-                state.ring();
-            }
+            state.tell();
             state.followers += 1;
             let mut state = match deadline.map(left) {
                 None => self
@@ -625,6 +630,20 @@ impl Port {
     /// # Errors
     /// [`Errno::Invalid`] when `input` does not fit in one call.
     pub fn start(&self, call: &Call, input: &[&[u8]]) -> Result<Operation> {
+        let operation = self.prepare(call, input)?;
+        let mut state = self.0.lock();
+        if !state.defers {
+            state.tell();
+        }
+        Ok(operation)
+    }
+
+    /// As [`Self::start`], but the host is not told yet: a thread that sleeps next tells it of everything at once, and one
+    /// that does not calls [`Self::tell`].
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn prepare(&self, call: &Call, input: &[&[u8]]) -> Result<Operation> {
         let length = input.iter().map(|part| part.len()).sum::<usize>();
         if call.check().is_err() || length != call.input_length() as usize {
             return Err(Errno::Invalid);
@@ -642,7 +661,7 @@ impl Port {
             if let Some(owner) = state.owners.get_mut(ticket.slot()) {
                 *owner = Some(Owner::Wait(id));
             }
-            state.announce();
+            state.untold = true;
             id
         } else {
             let id = state.waits.add(*call, input.concat());
@@ -653,6 +672,11 @@ impl Port {
             port: self.clone(),
             id: Some(id),
         })
+    }
+
+    /// Tells the host of what was prepared, unless it knows.
+    pub fn tell(&self) {
+        self.0.lock().tell();
     }
 
     /// Posts a call whose answer does not matter. Never waits.
@@ -701,9 +725,6 @@ impl Port {
             let collected = state.collected != before;
             if woken.0.swap(false, Ordering::Relaxed) || collected {
                 // One that always has something to do never sleeps, and the host looks all the same.
-                if state.untold {
-                    state.ring();
-                }
                 Self::host_look(&mut state);
                 continue;
             }
@@ -749,9 +770,7 @@ impl Port {
         if state.has_leader && (wakes || is_earlier) {
             state.nudge();
         }
-        if state.untold {
-            state.ring();
-        }
+        state.tell();
     }
 
     /// Has the host told of waiting calls once for a turn, or each time.
