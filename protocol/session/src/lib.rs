@@ -52,7 +52,7 @@ pub const ALPN: &[u8] = b"enarx-session/1";
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 
 /// Bytes that a sender may send on a stream before the receiver has allowed more.
-pub const WINDOW: u32 = 256 << 10;
+pub const WINDOW: u32 = 1 << 20;
 
 /// A moment of a clock that never goes back, in milliseconds from any origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

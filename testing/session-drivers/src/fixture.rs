@@ -286,7 +286,7 @@ pub fn deployment(contract: &Contract, application: &[u8]) -> (Deployment, Value
         },
         detached: Detached {
             seconds: 60,
-            buffer_bytes: 256 << 10,
+            buffer_bytes: 1 << 20,
             when_full: WhenFull::Block,
         },
         now: NOW,

@@ -652,7 +652,7 @@ fn deployments_that_are_none_are_refused() {
             d.secrets = vec![d.secrets[0].clone(); 65];
         }),
         ("release.value", |d| {
-            d.detached.buffer_bytes = (256 << 10) - 1;
+            d.detached.buffer_bytes = WINDOW - 1;
         }),
         ("release.value", |d| {
             d.detached.buffer_bytes = (16 << 20) + 1;
@@ -740,8 +740,8 @@ fn deliveries_that_are_not_what_they_say_are_refused() {
         assert_eq!(deliver(|_| {}, |_| frames.clone()), expected, "{frames:?}");
     }
     // More than the credit, although less than was announced.
-    let flood: Vec<Vec<u8>> = std::iter::once(announce(Kind::Release, [0; 32], 1 << 20))
-        .chain((0..5).map(|_| data(&vec![0; 64 << 10])))
+    let flood: Vec<Vec<u8>> = std::iter::once(announce(Kind::Release, [0; 32], 2 << 20))
+        .chain((0..=WINDOW >> 16).map(|_| data(&vec![0; 64 << 10])))
         .collect();
     let mut side = KeepSide::new(fixture::named());
     let (mut connection, _) = judged(&mut side, TENANT, 1, Wanted::Fresh, None).expect("honest");
@@ -859,7 +859,7 @@ fn nothing_is_released_to_a_keep_twice() {
 fn streams_are_held_to_their_credit_on_both_ends() {
     // Standard input beyond its credit.
     let (mut side, mut connection, ..) = running(&fixture::named());
-    let flood: Vec<u8> = (0..5)
+    let flood: Vec<u8> = (0..=WINDOW >> 16)
         .flat_map(|_| frame_bytes(Kind::Data, 1, &vec![0; 64 << 10]))
         .collect();
     assert_eq!(
@@ -880,7 +880,7 @@ fn streams_are_held_to_their_credit_on_both_ends() {
     }
     // The same from a Keep.
     for bytes in [
-        (0..5)
+        (0..=WINDOW >> 16)
             .flat_map(|_| frame_bytes(Kind::Data, 2, &vec![0; 64 << 10]))
             .collect(),
         frame_bytes(Kind::Credit, 1, &1u32.to_le_bytes()),
@@ -901,7 +901,7 @@ fn streams_are_held_to_their_credit_on_both_ends() {
         frame_bytes(
             Kind::Attached,
             0,
-            br#"{"stdin":0,"stdin_ended":false,"credit":262144,"stdout":0,"stderr":0}"#,
+            br#"{"stdin":0,"stdin_ended":false,"credit":1048576,"stdout":0,"stderr":0}"#,
         ),
     ] {
         let (_side, _connection, mut tenant, ..) = running(&fixture::named());
@@ -937,7 +937,7 @@ fn offsets_that_cannot_be_are_refused_on_both_ends() {
     // A Keep that goes back, has input that was never sent, or gives more credit than there is.
     let mut number = 2;
     for attached in [
-        r#"{"stdin":0,"stdin_ended":false,"credit":262144,"stdout":9,"stderr":0}"#,
+        r#"{"stdin":0,"stdin_ended":false,"credit":1048576,"stdout":9,"stderr":0}"#,
         r#"{"stdin":0,"stdin_ended":false,"credit":262145,"stdout":10,"stderr":0}"#,
         r#"{"stdin":0,"stdin_ended":false,"credit":1,"stdout":10,"stderr":0}"#,
     ] {
@@ -981,7 +981,7 @@ fn input_that_was_never_sent_was_never_received() {
     )
     .expect("it runs");
     tenant.session.attach(streams, tenant.now).expect("it runs");
-    let attached = r#"{"stdin":1,"stdin_ended":false,"credit":262144,"stdout":0,"stderr":0}"#;
+    let attached = r#"{"stdin":1,"stdin_ended":false,"credit":1048576,"stdout":0,"stderr":0}"#;
     let bytes = frame_bytes(Kind::Attached, 0, attached.as_bytes());
     assert_eq!(code(tenant.serve(&bytes)), "session.continuity");
 }
@@ -1302,14 +1302,14 @@ fn a_dropping_keep_never_drops_what_a_session_is_there_to_read() {
     pump(&mut side, &mut connection, &mut tenant).expect("honest");
     tenant.consumes = false;
     let flood = vec![0; 1 << 20];
-    assert_eq!(side.keep.write(Output::Stdout, &flood), 256 << 10);
+    assert_eq!(side.keep.write(Output::Stdout, &flood), WINDOW as usize);
     pump(&mut side, &mut connection, &mut tenant).expect("honest");
     assert_eq!(side.keep.write(Output::Stdout, &flood), 0, "it waits");
     assert_eq!(tenant.stdout.len(), WINDOW as usize);
     side.keep.disconnect(connection, side.now);
     assert_eq!(
         side.keep.write(Output::Stdout, &flood),
-        256 << 10,
+        WINDOW as usize,
         "nobody is there"
     );
 }

@@ -142,7 +142,7 @@ fn a_program_waits_for_a_tenant_that_does_not_read() {
         pump(&mut side, &mut connection, &mut tenant).unwrap();
     }
     // Output on the way was never acknowledged, so it is kept: the buffer is the bound.
-    assert_eq!(taken, 256 << 10);
+    assert_eq!(taken, WINDOW as usize);
     assert_eq!(tenant.stdout.len(), WINDOW as usize);
     // Standard error is another stream.
     assert_eq!(side.keep.write(Output::Stderr, b"still here"), 10);
@@ -150,7 +150,7 @@ fn a_program_waits_for_a_tenant_that_does_not_read() {
     assert_eq!(tenant.stderr, b"still here");
     tenant.session.consumed(Output::Stdout, tenant.stdout.len());
     pump(&mut side, &mut connection, &mut tenant).unwrap();
-    assert_eq!(side.keep.write(Output::Stdout, &flood), 256 << 10);
+    assert_eq!(side.keep.write(Output::Stdout, &flood), WINDOW as usize);
 }
 
 #[test]
@@ -172,13 +172,13 @@ fn dropped_output_is_counted_and_noticed() {
     // "first" was received, and never acknowledged.
     assert_eq!(side.keep.write(Output::Stdout, &[0; 100]), 100);
     assert_eq!(
-        side.keep.write(Output::Stdout, &vec![1; 256 << 10]),
-        256 << 10
+        side.keep.write(Output::Stdout, &vec![1; WINDOW as usize]),
+        WINDOW as usize
     );
     let streams = tenant.session.into_streams();
     let (mut connection, mut tenant) =
         reattach(&mut side, digest.into(), 2, identity, streams).unwrap();
-    assert!(tenant.stdout == vec![1; 256 << 10]);
+    assert!(tenant.stdout == vec![1; WINDOW as usize]);
     assert_eq!(tenant.session.streams().missing(Output::Stdout), 100);
     side.exit(ExitKind::Exited, 0);
     pump(&mut side, &mut connection, &mut tenant).unwrap();
@@ -189,7 +189,7 @@ fn dropped_output_is_counted_and_noticed() {
         receipt.body.streams.stdout.dropped, 105,
         "as far as the Keep knew"
     );
-    assert_eq!(receipt.body.streams.stdout.bytes, 105 + (256 << 10));
+    assert_eq!(receipt.body.streams.stdout.bytes, 105 + u64::from(WINDOW));
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn a_release_that_is_cut_begins_again() {
     let contract = fixture::open();
     let mut side = KeepSide::new(contract.clone());
     let (mut connection, mut tenant) = judged(&mut side, TENANT, 1, Wanted::Fresh, None).unwrap();
-    let (deployment, values) = fixture::deployment(&contract, &vec![1; 300_000]);
+    let (deployment, values) = fixture::deployment(&contract, &vec![1; WINDOW as usize + 300_000]);
     tenant.release(&deployment, values.clone());
     let up = tenant.serve(&[]).unwrap();
     side.serve(&mut connection, &up).unwrap();

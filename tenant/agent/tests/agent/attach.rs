@@ -200,7 +200,7 @@ async fn a_delivery_that_is_cut_is_made_again() {
     host.cut([4]);
     let tenant = Tenant::new();
     let mut large = order();
-    large.application = vec![7; 2_000_000];
+    large.application = vec![7; 8_000_000];
     let run = tenant.deploy_to(&[host.target()], large, b"in").await;
     assert_eq!(run.stdout, b"in");
     let deployed = run.deployed();
@@ -323,7 +323,7 @@ async fn leaving_a_session_gives_a_ticket_for_the_rest() {
 
 #[tokio::test]
 async fn bytes_that_are_gone_are_told() {
-    let host = Host::with(Program::Flood(1_000_000), Twist::None).await;
+    let host = Host::with(Program::Flood(4_000_000), Twist::None).await;
     let tenant = Tenant::new();
     let ticket = detached(&tenant, &host).await.ticket;
     // A first program takes some of it, and leaves.
@@ -336,7 +336,7 @@ async fn bytes_that_are_gone_are_told() {
     let stop = Stop::new(Duration::from_secs(5));
     let first = attach(&ticket, token(), &tenant.trust, streams, &stop);
     let leaving = async {
-        let mut all = vec![0; 400_000];
+        let mut all = vec![0; 1_600_000];
         reader.read_exact(&mut all).await.expect("it is read");
         stop.request();
         stop.request();
@@ -348,9 +348,9 @@ async fn bytes_that_are_gone_are_told() {
     // A second one begins with the old ticket: what the first acknowledged is gone.
     let run = attached(&tenant, &ticket, b"").await;
     let received = run.stdout.len();
-    assert!(run.stdout == flood(1_000_000 - received..1_000_000));
+    assert!(run.stdout == flood(4_000_000 - received..4_000_000));
     let deployed = run.deployed();
-    assert_eq!(deployed.missing_stdout, (1_000_000 - received) as u64);
+    assert_eq!(deployed.missing_stdout, (4_000_000 - received) as u64);
     assert!(deployed.missing_stdout > 0 && deployed.missing_stdout <= first as u64);
 }
 

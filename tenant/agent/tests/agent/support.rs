@@ -100,7 +100,7 @@ pub fn order() -> Order {
         },
         detached: Detached {
             seconds: 30,
-            buffer_bytes: 256 << 10,
+            buffer_bytes: 1 << 20,
             when_full: WhenFull::Block,
         },
         doors: Doors::default(),
