@@ -90,7 +90,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             let written =
                 Fetcher::new(&store, Web::new(enarx_agent::web_provider())).fetch(&evidence, now());
             let imported = Imported {
-                written: written.map_err(|error| not_fetched(&error))?,
+                written: written.map_err(|error| not_fetched(&store, &error))?,
                 refused: Vec::new(),
             };
             (store, imported)
@@ -99,7 +99,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             let store = store.required()?;
             let imported = store
                 .import_paths(files)
-                .map_err(|error| not_stored(&error))?;
+                .map_err(|error| not_stored(&store, &error))?;
             if imported.written.is_empty() && imported.refused.is_empty() {
                 return Err(Failure::data(
                     "none of these files is a certificate or revocation list of AMD or collateral of Intel",
@@ -147,26 +147,21 @@ fn show(store: &Store, imported: &Imported, json: bool) {
     }
 }
 
-fn not_fetched(error: &FetchError) -> Failure {
+fn not_fetched(store: &Store, error: &FetchError) -> Failure {
     match error {
         FetchError::Http(_) | FetchError::Answer { .. } => {
             Failure::of(Exit::Network, error.to_string())
         }
-        FetchError::Store(error) => not_stored(error),
+        FetchError::Store(error) => not_stored(store, error),
         FetchError::Evidence(_) | FetchError::Unnamed(_) => Failure::data(error.to_string()),
     }
 }
 
-fn not_stored(error: &StoreError) -> Failure {
+fn not_stored(store: &Store, error: &StoreError) -> Failure {
     let exit = match error {
-        // The files that are imported are read, those of the store written; both name their path.
-        StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-            Exit::Input
-        }
-        StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::InvalidInput => {
-            Exit::Input
-        }
-        StoreError::Io { .. } => Exit::Output,
+        // The files of the store are written, those that are imported read.
+        StoreError::Io { path, .. } if path.starts_with(store.root()) => Exit::Output,
+        StoreError::Io { .. } => Exit::Input,
         StoreError::Refused { .. } => Exit::Data,
     };
     Failure::of(exit, error.to_string())

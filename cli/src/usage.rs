@@ -93,9 +93,15 @@ fn wrong(error: &clap::Error) -> ExitCode {
     let mut lines: Vec<String> = text
         .lines()
         .filter(|line| !line.trim().is_empty())
+        // Behind `--` it would be the program.
+        .filter(|line| !line.trim_start().starts_with("tip: to pass '"))
         .map(str::to_owned)
         .collect();
-    let tips = [program_for_command(error), variable(error)];
+    let tips = [
+        program_for_command(error),
+        variable(error),
+        of_wasmtime(error),
+    ];
     let place = lines
         .iter()
         .position(|line| line.starts_with("Usage:") || line.starts_with("For more"))
@@ -157,6 +163,27 @@ fn program_for_command(error: &clap::Error) -> Option<String> {
         .extension()
         .is_some_and(|extension| extension == "wasm" || extension == "wat");
     (wasm || path.is_file()).then(|| format!("to run a program: enarx run {name}"))
+}
+
+/// Options of `wasmtime run` and `wasmtime serve` that have no equal here.
+const OF_WASMTIME: [&str; 10] = [
+    "-O",
+    "--optimize",
+    "-C",
+    "--codegen",
+    "-D",
+    "--debug",
+    "-g",
+    "--profile",
+    "--preload",
+    "--argv0",
+];
+
+/// A tip for an option that a user of Wasmtime knows.
+fn of_wasmtime(error: &clap::Error) -> Option<String> {
+    let option = context(error, ContextKind::InvalidArg)?;
+    let known = OF_WASMTIME.contains(&option) && PROGRAMS.contains(&first_word().as_str());
+    known.then(|| format!("Wasmtime has {option}, and Enarx has no such option: leave it out"))
 }
 
 /// The variable that a wrong value came from.

@@ -71,6 +71,9 @@ pub fn directory(text: &str) -> Result<Directory, String> {
         Some(paths) => (paths, true),
         None => (text.strip_suffix(":rw").unwrap_or(text), false),
     };
+    if let Some((_, "RO" | "RW" | "Ro" | "Rw")) = paths.rsplit_once(':') {
+        return Err("write :ro or :rw in small letters".to_owned());
+    }
     let (host, guest) = paths.split_once("::").unwrap_or((paths, paths));
     if host.is_empty() || guest.is_empty() {
         return Err(
@@ -211,7 +214,7 @@ mod tests {
         assert_eq!(parsed("a::/b"), Ok(("a".into(), "/b".into(), false)));
         assert_eq!(parsed("a"), Ok(("a".into(), "a".into(), false)));
         assert_eq!(parsed("a:ro"), Ok(("a".into(), "a".into(), true)));
-        for wrong in ["", "::b", "a::", ":ro"] {
+        for wrong in ["", "::b", "a::", ":ro", "a:RO", "a::/b:RW"] {
             assert!(directory(wrong).is_err(), "{wrong}");
         }
         let quota = |text| directory(text).map(|d| (d.host, d.guest, d.quota));

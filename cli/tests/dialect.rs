@@ -103,7 +103,12 @@ fn a_wrong_command_line_is_shown_that_commands_usage() {
     let output = enarx(&["policy", "check", "de-fault"]);
     assert_eq!(output.status.code(), Some(66));
     assert!(text(&output.stderr).contains("did you mean the policy default?"));
-    // No advice that would not help.
+    // No advice that would not help: behind `--` an option would be the program.
+    for option in ["-O", "-g", "--profile", "--argv0"] {
+        let output = enarx(&["run", option, "x.wasm"]);
+        assert_usage(&output, &["tip: Wasmtime has", option, "leave it out"]);
+        assert!(!text(&output.stderr).contains("-- -"), "{output:?}");
+    }
     let output = enarx(&["run", "--timeout", "-1", "x.wasm"]);
     assert_usage(&output, &["--timeout", "write a duration"]);
     assert!(!text(&output.stderr).contains("-- -1"), "{output:?}");

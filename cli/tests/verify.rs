@@ -899,6 +899,16 @@ fn imported_files_are_checked_before_they_replace_others() {
         let (code, output) = enarx(&["certs", "import", path.to_str().unwrap(), "--store", store]);
         (code, text(&output))
     };
+    // A store that cannot be written is no file that cannot be read.
+    let unwritable = ["--store", "/dev/null/store"];
+    let (code, output) = enarx(
+        &[
+            &["certs", "import", case.to_str().unwrap()],
+            &unwritable[..],
+        ]
+        .concat(),
+    );
+    assert_eq!(code, 74, "{}", text(&output));
     let verify = || {
         let (report, policy) = (case.join("report.bin"), "insecure-authenticity-only");
         let args = [
