@@ -16,6 +16,7 @@ use enarx_measurement::{
     Manifest, Measurement, PrivateKey, PublicKey, Release, SEED_LEN, VerifiedManifest,
 };
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::failure::{Exit, Failure};
 use crate::input::{self, now};
@@ -258,9 +259,9 @@ fn create(path: &Path, text: &str, secret: bool) -> Result<(), Failure> {
 }
 
 fn keygen(name: &Path) -> Result<String, Failure> {
-    let mut seed = [0; SEED_LEN];
+    let mut seed = Zeroizing::new([0; SEED_LEN]);
     let other = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
-    getrandom::fill(&mut seed)
+    getrandom::fill(&mut *seed)
         .map_err(|error| Failure::new(format!("there is no randomness: {error}")))?;
     let key = PrivateKey::from_seed(&seed).map_err(|error| other(&error))?;
     let public = key.public().map_err(|error| other(&error))?;
@@ -329,7 +330,8 @@ fn sign(path: &Path, key_path: &Path) -> Result<String, Failure> {
             &"others can read it: chmod 600, and think of who has had it",
         ));
     }
-    let key = PrivateKey::from_pem(&input::read_text(key_path)?).map_err(|error| wrong(&error))?;
+    let pem = Zeroizing::new(input::read_text(key_path)?);
+    let key = PrivateKey::from_pem(&pem).map_err(|error| wrong(&error))?;
     let signature = enarx_measurement::sign(&manifest, &key).map_err(|error| wrong(&error))?;
     let signature_path = signature_path(path);
     write(&signature_path, &signature)?;

@@ -12,6 +12,7 @@ use p384::pkcs8::{
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 /// Bytes of the seed of a private key: a P-384 scalar.
 pub const SEED_LEN: usize = 48;
@@ -109,9 +110,9 @@ impl PrivateKey {
     ///
     /// # Errors
     /// [`KeyError::Encoding`].
-    pub fn to_pem(&self) -> Result<String, KeyError> {
+    pub fn to_pem(&self) -> Result<Zeroizing<String>, KeyError> {
         let pem = self.0.to_pkcs8_pem(LineEnding::LF);
-        Ok(pem.map_err(|_| KeyError::Encoding)?.as_str().to_owned())
+        pem.map_err(|_| KeyError::Encoding)
     }
 
     /// The public key to it.
