@@ -89,7 +89,9 @@ impl Exit {
         match self {
             Self::Other => "any other error; of `run` also: the program could not be started",
             Self::Usage => "wrong command line, or a wrong variable",
-            Self::Refused => "evidence, or a signed manifest, was verified and is refused",
+            Self::Refused => {
+                "evidence, a token about it, or a signed manifest was verified and is refused"
+            }
             Self::Data => "a file is not what it should be",
             Self::Input => "a file cannot be read",
             Self::Unavailable => {

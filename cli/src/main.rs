@@ -13,6 +13,7 @@ mod compile;
 mod contract;
 mod deploy;
 mod doctor;
+mod ear;
 mod ends;
 mod failure;
 mod first_day;
@@ -82,6 +83,7 @@ enum Command {
     #[command(subcommand)]
     Platform(Platform),
     Verify(Box<verify::Arguments>),
+    Ear(ear::Arguments),
     Inspect(inspect::Arguments),
     Policy(policy::Arguments),
     Receipt(receipt::Arguments),
@@ -107,6 +109,7 @@ impl Command {
                 arguments.json.on
             }
             Self::Verify(arguments) => arguments.json.on,
+            Self::Ear(arguments) => arguments.json(),
             Self::Inspect(arguments) => arguments.json.on,
             Self::Policy(arguments) => arguments.json(),
             Self::Receipt(arguments) => arguments.json(),
@@ -150,6 +153,7 @@ impl Command {
                 doctor::run(arguments)
             }
             Self::Verify(arguments) => verify::run(arguments),
+            Self::Ear(arguments) => ear::run(arguments),
             Self::Inspect(arguments) => inspect::run(arguments),
             Self::Policy(arguments) => policy::run(arguments),
             Self::Receipt(arguments) => receipt::verify(arguments),

@@ -88,7 +88,7 @@ struct KeepArguments {
 
 impl KeepArguments {
     /// The expectations of evidence at the time `at`.
-    fn expected<'a>(&self, at: Timestamp) -> Result<Expected<'a>, Failure> {
+    fn expected(&self, at: Timestamp) -> Result<Expected<'_>, Failure> {
         let expected = Expected::at(at);
         let (Some(Nonce(nonce)), Some(application), Some(configuration)) =
             (&self.nonce, &self.application, &self.configuration)

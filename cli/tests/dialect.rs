@@ -27,6 +27,7 @@ const COMMANDS: &[&[&str]] = &[
     &["doctor"],
     &["platform", "info"],
     &["verify"],
+    &["ear", "verify"],
     &["inspect"],
     &["policy", "check"],
     &["policy", "explain"],
@@ -178,6 +179,8 @@ fn errors_have_one_voice_and_are_json_where_json_was_asked_for() {
         (&["verify", &report, "--policy", &bad], 65),
         (&["verify", &report, "--at", "yesterday"], 2),
         (&["verify"], 2),
+        (&["ear", "verify", none, "--key", none], 66),
+        (&["ear", "verify", &bad, "--key", &bad], 65),
         (&["inspect", none], 66),
         (&["inspect", &bad], 65),
         (&["policy", "check", none], 66),
@@ -283,6 +286,11 @@ const FAILURES: &[Fails] = &[
     (
         &["verify"],
         &["/nonexistent/x"],
+        Some((66, "file.unreadable")),
+    ),
+    (
+        &["ear", "verify"],
+        &["/nonexistent/x", "--key", "/nonexistent/x"],
         Some((66, "file.unreadable")),
     ),
     (

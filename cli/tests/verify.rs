@@ -139,7 +139,10 @@ fn a_token_says_what_the_verdict_says() {
         .to_public_key_pem(LineEnding::LF)
         .unwrap();
     let read = |at| AttestationResult::read(&lasting, &public, Timestamp(at), 0);
-    assert_eq!(read(until - 1).unwrap().statuses["AMD SEV-SNP"], Tier::None);
+    assert_eq!(
+        read(until - 1).unwrap().attesters["AMD SEV-SNP"].status,
+        Tier::None
+    );
     assert_eq!(read(until).unwrap_err().code(), "ear.expired");
     let appraisal = &claims["submods"]["AMD SEV-SNP"];
     assert_eq!(claims["iat"], 1_788_220_800);
@@ -156,6 +159,167 @@ fn a_token_says_what_the_verdict_says() {
     );
     assert_eq!(appraisal["ear_trustworthiness_vector"]["hardware"], 2);
     assert_eq!(appraisal["ear_attester_claims"]["report.product"], "milan");
+}
+
+#[test]
+fn a_token_is_verified_by_whoever_relies_on_it() {
+    const AT: &str = "2026-09-01T00:00:00Z";
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let write = |name: &str, text: &str| {
+        std::fs::write(path(name), text).unwrap();
+        path(name)
+    };
+    let key = |byte: u8| p256::SecretKey::from_slice(&[byte; 32]).unwrap();
+    let public = |byte: u8| {
+        let key = key(byte).public_key();
+        key.to_public_key_pem(LineEnding::LF).unwrap()
+    };
+    let secret = key(7).to_pkcs8_pem(LineEnding::LF).unwrap();
+    let secret = write("verifier.key", &secret);
+    let (verifier, stranger) = (
+        write("verifier.pub", &public(7)),
+        write("stranger.pub", &public(8)),
+    );
+    let vector = vectors().join(CASE);
+    let report = vector.join("report.bin").to_str().unwrap().to_owned();
+    let certs = vector.to_str().unwrap().to_owned();
+    let verify = |flags: &[&str]| {
+        let fixed = ["verify", &report, "--certs", &certs, "--at", AT];
+        enarx(&[&fixed, flags].concat())
+    };
+    let verdict = verify(&["--policy", "insecure-authenticity-only", "--json"]).1;
+    let verdict: serde_json::Value = serde_json::from_slice(&verdict.stdout).unwrap();
+    let measurement = verdict["claims"]["guest.measurement"].as_str().unwrap();
+    let policy = write(
+        "policy.toml",
+        &format!(
+            "version = 1\nname = \"ours\"\n[missing]\ncrl = \"insecure-ignore\"\n[snp]\nmeasurements = [\"{measurement}\"]\n"
+        ),
+    );
+    let token = |name: &str, flags: &[&str]| {
+        let (_, output) = verify(&[flags, &["--ear-key", &secret]].concat());
+        write(name, &text(&output))
+    };
+    let good = token("good.jwt", &["--policy", &policy]);
+    let ear = |token: &str, flags: &[&str]| {
+        let (code, output) = enarx(&[&["ear", "verify", token], flags].concat());
+        (code, text(&output))
+    };
+    // It holds, and what was compared with nothing is said last.
+    let by_key = ["--key", &verifier, "--at", AT];
+    let (code, said) = ear(&good, &by_key);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("AMD SEV-SNP: affirming under policy ours"),
+        "{said}"
+    );
+    assert!(said.contains(measurement), "{said}");
+    let last = said.lines().last().unwrap();
+    assert!(
+        last.starts_with("not compared: --nonce, --policy-name, --claim"),
+        "{said}"
+    );
+    let of_guest = format!("guest.measurement={}", measurement.to_uppercase());
+    let wanted = [
+        &by_key[..],
+        &["--policy-name", "ours", "--claim", &of_guest],
+    ]
+    .concat();
+    let (code, json) = ear(&good, &[&wanted[..], &["--json"]].concat());
+    assert_eq!(code, 0, "{json}");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["not_compared"], json!(["nonce"]));
+    assert_eq!(json["attesters"]["AMD SEV-SNP"]["ear_status"], "affirming");
+    // What is not so is refused by its name.
+    let nonce = "00112233445566778899aabbccddeeff";
+    let zeros = format!("guest.measurement={}", "0".repeat(96));
+    let unbound = token("unbound.jwt", &["--policy", "insecure-authenticity-only"]);
+    let (application, configuration) = (write("app.wasm", ""), write("conf.json", "{}"));
+    let refused = token(
+        "refused.jwt",
+        &[
+            "--policy",
+            &policy,
+            "--nonce",
+            nonce,
+            "--application",
+            &application,
+            "--configuration",
+            &configuration,
+        ],
+    );
+    let junk = write("junk.jwt", "no token");
+    for (token, flags, code, name) in [
+        (
+            &good,
+            &["--key", &stranger, "--at", AT][..],
+            3,
+            "ear.signature",
+        ),
+        (&good, &["--key", &secret, "--at", AT], 65, "ear.key"),
+        (
+            &good,
+            &["--key", &verifier, "--at", "2026-09-01T01:01:00Z"],
+            3,
+            "ear.expired",
+        ),
+        (
+            &good,
+            &["--key", &verifier, "--at", "2026-08-31T23:58:00Z"],
+            3,
+            "ear.early",
+        ),
+        (&good, &["--key", &verifier], 3, "ear.expired"),
+        (
+            &good,
+            &["--key", &verifier, "--at", AT, "--nonce", nonce],
+            3,
+            "ear.nonce",
+        ),
+        (
+            &good,
+            &["--key", &verifier, "--at", AT, "--policy-name", "default"],
+            3,
+            "ear.policy",
+        ),
+        (
+            &good,
+            &["--key", &verifier, "--at", AT, "--claim", &zeros],
+            3,
+            "ear.claim",
+        ),
+        (
+            &good,
+            &["--key", &verifier, "--at", AT, "--claim", "tdx.mrtd=00"],
+            3,
+            "ear.claim",
+        ),
+        // Genuine hardware, and nobody knows what runs on it; evidence that the verifier refused.
+        (&unbound, &by_key, 3, "ear.status"),
+        (&refused, &by_key, 3, "ear.status"),
+        (&junk, &by_key, 65, "ear.format"),
+    ] {
+        let (found, said) = ear(token, &[flags, &["--json"]].concat());
+        assert_eq!(found, code, "{token} {flags:?}: {said}");
+        let document: serde_json::Value = serde_json::Deserializer::from_str(&said)
+            .into_iter()
+            .next()
+            .unwrap()
+            .unwrap();
+        assert_eq!(document["code"], name, "{token} {flags:?}: {said}");
+    }
+    let (code, said) = ear(
+        &good,
+        &[&by_key[..], &["--claim", "guest.measurment=0"]].concat(),
+    );
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("did you mean guest.measurement?"), "{said}");
+    // The nonce that the verifier compared is in its token.
+    let claims = std::fs::read_to_string(&refused).unwrap();
+    let claims = Base64UrlUnpadded::decode_vec(claims.split('.').nth(1).unwrap()).unwrap();
+    let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+    assert_eq!(claims["eat_nonce"], "ABEiM0RVZneImaq7zN3u_w");
 }
 
 /// A file in a folder of its own.

@@ -169,6 +169,7 @@ mod tests {
             policy: String::new(),
             at_unix: 0,
             until_unix: None,
+            nonce: None,
             tcb_status: None,
             advisories: Vec::new(),
             claims: BTreeMap::new(),

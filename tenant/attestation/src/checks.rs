@@ -284,6 +284,7 @@ impl Checks {
             policy: printable(policy),
             at_unix: at.0,
             until_unix: until.map(|until| until.0),
+            nonce: None,
             tcb_status: tcb_status.as_deref().map(printable),
             advisories: shown(advisories),
             claims,

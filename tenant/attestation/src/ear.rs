@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use p256::ecdsa::signature::Signer;
@@ -37,6 +38,9 @@ struct Ear<'a> {
     iat: u64,
     /// Seconds since 1970, from which on the token says nothing (RFC 7519, section 4.1.4; RFC 9711 leaves it to that).
     exp: u64,
+    /// The relying party's nonce, in base64url (RFC 9711, section 4.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eat_nonce: Option<String>,
     #[serde(rename = "ear_verifier_id")]
     verifier: VerifierId,
     /// By the attester's name.
@@ -134,6 +138,17 @@ const CRYPTOGRAPHY: &[&str] = &[
     "collateral.verification",
 ];
 
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::None => "none",
+            Self::Affirming => "affirming",
+            Self::Warning => "warning",
+            Self::Contraindicated => "contraindicated",
+        })
+    }
+}
+
 impl Verdict {
     /// This verdict as an EAR token: a JWT signed with ES256 by this PKCS #8 private key in PEM. It expires `lifetime`
     /// seconds after the verification, and never later than what the verdict rests on.
@@ -168,6 +183,11 @@ impl Verdict {
                 .later(lifetime)
                 .0
                 .min(self.until_unix.unwrap_or(u64::MAX)),
+            eat_nonce: self
+                .nonce
+                .as_deref()
+                .and_then(|digits| base16ct::mixed::decode_vec(digits).ok())
+                .map(|nonce| Base64UrlUnpadded::encode_string(&nonce)),
             verifier: VerifierId {
                 developer: env!("CARGO_PKG_REPOSITORY"),
                 build: concat!("enarx-attestation ", env!("CARGO_PKG_VERSION")),

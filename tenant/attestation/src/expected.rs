@@ -15,6 +15,8 @@ pub struct Expected<'a> {
     pub at: Timestamp,
     /// The report data; `None`: what the policy says, if anything.
     pub report_data: Option<Hex<64>>,
+    /// The nonce from which the report data was computed, if it was.
+    pub nonce: Option<&'a [u8]>,
     /// The reference values by which `snp.releases` is judged, all of a manifest whose signature the caller has checked;
     /// `None`: no manifest was given.
     pub references: Option<&'a [ReferenceValue]>,
@@ -26,24 +28,26 @@ impl<'a> Expected<'a> {
         Self {
             at,
             report_data: None,
+            nonce: None,
             references: None,
         }
     }
 
     /// Evidence of a Keep that was given this nonce, runs this application and has this configuration.
     #[must_use]
-    pub fn of_keep(self, nonce: &[u8], application: &[u8], configuration: &[u8]) -> Self {
-        self.with_report_data(Hex(enarx_evidence::report_data(
-            nonce,
-            application,
-            configuration,
-        )))
+    pub fn of_keep(self, nonce: &'a [u8], application: &[u8], configuration: &[u8]) -> Self {
+        let data = enarx_evidence::report_data(nonce, application, configuration);
+        Self {
+            nonce: Some(nonce),
+            ..self.with_report_data(Hex(data))
+        }
     }
 
-    /// Evidence with this report data.
+    /// Evidence with this report data, whatever it was computed from.
     #[must_use]
     pub const fn with_report_data(mut self, report_data: Hex<64>) -> Self {
         self.report_data = Some(report_data);
+        self.nonce = None;
         self
     }
 

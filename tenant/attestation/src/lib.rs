@@ -43,7 +43,7 @@ pub use evidence::{Evidence, EvidenceError};
 pub use expected::Expected;
 pub use policy::{Policy, PolicyError};
 pub use reference::ReferenceValue;
-pub use relying::{AttestationResult, EarRefusal, MAX_EAR_LEN};
+pub use relying::{Appraisal, AttestationResult, EarRefusal, MAX_EAR_LEN, Wanted};
 pub use time::{Timestamp, TimestampError};
 pub use verdict::{Check, Outcome, Overall, Tee, Verdict};
 pub use verifier::Verifier;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The relying party's side of an EAR token: a token counts if the verifier that this party trusts has signed it, and
-//! until it expires. The token is hostile until checked; the key and the clock are the caller's.
+//! until it expires. Then it says what [`Wanted`] compares. The token is hostile until checked; the key, the clock and
+//! what is wanted are the caller's.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +10,11 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use p256::ecdsa::signature::Verifier as _;
 use p256::ecdsa::{Signature, VerifyingKey};
 use p256::pkcs8::DecodePublicKey;
-use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
 use crate::ear::{PROFILE, Tier};
+use crate::{Claim, Timestamp};
 
 /// Bytes of the largest token.
 pub const MAX_EAR_LEN: usize = 1 << 20;
@@ -51,6 +52,45 @@ pub enum EarRefusal {
         /// The caller's time.
         now: Timestamp,
     },
+    /// The verifier does not affirm it.
+    #[error(
+        "the verifier's judgement of {attester} is {status}, and only affirming is accepted: see why in its verdict"
+    )]
+    Status {
+        /// The attester.
+        attester: String,
+        /// The judgement.
+        status: Tier,
+    },
+    /// Made for another nonce, or for none.
+    #[error("the token is of another session, or of none: its nonce is not the one that was given")]
+    Nonce,
+    /// Judged by another policy.
+    #[error(
+        "the verifier judged {attester} by the policy {found}, and {wanted} is wanted: ask for that one"
+    )]
+    Policy {
+        /// The attester.
+        attester: String,
+        /// The policy that is wanted.
+        wanted: String,
+        /// Those of the token.
+        found: String,
+    },
+    /// Another fact than the wanted one.
+    #[error(
+        "{claim} of {attester} is {found}, and {wanted} is wanted: it is another guest or platform"
+    )]
+    Claim {
+        /// The attester.
+        attester: String,
+        /// The fact.
+        claim: Claim,
+        /// The value that is wanted.
+        wanted: String,
+        /// The value of the token.
+        found: String,
+    },
 }
 
 impl EarRefusal {
@@ -63,6 +103,10 @@ impl EarRefusal {
             Self::Profile => "ear.profile",
             Self::Expired { .. } => "ear.expired",
             Self::Early { .. } => "ear.early",
+            Self::Status { .. } => "ear.status",
+            Self::Nonce => "ear.nonce",
+            Self::Policy { .. } => "ear.policy",
+            Self::Claim { .. } => "ear.claim",
         }
     }
 }
@@ -75,8 +119,43 @@ pub struct AttestationResult {
     pub issued: Timestamp,
     /// From this time on it says nothing.
     pub expires: Timestamp,
-    /// The verifier's judgement of each attester, by its name.
-    pub statuses: BTreeMap<String, Tier>,
+    /// The nonce to which the evidence was bound, if the verifier was given one.
+    pub nonce: Option<Vec<u8>>,
+    /// The verifier's appraisal of each attester, by its name; of one at least.
+    pub attesters: BTreeMap<String, Appraisal>,
+}
+
+/// The verifier's appraisal of one attester.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Appraisal {
+    /// The judgement.
+    #[serde(rename = "ear_status")]
+    pub status: Tier,
+    /// The policies by which it was judged.
+    #[serde(rename = "ear_appraisal_policy_ids", default)]
+    pub policies: Vec<String>,
+    /// Facts of the evidence, by the names of [`Claim`]. Only those of an affirming appraisal can be relied upon.
+    #[serde(rename = "ear_attester_claims", default)]
+    pub claims: BTreeMap<String, String>,
+    /// Checks of guest and occasion that the verifier compared with nothing.
+    #[serde(rename = "enarx_not_compared", default)]
+    pub not_compared: Vec<String>,
+    /// Facts to know before relying on the token.
+    #[serde(rename = "enarx_warnings", default)]
+    pub warnings: Vec<String>,
+}
+
+/// What a relying party wants of a token that counts, besides that every attester is affirmed. What is not given is not
+/// compared.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted<'a> {
+    /// The nonce of this session.
+    pub nonce: Option<&'a [u8]>,
+    /// The name of the policy by which every attester is to be judged.
+    pub policy: Option<&'a str>,
+    /// Facts of every attester, such as its launch digest; hexadecimal digits in either case.
+    pub claims: &'a [(Claim, String)],
 }
 
 /// The header of a signed token (RFC 7515, section 4.1).
@@ -92,12 +171,8 @@ struct Claims {
     eat_profile: String,
     iat: u64,
     exp: u64,
+    eat_nonce: Option<String>,
     submods: BTreeMap<String, Appraisal>,
-}
-
-#[derive(Deserialize)]
-struct Appraisal {
-    ear_status: Tier,
 }
 
 impl AttestationResult {
@@ -141,14 +216,59 @@ impl AttestationResult {
         if now.later(skew) < issued {
             return Err(EarRefusal::Early { issued, now });
         }
-        let statuses = claims.submods.into_iter();
+        let nonce = claims.eat_nonce.map(|nonce| {
+            Base64UrlUnpadded::decode_vec(&nonce)
+                .map_err(|_| EarRefusal::Format("its nonce is not in base64url"))
+        });
+        if claims.submods.is_empty() {
+            return Err(EarRefusal::Format("it speaks of nobody"));
+        }
         Ok(Self {
             issued,
             expires,
-            statuses: statuses
-                .map(|(name, appraisal)| (name, appraisal.ear_status))
-                .collect(),
+            nonce: nonce.transpose()?,
+            attesters: claims.submods,
         })
+    }
+
+    /// Refuses a token unless every attester is affirmed and is what is wanted.
+    ///
+    /// # Errors
+    /// [`EarRefusal::Status`], [`EarRefusal::Nonce`], [`EarRefusal::Policy`] or [`EarRefusal::Claim`].
+    pub fn check(&self, wanted: &Wanted<'_>) -> Result<(), EarRefusal> {
+        for (attester, appraisal) in &self.attesters {
+            let attester = || attester.clone();
+            if appraisal.status != Tier::Affirming {
+                return Err(EarRefusal::Status {
+                    attester: attester(),
+                    status: appraisal.status,
+                });
+            }
+            if wanted.nonce.is_some() && self.nonce.as_deref() != wanted.nonce {
+                return Err(EarRefusal::Nonce);
+            }
+            if let Some(policy) = wanted.policy
+                && appraisal.policies != [policy]
+            {
+                return Err(EarRefusal::Policy {
+                    attester: attester(),
+                    wanted: policy.to_owned(),
+                    found: appraisal.policies.join(", "),
+                });
+            }
+            for (claim, value) in wanted.claims {
+                let found = appraisal.claims.get(claim.name());
+                if !found.is_some_and(|found| found.eq_ignore_ascii_case(value)) {
+                    return Err(EarRefusal::Claim {
+                        attester: attester(),
+                        claim: *claim,
+                        wanted: value.clone(),
+                        found: found.map_or("not in the token", String::as_str).to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -170,6 +290,8 @@ mod tests {
     use super::*;
 
     const NOW: u64 = 1_790_000_000;
+    const NONCE: &[u8] = &[7; 32];
+    const ATTESTER: &str = "AMD SEV-SNP";
 
     fn key(byte: u8) -> p256::SecretKey {
         p256::SecretKey::from_slice(&[byte; 32]).unwrap()
@@ -193,7 +315,12 @@ mod tests {
             "eat_profile": PROFILE,
             "iat": NOW,
             "exp": NOW + 60,
-            "submods": { "AMD SEV-SNP": { "ear_status": "affirming" } },
+            "eat_nonce": Base64UrlUnpadded::encode_string(NONCE),
+            "submods": { ATTESTER: {
+                "ear_status": "affirming",
+                "ear_appraisal_policy_ids": ["production"],
+                "ear_attester_claims": { "guest.measurement": "0a0b" },
+            } },
         })
     }
 
@@ -210,7 +337,8 @@ mod tests {
             (result.issued, result.expires),
             (Timestamp(NOW), Timestamp(NOW + 60))
         );
-        assert_eq!(result.statuses["AMD SEV-SNP"], Tier::Affirming);
+        assert_eq!(result.attesters[ATTESTER].status, Tier::Affirming);
+        assert_eq!(result.nonce.as_deref(), Some(NONCE));
         for (now, refusal) in [
             (NOW - 6, Some("ear.early")),
             (NOW - 5, None),
@@ -251,7 +379,9 @@ mod tests {
                 json!("tag:github.com,2023:veraison/ear"),
                 "ear.profile",
             ),
-            ("submods", json!({ "AMD SEV-SNP": {} }), "ear.format"),
+            ("submods", json!({ ATTESTER: {} }), "ear.format"),
+            ("submods", json!({}), "ear.format"),
+            ("eat_nonce", json!("=!"), "ear.format"),
         ] {
             let mut claims = claims();
             claims[member] = value;
@@ -269,6 +399,81 @@ mod tests {
         }
         for text in ["", ".", "..", "a.b", "a.b.c"] {
             assert_eq!(read(text, NOW), Err("ear.format"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_says_what_is_wanted_or_is_refused_by_name() {
+        let header = json!({ "alg": "ES256" });
+        let claim = |value: &str| [(Claim::GuestMeasurement, value.to_owned())];
+        let (same, other, absent) = (
+            claim("0A0B"),
+            claim("0a0c"),
+            [(Claim::GuestReportData, "00".to_owned())],
+        );
+        let nothing = Wanted::default();
+        for (wanted, refusal) in [
+            (nothing, None),
+            (
+                Wanted {
+                    nonce: Some(NONCE),
+                    policy: Some("production"),
+                    claims: &same,
+                },
+                None,
+            ),
+            (
+                Wanted {
+                    nonce: Some(&[8; 32]),
+                    ..nothing
+                },
+                Some("ear.nonce"),
+            ),
+            (
+                Wanted {
+                    policy: Some("default"),
+                    ..nothing
+                },
+                Some("ear.policy"),
+            ),
+            (
+                Wanted {
+                    claims: &other,
+                    ..nothing
+                },
+                Some("ear.claim"),
+            ),
+            (
+                Wanted {
+                    claims: &absent,
+                    ..nothing
+                },
+                Some("ear.claim"),
+            ),
+        ] {
+            let read = |claims: &Value| {
+                let result = read(&signed(&header, claims), NOW).unwrap();
+                result
+                    .check(&wanted)
+                    .map_err(|refusal| refusal.code())
+                    .err()
+            };
+            assert_eq!(read(&claims()), refusal, "{wanted:?}");
+            // A second attester of which less is known.
+            let mut two = claims();
+            two["submods"]["another"] = json!({ "ear_status": "affirming" });
+            let of_all = wanted.policy.is_some() || !wanted.claims.is_empty();
+            let second = refusal.or(of_all.then_some("ear.policy"));
+            assert_eq!(read(&two), second, "{wanted:?}");
+            for status in ["none", "warning", "contraindicated"] {
+                let mut claims = claims();
+                claims["submods"][ATTESTER]["ear_status"] = json!(status);
+                assert_eq!(read(&claims), Some("ear.status"), "{wanted:?} {status}");
+            }
+            let mut without = claims();
+            without.as_object_mut().unwrap().remove("eat_nonce");
+            let expected = wanted.nonce.map(|_| "ear.nonce").or(refusal);
+            assert_eq!(read(&without), expected, "{wanted:?}");
         }
     }
 }

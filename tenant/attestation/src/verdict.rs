@@ -83,6 +83,9 @@ pub struct Verdict {
     /// since 1970; absent if it rests on none. From then on the verdict says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_unix: Option<u64>,
+    /// The nonce that the evidence was to be bound to, in hexadecimal; absent if none was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
     /// TCB status in Intel's words, for quotes; `TCB_NOT_SUPPORTED` when no level matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcb_status: Option<String>,

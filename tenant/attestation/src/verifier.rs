@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::endorsements::Endorsements;
 use crate::evidence::Evidence;
 use crate::expected::Expected;
+use crate::hex;
 use crate::policy::{Policy, PolicyError};
 use crate::verdict::{Tee, Verdict};
 use crate::x509::SignatureCache;
@@ -64,7 +65,7 @@ impl Verifier {
                 "correct the policy, see `enarx policy check`",
             ),
         }
-        match Evidence::parse(evidence) {
+        let verdict = match Evidence::parse(evidence) {
             Ok(Evidence::Snp(report)) => {
                 checks.pass(FORMAT, EXPECTED, "an SEV-SNP report");
                 snp::judge(report, &endorsements.amd, &context, checks)
@@ -82,6 +83,10 @@ impl Verifier {
                 );
                 checks.verdict(Tee::Unknown, &self.policy.name, expected.at, &[])
             }
+        };
+        Verdict {
+            nonce: expected.nonce.map(hex::encode),
+            ..verdict
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::platform::{NOW, Platform};
 use crate::vectors::{self, Case};
-use enarx_attestation::hex::Hex;
+use enarx_attestation::hex::{self, Hex};
 use enarx_attestation::{Endorsements, Expected, Outcome, Policy, Timestamp, Verdict, Verifier};
 use enarx_snp::product::TURIN;
 use enarx_snp::report::Report;
@@ -44,6 +44,11 @@ fn assert_data(verdict: &Verdict, outcome: Outcome) {
     assert_eq!(verdict.is_accepted(), outcome != Outcome::Fail, "{verdict}");
 }
 
+/// What a Keep is expected to be that was given this nonce.
+fn of_keep(nonce: &[u8]) -> Expected<'_> {
+    Expected::at(Timestamp(NOW)).of_keep(nonce, b"application", b"configuration")
+}
+
 #[test]
 fn one_verifier_judges_each_thread_by_its_own_nonce() {
     let platform = platform();
@@ -52,18 +57,21 @@ fn one_verifier_judges_each_thread_by_its_own_nonce() {
         .map(|thread| evidence(&platform, &[thread]))
         .collect();
     let at = Expected::at(Timestamp(NOW));
-    let keep = |nonce: &[u8]| at.of_keep(nonce, b"application", b"configuration");
     let judge = |nonce: u8, round: u8| {
         let (report, endorsements) = &given[usize::from(nonce)];
         let verify =
             |expected: &Expected<'_>| verifier.verify(report.as_bytes(), endorsements, expected);
-        assert_data(&verify(&keep(&[nonce])), Outcome::Pass);
+        let verdict = verify(&of_keep(&[nonce]));
+        assert_data(&verdict, Outcome::Pass);
+        assert_eq!(verdict.nonce, Some(hex::encode(&[nonce])));
         // The nonce of another thread, and none.
         let other = (nonce + round + 1) % THREADS;
         if other != nonce {
-            assert_data(&verify(&keep(&[other])), Outcome::Fail);
+            assert_data(&verify(&of_keep(&[other])), Outcome::Fail);
         }
-        assert_data(&verify(&at), Outcome::Skipped);
+        let verdict = verify(&at);
+        assert_data(&verdict, Outcome::Skipped);
+        assert_eq!(verdict.nonce, None);
     };
     thread::scope(|scope| {
         for nonce in 0..THREADS {
