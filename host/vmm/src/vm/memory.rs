@@ -14,7 +14,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use enarx_boot::layout::{LARGE, MAX_VCPUS};
@@ -234,9 +234,8 @@ impl GuestMemory {
     /// Copies from a window; `None` if `gpa` is outside every window.
     pub fn read_window(&self, gpa: u64, to: &mut [u8]) -> Option<()> {
         let from = self.window(gpa, to.len())?;
-        // SAFETY: the source lies in a mapping (checked by `window`), to which no reference exists;
-        // a concurrent guest write corrupts only the guest's own data.
-        unsafe { to.as_mut_ptr().copy_from_nonoverlapping(from, to.len()) };
+        // SAFETY: the source lies in a mapping (checked by `window`), to which no reference exists.
+        unsafe { copy_out(from, to) };
         Some(())
     }
 
@@ -244,7 +243,7 @@ impl GuestMemory {
     pub fn write_window(&self, gpa: u64, from: &[u8]) -> Option<()> {
         let to = self.window(gpa, from.len())?;
         // SAFETY: as in `read_window`, for the target.
-        unsafe { to.copy_from_nonoverlapping(from.as_ptr(), from.len()) };
+        unsafe { copy_in(from, to) };
         Some(())
     }
 
@@ -353,12 +352,8 @@ impl GuestMemory {
             return None;
         }
         let mut page = Box::new([0; 4096]);
-        // SAFETY: the source lies in the mapping; a concurrent guest write corrupts only the
-        // guest's own data.
-        unsafe {
-            page.as_mut_ptr()
-                .copy_from_nonoverlapping(self.ram.at(offset, 4096), 4096);
-        }
+        // SAFETY: the source lies in the mapping, to which no reference exists.
+        unsafe { copy_out(self.ram.at(offset, 4096), &mut page[..]) };
         Some(page)
     }
 
@@ -473,6 +468,53 @@ fn set_slot(
     unsafe { vm.set_user_memory_region(region) }
 }
 
+/// Bytes that are copied at once where both ends allow it.
+const WORD: usize = size_of::<u64>();
+
+/// Copies memory that a guest may write meanwhile, by atomic loads: what is torn is the guest's own data.
+///
+/// # Safety
+/// `from` is valid for as many bytes as `to` has, and no reference to them exists.
+unsafe fn copy_out(from: *mut u8, to: &mut [u8]) {
+    for (index, part) in to.chunks_mut(WORD).enumerate() {
+        // SAFETY: within the bytes that the caller promises.
+        let at = unsafe { from.add(index * WORD) };
+        if part.len() == WORD && at.addr().is_multiple_of(WORD) {
+            // SAFETY: as above, and aligned; this process accesses them by atomics alone.
+            let word = unsafe { AtomicU64::from_ptr(at.cast()) }.load(Ordering::Relaxed);
+            part.copy_from_slice(&word.to_ne_bytes());
+            continue;
+        }
+        for (offset, byte) in part.iter_mut().enumerate() {
+            // SAFETY: as above.
+            *byte = unsafe { AtomicU8::from_ptr(at.add(offset)) }.load(Ordering::Relaxed);
+        }
+    }
+}
+
+/// Copies into memory that a guest may use meanwhile, by atomic stores.
+///
+/// # Safety
+/// `to` is valid for as many bytes as `from` has, and no reference to them exists.
+unsafe fn copy_in(from: &[u8], to: *mut u8) {
+    for (index, part) in from.chunks(WORD).enumerate() {
+        // SAFETY: within the bytes that the caller promises.
+        let at = unsafe { to.add(index * WORD) };
+        if let Ok(word) = <[u8; WORD]>::try_from(part)
+            && at.addr().is_multiple_of(WORD)
+        {
+            let word = u64::from_ne_bytes(word);
+            // SAFETY: as above, and aligned; this process accesses them by atomics alone.
+            unsafe { AtomicU64::from_ptr(at.cast()) }.store(word, Ordering::Relaxed);
+            continue;
+        }
+        for (offset, byte) in part.iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { AtomicU8::from_ptr(at.add(offset)) }.store(*byte, Ordering::Relaxed);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -518,6 +560,15 @@ mod tests {
             let exit_memory = LARGE + REGION_SIZE as u64;
             memory.write_window(exit_memory, &5u64.to_le_bytes());
             assert_eq!(memory.record(0).args[0], 5);
+            // Wherever it begins and ends.
+            for (from, length) in [(0, 40), (1, 40), (7, 1), (8, 8), (3, 13)] {
+                let bytes: Vec<u8> = (1..=length).collect();
+                let mut read = vec![0; bytes.len() + 2];
+                assert_eq!(memory.write_window(gpa, &[0; 64]), Some(()));
+                assert_eq!(memory.write_window(gpa + 1 + from, &bytes), Some(()));
+                assert_eq!(memory.read_window(gpa + from, &mut read), Some(()));
+                assert_eq!(read, [&[0], &bytes[..], &[0]].concat(), "{from} {length}");
+            }
             assert_eq!(memory.write_window(7 * LARGE - 1, &[0; 2]), None);
         }
     }
