@@ -10,6 +10,9 @@ use crate::error::{Errno, Fault};
 /// Result of a function.
 pub type Result<T> = std::result::Result<T, Fault>;
 
+/// Bytes of the longest path, as Linux has it.
+const PATH_MAX: u32 = 4096;
+
 /// The guest's memory during one call.
 pub struct Memory<'a>(&'a mut [u8]);
 
@@ -109,9 +112,13 @@ impl<'a> Memory<'a> {
         self.write(pointer, bytes)
     }
 
-    /// Text, copied.
+    /// A path, copied. One that is too long for every file system is not.
     pub fn string(&self, pointer: u32, length: u32) -> Result<String> {
-        std::str::from_utf8(self.slice(pointer, length)?)
+        let text = self.slice(pointer, length)?;
+        if length > PATH_MAX {
+            return Err(Errno::NameTooLong.into());
+        }
+        std::str::from_utf8(text)
             .map(str::to_owned)
             .map_err(|_| Errno::IllegalByteSequence.into())
     }
@@ -132,5 +139,35 @@ impl<'a> Memory<'a> {
             }
         }
         Ok((0, 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_any_length_is_copied_up_to_the_longest() {
+        let mut bytes = vec![b'a'; 2 * PATH_MAX as usize];
+        let memory = Memory::new(&mut bytes);
+        for (length, copied) in [
+            (0, true),
+            (PATH_MAX, true),
+            (PATH_MAX + 1, false),
+            (2 * PATH_MAX, false),
+        ] {
+            match memory.string(0, length) {
+                Ok(text) => assert!(copied && text.len() == length as usize, "{length}"),
+                Err(Fault::Errno(errno)) => {
+                    assert!(!copied && errno == Errno::NameTooLong, "{length}")
+                }
+                Err(other) => panic!("{length}: {other:?}"),
+            }
+        }
+        // Beyond the end of the memory it is the program's fault.
+        assert!(matches!(
+            memory.string(1, 2 * PATH_MAX),
+            Err(Fault::Trap(_))
+        ));
     }
 }
