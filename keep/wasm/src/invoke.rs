@@ -9,6 +9,8 @@ use wasmtime::component::{self, Component, ComponentExportIndex, Type};
 use wasmtime::error::Context as _;
 use wasmtime::{AsContextMut, Engine, Func, Val, ValType};
 
+use crate::wants;
+
 /// A number in decimal or, after `0x`, in hexadecimal notation.
 macro_rules! integer {
     ($text:expr, $type:ty) => {{
@@ -41,6 +43,7 @@ fn value(text: &str, wanted: &ValType) -> wasmtime::Result<Val> {
     })
 }
 
+/// Refuses fewer arguments than the function takes. More are no error, as in `wasmtime run`: a function can read them by WASI.
 fn enough(name: &str, arguments: &[String], wanted: usize) -> wasmtime::Result<()> {
     if arguments.len() < wanted {
         wasmtime::bail!(
@@ -67,12 +70,19 @@ pub fn exported(
         None => (None, name),
     };
     let component_type = component.component_type();
+    let none = || {
+        let functions = wants::functions_of(engine, component);
+        wants::no_function(
+            name,
+            &functions.iter().map(String::as_str).collect::<Vec<_>>(),
+        )
+    };
     let mut found = Vec::new();
     for (export, item) in component_type.exports(engine) {
         match item.ty {
             ComponentItem::ComponentFunc(_) if interface.is_none() && export == function => {
                 let index = component.get_export_index(None, export);
-                return index.with_context(|| none(name));
+                return index.with_context(none);
             }
             ComponentItem::ComponentInstance(instance) => {
                 let unversioned = export.split_once('@').map_or(export, |(name, _)| name);
@@ -92,9 +102,9 @@ pub fn exported(
         [interface] => {
             let instance = component.get_export_index(None, interface);
             let index = component.get_export_index(instance.as_ref(), function);
-            index.with_context(|| none(name))
+            index.with_context(none)
         }
-        [] => wasmtime::bail!("{}", none(name)),
+        [] => wasmtime::bail!("{}", none()),
         _ => {
             let names: Vec<String> = found
                 .iter()
@@ -106,10 +116,6 @@ pub fn exported(
             )
         }
     }
-}
-
-fn none(name: &str) -> String {
-    format!("no func export named `{name}` found")
 }
 
 /// Calls `function` of a component with `arguments` in WebAssembly Value Encoding (strings also

@@ -26,6 +26,7 @@ mod run;
 mod segments;
 mod serve;
 mod timings;
+mod wants;
 
 pub use rehearsal::rehearse;
 pub use run::{End, EndKind, Ground, run};

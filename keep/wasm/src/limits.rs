@@ -19,6 +19,17 @@ pub struct Limits {
     last: u64,
     /// Bytes that all growth took of the budget.
     taken: u64,
+    /// The memory that was last refused.
+    refused: Option<Refused>,
+}
+
+/// A memory that was not granted.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    /// Bytes.
+    desired: u64,
+    /// It was more than the limit, and not than the Keep has.
+    by_limit: bool,
 }
 
 impl Limits {
@@ -31,7 +42,22 @@ impl Limits {
             budget,
             last: 0,
             taken: 0,
+            refused: None,
         }
+    }
+
+    /// The memory that a program was refused before it began, in a sentence.
+    pub fn refused(&self) -> Option<String> {
+        let Refused { desired, by_limit } = self.refused?;
+        let remedy = if by_limit {
+            "is more than -W max-memory-size allows"
+        } else {
+            "does not fit in the Keep: give it more with --memory"
+        };
+        Some(format!(
+            "its memory of {} MiB {remedy}",
+            desired.div_ceil(1 << 20)
+        ))
     }
 
     fn grow(
@@ -67,7 +93,13 @@ impl ResourceLimiter for Limits {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.grow(current, desired, maximum, self.memory, 1))
+        let granted = self.grow(current, desired, maximum, self.memory, 1);
+        let desired = desired as u64;
+        self.refused = (!granted).then(|| Refused {
+            desired,
+            by_limit: self.memory.is_some_and(|limit| desired > limit),
+        });
+        Ok(granted)
     }
 
     /// The system has less than the budget: the program is told so by the failure, and what it did not get

@@ -28,7 +28,7 @@ use crate::pool::Pool;
 use crate::precompiled::{self, Allowed};
 use crate::serve::Instances;
 use crate::timings::Timings;
-use crate::{engine, invoke, serve};
+use crate::{engine, invoke, serve, wants};
 
 /// The ground the engine stands on, as far as the engine needs it.
 pub trait Ground: Send + Sync {
@@ -230,13 +230,21 @@ fn try_run(
             None => Component::new(&engine, application)?,
         });
         timings.phase("compile");
-        return match (&configuration.serve, pool) {
+        let ended = match (&configuration.serve, pool) {
             (Some(bounds), Some(pool)) => {
                 let settings = serve::settings(bounds, &pool, tls);
                 run.serve(&component, settings, &pool, timings)
             }
             _ => run.component(&component, timings),
         };
+        let is_command = configuration.serve.is_none() && configuration.invoke.is_none();
+        return ended.map_err(|error| {
+            // It began.
+            if error.is::<Exit>() || error.is::<Trap>() {
+                return error;
+            }
+            wants::explained(error, wants::of_component(&engine, &component, is_command))
+        });
     }
     if configuration.serve.is_some() {
         return Err(serve::no_server());
@@ -307,7 +315,10 @@ impl Run<'_> {
                 defined.push(import.name());
             }
         }
-        let instance = linker.instantiate(&mut *store, module)?;
+        let instance = linker.instantiate(&mut *store, module).map_err(|error| {
+            let limits = &store.data().limits;
+            wants::explained(error, limits.refused().or_else(|| wants::of_module(module)))
+        })?;
         self.started(timings);
         if let Some(initialize) = instance.get_func(&mut *store, "_initialize") {
             initialize.typed::<(), ()>(&*store)?.call(&mut *store, ())?;
@@ -316,21 +327,32 @@ impl Run<'_> {
             let command = instance
                 .get_func(&mut *store, "")
                 .or_else(|| instance.get_func(&mut *store, "_start"));
-            return match command {
-                Some(command) => invoke::core(&mut *store, command, "_start", &[])
-                    .map(|_| ())
-                    .context("failed to invoke command default"),
-                None => Ok(()),
+            let Some(command) = command else {
+                self.without_a_start(module);
+                return Ok(());
             };
+            return invoke::core(&mut *store, command, "_start", &[])
+                .map(|_| ())
+                .context("failed to invoke command default");
         };
         let function = match instance.get_export(&mut *store, name) {
             Some(Extern::Func(function)) => function,
             Some(_) => wasmtime::bail!("the export `{name}` is not a function"),
-            None => wasmtime::bail!("no func export named `{name}` found"),
+            None => wasmtime::bail!("{}", wants::no_function(name, &functions(module))),
         };
         let results = invoke::core(&mut *store, function, name, self.arguments())
             .with_context(|| format!("failed to invoke `{name}`"))?;
         self.print(&results)
+    }
+
+    /// A library, which is a success as in `wasmtime run`; where it was not even initialized, that is said.
+    fn without_a_start(&self, module: &Module) {
+        if module.get_export("_initialize").is_none() {
+            let sentence = wants::nothing_to_start("_start", &functions(module));
+            let stderr = self.streams.stderr(self.port);
+            // When nobody reads standard error any more, there is nobody to tell.
+            let _ = stderr.write_all(format!("enarx: {sentence}\n").as_bytes());
+        }
     }
 
     /// Serves requests until the host ends the listener.
@@ -452,4 +474,13 @@ impl Run<'_> {
             .with_context(|| format!("failed to invoke `{name}`"))?;
         self.print(&results)
     }
+}
+
+/// The exported functions of a module.
+fn functions(module: &Module) -> Vec<&str> {
+    let exports = module.exports();
+    exports
+        .filter(|export| export.ty().func().is_some())
+        .map(|export| export.name())
+        .collect()
 }

@@ -221,10 +221,34 @@ fn what_cannot_run_is_refused_in_one_sentence() {
         &module(r#"(module (import "wasi_snapshot_preview1" "fd_close" (func)))"#),
         "incompatible import type for `wasi_snapshot_preview1::fd_close`",
     );
-    refused(&module("(component)"), "wasi:cli/run");
+    refused(
+        &module(r#"(module (import "env" "missing" (func)))"#),
+        "it imports missing of env, and a module is given wasi_snapshot_preview1 alone: ",
+    );
+    for threads in [
+        r#"(module (import "wasi" "thread-spawn" (func (param i32) (result i32))))"#,
+        r#"(module (import "env" "memory" (memory 1 2 shared)))"#,
+    ] {
+        refused(
+            &module(threads),
+            "it needs threads (wasi-threads, shared memory), which no Keep has",
+        );
+    }
+    refused(
+        &module(r#"(module (import "wasi_unstable" "proc_exit" (func (param i32))))"#),
+        "build it anew for WASI preview 1: ",
+    );
+    refused(
+        &module("(component)"),
+        "there is nothing to start: it exports no wasi:cli/run: ",
+    );
+    refused(
+        &module(COMPONENT),
+        "it exports no wasi:cli/run; call a function with --invoke: add: ",
+    );
     refused(
         &module(r#"(component (import "other:api/thing@1.0.0" (instance (export "f" (func)))))"#),
-        "other:api/thing@1.0.0",
+        "it needs other:api/thing@1.0.0, which no Keep has: components are given wasi:cli, ",
     );
     refused(
         &module(r#"(module (func (export "_start") (param i32)))"#),
@@ -260,7 +284,16 @@ fn invoking_an_exported_function() {
             "not enough arguments for `add`: it takes 2, 1 given",
         ),
         ("add", &["1", "x"], "argument `x` is not of type i32"),
-        ("missing", &[], "no func export named `missing` found"),
+        (
+            "missing",
+            &[],
+            "no func export named `missing` found; it exports add, half, both, nothing, reference",
+        ),
+        (
+            "add(1, 2)",
+            &[],
+            "arguments are given behind the program, as in --invoke add PROGRAM ARGUMENT",
+        ),
         ("number", &[], "the export `number` is not a function"),
         (
             "reference",
@@ -297,8 +330,30 @@ fn invoking_a_function_of_a_component() {
     assert!(
         outcome
             .stderr
-            .contains("no func export named `missing` found")
+            .contains("no func export named `missing` found; it exports add")
     );
+}
+
+#[test]
+fn a_module_without_a_start_says_so_and_a_library_does_not() {
+    let outcome = run_text(ARITHMETIC);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (0, ""));
+    assert_eq!(
+        outcome.stderr,
+        "enarx: there is nothing to start: it exports no _start; call a function with --invoke: add, half, both, \
+         nothing, reference\n"
+    );
+    let many: String = (0..10)
+        .map(|n| format!(r#"(func (export "f{n}"))"#))
+        .collect();
+    let outcome = run_text(&format!("(module {many})"));
+    assert!(
+        outcome.stderr.ends_with("f6, f7 and 2 more\n"),
+        "{}",
+        outcome.stderr
+    );
+    let outcome = run_text(r#"(module (func (export "_initialize")))"#);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
 }
 
 const GROWTH: &str = r#"(module (memory 1)
@@ -327,9 +382,20 @@ fn memory_ends_cleanly_at_the_limit_and_with_the_keep() {
     );
     assert_eq!(outcome.code, 1);
     assert!(
+        outcome.stderr.contains(
+            "its memory of 63 MiB does not fit in the Keep: give it more with --memory: "
+        )
+    );
+    let mut limited = configuration(&["app.wasm"]);
+    limited.limits.max_memory = Some(1 << 20);
+    let outcome = run_with(&module("(module (memory 1000))"), &limited, 1 << 30);
+    assert_eq!(outcome.code, 1);
+    assert!(
         outcome
             .stderr
-            .contains("memory minimum size of 1000 pages exceeds memory limits")
+            .contains("its memory of 63 MiB is more than -W max-memory-size allows: "),
+        "{}",
+        outcome.stderr
     );
 }
 

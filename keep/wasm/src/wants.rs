@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What a program wants of a Keep that no Keep has, for the error that the engine gives then: the engine names an import, and
+//! this says what it stands for and what to do. The program is the guest's, its names are shown as they are.
+
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+use wasmtime::{Engine, Error, ExternType, Module};
+
+use enarx_wasi::preview1;
+
+/// Packages whose interfaces components are offered.
+const PACKAGES: [&str; 7] = [
+    "wasi:cli",
+    "wasi:clocks",
+    "wasi:filesystem",
+    "wasi:http",
+    "wasi:io",
+    "wasi:random",
+    "wasi:sockets",
+];
+/// The interface by which a command is started.
+const RUN: &str = "wasi:cli/run";
+/// Names that a list shows; the others are counted.
+const SHOWN: usize = 8;
+
+/// An error with what the program wants, if that is why.
+pub fn explained(error: Error, wants: Option<String>) -> Error {
+    match wants {
+        Some(wants) => error.context(wants),
+        None => error,
+    }
+}
+
+/// The first import of a module that no Keep has.
+pub fn of_module(module: &Module) -> Option<String> {
+    let mut others = module
+        .imports()
+        .filter(|import| import.module() != preview1::MODULE);
+    let import = others.next()?;
+    let shared = matches!(import.ty(), ExternType::Memory(memory) if memory.is_shared());
+    Some(match (import.module(), import.name()) {
+        ("wasi", "thread-spawn") => without_threads(),
+        _ if shared => without_threads(),
+        ("wasi_unstable", _) => {
+            "it is made for the WASI of 2019 (wasi_unstable): build it anew for WASI preview 1"
+                .to_owned()
+        }
+        (module, name) => format!(
+            "it imports {name} of {module}, and a module is given {} alone",
+            preview1::MODULE
+        ),
+    })
+}
+
+fn without_threads() -> String {
+    "it needs threads (wasi-threads, shared memory), which no Keep has: build it for one thread"
+        .to_owned()
+}
+
+/// The first import of a component that no Keep has; of a command also the function that starts it, if that is missing.
+pub fn of_component(engine: &Engine, component: &Component, is_command: bool) -> Option<String> {
+    let component_type = component.component_type();
+    let offered = |name: &str| {
+        let package = name.split_once('/').map(|(package, _)| package);
+        package.is_some_and(|package| PACKAGES.contains(&package))
+    };
+    let mut imports = component_type.imports(engine).map(|(name, _)| name);
+    if let Some(name) = imports.find(|name| !offered(name)) {
+        return Some(format!(
+            "it needs {name}, which no Keep has: components are given {}",
+            PACKAGES.join(", ")
+        ));
+    }
+    if !is_command
+        || component_type
+            .exports(engine)
+            .any(|(name, _)| name.starts_with(RUN))
+    {
+        return None;
+    }
+    let functions = functions_of(engine, component);
+    let names: Vec<&str> = functions.iter().map(String::as_str).collect();
+    Some(nothing_to_start(RUN, &names))
+}
+
+/// The exported functions of a component, as `--invoke` names them.
+pub fn functions_of(engine: &Engine, component: &Component) -> Vec<String> {
+    let mut names = Vec::new();
+    for (export, item) in component.component_type().exports(engine) {
+        match item.ty {
+            ComponentItem::ComponentFunc(_) => names.push(export.to_owned()),
+            ComponentItem::ComponentInstance(instance) => {
+                for (name, item) in instance.exports(engine) {
+                    if matches!(item.ty, ComponentItem::ComponentFunc(_)) {
+                        names.push(format!("{export}#{name}"));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+/// The sentence about a program that is not started by itself.
+pub fn nothing_to_start(start: &str, functions: &[&str]) -> String {
+    let begin = format!("there is nothing to start: it exports no {start}");
+    match functions {
+        [] => begin,
+        functions => format!(
+            "{begin}; call a function with --invoke: {}",
+            list(functions)
+        ),
+    }
+}
+
+/// The sentence about a function that is not there.
+pub fn no_function(name: &str, functions: &[&str]) -> String {
+    let none = format!("no func export named `{name}` found");
+    if let Some((function, _)) = name.split_once('(') {
+        return format!(
+            "{none}: arguments are given behind the program, as in --invoke {function} PROGRAM ARGUMENT"
+        );
+    }
+    match functions {
+        [] => none,
+        functions => format!("{none}; it exports {}", list(functions)),
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    let shown: Vec<_> = names.iter().take(SHOWN).copied().collect();
+    let shown = shown.join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
