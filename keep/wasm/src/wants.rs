@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a program wants of a Keep that no Keep has, for the error that the engine gives then: the engine names an import, and
-//! this says what it stands for and what to do. The program is the guest's, its names are shown as they are.
+//! The wants of a program that no Keep meets, for the error that the engine gives then: the engine names an import, and this
+//! says what that stands for and how to go on. The program is the guest's, its names are shown as they are.
+
 
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
