@@ -9,6 +9,14 @@
 )]
 #![no_std]
 #![no_main]
+// The host decides over the input of this code: it refuses, and does not panic.
+#![deny(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
 
 use core::arch::{asm, global_asm};
 use core::panic::PanicInfo;

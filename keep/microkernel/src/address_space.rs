@@ -66,20 +66,22 @@ impl Area {
         }
     }
 
+    /// Takes out the first hole that `fits`.
+    fn remove(&mut self, fits: impl Fn(&(u64, u64)) -> bool) -> Option<(u64, u64)> {
+        let index = self.holes.iter().take(self.count).position(fits)?;
+        self.count -= 1;
+        let last = *self.holes.get(self.count)?;
+        Some(core::mem::replace(self.holes.get_mut(index)?, last))
+    }
+
     fn take(&mut self, length: u64, align: u64) -> Option<u64> {
-        for index in 0..self.count {
-            let (start, end) = self.holes[index];
-            let Some(base) = round_up(start, align) else {
-                continue;
-            };
-            let Some(top) = base.checked_add(length) else {
-                continue;
-            };
-            if top > end {
-                continue;
-            }
-            self.count -= 1;
-            self.holes[index] = self.holes[self.count];
+        let place = |start: u64| {
+            let base = round_up(start, align)?;
+            Some((base, base.checked_add(length)?))
+        };
+        let fits = |hole: &(u64, u64)| place(hole.0).is_some_and(|(_, top)| top <= hole.1);
+        if let Some((start, end)) = self.remove(fits) {
+            let (base, top) = place(start)?;
             if start < base {
                 self.give(start, base);
             }
@@ -88,8 +90,7 @@ impl Area {
             }
             return Some(base);
         }
-        let base = round_up(self.next, align)?;
-        let top = base.checked_add(length)?;
+        let (base, top) = place(self.next)?;
         if top > self.end {
             return None;
         }
@@ -105,26 +106,17 @@ impl Area {
     /// (addresses are plentiful).
     fn give(&mut self, start: u64, end: u64) {
         let (mut start, mut end) = (start, end);
-        let mut index = 0;
-        while index < self.count {
-            let (other_start, other_end) = self.holes[index];
-            // Adjacent or overlapping: a range may be unmapped twice.
-            if other_start <= end && start <= other_end {
-                start = start.min(other_start);
-                end = end.max(other_end);
-                self.count -= 1;
-                self.holes[index] = self.holes[self.count];
-                index = 0;
-            } else {
-                index += 1;
-            }
+        // Adjacent or overlapping: a range may be unmapped twice.
+        while let Some(other) = self.remove(|hole| hole.0 <= end && start <= hole.1) {
+            start = start.min(other.0);
+            end = end.max(other.1);
         }
         if end == self.next {
             self.next = start;
             return;
         }
-        if self.count < HOLES {
-            self.holes[self.count] = (start, end);
+        if let Some(room) = self.holes.get_mut(self.count) {
+            *room = (start, end);
             self.count += 1;
             return;
         }
@@ -156,23 +148,13 @@ impl Area {
                 self.give(skipped, start);
             }
         }
-        let mut index = 0;
-        while index < self.count {
-            let (hole_start, hole_end) = self.holes[index];
-            if hole_start >= end || start >= hole_end {
-                index += 1;
-                continue;
+        while let Some(hole) = self.remove(|hole| hole.0 < end && start < hole.1) {
+            if hole.0 < start {
+                self.give(hole.0, start);
             }
-            self.count -= 1;
-            self.holes[index] = self.holes[self.count];
-            if hole_start < start {
-                self.give(hole_start, start);
+            if end < hole.1 {
+                self.give(end, hole.1);
             }
-            if end < hole_end {
-                self.give(end, hole_end);
-            }
-            // `give` moves holes about.
-            index = 0;
         }
     }
 }

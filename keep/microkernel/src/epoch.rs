@@ -89,6 +89,7 @@ impl Default for Epoch {
     }
 }
 
+#[expect(clippy::indexing_slicing, reason = "by numbers below VCPUS")]
 impl<W: Word, const VCPUS: usize> Epoch<W, VCPUS> {
     /// An epoch over these words, which are zero.
     pub const fn over(current: W, in_user: W, seen: [W; VCPUS], kicks: [W; VCPUS]) -> Self {

@@ -9,6 +9,17 @@
 //! (`main.rs`) holds the instructions.
 #![no_std]
 #![forbid(unsafe_code)]
+// The host decides over the input of this code: it refuses, and does not panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 #![expect(
     clippy::inline_always,
     reason = "on hosts that emulate CPL0 every instruction of a call costs"

@@ -5,6 +5,14 @@
 //! Everything `unsafe` is in `machine/`; the logic is the library beside it.
 #![no_std]
 #![no_main]
+// The host decides over the input of this code: it refuses, and does not panic.
+#![deny(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
 
 // The memory functions that the compiler calls.
 use enarx_bare as _;

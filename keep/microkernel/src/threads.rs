@@ -84,6 +84,7 @@ impl Threads {
 
     /// The thread of a vCPU of this Keep.
     #[inline]
+    #[expect(clippy::indexing_slicing, reason = "by a number below MAX_VCPUS")]
     pub fn get(&mut self, vcpu: usize) -> &mut Thread {
         self.several |= vcpu != 0;
         &mut self.table[vcpu % MAX_VCPUS]
@@ -91,9 +92,8 @@ impl Threads {
 
     /// An idle vCPU for a new thread.
     pub fn idle(&self) -> Option<usize> {
-        self.table[..self.vcpus]
-            .iter()
-            .position(|thread| thread.state == State::Idle)
+        let mut threads = self.table.iter().take(self.vcpus);
+        threads.position(|thread| thread.state == State::Idle)
     }
 
     /// vCPUs of this Keep.
@@ -106,17 +106,18 @@ impl Threads {
     #[inline]
     pub fn others_running(&self, me: usize) -> bool {
         self.several
-            && self.table[..self.vcpus]
+            && self
+                .table
                 .iter()
+                .take(self.vcpus)
                 .enumerate()
                 .any(|(vcpu, thread)| vcpu != me && thread.state == State::Running)
     }
 
     /// True if every vCPU is idle.
     pub fn all_idle(&self) -> bool {
-        self.table[..self.vcpus]
-            .iter()
-            .all(|thread| thread.state == State::Idle)
+        let mut threads = self.table.iter().take(self.vcpus);
+        threads.all(|thread| thread.state == State::Idle)
     }
 
     /// Ends the sleep of at most `count` threads on the futex at `address`; the mask of their
@@ -124,7 +125,7 @@ impl Threads {
     pub fn wake(&mut self, address: u64, count: u64) -> u64 {
         let mut mask = 0;
         let mut left = count;
-        for (vcpu, thread) in self.table[..self.vcpus].iter_mut().enumerate() {
+        for (vcpu, thread) in self.table.iter_mut().take(self.vcpus).enumerate() {
             if left == 0 {
                 break;
             }

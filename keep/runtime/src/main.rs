@@ -7,6 +7,17 @@
 // The C library enters `platform::main`: what the standard library sets up before an ordinary main
 // (handlers, descriptors, the stack's bounds) is a third of the system calls of a small run.
 #![no_main]
+// The host decides over the input of this code: it refuses, and does not panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 mod load;
 mod platform;

@@ -176,7 +176,7 @@ impl<M: SharedMemory> HostEnd<M> {
         value2: u64,
     ) -> Result<(), CompleteError> {
         let slot = slot_of(id).ok_or(CompleteError::NotInFlight)?;
-        let place = &mut self.in_flight[slot.index()];
+        let place = slot.of_mut(&mut self.in_flight);
         let request = place
             .filter(|request| request.id == id)
             .ok_or(CompleteError::NotInFlight)?;
@@ -210,7 +210,7 @@ impl<M: SharedMemory> HostEnd<M> {
     /// True if a request is taken and not completed.
     pub fn is_in_flight(&self, id: u32) -> bool {
         slot_of(id)
-            .and_then(|slot| self.in_flight[slot.index()])
+            .and_then(|slot| *slot.of(&self.in_flight))
             .is_some_and(|request| request.id == id)
     }
 
@@ -263,7 +263,7 @@ impl<M: SharedMemory> HostEnd<M> {
         let entry = submission_entry(self.sq_head);
         let slot = Slot::new(self.memory.load_u32(entry, Ordering::Relaxed))
             .ok_or(Violation::SlotOutOfRange)?;
-        let place = &mut self.in_flight[slot.index()];
+        let place = slot.of_mut(&mut self.in_flight);
         if place.is_some() {
             return Err(Violation::SlotInFlight);
         }

@@ -241,7 +241,7 @@ impl<M: SharedMemory> KeepEnd<M> {
                 .ok_or(SubmitError::Length)?;
         }
 
-        let slot_use = &mut self.uses[slot.index()];
+        let slot_use = slot.of_mut(&mut self.uses);
         slot_use.generation = slot_use.generation.wrapping_add(1);
         slot_use.state = State::Pending(call.reply_limits());
         let id = u32::from(slot_use.generation) << 16 | slot.to_wire();
@@ -286,7 +286,7 @@ impl<M: SharedMemory> KeepEnd<M> {
     /// [`OutOfRange`] when the bytes do not all lie in the reply, or when its ticket has been released.
     pub fn read_reply(&self, reply: &Reply, offset: u32, out: &mut [u8]) -> Result<(), OutOfRange> {
         let slot = self.held(reply.ticket).ok_or(OutOfRange)?;
-        let State::Held(length) = self.uses[slot.index()].state else {
+        let State::Held(length) = slot.of(&self.uses).state else {
             return Err(OutOfRange);
         };
         let end = u32::try_from(out.len())
@@ -307,7 +307,7 @@ impl<M: SharedMemory> KeepEnd<M> {
             if let Some(place) = self.free.get_mut(self.free_count) {
                 *place = slot;
                 self.free_count += 1;
-                self.uses[slot.index()].state = State::Free;
+                slot.of_mut(&mut self.uses).state = State::Free;
             }
         }
     }
@@ -355,7 +355,7 @@ impl<M: SharedMemory> KeepEnd<M> {
     /// The slot of a ticket whose reply is held.
     fn held(&self, ticket: Ticket) -> Option<Slot> {
         let slot = slot_of(ticket.0)?;
-        let slot_use = &self.uses[slot.index()];
+        let slot_use = slot.of(&self.uses);
         let current = u32::from(slot_use.generation) == ticket.0 >> 16;
         (current && matches!(slot_use.state, State::Held(_))).then_some(slot)
     }
@@ -390,7 +390,7 @@ impl<M: SharedMemory> KeepEnd<M> {
     /// Checks a completion's private copy, and marks its request as answered.
     fn check(&mut self, completion: Completion) -> Result<Reply, Violation> {
         let slot = slot_of(completion.id).ok_or(Violation::UnknownId)?;
-        let slot_use = &mut self.uses[slot.index()];
+        let slot_use = slot.of_mut(&mut self.uses);
         if slot_use.generation == 0 && matches!(slot_use.state, State::Free) {
             return Err(Violation::UnknownId);
         }

@@ -86,6 +86,7 @@ impl Word32 {
     }
 
     /// For constants: a wrong offset fails to compile.
+    #[expect(clippy::expect_used, reason = "the compiler evaluates it")]
     const fn constant(offset: u32) -> Self {
         Self::new(offset).expect("offset of a control word")
     }
@@ -111,6 +112,7 @@ impl Word64 {
     }
 
     /// For constants: a wrong offset fails to compile.
+    #[expect(clippy::expect_used, reason = "the compiler evaluates it")]
     const fn constant(offset: u32) -> Self {
         Self::new(offset).expect("offset of a control word")
     }
@@ -139,6 +141,18 @@ impl Slot {
     /// The slot's index, below [`SLOTS`].
     pub const fn index(self) -> usize {
         self.0 as usize
+    }
+
+    /// This slot's value of one for each slot.
+    #[expect(clippy::indexing_slicing, reason = "its index is below SLOTS")]
+    pub(crate) const fn of<T>(self, values: &[T; SLOTS as usize]) -> &T {
+        &values[self.index()]
+    }
+
+    /// As [`Self::of`], to be changed.
+    #[expect(clippy::indexing_slicing, reason = "its index is below SLOTS")]
+    pub(crate) const fn of_mut<T>(self, values: &mut [T; SLOTS as usize]) -> &mut T {
+        &mut values[self.index()]
     }
 
     /// The slot's index as it stands in the submission ring.

@@ -16,6 +16,17 @@
 //! * [`keep`], [`host`]: the two ends. [`doorbell`]: how they sleep and wake each other.
 
 #![no_std]
+// The other side decides over the input of this code: it refuses, and does not panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("the sallyport's records are little-endian and are stored as native words");

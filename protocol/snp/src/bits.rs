@@ -31,10 +31,10 @@ const fn bit(index: u32, name: &'static str, meaning: &'static str) -> Bit {
 
 const fn masks(bits: &[Bit]) -> u64 {
     let mut all = 0;
-    let mut i = 0;
-    while i < bits.len() {
-        all |= bits[i].mask();
-        i += 1;
+    let mut rest = bits;
+    while let [bit, others @ ..] = rest {
+        all |= bit.mask();
+        rest = others;
     }
     all
 }

@@ -15,6 +15,17 @@
 //! alignment above 1, and a reference can be taken from any byte slice of the right length.
 #![no_std]
 #![forbid(unsafe_code)]
+// The other side decides over the input of this code: it refuses, and does not panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 pub mod bits;
 pub mod cpuid;

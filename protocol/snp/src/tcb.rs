@@ -98,8 +98,13 @@ impl TcbVersion {
 
     /// True if the bytes that the layout does not use are zero.
     pub fn reserved_is_zero(&self, layout: Layout) -> bool {
-        (0..self.0.len())
-            .all(|i| self.0[i] == 0 || Component::ALL.iter().any(|c| layout.byte(*c) == Some(i)))
+        let is_used = |index| {
+            Component::ALL
+                .iter()
+                .any(|it| layout.byte(*it) == Some(index))
+        };
+        let mut bytes = self.0.iter().enumerate();
+        bytes.all(|(index, byte)| *byte == 0 || is_used(index))
     }
 
     /// True if every component is at least that of `floor`.
