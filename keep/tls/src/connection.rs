@@ -5,6 +5,7 @@
 
 use crate::key::ConnectionKey;
 use crate::peer::{self, Admits, AnyKeep, Tenant};
+use crate::records::{Fault, Records};
 use crate::{Key, TlsError, provider};
 use enarx_contract::PublicKey;
 use enarx_session::binding::Exporter;
@@ -20,7 +21,7 @@ use rustls::{
     ServerConnection,
 };
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -32,10 +33,6 @@ pub const MAX_BUFFERED: usize = 256 << 10;
 /// Most bytes that a handshake takes from the peer. The profile needs less than 2 KiB; up to 4 KiB more may have been
 /// taken when the connection ends.
 pub const MAX_HANDSHAKE: usize = 16 << 10;
-
-/// Most bytes that a connection takes without any plaintext among them: key updates, tickets, empty records. A record has
-/// 16,645 bytes at most (RFC 8446, section 5.2). Up to 4 KiB more may have been taken when the connection ends.
-pub const MAX_SILENT: usize = 64 << 10;
 
 /// The name in a configuration where a name has to be; it is not sent (RFC 6761, section 6.4).
 const NAME: &str = "keep.invalid";
@@ -53,17 +50,11 @@ pub struct Facts {
 
 /// One end of the connection: bytes in, bytes out.
 pub struct Connection {
-    tls: rustls::Connection,
+    records: Records,
     key: ConnectionKey,
     facts: Option<Facts>,
-    /// Bytes of plaintext that can be read.
-    readable: usize,
-    /// Bytes taken since the last that brought plaintext.
-    silent: usize,
     /// Some plaintext has come, so the other end has completed the handshake too.
     heard: bool,
-    closed: bool,
-    closed_by_peer: bool,
     failure: Option<TlsError>,
 }
 
@@ -119,17 +110,12 @@ impl Connection {
         Ok(Self::new(tls.into(), key))
     }
 
-    fn new(mut tls: rustls::Connection, key: ConnectionKey) -> Self {
-        tls.set_buffer_limit(Some(MAX_BUFFERED));
+    fn new(tls: rustls::Connection, key: ConnectionKey) -> Self {
         Self {
-            tls,
+            records: Records::new(tls, MAX_BUFFERED, MAX_HANDSHAKE),
             key,
             facts: None,
-            readable: 0,
-            silent: 0,
             heard: false,
-            closed: false,
-            closed_by_peer: false,
             failure: None,
         }
     }
@@ -149,70 +135,45 @@ impl Connection {
         if let Err(failure) = &result {
             self.failure = Some(failure.clone());
             // Nothing when the library has sent an alert already.
-            self.tls.send_close_notify();
+            self.records.tls.send_close_notify();
         }
         result
     }
 
     fn take(&mut self, input: &mut &[u8]) -> Result<(), TlsError> {
-        while !input.is_empty() && self.readable == 0 {
-            if self.closed_by_peer {
-                *input = &[];
-                break;
+        loop {
+            let goes_on = self.records.take(input).map_err(|fault| match fault {
+                Fault::Refused(error) => self.refusal(&error),
+                Fault::Unreadable(text) => self.fault(&text),
+            })?;
+            if !goes_on {
+                return Ok(());
             }
-            // 4 KiB at once.
-            let count = self
-                .tls
-                .read_tls(input)
-                .map_err(|error| self.fault(&error))?;
-            let state = self
-                .tls
-                .process_new_packets()
-                .map_err(|error| self.library_fault(&error))?;
-            self.readable = state.plaintext_bytes_to_read();
-            if self.facts.is_none() && !self.tls.is_handshaking() {
+            if self.facts.is_none() && !self.records.tls.is_handshaking() {
                 self.facts = Some(self.settle()?);
             }
-            if self.readable > 0 {
-                self.heard = true;
-                self.silent = 0;
-            } else {
-                self.silent = self.silent.saturating_add(count);
-            }
-            if self.facts.is_some() && state.peer_has_closed() {
-                self.closed_by_peer = true;
-            } else if count == 0 || self.silent > self.silence() {
-                return Err(self.fault(&"records without end that say nothing"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Most bytes without plaintext, now.
-    fn silence(&self) -> usize {
-        if self.facts.is_some() {
-            MAX_SILENT
-        } else {
-            MAX_HANDSHAKE
+            self.heard |= self.records.readable() > 0;
         }
     }
 
     /// The checks of a completed handshake.
     fn settle(&self) -> Result<Facts, TlsError> {
-        if self.tls.alpn_protocol() != Some(ALPN) {
+        if self.records.tls.alpn_protocol() != Some(ALPN) {
             return Err(TlsError::Alpn);
         }
         if !self.key.was_shown() {
             return Err(TlsError::handshake(&"the other end did not ask for a key"));
         }
         let (peer, others) = self
+            .records
             .tls
             .peer_certificates()
             .and_then(<[_]>::split_first)
             .ok_or_else(|| TlsError::handshake(&"the other end showed no key"))?;
         let peer = peer::key(peer, others).map_err(|error| TlsError::handshake(&error))?;
         let mut material = Zeroizing::new([0; 32]);
-        self.tls
+        self.records
+            .tls
             .export_keying_material(&mut material[..], EXPORTER_LABEL, Some(b""))
             .map_err(|_| TlsError::Exporter)?;
         Ok(Facts {
@@ -223,7 +184,7 @@ impl Connection {
     }
 
     /// The name of the library's error.
-    fn library_fault(&self, error: &Error) -> TlsError {
+    fn refusal(&self, error: &Error) -> TlsError {
         match error {
             Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => {
                 TlsError::Tenant
@@ -249,7 +210,7 @@ impl Connection {
     }
 
     fn is_keep(&self) -> bool {
-        matches!(self.tls, rustls::Connection::Server(_))
+        matches!(self.records.tls, rustls::Connection::Server(_))
     }
 
     /// Moves received plaintext to `buffer` and returns how many bytes; 0: none now.
@@ -258,37 +219,32 @@ impl Connection {
             return 0;
         }
         // It fails when there is nothing, which is no failure here.
-        let count = self.tls.reader().read(buffer).unwrap_or(0);
-        self.readable = self.readable.saturating_sub(count);
+        let count = self.records.tls.reader().read(buffer).unwrap_or(0);
+        self.records.has_read(count);
         count
     }
 
     /// Takes plaintext for the peer and returns how many bytes, as many as there is room for. 0 before the handshake is
     /// complete and after the end of the connection.
     pub fn write(&mut self, bytes: &[u8]) -> usize {
-        if self.facts.is_none() || self.closed || self.failure.is_some() {
+        if self.facts.is_none() || self.failure.is_some() {
             return 0;
         }
-        self.tls.writer().write(bytes).unwrap_or(0)
+        self.records.write(bytes)
     }
 
     /// Moves bytes for the peer to `buffer` and returns how many; 0: none.
     pub fn outgoing(&mut self, buffer: &mut [u8]) -> usize {
-        let mut rest = &mut *buffer;
-        let mut total = 0;
-        while self.tls.wants_write() && !rest.is_empty() {
-            match self.tls.write_tls(&mut rest) {
-                Ok(0) | Err(_) => break,
-                Ok(count) => total += count,
-            }
-        }
-        total
+        let length = buffer.len();
+        let mut rest = buffer;
+        self.records.give(&mut rest);
+        length - rest.len()
     }
 
     /// True if there are bytes for the peer.
     #[must_use]
     pub fn has_outgoing(&self) -> bool {
-        self.tls.wants_write()
+        self.records.tls.wants_write()
     }
 
     /// The facts of the connection; `None` until the handshake is complete, and ALPN and exporter were checked. They stay
@@ -300,17 +256,14 @@ impl Connection {
 
     /// Tells the peer that nothing more comes. What was written before still goes out.
     pub fn close(&mut self) {
-        if !self.closed {
-            self.closed = true;
-            self.tls.send_close_notify();
-        }
+        self.records.close();
     }
 
     /// True if the peer has said that nothing more comes: then all that it wrote has been received. A connection that ends
     /// otherwise was cut.
     #[must_use]
     pub fn is_closed_by_peer(&self) -> bool {
-        self.closed_by_peer
+        self.facts.is_some() && self.records.is_closed_by_peer()
     }
 }
 

@@ -31,11 +31,13 @@ mod error;
 mod key;
 mod peer;
 mod provider;
+mod records;
 pub mod web;
 
-pub use connection::{Connection, Facts, MAX_BUFFERED, MAX_HANDSHAKE, MAX_SILENT};
+pub use connection::{Connection, Facts, MAX_BUFFERED, MAX_HANDSHAKE};
 pub use error::TlsError;
 pub use key::Key;
 pub use provider::check_cpu;
 #[cfg(feature = "web")]
 pub use provider::provider;
+pub use records::MAX_SILENT;

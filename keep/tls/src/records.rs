@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The taking and giving of records, which both kinds of connection have in common: bounded, and with a cut told from an
+//! end. The peer is not trusted, nor the host that carries the bytes.
+
+use std::io::Write;
+
+/// Most bytes that a connection takes without any plaintext among them: key updates, tickets, empty records. A record has
+/// 16,645 bytes at most (RFC 8446, section 5.2). Up to 4 KiB more may have been taken when the connection ends.
+pub const MAX_SILENT: usize = 64 << 10;
+
+/// One end of the TLS library's, and how far its peer has come.
+pub(crate) struct Records {
+    pub(crate) tls: rustls::Connection,
+    /// Most bytes that a handshake takes from the peer.
+    max_handshake: usize,
+    /// Bytes of plaintext that can be read.
+    readable: usize,
+    /// Bytes taken since the last that brought plaintext.
+    silent: usize,
+    closed: bool,
+    closed_by_peer: bool,
+}
+
+/// The reason for which bytes of the peer were not taken.
+pub(crate) enum Fault {
+    /// The library refuses them.
+    Refused(rustls::Error),
+    /// The library cannot read them, or they are too many that say nothing.
+    Unreadable(String),
+}
+
+impl Records {
+    /// An end that keeps so many bytes for its peer, and takes so many for a handshake; up to 4 KiB more may have been taken
+    /// when the connection ends.
+    pub(crate) fn new(
+        mut tls: rustls::Connection,
+        max_buffered: usize,
+        max_handshake: usize,
+    ) -> Self {
+        tls.set_buffer_limit(Some(max_buffered));
+        Self {
+            tls,
+            max_handshake,
+            readable: 0,
+            silent: 0,
+            closed: false,
+            closed_by_peer: false,
+        }
+    }
+
+    /// Takes at most 4 KiB from the front of `input`: nothing while there is plaintext to be read. What comes after the peer's
+    /// close_notify is passed over. False when there is nothing to be taken now.
+    ///
+    /// # Errors
+    /// [`Fault`], and the connection is over.
+    pub(crate) fn take(&mut self, input: &mut &[u8]) -> Result<bool, Fault> {
+        if self.closed_by_peer {
+            *input = &[];
+        }
+        if input.is_empty() || self.readable > 0 {
+            return Ok(false);
+        }
+        let taken = self.tls.read_tls(input);
+        let count = taken.map_err(|error| Fault::Unreadable(error.to_string()))?;
+        let state = self.tls.process_new_packets().map_err(Fault::Refused)?;
+        self.readable = state.plaintext_bytes_to_read();
+        if self.readable > 0 {
+            self.silent = 0;
+        } else {
+            self.silent = self.silent.saturating_add(count);
+        }
+        let (has_closed, is_handshaking) = (state.peer_has_closed(), self.tls.is_handshaking());
+        self.closed_by_peer = has_closed && !is_handshaking;
+        let most = if is_handshaking {
+            self.max_handshake
+        } else {
+            MAX_SILENT
+        };
+        if !self.closed_by_peer && (count == 0 || self.silent > most) {
+            let text = "records without end that say nothing".to_owned();
+            return Err(Fault::Unreadable(text));
+        }
+        Ok(true)
+    }
+
+    /// Bytes of plaintext that can be read.
+    pub(crate) fn readable(&self) -> usize {
+        self.readable
+    }
+
+    /// Notes that so many bytes of plaintext were read.
+    pub(crate) fn has_read(&mut self, count: usize) {
+        self.readable = self.readable.saturating_sub(count);
+    }
+
+    /// Takes plaintext for the peer and returns how many bytes, as many as there is room for. 0 before the handshake is
+    /// complete and after [`Self::close`].
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> usize {
+        if self.tls.is_handshaking() || self.closed {
+            return 0;
+        }
+        self.tls.writer().write(bytes).unwrap_or(0)
+    }
+
+    /// Gives the bytes for the peer, as far as `to` takes them.
+    pub(crate) fn give(&mut self, to: &mut dyn Write) {
+        while self.tls.wants_write() && matches!(self.tls.write_tls(to), Ok(1..)) {}
+    }
+
+    /// Tells the peer that nothing more comes. What was written before still goes out.
+    pub(crate) fn close(&mut self) {
+        if !self.closed {
+            self.closed = true;
+            self.tls.send_close_notify();
+        }
+    }
+
+    /// True if the peer has said that nothing more comes, in a record of this connection.
+    pub(crate) fn is_closed_by_peer(&self) -> bool {
+        self.closed_by_peer
+    }
+}
