@@ -4,7 +4,7 @@
 //!
 //! Every socket is non-blocking; what is not ready becomes a pending request.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -200,7 +200,7 @@ impl Executor {
                 Answer::value(self.handles.insert(Object::Datagrams(Arc::new(socket)))?.0)
             }
             Call::Bind { handle, address } => {
-                let address = to_std(address);
+                let address = SocketAddr::from(address);
                 let (socket, protocol) = match self.handles.get(handle)? {
                     Object::Tcp(socket) => (socket, Protocol::Tcp),
                     Object::Datagrams(socket) => (socket, Protocol::Udp),
@@ -220,7 +220,7 @@ impl Executor {
                     return Err(Status::Invalid);
                 };
                 let socket = Arc::clone(socket);
-                let address = to_std(address);
+                let address = SocketAddr::from(address);
                 granted(self.judge.may_connect(Protocol::Tcp, address))?;
                 match connect(&*socket, &address) {
                     Ok(()) => {
@@ -280,7 +280,7 @@ impl Executor {
                 length,
             } => {
                 let datagram = self.input(slot, 0, length)?;
-                let to = to_std(address);
+                let to = SocketAddr::from(address);
                 granted(self.judge.may_connect(Protocol::Udp, to))?;
                 let socket = self.datagrams(handle)?;
                 let operation = Operation::Send { to, datagram };
@@ -439,31 +439,9 @@ fn open(ipv6: bool, kind: SocketType) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-fn to_std(address: SocketAddress) -> SocketAddr {
-    match address {
-        SocketAddress::V4 { address, port } => SocketAddrV4::new(address.into(), port).into(),
-        SocketAddress::V6 {
-            address,
-            port,
-            flow,
-            scope,
-        } => SocketAddrV6::new(address.into(), port, flow, scope).into(),
-    }
-}
-
 fn from_any(address: SocketAddrAny) -> Result<SocketAddress> {
-    match SocketAddr::try_from(address).map_err(|_| Status::AddressFamily)? {
-        SocketAddr::V4(address) => Ok(SocketAddress::V4 {
-            address: address.ip().octets(),
-            port: address.port(),
-        }),
-        SocketAddr::V6(address) => Ok(SocketAddress::V6 {
-            address: address.ip().octets(),
-            port: address.port(),
-            flow: address.flowinfo(),
-            scope: address.scope_id(),
-        }),
-    }
+    let address = SocketAddr::try_from(address).map_err(|_| Status::AddressFamily)?;
+    Ok(address.into())
 }
 
 fn reply_address(space: Buffer, address: SocketAddress) -> Result<Answer> {

@@ -7,7 +7,7 @@
 //! configuration names; by the clock that it has, which is the host's. The host sees and changes what is sent in clear.
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use enarx_configuration::{Certificate, Network};
 use enarx_sallyport::call::{RESOLVED_MAX, RESOLVED_SIZE};
-use enarx_sallyport::{Call, Handle, SocketAddress};
+use enarx_sallyport::{Call, Handle};
 use enarx_tls::web::{self, WebError};
 use enarx_wasi::clock::Clocks;
 use enarx_wasi::error::Errno;
@@ -283,22 +283,9 @@ impl Server {
         // A handle has 32 bits; the port has checked the value.
         let handle = u32::try_from(answer.value).unwrap_or_else(|_| self.port.bad_reply());
         let stream = Stream::new(&self.port, Handle(handle));
-        let port = self.number;
-        let address = match address {
-            IpAddr::V4(address) => SocketAddress::V4 {
-                address: address.octets(),
-                port,
-            },
-            IpAddr::V6(address) => SocketAddress::V6 {
-                address: address.octets(),
-                port,
-                flow: 0,
-                scope: 0,
-            },
-        };
         let connect = Call::TcpConnect {
             handle: Handle(handle),
-            address,
+            address: SocketAddr::new(address, self.number).into(),
         };
         let mut operation = self.port.start(&connect, &[])?;
         operation.ready().await;

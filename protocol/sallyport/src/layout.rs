@@ -71,40 +71,19 @@ const _: () = assert!(REGION_SIZE.is_multiple_of(2 * 1024 * 1024));
 // Free-running indices are reduced modulo the ring's length: it must divide 2^32.
 const _: () = assert!(SLOTS.is_power_of_two());
 
-/// The place of an aligned 32-bit word inside the region.
+/// The place of a word of `SIZE` bytes inside the region, aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Word32(u32);
+pub struct Word<const SIZE: u32>(u32);
 
-impl Word32 {
+/// The place of a 32-bit word.
+pub type Word32 = Word<4>;
+/// The place of a 64-bit word.
+pub type Word64 = Word<8>;
+
+impl<const SIZE: u32> Word<SIZE> {
     /// The word at byte `offset`; `None` when it is misaligned or outside the region.
     pub const fn new(offset: u32) -> Option<Self> {
-        if offset.is_multiple_of(4) && (offset as usize) < REGION_SIZE {
-            Some(Self(offset))
-        } else {
-            None
-        }
-    }
-
-    /// For constants: a wrong offset fails to compile.
-    #[expect(clippy::expect_used, reason = "the compiler evaluates it")]
-    const fn constant(offset: u32) -> Self {
-        Self::new(offset).expect("offset of a control word")
-    }
-
-    /// Byte offset inside the region.
-    pub const fn offset(self) -> usize {
-        self.0 as usize
-    }
-}
-
-/// The place of an aligned 64-bit word inside the region.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Word64(u32);
-
-impl Word64 {
-    /// The word at byte `offset`; `None` when it is misaligned or outside the region.
-    pub const fn new(offset: u32) -> Option<Self> {
-        if offset.is_multiple_of(8) && (offset as usize) < REGION_SIZE {
+        if offset.is_multiple_of(SIZE) && (offset as usize) < REGION_SIZE {
             Some(Self(offset))
         } else {
             None
@@ -168,38 +147,33 @@ pub const fn slot_of(id: u32) -> Option<Slot> {
 
 /// The submission ring's entry for the free-running `index`.
 pub const fn submission_entry(index: u32) -> Word32 {
-    Word32(SUBMISSION_RING + (index % SLOTS) * 4)
+    Word(SUBMISSION_RING + (index % SLOTS) * 4)
 }
 
 /// The words of the completion ring's entry for the free-running `index`.
 pub const fn completion_entry(index: u32) -> [Word64; 4] {
     let base = COMPLETION_RING + (index % SLOTS) * COMPLETION_SIZE;
-    [
-        Word64(base),
-        Word64(base + 8),
-        Word64(base + 16),
-        Word64(base + 24),
-    ]
+    [Word(base), Word(base + 8), Word(base + 16), Word(base + 24)]
 }
 
 /// The words of a slot's request record.
 pub const fn request_entry(slot: Slot) -> [Word64; 8] {
     let base = REQUEST_TABLE + slot.to_wire() * REQUEST_SIZE;
     [
-        Word64(base),
-        Word64(base + 8),
-        Word64(base + 16),
-        Word64(base + 24),
-        Word64(base + 32),
-        Word64(base + 40),
-        Word64(base + 48),
-        Word64(base + 56),
+        Word(base),
+        Word(base + 8),
+        Word(base + 16),
+        Word(base + 24),
+        Word(base + 32),
+        Word(base + 40),
+        Word(base + 48),
+        Word(base + 56),
     ]
 }
 
 /// Every word of the control page, which the host clears at launch.
 pub(crate) fn control_words() -> impl Iterator<Item = Word64> {
-    (0..CONTROL_SIZE).step_by(8).map(Word64)
+    (0..CONTROL_SIZE).step_by(8).map(Word)
 }
 
 /// The byte offset of a slot's buffer inside the region.

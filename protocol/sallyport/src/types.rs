@@ -4,6 +4,8 @@
 //!
 //! Whoever decodes one of these from the other side's bytes gets a checked value or none.
 
+use core::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// A stream, file, directory or socket that the host keeps for the Keep.
@@ -280,6 +282,37 @@ pub enum SocketAddress {
         /// Scope.
         scope: u32,
     },
+}
+
+impl From<SocketAddr> for SocketAddress {
+    fn from(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(address) => Self::V4 {
+                address: address.ip().octets(),
+                port: address.port(),
+            },
+            SocketAddr::V6(address) => Self::V6 {
+                address: address.ip().octets(),
+                port: address.port(),
+                flow: address.flowinfo(),
+                scope: address.scope_id(),
+            },
+        }
+    }
+}
+
+impl From<SocketAddress> for SocketAddr {
+    fn from(address: SocketAddress) -> Self {
+        match address {
+            SocketAddress::V4 { address, port } => SocketAddrV4::new(address.into(), port).into(),
+            SocketAddress::V6 {
+                address,
+                port,
+                flow,
+                scope,
+            } => SocketAddrV6::new(address.into(), port, flow, scope).into(),
+        }
+    }
 }
 
 /// Bytes of an encoded [`SocketAddress`].

@@ -123,7 +123,7 @@ impl Socket {
     fn bind(&self, address: &SocketAddr) -> Result<Operation> {
         let call = Call::Bind {
             handle: self.handle,
-            address: to_wire(address),
+            address: (*address).into(),
         };
         Ok(self.port.start(&call, &[])?)
     }
@@ -225,35 +225,12 @@ fn from_std(address: SocketAddr) -> IpSocketAddress {
     }
 }
 
-fn to_wire(address: &SocketAddr) -> SocketAddress {
-    match address {
-        SocketAddr::V4(address) => SocketAddress::V4 {
-            address: address.ip().octets(),
-            port: address.port(),
-        },
-        SocketAddr::V6(address) => SocketAddress::V6 {
-            address: address.ip().octets(),
-            port: address.port(),
-            flow: address.flowinfo(),
-            scope: address.scope_id(),
-        },
-    }
-}
-
 /// An address that the host has sent.
 fn from_wire(port: &Port, bytes: &[u8; ADDRESS_SIZE as usize]) -> IpSocketAddress {
     let Some(address) = SocketAddress::from_bytes(bytes) else {
         port.bad_reply()
     };
-    from_std(match address {
-        SocketAddress::V4 { address, port } => SocketAddrV4::new(address.into(), port).into(),
-        SocketAddress::V6 {
-            address,
-            port,
-            flow,
-            scope,
-        } => SocketAddrV6::new(address.into(), port, flow, scope).into(),
-    })
+    from_std(address.into())
 }
 
 /// An address that can be reached: of the socket's family, neither unspecified nor port 0, and not

@@ -15,7 +15,7 @@ use wasmtime_wasi_io::streams::{
     DynInputStream, DynOutputStream, InputStream, OutputStream, StreamError, StreamResult,
 };
 
-use super::{Network, Result, Socket, bindable, permitted, positive, remote, to_wire};
+use super::{Network, Result, Socket, bindable, permitted, positive, remote};
 use crate::error::Errno;
 use crate::port::{MAX_TRANSFER, Operation};
 use crate::preview2::Preview2;
@@ -374,7 +374,7 @@ impl tcp::HostTcpSocket for Preview2 {
         let address = remote(address, socket.family)?;
         let call = Call::TcpConnect {
             handle: socket.socket.handle,
-            address: to_wire(&address),
+            address: address.into(),
         };
         socket.state = State::Connecting(socket.socket.port.start(&call, &[])?);
         Ok(())

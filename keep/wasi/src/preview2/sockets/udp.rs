@@ -13,7 +13,6 @@ use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 
 use super::{
     Network, Result, Socket, bindable, from_std, from_wire, permitted, positive, remote, to_std,
-    to_wire,
 };
 use crate::port::Operation;
 use crate::preview2::Preview2;
@@ -338,7 +337,7 @@ impl Outgoing {
         }
         let call = Call::UdpSend {
             handle: self.socket.handle,
-            address: to_wire(&to),
+            address: to.into(),
             length: u32::try_from(datagram.data.len()).map_err(|_| ErrorCode::DatagramTooLarge)?,
         };
         self.socket.port.call(&call, &[&datagram.data], &mut [])?;
