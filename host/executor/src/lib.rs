@@ -60,7 +60,7 @@ use handles::{Handles, Node, Object};
 use log::Log;
 use lookups::Lookups;
 use quota::Quota;
-use rate::Pace;
+use rate::Bucket;
 use resolver::Resolver;
 use streams::{Direction, Stream};
 use watch::Watch;
@@ -284,8 +284,8 @@ struct Executor {
     /// Where evidence goes, until it has come.
     evidence: Option<OwnedFd>,
     objects: Objects,
-    requests: Pace,
-    syncs: Pace,
+    requests: Bucket,
+    syncs: Bucket,
     /// In the order in which they were made. As many as there are slots at most, with `watches`.
     pending: VecDeque<Pending>,
     /// Requests that wait for one of many handles.
@@ -473,7 +473,7 @@ impl Executor {
     /// Has what was written to a file reach the disk, at once or when its turn comes.
     fn sync(&mut self, id: u32, slot: Slot, handle: Handle, data_only: bool) -> Result<Started> {
         let file = Arc::clone(&self.handles.node(handle)?.fd);
-        let wait = self.syncs.take(1, Instant::now());
+        let wait = self.syncs.owe(1, Instant::now());
         if wait.is_zero() {
             return self
                 .repeat(|| sync(&file, data_only))
@@ -801,8 +801,8 @@ impl SharedExecutor {
                 log: Arc::clone(&log),
                 interrupted: Arc::clone(&interrupted),
                 objects,
-                requests: Pace::new(rates.requests, now),
-                syncs: Pace::new(rates.syncs, now),
+                requests: Bucket::new(rates.requests, now),
+                syncs: Bucket::new(rates.syncs, now),
                 pending: VecDeque::new(),
                 watches: Vec::new(),
                 watched: now,
@@ -982,7 +982,7 @@ impl SharedExecutor {
         let taken = executor.end.submissions_taken().wrapping_sub(taken);
         let wait = match taken {
             0 => Duration::ZERO,
-            _ => executor.requests.take(taken, Instant::now()),
+            _ => executor.requests.owe(taken, Instant::now()),
         };
         Ok((progress?, wait))
     }

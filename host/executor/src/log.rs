@@ -9,15 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::rate::Bucket;
+use super::rate::{Bucket, Rate};
 use super::streams::Stream;
 
 /// Longest line that the host takes into its log, in bytes.
 pub const MAX_LINE: u32 = 4096;
-/// Bytes of the log that may come at once: several backtraces.
-const BURST: u64 = 256 << 10;
-/// Bytes of the log in each second after that.
-const PER_SECOND: u64 = 64 << 10;
+/// Bytes of the log that may come: several backtraces at once.
+const RATE: Rate = Rate {
+    burst: 256 << 10,
+    per_second: 64 << 10,
+};
 
 /// How often it is said what was left out: once in this time, and at the end.
 const SAY_LOST_EVERY: Duration = Duration::from_secs(1);
@@ -43,7 +44,7 @@ struct State {
 impl Log {
     /// The log on a descriptor for standard error.
     pub fn new(stderr: OwnedFd) -> Self {
-        let bucket = Bucket::new(BURST, PER_SECOND, Instant::now());
+        let bucket = Bucket::new(RATE, Instant::now());
         Self {
             stream: Stream::output(stderr),
             state: Mutex::new(State {
@@ -105,7 +106,7 @@ impl Log {
     fn write(&self, state: &mut State, text: &[u8]) {
         let now = Instant::now();
         let mut lost = text.len();
-        if state.bucket.take(lost as u64, now) {
+        if u32::try_from(lost).is_ok_and(|count| state.bucket.take(count, now)) {
             let due = |said: Instant| now.saturating_duration_since(said) >= SAY_LOST_EVERY;
             if state.said.is_none_or(due) {
                 self.say_lost(state);
@@ -199,7 +200,9 @@ mod tests {
         log.finish();
         let seconds = start.elapsed().as_secs() + 1;
         let text = std::fs::read_to_string(file.path()).unwrap();
-        assert!(text.len() as u64 <= BURST + seconds * (PER_SECOND + 200));
+        assert!(
+            text.len() as u64 <= u64::from(RATE.burst) + seconds * u64::from(RATE.per_second + 200)
+        );
         let (lines, said): (Vec<_>, Vec<_>) = text
             .lines()
             .partition(|line| line.starts_with("enarx: keep: x"));

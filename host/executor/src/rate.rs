@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! How much of something a Keep may have in a time: token buckets. What comes too fast is left out by a [`Bucket`], and has
-//! to wait by a [`Pace`].
+//! How much of something a Keep may have in a time: token buckets. What comes too fast is left out, or has
+//! to wait.
 
 use std::time::{Duration, Instant};
 
@@ -38,9 +38,9 @@ impl Default for Rates {
     }
 }
 
-/// A bucket of tokens that are taken before they are there, by whoever then waits for them. It starts full.
+/// A bucket of tokens. It starts full.
 #[derive(Debug)]
-pub struct Pace {
+pub struct Bucket {
     /// The time in which one token comes back.
     interval: Duration,
     /// The time in which a whole bucket does.
@@ -49,7 +49,7 @@ pub struct Pace {
     filled: Instant,
 }
 
-impl Pace {
+impl Bucket {
     /// A full bucket for this rate.
     pub fn new(rate: Rate, now: Instant) -> Self {
         let interval = Duration::from_secs(1) / rate.per_second.max(1);
@@ -60,60 +60,31 @@ impl Pace {
         }
     }
 
-    /// Takes `count` tokens; how long to wait until they are there.
-    pub fn take(&mut self, count: u32, now: Instant) -> Duration {
+    /// When the bucket would be full if `count` tokens were taken now, and how long it takes until they are there.
+    fn without(&self, count: u32, now: Instant) -> (Instant, Duration) {
         let begin = self.filled.max(now);
         let taken = self.interval.saturating_mul(count);
+        let missing = begin.saturating_duration_since(now).saturating_add(taken);
         // A time too far away to be told stands still: that long no Keep lives.
-        self.filled = begin.checked_add(taken).unwrap_or(begin);
-        let missing = self.filled.saturating_duration_since(now);
-        missing.saturating_sub(self.full)
+        let filled = begin.checked_add(taken).unwrap_or(begin);
+        (filled, missing.saturating_sub(self.full))
     }
-}
 
-/// A bucket of tokens. It starts full.
-#[derive(Debug)]
-pub struct Bucket {
-    /// Most tokens at once.
-    burst: u64,
-    /// Tokens that come back in a second.
-    per_second: u64,
-    tokens: u64,
-    filled: Instant,
-}
-
-impl Bucket {
-    /// A full bucket of `burst` tokens, of which `per_second` come back.
-    pub fn new(burst: u64, per_second: u64, now: Instant) -> Self {
-        Self {
-            burst,
-            per_second,
-            tokens: burst,
-            filled: now,
-        }
+    /// Takes `count` tokens, if they are there or not; how long to wait until they are.
+    pub fn owe(&mut self, count: u32, now: Instant) -> Duration {
+        let (filled, missing) = self.without(count, now);
+        self.filled = filled;
+        missing
     }
 
     /// Takes `count` tokens, or none when there are fewer.
-    pub fn take(&mut self, count: u64, now: Instant) -> bool {
-        let elapsed = now.saturating_duration_since(self.filled);
-        let fresh = elapsed
-            .as_micros()
-            .saturating_mul(self.per_second.into())
-            .checked_div(1_000_000)
-            .and_then(|fresh| u64::try_from(fresh).ok())
-            .unwrap_or(u64::MAX);
-        // Time for which there is no whole token yet counts the next time.
-        if fresh > 0 {
-            self.tokens = self.tokens.saturating_add(fresh).min(self.burst);
-            self.filled = now;
+    pub fn take(&mut self, count: u32, now: Instant) -> bool {
+        let (filled, missing) = self.without(count, now);
+        let there = missing.is_zero();
+        if there {
+            self.filled = filled;
         }
-        match self.tokens.checked_sub(count) {
-            Some(left) => {
-                self.tokens = left;
-                true
-            }
-            None => false,
-        }
+        there
     }
 }
 
@@ -125,7 +96,7 @@ mod tests {
     fn what_comes_too_fast_waits_for_its_turn() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let mut pace = Pace::new(
+        let mut pace = Bucket::new(
             Rate {
                 burst: 3,
                 per_second: 10,
@@ -133,30 +104,35 @@ mod tests {
             start,
         );
         // Three at once, then one every 100 ms, each behind the one before.
-        let waits: Vec<u128> = (0..6).map(|_| pace.take(1, start).as_millis()).collect();
+        let waits: Vec<u128> = (0..6).map(|_| pace.owe(1, start).as_millis()).collect();
         assert_eq!(waits, [0, 0, 0, 100, 200, 300]);
-        assert_eq!(pace.take(1, at(300)).as_millis(), 100);
-        assert_eq!(pace.take(2, at(300)).as_millis(), 300);
+        assert_eq!(pace.owe(1, at(300)).as_millis(), 100);
+        assert_eq!(pace.owe(2, at(300)).as_millis(), 300);
         // After a rest a burst, and never more.
         let waits: Vec<u128> = (0..4)
-            .map(|_| pace.take(1, at(60_000)).as_millis())
+            .map(|_| pace.owe(1, at(60_000)).as_millis())
             .collect();
         assert_eq!(waits, [0, 0, 0, 100]);
-        let mut slow = Pace::new(
+        let mut slow = Bucket::new(
             Rate {
                 burst: 0,
                 per_second: 0,
             },
             start,
         );
-        assert_eq!(slow.take(1, start), Duration::from_secs(1));
-        assert!(slow.take(u32::MAX, start) > Duration::from_secs(1 << 31));
+        assert_eq!(slow.owe(1, start), Duration::from_secs(1));
+        assert!(slow.owe(u32::MAX, start) > Duration::from_secs(1 << 31));
     }
 
     #[test]
     fn a_burst_passes_and_then_the_rate() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(100, 10, start);
+        let rate = Rate {
+            burst: 100,
+            per_second: 10,
+        };
+        let mut bucket = Bucket::new(rate, start);
+        assert!(!bucket.take(101, start) && !bucket.take(u32::MAX, start));
         assert!(bucket.take(60, start) && bucket.take(40, start) && !bucket.take(1, start));
         // Every 50 ms, for 10 s: what passes is the rate, not what is asked for.
         let passed = (1..=200)
