@@ -39,7 +39,7 @@ where
 /// From now on events that the flags or the variable ask for go to standard error.
 ///
 /// # Errors
-/// A wrong command line, when the variable cannot be understood.
+/// [`Exit::Usage`](crate::failure::Exit::Usage) when the variable cannot be understood.
 pub fn start(verbosity: u8) -> Result<(), Failure> {
     let set = std::env::var(VARIABLE).unwrap_or_default();
     let directives = match (set.as_str(), verbosity) {

@@ -10,7 +10,7 @@
 
 use std::fmt::{Arguments, Display};
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -158,6 +158,14 @@ pub fn printed(written: io::Result<()>) {
 /// The name of a file, as one line.
 pub fn shown(path: &Path) -> String {
     printable(&path.display().to_string())
+}
+
+/// A path with a further extension, after those that it has.
+pub fn with_extension(path: &Path, extension: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(extension);
+    name.into()
 }
 
 /// Puts a new file into the place of an older one, or where nothing is; nobody else can read it.

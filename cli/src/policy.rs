@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `enarx policy`: check and explain policies.
+//! `enarx policy`: make, check and explain policies. The judgement is `enarx-attestation`'s.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ use crate::options::nearest;
 use crate::output::print_json;
 use crate::release;
 
-/// Check and explain policies.
+/// Make, check and explain policies.
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -58,7 +58,7 @@ enum Command {
     },
     /// Print a schema as JSON
     Schema {
-        /// Of what
+        /// The document that it describes
         #[arg(value_enum, default_value = "policy")]
         of: Schema,
     },
@@ -127,9 +127,9 @@ impl ReleaseArguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Schema {
-    /// Of policy files
+    /// A policy file
     Policy,
-    /// Of verdicts
+    /// A verdict of `enarx verify --json`
     Verdict,
 }
 
@@ -325,6 +325,7 @@ fn checked(policy: &Policy) -> String {
     format!("{}: can be used, but\n{}", policy.name, warnings.concat())
 }
 
+/// The result of `policy explain`: every key with its value, and what is known of attacks.
 fn explanation(policy: &Policy) -> String {
     let mut lines = vec![
         format!(
@@ -384,6 +385,7 @@ fn explanation(policy: &Policy) -> String {
     lines.join("\n") + "\n"
 }
 
+/// The evidence in a report that the attack is mitigated, for people.
 fn defences(attack: &Attack) -> String {
     let mut shown = Vec::new();
     for defence in attack.defences {

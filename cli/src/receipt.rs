@@ -14,6 +14,7 @@ use enarx_attestation::hex::Hex;
 use enarx_attestation::{Endorsements, Timestamp};
 use enarx_contract::{Contract, PublicKey, Tenant};
 use enarx_session::deployment::{Deployment, DeploymentError};
+use enarx_session::document::ExitKind;
 use enarx_session::receipt::{Receipt, Stream};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -22,7 +23,7 @@ use crate::certs::StoreArguments;
 use crate::failure::{Exit, Failure};
 use crate::input::{self, now};
 use crate::json::Json;
-use crate::output::{self, create, print_json};
+use crate::output::{self, create, print_json, with_extension};
 use crate::release::ReferenceArguments;
 use crate::verify::certificates;
 use crate::{contract, policy, run};
@@ -225,7 +226,7 @@ impl Verify {
             };
             format!("{} bytes, SHA-256 {}{lost}", stream.bytes, stream.sha256)
         };
-        outln!("the receipt holds: {:?}", verified.verdict.overall);
+        outln!("the receipt holds: {}", verified.verdict.overall);
         outln!("application: SHA-256 {}", body.application);
         outln!("deployment: SHA-256 {}", body.deployment);
         outln!("contract: SHA-256 {}", body.contract);
@@ -234,8 +235,8 @@ impl Verify {
             Hex(body.tenant_key.digest())
         );
         outln!(
-            "ended: {:?} with {}, after {} s, at {} by the tenant's clock",
-            body.exit.kind,
+            "ended {} with exit code {}, after {} s, at {} by the tenant's clock",
+            end(body.exit.kind),
             body.exit.code,
             body.ended.saturating_sub(body.started),
             Timestamp(body.ended)
@@ -260,6 +261,17 @@ impl Verify {
 /// The tenant, as a part of a receipt: of a contract that names none, its signature tells who it is.
 const TENANT: &str = "tenant";
 
+/// How an application ended, for people.
+const fn end(kind: ExitKind) -> &'static str {
+    match kind {
+        ExitKind::Exited => "by itself",
+        ExitKind::Trapped => "by a trap",
+        ExitKind::Stopped => "because it was stopped",
+        ExitKind::Expired => "because the contract's time was over",
+        ExitKind::Failed => "before it ran",
+    }
+}
+
 /// The parts of a receipt that are compared with nothing.
 fn not_compared(of: &Of<'_>) -> Vec<&'static str> {
     [
@@ -276,23 +288,15 @@ fn not_compared(of: &Of<'_>) -> Vec<&'static str> {
 
 /// The folder of certificates beside a receipt.
 fn certificates_of(receipt: &Path) -> PathBuf {
-    beside(receipt, "certs")
-}
-
-/// A path with a further extension.
-fn beside(receipt: &Path, extension: &str) -> PathBuf {
-    let mut name = receipt.as_os_str().to_owned();
-    name.push(".");
-    name.push(extension);
-    name.into()
+    with_extension(receipt, "certs")
 }
 
 /// The files and the folder that [`write()`] makes.
 pub fn places(receipt: &Path) -> [PathBuf; 4] {
     [
         receipt.to_owned(),
-        beside(receipt, "contract"),
-        beside(receipt, "deployment"),
+        with_extension(receipt, "contract"),
+        with_extension(receipt, "deployment"),
         certificates_of(receipt),
     ]
 }
@@ -340,10 +344,10 @@ pub fn write(path: &Path, deployed: &Deployed) -> Result<(), Failure> {
     create(path, &bytes).map_err(|error| failed(&error))?;
     let contract = deployed.agreement.encode();
     let contract = contract.map_err(|error| failed(&error))?;
-    create(&beside(path, "contract"), &contract).map_err(|error| failed(&error))?;
+    create(&with_extension(path, "contract"), &contract).map_err(|error| failed(&error))?;
     if let Some(deployment) = &deployed.deployment {
         let deployment = deployment.encode().map_err(|error| failed(&error))?;
-        create(&beside(path, "deployment"), &deployment).map_err(|error| failed(&error))?;
+        create(&with_extension(path, "deployment"), &deployment).map_err(|error| failed(&error))?;
     }
     let folder = certificates_of(path);
     let named = [

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::failure::{Exit, Failure};
 use crate::input::{self, now};
 use crate::json::Json;
-use crate::output::{print_json, shown};
+use crate::output::{print_json, shown, with_extension};
 use crate::serials;
 
 /// Sign and verify manifests of what releases measure to
@@ -67,7 +67,7 @@ enum Command {
     List(ManifestArguments),
     /// Print a schema as JSON
     Schema {
-        /// Of what
+        /// The document that it describes
         #[arg(value_enum, default_value = "manifest")]
         of: Schema,
     },
@@ -75,9 +75,9 @@ enum Command {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Schema {
-    /// Of manifests
+    /// A manifest
     Manifest,
-    /// Of what `enarx measure --json` prints
+    /// A measurement, as `enarx measure --json` prints it
     Measurement,
 }
 
@@ -225,14 +225,7 @@ pub fn verified(
 
 /// Where the signature of a manifest lies.
 fn signature_path(manifest: &Path) -> PathBuf {
-    with_extension(manifest, ".sig")
-}
-
-/// A path with an extension after those that it has.
-fn with_extension(path: &Path, extension: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(extension);
-    name.into()
+    with_extension(manifest, "sig")
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
@@ -265,7 +258,7 @@ fn keygen(name: &Path) -> Result<String, Failure> {
         .map_err(|error| Failure::new(format!("there is no randomness: {error}")))?;
     let key = PrivateKey::from_seed(&seed).map_err(|error| other(&error))?;
     let public = key.public().map_err(|error| other(&error))?;
-    let (secret_path, public_path) = (with_extension(name, ".key"), with_extension(name, ".pub"));
+    let (secret_path, public_path) = (with_extension(name, "key"), with_extension(name, "pub"));
     create(
         &secret_path,
         &key.to_pem().map_err(|error| other(&error))?,

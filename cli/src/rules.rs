@@ -42,7 +42,7 @@ impl NetworkRules {
     /// The rules of the flags, or else of the variables.
     ///
     /// # Errors
-    /// When a line of a variable is no rule.
+    /// [`Exit::Usage`](crate::failure::Exit::Usage) when a line of a variable is no rule.
     pub fn rules(&self) -> Result<Rules, Failure> {
         Ok(Rules {
             connect: or_from_environment(&self.connect, "ENARX_ALLOW_CONNECT", rule)?,

@@ -518,7 +518,10 @@ fn a_receipt_is_verified_without_the_host_and_refused_by_name() {
     let shown = text(&accepted.stdout);
     assert!(accepted.status.success(), "{}", text(&accepted.stderr));
     assert!(shown.contains("holds: Simulated"), "{shown}");
-    assert!(shown.contains("Exited with 7"), "{shown}");
+    assert!(
+        shown.contains("ended by itself with exit code 7"),
+        "{shown}"
+    );
     let forged = folder.join("forged");
     let bytes = fs::read_to_string(&receipt).unwrap();
     fs::write(&forged, bytes.replace("\"code\":7", "\"code\":0")).unwrap();

@@ -447,7 +447,7 @@ fn records_left_out_repeated_and_swapped(code: &str) {
                 "{told}"
             );
             let document: Value = serde_json::from_slice(&fs::read(&document).unwrap()).unwrap();
-            // Of what reached the Keep, an alert tells.
+            // An alert tells of what reached the Keep.
             assert_eq!(document["code"], code, "{told}");
         }
     }

@@ -56,7 +56,7 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// The bytes of a parameter in the path. Of what cannot be one there is nothing.
+    /// The bytes of a parameter in the path.
     fn hex<const N: usize>(&self, index: usize) -> Result<Hex<N>, Refusal> {
         let text = self.parameters.get(index).ok_or(Refusal::Path)?;
         parse_hex(text).ok_or(Refusal::Path)

@@ -3,7 +3,6 @@
 //! The wants of a program that no Keep meets, for the error that the engine gives then: the engine names an import, and this
 //! says what that stands for and how to go on. The program is the guest's, its names are shown as they are.
 
-
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::{Engine, Error, ExternType, Module};

@@ -13,8 +13,8 @@ pub const MAGIC: [u8; 8] = *b"\0enarxc\0";
 const FORMAT: u32 = 1;
 /// Bytes of the head: magic, version, flags, two sizes, two digests.
 pub const HEAD: usize = 96;
-/// Bytes of the head before its own digest.
-const FACTS: usize = HEAD - 32;
+/// Bytes of the head before the digest of the file.
+const DIGESTED: usize = HEAD - 32;
 
 /// It was a component.
 const COMPONENT: u32 = 1;
@@ -23,8 +23,8 @@ const JOINED: u32 = 2;
 /// Its requests take turns.
 const TURNS: u32 = 4;
 
-/// The CPU that code is compiled for when every machine that runs Keeps is meant: what comes before RDRAND and XSAVE, which
-/// every Keep needs, is there.
+/// The CPU that code is compiled for so that every machine that runs Keeps can execute it: one with RDRAND and XSAVE, which a
+/// Keep needs, and with whatever came before them.
 pub const BASELINE: &str = "baseline";
 /// The CPUs that code can be compiled for, by Cranelift's names: levels of x86-64, and those with SEV-SNP.
 pub const CPUS: [&str; 6] = [
@@ -62,13 +62,13 @@ pub struct Precompiled<'a> {
     pub code: &'a [u8],
 }
 
-/// Why bytes are no precompiled application.
+/// Why a file is no precompiled application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrecompiledError {
-    /// They have another version of the form.
+    /// It has this version of the form, which is another one.
     #[error("it was compiled by another version of Enarx: compile it again with `enarx compile`")]
     Format(u32),
-    /// They are not those that the compiler wrote.
+    /// Its bytes are not those that the compiler wrote.
     #[error("it is cut off or damaged: compile it again with `enarx compile`")]
     Damaged,
 }
@@ -119,7 +119,7 @@ impl<'a> Precompiled<'a> {
     /// Takes a file apart.
     ///
     /// # Errors
-    /// [`PrecompiledError`], for every file that [`Self::head`] did not begin.
+    /// [`PrecompiledError`], unless the file is a head of [`Self::head`] and its code.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, PrecompiledError> {
         let (head, code) = bytes
             .split_first_chunk::<HEAD>()
@@ -142,7 +142,7 @@ impl<'a> Precompiled<'a> {
             table: u64::from_le_bytes(taken(&mut rest)?),
         };
         let source = taken(&mut rest)?;
-        let (known, digest) = head.split_at(FACTS);
+        let (known, digest) = head.split_at(DIGESTED);
         if Sha256::new()
             .chain_update(known)
             .chain_update(code)

@@ -319,7 +319,7 @@ fn firmware(report: &Report, policy: &SnpPolicy, checks: &mut Checks) {
 struct Shown {
     expected: Vec<String>,
     problems: Vec<String>,
-    /// Of what no floor is published.
+    /// Parts of which no floor is published.
     unpublished: Vec<String>,
 }
 

@@ -220,7 +220,7 @@ fn what_was_compared_with_nothing_is_said_last() {
         verdict.not_compared,
         ["guest.measurement", "guest.report-data"]
     );
-    // Of what is refused, nothing is called accepted.
+    // A refused verdict calls nothing accepted.
     platform.policy.snp.host_data = Some(Hex([0; 32]));
     assert!(!platform.verify().to_string().contains("accepted, but"));
 }
