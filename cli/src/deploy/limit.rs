@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The tenant's own time limit, which holds whatever the host does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use enarx_agent::{DeployError, Ending, Fault, Stop};
+use tokio::time::{sleep, sleep_until};
+
+use super::GRACE;
+use super::kept::{Kept, failed, failure};
+use super::sides::Ended;
+use crate::failure::{Exit, Failure};
+use crate::summary::Summary;
+
+/// How long the Keep may take beyond [`GRACE`] to tell the end.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// The time limit of a command, from its beginning.
+#[derive(Clone, Copy)]
+pub struct Due {
+    after: Duration,
+    /// Its end.
+    pub at: Instant,
+}
+
+impl Due {
+    /// Begins now.
+    pub fn begin(after: Duration) -> Self {
+        /// A time that no command sees the end of, where the clock has no later one.
+        const NEVER: Duration = Duration::from_secs(1 << 31);
+        let now = Instant::now();
+        let at = now.checked_add(after).unwrap_or(now + NEVER);
+        // Whoever reads standard error may have stopped reading.
+        if let Some(end) = at.checked_add(GRACE + ANSWER) {
+            crate::output::limit_all(end);
+        }
+        Self { after, at }
+    }
+}
+
+/// The tenant's own time limit: at its end the program is stopped, and after a grace it is left, whatever the host lets
+/// through.
+pub struct Limit {
+    after: Duration,
+    is_over: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Limit {
+    /// Begins to watch over what `stop` is for.
+    pub fn start(due: Due, stop: &Stop) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (stop, over) = (stop.clone(), is_over.clone());
+        let task = tokio::spawn(async move {
+            sleep_until(due.at.into()).await;
+            over.store(true, Ordering::SeqCst);
+            stop.stop();
+            sleep(GRACE + ANSWER).await;
+            stop.leave();
+        });
+        Self {
+            after: due.after,
+            is_over,
+            task,
+        }
+    }
+
+    /// The end of the deployment, in view of the limit.
+    ///
+    /// # Errors
+    /// That of a deployment that failed, and of one whose end did not come.
+    pub fn judge(
+        &self,
+        result: Result<Ending, DeployError>,
+        summary: &mut Summary,
+        keep: fn(&DeployError) -> Kept,
+    ) -> Result<Ended, Failure> {
+        self.task.abort();
+        let is_over = self.is_over.load(Ordering::SeqCst);
+        let reached = format!("the time limit of {:?} was reached", self.after);
+        match result {
+            Err(error) if is_over => {
+                let kept = keep(&error);
+                summary.failed(&error, kept.name());
+                let (exit, what) = match &error {
+                    DeployError::Cancelled => {
+                        (Exit::TimedOut, "before anything was sent".to_owned())
+                    }
+                    DeployError::Failed(failed)
+                        if !failed.started && matches!(failed.fault, Fault::Cancelled) =>
+                    {
+                        (Exit::TimedOut, "before the program ran".to_owned())
+                    }
+                    DeployError::Left { host, .. } => (
+                        Exit::Fault,
+                        format!(
+                            "and no end of the program came from {host}: the host holds it back, or nobody reads the output"
+                        ),
+                    ),
+                    other => {
+                        let exit = failure(other, &kept).exit();
+                        (exit, format!("and {other}"))
+                    }
+                };
+                let sentence = format!("{reached} {what}{}", kept.rest(&error));
+                Err(Failure::of(exit, sentence).named(error.code()))
+            }
+            Err(error) => Err(failed(&error, summary, keep)),
+            Ok(ending) => Ok((ending, is_over.then_some(self.after))),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The tenant's order: files and flags become what the agent delivers.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use enarx_agent::{Order, Queue, Refused, Secret, Times};
+use enarx_configuration::Configuration;
+use enarx_contract::Doors;
+use enarx_network::Rules;
+use enarx_session::deployment::{
+    Delivery, Detached, MAX_FILE_BYTES, MAX_SECRET, Output, Sink, WhenFull,
+};
+use zeroize::Zeroizing;
+
+use super::Arguments;
+use super::resources::resources;
+use crate::failure::Failure;
+use crate::input::{in_time, read_up_to};
+use crate::workload::Workload;
+use crate::{run, values};
+
+/// How long a contract holds, and how long a Keep waits for its application, in seconds.
+const VALID: u32 = 24 * 3600;
+const UNPROVISIONED: u32 = 120;
+/// How long the application may run, in seconds, unless `--timeout` says less.
+pub const RUNTIME: u32 = 30 * 24 * 3600;
+/// How long an application goes on without its tenant, in seconds: long enough for a connection that comes back.
+const DETACHED: u32 = 60;
+/// The same with `--detach`, in seconds: the most that a host allows unless its owner says otherwise.
+pub const LONG_DETACHED: u32 = 24 * 3600;
+/// Bytes of each output that the Keep keeps until they have arrived.
+const BUFFER: u32 = 1 << 20;
+
+/// `NAME=FILE`.
+pub fn named_file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+            // The root of the private file system is where all paths start.
+            let name = name.strip_prefix('/').unwrap_or(name);
+            Ok((name.to_owned(), file.into()))
+        }
+        _ => Err("write NAME=FILE".to_owned()),
+    }
+}
+
+/// `NAME=FILE` with the name of a variable.
+pub fn variable_file(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = text
+        .split_once('=')
+        .filter(|(_, file)| !file.is_empty())
+        .ok_or("write NAME=FILE")?;
+    if !values::is_plain_name(name) {
+        return Err(format!(
+            "`{name}` is no name for a variable: use letters, digits and _, or deliver a file with --secret-file"
+        ));
+    }
+    Ok((name.to_owned(), file.into()))
+}
+
+/// The first name that is there twice.
+fn twice<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut seen = HashSet::new();
+    names.find(|name| !seen.insert(*name))
+}
+
+impl Arguments {
+    fn configuration(
+        &self,
+        workload: &Workload,
+        rules: &Rules,
+    ) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let configuration = Configuration {
+            args: run::program_arguments(&self.module, workload.arguments(self.rest.clone())),
+            env: workload.variables(self.variables.clone()),
+            directories: Vec::new(),
+            terminals: workload.terminals(),
+            invoke: self.invoke.clone(),
+            limits: run::limits(&self.wasm),
+            network: rules.uses(),
+            timings: false,
+            attest: None,
+            serve: None,
+            issuers: Vec::new(),
+            // The Keep would refuse both: see keep/runtime.
+            precompiled: false,
+            compile: None,
+        };
+        run::encode(&configuration).map(Zeroizing::new)
+    }
+
+    fn secrets(&self, end: Option<Instant>) -> Result<Vec<Secret>, Failure> {
+        let kinds = [
+            (&self.secrets, Delivery::Env),
+            (&self.secret_files, Delivery::File),
+        ];
+        let all = kinds
+            .into_iter()
+            .flat_map(|(list, delivery)| list.iter().map(move |entry| (entry, delivery)));
+        if let Some(name) = twice(all.clone().map(|((name, _), _)| name.as_str())) {
+            return Err(Failure::usage(format!(
+                "the secret {name} is given twice: a name is that of one variable or of one file"
+            )));
+        }
+        all.map(|((name, path), delivery)| {
+            let value = in_time(path, end, |path| {
+                read_up_to(path, MAX_SECRET).map(Zeroizing::new)
+            })?;
+            let is_text = std::str::from_utf8(&value).is_ok_and(|text| !text.contains('\0'));
+            if delivery == Delivery::Env && !is_text {
+                return Err(Failure::data(format!(
+                    "{}: the secret {name} is not text in UTF-8 without NUL, as a variable has to be: deliver it with --secret-file",
+                    path.display()
+                )));
+            }
+            Ok(Secret {
+                name: name.clone(),
+                delivery,
+                value,
+            })
+        })
+        .collect()
+    }
+
+    /// The time limit, by either of its flags.
+    pub fn limit(&self) -> Option<Duration> {
+        self.timeout.or_else(|| run::timeout(&self.wasm))
+    }
+
+    /// The order, from files that are read by `end`.
+    ///
+    /// # Errors
+    /// [`crate::failure::Exit::Usage`] for a name that is given twice, [`crate::failure::Exit::Data`] for a secret that is no
+    /// variable, and those of reading.
+    pub fn order(&self, workload: &Workload, end: Option<Instant>) -> Result<Order, Failure> {
+        if let Some(guest) = twice(self.files.iter().map(|(guest, _)| guest.as_str())) {
+            return Err(Failure::usage(format!("--file {guest}: it is given twice")));
+        }
+        let files = self.files.iter().map(|(guest, path)| {
+            let contents = in_time(path, end, |path| read_up_to(path, MAX_FILE_BYTES))?;
+            Ok((guest.clone(), contents))
+        });
+        let seconds = |limit: Duration| {
+            let whole = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
+            u32::try_from(whole).unwrap_or(RUNTIME).clamp(1, RUNTIME)
+        };
+        let rules = self.rules.rules()?;
+        Ok(Order {
+            application: in_time(&self.module, end, run::read_module)?,
+            configuration: self.configuration(workload, &rules)?,
+            files: files.collect::<Result<_, Failure>>()?,
+            secrets: self.secrets(end)?,
+            output: Output {
+                stdout: Some(Sink::Session),
+                stderr: Some(Sink::Session),
+            },
+            detached: Detached {
+                seconds: if self.detach { LONG_DETACHED } else { DETACHED },
+                buffer_bytes: BUFFER,
+                when_full: WhenFull::Block,
+            },
+            doors: Doors::of(rules),
+            resources: resources(self.vcpus, self.memory),
+            times: Times {
+                valid_seconds: VALID,
+                unprovisioned_seconds: UNPROVISIONED,
+                runtime_seconds_max: self.limit().map_or(RUNTIME, seconds),
+            },
+            unattested: None,
+            queue: self.wait.map(|within| Queue {
+                within,
+                tell: if self.shown.quiet { |_| {} } else { waits },
+            }),
+        })
+    }
+}
+
+/// Says which hosts are waited for.
+fn waits(hosts: &[Refused]) {
+    for host in hosts.iter().filter(|host| host.fault.is_full()) {
+        say!("enarx: waiting for room (--wait): {host}");
+    }
+}

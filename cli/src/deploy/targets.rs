@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The hosts that are asked, and the tokens that they are shown.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use enarx_agent::Target;
+use zeroize::Zeroizing;
+
+use super::Arguments;
+use crate::failure::Failure;
+use crate::input::{in_time, read_up_to};
+use crate::{hosts, run};
+
+/// Longest token in bytes that is read from a file.
+const MAX_TOKEN: u64 = 4096;
+
+impl Arguments {
+    /// The list of hosts, if one is named. A flag counts more than a variable.
+    fn list(&self) -> Result<Option<PathBuf>, Failure> {
+        if self.hosts.is_some() || !self.to.is_empty() {
+            return Ok(self.hosts.clone());
+        }
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let Some(list) = variable("ENARX_HOSTS") else {
+            return Ok(None);
+        };
+        if variable("ENARX_TO").is_some() {
+            return Err(Failure::usage(
+                "ENARX_HOSTS and ENARX_TO both say to whom: unset one, or give --hosts or --to",
+            ));
+        }
+        if !self.token_files.is_empty() {
+            return Err(Failure::usage(
+                "--token-file is for hosts of --to, and the list in ENARX_HOSTS has a token for each host: give --to, or leave --token-file out",
+            ));
+        }
+        Ok(Some(list.into()))
+    }
+
+    /// The hosts, in the order in which they are asked.
+    ///
+    /// # Errors
+    /// [`crate::failure::Exit::Usage`] for flags that name none or do not go together; those of reading.
+    pub fn targets(&self, end: Option<Instant>) -> Result<Vec<Target>, Failure> {
+        if let Some(list) = self.list()? {
+            let listed = in_time(&list, end, hosts::read)?;
+            return listed
+                .iter()
+                .map(|host| target(&host.to, in_time(&host.token_file, end, read_token)?))
+                .collect();
+        }
+        let to = run::or_from_environment(&self.to, "ENARX_TO", |line| Ok(line.to_owned()))?;
+        if to.is_empty() {
+            return Err(Failure::usage(
+                "name a host with --to, as its `enarx host serve` prints it, or a list of hosts with --hosts, or try --local",
+            ));
+        }
+        let tokens = tokens(&self.token_files, end)?;
+        if tokens.len() != 1 && tokens.len() != to.len() {
+            return Err(Failure::usage(format!(
+                "--token-file: give one for all hosts, or one for each of the {} in their order",
+                to.len()
+            )));
+        }
+        if tokens.len() < to.len() {
+            say!(
+                "enarx: one token is shown to all {} hosts, and each could use it at the others: give one for each (--token-file for each, or --hosts)",
+                to.len()
+            );
+        }
+        let tokens = tokens.iter().cycle();
+        let targets = to.iter().zip(tokens);
+        targets
+            .map(|(to, token)| target(to, token.clone()))
+            .collect()
+    }
+}
+
+/// A host.
+///
+/// # Errors
+/// [`crate::failure::Exit::Usage`].
+pub fn target(to: &str, token: Zeroizing<String>) -> Result<Target, Failure> {
+    Target::parse(to, token).map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// The tokens in these files, or in those that the environment names, read by `end`.
+///
+/// # Errors
+/// [`crate::failure::Exit::Usage`] when none is named, and those of reading.
+pub fn tokens(given: &[PathBuf], end: Option<Instant>) -> Result<Vec<Zeroizing<String>>, Failure> {
+    let file = |line: &str| Ok(PathBuf::from(line));
+    let files = run::or_from_environment(given, "ENARX_TOKEN_FILE", file)?;
+    if files.is_empty() {
+        return Err(Failure::usage(
+            "name the file with the token for the host with --token-file",
+        ));
+    }
+    files
+        .iter()
+        .map(|path| in_time(path, end, read_token))
+        .collect()
+}
+
+fn read_token(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let bytes = Zeroizing::new(read_up_to(path, MAX_TOKEN)?);
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| Failure::data(format!("{} is not text: it is no token", path.display())))?;
+    Ok(Zeroizing::new(text.trim().to_owned()))
+}
