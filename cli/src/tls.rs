@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Certificates and keys for the TLS of a Keep: taken out of PEM here, used and judged in the Keep alone. Who runs this is the
-//! host, so the issuers of `--tls-roots`, and those of the machine all the more, are the host's word.
+//! Certificates and keys for the TLS of a Keep: taken out of PEM here, used and judged in the Keep alone. Who runs a Keep on
+//! this machine is the host, so the issuers of `--tls-roots`, and those of the machine all the more, are the host's word. In a
+//! deployment they are the tenant's, and the machine's count for nothing.
 
 use std::path::Path;
 

@@ -102,6 +102,10 @@ pub struct Arguments {
     files: Vec<(String, PathBuf)>,
     #[command(flatten)]
     rules: NetworkRules,
+    /// Accept certificates of these issuers, PEM, from servers that the program asks over TLS by `wasi:http`; without it of
+    /// none: neither those of this machine nor those of the host count
+    #[arg(long, value_name = "FILE", env = "ENARX_TLS_ROOTS")]
+    tls_roots: Option<PathBuf>,
     /// Return when the program runs, and print the name for `enarx attach`; it may run a day without this command
     #[arg(long, conflicts_with = "local")]
     detach: bool,

@@ -20,7 +20,7 @@ use super::resources::resources;
 use crate::failure::Failure;
 use crate::input::{in_time, read_up_to};
 use crate::workload::Workload;
-use crate::{run, values};
+use crate::{run, tls, values};
 
 /// How long a contract holds, and how long a Keep waits for its application, in seconds.
 const VALID: u32 = 24 * 3600;
@@ -71,7 +71,10 @@ impl Arguments {
         &self,
         workload: &Workload,
         rules: &Rules,
+        end: Option<Instant>,
     ) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let roots = self.tls_roots.as_deref();
+        let issuers = roots.map(|file| in_time(file, end, tls::issuers));
         let configuration = Configuration {
             args: run::program_arguments(&self.module, workload.arguments(self.rest.clone())),
             env: workload.variables(self.variables.clone()),
@@ -83,7 +86,7 @@ impl Arguments {
             timings: false,
             attest: None,
             serve: None,
-            issuers: Vec::new(),
+            issuers: issuers.transpose()?.unwrap_or_default(),
             // The Keep would refuse both: see keep/runtime.
             precompiled: false,
             compile: None,
@@ -149,7 +152,7 @@ impl Arguments {
         let rules = self.rules.rules()?;
         Ok(Order {
             application: in_time(&self.module, end, run::read_module)?,
-            configuration: self.configuration(workload, &rules)?,
+            configuration: self.configuration(workload, &rules, end)?,
             files: files.collect::<Result<_, Failure>>()?,
             secrets: self.secrets(end)?,
             output: Output {

@@ -3,8 +3,9 @@
 //! Requests of a component to other servers: `wasi:http/outgoing-handler`, over TLS and in clear.
 //!
 //! Each has a connection of its own. What the configuration does not permit of the network is refused here, and by the host
-//! again. Data from the network is not trusted. Certificates are checked here, in the Keep, against the issuers that the
-//! configuration names; by the clock that it has, which is the host's. The host sees and changes what is sent in clear.
+//! again. Data from the network is not trusted, addresses that the host has found least of all. Certificates are checked
+//! here, in the Keep, against the issuers that the configuration names; by the time that the tenant has told, or by the
+//! host's clock where the host configures the Keep. The host sees and changes what is sent in clear.
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -76,7 +77,7 @@ impl Trust {
     fn connect(&self, name: &str) -> Result<web::Session, WebError> {
         let client = self.client.get_or_init(|| {
             let clocks = self.clocks.clone();
-            let clock = move || clocks.wall().ok().map(Duration::from_nanos);
+            let clock = move || clocks.for_certificates();
             let issuers = self.issuers.iter().map(|issuer| issuer.0.as_slice());
             web::Client::new(issuers, &[web::HTTP1], Arc::new(clock))
         });

@@ -148,6 +148,7 @@ fn run_for_tenant(
             streams: Standard::Session(Arc::new(session.clone())),
             files: delivered.files,
             secrets: delivered.secrets,
+            told: Some(delivered.told),
         },
         timings,
     );

@@ -4,10 +4,13 @@
 //!
 //! The parts' digests are checked by `enarx_session` before anything here looks into them.
 
+use std::time::Duration;
+
 use enarx_configuration::Configuration;
 use enarx_contract::{Contract, Wanted};
 use enarx_session::Refusal;
 use enarx_session::deployment::{self, Deployment, Part};
+use enarx_wasi::clock::Told;
 use enarx_wasi::context::Secrets;
 use zeroize::Zeroizing;
 
@@ -25,6 +28,8 @@ pub struct Delivered {
     pub files: Vec<(String, Vec<u8>)>,
     /// Secrets; they are wiped with this.
     pub secrets: Secrets,
+    /// The tenant's time when it released the application.
+    pub told: Told,
 }
 
 /// The parts of a delivery, as far as they have come.
@@ -35,6 +40,7 @@ pub struct Delivery {
     decoded: Option<Configuration>,
     files: Vec<Vec<u8>>,
     secrets: Vec<Zeroizing<Vec<u8>>>,
+    told: Told,
 }
 
 impl Delivery {
@@ -64,6 +70,7 @@ impl Delivery {
             })
         };
         Ok(Self {
+            told: Told::now(Duration::from_secs(deployment.now)),
             deployment: deployment.clone(),
             application: room(deployment.application.size)?,
             configuration: room(deployment.configuration.size)?,
@@ -167,6 +174,7 @@ impl Delivery {
             configuration,
             files: paths.zip(self.files).collect(),
             secrets,
+            told: self.told,
         })
     }
 }

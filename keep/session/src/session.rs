@@ -4,7 +4,7 @@
 
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -113,6 +113,8 @@ struct State {
     accepting: Option<Operation>,
     links: Vec<Link>,
     duties: Duties,
+    /// The application's task that waits for standard input.
+    reader: Option<Waker>,
     /// The bytes of the receipt that wait for its report.
     sealing: Option<Vec<u8>>,
     /// The output that each waiting thread of the application wants room for.
@@ -176,6 +178,7 @@ impl Session {
                 scratch: vec![0; MAX_TRANSFER],
                 incoming: vec![0; MAX_TRANSFER],
             },
+            reader: None,
             sealing: None,
             writers: Vec::new(),
             finished: None,
@@ -290,6 +293,12 @@ impl Session {
             state.advance(&self.port, now);
             if state.writers.iter().any(|it| state.keep.has_room(*it)) {
                 self.shared.room.notify_all();
+            }
+            if state.keep.has_stdin()
+                && let Some(reader) = state.reader.take()
+            {
+                reader.wake();
+                self.port.rouse();
             }
             let deadline = state.deadline(now);
             let at = deadline.and_then(|at| self.origin.checked_add(Duration::from_millis(at.0)));
@@ -499,8 +508,9 @@ impl Reporter {
             };
             let now = session.now();
             session.lock().answer(asker, report, now);
-            // Sending wakes whoever waits for the session.
+            // Sending wakes whoever waits for the session, once the host is told of it.
             drop(session.drive());
+            self.port.rouse();
         }
     }
 }
@@ -537,6 +547,13 @@ impl stream::Session for Session {
 
     fn poll_readable(&self) -> bool {
         self.drive().keep.has_stdin()
+    }
+
+    fn poll_readable_for(&self, context: &Context<'_>) -> bool {
+        let mut state = self.drive();
+        let readable = state.keep.has_stdin();
+        state.reader = (!readable).then(|| context.waker().clone());
+        readable
     }
 
     fn started(&self, phases: &[(&'static str, u64)]) {

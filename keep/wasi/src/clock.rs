@@ -2,7 +2,8 @@
 
 //! The clocks of the application.
 //!
-//! Monotonic time is the Keep's own; wall-clock time is the host's word and is not trusted.
+//! Monotonic time is the Keep's own; wall-clock time is the host's word and is not trusted. Certificates are judged by the
+//! time that the Keep's tenant has told, where there is a tenant.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,11 +35,33 @@ struct Wall {
     nanoseconds: u64,
 }
 
+/// A time that somebody who is trusted has told, carried on by the Keep's own clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    since_epoch: Duration,
+    at: Instant,
+}
+
+impl Told {
+    /// This UNIX time, told now.
+    pub fn now(since_epoch: Duration) -> Self {
+        Self {
+            since_epoch,
+            at: Instant::now(),
+        }
+    }
+
+    fn carried_on(&self) -> Duration {
+        self.since_epoch.saturating_add(self.at.elapsed())
+    }
+}
+
 /// The clocks; clones share the host's last answer.
 #[derive(Clone)]
 pub struct Clocks {
     port: Port,
     start: Instant,
+    told: Option<Told>,
     wall: Arc<Mutex<Option<Wall>>>,
 }
 
@@ -48,7 +71,23 @@ impl Clocks {
         Self {
             port,
             start: Instant::now(),
+            told: None,
             wall: Arc::default(),
+        }
+    }
+
+    /// The same clocks, which judge certificates by the time that was told.
+    #[must_use]
+    pub fn by(self, told: Option<Told>) -> Self {
+        Self { told, ..self }
+    }
+
+    /// UNIX time by which certificates are judged: that which was told, or else the host's word; `None` if there is
+    /// neither.
+    pub fn for_certificates(&self) -> Option<Duration> {
+        match &self.told {
+            Some(told) => Some(told.carried_on()),
+            None => self.wall().ok().map(Duration::from_nanos),
         }
     }
 

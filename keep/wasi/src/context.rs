@@ -8,7 +8,7 @@ use enarx_configuration::{Configuration, Network, Terminals};
 use enarx_sallyport::Handle;
 
 use crate::budget::Budget;
-use crate::clock::Clocks;
+use crate::clock::{Clocks, Told};
 use crate::error::{Errno, Result};
 use crate::fs::host::HostFileSystem;
 use crate::fs::memory::MemoryFileSystem;
@@ -47,6 +47,8 @@ pub struct Surroundings {
     pub files: Vec<(String, Vec<u8>)>,
     /// Secrets: variables, which count more than those of the configuration, and files as those above.
     pub secrets: Secrets,
+    /// The time that the Keep's tenant has told.
+    pub told: Option<Told>,
 }
 
 /// Everything a program is given.
@@ -89,13 +91,14 @@ impl Context {
         budget: &Budget,
         surroundings: Surroundings,
     ) -> Result<Self> {
-        let clocks = Clocks::new(port.clone());
         let mut environment: Vec<(String, String)> = Vec::new();
         let Surroundings {
             streams,
             files,
             secrets,
+            told,
         } = surroundings;
+        let clocks = Clocks::new(port.clone()).by(told);
         let plain = configuration.env.iter().map(|(name, value)| (name, value));
         let secret = secrets.variables.iter();
         let secret = secret.map(|(name, value)| (name, &**value));

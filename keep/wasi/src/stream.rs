@@ -27,6 +27,9 @@ pub trait Session: Send + Sync {
     fn poll_read(&self, buffer: &mut [u8]) -> Option<usize>;
     /// True if a read would not wait.
     fn poll_readable(&self) -> bool;
+    /// As [`Self::poll_readable`]; if a read would wait, the task of `context` is woken when it no longer would. One task
+    /// reads: a later one takes the place of an earlier.
+    fn poll_readable_for(&self, context: &Context<'_>) -> bool;
     /// Learns that the program runs from now on, and the phases that led there with their microseconds.
     fn started(&self, phases: &[(&'static str, u64)]);
 }
@@ -274,9 +277,11 @@ impl Input {
         state.poll_pending()
     }
 
-    /// As [`Self::poll_ready`]; if a read would wait for the host, the task of `context` is woken when it no longer
-    /// would.
+    /// As [`Self::poll_ready`]; if a read would wait, the task of `context` is woken when it no longer would.
     pub fn poll_ready_for(&self, context: &Context<'_>) -> bool {
+        if let Source::Session(session) = &self.source {
+            return session.poll_readable_for(context);
+        }
         loop {
             if self.poll_ready() {
                 return true;

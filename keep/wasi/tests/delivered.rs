@@ -2,9 +2,12 @@
 
 //! Files and secrets that are delivered with a program: it can read and not change them, and is free around them.
 
+use std::time::Duration;
+
 use enarx_configuration::Configuration;
 use enarx_sallyport_host::{InProcess, World};
 use enarx_wasi::budget::Budget;
+use enarx_wasi::clock::Told;
 use enarx_wasi::context::{Context, Secrets, Surroundings};
 use enarx_wasi::error::Errno;
 use enarx_wasi::fs::{Descriptor, OpenOptions, TimeChange};
@@ -137,4 +140,27 @@ fn everything_around_it_is_the_programs() {
     root.create_directory("etc/folder").unwrap();
     root.rename("etc/folder", root, "folder").unwrap();
     root.remove_directory("folder").unwrap();
+}
+
+/// Nor does the host decide by which time certificates are judged, where a tenant has told one.
+#[test]
+fn certificates_are_judged_by_the_time_of_the_tenant() {
+    const TOLD: Duration = Duration::from_secs(1_000_000_000);
+    let (port, _host) = InProcess::start(World::default());
+    let context = |told| {
+        let surroundings = Surroundings {
+            told,
+            ..Surroundings::default()
+        };
+        let budget = Budget::new(1 << 30);
+        Context::new(&port, &Configuration::default(), &budget, surroundings).unwrap()
+    };
+    let told = context(Some(Told::now(TOLD))).clocks;
+    let judged = told.for_certificates().unwrap();
+    assert!((TOLD..TOLD + Duration::from_mins(1)).contains(&judged));
+    // The program's own clock is the host's all the same.
+    let host = Duration::from_nanos(told.wall().unwrap());
+    assert!(host.abs_diff(judged) > Duration::from_hours(1), "{host:?}");
+    let without = context(None).clocks.for_certificates().unwrap();
+    assert!(without.abs_diff(host) < Duration::from_mins(1));
 }

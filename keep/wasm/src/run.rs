@@ -11,7 +11,7 @@ use enarx_configuration::Configuration;
 use enarx_exits::exit_code;
 use enarx_http::{Serving, Settings, Trust, Way};
 use enarx_wasi::budget::{Budget, Memory, UNASKED};
-use enarx_wasi::clock::Clocks;
+use enarx_wasi::clock::{Clocks, Told};
 use enarx_wasi::context::{Context, Surroundings};
 use enarx_wasi::port::{Port, Tasks};
 use enarx_wasi::preview1::{self, Preview1};
@@ -94,6 +94,7 @@ struct Run<'a> {
     /// Given to the one store.
     surroundings: RefCell<Surroundings>,
     streams: Standard,
+    told: Option<Told>,
 }
 
 /// A form of WebAssembly.
@@ -222,6 +223,7 @@ fn try_run(
         configuration,
         engine: &engine,
         streams: surroundings.streams.clone(),
+        told: surroundings.told,
         surroundings: RefCell::new(surroundings),
     };
     if facts.component {
@@ -406,7 +408,7 @@ impl Run<'_> {
             port: self.port.clone(),
             network: self.configuration.network,
             spawner: tasks.spawner(),
-            trust: Trust::new(issuers, Clocks::new(self.port.clone())),
+            trust: Trust::new(issuers, Clocks::new(self.port.clone()).by(self.told)),
         });
         let (mut store, instance) = self.among(&tasks, async move {
             let instance = command.instantiate_async(&mut *store).await;
@@ -443,13 +445,6 @@ impl Run<'_> {
             return Err(serve::not_a_command());
         }
         if self.configuration.invoke.is_none() && enarx_http::is_imported(self.engine, component) {
-            if let Standard::Session(_) = self.streams {
-                // Its streams wake no tasks.
-                wasmtime::bail!(
-                    "it sends HTTP requests (wasi:http/outgoing-handler), which deployed programs cannot do yet: use \
-                     `enarx run`, or sockets"
-                );
-            }
             return self.client(component, timings);
         }
         let mut store = self.store(Preview2::new)?;

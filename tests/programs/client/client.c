@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A command that asks servers over wasi:http, for the tests of `enarx run`: each argument is a URL. All are asked at once, and
-// for each, in their order, it writes the status and the body, or the number of the error. The bindings are generated (see
-// ../src/main.rs).
+// A command that asks servers over wasi:http, for the tests of `enarx run` and `enarx deploy`: each argument is a URL. All are
+// asked at once, and for each, in their order, it writes the status and the body, or the number of the error. Without arguments
+// the URLs are the lines of standard input, and each is asked when it has come. The bindings are generated (see ../src/main.rs).
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -95,9 +95,52 @@ static void say_error(wasi_http_types_error_code_t error) {
     say_text("\n");
 }
 
+static void say_answer(future answer) {
+    wasi_http_types_borrow_future_incoming_response_t late = wasi_http_types_borrow_future_incoming_response(answer);
+    wait_for(wasi_http_types_method_future_incoming_response_subscribe(late));
+    wasi_http_types_result_result_own_incoming_response_error_code_void_t result;
+    if (!wasi_http_types_method_future_incoming_response_get(late, &result) || result.is_err) __builtin_trap();
+    if (result.val.ok.is_err) {
+        say_error(result.val.ok.val.err);
+        return;
+    }
+    wasi_http_types_borrow_incoming_response_t response = wasi_http_types_borrow_incoming_response(result.val.ok.val.ok);
+    say_number(wasi_http_types_method_incoming_response_status(response));
+    say_text(" ");
+    say_body(response);
+}
+
+// Asks what standard input says.
+static void ask_lines(void) {
+    static uint8_t line[512];
+    size_t length = 0;
+    wasi_io_streams_own_input_stream_t in = wasi_cli_stdin_get_stdin();
+    client_list_u8_t bytes;
+    wasi_io_streams_stream_error_t error;
+    while (wasi_io_streams_method_input_stream_blocking_read(wasi_io_streams_borrow_input_stream(in), sizeof line, &bytes, &error)) {
+        for (size_t i = 0; i < bytes.len; i++) {
+            if (bytes.ptr[i] != '\n') {
+                if (length == sizeof line) __builtin_trap();
+                line[length++] = bytes.ptr[i];
+                continue;
+            }
+            future answer;
+            wasi_http_types_error_code_t refused;
+            if (ask((client_string_t){line, length}, &answer, &refused)) say_answer(answer);
+            else say_error(refused);
+            length = 0;
+        }
+        client_list_u8_free(&bytes);
+    }
+}
+
 bool exports_wasi_cli_run_run(void) {
     client_list_string_t arguments;
     wasi_cli_environment_get_arguments(&arguments);
+    if (arguments.len <= 1) {
+        ask_lines();
+        return true;
+    }
     static future answers[MOST];
     static wasi_http_types_error_code_t errors[MOST];
     static bool asked[MOST];
@@ -108,18 +151,7 @@ bool exports_wasi_cli_run_run(void) {
             say_error(errors[i]);
             continue;
         }
-        wasi_http_types_borrow_future_incoming_response_t late = wasi_http_types_borrow_future_incoming_response(answers[i]);
-        wait_for(wasi_http_types_method_future_incoming_response_subscribe(late));
-        wasi_http_types_result_result_own_incoming_response_error_code_void_t result;
-        if (!wasi_http_types_method_future_incoming_response_get(late, &result) || result.is_err) __builtin_trap();
-        if (result.val.ok.is_err) {
-            say_error(result.val.ok.val.err);
-            continue;
-        }
-        wasi_http_types_borrow_incoming_response_t response = wasi_http_types_borrow_incoming_response(result.val.ok.val.ok);
-        say_number(wasi_http_types_method_incoming_response_status(response));
-        say_text(" ");
-        say_body(response);
+        say_answer(answers[i]);
     }
     return true;
 }

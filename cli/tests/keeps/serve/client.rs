@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Commands that ask servers over `wasi:http`, by `enarx run`: a program of ours (`tests/programs/client`), and servers in Keeps.
+//! Commands that ask servers over `wasi:http`, by `enarx run` and `enarx deploy`: a program of ours (`tests/programs/client`),
+//! and servers in Keeps.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+
+use enarx_harness::needs;
 
 use super::tls::Authority;
 use super::{Server, backends, enarx, pattern, programs};
+use crate::deploy::{self, Host};
 
 fn program() -> PathBuf {
     programs().folder.join("client.wasm")
@@ -127,4 +132,94 @@ fn a_file_of_issuers_without_certificates_is_refused() {
     assert_eq!(output.status.code(), Some(65), "{said}");
     let why = format!("{}: it has no certificate in PEM", key.display());
     assert!(said.trim_end().ends_with(&why), "{said}");
+}
+
+/// Has a deployment ask these; its output.
+fn deployed(command: &mut Command, flags: &[&str], urls: &[String]) -> Vec<u8> {
+    let command = command
+        .args(["--quiet", "--timeout", "120s"])
+        .args(flags)
+        .arg(program())
+        .arg("--")
+        .args(urls);
+    let output = deploy::run(command, b"");
+    let said = deploy::text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(said, "");
+    output.stdout
+}
+
+#[test]
+fn a_deployed_command_asks_the_servers_that_both_sides_agreed_on_and_believes_the_tenants_issuers()
+{
+    needs::kvm();
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (roots, stranger) = (authority.roots(), other.roots());
+    let roots = ["--tls-roots", roots.to_str().unwrap()];
+    let secure = Server::start("kvm", &authority.here().flags());
+    let plain = Server::start("kvm", &[]);
+    let https = |path: &str| format!("https://{}{path}", secure.address);
+    let rule = format!("--allow-connect={}", secure.address);
+    let other = format!("--allow-connect={}", plain.address);
+    let local = || {
+        let mut command = enarx();
+        command.args(["deploy", "--local"]);
+        command
+    };
+    // The host offers more than the tenant asks for.
+    let host = Host::serving(&[], &[&rule, &other]);
+    let policy = deploy::policy(host.folder());
+    let sides: [&dyn Fn() -> Command; 2] = [&local, &|| host.deploy(&policy)];
+    for side in sides {
+        let ask = |flags: &[&str], urls: &[String]| {
+            // The machine's issuers are the host's and the tenant's at once here, and count for neither.
+            let mut command = side();
+            command.env("SSL_CERT_FILE", authority.roots());
+            String::from_utf8(deployed(&mut command, flags, urls)).unwrap()
+        };
+        let both = [&rule, roots[0], roots[1]];
+        let urls = [https("/hello"), https("/scheme"), https("/after?100")];
+        assert_eq!(ask(&both, &urls), "200 hello\n200 https\n200 waited\n");
+        let large = deployed(&mut side(), &both, &[https("/bytes?1000003")]);
+        assert!(large[4..] == pattern(1_000_003));
+        // HTTP-request-denied without a door, destination-IP-prohibited at a shut one, TLS-certificate-error with another
+        // issuer, internal-error without any.
+        let url = [https("/hello")];
+        assert_eq!(ask(&roots, &url), "error 15\n");
+        assert_eq!(ask(&[&other, roots[0], roots[1]], &url), "error 4\n");
+        let strangers = [&rule, roots[0], stranger.to_str().unwrap()];
+        assert_eq!(ask(&strangers, &url), "error 13\n");
+        assert_eq!(ask(&[&rule], &url), "error 38\n");
+    }
+    secure.end();
+    plain.end();
+}
+
+/// Standard input comes over the session, while requests are under way beside it.
+#[test]
+fn a_deployed_command_asks_what_its_tenant_says_when_it_is_said() {
+    needs::kvm();
+    let authority = Authority::new();
+    let server = Server::start("kvm", &authority.here().flags());
+    let rule = format!("--allow-connect={}", server.address);
+    let mut child = enarx()
+        .args(["deploy", "--local", "--quiet", "--timeout", "120s", &rule])
+        .arg("--tls-roots")
+        .arg(authority.roots())
+        .arg(program())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut to = child.stdin.take().unwrap();
+    let mut from = BufReader::new(child.stdout.take().unwrap());
+    for _ in 0..10 {
+        writeln!(to, "https://{}/after?20", server.address).unwrap();
+        let mut answer = String::new();
+        from.read_line(&mut answer).unwrap();
+        assert_eq!(answer, "200 waited\n");
+    }
+    drop(to);
+    assert!(child.wait().unwrap().success());
+    server.end();
 }

@@ -773,6 +773,21 @@ impl Port {
         state.tell();
     }
 
+    /// Has every thread that sleeps look at what it waits for: after a waker was woken that no answer of the host wakes.
+    pub fn rouse(&self) {
+        let mut state = self.0.lock();
+        state.collected = state.collected.wrapping_add(1);
+        if state.followers > 0 {
+            self.0.news.notify_all();
+        }
+        if state.has_leader {
+            state.nudge();
+        }
+        if state.untold {
+            state.ring();
+        }
+    }
+
     /// Has the host told of waiting calls once for a turn, or each time.
     fn defer(&self, defers: bool) {
         self.0.lock().defers = defers;
