@@ -57,6 +57,10 @@ struct Verify {
     /// The application that the receipt is to be of
     #[arg(long, value_name = "FILE")]
     application: Option<PathBuf>,
+    /// Take a receipt of native code, too, which shows what was started: its end, its times and its streams are the code's own
+    /// word
+    #[arg(long)]
+    allow_precompiled: bool,
     /// The deployment that it is to be of: FILE.deployment of `enarx deploy --receipt`, or its SHA-256
     #[arg(long, value_name = "DIGEST|FILE")]
     deployment: Option<PathBuf>,
@@ -142,10 +146,7 @@ pub fn verify(arguments: &Arguments) -> Result<ExitCode, Failure> {
     trust.references = verify.references.values(at)?;
     let bytes = input::read(&verify.file)?;
     let application = verify.application.as_deref();
-    let application = application
-        // Text was translated before it was delivered.
-        .map(run::read_module)
-        .transpose()?;
+    let application = application.map(run::read_delivered).transpose()?;
     let contract = verify.contract.as_deref();
     let contract = contract
         .map(|named| Named::read(named, load_contract))
@@ -168,6 +169,7 @@ pub fn verify(arguments: &Arguments) -> Result<ExitCode, Failure> {
         contract_digest: contract.as_ref().map(|named| &named.digest),
         contract: signed.map(|(contract, _)| contract),
         tenant: signed.and_then(|(_, tenant)| tenant.as_ref()),
+        precompiled: verify.allow_precompiled,
     };
     let verified = receipt::verify(&bytes, &trust, &endorsements, of, at);
     match verified {
@@ -183,7 +185,13 @@ pub fn verify(arguments: &Arguments) -> Result<ExitCode, Failure> {
                     check.name, check.expected, check.actual
                 )
             });
-            let sentence = format!("{error}{}", checks.collect::<String>());
+            let advice = match error.code() {
+                "receipt.precompiled" => {
+                    "; the program was native code, which says of its end and its output what it likes: --allow-precompiled takes that"
+                }
+                _ => "",
+            };
+            let sentence = format!("{error}{}{advice}", checks.collect::<String>());
             let failure = Failure::of(Exit::Refused, sentence);
             Err(failure.named(code).with_checks(failed))
         }
@@ -228,6 +236,10 @@ impl Verify {
         };
         outln!("the receipt holds: {}", verified.verdict.overall);
         outln!("application: SHA-256 {}", body.application);
+        if let Some(source) = body.source {
+            outln!("compiled from: SHA-256 {source}, by the word of whoever compiled it");
+            outln!("what follows of the end, the times and the streams is the word of native code");
+        }
         outln!("deployment: SHA-256 {}", body.deployment);
         outln!("contract: SHA-256 {}", body.contract);
         outln!(

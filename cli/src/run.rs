@@ -816,14 +816,30 @@ pub fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
     translate(path, input::read_program(path)?)
 }
 
-fn translate(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, Failure> {
+/// A program as `enarx deploy` delivers it: WebAssembly, into which text was translated, or native code.
+///
+/// # Errors
+/// As [`read_module`].
+pub fn read_delivered(path: &Path) -> Result<Vec<u8>, Failure> {
+    let bytes = input::read_program(path)?;
+    if is_precompiled(&bytes) {
+        return Ok(bytes);
+    }
+    translate(path, bytes)
+}
+
+/// The WebAssembly of the bytes of a program; text is translated.
+///
+/// # Errors
+/// [`Exit::Data`] for what is not WebAssembly.
+pub fn translate(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, Failure> {
     if bytes.starts_with(MAGIC) {
         return Ok(bytes);
     }
     let shown = path.display();
     if is_precompiled(&bytes) {
         return Err(Failure::data(format!(
-            "{shown} is precompiled, which only `enarx run` and `enarx serve` take: give the WebAssembly"
+            "{shown} is precompiled, which only `enarx run`, `enarx serve` and `enarx deploy` take: give the WebAssembly"
         )));
     }
     let text = path.extension().is_some_and(|extension| extension == "wat")

@@ -107,6 +107,9 @@ impl Kept {
                 "; the program may have run, and has ended with this command, which was its host, too"
                     .to_owned()
             }
+            (Self::Nothing, DeployError::Failed(failed)) if failed.started => {
+                "; the program is native code, to which nobody can attach, so it has ended with the session".to_owned()
+            }
             (Self::Nothing, DeployError::Failed(_)) => "; nothing ran".to_owned(),
             (Self::Nothing, _) => String::new(),
         }

@@ -109,6 +109,10 @@ pub struct Arguments {
     /// Return when the program runs, and print the name for `enarx attach`; it may run a day without this command
     #[arg(long, conflicts_with = "local")]
     detach: bool,
+    /// Take a program that `enarx compile` has made, which is native code: take it only from those whom you trust with all
+    /// that you deliver. Its Keep gives no evidence after it has begun, so it ends when the connection breaks
+    #[arg(long, env = "ENARX_ALLOW_PRECOMPILED")]
+    allow_precompiled: bool,
     /// Memory of the Keep, the compiler's included
     #[arg(long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size, allow_negative_numbers = true)]
     memory: u64,
@@ -131,7 +135,7 @@ pub struct Arguments {
     wasm: Vec<WasmOption>,
     #[command(flatten)]
     pub shown: Shown,
-    /// The program: a module, a component, or either as text (.wat)
+    /// The program: a module, a component, or either as text (.wat), or with --allow-precompiled the code of one
     #[arg(value_name = "MODULE")]
     module: PathBuf,
     /// Its arguments

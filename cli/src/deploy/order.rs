@@ -3,11 +3,12 @@
 //! The tenant's order: files and flags become what the agent delivers.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use enarx_agent::{Order, Queue, Refused, Secret, Times};
 use enarx_configuration::Configuration;
+use enarx_configuration::precompiled::{Precompiled, is_precompiled};
 use enarx_contract::Doors;
 use enarx_network::Rules;
 use enarx_session::deployment::{
@@ -18,7 +19,7 @@ use zeroize::Zeroizing;
 use super::Arguments;
 use super::resources::resources;
 use crate::failure::Failure;
-use crate::input::{in_time, read_up_to};
+use crate::input::{self, in_time, read_up_to};
 use crate::workload::Workload;
 use crate::{run, tls, values};
 
@@ -60,6 +61,35 @@ pub fn variable_file(text: &str) -> Result<(String, PathBuf), String> {
     Ok((name.to_owned(), file.into()))
 }
 
+/// A program as it is delivered.
+struct Program {
+    bytes: Vec<u8>,
+    /// SHA-256 of the WebAssembly that it was compiled from, if it is native code.
+    source: Option<[u8; 32]>,
+}
+
+/// Reads a program, which may be native code if that is `allowed`.
+fn read_program(path: &Path, allowed: bool) -> Result<Program, Failure> {
+    let bytes = input::read_program(path)?;
+    if !is_precompiled(&bytes) {
+        let bytes = run::translate(path, bytes)?;
+        return Ok(Program {
+            bytes,
+            source: None,
+        });
+    }
+    let shown = path.display();
+    if !allowed {
+        return Err(Failure::usage(format!(
+            "{shown} is precompiled: native code, which its receipt says less of: allow it with --allow-precompiled"
+        )));
+    }
+    let found = Precompiled::decode(&bytes);
+    let found = found.map_err(|error| Failure::data(format!("{shown}: {error}")))?;
+    let source = Some(found.source);
+    Ok(Program { bytes, source })
+}
+
 /// The first name that is there twice.
 fn twice<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let mut seen = HashSet::new();
@@ -87,7 +117,7 @@ impl Arguments {
             attest: None,
             serve: None,
             issuers: issuers.transpose()?.unwrap_or_default(),
-            // The Keep would refuse both: see keep/runtime.
+            // The deployment says it.
             precompiled: false,
             compile: None,
         };
@@ -150,8 +180,17 @@ impl Arguments {
             u32::try_from(whole).unwrap_or(RUNTIME).clamp(1, RUNTIME)
         };
         let rules = self.rules.rules()?;
+        let allowed = self.allow_precompiled;
+        let program = in_time(&self.module, end, move |path| read_program(path, allowed))?;
+        let native = program.source.is_some();
+        if native && self.detach {
+            return Err(Failure::usage(
+                "--detach: nobody could attach to native code again, because its Keep gives no evidence after it has begun: deploy the WebAssembly",
+            ));
+        }
         Ok(Order {
-            application: in_time(&self.module, end, run::read_module)?,
+            application: program.bytes,
+            source: program.source,
             configuration: self.configuration(workload, &rules, end)?,
             files: files.collect::<Result<_, Failure>>()?,
             secrets: self.secrets(end)?,
@@ -160,7 +199,11 @@ impl Arguments {
                 stderr: Some(Sink::Session),
             },
             detached: Detached {
-                seconds: if self.detach { LONG_DETACHED } else { DETACHED },
+                seconds: match (native, self.detach) {
+                    (true, _) => 0,
+                    (false, true) => LONG_DETACHED,
+                    (false, false) => DETACHED,
+                },
                 buffer_bytes: BUFFER,
                 when_full: WhenFull::Block,
             },

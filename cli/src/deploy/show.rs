@@ -67,6 +67,11 @@ pub fn show(arguments: &Shown, deployed: &Deployed, over: Option<Duration>) -> R
             say!("enarx: passed over {host}");
         }
         say!("enarx: ran on {}: {shown}", deployed.host);
+        if deployed.receipt.body.source.is_some() {
+            say!(
+                "enarx: it was native code, so its receipt shows what was started, and the rest is the code's own word"
+            );
+        }
     }
     if deployed.verdict.is_some() && deployed.receipt_verdict.is_none() {
         say!(

@@ -222,7 +222,7 @@ fn what_cannot_be_compiled_or_written_is_said_and_leaves_no_file() {
 
 /// The native code of a program, in whose first function another's is: a system call with this number, whose arguments are
 /// free stack below. The function gives what the call gives.
-fn with_system_call(compiled: &Path, number: u32) {
+pub fn with_system_call(compiled: &Path, number: u32) {
     const MARK: u64 = 0x0123_4567_89ab_cdef;
     let whole = fs::read(compiled).unwrap();
     let parts = Precompiled::decode(&whole).unwrap();

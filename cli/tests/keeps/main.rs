@@ -21,6 +21,7 @@ mod jail;
 mod kills;
 mod languages;
 mod memory;
+mod native;
 mod network;
 mod output;
 mod programs;

@@ -41,6 +41,11 @@ pub enum LoadError {
     /// There is no thread for the session.
     #[error("the thread that serves the tenant could not be started: {0}")]
     Thread(std::io::Error),
+    /// Native code was delivered, and nothing would confine it.
+    #[error(
+        "a process Keep takes no native code: it has no virtual machine, and WebAssembly would not confine it"
+    )]
+    Unconfined,
     /// The configuration does not decode.
     #[error(transparent)]
     Configuration(#[from] ConfigurationError),

@@ -122,6 +122,7 @@ fn run_for_tenant(
         Arc::new(ground.clone()),
     )?;
     timings.phase("door");
+    let keys = ground.clone();
     let ground: Arc<dyn Ground> = Arc::new(ground);
     // Under an open contract nobody has asked for this Keep yet. A named tenant is on the way, and would wait.
     if session.is_open() {
@@ -129,16 +130,21 @@ fn run_for_tenant(
         let _ = enarx_wasm::rehearse(&*ground);
         timings.phase("rehearsal");
     }
-    let mut delivered = session.receive()?;
+    let delivered = session.receive()?;
     timings.phase("delivery");
-    // Evidence of this Keep, for later sessions and receipts, is to come from the measured runtime alone.
-    delivered.configuration.precompiled = false;
-    delivered.configuration.compile = None;
     let (serving, its_port) = (session.clone(), port.clone());
     std::thread::Builder::new()
         .name("session".to_owned())
         .spawn(move || end(&its_port, serving.serve().map(|()| 0).map_err(Into::into)))
         .map_err(load::LoadError::Thread)?;
+    if delivered.is_native {
+        if !keys.confines_native_code() {
+            return Err(load::LoadError::Unconfined);
+        }
+        // Native code can ask the microkernel for everything that the runtime can: evidence for others among it.
+        session.conclude();
+        keys.end_reports()?;
+    }
     let end = enarx_wasm::run(
         port,
         &ground,

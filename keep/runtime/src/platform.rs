@@ -358,6 +358,11 @@ impl Platform {
         self.vcpus
     }
 
+    /// True if a virtual machine confines native code. In a process the sandbox of WebAssembly is half of the host's border.
+    pub fn confines_native_code(&self) -> bool {
+        !self.limited
+    }
+
     /// Has the secure processor, where there is one, asked for no more reports in this Keep.
     ///
     /// # Errors

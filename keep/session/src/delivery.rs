@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use enarx_configuration::Configuration;
+use enarx_configuration::precompiled::{Precompiled, is_precompiled};
 use enarx_contract::{Contract, Wanted};
 use enarx_session::Refusal;
 use enarx_session::deployment::{self, Deployment, Part};
@@ -22,6 +23,8 @@ const SECRETS: &str = "run/secrets";
 pub struct Delivered {
     /// The application.
     pub application: Vec<u8>,
+    /// It is native code.
+    pub is_native: bool,
     /// Its configuration.
     pub configuration: Configuration,
     /// Files: paths relative to the root, and contents.
@@ -98,15 +101,38 @@ impl Delivery {
     /// Looks into a part that is complete.
     ///
     /// # Errors
-    /// [`Refusal::Release`] for a configuration that this Keep does not understand or that asks for what a session does
+    /// [`Refusal::Release`] for an application that is native code where the deployment does not say so, or the other way
+    /// round, for native code that is damaged or made by another version, for a configuration that this Keep does not understand or that asks for what a session does
     /// not give, and for a secret that is to be a variable and is not text; [`Refusal::Contract`] for a configuration that
     /// asks for doors that the contract does not have.
     pub fn complete(&mut self, part: Part, contract: &Contract) -> Result<(), Refusal> {
         match part {
+            Part::Application => self.check_application(),
             Part::Configuration => self.configure(contract),
             Part::Secret(index) => self.check_secret(index),
-            Part::Application | Part::File(_) => Ok(()),
+            Part::File(_) => Ok(()),
         }
+    }
+
+    fn check_application(&self) -> Result<(), Refusal> {
+        let refuse = |why: &str| Err(Refusal::Release(format!("the application {why}")));
+        let native = is_precompiled(&self.application);
+        let Some(source) = self.deployment.source else {
+            return if native {
+                refuse("is native code, and the deployment does not say so")
+            } else {
+                Ok(())
+            };
+        };
+        if !native {
+            return refuse("is no native code, and the deployment says that it is");
+        }
+        let precompiled = Precompiled::decode(&self.application)
+            .map_err(|error| Refusal::Release(format!("the application: {error}")))?;
+        if precompiled.source != source.0 {
+            return refuse("was compiled from other WebAssembly than the deployment says");
+        }
+        Ok(())
     }
 
     fn check_secret(&self, index: usize) -> Result<(), Refusal> {
@@ -152,8 +178,11 @@ impl Delivery {
     /// Gives what was delivered; `None` unless everything was complete.
     pub fn finish(self) -> Option<Delivered> {
         let mut configuration = self.decoded?;
-        // Timings are the session's to tell.
+        // Timings are the session's to tell, and whether the application is native code is the deployment's.
         configuration.timings = false;
+        configuration.compile = None;
+        let is_native = self.deployment.source.is_some();
+        configuration.precompiled = is_native;
         let paths = self.deployment.files.into_iter().map(|file| file.path);
         let mut secrets = Secrets::default();
         for (secret, value) in self.deployment.secrets.into_iter().zip(self.secrets) {
@@ -171,6 +200,7 @@ impl Delivery {
         }
         Some(Delivered {
             application: self.application,
+            is_native,
             configuration,
             files: paths.zip(self.files).collect(),
             secrets,

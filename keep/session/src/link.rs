@@ -27,7 +27,7 @@ pub struct Duties {
     pub attester: Arc<dyn Attester>,
     /// The way to the secure processor.
     pub wishes: Sender<Wish>,
-    /// Wishes without an answer. There is at most one of each connection, and one of the receipt.
+    /// Wishes without an answer. There is at most one of each connection, and one or two of the receipt.
     pub open: usize,
     /// The delivery that is on its way.
     pub delivery: Option<Delivery>,

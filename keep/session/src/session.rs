@@ -95,6 +95,8 @@ pub enum Asker {
     Link(u64),
     /// The receipt.
     Receipt,
+    /// The receipt of native code that is about to run.
+    Last,
 }
 
 /// A wish for a report. Its thread asks the secure processor, which may take seconds and does not hold up anybody else.
@@ -119,6 +121,8 @@ struct State {
     sealing: Option<Vec<u8>>,
     /// The output that each waiting thread of the application wants room for.
     writers: Vec<Output>,
+    /// The answer to the last wish, of a Keep that is about to run native code.
+    last: Option<Report>,
     /// When everything was done.
     finished: Option<Moment>,
     over: Option<Result<(), SessionError>>,
@@ -181,6 +185,7 @@ impl Session {
             reader: None,
             sealing: None,
             writers: Vec::new(),
+            last: None,
             finished: None,
             over: None,
         };
@@ -224,6 +229,26 @@ impl Session {
                 (None, None) => Poll::Pending,
             }
         }))
+    }
+
+    /// Has the last report made, that of the receipt, where the application is native code: it could have reports of its own.
+    /// The Keep attests nothing any more from START on, so the secure processor has no other work when this is there. Waits
+    /// for ever when the application is ended meanwhile; whoever serves the session ends the Keep then.
+    pub fn conclude(&self) {
+        {
+            let mut state = self.lock();
+            let Some(data) = state.keep.last_report() else {
+                return;
+            };
+            state.duties.wish(Asker::Last, data);
+        }
+        self.port.block_on(std::future::poll_fn(|_| {
+            if self.drive().last.is_some() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        }));
     }
 
     /// Serves the tenant while the application runs and after it, until nothing is left to be done.
@@ -426,7 +451,10 @@ impl State {
             return;
         };
         self.sealing = Some(sealing.signing_input);
-        self.duties.wish(Asker::Receipt, sealing.report_data);
+        match self.last.take() {
+            Some(report) => self.seal(report),
+            None => self.duties.wish(Asker::Receipt, sealing.report_data),
+        }
     }
 
     /// Takes the answer to a wish.
@@ -434,6 +462,9 @@ impl State {
         self.duties.open = self.duties.open.saturating_sub(1);
         match asker {
             Asker::Receipt => self.seal(report),
+            // One that was ended meanwhile has a receipt of its own on the way, and is not to run.
+            Asker::Last if self.keep.has_exited() => {}
+            Asker::Last => self.last = Some(report),
             Asker::Link(number) => {
                 // It may be gone.
                 if let Some(link) = self.links.iter_mut().find(|link| link.number() == number) {

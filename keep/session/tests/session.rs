@@ -7,18 +7,20 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use enarx_configuration::precompiled::{Facts, Precompiled};
 use enarx_contract::canonical::Hex;
 use enarx_contract::{Contract, ContractError, PublicKey, Tenant, Term, Terms};
 use enarx_keep_session::{Attester, Delivered, ReportError, Session, SessionError};
 use enarx_sallyport_host::{InProcess, World};
-use enarx_session::deployment::{Deployment, WhenFull};
+use enarx_session::deployment::{Deployment, Object, WhenFull};
 use enarx_session::document::{Exit, ExitKind};
 use enarx_session::keep::{Fault, Output};
-use enarx_session::receipt::Receipt;
+use enarx_session::receipt::{Claims, Receipt};
 use enarx_session::tenant::{self, Channel, Event, Outcome, Released, Streams, Wanted};
 use enarx_session::{Moment, Refusal};
 use enarx_session_drivers::fixture::{self, MEMORY, Marks, Values};
@@ -114,6 +116,7 @@ impl Keep {
             let delivered = session.receive()?;
             let serving = session.clone();
             let server = thread::spawn(move || serving.serve());
+            session.conclude();
             let streams = Standard::Session(Arc::new(session.clone()));
             if let Standard::Session(session) = &streams {
                 session.started(&[("compile", 7)]);
@@ -768,4 +771,87 @@ fn a_contract_that_is_none_and_a_missing_door_are_refused() {
     assert!(matches!(refused, Err(SessionError::Contract(_))));
     let session = Session::open(&port, contract.bytes(), 2, MEMORY, attester()).unwrap();
     assert_eq!(session.receive().map(drop), Err(SessionError::NoDoor));
+}
+
+/// A precompiled application whose WebAssembly was these bytes.
+fn native(source: &[u8]) -> Vec<u8> {
+    let facts = Facts {
+        component: false,
+        joined: false,
+        turns: false,
+        memory: 0,
+        table: 0,
+    };
+    let parts = Precompiled::new(facts, source, b"code");
+    [&parts.head()[..], parts.code].concat()
+}
+
+#[test]
+fn native_code_runs_after_the_last_report_which_is_that_of_its_receipt() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |_| ());
+    let program = native(b"wasm");
+    let (mut deployment, mut values) = configured(&contract, b"{}");
+    deployment.application = Object {
+        digest: Hex(sha256(&program)),
+        size: program.len() as u64,
+    };
+    deployment.source = Some(Hex(sha256(b"wasm")));
+    deployment.detached.seconds = 0;
+    values[0] = program;
+    let (say, said) = channel();
+    let keep = Keep::start(contract, move |port, streams, delivered| {
+        assert!(delivered.is_native && delivered.configuration.precompiled);
+        say.send(()).unwrap();
+        shout(port, streams, delivered)
+    });
+    let mut attested = attest(&keep, &key, Wanted::Fresh).unwrap();
+    attested.release(&deployment);
+    let mut running = attested.start(&values);
+    running.until(|_| said.try_recv().is_ok());
+    // One for the evidence, one before the code.
+    assert_eq!(keep.processor.asked.load(Ordering::SeqCst), 2);
+    let refused = attest(&keep, &key, Wanted::Running([0; 32])).err().unwrap();
+    assert_eq!(refused.code(), "evidence.native");
+    running.feed(b"abc");
+    running.stdin_ends = true;
+    let seen = running.end().unwrap();
+    assert_eq!(seen.stdout, b"ABC");
+    assert_eq!(keep.processor.asked.load(Ordering::SeqCst), 2);
+    let claims = Claims {
+        precompiled: true,
+        ..Claims::default()
+    };
+    assert_eq!(seen.receipt.verify(&Marks, &claims), Ok(()));
+    keep.join().unwrap();
+}
+
+#[test]
+fn native_code_and_its_deployment_say_the_same_or_are_refused() {
+    let source = Some(Hex(sha256(b"wasm")));
+    let mut damaged = native(b"wasm");
+    damaged.pop();
+    for (program, source, why) in [
+        (native(b"wasm"), None, "the deployment does not say so"),
+        (b"\0asm".to_vec(), source, "is no native code"),
+        (native(b"other"), source, "from other WebAssembly"),
+        (damaged, source, "cut off or damaged"),
+    ] {
+        let key = Key::generate().unwrap();
+        let contract = contract(&key.public(), |_| ());
+        let (mut deployment, mut values) = configured(&contract, b"{}");
+        deployment.application = Object {
+            digest: Hex(sha256(&program)),
+            size: program.len() as u64,
+        };
+        deployment.source = source;
+        deployment.detached.seconds = 0;
+        values[0] = program;
+        let keep = Keep::start(contract, |_, _, _| panic!("it is not to run"));
+        let mut attested = attest(&keep, &key, Wanted::Fresh).unwrap();
+        attested.release(&deployment);
+        let refused = attested.run(&values, b"", |_| false).err().unwrap();
+        assert_eq!(refused.code(), "release.refused");
+        assert!(refused.to_string().contains(why), "{refused}");
+    }
 }

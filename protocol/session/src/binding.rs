@@ -14,11 +14,17 @@ pub const SESSION_BINDING: usize = 240;
 /// Length of the structure for receipts, in bytes.
 pub const RECEIPT_BINDING: usize = 128;
 
+/// Length of the structure for native code, in bytes.
+pub const NATIVE_BINDING: usize = 224;
+
 /// First bytes of the structure for sessions, zero-padded to 32.
 pub const SESSION_DOMAIN: &[u8] = b"enarx session evidence 1";
 
 /// First bytes of the structure for receipts, zero-padded to 32.
 pub const RECEIPT_DOMAIN: &[u8] = b"enarx receipt evidence 1";
+
+/// First bytes of the structure for native code, zero-padded to 32.
+pub const NATIVE_DOMAIN: &[u8] = b"enarx native evidence 1";
 
 /// The attester is the TLS server. The only role: the exporter is the same on both sides, so without it an end could be
 /// shown its own evidence.
@@ -136,6 +142,49 @@ pub fn receipt_report_data(
     at.put(&keep.digest());
     at.put(&contract.0);
     Sha512::digest(bytes).into()
+}
+
+/// The values that the last report before native code binds: all that is known of a run before its beginning.
+#[derive(Clone, Copy, Debug)]
+pub struct Native<'a> {
+    /// SHA-256 of the deployment.
+    pub deployment: &'a [u8; 32],
+    /// SHA-256 of the application.
+    pub application: &'a [u8; 32],
+    /// SHA-256 of the WebAssembly that it was compiled from.
+    pub source: &'a [u8; 32],
+    /// The Keep's key.
+    pub keep: &'a PublicKey,
+    /// The key of the tenant that released it.
+    pub tenant: &'a PublicKey,
+    /// The contract.
+    pub contract: &'a ContractDigest,
+}
+
+impl Native<'_> {
+    /// The structure that is hashed (SPEC.md section 10).
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; NATIVE_BINDING] {
+        let mut bytes = [0; NATIVE_BINDING];
+        let mut at = Writer {
+            bytes: &mut bytes,
+            at: 0,
+        };
+        at.put(&padded(NATIVE_DOMAIN));
+        at.put(self.deployment);
+        at.put(self.application);
+        at.put(self.source);
+        at.put(&self.keep.digest());
+        at.put(&self.tenant.digest());
+        at.put(&self.contract.0);
+        bytes
+    }
+
+    /// REPORT_DATA.
+    #[must_use]
+    pub fn report_data(&self) -> [u8; 64] {
+        Sha512::digest(self.to_bytes()).into()
+    }
 }
 
 #[expect(

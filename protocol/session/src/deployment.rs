@@ -45,8 +45,11 @@ pub struct Deployment {
     pub version: u32,
     /// The contract under which it is to run.
     pub contract: ContractDigest,
-    /// The application: a WebAssembly module or component.
+    /// The application: a WebAssembly module or component, or native code that was compiled from one.
     pub application: Object,
+    /// SHA-256 of the WebAssembly that the application was compiled from, by the word of whoever compiled it: the application
+    /// is native code. `None`: it is WebAssembly.
+    pub source: Option<Hex<32>>,
     /// The encoded configuration (`protocol/configuration`).
     pub configuration: Object,
     /// Files of the package, by ascending paths (compared part by part).
@@ -305,6 +308,10 @@ impl Deployment {
         }
         if !BUFFER_BYTES.contains(&self.detached.buffer_bytes) {
             return value("detached.buffer_bytes", "256 KiB to 16 MiB");
+        }
+        // Nobody could come back to it: there is no more evidence.
+        if self.source.is_some() && self.detached.seconds != 0 {
+            return value("detached.seconds", "0 for native code");
         }
         Ok(())
     }

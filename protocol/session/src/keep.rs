@@ -7,7 +7,7 @@
 //! A peer is nobody before it is the contract's tenant, and even that one is held to the protocol: a fault closes its
 //! connection, never the Keep.
 
-use crate::binding::{Binding, Exporter, State};
+use crate::binding::{Binding, Exporter, Native, State};
 use crate::bucket::Bucket;
 use crate::deployment::{self, Deployment, Object, Part, WhenFull};
 use crate::document::{
@@ -104,7 +104,7 @@ pub enum Event<'a> {
 pub struct Sealing {
     /// To be signed by the Keep's key, ECDSA over P-256 with SHA-256.
     pub signing_input: Vec<u8>,
-    /// REPORT_DATA of the report over the receipt.
+    /// REPORT_DATA of the receipt's report. Of native code, that report was made before: [`Keep::last_report`].
     pub report_data: [u8; 64],
 }
 
@@ -293,6 +293,11 @@ impl Keep {
         self.run.is_some()
     }
 
+    /// True if an application was started, and has ended or was ended.
+    pub fn has_exited(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.exit.is_some())
+    }
+
     /// A new connection, with the tenant's key and the exporter of the TLS connection. It must be given back to
     /// [`Self::disconnect`].
     ///
@@ -469,6 +474,21 @@ impl Keep {
             .is_some_and(|run| !run.stdin.buffer.is_empty() || run.stdin.ended || run.stdin.closed)
     }
 
+    /// REPORT_DATA of the last report, which is to be made before native code runs: that of its receipt. `None` if the
+    /// application is WebAssembly.
+    pub fn last_report(&self) -> Option<[u8; 64]> {
+        let run = self.run.as_ref()?;
+        let native = Native {
+            deployment: &run.digest,
+            application: &run.deployment.application.digest.0,
+            source: &run.deployment.source.as_ref()?.0,
+            keep: &self.key,
+            tenant: self.owner.as_ref()?,
+            contract: self.contract.digest(),
+        };
+        Some(native.report_data())
+    }
+
     /// The application has ended. Sign what is returned, then call [`Self::seal`].
     ///
     /// # Errors
@@ -492,6 +512,7 @@ impl Keep {
             contract: *self.contract.digest(),
             deployment: Hex(run.digest),
             application: run.deployment.application.digest,
+            source: run.deployment.source,
             keep_key: self.key,
             tenant_key: self.owner.ok_or(Fault::Unasked)?,
             report_id: self.report_id.map(Hex),
@@ -538,6 +559,10 @@ impl Run {
     /// True if the oldest output gives way to new output.
     fn drops_output(&self) -> bool {
         self.attached.is_none() && self.deployment.detached.when_full == WhenFull::Drop
+    }
+
+    fn is_native(&self) -> bool {
+        self.deployment.source.is_some()
     }
 
     fn written(&mut self, output: Output) -> &mut Written {
@@ -913,6 +938,9 @@ impl Inner {
                 expected: self.sequence + 1,
                 found: attest.seq,
             });
+        }
+        if keep.run.as_ref().is_some_and(Run::is_native) {
+            return Err(Refusal::Native);
         }
         if !keep.reports.take(now) {
             return Err(Refusal::Busy);

@@ -4,7 +4,7 @@
 //! verified years later without the session and without the host.
 
 use crate::Refusal;
-use crate::binding::receipt_report_data;
+use crate::binding::{Native, receipt_report_data};
 use crate::document::Exit;
 use crate::frame::Kind;
 use crate::verdict::{Expected, Verifier, judge};
@@ -32,6 +32,9 @@ pub struct Body {
     pub deployment: Hex<32>,
     /// SHA-256 of the application.
     pub application: Hex<32>,
+    /// SHA-256 of the WebAssembly that it was compiled from; `None` if it is WebAssembly itself. Native code can read the
+    /// Keep's key: what stands below of the end, the times and the streams is then its own word.
+    pub source: Option<Hex<32>>,
     /// The Keep's key.
     pub keep_key: PublicKey,
     /// The key of the tenant that released the application. An open contract names none.
@@ -87,7 +90,8 @@ pub struct Receipt {
     pub body: Body,
     /// The Keep's signature over [`Body::signing_input`].
     pub signature: Signature,
-    /// The report over it; `None` without a TEE, or when the host let none through in time.
+    /// The report over it, or over its beginning where the application is native code; `None` without a TEE, or when the host
+    /// let none through in time.
     pub report: Option<Base64>,
 }
 
@@ -102,6 +106,8 @@ pub struct Claims<'a> {
     pub application: Option<&'a [u8; 32]>,
     /// The key of the tenant.
     pub tenant: Option<&'a PublicKey>,
+    /// A receipt of native code is enough, although its end is that code's own word.
+    pub precompiled: bool,
 }
 
 impl Body {
@@ -124,16 +130,23 @@ impl Body {
         Ok(input)
     }
 
-    /// REPORT_DATA of the report over this body.
+    /// REPORT_DATA of the receipt's report: over all of this body, or over what was known of it before native code ran.
     ///
     /// # Errors
     /// That of [`Self::digest`].
     pub fn report_data(&self) -> Result<[u8; 64], CanonicalError> {
-        Ok(receipt_report_data(
-            &self.digest()?,
-            &self.keep_key,
-            &self.contract,
-        ))
+        Ok(match &self.source {
+            None => receipt_report_data(&self.digest()?, &self.keep_key, &self.contract),
+            Some(source) => Native {
+                deployment: &self.deployment.0,
+                application: &self.application.0,
+                source: &source.0,
+                keep: &self.keep_key,
+                tenant: &self.tenant_key,
+                contract: &self.contract,
+            }
+            .report_data(),
+        })
     }
 }
 
@@ -177,12 +190,15 @@ impl Receipt {
     /// and what the caller expects of contract, deployment, application and tenant.
     ///
     /// # Errors
-    /// [`Refusal::Receipt`] for a signature that does not hold, a report that is missing or of another Keep, and for
-    /// every claim that differs; [`Refusal::Evidence`] and [`Refusal::Unchecked`] for the report;
+    /// [`Refusal::Receipt`] for a signature that does not hold, a report that is missing or of another Keep, native code
+    /// that is not enough, and for every claim that differs; [`Refusal::Evidence`] and [`Refusal::Unchecked`] for the report;
     /// [`Refusal::Contract`] for a report that does not meet the contract.
     pub fn verify(&self, verifier: &impl Verifier, claims: &Claims<'_>) -> Result<(), Refusal> {
         self.check_signature()?;
         self.check_claims(claims)?;
+        if self.body.source.is_some() && !claims.precompiled {
+            return Err(Refusal::Receipt("receipt.precompiled"));
+        }
         let Some(report) = &self.report else {
             return Err(Refusal::Receipt("receipt.report-missing"));
         };

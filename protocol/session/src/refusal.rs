@@ -71,6 +71,9 @@ pub enum Refusal {
     /// The Keep could not get a report in time.
     #[error("the Keep gets no report now")]
     Busy,
+    /// The Keep has given up the key of reports, because it runs native code.
+    #[error("the Keep runs native code, and gives no evidence any more")]
+    Native,
     /// The contract does not hold for this Keep or this deployment.
     #[error(transparent)]
     Contract(#[from] ContractError),
@@ -121,6 +124,7 @@ impl Refusal {
             Self::Evidence(failed) => failed.first().map_or("evidence.refused", String::as_str),
             Self::Unchecked(_) => "evidence.unchecked",
             Self::Busy => "evidence.busy",
+            Self::Native => "evidence.native",
             Self::Contract(error) => error.code(),
             Self::Taken => "release.taken",
             Self::Deployment(error) => error.code(),

@@ -142,6 +142,8 @@ pub struct Released {
     attested: bool,
     judged: Moment,
     max_age: u64,
+    /// The Keep runs native code, and gives no more evidence.
+    native: bool,
     phase: Phase,
     deployment: Option<[u8; 32]>,
     streams: Streams,
@@ -653,6 +655,7 @@ impl Session<Unjudged> {
                 attested,
                 judged: now,
                 max_age,
+                native: false,
                 phase: Phase::Idle,
                 deployment,
                 streams: Streams::default(),
@@ -676,6 +679,12 @@ impl Session<Released> {
     /// The Keep, to be recognized again.
     pub fn identity(&self) -> &Identity {
         &self.stage.identity
+    }
+
+    /// True if the Keep runs native code that this session delivered: it gives no more evidence, so the verdict holds to the
+    /// end of the session, and no other session follows.
+    pub fn is_native(&self) -> bool {
+        self.stage.native
     }
 
     /// True if a verdict stands behind this session; false after [`Session::accept_unattested`].
@@ -809,6 +818,12 @@ impl Session<Released> {
     }
 
     fn start(&mut self, digest: [u8; 32]) {
+        if let Phase::Delivering(delivering) = &self.stage.phase
+            && delivering.deployment.source.is_some()
+        {
+            self.stage.native = true;
+            self.stage.max_age = u64::MAX;
+        }
         self.core.outbox.put(Kind::Start, CONTROL, &[]);
         self.stage.deployment = Some(digest);
         self.stage.phase = Phase::Attached;
@@ -879,10 +894,13 @@ impl Session<Released> {
     /// Asks for evidence again, under a new random nonce.
     ///
     /// # Errors
-    /// [`Refusal::Busy`] before the last one is judged; [`Refusal::Truncated`] after the end.
+    /// [`Refusal::Busy`] before the last one is judged; [`Refusal::Truncated`] after the end; [`Refusal::Native`].
     pub fn reattest(&mut self, nonce: [u8; 32], now: Moment) -> Result<(), Refusal> {
         if self.stage.ending != Ending::Open {
             return Err(Refusal::Truncated);
+        }
+        if self.stage.native {
+            return Err(Refusal::Native);
         }
         if self.core.asked.is_some() {
             return Err(Refusal::Busy);
@@ -1291,8 +1309,8 @@ impl Released {
         receipt.check_claims(&Claims {
             contract: Some(contract),
             deployment: self.deployment.as_ref(),
-            application: None,
             tenant: Some(&channel.tenant),
+            ..Claims::default()
         })?;
         let body = &receipt.body;
         let streams = body.streams;
@@ -1302,6 +1320,7 @@ impl Released {
                 "receipt.report-id",
                 body.report_id.map(|id| id.0) == self.identity.report_id,
             ),
+            ("receipt.precompiled", body.source.is_none() || self.native),
             ("receipt.exit", Some(body.exit) == self.exit),
             (
                 "receipt.streams",

@@ -446,7 +446,8 @@ impl Tenant<'_> {
                 ticket: None,
             }))),
         };
-        if matches!(&result, Err(DeployError::Failed(failed)) if !failed.started) {
+        if matches!(&result, Err(DeployError::Failed(failed)) if !failed.started || self.package.order().source.is_some())
+        {
             Box::pin(self.clean_up(target, &contract)).await;
         }
         result

@@ -17,8 +17,11 @@ use zeroize::Zeroizing;
 
 /// An application with all that it needs, and the terms of its run.
 pub struct Order {
-    /// The application: a WebAssembly module or component.
+    /// The application: a WebAssembly module or component, or native code that was compiled from one.
     pub application: Vec<u8>,
+    /// SHA-256 of the WebAssembly that the application was compiled from, if it is native code. Then the time without a
+    /// session has to be 0: its Keep gives no further evidence, so nobody attaches to it.
+    pub source: Option<[u8; 32]>,
     /// The encoded configuration (`enarx_configuration`). Wiped, since arguments and variables may be secret.
     pub configuration: Zeroizing<Vec<u8>>,
     /// Files of the package: path and content, in any order.
@@ -125,6 +128,7 @@ impl Package {
             version: deployment::VERSION,
             contract: Hex([0; 32]),
             application: object(&order.application),
+            source: order.source.map(Hex),
             configuration: object(&order.configuration),
             files: order.files.iter().map(file).collect(),
             secrets: order.secrets.iter().map(secret).collect(),

@@ -433,6 +433,7 @@ where
                 Pending::Receipt(_, receipt) => {
                     let claims = Claims {
                         contract: Some(self.terms.way.contract),
+                        precompiled: self.session.is_native(),
                         ..Claims::default()
                     };
                     receipt.verify(&judge, &claims)
@@ -456,7 +457,8 @@ where
     /// Asks for evidence again before the verdict expires.
     fn reattest(&mut self, now: Moment) -> Result<bool, Fault> {
         let over = self.goodbye.is_some() || self.exit.is_some() || self.closed;
-        if over || !self.session.is_attested() || now < self.reattest_at {
+        let cannot = self.session.is_native() || !self.session.is_attested();
+        if over || cannot || now < self.reattest_at {
             return Ok(false);
         }
         self.session.reattest(random()?, now)?;
@@ -551,6 +553,7 @@ where
     fn is_due(&mut self, cx: &mut Context<'_>, now: Moment) -> bool {
         let next = match self.goodbye {
             Some((_, until)) => until,
+            None if self.session.is_native() => self.session.deadline(),
             None => self.session.deadline().min(self.reattest_at),
         };
         // Later than now, whatever a deadline says: no busy loop.

@@ -49,6 +49,8 @@ pub struct Of<'a> {
     pub contract: Option<&'a Contract>,
     /// The key of the tenant, who signed the contract.
     pub tenant: Option<&'a PublicKey>,
+    /// A receipt of native code is enough.
+    pub precompiled: bool,
 }
 
 /// Verifies a receipt: its form, its signature, its report over it by the policy at the time `at`, and what it is to be
@@ -80,6 +82,7 @@ pub fn verify(
         deployment: of.deployment,
         contract: of.contract,
         tenant: of.tenant,
+        precompiled: of.precompiled,
     };
     let judge = Judge::new(trust, endorsements, at);
     if let Err(refusal) = receipt.verify(&judge, &claims) {

@@ -160,6 +160,7 @@ impl Run<'_> {
         let started = pump.delivered_at.is_some();
         let exit = pump.last_exit;
         let (stdout, stderr) = pump.written();
+        let native = pump.session.is_native();
         let ticket = Box::new(ticket.at(stdout, stderr));
         let failed = |rejection: Rejection, ticket| {
             let Rejection { fault, checks } = rejection;
@@ -175,8 +176,12 @@ impl Run<'_> {
         };
         let end = match result {
             Ok(end) => end,
-            Err(rejection) => return Err(failed(rejection, started.then_some(ticket))),
+            // Nobody could attach to native code.
+            Err(rejection) => {
+                return Err(failed(rejection, (started && !native).then_some(ticket)));
+            }
         };
+        let left = (!native).then(|| ticket.clone());
         let missing = |output| pump.session.streams().missing(output);
         let missing = (missing(Output::Stdout), missing(Output::Stderr));
         let (phases, receipt_verdict) = (pump.started, pump.receipt_verdict);
@@ -194,7 +199,8 @@ impl Run<'_> {
                 started: phases,
                 timings,
             }))),
-            (End::Left, ..) if !self.detach => Err(DeployError::Left { host, ticket }),
+            (End::Left, ..) if !self.detach && !native => Err(DeployError::Left { host, ticket }),
+            (End::Left, ..) if !self.detach => Err(failed(Fault::Cancelled.into(), None)),
             (End::Complete, Ok(Outcome::Complete(receipt)), Some(exit)) => {
                 if missing != (0, 0) {
                     tracing::warn!(
@@ -225,8 +231,8 @@ impl Run<'_> {
                     timings,
                 })))
             }
-            (_, Err(refusal), _) => Err(failed(refusal.into(), Some(ticket))),
-            (_, Ok(_), _) => Err(failed(Refusal::Truncated.into(), Some(ticket))),
+            (_, Err(refusal), _) => Err(failed(refusal.into(), left)),
+            (_, Ok(_), _) => Err(failed(Refusal::Truncated.into(), left)),
         }
     }
 
@@ -248,7 +254,7 @@ impl Run<'_> {
                 Ok(end) => return Ok(end),
                 Err(fault) => fault,
             };
-            if !fault.is_cut() {
+            if !fault.is_cut() || pump.session.is_native() {
                 let checks = std::mem::take(&mut pump.failed_checks);
                 return Err(Rejection { fault, checks });
             }

@@ -271,6 +271,7 @@ pub fn deployment(contract: &Contract, application: &[u8]) -> (Deployment, Value
         version: enarx_session::deployment::VERSION,
         contract: *contract.digest(),
         application: object(application),
+        source: None,
         configuration: object(&values[1]),
         files: vec![
             file("www/a.html", &values[2]),

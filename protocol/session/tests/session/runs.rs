@@ -3,12 +3,13 @@
 //! Whole sessions between honest ends, over connections that are cut.
 
 use crate::pair::{KeepSide, TenantSide, judged, pump, reattach, running};
+use enarx_contract::canonical::Hex;
 use enarx_contract::{Contract, Tenant};
 use enarx_session::binding::State;
 use enarx_session::deployment::WhenFull;
 use enarx_session::document::ExitKind;
 use enarx_session::keep::{Connection, Order, Output};
-use enarx_session::receipt::{Claims, Receipt};
+use enarx_session::receipt::{Body, Claims, Receipt};
 use enarx_session::tenant::{Outcome, Streams, Wanted};
 use enarx_session::{Moment, Refusal, WINDOW, time};
 use enarx_session_drivers::fixture::{self, TENANT};
@@ -55,8 +56,8 @@ fn an_application_is_delivered_run_and_accounted_for() {
     let claims = Claims {
         contract: Some(&contract),
         application: Some(&deployment.application.digest.0),
-        deployment: None,
         tenant: Some(&fixture::key(TENANT)),
+        ..Claims::default()
     };
     assert_eq!(receipt.verify(&fixture::Marks, &claims), Ok(()));
 }
@@ -512,4 +513,113 @@ fn the_contract_bounds_the_time_of_an_application() {
         Some(Order::Kill(ExitKind::Expired))
     );
     drop(connection);
+}
+
+/// Native code has its report first: its Keep attests nothing more, its verdict holds to the end of its one session, and who
+/// reads its receipt has to say that the code's own word is enough.
+#[test]
+fn native_code_has_its_report_before_it_runs_and_one_session() {
+    let contract = fixture::named();
+    let (mut deployment, values) = fixture::deployment(&contract, b"application");
+    deployment.source = Some(Hex([0x77; 32]));
+    // Nobody could come back to it.
+    let refused = deployment.encode().unwrap_err();
+    assert_eq!(refused.code(), "release.value");
+    deployment.detached.seconds = 0;
+
+    let mut side = KeepSide::new(contract.clone());
+    let (mut connection, mut tenant) =
+        judged(&mut side, TENANT, 1, Wanted::Fresh, None).expect("free");
+    assert_eq!(side.keep.last_report(), None);
+    tenant.release(&deployment, values);
+    assert!(!tenant.session.is_native());
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    assert!(side.started && tenant.session.is_native());
+    let last = side.keep.last_report().expect("it is native code");
+    side.start();
+
+    // No evidence, neither for this connection nor for a new one.
+    assert_eq!(
+        tenant.session.reattest([3; 32], tenant.now),
+        Err(Refusal::Native)
+    );
+    assert_eq!(tenant.session.expires(), Moment(u64::MAX));
+    let mut other = side.connect(TENANT, 2).expect("room");
+    let attest = format!(r#"{{"version":1,"seq":1,"nonce":"{}"}}"#, Hex([1; 32]));
+    let attest = enarx_session::frame::encode(
+        enarx_session::frame::Kind::Attest,
+        enarx_session::frame::CONTROL,
+        attest.as_bytes(),
+    )
+    .unwrap();
+    let refused = side.serve(&mut other, &attest).unwrap_err();
+    assert_eq!(refused.code(), "evidence.native");
+    side.keep.disconnect(other, side.now);
+
+    side.keep.write(Output::Stdout, b"answer");
+    assert!(!side.keep.has_exited());
+    side.exit(ExitKind::Exited, 3);
+    assert!(side.keep.has_exited());
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    tenant.session.bye();
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    let Ok(Outcome::Complete(receipt)) = tenant.session.finish() else {
+        panic!("the session is complete");
+    };
+    assert_eq!(receipt.body.source, deployment.source);
+    // The report is the one that was made before.
+    assert_eq!(receipt.body.report_data(), Ok(last));
+    let claims = Claims {
+        contract: Some(&contract),
+        application: Some(&deployment.application.digest.0),
+        tenant: Some(&fixture::key(TENANT)),
+        ..Claims::default()
+    };
+    assert_eq!(
+        receipt.verify(&fixture::Marks, &claims),
+        Err(Refusal::Receipt("receipt.precompiled"))
+    );
+    let enough = Claims {
+        precompiled: true,
+        ..claims
+    };
+    assert_eq!(receipt.verify(&fixture::Marks, &enough), Ok(()));
+    // The key is the code's to use, the report is not: what was known before it ran stays as it was.
+    for change in [
+        (|body: &mut Body| body.source = None) as fn(&mut Body),
+        |body| body.source = Some(Hex([0x78; 32])),
+        |body| body.application = Hex([1; 32]),
+        |body| body.deployment = Hex([1; 32]),
+    ] {
+        let mut forged = (*receipt).clone();
+        change(&mut forged.body);
+        let input = forged.body.signing_input().unwrap();
+        forged.signature = fixture::sign(fixture::KEEP, &input);
+        let all = Claims {
+            precompiled: true,
+            ..Claims::default()
+        };
+        let refused = forged.verify(&fixture::Marks, &all).unwrap_err();
+        assert_eq!(refused.code(), "guest.report-data");
+    }
+}
+
+#[test]
+fn native_code_whose_session_is_cut_is_stopped_at_once() {
+    let contract = fixture::named();
+    let (mut deployment, values) = fixture::deployment(&contract, b"application");
+    deployment.source = Some(Hex([0x77; 32]));
+    deployment.detached.seconds = 0;
+    let mut side = KeepSide::new(contract);
+    let (mut connection, mut tenant) =
+        judged(&mut side, TENANT, 1, Wanted::Fresh, None).expect("free");
+    tenant.release(&deployment, values);
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    side.keep.disconnect(connection, side.now);
+    assert_eq!(side.keep.tick(side.now), Some(Order::Stop));
+    side.now = side.now.after(time::OWN_GRACE.into());
+    assert_eq!(
+        side.keep.tick(side.now),
+        Some(Order::Kill(ExitKind::Stopped))
+    );
 }

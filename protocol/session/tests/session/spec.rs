@@ -232,7 +232,7 @@ fn the_tables_of_documents_have_their_fields() {
     let text = String::from_utf8(deployment.encode().unwrap()).unwrap();
     assert_eq!(first("<!-- deployment:"), fields(&text));
     let vectors: Value = serde_json::from_str(include_str!("../../vectors/session.json")).unwrap();
-    let receipt = vectors["receipt"]["bytes"].as_str().unwrap();
+    let receipt = vectors["receipts"][0]["bytes"].as_str().unwrap();
     let body = receipt
         .split_once(r#"{"body":"#)
         .unwrap()

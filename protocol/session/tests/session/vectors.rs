@@ -6,6 +6,7 @@
 use enarx_contract::canonical::{Base64, Hex};
 use enarx_contract::{Contract, Side, signing_input};
 use enarx_session::binding::{Binding, Exporter};
+use enarx_session::deployment::Deployment;
 use enarx_session::document::{Exit, ExitKind};
 use enarx_session::frame::{self, Kind};
 use enarx_session::receipt::{Body, Receipt, Stream, Streams};
@@ -20,7 +21,7 @@ use std::process::Command;
 /// none is edited once a release has it.
 const PINNED: &[([u32; 4], &str)] = &[(
     [1, 1, 1, 1],
-    "20c57d2ca7e16f19aa0257c079a94d4fa95b935c61eca70fb7546dab3bda455b",
+    "8f9c7989bcf03bf4619b8523ac64f19856a68f4d70948672aca92c7c744adf3f",
 )];
 
 /// Set to write the file instead of comparing it.
@@ -199,7 +200,7 @@ fn frames() -> Value {
         }
         Kind::Stop => r#"{"grace_ms":10000}"#.to_owned(),
         Kind::Exit => r#"{"kind":"exited","code":3}"#.to_owned(),
-        Kind::Receipt => text(&receipt().encode().expect("it is short")).to_owned(),
+        Kind::Receipt => text(&receipt(false).encode().expect("it is short")).to_owned(),
         Kind::Bye => r#"{"receipt":null}"#.to_owned(),
         Kind::Refused => {
             r#"{"code":"evidence.busy","sentence":"no","expected":null,"actual":null}"#.to_owned()
@@ -225,9 +226,21 @@ fn frames() -> Value {
     Value::Array(all.collect())
 }
 
-fn receipt() -> Receipt {
+/// A deployment of native code.
+fn native_deployment(contract: &Contract) -> Deployment {
+    let (mut deployment, _) = fixture::deployment(contract, b"application");
+    deployment.source = Some(Hex([0x77; 32]));
+    deployment.detached.seconds = 0;
+    deployment
+}
+
+fn receipt(native: bool) -> Receipt {
     let contract = fixture::named();
-    let (deployment, _) = fixture::deployment(&contract, b"application");
+    let deployment = if native {
+        native_deployment(&contract)
+    } else {
+        fixture::deployment(&contract, b"application").0
+    };
     let bytes = deployment.encode().expect("it is legal");
     let stream = |bytes: &[u8], dropped| Stream {
         bytes: bytes.len() as u64,
@@ -239,6 +252,7 @@ fn receipt() -> Receipt {
         contract: *contract.digest(),
         deployment: Hex(Sha256::digest(bytes).into()),
         application: deployment.application.digest,
+        source: deployment.source,
         keep_key: fixture::key(KEEP),
         tenant_key: fixture::key(TENANT),
         report_id: Some(Hex([1; 32])),
@@ -264,11 +278,14 @@ fn receipt() -> Receipt {
     }
 }
 
-fn receipts() -> Value {
-    let receipt = receipt();
+fn receipts(native: bool) -> Value {
+    let receipt = receipt(native);
     let body = &receipt.body;
+    let deployment = native.then(|| native_deployment(&fixture::named()));
+    let deployment = deployment.map(|it| it.encode().expect("it is legal"));
     json!({
         "bytes": text(&receipt.encode().expect("it is short")),
+        "deployment": deployment.as_deref().map(text),
         "body_digest": hex(&body.digest().expect("it is short")),
         "signing_input": hex(&body.signing_input().expect("it is short")),
         "report_data": hex(&body.report_data().expect("it is short")),
@@ -281,7 +298,7 @@ fn vectors() -> String {
         "contracts": contracts(),
         "deployment": deployment(),
         "frames": frames(),
-        "receipt": receipts(),
+        "receipts": [receipts(false), receipts(true)],
     });
     // Whatever features other crates ask of the library.
     all.sort_all_objects();
@@ -333,7 +350,7 @@ fn recompute(file: &Path) -> (bool, String) {
 fn another_program_computes_the_same_bytes() {
     let (success, text) = recompute(&folder().join("session.json"));
     assert!(success, "{text}");
-    assert_eq!(text.trim(), "102 values are right");
+    assert_eq!(text.trim(), "115 values are right");
 }
 
 #[test]
@@ -350,9 +367,11 @@ fn the_other_program_notices_every_change() {
         "/deployment/digest",
         "/deployment/parts/4",
         "/frames/0/frame",
-        "/receipt/body_digest",
-        "/receipt/signing_input",
-        "/receipt/report_data",
+        "/receipts/0/body_digest",
+        "/receipts/0/signing_input",
+        "/receipts/0/report_data",
+        "/receipts/1/body_digest",
+        "/receipts/1/report_data",
     ] {
         let mut changed = good.clone();
         let value = changed.pointer_mut(pointer).expect(pointer);

@@ -77,6 +77,7 @@ pub fn order() -> Order {
     let marked = |text: &str| [text.as_bytes(), MARKER].concat();
     Order {
         application: marked("application "),
+        source: None,
         configuration: Zeroizing::new(marked("configuration ")),
         files: vec![
             ("www/b.html".to_owned(), marked("page ")),
