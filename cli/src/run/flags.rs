@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The flags of a Keep on this machine, for every command that launches one.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use enarx_backend::Backend;
+
+use crate::failure::{Exit, Failure};
+use crate::options::{self, SevOption, SimulatedOption, WasiOption, WasmOption};
+use crate::rules::NetworkRules;
+use crate::values::{self, Directory};
+
+/// Smallest memory of a Keep, in bytes, of every kind.
+pub const MIN_MEMORY: u64 = enarx_vmm::MIN_MEMORY;
+/// Largest memory of a Keep in a virtual machine, in bytes: its page tables lie in the launch area, which holds those of a
+/// little more.
+pub const MAX_VM_MEMORY: u64 = 400 << 30;
+/// Most virtual CPUs of a Keep.
+pub const MAX_VCPUS: u32 = enarx_vmm::MAX_PROCESSORS;
+/// Most virtual CPUs of a Keep whose number is not given; the compiler makes use of them.
+const DEFAULT_VCPUS: usize = 4;
+
+/// The Keep and what its program is given, for every command that launches one on this machine.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
+#[derive(Args)]
+pub struct KeepArguments {
+    /// Set an environment variable of the program; NAME alone passes this command's value [env: ENARX_ENV, one per line]
+    #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
+    pub(super) variables: Vec<(String, String)>,
+
+    /// Give the program a directory, read-only with :ro at the end, or :quota=SIZE by which it may make it fuller
+    /// [env: ENARX_DIR, one per line]
+    #[arg(long = "dir", value_name = "HOST[::GUEST][:ro|:quota=SIZE]", value_parser = values::directory)]
+    pub(super) directories: Vec<Directory>,
+
+    #[command(flatten)]
+    pub(super) rules: NetworkRules,
+
+    /// Accept certificates of these issuers, PEM, from servers that the program asks over TLS by `wasi:http` [default: those
+    /// that this machine accepts]
+    #[arg(long, value_name = "FILE", env = "ENARX_TLS_ROOTS")]
+    pub(super) tls_roots: Option<PathBuf>,
+
+    /// Memory of the Keep, the compiler's included; at least 64M, in a virtual machine at most 400G
+    #[arg(long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size, allow_negative_numbers = true)]
+    pub(super) memory: u64,
+
+    /// Virtual CPUs of the Keep [default: as many as this machine has, at most 4]
+    #[arg(long, value_name = "N", env = "ENARX_VCPUS", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_VCPUS)), allow_negative_numbers = true)]
+    pub(super) vcpus: Option<u32>,
+
+    /// Kind of Keep; `auto` takes the one that protects most on this machine
+    #[arg(long, value_enum, default_value = "auto", env = "ENARX_BACKEND")]
+    pub(super) backend: Choice,
+
+    /// Before the program runs, write evidence of the Keep and its certificates to this directory
+    #[arg(long, value_name = "DIR", env = "ENARX_ATTEST_TO")]
+    pub(super) attest_to: Option<PathBuf>,
+
+    /// Nonce for the evidence, 8 to 64 bytes in hexadecimal [default: a random one, in DIR/nonce]
+    #[arg(long, value_name = "HEX", env = "ENARX_ATTEST_NONCE", value_parser = values::nonce, requires = "attest_to")]
+    pub(super) attest_nonce: Option<values::Nonce>,
+
+    /// Properties of the simulated platform (below)
+    #[arg(
+        long = "sim",
+        value_name = "NAME=VALUE",
+        env = "ENARX_SIM",
+        value_delimiter = ',',
+        value_parser = options::simulated
+    )]
+    pub(super) simulated: Vec<SimulatedOption>,
+
+    /// Stricter guest policies and SEV features of a measured launch (below)
+    #[arg(
+        long = "sev",
+        value_name = "NAME[=y|n]",
+        env = "ENARX_SEV",
+        value_delimiter = ',',
+        value_parser = options::sev
+    )]
+    pub(super) sev: Vec<SevOption>,
+
+    /// Refuse to run unless the hardware protects the program from this machine's owner
+    #[arg(long, env = "ENARX_REQUIRE_TEE")]
+    pub(super) require_tee: bool,
+
+    /// Refuse to run unless all that confines the Keep on this machine is there: Landlock, namespaces
+    #[arg(long, env = "ENARX_REQUIRE_CONFINEMENT")]
+    pub(super) require_confinement: bool,
+
+    /// Have the fault report of a measured Keep tell this machine's owner addresses; changes the measurement
+    #[arg(long, env = "ENARX_INSECURE_FAULT_ADDRESSES")]
+    pub(super) insecure_fault_addresses: bool,
+
+    /// Take a program that `enarx compile` has made, which is native code: nothing but the virtual machine confines it, so
+    /// take it only from those whom you trust with the Keep
+    #[arg(long, env = "ENARX_ALLOW_PRECOMPILED")]
+    pub(super) allow_precompiled: bool,
+
+    /// Compile the program anew, and keep no compiled code for later runs; in a Keep that is measured it is always so
+    #[arg(long, env = "ENARX_NO_CACHE")]
+    pub(super) no_cache: bool,
+
+    /// Do not say which backend runs and what it does not protect
+    #[arg(long, short, env = "ENARX_QUIET")]
+    pub(super) quiet: bool,
+
+    /// Print where the time goes and how the Keep is confined
+    #[arg(long, env = "ENARX_TIMINGS")]
+    pub(super) timings: bool,
+
+    /// Write phases, counters and confinement of the run to this file, as JSON. For measurements.
+    #[arg(long, hide = true, value_name = "FILE", env = "ENARX_REPORT_TO")]
+    pub(super) report_to: Option<PathBuf>,
+
+    /// End the Keep when its runtime makes a system call that no Keep has, and name the call. For tests
+    /// of Enarx; without it `--timings` names such calls of a virtual machine.
+    #[arg(long, hide = true, env = "ENARX_END_ON_REFUSED_CALLS")]
+    pub(super) end_on_refused_calls: bool,
+
+    /// Options of the engine, as in wasmtime (below)
+    #[arg(
+        short = 'W',
+        long = "wasm",
+        value_name = "NAME[=VALUE]",
+        env = "ENARX_WASM",
+        value_delimiter = ',',
+        value_parser = options::wasm
+    )]
+    pub(super) wasm: Vec<WasmOption>,
+
+    /// Options of WASI, as in wasmtime (below)
+    #[arg(
+        short = 'S',
+        long = "wasi",
+        value_name = "NAME[=VALUE]",
+        env = "ENARX_WASI",
+        value_delimiter = ',',
+        value_parser = options::wasi
+    )]
+    pub(super) wasi: Vec<WasiOption>,
+}
+
+/// The kind of Keep that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Choice {
+    /// The one that protects most on this machine; never the simulated platform
+    Auto,
+    /// A virtual machine that AMD SEV-SNP encrypts and measures
+    Snp,
+    /// A virtual machine on the simulated SEV-SNP platform
+    Sim,
+    /// A virtual machine that the host can look into
+    Kvm,
+    /// A confined process
+    Process,
+}
+
+impl Choice {
+    /// The backend.
+    ///
+    /// # Errors
+    /// [`Exit::Unavailable`]: another one than that asked for is no substitute.
+    pub fn backend(self) -> Result<Backend, Failure> {
+        match self {
+            Self::Auto => Ok(enarx_backend::best()),
+            Self::Snp => checked(Backend::Snp),
+            Self::Sim => checked(Backend::Simulated),
+            Self::Kvm => checked(Backend::Kvm),
+            Self::Process => checked(Backend::Process),
+        }
+    }
+}
+
+/// A backend that was asked for by name: another one is no substitute.
+fn checked(backend: Backend) -> Result<Backend, Failure> {
+    match enarx_backend::check(backend) {
+        Ok(()) => Ok(backend),
+        Err(error) => Err(Failure::of(Exit::Unavailable, error.to_string())),
+    }
+}
+
+/// Virtual CPUs of a Keep whose number is not given.
+pub fn default_vcpus() -> u32 {
+    let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(available.min(DEFAULT_VCPUS)).unwrap_or(1)
+}

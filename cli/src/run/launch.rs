@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Launches a Keep on this machine: flags and program become a grant, a configuration and a launch, which is served to its
+//! end.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use enarx_backend::Backend;
+use enarx_backend::launch::Target;
+use enarx_configuration::precompiled::is_precompiled;
+use enarx_configuration::{Configuration, Identity};
+use enarx_executor::grant::Grant;
+use enarx_executor::launch::{Confined, Launch, Objects};
+use enarx_executor::rate::Rates;
+use enarx_executor::refused::RefusedCalls;
+use enarx_vmm::launch::Measured;
+
+use super::confinement::announce;
+use super::flags::{KeepArguments, MAX_VM_MEMORY, default_vcpus};
+use super::opened::{open_directory, standard_streams};
+use super::program::{may_ask_servers, read_program};
+use super::settings::Settings;
+use crate::attest::Attestation;
+use crate::cache::Cache;
+use crate::compile::{self, Compiler};
+use crate::failure::{Exit, Failure};
+use crate::images::IMAGES;
+use crate::options::{self, SimulatedOption};
+use crate::workload::Workload;
+use crate::{outcome, output, tls};
+
+/// The work of a Keep.
+pub struct Work<'a> {
+    /// An Enarx.toml that says more of it.
+    pub config: Option<&'a Path>,
+    /// The path of the program.
+    pub module: &'a Path,
+    /// Its arguments.
+    pub rest: Vec<String>,
+    /// The function to call instead of its entry.
+    pub invoke: Option<String>,
+    /// Longest time for all of it; of a server, for each request.
+    pub timeout: Option<Duration>,
+    /// Present if it is a server.
+    pub server: Option<Server>,
+}
+
+/// A server: its socket, and what is said of it.
+pub struct Server {
+    /// Listens, non-blocking.
+    pub listener: OwnedFd,
+    /// The address that it listens on.
+    pub address: SocketAddr,
+    /// The time that requests have to finish at the end.
+    pub grace: Duration,
+    /// Most connections at a time.
+    pub connections: u32,
+    /// Most requests at a time.
+    pub requests: u32,
+    /// Its identity, if it speaks TLS.
+    pub identity: Option<Identity>,
+}
+
+/// Launches a Keep on this machine and serves it to its end.
+pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Failure> {
+    let workload = Workload::read(work.config)?;
+    let mut settings = Settings::new(arguments, &workload, &work)?;
+    let limit = settings.timeout.filter(|_| work.server.is_none());
+    if let Some(end) = limit.and_then(|timeout| Instant::now().checked_add(timeout)) {
+        output::limit(end);
+    }
+    let backend = arguments.backend.backend()?;
+    if backend != Backend::Process && arguments.memory > MAX_VM_MEMORY {
+        return Err(Failure::usage(format!(
+            "--memory: at most {}G with the backend {backend}",
+            MAX_VM_MEMORY >> 30
+        )));
+    }
+    let is_measured = matches!(backend, Backend::Snp | Backend::Simulated);
+    if !arguments.sev.is_empty() && !is_measured {
+        return Err(Failure::usage(format!(
+            "--sev: a Keep of the kind {backend} is not measured and has no guest policy; take --backend snp or sim"
+        )));
+    }
+    let refused_calls = refused_calls(arguments.end_on_refused_calls, backend)?;
+    if arguments.require_tee && !backend.protects_application() {
+        return Err(Failure::of(
+            Exit::Unavailable,
+            crate::doctor::no_tee(backend),
+        ));
+    }
+    let mut application = read_program(work.module, arguments.allow_precompiled, backend)?;
+    let native = is_precompiled(&application);
+    if arguments.tls_roots.is_none() && settings.network.tcp && may_ask_servers(&application) {
+        settings.issuers = tls::issuers_of_machine()?;
+    }
+    let attestation = arguments
+        .attest_to
+        .as_deref()
+        .map(|directory| Attestation::new(directory, arguments.attest_nonce.as_ref()))
+        .transpose()?;
+    let begin = Instant::now();
+    let left = || limit.map(|limit| limit.saturating_sub(begin.elapsed()));
+    let cached = !(is_measured || arguments.no_cache || native);
+    if let Some(cache) = cached.then(Cache::open).flatten() {
+        let compiler = Compiler {
+            backend,
+            memory: arguments
+                .memory
+                .max(compile::memory_for(application.len()))
+                .min(MAX_VM_MEMORY.max(arguments.memory)),
+            vcpus: arguments.vcpus.unwrap_or_else(default_vcpus),
+            limit: left(),
+            require_confinement: arguments.require_confinement,
+            refused_calls,
+        };
+        let turns = work.server.is_some() && settings.timeout.is_some();
+        if let Some(code) = cache.compiled(work.module, &application, turns, &compiler)? {
+            application = code;
+        }
+    }
+    let configuration = Configuration {
+        args: program_arguments(work.module, workload.arguments(work.rest.clone())),
+        terminals: workload.terminals(),
+        precompiled: is_precompiled(&application),
+        ..settings.configuration(arguments, &work, attestation.as_ref())
+    };
+    let configuration = encode(&configuration)?;
+    let directories = settings
+        .directories
+        .iter()
+        .map(open_directory)
+        .collect::<Result<_, _>>()?;
+    let measured = Measured {
+        host_data: [0; 32],
+        fault_addresses: arguments.insecure_fault_addresses,
+        variant: options::variant(&arguments.sev),
+    };
+    let target = target(backend, &arguments.simulated, measured)?;
+    let evidence = match &attestation {
+        Some(attestation) => {
+            let simulated = match &target {
+                Target::Simulated(simulated, _) => Some(simulated),
+                _ => None,
+            };
+            Some(attestation.prepare(backend, &configuration, simulated)?)
+        }
+        None => None,
+    };
+    let (listener, serves, grace) = match work.server {
+        Some(server) => {
+            let (name, scheme) = match server.identity {
+                Some(_) => ("HTTPS", "https"),
+                None => ("HTTP", "http"),
+            };
+            let serves = format!("serving {name} on {scheme}://{}/", server.address);
+            (Some(server.listener), Some(serves), server.grace)
+        }
+        None => (None, None, Duration::ZERO),
+    };
+    let launch = Launch {
+        grant: Grant {
+            stdio: standard_streams(workload.streams)?,
+            directories,
+            network: settings.network,
+            policy: settings.policy.clone(),
+            evidence,
+            door: None,
+            listener,
+            rates: Rates::default(),
+        },
+        objects: Objects::program(configuration, application),
+        memory: arguments.memory,
+        vcpus: arguments.vcpus.unwrap_or_else(default_vcpus),
+        timeout: left(),
+        grace,
+        timings: arguments.timings,
+        refused_calls,
+    };
+    let start = |confined: &[Confined]| {
+        if !arguments.quiet {
+            workload.warn();
+        }
+        announce(arguments, &settings, backend, confined)?;
+        if native && !arguments.quiet {
+            say!("enarx: the program is native code: only the virtual machine confines it");
+        }
+        if let Some(serves) = serves.as_ref().filter(|_| !arguments.quiet) {
+            say!("enarx: {serves}");
+        }
+        Ok(())
+    };
+    let run = enarx_supervisor::run(target, &IMAGES, launch, start)
+        .map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))?;
+    outcome::show(
+        &run,
+        limit,
+        arguments.timings,
+        arguments.report_to.as_deref(),
+    )
+}
+
+/// The target of a launch on this machine.
+///
+/// # Errors
+/// When the simulated machine cannot be had.
+pub fn target(
+    backend: Backend,
+    simulated: &[SimulatedOption],
+    measured: Measured,
+) -> Result<Target, Failure> {
+    Ok(match backend {
+        Backend::Snp => Target::Snp(measured),
+        Backend::Simulated => Target::Simulated(crate::simulated::machine(simulated)?, measured),
+        Backend::Kvm => Target::Kvm,
+        Backend::Process => Target::Process,
+    })
+}
+
+/// The consequence of system calls that a Keep does not have.
+///
+/// # Errors
+/// When the Keep is to end by them, and does not tell of them.
+pub fn refused_calls(end: bool, backend: Backend) -> Result<RefusedCalls, Failure> {
+    match (end, backend) {
+        (true, Backend::Snp) => Err(Failure::usage(
+            "--end-on-refused-calls: a measured Keep tells its host nothing of its system calls; take \
+             --backend sim, kvm or process",
+        )),
+        (true, _) => Ok(RefusedCalls::End),
+        (false, _) => Ok(RefusedCalls::Count),
+    }
+}
+
+/// The arguments of a program, its name first. The name only: where the file lies is nothing for the program to know.
+pub fn program_arguments(module: &Path, rest: Vec<String>) -> Vec<String> {
+    let name = module
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    [name].into_iter().chain(rest).collect()
+}
+
+/// Encodes the configuration of a program.
+///
+/// # Errors
+/// When it is too long.
+pub fn encode(configuration: &Configuration) -> Result<Vec<u8>, Failure> {
+    configuration.encode().map_err(|error| {
+        Failure::new(format!(
+            "{error}: give the program fewer arguments or variables"
+        ))
+    })
+}

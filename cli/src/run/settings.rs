@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The settings of a Keep, from flags, variables and an Enarx.toml together.
+
+use std::time::Duration;
+
+use enarx_configuration::{Certificate, Configuration, Limits, Serve};
+use enarx_executor::addresses::{Addresses, Names, Policy};
+use enarx_executor::grant::NetworkGrant;
+use enarx_network::Rules;
+
+use super::flags::{KeepArguments, MIN_MEMORY};
+use super::launch::Work;
+use crate::attest::Attestation;
+use crate::failure::Failure;
+use crate::options::{WasiName, WasmOption};
+use crate::tls;
+use crate::values::{self, Directory};
+use crate::workload::Workload;
+
+/// The limits among the options of the engine.
+pub fn limits(options: &[WasmOption]) -> Limits {
+    let mut limits = Limits::default();
+    for option in options {
+        match option {
+            WasmOption::MaxMemorySize(size) => limits.max_memory = Some(*size),
+            WasmOption::MaxTableElements(number) => limits.max_table_elements = Some(*number),
+            WasmOption::MaxWasmStack(size) => limits.max_wasm_stack = Some(*size),
+            WasmOption::Timeout(_) => {}
+        }
+    }
+    limits
+}
+
+/// The time limit among the options of the engine.
+pub fn timeout(options: &[WasmOption]) -> Option<Duration> {
+    options.iter().find_map(|option| match option {
+        WasmOption::Timeout(limit) => Some(*limit),
+        _ => None,
+    })
+}
+
+/// The settings from flags and variables together.
+pub struct Settings {
+    pub variables: Vec<(String, String)>,
+    /// Names of variables of this command that a program cannot be given.
+    pub left_out: Vec<String>,
+    pub directories: Vec<Directory>,
+    pub timeout: Option<Duration>,
+    pub limits: Limits,
+    pub network: NetworkGrant,
+    pub policy: Policy,
+    pub issuers: Vec<Certificate>,
+}
+
+impl Settings {
+    pub fn new(
+        arguments: &KeepArguments,
+        workload: &Workload,
+        work: &Work<'_>,
+    ) -> Result<Self, Failure> {
+        if arguments.memory < MIN_MEMORY {
+            return Err(Failure::usage(format!(
+                "--memory: a Keep needs at least {} MiB",
+                MIN_MEMORY >> 20
+            )));
+        }
+        let mut settings = Self {
+            variables: workload.variables(or_from_environment(
+                &arguments.variables,
+                "ENARX_ENV",
+                values::variable,
+            )?),
+            left_out: Vec::new(),
+            directories: or_from_environment(
+                &arguments.directories,
+                "ENARX_DIR",
+                values::directory,
+            )?,
+            timeout: work.timeout.or_else(|| timeout(&arguments.wasm)),
+            limits: limits(&arguments.wasm),
+            network: NetworkGrant::default(),
+            policy: Policy::default(),
+            issuers: Vec::new(),
+        };
+        for (name, on) in &arguments.wasi {
+            settings.wasi_option(*name, *on);
+        }
+        settings.narrow(arguments.rules.rules()?);
+        if let Some(file) = &arguments.tls_roots {
+            settings.issuers = tls::issuers(file)?;
+        }
+        Ok(settings)
+    }
+
+    /// Narrows the network to rules, and opens what they need of it. Without rules it is as the options have it.
+    fn narrow(&mut self, rules: Rules) {
+        let network = &mut self.network;
+        let asks_for_names = !rules.resolve.is_empty();
+        if asks_for_names || !network.name_lookup {
+            network.name_lookup |= asks_for_names || rules.hosts().next().is_some();
+            self.policy.names = Names::Only(rules.resolve);
+        }
+        if rules.connect.is_empty() && rules.listen.is_empty() {
+            return;
+        }
+        if !(network.tcp || network.udp) {
+            (network.tcp, network.udp) = (true, true);
+        }
+        self.policy.addresses = Addresses::Only {
+            connect: rules.connect,
+            listen: rules.listen,
+        };
+    }
+
+    fn wasi_option(&mut self, name: WasiName, on: bool) {
+        match name {
+            WasiName::InheritNetwork => {
+                self.network.tcp = on;
+                self.network.udp = on;
+            }
+            WasiName::Tcp => self.network.tcp = on,
+            WasiName::Udp => self.network.udp = on,
+            WasiName::AllowIpNameLookup => self.network.name_lookup = on,
+            WasiName::InheritEnv if on => {
+                // Those that were given come later and count.
+                let given = std::mem::take(&mut self.variables);
+                for (name, value) in std::env::vars_os() {
+                    match (name.to_str(), value.to_str()) {
+                        (Some(name), Some(value)) => {
+                            self.variables.push((name.to_owned(), value.to_owned()));
+                        }
+                        _ => self.left_out.push(name.to_string_lossy().into_owned()),
+                    }
+                }
+                self.variables.extend(given);
+            }
+            WasiName::InheritEnv => {}
+        }
+    }
+
+    pub fn configuration(
+        &self,
+        arguments: &KeepArguments,
+        work: &Work<'_>,
+        attestation: Option<&Attestation>,
+    ) -> Configuration {
+        Configuration {
+            env: self.variables.clone(),
+            directories: self
+                .directories
+                .iter()
+                .map(|directory| enarx_configuration::Directory {
+                    guest_path: directory.guest.clone(),
+                    read_only: directory.read_only,
+                })
+                .collect(),
+            invoke: work.invoke.clone(),
+            limits: self.limits.clone(),
+            network: self.network,
+            timings: arguments.timings,
+            attest: attestation.map(|attestation| attestation.nonce.clone()),
+            serve: work.server.as_ref().map(|server| Serve {
+                timeout: self.timeout.map(milliseconds),
+                grace: milliseconds(server.grace),
+                connections: server.connections,
+                requests: server.requests,
+                identity: server.identity.clone(),
+            }),
+            issuers: self.issuers.clone(),
+            ..Configuration::default()
+        }
+    }
+}
+
+/// Whole milliseconds, at least 1.
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1)
+}
+
+/// The values of flags, or else the lines of a variable.
+pub fn or_from_environment<T: Clone>(
+    given: &[T],
+    variable: &str,
+    parse: fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, Failure> {
+    if !given.is_empty() {
+        return Ok(given.to_vec());
+    }
+    std::env::var(variable)
+        .unwrap_or_default()
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(|line| parse(line).map_err(|error| Failure::usage(format!("{variable}: {error}"))))
+        .collect()
+}
