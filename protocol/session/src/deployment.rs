@@ -307,7 +307,7 @@ impl Deployment {
             return value("secrets.name", "ascending");
         }
         if !BUFFER_BYTES.contains(&self.detached.buffer_bytes) {
-            return value("detached.buffer_bytes", "256 KiB to 16 MiB");
+            return value("detached.buffer_bytes", "1 MiB to 16 MiB");
         }
         // Nobody could come back to it: there is no more evidence.
         if self.source.is_some() && self.detached.seconds != 0 {
