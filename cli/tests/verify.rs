@@ -311,7 +311,7 @@ fn a_token_is_verified_by_whoever_relies_on_it() {
     }
     let (code, said) = ear(
         &good,
-        &[&by_key[..], &["--claim", "guest.measurment=0"]].concat(),
+        &[&by_key[..], &["--claim", "guest-measurement=0"]].concat(),
     );
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("did you mean guest.measurement?"), "{said}");
