@@ -9,6 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::NamedTempFile;
 
 use crate::Error;
@@ -17,6 +19,8 @@ use crate::measure::Side;
 use crate::sections::Plan;
 use crate::statistics::{median, ratio};
 use crate::table::{Table, number};
+use crate::timings::Timings;
+use crate::turns::Turns;
 
 /// Connections, each with one request at a time.
 const CONNECTIONS: u32 = 64;
@@ -42,7 +46,14 @@ impl Drop for Server {
 }
 
 impl Server {
-    fn start(plan: &Plan, side: Side, wasmtime: &Path, component: &Path) -> Result<Self, Error> {
+    /// A server of this side, which writes its report to a file if there is one.
+    fn start(
+        plan: &Plan,
+        side: Side,
+        wasmtime: &Path,
+        component: &Path,
+        report: Option<&Path>,
+    ) -> Result<Self, Error> {
         // A port that was free a moment ago.
         let address = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
@@ -56,6 +67,9 @@ impl Server {
             Some(backend) => {
                 let mut command = Command::new(&plan.programs.enarx);
                 command.args(["serve", "--quiet", "--backend", backend]);
+                if let Some(report) = report {
+                    command.arg("--timings").arg("--report-to").arg(report);
+                }
                 command
             }
         };
@@ -76,6 +90,20 @@ impl Server {
             thread::sleep(Duration::from_millis(20));
         }
         Ok(server)
+    }
+
+    /// Ends it in order: it has written its report then.
+    fn end(mut self) -> Result<(), Error> {
+        let failed = || Error::system("the end of the server");
+        let id = i32::try_from(self.process.id()).map(Pid::from_raw);
+        if let Ok(id) = id {
+            kill(id, Signal::SIGTERM).map_err(|errno| failed()(errno.into()))?;
+        }
+        let status = self.process.wait().map_err(failed())?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Error::Wrong(format!("the server ended with {status}")))
     }
 
     /// Asks it for so many seconds: as fast as it answers, or so often a second on each connection.
@@ -113,6 +141,8 @@ impl Server {
 
 /// The answers of a measurement.
 struct Load {
+    /// Requests in all, also those that do not count otherwise.
+    requests: f64,
     /// Requests a second.
     rate: f64,
     /// The time within which 99 of 100 were answered, in microseconds.
@@ -132,6 +162,7 @@ impl Load {
                 Some((start, columns.next()?.parse().ok()?))
             })
             .collect::<Option<_>>()?;
+        let all = u32::try_from(requests.len()).ok()?;
         let first = requests.iter().map(|&(start, _)| start).min()?;
         let from = first + u64::from(BEFORE) * 1_000_000;
         let counted = from..from + u64::from(seconds) * 1_000_000;
@@ -144,6 +175,7 @@ impl Load {
         let count = u32::try_from(times.len()).ok()?;
         let p99 = times.get(times.len() * 99 / 100)?;
         Some(Self {
+            requests: f64::from(all),
             rate: f64::from(count) / f64::from(seconds),
             p99: f64::from(u32::try_from(*p99).ok()?),
         })
@@ -171,70 +203,46 @@ pub fn print(plan: &Plan) -> Result<(), Error> {
     }
     let wasmtime = plan.wasmtime.clone().unwrap_or_default();
     let seconds = if plan.quick { SECONDS.1 } else { SECONDS.0 };
-    let rates = turns(plan, &wasmtime, &component, |server| {
-        Ok(server.ask(seconds, None)?.rate)
+    let start =
+        |side, report: Option<&Path>| Server::start(plan, side, &wasmtime, &component, report);
+    let rates = Turns::take(&plan.sides, 0, plan.runs, |side| {
+        Ok(start(side, None)?.ask(seconds, None)?.rate)
     })?;
-    let slowest = rates.iter().filter_map(|(_, rates)| median(rates));
+    let sides = plan.sides.iter();
+    let slowest = sides.filter_map(|side| median(&rates.of(*side, |rate| *rate)));
     let half = slowest.fold(f64::INFINITY, f64::min) / 2.0;
     // The generator takes whole requests a second for each connection.
     let each = (1..10_000)
         .take_while(|each| f64::from(each * CONNECTIONS) <= half)
         .last()
         .unwrap_or(1);
-    let times = turns(plan, &wasmtime, &component, |server| {
-        Ok(server.ask(seconds, Some(each))?.p99)
+    let times = Turns::take(&plan.sides, 0, plan.runs, |side| {
+        Ok(start(side, None)?.ask(seconds, Some(each))?.p99 / 1e3)
     })?;
 
-    let mut head = vec![format!("hello over {CONNECTIONS} connections")];
-    for (side, _) in &rates {
-        head.push(side.to_string());
-        if *side != Side::Native {
-            head.push("Keep / native".to_owned());
-        }
-    }
-    let mut table = Table::new(head);
-    let mut row = |name: String, all: &[(Side, Vec<f64>)], scale: f64, decimals| {
-        let native: Vec<f64> = all
-            .iter()
-            .filter(|(side, _)| *side == Side::Native)
-            .flat_map(|(_, values)| values.clone())
-            .collect();
-        let mut cells = vec![name];
-        for (side, values) in all {
-            cells.push(number(median(values).map(|value| value / scale), decimals));
-            if *side != Side::Native {
-                cells.push(number(ratio(values, &native), 2));
-            }
-        }
-        table.row(cells);
-    };
-    row("requests/s".to_owned(), &rates, 1.0, 0);
-    row(
-        format!("p99 at {} requests/s, ms", each * CONNECTIONS),
-        &times,
-        1e3,
-        2,
-    );
-    table.print("Servers");
-    Ok(())
-}
+    let what = format!("hello over {CONNECTIONS} connections");
+    let mut table = plan.head(&what, "requests/s", "Keep / native");
+    let rates = rates.cells(|rate| *rate, 0, ratio);
+    table.row(std::iter::once("as fast as they are answered".to_owned()).chain(rates));
+    table.print("Servers: requests");
+    let mut table = plan.head(&what, "ms", "Keep / native");
+    let times = times.cells(|time| *time, 2, ratio);
+    let at = format!("p99 at {} requests/s", each * CONNECTIONS);
+    table.row(std::iter::once(at).chain(times));
+    table.print("Servers: time until the answer");
 
-/// Measures a fresh server of each side, in turns.
-fn turns(
-    plan: &Plan,
-    wasmtime: &Path,
-    component: &Path,
-    measure: impl Fn(&Server) -> Result<f64, Error>,
-) -> Result<Vec<(Side, Vec<f64>)>, Error> {
-    let mut sides: Vec<(Side, Vec<f64>)> =
-        plan.sides.iter().map(|side| (*side, Vec::new())).collect();
-    for _ in 0..plan.runs {
-        for (side, values) in &mut sides {
-            let server = Server::start(plan, *side, wasmtime, component)?;
-            values.push(measure(&server)?);
-        }
+    let mut table = Table::new([what, "exits to the VMM for a request".to_owned()]);
+    for side in plan.sides.iter().filter(|side| **side == Side::Kvm) {
+        let report = NamedTempFile::new().map_err(Error::system("no temporary file"))?;
+        let server = start(*side, Some(report.path()))?;
+        let load = server.ask(seconds, None)?;
+        server.end()?;
+        let report = fs::read(report.path()).map_err(Error::system("the server's report"))?;
+        let exits = Timings::read(&report, "")?.occurred("exits ");
+        table.row([side.to_string(), number(Some(exits / load.requests), 3)]);
     }
-    Ok(sides)
+    table.print("Servers: exits, those of the start and the end included");
+    Ok(())
 }
 
 #[cfg(test)]
@@ -251,7 +259,7 @@ mod tests {
         // After the end.
         log += &line(7_000_000, 5);
         let load = Load::read(&log, 1).unwrap();
-        assert_eq!((load.rate, load.p99), (100.0, 99.0));
+        assert_eq!((load.requests, load.rate, load.p99), (102.0, 100.0, 99.0));
         assert!(Load::read("", 1).is_none());
         assert!(Load::read("5\t503\t10\n", 1).is_none());
         assert!(Load::read(&line(5_000_000, 10), 1).is_none());

@@ -17,10 +17,12 @@ mod http;
 mod machine;
 mod measure;
 mod measured;
+mod network;
 mod sections;
 mod statistics;
 mod table;
 mod timings;
+mod turns;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -85,6 +85,7 @@ pub struct Job {
     module: PathBuf,
     arguments: Vec<String>,
     directory: Option<PathBuf>,
+    network: bool,
     output: Output,
     timings: bool,
 }
@@ -96,6 +97,7 @@ impl Job {
             module,
             arguments: Vec::new(),
             directory: None,
+            network: false,
             output: Output::Pipe,
             timings: false,
         }
@@ -103,13 +105,20 @@ impl Job {
 
     /// A kernel of this folder with its argument.
     pub fn kernel(name: &str, argument: &impl ToString) -> Self {
-        let mut job = Self::new(
-            workspace()
-                .join("bench/kernels")
-                .join(format!("{name}.wasm")),
-        );
-        job.arguments.push(argument.to_string());
-        job
+        let file = format!("bench/kernels/{name}.wasm");
+        Self::new(workspace().join(file)).with_argument(argument)
+    }
+
+    /// Gives the program a further argument.
+    pub fn with_argument(mut self, argument: &impl ToString) -> Self {
+        self.arguments.push(argument.to_string());
+        self
+    }
+
+    /// Lets the program use the network.
+    pub fn with_network(mut self) -> Self {
+        self.network = true;
+        self
     }
 
     /// Gives the program a directory, as `/data`.
@@ -148,6 +157,12 @@ impl Job {
             let mut given = directory.clone().into_os_string();
             given.push("::/data");
             words.extend(["--dir".into(), given]);
+        }
+        if self.network {
+            words.extend(match side {
+                Side::Native => vec!["--network".into()],
+                _ => vec!["-S".into(), "inherit-network".into()],
+            });
         }
         words.push(self.module.clone().into());
         words.extend(self.arguments.iter().map(OsString::from));

@@ -13,9 +13,11 @@ use crate::deploy;
 use crate::http;
 use crate::measure::{self, Job, Output, Programs, Run, Side};
 use crate::measured;
+use crate::network;
 use crate::statistics::{median, ratio};
 use crate::table::{Table, number};
 use crate::timings::Timings;
+use crate::turns::Turns;
 
 /// Kernels of `bench/kernels`, what each is for, and a count that takes about a second natively.
 const KERNELS: [(&str, &str, u32); 10] = [
@@ -62,6 +64,8 @@ pub enum Section {
     Kernels,
     /// Standard output and files
     Throughput,
+    /// One TCP connection of a component
+    Network,
     /// Servers
     Http,
     /// Deployments on the simulated platform
@@ -70,12 +74,13 @@ pub enum Section {
 
 impl Section {
     /// Every section, in the order in which they are printed.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Hello,
         Self::Split,
         Self::Sim,
         Self::Kernels,
         Self::Throughput,
+        Self::Network,
         Self::Http,
         Self::Deploy,
     ];
@@ -88,75 +93,26 @@ impl Section {
             Self::Sim => plan.simulated(),
             Self::Kernels => plan.kernels(),
             Self::Throughput => plan.throughput(),
+            Self::Network => network::print(plan),
             Self::Http => http::print(plan),
             Self::Deploy => deploy::print(plan),
         }
     }
 }
 
-/// Tells if all bytes of a run arrived, of which there are so many.
+/// Tells if so many bytes arrived in a run.
 type Arrived = fn(&Run, u64) -> bool;
-
-/// The runs of one job, side by side.
-struct Turns {
-    sides: Vec<(Side, Vec<Run>)>,
-}
-
-impl Turns {
-    /// Every run with its side.
-    fn all(&self) -> impl Iterator<Item = (Side, &Run)> {
-        self.sides
-            .iter()
-            .flat_map(|(side, runs)| runs.iter().map(|run| (*side, run)))
-    }
-
-    /// A column of one side's runs.
-    fn of(&self, side: Side, value: impl Fn(&Run) -> f64) -> Vec<f64> {
-        self.sides
-            .iter()
-            .filter(|(found, _)| *found == side)
-            .flat_map(|(_, runs)| runs.iter().map(&value))
-            .collect()
-    }
-
-    /// Cells of a row: the yardstick's median, then every Keep's median and its ratio.
-    fn cells(
-        &self,
-        value: impl Fn(&Run) -> f64 + Copy,
-        decimals: usize,
-        compare: fn(&[f64], &[f64]) -> Option<f64>,
-    ) -> Vec<String> {
-        let native = self.of(Side::Native, value);
-        let mut cells = vec![number(median(&native), decimals)];
-        for (side, _) in &self.sides {
-            if *side != Side::Native {
-                let keep = self.of(*side, value);
-                cells.push(number(median(&keep), decimals));
-                cells.push(number(compare(&keep, &native), 2));
-            }
-        }
-        cells
-    }
-}
 
 impl Plan {
     /// Runs a job on every side in turns, after one turn that does not count.
-    fn turns(&self, job: &Job) -> Result<Turns, Error> {
-        let mut sides: Vec<(Side, Vec<Run>)> =
-            self.sides.iter().map(|side| (*side, Vec::new())).collect();
-        for turn in 0..=self.runs {
-            for (side, runs) in &mut sides {
-                let run = measure::run(&self.programs, *side, job)?;
-                if turn > 0 {
-                    runs.push(run);
-                }
-            }
-        }
-        Ok(Turns { sides })
+    fn turns(&self, job: &Job) -> Result<Turns<Run>, Error> {
+        Turns::take(&self.sides, 1, self.runs, |side| {
+            measure::run(&self.programs, side, job)
+        })
     }
 
     /// The head of a table: the yardstick, then every Keep with its ratio.
-    fn head(&self, first: &str, unit: &str, compared: &str) -> Table {
+    pub fn head(&self, first: &str, unit: &str, compared: &str) -> Table {
         let mut head = vec![first.to_owned(), format!("native, {unit}")];
         for side in self.sides.iter().filter(|side| **side != Side::Native) {
             head.push(format!("{side}, {unit}"));
@@ -247,47 +203,68 @@ impl Plan {
     }
 
     fn throughput(&self) -> Result<(), Error> {
-        let mut table = self.head("64 MiB", "MiB/s", "× native");
+        let mut all = self.head("64 MiB", "MiB/s", "× native");
+        let mut alone = self.head("64 MiB", "MiB/s", "× native");
         let folder = tempfile::tempdir().map_err(Error::system("no temporary directory"))?;
         let length = u64::from(THROUGHPUT_MIB) << 20;
         let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
-        fs::write(folder.path().join("input"), bytes)
-            .map_err(Error::system("the file to read could not be written"))?;
-        let write = Job::kernel("write", &THROUGHPUT_MIB);
-        let read = Job::kernel("read", &"/data/input").with_directory(folder.path().into());
-        let ways: [(&str, Job, Arrived); 3] = [
+        for (name, bytes) in [("input", &bytes[..]), ("empty", &[])] {
+            fs::write(folder.path().join(name), bytes)
+                .map_err(Error::system("the file to read could not be written"))?;
+        }
+        let write = |count: u32| Job::kernel("write", &count);
+        let read = |name: &str| {
+            let file = format!("/data/{name}");
+            Job::kernel("read", &file).with_directory(folder.path().into())
+        };
+        // Each with the same program that has nothing to do: its start.
+        let ways: [(&str, [Job; 2], Arrived); 3] = [
             (
                 "written to /dev/null",
-                write.clone().with_output(Output::Null),
+                [write(THROUGHPUT_MIB), write(0)].map(|job| job.with_output(Output::Null)),
                 |_, _| true,
             ),
-            ("written through a pipe", write, |run, length| {
-                run.length == length
-            }),
-            ("read from a --dir file", read, |run, length| {
-                run.stdout.trim() == length.to_string()
-            }),
+            (
+                "written through a pipe",
+                [write(THROUGHPUT_MIB), write(0)],
+                |run, length| run.length == length,
+            ),
+            (
+                "read from a --dir file",
+                [read("input"), read("empty")],
+                |run, length| run.stdout.trim() == length.to_string(),
+            ),
         ];
-        for (what, job, all_arrived) in ways {
-            let turns = self.turns(&job)?;
-            for (side, run) in turns.all() {
-                if !all_arrived(run, length) {
+        for (what, [job, start], all_arrived) in ways {
+            let turns = Turns::take(&self.sides, 1, self.runs, |side| {
+                let run = measure::run(&self.programs, side, &job)?;
+                Ok((run, measure::run(&self.programs, side, &start)?))
+            })?;
+            for (side, (run, start)) in turns.all() {
+                if !(all_arrived(run, length) && all_arrived(start, 0)) {
                     return Err(Error::Wrong(format!(
                         "{what}, {side}: not all bytes arrived"
                     )));
                 }
             }
-            let throughput = |run: &Run| f64::from(THROUGHPUT_MIB) / (run.usage.wall / 1e6);
-            let cells = turns.cells(throughput, 0, ratio);
-            table.row(std::iter::once(what.to_owned()).chain(cells));
+            let rate = |microseconds: f64| f64::from(THROUGHPUT_MIB) / (microseconds / 1e6);
+            let row = |cells: Vec<String>| std::iter::once(what.to_owned()).chain(cells);
+            all.row(row(turns.cells(|(run, _)| rate(run.usage.wall), 0, ratio)));
+            let without = |(run, start): &(Run, Run)| {
+                let left = run.usage.wall - start.usage.wall;
+                // A machine with other work takes longer for nothing, at times.
+                if left > 0.0 { rate(left) } else { f64::NAN }
+            };
+            alone.row(row(turns.cells(without, 0, ratio)));
         }
-        table.print("Throughput, start of the program included");
+        all.print("Throughput, start of the program included");
+        alone.print("Throughput, start of the program taken out");
         Ok(())
     }
 }
 
 /// An error unless every run of a kernel came to the same checksum.
-fn same_checksums(name: &str, turns: &Turns) -> Result<(), Error> {
+fn same_checksums(name: &str, turns: &Turns<Run>) -> Result<(), Error> {
     let mut expected = None;
     for (side, run) in turns.all() {
         let (sum, _) = kernel_line(name, &run.stdout)

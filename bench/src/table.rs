@@ -61,8 +61,9 @@ impl Table {
     }
 }
 
-/// A number for a cell, or a dash where nothing was measured.
+/// A number for a cell, or a dash where nothing was measured, or nothing that means something.
 pub fn number(value: Option<f64>, decimals: usize) -> String {
+    let value = value.filter(|value| value.is_finite());
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
 }
 

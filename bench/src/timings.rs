@@ -65,6 +65,13 @@ impl Timings {
         find(&self.counts, name)
     }
 
+    /// How often all events occurred whose name begins so.
+    pub fn occurred(&self, prefix: &str) -> f64 {
+        let named = self.counts.iter();
+        let named = named.filter(|(name, _)| name.starts_with(prefix));
+        named.map(|(_, count)| count).sum()
+    }
+
     /// Microseconds of all phases whose name begins so.
     pub fn total(&self, prefix: &str) -> f64 {
         self.phases
