@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a deployment shows: its summary, its receipt, and the exit code.
+//! The end of a deployment as its user sees it: lines on standard error, the receipt, the exit code.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

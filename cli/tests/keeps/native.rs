@@ -184,7 +184,7 @@ fn native_code_that_is_not_allowed_or_does_not_fit_is_refused_in_a_sentence() {
     assert!(text(&output.stderr).contains("--detach"));
 }
 
-/// What a deployed Keep has besides: it gave evidence before, and would give more.
+/// A deployed Keep gave evidence before the code came, and would give more afterwards.
 #[test]
 fn native_code_in_a_deployment_gets_no_report() {
     const REPORT: u32 = 0x454e_0004;
