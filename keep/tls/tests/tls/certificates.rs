@@ -2,7 +2,7 @@
 
 //! Ordinary TLS, against an independent peer: rustls over AWS-LC.
 
-use enarx_tls::web::{Client, Clock, HTTP1, HTTP2, Server, Session, WebError};
+use enarx_tls::web::{Client, Clients, Clock, HTTP1, HTTP2, Server, Session, WebError};
 use rcgen::{
     BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SignatureAlgorithm, date_time_ymd,
 };
@@ -63,14 +63,31 @@ fn client(issuers: &[&[u8]], now: Option<u64>) -> Result<Client, WebError> {
 
 /// An independent client, which accepts what `root` has issued.
 fn independent_client(root: &[u8], offered: &[&[u8]], name: &str) -> Connection {
+    independent_client_with(root, offered, name, None)
+}
+
+/// The same, which shows a certificate if it is asked for one.
+fn independent_client_with(
+    root: &[u8],
+    offered: &[&[u8]],
+    name: &str,
+    shown: Option<&(Vec<u8>, Vec<u8>)>,
+) -> Connection {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(root.to_vec())).unwrap();
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS12, &TLS13])
         .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = match shown {
+        None => config.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = vec![CertificateDer::from(certificate.clone())];
+            let key = PrivatePkcs8KeyDer::from(key.clone());
+            config.with_client_auth_cert(chain, key.into()).unwrap()
+        }
+    };
     config.alpn_protocols = offered.iter().map(|it| it.to_vec()).collect();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let client = ClientConnection::new(Arc::new(config), name).unwrap();
@@ -190,6 +207,74 @@ fn a_server_has_keys_of_every_kind() {
                 Some(rustls::ProtocolVersion::TLSv1_3)
             );
         }
+    }
+}
+
+#[test]
+fn a_server_judges_clients_that_it_asks_for_certificates() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let kind = &rcgen::PKCS_ECDSA_P256_SHA256;
+    let own = authority.certify("host.example", kind, (2020, 2030));
+    let good = authority.certify("client.example", kind, (2020, 2030));
+    let expired = authority.certify("client.example", kind, (2020, 2026));
+    let foreign = stranger.certify("client.example", kind, (2020, 2030));
+    for (required, shown, now, accepted) in [
+        (true, Some(&good), Some(NOW), true),
+        (false, Some(&good), Some(NOW), true),
+        (false, None, Some(NOW), true),
+        (true, None, Some(NOW), false),
+        (true, Some(&expired), Some(NOW), false),
+        (false, Some(&expired), Some(NOW), false),
+        (false, Some(&foreign), Some(NOW), false),
+        // Without a clock nobody's certificate is valid.
+        (true, Some(&good), None, false),
+    ] {
+        let clients = Clients {
+            issuers: &[b"not readable", &authority.certificate],
+            required,
+            clock: Arc::new(move || now.map(Duration::from_secs)),
+        };
+        let server = Server::asking(&[&own.0], &own.1, &[], &clients).unwrap();
+        let mut ours = server.accept().unwrap();
+        let root = &authority.certificate;
+        let mut other = independent_client_with(root, &[], "host.example", shown);
+        if accepted {
+            talk(&mut ours, &mut other);
+        } else {
+            let (our_error, other_error) = pass(&mut ours, &mut other);
+            assert!(our_error.is_some(), "{required} {now:?}");
+            // Of a clock that is not there the other end is told nothing.
+            assert_eq!(other_error.is_some(), now.is_some(), "{our_error:?}");
+            assert!(ours.is_handshaking(), "{our_error:?}");
+        }
+    }
+    let none = Clients {
+        issuers: &[b"not readable"],
+        required: true,
+        clock: Arc::new(|| None),
+    };
+    let refusal = Server::asking(&[&own.0], &own.1, &[], &none).unwrap_err();
+    assert_eq!(refusal, WebError::NoIssuers);
+}
+
+#[test]
+fn a_client_shows_its_certificate_to_a_server_that_asks() {
+    let authority = Authority::new();
+    let kind = &rcgen::PKCS_ECDSA_P256_SHA256;
+    let own = authority.certify("client.example", kind, (2020, 2030));
+    let (_, other) = authority.certify("client.example", kind, (2020, 2030));
+    let host = authority.certify("host.example", kind, (2020, 2030));
+    let silent = client(&[&authority.certificate], Some(NOW)).unwrap();
+    let showing = silent.clone().showing(&[&own.0], &own.1).unwrap();
+    assert_eq!(
+        silent.clone().showing(&[&own.0], &other).unwrap_err(),
+        WebError::Pair
+    );
+    for (ours, accepted) in [(showing, true), (silent, false)] {
+        let mut session = ours.connect("host.example").unwrap();
+        let mut server = independent_server(&host, &[&TLS13], Some(&authority));
+        let (_, refused) = pass(&mut session, &mut server);
+        assert_eq!(refused.is_none(), accepted, "{refused:?}");
     }
 }
 
