@@ -10,6 +10,7 @@ mod attest;
 mod cache;
 mod certs;
 mod compile;
+mod config;
 mod contract;
 mod deploy;
 mod doctor;
@@ -72,6 +73,7 @@ enum Command {
     Run(Box<run::Arguments>),
     Serve(Box<serve::Arguments>),
     Compile(Box<compile::Arguments>),
+    Config(config::Arguments),
     Deploy(Box<deploy::Arguments>),
     Attach(keeps::Attach),
     Stop(keeps::StopArguments),
@@ -122,6 +124,7 @@ impl Command {
             Self::Run(_)
             | Self::Serve(_)
             | Self::Compile(_)
+            | Self::Config(_)
             | Self::Deploy(_)
             | Self::Attach(_)
             | Self::Stop(_)
@@ -144,6 +147,7 @@ impl Command {
             Self::Run(arguments) => run::run(arguments),
             Self::Serve(arguments) => serve::run(arguments),
             Self::Compile(arguments) => compile::run(arguments),
+            Self::Config(arguments) => config::run(arguments),
             Self::Deploy(arguments) => Ok(deploy::run(arguments)),
             Self::Attach(arguments) => Ok(keeps::attach_to(arguments)),
             Self::Stop(arguments) => keeps::stop(arguments),

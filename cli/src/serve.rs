@@ -3,7 +3,7 @@
 //! `enarx serve`: a component that answers HTTP requests, in a Keep on this machine. This side accepts connections and
 //! moves bytes; HTTP and TLS are spoken in the Keep.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use crate::failure::{Exit, Failure};
 use crate::input::describe;
 use crate::options;
 use crate::run::{self, KeepArguments, Server, Work};
+use crate::workload::{NamedServer, Workload};
 use crate::{tls, values};
 
 const EXAMPLES: &str = "\
@@ -37,14 +38,14 @@ fn after_help() -> String {
 #[derive(Args)]
 #[command(after_help = after_help())]
 pub struct Arguments {
-    /// Address and port to listen on; with port 0 the system chooses one
-    #[arg(
-        long,
-        value_name = "ADDRESS:PORT",
-        default_value = "127.0.0.1:8080",
-        env = "ENARX_ADDR"
-    )]
-    addr: SocketAddr,
+    /// Take variables, standard streams, address and certificate from an Enarx.toml as of Enarx 0.7 (`enarx config`); what is
+    /// given here counts more
+    #[arg(long, value_name = "FILE", env = "ENARX_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Address and port to listen on; with port 0 the system chooses one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "ENARX_ADDR")]
+    addr: Option<SocketAddr>,
 
     /// Longest time for a request (10, 10s, 500ms, 2m); then it is answered with status 504, or its connection ends
     #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
@@ -89,24 +90,30 @@ pub struct Arguments {
     component: PathBuf,
 }
 
+/// Where a server listens of which nothing else is said.
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let mut workload = Workload::read(arguments.config.as_deref())?;
+    let named = workload.take_server()?;
     let work = Work {
-        config: None,
+        workload,
         module: &arguments.component,
         rest: Vec::new(),
         invoke: None,
         timeout: arguments.timeout,
-        server: Some(listen(arguments)?),
+        server: Some(listen(arguments, named)?),
     };
     run::launch(&arguments.keep, work)
 }
 
-fn listen(arguments: &Arguments) -> Result<Server, Failure> {
-    let address = arguments.addr;
+fn listen(arguments: &Arguments, named: Option<NamedServer>) -> Result<Server, Failure> {
+    let (named, own) = named.map_or((None, None), |it| (Some(it.address), it.identity));
+    let address = arguments.addr.or(named).unwrap_or(ADDRESS);
     let identity = match (&arguments.tls_cert, &arguments.tls_key) {
         (Some(chain), Some(key)) => Some(tls::identity(chain, key)?),
-        _ => None,
+        _ => own,
     };
     let listen = move || {
         let listener = TcpListener::bind(address)?;

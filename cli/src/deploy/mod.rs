@@ -84,8 +84,8 @@ pub struct Arguments {
         value_parser = host::said
     )]
     simulated: Vec<host::Said>,
-    /// Take arguments, variables and standard streams from an Enarx.toml as of Enarx 0.7, without network; what is given
-    /// here counts more
+    /// Take arguments, variables, standard streams and sockets from an Enarx.toml as of Enarx 0.7 (`enarx config`); what is
+    /// given here counts more
     #[arg(long, value_name = "FILE", env = "ENARX_CONFIG")]
     config: Option<PathBuf>,
     /// Set an environment variable of the program; NAME alone passes this command's value

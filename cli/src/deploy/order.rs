@@ -117,6 +117,7 @@ impl Arguments {
             attest: None,
             serve: None,
             issuers: issuers.transpose()?.unwrap_or_default(),
+            sockets: workload.sockets.clone(),
             // The deployment says it.
             precompiled: false,
             compile: None,
@@ -179,7 +180,14 @@ impl Arguments {
             let whole = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
             u32::try_from(whole).unwrap_or(RUNTIME).clamp(1, RUNTIME)
         };
-        let rules = self.rules.rules()?;
+        if workload.asks_the_web() && self.tls_roots.is_none() {
+            return Err(Failure::data(
+                "an Enarx.toml to be deployed: no issuers of the web are sent along: name issuers with --tls-roots, or those of the server by roots = \"file:NAME\"",
+            ));
+        }
+        let mut rules = self.rules.rules()?;
+        rules.connect.extend_from_slice(&workload.rules.connect);
+        rules.listen.extend_from_slice(&workload.rules.listen);
         let allowed = self.allow_precompiled;
         let program = in_time(&self.module, end, move |path| read_program(path, allowed))?;
         let native = program.source.is_some();

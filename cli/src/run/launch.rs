@@ -35,8 +35,8 @@ use crate::{outcome, output, tls};
 
 /// The work of a Keep.
 pub struct Work<'a> {
-    /// An Enarx.toml that says more of it.
-    pub config: Option<&'a Path>,
+    /// What an Enarx.toml says of it.
+    pub workload: Workload,
     /// The path of the program.
     pub module: &'a Path,
     /// Its arguments.
@@ -67,8 +67,8 @@ pub struct Server {
 
 /// Launches a Keep on this machine and serves it to its end.
 pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Failure> {
-    let workload = Workload::read(work.config)?;
-    let mut settings = Settings::new(arguments, &workload, &work)?;
+    let workload = &work.workload;
+    let mut settings = Settings::new(arguments, &work)?;
     let limit = settings.timeout.filter(|_| work.server.is_none());
     if let Some(end) = limit.and_then(|timeout| Instant::now().checked_add(timeout)) {
         output::limit(end);
@@ -95,7 +95,8 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
     }
     let mut application = read_program(work.module, arguments.allow_precompiled, backend)?;
     let native = is_precompiled(&application);
-    if arguments.tls_roots.is_none() && settings.network.tcp && may_ask_servers(&application) {
+    let asks = settings.network.tcp && may_ask_servers(&application) || workload.asks_the_web();
+    if arguments.tls_roots.is_none() && asks {
         settings.issuers = tls::issuers_of_machine()?;
     }
     let attestation = arguments

@@ -18,6 +18,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::failure::{self, Failure};
+use crate::workload::Workload;
 use crate::{options, values};
 
 pub use confinement::check_confinement;
@@ -55,8 +56,8 @@ fn after_help() -> String {
     override_usage = "enarx run [OPTIONS] <MODULE> [ARGS]..."
 )]
 pub struct Arguments {
-    /// Take arguments, variables and standard streams from an Enarx.toml as of Enarx 0.7, without network; what is given
-    /// here counts more
+    /// Take arguments, variables, standard streams and sockets from an Enarx.toml as of Enarx 0.7 (`enarx config`); what is
+    /// given here counts more
     #[arg(long, value_name = "FILE", env = "ENARX_CONFIG")]
     config: Option<PathBuf>,
 
@@ -105,7 +106,7 @@ impl Arguments {
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let work = Work {
-        config: arguments.config.as_deref(),
+        workload: Workload::read(arguments.config.as_deref())?,
         module: arguments.module(),
         rest: arguments.rest()?,
         invoke: arguments.invoke.clone(),

@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
+use enarx_configuration::sockets::Socket;
 use enarx_configuration::{Certificate, Configuration, Limits, Serve};
 use enarx_executor::addresses::{Addresses, Names, Policy};
 use enarx_executor::grant::NetworkGrant;
-use enarx_network::Rules;
+use enarx_network::{RuleError, Rules};
 
 use super::flags::{KeepArguments, MIN_MEMORY};
 use super::launch::Work;
@@ -16,7 +17,6 @@ use crate::failure::Failure;
 use crate::options::{WasiName, WasmOption};
 use crate::tls;
 use crate::values::{self, Directory};
-use crate::workload::Workload;
 
 /// The limits among the options of the engine.
 pub fn limits(options: &[WasmOption]) -> Limits {
@@ -51,14 +51,12 @@ pub struct Settings {
     pub network: NetworkGrant,
     pub policy: Policy,
     pub issuers: Vec<Certificate>,
+    pub sockets: Vec<Socket>,
 }
 
 impl Settings {
-    pub fn new(
-        arguments: &KeepArguments,
-        workload: &Workload,
-        work: &Work<'_>,
-    ) -> Result<Self, Failure> {
+    pub fn new(arguments: &KeepArguments, work: &Work<'_>) -> Result<Self, Failure> {
+        let workload = &work.workload;
         if arguments.memory < MIN_MEMORY {
             return Err(Failure::usage(format!(
                 "--memory: a Keep needs at least {} MiB",
@@ -82,15 +80,36 @@ impl Settings {
             network: NetworkGrant::default(),
             policy: Policy::default(),
             issuers: Vec::new(),
+            sockets: workload.sockets.clone(),
         };
         for (name, on) in &arguments.wasi {
             settings.wasi_option(*name, *on);
         }
-        settings.narrow(arguments.rules.rules()?);
+        let mut rules = arguments.rules.rules()?;
+        settings.admit(&workload.rules, &mut rules)?;
+        settings.narrow(rules);
         if let Some(file) = &arguments.tls_roots {
             settings.issuers = tls::issuers(file)?;
         }
         Ok(settings)
+    }
+
+    /// Adds to the rules of flags what the sockets of an Enarx.toml need, where not everything is allowed already.
+    fn admit(&mut self, own: &Rules, rules: &mut Rules) -> Result<(), Failure> {
+        let everywhere = self.network.tcp && rules.connect.is_empty() && rules.listen.is_empty();
+        if !everywhere {
+            rules.connect.extend_from_slice(&own.connect);
+            rules.listen.extend_from_slice(&own.listen);
+        } else if !self.network.name_lookup {
+            for host in own.hosts() {
+                let rule = host.as_str().parse();
+                rules
+                    .resolve
+                    .push(rule.map_err(|error: RuleError| Failure::data(error.to_string()))?);
+            }
+        }
+        self.network.tcp |= own.uses().tcp;
+        Ok(())
     }
 
     /// Narrows the network to rules, and opens what they need of it. Without rules it is as the options have it.
@@ -168,6 +187,7 @@ impl Settings {
                 identity: server.identity.clone(),
             }),
             issuers: self.issuers.clone(),
+            sockets: self.sockets.clone(),
             ..Configuration::default()
         }
     }

@@ -205,7 +205,7 @@ fn an_enarx_toml_says_the_same_to_run_and_to_deploy() {
             ),
             (
                 "[[files]]\nkind = \"listen\"\nprot = \"tls\"\nport = 1",
-                "files[0] is listen: network",
+                "files[0] is listen and has no name",
             ),
             (
                 "[[files]]\nkind = \"stdout\"",

@@ -7,7 +7,7 @@ mod client;
 mod http2;
 mod load;
 mod oddities;
-mod tls;
+pub mod tls;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -2,7 +2,7 @@
 
 //! The WASI of a Keep: one heart, two faces (preview 1 and 0.2).
 //!
-//! The heart ([`context`], [`fs`], [`stream`], [`clock`], [`random`]) knows nothing of WebAssembly;
+//! The heart ([`context`], [`fs`], [`stream`], [`sockets`], [`clock`], [`random`]) knows nothing of WebAssembly;
 //! [`preview1`] and [`preview2`] translate. All of it is trusted and measured; the guest on one side
 //! and the host behind [`port`] on the other are not trusted.
 #![forbid(unsafe_code)]
@@ -27,6 +27,7 @@ pub mod port;
 pub mod preview1;
 pub mod preview2;
 pub mod random;
+pub mod sockets;
 pub mod stream;
 
 /// The program asked to end with this exit code; the error that stops it.

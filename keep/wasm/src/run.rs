@@ -226,6 +226,12 @@ fn try_run(
         told: surroundings.told,
         surroundings: RefCell::new(surroundings),
     };
+    if facts.component && !configuration.sockets.is_empty() {
+        wasmtime::bail!(
+            "it is a component, which finds no sockets open: it opens its own, where --allow-connect and --allow-listen say; \
+             listeners and connections of an Enarx.toml are for modules of WASI preview 1"
+        );
+    }
     if facts.component {
         let component = ManuallyDrop::new(match code {
             Some(code) => code.component(&engine)?,
@@ -308,6 +314,18 @@ impl Run<'_> {
 
     fn module(&self, module: &Module, timings: &mut Timings) -> wasmtime::Result<()> {
         let mut store = self.store(Preview1::new)?;
+        store.data_mut().wasi.open_sockets(self.configuration)?;
+        let ended = self.run_module(module, &mut store, timings);
+        store.data_mut().wasi.close_sockets();
+        ended
+    }
+
+    fn run_module(
+        &self,
+        module: &Module,
+        store: &mut Store<State<Preview1>>,
+        timings: &mut Timings,
+    ) -> wasmtime::Result<()> {
         let mut linker = Linker::new(self.engine);
         let mut defined = Vec::new();
         for import in module.imports() {

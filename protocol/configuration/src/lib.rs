@@ -20,6 +20,7 @@
 mod der;
 
 pub mod precompiled;
+pub mod sockets;
 
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +60,9 @@ pub struct Configuration {
     /// Issuers whose certificates are accepted of servers that the application asks by TLS.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub issuers: Vec<Certificate>,
+    /// Sockets that a program of preview 1 finds open, in the order of their descriptors. Directories come behind them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sockets: Vec<sockets::Socket>,
     /// The application may be precompiled: whoever configures the Keep vouches for its native code, or has none but the
     /// virtual machine confine it.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -222,6 +226,30 @@ mod tests {
                 }),
             }),
             issuers: vec![Certificate(vec![2; 5])],
+            sockets: vec![
+                sockets::Socket {
+                    descriptor: 3,
+                    peer: sockets::Peer::Listen {
+                        address: Some([127, 0, 0, 1].into()),
+                        port: 443,
+                        tls: Some(sockets::ServerTls {
+                            identity: Identity::default(),
+                            clients: Some(sockets::Clients {
+                                issuers: vec![Certificate(vec![3])],
+                                required: true,
+                            }),
+                        }),
+                    },
+                },
+                sockets::Socket {
+                    descriptor: 4,
+                    peer: sockets::Peer::Connect {
+                        host: "example.org".into(),
+                        port: 443,
+                        tls: Some(sockets::ClientTls::default()),
+                    },
+                },
+            ],
             precompiled: true,
             compile: Some(Compile {
                 cpu: Some("baseline".into()),

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The functions on arguments, clocks, descriptors, random bytes and sockets.
+//! The functions on arguments, clocks, descriptors and random bytes.
 
 use std::sync::Arc;
 
 use super::Preview1;
 use super::memory::{Memory, Result};
+use super::sockets::{self, Receive};
 use super::table::Entry;
 use super::types::{self, fdflags, rights};
 use crate::clock::RESOLUTION;
@@ -21,6 +22,9 @@ const CPU_TIME: [u32; 2] = [2, 3];
 
 /// Numbers of `advice`.
 const ADVICE: u32 = 6;
+
+/// A tag of `prestat` that is not that of directories, which has 0.
+const PRESTAT_OTHER: u32 = 1;
 
 /// Numbers of `signal`.
 const SIGNALS: u32 = 31;
@@ -155,7 +159,9 @@ impl Preview1 {
     }
 
     pub(super) fn fd_close(&mut self, _memory: &mut Memory<'_>, fd: u32) -> Result<()> {
-        Ok(self.table.close(fd)?)
+        let entry = self.table.close(fd)?;
+        self.let_go(entry);
+        Ok(())
     }
 
     pub(super) fn fd_datasync(&mut self, _memory: &mut Memory<'_>, fd: u32) -> Result<()> {
@@ -209,6 +215,12 @@ impl Preview1 {
                 };
                 opened_fdstat(&file.descriptor, append | nonblock)?
             }
+            Entry::Listener(listener) => {
+                sockets::fdstat(rights::POLL | rights::SOCK_ACCEPT, listener.nonblocking)
+            }
+            Entry::Connection(connection) => {
+                sockets::fdstat(rights::CONNECTION, connection.nonblocking)
+            }
         };
         memory.write_record(result, &record)
     }
@@ -220,6 +232,13 @@ impl Preview1 {
         flags: u32,
     ) -> Result<()> {
         let flags = types::flags(flags, fdflags::ALL)?;
+        if let Some(nonblocking) = self.table.nonblocking_socket(fd) {
+            if flags & !fdflags::NONBLOCK != 0 {
+                return Err(Errno::Invalid.into());
+            }
+            *nonblocking = flags & fdflags::NONBLOCK != 0;
+            return Ok(());
+        }
         let file = self.table.file_mut(fd)?;
         if flags & (fdflags::DSYNC | fdflags::SYNC | fdflags::RSYNC) != 0 {
             return Err(Errno::Invalid.into());
@@ -252,6 +271,7 @@ impl Preview1 {
             }
             Entry::Directory { descriptor, .. } => types::filestat(&descriptor.stat()?),
             Entry::File(file) => types::filestat(&file.descriptor.stat()?),
+            Entry::Listener(_) | Entry::Connection(_) => types::bare_filestat(types::SOCKET),
         };
         memory.write_record(result, &record)
     }
@@ -291,7 +311,7 @@ impl Preview1 {
             Entry::File(file) => file
                 .descriptor
                 .read_at(offset, memory.slice_mut(pointer, length)?)?,
-            Entry::Stdin => return Err(Errno::InvalidSeek.into()),
+            Entry::Stdin | Entry::Connection(_) => return Err(Errno::InvalidSeek.into()),
             _ => return Err(Errno::BadDescriptor.into()),
         };
         memory.write_u32(result, size(read)?)
@@ -321,6 +341,9 @@ impl Preview1 {
                 .context
                 .stdin
                 .read(memory.slice_mut(pointer, length)?)?,
+            Entry::Connection(_) => {
+                self.receive(fd, memory.slice_mut(pointer, length)?, Receive::default())?
+            }
             _ => return Err(Errno::BadDescriptor.into()),
         };
         memory.write_u32(result, size(read)?)
@@ -349,7 +372,10 @@ impl Preview1 {
                 }
                 Ok(written)
             }
-            Entry::Stdout | Entry::Stderr if offset.is_some() => Err(Errno::InvalidSeek.into()),
+            Entry::Stdout | Entry::Stderr | Entry::Connection(_) if offset.is_some() => {
+                Err(Errno::InvalidSeek.into())
+            }
+            Entry::Connection(_) => self.send(fd, bytes),
             Entry::Stdout => {
                 self.context.stdout.write_all(bytes)?;
                 Ok(bytes.len())
@@ -395,12 +421,17 @@ impl Preview1 {
         fd: u32,
         result: u32,
     ) -> Result<()> {
-        let Entry::Directory {
-            preopen: Some(path),
-            ..
-        } = self.table.get(fd)?
-        else {
-            return Err(Errno::BadDescriptor.into());
+        let path = match self.table.get(fd)? {
+            Entry::Directory {
+                preopen: Some(path),
+                ..
+            } => path,
+            // C libraries look for directories from 3 on until a number is none (wasi-libc, preopens.c). What is open and has
+            // another tag they pass over; an error would end their search, and the program have no file system.
+            Entry::Listener(_) | Entry::Connection(_) => {
+                return memory.write_u32(result, PRESTAT_OTHER);
+            }
+            _ => return Err(Errno::BadDescriptor.into()),
         };
         // `prestat`: tag 0 (directory), then the length of the name.
         memory.write_u32(result, 0)?;
@@ -481,7 +512,10 @@ impl Preview1 {
         from: u32,
         to: u32,
     ) -> Result<()> {
-        Ok(self.table.renumber(from, to)?)
+        if let Some(entry) = self.table.renumber(from, to)? {
+            self.let_go(entry);
+        }
+        Ok(())
     }
 
     pub(super) fn fd_seek(
@@ -533,60 +567,6 @@ impl Preview1 {
     #[expect(clippy::unnecessary_wraps, reason = "every function has the same form")]
     pub(super) fn sched_yield(&mut self, _memory: &mut Memory<'_>) -> Result<()> {
         Ok(())
-    }
-
-    fn not_a_socket(&self, fd: u32) -> Result<()> {
-        self.table.get(fd)?;
-        Err(Errno::NotSocket.into())
-    }
-
-    pub(super) fn sock_accept(
-        &mut self,
-        _memory: &mut Memory<'_>,
-        fd: u32,
-        flags: u32,
-        _result: u32,
-    ) -> Result<()> {
-        types::flags(flags, fdflags::ALL)?;
-        self.not_a_socket(fd)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the signature of preview 1")]
-    pub(super) fn sock_recv(
-        &mut self,
-        _memory: &mut Memory<'_>,
-        fd: u32,
-        _vectors: u32,
-        _count: u32,
-        flags: u32,
-        _size: u32,
-        _result: u32,
-    ) -> Result<()> {
-        types::flags(flags, 3)?;
-        self.not_a_socket(fd)
-    }
-
-    pub(super) fn sock_send(
-        &mut self,
-        _memory: &mut Memory<'_>,
-        fd: u32,
-        _vectors: u32,
-        _count: u32,
-        flags: u32,
-        _result: u32,
-    ) -> Result<()> {
-        types::flags(flags, 0)?;
-        self.not_a_socket(fd)
-    }
-
-    pub(super) fn sock_shutdown(
-        &mut self,
-        _memory: &mut Memory<'_>,
-        fd: u32,
-        how: u32,
-    ) -> Result<()> {
-        types::flags(how, 3)?;
-        self.not_a_socket(fd)
     }
 }
 

@@ -8,7 +8,7 @@
 use crate::error::{Errno, Fault};
 
 /// Result of a function.
-pub type Result<T> = std::result::Result<T, Fault>;
+pub type Result<T, E = Fault> = std::result::Result<T, E>;
 
 /// Bytes of the longest path, as Linux has it.
 const PATH_MAX: u32 = 4096;
@@ -92,6 +92,12 @@ impl<'a> Memory<'a> {
     pub fn read_u64(&self, pointer: u32) -> Result<u64> {
         Self::aligned(pointer, 8)?;
         Ok(u64::from_le_bytes(self.array(pointer)?))
+    }
+
+    /// Writes a 16-bit number.
+    pub fn write_u16(&mut self, pointer: u32, value: u16) -> Result<()> {
+        Self::aligned(pointer, 2)?;
+        self.write(pointer, &value.to_le_bytes())
     }
 
     /// Writes a 32-bit number.

@@ -9,6 +9,7 @@ mod functions;
 mod memory;
 mod path;
 mod poll;
+mod sockets;
 mod table;
 mod types;
 
@@ -18,6 +19,7 @@ use crate::context::Context;
 use crate::error::Fault;
 use crate::{Exit, View};
 use memory::Memory;
+use sockets::Closing;
 use table::Table;
 
 /// The module that the functions are imported from.
@@ -27,6 +29,7 @@ pub const MODULE: &str = "wasi_snapshot_preview1";
 pub struct Preview1 {
     pub(crate) context: Context,
     table: Table,
+    closing: Closing,
 }
 
 impl Preview1 {
@@ -34,6 +37,7 @@ impl Preview1 {
     pub fn new(context: Context) -> Self {
         Self {
             table: Table::new(&context),
+            closing: Closing::default(),
             context,
         }
     }

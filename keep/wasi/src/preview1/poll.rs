@@ -2,13 +2,13 @@
 
 //! `poll_oneoff`: waiting for the clock and for descriptors.
 
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::Preview1;
 use super::functions::{MONOTONIC, REALTIME};
 use super::memory::{Memory, Result};
-use super::table::Entry;
+use super::table::{Entry, Table};
 use super::types;
 use crate::error::Errno;
 
@@ -31,6 +31,10 @@ enum Wish {
     Time(Option<Instant>),
     /// Standard input has something to read, or has ended.
     Input,
+    /// A socket with this number has something to read, a connection to accept, or has ended.
+    Readable(u32),
+    /// A connection with this number has room for what is written, or has ended.
+    Writable(u32),
     /// Ready at once, with this event.
     Ready { kind: u8, bytes: u64, hangup: bool },
 }
@@ -38,6 +42,31 @@ enum Wish {
 struct Subscription {
     userdata: u64,
     wish: Wish,
+}
+
+/// The parts of an event: its kind, bytes, and whether the peer has ended.
+type Ready = (u8, u64, bool);
+
+/// The event of a socket that can be read, or that gives a connection. One that fails can be read: the read tells why.
+fn readable(table: &mut Table, fd: u32, context: &mut Context<'_>) -> Option<Ready> {
+    if let Ok(listener) = table.listener(fd) {
+        let ready = listener.poll_ready(context).is_ready();
+        return ready.then_some((FD_READ, 1, false));
+    }
+    match table.connection(fd).ok()?.poll_readable(context) {
+        Poll::Pending => None,
+        Poll::Ready(Ok(0) | Err(_)) => Some((FD_READ, 0, true)),
+        Poll::Ready(Ok(count)) => Some((FD_READ, count as u64, false)),
+    }
+}
+
+/// The event of a connection that can be written to. One that fails can: the write tells why.
+fn writable(table: &mut Table, fd: u32, context: &mut Context<'_>) -> Option<Ready> {
+    match table.connection(fd).ok()?.poll_writable(context) {
+        Poll::Pending => None,
+        Poll::Ready(Ok(())) => Some((FD_WRITE, 1, false)),
+        Poll::Ready(Err(_)) => Some((FD_WRITE, 0, true)),
+    }
 }
 
 impl Preview1 {
@@ -59,9 +88,22 @@ impl Preview1 {
         for index in 0..count {
             wishes.push(self.subscription(memory, subscriptions + SUBSCRIPTION * index)?);
         }
-        let stdin = &self.context.stdin;
-        let port = &self.context.port;
-        let ready = port.block_on(std::future::poll_fn(|_| {
+        for wish in &wishes {
+            if let Wish::Readable(fd) = wish.wish
+                && let Ok(listener) = self.table.listener(fd)
+            {
+                listener.resume();
+            }
+        }
+        let Self {
+            context,
+            table,
+            closing,
+        } = self;
+        let (stdin, port) = (&context.stdin, &context.port);
+        let ready = port.block_on(std::future::poll_fn(|context| {
+            // Whatever is left of connections that were closed goes on meanwhile.
+            let _ = closing.look(port, context);
             let ready: Vec<[u8; EVENT as usize]> = wishes
                 .iter()
                 .filter_map(|subscription| {
@@ -70,6 +112,8 @@ impl Preview1 {
                             (CLOCK, 0, false)
                         }
                         Wish::Input if stdin.poll_ready() => (FD_READ, 1, false),
+                        Wish::Readable(fd) => readable(table, fd, context)?,
+                        Wish::Writable(fd) => writable(table, fd, context)?,
                         Wish::Ready {
                             kind,
                             bytes,
@@ -111,6 +155,7 @@ impl Preview1 {
                     bytes: 1,
                     hangup: false,
                 },
+                Entry::Connection(_) => Wish::Writable(memory.read_u32(pointer + 16)?),
                 _ => return Err(Errno::BadDescriptor.into()),
             },
             _ => return Err(Errno::Invalid.into()),
@@ -134,6 +179,7 @@ impl Preview1 {
     fn read_wish(&self, fd: u32) -> Result<Wish> {
         Ok(match self.table.get(fd)? {
             Entry::Stdin => Wish::Input,
+            Entry::Listener(_) | Entry::Connection(_) => Wish::Readable(fd),
             Entry::File(file) => {
                 let size = file.descriptor.stat()?.size;
                 Wish::Ready {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::context::Context;
 use crate::error::{Errno, Result};
 use crate::fs::{Descriptor, Listing};
+use crate::sockets::{Connection, Listener, Opened};
 
 /// An open file with its position.
 pub struct File {
@@ -41,7 +42,23 @@ pub enum Entry {
     },
     /// A file.
     File(File),
+    /// A socket that listens.
+    Listener(Box<Listener>),
+    /// A connection.
+    Connection(Box<Connection>),
 }
+
+impl From<Opened> for Entry {
+    fn from(socket: Opened) -> Self {
+        match socket {
+            Opened::Listener(listener) => Self::Listener(listener),
+            Opened::Connection(connection) => Self::Connection(connection),
+        }
+    }
+}
+
+/// The first number behind the standard streams.
+const FIRST_FREE: u32 = 3;
 
 /// Most descriptors that a program may hold.
 const DESCRIPTORS_MAX: usize = 1 << 20;
@@ -69,6 +86,17 @@ impl Table {
         }
     }
 
+    /// Gives sockets their numbers, and moves directories behind them. What had such a number is gone.
+    pub fn place(&mut self, sockets: Vec<(u32, Opened)>) {
+        let directories = self.used.split_off(&FIRST_FREE);
+        for (number, socket) in sockets {
+            self.used.insert(number, socket.into());
+        }
+        let last = self.used.last_key_value().map_or(0, |(last, _)| *last);
+        let numbers = last.saturating_add(1).max(FIRST_FREE)..;
+        self.used.extend(numbers.zip(directories.into_values()));
+    }
+
     /// Adds an entry under the next number.
     pub fn push(&mut self, entry: Entry) -> Result<u32> {
         if self.used.len() >= DESCRIPTORS_MAX {
@@ -90,25 +118,62 @@ impl Table {
         self.used.get(&fd).ok_or(Errno::BadDescriptor)
     }
 
-    /// Closes `fd`.
-    pub fn close(&mut self, fd: u32) -> Result<()> {
-        self.used.remove(&fd).ok_or(Errno::BadDescriptor)?;
+    /// Closes `fd`, and returns what it was.
+    pub fn close(&mut self, fd: u32) -> Result<Entry> {
+        let entry = self.used.remove(&fd).ok_or(Errno::BadDescriptor)?;
         self.free.insert(fd);
-        Ok(())
+        Ok(entry)
     }
 
-    /// Closes `to` and gives its number to `from`.
-    pub fn renumber(&mut self, from: u32, to: u32) -> Result<()> {
+    /// Closes `to`, returns what it was, and gives its number to `from`.
+    pub fn renumber(&mut self, from: u32, to: u32) -> Result<Option<Entry>> {
         self.get(from)?;
         self.get(to)?;
         if from == to {
-            return Ok(());
+            return Ok(None);
         }
-        if let Some(entry) = self.used.remove(&from) {
-            self.free.insert(from);
-            self.used.insert(to, entry);
+        let Some(entry) = self.used.remove(&from) else {
+            return Ok(None);
+        };
+        self.free.insert(from);
+        Ok(self.used.insert(to, entry))
+    }
+
+    /// Takes all connections out.
+    pub fn connections(&mut self) -> impl Iterator<Item = Box<Connection>> + '_ {
+        std::mem::take(&mut self.used)
+            .into_values()
+            .filter_map(|entry| match entry {
+                Entry::Connection(connection) => Some(connection),
+                _ => None,
+            })
+    }
+
+    /// Where it stands that the program does not wait at the socket `fd`; `None` if it is none.
+    pub fn nonblocking_socket(&mut self, fd: u32) -> Option<&mut bool> {
+        match self.used.get_mut(&fd)? {
+            Entry::Listener(listener) => Some(&mut listener.nonblocking),
+            Entry::Connection(connection) => Some(&mut connection.nonblocking),
+            _ => None,
         }
-        Ok(())
+    }
+
+    /// The listener `fd`.
+    pub fn listener(&mut self, fd: u32) -> Result<&mut Listener> {
+        match self.used.get_mut(&fd).ok_or(Errno::BadDescriptor)? {
+            Entry::Listener(listener) => Ok(listener),
+            Entry::Connection(_) => Err(Errno::Invalid),
+            _ => Err(Errno::NotSocket),
+        }
+    }
+
+    /// The connection `fd`.
+    pub fn connection(&mut self, fd: u32) -> Result<&mut Connection> {
+        match self.used.get_mut(&fd).ok_or(Errno::BadDescriptor)? {
+            Entry::Connection(connection) => Ok(connection),
+            Entry::Listener(_) => Err(Errno::NotConnected),
+            _ => Err(Errno::NotSocket),
+        }
     }
 
     /// The file `fd`.
@@ -131,7 +196,13 @@ impl Table {
     pub fn seekable(&mut self, fd: u32) -> Result<&mut File> {
         match self.used.get_mut(&fd) {
             Some(Entry::File(file)) => Ok(file),
-            Some(Entry::Stdin | Entry::Stdout | Entry::Stderr) => Err(Errno::InvalidSeek),
+            Some(
+                Entry::Stdin
+                | Entry::Stdout
+                | Entry::Stderr
+                | Entry::Listener(_)
+                | Entry::Connection(_),
+            ) => Err(Errno::InvalidSeek),
             _ => Err(Errno::BadDescriptor),
         }
     }

@@ -21,6 +21,14 @@ pub mod rights {
     pub const PATH_FILESTAT_SET_SIZE: u64 = 1 << 19;
     /// `fd_filestat_set_size`.
     pub const FD_FILESTAT_SET_SIZE: u64 = 1 << 22;
+    /// `poll_fd_readwrite`.
+    pub const POLL: u64 = 1 << 27;
+    /// `sock_shutdown`.
+    pub const SOCK_SHUTDOWN: u64 = 1 << 28;
+    /// `sock_accept`.
+    pub const SOCK_ACCEPT: u64 = 1 << 29;
+    /// Those of a connection.
+    pub const CONNECTION: u64 = FD_READ | FD_WRITE | POLL | SOCK_SHUTDOWN;
     /// All thirty.
     pub const ALL: u64 = (1 << 30) - 1;
     /// Rights that C libraries expect of a preopened directory: `path_create_directory` to
@@ -99,6 +107,9 @@ pub fn filetype(kind: Kind) -> u8 {
     }
 }
 
+/// The number of a socket of TCP (`filetype.socket_stream`).
+pub const SOCKET: u8 = 6;
+
 /// The number of a standard stream's kind: only terminals have one.
 pub fn stream_filetype(terminal: bool) -> u8 {
     if terminal { 2 } else { 0 }
@@ -152,8 +163,13 @@ pub fn filestat(stat: &Stat) -> [u8; 64] {
 
 /// The `filestat` of a standard stream.
 pub fn stream_filestat(terminal: bool) -> [u8; 64] {
+    bare_filestat(stream_filetype(terminal))
+}
+
+/// The `filestat` of what has nothing but a kind.
+pub fn bare_filestat(filetype: u8) -> [u8; 64] {
     let mut record = Record::<64>::default();
-    record.u8(16, stream_filetype(terminal));
+    record.u8(16, filetype);
     record.0
 }
 

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A TCP connection, in clear or with TLS around it: bytes in, bytes out, without waiting. The peer is not trusted, nor the
+//! host that carries the bytes.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use enarx_sallyport::Call;
+use enarx_sallyport::types::ShutdownHow;
+use enarx_tls::web::{Session, WebError};
+
+use super::{Share, Socket};
+use crate::budget::Budget;
+use crate::error::{Errno, Result};
+use crate::port::{MAX_TRANSFER, Operation};
+
+/// Bytes that are asked for at once.
+const READ: u32 = 32 << 10;
+/// Memory that a connection is counted as, in bytes: what was read and not taken.
+const CLEAR_MEMORY: u64 = READ as u64;
+/// The same with TLS: a handshake message or record that is not whole yet, and what is encrypted and not sent, besides.
+const TLS_MEMORY: u64 = CLEAR_MEMORY + (128 << 10);
+
+/// A write that the host has not answered yet.
+struct Writing {
+    operation: Operation,
+    length: usize,
+}
+
+/// A TCP connection. What fails, fails at each later call again.
+pub struct Connection {
+    socket: Socket,
+    tls: Option<Box<Session>>,
+    reading: Option<Operation>,
+    /// Bytes of the peer; those before `taken` were taken.
+    received: Vec<u8>,
+    taken: usize,
+    /// The end of what the peer sends.
+    ended: Option<Result<()>>,
+    writing: Option<Writing>,
+    /// Bytes that are encrypted and not yet with the host.
+    sending: Vec<u8>,
+    /// Why nothing is sent any more.
+    failed: Option<Errno>,
+    /// Nothing is written any more; the peer is told once everything is sent.
+    ends: bool,
+    ending: Option<Operation>,
+    /// The program does not wait at this connection.
+    pub nonblocking: bool,
+    /// Memory for its buffers.
+    _share: Share,
+}
+
+/// Why a handshake did not succeed.
+pub enum HandshakeError {
+    /// The connection failed.
+    Connection(Errno),
+    /// TLS says no.
+    Tls(WebError),
+}
+
+impl From<Errno> for HandshakeError {
+    fn from(errno: Errno) -> Self {
+        Self::Connection(errno)
+    }
+}
+
+impl Connection {
+    /// A connection that stands.
+    ///
+    /// # Errors
+    /// [`Errno::NoMemory`] when its buffers do not fit in the budget.
+    pub(super) fn new(socket: Socket, tls: Option<Session>, budget: &Budget) -> Result<Self> {
+        let bytes = if tls.is_some() {
+            TLS_MEMORY
+        } else {
+            CLEAR_MEMORY
+        };
+        Ok(Self {
+            socket,
+            tls: tls.map(Box::new),
+            reading: None,
+            received: Vec::new(),
+            taken: 0,
+            ended: None,
+            writing: None,
+            sending: Vec::new(),
+            failed: None,
+            ends: false,
+            ending: None,
+            nonblocking: false,
+            _share: Share::take(budget, bytes).ok_or(Errno::NoMemory)?,
+        })
+    }
+
+    /// Waits for bytes of the host; false at their end.
+    fn poll_fill(&mut self, context: &Context<'_>) -> Poll<Result<bool>> {
+        loop {
+            if self.taken < self.received.len() {
+                return Poll::Ready(Ok(true));
+            }
+            if let Some(ended) = self.ended {
+                return Poll::Ready(ended.map(|()| false));
+            }
+            let operation = match &mut self.reading {
+                Some(operation) => operation,
+                reading => {
+                    let call = Call::StreamRead {
+                        stream: self.socket.handle,
+                        length: READ,
+                    };
+                    reading.insert(self.socket.port.start(&call, &[])?)
+                }
+            };
+            if !operation.poll_ready(context) {
+                return Poll::Pending;
+            }
+            let answer = operation.take_bytes();
+            self.reading = None;
+            match answer {
+                Ok((_, bytes)) if bytes.is_empty() => self.ended = Some(Ok(())),
+                Ok((_, bytes)) => (self.received, self.taken) = (bytes, 0),
+                Err(errno) => self.ended = Some(Err(errno)),
+            }
+        }
+    }
+
+    /// Gives what has come to TLS, and sends what that has to say.
+    fn digest(&mut self, context: &Context<'_>) -> Result<(), WebError> {
+        let Some(tls) = &mut self.tls else {
+            return Ok(());
+        };
+        let mut rest = self.received.get(self.taken..).unwrap_or_default();
+        let outcome = tls.receive(&mut rest);
+        self.taken = self.received.len().saturating_sub(rest.len());
+        // A peer that takes nothing any more may still send.
+        let _ = self.poll_sent(context);
+        outcome
+    }
+
+    /// Waits until the host has been given everything that there is for the peer.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn poll_sent(&mut self, context: &Context<'_>) -> Poll<Result<()>> {
+        loop {
+            if let Some(failed) = self.failed {
+                return Poll::Ready(Err(failed));
+            }
+            if let Some(Writing { operation, length }) = &mut self.writing {
+                if !operation.poll_ready(context) {
+                    return Poll::Pending;
+                }
+                self.failed = match operation.take(&mut []) {
+                    Ok(answer) if answer.value == *length as u64 => None,
+                    Ok(_) => Some(Errno::Io),
+                    Err(errno) => Some(errno),
+                };
+                self.writing = None;
+                continue;
+            }
+            if self.sending.is_empty()
+                && let Some(tls) = &mut self.tls
+            {
+                tls.outgoing(&mut self.sending);
+            }
+            if self.sending.is_empty() {
+                if self.ends && self.ending.is_none() {
+                    let call = Call::Shutdown {
+                        handle: self.socket.handle,
+                        how: ShutdownHow::Send,
+                    };
+                    self.ending = Some(self.socket.port.start(&call, &[])?);
+                }
+                return Poll::Ready(Ok(()));
+            }
+            let length = self.sending.len().min(MAX_TRANSFER);
+            let rest = self.sending.split_off(length);
+            let first = std::mem::replace(&mut self.sending, rest);
+            self.start_write(&first)?;
+        }
+    }
+
+    /// Starts a write of at most [`MAX_TRANSFER`] bytes.
+    fn start_write(&mut self, bytes: &[u8]) -> Result<()> {
+        let call = Call::StreamWrite {
+            stream: self.socket.handle,
+            length: u32::try_from(bytes.len()).map_err(|_| Errno::Invalid)?,
+        };
+        self.writing = Some(Writing {
+            operation: self.socket.port.start(&call, &[bytes])?,
+            length: bytes.len(),
+        });
+        Ok(())
+    }
+
+    /// Waits until the handshake is complete.
+    pub(super) fn poll_handshake(
+        &mut self,
+        context: &Context<'_>,
+    ) -> Poll<Result<(), HandshakeError>> {
+        loop {
+            if let Poll::Ready(Err(errno)) = self.poll_sent(context) {
+                return Poll::Ready(Err(errno.into()));
+            }
+            if !self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
+                return Poll::Ready(Ok(()));
+            }
+            if !ready!(self.poll_fill(context))? {
+                return Poll::Ready(Err(HandshakeError::Tls(WebError::Cut)));
+            }
+            if let Err(error) = self.digest(context) {
+                return Poll::Ready(Err(HandshakeError::Tls(error)));
+            }
+        }
+    }
+
+    /// Waits until there is something to read: tells how many bytes, 0 at the end.
+    ///
+    /// # Errors
+    /// The host's; [`Errno::ConnectionReset`] if TLS was cut off, so that no part looks whole, and
+    /// [`Errno::ConnectionAborted`] for bytes that are not those of the peer.
+    pub fn poll_readable(&mut self, context: &Context<'_>) -> Poll<Result<usize>> {
+        if self.tls.is_none() {
+            let more = ready!(self.poll_fill(context))?;
+            let count = self.received.len().saturating_sub(self.taken);
+            return Poll::Ready(Ok(if more { count } else { 0 }));
+        }
+        // The end of a handshake may be among them.
+        let _ = self.poll_sent(context);
+        loop {
+            if let Some(tls) = &mut self.tls {
+                let count = tls.plaintext().len();
+                if count > 0 || tls.is_closed_by_peer() {
+                    return Poll::Ready(Ok(count));
+                }
+            }
+            let error = if !ready!(self.poll_fill(context))? {
+                Errno::ConnectionReset
+            } else if self.digest(context).is_err() {
+                Errno::ConnectionAborted
+            } else {
+                continue;
+            };
+            self.taken = self.received.len();
+            self.ended = Some(Err(error));
+        }
+    }
+
+    /// The bytes that can be read now, as far as they lie in one piece.
+    fn readable(&mut self) -> &[u8] {
+        match &mut self.tls {
+            None => self.received.get(self.taken..).unwrap_or_default(),
+            Some(tls) => tls.plaintext(),
+        }
+    }
+
+    /// Reads, waiting until there is something; 0 is the end. With `peeks` it can be read again.
+    ///
+    /// # Errors
+    /// As [`Self::poll_readable`].
+    pub fn poll_read(
+        &mut self,
+        context: &Context<'_>,
+        buffer: &mut [u8],
+        peeks: bool,
+    ) -> Poll<Result<usize>> {
+        ready!(self.poll_readable(context))?;
+        let mut bytes = self.readable();
+        // Reading from memory does not fail.
+        let count = io::Read::read(&mut bytes, buffer).unwrap_or(0);
+        match &mut self.tls {
+            _ if peeks => {}
+            None => self.taken = self.taken.saturating_add(count),
+            Some(tls) => tls.consume(count),
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Waits until something can be written.
+    ///
+    /// # Errors
+    /// The host's; [`Errno::Pipe`] after the end.
+    pub fn poll_writable(&mut self, context: &Context<'_>) -> Poll<Result<()>> {
+        ready!(self.poll_sent(context))?;
+        Poll::Ready(if self.ends { Err(Errno::Pipe) } else { Ok(()) })
+    }
+
+    /// Writes bytes, waiting until there is room for some; they are sent by [`Self::poll_sent`].
+    ///
+    /// # Errors
+    /// As [`Self::poll_writable`].
+    pub fn poll_write(&mut self, context: &Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        ready!(self.poll_writable(context))?;
+        let bytes = bytes.get(..MAX_TRANSFER).unwrap_or(bytes);
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let Some(tls) = &mut self.tls else {
+            self.start_write(bytes)?;
+            return Poll::Ready(Ok(bytes.len()));
+        };
+        let count = tls.write(bytes);
+        if count == 0 {
+            return Poll::Ready(Err(Errno::Pipe));
+        }
+        Poll::Ready(match self.poll_sent(context) {
+            Poll::Ready(Err(errno)) => Err(errno),
+            _ => Ok(count),
+        })
+    }
+
+    /// Ends what is read.
+    pub fn end_reading(&mut self) {
+        self.reading = None;
+        self.taken = self.received.len();
+        self.ended = Some(Ok(()));
+    }
+
+    /// Ends what is written: the peer is told once everything is sent, as [`Self::poll_sent`] goes on.
+    pub fn end_writing(&mut self) {
+        self.ends = true;
+        if let Some(tls) = &mut self.tls {
+            tls.close();
+        }
+    }
+
+    /// Waits until the host has everything, the end too.
+    pub fn poll_ended(&mut self, context: &Context<'_>) -> Poll<Result<()>> {
+        ready!(self.poll_sent(context))?;
+        match &self.ending {
+            Some(operation) if !operation.poll_ready(context) => Poll::Pending,
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A TCP socket that listens. With TLS it gives connections whose handshake is complete: many are in their handshake at a
+//! time, each for a bounded time, so a peer that does not finish one holds up nobody. Peers are not trusted.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use enarx_sallyport::Call;
+use enarx_sallyport::types::ADDRESS_SIZE;
+use enarx_tls::web;
+
+use super::Socket;
+use super::connection::Connection;
+use crate::budget::Budget;
+use crate::error::{Errno, Result};
+use crate::port::Operation;
+
+/// How long a peer has for the handshake of TLS, while the program waits at the listener.
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Most connections in their handshake, or behind it and not accepted yet, for each listener; more wait with the host.
+const WAITING: usize = 256;
+
+/// A connection in its handshake.
+struct Handshake {
+    connection: Connection,
+    until: Instant,
+}
+
+/// A TCP socket that listens.
+pub struct Listener {
+    socket: Socket,
+    tls: Option<web::Server>,
+    budget: Budget,
+    accepting: Option<Operation>,
+    handshakes: Vec<Handshake>,
+    /// Connections that the program can have.
+    ready: VecDeque<Connection>,
+    /// Why there will be none, told once.
+    failed: Option<Errno>,
+    /// When it was last looked after.
+    looked: Instant,
+    /// The program does not wait at this socket.
+    pub nonblocking: bool,
+}
+
+impl Listener {
+    /// A socket that listens.
+    pub(super) fn new(socket: Socket, tls: Option<web::Server>, budget: &Budget) -> Self {
+        Self {
+            socket,
+            tls,
+            budget: budget.clone(),
+            accepting: None,
+            handshakes: Vec::new(),
+            ready: VecDeque::new(),
+            failed: None,
+            looked: Instant::now(),
+            nonblocking: false,
+        }
+    }
+
+    /// Begins to wait: time in which the program did something else is not the peers'.
+    pub fn resume(&mut self) {
+        let absent = self.looked.elapsed();
+        for handshake in &mut self.handshakes {
+            let until = handshake.until.checked_add(absent);
+            handshake.until = until.unwrap_or(handshake.until);
+        }
+        self.looked = Instant::now();
+    }
+
+    /// Waits until [`Self::take`] has something to give.
+    pub fn poll_ready(&mut self, context: &Context<'_>) -> Poll<()> {
+        self.looked = Instant::now();
+        self.accept(context);
+        self.shake_hands(context);
+        if self.ready.is_empty() && self.failed.is_none() {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+
+    /// Takes a connection.
+    ///
+    /// # Errors
+    /// [`Errno::Again`] if there is none; the host's if it gives none.
+    pub fn take(&mut self) -> Result<Connection> {
+        if let Some(connection) = self.ready.pop_front() {
+            return Ok(connection);
+        }
+        Err(self.failed.take().unwrap_or(Errno::Again))
+    }
+
+    /// Takes connections of the host, as many as there is room for.
+    fn accept(&mut self, context: &Context<'_>) {
+        let most = if self.tls.is_some() { WAITING } else { 1 };
+        while self.handshakes.len().saturating_add(self.ready.len()) < most && self.failed.is_none()
+        {
+            let accepted = match self.poll_accept(context) {
+                Poll::Ready(accepted) => accepted,
+                Poll::Pending => return,
+            };
+            match accepted {
+                Ok(connection) if self.tls.is_none() => self.ready.push_back(connection),
+                Ok(connection) => self.handshakes.push(Handshake {
+                    connection,
+                    until: self.looked.checked_add(HANDSHAKE).unwrap_or(self.looked),
+                }),
+                // The peer has gone while it waited (accept(2)), or was turned away.
+                Err(Errno::ConnectionAborted) => {}
+                Err(errno) => self.failed = Some(errno),
+            }
+        }
+    }
+
+    fn poll_accept(&mut self, context: &Context<'_>) -> Poll<Result<Connection>> {
+        let port = &self.socket.port;
+        let operation = match &mut self.accepting {
+            Some(operation) => operation,
+            accepting => {
+                let call = Call::TcpAccept {
+                    handle: self.socket.handle,
+                };
+                accepting.insert(port.start(&call, &[])?)
+            }
+        };
+        if !operation.poll_ready(context) {
+            return Poll::Pending;
+        }
+        let answer = operation.take(&mut [0; ADDRESS_SIZE as usize]);
+        self.accepting = None;
+        let socket = Socket::new(port, answer?.value);
+        let session = match &self.tls {
+            None => None,
+            Some(tls) => Some(tls.accept().map_err(|_| Errno::ConnectionAborted)?),
+        };
+        // A peer for whom there is no memory is turned away.
+        let connection = Connection::new(socket, session, &self.budget);
+        Poll::Ready(connection.map_err(|_| Errno::ConnectionAborted))
+    }
+
+    /// Goes on with the handshakes.
+    fn shake_hands(&mut self, context: &Context<'_>) {
+        let port = &self.socket.port;
+        for mut handshake in std::mem::take(&mut self.handshakes) {
+            match handshake.connection.poll_handshake(context) {
+                Poll::Ready(Ok(())) => self.ready.push_back(handshake.connection),
+                // Its alert, if there is one, is on the way: the host gets it before it is told to close.
+                Poll::Ready(Err(_)) => {}
+                Poll::Pending if port.poll_deadline(handshake.until) => {}
+                Poll::Pending => self.handshakes.push(handshake),
+            }
+        }
+    }
+}
