@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The WASI of a Keep: one heart, two faces (preview 1 and 0.2).
+//! The WASI of a Keep: one heart, three faces (preview 1, 0.2 and 0.3).
 //!
 //! The heart ([`context`], [`fs`], [`stream`], [`sockets`], [`clock`], [`random`]) knows nothing of WebAssembly;
-//! [`preview1`] and [`preview2`] translate. All of it is trusted and measured; the guest on one side
+//! [`preview1`], [`preview2`] and [`preview3`] translate. All of it is trusted and measured; the guest on one side
 //! and the host behind [`port`] on the other are not trusted.
 #![forbid(unsafe_code)]
 // Hosts and peers decide over the input of this code: it refuses, and does not panic.
@@ -26,6 +26,7 @@ pub mod fs;
 pub mod port;
 pub mod preview1;
 pub mod preview2;
+pub mod preview3;
 pub mod random;
 pub mod sockets;
 pub mod stream;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use enarx_wasi::{preview1, preview2};
+use enarx_wasi::{preview1, preview2, preview3};
 use wit_parser::{Resolve, TypeDefKind, WorldItem};
 
 type Functions = BTreeSet<(String, String)>;
@@ -20,13 +20,31 @@ fn offered() -> Functions {
         .collect();
     // witx has as many.
     assert_eq!(functions.len(), 46);
+    functions.extend(of_world(
+        "wit",
+        "wasi:cli/command",
+        preview2::INTERFACES,
+        "",
+    ));
+    let version = format!("@{}", preview3::VERSION);
+    functions.extend(of_world(
+        "wit-0.3",
+        "enarx:wasi/command",
+        preview3::INTERFACES,
+        &version,
+    ));
+    functions
+}
+
+/// The functions of a world of the WIT in this folder, whose interfaces the linker has to be `linked`. The table names
+/// these with the version.
+fn of_world(folder: &str, world: &str, linked: &[&str], version: &str) -> Functions {
+    let mut functions = Functions::new();
     let mut wit = Resolve::default();
     let (package, _) = wit
-        .push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("wit"))
+        .push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
         .unwrap();
-    let world = wit
-        .select_world(&[package], Some("wasi:cli/command"))
-        .unwrap();
+    let world = wit.select_world(&[package], Some(world)).unwrap();
     let mut interfaces = BTreeSet::new();
     for import in wit.worlds[world].imports.values() {
         let WorldItem::Interface { id, .. } = import else {
@@ -35,20 +53,18 @@ fn offered() -> Functions {
         let name = wit.id_of(*id).unwrap();
         let name = name.split_once('@').map_or(name.as_str(), |(name, _)| name);
         interfaces.insert(name.to_owned());
+        let named = format!("{name}{version}");
         let interface = &wit.interfaces[*id];
         for function in interface.functions.keys() {
-            functions.insert((name.to_owned(), function.clone()));
+            functions.insert((named.clone(), function.clone()));
         }
         for (resource, id) in &interface.types {
             if wit.types[*id].kind == TypeDefKind::Resource {
-                functions.insert((name.to_owned(), format!("[resource-drop]{resource}")));
+                functions.insert((named.clone(), format!("[resource-drop]{resource}")));
             }
         }
     }
-    let linked: BTreeSet<String> = preview2::INTERFACES
-        .iter()
-        .map(|name| (*name).to_owned())
-        .collect();
+    let linked: BTreeSet<String> = linked.iter().map(|name| (*name).to_owned()).collect();
     assert_eq!(
         linked, interfaces,
         "the linker, and the WIT that it is made from"

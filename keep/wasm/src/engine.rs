@@ -72,7 +72,7 @@ pub fn settings(facts: &Facts) -> Config {
         .cranelift_opt_level(OptLevel::Speed)
         // Frames of the compiled code are walked by frame pointers; nobody else unwinds it.
         .native_unwind_info(false)
-        .concurrency_support(false)
+        .concurrency_support(facts.concurrent)
         // Of servers alone: a request that computes lets others have their turn, and its time limit is looked at.
         .consume_fuel(facts.turns);
     config

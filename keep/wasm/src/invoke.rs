@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{self, Component, ComponentExportIndex, Type};
 use wasmtime::error::Context as _;
-use wasmtime::{AsContextMut, Engine, Func, Val, ValType};
+use wasmtime::{AsContext, AsContextMut, Engine, Func, Val, ValType};
 
 use crate::wants;
 
@@ -118,20 +118,19 @@ pub fn exported(
     }
 }
 
-/// Calls `function` of a component with `arguments` in WebAssembly Value Encoding (strings also
-/// without quotes); returns its result in that encoding.
+/// The parameters of a component's function: `arguments` in WebAssembly Value Encoding (strings also without quotes).
 ///
 /// # Errors
-/// When the arguments do not fit the function, or when it fails.
-pub fn component(
-    mut store: impl AsContextMut,
+/// When the arguments do not fit the function.
+pub fn parameters(
+    store: impl AsContext,
     function: component::Func,
     name: &str,
     arguments: &[String],
-) -> wasmtime::Result<String> {
+) -> wasmtime::Result<Vec<component::Val>> {
     let signature = function.ty(&store);
     enough(name, arguments, signature.params().len())?;
-    let parameters = arguments
+    arguments
         .iter()
         .zip(signature.params())
         .map(|(text, (_, wanted))| match wanted {
@@ -139,9 +138,20 @@ pub fn component(
             wanted => component::Val::from_wave(&wanted, text)
                 .map_err(|error| wasmtime::format_err!("argument `{text}` does not fit: {error}")),
         })
-        .collect::<wasmtime::Result<Vec<_>>>()?;
-    let mut results = vec![component::Val::Bool(false); signature.results().len()];
-    function.call(&mut store, &parameters, &mut results)?;
+        .collect()
+}
+
+/// Room for the results of a component's function.
+pub fn room(store: impl AsContext, function: component::Func) -> Vec<component::Val> {
+    let results = function.ty(&store).results().len();
+    vec![component::Val::Bool(false); results]
+}
+
+/// The results of a component's function in that encoding, one a line.
+///
+/// # Errors
+/// When a result cannot be written.
+pub fn told(results: &[component::Val]) -> wasmtime::Result<String> {
     let mut text = String::new();
     for result in results {
         text.push_str(&result.to_wave()?);

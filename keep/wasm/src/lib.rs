@@ -16,6 +16,7 @@
     )
 )]
 
+mod concurrency;
 mod engine;
 mod invoke;
 mod limits;

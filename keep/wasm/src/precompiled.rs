@@ -20,7 +20,7 @@ use wasmtime::error::Context as _;
 use wasmtime::{Config, Engine, Module};
 
 use crate::run::{Form, Ground, form};
-use crate::{engine, segments, serve};
+use crate::{concurrency, engine, segments, serve};
 
 /// The triple that code is compiled for when its CPU is named; Wasmtime then asks nothing of the CPU it compiles on.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -98,10 +98,12 @@ fn unfit(error: &wasmtime::Error) -> wasmtime::Error {
 /// # Errors
 /// When it is not.
 pub fn facts(application: &[u8], turns: bool) -> wasmtime::Result<Facts> {
+    let component = matches!(form(application)?, Form::Component);
     Ok(Facts {
-        component: matches!(form(application)?, Form::Component),
+        component,
         joined: segments::are_many(application),
         turns,
+        concurrent: component && concurrency::is_used(application),
         memory: segments::largest_memory(application),
         table: segments::largest_table(application),
     })

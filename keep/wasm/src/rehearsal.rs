@@ -34,6 +34,7 @@ pub fn rehearse(ground: &dyn Ground) -> wasmtime::Result<()> {
         component: false,
         joined: false,
         turns: false,
+        concurrent: false,
         memory: 1 << 16,
         table: 0,
     };

@@ -16,6 +16,7 @@ use enarx_wasi::context::{Context, Surroundings};
 use enarx_wasi::port::{Port, Tasks};
 use enarx_wasi::preview1::{self, Preview1};
 use enarx_wasi::preview2::{self, Command, Preview2};
+use enarx_wasi::preview3;
 use enarx_wasi::stream::Standard;
 use enarx_wasi::{Exit, View};
 use futures_channel::oneshot;
@@ -67,8 +68,8 @@ const CORE: &[u8] = &[1, 0, 0, 0];
 /// The layer of a component, after two bytes of version (component model, Binary.md).
 const COMPONENT_LAYER: &[u8] = &[1, 0];
 
-/// The function that a command is started by, as [`invoke::exported`] finds it.
-const RUN: &str = "wasi:cli/run#run";
+/// The interface that a command is started by.
+const RUN: &str = "wasi:cli/run";
 
 /// The state of a store: a face of the heart, and limits. Commands and servers have the same, so that the runtime has the
 /// code that links them once.
@@ -91,6 +92,8 @@ struct Run<'a> {
     ground: &'a Arc<dyn Ground>,
     configuration: &'a Configuration,
     engine: &'a Engine,
+    /// The component has asynchronous functions, streams or futures.
+    concurrent: bool,
     /// Given to the one store.
     surroundings: RefCell<Surroundings>,
     streams: Standard,
@@ -222,6 +225,7 @@ fn try_run(
         ground,
         configuration,
         engine: &engine,
+        concurrent: facts.concurrent,
         streams: surroundings.streams.clone(),
         told: surroundings.told,
         surroundings: RefCell::new(surroundings),
@@ -413,12 +417,35 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Runs a command that sends HTTP requests, which go on while it waits: on a fiber, among their tasks.
-    fn client(&self, component: &Component, timings: &mut Timings) -> wasmtime::Result<()> {
-        let run = invoke::exported(self.engine, component, RUN)?;
+    /// Links a component whose functions wait among the tasks of this thread.
+    fn link(&self, component: &Component) -> wasmtime::Result<component::Linker<State<Preview2>>> {
         let mut linker = component::Linker::new(self.engine);
-        enarx_http::add_to_linker(&mut linker, component)?;
-        let command = linker.instantiate_pre(component)?;
+        preview3::add_to_linker(&mut linker, component)?;
+        match (
+            &self.streams,
+            enarx_http::is_imported(self.engine, component),
+        ) {
+            (Standard::Host, true) => enarx_http::add_to_linker(&mut linker, component)?,
+            (Standard::Host, false) => preview2::add_to_linker_async(&mut linker, component)?,
+            // Its streams wake no tasks.
+            (Standard::Session(_), true) => wasmtime::bail!(
+                "it sends HTTP requests (wasi:http/outgoing-handler), which deployed programs cannot do yet: use \
+                 `enarx run`, or sockets"
+            ),
+            (Standard::Session(_), false) => preview2::add_to_linker(&mut linker, component)?,
+        }
+        Ok(linker)
+    }
+
+    /// Runs a component that sends HTTP requests, which go on while it waits, or one with asynchronous functions: on fibers,
+    /// among tasks.
+    fn concurrent(&self, component: &Component, timings: &mut Timings) -> wasmtime::Result<()> {
+        let function = match &self.configuration.invoke {
+            Some(name) => name.clone(),
+            None => run_function(self.engine, component),
+        };
+        let index = invoke::exported(self.engine, component, &function)?;
+        let component = self.link(component)?.instantiate_pre(component)?;
         let tasks = Tasks::default();
         let mut store = self.store(Preview2::new)?;
         let issuers = self.configuration.issuers.clone();
@@ -429,18 +456,30 @@ impl Run<'_> {
             trust: Trust::new(issuers, Clocks::new(self.port.clone()).by(self.told)),
         });
         let (mut store, instance) = self.among(&tasks, async move {
-            let instance = command.instantiate_async(&mut *store).await;
+            let instance = component.instantiate_async(&mut *store).await;
             (store, instance)
         })?;
         let instance = instance?;
         self.started(timings);
-        let run = instance.get_typed_func::<(), (Result<(), ()>,)>(&mut *store, run)?;
-        let ended = self.among(&tasks, async move { run.call_async(&mut *store, ()).await })?;
-        match ended {
-            Ok((Ok(()),)) => Ok(()),
-            Ok((Err(()),)) => Err(Exit(exit_code::FAILURE.into()).into()),
-            Err(error) => Err(error.context("failed to invoke `run` function")),
+        if self.configuration.invoke.is_some() {
+            let called = instance.get_func(&mut *store, index);
+            let called =
+                called.with_context(|| format!("the export `{function}` is not a function"))?;
+            let failed = || format!("failed to invoke `{function}`");
+            let parameters = invoke::parameters(&*store, called, &function, self.arguments())
+                .with_context(failed)?;
+            let mut results = invoke::room(&*store, called);
+            let results = self.among(&tasks, async move {
+                let outcome = called.call_async(&mut *store, &parameters, &mut results);
+                outcome.await.map(|()| results)
+            })?;
+            return self.print(&invoke::told(&results.with_context(failed)?)?);
         }
+        let run = instance.get_typed_func::<(), (Result<(), ()>,)>(&mut *store, index)?;
+        ended(self.among(&tasks, async move {
+            let (outcome,) = run.call_async(&mut *store, ()).await?;
+            Ok(outcome)
+        })?)
     }
 
     /// Runs a future to its end, and tasks beside it.
@@ -462,20 +501,21 @@ impl Run<'_> {
         if self.configuration.invoke.is_none() && serve::is_server(self.engine, component) {
             return Err(serve::not_a_command());
         }
-        if self.configuration.invoke.is_none() && enarx_http::is_imported(self.engine, component) {
-            return self.client(component, timings);
+        if self.configuration.invoke.is_none() {
+            serve::refuse_service(self.engine, component)?;
+        }
+        let sends = enarx_http::is_imported(self.engine, component);
+        if self.concurrent || (self.configuration.invoke.is_none() && sends) {
+            return self.concurrent(component, timings);
         }
         let mut store = self.store(Preview2::new)?;
         let mut linker = component::Linker::new(self.engine);
+        preview3::add_to_linker(&mut linker, component)?;
         preview2::add_to_linker(&mut linker, component)?;
         let Some(name) = &self.configuration.invoke else {
             let command = Command::instantiate(&mut *store, component, &linker)?;
             self.started(timings);
-            return match command.wasi_cli_run().call_run(&mut *store) {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(())) => Err(Exit(exit_code::FAILURE.into()).into()),
-                Err(error) => Err(error.context("failed to invoke `run` function")),
-            };
+            return ended(command.wasi_cli_run().call_run(&mut *store));
         };
         let instance = linker.instantiate(&mut *store, component)?;
         self.started(timings);
@@ -483,9 +523,14 @@ impl Run<'_> {
         let function = instance.get_func(&mut *store, index);
         let function =
             function.with_context(|| format!("the export `{name}` is not a function"))?;
-        let results = invoke::component(&mut *store, function, name, self.arguments())
-            .with_context(|| format!("failed to invoke `{name}`"))?;
-        self.print(&results)
+        let failed = || format!("failed to invoke `{name}`");
+        let parameters =
+            invoke::parameters(&*store, function, name, self.arguments()).with_context(failed)?;
+        let mut results = invoke::room(&*store, function);
+        function
+            .call(&mut *store, &parameters, &mut results)
+            .with_context(failed)?;
+        self.print(&invoke::told(&results)?)
     }
 }
 
@@ -496,4 +541,21 @@ fn functions(module: &Module) -> Vec<&str> {
         .filter(|export| export.ty().func().is_some())
         .map(|export| export.name())
         .collect()
+}
+
+/// The outcome of a command whose function `run` has come to an end.
+fn ended(outcome: wasmtime::Result<Result<(), ()>>) -> wasmtime::Result<()> {
+    match outcome {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(())) => Err(Exit(exit_code::FAILURE.into()).into()),
+        Err(error) => Err(error.context("failed to invoke `run` function")),
+    }
+}
+
+/// The name of the function that starts a command, as [`invoke::exported`] finds it: that of 0.3 if there are two.
+fn run_function(engine: &Engine, component: &Component) -> String {
+    let component_type = component.component_type();
+    let mut exports = component_type.exports(engine).map(|(name, _)| name);
+    let newer = exports.find(|name| name.starts_with(RUN) && preview3::is_interface(name));
+    format!("{}#run", newer.unwrap_or(RUN))
 }

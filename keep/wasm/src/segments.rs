@@ -54,7 +54,7 @@ pub fn largest_memory(application: &[u8]) -> u64 {
 
 /// True for an application with a section for which `wanted` is true, in one of its modules. The sections behind it are
 /// not looked at.
-fn any_section(application: &[u8], mut wanted: impl FnMut(&Payload<'_>) -> bool) -> bool {
+pub fn any_section(application: &[u8], mut wanted: impl FnMut(&Payload<'_>) -> bool) -> bool {
     let mut parser = Parser::new(0);
     let mut outer = Vec::new();
     let mut rest = application;

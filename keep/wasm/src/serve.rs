@@ -13,6 +13,7 @@ use enarx_wasi::clock::Clocks;
 use enarx_wasi::context::{Context, Surroundings};
 use enarx_wasi::port::{Port, Spawner};
 use enarx_wasi::preview2::Preview2;
+use enarx_wasi::preview3;
 use wasmtime::component::{Component, Linker};
 use wasmtime::error::Context as _;
 use wasmtime::{Engine, Store};
@@ -23,15 +24,33 @@ use crate::run::State;
 
 /// The interface by which a component answers requests.
 const HANDLER: &str = "wasi:http/incoming-handler";
+/// The one of WASI 0.3.
+const SERVICE: &str = "wasi:http/handler";
 
 /// True if a component answers HTTP requests.
 pub fn is_server(engine: &Engine, component: &Component) -> bool {
+    exports(engine, component, HANDLER)
+}
+
+fn exports(engine: &Engine, component: &Component, interface: &str) -> bool {
     let component_type = component.component_type();
     let mut exports = component_type.exports(engine);
     exports.any(|(name, _)| {
         name.split_once('@')
-            .is_some_and(|(name, _)| name == HANDLER)
+            .is_some_and(|(name, _)| name == interface)
     })
+}
+
+/// Refuses a component that answers HTTP requests as WASI 0.3 has it.
+///
+/// # Errors
+/// If it is one.
+pub fn refuse_service(engine: &Engine, component: &Component) -> wasmtime::Result<()> {
+    wasmtime::ensure!(
+        !exports(engine, component, SERVICE),
+        "it answers HTTP requests by {SERVICE}@0.3, which Enarx does not have: build it for {HANDLER}@0.2, and use `enarx serve`"
+    );
+    Ok(())
 }
 
 /// The error of an application that is to serve and cannot.
@@ -86,9 +105,11 @@ pub fn settings(bounds: &Serve, pool: &Pool, tls: Option<web::Server>) -> Settin
 /// When it is not a server, or imports what is not offered.
 pub fn link(engine: &Engine, component: &Component) -> wasmtime::Result<ProxyPre<State<Preview2>>> {
     if !is_server(engine, component) {
+        refuse_service(engine, component)?;
         return Err(no_server());
     }
     let mut linker = Linker::new(engine);
+    preview3::add_to_linker(&mut linker, component)?;
     enarx_http::add_to_linker(&mut linker, component)?;
     ProxyPre::new(linker.instantiate_pre(component)?)
 }

@@ -186,22 +186,24 @@ fn much_output_arrives_whole_and_in_order() {
     assert!(outcome.stderr == "a".repeat(0x30_0000));
 }
 
+/// Checks that an application is refused in a sentence with this reason.
+fn refused(application: &[u8], reason: &str) {
+    let outcome = run_with(application, &configuration(&["app.wasm"]), 1 << 30);
+    assert_eq!(outcome.code, 1);
+    assert_eq!(outcome.stdout, "");
+    assert!(
+        outcome
+            .stderr
+            .starts_with("Error: failed to run main module `app.wasm`: "),
+        "{}",
+        outcome.stderr
+    );
+    assert!(outcome.stderr.contains(reason), "{}", outcome.stderr);
+    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+}
+
 #[test]
 fn what_cannot_run_is_refused_in_one_sentence() {
-    let refused = |application: &[u8], reason: &str| {
-        let outcome = run_with(application, &configuration(&["app.wasm"]), 1 << 30);
-        assert_eq!(outcome.code, 1);
-        assert_eq!(outcome.stdout, "");
-        assert!(
-            outcome
-                .stderr
-                .starts_with("Error: failed to run main module `app.wasm`: "),
-            "{}",
-            outcome.stderr
-        );
-        assert!(outcome.stderr.contains(reason), "{}", outcome.stderr);
-        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
-    };
     refused(b"", "not a WebAssembly file");
     refused(b"#!/bin/sh\n", "not a WebAssembly file");
     refused(
@@ -602,4 +604,90 @@ fn precompiled_code_of_another_version_cpu_or_use_is_refused_in_a_sentence() {
         assert_eq!((outcome.code, &*outcome.stdout), (1, ""));
         assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
     }
+}
+
+/// A command of WASI 0.3 whose function is lifted synchronously, and gives this result.
+fn newer_command(result: u32) -> Vec<u8> {
+    module(&format!(
+        r#"(component
+            (core module $m (func (export "run") (result i32) (i32.const {result})))
+            (core instance $i (instantiate $m))
+            (type $run (func async (result (result))))
+            (func $f (type $run) (canon lift (core func $i "run")))
+            (instance $r (export "run" (func $f)))
+            (export "wasi:cli/run@0.3.0" (instance $r)))"#
+    ))
+}
+
+/// A function that is lifted asynchronously: it waits for nothing, and returns its argument by `task.return`.
+const ASYNCHRONOUS: &str = r#"(component
+    (core func $return (canon task.return (result u32)))
+    (core module $m
+        (import "" "return" (func $return (param i32)))
+        (func (export "same") (param i32) (result i32)
+            (call $return (local.get 0))
+            (i32.const 0))
+        (func (export "callback") (param i32 i32 i32) (result i32) unreachable))
+    (core instance $i (instantiate $m
+        (with "" (instance (export "return" (func $return))))))
+    (func (export "same") async (param "a" u32) (result u32)
+        (canon lift (core func $i "same") async (callback (func $i "callback")))))"#;
+
+#[test]
+fn commands_of_0_3_run_and_asynchronous_functions_can_be_invoked() {
+    for (result, code) in [(0, 0), (1, 1)] {
+        let command = newer_command(result);
+        let outcome = run_with(&command, &configuration(&["app.wasm"]), 1 << 30);
+        assert_eq!((outcome.code, &*outcome.stderr), (code, ""));
+        let outcome = run_compiled(&compiled(&command, Compile::default()));
+        assert_eq!((outcome.code, &*outcome.stderr), (code, ""));
+    }
+    let outcome = invoke(ASYNCHRONOUS, "same", &["7"]);
+    assert_eq!(
+        (outcome.code, &*outcome.stdout, &*outcome.stderr),
+        (0, "7\n", "")
+    );
+    let outcome = invoke(ASYNCHRONOUS, "same", &["seven"]);
+    assert!(outcome.stderr.contains("`seven`"), "{}", outcome.stderr);
+}
+
+#[test]
+fn what_of_0_3_is_not_there_is_named() {
+    for (text, words) in [
+        (
+            r#"(component (import "wasi:sockets/types@0.3.0" (instance)))"#,
+            [
+                "wasi:sockets/types@0.3.0",
+                "wasi:cli, wasi:clocks, wasi:filesystem, wasi:random",
+            ],
+        ),
+        (
+            r#"(component (import "wasi:http/client@0.3.0" (instance)))"#,
+            ["wasi:http/client@0.3.0", "of WASI 0.2"],
+        ),
+        (
+            r#"(component (import "wasi:cli/stdout@0.3.0-rc-2026-03-15" (instance)))"#,
+            ["wasi:cli/stdout@0.3.0-rc-2026-03-15", "a draft"],
+        ),
+        (
+            r#"(component (instance $i) (export "wasi:http/handler@0.3.0" (instance $i)))"#,
+            ["wasi:http/handler@0.3", "wasi:http/incoming-handler@0.2"],
+        ),
+    ] {
+        for words in words {
+            refused(&module(text), words);
+        }
+    }
+    let serving = Configuration {
+        serve: Some(Serve::default()),
+        ..configuration(&["app.wasm"])
+    };
+    let service = r#"(component (instance $i) (export "wasi:http/handler@0.3.0" (instance $i)))"#;
+    let outcome = run_with(&module(service), &serving, 1 << 30);
+    assert_eq!(outcome.code, 1);
+    assert!(
+        outcome.stderr.contains("wasi:http/handler@0.3"),
+        "{}",
+        outcome.stderr
+    );
 }

@@ -22,6 +22,8 @@ const COMPONENT: u32 = 1;
 const JOINED: u32 = 2;
 /// Its requests take turns.
 const TURNS: u32 = 4;
+/// It has asynchronous functions, streams or futures.
+const CONCURRENT: u32 = 8;
 
 /// The CPU that code is compiled for so that every machine that runs Keeps can execute it: one with RDRAND and XSAVE, which a
 /// Keep needs, and with whatever came before them.
@@ -45,6 +47,8 @@ pub struct Facts {
     pub joined: bool,
     /// Instructions are counted, so that the requests of a server take turns.
     pub turns: bool,
+    /// It is a component with asynchronous functions, streams or futures.
+    pub concurrent: bool,
     /// Bytes that its largest memory starts with.
     pub memory: u64,
     /// Elements that its largest table starts with.
@@ -94,7 +98,8 @@ impl<'a> Precompiled<'a> {
         let flag = |on: bool, flag: u32| if on { flag } else { 0 };
         let flags = flag(facts.component, COMPONENT)
             | flag(facts.joined, JOINED)
-            | flag(facts.turns, TURNS);
+            | flag(facts.turns, TURNS)
+            | flag(facts.concurrent, CONCURRENT);
         let parts: [&[u8]; 6] = [
             &MAGIC,
             &FORMAT.to_le_bytes(),
@@ -138,6 +143,7 @@ impl<'a> Precompiled<'a> {
             component: flags & COMPONENT != 0,
             joined: flags & JOINED != 0,
             turns: flags & TURNS != 0,
+            concurrent: flags & CONCURRENT != 0,
             memory: u64::from_le_bytes(taken(&mut rest)?),
             table: u64::from_le_bytes(taken(&mut rest)?),
         };
@@ -177,6 +183,7 @@ mod tests {
         component: true,
         joined: false,
         turns: true,
+        concurrent: true,
         memory: 3 << 16,
         table: 99,
     };

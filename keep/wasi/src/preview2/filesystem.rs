@@ -28,7 +28,8 @@ pub struct Listing {
     told: usize,
 }
 
-type Result<T> = std::result::Result<T, Fault>;
+/// Result of a function: an error number for the component, or its end.
+pub type Result<T> = std::result::Result<T, Fault>;
 
 /// The error code of an error number.
 pub fn error_code(errno: Errno) -> ErrorCode {
@@ -118,7 +119,8 @@ fn metadata_hash(stat: &Stat) -> MetadataHashValue {
 }
 
 impl Preview2 {
-    fn descriptor(&self, descriptor: &Resource<Opened>) -> Result<&Arc<Descriptor>> {
+    /// The object behind a descriptor.
+    pub(crate) fn descriptor(&self, descriptor: &Resource<Opened>) -> Result<&Arc<Descriptor>> {
         Ok(&self.table.get(descriptor)?.0)
     }
 
@@ -130,7 +132,8 @@ impl Preview2 {
         Ok(file)
     }
 
-    fn directory(&self, descriptor: &Resource<Opened>) -> Result<&Arc<Descriptor>> {
+    /// The directory behind a descriptor.
+    pub(crate) fn directory(&self, descriptor: &Resource<Opened>) -> Result<&Arc<Descriptor>> {
         let directory = self.descriptor(descriptor)?;
         if !directory.is_directory() {
             return Err(Errno::NotDirectory.into());
@@ -138,15 +141,21 @@ impl Preview2 {
         Ok(directory)
     }
 
+    /// The file behind a descriptor, which is to be written.
+    pub(crate) fn writable(&self, descriptor: &Resource<Opened>) -> Result<Arc<Descriptor>> {
+        let file = self.file(descriptor)?;
+        if file.rights().read_only {
+            return Err(Errno::NotPermitted.into());
+        }
+        Ok(Arc::clone(file))
+    }
+
     fn writer(
         &mut self,
         descriptor: &Resource<Opened>,
         position: Option<u64>,
     ) -> Result<Resource<DynOutputStream>> {
-        let file = Arc::clone(self.file(descriptor)?);
-        if file.rights().read_only {
-            return Err(Errno::NotPermitted.into());
-        }
+        let file = self.writable(descriptor)?;
         let stream: DynOutputStream = Box::new(FileOutput::new(file, position));
         Ok(self.table.push(stream)?)
     }

@@ -6,11 +6,11 @@
 //! types. A command is offered everything synchronously, so that no fiber is needed: what waits, waits in the
 //! [`Port`](crate::port::Port). Of many instances on one thread only the one that waits does so: [`add_to_linker_async`].
 
-mod cli;
+pub(crate) mod cli;
 mod clocks;
-mod filesystem;
+pub(crate) mod filesystem;
 mod io;
-mod random;
+pub(crate) mod random;
 pub mod sockets;
 
 use std::collections::BTreeSet;
@@ -20,8 +20,8 @@ use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
 use wasmtime_wasi_io::bindings::wasi::io as async_io;
 
 use self::io::Table;
-use crate::View;
 use crate::context::Context;
+use crate::{View, preview3};
 
 /// The WIT of `wit/`, as Rust.
 #[allow(missing_docs, clippy::pedantic, reason = "generated code")]
@@ -57,7 +57,7 @@ pub mod bindings {
 use bindings::wasi;
 pub use bindings::{Command, CommandPre};
 
-/// The state of a component.
+/// The state of a component, which may use 0.3 as well.
 pub struct Preview2 {
     context: Context,
     table: ResourceTable,
@@ -70,6 +70,11 @@ impl Preview2 {
             context,
             table: ResourceTable::new(),
         }
+    }
+
+    /// Everything that the component is given.
+    pub(crate) fn context(&mut self) -> &mut Context {
+        &mut self.context
     }
 
     /// The resources of the component.
@@ -170,11 +175,13 @@ pub fn add_to_linker_async<T: View<Preview2>>(
     Ok(())
 }
 
-/// Returns the interfaces that a component imports, without their versions, each once.
+/// Returns the interfaces that a component imports, without their versions, each once. Those of 0.3 are
+/// [`preview3`]'s.
 pub fn imports(engine: &Engine, component: &Component) -> BTreeSet<String> {
     let component_type = component.component_type();
     let imports = component_type.imports(engine);
     imports
+        .filter(|(import, _)| !preview3::is_interface(import))
         .map(|(import, _)| import.split_once('@').map_or(import, |(name, _)| name))
         .map(str::to_owned)
         .collect()

@@ -6,10 +6,11 @@ use super::Preview2;
 use super::bindings::wasi::random::{insecure, insecure_seed, random};
 
 /// Most bytes of one request, as the engine's own WASI has it.
-const RANDOM_MAX: u64 = 64 << 20;
+pub const RANDOM_MAX: u64 = 64 << 20;
 
 impl Preview2 {
-    fn random_bytes(&mut self, length: u64) -> wasmtime::Result<Vec<u8>> {
+    /// Random bytes, so many.
+    pub(crate) fn random_bytes(&mut self, length: u64) -> wasmtime::Result<Vec<u8>> {
         if length > RANDOM_MAX {
             wasmtime::bail!("requested len {length} exceeds limit {RANDOM_MAX}");
         }

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! WASI 0.3: the world `wasi:cli/command` over the heart, without sockets.
+//!
+//! Trusted code facing the guest. The state of a component and its resources are those of 0.2, so that a component may use
+//! both. What waits for a clock or for standard input lets the component's other tasks go on; what is done with files and
+//! output is done at once.
+
+mod cli;
+mod clocks;
+mod filesystem;
+mod random;
+mod streams;
+
+use wasmtime::component::{Component, HasSelf, Linker};
+
+use crate::View;
+use crate::preview2::Preview2;
+
+/// The WIT of `wit-0.3/`, as Rust.
+#[allow(missing_docs, clippy::pedantic, reason = "generated code")]
+pub mod bindings {
+    wasmtime::component::bindgen!({
+        path: "wit-0.3",
+        world: "enarx:wasi/command@0.3.0",
+        imports: {
+            "wasi:cli/stdin": store | trappable,
+            "wasi:cli/stdout": store | trappable,
+            "wasi:cli/stderr": store | trappable,
+            "wasi:filesystem/types.[method]descriptor.read-via-stream": store | trappable,
+            "wasi:filesystem/types.[method]descriptor.write-via-stream": store | trappable,
+            "wasi:filesystem/types.[method]descriptor.append-via-stream": store | trappable,
+            "wasi:filesystem/types.[method]descriptor.read-directory": store | trappable,
+            default: trappable,
+        },
+        exports: { default: async | store },
+        trappable_error_type: {
+            "wasi:filesystem/types.error-code" => crate::error::Fault,
+        },
+        with: {
+            "wasi:cli/terminal-input.terminal-input": crate::preview2::cli::Terminal,
+            "wasi:cli/terminal-output.terminal-output": crate::preview2::cli::Terminal,
+            "wasi:filesystem/types.descriptor": crate::preview2::filesystem::Opened,
+        },
+    });
+}
+
+use bindings::wasi;
+pub use bindings::{Command, CommandPre};
+
+/// The state behind the interfaces.
+type State = HasSelf<Preview2>;
+
+/// The version that is offered, as names of interfaces end.
+pub const VERSION: &str = "0.3.0";
+
+/// Takes the name of an interface of WASI 0.3 apart: without its version, and the version.
+fn of_0_3(name: &str) -> Option<(&str, &str)> {
+    let (interface, version) = name.split_once('@')?;
+    let is_wasi = interface.starts_with("wasi:");
+    (is_wasi && version.starts_with("0.3.")).then_some((interface, version))
+}
+
+/// True for a version that [`VERSION`] stands for: a draft is compatible with nothing.
+fn is_compatible(version: &str) -> bool {
+    !version.contains('-')
+}
+
+/// True for the name of an interface of WASI 0.3.
+pub fn is_interface(name: &str) -> bool {
+    of_0_3(name).is_some()
+}
+
+/// Defines what is offered: the names, and how each is linked.
+macro_rules! interfaces {
+    ($linker:ident, $state:ident: $($name:literal => $link:expr;)*) => {
+        /// Names of all interfaces that are offered, without their version.
+        pub const INTERFACES: &[&str] = &[$($name),*];
+
+        /// Links the interface of this name, if it is offered.
+        fn link<T: View<Preview2>>($linker: &mut Linker<T>, interface: &str) -> wasmtime::Result<()> {
+            let $state = T::wasi;
+            match interface {
+                $($name => $link,)*
+                _ => Ok(()),
+            }
+        }
+    };
+}
+
+interfaces! { linker, state:
+    "wasi:cli/environment" => wasi::cli::environment::add_to_linker::<T, State>(linker, state);
+    "wasi:cli/exit" => wasi::cli::exit::add_to_linker::<T, State>(linker, state);
+    "wasi:cli/types" => wasi::cli::types::add_to_linker::<T, State>(linker, state);
+    "wasi:cli/stdin" => wasi::cli::stdin::add_to_linker::<T, State>(linker, state);
+    "wasi:cli/stdout" => wasi::cli::stdout::add_to_linker::<T, State>(linker, state);
+    "wasi:cli/stderr" => wasi::cli::stderr::add_to_linker::<T, State>(linker, state);
+    "wasi:cli/terminal-input" => wasi::cli::terminal_input::add_to_linker::<T, State>(linker, state);
+    "wasi:cli/terminal-output" => wasi::cli::terminal_output::add_to_linker::<T, State>(linker, state);
+    "wasi:cli/terminal-stdin" => wasi::cli::terminal_stdin::add_to_linker::<T, State>(linker, state);
+    "wasi:cli/terminal-stdout" => wasi::cli::terminal_stdout::add_to_linker::<T, State>(linker, state);
+    "wasi:cli/terminal-stderr" => wasi::cli::terminal_stderr::add_to_linker::<T, State>(linker, state);
+    "wasi:clocks/types" => wasi::clocks::types::add_to_linker::<T, State>(linker, state);
+    "wasi:clocks/monotonic-clock" => wasi::clocks::monotonic_clock::add_to_linker::<T, State>(linker, state);
+    "wasi:clocks/system-clock" => wasi::clocks::system_clock::add_to_linker::<T, State>(linker, state);
+    "wasi:filesystem/types" => wasi::filesystem::types::add_to_linker::<T, State>(linker, state);
+    "wasi:filesystem/preopens" => wasi::filesystem::preopens::add_to_linker::<T, State>(linker, state);
+    "wasi:random/random" => wasi::random::random::add_to_linker::<T, State>(linker, state);
+    "wasi:random/insecure" => wasi::random::insecure::add_to_linker::<T, State>(linker, state);
+    "wasi:random/insecure-seed" => wasi::random::insecure_seed::add_to_linker::<T, State>(linker, state);
+}
+
+/// Links the interfaces of 0.3 that a component imports, and no others.
+///
+/// # Errors
+/// If one of them is not offered, or the linker has it already.
+pub fn add_to_linker<T: View<Preview2>>(
+    linker: &mut Linker<T>,
+    component: &Component,
+) -> wasmtime::Result<()> {
+    let component_type = component.component_type();
+    for (import, _) in component_type.imports(&linker.engine().clone()) {
+        let Some((interface, version)) = of_0_3(import) else {
+            continue;
+        };
+        wasmtime::ensure!(
+            is_compatible(version),
+            "it imports {import}, a draft: Enarx has WASI {VERSION}, for which it has to be built again"
+        );
+        wasmtime::ensure!(
+            INTERFACES.contains(&interface),
+            "it imports {import}, which Enarx does not have: of WASI 0.3 it has {}; the others it has of WASI 0.2",
+            packages()
+        );
+        link(linker, interface)?;
+    }
+    Ok(())
+}
+
+/// The packages of which interfaces are offered, in words.
+fn packages() -> String {
+    let mut packages: Vec<_> = INTERFACES
+        .iter()
+        .filter_map(|interface| interface.split_once('/'))
+        .map(|(package, _)| package)
+        .collect();
+    packages.dedup();
+    packages.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces_of_0_3_are_told_from_others() {
+        for name in ["wasi:cli/run@0.3.0", "wasi:cli/run@0.3.7"] {
+            assert!(is_interface(name), "{name}");
+        }
+        for name in [
+            "wasi:cli/run",
+            "wasi:cli/run@0.2.12",
+            "wasi:cli/run@0.30.0",
+            "else:cli/run@0.3.0",
+        ] {
+            assert!(!is_interface(name), "{name}");
+        }
+        let draft = of_0_3("wasi:cli/run@0.3.0-rc-2026-03-15").unwrap();
+        assert!(!is_compatible(draft.1) && is_compatible("0.3.7"));
+    }
+
+    #[test]
+    fn packages_are_named_once() {
+        assert_eq!(
+            packages(),
+            "wasi:cli, wasi:clocks, wasi:filesystem, wasi:random"
+        );
+    }
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Streams of bytes between a component and the heart, and the futures that tell how they ended.
+//!
+//! Bytes move directly between the component's memory and the sallyport or a file system, at most [`PIECE`] at a time.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_channel::oneshot;
+use wasmtime::component::{
+    Destination, Source, StreamConsumer, StreamProducer, StreamResult, VecBuffer,
+};
+use wasmtime::{AsContextMut as _, StoreContextMut};
+
+use crate::error::{Errno, Result};
+use crate::fs::Descriptor;
+use crate::port::MAX_TRANSFER;
+use crate::stream::{Ended, Input, Output};
+
+/// Most bytes that move at a time: what one call of the sallyport carries.
+const PIECE: usize = MAX_TRANSFER;
+
+/// Tells the error that ended a stream. A stream that ends without one, or that is dropped, ended well.
+pub struct Outcome(Option<oneshot::Sender<Errno>>);
+
+impl Outcome {
+    /// Tells an error; the first one counts. The other end may be gone, for who does not want to know.
+    pub fn fail(&mut self, errno: Errno) {
+        if let Some(sender) = self.0.take() {
+            let _ = sender.send(errno);
+        }
+    }
+}
+
+/// Where the error of a stream is told, and the future of the component, which sees it as `code` has it.
+pub fn outcome<C: 'static>(
+    code: fn(Errno) -> C,
+) -> (
+    Outcome,
+    impl Future<Output = wasmtime::Result<std::result::Result<(), C>>> + Send + 'static,
+) {
+    let (sender, receiver) = oneshot::channel();
+    let future = async move { Ok(receiver.await.map_or(Ok(()), |errno| Err(code(errno)))) };
+    (Outcome(Some(sender)), future)
+}
+
+/// Standard input.
+pub struct InputProducer {
+    input: Input,
+    outcome: Outcome,
+}
+
+impl InputProducer {
+    /// The rest of `input`.
+    pub fn new(input: Input, outcome: Outcome) -> Self {
+        Self { input, outcome }
+    }
+}
+
+impl<D> StreamProducer<D> for InputProducer {
+    type Item = u8;
+    type Buffer = VecBuffer<u8>;
+
+    fn poll_produce<'a>(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut store: StoreContextMut<'a, D>,
+        destination: Destination<'a, u8, Self::Buffer>,
+        finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        // No bytes: the component only waits until there are some.
+        let limit = destination.remaining(store.as_context_mut());
+        let limit = limit.unwrap_or(PIECE).min(PIECE);
+        // What was asked for stays asked for: nothing is lost when a read is given up.
+        let read = match pin!(self.input.read_some(limit)).poll(context) {
+            Poll::Ready(read) => read,
+            Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
+            Poll::Pending => return Poll::Pending,
+        };
+        match read {
+            Ok(bytes) => {
+                let mut destination = destination.as_direct(store, bytes.len());
+                if let Some(place) = destination.remaining().get_mut(..bytes.len()) {
+                    place.copy_from_slice(&bytes);
+                    destination.mark_written(bytes.len());
+                }
+                Poll::Ready(Ok(StreamResult::Completed))
+            }
+            Err(Ended::End) => Poll::Ready(Ok(StreamResult::Dropped)),
+            Err(Ended::Failed(errno)) => {
+                self.outcome.fail(errno);
+                Poll::Ready(Ok(StreamResult::Dropped))
+            }
+        }
+    }
+}
+
+/// Moves a piece of what a component writes; `write` says how many bytes of it it took.
+fn consume<D>(
+    store: StoreContextMut<'_, D>,
+    source: Source<'_, u8>,
+    outcome: &mut Outcome,
+    write: impl FnOnce(&[u8]) -> Result<usize>,
+) -> StreamResult {
+    let mut source = source.as_direct(store);
+    let bytes = source.remaining();
+    let piece = bytes.get(..PIECE).unwrap_or(bytes);
+    // No bytes: the component only asks if there is room.
+    if piece.is_empty() {
+        return StreamResult::Completed;
+    }
+    let most = piece.len();
+    match write(piece) {
+        Ok(count) => {
+            source.mark_read(count.min(most));
+            StreamResult::Completed
+        }
+        Err(errno) => {
+            outcome.fail(errno);
+            StreamResult::Dropped
+        }
+    }
+}
+
+/// Standard output or error.
+pub struct OutputConsumer {
+    output: Output,
+    outcome: Outcome,
+}
+
+impl OutputConsumer {
+    /// Writes to `output`.
+    pub fn new(output: Output, outcome: Outcome) -> Self {
+        Self { output, outcome }
+    }
+}
+
+impl<D> StreamConsumer<D> for OutputConsumer {
+    type Item = u8;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+        store: StoreContextMut<'_, D>,
+        source: Source<'_, u8>,
+        _finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        let Self { output, outcome } = &mut *self;
+        Poll::Ready(Ok(consume(store, source, outcome, |bytes| {
+            output.write_all(bytes).map(|()| bytes.len())
+        })))
+    }
+}
+
+/// The bytes of a file.
+pub struct FileProducer {
+    file: Arc<Descriptor>,
+    /// Where the next read happens.
+    position: u64,
+    outcome: Outcome,
+}
+
+impl FileProducer {
+    /// The bytes of a file from `position` on.
+    pub fn new(file: Arc<Descriptor>, position: u64, outcome: Outcome) -> Self {
+        Self {
+            file,
+            position,
+            outcome,
+        }
+    }
+}
+
+impl<D> StreamProducer<D> for FileProducer {
+    type Item = u8;
+    type Buffer = VecBuffer<u8>;
+
+    fn poll_produce<'a>(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+        store: StoreContextMut<'a, D>,
+        destination: Destination<'a, u8, Self::Buffer>,
+        _finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        let mut destination = destination.as_direct(store, PIECE);
+        let place = destination.remaining();
+        let length = place.len().min(PIECE);
+        let place = place.get_mut(..length).unwrap_or_default();
+        // No bytes: a file never lets wait.
+        if place.is_empty() {
+            return Poll::Ready(Ok(StreamResult::Completed));
+        }
+        Poll::Ready(Ok(match self.file.read_at(self.position, place) {
+            Ok(0) => StreamResult::Dropped,
+            Ok(count) => {
+                destination.mark_written(count.min(length));
+                self.position = self.position.saturating_add(count as u64);
+                StreamResult::Completed
+            }
+            Err(errno) => {
+                self.outcome.fail(errno);
+                StreamResult::Dropped
+            }
+        }))
+    }
+}
+
+/// A file that is written.
+pub struct FileConsumer {
+    file: Arc<Descriptor>,
+    /// Where the next write happens; `None` is the end.
+    position: Option<u64>,
+    outcome: Outcome,
+}
+
+impl FileConsumer {
+    /// Writes from `position` on, or always at the end.
+    pub fn new(file: Arc<Descriptor>, position: Option<u64>, outcome: Outcome) -> Self {
+        Self {
+            file,
+            position,
+            outcome,
+        }
+    }
+}
+
+impl<D> StreamConsumer<D> for FileConsumer {
+    type Item = u8;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+        store: StoreContextMut<'_, D>,
+        source: Source<'_, u8>,
+        _finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        let Self {
+            file,
+            position,
+            outcome,
+        } = &mut *self;
+        Poll::Ready(Ok(consume(store, source, outcome, |bytes| {
+            let count = match position {
+                Some(position) => file.write_at(*position, bytes),
+                None => file.append(bytes),
+            }?;
+            if count == 0 {
+                return Err(Errno::NoSpace);
+            }
+            if let Some(position) = position {
+                *position = position.saturating_add(count as u64);
+            }
+            Ok(count)
+        })))
+    }
+}
