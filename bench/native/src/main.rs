@@ -16,6 +16,8 @@ use wasmtime::error::Context as _;
 use wasmtime::{Engine, Linker, Module, Store, Trap};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::p2::{self, bindings::sync::Command};
+use wasmtime_wasi::p3::{self, bindings::Command as NewerCommand};
+use wasmtime_wasi::runtime::in_tokio;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 /// Exit code of a trap: 128 + SIGABRT.
@@ -96,6 +98,30 @@ fn is_component(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\0asm") && bytes.get(6..8) == Some(&[1, 0])
 }
 
+/// True for a command of WASI 0.3.
+fn is_newer(component: &Component) -> bool {
+    let component_type = component.component_type();
+    let mut exports = component_type.exports(component.engine());
+    exports.any(|(name, _)| name.starts_with("wasi:cli/run@0.3."))
+}
+
+/// Runs a command of WASI 0.3, which may use 0.2 as well.
+async fn run_newer(component: &Component, wasi: WasiCtx) -> wasmtime::Result<()> {
+    let mut linker = ComponentLinker::<ComponentState>::new(component.engine());
+    p2::add_to_linker_async(&mut linker)?;
+    p3::add_to_linker(&mut linker)?;
+    let state = ComponentState {
+        wasi,
+        table: ResourceTable::new(),
+    };
+    let mut store = Store::new(component.engine(), state);
+    let command = NewerCommand::instantiate_async(&mut store, component, &linker).await?;
+    let ended = store
+        .run_concurrent(async move |store| command.wasi_cli_run().call_run(store).await)
+        .await??;
+    ended.map_err(|()| I32Exit(1).into())
+}
+
 fn run(arguments: &Arguments) -> wasmtime::Result<()> {
     let bytes = std::fs::read(&arguments.module)
         .with_context(|| format!("failed to read `{}`", arguments.module.display()))?;
@@ -103,6 +129,9 @@ fn run(arguments: &Arguments) -> wasmtime::Result<()> {
     let mut builder = context(arguments)?;
     if is_component(&bytes) {
         let component = Component::new(&engine, &bytes)?;
+        if is_newer(&component) {
+            return in_tokio(run_newer(&component, builder.build()));
+        }
         let mut linker = ComponentLinker::<ComponentState>::new(&engine);
         p2::add_to_linker_sync(&mut linker)?;
         let state = ComponentState {

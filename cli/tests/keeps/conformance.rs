@@ -32,6 +32,9 @@ use differences::{DIFFERENCES, Difference, MISSING};
 
 const PREVIEW1: &str = "conformance-preview1.wasm";
 const PREVIEW2: &str = "conformance-preview2.wasm";
+const PREVIEW3: &str = "conformance-preview3.wasm";
+/// Uses 0.2 and 0.3 together.
+const MIXED: &str = "conformance-mixed.wasm";
 
 /// Longest time of one run on a busy machine.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -69,6 +72,8 @@ enum Streams {
     File,
     /// Input from a pipe, output to pipes.
     Pipe,
+    /// As a pipe, on which nobody says anything before the program has ended.
+    Silent,
     /// A terminal for all three.
     Terminal,
 }
@@ -248,6 +253,45 @@ const RUNS: &[Run] = &[
     plain("preview2 trap 2", PREVIEW2, &["trap", "2"]),
     plain("preview2 trap 3", PREVIEW2, &["trap", "3"]),
     plain("preview2 trap 4", PREVIEW2, &["trap", "4"]),
+    plain("preview3 host", PREVIEW3, &["all"]),
+    run("preview3 private", PREVIEW3, &["all"], Directory::Private),
+    run(
+        "preview3 read-only",
+        PREVIEW3,
+        &["read-only"],
+        Directory::ReadOnly(Content::Plain),
+    ),
+    plain("preview3 stdin file", PREVIEW3, &["stdin", "25"]),
+    plain("preview3 stdin all", PREVIEW3, &["stdin", "1000"]),
+    through(
+        Streams::Pipe,
+        plain("preview3 stdin pipe", PREVIEW3, &["stdin", "25"]),
+    ),
+    plain("preview3 wait-stdin file", PREVIEW3, &["wait-stdin"]),
+    through(
+        Streams::Pipe,
+        plain("preview3 wait-stdin pipe", PREVIEW3, &["wait-stdin"]),
+    ),
+    through(
+        Streams::Silent,
+        plain("preview3 give-up-stdin", PREVIEW3, &["give-up-stdin"]),
+    ),
+    plain("preview3 pass", PREVIEW3, &["pass"]),
+    through(
+        Streams::Terminal,
+        plain("preview3 terminal", PREVIEW3, &["terminals"]),
+    ),
+    plain("preview3 exit", PREVIEW3, &["exit"]),
+    plain("preview3 exit-error", PREVIEW3, &["exit-error"]),
+    plain(
+        "preview3 exit-with-code 7",
+        PREVIEW3,
+        &["exit-with-code", "7"],
+    ),
+    plain("preview3 error", PREVIEW3, &["error"]),
+    plain("preview3 trap", PREVIEW3, &["trap"]),
+    plain("mixed host", MIXED, &[]),
+    run("mixed private", MIXED, &[], Directory::Private),
 ];
 
 /// The outcome of a run.
@@ -408,12 +452,17 @@ impl Run {
                 input.read_to_end(&mut left).unwrap();
                 (status, stdout, stderr, left)
             }
-            Streams::Pipe => {
+            Streams::Pipe | Streams::Silent => {
                 let (mut reader, mut writer) = std::io::pipe().unwrap();
-                writer.write_all(INPUT.as_bytes()).unwrap();
-                drop(writer);
+                let speaker = if self.streams == Streams::Pipe {
+                    writer.write_all(INPUT.as_bytes()).unwrap();
+                    None
+                } else {
+                    Some(writer)
+                };
                 let given = OwnedFd::from(reader.try_clone().unwrap());
                 let (status, stdout, stderr) = with_pipes(command, given, &name);
+                drop(speaker);
                 let mut left = Vec::new();
                 reader.read_to_end(&mut left).unwrap();
                 (status, stdout, stderr, left)
@@ -678,6 +727,18 @@ comparisons! {
     preview2_ends_with_a_code: "preview2 exit";
     preview2_fails: "preview2 error";
     preview2_does_what_ends_it: "preview2 trap";
+    preview3_in_a_directory_of_the_host: "preview3 host";
+    preview3_in_the_private_file_system: "preview3 private";
+    preview3_in_a_read_only_directory: "preview3 read-only";
+    preview3_leaves_what_it_does_not_read: "preview3 stdin";
+    preview3_waits_for_input_and_leaves_it: "preview3 wait-stdin";
+    preview3_gives_up_a_read: "preview3 give-up-stdin";
+    preview3_passes_input_on: "preview3 pass";
+    preview3_on_a_terminal: "preview3 terminal";
+    preview3_ends_with_a_code: "preview3 exit";
+    preview3_fails: "preview3 error";
+    preview3_does_what_ends_it: "preview3 trap";
+    both_versions_of_components_together: "mixed";
 }
 
 #[test]

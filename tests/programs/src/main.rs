@@ -5,6 +5,7 @@
 //! * `componentize MODULE COMPONENT` makes a component of WASI 0.2 from a module of WASI preview 1.
 //! * `bindings WORLD FOLDER WIT…` writes C bindings of a world of the WIT in these folders, of which later ones refer to
 //!   earlier ones. Every import says when it is called first, by `void called(const char *interface, const char *function)`.
+//!   Asynchronous functions are called and offered as others are: whoever calls one waits.
 //! * `encode MODULE COMPONENT` makes a component from a module with such bindings, which needs no adapter.
 #![forbid(unsafe_code)]
 
@@ -14,7 +15,7 @@ use std::path::Path;
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
 };
-use wit_bindgen_core::Files;
+use wit_bindgen_core::{AsyncFilterSet, Files};
 use wit_component::ComponentEncoder;
 use wit_parser::Resolve;
 
@@ -58,7 +59,10 @@ fn bindings(world: &str, folder: &Path, wit: &[&str]) -> Result<()> {
     }
     let world = resolve.select_world(&packages, Some(world))?;
     let mut files = Files::default();
-    let options = wit_bindgen_c::Opts::default();
+    let options = wit_bindgen_c::Opts {
+        async_: AsyncFilterSet::all(false),
+        ..wit_bindgen_c::Opts::default()
+    };
     options.build().generate(&mut resolve, world, &mut files)?;
     for (name, bytes) in files.iter() {
         let bytes = match name {
@@ -86,17 +90,34 @@ fn recorded(source: &str) -> Result<String> {
                     .and_then(|names| names.split_once("\"), __import_name__(\"")),
             );
         } else if let Some(names) = import.take() {
-            output += &names
-                .and_then(|(module, function)| wrapper(module, function, line))
-                .ok_or_else(|| format!("not the declaration of an import: {line}"))?;
+            let (module, function) =
+                names.ok_or_else(|| format!("not the names of an import: {line}"))?;
+            if !is_built_in(function) {
+                output += &wrapper(module, function, line)
+                    .ok_or_else(|| format!("not the declaration of an import: {line}"))?;
+            }
         }
     }
     Ok(output)
 }
 
+/// True for a function of the component model, as those of streams and futures are, which belongs to no interface.
+fn is_built_in(function: &str) -> bool {
+    const OF_INTERFACES: [&str; 4] = ["[method]", "[static]", "[constructor]", "[resource-drop]"];
+    function.starts_with('[') && !OF_INTERFACES.iter().any(|it| function.starts_with(it))
+}
+
+/// The name of an interface as the table of what is covered has it: with its version from 0.3 on.
+fn named(module: &str) -> &str {
+    match module.split_once('@') {
+        Some((name, version)) if version.starts_with("0.2.") => name,
+        _ => module,
+    }
+}
+
 /// The wrapper of the import that `declaration` declares: `extern TYPE NAME(TYPE, …);`.
 fn wrapper(module: &str, function: &str, declaration: &str) -> Option<String> {
-    let interface = module.split_once('@').map_or(module, |(name, _)| name);
+    let interface = named(module);
     let (head, parameters) = declaration.strip_prefix("extern ")?.split_once('(')?;
     let (result, name) = head.rsplit_once([' ', '*'])?;
     let types: Vec<&str> = match parameters.strip_suffix(");")? {
