@@ -345,9 +345,10 @@ fn a_module_without_a_start_says_so_and_a_library_does_not() {
         "enarx: there is nothing to start: it exports no _start; call a function with --invoke: add, half, both, \
          nothing, reference\n"
     );
-    let many: String = (0..10)
-        .map(|n| format!(r#"(func (export "f{n}"))"#))
-        .collect();
+    let mut many = String::new();
+    for n in 0..10 {
+        write!(many, r#"(func (export "f{n}"))"#).unwrap();
+    }
     let outcome = run_text(&format!("(module {many})"));
     assert!(
         outcome.stderr.ends_with("f6, f7 and 2 more\n"),

@@ -165,7 +165,7 @@ mod tests {
             match memory.string(0, length) {
                 Ok(text) => assert!(copied && text.len() == length as usize, "{length}"),
                 Err(Fault::Errno(errno)) => {
-                    assert!(!copied && errno == Errno::NameTooLong, "{length}")
+                    assert!(!copied && errno == Errno::NameTooLong, "{length}");
                 }
                 Err(other) => panic!("{length}: {other:?}"),
             }
