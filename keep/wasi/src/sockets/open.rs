@@ -198,7 +198,7 @@ impl Opener<'_> {
 
     fn clock(&self) -> web::Clock {
         let clocks = self.clocks.clone();
-        Arc::new(move || clocks.wall().ok().map(Duration::from_nanos))
+        Arc::new(move || clocks.for_certificates())
     }
 
     fn server(&self, tls: &ServerTls) -> Result<web::Server, WebError> {
