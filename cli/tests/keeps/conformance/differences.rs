@@ -998,4 +998,25 @@ pub const DIFFERENCES: &[Difference] = &[
         runs: &[("preview2 sockets", 2)],
         why: "The sender has one address.",
     },
+    Difference {
+        line: "get-flags directory",
+        keep: "ok 33",
+        native: "ok 1",
+        runs: &[("preview3 host", 1), ("preview3 private", 1)],
+        why: "The entries of a directory can be changed through any descriptor of it, and the flags say so.",
+    },
+    Difference {
+        line: "open-at *",
+        keep: "ok flags 33",
+        native: "ok flags 1",
+        runs: &[("preview3 host", 12), ("preview3 private", 12)],
+        why: "The entries of a directory can be changed through any descriptor of it, and the flags say so.",
+    },
+    Difference {
+        line: "stat-at \"file/\" 0",
+        keep: "not-directory metadata-hash-at not-directory",
+        native: "ok type 5 *",
+        runs: &[("preview3 host", 1), ("preview3 private", 1)],
+        why: "A path that ends with a slash names a directory, as fstatat(2).",
+    },
 ];
