@@ -779,6 +779,7 @@ fn native(source: &[u8]) -> Vec<u8> {
         component: false,
         joined: false,
         turns: false,
+        concurrent: false,
         memory: 0,
         table: 0,
     };
