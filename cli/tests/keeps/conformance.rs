@@ -456,6 +456,7 @@ impl Run {
                 let (mut reader, mut writer) = std::io::pipe().unwrap();
                 let speaker = if self.streams == Streams::Pipe {
                     writer.write_all(INPUT.as_bytes()).unwrap();
+                    drop(writer);
                     None
                 } else {
                     Some(writer)
