@@ -557,7 +557,7 @@ fn a_program_that_waits_for_its_tenant_goes_on_when_old_output_gives_way() {
     let count = Arc::clone(&written);
     let keep = Keep::start(contract.clone(), move |port, streams, _| {
         for _ in 0..TOTAL >> 16 {
-            streams.stdout(port).write_all(&[1; 1 << 16]).unwrap();
+            streams.stdout(port).write_all(&vec![1; 1 << 16]).unwrap();
             count.fetch_add(1, Ordering::SeqCst);
         }
         SUCCESS

@@ -421,18 +421,10 @@ impl Run<'_> {
     fn link(&self, component: &Component) -> wasmtime::Result<component::Linker<State<Preview2>>> {
         let mut linker = component::Linker::new(self.engine);
         preview3::add_to_linker(&mut linker, component)?;
-        match (
-            &self.streams,
-            enarx_http::is_imported(self.engine, component),
-        ) {
-            (Standard::Host, true) => enarx_http::add_to_linker(&mut linker, component)?,
-            (Standard::Host, false) => preview2::add_to_linker_async(&mut linker, component)?,
-            // Its streams wake no tasks.
-            (Standard::Session(_), true) => wasmtime::bail!(
-                "it sends HTTP requests (wasi:http/outgoing-handler), which deployed programs cannot do yet: use \
-                 `enarx run`, or sockets"
-            ),
-            (Standard::Session(_), false) => preview2::add_to_linker(&mut linker, component)?,
+        if enarx_http::is_imported(self.engine, component) {
+            enarx_http::add_to_linker(&mut linker, component)?;
+        } else {
+            preview2::add_to_linker_async(&mut linker, component)?;
         }
         Ok(linker)
     }

@@ -40,6 +40,10 @@ pub const CPUS: [&str; 6] = [
 
 /// The facts about an application that its engine depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of its own in the head, and any of them go together"
+)]
 pub struct Facts {
     /// It is a component, and no core module.
     pub component: bool,
