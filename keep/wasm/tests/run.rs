@@ -632,7 +632,7 @@ const ASYNCHRONOUS: &str = r#"(component
     (core instance $i (instantiate $m
         (with "" (instance (export "return" (func $return))))))
     (func (export "same") async (param "a" u32) (result u32)
-        (canon lift (core func $i "same") async (callback (func $i "callback")))))"#;
+        (canon lift (core func $i "same") async (callback (core func $i "callback")))))"#;
 
 #[test]
 fn commands_of_0_3_run_and_asynchronous_functions_can_be_invoked() {

@@ -52,7 +52,7 @@ void called(const char *interface, const char *function) {
     if (length < 0 || (size_t)length >= sizeof calls - calls_length) __builtin_trap();
     calls_length += (size_t)length;
     // A call that ends the program is said before.
-    if (!strcmp(function, "proc_exit") || !strcmp(interface, "wasi:cli/exit")) flush_output();
+    if (!strcmp(function, "proc_exit") || !strncmp(interface, "wasi:cli/exit", strlen("wasi:cli/exit"))) flush_output();
 }
 
 // A text that may hold any bytes. Long ones are told by their length.
