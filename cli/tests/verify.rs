@@ -231,7 +231,7 @@ fn a_token_is_verified_by_whoever_relies_on_it() {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["not_compared"], json!(["nonce"]));
     assert_eq!(json["attesters"]["AMD SEV-SNP"]["ear_status"], "affirming");
-    // What is not so is refused by its name.
+    // Each thing that is not so is refused by its name.
     let nonce = "00112233445566778899aabbccddeeff";
     let zeros = format!("guest.measurement={}", "0".repeat(96));
     let unbound = token("unbound.jwt", &["--policy", "insecure-authenticity-only"]);

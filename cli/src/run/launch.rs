@@ -35,7 +35,7 @@ use crate::{outcome, output, tls};
 
 /// The work of a Keep.
 pub struct Work<'a> {
-    /// What an Enarx.toml says of it.
+    /// The words of an Enarx.toml about it.
     pub workload: Workload,
     /// The path of the program.
     pub module: &'a Path,

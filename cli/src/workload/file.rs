@@ -56,7 +56,7 @@ pub struct File {
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Entry {
-    /// What is there. `null`: nothing. `stdin`, `stdout`, `stderr`: the streams of whoever starts the program. `listen`: a TCP
+    /// The kind of what is there. `null`: nothing. `stdin`, `stdout`, `stderr`: the streams of whoever starts the program. `listen`: a TCP
     /// socket that listens. `connect`: a TCP connection to a server.
     #[schemars(with = "Kind")]
     pub kind: String,

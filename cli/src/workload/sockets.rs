@@ -19,7 +19,7 @@ const PORTS: (u16, u16) = (443, 80);
 
 /// Why an entry is refused.
 pub enum Refused {
-    /// What it says; the text is the rest of a sentence that begins with its place.
+    /// Its words; the text is the rest of a sentence that begins with its place.
     Entry(String),
     /// A file that it names.
     File(Failure),

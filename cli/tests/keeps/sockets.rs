@@ -263,7 +263,7 @@ fn openssl_is_served_over_tls_that_the_program_knows_nothing_of() {
             assert_eq!(code, Some(0), "{backend} {mode}: {stdout}{stderr}");
             assert_eq!(stdout, "done\n", "{backend} {mode}");
         }
-        // What is written before the end arrives whole.
+        // All that is written before the end arrives.
         let length = 3_000_000;
         let given = length.to_string();
         let mut child = config.run(backend, &["give", &given]).spawn().unwrap();

@@ -27,7 +27,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// Most bytes that a connection keeps for its peer. A little more are kept once they are encrypted: 22 bytes for each record.
-/// Of what the peer sends it keeps less than 64 KiB.
+/// It keeps less than 64 KiB of the bytes that the peer sends.
 pub const MAX_BUFFERED: usize = 256 << 10;
 
 /// Most bytes that a handshake takes from the peer. The profile needs less than 2 KiB; up to 4 KiB more may have been

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Whether a component uses what came with WASI 0.3: asynchronous functions, streams and futures. Wasmtime's support for
+//! A look for the use of what came with WASI 0.3: asynchronous functions, streams and futures. Wasmtime's support for
 //! them costs every component of an engine something, so that an engine has it only where it is used.
 
 use wasmparser::{

@@ -146,7 +146,7 @@ pub struct Appraisal {
     pub warnings: Vec<String>,
 }
 
-/// What a relying party wants of a token that counts, besides that every attester is affirmed. What is not given is not
+/// The demands of a relying party on a token that counts, besides that every attester is affirmed. What is not given is not
 /// compared.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wanted<'a> {

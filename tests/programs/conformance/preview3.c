@@ -4,7 +4,7 @@
 // fail, and writes a line for each result. As in preview1.c the lines are the same in every run. The bindings are
 // generated (see ../src/main.rs); it is they that say what has been called.
 //
-// What paths and descriptors may do is told by preview2.c at length: the functions of both are the same below.
+// The powers of paths and descriptors are told by preview2.c at length: the functions of both are the same below.
 //
 // usage: preview3 [all | read-only | terminals | stdin N | wait-stdin | give-up-stdin | pass | exit | exit-error |
 //                  exit-with-code N | error | trap]
@@ -489,7 +489,7 @@ static void paths(void) {
         ok = FS(set_times_at)(DESCRIPTOR(tree), FOLLOW, &path, &one, &keep, &error);
         say("set-times-at \"%s\": %s\n", PATHS[i], fs_result(ok, error));
     }
-    // What changes the tree.
+    // Calls that change the tree.
     make_tree();
     command_string_t dir = wit_of("dir"), file = wit_of("file"), link = wit_of("link"), new = wit_of("new"), none = wit_of("none"), up = wit_of("../new"),
                      root = wit_of("/x");

@@ -200,7 +200,7 @@ fuzz_target!(|script: (bool, &[u8])| {
         let length = end.waiting.len();
         let count = usize::from(*count);
         match operation >> 1 {
-            // What an honest network does is the most likely.
+            // The ways of an honest network are the most likely.
             0..64 => end.take(length),
             64..72 => end.take(count.min(length)),
             72..80 => {

@@ -157,7 +157,7 @@ impl Preview1 {
             });
             match count {
                 Ok(count) if how.fills && count > 0 && !how.peeks => received += count,
-                // What has come counts more than what comes after it.
+                // The bytes that have come count more than the end after them.
                 Err(_) if received > 0 => return Ok(received),
                 Ok(count) => return Ok(received + count),
                 Err(errno) => return Err(errno.into()),

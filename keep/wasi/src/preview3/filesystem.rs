@@ -151,7 +151,7 @@ impl types::HostDescriptor for Preview2 {
     }
 }
 
-/// What came of opening a stream: the outcome for the component, and not the end of it, if it failed by an error number.
+/// The result of opening a stream: the outcome for the component, and not the end of it, if it failed by an error number.
 fn errno<T>(result: Result<T>) -> wasmtime::Result<std::result::Result<T, Errno>> {
     match result {
         Ok(value) => Ok(Ok(value)),

@@ -74,7 +74,7 @@ impl<D> StreamProducer<D> for InputProducer {
         // No bytes: the component only waits until there are some.
         let limit = destination.remaining(store.as_context_mut());
         let limit = limit.unwrap_or(PIECE).min(PIECE);
-        // What was asked for stays asked for: nothing is lost when a read is given up.
+        // A request stays a request: nothing is lost when a read is given up.
         let read = match pin!(self.input.read_some(limit)).poll(context) {
             Poll::Ready(read) => read,
             Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),

@@ -44,7 +44,7 @@ fn assert_data(verdict: &Verdict, outcome: Outcome) {
     assert_eq!(verdict.is_accepted(), outcome != Outcome::Fail, "{verdict}");
 }
 
-/// What a Keep is expected to be that was given this nonce.
+/// The expectations of a Keep that was given this nonce.
 fn of_keep(nonce: &[u8]) -> Expected<'_> {
     Expected::at(Timestamp(NOW)).of_keep(nonce, b"application", b"configuration")
 }
