@@ -186,8 +186,7 @@ impl Arguments {
             ));
         }
         let mut rules = self.rules.rules()?;
-        rules.connect.extend_from_slice(&workload.rules.connect);
-        rules.listen.extend_from_slice(&workload.rules.listen);
+        rules.add(&workload.rules);
         let allowed = self.allow_precompiled;
         let program = in_time(&self.module, end, move |path| read_program(path, allowed))?;
         let native = program.source.is_some();

@@ -98,8 +98,7 @@ impl Settings {
     fn admit(&mut self, own: &Rules, rules: &mut Rules) -> Result<(), Failure> {
         let everywhere = self.network.tcp && rules.connect.is_empty() && rules.listen.is_empty();
         if !everywhere {
-            rules.connect.extend_from_slice(&own.connect);
-            rules.listen.extend_from_slice(&own.listen);
+            rules.add(own);
         } else if !self.network.name_lookup {
             for host in own.hosts() {
                 let rule = host.as_str().parse();

@@ -110,6 +110,13 @@ impl ListenRule {
 }
 
 impl Rules {
+    /// Permits what others permit, too.
+    pub fn add(&mut self, others: &Self) {
+        self.connect.extend_from_slice(&others.connect);
+        self.listen.extend_from_slice(&others.listen);
+        self.resolve.extend_from_slice(&others.resolve);
+    }
+
     /// The names that connections may go to.
     pub fn hosts(&self) -> impl Iterator<Item = &HostName> {
         self.connect.iter().filter_map(|rule| match &rule.peer {
