@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use super::common::{backends, enarx};
 use super::programs::programs;
-use super::serve::tls::{Authority, Identity};
+use super::serve::tls::{Authority, Identity, OpenSsl, s_client};
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -133,24 +133,9 @@ fn roots(file: &Path) -> String {
     format!("roots = \"file:{}\"\n", file.display())
 }
 
-/// OpenSSL's client, connected; what it is given on standard input is sent.
-fn s_client(authority: &Authority, port: u16, arguments: &[&str]) -> Child {
-    Command::new("openssl")
-        .args(["s_client", "-quiet", "-verify_return_error", "-connect"])
-        .arg(here(port).to_string())
-        .arg("-CAfile")
-        .arg(authority.roots())
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
 /// Sends a text by OpenSSL's client: what comes back until the other end ends.
 fn answer(authority: &Authority, port: u16, arguments: &[&str], text: &[u8]) -> Output {
-    let mut child = s_client(authority, port, arguments);
+    let mut child = s_client(authority, here(port), arguments);
     let mut stdin = child.stdin.take().unwrap();
     let text = text.to_vec();
     let writer = thread::spawn(move || {
@@ -324,7 +309,7 @@ fn tls_that_is_cut_off_does_not_look_whole() {
         let config = listener(port, &own);
         let mut child = config.run(backend, &["echo"]).spawn().unwrap();
         drop(connect(port, &mut child));
-        let mut peer = s_client(&authority, port, &[]);
+        let mut peer = s_client(&authority, here(port), &[]);
         peer.stdin.as_mut().unwrap().write_all(b"hello\n").unwrap();
         let mut back = [0; 6];
         peer.stdout.as_mut().unwrap().read_exact(&mut back).unwrap();
@@ -377,54 +362,20 @@ fn clients_are_asked_for_certificates_and_judged_by_them() {
     }
 }
 
-/// OpenSSL's server, which sends lines back in reverse. Ended when dropped.
-struct Reverse {
-    child: Child,
-    port: u16,
-}
-
-impl Reverse {
-    fn start(identity: &Identity, arguments: &[&str]) -> Self {
-        let port = free_port();
-        let child = Command::new("openssl")
-            .args(["s_server", "-quiet", "-rev", "-accept", &port.to_string()])
-            .arg("-cert")
-            .arg(&identity.chain)
-            .arg("-key")
-            .arg(&identity.key)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut server = Self { child, port };
-        drop(connect(port, &mut server.child));
-        server
-    }
-}
-
-impl Drop for Reverse {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn a_program_asks_servers_whose_certificates_the_keep_has_judged() {
     let (authority, stranger) = (Authority::new(), Authority::new());
-    let good = Reverse::start(&authority.here(), &[]);
-    let other_name = Reverse::start(&authority.certify(&["other.example"], 2090), &[]);
-    let expired = Reverse::start(&authority.certify(&["localhost"], 2021), &[]);
+    let good = OpenSsl::in_reverse(&authority.here(), &[]);
+    let other_name = OpenSsl::in_reverse(&authority.certify(&["other.example"], 2090), &[]);
+    let expired = OpenSsl::in_reverse(&authority.certify(&["localhost"], 2021), &[]);
     let client = authority.certify(&["client.example"], 2090);
     let ca = authority.roots().display().to_string();
     let asks = ["-Verify", "1", "-CAfile", &ca, "-verify_return_error"];
-    let demanding = Reverse::start(&authority.here(), &asks);
+    let demanding = OpenSsl::in_reverse(&authority.here(), &asks);
     let known = roots(&authority.roots());
     for backend in backends() {
         for host in ["localhost", "127.0.0.1"] {
-            let config = server(host, good.port, &known);
+            let config = server(host, good.address.port(), &known);
             let (code, stdout, stderr) = config.ends(backend, &["ask", "abc"]);
             assert_eq!(code, Some(0), "{backend} {host}: {stdout}{stderr}");
             assert_eq!(stdout, "first: c\ncba\ndone\n", "{backend} {host}");
@@ -437,7 +388,7 @@ fn a_program_asks_servers_whose_certificates_the_keep_has_judged() {
             // A server says no after the handshake: then there is nothing to read.
             (known.clone(), "\ndone\n"),
         ] {
-            let config = server("localhost", demanding.port, &rest);
+            let config = server("localhost", demanding.address.port(), &rest);
             let (code, stdout, stderr) = config.ends(backend, &["ask", "abc"]);
             assert_eq!(code, Some(0), "{backend}: {stderr}");
             assert!(stdout.ends_with(expected), "{backend}: {stdout}");
@@ -452,12 +403,12 @@ fn a_program_asks_servers_whose_certificates_the_keep_has_judged() {
         let unknown = roots(&stranger.roots());
         for (port, roots, why) in [
             (
-                other_name.port,
+                other_name.address.port(),
                 &known,
                 "certificate not valid for name \"localhost\"",
             ),
-            (expired.port, &known, "expired"),
-            (good.port, &unknown, "UnknownIssuer"),
+            (expired.address.port(), &known, "expired"),
+            (good.address.port(), &unknown, "UnknownIssuer"),
         ] {
             let config = server("localhost", port, roots);
             let (code, stdout, stderr) = config.ends(backend, &["ask", "abc"]);

@@ -116,9 +116,9 @@ fn curl_bytes(authority: &Authority, server: &Server, arguments: &[&str], path: 
     output.stdout
 }
 
-/// OpenSSL's client, which sends a request.
-fn s_client(authority: &Authority, address: SocketAddr, arguments: &[&str]) -> Output {
-    let mut child = Command::new("openssl")
+/// OpenSSL's client; what it is given on standard input is sent.
+pub fn s_client(authority: &Authority, address: SocketAddr, arguments: &[&str]) -> Child {
+    Command::new("openssl")
         .args(["s_client", "-quiet", "-verify_return_error", "-connect"])
         .arg(address.to_string())
         .arg("-CAfile")
@@ -128,7 +128,12 @@ fn s_client(authority: &Authority, address: SocketAddr, arguments: &[&str]) -> O
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+/// Sends a request by OpenSSL's client.
+fn request_by_openssl(authority: &Authority, address: SocketAddr, arguments: &[&str]) -> Output {
+    let mut child = s_client(authority, address, arguments);
     let request = "GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     // One that was refused takes nothing.
     let _ = child.stdin.take().unwrap().write_all(request.as_bytes());
@@ -170,13 +175,13 @@ fn curl_and_openssl_are_served_over_tls() {
         let other = curl(&stranger, &server, &[], "/hello");
         assert_eq!(other.status.code(), Some(60), "{backend}: {other:?}");
 
-        let output = s_client(&authority, server.address, &["-alpn", "http/1.1"]);
+        let output = request_by_openssl(&authority, server.address, &["-alpn", "http/1.1"]);
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(said.starts_with("HTTP/1.1 200 OK\r\n"), "{backend}: {said}");
         assert!(said.ends_with("hello\n"), "{backend}: {said}");
         // Older versions, and what is not HTTP, get nothing.
         for refused in [["-tls1_2", "-tls1_2"], ["-alpn", "enarx-session/1"]] {
-            let output = s_client(&authority, server.address, &refused);
+            let output = request_by_openssl(&authority, server.address, &refused);
             assert!(!output.status.success(), "{backend} {refused:?}");
             assert!(output.stdout.is_empty(), "{backend} {refused:?}");
         }
@@ -314,19 +319,29 @@ fn a_certificate_and_a_key_that_are_no_pair_are_refused_at_the_start() {
     assert!(said.contains("--tls-key"), "{said}");
 }
 
-/// OpenSSL's server, which answers every request with a page of its own. Ended when dropped.
-struct OpenSsl {
+/// OpenSSL's server. Ended when dropped.
+pub struct OpenSsl {
     child: Child,
-    address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 impl OpenSsl {
-    fn start(identity: &Identity, arguments: &[&str]) -> Self {
+    /// One that answers every request with a page of its own.
+    fn with_pages(identity: &Identity, arguments: &[&str]) -> Self {
+        Self::start("-www", identity, arguments)
+    }
+
+    /// One that sends lines back in reverse.
+    pub fn in_reverse(identity: &Identity, arguments: &[&str]) -> Self {
+        Self::start("-rev", identity, arguments)
+    }
+
+    fn start(kind: &str, identity: &Identity, arguments: &[&str]) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
         let child = Command::new("openssl")
-            .args(["s_server", "-quiet", "-www", "-accept"])
+            .args(["s_server", "-quiet", kind, "-accept"])
             .arg(address.to_string())
             .arg("-cert")
             .arg(&identity.chain)
@@ -360,12 +375,12 @@ fn a_component_asks_servers_over_tls_and_believes_only_its_issuers() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let roots = authority.roots();
     let here = authority.here();
-    let good = OpenSsl::start(&here, &[]);
-    let elsewhere = OpenSsl::start(&authority.certify(&["other.example"], 2090), &[]);
-    let expired = OpenSsl::start(&authority.certify(&["127.0.0.1"], 2025), &[]);
-    let foreign = OpenSsl::start(&stranger.certify(&["127.0.0.1"], 2090), &[]);
-    let old = OpenSsl::start(&here, &["-tls1_2"]);
-    let demanding = OpenSsl::start(&here, &["-Verify", "1"]);
+    let good = OpenSsl::with_pages(&here, &[]);
+    let elsewhere = OpenSsl::with_pages(&authority.certify(&["other.example"], 2090), &[]);
+    let expired = OpenSsl::with_pages(&authority.certify(&["127.0.0.1"], 2025), &[]);
+    let foreign = OpenSsl::with_pages(&stranger.certify(&["127.0.0.1"], 2090), &[]);
+    let old = OpenSsl::with_pages(&here, &["-tls1_2"]);
+    let demanding = OpenSsl::with_pages(&here, &["-Verify", "1"]);
     for backend in backends() {
         let in_clear = Server::start(backend, &[]);
         let mut flags = here.flags().to_vec();
