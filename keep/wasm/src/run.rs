@@ -11,7 +11,6 @@ use enarx_configuration::Configuration;
 use enarx_exits::exit_code;
 use enarx_http::{Serving, Settings, Trust, Way};
 use enarx_wasi::budget::{Budget, Memory, UNASKED};
-use enarx_wasi::clock::{Clocks, Told};
 use enarx_wasi::context::{Context, Surroundings};
 use enarx_wasi::port::{Port, Tasks};
 use enarx_wasi::preview1::{self, Preview1};
@@ -97,7 +96,6 @@ struct Run<'a> {
     /// Given to the one store.
     surroundings: RefCell<Surroundings>,
     streams: Standard,
-    told: Option<Told>,
 }
 
 /// A form of WebAssembly.
@@ -227,7 +225,6 @@ fn try_run(
         engine: &engine,
         concurrent: facts.concurrent,
         streams: surroundings.streams.clone(),
-        told: surroundings.told,
         surroundings: RefCell::new(surroundings),
     };
     if facts.component && !configuration.sockets.is_empty() {
@@ -445,7 +442,7 @@ impl Run<'_> {
             port: self.port.clone(),
             network: self.configuration.network,
             spawner: tasks.spawner(),
-            trust: Trust::new(issuers, Clocks::new(self.port.clone()).by(self.told)),
+            trust: Trust::new(issuers, store.data().wasi.clocks().clone()),
         });
         let (mut store, instance) = self.among(&tasks, async move {
             let instance = component.instantiate_async(&mut *store).await;
@@ -454,13 +451,9 @@ impl Run<'_> {
         let instance = instance?;
         self.started(timings);
         if self.configuration.invoke.is_some() {
-            let called = instance.get_func(&mut *store, index);
-            let called =
-                called.with_context(|| format!("the export `{function}` is not a function"))?;
             let failed = || format!("failed to invoke `{function}`");
-            let parameters = invoke::parameters(&*store, called, &function, self.arguments())
-                .with_context(failed)?;
-            let mut results = invoke::room(&*store, called);
+            let called = instance.get_func(&mut *store, index);
+            let (called, parameters, mut results) = self.callee(&store, called, &function)?;
             let results = self.among(&tasks, async move {
                 let outcome = called.call_async(&mut *store, &parameters, &mut results);
                 outcome.await.map(|()| results)
@@ -513,16 +506,25 @@ impl Run<'_> {
         self.started(timings);
         let index = invoke::exported(self.engine, component, name)?;
         let function = instance.get_func(&mut *store, index);
-        let function =
-            function.with_context(|| format!("the export `{name}` is not a function"))?;
-        let failed = || format!("failed to invoke `{name}`");
-        let parameters =
-            invoke::parameters(&*store, function, name, self.arguments()).with_context(failed)?;
-        let mut results = invoke::room(&*store, function);
+        let (function, parameters, mut results) = self.callee(&store, function, name)?;
         function
             .call(&mut *store, &parameters, &mut results)
-            .with_context(failed)?;
+            .with_context(|| format!("failed to invoke `{name}`"))?;
         self.print(&invoke::told(&results)?)
+    }
+
+    /// The function of a component that is to be invoked, with its parameters, and room for its results.
+    fn callee(
+        &self,
+        store: &Store<State<Preview2>>,
+        function: Option<component::Func>,
+        name: &str,
+    ) -> wasmtime::Result<(component::Func, Vec<component::Val>, Vec<component::Val>)> {
+        let function =
+            function.with_context(|| format!("the export `{name}` is not a function"))?;
+        let parameters = invoke::parameters(store, function, name, self.arguments())
+            .with_context(|| format!("failed to invoke `{name}`"))?;
+        Ok((function, parameters, invoke::room(store, function)))
     }
 }
 
