@@ -8,15 +8,14 @@
 //! host's clock where the host configures the Keep. The host sees and changes what is sent in clear.
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use enarx_configuration::{Certificate, Network};
-use enarx_sallyport::call::{RESOLVED_MAX, RESOLVED_SIZE};
-use enarx_sallyport::{Call, Handle};
+use enarx_sallyport::Call;
 use enarx_tls::web::{self, WebError};
 use enarx_wasi::clock::Clocks;
 use enarx_wasi::error::Errno;
@@ -281,11 +280,10 @@ impl Server {
             ipv6: address.is_ipv6(),
         };
         let answer = self.port.call(&open, &[], &mut [])?;
-        // A handle has 32 bits; the port has checked the value.
-        let handle = u32::try_from(answer.value).unwrap_or_else(|_| self.port.bad_reply());
-        let stream = Stream::new(&self.port, Handle(handle));
+        let handle = self.port.handle(&answer);
+        let stream = Stream::new(&self.port, handle);
         let connect = Call::TcpConnect {
-            handle: Handle(handle),
+            handle,
             address: SocketAddr::new(address, self.number).into(),
         };
         let mut operation = self.port.start(&connect, &[])?;
@@ -315,13 +313,6 @@ impl Server {
         let operation = self.port.start(&call, &[self.name.as_bytes()]);
         let mut operation = operation.map_err(failed)?;
         operation.ready().await;
-        let mut bytes = vec![0; (RESOLVED_MAX * RESOLVED_SIZE) as usize];
-        let answer = operation.take(&mut bytes).map_err(failed)?;
-        let found = bytes.get(..answer.length).unwrap_or_default();
-        let (addresses, _) = found.as_chunks::<16>();
-        let addresses = addresses.iter();
-        Ok(addresses
-            .map(|octets| Ipv6Addr::from(*octets).to_canonical())
-            .collect())
+        operation.take_addresses().map_err(failed)
     }
 }

@@ -288,9 +288,7 @@ impl<I: Instances> Server<I> {
         operation.ready().await;
         let mut peer = [0; ADDRESS_SIZE as usize];
         let answer = operation.take(&mut peer)?;
-        // A handle has 32 bits; the port has checked the value.
-        let handle = u32::try_from(answer.value).unwrap_or_else(|_| self.port.bad_reply());
-        Ok(Stream::new(&self.port, Handle(handle)))
+        Ok(Stream::new(&self.port, self.port.handle(&answer)))
     }
 
     /// Serves one connection to its end.

@@ -17,12 +17,14 @@ mod waits;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use enarx_sallyport::call::RESOLVED_SIZE;
 use enarx_sallyport::keep::Violation;
 use enarx_sallyport::layout::SLOTS;
 use enarx_sallyport::{
@@ -630,8 +632,8 @@ impl Port {
     /// # Errors
     /// [`Errno::Invalid`] when `input` does not fit in one call.
     pub fn start(&self, call: &Call, input: &[&[u8]]) -> Result<Operation> {
-        let operation = self.prepare(call, input)?;
         let mut state = self.0.lock();
+        let operation = self.take_in(&mut state, call, input)?;
         if !state.defers {
             state.tell();
         }
@@ -644,12 +646,16 @@ impl Port {
     /// # Errors
     /// As [`Self::start`].
     pub fn prepare(&self, call: &Call, input: &[&[u8]]) -> Result<Operation> {
+        self.take_in(&mut self.0.lock(), call, input)
+    }
+
+    /// Takes in a call that waits for somebody outside, and posts it if there is a slot.
+    fn take_in(&self, state: &mut Guard<'_>, call: &Call, input: &[&[u8]]) -> Result<Operation> {
         let length = input.iter().map(|part| part.len()).sum::<usize>();
         if call.check().is_err() || length != call.input_length() as usize {
             return Err(Errno::Invalid);
         }
-        let mut state = self.0.lock();
-        self.0.reap(&mut state);
+        self.0.reap(state);
         let share = state.waits.room(call);
         // The owner is named below, once the operation has a name; nothing is collected before that.
         let ticket = match share {
@@ -783,9 +789,7 @@ impl Port {
         if state.has_leader {
             state.nudge();
         }
-        if state.untold {
-            state.ring();
-        }
+        state.tell();
     }
 
     /// Has the host told of waiting calls once for a turn, or each time.
@@ -804,6 +808,12 @@ impl Port {
             state.watch();
             state.ring();
         }
+    }
+
+    /// The handle that a call has made.
+    pub fn handle(&self, answer: &Answer) -> Handle {
+        // It has 32 bits; the sallyport's protocol lets no other values through.
+        Handle(u32::try_from(answer.value).unwrap_or_else(|_| self.bad_reply()))
     }
 
     /// Ends the Keep because the bytes of a reply do not decode.
@@ -875,6 +885,19 @@ impl Operation {
             }
         })
         .await;
+    }
+
+    /// Takes the addresses that answer a [`Call::Resolve`]: those of IPv4 as such.
+    ///
+    /// # Errors
+    /// As [`Self::take_bytes`].
+    pub fn take_addresses(&mut self) -> Result<Vec<IpAddr>> {
+        let (_, bytes) = self.take_bytes()?;
+        let (addresses, _) = bytes.as_chunks::<{ RESOLVED_SIZE as usize }>();
+        let addresses = addresses.iter();
+        Ok(addresses
+            .map(|octets| Ipv6Addr::from(*octets).to_canonical())
+            .collect())
     }
 
     /// Takes an answer that is there, and the bytes of the reply.

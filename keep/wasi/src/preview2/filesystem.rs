@@ -31,53 +31,69 @@ pub struct Listing {
 /// Result of a function: an error number for the component, or its end.
 pub type Result<T> = std::result::Result<T, Fault>;
 
+/// Translates an error number by its name, which is the same in both versions of the interface; after it, what only one has.
+macro_rules! code_of_errno {
+    ($errno:expr, $code:ident $(, $own:ident => $own_code:ident)*) => {
+        match $errno {
+            $(Errno::$own => $code::$own_code,)*
+            Errno::Access => $code::Access,
+            Errno::Already => $code::Already,
+            Errno::BadDescriptor => $code::BadDescriptor,
+            Errno::Busy => $code::Busy,
+            Errno::Exists => $code::Exist,
+            Errno::FileTooLarge => $code::FileTooLarge,
+            Errno::IllegalByteSequence => $code::IllegalByteSequence,
+            Errno::InProgress => $code::InProgress,
+            Errno::Interrupted => $code::Interrupted,
+            Errno::Invalid => $code::Invalid,
+            Errno::IsDirectory => $code::IsDirectory,
+            Errno::Loop => $code::Loop,
+            Errno::TooManyLinks => $code::TooManyLinks,
+            Errno::MessageSize => $code::MessageSize,
+            Errno::NameTooLong => $code::NameTooLong,
+            Errno::NoEntry => $code::NoEntry,
+            Errno::NoMemory => $code::InsufficientMemory,
+            Errno::NoSpace => $code::InsufficientSpace,
+            Errno::NotDirectory => $code::NotDirectory,
+            Errno::NotEmpty => $code::NotEmpty,
+            Errno::NotSupported => $code::Unsupported,
+            Errno::Overflow => $code::Overflow,
+            Errno::NotPermitted => $code::NotPermitted,
+            Errno::Pipe => $code::Pipe,
+            Errno::ReadOnly => $code::ReadOnly,
+            Errno::InvalidSeek => $code::InvalidSeek,
+            Errno::TextBusy => $code::TextFileBusy,
+            Errno::CrossDevice => $code::CrossDevice,
+            _ => $code::Io,
+        }
+    };
+}
+
+/// Translates a kind of file in the same way; one that is unknown has another name in each version.
+macro_rules! type_of_kind {
+    ($which:expr, $kind:ident, $unknown:expr) => {
+        match $which {
+            Kind::Unknown => $unknown,
+            Kind::BlockDevice => $kind::BlockDevice,
+            Kind::CharacterDevice => $kind::CharacterDevice,
+            Kind::Directory => $kind::Directory,
+            Kind::Fifo => $kind::Fifo,
+            Kind::File => $kind::RegularFile,
+            Kind::Socket => $kind::Socket,
+            Kind::SymbolicLink => $kind::SymbolicLink,
+        }
+    };
+}
+
+pub(crate) use {code_of_errno, type_of_kind};
+
 /// The error code of an error number.
 pub fn error_code(errno: Errno) -> ErrorCode {
-    match errno {
-        Errno::Access => ErrorCode::Access,
-        Errno::Again => ErrorCode::WouldBlock,
-        Errno::Already => ErrorCode::Already,
-        Errno::BadDescriptor => ErrorCode::BadDescriptor,
-        Errno::Busy => ErrorCode::Busy,
-        Errno::Exists => ErrorCode::Exist,
-        Errno::FileTooLarge => ErrorCode::FileTooLarge,
-        Errno::IllegalByteSequence => ErrorCode::IllegalByteSequence,
-        Errno::InProgress => ErrorCode::InProgress,
-        Errno::Interrupted => ErrorCode::Interrupted,
-        Errno::Invalid => ErrorCode::Invalid,
-        Errno::IsDirectory => ErrorCode::IsDirectory,
-        Errno::Loop => ErrorCode::Loop,
-        Errno::TooManyLinks => ErrorCode::TooManyLinks,
-        Errno::MessageSize => ErrorCode::MessageSize,
-        Errno::NameTooLong => ErrorCode::NameTooLong,
-        Errno::NoEntry => ErrorCode::NoEntry,
-        Errno::NoMemory => ErrorCode::InsufficientMemory,
-        Errno::NoSpace => ErrorCode::InsufficientSpace,
-        Errno::NotDirectory => ErrorCode::NotDirectory,
-        Errno::NotEmpty => ErrorCode::NotEmpty,
-        Errno::NotSupported => ErrorCode::Unsupported,
-        Errno::Overflow => ErrorCode::Overflow,
-        Errno::NotPermitted => ErrorCode::NotPermitted,
-        Errno::Pipe => ErrorCode::Pipe,
-        Errno::ReadOnly => ErrorCode::ReadOnly,
-        Errno::InvalidSeek => ErrorCode::InvalidSeek,
-        Errno::TextBusy => ErrorCode::TextFileBusy,
-        Errno::CrossDevice => ErrorCode::CrossDevice,
-        _ => ErrorCode::Io,
-    }
+    code_of_errno!(errno, ErrorCode, Again => WouldBlock)
 }
 
 fn descriptor_type(kind: Kind) -> DescriptorType {
-    match kind {
-        Kind::Unknown => DescriptorType::Unknown,
-        Kind::BlockDevice => DescriptorType::BlockDevice,
-        Kind::CharacterDevice => DescriptorType::CharacterDevice,
-        Kind::Directory => DescriptorType::Directory,
-        Kind::Fifo => DescriptorType::Fifo,
-        Kind::File => DescriptorType::RegularFile,
-        Kind::Socket => DescriptorType::Socket,
-        Kind::SymbolicLink => DescriptorType::SymbolicLink,
-    }
+    type_of_kind!(kind, DescriptorType, DescriptorType::Unknown)
 }
 
 /// A time that a component can be told; `None` before 1970.
@@ -141,6 +157,22 @@ impl Preview2 {
         Ok(directory)
     }
 
+    /// The file behind a descriptor, which is to be read.
+    pub(crate) fn readable(&self, descriptor: &Resource<Opened>) -> Result<Arc<Descriptor>> {
+        let file = self.descriptor(descriptor)?;
+        if file.is_directory() {
+            return Err(Errno::IsDirectory.into());
+        }
+        Ok(Arc::clone(file))
+    }
+
+    /// The entries of the directory behind a descriptor.
+    pub(crate) fn listing(&self, descriptor: &Resource<Opened>) -> Result<fs::Listing> {
+        Ok(self
+            .directory(descriptor)?
+            .read_directory(&self.context.budget)?)
+    }
+
     /// The file behind a descriptor, which is to be written.
     pub(crate) fn writable(&self, descriptor: &Resource<Opened>) -> Result<Arc<Descriptor>> {
         let file = self.file(descriptor)?;
@@ -195,10 +227,7 @@ impl types::HostDescriptor for Preview2 {
         descriptor: Resource<Opened>,
         position: u64,
     ) -> Result<Resource<DynInputStream>> {
-        let file = Arc::clone(self.descriptor(&descriptor)?);
-        if file.is_directory() {
-            return Err(Errno::IsDirectory.into());
-        }
+        let file = self.readable(&descriptor)?;
         let stream: DynInputStream = Box::new(FileInput::new(file, position));
         Ok(self.table.push(stream)?)
     }
@@ -293,8 +322,7 @@ impl types::HostDescriptor for Preview2 {
     }
 
     fn read_directory(&mut self, descriptor: Resource<Opened>) -> Result<Resource<Listing>> {
-        let budget = &self.context.budget;
-        let listing = self.directory(&descriptor)?.read_directory(budget)?;
+        let listing = self.listing(&descriptor)?;
         Ok(self.table.push(Listing { listing, told: 0 })?)
     }
 

@@ -20,6 +20,7 @@ use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
 use wasmtime_wasi_io::bindings::wasi::io as async_io;
 
 use self::io::Table;
+use crate::clock::Clocks;
 use crate::context::Context;
 use crate::{View, preview3};
 
@@ -77,6 +78,11 @@ impl Preview2 {
         &mut self.context
     }
 
+    /// The clocks of the component.
+    pub fn clocks(&self) -> &Clocks {
+        &self.context.clocks
+    }
+
     /// The resources of the component.
     pub fn table(&mut self) -> &mut ResourceTable {
         &mut self.table
@@ -99,6 +105,8 @@ macro_rules! interfaces {
         }
     };
 }
+
+pub(crate) use interfaces;
 
 /// The state behind the interfaces.
 type State = HasSelf<Preview2>;

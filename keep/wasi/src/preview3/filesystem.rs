@@ -3,7 +3,6 @@
 //! `wasi:filesystem`: the functions of 0.2 with the types of 0.3, and streams instead of its reads and writes.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use wasmtime::StoreContextMut;
@@ -21,11 +20,11 @@ use super::bindings::wasi::filesystem::types::{
 use super::clocks::{instant, point};
 use super::streams::{FileConsumer, FileProducer, outcome};
 use crate::error::{Errno, Fault};
-use crate::fs::{self, Descriptor, Kind, Stat, TimeChange};
+use crate::fs::{self, Kind, Stat, TimeChange};
 use crate::preview2::Preview2;
 use crate::preview2::bindings::wasi::filesystem::types as of_0_2;
 use crate::preview2::bindings::wasi::filesystem::types::HostDescriptor as Of02;
-use crate::preview2::filesystem::{Opened, Result};
+use crate::preview2::filesystem::{Opened, Result, code_of_errno, type_of_kind};
 
 /// The outcome of a stream: a future of it.
 type Ended = FutureReader<std::result::Result<(), ErrorCode>>;
@@ -35,50 +34,11 @@ const ENTRIES: usize = 32;
 
 /// The error code of an error number.
 fn error_code(errno: Errno) -> ErrorCode {
-    match errno {
-        Errno::Access => ErrorCode::Access,
-        Errno::Already => ErrorCode::Already,
-        Errno::BadDescriptor => ErrorCode::BadDescriptor,
-        Errno::Busy => ErrorCode::Busy,
-        Errno::Exists => ErrorCode::Exist,
-        Errno::FileTooLarge => ErrorCode::FileTooLarge,
-        Errno::IllegalByteSequence => ErrorCode::IllegalByteSequence,
-        Errno::InProgress => ErrorCode::InProgress,
-        Errno::Interrupted => ErrorCode::Interrupted,
-        Errno::Invalid => ErrorCode::Invalid,
-        Errno::IsDirectory => ErrorCode::IsDirectory,
-        Errno::Loop => ErrorCode::Loop,
-        Errno::TooManyLinks => ErrorCode::TooManyLinks,
-        Errno::MessageSize => ErrorCode::MessageSize,
-        Errno::NameTooLong => ErrorCode::NameTooLong,
-        Errno::NoEntry => ErrorCode::NoEntry,
-        Errno::NoMemory => ErrorCode::InsufficientMemory,
-        Errno::NoSpace => ErrorCode::InsufficientSpace,
-        Errno::NotDirectory => ErrorCode::NotDirectory,
-        Errno::NotEmpty => ErrorCode::NotEmpty,
-        Errno::NotSupported => ErrorCode::Unsupported,
-        Errno::Overflow => ErrorCode::Overflow,
-        Errno::NotPermitted => ErrorCode::NotPermitted,
-        Errno::Pipe => ErrorCode::Pipe,
-        Errno::ReadOnly => ErrorCode::ReadOnly,
-        Errno::InvalidSeek => ErrorCode::InvalidSeek,
-        Errno::TextBusy => ErrorCode::TextFileBusy,
-        Errno::CrossDevice => ErrorCode::CrossDevice,
-        _ => ErrorCode::Io,
-    }
+    code_of_errno!(errno, ErrorCode)
 }
 
 fn descriptor_type(kind: Kind) -> DescriptorType {
-    match kind {
-        Kind::Unknown => DescriptorType::Other(None),
-        Kind::BlockDevice => DescriptorType::BlockDevice,
-        Kind::CharacterDevice => DescriptorType::CharacterDevice,
-        Kind::Directory => DescriptorType::Directory,
-        Kind::Fifo => DescriptorType::Fifo,
-        Kind::File => DescriptorType::RegularFile,
-        Kind::Socket => DescriptorType::Socket,
-        Kind::SymbolicLink => DescriptorType::SymbolicLink,
-    }
+    type_of_kind!(kind, DescriptorType, DescriptorType::Other(None))
 }
 
 fn descriptor_stat(stat: &Stat) -> DescriptorStat {
@@ -483,21 +443,4 @@ fn hash(
     of_0_2::MetadataHashValue { lower, upper }: of_0_2::MetadataHashValue,
 ) -> MetadataHashValue {
     MetadataHashValue { lower, upper }
-}
-
-impl Preview2 {
-    /// A file that is to be read.
-    fn readable(&self, descriptor: &Resource<Opened>) -> Result<Arc<Descriptor>> {
-        let file = self.descriptor(descriptor)?;
-        if file.is_directory() {
-            return Err(Errno::IsDirectory.into());
-        }
-        Ok(Arc::clone(file))
-    }
-
-    /// The entries of a directory.
-    fn listing(&mut self, descriptor: &Resource<Opened>) -> Result<fs::Listing> {
-        let budget = self.context().budget.clone();
-        Ok(self.directory(descriptor)?.read_directory(&budget)?)
-    }
 }

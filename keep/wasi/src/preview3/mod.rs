@@ -15,7 +15,7 @@ mod streams;
 use wasmtime::component::{Component, HasSelf, Linker};
 
 use crate::View;
-use crate::preview2::Preview2;
+use crate::preview2::{Preview2, interfaces};
 
 /// The WIT of `wit-0.3/`, as Rust.
 #[allow(missing_docs, clippy::pedantic, reason = "generated code")]
@@ -69,23 +69,6 @@ fn is_compatible(version: &str) -> bool {
 /// True for the name of an interface of WASI 0.3.
 pub fn is_interface(name: &str) -> bool {
     of_0_3(name).is_some()
-}
-
-/// Defines what is offered: the names, and how each is linked.
-macro_rules! interfaces {
-    ($linker:ident, $state:ident: $($name:literal => $link:expr;)*) => {
-        /// Names of all interfaces that are offered, without their version.
-        pub const INTERFACES: &[&str] = &[$($name),*];
-
-        /// Links the interface of this name, if it is offered.
-        fn link<T: View<Preview2>>($linker: &mut Linker<T>, interface: &str) -> wasmtime::Result<()> {
-            let $state = T::wasi;
-            match interface {
-                $($name => $link,)*
-                _ => Ok(()),
-            }
-        }
-    };
 }
 
 interfaces! { linker, state:

@@ -132,7 +132,7 @@ impl Listener {
         }
         let answer = operation.take(&mut [0; ADDRESS_SIZE as usize]);
         self.accepting = None;
-        let socket = Socket::new(port, answer?.value);
+        let socket = Socket::new(port, &answer?);
         let session = match &self.tls {
             None => None,
             Some(tls) => Some(tls.accept().map_err(|_| Errno::ConnectionAborted)?),

@@ -12,26 +12,33 @@ mod open;
 use enarx_sallyport::{Call, Handle};
 
 use crate::budget::Budget;
-use crate::port::Port;
+use crate::error::Result;
+use crate::port::{Answer, Port};
 
 pub use connection::Connection;
 pub use listener::Listener;
 pub use open::{Cause, Opened, Opener, SocketError};
 
 /// A socket of the host; closed when dropped.
-struct Socket {
-    port: Port,
-    handle: Handle,
+pub(crate) struct Socket {
+    pub(crate) port: Port,
+    pub(crate) handle: Handle,
 }
 
 impl Socket {
+    /// Opens one.
+    ///
+    /// # Errors
+    /// The host's.
+    pub(crate) fn open(port: &Port, call: &Call) -> Result<Self> {
+        Ok(Self::new(port, &port.call(call, &[], &mut [])?))
+    }
+
     /// The socket that a call has made.
-    fn new(port: &Port, value: u64) -> Self {
-        // A handle has 32 bits; the port has checked the value.
-        let handle = Handle(u32::try_from(value).unwrap_or_else(|_| port.bad_reply()));
+    pub(crate) fn new(port: &Port, answer: &Answer) -> Self {
         Self {
             port: port.clone(),
-            handle,
+            handle: port.handle(answer),
         }
     }
 }

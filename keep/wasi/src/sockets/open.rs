@@ -3,16 +3,15 @@
 //! Opens the sockets that a configuration names, before the program starts. What cannot be opened is an error with its
 //! place: a program never starts with less than it was to have.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use enarx_configuration::sockets::{self, ClientTls, Peer, ServerTls};
 use enarx_configuration::{Certificate, Identity};
-use enarx_sallyport::call::{RESOLVED_MAX, RESOLVED_SIZE};
+use enarx_sallyport::Call;
 use enarx_sallyport::types::SocketOption;
-use enarx_sallyport::{Call, SocketAddress};
 use enarx_tls::web::{self, WebError};
 
 use super::Socket;
@@ -165,7 +164,7 @@ impl Opener<'_> {
         }
         // Its connections inherit this.
         self.set(&socket, SocketOption::NoDelay, true)?;
-        let address = to_wire(address, port);
+        let address = SocketAddr::new(address, port).into();
         for call in [
             Call::Bind { handle, address },
             Call::TcpListen {
@@ -182,8 +181,7 @@ impl Opener<'_> {
         let call = Call::TcpOpen {
             ipv6: address.is_ipv6(),
         };
-        let answer = self.port.call(&call, &[], &mut [])?;
-        Ok(Socket::new(self.port, answer.value))
+        Socket::open(self.port, &call)
     }
 
     fn set(&self, socket: &Socket, option: SocketOption, value: bool) -> Result<(), Errno> {
@@ -255,7 +253,7 @@ impl Opener<'_> {
         self.set(&socket, SocketOption::NoDelay, true)?;
         let call = Call::TcpConnect {
             handle: socket.handle,
-            address: to_wire(address, port),
+            address: SocketAddr::new(address, port).into(),
         };
         let mut operation = self.port.start(&call, &[])?;
         self.within(until, |context| ready_if(operation.poll_ready(context)))?;
@@ -276,14 +274,7 @@ impl Opener<'_> {
         };
         let mut operation = self.port.start(&call, &[host.as_bytes()])?;
         self.within(until, |context| ready_if(operation.poll_ready(context)))?;
-        let mut bytes = vec![0; (RESOLVED_MAX * RESOLVED_SIZE) as usize];
-        let answer = operation.take(&mut bytes).map_err(Cause::Name)?;
-        let found = bytes.get(..answer.length).unwrap_or_default();
-        let (addresses, _) = found.as_chunks::<16>();
-        let addresses = addresses.iter();
-        Ok(addresses
-            .map(|octets| Ipv6Addr::from(*octets).to_canonical())
-            .collect())
+        operation.take_addresses().map_err(Cause::Name)
     }
 
     /// Waits for something, but no longer than until then.
@@ -313,19 +304,4 @@ fn ready_if(is_ready: bool) -> Poll<()> {
 fn parts(identity: &Identity) -> (Vec<&[u8]>, &[u8]) {
     let chain = identity.chain.iter().map(|it| it.0.as_slice());
     (chain.collect(), &identity.key.0)
-}
-
-fn to_wire(address: IpAddr, port: u16) -> SocketAddress {
-    match address {
-        IpAddr::V4(address) => SocketAddress::V4 {
-            address: address.octets(),
-            port,
-        },
-        IpAddr::V6(address) => SocketAddress::V6 {
-            address: address.octets(),
-            port,
-            flow: 0,
-            scope: 0,
-        },
-    }
 }

@@ -8,11 +8,10 @@
 pub mod tcp;
 pub mod udp;
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use enarx_sallyport::types::{ADDRESS_SIZE, SocketOption};
-use enarx_sallyport::{Call, Handle, SocketAddress};
+use enarx_sallyport::{Call, SocketAddress};
 use wasmtime::component::{Resource, ResourceTableError};
 use wasmtime_wasi_io::async_trait;
 use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
@@ -27,6 +26,7 @@ use super::bindings::wasi::sockets::{
 };
 use crate::error::Errno;
 use crate::port::{Operation, Port};
+use crate::sockets::Socket;
 
 /// The permission to use the network.
 pub struct Network;
@@ -90,35 +90,7 @@ fn permitted(allowed: bool) -> Result<()> {
     }
 }
 
-/// A socket of the host; closed when dropped.
-struct Socket {
-    port: Port,
-    handle: Handle,
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let handle = self.handle;
-        self.port.post(&Call::Close { handle });
-    }
-}
-
 impl Socket {
-    /// Opens one.
-    fn open(port: &Port, call: &Call) -> Result<Arc<Self>> {
-        Ok(Self::new(port, port.call(call, &[], &mut [])?.value))
-    }
-
-    /// The socket that a call has made.
-    fn new(port: &Port, value: u64) -> Arc<Self> {
-        // A handle has 32 bits; the port has checked the value.
-        let handle = Handle(u32::try_from(value).unwrap_or_else(|_| port.bad_reply()));
-        Arc::new(Self {
-            port: port.clone(),
-            handle,
-        })
-    }
-
     /// Begins to give it a local address.
     fn bind(&self, address: &SocketAddr) -> Result<Operation> {
         let call = Call::Bind {
@@ -294,10 +266,6 @@ fn is_forbidden(character: char) -> bool {
     character.is_ascii_control() || " #%/:<>?@[\\]^|".contains(character)
 }
 
-/// Most bytes of addresses that one look-up takes from the host.
-const ADDRESSES_MAX: usize =
-    (enarx_sallyport::call::RESOLVED_MAX * enarx_sallyport::call::RESOLVED_SIZE) as usize;
-
 /// The addresses of a name.
 pub enum Addresses {
     /// The host looks them up.
@@ -316,19 +284,8 @@ impl Addresses {
         if !operation.is_ready() {
             return;
         }
-        let mut bytes = vec![0; ADDRESSES_MAX];
-        *self = match operation.take(&mut bytes) {
-            Ok(answer) => {
-                let (addresses, _) = bytes
-                    .get(..answer.length)
-                    .unwrap_or_default()
-                    .as_chunks::<16>();
-                let addresses: Vec<_> = addresses
-                    .iter()
-                    .map(|octets| Ipv6Addr::from(*octets).to_canonical())
-                    .collect();
-                Self::Found(addresses.into_iter())
-            }
+        *self = match operation.take_addresses() {
+            Ok(addresses) => Self::Found(addresses.into_iter()),
             Err(Errno::NoEntry) => Self::Failed(ErrorCode::NameUnresolvable),
             Err(Errno::Again) => Self::Failed(ErrorCode::TemporaryResolverFailure),
             // Of a name that may not be looked up Wasmtime says the same.

@@ -324,7 +324,7 @@ impl tcp_create_socket::Host for Preview2 {
     fn create_tcp_socket(&mut self, family: IpAddressFamily) -> Result<Resource<TcpSocket>> {
         permitted(self.context.network.tcp)?;
         let ipv6 = family == IpAddressFamily::Ipv6;
-        let socket = Socket::open(&self.context.port, &Call::TcpOpen { ipv6 })?;
+        let socket = Arc::new(Socket::open(&self.context.port, &Call::TcpOpen { ipv6 })?);
         Ok(self
             .table
             .push(TcpSocket::new(socket, family, State::Unbound))?)
@@ -421,7 +421,7 @@ impl tcp::HostTcpSocket for Preview2 {
         if let State::Listening { accept } = &mut listener.state {
             *accept = None;
         }
-        let connected = Socket::new(&port, answer?.value);
+        let connected = Arc::new(Socket::new(&port, &answer?));
         let accepted = TcpSocket::new(connected, family, State::Connected);
         let accepted = self.table.push(accepted)?;
         let (input, output) = self.push_streams(&accepted)?;

@@ -122,7 +122,7 @@ impl udp_create_socket::Host for Preview2 {
     fn create_udp_socket(&mut self, family: IpAddressFamily) -> Result<Resource<UdpSocket>> {
         permitted(self.context.network.udp)?;
         let ipv6 = family == IpAddressFamily::Ipv6;
-        let socket = Socket::open(&self.context.port, &Call::UdpOpen { ipv6 })?;
+        let socket = Arc::new(Socket::open(&self.context.port, &Call::UdpOpen { ipv6 })?);
         Ok(self.table.push(UdpSocket {
             socket,
             family,
