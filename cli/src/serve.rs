@@ -24,6 +24,9 @@ Examples:
   enarx serve --addr 0.0.0.0:80 --timeout 10s --memory 4G app.wasm
   enarx serve --addr 0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem app.wasm";
 
+/// Connections that the kernel keeps until the Keep takes them, unless net.core.somaxconn is less: its default.
+const BACKLOG: i32 = 4096;
+
 /// The end of the help of this command.
 fn after_help() -> String {
     format!("{}\n{EXAMPLES}", options::help())
@@ -117,6 +120,8 @@ fn listen(arguments: &Arguments, named: Option<NamedServer>) -> Result<Server, F
     };
     let listen = move || {
         let listener = TcpListener::bind(address)?;
+        // The standard library lets 128 wait: of more that come at once, each would try again only after a second.
+        rustix::net::listen(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
         // Its connections inherit this: whole answers are written at once.
         set_tcp_nodelay(&listener, true)?;
