@@ -63,7 +63,7 @@ use quota::Quota;
 use rate::Bucket;
 use resolver::Resolver;
 use streams::{Direction, Stream};
-use watch::Watch;
+use watch::Watches;
 
 /// Most evidence that the host takes, in bytes.
 const MAX_EVIDENCE: u32 = 16 << 10;
@@ -74,7 +74,7 @@ const STEP: u32 = 64;
 /// Longest time for that, unless a single request takes longer.
 const STEP_TIME: Duration = Duration::from_millis(1);
 /// Shortest time between two looks at the handles of [`Call::Poll`] while the Keep makes other calls: a look
-/// costs a system call that is as long as the list. A Keep that sleeps is woken at once.
+/// costs a system call. A Keep that sleeps is woken at once.
 const WATCH_INTERVAL: Duration = Duration::from_micros(200);
 
 /// Returns the calls allowed to threads that use an executor with these permissions, besides what any thread may
@@ -104,6 +104,9 @@ pub fn allowed(services: impl Into<Services>) -> impl Iterator<Item = Allow> {
 /// System calls that the executor makes in any case.
 const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_close,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
     libc::SYS_eventfd2,
     libc::SYS_fdatasync,
     libc::SYS_fstat,
@@ -286,10 +289,10 @@ struct Executor {
     objects: Objects,
     requests: Bucket,
     syncs: Bucket,
-    /// In the order in which they were made. As many as there are slots at most, with `watches`.
+    /// In the order in which they were made. As many as there are slots at most, with those of `watches`.
     pending: VecDeque<Pending>,
     /// Requests that wait for one of many handles.
-    watches: Vec<Watch>,
+    watches: Watches,
     /// When `watches` were last looked at.
     watched: Instant,
     exit: Option<i32>,
@@ -326,42 +329,29 @@ impl Executor {
         }
     }
 
-    /// Completes the watches of which a handle is ready.
+    /// Completes requests that wait for one of many handles, as far as such handles are ready.
     fn look(&mut self) -> Result<(), ExecutorError> {
-        let mut waiting = Vec::with_capacity(self.watches.len());
-        for watch in std::mem::take(&mut self.watches) {
-            match watch.reply()? {
-                Some(reply) => self.answer(&watch, &reply)?,
-                None => waiting.push(watch),
-            }
+        while let Some((request, reply)) = self.watches.next()? {
+            let length = u32::try_from(reply.len()).unwrap_or(u32::MAX);
+            let buffer = Buffer::new(self.region, request.slot, 0, length);
+            let filled = buffer.and_then(|buffer| buffer.fill(&reply));
+            self.complete(request.id, filled.map(Answer::bytes).map_err(status))?;
         }
-        self.watches = waiting;
         self.watched = Instant::now();
         Ok(())
     }
 
-    /// Completes a watch.
-    fn answer(&mut self, watch: &Watch, reply: &[u8]) -> Result<(), ExecutorError> {
-        let length = u32::try_from(reply.len()).unwrap_or(u32::MAX);
-        let filled = Buffer::new(self.region, watch.slot, 0, length).and_then(|it| it.fill(reply));
-        self.complete(watch.id, filled.map(Answer::bytes).map_err(status))
-    }
-
     /// Waits for one of many handles.
     fn watch(&mut self, id: u32, slot: Slot, count: u32) -> Result<(), ExecutorError> {
-        let watch = self
+        let added = self
             .input(slot, 0, count.saturating_mul(ENTRY_SIZE))
-            .and_then(|input| Watch::new(id, slot, &input, &self.handles));
-        match watch {
+            .and_then(|input| {
+                let request = watch::Request { id, slot };
+                self.watches.add(request, &input, &self.handles)
+            });
+        match added {
             Err(status) => self.complete(id, Err(status)),
-            Ok(watch) => {
-                if let Some(reply) = watch.reply()? {
-                    self.answer(&watch, &reply)
-                } else {
-                    self.watches.push(watch);
-                    Ok(())
-                }
-            }
+            Ok(()) => self.look(),
         }
     }
 
@@ -553,13 +543,12 @@ impl Executor {
     /// The requests that were the last to wait, of either kind: another one makes sleepers look again.
     fn newest(&self) -> (Option<u32>, Option<u32>) {
         let pending = self.pending.back().map(|request| request.id);
-        (pending, self.watches.last().map(|watch| watch.id))
+        (pending, self.watches.newest())
     }
 
     /// Ends a pending request. One that has ended already is no error: it was faster.
     fn cancel(&mut self, id: u32) -> Result<Started, ExecutorError> {
-        if let Some(index) = self.watches.iter().position(|watch| watch.id == id) {
-            self.watches.remove(index);
+        if self.watches.cancel(id) {
             self.complete(id, Err(Status::Cancelled))?;
             return Ok(Started::Done(Ok(Answer::default())));
         }
@@ -586,11 +575,7 @@ impl Executor {
         for request in ended {
             self.complete(request.id, request.cancelled())?;
         }
-        let mut closed = false;
-        for watch in &mut self.watches {
-            closed |= watch.close(handle);
-        }
-        if closed {
+        if self.watches.close(handle) {
             self.look()?;
         }
         Ok(Started::Done(Ok(Answer::default())))
@@ -804,7 +789,7 @@ impl SharedExecutor {
                 requests: Bucket::new(rates.requests, now),
                 syncs: Bucket::new(rates.syncs, now),
                 pending: VecDeque::new(),
-                watches: Vec::new(),
+                watches: Watches::default(),
                 watched: now,
                 exit: None,
             }),
@@ -878,12 +863,10 @@ impl SharedExecutor {
                 // Under the lock: who completes something after this wakes this thread.
                 let waker = self.fall_asleep()?;
                 let pending = executor.pending.iter();
-                let watches = executor.watches.iter();
+                let watches = executor.watches.source().into_iter();
                 let waited: Vec<_> = pending
                     .map(|request| (Arc::clone(&request.fd), request.events))
-                    .chain(watches.flat_map(|watch| {
-                        watch.sources().map(|(fd, events)| (Arc::clone(fd), events))
-                    }))
+                    .chain(watches.map(|epoll| (Arc::clone(epoll), PollFlags::IN)))
                     .collect();
                 (waker, waited)
             };

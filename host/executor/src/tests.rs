@@ -11,6 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -2080,22 +2081,22 @@ proptest! {
     }
 }
 
-/// A call that waits for these handles, and its input.
+/// A call that has these handles watched and waits for one of them, and its input.
 fn poll(entries: &[(Handle, Events)]) -> (Call, Vec<u8>) {
     let call = Call::Poll {
         count: u32::try_from(entries.len()).unwrap(),
     };
-    let input = entries
-        .iter()
-        .flat_map(|(handle, events)| {
-            let entry = poll::Entry {
-                handle: *handle,
-                events: *events,
-            };
-            entry.to_bytes()
-        })
-        .collect();
-    (call, input)
+    (call, named(entries))
+}
+
+/// Entries as bytes.
+fn named(entries: &[(Handle, Events)]) -> Vec<u8> {
+    let entry = |(handle, events): &(Handle, Events)| poll::Entry {
+        handle: *handle,
+        events: *events,
+    };
+    let bytes = entries.iter().map(entry).flat_map(poll::Entry::to_bytes);
+    bytes.collect()
 }
 
 #[test]
@@ -2107,10 +2108,11 @@ fn one_request_waits_for_many_handles() {
     let stdout = (Handle::STDOUT, Events::WRITE);
 
     let (call, input) = poll(&[stdin, stdout]);
-    assert_eq!(keep.call(&call, &input).unwrap().1, [0, 2]);
+    assert_eq!(keep.call(&call, &input).unwrap().1, named(&[stdout]));
 
-    // Nothing is ready: others go on, and it is answered when something is.
-    let (call, input) = poll(&[stdin, stdin]);
+    // Nothing else is ready: other calls go on, and it is answered when something is. What was named is not watched any
+    // more, what was not is still.
+    let (call, input) = poll(&[]);
     let ticket = keep.submit(&call, &input);
     assert_eq!(keep.executor.drain_all().unwrap(), Progress::Idle);
     assert!(!keep.end.has_completions());
@@ -2121,13 +2123,56 @@ fn one_request_waits_for_many_handles() {
             writer.write_all(b"x").unwrap();
         });
         let (reply, bytes) = keep.reply();
-        assert_eq!((reply.ticket, bytes), (ticket, vec![1, 1]));
+        assert_eq!((reply.ticket, bytes), (ticket, named(&[stdin])));
     });
 
     // A reader that is gone is told by a write, so the stream is ready.
     drop(reader);
     let (call, input) = poll(&[stdout]);
-    assert_eq!(keep.call(&call, &input).unwrap().1, [2]);
+    assert_eq!(keep.call(&call, &input).unwrap().1, named(&[stdout]));
+}
+
+#[test]
+fn directions_of_one_handle_are_watched_apart() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = SocketAddress::V4 {
+        address: [127, 0, 0, 1],
+        port: listener.local_addr().unwrap().port(),
+    };
+    // A thread that began before this one was confined.
+    let (said, speaks) = channel();
+    let peer = thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        while let Ok(()) = speaks.recv() {
+            peer.write_all(b"x").unwrap();
+        }
+    });
+    let mut keep = networked(true, false, false);
+    let open = Call::TcpOpen { ipv6: false };
+    let handle = handle_of(&keep.call(&open, b"").unwrap().0);
+    keep.call(&Call::TcpConnect { handle, address }, b"")
+        .unwrap();
+    let (read, write) = ((handle, Events::READ), (handle, Events::WRITE));
+    let (call, input) = poll(&[(handle, Events::all())]);
+    assert_eq!(keep.call(&call, &input).unwrap().1, named(&[write]));
+    // Two requests wait, and the first is answered first.
+    let first = keep.submit(&poll(&[]).0, b"");
+    let second = keep.submit(&poll(&[]).0, b"");
+    said.send(()).unwrap();
+    let (reply, ready) = keep.reply();
+    assert_eq!((reply.ticket, ready), (first, named(&[read])));
+    let (call, input) = poll(&[write]);
+    let third = keep.submit(&call, &input);
+    let (reply, ready) = keep.reply();
+    assert_eq!((reply.ticket, ready), (second, named(&[write])));
+    // When the peer is gone, both are ready.
+    drop(said);
+    peer.join().unwrap();
+    let (call, input) = poll(&[read, write]);
+    keep.submit(&call, &input);
+    let (reply, ready) = keep.reply();
+    let both = (handle, Events::all());
+    assert_eq!((reply.ticket, ready), (third, named(&[both])));
 }
 
 #[test]
@@ -2136,7 +2181,7 @@ fn handles_that_never_wait_are_ready() {
     let mut keep = Keep::with_directory(&directory.path().join("root"), false);
     let file = keep.open("file", READ).unwrap();
     let both = Events::all();
-    // The last two do not exist, and have not this direction.
+    // Of the last two, one does not exist, and one has not this direction.
     let entries = [
         (file, both),
         (ROOT, Events::READ),
@@ -2144,7 +2189,9 @@ fn handles_that_never_wait_are_ready() {
         (Handle::STDOUT, Events::READ),
     ];
     let (call, input) = poll(&entries);
-    assert_eq!(keep.call(&call, &input).unwrap().1, [3, 1, 2, 1]);
+    let mut entries = entries.to_vec();
+    entries.sort_by_key(|(handle, _)| handle.0);
+    assert_eq!(keep.call(&call, &input).unwrap().1, named(&entries));
 }
 
 #[test]
@@ -2170,15 +2217,45 @@ fn a_watch_is_called_back_and_ends_with_its_handle() {
         .collect();
     assert_eq!(statuses, [(true, Status::Cancelled), (false, Status::Ok)]);
 
-    let ticket = keep.submit(&call, &input);
+    // It was taken back, and what is watched was not.
+    let (call, _) = poll(&[]);
+    let ticket = keep.submit(&call, b"");
     let handle = listeners[1];
     keep.submit(&Call::Close { handle }, b"");
     let replies: Vec<_> = (0..2)
         .map(|_| keep.reply())
         .map(|(reply, bytes)| (reply.ticket == ticket, reply.status, bytes))
         .collect();
-    let closed = (true, Status::Ok, vec![0, 1]);
+    let closed = (true, Status::Ok, named(&[(handle, Events::READ)]));
     assert_eq!(replies, [closed, (false, Status::Ok, Vec::new())]);
+}
+
+#[test]
+fn what_is_ready_and_never_taken_is_bounded() {
+    let mut keep = Keep::new([null(), null(), null()], &[]);
+    let missing = |from: u32| -> Vec<_> {
+        let handles = from..from + poll::ENTRIES_MAX / 2;
+        handles.map(|it| (Handle(it), Events::READ)).collect()
+    };
+    let mut said = 0;
+    let refused = (0..5).any(|turn| {
+        let (call, input) = poll(&missing(1000 + turn * poll::ENTRIES_MAX));
+        let answer = keep.call(&call, &input);
+        said += usize::from(answer.is_ok());
+        answer.is_err_and(|status| status == Status::NoBuffers)
+    });
+    assert!(refused && said > 0, "{said}");
+    // Once it is taken, there is room.
+    let (call, _) = poll(&[]);
+    for _ in 0..poll::ENTRIES_MAX / poll::REPORTED_MAX / 2 {
+        let reply = keep.call(&call, b"").unwrap().1;
+        assert_eq!(
+            reply.len(),
+            (poll::REPORTED_MAX * poll::ENTRY_SIZE) as usize
+        );
+    }
+    let (call, input) = poll(&missing(1));
+    keep.call(&call, &input).unwrap();
 }
 
 #[test]

@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::directory::ENTRY_MAX;
 use crate::layout::{BUFFER_SIZE, REQUEST_SIZE};
-use crate::poll::ENTRY_SIZE;
+use crate::poll::{ENTRY_SIZE, REPORTED_MAX};
 use crate::types::{
     ADDRESS_SIZE, FileType, Handle, Level, Object, OpenFlags, STAT_SIZE, ShutdownHow,
     SocketAddress, SocketOption, Time, TimeChange,
@@ -166,10 +166,11 @@ pub enum Call {
         /// Bytes of it.
         length: u32,
     },
-    /// Waits until one of many handles is ready, or is closed. In: entries ([`crate::poll`]); out: a byte for
-    /// each, the directions in which it is ready. A handle that does not exist, or never waits, is ready.
+    /// Has handles watched, each until it was called ready, and waits until a handle that is watched is ready, or is
+    /// closed. In: entries to add ([`crate::poll`]); out: entries that are ready, which are watched no more. A handle
+    /// that does not exist, or never waits, is ready.
     Poll {
-        /// Entries, 1 to [`ENTRIES_MAX`](crate::poll::ENTRIES_MAX).
+        /// Entries to add, at most [`ENTRIES_MAX`](crate::poll::ENTRIES_MAX).
         count: u32,
     },
     /// Opens a file or directory. In: path; value: new handle; second value: [`FileType`].
@@ -659,7 +660,7 @@ impl Call {
                 ..ReplyLimits::NOTHING.value(HANDLE)
             },
             Self::Stat { .. } | Self::StatAt { .. } => ReplyLimits::exactly(STAT_SIZE),
-            Self::Poll { count } => ReplyLimits::exactly(count),
+            Self::Poll { .. } => ReplyLimits::up_to(REPORTED_MAX * ENTRY_SIZE),
             Self::ReadLink { .. } => ReplyLimits::up_to(LINK_MAX),
             Self::Resolve { .. } => ReplyLimits::up_to(RESOLVED_SIZE * RESOLVED_MAX),
             Self::TcpOpen { .. } | Self::UdpOpen { .. } => ReplyLimits::NOTHING.value(HANDLE),
@@ -675,8 +676,7 @@ impl Call {
         })
     }
 
-    /// Checks that input and reply fit in the buffer, that a listing has room for an entry, and that something
-    /// is waited for.
+    /// Checks that input and reply fit in the buffer, and that a listing has room for an entry.
     ///
     /// # Errors
     ///
@@ -684,12 +684,7 @@ impl Call {
     pub fn check(&self) -> Result<(), Malformed> {
         let reply = self.reply_limits().unwrap_or(ReplyLimits::NOTHING);
         let listing_too_short = matches!(*self, Self::ReadDir { length, .. } if length < ENTRY_MAX);
-        let nothing_to_poll = matches!(*self, Self::Poll { count: 0 });
-        if self.input_length() > BUFFER_SIZE
-            || reply.capacity > BUFFER_SIZE
-            || listing_too_short
-            || nothing_to_poll
-        {
+        if self.input_length() > BUFFER_SIZE || reply.capacity > BUFFER_SIZE || listing_too_short {
             return Err(Malformed::Length);
         }
         Ok(())

@@ -8,7 +8,7 @@
 use crate::memory::OutOfRange;
 
 /// Version of the layout and of the calls.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// `ENARXSP1` in ASCII, read as a little-endian number.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ENARXSP1");
 

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use enarx_sallyport::call::RESOLVED_SIZE;
 use enarx_sallyport::keep::Violation;
 use enarx_sallyport::layout::SLOTS;
+use enarx_sallyport::poll::Entry;
 use enarx_sallyport::{
     BUFFER_SIZE, Call, Doorbell, Handle, KeepEnd, Region, Reply, Status, SubmitError, Ticket,
 };
@@ -68,7 +69,7 @@ enum Owner {
     /// A waiting operation.
     Wait(Id),
     /// The watch over handles of waiting operations.
-    Watch { count: u32 },
+    Watch,
     /// Nobody any more. The share that it used, if any; true if a handle in the reply has to be closed.
     Abandoned {
         share: Option<Share>,
@@ -221,12 +222,17 @@ impl State {
                 self.waits.answered(id, answer, bytes);
             }
             Some(Owner::Wait(id)) => self.waits.held(id, reply),
-            Some(Owner::Watch { count }) => {
-                // A watch that was called back, or that the host does not offer, says nothing.
-                let mut seen = vec![0; count as usize];
+            Some(Owner::Watch) => {
+                let mut seen = vec![0; reply.length as usize];
+                // One that was called back says nothing.
                 let length = self.finish(&reply, &mut seen).map_or(0, |it| it.length);
-                self.waits
-                    .seen(reply.ticket, seen.get(..length).unwrap_or_default());
+                let (entries, rest) = seen.get(..length).unwrap_or_default().as_chunks();
+                let entries: Option<Vec<_>> =
+                    entries.iter().map(|it| Entry::from_bytes(*it)).collect();
+                match entries.filter(|_| rest.is_empty()) {
+                    Some(entries) => self.waits.seen(reply.ticket, &entries),
+                    None => self.platform.violation(&self.end.condemn()),
+                }
             }
             Some(Owner::Abandoned {
                 share,
@@ -312,15 +318,13 @@ impl State {
                 let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
                 let input: Vec<u8> = entries.iter().flat_map(|it| it.to_bytes()).collect();
                 let call = Call::Poll { count };
-                if let Ok(Some(ticket)) = self.try_submit(&call, &[&input], Owner::Watch { count })
-                {
-                    self.waits.watching(ids, ticket);
+                if let Ok(Some(ticket)) = self.try_submit(&call, &[&input], Owner::Watch) {
+                    self.waits.watching(&ids, ticket);
                     self.announce();
                 }
             }
-            Step::CallBack(tickets) => {
-                let calls = tickets.iter().map(|it| Call::Cancel { id: it.id() });
-                self.later.extend(calls);
+            Step::CallBack(ticket) => {
+                self.later.push_back(Call::Cancel { id: ticket.id() });
                 self.post_later();
             }
         }

@@ -26,7 +26,7 @@ pub const DIRECT_MAX: usize = 24;
 pub const OPENING_MAX: usize = 12;
 /// Slots for calls on a handle that was seen to be ready.
 pub const READY_MAX: usize = 8;
-/// Slots for watching. More than one, so that a new handle does not call the others' watch back.
+/// Slots for watching. More than one, so that a new handle does not call back what waits for the others.
 pub const WATCHES_MAX: usize = 4;
 /// Slots that waiting calls hold together, at most.
 pub const HELD_MAX: usize = DIRECT_MAX + OPENING_MAX + READY_MAX + WATCHES_MAX;
@@ -179,20 +179,19 @@ pub enum Remains {
 /// The next step before a sleep.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing has to be watched that is not.
+    /// Nothing has to be watched that is not, or nothing more can be now.
     Sleep,
-    /// These are to be watched: [`Waits::watching`] when the request is posted.
+    /// A request that waits for what is watched is to be made, and these are to be watched besides, if any:
+    /// [`Waits::watching`] when it is posted.
     Watch(Vec<Id>, Vec<poll::Entry>),
-    /// There are too many watches: these are to be called back. They are merged into one at the next step.
-    CallBack(Vec<Ticket>),
+    /// There are too many such requests for another: this one is to be called back, and makes room at a later step.
+    CallBack(Ticket),
 }
 
-/// A watch that is with the host.
+/// A request that waits for what is watched, with the host.
 #[derive(Debug)]
 struct Watch {
     ticket: Ticket,
-    /// The waiting calls, in the order of the entries.
-    ids: Vec<Id>,
     called_back: bool,
 }
 
@@ -211,6 +210,8 @@ pub struct Waits {
     /// The calls on one handle in one direction that were not submitted at once and are not answered, in
     /// their order: none overtakes an earlier one.
     lines: BTreeMap<(u32, u8), BTreeSet<Id>>,
+    /// The calls whose handle the host watches: the first of their lines.
+    watched: BTreeMap<(u32, u8), Id>,
     watches: Vec<Watch>,
     /// Sleeps so far.
     round: u64,
@@ -444,6 +445,13 @@ impl Waits {
         self.ready.retain(|other| *other != id);
         if let Some(call) = self.call(id) {
             self.leave_line(id, &call);
+            // What the host tells of its handle is nobody's then.
+            if let Some(entry) = watched(&call)
+                && let Entry::Occupied(at) = self.watched.entry(line(entry))
+                && *at.get() == id
+            {
+                at.remove();
+            }
         }
         match self.table.remove(&id).map(|wait| wait.stage) {
             Some(Stage::Posted { ticket, share, .. }) => Remains::Posted(ticket, share),
@@ -465,22 +473,20 @@ impl Waits {
     pub fn before_sleep(&mut self) -> Step {
         self.round = self.round.saturating_add(1);
         let next: Vec<(Id, poll::Entry)> = self.next_to_watch().collect();
-        if next.is_empty() {
+        if next.is_empty() && (self.watched.is_empty() || !self.watches.is_empty()) {
             return Step::Sleep;
         }
         if self.watches.len() < WATCHES_MAX {
             let (ids, entries) = next.into_iter().unzip();
             return Step::Watch(ids, entries);
         }
-        let fresh = self.watches.iter_mut().filter(|watch| !watch.called_back);
-        Step::CallBack(
-            fresh
-                .map(|watch| {
-                    watch.called_back = true;
-                    watch.ticket
-                })
-                .collect(),
-        )
+        match self.watches.first_mut() {
+            Some(watch) if !watch.called_back => {
+                watch.called_back = true;
+                Step::CallBack(watch.ticket)
+            }
+            _ => Step::Sleep,
+        }
     }
 
     /// The calls to watch that wait for no other one on their handle.
@@ -495,41 +501,39 @@ impl Waits {
             .take(ENTRIES_MAX as usize)
     }
 
-    /// The watch of [`Step::Watch`] is with the host.
-    pub fn watching(&mut self, ids: Vec<Id>, ticket: Ticket) {
-        for id in &ids {
+    /// The request of [`Step::Watch`] is with the host.
+    pub fn watching(&mut self, ids: &[Id], ticket: Ticket) {
+        for id in ids {
             self.queued.remove(id);
-            if let Some(wait) = self.table.get_mut(id) {
+            if let Some(wait) = self.table.get_mut(id)
+                && let Some(entry) = watched(&wait.call)
+            {
                 wait.stage = Stage::Watched;
+                self.watched.insert(line(entry), *id);
             }
         }
         self.watches.push(Watch {
             ticket,
-            ids,
             called_back: false,
         });
     }
 
-    /// A watch has ended; `seen` has a byte for each entry, the directions in which it is ready, and is empty
-    /// if the watch was called back or refused. What is not ready is watched again.
-    pub fn seen(&mut self, ticket: Ticket, seen: &[u8]) {
-        let Some(place) = self.watches.iter().position(|it| it.ticket == ticket) else {
-            return;
-        };
-        let watch = self.watches.swap_remove(place);
-        for (index, id) in watch.ids.into_iter().enumerate() {
-            let Some(wait) = self.table.get_mut(&id) else {
-                continue;
-            };
-            if !matches!(wait.stage, Stage::Watched) {
-                continue;
-            }
-            if seen.get(index).is_some_and(|events| *events != 0) {
-                wait.stage = Stage::Ready;
-                self.ready.push_back(id);
-            } else {
-                wait.stage = Stage::Queued;
-                self.queued.insert(id);
+    /// A request that waited for what is watched has ended, because these handles are ready or because it was called
+    /// back. The host may name handles that nobody waits for any more.
+    pub fn seen(&mut self, ticket: Ticket, ready: &[poll::Entry]) {
+        self.watches.retain(|watch| watch.ticket != ticket);
+        for poll::Entry { handle, events } in ready {
+            for events in events.iter() {
+                let entry = poll::Entry {
+                    handle: *handle,
+                    events,
+                };
+                if let Some(id) = self.watched.remove(&line(entry))
+                    && let Some(wait) = self.table.get_mut(&id)
+                {
+                    wait.stage = Stage::Ready;
+                    self.ready.push_back(id);
+                }
             }
         }
     }
