@@ -52,9 +52,10 @@ mod workload;
 
 use std::process::ExitCode;
 
-use clap::{ArgAction, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand};
 
 use failure::Failure;
+use usage::Described;
 
 /// Run WebAssembly on a computer whose owner you do not trust.
 #[derive(Parser)]
@@ -67,34 +68,39 @@ struct Arguments {
     command: Command,
 }
 
+// Described one by one, because each costs every start a tenth of a millisecond.
 #[derive(Subcommand)]
+#[command(defer = true)]
 enum Command {
-    /// Run a WebAssembly program in a Keep
-    Run(Box<run::Arguments>),
-    Serve(Box<serve::Arguments>),
-    Compile(Box<compile::Arguments>),
-    Config(config::Arguments),
-    Deploy(Box<deploy::Arguments>),
-    Attach(keeps::Attach),
-    Stop(keeps::StopArguments),
-    Keeps(keeps::Arguments),
-    Host(Box<host::Arguments>),
-    /// Show what this machine offers for each kind of Keep, and what is missing
-    Doctor(doctor::Arguments),
-    /// Show facts about this machine
+    Run(Described<run::Arguments>),
+    Serve(Described<serve::Arguments>),
+    Compile(Described<compile::Arguments>),
+    Config(Described<config::Arguments>),
+    Deploy(Described<deploy::Arguments>),
+    Attach(Described<keeps::Attach>),
+    Stop(Described<keeps::StopArguments>),
+    Keeps(Described<keeps::Arguments>),
+    Host(Described<host::Arguments>),
+    Doctor(Described<doctor::Arguments>),
+    Platform(Described<PlatformArguments>),
+    Verify(Described<verify::Arguments>),
+    Ear(Described<ear::Arguments>),
+    Inspect(Described<inspect::Arguments>),
+    Policy(Described<policy::Arguments>),
+    Receipt(Described<receipt::Arguments>),
+    Contract(Described<contract::Arguments>),
+    Certs(Described<certs::Arguments>),
+    Measure(Described<measure::Arguments>),
+    Release(Described<release::Arguments>),
+    Completions(Described<generate::Completions>),
+    Man(Described<generate::Man>),
+}
+
+/// Show facts about this machine.
+#[derive(Args)]
+struct PlatformArguments {
     #[command(subcommand)]
-    Platform(Platform),
-    Verify(Box<verify::Arguments>),
-    Ear(ear::Arguments),
-    Inspect(inspect::Arguments),
-    Policy(policy::Arguments),
-    Receipt(receipt::Arguments),
-    Contract(contract::Arguments),
-    Certs(certs::Arguments),
-    Measure(measure::Arguments),
-    Release(release::Arguments),
-    Completions(generate::Completions),
-    Man(generate::Man),
+    command: Platform,
 }
 
 #[derive(Subcommand)]
@@ -105,9 +111,11 @@ enum Platform {
 
 impl Command {
     /// True if JSON is asked for: then errors are JSON, too.
-    const fn json(&self) -> bool {
+    fn json(&self) -> bool {
         match self {
-            Self::Doctor(arguments) | Self::Platform(Platform::Info(arguments)) => {
+            Self::Doctor(arguments) => arguments.json.on,
+            Self::Platform(arguments) => {
+                let Platform::Info(arguments) = &arguments.command;
                 arguments.json.on
             }
             Self::Verify(arguments) => arguments.json.on,
@@ -153,7 +161,9 @@ impl Command {
             Self::Stop(arguments) => keeps::stop(arguments),
             Self::Keeps(arguments) => keeps::run(arguments),
             Self::Host(arguments) => host::run(arguments),
-            Self::Doctor(arguments) | Self::Platform(Platform::Info(arguments)) => {
+            Self::Doctor(arguments) => doctor::run(arguments),
+            Self::Platform(arguments) => {
+                let Platform::Info(arguments) = &arguments.command;
                 doctor::run(arguments)
             }
             Self::Verify(arguments) => verify::run(arguments),
@@ -172,7 +182,7 @@ impl Command {
 }
 
 fn main() -> ExitCode {
-    let matches = usage::command().try_get_matches();
+    let matches = usage::command_of_words().try_get_matches();
     let arguments = matches.and_then(|matches| Arguments::from_arg_matches(&matches));
     let Arguments { verbose, command } = match arguments {
         Ok(arguments) => arguments,

@@ -5,12 +5,13 @@
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::ops::Deref;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::builder::{BoolishValueParser, Resettable, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, Command, CommandFactory};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches};
 
 use crate::failure::{self, Exit, Failure};
 use crate::{output, summary};
@@ -32,12 +33,57 @@ pub fn command() -> Command {
         "Exit codes of all commands:\n{}\n{examples}",
         failure::table()
     );
-    with_variables(crate::Arguments::command())
-        .mut_subcommands(|command| match command.get_name() {
-            "run" => command,
-            _ => with_exit_codes(command),
-        })
-        .after_help(table)
+    with_variables(crate::Arguments::command()).after_help(table)
+}
+
+/// The command line as far as the words on it need it: one command of those that there are, or all where none is named.
+pub fn command_of_words() -> Command {
+    let mut root = command();
+    let first = first_word();
+    if root.find_subcommand(&first).is_none() {
+        root.build();
+    }
+    root
+}
+
+/// The arguments of a command, as all commands have them. What they are is worked out when the command line names it.
+pub struct Described<T>(Box<T>);
+
+impl<T> Deref for Described<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Args> Args for Described<T> {
+    fn augment_args(command: Command) -> Command {
+        described(T::augment_args(command))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        described(T::augment_args_for_update(command))
+    }
+}
+
+impl<T: FromArgMatches> FromArgMatches for Described<T> {
+    fn from_arg_matches(matches: &ArgMatches) -> clap::error::Result<Self> {
+        T::from_arg_matches(matches).map(|it| Self(Box::new(it)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> clap::error::Result<()> {
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
+fn described(command: Command) -> Command {
+    let command = with_variables(command);
+    match command.get_name() {
+        // It has the table of them.
+        "run" => command,
+        _ => with_exit_codes(command),
+    }
 }
 
 /// Has every flag take the words that people write into variables, and every empty variable count as none.
