@@ -60,7 +60,7 @@ pub struct Attach {
 
 /// Stop a deployment: its standard input ends, and after a time the Keep ends it
 ///
-/// It takes its output and its receipt to attach afterwards.
+/// A server of HTTP accepts no more, and answers the requests that it has. It takes its output and its receipt to attach afterwards.
 #[derive(Args)]
 pub struct StopArguments {
     #[command(flatten)]
@@ -128,12 +128,12 @@ fn stay(arguments: &Attach, summary: &mut Summary) -> Result<u8, Failure> {
     let runtime = serve::runtime()?;
     let deployed = runtime.block_on(async {
         let stop = Stop::new(deploy::GRACE);
-        let interrupts = deploy::interrupts(&stop);
+        let interrupts = deploy::interrupts(&stop)?;
         let streams = ends::streams(Workload::default().streams);
         let deployed = attach(&ticket, token, &trust, streams, &stop).await;
         interrupts.abort();
-        deployed
-    });
+        Ok::<_, Failure>(deployed)
+    })?;
     // Standard input may wait for ever in a thread.
     runtime.shutdown_background();
     let deployed = deployed.map_err(|error| deploy::failed(&error, summary, Kept::of))?;

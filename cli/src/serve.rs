@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use enarx_configuration::sockets::ServerTls;
 use rustix::net::sockopt::set_tcp_nodelay;
 
 use crate::failure::{Exit, Failure};
@@ -59,12 +60,12 @@ pub struct Arguments {
     grace: Duration,
 
     /// Most connections at a time; more wait to be accepted
-    #[arg(long, value_name = "N", default_value = "4096", env = "ENARX_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = MAX_CONNECTIONS, env = "ENARX_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     max_connections: u32,
 
     /// Most requests at a time, answered or waiting; more get status 503. Each instance's memory is limited by
     /// -W max-memory-size
-    #[arg(long, value_name = "N", default_value = "2048", env = "ENARX_MAX_REQUESTS", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = MAX_REQUESTS, env = "ENARX_MAX_REQUESTS", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     max_requests: u32,
 
     /// Speak TLS with this certificate, PEM, with those that lead to its issuer after it
@@ -93,8 +94,11 @@ pub struct Arguments {
     component: PathBuf,
 }
 
+/// Most connections and most requests at a time, of a server of which nothing else is said.
+pub const MAX_CONNECTIONS: u32 = 4096;
+pub const MAX_REQUESTS: u32 = 2048;
 /// Where a server listens of which nothing else is said.
-const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+pub const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
@@ -112,10 +116,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 }
 
 fn listen(arguments: &Arguments, named: Option<NamedServer>) -> Result<Server, Failure> {
-    let (named, own) = named.map_or((None, None), |it| (Some(it.address), it.identity));
+    let (named, own) = named.map_or((None, None), |it| (Some(it.address), it.tls));
     let address = arguments.addr.or(named).unwrap_or(ADDRESS);
-    let identity = match (&arguments.tls_cert, &arguments.tls_key) {
-        (Some(chain), Some(key)) => Some(tls::identity(chain, key)?),
+    let tls = match (&arguments.tls_cert, &arguments.tls_key) {
+        (Some(chain), Some(key)) => Some(ServerTls {
+            identity: tls::identity(chain, key)?,
+            clients: own.and_then(|own| own.clients),
+        }),
         _ => own,
     };
     let listen = move || {
@@ -132,7 +139,7 @@ fn listen(arguments: &Arguments, named: Option<NamedServer>) -> Result<Server, F
             grace: arguments.grace,
             connections: arguments.max_connections,
             requests: arguments.max_requests,
-            identity,
+            tls,
         })
     };
     listen().map_err(|error| {

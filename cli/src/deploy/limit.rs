@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 use enarx_agent::{DeployError, Ending, Fault, Stop};
 use tokio::time::{sleep, sleep_until};
 
-use super::GRACE;
 use super::kept::{Kept, failed, failure};
 use super::sides::Ended;
 use crate::failure::{Exit, Failure};
 use crate::summary::Summary;
 
-/// How long the Keep may take beyond [`GRACE`] to tell the end.
+/// How long the Keep may take beyond the grace to tell the end.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// The time limit of a command, from its beginning.
@@ -24,20 +23,22 @@ pub struct Due {
     after: Duration,
     /// Its end.
     pub at: Instant,
+    /// The time that the program has from then on.
+    grace: Duration,
 }
 
 impl Due {
-    /// Begins now.
-    pub fn begin(after: Duration) -> Self {
+    /// Begins now; at the end the program has the grace.
+    pub fn begin(after: Duration, grace: Duration) -> Self {
         /// A time that no command sees the end of, where the clock has no later one.
         const NEVER: Duration = Duration::from_secs(1 << 31);
         let now = Instant::now();
         let at = now.checked_add(after).unwrap_or(now + NEVER);
         // Whoever reads standard error may have stopped reading.
-        if let Some(end) = at.checked_add(GRACE + ANSWER) {
+        if let Some(end) = at.checked_add(grace + ANSWER) {
             crate::output::limit_all(end);
         }
-        Self { after, at }
+        Self { after, at, grace }
     }
 }
 
@@ -49,6 +50,16 @@ pub struct Limit {
     task: tokio::task::JoinHandle<()>,
 }
 
+/// The failure of a server that ended at the time limit.
+pub fn reached(limit: Duration) -> Failure {
+    Failure::of(
+        Exit::TimedOut,
+        format!(
+            "the time limit of {limit:?} was reached and the server was ended: give --timeout more"
+        ),
+    )
+}
+
 impl Limit {
     /// Begins to watch over what `stop` is for.
     pub fn start(due: Due, stop: &Stop) -> Self {
@@ -58,7 +69,7 @@ impl Limit {
             sleep_until(due.at.into()).await;
             over.store(true, Ordering::SeqCst);
             stop.stop();
-            sleep(GRACE + ANSWER).await;
+            sleep(due.grace + ANSWER).await;
             stop.leave();
         });
         Self {

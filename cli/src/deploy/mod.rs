@@ -6,6 +6,7 @@ mod kept;
 mod limit;
 mod order;
 mod resources;
+mod server;
 mod show;
 mod sides;
 mod targets;
@@ -16,6 +17,8 @@ use std::time::Duration;
 
 use clap::Args;
 use enarx_agent::{Ending, Key, Stop};
+use enarx_session::time::MAX_GRACE;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::{Exit, Failure};
 use crate::host::{self, serve};
@@ -34,23 +37,28 @@ pub use self::show::{Shown, show};
 pub use self::targets::tokens;
 
 use self::limit::Due;
-use self::order::{named_file, variable_file};
+use self::order::{Ordered, named_file, variable_file};
+use self::server::ServerArguments;
 use self::sides::Deployment;
 
-/// How long an application has to end by itself after the first SIGINT.
+/// How long an application has to end by itself after the first SIGINT or SIGTERM to a command that was not told.
 pub const GRACE: Duration = Duration::from_secs(10);
 
 const EXAMPLES: &str = "\
 Examples:
   enarx deploy --local hello.wasm
   enarx deploy --to https://host.example:9443#sha256=… --token-file token --policy policy.toml app.wasm -- --verbose
-  enarx deploy --to … --token-file token --policy policy.toml --secret API_KEY=key.txt --file etc/app.conf=app.conf app.wasm";
+  enarx deploy --to … --token-file token --policy policy.toml --secret API_KEY=key.txt --file etc/app.conf=app.conf app.wasm
+  enarx deploy --local --tls-cert chain.pem --tls-key key.pem server.wasm";
 
 /// Run a WebAssembly program on a host that nobody trusts
 ///
 /// The host starts a Keep and sees none of what runs in it. The Keep proves to this command what it is; only if the policy
 /// accepts that, the program, its arguments, variables, files and secrets leave this machine, encrypted to that Keep. Of several
 /// hosts (--to more than once) the first is taken whose evidence is accepted.
+///
+/// A component of the world `wasi:http/proxy` is a server: it answers HTTP requests, over TLS that its Keep speaks, until it is told
+/// to end.
 ///
 /// --local plays both sides on this machine with the simulated platform, by the same code. It shows how it goes and protects
 /// nothing.
@@ -101,11 +109,17 @@ pub struct Arguments {
     #[arg(long = "file", value_name = "GUEST=FILE", value_parser = named_file)]
     files: Vec<(String, PathBuf)>,
     #[command(flatten)]
+    server: ServerArguments,
+    #[command(flatten)]
     rules: NetworkRules,
     /// Accept certificates of these issuers, PEM, from servers that the program asks over TLS by `wasi:http`; without it of
     /// none: neither those of this machine nor those of the host count
     #[arg(long, value_name = "FILE", env = "ENARX_TLS_ROOTS")]
     tls_roots: Option<PathBuf>,
+    /// Time that the program has to end by itself, once it is asked to: by SIGINT, SIGTERM or --timeout. It is also what the
+    /// requests of a server have; at most 10 minutes
+    #[arg(long, value_name = "DURATION", default_value = "10s", env = "ENARX_GRACE", value_parser = grace, allow_negative_numbers = true)]
+    grace: Duration,
     /// Return when the program runs, and print the name for `enarx attach`; it may run a day without this command
     #[arg(long, conflicts_with = "local")]
     detach: bool,
@@ -151,17 +165,19 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
-    let due = arguments.limit().map(Due::begin);
+    let due = arguments
+        .limit()
+        .map(|limit| Due::begin(limit, arguments.grace));
     let end = due.map(|due| due.at);
     arguments.shown.check()?;
-    let workload = match &arguments.config {
+    let mut workload = match &arguments.config {
         Some(path) => in_time(path, end, |path| Workload::read(Some(path)))?,
         None => Workload::default(),
     };
     if !arguments.shown.quiet {
         workload.warn();
     }
-    let order = arguments.order(&workload, end)?;
+    let Ordered { order, is_server } = arguments.order(&mut workload, end)?;
     let key = Key::generate().map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))?;
     let runtime = serve::runtime()?;
     let deployment = Deployment {
@@ -188,7 +204,12 @@ fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
     match ending? {
         (Ending::Complete(deployed), over) => {
             summary.complete(&deployed);
-            show(&arguments.shown, &deployed, over)
+            let ended = show(&arguments.shown, &deployed, over)?;
+            match over {
+                // It has ended because it was asked to, however it did so.
+                Some(limit) if is_server => Err(limit::reached(limit)),
+                _ => Ok(ended),
+            }
         }
         (Ending::Detached(detached), _) => {
             let name = tickets::name(&detached.ticket);
@@ -205,12 +226,31 @@ fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
     }
 }
 
-/// Has SIGINT stop what `stop` is for.
-pub fn interrupts(stop: &Stop) -> tokio::task::JoinHandle<()> {
+/// The grace of a program.
+fn grace(text: &str) -> Result<Duration, String> {
+    let grace = values::duration(text)?;
+    if grace > Duration::from_millis(MAX_GRACE.into()) {
+        return Err("at most 10 minutes".to_owned());
+    }
+    Ok(grace)
+}
+
+/// Has SIGINT and SIGTERM stop what `stop` is for.
+///
+/// # Errors
+/// The system's.
+pub fn interrupts(stop: &Stop) -> Result<tokio::task::JoinHandle<()>, Failure> {
+    let failed = |error| Failure::new(format!("signals cannot be taken: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let handle = stop.clone();
-    tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
+    Ok(tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
             handle.request();
         }
-    })
+    }))
 }

@@ -6,9 +6,9 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use enarx_agent::{Order, Queue, Refused, Secret, Times};
-use enarx_configuration::Configuration;
+use enarx_agent::{Order, Queue, Refused, Secret, Started, Times};
 use enarx_configuration::precompiled::{Precompiled, is_precompiled};
+use enarx_configuration::{Configuration, Serve};
 use enarx_contract::Doors;
 use enarx_network::Rules;
 use enarx_session::deployment::{
@@ -62,10 +62,19 @@ pub fn variable_file(text: &str) -> Result<(String, PathBuf), String> {
 }
 
 /// A program as it is delivered.
-struct Program {
-    bytes: Vec<u8>,
+pub struct Program {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
     /// SHA-256 of the WebAssembly that it was compiled from, if it is native code.
-    source: Option<[u8; 32]>,
+    pub source: Option<[u8; 32]>,
+}
+
+/// An order, and what it is for.
+pub struct Ordered {
+    /// The order.
+    pub order: Order,
+    /// The program answers HTTP requests.
+    pub is_server: bool,
 }
 
 /// Reads a program, which may be native code if that is `allowed`.
@@ -101,6 +110,7 @@ impl Arguments {
         &self,
         workload: &Workload,
         rules: &Rules,
+        serve: Option<Serve>,
         end: Option<Instant>,
     ) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let roots = self.tls_roots.as_deref();
@@ -115,7 +125,7 @@ impl Arguments {
             network: rules.uses(),
             timings: false,
             attest: None,
-            serve: None,
+            serve,
             issuers: issuers.transpose()?.unwrap_or_default(),
             sockets: workload.sockets.clone(),
             // The deployment says it.
@@ -167,8 +177,8 @@ impl Arguments {
     ///
     /// # Errors
     /// [`crate::failure::Exit::Usage`] for a name that is given twice, [`crate::failure::Exit::Data`] for a secret that is no
-    /// variable, and those of reading.
-    pub fn order(&self, workload: &Workload, end: Option<Instant>) -> Result<Order, Failure> {
+    /// variable, those of [`Self::server`], and those of reading.
+    pub fn order(&self, workload: &mut Workload, end: Option<Instant>) -> Result<Ordered, Failure> {
         if let Some(guest) = twice(self.files.iter().map(|(guest, _)| guest.as_str())) {
             return Err(Failure::usage(format!("--file {guest}: it is given twice")));
         }
@@ -180,6 +190,9 @@ impl Arguments {
             let whole = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
             u32::try_from(whole).unwrap_or(RUNTIME).clamp(1, RUNTIME)
         };
+        let allowed = self.allow_precompiled;
+        let program = in_time(&self.module, end, move |path| read_program(path, allowed))?;
+        let server = self.server(&program, workload, end)?;
         if workload.asks_the_web() && self.tls_roots.is_none() {
             return Err(Failure::data(
                 "an Enarx.toml to be deployed: no issuers of the web are sent along: name issuers with --tls-roots, or those of the server by roots = \"file:NAME\"",
@@ -187,18 +200,24 @@ impl Arguments {
         }
         let mut rules = self.rules.rules()?;
         rules.add(&workload.rules);
-        let allowed = self.allow_precompiled;
-        let program = in_time(&self.module, end, move |path| read_program(path, allowed))?;
         let native = program.source.is_some();
         if native && self.detach {
             return Err(Failure::usage(
                 "--detach: nobody could attach to native code again, because its Keep gives no evidence after it has begun: deploy the WebAssembly",
             ));
         }
-        Ok(Order {
+        let serve = server.as_ref().map(|server| server.serve.clone());
+        let configuration = self.configuration(workload, &rules, serve, end)?;
+        // The Keep opens this one: the program needs no permission for it.
+        rules
+            .listen
+            .extend(server.as_ref().map(|server| server.door));
+        let is_server = server.is_some();
+        let quiet = self.shown.quiet;
+        let order = Order {
             application: program.bytes,
             source: program.source,
-            configuration: self.configuration(workload, &rules, end)?,
+            configuration,
             files: files.collect::<Result<_, Failure>>()?,
             secrets: self.secrets(end)?,
             output: Output {
@@ -212,7 +231,12 @@ impl Arguments {
                     (false, false) => DETACHED,
                 },
                 buffer_bytes: BUFFER,
-                when_full: WhenFull::Block,
+                // Whoever asks a server can have it write lines to its log: they are not to stop it.
+                when_full: if is_server {
+                    WhenFull::Drop
+                } else {
+                    WhenFull::Block
+                },
             },
             doors: Doors::of(rules),
             resources: resources(self.vcpus, self.memory),
@@ -224,9 +248,13 @@ impl Arguments {
             unattested: None,
             queue: self.wait.map(|within| Queue {
                 within,
-                tell: if self.shown.quiet { |_| {} } else { waits },
+                tell: if quiet { |_| {} } else { waits },
             }),
-        })
+            started: server
+                .filter(|_| !quiet)
+                .map(|server| -> Started { Box::new(move |host| server.announce(host)) }),
+        };
+        Ok(Ordered { order, is_server })
     }
 }
 

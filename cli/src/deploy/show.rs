@@ -94,12 +94,19 @@ pub fn show(arguments: &Shown, deployed: &Deployed, over: Option<Duration>) -> R
     let missing = deployed
         .missing_stdout
         .saturating_add(deployed.missing_stderr);
-    if missing > 0 {
+    let streams = &deployed.receipt.body.streams;
+    let dropped = streams.stdout.dropped.saturating_add(streams.stderr.dropped);
+    if missing > dropped {
         return Err(Failure::of(
             Exit::Output,
             format!("{missing} bytes of the program's output are lost: another command took them"),
         )
         .named("output.missing"));
+    }
+    if missing > 0 && !arguments.quiet {
+        say!(
+            "enarx: {missing} bytes of the program's output are gone: nobody was attached, and there was more than its Keep keeps"
+        );
     }
     let exit = deployed.exit;
     match exit.kind {

@@ -14,7 +14,7 @@ use super::kept::{Kept, failed, keep_ticket};
 use super::limit::{Due, Limit};
 use super::resources::Own;
 use super::targets::target;
-use super::{Arguments, GRACE, interrupts};
+use super::{Arguments, interrupts};
 use crate::failure::{Exit, Failure};
 use crate::host::{self, serve};
 use crate::summary::Summary;
@@ -53,9 +53,9 @@ impl Deployment<'_> {
             key,
             streams: named,
         } = self;
-        let stop = Stop::new(GRACE);
+        let stop = Stop::new(arguments.grace);
         let limit = due.map(|due| Limit::start(due, &stop));
-        let interrupts = interrupts(&stop);
+        let interrupts = interrupts(&stop)?;
         let platforms = Own {
             simulated: !policy.insecure_simulated_roots.is_empty(),
         };

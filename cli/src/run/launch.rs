@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use enarx_backend::Backend;
 use enarx_backend::launch::Target;
+use enarx_configuration::Configuration;
 use enarx_configuration::precompiled::is_precompiled;
-use enarx_configuration::{Configuration, Identity};
+use enarx_configuration::sockets::ServerTls;
 use enarx_executor::grant::Grant;
 use enarx_executor::launch::{Confined, Launch, Objects};
 use enarx_executor::rate::Rates;
@@ -61,8 +62,8 @@ pub struct Server {
     pub connections: u32,
     /// Most requests at a time.
     pub requests: u32,
-    /// Its identity, if it speaks TLS.
-    pub identity: Option<Identity>,
+    /// Its TLS, unless it speaks in clear.
+    pub tls: Option<ServerTls>,
 }
 
 /// Launches a Keep on this machine and serves it to its end.
@@ -154,7 +155,7 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
     };
     let (listener, serves, grace) = match work.server {
         Some(server) => {
-            let (name, scheme) = match server.identity {
+            let (name, scheme) = match server.tls {
                 Some(_) => ("HTTPS", "https"),
                 None => ("HTTP", "http"),
             };

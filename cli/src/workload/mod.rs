@@ -10,8 +10,8 @@ use std::io::{self, IsTerminal};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use enarx_configuration::sockets::{ClientTls, Peer, Socket};
-use enarx_configuration::{Identity, Terminals};
+use enarx_configuration::Terminals;
+use enarx_configuration::sockets::{ClientTls, Peer, ServerTls, Socket};
 use enarx_network::Rules;
 
 use crate::failure::Failure;
@@ -195,8 +195,8 @@ impl Workload {
 pub struct NamedServer {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Its identity, if it speaks TLS.
-    pub identity: Option<Identity>,
+    /// Its TLS, unless it speaks in clear.
+    pub tls: Option<ServerTls>,
 }
 
 impl Workload {
@@ -217,15 +217,10 @@ impl Workload {
         let Peer::Listen { address, port, tls } = socket.peer else {
             return refused("it names a connection, and a server makes its own by wasi:http");
         };
-        if tls.as_ref().is_some_and(|tls| tls.clients.is_some()) {
-            return refused(
-                "client-auth: `enarx serve` asks no client for a certificate: leave it out",
-            );
-        }
         let address = address.unwrap_or(Ipv6Addr::UNSPECIFIED.into());
         Ok(Some(NamedServer {
             address: SocketAddr::new(address, port),
-            identity: tls.map(|tls| tls.identity),
+            tls,
         }))
     }
 }

@@ -29,6 +29,7 @@ mod random;
 mod recording;
 mod run;
 mod serve;
+mod services;
 mod sockets;
 
 fn main() -> std::process::ExitCode {

@@ -627,7 +627,7 @@ fn a_request_has_the_time_that_it_is_given() {
         assert_eq!(peer.response().status, 504, "{backend}");
         let said = server.end();
         assert_eq!(
-            said.matches("longer than --timeout").count(),
+            said.matches("longer than the time of a request").count(),
             3,
             "{backend}: {said}"
         );

@@ -21,6 +21,7 @@
 pub mod bindings;
 mod body;
 mod client;
+mod door;
 mod fields;
 mod limits;
 mod reply;
@@ -32,5 +33,6 @@ mod types;
 
 pub use bindings::ProxyPre;
 pub use client::{Trust, Way};
+pub use door::Door;
 pub use server::{Instances, Serving, Settings};
 pub use types::{Http, View, add_to_linker, is_imported};

@@ -19,8 +19,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use enarx_sallyport::types::ADDRESS_SIZE;
-use enarx_sallyport::{Call, Handle};
 use enarx_tls::web;
 use enarx_wasi::Exit;
 use enarx_wasi::budget::Budget;
@@ -37,6 +35,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use wasmtime::{Store, Trap};
 
 use crate::bindings::ProxyPre;
+use crate::door::Door;
 use crate::limits::{Ending, Places};
 use crate::reply::Reply;
 use crate::secure::{Secure, Transport};
@@ -119,6 +118,9 @@ pub enum ServeError {
     /// There is no listener.
     #[error("the host gave no socket to listen on: start servers with `enarx serve`")]
     NoListener,
+    /// The host has ended the socket that the Keep had opened.
+    #[error("the host ended the socket at which the server listened: {0}")]
+    Ended(Errno),
 }
 
 /// A server, for the threads that run it.
@@ -154,16 +156,16 @@ impl<I: Instances> Serving<I> {
         Self { tasks, server }
     }
 
-    /// Serves connections until the host ends the listener; then finishes what has begun.
+    /// Serves connections until the door is shut; then finishes what has begun.
     ///
     /// # Errors
     /// `ServeError`.
-    pub fn run(&self) -> Result<(), ServeError> {
+    pub fn run(&self, door: Door) -> Result<(), ServeError> {
         let (sender, mut ended) = oneshot::channel();
         let server = Arc::clone(&self.server);
         self.tasks.run(&self.server.port, async move {
             // It is waited for below.
-            let _ = sender.send(server.run().await);
+            let _ = sender.send(server.run(door).await);
         });
         ended.try_recv().ok().flatten().unwrap_or(Ok(()))
     }
@@ -235,11 +237,24 @@ impl From<Errno> for Refused {
 }
 
 impl<I: Instances> Server<I> {
-    /// Serves until the listener ends, and finishes.
-    async fn run(self: Arc<Self>) -> Result<(), ServeError> {
+    /// Serves until the door is shut, and finishes.
+    async fn run(self: Arc<Self>, door: Door) -> Result<(), ServeError> {
+        let mut grace = self.settings.grace;
+        let mut ended = Ok(());
         loop {
-            let place = self.connections.take().await;
-            match self.accept().await {
+            let next = async {
+                let place = self.connections.take().await;
+                (place, door.accept().await)
+            };
+            let (place, accepted) = match door.before_end(next).await {
+                Ok(next) => next,
+                Err(left) => {
+                    // Whoever ends this Keep after that time is to find that the server has ended.
+                    grace = left.saturating_sub(LAST.min(left / 4));
+                    break;
+                }
+            };
+            match accepted {
                 Ok(stream) => {
                     let memory = match self.settings.tls {
                         Some(_) => CONNECTION_MEMORY + TLS_MEMORY,
@@ -256,16 +271,25 @@ impl<I: Instances> Server<I> {
                         drop((place, memory));
                     });
                 }
-                Err(Errno::BadDescriptor) => return Err(ServeError::NoListener),
+                Err(Errno::BadDescriptor) if !door.is_own() => {
+                    return Err(ServeError::NoListener);
+                }
                 Err(errno) => match errno.into() {
                     Refused::One => {}
                     Refused::NoRoom => self.port.sleep_until(after(PAUSE)).await,
-                    Refused::Ended => break,
+                    Refused::Ended => {
+                        // The end of what it has granted is the host's to say.
+                        if door.is_own() {
+                            ended = Err(ServeError::Ended(errno));
+                        }
+                        break;
+                    }
                 },
             }
         }
+        drop(door);
         self.ending.begin();
-        let end = self.port.sleep_until(after(self.settings.grace));
+        let end = self.port.sleep_until(after(grace));
         if before(pin!(self.connections.all_free()), end)
             .await
             .is_none()
@@ -276,19 +300,7 @@ impl<I: Instances> Server<I> {
                 self.connections.taken()
             ));
         }
-        Ok(())
-    }
-
-    /// Waits for a connection.
-    async fn accept(&self) -> Result<Stream, Errno> {
-        let call = Call::TcpAccept {
-            handle: Handle::LISTENER,
-        };
-        let mut operation = self.port.start(&call, &[])?;
-        operation.ready().await;
-        let mut peer = [0; ADDRESS_SIZE as usize];
-        let answer = operation.take(&mut peer)?;
-        Ok(Stream::new(&self.port, self.port.handle(&answer)))
+        ended
     }
 
     /// Serves one connection to its end.
@@ -570,7 +582,7 @@ impl<I: Instances> Server<I> {
         match end {
             End::Gone | End::Done(Ok(())) => {}
             End::Late => self.say(format_args!(
-                "request {number} was ended: it took longer than --timeout"
+                "request {number} was ended: it took longer than the time of a request"
             )),
             End::Done(Err(error)) => match (error.downcast_ref(), error.downcast_ref::<Trap>()) {
                 (Some(Exit(0)), _) => {}

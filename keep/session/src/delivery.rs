@@ -4,10 +4,12 @@
 //!
 //! The parts' digests are checked by `enarx_session` before anything here looks into them.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use enarx_configuration::Configuration;
 use enarx_configuration::precompiled::{Precompiled, is_precompiled};
+use enarx_configuration::sockets::Peer;
 use enarx_contract::{Contract, Wanted};
 use enarx_session::Refusal;
 use enarx_session::deployment::{self, Deployment, Part};
@@ -39,7 +41,8 @@ pub struct Delivered {
 pub struct Delivery {
     deployment: Deployment,
     application: Vec<u8>,
-    configuration: Vec<u8>,
+    /// The key of a server is in it.
+    configuration: Zeroizing<Vec<u8>>,
     decoded: Option<Configuration>,
     files: Vec<Vec<u8>>,
     secrets: Vec<Zeroizing<Vec<u8>>>,
@@ -76,7 +79,7 @@ impl Delivery {
             told: Told::now(Duration::from_secs(deployment.now)),
             deployment: deployment.clone(),
             application: room(deployment.application.size)?,
-            configuration: room(deployment.configuration.size)?,
+            configuration: room(deployment.configuration.size).map(Zeroizing::new)?,
             decoded: None,
             files: files.map(room).collect::<Result<_, _>>()?,
             secrets: secrets
@@ -89,7 +92,7 @@ impl Delivery {
     pub fn append(&mut self, part: Part, bytes: &[u8]) {
         let to = match part {
             Part::Application => Some(&mut self.application),
-            Part::Configuration => Some(&mut self.configuration),
+            Part::Configuration => Some(&mut *self.configuration),
             Part::File(index) => self.files.get_mut(index),
             Part::Secret(index) => self.secrets.get_mut(index).map(|secret| &mut **secret),
         };
@@ -164,11 +167,13 @@ impl Delivery {
             .iter()
             .map(|directory| (directory.guest_path.as_str(), directory.read_only))
             .collect();
+        let listen = listeners(&configuration)?;
         let network = &configuration.network;
         contract.terms().doors.admit(&Wanted {
             tcp: network.tcp,
             udp: network.udp,
             name_lookup: network.name_lookup,
+            listen: &listen,
             directories: &directories,
         })?;
         self.decoded = Some(configuration);
@@ -207,4 +212,36 @@ impl Delivery {
             told: self.told,
         })
     }
+}
+
+/// The sockets that the Keep is to open and to listen at.
+///
+/// # Errors
+/// [`Refusal::Release`] for a server that has no socket of its own, because the host grants none here; and for one that
+/// would speak in clear, unless the tenant says that it is meant so.
+fn listeners(configuration: &Configuration) -> Result<Vec<(Option<IpAddr>, u16)>, Refusal> {
+    let refuse = |why: &str| {
+        Err(Refusal::Release(format!(
+            "the configuration's server {why}"
+        )))
+    };
+    let sockets = configuration.sockets.iter();
+    let mut listeners: Vec<_> = sockets
+        .filter_map(|socket| match &socket.peer {
+            Peer::Listen { address, port, .. } => Some((*address, *port)),
+            Peer::Connect { .. } => None,
+        })
+        .collect();
+    if let Some(serve) = &configuration.serve {
+        let Some(listen) = &serve.listen else {
+            return refuse("names no address and port at which it answers");
+        };
+        if serve.identity.is_none() && (!serve.insecure_http || serve.clients.is_some()) {
+            return refuse(
+                "has no certificate, so that its host would read every request: deliver one, or say `insecure_http`",
+            );
+        }
+        listeners.push((listen.address, listen.port));
+    }
+    Ok(listeners)
 }

@@ -117,6 +117,8 @@ struct State {
     duties: Duties,
     /// The application's task that waits for standard input.
     reader: Option<Waker>,
+    /// The application's task that waits for its wish to end.
+    ending: Option<Waker>,
     /// The bytes of the receipt that wait for its report.
     sealing: Option<Vec<u8>>,
     /// The output that each waiting thread of the application wants room for.
@@ -183,6 +185,7 @@ impl Session {
                 incoming: vec![0; MAX_TRANSFER],
             },
             reader: None,
+            ending: None,
             sealing: None,
             writers: Vec::new(),
             last: None,
@@ -323,6 +326,12 @@ impl Session {
                 && let Some(reader) = state.reader.take()
             {
                 reader.wake();
+                self.port.rouse();
+            }
+            if state.keep.grace_left(now).is_some()
+                && let Some(ending) = state.ending.take()
+            {
+                ending.wake();
                 self.port.rouse();
             }
             let deadline = state.deadline(now);
@@ -585,6 +594,15 @@ impl stream::Session for Session {
         let readable = state.keep.has_stdin();
         state.reader = (!readable).then(|| context.waker().clone());
         readable
+    }
+
+    fn poll_grace_for(&self, context: &Context<'_>) -> Option<Duration> {
+        let now = self.now();
+        // The session's own thread drives it, and wakes this task.
+        let mut state = self.lock();
+        let left = state.keep.grace_left(now);
+        state.ending = left.is_none().then(|| context.waker().clone());
+        left.map(Duration::from_millis)
     }
 
     fn started(&self, phases: &[(&'static str, u64)]) {

@@ -693,6 +693,76 @@ fn a_configuration_has_what_the_contract_has_doors_for() {
 }
 
 #[test]
+fn a_delivered_server_needs_a_door_at_its_place_and_a_certificate_or_the_word_insecure() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |terms| {
+        terms.doors.listen = vec!["127.0.0.1:443/tcp".parse().unwrap()];
+    });
+    let keep = Keep::start(contract.clone(), |port, streams, delivered| {
+        let serve = delivered.configuration.serve.as_ref().unwrap();
+        assert_eq!(serve.listen.as_ref().unwrap().port, 443);
+        shout(port, streams, delivered)
+    });
+    let run = |rest: &str| {
+        let serve = format!(r#""timeout":null,"grace":1,"connections":1,"requests":1{rest}"#);
+        let configuration = format!(r#"{{"serve":{{{serve}}}}}"#);
+        let (deployment, values) = configured(&contract, configuration.as_bytes());
+        let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
+        session.release(&deployment);
+        session.run(&values, b"x", |_| false)
+    };
+    let insecure = r#","insecure_http":true"#;
+    let listen = |at: &str| format!(r#","listen":{at}"#);
+    let here = listen(r#"{"address":"127.0.0.1","port":443}"#);
+    for (rest, code, words) in [
+        (
+            insecure.to_owned(),
+            "release.refused",
+            "no address and port",
+        ),
+        (here.clone(), "release.refused", "no certificate"),
+        (
+            listen(r#"{"address":null,"port":443}"#) + insecure,
+            "contract.doors",
+            "listening at port 443",
+        ),
+    ] {
+        let refusal = run(&rest).unwrap_err();
+        assert_eq!(refusal.code(), code);
+        assert!(refusal.to_string().contains(words), "{refusal}");
+    }
+    let seen = run(&format!("{here}{insecure}")).unwrap().unwrap();
+    assert_eq!(seen.stdout, b"X");
+    keep.join().unwrap();
+}
+
+#[test]
+fn a_program_that_waits_for_its_end_learns_how_long_it_has() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |_| ());
+    let (sender, times) = channel();
+    let keep = Keep::start(contract.clone(), move |port, streams, _| {
+        streams.stdout(port).write_all(b"waits").unwrap();
+        let left = port.block_on(streams.grace());
+        sender.send(left).unwrap();
+        SUCCESS
+    });
+    let (deployment, values) = fixture::deployment(&contract, b"program");
+    let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
+    session.release(&deployment);
+    let mut run = session.start(&values);
+    run.until(|run| run.stdout == b"waits");
+    assert!(times.try_recv().is_err());
+    run.session.stop(10_000).unwrap();
+    let seen = run.end().unwrap();
+    assert_eq!(seen.exit, SUCCESS);
+    let left = times.recv().unwrap();
+    let (least, most) = (Duration::from_secs(8), Duration::from_secs(10));
+    assert!((least..=most).contains(&left), "{left:?}");
+    keep.join().unwrap();
+}
+
+#[test]
 fn a_throttled_secure_processor_is_busy_and_not_broken() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |_| ());

@@ -30,6 +30,9 @@ pub trait Session: Send + Sync {
     /// As [`Self::poll_readable`]; if a read would wait, the task of `context` is woken when it no longer would. One task
     /// reads: a later one takes the place of an earlier.
     fn poll_readable_for(&self, context: &Context<'_>) -> bool;
+    /// The time that is left to the program, once it is to end by itself; until then the task of `context` is woken when it
+    /// is. One task waits for this, as above.
+    fn poll_grace_for(&self, context: &Context<'_>) -> Option<Duration>;
     /// Learns that the program runs from now on, and the phases that led there with their microseconds.
     fn started(&self, phases: &[(&'static str, u64)]);
 }
@@ -62,6 +65,18 @@ impl Standard {
     /// Standard error.
     pub fn stderr(&self, port: &Port) -> Output {
         self.output(port, Handle::STDERR)
+    }
+
+    /// Waits until the program is to end by itself; the time that it has for that. The host ends what it has granted, and
+    /// tells nothing here.
+    pub async fn grace(&self) -> Duration {
+        std::future::poll_fn(|context| match self {
+            Self::Host => Poll::Pending,
+            Self::Session(session) => session
+                .poll_grace_for(context)
+                .map_or(Poll::Pending, Poll::Ready),
+        })
+        .await
     }
 
     fn output(&self, port: &Port, handle: Handle) -> Output {

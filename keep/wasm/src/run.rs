@@ -4,18 +4,21 @@
 
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
 
 use enarx_configuration::Configuration;
 use enarx_exits::exit_code;
-use enarx_http::{Serving, Settings, Trust, Way};
+use enarx_http::{Door, Serving, Settings, Trust, Way};
 use enarx_wasi::budget::{Budget, Memory, UNASKED};
+use enarx_wasi::clock::Clocks;
 use enarx_wasi::context::{Context, Surroundings};
 use enarx_wasi::port::{Port, Tasks};
 use enarx_wasi::preview1::{self, Preview1};
 use enarx_wasi::preview2::{self, Command, Preview2};
 use enarx_wasi::preview3;
+use enarx_wasi::sockets;
 use enarx_wasi::stream::Standard;
 use enarx_wasi::{Exit, View};
 use futures_channel::oneshot;
@@ -199,8 +202,10 @@ fn try_run(
     timings: &mut Timings,
 ) -> wasmtime::Result<()> {
     let serve = configuration.serve.as_ref();
-    let identity = serve.and_then(|serve| serve.identity.as_ref());
-    let tls = identity.map(serve::tls).transpose()?;
+    let tls = match serve {
+        Some(serve) => serve::tls(serve, Clocks::new(port.clone()).by(surroundings.told))?,
+        None => None,
+    };
     let code = Allowed::of(configuration, application)?;
     let turns = configuration.serve.as_ref().is_some_and(serve::takes_turns);
     let (facts, compiled) = match &code {
@@ -376,7 +381,24 @@ impl Run<'_> {
         }
     }
 
-    /// Serves requests until the host ends the listener.
+    /// The door of a server: the host's, or one that the Keep opens.
+    fn door(&self) -> wasmtime::Result<Door> {
+        let serve = self.configuration.serve.as_ref();
+        let Some(listen) = serve.and_then(|serve| serve.listen.as_ref()) else {
+            return Ok(Door::granted(self.port));
+        };
+        let socket = sockets::listen(self.port, listen.address, listen.port);
+        let socket = socket.map_err(|cause| {
+            let place = listen.address.map_or_else(
+                || format!("port {}", listen.port),
+                |address| SocketAddr::new(address, listen.port).to_string(),
+            );
+            wasmtime::format_err!("it cannot listen at {place}: {cause} ({})", cause.code())
+        })?;
+        Ok(Door::own(self.port, socket, &self.streams))
+    }
+
+    /// Serves requests until its door is shut.
     fn serve(
         &self,
         component: &Component,
@@ -398,19 +420,22 @@ impl Run<'_> {
             self.surroundings.take(),
         );
         let proxy = serve::link(self.engine, component)?;
+        let door = self.door()?;
         self.started(timings);
         let log = self.streams.stderr(self.port);
         let serving = Serving::new(self.port, proxy, instances, settings, log);
         let serving = Arc::new(serving);
         for _ in 1..engine::threads(&**self.ground)? {
             let (serving, port) = (Arc::clone(&serving), self.port.clone());
+            // A tenant is told of the end, and has a receipt: whoever serves the session ends a Keep that still computes.
+            let ends_keep = matches!(self.streams, Standard::Host);
             rayon::spawn(move || {
-                if serving.help() {
+                if serving.help() && ends_keep {
                     port.exit(0);
                 }
             });
         }
-        serving.run()?;
+        serving.run(door)?;
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use enarx_configuration::{Configuration, Identity, Serve};
+use enarx_configuration::{Configuration, Serve};
 use enarx_http::{Http, ProxyPre, Settings, Trust, Way};
 use enarx_tls::web::{self, WebError};
 use enarx_wasi::budget::Budget;
@@ -78,13 +78,27 @@ fn count(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// The TLS of a server with this identity.
+/// The TLS of a server, if it has an identity; its clients' certificates are judged by these clocks.
 ///
 /// # Errors
-/// When it cannot be used.
-pub fn tls(identity: &Identity) -> Result<web::Server, WebError> {
+/// When identity or issuers cannot be used.
+pub fn tls(serve: &Serve, clocks: Clocks) -> Result<Option<web::Server>, WebError> {
+    const OFFERED: [&[u8]; 2] = [web::HTTP2, web::HTTP1];
+    let Some(identity) = &serve.identity else {
+        return Ok(None);
+    };
     let chain: Vec<_> = identity.chain.iter().map(|it| it.0.as_slice()).collect();
-    web::Server::new(&chain, &identity.key.0, &[web::HTTP2, web::HTTP1])
+    let key = &identity.key.0;
+    let Some(clients) = &serve.clients else {
+        return web::Server::new(&chain, key, &OFFERED).map(Some);
+    };
+    let issuers: Vec<_> = clients.issuers.iter().map(|it| it.0.as_slice()).collect();
+    let clients = web::Clients {
+        issuers: &issuers,
+        required: clients.required,
+        clock: Arc::new(move || clocks.for_certificates()),
+    };
+    web::Server::asking(&chain, key, &OFFERED, &clients).map(Some)
 }
 
 /// The bounds of the configuration, and of the pool; with TLS if there is an identity for it.

@@ -4,14 +4,22 @@
 //! everything that cannot run.
 
 use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::num::NonZero;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 use enarx_configuration::precompiled::{HEAD, Precompiled};
-use enarx_configuration::{Compile, Configuration, Limits, Serve};
+use enarx_configuration::{Compile, Configuration, Limits, Listen, Serve};
 use enarx_sallyport_host::{InProcess, World};
 use enarx_wasi::context::Surroundings;
 use enarx_wasm::{Ground, Timings, run};
+use rustix::net::sockopt::get_socket_acceptconn;
+use rustix::net::{Shutdown, getsockname, shutdown};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 /// Free memory of the Keep, in bytes.
 struct Memory(u64);
@@ -691,4 +699,67 @@ fn what_of_0_3_is_not_there_is_named() {
         "{}",
         outcome.stderr
     );
+}
+
+/// The socket of this process that listens at this port.
+fn listening_at(port: u16) -> OwnedFd {
+    let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+    let numbers = std::fs::read_dir("/proc/self/fd").unwrap();
+    let numbers = numbers.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let mut sockets = numbers.filter_map(|number| {
+        let descriptor = pidfd_getfd(&own, number, PidfdGetfdFlags::empty()).ok()?;
+        let address = SocketAddr::try_from(getsockname(&descriptor).ok()?).ok()?;
+        (address.port() == port && get_socket_acceptconn(&descriptor).ok()?).then_some(descriptor)
+    });
+    sockets.next().expect("a socket")
+}
+
+#[test]
+fn a_socket_of_the_keeps_own_that_the_host_ends_is_a_failure() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let serving = |at: SocketAddr| Configuration {
+        serve: Some(Serve {
+            grace: 1000,
+            connections: 10,
+            requests: 10,
+            listen: Some(Listen {
+                address: Some(at.ip()),
+                port: at.port(),
+            }),
+            ..Serve::default()
+        }),
+        ..configuration(&["server.wasm"])
+    };
+    let server = module(std::str::from_utf8(&example("server.wat")).unwrap());
+    let (sender, outcome) = channel();
+    let own = server.clone();
+    std::thread::spawn(move || sender.send(run_with(&own, &serving(address), 1 << 30)));
+    let patience = Instant::now() + Duration::from_secs(60);
+    let mut peer = loop {
+        match TcpStream::connect(address) {
+            Ok(peer) => break peer,
+            Err(error) => assert!(Instant::now() < patience, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    peer.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    peer.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.contains("Hello from a Keep!"), "{answer}");
+
+    // Nobody else can have the port meanwhile.
+    let taken = run_with(&server, &serving(address), 1 << 30);
+    assert_eq!(taken.code, 1);
+    let words = format!("it cannot listen at {address}: address in use");
+    assert!(taken.stderr.contains(&words), "{}", taken.stderr);
+
+    shutdown(listening_at(address.port()), Shutdown::Both).unwrap();
+    let outcome = outcome.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert_eq!(outcome.code, 1);
+    let words = "the host ended the socket at which the server listened";
+    assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
 }

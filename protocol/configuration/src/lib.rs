@@ -22,6 +22,8 @@ mod der;
 pub mod precompiled;
 pub mod sockets;
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 pub use der::{Certificate, PrivateKey};
@@ -54,7 +56,7 @@ pub struct Configuration {
     /// Gives evidence of the Keep, with this nonce, before the application runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attest: Option<Vec<u8>>,
-    /// The application is a server: it answers HTTP requests that come over the granted listener.
+    /// The application is a server: it answers HTTP requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serve: Option<Serve>,
     /// Issuers whose certificates are accepted of servers that the application asks by TLS.
@@ -105,6 +107,26 @@ pub struct Serve {
     /// The server speaks TLS, with this identity, and nothing in clear.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Identity>,
+    /// Present if a server with an identity asks its clients for certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<sockets::Clients>,
+    /// The socket that the Keep opens for the server; the host's granted listener if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<Listen>,
+    /// A server that is delivered to a Keep speaks in clear, and its host reads and changes everything. Without this, a
+    /// delivered server without an identity is refused.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub insecure_http: bool,
+}
+
+/// A TCP socket that is to listen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// The address; every address of the machine if `None`.
+    pub address: Option<IpAddr>,
+    /// The port.
+    pub port: u16,
 }
 
 /// A server's identity, as its peers see it.
@@ -224,6 +246,15 @@ mod tests {
                     chain: vec![Certificate(vec![0x30; 100]), Certificate(vec![1])],
                     key: PrivateKey(vec![0xfb, 0xff, 7].into()),
                 }),
+                clients: Some(sockets::Clients {
+                    issuers: vec![Certificate(vec![4; 3])],
+                    required: false,
+                }),
+                listen: Some(Listen {
+                    address: Some([0; 4].into()),
+                    port: 8443,
+                }),
+                insecure_http: true,
             }),
             issuers: vec![Certificate(vec![2; 5])],
             sockets: vec![

@@ -8,6 +8,7 @@ use crate::ContractError;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
 use enarx_network::{ConnectRule, ListenRule, NameRule, Rules};
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,8 @@ pub struct Wanted<'a> {
     pub udp: bool,
     /// Looking up names.
     pub name_lookup: bool,
+    /// TCP sockets that the Keep itself opens and that are to listen: address, or every address, and port.
+    pub listen: &'a [(Option<IpAddr>, u16)],
     /// Directories: the path that the application sees, and whether it is read-only.
     pub directories: &'a [(&'a str, bool)],
 }
@@ -118,7 +121,8 @@ impl Doors {
     /// [`ContractError::Doors`], with the first thing for which there is none.
     pub fn admit(&self, wanted: &Wanted<'_>) -> Result<(), ContractError> {
         let refuse = |wanted: String| Err(ContractError::Doors { wanted });
-        let uses = self.rules().uses();
+        let rules = self.rules();
+        let uses = rules.uses();
         for (asked, allowed, name) in [
             (wanted.tcp, uses.tcp, "TCP"),
             (wanted.udp, uses.udp, "UDP"),
@@ -126,6 +130,16 @@ impl Doors {
         ] {
             if asked && !allowed {
                 return refuse(name.to_string());
+            }
+        }
+        for &(address, port) in wanted.listen {
+            let rule = ListenRule::tcp(address, port);
+            if !rule.is_some_and(|rule| rules.permit_listen(&rule)) {
+                let place = address.map_or_else(
+                    || format!("port {port}"),
+                    |address| SocketAddr::new(address, port).to_string(),
+                );
+                return refuse(format!("listening at {place} (TCP)"));
             }
         }
         for (name, read_only) in wanted.directories {
@@ -210,6 +224,48 @@ mod tests {
         assert!(!only_names.are_shut() && Doors::default().are_shut());
         let tcp = Wanted { tcp: true, ..names };
         assert_eq!(code(&only_names, &tcp), no("TCP"));
+    }
+
+    #[test]
+    fn a_socket_that_the_keep_opens_needs_a_door_at_its_place() {
+        let listening = |doors: &[&str], at: (Option<IpAddr>, u16)| {
+            let doors = Doors {
+                listen: doors.iter().map(|rule| rule.parse().unwrap()).collect(),
+                ..Doors::default()
+            };
+            let wanted = Wanted {
+                listen: &[at],
+                ..Wanted::default()
+            };
+            let judged = doors.admit(&wanted);
+            judged.map_err(|error| (error.code(), error.to_string()))
+        };
+        let no = |what: &str| {
+            let sentence = format!("the contract has no door for listening at {what} (TCP)");
+            Err(("contract.doors", sentence))
+        };
+        let here = Some(IpAddr::from([127, 0, 0, 1]));
+        let mapped = Some("::ffff:127.0.0.1".parse().unwrap());
+        let all = Some(IpAddr::from([0; 16]));
+        for (doors, at) in [
+            ("443/tcp", (None, 443)),
+            ("443", (all, 443)),
+            ("443/tcp", (here, 443)),
+            ("127.0.0.1:400-500", (here, 443)),
+            ("127.0.0.1:443", (mapped, 443)),
+        ] {
+            assert_eq!(listening(&["1/udp", doors], at), Ok(()), "{doors}");
+        }
+        for (doors, at, place) in [
+            ("443/tcp", (None, 444), "port 444"),
+            ("443/udp", (here, 443), "127.0.0.1:443"),
+            ("127.0.0.1:443", (None, 443), "port 443"),
+            ("127.0.0.1:443", (all, 443), "[::]:443"),
+            ("127.0.0.2:443", (here, 443), "127.0.0.1:443"),
+            ("1-65535", (None, 0), "port 0"),
+        ] {
+            assert_eq!(listening(&[doors], at), no(place), "{doors}");
+        }
     }
 
     #[test]

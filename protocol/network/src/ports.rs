@@ -40,6 +40,14 @@ impl Ports {
         last: u16::MAX,
     };
 
+    /// One port; `None` for 0.
+    pub(crate) fn one(port: u16) -> Option<Self> {
+        (port != 0).then_some(Self {
+            first: port,
+            last: port,
+        })
+    }
+
     /// True if the port is one of them.
     #[must_use]
     pub fn contain(self, port: u16) -> bool {

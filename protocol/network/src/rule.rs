@@ -5,7 +5,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -90,6 +90,18 @@ impl ConnectRule {
 }
 
 impl ListenRule {
+    /// The rule for one TCP socket at this address, or at every address if there is none or it is the unspecified one; `None`
+    /// for port 0, which stands for any.
+    #[must_use]
+    pub fn tcp(address: Option<IpAddr>, port: u16) -> Option<Self> {
+        let at = address.filter(|address| !address.is_unspecified());
+        Some(Self {
+            at: at.map(|address| Network::one(address.to_canonical())),
+            ports: Ports::one(port)?,
+            protocol: Some(Protocol::Tcp),
+        })
+    }
+
     /// True if it holds for a local address.
     #[must_use]
     pub fn holds(&self, protocol: Protocol, at: SocketAddr) -> bool {

@@ -474,6 +474,12 @@ impl Keep {
             .is_some_and(|run| !run.stdin.buffer.is_empty() || run.stdin.ended || run.stdin.closed)
     }
 
+    /// Milliseconds until the application is ended, once it is to end by itself; `None` before.
+    pub fn grace_left(&self, now: Moment) -> Option<u64> {
+        let run = self.run.as_ref()?;
+        run.stop_at.map(|at| at.since(now))
+    }
+
     /// REPORT_DATA of the last report, which is to be made before native code runs: that of its receipt. `None` if the
     /// application is WebAssembly.
     pub fn last_report(&self) -> Option<[u8; 64]> {

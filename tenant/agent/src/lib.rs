@@ -47,7 +47,7 @@ pub use enarx_tls::Key;
 pub use enarx_tls::provider as web_provider;
 pub use error::{DeployError, Failed, Fault, Refused};
 pub use judge::Trust;
-pub use order::{Order, Secret, Times};
+pub use order::{Order, Secret, Started, Times};
 pub use queue::Queue;
 pub use run::Ending;
 pub use stop::Stop;

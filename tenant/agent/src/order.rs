@@ -42,7 +42,12 @@ pub struct Order {
     pub unattested: Option<InsecureUnattested>,
     /// The wish to wait when every host is full; `None`: the tenant does not.
     pub queue: Option<Queue>,
+    /// Called once, with the host's name, when the application runs.
+    pub started: Option<Started>,
 }
+
+/// A listener for the start of an application.
+pub type Started = Box<dyn Fn(&str) + Send + Sync>;
 
 /// A secret for the application.
 pub struct Secret {

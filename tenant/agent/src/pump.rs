@@ -343,6 +343,12 @@ where
             None | Some(Event::Handled | Event::Attached | Event::OutputEnd(_)) => {}
             Some(Event::Started(started)) => {
                 tracing::debug!("the application runs");
+                let order = self.terms.package.map(Package::order);
+                if let Some(tell) = order.and_then(|order| order.started.as_ref())
+                    && self.started.is_none()
+                {
+                    tell(&self.terms.way.target.name());
+                }
                 self.started = Some(started);
                 if self.terms.detach && self.goodbye.is_none() {
                     // Before anything else is taken: a goodbye after the receipt would acknowledge it.

@@ -240,6 +240,41 @@ fn a_peer_that_does_not_finish_the_handshake_holds_up_nobody_and_is_given_up() {
 }
 
 #[test]
+fn clients_of_a_server_are_asked_for_certificates_and_judged_by_them() {
+    let authority = Authority::new();
+    let own = authority.here();
+    let known = authority.certify(&["client.example"], 2090);
+    let unknown = Authority::new().certify(&["client.example"], 2091);
+    let shown = |identity: &Identity| {
+        let [chain, key] = [&identity.chain, &identity.key].map(|it| it.display().to_string());
+        ["--cert".to_owned(), chain, "--key".to_owned(), key]
+    };
+    let config = authority.folder.path().join("Enarx.toml");
+    for backend in backends() {
+        for (asks, without) in [("require", false), ("request", true)] {
+            let text = format!(
+                "[[files]]\nkind = \"listen\"\nname = \"web\"\ncertificate = \"{}\"\nkey = \"{}\"\n\
+                 client-auth = \"{asks}\"\nroots = \"file:{}\"\n",
+                own.chain.display(),
+                own.key.display(),
+                authority.roots().display()
+            );
+            std::fs::write(&config, text).unwrap();
+            let server = Server::start(backend, &["--config", config.to_str().unwrap()]);
+            let ask = |arguments: &[String]| {
+                let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+                let output = curl(&authority, &server, &arguments, "/hello");
+                output.status.success() && output.stdout == b"hello\n"
+            };
+            assert!(ask(&shown(&known)), "{backend} {asks}");
+            assert!(!ask(&shown(&unknown)), "{backend} {asks}");
+            assert_eq!(ask(&[]), without, "{backend} {asks}");
+            server.end();
+        }
+    }
+}
+
+#[test]
 fn a_peer_in_clear_on_a_port_of_tls_is_refused() {
     let authority = Authority::new();
     let identity = authority.here();

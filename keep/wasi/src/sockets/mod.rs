@@ -9,6 +9,7 @@ mod connection;
 mod listener;
 mod open;
 
+use enarx_sallyport::types::SocketOption;
 use enarx_sallyport::{Call, Handle};
 
 use crate::budget::Budget;
@@ -17,10 +18,10 @@ use crate::port::{Answer, Port};
 
 pub use connection::Connection;
 pub use listener::Listener;
-pub use open::{Cause, Opened, Opener, SocketError};
+pub use open::{Cause, Opened, Opener, SocketError, listen};
 
 /// A socket of the host; closed when dropped.
-pub(crate) struct Socket {
+pub struct Socket {
     pub(crate) port: Port,
     pub(crate) handle: Handle,
 }
@@ -32,6 +33,22 @@ impl Socket {
     /// The host's.
     pub(crate) fn open(port: &Port, call: &Call) -> Result<Self> {
         Ok(Self::new(port, &port.call(call, &[], &mut [])?))
+    }
+
+    /// Its handle, which counts as long as this lives.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    fn switch(&self, option: SocketOption, on: bool) -> Result<()> {
+        let call = Call::SetOption {
+            handle: self.handle,
+            option,
+            value: on.into(),
+        };
+        self.port.call(&call, &[], &mut [])?;
+        Ok(())
     }
 
     /// The socket that a call has made.

@@ -143,55 +143,8 @@ impl Opener<'_> {
         tls: Option<&ServerTls>,
     ) -> Result<Listener, Cause> {
         let tls = tls.map(|tls| self.server(tls)).transpose()?;
-        let socket = match address {
-            Some(address) => self.listen_at(address, port, false)?,
-            None => match self.listen_at(Ipv6Addr::UNSPECIFIED.into(), port, true) {
-                // A machine without IPv6.
-                Err(Errno::NotSupported | Errno::AddressNotAvailable) => {
-                    self.listen_at(Ipv4Addr::UNSPECIFIED.into(), port, false)?
-                }
-                listening => listening?,
-            },
-        };
+        let socket = listen(self.port, address, port)?;
         Ok(Listener::new(socket, tls, self.budget))
-    }
-
-    fn listen_at(&self, address: IpAddr, port: u16, both: bool) -> Result<Socket, Errno> {
-        let socket = self.socket(address)?;
-        let handle = socket.handle;
-        if both {
-            self.set(&socket, SocketOption::Ipv6Only, false)?;
-        }
-        // Its connections inherit this.
-        self.set(&socket, SocketOption::NoDelay, true)?;
-        let address = SocketAddr::new(address, port).into();
-        for call in [
-            Call::Bind { handle, address },
-            Call::TcpListen {
-                handle,
-                backlog: BACKLOG,
-            },
-        ] {
-            self.port.call(&call, &[], &mut [])?;
-        }
-        Ok(socket)
-    }
-
-    fn socket(&self, address: IpAddr) -> Result<Socket, Errno> {
-        let call = Call::TcpOpen {
-            ipv6: address.is_ipv6(),
-        };
-        Socket::open(self.port, &call)
-    }
-
-    fn set(&self, socket: &Socket, option: SocketOption, value: bool) -> Result<(), Errno> {
-        let call = Call::SetOption {
-            handle: socket.handle,
-            option,
-            value: value.into(),
-        };
-        self.port.call(&call, &[], &mut [])?;
-        Ok(())
     }
 
     fn clock(&self) -> web::Clock {
@@ -249,8 +202,8 @@ impl Opener<'_> {
     }
 
     fn connect_to(&self, address: IpAddr, port: u16, until: Instant) -> Result<Socket, Cause> {
-        let socket = self.socket(address)?;
-        self.set(&socket, SocketOption::NoDelay, true)?;
+        let socket = tcp(self.port, address)?;
+        socket.switch(SocketOption::NoDelay, true)?;
         let call = Call::TcpConnect {
             handle: socket.handle,
             address: SocketAddr::new(address, port).into(),
@@ -290,6 +243,52 @@ impl Opener<'_> {
                 Poll::Pending => Poll::Pending,
             }))
     }
+}
+
+/// Opens a TCP socket that listens at this address, or at every address of the machine.
+///
+/// # Errors
+/// The host's.
+pub fn listen(port: &Port, address: Option<IpAddr>, number: u16) -> Result<Socket, Cause> {
+    Ok(match address {
+        Some(address) => listen_at(port, address, number, false)?,
+        None => match listen_at(port, Ipv6Addr::UNSPECIFIED.into(), number, true) {
+            // A machine without IPv6.
+            Err(Errno::NotSupported | Errno::AddressNotAvailable) => {
+                listen_at(port, Ipv4Addr::UNSPECIFIED.into(), number, false)?
+            }
+            listening => listening?,
+        },
+    })
+}
+
+fn listen_at(port: &Port, address: IpAddr, number: u16, both: bool) -> Result<Socket, Errno> {
+    let socket = tcp(port, address)?;
+    let handle = socket.handle;
+    if both {
+        socket.switch(SocketOption::Ipv6Only, false)?;
+    }
+    // Its connections inherit this.
+    socket.switch(SocketOption::NoDelay, true)?;
+    let address = SocketAddr::new(address, number).into();
+    for call in [
+        Call::Bind { handle, address },
+        Call::TcpListen {
+            handle,
+            backlog: BACKLOG,
+        },
+    ] {
+        port.call(&call, &[], &mut [])?;
+    }
+    Ok(socket)
+}
+
+/// Opens a TCP socket of the family of this address.
+fn tcp(port: &Port, address: IpAddr) -> Result<Socket, Errno> {
+    let call = Call::TcpOpen {
+        ipv6: address.is_ipv6(),
+    };
+    Socket::open(port, &call)
 }
 
 fn ready_if(is_ready: bool) -> Poll<()> {

@@ -116,6 +116,7 @@ pub fn order() -> Order {
         },
         unattested: None,
         queue: None,
+        started: None,
     }
 }
 

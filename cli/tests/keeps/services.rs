@@ -1,0 +1,461 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Servers in deployments: a component that answers HTTP from a Keep of a host that nobody trusts, over TLS by a certificate
+//! that its tenant delivers. Real managers, agents and Keeps on the simulated platform; `curl` asks.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use enarx_harness::needs;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::common;
+use super::deploy::{Host, policy, program, run, text, wait_until};
+use super::programs::programs;
+use super::serve::tls::{Authority, Identity};
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The doors that a host of these tests offers: what nobody else listens at is chosen by the system.
+const DOORS: [&str; 2] = ["--allow-listen", "127.0.0.1:1024-65535/tcp"];
+
+fn component() -> PathBuf {
+    programs().folder.join("server.wasm")
+}
+
+/// A place at which nobody listens.
+pub fn free_place() -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+/// A deployed server, and the command that stays with it. Both end with this.
+pub struct Service {
+    child: Child,
+    place: String,
+    said: Option<JoinHandle<String>>,
+}
+
+impl Service {
+    /// Starts a deployment that is to listen at this place, and waits until it says that it serves.
+    pub fn start(command: &mut Command, place: &str) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        loop {
+            let start = said.len();
+            if stderr.read_line(&mut said).unwrap() == 0 {
+                let status = child.wait().unwrap();
+                panic!("{status}: {said}");
+            }
+            let line = &said[start..];
+            if line.starts_with("enarx: serving HTTP") {
+                assert!(line.contains(&format!("://{place}/")), "{line}");
+                break;
+            }
+        }
+        let said = thread::spawn(move || {
+            stderr.read_to_string(&mut said).unwrap();
+            said
+        });
+        Self {
+            child,
+            place: place.to_owned(),
+            said: Some(said),
+        }
+    }
+
+    pub fn curl(&self, authority: &Authority, arguments: &[&str], path: &str) -> Output {
+        curl(&self.place, authority, arguments, path)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for the end of the command: its exit code, and all that it said.
+    pub fn wait(mut self) -> (Option<i32>, String) {
+        let end = Instant::now() + PATIENCE;
+        let code = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status.code();
+            }
+            assert!(Instant::now() < end, "the command does not end");
+            thread::sleep(Duration::from_millis(10));
+        };
+        (code, self.said.take().unwrap().join().unwrap())
+    }
+
+    /// Ends it as an operator does.
+    pub fn end(self) -> String {
+        self.signal(Signal::TERM);
+        let (code, said) = self.wait();
+        assert_eq!(code, Some(0), "{said}");
+        said
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks what is there, by TLS alone.
+pub fn curl(place: &str, authority: &Authority, arguments: &[&str], path: &str) -> Output {
+    Command::new("curl")
+        .args(["--silent", "--show-error", "--noproxy", "*"])
+        .args(["--max-time", "60", "--cacert"])
+        .arg(authority.roots())
+        .args(arguments)
+        .arg(format!("https://{place}{path}"))
+        .output()
+        .unwrap()
+}
+
+#[track_caller]
+fn says(output: &Output, expected: &str) {
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{stderr}");
+    assert_eq!(stdout, expected, "{stderr}");
+}
+
+/// A host, and a tenant with a policy and a certificate.
+struct Parties {
+    host: Host,
+    policy: PathBuf,
+    authority: Authority,
+    identity: Identity,
+}
+
+impl Parties {
+    fn new() -> Self {
+        Self::with(&DOORS)
+    }
+
+    /// The host has these arguments.
+    fn with(arguments: &[&str]) -> Self {
+        let host = Host::serving(&[], arguments);
+        let policy = policy(host.folder());
+        let authority = Authority::new();
+        let identity = authority.here();
+        Self {
+            host,
+            policy,
+            authority,
+            identity,
+        }
+    }
+
+    /// A deployment that is to listen there, with the tenant's certificate.
+    fn deploy(&self, place: &str, arguments: &[&str]) -> Command {
+        let mut command = self.host.deploy(&self.policy);
+        command
+            .args(["--addr", place])
+            .args(self.identity.flags())
+            .args(arguments)
+            .arg(component());
+        command
+    }
+
+    fn start(&self, arguments: &[&str]) -> Service {
+        let place = free_place();
+        Service::start(&mut self.deploy(&place, arguments), &place)
+    }
+
+    /// A command of the tenant about a deployment.
+    fn tenant(&self, arguments: &[&str]) -> Command {
+        let state = self.host.path("tenant");
+        self.host.tenant(arguments, &self.policy, &state)
+    }
+}
+
+#[test]
+fn one_command_serves_over_tls_on_this_machine_and_ends_with_it() {
+    needs::kvm();
+    let authority = Authority::new();
+    let identity = authority.here();
+    let place = free_place();
+    let mut command = common::enarx();
+    command
+        .args(["deploy", "--local", "--addr", &place])
+        .args(identity.flags())
+        .arg(component());
+    let service = Service::start(&mut command, &place);
+    for (flag, version) in [("--http1.1", "1.1"), ("--http2", "2")] {
+        let written = [flag, "-w", "%{http_version} %{http_code}\n"];
+        let hello = service.curl(&authority, &written, "/hello");
+        says(&hello, &format!("hello\n{version} 200\n"));
+        says(&service.curl(&authority, &[flag], "/scheme"), "https\n");
+        let sent = [flag, "--data-binary", "a body"];
+        says(&service.curl(&authority, &sent, "/echo"), "a body");
+    }
+    // Nobody else is believed, and nothing is spoken in clear.
+    let stranger = Authority::new();
+    let refused = service.curl(&stranger, &[], "/hello");
+    assert_eq!(refused.status.code(), Some(60), "{refused:?}");
+    let said = service.end();
+    assert!(said.contains("accepted as simulated"), "{said}");
+    assert!(TcpStream::connect(&place).is_err());
+}
+
+#[test]
+fn a_deployed_server_finishes_its_requests_and_its_receipt_says_how_it_ended() {
+    let parties = Parties::new();
+    let receipt = parties.host.path("receipt");
+    let service = parties.start(&["--vcpus", "2", "--receipt", receipt.to_str().unwrap()]);
+    let place = service.place.clone();
+    says(&service.curl(&parties.authority, &[], "/hello"), "hello\n");
+    // Each request has an instance of its own, and one that traps ends its own alone.
+    says(&service.curl(&parties.authority, &[], "/count"), "1");
+    says(&service.curl(&parties.authority, &[], "/count"), "1");
+    let trapped = ["-o", "/dev/null", "-w", "%{http_code}"];
+    says(&service.curl(&parties.authority, &trapped, "/trap"), "500");
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| curl(&place, &parties.authority, &[], "/begin?2000"));
+        thread::sleep(Duration::from_millis(1000));
+        let said = service.end();
+        assert!(said.contains("request 4 trapped"), "{said}");
+        says(&slow.join().unwrap(), "begun\ndone\n");
+    });
+    assert!(TcpStream::connect(&place).is_err());
+    // A log that nobody takes does not stop the server.
+    let deployment = std::fs::read_to_string(parties.host.path("receipt.deployment")).unwrap();
+    assert!(deployment.contains(r#""when_full":"drop""#), "{deployment}");
+    let verified = common::enarx()
+        .args(["receipt", "verify"])
+        .arg(&receipt)
+        .arg("--policy")
+        .arg(&parties.policy)
+        .arg("--application")
+        .arg(component())
+        .output()
+        .unwrap();
+    let said = text(&verified.stdout);
+    assert!(verified.status.success(), "{}", text(&verified.stderr));
+    assert!(said.contains("ended by itself with exit code 0"), "{said}");
+}
+
+#[test]
+fn requests_that_do_not_end_in_the_time_of_grace_are_cut_off() {
+    let parties = Parties::new();
+    let service = parties.start(&["--grace", "2s"]);
+    let place = service.place.clone();
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| curl(&place, &parties.authority, &[], "/begin?50000"));
+        thread::sleep(Duration::from_millis(1000));
+        let start = Instant::now();
+        let said = service.end();
+        assert!(start.elapsed() < Duration::from_secs(10), "{said}");
+        assert!(said.contains("1 connections are cut off"), "{said}");
+        let slow = slow.join().unwrap();
+        assert!(!slow.status.success(), "{slow:?}");
+    });
+}
+
+#[test]
+fn a_request_has_its_time_and_the_server_has_its_own() {
+    let parties = Parties::new();
+    let service = parties.start(&["--request-timeout", "300ms", "--timeout", "6s"]);
+    let start = Instant::now();
+    let status = ["-o", "/dev/null", "-w", "%{http_code}"];
+    let late = service.curl(&parties.authority, &status, "/after?60000");
+    says(&late, "504");
+    says(&service.curl(&parties.authority, &[], "/hello"), "hello\n");
+    let (code, said) = service.wait();
+    assert_eq!(code, Some(124), "{said}");
+    assert!(said.contains("longer than the time of a request"), "{said}");
+    assert!(said.contains("time limit of 6s"), "{said}");
+    assert!(start.elapsed() < Duration::from_secs(20), "{said}");
+}
+
+#[test]
+fn a_server_runs_on_alone_and_is_attached_to_and_stopped() {
+    let parties = Parties::new();
+    let place = free_place();
+    let detach = |place: &str| {
+        let mut command = parties.tenant(&["deploy", "--detach", "--addr", place]);
+        let command = command.args(parties.identity.flags()).arg(component());
+        let output = run(command, b"");
+        let said = text(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert!(
+            said.contains(&format!("serving HTTPS on https://{place}/")),
+            "{said}"
+        );
+        text(&output.stdout).trim().to_owned()
+    };
+    let name = detach(&place);
+    let ask = |path: &str| curl(&place, &parties.authority, &["--http1.1"], path);
+    says(&ask("/hello"), "hello\n");
+    assert!(ask("/trap").status.success());
+    let stopped = run(&mut parties.tenant(&["stop", &name]), b"");
+    assert!(stopped.status.success(), "{}", text(&stopped.stderr));
+    wait_until(|| TcpStream::connect(&place).is_err());
+    // Its log waits for whoever attaches, and so does its receipt.
+    let attached = run(&mut parties.tenant(&["attach", "-q", &name]), b"");
+    let log = text(&attached.stderr);
+    assert_eq!(attached.status.code(), Some(0), "{log}");
+    assert!(log.contains("request 2 trapped"), "{log}");
+    wait_until(|| parties.host.keeps().is_empty());
+
+    // Attached to while it serves, and ended by the command that is attached.
+    let name = detach(&place);
+    let mut attach = parties.tenant(&["attach", "-q", &name]);
+    let mut child = attach
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert!(ask("/trap").status.success());
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    assert!(line.contains("request 1 trapped"), "{line}");
+    says(&ask("/hello"), "hello\n");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(0));
+    wait_until(|| parties.host.keeps().is_empty());
+}
+
+#[test]
+fn a_server_without_a_certificate_is_deployed_only_by_a_flag_that_says_insecure() {
+    let parties = Parties::new();
+    let place = free_place();
+    let deploy = |arguments: &[&str]| {
+        let mut command = parties.host.deploy(&parties.policy);
+        command.args(arguments).arg(component());
+        command
+    };
+    for (arguments, words) in [
+        (&["--addr", &place][..], "--tls-cert"),
+        (&["--insecure-http"], "--addr 0.0.0.0:8443"),
+        (&["--insecure-http", "--addr", "127.0.0.1:0"], "port 0"),
+    ] {
+        let output = run(&mut deploy(arguments), b"");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(words), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    // Flags of servers fit no other program.
+    let mut command = parties.host.deploy(&parties.policy);
+    command.args(["--addr", &place]).arg(program("exit.wat"));
+    let output = run(&mut command, b"");
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.starts_with("enarx: --addr: "), "{said}");
+    assert!(parties.host.keeps().is_empty());
+
+    let mut command = deploy(&["--insecure-http", "--addr", &place]);
+    let service = Service::start(&mut command, &place);
+    let hello = Command::new("curl")
+        .args(["--silent", "--noproxy", "*", "--max-time", "60"])
+        .arg(format!("http://{place}/scheme"))
+        .output()
+        .unwrap();
+    says(&hello, "http\n");
+    let said = service.end();
+    assert!(
+        said.contains("the host reads and changes everything"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_server_that_cannot_listen_or_has_a_wrong_key_says_so_and_serves_nobody() {
+    let parties = Parties::with(&["--allow-listen", "127.0.0.1:1024-40000/tcp"]);
+    // The host does not offer the port: the contract is refused.
+    let output = run(&mut parties.deploy("127.0.0.1:40001", &[]), b"");
+    let said = text(&output.stderr);
+    assert_ne!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("nothing was sent"), "{said}");
+    assert!(said.contains("127.0.0.1:40001/tcp"), "{said}");
+    // Somebody else listens there.
+    let (_taken, place) = (1024..40_000)
+        .rev()
+        .find_map(|port| {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+            let place = listener.local_addr().unwrap().to_string();
+            Some((listener, place))
+        })
+        .unwrap();
+    let output = run(&mut parties.deploy(&place, &[]), b"");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains(&format!("cannot listen at {place}: address in use")),
+        "{said}"
+    );
+    // The key is another's.
+    let other = parties.authority.certify(&["other.example"], 2090);
+    let mut command = parties.host.deploy(&parties.policy);
+    command
+        .args(["--addr", "127.0.0.1:1024", "--tls-cert"])
+        .arg(&parties.identity.chain)
+        .arg("--tls-key")
+        .arg(&other.key)
+        .arg(component());
+    let output = run(&mut command, b"");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(!said.contains("serving"), "{said}");
+    assert!(said.contains("key"), "{said}");
+}
+
+#[test]
+fn an_enarx_toml_says_place_certificate_and_clients_of_a_deployed_server() {
+    let parties = Parties::new();
+    let place = free_place();
+    let port = place.rsplit_once(':').unwrap().1;
+    let config = parties.host.path("Enarx.toml");
+    let text = format!(
+        "[[files]]\nkind = \"stdin\"\n[[files]]\nkind = \"stdout\"\n[[files]]\nkind = \"stderr\"\n\
+         [[files]]\nkind = \"listen\"\nname = \"web\"\naddr = \"127.0.0.1\"\nport = {port}\n\
+         certificate = \"{}\"\nkey = \"{}\"\nclient-auth = \"require\"\nroots = \"file:{}\"\n",
+        parties.identity.chain.display(),
+        parties.identity.key.display(),
+        parties.authority.roots().display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let deploy = |arguments: &[&str]| {
+        let mut command = parties.host.deploy(&parties.policy);
+        command.arg("--config").arg(&config).args(arguments);
+        command.arg(component());
+        command
+    };
+    let output = run(&mut deploy(&["--insecure-http"]), b"");
+    assert_eq!(output.status.code(), Some(2));
+    let service = Service::start(&mut deploy(&[]), &place);
+    let known = parties.authority.certify(&["client.example"], 2090);
+    let unknown = Authority::new().certify(&["client.example"], 2091);
+    let shows = |identity: &Identity| {
+        let [chain, key] = [&identity.chain, &identity.key].map(|it| it.display().to_string());
+        let shown = ["--cert", &chain, "--key", &key];
+        service.curl(&parties.authority, &shown, "/hello")
+    };
+    says(&shows(&known), "hello\n");
+    let refused = [
+        shows(&unknown),
+        service.curl(&parties.authority, &[], "/hello"),
+    ];
+    for refused in refused {
+        assert!(
+            !refused.status.success() && refused.stdout.is_empty(),
+            "{refused:?}"
+        );
+    }
+    service.end();
+}
