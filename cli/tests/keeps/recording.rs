@@ -15,19 +15,22 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use base64ct::{Base64Unpadded, Encoding};
+use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 
 use super::common;
 use super::deploy::{
     Host, Setup, children, descendants, policy, program, text, until_first_output, wait_until,
 };
 use super::door::Door;
+use super::programs::programs;
+use super::serve::tls::Authority;
+use super::services::{self, Service};
 
 /// It may stand in names of files, variables and secrets.
 const MARKER: &str = "MARKERq7x3v9k2";
 
-/// The forms in which the marker might stand somewhere: as it is, in hexadecimal, and in Base64 at every offset.
-fn forms() -> Vec<Vec<u8>> {
-    let marker = MARKER.as_bytes();
+/// The forms in which a marker might stand somewhere: as it is, in hexadecimal, and in Base64 at every offset.
+fn forms(marker: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = vec![
         marker.to_vec(),
         base16ct::lower::encode_string(marker).into_bytes(),
@@ -43,15 +46,28 @@ fn forms() -> Vec<Vec<u8>> {
     forms
 }
 
-/// True if the marker stands in these bytes, in one of its forms.
-fn has_marker(bytes: &[u8]) -> bool {
-    forms()
-        .iter()
-        .any(|form| bytes.windows(form.len()).any(|part| part == form))
+/// A search for markers in all of their forms.
+struct Search(Vec<Vec<u8>>);
+
+impl Search {
+    fn of(markers: &[&[u8]]) -> Self {
+        Self(markers.iter().flat_map(|marker| forms(marker)).collect())
+    }
+
+    /// True if a marker stands in these bytes.
+    fn finds(&self, bytes: &[u8]) -> bool {
+        let found = |form: &Vec<u8>| bytes.windows(form.len()).any(|part| part == form);
+        self.0.iter().any(found)
+    }
 }
 
-/// The files below a folder that have the marker in their names or contents, and how many there are.
-fn marked_files(folder: &Path) -> (Vec<String>, usize) {
+/// True if the marker stands in these bytes, in one of its forms.
+fn has_marker(bytes: &[u8]) -> bool {
+    Search::of(&[MARKER.as_bytes()]).finds(bytes)
+}
+
+/// The files below a folder that have a marker in their names or contents, and how many there are.
+fn marked_files(folder: &Path, search: &Search) -> (Vec<String>, usize) {
     let (mut marked, mut seen) = (Vec::new(), 0);
     let mut paths = vec![folder.to_owned()];
     while let Some(path) = paths.pop() {
@@ -60,8 +76,8 @@ fn marked_files(folder: &Path) -> (Vec<String>, usize) {
         if kind.is_dir() {
             let entries = fs::read_dir(&path).unwrap();
             paths.extend(entries.map(|entry| entry.unwrap().path()));
-        } else if has_marker(name.as_bytes())
-            || kind.is_file() && has_marker(&fs::read(&path).unwrap())
+        } else if search.finds(name.as_bytes())
+            || kind.is_file() && search.finds(&fs::read(&path).unwrap())
         {
             marked.push(name);
         }
@@ -70,8 +86,8 @@ fn marked_files(folder: &Path) -> (Vec<String>, usize) {
     (marked, seen)
 }
 
-/// The files of /proc about these processes that have the marker.
-fn marked_processes(processes: &[u32]) -> Vec<String> {
+/// The files of /proc about these processes that have a marker.
+fn marked_processes(processes: &[u32], search: &Search) -> Vec<String> {
     let mut marked = Vec::new();
     for process in processes {
         for file in ["cmdline", "environ", "comm"] {
@@ -85,7 +101,7 @@ fn marked_processes(processes: &[u32]) -> Vec<String> {
                     continue;
                 }
             };
-            if has_marker(&content) {
+            if search.finds(&content) {
                 marked.push(path);
             }
         }
@@ -198,8 +214,9 @@ fn what_a_tenant_delivers_stands_nowhere_at_the_host() {
     // While it runs.
     let processes = [vec![host.manager()], descendants(host.manager())].concat();
     assert!(processes.len() >= 3, "{processes:?}");
-    assert_eq!(marked_processes(&processes), [""; 0]);
-    let (marked, seen) = marked_files(host.folder());
+    let search = Search::of(&[MARKER.as_bytes()]);
+    assert_eq!(marked_processes(&processes, &search), [""; 0]);
+    let (marked, seen) = marked_files(host.folder(), &search);
     assert_eq!(marked, [""; 0]);
     assert!(seen >= 5, "{seen}");
 
@@ -244,7 +261,83 @@ fn what_a_tenant_delivers_stands_nowhere_at_the_host() {
     let log = host.log();
     assert!(log.contains("[debug] a session begins"), "{log}");
     drop(door);
-    let (marked, _) = marked_files(host.folder());
+    let (marked, _) = marked_files(host.folder(), &search);
+    assert_eq!(marked, [""; 0]);
+}
+
+/// The same of a server: the key of its certificate, and what it is asked and answers.
+#[test]
+fn a_key_and_what_a_server_is_asked_stand_nowhere_at_the_host() {
+    let host = Host::with(Setup {
+        log: "trace",
+        arguments: ["--allow-listen", "127.0.0.1:1024-65535/tcp"]
+            .map(str::to_owned)
+            .to_vec(),
+        ..Setup::default()
+    });
+    let policy = policy(host.folder());
+    let (door, outer) = (Door::of(&host), Outer::before(&host));
+    let authority = Authority::new();
+    let identity = authority.here();
+    let key = p256::SecretKey::read_pkcs8_pem_file(&identity.key).unwrap();
+    let search = Search::of(&[MARKER.as_bytes(), &key.to_bytes()]);
+    let der = key.to_pkcs8_der().unwrap();
+    assert!(search.finds(der.as_bytes()));
+    let digits = Base64Unpadded::encode_string(der.as_bytes());
+    assert!(search.finds(digits.as_bytes()), "{digits}");
+
+    let place = services::free_place();
+    let mut command = common::enarx();
+    command
+        .args(["deploy", "--to", &outer.to, "--token-file"])
+        .arg(host.path("token"))
+        .arg("--policy")
+        .arg(&policy)
+        .args(["--addr", &place])
+        .args(identity.flags())
+        .arg(programs().folder.join("server.wasm"));
+    let service = Service::start(&mut command, &place);
+    // The host is between the server and whoever asks it, too.
+    let (own, asked) = Outer::at(place);
+    let header = format!("x-mark: {MARKER} header");
+    let ask = |arguments: &[&str], path: &str| {
+        let output = services::curl(&own.to_string(), &authority, arguments, path);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    for version in ["--http1.1", "--http2"] {
+        let body = format!("{MARKER} body");
+        let echoed = ask(
+            &[version, "--header", &header, "--data-binary", &body],
+            "/echo",
+        );
+        assert_eq!(echoed, body);
+        let request = ask(&[version, "--header", &header], "/request");
+        assert!(request.contains(&header), "{request}");
+        let unknown = ask(&[version], &format!("/{MARKER}"));
+        assert_eq!(unknown, "there is no such path\n");
+    }
+
+    // While it runs.
+    let processes = [vec![host.manager()], descendants(host.manager())].concat();
+    assert!(processes.len() >= 3, "{processes:?}");
+    assert_eq!(marked_processes(&processes, &search), [""; 0]);
+    let (marked, seen) = marked_files(host.folder(), &search);
+    assert_eq!(marked, [""; 0]);
+    assert!(seen >= 5, "{seen}");
+    service.end();
+
+    // After it, and after the manager.
+    wait_until(|| children(host.manager()).is_empty());
+    let sessions = door.sessions();
+    assert_eq!(sessions.len(), 1);
+    let inner = [&sessions[0].to_keep[..], &sessions[0].from_keep].concat();
+    let (outer, asked) = (outer.recorded(), asked.lock().unwrap().clone());
+    assert!(outer.len() > inner.len() && inner.len() > der.as_bytes().len());
+    assert!(asked.len() > 6 * MARKER.len(), "{}", asked.len());
+    assert!(!search.finds(&inner) && !search.finds(&outer) && !search.finds(&asked));
+    drop(door);
+    let (marked, _) = marked_files(host.folder(), &search);
     assert_eq!(marked, [""; 0]);
 }
 
@@ -296,7 +389,8 @@ fn a_marker_in_the_clear_is_found() {
     for (name, content) in [("a", MARKER), (MARKER, "")] {
         fs::write(folder.path().join(name), content).unwrap();
     }
-    assert_eq!(marked_files(folder.path()).0.len(), 2);
+    let search = Search::of(&[MARKER.as_bytes()]);
+    assert_eq!(marked_files(folder.path(), &search).0.len(), 2);
     let mut by_argument = Command::new("/bin/sleep");
     by_argument.arg0(MARKER).arg("60");
     let mut by_variable = Command::new("/bin/sleep");
@@ -305,7 +399,7 @@ fn a_marker_in_the_clear_is_found() {
         let mut child = command.stdin(Stdio::null()).spawn().unwrap();
         // The system tells of a new process a little later than it has started it.
         let is_marked = || {
-            let marked = marked_processes(&[child.id()]);
+            let marked = marked_processes(&[child.id()], &search);
             marked.iter().any(|path| path.ends_with(file))
         };
         wait_until(is_marked);
