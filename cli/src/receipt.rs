@@ -371,7 +371,7 @@ pub fn write(path: &Path, deployed: &Deployed) -> Result<(), Failure> {
     let files = named
         .into_iter()
         .filter_map(|(name, bytes)| Some((name.to_owned(), bytes.as_deref()?)))
-        .chain(lists.map(|(index, list)| (format!("{index}.crl"), &list[..])));
+        .chain(lists.map(|(index, list)| (format!("{index}.crl"), &list.bytes[..])));
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700);
     builder.create(&folder).map_err(|error| failed(&error))?;

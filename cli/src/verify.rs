@@ -11,7 +11,8 @@ use std::time::Duration;
 use clap::Args;
 use enarx_attestation::snp::EndorsementId;
 use enarx_attestation::{
-    AmdEndorsements, Endorsements, Evidence, Expected, Timestamp, Verdict, Verifier, pem, snp,
+    AmdEndorsements, Endorsements, Evidence, Expected, RevocationList, Timestamp, Verdict,
+    Verifier, pem, snp,
 };
 use enarx_collateral::file;
 
@@ -221,8 +222,13 @@ pub fn certificates(folder: &Path) -> Result<AmdEndorsements, Failure> {
         }
     }
     lists.sort();
-    let lists = lists.iter().map(|path| input::read(path));
-    let crls = lists.collect::<Result<_, _>>()?;
+    let lists = lists.iter().map(|path| {
+        Ok(RevocationList {
+            bytes: input::read(path)?,
+            file: Some(path.display().to_string()),
+        })
+    });
+    let crls = lists.collect::<Result<_, Failure>>()?;
     let first = |names: &[&str]| {
         let mut found = names.iter().map(|name| named(name));
         found.find_map(Result::transpose).transpose()

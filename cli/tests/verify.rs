@@ -525,15 +525,46 @@ const SIMULATED_CASES: &[Row] = &[
         policy: "sim.toml",
         change: |policy| policy.to_owned() + "[snp]\n",
         code: 3,
-        words: "FAIL  crl.complete: expected about every certificate, without what must be understood and is not, found \
-                list 1: it lists changes to another list",
+        words: "FAIL  crl.complete: expected about every certificate, without what must be understood and is not, found ",
+    },
+    Row {
+        evidence: "s_delta",
+        policy: "sim.toml",
+        change: |policy| policy.to_owned() + "[snp]\n",
+        code: 3,
+        words: "s_delta/0.crl: it lists changes to another list",
     },
     Row {
         evidence: "s_unkcrit",
         policy: "sim.toml",
         change: |policy| policy.to_owned() + "[snp]\n",
         code: 3,
-        words: "found list 1: critical extension ",
+        words: "s_unkcrit/0.crl: critical extension ",
+    },
+    // A stale list beside a fresh one is named by its file.
+    Row {
+        evidence: "s_stale+fresh",
+        policy: "sim.toml",
+        change: |policy| policy.to_owned() + "[snp]\n",
+        code: 3,
+        words: "s_stale+fresh/0.crl: 2024-01-01T00:00:00Z to 2025-01-01T00:00:00Z\n",
+    },
+    // A limit of age, which the fresh one does not keep; and providers, of whom a chip's own key has none.
+    Row {
+        evidence: "s_stale+fresh",
+        policy: "sim.toml",
+        change: |policy| policy.to_owned() + "[snp]\ncrl-max-age-days = 150\n",
+        code: 3,
+        words: "FAIL  crl.age: expected a list of the root, and none that is older than 150 days, found ",
+    },
+    Row {
+        evidence: "s_stale+fresh",
+        policy: "sim.toml",
+        change: |policy| {
+            policy.to_owned() + "[snp]\nallowed-csps = [\"CN=cc-us-east-2.amazonaws.com\"]\n"
+        },
+        code: 3,
+        words: "FAIL  certificate.csp: expected CN=cc-us-east-2.amazonaws.com, found none, the certificate names no provider",
     },
     // A floor for another product.
     Row {
@@ -580,6 +611,35 @@ fn cases_that_were_accepted_are_refused() {
             row.words
         );
     }
+}
+
+#[test]
+fn json_names_a_stale_list_by_its_file() {
+    let cases = cases();
+    let policy = std::fs::read_to_string(cases.join("sim.toml")).unwrap();
+    let (_folder, policy) = file(&(policy + "[snp]\n"));
+    let evidence = cases.join("s_stale+fresh");
+    let (code, output) = enarx(&[
+        "verify",
+        "--json",
+        evidence.join("report.bin").to_str().unwrap(),
+        "--certs",
+        evidence.to_str().unwrap(),
+        "--policy",
+        &policy,
+        "--at",
+        "2026-06-01T00:00:00Z",
+    ]);
+    assert_eq!(code, 3);
+    let verdict: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let actual = |name: &str| {
+        let checks = verdict["checks"].as_array().unwrap();
+        let check = checks.iter().find(|check| check["name"] == name).unwrap();
+        check["actual"].as_str().unwrap().to_owned()
+    };
+    let file = |name: &str| evidence.join(name).display().to_string();
+    assert!(actual("crl.fresh").starts_with(&file("0.crl")), "{verdict}");
+    assert_eq!(actual("crl.present"), file("1.crl"));
 }
 
 #[test]
@@ -761,6 +821,24 @@ fn policies_are_checked_and_explained() {
         "ab".repeat(48)
     ));
     assert_eq!(text(&enarx(&["policy", "check", &good]).1), "mine: good\n");
+    for (key, words) in [
+        (
+            "crl-max-age-days = 0",
+            "`snp.crl-max-age-days` must be 1 to 3650",
+        ),
+        ("crl-max-age = 7", "did you mean `crl-max-age-days`?"),
+        ("allowed-csps = []", "`snp.allowed-csps` names nothing"),
+        (
+            "allowed-csps = [\"\"]",
+            "`snp.allowed-csps`: \"\" can never match",
+        ),
+    ] {
+        let (_folder, wrong) = file(&format!("version = 1\n[snp]\n{key}"));
+        let (code, output) = enarx(&["policy", "check", &wrong]);
+        assert_eq!(code, 65, "{key}");
+        let text = text(&output);
+        assert!(text.contains(words), "{key}: {text}");
+    }
     let (_folder, nothing) = file("version = 1");
     let (code, output) = enarx(&["policy", "check", &nothing]);
     assert_eq!(code, 65);
@@ -770,6 +848,12 @@ fn policies_are_checked_and_explained() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("insecure-allow-debug = true") && text.contains("entrysign"));
     assert!(text.contains("#   snp.insecure-vmpl = [1, 2, 3]"), "{text}");
+    for key in ["allowed-csps", "crl-max-age-days"] {
+        assert!(
+            text.contains(&format!("\n# {key} is not set\n")),
+            "{key}: {text}"
+        );
+    }
     // The meaning of a key stands above it.
     let explained = "# Accept guests that the host may debug: it can read all their memory.\ninsecure-allow-debug = true";
     assert!(text.contains(explained), "{text}");

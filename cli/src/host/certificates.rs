@@ -98,7 +98,7 @@ impl Collaterals for ChipCertificates {
             vek: der(found.vek?),
             ask: der(found.ask?),
             ark: der(found.ark?),
-            crls: found.crls.into_iter().map(der).collect(),
+            crls: found.crls.into_iter().map(|list| der(list.bytes)).collect(),
         })
     }
 }

@@ -6,6 +6,7 @@
 use crate::settings::Settings;
 use crate::store::{Error, Store};
 use enarx_snp::report::Report;
+use enarx_snp::simulated::{CHIP_PREFIX, SHORT_CHIP_PREFIX};
 use enarx_snp_authority::{
     Authority, AuthorityKeys, CrlSpec, Endorsement, EndorsementSpec, Hierarchy, KeyKind, Validity,
 };
@@ -14,10 +15,6 @@ use sha2::{Digest, Sha384};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Begins the identifiers of simulated chips whose length leaves room for it.
-const CHIP_PREFIX: &[u8] = b"SIMULATED";
-/// Begins those of eight bytes (Turin).
-const SHORT_CHIP_PREFIX: &[u8] = b"SIM";
 /// Seconds of a day.
 const DAY: u64 = 86_400;
 /// Serial number of endorsement keys, as genuine VCEKs have it (57230 section 3.1).

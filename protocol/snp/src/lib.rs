@@ -36,6 +36,7 @@ pub mod launch;
 pub mod product;
 pub mod report;
 pub mod secrets;
+pub mod simulated;
 pub mod tcb;
 pub mod vmsa;
 

@@ -156,7 +156,11 @@ impl<'a> Manager<'a> {
                 vek: Some(collateral.vek.0),
                 ask: Some(collateral.ask.0),
                 ark: Some(collateral.ark.0),
-                crls: collateral.crls.into_iter().map(|list| list.0).collect(),
+                crls: collateral
+                    .crls
+                    .into_iter()
+                    .map(|list| list.0.into())
+                    .collect(),
             },
             intel: None,
         })

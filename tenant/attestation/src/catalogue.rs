@@ -143,6 +143,10 @@ pub static CATALOGUE: &[(&str, &str)] = &[
         "crl.complete",
         "every revocation list is about all certificates, and has nothing that must be understood and is not",
     ),
+    (
+        "crl.age",
+        "the newest revocation list of each issuer is not older than the policy allows, and there is one of the root",
+    ),
     ("crl.ask", "the intermediate is not revoked"),
     (
         "crl.vek",
@@ -151,6 +155,10 @@ pub static CATALOGUE: &[(&str, &str)] = &[
     (
         "agreement.key-kind",
         "certificate and report name the same kind of key",
+    ),
+    (
+        "certificate.csp",
+        "the cloud provider that the endorsement key's certificate names is one that the policy accepts",
     ),
     (
         "agreement.product",

@@ -11,7 +11,7 @@ pub struct Endorsements {
     pub intel: Option<Vec<u8>>,
 }
 
-/// Certificates and revocation lists of AMD, each as DER or PEM.
+/// Certificates of AMD, each as DER or PEM, and revocation lists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AmdEndorsements {
     /// Certificate of the key that signed the report: VCEK or VLEK.
@@ -21,5 +21,21 @@ pub struct AmdEndorsements {
     /// The root: ARK.
     pub ark: Option<Vec<u8>>,
     /// Revocation lists, in any order.
-    pub crls: Vec<Vec<u8>>,
+    pub crls: Vec<RevocationList>,
+}
+
+/// A revocation list of AMD.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RevocationList {
+    /// DER or PEM.
+    pub bytes: Vec<u8>,
+    /// The file that it is from, by which a verdict names it; `None` where it is from none, and is named by its number.
+    pub file: Option<String>,
+}
+
+impl From<Vec<u8>> for RevocationList {
+    /// A list that is from no file.
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, file: None }
+    }
 }

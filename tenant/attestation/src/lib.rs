@@ -38,7 +38,7 @@ mod x509;
 pub use catalogue::CATALOGUE;
 pub use claim::{Claim, UnknownClaim};
 pub use ear::{EAR_LIFETIME, EarError, Tier};
-pub use endorsements::{AmdEndorsements, Endorsements};
+pub use endorsements::{AmdEndorsements, Endorsements, RevocationList};
 pub use evidence::{Evidence, EvidenceError};
 pub use expected::Expected;
 pub use policy::{Policy, PolicyError};

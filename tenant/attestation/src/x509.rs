@@ -94,6 +94,8 @@ pub(crate) struct Signed<T> {
 pub(crate) type Cert = Signed<Certificate>;
 /// A revocation list.
 pub(crate) type Crl = Signed<CertificateList>;
+/// The number of a revocation list, big-endian; of two of one issuer the later has the greater (RFC 5280 section 5.2.3).
+pub(crate) type CrlNumber = [u8; 20];
 
 impl<T: for<'a> Decode<'a, Error = der::Error> + PemLabel> Signed<T> {
     /// Reads DER or PEM.
@@ -216,6 +218,17 @@ impl Crl {
     pub(crate) fn validity(&self) -> (Timestamp, Option<Timestamp>) {
         let list = &self.inner.tbs_cert_list;
         (list.this_update.into(), list.next_update.map(Into::into))
+    }
+
+    /// Its number; `None` where it has none, or one of more than the 20 bytes that there may be.
+    pub(crate) fn number(&self) -> Option<CrlNumber> {
+        let extensions = self.inner.tbs_cert_list.crl_extensions.as_ref()?;
+        let extension = extensions.iter().find(|it| it.extn_id == CRL_NUMBER)?;
+        let digits = UintRef::from_der(extension.extn_value.as_bytes()).ok()?;
+        let mut number = CrlNumber::default();
+        let start = number.len().checked_sub(digits.as_bytes().len())?;
+        number.get_mut(start..)?.copy_from_slice(digits.as_bytes());
+        Some(number)
     }
 
     /// Why this list must not be used to find a certificate unrevoked: it is about some certificates alone, or has what

@@ -6,6 +6,7 @@ use crate::http::{Http, HttpError, Response, get};
 use crate::store::{Store, StoreError};
 use enarx_attestation::snp::{EndorsementId, wanted};
 use enarx_attestation::{Evidence, EvidenceError, Tee, Timestamp, hex};
+use enarx_snp::simulated::is_simulated;
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 use std::borrow::Cow;
@@ -66,6 +67,12 @@ impl<'a, H: Http> Fetcher<'a, H> {
     pub fn fetch(&mut self, evidence: &[u8], at: Timestamp) -> Result<Vec<PathBuf>, FetchError> {
         match Evidence::parse(evidence)? {
             Evidence::Snp(report) => {
+                if is_simulated(&report.chip_id) {
+                    return Err(FetchError::Unnamed(
+                        "this report is of a simulated chip, for which AMD has no certificates: give \
+                         `enarx verify --certs` those that `enarx run --attest-to` wrote",
+                    ));
+                }
                 let id = wanted(report).ok_or(FetchError::Unnamed(
                     "this report names no product or chip (version 2, or masked): give the certificates by hand",
                 ))?;

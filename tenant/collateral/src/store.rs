@@ -12,9 +12,13 @@
 //! ```
 
 use crate::file;
-use enarx_attestation::snp::{EndorsementId, ROOTS, candidates, identify, identify_list, wanted};
+use enarx_attestation::snp::{
+    EndorsementId, ListId, ROOTS, candidates, identify, identify_list, wanted,
+};
 use enarx_attestation::vouch::{self, VouchError};
-use enarx_attestation::{AmdEndorsements, Endorsements, Evidence, Tee, Timestamp, hex, pem};
+use enarx_attestation::{
+    AmdEndorsements, Endorsements, Evidence, RevocationList, Tee, Timestamp, hex, pem,
+};
 use enarx_snp::tcb::TcbVersion;
 use serde_json::Value;
 use std::fs;
@@ -55,6 +59,9 @@ pub enum Refusal {
     /// It is not the vendor's.
     #[error(transparent)]
     Unvouched(#[from] VouchError),
+    /// It is a revocation list that was issued before the one that is there.
+    #[error("a revocation list that is newer is there")]
+    Older,
 }
 
 /// The result of an import.
@@ -256,7 +263,7 @@ impl Store {
         let lists = named.map_or(stored.crls, |id| self.lists(id.line(), at));
         let mut crls = given.crls;
         for list in lists {
-            if !crls.contains(&list) {
+            if crls.iter().all(|given| given.bytes != list.bytes) {
                 crls.push(list);
             }
         }
@@ -268,17 +275,34 @@ impl Store {
         }
     }
 
-    /// The revocation lists of a product line that are in force and signed by its authorities: others would have every
-    /// report refused.
-    pub(crate) fn lists(&self, line: &str, at: Timestamp) -> Vec<Vec<u8>> {
-        let lists = self.list_files(line).into_iter();
-        lists
-            .filter_map(|path| file::read(&path).ok())
-            .filter(|bytes| {
-                identify_list(bytes).is_some_and(|(_, next)| next.is_some_and(|next| at <= next))
-                    && vouch::list(bytes, &self.issuers()).is_ok()
-            })
-            .collect()
+    /// The newest revocation list of each authority of a product line that is in force and signed: others would have every
+    /// report refused, or say what is superseded.
+    pub(crate) fn lists(&self, line: &str, at: Timestamp) -> Vec<RevocationList> {
+        let mut newest: Vec<(ListId, RevocationList)> = Vec::new();
+        for path in self.list_files(line) {
+            let Some((id, bytes)) = self.list(&path) else {
+                continue;
+            };
+            if id.next_update.is_none_or(|next| next < at) {
+                continue;
+            }
+            let file = Some(path.display().to_string());
+            let list = RevocationList { bytes, file };
+            match newest.iter_mut().find(|(of, _)| of.issuer == id.issuer) {
+                Some(other) if id.is_newer_than(&other.0) => *other = (id, list),
+                Some(_) => {}
+                None => newest.push((id, list)),
+            }
+        }
+        newest.into_iter().map(|(_, list)| list).collect()
+    }
+
+    /// The list in a file, if it is the vendor's.
+    fn list(&self, path: &Path) -> Option<(ListId, Vec<u8>)> {
+        let bytes = file::read(path).ok()?;
+        let id = identify_list(&bytes)?;
+        vouch::list(&bytes, &self.issuers()).ok()?;
+        Some((id, bytes))
     }
 
     fn list_files(&self, line: &str) -> Vec<PathBuf> {
@@ -372,7 +396,14 @@ impl Store {
             let bytes = &document.bytes;
             let vouched = match kind {
                 Kind::Certificate => vouch::certificate(bytes, &self.issuers()).map(|_| ()),
-                Kind::List => vouch::list(bytes, &self.issuers()),
+                Kind::List => {
+                    let vouched = vouch::list(bytes, &self.issuers());
+                    if vouched.is_ok() && self.supersedes(&path, bytes) {
+                        imported.refused.push((document.origin, Refusal::Older));
+                        continue;
+                    }
+                    vouched
+                }
                 Kind::Collateral => vouch::collateral(bytes),
             };
             match vouched {
@@ -384,6 +415,15 @@ impl Store {
             }
         }
         Ok(imported)
+    }
+
+    /// True if the list at this path is the vendor's, and newer than this one that would take its place.
+    fn supersedes(&self, path: &Path, bytes: &[u8]) -> bool {
+        let there = self.list(&self.root.join(path));
+        let given = identify_list(bytes);
+        there
+            .zip(given)
+            .is_some_and(|((there, _), given)| there.is_newer_than(&given))
     }
 
     /// Writes a file whole or not at all.
@@ -465,13 +505,13 @@ fn place(bytes: &[u8]) -> Option<(PathBuf, Kind, u8)> {
         };
         return Some((certificate_path(&id)?, Kind::Certificate, rank));
     }
-    if let Some((issuer, next)) = identify_list(bytes) {
-        let (by, line) = match EndorsementId::authority(&issuer)? {
+    if let Some(list) = identify_list(bytes) {
+        let (by, line) = match EndorsementId::authority(&list.issuer)? {
             EndorsementId::Ark { line } => ("ark", line),
             EndorsementId::Ask { line } => ("ask", line),
             _ => return None,
         };
-        let next = next.map_or(0, |next| next.0);
+        let next = list.next_update.map_or(0, |next| next.0);
         let path = lists_path(known(&line)?).join(format!("{by}-{next}.crl"));
         return Some((path, Kind::List, 2));
     }
@@ -504,8 +544,8 @@ fn collateral_in_force(bytes: &[u8], at: Timestamp) -> bool {
             }
         }
         for list in ["root_ca_crl", "pck_crl"] {
-            let (_, next) = identify_list(&bytes_of(collateral.get(list)?.as_str()?)?)?;
-            next.filter(|next| at <= *next)?;
+            let list = identify_list(&bytes_of(collateral.get(list)?.as_str()?)?)?;
+            list.next_update.filter(|next| at <= *next)?;
         }
         Some(())
     };

@@ -210,7 +210,7 @@ impl Chip {
             vek: Some(vek.0),
             ask: Some(ask.0),
             ark: Some(ark.0),
-            crls: crls.into_iter().map(|list| list.0).collect(),
+            crls: crls.into_iter().map(|list| list.0.into()).collect(),
         }
     }
 

@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
             vek: Some(first.to_vec()),
             ask: Some(second.to_vec()),
             ark: Some(bytes.to_vec()),
-            crls: vec![bytes.to_vec()],
+            crls: vec![bytes.to_vec().into()],
         },
         intel: Some(bytes.to_vec()),
     };

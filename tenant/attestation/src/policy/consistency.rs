@@ -3,8 +3,8 @@
 //! Checks what types cannot say: names, ranges, and that everything that is asked for can be compared with something.
 
 use super::{
-    IntelPolicy, MAX_SKEW, Policy, PolicyError, STANDING_ATTACKS, SW_HARDENING_NEEDED, SnpPolicy,
-    TcbFloor, TcbKind, VERSION, all_products, strings, tolerable_statuses,
+    IntelPolicy, MAX_DAYS, MAX_SKEW, Policy, PolicyError, STANDING_ATTACKS, SW_HARDENING_NEEDED,
+    SnpPolicy, TcbFloor, TcbKind, VERSION, all_products, strings, tolerable_statuses,
 };
 use crate::attacks;
 use crate::hex::Hex;
@@ -106,6 +106,23 @@ impl SnpPolicy {
         )?;
         for (product, floor) in &self.min_tcb {
             floor.check(product)?;
+        }
+        in_range(
+            self.crl_max_age_days
+                .is_none_or(|days| (1..=MAX_DAYS).contains(&days)),
+            "snp.crl-max-age-days",
+            "1 to 3650",
+        )?;
+        // The certificate has an IA5String (57230 table 11).
+        let is_name = |name: &&String| {
+            !name.is_empty() && name.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
+        };
+        if let Some(name) = self.allowed_csps.iter().find(|name| !is_name(name)) {
+            return Err(PolicyError::NeverMatches {
+                key: "snp.allowed-csps".to_owned(),
+                value: format!("{name:?}"),
+                why: "certificates name providers in printable ASCII",
+            });
         }
         names_a_chip("snp.allowed-chips", &self.allowed_chips)?;
         names_a_chip("snp.denied-chips", &self.denied_chips)
@@ -228,6 +245,8 @@ mod tests {
             ("version = 1\n[snp]\ninsecure-vmpl = [4]", "1 to 3"),
             ("version = 1\n[snp]\ninsecure-vmpl = [0]", "1 to 3"),
             ("version = 1\n[snp]\nmin-report-version = 6", "3 to 5"),
+            ("version = 1\n[snp]\ncrl-max-age-days = 0", "1 to 3650"),
+            ("version = 1\n[snp]\ncrl-max-age-days = 3651", "1 to 3650"),
             (
                 "version = 1\n[snp]\nmin-report-version = 4\ninsecure-allow-report-version-2 = true",
                 "3 where",
@@ -291,6 +310,14 @@ mod tests {
             (
                 format!("[snp]\ndenied-chips = [\"{zeros}\"]"),
                 "no chip has this",
+            ),
+            (
+                "[snp]\nallowed-csps = [\"CN=a\", \"\"]".to_owned(),
+                "`snp.allowed-csps`: \"\" can never match",
+            ),
+            (
+                "[snp]\nallowed-csps = [\"CN=\u{e9}\"]".to_owned(),
+                "printable ASCII",
             ),
             (
                 format!("[tdx]\n[intel]\nallowed-ppids = [\"{}\"]", "0".repeat(32)),

@@ -26,6 +26,8 @@ impl Default for SnpPolicy {
             insecure_allow_report_version_2: false,
             insecure_allow_unknown: false,
             signing_keys: vec![Endorser::Vcek, Endorser::Vlek],
+            allowed_csps: Vec::new(),
+            crl_max_age_days: None,
             insecure_allow_masked_chip_id: false,
             insecure_allow_uncommitted_tcb: false,
             insecure_vmpl: Vec::new(),

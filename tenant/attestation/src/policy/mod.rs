@@ -167,6 +167,14 @@ pub struct SnpPolicy {
     pub insecure_allow_unknown: bool,
     /// Keys that may sign.
     pub signing_keys: Vec<Endorser>,
+    /// Cloud providers that are accepted, by the name in the certificate of their key (VLEK), such as
+    /// CN=cc-us-east-2.amazonaws.com; not set: all. Where it is set, a report under a VCEK, whose certificate names none, is
+    /// refused too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_csps: Vec<String>,
+    /// Days since AMD made the newest revocation list, 1 to 3650; not set: not compared. Where it is set, a list must be
+    /// there, whatever `missing.crl` says.
+    pub crl_max_age_days: Option<u32>,
     /// Accept a report under a VCEK that does not name its chip.
     pub insecure_allow_masked_chip_id: bool,
     /// Do not ask for reported ≤ committed ≤ current TCB versions.
@@ -406,6 +414,8 @@ pub const TCB_STATUSES: [&str; 9] = [
     "Revoked",
 ];
 
+/// Days of the largest age of a revocation list that a policy can name: AMD's lists run a year.
+const MAX_DAYS: u32 = 3650;
 /// Seconds of the largest tolerance between clocks.
 const MAX_SKEW: u32 = 300;
 /// The status that is accepted without saying so.

@@ -3,7 +3,7 @@
 //! The switches of a policy that give protection away, and warnings for its author.
 
 use super::keys::{INSECURE, joined};
-use super::{IntelPolicy, Policy, SnpPolicy};
+use super::{Endorser, IntelPolicy, Policy, SnpPolicy};
 use crate::attacks::{self, Attack};
 
 /// True if a key with this value gives protection away.
@@ -69,6 +69,7 @@ impl Policy {
         if snp.accept {
             warnings.extend(unprotected(snp));
             warnings.extend(floors(snp));
+            warnings.extend(providers(snp));
         }
         if !(tdx.accept || sgx.accept) && self.intel != IntelPolicy::default() {
             warnings.push(
@@ -108,6 +109,21 @@ fn floors(snp: &SnpPolicy) -> Vec<String> {
         ));
     }
     found
+}
+
+/// Keys of chips, which are of no provider, under a policy that names providers.
+fn providers(snp: &SnpPolicy) -> Option<String> {
+    if snp.allowed_csps.is_empty() || !snp.signing_keys.contains(&Endorser::Vcek) {
+        return None;
+    }
+    let refused = if snp.signing_keys.contains(&Endorser::Vlek) {
+        "every report under a VCEK"
+    } else {
+        "every report"
+    };
+    Some(format!(
+        "snp: snp.allowed-csps names providers, and a VCEK's certificate names none: {refused} is refused"
+    ))
 }
 
 #[cfg(test)]

@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Judges whether a report is genuine: AMD's root → intermediate → endorsement key → report, revocation, and the agreement of
+//! Judges whether a report is genuine: AMD's root → intermediate → endorsement key → report, and the agreement of
 //! certificate and report (57230 section 3). Product line and TCB are taken from signed places and must all agree.
 
 use super::Product;
+use super::revocation::{self, Issued};
 use crate::checks::Checks;
 use crate::claim::Claim;
 use crate::context::Context;
 use crate::hex;
-use crate::x509::{Cert, Crl, EC_PUBLIC_KEY, SignatureCache, common_name, small_integer};
-use crate::{AmdEndorsements, Policy, Timestamp};
+use crate::x509::{Cert, EC_PUBLIC_KEY, common_name, small_integer};
+use crate::{AmdEndorsements, Policy};
 use der::Decode;
 use der::asn1::{Ia5StringRef, ObjectIdentifier, OctetStringRef};
 use enarx_snp::bits::SigningKey;
 use enarx_snp::product::Generation;
 use enarx_snp::report::Report;
+use enarx_snp::simulated::is_simulated;
 use enarx_snp::tcb::Component;
 use p384::ecdsa::signature::Verifier;
 use p384::ecdsa::{Signature, VerifyingKey};
@@ -81,9 +83,6 @@ pub(crate) fn extension_name(id: ObjectIdentifier) -> &'static str {
     }
 }
 
-/// Revocation lists that are looked at: each may cost an RSA signature, and whoever gives them is not trusted.
-const MAX_LISTS: usize = 64;
-
 struct Chain {
     vek: Cert,
     ask: Cert,
@@ -92,6 +91,9 @@ struct Chain {
 
 const FETCH: &str =
     "run `enarx certs fetch` for this report, or give --certs with vek.der, ask.der and ark.der";
+/// As [`FETCH`], for a chip that no vendor has made.
+const OF_SIMULATOR: &str = "the chip is simulated, so AMD has none for it: give --certs with the folder that \
+                            `enarx run --attest-to` wrote";
 
 /// Judges the chain and returns what is known of the CPU, where the report or its chain names a product.
 pub(super) fn judge(
@@ -106,7 +108,7 @@ pub(super) fn judge(
         signatures,
     } = context;
     let at = expected.at;
-    let chain = certificates(endorsements, checks);
+    let chain = certificates(report, endorsements, policy, checks);
     let line = chain.as_ref().and_then(|chain| {
         let simulated = simulated(&chain.ark, policy);
         checks.simulated = simulated;
@@ -173,13 +175,19 @@ pub(super) fn judge(
             "check the clock, or fetch a current certificate",
         );
     }
-    revocation(&chain, &endorsements.crls, policy, at, signatures, checks);
+    let issued = Issued { vek, ask, ark };
+    revocation::judge(issued, &endorsements.crls, context, checks);
     agreement(report, vek, line.as_deref(), generation, policy, checks);
     signature(report, vek, checks);
     found
 }
 
-fn certificates(endorsements: &AmdEndorsements, checks: &mut Checks) -> Option<Chain> {
+fn certificates(
+    report: &Report,
+    endorsements: &AmdEndorsements,
+    policy: &Policy,
+    checks: &mut Checks,
+) -> Option<Chain> {
     let mut problems = Vec::new();
     let mut read = |name: &str, bytes: &Option<Vec<u8>>| match bytes.as_deref().map(Cert::parse) {
         Some(Ok(certificate)) => Some(certificate),
@@ -205,7 +213,14 @@ fn certificates(endorsements: &AmdEndorsements, checks: &mut Checks) -> Option<C
         problems.is_empty(),
         "endorsement key, intermediate and root",
         actual,
-        FETCH,
+        if is_simulated(&report.chip_id) {
+            OF_SIMULATOR.to_owned()
+        } else if policy.insecure_simulated_roots.is_empty() {
+            FETCH.to_owned()
+        } else {
+            // A report under a VLEK names no chip, a simulated one neither.
+            format!("{FETCH}; of a simulated platform, those that `enarx run --attest-to` wrote")
+        },
     );
     Some(Chain {
         vek: vek?,
@@ -362,137 +377,6 @@ fn names(chain: &Chain, line: Option<&str>, checks: &mut Checks) {
     );
 }
 
-fn revocation(
-    chain: &Chain,
-    lists: &[Vec<u8>],
-    policy: &Policy,
-    at: Timestamp,
-    signatures: &SignatureCache,
-    checks: &mut Checks,
-) {
-    const REMEDY: &str = "run `enarx certs fetch` for a current revocation list";
-    let Chain { vek, ask, ark } = chain;
-    let meaning = policy.missing.crl;
-    let skew = policy.clock_skew_seconds;
-    let (mut unsigned, mut stale, mut limited) = (Vec::new(), Vec::new(), Vec::new());
-    // A list speaks of what its issuer issued: the root's of intermediates, the intermediate's of endorsement keys.
-    // Of several lists the one that is in force longest counts.
-    let (mut usable, mut usable_of_ask) = (None, None);
-    let (mut ask_revoked, mut vek_revoked) = (false, false);
-    if lists.len() > MAX_LISTS {
-        unsigned.push(format!(
-            "{} lists, of which {MAX_LISTS} are looked at",
-            lists.len()
-        ));
-    }
-    for (n, bytes) in lists.iter().enumerate().take(MAX_LISTS) {
-        let list = match Crl::parse(bytes) {
-            Ok(list) => list,
-            Err(error) => {
-                unsigned.push(format!("list {}: {error}", n + 1));
-                continue;
-            }
-        };
-        let issuer = &list.inner.tbs_cert_list.issuer;
-        let of_root = issuer == ark.subject();
-        if !of_root && issuer != ask.subject() {
-            continue; // The list of another product line says nothing here.
-        }
-        if !list.is_signed_by(if of_root { ark } else { ask }, signatures) {
-            unsigned.push(format!(
-                "list {}: not signed by {}",
-                n + 1,
-                common_name(issuer)
-            ));
-            continue;
-        }
-        // A revocation by an authentic list stands, however old the list is.
-        ask_revoked |= of_root && list.revokes(ask.serial());
-        vek_revoked |= list.revokes(vek.serial());
-        if let Some(why) = list.limits() {
-            limited.push(format!("list {}: {why}", n + 1));
-            continue;
-        }
-        let (from, to) = list.validity();
-        match to {
-            Some(to) if from <= at.later(skew) && at.earlier(skew) <= to => {
-                let until = if of_root {
-                    &mut usable
-                } else {
-                    &mut usable_of_ask
-                };
-                *until = (*until).max(Some(to));
-            }
-            Some(to) => stale.push(format!("list {}: {from} to {to}", n + 1)),
-            None => stale.push(format!("list {}: without nextUpdate", n + 1)),
-        }
-    }
-    for until in [usable, usable_of_ask].into_iter().flatten() {
-        checks.rests_on(until);
-    }
-    let (usable, usable_of_ask) = (usable.is_some(), usable_of_ask.is_some());
-    let expected = "a list of the root, signed and in force";
-    if usable {
-        checks.pass("crl.present", expected, "there is one");
-    } else {
-        checks.missing("crl.present", meaning, expected, "none", REMEDY);
-    }
-    if unsigned.is_empty() {
-        checks.pass(
-            "crl.signature",
-            "signed by root or intermediate",
-            "all that concern this chain",
-        );
-    } else {
-        let signed = "signed by root or intermediate";
-        checks.missing(
-            "crl.signature",
-            meaning,
-            signed,
-            unsigned.join("; "),
-            REMEDY,
-        );
-    }
-    if stale.is_empty() {
-        checks.pass("crl.fresh", "in force", "all that concern this chain");
-    } else {
-        let force = format!("in force at {at}");
-        checks.missing("crl.fresh", meaning, force, stale.join("; "), REMEDY);
-    }
-    if limited.is_empty() {
-        checks.pass("crl.complete", "complete", "all that concern this chain");
-    } else {
-        let complete = "about every certificate, without what must be understood and is not";
-        checks.missing(
-            "crl.complete",
-            meaning,
-            complete,
-            limited.join("; "),
-            REMEDY,
-        );
-    }
-    for (name, certificate, revoked, listed) in [
-        ("crl.ask", ask, ask_revoked, usable),
-        ("crl.vek", vek, vek_revoked, usable_of_ask),
-    ] {
-        if listed || revoked {
-            checks.test(
-                name,
-                !revoked,
-                "not revoked",
-                format!(
-                    "serial {}{}",
-                    hex::encode(certificate.serial()),
-                    if revoked { " is revoked" } else { "" }
-                ),
-                "AMD has revoked this key: do not use this host",
-            );
-        } else {
-            checks.skip(name, "there is no usable list of its issuer");
-        }
-    }
-}
-
 fn agreement(
     report: &Report,
     vek: &Cert,
@@ -514,13 +398,7 @@ fn agreement(
         format!("one for {name:?}"),
         "give the certificate of the key that signed the report",
     );
-    if let Some(csp) = vek
-        .extension(oid::CSP_ID)
-        .and_then(|v| Ia5StringRef::from_der(v).ok())
-    {
-        checks.claim(Claim::CertificateCsp, csp);
-    }
-
+    provider(vek, policy, checks);
     let product_name = vek
         .extension(oid::PRODUCT_NAME)
         .and_then(|v| Ia5StringRef::from_der(v).ok())
@@ -578,6 +456,34 @@ fn agreement(
         }
     }
     chip(report, vek, generation, policy, checks);
+}
+
+/// Judges the cloud provider that a VLEK's certificate names; that of a VCEK names none.
+fn provider(vek: &Cert, policy: &Policy, checks: &mut Checks) {
+    const NAME: &str = "certificate.csp";
+    let accepted = &policy.snp.allowed_csps;
+    let found = vek
+        .extension(oid::CSP_ID)
+        .and_then(|v| Ia5StringRef::from_der(v).ok());
+    if let Some(csp) = found {
+        checks.claim(Claim::CertificateCsp, csp);
+    }
+    let found = found.map(|csp| csp.as_str());
+    let shown = match found {
+        Some(csp) => csp.to_owned(),
+        None => "none, the certificate names no provider".to_owned(),
+    };
+    if accepted.is_empty() {
+        checks.skip(NAME, format!("{shown}; the policy accepts any"));
+        return;
+    }
+    checks.test(
+        NAME,
+        found.is_some_and(|csp| accepted.iter().any(|name| name == csp)),
+        accepted.join(" or "),
+        shown,
+        "use a host whose key (VLEK) is of a provider that snp.allowed-csps names",
+    );
 }
 
 fn chip(

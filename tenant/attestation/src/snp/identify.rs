@@ -5,7 +5,7 @@
 
 use super::chain::{oid, spl};
 use crate::Timestamp;
-use crate::x509::{Cert, Crl, common_name, small_integer};
+use crate::x509::{Cert, Crl, CrlNumber, common_name, small_integer};
 use der::Decode;
 use der::asn1::OctetStringRef;
 use enarx_snp::bits::SigningKey;
@@ -174,11 +174,32 @@ pub fn identify(bytes: &[u8]) -> Option<EndorsementId> {
     Some(EndorsementId::Vcek { line, chip_id, tcb })
 }
 
-/// Issuer's common name and next update of a revocation list (DER or PEM); `None` when it is none.
-pub fn identify_list(bytes: &[u8]) -> Option<(String, Option<Timestamp>)> {
+/// A revocation list, by whose and when it is. Nothing of it is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListId {
+    /// The issuer's common name.
+    pub issuer: String,
+    /// The time after which it is not in force; `None` where it has none.
+    pub next_update: Option<Timestamp>,
+    number: Option<CrlNumber>,
+    this_update: Timestamp,
+}
+
+impl ListId {
+    /// True if it was issued after another one of the same issuer: by their numbers, then by their dates.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        (self.number, self.this_update) > (other.number, other.this_update)
+    }
+}
+
+/// Identifies a revocation list (DER or PEM); `None` when it is none.
+pub fn identify_list(bytes: &[u8]) -> Option<ListId> {
     let list = Crl::parse(bytes).ok()?;
-    Some((
-        common_name(&list.inner.tbs_cert_list.issuer),
-        list.validity().1,
-    ))
+    let (this_update, next_update) = list.validity();
+    Some(ListId {
+        issuer: common_name(&list.inner.tbs_cert_list.issuer),
+        next_update,
+        number: list.number(),
+        this_update,
+    })
 }

@@ -7,6 +7,7 @@ mod appraisal;
 mod chain;
 mod identify;
 mod measurement;
+mod revocation;
 
 use crate::checks::Checks;
 use crate::claim::Claim;
@@ -23,7 +24,7 @@ use std::fmt;
 
 pub use chain::ROOTS;
 pub(crate) use chain::extension_name;
-pub use identify::{EndorsementId, candidates, identify, identify_list, wanted};
+pub use identify::{EndorsementId, ListId, candidates, identify, identify_list, wanted};
 
 /// The checks without which a report is not genuine.
 const MANDATORY: &[&str] = &[

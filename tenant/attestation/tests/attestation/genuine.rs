@@ -286,7 +286,7 @@ fn genuine_revocation_lists_are_used() {
     let mut case = Case::load(&folder, "snp-milan-v2-vcek-377e6241");
     let list = std::fs::read(folder.join("roots/amd-milan-crl-2022.der")).unwrap();
     let other = std::fs::read(folder.join("roots/amd-genoa-crl-2022.der")).unwrap();
-    case.endorsements.amd.crls = vec![list, other];
+    case.endorsements.amd.crls = vec![list.into(), other.into()];
     let at = |unix| {
         Verifier::new(Policy::default()).verify(
             &case.evidence,

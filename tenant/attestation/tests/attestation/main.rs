@@ -13,6 +13,7 @@ mod mutation;
 mod oracles;
 mod platform;
 mod releases;
+mod revocation;
 mod schema;
 mod simulated;
 mod switches;

@@ -7,7 +7,7 @@ use enarx_attestation::policy::{
     GuestPolicyRules, MissingFacts, PlatformRules, Rule, SnpPolicy, TcbFloor,
 };
 use enarx_attestation::{
-    AmdEndorsements, Endorsements, Expected, Policy, Timestamp, Verdict, Verifier,
+    AmdEndorsements, Endorsements, Expected, Outcome, Overall, Policy, Timestamp, Verdict, Verifier,
 };
 use enarx_snp::product::Generation;
 use enarx_snp::report::{ALGO_ECDSA_P384_SHA384, REPORT_LEN, Report};
@@ -108,7 +108,7 @@ impl Platform {
                 vek: Some(endorsement.certificate.clone()),
                 ask: Some(ask.clone()),
                 ark: Some(self.hierarchy.ark.clone()),
-                crls: vec![self.hierarchy.crl(&self.crl, &mut rng()).unwrap()],
+                crls: vec![self.hierarchy.crl(&self.crl, &mut rng()).unwrap().into()],
             },
             intel: None,
         }
@@ -235,4 +235,28 @@ fn policy(generation: &Generation, report: &Report, root: [u8; 32]) -> Policy {
         },
         ..Policy::default()
     }
+}
+
+/// Asserts that the evidence is refused, by these checks among others.
+#[track_caller]
+pub fn assert_fails(verdict: &Verdict, names: &[&str]) {
+    assert_eq!(verdict.overall, Overall::Invalid, "{names:?}\n{verdict}");
+    for name in names {
+        let outcome = verdict.check(name).map(|c| c.outcome);
+        assert_eq!(outcome, Some(Outcome::Fail), "{name}\n{verdict}");
+    }
+}
+
+/// Asserts that these checks fail and no others.
+#[track_caller]
+pub fn assert_fails_only(verdict: &Verdict, names: &[&str]) {
+    assert_fails(verdict, names);
+    let failed: Vec<_> = verdict
+        .with_outcome(Outcome::Fail)
+        .map(|c| &*c.name)
+        .collect();
+    assert!(
+        failed.iter().all(|f| names.contains(f)),
+        "{failed:?} instead of {names:?}"
+    );
 }

@@ -1,39 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Cases without public evidence, under a hierarchy of our own: revocation, validity, disagreement, floors, policy
+//! Cases without public evidence, under a hierarchy of our own: validity, disagreement, floors, policy
 //! bits, and for every field of the report the check that must catch its change.
 
-use crate::platform::{DAY, NOW, Platform, VALID, keys, rng};
+use crate::platform::{DAY, NOW, Platform, VALID, assert_fails, assert_fails_only, keys, rng};
 use enarx_attestation::policy::STANDING_ATTACKS;
 use enarx_attestation::printable::printable_lines;
-use enarx_attestation::{Expected, Outcome, Overall, Timestamp, Verdict, Verifier};
+use enarx_attestation::{Endorsements, Outcome, Overall};
 use enarx_snp::product::{GENERATIONS, GENOA, MILAN, TURIN};
 use enarx_snp::report::{Report, Signature};
 use enarx_snp::tcb::{Component, TcbVersion};
-use enarx_snp_authority::{ASK_SERIAL, Authority, Extension, Hierarchy, KeyKind, Validity};
-
-#[track_caller]
-fn assert_fails(verdict: &Verdict, names: &[&str]) {
-    assert_eq!(verdict.overall, Overall::Invalid, "{names:?}\n{verdict}");
-    for name in names {
-        let outcome = verdict.check(name).map(|c| c.outcome);
-        assert_eq!(outcome, Some(Outcome::Fail), "{name}\n{verdict}");
-    }
-}
-
-/// Asserts that these checks fail and no others.
-#[track_caller]
-fn assert_fails_only(verdict: &Verdict, names: &[&str]) {
-    assert_fails(verdict, names);
-    let failed: Vec<_> = verdict
-        .with_outcome(Outcome::Fail)
-        .map(|c| &*c.name)
-        .collect();
-    assert!(
-        failed.iter().all(|f| names.contains(f)),
-        "{failed:?} instead of {names:?}"
-    );
-}
+use enarx_snp_authority::{Hierarchy, KeyKind, Validity};
 
 #[test]
 fn every_generation_is_accepted_as_simulated_and_only_with_its_root() {
@@ -77,179 +54,52 @@ fn a_vlek_names_no_chip() {
 
 /// A verdict, and the token that carries it, end with whatever ends first of all that they rest on.
 #[test]
-fn a_verdict_rests_on_nothing_that_has_ended() {
-    let until = |platform: &Platform| platform.verify().until_unix;
+fn a_policy_names_the_providers_of_vleks() {
+    const PROVIDER: &str = "CN=simulated.example";
     let mut platform = Platform::new(&MILAN);
-    // The list of revoked keys, then the endorsement key.
-    assert_eq!(until(&platform), Some(NOW + DAY));
-    platform.spec.validity.to = NOW + 60;
-    assert_eq!(until(&platform), Some(NOW + 60));
-    platform.spec.validity.to = NOW + 365 * DAY;
-    // A list that is out of date counts for nothing, and without one the certificates end first.
-    platform.policy.missing.crl = enarx_attestation::policy::Missing::InsecureIgnore;
-    platform.crl.next_update = Some(NOW - 30 * DAY);
-    platform.crl.this_update = NOW - 60 * DAY;
-    assert_eq!(until(&platform), Some(VALID.to));
-
-    // Of two lists of one issuer the later one counts; each issuer's must be in force.
-    let mut platform = Platform::new(&MILAN);
-    let endorsement = platform.endorse();
-    let mut endorsements = platform.endorsements(&endorsement);
-    let mut report = platform.report;
-    endorsement.sign(&mut report);
-    let mut add = |issuer, end| {
-        (platform.crl.issuer, platform.crl.signer) = (issuer, issuer);
-        platform.crl.next_update = Some(end);
-        let list = platform.hierarchy.crl(&platform.crl, &mut rng()).unwrap();
-        endorsements.amd.crls.push(list);
-        platform.verify_as_is(&report, &endorsements).until_unix
-    };
-    assert_eq!(add(Authority::Ark, NOW + 2 * DAY), Some(NOW + 2 * DAY));
-    assert_eq!(add(Authority::Ask, NOW + 3600), Some(NOW + 3600));
-    assert_eq!(add(Authority::Ask, NOW + 7200), Some(NOW + 7200));
-    // Evidence that cannot be read rests on nothing.
-    let verdict = Verifier::new(platform.policy.clone()).verify(
-        b"no evidence",
-        &endorsements,
-        &Expected::at(Timestamp(NOW)),
-    );
-    assert_eq!(verdict.until_unix, None);
-}
-
-#[test]
-fn revoked_keys_are_refused() {
-    let mut platform = Platform::new(&MILAN);
-    platform.crl.revoked = vec![ASK_SERIAL];
-    assert_fails_only(&platform.verify(), &["crl.ask"]);
-    platform.crl.revoked = vec![0];
-    assert_fails_only(&platform.verify(), &["crl.vek"]);
-    platform.crl.revoked = vec![1, 2, 0xDB];
+    platform.policy.snp.allowed_csps = vec!["CN=other.example".to_owned(), PROVIDER.to_owned()];
+    // A key of a chip is of no provider.
+    assert_fails_only(&platform.verify(), &["certificate.csp"]);
+    platform.spec.kind = KeyKind::Vlek;
+    platform.report.key_info.set(1 << 2 | 1);
+    platform.report.chip_id = [0; 64];
+    platform.policy.snp.allowed_chips.clear();
     assert_eq!(platform.verify().overall, Overall::Simulated);
-
-    // A list of the intermediate about its own keys, beside the root's.
-    platform.crl.revoked.clear();
-    platform.spec.serial = 0x1234;
-    let endorsement = platform.endorse();
-    let mut endorsements = platform.endorsements(&endorsement);
-    let mut list = platform.crl.clone();
-    (list.issuer, list.signer, list.revoked) = (Authority::Ask, Authority::Ask, vec![0x1234]);
-    endorsements
-        .amd
-        .crls
-        .push(platform.hierarchy.crl(&list, &mut rng()).unwrap());
-    let mut report = platform.report;
-    endorsement.sign(&mut report);
-    assert_fails_only(&platform.verify_as_is(&report, &endorsements), &["crl.vek"]);
-    list.revoked = vec![0x1235];
-    let list = platform.hierarchy.crl(&list, &mut rng()).unwrap();
-    endorsements.amd.crls[1] = list;
-    let verdict = platform.verify_as_is(&report, &endorsements);
-    assert_eq!(verdict.check("crl.vek").unwrap().outcome, Outcome::Pass);
-    assert_eq!(
-        platform.verify().check("crl.vek").unwrap().outcome,
-        Outcome::Skipped
-    );
-}
-
-#[test]
-fn what_a_stale_list_revokes_stays_revoked() {
-    let mut platform = Platform::new(&MILAN);
-    platform.policy.missing.crl = enarx_attestation::policy::Missing::InsecureIgnore;
-    platform.crl.next_update = Some(NOW - 30 * DAY);
-    platform.crl.this_update = NOW - 60 * DAY;
-    assert_eq!(platform.verify().overall, Overall::Simulated);
-    platform.crl.revoked = vec![ASK_SERIAL];
-    assert_fails_only(&platform.verify(), &["crl.ask"]);
-}
-
-#[test]
-fn unusable_revocation_lists_are_refused() {
-    let mut platform = Platform::new(&GENOA);
-    let good = platform.crl.clone();
-    platform.crl.next_update = Some(NOW - DAY / 2);
-    assert_fails_only(&platform.verify(), &["crl.present", "crl.fresh"]);
-    platform.crl = good.clone();
-    platform.crl.next_update = None;
-    assert_fails_only(&platform.verify(), &["crl.present", "crl.fresh"]);
-    platform.crl = good.clone();
-    platform.crl.this_update = NOW + DAY / 2;
-    assert_fails_only(&platform.verify(), &["crl.present", "crl.fresh"]);
-    platform.crl = good.clone();
-    platform.crl.signer = Authority::Asvk;
-    assert_fails_only(&platform.verify(), &["crl.present", "crl.signature"]);
-
-    platform.crl = good;
-    let endorsement = platform.endorse();
-    let mut report = platform.report;
-    endorsement.sign(&mut report);
-    let mut endorsements = platform.endorsements(&endorsement);
-    endorsements.amd.crls.clear();
-    assert_fails_only(
-        &platform.verify_as_is(&report, &endorsements),
-        &["crl.present"],
-    );
-    // However many there are: the time that is spent on them is bounded.
-    let mut many = endorsements.clone();
-    let list = platform.hierarchy.crl(&platform.crl, &mut rng()).unwrap();
-    many.amd.crls = vec![list; 65];
-    assert_fails_only(&platform.verify_as_is(&report, &many), &["crl.signature"]);
-    many.amd.crls.pop();
-    assert!(platform.verify_as_is(&report, &many).is_accepted());
-
-    platform.policy.missing.crl = enarx_attestation::policy::Missing::InsecureDegrade;
-    let verdict = platform.verify_as_is(&report, &endorsements);
-    assert_eq!(verdict.check("crl.present").unwrap().outcome, Outcome::Warn);
-    assert!(verdict.is_accepted());
-    endorsements.amd.crls = vec![b"no list".to_vec()];
-    platform.policy.missing.crl = enarx_attestation::policy::Missing::Refuse;
-    let verdict = platform.verify_as_is(&report, &endorsements);
-    assert_fails_only(&verdict, &["crl.present", "crl.signature"]);
-}
-
-#[test]
-fn a_list_that_is_not_complete_does_not_show_that_nothing_is_revoked() {
-    let extension = |id: &str, critical, value: &[u8]| Extension {
-        id: id.parse().unwrap(),
-        critical,
-        value: value.to_vec(),
-    };
-    // INTEGER 1, and [1] TRUE, [2] TRUE, [4] TRUE or [5] TRUE in a SEQUENCE.
-    let number = &[2, 1, 1][..];
-    let point = |tag: u8| vec![0x30, 3, 0x80 | tag, 1, 0xFF];
-    let limited = [
-        extension("2.5.29.27", true, number),
-        extension("2.5.29.27", false, number),
-        extension("2.5.29.28", true, &point(1)),
-        extension("2.5.29.28", true, &point(2)),
-        extension("2.5.29.28", true, &point(4)),
-        extension("2.5.29.28", true, &point(5)),
-        extension("1.3.6.1.4.1.3704.99", true, number),
-    ];
-    let mut platform = Platform::new(&MILAN);
-    for extension in limited {
-        platform.crl.extensions = vec![extension];
-        assert_fails_only(&platform.verify(), &["crl.present", "crl.complete"]);
-        // Its entries are revoked all the same.
-        platform.crl.revoked = vec![ASK_SERIAL];
-        assert_fails_only(
-            &platform.verify(),
-            &["crl.present", "crl.complete", "crl.ask"],
-        );
-        platform.crl.revoked.clear();
+    platform.policy.snp.allowed_csps.pop();
+    assert_fails_only(&platform.verify(), &["certificate.csp"]);
+    // Names that only begin so, or differ in case, are others.
+    for other in [
+        "CN=simulated.example.org",
+        "cn=simulated.example",
+        "CN=simulated",
+    ] {
+        platform.policy.snp.allowed_csps = vec![other.to_owned()];
+        assert_fails_only(&platform.verify(), &["certificate.csp"]);
     }
-    // Numbers, key identifiers and what need not be understood.
-    platform.crl.extensions = vec![
-        extension("2.5.29.20", false, number),
-        extension("2.5.29.35", false, &[0x30, 0]),
-        extension("1.3.6.1.4.1.3704.99", false, number),
-    ];
-    assert_eq!(platform.verify().overall, Overall::Simulated);
-    // An entry of whose meaning a part is not understood.
-    platform.crl.revoked = vec![0x7777];
-    platform.crl.entry_extensions = vec![extension("2.5.29.29", true, &[0x30, 0])];
-    assert_fails_only(&platform.verify(), &["crl.present", "crl.complete"]);
-    platform.crl.entry_extensions = vec![extension("2.5.29.21", false, &[0x0A, 1, 1])];
-    assert_eq!(platform.verify().overall, Overall::Simulated);
+}
+
+#[test]
+fn the_remedy_for_missing_certificates_of_a_simulated_chip_is_no_vendors() {
+    let mut platform = Platform::new(&GENOA);
+    let remedy = |platform: &Platform| {
+        let verdict = platform.verify_as_is(&platform.report, &Endorsements::default());
+        let check = verdict.check("chain.certificates").unwrap().clone();
+        assert_eq!(check.outcome, Outcome::Fail);
+        check.remedy
+    };
+    // By a policy that names a simulator, and by the chip.
+    let both = remedy(&platform);
+    assert!(both.contains("enarx certs fetch"), "{both}");
+    assert!(both.contains("of a simulated platform"), "{both}");
+    platform.policy.insecure_simulated_roots.clear();
+    assert!(!remedy(&platform).contains("simulated"));
+    for (generation, prefix) in [(&GENOA, &b"SIMULATED"[..]), (&TURIN, b"SIM")] {
+        let mut platform = Platform::new(generation);
+        platform.report.chip_id[..prefix.len()].copy_from_slice(prefix);
+        let remedy = remedy(&platform);
+        assert!(!remedy.contains("enarx certs fetch"), "{remedy}");
+        assert!(remedy.contains("the chip is simulated"), "{remedy}");
+    }
 }
 
 #[test]

@@ -56,6 +56,8 @@ const KEYS: &[(&str, Effect, &[&str])] = &[
         Asks,
         &["[\"vcek\"]", "[\"vlek\", \"vcek\"]"],
     ),
+    ("snp.allowed-csps", Asks, &["[\"CN=x.example\"]"]),
+    ("snp.crl-max-age-days", Asks, &["1", "3650"]),
     ("snp.insecure-allow-masked-chip-id", GivesAway, &["true"]),
     ("snp.insecure-allow-uncommitted-tcb", GivesAway, &["true"]),
     ("snp.insecure-vmpl", GivesAway, &["[1, 2, 3]"]),
@@ -712,6 +714,12 @@ fn policies_that_ask_little_are_warned_about() {
     );
     let other = format!("{pinned}\n[snp.min-tcb.genoa]\nsnp = 1\n[snp.min-tcb.turin]\nsnp = 1");
     assert!(warnings(&other).contains("turin, which is not among snp.products"));
+    let provider = format!("{pinned}\nallowed-csps = [\"CN=x\"]");
+    assert!(warnings(&provider).contains("every report under a VCEK is refused"));
+    let of_chips = format!("{provider}\nsigning-keys = [\"vcek\"]");
+    assert!(warnings(&of_chips).contains("every report is refused"));
+    let of_providers = format!("{provider}\nsigning-keys = [\"vlek\"]");
+    assert_eq!(warnings(&of_providers), "");
     let all = Policy::default().warnings();
     assert_eq!(all.len(), 4, "{all:#?}");
 }
