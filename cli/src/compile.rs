@@ -25,6 +25,7 @@ use crate::images::IMAGES;
 use crate::options::{self, SimulatedOption};
 use crate::output::{self, Progress};
 use crate::run::{self, Choice};
+use crate::typed::Typed;
 use crate::workload::Stream;
 use crate::{outcome, values};
 
@@ -46,6 +47,9 @@ Examples:
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
+    #[command(flatten)]
+    typed: Typed,
+
     /// Where to write the code [default: the name of the program with .cwasm, in this directory]
     #[arg(long, short, value_name = "FILE", env = "ENARX_OUTPUT")]
     output: Option<PathBuf>,
@@ -107,6 +111,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         output::limit(end);
     }
     let backend = arguments.backend.backend()?;
+    run::refuse_simulated(&arguments.typed, backend)?;
     let application = run::read_module(&arguments.module)?;
     let to = match &arguments.output {
         Some(path) => path.clone(),

@@ -44,6 +44,7 @@ mod summary;
 mod tickets;
 mod tls;
 mod trust;
+mod typed;
 mod usage;
 mod values;
 mod verify;

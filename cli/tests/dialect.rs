@@ -118,7 +118,88 @@ fn a_wrong_command_line_is_shown_that_commands_usage() {
     assert!(!text(&output.stderr).contains("-- -1"), "{output:?}");
 }
 
-/// The rows of a table: codes by their meaning.
+/// A flag that is typed beside another that takes its effect away is refused; a variable, which may stand for all runs, is not.
+#[test]
+fn a_flag_that_is_of_no_effect_is_refused() {
+    let run = |flags: &[&'static str]| [&["run", "--backend", "process"], flags].concat();
+    let serve = |flags: &[&'static str]| {
+        [
+            &["serve", "--addr", "127.0.0.1:0", "--backend", "process"],
+            flags,
+        ]
+        .concat()
+    };
+    let deploy = |flags: &[&'static str]| {
+        let host = ["deploy", "--to", "https://127.0.0.1:1#sha256=00"];
+        [&host[..], flags].concat()
+    };
+    for (line, flag) in [
+        (run(&["--sim", "generation=genoa"]), "--sim"),
+        (serve(&["--sim", "generation=genoa"]), "--sim"),
+        (run(&["--sev", "single-socket"]), "--sev"),
+        (
+            run(&["--insecure-fault-addresses"]),
+            "--insecure-fault-addresses",
+        ),
+        (run(&["--tls-roots", "roots.pem"]), "--tls-roots"),
+        (serve(&["--tls-roots", "roots.pem"]), "--tls-roots"),
+        (run(&["--timeout", "5", "-W", "timeout=6"]), "-W timeout"),
+        (
+            run(&["-S", "tcp=n", "--allow-connect", "127.0.0.1:1"]),
+            "--allow-connect",
+        ),
+        (
+            run(&["-S", "inherit-network=n", "--allow-listen", "1234"]),
+            "--allow-listen",
+        ),
+        (
+            run(&[
+                "-S",
+                "allow-ip-name-lookup=n",
+                "--allow-resolve",
+                "a.example",
+            ]),
+            "--allow-resolve",
+        ),
+        (
+            vec![
+                "compile",
+                "--backend",
+                "process",
+                "--sim",
+                "generation=genoa",
+            ],
+            "--sim",
+        ),
+        (deploy(&["--sim", "generation=genoa"]), "--sim"),
+        (deploy(&["--tls-roots", "roots.pem"]), "--tls-roots"),
+    ] {
+        let output = enarx(&[&line[..], &["missing.wasm"]].concat());
+        assert_usage(&output, &[flag, "leave"]);
+    }
+    for (line, flag) in [
+        (vec!["--sim", "generation=genoa"], "--sim"),
+        (
+            vec!["--backend", "sim", "--store", "certificates"],
+            "--store",
+        ),
+    ] {
+        let output = enarx(&[&["host", "serve"], &line[..]].concat());
+        assert_usage(&output, &[flag, "leave it out"]);
+    }
+    // The same with variables: what is wrong is the file that is not there.
+    let mut command = clean();
+    command.env("ENARX_SIM", "generation=genoa");
+    command.env("ENARX_INSECURE_FAULT_ADDRESSES", "1");
+    let output = command
+        .args(run(&["--timeout", "5", "-W", "timeout=5", "missing.wasm"]))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(66), "{output:?}");
+    assert!(text(&output.stderr).contains("missing.wasm"), "{output:?}");
+}
+
+/// a table: codes by their meaning.
 fn rows<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<String, String> {
     lines
         .filter_map(|line| {

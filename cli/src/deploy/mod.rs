@@ -27,6 +27,7 @@ use crate::options::{self, WasmOption};
 use crate::rules::NetworkRules;
 use crate::summary::Summary;
 use crate::trust::TrustArguments;
+use crate::typed::Typed;
 use crate::workload::Workload;
 use crate::{policy, tickets, values};
 
@@ -65,6 +66,8 @@ Examples:
 #[derive(Args)]
 #[command(after_help = EXAMPLES, override_usage = "enarx deploy [OPTIONS] <MODULE> [-- ARGS...]")]
 pub struct Arguments {
+    #[command(flatten)]
+    typed: Typed,
     /// A host, as its `enarx host serve` prints it; may be repeated [env: ENARX_TO, one per line]
     #[arg(long = "to", value_name = "URL")]
     to: Vec<String>,
@@ -170,6 +173,9 @@ fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
         .map(|limit| Due::begin(limit, arguments.grace));
     let end = due.map(|due| due.at);
     arguments.shown.check()?;
+    arguments.typed.refuse_unless(arguments.local, "simulated", || {
+        "--sim: these are properties of the platform that --local plays; a host has its own: leave it out".to_owned()
+    })?;
     let mut workload = match &arguments.config {
         Some(path) => in_time(path, end, |path| Workload::read(Some(path)))?,
         None => Workload::default(),

@@ -200,6 +200,11 @@ impl Arguments {
         }
         let mut rules = self.rules.rules()?;
         rules.add(&workload.rules);
+        let has_network = !(rules.connect.is_empty() && rules.listen.is_empty());
+        self.typed.refuse_unless(has_network, "tls_roots", || {
+            "--tls-roots: the program has no network, so it asks no server; give it one with --allow-connect, or leave it out"
+                .to_owned()
+        })?;
         let native = program.source.is_some();
         if native && self.detach {
             return Err(Failure::usage(

@@ -27,6 +27,7 @@ use crate::json::Json;
 use crate::output::print_json;
 use crate::rules::NetworkRules;
 use crate::simulated;
+use crate::typed::Typed;
 
 /// Address of a manager that was given none: this machine's own, so that nobody is served by mistake.
 pub const LISTEN: &str = "127.0.0.1:9443";
@@ -47,6 +48,8 @@ const VCPUS_PER_PROCESSOR: u32 = 8;
 /// shows to tenants is a claim; what counts for them is the evidence of the Keep itself.
 #[derive(Args)]
 pub struct Arguments {
+    #[command(flatten)]
+    typed: Typed,
     /// The address to listen on; 0.0.0.0:9443 is every address of this machine
     #[arg(long, value_name = "ADDR", env = "ENARX_HOST_LISTEN", default_value = LISTEN)]
     listen: SocketAddr,
@@ -89,8 +92,27 @@ enum Choice {
     Sim,
 }
 
+impl Arguments {
+    /// Refuses flags that would be of no effect beside others.
+    fn refuse_ineffective(&self) -> Result<(), Failure> {
+        let is_simulated = self.backend == Choice::Sim;
+        self.typed.refuse_unless(is_simulated, "machine", || {
+            "--sim: these are properties of the simulated platform, which this host does not offer; take --backend sim, or \
+             leave it out"
+                .to_owned()
+        })?;
+        let reads_store = !is_simulated || self.certs.is_some();
+        self.typed.refuse_unless(reads_store, "store", || {
+            "--store: a simulated platform has certificates of its own, and the store is of genuine ones; leave it out, or \
+             give --certs"
+                .to_owned()
+        })
+    }
+}
+
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    arguments.refuse_ineffective()?;
     let folder = arguments.state.folder()?;
     let certificates = || {
         let certificates =

@@ -10,6 +10,7 @@ use enarx_backend::Backend;
 use crate::failure::{Exit, Failure};
 use crate::options::{self, SevOption, SimulatedOption, WasiOption, WasmOption};
 use crate::rules::NetworkRules;
+use crate::typed::Typed;
 use crate::values::{self, Directory};
 
 /// Smallest memory of a Keep, in bytes, of every kind.
@@ -29,6 +30,9 @@ const DEFAULT_VCPUS: usize = 4;
 )]
 #[derive(Args)]
 pub struct KeepArguments {
+    #[command(flatten)]
+    pub(super) typed: Typed,
+
     /// Set an environment variable of the program; NAME alone passes this command's value [env: ENARX_ENV, one per line]
     #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
     pub(super) variables: Vec<(String, String)>,

@@ -22,6 +22,7 @@ use enarx_vmm::launch::Measured;
 
 use super::confinement::announce;
 use super::flags::{KeepArguments, MAX_VM_MEMORY, default_vcpus};
+use super::ineffective;
 use super::opened::{open_directory, standard_streams};
 use super::program::{may_ask_servers, read_program};
 use super::settings::Settings;
@@ -82,11 +83,7 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
         )));
     }
     let is_measured = matches!(backend, Backend::Snp | Backend::Simulated);
-    if !arguments.sev.is_empty() && !is_measured {
-        return Err(Failure::usage(format!(
-            "--sev: a Keep of the kind {backend} is not measured and has no guest policy; take --backend snp or sim"
-        )));
-    }
+    ineffective::of_kind(arguments, backend)?;
     let refused_calls = refused_calls(arguments.end_on_refused_calls, backend)?;
     if arguments.require_tee && !backend.protects_application() {
         return Err(Failure::of(

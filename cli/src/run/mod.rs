@@ -5,6 +5,7 @@
 
 mod confinement;
 mod flags;
+mod ineffective;
 mod launch;
 mod opened;
 mod program;
@@ -23,6 +24,7 @@ use crate::{options, values};
 
 pub use confinement::check_confinement;
 pub use flags::{Choice, KeepArguments, MAX_VCPUS, MIN_MEMORY, default_vcpus};
+pub use ineffective::simulated as refuse_simulated;
 pub use launch::{Server, Work, encode, launch, program_arguments, refused_calls, target};
 pub use opened::standard_streams;
 pub use program::{read_delivered, read_module, translate};

@@ -11,6 +11,7 @@ use enarx_executor::grant::NetworkGrant;
 use enarx_network::{RuleError, Rules};
 
 use super::flags::{KeepArguments, MIN_MEMORY};
+use super::ineffective;
 use super::launch::Work;
 use crate::attest::Attestation;
 use crate::failure::Failure;
@@ -34,7 +35,8 @@ pub fn limits(options: &[WasmOption]) -> Limits {
 
 /// The time limit among the options of the engine.
 pub fn timeout(options: &[WasmOption]) -> Option<Duration> {
-    options.iter().find_map(|option| match option {
+    // The last counts, as of the other options.
+    options.iter().rev().find_map(|option| match option {
         WasmOption::Timeout(limit) => Some(*limit),
         _ => None,
     })
@@ -57,6 +59,7 @@ pub struct Settings {
 impl Settings {
     pub fn new(arguments: &KeepArguments, work: &Work<'_>) -> Result<Self, Failure> {
         let workload = &work.workload;
+        ineffective::of_limit(arguments, work.timeout)?;
         if arguments.memory < MIN_MEMORY {
             return Err(Failure::usage(format!(
                 "--memory: a Keep needs at least {} MiB",
@@ -86,8 +89,10 @@ impl Settings {
             settings.wasi_option(*name, *on);
         }
         let mut rules = arguments.rules.rules()?;
+        ineffective::of_network(arguments, &settings, &rules)?;
         settings.admit(&workload.rules, &mut rules)?;
         settings.narrow(rules);
+        ineffective::of_issuers(arguments, &settings, workload.asks_the_web())?;
         if let Some(file) = &arguments.tls_roots {
             settings.issuers = tls::issuers(file)?;
         }

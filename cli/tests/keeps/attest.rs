@@ -254,14 +254,7 @@ fn a_policy_demands_a_variant_of_the_launch() {
 fn a_variant_that_cannot_be_is_refused_by_name() {
     needs::kvm();
     let run = |flags: &[&str]| {
-        let output = enarx(
-            &[
-                &["run", "-q", "--sim", SIMULATED_STATE],
-                flags,
-                &[APPLICATION],
-            ]
-            .concat(),
-        );
+        let output = enarx(&[&["run", "-q"], flags, &[APPLICATION]].concat());
         let text = String::from_utf8(output.stderr).unwrap();
         (output.status.code(), text)
     };

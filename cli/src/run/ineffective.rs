@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Flags of a Keep on this machine that would be of no effect beside others: whoever typed one relies on it.
+
+use std::time::Duration;
+
+use enarx_backend::Backend;
+use enarx_network::Rules;
+
+use super::flags::KeepArguments;
+use super::settings::{Settings, timeout};
+use crate::failure::Failure;
+use crate::options::WasiName;
+use crate::typed::Typed;
+
+/// Refuses what has no effect in a Keep of this kind.
+///
+/// # Errors
+/// [`crate::failure::Exit::Usage`], with the flag and a remedy.
+pub fn of_kind(arguments: &KeepArguments, backend: Backend) -> Result<(), Failure> {
+    simulated(&arguments.typed, backend)?;
+    let is_measured = matches!(backend, Backend::Snp | Backend::Simulated);
+    // A policy of the guest is protection, so a variable that asks for it counts too.
+    if !arguments.sev.is_empty() && !is_measured {
+        return Err(Failure::usage(format!(
+            "--sev: a Keep of the kind {backend} is not measured and has no guest policy; take --backend snp or \
+             sim, or leave it out"
+        )));
+    }
+    let typed = &arguments.typed;
+    typed.refuse_unless(is_measured, "insecure_fault_addresses", || {
+        format!(
+            "--insecure-fault-addresses: it is about measured Keeps, and one of the kind {backend} is none; take --backend \
+             snp or sim, or leave it out"
+        )
+    })
+}
+
+/// Refuses issuers for a program that can ask no server.
+///
+/// # Errors
+/// [`crate::failure::Exit::Usage`].
+pub fn of_issuers(
+    arguments: &KeepArguments,
+    settings: &Settings,
+    asks_the_web: bool,
+) -> Result<(), Failure> {
+    let has = settings.network.tcp || asks_the_web;
+    arguments.typed.refuse_unless(has, "tls_roots", || {
+        "--tls-roots: the program has no network, so it asks no server; give it one with -S inherit-network or \
+         --allow-connect, or leave it out"
+            .to_owned()
+    })
+}
+
+/// Refuses properties of the simulated platform for another one.
+///
+/// # Errors
+/// [`crate::failure::Exit::Usage`].
+pub fn simulated(typed: &Typed, backend: Backend) -> Result<(), Failure> {
+    typed.refuse_unless(backend == Backend::Simulated, "simulated", || {
+        format!(
+            "--sim: these are properties of the simulated platform, and this Keep is of the kind {backend}; take --backend \
+             sim, or leave it out"
+        )
+    })
+}
+
+/// Refuses two ways of saying the same that say different things.
+///
+/// # Errors
+/// [`crate::failure::Exit::Usage`].
+pub fn of_limit(arguments: &KeepArguments, limit: Option<Duration>) -> Result<(), Failure> {
+    if let (Some(one), Some(other)) = (limit, timeout(&arguments.wasm))
+        && one != other
+    {
+        return Err(Failure::usage(
+            "-W timeout: it is the same as --timeout, which names another time; leave out one of them",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses rules for a network that an option of WASI takes away.
+///
+/// # Errors
+/// [`crate::failure::Exit::Usage`].
+pub fn of_network(
+    arguments: &KeepArguments,
+    settings: &Settings,
+    rules: &Rules,
+) -> Result<(), Failure> {
+    let last = |names: &[WasiName]| {
+        let given = arguments.wasi.iter().rev();
+        let mut given = given.filter(|(name, _)| names.contains(name));
+        given.next().copied()
+    };
+    let network = &settings.network;
+    let places = !rules.connect.is_empty() || !rules.listen.is_empty();
+    let sockets = last(&[WasiName::InheritNetwork, WasiName::Tcp, WasiName::Udp]);
+    if places && !(network.tcp || network.udp) && sockets.is_some_and(|(_, on)| !on) {
+        return Err(Failure::usage(
+            "--allow-connect, --allow-listen: -S takes TCP and UDP away, so these allow nothing; leave out one of them",
+        ));
+    }
+    if !rules.resolve.is_empty() && last(&[WasiName::AllowIpNameLookup]).is_some_and(|(_, on)| !on)
+    {
+        return Err(Failure::usage(
+            "--allow-resolve: -S allow-ip-name-lookup=n takes look-ups away, so it allows nothing; leave out one of them",
+        ));
+    }
+    Ok(())
+}
