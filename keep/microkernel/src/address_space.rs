@@ -2,21 +2,16 @@
 
 //! The memory of the one user process: `mmap` and its kin over [`Tables`].
 
-use core::ops::Range;
-
 use crate::fatal::{CallError, Fatal};
 use crate::frame::Place;
 use crate::frames::Frames;
-use crate::launch::Launch;
+use crate::launch::{Launch, SnpLaunch};
 use crate::linux::Errno;
 use crate::paging::{Change, Fault, Incomplete, PagingError, Stale, Tables, UserRange};
 use crate::platform::Platform;
-use crate::snp::pages::Ledger;
 use enarx_boot::address::{Gpa, VirtAddr};
-use enarx_boot::boot_page::BootInfo;
 use enarx_boot::layout::{
-    HUGE, LARGE, LAUNCH_END, MMAP_END, MMAP_START, PAGE, SALLYPORT_USER, USER_END, USER_START,
-    round_up,
+    HUGE, LARGE, MMAP_END, MMAP_START, PAGE, SALLYPORT_USER, USER_END, USER_START, round_up,
 };
 use enarx_boot::page_table::{Access, Rights};
 
@@ -205,14 +200,10 @@ impl AddressSpace {
     }
 
     /// Takes over the address space that the launcher prepared.
-    pub fn boot(&mut self, boot: &BootInfo, launch: &Launch, memory_end: Gpa) {
+    pub(crate) fn boot(&mut self, launch: &Launch, memory_end: Gpa) {
         self.tables = Tables::new(launch.root, launch.c_bit);
-        self.frames.boot(
-            Gpa::new(boot.launch_free)..Gpa::new(LAUNCH_END),
-            Gpa::new(boot.free_start)..memory_end,
-            launch.c_bit,
-            Ledger::new(launch),
-        );
+        self.frames.boot(launch, memory_end);
+        let boot = &launch.boot;
         self.heap = Heap {
             start: boot.heap_start,
             end: boot.heap_start,
@@ -225,9 +216,9 @@ impl AddressSpace {
         &mut self.frames
     }
 
-    /// Adds the fresh 2 MiB pages of `range`; once.
-    pub fn add_memory(&mut self, range: Range<Gpa>) {
-        self.frames.add(range, self.tables.c_bit());
+    /// Adds the pages of the runtime image, which it has left; once.
+    pub(crate) fn add_memory(&mut self, launch: &SnpLaunch) {
+        self.frames.add(launch, self.tables.c_bit());
     }
 
     /// The end of a Keep for `fatal`, unless it is that a fresh page could not be made the Keep's.

@@ -9,12 +9,13 @@
 use core::ops::Range;
 
 use enarx_boot::address::{CBit, Gpa, PhysAddr};
-use enarx_boot::layout::{DIRECT_MAP_SIZE, HUGE, LARGE, PAGE};
+use enarx_boot::layout::{DIRECT_MAP_SIZE, HUGE, LARGE, LAUNCH_END, PAGE};
 use enarx_boot::page_table::{Pte, PteFlags};
 use enarx_exits::{ExitFunction, Reason};
 
 use crate::fatal::Fatal;
 use crate::frame::{Frame, LargeFrame, Slot};
+use crate::launch::{Launch, SnpLaunch};
 use crate::platform::Platform;
 use crate::snp::pages::{Ledger, Refused};
 
@@ -92,24 +93,20 @@ impl Frames {
         }
     }
 
-    /// Takes the 4 KiB pages of `small` and the 2 MiB pages of `large`, which are fresh and nobody else's; once. The
-    /// caller has checked the alignment and the order. With a ledger each is accepted before it is used.
-    pub fn boot(
-        &mut self,
-        small: Range<Gpa>,
-        large: Range<Gpa>,
-        c_bit: CBit,
-        ledger: Option<Ledger>,
-    ) {
-        self.fresh = c_bit.private(large.start)..c_bit.private(large.end);
-        self.carve = c_bit.private(small.start)..c_bit.private(small.end);
-        self.carve_single = ledger.is_some();
-        self.ledger = ledger;
+    /// Takes the pages that the launch has left free, up to `memory_end`, which the caller has checked; once. With a
+    /// ledger each is accepted before it is used.
+    pub fn boot(&mut self, launch: &Launch, memory_end: Gpa) {
+        let private = |gpa: u64| launch.c_bit.private(Gpa::new(gpa));
+        self.fresh = private(launch.boot.free_start)..private(memory_end.get());
+        self.carve = private(launch.boot.launch_free)..private(LAUNCH_END);
+        self.ledger = Ledger::new(launch);
+        self.carve_single = self.ledger.is_some();
     }
 
-    /// Adds the fresh 2 MiB pages of `range`; once.
-    pub fn add(&mut self, range: Range<Gpa>, c_bit: CBit) {
-        self.reserve = c_bit.private(range.start)..c_bit.private(range.end);
+    /// Adds the fresh 2 MiB pages that had the runtime image; once.
+    pub fn add(&mut self, launch: &SnpLaunch, c_bit: CBit) {
+        let (start, end) = launch.image;
+        self.reserve = c_bit.private(start)..c_bit.private(end);
     }
 
     /// The ledger; `None` without SNP.

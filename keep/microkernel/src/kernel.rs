@@ -21,10 +21,9 @@ use crate::snp::{Messages, cpuid, vcpu};
 use crate::tee::Tee;
 use crate::threads::Threads;
 use enarx_boot::address::{Gpa, VirtAddr};
-use enarx_boot::boot_page::BootInfo;
 use enarx_boot::layout::{
-    DIRECT_MAP_SIZE, IMAGE_USER, LARGE, LAUNCH_END, MAX_VCPUS, MMAP_END, MMAP_START, PAGE,
-    SHARED_END, SHARED_PHYSICAL, STACK_SIZE, STACK_TOP, USER_END, VDSO_USER,
+    DIRECT_MAP_SIZE, IMAGE_USER, LARGE, MAX_VCPUS, MMAP_END, MMAP_START, SHARED_END,
+    SHARED_PHYSICAL, STACK_SIZE, STACK_TOP, USER_END, VDSO_USER,
 };
 use enarx_boot::page_table::{Access, Rights};
 use enarx_exits::{BootCheck, HostFacts, Reason};
@@ -131,22 +130,12 @@ impl Kernel {
         }
     }
 
-    /// Takes over what the launch prepared, from the measured boot page, which `launch` is taken of, and the
-    /// host's facts.
+    /// Takes over what the launch prepared, and the host's facts; once.
     ///
     /// # Errors
     /// [`Reason::Boot`] with the [`BootCheck`] that failed.
-    pub fn boot(
-        &mut self,
-        boot: &BootInfo,
-        launch: &Launch,
-        facts: &HostFacts,
-        tsc: u64,
-    ) -> Result<(), Fatal> {
-        let area = boot.launch_free.is_multiple_of(PAGE) && boot.launch_free <= LAUNCH_END;
-        check(BootCheck::LaunchArea, area)?;
-        let free = boot.free_start.is_multiple_of(LARGE) && boot.free_start >= SHARED_END;
-        check(BootCheck::FreeMemory, free)?;
+    pub fn boot(&mut self, launch: &Launch, facts: &HostFacts, tsc: u64) -> Result<(), Fatal> {
+        let boot = &launch.boot;
         let heap = boot.heap_start.is_multiple_of(LARGE) && boot.heap_mapped.is_multiple_of(LARGE);
         check(BootCheck::Heap, heap)?;
         let (end, ends) = (facts.memory_end, boot.free_start..=DIRECT_MAP_SIZE);
@@ -158,7 +147,7 @@ impl Kernel {
         check(BootCheck::Processors, processors)?;
         self.clock =
             Clock::new(tsc, facts.tsc_khz, facts.wall_ns).ok_or(Fatal::boot(BootCheck::Clock))?;
-        self.space.boot(boot, launch, Gpa::new(facts.memory_end));
+        self.space.boot(launch, Gpa::new(facts.memory_end));
         self.threads.boot(usize::try_from(facts.vcpus).unwrap_or(1));
         self.processors = facts.processors;
         self.memory = facts.memory_end;
@@ -217,7 +206,8 @@ impl Kernel {
             return Ok(());
         };
         snp.image_released = true;
-        let ((start, end), loader_end) = (snp.launch.image, snp.launch.loader_end);
+        let launch = snp.launch;
+        let ((start, end), loader_end) = (launch.image, launch.loader_end);
         let window = VirtAddr::new(IMAGE_USER);
         let length = end.get() - start.get();
         self.space.withdraw(platform, window, window.offset(length));
@@ -226,7 +216,7 @@ impl Kernel {
         if let Some(ledger) = self.space.frames().ledger() {
             ledger.change_state(platform, start, end, PageOperation::Private)?;
         }
-        self.space.add_memory(start..end);
+        self.space.add_memory(&launch);
         Ok(())
     }
 

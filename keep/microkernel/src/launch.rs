@@ -12,11 +12,18 @@ use enarx_exits::BootCheck;
 use crate::fatal::Fatal;
 use crate::frame::{Frame, Slot};
 
-/// The launch's frames.
+/// The holder of the boot page: the machine, which vouches that the launch has written it and nobody since. What it names
+/// is given out as frames.
+pub trait BootPage {
+    /// The contents.
+    fn boot_info(&self) -> BootInfo;
+}
+
+/// The launch's frames. Only a [`BootPage`] makes one, and it proves that what is in there is the Keep's.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch {
-    /// The C-bit.
-    pub c_bit: CBit,
+    pub(crate) boot: BootInfo,
+    pub(crate) c_bit: CBit,
     /// The first page table (PML4).
     pub root: Frame,
     /// The two words that `AT_RANDOM` points to.
@@ -33,7 +40,7 @@ pub struct SnpLaunch {
     /// The firmware's secrets.
     pub secrets: Frame,
     /// The shared pages with the runtime image, 2 MiB multiples.
-    pub image: (Gpa, Gpa),
+    pub(crate) image: (Gpa, Gpa),
     /// End of the user addresses of the loader.
     pub loader_end: VirtAddr,
     /// SEV_FEATURES of every vCPU.
@@ -49,7 +56,8 @@ impl Launch {
     ///
     /// # Errors
     /// [`enarx_exits::Reason::Boot`] with the [`BootCheck`] that failed.
-    pub fn new(boot: &BootInfo) -> Result<Self, Fatal> {
+    pub fn new(machine: &impl BootPage) -> Result<Self, Fatal> {
+        let boot = machine.boot_info();
         let is_snp = boot.flags & boot_page::FLAG_SNP != 0;
         let known = boot.magic == boot_page::MAGIC && boot.flags & !boot_page::FLAGS == 0;
         check(BootCheck::BootPage, known && is_snp == (boot.c_bit != 0))?;
@@ -91,7 +99,12 @@ impl Launch {
             BootCheck::UserState,
         )?;
         check(BootCheck::UserState, random.is_multiple_of(16))?;
+        let area = boot.launch_free.is_multiple_of(PAGE) && boot.launch_free <= LAUNCH_END;
+        check(BootCheck::LaunchArea, area)?;
+        let free = boot.free_start.is_multiple_of(LARGE) && boot.free_start >= SHARED_END;
+        check(BootCheck::FreeMemory, free)?;
         Ok(Self {
+            boot,
             c_bit,
             root: page(boot.root, LAUNCH_END, BootCheck::Tables)?,
             random_bytes: [0, 1].map(|word| stack.slot(random / 8).skip(word)),

@@ -81,7 +81,7 @@ pub extern "C" fn boot(registers: &mut Registers, vcpu: usize) {
 
 fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fatal> {
     let boot: BootInfo = boot_info();
-    let launch = Launch::new(&boot)?;
+    let launch = Launch::new(machine)?;
     if cfg!(feature = "plain") == launch.snp.is_some() {
         return Err(Fatal::boot(BootCheck::Platform));
     }
@@ -91,7 +91,7 @@ fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fa
     let (facts, tsc) = (host_facts(), machine.tsc());
     let mut random = [0; 3];
     let clock = KERNEL.with(|kernel| {
-        kernel.boot(&boot, &launch, &facts, tsc)?;
+        kernel.boot(&launch, &facts, tsc)?;
         kernel.random.try_out(machine)?;
         if !cfg!(feature = "plain") {
             kernel.boot_snp(machine, &launch, KERNEL.key())?;

@@ -14,13 +14,14 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use enarx_boot::address::Gpa;
+use enarx_boot::boot_page::BootInfo;
 use enarx_boot::layout::{EXIT_PHYSICAL, MAX_VCPUS};
 #[cfg(not(feature = "plain"))]
 use enarx_exits::{ExitFunction, PORT};
 use enarx_exits::{GHCB_OFFSET, MESSAGE_OFFSET, Reason};
 use enarx_microkernel::fatal::Fatal;
 use enarx_microkernel::frame::{LargeFrame, WORDS};
-use enarx_microkernel::launch::Launch;
+use enarx_microkernel::launch::{BootPage, Launch};
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::boot;
 use enarx_microkernel::snp::ghcb::{Answer, BUFFER, BUFFER_WORDS, Call};
@@ -63,8 +64,9 @@ pub fn start_further(machine: &mut Machine, vcpu: usize) -> Result<(), Fatal> {
 
 /// Clears the user half of the root page table.
 pub fn take_user_memory() {
-    if let Ok(launch) = Launch::new(&boot_info()) {
-        Machine::new(0).fill_run(launch.root.words().split(WORDS / 2).0, 0);
+    let mut machine = Machine::new(0);
+    if let Ok(launch) = Launch::new(&machine) {
+        machine.fill_run(launch.root.words().split(WORDS / 2).0, 0);
     }
 }
 
@@ -88,6 +90,12 @@ pub fn terminate(reason: u64) -> ! {
     loop {
         Msr::Ghcb.write(request.encode());
         instructions::vmgexit();
+    }
+}
+
+impl BootPage for Machine {
+    fn boot_info(&self) -> BootInfo {
+        boot_info()
     }
 }
 

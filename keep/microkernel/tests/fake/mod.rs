@@ -25,7 +25,7 @@ use enarx_microkernel::epoch::Epoch;
 use enarx_microkernel::frame::{LargeFrame, Place, Slot, Words};
 use enarx_microkernel::kernel::Guarded;
 use enarx_microkernel::kernel::Kernel;
-use enarx_microkernel::launch::Launch;
+use enarx_microkernel::launch::{BootPage, Launch};
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::registers::{Registers, vector};
 use enarx_microkernel::signal::{USER_CS, USER_SS};
@@ -156,6 +156,15 @@ impl World {
                 );
             }
         }
+    }
+}
+
+/// A boot page of the test.
+struct Given(BootInfo);
+
+impl BootPage for Given {
+    fn boot_info(&self) -> BootInfo {
+        self.0
     }
 }
 
@@ -471,7 +480,7 @@ impl Keep {
             processors: 1,
         };
         keep.kernel
-            .with(|kernel| kernel.boot(&info, &Launch::new(&info)?, &facts, 1_000_000))
+            .with(|kernel| kernel.boot(&Launch::new(&Given(info))?, &facts, 1_000_000))
             .unwrap();
         keep.world.borrow_mut().leave(0);
         keep

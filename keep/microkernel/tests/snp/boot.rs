@@ -20,7 +20,8 @@ use enarx_snp::ghcb::PageOperation;
 use enarx_snp::ghcb::msr::{Request, Response};
 
 use crate::machine::{
-    CPUID_PAGE, ENTRY, GHCB, KEY, Machine, OTHER_KEYS, SECRETS_PAGE, boot_info, launch, snp_launch,
+    CPUID_PAGE, ENTRY, GHCB, Given, KEY, Machine, OTHER_KEYS, SECRETS_PAGE, boot_info, launch,
+    snp_launch,
 };
 
 /// The questions of an honest boot to the host, in this order.
@@ -137,7 +138,7 @@ fn the_cpu_must_be_that_of_the_launch() {
         sev_features: 1 | (1 << 3),
         ..boot_info(1)
     };
-    let launch = Launch::new(&info).unwrap();
+    let launch = Launch::new(&Given(info)).unwrap();
     assert_eq!(negotiate(&mut machine, &launch, Gpa::new(GHCB)), Ok(()));
 }
 
@@ -186,22 +187,22 @@ fn a_boot_page_that_makes_no_sense_is_refused() {
         for (number, change) in changes.iter().enumerate() {
             let mut info = boot_info(1);
             change(&mut info);
-            let refused = Launch::new(&info).unwrap_err();
+            let refused = Launch::new(&Given(info)).unwrap_err();
             assert_eq!(refused, Fatal::boot(check), "change {number} of {check:?}");
             assert_eq!(refused, Fatal::new(Reason::Boot, check as u64));
         }
     }
-    assert!(Launch::new(&boot_info(1)).is_ok());
+    assert!(Launch::new(&Given(boot_info(1))).is_ok());
 }
 
 #[test]
 fn a_launch_without_snp_is_not_negotiated() {
     let mut machine = Machine::new();
-    let launch = Launch::new(&BootInfo {
+    let launch = Launch::new(&Given(BootInfo {
         flags: 0,
         c_bit: 0,
         ..boot_info(1)
-    });
+    }));
     let fatal = Fatal::boot(BootCheck::SnpLaunch);
     let result = negotiate(&mut machine, &launch.unwrap(), Gpa::new(GHCB));
     assert_eq!(result, Err(fatal));

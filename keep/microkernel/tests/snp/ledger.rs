@@ -33,8 +33,8 @@ use enarx_snp::ghcb::{PageOperation, exit};
 use enarx_syscall as nr;
 
 use crate::machine::{
-    C_BIT, DIRECT, JUNK, LAUNCH_FREE, Locked, Machine, boot, boot_info, launch, loader, private,
-    window,
+    C_BIT, DIRECT, Given, JUNK, LAUNCH_FREE, Locked, Machine, boot, boot_info, frames, launch,
+    loader, private, window,
 };
 
 const SIZE_MISMATCH: Validated = Validated {
@@ -148,24 +148,6 @@ fn perform(machine: &mut Machine, frames: &mut Frames, used: &mut InUse, step: S
             }
         }
     }
-}
-
-/// An allocator over `small` 4 KiB frames, `large` 2 MiB frames and `reserve` more.
-fn frames(small: u64, large: u64, reserve: u64) -> Frames {
-    let launch = launch(1);
-    let pages = |start, end| Gpa::new(start)..Gpa::new(end);
-    let start = SHARED_END;
-    let mut frames = Frames::none();
-    frames.boot(
-        pages(LAUNCH_END - small * PAGE, LAUNCH_END),
-        pages(start, start + large * LARGE),
-        launch.c_bit,
-        Ledger::new(&launch),
-    );
-    let reserve_start = start + (large + 3) * LARGE;
-    let reserve = pages(reserve_start, reserve_start + reserve * LARGE);
-    frames.add(reserve, launch.c_bit);
-    frames
 }
 
 /// The ledger of the launch.
@@ -355,7 +337,7 @@ proptest! {
         let memory_end = end.map_or(memory_end, |frames| frames * LARGE);
         let facts = HostFacts { tsc_khz, wall_ns, memory_end, vcpus: many, processors };
         let mut kernel = Kernel::new();
-        if kernel.boot(&boot_info(1), &launch(1), &facts, 1).is_ok() {
+        if kernel.boot(&launch(1), &facts, 1).is_ok() {
             prop_assert!((SHARED_END + LARGE..=DIRECT_MAP_SIZE).contains(&memory_end));
             prop_assert!(memory_end.is_multiple_of(LARGE));
             prop_assert!((1..=64).contains(&many) && (1..=many).contains(&processors));
@@ -372,7 +354,7 @@ proptest! {
         ];
         *field[which % field.len()](&mut info) = value;
         let end = crate::machine::facts(SHARED_END + 4 * LARGE);
-        let booted = Launch::new(&info).and_then(|launch| Kernel::new().boot(&info, &launch, &end, 1));
+        let booted = Launch::new(&Given(info)).and_then(|launch| Kernel::new().boot(&launch, &end, 1));
         if let Err(fatal) = booted {
             prop_assert_eq!(fatal.0.reason, Reason::Boot as u64);
         }

@@ -24,9 +24,10 @@ use enarx_boot::page_table::{ADDRESS, PteFlags};
 use enarx_exits::{ExitFunction, HostFacts, MESSAGE_OFFSET};
 use enarx_microkernel::fatal::Fatal;
 use enarx_microkernel::frame::{LargeFrame, Place, Slot, Words};
+use enarx_microkernel::frames::Frames;
 use enarx_microkernel::kernel::Guarded;
 use enarx_microkernel::kernel::Kernel;
-use enarx_microkernel::launch::{Launch, SnpLaunch};
+use enarx_microkernel::launch::{BootPage, Launch, SnpLaunch};
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::ghcb::{Answer, Call};
 use enarx_microkernel::snp::instructions::{Entry, Instructions, NewVmsa, Unvalidated, Validated};
@@ -722,9 +723,33 @@ pub fn boot_info(image: u64) -> BootInfo {
     }
 }
 
+/// A boot page of the test.
+pub struct Given(pub BootInfo);
+
+impl BootPage for Given {
+    fn boot_info(&self) -> BootInfo {
+        self.0
+    }
+}
+
 /// The launch of that boot page.
 pub fn launch(image: u64) -> Launch {
-    Launch::new(&boot_info(image)).unwrap()
+    Launch::new(&Given(boot_info(image))).unwrap()
+}
+
+/// An allocator whose launch left `small` 4 KiB pages, `large` 2 MiB pages and, once they are added, `image` more.
+pub fn frames(small: u64, large: u64, image: u64) -> Frames {
+    let info = BootInfo {
+        launch_free: LAUNCH_END - small * PAGE,
+        ..boot_info(image)
+    };
+    let launch = Launch::new(&Given(info)).unwrap();
+    let mut frames = Frames::none();
+    frames.boot(&launch, Gpa::new(info.free_start + large * LARGE));
+    if image > 0 {
+        frames.add(&launch.snp.unwrap(), CBit::new(C_BIT).unwrap());
+    }
+    frames
 }
 
 /// Its part under SNP.
@@ -803,8 +828,11 @@ fn boot_with(
         machine.put(WINDOW[1] + window_slot(frame), info.image_start | rights);
     }
     let mut kernel = Kernel::new();
-    let (launch, facts) = (Launch::new(&info)?, facts(info.free_start + free * LARGE));
-    kernel.boot(&info, &launch, &facts, 1_000_000)?;
+    let (launch, facts) = (
+        Launch::new(&Given(info))?,
+        facts(info.free_start + free * LARGE),
+    );
+    kernel.boot(&launch, &facts, 1_000_000)?;
     kernel.boot_snp(machine, &launch, key)?;
     Ok(kernel)
 }

@@ -3,49 +3,35 @@
 //! Starting further vCPUs.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
-use enarx_boot::address::Gpa;
 use enarx_boot::first_state::{
     CR4, CR4_MCE, CR4_SMAP, CR4_SMEP, CR4_UMIP, CpuTables, FirstState, TaskState,
     first_stack_pointer,
 };
 use enarx_boot::layout::{
-    DIRECT_MAP, KERNEL_STACK, LARGE, MAX_VCPUS, NO_FAULT, PAGE, SHARED_END, own_tss, stack_bottom,
+    DIRECT_MAP, KERNEL_STACK, LARGE, MAX_VCPUS, NO_FAULT, PAGE, own_tss, stack_bottom,
 };
 use enarx_boot::page_table::{ADDRESS, PteFlags};
 use enarx_exits::Reason;
 use enarx_microkernel::fatal::Fatal;
 use enarx_microkernel::frame::Frame;
-use enarx_microkernel::frames::Frames;
 use enarx_microkernel::kernel::Kernel;
 use enarx_microkernel::random::Random;
 use enarx_microkernel::snp::Snp;
 use enarx_microkernel::snp::boot::take_over;
 use enarx_microkernel::snp::ghcb::Answer;
 use enarx_microkernel::snp::message::MessageKey;
-use enarx_microkernel::snp::pages::Ledger;
 use enarx_microkernel::snp::vcpu::start;
 use enarx_snp::ghcb::exit;
 
-use crate::machine::{C_BIT, ENTRY, Exit, Machine, ROOT, boot, launch, private, snp_launch};
+use crate::machine::{C_BIT, ENTRY, Exit, Machine, ROOT, boot, frames, private, snp_launch};
 
 fn taken_over(machine: &mut Machine) -> Snp {
     let (key, mut random) = (MessageKey::new(), Random::new());
     take_over(machine, &snp_launch(1), &key, &mut random).unwrap()
-}
-
-/// An allocator over these 4 KiB and 2 MiB pages, with the ledger of the launch.
-fn frames(small: Range<u64>, large: Range<u64>) -> Frames {
-    let launch = launch(1);
-    let pages = |range: Range<u64>| Gpa::new(range.start)..Gpa::new(range.end);
-    let ledger = Ledger::new(&launch);
-    let mut frames = Frames::none();
-    frames.boot(pages(small), pages(large), launch.c_bit, ledger);
-    frames
 }
 
 /// The first state of a vCPU.
@@ -144,7 +130,7 @@ fn no_state_lies_at_a_large_page() {
     for aligned in 1..4 {
         let mut machine = Machine::new();
         let mut snp = taken_over(&mut machine);
-        let mut frames = frames(SHARED_END..SHARED_END, SHARED_END..SHARED_END + 8 * LARGE);
+        let mut frames = frames(0, 8, 0);
         let small: Vec<Frame> = (0..4 * 512)
             .map(|_| frames.small(&mut machine).unwrap())
             .collect();
@@ -204,8 +190,7 @@ fn a_vcpu_without_memory_ends_the_keep() {
     for pages in 0..6 {
         let mut machine = Machine::new();
         let mut snp = taken_over(&mut machine);
-        let end = 2 << 20;
-        let mut frames = frames(end - pages * PAGE..end, 0..0);
+        let mut frames = frames(pages, 0, 0);
         assert_eq!(
             start(&mut machine, &mut snp, &mut frames, 2),
             Err(Fatal::new(Reason::OutOfMemory, 2))
