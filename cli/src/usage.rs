@@ -72,6 +72,10 @@ impl<T: FromArgMatches> FromArgMatches for Described<T> {
         T::from_arg_matches(matches).map(|it| Self(Box::new(it)))
     }
 
+    fn from_arg_matches_mut(matches: &mut ArgMatches) -> clap::error::Result<Self> {
+        T::from_arg_matches_mut(matches).map(|it| Self(Box::new(it)))
+    }
+
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> clap::error::Result<()> {
         self.0.update_from_arg_matches(matches)
     }
