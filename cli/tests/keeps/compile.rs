@@ -193,7 +193,7 @@ fn what_cannot_be_compiled_or_written_is_said_and_leaves_no_file() {
             .args([&to, &wrong])
             .output()
             .unwrap();
-        assert_sentence(&output, 1, &["Error: failed to compile `wrong.wasm`"]);
+        assert_sentence(&output, 1, &["enarx: failed to compile `wrong.wasm`"]);
         assert!(!to.exists());
     }
     let output = enarx(&["compile", "--output", "/nonexistent/out.cwasm"])

@@ -58,7 +58,7 @@ fn start(mode: Option<&str>) -> u8 {
 /// Ends the Keep.
 fn end(port: &Port, result: Result<i32, load::LoadError>) -> ! {
     let code = result.unwrap_or_else(|error| {
-        let message = format!("Error: {error}\n");
+        let message = format!("enarx: {error}\n");
         // When nobody reads standard error any more, the exit code still tells.
         let _ = Output::new(port.clone(), STDERR).write_all(message.as_bytes());
         exit_code::FAULT.into()

@@ -129,7 +129,7 @@ fn what_is_no_webassembly_is_refused_in_one_sentence() {
     assert_eq!(code, 1);
     assert_eq!(
         String::from_utf8_lossy(&host.stderr()),
-        "Error: failed to run main module `script`: not a WebAssembly file: it does not start \
+        "enarx: failed to run main module `script`: not a WebAssembly file: it does not start \
          with \\0asm\n"
     );
 }
@@ -143,7 +143,7 @@ fn a_configuration_that_does_not_decode_ends_the_keep() {
     assert_eq!(code, 70);
     assert!(
         String::from_utf8_lossy(&host.stderr())
-            .starts_with("Error: the configuration is not readable")
+            .starts_with("enarx: the configuration is not readable")
     );
 }
 

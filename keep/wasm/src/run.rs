@@ -177,12 +177,13 @@ pub fn run(
             None if error.is::<Trap>() => (
                 EndKind::Trapped,
                 exit_code::TRAP.into(),
+                // As Wasmtime has it, by which tools know a trap.
                 Some(format!("Error: {error:?}\n")),
             ),
             None => (
                 EndKind::Failed,
                 exit_code::FAILURE.into(),
-                Some(format!("Error: {error:#}\n")),
+                Some(format!("enarx: {error:#}\n")),
             ),
         },
     };

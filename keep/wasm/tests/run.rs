@@ -202,7 +202,7 @@ fn refused(application: &[u8], reason: &str) {
     assert!(
         outcome
             .stderr
-            .starts_with("Error: failed to run main module `app.wasm`: "),
+            .starts_with("enarx: failed to run main module `app.wasm`: "),
         "{}",
         outcome.stderr
     );
