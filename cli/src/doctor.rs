@@ -11,7 +11,7 @@ use enarx_doctor::{Backend, BackendReport, Host, Report, examine};
 use crate::failure::Failure;
 use crate::first_day;
 use crate::json::Json;
-use crate::output::print_json;
+use crate::output::{print_json, print_states};
 
 /// Show what this machine offers for each kind of Keep, what is missing, and what to type next.
 ///
@@ -54,7 +54,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     if arguments.json.on {
         print_json(&serde_json::json!(report));
     } else {
-        out!("{}", report.to_tree());
+        print_states(&report.to_tree());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@ mod output;
 mod attest;
 mod cache;
 mod certs;
+mod colour;
 mod compile;
 mod config;
 mod contract;

@@ -24,6 +24,7 @@ use enarx_attestation::printable::{printable, printable_json, printable_lines};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
+use crate::colour;
 use crate::failure::{Exit, Failure};
 
 /// How long after the time limit a message may wait for its reader, and one of the log at any time.
@@ -127,6 +128,17 @@ fn begun(text: &str) -> String {
 /// Prints a part of the result. Ends the command when it cannot be written.
 pub fn print(text: Arguments<'_>) {
     write(&printable_lines(&text.to_string()));
+}
+
+/// Prints a result in which words say how something stands, with colours where they are wanted. Ends the command when it
+/// cannot be written.
+pub fn print_states(text: &str) {
+    let text = printable_lines(text);
+    if colour::are_wanted() {
+        write(&colour::painted(&text));
+    } else {
+        write(&text);
+    }
 }
 
 /// Prints a value as JSON. Ends the command when it cannot be written.

@@ -20,7 +20,7 @@ use crate::certs::StoreArguments;
 use crate::failure::{Exit, Failure};
 use crate::input::{self, MAX_PROGRAM_LEN, now};
 use crate::json::Json;
-use crate::output::print_json;
+use crate::output::{print_json, print_states};
 use crate::policy;
 use crate::release::ReferenceArguments;
 use crate::values::{self, Nonce};
@@ -145,7 +145,7 @@ impl Arguments {
         } else if self.json.on {
             print_json(&serde_json::json!(verdict));
         } else {
-            out!("{verdict}");
+            print_states(&verdict.to_string());
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 //! Shared parts of these tests: the command without what could change it, and the kinds of Keeps that there are.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 
@@ -40,4 +41,20 @@ pub fn clean(program: &Path) -> Command {
 /// The command.
 pub fn enarx() -> Command {
     clean(Path::new(env!("CARGO_BIN_EXE_enarx")))
+}
+
+/// A terminal: this side, and the other.
+pub fn terminal() -> (File, File) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let path = ptsname(&ours, Vec::new()).unwrap();
+    let theirs = File::options()
+        .read(true)
+        .write(true)
+        .open(path.to_str().unwrap())
+        .unwrap();
+    (ours.into(), theirs)
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use enarx_configuration::precompiled::Precompiled;
 use enarx_harness::needs;
 
-use super::common::{self, backends};
+use super::common::{self, backends, terminal};
 
 /// The kinds of Keep that run precompiled programs; without KVM the test ends here, as ignored.
 const VIRTUAL: [&str; 2] = ["kvm", "sim"];
@@ -598,22 +598,6 @@ fn a_module_compiles_whose_compiler_needs_more_memory_than_the_program_has() {
         assert_cached(&home.run(backend, &program, &little), false);
         assert_cached(&home.run(backend, &program, &little), true);
     }
-}
-
-/// A terminal: this side, and the other.
-fn terminal() -> (File, File) {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-
-    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&ours).unwrap();
-    unlockpt(&ours).unwrap();
-    let path = ptsname(&ours, Vec::new()).unwrap();
-    let theirs = File::options()
-        .read(true)
-        .write(true)
-        .open(path.to_str().unwrap())
-        .unwrap();
-    (ours.into(), theirs)
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::common::{self, backends};
+use super::common::{self, backends, terminal};
 
 fn program(name: &str) -> String {
     format!("{}/tests/programs/{name}", env!("CARGO_MANIFEST_DIR"))
@@ -202,4 +202,36 @@ fn a_reader_that_has_seen_enough_changes_nothing() {
         assert!(!output.stdout.is_empty());
         assert_eq!(output.status.code(), Some(3), "{arguments:?}");
     }
+}
+
+/// Words that say how something stands have colours on a terminal, and nowhere else; without them the text is the same.
+#[test]
+fn a_terminal_has_colours_and_nothing_else_does() {
+    let on_terminal = |changes: &[(&str, &str)]| {
+        let (mut ours, theirs) = terminal();
+        let mut command = enarx(&["doctor"]);
+        command.env_remove("NO_COLOR").env("TERM", "xterm");
+        command.envs(changes.iter().copied());
+        let mut child = command.stdout(theirs).spawn().unwrap();
+        // This side of it is the last: reading fails when the command has ended and nothing is left.
+        drop(command);
+        let mut said = Vec::new();
+        let mut piece = [0; 4096];
+        while let Ok(length) = ours.read(&mut piece) {
+            said.extend_from_slice(&piece[..length]);
+        }
+        assert!(child.wait().unwrap().success());
+        String::from_utf8(said).unwrap().replace("\r\n", "\n")
+    };
+    let plain = enarx(&["doctor"]).env_remove("NO_COLOR").output().unwrap();
+    let plain = String::from_utf8(plain.stdout).unwrap();
+    assert!(plain.contains("ok ") && !plain.contains('\x1b'), "{plain}");
+    let coloured = on_terminal(&[]);
+    assert!(coloured.contains("\x1b[32mok\x1b[0m "), "{coloured}");
+    for changes in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let said = on_terminal(&[changes]);
+        assert!(!said.contains('\x1b'), "{changes:?}: {said}");
+        assert_eq!(said.lines().count(), plain.lines().count(), "{changes:?}");
+    }
+    assert!(on_terminal(&[("NO_COLOR", "")]).contains('\x1b'));
 }

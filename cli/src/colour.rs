@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Colours of verdicts and of `enarx doctor`: the words that say how something stands, on a terminal alone. The text is the
+//! same without them, and what was hostile in it has been made printable before.
+
+use std::env;
+use std::io::{self, IsTerminal};
+
+use anstyle::{AnsiColor, Style};
+
+/// The words at the beginning of a line, behind a tree's branches, or behind the name of a kind of Keep. The longer come
+/// before those that they begin with.
+const WORDS: [(&str, AnsiColor); 16] = [
+    ("pass", AnsiColor::Green),
+    ("valid", AnsiColor::Green),
+    ("usable", AnsiColor::Green),
+    ("ok", AnsiColor::Green),
+    ("FAIL", AnsiColor::Red),
+    ("invalid", AnsiColor::Red),
+    ("not usable", AnsiColor::Red),
+    ("missing", AnsiColor::Red),
+    ("warn", AnsiColor::Yellow),
+    ("warning", AnsiColor::Yellow),
+    ("degraded", AnsiColor::Yellow),
+    ("simulated", AnsiColor::Yellow),
+    ("accepted, but NOT compared", AnsiColor::Yellow),
+    ("supported by this machine", AnsiColor::Yellow),
+    ("unknown", AnsiColor::Yellow),
+    ("not checked", AnsiColor::BrightBlack),
+];
+
+/// True if standard output is a terminal that shows colours, and nobody asks for none (<https://no-color.org>).
+pub fn are_wanted() -> bool {
+    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
+    io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
+}
+
+/// The text with colours.
+pub fn painted(text: &str) -> String {
+    text.split_inclusive('\n').map(painted_line).collect()
+}
+
+fn painted_line(line: &str) -> String {
+    let start = line
+        .find(|c: char| !matches!(c, ' ' | '│' | '├' | '└' | '─'))
+        .unwrap_or(line.len());
+    // The line about a kind of Keep begins with its name.
+    let behind_name = if start == 0 {
+        line.find(": ").map(|colon| colon + 2)
+    } else {
+        None
+    };
+    let places = [Some(start), behind_name].into_iter().flatten();
+    for place in places {
+        let (before, rest) = line.split_at(place);
+        for (word, colour) in WORDS {
+            let Some(behind) = rest.strip_prefix(word) else {
+                continue;
+            };
+            if behind.starts_with(|c: char| c.is_alphanumeric()) {
+                continue;
+            }
+            let style = Style::new().fg_color(Some(colour.into()));
+            return format!("{before}{style}{word}{style:#}{behind}");
+        }
+    }
+    line.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_say_how_something_stands_are_painted_and_nothing_else() {
+        for (line, word) in [
+            ("valid: AMD SEV-SNP under policy x at 2026\n", Some("valid")),
+            (
+                "invalid: Intel TDX under policy x at 2026\n",
+                Some("invalid"),
+            ),
+            (
+                "       FAIL  crl.fresh: expected x, found y\n",
+                Some("FAIL"),
+            ),
+            (
+                "not checked  chip.denied: the policy names none\n",
+                Some("not checked"),
+            ),
+            ("warning: snp: any guest passes\n", Some("warning")),
+            ("├─ ok       /dev/kvm: readable\n", Some("ok")),
+            ("└─ missing  /dev/sev: does not exist", Some("missing")),
+            (
+                "kvm: usable, weaker without Landlock (virtual machine)\n",
+                Some("usable"),
+            ),
+            ("snp: not usable (AMD SEV-SNP)\n", Some("not usable")),
+            (
+                "│           next: nothing: the processor comes first\n",
+                None,
+            ),
+            ("             run `enarx certs fetch`\n", None),
+            ("passing by\n", None),
+            ("enarx 0.8.0 on a processor, Linux 6\n", None),
+            ("\n", None),
+        ] {
+            let painted = painted(line);
+            let Some(word) = word else {
+                assert_eq!(painted, line);
+                continue;
+            };
+            let (before, rest) = painted.split_once('\x1b').expect(line);
+            let (_, rest) = rest.split_once('m').unwrap();
+            let (inner, behind) = rest.split_once("\x1b[0m").unwrap();
+            assert_eq!(inner, word, "{line}");
+            assert_eq!(format!("{before}{inner}{behind}"), line);
+        }
+    }
+}
