@@ -118,6 +118,34 @@ fn a_wrong_command_line_is_shown_that_commands_usage() {
     assert!(!text(&output.stderr).contains("-- -1"), "{output:?}");
 }
 
+#[test]
+fn the_flags_of_run_are_in_groups() {
+    let help = enarx(&["run", "--help"]);
+    let help = text(&help.stdout);
+    let mut last = 0;
+    for (group, flag) in [
+        ("Program:", "--invoke <NAME>"),
+        ("Files and network:", "--allow-connect <"),
+        ("Keep:", "--memory <SIZE>"),
+        ("Evidence:", "--attest-to <DIR>"),
+        ("Messages:", "--quiet"),
+        ("Options:", "--help"),
+    ] {
+        let place = help.find(&format!("\n{group}\n")).expect(group);
+        let rest = &help[place + 1..];
+        let of_group = rest.split("\n\n").take_while(|part| {
+            // Flags stand apart from each other; another heading ends the group.
+            rest.starts_with(part) || part.starts_with(' ')
+        });
+        assert!(
+            of_group.into_iter().any(|part| part.contains(flag)),
+            "{group} {flag}"
+        );
+        assert!(group == "Options:" || place > last, "{group}");
+        last = place;
+    }
+}
+
 /// A flag that is typed beside another that takes its effect away is refused; a variable, which may stand for all runs, is not.
 #[test]
 fn a_flag_that_is_of_no_effect_is_refused() {

@@ -23,6 +23,13 @@ pub const MAX_VCPUS: u32 = enarx_vmm::MAX_PROCESSORS;
 /// Most virtual CPUs of a Keep whose number is not given; the compiler makes use of them.
 const DEFAULT_VCPUS: usize = 4;
 
+/// The groups of the help text, in their order.
+pub(super) const PROGRAM: &str = "Program";
+const PLACES: &str = "Files and network";
+const KEEP: &str = "Keep";
+const EVIDENCE: &str = "Evidence";
+const MESSAGES: &str = "Messages";
+
 /// The Keep and what its program is given, for every command that launches one on this machine.
 #[expect(
     clippy::struct_excessive_bools,
@@ -34,44 +41,45 @@ pub struct KeepArguments {
     pub(super) typed: Typed,
 
     /// Set an environment variable of the program; NAME alone passes this command's value [env: ENARX_ENV, one per line]
-    #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
+    #[arg(help_heading = PROGRAM, long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
     pub(super) variables: Vec<(String, String)>,
 
     /// Give the program a directory, read-only with :ro at the end, or :quota=SIZE by which it may make it fuller
     /// [env: ENARX_DIR, one per line]
-    #[arg(long = "dir", value_name = "HOST[::GUEST][:ro|:quota=SIZE]", value_parser = values::directory)]
+    #[arg(help_heading = PLACES, long = "dir", value_name = "HOST[::GUEST][:ro|:quota=SIZE]", value_parser = values::directory)]
     pub(super) directories: Vec<Directory>,
 
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = PLACES)]
     pub(super) rules: NetworkRules,
 
     /// Accept certificates of these issuers, PEM, from servers that the program asks over TLS by `wasi:http` [default: those
     /// that this machine accepts]
-    #[arg(long, value_name = "FILE", env = "ENARX_TLS_ROOTS")]
+    #[arg(help_heading = PLACES, long, value_name = "FILE", env = "ENARX_TLS_ROOTS")]
     pub(super) tls_roots: Option<PathBuf>,
 
     /// Memory of the Keep, the compiler's included; at least 64M, in a virtual machine at most 400G
-    #[arg(long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size, allow_negative_numbers = true)]
+    #[arg(help_heading = KEEP, long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size, allow_negative_numbers = true)]
     pub(super) memory: u64,
 
     /// Virtual CPUs of the Keep [default: as many as this machine has, at most 4]
-    #[arg(long, value_name = "N", env = "ENARX_VCPUS", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_VCPUS)), allow_negative_numbers = true)]
+    #[arg(help_heading = KEEP, long, value_name = "N", env = "ENARX_VCPUS", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_VCPUS)), allow_negative_numbers = true)]
     pub(super) vcpus: Option<u32>,
 
     /// Kind of Keep; `auto` takes the one that protects most on this machine
-    #[arg(long, value_enum, default_value = "auto", env = "ENARX_BACKEND")]
+    #[arg(help_heading = KEEP, long, value_enum, default_value = "auto", env = "ENARX_BACKEND")]
     pub(super) backend: Choice,
 
     /// Before the program runs, write evidence of the Keep and its certificates to this directory
-    #[arg(long, value_name = "DIR", env = "ENARX_ATTEST_TO")]
+    #[arg(help_heading = EVIDENCE, long, value_name = "DIR", env = "ENARX_ATTEST_TO")]
     pub(super) attest_to: Option<PathBuf>,
 
     /// Nonce for the evidence, 8 to 64 bytes in hexadecimal [default: a random one, in DIR/nonce]
-    #[arg(long, value_name = "HEX", env = "ENARX_ATTEST_NONCE", value_parser = values::nonce, requires = "attest_to")]
+    #[arg(help_heading = EVIDENCE, long, value_name = "HEX", env = "ENARX_ATTEST_NONCE", value_parser = values::nonce, requires = "attest_to")]
     pub(super) attest_nonce: Option<values::Nonce>,
 
     /// Properties of the simulated platform (below)
     #[arg(
+        help_heading = KEEP,
         long = "sim",
         value_name = "NAME=VALUE",
         env = "ENARX_SIM",
@@ -82,6 +90,7 @@ pub struct KeepArguments {
 
     /// Stricter guest policies and SEV features of a measured launch (below)
     #[arg(
+        help_heading = EVIDENCE,
         long = "sev",
         value_name = "NAME[=y|n]",
         env = "ENARX_SEV",
@@ -91,32 +100,32 @@ pub struct KeepArguments {
     pub(super) sev: Vec<SevOption>,
 
     /// Refuse to run unless the hardware protects the program from this machine's owner
-    #[arg(long, env = "ENARX_REQUIRE_TEE")]
+    #[arg(help_heading = KEEP, long, env = "ENARX_REQUIRE_TEE")]
     pub(super) require_tee: bool,
 
     /// Refuse to run unless all that confines the Keep on this machine is there: Landlock, namespaces
-    #[arg(long, env = "ENARX_REQUIRE_CONFINEMENT")]
+    #[arg(help_heading = KEEP, long, env = "ENARX_REQUIRE_CONFINEMENT")]
     pub(super) require_confinement: bool,
 
     /// Have the fault report of a measured Keep tell this machine's owner addresses; changes the measurement
-    #[arg(long, env = "ENARX_INSECURE_FAULT_ADDRESSES")]
+    #[arg(help_heading = EVIDENCE, long, env = "ENARX_INSECURE_FAULT_ADDRESSES")]
     pub(super) insecure_fault_addresses: bool,
 
     /// Take a program that `enarx compile` has made, which is native code: nothing but the virtual machine confines it, so
     /// take it only from those whom you trust with the Keep
-    #[arg(long, env = "ENARX_ALLOW_PRECOMPILED")]
+    #[arg(help_heading = PROGRAM, long, env = "ENARX_ALLOW_PRECOMPILED")]
     pub(super) allow_precompiled: bool,
 
     /// Compile the program anew, and keep no compiled code for later runs; in a Keep that is measured it is always so
-    #[arg(long, env = "ENARX_NO_CACHE")]
+    #[arg(help_heading = PROGRAM, long, env = "ENARX_NO_CACHE")]
     pub(super) no_cache: bool,
 
     /// Do not say which backend runs and what it does not protect
-    #[arg(long, short, env = "ENARX_QUIET")]
+    #[arg(help_heading = MESSAGES, long, short, env = "ENARX_QUIET")]
     pub(super) quiet: bool,
 
     /// Print where the time goes and how the Keep is confined
-    #[arg(long, env = "ENARX_TIMINGS")]
+    #[arg(help_heading = MESSAGES, long, env = "ENARX_TIMINGS")]
     pub(super) timings: bool,
 
     /// Write phases, counters and confinement of the run to this file, as JSON. For measurements.
@@ -130,6 +139,7 @@ pub struct KeepArguments {
 
     /// Options of the engine, as in wasmtime (below)
     #[arg(
+        help_heading = PROGRAM,
         short = 'W',
         long = "wasm",
         value_name = "NAME[=VALUE]",
@@ -141,6 +151,7 @@ pub struct KeepArguments {
 
     /// Options of WASI, as in wasmtime (below)
     #[arg(
+        help_heading = PROGRAM,
         short = 'S',
         long = "wasi",
         value_name = "NAME[=VALUE]",

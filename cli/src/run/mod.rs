@@ -21,6 +21,7 @@ use clap::Args;
 use crate::failure::{self, Failure};
 use crate::workload::Workload;
 use crate::{options, values};
+use flags::PROGRAM;
 
 pub use confinement::check_confinement;
 pub use flags::{Choice, KeepArguments, MAX_VCPUS, MIN_MEMORY, default_vcpus};
@@ -60,15 +61,15 @@ fn after_help() -> String {
 pub struct Arguments {
     /// Take arguments, variables, standard streams and sockets from an Enarx.toml as of Enarx 0.7 (`enarx config`); what is
     /// given here counts more
-    #[arg(long, value_name = "FILE", env = "ENARX_CONFIG")]
+    #[arg(help_heading = PROGRAM, long, value_name = "FILE", env = "ENARX_CONFIG")]
     config: Option<PathBuf>,
 
     /// End the Keep after this time (10, 10s, 500ms, 2m)
-    #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
+    #[arg(help_heading = PROGRAM, long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
     timeout: Option<Duration>,
 
     /// Call this exported function with the arguments, and print its results
-    #[arg(long, value_name = "NAME", env = "ENARX_INVOKE")]
+    #[arg(help_heading = PROGRAM, long, value_name = "NAME", env = "ENARX_INVOKE")]
     invoke: Option<String>,
 
     #[command(flatten)]
