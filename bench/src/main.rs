@@ -18,6 +18,7 @@ mod machine;
 mod measure;
 mod measured;
 mod network;
+mod programs;
 mod sections;
 mod statistics;
 mod table;

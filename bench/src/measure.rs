@@ -85,6 +85,8 @@ pub struct Job {
     module: PathBuf,
     arguments: Vec<String>,
     directory: Option<PathBuf>,
+    variable: Option<&'static str>,
+    vcpus: Option<u32>,
     network: bool,
     output: Output,
     timings: bool,
@@ -97,6 +99,8 @@ impl Job {
             module,
             arguments: Vec::new(),
             directory: None,
+            variable: None,
+            vcpus: None,
             network: false,
             output: Output::Pipe,
             timings: false,
@@ -124,6 +128,18 @@ impl Job {
     /// Gives the program a directory, as `/data`.
     pub fn with_directory(mut self, directory: PathBuf) -> Self {
         self.directory = Some(directory);
+        self
+    }
+
+    /// Sets a variable of the program, NAME=VALUE.
+    pub fn with_variable(mut self, variable: &'static str) -> Self {
+        self.variable = Some(variable);
+        self
+    }
+
+    /// Gives a Keep so many virtual CPUs. The yardstick has all processors of the machine.
+    pub fn with_vcpus(mut self, vcpus: u32) -> Self {
+        self.vcpus = Some(vcpus);
         self
     }
 
@@ -157,6 +173,12 @@ impl Job {
             let mut given = directory.clone().into_os_string();
             given.push("::/data");
             words.extend(["--dir".into(), given]);
+        }
+        if let Some(variable) = self.variable {
+            words.extend(["--env".into(), variable.into()]);
+        }
+        if let Some(vcpus) = self.vcpus.filter(|_| side != Side::Native) {
+            words.extend(["--vcpus".into(), vcpus.to_string().into()]);
         }
         if self.network {
             words.extend(match side {
@@ -196,8 +218,18 @@ pub struct Run {
     pub timings: Timings,
 }
 
-/// Runs a job once on one side.
+/// Runs a job once on one side, without input.
 pub fn run(programs: &Programs, side: Side, job: &Job) -> Result<Run, Error> {
+    run_with_input(programs, side, job, Stdio::null())
+}
+
+/// Runs a job once on one side.
+pub fn run_with_input(
+    programs: &Programs,
+    side: Side,
+    job: &Job,
+    input: Stdio,
+) -> Result<Run, Error> {
     let report = (job.timings && side != Side::Native)
         .then(NamedTempFile::new)
         .transpose()
@@ -214,7 +246,7 @@ pub fn run(programs: &Programs, side: Side, job: &Job) -> Result<Run, Error> {
         .args(&command)
         // The yardstick compiles in every turn, too.
         .env("ENARX_NO_CACHE", "true")
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(match job.output {
             Output::Pipe => Stdio::piped(),
             Output::Null => Stdio::null(),

@@ -14,6 +14,7 @@ use crate::http;
 use crate::measure::{self, Job, Output, Programs, Run, Side};
 use crate::measured;
 use crate::network;
+use crate::programs;
 use crate::statistics::{median, ratio};
 use crate::table::{Table, number};
 use crate::timings::Timings;
@@ -62,6 +63,8 @@ pub enum Section {
     Sim,
     /// Compute-bound programs
     Kernels,
+    /// Real programs, compilation included, on two virtual CPUs
+    Programs,
     /// Standard output and files
     Throughput,
     /// One TCP connection of a component
@@ -74,11 +77,12 @@ pub enum Section {
 
 impl Section {
     /// Every section, in the order in which they are printed.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Hello,
         Self::Split,
         Self::Sim,
         Self::Kernels,
+        Self::Programs,
         Self::Throughput,
         Self::Network,
         Self::Http,
@@ -92,6 +96,7 @@ impl Section {
             Self::Split => plan.split(),
             Self::Sim => plan.simulated(),
             Self::Kernels => plan.kernels(),
+            Self::Programs => programs::print(plan),
             Self::Throughput => plan.throughput(),
             Self::Network => network::print(plan),
             Self::Http => http::print(plan),
