@@ -35,7 +35,8 @@ fn after_help() -> String {
 
 /// Serve HTTP from a Keep.
 ///
-/// The program is a component of the world `wasi:http/proxy` 0.2; each request gets an instance of its own, with fresh memory.
+/// The program is a component of the world `wasi:http/proxy` 0.2 or `wasi:http/service` 0.3; each request gets an instance of its own, with
+/// fresh memory.
 /// It sees what it is given here, and nothing else of this machine. This machine sees the program, its environment
 /// and every request and response, in every kind of Keep. SIGTERM and SIGINT end the server: it accepts no more, finishes the
 /// requests that it has, and ends with exit code 0.

@@ -19,8 +19,8 @@ use crate::input::in_time;
 use crate::workload::Workload;
 use crate::{serve, tls, values};
 
-/// The interface by which a component answers requests, with its version after it.
-const HANDLER: &str = "wasi:http/incoming-handler@";
+/// The interfaces by which a component answers requests, of WASI 0.2 and of 0.3, with the version after them.
+const HANDLERS: [&str; 2] = ["wasi:http/incoming-handler@0.2.", "wasi:http/handler@0.3."];
 
 /// The flags of a deployed server, which mean what those of `enarx serve` mean.
 #[derive(Args)]
@@ -98,7 +98,7 @@ pub fn is_server(application: &[u8]) -> bool {
                 let mut exports = exports.into_iter().flatten();
                 if exports.any(|export| {
                     export.kind == ComponentExternalKind::Instance
-                        && export.name.name.starts_with(HANDLER)
+                        && HANDLERS.iter().any(|it| export.name.name.starts_with(it))
                 }) {
                     return true;
                 }
@@ -148,7 +148,7 @@ impl Arguments {
             return match given {
                 None => Ok(None),
                 Some(flag) => Err(Failure::usage(format!(
-                    "{flag}: {shown} does not run as a server: it exports no {HANDLER}0.2, or --invoke calls another function; leave the flag out"
+                    "{flag}: {shown} does not run as a server: it exports neither wasi:http/incoming-handler@0.2 nor wasi:http/handler@0.3, or --invoke calls another function; leave the flag out"
                 ))),
             };
         }
@@ -218,12 +218,15 @@ mod tests {
 
     #[test]
     fn a_server_is_what_exports_the_handler_itself() {
-        let handler = "(instance $i) (export \"wasi:http/incoming-handler@0.2.3\" (instance $i))";
-        assert!(is_server(&component(&format!("(component {handler})"))));
+        let export = |name: &str| format!("(instance $i) (export \"{name}\" (instance $i))");
+        let handler = export("wasi:http/incoming-handler@0.2.3");
+        for handler in [&handler, &export("wasi:http/handler@0.3.0")] {
+            assert!(is_server(&component(&format!("(component {handler})"))));
+        }
         for other in [
             "(module)",
             "(component)",
-            "(component (instance $i) (export \"wasi:http/handler@0.3.0\" (instance $i)))",
+            "(component (instance $i) (export \"wasi:http/types@0.3.0\" (instance $i)))",
             "(component (import \"wasi:http/incoming-handler@0.2.3\" (instance)))",
             &format!("(component (component {handler}))"),
         ] {

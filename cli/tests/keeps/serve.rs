@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `enarx serve` in every kind of Keep: a component of ours (`tests/programs/server`) that answers HTTP, and peers that keep
-//! to the protocol, and that do not. Everything that is waited for is waited for at most [`PATIENCE`].
+//! `enarx serve` in every kind of Keep: components of ours (`tests/programs/server`) that answer HTTP, and peers that keep to the
+//! protocol, and that do not. Everything that is waited for is waited for at most [`PATIENCE`].
 
 mod client;
 mod http2;
 mod load;
 mod oddities;
+mod service;
 pub mod tls;
 
+use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -26,8 +28,39 @@ use super::programs::programs;
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// A component of `wasi:http/proxy` 0.2, and one of `wasi:http/service` 0.3 that answers the same.
+const PROXY: &str = "server.wasm";
+const SERVICE: &str = "service.wasm";
+
 fn component() -> PathBuf {
-    programs().folder.join("server.wasm")
+    programs().folder.join(PROXY)
+}
+
+/// A kind of Keep, and the component that serves in it.
+#[derive(Clone, Copy)]
+struct Kind {
+    backend: &'static str,
+    component: &'static str,
+}
+
+impl From<&'static str> for Kind {
+    fn from(backend: &'static str) -> Self {
+        Self {
+            backend,
+            component: PROXY,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} in {}", self.component, self.backend)
+    }
+}
+
+/// Every kind of Keep with each of the components.
+fn kinds() -> impl Iterator<Item = Kind> {
+    backends().flat_map(|backend| [PROXY, SERVICE].map(|component| Kind { backend, component }))
 }
 
 /// A server in a Keep. Ended when dropped.
@@ -38,8 +71,10 @@ struct Server {
 }
 
 impl Server {
-    fn start(backend: &str, arguments: &[&str]) -> Self {
-        Self::of(&component(), backend, arguments)
+    fn start(kind: impl Into<Kind>, arguments: &[&str]) -> Self {
+        let kind = kind.into();
+        let component = programs().folder.join(kind.component);
+        Self::of(&component, kind.backend, arguments)
     }
 
     /// A server that is this program.
@@ -253,8 +288,8 @@ fn pattern(count: usize) -> Vec<u8> {
 
 #[test]
 fn requests_are_answered_each_by_a_fresh_instance_and_connections_are_kept() {
-    for backend in backends() {
-        let server = Server::start(backend, &[]);
+    for kind in kinds() {
+        let server = Server::start(kind, &[]);
         let mut peer = server.peer();
         for _ in 0..3 {
             peer.get("/hello");
@@ -286,7 +321,7 @@ fn requests_are_answered_each_by_a_fresh_instance_and_connections_are_kept() {
         peer.response().is(404, "there is no such path\n");
         peer.send("GET /hello HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
         peer.response().is(200, "hello\n");
-        assert!(peer.is_closed(), "{backend}");
+        assert!(peer.is_closed(), "{kind}");
         let mut old = server.peer();
         old.send("GET /hello HTTP/1.0\r\n\r\n");
         let line = old.line().unwrap();
@@ -294,14 +329,14 @@ fn requests_are_answered_each_by_a_fresh_instance_and_connections_are_kept() {
             line.starts_with("HTTP/1.0 200") || line.starts_with("HTTP/1.1 200"),
             "{line}"
         );
-        assert_eq!(server.end(), "", "{backend}");
+        assert_eq!(server.end(), "", "{kind}");
     }
 }
 
 #[test]
 fn the_component_sees_the_request_and_not_the_connection() {
-    for backend in backends() {
-        let server = Server::start(backend, &[]);
+    for kind in kinds() {
+        let server = Server::start(kind, &[]);
         let mut peer = server.peer();
         peer.send(
             "BREW /request?a=%20b HTTP/1.1\r\nHost: example.org:81\r\nX-One: 1\r\nx-one: two words\r\n\
@@ -315,15 +350,15 @@ fn the_component_sees_the_request_and_not_the_connection() {
         peer.response().is(200, "GET /request other.org\n");
         let said = "forbidden\nforbidden\nforbidden\ninvalid-syntax\ninvalid-syntax\ninvalid-syntax\nset\n";
         server.get("/fields").is(200, said);
-        assert_eq!(server.end(), "", "{backend}");
+        assert_eq!(server.end(), "", "{kind}");
     }
 }
 
 #[test]
 fn bodies_of_any_size_pass_both_ways() {
     const SIZE: usize = 5_000_003;
-    for backend in backends() {
-        let server = Server::start(backend, &[]);
+    for kind in kinds() {
+        let server = Server::start(kind, &[]);
         let body = pattern(SIZE);
         // Both directions at once: neither waits for the other's end.
         let mut peer = server.peer();
@@ -337,7 +372,7 @@ fn bodies_of_any_size_pass_both_ways() {
         });
         let response = peer.response();
         sending.join().unwrap();
-        assert!(response.whole && response.body == body, "{backend}");
+        assert!(response.whole && response.body == body, "{kind}");
         // In chunks, with trailers.
         peer.send("POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\nTrailer: x-end\r\nTE: trailers\r\n\r\n");
         for chunk in body[..100_000].chunks(3333) {
@@ -347,22 +382,15 @@ fn bodies_of_any_size_pass_both_ways() {
         }
         peer.send("0\r\nX-End: yes\r\n\r\n");
         let response = peer.response();
-        assert!(
-            response.whole && response.body == body[..100_000],
-            "{backend}"
-        );
+        assert!(response.whole && response.body == body[..100_000], "{kind}");
         // The response names no trailers before, so they need not be sent; what is sent is what came.
         for (name, value) in &response.trailers {
-            assert_eq!(
-                (name.as_str(), value.as_str()),
-                ("x-end", "yes"),
-                "{backend}"
-            );
+            assert_eq!((name.as_str(), value.as_str()), ("x-end", "yes"), "{kind}");
         }
         for path in ["/bytes", "/sized"] {
             peer.get(&format!("{path}?{SIZE}"));
             let response = peer.response();
-            assert!(response.whole && response.body == body, "{backend} {path}");
+            assert!(response.whole && response.body == body, "{kind} {path}");
         }
         peer.get("/sized?0");
         peer.response().is(200, "");
@@ -370,14 +398,14 @@ fn bodies_of_any_size_pass_both_ways() {
         peer.send("POST /hello HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nabcde");
         peer.response().is(200, "hello\n");
         server.get("/hello").is(200, "hello\n");
-        assert_eq!(server.end(), "", "{backend}");
+        assert_eq!(server.end(), "", "{kind}");
     }
 }
 
 #[test]
 fn bodies_are_passed_on_while_they_come() {
-    for backend in backends() {
-        let server = Server::start(backend, &[]);
+    for kind in kinds() {
+        let server = Server::start(kind, &[]);
         let mut peer = server.peer();
         peer.send("POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
         assert_eq!(peer.head().status, 200);
@@ -386,7 +414,7 @@ fn bodies_are_passed_on_while_they_come() {
             peer.send(format!("{:x}\r\n{word}\r\n", word.len()));
             let before = body.len();
             while body.len() - before < word.len() {
-                assert!(peer.chunk(&mut body).0.is_some(), "{backend}");
+                assert!(peer.chunk(&mut body).0.is_some(), "{kind}");
             }
             assert_eq!(&body[before..], word.as_bytes());
         }
@@ -411,16 +439,16 @@ fn bodies_are_passed_on_while_they_come() {
         let response = lazy.response();
         assert!(
             response.whole && response.body == pattern(20_000_000),
-            "{backend}"
+            "{kind}"
         );
-        assert_eq!(server.end(), "", "{backend}");
+        assert_eq!(server.end(), "", "{kind}");
     }
 }
 
 #[test]
 fn a_component_that_fails_ends_its_request_and_nothing_else() {
-    for backend in backends() {
-        let server = Server::start(backend, &[]);
+    for kind in kinds() {
+        let server = Server::start(kind, &[]);
         let error = "500 Internal Server Error\n";
         server.get("/trap?secret=4711").is(500, error);
         server.get("/hello").is(200, "hello\n");
@@ -435,41 +463,46 @@ fn a_component_that_fails_ends_its_request_and_nothing_else() {
             assert_eq!(
                 (response.status, response.whole),
                 (200, false),
-                "{backend} {path}"
+                "{kind} {path}"
             );
             server.get("/hello").is(200, "hello\n");
         }
         let trapped = "trapped: wasm trap: wasm `unreachable` instruction executed";
+        let silent = match kind.component {
+            PROXY => "failed: the component gave no answer",
+            _ => "trapped: wasm trap: async-lifted export failed to produce a result",
+        };
         let said = server.end();
         let expected = format!(
             "enarx: request 1 {trapped}\nenarx: request 3: the component answered an error\n\
-             enarx: request 4 failed: the component gave no answer\nenarx: request 5 {trapped}\n"
+             enarx: request 4 {silent}\nenarx: request 5 {trapped}\n"
         );
-        assert_eq!(said, expected, "{backend}");
+        assert_eq!(said, expected, "{kind}");
     }
 }
 
 #[test]
 fn memory_is_bounded_and_given_back() {
-    for backend in backends() {
-        let server = Server::start(backend, &["--memory", "256M"]);
+    for kind in kinds() {
+        let server = Server::start(kind, &["--memory", "256M"]);
+        // An instance of 0.3 ends when its response was sent, beside the next one's begin.
         for _ in 0..20 {
-            server.get("/memory?100").is(200, "taken\n");
+            server.get("/memory?40").is(200, "taken\n");
         }
         server.get("/memory?1000").is(507, "none\n");
         server.get("/hello").is(200, "hello\n");
-        assert_eq!(server.end(), "", "{backend}");
-        let server = Server::start(backend, &["-W", "max-memory-size=8M"]);
+        assert_eq!(server.end(), "", "{kind}");
+        let server = Server::start(kind, &["-W", "max-memory-size=8M"]);
         server.get("/memory?4").is(200, "taken\n");
         server.get("/memory?9").is(507, "none\n");
-        assert_eq!(server.end(), "", "{backend}");
+        assert_eq!(server.end(), "", "{kind}");
     }
 }
 
 #[test]
 fn slow_and_idle_peers_hold_up_nobody() {
-    for backend in backends() {
-        let server = Server::start(backend, &[]);
+    for kind in kinds() {
+        let server = Server::start(kind, &[]);
         let idle: Vec<_> = (0..200).map(|_| server.peer()).collect();
         let mut slow: Vec<_> = (0..10).map(|_| server.peer()).collect();
         let request = b"POST /length HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n123456789";
@@ -496,14 +529,14 @@ fn slow_and_idle_peers_hold_up_nobody() {
             peer.get("/hello");
             peer.response().is(200, "hello\n");
         }
-        assert_eq!(server.end(), "", "{backend}");
+        assert_eq!(server.end(), "", "{kind}");
     }
 }
 
 #[test]
 fn many_requests_wait_together() {
-    for backend in backends() {
-        let server = Server::start(backend, &[]);
+    for kind in kinds() {
+        let server = Server::start(kind, &[]);
         let start = Instant::now();
         // More than are answered at a time.
         let mut peers: Vec<_> = (0..200)
@@ -519,7 +552,7 @@ fn many_requests_wait_together() {
         // One after the other they would take a minute.
         assert!(
             start.elapsed() < Duration::from_secs(30),
-            "{backend}: {:?}",
+            "{kind}: {:?}",
             start.elapsed()
         );
         // Peers that go away in the middle leave nothing behind.
@@ -530,7 +563,7 @@ fn many_requests_wait_together() {
             }
         }
         server.get("/hello").is(200, "hello\n");
-        assert_eq!(server.end(), "", "{backend}");
+        assert_eq!(server.end(), "", "{kind}");
     }
 }
 
@@ -606,11 +639,11 @@ fn what_is_no_request_is_refused() {
 
 #[test]
 fn a_request_has_the_time_that_it_is_given() {
-    for backend in backends() {
-        let server = Server::start(backend, &["--timeout", "300ms"]);
+    for kind in kinds() {
+        let server = Server::start(kind, &["--timeout", "300ms"]);
         let mut peer = server.peer();
         peer.get("/after?60000");
-        assert_eq!(peer.response().status, 504, "{backend}");
+        assert_eq!(peer.response().status, 504, "{kind}");
         let mut peer = server.peer();
         peer.get("/begin?60000");
         let response = peer.response();
@@ -624,12 +657,12 @@ fn a_request_has_the_time_that_it_is_given() {
         let mut peer = server.peer();
         peer.get("/spin?60000");
         server.get("/hello").is(200, "hello\n");
-        assert_eq!(peer.response().status, 504, "{backend}");
+        assert_eq!(peer.response().status, 504, "{kind}");
         let said = server.end();
         assert_eq!(
             said.matches("longer than the time of a request").count(),
             3,
-            "{backend}: {said}"
+            "{kind}: {said}"
         );
     }
 }
@@ -637,12 +670,15 @@ fn a_request_has_the_time_that_it_is_given() {
 #[test]
 fn a_server_that_was_compiled_ahead_of_time_answers_and_keeps_its_time() {
     let folder = tempfile::tempdir().unwrap();
-    for backend in needs::kinds(&["kvm", "sim"], &[]) {
-        let plain = compile::compile(backend, &component(), folder.path(), &[]);
+    let kinds = needs::kinds(&["kvm", "sim"], &[]);
+    let components = [PROXY, SERVICE];
+    for (backend, component) in kinds.flat_map(|backend| components.map(|it| (backend, it))) {
+        let component = programs().folder.join(component);
+        let plain = compile::compile(backend, &component, folder.path(), &[]);
         let server = Server::of(&plain, backend, &["--allow-precompiled"]);
         server.get("/hello").is(200, "hello\n");
         server.end();
-        let turns = compile::compile(backend, &component(), folder.path(), &["--turns"]);
+        let turns = compile::compile(backend, &component, folder.path(), &["--turns"]);
         let limit = ["--allow-precompiled", "--timeout", "300ms"];
         let server = Server::of(&turns, backend, &limit);
         let mut peer = server.peer();
@@ -655,8 +691,8 @@ fn a_server_that_was_compiled_ahead_of_time_answers_and_keeps_its_time() {
 
 #[test]
 fn a_server_that_is_told_to_end_finishes_its_requests() {
-    for backend in backends() {
-        let server = Server::start(backend, &[]);
+    for kind in kinds() {
+        let server = Server::start(kind, &[]);
         let mut idle = server.peer();
         idle.get("/hello");
         idle.response().is(200, "hello\n");
@@ -666,26 +702,23 @@ fn a_server_that_is_told_to_end_finishes_its_requests() {
         server.signal();
         let mut body = Vec::new();
         while busy.chunk(&mut body).0.is_some() {}
-        assert_eq!(body, b"begun\ndone\n", "{backend}");
-        assert!(idle.is_closed(), "{backend}");
+        assert_eq!(body, b"begun\ndone\n", "{kind}");
+        assert!(idle.is_closed(), "{kind}");
         let address = server.address;
         let (code, said) = server.wait();
-        assert_eq!((code, said.as_str()), (Some(0), ""), "{backend}");
-        assert!(TcpStream::connect(address).is_err(), "{backend}");
+        assert_eq!((code, said.as_str()), (Some(0), ""), "{kind}");
+        assert!(TcpStream::connect(address).is_err(), "{kind}");
         // No longer than the time of grace.
-        let server = Server::start(backend, &["--grace", "300ms"]);
+        let server = Server::start(kind, &["--grace", "300ms"]);
         let mut busy = server.peer();
         busy.get("/begin?60000");
         assert_eq!(busy.head().status, 200);
         let start = Instant::now();
         server.signal();
         let (code, said) = server.wait();
-        assert_eq!(code, Some(0), "{backend}: {said}");
-        assert!(start.elapsed() < Duration::from_secs(10), "{backend}");
-        assert!(
-            said.contains("1 connections are cut off"),
-            "{backend}: {said}"
-        );
+        assert_eq!(code, Some(0), "{kind}: {said}");
+        assert!(start.elapsed() < Duration::from_secs(10), "{kind}");
+        assert!(said.contains("1 connections are cut off"), "{kind}: {said}");
     }
 }
 
@@ -704,8 +737,10 @@ fn what_is_no_server_is_not_served_and_a_server_is_not_run() {
         assert_eq!(output.status.code(), Some(1), "{said}");
         said
     };
-    let said = run(&["run"], "server.wasm");
-    assert!(said.contains("use `enarx serve`"), "{said}");
+    for server in [PROXY, SERVICE] {
+        let said = run(&["run"], server);
+        assert!(said.contains("use `enarx serve`"), "{said}");
+    }
     for program in ["words.wasm", "words-component.wasm"] {
         let said = run(&["serve", "--addr", "127.0.0.1:0"], program);
         assert!(said.contains("it answers no HTTP requests"), "{said}");
@@ -730,12 +765,12 @@ fn what_is_no_server_is_not_served_and_a_server_is_not_run() {
 fn a_component_asks_other_servers_where_the_network_is_granted() {
     // Numbers of `error-code`: HTTP-request-denied, connection-refused.
     let (denied, refused) = ("error 15\n", "error 6\n");
-    for backend in backends() {
-        let server = Server::start(backend, &[]);
+    for kind in kinds() {
+        let server = Server::start(kind, &[]);
         let itself = format!("/fetch?{}", server.address);
         server.get(&itself).is(502, denied);
-        assert_eq!(server.end(), "", "{backend}");
-        let server = Server::start(backend, &["-S", "inherit-network"]);
+        assert_eq!(server.end(), "", "{kind}");
+        let server = Server::start(kind, &["-S", "inherit-network"]);
         // Itself is another server, too: it answers both at once.
         let itself = format!("/fetch?{}", server.address);
         server.get(&itself).is(200, "hello\n");
@@ -744,7 +779,7 @@ fn a_component_asks_other_servers_where_the_network_is_granted() {
         let address = nobody.local_addr().unwrap();
         drop(nobody);
         server.get(&format!("/fetch?{address}")).is(502, refused);
-        assert_eq!(server.end(), "", "{backend}");
+        assert_eq!(server.end(), "", "{kind}");
     }
 }
 
@@ -767,13 +802,13 @@ connection.request("HEAD", "/sized?77")
 response = connection.getresponse()
 assert (response.getheader("content-length"), response.read()) == ("77", b"")
 "#;
-    for backend in backends() {
-        let server = Server::start(backend, &[]);
+    for kind in kinds() {
+        let server = Server::start(kind, &[]);
         let address = server.address.to_string();
         let mut python = Command::new("python3");
         let output = python.args(["-c", SCRIPT, &address]).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{backend}: {said}");
+        assert!(output.status.success(), "{kind}: {said}");
         let url = |path: &str| format!("http://{address}{path}");
         let curl = |arguments: &[&str]| {
             let mut command = Command::new("curl");
@@ -787,7 +822,7 @@ assert (response.getheader("content-length"), response.read()) == ("77", b"")
             ]);
             let output = command.args(arguments).output().unwrap();
             let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{backend}: {said}");
+            assert!(output.status.success(), "{kind}: {said}");
             output.stdout
         };
         assert_eq!(curl(&[&url("/hello"), &url("/hello")]), b"hello\nhello\n");

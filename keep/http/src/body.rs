@@ -8,12 +8,13 @@ use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use enarx_tls::web::WebError;
 use enarx_wasi::port::{Port, Timer};
+use futures_channel::oneshot;
 use hyper::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use wasmtime_wasi_io::async_trait;
@@ -65,7 +66,7 @@ pub fn error_code(error: &hyper::Error) -> ErrorCode {
 }
 
 /// How a body ended: with trailers, without, or by an error.
-type End = Result<Option<HeaderMap>, ErrorCode>;
+pub type End = Result<Option<HeaderMap>, ErrorCode>;
 
 /// A body that a peer sends.
 struct Received {
@@ -142,10 +143,23 @@ impl IncomingBody {
         }
     }
 
+    /// True if it is known to be empty.
+    pub fn is_empty(&self) -> bool {
+        let received = lock(&self.received);
+        let is_over = received.body.as_ref().is_some_and(Body::is_end_stream);
+        is_over && received.buffer.is_empty()
+    }
+
     /// Its stream, once.
     pub fn stream(&mut self) -> Option<IncomingStream> {
         let first = !std::mem::replace(&mut self.has_stream, true);
         first.then(|| IncomingStream(Arc::clone(&self.received)))
+    }
+
+    /// Its stream and its trailers at once.
+    pub fn split(self) -> (IncomingStream, FutureTrailers) {
+        let stream = IncomingStream(Arc::clone(&self.received));
+        (stream, self.trailers())
     }
 
     /// Its trailers, which come when the rest of it was passed over.
@@ -159,6 +173,24 @@ impl IncomingBody {
 
 /// The stream of a body that comes in.
 pub struct IncomingStream(Arc<Mutex<Received>>);
+
+impl IncomingStream {
+    /// Waits for bytes; `take` is given them, and says how many it took. False at the end.
+    pub fn poll_bytes(
+        &mut self,
+        context: &mut Context<'_>,
+        take: impl FnOnce(&[u8]) -> usize,
+    ) -> Poll<bool> {
+        let mut received = lock(&self.0);
+        ready!(received.poll(context));
+        let length = received.buffer.len();
+        if length > 0 {
+            let taken = take(&received.buffer).min(length);
+            received.buffer.advance(taken);
+        }
+        Poll::Ready(length > 0)
+    }
+}
 
 #[async_trait]
 impl Pollable for IncomingStream {
@@ -211,6 +243,12 @@ impl FutureTrailers {
         }
     }
 
+    /// Waits for the trailers, which are there once.
+    pub fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Option<End>> {
+        ready!(self.poll(context));
+        Poll::Ready(lock(&self.received).end.take())
+    }
+
     /// The trailers, once; `None` while they are not there yet.
     pub fn get(&mut self) -> Option<Result<End, ()>> {
         if self.taken {
@@ -252,11 +290,51 @@ struct Written {
     moved: Instant,
     /// The connection takes no more.
     refused: bool,
+    /// The length that was written instead of the promised one.
+    wrong_length: Option<u64>,
+    /// Who wants to know how it was sent.
+    told: Option<Told>,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
 
+/// Tells how a body was sent.
+pub type Told = oneshot::Sender<Result<(), ErrorCode>>;
+
 impl Written {
+    /// Bytes that may be written now.
+    fn room(&self) -> usize {
+        WRITTEN_MAX.saturating_sub(self.waiting)
+    }
+
+    /// Takes bytes, for which there is room.
+    ///
+    /// # Errors
+    /// The length, if it is more than the headers promise.
+    fn put(&mut self, bytes: Bytes) -> Result<(), u64> {
+        let total = self.total.saturating_add(bytes.len() as u64);
+        if self.promised.is_some_and(|promised| total > promised) {
+            self.wrong_length = Some(total);
+            return Err(total);
+        }
+        self.total = total;
+        if !bytes.is_empty() {
+            if self.waiting == 0 {
+                self.moved = Instant::now();
+            }
+            self.waiting = self.waiting.saturating_add(bytes.len());
+            self.pieces.push_back(bytes);
+            self.wake_reader();
+        }
+        Ok(())
+    }
+
+    /// True if there is nothing of it that was not taken.
+    fn is_whole(&self) -> bool {
+        let ended = matches!(self.end, Some(Ok(_))) || self.promised == Some(self.total);
+        ended && self.pieces.is_empty()
+    }
+
     fn wake_reader(&mut self) {
         if let Some(reader) = self.reader.take() {
             reader.wake();
@@ -312,6 +390,8 @@ impl OutgoingBody {
             had_turn: false,
             moved: Instant::now(),
             refused: false,
+            wrong_length: None,
+            told: None,
             reader: None,
             writer: None,
         }));
@@ -332,6 +412,11 @@ impl OutgoingBody {
         })
     }
 
+    /// Has it told how the body was sent.
+    pub fn tell(&self, told: Told) {
+        lock(&self.written).told = Some(told);
+    }
+
     /// Ends the body.
     ///
     /// # Errors
@@ -339,7 +424,9 @@ impl OutgoingBody {
     pub fn finish(self, trailers: Option<HeaderMap>) -> Result<(), ErrorCode> {
         let mut written = lock(&self.written);
         if written.promised.is_some_and(|it| it != written.total) {
-            return Err(self.message.wrong_length(written.total));
+            let length = written.total;
+            written.wrong_length.get_or_insert(length);
+            return Err(self.message.wrong_length(length));
         }
         written.end = Some(Ok(trailers));
         written.wake_reader();
@@ -350,6 +437,12 @@ impl OutgoingBody {
 impl Drop for OutgoingBody {
     fn drop(&mut self) {
         let mut written = lock(&self.written);
+        if let Some(length) = written.wrong_length
+            && let Some(told) = written.told.take()
+        {
+            // The component may not want to know.
+            let _ = told.send(Err(self.message.wrong_length(length)));
+        }
         if written.end.is_none() {
             written.end = Some(Err(Unfinished));
             written.wake_reader();
@@ -363,18 +456,30 @@ pub struct OutgoingStream {
     message: Message,
 }
 
+impl OutgoingStream {
+    /// Waits until bytes may be written; how many, and none when nobody takes them any more.
+    pub fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<usize> {
+        let mut written = lock(&self.written);
+        if written.refused {
+            return Poll::Ready(0);
+        }
+        if written.room() > 0 {
+            return Poll::Ready(written.room());
+        }
+        written.writer = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Writes bytes, for which there is room; false if they are more than the headers promise.
+    pub fn put(&mut self, bytes: Bytes) -> bool {
+        lock(&self.written).put(bytes).is_ok()
+    }
+}
+
 #[async_trait]
 impl Pollable for OutgoingStream {
     async fn ready(&mut self) {
-        std::future::poll_fn(|context| {
-            let mut written = lock(&self.written);
-            if written.refused || written.waiting < WRITTEN_MAX {
-                return Poll::Ready(());
-            }
-            written.writer = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
+        std::future::poll_fn(|context| self.poll_room(context).map(|_| ())).await;
     }
 }
 
@@ -385,25 +490,13 @@ impl OutputStream for OutgoingStream {
         if written.refused {
             return Err(StreamError::Closed);
         }
-        if bytes.len() > WRITTEN_MAX.saturating_sub(written.waiting) {
+        if bytes.len() > written.room() {
             return Err(StreamError::trap(
                 "more is written than check-write permits",
             ));
         }
-        let total = written.total.saturating_add(bytes.len() as u64);
-        if written.promised.is_some_and(|promised| total > promised) {
-            return Err(stream_error(self.message.wrong_length(total)));
-        }
-        written.total = total;
-        if !bytes.is_empty() {
-            if written.waiting == 0 {
-                written.moved = Instant::now();
-            }
-            written.waiting = written.waiting.saturating_add(bytes.len());
-            written.pieces.push_back(bytes);
-            written.wake_reader();
-        }
-        Ok(())
+        let put = written.put(bytes);
+        put.map_err(|length| stream_error(self.message.wrong_length(length)))
     }
 
     fn flush(&mut self) -> StreamResult<()> {
@@ -419,7 +512,7 @@ impl OutputStream for OutgoingStream {
         if written.refused {
             return Err(StreamError::Closed);
         }
-        Ok(WRITTEN_MAX.saturating_sub(written.waiting))
+        Ok(written.room())
     }
 }
 
@@ -455,9 +548,7 @@ impl SentBody {
 
     /// True if all of the body was taken.
     pub fn is_whole(&self) -> bool {
-        let written = lock(&self.0);
-        let ended = matches!(written.end, Some(Ok(_))) || written.promised == Some(written.total);
-        ended && written.pieces.is_empty()
+        lock(&self.0).is_whole()
     }
 }
 
@@ -510,9 +601,100 @@ impl Body for SentBody {
 impl Drop for SentBody {
     fn drop(&mut self) {
         let mut written = lock(&self.0);
+        if let Some(told) = written.told.take() {
+            let whole = written.is_whole();
+            // The component may not want to know.
+            let _ = told.send(whole.then_some(()).ok_or(ErrorCode::ConnectionTerminated));
+        }
         written.refused = true;
         written.pieces.clear();
         written.waiting = 0;
         written.wake_writer();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A body, its stream, its other end, and how it is told to be sent.
+    type Sending = (
+        OutgoingBody,
+        OutgoingStream,
+        SentBody,
+        oneshot::Receiver<Result<(), ErrorCode>>,
+    );
+
+    fn sending(promised: Option<u64>) -> Sending {
+        let (mut body, sent) = OutgoingBody::new(Message::Response, promised);
+        let stream = body.stream().unwrap();
+        let (told, learnt) = oneshot::channel();
+        body.tell(told);
+        (body, stream, sent, learnt)
+    }
+
+    fn take(sent: &mut SentBody) -> Option<Bytes> {
+        let mut context = Context::from_waker(Waker::noop());
+        match Pin::new(sent).poll_frame(&mut context) {
+            Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
+            _ => None,
+        }
+    }
+
+    fn room(stream: &mut OutgoingStream) -> Poll<usize> {
+        stream.poll_room(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_body_that_was_taken_as_a_whole_is_told_to_be() {
+        for promised in [None, Some(5)] {
+            let (body, mut stream, mut sent, mut learnt) = sending(promised);
+            assert!(stream.put(Bytes::from_static(b"bytes")));
+            body.finish(None).unwrap();
+            assert_eq!(take(&mut sent).unwrap(), "bytes");
+            assert!(learnt.try_recv().unwrap().is_none());
+            drop(sent);
+            assert!(matches!(learnt.try_recv(), Ok(Some(Ok(())))));
+        }
+    }
+
+    #[test]
+    fn a_body_that_nobody_takes_any_more_is_told_to_be_cut() {
+        let (body, mut stream, sent, mut learnt) = sending(None);
+        assert!(stream.put(Bytes::from_static(b"bytes")));
+        body.finish(None).unwrap();
+        drop(sent);
+        assert!(matches!(
+            learnt.try_recv(),
+            Ok(Some(Err(ErrorCode::ConnectionTerminated)))
+        ));
+        assert_eq!(room(&mut stream), Poll::Ready(0));
+    }
+
+    #[test]
+    fn a_body_of_a_wrong_length_is_told_to_be_and_not_finished() {
+        for (bytes, length) in [(&b"four"[..], 4), (b"longer", 6)] {
+            let (body, mut stream, mut sent, mut learnt) = sending(Some(5));
+            assert_eq!(stream.put(Bytes::from_static(bytes)), length < 5);
+            assert!(body.finish(None).is_err());
+            match learnt.try_recv() {
+                Ok(Some(Err(ErrorCode::HttpResponseBodySize(Some(told))))) => {
+                    assert_eq!(told, length);
+                }
+                other => panic!("{other:?}"),
+            }
+            while take(&mut sent).is_some() {}
+            assert!(!sent.is_whole());
+        }
+    }
+
+    #[test]
+    fn as_much_is_kept_as_the_peer_has_not_taken() {
+        let (_body, mut stream, mut sent, _learnt) = sending(None);
+        while let Poll::Ready(room) = room(&mut stream) {
+            assert!(stream.put(vec![b'x'; room.min(1000)].into()));
+        }
+        let taken = take(&mut sent).unwrap();
+        assert_eq!(room(&mut stream), Poll::Ready(taken.len()));
     }
 }

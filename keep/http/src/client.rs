@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Requests of a component to other servers: `wasi:http/outgoing-handler`, over TLS and in clear.
+//! Requests of a component to other servers, by `wasi:http/outgoing-handler` of 0.2 and `wasi:http/client` of 0.3, over TLS and in
+//! clear.
 //!
 //! Each has a connection of its own. What the configuration does not permit of the network is refused here, and by the host
 //! again. Data from the network is not trusted, addresses that the host has found least of all. Certificates are checked
@@ -24,16 +25,16 @@ use futures_channel::oneshot;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderValue};
-use hyper::http::uri::Authority;
+use hyper::http::uri::{Authority, Scheme};
 use hyper::{Request, Response, Uri};
 
-use crate::bindings::http::types::{DnsErrorPayload, ErrorCode, Scheme};
+use crate::bindings::http::types::{DnsErrorPayload, ErrorCode};
 use crate::body::{IncomingBody, error_code, tls_error_code};
 use crate::fields::Fields;
 use crate::reply::Reply;
 use crate::secure::{Secure, Transport};
 use crate::stream::Stream;
-use crate::types::{IncomingResponse, OutgoingRequest, RequestOptions, http_method};
+use crate::types::{IncomingResponse, OutgoingRequest, RequestOptions};
 
 /// Longest time for a connection, the first byte of a response, and the next one, unless the component says otherwise: as
 /// Wasmtime's own `wasi:http` has it.
@@ -99,11 +100,11 @@ pub fn send(
     if !way.network.tcp {
         return Err(ErrorCode::HttpRequestDenied);
     }
-    let is_secure = match request.scheme {
-        Some(Scheme::Http) => false,
+    let is_secure = match &request.scheme {
+        Some(scheme) if *scheme == Scheme::HTTP => false,
         // As Wasmtime's own has it.
-        Some(Scheme::Https) | None => true,
-        Some(Scheme::Other(_)) => return Err(ErrorCode::HttpProtocolError),
+        Some(scheme) if *scheme != Scheme::HTTPS => return Err(ErrorCode::HttpProtocolError),
+        _ => true,
     };
     let authority = request.authority.as_deref().unwrap_or_default();
     let authority = Authority::try_from(authority).map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
@@ -155,12 +156,11 @@ fn message(request: OutgoingRequest, authority: &Authority) -> Result<Request<Re
             .try_into()
             .map_err(|_| ErrorCode::HttpRequestUriInvalid)?,
     };
-    let method = http_method(&request.method).ok_or(ErrorCode::HttpRequestMethodInvalid)?;
     let host = HeaderValue::from_str(authority.as_str());
     let host = host.map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
     let body = request.body.map_or_else(Reply::none, Reply::request);
     let mut message = Request::new(body);
-    *message.method_mut() = method;
+    *message.method_mut() = request.method;
     *message.uri_mut() = uri;
     *message.headers_mut() = request.headers.into_map();
     message.headers_mut().insert(HOST, host);

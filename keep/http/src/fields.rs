@@ -11,10 +11,8 @@ use hyper::header::{
 };
 use wasmtime::component::ResourceTableError;
 
-use crate::bindings::http::types::HeaderError;
-
 /// Most bytes of the fields that a component makes, as Wasmtime's own `wasi:http` has it.
-const FIELDS_MAX: usize = 128 * 1024;
+pub const FIELDS_MAX: usize = 128 * 1024;
 
 /// Bytes that a field is counted as beside its name and value (RFC 9113, section 10.5.1).
 const FIELD: usize = 32;
@@ -22,16 +20,16 @@ const FIELD: usize = 32;
 /// Why fields were not changed.
 #[derive(Debug)]
 pub enum FieldError {
-    /// The component sees this error.
-    Code(HeaderError),
+    /// That is no name or no value.
+    InvalidSyntax,
+    /// The field is about the connection.
+    Forbidden,
+    /// The fields are a peer's, or already given away.
+    Immutable,
+    /// They would be more than [`FIELDS_MAX`].
+    TooLarge,
     /// The component ends.
     Trap(wasmtime::Error),
-}
-
-impl From<HeaderError> for FieldError {
-    fn from(error: HeaderError) -> Self {
-        Self::Code(error)
-    }
 }
 
 impl From<ResourceTableError> for FieldError {
@@ -58,17 +56,17 @@ fn is_forbidden(name: &HeaderName) -> bool {
 
 /// The name of a field that a component may set.
 fn allowed(name: &str) -> Result<HeaderName> {
-    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeaderError::InvalidSyntax)?;
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| FieldError::InvalidSyntax)?;
     if is_forbidden(&name) {
-        return Err(HeaderError::Forbidden.into());
+        return Err(FieldError::Forbidden);
     }
     Ok(name)
 }
 
 fn value(name: &HeaderName, bytes: &[u8]) -> Result<HeaderValue> {
-    let value = HeaderValue::from_bytes(bytes).map_err(|_| HeaderError::InvalidSyntax)?;
+    let value = HeaderValue::from_bytes(bytes).map_err(|_| FieldError::InvalidSyntax)?;
     if *name == CONTENT_LENGTH && length(&value).is_none() {
-        return Err(HeaderError::InvalidSyntax.into());
+        return Err(FieldError::InvalidSyntax);
     }
     Ok(value)
 }
@@ -151,7 +149,7 @@ impl Fields {
         if self.mutable {
             Ok(())
         } else {
-            Err(HeaderError::Immutable.into())
+            Err(FieldError::Immutable)
         }
     }
 
@@ -188,7 +186,7 @@ impl Fields {
         let name = allowed(name)?;
         self.check_mutable()?;
         if name == CONTENT_LENGTH && values.len() > 1 {
-            return Err(HeaderError::InvalidSyntax.into());
+            return Err(FieldError::InvalidSyntax);
         }
         let values = values
             .iter()
@@ -212,6 +210,16 @@ impl Fields {
         Ok(())
     }
 
+    /// Removes a name, and returns its values.
+    ///
+    /// # Errors
+    /// `FieldError`.
+    pub fn take(&mut self, name: &str) -> Result<Vec<Vec<u8>>> {
+        let values = self.get(name);
+        self.delete(name)?;
+        Ok(values)
+    }
+
     /// Adds a value to a name.
     ///
     /// # Errors
@@ -222,7 +230,7 @@ impl Fields {
         let value = value(&name, bytes)?;
         // A second length is the beginning of a smuggled request.
         if name == CONTENT_LENGTH && self.map.contains_key(&name) {
-            return Err(HeaderError::InvalidSyntax.into());
+            return Err(FieldError::InvalidSyntax);
         }
         self.insert(name, value)
     }
@@ -236,16 +244,12 @@ impl Fields {
 
     fn insert(&mut self, name: HeaderName, value: HeaderValue) -> Result<()> {
         let size = self.size.saturating_add(Self::counted(&name, &value));
-        let too_many = || {
-            FieldError::Trap(wasmtime::format_err!(
-                "the component makes more than {FIELDS_MAX} bytes of headers"
-            ))
-        };
         if size > FIELDS_MAX {
-            return Err(too_many());
+            return Err(FieldError::TooLarge);
         }
         let map = Arc::make_mut(&mut self.map);
-        map.try_append(name, value).map_err(|_| too_many())?;
+        map.try_append(name, value)
+            .map_err(|_| FieldError::TooLarge)?;
         self.size = size;
         Ok(())
     }
@@ -254,13 +258,6 @@ impl Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn code(result: Result<()>) -> HeaderError {
-        match result {
-            Err(FieldError::Code(code)) => code,
-            other => panic!("{other:?}"),
-        }
-    }
 
     #[test]
     fn what_is_about_the_connection_is_neither_seen_nor_set() {
@@ -282,13 +279,13 @@ mod tests {
             "upgrade",
         ] {
             assert!(matches!(
-                code(fields.append(name, b"1")),
-                HeaderError::Forbidden
+                fields.append(name, b"1"),
+                Err(FieldError::Forbidden)
             ));
         }
         assert!(matches!(
-            code(received.clone().append("x", b"1")),
-            HeaderError::Immutable
+            received.clone().append("x", b"1"),
+            Err(FieldError::Immutable)
         ));
         received.copy().append("x", b"1").unwrap();
     }
@@ -306,18 +303,18 @@ mod tests {
             b"99999999999999999999",
         ] {
             assert!(matches!(
-                code(fields.append("content-length", wrong)),
-                HeaderError::InvalidSyntax
+                fields.append("content-length", wrong),
+                Err(FieldError::InvalidSyntax)
             ));
         }
         fields.append("Content-Length", b"5").unwrap();
         assert!(matches!(
-            code(fields.append("content-length", b"5")),
-            HeaderError::InvalidSyntax
+            fields.append("content-length", b"5"),
+            Err(FieldError::InvalidSyntax)
         ));
         assert!(matches!(
-            code(fields.set("content-length", &[b"5".to_vec(), b"5".to_vec()])),
-            HeaderError::InvalidSyntax
+            fields.set("content-length", &[b"5".to_vec(), b"5".to_vec()]),
+            Err(FieldError::InvalidSyntax)
         ));
         assert_eq!(fields.content_length(), Some(5));
     }
@@ -333,8 +330,8 @@ mod tests {
             ("a b", "1"),
         ] {
             assert!(matches!(
-                code(fields.append(name, value.as_bytes())),
-                HeaderError::InvalidSyntax
+                fields.append(name, value.as_bytes()),
+                Err(FieldError::InvalidSyntax)
             ));
         }
     }
@@ -346,9 +343,10 @@ mod tests {
         fields.append("a", &half).unwrap();
         assert!(matches!(
             fields.append("b", &half),
-            Err(FieldError::Trap(_))
+            Err(FieldError::TooLarge)
         ));
-        fields.delete("a").unwrap();
+        assert_eq!(fields.take("a").unwrap().concat(), half);
+        assert!(fields.take("a").unwrap().is_empty());
         fields.append("b", &half).unwrap();
         fields.set("b", &[half]).unwrap();
         assert!(!fields.has("a") && fields.has("B"));

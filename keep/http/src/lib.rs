@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! HTTP in a Keep: a server whose requests are answered by components of the world `wasi:http/proxy` 0.2, and their own
-//! requests to other servers.
+//! HTTP in a Keep: a server whose requests are answered by components of the worlds `wasi:http/proxy` 0.2 and `wasi:http/service` 0.3,
+//! and their own requests to other servers.
 //!
 //! HTTP and TLS are spoken here, inside the Keep: the host accepts connections and moves bytes. Trusted code; neither the host and
 //! the peers behind it nor the component are trusted.
@@ -23,7 +23,9 @@ mod body;
 mod client;
 mod door;
 mod fields;
+mod handler;
 mod limits;
+pub mod preview3;
 mod reply;
 mod secure;
 mod server;
@@ -34,5 +36,6 @@ mod types;
 pub use bindings::ProxyPre;
 pub use client::{Trust, Way};
 pub use door::Door;
+pub use handler::Handler;
 pub use server::{Instances, Serving, Settings};
 pub use types::{Http, View, add_to_linker, is_imported};

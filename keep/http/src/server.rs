@@ -34,14 +34,14 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use wasmtime::{Store, Trap};
 
-use crate::bindings::ProxyPre;
 use crate::door::Door;
+use crate::handler::Handler;
 use crate::limits::{Ending, Places};
 use crate::reply::Reply;
 use crate::secure::{Secure, Transport};
 use crate::stream::{Clock, Starter, Stream};
 use crate::traffic::{Charge, Flight, PATIENCE, Traffic, Verdict};
-use crate::types::{Answer, IncomingRequest, NoAnswer, ResponseOutparam, View};
+use crate::types::{Answer, IncomingRequest, NoAnswer, View};
 
 /// Most bytes of the headers of a request.
 const HEADERS_MAX: u32 = 32 * 1024;
@@ -133,7 +133,7 @@ impl<I: Instances> Serving<I> {
     /// A server that nothing runs yet.
     pub fn new(
         port: &Port,
-        proxy: ProxyPre<I::State>,
+        handler: Handler<I::State>,
         instances: I,
         settings: Settings,
         log: Output,
@@ -142,7 +142,7 @@ impl<I: Instances> Serving<I> {
         let server = Arc::new(Server {
             port: port.clone(),
             spawner: tasks.spawner(),
-            proxy,
+            handler,
             instances,
             log,
             connections: Places::new(settings.connections),
@@ -191,7 +191,7 @@ impl<I: Instances> Serving<I> {
 struct Server<I: Instances> {
     port: Port,
     spawner: Spawner,
-    proxy: ProxyPre<I::State>,
+    handler: Handler<I::State>,
     instances: I,
     settings: Settings,
     log: Output,
@@ -488,7 +488,7 @@ impl<I: Instances> Server<I> {
                 reply
             }
             Some(Ok(Err(NoAnswer::NoInstance))) => plain(StatusCode::SERVICE_UNAVAILABLE),
-            Some(Ok(Err(NoAnswer::Code(_)))) => {
+            Some(Ok(Err(NoAnswer::Error))) => {
                 self.say(format_args!(
                     "request {number}: the component answered an error"
                 ));
@@ -507,41 +507,29 @@ impl<I: Instances> Server<I> {
         &self,
         parts: Parts,
         body: Incoming,
-        outparam: oneshot::Sender<Answer>,
+        answer: oneshot::Sender<Answer>,
     ) -> wasmtime::Result<()> {
         let _place = self.running.take().await;
         let made = match self.instances.store(&self.spawner) {
             Ok(mut store) => {
-                let proxy = self.proxy.instantiate_async(&mut store).await;
-                proxy.map(|proxy| (store, proxy))
+                let instance = self.handler.instantiate(&mut store).await;
+                instance.map(|instance| (store, instance))
             }
             Err(error) => Err(error),
         };
-        let (mut store, proxy) = match made {
+        let (mut store, instance) = match made {
             Ok(made) => made,
             Err(error) => {
                 if !error.is::<Trap>() {
                     // Another one may find the memory that this one did not.
-                    let _ = outparam.send(Err(NoAnswer::NoInstance));
+                    let _ = answer.send(Err(NoAnswer::NoInstance));
                 }
                 return Err(error.context("no instance could be made"));
             }
         };
-        let http = store.data_mut().http();
         let is_secure = self.settings.tls.is_some();
         let request = IncomingRequest::new(&self.port, parts, body, is_secure);
-        let request = http.table.push(request)?;
-        let is_set = Arc::new(AtomicBool::new(false));
-        let outparam = http.table.push(ResponseOutparam {
-            sender: outparam,
-            is_set: Arc::clone(&is_set),
-        })?;
-        let handler = proxy.wasi_http_incoming_handler();
-        handler.call_handle(&mut store, request, outparam).await?;
-        if !is_set.load(Ordering::Relaxed) {
-            wasmtime::bail!("the component gave no answer");
-        }
-        Ok(())
+        instance.handle(&mut store, request, answer).await
     }
 
     /// Waits for the end of a request's work: its own, its peer's, or that of its time.

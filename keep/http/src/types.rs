@@ -28,7 +28,8 @@ use crate::bindings::http::types::{self, ErrorCode, HeaderError, Method, Scheme}
 use crate::bindings::http::{outgoing_handler, types as linked_types};
 use crate::body::{FutureTrailers, IncomingBody, Message, OutgoingBody, SentBody};
 use crate::client::{self, Way};
-use crate::fields::{FieldError, Fields};
+use crate::fields::{FIELDS_MAX, FieldError, Fields};
+use crate::preview3;
 
 /// Longest time between two pieces of the body of a request that is waited for.
 const BETWEEN_BYTES: Duration = Duration::from_mins(1);
@@ -69,18 +70,17 @@ pub trait View: WasiView<Preview2> {
 }
 
 /// The data behind the interfaces.
-struct Data;
+pub struct Data;
 
 impl HasData for Data {
     type Data<'a> = Http<'a>;
 }
 
-/// True if a component imports something of HTTP.
+/// True if a component imports something of HTTP, of any version.
 pub fn is_imported(engine: &Engine, component: &Component) -> bool {
-    let imports = preview2::imports(engine, component);
-    imports
-        .iter()
-        .any(|interface| interface.starts_with("wasi:http/"))
+    let component_type = component.component_type();
+    let mut imports = component_type.imports(engine);
+    imports.any(|(interface, _)| interface.starts_with("wasi:http/"))
 }
 
 /// Links the interfaces that a component imports, those of HTTP among them, and no others.
@@ -104,17 +104,23 @@ pub fn add_to_linker<T: View>(
             _ => {}
         }
     }
-    Ok(())
+    preview3::add_to_linker(linker, component)
 }
 
 /// A request that came in.
 pub struct IncomingRequest {
-    method: HttpMethod,
-    is_secure: bool,
-    path: Option<String>,
-    authority: Option<String>,
-    headers: Fields,
-    body: Option<IncomingBody>,
+    /// The method.
+    pub method: HttpMethod,
+    /// It came over TLS.
+    pub is_secure: bool,
+    /// The path and query.
+    pub path: Option<String>,
+    /// The server that it is for.
+    pub authority: Option<String>,
+    /// The headers.
+    pub headers: Fields,
+    /// The body, until the component has it.
+    pub body: Option<IncomingBody>,
 }
 
 impl IncomingRequest {
@@ -140,8 +146,8 @@ pub type Answer = Result<OutgoingResponse, NoAnswer>;
 
 /// The error in the place of a response.
 pub enum NoAnswer {
-    /// The error that the component has instead.
-    Code(ErrorCode),
+    /// The component has an error instead.
+    Error,
     /// There is no instance of the component for the request.
     NoInstance,
 }
@@ -167,9 +173,9 @@ pub struct OutgoingResponse {
 /// A request that a component makes.
 pub struct OutgoingRequest {
     /// The method.
-    pub method: Method,
+    pub method: HttpMethod,
     /// The scheme.
-    pub scheme: Option<Scheme>,
+    pub scheme: Option<UriScheme>,
     /// The server.
     pub authority: Option<String>,
     /// The path and query.
@@ -181,7 +187,7 @@ pub struct OutgoingRequest {
 }
 
 /// The limits of time of a request that a component makes.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub struct RequestOptions {
     /// For the connection.
     pub connect: Option<Duration>,
@@ -233,45 +239,82 @@ impl Pollable for FutureIncomingResponse {
     }
 }
 
-fn method(method: &HttpMethod) -> Method {
-    match *method {
-        HttpMethod::GET => Method::Get,
-        HttpMethod::HEAD => Method::Head,
-        HttpMethod::POST => Method::Post,
-        HttpMethod::PUT => Method::Put,
-        HttpMethod::DELETE => Method::Delete,
-        HttpMethod::CONNECT => Method::Connect,
-        HttpMethod::OPTIONS => Method::Options,
-        HttpMethod::TRACE => Method::Trace,
-        HttpMethod::PATCH => Method::Patch,
-        _ => Method::Other(method.as_str().to_owned()),
-    }
+/// The method as a front end has it, whose type this is.
+macro_rules! method_of {
+    ($method:expr, $Method:ident) => {
+        match *$method {
+            HttpMethod::GET => $Method::Get,
+            HttpMethod::HEAD => $Method::Head,
+            HttpMethod::POST => $Method::Post,
+            HttpMethod::PUT => $Method::Put,
+            HttpMethod::DELETE => $Method::Delete,
+            HttpMethod::CONNECT => $Method::Connect,
+            HttpMethod::OPTIONS => $Method::Options,
+            HttpMethod::TRACE => $Method::Trace,
+            HttpMethod::PATCH => $Method::Patch,
+            _ => $Method::Other($method.as_str().to_owned()),
+        }
+    };
 }
 
-/// The method that a component names; `None` if it is none.
-pub fn http_method(method: &Method) -> Option<HttpMethod> {
-    Some(match method {
-        Method::Get => HttpMethod::GET,
-        Method::Head => HttpMethod::HEAD,
-        Method::Post => HttpMethod::POST,
-        Method::Put => HttpMethod::PUT,
-        Method::Delete => HttpMethod::DELETE,
-        Method::Connect => HttpMethod::CONNECT,
-        Method::Options => HttpMethod::OPTIONS,
-        Method::Trace => HttpMethod::TRACE,
-        Method::Patch => HttpMethod::PATCH,
-        Method::Other(name) => return HttpMethod::from_bytes(name.as_bytes()).ok(),
-    })
+/// The method that a component names in the type of its front end; `None` if it is none.
+macro_rules! http_method {
+    ($method:expr, $Method:ident) => {
+        match $method {
+            $Method::Get => Some(HttpMethod::GET),
+            $Method::Head => Some(HttpMethod::HEAD),
+            $Method::Post => Some(HttpMethod::POST),
+            $Method::Put => Some(HttpMethod::PUT),
+            $Method::Delete => Some(HttpMethod::DELETE),
+            $Method::Connect => Some(HttpMethod::CONNECT),
+            $Method::Options => Some(HttpMethod::OPTIONS),
+            $Method::Trace => Some(HttpMethod::TRACE),
+            $Method::Patch => Some(HttpMethod::PATCH),
+            $Method::Other(name) => HttpMethod::from_bytes(name.as_bytes()).ok(),
+        }
+    };
 }
+
+/// The scheme as a front end has it, whose type this is.
+macro_rules! scheme_of {
+    ($scheme:expr, $Scheme:ident) => {
+        match $scheme {
+            scheme if *scheme == UriScheme::HTTP => $Scheme::Http,
+            scheme if *scheme == UriScheme::HTTPS => $Scheme::Https,
+            scheme => $Scheme::Other(scheme.as_str().to_owned()),
+        }
+    };
+}
+
+/// The scheme that a component names in the type of its front end; `None` if it is none.
+macro_rules! uri_scheme {
+    ($scheme:expr, $Scheme:ident) => {
+        match $scheme {
+            $Scheme::Http => Some(UriScheme::HTTP),
+            $Scheme::Https => Some(UriScheme::HTTPS),
+            $Scheme::Other(name) => UriScheme::try_from(name.as_str()).ok(),
+        }
+    };
+}
+
+pub(crate) use {http_method, method_of, scheme_of, uri_scheme};
 
 /// True for a path that may stand in a request: what is neither empty nor begins with `/` or `?` would name another
 /// server (RFC 3986, section 3.3).
-fn is_path(path: &str) -> bool {
+pub fn is_path(path: &str) -> bool {
     (path.is_empty() || path.starts_with(['/', '?'])) && PathAndQuery::try_from(path).is_ok()
 }
 
+/// True for the name of a server, with or without the number of a port.
+pub fn is_authority(name: &str) -> bool {
+    Authority::try_from(name).is_ok_and(|authority| {
+        let (_, server) = name.rsplit_once('@').unwrap_or(("", name));
+        server == authority.host() || authority.port_u16().is_some()
+    })
+}
+
 /// A time limit in the unit of WASI, nanoseconds.
-fn nanoseconds(limit: Option<Duration>) -> Option<u64> {
+pub fn nanoseconds(limit: Option<Duration>) -> Option<u64> {
     limit.map(|limit| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX))
 }
 
@@ -285,7 +328,12 @@ impl types::Host for Http<'_> {
 
     fn convert_header_error(&mut self, error: FieldError) -> wasmtime::Result<HeaderError> {
         match error {
-            FieldError::Code(code) => Ok(code),
+            FieldError::InvalidSyntax => Ok(HeaderError::InvalidSyntax),
+            FieldError::Forbidden => Ok(HeaderError::Forbidden),
+            FieldError::Immutable => Ok(HeaderError::Immutable),
+            FieldError::TooLarge => Err(wasmtime::format_err!(
+                "the component makes more than {FIELDS_MAX} bytes of headers"
+            )),
             FieldError::Trap(error) => Err(error),
         }
     }
@@ -362,7 +410,7 @@ impl types::HostFields for Http<'_> {
 
 impl types::HostIncomingRequest for Http<'_> {
     fn method(&mut self, request: Resource<IncomingRequest>) -> wasmtime::Result<Method> {
-        Ok(method(&self.table.get(&request)?.method))
+        Ok(method_of!(&self.table.get(&request)?.method, Method))
     }
 
     fn path_with_query(
@@ -416,7 +464,7 @@ impl types::HostOutgoingRequest for Http<'_> {
     fn new(&mut self, headers: Resource<Fields>) -> wasmtime::Result<Resource<OutgoingRequest>> {
         let headers = self.table.delete(headers)?.fixed();
         Ok(self.table.push(OutgoingRequest {
-            method: Method::Get,
+            method: HttpMethod::GET,
             scheme: None,
             authority: None,
             path: None,
@@ -440,7 +488,7 @@ impl types::HostOutgoingRequest for Http<'_> {
     }
 
     fn method(&mut self, request: Resource<OutgoingRequest>) -> wasmtime::Result<Method> {
-        Ok(self.table.get(&request)?.method.clone())
+        Ok(method_of!(&self.table.get(&request)?.method, Method))
     }
 
     fn set_method(
@@ -449,11 +497,9 @@ impl types::HostOutgoingRequest for Http<'_> {
         method: Method,
     ) -> wasmtime::Result<Result<(), ()>> {
         let request = self.table.get_mut(&request)?;
-        if let Method::Other(name) = &method
-            && HttpMethod::from_bytes(name.as_bytes()).is_err()
-        {
+        let Some(method) = http_method!(&method, Method) else {
             return Ok(Err(()));
-        }
+        };
         request.method = method;
         Ok(Ok(()))
     }
@@ -479,7 +525,8 @@ impl types::HostOutgoingRequest for Http<'_> {
     }
 
     fn scheme(&mut self, request: Resource<OutgoingRequest>) -> wasmtime::Result<Option<Scheme>> {
-        Ok(self.table.get(&request)?.scheme.clone())
+        let scheme = self.table.get(&request)?.scheme.as_ref();
+        Ok(scheme.map(|scheme| scheme_of!(scheme, Scheme)))
     }
 
     fn set_scheme(
@@ -488,12 +535,13 @@ impl types::HostOutgoingRequest for Http<'_> {
         scheme: Option<Scheme>,
     ) -> wasmtime::Result<Result<(), ()>> {
         let request = self.table.get_mut(&request)?;
-        if let Some(Scheme::Other(name)) = &scheme
-            && UriScheme::try_from(&**name).is_err()
-        {
-            return Ok(Err(()));
-        }
-        request.scheme = scheme;
+        request.scheme = match scheme {
+            None => None,
+            Some(scheme) => match uri_scheme!(&scheme, Scheme) {
+                None => return Ok(Err(())),
+                known => known,
+            },
+        };
         Ok(Ok(()))
     }
 
@@ -510,9 +558,7 @@ impl types::HostOutgoingRequest for Http<'_> {
         authority: Option<String>,
     ) -> wasmtime::Result<Result<(), ()>> {
         let request = self.table.get_mut(&request)?;
-        if let Some(name) = &authority
-            && Authority::try_from(&**name).is_err()
-        {
+        if authority.as_deref().is_some_and(|name| !is_authority(name)) {
             return Ok(Err(()));
         }
         request.authority = authority;
@@ -613,7 +659,7 @@ impl types::HostResponseOutparam for Http<'_> {
     ) -> wasmtime::Result<()> {
         let answer = match response {
             Ok(response) => Ok(self.table.delete(response)?),
-            Err(code) => Err(NoAnswer::Code(code)),
+            Err(_) => Err(NoAnswer::Error),
         };
         let ResponseOutparam { sender, is_set } = self.table.delete(outparam)?;
         is_set.store(true, Ordering::Relaxed);
@@ -849,5 +895,36 @@ impl outgoing_handler::Host for Http<'_> {
         let response = client::send(way, request, &options)?;
         let future = FutureIncomingResponse::Waiting(response);
         Ok(self.table.push(future)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_servers_have_a_port_that_is_a_number_or_none() {
+        for name in [
+            "example.org",
+            "example.org:80",
+            "127.0.0.1:1",
+            "[::1]",
+            "[::1]:443",
+            "user@example.org",
+            "user:word@example.org:8080",
+        ] {
+            assert!(is_authority(name), "{name}");
+        }
+        for name in [
+            "",
+            "example.org:",
+            "example.org:http",
+            "example.org:99999",
+            "[::1]:",
+            "a b",
+            "a/b",
+        ] {
+            assert!(!is_authority(name), "{name}");
+        }
     }
 }

@@ -22,6 +22,8 @@ const CORE_INSTANCES: u32 = 16;
 const MEMORIES: u32 = 2;
 /// Tables of an instance.
 const TABLES: u32 = 4;
+/// Stacks of an instance whose functions are asynchronous: each of its tasks that waits in a call has one.
+const STACKS: u32 = 4;
 /// Elements that every table has room for.
 const ELEMENTS: u64 = 1024;
 /// Largest data of an instance, in bytes, beside its memories.
@@ -33,6 +35,8 @@ pub struct Pool {
     elements: usize,
     /// Bytes of each memory that stay.
     kept: usize,
+    /// Stacks of an instance.
+    stacks: u32,
 }
 
 impl Pool {
@@ -49,6 +53,7 @@ impl Pool {
             instances: u32::try_from(instances).unwrap_or(u32::MAX),
             elements: usize::try_from(elements).unwrap_or(usize::MAX),
             kept: usize::try_from(kept).unwrap_or(usize::MAX),
+            stacks: if facts.concurrent { STACKS } else { 1 },
         }
     }
 
@@ -71,7 +76,7 @@ impl Pool {
             .total_core_instances(of(CORE_INSTANCES))
             .total_memories(of(MEMORIES))
             .total_tables(of(TABLES))
-            .total_stacks(self.instances)
+            .total_stacks(of(self.stacks))
             .total_gc_heaps(self.instances)
             .max_core_instances_per_component(CORE_INSTANCES)
             .max_memories_per_component(MEMORIES)

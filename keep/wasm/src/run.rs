@@ -420,11 +420,11 @@ impl Run<'_> {
             budget,
             self.surroundings.take(),
         );
-        let proxy = serve::link(self.engine, component)?;
+        let handler = serve::link(self.engine, component)?;
         let door = self.door()?;
         self.started(timings);
         let log = self.streams.stderr(self.port);
-        let serving = Serving::new(self.port, proxy, instances, settings, log);
+        let serving = Serving::new(self.port, handler, instances, settings, log);
         let serving = Arc::new(serving);
         for _ in 1..engine::threads(&**self.ground)? {
             let (serving, port) = (Arc::clone(&serving), self.port.clone());
@@ -443,7 +443,7 @@ impl Run<'_> {
     /// Links a component whose functions wait among the tasks of this thread.
     fn link(&self, component: &Component) -> wasmtime::Result<component::Linker<State<Preview2>>> {
         let mut linker = component::Linker::new(self.engine);
-        preview3::add_to_linker(&mut linker, component)?;
+        preview3::add_to_linker(&mut linker, component, enarx_http::preview3::INTERFACES)?;
         if enarx_http::is_imported(self.engine, component) {
             enarx_http::add_to_linker(&mut linker, component)?;
         } else {
@@ -459,8 +459,9 @@ impl Run<'_> {
             Some(name) => name.clone(),
             None => run_function(self.engine, component),
         };
+        let linker = self.link(component)?;
         let index = invoke::exported(self.engine, component, &function)?;
-        let component = self.link(component)?.instantiate_pre(component)?;
+        let component = linker.instantiate_pre(component)?;
         let tasks = Tasks::default();
         let mut store = self.store(Preview2::new)?;
         let issuers = self.configuration.issuers.clone();
@@ -509,11 +510,10 @@ impl Run<'_> {
     }
 
     fn component(&self, component: &Component, timings: &mut Timings) -> wasmtime::Result<()> {
-        if self.configuration.invoke.is_none() && serve::is_server(self.engine, component) {
-            return Err(serve::not_a_command());
-        }
-        if self.configuration.invoke.is_none() {
-            serve::refuse_service(self.engine, component)?;
+        if self.configuration.invoke.is_none()
+            && let Some(handler) = serve::handler(self.engine, component)
+        {
+            return Err(serve::not_a_command(handler));
         }
         let sends = enarx_http::is_imported(self.engine, component);
         if self.concurrent || (self.configuration.invoke.is_none() && sends) {
@@ -521,7 +521,7 @@ impl Run<'_> {
         }
         let mut store = self.store(Preview2::new)?;
         let mut linker = component::Linker::new(self.engine);
-        preview3::add_to_linker(&mut linker, component)?;
+        preview3::add_to_linker(&mut linker, component, enarx_http::preview3::INTERFACES)?;
         preview2::add_to_linker(&mut linker, component)?;
         let Some(name) = &self.configuration.invoke else {
             let command = Command::instantiate(&mut *store, component, &linker)?;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use enarx_configuration::{Configuration, Serve};
-use enarx_http::{Http, ProxyPre, Settings, Trust, Way};
+use enarx_http::preview3::ServicePre;
+use enarx_http::{Handler, Http, ProxyPre, Settings, Trust, Way};
 use enarx_tls::web::{self, WebError};
 use enarx_wasi::budget::Budget;
 use enarx_wasi::clock::Clocks;
@@ -22,47 +23,33 @@ use crate::limits::Limits;
 use crate::pool::Pool;
 use crate::run::State;
 
-/// The interface by which a component answers requests.
-const HANDLER: &str = "wasi:http/incoming-handler";
-/// The one of WASI 0.3.
+/// The interfaces by which a component answers requests: of WASI 0.2, and of 0.3.
+const PROXY: &str = "wasi:http/incoming-handler";
 const SERVICE: &str = "wasi:http/handler";
 
-/// True if a component answers HTTP requests.
-pub fn is_server(engine: &Engine, component: &Component) -> bool {
-    exports(engine, component, HANDLER)
-}
-
-fn exports(engine: &Engine, component: &Component, interface: &str) -> bool {
+/// The interface by which a component answers HTTP requests, if it does: that of 0.3 if there are two.
+pub fn handler(engine: &Engine, component: &Component) -> Option<&'static str> {
     let component_type = component.component_type();
-    let mut exports = component_type.exports(engine);
-    exports.any(|(name, _)| {
-        name.split_once('@')
-            .is_some_and(|(name, _)| name == interface)
-    })
-}
-
-/// Refuses a component that answers HTTP requests as WASI 0.3 has it.
-///
-/// # Errors
-/// If it is one.
-pub fn refuse_service(engine: &Engine, component: &Component) -> wasmtime::Result<()> {
-    wasmtime::ensure!(
-        !exports(engine, component, SERVICE),
-        "it answers HTTP requests by {SERVICE}@0.3, which Enarx does not have: build it for {HANDLER}@0.2, and use `enarx serve`"
-    );
-    Ok(())
+    let exports = |interface: &&str| {
+        let mut exports = component_type.exports(engine);
+        exports.any(|(name, _)| {
+            name.split_once('@')
+                .is_some_and(|(name, _)| name == *interface)
+        })
+    };
+    [SERVICE, PROXY].into_iter().find(exports)
 }
 
 /// The error of an application that is to serve and cannot.
 pub fn no_server() -> wasmtime::Error {
     wasmtime::format_err!(
-        "it answers no HTTP requests: it exports no {HANDLER}@0.2; run programs with `enarx run`"
+        "it answers no HTTP requests: it exports neither {PROXY}@0.2 nor {SERVICE}@0.3; run programs with `enarx run`"
     )
 }
 
-/// The error of an application that is to run and is a server.
-pub fn not_a_command() -> wasmtime::Error {
-    wasmtime::format_err!("it answers HTTP requests ({HANDLER}): use `enarx serve`")
+/// The error of an application that is to run and is a server, by this interface.
+pub fn not_a_command(handler: &str) -> wasmtime::Error {
+    wasmtime::format_err!("it answers HTTP requests ({handler}): use `enarx serve`")
 }
 
 /// Instructions of a turn: some milliseconds.
@@ -117,15 +104,17 @@ pub fn settings(bounds: &Serve, pool: &Pool, tls: Option<web::Server>) -> Settin
 ///
 /// # Errors
 /// When it is not a server, or imports what is not offered.
-pub fn link(engine: &Engine, component: &Component) -> wasmtime::Result<ProxyPre<State<Preview2>>> {
-    if !is_server(engine, component) {
-        refuse_service(engine, component)?;
-        return Err(no_server());
-    }
+pub fn link(engine: &Engine, component: &Component) -> wasmtime::Result<Handler<State<Preview2>>> {
+    let handler = handler(engine, component).ok_or_else(no_server)?;
     let mut linker = Linker::new(engine);
-    preview3::add_to_linker(&mut linker, component)?;
+    preview3::add_to_linker(&mut linker, component, enarx_http::preview3::INTERFACES)?;
     enarx_http::add_to_linker(&mut linker, component)?;
-    ProxyPre::new(linker.instantiate_pre(component)?)
+    let linked = linker.instantiate_pre(component)?;
+    Ok(if handler == SERVICE {
+        Handler::Service(ServicePre::new(linked)?)
+    } else {
+        Handler::Proxy(ProxyPre::new(linked)?)
+    })
 }
 
 impl enarx_http::View for State<Preview2> {

@@ -667,12 +667,12 @@ fn what_of_0_3_is_not_there_is_named() {
             r#"(component (import "wasi:sockets/types@0.3.0" (instance)))"#,
             [
                 "wasi:sockets/types@0.3.0",
-                "wasi:cli, wasi:clocks, wasi:filesystem, wasi:random",
+                "wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:random",
             ],
         ),
         (
-            r#"(component (import "wasi:http/client@0.3.0" (instance)))"#,
-            ["wasi:http/client@0.3.0", "of WASI 0.2"],
+            r#"(component (import "wasi:http/handler@0.3.0" (instance)))"#,
+            ["wasi:http/handler@0.3.0", "of WASI 0.2"],
         ),
         (
             r#"(component (import "wasi:cli/stdout@0.3.0-rc-2026-03-15" (instance)))"#,
@@ -680,7 +680,7 @@ fn what_of_0_3_is_not_there_is_named() {
         ),
         (
             r#"(component (instance $i) (export "wasi:http/handler@0.3.0" (instance $i)))"#,
-            ["wasi:http/handler@0.3", "wasi:http/incoming-handler@0.2"],
+            ["wasi:http/handler", "use `enarx serve`"],
         ),
     ] {
         for words in words {
@@ -691,11 +691,13 @@ fn what_of_0_3_is_not_there_is_named() {
         serve: Some(Serve::default()),
         ..configuration(&["app.wasm"])
     };
-    let service = r#"(component (instance $i) (export "wasi:http/handler@0.3.0" (instance $i)))"#;
-    let outcome = run_with(&module(service), &serving, 1 << 30);
+    let command = r#"(component (instance $i) (export "wasi:cli/run@0.3.0" (instance $i)))"#;
+    let outcome = run_with(&module(command), &serving, 1 << 30);
     assert_eq!(outcome.code, 1);
     assert!(
-        outcome.stderr.contains("wasi:http/handler@0.3"),
+        outcome
+            .stderr
+            .contains("neither wasi:http/incoming-handler@0.2 nor wasi:http/handler@0.3"),
         "{}",
         outcome.stderr
     );

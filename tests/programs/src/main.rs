@@ -5,7 +5,8 @@
 //! * `componentize MODULE COMPONENT` makes a component of WASI 0.2 from a module of WASI preview 1.
 //! * `bindings WORLD FOLDER WIT…` writes C bindings of a world of the WIT in these folders, of which later ones refer to
 //!   earlier ones. Every import says when it is called first, by `void called(const char *interface, const char *function)`.
-//!   Asynchronous functions are called and offered as others are: whoever calls one waits.
+//!   Asynchronous functions are called and offered as others are: whoever calls one waits. The exception is `wasi:http` 0.3, where a
+//!   body goes on beside the call.
 //! * `encode MODULE COMPONENT` makes a component from a module with such bindings, which needs no adapter.
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,12 @@ use wit_parser::Resolve;
 
 const USAGE: &str =
     "usage: componentize MODULE COMPONENT | bindings WORLD FOLDER WIT… | encode MODULE COMPONENT";
+
+/// Functions that go on while their caller does.
+const CONCURRENT: [&str; 2] = [
+    "import:wasi:http/client@0.3.0#send",
+    "export:wasi:http/handler@0.3.0#handle",
+];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -59,8 +66,12 @@ fn bindings(world: &str, folder: &Path, wit: &[&str]) -> Result<()> {
     }
     let world = resolve.select_world(&packages, Some(world))?;
     let mut files = Files::default();
+    let mut asynchronous = AsyncFilterSet::default();
+    for function in CONCURRENT.into_iter().chain(["-all"]) {
+        asynchronous.push(function);
+    }
     let options = wit_bindgen_c::Opts {
-        async_: AsyncFilterSet::all(false),
+        async_: asynchronous,
         ..wit_bindgen_c::Opts::default()
     };
     options.build().generate(&mut resolve, world, &mut files)?;
@@ -92,6 +103,7 @@ fn recorded(source: &str) -> Result<String> {
         } else if let Some(names) = import.take() {
             let (module, function) =
                 names.ok_or_else(|| format!("not the names of an import: {line}"))?;
+            let function = function.strip_prefix("[async-lower]").unwrap_or(function);
             if !is_built_in(function) {
                 output += &wrapper(module, function, line)
                     .ok_or_else(|| format!("not the declaration of an import: {line}"))?;

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{PATIENCE, Server, backends, pattern};
+use super::{PATIENCE, Server, backends, kinds, pattern};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -279,36 +279,36 @@ fn curl_text(server: &Server, arguments: &[&str], path: &str) -> String {
 
 #[test]
 fn curl_is_served_over_http2() {
-    for backend in backends() {
-        let server = Server::start(backend, &[]);
+    for kind in kinds() {
+        let server = Server::start(kind, &[]);
         let written = ["-w", "%{http_version} %{http_code}\n"];
         let hello = curl_text(&server, &written, "/hello");
-        assert_eq!(hello, "hello\n2 200\n", "{backend}");
+        assert_eq!(hello, "hello\n2 200\n", "{kind}");
         let status = curl_text(&server, &written, "/status?404");
-        assert_eq!(status, "status\n2 404\n", "{backend}");
+        assert_eq!(status, "status\n2 404\n", "{kind}");
         let head = curl_text(&server, &["--head"], "/sized?77");
-        assert!(head.starts_with("HTTP/2 200"), "{backend}: {head}");
-        assert!(head.contains("content-length: 77\r\n"), "{backend}: {head}");
+        assert!(head.starts_with("HTTP/2 200"), "{kind}: {head}");
+        assert!(head.contains("content-length: 77\r\n"), "{kind}: {head}");
         let large = curl(&server, &[], "/sized?5000003");
-        assert!(large == pattern(5_000_003), "{backend}");
+        assert!(large == pattern(5_000_003), "{kind}");
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("body");
         std::fs::write(&file, pattern(2_000_001)).unwrap();
         let upload = format!("@{}", file.display());
         let echoed = curl(&server, &["--data-binary", &upload], "/echo");
-        assert!(echoed == pattern(2_000_001), "{backend}");
+        assert!(echoed == pattern(2_000_001), "{kind}");
         // Trailers of the response, which curl prints with the headers.
         let trailers = curl_text(&server, &["--dump-header", "-"], "/trailers");
-        assert!(trailers.contains("x-end: yes"), "{backend}: {trailers}");
+        assert!(trailers.contains("x-end: yes"), "{kind}: {trailers}");
         let seen = curl_text(&server, &["-H", "X-One: 1"], "/request?a=b");
         let expected = format!("GET /request?a=b {}\n", server.address);
-        assert!(seen.starts_with(&expected), "{backend}: {seen}");
-        assert!(seen.contains("x-one: 1\n"), "{backend}: {seen}");
+        assert!(seen.starts_with(&expected), "{kind}: {seen}");
+        assert!(seen.contains("x-one: 1\n"), "{kind}: {seen}");
         let large = format!("X: {}", "x".repeat(40_000));
         let refused = curl_text(&server, &["-H", &large, "-w", "%{http_code}"], "/hello");
-        assert_eq!(refused, "431", "{backend}");
+        assert_eq!(refused, "431", "{kind}");
         let trapped = curl_text(&server, &["-w", "%{http_code}"], "/trap");
-        assert!(trapped.ends_with("500"), "{backend}: {trapped}");
+        assert!(trapped.ends_with("500"), "{kind}: {trapped}");
         server.end();
     }
 }
@@ -355,17 +355,17 @@ fn requests_share_a_connection_up_to_a_limit() {
 
 #[test]
 fn a_peer_takes_a_response_at_its_own_speed() {
-    for backend in backends() {
-        let server = Server::start(backend, &[]);
+    for kind in kinds() {
+        let server = Server::start(kind, &[]);
         let mut peer = Peer::begin(&server, &[(INITIAL_WINDOW_SIZE, 0)]);
         let stream = peer.get("/sized?100000");
         let frame = peer.frame().unwrap();
-        assert_eq!((frame.kind, frame.status()), (HEADERS, 200), "{backend}");
+        assert_eq!((frame.kind, frame.status()), (HEADERS, 200), "{kind}");
         // Nothing comes without a window, and nobody else waits.
         server.get("/hello").is(200, "hello\n");
         let other = peer.ask("HEAD", "/hello", &[], false);
         let frame = peer.frame().unwrap();
-        assert_eq!((frame.kind, frame.stream), (HEADERS, other), "{backend}");
+        assert_eq!((frame.kind, frame.stream), (HEADERS, other), "{kind}");
         let mut body = Vec::new();
         while body.len() < 100_000 {
             let more = 7000_u32.to_be_bytes();
@@ -374,12 +374,12 @@ fn a_peer_takes_a_response_at_its_own_speed() {
             let before = body.len();
             while body.len() < (before + 7000).min(100_000) {
                 let frame = peer.frame().unwrap();
-                assert_eq!((frame.kind, frame.stream), (DATA, stream), "{backend}");
+                assert_eq!((frame.kind, frame.stream), (DATA, stream), "{kind}");
                 body.extend(frame.payload);
             }
-            assert!(body.len() <= before + 7000, "{backend}");
+            assert!(body.len() <= before + 7000, "{kind}");
         }
-        assert!(body == pattern(100_000), "{backend}");
+        assert!(body == pattern(100_000), "{kind}");
         server.end();
     }
 }

@@ -12,7 +12,7 @@ use rustix::net::sockopt::set_socket_linger;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use super::super::deploy::descendants;
-use super::{PATIENCE, Peer, Server, backends};
+use super::{Kind, PATIENCE, Peer, Server, backends, kinds};
 
 /// Lets this program have so many descriptors.
 fn descriptors(count: u64) {
@@ -175,8 +175,8 @@ fn two_thousand_idle_peers_and_slow_ones_hold_up_nobody() {
 
 #[test]
 fn peers_that_vanish_leave_nothing_behind() {
-    for backend in backends() {
-        let server = Server::start(backend, &[]);
+    for kind in kinds() {
+        let server = Server::start(kind, &[]);
         let reset = |peer: Peer| set_socket_linger(peer.0.get_ref(), Some(Duration::ZERO)).unwrap();
         // Connections in a storm, which end before they were accepted.
         for _ in 0..4 {
@@ -197,7 +197,7 @@ fn peers_that_vanish_leave_nothing_behind() {
             reset(peer);
             let mut peer = server.peer();
             peer.get("/sized?100000000");
-            assert_eq!(peer.head().status, 200, "{backend}");
+            assert_eq!(peer.head().status, 200, "{kind}");
             reset(peer);
             // Half of a connection: the peer sends no more, and listens still or does not.
             let mut peer = server.peer();
@@ -212,7 +212,7 @@ fn peers_that_vanish_leave_nothing_behind() {
         let mut lines = said.lines();
         assert!(
             lines.all(|line| line.starts_with("enarx: request ") && line.contains(" trapped: ")),
-            "{backend}: {said}"
+            "{kind}: {said}"
         );
     }
 }
@@ -317,8 +317,8 @@ fn requests(server: &Server, count: usize) {
 }
 
 /// Compares a server after so many requests with itself after `count` more: nothing of them stays.
-fn nothing_leaks(backend: &str, first: usize, count: usize) {
-    let server = Server::start(backend, &["--vcpus", "2"]);
+fn nothing_leaks(kind: Kind, first: usize, count: usize) {
+    let server = Server::start(kind, &["--vcpus", "2"]);
     // Until everything has been used once.
     requests(&server, first);
     thread::sleep(Duration::from_millis(300));
@@ -328,22 +328,22 @@ fn nothing_leaks(backend: &str, first: usize, count: usize) {
     let after = held(&server);
     assert!(
         after.0 <= before.0,
-        "{backend}: descriptors {before:?} {after:?}"
+        "{kind}: descriptors {before:?} {after:?}"
     );
     // Less than 100 bytes for each; caches that fill up are not more than some MiB.
     let room = 8192 + count as u64 / 10;
     assert!(
         after.1 <= before.1 + room,
-        "{backend}: memory {before:?} {after:?}"
+        "{kind}: memory {before:?} {after:?}"
     );
     server.signal();
-    assert_eq!(server.wait().0, Some(0), "{backend}");
+    assert_eq!(server.wait().0, Some(0), "{kind}");
 }
 
 #[test]
 fn thousands_of_requests_leave_nothing_behind() {
-    for backend in backends() {
-        nothing_leaks(backend, 1000, 3000);
+    for kind in kinds() {
+        nothing_leaks(kind, 1000, 3000);
     }
 }
 
@@ -351,6 +351,6 @@ fn thousands_of_requests_leave_nothing_behind() {
 #[ignore = "takes minutes: a measurement, run by hand"]
 fn a_hundred_thousand_requests_leave_nothing_behind() {
     for backend in needs::kinds(&["kvm"], &["process"]) {
-        nothing_leaks(backend, 10_000, 90_000);
+        nothing_leaks(backend.into(), 10_000, 90_000);
     }
 }

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use enarx_configuration::Configuration;
-use enarx_http::{Http, Instances, ProxyPre, Serving, Settings, View};
+use enarx_http::{Handler, Http, Instances, ProxyPre, Serving, Settings, View};
 use enarx_sallyport_host::{InProcess, World};
 use enarx_wasi::View as WasiView;
 use enarx_wasi::budget::Budget;
@@ -151,7 +151,7 @@ static SERVING: LazyLock<Serving<Fresh>> = LazyLock::new(|| {
         tls: None,
     };
     let log = Output::new(port.clone(), STDERR);
-    Serving::new(&port, proxy, instances, settings, log)
+    Serving::new(&port, Handler::Proxy(proxy), instances, settings, log)
 });
 
 fuzz_target!(|script: (bool, u16, &[u8])| {

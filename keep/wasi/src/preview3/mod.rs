@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! WASI 0.3: the world `wasi:cli/command` over the heart, without sockets.
+//! WASI 0.3: the world `wasi:cli/command` over the heart, without sockets. `wasi:http` is in a crate of its own.
 //!
 //! Trusted code facing the guest. The state of a component and its resources are those of 0.2, so that a component may use
 //! both. What waits for a clock or for standard input lets the component's other tasks go on; what is done with files and
@@ -12,6 +12,9 @@ mod filesystem;
 mod random;
 mod streams;
 
+use std::collections::BTreeSet;
+
+use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, Linker};
 
 use crate::View;
@@ -93,13 +96,14 @@ interfaces! { linker, state:
     "wasi:random/insecure-seed" => wasi::random::insecure_seed::add_to_linker::<T, State>(linker, state);
 }
 
-/// Links the interfaces of 0.3 that a component imports, and no others.
+/// Links the interfaces of 0.3 that a component imports, and no others. `elsewhere` are those that something else links.
 ///
 /// # Errors
 /// If one of them is not offered, or the linker has it already.
 pub fn add_to_linker<T: View<Preview2>>(
     linker: &mut Linker<T>,
     component: &Component,
+    elsewhere: &[&str],
 ) -> wasmtime::Result<()> {
     let component_type = component.component_type();
     for (import, _) in component_type.imports(&linker.engine().clone()) {
@@ -111,24 +115,33 @@ pub fn add_to_linker<T: View<Preview2>>(
             "it imports {import}, a draft: Enarx has WASI {VERSION}, for which it has to be built again"
         );
         wasmtime::ensure!(
-            INTERFACES.contains(&interface),
+            INTERFACES.contains(&interface) || elsewhere.contains(&interface),
             "it imports {import}, which Enarx does not have: of WASI 0.3 it has {}; the others it has of WASI 0.2",
-            packages()
+            packages(elsewhere)
         );
         link(linker, interface)?;
     }
     Ok(())
 }
 
+/// Returns the interfaces of 0.3 that a component imports, without their versions, each once.
+pub fn imports(engine: &Engine, component: &Component) -> BTreeSet<String> {
+    let component_type = component.component_type();
+    let imports = component_type.imports(engine);
+    imports
+        .filter_map(|(import, _)| of_0_3(import))
+        .map(|(interface, _)| interface.to_owned())
+        .collect()
+}
+
 /// The packages of which interfaces are offered, in words.
-fn packages() -> String {
-    let mut packages: Vec<_> = INTERFACES
-        .iter()
+fn packages(elsewhere: &[&str]) -> String {
+    let interfaces = INTERFACES.iter().chain(elsewhere);
+    let packages: BTreeSet<_> = interfaces
         .filter_map(|interface| interface.split_once('/'))
         .map(|(package, _)| package)
         .collect();
-    packages.dedup();
-    packages.join(", ")
+    packages.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -155,8 +168,8 @@ mod tests {
     #[test]
     fn packages_are_named_once() {
         assert_eq!(
-            packages(),
-            "wasi:cli, wasi:clocks, wasi:filesystem, wasi:random"
+            packages(&["wasi:http/types", "wasi:http/client"]),
+            "wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:random"
         );
     }
 }

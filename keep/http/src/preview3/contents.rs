@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The contents of messages: a body as a stream of bytes, and its trailers as a future. As in 0.2, only as much is kept as the
+//! slower side has not taken yet.
+
+use std::future::Future as _;
+use std::iter;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_channel::oneshot;
+use hyper::HeaderMap;
+use hyper::header::TRAILER;
+use wasmtime::component::{
+    Accessor, AccessorTask, Destination, FutureConsumer, FutureProducer, FutureReader, HasData,
+    Resource, Source, StreamConsumer, StreamProducer, StreamReader, StreamResult, VecBuffer,
+};
+use wasmtime::error::Context as _;
+use wasmtime::{AsContextMut, StoreContextMut};
+
+use super::http::types::ErrorCode;
+use crate::body::{
+    FutureTrailers, IncomingBody, IncomingStream, Message, OutgoingBody, OutgoingStream, SentBody,
+    Told,
+};
+use crate::fields::Fields;
+use crate::types::Http;
+
+/// Most bytes that move at a time.
+const PIECE: usize = 64 * 1024;
+
+/// Trailers, or the error that a body ended with.
+pub type Trailers = Result<Option<Resource<Fields>>, ErrorCode>;
+
+/// The part of a store's data that HTTP needs.
+pub type Getter<T> = fn(&mut T) -> Http<'_>;
+
+/// The contents of a message.
+pub enum Contents {
+    /// A peer sends them; `None` for an empty body.
+    Received(Option<IncomingBody>),
+    /// A component makes them.
+    Made {
+        /// The body; `None` for an empty one.
+        stream: Option<StreamReader<u8>>,
+        /// Its trailers.
+        trailers: FutureReader<Trailers>,
+        /// Tells the component how they were sent.
+        told: Told,
+    },
+}
+
+/// Contents on their way to a peer.
+pub struct Sent {
+    /// The body, if there is one.
+    pub body: Option<SentBody>,
+    /// Ends when the body has come to its end, or never will.
+    pub ended: Option<oneshot::Receiver<()>>,
+}
+
+impl Contents {
+    /// Contents that a component makes, and the future by which it learns how they were sent.
+    ///
+    /// # Errors
+    /// When there is no room for the future.
+    pub fn made(
+        store: impl AsContextMut,
+        stream: Option<StreamReader<u8>>,
+        trailers: FutureReader<Trailers>,
+    ) -> wasmtime::Result<(Self, FutureReader<Result<(), ErrorCode>>)> {
+        let (told, learnt) = oneshot::channel();
+        // What was never sent did not fail, as Wasmtime's own `wasi:http` has it.
+        let learnt = async {
+            let learnt = learnt.await.unwrap_or(Ok(()));
+            wasmtime::error::Ok(learnt.map_err(ErrorCode::from))
+        };
+        let contents = Self::Made {
+            stream,
+            trailers,
+            told,
+        };
+        Ok((contents, FutureReader::new(store, learnt)?))
+    }
+
+    /// Gives them to a component, which says by `handled` how it got on with them.
+    ///
+    /// # Errors
+    /// When there is no room for them.
+    pub fn consume<T: 'static>(
+        self,
+        mut store: impl AsContextMut<Data = T>,
+        getter: Getter<T>,
+        handled: FutureReader<Result<(), ErrorCode>>,
+    ) -> wasmtime::Result<(StreamReader<u8>, FutureReader<Trailers>)> {
+        match self {
+            Self::Received(body) => {
+                // A peer is not told.
+                handled.pipe(&mut store, Handled(None))?;
+                open(store, getter, body)
+            }
+            Self::Made {
+                stream,
+                trailers,
+                told,
+            } => {
+                handled.pipe(&mut store, Handled(Some(told)))?;
+                let stream = match stream {
+                    Some(stream) => stream,
+                    None => StreamReader::new(store, iter::empty())?,
+                };
+                Ok((stream, trailers))
+            }
+        }
+    }
+
+    /// Sends them, as far as the component and the peer get on with it.
+    ///
+    /// # Errors
+    /// When there is no room for them.
+    pub fn send<T: 'static>(
+        self,
+        mut store: impl AsContextMut<Data = T>,
+        getter: Getter<T>,
+        message: Message,
+        headers: &Fields,
+    ) -> wasmtime::Result<Sent> {
+        let has_trailers = headers.has(TRAILER.as_str());
+        let (stream, trailers, told) = match self {
+            Self::Received(body) if body.as_ref().is_none_or(IncomingBody::is_empty) => {
+                return Ok(Sent {
+                    body: None,
+                    ended: None,
+                });
+            }
+            Self::Received(body) => {
+                let (stream, trailers) = open(&mut store, getter, body)?;
+                (Some(stream), trailers, None)
+            }
+            Self::Made {
+                stream: None,
+                trailers,
+                told,
+            } if !has_trailers => {
+                let told_of = None;
+                trailers.pipe(store, TrailersConsumer { getter, told_of })?;
+                // The component may not want to know.
+                let _ = told.send(Ok(()));
+                return Ok(Sent {
+                    body: None,
+                    ended: None,
+                });
+            }
+            Self::Made {
+                stream,
+                trailers,
+                told,
+            } => (stream, trailers, Some(told)),
+        };
+        let (mut body, sent) = OutgoingBody::new(message, headers.content_length());
+        if let Some(told) = told {
+            body.tell(told);
+        }
+        let (streaming, streamed) = oneshot::channel();
+        match (stream, body.stream()) {
+            (Some(stream), Some(to)) => {
+                let streaming = Some(streaming);
+                stream.pipe(&mut store, Consumer { to, streaming })?;
+            }
+            _ => drop(streaming),
+        }
+        let (sender, receiver) = oneshot::channel();
+        let told_of = Some(sender);
+        trailers.pipe(&mut store, TrailersConsumer { getter, told_of })?;
+        let (ending, ended) = oneshot::channel();
+        store.as_context_mut().spawn(Finish {
+            body,
+            streamed,
+            trailers: receiver,
+            _ending: ending,
+        })?;
+        Ok(Sent {
+            body: Some(sent),
+            ended: Some(ended),
+        })
+    }
+
+    /// Ends them: nobody wants them.
+    ///
+    /// # Errors
+    /// When they are not the store's.
+    pub fn close(self, mut store: impl AsContextMut) -> wasmtime::Result<()> {
+        if let Self::Made {
+            stream,
+            mut trailers,
+            ..
+        } = self
+        {
+            if let Some(mut stream) = stream {
+                stream.close(&mut store)?;
+            }
+            trailers.close(store)?;
+        }
+        Ok(())
+    }
+}
+
+/// The stream and the trailers of a body that a peer sends.
+fn open<T: 'static>(
+    mut store: impl AsContextMut<Data = T>,
+    getter: Getter<T>,
+    body: Option<IncomingBody>,
+) -> wasmtime::Result<(StreamReader<u8>, FutureReader<Trailers>)> {
+    let Some(body) = body else {
+        let stream = StreamReader::new(&mut store, iter::empty())?;
+        let trailers = async { wasmtime::error::Ok(Ok(None)) };
+        return Ok((stream, FutureReader::new(store, trailers)?));
+    };
+    let (from, trailers) = body.split();
+    let (streaming, streamed) = oneshot::channel();
+    let producer = Producer {
+        from,
+        _streaming: streaming,
+    };
+    let stream = StreamReader::new(&mut store, producer)?;
+    let producer = TrailersProducer {
+        getter,
+        streamed: Some(streamed),
+        trailers,
+    };
+    Ok((stream, FutureReader::new(store, producer)?))
+}
+
+/// The body of a peer, for a component.
+struct Producer {
+    from: IncomingStream,
+    /// Goes away with this.
+    _streaming: oneshot::Sender<()>,
+}
+
+impl<D> StreamProducer<D> for Producer {
+    type Item = u8;
+    type Buffer = VecBuffer<u8>;
+
+    fn poll_produce<'a>(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut store: StoreContextMut<'a, D>,
+        destination: Destination<'a, u8, Self::Buffer>,
+        finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        // No bytes: the component only waits until there are some.
+        let room = destination.remaining(store.as_context_mut());
+        let room = room.unwrap_or(PIECE).min(PIECE);
+        let moved = self.from.poll_bytes(context, |bytes| {
+            let bytes = bytes.get(..room).unwrap_or(bytes);
+            let mut destination = destination.as_direct(store, bytes.len());
+            match destination.remaining().get_mut(..bytes.len()) {
+                Some(place) => {
+                    place.copy_from_slice(bytes);
+                    destination.mark_written(bytes.len());
+                    bytes.len()
+                }
+                None => 0,
+            }
+        });
+        Poll::Ready(Ok(match moved {
+            Poll::Ready(true) => StreamResult::Completed,
+            Poll::Ready(false) => StreamResult::Dropped,
+            Poll::Pending if finish => StreamResult::Cancelled,
+            Poll::Pending => return Poll::Pending,
+        }))
+    }
+}
+
+/// The trailers of a peer, for a component: told once it has seen the end of the stream, or does not want it.
+struct TrailersProducer<T> {
+    getter: Getter<T>,
+    /// `None` once the stream has gone.
+    streamed: Option<oneshot::Receiver<()>>,
+    trailers: FutureTrailers,
+}
+
+impl<T: 'static> TrailersProducer<T> {
+    fn poll_trailers(&mut self, context: &mut Context<'_>) -> Poll<crate::body::End> {
+        if let Some(streamed) = &mut self.streamed {
+            // It goes away, and says nothing.
+            let _ = ready!(Pin::new(streamed).poll(context));
+            self.streamed = None;
+        }
+        let end = ready!(self.trailers.poll_end(context));
+        Poll::Ready(end.unwrap_or(Ok(None)))
+    }
+}
+
+impl<T: 'static> FutureProducer<T> for TrailersProducer<T> {
+    type Item = Trailers;
+
+    fn poll_produce(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut store: StoreContextMut<'_, T>,
+        finish: bool,
+    ) -> Poll<wasmtime::Result<Option<Trailers>>> {
+        let trailers = match self.poll_trailers(context) {
+            Poll::Ready(Ok(None)) => Ok(None),
+            Poll::Ready(Ok(Some(map))) => {
+                let table = (self.getter)(store.data_mut()).table;
+                Ok(Some(table.push(Fields::received(&map))?))
+            }
+            Poll::Ready(Err(code)) => Err(code.into()),
+            Poll::Pending if finish => return Poll::Ready(Ok(None)),
+            Poll::Pending => return Poll::Pending,
+        };
+        Poll::Ready(Ok(Some(trailers)))
+    }
+}
+
+/// The body of a component, for a peer.
+struct Consumer {
+    to: OutgoingStream,
+    /// Goes away at the end.
+    streaming: Option<oneshot::Sender<()>>,
+}
+
+impl<D> StreamConsumer<D> for Consumer {
+    type Item = u8;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        store: StoreContextMut<'_, D>,
+        source: Source<'_, u8>,
+        finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        let room = match self.to.poll_room(context) {
+            Poll::Ready(room) => room,
+            Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
+            Poll::Pending => return Poll::Pending,
+        };
+        let mut source = source.as_direct(store);
+        let bytes = source.remaining();
+        let bytes = Bytes::copy_from_slice(bytes.get(..room).unwrap_or(bytes));
+        let count = bytes.len();
+        if room == 0 || !self.to.put(bytes) {
+            self.streaming = None;
+            return Poll::Ready(Ok(StreamResult::Dropped));
+        }
+        source.mark_read(count);
+        Poll::Ready(Ok(StreamResult::Completed))
+    }
+}
+
+/// The trailers of a component, for a peer. An error is told by nothing.
+struct TrailersConsumer<T> {
+    getter: Getter<T>,
+    /// `None` if nobody wants them.
+    told_of: Option<oneshot::Sender<Option<HeaderMap>>>,
+}
+
+/// The value that a component writes to a future.
+fn value<T: wasmtime::component::Lift + 'static, D>(
+    store: &mut StoreContextMut<'_, D>,
+    mut source: Source<'_, T>,
+) -> wasmtime::Result<T> {
+    let mut value = None;
+    source.read(store, &mut value)?;
+    value.context("a future without a value")
+}
+
+impl<T: 'static> FutureConsumer<T> for TrailersConsumer<T> {
+    type Item = Trailers;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+        mut store: StoreContextMut<'_, T>,
+        source: Source<'_, Trailers>,
+        _finish: bool,
+    ) -> Poll<wasmtime::Result<()>> {
+        let trailers = match value(&mut store, source)? {
+            Ok(Some(fields)) => Some((self.getter)(store.data_mut()).table.delete(fields)?),
+            Ok(None) => None,
+            Err(_) => {
+                self.told_of = None;
+                return Poll::Ready(Ok(()));
+            }
+        };
+        if let Some(told_of) = self.told_of.take() {
+            // The body has gone.
+            let _ = told_of.send(trailers.map(Fields::into_map));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Tells whoever made contents what a component that has consumed them says.
+struct Handled(Option<Told>);
+
+impl<D> FutureConsumer<D> for Handled {
+    type Item = Result<(), ErrorCode>;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+        mut store: StoreContextMut<'_, D>,
+        source: Source<'_, Self::Item>,
+        _finish: bool,
+    ) -> Poll<wasmtime::Result<()>> {
+        let handled = value(&mut store, source)?;
+        if let Some(told) = self.0.take() {
+            // It may not want to know.
+            let _ = told.send(handled.map_err(Into::into));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Finishes a body when its stream has ended and its trailers are there. A task of the store: when the component has failed, or
+/// has no more time, it has no more turn, and the body is not finished.
+struct Finish {
+    body: OutgoingBody,
+    /// Ends with the stream.
+    streamed: oneshot::Receiver<()>,
+    trailers: oneshot::Receiver<Option<HeaderMap>>,
+    /// Goes away with this.
+    _ending: oneshot::Sender<()>,
+}
+
+impl<T: 'static, D: HasData + ?Sized> AccessorTask<T, D> for Finish {
+    async fn run(self, _store: &Accessor<T, D>) -> wasmtime::Result<()> {
+        // The stream's end is told by going away.
+        let _ = self.streamed.await;
+        if let Ok(trailers) = self.trailers.await {
+            // One of a wrong length ends its connection, and the component is told.
+            let _ = self.body.finish(trailers);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,460 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! `wasi:http/types` and `wasi:http/client`: requests and responses as resources of a component, which are the same whether a peer or
+//! the component has made them.
+
+use std::time::Duration;
+
+use hyper::http::uri::Scheme as UriScheme;
+use hyper::{Method as HttpMethod, StatusCode};
+use wasmtime::component::{Access, Accessor, FutureReader, Resource, StreamReader};
+
+use super::contents::{Contents, Trailers};
+use super::http::client;
+use super::http::types::{self, ErrorCode, HeaderError, Method, RequestOptionsError, Scheme};
+use crate::bindings::http::types as of_0_2;
+use crate::body::Message;
+use crate::client::send;
+use crate::fields::{FieldError, Fields};
+use crate::types::{
+    Data, Failure, Http, IncomingRequest, IncomingResponse, OutgoingRequest, RequestOptions,
+    http_method, is_authority, is_path, method_of, nanoseconds, scheme_of, uri_scheme,
+};
+
+/// A request.
+pub struct Request {
+    method: HttpMethod,
+    scheme: Option<UriScheme>,
+    authority: Option<String>,
+    path: Option<String>,
+    headers: Fields,
+    options: Option<RequestOptions>,
+    contents: Contents,
+}
+
+impl From<IncomingRequest> for Request {
+    fn from(request: IncomingRequest) -> Self {
+        Self {
+            method: request.method,
+            scheme: Some(if request.is_secure {
+                UriScheme::HTTPS
+            } else {
+                UriScheme::HTTP
+            }),
+            authority: request.authority,
+            path: request.path,
+            headers: request.headers,
+            options: None,
+            contents: Contents::Received(request.body),
+        }
+    }
+}
+
+/// A response.
+pub struct Response {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: Fields,
+    /// The body and the trailers.
+    pub contents: Contents,
+}
+
+impl From<IncomingResponse> for Response {
+    fn from(response: IncomingResponse) -> Self {
+        Self {
+            status: response.status,
+            headers: response.headers,
+            contents: Contents::Received(response.body),
+        }
+    }
+}
+
+/// The limits of time of a request.
+#[derive(Default)]
+pub struct Options {
+    limits: RequestOptions,
+    /// They are a request's already.
+    fixed: bool,
+}
+
+/// The result of setting an option.
+type Set = wasmtime::Result<Result<(), RequestOptionsError>>;
+
+impl Options {
+    /// Sets a limit, unless they are fixed.
+    fn set(
+        &mut self,
+        limit: fn(&mut RequestOptions) -> &mut Option<Duration>,
+        to: Option<u64>,
+    ) -> Result<(), RequestOptionsError> {
+        if self.fixed {
+            return Err(RequestOptionsError::Immutable);
+        }
+        *limit(&mut self.limits) = to.map(Duration::from_nanos);
+        Ok(())
+    }
+}
+
+impl types::Host for Http<'_> {
+    fn convert_error_code(&mut self, failure: Failure) -> wasmtime::Result<ErrorCode> {
+        match failure {
+            Failure::Code(code) => Ok(code.into()),
+            Failure::Trap(error) => Err(error),
+        }
+    }
+
+    fn convert_header_error(&mut self, error: FieldError) -> wasmtime::Result<HeaderError> {
+        match error {
+            FieldError::InvalidSyntax => Ok(HeaderError::InvalidSyntax),
+            FieldError::Forbidden => Ok(HeaderError::Forbidden),
+            FieldError::Immutable => Ok(HeaderError::Immutable),
+            FieldError::TooLarge => Ok(HeaderError::SizeExceeded),
+            FieldError::Trap(error) => Err(error),
+        }
+    }
+}
+
+impl types::HostFields for Http<'_> {
+    fn new(&mut self) -> wasmtime::Result<Resource<Fields>> {
+        of_0_2::HostFields::new(self)
+    }
+
+    fn from_list(
+        &mut self,
+        entries: Vec<(String, Vec<u8>)>,
+    ) -> Result<Resource<Fields>, FieldError> {
+        of_0_2::HostFields::from_list(self, entries)
+    }
+
+    fn get(&mut self, fields: Resource<Fields>, name: String) -> wasmtime::Result<Vec<Vec<u8>>> {
+        of_0_2::HostFields::get(self, fields, name)
+    }
+
+    fn has(&mut self, fields: Resource<Fields>, name: String) -> wasmtime::Result<bool> {
+        of_0_2::HostFields::has(self, fields, name)
+    }
+
+    fn set(
+        &mut self,
+        fields: Resource<Fields>,
+        name: String,
+        values: Vec<Vec<u8>>,
+    ) -> Result<(), FieldError> {
+        of_0_2::HostFields::set(self, fields, name, values)
+    }
+
+    fn delete(&mut self, fields: Resource<Fields>, name: String) -> Result<(), FieldError> {
+        of_0_2::HostFields::delete(self, fields, name)
+    }
+
+    fn get_and_delete(
+        &mut self,
+        fields: Resource<Fields>,
+        name: String,
+    ) -> Result<Vec<Vec<u8>>, FieldError> {
+        self.table.get_mut(&fields)?.take(&name)
+    }
+
+    fn append(
+        &mut self,
+        fields: Resource<Fields>,
+        name: String,
+        value: Vec<u8>,
+    ) -> Result<(), FieldError> {
+        of_0_2::HostFields::append(self, fields, name, value)
+    }
+
+    fn copy_all(&mut self, fields: Resource<Fields>) -> wasmtime::Result<Vec<(String, Vec<u8>)>> {
+        of_0_2::HostFields::entries(self, fields)
+    }
+
+    fn clone(&mut self, fields: Resource<Fields>) -> wasmtime::Result<Resource<Fields>> {
+        of_0_2::HostFields::clone(self, fields)
+    }
+
+    fn drop(&mut self, fields: Resource<Fields>) -> wasmtime::Result<()> {
+        of_0_2::HostFields::drop(self, fields)
+    }
+}
+
+impl<U: 'static> types::HostRequestWithStore<U> for Data {
+    fn new(
+        mut store: Access<'_, U, Self>,
+        headers: Resource<Fields>,
+        stream: Option<StreamReader<u8>>,
+        trailers: FutureReader<Trailers>,
+        options: Option<Resource<Options>>,
+    ) -> wasmtime::Result<(Resource<Request>, FutureReader<Result<(), ErrorCode>>)> {
+        let (contents, learnt) = Contents::made(&mut store, stream, trailers)?;
+        let table = store.get().table;
+        let options = match options {
+            Some(options) => Some(table.delete(options)?.limits),
+            None => None,
+        };
+        let request = Request {
+            method: HttpMethod::GET,
+            scheme: None,
+            authority: None,
+            path: None,
+            headers: table.delete(headers)?.fixed(),
+            options,
+            contents,
+        };
+        Ok((table.push(request)?, learnt))
+    }
+
+    fn consume_body(
+        mut store: Access<'_, U, Self>,
+        request: Resource<Request>,
+        handled: FutureReader<Result<(), ErrorCode>>,
+    ) -> wasmtime::Result<(StreamReader<u8>, FutureReader<Trailers>)> {
+        let getter = store.getter();
+        let request = store.get().table.delete(request)?;
+        request.contents.consume(store, getter, handled)
+    }
+
+    fn drop(mut store: Access<'_, U, Self>, request: Resource<Request>) -> wasmtime::Result<()> {
+        let request = store.get().table.delete(request)?;
+        request.contents.close(store)
+    }
+}
+
+impl types::HostRequest for Http<'_> {
+    fn get_method(&mut self, request: Resource<Request>) -> wasmtime::Result<Method> {
+        Ok(method_of!(&self.table.get(&request)?.method, Method))
+    }
+
+    fn set_method(
+        &mut self,
+        request: Resource<Request>,
+        method: Method,
+    ) -> wasmtime::Result<Result<(), ()>> {
+        let request = self.table.get_mut(&request)?;
+        let Some(method) = http_method!(&method, Method) else {
+            return Ok(Err(()));
+        };
+        request.method = method;
+        Ok(Ok(()))
+    }
+
+    fn get_path_with_query(
+        &mut self,
+        request: Resource<Request>,
+    ) -> wasmtime::Result<Option<String>> {
+        Ok(self.table.get(&request)?.path.clone())
+    }
+
+    fn set_path_with_query(
+        &mut self,
+        request: Resource<Request>,
+        path: Option<String>,
+    ) -> wasmtime::Result<Result<(), ()>> {
+        let request = self.table.get_mut(&request)?;
+        if path.as_deref().is_some_and(|path| !is_path(path)) {
+            return Ok(Err(()));
+        }
+        request.path = path;
+        Ok(Ok(()))
+    }
+
+    fn get_scheme(&mut self, request: Resource<Request>) -> wasmtime::Result<Option<Scheme>> {
+        let scheme = self.table.get(&request)?.scheme.as_ref();
+        Ok(scheme.map(|scheme| scheme_of!(scheme, Scheme)))
+    }
+
+    fn set_scheme(
+        &mut self,
+        request: Resource<Request>,
+        scheme: Option<Scheme>,
+    ) -> wasmtime::Result<Result<(), ()>> {
+        let request = self.table.get_mut(&request)?;
+        request.scheme = match scheme {
+            None => None,
+            Some(scheme) => match uri_scheme!(&scheme, Scheme) {
+                None => return Ok(Err(())),
+                known => known,
+            },
+        };
+        Ok(Ok(()))
+    }
+
+    fn get_authority(&mut self, request: Resource<Request>) -> wasmtime::Result<Option<String>> {
+        Ok(self.table.get(&request)?.authority.clone())
+    }
+
+    fn set_authority(
+        &mut self,
+        request: Resource<Request>,
+        authority: Option<String>,
+    ) -> wasmtime::Result<Result<(), ()>> {
+        let request = self.table.get_mut(&request)?;
+        if authority.as_deref().is_some_and(|name| !is_authority(name)) {
+            return Ok(Err(()));
+        }
+        request.authority = authority;
+        Ok(Ok(()))
+    }
+
+    fn get_options(
+        &mut self,
+        request: Resource<Request>,
+    ) -> wasmtime::Result<Option<Resource<Options>>> {
+        let Some(limits) = self.table.get(&request)?.options else {
+            return Ok(None);
+        };
+        let fixed = true;
+        Ok(Some(self.table.push(Options { limits, fixed })?))
+    }
+
+    fn get_headers(&mut self, request: Resource<Request>) -> wasmtime::Result<Resource<Fields>> {
+        let headers = self.table.get(&request)?.headers.clone();
+        Ok(self.table.push(headers)?)
+    }
+}
+
+impl types::HostRequestOptions for Http<'_> {
+    fn new(&mut self) -> wasmtime::Result<Resource<Options>> {
+        Ok(self.table.push(Options::default())?)
+    }
+
+    fn get_connect_timeout(&mut self, options: Resource<Options>) -> wasmtime::Result<Option<u64>> {
+        Ok(nanoseconds(self.table.get(&options)?.limits.connect))
+    }
+
+    fn set_connect_timeout(&mut self, options: Resource<Options>, limit: Option<u64>) -> Set {
+        let options = self.table.get_mut(&options)?;
+        Ok(options.set(|limits| &mut limits.connect, limit))
+    }
+
+    fn get_first_byte_timeout(
+        &mut self,
+        options: Resource<Options>,
+    ) -> wasmtime::Result<Option<u64>> {
+        Ok(nanoseconds(self.table.get(&options)?.limits.first_byte))
+    }
+
+    fn set_first_byte_timeout(&mut self, options: Resource<Options>, limit: Option<u64>) -> Set {
+        let options = self.table.get_mut(&options)?;
+        Ok(options.set(|limits| &mut limits.first_byte, limit))
+    }
+
+    fn get_between_bytes_timeout(
+        &mut self,
+        options: Resource<Options>,
+    ) -> wasmtime::Result<Option<u64>> {
+        Ok(nanoseconds(self.table.get(&options)?.limits.between_bytes))
+    }
+
+    fn set_between_bytes_timeout(&mut self, options: Resource<Options>, limit: Option<u64>) -> Set {
+        let options = self.table.get_mut(&options)?;
+        Ok(options.set(|limits| &mut limits.between_bytes, limit))
+    }
+
+    fn clone(&mut self, options: Resource<Options>) -> wasmtime::Result<Resource<Options>> {
+        let limits = self.table.get(&options)?.limits;
+        let fixed = false;
+        Ok(self.table.push(Options { limits, fixed })?)
+    }
+
+    fn drop(&mut self, options: Resource<Options>) -> wasmtime::Result<()> {
+        self.table.delete(options)?;
+        Ok(())
+    }
+}
+
+impl<U: 'static> types::HostResponseWithStore<U> for Data {
+    fn new(
+        mut store: Access<'_, U, Self>,
+        headers: Resource<Fields>,
+        stream: Option<StreamReader<u8>>,
+        trailers: FutureReader<Trailers>,
+    ) -> wasmtime::Result<(Resource<Response>, FutureReader<Result<(), ErrorCode>>)> {
+        let (contents, learnt) = Contents::made(&mut store, stream, trailers)?;
+        let table = store.get().table;
+        let response = Response {
+            status: StatusCode::OK,
+            headers: table.delete(headers)?.fixed(),
+            contents,
+        };
+        Ok((table.push(response)?, learnt))
+    }
+
+    fn consume_body(
+        mut store: Access<'_, U, Self>,
+        response: Resource<Response>,
+        handled: FutureReader<Result<(), ErrorCode>>,
+    ) -> wasmtime::Result<(StreamReader<u8>, FutureReader<Trailers>)> {
+        let getter = store.getter();
+        let response = store.get().table.delete(response)?;
+        response.contents.consume(store, getter, handled)
+    }
+
+    fn drop(mut store: Access<'_, U, Self>, response: Resource<Response>) -> wasmtime::Result<()> {
+        let response = store.get().table.delete(response)?;
+        response.contents.close(store)
+    }
+}
+
+impl types::HostResponse for Http<'_> {
+    fn get_status_code(&mut self, response: Resource<Response>) -> wasmtime::Result<u16> {
+        Ok(self.table.get(&response)?.status.as_u16())
+    }
+
+    fn set_status_code(
+        &mut self,
+        response: Resource<Response>,
+        status: u16,
+    ) -> wasmtime::Result<Result<(), ()>> {
+        let response = self.table.get_mut(&response)?;
+        // Those below 200 are no answer (RFC 9110, section 15.2), and there are no classes beyond the fifth (section 15).
+        match StatusCode::from_u16(status) {
+            Ok(code) if (200..600).contains(&status) => {
+                response.status = code;
+                Ok(Ok(()))
+            }
+            _ => Ok(Err(())),
+        }
+    }
+
+    fn get_headers(&mut self, response: Resource<Response>) -> wasmtime::Result<Resource<Fields>> {
+        let headers = self.table.get(&response)?.headers.clone();
+        Ok(self.table.push(headers)?)
+    }
+}
+
+impl client::Host for Http<'_> {}
+
+impl<U: 'static> client::HostWithStore<U> for Data {
+    async fn send(
+        store: &Accessor<U, Self>,
+        request: Resource<Request>,
+    ) -> Result<Resource<Response>, Failure> {
+        let getter = store.getter();
+        let response = store.with(|mut store| {
+            let request = store.get().table.delete(request)?;
+            let sent = request
+                .contents
+                .send(&mut store, getter, Message::Request, &request.headers)
+                .map_err(Failure::Trap)?;
+            let way = store
+                .get()
+                .way
+                .ok_or(of_0_2::ErrorCode::HttpRequestDenied)?;
+            let message = OutgoingRequest {
+                method: request.method,
+                scheme: request.scheme,
+                authority: request.authority,
+                path: request.path,
+                headers: request.headers,
+                body: sent.body,
+            };
+            let options = request.options.unwrap_or_default();
+            Ok::<_, Failure>(send(way, message, &options)?)
+        })?;
+        let response = response.await;
+        let response = response.unwrap_or(Err(of_0_2::ErrorCode::ConnectionTerminated))?;
+        let response = Response::from(response);
+        Ok(store.with(|mut store| store.get().table.push(response))?)
+    }
+}
