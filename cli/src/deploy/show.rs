@@ -95,7 +95,10 @@ pub fn show(arguments: &Shown, deployed: &Deployed, over: Option<Duration>) -> R
         .missing_stdout
         .saturating_add(deployed.missing_stderr);
     let streams = &deployed.receipt.body.streams;
-    let dropped = streams.stdout.dropped.saturating_add(streams.stderr.dropped);
+    let dropped = streams
+        .stdout
+        .dropped
+        .saturating_add(streams.stderr.dropped);
     if missing > dropped {
         return Err(Failure::of(
             Exit::Output,

@@ -17,7 +17,7 @@ use enarx_configuration::{Compile, Configuration, Limits, Listen, Serve};
 use enarx_sallyport_host::{InProcess, World};
 use enarx_wasi::context::Surroundings;
 use enarx_wasm::{Ground, Timings, run};
-use rustix::net::sockopt::get_socket_acceptconn;
+use rustix::net::sockopt::socket_acceptconn;
 use rustix::net::{Shutdown, getsockname, shutdown};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
@@ -711,7 +711,7 @@ fn listening_at(port: u16) -> OwnedFd {
     let mut sockets = numbers.filter_map(|number| {
         let descriptor = pidfd_getfd(&own, number, PidfdGetfdFlags::empty()).ok()?;
         let address = SocketAddr::try_from(getsockname(&descriptor).ok()?).ok()?;
-        (address.port() == port && get_socket_acceptconn(&descriptor).ok()?).then_some(descriptor)
+        (address.port() == port && socket_acceptconn(&descriptor).ok()?).then_some(descriptor)
     });
     sockets.next().expect("a socket")
 }
@@ -738,7 +738,7 @@ fn a_socket_of_the_keeps_own_that_the_host_ends_is_a_failure() {
     let (sender, outcome) = channel();
     let own = server.clone();
     std::thread::spawn(move || sender.send(run_with(&own, &serving(address), 1 << 30)));
-    let patience = Instant::now() + Duration::from_secs(60);
+    let patience = Instant::now() + Duration::from_mins(1);
     let mut peer = loop {
         match TcpStream::connect(address) {
             Ok(peer) => break peer,
@@ -760,7 +760,7 @@ fn a_socket_of_the_keeps_own_that_the_host_ends_is_a_failure() {
     assert!(taken.stderr.contains(&words), "{}", taken.stderr);
 
     shutdown(listening_at(address.port()), Shutdown::Both).unwrap();
-    let outcome = outcome.recv_timeout(Duration::from_secs(60)).unwrap();
+    let outcome = outcome.recv_timeout(Duration::from_mins(1)).unwrap();
     assert_eq!(outcome.code, 1);
     let words = "the host ended the socket at which the server listened";
     assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
