@@ -582,6 +582,12 @@ fn a_program_that_waits_for_its_tenant_goes_on_when_old_output_gives_way() {
     assert!((stopped as usize) < TOTAL >> 16, "{stopped}");
     let streams = running.session.into_streams();
     drop(running.wire);
+    // Once the Keep has noticed.
+    let start = Instant::now();
+    while written.load(Ordering::SeqCst) == stopped {
+        assert!(start.elapsed() < PATIENCE, "the program does not go on");
+        thread::sleep(Duration::from_millis(2));
+    }
     let mut session = attest(&keep, &key, Wanted::Running(digest)).unwrap();
     let now = session.wire.now();
     session.session.attach(streams, now).unwrap();
