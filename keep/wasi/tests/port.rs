@@ -342,6 +342,41 @@ fn answers_that_nobody_takes_hold_up_no_other_call() {
 }
 
 #[test]
+fn a_write_that_is_taken_back_tells_how_much_of_it_was_written() {
+    let (port, host) = Scripted::start();
+    let text: Vec<u8> = (0..200).collect();
+    let mut operations: Vec<_> = (0..MANY / 5)
+        .map(|handle| write(&port, 100 + handle, &text))
+        .collect();
+    // Some hold a slot and others do not; some of both have been begun.
+    host.script(
+        (0..MANY / 5)
+            .step_by(3)
+            .map(|it| Happening::Room(100 + it, 50)),
+    );
+    port.block_on(port.sleep_until(Instant::now() + Duration::from_millis(50)));
+    let mut counts = Vec::new();
+    for (handle, operation) in (100..).zip(&mut operations) {
+        let count = operation.take_back().unwrap();
+        assert_eq!(host.world().peer(Handle(handle)).written, text[..count]);
+        assert_eq!(operation.take_back(), Err(Errno::Invalid));
+        clock(&port);
+        counts.push(count);
+    }
+    assert!(counts.contains(&0) && counts.contains(&50), "{counts:?}");
+    // Room that comes later is not theirs.
+    host.script((0..MANY / 5).map(|handle| Happening::Room(100 + handle, 200)));
+    let mut whole = write(&port, 100, b"whole");
+    wait_for(&port, &whole);
+    assert_eq!(whole.take_back(), Ok(5));
+    for (handle, count) in (100..).zip(counts) {
+        let more: &[u8] = if handle == 100 { b"whole" } else { b"" };
+        let expected = [&text[..count], more].concat();
+        assert_eq!(host.world().peer(Handle(handle)).written, expected);
+    }
+}
+
+#[test]
 fn peers_that_do_not_read_hold_up_no_other_call() {
     let (port, host) = Scripted::start();
     let text: Vec<u8> = (0..200).collect();

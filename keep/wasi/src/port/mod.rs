@@ -947,6 +947,37 @@ impl Operation {
             state = shared.sleep(state, bound);
         }
     }
+
+    /// Takes a write back: the host, which is told at once, writes no more of it. Tells how many bytes it has written.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn take_back(&mut self) -> Result<usize> {
+        let id = self.id.ok_or(Errno::Invalid)?;
+        let shared = &*self.port.0;
+        let mut state = shared.lock();
+        let written = loop {
+            shared.reap(&mut state);
+            if let Some(answer) = state.outcome(id, &mut []) {
+                break answer.map(|answer| answer.value);
+            }
+            if let Some(written) = state.waits.give_up(id) {
+                break Ok(written.into());
+            }
+            if let Some(ticket) = state.waits.recall(id) {
+                state.post(Call::Cancel { id: ticket.id() });
+            }
+            let bound = state.watch().map(|longest| Instant::now() + longest);
+            state = shared.sleep(state, bound);
+        };
+        self.id = None;
+        // Its slot may be what others wait for.
+        state.advance();
+        match written {
+            Err(Errno::Cancelled) => Ok(0),
+            written => usize::try_from(written?).map_err(|_| Errno::Overflow),
+        }
+    }
 }
 
 impl Drop for Operation {

@@ -464,6 +464,34 @@ impl Waits {
         }
     }
 
+    /// Forgets a write that is neither with the host nor answered; tells how many of its bytes the host has written.
+    pub fn give_up(&mut self, id: Id) -> Option<u32> {
+        let wait = self.table.get(&id)?;
+        let written = wait.written;
+        match wait.stage {
+            Stage::Queued | Stage::Watched | Stage::Ready => {
+                self.abandon(id);
+                Some(written)
+            }
+            _ => None,
+        }
+    }
+
+    /// The call to take back so that this write ends, if it is with the host and was not called back before.
+    pub fn recall(&mut self, id: Id) -> Option<Ticket> {
+        match &mut self.table.get_mut(&id)?.stage {
+            Stage::Posted {
+                ticket,
+                called_back,
+                ..
+            } if !*called_back => {
+                *called_back = true;
+                Some(*ticket)
+            }
+            _ => None,
+        }
+    }
+
     /// The call behind a name, unless it is forgotten.
     pub fn call(&self, id: Id) -> Option<Call> {
         self.table.get(&id).map(|wait| wait.call)
