@@ -35,6 +35,8 @@ const PREVIEW2: &str = "conformance-preview2.wasm";
 const PREVIEW3: &str = "conformance-preview3.wasm";
 /// Uses 0.2 and 0.3 together.
 const MIXED: &str = "conformance-mixed.wasm";
+/// Uses the sockets of both.
+const MIXED_SOCKETS: &str = "conformance-mixed-sockets.wasm";
 
 /// Longest time of one run on a busy machine.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -292,6 +294,15 @@ const RUNS: &[Run] = &[
     plain("preview3 trap", PREVIEW3, &["trap"]),
     plain("mixed host", MIXED, &[]),
     run("mixed private", MIXED, &[], Directory::Private),
+    Run {
+        network: true,
+        ..plain("preview3 sockets", PREVIEW3, &["sockets"])
+    },
+    plain("preview3 no-network", PREVIEW3, &["no-network"]),
+    Run {
+        network: true,
+        ..plain("mixed sockets", MIXED_SOCKETS, &[])
+    },
 ];
 
 /// The outcome of a run.
@@ -740,6 +751,8 @@ comparisons! {
     preview3_fails: "preview3 error";
     preview3_does_what_ends_it: "preview3 trap";
     both_versions_of_components_together: "mixed";
+    preview3_on_the_network: "preview3 sockets";
+    preview3_without_a_network: "preview3 no-network";
 }
 
 #[test]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Rules for the network, in every kind of Keep: what they name is reached, and nothing else. The program is a component that
-//! tries every place that its arguments name (`tests/programs/conformance/reach.h`).
+//! Rules for the network, in every kind of Keep: what they name is reached, and nothing else. The programs are components that
+//! try every place that their arguments name (`tests/programs/conformance/reach.h`), one of WASI 0.2 and one of 0.3.
 
 use std::net::{TcpListener, UdpSocket};
 use std::process::{Command, Output};
@@ -12,12 +12,21 @@ use super::common::{backends, enarx};
 use super::deploy::{self, Host};
 use super::programs::programs;
 
-/// Runs the program with rules, and returns what it says of each place.
+/// The program, of both versions of WASI.
+const PROGRAMS: [&str; 2] = ["conformance-preview2.wasm", "conformance-preview3.wasm"];
+
+/// Runs both programs with rules, and returns what they say of each place.
 fn reach(backend: &str, rules: &[&str], places: &[&str]) -> Vec<String> {
+    let [said, newer] = PROGRAMS.map(|program| reach_by(program, backend, rules, places));
+    assert_eq!(said, newer, "{backend} {rules:?}");
+    said
+}
+
+fn reach_by(program: &str, backend: &str, rules: &[&str], places: &[&str]) -> Vec<String> {
     let output = enarx()
         .args(["run", "--quiet", "--timeout", "120s", "--backend", backend])
         .args(rules)
-        .arg(programs().folder.join("conformance-preview2.wasm"))
+        .arg(programs().folder.join(program))
         .arg("reach")
         .args(places)
         .output()

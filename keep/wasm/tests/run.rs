@@ -664,10 +664,10 @@ fn commands_of_0_3_run_and_asynchronous_functions_can_be_invoked() {
 fn what_of_0_3_is_not_there_is_named() {
     for (text, words) in [
         (
-            r#"(component (import "wasi:sockets/types@0.3.0" (instance)))"#,
+            r#"(component (import "wasi:sockets/tcp@0.3.0" (instance)))"#,
             [
-                "wasi:sockets/types@0.3.0",
-                "wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:random",
+                "wasi:sockets/tcp@0.3.0",
+                "wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:random, wasi:sockets",
             ],
         ),
         (

@@ -1225,7 +1225,11 @@ bool exports_wasi_cli_run_run(void) {
     else if (!strcmp(mode, "sockets")) sockets();
     else if (!strcmp(mode, "crowd")) crowd((u32)value);
     else if (!strcmp(mode, "no-network")) no_network();
-    else if (!strcmp(mode, "reach")) reach(arguments);
+    else if (!strcmp(mode, "reach")) {
+        network = wasi_sockets_instance_network_instance_network();
+        reach(arguments);
+        wasi_sockets_network_network_drop_own(network);
+    }
     else if (!strcmp(mode, "odd")) odd();
     else if (!strcmp(mode, "devices")) devices();
     else if (!strcmp(mode, "read-only")) read_only();

@@ -7,7 +7,8 @@
 // The powers of paths and descriptors are told by preview2.c at length: the functions of both are the same below.
 //
 // usage: preview3 [all | read-only | terminals | stdin N | wait-stdin | give-up-stdin | pass | exit | exit-error |
-//                  exit-with-code N | error | trap]
+//                  exit-with-code N | error | trap | sockets | no-network |
+//                  reach WHERE...]
 #include <stdlib.h>
 #include <wasi/api.h>
 
@@ -656,6 +657,9 @@ static void trap(void) {
     say("trap: nothing\n");
 }
 
+#include "sockets3.h"
+#include "reach.h"
+
 static void all(void) {
     environment();
     terminals();
@@ -692,6 +696,9 @@ bool exports_wasi_cli_run_run(void) {
     else if (!strcmp(mode, "exit") || status.is_err) wasi_cli_exit_exit(&status);
     else if (!strcmp(mode, "exit-with-code")) wasi_cli_exit_exit_with_code((u8)value);
     else if (!strcmp(mode, "trap")) trap();
+    else if (!strcmp(mode, "sockets")) sockets();
+    else if (!strcmp(mode, "no-network")) no_network();
+    else if (!strcmp(mode, "reach")) reach(arguments);
     else if (strcmp(mode, "error")) fail(mode, "is no mode");
     flush_output();
     // The calls of the writing itself.

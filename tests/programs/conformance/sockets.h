@@ -910,3 +910,61 @@ static void no_network(void) {
     }
     wasi_sockets_network_network_drop_own(network);
 }
+
+// ---- single places of the network, each with what became of it: see reach.h
+
+static const char *reach_tcp(address to, bool listens) {
+    tcp_socket it = must_make_tcp(to.tag);
+    connection made;
+    socket_error error = 0;
+    bool ok = listens ? bind_tcp(it, &to, &error) && listen_tcp(it, &error) : connect_tcp(it, &to, &made, &error);
+    if (ok && !listens) drop_streams(made);
+    drop_tcp(it);
+    return socket_result(ok, error);
+}
+
+static const char *reach_udp(address to) {
+    address own;
+    udp_socket it = must_bind_udp(to.tag, &own);
+    datagrams made;
+    u64 sent;
+    socket_error error = 0;
+    bool ok = udp_stream(it, NULL, &made, &error);
+    if (ok) {
+        ok = send(made, "x", 1, &to, &sent, &error);
+        drop_datagrams(made);
+    }
+    wasi_sockets_udp_udp_socket_drop_own(it);
+    return socket_result(ok, error);
+}
+
+static const char *listen_udp(address at) {
+    udp_socket it;
+    socket_error error = 0;
+    bool ok = wasi_sockets_udp_create_socket_create_udp_socket(at.tag, &it, &error);
+    if (!ok) return socket_result(ok, error);
+    ok = UDP(start_bind)(UDP_SOCKET(it), NETWORK, &at, &error);
+    if (ok) {
+        pollable ready = UDP(subscribe)(UDP_SOCKET(it));
+        wasi_io_poll_method_pollable_block(POLLABLE(ready));
+        wasi_io_poll_pollable_drop_own(ready);
+        ok = UDP(finish_bind)(UDP_SOCKET(it), &error);
+    }
+    wasi_sockets_udp_udp_socket_drop_own(it);
+    return socket_result(ok, error);
+}
+
+static const char *look_up_name(const char *text) {
+    command_string_t name = wit(text_of(text));
+    wasi_sockets_ip_name_lookup_own_resolve_address_stream_t stream;
+    socket_error error = 0;
+    if (!wasi_sockets_ip_name_lookup_resolve_addresses(NETWORK, &name, &stream, &error)) return socket_result(false, error);
+    wasi_sockets_ip_name_lookup_borrow_resolve_address_stream_t it = wasi_sockets_ip_name_lookup_borrow_resolve_address_stream(stream);
+    pollable ready = wasi_sockets_ip_name_lookup_method_resolve_address_stream_subscribe(it);
+    wasi_io_poll_method_pollable_block(POLLABLE(ready));
+    wasi_io_poll_pollable_drop_own(ready);
+    wasi_sockets_ip_name_lookup_option_ip_address_t found;
+    bool ok = wasi_sockets_ip_name_lookup_method_resolve_address_stream_resolve_next_address(it, &found, &error);
+    wasi_sockets_ip_name_lookup_resolve_address_stream_drop_own(stream);
+    return socket_result(ok, error);
+}

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! WASI 0.3: the world `wasi:cli/command` over the heart, without sockets. `wasi:http` is in a crate of its own.
+//! WASI 0.3: the world `wasi:cli/command` over the heart. `wasi:http` is in a crate of its own.
 //!
 //! Trusted code facing the guest. The state of a component and its resources are those of 0.2, so that a component may use
-//! both. What waits for a clock or for standard input lets the component's other tasks go on; what is done with files and
-//! output is done at once.
+//! both. What waits for a clock, for standard input or for the network lets the component's other tasks go on; what is done
+//! with files and output is done at once.
 
 mod cli;
 mod clocks;
 mod filesystem;
 mod random;
+pub mod sockets;
 mod streams;
 
 use std::collections::BTreeSet;
@@ -34,16 +35,22 @@ pub mod bindings {
             "wasi:filesystem/types.[method]descriptor.write-via-stream": store | trappable,
             "wasi:filesystem/types.[method]descriptor.append-via-stream": store | trappable,
             "wasi:filesystem/types.[method]descriptor.read-directory": store | trappable,
+            "wasi:sockets/types.[method]tcp-socket.listen": store | trappable,
+            "wasi:sockets/types.[method]tcp-socket.send": store | trappable,
+            "wasi:sockets/types.[method]tcp-socket.receive": store | trappable,
             default: trappable,
         },
         exports: { default: async | store },
         trappable_error_type: {
             "wasi:filesystem/types.error-code" => crate::error::Fault,
+            "wasi:sockets/types.error-code" => crate::error::Fault,
         },
         with: {
             "wasi:cli/terminal-input.terminal-input": crate::preview2::cli::Terminal,
             "wasi:cli/terminal-output.terminal-output": crate::preview2::cli::Terminal,
             "wasi:filesystem/types.descriptor": crate::preview2::filesystem::Opened,
+            "wasi:sockets/types.tcp-socket": crate::preview3::sockets::tcp::TcpSocket,
+            "wasi:sockets/types.udp-socket": crate::preview3::sockets::udp::UdpSocket,
         },
     });
 }
@@ -94,6 +101,8 @@ interfaces! { linker, state:
     "wasi:random/random" => wasi::random::random::add_to_linker::<T, State>(linker, state);
     "wasi:random/insecure" => wasi::random::insecure::add_to_linker::<T, State>(linker, state);
     "wasi:random/insecure-seed" => wasi::random::insecure_seed::add_to_linker::<T, State>(linker, state);
+    "wasi:sockets/types" => wasi::sockets::types::add_to_linker::<T, State>(linker, state);
+    "wasi:sockets/ip-name-lookup" => wasi::sockets::ip_name_lookup::add_to_linker::<T, State>(linker, state);
 }
 
 /// Links the interfaces of 0.3 that a component imports, and no others. `elsewhere` are those that something else links.
@@ -169,7 +178,7 @@ mod tests {
     fn packages_are_named_once() {
         assert_eq!(
             packages(&["wasi:http/types", "wasi:http/client"]),
-            "wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:random"
+            "wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:random, wasi:sockets"
         );
     }
 }

@@ -4,6 +4,7 @@
 //! host that carries the bytes.
 
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use enarx_sallyport::Call;
@@ -30,7 +31,7 @@ struct Writing {
 
 /// A TCP connection. What fails, fails at each later call again.
 pub struct Connection {
-    socket: Socket,
+    socket: Arc<Socket>,
     tls: Option<Box<Session>>,
     reading: Option<Operation>,
     /// Bytes of the peer; those before `taken` were taken.
@@ -71,7 +72,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`Errno::NoMemory`] when its buffers do not fit in the budget.
-    pub(super) fn new(socket: Socket, tls: Option<Session>, budget: &Budget) -> Result<Self> {
+    pub(crate) fn new(socket: Arc<Socket>, tls: Option<Session>, budget: &Budget) -> Result<Self> {
         let bytes = if tls.is_some() {
             TLS_MEMORY
         } else {
@@ -167,11 +168,7 @@ impl Connection {
             }
             if self.sending.is_empty() {
                 if self.ends && self.ending.is_none() {
-                    let call = Call::Shutdown {
-                        handle: self.socket.handle,
-                        how: ShutdownHow::Send,
-                    };
-                    self.ending = Some(self.socket.port.start(&call, &[])?);
+                    self.ending = Some(self.socket.shutdown(ShutdownHow::Send)?);
                 }
                 return Poll::Ready(Ok(()));
             }
@@ -309,6 +306,23 @@ impl Connection {
             Poll::Ready(Err(errno)) => Err(errno),
             _ => Ok(count),
         })
+    }
+
+    /// Takes back what is on its way to the host, of a connection in clear; tells how many bytes of it the host has.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn take_back(&mut self) -> Result<usize> {
+        let Some(mut writing) = self.writing.take() else {
+            return Ok(0);
+        };
+        let taken = match writing.operation.take_back() {
+            // The host says so.
+            Ok(count) if count > writing.length => Err(Errno::Io),
+            taken => taken,
+        };
+        self.failed = taken.err();
+        taken
     }
 
     /// Ends what is read.

@@ -4,11 +4,10 @@
 //! time, each for a bounded time, so a peer that does not finish one holds up nobody. Peers are not trusted.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use enarx_sallyport::Call;
-use enarx_sallyport::types::ADDRESS_SIZE;
 use enarx_tls::web;
 
 use super::Socket;
@@ -117,22 +116,16 @@ impl Listener {
     }
 
     fn poll_accept(&mut self, context: &Context<'_>) -> Poll<Result<Connection>> {
-        let port = &self.socket.port;
         let operation = match &mut self.accepting {
             Some(operation) => operation,
-            accepting => {
-                let call = Call::TcpAccept {
-                    handle: self.socket.handle,
-                };
-                accepting.insert(port.start(&call, &[])?)
-            }
+            accepting => accepting.insert(self.socket.accept()?),
         };
         if !operation.poll_ready(context) {
             return Poll::Pending;
         }
-        let answer = operation.take(&mut [0; ADDRESS_SIZE as usize]);
+        let accepted = self.socket.accepted(operation);
         self.accepting = None;
-        let socket = Socket::new(port, &answer?);
+        let socket = Arc::new(accepted?);
         let session = match &self.tls {
             None => None,
             Some(tls) => Some(tls.accept().map_err(|_| Errno::ConnectionAborted)?),

@@ -14,16 +14,14 @@ use enarx_sallyport::Call;
 use enarx_sallyport::types::SocketOption;
 use enarx_tls::web::{self, WebError};
 
-use super::Socket;
 use super::connection::{Connection, HandshakeError};
 use super::listener::{HANDSHAKE, Listener};
+use super::{BACKLOG, Socket};
 use crate::budget::Budget;
 use crate::clock::Clocks;
 use crate::error::Errno;
 use crate::port::Port;
 
-/// Connections that wait to be accepted (Linux, SOMAXCONN).
-const BACKLOG: u32 = 4096;
 /// How long a server has to take a connection, its handshake included.
 const CONNECT: Duration = HANDSHAKE;
 
@@ -191,7 +189,7 @@ impl Opener<'_> {
                         None => None,
                         Some(client) => Some(client.connect(host)?),
                     };
-                    let mut connection = Connection::new(socket, session, self.budget)?;
+                    let mut connection = Connection::new(Arc::new(socket), session, self.budget)?;
                     self.within(until, |context| connection.poll_handshake(context))??;
                     return Ok(connection);
                 }
@@ -203,12 +201,8 @@ impl Opener<'_> {
 
     fn connect_to(&self, address: IpAddr, port: u16, until: Instant) -> Result<Socket, Cause> {
         let socket = tcp(self.port, address)?;
-        socket.switch(SocketOption::NoDelay, true)?;
-        let call = Call::TcpConnect {
-            handle: socket.handle,
-            address: SocketAddr::new(address, port).into(),
-        };
-        let mut operation = self.port.start(&call, &[])?;
+        socket.set(SocketOption::NoDelay, true.into())?;
+        let mut operation = socket.connect(SocketAddr::new(address, port))?;
         self.within(until, |context| ready_if(operation.poll_ready(context)))?;
         operation.take(&mut [])?;
         Ok(socket)
@@ -264,22 +258,13 @@ pub fn listen(port: &Port, address: Option<IpAddr>, number: u16) -> Result<Socke
 
 fn listen_at(port: &Port, address: IpAddr, number: u16, both: bool) -> Result<Socket, Errno> {
     let socket = tcp(port, address)?;
-    let handle = socket.handle;
     if both {
-        socket.switch(SocketOption::Ipv6Only, false)?;
+        socket.set(SocketOption::Ipv6Only, false.into())?;
     }
     // Its connections inherit this.
-    socket.switch(SocketOption::NoDelay, true)?;
-    let address = SocketAddr::new(address, number).into();
-    for call in [
-        Call::Bind { handle, address },
-        Call::TcpListen {
-            handle,
-            backlog: BACKLOG,
-        },
-    ] {
-        port.call(&call, &[], &mut [])?;
-    }
+    socket.set(SocketOption::NoDelay, true.into())?;
+    socket.bind(SocketAddr::new(address, number))?.take(&mut [])?;
+    socket.listen(BACKLOG)?.take(&mut [])?;
     Ok(socket)
 }
 

@@ -10,8 +10,6 @@ pub mod udp;
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use enarx_sallyport::types::{ADDRESS_SIZE, SocketOption};
-use enarx_sallyport::{Call, SocketAddress};
 use wasmtime::component::{Resource, ResourceTableError};
 use wasmtime_wasi_io::async_trait;
 use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
@@ -25,8 +23,8 @@ use super::bindings::wasi::sockets::{
     },
 };
 use crate::error::Errno;
-use crate::port::{Operation, Port};
-use crate::sockets::Socket;
+use crate::port::Operation;
+use crate::sockets::{address, names};
 
 /// The permission to use the network.
 pub struct Network;
@@ -90,142 +88,68 @@ fn permitted(allowed: bool) -> Result<()> {
     }
 }
 
-impl Socket {
-    /// Begins to give it a local address.
-    fn bind(&self, address: &SocketAddr) -> Result<Operation> {
-        let call = Call::Bind {
-            handle: self.handle,
-            address: (*address).into(),
-        };
-        Ok(self.port.start(&call, &[])?)
-    }
-
-    fn address(&self, call: &Call) -> Result<IpSocketAddress> {
-        let mut bytes = [0; ADDRESS_SIZE as usize];
-        self.port.call(call, &[], &mut bytes)?;
-        Ok(from_wire(&self.port, &bytes))
-    }
-
-    fn local_address(&self) -> Result<IpSocketAddress> {
-        self.address(&Call::LocalAddress {
-            handle: self.handle,
-        })
-    }
-
-    fn peer_address(&self) -> Result<IpSocketAddress> {
-        self.address(&Call::PeerAddress {
-            handle: self.handle,
-        })
-    }
-
-    fn set(&self, option: SocketOption, value: u64) -> Result<()> {
-        let call = Call::SetOption {
-            handle: self.handle,
-            option,
-            value,
-        };
-        self.port.call(&call, &[], &mut [])?;
-        Ok(())
-    }
-
-    fn get(&self, option: SocketOption) -> Result<u64> {
-        let call = Call::GetOption {
-            handle: self.handle,
-            option,
-        };
-        Ok(self.port.call(&call, &[], &mut [])?.value)
-    }
-
-    fn hop_limit(&self) -> Result<u8> {
-        let limit = self.get(SocketOption::HopLimit)?;
-        Ok(u8::try_from(limit).unwrap_or(u8::MAX))
-    }
-
-    /// Asks for a size of one of its buffers: a hint, which the host rounds and limits.
-    fn set_buffer(&self, option: SocketOption, size: u64) -> Result<()> {
-        self.set(option, positive(size)?.min(BUFFER_MAX))
-    }
-}
-
-/// Largest size of a buffer that is asked for: twice as much has 32 bits (Linux keeps the double, socket(7)).
-const BUFFER_MAX: u64 = (u32::MAX >> 2) as u64;
-
-/// A value that must not be zero.
-fn positive(value: u64) -> Result<u64> {
-    if value == 0 {
-        return Err(ErrorCode::InvalidArgument.into());
-    }
-    Ok(value)
-}
-
-fn family(address: &SocketAddr) -> IpAddressFamily {
-    match address {
-        SocketAddr::V4(_) => IpAddressFamily::Ipv4,
-        SocketAddr::V6(_) => IpAddressFamily::Ipv6,
-    }
-}
-
-fn to_std(address: IpSocketAddress) -> SocketAddr {
-    match address {
-        IpSocketAddress::Ipv4(Ipv4SocketAddress { port, address }) => {
-            SocketAddrV4::new(<[u8; 4]>::from(address).into(), port).into()
+/// Defines how addresses of an interface become those of the standard library and back, and what tells their families
+/// apart: the types have the same names in both versions.
+macro_rules! addresses {
+    () => {
+        fn is_ipv6(family: IpAddressFamily) -> bool {
+            matches!(family, IpAddressFamily::Ipv6)
         }
-        IpSocketAddress::Ipv6(Ipv6SocketAddress {
-            port,
-            flow_info,
-            address,
-            scope_id,
-        }) => {
-            let address = <[u16; 8]>::from(address).into();
-            SocketAddrV6::new(address, port, flow_info, scope_id).into()
+
+        fn to_std(address: IpSocketAddress) -> SocketAddr {
+            match address {
+                IpSocketAddress::Ipv4(Ipv4SocketAddress { port, address }) => {
+                    SocketAddrV4::new(<[u8; 4]>::from(address).into(), port).into()
+                }
+                IpSocketAddress::Ipv6(Ipv6SocketAddress {
+                    port,
+                    flow_info,
+                    address,
+                    scope_id,
+                }) => {
+                    let address = <[u16; 8]>::from(address).into();
+                    SocketAddrV6::new(address, port, flow_info, scope_id).into()
+                }
+            }
         }
-    }
-}
 
-fn from_std(address: SocketAddr) -> IpSocketAddress {
-    match address {
-        SocketAddr::V4(address) => IpSocketAddress::Ipv4(Ipv4SocketAddress {
-            port: address.port(),
-            address: address.ip().octets().into(),
-        }),
-        SocketAddr::V6(address) => IpSocketAddress::Ipv6(Ipv6SocketAddress {
-            port: address.port(),
-            flow_info: address.flowinfo(),
-            address: address.ip().segments().into(),
-            scope_id: address.scope_id(),
-        }),
-    }
-}
+        fn from_std(address: SocketAddr) -> IpSocketAddress {
+            match address {
+                SocketAddr::V4(address) => IpSocketAddress::Ipv4(Ipv4SocketAddress {
+                    port: address.port(),
+                    address: address.ip().octets().into(),
+                }),
+                SocketAddr::V6(address) => IpSocketAddress::Ipv6(Ipv6SocketAddress {
+                    port: address.port(),
+                    flow_info: address.flowinfo(),
+                    address: address.ip().segments().into(),
+                    scope_id: address.scope_id(),
+                }),
+            }
+        }
 
-/// An address that the host has sent.
-fn from_wire(port: &Port, bytes: &[u8; ADDRESS_SIZE as usize]) -> IpSocketAddress {
-    let Some(address) = SocketAddress::from_bytes(bytes) else {
-        port.bad_reply()
+        fn ip_from_std(address: IpAddr) -> IpAddress {
+            match address {
+                IpAddr::V4(address) => IpAddress::Ipv4(address.octets().into()),
+                IpAddr::V6(address) => IpAddress::Ipv6(address.segments().into()),
+            }
+        }
     };
-    from_std(address.into())
 }
+
+pub(crate) use addresses;
+
+addresses!();
 
 /// An address that can be reached: of the socket's family, neither unspecified nor port 0, and not
 /// IPv4 in IPv6's clothes.
 fn remote(address: IpSocketAddress, wanted: IpAddressFamily) -> Result<SocketAddr> {
-    let address = bindable(address, wanted)?;
-    if address.ip().is_unspecified() || address.port() == 0 {
-        return Err(ErrorCode::InvalidArgument.into());
-    }
-    Ok(address)
+    Ok(address::of_somebody(bindable(address, wanted)?)?)
 }
 
 /// An address of the socket's family that is no IPv4 address in IPv6's clothes and no group.
 fn bindable(address: IpSocketAddress, wanted: IpAddressFamily) -> Result<SocketAddr> {
-    let address = to_std(address);
-    let disguised = match address.ip() {
-        IpAddr::V4(ip) => ip.is_multicast() || ip.is_broadcast(),
-        IpAddr::V6(ip) => ip.is_multicast() || ip.to_ipv4_mapped().is_some(),
-    };
-    if family(&address) != wanted || disguised {
-        return Err(ErrorCode::InvalidArgument.into());
-    }
-    Ok(address)
+    Ok(address::of_one(to_std(address), is_ipv6(wanted))?)
 }
 
 impl network::Host for Preview2 {
@@ -256,14 +180,6 @@ impl instance_network::Host for Preview2 {
     fn instance_network(&mut self) -> wasmtime::Result<Resource<Network>> {
         Ok(self.table.push(Network)?)
     }
-}
-
-/// Longest name that can be looked up, in bytes (RFC 1035, section 2.3.4).
-const NAME_MAX: usize = 253;
-
-/// Tells if no domain name has this character (URL Standard, "forbidden domain code point").
-fn is_forbidden(character: char) -> bool {
-    character.is_ascii_control() || " #%/:<>?@[\\]^|".contains(character)
 }
 
 /// The addresses of a name.
@@ -313,8 +229,7 @@ impl ip_name_lookup::Host for Preview2 {
         name: String,
     ) -> Result<Resource<Addresses>> {
         self.table.get(&network)?;
-        let literal = name.trim_start_matches('[').trim_end_matches(']');
-        if let Ok(address) = literal.parse::<IpAddr>() {
+        if let Some(address) = names::literal(&name) {
             let found = Addresses::Found(vec![address].into_iter());
             return Ok(self.table.push(found)?);
         }
@@ -322,13 +237,7 @@ impl ip_name_lookup::Host for Preview2 {
             // As Wasmtime.
             return Err(ErrorCode::PermanentResolverFailure.into());
         }
-        if name.is_empty() || name.len() > NAME_MAX || name.contains(is_forbidden) {
-            return Err(ErrorCode::InvalidArgument.into());
-        }
-        let call = Call::Resolve {
-            name_length: u32::try_from(name.len()).map_err(|_| ErrorCode::InvalidArgument)?,
-        };
-        let operation = self.context.port.start(&call, &[name.as_bytes()])?;
+        let operation = names::look_up(&self.context.port, &name)?;
         Ok(self.table.push(Addresses::Pending(operation))?)
     }
 }
@@ -340,13 +249,7 @@ impl ip_name_lookup::HostResolveAddressStream for Preview2 {
         match addresses {
             Addresses::Pending(_) => Err(ErrorCode::WouldBlock.into()),
             Addresses::Failed(code) => Err((*code).into()),
-            Addresses::Found(addresses) => Ok(addresses.next().map(|address| {
-                // The port does not matter: only the address is taken.
-                match from_std(SocketAddr::new(address, 0)) {
-                    IpSocketAddress::Ipv4(address) => IpAddress::Ipv4(address.address),
-                    IpSocketAddress::Ipv6(address) => IpAddress::Ipv6(address.address),
-                }
-            })),
+            Addresses::Found(addresses) => Ok(addresses.next().map(ip_from_std)),
         }
     }
 

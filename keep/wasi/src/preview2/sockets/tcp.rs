@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use enarx_sallyport::Call;
-use enarx_sallyport::types::{ADDRESS_SIZE, ShutdownHow, SocketOption};
+use enarx_sallyport::types::{ShutdownHow, SocketOption};
 use wasmtime::component::Resource;
 use wasmtime_wasi_io::async_trait;
 use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
@@ -15,7 +15,7 @@ use wasmtime_wasi_io::streams::{
     DynInputStream, DynOutputStream, InputStream, OutputStream, StreamError, StreamResult,
 };
 
-use super::{Network, Result, Socket, bindable, permitted, positive, remote};
+use super::{Network, Result, bindable, from_std, is_ipv6, permitted, remote};
 use crate::error::Errno;
 use crate::port::{MAX_TRANSFER, Operation};
 use crate::preview2::Preview2;
@@ -24,18 +24,8 @@ use crate::preview2::bindings::wasi::sockets::network::{
 };
 use crate::preview2::bindings::wasi::sockets::tcp::{self, ShutdownType};
 use crate::preview2::bindings::wasi::sockets::tcp_create_socket;
+use crate::sockets::{BACKLOG, Socket, options};
 use crate::stream::Input;
-
-/// Connections that wait to be accepted, unless the program says otherwise (Linux, SOMAXCONN).
-const BACKLOG: u64 = 4096;
-
-/// The longest time between keep-alive probes that Linux takes, in seconds (MAX_TCP_KEEPIDLE and
-/// MAX_TCP_KEEPINTVL, include/net/tcp.h).
-const KEEP_ALIVE_MAX: u64 = 32_767;
-/// Most keep-alive probes that Linux takes (MAX_TCP_KEEPCNT, include/net/tcp.h).
-const KEEP_ALIVE_COUNT_MAX: u32 = 127;
-/// Nanoseconds of a second.
-const SECOND: u64 = 1_000_000_000;
 
 enum State {
     Unbound,
@@ -95,17 +85,12 @@ impl TcpSocket {
         }
     }
 
-    /// Sets a time of keep-alive: a hint, which is rounded up to seconds and limited.
-    fn set_keep_alive_time(&self, option: SocketOption, value: u64) -> Result<()> {
-        let seconds = positive(value)?.div_ceil(SECOND).min(KEEP_ALIVE_MAX);
-        self.existing()?.set(option, seconds * SECOND)
+    fn get(&self, option: SocketOption) -> Result<u64> {
+        Ok(self.existing()?.get(option)?)
     }
 
-    fn listening(&self) -> Call {
-        Call::TcpListen {
-            handle: self.socket.handle,
-            backlog: u32::try_from(self.backlog).unwrap_or(u32::MAX),
-        }
+    fn set(&self, option: SocketOption, value: u64) -> Result<()> {
+        Ok(self.existing()?.set(option, value)?)
     }
 
     /// The operation that accepts the next connection; started when there is none.
@@ -115,11 +100,7 @@ impl TcpSocket {
         };
         match accept {
             Some(operation) => Ok(operation),
-            none => {
-                let handle = self.socket.handle;
-                let operation = self.socket.port.start(&Call::TcpAccept { handle }, &[])?;
-                Ok(none.insert(operation))
-            }
+            none => Ok(none.insert(self.socket.accept()?)),
         }
     }
 }
@@ -323,7 +304,7 @@ impl Preview2 {
 impl tcp_create_socket::Host for Preview2 {
     fn create_tcp_socket(&mut self, family: IpAddressFamily) -> Result<Resource<TcpSocket>> {
         permitted(self.context.network.tcp)?;
-        let ipv6 = family == IpAddressFamily::Ipv6;
+        let ipv6 = is_ipv6(family);
         let socket = Arc::new(Socket::open(&self.context.port, &Call::TcpOpen { ipv6 })?);
         Ok(self
             .table
@@ -347,7 +328,7 @@ impl tcp::HostTcpSocket for Preview2 {
             return Err(ErrorCode::InvalidState.into());
         }
         let address = bindable(address, socket.family)?;
-        socket.state = State::Binding(socket.socket.bind(&address)?);
+        socket.state = State::Binding(socket.socket.bind(address)?);
         Ok(())
     }
 
@@ -372,11 +353,7 @@ impl tcp::HostTcpSocket for Preview2 {
             return Err(ErrorCode::InvalidState.into());
         }
         let address = remote(address, socket.family)?;
-        let call = Call::TcpConnect {
-            handle: socket.socket.handle,
-            address: address.into(),
-        };
-        socket.state = State::Connecting(socket.socket.port.start(&call, &[])?);
+        socket.state = State::Connecting(socket.socket.connect(address)?);
         Ok(())
     }
 
@@ -395,8 +372,7 @@ impl tcp::HostTcpSocket for Preview2 {
         if !matches!(socket.state, State::Bound) {
             return Err(ErrorCode::InvalidState.into());
         }
-        let operation = socket.socket.port.start(&socket.listening(), &[])?;
-        socket.state = State::StartsListening(operation);
+        socket.state = State::StartsListening(socket.socket.listen(socket.backlog)?);
         Ok(())
     }
 
@@ -411,18 +387,16 @@ impl tcp::HostTcpSocket for Preview2 {
 
     fn accept(&mut self, this: Resource<TcpSocket>) -> Result<Accepted> {
         let listener = self.table.get_mut(&this)?;
-        let (port, family) = (listener.socket.port.clone(), listener.family);
+        let (socket, family) = (Arc::clone(&listener.socket), listener.family);
         let operation = listener.accepting()?;
         if !operation.is_ready() {
             return Err(ErrorCode::WouldBlock.into());
         }
-        let mut peer = [0; ADDRESS_SIZE as usize];
-        let answer = operation.take(&mut peer);
+        let connected = socket.accepted(operation);
         if let State::Listening { accept } = &mut listener.state {
             *accept = None;
         }
-        let connected = Arc::new(Socket::new(&port, &answer?));
-        let accepted = TcpSocket::new(connected, family, State::Connected);
+        let accepted = TcpSocket::new(Arc::new(connected?), family, State::Connected);
         let accepted = self.table.push(accepted)?;
         let (input, output) = self.push_streams(&accepted)?;
         Ok((accepted, input, output))
@@ -432,14 +406,14 @@ impl tcp::HostTcpSocket for Preview2 {
         let socket = self.table.get(&this)?;
         match socket.state {
             State::Unbound | State::Binding(_) => Err(ErrorCode::InvalidState.into()),
-            _ => socket.existing()?.local_address(),
+            _ => Ok(from_std(socket.existing()?.local_address()?)),
         }
     }
 
     fn remote_address(&mut self, this: Resource<TcpSocket>) -> Result<IpSocketAddress> {
         let socket = self.table.get(&this)?;
         match socket.state {
-            State::Connected => socket.socket.peer_address(),
+            State::Connected => Ok(from_std(socket.socket.peer_address()?)),
             _ => Err(ErrorCode::InvalidState.into()),
         }
     }
@@ -457,15 +431,14 @@ impl tcp::HostTcpSocket for Preview2 {
 
     fn set_listen_backlog_size(&mut self, this: Resource<TcpSocket>, value: u64) -> Result<()> {
         let socket = self.table.get_mut(&this)?;
-        positive(value)?;
+        options::positive(value)?;
         match socket.state {
             State::Connecting(_) | State::Connected | State::Closed => {
                 Err(ErrorCode::InvalidState.into())
             }
             State::StartsListening(_) | State::Listening { .. } => {
                 socket.backlog = value;
-                let call = socket.listening();
-                socket.socket.port.call(&call, &[], &mut [])?;
+                socket.socket.listen(value)?.take(&mut [])?;
                 Ok(())
             }
             _ => {
@@ -476,81 +449,74 @@ impl tcp::HostTcpSocket for Preview2 {
     }
 
     fn keep_alive_enabled(&mut self, this: Resource<TcpSocket>) -> Result<bool> {
-        let socket = self.table.get(&this)?.existing()?;
-        Ok(socket.get(SocketOption::KeepAlive)? != 0)
+        Ok(self.table.get(&this)?.get(SocketOption::KeepAlive)? != 0)
     }
 
     fn set_keep_alive_enabled(&mut self, this: Resource<TcpSocket>, value: bool) -> Result<()> {
-        let socket = self.table.get(&this)?.existing()?;
-        socket.set(SocketOption::KeepAlive, u64::from(value))
+        let socket = self.table.get(&this)?;
+        socket.set(SocketOption::KeepAlive, value.into())
     }
 
     fn keep_alive_idle_time(&mut self, this: Resource<TcpSocket>) -> Result<u64> {
-        let socket = self.table.get(&this)?.existing()?;
-        socket.get(SocketOption::KeepAliveIdle)
+        self.table.get(&this)?.get(SocketOption::KeepAliveIdle)
     }
 
     fn set_keep_alive_idle_time(&mut self, this: Resource<TcpSocket>, value: u64) -> Result<()> {
+        let time = options::keep_alive_time(value)?;
         let socket = self.table.get(&this)?;
-        socket.set_keep_alive_time(SocketOption::KeepAliveIdle, value)
+        socket.set(SocketOption::KeepAliveIdle, time)
     }
 
     fn keep_alive_interval(&mut self, this: Resource<TcpSocket>) -> Result<u64> {
-        let socket = self.table.get(&this)?.existing()?;
-        socket.get(SocketOption::KeepAliveInterval)
+        self.table.get(&this)?.get(SocketOption::KeepAliveInterval)
     }
 
     fn set_keep_alive_interval(&mut self, this: Resource<TcpSocket>, value: u64) -> Result<()> {
+        let time = options::keep_alive_time(value)?;
         let socket = self.table.get(&this)?;
-        socket.set_keep_alive_time(SocketOption::KeepAliveInterval, value)
+        socket.set(SocketOption::KeepAliveInterval, time)
     }
 
     fn keep_alive_count(&mut self, this: Resource<TcpSocket>) -> Result<u32> {
         let socket = self.table.get(&this)?.existing()?;
-        let count = socket.get(SocketOption::KeepAliveCount)?;
-        Ok(u32::try_from(count).unwrap_or(u32::MAX))
+        Ok(socket.get_small(SocketOption::KeepAliveCount, u32::MAX)?)
     }
 
     fn set_keep_alive_count(&mut self, this: Resource<TcpSocket>, value: u32) -> Result<()> {
+        let count = options::keep_alive_count(value)?;
         let socket = self.table.get(&this)?;
-        let count = positive(value.min(KEEP_ALIVE_COUNT_MAX).into())?;
-        socket.existing()?.set(SocketOption::KeepAliveCount, count)
+        socket.set(SocketOption::KeepAliveCount, count)
     }
 
     fn hop_limit(&mut self, this: Resource<TcpSocket>) -> Result<u8> {
-        self.table.get(&this)?.existing()?.hop_limit()
+        let socket = self.table.get(&this)?.existing()?;
+        Ok(socket.get_small(SocketOption::HopLimit, u8::MAX)?)
     }
 
     fn set_hop_limit(&mut self, this: Resource<TcpSocket>, value: u8) -> Result<()> {
-        let limit = positive(value.into())?;
-        let socket = self.table.get(&this)?.existing()?;
+        let limit = options::positive(value.into())?;
+        let socket = self.table.get(&this)?;
         socket.set(SocketOption::HopLimit, limit)
     }
 
     fn receive_buffer_size(&mut self, this: Resource<TcpSocket>) -> Result<u64> {
-        let socket = self.table.get(&this)?.existing()?;
-        socket.get(SocketOption::ReceiveBuffer)
+        self.table.get(&this)?.get(SocketOption::ReceiveBuffer)
     }
 
     fn set_receive_buffer_size(&mut self, this: Resource<TcpSocket>, value: u64) -> Result<()> {
+        let size = options::buffer_size(value)?;
         let socket = self.table.get(&this)?;
-        positive(value)?;
-        socket
-            .existing()?
-            .set_buffer(SocketOption::ReceiveBuffer, value)
+        socket.set(SocketOption::ReceiveBuffer, size)
     }
 
     fn send_buffer_size(&mut self, this: Resource<TcpSocket>) -> Result<u64> {
-        let socket = self.table.get(&this)?.existing()?;
-        socket.get(SocketOption::SendBuffer)
+        self.table.get(&this)?.get(SocketOption::SendBuffer)
     }
 
     fn set_send_buffer_size(&mut self, this: Resource<TcpSocket>, value: u64) -> Result<()> {
+        let size = options::buffer_size(value)?;
         let socket = self.table.get(&this)?;
-        positive(value)?;
-        socket
-            .existing()?
-            .set_buffer(SocketOption::SendBuffer, value)
+        socket.set(SocketOption::SendBuffer, size)
     }
 
     fn subscribe(&mut self, this: Resource<TcpSocket>) -> wasmtime::Result<Resource<DynPollable>> {
@@ -573,11 +539,9 @@ impl tcp::HostTcpSocket for Preview2 {
             (false, true) => ShutdownHow::Send,
             (true, true) => ShutdownHow::Both,
         };
-        let handle = socket.socket.handle;
-        let call = Call::Shutdown { handle, how };
         // The host performs it once it has sent what was written before. Nothing of its outcome is of
         // use: a connection that the peer has ended meanwhile has ended.
-        socket.ending = Some(socket.socket.port.start(&call, &[])?);
+        socket.ending = Some(socket.socket.shutdown(how)?);
         Ok(())
     }
 

@@ -6,14 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use enarx_sallyport::Call;
-use enarx_sallyport::types::{ADDRESS_SIZE, SocketOption};
+use enarx_sallyport::types::SocketOption;
 use wasmtime::component::Resource;
 use wasmtime_wasi_io::async_trait;
 use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 
-use super::{
-    Network, Result, Socket, bindable, from_std, from_wire, permitted, positive, remote, to_std,
-};
+use super::{Network, Result, bindable, from_std, is_ipv6, permitted, remote, to_std};
 use crate::port::Operation;
 use crate::preview2::Preview2;
 use crate::preview2::bindings::wasi::sockets::network::{
@@ -21,12 +19,10 @@ use crate::preview2::bindings::wasi::sockets::network::{
 };
 use crate::preview2::bindings::wasi::sockets::udp::{self, IncomingDatagram, OutgoingDatagram};
 use crate::preview2::bindings::wasi::sockets::udp_create_socket;
+use crate::sockets::{Datagram, Socket, options};
 
 /// Most datagrams that one call receives or sends, as the engine's own WASI has it.
 const DATAGRAMS_MAX: usize = 16;
-
-/// Most bytes of one datagram (RFC 768: the length has 16 bits).
-const DATAGRAM_MAX: usize = 65_535;
 
 enum State {
     Unbound,
@@ -64,33 +60,20 @@ impl Incoming {
     fn receiving(&mut self) -> Result<&mut Operation> {
         match &mut self.pending {
             Some(operation) => Ok(operation),
-            none => {
-                let call = Call::UdpReceive {
-                    handle: self.socket.handle,
-                    length: u32::try_from(DATAGRAM_MAX).unwrap_or(u32::MAX),
-                };
-                Ok(none.insert(self.socket.port.start(&call, &[])?))
-            }
+            none => Ok(none.insert(self.socket.receive()?)),
         }
     }
 
     /// The next datagram, when there is one.
-    fn next(&mut self) -> Result<Option<IncomingDatagram>> {
+    fn next(&mut self) -> Result<Option<Datagram>> {
+        let socket = Arc::clone(&self.socket);
         let operation = self.receiving()?;
         if !operation.is_ready() {
             return Ok(None);
         }
-        let mut bytes = vec![0; ADDRESS_SIZE as usize + DATAGRAM_MAX];
-        let answer = operation.take(&mut bytes);
+        let datagram = socket.received(operation);
         self.pending = None;
-        bytes.truncate(answer?.length);
-        let Some((address, data)) = bytes.split_first_chunk() else {
-            self.socket.port.bad_reply()
-        };
-        Ok(Some(IncomingDatagram {
-            data: data.to_vec(),
-            remote_address: from_wire(&self.socket.port, address),
-        }))
+        Ok(Some(datagram?))
     }
 }
 
@@ -121,7 +104,7 @@ impl Pollable for Outgoing {
 impl udp_create_socket::Host for Preview2 {
     fn create_udp_socket(&mut self, family: IpAddressFamily) -> Result<Resource<UdpSocket>> {
         permitted(self.context.network.udp)?;
-        let ipv6 = family == IpAddressFamily::Ipv6;
+        let ipv6 = is_ipv6(family);
         let socket = Arc::new(Socket::open(&self.context.port, &Call::UdpOpen { ipv6 })?);
         Ok(self.table.push(UdpSocket {
             socket,
@@ -149,7 +132,7 @@ impl udp::HostUdpSocket for Preview2 {
             State::Bound => return Err(ErrorCode::InvalidState.into()),
         }
         let address = bindable(address, socket.family)?;
-        socket.state = State::Binding(socket.socket.bind(&address)?);
+        socket.state = State::Binding(socket.socket.bind(address)?);
         Ok(())
     }
 
@@ -203,7 +186,7 @@ impl udp::HostUdpSocket for Preview2 {
     fn local_address(&mut self, this: Resource<UdpSocket>) -> Result<IpSocketAddress> {
         let socket = self.table.get(&this)?;
         match socket.state {
-            State::Bound => socket.socket.local_address(),
+            State::Bound => Ok(from_std(socket.socket.local_address()?)),
             _ => Err(ErrorCode::InvalidState.into()),
         }
     }
@@ -218,32 +201,36 @@ impl udp::HostUdpSocket for Preview2 {
     }
 
     fn unicast_hop_limit(&mut self, this: Resource<UdpSocket>) -> Result<u8> {
-        self.table.get(&this)?.socket.hop_limit()
+        let socket = &self.table.get(&this)?.socket;
+        Ok(socket.get_small(SocketOption::HopLimit, u8::MAX)?)
     }
 
     fn set_unicast_hop_limit(&mut self, this: Resource<UdpSocket>, value: u8) -> Result<()> {
         let socket = &self.table.get(&this)?.socket;
-        socket.set(SocketOption::HopLimit, positive(value.into())?)
+        let limit = options::positive(value.into())?;
+        Ok(socket.set(SocketOption::HopLimit, limit)?)
     }
 
     fn receive_buffer_size(&mut self, this: Resource<UdpSocket>) -> Result<u64> {
         let socket = &self.table.get(&this)?.socket;
-        socket.get(SocketOption::ReceiveBuffer)
+        Ok(socket.get(SocketOption::ReceiveBuffer)?)
     }
 
     fn set_receive_buffer_size(&mut self, this: Resource<UdpSocket>, value: u64) -> Result<()> {
         let socket = &self.table.get(&this)?.socket;
-        socket.set_buffer(SocketOption::ReceiveBuffer, value)
+        let size = options::buffer_size(value)?;
+        Ok(socket.set(SocketOption::ReceiveBuffer, size)?)
     }
 
     fn send_buffer_size(&mut self, this: Resource<UdpSocket>) -> Result<u64> {
         let socket = &self.table.get(&this)?.socket;
-        socket.get(SocketOption::SendBuffer)
+        Ok(socket.get(SocketOption::SendBuffer)?)
     }
 
     fn set_send_buffer_size(&mut self, this: Resource<UdpSocket>, value: u64) -> Result<()> {
         let socket = &self.table.get(&this)?.socket;
-        socket.set_buffer(SocketOption::SendBuffer, value)
+        let size = options::buffer_size(value)?;
+        Ok(socket.set(SocketOption::SendBuffer, size)?)
     }
 
     fn subscribe(&mut self, this: Resource<UdpSocket>) -> wasmtime::Result<Resource<DynPollable>> {
@@ -269,9 +256,11 @@ impl udp::HostIncomingDatagramStream for Preview2 {
                 break;
             };
             // A socket with one peer is deaf to others.
-            let from = to_std(datagram.remote_address);
-            if incoming.peer.is_none_or(|peer| peer == from) {
-                datagrams.push(datagram);
+            if incoming.peer.is_none_or(|peer| peer == datagram.from) {
+                datagrams.push(IncomingDatagram {
+                    data: datagram.data,
+                    remote_address: from_std(datagram.from),
+                });
             }
         }
         Ok(datagrams)
@@ -332,15 +321,7 @@ impl Outgoing {
             (None, Some(to)) => remote(to, self.family)?,
             _ => return Err(ErrorCode::InvalidArgument.into()),
         };
-        if datagram.data.len() > DATAGRAM_MAX {
-            return Err(ErrorCode::DatagramTooLarge.into());
-        }
-        let call = Call::UdpSend {
-            handle: self.socket.handle,
-            address: to.into(),
-            length: u32::try_from(datagram.data.len()).map_err(|_| ErrorCode::DatagramTooLarge)?,
-        };
-        self.socket.port.call(&call, &[&datagram.data], &mut [])?;
+        self.socket.send(to, &datagram.data)?.take(&mut [])?;
         Ok(())
     }
 }

@@ -1,0 +1,608 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! TCP: sockets, the connections that a listener gives, and the two directions of a connection as streams.
+//!
+//! A socket of the host is open as long as one of its handles, streams and futures is. A stream that is dropped takes back
+//! what it has asked of the host.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+
+use enarx_sallyport::Call;
+use enarx_sallyport::types::SocketOption;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{
+    Access, Accessor, Destination, FutureReader, Resource, Source, StreamConsumer, StreamProducer,
+    StreamReader, StreamResult,
+};
+
+use super::super::State as Data;
+use super::super::bindings::wasi::sockets::types::{
+    ErrorCode, HostTcpSocket, HostTcpSocketWithStore, IpAddressFamily, IpSocketAddress,
+};
+use super::super::streams::{Outcome, outcome};
+use super::{INVALID_STATE, Result, error_code, from_std, is_ipv6, permitted, to_std};
+use crate::budget::Budget;
+use crate::error::Errno;
+use crate::port::Operation;
+use crate::preview2::Preview2;
+use crate::sockets::{BACKLOG, Connection, Socket, address, options};
+
+/// How a stream ended.
+type End = Result<(), ErrorCode>;
+
+/// The outcome of a stream: a future of it.
+type Ended = FutureReader<End>;
+
+/// A connection, as its two streams have it.
+type Shared = Arc<Mutex<Connection>>;
+
+/// The connection; its lock is held for no longer than a call.
+fn lock(connection: &Shared) -> MutexGuard<'_, Connection> {
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+enum State {
+    Unbound,
+    Bound,
+    Listening,
+    /// As long as somebody waits for it: a connection that nobody waits for is closed.
+    Connecting(Weak<()>),
+    Connected(Directions),
+    /// With the error for whoever sends or receives.
+    Closed(Errno),
+}
+
+/// A connection, and its directions that the program has not asked for yet.
+struct Directions {
+    connection: Shared,
+    sending: bool,
+    receiving: bool,
+}
+
+/// A TCP socket of a component.
+pub struct TcpSocket {
+    /// `None` once it is closed.
+    socket: Option<Arc<Socket>>,
+    family: IpAddressFamily,
+    backlog: u64,
+    state: State,
+}
+
+impl TcpSocket {
+    fn new(socket: Option<Arc<Socket>>, family: IpAddressFamily, state: State) -> Self {
+        Self {
+            socket,
+            family,
+            backlog: BACKLOG,
+            state,
+        }
+    }
+
+    /// The socket of a connection that was accepted, or that could not be: whoever uses it is told.
+    fn accepted(accepted: Result<Socket, Errno>, family: IpAddressFamily, budget: &Budget) -> Self {
+        let connected = accepted.and_then(|socket| {
+            let socket = Arc::new(socket);
+            let state = State::connected(Arc::clone(&socket), budget)?;
+            Ok((socket, state))
+        });
+        match connected {
+            Ok((socket, state)) => Self::new(Some(socket), family, state),
+            Err(errno) => Self::new(None, family, State::Closed(errno)),
+        }
+    }
+
+    /// The socket, for what may be asked of it in every state but the last.
+    fn existing(&self) -> Result<&Arc<Socket>, Errno> {
+        let is_given_up =
+            matches!(&self.state, State::Connecting(attempt) if attempt.strong_count() == 0);
+        match &self.socket {
+            Some(socket) if !is_given_up => Ok(socket),
+            _ => Err(INVALID_STATE),
+        }
+    }
+
+    fn get(&self, option: SocketOption) -> Result<u64> {
+        Ok(self.existing()?.get(option)?)
+    }
+
+    fn set(&self, option: SocketOption, value: u64) -> Result<()> {
+        Ok(self.existing()?.set(option, value)?)
+    }
+
+    fn bind(&mut self, address: IpSocketAddress) -> Result<()> {
+        let State::Unbound = self.state else {
+            return Err(INVALID_STATE.into());
+        };
+        let address = address::of_one(to_std(address), is_ipv6(self.family))?;
+        self.existing()?.bind(address)?.take(&mut [])?;
+        self.state = State::Bound;
+        Ok(())
+    }
+
+    /// Begins to connect. The attempt lasts as long as what is returned.
+    fn start_connect(&mut self, to: IpSocketAddress) -> Result<(Arc<()>, Operation)> {
+        let (State::Unbound | State::Bound) = self.state else {
+            return Err(INVALID_STATE.into());
+        };
+        let to = address::of_one(to_std(to), is_ipv6(self.family))?;
+        let operation = self.existing()?.connect(address::of_somebody(to)?)?;
+        let attempt = Arc::new(());
+        self.state = State::Connecting(Arc::downgrade(&attempt));
+        Ok((attempt, operation))
+    }
+
+    /// Ends an attempt to connect.
+    fn finish_connect(&mut self, outcome: Result<(), Errno>, budget: &Budget) -> Result<()> {
+        let connected = outcome.and_then(|()| {
+            let socket = Arc::clone(self.existing()?);
+            State::connected(socket, budget)
+        });
+        match connected {
+            Ok(state) => {
+                self.state = state;
+                Ok(())
+            }
+            Err(errno) => {
+                self.socket = None;
+                self.state = State::Closed(INVALID_STATE);
+                Err(match errno {
+                    // No port was left for it (WIT).
+                    Errno::AddressNotAvailable => Errno::AddressInUse,
+                    errno => errno,
+                }
+                .into())
+            }
+        }
+    }
+
+    fn listen(&mut self) -> Result<Arc<Socket>> {
+        let (State::Unbound | State::Bound) = self.state else {
+            return Err(INVALID_STATE.into());
+        };
+        let socket = Arc::clone(self.existing()?);
+        socket.listen(self.backlog)?.take(&mut [])?;
+        self.state = State::Listening;
+        Ok(socket)
+    }
+
+    /// Takes the connection for one direction, which can be had once.
+    fn direction(
+        &mut self,
+        which: impl FnOnce(&mut Directions) -> &mut bool,
+    ) -> Result<Shared, Errno> {
+        match &mut self.state {
+            State::Connected(directions) => {
+                let is_there = std::mem::take(which(directions));
+                let connection = || Arc::clone(&directions.connection);
+                is_there.then(connection).ok_or(INVALID_STATE)
+            }
+            State::Closed(errno) => Err(*errno),
+            _ => Err(INVALID_STATE),
+        }
+    }
+}
+
+impl State {
+    /// The state of a socket that is connected.
+    ///
+    /// # Errors
+    /// [`Errno::NoMemory`] if the connection does not fit in the budget.
+    fn connected(socket: Arc<Socket>, budget: &Budget) -> Result<Self, Errno> {
+        let connection = Connection::new(socket, None, budget)?;
+        Ok(Self::Connected(Directions {
+            connection: Arc::new(Mutex::new(connection)),
+            sending: true,
+            receiving: true,
+        }))
+    }
+}
+
+/// The connections that a listener is given.
+struct Accepted<U: 'static> {
+    listener: Arc<Socket>,
+    family: IpAddressFamily,
+    accepting: Option<Operation>,
+    wasi: fn(&mut U) -> &mut Preview2,
+}
+
+impl<U> StreamProducer<U> for Accepted<U> {
+    type Item = Resource<TcpSocket>;
+    type Buffer = Option<Self::Item>;
+
+    fn poll_produce<'a>(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut store: StoreContextMut<'a, U>,
+        mut destination: Destination<'a, Self::Item, Self::Buffer>,
+        finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        let Self {
+            listener,
+            family,
+            accepting,
+            wasi,
+        } = &mut *self;
+        let operation = match &mut *accepting {
+            Some(operation) => operation,
+            none => none.insert(listener.accept()?),
+        };
+        if !operation.poll_ready(context) {
+            return waits(finish);
+        }
+        // No room: the component only waits until there is a connection.
+        if destination.remaining(&mut store) == Some(0) {
+            return Poll::Ready(Ok(StreamResult::Completed));
+        }
+        let accepted = listener.accepted(operation);
+        *accepting = None;
+        // It listens no more.
+        if let Err(Errno::BadDescriptor | Errno::Invalid) = accepted {
+            return Poll::Ready(Ok(StreamResult::Dropped));
+        }
+        let wasi = wasi(store.data_mut());
+        let socket = TcpSocket::accepted(accepted, *family, &wasi.context().budget);
+        destination.set_buffer(Some(wasi.table().push(socket)?));
+        Poll::Ready(Ok(StreamResult::Completed))
+    }
+}
+
+/// The result of a stream that has nothing yet, or is told to wait no longer.
+fn waits(finish: bool) -> Poll<wasmtime::Result<StreamResult>> {
+    if finish {
+        Poll::Ready(Ok(StreamResult::Cancelled))
+    } else {
+        Poll::Pending
+    }
+}
+
+/// The bytes of a peer.
+struct Receiver {
+    connection: Shared,
+    outcome: Outcome,
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        lock(&self.connection).end_reading();
+    }
+}
+
+impl<U> StreamProducer<U> for Receiver {
+    type Item = u8;
+    type Buffer = Option<u8>;
+
+    fn poll_produce<'a>(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut store: StoreContextMut<'a, U>,
+        destination: Destination<'a, u8, Self::Buffer>,
+        finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        let Self {
+            connection,
+            outcome,
+        } = &mut *self;
+        let mut connection = lock(connection);
+        let result = match connection.poll_readable(context) {
+            Poll::Pending => return waits(finish),
+            Poll::Ready(Ok(0)) => StreamResult::Dropped,
+            // No room: the component only waits until there are bytes.
+            Poll::Ready(Ok(_)) if destination.remaining(&mut store) == Some(0) => {
+                StreamResult::Completed
+            }
+            Poll::Ready(Ok(count)) => {
+                let mut destination = destination.as_direct(store, count);
+                let place = destination.remaining();
+                if let Poll::Ready(Ok(read)) = connection.poll_read(context, place, false) {
+                    destination.mark_written(read);
+                }
+                StreamResult::Completed
+            }
+            Poll::Ready(Err(errno)) => {
+                outcome.fail(errno);
+                StreamResult::Dropped
+            }
+        };
+        Poll::Ready(Ok(result))
+    }
+}
+
+/// The bytes for a peer: the program is told of those that the host has.
+struct Sender {
+    connection: Shared,
+    /// Bytes that are on their way to the host.
+    writing: usize,
+    outcome: Outcome,
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let mut connection = lock(&self.connection);
+        connection.end_writing();
+        // The end is started; whoever asks for the outcome waits for it.
+        let _ = connection.poll_sent(&Context::from_waker(Waker::noop()));
+    }
+}
+
+impl<U> StreamConsumer<U> for Sender {
+    type Item = u8;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        store: StoreContextMut<'_, U>,
+        source: Source<'_, u8>,
+        finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        let Self {
+            connection,
+            writing,
+            outcome,
+        } = &mut *self;
+        let mut connection = lock(connection);
+        let mut source = source.as_direct(store);
+        if *writing == 0 {
+            let bytes = source.remaining();
+            match connection.poll_write(context, bytes) {
+                Poll::Pending => return waits(finish),
+                Poll::Ready(Ok(count)) => *writing = count,
+                Poll::Ready(Err(errno)) => {
+                    outcome.fail(errno);
+                    return Poll::Ready(Ok(StreamResult::Dropped));
+                }
+            }
+        }
+        let sent = match connection.poll_sent(context) {
+            Poll::Pending if finish => connection.take_back(),
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(sent) => sent.map(|()| *writing),
+        };
+        *writing = 0;
+        Poll::Ready(Ok(match sent {
+            Ok(0) if finish => StreamResult::Cancelled,
+            Ok(count) => {
+                source.mark_read(count);
+                StreamResult::Completed
+            }
+            Err(errno) => {
+                outcome.fail(errno);
+                StreamResult::Dropped
+            }
+        }))
+    }
+}
+
+/// Waits until a peer has been sent everything, and the end; tells how that went.
+async fn sent(
+    told: impl Future<Output = wasmtime::Result<End>>,
+    connection: Shared,
+) -> wasmtime::Result<End> {
+    match told.await? {
+        Ok(()) => {
+            let end = std::future::poll_fn(|context| lock(&connection).poll_ended(context));
+            Ok(end.await.map_err(error_code))
+        }
+        failed => Ok(failed),
+    }
+}
+
+impl Preview2 {
+    fn tcp_socket(&mut self, this: &Resource<TcpSocket>) -> Result<&mut TcpSocket> {
+        Ok(self.table().get_mut(this)?)
+    }
+}
+
+impl<U: 'static> HostTcpSocketWithStore<U> for Data {
+    async fn connect(
+        store: &Accessor<U, Self>,
+        this: Resource<TcpSocket>,
+        to: IpSocketAddress,
+    ) -> Result<()> {
+        let (_attempt, mut operation) =
+            store.with(|mut store| store.get().tcp_socket(&this)?.start_connect(to))?;
+        operation.ready().await;
+        let outcome = operation.take(&mut []).map(|_| ());
+        store.with(|mut store| {
+            let wasi = store.get();
+            let budget = wasi.context().budget.clone();
+            wasi.tcp_socket(&this)?.finish_connect(outcome, &budget)
+        })
+    }
+
+    fn listen(
+        mut store: Access<'_, U, Self>,
+        this: Resource<TcpSocket>,
+    ) -> Result<StreamReader<Resource<TcpSocket>>> {
+        let wasi = store.getter();
+        let socket = store.get().table().get_mut(&this)?;
+        let accepted = Accepted {
+            listener: socket.listen()?,
+            family: socket.family,
+            accepting: None,
+            wasi,
+        };
+        Ok(StreamReader::new(&mut store, accepted)?)
+    }
+
+    fn send(
+        mut store: Access<'_, U, Self>,
+        this: Resource<TcpSocket>,
+        mut data: StreamReader<u8>,
+    ) -> wasmtime::Result<Ended> {
+        let (mut outcome, told) = outcome(error_code);
+        let socket = store.get().table().get_mut(&this)?;
+        let connection = match socket.direction(|it| &mut it.sending) {
+            Ok(connection) => connection,
+            Err(errno) => {
+                data.close(&mut store)?;
+                outcome.fail(errno);
+                return FutureReader::new(&mut store, told);
+            }
+        };
+        let sender = Sender {
+            connection: Arc::clone(&connection),
+            writing: 0,
+            outcome,
+        };
+        data.pipe(&mut store, sender)?;
+        FutureReader::new(&mut store, sent(told, connection))
+    }
+
+    fn receive(
+        mut store: Access<'_, U, Self>,
+        this: Resource<TcpSocket>,
+    ) -> wasmtime::Result<(StreamReader<u8>, Ended)> {
+        let (mut outcome, told) = outcome(error_code);
+        let socket = store.get().table().get_mut(&this)?;
+        let stream = match socket.direction(|it| &mut it.receiving) {
+            Ok(connection) => {
+                let receiver = Receiver {
+                    connection,
+                    outcome,
+                };
+                StreamReader::new(&mut store, receiver)?
+            }
+            Err(errno) => {
+                outcome.fail(errno);
+                StreamReader::new(&mut store, Vec::new())?
+            }
+        };
+        Ok((stream, FutureReader::new(&mut store, told)?))
+    }
+}
+
+impl HostTcpSocket for Preview2 {
+    fn create(&mut self, family: IpAddressFamily) -> Result<Resource<TcpSocket>> {
+        let context = self.context();
+        permitted(context.network.tcp)?;
+        let ipv6 = is_ipv6(family);
+        let socket = Arc::new(Socket::open(&context.port, &Call::TcpOpen { ipv6 })?);
+        let socket = TcpSocket::new(Some(socket), family, State::Unbound);
+        Ok(self.table().push(socket)?)
+    }
+
+    fn bind(&mut self, this: Resource<TcpSocket>, address: IpSocketAddress) -> Result<()> {
+        self.table().get_mut(&this)?.bind(address)
+    }
+
+    fn get_local_address(&mut self, this: Resource<TcpSocket>) -> Result<IpSocketAddress> {
+        let socket = self.table().get(&this)?;
+        match socket.state {
+            State::Unbound => Err(INVALID_STATE.into()),
+            _ => Ok(from_std(socket.existing()?.local_address()?)),
+        }
+    }
+
+    fn get_remote_address(&mut self, this: Resource<TcpSocket>) -> Result<IpSocketAddress> {
+        let socket = self.table().get(&this)?;
+        match socket.state {
+            State::Connected(_) => Ok(from_std(socket.existing()?.peer_address()?)),
+            _ => Err(INVALID_STATE.into()),
+        }
+    }
+
+    fn get_is_listening(&mut self, this: Resource<TcpSocket>) -> wasmtime::Result<bool> {
+        let socket = self.table().get(&this)?;
+        Ok(matches!(socket.state, State::Listening))
+    }
+
+    fn get_address_family(
+        &mut self,
+        this: Resource<TcpSocket>,
+    ) -> wasmtime::Result<IpAddressFamily> {
+        Ok(self.table().get(&this)?.family)
+    }
+
+    fn set_listen_backlog_size(&mut self, this: Resource<TcpSocket>, value: u64) -> Result<()> {
+        let backlog = options::positive(value)?;
+        let socket = self.table().get_mut(&this)?;
+        match socket.state {
+            State::Unbound | State::Bound => {}
+            State::Listening => {
+                socket.existing()?.listen(backlog)?.take(&mut [])?;
+            }
+            _ => return Err(INVALID_STATE.into()),
+        }
+        socket.backlog = backlog;
+        Ok(())
+    }
+
+    fn get_keep_alive_enabled(&mut self, this: Resource<TcpSocket>) -> Result<bool> {
+        Ok(self.table().get(&this)?.get(SocketOption::KeepAlive)? != 0)
+    }
+
+    fn set_keep_alive_enabled(&mut self, this: Resource<TcpSocket>, value: bool) -> Result<()> {
+        let socket = self.table().get(&this)?;
+        socket.set(SocketOption::KeepAlive, value.into())
+    }
+
+    fn get_keep_alive_idle_time(&mut self, this: Resource<TcpSocket>) -> Result<u64> {
+        self.table().get(&this)?.get(SocketOption::KeepAliveIdle)
+    }
+
+    fn set_keep_alive_idle_time(&mut self, this: Resource<TcpSocket>, value: u64) -> Result<()> {
+        let time = options::keep_alive_time(value)?;
+        let socket = self.table().get(&this)?;
+        socket.set(SocketOption::KeepAliveIdle, time)
+    }
+
+    fn get_keep_alive_interval(&mut self, this: Resource<TcpSocket>) -> Result<u64> {
+        let socket = self.table().get(&this)?;
+        socket.get(SocketOption::KeepAliveInterval)
+    }
+
+    fn set_keep_alive_interval(&mut self, this: Resource<TcpSocket>, value: u64) -> Result<()> {
+        let time = options::keep_alive_time(value)?;
+        let socket = self.table().get(&this)?;
+        socket.set(SocketOption::KeepAliveInterval, time)
+    }
+
+    fn get_keep_alive_count(&mut self, this: Resource<TcpSocket>) -> Result<u32> {
+        let socket = self.table().get(&this)?.existing()?;
+        Ok(socket.get_small(SocketOption::KeepAliveCount, u32::MAX)?)
+    }
+
+    fn set_keep_alive_count(&mut self, this: Resource<TcpSocket>, value: u32) -> Result<()> {
+        let count = options::keep_alive_count(value)?;
+        let socket = self.table().get(&this)?;
+        socket.set(SocketOption::KeepAliveCount, count)
+    }
+
+    fn get_hop_limit(&mut self, this: Resource<TcpSocket>) -> Result<u8> {
+        let socket = self.table().get(&this)?.existing()?;
+        Ok(socket.get_small(SocketOption::HopLimit, u8::MAX)?)
+    }
+
+    fn set_hop_limit(&mut self, this: Resource<TcpSocket>, value: u8) -> Result<()> {
+        let limit = options::positive(value.into())?;
+        let socket = self.table().get(&this)?;
+        socket.set(SocketOption::HopLimit, limit)
+    }
+
+    fn get_receive_buffer_size(&mut self, this: Resource<TcpSocket>) -> Result<u64> {
+        self.table().get(&this)?.get(SocketOption::ReceiveBuffer)
+    }
+
+    fn set_receive_buffer_size(&mut self, this: Resource<TcpSocket>, value: u64) -> Result<()> {
+        let size = options::buffer_size(value)?;
+        let socket = self.table().get(&this)?;
+        socket.set(SocketOption::ReceiveBuffer, size)
+    }
+
+    fn get_send_buffer_size(&mut self, this: Resource<TcpSocket>) -> Result<u64> {
+        self.table().get(&this)?.get(SocketOption::SendBuffer)
+    }
+
+    fn set_send_buffer_size(&mut self, this: Resource<TcpSocket>, value: u64) -> Result<()> {
+        let size = options::buffer_size(value)?;
+        let socket = self.table().get(&this)?;
+        socket.set(SocketOption::SendBuffer, size)
+    }
+
+    fn drop(&mut self, this: Resource<TcpSocket>) -> wasmtime::Result<()> {
+        self.table().delete(this)?;
+        Ok(())
+    }
+}

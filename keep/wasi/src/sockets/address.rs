@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Addresses as a program names them: those that a socket can have or reach. What it may reach, the host says.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::error::{Errno, Result};
+
+/// The address that stands for every one of this machine, with a port of the host's choice.
+pub fn any(ipv6: bool) -> SocketAddr {
+    let address = if ipv6 {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        IpAddr::from(Ipv4Addr::UNSPECIFIED)
+    };
+    SocketAddr::new(address, 0)
+}
+
+/// Refuses an address of the other family, and an IPv4 address in IPv6's clothes.
+///
+/// # Errors
+/// [`Errno::Invalid`].
+pub fn of_family(address: SocketAddr, ipv6: bool) -> Result<SocketAddr> {
+    let disguised = match address.ip() {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => ip.to_ipv4_mapped().is_some(),
+    };
+    if address.is_ipv6() != ipv6 || disguised {
+        return Err(Errno::Invalid);
+    }
+    Ok(address)
+}
+
+/// Refuses the address of a group, besides.
+///
+/// # Errors
+/// [`Errno::Invalid`].
+pub fn of_one(address: SocketAddr, ipv6: bool) -> Result<SocketAddr> {
+    let group = match address.ip() {
+        IpAddr::V4(ip) => ip.is_multicast() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_multicast(),
+    };
+    if group {
+        return Err(Errno::Invalid);
+    }
+    of_family(address, ipv6)
+}
+
+/// Refuses an address that nobody has: the unspecified one, and port 0.
+///
+/// # Errors
+/// [`Errno::Invalid`].
+pub fn of_somebody(address: SocketAddr) -> Result<SocketAddr> {
+    if address.ip().is_unspecified() || address.port() == 0 {
+        return Err(Errno::Invalid);
+    }
+    Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_is_of_one_family() {
+        for (text, ipv6) in [("127.0.0.1:80", false), ("[::1]:80", true)] {
+            assert_eq!(of_family(address(text), ipv6), Ok(address(text)));
+            assert_eq!(of_family(address(text), !ipv6), Err(Errno::Invalid));
+        }
+        let disguised = address("[::ffff:127.0.0.1]:80");
+        assert_eq!(of_family(disguised, true), Err(Errno::Invalid));
+        assert_eq!(of_family(any(true), true), Ok(any(true)));
+        assert_eq!(of_family(any(false), false), Ok(any(false)));
+    }
+
+    #[test]
+    fn groups_and_nobody_are_told_from_others() {
+        for group in ["224.0.0.1:80", "255.255.255.255:80", "[ff02::1]:80"] {
+            let group = address(group);
+            assert_eq!(of_one(group, group.is_ipv6()), Err(Errno::Invalid));
+            assert_eq!(of_family(group, group.is_ipv6()), Ok(group));
+        }
+        for nobody in ["0.0.0.0:80", "[::]:80", "127.0.0.1:0"] {
+            let nobody = address(nobody);
+            assert_eq!(of_somebody(nobody), Err(Errno::Invalid));
+            assert_eq!(of_one(nobody, nobody.is_ipv6()), Ok(nobody));
+        }
+    }
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Names that a program has looked up. The host says which it may, and its answers are not trusted.
+
+use std::net::IpAddr;
+
+use enarx_sallyport::Call;
+
+use crate::error::{Errno, Result};
+use crate::port::{Operation, Port};
+
+/// Longest name that can be looked up, in bytes (RFC 1035, section 2.3.4).
+const NAME_MAX: usize = 253;
+
+/// Tells if no domain name has this character (URL Standard, "forbidden domain code point").
+fn is_forbidden(character: char) -> bool {
+    character.is_ascii_control() || " #%/:<>?@[\\]^|".contains(character)
+}
+
+/// The address that a name is itself, which needs no look-up. One of IPv6 may stand in brackets.
+pub fn literal(name: &str) -> Option<IpAddr> {
+    let literal = name.trim_start_matches('[').trim_end_matches(']');
+    literal.parse().ok()
+}
+
+/// Begins to look a name up.
+///
+/// # Errors
+/// [`Errno::Invalid`] for what is no name.
+pub fn look_up(port: &Port, name: &str) -> Result<Operation> {
+    if name.is_empty() || name.len() > NAME_MAX || name.contains(is_forbidden) {
+        return Err(Errno::Invalid);
+    }
+    let call = Call::Resolve {
+        name_length: u32::try_from(name.len()).map_err(|_| Errno::Invalid)?,
+    };
+    port.start(&call, &[name.as_bytes()])
+}
