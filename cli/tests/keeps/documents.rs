@@ -239,3 +239,86 @@ fn a_first_program_in_javascript() {
 fn a_first_program_in_python() {
     greets("hello-py.wasm", "Python");
 }
+
+/// The files for a host as a service, of which systemd and udev read what is in them and not what is meant.
+#[test]
+fn the_unit_and_the_rules_of_a_host_are_about_this_command() {
+    let folder = root().join("host/manager/service");
+    let unit = fs::read_to_string(folder.join("enarx-host.service")).unwrap();
+    let mut section = "";
+    let mut settings = Vec::new();
+    for line in unit
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        if let Some(name) = line.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
+            assert!(["Unit", "Service", "Install"].contains(&name), "{line}");
+            section = name;
+            continue;
+        }
+        let (key, value) = line.split_once('=').expect(line);
+        assert!(
+            key.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+            "{line}"
+        );
+        assert!(!value.is_empty() && !section.is_empty(), "{line}");
+        settings.push((section, key, value));
+    }
+    let of = |key: &str| {
+        let mut found = settings
+            .iter()
+            .filter(|(section, name, _)| *section == "Service" && *name == key);
+        let (_, _, value) = found.next().expect(key);
+        assert_eq!(found.next(), None, "{key} twice");
+        *value
+    };
+    // Flags that there are: of others the command says so before it shows its help.
+    let mut words = of("ExecStart").split(' ');
+    assert!(words.next().unwrap().ends_with("/enarx"));
+    let output = enarx().args(words).arg("--help").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let help = String::from_utf8(output.stdout).unwrap();
+    for variable in of("Environment").split(' ') {
+        let (name, value) = variable.split_once('=').unwrap();
+        assert!(help.contains(&format!("[env: {name}=")), "{name}");
+        assert!(
+            value.starts_with(&format!("%S/{}/", of("StateDirectory"))),
+            "{value}"
+        );
+    }
+    // The cgroup that the manager moves into, and its controllers.
+    let cgroup = fs::read_to_string(root().join("host/manager/src/cgroup.rs")).unwrap();
+    for word in of("Delegate").split(' ').chain([of("DelegateSubgroup")]) {
+        assert!(cgroup.contains(&format!("\"{word}\"")), "{word}");
+    }
+
+    let rules = fs::read_to_string(folder.join("70-enarx.rules")).unwrap();
+    let mut devices = Vec::new();
+    for line in rules.lines().filter(|line| !line.starts_with('#')) {
+        let mut group = None;
+        for part in line.split(", ") {
+            let (key, value) = part.split_once('=').expect(line);
+            let (operator, value) = match value.strip_prefix('=') {
+                Some(value) => ("==", value),
+                None => ("=", value),
+            };
+            let value = value.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+            match (key, operator, value.expect(line)) {
+                ("KERNEL", "==", device) => devices.push(device.to_owned()),
+                ("SUBSYSTEM", "==", "misc") | ("MODE", "=", "0660") => {}
+                ("GROUP", "=", name) => group = Some(name),
+                _ => panic!("{line}"),
+            }
+        }
+        assert_eq!(group, Some(of("SupplementaryGroups")), "{line}");
+    }
+    assert_eq!(devices, ["kvm", "sev"]);
+    let page = fs::read_to_string(root().join("docs/deploy.md")).unwrap();
+    for word in [
+        "enarx-host.service",
+        "70-enarx.rules",
+        "ENARX_HOST_STATE=/var/lib/enarx-host/manager",
+    ] {
+        assert!(page.contains(word), "{word}");
+    }
+}
