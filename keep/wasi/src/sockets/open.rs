@@ -263,7 +263,9 @@ fn listen_at(port: &Port, address: IpAddr, number: u16, both: bool) -> Result<So
     }
     // Its connections inherit this.
     socket.set(SocketOption::NoDelay, true.into())?;
-    socket.bind(SocketAddr::new(address, number))?.take(&mut [])?;
+    socket
+        .bind(SocketAddr::new(address, number))?
+        .take(&mut [])?;
     socket.listen(BACKLOG)?.take(&mut [])?;
     Ok(socket)
 }
