@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The executor as the threads of a VMM share it: who serves, who sleeps until there is work, and what wakes and interrupts
+//! them. The Keep is not trusted; none of its requests is looked at here.
+
+use std::collections::VecDeque;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use enarx_sallyport::{Facts, HostEnd, Region};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
+use rustix::io::Errno;
+
+use crate::addresses::Judge;
+use crate::grant::Grant;
+use crate::handles::{Handles, Node};
+use crate::launch::Objects;
+use crate::log::Log;
+use crate::lookups::Lookups;
+use crate::quota::Quota;
+use crate::rate::Bucket;
+use crate::resolver::Resolver;
+use crate::sleep::{long_timer, sleep};
+use crate::streams::Stream;
+use crate::watch::Watches;
+use crate::{Executor, ExecutorError, Progress};
+
+/// The executor of one Keep, shared by the VMM's threads.
+#[derive(Debug)]
+pub struct SharedExecutor {
+    executor: Mutex<Executor>,
+    /// The Keep is being ended. Outside of the lock, which a thread may hold that hangs.
+    interrupted: Arc<AtomicBool>,
+    /// Held for a moment only; locked after the executor where both are.
+    wakers: Mutex<Wakers>,
+    log: Arc<Log>,
+}
+
+/// The threads that sleep, and how they are woken.
+#[derive(Debug, Default)]
+struct Wakers {
+    /// Eventfds of the threads that sleep now.
+    sleeping: Vec<Arc<OwnedFd>>,
+    /// Eventfds that no thread uses.
+    spare: Vec<Arc<OwnedFd>>,
+}
+
+impl Wakers {
+    fn wake(&self) {
+        for waker in &self.sleeping {
+            // Fails only when the counter is full, and then it wakes already.
+            let _ = rustix::io::write(&**waker, &1_u64.to_ne_bytes());
+        }
+    }
+}
+
+impl SharedExecutor {
+    /// Prepares the shared region and serves it.
+    ///
+    /// `region` must stay mapped for as long as the executor lives (the promise of
+    /// [`Region::from_raw`]).
+    ///
+    /// # Errors
+    /// The system's, when standard error cannot be duplicated for the log, or the thread for look-ups
+    /// of names (which exists only if the grant has them) cannot be started.
+    pub fn new(
+        region: Region,
+        facts: Facts,
+        grant: Grant,
+        objects: Objects,
+    ) -> std::io::Result<Self> {
+        let lookups = Lookups::Thread;
+        Self::with(region, facts, grant, objects, lookups)
+    }
+
+    /// As [`Self::new`]; `lookups` looks up names, if the grant has them.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with(
+        region: Region,
+        facts: Facts,
+        grant: Grant,
+        objects: Objects,
+        lookups: Lookups,
+    ) -> std::io::Result<Self> {
+        let resolver = match lookups {
+            _ if !grant.network.name_lookup => None,
+            Lookups::Thread => Some(Resolver::start()?),
+            Lookups::Process(client) => Some(Resolver::Process(client)),
+        };
+        let Grant {
+            stdio: [stdin, stdout, stderr],
+            directories,
+            network,
+            policy,
+            evidence,
+            door,
+            listener,
+            rates,
+        } = grant;
+        let now = Instant::now();
+        let log = Arc::new(Log::new(stderr.try_clone()?));
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let streams = [
+            Stream::input(stdin),
+            Stream::output(stdout),
+            Stream::output(stderr),
+        ];
+        let directories = directories
+            .into_iter()
+            .map(|granted| Node {
+                fd: Arc::new(granted.directory),
+                read_only: granted.read_only,
+                quota: granted.quota.map(|bytes| Arc::new(Quota::new(bytes))),
+                identity: None,
+            })
+            .collect();
+        Ok(Self {
+            executor: Mutex::new(Executor {
+                end: HostEnd::initialise(region, facts),
+                region,
+                handles: Handles::new(streams, door, listener, directories),
+                network,
+                judge: Judge::new(policy),
+                evidence,
+                resolver,
+                log: Arc::clone(&log),
+                interrupted: Arc::clone(&interrupted),
+                objects,
+                requests: Bucket::new(rates.requests, now),
+                syncs: Bucket::new(rates.syncs, now),
+                pending: VecDeque::new(),
+                watches: Watches::default(),
+                watched: now,
+                exit: None,
+            }),
+            interrupted,
+            wakers: Mutex::default(),
+            log,
+        })
+    }
+
+    /// Performs a step of what the Keep has posted, and of what waited and can go on. Does not sleep.
+    ///
+    /// # Errors
+    /// [`ExecutorError`]: the Keep cannot go on.
+    pub fn drain(&self) -> Result<Progress, ExecutorError> {
+        if self.is_interrupted() {
+            return Ok(Progress::Idle);
+        }
+        let (progress, wait) = self.step(&mut self.lock(), false)?;
+        self.hold(wait)?;
+        Ok(progress)
+    }
+
+    /// As [`Self::drain`], step after step, until nothing is left or the Keep is being ended.
+    ///
+    /// # Errors
+    /// [`ExecutorError`]: the Keep cannot go on.
+    pub fn drain_all(&self) -> Result<Progress, ExecutorError> {
+        loop {
+            match self.drain()? {
+                Progress::More => {}
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// Performs a step, then sleeps until a completion past `seen` is posted (`seen` is the number that
+    /// the Keep has taken), the Keep asks to end, or `timeout` is over; `None` is without limit. A signal
+    /// to the thread, or [`Self::interrupt`], ends the sleep early.
+    ///
+    /// # Errors
+    /// [`ExecutorError`]: the Keep cannot go on.
+    pub fn wait(&self, seen: u32, timeout: Option<Duration>) -> Result<Progress, ExecutorError> {
+        self.wait_beside(seen, timeout, &[])
+    }
+
+    /// As [`Self::wait`]; also returns when one of `beside` is readable.
+    ///
+    /// # Errors
+    /// [`ExecutorError`]: the Keep cannot go on.
+    pub fn wait_beside(
+        &self,
+        seen: u32,
+        timeout: Option<Duration>,
+        beside: &[BorrowedFd<'_>],
+    ) -> Result<Progress, ExecutorError> {
+        // A time too far away to be told is no limit.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            if self.is_interrupted() {
+                return Ok(Progress::Idle);
+            }
+            let (waker, waited) = {
+                let mut executor = self.lock();
+                let (progress, wait) = self.step(&mut executor, true)?;
+                let posted = executor.end.completions_posted();
+                if progress != Progress::Idle || posted != seen {
+                    drop(executor);
+                    self.hold(wait)?;
+                    return Ok(progress);
+                }
+                // Under the lock: who completes something after this wakes this thread.
+                let waker = self.fall_asleep()?;
+                let pending = executor.pending.iter();
+                let watches = executor.watches.source().into_iter();
+                let waited: Vec<_> = pending
+                    .map(|request| (Arc::clone(&request.fd), request.events))
+                    .chain(watches.map(|epoll| (Arc::clone(epoll), PollFlags::IN)))
+                    .collect();
+                (waker, waited)
+            };
+            let mut fds = vec![PollFd::new(&*waker, PollFlags::IN)];
+            fds.extend(
+                beside
+                    .iter()
+                    .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)),
+            );
+            let own = fds.len();
+            fds.extend(
+                waited
+                    .iter()
+                    .map(|(fd, events)| PollFd::new(&**fd, *events)),
+            );
+            // Without one a stop makes the sleep longer, and nothing else.
+            let timer = long_timer(deadline).unwrap_or_default();
+            fds.extend(timer.iter().map(|timer| PollFd::new(timer, PollFlags::IN)));
+            // An interruption sets this before it looks for sleepers, of which this thread is one now.
+            let polled = if self.is_interrupted() {
+                Ok(0)
+            } else {
+                sleep(&mut fds, deadline.filter(|_| timer.is_none()))
+            };
+            let beside_ready = fds
+                .get(1..own)
+                .is_some_and(|fds| fds.iter().any(|fd| !fd.revents().is_empty()));
+            self.awake(waker);
+            match polled {
+                Ok(0) | Err(Errno::INTR) => return self.drain(),
+                Ok(_) if beside_ready => return self.drain(),
+                Ok(_) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Ends every sleep, now and later, and every step: the Keep is being ended. Takes no lock under
+    /// which anything is done that can last.
+    pub fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::SeqCst);
+        self.wakers().wake();
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::SeqCst)
+    }
+
+    /// Tells the Keep whether a host thread polls the submission ring, so that it need not ring.
+    pub fn set_polling(&self, polling: bool) {
+        self.lock().end.set_polling(polling);
+    }
+
+    /// Prints last words of the Keep's C library, which come past the ring.
+    pub fn log_last_words(&self, bytes: &[u8]) {
+        self.log.words(bytes);
+    }
+
+    /// The Keep has ended: ends the line of last words that it has not ended itself, and says what of the
+    /// log was left out. Does not wait for threads that hang.
+    pub fn finish_log(&self) {
+        self.log.finish();
+    }
+
+    /// Submissions taken so far, modulo 2^32, and whether requests wait for a descriptor.
+    pub fn activity(&self) -> (u32, bool) {
+        let executor = self.lock();
+        (
+            executor.end.submissions_taken(),
+            !executor.pending.is_empty() || !executor.watches.is_empty(),
+        )
+    }
+
+    /// Completions posted so far, modulo 2^32: what [`Self::wait`] compares with.
+    pub fn completions_posted(&self) -> u32 {
+        self.lock().end.completions_posted()
+    }
+
+    /// Drains, and wakes the sleepers when there is something new for them; how long the calling thread is then held
+    /// back, because of the rate of requests.
+    fn step(
+        &self,
+        executor: &mut Executor,
+        falls_asleep: bool,
+    ) -> Result<(Progress, Duration), ExecutorError> {
+        let posted = executor.end.completions_posted();
+        let newest = executor.newest();
+        let taken = executor.end.submissions_taken();
+        let progress = executor.drain(falls_asleep);
+        let news = executor.end.completions_posted() != posted
+            || executor.newest() != newest
+            || !matches!(progress, Ok(Progress::Idle));
+        if news {
+            self.wakers().wake();
+        }
+        let taken = executor.end.submissions_taken().wrapping_sub(taken);
+        let wait = match taken {
+            0 => Duration::ZERO,
+            _ => executor.requests.owe(taken, Instant::now()),
+        };
+        Ok((progress?, wait))
+    }
+
+    /// Holds the calling thread back, without the lock, for so long or until the Keep is being ended.
+    fn hold(&self, wait: Duration) -> Result<(), ExecutorError> {
+        let end = Instant::now().checked_add(wait);
+        while !wait.is_zero() && end.is_none_or(|end| Instant::now() < end) {
+            // An interruption sets this before it looks for sleepers, of which this thread is one now.
+            let waker = self.fall_asleep()?;
+            let slept = if self.is_interrupted() {
+                Ok(0)
+            } else {
+                sleep(&mut [PollFd::new(&*waker, PollFlags::IN)], end)
+            };
+            self.awake(waker);
+            match slept {
+                _ if self.is_interrupted() => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Enters the calling thread among the sleepers; what wakes it.
+    fn fall_asleep(&self) -> Result<Arc<OwnedFd>, ExecutorError> {
+        let mut wakers = self.wakers();
+        let waker = match wakers.spare.pop() {
+            Some(waker) => waker,
+            None => Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?),
+        };
+        wakers.sleeping.push(Arc::clone(&waker));
+        Ok(waker)
+    }
+
+    fn awake(&self, waker: Arc<OwnedFd>) {
+        let mut wakers = self.wakers();
+        wakers.sleeping.retain(|other| !Arc::ptr_eq(other, &waker));
+        // Empties the eventfd for its next user; it does not block.
+        let _ = rustix::io::read(&*waker, &mut [0; 8]);
+        wakers.spare.push(waker);
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Executor> {
+        // A thread that panicked left a table that is still well formed.
+        self.executor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wakers(&self) -> MutexGuard<'_, Wakers> {
+        // Two lists are consistent between statements.
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
