@@ -190,6 +190,14 @@ impl Arguments {
             let whole = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
             u32::try_from(whole).unwrap_or(RUNTIME).clamp(1, RUNTIME)
         };
+        let mut rules = self.rules.rules()?;
+        let has_network = [&rules, &workload.rules]
+            .iter()
+            .any(|it| !(it.connect.is_empty() && it.listen.is_empty()));
+        self.typed.refuse_unless(has_network, "tls_roots", || {
+            "--tls-roots: the program has no network, so it asks no server; give it one with --allow-connect, or leave it out"
+                .to_owned()
+        })?;
         let allowed = self.allow_precompiled;
         let program = in_time(&self.module, end, move |path| read_program(path, allowed))?;
         let server = self.server(&program, workload, end)?;
@@ -198,13 +206,7 @@ impl Arguments {
                 "an Enarx.toml to be deployed: no issuers of the web are sent along: name issuers with --tls-roots, or those of the server by roots = \"file:NAME\"",
             ));
         }
-        let mut rules = self.rules.rules()?;
         rules.add(&workload.rules);
-        let has_network = !(rules.connect.is_empty() && rules.listen.is_empty());
-        self.typed.refuse_unless(has_network, "tls_roots", || {
-            "--tls-roots: the program has no network, so it asks no server; give it one with --allow-connect, or leave it out"
-                .to_owned()
-        })?;
         let native = program.source.is_some();
         if native && self.detach {
             return Err(Failure::usage(
