@@ -3,6 +3,8 @@
 //! Every function of WASI that is offered, called from WebAssembly inside every kind of Keep: the programs of
 //! `tests/programs/conformance` say in lines what came of it, and the lines must be those of native Wasmtime.
 //!
+//! The yardstick of HTTP is not native Wasmtime, but what stands beside the program: `http.txt`.
+//!
 //! Where a Keep is right and Wasmtime is not, or where both may be, the difference stands in [`DIFFERENCES`]
 //! with its reason; one that does not occur any more fails the test. What was called, the imports of the programs
 //! say themselves: the table `COVERAGE.md` beside them names it, and a test of `keep/wasi` compares the table
@@ -33,6 +35,9 @@ use differences::{DIFFERENCES, Difference, MISSING};
 const PREVIEW1: &str = "conformance-preview1.wasm";
 const PREVIEW2: &str = "conformance-preview2.wasm";
 const PREVIEW3: &str = "conformance-preview3.wasm";
+/// Uses `wasi:http` 0.3, and what it is to say: native Wasmtime, as it is built here, has no HTTP.
+const HTTP: &str = "conformance-http.wasm";
+const HTTP_SAYS: &str = include_str!("../../../tests/programs/conformance/http.txt");
 /// Uses 0.2 and 0.3 together.
 const MIXED: &str = "conformance-mixed.wasm";
 /// Uses the sockets of both.
@@ -292,6 +297,10 @@ const RUNS: &[Run] = &[
     ),
     plain("preview3 error", PREVIEW3, &["error"]),
     plain("preview3 trap", PREVIEW3, &["trap"]),
+    Run {
+        network: true,
+        ..plain("http", HTTP, &["all"])
+    },
     plain("mixed host", MIXED, &[]),
     run("mixed private", MIXED, &[], Directory::Private),
     Run {
@@ -312,6 +321,31 @@ struct Outcome {
     /// The program's words, then the facts known from outside: `exit code`, and what is `left` of its input.
     lines: Vec<String>,
     stderr: String,
+}
+
+impl Outcome {
+    fn new(said: &str, code: Option<i32>, left: &str, stderr: String) -> Self {
+        let mut called = BTreeSet::new();
+        let mut lines = Vec::new();
+        for line in said.lines() {
+            match line
+                .strip_prefix("called ")
+                .and_then(|it| it.split_once(' '))
+            {
+                Some((interface, function)) => {
+                    called.insert((interface.to_owned(), function.to_owned()));
+                }
+                None => lines.push(line.to_owned()),
+            }
+        }
+        lines.push(format!("exit code: {}", code.unwrap_or(-1)));
+        lines.push(format!("left: {}", left.escape_debug()));
+        Self {
+            called,
+            lines,
+            stderr,
+        }
+    }
 }
 
 /// A directory for a run, and what must stay open meanwhile.
@@ -418,6 +452,9 @@ fn text(bytes: Vec<u8>) -> String {
 impl Run {
     /// Runs in a kind of Keep, or natively.
     fn perform(&self, backend: Option<&str>, programs: &Programs) -> Outcome {
+        if backend.is_none() && self.program == HTTP {
+            return Outcome::new(HTTP_SAYS, Some(0), INPUT, String::new());
+        }
         let (content, read_only) = match self.directory {
             Directory::Private => (Content::Nothing, false),
             Directory::Host(content) => (content, false),
@@ -480,30 +517,13 @@ impl Run {
                 (status, stdout, stderr, left)
             }
         };
-        let mut called = BTreeSet::new();
-        let mut lines = Vec::new();
-        for line in text(stdout).lines() {
-            match line
-                .strip_prefix("called ")
-                .and_then(|it| it.split_once(' '))
-            {
-                Some((interface, function)) => {
-                    called.insert((interface.to_owned(), function.to_owned()));
-                }
-                None => lines.push(line.to_owned()),
-            }
-        }
+        let outcome = Outcome::new(&text(stdout), status.code(), &text(left), text(stderr));
         assert!(
-            !lines.iter().any(|line| line.starts_with("FAILED")),
-            "{name}: {lines:?}"
+            !outcome.lines.iter().any(|line| line.starts_with("FAILED")),
+            "{name}: {:?}",
+            outcome.lines
         );
-        lines.push(format!("exit code: {}", status.code().unwrap_or(-1)));
-        lines.push(format!("left: {}", text(left).escape_debug()));
-        Outcome {
-            called,
-            lines,
-            stderr: text(stderr),
-        }
+        outcome
     }
 
     /// Returns the outcome of [`Self::perform`], performed once for all tests of this process.
@@ -750,6 +770,7 @@ comparisons! {
     preview3_ends_with_a_code: "preview3 exit";
     preview3_fails: "preview3 error";
     preview3_does_what_ends_it: "preview3 trap";
+    http_of_0_3: "http";
     both_versions_of_components_together: "mixed";
     preview3_on_the_network: "preview3 sockets";
     preview3_without_a_network: "preview3 no-network";

@@ -152,11 +152,21 @@ static void every_field(void) {
 
 // ---- options
 
+static void say_limit(bool is_some, uint64_t limit) {
+    if (is_some) say(" %llu", limit);
+    else say(" none");
+}
+
 static void say_limits(const char *what, options_t it) {
-    uint64_t connect = 0, first = 0, between = 0;
-    bool some[] = {OPTION(get_connect_timeout)(OPTIONS(it), &connect), OPTION(get_first_byte_timeout)(OPTIONS(it), &first),
-                   OPTION(get_between_bytes_timeout)(OPTIONS(it), &between)};
-    say("%s: %d %llu, %d %llu, %d %llu\n", what, some[0], connect, some[1], first, some[2], between);
+    uint64_t limit;
+    say("%s:", what);
+    bool is_some = OPTION(get_connect_timeout)(OPTIONS(it), &limit);
+    say_limit(is_some, limit);
+    is_some = OPTION(get_first_byte_timeout)(OPTIONS(it), &limit);
+    say_limit(is_some, limit);
+    is_some = OPTION(get_between_bytes_timeout)(OPTIONS(it), &limit);
+    say_limit(is_some, limit);
+    say("\n");
 }
 
 static void set_limits(const char *what, options_t it, uint64_t limit) {
@@ -303,12 +313,10 @@ static void read_back(const char *what, sending_t to, receiving_t from, bool has
     }
     say("%s end: %zu\n", what, read_some(&from, bytes, sizeof bytes));
     wasi_http_types_stream_u8_drop_readable(from.f0);
-    trailers_result_t written = {.is_err = false, .val.ok = {.is_some = true, .val = some_headers()}}, end;
-    u32 reading = READ_TRAILERS(from.f1, &end);
-    must_be(STATE(done(to.trailers, WRITE_TRAILERS(to.trailers, &written))) == COMPLETED);
-    must_be(STATE(done(from.f1, reading)) == COMPLETED);
-    must_be(!end.is_err && end.val.ok.is_some);
-    say_entries("trailers", end.val.ok.val);
+    // A component does not read futures of its own that carry resources: one that is not read any more says so to its writer.
+    wasi_http_types_future_result_option_own_trailers_error_code_drop_readable(from.f1);
+    trailers_result_t written = {.is_err = false};
+    say("%s trailers: %u\n", what, STATE(done(to.trailers, WRITE_TRAILERS(to.trailers, &written))));
     must_be(STATE(done(handled, WRITE_OUTCOME(handled, &verdict))) == COMPLETED);
     say_outcome(what, outcome_of(to.outcome));
 }
