@@ -267,8 +267,9 @@ fn requests_that_do_not_end_in_the_time_of_grace_are_cut_off() {
 #[test]
 fn a_request_has_its_time_and_the_server_has_its_own() {
     let parties = Parties::new();
-    let service = parties.start(&["--request-timeout", "300ms", "--timeout", "6s"]);
     let start = Instant::now();
+    // The launch is a part of it, which takes long on a busy machine.
+    let service = parties.start(&["--request-timeout", "300ms", "--timeout", "25s"]);
     let status = ["-o", "/dev/null", "-w", "%{http_code}"];
     let late = service.curl(&parties.authority, &status, "/after?60000");
     says(&late, "504");
@@ -276,8 +277,8 @@ fn a_request_has_its_time_and_the_server_has_its_own() {
     let (code, said) = service.wait();
     assert_eq!(code, Some(124), "{said}");
     assert!(said.contains("longer than the time of a request"), "{said}");
-    assert!(said.contains("time limit of 6s"), "{said}");
-    assert!(start.elapsed() < Duration::from_secs(20), "{said}");
+    assert!(said.contains("time limit of 25s"), "{said}");
+    assert!(start.elapsed() < PATIENCE, "{said}");
 }
 
 #[test]
