@@ -14,6 +14,7 @@ use enarx_collateral::{
 };
 use enarx_harness::needs::{cases, vectors};
 use enarx_snp::report::Report;
+use enarx_snp::simulated::CHIP_PREFIX;
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -531,4 +532,18 @@ fn revocation_lists_are_fetched_again_after_a_day() {
     assert_eq!(asked(), 1);
     // Fetched just now, although it is the same list.
     assert_eq!(asked(), 0);
+}
+
+#[test]
+fn nobody_is_asked_about_a_simulated_chip() {
+    let folder = Folder::new("simulated");
+    let store = Store::new(&folder.0);
+    let mut report = fs::read(vectors().join(CASE).join("report.bin")).unwrap();
+    // CHIP_ID (56860 ATTESTATION_REPORT).
+    report[0x1A0..][..CHIP_PREFIX.len()].copy_from_slice(CHIP_PREFIX);
+    let mut script = Script::default();
+    let error = Fetcher::new(&store, &mut script).fetch(&report, NOW);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("of a simulated chip"), "{error}");
+    assert_eq!(script.asked, [""; 0]);
 }
