@@ -25,8 +25,8 @@ const HANDLERS: [&str; 2] = ["wasi:http/incoming-handler@0.2.", "wasi:http/handl
 /// The flags of a deployed server, which mean what those of `enarx serve` mean.
 #[derive(Args)]
 pub struct ServerArguments {
-    /// Of a component that answers HTTP requests: the address and port of the host at which its Keep listens; 0.0.0.0 and [::]
-    /// are every address. The host has to offer it (--allow-listen) [default with --local: 127.0.0.1:8080]
+    /// Of a component that answers HTTP requests: the address and port of the host at which its Keep listens; `0.0.0.0` and
+    /// `[::]` are every address. The host has to offer it (--allow-listen) [default with --local: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS:PORT")]
     addr: Option<SocketAddr>,
     /// Of such a component: its certificate for TLS, PEM, with those that lead to its issuer after it

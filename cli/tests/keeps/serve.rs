@@ -485,9 +485,9 @@ fn a_component_that_fails_ends_its_request_and_nothing_else() {
 fn memory_is_bounded_and_given_back() {
     for kind in kinds() {
         let server = Server::start(kind, &["--memory", "256M"]);
-        // An instance of 0.3 ends when its response was sent, beside the next one's begin.
-        for _ in 0..20 {
-            server.get("/memory?40").is(200, "taken\n");
+        // An instance of 0.3 ends when its response was sent, beside those that come next.
+        for _ in 0..30 {
+            server.get("/memory?20").is(200, "taken\n");
         }
         server.get("/memory?1000").is(507, "none\n");
         server.get("/hello").is(200, "hello\n");

@@ -13,7 +13,7 @@ use enarx_boot::boot_page::{self, BootInfo};
 use enarx_boot::layout::{PAGE, SHARED_END};
 use enarx_exits::ExitFunction;
 use enarx_microkernel::frame::{Frame, LargeFrame, Place, Slot, Words};
-use enarx_microkernel::launch::Launch;
+use enarx_microkernel::launch::{BootPage, Launch};
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::cpuid::{answer, features};
 use enarx_microkernel::snp::ghcb::{Answer, Call};
@@ -128,7 +128,16 @@ fn cpuid_page() -> Frame {
         cpuid_page: PAGE,
         ..BootInfo::new_zeroed()
     };
-    Launch::new(&boot).unwrap().snp.unwrap().cpuid
+    Launch::new(&Given(boot)).unwrap().snp.unwrap().cpuid
+}
+
+/// A boot page of a machine that is not there.
+struct Given(BootInfo);
+
+impl BootPage for Given {
+    fn boot_info(&self) -> BootInfo {
+        self.0
+    }
 }
 
 fn message_key() -> MessageKey {
