@@ -47,14 +47,15 @@ static wasi_sockets_0_2_12_tcp_own_tcp_socket_t old_socket(void) {
     return it;
 }
 
-// Repeats a call until it does not have to wait.
+// Waits, and makes a call, until it does not have to wait. It waits in any case, so that every run makes the same calls.
 #define WAIT(it, call)                                                                                \
-    while (!(call)) {                                                                                 \
-        must(old_error == WASI_SOCKETS_0_2_12_NETWORK_ERROR_CODE_WOULD_BLOCK);                               \
+    do {                                                                                              \
         wasi_sockets_0_2_12_tcp_own_pollable_t ready = OLD(subscribe)(wasi_sockets_0_2_12_tcp_borrow_tcp_socket(it)); \
         wasi_io_poll_method_pollable_block(wasi_io_poll_borrow_pollable(ready));                      \
         wasi_io_poll_pollable_drop_own(ready);                                                        \
-    }
+        if (call) break;                                                                              \
+        must(old_error == WASI_SOCKETS_0_2_12_NETWORK_ERROR_CODE_WOULD_BLOCK);                        \
+    } while (1);
 
 static wasi_sockets_0_2_12_network_ip_socket_address_t old_loopback(u16 port) {
     wasi_sockets_0_2_12_network_ip_socket_address_t it = {.tag = WASI_SOCKETS_0_2_12_NETWORK_IP_SOCKET_ADDRESS_IPV4};
