@@ -378,11 +378,16 @@ impl Waits {
         }
     }
 
-    /// The call is answered or given up: the next one on its handle may go on.
+    /// The call is answered or given up: the next one on its handle may go on, and nobody waits for a word of the host
+    /// about this one.
     fn leave_line(&mut self, id: Id, call: &Call) {
-        if let Some(entry) = watched(call)
-            && let Entry::Occupied(mut at) = self.lines.entry(line(entry))
-        {
+        let Some(line) = watched(call).map(line) else {
+            return;
+        };
+        if self.watched.get(&line) == Some(&id) {
+            self.watched.remove(&line);
+        }
+        if let Entry::Occupied(mut at) = self.lines.entry(line) {
             at.get_mut().remove(&id);
             if at.get().is_empty() {
                 at.remove();
@@ -445,13 +450,6 @@ impl Waits {
         self.ready.retain(|other| *other != id);
         if let Some(call) = self.call(id) {
             self.leave_line(id, &call);
-            // What the host tells of its handle is nobody's then.
-            if let Some(entry) = watched(&call)
-                && let Entry::Occupied(at) = self.watched.entry(line(entry))
-                && *at.get() == id
-            {
-                at.remove();
-            }
         }
         match self.table.remove(&id).map(|wait| wait.stage) {
             Some(Stage::Posted { ticket, share, .. }) => Remains::Posted(ticket, share),
