@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use enarx_wasi::preview3::streams::{give, room, waits};
 use futures_channel::oneshot;
 use hyper::HeaderMap;
 use hyper::header::TRAILER;
@@ -70,7 +71,7 @@ impl Contents {
         trailers: FutureReader<Trailers>,
     ) -> wasmtime::Result<(Self, FutureReader<Result<(), ErrorCode>>)> {
         let (told, learnt) = oneshot::channel();
-        // What was never sent did not fail, as Wasmtime's own `wasi:http` has it.
+        // A body that was never sent did not fail, as Wasmtime's own `wasi:http` has it.
         let learnt = async {
             let learnt = learnt.await.unwrap_or(Ok(()));
             wasmtime::error::Ok(learnt.map_err(ErrorCode::from))
@@ -249,26 +250,14 @@ impl<D> StreamProducer<D> for Producer {
         destination: Destination<'a, u8, Self::Buffer>,
         finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
-        // No bytes: the component only waits until there are some.
-        let room = destination.remaining(store.as_context_mut());
-        let room = room.unwrap_or(PIECE).min(PIECE);
+        let room = room(&destination, store.as_context_mut(), PIECE);
         let moved = self.from.poll_bytes(context, |bytes| {
-            let bytes = bytes.get(..room).unwrap_or(bytes);
-            let mut destination = destination.as_direct(store, bytes.len());
-            match destination.remaining().get_mut(..bytes.len()) {
-                Some(place) => {
-                    place.copy_from_slice(bytes);
-                    destination.mark_written(bytes.len());
-                    bytes.len()
-                }
-                None => 0,
-            }
+            give(destination, store, bytes.get(..room).unwrap_or(bytes))
         });
         Poll::Ready(Ok(match moved {
             Poll::Ready(true) => StreamResult::Completed,
             Poll::Ready(false) => StreamResult::Dropped,
-            Poll::Pending if finish => StreamResult::Cancelled,
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => return waits(finish),
         }))
     }
 }
@@ -335,8 +324,7 @@ impl<D> StreamConsumer<D> for Consumer {
     ) -> Poll<wasmtime::Result<StreamResult>> {
         let room = match self.to.poll_room(context) {
             Poll::Ready(room) => room,
-            Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => return waits(finish),
         };
         let mut source = source.as_direct(store);
         let bytes = source.remaining();

@@ -11,7 +11,7 @@ mod clocks;
 mod filesystem;
 mod random;
 pub mod sockets;
-mod streams;
+pub mod streams;
 
 use std::collections::BTreeSet;
 

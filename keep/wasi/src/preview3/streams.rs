@@ -13,7 +13,7 @@ use futures_channel::oneshot;
 use wasmtime::component::{
     Destination, Source, StreamConsumer, StreamProducer, StreamResult, VecBuffer,
 };
-use wasmtime::{AsContextMut as _, StoreContextMut};
+use wasmtime::{AsContextMut, StoreContextMut};
 
 use crate::error::{Errno, Result};
 use crate::fs::Descriptor;
@@ -47,6 +47,39 @@ pub fn outcome<C: 'static>(
     (Outcome(Some(sender)), future)
 }
 
+/// The result of a stream that has nothing yet, or is told to wait no longer.
+pub fn waits(finish: bool) -> Poll<wasmtime::Result<StreamResult>> {
+    if finish {
+        Poll::Ready(Ok(StreamResult::Cancelled))
+    } else {
+        Poll::Pending
+    }
+}
+
+/// Bytes that a component takes now, at most `most`; none if it only waits until there are some.
+pub fn room<B>(
+    destination: &Destination<'_, u8, B>,
+    store: impl AsContextMut,
+    most: usize,
+) -> usize {
+    destination.remaining(store).unwrap_or(most).min(most)
+}
+
+/// Gives a component bytes, for which there is room; how many it took.
+pub fn give<D, B>(
+    destination: Destination<'_, u8, B>,
+    store: StoreContextMut<'_, D>,
+    bytes: &[u8],
+) -> usize {
+    let mut destination = destination.as_direct(store, bytes.len());
+    let Some(place) = destination.remaining().get_mut(..bytes.len()) else {
+        return 0;
+    };
+    place.copy_from_slice(bytes);
+    destination.mark_written(bytes.len());
+    bytes.len()
+}
+
 /// Standard input.
 pub struct InputProducer {
     input: Input,
@@ -71,22 +104,15 @@ impl<D> StreamProducer<D> for InputProducer {
         destination: Destination<'a, u8, Self::Buffer>,
         finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
-        // No bytes: the component only waits until there are some.
-        let limit = destination.remaining(store.as_context_mut());
-        let limit = limit.unwrap_or(PIECE).min(PIECE);
+        let room = room(&destination, store.as_context_mut(), PIECE);
         // A request stays a request: nothing is lost when a read is given up.
-        let read = match pin!(self.input.read_some(limit)).poll(context) {
+        let read = match pin!(self.input.read_some(room)).poll(context) {
             Poll::Ready(read) => read,
-            Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => return waits(finish),
         };
         match read {
             Ok(bytes) => {
-                let mut destination = destination.as_direct(store, bytes.len());
-                if let Some(place) = destination.remaining().get_mut(..bytes.len()) {
-                    place.copy_from_slice(&bytes);
-                    destination.mark_written(bytes.len());
-                }
+                give(destination, store, &bytes);
                 Poll::Ready(Ok(StreamResult::Completed))
             }
             Err(Ended::End) => Poll::Ready(Ok(StreamResult::Dropped)),

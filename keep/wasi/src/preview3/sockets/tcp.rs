@@ -21,7 +21,7 @@ use super::super::State as Data;
 use super::super::bindings::wasi::sockets::types::{
     ErrorCode, HostTcpSocket, HostTcpSocketWithStore, IpAddressFamily, IpSocketAddress,
 };
-use super::super::streams::{Outcome, outcome};
+use super::super::streams::{Outcome, outcome, waits};
 use super::{INVALID_STATE, Result, error_code, from_std, is_ipv6, permitted, to_std};
 use crate::budget::Budget;
 use crate::error::Errno;
@@ -245,15 +245,6 @@ impl<U> StreamProducer<U> for Accepted<U> {
         let socket = TcpSocket::accepted(accepted, *family, &wasi.context().budget);
         destination.set_buffer(Some(wasi.table().push(socket)?));
         Poll::Ready(Ok(StreamResult::Completed))
-    }
-}
-
-/// The result of a stream that has nothing yet, or is told to wait no longer.
-fn waits(finish: bool) -> Poll<wasmtime::Result<StreamResult>> {
-    if finish {
-        Poll::Ready(Ok(StreamResult::Cancelled))
-    } else {
-        Poll::Pending
     }
 }
 
