@@ -307,11 +307,7 @@ impl Server {
                 info_code: None,
             }),
         };
-        let call = Call::Resolve {
-            name_length: u32::try_from(self.name.len()).map_err(|_| failed(Errno::NameTooLong))?,
-        };
-        let operation = self.port.start(&call, &[self.name.as_bytes()]);
-        let mut operation = operation.map_err(failed)?;
+        let mut operation = self.port.resolve(&self.name).map_err(failed)?;
         operation.ready().await;
         operation.take_addresses().map_err(failed)
     }

@@ -684,6 +684,17 @@ impl Port {
         })
     }
 
+    /// Starts to look a name up; [`Operation::take_addresses`] takes the answer.
+    ///
+    /// # Errors
+    /// [`Errno::NameTooLong`], and as [`Self::start`].
+    pub fn resolve(&self, name: &str) -> Result<Operation> {
+        let call = Call::Resolve {
+            name_length: u32::try_from(name.len()).map_err(|_| Errno::NameTooLong)?,
+        };
+        self.start(&call, &[name.as_bytes()])
+    }
+
     /// Tells the host of what was prepared, unless it knows.
     pub fn tell(&self) {
         self.0.lock().tell();
@@ -891,7 +902,7 @@ impl Operation {
         .await;
     }
 
-    /// Takes the addresses that answer a [`Call::Resolve`]: those of IPv4 as such.
+    /// Takes the addresses that answer [`Port::resolve`]: those of IPv4 as such.
     ///
     /// # Errors
     /// As [`Self::take_bytes`].

@@ -4,8 +4,6 @@
 
 use std::net::IpAddr;
 
-use enarx_sallyport::Call;
-
 use crate::error::{Errno, Result};
 use crate::port::{Operation, Port};
 
@@ -31,8 +29,5 @@ pub fn look_up(port: &Port, name: &str) -> Result<Operation> {
     if name.is_empty() || name.len() > NAME_MAX || name.contains(is_forbidden) {
         return Err(Errno::Invalid);
     }
-    let call = Call::Resolve {
-        name_length: u32::try_from(name.len()).map_err(|_| Errno::Invalid)?,
-    };
-    port.start(&call, &[name.as_bytes()])
+    port.resolve(name)
 }

@@ -216,10 +216,7 @@ impl Opener<'_> {
         if host.eq_ignore_ascii_case("localhost") {
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
-        let call = Call::Resolve {
-            name_length: u32::try_from(host.len()).map_err(|_| Errno::NameTooLong)?,
-        };
-        let mut operation = self.port.start(&call, &[host.as_bytes()])?;
+        let mut operation = self.port.resolve(host)?;
         self.within(until, |context| ready_if(operation.poll_ready(context)))?;
         operation.take_addresses().map_err(Cause::Name)
     }
