@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use enarx_configuration::sockets::ServerTls;
 use rustix::net::sockopt::set_tcp_nodelay;
 
 use crate::failure::{Exit, Failure};
@@ -119,13 +118,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 fn listen(arguments: &Arguments, named: Option<NamedServer>) -> Result<Server, Failure> {
     let (named, own) = named.map_or((None, None), |it| (Some(it.address), it.tls));
     let address = arguments.addr.or(named).unwrap_or(ADDRESS);
-    let tls = match (&arguments.tls_cert, &arguments.tls_key) {
-        (Some(chain), Some(key)) => Some(ServerTls {
-            identity: tls::identity(chain, key)?,
-            clients: own.and_then(|own| own.clients),
-        }),
-        _ => own,
+    let identity = match (&arguments.tls_cert, &arguments.tls_key) {
+        (Some(chain), Some(key)) => Some(tls::identity(chain, key)?),
+        _ => None,
     };
+    let tls = tls::with_identity(own, identity);
     let listen = move || {
         let listener = TcpListener::bind(address)?;
         // The standard library lets 128 wait: of more that come at once, each would try again only after a second.

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use enarx_configuration::sockets::ServerTls;
 use enarx_configuration::{Certificate, Identity, PrivateKey};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -35,6 +36,17 @@ pub fn identity(chain: &Path, key: &Path) -> Result<Identity, Failure> {
         chain: certificates(chain)?,
         key: private,
     })
+}
+
+/// The TLS of a server: `own` from its Enarx.toml, with another identity if one is given.
+pub fn with_identity(own: Option<ServerTls>, identity: Option<Identity>) -> Option<ServerTls> {
+    match identity {
+        None => own,
+        Some(identity) => Some(ServerTls {
+            identity,
+            clients: own.and_then(|own| own.clients),
+        }),
+    }
 }
 
 /// The issuers of a file.

@@ -63,7 +63,7 @@ impl Server {
     /// Says where it answers, and who reads along.
     pub fn announce(&self, host: &str) {
         let url = self.url(host);
-        match self.serve.identity {
+        match self.serve.tls {
             Some(_) => say!("enarx: serving HTTPS on {url}"),
             None => say!(
                 "enarx: serving HTTP on {url}: in clear, the host reads and changes everything (--insecure-http)"
@@ -73,7 +73,7 @@ impl Server {
 
     /// The URL at which the server of a host, named `HOST:PORT`, answers.
     fn url(&self, host: &str) -> String {
-        let scheme = match self.serve.identity {
+        let scheme = match self.serve.tls {
             Some(_) => "https",
             None => "http",
         };
@@ -154,7 +154,6 @@ impl Arguments {
         }
         let named = workload.take_server()?;
         let (named, own) = named.map_or((None, None), |it| (Some(it.address), it.tls));
-        let (own, clients) = own.map_or((None, None), |it| (Some(it.identity), it.clients));
         if flags.insecure_http && own.is_some() {
             return Err(Failure::usage(
                 "--insecure-http: the Enarx.toml gives the server a certificate: leave one of them out",
@@ -166,9 +165,10 @@ impl Arguments {
                 let read = move |chain: &Path| tls::identity(chain, &key);
                 Some(in_time(chain, end, read)?)
             }
-            _ => own,
+            _ => None,
         };
-        if identity.is_none() && !flags.insecure_http {
+        let tls = tls::with_identity(own, identity);
+        if tls.is_none() && !flags.insecure_http {
             return Err(Failure::usage(format!(
                 "{shown} answers HTTP requests: give its certificate and private key with --tls-cert and --tls-key; with --insecure-http it answers in clear, and the host reads and changes everything"
             )));
@@ -190,8 +190,7 @@ impl Arguments {
             grace: milliseconds(self.grace),
             connections: flags.max_connections.unwrap_or(serve::MAX_CONNECTIONS),
             requests: flags.max_requests.unwrap_or(serve::MAX_REQUESTS),
-            clients,
-            identity,
+            tls,
             listen: Some(Listen {
                 // The unspecified address of IPv6 is every address, of IPv4 too.
                 address: Some(address.ip()).filter(|ip| *ip != Ipv6Addr::UNSPECIFIED),
@@ -253,7 +252,7 @@ mod tests {
             assert_eq!(server(address).url(host), url);
         }
         let mut secure = server("[::1]:83");
-        secure.serve.identity = Some(Identity::default());
+        secure.serve.tls = tls::with_identity(None, Some(Identity::default()));
         assert_eq!(secure.url("host:1"), "https://[::1]:83/");
     }
 }

@@ -76,10 +76,8 @@ impl Trust {
     /// The client's end of a connection to a server of this name.
     fn connect(&self, name: &str) -> Result<web::Session, WebError> {
         let client = self.client.get_or_init(|| {
-            let clocks = self.clocks.clone();
-            let clock = move || clocks.for_certificates();
             let issuers = self.issuers.iter().map(|issuer| issuer.0.as_slice());
-            web::Client::new(issuers, &[web::HTTP1], Arc::new(clock))
+            web::Client::new(issuers, &[web::HTTP1], self.clocks.for_tls())
         });
         client.as_ref().map_err(Clone::clone)?.connect(name)
     }

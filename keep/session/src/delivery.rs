@@ -236,7 +236,7 @@ fn listeners(configuration: &Configuration) -> Result<Vec<(Option<IpAddr>, u16)>
         let Some(listen) = &serve.listen else {
             return refuse("names no address and port at which it answers");
         };
-        if serve.identity.is_none() && (!serve.insecure_http || serve.clients.is_some()) {
+        if serve.tls.is_none() && !serve.insecure_http {
             return refuse(
                 "has no certificate, so that its host would read every request: deliver one, or say `insecure_http`",
             );

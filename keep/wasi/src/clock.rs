@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use enarx_sallyport::Call;
 use enarx_sallyport::types::Time;
+use enarx_tls::web;
 
 use crate::error::Result;
 use crate::port::Port;
@@ -89,6 +90,12 @@ impl Clocks {
             Some(told) => Some(told.carried_on()),
             None => self.wall().ok().map(Duration::from_nanos),
         }
+    }
+
+    /// The same, as TLS asks for it.
+    pub fn for_tls(&self) -> web::Clock {
+        let clocks = self.clone();
+        Arc::new(move || clocks.for_certificates())
     }
 
     /// Monotonic time since the start of the Keep, in ns.

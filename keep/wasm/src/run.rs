@@ -203,10 +203,11 @@ fn try_run(
     timings: &mut Timings,
 ) -> wasmtime::Result<()> {
     let serve = configuration.serve.as_ref();
-    let tls = match serve {
-        Some(serve) => serve::tls(serve, Clocks::new(port.clone()).by(surroundings.told))?,
-        None => None,
-    };
+    let tls = serve.and_then(|serve| serve.tls.as_ref()).map(|tls| {
+        let clocks = Clocks::new(port.clone()).by(surroundings.told);
+        sockets::server(tls, &serve::PROTOCOLS, &clocks)
+    });
+    let tls = tls.transpose()?;
     let code = Allowed::of(configuration, application)?;
     let turns = configuration.serve.as_ref().is_some_and(serve::takes_turns);
     let (facts, compiled) = match &code {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use enarx_configuration::{Configuration, Serve};
 use enarx_http::preview3::ServicePre;
 use enarx_http::{Handler, Http, ProxyPre, Settings, Trust, Way};
-use enarx_tls::web::{self, WebError};
+use enarx_tls::web;
 use enarx_wasi::budget::Budget;
 use enarx_wasi::clock::Clocks;
 use enarx_wasi::context::{Context, Surroundings};
@@ -65,30 +65,10 @@ fn count(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// The TLS of a server, if it has an identity; its clients' certificates are judged by these clocks.
-///
-/// # Errors
-/// When identity or issuers cannot be used.
-pub fn tls(serve: &Serve, clocks: Clocks) -> Result<Option<web::Server>, WebError> {
-    const OFFERED: [&[u8]; 2] = [web::HTTP2, web::HTTP1];
-    let Some(identity) = &serve.identity else {
-        return Ok(None);
-    };
-    let chain: Vec<_> = identity.chain.iter().map(|it| it.0.as_slice()).collect();
-    let key = &identity.key.0;
-    let Some(clients) = &serve.clients else {
-        return web::Server::new(&chain, key, &OFFERED).map(Some);
-    };
-    let issuers: Vec<_> = clients.issuers.iter().map(|it| it.0.as_slice()).collect();
-    let clients = web::Clients {
-        issuers: &issuers,
-        required: clients.required,
-        clock: Arc::new(move || clocks.for_certificates()),
-    };
-    web::Server::asking(&chain, key, &OFFERED, &clients).map(Some)
-}
+/// The protocols that a server offers over TLS, the best first.
+pub const PROTOCOLS: [&[u8]; 2] = [web::HTTP2, web::HTTP1];
 
-/// The bounds of the configuration, and of the pool; with TLS if there is an identity for it.
+/// The bounds of the configuration, and of the pool.
 pub fn settings(bounds: &Serve, pool: &Pool, tls: Option<web::Server>) -> Settings {
     Settings {
         connections: count(bounds.connections),
@@ -149,7 +129,7 @@ impl Instances {
         let issuers = std::mem::take(&mut configuration.issuers);
         if let Some(serve) = &mut configuration.serve {
             // The server has it.
-            serve.identity = None;
+            serve.tls = None;
         }
         Self {
             engine: engine.clone(),

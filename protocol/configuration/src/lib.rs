@@ -104,17 +104,14 @@ pub struct Serve {
     pub connections: u32,
     /// Most requests at a time, answered or waiting; more are refused.
     pub requests: u32,
-    /// The server speaks TLS, with this identity, and nothing in clear.
+    /// Present if the server speaks TLS, and nothing in clear.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub identity: Option<Identity>,
-    /// Present if a server with an identity asks its clients for certificates.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clients: Option<sockets::Clients>,
+    pub tls: Option<sockets::ServerTls>,
     /// The socket that the Keep opens for the server; the host's granted listener if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<Listen>,
     /// A server that is delivered to a Keep speaks in clear, and its host reads and changes everything. Without this, a
-    /// delivered server without an identity is refused.
+    /// delivered server without TLS is refused.
     #[serde(default, skip_serializing_if = "is_false")]
     pub insecure_http: bool,
 }
@@ -242,13 +239,15 @@ mod tests {
                 grace: 10_000,
                 connections: 100,
                 requests: 50,
-                identity: Some(Identity {
-                    chain: vec![Certificate(vec![0x30; 100]), Certificate(vec![1])],
-                    key: PrivateKey(vec![0xfb, 0xff, 7].into()),
-                }),
-                clients: Some(sockets::Clients {
-                    issuers: vec![Certificate(vec![4; 3])],
-                    required: false,
+                tls: Some(sockets::ServerTls {
+                    identity: Identity {
+                        chain: vec![Certificate(vec![0x30; 100]), Certificate(vec![1])],
+                        key: PrivateKey(vec![0xfb, 0xff, 7].into()),
+                    },
+                    clients: Some(sockets::Clients {
+                        issuers: vec![Certificate(vec![4; 3])],
+                        required: false,
+                    }),
                 }),
                 listen: Some(Listen {
                     address: Some([0; 4].into()),

@@ -18,7 +18,7 @@ use crate::budget::Budget;
 
 pub use connection::Connection;
 pub use listener::Listener;
-pub use open::{Cause, Opened, Opener, SocketError, listen};
+pub use open::{Cause, Opened, Opener, SocketError, listen, server};
 pub use socket::Socket;
 pub(crate) use socket::{BACKLOG, DATAGRAM_MAX, Datagram};
 

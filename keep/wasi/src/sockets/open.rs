@@ -140,34 +140,15 @@ impl Opener<'_> {
         port: u16,
         tls: Option<&ServerTls>,
     ) -> Result<Listener, Cause> {
-        let tls = tls.map(|tls| self.server(tls)).transpose()?;
+        let tls = tls.map(|tls| server(tls, &[], self.clocks)).transpose()?;
         let socket = listen(self.port, address, port)?;
         Ok(Listener::new(socket, tls, self.budget))
-    }
-
-    fn clock(&self) -> web::Clock {
-        let clocks = self.clocks.clone();
-        Arc::new(move || clocks.for_certificates())
-    }
-
-    fn server(&self, tls: &ServerTls) -> Result<web::Server, WebError> {
-        let (chain, key) = parts(&tls.identity);
-        let Some(clients) = &tls.clients else {
-            return web::Server::new(&chain, key, &[]);
-        };
-        let issuers: Vec<_> = clients.issuers.iter().map(|it| it.0.as_slice()).collect();
-        let clients = web::Clients {
-            issuers: &issuers,
-            required: clients.required,
-            clock: self.clock(),
-        };
-        web::Server::asking(&chain, key, &[], &clients)
     }
 
     fn client(&self, tls: &ClientTls) -> Result<web::Client, WebError> {
         let issuers = tls.issuers.as_deref().unwrap_or(self.issuers);
         let issuers = issuers.iter().map(|it| it.0.as_slice());
-        let client = web::Client::new(issuers, &[], self.clock())?;
+        let client = web::Client::new(issuers, &[], self.clocks.for_tls())?;
         match &tls.identity {
             None => Ok(client),
             Some(identity) => {
@@ -234,6 +215,28 @@ impl Opener<'_> {
                 Poll::Pending => Poll::Pending,
             }))
     }
+}
+
+/// The TLS of a server that offers these protocols; its clients' certificates are judged by these clocks.
+///
+/// # Errors
+/// When identity or issuers cannot be used.
+pub fn server(
+    tls: &ServerTls,
+    protocols: &[&[u8]],
+    clocks: &Clocks,
+) -> Result<web::Server, WebError> {
+    let (chain, key) = parts(&tls.identity);
+    let Some(clients) = &tls.clients else {
+        return web::Server::new(&chain, key, protocols);
+    };
+    let issuers: Vec<_> = clients.issuers.iter().map(|it| it.0.as_slice()).collect();
+    let clients = web::Clients {
+        issuers: &issuers,
+        required: clients.required,
+        clock: clocks.for_tls(),
+    };
+    web::Server::asking(&chain, key, protocols, &clients)
 }
 
 /// Opens a TCP socket that listens at this address, or at every address of the machine.
