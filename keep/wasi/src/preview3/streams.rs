@@ -2,7 +2,7 @@
 
 //! Streams of bytes between a component and the heart, and the futures that tell how they ended.
 //!
-//! Bytes move directly between the component's memory and the sallyport or a file system, at most [`PIECE`] at a time.
+//! Bytes move directly between the component's memory and the sallyport or a file system, at most a transfer of the sallyport at a time.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
