@@ -98,13 +98,13 @@ pub fn send(
     if !way.network.tcp {
         return Err(ErrorCode::HttpRequestDenied);
     }
-    let is_secure = match &request.scheme {
+    let is_secure = match &request.target.scheme {
         Some(scheme) if *scheme == Scheme::HTTP => false,
         // As Wasmtime's own has it.
         Some(scheme) if *scheme != Scheme::HTTPS => return Err(ErrorCode::HttpProtocolError),
         _ => true,
     };
-    let authority = request.authority.as_deref().unwrap_or_default();
+    let authority = request.target.authority.as_deref().unwrap_or_default();
     let authority = Authority::try_from(authority).map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
     let server = Server {
         port: way.port.clone(),
@@ -144,7 +144,7 @@ pub fn send(
 
 /// The request as it is sent.
 fn message(request: OutgoingRequest, authority: &Authority) -> Result<Request<Reply>, ErrorCode> {
-    let path = request.path.as_deref().unwrap_or("/");
+    let path = request.target.path.as_deref().unwrap_or("/");
     let uri: Uri = match path {
         "" => Uri::from_static("/"),
         path if path.starts_with('?') => format!("/{path}")
@@ -158,7 +158,7 @@ fn message(request: OutgoingRequest, authority: &Authority) -> Result<Request<Re
     let host = host.map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
     let body = request.body.map_or_else(Reply::none, Reply::request);
     let mut message = Request::new(body);
-    *message.method_mut() = request.method;
+    *message.method_mut() = request.target.method;
     *message.uri_mut() = uri;
     *message.headers_mut() = request.headers.into_map();
     message.headers_mut().insert(HOST, host);

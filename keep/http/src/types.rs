@@ -170,9 +170,10 @@ pub struct OutgoingResponse {
     pub body: Option<SentBody>,
 }
 
-/// A request that a component makes.
-pub struct OutgoingRequest {
-    /// The method.
+/// The method of a request that a component makes, and its target (RFC 9110, section 7.1).
+#[derive(Default)]
+pub struct Target {
+    /// The method; GET if nothing is said.
     pub method: HttpMethod,
     /// The scheme.
     pub scheme: Option<UriScheme>,
@@ -180,6 +181,38 @@ pub struct OutgoingRequest {
     pub authority: Option<String>,
     /// The path and query.
     pub path: Option<String>,
+}
+
+impl Target {
+    /// Sets the path and query.
+    ///
+    /// # Errors
+    /// For what is none.
+    pub fn set_path(&mut self, path: Option<String>) -> Result<(), ()> {
+        if path.as_deref().is_some_and(|path| !is_path(path)) {
+            return Err(());
+        }
+        self.path = path;
+        Ok(())
+    }
+
+    /// Sets the server.
+    ///
+    /// # Errors
+    /// For what is none.
+    pub fn set_authority(&mut self, authority: Option<String>) -> Result<(), ()> {
+        if authority.as_deref().is_some_and(|name| !is_authority(name)) {
+            return Err(());
+        }
+        self.authority = authority;
+        Ok(())
+    }
+}
+
+/// A request that a component makes.
+pub struct OutgoingRequest {
+    /// Method and target.
+    pub target: Target,
     /// The headers.
     pub headers: Fields,
     /// The body; `None` if the component never asked for it.
@@ -301,12 +334,12 @@ pub(crate) use {http_method, method_of, scheme_of, uri_scheme};
 
 /// True for a path that may stand in a request: what is neither empty nor begins with `/` or `?` would name another
 /// server (RFC 3986, section 3.3).
-pub fn is_path(path: &str) -> bool {
+fn is_path(path: &str) -> bool {
     (path.is_empty() || path.starts_with(['/', '?'])) && PathAndQuery::try_from(path).is_ok()
 }
 
 /// True for the name of a server, with or without the number of a port.
-pub fn is_authority(name: &str) -> bool {
+fn is_authority(name: &str) -> bool {
     Authority::try_from(name).is_ok_and(|authority| {
         let (_, server) = name.rsplit_once('@').unwrap_or(("", name));
         server == authority.host() || authority.port_u16().is_some()
@@ -464,10 +497,7 @@ impl types::HostOutgoingRequest for Http<'_> {
     fn new(&mut self, headers: Resource<Fields>) -> wasmtime::Result<Resource<OutgoingRequest>> {
         let headers = self.table.delete(headers)?.fixed();
         Ok(self.table.push(OutgoingRequest {
-            method: HttpMethod::GET,
-            scheme: None,
-            authority: None,
-            path: None,
+            target: Target::default(),
             headers,
             body: None,
         })?)
@@ -488,7 +518,7 @@ impl types::HostOutgoingRequest for Http<'_> {
     }
 
     fn method(&mut self, request: Resource<OutgoingRequest>) -> wasmtime::Result<Method> {
-        Ok(method_of!(&self.table.get(&request)?.method, Method))
+        Ok(method_of!(&self.table.get(&request)?.target.method, Method))
     }
 
     fn set_method(
@@ -496,19 +526,16 @@ impl types::HostOutgoingRequest for Http<'_> {
         request: Resource<OutgoingRequest>,
         method: Method,
     ) -> wasmtime::Result<Result<(), ()>> {
-        let request = self.table.get_mut(&request)?;
-        let Some(method) = http_method!(&method, Method) else {
-            return Ok(Err(()));
-        };
-        request.method = method;
-        Ok(Ok(()))
+        let target = &mut self.table.get_mut(&request)?.target;
+        let method = http_method!(&method, Method);
+        Ok(method.map(|method| target.method = method).ok_or(()))
     }
 
     fn path_with_query(
         &mut self,
         request: Resource<OutgoingRequest>,
     ) -> wasmtime::Result<Option<String>> {
-        Ok(self.table.get(&request)?.path.clone())
+        Ok(self.table.get(&request)?.target.path.clone())
     }
 
     fn set_path_with_query(
@@ -516,16 +543,11 @@ impl types::HostOutgoingRequest for Http<'_> {
         request: Resource<OutgoingRequest>,
         path: Option<String>,
     ) -> wasmtime::Result<Result<(), ()>> {
-        let request = self.table.get_mut(&request)?;
-        if path.as_deref().is_some_and(|path| !is_path(path)) {
-            return Ok(Err(()));
-        }
-        request.path = path;
-        Ok(Ok(()))
+        Ok(self.table.get_mut(&request)?.target.set_path(path))
     }
 
     fn scheme(&mut self, request: Resource<OutgoingRequest>) -> wasmtime::Result<Option<Scheme>> {
-        let scheme = self.table.get(&request)?.scheme.as_ref();
+        let scheme = self.table.get(&request)?.target.scheme.as_ref();
         Ok(scheme.map(|scheme| scheme_of!(scheme, Scheme)))
     }
 
@@ -534,22 +556,16 @@ impl types::HostOutgoingRequest for Http<'_> {
         request: Resource<OutgoingRequest>,
         scheme: Option<Scheme>,
     ) -> wasmtime::Result<Result<(), ()>> {
-        let request = self.table.get_mut(&request)?;
-        request.scheme = match scheme {
-            None => None,
-            Some(scheme) => match uri_scheme!(&scheme, Scheme) {
-                None => return Ok(Err(())),
-                known => known,
-            },
-        };
-        Ok(Ok(()))
+        let target = &mut self.table.get_mut(&request)?.target;
+        let scheme = scheme.map(|scheme| uri_scheme!(&scheme, Scheme).ok_or(()));
+        Ok(scheme.transpose().map(|scheme| target.scheme = scheme))
     }
 
     fn authority(
         &mut self,
         request: Resource<OutgoingRequest>,
     ) -> wasmtime::Result<Option<String>> {
-        Ok(self.table.get(&request)?.authority.clone())
+        Ok(self.table.get(&request)?.target.authority.clone())
     }
 
     fn set_authority(
@@ -557,12 +573,11 @@ impl types::HostOutgoingRequest for Http<'_> {
         request: Resource<OutgoingRequest>,
         authority: Option<String>,
     ) -> wasmtime::Result<Result<(), ()>> {
-        let request = self.table.get_mut(&request)?;
-        if authority.as_deref().is_some_and(|name| !is_authority(name)) {
-            return Ok(Err(()));
-        }
-        request.authority = authority;
-        Ok(Ok(()))
+        Ok(self
+            .table
+            .get_mut(&request)?
+            .target
+            .set_authority(authority))
     }
 
     fn headers(

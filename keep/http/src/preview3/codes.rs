@@ -5,58 +5,27 @@
 use super::http::types::{DnsErrorPayload, ErrorCode, FieldSizePayload, TlsAlertReceivedPayload};
 use crate::bindings::http::types as of_0_2;
 
-impl From<of_0_2::FieldSizePayload> for FieldSizePayload {
-    fn from(it: of_0_2::FieldSizePayload) -> Self {
-        Self {
-            field_name: it.field_name,
-            field_size: it.field_size,
+/// Translates payloads by the names of their fields.
+macro_rules! payloads {
+    ($($payload:ident { $($field:ident)* })*) => {$(
+        impl From<of_0_2::$payload> for $payload {
+            fn from(it: of_0_2::$payload) -> Self {
+                Self { $($field: it.$field,)* }
+            }
         }
-    }
+
+        impl From<$payload> for of_0_2::$payload {
+            fn from(it: $payload) -> Self {
+                Self { $($field: it.$field,)* }
+            }
+        }
+    )*};
 }
 
-impl From<FieldSizePayload> for of_0_2::FieldSizePayload {
-    fn from(it: FieldSizePayload) -> Self {
-        Self {
-            field_name: it.field_name,
-            field_size: it.field_size,
-        }
-    }
-}
-
-impl From<of_0_2::DnsErrorPayload> for DnsErrorPayload {
-    fn from(it: of_0_2::DnsErrorPayload) -> Self {
-        Self {
-            rcode: it.rcode,
-            info_code: it.info_code,
-        }
-    }
-}
-
-impl From<DnsErrorPayload> for of_0_2::DnsErrorPayload {
-    fn from(it: DnsErrorPayload) -> Self {
-        Self {
-            rcode: it.rcode,
-            info_code: it.info_code,
-        }
-    }
-}
-
-impl From<of_0_2::TlsAlertReceivedPayload> for TlsAlertReceivedPayload {
-    fn from(it: of_0_2::TlsAlertReceivedPayload) -> Self {
-        Self {
-            alert_id: it.alert_id,
-            alert_message: it.alert_message,
-        }
-    }
-}
-
-impl From<TlsAlertReceivedPayload> for of_0_2::TlsAlertReceivedPayload {
-    fn from(it: TlsAlertReceivedPayload) -> Self {
-        Self {
-            alert_id: it.alert_id,
-            alert_message: it.alert_message,
-        }
-    }
+payloads! {
+    FieldSizePayload { field_name field_size }
+    DnsErrorPayload { rcode info_code }
+    TlsAlertReceivedPayload { alert_id alert_message }
 }
 
 /// Translates codes by their names: those without a payload, those whose payload is the same, and the others.

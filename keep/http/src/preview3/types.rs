@@ -18,15 +18,12 @@ use crate::client::send;
 use crate::fields::{FieldError, Fields};
 use crate::types::{
     Data, Failure, Http, IncomingRequest, IncomingResponse, OutgoingRequest, RequestOptions,
-    http_method, is_authority, is_path, method_of, nanoseconds, scheme_of, uri_scheme,
+    Target, http_method, method_of, nanoseconds, scheme_of, uri_scheme,
 };
 
 /// A request.
 pub struct Request {
-    method: HttpMethod,
-    scheme: Option<UriScheme>,
-    authority: Option<String>,
-    path: Option<String>,
+    target: Target,
     headers: Fields,
     options: Option<RequestOptions>,
     contents: Contents,
@@ -35,14 +32,16 @@ pub struct Request {
 impl From<IncomingRequest> for Request {
     fn from(request: IncomingRequest) -> Self {
         Self {
-            method: request.method,
-            scheme: Some(if request.is_secure {
-                UriScheme::HTTPS
-            } else {
-                UriScheme::HTTP
-            }),
-            authority: request.authority,
-            path: request.path,
+            target: Target {
+                method: request.method,
+                scheme: Some(if request.is_secure {
+                    UriScheme::HTTPS
+                } else {
+                    UriScheme::HTTP
+                }),
+                authority: request.authority,
+                path: request.path,
+            },
             headers: request.headers,
             options: None,
             contents: Contents::Received(request.body),
@@ -193,10 +192,7 @@ impl<U: 'static> types::HostRequestWithStore<U> for Data {
             None => None,
         };
         let request = Request {
-            method: HttpMethod::GET,
-            scheme: None,
-            authority: None,
-            path: None,
+            target: Target::default(),
             headers: table.delete(headers)?.fixed(),
             options,
             contents,
@@ -222,7 +218,7 @@ impl<U: 'static> types::HostRequestWithStore<U> for Data {
 
 impl types::HostRequest for Http<'_> {
     fn get_method(&mut self, request: Resource<Request>) -> wasmtime::Result<Method> {
-        Ok(method_of!(&self.table.get(&request)?.method, Method))
+        Ok(method_of!(&self.table.get(&request)?.target.method, Method))
     }
 
     fn set_method(
@@ -230,19 +226,16 @@ impl types::HostRequest for Http<'_> {
         request: Resource<Request>,
         method: Method,
     ) -> wasmtime::Result<Result<(), ()>> {
-        let request = self.table.get_mut(&request)?;
-        let Some(method) = http_method!(&method, Method) else {
-            return Ok(Err(()));
-        };
-        request.method = method;
-        Ok(Ok(()))
+        let target = &mut self.table.get_mut(&request)?.target;
+        let method = http_method!(&method, Method);
+        Ok(method.map(|method| target.method = method).ok_or(()))
     }
 
     fn get_path_with_query(
         &mut self,
         request: Resource<Request>,
     ) -> wasmtime::Result<Option<String>> {
-        Ok(self.table.get(&request)?.path.clone())
+        Ok(self.table.get(&request)?.target.path.clone())
     }
 
     fn set_path_with_query(
@@ -250,16 +243,11 @@ impl types::HostRequest for Http<'_> {
         request: Resource<Request>,
         path: Option<String>,
     ) -> wasmtime::Result<Result<(), ()>> {
-        let request = self.table.get_mut(&request)?;
-        if path.as_deref().is_some_and(|path| !is_path(path)) {
-            return Ok(Err(()));
-        }
-        request.path = path;
-        Ok(Ok(()))
+        Ok(self.table.get_mut(&request)?.target.set_path(path))
     }
 
     fn get_scheme(&mut self, request: Resource<Request>) -> wasmtime::Result<Option<Scheme>> {
-        let scheme = self.table.get(&request)?.scheme.as_ref();
+        let scheme = self.table.get(&request)?.target.scheme.as_ref();
         Ok(scheme.map(|scheme| scheme_of!(scheme, Scheme)))
     }
 
@@ -268,19 +256,13 @@ impl types::HostRequest for Http<'_> {
         request: Resource<Request>,
         scheme: Option<Scheme>,
     ) -> wasmtime::Result<Result<(), ()>> {
-        let request = self.table.get_mut(&request)?;
-        request.scheme = match scheme {
-            None => None,
-            Some(scheme) => match uri_scheme!(&scheme, Scheme) {
-                None => return Ok(Err(())),
-                known => known,
-            },
-        };
-        Ok(Ok(()))
+        let target = &mut self.table.get_mut(&request)?.target;
+        let scheme = scheme.map(|scheme| uri_scheme!(&scheme, Scheme).ok_or(()));
+        Ok(scheme.transpose().map(|scheme| target.scheme = scheme))
     }
 
     fn get_authority(&mut self, request: Resource<Request>) -> wasmtime::Result<Option<String>> {
-        Ok(self.table.get(&request)?.authority.clone())
+        Ok(self.table.get(&request)?.target.authority.clone())
     }
 
     fn set_authority(
@@ -288,12 +270,11 @@ impl types::HostRequest for Http<'_> {
         request: Resource<Request>,
         authority: Option<String>,
     ) -> wasmtime::Result<Result<(), ()>> {
-        let request = self.table.get_mut(&request)?;
-        if authority.as_deref().is_some_and(|name| !is_authority(name)) {
-            return Ok(Err(()));
-        }
-        request.authority = authority;
-        Ok(Ok(()))
+        Ok(self
+            .table
+            .get_mut(&request)?
+            .target
+            .set_authority(authority))
     }
 
     fn get_options(
@@ -442,10 +423,7 @@ impl<U: 'static> client::HostWithStore<U> for Data {
                 .way
                 .ok_or(of_0_2::ErrorCode::HttpRequestDenied)?;
             let message = OutgoingRequest {
-                method: request.method,
-                scheme: request.scheme,
-                authority: request.authority,
-                path: request.path,
+                target: request.target,
                 headers: request.headers,
                 body: sent.body,
             };
