@@ -584,23 +584,29 @@ fn without_attacks(policy: &str) -> String {
     )
 }
 
+/// Verifies evidence at a time at which its certificates are in force.
+fn verify_case(evidence: &Path, policy: &str, flags: &[&str]) -> (i32, Output) {
+    let report = evidence.join("report.bin");
+    let line = [
+        "verify",
+        report.to_str().unwrap(),
+        "--certs",
+        evidence.to_str().unwrap(),
+        "--policy",
+        policy,
+        "--at",
+        "2026-06-01T00:00:00Z",
+    ];
+    enarx(&[&line[..], flags].concat())
+}
+
 #[test]
 fn cases_that_were_accepted_are_refused() {
     let cases = cases();
     for row in SIMULATED_CASES {
         let policy = std::fs::read_to_string(cases.join(row.policy)).unwrap();
         let (_folder, policy) = file(&(row.change)(&policy));
-        let evidence = cases.join(row.evidence);
-        let (code, output) = enarx(&[
-            "verify",
-            evidence.join("report.bin").to_str().unwrap(),
-            "--certs",
-            evidence.to_str().unwrap(),
-            "--policy",
-            &policy,
-            "--at",
-            "2026-06-01T00:00:00Z",
-        ]);
+        let (code, output) = verify_case(&cases.join(row.evidence), &policy, &[]);
         let text = text(&output);
         assert_eq!(code, row.code, "{} {}: {text}", row.evidence, row.policy);
         assert!(
@@ -619,17 +625,7 @@ fn json_names_a_stale_list_by_its_file() {
     let policy = std::fs::read_to_string(cases.join("sim.toml")).unwrap();
     let (_folder, policy) = file(&(policy + "[snp]\n"));
     let evidence = cases.join("s_stale+fresh");
-    let (code, output) = enarx(&[
-        "verify",
-        "--json",
-        evidence.join("report.bin").to_str().unwrap(),
-        "--certs",
-        evidence.to_str().unwrap(),
-        "--policy",
-        &policy,
-        "--at",
-        "2026-06-01T00:00:00Z",
-    ]);
+    let (code, output) = verify_case(&evidence, &policy, &["--json"]);
     assert_eq!(code, 3);
     let verdict: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let actual = |name: &str| {

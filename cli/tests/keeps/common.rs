@@ -3,6 +3,7 @@
 //! Shared parts of these tests: the command without what could change it, and the kinds of Keeps that there are.
 
 use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 
@@ -57,4 +58,10 @@ pub fn terminal() -> (File, File) {
         .open(path.to_str().unwrap())
         .unwrap();
     (ours.into(), theirs)
+}
+
+/// A port that nobody listens at.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
 }

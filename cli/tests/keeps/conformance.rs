@@ -28,7 +28,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tempfile::TempDir;
 
-use super::common::{backends, clean, enarx};
+use super::common::{backends, clean, enarx, terminal};
 use super::programs::{Programs, programs, root};
 use differences::{DIFFERENCES, Difference, MISSING};
 
@@ -567,17 +567,7 @@ fn with_pipes(mut command: Command, stdin: OwnedFd, name: &str) -> (ExitStatus, 
 
 /// With a terminal for all standard streams; what is written is standard output.
 fn on_a_terminal(mut command: Command, name: &str) -> (ExitStatus, Vec<u8>, Vec<u8>, Vec<u8>) {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-
-    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&ours).unwrap();
-    unlockpt(&ours).unwrap();
-    let path = ptsname(&ours, Vec::new()).unwrap();
-    let theirs = File::options()
-        .read(true)
-        .write(true)
-        .open(OsStr::from_bytes(path.as_bytes()))
-        .unwrap();
+    let (ours, theirs) = terminal();
     let mut child = command
         .stdin(theirs.try_clone().unwrap())
         .stdout(theirs.try_clone().unwrap())
@@ -586,7 +576,7 @@ fn on_a_terminal(mut command: Command, name: &str) -> (ExitStatus, Vec<u8>, Vec<
         .unwrap();
     // The command has the other side, too, until it goes.
     drop(command);
-    let stdout = read_all(File::from(ours));
+    let stdout = read_all(ours);
     let status = wait(&mut child, name);
     (status, stdout.join().unwrap(), Vec::new(), Vec::new())
 }

@@ -30,6 +30,7 @@ mod recording;
 mod run;
 mod serve;
 mod services;
+mod serving;
 mod sockets;
 
 fn main() -> std::process::ExitCode {

@@ -14,16 +14,17 @@ use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Stdio};
-use std::thread::{self, JoinHandle};
+use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use enarx_harness::needs;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::common::{backends, enarx};
 use super::compile;
 use super::programs::programs;
+use super::serving::Serving;
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -65,9 +66,8 @@ fn kinds() -> impl Iterator<Item = Kind> {
 
 /// A server in a Keep. Ended when dropped.
 struct Server {
-    child: Child,
+    serving: Serving,
     address: SocketAddr,
-    said: Option<JoinHandle<String>>,
 }
 
 impl Server {
@@ -79,27 +79,15 @@ impl Server {
 
     /// A server that is this program.
     fn of(program: &Path, backend: &str, arguments: &[&str]) -> Self {
-        let mut child = enarx()
-            .args(["serve", "--backend", backend, "--addr", "127.0.0.1:0"])
-            .args(arguments)
-            .arg(program)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let address = address(&mut stderr);
-        let said = thread::spawn(move || {
-            let mut said = String::new();
-            stderr.read_to_string(&mut said).unwrap();
-            said
-        });
-        Self {
-            child,
-            address,
-            said: Some(said),
-        }
+        let serving = Serving::start(
+            enarx()
+                .args(["serve", "--backend", backend, "--addr", "127.0.0.1:0"])
+                .args(arguments)
+                .arg(program),
+        );
+        assert!(serving.begun().ends_with("/\n"), "{}", serving.begun());
+        let address = serving.place().parse().unwrap();
+        Self { serving, address }
     }
 
     fn peer(&self) -> Peer {
@@ -118,20 +106,12 @@ impl Server {
     }
 
     fn signal(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.serving.signal(Signal::TERM);
     }
 
     /// Waits for its end: the exit code, and what it said after its address.
-    fn wait(mut self) -> (Option<i32>, String) {
-        let end = Instant::now() + PATIENCE;
-        let code = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status.code();
-            }
-            assert!(Instant::now() < end, "the server does not end");
-            thread::sleep(Duration::from_millis(10));
-        };
-        (code, self.said.take().unwrap().join().unwrap())
+    fn wait(self) -> (Option<i32>, String) {
+        self.serving.wait()
     }
 
     fn end(self) -> String {
@@ -139,27 +119,6 @@ impl Server {
         let (code, said) = self.wait();
         assert_eq!(code, Some(0), "{said}");
         said
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The address that a server says it listens on.
-fn address(stderr: &mut BufReader<ChildStderr>) -> SocketAddr {
-    let mut said = String::new();
-    loop {
-        let start = said.len();
-        assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "{said}");
-        let line = said[start..].trim_end();
-        if let Some(said) = line.strip_prefix("enarx: serving HTTP") {
-            let (_, address) = said.split_once("://").unwrap();
-            return address.strip_suffix('/').unwrap().parse().unwrap();
-        }
     }
 }
 

@@ -3,20 +3,21 @@
 //! Servers in deployments: a component that answers HTTP from a Keep of a host that nobody trusts, over TLS by a certificate
 //! that its tenant delivers. Real managers, agents and Keeps on the simulated platform; `curl` asks.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::thread::{self, JoinHandle};
+use std::process::{Command, Output, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use enarx_harness::needs;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::common;
+use super::common::{self, free_port};
 use super::deploy::{Host, policy, program, run, text, wait_until};
 use super::programs::programs;
 use super::serve::tls::{Authority, Identity};
+use super::serving::Serving;
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -30,48 +31,23 @@ fn component() -> PathBuf {
 
 /// A place at which nobody listens.
 pub fn free_place() -> String {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().to_string()
+    format!("127.0.0.1:{}", free_port())
 }
 
 /// A deployed server, and the command that stays with it. Both end with this.
 pub struct Service {
-    child: Child,
+    serving: Serving,
     place: String,
-    said: Option<JoinHandle<String>>,
 }
 
 impl Service {
     /// Starts a deployment that is to listen at this place, and waits until it says that it serves.
     pub fn start(command: &mut Command, place: &str) -> Self {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        loop {
-            let start = said.len();
-            if stderr.read_line(&mut said).unwrap() == 0 {
-                let status = child.wait().unwrap();
-                panic!("{status}: {said}");
-            }
-            let line = &said[start..];
-            if line.starts_with("enarx: serving HTTP") {
-                assert!(line.contains(&format!("://{place}/")), "{line}");
-                break;
-            }
-        }
-        let said = thread::spawn(move || {
-            stderr.read_to_string(&mut said).unwrap();
-            said
-        });
+        let serving = Serving::start(command);
+        assert_eq!(serving.place(), place);
         Self {
-            child,
+            serving,
             place: place.to_owned(),
-            said: Some(said),
         }
     }
 
@@ -80,20 +56,14 @@ impl Service {
     }
 
     fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        self.serving.signal(signal);
     }
 
     /// Waits for the end of the command: its exit code, and all that it said.
-    pub fn wait(mut self) -> (Option<i32>, String) {
-        let end = Instant::now() + PATIENCE;
-        let code = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status.code();
-            }
-            assert!(Instant::now() < end, "the command does not end");
-            thread::sleep(Duration::from_millis(10));
-        };
-        (code, self.said.take().unwrap().join().unwrap())
+    pub fn wait(self) -> (Option<i32>, String) {
+        let begun = self.serving.begun().to_owned();
+        let (code, said) = self.serving.wait();
+        (code, begun + &said)
     }
 
     /// Ends it as an operator does.
@@ -102,13 +72,6 @@ impl Service {
         let (code, said) = self.wait();
         assert_eq!(code, Some(0), "{said}");
         said
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

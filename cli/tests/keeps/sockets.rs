@@ -15,7 +15,7 @@ use enarx_harness::needs;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::common::{backends, enarx};
+use super::common::{backends, enarx, free_port};
 use super::programs::programs;
 use super::serve::tls::{Authority, Identity, OpenSsl, s_client};
 
@@ -81,12 +81,6 @@ fn said(output: &Output) -> (Option<i32>, String, String) {
         text(&output.stdout),
         text(&output.stderr),
     )
-}
-
-/// A port that nobody listens at.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn here(port: u16) -> SocketAddr {

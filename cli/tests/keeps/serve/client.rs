@@ -14,28 +14,43 @@ use super::{Server, backends, enarx, pattern, programs};
 use crate::deploy::{self, Host};
 
 fn program() -> PathBuf {
-    programs().folder.join("client.wasm")
+    programs().folder.join(CLIENT.program)
 }
 
-/// Has the command ask these; its output.
-fn ask(backend: &str, flags: &[&str], urls: &[String]) -> Vec<u8> {
-    let output = enarx()
-        .args(["run", "--quiet", "--timeout", "120s", "--backend", backend])
-        .args(flags)
-        .arg(program())
-        .args(urls)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{backend}: {said}");
-    assert_eq!(said, "", "{backend}");
-    output.stdout
+/// A command that asks servers.
+pub struct Asker {
+    /// The file of the program, and its arguments before the URLs.
+    pub program: &'static str,
+    pub words: &'static [&'static str],
 }
 
-fn ask_text(backend: &str, flags: &[&str], urls: &[String]) -> String {
-    String::from_utf8(ask(backend, flags, urls)).unwrap()
+impl Asker {
+    /// Has it ask these; its output.
+    pub fn ask(&self, backend: &str, flags: &[&str], urls: &[String]) -> Vec<u8> {
+        let output = enarx()
+            .args(["run", "--quiet", "--timeout", "120s", "--backend", backend])
+            .args(flags)
+            .arg(programs().folder.join(self.program))
+            .args(self.words)
+            .args(urls)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{backend}: {said}");
+        assert_eq!(said, "", "{backend}");
+        output.stdout
+    }
+
+    pub fn ask_text(&self, backend: &str, flags: &[&str], urls: &[String]) -> String {
+        String::from_utf8(self.ask(backend, flags, urls)).unwrap()
+    }
 }
+
+const CLIENT: Asker = Asker {
+    program: "client.wasm",
+    words: &[],
+};
 
 #[test]
 fn a_command_asks_servers_in_clear_and_over_tls_where_the_rules_permit_it() {
@@ -51,28 +66,28 @@ fn a_command_asks_servers_in_clear_and_over_tls_where_the_rules_permit_it() {
         let other = format!("--allow-connect={}", secure.address);
         let both = [&roots[..], &[&one, &other]].concat();
         let urls = [http("/hello"), https("/hello"), https("/scheme")];
-        let answers = ask_text(backend, &both, &urls);
+        let answers = CLIENT.ask_text(backend, &both, &urls);
         assert_eq!(answers, "200 hello\n200 hello\n200 https\n", "{backend}");
         // All are under way at once.
         let urls: Vec<_> = (0..20).map(|_| https("/after?400")).collect();
-        let answers = ask_text(backend, &both, &urls);
+        let answers = CLIENT.ask_text(backend, &both, &urls);
         assert_eq!(answers, "200 waited\n".repeat(20), "{backend}");
         for large in [http("/sized?3000003"), https("/bytes?3000003")] {
-            let answer = ask(backend, &both, &[large]);
+            let answer = CLIENT.ask(backend, &both, &[large]);
             assert_eq!(answer.len(), 4 + 3_000_003, "{backend}");
             assert!(answer[4..] == pattern(3_000_003), "{backend}");
         }
         // A body that was cut does not look whole.
-        let cut = ask(backend, &both, &[https("/short?100000")]);
+        let cut = CLIENT.ask(backend, &both, &[https("/short?100000")]);
         assert!(cut.ends_with(b"cut\n"), "{backend}");
         // HTTP-request-denied without a network, destination-IP-prohibited against a rule, TLS-certificate-error without the
         // issuer.
         let urls = [http("/hello"), https("/hello")];
-        let denied = ask_text(backend, &[], &urls);
+        let denied = CLIENT.ask_text(backend, &[], &urls);
         assert_eq!(denied, "error 15\nerror 15\n", "{backend}");
-        let ruled = ask_text(backend, &[&one, roots[0], roots[1]], &urls);
+        let ruled = CLIENT.ask_text(backend, &[&one, roots[0], roots[1]], &urls);
         assert_eq!(ruled, "200 hello\nerror 4\n", "{backend}");
-        let unknown = ask_text(backend, &[&one, &other], &urls);
+        let unknown = CLIENT.ask_text(backend, &[&one, &other], &urls);
         assert_eq!(unknown, "200 hello\nerror 13\n", "{backend}");
         plain.end();
         secure.end();

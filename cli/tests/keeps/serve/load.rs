@@ -249,7 +249,7 @@ fn a_host_that_accepts_nothing_holds_up_new_peers_alone() {
 
 /// Lets the processes that serve the Keep open descriptors, or none beyond those that they have.
 fn may_open(server: &Server, may: bool) {
-    for id in descendants(server.child.id()) {
+    for id in descendants(server.serving.id()) {
         let limits = fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
         let of_files = limits
             .lines()
@@ -272,7 +272,7 @@ fn may_open(server: &Server, may: bool) {
 /// Descriptors, and memory in KiB, of the processes of a server. Memory of a Keep counts once it was used.
 fn held(server: &Server) -> (usize, u64) {
     let (mut descriptors, mut memory) = (0, 0);
-    let command = server.child.id();
+    let command = server.serving.id();
     for id in [vec![command], descendants(command)].concat() {
         descriptors += fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count);
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();

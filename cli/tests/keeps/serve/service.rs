@@ -3,10 +3,9 @@
 //! Servers and requests of `wasi:http` 0.3 (`tests/programs/server/service.c`, `tests/programs/conformance/http.c`), beside what they have
 //! in common with those of 0.2.
 
-use std::process::Stdio;
-
+use super::client::Asker;
 use super::tls::Authority;
-use super::{Kind, PROXY, SERVICE, Server, backends, enarx, pattern, programs};
+use super::{Kind, PROXY, SERVICE, Server, backends, pattern};
 
 /// Every kind of Keep with the component of 0.3.
 fn services() -> impl Iterator<Item = Kind> {
@@ -109,26 +108,11 @@ fn a_service_asks_other_servers_and_passes_their_answers_on() {
     }
 }
 
-/// Has a command of 0.3 ask these; what it says.
-fn ask(backend: &str, flags: &[&str], urls: &[String]) -> Vec<u8> {
-    let output = enarx()
-        .args(["run", "--quiet", "--timeout", "120s", "--backend", backend])
-        .args(flags)
-        .arg(programs().folder.join("conformance-http.wasm"))
-        .arg("ask")
-        .args(urls)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{backend}: {said}");
-    assert_eq!(said, "", "{backend}");
-    output.stdout
-}
-
-fn ask_text(backend: &str, flags: &[&str], urls: &[String]) -> String {
-    String::from_utf8(ask(backend, flags, urls)).unwrap()
-}
+/// A command of 0.3.
+const CLIENT: Asker = Asker {
+    program: "conformance-http.wasm",
+    words: &["ask"],
+};
 
 #[test]
 fn a_command_of_0_3_asks_servers_in_clear_and_over_tls_where_the_rules_permit_it() {
@@ -152,27 +136,27 @@ fn a_command_of_0_3_asks_servers_in_clear_and_over_tls_where_the_rules_permit_it
                 https("/echo#some text"),
                 http("/trailers#body"),
             ];
-            let answers = ask_text(backend, &both, &urls);
+            let answers = CLIENT.ask_text(backend, &both, &urls);
             let expected = "200 hello\n200 hello\n200 https\n200 some text";
             let answers = answers.strip_prefix(expected).expect(&answers);
             let last = "200 x-last: word\ntrailers: \"x-end\"=\"yes\"\n";
             assert!(answers.ends_with(last), "{kind}: {answers}");
             for large in [http("/sized?300003"), https("/bytes?300003")] {
-                let answer = ask(backend, &both, &[large]);
+                let answer = CLIENT.ask(backend, &both, &[large]);
                 assert_eq!(answer.len(), 4 + 300_003, "{kind}");
                 assert!(answer[4..] == pattern(300_003), "{kind}");
             }
             // connection-terminated
-            let cut = ask(backend, &both, &[https("/short?100000")]);
+            let cut = CLIENT.ask(backend, &both, &[https("/short?100000")]);
             assert!(cut.ends_with(b"cut 7\n"), "{kind}");
             // HTTP-request-denied without a network, destination-IP-prohibited against a rule, TLS-certificate-error without the
             // issuer.
             let urls = [http("/hello"), https("/hello")];
-            let denied = ask_text(backend, &[], &urls);
+            let denied = CLIENT.ask_text(backend, &[], &urls);
             assert_eq!(denied, "error 15\nerror 15\n", "{kind}");
-            let ruled = ask_text(backend, &[&one, roots[0], roots[1]], &urls);
+            let ruled = CLIENT.ask_text(backend, &[&one, roots[0], roots[1]], &urls);
             assert_eq!(ruled, "200 hello\nerror 4\n", "{kind}");
-            let unknown = ask_text(backend, &[&one, &other], &urls);
+            let unknown = CLIENT.ask_text(backend, &[&one, &other], &urls);
             assert_eq!(unknown, "200 hello\nerror 13\n", "{kind}");
             plain.end();
             secure.end();
