@@ -8,12 +8,11 @@
 //
 // `ask` is for the tests of servers, and writes no lines of this kind: each URL is asked with an empty body, or with the text behind
 // the URL and a `#`; written are the status and the body, or the number of the error, and the trailers.
-#include <wasi/api.h>
-
 #include "http.h"
 
 // The headers have more than this program needs.
 #pragma clang diagnostic ignored "-Wunused-function"
+#include "no_files.h"
 #include "output.h"
 
 #define WORLD(name) http_##name
@@ -30,15 +29,6 @@ static const char *const SCHEMES[] = {"http", "https", "other"};
 
 typedef wasi_http_types_own_request_options_t options_t;
 typedef wasi_http_types_header_error_t header_error_t;
-
-// The C library's formatting refers to its files: see preview2.c.
-__wasi_errno_t __wasi_fd_close(__wasi_fd_t fd) { return (void)fd, __WASI_ERRNO_NOSYS; }
-__wasi_errno_t __wasi_fd_seek(__wasi_fd_t fd, __wasi_filedelta_t offset, __wasi_whence_t whence, __wasi_filesize_t *result) {
-    return (void)fd, (void)offset, (void)whence, (void)result, __WASI_ERRNO_NOSYS;
-}
-__wasi_errno_t __wasi_fd_write(__wasi_fd_t fd, const __wasi_ciovec_t *vectors, size_t count, __wasi_size_t *result) {
-    return (void)fd, (void)vectors, (void)count, (void)result, __WASI_ERRNO_NOSYS;
-}
 
 static void write_output(const char *bytes, size_t length) {
     wasi_cli_stdout_stream_u8_writer_t to;

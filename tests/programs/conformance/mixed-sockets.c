@@ -1,24 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // A component that uses the sockets of WASI 0.2 and 0.3 together: each listens, and the other connects.
-#include <wasi/api.h>
-
 #include "mixed_sockets.h"
 // Not all of its helpers are needed here.
 #pragma clang diagnostic ignored "-Wunused-function"
+#include "no_files.h"
 #include "output.h"
 
 #define OLD(function) wasi_sockets_0_2_12_tcp_method_tcp_socket_##function
 #define NEW(function) wasi_sockets_0_3_0_types_method_tcp_socket_##function
-
-// The C library's formatting refers to its files: see preview2.c.
-__wasi_errno_t __wasi_fd_close(__wasi_fd_t fd) { return (void)fd, __WASI_ERRNO_NOSYS; }
-__wasi_errno_t __wasi_fd_seek(__wasi_fd_t fd, __wasi_filedelta_t offset, __wasi_whence_t whence, __wasi_filesize_t *result) {
-    return (void)fd, (void)offset, (void)whence, (void)result, __WASI_ERRNO_NOSYS;
-}
-__wasi_errno_t __wasi_fd_write(__wasi_fd_t fd, const __wasi_ciovec_t *vectors, size_t count, __wasi_size_t *result) {
-    return (void)fd, (void)vectors, (void)count, (void)result, __WASI_ERRNO_NOSYS;
-}
 
 static void must(bool ok) {
     if (!ok) __builtin_trap();

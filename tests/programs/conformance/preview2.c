@@ -7,9 +7,8 @@
 // usage: preview2 [all | sockets | crowd N | no-network | reach WHERE... | odd | devices | read-only | terminals | stdin N | poll-stdin |
 //                  exit | exit-error | exit-with-code N | error | trap N]
 #include <stdlib.h>
-#include <wasi/api.h>
-
 #include "command.h"
+#include "no_files.h"
 #include "output.h"
 #include "paths.h"
 #include "random.h"
@@ -50,16 +49,6 @@ enum { FOLLOW = 1 };
 
 static command_string_t wit(text it) { return (command_string_t){(u8 *)it.bytes, it.length}; }
 static text text_from(command_string_t it) { return (text){(char *)it.ptr, it.len}; }
-
-// The C library's formatting refers to its files, which are those of preview 1 and not used here: without
-// these the component would need an adapter, and every call would pass through it.
-__wasi_errno_t __wasi_fd_close(__wasi_fd_t fd) { return (void)fd, __WASI_ERRNO_NOSYS; }
-__wasi_errno_t __wasi_fd_seek(__wasi_fd_t fd, __wasi_filedelta_t offset, __wasi_whence_t whence, __wasi_filesize_t *result) {
-    return (void)fd, (void)offset, (void)whence, (void)result, __WASI_ERRNO_NOSYS;
-}
-__wasi_errno_t __wasi_fd_write(__wasi_fd_t fd, const __wasi_ciovec_t *vectors, size_t count, __wasi_size_t *result) {
-    return (void)fd, (void)vectors, (void)count, (void)result, __WASI_ERRNO_NOSYS;
-}
 
 static void write_output(const char *bytes, size_t length) {
     output_stream out = wasi_cli_stdout_get_stdout();

@@ -10,9 +10,8 @@
 //                  exit-with-code N | error | trap | sockets | no-network |
 //                  reach WHERE...]
 #include <stdlib.h>
-#include <wasi/api.h>
-
 #include "command.h"
+#include "no_files.h"
 #include "output.h"
 #include "random.h"
 
@@ -43,15 +42,6 @@ static const char *const TYPES[] = {"b", "c", "/", "|", "@", "", "=", "?"};
 enum { READ = 1, WRITE = 2, FILE_SYNC = 4, DATA_SYNC = 8, READ_SYNC = 16, MUTATE = 32 };
 enum { CREATE = 1, DIRECTORY = 2, EXCLUSIVE = 4, TRUNCATE = 8 };
 enum { FOLLOW = 1 };
-
-// The C library's formatting refers to its files: see preview2.c.
-__wasi_errno_t __wasi_fd_close(__wasi_fd_t fd) { return (void)fd, __WASI_ERRNO_NOSYS; }
-__wasi_errno_t __wasi_fd_seek(__wasi_fd_t fd, __wasi_filedelta_t offset, __wasi_whence_t whence, __wasi_filesize_t *result) {
-    return (void)fd, (void)offset, (void)whence, (void)result, __WASI_ERRNO_NOSYS;
-}
-__wasi_errno_t __wasi_fd_write(__wasi_fd_t fd, const __wasi_ciovec_t *vectors, size_t count, __wasi_size_t *result) {
-    return (void)fd, (void)vectors, (void)count, (void)result, __WASI_ERRNO_NOSYS;
-}
 
 static void fail(const char *what, const char *why) {
     say("FAILED %s: %s\n", what, why);

@@ -34,35 +34,11 @@ static void must_socket(bool ok, socket_error error, const char *what) {
     if (!ok) fail(what, SOCKET_ERROR[error]);
 }
 
-static address ipv4(u8 a, u8 b, u8 c, u8 d, u16 port) {
-    address it = {.tag = WASI_SOCKETS_NETWORK_IP_SOCKET_ADDRESS_IPV4};
-    it.val.ipv4.address = (wasi_sockets_network_ipv4_address_t){a, b, c, d};
-    it.val.ipv4.port = port;
-    return it;
-}
-
-static address ipv6(u16 a, u16 f, u16 g, u16 h, u16 port) {
-    address it = {.tag = WASI_SOCKETS_NETWORK_IP_SOCKET_ADDRESS_IPV6};
-    it.val.ipv6.address = (wasi_sockets_network_ipv6_address_t){.f0 = a, .f5 = f, .f6 = g, .f7 = h};
-    it.val.ipv6.port = port;
-    return it;
-}
-
-static address loopback(u8 family, u16 port) { return family == IPV4 ? ipv4(127, 0, 0, 1, port) : ipv6(0, 0, 0, 1, port); }
-
-static u16 port_of(const address *it) { return it->tag == IPV4 ? it->val.ipv4.port : it->val.ipv6.port; }
-
-static void say_address(const address *it) {
-    if (it->tag == WASI_SOCKETS_NETWORK_IP_SOCKET_ADDRESS_IPV4) {
-        wasi_sockets_network_ipv4_address_t ip = it->val.ipv4.address;
-        say(" %u.%u.%u.%u", ip.f0, ip.f1, ip.f2, ip.f3);
-    } else {
-        wasi_sockets_network_ipv6_address_t ip = it->val.ipv6.address;
-        say(" %x:%x:%x:%x:%x:%x:%x:%x flow %u scope %u", ip.f0, ip.f1, ip.f2, ip.f3, ip.f4, ip.f5, ip.f6, ip.f7,
-            it->val.ipv6.flow_info, it->val.ipv6.scope_id);
-    }
-    say(" port %s", port_of(it) ? "not 0" : "0");
-}
+typedef wasi_sockets_network_ipv4_address_t ipv4_address;
+typedef wasi_sockets_network_ipv6_address_t ipv6_address;
+#define ADDRESS_IPV4 WASI_SOCKETS_NETWORK_IP_SOCKET_ADDRESS_IPV4
+#define ADDRESS_IPV6 WASI_SOCKETS_NETWORK_IP_SOCKET_ADDRESS_IPV6
+#include "addresses.h"
 
 static bool make_tcp(u8 family, tcp_socket *it, socket_error *error) {
     return wasi_sockets_tcp_create_socket_create_tcp_socket(family, it, error);
@@ -363,10 +339,7 @@ static void tcp_states(void) {
 
 static void addresses(void) {
     static const u8 FAMILIES[] = {IPV4, IPV6};
-    address LOCALS[] = {
-        ipv4(0, 0, 0, 0, 0), ipv4(127, 0, 0, 1, 0), ipv4(192, 0, 2, 1, 0), ipv4(224, 0, 0, 1, 0), ipv4(255, 255, 255, 255, 0),
-        ipv6(0, 0, 0, 0, 0), ipv6(0, 0, 0, 1, 0), ipv6(0x2001, 0xdb8, 0, 1, 0), ipv6(0xff02, 0, 0, 1, 0), ipv6(0, 0xffff, 0x7f00, 1, 0),
-    };
+    address LOCALS[] = LOCAL_ADDRESSES;
     for (int f = 0; f < 2; f++)
         for (unsigned i = 0; i < sizeof LOCALS / sizeof *LOCALS; i++) {
             socket_error error = 0;
@@ -390,10 +363,7 @@ static void addresses(void) {
             say(": %s\n", socket_result(ok, error));
             wasi_sockets_udp_udp_socket_drop_own(udp);
         }
-    address REMOTES[] = {
-        ipv4(0, 0, 0, 0, 80), ipv4(127, 0, 0, 1, 0), ipv4(224, 0, 0, 1, 80), ipv4(255, 255, 255, 255, 80),
-        ipv6(0, 0, 0, 0, 80), ipv6(0, 0, 0, 1, 0), ipv6(0xff02, 0, 0, 1, 80), ipv6(0, 0xffff, 0x7f00, 1, 80),
-    };
+    address REMOTES[] = REMOTE_ADDRESSES;
     for (int f = 0; f < 2; f++)
         for (unsigned i = 0; i < sizeof REMOTES / sizeof *REMOTES; i++) {
             // Of the right kind and yet impossible, or of the other family.

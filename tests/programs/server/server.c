@@ -27,6 +27,7 @@
 #include <string.h>
 
 #include "proxy.h"
+#include "text.h"
 
 // The bindings call this when an import is called first: only the conformance programs want to know.
 void called(const char *interface, const char *function) { (void)interface, (void)function; }
@@ -52,24 +53,6 @@ typedef exports_wasi_http_incoming_handler_own_response_outparam_t outparam;
 enum { PIECE = 4096 };
 
 static proxy_string_t string(const char *text) { return (proxy_string_t){(uint8_t *)text, strlen(text)}; }
-
-// Text that grows.
-static char text[64 << 10];
-static size_t length;
-
-static void say(const char *bytes, size_t count) {
-    if (count > sizeof text - length) __builtin_trap();
-    memcpy(text + length, bytes, count);
-    length += count;
-}
-static void say_text(const char *words) { say(words, strlen(words)); }
-static void say_number(uint64_t number) {
-    char digits[20];
-    size_t at = sizeof digits;
-    do digits[--at] = '0' + number % 10;
-    while (number /= 10);
-    say(digits + at, sizeof digits - at);
-}
 
 static void wait_for(wasi_io_poll_own_pollable_t pollable) {
     wasi_io_poll_method_pollable_block(wasi_io_poll_borrow_pollable(pollable));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What server.c is, of WASI 0.3: a component of the world wasi:http/service. Its paths are those of server.c, and
+// The counterpart of server.c, of WASI 0.3: a component of the world wasi:http/service. Its paths are those of server.c, and
 //
 //   /pass             sends the body and the trailers back without touching them
 //   /forward?HOST     sends the request on to /echo of another server, and its response back
@@ -12,27 +12,10 @@
 
 #define WORLD(name) service_##name
 #include "http3.h"
+#include "text.h"
 
 // The bindings call this when an import is called first: only the conformance programs want to know.
 void called(const char *interface, const char *function) { (void)interface, (void)function; }
-
-// Text that grows.
-static char text[64 << 10];
-static size_t length;
-
-static void say(const char *bytes, size_t count) {
-    must_be(count <= sizeof text - length);
-    memcpy(text + length, bytes, count);
-    length += count;
-}
-static void say_text(const char *words) { say(words, strlen(words)); }
-static void say_number(uint64_t number) {
-    char digits[20];
-    size_t at = sizeof digits;
-    do digits[--at] = '0' + number % 10;
-    while (number /= 10);
-    say(digits + at, sizeof digits - at);
-}
 
 static void sleep_for(uint64_t milliseconds) { wasi_clocks_monotonic_clock_wait_for(milliseconds * 1000000); }
 
