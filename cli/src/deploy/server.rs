@@ -89,7 +89,7 @@ impl Server {
 pub fn is_server(application: &[u8]) -> bool {
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(application) {
-        // What is no WebAssembly is refused by the Keep.
+        // The Keep refuses all that is no WebAssembly.
         let Ok(payload) = payload else { return false };
         match payload {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,

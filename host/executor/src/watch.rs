@@ -43,7 +43,7 @@ pub struct Watches {
     epoll: Option<Arc<OwnedFd>>,
     /// By the handle's number: as many as there are handles at most.
     watched: BTreeMap<u32, Watched>,
-    /// What is ready without a word of the kernel: handles that never wait, or that were closed. At most
+    /// Handles that are ready without a word of the kernel, because they never wait or were closed. At most
     /// [`ENTRIES_MAX`].
     ready: BTreeMap<u32, Events>,
 }

@@ -292,7 +292,7 @@ struct Written {
     refused: bool,
     /// The length that was written instead of the promised one.
     wrong_length: Option<u64>,
-    /// Who wants to know how it was sent.
+    /// Tells the component how it was sent, if that wants to know.
     told: Option<Told>,
     reader: Option<Waker>,
     writer: Option<Waker>,

@@ -71,7 +71,7 @@ fn lists_are_named_by_their_files() {
         named("certs/\u{1b}[2J.crl", b"no list".to_vec().into()),
         list(&platform, Authority::Ark, None, (1, 1)),
     ];
-    // What ended this very second is in force, by the tolerance of clocks.
+    // A list that ended this very second is in force, by the tolerance of clocks.
     endorsements.amd.crls[1] = named("certs/old.crl", {
         let mut spec = platform.crl.clone();
         (spec.this_update, spec.next_update) = (NOW - 60 * DAY, Some(NOW - 30 * DAY));
