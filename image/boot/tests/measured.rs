@@ -489,16 +489,12 @@ fn the_direct_map_is_the_list_of_pages() {
                 let end = segment.address + segment.size;
                 !segment.write && (segment.address..end).contains(&(KERNEL_VIRTUAL + gpa))
             });
-            let write = if constant || constants.contains(&gpa) {
-                0
-            } else {
-                PteFlags::WRITE.bits()
-            };
-            assert_eq!(
-                leaf.entry,
-                gpa | PRIVATE | PteFlags::PRESENT.bits() | PteFlags::NO_EXECUTE.bits() | write,
-                "{gpa:#x}"
-            );
+            let constant = constant || constants.contains(&gpa);
+            let flags = PteFlags::from_bits_retain(leaf.entry ^ (gpa | PRIVATE));
+            let rights = PteFlags::NO_EXECUTE | PteFlags::PRESENT;
+            let written = PteFlags::WRITE | PteFlags::DIRTY;
+            let expected = if constant { rights } else { rights | written };
+            assert_eq!(flags, expected | PteFlags::ACCESSED, "{gpa:#x}");
             mapped.insert(gpa);
         }
         let listed: BTreeSet<u64> = loaded(&launch).into_keys().collect();

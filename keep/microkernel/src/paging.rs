@@ -308,12 +308,7 @@ fn back_run<P: Platform>(frames: &mut Frames, platform: &mut P, words: Words, en
     while rest.count() != 0
         && let Some((first, found)) = frames.small_run(platform, rest.count())
     {
-        // Marked as written to: hosts that shadow these tables then map neighbours with one fault.
-        let used = match Rights::of(entry) {
-            Rights::ReadWrite => BACKED.union(ACCESSED_AND_DIRTY),
-            _ => BACKED,
-        };
-        let entry = entry.backed_by(first.address(), used);
+        let entry = entry.backed_by(first.address(), BACKED);
         let (backed, others) = rest.split(found);
         platform.fill_rising(backed, entry.bits());
         rest = others;
@@ -323,7 +318,6 @@ fn back_run<P: Platform>(frames: &mut Frames, platform: &mut P, words: Words, en
 
 const RIGHTS_AND_PRESENT: PteFlags = PteFlags::RIGHTS.union(PteFlags::PRESENT);
 const FRAME_AND_PINNED: PteFlags = PteFlags::FRAME.union(PteFlags::PINNED);
-const ACCESSED_AND_DIRTY: PteFlags = PteFlags::ACCESSED.union(PteFlags::DIRTY);
 
 /// One pass over a range.
 struct Walk<'a, P> {
@@ -356,7 +350,7 @@ impl<'a, P: Platform> Walk<'a, P> {
             // An entry with a frame is in the way.
             Change::Reserve(_) => (u64::MAX, 0),
             Change::Protect(rights) => (
-                !(RIGHTS_AND_PRESENT.bits() | ACCESSED_AND_DIRTY.bits()),
+                !RIGHTS_AND_PRESENT.bits(),
                 rights.flags().bits()
                     | match rights {
                         Rights::None => 0,

@@ -46,11 +46,15 @@ bitflags::bitflags! {
         /// Not executable.
         const NO_EXECUTE = 1 << 63;
         /// The bits that hold an entry's rights.
-        const RIGHTS = Self::USER.bits() | Self::WRITE.bits() | Self::NO_EXECUTE.bits();
+        const RIGHTS = Self::USER.bits() | Self::WRITE.bits() | Self::NO_EXECUTE.bits() | Self::USED.bits();
+        /// Nobody asks which pages were used, so entries say from the beginning that theirs are: the CPU never
+        /// writes an entry, and a host that shadows the tables maps neighbours with one fault.
+        const USED = Self::ACCESSED.bits() | Self::DIRTY.bits();
         /// A page of the microkernel's own data.
-        const KERNEL_DATA = Self::PRESENT.bits() | Self::WRITE.bits() | Self::NO_EXECUTE.bits();
+        const KERNEL_DATA =
+            Self::PRESENT.bits() | Self::WRITE.bits() | Self::NO_EXECUTE.bits() | Self::USED.bits();
         /// A page of the microkernel's own constants.
-        const KERNEL_CONSTANT = Self::PRESENT.bits() | Self::NO_EXECUTE.bits();
+        const KERNEL_CONSTANT = Self::PRESENT.bits() | Self::NO_EXECUTE.bits() | Self::ACCESSED.bits();
     }
 }
 
@@ -76,7 +80,8 @@ impl Pte {
     pub const fn table(table: PhysAddr) -> Self {
         let flags = PteFlags::PRESENT
             .union(PteFlags::WRITE)
-            .union(PteFlags::USER);
+            .union(PteFlags::USER)
+            .union(PteFlags::ACCESSED);
         Self::new(table, flags)
     }
 
@@ -196,11 +201,12 @@ impl Rights {
     #[must_use]
     #[inline]
     pub const fn flags(self) -> PteFlags {
+        const READ: PteFlags = PteFlags::USER.union(PteFlags::ACCESSED);
         match self {
             Self::None => PteFlags::NO_EXECUTE,
-            Self::Read => PteFlags::USER.union(PteFlags::NO_EXECUTE),
+            Self::Read => READ.union(PteFlags::NO_EXECUTE),
             Self::ReadWrite => PteFlags::RIGHTS,
-            Self::ReadExecute => PteFlags::USER,
+            Self::ReadExecute => READ,
         }
     }
 

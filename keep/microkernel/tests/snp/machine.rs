@@ -183,8 +183,7 @@ impl Machine {
         machine.link(STACKS_VIRTUAL, &STACKS, table);
         machine.link(IMAGE_USER, &WINDOW, table);
         machine.link(image_info::ADDRESS, &LOADER, table);
-        let leaf =
-            PteFlags::PRESENT.bits() | PteFlags::WRITE.bits() | PteFlags::NO_EXECUTE.bits() | C_BIT;
+        let leaf = PteFlags::KERNEL_DATA.bits() | C_BIT;
         for page in (ROOT..LAUNCH_FREE).step_by(4096) {
             machine.put(DIRECT[2] + page / PAGE * 8, page | leaf);
         }
@@ -310,11 +309,9 @@ impl Machine {
                 } else {
                     0
                 };
-                let rights =
-                    PteFlags::PRESENT.bits() | PteFlags::WRITE.bits() | PteFlags::NO_EXECUTE.bits();
                 assert_eq!(
                     entry,
-                    gpa | C_BIT | rights | kind,
+                    gpa | C_BIT | PteFlags::KERNEL_DATA.bits() | kind,
                     "{gpa:#x} is mapped otherwise"
                 );
                 mapped.extend((gpa..gpa + (PAGE << (9 * (level - 1)))).step_by(4096));

@@ -76,10 +76,8 @@ fn check(machine: &Machine, vcpu: u64) -> BTreeSet<u64> {
     for address in (bottom..bottom + KERNEL_STACK).step_by(4096) {
         let (entry, size) = machine.walk(address).unwrap();
         assert_eq!(size, PAGE);
-        let rights =
-            PteFlags::PRESENT.bits() | PteFlags::WRITE.bits() | PteFlags::NO_EXECUTE.bits() | C_BIT;
         let frame = entry & ADDRESS & !C_BIT;
-        assert_eq!(entry, frame | rights);
+        assert_eq!(entry, frame | PteFlags::KERNEL_DATA.bits() | C_BIT);
         assert!(own.insert(frame));
         for at in (0..PAGE).step_by(8) {
             let record = first_stack_pointer(vcpu);
@@ -91,10 +89,7 @@ fn check(machine: &Machine, vcpu: u64) -> BTreeSet<u64> {
     let (entry, size) = machine.walk(own_tss(vcpu)).unwrap();
     let frame = entry & ADDRESS & !C_BIT;
     assert_eq!(size, PAGE);
-    assert_eq!(
-        entry,
-        frame | PteFlags::PRESENT.bits() | PteFlags::NO_EXECUTE.bits() | C_BIT
-    );
+    assert_eq!(entry, frame | PteFlags::KERNEL_CONSTANT.bits() | C_BIT);
     assert!(own.insert(frame));
     let mut page = machine.page(frame);
     let rest = page.split_off(size_of::<TaskState>());
