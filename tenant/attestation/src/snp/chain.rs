@@ -3,8 +3,8 @@
 //! Judges whether a report is genuine: AMD's root → intermediate → endorsement key → report, and the agreement of
 //! certificate and report (57230 section 3). Product line and TCB are taken from signed places and must all agree.
 
-use super::Product;
 use super::revocation::{self, Issued};
+use super::{Product, signing_key_name};
 use crate::checks::Checks;
 use crate::claim::Claim;
 use crate::context::Context;
@@ -394,7 +394,10 @@ fn agreement(
             (key, kind),
             (SigningKey::Vcek, "SEV-VCEK") | (SigningKey::Vlek, "SEV-VLEK")
         ),
-        format!("a certificate for a {}", format!("{key:?}").to_uppercase()),
+        format!(
+            "a certificate for a {}",
+            signing_key_name(key).to_uppercase()
+        ),
         format!("one for {name:?}"),
         "give the certificate of the key that signed the report",
     );
