@@ -33,7 +33,7 @@ use crate::{policy, tickets, values};
 
 pub use self::kept::{Kept, failed, failure};
 pub use self::order::{LONG_DETACHED, RUNTIME};
-pub use self::resources::{MAX_VCPUS, image, plain_resources, resources};
+pub use self::resources::{image, plain_resources, resources};
 pub use self::show::{Shown, show};
 pub use self::targets::tokens;
 

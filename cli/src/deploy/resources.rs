@@ -15,8 +15,6 @@ const GRANULE: u64 = 2 << 20;
 /// Memory of a Keep unless `--memory` says otherwise, in bytes, and its virtual CPUs unless `--vcpus` does.
 const MEMORY: u64 = 1 << 30;
 const VCPUS: u32 = 1;
-/// Most virtual CPUs of a Keep.
-pub const MAX_VCPUS: u32 = 62;
 
 /// This build's images, as far as the policy could accept them at all.
 pub struct Own {

@@ -4,7 +4,7 @@
 
 use clap::Args;
 use enarx_contract::canonical::Name;
-use enarx_contract::{MinTcb, Platform, Resources, Tee};
+use enarx_contract::{MAX_VCPUS, MinTcb, Platform, Resources, Tee};
 use enarx_manager::Class;
 use enarx_manager_api::PlatformOffer;
 use enarx_snp::product;
@@ -62,8 +62,8 @@ fn class(text: &str) -> Result<(Name, Resources), String> {
     let vcpus = vcpus
         .parse()
         .ok()
-        .filter(|vcpus| (1..=deploy::MAX_VCPUS).contains(vcpus))
-        .ok_or_else(|| format!("a Keep has 1 to {} virtual CPUs: {HOW}", deploy::MAX_VCPUS))?;
+        .filter(|vcpus| (1..=MAX_VCPUS).contains(vcpus))
+        .ok_or_else(|| format!("a Keep has 1 to {MAX_VCPUS} virtual CPUs: {HOW}"))?;
     if class == DEFAULT {
         return Err(format!(
             "the class {DEFAULT} is what `enarx deploy` asks for without options: use another name"

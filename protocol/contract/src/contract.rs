@@ -20,8 +20,8 @@ pub const MAX_ENCODED: usize = 64 << 10;
 /// The class of contracts under which a host is only probed: they have no doors.
 pub const PROBE: &str = "probe";
 
-/// Most virtual CPUs of a Keep: what `enarx run --vcpus` takes.
-const MAX_VCPUS: u32 = 62;
+/// Most virtual CPUs of a Keep. The command asserts that it is what a virtual machine takes.
+pub const MAX_VCPUS: u32 = 62;
 
 /// SHA-256 of a contract's bytes: HOST_DATA of its Keep, and the key under which a manager finds it again.
 pub type ContractDigest = Hex<32>;

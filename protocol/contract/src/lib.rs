@@ -32,8 +32,8 @@ mod terms;
 
 pub use agreement::{Agreement, Countersignature, Side, signing_input};
 pub use contract::{
-    Backend, Contract, ContractDigest, Host, Image, MAX_ENCODED, MinTcb, PROBE, Platform,
-    Resources, Tee, Tenant, Terms, Times, VERSION,
+    Backend, Contract, ContractDigest, Host, Image, MAX_ENCODED, MAX_VCPUS, MinTcb, PROBE,
+    Platform, Resources, Tee, Tenant, Terms, Times, VERSION,
 };
 pub use doors::{Directory, Doors, MAX_DOORS, Wanted};
 pub use key::{PublicKey, SPKI_SIZE, Signature};
