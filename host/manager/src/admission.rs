@@ -129,9 +129,11 @@ fn name(
     product: Option<&enarx_contract::canonical::Name>,
     policy: Option<&enarx_contract::canonical::Hex<8>>,
 ) -> String {
-    let product = product.map_or_else(String::new, |name| format!(" {}", name.as_str()));
+    let product = product.map_or_else(String::new, |name| {
+        format!(" {}", name.as_str().to_lowercase())
+    });
     let policy = policy.map_or_else(String::new, |policy| format!(" policy {policy}"));
-    format!("{tee:?}/{backend:?}{product}{policy}").to_lowercase()
+    format!("{}/{}{product}{policy}", tee.name(), backend.name())
 }
 
 fn has(offer: &PlatformOffer, wanted: &Platform) -> bool {

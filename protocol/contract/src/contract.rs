@@ -125,6 +125,18 @@ pub enum Tee {
     None,
 }
 
+impl Tee {
+    /// The name, as a contract has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Snp => "snp",
+            Self::Simulated => "simulated",
+            Self::None => "none",
+        }
+    }
+}
+
 /// The kind of Keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -137,6 +149,19 @@ pub enum Backend {
     Kvm,
     /// A process.
     Process,
+}
+
+impl Backend {
+    /// The name, as a contract has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Snp => "snp",
+            Self::Sim => "sim",
+            Self::Kvm => "kvm",
+            Self::Process => "process",
+        }
+    }
 }
 
 /// The platform of a Keep. `product`, `guest_policy` and `min_tcb` are there exactly if something is measured.

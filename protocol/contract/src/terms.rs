@@ -73,14 +73,6 @@ fn same<T: PartialEq + Display>(term: Term, expected: T, found: T) -> Result<(),
     Err(differs(term, expected, found))
 }
 
-fn tee_name(tee: Tee) -> &'static str {
-    match tee {
-        Tee::Snp => "snp",
-        Tee::Simulated => "simulated",
-        Tee::None => "none",
-    }
-}
-
 impl Contract {
     /// Makes a Keep's checks before its first evidence leaves it, from the very report that it is about to send. A Keep
     /// that fails ends. `report` is `None` where there is no TEE. Doors and times come with the application:
@@ -90,7 +82,7 @@ impl Contract {
     /// [`ContractError::Terms`] and [`ContractError::HostData`].
     pub fn check_keep(&self, own: &Own, report: Option<&Report>) -> Result<(), ContractError> {
         let terms = self.terms();
-        same(Term::Tee, tee_name(terms.platform.tee), tee_name(own.tee))?;
+        same(Term::Tee, terms.platform.tee.name(), own.tee.name())?;
         at_least(
             Term::Vcpus,
             u64::from(terms.resources.vcpus),
