@@ -11,6 +11,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use enarx_sallyport::call::{LINK_MAX, PATH_MAX};
 use enarx_sallyport::directory::{ENTRY_MAX, Entry, EntryWriter, WriteError};
 use enarx_sallyport::types::{OpenFlags, Time, TimeChange};
 use enarx_sallyport::{BUFFER_SIZE, Call, FileType, Handle, Slot, Stat, Status};
@@ -27,8 +28,6 @@ use super::{Answer, Executor, Result, status};
 
 /// How every path is resolved (openat2(2)).
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
-/// Longest path without its end mark, in bytes (Linux `PATH_MAX` − 1, include/uapi/linux/limits.h).
-const MAX_PATH: u32 = 4095;
 /// How often a resolution is repeated that a rename elsewhere has disturbed (openat2(2), `EAGAIN`).
 const RESOLVE_ATTEMPTS: u32 = 16;
 
@@ -167,7 +166,7 @@ impl Executor {
                 let place = Place::of_link(self.handles.directory(dir)?.fd.as_fd(), &path)?;
                 let target =
                     fs::readlinkat(place.parent(), &place.name, Vec::new()).map_err(status)?;
-                let space = buffer(enarx_sallyport::call::LINK_MAX)?;
+                let space = buffer(LINK_MAX)?;
                 Ok(Answer::bytes(
                     space.fill(target.as_bytes()).map_err(status)?,
                 ))
@@ -344,7 +343,7 @@ impl Executor {
     }
 
     fn path(&self, slot: Slot, offset: u32, length: u32) -> Result<CString> {
-        if length > MAX_PATH {
+        if length > PATH_MAX {
             return Err(Status::NameTooLong);
         }
         if length == 0 {

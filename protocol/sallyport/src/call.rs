@@ -15,6 +15,8 @@ use crate::types::{
     SocketAddress, SocketOption, Time, TimeChange,
 };
 
+/// Longest path in a call, in bytes (Linux `PATH_MAX` without its NUL, include/uapi/linux/limits.h).
+pub const PATH_MAX: u32 = 4095;
 /// Longest target that [`Call::ReadLink`] replies, in bytes (Linux `PATH_MAX`, include/uapi/linux/limits.h).
 pub const LINK_MAX: u32 = 4096;
 /// Bytes of one address that [`Call::Resolve`] replies: an IPv6 address, or an IPv4 address mapped to one

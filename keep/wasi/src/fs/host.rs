@@ -5,6 +5,7 @@
 //! The host is untrusted: contents, names and attributes are its word. It confines paths to the
 //! directory it opened; rights are enforced in the Keep as well, by [`super::Descriptor`].
 
+use enarx_sallyport::call::{LINK_MAX, PATH_MAX};
 use enarx_sallyport::directory::{Entries, Entry as WireEntry};
 use enarx_sallyport::types::{OpenFlags, STAT_SIZE, TimeChange as WireTimeChange};
 use enarx_sallyport::{Call, FileType, Handle, Stat as WireStat};
@@ -13,8 +14,6 @@ use super::{Entry, FileSystem, Kind, Listing, Node, OpenOptions, Stat, TimeChang
 use crate::error::{Errno, Result};
 use crate::port::{MAX_TRANSFER, Port};
 
-/// Most bytes of a path that are sent, as Linux has it (PATH_MAX).
-const PATH_MAX: usize = 4096;
 /// Most entries of one directory that are taken from the host.
 const ENTRIES_MAX: usize = 1 << 20;
 /// Bytes of a directory that are asked for at a time.
@@ -71,7 +70,7 @@ fn path_length(path: &str) -> Result<u32> {
     if path.as_bytes().contains(&0) {
         return Err(Errno::Invalid);
     }
-    if path.len() >= PATH_MAX {
+    if path.len() > PATH_MAX as usize {
         return Err(Errno::NameTooLong);
     }
     u32::try_from(path.len()).map_err(|_| Errno::NameTooLong)
@@ -335,7 +334,7 @@ impl FileSystem for HostFileSystem {
             dir: handle(dir)?,
             path_length: path_length(path)?,
         };
-        let mut target = vec![0; PATH_MAX];
+        let mut target = vec![0; LINK_MAX as usize];
         let answer = self.port.call(&call, &[path.as_bytes()], &mut target)?;
         target.truncate(answer.length);
         String::from_utf8(target).map_err(|_| Errno::IllegalByteSequence)

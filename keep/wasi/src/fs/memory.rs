@@ -24,8 +24,8 @@ const SMALL: usize = CHUNK / 4;
 const SMALLEST: usize = 64;
 /// Longest name of one component, as Linux has it (NAME_MAX).
 const NAME_MAX: usize = 255;
-/// Longest path, as Linux has it (PATH_MAX without its NUL).
-const PATH_MAX: usize = 4095;
+/// Longest path, as in a directory of the host.
+const PATH_MAX: usize = enarx_sallyport::call::PATH_MAX as usize;
 /// Symbolic links that one path may pass through, as Linux has it (MAXSYMLINKS).
 const LINKS_MAX: u32 = 40;
 /// Memory that an object takes besides its content; an estimate that bounds their number.

@@ -5,13 +5,12 @@
 //! Every pointer is the guest's and is checked. As the witx rules say, a pointer out of bounds or
 //! misaligned traps; text that is not UTF-8 is [`Errno::IllegalByteSequence`].
 
+use enarx_sallyport::call::PATH_MAX;
+
 use crate::error::{Errno, Fault};
 
 /// Result of a function.
 pub type Result<T, E = Fault> = std::result::Result<T, E>;
-
-/// Bytes of the longest path, as Linux has it.
-const PATH_MAX: u32 = 4096;
 
 /// The guest's memory during one call.
 pub struct Memory<'a>(&'a mut [u8]);
