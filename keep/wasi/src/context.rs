@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The heart: everything a WASI program is given, without regard to the face it is seen through.
+//! The context of a WASI program: everything that it is given, whichever front end it uses.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The error numbers of WASI: one type for the heart and all faces.
+//! The error numbers of WASI: one type for the core and all front ends.
 //!
 //! Trusted code; the numbers a host answers with are mapped here, by name.
 
 /// An error number; the values are those of `errno` in `wasi_snapshot_preview1`
-/// (witx, `typenames.witx`), which the faces of 0.2 and 0.3 map by name.
+/// (witx, `typenames.witx`), which the front ends of 0.2 and 0.3 map by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[repr(u16)]
 pub enum Errno {
@@ -147,7 +147,7 @@ impl Errno {
     }
 }
 
-/// Result of an operation of the heart.
+/// Result of an operation of the core.
 pub type Result<T, E = Errno> = std::result::Result<T, E>;
 
 /// Why a function that the guest called did not succeed.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The WASI of a Keep: one heart, three faces (preview 1, 0.2 and 0.3).
+//! The WASI of a Keep: one core, three front ends (preview 1, 0.2 and 0.3).
 //!
-//! The heart ([`context`], [`fs`], [`stream`], [`sockets`], [`clock`], [`random`]) knows nothing of WebAssembly;
+//! The core ([`context`], [`fs`], [`stream`], [`sockets`], [`clock`], [`random`]) knows nothing of WebAssembly;
 //! [`preview1`], [`preview2`] and [`preview3`] translate. All of it is trusted and measured; the guest on one side
 //! and the host behind [`port`] on the other are not trusted.
 #![forbid(unsafe_code)]
@@ -36,8 +36,8 @@ pub mod stream;
 #[error("exited with code {0}")]
 pub struct Exit(pub i32);
 
-/// The state of a store that runs a program seen through the face `S`.
+/// The state of a store that runs a program on the front end `S`.
 pub trait View<S>: Send + 'static {
-    /// The state of the face.
+    /// The state of the front end.
     fn wasi(&mut self) -> &mut S;
 }

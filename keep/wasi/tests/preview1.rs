@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Conformance of the preview 1 face: every function, with its error codes, over the private file
+//! Conformance of the front end of preview 1: every function, with its error codes, over the private file
 //! system and over a directory of the host.
 
 use std::fmt::Write as _;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Conformance of the 0.2 face: every interface, with its error codes, by its host functions.
+//! Conformance of the front end of 0.2: every interface, with its error codes, by its host functions.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Sockets of the 0.3 face, by its host functions: over the real executor, with peers of this machine.
+//! Sockets of the front end of 0.3, by its host functions: over the real executor, with peers of this machine.
 
 use std::fmt::Debug;
 use std::future::poll_fn;

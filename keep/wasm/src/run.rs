@@ -73,7 +73,7 @@ const COMPONENT_LAYER: &[u8] = &[1, 0];
 /// The interface that a command is started by.
 const RUN: &str = "wasi:cli/run";
 
-/// The state of a store: a face of the heart, and limits. Commands and servers have the same, so that the runtime has the
+/// The state of a store: a front end of WASI, and limits. Commands and servers have the same, so that the runtime has the
 /// code that links them once.
 pub struct State<S> {
     pub wasi: S,
@@ -274,10 +274,10 @@ fn try_run(
 }
 
 impl Run<'_> {
-    /// A store whose program sees the heart through the face that `face` makes.
+    /// A store whose program has the front end that `front_end` makes.
     fn store<S: Send + 'static>(
         &self,
-        face: impl FnOnce(Context) -> S,
+        front_end: impl FnOnce(Context) -> S,
     ) -> wasmtime::Result<ManuallyDrop<Store<State<S>>>> {
         let ground = Arc::clone(self.ground);
         let budget = Budget::asking(OnGround(ground));
@@ -291,7 +291,7 @@ impl Run<'_> {
         let mut store = Store::new(
             self.engine,
             State {
-                wasi: face(context),
+                wasi: front_end(context),
                 limits: Limits::new(&self.configuration.limits, budget),
                 way: None,
             },

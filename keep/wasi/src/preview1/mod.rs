@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Preview 1: the functions of `wasi_snapshot_preview1` over the heart.
+//! Preview 1: the functions of `wasi_snapshot_preview1` over the core.
 //!
 //! Trusted code facing the guest: numbers, pointers and text are its word. Where the interface
 //! leaves room, the answers are those of Wasmtime's own implementation.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `wasi:filesystem` over the descriptors of the heart.
+//! `wasi:filesystem` over the descriptors of the core.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! WASI 0.2: the world `wasi:cli/command` over the heart.
+//! WASI 0.2: the world `wasi:cli/command` over the core.
 //!
 //! Trusted code facing the guest. Streams and pollables are those of `wasmtime-wasi-io` on our own
 //! types. A command is offered everything synchronously, so that no fiber is needed: what waits, waits in the

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! WASI 0.3: the world `wasi:cli/command` over the heart. `wasi:http` is in a crate of its own.
+//! WASI 0.3: the world `wasi:cli/command` over the core. `wasi:http` is in a crate of its own.
 //!
 //! Trusted code facing the guest. The state of a component and its resources are those of 0.2, so that a component may use
 //! both. What waits for a clock, for standard input or for the network lets the component's other tasks go on; what is done

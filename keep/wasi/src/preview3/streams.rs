@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Streams of bytes between a component and the heart, and the futures that tell how they ended.
+//! Streams of bytes between a component and the core, and the futures that tell how they ended.
 //!
 //! Bytes move directly between the component's memory and the sallyport or a file system, at most a transfer of the sallyport at a time.
 
