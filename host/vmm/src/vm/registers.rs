@@ -8,16 +8,13 @@
 //! refused here, before the processor measures something that no tenant expects.
 #![forbid(unsafe_code)]
 
+use enarx_boot::first_state::{CR4_MCE, EFER_SVME};
 use enarx_snp::vmsa::{Segment, Vmsa};
 use kvm_bindings::{CpuId, kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 use rustix::io::Errno;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U64;
 
-/// EFER.SVME, which KVM adds on AMD processors (APM2, section 3.1.7; Linux `svm_set_efer`).
-const EFER_SVME: u64 = 1 << 12;
-/// CR4.MCE, which KVM adds (APM2, section 3.1.3; Linux `svm_set_cr4`).
-const CR4_MCE: u64 = 1 << 6;
 /// DR6 after reset (APM2, section 13.1.1.3).
 const DR6: u64 = 0xffff_0ff0;
 /// DR7 after reset (APM2, section 13.1.1.4).
@@ -291,6 +288,7 @@ impl Registers {
             idtr: table(&sregs.idt),
             tr: packed(&sregs.tr),
             cpl: sregs.ss.dpl,
+            // KVM adds both (Linux `svm_set_efer`, `svm_set_cr4`).
             efer: (sregs.efer | EFER_SVME).into(),
             cr4: (sregs.cr4 | CR4_MCE).into(),
             cr3: sregs.cr3.into(),
