@@ -28,7 +28,6 @@ use sha2::{Digest, Sha384};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::error::KvmError;
-use crate::platform::UnhandledExit;
 use crate::snp::device::{Device, Vm};
 use crate::snp::exits::{Exit, hypercall};
 use crate::snp::firmware::Status;
@@ -37,7 +36,7 @@ use crate::snp::ioctl::{Host, Machine};
 use crate::snp::launcher::{Identity, Launcher, Sealed, Settings, SnpError};
 use crate::snp::memory::{Extent, Slot};
 use crate::vm::cpuid::Cpu;
-use crate::vm::entry::{Enter, Left, enter, kick};
+use crate::vm::entry::{Enter, Left, UnhandledExit, enter, kick};
 use crate::vm::memory::GuestMemory;
 pub use identity::identity;
 use program::{CODE, Program, SHARED_PAGE};

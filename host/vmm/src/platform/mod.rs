@@ -10,7 +10,7 @@ pub(crate) mod snp;
 use kvm_ioctls::VcpuFd;
 
 use crate::error::KvmError;
-use crate::snp::exits::Exit;
+use crate::vm::entry::UnhandledExit;
 use crate::vm::limits::Limits;
 use crate::vm::memory::GuestMemory;
 use crate::vm::vcpu::Vcpu;
@@ -22,19 +22,6 @@ use enarx_exits::ExitFunction;
 const CREATE_VCPU: u32 = 0xae41;
 /// `KVM_SET_USER_MEMORY_REGION` (Linux `linux/kvm.h`).
 const SET_MEMORY: u32 = 0x4020_ae46;
-
-/// An exit that the run loop leaves to the platform.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UnhandledExit {
-    /// RDMSR of a register that KVM leaves to us; `answer_read_msr` of `vm/vcpu_ops.rs` gives the answer.
-    ReadMsr(u32),
-    /// WRMSR of such a register.
-    WriteMsr(u32, u64),
-    /// An exit that SEV-SNP adds; `answer_hypercall` of `vm/vcpu_ops.rs` gives the answer to a hypercall.
-    Snp(Exit),
-    /// Any other exit, in words.
-    Other(String),
-}
 
 /// The platform's decision on an [`UnhandledExit`].
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,11 +11,12 @@ use enarx_executor::fault::KeepFault;
 use enarx_launch::plain::{Parameters, Plan};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
-use super::{CREATE_VCPU, ExitAction, Platform, SET_MEMORY, UnhandledExit, out_of_bounds};
+use super::{CREATE_VCPU, ExitAction, Platform, SET_MEMORY, out_of_bounds};
 use crate::error::{KvmError, refused};
 use crate::launch::VmLaunch;
 use crate::launched::{KeepSize, Launched, Timeline, create_vm, is_pvm};
 use crate::vm::cpuid::Cpu;
+use crate::vm::entry::UnhandledExit;
 use crate::vm::image::Load;
 use crate::vm::limits::{self, Limits};
 use crate::vm::memory::GuestMemory;

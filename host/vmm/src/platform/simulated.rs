@@ -29,12 +29,13 @@ use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use zerocopy::FromBytes;
 
 use super::attack::{self, Attack};
-use super::{CREATE_VCPU, ExitAction, Platform, SET_MEMORY, UnhandledExit, out_of_bounds};
+use super::{CREATE_VCPU, ExitAction, Platform, SET_MEMORY, out_of_bounds};
 use crate::error::{KvmError, refused};
 use crate::launch::VmLaunch;
 use crate::launched::{KeepSize, Launched, Timeline, create_vm, is_pvm};
 use crate::snp::exits::terminated;
 use crate::vm::cpuid::Cpu;
+use crate::vm::entry::UnhandledExit;
 use crate::vm::image::Load;
 use crate::vm::limits::{self, Limits};
 use crate::vm::memory::GuestMemory;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use enarx_launch::measured::{self, C_BIT, Parameters};
 use kvm_ioctls::{Kvm, VcpuFd};
 
-use super::{ExitAction, Platform, UnhandledExit, out_of_bounds};
+use super::{ExitAction, Platform, out_of_bounds};
 use crate::error::KvmError;
 use crate::launch::VmLaunch;
 use crate::launched::{KeepSize, Launched, Timeline};
@@ -20,6 +20,7 @@ use crate::snp::ioctl::{Host, Machine};
 use crate::snp::launcher::SnpError;
 use crate::snp::probe::Offer;
 use crate::vm::cpuid::Cpu;
+use crate::vm::entry::UnhandledExit;
 use crate::vm::image::Load;
 use crate::vm::memory::GuestMemory;
 use crate::vm::vcpu::Vcpu;

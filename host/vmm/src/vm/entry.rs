@@ -14,7 +14,6 @@ use kvm_bindings::{KVM_EXIT_X86_BUS_LOCK, kvm_run};
 use kvm_ioctls::VcpuExit;
 use rustix::io::Errno;
 
-use crate::platform::UnhandledExit;
 use crate::snp::exits::Exit;
 
 /// A vCPU that can be entered.
@@ -42,6 +41,19 @@ pub trait Enter {
 
     /// Where the vCPU is; `None` for an encrypted guest, whose registers cannot be read.
     fn context(&self) -> Option<Context>;
+}
+
+/// An exit that the run loop leaves to the platform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnhandledExit {
+    /// RDMSR of a register that KVM leaves to us; `answer_read_msr` of `vm/vcpu_ops.rs` gives the answer.
+    ReadMsr(u32),
+    /// WRMSR of such a register.
+    WriteMsr(u32, u64),
+    /// An exit that SEV-SNP adds; `answer_hypercall` of `vm/vcpu_ops.rs` gives the answer to a hypercall.
+    Snp(Exit),
+    /// Any other exit, in words.
+    Other(String),
 }
 
 /// The outcome of an entry.

@@ -8,10 +8,9 @@ use enarx_executor::fault::{HostFault, KeepFault, MemoryFault, StrayExit, Termin
 use enarx_exits::{KICK_VECTOR, PORT};
 use enarx_launch::variant::Variant;
 use enarx_snp::cpuid::CpuidPage;
-use enarx_vmm::platform::UnhandledExit;
 use enarx_vmm::snp::device::{Device, Vm};
 use enarx_vmm::snp::guest::{Guest, Request};
-use enarx_vmm::vm::entry::{Enter, Left, enter, kick};
+use enarx_vmm::vm::entry::{Enter, Left, UnhandledExit, enter, kick};
 use rustix::io::Errno;
 
 use super::fake::{Event, Host, Machine, Memory, Processor, Script};
