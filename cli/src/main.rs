@@ -16,6 +16,7 @@ mod contract;
 mod deploy;
 mod doctor;
 mod ear;
+mod endorsements;
 mod ends;
 mod failure;
 mod first_day;

@@ -11,10 +11,10 @@ use enarx_attestation::{AmdEndorsements, Policy, Timestamp};
 use enarx_collateral::{Fetcher, Store, Web};
 
 use crate::certs::StoreArguments;
+use crate::endorsements::certificates;
 use crate::failure::Failure;
 use crate::input::now;
 use crate::release::ReferenceArguments;
-use crate::verify::certificates;
 
 /// The grounds on which Keeps are judged, beside the policy.
 #[derive(Args)]

@@ -13,9 +13,9 @@ use enarx_manager::Collaterals;
 use enarx_manager_api::Collateral;
 use enarx_snp::tcb::TcbVersion;
 
+use crate::endorsements::certificates;
 use crate::failure::Failure;
 use crate::input::now;
-use crate::verify::certificates;
 
 /// Keys that are named at the start, at most: a store may be one for many machines.
 const SHOWN: usize = 8;
