@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `enarx run --attest-to`: where the evidence of a Keep goes, and what a verifier needs beside it.
+//! `enarx run --attest-to`: the folder for the evidence of a Keep, and for what a verifier needs beside it.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -15,10 +15,10 @@ use crate::failure::{Exit, Failure};
 use crate::state;
 use crate::values::Nonce;
 
-/// Bytes of a nonce that nobody chose.
+/// Length of a nonce that the user does not give, in bytes.
 const NONCE_LEN: usize = 32;
 
-/// Evidence that is wanted of a Keep.
+/// Evidence that a Keep is asked for.
 pub struct Attestation {
     directory: PathBuf,
     /// The verifier's number, which the evidence binds.
@@ -42,11 +42,11 @@ impl Attestation {
         })
     }
 
-    /// Makes the directory and writes everything but the report, which comes from inside the Keep; the
-    /// file for that. The certificates of genuine processors are AMD's to give.
+    /// Makes the directory, writes everything but the report, and returns the file for that, which comes from inside the
+    /// Keep. The certificates of genuine processors are AMD's to give.
     ///
-    /// The configuration has the program's variables, so nobody else can enter a directory that is made here, and in one
-    /// that others can write to nothing is written.
+    /// The configuration has the program's variables. So nobody else can enter a directory that is made here, and nothing
+    /// is written into one that others can write to.
     pub fn prepare(
         &self,
         backend: Backend,

@@ -59,7 +59,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Why `backend` is no Keep that protects the application from this machine, in one sentence.
+/// One sentence for `--require-tee`: `backend` does not protect the application from this machine, and what would.
 pub fn no_tee(backend: Backend) -> String {
     let report = examine(&Host::new());
     let protecting = |other: &&BackendReport| other.protects_application && other.usable;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The input of the command: files of a bounded length, standard input, the clock, and times as they are written. All of
-//! it is hostile until its user has looked at it.
+//! The input of the command: files of a bounded length, standard input, the clock, and times as they are written. None
+//! of it is trusted: its users check it.
 
 use std::io;
 use std::path::Path;
@@ -73,7 +73,7 @@ pub fn read_program(path: &Path) -> Result<Vec<u8>, Failure> {
     bytes.map_err(|error| unreadable(path, &error))
 }
 
-/// Reads a file by `read`, and gives up at `end`, if there is one: a pipe, and standard input, can keep a reader waiting for
+/// Reads a file by `read`, and gives up at `end` if there is one: a pipe or standard input can keep a reader waiting for
 /// ever.
 ///
 /// # Errors
@@ -90,7 +90,7 @@ pub fn in_time<T: Send + 'static>(
     };
     let (done, found) = channel();
     let own = path.to_owned();
-    // It is left behind when nothing comes.
+    // The thread is left behind if nothing comes.
     thread::Builder::new()
         .spawn(move || drop(done.send(read(&own))))
         .map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))?;
@@ -106,7 +106,7 @@ pub fn in_time<T: Send + 'static>(
     })
 }
 
-/// True for the name that stands for standard input.
+/// Tells if a path stands for standard input.
 pub fn is_stdin(path: &Path) -> bool {
     path == Path::new(STDIN)
 }
@@ -156,7 +156,7 @@ pub fn time(text: &str) -> Result<Timestamp, String> {
         });
     };
     let time = Timestamp(seconds);
-    // Seven digits were seconds in 1970, and nine are since 1973.
+    // As seconds, eight digits are a time from 1970 to 1973, which nobody means.
     if text.len() == 8 && (19_700_101..=99_991_231).contains(&seconds) {
         let [year, month, day] = [&text[..4], &text[4..6], &text[6..]];
         return Err(format!(

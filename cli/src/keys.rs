@@ -29,11 +29,13 @@ pub fn read<T: DeserializeOwned>(path: &Path, keys: Keys) -> Result<T, Failure> 
     let text = input::read_text(path)?;
     let wrong = |why: &str| Failure::data(format!("{}: {why}", path.display()));
     let form = |error: toml::de::Error| wrong(&located(&text, error.span(), error.message()));
+    // First as a table, because an error of serde does not name the key that was meant.
     let table: Table = toml::from_str(&text).map_err(form)?;
     check(&table, keys).map_err(|why| wrong(&why))?;
     toml::from_str(&text).map_err(form)
 }
 
+/// Refuses a key that is not known, in the table and in those below it.
 fn check(table: &Table, keys: Keys) -> Result<(), String> {
     only(table, keys.known, "")?;
     for (name, known) in keys.below {
@@ -49,6 +51,7 @@ fn check(table: &Table, keys: Keys) -> Result<(), String> {
     Ok(())
 }
 
+/// Refuses a key of one table that is not known; `place` stands before its name in the sentence.
 fn only(table: &Table, known: &[&str], place: &str) -> Result<(), String> {
     let unknown = table.keys().find(|key| !known.contains(&key.as_str()));
     let Some(key) = unknown else {

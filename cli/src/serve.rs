@@ -94,10 +94,11 @@ pub struct Arguments {
     component: PathBuf,
 }
 
-/// Most connections and most requests at a time, of a server of which nothing else is said.
+/// Most connections of a server at a time, unless an option says otherwise.
 pub const MAX_CONNECTIONS: u32 = 4096;
+/// Most requests of a server at a time, unless an option says otherwise.
 pub const MAX_REQUESTS: u32 = 2048;
-/// Where a server listens of which nothing else is said.
+/// The address of a server, unless an option says otherwise.
 pub const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// Runs the command.

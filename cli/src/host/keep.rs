@@ -80,6 +80,7 @@ fn of_control(error: &ControlError) -> Failure {
     )
 }
 
+/// The end of a Keep in a sentence, for the manager's record.
 fn reason(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Exit(0) => "done".to_owned(),
@@ -102,6 +103,7 @@ fn longest(terms: &Terms) -> Duration {
     .fold(AFTER_ALL_TIMES, Duration::saturating_add)
 }
 
+/// Launches the Keep of a contract and serves it to its end.
 fn serve(
     arguments: &Arguments,
     control: &mut Control,
@@ -163,7 +165,7 @@ fn serve(
     };
     let watching = control.try_clone().map_err(failed)?;
     let start = |_: &[_]| {
-        // From here on this process has another thread. The Keep's process ends with this one.
+        // The supervisor has made the Keep's process, so another thread may begin here. The Keep ends with this process.
         thread::spawn(move || {
             let mut watching = watching;
             watching.wait_for_end();

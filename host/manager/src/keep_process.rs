@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! How the manager and the process of one Keep talk: lines of JSON over a Unix stream socket, which is the standard input
-//! of the process, its *control socket*. For both ends.
+//! The messages between the manager and the process of one Keep: lines of JSON over a Unix stream socket, which is the
+//! standard input of the process, its *control socket*. For both ends.
 //!
 //! 1. The manager sends one [`Order`], then nothing more.
 //! 2. The process binds the door, listens on it, and launches the Keep. Once the virtual machine runs, it sends
@@ -9,8 +9,8 @@
 //! 3. When the Keep has ended, it sends [`Report::Ended`] and ends itself.
 //!
 //! **If the control socket ends, the process ends at once**, and the Keep with it: then the manager is gone. It also asks for
-//! SIGKILL when the thread that started it ends (PR_SET_PDEATHSIG, prctl(2)), and looks afterwards that its parent is still
-//! the same. To end a Keep, the manager sends SIGKILL to the process. Its standard error is the Keep's log.
+//! SIGKILL when the thread that started it ends (PR_SET_PDEATHSIG, prctl(2)); a manager that ended before that has closed the
+//! socket. To end a Keep, the manager sends SIGKILL to the process. Its standard error is the Keep's log.
 //!
 //! The manager trusts the process little, because a Keep may have taken it over: it takes bounded lines of these two
 //! forms, in this order, and nothing else.

@@ -62,12 +62,13 @@ fn name_error(errno: Errno) -> NameError {
         Errno::Invalid | Errno::NameTooLong => NameError::InvalidArgument,
         Errno::NoEntry => NameError::NameUnresolvable,
         Errno::Again => NameError::TemporaryResolverFailure,
-        // Of a name that may not be looked up Wasmtime says the same.
+        // As Wasmtime says it of a name that may not be looked up.
         Errno::Io | Errno::NotPermitted => NameError::PermanentResolverFailure,
         other => NameError::Other(Some(other.to_string())),
     }
 }
 
+/// Refuses what the configuration does not allow.
 fn permitted(allowed: bool) -> Result<()> {
     if allowed {
         Ok(())
