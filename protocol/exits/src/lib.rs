@@ -307,7 +307,7 @@ impl Reason {
                 "SEV-SNP is not active, or with other features than the launch asked for"
             }
             Self::Ghcb => "its host answered against the GHCB protocol",
-            Self::Validation => "a page is not the one that it had validated, or could not be",
+            Self::Validation => "a page is not the one that was validated, or cannot be validated",
             Self::PageState => "its host did not change the state of pages",
             Self::Cpuid => "the CPUID page is malformed or lacks a feature",
             Self::Secrets => "the firmware's secrets page is malformed or empty",
