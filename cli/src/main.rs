@@ -36,6 +36,7 @@ mod outcome;
 mod policy;
 mod receipt;
 mod release;
+mod resources;
 mod rules;
 mod run;
 mod serials;

@@ -5,7 +5,6 @@
 mod kept;
 mod limit;
 mod order;
-mod resources;
 mod server;
 mod show;
 mod sides;
@@ -32,8 +31,6 @@ use crate::workload::Workload;
 use crate::{policy, tickets, values};
 
 pub use self::kept::{Kept, failed, failure};
-pub use self::order::{LONG_DETACHED, RUNTIME};
-pub use self::resources::{image, plain_resources, resources};
 pub use self::show::{Shown, show};
 pub use self::targets::tokens;
 

@@ -17,21 +17,17 @@ use enarx_session::deployment::{
 use zeroize::Zeroizing;
 
 use super::Arguments;
-use super::resources::resources;
 use crate::failure::Failure;
 use crate::input::{self, in_time, read_up_to};
+use crate::resources::{LONG_DETACHED, RUNTIME, resources};
 use crate::workload::Workload;
 use crate::{run, tls, values};
 
 /// How long a contract holds, and how long a Keep waits for its application, in seconds.
 const VALID: u32 = 24 * 3600;
 const UNPROVISIONED: u32 = 120;
-/// How long the application may run, in seconds, unless `--timeout` says less.
-pub const RUNTIME: u32 = 30 * 24 * 3600;
 /// How long an application goes on without its tenant, in seconds: long enough for a connection that comes back.
 const DETACHED: u32 = 60;
-/// The same with `--detach`, in seconds: the most that a host allows unless its owner says otherwise.
-pub const LONG_DETACHED: u32 = 24 * 3600;
 /// Bytes of each output that the Keep keeps until they have arrived.
 const BUFFER: u32 = 1 << 20;
 

@@ -12,11 +12,11 @@ use enarx_manager::{Manager, Settings};
 
 use super::kept::{Kept, failed, keep_ticket};
 use super::limit::{Due, Limit};
-use super::resources::Own;
 use super::targets::target;
 use super::{Arguments, interrupts};
 use crate::failure::{Exit, Failure};
 use crate::host::{self, serve};
+use crate::resources::Own;
 use crate::summary::Summary;
 use crate::workload::Stream;
 use crate::{ends, policy, tickets};

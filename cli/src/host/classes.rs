@@ -10,8 +10,8 @@ use enarx_manager_api::PlatformOffer;
 use enarx_snp::product;
 use enarx_snp::tcb::TcbVersion;
 
-use crate::deploy;
 use crate::failure::Failure;
+use crate::resources::{LONG_DETACHED, RUNTIME, image, plain_resources, resources};
 use crate::values;
 
 /// The class of what `enarx deploy` asks for without options.
@@ -69,10 +69,7 @@ fn class(text: &str) -> Result<(Name, Resources), String> {
             "the class {DEFAULT} is what `enarx deploy` asks for without options: use another name"
         ));
     }
-    Ok((
-        name(class)?,
-        deploy::resources(vcpus, values::size(memory)?),
-    ))
+    Ok((name(class)?, resources(vcpus, values::size(memory)?)))
 }
 
 impl Classes {
@@ -81,7 +78,7 @@ impl Classes {
     /// # Errors
     /// [`crate::failure::Exit::Usage`] for a class that is not defined or defined twice.
     pub fn on(&self, offer: &PlatformOffer) -> Result<Vec<Class>, Failure> {
-        let standard = (Name::cleaned(DEFAULT), deploy::plain_resources());
+        let standard = (Name::cleaned(DEFAULT), plain_resources());
         let asked = |name: &Name| self.warm.iter().any(|(class, _)| class == name);
         let standard = Some(standard).filter(|(name, _)| asked(name));
         let known: Vec<_> = standard.iter().chain(&self.classes).collect();
@@ -111,10 +108,10 @@ impl Classes {
             Class {
                 name: name.clone(),
                 platform: platform.clone(),
-                image: deploy::image(offer, resources.vcpus),
+                image: image(offer, resources.vcpus),
                 resources: *resources,
-                detached_seconds_max: deploy::LONG_DETACHED,
-                runtime_seconds_max: deploy::RUNTIME,
+                detached_seconds_max: LONG_DETACHED,
+                runtime_seconds_max: RUNTIME,
                 warm: warm.map_or(0, |(_, number)| *number),
             }
         };

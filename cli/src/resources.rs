@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The Keep that a deployment asks for: its memory, its processors, and the image that this build measures.
+//! The Keep that a deployment asks for: its memory, its processors, its times, and the image that this build measures. A
+//! host that keeps Keeps ready makes the same.
 
 use enarx_agent::Platforms;
 use enarx_attestation::reference::PlatformKind;
@@ -15,6 +16,11 @@ const GRANULE: u64 = 2 << 20;
 /// Memory of a Keep unless `--memory` says otherwise, in bytes, and its virtual CPUs unless `--vcpus` does.
 const MEMORY: u64 = 1 << 30;
 const VCPUS: u32 = 1;
+/// How long the application may run, in seconds, unless `--timeout` says less.
+pub const RUNTIME: u32 = 30 * 24 * 3600;
+/// How long an application goes on without its tenant with `--detach`, in seconds: the most that a host allows unless its
+/// owner says otherwise.
+pub const LONG_DETACHED: u32 = 24 * 3600;
 
 /// This build's images, as far as the policy could accept them at all.
 pub struct Own {
