@@ -8,7 +8,7 @@ use crate::metrics::Metrics;
 use crate::places::{Place, Places};
 use crate::pool;
 use crate::process::Starter;
-use crate::routes::Routes;
+use crate::routes::{Routes, closed};
 use crate::store::Store;
 use crate::tokens::Tokens;
 use crate::{ManagerError, Settings, State, StateError, files};
@@ -270,12 +270,6 @@ impl Manager {
 fn cgroup_name(key: PublicKey) -> Hex<8> {
     let digest = key.digest();
     Hex(std::array::from_fn(|index| digest[index]))
-}
-
-/// Waits until the manager is closing.
-pub(crate) async fn closed(closing: &mut watch::Receiver<bool>) {
-    // A sender that is gone is a manager that is.
-    let _ = closing.wait_for(|closing| *closing).await;
 }
 
 /// The lock against a second manager.

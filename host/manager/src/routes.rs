@@ -4,7 +4,6 @@
 //! request of no route there reaches nothing here.
 
 use crate::keeps::{Found, Keeps};
-use crate::manager::closed;
 use crate::metrics::Metrics;
 use crate::places::Place;
 use crate::refusal::Refusal;
@@ -31,6 +30,12 @@ use tokio::time::timeout;
 
 /// An answer.
 pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// Waits until the manager is closing.
+pub(crate) async fn closed(closing: &mut watch::Receiver<bool>) {
+    // Without its sender there is no manager either.
+    let _ = closing.wait_for(|closing| *closing).await;
+}
 
 /// Media type of answers.
 const JSON: &str = "application/json";
