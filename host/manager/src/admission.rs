@@ -115,7 +115,7 @@ fn check_platform(wanted: &Platform, offered: &[PlatformOffer]) -> Result<(), Re
     );
     let floor = wanted
         .min_tcb
-        .map_or_else(String::new, |floor| format!(", at least {floor:?}"));
+        .map_or_else(String::new, |floor| format!(", at least {floor}"));
     Err(Refusal::Platform {
         expected: names.join(" or "),
         actual: format!("{actual}{floor}"),

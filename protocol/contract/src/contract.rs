@@ -196,6 +196,25 @@ pub struct MinTcb {
     pub microcode: u8,
 }
 
+impl core::fmt::Display for MinTcb {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self {
+            fmc,
+            bootloader,
+            tee,
+            snp,
+            microcode,
+        } = self;
+        if let Some(fmc) = fmc {
+            write!(f, "fmc {fmc}, ")?;
+        }
+        write!(
+            f,
+            "bootloader {bootloader}, tee {tee}, snp {snp}, microcode {microcode}"
+        )
+    }
+}
+
 impl MinTcb {
     /// The components of a TCB version of this layout.
     #[must_use]
