@@ -95,8 +95,10 @@ pub mod integer {
     ///
     /// # Errors
     /// When it is too large.
-    // Serde hands out references.
-    #[allow(clippy::trivially_copy_pass_by_ref)]
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde hands out references"
+    )]
     pub fn serialize<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
         if *value >= INTEGER_LIMIT {
             return Err(serde::ser::Error::custom("a number of 2^53 or more"));

@@ -84,8 +84,10 @@ pub struct Evidence {
 mod state {
     use super::{Deserialize, Deserializer, Error, Serializer, State};
 
-    // Serde hands out references.
-    #[allow(clippy::trivially_copy_pass_by_ref)]
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde hands out references"
+    )]
     pub(super) fn serialize<S: Serializer>(state: &State, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_u8(*state as u8)
     }

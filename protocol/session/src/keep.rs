@@ -339,8 +339,7 @@ impl Keep {
     }
 
     /// Ends a connection, for whatever reason.
-    // Taken by value: nobody uses it any more.
-    #[allow(clippy::needless_pass_by_value)]
+    #[allow(clippy::needless_pass_by_value, reason = "nobody uses it any more")]
     pub fn disconnect(&mut self, connection: Connection, now: Moment) {
         self.connections = self.connections.saturating_sub(1);
         self.leave(connection.inner.id, now);
@@ -645,8 +644,7 @@ struct Asked {
     deployment: Option<[u8; 32]>,
 }
 
-// One or two exist.
-#[allow(clippy::large_enum_variant)]
+#[allow(clippy::large_enum_variant, reason = "one or two exist")]
 #[cfg_attr(feature = "copy", derive(Clone, Debug))]
 enum Phase {
     Idle,

@@ -191,8 +191,7 @@ struct Asked {
     deployment: Option<[u8; 32]>,
 }
 
-// There is one.
-#[allow(clippy::large_enum_variant)]
+#[allow(clippy::large_enum_variant, reason = "there is one")]
 #[cfg_attr(feature = "copy", derive(Clone, Debug))]
 enum Phase {
     /// Nothing has been asked for.
