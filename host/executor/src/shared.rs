@@ -176,14 +176,14 @@ impl SharedExecutor {
     /// # Errors
     /// [`ExecutorError`]: the Keep cannot go on.
     pub fn wait(&self, seen: u32, timeout: Option<Duration>) -> Result<Progress, ExecutorError> {
-        self.wait_beside(seen, timeout, &[])
+        self.wait_or_readable(seen, timeout, &[])
     }
 
     /// As [`Self::wait`]; also returns when one of `beside` is readable.
     ///
     /// # Errors
     /// [`ExecutorError`]: the Keep cannot go on.
-    pub fn wait_beside(
+    pub fn wait_or_readable(
         &self,
         seen: u32,
         timeout: Option<Duration>,

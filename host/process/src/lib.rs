@@ -445,7 +445,7 @@ fn serve(
             };
             let timeout = until.map(|until| until.saturating_duration_since(now));
             // The rest of a step is taken the next time, after a look at everything else.
-            if let Progress::Exit(code) = executor.wait_beside(seen, timeout, &beside)? {
+            if let Progress::Exit(code) = executor.wait_or_readable(seen, timeout, &beside)? {
                 return Ok(End::Exit(code));
             }
             if let Some(wait) = &waiting
