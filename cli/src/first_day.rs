@@ -389,10 +389,7 @@ impl Day {
             .map_err(|error| vec![format!("the Keep wrote no report: {error}")])?;
         let report = Evidence::parse(&bytes)
             .map_err(|error| vec![format!("the report cannot be read: {error}")])?;
-        let found = report
-            .measurement
-            .map(|byte| format!("{byte:02x}"))
-            .concat();
+        let found = base16ct::lower::encode_string(&report.measurement);
         // Not the report itself, by whose chip id a machine can be recognized.
         let version = report.version;
         if found == expected {

@@ -17,6 +17,11 @@ pub fn encode(bytes: &[u8]) -> String {
     base16ct::lower::encode_string(bytes)
 }
 
+/// The bytes of hexadecimal digits, in either case; `None` for other text.
+pub fn decode(digits: &str) -> Option<Vec<u8>> {
+    base16ct::mixed::decode_vec(digits).ok()
+}
+
 /// Why digits are not bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected} hexadecimal digits")]

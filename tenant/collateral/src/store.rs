@@ -544,22 +544,10 @@ fn collateral_in_force(bytes: &[u8], at: Timestamp) -> bool {
             }
         }
         for list in ["root_ca_crl", "pck_crl"] {
-            let list = identify_list(&bytes_of(collateral.get(list)?.as_str()?)?)?;
+            let list = identify_list(&hex::decode(collateral.get(list)?.as_str()?)?)?;
             list.next_update.filter(|next| at <= *next)?;
         }
         Some(())
     };
     in_force().is_some()
-}
-
-fn bytes_of(digits: &str) -> Option<Vec<u8>> {
-    let pairs = digits.as_bytes().chunks(2);
-    pairs
-        .map(|pair| {
-            let text = std::str::from_utf8(pair)
-                .ok()
-                .filter(|text| text.len() == 2)?;
-            u8::from_str_radix(text, 16).ok()
-        })
-        .collect()
 }
