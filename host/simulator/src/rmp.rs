@@ -58,6 +58,14 @@ struct Entry {
     huge: bool,
 }
 
+/// The page of an instruction.
+enum Found<'a> {
+    /// Its entry.
+    Entry(&'a mut Entry),
+    /// There is none of that size: the instruction answers one of [`codes`].
+    Answer(u32),
+}
+
 /// The table. A page that is not in it is shared.
 #[derive(Debug, Default)]
 pub struct Rmp {
@@ -169,22 +177,22 @@ impl Rmp {
         }
     }
 
-    /// The entry for an instruction on a page of this size, or what the instruction answers instead. A 2 MiB page
+    /// The entry for an instruction on a page of this size, or its answer without one. A 2 MiB page
     /// under a 4 KiB one is smashed, as KVM does at the nested page fault.
-    fn entry(&mut self, gpa: u64, huge: bool) -> Result<Result<&mut Entry, u32>, Fault> {
+    fn entry(&mut self, gpa: u64, huge: bool) -> Result<Found<'_>, Fault> {
         let frame = gpa / PAGE;
         let found = self.find(frame).ok_or(Fault::NotAssigned { gpa })?;
         if huge && !gpa.is_multiple_of(HUGE) {
-            return Ok(Err(codes::FAIL_INPUT));
+            return Ok(Found::Answer(codes::FAIL_INPUT));
         }
         if huge && !found.huge {
-            return Ok(Err(codes::FAIL_SIZEMISMATCH));
+            return Ok(Found::Answer(codes::FAIL_SIZEMISMATCH));
         }
         if !huge && found.huge {
             self.smash(frame);
         }
         let entry = self.entries.get_mut(&frame);
-        entry.map(Ok).ok_or(Fault::NotAssigned { gpa })
+        entry.map(Found::Entry).ok_or(Fault::NotAssigned { gpa })
     }
 
     /// PVALIDATE (APM3).
@@ -194,8 +202,8 @@ impl Rmp {
     /// The fault, when the page is shared.
     pub fn pvalidate(&mut self, gpa: u64, huge: bool, validate: bool) -> Result<Pvalidate, Fault> {
         Ok(match self.entry(gpa, huge)? {
-            Err(code) => Pvalidate { code, carry: false },
-            Ok(entry) => {
+            Found::Answer(code) => Pvalidate { code, carry: false },
+            Found::Entry(entry) => {
                 let carry = entry.validated == validate;
                 entry.validated = validate;
                 entry.vmsa &= validate;
@@ -228,9 +236,9 @@ impl Rmp {
             return Ok(codes::FAIL_INPUT);
         }
         match self.entry(gpa, huge)? {
-            Err(code) => Ok(code),
-            Ok(entry) if !entry.validated => Err(Fault::NotValidated { gpa }),
-            Ok(entry) => {
+            Found::Answer(code) => Ok(code),
+            Found::Entry(entry) if !entry.validated => Err(Fault::NotValidated { gpa }),
+            Found::Entry(entry) => {
                 entry.vmsa = vmsa;
                 Ok(codes::SUCCESS)
             }
