@@ -20,12 +20,12 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::certs::StoreArguments;
+use crate::endorsements::certificates;
 use crate::failure::{Exit, Failure};
 use crate::input::{self, now};
 use crate::json::Json;
 use crate::output::{self, create, print_json, with_extension};
 use crate::release::ReferenceArguments;
-use crate::verify::certificates;
 use crate::{contract, policy, run};
 
 /// Verify receipts of deployments.
