@@ -416,7 +416,6 @@ async fn serve(
     let line = Order {
         contract: Base64(keep.contract.bytes().to_vec()),
         door: keep.door.clone(),
-        host_data: *keep.contract.digest(),
     }
     .line();
     let sent = match line {

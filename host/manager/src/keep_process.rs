@@ -15,7 +15,7 @@
 //! The manager trusts the process little, because a Keep may have taken it over: it takes bounded lines of these two
 //! forms, in this order, and nothing else.
 
-use enarx_contract::canonical::{Base64, Hex, printable};
+use enarx_contract::canonical::{Base64, printable};
 use enarx_manager_api::limit;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -34,13 +34,12 @@ pub const MAX_REPORT: usize = 4 << 10;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {
-    /// The contract's canonical bytes. Platform, resources and doors are in it.
+    /// The contract's canonical bytes. Platform, resources and doors are in it, and their SHA-256 is HOST_DATA of the
+    /// launch.
     pub contract: Base64,
     /// The absolute path of the Unix socket that the process binds and listens on: the Keep's door. It fits into
     /// `sun_path`.
     pub door: PathBuf,
-    /// HOST_DATA of the launch: SHA-256 of the contract.
-    pub host_data: Hex<32>,
 }
 
 /// A message of the process.
@@ -254,7 +253,6 @@ mod tests {
         Order {
             contract: Base64(vec![7; 64 << 10]),
             door: PathBuf::from("/state/keeps/00.sock"),
-            host_data: Hex([3; 32]),
         }
     }
 
