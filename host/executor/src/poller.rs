@@ -3,21 +3,21 @@
 //! Polling: while a Keep makes many requests, they are taken from the ring without being rung for, so that they cost
 //! the Keep no exit from its virtual machine, or its process no message; when they cease, whoever polled sleeps.
 //!
-//! A virtual machine has a thread for it, [`Poller`]. The one thread that serves a process polls by itself, by [`poll`].
+//! A virtual machine has a thread for it, [`Poller`], which also sleeps when no vCPU is awake: then there is nothing to find.
+//! The one thread that serves a process polls by itself, by [`poll`].
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::{ExecutorError, Progress, SharedExecutor};
 
-/// Longest time between two requests of a stream: more than a doorbell takes where it is slowest, some 0.4 ms out of a virtual
-/// machine inside of another one.
-const STREAM_GAP: Duration = Duration::from_millis(1);
+/// Longest time between two doorbells of a stream, in which a Keep also waits for its peers.
+const STREAM_GAP: Duration = Duration::from_millis(4);
 /// Requests that must follow each other as a stream before polling starts.
 const STREAM_LENGTH: u32 = 16;
-/// How long the thread polls without finding anything before it sleeps: less would be over before a Keep whose doorbell was
-/// answered runs again.
-const IDLE_BEFORE_SLEEP: Duration = STREAM_GAP;
+/// How long the thread polls without finding anything before it sleeps: more than a doorbell takes where it is slowest, some
+/// 0.4 ms out of a virtual machine inside of another one, or it would be over before a Keep that has rung runs again.
+const IDLE_BEFORE_SLEEP: Duration = Duration::from_millis(1);
 /// Looks at the ring that find nothing before it sleeps, at least: a thread that was off the processor has not looked.
 const IDLE_LOOKS: u32 = 64;
 /// Pause between two looks at the ring, in spin-loop hints.
