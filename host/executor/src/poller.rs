@@ -3,19 +3,23 @@
 //! Polling: while a Keep makes many requests, they are taken from the ring without being rung for, so that they cost
 //! the Keep no exit from its virtual machine, or its process no message; when they cease, whoever polled sleeps.
 //!
-//! A virtual machine has a thread for it, [`Poller`]. The one thread that serves a process polls by itself, by [`poll`].
+//! A virtual machine has a thread for it, [`Poller`], which also sleeps when no vCPU is awake: then there is nothing to find.
+//! The one thread that serves a process polls by itself, by [`poll`].
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::{ExecutorError, Progress, SharedExecutor};
 
-/// Longest time between two requests of a stream.
-const STREAM_GAP: Duration = Duration::from_micros(500);
+/// Longest time between two doorbells of a stream, in which a Keep also waits for its peers.
+const STREAM_GAP: Duration = Duration::from_millis(4);
 /// Requests that must follow each other as a stream before polling starts.
 const STREAM_LENGTH: u32 = 16;
-/// How long the thread polls without finding anything before it sleeps.
-const IDLE_BEFORE_SLEEP: Duration = Duration::from_micros(200);
+/// How long the thread polls without finding anything before it sleeps: more than a doorbell takes where it is slowest, some
+/// 0.4 ms out of a virtual machine inside of another one, or it would be over before a Keep that has rung runs again.
+const IDLE_BEFORE_SLEEP: Duration = Duration::from_millis(1);
+/// Looks at the ring that find nothing before it sleeps, at least: a thread that was off the processor has not looked.
+const IDLE_LOOKS: u32 = 64;
 /// Pause between two looks at the ring, in spin-loop hints.
 const SPINS_BETWEEN_LOOKS: u32 = 32;
 
@@ -32,13 +36,14 @@ impl Traffic {
         let close = self
             .last
             .is_some_and(|last| now.duration_since(last) < STREAM_GAP);
-        self.streak = if close { self.streak + 1 } else { 0 };
+        // A stream that paused for less than a gap is one stream: polling starts again with its first doorbell.
+        self.streak = if close {
+            (self.streak + 1).min(STREAM_LENGTH)
+        } else {
+            0
+        };
         self.last = Some(now);
-        if self.streak < STREAM_LENGTH {
-            return false;
-        }
-        self.streak = 0;
-        true
+        self.streak == STREAM_LENGTH
     }
 }
 
@@ -51,8 +56,12 @@ pub struct Poller {
 
 #[derive(Debug, Default)]
 struct State {
+    /// There is a thread that polls when it is wanted.
+    runs: bool,
     wanted: bool,
     ended: bool,
+    /// vCPUs that may post requests: those that neither sleep nor are parked.
+    awake: u32,
 }
 
 /// Why a polling thread that slept goes on.
@@ -64,14 +73,37 @@ enum Wake {
 
 impl Poller {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Two flags are consistent whatever happened to the thread that held them.
+        // Flags and a number are consistent whatever happened to the thread that held them.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts the polling.
-    pub fn want(&self) {
-        self.lock().wanted = true;
+    /// Starts the polling. The Keep is told at once: it need not ring while the thread comes to a processor.
+    pub fn want(&self, executor: &SharedExecutor) {
+        let mut state = self.lock();
+        state.wanted = true;
+        if state.runs && !state.ended {
+            executor.set_polling(true);
+        }
+        drop(state);
         self.changed.notify_all();
+    }
+
+    /// A vCPU may post requests from now on.
+    pub fn rise(&self) {
+        let mut state = self.lock();
+        state.awake = state.awake.saturating_add(1);
+    }
+
+    /// A vCPU posts nothing until it rises. When none does, nothing is polled for.
+    pub fn rest(&self) {
+        let mut state = self.lock();
+        state.awake = state.awake.saturating_sub(1);
+    }
+
+    /// True if there may be something to poll for.
+    fn goes_on(&self) -> bool {
+        let state = self.lock();
+        !state.ended && state.awake > 0
     }
 
     /// Ends the thread.
@@ -86,11 +118,13 @@ impl Poller {
     /// # Errors
     /// [`ExecutorError`]: the Keep cannot go on.
     pub fn run(&self, executor: &SharedExecutor) -> Result<Option<i32>, ExecutorError> {
+        self.lock().runs = true;
         loop {
             if self.sleep() == Wake::Ended {
+                executor.set_polling(false);
                 return Ok(None);
             }
-            if let Some(code) = poll(executor, || !self.lock().ended)? {
+            if let Some(code) = poll(executor, || self.goes_on())? {
                 return Ok(Some(code));
             }
         }
@@ -139,7 +173,7 @@ fn look_until_idle(
     executor: &SharedExecutor,
     mut goes_on: impl FnMut() -> bool,
 ) -> Result<Option<i32>, ExecutorError> {
-    let mut active = Instant::now();
+    let (mut active, mut idle) = (Instant::now(), 0_u32);
     let mut taken = executor.activity().0;
     loop {
         if let Progress::Exit(code) = executor.drain()? {
@@ -149,11 +183,16 @@ fn look_until_idle(
             return Ok(None);
         }
         let now = executor.activity().0;
-        if now != taken {
-            (active, taken) = (Instant::now(), now);
-        } else if active.elapsed() > IDLE_BEFORE_SLEEP {
-            return Ok(None);
+        if now == taken {
+            idle = idle.saturating_add(1);
+            if idle >= IDLE_LOOKS && active.elapsed() > IDLE_BEFORE_SLEEP {
+                return Ok(None);
+            }
+        } else {
+            (active, idle, taken) = (Instant::now(), 0, now);
         }
+        // Whoever the Keep waits for may need this processor.
+        std::thread::yield_now();
         for _ in 0..SPINS_BETWEEN_LOOKS {
             std::hint::spin_loop();
         }
@@ -186,6 +225,10 @@ mod tests {
         let start = start + STREAM_GAP * 1000;
         let first = (0..100).position(|n| traffic.note(start + Duration::from_micros(n)));
         assert_eq!(first, Some(STREAM_LENGTH as usize));
+        // It goes on with the next doorbell, if that comes soon, and begins anew if not.
+        let last = start + Duration::from_micros(STREAM_LENGTH.into());
+        assert!(traffic.note(last + STREAM_GAP / 2));
+        assert!(!traffic.note(last + STREAM_GAP * 2));
     }
 
     /// An executor of a Keep that posts nothing, and the state that the Keep sees of it.
@@ -205,19 +248,25 @@ mod tests {
     #[test]
     fn sleeps_until_it_is_wanted_or_the_keep_ends() {
         let poller = Poller::default();
+        let (executor, state) = executor();
         thread::scope(|scope| {
-            for (wake, expected) in [
-                (Poller::want as fn(&Poller), Wake::Wanted),
-                (Poller::want, Wake::Wanted),
-                (Poller::end, Wake::Ended),
+            for (wanted, expected) in [
+                (true, Wake::Wanted),
+                (true, Wake::Wanted),
+                (false, Wake::Ended),
             ] {
                 let sleeper = scope.spawn(|| poller.sleep());
-                wake(&poller);
+                if wanted {
+                    poller.want(&executor);
+                } else {
+                    poller.end();
+                }
                 assert_eq!(sleeper.join().unwrap(), expected);
             }
         });
         // An end is for good, whatever is wanted afterwards.
-        poller.want();
+        poller.want(&executor);
+        assert_eq!(state.load(Ordering::Relaxed), 0, "nobody polls");
         assert_eq!(poller.sleep(), Wake::Ended);
     }
 
@@ -233,15 +282,16 @@ mod tests {
         };
         let wait = || ended.recv_timeout(Duration::from_secs(10));
         // While it polls, which it does not do for long.
+        poller.rise();
         start();
         let mut seen = false;
         let until = Instant::now() + Duration::from_secs(10);
         while !seen && Instant::now() < until {
-            poller.want();
+            poller.want(&executor);
             seen = state.load(Ordering::Relaxed) != 0;
         }
         assert!(seen, "it never polled");
-        poller.want();
+        poller.want(&executor);
         poller.end();
         assert_eq!(wait(), Ok(None));
         assert_eq!(
@@ -250,14 +300,62 @@ mod tests {
             "the Keep believes that it polls"
         );
         // Before it begins, even if it is wanted.
-        poller.want();
+        poller.want(&executor);
         start();
         assert_eq!(wait(), Ok(None));
         // While it sleeps.
-        *poller.lock() = State::default();
+        *poller.lock() = State {
+            awake: 1,
+            ..State::default()
+        };
         start();
         assert!(ended.recv_timeout(Duration::from_millis(20)).is_err());
         poller.end();
         assert_eq!(wait(), Ok(None));
+    }
+
+    #[test]
+    fn nothing_is_polled_for_while_no_vcpu_is_awake() {
+        let (executor, state) = executor();
+        let poller = Poller::default();
+        let polls = || state.load(Ordering::Relaxed) != 0;
+        let until = Instant::now() + Duration::from_secs(10);
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| poller.run(&executor).unwrap());
+            while !poller.lock().runs {
+                assert!(Instant::now() < until, "it does not run");
+                thread::yield_now();
+            }
+            for _ in 0..100 {
+                poller.want(&executor);
+                // No vCPU is awake: the thread ends it at once, and not after the time without requests.
+                while polls() || poller.lock().wanted {
+                    assert!(Instant::now() < until, "it polls for nobody");
+                    thread::yield_now();
+                }
+            }
+            poller.end();
+            assert_eq!(thread.join().unwrap(), None);
+        });
+    }
+
+    #[test]
+    fn the_keep_is_told_of_the_polling_before_the_thread_comes_to_it() {
+        let (executor, state) = executor();
+        let poller = Poller::default();
+        poller.lock().runs = true;
+        poller.want(&executor);
+        assert_ne!(state.load(Ordering::Relaxed), 0);
+        // The thread finds that it is wanted, and nobody awake.
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| poller.run(&executor).unwrap());
+            let until = Instant::now() + Duration::from_secs(10);
+            while state.load(Ordering::Relaxed) != 0 {
+                assert!(Instant::now() < until, "it polls for nobody");
+                thread::yield_now();
+            }
+            poller.end();
+            assert_eq!(thread.join().unwrap(), None);
+        });
     }
 }

@@ -1801,6 +1801,31 @@ fn tcp_connects_accepts_carries_and_ends() {
         .unwrap();
     assert_eq!(address_of(&local), address);
 
+    // Reads that are made ahead are answered in their order, each with what comes next.
+    let ahead: Vec<Ticket> = (0..8)
+        .map(|_| {
+            let call = Call::StreamRead {
+                stream: server,
+                length: 1000,
+            };
+            keep.submit(&call, b"")
+        })
+        .collect();
+    let first: Vec<u8> = (0..8_u8).flat_map(|number| [number; 1000]).collect();
+    let written = keep.submit(&write(client, &first), &first);
+    let mut answered = Vec::new();
+    let mut got = Vec::new();
+    for _ in 0..=ahead.len() {
+        let (reply, bytes) = keep.reply();
+        assert_eq!(reply.status, Status::Ok);
+        if reply.ticket != written {
+            answered.push(reply.ticket);
+            got.extend(bytes);
+        }
+    }
+    assert_eq!(answered, ahead);
+    assert_eq!(got, first);
+
     // More than the buffers of the kernel hold: writes wait for reads.
     let piece = vec![3; 131_072];
     let mut written = 0;

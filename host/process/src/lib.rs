@@ -474,6 +474,12 @@ fn serve(
                     if let Progress::Exit(code) = executor.drain()? {
                         return Ok(End::Exit(code));
                     }
+                    if traffic.note(Instant::now())
+                        && parallel
+                        && let Some(code) = poll_ring(executor, &beside, deadline)?
+                    {
+                        return Ok(End::Exit(code));
+                    }
                 }
                 Message::Wait(wait) => waiting = Some(wait),
                 Message::NotStarted(error) => return Ok(End::NotStarted(error)),

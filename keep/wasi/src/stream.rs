@@ -2,14 +2,17 @@
 
 //! Standard input, output and error: over the sallyport to the host, or in a session to the Keep's tenant.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use enarx_sallyport::{Call, Handle};
 
+use crate::budget::Budget;
 use crate::error::{Errno, Result};
 use crate::port::{MAX_TRANSFER, Operation, Port};
+use crate::sockets::Share;
 
 /// Standard output.
 pub const STDOUT: Handle = Handle::STDOUT;
@@ -121,8 +124,17 @@ impl Output {
     }
 }
 
-/// Bytes that are asked for ahead where nobody else could want them.
-const READ_AHEAD: usize = 64 * 1024;
+/// Bytes that are asked for at once where nobody else could want them.
+const READ_AHEAD: usize = MAX_TRANSFER;
+
+/// A stream that gives so many bytes at once is one of many bytes: the next are asked for before the program wants them.
+const MUCH: usize = 16 * 1024;
+
+/// Reads of such a stream on their way at a time, at most: a host that has to be woken performs them together.
+const READS_MAX: usize = 8;
+
+/// Memory of a stream that is read ahead, in bytes: what was read and not taken. What is on its way lies in the sallyport.
+const AHEAD_MEMORY: u64 = READ_AHEAD as u64;
 
 /// How long a read waits at most for bytes that were there a moment ago: another program that has the same
 /// stream may have taken them.
@@ -148,16 +160,27 @@ impl Pending {
             Self::Ready(operation) | Self::Bytes(operation, _) => operation.poll_ready(context),
         }
     }
+
+    fn leaves_room(&self) -> bool {
+        match self {
+            Self::Ready(operation) | Self::Bytes(operation, _) => operation.leaves_room(),
+        }
+    }
 }
 
 struct InputState {
     buffer: Vec<u8>,
     start: usize,
-    pending: Option<Pending>,
+    /// In their order; several only while the stream is read ahead.
+    pending: VecDeque<Pending>,
     /// The host said that a read would not wait, and nobody has read since.
     ready: bool,
     /// The end of the stream, or the error that ended it.
     ended: Option<Result<()>>,
+    /// The bytes of the last answer.
+    last: usize,
+    /// Memory for what is read ahead, while it is.
+    ahead: Option<Share>,
 }
 
 /// An input stream; clones share it.
@@ -174,8 +197,8 @@ enum Source {
     /// A stream of the host.
     Host {
         handle: Handle,
-        /// True if more is taken from the host than the program has asked for.
-        ahead: bool,
+        /// Counts what is taken from the host before the program has asked for it; `None` if nothing is.
+        ahead: Option<Budget>,
     },
     /// The tenant.
     Session(Arc<dyn Session>),
@@ -189,18 +212,18 @@ impl Input {
             port,
             Source::Host {
                 handle,
-                ahead: false,
+                ahead: None,
             },
         )
     }
 
-    /// A stream of the program alone.
-    pub fn own(port: Port, handle: Handle) -> Self {
+    /// A stream of the program alone. While it gives much, it is read ahead, as far as the budget allows.
+    pub fn own(port: Port, handle: Handle, budget: &Budget) -> Self {
         Self::new(
             port,
             Source::Host {
                 handle,
-                ahead: true,
+                ahead: Some(budget.clone()),
             },
         )
     }
@@ -212,9 +235,11 @@ impl Input {
             state: Arc::new(Mutex::new(InputState {
                 buffer: Vec::new(),
                 start: 0,
-                pending: None,
+                pending: VecDeque::new(),
                 ready: false,
                 ended: None,
+                last: 0,
+                ahead: None,
             })),
         }
     }
@@ -223,10 +248,10 @@ impl Input {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the host for bytes, or with a length of 0 whether there are any.
+    /// Asks the host for bytes, or with a length of 0 whether there are any. It is not told yet.
     fn start(&self, handle: Handle, length: usize) -> Result<Pending> {
         let length = length.min(MAX_TRANSFER);
-        let operation = self.port.start(&request(handle, length), &[])?;
+        let operation = self.port.prepare(&request(handle, length), &[])?;
         Ok(match length {
             0 => Pending::Ready(operation),
             _ => Pending::Bytes(operation, length),
@@ -252,7 +277,9 @@ impl Input {
         };
         let mut state = self.lock();
         state.forget_readiness();
-        if let Some(pending) = state.pending.take() {
+        if !state.is_known()
+            && let Some(pending) = state.pending.pop_front()
+        {
             state.collect(pending);
         }
         let buffered = state.take(output);
@@ -273,22 +300,27 @@ impl Input {
     /// True if a read would not wait. Asks the host when nothing is known.
     pub fn poll_ready(&self) -> bool {
         let (handle, ahead) = match &self.source {
-            Source::Host { handle, ahead } => (*handle, *ahead),
+            Source::Host { handle, ahead } => (*handle, ahead.is_some()),
             Source::Session(session) => return session.poll_readable(),
         };
         let mut state = self.lock();
         if state.is_known() {
             return true;
         }
-        if state.pending.is_none() {
+        if state.pending.is_empty() {
             match self.start(handle, if ahead { READ_AHEAD } else { 0 }) {
-                Ok(pending) => state.pending = Some(pending),
+                Ok(pending) => state.pending.push_back(pending),
                 Err(error) => {
                     state.ended = Some(Err(error));
                     return true;
                 }
             }
         }
+        if state.poll_pending() {
+            return true;
+        }
+        // What was asked for ahead, and nobody waited for, was worth no doorbell.
+        self.port.announce();
         state.poll_pending()
     }
 
@@ -301,7 +333,7 @@ impl Input {
             if self.poll_ready() {
                 return true;
             }
-            match &self.lock().pending {
+            match self.lock().pending.front() {
                 Some(pending) if pending.poll_ready(context) => {}
                 _ => return false,
             }
@@ -330,7 +362,7 @@ impl Input {
                 }
             }));
         }
-        self.lock().give(limit)
+        self.give(limit)
     }
 
     /// As [`Self::read_available`], but waits until something is there. For `limit` 0, until a read would
@@ -353,14 +385,34 @@ impl Input {
         if let Source::Session(session) = &self.source {
             return give_of_session(&**session, limit);
         }
-        self.lock().give(limit)
+        self.give(limit)
+    }
+
+    /// Gives bytes that are there, none when there are none yet; the next ones are asked for before, if the stream is read
+    /// ahead.
+    fn give(&self, limit: usize) -> Result<Vec<u8>, Ended> {
+        let mut state = self.lock();
+        if let Source::Host {
+            handle,
+            ahead: Some(budget),
+        } = &self.source
+            && state.gives_much(budget)
+        {
+            while state.has_room()
+                // What fails here fails when the program asks.
+                && let Ok(pending) = self.start(*handle, READ_AHEAD)
+            {
+                state.pending.push_back(pending);
+            }
+        }
+        state.give(limit)
     }
 
     /// Asks the host for bytes, unless some are there or on their way, or are asked for ahead anyway.
     fn ask(&self, limit: usize) {
         let Source::Host {
             handle,
-            ahead: false,
+            ahead: None,
         } = self.source
         else {
             return;
@@ -370,9 +422,9 @@ impl Input {
             return;
         }
         state.forget_readiness();
-        if state.pending.is_none() {
+        if state.pending.is_empty() {
             match self.start(handle, limit) {
-                Ok(pending) => state.pending = Some(pending),
+                Ok(pending) => state.pending.push_back(pending),
                 Err(error) => state.ended = Some(Err(error)),
             }
         }
@@ -437,9 +489,8 @@ impl InputState {
     /// Forgets the host's word on the stream, no longer true once somebody reads.
     fn forget_readiness(&mut self) {
         self.ready = false;
-        if matches!(self.pending, Some(Pending::Ready(_))) {
-            self.pending = None;
-        }
+        self.pending
+            .pop_front_if(|pending| matches!(pending, Pending::Ready(_)));
     }
 
     /// Gives bytes that are there; none when there are none yet. An error is told once, then the stream
@@ -455,23 +506,38 @@ impl InputState {
                 Err(error) => Ended::Failed(error),
             });
         }
+        if self.start == 0 && available <= limit {
+            return Ok(std::mem::take(&mut self.buffer));
+        }
         let mut bytes = vec![0; limit.min(available)];
         self.take(&mut bytes);
         Ok(bytes)
     }
 
+    /// True if the stream gives much, and there is memory to read it ahead.
+    fn gives_much(&mut self, budget: &Budget) -> bool {
+        if self.last < MUCH || self.ended.is_some() {
+            self.ahead = None;
+        } else if self.ahead.is_none() {
+            self.ahead = Share::take(budget, AHEAD_MEMORY);
+        }
+        self.ahead.is_some()
+    }
+
+    /// True if another read may be started behind those that are on their way.
+    fn has_room(&self) -> bool {
+        let last = self.pending.back();
+        self.pending.len() < READS_MAX && last.is_none_or(Pending::leaves_room)
+    }
+
     /// Takes the answer of a pending request. False if it is not there yet, or nothing is pending.
     fn poll_pending(&mut self) -> bool {
-        match self.pending.take() {
-            Some(pending) if pending.is_ready() => {
-                self.collect(pending);
-                true
-            }
-            pending => {
-                self.pending = pending;
-                false
-            }
+        let ready = self.pending.pop_front_if(|pending| pending.is_ready());
+        let is_ready = ready.is_some();
+        if let Some(pending) = ready {
+            self.collect(pending);
         }
+        is_ready
     }
 
     /// Waits for the answer of a request and takes what it brings.
@@ -480,16 +546,20 @@ impl InputState {
             Pending::Ready(operation) => (operation, 0),
             Pending::Bytes(operation, length) => (operation, length),
         };
-        self.buffer.resize(length, 0);
-        let answer = operation.take(&mut self.buffer);
-        self.start = 0;
-        self.buffer
-            .truncate(answer.map_or(0, |answer| answer.length));
+        operation.wait();
+        let answer = operation.take_bytes();
+        self.last = 0;
         match answer {
             Ok(_) if length == 0 => self.ready = true,
-            Ok(answer) if answer.length > 0 => {}
-            Ok(_) => self.ended = Some(Ok(())),
+            Ok((_, bytes)) if bytes.is_empty() => self.ended = Some(Ok(())),
+            Ok((_, bytes)) => {
+                self.last = bytes.len();
+                (self.buffer, self.start) = (bytes, 0);
+            }
             Err(error) => self.ended = Some(Err(error)),
+        }
+        if self.ended.is_some() {
+            self.pending.clear();
         }
     }
 }

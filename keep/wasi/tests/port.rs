@@ -13,8 +13,10 @@ use enarx_sallyport::poll::{ENTRY_SIZE, Entry, Events, REPORTED_MAX};
 use enarx_sallyport::{
     Call, Doorbell, Facts, Handle, HostEnd, KeepEnd, Region, Slot, SocketAddress, Status,
 };
+use enarx_wasi::budget::Budget;
 use enarx_wasi::error::Errno;
-use enarx_wasi::port::{Operation, Platform, Port, Tasks};
+use enarx_wasi::port::{MAX_TRANSFER, Operation, Platform, Port, Tasks};
+use enarx_wasi::stream::Input;
 use proptest::prelude::*;
 
 /// The peer behind a handle.
@@ -49,6 +51,8 @@ struct World {
     lies: bool,
     /// Most requests that waited at a time.
     most: usize,
+    /// How often it was rung for or slept with.
+    doorbells: usize,
     accepted: u32,
 }
 
@@ -188,6 +192,7 @@ impl Scripted {
             script: VecDeque::new(),
             lies: false,
             most: 0,
+            doorbells: 0,
             accepted: 0,
         };
         let host = Self(Arc::new((Mutex::new(world), Condvar::new())));
@@ -207,12 +212,16 @@ impl Scripted {
 
 impl Doorbell for Scripted {
     fn ring(&self) {
-        self.world().serve();
+        let mut world = self.world();
+        world.doorbells += 1;
+        world.serve();
+        drop(world);
         self.0.1.notify_all();
     }
 
     fn wait(&self, seen: u32, timeout: Option<Duration>) {
         let mut world = self.world();
+        world.doorbells += 1;
         loop {
             // Something happens outside whatever the host does.
             let happening = world.script.pop_front();
@@ -475,6 +484,81 @@ fn threads_share_one_sleep() {
             }
         }
     });
+}
+
+/// Reads `length` bytes of a stream, at most `piece` at a time, and compares them with what the peer sends.
+fn read_all(port: &Port, input: &Input, handle: u32, length: usize, piece: usize) {
+    let mut read = 0;
+    while read < length {
+        let bytes = port.block_on(input.read_some(piece)).unwrap();
+        assert!(!bytes.is_empty() && bytes.len() <= piece);
+        assert_eq!(bytes, vec![handle.to_le_bytes()[0]; bytes.len()]);
+        read += bytes.len();
+    }
+    assert_eq!(read, length);
+}
+
+#[test]
+fn a_stream_of_much_costs_few_doorbells() {
+    let (port, host) = Scripted::start();
+    let input = Input::own(port.clone(), Handle(5), &Budget::new(1 << 20));
+    let length = 128 * MAX_TRANSFER;
+    host.world().peer(Handle(5)).incoming = length;
+    let begin = Instant::now();
+    read_all(&port, &input, 5, length, 64 << 10);
+    // The host performs eight reads at a time. Besides, a program that does not sleep has it look every millisecond.
+    let looks = usize::try_from(begin.elapsed().as_millis()).unwrap();
+    let doorbells = host.world().doorbells;
+    assert!(
+        doorbells <= 128 / 8 + 2 + looks,
+        "{doorbells} in {looks} ms"
+    );
+    // The bytes of the other end are not waited for: those that the program has not asked for are on their way.
+    let waiting = host.world().waiting.len();
+    assert!(waiting <= 8, "{waiting}");
+}
+
+#[test]
+fn a_stream_of_little_and_one_without_memory_are_not_read_ahead() {
+    let (port, host) = Scripted::start();
+    let quiet = Input::own(port.clone(), Handle(5), &Budget::new(1 << 20));
+    let poor = Input::own(port.clone(), Handle(6), &Budget::new(1000));
+    for _ in 0..20 {
+        host.script([Happening::Incoming(5, 1000)]);
+        read_all(&port, &quiet, 5, 1000, 64 << 10);
+        host.script([Happening::Incoming(6, 2 * MAX_TRANSFER)]);
+        read_all(&port, &poor, 6, 2 * MAX_TRANSFER, 64 << 10);
+        let world = host.world();
+        assert_eq!((world.waiting.len(), world.most), (0, 1));
+    }
+}
+
+#[test]
+fn streams_that_are_read_ahead_leave_room_for_others() {
+    let (port, host) = Scripted::start();
+    let budget = Budget::new(100 << 20);
+    let inputs: Vec<_> = (0..100)
+        .map(|handle| Input::own(port.clone(), Handle(100 + handle), &budget))
+        .collect();
+    for (handle, input) in (100..).zip(&inputs) {
+        host.script([Happening::Incoming(handle, 2 * MAX_TRANSFER)]);
+        read_all(&port, input, handle, 2 * MAX_TRANSFER, 64 << 10);
+    }
+    // Nobody of them sends any more: what is asked of them holds less than half of the slots.
+    let waiting = host.world().waiting.len();
+    assert!((8..32).contains(&waiting), "{waiting}");
+    clock(&port);
+    for (handle, input) in (100..).zip(&inputs) {
+        host.script([Happening::Incoming(handle, 10)]);
+        read_all(&port, input, handle, 10, 64 << 10);
+    }
+    drop(inputs);
+    clock(&port);
+    assert_eq!(
+        host.world().waiting.len(),
+        0,
+        "something was not called back"
+    );
 }
 
 #[test]

@@ -10,6 +10,7 @@ use enarx_wasi::Exit;
 use enarx_wasi::budget::Budget;
 use enarx_wasi::context::{Context, Surroundings};
 use enarx_wasi::error::{Errno, Fault};
+use enarx_wasi::port::MAX_TRANSFER;
 use enarx_wasi::preview2::Preview2;
 use enarx_wasi::preview2::bindings::wasi::cli::{
     environment::Host as _, exit::Host as _, stderr::Host as _, stdin::Host as _,
@@ -828,6 +829,53 @@ fn tcp_connections_carry_bytes_both_ways() {
     HostOutputStream::drop(&mut guest.wasi, client_out).unwrap();
     HostTcpSocket::drop(&mut guest.wasi, client).unwrap();
     assert_eq!(guest.read_all(&server_in), b"");
+}
+
+#[test]
+fn writes_go_ahead_in_order_and_a_flush_waits_for_all() {
+    /// More than a socket buffers of a peer that reads nothing.
+    const PIECES: u8 = 200;
+    let mut guest = with_network(true);
+    let network = guest.wasi.instance_network().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let socket = guest.wasi.create_tcp_socket(IpAddressFamily::Ipv4).unwrap();
+    guest
+        .wasi
+        .start_connect(lend(&socket), lend(&network), localhost(port))
+        .unwrap();
+    let pollable = HostTcpSocket::subscribe(&mut guest.wasi, lend(&socket));
+    guest.wait(pollable);
+    let (_input, output) = guest.wasi.finish_connect(lend(&socket)).unwrap();
+    let (mut peer, _) = listener.accept().unwrap();
+    // What the peer does not take is bounded: the program is told to wait.
+    let mut written = 0_u8;
+    loop {
+        let room = guest.wasi.check_write(lend(&output)).unwrap();
+        if room == 0 || written == PIECES {
+            break;
+        }
+        let piece = vec![written; usize::try_from(room).unwrap()];
+        HostOutputStream::write(&mut guest.wasi, lend(&output), piece).unwrap();
+        written += 1;
+    }
+    assert!((8..PIECES).contains(&written), "{written}");
+    HostOutputStream::flush(&mut guest.wasi, lend(&output)).unwrap();
+    assert_eq!(guest.wasi.check_write(lend(&output)).unwrap(), 0);
+    let reader = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut peer, &mut bytes).unwrap();
+        bytes
+    });
+    guest.wasi.blocking_flush(lend(&output)).unwrap();
+    guest
+        .wasi
+        .shutdown(lend(&socket), ShutdownType::Send)
+        .unwrap();
+    guest.host.serve();
+    let bytes = reader.join().unwrap();
+    assert_eq!(bytes.len(), usize::from(written) * MAX_TRANSFER);
+    assert!(bytes.is_sorted(), "out of order");
 }
 
 #[test]

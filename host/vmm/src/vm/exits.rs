@@ -267,7 +267,7 @@ impl Keep {
 
     /// Has the ring polled, by a thread that is started the first time.
     fn want_polling(&self) {
-        self.poller.want();
+        self.poller.want(&self.executor);
         let mut control = lock(&self.control);
         if control.polling == Polling::Off {
             control.polling = Polling::Wanted;
@@ -377,9 +377,10 @@ impl Keep {
             ExitFunction::Ring => return progress(self.executor.drain_all()),
             ExitFunction::Wait => {
                 let limit = nanoseconds(args[1]);
-                return progress(self.executor.wait(low_word(args[0]), limit));
+                let seen = low_word(args[0]);
+                return progress(self.resting(|| self.executor.wait(seen, limit)));
             }
-            ExitFunction::Park => self.park(vcpu, nanoseconds(args[0])),
+            ExitFunction::Park => self.resting(|| self.park(vcpu, nanoseconds(args[0]))),
             ExitFunction::Unpark => self.unpark(args[0]),
             ExitFunction::Kick => {
                 for (index, vcpu) in self.vcpus.iter().enumerate() {
@@ -415,8 +416,17 @@ impl Keep {
         Flow::Continue(())
     }
 
+    /// Does what a vCPU waits for and posts nothing meanwhile.
+    fn resting<T>(&self, wait: impl FnOnce() -> T) -> T {
+        self.poller.rest();
+        let waited = wait();
+        self.poller.rise();
+        waited
+    }
+
     /// Runs vCPU `vcpu` until the Keep ends.
     fn run_vcpu(&self, vcpu: usize, fd: &mut VcpuFd) {
+        self.poller.rise();
         let mut traffic = Traffic::default();
         while !self.ended() {
             if let Flow::Break(outcome) = self.run_once(vcpu, fd, &mut traffic) {

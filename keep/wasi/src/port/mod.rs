@@ -103,6 +103,8 @@ struct State {
     defers: bool,
     /// There are waiting calls that it was not told of.
     untold: bool,
+    /// How long an answer is looked for before the next sleep.
+    patience: Duration,
 }
 
 /// Writes to output streams that the host has not answered yet.
@@ -125,8 +127,15 @@ struct Write {
 /// of its own write; only whoever writes more gets it with a later one.
 const WRITE_THROUGH: u64 = 64 * 1024;
 
-/// Looks at the completion ring before going to sleep: some ten microseconds.
-const SPIN_LIMIT: u32 = 1000;
+/// How long an answer of a host that polls is looked for before a sleep, if the last one came in this time: a sleep takes
+/// longer, where it takes long.
+const PATIENCE: Duration = Duration::from_micros(100);
+
+/// The same if the last one did not come.
+const IMPATIENCE: Duration = Duration::from_micros(10);
+
+/// Pauses between two such looks, in spin-loop hints.
+const SPINS_BETWEEN_LOOKS: u32 = 16;
 
 /// Most writes on their way.
 const WRITES_MAX: usize = 12;
@@ -480,22 +489,16 @@ impl Shared {
             state.followers -= 1;
             return state;
         }
-        if state.end.host_polls() {
-            for _ in 0..SPIN_LIMIT {
-                if state.end.has_completions() {
-                    self.reap(&mut state);
-                    return state;
-                }
-                std::hint::spin_loop();
-            }
-        }
-        let seen = state.end.completions_seen();
-        state.untold = false;
         state.has_leader = true;
         state.leader_until = deadline;
-        drop(state);
-        self.platform.wait(seen, deadline.map(left));
-        let mut state = self.lock();
+        let (mut state, has_come) = self.look_for_answers(state, deadline);
+        if !has_come {
+            let seen = state.end.completions_seen();
+            state.untold = false;
+            drop(state);
+            self.platform.wait(seen, deadline.map(left));
+            state = self.lock();
+        }
         state.has_leader = false;
         state.contact = Instant::now();
         state.reap();
@@ -503,6 +506,35 @@ impl Shared {
             self.news.notify_all();
         }
         state
+    }
+
+    /// Looks for answers of a host that polls, for a short while; whether there are any. Others have the lock between two looks.
+    fn look_for_answers<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        deadline: Option<Instant>,
+    ) -> (Guard<'a>, bool) {
+        if !state.end.host_polls() {
+            return (state, false);
+        }
+        let now = Instant::now();
+        let end = now.checked_add(state.patience).unwrap_or(now);
+        let end = deadline.map_or(end, |deadline| deadline.min(end));
+        loop {
+            if state.end.has_completions() {
+                state.patience = PATIENCE;
+                return (state, true);
+            }
+            if !state.end.host_polls() || Instant::now() >= end {
+                state.patience = IMPATIENCE;
+                return (state, false);
+            }
+            drop(state);
+            for _ in 0..SPINS_BETWEEN_LOOKS {
+                std::hint::spin_loop();
+            }
+            state = self.lock();
+        }
     }
 
     /// Posts a call that is answered at once, waiting for a slot.
@@ -573,6 +605,7 @@ impl Port {
             contact: Instant::now(),
             defers: false,
             untold: false,
+            patience: PATIENCE,
         };
         Self(Arc::new(Shared {
             state: Mutex::new(state),
@@ -698,6 +731,14 @@ impl Port {
     /// Tells the host of what was prepared, unless it knows.
     pub fn tell(&self) {
         self.0.lock().tell();
+    }
+
+    /// As [`Self::tell`], at once or at the end of the turn of tasks.
+    pub(crate) fn announce(&self) {
+        let mut state = self.0.lock();
+        if !state.defers {
+            state.tell();
+        }
     }
 
     /// Posts a call whose answer does not matter. Never waits.
@@ -900,6 +941,27 @@ impl Operation {
             }
         })
         .await;
+    }
+
+    /// Waits until the answer is there, without yielding.
+    pub(crate) fn wait(&self) {
+        let shared = &*self.port.0;
+        let mut state = shared.lock();
+        loop {
+            shared.reap(&mut state);
+            if self.id.is_none_or(|id| state.waits.is_answered(id)) {
+                return;
+            }
+            let bound = state.watch().map(|longest| Instant::now() + longest);
+            state = shared.sleep(state, bound);
+        }
+    }
+
+    /// True if another call may be started behind this one before it is answered: it holds its slot, and many are left.
+    pub(crate) fn leaves_room(&self) -> bool {
+        let mut state = self.port.0.lock();
+        self.port.0.reap(&mut state);
+        self.id.is_some_and(|id| state.waits.leaves_room(id))
     }
 
     /// Takes the addresses that answer [`Port::resolve`]: those of IPv4 as such.

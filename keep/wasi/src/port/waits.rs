@@ -22,6 +22,8 @@ use crate::error::{Errno, Result};
 
 /// Slots for calls on a handle, made before it is known to be ready: the quick way of a few connections.
 pub const DIRECT_MAX: usize = 24;
+/// As many of these in use leave room for calls that are made ahead: other connections find a slot still.
+const PLENTY: usize = DIRECT_MAX / 2;
 /// Slots for calls that nothing can be watched of before they are made (connecting, looking up a name).
 pub const OPENING_MAX: usize = 12;
 /// Slots for calls on a handle that was seen to be ready.
@@ -405,6 +407,16 @@ impl Waits {
         self.table
             .get(&id)
             .is_some_and(|wait| matches!(wait.stage, Stage::Held { .. } | Stage::Copied(..)))
+    }
+
+    /// True if a call holds a slot or is answered, and most slots of its kind are free.
+    pub fn leaves_room(&self, id: Id) -> bool {
+        let stage = self.table.get(&id).map(|wait| &wait.stage);
+        self.used.direct < PLENTY
+            && !matches!(
+                stage,
+                None | Some(Stage::Queued | Stage::Watched | Stage::Ready)
+            )
     }
 
     /// Has `waker` woken when the call is answered, in the place of an earlier one.

@@ -2,6 +2,7 @@
 
 //! TCP over sockets of the host.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,6 +17,7 @@ use wasmtime_wasi_io::streams::{
 };
 
 use super::{Network, Result, bindable, from_std, is_ipv6, permitted, remote};
+use crate::budget::Budget;
 use crate::error::Errno;
 use crate::port::{MAX_TRANSFER, Operation};
 use crate::preview2::Preview2;
@@ -180,47 +182,65 @@ impl InputStream for Receiver {
     }
 }
 
-/// The sending half of a connection: one write on its way at a time.
+/// Writes of a connection on their way at a time, at most: the program prepares one while the host performs others.
+const WRITES_MAX: usize = 8;
+
+/// The sending half of a connection.
 struct Sender {
     socket: Arc<Socket>,
-    pending: Option<(Operation, usize)>,
+    /// Writes that are not known to be answered, and their lengths, in their order.
+    pending: VecDeque<(Operation, usize)>,
+    /// The program waits until all of them are.
+    flushes: bool,
     closed: bool,
     ended: Arc<Ended>,
 }
 
 impl Sender {
-    /// Takes the answer to the pending write when it is there.
+    /// Takes the answers to pending writes that are there.
     fn settle(&mut self) -> StreamResult<()> {
         if self.closed || self.ended.sending.load(Ordering::Relaxed) {
             return Err(StreamError::Closed);
         }
-        let Some((operation, length)) = &mut self.pending else {
-            return Ok(());
-        };
-        if !operation.is_ready() {
-            return Ok(());
+        while let Some((operation, length)) = self.pending.front_mut()
+            && operation.is_ready()
+        {
+            let outcome = match operation.take(&mut []) {
+                Ok(answer) if answer.value == *length as u64 => Ok(()),
+                Ok(_) => Err(Errno::Io),
+                Err(error) => Err(error),
+            };
+            self.pending.pop_front();
+            outcome.map_err(|errno| {
+                self.closed = true;
+                match errno {
+                    // Nobody is there any more who could take it: that is no failure of this end.
+                    Errno::Pipe => StreamError::Closed,
+                    errno => StreamError::LastOperationFailed(errno.into()),
+                }
+            })?;
         }
-        let outcome = match operation.take(&mut []) {
-            Ok(answer) if answer.value == *length as u64 => Ok(()),
-            Ok(_) => Err(Errno::Io),
-            Err(error) => Err(error),
-        };
-        self.pending = None;
-        outcome.map_err(|errno| {
-            self.closed = true;
-            match errno {
-                // Nobody is there any more who could take it: that is no failure of this end.
-                Errno::Pipe => StreamError::Closed,
-                errno => StreamError::LastOperationFailed(errno.into()),
-            }
-        })
+        self.flushes &= !self.pending.is_empty();
+        Ok(())
+    }
+
+    /// True if another write may be started behind those that are on their way.
+    fn has_room(&self) -> bool {
+        let last = self.pending.back();
+        let leaves_room = |last: &(Operation, usize)| !self.flushes && last.0.leaves_room();
+        self.pending.len() < WRITES_MAX && last.is_none_or(leaves_room)
     }
 }
 
 #[async_trait]
 impl Pollable for Sender {
     async fn ready(&mut self) {
-        if let Some((operation, _)) = &self.pending {
+        if self.has_room() {
+            return;
+        }
+        // An answer, or the last one: the call that comes next tells what it is.
+        let awaited = if self.flushes { self.pending.len() } else { 1 };
+        for (operation, _) in self.pending.iter().take(awaited) {
             operation.ready().await;
         }
     }
@@ -230,7 +250,8 @@ impl Pollable for Sender {
 impl OutputStream for Sender {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.settle()?;
-        if self.pending.is_some() || bytes.len() > MAX_TRANSFER {
+        // A place that was seen to be there may be gone.
+        if self.flushes || self.pending.len() >= WRITES_MAX || bytes.len() > MAX_TRANSFER {
             return Err(StreamError::trap(
                 "more is written than check-write permits",
             ));
@@ -244,38 +265,43 @@ impl OutputStream for Sender {
             length: u32::try_from(bytes.len()).map_err(|_| failed(Errno::Invalid))?,
         };
         let operation = self.socket.port.start(&call, &[&bytes]).map_err(failed)?;
-        self.pending = Some((operation, bytes.len()));
+        self.pending.push_back((operation, bytes.len()));
         Ok(())
     }
 
     fn flush(&mut self) -> StreamResult<()> {
-        self.settle()
+        self.settle()?;
+        self.flushes = !self.pending.is_empty();
+        Ok(())
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
         self.settle()?;
-        Ok(if self.pending.is_some() {
-            0
-        } else {
-            MAX_TRANSFER
-        })
+        Ok(if self.has_room() { MAX_TRANSFER } else { 0 })
     }
 
     async fn cancel(&mut self) {
         // Accepted data is sent before the connection closes.
-        self.ready().await;
+        for (operation, _) in &self.pending {
+            operation.ready().await;
+        }
     }
 }
 
-fn streams(socket: &Arc<Socket>, ended: &Arc<Ended>) -> (DynInputStream, DynOutputStream) {
+fn streams(
+    socket: &Arc<Socket>,
+    ended: &Arc<Ended>,
+    budget: &Budget,
+) -> (DynInputStream, DynOutputStream) {
     let receiver = Receiver {
-        input: Input::own(socket.port.clone(), socket.handle),
+        input: Input::own(socket.port.clone(), socket.handle, budget),
         ended: Arc::clone(ended),
         _socket: Arc::clone(socket),
     };
     let sender = Sender {
         socket: Arc::clone(socket),
-        pending: None,
+        pending: VecDeque::new(),
+        flushes: false,
         closed: false,
         ended: Arc::clone(ended),
     };
@@ -293,7 +319,7 @@ impl Preview2 {
     /// The streams of a connection.
     fn push_streams(&mut self, this: &Resource<TcpSocket>) -> Result<Streams> {
         let connection = self.table.get(this)?;
-        let (input, output) = streams(&connection.socket, &connection.ended);
+        let (input, output) = streams(&connection.socket, &connection.ended, &self.context.budget);
         Ok((
             self.table.push_child(input, this)?,
             self.table.push_child(output, this)?,
