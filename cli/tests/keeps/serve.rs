@@ -4,6 +4,7 @@
 //! protocol, and that do not. Everything that is waited for is waited for at most [`PATIENCE`].
 
 mod client;
+mod connections;
 mod http2;
 mod load;
 mod oddities;

@@ -22,6 +22,7 @@ use wasmtime_wasi_io::poll::Pollable;
 use wasmtime_wasi_io::streams::{InputStream, OutputStream, StreamError, StreamResult};
 
 use crate::bindings::http::types::{ErrorCode, TlsAlertReceivedPayload};
+use crate::kept::Held;
 
 /// Bytes that a component may write before the peer has taken any of them.
 const WRITTEN_MAX: usize = 64 * 1024;
@@ -54,8 +55,12 @@ pub fn tls_error_code(error: &WebError) -> ErrorCode {
 pub fn error_code(error: &hyper::Error) -> ErrorCode {
     let tls = error.source().and_then(|source| source.downcast_ref());
     let tls = tls.and_then(|source: &io::Error| source.get_ref()?.downcast_ref());
+    let http2 = error.source().and_then(|source| source.downcast_ref());
+    let is_cut = http2.is_some_and(|error: &h2::Error| error.is_io() || error.is_remote());
     if let Some(tls) = tls {
         tls_error_code(tls)
+    } else if is_cut {
+        ErrorCode::ConnectionTerminated
     } else if error.is_timeout() {
         ErrorCode::ConnectionReadTimeout
     } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
@@ -80,6 +85,8 @@ struct Received {
     between_bytes: Duration,
     /// When the next piece is waited for no longer.
     limit: Option<Timer>,
+    /// What is held until it has ended.
+    held: Option<Held>,
 }
 
 impl Received {
@@ -116,6 +123,7 @@ impl Received {
     fn finish(&mut self, end: End) {
         self.body = None;
         self.limit = None;
+        self.held = None;
         self.end = Some(end);
     }
 }
@@ -138,9 +146,19 @@ impl IncomingBody {
                 port: port.clone(),
                 between_bytes,
                 limit: None,
+                held: None,
             })),
             has_stream: false,
         }
+    }
+
+    /// The same, with what is held until it has ended.
+    #[must_use]
+    pub fn holding(self, held: Held) -> Self {
+        if !self.is_empty() {
+            lock(&self.received).held = Some(held);
+        }
+        self
     }
 
     /// True if it is known to be empty.

@@ -3,11 +3,13 @@
 //! Requests of a component to other servers, by `wasi:http/outgoing-handler` of 0.2 and `wasi:http/client` of 0.3, over TLS and in
 //! clear.
 //!
-//! Each has a connection of its own. What the configuration does not permit of the network is refused here, and by the host
+//! A connection is kept for the next requests of the same instance to the same server; HTTP/2, which both ends may choose over
+//! TLS, has many of them at once on one. What the configuration does not permit of the network is refused here, and by the host
 //! again. Data from the network is not trusted, addresses that the host has found least of all. Certificates are checked
 //! here, in the Keep, against the issuers that the configuration names; by the time that the tenant has told, or by the
 //! host's clock where the host configures the Keep. The host sees and changes what is sent in clear.
 
+use std::error::Error as _;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
@@ -22,8 +24,9 @@ use enarx_wasi::clock::Clocks;
 use enarx_wasi::error::Errno;
 use enarx_wasi::port::{Port, Spawner};
 use futures_channel::oneshot;
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use h2::Reason;
+use hyper::body::{Body as _, Incoming};
+use hyper::client::conn::{http1, http2};
 use hyper::header::{HOST, HeaderValue};
 use hyper::http::uri::{Authority, Scheme};
 use hyper::{Request, Response, Uri};
@@ -31,14 +34,26 @@ use hyper::{Request, Response, Uri};
 use crate::bindings::http::types::{DnsErrorPayload, ErrorCode};
 use crate::body::{IncomingBody, error_code, tls_error_code};
 use crate::fields::Fields;
+use crate::kept::{Connection, Held, Kept, Next, STREAMS, Sender, To, Use};
 use crate::reply::Reply;
 use crate::secure::{Secure, Transport};
-use crate::stream::Stream;
+use crate::stream::{Clock, Starter, Stream};
+use crate::traffic::{
+    BUFFER, CONNECTION_MEMORY, Charge, HEADERS_MAX, PING, SEND_BUFFER, TLS_MEMORY,
+};
 use crate::types::{IncomingResponse, OutgoingRequest, RequestOptions};
 
 /// Longest time for a connection, the first byte of a response, and the next one, unless the component says otherwise: as
 /// Wasmtime's own `wasi:http` has it.
 const LIMIT: Duration = Duration::from_mins(10);
+
+/// Bytes of a response that a server may send before the component has read any: over HTTP/2 they are on their way for one
+/// round trip to a distant server at some megabytes a second.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Memory that a request is counted as, in bytes, until its response has been read: its headers and those of the response,
+/// what is kept of its body, and [`STREAM_WINDOW`].
+const REQUEST_MEMORY: u64 = 448 * 1024;
 
 /// Port of a server that names none (RFC 9110, sections 4.2.1 and 4.2.2).
 const HTTP_PORT: u16 = 80;
@@ -54,6 +69,8 @@ pub struct Way {
     pub spawner: Spawner,
     /// The issuers of certificates.
     pub trust: Arc<Trust>,
+    /// The connections of earlier requests of this instance.
+    pub kept: Kept,
 }
 
 /// Issuers whose certificates are accepted, read when the first request over TLS is made.
@@ -77,7 +94,7 @@ impl Trust {
     fn connect(&self, name: &str) -> Result<web::Session, WebError> {
         let client = self.client.get_or_init(|| {
             let issuers = self.issuers.iter().map(|issuer| issuer.0.as_slice());
-            web::Client::new(issuers, &[web::HTTP1], self.clocks.for_tls())
+            web::Client::new(issuers, &[web::HTTP2, web::HTTP1], self.clocks.for_tls())
         });
         client.as_ref().map_err(Clone::clone)?.connect(name)
     }
@@ -106,22 +123,31 @@ pub fn send(
     };
     let authority = request.target.authority.as_deref().unwrap_or_default();
     let authority = Authority::try_from(authority).map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
-    let server = Server {
-        port: way.port.clone(),
-        spawner: way.spawner.clone(),
+    let to = To {
+        is_secure,
         name: authority.host().trim_matches(['[', ']']).to_owned(),
         number: authority
             .port_u16()
             .unwrap_or(if is_secure { HTTPS_PORT } else { HTTP_PORT }),
-        trust: is_secure.then(|| Arc::clone(&way.trust)),
-        lookup: way.network.name_lookup,
     };
     let limits = Limits {
         connect: options.connect.unwrap_or(LIMIT),
         first_byte: options.first_byte.unwrap_or(LIMIT),
         between_bytes: options.between_bytes.unwrap_or(LIMIT),
     };
-    let message = message(request, &authority)?;
+    let message = message(request)?;
+    let host = HeaderValue::from_str(authority.as_str());
+    let host = host.map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
+    let server = Server {
+        port: way.port.clone(),
+        spawner: way.spawner.clone(),
+        to,
+        authority,
+        host,
+        kept: way.kept.clone(),
+        trust: is_secure.then(|| Arc::clone(&way.trust)),
+        lookup: way.network.name_lookup,
+    };
     let (mut sender, receiver) = oneshot::channel();
     way.spawner.spawn(async move {
         let response = {
@@ -142,8 +168,8 @@ pub fn send(
     Ok(receiver)
 }
 
-/// The request as it is sent.
-fn message(request: OutgoingRequest, authority: &Authority) -> Result<Request<Reply>, ErrorCode> {
+/// The request, but for what the version of HTTP decides.
+fn message(request: OutgoingRequest) -> Result<Request<Reply>, ErrorCode> {
     let path = request.target.path.as_deref().unwrap_or("/");
     let uri: Uri = match path {
         "" => Uri::from_static("/"),
@@ -154,14 +180,11 @@ fn message(request: OutgoingRequest, authority: &Authority) -> Result<Request<Re
             .try_into()
             .map_err(|_| ErrorCode::HttpRequestUriInvalid)?,
     };
-    let host = HeaderValue::from_str(authority.as_str());
-    let host = host.map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
     let body = request.body.map_or_else(Reply::none, Reply::request);
     let mut message = Request::new(body);
     *message.method_mut() = request.target.method;
     *message.uri_mut() = uri;
     *message.headers_mut() = request.headers.into_map();
-    message.headers_mut().insert(HOST, host);
     Ok(message)
 }
 
@@ -172,12 +195,59 @@ struct Limits {
     between_bytes: Duration,
 }
 
+/// Why there is no response.
+struct Failed {
+    code: ErrorCode,
+    /// The request, if the server has seen nothing of it.
+    unsent: Option<Box<Request<Reply>>>,
+}
+
+impl From<ErrorCode> for Failed {
+    fn from(code: ErrorCode) -> Self {
+        Self { code, unsent: None }
+    }
+}
+
+/// True if the server of HTTP/2 says that it has done nothing with the request (RFC 9113, section 8.7).
+fn is_undone(error: &hyper::Error) -> bool {
+    let error = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
+    error.is_some_and(|error| {
+        error.is_remote()
+            && match error.reason() {
+                Some(Reason::NO_ERROR) => error.is_go_away(),
+                Some(Reason::REFUSED_STREAM) => error.is_reset(),
+                _ => false,
+            }
+    })
+}
+
+/// The same request without a body.
+fn copy(request: &Request<Reply>) -> Request<Reply> {
+    let mut copy = Request::new(Reply::none());
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    copy
+}
+
+/// The connection for a request.
+struct Found {
+    connection: Connection,
+    one: Use,
+    /// It has served an earlier request, or serves another one now.
+    is_kept: bool,
+}
+
 /// Another server.
 struct Server {
     port: Port,
     spawner: Spawner,
-    name: String,
-    number: u16,
+    to: To,
+    /// Its name and port, as the request has them.
+    authority: Authority,
+    /// The same as a header.
+    host: HeaderValue,
+    kept: Kept,
     /// Present if it is asked over TLS.
     trust: Option<Arc<Trust>>,
     /// True if its name may be looked up.
@@ -186,18 +256,47 @@ struct Server {
 
 impl Server {
     async fn ask(&self, message: Request<Reply>, limits: &Limits) -> Outcome {
-        let connected = self.within(limits.connect, self.transport()).await;
-        let stream = connected.unwrap_or(Err(ErrorCode::ConnectionTimeout))?;
-        let exchanged = self.within(limits.first_byte, self.exchange(stream, message));
-        let response = exchanged
-            .await
-            .unwrap_or(Err(ErrorCode::HttpResponseTimeout))?;
+        let memory = self.memory(REQUEST_MEMORY)?;
+        let (response, one) = self.response(message, limits).await?;
         let (parts, body) = response.into_parts();
+        let body = IncomingBody::new(&self.port, body, limits.between_bytes);
         Ok(IncomingResponse {
             status: parts.status,
             headers: Fields::received(&parts.headers),
-            body: Some(IncomingBody::new(&self.port, body, limits.between_bytes)),
+            body: Some(body.holding(Held::new(one, memory))),
         })
+    }
+
+    fn memory(&self, bytes: u64) -> Result<Charge, ErrorCode> {
+        let memory = self.kept.charge(bytes);
+        memory.ok_or(ErrorCode::ConnectionLimitReached)
+    }
+
+    /// The response, over a connection that was kept or over a new one. A request of which a server that ends a kept connection
+    /// has seen nothing is sent once more (RFC 9110, section 9.2.2).
+    async fn response(
+        &self,
+        mut message: Request<Reply>,
+        limits: &Limits,
+    ) -> Result<(Response<Incoming>, Use), ErrorCode> {
+        let mut after = 0;
+        loop {
+            let found = self.within(limits.connect, self.connection(after)).await;
+            let found = found.unwrap_or(Err(ErrorCode::ConnectionTimeout))?;
+            let exchange = self.exchange(found.connection, &found.one, message);
+            let exchanged = self.within(limits.first_byte, exchange).await;
+            match exchanged.unwrap_or(Err(ErrorCode::HttpResponseTimeout.into())) {
+                Ok(response) => return Ok((response, found.one)),
+                Err(Failed {
+                    unsent: Some(unsent),
+                    ..
+                }) if found.is_kept && after == 0 => {
+                    message = *unsent;
+                    after = self.kept.last();
+                }
+                Err(Failed { code, .. }) => return Err(code),
+            }
+        }
     }
 
     /// Waits for a future, but no longer than a time.
@@ -214,19 +313,111 @@ impl Server {
         .await
     }
 
+    /// Sends a request, and waits for the head of its response.
     async fn exchange(
         &self,
-        stream: Transport,
+        mut connection: Connection,
+        one: &Use,
         message: Request<Reply>,
-    ) -> Result<Response<Incoming>, ErrorCode> {
-        let handshake = http1::handshake(stream).await;
-        let (mut sender, connection) = handshake.map_err(|error| error_code(&error))?;
+    ) -> Result<Response<Incoming>, Failed> {
+        let is_http2 = connection.sender.is_http2();
+        let message = self.addressed(message, is_http2)?;
+        let again = (is_http2 && message.body().is_end_stream()).then(|| copy(&message));
+        let message = message.map(|body| body.over(one.clone()));
+        match connection.sender.send(message).await {
+            Ok(response) => {
+                if !is_http2 {
+                    let (port, spawner) = (&self.port, &self.spawner);
+                    self.kept.keep(&self.to, connection, port, spawner);
+                }
+                Ok(response)
+            }
+            Err(mut failed) => {
+                let unsent = failed.take_message();
+                let error = failed.into_error();
+                let unsent = unsent.or_else(|| again.filter(|_| is_undone(&error)));
+                Err(Failed {
+                    code: error_code(&error),
+                    unsent: unsent.map(Box::new),
+                })
+            }
+        }
+    }
+
+    /// A request as a version of HTTP names its server: HTTP/1.1 by a header, HTTP/2 in a whole URI.
+    fn addressed(
+        &self,
+        mut message: Request<Reply>,
+        is_http2: bool,
+    ) -> Result<Request<Reply>, ErrorCode> {
+        if !is_http2 {
+            message.headers_mut().insert(HOST, self.host.clone());
+            return Ok(message);
+        }
+        message.headers_mut().remove(HOST);
+        let mut parts = message.uri().clone().into_parts();
+        parts.scheme = Some(Scheme::HTTPS);
+        parts.authority = Some(self.authority.clone());
+        *message.uri_mut() = parts
+            .try_into()
+            .map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
+        Ok(message)
+    }
+
+    /// A connection of a number beyond `after` that was kept, or a new one.
+    async fn connection(&self, after: u64) -> Result<Found, ErrorCode> {
+        let making = match self.kept.next(&self.to, after).await {
+            Next::Kept(connection, one) => {
+                return Ok(Found {
+                    connection,
+                    one,
+                    is_kept: true,
+                });
+            }
+            Next::New(making) => making,
+        };
+        let (port, spawner) = (&self.port, &self.spawner);
+        let memory = if self.to.is_secure {
+            CONNECTION_MEMORY + TLS_MEMORY
+        } else {
+            CONNECTION_MEMORY
+        };
+        let memory = self.memory(memory)?;
+        let stream = self.transport().await?;
+        let sender = if stream.is_http2() {
+            let (interval, patience) = PING;
+            let handshake = http2::Builder::new(Starter(spawner.clone()))
+                .timer(Clock(port.clone()))
+                .max_header_list_size(HEADERS_MAX)
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(STREAM_WINDOW * STREAMS)
+                .max_send_buf_size(SEND_BUFFER)
+                .keep_alive_interval(interval)
+                .keep_alive_timeout(patience)
+                .handshake(stream);
+            let (sender, connection) = handshake.await.map_err(|error| error_code(&error))?;
+            self.run(connection);
+            Sender::Http2(sender)
+        } else {
+            let handshake = http1::Builder::new().max_buf_size(BUFFER).handshake(stream);
+            let (sender, connection) = handshake.await.map_err(|error| error_code(&error))?;
+            self.run(connection);
+            Sender::Http1(sender)
+        };
+        let (connection, one) = making.made(sender, memory, port, spawner);
+        Ok(Found {
+            connection,
+            one,
+            is_kept: false,
+        })
+    }
+
+    /// Has a connection go on to its end.
+    fn run(&self, connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
         self.spawner.spawn(async move {
             // The response, or its body, has the error.
             let _ = connection.await;
         });
-        let response = sender.send_request(message).await;
-        response.map_err(|error| error_code(&error))
     }
 
     async fn transport(&self) -> Result<Transport, ErrorCode> {
@@ -238,7 +429,7 @@ impl Server {
 
     /// Connects, and finishes the handshake of TLS with the server of that name.
     async fn connect_securely(&self, trust: &Trust) -> Result<Secure, ErrorCode> {
-        let tls = trust.connect(&self.name);
+        let tls = trust.connect(&self.to.name);
         let tls = tls.map_err(|error| tls_error_code(&error))?;
         let mut stream = Secure::new(self.connect().await?, tls);
         let Err(error) = stream.handshake().await else {
@@ -282,7 +473,7 @@ impl Server {
         let stream = Stream::new(&self.port, handle);
         let connect = Call::TcpConnect {
             handle,
-            address: SocketAddr::new(address, self.number).into(),
+            address: SocketAddr::new(address, self.to.number).into(),
         };
         let mut operation = self.port.start(&connect, &[])?;
         operation.ready().await;
@@ -291,7 +482,7 @@ impl Server {
     }
 
     async fn addresses(&self) -> Result<Vec<IpAddr>, ErrorCode> {
-        if let Ok(address) = self.name.parse() {
+        if let Ok(address) = self.to.name.parse() {
             return Ok(vec![address]);
         }
         if !self.lookup {
@@ -305,7 +496,7 @@ impl Server {
                 info_code: None,
             }),
         };
-        let mut operation = self.port.resolve(&self.name).map_err(failed)?;
+        let mut operation = self.port.resolve(&self.to.name).map_err(failed)?;
         operation.ready().await;
         operation.take_addresses().map_err(failed)
     }

@@ -10,6 +10,7 @@ use futures_channel::oneshot;
 use hyper::body::{Body, Frame, SizeHint};
 
 use crate::body::{SentBody, Unfinished};
+use crate::kept::Use;
 use crate::traffic::Flight;
 
 /// The body of a message.
@@ -17,6 +18,8 @@ pub struct Reply {
     source: Source,
     /// Held until it was sent.
     _flight: Option<Flight>,
+    /// The same of a connection to a server.
+    _use: Option<Use>,
 }
 
 enum Source {
@@ -35,6 +38,7 @@ impl From<Source> for Reply {
         Self {
             source,
             _flight: None,
+            _use: None,
         }
     }
 }
@@ -62,6 +66,17 @@ impl Reply {
         Self {
             source: self.source,
             _flight: Some(flight),
+            _use: None,
+        }
+    }
+
+    /// The same, as it is sent over a connection.
+    #[must_use]
+    pub fn over(self, connection: Use) -> Self {
+        Self {
+            source: self.source,
+            _flight: None,
+            _use: Some(connection),
         }
     }
 

@@ -22,6 +22,16 @@ pub enum Transport {
     Secure(Box<Secure>),
 }
 
+impl Transport {
+    /// True if both ends have agreed on HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        match self {
+            Self::Clear(_) => false,
+            Self::Secure(stream) => stream.is_http2(),
+        }
+    }
+}
+
 /// A connection whose bytes are encrypted.
 pub struct Secure {
     stream: Stream,

@@ -40,21 +40,15 @@ use crate::limits::{Ending, Places};
 use crate::reply::Reply;
 use crate::secure::{Secure, Transport};
 use crate::stream::{Clock, Starter, Stream};
-use crate::traffic::{Charge, Flight, PATIENCE, Traffic, Verdict};
+use crate::traffic::{
+    BUFFER, CONNECTION_MEMORY, Charge, Flight, HEADERS_MAX, PATIENCE, PING, SEND_BUFFER,
+    TLS_MEMORY, Traffic, Verdict,
+};
 use crate::types::{Answer, IncomingRequest, NoAnswer, View};
 
-/// Most bytes of the headers of a request.
-const HEADERS_MAX: u32 = 32 * 1024;
-/// Bytes that are kept of a connection in either direction.
-const BUFFER: usize = 64 * 1024;
-/// Memory that a connection is counted as, in bytes: headers that are not whole yet, and buffers.
-const CONNECTION_MEMORY: u64 = 64 * 1024;
 /// Memory that a request in flight is counted as, in bytes, beside that of its instance: its headers, and what is kept of
 /// both bodies.
 const REQUEST_MEMORY: u64 = 256 * 1024;
-/// Memory that TLS is counted as for each connection, in bytes: a handshake message or record that is not whole yet, and
-/// what is encrypted and not sent.
-const TLS_MEMORY: u64 = 128 * 1024;
 /// How long a peer has for the handshake of TLS.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a peer that is to end has for its last frames.
@@ -67,15 +61,10 @@ const STREAMS: u32 = 100;
 const STREAM_WINDOW: u32 = 65_535;
 /// The same for all requests of a connection together: four that nobody reads leave no room for others.
 const CONNECTION_WINDOW: u32 = 256 * 1024;
-/// Bytes of a response that are kept beside those that the component has written.
-const SEND_BUFFER: usize = 32 * 1024;
 /// Requests that a peer may begin and give up faster than they are looked at, before its connection ends: h2's default.
 const RESETS: usize = 20;
 /// Errors of a peer that end a request and not yet its connection: in good faith there are none. hyper permits 1,024.
 const ERRORS: usize = 100;
-/// How often a peer is asked for a sign of life, and how long it has for that: one that has gone without a word is
-/// noticed even while its request is answered.
-const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
 /// How long nothing is accepted when the host has no room for another connection.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Traffic of one connection: the places, memory and time that it takes of a server. The peer is not trusted.
+//! Traffic of one connection: the places, memory and time that it takes of a server; and the bounds that connections to
+//! servers have, too. The peer is not trusted.
 //!
 //! Memory comes out of the budget of the instances: so peers that keep much waiting get no answer, and the Keep goes on.
 
@@ -14,6 +15,22 @@ use crate::limits::Place;
 
 /// How long a connection may be idle, and how long a peer may take nothing of what waits for it.
 pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Most bytes of the headers of a message.
+pub const HEADERS_MAX: u32 = 32 * 1024;
+/// Bytes that are kept of a connection in either direction.
+pub const BUFFER: usize = 64 * 1024;
+/// Bytes of a message that HTTP/2 keeps beside those that the component has written.
+pub const SEND_BUFFER: usize = 32 * 1024;
+/// Memory that a connection is counted as, in bytes: headers that are not whole yet, and buffers.
+pub const CONNECTION_MEMORY: u64 = 64 * 1024;
+/// Memory that TLS is counted as for each connection, in bytes: a handshake message or record that is not whole yet, and
+/// what is encrypted and not sent.
+pub const TLS_MEMORY: u64 = 128 * 1024;
+
+/// How often a peer of HTTP/2 is asked for a sign of life, and how long it has for that: one that has gone without a word is
+/// noticed even while a request is answered.
+pub const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
 /// Most requests of one connection that its peer gave up before they were answered, less those that were: to begin and
 /// give up costs a peer next to nothing, and the server an instance ("rapid reset", CVE-2023-44487).

@@ -46,6 +46,11 @@ impl Limits {
         }
     }
 
+    /// The budget that everything is taken from.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// The memory that a program was refused before it began, in a sentence.
     pub fn refused(&self) -> Option<String> {
         let Refused { desired, by_limit } = self.refused?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use enarx_configuration::Configuration;
 use enarx_exits::exit_code;
-use enarx_http::{Door, Serving, Settings, Trust, Way};
+use enarx_http::{Door, Kept, Room, Serving, Settings, Trust, Way};
 use enarx_wasi::budget::{Budget, Memory, UNASKED};
 use enarx_wasi::clock::Clocks;
 use enarx_wasi::context::{Context, Surroundings};
@@ -471,6 +471,7 @@ impl Run<'_> {
             network: self.configuration.network,
             spawner: tasks.spawner(),
             trust: Trust::new(issuers, store.data().wasi.clocks().clone()),
+            kept: Kept::new(&Room::new(store.data().limits.budget().clone())),
         });
         let (mut store, instance) = self.among(&tasks, async move {
             let instance = component.instantiate_async(&mut *store).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use enarx_configuration::{Configuration, Serve};
 use enarx_http::preview3::ServicePre;
-use enarx_http::{Handler, Http, ProxyPre, Settings, Trust, Way};
+use enarx_http::{Handler, Http, Kept, ProxyPre, Room, Settings, Trust, Way};
 use enarx_tls::web;
 use enarx_wasi::budget::Budget;
 use enarx_wasi::clock::Clocks;
@@ -114,6 +114,7 @@ pub struct Instances {
     budget: Budget,
     surroundings: Surroundings,
     trust: Arc<Trust>,
+    room: Room,
 }
 
 impl Instances {
@@ -136,6 +137,7 @@ impl Instances {
             port: port.clone(),
             trust: Trust::new(issuers, Clocks::new(port.clone())),
             configuration,
+            room: Room::new(budget.clone()),
             budget,
             surroundings,
         }
@@ -164,6 +166,7 @@ impl enarx_http::Instances for Instances {
                 network: self.configuration.network,
                 spawner: spawner.clone(),
                 trust: Arc::clone(&self.trust),
+                kept: Kept::new(&self.room),
             }),
             limits: Limits::new(&self.configuration.limits, self.budget.clone()),
         };

@@ -47,7 +47,8 @@ impl Asker {
     }
 }
 
-const CLIENT: Asker = Asker {
+/// A command of 0.2.
+pub const CLIENT: Asker = Asker {
     program: "client.wasm",
     words: &[],
 };

@@ -109,7 +109,7 @@ fn a_service_asks_other_servers_and_passes_their_answers_on() {
 }
 
 /// A command of 0.3.
-const CLIENT: Asker = Asker {
+pub const CLIENT: Asker = Asker {
     program: "conformance-http.wasm",
     words: &["ask"],
 };

@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -363,28 +363,38 @@ pub struct OpenSsl {
 impl OpenSsl {
     /// One that answers every request with a page of its own.
     fn with_pages(identity: &Identity, arguments: &[&str]) -> Self {
-        Self::start("-www", identity, arguments)
+        Self::start(&["-www"], identity, arguments, Stdio::null)
     }
 
     /// One that sends lines back in reverse.
     pub fn in_reverse(identity: &Identity, arguments: &[&str]) -> Self {
-        Self::start("-rev", identity, arguments)
+        Self::start(&["-rev"], identity, arguments, Stdio::null)
     }
 
-    fn start(kind: &str, identity: &Identity, arguments: &[&str]) -> Self {
+    /// One that passes bytes on, of one connection after the other.
+    pub fn with_pipes(identity: &Identity, arguments: &[&str]) -> (Self, ChildStdin, ChildStdout) {
+        let mut server = Self::start(&[], identity, arguments, Stdio::piped);
+        let child = &mut server.child;
+        let pipes = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        (server, pipes.0, pipes.1)
+    }
+
+    fn start(kind: &[&str], identity: &Identity, arguments: &[&str], stdio: fn() -> Stdio) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
         let child = Command::new("openssl")
-            .args(["s_server", "-quiet", kind, "-accept"])
+            .args(["s_server", "-quiet"])
+            .args(kind)
+            .arg("-accept")
             .arg(address.to_string())
             .arg("-cert")
             .arg(&identity.chain)
             .arg("-key")
             .arg(&identity.key)
             .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdin(stdio())
+            .stdout(stdio())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Connections that requests of components share, in HTTP/1.1 and in HTTP/2: their servers count them. Servers of HTTP/2 are
+//! Keeps, and OpenSSL's with frames that are written here by hand.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use super::client::CLIENT;
+use super::http2::{
+    ACK, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING, PREFACE, REFUSED_STREAM,
+    RST_STREAM, SETTINGS, frame,
+};
+use super::service;
+use super::tls::{Authority, Identity, OpenSsl};
+use super::{PATIENCE, Server, backends, enarx, programs};
+
+/// Most connections that a server of these tests takes. It ends with them.
+const MOST: usize = 64;
+
+/// How long the end of a connection is on its way, at most.
+const ON_ITS_WAY: Duration = Duration::from_millis(300);
+
+/// A number of connections, and the place where they are counted.
+struct Counted {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Counted {
+    /// Has `serve` serve each connection, in a thread of its own.
+    fn start(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        thread::spawn(move || {
+            for stream in listener.incoming().take(MOST) {
+                count.fetch_add(1, Ordering::SeqCst);
+                let (stream, serve) = (stream.unwrap(), serve.clone());
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                thread::spawn(move || serve(stream));
+            }
+        });
+        Self {
+            address,
+            connections,
+        }
+    }
+
+    /// A server in clear that closes each connection after so many answers, without a word of that before.
+    fn closing_after(answers: usize) -> Self {
+        Self::start(move |stream| answer(stream, answers))
+    }
+
+    /// Connections to another server.
+    fn relay(to: SocketAddr) -> Self {
+        Self::start(move |from| {
+            let to = TcpStream::connect(to).unwrap();
+            let (mut from_there, mut to_here) =
+                (to.try_clone().unwrap(), from.try_clone().unwrap());
+            let back = thread::spawn(move || {
+                let _ = std::io::copy(&mut from_there, &mut to_here);
+                let _ = to_here.shutdown(std::net::Shutdown::Both);
+            });
+            let (mut from, mut to) = (from, to);
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(std::net::Shutdown::Both);
+            back.join().unwrap();
+        })
+    }
+
+    fn count(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// The flag that permits connections to it.
+    fn rule(&self) -> String {
+        format!("--allow-connect={}", self.address)
+    }
+}
+
+/// Answers so many requests without bodies.
+fn answer(mut stream: TcpStream, answers: usize) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    for _ in 0..answers {
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                return;
+            }
+        }
+        let response = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
+        stream.write_all(response).unwrap();
+    }
+}
+
+/// A command that asks servers, one after the other.
+struct Asking {
+    child: Child,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+}
+
+impl Asking {
+    fn start(backend: &str, flags: &[&str]) -> Self {
+        let mut child = enarx()
+            .args(["run", "--quiet", "--timeout", "120s", "--backend", backend])
+            .args(flags)
+            .arg(programs().folder.join(CLIENT.program))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            to: child.stdin.take().unwrap(),
+            from: BufReader::new(child.stdout.take().unwrap()),
+            child,
+        }
+    }
+
+    fn send(&mut self, url: &str) {
+        writeln!(self.to, "{url}").unwrap();
+    }
+
+    fn answer(&mut self) -> String {
+        let mut line = String::new();
+        self.from.read_line(&mut line).unwrap();
+        line
+    }
+
+    fn ask(&mut self, url: &str) -> String {
+        self.send(url);
+        self.answer()
+    }
+
+    fn end(mut self) {
+        drop(self.to);
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn requests_to_one_server_share_a_connection_as_long_as_it_lives() {
+    const REQUESTS: usize = 12;
+    for backend in backends() {
+        for (answers, expected) in [(usize::MAX, 1), (4, REQUESTS / 4), (1, REQUESTS)] {
+            let server = Counted::closing_after(answers);
+            let mut client = Asking::start(backend, &[&server.rule()]);
+            for number in 1..=REQUESTS {
+                let answer = client.ask(&format!("http://{}/", server.address));
+                assert_eq!(answer, "200 ok\n", "{backend} {answers}");
+                if number.is_multiple_of(answers) {
+                    thread::sleep(ON_ITS_WAY);
+                }
+            }
+            client.end();
+            assert_eq!(server.count(), expected, "{backend} {answers}");
+        }
+    }
+}
+
+/// The connection that was used least recently goes first.
+#[test]
+fn eight_connections_are_kept() {
+    for backend in backends() {
+        let servers: Vec<_> = (0..9).map(|_| Counted::closing_after(usize::MAX)).collect();
+        let rules: Vec<_> = servers.iter().map(Counted::rule).collect();
+        let rules: Vec<_> = rules.iter().map(String::as_str).collect();
+        let mut client = Asking::start(backend, &rules);
+        for server in servers.iter().chain(&servers[1..]).chain(&servers[..1]) {
+            let answer = client.ask(&format!("http://{}/", server.address));
+            assert_eq!(answer, "200 ok\n", "{backend}");
+        }
+        client.end();
+        let counts: Vec<_> = servers.iter().map(Counted::count).collect();
+        assert_eq!(counts, [2, 1, 1, 1, 1, 1, 1, 1, 1], "{backend}");
+    }
+}
+
+/// Those of the first moment wait for the handshake of one of them. The command of 0.2 asks all at once, that of 0.3 one after
+/// the other.
+#[test]
+fn many_requests_at_once_share_a_connection_of_http2() {
+    const REQUESTS: usize = 20;
+    let authority = Authority::new();
+    let (identity, roots) = (authority.here(), authority.roots());
+    let roots = roots.to_str().unwrap();
+    for backend in backends() {
+        for (asker, scheme, expected) in [
+            (CLIENT, "https", 1),
+            (CLIENT, "http", REQUESTS),
+            (service::CLIENT, "https", 1),
+            (service::CLIENT, "http", 1),
+        ] {
+            let flags = identity.flags();
+            let flags = if scheme == "https" { &flags[..] } else { &[] };
+            let server = Server::start(backend, flags);
+            let relay = Counted::relay(server.address);
+            let url = format!("{scheme}://{}/after?100", relay.address);
+            let flags = ["--tls-roots", roots, &relay.rule()];
+            let answers = asker.ask_text(backend, &flags, &vec![url; REQUESTS]);
+            let answered = answers.matches("200 waited").count();
+            assert_eq!(answered, REQUESTS, "{backend} {scheme}: {answers}");
+            let program = asker.program;
+            assert_eq!(relay.count(), expected, "{backend} {program} {scheme}");
+            server.end();
+        }
+    }
+}
+
+/// Each has connections of its own, and both requests have an instance each.
+#[test]
+fn instances_of_a_server_share_no_connections() {
+    let authority = Authority::new();
+    let (identity, roots) = (authority.here(), authority.roots());
+    for backend in backends() {
+        let far = Server::start(backend, &identity.flags());
+        let relay = Counted::relay(far.address);
+        let flags = ["--tls-roots", roots.to_str().unwrap(), &relay.rule()];
+        let server = Server::start(backend, &flags);
+        for count in 1..=3 {
+            let path = format!("/fetch?https://{}", relay.address);
+            server.get(&path).is(200, "hello\n");
+            assert_eq!(relay.count(), count, "{backend}");
+        }
+        assert_eq!(server.end(), "", "{backend}");
+        far.end();
+    }
+}
+
+/// The server's end of HTTP/2 over OpenSSL's server, which has one connection at a time.
+struct Http2 {
+    openssl: OpenSsl,
+    to: ChildStdin,
+    from: Receiver<u8>,
+}
+
+/// What a client does.
+enum Event {
+    /// It begins a connection.
+    Begins,
+    /// It asks, on this stream.
+    Asks(u32),
+}
+
+impl Http2 {
+    fn start(identity: &Identity) -> Self {
+        let (openssl, to, stdout) = OpenSsl::with_pipes(identity, &["-alpn", "h2"]);
+        let (sender, from) = channel();
+        thread::spawn(move || {
+            for byte in BufReader::new(stdout).bytes() {
+                if byte.is_err() || sender.send(byte.unwrap()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { openssl, to, from }
+    }
+
+    fn read(&self, length: usize) -> Vec<u8> {
+        let byte = || self.from.recv_timeout(PATIENCE).expect("a byte");
+        (0..length).map(|_| byte()).collect()
+    }
+
+    fn send(&mut self, frames: &[Vec<u8>]) {
+        self.to.write_all(&frames.concat()).unwrap();
+        self.to.flush().unwrap();
+    }
+
+    /// The next that concerns a request.
+    fn event(&mut self) -> Event {
+        loop {
+            let head = self.read(9);
+            if head == PREFACE[..9] {
+                assert_eq!(self.read(PREFACE.len() - 9), PREFACE[9..]);
+                self.send(&[frame(SETTINGS, 0, 0, &[])]);
+                return Event::Begins;
+            }
+            let head: [u8; 9] = head.try_into().unwrap();
+            let [a, b, c, kind, flags, stream @ ..] = head;
+            let payload = self.read(u32::from_be_bytes([0, a, b, c]) as usize);
+            let stream = u32::from_be_bytes(stream);
+            let read = Frame {
+                kind,
+                flags,
+                stream,
+                payload,
+            };
+            match kind {
+                SETTINGS if !read.has(ACK) => self.send(&[frame(SETTINGS, ACK, 0, &[])]),
+                PING if !read.has(ACK) => self.send(&[frame(PING, ACK, 0, &read.payload)]),
+                HEADERS => return Event::Asks(stream),
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits for a new connection.
+    fn begins(&mut self) {
+        assert!(matches!(self.event(), Event::Begins));
+    }
+
+    /// Waits for a request on this stream of the connection that there is.
+    fn asks(&mut self, expected: u32) {
+        match self.event() {
+            Event::Asks(stream) => assert_eq!(stream, expected),
+            Event::Begins => panic!("another connection"),
+        }
+    }
+
+    fn answer(&mut self, stream: u32, text: &str) {
+        // `:status: 200` (RFC 7541, appendix A).
+        self.send(&[
+            frame(HEADERS, END_HEADERS, stream, &[0x88]),
+            frame(DATA, END_STREAM, stream, text.as_bytes()),
+        ]);
+    }
+}
+
+/// Says that no request beyond this stream was looked at, and that no more are taken.
+fn goes_away(last: u32) -> Vec<u8> {
+    frame(GOAWAY, 0, 0, &[last.to_be_bytes(), [0; 4]].concat())
+}
+
+fn resets(stream: u32, error: u32) -> Vec<u8> {
+    frame(RST_STREAM, 0, stream, &error.to_be_bytes())
+}
+
+#[test]
+fn a_request_that_a_server_of_http2_has_not_looked_at_goes_over_another_connection() {
+    const INTERNAL_ERROR: u32 = 2;
+    let authority = Authority::new();
+    let (identity, roots) = (authority.here(), authority.roots());
+    for backend in backends() {
+        let mut server = Http2::start(&identity);
+        let rule = format!("--allow-connect={}", server.openssl.address);
+        let url = format!("https://{}/", server.openssl.address);
+        let mut client = Asking::start(backend, &["--tls-roots", roots.to_str().unwrap(), &rule]);
+        client.send(&url);
+        server.begins();
+        server.asks(1);
+        server.answer(1, "one\n");
+        assert_eq!(client.answer(), "200 one\n", "{backend}");
+        // The server goes away while a request is on its way to it.
+        client.send(&url);
+        server.asks(3);
+        server.send(&[goes_away(1)]);
+        server.begins();
+        server.asks(1);
+        // It goes away, and the client has learnt that, between two requests.
+        server.answer(1, "two\n");
+        server.send(&[goes_away(1)]);
+        assert_eq!(client.answer(), "200 two\n", "{backend}");
+        thread::sleep(ON_ITS_WAY);
+        client.send(&url);
+        server.begins();
+        server.asks(1);
+        server.answer(1, "three\n");
+        assert_eq!(client.answer(), "200 three\n", "{backend}");
+        // It refuses one, and goes away after that.
+        client.send(&url);
+        server.asks(3);
+        server.send(&[resets(3, REFUSED_STREAM), goes_away(3)]);
+        server.begins();
+        server.asks(1);
+        server.answer(1, "four\n");
+        assert_eq!(client.answer(), "200 four\n", "{backend}");
+        // It may have done something with this one: connection-terminated. The connection goes on.
+        client.send(&url);
+        server.asks(3);
+        server.send(&[resets(3, INTERNAL_ERROR)]);
+        assert_eq!(client.answer(), "error 7\n", "{backend}");
+        client.send(&url);
+        server.asks(5);
+        server.answer(5, "six\n");
+        assert_eq!(client.answer(), "200 six\n", "{backend}");
+        client.end();
+    }
+}

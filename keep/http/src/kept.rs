@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Connections to other servers that an instance keeps for its next requests. The servers are not trusted: one that has closed
+//! its connection does not get the next request, or gets it over another one.
+//!
+//! Those of one instance serve no other, even where a server gives each request a fresh instance of the same component. There
+//! are servers that take a connection for the person behind it, once that has signed in; one that answers twice would have
+//! its second answer read by whoever asks next; and how long a request takes would tell that another one was there before.
+//! Wasmtime keeps none at all.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use enarx_wasi::budget::Budget;
+use enarx_wasi::port::{Port, Spawner};
+use futures_channel::oneshot;
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::{Request, Response};
+
+use crate::limits::{Place, Places};
+use crate::reply::Reply;
+use crate::traffic::Charge;
+
+/// Most connections that an instance keeps.
+const MOST: usize = 8;
+
+/// Most connections that all instances of a Keep have kept at a time.
+const MOST_IN_ALL: usize = 256;
+
+/// How long a connection is kept after its last request has begun to be answered: as the pool of hyper-util does it.
+const IDLE: Duration = Duration::from_secs(90);
+
+/// Most requests at a time over one connection of HTTP/2; one more has another connection. It is the fewest that a server is
+/// to permit (RFC 9113, section 6.5.2).
+pub const STREAMS: u32 = 100;
+
+/// The room that all instances of a Keep share for their requests; clones are the same.
+#[derive(Clone)]
+pub struct Room {
+    budget: Budget,
+    places: Places,
+}
+
+impl Room {
+    /// Room for requests, out of this budget.
+    pub fn new(budget: Budget) -> Self {
+        Self {
+            budget,
+            places: Places::new(MOST_IN_ALL),
+        }
+    }
+}
+
+/// The server at the other end, and the kind of connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct To {
+    /// True if it is asked over TLS, by its name.
+    pub is_secure: bool,
+    /// Its name or address, as requests have it.
+    pub name: String,
+    /// Its port.
+    pub number: u16,
+}
+
+/// The way into a connection.
+pub enum Sender {
+    /// Of HTTP/1.1: one request after the other.
+    Http1(http1::SendRequest<Reply>),
+    /// Of HTTP/2: many at once.
+    Http2(http2::SendRequest<Reply>),
+}
+
+impl Sender {
+    /// True for HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        matches!(self, Self::Http2(_))
+    }
+
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.is_closed(),
+            Self::Http2(sender) => sender.is_closed(),
+        }
+    }
+
+    /// Sends a request, as soon as what was sent before is over.
+    ///
+    /// # Errors
+    /// hyper's, with the request if nothing of it was sent.
+    pub async fn send(
+        &mut self,
+        request: Request<Reply>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Reply>>> {
+        match self {
+            Self::Http1(sender) => {
+                // One that has ended says so to the request.
+                let _ = sender.ready().await;
+                sender.try_send_request(request).await
+            }
+            Self::Http2(sender) => sender.try_send_request(request).await,
+        }
+    }
+}
+
+/// What a connection takes, as long as anybody has a part of it.
+struct Account {
+    /// Requests that go over it.
+    uses: AtomicUsize,
+    _memory: Charge,
+}
+
+/// A request over a connection, until its response has come; clones are the same.
+#[derive(Clone)]
+pub struct Use {
+    _one: Arc<OneUse>,
+}
+
+struct OneUse(Arc<Account>);
+
+impl Drop for OneUse {
+    fn drop(&mut self) {
+        self.0.uses.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What a request takes until its response has been read.
+pub struct Held {
+    _connection: Use,
+    _memory: Charge,
+}
+
+impl Held {
+    /// A connection, and memory.
+    pub fn new(connection: Use, memory: Charge) -> Self {
+        Self {
+            _connection: connection,
+            _memory: memory,
+        }
+    }
+}
+
+/// A connection.
+pub struct Connection {
+    /// Connections are numbered in the order in which an instance makes them, from 1.
+    number: u64,
+    /// The way into it.
+    pub sender: Sender,
+    account: Arc<Account>,
+}
+
+impl Connection {
+    fn begin_use(&self) -> Use {
+        self.account.uses.fetch_add(1, Ordering::AcqRel);
+        Use {
+            _one: Arc::new(OneUse(Arc::clone(&self.account))),
+        }
+    }
+
+    /// The same connection, if several can have it.
+    fn share(&self) -> Option<Self> {
+        let Sender::Http2(sender) = &self.sender else {
+            return None;
+        };
+        Some(Self {
+            number: self.number,
+            sender: Sender::Http2(sender.clone()),
+            account: Arc::clone(&self.account),
+        })
+    }
+}
+
+/// A connection that is kept.
+struct Entry {
+    to: To,
+    connection: Connection,
+    since: Instant,
+    _place: Place,
+}
+
+impl Entry {
+    /// Requests that go over it.
+    fn uses(&self) -> usize {
+        self.connection.account.uses.load(Ordering::Acquire)
+    }
+}
+
+#[derive(Default)]
+struct State {
+    entries: Vec<Entry>,
+    /// The number of the newest connection.
+    last: u64,
+    /// Servers to which a connection over TLS is made, and whoever waits for that.
+    making: Vec<(To, Vec<oneshot::Sender<()>>)>,
+    /// Present while a task ends those that are kept for too long. That task ends when this is dropped.
+    watcher: Option<oneshot::Sender<()>>,
+}
+
+impl State {
+    fn forget(&mut self) {
+        self.entries
+            .retain(|it| !it.connection.sender.is_closed() && it.since.elapsed() < IDLE);
+    }
+
+    /// A connection to this server, of a number beyond `after`, over which a request can go now.
+    fn take(&mut self, to: &To, after: u64) -> Option<(Connection, Use)> {
+        self.forget();
+        let at = self.entries.iter().position(|it| {
+            let most = match it.connection.sender {
+                Sender::Http1(_) => 1,
+                Sender::Http2(_) => STREAMS as usize,
+            };
+            it.to == *to && it.connection.number > after && it.uses() < most
+        })?;
+        let entry = self.entries.get_mut(at)?;
+        let connection = match entry.connection.share() {
+            Some(connection) => {
+                entry.since = Instant::now();
+                connection
+            }
+            None => self.entries.swap_remove(at).connection,
+        };
+        let one = connection.begin_use();
+        Some((connection, one))
+    }
+}
+
+/// The connections of an instance; clones share them.
+#[derive(Clone)]
+pub struct Kept {
+    room: Room,
+    state: Arc<Mutex<State>>,
+}
+
+/// The connection for a request.
+pub enum Next {
+    /// One that was kept.
+    Kept(Connection, Use),
+    /// One that is to be made.
+    New(Making),
+}
+
+/// The making of a connection. Whoever waits for it goes on when this is dropped.
+pub struct Making {
+    kept: Kept,
+    to: To,
+    is_waited_for: bool,
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if self.is_waited_for {
+            let to = &self.to;
+            self.kept.lock().making.retain(|(other, _)| other != to);
+        }
+    }
+}
+
+impl Making {
+    /// The connection for one request, now that it is made; `memory` is what it takes.
+    pub fn made(
+        self,
+        sender: Sender,
+        memory: Charge,
+        port: &Port,
+        spawner: &Spawner,
+    ) -> (Connection, Use) {
+        let number = {
+            let mut state = self.kept.lock();
+            state.last = state.last.saturating_add(1);
+            state.last
+        };
+        let connection = Connection {
+            number,
+            sender,
+            account: Arc::new(Account {
+                uses: AtomicUsize::new(0),
+                _memory: memory,
+            }),
+        };
+        let one = connection.begin_use();
+        // Those who wait can use it from now on.
+        if let Some(shared) = connection.share() {
+            self.kept.keep(&self.to, shared, port, spawner);
+        }
+        (connection, one)
+    }
+}
+
+impl Kept {
+    /// No connections; they are to be kept in this room.
+    pub fn new(room: &Room) -> Self {
+        Self {
+            room: room.clone(),
+            state: Arc::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Memory for a request or a connection, for which those that are not in use are ended if need be; `None` if there is not
+    /// enough.
+    pub fn charge(&self, bytes: u64) -> Option<Charge> {
+        Charge::take(&self.room.budget, bytes).or_else(|| {
+            self.lock().entries.retain(|it| it.uses() > 0);
+            Charge::take(&self.room.budget, bytes)
+        })
+    }
+
+    /// The number of the newest connection.
+    pub fn last(&self) -> u64 {
+        self.lock().last
+    }
+
+    /// A connection to this server, of a number beyond `after`, or the word to make one. Requests that come while one over TLS is
+    /// made wait for that, once: it may be one of HTTP/2, which has room for all of them.
+    pub async fn next(&self, to: &To, after: u64) -> Next {
+        let mut has_waited = false;
+        loop {
+            let made = {
+                let mut state = self.lock();
+                if let Some((connection, one)) = state.take(to, after) {
+                    return Next::Kept(connection, one);
+                }
+                if has_waited || !to.is_secure {
+                    return Next::New(self.making(to, false));
+                }
+                let Some((_, waiting)) = state.making.iter_mut().find(|(it, _)| it == to) else {
+                    state.making.push((to.clone(), Vec::new()));
+                    return Next::New(self.making(to, true));
+                };
+                let (sender, made) = oneshot::channel::<()>();
+                waiting.push(sender);
+                made
+            };
+            // It is told by going away.
+            let _ = made.await;
+            has_waited = true;
+        }
+    }
+
+    fn making(&self, to: &To, is_waited_for: bool) -> Making {
+        Making {
+            kept: self.clone(),
+            to: to.clone(),
+            is_waited_for,
+        }
+    }
+
+    /// Keeps a connection, whose response may still be on its way: it serves the next request when that is complete.
+    pub fn keep(&self, to: &To, connection: Connection, port: &Port, spawner: &Spawner) {
+        let mut state = self.lock();
+        state.forget();
+        let dropped = (state.entries.len() >= MOST).then(|| state.entries.remove(0));
+        let Some(place) = self.room.places.try_take() else {
+            return;
+        };
+        state.entries.push(Entry {
+            to: to.clone(),
+            connection,
+            since: Instant::now(),
+            _place: place,
+        });
+        let instance = state.watcher.is_none().then(|| {
+            let (watcher, instance) = oneshot::channel();
+            state.watcher = Some(watcher);
+            instance
+        });
+        drop(state);
+        drop(dropped);
+        if let Some(instance) = instance {
+            self.watch(port, spawner, instance);
+        }
+    }
+
+    /// Ends connections that are kept for too long, until none is left or the instance has ended.
+    fn watch(&self, port: &Port, spawner: &Spawner, mut instance: oneshot::Receiver<()>) {
+        let (state, port) = (Arc::downgrade(&self.state), port.clone());
+        spawner.spawn(async move {
+            let mut next = IDLE;
+            loop {
+                let now = Instant::now();
+                let mut end = port.sleep_until(now.checked_add(next).unwrap_or(now));
+                let has_ended = std::future::poll_fn(|context| {
+                    if Pin::new(&mut instance).poll(context).is_ready() {
+                        return Poll::Ready(true);
+                    }
+                    Pin::new(&mut end).poll(context).map(|()| false)
+                });
+                if has_ended.await {
+                    return;
+                }
+                let Some(state) = state.upgrade() else {
+                    return;
+                };
+                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.forget();
+                let Some(oldest) = state.entries.iter().map(|it| it.since).min() else {
+                    state.watcher = None;
+                    return;
+                };
+                next = IDLE.saturating_sub(oldest.elapsed());
+            }
+        });
+    }
+}
