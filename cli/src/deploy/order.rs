@@ -32,8 +32,9 @@ pub const RUNTIME: u32 = 30 * 24 * 3600;
 const DETACHED: u32 = 60;
 /// The same with `--detach`, in seconds: the most that a host allows unless its owner says otherwise.
 pub const LONG_DETACHED: u32 = 24 * 3600;
-/// Bytes of each output that the Keep keeps until they have arrived.
-const BUFFER: u32 = 1 << 20;
+/// Bytes of each output that the Keep keeps until they have arrived. Four windows of the session: with one, the application
+/// wakes for half of it, and waking a thread of a Keep costs more than what it then writes.
+const BUFFER: u32 = 4 << 20;
 
 /// `NAME=FILE`.
 pub fn named_file(text: &str) -> Result<(String, PathBuf), String> {
