@@ -28,8 +28,9 @@ const VALID: u32 = 24 * 3600;
 const UNPROVISIONED: u32 = 120;
 /// How long an application goes on without its tenant, in seconds: long enough for a connection that comes back.
 const DETACHED: u32 = 60;
-/// Bytes of each output that the Keep keeps until they have arrived.
-const BUFFER: u32 = 1 << 20;
+/// Bytes of each output that the Keep keeps until they have arrived. Four windows of the session: with one, the application
+/// wakes for half of it, and waking a thread of a Keep costs more than what it then writes.
+const BUFFER: u32 = 4 << 20;
 
 /// `NAME=FILE`.
 pub fn named_file(text: &str) -> Result<(String, PathBuf), String> {

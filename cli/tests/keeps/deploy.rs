@@ -42,6 +42,8 @@ pub struct Setup {
     pub environment: Vec<(String, PathBuf)>,
     /// The events that its manager logs.
     pub log: &'static str,
+    /// Its manager goes on where it may write no more, as on a full disk.
+    pub ignores_limit: bool,
 }
 
 impl Default for Setup {
@@ -51,6 +53,7 @@ impl Default for Setup {
             arguments: Vec::new(),
             environment: Vec::new(),
             log: "info,enarx=debug",
+            ignores_limit: false,
         }
     }
 }
@@ -63,7 +66,14 @@ impl Setup {
             .append(true)
             .open(folder.join("log"))
             .unwrap();
-        let mut manager = common::enarx()
+        let mut command = common::enarx();
+        if self.ignores_limit {
+            // SIGXFSZ, which a process gets that writes beyond its limit, and would end by: a full disk sends none.
+            command = common::clean(Path::new("sh"));
+            command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]);
+            command.arg(env!("CARGO_BIN_EXE_enarx"));
+        }
+        let mut manager = command
             .args(["host", "serve", "--backend", "sim"])
             .args(["--listen", listen, "--state"])
             .arg(folder.join("state"))
@@ -687,6 +697,47 @@ fn a_killed_keep_is_never_success() {
     assert!(!stderr.contains("enarx attach"), "{stderr}");
     assert_eq!(last_document(&stderr)["ticket"], serde_json::Value::Null);
     assert!(!state.exists());
+}
+
+#[test]
+fn a_host_whose_disk_is_full_ends_what_runs_as_ever_and_promises_no_keep() {
+    let host = Host::with(Setup {
+        ignores_limit: true,
+        ..Setup::default()
+    });
+    let policy = policy(host.folder.path());
+    let child = waiting(&host, &policy);
+    let manager = rustix::process::Pid::from_raw(host.manager().try_into().unwrap());
+    let may_write = |bytes| {
+        let limit = rustix::process::Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        rustix::process::prlimit(manager, rustix::process::Resource::Fsize, limit).unwrap();
+    };
+    let deploy = || {
+        let mut command = host.deploy(&policy);
+        run(command.arg(program("delivered.wat")), b"another")
+    };
+    may_write(Some(0));
+    let refused = deploy();
+    let stderr = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(75), "{stderr}");
+    assert!(stderr.contains("store.full"), "{stderr}");
+    assert_eq!(text(&refused.stdout), "");
+    // Output, exit code and receipt of the one that runs: the receipt is judged by the command, which fails without.
+    let mut child = child;
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"and this to its end").unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(7), "{stderr}");
+    assert!(text(&output.stdout).ends_with("and this to its end"));
+    may_write(None);
+    let output = deploy();
+    assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).ends_with("another"));
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn await_keep(command: &Running, backend: &str) -> Vec<u32> {
 fn every_thread_that_shares_memory_with_what_serves_a_keep_is_confined() {
     for backend in backends() {
         for network in ["", "inherit-network,allow-ip-name-lookup"] {
-            let mut arguments = vec!["-q", "--backend", backend];
+            let mut arguments = vec!["-q", "--backend", backend, "--memory", "256M"];
             if !network.is_empty() {
                 arguments.extend(["-S", network]);
             }
@@ -140,11 +140,20 @@ fn every_thread_that_shares_memory_with_what_serves_a_keep_is_confined() {
                 let environment = String::from_utf8_lossy(&environment);
                 assert!(!environment.contains(SECRET), "{backend}: {environment}");
                 let limits = fs::read_to_string(format!("/proc/{process}/limits")).unwrap();
-                let core = limits
-                    .lines()
-                    .find(|line| line.starts_with("Max core file size"));
-                let core: Vec<&str> = core.unwrap().split_whitespace().collect();
-                assert_eq!(core[4..6], ["0", "0"], "{backend}: {limits}");
+                let limit = |name: &str| -> [u64; 2] {
+                    let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+                    let values = line.trim_start_matches(name).split_whitespace();
+                    let values = values.take(2).map(|value| value.parse().unwrap());
+                    values.collect::<Vec<_>>().try_into().unwrap()
+                };
+                assert_eq!(limit("Max core file size"), [0, 0], "{backend}");
+                // The Keep's own memory, and little more: a Keep that has taken the process over gets no more by it.
+                let [soft, hard] = limit(match backend {
+                    "process" => "Max data size",
+                    _ => "Max address space",
+                });
+                assert_eq!(soft, hard, "{backend}");
+                assert!((256 << 20..=576 << 20).contains(&hard), "{backend}: {hard}");
                 let first = fs::read_to_string(format!("/proc/{process}/oom_score_adj")).unwrap();
                 assert_eq!(first.trim(), "1000", "{backend}");
             }

@@ -10,6 +10,7 @@ mod clocks;
 mod common;
 mod compile;
 mod conformance;
+mod counts;
 mod crowd;
 mod cuts;
 mod deploy;

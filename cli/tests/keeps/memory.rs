@@ -11,9 +11,9 @@ use std::time::Duration;
 use enarx_harness::needs;
 use rustix::param::clock_ticks_per_second;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
-use serde_json::Value;
 
 use super::common::{backends, clean, enarx};
+use super::counts::counts;
 use super::programs::programs;
 
 const PROGRAM: &str = "conformance-memory.wasm";
@@ -155,24 +155,9 @@ fn growing(steps: u32, pages: u32) -> Vec<u8> {
 fn memory_that_grows_in_steps_costs_few_exceptions() {
     needs::kvm();
     let exceptions = |steps, pages| {
-        let folder = tempfile::tempdir().unwrap();
-        let (program, report) = (
-            folder.path().join("grow.wasm"),
-            folder.path().join("report"),
-        );
+        let program = tempfile::Builder::new().suffix(".wasm").tempfile().unwrap();
         fs::write(&program, growing(steps, pages)).unwrap();
-        let output = enarx()
-            .args(["run", "--quiet", "--backend", "kvm", "--timings"])
-            .args(["--memory", "256M", "--timeout", "120s", "--report-to"])
-            .arg(&report)
-            .arg(&program)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-        let report: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
-        let counters = report["counters"].as_array().unwrap();
-        let found = counters.iter().find(|it| it["name"] == "exceptions");
-        found.unwrap()["count"].as_u64().unwrap()
+        counts(program.path(), &["--memory", "256M"], &[])["exceptions"]
     };
     // 64 MiB each, which has 1,024 times 64 KiB. Steps that begin with a new 2 MiB are filled by faults; there are two.
     for (steps, pages) in [(1024, 1), (256, 4), (60, 17), (2, 512)] {
@@ -185,7 +170,7 @@ fn memory_that_grows_in_steps_costs_few_exceptions() {
 }
 
 /// A module with so many data segments of 16 bytes each.
-fn segments(count: u32) -> Vec<u8> {
+pub fn segments(count: u32) -> Vec<u8> {
     let mut text = format!("(module (memory (export \"memory\") {})", 1 + count / 1024);
     for index in 0..count {
         write!(

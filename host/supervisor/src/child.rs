@@ -37,7 +37,12 @@ pub fn serve(target: Target, images: &Images, launch: Launch, socket: OwnedFd) -
     // SAFETY: the descriptor is never closed: this process ends by `exit`.
     let socket: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(socket.into_raw_fd()) };
     use_one_arena();
-    let message = give_up(&launch, socket).map_or_else(
+    // The runtime of a `process` Keep, which descends from this process, reserves far more addresses than it has memory.
+    let memory = match target {
+        Target::Process => Resource::Data,
+        Target::Kvm | Target::Simulated(..) | Target::Snp(_) => Resource::As,
+    };
+    let message = give_up(&launch, memory, socket).map_or_else(
         |error| {
             Message::Failed(format!(
                 "the process that serves the Keep could not be set up: {error}"
@@ -94,11 +99,43 @@ fn launch_and_serve(target: Target, images: &Images, launch: Launch, confine: Co
     }
 }
 
-/// Gives up the environment, other descriptors than those of the grant, and core dumps; this process is the first to
-/// go when memory runs out. Where this machine allows namespaces, it returns in a child, the first process of its own.
+/// Bytes of memory for the process that serves a Keep, beside the Keep's own: its code and buffers, and the runtime. A quarter
+/// of it is used.
+const OVERHEAD: u64 = 256 << 20;
+/// The same for each vCPU: the stack of a thread, which is counted whole, and what is kept for it.
+const OVERHEAD_OF_VCPU: u64 = 4 << 20;
+
+/// Bytes of memory that the process that serves a Keep may have: a Keep that took it over gets no more by it.
+fn most_memory(launch: &Launch) -> u64 {
+    let of_vcpus = u64::from(launch.vcpus).saturating_mul(OVERHEAD_OF_VCPU);
+    // There once, and once more while it is put into the Keep.
+    let application = u64::try_from(launch.objects.application.len()).unwrap_or(u64::MAX);
+    [launch.memory, OVERHEAD, of_vcpus, application, application]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+}
+
+/// Limits a resource for good, where it is not limited further already.
+fn limit(resource: Resource, most: u64) -> io::Result<()> {
+    let before = getrlimit(resource).maximum;
+    let most = Some(before.unwrap_or(most).min(most));
+    let limit = Rlimit {
+        current: most,
+        maximum: most,
+    };
+    Ok(setrlimit(resource, limit)?)
+}
+
+/// Gives up the environment, other descriptors than those of the grant, core dumps, and memory without a bound; this process
+/// is the first to go when memory runs out. Where this machine allows namespaces, it returns in a child, the first process
+/// of its own.
 ///
 /// Returns the way to look up names, and the namespaces.
-fn give_up(launch: &Launch, socket: BorrowedFd<'static>) -> io::Result<(Lookups, Namespaces)> {
+fn give_up(
+    launch: &Launch,
+    memory: Resource,
+    socket: BorrowedFd<'static>,
+) -> io::Result<(Lookups, Namespaces)> {
     // SAFETY: this process has one thread, and nobody reads the environment here.
     unsafe { spawn::clear_environment() };
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
@@ -126,18 +163,9 @@ fn give_up(launch: &Launch, socket: BorrowedFd<'static>) -> io::Result<(Lookups,
     unsafe { spawn::close_all_but(&kept)? };
     // Where this cannot be said, the kernel chooses as usual.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    setrlimit(Resource::Core, none)?;
-    let most = getrlimit(Resource::Nofile).maximum;
-    let descriptors = Some(most.unwrap_or(DESCRIPTORS).min(DESCRIPTORS));
-    let descriptors = Rlimit {
-        current: descriptors,
-        maximum: descriptors,
-    };
-    setrlimit(Resource::Nofile, descriptors)?;
+    limit(Resource::Core, 0)?;
+    limit(Resource::Nofile, DESCRIPTORS)?;
+    limit(memory, most_memory(launch))?;
     let namespaces = spawn::leave_namespaces(grant.network == NetworkGrant::default());
     if namespaces.own {
         become_first()?;

@@ -22,6 +22,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -33,11 +34,15 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Largest head of an answer in bytes.
 const MAX_HEAD: usize = 64 << 10;
 
+/// Bytes that are read from the connection at once. The TLS library asks for a quarter of a record at a time, which would be
+/// as many system calls.
+const READ: usize = 64 << 10;
+
 /// Longest text of the HTTP library that an error keeps, in characters.
 const MESSAGE: usize = 160;
 
 /// The outer connection, when it has become the relay of a session.
-pub(crate) type Stream = TlsStream<TcpStream>;
+pub(crate) type Stream = TlsStream<BufReader<TcpStream>>;
 
 type Body = Full<Bytes>;
 
@@ -80,6 +85,7 @@ impl Line {
             .map_err(|error| Fault::Unreachable(error.kind()))?;
         // Without it small frames wait for each other; a system that refuses is slower, not wrong.
         let _ = tcp.set_nodelay(true);
+        let tcp = BufReader::with_capacity(READ, tcp);
         let tls = timeout(CONNECT, connector.connect(name, tcp))
             .await
             .map_err(|_| Fault::Timeout("TLS handshake"))?

@@ -278,23 +278,13 @@ impl Store {
     /// The newest revocation list of each authority of a product line that is in force and signed: others would have every
     /// report refused, or say what is superseded.
     pub(crate) fn lists(&self, line: &str, at: Timestamp) -> Vec<RevocationList> {
-        let mut newest: Vec<(ListId, RevocationList)> = Vec::new();
-        for path in self.list_files(line) {
-            let Some((id, bytes)) = self.list(&path) else {
-                continue;
-            };
-            if id.next_update.is_none_or(|next| next < at) {
-                continue;
-            }
+        let files = self.list_files(line).into_iter();
+        let lists = files.filter_map(|path| {
+            let (id, bytes) = self.list(&path)?;
             let file = Some(path.display().to_string());
-            let list = RevocationList { bytes, file };
-            match newest.iter_mut().find(|(of, _)| of.issuer == id.issuer) {
-                Some(other) if id.is_newer_than(&other.0) => *other = (id, list),
-                Some(_) => {}
-                None => newest.push((id, list)),
-            }
-        }
-        newest.into_iter().map(|(_, list)| list).collect()
+            Some((id, RevocationList { bytes, file }))
+        });
+        newest_in_force(lists, at)
     }
 
     /// The list in a file, if it is the vendor's.
@@ -398,7 +388,8 @@ impl Store {
                 Kind::Certificate => vouch::certificate(bytes, &self.issuers()).map(|_| ()),
                 Kind::List => {
                     let vouched = vouch::list(bytes, &self.issuers());
-                    if vouched.is_ok() && self.supersedes(&path, bytes) {
+                    let there = self.list(&self.root.join(&path)).map(|(id, _)| id);
+                    if vouched.is_ok() && is_older(bytes, there.as_ref()) {
                         imported.refused.push((document.origin, Refusal::Older));
                         continue;
                     }
@@ -417,15 +408,6 @@ impl Store {
         Ok(imported)
     }
 
-    /// True if the list at this path is the vendor's, and newer than this one that would take its place.
-    fn supersedes(&self, path: &Path, bytes: &[u8]) -> bool {
-        let there = self.list(&self.root.join(path));
-        let given = identify_list(bytes);
-        there
-            .zip(given)
-            .is_some_and(|((there, _), given)| there.is_newer_than(&given))
-    }
-
     /// Writes a file whole or not at all.
     pub(crate) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let path = self.root.join(path);
@@ -440,6 +422,33 @@ impl Store {
             source,
         })
     }
+}
+
+/// Of these lists the newest of each authority, among those that are in force at this time.
+fn newest_in_force(
+    lists: impl Iterator<Item = (ListId, RevocationList)>,
+    at: Timestamp,
+) -> Vec<RevocationList> {
+    let mut newest: Vec<(ListId, RevocationList)> = Vec::new();
+    for (id, list) in lists {
+        if id.next_update.is_none_or(|next| next < at) {
+            continue;
+        }
+        match newest.iter_mut().find(|(of, _)| of.issuer == id.issuer) {
+            Some(other) if id.is_newer_than(&other.0) => *other = (id, list),
+            Some(_) => {}
+            None => newest.push((id, list)),
+        }
+    }
+    newest.into_iter().map(|(_, list)| list).collect()
+}
+
+/// True if a list was issued before the one that is there, so that it must not take its place.
+fn is_older(list: &[u8], there: Option<&ListId>) -> bool {
+    let given = identify_list(list);
+    there
+        .zip(given)
+        .is_some_and(|(there, given)| there.is_newer_than(&given))
 }
 
 /// The entries of a folder in their order; none where there is no folder.
@@ -550,4 +559,91 @@ fn collateral_in_force(bytes: &[u8], at: Timestamp) -> bool {
         Some(())
     };
     in_force().is_some()
+}
+
+// Of the vendor's lists there is one of each authority at hand: those here are of a hierarchy of our own, which the store
+// itself keeps nothing of.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use enarx_snp::product::MILAN;
+    use enarx_snp_authority::{Authority, AuthorityKeys, CrlSpec, Extension, Hierarchy, Validity};
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    const NOW: u64 = 1_790_000_000;
+    const DAY: u64 = 86_400;
+
+    /// Lists with a number, of so many days before now to so many after.
+    fn lists(specs: &[(Authority, u8, u64, u64)]) -> Vec<Vec<u8>> {
+        let mut rng = StdRng::seed_from_u64(3);
+        let validity = Validity {
+            from: NOW - 900 * DAY,
+            to: NOW + 900 * DAY,
+        };
+        let keys = AuthorityKeys::generate(&mut rng).unwrap();
+        let hierarchy = Hierarchy::new(&MILAN, keys, validity, &mut rng).unwrap();
+        let mut list = |&(issuer, number, from, to): &(Authority, u8, u64, u64)| {
+            let spec = CrlSpec {
+                issuer,
+                signer: issuer,
+                this_update: NOW - from * DAY,
+                next_update: Some(NOW + to * DAY),
+                revoked: Vec::new(),
+                extensions: vec![Extension {
+                    id: "2.5.29.20".parse().unwrap(),
+                    critical: false,
+                    value: vec![2, 1, number],
+                }],
+                entry_extensions: Vec::new(),
+            };
+            hierarchy.crl(&spec, &mut rng).unwrap()
+        };
+        specs.iter().map(&mut list).collect()
+    }
+
+    #[test]
+    fn the_newest_list_of_each_authority_is_given_out_and_an_older_one_takes_no_place() {
+        let all = lists(&[
+            (Authority::Ark, 3, 40, 300),
+            // In force for a shorter time than the older one.
+            (Authority::Ark, 4, 2, 10),
+            (Authority::Ark, 2, 90, 5),
+            (Authority::Ask, 1, 30, 30),
+            (Authority::Ark, 9, 500, 0),
+        ]);
+        let [old, new, oldest, other, _] = all.as_slice() else {
+            panic!("five lists");
+        };
+        let id = |list: &[u8]| identify_list(list).unwrap();
+        let given_out = |order: &[usize], at| {
+            let found = order.iter().map(|&index| {
+                let bytes = all[index].clone();
+                (id(&bytes), RevocationList::from(bytes))
+            });
+            let mut lists: Vec<_> = newest_in_force(found, Timestamp(at))
+                .into_iter()
+                .map(|list| list.bytes)
+                .collect();
+            lists.sort_by_key(|list| id(list).issuer);
+            lists
+        };
+        for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 0, 3, 2], [2, 1, 0, 3]] {
+            assert_eq!(
+                given_out(&order, NOW),
+                [new.clone(), other.clone()],
+                "{order:?}"
+            );
+        }
+        // When the newest is over, the one before it is still in force; then none is.
+        assert_eq!(given_out(&[1, 0], NOW + 11 * DAY), vec![old.clone()]);
+        assert!(given_out(&[1, 0], NOW + 301 * DAY).is_empty());
+        // The highest number counts for nothing once its time is over.
+        assert_eq!(given_out(&[4, 1], NOW + 1), vec![new.clone()]);
+
+        assert!(is_older(old, Some(&id(new))) && is_older(oldest, Some(&id(old))));
+        assert!(!is_older(new, Some(&id(old))));
+        // The same again, and the first of all.
+        assert!(!is_older(new, Some(&id(new))) && !is_older(old, None));
+    }
 }

@@ -8,6 +8,7 @@ use enarx_contract::{Contract, Tenant};
 use enarx_session::binding::State;
 use enarx_session::deployment::WhenFull;
 use enarx_session::document::ExitKind;
+use enarx_session::frame::{DATA_CHUNK, Decoder, End, Kind};
 use enarx_session::keep::{Connection, Order, Output};
 use enarx_session::receipt::{Body, Claims, Receipt};
 use enarx_session::tenant::{Outcome, Streams, Wanted};
@@ -547,7 +548,7 @@ fn native_code_has_its_report_before_it_runs_and_one_session() {
     let mut other = side.connect(TENANT, 2).expect("room");
     let attest = format!(r#"{{"version":1,"seq":1,"nonce":"{}"}}"#, Hex([1; 32]));
     let attest = enarx_session::frame::encode(
-        enarx_session::frame::Kind::Attest,
+        Kind::Attest,
         enarx_session::frame::CONTROL,
         attest.as_bytes(),
     )
@@ -622,4 +623,56 @@ fn native_code_whose_session_is_cut_is_stopped_at_once() {
         side.keep.tick(side.now),
         Some(Order::Kill(ExitKind::Stopped))
     );
+}
+
+/// Has an application write 32 MiB into an output of which so many bytes are kept; returns how often it had to wait, and the
+/// frames that carried its output.
+fn waits_and_frames(buffer_bytes: u32) -> (usize, usize) {
+    const ALL: usize = 32 << 20;
+    let piece = vec![7; 64 << 10];
+    let contract = fixture::named();
+    let mut side = KeepSide::new(contract.clone());
+    let (mut connection, mut tenant) = judged(&mut side, TENANT, 1, Wanted::Fresh, None).unwrap();
+    let (mut deployment, values) = fixture::deployment(&contract, b"application");
+    deployment.detached.buffer_bytes = buffer_bytes;
+    tenant.release(&deployment, values);
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    let (mut waits, mut frames) = (0, 0);
+    let (mut decoder, mut up) = (Decoder::new(End::Keep), Vec::new());
+    let mut carry = |side: &mut KeepSide, tenant: &mut TenantSide| {
+        let down = side.serve(&mut connection, &up).unwrap();
+        let mut rest = down.as_slice();
+        while let Some(frame) = decoder.take(&mut rest).unwrap() {
+            frames += usize::from(frame.kind == Kind::Data);
+        }
+        up = tenant.serve(&down).unwrap();
+    };
+    let mut written = 0;
+    while written < ALL {
+        let taken = side.keep.write(Output::Stdout, &piece);
+        written += taken;
+        if taken == 0 {
+            waits += 1;
+            while !side.keep.has_room(Output::Stdout) {
+                carry(&mut side, &mut tenant);
+            }
+        }
+    }
+    while tenant.stdout.len() < written {
+        carry(&mut side, &mut tenant);
+    }
+    (waits, frames)
+}
+
+#[test]
+fn a_program_waits_more_seldom_for_an_output_of_which_more_is_kept() {
+    let (little, frames) = waits_and_frames(WINDOW);
+    let (much, also_frames) = waits_and_frames(4 * WINDOW);
+    // It goes on when half of what is kept is free: after 1 MiB here, where a window is taken at once, and after 2.
+    assert_eq!((little, much), (31, 14));
+    // Each frame fills a record of TLS, but for the last before a credit.
+    let full = (32 << 20) / DATA_CHUNK;
+    for frames in [frames, also_frames] {
+        assert!((full..=full + 32).contains(&frames), "{frames}");
+    }
 }

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The costs of Keeps as counts: system calls and exceptions that the microkernel serves, and exits from the virtual machine.
+//! Unlike times they do not depend on what else the machine does, so a change that makes a Keep slow fails here.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use enarx_harness::needs;
+use serde_json::Value;
+
+use super::common::enarx;
+use super::memory::segments;
+use super::programs::{TIMEOUT, programs};
+
+/// Runs a program in a Keep on plain KVM with these flags, and returns its counts by name.
+pub fn counts(program: &Path, flags: &[&str], arguments: &[&str]) -> BTreeMap<String, u64> {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report");
+    let output = enarx()
+        .args(["run", "--quiet", "--backend", "kvm", "--timeout", TIMEOUT])
+        .args(["--timings", "--report-to"])
+        .arg(&report)
+        .args(flags)
+        .arg(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    let counters = report["counters"].as_array().unwrap();
+    let count = |counter: &Value| {
+        let name = counter["name"].as_str().unwrap().to_owned();
+        (name, counter["count"].as_u64().unwrap())
+    };
+    counters.iter().map(count).collect()
+}
+
+/// The exits from the virtual machine, of all kinds.
+fn exits(counts: &BTreeMap<String, u64>) -> u64 {
+    let exits = counts.iter().filter(|(name, _)| name.starts_with("exits "));
+    exits.map(|(_, count)| count).sum()
+}
+
+/// The threads that compile shared one arena of the allocator once: 47,873 system calls for CPython, nearly all of them waits
+/// for its lock, and slower than one thread alone. CPython makes some 950 now, and takes too long here; SQLite has a twelfth
+/// of its code.
+#[test]
+fn compiling_on_two_vcpus_makes_few_system_calls() {
+    needs::kvm();
+    let program = programs().folder.join("sql.wasm");
+    let on = |vcpus| counts(&program, &["--vcpus", vcpus], &[":memory:"]);
+    let (one, two) = (on("1"), on("2"));
+    // 49 and 142 to 204 were seen, with 16 and 22 to 34 exits.
+    assert!(one["system calls"] <= 100, "{one:?}");
+    assert!(two["system calls"] <= 500, "{two:?}");
+    assert!(exits(&one) <= 50, "{one:?}");
+    assert!(exits(&two) <= 150, "{two:?}");
+}
+
+/// Segments that lie apart are copied into an image of the memory in the Keep: with a data segment each, 30,000 of them were
+/// 260 MiB of compiler's memory, which costs an exception for each 2 MiB at the least.
+#[test]
+fn many_data_segments_cost_few_exceptions_and_system_calls() {
+    needs::kvm();
+    let of = |count| {
+        let file = tempfile::Builder::new().suffix(".wasm").tempfile().unwrap();
+        fs::write(&file, segments(count)).unwrap();
+        counts(file.path(), &["--vcpus", "1", "--memory", "96M"], &[])
+    };
+    let (few, many) = (of(1), of(30_000));
+    let more = |name: &str| many[name].saturating_sub(few[name]);
+    // The memory that they fill has 469 pages of 4 KiB: 61 exceptions, 8 system calls and 5 exits were seen.
+    assert!(more("exceptions") <= 128, "{few:?} {many:?}");
+    assert!(more("system calls") <= 64, "{few:?} {many:?}");
+    assert!(exits(&many) <= exits(&few) + 32, "{few:?} {many:?}");
+}
