@@ -493,6 +493,46 @@ fn slow_and_idle_peers_hold_up_nobody() {
     }
 }
 
+/// Processor time of a process and of all below it so far, guests included (proc(5), `/proc/PID/stat`, in hundredths of seconds).
+fn processor_time(id: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+    // The name before may have blanks.
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let times = fields.split_whitespace().skip(11).take(2);
+    let hundredths: u64 = times.map(|time| time.parse::<u64>().unwrap()).sum();
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).unwrap();
+    let children: Vec<u32> = threads
+        .flat_map(|thread| {
+            let children = std::fs::read_to_string(thread.unwrap().path().join("children"));
+            let children = children.unwrap();
+            let numbers = children.split_whitespace().map(|id| id.parse().unwrap());
+            numbers.collect::<Vec<_>>()
+        })
+        .collect();
+    let below: Duration = children.into_iter().map(processor_time).sum();
+    Duration::from_millis(hundredths * 10) + below
+}
+
+#[test]
+fn an_idle_server_costs_no_processor_time() {
+    for kind in kinds() {
+        let server = Server::start(kind, &[]);
+        // So many that the host looks at the ring by itself.
+        for _ in 0..100 {
+            server.get("/hello").is(200, "hello\n");
+        }
+        let _idle = server.peer();
+        thread::sleep(Duration::from_millis(500));
+        let before = processor_time(server.serving.id());
+        assert!(before > Duration::ZERO);
+        thread::sleep(Duration::from_secs(2));
+        let after = processor_time(server.serving.id());
+        let spent = after.checked_sub(before).unwrap();
+        assert!(spent < Duration::from_millis(200), "{kind}: {spent:?}");
+        assert_eq!(server.end(), "", "{kind}");
+    }
+}
+
 #[test]
 fn many_requests_wait_together() {
     for kind in kinds() {

@@ -3,6 +3,7 @@
 //! A TCP connection, in clear or with TLS around it: bytes in, bytes out, without waiting. The peer is not trusted, nor the
 //! host that carries the bytes.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -18,6 +19,11 @@ use crate::port::{MAX_TRANSFER, Operation};
 
 /// Bytes that are asked for at once.
 const READ: u32 = 32 << 10;
+/// A connection that gives so many bytes at once is one of many bytes: the next are asked for before they are wanted.
+const MUCH: usize = READ as usize / 2;
+/// Reads of such a connection on their way at a time, at most: a host that has to be woken performs them together. Their
+/// bytes lie in the sallyport.
+const READS_MAX: usize = 8;
 /// Memory that a connection is counted as, in bytes: what was read and not taken.
 const CLEAR_MEMORY: u64 = READ as u64;
 /// The same with TLS: a handshake message or record that is not whole yet, and what is encrypted and not sent, besides.
@@ -33,7 +39,8 @@ struct Writing {
 pub struct Connection {
     socket: Arc<Socket>,
     tls: Option<Box<Session>>,
-    reading: Option<Operation>,
+    /// In their order; several only while it gives much.
+    reading: VecDeque<Operation>,
     /// Bytes of the peer; those before `taken` were taken.
     received: Vec<u8>,
     taken: usize,
@@ -81,7 +88,7 @@ impl Connection {
         Ok(Self {
             socket,
             tls: tls.map(Box::new),
-            reading: None,
+            reading: VecDeque::new(),
             received: Vec::new(),
             taken: 0,
             ended: None,
@@ -104,26 +111,50 @@ impl Connection {
             if let Some(ended) = self.ended {
                 return Poll::Ready(ended.map(|()| false));
             }
-            let operation = match &mut self.reading {
-                Some(operation) => operation,
-                reading => {
-                    let call = Call::StreamRead {
-                        stream: self.socket.handle,
-                        length: READ,
-                    };
-                    reading.insert(self.socket.port.start(&call, &[])?)
-                }
-            };
-            if !operation.poll_ready(context) {
+            if self.reading.is_empty() {
+                self.reading.push_back(self.start_read()?);
+            }
+            let Some(first) = self.reading.front() else {
                 return Poll::Pending;
+            };
+            if !first.poll_ready(context) {
+                // What was asked for ahead, and nobody waited for, was worth no doorbell.
+                self.socket.port.announce();
+                if !first.poll_ready(context) {
+                    return Poll::Pending;
+                }
             }
-            let answer = operation.take_bytes();
-            self.reading = None;
+            let answer = self.reading.pop_front().map(|mut it| it.take_bytes());
             match answer {
-                Ok((_, bytes)) if bytes.is_empty() => self.ended = Some(Ok(())),
-                Ok((_, bytes)) => (self.received, self.taken) = (bytes, 0),
-                Err(errno) => self.ended = Some(Err(errno)),
+                None => return Poll::Pending,
+                Some(Ok((_, bytes))) if bytes.is_empty() => self.ended = Some(Ok(())),
+                Some(Ok((_, bytes))) => (self.received, self.taken) = (bytes, 0),
+                Some(Err(errno)) => self.ended = Some(Err(errno)),
             }
+            if self.ended.is_some() {
+                self.reading.clear();
+            } else if self.received.len() >= MUCH {
+                self.read_ahead();
+            }
+        }
+    }
+
+    fn start_read(&self) -> Result<Operation> {
+        let call = Call::StreamRead {
+            stream: self.socket.handle,
+            length: READ,
+        };
+        self.socket.port.prepare(&call, &[])
+    }
+
+    /// Asks for the next bytes, as far as there is room.
+    fn read_ahead(&mut self) {
+        while self.reading.len() < READS_MAX
+            && self.reading.back().is_none_or(Operation::leaves_room)
+            // What fails here fails when it is wanted.
+            && let Ok(operation) = self.start_read()
+        {
+            self.reading.push_back(operation);
         }
     }
 
@@ -327,7 +358,7 @@ impl Connection {
 
     /// Ends what is read.
     pub fn end_reading(&mut self) {
-        self.reading = None;
+        self.reading.clear();
         self.taken = self.received.len();
         self.ended = Some(Ok(()));
     }
