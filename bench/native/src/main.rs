@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use http::{Request, Response};
 use wasmtime::component::{Component, Linker as ComponentLinker, ResourceTable};
 use wasmtime::error::Context as _;
 use wasmtime::{Engine, Linker, Module, Store, Trap};
@@ -19,6 +20,10 @@ use wasmtime_wasi::p2::{self, bindings::sync::Command};
 use wasmtime_wasi::p3::{self, bindings::Command as NewerCommand};
 use wasmtime_wasi::runtime::in_tokio;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{
+    Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
+    WasiHttpView,
+};
 
 /// Exit code of a trap: 128 + SIGABRT.
 const TRAP: u8 = 134;
@@ -48,7 +53,20 @@ struct Arguments {
 
 struct ComponentState {
     wasi: WasiCtx,
+    http: WasiHttpCtx,
+    requests: Requests,
     table: ResourceTable,
+}
+
+impl ComponentState {
+    fn new(wasi: WasiCtx) -> Self {
+        Self {
+            wasi,
+            http: WasiHttpCtx::new(),
+            requests: Requests,
+            table: ResourceTable::new(),
+        }
+    }
 }
 
 impl WasiView for ComponentState {
@@ -57,6 +75,37 @@ impl WasiView for ComponentState {
             ctx: &mut self.wasi,
             table: &mut self.table,
         }
+    }
+}
+
+impl WasiHttpView for ComponentState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.requests,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
+    }
+}
+
+/// The requests of a program by `wasi:http`. Those that Wasmtime would send are denied: it brings TLS of its own for
+/// that, and is no yardstick for it.
+struct Requests;
+
+/// The response to a request, and the fate of its body.
+type Responded = (
+    Response<WasiBody>,
+    Box<dyn Future<Output = Result<(), HttpError>> + Send>,
+);
+
+impl WasiHttpHooks for Requests {
+    fn send_request(
+        &mut self,
+        _request: Request<WasiBody>,
+        _options: Option<RequestOptions>,
+        _body: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
+    ) -> Box<dyn Future<Output = Result<Responded, HttpError>> + Send> {
+        Box::new(std::future::ready(Err(HttpError::HttpRequestDenied)))
     }
 }
 
@@ -110,11 +159,8 @@ async fn run_newer(component: &Component, wasi: WasiCtx) -> wasmtime::Result<()>
     let mut linker = ComponentLinker::<ComponentState>::new(component.engine());
     p2::add_to_linker_async(&mut linker)?;
     p3::add_to_linker(&mut linker)?;
-    let state = ComponentState {
-        wasi,
-        table: ResourceTable::new(),
-    };
-    let mut store = Store::new(component.engine(), state);
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    let mut store = Store::new(component.engine(), ComponentState::new(wasi));
     let command = NewerCommand::instantiate_async(&mut store, component, &linker).await?;
     let ended = store
         .run_concurrent(async move |store| command.wasi_cli_run().call_run(store).await)
@@ -134,11 +180,7 @@ fn run(arguments: &Arguments) -> wasmtime::Result<()> {
         }
         let mut linker = ComponentLinker::<ComponentState>::new(&engine);
         p2::add_to_linker_sync(&mut linker)?;
-        let state = ComponentState {
-            wasi: builder.build(),
-            table: ResourceTable::new(),
-        };
-        let mut store = Store::new(&engine, state);
+        let mut store = Store::new(&engine, ComponentState::new(builder.build()));
         let command = Command::instantiate(&mut store, &component, &linker)?;
         return match command.wasi_cli_run().call_run(&mut store)? {
             Ok(()) => Ok(()),

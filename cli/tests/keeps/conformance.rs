@@ -3,8 +3,6 @@
 //! Every function of WASI that is offered, called from WebAssembly inside every kind of Keep: the programs of
 //! `tests/programs/conformance` say in lines what came of it, and the lines must be those of native Wasmtime.
 //!
-//! The yardstick of HTTP is not native Wasmtime, but what stands beside the program: `http.txt`.
-//!
 //! Where a Keep is right and Wasmtime is not, or where both may be, the difference stands in [`DIFFERENCES`]
 //! with its reason; one that does not occur any more fails the test. What was called, the imports of the programs
 //! say themselves: the table `COVERAGE.md` beside them names it, and a test of `keep/wasi` compares the table
@@ -35,9 +33,8 @@ use differences::{DIFFERENCES, Difference, MISSING};
 const PREVIEW1: &str = "conformance-preview1.wasm";
 const PREVIEW2: &str = "conformance-preview2.wasm";
 const PREVIEW3: &str = "conformance-preview3.wasm";
-/// Uses `wasi:http` 0.3, and what it is to say: native Wasmtime, as it is built here, has no HTTP.
+/// Uses `wasi:http` 0.3.
 const HTTP: &str = "conformance-http.wasm";
-const HTTP_SAYS: &str = include_str!("../../../tests/programs/conformance/http.txt");
 /// Uses 0.2 and 0.3 together.
 const MIXED: &str = "conformance-mixed.wasm";
 /// Uses the sockets of both.
@@ -452,9 +449,6 @@ fn text(bytes: Vec<u8>) -> String {
 impl Run {
     /// Runs in a kind of Keep, or natively.
     fn perform(&self, backend: Option<&str>, programs: &Programs) -> Outcome {
-        if backend.is_none() && self.program == HTTP {
-            return Outcome::new(HTTP_SAYS, Some(0), INPUT, String::new());
-        }
         let (content, read_only) = match self.directory {
             Directory::Private => (Content::Nothing, false),
             Directory::Host(content) => (content, false),
