@@ -14,6 +14,7 @@ use enarx_harness::needs;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::common::{self, free_port};
+use super::compile::compile;
 use super::deploy::{Host, policy, program, run, text, wait_until};
 use super::programs::programs;
 use super::serve::tls::{Authority, Identity};
@@ -242,6 +243,62 @@ fn a_request_has_its_time_and_the_server_has_its_own() {
     assert!(said.contains("longer than the time of a request"), "{said}");
     assert!(said.contains("time limit of 25s"), "{said}");
     assert!(start.elapsed() < PATIENCE, "{said}");
+}
+
+/// Its requests have no time of their own, and it has one processor.
+#[test]
+fn a_server_that_computes_for_ever_ends_by_the_word_and_by_its_time() {
+    const FOR_EVER: &str = "/spin?3600000";
+    let parties = Parties::new();
+    let spin = |place: &str| {
+        let spun = curl(place, &parties.authority, &[], FOR_EVER);
+        assert!(!spun.status.success(), "{spun:?}");
+    };
+    let service = parties.start(&["--vcpus", "1", "--grace", "2s"]);
+    let place = service.place.clone();
+    thread::scope(|scope| {
+        scope.spawn(|| spin(&place));
+        thread::sleep(Duration::from_secs(1));
+        let start = Instant::now();
+        service.signal(Signal::TERM);
+        let (code, said) = service.wait();
+        // Nobody is there to finish.
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("stopped before its end"), "{said}");
+        assert!(start.elapsed() < Duration::from_secs(15), "{said}");
+    });
+    let service = parties.start(&["--vcpus", "1", "--timeout", "25s"]);
+    let place = service.place.clone();
+    thread::scope(|scope| {
+        scope.spawn(|| spin(&place));
+        let (code, said) = service.wait();
+        assert_eq!(code, Some(124), "{said}");
+        assert!(said.contains("time was over"), "{said}");
+    });
+    wait_until(|| parties.host.keeps().is_empty());
+}
+
+#[test]
+fn a_server_of_native_code_is_deployed_and_serves() {
+    let parties = Parties::new();
+    let folder = tempfile::tempdir().unwrap();
+    let code = compile("sim", &component(), folder.path(), &[]);
+    let place = free_place();
+    let mut command = parties.host.deploy(&parties.policy);
+    command
+        .args(["--allow-precompiled", "--addr", &place])
+        .args(parties.identity.flags())
+        .arg(&code);
+    let service = Service::start(&mut command, &place);
+    for _ in 0..2 {
+        says(&service.curl(&parties.authority, &[], "/count"), "1");
+    }
+    let trapped = ["-o", "/dev/null", "-w", "%{http_code}"];
+    says(&service.curl(&parties.authority, &trapped, "/trap"), "500");
+    says(&service.curl(&parties.authority, &[], "/hello"), "hello\n");
+    let said = service.end();
+    assert!(said.contains("request 3 trapped"), "{said}");
+    assert!(said.contains("it was native code"), "{said}");
 }
 
 #[test]

@@ -55,9 +55,15 @@ impl Config {
     }
 
     fn run(&self, backend: &str, arguments: &[&str]) -> Command {
+        self.run_with(backend, &[], arguments)
+    }
+
+    /// The same with flags of the command.
+    fn run_with(&self, backend: &str, flags: &[&Path], arguments: &[&str]) -> Command {
         let mut command = enarx();
         command
             .args(["run", "--quiet", "--timeout", "60", "--backend", backend])
+            .args(flags)
             .arg("--config")
             .arg(&self.path)
             .arg(programs().folder.join("sockets.wasm"))
@@ -413,6 +419,39 @@ fn a_program_asks_servers_whose_certificates_the_keep_has_judged() {
             assert!(stderr.contains(&place), "{backend}: {stderr}");
             assert!(stderr.contains(why), "{backend} {why}: {stderr}");
             assert_eq!(stderr.lines().count(), 1, "{backend}: {stderr}");
+        }
+    }
+}
+
+/// They are this machine's, or those of a file of the command.
+#[test]
+fn the_issuers_of_the_web_are_those_of_the_machine_or_of_the_command() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let good = OpenSsl::in_reverse(&authority.here(), &[]);
+    for backend in backends() {
+        for rest in ["roots = \"web\"\n", ""] {
+            let config = server("localhost", good.address.port(), rest);
+            let ask = |machine: &Authority, command: Option<&Authority>| {
+                let file = command.map(Authority::roots);
+                let flag = file
+                    .iter()
+                    .flat_map(|file| [Path::new("--tls-roots"), file]);
+                let flags: Vec<_> = flag.collect();
+                let mut run = config.run_with(backend, &flags, &["ask", "abc"]);
+                run.env("SSL_CERT_FILE", machine.roots());
+                run.env_remove("SSL_CERT_DIR");
+                said(&run.output().unwrap())
+            };
+            for (machine, command) in [(&authority, None), (&stranger, Some(&authority))] {
+                let (code, stdout, stderr) = ask(machine, command);
+                assert_eq!(code, Some(0), "{backend} {rest}: {stderr}");
+                assert_eq!(stdout, "first: c\ncba\ndone\n", "{backend} {rest}");
+            }
+            for (machine, command) in [(&stranger, None), (&authority, Some(&stranger))] {
+                let (code, stdout, stderr) = ask(machine, command);
+                assert_eq!((code, &*stdout), (Some(1), ""), "{backend}: {stderr}");
+                assert!(stderr.contains("UnknownIssuer"), "{backend}: {stderr}");
+            }
         }
     }
 }
