@@ -9,6 +9,10 @@ use enarx_sallyport::call::PATH_MAX;
 
 use crate::error::{Errno, Fault};
 
+/// Bytes of a path that are copied at most: one more than the longest has, which the file system refuses after what
+/// Wasmtime refuses before it.
+const COPIED_MAX: u32 = PATH_MAX + 1;
+
 /// Result of a function.
 pub type Result<T, E = Fault> = std::result::Result<T, E>;
 
@@ -120,7 +124,7 @@ impl<'a> Memory<'a> {
     /// A path, copied. One that is too long for every file system is not.
     pub fn string(&self, pointer: u32, length: u32) -> Result<String> {
         let text = self.slice(pointer, length)?;
-        if length > PATH_MAX {
+        if length > COPIED_MAX {
             return Err(Errno::NameTooLong.into());
         }
         std::str::from_utf8(text)
@@ -153,13 +157,13 @@ mod tests {
 
     #[test]
     fn a_path_of_any_length_is_copied_up_to_the_longest() {
-        let mut bytes = vec![b'a'; 2 * PATH_MAX as usize];
+        let mut bytes = vec![b'a'; 2 * COPIED_MAX as usize];
         let memory = Memory::new(&mut bytes);
         for (length, copied) in [
             (0, true),
-            (PATH_MAX, true),
-            (PATH_MAX + 1, false),
-            (2 * PATH_MAX, false),
+            (COPIED_MAX, true),
+            (COPIED_MAX + 1, false),
+            (2 * COPIED_MAX, false),
         ] {
             match memory.string(0, length) {
                 Ok(text) => assert!(copied && text.len() == length as usize, "{length}"),
@@ -171,7 +175,7 @@ mod tests {
         }
         // Beyond the end of the memory it is the program's fault.
         assert!(matches!(
-            memory.string(1, 2 * PATH_MAX),
+            memory.string(1, 2 * COPIED_MAX),
             Err(Fault::Trap(_))
         ));
     }
