@@ -409,3 +409,111 @@ impl Kept {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::client::conn::http1::Connection as Driver;
+    use hyper::rt::{Read, ReadBufCursor, Write};
+    use std::io;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    /// A peer that says nothing.
+    struct Silent;
+
+    impl Read for Silent {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+            _buffer: ReadBufCursor<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl Write for Silent {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn to() -> To {
+        To {
+            is_secure: false,
+            name: "server".to_owned(),
+            number: 80,
+        }
+    }
+
+    /// Keeps a connection of HTTP/1.1 that takes so much memory; a use of it, and what drives it.
+    fn keep(kept: &Kept, memory: u64) -> (Use, Driver<Silent, Reply>) {
+        let mut context = Context::from_waker(Waker::noop());
+        let Poll::Ready(Ok((sender, driver))) = pin!(http1::handshake(Silent)).poll(&mut context)
+        else {
+            panic!("no handshake");
+        };
+        let memory = kept.charge(memory).expect("there is memory");
+        let place = kept.room.places.try_take().expect("there is a place");
+        let mut state = kept.lock();
+        state.last += 1;
+        let connection = Connection {
+            number: state.last,
+            sender: Sender::Http1(sender),
+            account: Arc::new(Account {
+                uses: AtomicUsize::new(0),
+                _memory: memory,
+            }),
+        };
+        let one = connection.begin_use();
+        state.entries.push(Entry {
+            to: to(),
+            connection,
+            since: Instant::now(),
+            _place: place,
+        });
+        (one, driver)
+    }
+
+    #[test]
+    fn a_connection_serves_one_request_after_the_other_as_long_as_it_lives() {
+        let kept = Kept::new(&Room::new(Budget::new(100)));
+        let (one, driver) = keep(&kept, 50);
+        let other = To { number: 81, ..to() };
+        assert!(kept.lock().take(&to(), 0).is_none());
+        drop(one);
+        assert!(kept.lock().take(&other, 0).is_none());
+        // It is not newer than itself.
+        let last = kept.last();
+        assert!(kept.lock().take(&to(), last).is_none());
+        assert!(kept.lock().take(&to(), 0).is_some());
+        assert!(kept.lock().take(&to(), 0).is_none());
+        drop(driver);
+        let (one, driver) = keep(&kept, 50);
+        drop((one, driver));
+        assert!(kept.lock().take(&to(), 0).is_none());
+        assert!(kept.lock().entries.is_empty());
+    }
+
+    #[test]
+    fn connections_without_a_request_make_room() {
+        let kept = Kept::new(&Room::new(Budget::new(100)));
+        let (one, _driver) = keep(&kept, 60);
+        assert!(kept.charge(80).is_none());
+        drop(one);
+        assert!(kept.charge(80).is_some());
+        assert!(kept.lock().entries.is_empty());
+    }
+}
