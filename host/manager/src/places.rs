@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The places of connections. Whoever has shown no token is a stranger: strangers together have a share of all places, and
-//! those of one address a small share of that. A newcomer finds a place always, because the stranger who has waited
+//! those of one address half of that. A newcomer finds a place always, because the stranger who has waited
 //! longest gives way, so strangers keep nobody out who shows a token soon. From then on its place is safe.
 
 use crate::refusal::Refusal;
@@ -18,8 +18,9 @@ use tokio::time::sleep;
 const KNOWN: usize = 768;
 /// Places of strangers.
 const STRANGERS: usize = 256;
-/// Places of the strangers of one address.
-const OF_ADDRESS: usize = 32;
+/// Places of the strangers of one address: half of all. Fifty deployments that begin together on a machine of two
+/// processors are strangers for a second, each until its turn to show a token comes.
+const OF_ADDRESS: usize = 128;
 /// Time for a stranger to show a token. TLS and the head of a request take three round trips.
 const STRANGE: Duration = Duration::from_secs(5);
 
