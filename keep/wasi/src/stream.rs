@@ -128,10 +128,10 @@ impl Output {
 const READ_AHEAD: usize = MAX_TRANSFER;
 
 /// A stream that gives so many bytes at once is one of many bytes: the next are asked for before the program wants them.
-const MUCH: usize = 16 * 1024;
+pub(crate) const MUCH: usize = 16 * 1024;
 
 /// Reads of such a stream on their way at a time, at most: a host that has to be woken performs them together.
-const READS_MAX: usize = 8;
+pub(crate) const READS_MAX: usize = 8;
 
 /// Memory of a stream that is read ahead, in bytes: what was read and not taken. What is on its way lies in the sallyport.
 const AHEAD_MEMORY: u64 = READ_AHEAD as u64;
@@ -319,7 +319,7 @@ impl Input {
         if state.poll_pending() {
             return true;
         }
-        // What was asked for ahead, and nobody waited for, was worth no doorbell.
+        // A read ahead was worth no doorbell while nobody waited for it.
         self.port.announce();
         state.poll_pending()
     }
@@ -399,7 +399,7 @@ impl Input {
             && state.gives_much(budget)
         {
             while state.has_room()
-                // What fails here fails when the program asks.
+                // If this fails, it fails again when the program asks.
                 && let Ok(pending) = self.start(*handle, READ_AHEAD)
             {
                 state.pending.push_back(pending);

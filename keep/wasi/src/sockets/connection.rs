@@ -16,14 +16,10 @@ use super::{Share, Socket};
 use crate::budget::Budget;
 use crate::error::{Errno, Result};
 use crate::port::{MAX_TRANSFER, Operation};
+use crate::stream::{MUCH, READS_MAX};
 
 /// Bytes that are asked for at once.
 const READ: u32 = 32 << 10;
-/// A connection that gives so many bytes at once is one of many bytes: the next are asked for before they are wanted.
-const MUCH: usize = READ as usize / 2;
-/// Reads of such a connection on their way at a time, at most: a host that has to be woken performs them together. Their
-/// bytes lie in the sallyport.
-const READS_MAX: usize = 8;
 /// Memory that a connection is counted as, in bytes: what was read and not taken.
 const CLEAR_MEMORY: u64 = READ as u64;
 /// The same with TLS: a handshake message or record that is not whole yet, and what is encrypted and not sent, besides.
@@ -118,7 +114,7 @@ impl Connection {
                 return Poll::Pending;
             };
             if !first.poll_ready(context) {
-                // What was asked for ahead, and nobody waited for, was worth no doorbell.
+                // A read ahead was worth no doorbell while nobody waited for it.
                 self.socket.port.announce();
                 if !first.poll_ready(context) {
                     return Poll::Pending;
@@ -151,7 +147,7 @@ impl Connection {
     fn read_ahead(&mut self) {
         while self.reading.len() < READS_MAX
             && self.reading.back().is_none_or(Operation::leaves_room)
-            // What fails here fails when it is wanted.
+            // If this fails, it fails again when it is wanted.
             && let Ok(operation) = self.start_read()
         {
             self.reading.push_back(operation);
