@@ -243,7 +243,7 @@ struct Http2 {
     from: Receiver<u8>,
 }
 
-/// What a client does.
+/// An act of a client.
 enum Event {
     /// It begins a connection.
     Begins,
@@ -285,19 +285,11 @@ impl Http2 {
                 return Event::Begins;
             }
             let head: [u8; 9] = head.try_into().unwrap();
-            let [a, b, c, kind, flags, stream @ ..] = head;
-            let payload = self.read(u32::from_be_bytes([0, a, b, c]) as usize);
-            let stream = u32::from_be_bytes(stream);
-            let read = Frame {
-                kind,
-                flags,
-                stream,
-                payload,
-            };
-            match kind {
+            let read = Frame::behind(head, |length| Some(self.read(length))).unwrap();
+            match read.kind {
                 SETTINGS if !read.has(ACK) => self.send(&[frame(SETTINGS, ACK, 0, &[])]),
                 PING if !read.has(ACK) => self.send(&[frame(PING, ACK, 0, &read.payload)]),
-                HEADERS => return Event::Asks(stream),
+                HEADERS => return Event::Asks(read.stream),
                 _ => {}
             }
         }

@@ -41,6 +41,17 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// The frame with this head; `read` reads a payload of a length.
+    pub fn behind(head: [u8; 9], read: impl FnOnce(usize) -> Option<Vec<u8>>) -> Option<Self> {
+        let [a, b, c, kind, flags, stream @ ..] = head;
+        Some(Self {
+            kind,
+            flags,
+            stream: u32::from_be_bytes(stream),
+            payload: read(u32::from_be_bytes([0, a, b, c]) as usize)?,
+        })
+    }
+
     pub fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
@@ -187,17 +198,12 @@ impl Peer {
         loop {
             let mut head = [0; 9];
             self.connection.read_exact(&mut head).ok()?;
-            let [a, b, c, kind, flags, stream @ ..] = head;
-            let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-            self.connection.read_exact(&mut payload).ok()?;
-            let stream = u32::from_be_bytes(stream);
-            let frame = Frame {
-                kind,
-                flags,
-                stream,
-                payload,
-            };
-            match (kind, frame.has(ACK)) {
+            let frame = Frame::behind(head, |length| {
+                let mut payload = vec![0; length];
+                self.connection.read_exact(&mut payload).ok()?;
+                Some(payload)
+            })?;
+            match (frame.kind, frame.has(ACK)) {
                 (SETTINGS, false) => {
                     let _ = self
                         .connection
