@@ -191,7 +191,7 @@ fn look_until_idle(
         } else {
             (active, idle, taken) = (Instant::now(), 0, now);
         }
-        // Whoever the Keep waits for may need this processor.
+        // A peer that the Keep waits for may need this processor.
         std::thread::yield_now();
         for _ in 0..SPINS_BETWEEN_LOOKS {
             std::hint::spin_loop();

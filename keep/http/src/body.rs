@@ -85,7 +85,7 @@ struct Received {
     between_bytes: Duration,
     /// When the next piece is waited for no longer.
     limit: Option<Timer>,
-    /// What is held until it has ended.
+    /// Its part of a connection and its memory, held until it has ended.
     held: Option<Held>,
 }
 

@@ -106,7 +106,7 @@ impl Sender {
     }
 }
 
-/// What a connection takes, as long as anybody has a part of it.
+/// The account of a connection, as long as anybody has a part of it.
 struct Account {
     /// Requests that go over it.
     uses: AtomicUsize,
@@ -127,7 +127,7 @@ impl Drop for OneUse {
     }
 }
 
-/// What a request takes until its response has been read.
+/// The part of a connection and the memory of a request, until its response has been read.
 pub struct Held {
     _connection: Use,
     _memory: Charge,

@@ -848,7 +848,7 @@ fn writes_go_ahead_in_order_and_a_flush_waits_for_all() {
     guest.wait(pollable);
     let (_input, output) = guest.wasi.finish_connect(lend(&socket)).unwrap();
     let (mut peer, _) = listener.accept().unwrap();
-    // What the peer does not take is bounded: the program is told to wait.
+    // The bytes that the peer does not take are bounded: the program is told to wait.
     let mut written = 0_u8;
     loop {
         let room = guest.wasi.check_write(lend(&output)).unwrap();
