@@ -414,6 +414,48 @@ fn no_test_leaves_itself_out() {
     }
 }
 
+/// True if documentation of this source has an example that rustdoc would run.
+fn has_examples(source: &Path) -> bool {
+    let text = std::fs::read_to_string(source).expect("our sources are text");
+    let mut inside = false;
+    text.lines().any(|line| {
+        let line = line.trim_start();
+        let comment = line
+            .strip_prefix("//!")
+            .or_else(|| line.strip_prefix("///"));
+        let Some(kind) = comment.and_then(|comment| comment.trim_start().strip_prefix("```"))
+        else {
+            return false;
+        };
+        inside = !inside;
+        inside && !["ignore", "sh", "text"].contains(&kind)
+    })
+}
+
+/// Looking for examples where there are none is half a minute of a run of CI: a library without them says so, and one with
+/// them has them run.
+#[test]
+fn libraries_look_for_examples_if_they_have_some() {
+    let mut with = 0;
+    for package in metadata() {
+        let targets = package["targets"].as_array().expect("a list");
+        let Some(library) = targets
+            .iter()
+            .find(|target| target["kind"] == serde_json::json!(["lib"]))
+        else {
+            continue;
+        };
+        let root = Path::new(library["src_path"].as_str().expect("a path"));
+        let mut found = Vec::new();
+        sources(root.parent().expect("a folder"), &[], &mut found);
+        let examples = found.iter().any(|source| has_examples(source));
+        with += usize::from(examples);
+        assert_eq!(library["doctest"], examples, "{}", package["name"]);
+    }
+    // That orders which cannot be kept do not compile is held by examples of the session.
+    assert!(with > 0);
+}
+
 /// The crates that can be published: CONTRIBUTING.md, "Crates".
 const PUBLISHABLE: [&str; 5] = [
     "enarx-attestation",
