@@ -96,21 +96,35 @@ impl Thread {
     }
 }
 
-/// Waits until the Keep runs; the processes that serve it, or are it.
+/// Waits until the Keep runs and those who help it, like the process that looks names up, are confined; the processes that
+/// serve it, or are it. Where a thread serves the Keep, every thread of its process is confined as soon as this one is.
 fn await_keep(command: &Running, backend: &str) -> Vec<u32> {
     let start = Instant::now();
     loop {
         let processes = command.descendants();
-        let threads: Vec<Thread> = processes.iter().copied().flat_map(Thread::all).collect();
         let serves = |thread: &Thread| match backend {
             "process" => thread.name == "enarx-keep",
             _ => thread.name == "vcpu 0",
         };
-        let confined = threads.iter().filter(|thread| serves(thread));
-        if confined.clone().next().is_some() && confined.clone().all(Thread::is_confined) {
+        let (mut runs, mut all_confined) = (false, true);
+        for process in &processes {
+            let threads = Thread::all(*process);
+            all_confined &= threads.iter().all(Thread::is_confined);
+            if threads
+                .iter()
+                .any(|thread| serves(thread) && thread.is_confined())
+            {
+                // Read once more: some were read before that one.
+                let threads = Thread::all(*process);
+                let confined = threads.iter().all(Thread::is_confined);
+                assert!(confined, "{backend}: {threads:#?}");
+                runs = true;
+            }
+        }
+        if runs && all_confined {
             return processes;
         }
-        assert!(start.elapsed() < START_LIMIT, "{backend}: {threads:#?}");
+        assert!(start.elapsed() < START_LIMIT, "{backend}: {processes:?}");
         sleep(Duration::from_millis(5));
     }
 }
