@@ -5,6 +5,7 @@
 
 mod client;
 mod connections;
+mod files;
 mod http2;
 mod load;
 mod oddities;
@@ -86,6 +87,11 @@ impl Server {
                 .args(arguments)
                 .arg(program),
         );
+        Self::serving(serving)
+    }
+
+    /// A server by a command of its own.
+    fn serving(serving: Serving) -> Self {
         assert!(serving.begun().ends_with("/\n"), "{}", serving.begun());
         let address = serving.place().parse().unwrap();
         Self { serving, address }

@@ -270,7 +270,7 @@ fn may_open(server: &Server, may: bool) {
 }
 
 /// Descriptors, and memory in KiB, of the processes of a server. Memory of a Keep counts once it was used.
-fn held(server: &Server) -> (usize, u64) {
+pub fn held(server: &Server) -> (usize, u64) {
     let (mut descriptors, mut memory) = (0, 0);
     let command = server.serving.id();
     for id in [vec![command], descendants(command)].concat() {

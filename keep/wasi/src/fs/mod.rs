@@ -223,18 +223,23 @@ pub struct Rights {
     pub read_only: bool,
 }
 
-/// An open file or directory of the application; closed when dropped.
+/// An open file or directory of the application. One that it has opened is closed when dropped; those that are open at the
+/// start are the Keep's, which gives them to each instance of a server.
 pub struct Descriptor {
     file_system: SharedFileSystem,
     node: Node,
     kind: Kind,
     rights: Rights,
+    /// The node is open at the start.
+    is_root: bool,
 }
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        let node = self.node;
-        self.lock().close(node);
+        if !self.is_root {
+            let node = self.node;
+            self.lock().close(node);
+        }
     }
 }
 
@@ -259,6 +264,7 @@ impl Descriptor {
                 write: !read_only,
                 read_only,
             },
+            is_root: true,
         }
     }
 
@@ -318,6 +324,7 @@ impl Descriptor {
                 write: options.write,
                 read_only: self.rights.read_only,
             },
+            is_root: false,
         };
         if options.directory && !opened.is_directory() {
             return Err(Errno::NotDirectory);

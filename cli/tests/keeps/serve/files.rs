@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Servers that keep files (`tests/programs/server/files.c`), in a directory that gets full.
+
+use std::path::Path;
+use std::process::Command;
+
+use enarx_harness::needs;
+
+use super::super::common::{backends, clean, enarx};
+use super::super::programs::programs;
+use super::super::serving::Serving;
+use super::Server;
+use super::load::held;
+
+/// Room in the directory, in KiB.
+const ROOM: u32 = 256;
+
+/// Fills the directory over several connections, makes room, and fills it again.
+fn fill(server: &Server, backend: &str) {
+    let mut peer = server.peer();
+    let mut ask = |path: &str| {
+        peer.get(path);
+        peer.response()
+    };
+    ask("/append?100000").is(200, "appended\n");
+    let mut before = None;
+    for _ in 0..3 {
+        for _ in 0..20 {
+            server.get("/append?400000").is(507, "full\n");
+            ask("/append?400000").is(507, "full\n");
+        }
+        ask("/empty").is(200, "empty\n");
+        ask("/append?100000").is(200, "appended\n");
+        let (descriptors, _) = held(server);
+        assert_eq!(*before.get_or_insert(descriptors), descriptors, "{backend}");
+    }
+}
+
+#[test]
+fn a_server_goes_on_when_its_quota_is_used_up() {
+    for backend in backends() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = format!("{}::/:quota={ROOM}K", folder.path().display());
+        let component = programs().folder.join("files.wasm");
+        let server = Server::of(&component, backend, &["--dir", &place]);
+        fill(&server, backend);
+        assert_eq!(server.end(), "", "{backend}");
+    }
+}
+
+/// A shell in namespaces of its own, in which it may mount.
+fn shell() -> Command {
+    let mut command = clean(Path::new("unshare"));
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-ec"]);
+    command
+}
+
+#[test]
+fn a_server_goes_on_when_its_disk_is_full() {
+    let mounts = shell().arg("mount -t tmpfs none /mnt").status();
+    if !mounts.is_ok_and(|status| status.success()) {
+        needs::lacking(
+            "NAMESPACES",
+            "this system gives users no namespaces for a small file system",
+        );
+    }
+    for backend in backends() {
+        let folder = tempfile::tempdir().unwrap();
+        let serve = enarx();
+        let serving = Serving::start(
+            shell()
+                .arg(format!(
+                    "mount -t tmpfs -o size={ROOM}k none \"$0\"; exec \"$@\""
+                ))
+                .arg(folder.path())
+                .arg(serve.get_program())
+                .args(["serve", "--backend", backend, "--addr", "127.0.0.1:0"])
+                .arg(format!("--dir={}::/", folder.path().display()))
+                .arg(programs().folder.join("files.wasm")),
+        );
+        let server = Server::serving(serving);
+        fill(&server, backend);
+        assert_eq!(server.end(), "", "{backend}");
+    }
+}
