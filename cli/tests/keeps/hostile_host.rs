@@ -11,7 +11,7 @@ use std::process::Command;
 use enarx_agent::{Key, Ticket};
 use enarx_documents::table;
 use enarx_hostile_host::chip::{Chip, DEBUG};
-use enarx_hostile_host::host::{Alone, Behaviour, Host, Relay, Server, TOKEN};
+use enarx_hostile_host::host::{Alone, Behaviour, Heard, Host, Manager, Relay, Server, TOKEN};
 use enarx_hostile_host::keep::{Program, Twist};
 use enarx_session::frame::{Decoder, End, Kind};
 use enarx_snp::report::Report;
@@ -194,6 +194,19 @@ fn a_host_that_keeps_its_word_gets_the_application() {
         };
         assert!(has(&record.plain) && !has(&record.bytes));
     });
+}
+
+/// A manager that many crowd, and that sends away whoever waits longest: nobody at the terminal sees it.
+#[test]
+fn a_host_that_sends_the_first_away_gets_the_application_all_the_same() {
+    for heard in [Heard::Nothing, Heard::Handshake, Heard::Request] {
+        let host =
+            Alone::start(async move || Host::with_manager(Manager::SendsAway(heard, 2)).await);
+        let outcome = Tenant::new().deploy(&host, &[]);
+        assert_eq!(outcome.code, 7, "{heard:?}: {}", outcome.stderr);
+        assert_eq!(outcome.stdout, MARKER);
+        assert_eq!(host.contracts(), 1, "{heard:?}");
+    }
 }
 
 #[test]
