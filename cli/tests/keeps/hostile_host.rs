@@ -634,6 +634,37 @@ fn row_19_a_chip_that_is_not_allowed_under_another_name() {
         assert_eq!(outcome.code, REFUSED, "{}", outcome.stderr);
         outcome.has("chip.allowed");
     }
+    // A host in quarantine, by its chip: it comes back under another name, address, key and token.
+    let comes_back = |name: &'static str, chip: Chip| {
+        Alone::start(async move || {
+            let behaviour = Behaviour {
+                name,
+                collateral: chip.clone(),
+                ..Behaviour::new()
+            };
+            Host::start(behaviour, chip, Program::Echo, Twist::None).await
+        })
+    };
+    let known = base16ct::lower::encode_string(&Chip::new().id());
+    let tenant = Tenant::new();
+    let tenant = tenant.changed(
+        "# allowed-chips = [\"CHIP_ID\"]",
+        &format!("denied-chips = [\"{known}\"]"),
+    );
+    for name in ["host.example", "another.example"] {
+        let outcome = tenant.refuses(&comes_back(name, Chip::new()));
+        assert_eq!(outcome.code, REFUSED, "{}", outcome.stderr);
+        outcome.has("chip.denied");
+    }
+    // A chip that does not say which it is may be that one.
+    let masked = twisted(Twist::Report(|report| report.chip_id = [0; 64]));
+    let outcome = tenant.refuses(&masked);
+    assert_eq!(outcome.code, REFUSED, "{}", outcome.stderr);
+    outcome.has("chip.denied");
+    // It is the chip that is in quarantine, and not the name.
+    let other = comes_back("host.example", Chip::new().another());
+    let outcome = tenant.deploy(&other, &[]);
+    assert_eq!(outcome.code, 7, "{}", outcome.stderr);
 }
 
 #[test]
