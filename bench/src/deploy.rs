@@ -427,30 +427,34 @@ fn waiting(plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
-/// Bytes through the session against those through the pipe of a Keep on the same platform.
+/// Bytes through the session against those through the pipe of a Keep on the same platform: with the start of the command, which
+/// is longer for a deployment, and without what the same command takes for a program that writes nothing.
 fn throughput(plan: &Plan) -> Result<(), Error> {
     let host = Host::start(&plan.programs, 0)?;
     let module = workspace()
         .join("bench/kernels/write.wasm")
         .display()
         .to_string();
-    let (mut sessions, mut pipes) = (Vec::new(), Vec::new());
-    for turn in 0..=plan.runs {
-        let mut command = host.command(&[&module, "--", &MIB.to_string()], "document.json");
-        let session = timed(&mut command)?;
+    let session = |mib: u32| {
+        let mut command = host.command(&[&module, "--", &mib.to_string()], "document.json");
+        timed(&mut command, mib)
+    };
+    let pipe = |mib: u32| {
         let mut command = enarx(&plan.programs, host.folder.path());
-        command.args([
-            "run",
-            "--quiet",
-            "--backend",
-            "sim",
-            &module,
-            &MIB.to_string(),
-        ]);
-        let pipe = timed(&mut command)?;
+        command.args(["run", "--quiet", "--backend", "sim", &module]);
+        timed(command.arg(mib.to_string()), mib)
+    };
+    let rate = |seconds: f64| f64::from(MIB) / seconds;
+    let (mut sessions, mut pipes) = (Vec::new(), Vec::new());
+    let (mut net_sessions, mut net_pipes) = (Vec::new(), Vec::new());
+    for turn in 0..=plan.runs {
+        let (empty_session, whole_session) = (session(0)?, session(MIB)?);
+        let (empty_pipe, whole_pipe) = (pipe(0)?, pipe(MIB)?);
         if turn > 0 {
-            sessions.push(f64::from(MIB) / session);
-            pipes.push(f64::from(MIB) / pipe);
+            sessions.push(rate(whole_session));
+            pipes.push(rate(whole_pipe));
+            net_sessions.push(rate(whole_session - empty_session));
+            net_pipes.push(rate(whole_pipe - empty_pipe));
         }
     }
     let mut table = Table::new([
@@ -459,18 +463,23 @@ fn throughput(plan: &Plan) -> Result<(), Error> {
         "session, MiB/s".into(),
         "session / pipe".into(),
     ]);
-    table.row([
-        "the program's start included".to_owned(),
-        number(median(&pipes), 0),
-        number(median(&sessions), 0),
-        number(ratio(&sessions, &pipes), 2),
-    ]);
+    for (name, sessions, pipes) in [
+        ("the command's start included", sessions, pipes),
+        ("without it", net_sessions, net_pipes),
+    ] {
+        table.row([
+            name.to_owned(),
+            number(median(&pipes), 0),
+            number(median(&sessions), 0),
+            number(ratio(&sessions, &pipes), 2),
+        ]);
+    }
     table.print("Throughput of a session");
     Ok(())
 }
 
-/// Seconds of a command that writes so many bytes.
-fn timed(command: &mut Command) -> Result<f64, Error> {
+/// Seconds of a command that writes so many MiB.
+fn timed(command: &mut Command, mib: u32) -> Result<f64, Error> {
     let start = Instant::now();
     let mut child = command
         .stdin(Stdio::null())
@@ -495,7 +504,7 @@ fn timed(command: &mut Command) -> Result<f64, Error> {
         .wait()
         .map_err(Error::system("its end could not be learnt"))?;
     let seconds = start.elapsed().as_secs_f64();
-    if !status.success() || length != u64::from(MIB) << 20 {
+    if !status.success() || length != u64::from(mib) << 20 {
         return Err(Error::Wrong(format!(
             "{command:?}: {status}, {length} bytes"
         )));

@@ -77,6 +77,8 @@ enum SimulatedName {
     Revoked,
     /// DURATION: let no report through for so long (or forever) from the launch on, or from FROM on: FROM..TO
     Busy,
+    /// N: let time in Keeps go so many times slower, by the frequency of the counter that they are told
+    Slow,
     /// DIR: where its keys are [default: ~/.local/state/enarx/simulated]
     State,
 }
@@ -98,6 +100,8 @@ pub enum SimulatedOption {
     Revoked(bool),
     /// When no report is let through, from the launch on; to [`Duration::MAX`] is for ever.
     Busy(Range<Duration>),
+    /// How many times slower the time in Keeps goes.
+    Slow(u32),
     /// Where the keys are.
     State(PathBuf),
 }
@@ -149,6 +153,10 @@ pub fn simulated(text: &str) -> Result<SimulatedOption, String> {
         SimulatedName::Smt => SimulatedOption::Smt(switch(value)?),
         SimulatedName::Revoked => SimulatedOption::Revoked(switch(value)?),
         SimulatedName::Busy => SimulatedOption::Busy(busy(value)?),
+        SimulatedName::Slow => match value.parse() {
+            Ok(times @ 1..) => SimulatedOption::Slow(times),
+            _ => return Err("write a number, at least 1".to_owned()),
+        },
         SimulatedName::State if value.is_empty() => return Err("name a folder".to_owned()),
         SimulatedName::State => SimulatedOption::State(value.into()),
     })
@@ -336,6 +344,7 @@ mod tests {
         ] {
             assert_eq!(simulated(text), Ok(SimulatedOption::Busy(times)));
         }
+        assert_eq!(simulated("slow=3"), Ok(SimulatedOption::Slow(3)));
         for (error, words) in [
             (wasm("fuel=3").unwrap_err(), "use max-memory-size, "),
             (wasm("max-memory-size").unwrap_err(), "64M"),
@@ -348,6 +357,7 @@ mod tests {
             (simulated("tcb=00").unwrap_err(), "16 hexadecimal digits"),
             (simulated("state=").unwrap_err(), "name a folder"),
             (simulated("busy=7s..3s").unwrap_err(), "FROM..TO"),
+            (simulated("slow=0").unwrap_err(), "at least 1"),
             (simulated("colour=red").unwrap_err(), "generation, key"),
             (
                 sev("single-sokcet").unwrap_err(),

@@ -25,6 +25,7 @@ pub fn machine(options: &[SimulatedOption]) -> Result<Simulated, Failure> {
     let mut smt = true;
     let mut revoked = false;
     let mut busy = Duration::ZERO..Duration::ZERO;
+    let mut slow = 1;
     let mut folder = None;
     for option in options {
         match option {
@@ -35,6 +36,7 @@ pub fn machine(options: &[SimulatedOption]) -> Result<Simulated, Failure> {
             SimulatedOption::Smt(on) => smt = *on,
             SimulatedOption::Revoked(on) => revoked = *on,
             SimulatedOption::Busy(times) => busy = times.clone(),
+            SimulatedOption::Slow(times) => slow = *times,
             SimulatedOption::State(path) => folder = Some(path.clone()),
         }
     }
@@ -62,6 +64,7 @@ pub fn machine(options: &[SimulatedOption]) -> Result<Simulated, Failure> {
         settings,
         debug,
         busy,
+        slow,
         attack: None,
     })
 }

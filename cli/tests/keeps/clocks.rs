@@ -129,6 +129,60 @@ pub fn a_hosts_clock_that_is_years_off() {
     assert_eq!(deploy(&host, &policy).status.code(), Some(7));
 }
 
+/// A host that has the counter of its Keeps go slowly, as far as they believe it: their own times are late, and so is what a
+/// receipt says. The tenant's are not.
+#[test]
+fn a_host_that_slows_the_counter_delays_its_keeps_and_not_the_tenant() {
+    const TIMES: u64 = 3;
+    let host = Host::start(&[&format!("slow={TIMES}")]);
+    let policy = policy(host.folder());
+    let (document, receipt) = (host.path("document.json"), host.path("receipt"));
+    let read = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+    let command = |arguments: &[&str]| {
+        let mut command = host.tenant(arguments, &policy, &host.path("tenant"));
+        command.arg(format!("--json={}", document.display()));
+        command
+    };
+    // Eighteen seconds are six in the Keep.
+    let mut slowed = command(&["deploy", "--receipt", receipt.to_str().unwrap()]);
+    let begun = Instant::now();
+    let mut child = until_first_output(slowed.arg(program("delivered.wat")));
+    let before = begun.elapsed().as_secs();
+    std::thread::sleep(Duration::from_secs(18));
+    drop(child.stdin.take());
+    let output = child.wait_with_output().unwrap();
+    let all = begun.elapsed().as_secs();
+    assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
+    let body = &read(&receipt)["body"];
+    let told = body["ended"].as_u64().unwrap() - body["started"].as_u64().unwrap();
+    assert!(told >= (all - before) / TIMES - 1, "{told} {all}");
+    assert!(told <= all / TIMES + 1, "{told} {all}");
+
+    // The Keep would end it by itself after twelve seconds, and has it told by the tenant after four.
+    let begun = Instant::now();
+    let mut limited = command(&["deploy", "--timeout", "4s", "--grace", "1s"]);
+    let output = run(limited.arg(program("forever.wat")), b"");
+    let took = begun.elapsed();
+    assert_eq!(output.status.code(), Some(124), "{}", text(&output.stderr));
+    let limit = Duration::from_secs(4)..Duration::from_secs(12);
+    assert!(limit.contains(&took), "{took:?}");
+    let end = read(&document)["end"]["kind"].clone();
+    assert_eq!(end, "stopped", "{took:?}");
+
+    // More than any counter: the Keep does not begin.
+    let host = Host::start(&["slow=1000"]);
+    let mut refused = host.deploy(&policy);
+    refused.arg(format!("--json={}", document.display()));
+    let output = run(refused.arg(program("exit.wat")), b"");
+    assert_eq!(output.status.code(), Some(75), "{}", text(&output.stderr));
+    // The manager may have heard of its end by then or not.
+    let code = read(&document)["code"].clone();
+    assert!(
+        ["keep.ended", "session.truncated", "session.handshake"].contains(&code.as_str().unwrap()),
+        "{code}"
+    );
+}
+
 #[test]
 fn a_clock_that_is_set_lets_nothing_live_longer_and_changes_no_receipt() {
     let (of_host, of_tenant) = (Clock::new(), Clock::new());

@@ -432,7 +432,7 @@ fn everything_is_delivered_and_nothing_of_it_is_left_with_the_host() {
 }
 
 /// The policy with another list of launch digests.
-fn with_digest(policy: &Path, digest: &str) -> PathBuf {
+pub fn with_digest(policy: &Path, digest: &str) -> PathBuf {
     let text = fs::read_to_string(policy).unwrap();
     let start = text.find("measurements = [").unwrap();
     let end = start + text[start..].find(']').unwrap();

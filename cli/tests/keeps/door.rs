@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -45,7 +45,8 @@ pub enum Fate {
     Pass,
     /// The connection is cut there, in both directions.
     Cut(Place),
-    /// Nothing after this place is passed on in its direction before [`Door::let_go`]; the connection stays.
+    /// Nothing after this place is passed on in its direction before [`Door::let_go`]. The connection stays for as long as
+    /// there is whoever sends in this direction.
     Hold(Place),
     /// The record after this place is left out.
     Lose(Place),
@@ -239,11 +240,8 @@ impl Pump {
                     }
                 }
                 Fate::Hold(place) if place.way == self.way && passed == place.records => {
-                    while !self.shared.is_open.load(Ordering::SeqCst) {
-                        if self.shared.is_over.load(Ordering::SeqCst) {
-                            return;
-                        }
-                        thread::sleep(LOOK);
+                    if !self.hold(&mut waiting) {
+                        return self.cut();
                     }
                     self.fate = Fate::Pass;
                 }
@@ -272,6 +270,27 @@ impl Pump {
             }
             waiting.extend_from_slice(&chunk[..count]);
         }
+    }
+
+    /// Holds back what comes, until it may be passed on; false if nothing more comes, or the test is over.
+    fn hold(&self, waiting: &mut Vec<u8>) -> bool {
+        self.from.set_read_timeout(Some(LOOK)).unwrap();
+        let mut chunk = [0; 4096];
+        while !self.shared.is_open.load(Ordering::SeqCst) {
+            if self.shared.is_over.load(Ordering::SeqCst) {
+                return false;
+            }
+            match (&self.from).read(&mut chunk) {
+                Ok(0) => return false,
+                Ok(count) => waiting.extend_from_slice(&chunk[..count]),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
+                    _ => return false,
+                },
+            }
+        }
+        self.from.set_read_timeout(None).unwrap();
+        true
     }
 
     /// Writes bytes down and passes them on; false if nobody takes them.

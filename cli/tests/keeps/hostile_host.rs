@@ -11,7 +11,7 @@ use std::process::Command;
 use enarx_agent::{Key, Ticket};
 use enarx_documents::table;
 use enarx_hostile_host::chip::{Chip, DEBUG};
-use enarx_hostile_host::host::{Alone, Behaviour, Host, Relay, Server, TOKEN};
+use enarx_hostile_host::host::{Alone, Behaviour, Heard, Host, Manager, Relay, Server, TOKEN};
 use enarx_hostile_host::keep::{Program, Twist};
 use enarx_session::frame::{Decoder, End, Kind};
 use enarx_snp::report::Report;
@@ -194,6 +194,19 @@ fn a_host_that_keeps_its_word_gets_the_application() {
         };
         assert!(has(&record.plain) && !has(&record.bytes));
     });
+}
+
+/// A manager that many crowd, and that sends away whoever waits longest: nobody at the terminal sees it.
+#[test]
+fn a_host_that_sends_the_first_away_gets_the_application_all_the_same() {
+    for heard in [Heard::Nothing, Heard::Handshake, Heard::Request] {
+        let host =
+            Alone::start(async move || Host::with_manager(Manager::SendsAway(heard, 2)).await);
+        let outcome = Tenant::new().deploy(&host, &[]);
+        assert_eq!(outcome.code, 7, "{heard:?}: {}", outcome.stderr);
+        assert_eq!(outcome.stdout, MARKER);
+        assert_eq!(host.contracts(), 1, "{heard:?}");
+    }
 }
 
 #[test]
@@ -621,6 +634,37 @@ fn row_19_a_chip_that_is_not_allowed_under_another_name() {
         assert_eq!(outcome.code, REFUSED, "{}", outcome.stderr);
         outcome.has("chip.allowed");
     }
+    // A host in quarantine, by its chip: it comes back under another name, address, key and token.
+    let comes_back = |name: &'static str, chip: Chip| {
+        Alone::start(async move || {
+            let behaviour = Behaviour {
+                name,
+                collateral: chip.clone(),
+                ..Behaviour::new()
+            };
+            Host::start(behaviour, chip, Program::Echo, Twist::None).await
+        })
+    };
+    let known = base16ct::lower::encode_string(&Chip::new().id());
+    let tenant = Tenant::new();
+    let tenant = tenant.changed(
+        "# allowed-chips = [\"CHIP_ID\"]",
+        &format!("denied-chips = [\"{known}\"]"),
+    );
+    for name in ["host.example", "another.example"] {
+        let outcome = tenant.refuses(&comes_back(name, Chip::new()));
+        assert_eq!(outcome.code, REFUSED, "{}", outcome.stderr);
+        outcome.has("chip.denied");
+    }
+    // A chip that does not say which it is may be that one.
+    let masked = twisted(Twist::Report(|report| report.chip_id = [0; 64]));
+    let outcome = tenant.refuses(&masked);
+    assert_eq!(outcome.code, REFUSED, "{}", outcome.stderr);
+    outcome.has("chip.denied");
+    // It is the chip that is in quarantine, and not the name.
+    let other = comes_back("host.example", Chip::new().another());
+    let outcome = tenant.deploy(&other, &[]);
+    assert_eq!(outcome.code, 7, "{}", outcome.stderr);
 }
 
 #[test]

@@ -28,15 +28,27 @@ enum State {
     Offered,
     /// It is a tenant's, who has said nothing to it yet.
     Claimed,
+    /// The process for a Keep of the tenant's own contract is there, and the Keep is not.
+    Launching,
     /// A Keep of the tenant's own contract runs, and has heard nothing.
     Launched,
     /// Its evidence is with the tenant.
     Attested,
     /// It has the list of what is to be delivered, and nothing of that.
     Released,
+    /// It has some of what is delivered.
+    Delivering,
+    /// The tenant has heard that its program runs, and nothing of it.
+    Started,
     Running,
+    /// Its program is to end, and goes on as long as it may.
+    Stopping,
     /// Its program runs without its tenant.
     Detached,
+    /// Its tenant has come back to it.
+    Attached,
+    /// The tenant has heard how it ended, and has no receipt.
+    Finished,
     Ended,
 }
 
@@ -59,6 +71,16 @@ struct Beginning {
 
 /// More bytes than the Keep's part of the handshake has in any record, and less than evidence with a report.
 const EVIDENCE: usize = 1500;
+
+/// Records of a Keep after its evidence: STARTED comes first, and what follows for a program that writes nothing is the end
+/// of two outputs and EXIT.
+const STARTED: usize = 1;
+const EXIT: usize = 4;
+
+/// Bytes of a file that takes many records, and a number of them that comes in the middle of it: what comes before the file
+/// takes fewer, and so does what comes after.
+const FILE: usize = 500_000;
+const IN_FILE: usize = 20;
 
 impl Beginning {
     fn of(session: &Session) -> Self {
@@ -145,10 +167,13 @@ impl Stage {
     }
 
     fn begin(&self, arguments: &[&str]) -> Child {
-        let program = program("delivered.wat");
+        self.begin_program("delivered.wat", arguments)
+    }
+
+    fn begin_program(&self, name: &str, arguments: &[&str]) -> Child {
         let mut command = self.command(arguments);
         command
-            .arg(program)
+            .arg(program(name))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -157,21 +182,30 @@ impl Stage {
 
     /// Brings a deployment into this state; the tenant's command, if there is one.
     fn reach(&self, state: State) -> Option<Child> {
-        let hold = |records| {
+        let hold = |way, records| {
             Fate::Hold(Place {
-                way: Way::ToKeep,
+                way,
                 records,
                 inside: false,
             })
         };
         let Beginning { asked, answered } = self.beginning;
         let sessions = self.door.sessions().len();
-        let held = |records, way, seen| {
-            self.door.fates(&[hold(records)]);
-            let child = self.begin(&["deploy"]);
+        let until = |fate, name, arguments: &[&str], way, seen| {
+            self.door.fates(&[fate]);
+            let child = self.begin_program(name, arguments);
             wait_until(|| self.door.sessions().len() > sessions);
             self.door.wait_for(way, seen);
             Some(child)
+        };
+        let held = |records, way, seen| {
+            let fate = hold(Way::ToKeep, records);
+            until(fate, "delivered.wat", &["deploy"], way, seen)
+        };
+        // Nothing more comes from the Keep.
+        let silent = |name, records| {
+            let fate = hold(Way::FromKeep, records);
+            until(fate, name, &["deploy"], Way::FromKeep, records)
         };
         match state {
             State::Offered => {
@@ -188,9 +222,44 @@ impl Stage {
                 self.wait_for_log("a Keep was claimed", claims);
                 child
             }
+            State::Launching => Some(self.launching()),
             State::Launched => held(0, Way::ToKeep, 0),
             State::Attested => held(asked, Way::FromKeep, answered),
             State::Released => held(asked + 1, Way::ToKeep, asked + 1),
+            State::Delivering => {
+                let file = self.host.path("file");
+                fs::write(&file, vec![b'x'; FILE]).unwrap();
+                let file = format!("etc/app.conf={}", file.display());
+                let records = asked + IN_FILE;
+                let fate = hold(Way::ToKeep, records);
+                let arguments = ["deploy", "--file", &file];
+                until(fate, "delivered.wat", &arguments, Way::ToKeep, records)
+            }
+            State::Started => silent("delivered.wat", answered + STARTED),
+            State::Stopping => {
+                let arguments = ["deploy", "--grace", "2m"];
+                let started = answered + STARTED;
+                let child = until(
+                    Fate::Pass,
+                    "forever.wat",
+                    &arguments,
+                    Way::FromKeep,
+                    started,
+                )?;
+                let count = || {
+                    let sessions = self.door.sessions();
+                    sessions.last().map(|session| session.count(Way::ToKeep))
+                };
+                let before = count();
+                signal(child.id(), Signal::INT);
+                wait_until(|| count() > before);
+                Some(child)
+            }
+            State::Attached => {
+                self.reach(State::Detached);
+                Some(until_first_output(&mut self.attach()))
+            }
+            State::Finished => silent("exit.wat", answered + EXIT),
             State::Running => {
                 let program = program("delivered.wat");
                 Some(until_first_output(self.command(&["deploy"]).arg(program)))
@@ -210,6 +279,34 @@ impl Stage {
                 None
             }
         }
+    }
+
+    /// Begins a deployment, and stops the process of its Keep before that has launched it. One that is quicker is ended, and
+    /// another one begun.
+    fn launching(&self) -> Child {
+        for _ in 0..20 {
+            let others = self.host.keeps();
+            let mut child = self.begin(&["deploy"]);
+            let keep = loop {
+                let keeps = self.host.keeps();
+                match keeps.iter().find(|keep| !others.contains(keep)) {
+                    Some(keep) => break *keep,
+                    None => thread::sleep(Duration::from_millis(1)),
+                }
+            };
+            signal(keep, Signal::STOP);
+            let living = self.living();
+            if living[0]["state"] == "launching" {
+                return child;
+            }
+            signal(keep, Signal::CONT);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let id = living[0]["id"].as_str().unwrap();
+            self.host.ask("DELETE", &format!("/v1/keeps/{id}?grace=0"));
+            wait_until(|| is_gone(keep));
+        }
+        panic!("every Keep is launched before its process can be stopped");
     }
 
     /// Attaches to what was detached.
@@ -236,10 +333,12 @@ impl Stage {
                 .flat_map(|keep| [vec![keep], descendants(keep)].concat())
                 .collect(),
         };
-        assert!(
-            family.len() >= 2 || state == State::Ended,
-            "{what}: {family:?}"
-        );
+        let least = match state {
+            State::Ended => 0,
+            State::Launching => 1,
+            _ => 2,
+        };
+        assert!(family.len() >= least, "{what}: {family:?}");
         match victim {
             Victim::Manager => {
                 self.host.kill();
@@ -364,6 +463,9 @@ fn play(warm: &str, states: &[State]) {
         for victim in victims {
             let is_there = match state {
                 State::Offered => victim != Victim::Tenant,
+                // Whoever has come back is killed in the state before.
+                State::Attached => victim != Victim::Tenant,
+                State::Launching => victim != Victim::Vmm,
                 State::Ended => victim == Victim::Manager,
                 _ => true,
             };
@@ -392,6 +494,8 @@ fn whoever_is_killed_in_whatever_state_nothing_is_left_and_nothing_is_success() 
             ("1", &[State::Offered, State::Claimed][..]),
             ("0", &[State::Launched, State::Attested, State::Released]),
             ("0", &[State::Running, State::Detached, State::Ended]),
+            ("0", &[State::Launching, State::Delivering, State::Started]),
+            ("0", &[State::Stopping, State::Attached, State::Finished]),
         ];
         for (warm, states) in all {
             scope.spawn(move || play(warm, states));

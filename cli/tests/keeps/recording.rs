@@ -20,6 +20,7 @@ use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 use super::common;
 use super::deploy::{
     Host, Setup, children, descendants, policy, program, text, until_first_output, wait_until,
+    with_digest,
 };
 use super::door::Door;
 use super::programs::programs;
@@ -339,6 +340,33 @@ fn a_key_and_what_a_server_is_asked_stand_nowhere_at_the_host() {
     drop(door);
     let (marked, _) = marked_files(host.folder(), &search);
     assert_eq!(marked, [""; 0]);
+}
+
+/// Whoever asks many hosts before one is accepted pays for each what passes before a verdict, both ways.
+#[test]
+fn little_passes_before_a_verdict() {
+    /// Bytes of the session: handshake, ATTEST and EVIDENCE; and of all, with three connections to the manager over its own
+    /// TLS: for the offer, the contract and the session, for the certificates, and for the end of the Keep.
+    const SESSION: usize = 6 << 10;
+    const ALL: usize = 32 << 10;
+    let host = Host::start(&[]);
+    let refusing = with_digest(&policy(host.folder()), &"00".repeat(48));
+    let (door, outer) = (Door::of(&host), Outer::before(&host));
+    let mut command = common::enarx();
+    command
+        .args(["deploy", "--to", &outer.to, "--token-file"])
+        .arg(host.path("token"))
+        .arg("--policy")
+        .arg(&refusing)
+        .arg(program("exit.wat"));
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    wait_until(|| host.keeps().is_empty());
+    let session = door.sessions().remove(0);
+    let inner = session.to_keep.len() + session.from_keep.len();
+    let all = outer.recorded().len();
+    assert!(inner > 4096 && inner <= SESSION, "{inner} {all}");
+    assert!(all > inner && all <= ALL, "{inner} {all}");
 }
 
 /// Each search of the test above finds the marker where it stands in the clear.

@@ -343,10 +343,15 @@ impl Incoming {
             }
             self.bytes.clear();
             self.bytes.reserve(4096);
-            if self.socket.read_buf(&mut self.bytes).await? == 0 {
-                return Err(ControlError::End);
+            match self.socket.read_buf(&mut self.bytes).await {
+                Ok(1..) => self.reports.push(&self.bytes),
+                Ok(0) => return Err(ControlError::End),
+                // The end of a process that had not read its order yet.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Err(ControlError::End);
+                }
+                Err(error) => return Err(error.into()),
             }
-            self.reports.push(&self.bytes);
         }
     }
 }
@@ -580,6 +585,16 @@ mod tests {
         let (found, seconds) = served(async |_, _| {});
         assert_eq!(found, reason(end::LAUNCH_TIMEOUT));
         assert_eq!(seconds, LAUNCH_LIMIT.as_secs());
+    }
+
+    #[test]
+    fn a_process_that_ends_before_it_has_read_its_order_has_died() {
+        let (found, _) = served(async |_, socket| {
+            let (other, _) = std::os::unix::net::UnixStream::pair().unwrap();
+            // What is unread resets the connection.
+            drop(std::mem::replace(socket, other));
+        });
+        assert_eq!(found, reason(end::DIED));
     }
 
     /// A tenant whose session is cut has the Keep ended; the Keep's process says at the same time why it ended.

@@ -58,6 +58,11 @@ pub enum Fault {
     /// No TCP connection.
     #[error("no connection to its manager: {0}; is it running, and the address right?")]
     Unreachable(std::io::ErrorKind),
+    /// The manager ended a connection before it answered, again and again.
+    #[error(
+        "its manager ends connections before it answers: {0}; it may have too many to deal with"
+    )]
+    Unanswered(std::io::ErrorKind),
     /// A time was over.
     #[error("its manager gave no {0} in time")]
     Timeout(&'static str),
@@ -131,6 +136,7 @@ impl Fault {
     pub fn code(&self) -> &str {
         match self {
             Self::Unreachable(_) => "manager.unreachable",
+            Self::Unanswered(_) => "manager.unanswered",
             Self::Timeout(_) => "manager.timeout",
             Self::Pin { .. } => "manager.pin",
             Self::OuterTls(_) => "manager.tls",
@@ -154,9 +160,11 @@ impl Fault {
     /// The chance of another try.
     fn chance(&self) -> Chance {
         match self {
-            Self::Unreachable(_) | Self::Timeout(_) | Self::OuterTls(_) | Self::Relay(_) => {
-                Chance::SameKeep
-            }
+            Self::Unreachable(_)
+            | Self::Unanswered(_)
+            | Self::Timeout(_)
+            | Self::OuterTls(_)
+            | Self::Relay(_) => Chance::SameKeep,
             Self::Manager { status, .. } if *status >= 500 || *status == TOO_MANY_REQUESTS => {
                 Chance::SameKeep
             }
@@ -191,7 +199,12 @@ impl Fault {
             code::LIMIT_LAUNCHES,
             code::LIMIT_CONNECTIONS,
         ];
-        matches!(self, Self::Manager { code, .. } if FULL.contains(&code.as_str()))
+        match self {
+            Self::Manager { code, .. } => FULL.contains(&code.as_str()),
+            // It has more connections than it can hear.
+            Self::Unanswered(_) => true,
+            _ => false,
+        }
     }
 
     /// True if the host was asked, and has no platform that the tenant accepts.
@@ -383,6 +396,10 @@ mod tests {
         assert!(busy.is_cut() && busy.is_passing());
         let replaced = Fault::Session(Refusal::Replaced);
         assert!(!replaced.is_cut() && replaced.is_passing());
+        let unanswered = Fault::Unanswered(std::io::ErrorKind::ConnectionReset);
+        assert!(unanswered.is_cut() && unanswered.is_passing() && unanswered.is_full());
+        let unreachable = Fault::Unreachable(std::io::ErrorKind::ConnectionRefused);
+        assert!(unreachable.is_cut() && !unreachable.is_full());
         let gone = Fault::KeepEnded("it ended".to_owned());
         assert!(!gone.is_cut() && gone.is_passing());
         for (status, code, cut, passing) in [

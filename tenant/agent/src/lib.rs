@@ -26,6 +26,7 @@ mod line;
 mod manager;
 mod opening;
 mod order;
+mod pause;
 mod pin;
 mod pump;
 mod queue;

@@ -75,7 +75,7 @@ impl Line {
     /// Connects to the manager of this host.
     ///
     /// # Errors
-    /// [`Fault::Unreachable`], [`Fault::Timeout`], [`Fault::Pin`], [`Fault::OuterTls`].
+    /// [`Fault::Unreachable`], [`Fault::Unanswered`], [`Fault::Timeout`], [`Fault::Pin`], [`Fault::OuterTls`].
     pub(crate) async fn open(target: &Target) -> Result<Self, Fault> {
         let name = pin::server_name(target)?;
         let connector = TlsConnector::from(Arc::new(pin::config(target)?));
@@ -101,7 +101,7 @@ impl Line {
     /// Sends a request and reads its answer.
     ///
     /// # Errors
-    /// [`Fault::Timeout`], [`Fault::Unreachable`], [`Fault::Api`].
+    /// [`Fault::Timeout`], [`Fault::Unanswered`], [`Fault::Api`].
     pub(crate) async fn ask(&mut self, target: &Target, ask: &Ask) -> Result<Answer, Fault> {
         let request = request(target, ask)?;
         timeout(ask.within, self.exchange(request))
@@ -138,7 +138,7 @@ impl Line {
     ///
     /// # Errors
     /// [`Fault::Relay`] for every answer but 101 to this protocol, and for bytes behind it: the Keep speaks second.
-    /// [`Fault::Unreachable`] when the connection ends before an answer.
+    /// [`Fault::Unanswered`] when the connection ends before an answer.
     pub(crate) async fn relay(mut self, target: &Target, ask: &Ask) -> Result<Stream, Fault> {
         let mut request = request(target, ask)?;
         let headers = request.headers_mut();
@@ -224,7 +224,7 @@ async fn drive<T>(
                     (Poll::Ready(done), _) => Poll::Ready(done),
                     (Poll::Pending, Err(error)) => Poll::Ready(Err(fault(&error))),
                     (Poll::Pending, Ok(())) => {
-                        Poll::Ready(Err(Fault::Unreachable(ErrorKind::ConnectionAborted)))
+                        Poll::Ready(Err(Fault::Unanswered(ErrorKind::ConnectionAborted)))
                     }
                 }
             }
@@ -238,7 +238,7 @@ fn fault(error: &hyper::Error) -> Fault {
     if error.is_parse() {
         return Fault::Api(printable(&error.to_string(), MESSAGE));
     }
-    Fault::Unreachable(ErrorKind::ConnectionAborted)
+    Fault::Unanswered(ErrorKind::ConnectionAborted)
 }
 
 /// The same, on the way to the relay.

@@ -2,10 +2,21 @@
 
 //! The client of a host's manager (`protocol/manager-api`). Nothing that it answers is believed: it is used to place a
 //! Keep and to reach it, and evidence tells the rest.
+//!
+//! A request without an answer is made again: a manager that many strangers crowd sends away whoever waits longest, before
+//! it has read a token. Every request of this client may be made again, also one that was heard and whose answer was lost:
+//!
+//! | request | made twice |
+//! |---|---|
+//! | offer, state of a Keep, certificates | only read |
+//! | Keep of a contract, or the claim of an open one | finds the Keep of the first: a contract has one Keep, for ever |
+//! | end of a Keep | it has ended, or is ending |
+//! | way to a Keep | a second connection to the same door; the first has said nothing there |
 
 use crate::certificates::Endorser;
 use crate::error::Fault;
 use crate::line::{Answer, Ask, Line, Stream};
+use crate::pause::jittered;
 use crate::target::Target;
 use enarx_attestation::{AmdEndorsements, Endorsements};
 use enarx_contract::canonical::{Base64, Hex, Name, printable};
@@ -29,6 +40,13 @@ const LAUNCH: Duration = Duration::from_mins(2);
 
 /// Pause before the same question again, when a manager answers too early.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// Longest pauses before a request that got no answer is made again, in milliseconds. Fifty tenants that come together have
+/// all had their turn after a second.
+const UNANSWERED: [u64; 4] = [100, 200, 400, 800];
+
+/// No request is made again later than this after the first time: each try may take its whole time.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Seconds of grace for a Keep that is to end at once: nothing runs in it, or the tenant wants no more of it.
 const NO_GRACE: u32 = 0;
@@ -132,16 +150,22 @@ impl<'a> Manager<'a> {
     /// [`Fault::Relay`]; those of the connection.
     pub(crate) async fn relay(&mut self, contract: &Contract) -> Result<Stream, Fault> {
         let ask = get(path::session(&contract.keep_id()), "way to the Keep");
-        let kept = self.line.is_some();
-        let mut result = self.line().await?.relay(self.target, &ask).await;
-        if kept && matches!(result, Err(Fault::Unreachable(_))) {
-            let line = Line::open(self.target).await?;
-            result = line.relay(self.target, &ask).await;
+        let mut tries = Tries::new(self.line.is_some());
+        loop {
+            let result = match self.line().await {
+                Ok(line) => line.relay(self.target, &ask).await,
+                Err(fault) => Err(fault),
+            };
+            match result {
+                Ok(stream) => return Ok(stream),
+                Err(fault) => tries.next(fault).await.map_err(|fault| match fault {
+                    Fault::Unanswered(_) => {
+                        Fault::Relay("the connection ended before an answer".into())
+                    }
+                    other => other,
+                })?,
+            }
         }
-        result.map_err(|fault| match fault {
-            Fault::Unreachable(_) => Fault::Relay("the connection ended before an answer".into()),
-            other => other,
-        })
     }
 
     /// Fetches certificates and revocation lists.
@@ -191,18 +215,60 @@ impl<'a> Manager<'a> {
     }
 
     async fn call<T: DeserializeOwned>(&mut self, ask: &Ask) -> Result<T, Fault> {
-        let kept = self.line.is_some();
-        let mut line = self.line().await?;
-        let mut result = line.ask(self.target, ask).await;
-        // A manager may have closed a connection that stood idle. Every request may be made twice: that for a Keep finds
-        // the same one.
-        if kept && matches!(result, Err(Fault::Unreachable(_))) {
-            line = Line::open(self.target).await?;
-            result = line.ask(self.target, ask).await;
+        let mut tries = Tries::new(self.line.is_some());
+        loop {
+            match self.exchange(ask).await {
+                Ok(answer) => return read(&answer),
+                Err(fault) => tries.next(fault).await?,
+            }
         }
-        let answer = result?;
+    }
+
+    /// Makes a request once. Only a connection that has answered is kept.
+    async fn exchange(&mut self, ask: &Ask) -> Result<Answer, Fault> {
+        let mut line = self.line().await?;
+        let answer = line.ask(self.target, ask).await?;
         self.line = Some(line);
-        read(&answer)
+        Ok(answer)
+    }
+}
+
+/// The tries of one request.
+struct Tries {
+    /// The first try is over a connection that stood idle. A manager may have closed it, which says nothing about the next.
+    is_kept: bool,
+    pauses: std::array::IntoIter<u64, { UNANSWERED.len() }>,
+    until: Instant,
+}
+
+impl Tries {
+    fn new(is_kept: bool) -> Self {
+        Self {
+            is_kept,
+            pauses: UNANSWERED.into_iter(),
+            until: Instant::now() + AGAIN,
+        }
+    }
+
+    /// Waits for the next try after this fault.
+    ///
+    /// # Errors
+    /// The fault itself, if it is another one than [`Fault::Unanswered`], or there were enough tries; [`Fault::Random`].
+    async fn next(&mut self, fault: Fault) -> Result<(), Fault> {
+        if !matches!(fault, Fault::Unanswered(_)) {
+            return Err(fault);
+        }
+        if std::mem::take(&mut self.is_kept) {
+            return Ok(());
+        }
+        let pause = self.pauses.next().filter(|_| Instant::now() < self.until);
+        let Some(pause) = pause else {
+            return Err(fault);
+        };
+        let pause = jittered(Duration::from_millis(pause))?;
+        tracing::info!(%fault, pause_ms = pause.as_millis(), "no answer: asking again");
+        sleep(pause).await;
+        Ok(())
     }
 }
 
@@ -237,4 +303,55 @@ fn same_keep(keep: &KeepInfo, contract: &Contract) -> Result<(), Fault> {
         return Ok(());
     }
     Err(Fault::Api("an answer about another Keep".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    fn unanswered() -> Fault {
+        Fault::Unanswered(ErrorKind::ConnectionReset)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_without_an_answer_is_made_again_and_not_for_ever() {
+        let begun = Instant::now();
+        let mut tries = Tries::new(false);
+        let mut number = 0;
+        while tries.next(unanswered()).await.is_ok() {
+            number += 1;
+        }
+        assert_eq!(number, UNANSWERED.len());
+        let longest = Duration::from_millis(UNANSWERED.iter().sum());
+        let all = begun.elapsed();
+        assert!(all >= longest / 2 && all <= longest + PAUSE, "{all:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_that_was_closed_costs_no_pause() {
+        let begun = Instant::now();
+        let mut tries = Tries::new(true);
+        assert!(tries.next(unanswered()).await.is_ok());
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert!(tries.next(unanswered()).await.is_ok());
+        assert!(begun.elapsed() >= Duration::from_millis(UNANSWERED[0] / 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_pass_and_what_took_long_is_not_asked_again() {
+        let refused = Fault::Unreachable(ErrorKind::ConnectionRefused);
+        for fault in [
+            refused,
+            Fault::Timeout("offer"),
+            Fault::Relay(String::new()),
+        ] {
+            let code = fault.code().to_owned();
+            let fault = Tries::new(true).next(fault).await.expect_err("no try");
+            assert_eq!(fault.code(), code);
+        }
+        let mut tries = Tries::new(false);
+        sleep(AGAIN).await;
+        assert!(tries.next(unanswered()).await.is_err());
+    }
 }

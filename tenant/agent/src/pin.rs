@@ -14,6 +14,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
 };
 use sha2::{Digest, Sha256};
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 /// Longest text of the TLS library that an error keeps, in characters.
@@ -122,7 +123,15 @@ pub(crate) fn handshake(error: &std::io::Error, target: &Target) -> Fault {
                 None => outer(error),
             }
         }
-        _ => outer(error),
+        // An alert, or what is no TLS.
+        Some(_) => outer(error),
+        None => match error.kind() {
+            kind @ (ErrorKind::UnexpectedEof
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe) => Fault::Unanswered(kind),
+            _ => outer(error),
+        },
     }
 }
 

@@ -4,7 +4,7 @@
 //! one has room or the tenant's time for it is over. That a host is full is its word, and costs the tenant this time.
 
 use crate::error::{Fault, Refused};
-use crate::order::random;
+use crate::pause::jittered;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -57,9 +57,7 @@ impl Waiting {
         if self.pause == FIRST {
             (queue.tell)(hosts);
         }
-        // Between a half and the whole, so that those who came at the same time do not come again at the same time.
-        let [chance, ..] = random::<1>()?;
-        let pause = self.pause / 2 + self.pause / 2 * u32::from(chance) / u32::from(u8::MAX);
+        let pause = jittered(self.pause)?;
         self.pause = LONGEST.min(self.pause * 2);
         Ok(Some(pause.min(self.until.duration_since(now))))
     }

@@ -87,6 +87,11 @@ impl Chip {
         }
     }
 
+    /// Its identity, as reports have it.
+    pub fn id(&self) -> [u8; 64] {
+        self.spec.chip_id
+    }
+
     /// The same chip with old firmware.
     #[must_use]
     pub fn with_old_firmware(mut self) -> Self {

@@ -90,6 +90,17 @@ pub enum Server {
     OtherGroup,
 }
 
+/// The point up to which a manager hears whoever it sends away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Nothing: the TCP connection is reset.
+    Nothing,
+    /// The TLS handshake.
+    Handshake,
+    /// A request, which it does as it was asked. It answers nothing.
+    Request,
+}
+
 /// The trick that the manager plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manager {
@@ -107,6 +118,8 @@ pub enum Manager {
     Slow,
     /// It closes the connection after each answer.
     Closes,
+    /// It ends the first so many connections without an answer; of those with a request, the first so many with the same.
+    SendsAway(Heard, usize),
     /// It has no certificates.
     NoCollateral,
     /// It ends a Keep when it is asked for the third time.
@@ -362,15 +375,28 @@ impl Host {
         let task = tokio::spawn(async move {
             let shared = served;
             // No test needs as many.
-            for _ in 0..64 {
+            for number in 0..64 {
                 let Ok((tcp, _)) = listener.accept().await else {
                     return;
                 };
+                shared.log.connection();
+                let away = match shared.behaviour.manager {
+                    Manager::SendsAway(heard, first) if number < first => Some(heard),
+                    _ => None,
+                };
+                if away == Some(Heard::Nothing) {
+                    // Closed with a reset.
+                    let _ = tcp.set_zero_linger();
+                    continue;
+                }
                 let (acceptor, shared) = (acceptor.clone(), Arc::clone(&shared));
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(tcp).await else {
                         return;
                     };
+                    if away == Some(Heard::Handshake) {
+                        return;
+                    }
                     let served = Box::pin(shared.connection(stream));
                     let _ = tokio::time::timeout(Duration::from_hours(2), served).await;
                 });
@@ -409,6 +435,15 @@ impl Host {
     /// If a thread of the host has panicked.
     pub fn pass_on(&self, relay: Relay) {
         *self.shared.relay.lock().expect("a lock") = relay;
+    }
+
+    /// The number of contracts that its Keeps were asked for.
+    ///
+    /// # Panics
+    ///
+    /// If a thread of the host has panicked.
+    pub fn contracts(&self) -> usize {
+        self.shared.contracts.lock().expect("a lock").len()
     }
 
     /// The key of its Keeps.
@@ -556,14 +591,24 @@ impl Shared {
             let request = self.request(&mut stream).await?;
             let line = request.line.strip_suffix(" HTTP/1.1")?.to_owned();
             self.log.request(&line);
+            let is_sent_away = matches!(
+                self.behaviour.manager,
+                Manager::SendsAway(Heard::Request, first) if self.log.count(&line) <= first
+            );
             if let Some(id) = line
                 .strip_prefix("GET /v1/keeps/")
                 .and_then(|rest| rest.strip_suffix("/session"))
             {
+                if is_sent_away {
+                    return None;
+                }
                 let known = self.contracts.lock().expect("a lock").get(id).cloned();
                 return Box::pin(self.session(stream, &request, known?)).await;
             }
             let answer = self.answer(&line, &request);
+            if is_sent_away {
+                return None;
+            }
             if self.behaviour.manager == Manager::Slow {
                 for byte in answer {
                     stream.write_all(&[byte]).await.ok()?;

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 /// Everything that a host sees.
 #[derive(Default)]
 pub struct Record {
+    /// Connections to the manager.
+    pub connections: usize,
     /// Method and path of every request.
     pub requests: Vec<String>,
     /// Every byte that the manager received: requests in the clear, sessions as they pass.
@@ -37,6 +39,11 @@ impl Log {
     /// Reads or changes the record.
     pub fn read<T>(&self, read: impl FnOnce(&mut Record) -> T) -> T {
         read(&mut self.0.lock().expect("no test panics while it holds it"))
+    }
+
+    /// Counts a connection to the manager.
+    pub fn connection(&self) {
+        self.read(|record| record.connections += 1);
     }
 
     /// Writes down a request.

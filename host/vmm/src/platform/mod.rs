@@ -62,6 +62,11 @@ pub trait Platform: Send + Sync {
         None
     }
 
+    /// The frequency of the time stamp counter that the Keep is told, where it is `khz`, in kHz.
+    fn told_frequency(&self, khz: u64) -> u64 {
+        khz
+    }
+
     /// vCPU `id` is about to run.
     ///
     /// # Errors

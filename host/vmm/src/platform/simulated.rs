@@ -64,6 +64,9 @@ pub struct Simulated {
     /// When after its launch the host carries no message of the Keep to the firmware, as one that throttles reports:
     /// to [`Duration::MAX`] is for ever.
     pub busy: Range<Duration>,
+    /// How many times slower than this machine's the time in the Keep goes, because the host tells a frequency of the
+    /// counter that is as many times too high; 1 is the truth.
+    pub slow: u32,
     /// Attacks that the VMM carries out while serving the Keep. Tests only.
     pub attack: Option<Arc<dyn Attack>>,
 }
@@ -104,6 +107,7 @@ struct Guest {
     features: u64,
     launched: Instant,
     busy: Range<Duration>,
+    slow: u32,
     attack: Option<Arc<dyn Attack>>,
     limits: Limits,
 }
@@ -278,6 +282,10 @@ impl Platform for Guest {
         vec![Allow::ioctl(&[CREATE_VCPU]).descriptor(0, self.vm.as_raw_fd())]
     }
 
+    fn told_frequency(&self, khz: u64) -> u64 {
+        khz.saturating_mul(self.slow.into())
+    }
+
     fn before_run(&self, id: u32, vcpu: &mut VcpuFd) -> Result<(), KeepFault> {
         let Some(attack) = &self.attack else {
             return Ok(());
@@ -446,6 +454,7 @@ pub(crate) fn launch(
         features: variant.features(),
         launched: Instant::now(),
         busy: simulated.busy.clone(),
+        slow: simulated.slow,
         attack: simulated.attack.clone(),
         limits,
     };

@@ -162,6 +162,7 @@ pub fn machine() -> Simulated {
         settings: Settings::new(&MILAN),
         debug: false,
         busy: Duration::ZERO..Duration::ZERO,
+        slow: 1,
         attack: None,
     }
 }

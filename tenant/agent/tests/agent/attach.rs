@@ -193,6 +193,36 @@ async fn an_attached_session_that_is_cut_goes_on_too() {
     assert_eq!(run.deployed().resumed, 2);
 }
 
+/// EVIDENCE, ATTACHED, STARTED, output, END, END, EXIT, RECEIPT, BYE, of a session with what was left: cut after each and
+/// within the next.
+#[tokio::test]
+async fn an_attached_session_that_is_cut_after_each_frame_loses_nothing() {
+    let mut resumed = 0;
+    for frames in 0..12 {
+        let host = Host::with(Program::Echo, Twist::None).await;
+        let tenant = Tenant::new();
+        let ticket = detached(&tenant, &host).await.ticket;
+        host.cut([frames]);
+        let mut run = attached(&tenant, &ticket, b"in").await;
+        if frames == 0 {
+            let failed = run.failed();
+            assert_eq!(failed.fault.code(), "session.truncated");
+            let ticket = failed.ticket.expect("it runs");
+            run = attached(&tenant, &stored(&ticket), b"in").await;
+        }
+        assert_eq!(run.stdout, b"in", "{frames}");
+        assert_eq!(run.stderr, b"done", "{frames}");
+        let deployed = run.deployed();
+        assert_eq!(deployed.exit.code, 7, "{frames}");
+        assert_eq!((deployed.missing_stdout, deployed.missing_stderr), (0, 0));
+        assert_eq!(deployed.receipt.body.streams.stdin.bytes, 2, "{frames}");
+        assert!(deployed.resumed <= 1, "{frames}");
+        resumed += deployed.resumed;
+        assert_eq!(count(&host, Kind::Start), 1, "{frames}");
+    }
+    assert!((5..11).contains(&resumed), "{resumed}");
+}
+
 #[tokio::test]
 async fn a_delivery_that_is_cut_is_made_again() {
     let host = Host::with(Program::Echo, Twist::None).await;

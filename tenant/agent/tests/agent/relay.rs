@@ -5,7 +5,7 @@
 use crate::support::{MARKER, Targeted, Tenant, contains, order, within};
 use enarx_agent::{DeployError, Target};
 use enarx_contract::canonical::Hex;
-use enarx_hostile_host::host::{Behaviour, Host, Manager, Relay, Server};
+use enarx_hostile_host::host::{Behaviour, Heard, Host, Manager, Relay, Server};
 use enarx_hostile_host::keep::{Program, Twist};
 use enarx_session::document::ExitKind;
 use enarx_session::frame::Kind;
@@ -193,6 +193,58 @@ async fn nobody_there() {
     assert_eq!(run.deployed().host, host.address.to_string());
     let run = Tenant::new().deploy_to(&[], order(), b"").await;
     assert!(matches!(run.result, Err(DeployError::NoTarget)));
+}
+
+/// A crowded manager sends away whoever waits longest. Whatever it has heard of a request, also all of it, there is one Keep,
+/// and the application runs once.
+#[tokio::test]
+async fn a_manager_that_sends_the_first_away_is_asked_again_for_the_same_keep() {
+    for heard in [Heard::Nothing, Heard::Handshake, Heard::Request] {
+        for first in [1, 3] {
+            let host = Host::with_manager(Manager::SendsAway(heard, first)).await;
+            let run = Tenant::new().deploy(&[&host], b"in").await;
+            assert_eq!(run.stdout, b"in", "{heard:?}");
+            let deployed = run.deployed();
+            assert_eq!(deployed.resumed, 0, "{heard:?}");
+            assert_eq!(host.contracts(), 1, "{heard:?}");
+            // Each request as often as it took: the contract, too, if that was heard and not answered.
+            let tries = if heard == Heard::Request {
+                1 + first
+            } else {
+                1
+            };
+            for request in ["GET /v1/offer", "POST /v1/keeps", "GET /v1/collateral/"] {
+                assert_eq!(host.log.count(request), tries, "{heard:?}: {request}");
+            }
+            host.log.read(|record| {
+                assert!(record.connections > first, "{heard:?}");
+                let sessions = record.requests.iter();
+                let sessions = sessions.filter(|line| line.ends_with("/session"));
+                assert_eq!(sessions.count(), tries, "{heard:?}");
+                let starts = record.frames.iter().filter(|kind| **kind == Kind::Start);
+                assert_eq!(starts.count(), 1, "{heard:?}");
+            });
+            assert!(!host.log.asked("DELETE "), "{heard:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_manager_that_sends_everybody_away_is_left_for_the_next() {
+    /// The first try, and those after it.
+    const TRIES: usize = 5;
+    for heard in [Heard::Nothing, Heard::Handshake, Heard::Request] {
+        let host = Host::with_manager(Manager::SendsAway(heard, usize::MAX)).await;
+        assert_eq!(code_of(&host).await, "manager.unanswered", "{heard:?}");
+        host.log.read(|record| {
+            assert_eq!(record.connections, TRIES, "{heard:?}");
+            let offers = if heard == Heard::Request { TRIES } else { 0 };
+            assert_eq!(record.requests.len(), offers, "{heard:?}");
+        });
+        let next = Host::with(Program::Echo, Twist::None).await;
+        let run = Tenant::new().deploy(&[&host, &next], b"").await;
+        assert_eq!(run.deployed().host, next.address.to_string());
+    }
 }
 
 #[tokio::test]
