@@ -82,7 +82,13 @@ impl Line {
         let tcp = timeout(CONNECT, TcpStream::connect((target.host(), target.port())))
             .await
             .map_err(|_| Fault::Timeout("connection"))?
-            .map_err(|error| Fault::Unreachable(error.kind()))?;
+            .map_err(|error| match error.kind() {
+                // Somebody took the connection, and ended it before this side knew that it was there.
+                kind @ (ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted) => {
+                    Fault::Unanswered(kind)
+                }
+                kind => Fault::Unreachable(kind),
+            })?;
         // Without it small frames wait for each other; a system that refuses is slower, not wrong.
         let _ = tcp.set_nodelay(true);
         let tcp = BufReader::with_capacity(READ, tcp);
