@@ -15,6 +15,7 @@ use enarx_exits::{ExitFunction, Reason};
 
 use crate::fatal::Fatal;
 use crate::frame::{Frame, LargeFrame, Slot};
+use crate::kind::HAS_SNP;
 use crate::launch::{Launch, SnpLaunch};
 use crate::platform::Platform;
 use crate::snp::pages::{Ledger, Refused};
@@ -111,13 +112,13 @@ impl Frames {
 
     /// The ledger; `None` without SNP.
     pub(crate) fn ledger(&self) -> Option<&Ledger> {
-        self.ledger.as_ref().filter(|_| !cfg!(feature = "plain"))
+        self.ledger.as_ref().filter(|_| HAS_SNP)
     }
 
     /// Why there was no frame: a page that was refused, which ends the Keep, or `None` if all memory is in use.
     #[must_use]
     pub fn failure(&self) -> Option<Refused> {
-        self.refused.filter(|_| !cfg!(feature = "plain"))
+        self.refused.filter(|_| HAS_SNP)
     }
 
     /// Gives the ledger the tables that it needs for memory up to `end`; the launch made that of the first GiB.

@@ -13,6 +13,7 @@ use crate::clock::MOST;
 use crate::epoch::Epoch;
 use crate::fatal::{CallError, Fatal};
 use crate::kernel::{Action, Guarded, SIGNALS};
+use crate::kind::HAS_SNP;
 use crate::linux::{Errno, MAY_FAIL, flag};
 use crate::paging::Change;
 use crate::platform::Platform;
@@ -121,8 +122,8 @@ pub fn system_call<P: Platform, K: Guarded>(
         nr::PRLIMIT64 => call.prlimit(a, b, c, d),
         nr::WRITE => call.log(a, b, c),
         // There is no secure processor, and no code for its messages.
-        nr::REPORT | nr::DERIVED_KEY if cfg!(feature = "plain") => Err(Errno::NoSys.into()),
-        nr::LAST_REPORT if cfg!(feature = "plain") => Ok(0),
+        nr::REPORT | nr::DERIVED_KEY if !HAS_SNP => Err(Errno::NoSys.into()),
+        nr::LAST_REPORT if !HAS_SNP => Ok(0),
         nr::LAST_REPORT => {
             close(kernel, call.platform);
             Ok(0)
