@@ -192,6 +192,7 @@ const UNSAFE: &[&str] = &[
     "keep/microkernel/src/machine/lock.rs",
     "keep/microkernel/src/machine/snp.rs",
     "keep/microkernel/src/machine/stack.rs",
+    "keep/runtime/src/entry.rs",
     "keep/runtime/src/platform.rs",
     "keep/wasm/src/precompiled.rs",
     "protocol/sallyport/src/memory.rs",
