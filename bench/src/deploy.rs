@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::Error;
 use crate::build::workspace;
+use crate::error::Error;
 use crate::measure::{self, Job, Programs, Side};
-use crate::sections::Plan;
+use crate::plan::Plan;
 use crate::statistics::{median, ratio};
 use crate::table::{Table, number};
 

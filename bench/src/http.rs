@@ -13,10 +13,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::NamedTempFile;
 
-use crate::Error;
 use crate::build::workspace;
+use crate::error::Error;
 use crate::measure::Side;
-use crate::sections::Plan;
+use crate::plan::Plan;
 use crate::statistics::{median, ratio};
 use crate::table::{Table, number};
 use crate::timings::Timings;

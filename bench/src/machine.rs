@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::build::workspace;
-use crate::sections::Plan;
+use crate::plan::Plan;
 
 /// Prints the machine, the versions and the number of turns.
 pub fn print(plan: &Plan) {

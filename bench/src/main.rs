@@ -13,11 +13,13 @@
 
 mod build;
 mod deploy;
+mod error;
 mod http;
 mod machine;
 mod measure;
 mod measured;
 mod network;
+mod plan;
 mod programs;
 mod sections;
 mod statistics;
@@ -30,7 +32,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::error::Error;
 use crate::measure::{Programs, Side};
+use crate::plan::Plan;
 
 /// Turns of an ordinary run; at least 5, so that one disturbance moves no median.
 const RUNS: u32 = 7;
@@ -91,7 +95,7 @@ fn bench(arguments: &Arguments) -> Result<(), Error> {
         ),
         native: choose(&arguments.native, built.map(|all| all.native)),
     };
-    let plan = sections::Plan {
+    let plan = Plan {
         runs: arguments
             .runs
             .unwrap_or(if arguments.quick { QUICK_RUNS } else { RUNS }),
@@ -126,41 +130,4 @@ fn sides(programs: &Programs) -> Result<Vec<Side>, Error> {
         }
     }
     Ok(sides)
-}
-
-/// Why nothing was measured.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    /// A program could not be started or built.
-    #[error("{what}: {source}")]
-    System {
-        /// The step that was tried.
-        what: String,
-        /// The system's answer.
-        source: std::io::Error,
-    },
-    /// Building what is measured failed; cargo has said why.
-    #[error("cargo could not build {0}: see its message above")]
-    Build(&'static str),
-    /// The measured command did not end well.
-    #[error("`{command}` ended with {code}: {stderr}")]
-    Failed {
-        /// The command line.
-        command: String,
-        /// Its exit code.
-        code: String,
-        /// Its standard error.
-        stderr: String,
-    },
-    /// The measured command printed what it must not, so its time means nothing.
-    #[error("{0}")]
-    Wrong(String),
-}
-
-impl Error {
-    /// For `map_err`: the system's answer to what was tried.
-    fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
-        let what = what.into();
-        move |source| Self::System { what, source }
-    }
 }

@@ -17,8 +17,8 @@ use nix::sys::time::TimeValLike;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use crate::Error;
 use crate::build::workspace;
+use crate::error::Error;
 use crate::timings::Timings;
 
 /// First argument of the process that runs and measures one command.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-use crate::Error;
+use crate::error::Error;
 use crate::measure::Programs;
 use crate::table::Table;
 

@@ -8,9 +8,9 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::Instant;
 
-use crate::Error;
+use crate::error::Error;
 use crate::measure::{self, Job, Side};
-use crate::sections::Plan;
+use crate::plan::Plan;
 use crate::statistics::ratio;
 use crate::turns::Turns;
 
@@ -96,7 +96,7 @@ fn run(plan: &Plan, side: Side, way: Way, mib: u32) -> Result<f64, Error> {
         let peer = scope.spawn(|| exchange(&listener, way, length));
         let ran = measure::run(&plan.programs, side, &job);
         if ran.is_err() {
-            // Whoever waits for a component that never came is given this.
+            // A thread that waits for a component that never came is given this.
             let _ = TcpStream::connect(("127.0.0.1", port));
         }
         ran?;

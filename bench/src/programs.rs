@@ -8,10 +8,10 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::Error;
 use crate::build::workspace;
+use crate::error::Error;
 use crate::measure::{self, Job, Run};
-use crate::sections::Plan;
+use crate::plan::Plan;
 use crate::statistics::ratio;
 use crate::turns::Turns;
 

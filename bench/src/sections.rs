@@ -3,17 +3,17 @@
 //! The measurements: one table a section.
 
 use std::fs;
-use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use crate::Error;
 use crate::build::workspace;
 use crate::deploy;
+use crate::error::Error;
 use crate::http;
-use crate::measure::{self, Job, Output, Programs, Run, Side};
+use crate::measure::{self, Job, Output, Run, Side};
 use crate::measured;
 use crate::network;
+use crate::plan::Plan;
 use crate::programs;
 use crate::statistics::{median, ratio};
 use crate::table::{Table, number};
@@ -37,20 +37,6 @@ const KERNELS: [(&str, &str, u32); 10] = [
 const QUICK_DIVISOR: u32 = 5;
 /// MiB written and read.
 const THROUGHPUT_MIB: u32 = 64;
-
-/// A plan of measurements.
-pub struct Plan {
-    /// How often each side runs a job.
-    pub runs: u32,
-    /// Shorter kernels.
-    pub quick: bool,
-    /// The sides to compare: the yardstick first.
-    pub sides: Vec<Side>,
-    /// The executables.
-    pub programs: Programs,
-    /// The yardstick of servers.
-    pub wasmtime: Option<PathBuf>,
-}
 
 /// A table of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use crate::Error;
+use crate::error::Error;
 
 /// Phases and counts of one run, in their order.
 #[derive(Clone, Debug, Default, PartialEq)]

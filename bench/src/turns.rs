@@ -2,7 +2,7 @@
 
 //! Measurements of all sides in turns, so that what else the machine does touches each of them alike.
 
-use crate::Error;
+use crate::error::Error;
 use crate::measure::Side;
 use crate::statistics::median;
 use crate::table::number;

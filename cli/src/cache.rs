@@ -25,8 +25,10 @@ use zeroize::Zeroizing;
 
 use crate::compile::Compiler;
 use crate::failure::{Exit, Failure};
+use crate::local::opened::standard_streams;
+use crate::local::parts::target;
 use crate::workload::Stream;
-use crate::{output, run, state, version};
+use crate::{output, state, version};
 
 /// From this size on a module is worth it, in bytes: below, compiling takes less time than another Keep.
 const FROM: usize = 256 << 10;
@@ -141,9 +143,9 @@ impl Cache {
         let io = |error: io::Error| Failure::of(Exit::Output, error.to_string());
         let mut entry = NamedTempFile::new_in(&self.folder).map_err(io)?;
         let to = entry.as_file().try_clone().map_err(io)?;
-        let [_, _, errors] = run::standard_streams([Stream::Null; 3])?;
+        let [_, _, errors] = standard_streams([Stream::Null; 3])?;
         let wish = Compile { cpu: None, turns };
-        let target = run::target(compiler.backend, &[], Measured::default())?;
+        let target = target(compiler.backend, &[], Measured::default())?;
         let streams = [to.into(), errors];
         let run = compiler.compile(target, module, application.to_owned(), wish, streams)?;
         match run.outcome {

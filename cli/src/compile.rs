@@ -22,9 +22,14 @@ use enarx_vmm::launch::Measured;
 
 use crate::failure::{Exit, Failure};
 use crate::images::IMAGES;
+use crate::local::confinement::check_confinement;
+use crate::local::flags::{Choice, MAX_VCPUS, default_vcpus};
+use crate::local::ineffective;
+use crate::local::opened::standard_streams;
+use crate::local::parts::{encode, program_arguments, refused_calls, target};
+use crate::local::program::read_module;
 use crate::options::{self, SimulatedOption};
 use crate::output::{self, Progress};
-use crate::run::{self, Choice};
 use crate::typed::Typed;
 use crate::workload::Stream;
 use crate::{outcome, values};
@@ -67,7 +72,7 @@ pub struct Arguments {
     memory: Option<u64>,
 
     /// Virtual CPUs of the compiler [default: as many as this machine has, at most 4]
-    #[arg(long, value_name = "N", env = "ENARX_VCPUS", value_parser = clap::value_parser!(u32).range(1..=i64::from(run::MAX_VCPUS)), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", env = "ENARX_VCPUS", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_VCPUS)), allow_negative_numbers = true)]
     vcpus: Option<u32>,
 
     /// Kind of Keep that compiles
@@ -111,8 +116,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         output::limit(end);
     }
     let backend = arguments.backend.backend()?;
-    run::refuse_simulated(&arguments.typed, backend)?;
-    let application = run::read_module(&arguments.module)?;
+    ineffective::simulated(&arguments.typed, backend)?;
+    let application = read_module(&arguments.module)?;
     let to = match &arguments.output {
         Some(path) => path.clone(),
         None => default_output(&arguments.module)?,
@@ -136,17 +141,17 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         memory: arguments
             .memory
             .unwrap_or_else(|| memory_for(application.len())),
-        vcpus: arguments.vcpus.unwrap_or_else(run::default_vcpus),
+        vcpus: arguments.vcpus.unwrap_or_else(default_vcpus),
         limit: arguments.timeout,
         require_confinement: arguments.require_confinement,
-        refused_calls: run::refused_calls(arguments.end_on_refused_calls, backend)?,
+        refused_calls: refused_calls(arguments.end_on_refused_calls, backend)?,
     };
     let wish = Compile {
         cpu: arguments.target_cpu.clone(),
         turns: arguments.turns,
     };
-    let [_, _, errors] = run::standard_streams([Stream::Null, Stream::Null, Stream::Stderr])?;
-    let target = run::target(backend, &arguments.simulated, Measured::default())?;
+    let [_, _, errors] = standard_streams([Stream::Null, Stream::Null, Stream::Stderr])?;
+    let target = target(backend, &arguments.simulated, Measured::default())?;
     let streams = [copy.into(), errors];
     let run = compiler.compile(target, &arguments.module, application, wish, streams)?;
     if run.outcome == Outcome::Exit(0) {
@@ -200,7 +205,7 @@ impl Compiler {
         [to, errors]: [OwnedFd; 2],
     ) -> Result<Run, Failure> {
         let configuration = Configuration {
-            args: run::program_arguments(module, Vec::new()),
+            args: program_arguments(module, Vec::new()),
             compile: Some(wish),
             ..Configuration::default()
         };
@@ -214,7 +219,7 @@ impl Compiler {
             .map_err(|error| Failure::new(format!("/dev/null cannot be opened: {error}")))?;
         let launch = Launch {
             grant: Grant::of_streams([input.into(), to, errors]),
-            objects: Objects::program(run::encode(&configuration)?, application),
+            objects: Objects::program(encode(&configuration)?, application),
             memory: self.memory,
             vcpus: self.vcpus,
             timeout: self.limit,
@@ -226,7 +231,7 @@ impl Compiler {
         let mut progress = None;
         let run = enarx_supervisor::run(target, &IMAGES, launch, |confined| {
             if self.require_confinement {
-                run::check_confinement(confined)?;
+                check_confinement(confined)?;
             }
             progress = Progress::begin(&line);
             Ok(())

@@ -61,9 +61,9 @@ struct Verify {
 
 /// A claim and its value.
 fn claim(text: &str) -> Result<(Claim, String), String> {
-    let (name, value) = text
-        .split_once('=')
-        .ok_or("write a claim as NAME=VALUE, such as guest.measurement=DIGEST")?;
+    let (name, Some(value)) = values::pair(text) else {
+        return Err("write a claim as NAME=VALUE, such as guest.measurement=DIGEST".to_owned());
+    };
     let claim = name.parse().map_err(|_| {
         let names: Vec<_> = Claim::ALL.iter().map(ToString::to_string).collect();
         nearest(name, &names).map_or_else(

@@ -7,15 +7,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use enarx_attestation::snp::EndorsementId;
+use enarx_attestation::snp::{EndorsementId, MAX_LISTS};
 use enarx_attestation::{AmdEndorsements, RevocationList, pem, snp};
 use enarx_collateral::file;
 
 use crate::failure::Failure;
 use crate::input;
 
-/// Revocation lists that are read from one folder: there are three product lines with two issuers each.
-const MAX_LISTS: usize = 64;
 /// Names of the certificates in a folder, ours first, then those of `snpguest` and of the key distribution service.
 const VEK_NAMES: [&str; 6] = [
     "vek.der", "vek.pem", "vcek.der", "vcek.pem", "vlek.der", "vlek.pem",

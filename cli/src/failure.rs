@@ -9,8 +9,6 @@ use std::process::ExitCode;
 use enarx_attestation::Check;
 use enarx_exits::exit_code;
 
-use crate::output;
-
 /// The kinds of ends without success, by the exit code of each. Those of files and services are of sysexits(3), as is the
 /// code of a Keep that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,20 +205,6 @@ impl Failure {
     /// The checks that failed, when that is why.
     pub fn checks(&self) -> &[Check] {
         &self.checks
-    }
-
-    /// Says it in one line on standard error.
-    pub fn say(&self) {
-        output::complain(&self.sentence);
-    }
-
-    /// Says it: in one line on standard error and, where JSON was asked for, as an object on standard output.
-    pub fn report(self, json: bool) -> ExitCode {
-        if json {
-            output::print_error(&self);
-        }
-        self.say();
-        self.exit.into()
     }
 }
 

@@ -29,6 +29,7 @@ mod inspect;
 mod json;
 mod keeps;
 mod keys;
+mod local;
 mod log;
 mod measure;
 mod options;
@@ -56,7 +57,7 @@ mod workload;
 
 use std::process::ExitCode;
 
-use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use failure::Failure;
 use usage::Described;
@@ -179,19 +180,34 @@ impl Command {
             Self::Certs(arguments) => certs::run(arguments),
             Self::Measure(arguments) => measure::run(arguments),
             Self::Release(arguments) => release::run(arguments),
-            Self::Completions(arguments) => Ok(generate::completions(arguments, usage::command())),
-            Self::Man(arguments) => generate::man(arguments, usage::command()),
+            Self::Completions(arguments) => Ok(generate::completions(arguments, command_line())),
+            Self::Man(arguments) => generate::man(arguments, command_line()),
         }
     }
 }
 
+/// The command line.
+fn command_line() -> clap::Command {
+    usage::command(Arguments::command())
+}
+
 fn main() -> ExitCode {
-    let matches = usage::command_of_words().try_get_matches();
+    let matches = usage::command_of_words(command_line()).try_get_matches();
     let arguments = matches.and_then(|matches| Arguments::from_arg_matches(&matches));
     let Arguments { verbose, command } = match arguments {
         Ok(arguments) => arguments,
-        Err(error) => return usage::report(&error),
+        Err(error) => return usage::report(&error, command_line()),
     };
     let done = log::start(verbose).and_then(|()| command.run());
     done.unwrap_or_else(|failure| command.report(failure))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command_line().debug_assert();
+    }
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use enarx_configuration::Limits;
 use enarx_launch::variant::{NoProperty, Property, Variant};
 use enarx_simulator::KeyKind;
 use enarx_snp::product::{self, Generation};
@@ -121,6 +122,29 @@ pub fn wasm(text: &str) -> Result<WasmOption, String> {
     })
 }
 
+/// The limits among the options of the engine.
+pub fn limits(options: &[WasmOption]) -> Limits {
+    let mut limits = Limits::default();
+    for option in options {
+        match option {
+            WasmOption::MaxMemorySize(size) => limits.max_memory = Some(*size),
+            WasmOption::MaxTableElements(number) => limits.max_table_elements = Some(*number),
+            WasmOption::MaxWasmStack(size) => limits.max_wasm_stack = Some(*size),
+            WasmOption::Timeout(_) => {}
+        }
+    }
+    limits
+}
+
+/// The time limit among the options of the engine.
+pub fn timeout(options: &[WasmOption]) -> Option<Duration> {
+    // The last counts, as of the other options.
+    options.iter().rev().find_map(|option| match option {
+        WasmOption::Timeout(limit) => Some(*limit),
+        _ => None,
+    })
+}
+
 /// An option of WASI.
 pub fn wasi(text: &str) -> Result<WasiOption, String> {
     let (name, value) = named(text)?;
@@ -179,12 +203,12 @@ impl fmt::Display for SevOption {
 
 /// A property of a measured launch; it is on without a value.
 pub fn sev(text: &str) -> Result<SevOption, String> {
-    let (name, value) = text.split_once('=').unwrap_or((text, "y"));
+    let (name, value) = values::pair(text);
     let property = Property::named(name).map_err(|error| match error {
         NoProperty::Unknown => unknown(name, &sev_names()),
         refused @ NoProperty::Refused { .. } => refused.to_string(),
     })?;
-    let on = switch(value)?;
+    let on = switch(value.unwrap_or("y"))?;
     Ok(SevOption { property, on })
 }
 
@@ -237,10 +261,7 @@ fn names<T: ValueEnum>() -> Vec<String> {
 
 /// A name of a group, and the value that follows it.
 fn named<T: ValueEnum>(text: &str) -> Result<(T, Option<&str>), String> {
-    let (name, value) = match text.split_once('=') {
-        Some((name, value)) => (name, Some(value)),
-        None => (text, None),
-    };
+    let (name, value) = values::pair(text);
     let found = T::from_str(name, false).map_err(|_| unknown(name, &names::<T>()))?;
     Ok((found, value))
 }

@@ -11,7 +11,7 @@
 use std::fmt::{Arguments, Display};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::process;
+use std::process::{self, ExitCode};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{
@@ -232,6 +232,22 @@ pub fn print_error(failure: &Failure) {
         document["checks"] = json!(failure.checks());
     }
     print_json(&document);
+}
+
+impl Failure {
+    /// Says it in one line on standard error.
+    pub fn say(&self) {
+        complain(&self.sentence);
+    }
+
+    /// Says it: in one line on standard error and, where JSON was asked for, as an object on standard output.
+    pub fn report(self, json: bool) -> ExitCode {
+        if json {
+            print_error(&self);
+        }
+        self.say();
+        self.exit().into()
+    }
 }
 
 /// Says in one line on standard error what is wrong.

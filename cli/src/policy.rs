@@ -18,7 +18,8 @@ use enarx_snp::product::MILAN;
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::host::{Machine, serve};
+use crate::host::flags::Machine;
+use crate::host::serve;
 use crate::images;
 use crate::input;
 use crate::json::Json;
@@ -83,7 +84,7 @@ struct Platform {
 #[derive(Args, Debug)]
 struct ReleaseArguments {
     /// Demand a release of this signed manifest, as of `enarx release`, in the place of this build's launch digests.
-    /// Whoever judges by the policy needs the manifest, too (--manifest)
+    /// A verifier that judges by the policy needs the manifest, too (--manifest)
     #[arg(long = "release", value_name = "FILE", requires = "keys")]
     manifest: Option<PathBuf>,
     /// A public key of the manifest's publisher, as PEM

@@ -24,9 +24,10 @@ use crate::endorsements::certificates;
 use crate::failure::{Exit, Failure};
 use crate::input::{self, now};
 use crate::json::Json;
+use crate::local::program::read_delivered;
 use crate::output::{self, create, print_json, with_extension};
 use crate::release::ReferenceArguments;
-use crate::{contract, policy, run};
+use crate::{contract, policy};
 
 /// Verify receipts of deployments.
 #[derive(Args)]
@@ -146,7 +147,7 @@ pub fn verify(arguments: &Arguments) -> Result<ExitCode, Failure> {
     trust.references = verify.references.values(at)?;
     let bytes = input::read(&verify.file)?;
     let application = verify.application.as_deref();
-    let application = application.map(run::read_delivered).transpose()?;
+    let application = application.map(read_delivered).transpose()?;
     let contract = verify.contract.as_deref();
     let contract = contract
         .map(|named| Named::read(named, load_contract))

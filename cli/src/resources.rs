@@ -9,7 +9,8 @@ use enarx_contract::canonical::Hex;
 use enarx_contract::{Image, Resources, Tee};
 use enarx_manager_api::PlatformOffer;
 
-use crate::{images, run};
+use crate::images;
+use crate::local::flags::MIN_MEMORY;
 
 /// Least granularity of a Keep's memory, in bytes: a large page.
 const GRANULE: u64 = 2 << 20;
@@ -45,7 +46,7 @@ pub fn image(offer: &PlatformOffer, vcpus: u32) -> Option<Image> {
 
 /// The resources of a Keep with so much memory, in bytes.
 pub fn resources(vcpus: u32, memory: u64) -> Resources {
-    let memory = memory.max(run::MIN_MEMORY);
+    let memory = memory.max(MIN_MEMORY);
     Resources {
         vcpus,
         memory: memory.checked_next_multiple_of(GRANULE).unwrap_or(memory),

@@ -9,7 +9,7 @@ use clap::Args;
 use enarx_network::{ConnectRule, ListenRule, NameRule, Rules};
 
 use crate::failure::Failure;
-use crate::run::or_from_environment;
+use crate::values::or_from_environment;
 
 /// Reads a rule; what is wrong with it becomes a sentence.
 fn rule<T: FromStr>(text: &str) -> Result<T, String>

@@ -13,8 +13,10 @@ use rustix::net::sockopt::set_tcp_nodelay;
 
 use crate::failure::{Exit, Failure};
 use crate::input::describe;
+use crate::local::flags::KeepArguments;
+use crate::local::launch::launch;
+use crate::local::work::{Server, Work};
 use crate::options;
-use crate::run::{self, KeepArguments, Server, Work};
 use crate::workload::{NamedServer, Workload};
 use crate::{tls, values};
 
@@ -113,7 +115,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         timeout: arguments.timeout,
         server: Some(listen(arguments, named)?),
     };
-    run::launch(&arguments.keep, work)
+    launch(&arguments.keep, work)
 }
 
 fn listen(arguments: &Arguments, named: Option<NamedServer>) -> Result<Server, Failure> {

@@ -49,7 +49,7 @@ pub fn cache_folder(name: &str) -> Option<PathBuf> {
 pub fn check_private(folder: &Path) -> Result<(), Failure> {
     let metadata = match std::fs::symlink_metadata(folder) {
         Ok(metadata) => metadata,
-        // Whoever makes it owns it.
+        // The user who makes it owns it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(unusable(folder, &describe(&error))),
     };

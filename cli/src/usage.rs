@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::builder::{BoolishValueParser, Resettable, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::failure::{self, Exit, Failure};
 use crate::{output, summary};
@@ -25,20 +25,19 @@ const DEPLOYMENTS: [&str; 2] = ["deploy", "attach"];
 /// The commands whose last words are a program's, and that have no JSON.
 const PROGRAMS: [&str; 2] = ["run", "serve"];
 
-/// The command line.
-pub fn command() -> Command {
+/// The command line, from what is derived of it.
+pub fn command(derived: Command) -> Command {
     let examples = "Examples:\n  enarx run hello.wasm\n  enarx run --dir data::/data:ro tool.wasm --verbose /data/input\n  \
                     enarx doctor\n  enarx verify report.bin --certs certs/";
     let table = format!(
         "Exit codes of all commands:\n{}\n{examples}",
         failure::table()
     );
-    with_variables(crate::Arguments::command()).after_help(table)
+    with_variables(derived).after_help(table)
 }
 
 /// The command line as far as the words on it need it: one command of those that there are, or all where none is named.
-pub fn command_of_words() -> Command {
-    let mut root = command();
+pub fn command_of_words(mut root: Command) -> Command {
     let first = first_word();
     if root.find_subcommand(&first).is_none() {
         root.build();
@@ -120,8 +119,8 @@ fn with_exit_codes(command: Command) -> Command {
     command.after_help(help).mut_subcommands(with_exit_codes)
 }
 
-/// Prints help where it was asked for, and what is wrong otherwise.
-pub fn report(error: &clap::Error) -> ExitCode {
+/// Prints help where it was asked for, and what is wrong with this command line otherwise.
+pub fn report(error: &clap::Error, root: Command) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             output::printed(error.print().and_then(|()| io::stdout().flush()));
@@ -132,12 +131,13 @@ pub fn report(error: &clap::Error) -> ExitCode {
             let _ = error.print();
             Exit::Usage.into()
         }
-        _ => wrong(error),
+        _ => wrong(error, root),
     }
 }
 
 /// Says what is wrong in clap's words, with the usage of the command in question.
-fn wrong(error: &clap::Error) -> ExitCode {
+fn wrong(error: &clap::Error, mut root: Command) -> ExitCode {
+    root.build();
     let rendered = error.render().to_string();
     let text = rendered.strip_prefix("error: ").unwrap_or(&rendered);
     let mut lines: Vec<String> = text
@@ -149,7 +149,7 @@ fn wrong(error: &clap::Error) -> ExitCode {
         .collect();
     let tips = [
         program_for_command(error),
-        variable(error),
+        variable(error, &root),
         of_wasmtime(error),
     ];
     let place = lines
@@ -157,7 +157,7 @@ fn wrong(error: &clap::Error) -> ExitCode {
         .position(|line| line.starts_with("Usage:") || line.starts_with("For more"))
         .unwrap_or(lines.len());
     if !lines.iter().any(|line| line.starts_with("Usage:")) {
-        lines.insert(place, usage_of_words());
+        lines.insert(place, usage_of_words(&mut root));
     }
     for tip in tips.into_iter().flatten() {
         lines.insert(place, format!("  tip: {tip}"));
@@ -180,10 +180,8 @@ fn wrong(error: &clap::Error) -> ExitCode {
 }
 
 /// The usage of the command that the words of the command line name.
-fn usage_of_words() -> String {
-    let mut root = command();
-    root.build();
-    let mut named = &mut root;
+fn usage_of_words(root: &mut Command) -> String {
+    let mut named = root;
     let words = env::args_os().skip(1);
     for word in words.skip_while(|word| word.to_string_lossy().starts_with('-')) {
         let word = word.to_string_lossy();
@@ -237,7 +235,7 @@ fn of_wasmtime(error: &clap::Error) -> Option<String> {
 }
 
 /// The variable that a wrong value came from.
-fn variable(error: &clap::Error) -> Option<String> {
+fn variable(error: &clap::Error, root: &Command) -> Option<String> {
     let (arg, value) = (
         context(error, ContextKind::InvalidArg)?,
         context(error, ContextKind::InvalidValue)?,
@@ -260,9 +258,7 @@ fn variable(error: &clap::Error) -> Option<String> {
         let from_here = found.to_string() == arg && set.split(',').any(|part| part == value);
         (from_here && !given(found)).then(|| name.to_string_lossy().into_owned())
     };
-    let mut command = command();
-    command.build();
-    let name = find(&command, &of)?;
+    let name = find(root, &of)?;
     Some(format!("the value comes from the variable {name}"))
 }
 
@@ -304,14 +300,4 @@ fn json_is_asked_for() -> bool {
         })
     };
     flag || variable()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        command().debug_assert();
-    }
 }

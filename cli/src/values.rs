@@ -5,6 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::failure::Failure;
+
 /// A size: a number of bytes, or with `K`, `M`, `G` or `T` (powers of 1024; `KiB` and `KB` mean the same).
 pub fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -92,19 +94,24 @@ pub fn directory(text: &str) -> Result<Directory, String> {
     })
 }
 
+/// The parts of `NAME=VALUE`, whose value may have more `=`; no value where there is none.
+pub fn pair(text: &str) -> (&str, Option<&str>) {
+    match text.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (text, None),
+    }
+}
+
 /// `NAME=VALUE`, or `NAME` alone for the value that this command has itself.
 pub fn variable(text: &str) -> Result<(String, String), String> {
     use std::env::VarError;
 
-    let (name, value) = match text.split_once('=') {
-        Some((name, value)) => (name, Some(value.to_owned())),
-        None => (text, None),
-    };
+    let (name, value) = pair(text);
     if name.is_empty() {
         return Err("write a variable as NAME=VALUE".to_owned());
     }
     let value = match value {
-        Some(value) => value,
+        Some(value) => value.to_owned(),
         None => std::env::var(name).map_err(|error| match error {
             VarError::NotPresent => {
                 format!("the variable {name} is not set here: write {name}=VALUE")
@@ -180,9 +187,34 @@ pub fn nonce(text: &str) -> Result<Nonce, String> {
         .ok_or_else(|| format!("write {MIN_NONCE} to {MAX_NONCE} bytes in hexadecimal"))
 }
 
+/// The values of flags, or else the lines of a variable.
+pub fn or_from_environment<T: Clone>(
+    given: &[T],
+    variable: &str,
+    parse: fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, Failure> {
+    if !given.is_empty() {
+        return Ok(given.to_vec());
+    }
+    std::env::var(variable)
+        .unwrap_or_default()
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(|line| parse(line).map_err(|error| Failure::usage(format!("{variable}: {error}"))))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pair_is_divided_at_its_first_sign() {
+        assert_eq!(pair("a=b=c"), ("a", Some("b=c")));
+        assert_eq!(pair("a="), ("a", Some("")));
+        assert_eq!(pair("=b"), ("", Some("b")));
+        assert_eq!(pair("a"), ("a", None));
+    }
 
     #[test]
     fn sizes() {

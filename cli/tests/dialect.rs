@@ -8,6 +8,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use enarx_snp::report::REPORT_LEN;
+
 /// Every command that does something, as it is typed.
 const COMMANDS: &[&[&str]] = &[
     &["run"],
@@ -284,7 +286,7 @@ fn errors_have_one_voice_and_are_json_where_json_was_asked_for() {
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (bad, report) = (path("bad.toml"), path("report.bin"));
     fs::write(&bad, "version = 1").unwrap();
-    fs::write(&report, [0; 1184]).unwrap();
+    fs::write(&report, [0; REPORT_LEN]).unwrap();
     let none = "/nonexistent/file";
     for (arguments, code) in [
         (&["verify", none][..], 66),
@@ -554,7 +556,7 @@ fn variables_take_the_words_that_people_write() {
 fn verbosity_changes_nothing_but_standard_error() {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report.bin");
-    fs::write(&report, [0; 1184]).unwrap();
+    fs::write(&report, [0; REPORT_LEN]).unwrap();
     let report = report.to_str().unwrap();
     let verify = ["verify", report, "--at", "2026-09-01T00:00:00Z"];
     let quiet = enarx(&verify);
@@ -584,7 +586,7 @@ fn verbosity_changes_nothing_but_standard_error() {
 fn the_network_is_heard_of_with_a_flag_and_has_a_code_of_its_own() {
     // A report that names a product and a chip: what it needs is not in the store, and there is no network.
     let folder = tempfile::tempdir().unwrap();
-    let mut report = [0_u8; 1184];
+    let mut report = [0_u8; REPORT_LEN];
     report[0] = 3;
     report[0x188..0x18B].copy_from_slice(&[0x19, 0x01, 0x01]);
     report[0x1A0..0x1E0].fill(0xC1);

@@ -211,7 +211,7 @@ fn an_older_manifest_than_one_that_was_seen_is_refused() {
     let output = publisher.enarx(&[&["release"], &verify[..], &["--json"]].concat());
     let error: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(error["exit_code"], 3);
-    // Whoever means it says so.
+    // A user who means it says so.
     publisher.good(&[&verify[..], &["--min-serial", "1"]].concat());
     publisher.refused(&verify, 3, words);
     // A serial number that cannot be remembered is said.

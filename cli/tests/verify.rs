@@ -12,6 +12,7 @@ use std::process::{Command, Output};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use enarx_attestation::{AttestationResult, Tier, Timestamp};
 use enarx_harness::needs::{cases, vectors};
+use enarx_snp::report::REPORT_LEN;
 use p256::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
 use serde_json::json;
 
@@ -959,7 +960,7 @@ fn pipes_devices_and_folders_hold_nothing_up() {
     assert!(made.success());
     std::fs::create_dir(path("zero")).unwrap();
     std::os::unix::fs::symlink("/dev/zero", path("zero/a.crl")).unwrap();
-    std::fs::write(path("report.bin"), [0; 1184]).unwrap();
+    std::fs::write(path("report.bin"), [0; REPORT_LEN]).unwrap();
     let report = path("report.bin");
     let here = folder.path().to_str().unwrap();
     for (args, code, words) in [

@@ -10,9 +10,11 @@ use enarx_agent::{DeployError, Ending, Fault, Stop};
 use tokio::time::{sleep, sleep_until};
 
 use super::kept::{Kept, failed, failure};
-use super::sides::Ended;
 use crate::failure::{Exit, Failure};
 use crate::summary::Summary;
+
+/// The end of a deployment, and the time limit if that was over before.
+pub type Ended = (Ending, Option<Duration>);
 
 /// How long the Keep may take beyond the grace to tell the end.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -34,7 +36,7 @@ impl Due {
         const NEVER: Duration = Duration::from_secs(1 << 31);
         let now = Instant::now();
         let at = now.checked_add(after).unwrap_or(now + NEVER);
-        // Whoever reads standard error may have stopped reading.
+        // The reader of standard error may have stopped reading.
         if let Some(end) = at.checked_add(grace + ANSWER) {
             crate::output::limit_all(end);
         }

@@ -3,11 +3,9 @@
 //! The tenant's order: files and flags become what the agent delivers.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use enarx_agent::{Order, Queue, Refused, Secret, Started, Times};
-use enarx_configuration::precompiled::{Precompiled, is_precompiled};
 use enarx_configuration::{Configuration, Serve};
 use enarx_contract::Doors;
 use enarx_network::Rules;
@@ -16,12 +14,14 @@ use enarx_session::deployment::{
 };
 use zeroize::Zeroizing;
 
-use super::Arguments;
+use super::flags::Arguments;
+use super::program::read_program;
 use crate::failure::Failure;
-use crate::input::{self, in_time, read_up_to};
+use crate::input::{in_time, read_up_to};
+use crate::local::parts::{encode, program_arguments};
 use crate::resources::{LONG_DETACHED, RUNTIME, resources};
 use crate::workload::Workload;
-use crate::{run, tls, values};
+use crate::{options, tls};
 
 /// How long a contract holds, and how long a Keep waits for its application, in seconds.
 const VALID: u32 = 24 * 3600;
@@ -32,68 +32,12 @@ const DETACHED: u32 = 60;
 /// wakes for half of it, and waking a thread of a Keep costs more than what it then writes.
 const BUFFER: u32 = 4 << 20;
 
-/// `NAME=FILE`.
-pub fn named_file(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((name, file)) if !name.is_empty() && !file.is_empty() => {
-            // The root of the private file system is where all paths start.
-            let name = name.strip_prefix('/').unwrap_or(name);
-            Ok((name.to_owned(), file.into()))
-        }
-        _ => Err("write NAME=FILE".to_owned()),
-    }
-}
-
-/// `NAME=FILE` with the name of a variable.
-pub fn variable_file(text: &str) -> Result<(String, PathBuf), String> {
-    let (name, file) = text
-        .split_once('=')
-        .filter(|(_, file)| !file.is_empty())
-        .ok_or("write NAME=FILE")?;
-    if !values::is_plain_name(name) {
-        return Err(format!(
-            "`{name}` is no name for a variable: use letters, digits and _, or deliver a file with --secret-file"
-        ));
-    }
-    Ok((name.to_owned(), file.into()))
-}
-
-/// A program as it is delivered.
-pub struct Program {
-    /// Its bytes.
-    pub bytes: Vec<u8>,
-    /// SHA-256 of the WebAssembly that it was compiled from, if it is native code.
-    pub source: Option<[u8; 32]>,
-}
-
 /// An order, and what it is for.
 pub struct Ordered {
     /// The order.
     pub order: Order,
     /// The program answers HTTP requests.
     pub is_server: bool,
-}
-
-/// Reads a program, which may be native code if that is `allowed`.
-fn read_program(path: &Path, allowed: bool) -> Result<Program, Failure> {
-    let bytes = input::read_program(path)?;
-    if !is_precompiled(&bytes) {
-        let bytes = run::translate(path, bytes)?;
-        return Ok(Program {
-            bytes,
-            source: None,
-        });
-    }
-    let shown = path.display();
-    if !allowed {
-        return Err(Failure::usage(format!(
-            "{shown} is precompiled: native code, which its receipt says less of: allow it with --allow-precompiled"
-        )));
-    }
-    let found = Precompiled::decode(&bytes);
-    let found = found.map_err(|error| Failure::data(format!("{shown}: {error}")))?;
-    let source = Some(found.source);
-    Ok(Program { bytes, source })
 }
 
 /// The first name that is there twice.
@@ -113,12 +57,12 @@ impl Arguments {
         let roots = self.tls_roots.as_deref();
         let issuers = roots.map(|file| in_time(file, end, tls::issuers));
         let configuration = Configuration {
-            args: run::program_arguments(&self.module, workload.arguments(self.rest.clone())),
+            args: program_arguments(&self.module, workload.arguments(self.rest.clone())),
             env: workload.variables(self.variables.clone()),
             directories: Vec::new(),
             terminals: workload.terminals(),
             invoke: self.invoke.clone(),
-            limits: run::limits(&self.wasm),
+            limits: options::limits(&self.wasm),
             network: rules.uses(),
             timings: false,
             attest: None,
@@ -129,7 +73,7 @@ impl Arguments {
             precompiled: false,
             compile: None,
         };
-        run::encode(&configuration).map(Zeroizing::new)
+        encode(&configuration).map(Zeroizing::new)
     }
 
     fn secrets(&self, end: Option<Instant>) -> Result<Vec<Secret>, Failure> {
@@ -167,7 +111,7 @@ impl Arguments {
 
     /// The time limit, by either of its flags.
     pub fn limit(&self) -> Option<Duration> {
-        self.timeout.or_else(|| run::timeout(&self.wasm))
+        self.timeout.or_else(|| options::timeout(&self.wasm))
     }
 
     /// The order, from files that are read by `end`.
@@ -235,7 +179,7 @@ impl Arguments {
                     (false, false) => DETACHED,
                 },
                 buffer_bytes: BUFFER,
-                // Whoever asks a server can have it write lines to its log: they are not to stop it.
+                // Anybody can ask a server, and have it write lines to its log: they are not to stop it.
                 when_full: if is_server {
                     WhenFull::Drop
                 } else {

@@ -1,53 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A deployed program that answers HTTP requests: its flags, and the server that they make of it. Certificate and key are the
+//! A deployed program that answers HTTP requests: the server that flags and program make of it. Certificate and key are the
 //! tenant's own; they go to the Keep with the configuration, after its evidence is accepted.
 
 use std::net::{Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use clap::Args;
 use enarx_configuration::{Listen, Serve};
 use enarx_network::ListenRule;
 use wasmparser::{ComponentExternalKind, Parser, Payload};
 
-use super::Arguments;
-use super::order::Program;
+use super::flags::Arguments;
+use super::program::Program;
 use crate::failure::Failure;
 use crate::input::in_time;
 use crate::workload::Workload;
-use crate::{serve, tls, values};
+use crate::{serve, tls};
 
 /// The interfaces by which a component answers requests, of WASI 0.2 and of 0.3, with the version after them.
 const HANDLERS: [&str; 2] = ["wasi:http/incoming-handler@0.2.", "wasi:http/handler@0.3."];
-
-/// The flags of a deployed server, which mean what those of `enarx serve` mean.
-#[derive(Args)]
-pub struct ServerArguments {
-    /// Of a component that answers HTTP requests: the address and port of the host at which its Keep listens; `0.0.0.0` and
-    /// `[::]` are every address. The host has to offer it (--allow-listen) [default with --local: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    addr: Option<SocketAddr>,
-    /// Of such a component: its certificate for TLS, PEM, with those that lead to its issuer after it
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
-    /// The private key of the certificate, PEM; the Keep alone gets it
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
-    /// Answer in clear, without a certificate: the host reads and changes every request
-    #[arg(long, conflicts_with = "tls_cert")]
-    insecure_http: bool,
-    /// Longest time for a request (10, 10s, 500ms, 2m); then it is answered with status 504, or its connection ends
-    #[arg(long, value_name = "DURATION", value_parser = values::duration, allow_negative_numbers = true)]
-    request_timeout: Option<Duration>,
-    /// Most connections at a time; more wait to be accepted [default: 4096]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
-    max_connections: Option<u32>,
-    /// Most requests at a time, answered or waiting; more get status 503 [default: 2048]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
-    max_requests: Option<u32>,
-}
 
 /// A server that is to be deployed.
 pub struct Server {
@@ -109,22 +81,6 @@ pub fn is_server(application: &[u8]) -> bool {
     false
 }
 
-impl ServerArguments {
-    /// The first flag that is for servers alone, if one is given.
-    fn given(&self) -> Option<&'static str> {
-        let given = [
-            ("--addr", self.addr.is_some()),
-            ("--tls-cert", self.tls_cert.is_some()),
-            ("--insecure-http", self.insecure_http),
-            ("--request-timeout", self.request_timeout.is_some()),
-            ("--max-connections", self.max_connections.is_some()),
-            ("--max-requests", self.max_requests.is_some()),
-        ];
-        let mut given = given.into_iter().filter(|(_, is_given)| *is_given);
-        given.next().map(|(flag, _)| flag)
-    }
-}
-
 impl Arguments {
     /// The server that the program is; `None` for another program.
     ///
@@ -140,7 +96,7 @@ impl Arguments {
         let flags = &self.server;
         let shown = self.module.display();
         let given = flags.given();
-        // Whoever compiled native code knows.
+        // Native code does not say it: its user knows.
         let is_native = program.source.is_some();
         let is_server =
             self.invoke.is_none() && (is_native && given.is_some() || is_server(&program.bytes));

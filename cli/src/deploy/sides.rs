@@ -4,25 +4,23 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
 
 use enarx_agent::{Ending, Key, Order, Stop, Target, deploy, deploy_detached};
 use enarx_attestation::Policy;
 use enarx_manager::{Manager, Settings};
 
+use super::flags::Arguments;
 use super::kept::{Kept, failed, keep_ticket};
-use super::limit::{Due, Limit};
+use super::limit::{Due, Ended, Limit};
+use super::signals::interrupts;
 use super::targets::target;
-use super::{Arguments, interrupts};
 use crate::failure::{Exit, Failure};
-use crate::host::{self, serve};
+use crate::host::flags::{Launches, Machine};
+use crate::host::serve;
 use crate::resources::Own;
 use crate::summary::Summary;
 use crate::workload::Stream;
 use crate::{ends, policy, tickets};
-
-/// The end of a deployment, and the time limit if that was over before.
-pub type Ended = (Ending, Option<Duration>);
 
 /// A deployment that is about to begin.
 pub struct Deployment<'a> {
@@ -100,11 +98,11 @@ impl Deployment<'_> {
             .map_err(|error| {
                 Failure::of(Exit::Output, format!("a folder for the host: {error}"))
             })?;
-        let machine = host::Machine::with(arguments.simulated.clone());
+        let machine = Machine::with(arguments.simulated.clone());
         let settings = Settings {
             // Both sides are this one.
             doors: self.order.doors.clone(),
-            ..serve::simulated(folder.path(), &machine, &host::Launches::default())?
+            ..serve::simulated(folder.path(), &machine, &Launches::default())?
         };
         let state = enarx_manager::State::open(folder.path());
         let token = state.and_then(|state| state.add_token("local"));

@@ -8,10 +8,11 @@ use std::time::Instant;
 use enarx_agent::Target;
 use zeroize::Zeroizing;
 
-use super::Arguments;
+use super::flags::Arguments;
 use crate::failure::Failure;
+use crate::hosts;
 use crate::input::{in_time, read_up_to};
-use crate::{hosts, run};
+use crate::values::or_from_environment;
 
 /// Longest token in bytes that is read from a file.
 const MAX_TOKEN: u64 = 4096;
@@ -51,7 +52,7 @@ impl Arguments {
                 .map(|host| target(&host.to, in_time(&host.token_file, end, read_token)?))
                 .collect();
         }
-        let to = run::or_from_environment(&self.to, "ENARX_TO", |line| Ok(line.to_owned()))?;
+        let to = or_from_environment(&self.to, "ENARX_TO", |line| Ok(line.to_owned()))?;
         if to.is_empty() {
             return Err(Failure::usage(
                 "name a host with --to, as its `enarx host serve` prints it, or a list of hosts with --hosts, or try --local",
@@ -92,7 +93,7 @@ pub fn target(to: &str, token: Zeroizing<String>) -> Result<Target, Failure> {
 /// [`crate::failure::Exit::Usage`] when none is named, and those of reading.
 pub fn tokens(given: &[PathBuf], end: Option<Instant>) -> Result<Vec<Zeroizing<String>>, Failure> {
     let file = |line: &str| Ok(PathBuf::from(line));
-    let files = run::or_from_environment(given, "ENARX_TOKEN_FILE", file)?;
+    let files = or_from_environment(given, "ENARX_TOKEN_FILE", file)?;
     if files.is_empty() {
         return Err(Failure::usage(
             "name the file with the token for the host with --token-file",

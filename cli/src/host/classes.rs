@@ -45,7 +45,10 @@ fn name(text: &str) -> Result<Name, String> {
 
 /// `CLASS=N`, or `N`.
 fn warm(text: &str) -> Result<(Name, u32), String> {
-    let (class, number) = text.split_once('=').unwrap_or((DEFAULT, text));
+    let (class, number) = match values::pair(text) {
+        (class, Some(number)) => (class, number),
+        (number, None) => (DEFAULT, number),
+    };
     let number = number
         .parse()
         .ok()
@@ -57,7 +60,9 @@ fn warm(text: &str) -> Result<(Name, u32), String> {
 /// `NAME=VCPUS,MEMORY`.
 fn class(text: &str) -> Result<(Name, Resources), String> {
     const HOW: &str = "write NAME=VCPUS,MEMORY, as in large=4,8G";
-    let (class, size) = text.split_once('=').ok_or(HOW)?;
+    let (class, Some(size)) = values::pair(text) else {
+        return Err(HOW.to_owned());
+    };
     let (vcpus, memory) = size.split_once(',').ok_or(HOW)?;
     let vcpus = vcpus
         .parse()

@@ -23,7 +23,7 @@ use enarx_manager::keep_process::{Control, ControlError, Report};
 use enarx_vmm::launch::Measured;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use super::{Launches, Machine};
+use super::flags::{Launches, Machine};
 use crate::failure::{Exit, Failure};
 use crate::images::IMAGES;
 use crate::simulated;

@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::certificates::ChipCertificates;
 use super::classes::Classes;
-use super::{Launches, Machine, StateArguments, of_manager};
+use super::flags::{Launches, Machine, StateArguments, of_manager};
 use crate::certs::StoreArguments;
 use crate::failure::{Exit, Failure};
 use crate::json::Json;

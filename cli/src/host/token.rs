@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{StateArguments, of_state};
+use super::flags::{StateArguments, of_state};
 use crate::failure::Failure;
 use crate::json::Json;
 use crate::output::print_json;

@@ -360,7 +360,7 @@ fn evidence_is_for_its_owner_and_goes_where_nobody_else_writes() {
     assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
 }
 
-/// Whoever makes the folder of the simulated machine's keys first knows them.
+/// A user who makes the folder of the simulated machine's keys first knows them.
 #[test]
 fn simulated_keys_are_in_no_folder_of_others() {
     use std::os::unix::fs::PermissionsExt;

@@ -376,7 +376,7 @@ impl Stage {
         for process in &family {
             wait_until(|| is_gone(*process));
         }
-        // Whoever sits at the other end learns that it is no success.
+        // The other end learns that it is no success.
         if let Some(tenant) = tenant {
             let output = tenant.wait_with_output().unwrap();
             let stderr = text(&output.stderr);

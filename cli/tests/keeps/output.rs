@@ -9,6 +9,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use enarx_snp::report::REPORT_LEN;
+
 use super::common::{self, backends, terminal};
 
 fn program(name: &str) -> String {
@@ -161,7 +163,7 @@ const RESULTS: &[&[&str]] = &[
 /// A file that is no evidence.
 fn no_evidence(folder: &Path) -> String {
     let path = folder.join("report.bin");
-    fs::write(&path, [0; 1184]).unwrap();
+    fs::write(&path, [0; REPORT_LEN]).unwrap();
     path.to_str().unwrap().to_owned()
 }
 

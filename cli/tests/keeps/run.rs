@@ -208,7 +208,7 @@ fn a_killed_command_leaves_no_process_behind() {
     let runtime = child(&format!("/proc/{vmm}/task/{vmm}/children"));
     command.kill().unwrap();
     command.wait().unwrap();
-    // Whoever adopted it reaps it; until then it is a zombie.
+    // The process that adopted it reaps it; until then it is a zombie.
     for process in [vmm, runtime] {
         let alive = || {
             let status = fs::read_to_string(format!("/proc/{process}/status"));

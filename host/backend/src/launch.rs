@@ -2,13 +2,12 @@
 
 //! A Keep of any kind: what it is launched with, and why it could not be.
 
+use enarx_doctor::Backend;
 pub use enarx_launch::Runtime;
 use enarx_launch::measured;
 use enarx_vmm::error::KvmError;
 use enarx_vmm::launch::Measured;
 use enarx_vmm::platform::simulated::Simulated;
-
-use crate::Backend;
 
 /// The programs of a Keep, ELF executables; each backend uses those that it needs.
 #[derive(Clone, Copy, Debug)]

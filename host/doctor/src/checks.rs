@@ -12,10 +12,13 @@ use kvm_bindings::{
     KVM_X86_TDX_VM,
 };
 
-use super::machine::Machine;
-use super::snp_host;
-use super::{BackendReport, Check, State};
 use crate::backend::Backend;
+use crate::facts::{has_cpu_flag, kernel_release};
+use crate::machine::Machine;
+use crate::report::{
+    BackendReport, Check, LANDLOCK, MSR_FILTERS, State, USER_NAMESPACES, advice, check,
+};
+use crate::snp_host;
 use enarx_vmm::snp::abi::POLICY_BITS;
 use enarx_vmm::snp::probe::{ENABLE as ENABLE_SNP, NEWER_KERNEL, Offer, REQUIREMENTS, Requirement};
 
@@ -45,40 +48,8 @@ const EXTENSIONS: [u32; 9] = [
 /// Why firmware is named by a next step: there is no command for it.
 const ENABLE_TDX: &str = "enable TDX in the firmware's setup, boot with `kvm_intel.tdx=1 nohibernate`, then: cat /sys/module/kvm_intel/parameters/tdx";
 
-/// Requirements that are no more than advice, and without which a Keep is held in by less.
-pub const PROTECTIONS: [&str; 3] = [LANDLOCK, USER_NAMESPACES, MSR_FILTERS];
-const MSR_FILTERS: &str = "MSR filters in KVM";
-const LANDLOCK: &str = "Landlock";
-const USER_NAMESPACES: &str = "user namespaces";
-
 /// The next step where the processor itself is the wrong one.
 const PROCESSOR_FIRST: &str = "nothing: the processor comes first";
-
-/// The processor's name, from `/proc/cpuinfo`.
-pub fn cpu_name(machine: &dyn Machine) -> String {
-    cpuinfo(machine, "model name").unwrap_or_else(|| "an unknown processor".into())
-}
-
-/// The kernel's release.
-pub fn kernel_release(machine: &dyn Machine) -> String {
-    machine
-        .read("/proc/sys/kernel/osrelease")
-        .map_or_else(|_| "unknown".into(), |text| text.trim().to_owned())
-}
-
-fn cpuinfo(machine: &dyn Machine, field: &str) -> Option<String> {
-    machine
-        .read("/proc/cpuinfo")
-        .ok()?
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .find(|(name, _)| name.trim() == field)
-        .map(|(_, value)| value.trim().to_owned())
-}
-
-fn has_cpu_flag(machine: &dyn Machine, flag: &str) -> Option<bool> {
-    cpuinfo(machine, "flags").map(|flags| flags.split_whitespace().any(|word| word == flag))
-}
 
 /// The reports about all backends, the best first; that of TDX too, which is not built yet.
 pub fn backends(machine: &dyn Machine) -> Vec<BackendReport> {
@@ -154,33 +125,6 @@ fn report(
         supported,
         usable: supported && built_in,
         checks,
-    }
-}
-
-pub fn check(
-    name: &'static str,
-    fulfilled: Option<bool>,
-    found: impl Into<String>,
-    next: impl Into<String>,
-) -> Check {
-    let state = match fulfilled {
-        Some(true) => State::Ok,
-        Some(false) => State::Missing,
-        None => State::Unknown,
-    };
-    Check {
-        name,
-        state,
-        required: true,
-        found: found.into(),
-        next: (state != State::Ok).then(|| next.into()),
-    }
-}
-
-pub fn advice(check: Check) -> Check {
-    Check {
-        required: false,
-        ..check
     }
 }
 

@@ -9,9 +9,9 @@ use enarx_vmm::snp::device::CommandError;
 use enarx_vmm::snp::firmware::Status;
 use enarx_vmm::snp::platform_status::OLDEST_API;
 
-use crate::Check;
-use crate::checks::{advice, check, kernel_release};
+use crate::facts::kernel_release;
 use crate::machine::Machine;
+use crate::report::{Check, advice, check};
 
 /// The parameter of KVM that says if SEV-SNP is on. A kernel without `CONFIG_KVM_AMD_SEV` does not have it.
 const SNP_PARAMETER: &str = "/sys/module/kvm_amd/parameters/sev_snp";

@@ -18,7 +18,7 @@ use enarx_network::{
 use enarx_sallyport::Status;
 use enarx_sallyport::call::RESOLVED_MAX;
 
-use super::Result;
+use crate::answer::Result;
 
 /// The rules of a grant. Without any, everything is allowed that the network permissions say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

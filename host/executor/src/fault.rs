@@ -13,7 +13,7 @@ use enarx_exits::{FaultReport, Reason};
 use enarx_sallyport::host::Violation;
 use serde::{Deserialize, Serialize};
 
-use crate::ExecutorError;
+use crate::error::ExecutorError;
 use crate::refused::Refused;
 
 /// Why a Keep ended by a fault.
@@ -182,7 +182,17 @@ pub enum StrayExit {
         /// Bytes.
         length: u64,
     },
-    /// Any other exit, in words.
+    /// RDMSR of this register.
+    ReadMsr(u32),
+    /// WRMSR of this register.
+    WriteMsr(u32),
+    /// A hypercall of this number, which KVM was not asked to forward.
+    Hypercall(u64),
+    /// A system event of this type (`KVM_EXIT_SYSTEM_EVENT`).
+    SystemEvent(u32),
+    /// Access to this guest physical address, which KVM could not complete (`KVM_EXIT_MEMORY_FAULT`).
+    Memory(u64),
+    /// Any other exit, by the name that `kvm-ioctls` has for it.
     Other(String),
 }
 
@@ -236,8 +246,17 @@ pub enum HostFault {
     ForbiddenCall(Refused),
     /// The process that serves the Keep ended without a word.
     Vmm(ProcessEnd),
-    /// Anything else, in a sentence.
-    Other(String),
+    /// The executor could not go on with a request. The text is that of its [`ExecutorError`].
+    Executor(String),
+    /// A thread that serves the Keep could not be confined. The text is that of the error.
+    Unconfined(String),
+    /// A thread that serves the Keep, or its vCPU, could not be made. The text is that of the error.
+    NoThread(String),
+    /// The end of a process Keep's runtime could not be learnt.
+    NoEnd {
+        /// The error number of waitid(2).
+        errno: i32,
+    },
 }
 
 impl KeepFault {
@@ -287,10 +306,16 @@ impl KeepFault {
         })
     }
 
-    /// A failure of the host's, in a sentence.
+    /// A thread that serves the Keep could not be confined.
     #[must_use]
-    pub fn host(error: impl fmt::Display) -> Self {
-        Self::Host(HostFault::Other(error.to_string()))
+    pub fn unconfined(error: impl fmt::Display) -> Self {
+        Self::Host(HostFault::Unconfined(error.to_string()))
+    }
+
+    /// A thread that serves the Keep could not be made.
+    #[must_use]
+    pub fn no_thread(error: impl fmt::Display) -> Self {
+        Self::Host(HostFault::NoThread(error.to_string()))
     }
 
     /// The reason of the microkernel; `None` if something else ended the Keep.
@@ -316,7 +341,9 @@ impl From<ExecutorError> for KeepFault {
     fn from(error: ExecutorError) -> Self {
         match error {
             ExecutorError::Violation(violation) => Self::Ring(violation),
-            ExecutorError::Answer(_) | ExecutorError::System(_) => Self::host(error),
+            ExecutorError::Answer(_) | ExecutorError::System(_) => {
+                Self::Host(HostFault::Executor(error.to_string()))
+            }
         }
     }
 }
@@ -525,6 +552,14 @@ impl fmt::Display for StrayExit {
             Self::Function(number) => write!(f, "it asked for function {number}"),
             Self::PortSize(size) => write!(f, "it wrote {size} bytes to its port, not 4"),
             Self::Discard { .. } => f.write_str("it gave back memory that is not its own"),
+            Self::ReadMsr(register) => write!(f, "it read the register {register:#x}"),
+            Self::WriteMsr(register) => write!(f, "it wrote the register {register:#x}"),
+            Self::Hypercall(number) => write!(
+                f,
+                "KVM forwarded hypercall {number}, which it was not asked for"
+            ),
+            Self::SystemEvent(kind) => write!(f, "KVM told of system event {kind}"),
+            Self::Memory(gpa) => write!(f, "KVM could not complete an access to {gpa:#x}"),
             Self::Other(exit) => write!(f, "it left its bounds: {exit}"),
         }
     }
@@ -595,7 +630,13 @@ impl fmt::Display for HostFault {
             Self::Vmm(ProcessEnd::Status(_) | ProcessEnd::Unknown) => f.write_str(
                 "the process that serves the Keep ended without a word; please report this",
             ),
-            Self::Other(sentence) => f.write_str(sentence),
+            Self::Executor(error) | Self::Unconfined(error) | Self::NoThread(error) => {
+                f.write_str(error)
+            }
+            Self::NoEnd { errno } => {
+                let error = io::Error::from_raw_os_error(*errno);
+                write!(f, "the runtime's end could not be learnt: {error}")
+            }
         }
     }
 }

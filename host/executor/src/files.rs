@@ -21,10 +21,11 @@ use rustix::fs::{
 use rustix::io::Errno;
 use zerocopy::IntoBytes;
 
+use super::answer::{Answer, Result, status};
 use super::buffer::Buffer;
+use super::executor::Executor;
 use super::handles::{Node, Object};
 use super::quota::{self, blocks};
-use super::{Answer, Executor, Result, status};
 
 /// How every path is resolved (openat2(2)).
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);

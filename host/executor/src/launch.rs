@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ExecutorError;
+use crate::error::ExecutorError;
 use crate::fault::KeepFault;
 use crate::grant::Grant;
 use crate::lookups::Lookups;

@@ -19,8 +19,8 @@ use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use super::Result;
-use super::resolver::{Addresses, MAX_LOOKUPS, confine, filter, look_up};
+use crate::answer::Result;
+use crate::names::{Addresses, MAX_LOOKUPS, confine, filter, look_up};
 
 /// Longest name that is looked up, in bytes: those of DNS have 253 characters (RFC 1035, section 3.1).
 const MAX_NAME: usize = 1024;

@@ -9,7 +9,9 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::{ExecutorError, Progress, SharedExecutor};
+use crate::error::ExecutorError;
+use crate::shared::SharedExecutor;
+use crate::step::Progress;
 
 /// Longest time between two doorbells of a stream, in which a Keep also waits for its peers.
 const STREAM_GAP: Duration = Duration::from_millis(4);

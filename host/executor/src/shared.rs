@@ -14,6 +14,8 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 use rustix::io::Errno;
 
 use crate::addresses::Judge;
+use crate::error::ExecutorError;
+use crate::executor::Executor;
 use crate::grant::Grant;
 use crate::handles::{Handles, Node};
 use crate::launch::Objects;
@@ -23,9 +25,9 @@ use crate::quota::Quota;
 use crate::rate::Bucket;
 use crate::resolver::Resolver;
 use crate::sleep::{long_timer, sleep};
+use crate::step::Progress;
 use crate::streams::Stream;
 use crate::watch::Watches;
-use crate::{Executor, ExecutorError, Progress};
 
 /// The executor of one Keep, shared by the VMM's threads.
 #[derive(Debug)]

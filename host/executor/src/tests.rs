@@ -26,11 +26,12 @@ use proptest::prelude::*;
 use seccompiler::SeccompAction;
 use tempfile::TempDir;
 
-use super::{Progress, STEP, SharedExecutor};
+use super::SharedExecutor;
 use crate::addresses::{Addresses, Names, Policy};
 use crate::grant::{Grant, GrantedDirectory, NetworkGrant, Services};
 use crate::launch::Objects;
 use crate::rate::{Rate, Rates};
+use crate::step::{Progress, STEP};
 use enarx_confine::seccomp;
 
 const ROOT: Handle = Handle::FIRST_ROOT;

@@ -163,7 +163,7 @@ impl Watches {
                 spare_capacity(&mut seen),
                 Some(&Timespec::default()),
             ) {
-                // Whoever sent the signal, the next look comes soon.
+                // From wherever the signal came, the next look comes soon.
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno),
             }

@@ -4,13 +4,10 @@
 //! host that these checks protect.
 
 use crate::refusal::Refusal;
-use enarx_contract::{Contract, ContractError, Doors, Platform, Resources, Times};
+use enarx_contract::{Contract, ContractError, Doors, MAX_CLOCK_SKEW, Platform, Resources, Times};
 use enarx_manager_api::{Limits, Offer, PlatformOffer};
 use enarx_snp::product;
 use enarx_snp::tcb::TcbVersion;
-
-/// Seconds by which a contract may begin later than now: the tenant's clock is another one.
-const MAX_SKEW: u64 = 300;
 
 /// Checks whose contract it is: this host's. The tenant's signature is checked beside.
 pub(crate) fn check_host(contract: &Contract, offer: &Offer) -> Result<(), Refusal> {
@@ -47,7 +44,7 @@ const MAX_UNPROVISIONED: u32 = 600;
 const MAX_VALID: u64 = 366 * 24 * 3600;
 
 fn check_times(times: &Times, limits: &Limits, now: u64) -> Result<(), Refusal> {
-    if times.not_before > now.saturating_add(MAX_SKEW) || times.not_after < now {
+    if times.not_before > now.saturating_add(MAX_CLOCK_SKEW) || times.not_after < now {
         return Err(ContractError::Times {
             not_before: times.not_before,
             not_after: times.not_after,

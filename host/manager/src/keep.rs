@@ -136,7 +136,7 @@ impl Keep {
 
     /// How long ago it was launched, by the clock that says more: a machine that slept has one that stood still.
     pub(crate) fn age(&self) -> Duration {
-        let by_clock = crate::now().saturating_sub(self.launched.0);
+        let by_clock = crate::clock::now().saturating_sub(self.launched.0);
         self.launched.1.elapsed().max(Duration::from_secs(by_clock))
     }
 
@@ -251,7 +251,7 @@ impl Keep {
         End {
             reason: printable(&reason, limit::TEXT),
             code,
-            at: crate::now(),
+            at: crate::clock::now(),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::keep::Keep;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::process::Starter;
-use crate::record::{Claim, Claimed, End, Id, Record, Then, then};
+use crate::record::{Claim, Claimed, End, Id, Record, Settled, Then, then};
 use crate::refusal::Refusal;
 use crate::store::{Store, StoreError};
 use crate::tokens::Owner;
@@ -259,7 +259,7 @@ impl Keeps {
             let claim = Claim {
                 owner,
                 tenant,
-                at: crate::now(),
+                at: crate::clock::now(),
             };
             return Ok((self.claim(&contract, claim).await?, false));
         }
@@ -270,7 +270,7 @@ impl Keeps {
             return Err(Refusal::Draining);
         }
         let resources = contract.terms().resources;
-        admission::check_terms(&contract, &self.offer, crate::now())?;
+        admission::check_terms(&contract, &self.offer, crate::clock::now())?;
         self.check_share(&owner, resources)?;
         // First: whoever may not launch now sends no Keep away that waits.
         self.take_launch(owner)?;
@@ -316,7 +316,7 @@ impl Keeps {
             host: Some(host_signature),
         };
         let owner = tenant.map(|(owner, _)| owner);
-        let (id, now) = (contract.keep_id(), crate::now());
+        let (id, now) = (contract.keep_id(), crate::clock::now());
         let record = Record::new(
             agreement,
             *contract.digest(),
@@ -326,7 +326,7 @@ impl Keeps {
         );
         let door = self.doors.join(format!("{id}.sock"));
         let keep = Arc::new(Keep::new(contract, owner, host_signature, now, door));
-        // Whoever asks for it meanwhile finds it launching.
+        // Those who ask for it meanwhile find it launching.
         self.living().insert(id, keep.clone());
         let stored = self
             .with_store(move |store| store.insert(&id, record))
@@ -336,7 +336,7 @@ impl Keeps {
             keep.ended(End {
                 reason: code::end::START.to_string(),
                 code: None,
-                at: crate::now(),
+                at: crate::clock::now(),
             });
             return Err(refusal);
         }
@@ -392,7 +392,11 @@ impl Keeps {
             }
             (Then::Give | Then::Refuse(_) | Then::Withdraw, _) => {}
         }
-        if recorded?.map_err(Refusal::from)? == Claimed::Now {
+        let claimed = match recorded? {
+            Settled::Holds(claimed) => claimed,
+            Settled::Refused(reason) => return Err(reason.into()),
+        };
+        if claimed == Claimed::Now {
             self.metrics.claimed("warm");
             tracing::info!(keep = %id, "a Keep was claimed");
             self.pool.claimed(&contract.terms().class);
@@ -627,7 +631,7 @@ impl Keeps {
         };
         let after = before.map_or(Duration::ZERO, |before| now.duration_since(before));
         let forgotten = self
-            .with_store(move |store| store.forget(crate::now(), after))
+            .with_store(move |store| store.forget(crate::clock::now(), after))
             .await;
         match forgotten {
             Ok(0) => {}
@@ -662,6 +666,6 @@ pub(crate) fn end_lost(store: &Store) -> Result<usize, StoreError> {
     store.end_living(&End {
         reason: code::end::MANAGER_LOST.to_string(),
         code: None,
-        at: crate::now(),
+        at: crate::clock::now(),
     })
 }

@@ -17,6 +17,7 @@ mod backoff;
 mod bucket;
 mod certificate;
 mod cgroup;
+mod clock;
 mod error;
 mod files;
 mod keep;
@@ -32,6 +33,7 @@ mod places;
 mod pool;
 mod process;
 mod record;
+mod refill;
 mod refusal;
 mod relay;
 mod routes;
@@ -46,15 +48,6 @@ pub use manager::Manager;
 pub use settings::{Capacity, Class, Collaterals, KeepCommand, Rates, Settings};
 pub use state::State;
 pub use tokens::Token;
-
-use std::time::SystemTime;
-
-/// Seconds since 1970 by the host's clock.
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
-}
 
 /// Runs a test by a clock that goes on only when nothing else does.
 #[cfg(test)]

@@ -219,7 +219,7 @@ impl Model for Claims {
                 let recorded = state.record.claim(&claim_of(tenant));
                 state.requests[tenant] =
                     Request::Recorded(Some(recorded.map(drop_claimed).map_err(name)));
-                apply(&mut state, tenant, then(Some(recorded)));
+                apply(&mut state, tenant, then(Some(recorded.into())));
             }
             Action::FailToRecord(tenant, written) => {
                 state.failures += 1;

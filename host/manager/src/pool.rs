@@ -5,19 +5,17 @@
 //! ever more seldom while they fail.
 
 use crate::backoff::Backoff;
-use crate::keep::Keep;
-use crate::keeps::Keeps;
 use crate::refusal::Refusal;
 use crate::{Class, ManagerError, Settings};
 use enarx_contract::canonical::{Hex, Name};
-use enarx_contract::{Contract, Doors, Host, Tenant, Terms, Times};
-use enarx_manager_api::{ClassOffer, KeepState, Offer, Ready, code, limit};
+use enarx_contract::{Contract, Doors, Host, MAX_CLOCK_SKEW, Tenant, Terms, Times};
+use enarx_manager_api::{ClassOffer, Offer, Ready, limit};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 /// Seconds for which an open contract holds after its Keep is replaced, at least: what a tenant wants that claims it at the
 /// last moment.
@@ -26,37 +24,29 @@ const VALID_AFTER: u64 = 25 * 3600;
 /// Seconds that a Keep waits for its application beyond the time for which it waits for a claim.
 const UNPROVISIONED: u64 = 600;
 
-/// Seconds by which the clocks of host and tenant may differ: a contract holds from this long ago.
-const SKEW: u64 = 300;
-
 /// How long nothing is launched after a claim: the Keep that was claimed has the processors for its start.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Launches at a time.
-const LAUNCHES: usize = 2;
-
-/// How often the pool is looked at if nothing happens.
-const LOOK: Duration = Duration::from_secs(30);
-
 /// A class, and how its launches went.
-struct Slot {
-    class: Class,
+pub(crate) struct Slot {
+    pub(crate) class: Class,
     backoff: Mutex<Backoff>,
 }
 
 impl Slot {
-    fn backoff<T>(&self, with: impl FnOnce(&mut Backoff) -> T) -> T {
+    /// Does something with the record of its launches.
+    pub(crate) fn backoff<T>(&self, with: impl FnOnce(&mut Backoff) -> T) -> T {
         with(&mut self.backoff.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// The classes of a host.
 pub(crate) struct Pool {
-    slots: Vec<Slot>,
+    pub(crate) slots: Vec<Slot>,
     /// For so long a Keep waits for a claim.
-    fresh: Duration,
+    pub(crate) fresh: Duration,
     /// Something has changed that the pool depends on.
-    changed: Notify,
+    pub(crate) changed: Notify,
     /// Before this, nothing is launched.
     quiet: Mutex<Option<Instant>>,
     /// Counts offers: each begins with another Keep, so that tenants who come together claim different ones.
@@ -123,7 +113,7 @@ impl Pool {
     }
 
     /// How long nothing is to be launched.
-    fn quiet(&self) -> Duration {
+    pub(crate) fn quiet(&self) -> Duration {
         let until = *self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         until.map_or(Duration::ZERO, |until| {
             until.saturating_duration_since(Instant::now())
@@ -181,7 +171,12 @@ pub(crate) fn check(settings: &Settings) -> Result<(), ManagerError> {
 }
 
 /// A new open contract of this class, whose Keep waits for `fresh` from `now` on, in seconds since 1970.
-fn contract(offer: &Offer, class: &Class, fresh: Duration, now: u64) -> Result<Contract, Refusal> {
+pub(crate) fn contract(
+    offer: &Offer,
+    class: &Class,
+    fresh: Duration,
+    now: u64,
+) -> Result<Contract, Refusal> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(Refusal::manager)?;
     let terms = Terms {
@@ -197,7 +192,7 @@ fn contract(offer: &Offer, class: &Class, fresh: Duration, now: u64) -> Result<C
         resources: class.resources,
         doors: Doors::default(),
         times: Times {
-            not_before: now.saturating_sub(SKEW),
+            not_before: now.saturating_sub(MAX_CLOCK_SKEW),
             not_after: now
                 .saturating_add(fresh.as_secs())
                 .saturating_add(VALID_AFTER),
@@ -209,73 +204,4 @@ fn contract(offer: &Offer, class: &Class, fresh: Duration, now: u64) -> Result<C
         class: class.name.clone(),
     };
     Ok(Contract::new(terms)?)
-}
-
-impl Keeps {
-    /// Keeps the pool full until the manager ends.
-    pub(crate) async fn fill(self: Arc<Self>) {
-        while self.is_open() {
-            let fresh = self.pool.fresh;
-            let old = |keep: &Keep| keep.age() >= fresh;
-            self.take_back(old, code::end::REPLACED).await;
-            let pause = self.refill().await;
-            let unclaimed = self.unclaimed().into_iter();
-            let oldest = unclaimed
-                .filter(|keep| !keep.is_ending())
-                .map(|keep| keep.age())
-                .max();
-            let pause = oldest.map_or(pause, |age| pause.min(fresh.saturating_sub(age)));
-            // Changed or not, it is looked at.
-            let _ = timeout(pause, self.pool.changed.notified()).await;
-        }
-    }
-
-    /// Launches what is missing, as far as it may be launched now. Returns when to look again.
-    async fn refill(self: &Arc<Self>) -> Duration {
-        let mut pause = LOOK;
-        for slot in &self.pool.slots {
-            loop {
-                let quiet = self.pool.quiet();
-                if !quiet.is_zero() {
-                    return pause.min(quiet);
-                }
-                let waiting: Vec<_> = self
-                    .unclaimed()
-                    .into_iter()
-                    .filter(|keep| !keep.is_ending())
-                    .collect();
-                let of_class = waiting
-                    .iter()
-                    .filter(|keep| keep.contract.terms().class == slot.class.name);
-                let launching = waiting
-                    .iter()
-                    .filter(|keep| keep.state() == KeepState::Launching);
-                if of_class.count() >= usize::try_from(slot.class.warm).unwrap_or(usize::MAX)
-                    || launching.count() >= LAUNCHES
-                {
-                    break;
-                }
-                let later = slot.backoff(|backoff| backoff.pause(Instant::now()));
-                if !later.is_zero() {
-                    pause = pause.min(later);
-                    break;
-                }
-                let launched =
-                    match contract(self.terms(), &slot.class, self.pool.fresh, crate::now()) {
-                        Ok(contract) => self.launch_open(contract).await,
-                        Err(refusal) => Err(refusal),
-                    };
-                match launched {
-                    Ok(()) => {}
-                    // Both pass without a try: something ends, or everything.
-                    Err(Refusal::Capacity | Refusal::Draining) => break,
-                    Err(refusal) => {
-                        tracing::warn!(class = slot.class.name.as_str(), %refusal, "no Keep can be kept ready");
-                        slot.backoff(|backoff| backoff.failed(Duration::ZERO, Instant::now()));
-                    }
-                }
-            }
-        }
-        pause
-    }
 }

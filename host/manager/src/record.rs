@@ -76,6 +76,24 @@ pub(crate) enum Unclaimable {
     Unknown,
 }
 
+/// The answer of the records to a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// The claim holds.
+    Holds(Claimed),
+    /// It does not.
+    Refused(Unclaimable),
+}
+
+impl From<Result<Claimed, Unclaimable>> for Settled {
+    fn from(claimed: Result<Claimed, Unclaimable>) -> Self {
+        match claimed {
+            Ok(claimed) => Self::Holds(claimed),
+            Err(reason) => Self::Refused(reason),
+        }
+    }
+}
+
 /// The consequence of a claim for a Keep that lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
@@ -88,10 +106,10 @@ pub(crate) enum Then {
 }
 
 /// The consequence for a living Keep of the answer of the record, `None` if that could not be written.
-pub(crate) fn then(recorded: Option<Result<Claimed, Unclaimable>>) -> Then {
+pub(crate) fn then(recorded: Option<Settled>) -> Then {
     match recorded {
-        Some(Ok(Claimed::Now | Claimed::Before)) => Then::Give,
-        Some(Err(reason)) => Then::Refuse(reason),
+        Some(Settled::Holds(Claimed::Now | Claimed::Before)) => Then::Give,
+        Some(Settled::Refused(reason)) => Then::Refuse(reason),
         None => Then::Withdraw,
     }
 }

@@ -95,7 +95,7 @@ impl State {
         tokens.push(Token {
             name,
             digest: tokens::digest(&text),
-            created: crate::now(),
+            created: crate::clock::now(),
         });
         tokens::write(&self.tokens_file(), tokens)?;
         Ok(text)

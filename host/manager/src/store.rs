@@ -4,7 +4,7 @@
 //! ever, so records outlive their Keeps, until nobody could launch the contract again.
 
 use crate::past::Past;
-use crate::record::{Claim, Claimed, End, Id, Record, Unclaimable};
+use crate::record::{Claim, Claimed, End, Id, Record, Settled, Unclaimable};
 use crate::tokens::Owner;
 use crate::{ManagerError, StateError, files};
 use enarx_contract::canonical::Hex;
@@ -173,31 +173,27 @@ impl Store {
 
     /// Records the claim of a Keep. What this answers holds for ever, also when the manager is killed before it could tell
     /// anybody.
-    pub(crate) fn claim(
-        &self,
-        id: &Id,
-        claim: &Claim,
-    ) -> Result<Result<Claimed, Unclaimable>, StoreError> {
+    pub(crate) fn claim(&self, id: &Id, claim: &Claim) -> Result<Settled, StoreError> {
         // A claim that changes nothing costs no commit, so that nobody makes the disk busy by claims of no account.
         let Some(mut found) = self.get(id)? else {
-            return Ok(Err(Unclaimable::Unknown));
+            return Ok(Settled::Refused(Unclaimable::Unknown));
         };
-        match found.claim(claim) {
-            Ok(Claimed::Now) => {}
+        match Settled::from(found.claim(claim)) {
+            Settled::Holds(Claimed::Now) => {}
             settled => return Ok(settled),
         }
         self.change(|write| {
             let mut keeps = write.open_table(KEEPS)?;
             let Some(mut record) = read(&keeps, id)? else {
-                return Ok(Err(Unclaimable::Unknown));
+                return Ok(Settled::Refused(Unclaimable::Unknown));
             };
-            let claimed = record.claim(claim);
-            if claimed == Ok(Claimed::Now) {
+            let settled = Settled::from(record.claim(claim));
+            if settled == Settled::Holds(Claimed::Now) {
                 list(write, id, &mut record)?;
                 let bytes = serde_json::to_vec(&record)?;
                 keeps.insert(&id.0[..], bytes.as_slice())?;
             }
-            Ok(claimed)
+            Ok(settled)
         })
     }
 
@@ -453,14 +449,15 @@ mod tests {
             let claim = claim(owner, owner);
             store.claim(&id(number), &claim).unwrap()
         };
-        assert_eq!(claims(&store, 3, 1), Err(Unclaimable::Unknown));
-        assert_eq!(claims(&store, 1, 1), Ok(Claimed::Now));
+        let unknown = Settled::Refused(Unclaimable::Unknown);
+        assert_eq!(claims(&store, 3, 1), unknown);
+        assert_eq!(claims(&store, 1, 1), Settled::Holds(Claimed::Now));
         drop(store);
         let store = Store::open(&path).unwrap();
         store.end_living(&end(40)).unwrap();
-        assert_eq!(claims(&store, 1, 1), Ok(Claimed::Before));
-        assert_eq!(claims(&store, 1, 2), Err(Unclaimable::Taken));
-        assert_eq!(claims(&store, 2, 2), Err(Unclaimable::Gone));
+        assert_eq!(claims(&store, 1, 1), Settled::Holds(Claimed::Before));
+        assert_eq!(claims(&store, 1, 2), Settled::Refused(Unclaimable::Taken));
+        assert_eq!(claims(&store, 2, 2), Settled::Refused(Unclaimable::Gone));
         let (owned, _) = store.owned(&Hex([1; 32]), 10).unwrap();
         assert_eq!(owned.len(), 1);
         let record = &owned[0].1;
@@ -504,7 +501,7 @@ mod tests {
         store.insert(&id(2), open()).unwrap();
         store.insert(&id(4), record(1, 20)).unwrap();
         let claimed = store.claim(&id(2), &claim(1, 1)).unwrap();
-        assert_eq!(claimed, Ok(Claimed::Now));
+        assert_eq!(claimed, Settled::Holds(Claimed::Now));
         let listed = || -> Vec<_> {
             let (found, _) = store.owned(&Hex([1; 32]), 10).unwrap();
             found.iter().map(|(id, _)| id.0[0]).collect()

@@ -233,9 +233,9 @@ pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, Laun
         End::Forbidden(call) => forbidden(&call).into(),
         End::Gone => match status {
             Ok(status) => death(&status).into(),
-            Err(errno) => KeepFault::host(format_args!(
-                "the runtime's end could not be learnt: {errno}"
-            ))
+            Err(errno) => KeepFault::Host(HostFault::NoEnd {
+                errno: errno.raw_os_error(),
+            })
             .into(),
         },
     };

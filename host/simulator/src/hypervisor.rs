@@ -11,7 +11,7 @@ use crate::rmp::{Fault, HUGE, PAGE, Pvalidate, Rmp};
 use enarx_snp::ghcb::msr::{Request, Response};
 use enarx_snp::ghcb::{
     Field, Ghcb, PAGE_STATE_ENTRIES, PROTOCOL_VERSION, PageOperation, PageStateChange,
-    PageStateEntry, SHARED_BUFFER_LEN, USAGE_STANDARD, exit, features,
+    PageStateEntry, SHARED_BUFFER_LEN, USAGE_STANDARD, ap, exit, features,
 };
 use enarx_snp::guest_message::{MESSAGE_LEN, MessageType};
 use std::mem::offset_of;
@@ -188,14 +188,6 @@ mod ioio {
     pub const SIZES: u64 = 7 << 4;
     /// The operand has 32 bits.
     pub const SIZE_32: u64 = 1 << 6;
-}
-
-/// Requests of AP creation in the low half of SW_EXITINFO1 (56421, SNP AP creation); 0, at the next INIT, is not served.
-mod ap {
-    /// Create now.
-    pub const CREATE: u64 = 1;
-    /// Destroy.
-    pub const DESTROY: u64 = 2;
 }
 
 /// Features that are announced.

@@ -28,7 +28,7 @@ pub use guest::Running;
 pub use hypervisor::{Action, Config, Hypervisor, PageChange, SharedMemory, Violation};
 pub use launch::Launching;
 pub use machine::{Certificates, Machine};
-pub use rmp::{Fault, Pvalidate, Rmp, codes};
+pub use rmp::{Fault, Pvalidate, Rmp};
 pub use settings::{Settings, Tcb};
 pub use status::Status;
 pub use store::Error;

@@ -6,24 +6,14 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use enarx_snp::rmp_codes as codes;
+
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
 /// Pages of a 2 MiB page.
 const HUGE_PAGES: u64 = 512;
 /// Bytes of a 2 MiB page.
 pub const HUGE: u64 = PAGE * HUGE_PAGES;
-
-/// The codes that PVALIDATE and RMPADJUST leave in EAX (APM3, RMPADJUST and PVALIDATE).
-pub mod codes {
-    /// Success.
-    pub const SUCCESS: u32 = 0;
-    /// A parameter was invalid.
-    pub const FAIL_INPUT: u32 = 1;
-    /// The target level is not below the caller's.
-    pub const FAIL_PERMISSION: u32 = 2;
-    /// The page is of another size.
-    pub const FAIL_SIZEMISMATCH: u32 = 6;
-}
 
 /// Outcome of PVALIDATE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

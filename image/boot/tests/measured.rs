@@ -7,7 +7,6 @@ mod laid_out;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use enarx_boot::address::PhysAddr;
 use enarx_boot::boot_page::{self, BootInfo, ImageHeader};
 use enarx_boot::first_state::{FirstState, TaskState};
 use enarx_boot::image_info::{self, ImageInfo};
@@ -17,7 +16,7 @@ use enarx_boot::layout::{
     SALLYPORT_USER, SHARED_END, SHARED_PHYSICAL, STACK_STRIDE, STACK_TOP, STACKS_VIRTUAL, USER_END,
     VDSO_USER, stack_bottom,
 };
-use enarx_boot::page_table::{ADDRESS, PteFlags};
+use enarx_boot::page_table::{ADDRESS, Pte, PteFlags};
 use enarx_boot_image::{LOADER, MICROKERNEL, MICROKERNEL_SIMULATED};
 use enarx_launch::Runtime;
 use enarx_launch::elf;
@@ -216,7 +215,7 @@ fn a_measured_vcpu_that_only_the_host_starts_reaches_nothing() {
             assert_eq!((vmsa.rip.get(), vmsa.lstar.get()), (entry, entry));
             let state = FirstState {
                 rip: entry,
-                cr3: PhysAddr::from_entry(vmsa.cr3.get()),
+                cr3: Pte::from_bits(vmsa.cr3.get()).address(),
                 tables: None,
                 lstar: entry,
                 ..launch.state

@@ -72,6 +72,7 @@ unsafe fn system_call(number: u64, a: u64, b: u64, c: u64, d: u64) -> u64 {
     result
 }
 
+/// Ends the Keep with a sentence on standard error.
 fn end(sentence: &str) -> ! {
     let bytes = sentence.as_bytes();
     // SAFETY: the bytes live during the call, which reads them.
@@ -82,6 +83,7 @@ fn end(sentence: &str) -> ! {
     }
 }
 
+/// The system that the loader runs on.
 struct Memory;
 
 /// Memory that [`Memory::map`] has mapped for the runtime: this program has nothing in it.
@@ -143,6 +145,7 @@ impl LoaderSystem for Memory {
     }
 }
 
+/// Loads the runtime and enters it on this stack.
 extern "C" fn start(stack: u64) -> ! {
     // SAFETY: the page is part of the measured image and never written.
     let page = unsafe { &INFO };

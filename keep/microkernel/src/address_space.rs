@@ -9,7 +9,7 @@ use crate::launch::{Launch, SnpLaunch};
 use crate::linux::Errno;
 use crate::paging::{Change, Fault, Incomplete, PagingError, Stale, Tables, UserRange};
 use crate::platform::Platform;
-use enarx_boot::address::{Gpa, VirtAddr};
+use enarx_boot::address::{Gpa, VirtAddr, VirtRange};
 use enarx_boot::layout::{
     HUGE, LARGE, MMAP_END, MMAP_START, PAGE, SALLYPORT_USER, USER_END, USER_START, round_up,
 };
@@ -32,56 +32,60 @@ pub struct AddressSpace {
     heap: Heap,
 }
 
+/// The heap: from the end of the runtime's image on.
 #[derive(Debug)]
 struct Heap {
-    start: u64,
-    end: u64,
-    mapped: u64,
+    start: VirtAddr,
+    /// Its end as the process knows it.
+    end: VirtAddr,
+    /// Its end in the tables.
+    mapped: VirtAddr,
 }
 
 /// Addresses that `mmap` hands out: upwards, reusing what `munmap` gave back. Every address from
 /// `start` to `next` is in use, in a hole, or forgotten.
 #[derive(Debug)]
 struct Area {
-    start: u64,
-    next: u64,
-    end: u64,
-    holes: [(u64, u64); HOLES],
+    start: VirtAddr,
+    next: VirtAddr,
+    end: VirtAddr,
+    holes: [VirtRange; HOLES],
     count: usize,
 }
 
 impl Area {
     const fn new(start: u64, end: u64) -> Self {
+        let start = VirtAddr::new(start);
         Self {
             start,
             next: start,
-            end,
-            holes: [(0, 0); HOLES],
+            end: VirtAddr::new(end),
+            holes: [VirtRange::EMPTY; HOLES],
             count: 0,
         }
     }
 
     /// Takes out the first hole that `fits`.
-    fn remove(&mut self, fits: impl Fn(&(u64, u64)) -> bool) -> Option<(u64, u64)> {
+    fn remove(&mut self, fits: impl Fn(&VirtRange) -> bool) -> Option<VirtRange> {
         let index = self.holes.iter().take(self.count).position(fits)?;
         self.count -= 1;
         let last = *self.holes.get(self.count)?;
         Some(core::mem::replace(self.holes.get_mut(index)?, last))
     }
 
-    fn take(&mut self, length: u64, align: u64) -> Option<u64> {
-        let place = |start: u64| {
-            let base = round_up(start, align)?;
-            Some((base, base.checked_add(length)?))
+    fn take(&mut self, length: u64, align: u64) -> Option<VirtAddr> {
+        let place = |start: VirtAddr| {
+            let base = start.align_up(align)?;
+            Some((base, base.checked_offset(length)?))
         };
-        let fits = |hole: &(u64, u64)| place(hole.0).is_some_and(|(_, top)| top <= hole.1);
-        if let Some((start, end)) = self.remove(fits) {
-            let (base, top) = place(start)?;
-            if start < base {
-                self.give(start, base);
+        let fits = |hole: &VirtRange| place(hole.start).is_some_and(|(_, top)| top <= hole.end);
+        if let Some(hole) = self.remove(fits) {
+            let (base, top) = place(hole.start)?;
+            if hole.start < base {
+                self.give(hole.start, base);
             }
-            if top < end {
-                self.give(top, end);
+            if top < hole.end {
+                self.give(top, hole.end);
             }
             return Some(base);
         }
@@ -99,40 +103,42 @@ impl Area {
 
     /// Remembers a free range below `next`; when there is no room, the smallest one is forgotten
     /// (addresses are plentiful).
-    fn give(&mut self, start: u64, end: u64) {
-        let (mut start, mut end) = (start, end);
+    fn give(&mut self, start: VirtAddr, end: VirtAddr) {
+        let mut hole = VirtRange::new(start, end);
         // Adjacent or overlapping: a range may be unmapped twice.
-        while let Some(other) = self.remove(|hole| hole.0 <= end && start <= hole.1) {
-            start = start.min(other.0);
-            end = end.max(other.1);
+        while let Some(other) =
+            self.remove(|other| other.start <= hole.end && hole.start <= other.end)
+        {
+            hole.start = hole.start.min(other.start);
+            hole.end = hole.end.max(other.end);
         }
-        if end == self.next {
-            self.next = start;
+        if hole.end == self.next {
+            self.next = hole.start;
             return;
         }
         if let Some(room) = self.holes.get_mut(self.count) {
-            *room = (start, end);
+            *room = hole;
             self.count += 1;
             return;
         }
-        if let Some(smallest) = self.holes.iter_mut().min_by_key(|hole| hole.1 - hole.0)
-            && smallest.1 - smallest.0 < end - start
+        if let Some(smallest) = self.holes.iter_mut().min_by_key(|hole| hole.length())
+            && smallest.length() < hole.length()
         {
-            *smallest = (start, end);
+            *smallest = hole;
         }
     }
 
     /// Takes back the part of a free range that lies in this area.
-    fn release(&mut self, start: u64, end: u64) {
-        let (start, end) = (start.max(self.start), end.min(self.next));
+    fn release(&mut self, range: VirtRange) {
+        let (start, end) = (range.start.max(self.start), range.end.min(self.next));
         if start < end {
             self.give(start, end);
         }
     }
 
     /// Hands out the part of a range that lies in this area: somebody chose the addresses.
-    fn claim(&mut self, start: u64, end: u64) {
-        let (start, end) = (start.max(self.start), end.min(self.end));
+    fn claim(&mut self, range: VirtRange) {
+        let (start, end) = (range.start.max(self.start), range.end.min(self.end));
         if start >= end {
             return;
         }
@@ -143,12 +149,12 @@ impl Area {
                 self.give(skipped, start);
             }
         }
-        while let Some(hole) = self.remove(|hole| hole.0 < end && start < hole.1) {
-            if hole.0 < start {
-                self.give(hole.0, start);
+        while let Some(hole) = self.remove(|hole| hole.start < end && start < hole.end) {
+            if hole.start < start {
+                self.give(hole.start, start);
             }
-            if end < hole.1 {
-                self.give(end, hole.1);
+            if end < hole.end {
+                self.give(end, hole.end);
             }
         }
     }
@@ -192,9 +198,9 @@ impl AddressSpace {
             small: Area::new(MMAP_START, LARGE_START),
             large: Area::new(LARGE_START, MMAP_END),
             heap: Heap {
-                start: 0,
-                end: 0,
-                mapped: 0,
+                start: VirtAddr::new(0),
+                end: VirtAddr::new(0),
+                mapped: VirtAddr::new(0),
             },
         }
     }
@@ -205,9 +211,9 @@ impl AddressSpace {
         self.frames.boot(launch, memory_end);
         let boot = &launch.boot;
         self.heap = Heap {
-            start: boot.heap_start,
-            end: boot.heap_start,
-            mapped: boot.heap_mapped,
+            start: VirtAddr::new(boot.heap_start),
+            end: VirtAddr::new(boot.heap_start),
+            mapped: VirtAddr::new(boot.heap_mapped),
         };
     }
 
@@ -229,8 +235,9 @@ impl AddressSpace {
     /// Moves the start of the mappings by `random`, so that addresses differ from run to run.
     pub fn randomise(&mut self, random: u64) {
         // 2^31 pages and 2^20 times 1 GiB at most, well inside the areas.
-        self.small.next += (random & 0x7fff_ffff) * PAGE;
-        self.large.next += ((random >> 32) & 0xfff) * HUGE;
+        let (small, large) = (&mut self.small.next, &mut self.large.next);
+        *small = small.offset((random & 0x7fff_ffff) * PAGE);
+        *large = large.offset(((random >> 32) & 0xfff) * HUGE);
     }
 
     /// Free memory, in bytes.
@@ -260,7 +267,7 @@ impl AddressSpace {
     /// A user range, checked.
     #[inline(always)]
     fn range(start: u64, length: u64) -> Result<UserRange, Errno> {
-        UserRange::new(start, length).ok_or(Errno::Inval)
+        UserRange::new(VirtAddr::new(start), length).ok_or(Errno::Inval)
     }
 
     /// Maps `length` bytes of zeroed memory; at `fixed`, where nothing is mapped any more, or at
@@ -285,24 +292,24 @@ impl AddressSpace {
                 _ => (&mut self.small, PAGE),
             };
             let start = area.take(length, align).ok_or(Errno::NoMem)?;
-            let range = UserRange::chosen(start, start + length);
+            let range = UserRange::chosen(start, start.offset(length));
             let reserved = self
                 .tables
                 .reserve(&mut self.frames, platform, range, rights);
             if reserved.is_err() {
-                area.release(range.start(), range.end());
+                area.release(range.addresses());
             }
             return match reserved {
-                Ok(()) => Ok(start),
+                Ok(()) => Ok(start.get()),
                 Err(incomplete) => Err(self.failed(start, incomplete)),
             };
         };
         let range = Self::range(address, length)?;
         self.tables
             .reserve(&mut self.frames, platform, range, rights)
-            .map_err(|incomplete| self.failed(address, incomplete))?;
-        self.small.claim(range.start(), range.end());
-        self.large.claim(range.start(), range.end());
+            .map_err(|incomplete| self.failed(range.addresses().start, incomplete))?;
+        self.small.claim(range.addresses());
+        self.large.claim(range.addresses());
         Ok(address)
     }
 
@@ -346,15 +353,15 @@ impl AddressSpace {
         }
         let stale = self.change(platform, start, length, Change::Remove)?;
         let range = Self::range(start, length)?;
-        self.small.release(range.start(), range.end());
-        self.large.release(range.start(), range.end());
+        self.small.release(range.addresses());
+        self.large.release(range.addresses());
         Ok(stale)
     }
 
     /// The end of the heap.
     #[must_use]
     pub const fn heap_end(&self) -> u64 {
-        self.heap.end
+        self.heap.end.get()
     }
 
     /// Moves the end of the heap, to whole pages: an odd end would cost a C library another call.
@@ -363,14 +370,15 @@ impl AddressSpace {
     /// [`Errno::NoMem`], and what is to be unmapped then.
     pub fn set_heap_end<P: Platform>(&mut self, platform: &mut P, end: u64) -> Result<(), Failed> {
         let heap = &self.heap;
-        let end = round_up(end, PAGE).unwrap_or(u64::MAX);
-        if end < heap.start || end - heap.start > HEAP_LIMIT || end >= SALLYPORT_USER {
+        let end = VirtAddr::new(end).align_up(PAGE).ok_or(Errno::NoMem)?;
+        let is_heap = heap.start <= end && heap.start.bytes_to(end) <= HEAP_LIMIT;
+        if !is_heap || end.get() >= SALLYPORT_USER {
             return Err(Errno::NoMem.into());
         }
-        let needed = round_up(end, LARGE).ok_or(Errno::NoMem)?;
+        let needed = end.align_up(LARGE).ok_or(Errno::NoMem)?;
         if needed > heap.mapped {
             let (start, rights) = (heap.mapped, Rights::ReadWrite);
-            let range = Self::range(start, needed - start)?;
+            let range = UserRange::new(start, start.bytes_to(needed)).ok_or(Errno::Inval)?;
             self.tables
                 .reserve(&mut self.frames, platform, range, rights)
                 .map_err(|incomplete| self.failed(start, incomplete))?;
@@ -384,9 +392,9 @@ impl AddressSpace {
     /// heap grows again.
     #[must_use]
     pub fn heap_surplus(&self, end: u64) -> Option<(u64, u64)> {
-        let start = round_up(end, PAGE)?;
-        let top = self.heap.end;
-        (end >= self.heap.start && start < top).then(|| (start, top - start))
+        let end = VirtAddr::new(end);
+        let (start, top) = (end.align_up(PAGE)?, self.heap.end);
+        (end >= self.heap.start && start < top).then(|| (start.get(), start.bytes_to(top)))
     }
 
     /// The memory behind a user address for the kernel's own access.
@@ -533,10 +541,10 @@ impl AddressSpace {
         Ok(u32::from_le_bytes(bytes))
     }
 
-    fn failed(&self, start: u64, incomplete: Incomplete) -> Failed {
+    fn failed(&self, start: VirtAddr, incomplete: Incomplete) -> Failed {
         Failed {
             error: self.call_error(incomplete.error),
-            part: (start, incomplete.done - start),
+            part: (start.get(), start.bytes_to(incomplete.done)),
         }
     }
 

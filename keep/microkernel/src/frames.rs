@@ -15,6 +15,7 @@ use enarx_exits::{ExitFunction, Reason};
 
 use crate::fatal::Fatal;
 use crate::frame::{Frame, LargeFrame, Slot};
+use crate::kind::HAS_SNP;
 use crate::launch::{Launch, SnpLaunch};
 use crate::platform::Platform;
 use crate::snp::pages::{Ledger, Refused};
@@ -43,37 +44,39 @@ pub struct Frames {
 /// Freed frames, each with the address of the next in its first word.
 #[derive(Debug)]
 struct FreeList {
-    /// The first one; 0 = none, because page 0 is never a free frame.
-    head: u64,
+    /// The first one.
+    head: Option<PhysAddr>,
     count: u64,
 }
 
 impl FreeList {
     const fn new() -> Self {
-        Self { head: 0, count: 0 }
+        Self {
+            head: None,
+            count: 0,
+        }
     }
 
     fn push<P: Platform>(&mut self, platform: &mut P, frame: PhysAddr, link: Slot) {
-        platform.write(link, self.head);
-        self.head = frame.get();
+        // An empty entry ends the list: page 0 is never a free frame.
+        platform.set_entry(link, self.head.map_or(Pte::EMPTY, Pte::link));
+        self.head = Some(frame);
         self.count += 1;
     }
 
     fn pop<P: Platform>(&mut self, platform: &P) -> Option<PhysAddr> {
-        if self.head == 0 {
-            return None;
-        }
-        let frame = PhysAddr::from_entry(self.head);
-        self.head = platform.read(Frame::of(frame).slot(0));
+        let frame = self.head?;
+        let next = platform.entry(Frame::of(frame).slot(0));
+        self.head = (!next.is_empty()).then(|| next.address());
         self.count -= 1;
         Some(frame)
     }
 }
 
-const EMPTY: Range<PhysAddr> = PhysAddr::from_entry(0)..PhysAddr::from_entry(0);
+const EMPTY: Range<PhysAddr> = PhysAddr::NOWHERE..PhysAddr::NOWHERE;
 
 const fn length(range: &Range<PhysAddr>) -> u64 {
-    range.end.get() - range.start.get()
+    range.start.bytes_to(range.end)
 }
 
 impl Frames {
@@ -111,29 +114,29 @@ impl Frames {
 
     /// The ledger; `None` without SNP.
     pub(crate) fn ledger(&self) -> Option<&Ledger> {
-        self.ledger.as_ref().filter(|_| !cfg!(feature = "plain"))
+        self.ledger.as_ref().filter(|_| HAS_SNP)
     }
 
     /// Why there was no frame: a page that was refused, which ends the Keep, or `None` if all memory is in use.
     #[must_use]
     pub fn failure(&self) -> Option<Refused> {
-        self.refused.filter(|_| !cfg!(feature = "plain"))
+        self.refused.filter(|_| HAS_SNP)
     }
 
     /// Gives the ledger the tables that it needs for memory up to `end`; the launch made that of the first GiB.
     ///
     /// # Errors
     /// [`Reason::OutOfMemory`] when there is no frame for a table.
-    pub fn extend_ledger<P: Platform>(&mut self, platform: &mut P, end: u64) -> Result<(), Fatal> {
-        let mut start = HUGE;
-        while start < end.min(DIRECT_MAP_SIZE)
+    pub fn extend_ledger<P: Platform>(&mut self, platform: &mut P, end: Gpa) -> Result<(), Fatal> {
+        let mut start = Gpa::new(HUGE);
+        while start < end.min(Gpa::new(DIRECT_MAP_SIZE))
             && let Some(ledger) = self.ledger()
         {
-            let at = ledger.gib(platform, Gpa::new(start))?;
+            let at = ledger.gib(platform, start)?;
             let table = self.small_or_end(platform, 0)?;
             let flags = PteFlags::PRESENT.union(PteFlags::WRITE);
             platform.set_entry(at, Pte::new(table.address(), flags));
-            start += HUGE;
+            start = start.offset(HUGE);
         }
         Ok(())
     }
@@ -265,7 +268,7 @@ impl Frames {
 
     /// A 4 KiB frame, and whether it is zero.
     fn small_raw<P: Platform>(&mut self, platform: &mut P) -> Option<(Frame, bool)> {
-        if self.free_small.head == 0 && self.carve.start != self.carve.end {
+        if self.free_small.head.is_none() && self.carve.start != self.carve.end {
             return self.carved(platform);
         }
         self.small_freed_or_new(platform)

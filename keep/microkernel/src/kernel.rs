@@ -89,6 +89,8 @@ pub struct Kernel {
     pub memory: u64,
     /// The trusted execution environment.
     pub tee: Tee,
+    /// Why the Keep cannot go on, as a system call found out that ends by [`CallError::Fatal`].
+    failed: Option<Fatal>,
 }
 
 /// Exclusive use of the kernel, for the length of a closure.
@@ -127,7 +129,21 @@ impl Kernel {
             processors: 0,
             memory: 0,
             tee: Tee::None,
+            failed: None,
         }
+    }
+
+    /// Notes why the Keep cannot go on, for [`Self::failure`]; the first reason counts.
+    pub fn fail(&mut self, fatal: Fatal) -> CallError {
+        self.failed.get_or_insert(fatal);
+        CallError::Fatal
+    }
+
+    /// The end of the Keep after [`CallError::Fatal`].
+    #[must_use]
+    pub fn failure(&self) -> Fatal {
+        let unknown = || self.space.end(Fatal::new(Reason::OutOfMemory, 0));
+        self.failed.unwrap_or_else(unknown)
     }
 
     /// Takes over what the launch prepared, and the host's facts; once.
@@ -177,7 +193,8 @@ impl Kernel {
         }
         let snp = crate::snp::boot::take_over(platform, launch, key, &mut self.random)?;
         self.tee = Tee::Snp(snp);
-        self.space.frames().extend_ledger(platform, self.memory)
+        let (frames, end) = (self.space.frames(), Gpa::new(self.memory));
+        frames.extend_ledger(platform, end)
     }
 
     /// Starts vCPU `vcpu` unless it has been started; under plain KVM the host does.

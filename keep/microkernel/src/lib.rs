@@ -33,6 +33,7 @@ pub mod fatal;
 pub mod frame;
 pub mod frames;
 pub mod kernel;
+pub mod kind;
 pub mod launch;
 pub mod linux;
 pub mod paging;

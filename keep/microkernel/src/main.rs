@@ -27,6 +27,7 @@ use enarx_exits::{BootCheck, ExitFunction, FaultReport, KICK_VECTOR, Reason};
 use enarx_microkernel::epoch::Epoch;
 use enarx_microkernel::fatal::Fatal;
 use enarx_microkernel::kernel::Guarded;
+use enarx_microkernel::kind::HAS_SNP;
 use enarx_microkernel::launch::Launch;
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::registers::{Registers, vector};
@@ -69,9 +70,7 @@ pub extern "C" fn boot(registers: &mut Registers, vcpu: usize) {
             end_with(&mut machine, &fatal.0);
         }
     } else {
-        if !cfg!(feature = "plain")
-            && let Err(fatal) = snp::start_further(&mut machine, vcpu)
-        {
+        if HAS_SNP && let Err(fatal) = snp::start_further(&mut machine, vcpu) {
             snp::terminate(fatal.0.reason);
         }
         next_thread(registers, &mut machine, vcpu);
@@ -82,10 +81,10 @@ pub extern "C" fn boot(registers: &mut Registers, vcpu: usize) {
 fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fatal> {
     let boot: BootInfo = boot_info();
     let launch = Launch::new(machine)?;
-    if cfg!(feature = "plain") == launch.snp.is_some() {
+    if HAS_SNP != launch.snp.is_some() {
         return Err(Fatal::boot(BootCheck::Platform));
     }
-    if !cfg!(feature = "plain") {
+    if HAS_SNP {
         snp::start(machine, &launch)?;
     }
     let (facts, tsc) = (host_facts(), machine.tsc());
@@ -93,7 +92,7 @@ fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fa
     let clock = KERNEL.with(|kernel| {
         kernel.boot(&launch, &facts, tsc)?;
         kernel.random.try_out(machine)?;
-        if !cfg!(feature = "plain") {
+        if HAS_SNP {
             kernel.boot_snp(machine, &launch, KERNEL.key())?;
         }
         kernel.random.fill(machine, random.as_mut_bytes())?;
@@ -105,7 +104,7 @@ fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fa
     })?;
     machine.write(launch.random_bytes[0], random[0]);
     machine.write(launch.random_bytes[1], random[1]);
-    if !cfg!(feature = "plain") {
+    if HAS_SNP {
         machine.wipe_stack();
     }
     set_clock(&clock);
@@ -251,7 +250,7 @@ pub fn end(reason: Reason, detail: u64) -> ! {
 #[inline(never)]
 fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
     begin_end();
-    if cfg!(feature = "plain") {
+    if !HAS_SNP {
         machine.exit(ExitFunction::Fault, &report.args());
         halt(machine);
     }
@@ -273,7 +272,7 @@ pub fn begin_end() {
     EPOCH.advance_all();
     // User code on other vCPUs does not have to enter the microkernel to talk to the host: its pages go, and
     // what the CPUs still remember of them does not last.
-    if !cfg!(feature = "plain") {
+    if HAS_SNP {
         snp::take_user_memory();
     }
 }

@@ -7,7 +7,7 @@
 //! structure that could disagree with what the CPU sees.
 //! The meaning of an entry's bits is in [`enarx_boot::page_table`].
 
-use enarx_boot::address::{CBit, PhysAddr, VirtAddr};
+use enarx_boot::address::{CBit, PhysAddr, VirtAddr, VirtRange};
 use enarx_boot::layout::{LARGE, MMAP_END, MMAP_START, PAGE, USER_END, USER_START, round_up};
 use enarx_boot::page_table::{Access, Pte, PteFlags, Rights};
 
@@ -18,40 +18,28 @@ use crate::table::{entry_at, lower, shift, slot, span};
 
 /// A range of user addresses in whole pages: not empty, between [`USER_START`] and [`USER_END`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UserRange {
-    start: VirtAddr,
-    end: VirtAddr,
-}
+pub struct UserRange(VirtRange);
 
 impl UserRange {
     /// `length` bytes from `start` on, rounded up to whole pages; `None` if that is no such range.
-    pub(crate) fn new(start: u64, length: u64) -> Option<Self> {
+    pub(crate) fn new(start: VirtAddr, length: u64) -> Option<Self> {
         let length = round_up(length, PAGE)?;
-        let end = start.checked_add(length)?;
-        let inside = length != 0 && start.is_multiple_of(PAGE) && start >= USER_START;
-        (inside && end <= USER_END).then_some(Self {
-            start: VirtAddr::new(start),
-            end: VirtAddr::new(end),
-        })
+        let end = start.checked_offset(length)?;
+        let inside = start.get() >= USER_START && end.get() <= USER_END;
+        (length != 0 && start.is_aligned(PAGE) && inside)
+            .then_some(Self(VirtRange::new(start, end)))
     }
 
     /// The addresses from `start` to `end`, whole pages inside of those that `mmap` chooses from.
-    pub(crate) const fn chosen(start: u64, end: u64) -> Self {
-        debug_assert!(MMAP_START <= start && start < end && end <= MMAP_END);
-        Self {
-            start: VirtAddr::new(start),
-            end: VirtAddr::new(end),
-        }
+    pub(crate) const fn chosen(start: VirtAddr, end: VirtAddr) -> Self {
+        debug_assert!(MMAP_START <= start.get() && start.get() < end.get());
+        debug_assert!(end.get() <= MMAP_END);
+        Self(VirtRange::new(start, end))
     }
 
-    /// First address.
-    pub(crate) const fn start(self) -> u64 {
-        self.start.get()
-    }
-
-    /// First address behind it.
-    pub(crate) const fn end(self) -> u64 {
-        self.end.get()
+    /// Its addresses.
+    pub(crate) const fn addresses(self) -> VirtRange {
+        self.0
     }
 }
 
@@ -74,7 +62,7 @@ pub struct Incomplete {
     /// Why.
     pub error: PagingError,
     /// Everything below this address in the range has been reserved.
-    pub done: u64,
+    pub done: VirtAddr,
 }
 
 /// The effect of a change on the TLBs. A change that failed may have reduced rights before it did:
@@ -127,7 +115,7 @@ pub enum Change {
 impl Tables {
     /// No tables.
     pub(crate) const fn none() -> Self {
-        Self::new(Frame::of(PhysAddr::from_entry(0)), CBit::NONE)
+        Self::new(Frame::of(PhysAddr::NOWHERE), CBit::NONE)
     }
 
     /// The tables under `root`, a PML4 made by the launcher, with this C-bit.
@@ -215,9 +203,9 @@ impl Tables {
         let (needed, refused) = access.flags();
         let needed = needed.bits() | self.private.mask();
         let offset = span(level) - 1;
-        let page = entry.address().get() & !offset;
+        let page = entry.address().align_down(span(level));
         (entry.bits() & (needed | refused.bits()) == needed)
-            .then(|| Place::of(PhysAddr::from_entry(page + (address.get() & offset))))
+            .then(|| Place::of(page.offset(address.get() & offset)))
     }
 
     /// Handles a fault of `access` at `address`, a user address: gives it a frame where the
@@ -326,7 +314,7 @@ struct Walk<'a, P> {
     change: Change,
     stale: Stale,
     /// Everything below this address in the range has been changed.
-    done: u64,
+    done: VirtAddr,
     /// The bits that an entry with a frame keeps, and those that it gets.
     kept: u64,
     set: u64,
@@ -366,25 +354,25 @@ impl<'a, P: Platform> Walk<'a, P> {
             platform,
             change,
             stale: Stale::default(),
-            done: range.start(),
+            done: range.0.start,
             kept,
             set,
             keeps_frames: matches!(change, Change::Protect(_) | Change::Hide),
-            populate: writable && range.end() - range.start() <= FAULT_AROUND * PAGE,
+            populate: writable && range.0.length() <= FAULT_AROUND * PAGE,
             grows: false,
         }
     }
 
     /// Changes `range` under `root`: goes down as far as the whole range is a part of one entry.
     fn descend(&mut self, root: Frame, range: UserRange) -> Result<(), PagingError> {
-        let (start, end) = (range.start(), range.end());
+        let VirtRange { start, end } = range.0;
         let (mut table, mut level) = (root, 4);
-        let extent = (start ^ (end - 1)) | (end - start);
+        let extent = (start.get() ^ (end.get() - 1)) | range.0.length();
         for upper in [4, 3, 2] {
             if extent >> shift(upper) != 0 {
                 break;
             }
-            let at = slot(table, upper, range.start);
+            let at = slot(table, upper, start);
             let entry = self.platform.entry(at);
             table = if entry.is_table() {
                 lower(entry)
@@ -396,9 +384,9 @@ impl<'a, P: Platform> Walk<'a, P> {
             level = upper - 1;
         }
         if level == 1 {
-            return self.pages(table, start, end);
+            return self.pages(table, range.0);
         }
-        self.table(table, level, start, end)
+        self.table(table, level, range.0)
     }
 
     /// True if there is nothing to do where `entry` is.
@@ -406,20 +394,20 @@ impl<'a, P: Platform> Walk<'a, P> {
         entry.is_empty() && matches!(self.change, Change::Remove | Change::Hide)
     }
 
-    fn table(&mut self, table: Frame, level: u32, start: u64, end: u64) -> Result<(), PagingError> {
-        let size = span(level);
-        let mut address = start;
+    fn table(&mut self, table: Frame, level: u32, range: VirtRange) -> Result<(), PagingError> {
+        let (size, end) = (span(level), range.end);
+        let mut address = range.start;
         while address < end {
-            let base = address & !(size - 1);
-            let next = match base.checked_add(size) {
+            let base = address.align_down(size);
+            let next = match base.checked_offset(size) {
                 Some(next) if next < end => next,
                 _ => end,
             };
-            let whole = address == base && next - base == size;
-            let at = slot(table, level, VirtAddr::new(address));
+            let whole = address == base && base.bytes_to(next) == size;
+            let at = slot(table, level, address);
             let entry = self.platform.entry(at);
             if entry.is_table() {
-                self.below(lower(entry), level, address, next)?;
+                self.below(lower(entry), level, VirtRange::new(address, next))?;
                 if whole && self.change == Change::Remove && level < 4 {
                     self.platform.set_entry(at, Pte::EMPTY);
                     self.frames.free_small(self.platform, lower(entry));
@@ -428,16 +416,16 @@ impl<'a, P: Platform> Walk<'a, P> {
                 }
             } else if whole && level < 4 {
                 if !entry.has(PteFlags::FRAME) {
-                    let words = at.words((end - address) / size);
+                    let words = at.words(address.bytes_to(end) / size);
                     let rest = self.alike(words, entry, false)?;
-                    address += (words.count() - rest.count()) * size;
+                    address = address.offset((words.count() - rest.count()) * size);
                     self.done = address;
                     continue;
                 }
                 self.backed(at, level, entry)?;
             } else if !self.is_done(entry) {
                 let lower = self.split(at, entry)?;
-                self.below(lower, level, address, next)?;
+                self.below(lower, level, VirtRange::new(address, next))?;
             }
             address = next;
             self.done = next;
@@ -445,25 +433,26 @@ impl<'a, P: Platform> Walk<'a, P> {
         Ok(())
     }
 
-    /// Changes the range `start..end` of a table below one of `level`.
-    fn below(&mut self, table: Frame, level: u32, start: u64, end: u64) -> Result<(), PagingError> {
+    /// Changes a range of a table below one of `level`.
+    fn below(&mut self, table: Frame, level: u32, range: VirtRange) -> Result<(), PagingError> {
         if level == 2 {
-            self.pages(table, start, end)
+            self.pages(table, range)
         } else {
-            self.table(table, level - 1, start, end)
+            self.table(table, level - 1, range)
         }
     }
 
-    /// Changes the range `start..end` of a table of the lowest level.
+    /// Changes a range of a table of the lowest level.
     #[inline(never)]
-    fn pages(&mut self, table: Frame, start: u64, end: u64) -> Result<(), PagingError> {
-        let first = slot(table, 1, VirtAddr::new(start));
+    fn pages(&mut self, table: Frame, range: VirtRange) -> Result<(), PagingError> {
+        let first = slot(table, 1, range.start);
         // The first page of a table goes on with what the table before had.
         if let Some(before) = first.index().checked_sub(1) {
             self.grows = self.change == Change::Protect(Rights::ReadWrite)
                 && self.platform.entry(table.slot(before)).has(PteFlags::FRAME);
         }
-        let mut left = first.words((end - start) / PAGE);
+        let all = first.words(range.length() / PAGE);
+        let mut left = all;
         while let Some((at, rest)) = left.split_first() {
             let entry = self.platform.entry(at);
             left = if !entry.has(PteFlags::FRAME) {
@@ -475,7 +464,7 @@ impl<'a, P: Platform> Walk<'a, P> {
             } else {
                 self.backed_run(at, rest, entry)
             };
-            self.done = end - left.count() * PAGE;
+            self.done = range.start.offset((all.count() - left.count()) * PAGE);
         }
         Ok(())
     }
@@ -590,8 +579,8 @@ impl<'a, P: Platform> Walk<'a, P> {
             if level == 1 {
                 self.frames.free_small(self.platform, Frame::of(page));
             } else {
-                let page = PhysAddr::from_entry(page.get() & !(LARGE - 1));
-                self.frames.free_large(self.platform, LargeFrame::of(page));
+                let page = LargeFrame::of(page.align_down(LARGE));
+                self.frames.free_large(self.platform, page);
             }
         }
         Ok(())

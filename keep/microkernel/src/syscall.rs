@@ -13,6 +13,7 @@ use crate::clock::MOST;
 use crate::epoch::Epoch;
 use crate::fatal::{CallError, Fatal};
 use crate::kernel::{Action, Guarded, SIGNALS};
+use crate::kind::HAS_SNP;
 use crate::linux::{Errno, MAY_FAIL, flag};
 use crate::paging::Change;
 use crate::platform::Platform;
@@ -40,6 +41,7 @@ pub enum After {
 /// No time limit, in [`ExitFunction::Park`] and [`ExitFunction::Wait`].
 const FOREVER: u64 = u64::MAX;
 
+/// The answer to a system call: the value that it returns.
 type Answer = Result<u64, CallError>;
 
 /// One system call of the thread on vCPU `me`.
@@ -86,7 +88,7 @@ pub fn system_call<P: Platform, K: Guarded>(
         nr::MADVISE => call.madvise(a, b, c),
         nr::BRK => call.brk(a),
         nr::FUTEX => call.futex(a, b, c, d, registers.r9),
-        nr::CLONE => call.clone_thread(registers)?,
+        nr::CLONE => call.clone_thread(registers),
         nr::EXIT => return call.exit_thread(),
         nr::EXIT_GROUP => return Ok(After::Exit(a)),
         nr::RT_SIGRETURN => {
@@ -108,7 +110,7 @@ pub fn system_call<P: Platform, K: Guarded>(
         nr::TIME => call.time(a),
         nr::CLOCK_NANOSLEEP => call.nanosleep(a, b & flag::TIMER_ABSTIME != 0, c),
         nr::NANOSLEEP => call.nanosleep(flag::CLOCK_MONOTONIC, false, a),
-        nr::GETRANDOM => call.getrandom(a, b)?,
+        nr::GETRANDOM => call.getrandom(a, b),
         nr::ARCH_PRCTL => call.arch_prctl(a, b),
         nr::SET_TID_ADDRESS => {
             kernel.with(|k| k.threads.get(me).clear_tid = a);
@@ -121,8 +123,8 @@ pub fn system_call<P: Platform, K: Guarded>(
         nr::PRLIMIT64 => call.prlimit(a, b, c, d),
         nr::WRITE => call.log(a, b, c),
         // There is no secure processor, and no code for its messages.
-        nr::REPORT | nr::DERIVED_KEY if cfg!(feature = "plain") => Err(Errno::NoSys.into()),
-        nr::LAST_REPORT if cfg!(feature = "plain") => Ok(0),
+        nr::REPORT | nr::DERIVED_KEY if !HAS_SNP => Err(Errno::NoSys.into()),
+        nr::LAST_REPORT if !HAS_SNP => Ok(0),
         nr::LAST_REPORT => {
             close(kernel, call.platform);
             Ok(0)
@@ -148,8 +150,7 @@ pub fn system_call<P: Platform, K: Guarded>(
     registers.rax = match answer {
         Ok(value) => value,
         Err(CallError::Fatal) => {
-            let unknown = Fatal::new(Reason::OutOfMemory, 0);
-            return Err(kernel.with(|k| k.space.end(unknown)));
+            return Err(kernel.with(|k| k.failure()));
         }
         Err(CallError::Errno(errno)) => {
             if errno.means_absent() && !MAY_FAIL.contains(&number) {
@@ -452,7 +453,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
     }
 
     /// `clone` with the flags of a thread; the new thread gets a vCPU of its own.
-    fn clone_thread(&mut self, registers: &Registers) -> Result<Answer, Fatal> {
+    fn clone_thread(&mut self, registers: &Registers) -> Answer {
         const NEEDED: u64 = flag::CLONE_VM
             | flag::CLONE_FS
             | flag::CLONE_FILES
@@ -468,7 +469,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         let flags = registers.rdi;
         let (stack, parent_tid, child_tid) = (registers.rsi, registers.rdx, registers.r10);
         if flags & NEEDED != NEEDED || flags & !KNOWN != 0 || registers.r8 >= USER_END {
-            return Ok(Err(Errno::Inval.into()));
+            return Err(Errno::Inval.into());
         }
         let assigned = self.kernel.with(|k| {
             let vcpu = k.threads.idle().ok_or(Errno::Again)?;
@@ -494,15 +495,15 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
             } else {
                 child_tid
             };
-            Ok(vcpu)
+            Ok::<_, CallError>(vcpu)
         });
-        let vcpu = match assigned {
-            Ok(vcpu) => vcpu,
-            Err(errno) => return Ok(Err(errno)),
-        };
-        self.kernel.with(|k| k.start_vcpu(self.platform, vcpu))?;
+        let vcpu = assigned?;
+        self.kernel.with(|k| {
+            let started = k.start_vcpu(self.platform, vcpu);
+            started.map_err(|fatal| k.fail(fatal))
+        })?;
         self.platform.exit(ExitFunction::Unpark, &[vcpu as u64]);
-        Ok(Ok(thread_id(vcpu)))
+        Ok(thread_id(vcpu))
     }
 
     /// An attestation report over the 64 bytes at `data`, written to `to`; its length.
@@ -545,7 +546,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
                     // A bad address is the runtime's own loss.
                     Err(CallError::Errno(_)) => {}
                     Err(CallError::Fatal) => {
-                        return Err(k.space.end(Fatal::new(Reason::OutOfMemory, 0)));
+                        return Err(k.failure());
                     }
                 }
             }
@@ -616,7 +617,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         })
     }
 
-    fn getrandom(&mut self, to: u64, length: u64) -> Result<Answer, Fatal> {
+    fn getrandom(&mut self, to: u64, length: u64) -> Answer {
         let mut done = 0;
         while done < length {
             let mut bytes = [0; 64];
@@ -624,20 +625,17 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
                 .unwrap_or(usize::MAX)
                 .min(bytes.len());
             let part = bytes.get_mut(..now).unwrap_or(&mut []);
-            let Some(at) = to.checked_add(done) else {
-                return Ok(Err(Errno::Fault.into()));
-            };
+            let at = to.checked_add(done).ok_or(Errno::Fault)?;
             let written = self.kernel.with(|k| {
-                k.random.fill(self.platform, part)?;
-                Ok::<_, Fatal>(k.space.write(self.platform, at, part))
-            })?;
+                let filled = k.random.fill(self.platform, part);
+                filled.map_err(|fatal| k.fail(fatal))?;
+                k.space.write(self.platform, at, part)
+            });
             bytes.zeroize();
-            if let Err(errno) = written {
-                return Ok(Err(errno));
-            }
+            written?;
             done += now as u64;
         }
-        Ok(Ok(length))
+        Ok(length)
     }
 
     fn arch_prctl(&mut self, code: u64, address: u64) -> Answer {

@@ -3,6 +3,7 @@
 //! The trusted execution environment that protects the Keep's memory from the host: the one place that
 //! knows which there is.
 
+use crate::kind::HAS_SNP;
 use crate::snp::Snp;
 
 /// The trusted execution environment.
@@ -23,7 +24,7 @@ impl Tee {
     #[must_use]
     pub const fn snp(&self) -> Option<&Snp> {
         match self {
-            Self::Snp(snp) if !cfg!(feature = "plain") => Some(snp),
+            Self::Snp(snp) if HAS_SNP => Some(snp),
             _ => None,
         }
     }
@@ -31,7 +32,7 @@ impl Tee {
     /// As [`Self::snp`], to change its state.
     pub const fn snp_mut(&mut self) -> Option<&mut Snp> {
         match self {
-            Self::Snp(snp) if !cfg!(feature = "plain") => Some(snp),
+            Self::Snp(snp) if HAS_SNP => Some(snp),
             _ => None,
         }
     }

@@ -114,7 +114,7 @@ fn explore(starts_in_user: bool) {
                 world.epoch.enter_kernel(OTHER);
             }
         });
-        // Hide, flush, wait, free: as `Kernel::take_away` does.
+        // Hide, flush, wait, free: as `Kernel::remove` does.
         world.present.store(0, Ordering::SeqCst);
         let new = world.epoch.advance(TAKER);
         while world.epoch.behind(TAKER, new) != 0 {

@@ -4,7 +4,7 @@
 //!
 //! Trusted and measured; the host behind the sallyport is not trusted.
 
-// The C library enters `platform::main`: what the standard library sets up before an ordinary main
+// The C library enters `entry::main`: what the standard library sets up before an ordinary main
 // (handlers, descriptors, the stack's bounds) is a third of the system calls of a small run.
 #![no_main]
 // The host decides over the input of this code: it refuses, and does not panic.
@@ -19,6 +19,7 @@
     )
 )]
 
+mod entry;
 mod load;
 mod platform;
 

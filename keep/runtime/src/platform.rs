@@ -2,12 +2,11 @@
 
 //! The ground the runtime stands on: the microkernel of a Keep, or Linux as a confined process.
 //!
-//! The only module of the runtime with `unsafe`: the entry, raw system calls and the mapping of the
-//! sallyport.
+//! Raw system calls, and the mapping of the sallyport.
 
 #![expect(
     unsafe_code,
-    reason = "the entry, raw system calls and the mapping of the sallyport have no safe interface"
+    reason = "raw system calls and the mapping of the sallyport have no safe interface"
 )]
 
 use std::ffi::{c_char, c_int};
@@ -47,16 +46,6 @@ pub enum StartError {
     /// The region is not as expected.
     #[error(transparent)]
     Attach(#[from] AttachError),
-}
-
-/// Where the C library enters.
-// SAFETY: this is the function that the C library's start code looks for, with its signature; no
-// other item of the program has this name.
-#[unsafe(no_mangle)]
-extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
-    // The standard library has recorded the arguments by itself.
-    let mode = std::env::args().nth(1);
-    c_int::from(crate::start(mode.as_deref()))
 }
 
 /// Attaches to the host in the mode that the command line names; the way to it, and the ground for the

@@ -8,7 +8,7 @@ use enarx_configuration::Limits;
 use enarx_configuration::precompiled::Facts;
 use wasmtime::{Config, Engine, OptLevel};
 
-use crate::Ground;
+use crate::ground::Ground;
 use crate::pool::Pool;
 
 /// From this size of an application on, in bytes, several threads compile it: below, starting them

@@ -18,6 +18,8 @@
 
 mod concurrency;
 mod engine;
+mod form;
+mod ground;
 mod invoke;
 mod limits;
 mod pool;
@@ -26,9 +28,11 @@ mod rehearsal;
 mod run;
 mod segments;
 mod serve;
+mod state;
 mod timings;
 mod wants;
 
+pub use ground::Ground;
 pub use rehearsal::rehearse;
-pub use run::{End, EndKind, Ground, run};
+pub use run::{End, EndKind, run};
 pub use timings::Timings;

@@ -19,7 +19,8 @@ use wasmtime::component::Component;
 use wasmtime::error::Context as _;
 use wasmtime::{Config, Engine, Module};
 
-use crate::run::{Form, Ground, form};
+use crate::form::{Form, form};
+use crate::ground::Ground;
 use crate::{concurrency, engine, segments, serve};
 
 /// The triple that code is compiled for when its CPU is named; Wasmtime then asks nothing of the CPU it compiles on.

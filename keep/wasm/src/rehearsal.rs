@@ -10,7 +10,7 @@ use enarx_configuration::precompiled::Facts;
 use wasmtime::{Caller, Linker, Module, Store};
 
 use crate::engine;
-use crate::run::Ground;
+use crate::ground::Ground;
 
 /// A module with a little of what every program has: memory, data, a loop, an import, an export. The test has it as text.
 const SCENE: &[u8] = b"\0asm\x01\0\0\0\

@@ -5,13 +5,13 @@
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
-use std::num::NonZero;
 use std::sync::Arc;
 
 use enarx_configuration::Configuration;
 use enarx_exits::exit_code;
 use enarx_http::{Door, Kept, Room, Serving, Settings, Trust, Way};
-use enarx_wasi::budget::{Budget, Memory, UNASKED};
+use enarx_wasi::Exit;
+use enarx_wasi::budget::Budget;
 use enarx_wasi::clock::Clocks;
 use enarx_wasi::context::{Context, Surroundings};
 use enarx_wasi::port::{Port, Tasks};
@@ -20,73 +20,22 @@ use enarx_wasi::preview2::{self, Command, Preview2};
 use enarx_wasi::preview3;
 use enarx_wasi::sockets;
 use enarx_wasi::stream::Standard;
-use enarx_wasi::{Exit, View};
 use futures_channel::oneshot;
 use wasmtime::component::{self, Component};
 use wasmtime::error::Context as _;
 use wasmtime::{Engine, Extern, Linker, Module, Store, Trap};
 
+use crate::ground::{Ground, OnGround};
 use crate::limits::Limits;
 use crate::pool::Pool;
 use crate::precompiled::{self, Allowed};
 use crate::serve::Instances;
+use crate::state::State;
 use crate::timings::Timings;
 use crate::{engine, invoke, serve, wants};
 
-/// The ground the engine stands on, as far as the engine needs it.
-pub trait Ground: Send + Sync {
-    /// Free memory of the Keep, in bytes.
-    fn free_memory(&self) -> u64;
-    /// Gives pages of the heap that are free back to the system.
-    fn release_heap(&self);
-    /// Processors that the Keep may use.
-    fn processors(&self) -> NonZero<usize>;
-    /// Makes ready for several threads that allocate much memory at the same time; called before they start.
-    fn prepare_threads(&self) {}
-}
-
-/// The memory of the ground, for a budget.
-pub(crate) struct OnGround(pub(crate) Arc<dyn Ground>);
-
-impl Memory for OnGround {
-    fn all(&self) -> u64 {
-        let free = self.0.free_memory();
-        free.saturating_sub(RESERVE.max(free / 16))
-    }
-
-    fn release_heap(&self) {
-        self.0.release_heap();
-    }
-}
-
-/// Memory that stays with the runtime: at least this many bytes, and at least a sixteenth.
-const RESERVE: u64 = 8 << 20;
-const _: () = assert!(UNASKED <= RESERVE / 4);
-
-/// Every WebAssembly binary starts with these bytes (core specification, 5.5.16).
-const MAGIC: &[u8] = b"\0asm";
-/// The version and layer of a core module.
-const CORE: &[u8] = &[1, 0, 0, 0];
-/// The layer of a component, after two bytes of version (component model, Binary.md).
-const COMPONENT_LAYER: &[u8] = &[1, 0];
-
 /// The interface that a command is started by.
 const RUN: &str = "wasi:cli/run";
-
-/// The state of a store: a front end of WASI, and limits. Commands and servers have the same, so that the runtime has the
-/// code that links them once.
-pub struct State<S> {
-    pub wasi: S,
-    pub limits: Limits,
-    /// The way to other servers.
-    pub way: Option<Way>,
-}
-
-impl<S: Send + 'static> View<S> for State<S> {
-    fn wasi(&mut self) -> &mut S {
-        &mut self.wasi
-    }
-}
 
 /// The parts of a run.
 struct Run<'a> {
@@ -99,29 +48,6 @@ struct Run<'a> {
     /// Given to the one store.
     surroundings: RefCell<Surroundings>,
     streams: Standard,
-}
-
-/// A form of WebAssembly.
-pub enum Form {
-    Core,
-    Component,
-}
-
-/// Tells the form of an application.
-pub fn form(application: &[u8]) -> wasmtime::Result<Form> {
-    let Some(version) = application.strip_prefix(MAGIC) else {
-        wasmtime::bail!("not a WebAssembly file: it does not start with \\0asm");
-    };
-    if version.starts_with(CORE) {
-        Ok(Form::Core)
-    } else if version
-        .get(2..)
-        .is_some_and(|layer| layer.starts_with(COMPONENT_LAYER))
-    {
-        Ok(Form::Component)
-    } else {
-        wasmtime::bail!("not a WebAssembly file of a known version");
-    }
 }
 
 /// How a run ended.

@@ -21,7 +21,7 @@ use wasmtime::{Engine, Store};
 
 use crate::limits::Limits;
 use crate::pool::Pool;
-use crate::run::State;
+use crate::state::State;
 
 /// The interfaces by which a component answers requests: of WASI 0.2, and of 0.3.
 const PROXY: &str = "wasi:http/incoming-handler";

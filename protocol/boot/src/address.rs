@@ -4,6 +4,9 @@
 
 use core::fmt;
 
+/// The bits of a page-table entry that are the physical address (AMD64 APM volume 2, section 5.3).
+pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
 /// A guest-physical address as the host and the firmware name it, without the C-bit.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
@@ -18,6 +21,15 @@ pub struct VirtAddr(u64);
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct PhysAddr(u64);
+
+/// The virtual addresses from a first one to the one behind the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VirtRange {
+    /// The first address.
+    pub start: VirtAddr,
+    /// The address behind the last.
+    pub end: VirtAddr,
+}
 
 /// The C-bit: the bit of a physical address that makes a page private (AMD64 APM volume 2, section 15.34.1).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,6 +52,20 @@ macro_rules! address {
                 #[inline]
                 pub const fn offset(self, bytes: u64) -> Self {
                     Self(self.0.wrapping_add(bytes))
+                }
+
+                /// The address at or below this one that is a multiple of `align`, a power of two.
+                #[must_use]
+                #[inline]
+                pub const fn align_down(self, align: u64) -> Self {
+                    Self(self.0 & !(align - 1))
+                }
+
+                /// The number of bytes from this address to `end`, modulo 2^64.
+                #[must_use]
+                #[inline]
+                pub const fn bytes_to(self, end: Self) -> u64 {
+                    end.0.wrapping_sub(self.0)
                 }
             }
 
@@ -72,6 +98,26 @@ macro_rules! plain_address {
                 pub const fn is_aligned(self, align: u64) -> bool {
                     self.0.is_multiple_of(align)
                 }
+
+                /// The address so many bytes behind this one, if there is one.
+                #[must_use]
+                #[inline]
+                pub const fn checked_offset(self, bytes: u64) -> Option<Self> {
+                    match self.0.checked_add(bytes) {
+                        Some(address) => Some(Self(address)),
+                        None => None,
+                    }
+                }
+
+                /// The address at or above this one that is a multiple of `align`, a power of two, if there is one.
+                #[must_use]
+                #[inline]
+                pub const fn align_up(self, align: u64) -> Option<Self> {
+                    match crate::layout::round_up(self.0, align) {
+                        Some(address) => Some(Self(address)),
+                        None => None,
+                    }
+                }
             }
         )*
     };
@@ -79,7 +125,29 @@ macro_rules! plain_address {
 
 plain_address!(Gpa VirtAddr);
 
+impl VirtRange {
+    /// No address.
+    pub const EMPTY: Self = Self::new(VirtAddr::new(0), VirtAddr::new(0));
+
+    /// The addresses from `start` to `end`, which is not below it.
+    #[must_use]
+    #[inline]
+    pub const fn new(start: VirtAddr, end: VirtAddr) -> Self {
+        Self { start, end }
+    }
+
+    /// The number of bytes.
+    #[must_use]
+    #[inline]
+    pub const fn length(self) -> u64 {
+        self.start.bytes_to(self.end)
+    }
+}
+
 impl PhysAddr {
+    /// Page 0 without C-bit, for what has no page: nothing of a Keep lies there.
+    pub const NOWHERE: Self = Self(0);
+
     /// The address of a page that is shared with the host.
     #[must_use]
     #[inline]
@@ -87,10 +155,9 @@ impl PhysAddr {
         Self(page.0)
     }
 
-    /// The address in an entry or in CR3, whose other bits are zero.
-    #[must_use]
+    /// The address in an entry, whose other bits are zero.
     #[inline]
-    pub const fn from_entry(address: u64) -> Self {
+    pub(crate) const fn from_entry(address: u64) -> Self {
         Self(address)
     }
 
@@ -110,7 +177,7 @@ impl CBit {
     /// page-table entry's address.
     #[must_use]
     pub const fn new(mask: u64) -> Option<Self> {
-        let address = mask & crate::page_table::ADDRESS == mask;
+        let address = mask & ADDRESS == mask;
         if mask.is_power_of_two() && mask >= crate::layout::DIRECT_MAP_SIZE && address {
             Some(Self(mask))
         } else {
@@ -151,6 +218,21 @@ mod tests {
             assert_eq!(CBit::new(mask | 1 << 45).is_some(), bit == 45, "{bit}");
         }
         assert_eq!(CBit::new(0), None);
+    }
+
+    #[test]
+    fn addresses_are_rounded_to_multiples_and_never_beyond_the_last() {
+        let address = VirtAddr::new(0x20_1001);
+        assert_eq!(address.align_down(0x1000), VirtAddr::new(0x20_1000));
+        assert_eq!(address.align_down(0x20_0000), VirtAddr::new(0x20_0000));
+        assert_eq!(address.align_up(0x1000), Some(VirtAddr::new(0x20_2000)));
+        assert_eq!(address.align_up(1), Some(address));
+        let last = VirtAddr::new(u64::MAX);
+        assert_eq!((last.align_up(2), last.checked_offset(1)), (None, None));
+        assert_eq!(address.bytes_to(last), u64::MAX - address.get());
+        assert_eq!(address.offset(address.bytes_to(last)), last);
+        let private = CBit::new(1 << 51).unwrap().private(Gpa::new(0x20_1000));
+        assert_eq!(private.align_down(0x20_0000).get(), 1 << 51 | 0x20_0000);
     }
 
     #[test]

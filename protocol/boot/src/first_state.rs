@@ -48,6 +48,8 @@ pub const CR4_SMEP: u64 = 1 << 20;
 pub const CR4_SMAP: u64 = 1 << 21;
 /// XCR0 in which a measured Keep begins: x87, SSE, AVX; the microkernel adds what the CPU has.
 pub const XCR0: u64 = 7;
+/// The three parts of AVX-512 in XCR0, which come together or not at all (Intel SDM volume 1, section 13.1).
+pub const XCR0_AVX512: u64 = 0b1110_0000;
 /// The page attribute table after reset (AMD64 APM volume 2, section 7.8.1).
 const PAT: u64 = 0x0007_0406_0007_0406;
 

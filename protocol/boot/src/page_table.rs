@@ -17,8 +17,7 @@ use core::fmt;
 
 use crate::address::PhysAddr;
 
-/// The bits of an entry that are the physical address (AMD64 APM volume 2, section 5.3).
-pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+pub use crate::address::ADDRESS;
 
 bitflags::bitflags! {
     /// The bits of an entry beside the address (AMD64 APM volume 2, section 5.3; `RESERVED`, `FRAME`, `PINNED` are
@@ -83,6 +82,13 @@ impl Pte {
             .union(PteFlags::USER)
             .union(PteFlags::ACCESSED);
         Self::new(table, flags)
+    }
+
+    /// The word that holds an address and nothing else: a link of a list, which no CPU reads as an entry.
+    #[must_use]
+    #[inline]
+    pub const fn link(page: PhysAddr) -> Self {
+        Self(page.get())
     }
 
     /// The entry of a range without frames.

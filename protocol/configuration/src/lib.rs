@@ -18,7 +18,7 @@
 )]
 
 mod der;
-
+mod identity;
 pub mod precompiled;
 pub mod sockets;
 
@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use der::{Certificate, PrivateKey};
 /// The application's permissions on the network, as the runtime sees them; the host enforces its own copy.
 pub use enarx_network::Uses as Network;
+pub use identity::Identity;
 
 /// Largest accepted encoded configuration, in bytes.
 pub const MAX_ENCODED: usize = 4 << 20;
@@ -124,16 +125,6 @@ pub struct Listen {
     pub address: Option<IpAddr>,
     /// The port.
     pub port: u16,
-}
-
-/// A server's identity, as its peers see it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Identity {
-    /// Its certificate, and those that lead to an issuer whom its peers know.
-    pub chain: Vec<Certificate>,
-    /// The private key of its certificate.
-    pub key: PrivateKey,
 }
 
 /// Which standard streams are terminals on the host, so that a program may buffer by lines.

@@ -23,7 +23,7 @@ pub struct Socket {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Peer {
-    /// Whoever connects.
+    /// The first peer that connects.
     Listen {
         /// The address to listen at; every address of the machine if `None`.
         address: Option<IpAddr>,

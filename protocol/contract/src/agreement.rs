@@ -4,8 +4,11 @@
 //! stay the same whoever has signed them.
 
 use crate::canonical::{self, Base64};
-use crate::contract::{Contract, ContractDigest, MAX_ENCODED, Tenant};
-use crate::{ContractError, PublicKey, Signature};
+use crate::contract::{Contract, Tenant};
+use crate::error::ContractError;
+use crate::form::{ContractDigest, MAX_ENCODED};
+use crate::key::{PublicKey, Signature};
+use crate::side::Side;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -14,25 +17,6 @@ const DOMAIN: &[u8; 17] = b"enarx contract 1\0";
 
 /// Largest encoded [`Agreement`] in bytes: the contract in base64, two keys and two signatures.
 pub const MAX_AGREEMENT: usize = MAX_ENCODED / 3 * 4 + 1024;
-
-/// A side of the contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Side {
-    /// The tenant.
-    Tenant = 1,
-    /// The host.
-    Host = 2,
-}
-
-impl core::fmt::Display for Side {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Tenant => "tenant",
-            Self::Host => "host",
-        })
-    }
-}
 
 /// The bytes that `side` signs, by ECDSA over P-256 with SHA-256: the domain, the side, the contract's digest.
 #[must_use]

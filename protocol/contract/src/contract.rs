@@ -4,27 +4,24 @@
 
 use crate::canonical::{self, Hex, Name, integer};
 use crate::doors::Doors;
-use crate::{ContractError, PublicKey};
+use crate::error::ContractError;
+use crate::form::{ContractDigest, MAX_ENCODED, VERSION};
+use crate::key::PublicKey;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use enarx_snp::tcb::{Component, Layout, TcbVersion};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-/// Version of the contract.
-pub const VERSION: u32 = 1;
-
-/// Largest encoded contract, in bytes.
-pub const MAX_ENCODED: usize = 64 << 10;
-
 /// The class of contracts under which a host is only probed: they have no doors.
 pub const PROBE: &str = "probe";
 
+/// Seconds by which the clocks of tenant and host may differ: a contract is made to hold from this long ago, and taken if it begins
+/// this much later.
+pub const MAX_CLOCK_SKEW: u64 = 300;
+
 /// Most virtual CPUs of a Keep. The command asserts that it is what a virtual machine takes.
 pub const MAX_VCPUS: u32 = 62;
-
-/// SHA-256 of a contract's bytes: HOST_DATA of its Keep, and the key under which a manager finds it again.
-pub type ContractDigest = Hex<32>;
 
 /// The terms of a contract.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +64,7 @@ pub struct Host {
 pub enum Tenant {
     /// The owner of this key.
     Named(PublicKey),
-    /// Whoever releases an application to the Keep first. What makes Keeps possible that wait, started, for a tenant:
+    /// The first tenant that releases an application to the Keep. So Keeps can wait, started, for a tenant:
     /// HOST_DATA is fixed at launch.
     Open,
 }

@@ -4,7 +4,7 @@
 //! of the command's flags. The Keep compares all with the configuration before it runs the application; the host grants
 //! nothing else, and its executor judges each call.
 
-use crate::ContractError;
+use crate::error::ContractError;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

@@ -106,3 +106,18 @@ pub fn is_guarded(address: IpAddr) -> bool {
 pub(crate) fn guards(network: &Network) -> impl Iterator<Item = &'static Network> + '_ {
     GUARDED.iter().filter(|guarded| guarded.includes(network))
 }
+
+impl Network {
+    /// True if a rule for this network lets a packet go to `address`: [`destination`] counts, and addresses of this machine,
+    /// its link and metadata services are reached only by a network that lies within theirs.
+    #[must_use]
+    pub fn reaches(&self, address: IpAddr) -> bool {
+        self.permits(&Self::one(destination(address)))
+    }
+
+    /// True if a rule for this network permits everything that one for `other` does.
+    #[must_use]
+    pub fn permits(&self, other: &Self) -> bool {
+        self.includes(other) && guards(other).all(|guarded| guarded.includes(self))
+    }
+}

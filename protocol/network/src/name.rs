@@ -5,9 +5,6 @@
 use alloc::borrow::Cow;
 use alloc::string::String;
 use core::fmt;
-use core::str::FromStr;
-
-use crate::RuleError;
 
 /// Longest name, in bytes (RFC 1035 section 2.3.4, without the last dot).
 const MAX_NAME: usize = 253;
@@ -20,6 +17,18 @@ const MAX_LABEL: usize = 63;
 pub struct HostName(String);
 
 impl HostName {
+    /// The name that `text` is; `None` for what is no name, or an address.
+    pub(crate) fn new(text: &str) -> Option<Self> {
+        let ascii = ascii(text)?;
+        // A dot at the end says that a name is complete, as all of these are.
+        let name = ascii.strip_suffix('.').unwrap_or(&ascii);
+        let mut labels = name.split('.');
+        let legal = name.len() <= MAX_NAME && labels.clone().all(is_label);
+        // `127.1`, `0x7f.0.0.1` and `2130706433` are addresses to the C library (inet_aton(3)).
+        let numeric = labels.next_back().is_none_or(is_number);
+        (legal && !numeric).then(|| Self(name.to_ascii_lowercase()))
+    }
+
     /// Its text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -38,36 +47,17 @@ impl HostName {
     }
 }
 
-impl FromStr for HostName {
-    type Err = RuleError;
-
-    fn from_str(text: &str) -> Result<Self, RuleError> {
-        let ascii = ascii(text)?;
-        // A dot at the end says that a name is complete, as all of these are.
-        let name = ascii.strip_suffix('.').unwrap_or(&ascii);
-        let mut labels = name.split('.');
-        let legal = name.len() <= MAX_NAME && labels.clone().all(is_label);
-        // `127.1`, `0x7f.0.0.1` and `2130706433` are addresses to the C library (inet_aton(3)).
-        let numeric = labels.next_back().is_none_or(is_number);
-        if !legal || numeric {
-            return Err(RuleError::Name);
-        }
-        Ok(Self(name.to_ascii_lowercase()))
-    }
-}
-
 /// The name in ASCII; case is left as it is.
-fn ascii(text: &str) -> Result<Cow<'_, str>, RuleError> {
+fn ascii(text: &str) -> Option<Cow<'_, str>> {
     if text.is_ascii() {
-        return Ok(text.into());
+        return Some(text.into());
     }
     #[cfg(feature = "idna")]
     {
-        idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::URL)
-            .map_err(|_| RuleError::Name)
+        idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::URL).ok()
     }
     #[cfg(not(feature = "idna"))]
-    Err(RuleError::Name)
+    None
 }
 
 fn is_label(label: &str) -> bool {
@@ -103,6 +93,11 @@ pub struct NameRule {
 }
 
 impl NameRule {
+    /// This name, or all names below it.
+    pub(crate) fn new(name: HostName, below: bool) -> Self {
+        Self { name, below }
+    }
+
     /// True if it has this name.
     #[must_use]
     pub fn holds(&self, name: &HostName) -> bool {
@@ -121,19 +116,6 @@ impl NameRule {
             (false, true) => false,
             (_, false) => self.holds(&other.name),
         }
-    }
-}
-
-impl FromStr for NameRule {
-    type Err = RuleError;
-
-    fn from_str(text: &str) -> Result<Self, RuleError> {
-        let (name, below) = match text.strip_prefix("*.") {
-            Some(parent) => (parent, true),
-            None => (text, false),
-        };
-        let name = name.parse()?;
-        Ok(Self { name, below })
     }
 }
 

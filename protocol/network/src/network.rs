@@ -2,13 +2,8 @@
 
 //! Networks: an address and a prefix, with nothing set beyond it.
 
-use alloc::string::ToString;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use core::str::FromStr;
-
-use crate::address::{destination, disguised, guards};
-use crate::{RuleError, text};
 
 /// A network of IPv4 or IPv6; one address is a network with the longest prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +32,22 @@ impl Network {
     pub fn one(address: IpAddr) -> Self {
         let prefix = if address.is_ipv4() { 32 } else { 128 };
         Self { address, prefix }
+    }
+
+    /// The network of an address with such a prefix, from its first address on; `None` for a longer prefix than the address has
+    /// bits.
+    pub(crate) fn around(address: IpAddr, prefix: u8) -> Option<Self> {
+        let (own, width) = bits(address);
+        if u32::from(prefix) > width {
+            return None;
+        }
+        let kept = own & !beyond(width, prefix);
+        let address = match address {
+            // The upper bits are zero.
+            IpAddr::V4(_) => Ipv4Addr::from_bits(u32::try_from(kept).unwrap_or(0)).into(),
+            IpAddr::V6(_) => Ipv6Addr::from_bits(kept).into(),
+        };
+        Some(Self { address, prefix })
     }
 
     /// Its first address.
@@ -72,19 +83,6 @@ impl Network {
     pub fn contains(&self, address: IpAddr) -> bool {
         self.includes(&Self::one(address.to_canonical()))
     }
-
-    /// True if a rule for this network lets a packet go to `address`: [`destination`] counts, and addresses of this machine,
-    /// its link and metadata services are reached only by a network that lies within theirs.
-    #[must_use]
-    pub fn reaches(&self, address: IpAddr) -> bool {
-        self.permits(&Self::one(destination(address)))
-    }
-
-    /// True if a rule for this network permits everything that one for `other` does.
-    #[must_use]
-    pub fn permits(&self, other: &Self) -> bool {
-        self.includes(other) && guards(other).all(|guarded| guarded.includes(self))
-    }
 }
 
 /// The bits of an address, right-aligned, and how many there are.
@@ -100,49 +98,6 @@ fn beyond(width: u32, prefix: u8) -> u128 {
     let beyond = width.saturating_sub(u32::from(prefix));
     // Shifting by 128 has no meaning.
     1_u128.checked_shl(beyond).map_or(u128::MAX, |bit| bit - 1)
-}
-
-impl FromStr for Network {
-    type Err = RuleError;
-
-    /// Reads `ADDRESS` or `ADDRESS/BITS`.
-    ///
-    /// # Errors
-    /// [`RuleError::Connect`] for what is neither; [`RuleError::Zone`], [`RuleError::Beyond`], [`RuleError::Disguised`].
-    fn from_str(text: &str) -> Result<Self, RuleError> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        if address.contains('%') {
-            return Err(RuleError::Zone);
-        }
-        let address: IpAddr = address.parse().map_err(|_| RuleError::Connect)?;
-        let network = match prefix {
-            None => Self::one(address),
-            Some(prefix) => {
-                let prefix = text::number(prefix).and_then(|prefix| u8::try_from(prefix).ok());
-                let prefix = prefix.filter(|prefix| u32::from(*prefix) <= bits(address).1);
-                let prefix = prefix.ok_or(RuleError::Connect)?;
-                Self { address, prefix }
-            }
-        };
-        let (own, width) = bits(address);
-        let kept = own & !beyond(width, network.prefix);
-        if kept != own {
-            let address = match address {
-                // The upper bits are zero.
-                IpAddr::V4(_) => Ipv4Addr::from_bits(u32::try_from(kept).unwrap_or(0)).into(),
-                IpAddr::V6(_) => Ipv6Addr::from_bits(kept).into(),
-            };
-            let whole = Self { address, ..network };
-            return Err(RuleError::Beyond(text.to_string(), whole));
-        }
-        match disguised(&network) {
-            Some(v4) => Err(RuleError::Disguised(v4)),
-            None => Ok(network),
-        }
-    }
 }
 
 impl fmt::Display for Network {

@@ -4,9 +4,6 @@
 
 use core::fmt;
 use core::ops::RangeInclusive;
-use core::str::FromStr;
-
-use crate::{RuleError, text};
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +45,11 @@ impl Ports {
         })
     }
 
+    /// The ports from `first` to `last`; `None` where these are none, or 0 among them.
+    pub(crate) fn between(first: u16, last: u16) -> Option<Self> {
+        (first > 0 && first <= last).then_some(Self { first, last })
+    }
+
     /// True if the port is one of them.
     #[must_use]
     pub fn contain(self, port: u16) -> bool {
@@ -64,23 +66,6 @@ impl Ports {
     #[must_use]
     pub fn range(self) -> RangeInclusive<u16> {
         self.first..=self.last
-    }
-}
-
-impl FromStr for Ports {
-    type Err = RuleError;
-
-    fn from_str(text: &str) -> Result<Self, RuleError> {
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let port = |text| {
-            let number = text::number(text).and_then(|number| u16::try_from(number).ok());
-            number.filter(|port| *port > 0).ok_or(RuleError::Ports)
-        };
-        let (first, last) = (port(first)?, port(last)?);
-        if first > last {
-            return Err(RuleError::Ports);
-        }
-        Ok(Self { first, last })
     }
 }
 

@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Parts of the text of rules.
+//! The parts of rules, read from text: networks, names, ports.
 
-use crate::{Ports, Protocol, RuleError};
+use alloc::string::ToString;
+use core::net::IpAddr;
+use core::str::FromStr;
+
+use crate::address::disguised;
+use crate::error::RuleError;
+use crate::name::{HostName, NameRule};
+use crate::network::Network;
+use crate::ports::{Ports, Protocol};
 
 /// A number in decimal digits, without sign and leading zeros: others read those as octal.
-pub(crate) fn number(text: &str) -> Option<u32> {
+fn number(text: &str) -> Option<u32> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit());
     let leading = text.len() > 1 && text.starts_with('0');
     (plain && !leading).then(|| text.parse().ok()).flatten()
@@ -42,5 +50,72 @@ pub(crate) fn split_ports(text: &str) -> Result<Option<(&str, Option<Ports>)>, R
     match text.split_once(':') {
         Some((place, ports)) if !ports.contains(':') => Ok(Some((place, Some(ports.parse()?)))),
         _ => Ok(Some((text, None))),
+    }
+}
+
+impl FromStr for Network {
+    type Err = RuleError;
+
+    /// Reads `ADDRESS` or `ADDRESS/BITS`.
+    ///
+    /// # Errors
+    /// [`RuleError::Connect`] for what is neither; [`RuleError::Zone`], [`RuleError::Beyond`], [`RuleError::Disguised`].
+    fn from_str(text: &str) -> Result<Self, RuleError> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        if address.contains('%') {
+            return Err(RuleError::Zone);
+        }
+        let address: IpAddr = address.parse().map_err(|_| RuleError::Connect)?;
+        let network = match prefix {
+            None => Self::one(address),
+            Some(prefix) => {
+                let prefix = number(prefix).and_then(|prefix| u8::try_from(prefix).ok());
+                let whole = prefix.and_then(|prefix| Self::around(address, prefix));
+                whole.ok_or(RuleError::Connect)?
+            }
+        };
+        if network.address() != address {
+            return Err(RuleError::Beyond(text.to_string(), network));
+        }
+        match disguised(&network) {
+            Some(v4) => Err(RuleError::Disguised(v4)),
+            None => Ok(network),
+        }
+    }
+}
+
+impl FromStr for Ports {
+    type Err = RuleError;
+
+    fn from_str(text: &str) -> Result<Self, RuleError> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let port = |text| {
+            let number = number(text).and_then(|number| u16::try_from(number).ok());
+            number.ok_or(RuleError::Ports)
+        };
+        Self::between(port(first)?, port(last)?).ok_or(RuleError::Ports)
+    }
+}
+
+impl FromStr for HostName {
+    type Err = RuleError;
+
+    fn from_str(text: &str) -> Result<Self, RuleError> {
+        Self::new(text).ok_or(RuleError::Name)
+    }
+}
+
+impl FromStr for NameRule {
+    type Err = RuleError;
+
+    fn from_str(text: &str) -> Result<Self, RuleError> {
+        let (name, below) = match text.strip_prefix("*.") {
+            Some(parent) => (parent, true),
+            None => (text, false),
+        };
+        Ok(Self::new(name.parse()?, below))
     }
 }

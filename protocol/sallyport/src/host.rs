@@ -9,26 +9,16 @@ use core::sync::atomic::Ordering;
 
 use crate::call::{Call, Malformed, ReplyLimits, Request};
 use crate::completion::Completion;
+use crate::facts::Facts;
 use crate::index::{advance_head, advance_tail};
 use crate::keep;
 use crate::layout::{
-    CQ_HEAD, CQ_TAIL, HOST_STATE, MAGIC, MAGIC_AT, POLLING, SLOTS, SQ_HEAD, SQ_TAIL, Slot,
-    TSC_KHZ_AT, VCPUS_AT, VERSION, VERSION_AT, WALL_NS_AT, completion_entry, control_words,
+    CQ_HEAD, CQ_TAIL, HOST_STATE, MAGIC, MAGIC_AT, OutOfRange, POLLING, SLOTS, SQ_HEAD, SQ_TAIL,
+    Slot, TSC_KHZ_AT, VCPUS_AT, VERSION, VERSION_AT, WALL_NS_AT, completion_entry, control_words,
     request_entry, slot_of, submission_entry,
 };
-use crate::memory::{OutOfRange, Region, SharedMemory};
+use crate::memory::{Region, SharedMemory};
 use crate::status::Status;
-
-/// The host's statements to the Keep at launch. The Keep does not trust them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Facts {
-    /// Frequency of the time-stamp counter in kHz; 0 = unknown.
-    pub tsc_khz: u64,
-    /// Number of virtual CPUs.
-    pub vcpus: u32,
-    /// Wall clock at launch, in nanoseconds since the UNIX epoch.
-    pub wall_ns: u64,
-}
 
 /// A breach of the protocol by the Keep. Final: the host ends the Keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

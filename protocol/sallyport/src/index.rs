@@ -79,9 +79,8 @@ mod tests {
             .flat_map(|centre| (0..140).map(move |i| centre.wrapping_add(i).wrapping_sub(70)))
     }
 
-    /// Every new value near the ring, and some far away.
+    /// Every new value near the ring, and some far away, each with its distance from `centre` in unbounded integers.
     fn news(centre: u32) -> impl Iterator<Item = (i64, u32)> {
-        let near = (-140i64..=140).map(move |delta| (delta, delta));
         let far = [
             1i64 << 31,
             -(1 << 31),
@@ -90,14 +89,10 @@ mod tests {
             1 << 20,
             -(1 << 20),
         ];
-        near.chain(far.into_iter().map(|delta| (delta, delta)))
-            .map(move |(delta, _)| {
-                let wrapped = delta.rem_euclid(1 << 32);
-                (
-                    delta,
-                    centre.wrapping_add(u32::try_from(wrapped).expect("reduced")),
-                )
-            })
+        (-140i64..=140).chain(far).map(move |delta| {
+            let forward = u32::try_from(delta.rem_euclid(1 << 32)).expect("reduced");
+            (delta, centre.wrapping_add(forward))
+        })
     }
 
     #[test]

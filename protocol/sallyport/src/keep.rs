@@ -9,14 +9,14 @@ use core::sync::atomic::Ordering;
 
 use crate::call::{Call, ReplyLimits};
 use crate::completion::Completion;
-use crate::host::Facts;
+use crate::facts::Facts;
 use crate::index::{advance_head, advance_tail};
 use crate::layout::{
-    BUFFER_SIZE, CQ_HEAD, CQ_TAIL, HOST_STATE, MAGIC, MAGIC_AT, POLLING, SLOTS, SQ_HEAD, SQ_TAIL,
-    Slot, TSC_KHZ_AT, VCPUS_AT, VERSION, VERSION_AT, WALL_NS_AT, completion_entry, request_entry,
-    slot_of, submission_entry,
+    BUFFER_SIZE, CQ_HEAD, CQ_TAIL, HOST_STATE, MAGIC, MAGIC_AT, OutOfRange, POLLING, SLOTS,
+    SQ_HEAD, SQ_TAIL, Slot, TSC_KHZ_AT, VCPUS_AT, VERSION, VERSION_AT, WALL_NS_AT,
+    completion_entry, request_entry, slot_of, submission_entry,
 };
-use crate::memory::{OutOfRange, SharedMemory};
+use crate::memory::SharedMemory;
 use crate::status::Status;
 use crate::types::Handle;
 

@@ -5,8 +5,6 @@
 //! Trusts nobody: a number of the other side becomes a place in memory only through [`Slot::new`],
 //! through a ring index that is reduced modulo the ring's length, or through [`buffer_offset`].
 
-use crate::memory::OutOfRange;
-
 /// Version of the layout and of the calls.
 pub const VERSION: u32 = 3;
 /// `ENARXSP1` in ASCII, read as a little-endian number.
@@ -70,6 +68,11 @@ const _: () = assert!((BUFFERS + SLOTS * BUFFER_SIZE) as usize == REGION_SIZE);
 const _: () = assert!(REGION_SIZE.is_multiple_of(2 * 1024 * 1024));
 // Free-running indices are reduced modulo the ring's length: it must divide 2^32.
 const _: () = assert!(SLOTS.is_power_of_two());
+
+/// The bytes do not all lie in the slot's buffer, or not in the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the bytes lie outside of the request's buffer: ask for fewer")]
+pub struct OutOfRange;
 
 /// The place of a word of `SIZE` bytes inside the region, aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

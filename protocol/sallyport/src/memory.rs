@@ -11,12 +11,7 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::layout::{self, REGION_ALIGN, REGION_SIZE, Slot, Word32, Word64};
-
-/// The bytes do not all lie in the slot's buffer, or not in the reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the bytes lie outside of the request's buffer: ask for fewer")]
-pub struct OutOfRange;
+use crate::layout::{self, OutOfRange, REGION_ALIGN, REGION_SIZE, Slot, Word32, Word64};
 
 /// The operations on the shared region that both ends need. A test can put a model in its place.
 pub trait SharedMemory {

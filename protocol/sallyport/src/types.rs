@@ -2,7 +2,7 @@
 
 //! The values that calls and replies are made of.
 //!
-//! Whoever decodes one of these from the other side's bytes gets a checked value or none.
+//! A side that decodes one of these from the other side's bytes gets a checked value or none.
 
 use core::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 

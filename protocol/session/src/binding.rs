@@ -3,10 +3,12 @@
 //! Binding of a Keep's reports: REPORT_DATA is the SHA-512 of one fixed structure, whose first 32 bytes say for which
 //! use. The 64 bytes are always made here, from what the caller's own connection says, and never taken from a peer.
 
-use crate::Refusal;
+use crate::refusal::Refusal;
 use enarx_contract::{ContractDigest, PublicKey};
 use sha2::{Digest, Sha512};
 use zeroize::Zeroize;
+
+pub use crate::told::State;
 
 /// Length of the structure for sessions, in bytes.
 pub const SESSION_BINDING: usize = 240;
@@ -29,16 +31,6 @@ pub const NATIVE_DOMAIN: &[u8] = b"enarx native evidence 1";
 /// The attester is the TLS server. The only role: the exporter is the same on both sides, so without it an end could be
 /// shown its own evidence.
 const ROLE_SERVER: u8 = 1;
-
-/// The state of a Keep, as its evidence says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum State {
-    /// No application has been started.
-    Unprovisioned = 1,
-    /// An application has been started; it may have ended.
-    Provisioned = 2,
-}
 
 /// Keying material of one TLS connection (RFC 9266). Never all zeros.
 #[derive(Clone)]

@@ -5,16 +5,16 @@
 //! guessed by whoever sees the document.
 
 use crate::paths;
+use crate::refusal::Refusal;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use enarx_contract::canonical::{self, CanonicalError, Hex, integer};
+use enarx_contract::canonical::{self, Hex, integer};
 use enarx_contract::{Contract, ContractDigest, ContractError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Version of the deployment.
-pub const VERSION: u32 = 1;
+pub use crate::deployment_error::{DeploymentError, VERSION};
 
 /// Largest encoded deployment in bytes: 4,096 files with paths of about 100 bytes.
 pub const MAX_ENCODED: usize = 1 << 20;
@@ -157,41 +157,6 @@ pub struct Detached {
     pub when_full: WhenFull,
 }
 
-/// Why a deployment was refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DeploymentError {
-    /// Not the canonical form of any.
-    #[error("the deployment is not readable: {0}")]
-    Form(#[from] CanonicalError),
-    /// Of a version that this program does not know.
-    #[error("the deployment has version {0}, this program knows version {VERSION}")]
-    Version(u32),
-    /// A field whose value has no meaning.
-    #[error("`{field}` of the deployment must be {range}")]
-    Value {
-        /// The field, by dots.
-        field: &'static str,
-        /// The allowed values.
-        range: &'static str,
-    },
-    /// Of another contract.
-    #[error("the deployment is for contract {0}")]
-    Contract(ContractDigest),
-}
-
-impl DeploymentError {
-    /// The name of the refusal, stable.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Form(_) => "release.form",
-            Self::Version(_) => "release.version",
-            Self::Value { .. } => "release.value",
-            Self::Contract(_) => "release.contract",
-        }
-    }
-}
-
 /// A part of a deployment: what a blob is. In the order of delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
@@ -320,7 +285,7 @@ impl Deployment {
     ///
     /// # Errors
     /// [`DeploymentError::Contract`], or what the contract refuses.
-    pub fn admit(&self, contract: &Contract) -> Result<(), crate::Refusal> {
+    pub fn admit(&self, contract: &Contract) -> Result<(), Refusal> {
         if self.contract != *contract.digest() {
             return Err(DeploymentError::Contract(self.contract).into());
         }

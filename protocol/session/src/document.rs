@@ -2,17 +2,17 @@
 
 //! The documents in control frames: canonical JSON (`enarx_contract::canonical`), each within the limit of its frame.
 
-use crate::Refusal;
-use crate::binding::State;
 use crate::frame::Kind;
-use alloc::string::{String, ToString};
+use crate::refusal::Refusal;
+use crate::told::State;
 use alloc::vec::Vec;
-use enarx_contract::canonical::{self, Base64, Hex, Name, integer, printable};
+
+pub use crate::refused::{MAX_SENTENCE, Refused, Sentence};
+pub use crate::told::Format;
+
+use enarx_contract::canonical::{self, Base64, Hex, Name, integer};
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-/// Longest sentence of REFUSED in bytes.
-pub const MAX_SENTENCE: usize = 512;
 
 /// Most entries of STARTED.
 pub const MAX_TIMINGS: usize = 16;
@@ -42,25 +42,6 @@ pub struct Attest {
     pub seq: u64,
     /// Random.
     pub nonce: Hex<32>,
-}
-
-/// The format of evidence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// An SEV-SNP report; of the simulated platform too, whose root nobody trusts by itself.
-    Snp,
-    /// Nothing: the Keep has no TEE.
-    None,
-}
-
-impl core::fmt::Display for Format {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Snp => "snp",
-            Self::None => "none",
-        })
-    }
 }
 
 /// EVIDENCE.
@@ -203,69 +184,6 @@ pub struct Bye {
     /// SHA-256 of the payload of RECEIPT: the tenant has everything, and the Keep may end. `None`: the application runs
     /// on without this session.
     pub receipt: Option<Hex<32>>,
-}
-
-/// REFUSED. All text in it is printable ASCII.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Refused {
-    /// The name of the refusal.
-    pub code: Name,
-    /// One sentence.
-    pub sentence: Sentence,
-    /// The expected value, where that says something.
-    pub expected: Option<Sentence>,
-    /// The value that was found.
-    pub actual: Option<Sentence>,
-}
-
-impl Refused {
-    /// The document for a refusal.
-    #[must_use]
-    pub fn new(refusal: &Refusal) -> Self {
-        let (expected, actual) = match refusal {
-            Refusal::Contract(enarx_contract::ContractError::Terms {
-                expected, found, ..
-            }) => (Some(Sentence::new(expected)), Some(Sentence::new(found))),
-            _ => (None, None),
-        };
-        Self {
-            code: Name::cleaned(refusal.code()),
-            sentence: Sentence::new(&refusal.to_string()),
-            expected,
-            actual,
-        }
-    }
-}
-
-/// Printable ASCII, at most [`MAX_SENTENCE`] bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Sentence(String);
-
-impl Sentence {
-    /// `text` as a sentence: cut, and with `?` for what is not printable ASCII.
-    #[must_use]
-    pub fn new(text: &str) -> Self {
-        Self(printable(text, MAX_SENTENCE))
-    }
-}
-
-impl core::fmt::Display for Sentence {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Sentence {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        let sentence = Self::new(&text);
-        if sentence.0 == text {
-            return Ok(sentence);
-        }
-        Err(D::Error::custom("not a sentence in printable ASCII"))
-    }
 }
 
 impl Evidence {

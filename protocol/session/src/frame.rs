@@ -4,7 +4,7 @@
 //! and refuses at the header whatever its sender may not send; what it allocates depends on the kind of frame and not on
 //! the length that a peer claims.
 
-use crate::Refusal;
+use crate::refusal::Refusal;
 use alloc::vec::Vec;
 use zeroize::Zeroize;
 
@@ -306,6 +306,12 @@ impl core::fmt::Debug for Decoder {
             .field("from", &self.from)
             .field("awaited", &self.awaited)
             .finish_non_exhaustive()
+    }
+}
+
+impl From<FrameError> for Refusal {
+    fn from(error: FrameError) -> Self {
+        Self::Protocol(alloc::format!("{error}"))
     }
 }
 

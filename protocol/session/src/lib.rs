@@ -29,6 +29,7 @@ extern crate alloc;
 pub mod binding;
 mod bucket;
 pub mod deployment;
+mod deployment_error;
 pub mod document;
 pub mod frame;
 pub mod keep;
@@ -36,8 +37,10 @@ mod outbox;
 mod paths;
 pub mod receipt;
 mod refusal;
+mod refused;
 mod retained;
 pub mod tenant;
+mod told;
 pub mod verdict;
 
 pub use refusal::Refusal;

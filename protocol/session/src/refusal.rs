@@ -3,14 +3,13 @@
 //! Why a session ends without success. Every reason has a name that frames, logs, audit records and tests use; SPEC.md
 //! lists them all.
 
-use crate::binding::State;
-use crate::deployment::DeploymentError;
-use crate::document::{Format, Refused};
-use crate::frame::FrameError;
-use alloc::string::String;
+use crate::deployment_error::DeploymentError;
+use crate::refused::{Refused, Sentence};
+use crate::told::{Format, State};
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use enarx_contract::ContractError;
-use enarx_contract::canonical::CanonicalError;
+use enarx_contract::canonical::{CanonicalError, Name};
 
 /// Why a session ends without success.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -148,14 +147,27 @@ impl Refusal {
     }
 }
 
-impl From<FrameError> for Refusal {
-    fn from(error: FrameError) -> Self {
+impl From<CanonicalError> for Refusal {
+    fn from(error: CanonicalError) -> Self {
         Self::Protocol(alloc::format!("{error}"))
     }
 }
 
-impl From<CanonicalError> for Refusal {
-    fn from(error: CanonicalError) -> Self {
-        Self::Protocol(alloc::format!("{error}"))
+impl Refused {
+    /// The document for a refusal.
+    #[must_use]
+    pub fn new(refusal: &Refusal) -> Self {
+        let (expected, actual) = match refusal {
+            Refusal::Contract(ContractError::Terms {
+                expected, found, ..
+            }) => (Some(Sentence::new(expected)), Some(Sentence::new(found))),
+            _ => (None, None),
+        };
+        Self {
+            code: Name::cleaned(refusal.code()),
+            sentence: Sentence::new(&refusal.to_string()),
+            expected,
+            actual,
+        }
     }
 }

@@ -146,6 +146,15 @@ pub mod exit {
     pub const UNSUPPORTED: u64 = 0x8000_FFFF;
 }
 
+/// Requests of [`exit::AP_CREATION`] in the low half of SW_EXITINFO1 (56421, SNP AP creation). 0, at the next INIT, is neither made
+/// nor served here.
+pub mod ap {
+    /// Create now.
+    pub const CREATE: u64 = 1;
+    /// Destroy.
+    pub const DESTROY: u64 = 2;
+}
+
 /// Features of the host (56421 table 5).
 pub mod features {
     /// SEV-SNP.
@@ -245,7 +254,8 @@ assert_layout!(PageStateChange, SHARED_BUFFER_LEN, cur_entry @ 0, end_entry @ 2,
 pub mod msr {
     use super::PageOperation;
 
-    const INFO: u64 = 0xFFF;
+    /// The bits of the request or response code.
+    pub const INFO: u64 = 0xFFF;
     const GFN: u64 = (1 << 52) - 1;
 
     /// A register that a CPUID request asks for, bits 31:30.

@@ -35,6 +35,7 @@ pub mod id_block;
 pub mod launch;
 pub mod product;
 pub mod report;
+pub mod rmp_codes;
 pub mod secrets;
 pub mod simulated;
 pub mod tcb;

@@ -8,14 +8,11 @@ use crate::order::Order;
 use enarx_attestation::Policy;
 use enarx_contract::canonical::{Hex, Name};
 use enarx_contract::{
-    Contract, Host, Image, MinTcb, Platform, PublicKey, Tee, Tenant, Terms, Times,
+    Contract, Host, Image, MAX_CLOCK_SKEW, MinTcb, Platform, PublicKey, Tee, Tenant, Terms, Times,
 };
 use enarx_manager_api::{Offer, PlatformOffer};
 use enarx_snp::product;
 use enarx_snp::tcb::Layout;
-
-/// Seconds by which the clocks of host and tenant may differ: a contract holds from this long ago.
-const SKEW: u64 = 300;
 
 /// The class of the contracts that the agent makes.
 const CLASS: &str = "standard";
@@ -129,7 +126,7 @@ pub(crate) fn contract(
         resources: order.resources,
         doors: order.doors.clone(),
         times: Times {
-            not_before: now.saturating_sub(SKEW),
+            not_before: now.saturating_sub(MAX_CLOCK_SKEW),
             not_after: now.saturating_add(u64::from(order.times.valid_seconds)),
             unprovisioned_seconds: order.times.unprovisioned_seconds,
             detached_seconds_max: order.detached.seconds,

@@ -2,7 +2,7 @@
 
 //! Which kind of evidence bytes are. Hostile until judged.
 
-use crate::intel::Quote;
+use crate::intel::{MalformedQuote, Quote};
 use enarx_snp::report::{REPORT_LEN, Report, ReportError};
 
 /// Evidence, read but not judged.
@@ -29,8 +29,8 @@ pub enum EvidenceError {
     #[error(transparent)]
     Report(#[from] ReportError),
     /// A quote that cannot be read.
-    #[error("a malformed quote: {0}")]
-    Quote(String),
+    #[error(transparent)]
+    Quote(#[from] MalformedQuote),
 }
 
 impl<'a> Evidence<'a> {

@@ -179,7 +179,7 @@ fn snp(report: &Report, fields: &mut Fields) {
         format!("{:#x}", report.key_info.get()),
         format!(
             "signed by {}",
-            crate::snp::signing_key_name(report.keys().signing_key())
+            crate::snp::product::signing_key_name(report.keys().signing_key())
         ),
     );
     fields.bytes("report data", &report.report_data);

@@ -11,7 +11,7 @@ use std::thread;
 use clap::Parser;
 use libtest_mimic::{Arguments, Completion, Conclusion, Failed, Trial};
 
-use crate::{Ignored, Test};
+use crate::case::{Ignored, Test};
 
 /// The arguments of a program of tests.
 #[derive(Parser)]

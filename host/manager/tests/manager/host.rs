@@ -4,12 +4,11 @@
 
 use crate::client::{Answer, Client};
 use crate::contracts::{MEMORY, Signer};
-use crate::pool::class;
 use crate::stand_in;
 use enarx_contract::canonical::{Base64, Hex, Name};
-use enarx_contract::{Backend, Doors, Tee};
+use enarx_contract::{Backend, Doors, Platform, Resources, Tee};
 use enarx_manager::{
-    Capacity, Collaterals, KeepCommand, Manager, ManagerError, Rates, Settings, State,
+    Capacity, Class, Collaterals, KeepCommand, Manager, ManagerError, Rates, Settings, State,
 };
 use enarx_manager_api::{Collateral, KeepAnswer, KeepInfo, KeepState, Limits, PlatformOffer, path};
 use rustix::process::Pid;
@@ -25,6 +24,28 @@ use tokio::sync::oneshot;
 
 /// The argument that asks for a manager in a process of its own.
 pub const ARGUMENT: &str = "manager";
+
+/// A class whose Keeps behave as `name` says.
+pub fn class(name: &str, warm: u32) -> Class {
+    Class {
+        name: Name::new(name).unwrap(),
+        platform: Platform {
+            tee: Tee::None,
+            backend: Backend::Process,
+            product: None,
+            guest_policy: None,
+            min_tcb: None,
+        },
+        image: None,
+        resources: Resources {
+            vcpus: 1,
+            memory: MEMORY,
+        },
+        detached_seconds_max: 600,
+        runtime_seconds_max: 3600,
+        warm,
+    }
+}
 
 /// A chip that the host has collateral for.
 pub const CHIP: Hex<64> = Hex([7; 64]);

@@ -4,35 +4,13 @@
 
 use crate::client::Client;
 use crate::contracts::{MEMORY, Signer, now};
-use crate::host::{Host, Process, eventually, gone, process, wait};
+use crate::host::{Host, Process, class, eventually, gone, process, wait};
 use enarx_contract::canonical::{Hex, Name};
-use enarx_contract::{Backend, Contract, Doors, Platform, Resources, Tee, Tenant};
+use enarx_contract::{Contract, Doors, Tenant};
 use enarx_manager::{Class, Manager, Settings};
 use enarx_manager_api::{KeepAnswer, KeepList, KeepState, NewKeep, Offer, Ready, path};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A class whose Keeps behave as `name` says.
-pub fn class(name: &str, warm: u32) -> Class {
-    Class {
-        name: Name::new(name).unwrap(),
-        platform: Platform {
-            tee: Tee::None,
-            backend: Backend::Process,
-            product: None,
-            guest_policy: None,
-            min_tcb: None,
-        },
-        image: None,
-        resources: Resources {
-            vcpus: 1,
-            memory: MEMORY,
-        },
-        detached_seconds_max: 600,
-        runtime_seconds_max: 3600,
-        warm,
-    }
-}
 
 /// The Keeps that are ready.
 pub fn ready(client: &mut Client) -> Vec<Ready> {

@@ -6,7 +6,9 @@ use crate::fake::{guest, open, seal};
 use enarx_simulator::{Action, Config, Hypervisor, PageChange, Pvalidate, SharedMemory, Violation};
 use enarx_snp::ghcb::msr::{Register, Request, Response};
 use enarx_snp::ghcb::{
-    Field, Ghcb, PageOperation, PageStateChange, PageStateEntry, exit, features,
+    Field, Ghcb, PageOperation, PageStateChange, PageStateEntry,
+    ap::{CREATE, DESTROY},
+    exit, features,
 };
 use enarx_snp::guest_message::{MessageType, ReportRequest, ReportResponse};
 use proptest::prelude::*;
@@ -533,8 +535,6 @@ fn guest_messages_reach_the_firmware() {
 
 #[test]
 fn vcpus_start_from_a_vmsa_and_only_from_one() {
-    const CREATE: u64 = 1;
-    const DESTROY: u64 = 2;
     let (host, _, memory) = host();
     let vmsa = HUGE + PAGE;
     let create = |request: u64, id: u64, gpa: u64| {

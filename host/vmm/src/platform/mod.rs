@@ -10,6 +10,7 @@ pub(crate) mod snp;
 use kvm_ioctls::VcpuFd;
 
 use crate::error::KvmError;
+use crate::snp::exits::Exit;
 use crate::vm::entry::UnhandledExit;
 use crate::vm::limits::Limits;
 use crate::vm::memory::GuestMemory;
@@ -107,5 +108,74 @@ pub trait Platform: Send + Sync {
 
 /// The decision on an exit that no Keep makes.
 pub fn out_of_bounds(exit: &UnhandledExit) -> ExitAction {
-    KeepFault::Exit(StrayExit::Other(format!("{exit:x?}"))).into()
+    KeepFault::Exit(stray(exit)).into()
+}
+
+/// An exit that no Keep makes, as its end tells it.
+fn stray(exit: &UnhandledExit) -> StrayExit {
+    match exit {
+        UnhandledExit::ReadMsr(register) => StrayExit::ReadMsr(*register),
+        UnhandledExit::WriteMsr(register, _) => StrayExit::WriteMsr(*register),
+        UnhandledExit::Snp(Exit::Hypercall { number, .. }) => StrayExit::Hypercall(*number),
+        UnhandledExit::Snp(Exit::SystemEvent { kind, .. }) => StrayExit::SystemEvent(*kind),
+        UnhandledExit::Snp(Exit::MemoryFault { gpa, .. }) => StrayExit::Memory(*gpa),
+        UnhandledExit::Other(name) => StrayExit::Other(name.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_that_no_keep_makes_is_told_by_its_kind() {
+        let memory = Exit::MemoryFault {
+            flags: 0,
+            gpa: 0x5000,
+            size: 0x1000,
+        };
+        let event = Exit::SystemEvent {
+            kind: 2,
+            data: None,
+        };
+        let hypercall = Exit::Hypercall {
+            number: 9,
+            args: [0; 6],
+        };
+        for (exit, expected, words) in [
+            (
+                UnhandledExit::ReadMsr(0x10),
+                StrayExit::ReadMsr(0x10),
+                "register 0x10",
+            ),
+            (
+                UnhandledExit::WriteMsr(0x11, 7),
+                StrayExit::WriteMsr(0x11),
+                "wrote the register 0x11",
+            ),
+            (
+                UnhandledExit::Snp(hypercall),
+                StrayExit::Hypercall(9),
+                "hypercall 9",
+            ),
+            (
+                UnhandledExit::Snp(event),
+                StrayExit::SystemEvent(2),
+                "event 2",
+            ),
+            (
+                UnhandledExit::Snp(memory),
+                StrayExit::Memory(0x5000),
+                "0x5000",
+            ),
+            (
+                UnhandledExit::Other("Hlt".to_owned()),
+                StrayExit::Other("Hlt".to_owned()),
+                "Hlt",
+            ),
+        ] {
+            assert_eq!(stray(&exit), expected);
+            assert!(expected.to_string().contains(words), "{expected}");
+        }
+    }
 }

@@ -142,8 +142,7 @@ pub fn hypercall(
     args: [u64; 6],
 ) -> Result<Answer, KeepFault> {
     if number != MAP_GPA_RANGE {
-        let exit = format!("KVM forwarded hypercall {number}, which it was not asked for");
-        return Err(KeepFault::Exit(StrayExit::Other(exit)));
+        return Err(KeepFault::Exit(StrayExit::Hypercall(number)));
     }
     let Some(conversion) = conversion(map, args) else {
         return Ok(Answer::Invalid);

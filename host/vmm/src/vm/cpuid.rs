@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 
-use enarx_boot::first_state::{CR4, CR4_SMAP, CR4_SMEP, CR4_UMIP};
+use enarx_boot::first_state::{CR4, CR4_SMAP, CR4_SMEP, CR4_UMIP, XCR0, XCR0_AVX512};
 use enarx_snp::cpuid::{CpuidPage, Entry};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::Kvm;
@@ -155,13 +155,11 @@ fn show(cpuid: &mut CpuId) {
 }
 
 /// x87, SSE, AVX, and the three parts of AVX-512 (Intel SDM volume 1, section 13.1).
-const XCR0_KNOWN: u64 = 0b1110_0111;
+const XCR0_KNOWN: u64 = XCR0 | XCR0_AVX512;
 /// XCR0 with x87 alone, as after reset, and the bytes that XSAVE needs then: legacy area and header
 /// (AMD64 APM volume 2, section 11.5.2).
 const XCR0_LEGACY: u64 = 1;
 const XSAVE_LEGACY: u32 = 576;
-/// AVX-512's parts come together or not at all.
-const XCR0_AVX512: u64 = 0b1110_0000;
 
 /// The entry without what the firmware clears on every host although KVM offers it, because KVM emulates it: `TSC_ADJUST`;
 /// `SPEC_CTRL`, STIBP, `ARCH_CAPABILITIES`, SSBD and core capabilities; `VIRT_SSBD`; no serialization by writes of FS and

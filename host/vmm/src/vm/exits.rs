@@ -218,7 +218,7 @@ impl Keep {
                 self.landlock.get_or_init(|| landlock);
                 work();
             }
-            Err(error) => self.end(KeepFault::host(error).into()),
+            Err(error) => self.end(KeepFault::unconfined(error).into()),
         };
         if catch_unwind(AssertUnwindSafe(confined)).is_err() {
             self.end(KeepFault::Host(HostFault::Panicked).into());
@@ -560,7 +560,7 @@ fn do_work(keep: &Arc<Keep>, work: Work, threads: &mut Vec<JoinHandle<()>>) {
     if work.poller && keep.parallel {
         match spawn_poller(keep) {
             Ok(thread) => threads.push(thread),
-            Err(error) => keep.end(KeepFault::host(error).into()),
+            Err(error) => keep.end(KeepFault::no_thread(error).into()),
         }
     }
     for id in work.vcpus {
@@ -572,7 +572,7 @@ fn do_work(keep: &Arc<Keep>, work: Work, threads: &mut Vec<JoinHandle<()>>) {
                     keep.unpark(other.into());
                 }
             }
-            Err(error) => keep.end(KeepFault::host(error).into()),
+            Err(error) => keep.end(KeepFault::no_thread(error).into()),
         }
     }
 }

@@ -20,6 +20,7 @@ use enarx_exits::{
     RECORD_SIZE,
 };
 use enarx_microkernel::frame::{Place, Slot, Words};
+use enarx_microkernel::kind::HAS_SNP;
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::ControlState;
 use enarx_snp::ghcb::MSR_GHCB;
@@ -72,7 +73,7 @@ pub fn exit_word(offset: usize) -> &'static AtomicU64 {
 /// Counts an entry from user code: by a system call, or by an exception. The counters lie in shared memory, so
 /// only under plain KVM: the host of a measured Keep would see each entry, which is no exit, as it happens.
 pub fn count(system_call: bool) {
-    if cfg!(feature = "plain") {
+    if !HAS_SNP {
         let offset = COUNTERS_OFFSET + if system_call { 0 } else { 8 };
         exit_word(offset).fetch_add(1, Ordering::Relaxed);
     }

@@ -14,6 +14,7 @@ use core::mem::offset_of;
 use enarx_boot::boot_page::{IMAGE_MAGIC, VECTOR_STRIDE, VECTORS};
 use enarx_boot::layout::{EXIT_VIRTUAL, STACK_RECORD, USER_END};
 use enarx_exits::{COUNTERS_OFFSET, ExitFunction, PORT, Reason};
+use enarx_microkernel::kind::HAS_SNP;
 use enarx_microkernel::registers::{Registers, SYSTEM_CALL, vector};
 use enarx_microkernel::signal::{FIXED_FLAGS, USER_CS, USER_FLAGS, USER_SS};
 use enarx_snp::ghcb::MSR_GHCB;
@@ -225,7 +226,7 @@ enarx_boot_page:
     system_call_vector = const SYSTEM_CALL,
     invalid_opcode = const vector::INVALID_OPCODE,
     detour = const DETOUR,
-    plain = const cfg!(feature = "plain") as u8,
+    plain = const !HAS_SNP as u8,
     ring = const nr::RING,
     system_call_page = sym crate::SYSCALL_PAGE,
     doorbell = sym crate::DOORBELL,

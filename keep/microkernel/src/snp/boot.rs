@@ -3,7 +3,9 @@
 //! The first steps of an SNP guest: is this the CPU that the launch was made for, and does the host
 //! speak the protocol?
 
-use enarx_snp::ghcb::msr::{Request, Response};
+use core::mem::offset_of;
+
+use enarx_snp::ghcb::msr::{INFO, Request, Response};
 use enarx_snp::ghcb::{PROTOCOL_VERSION, PageOperation, features};
 use enarx_snp::secrets::SecretsPage;
 use zeroize::Zeroizing;
@@ -24,13 +26,18 @@ use crate::random::{KEY, Random};
 /// lies above them.
 const SEV_AND_ES: u64 = 3;
 
+/// Oldest version of the secrets page (56860, secrets page format).
+const MIN_SECRETS: u64 = 2;
+
 /// The host features that a Keep needs.
 const NEEDED: u64 = features::SNP | features::SNP_AP_CREATION;
 
+/// The end of a Keep whose host refuses a request of the MSR protocol, or answers another.
 fn refused(request: Request) -> Fatal {
-    Fatal::new(Reason::Ghcb, request.encode() & 0xfff)
+    Fatal::new(Reason::Ghcb, request.encode() & INFO)
 }
 
+/// The answer to a request.
 fn ask<I: Instructions>(instructions: &mut I, request: Request) -> Result<Response, Fatal> {
     Response::decode(instructions.msr_protocol(request.encode())).ok_or(refused(request))
 }
@@ -103,7 +110,7 @@ pub fn take_over<P: Platform>(
 ) -> Result<Snp, Fatal> {
     let features = cpuid::features(platform, launch.cpuid)?;
     let secrets = launch.secrets;
-    let keys = core::mem::offset_of!(SecretsPage, vmpck) as u64;
+    let keys = offset_of!(SecretsPage, vmpck) as u64;
     let version = platform.read(secrets.slot(0)) & 0xffff_ffff;
     if version >= MIN_SECRETS {
         key.set([0, 1, 2, 3].map(|word| platform.read(secrets.slot(keys / 8 + word))));
@@ -124,6 +131,3 @@ pub fn take_over<P: Platform>(
         image_released: false,
     })
 }
-
-/// Oldest version of the secrets page (56860, secrets page format).
-const MIN_SECRETS: u64 = 2;

@@ -10,7 +10,7 @@ use enarx_snp::cpuid::{CpuidPage, Entry, MAX_ENTRIES};
 use crate::fatal::Fatal;
 use crate::frame::Frame;
 use crate::platform::Platform;
-use enarx_boot::first_state::{CR4_SMAP, CR4_SMEP, CR4_UMIP};
+use enarx_boot::first_state::{CR4_SMAP, CR4_SMEP, CR4_UMIP, XCR0_AVX512};
 use enarx_exits::{CpuidCheck, Reason};
 
 /// CPU features that the microkernel itself uses.
@@ -25,8 +25,6 @@ pub struct Features {
 /// Every CPU with SEV-SNP has these protections; but the firmware accepts a page without them, so a host could take
 /// them away. The simulated platform runs on CPUs that do not have them all.
 const PROTECTIONS: u64 = CR4_SMEP | CR4_SMAP | CR4_UMIP;
-/// AVX-512's three components, which come together (Intel SDM volume 1, section 13.1).
-const XCR0_AVX512: u64 = 0b1110_0000;
 /// RDRAND and XSAVE in leaf 1 ECX.
 const LEAF1_NEEDED: u32 = (1 << 30) | (1 << 26);
 /// FSGSBASE in leaf 7 EBX.

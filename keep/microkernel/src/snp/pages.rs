@@ -12,6 +12,7 @@ use enarx_boot::layout::{DIRECT_MAP, LARGE, PAGE};
 use enarx_boot::page_table::{Pte, PteFlags};
 use enarx_exits::Reason;
 use enarx_snp::ghcb::{PageOperation, exit};
+use enarx_snp::rmp_codes::{FAIL_SIZEMISMATCH, SUCCESS};
 
 use super::ghcb::{BUFFER_WORDS, Call};
 use super::instructions::{Unvalidated, Validated};
@@ -20,9 +21,6 @@ use crate::frame::{Frame, LargeFrame, Slot};
 use crate::launch::Launch;
 use crate::platform::Platform;
 use crate::table::entry_at;
-
-/// PVALIDATE: the page has another size in the reverse map (AMD64 APM volume 3).
-const FAIL_SIZEMISMATCH: u32 = 6;
 
 /// The ledger of private pages that are valid. There is one; it makes frames of fresh pages.
 #[derive(Debug)]
@@ -42,7 +40,7 @@ impl From<Refused> for Fatal {
 
 /// True if the page is the Keep's only now.
 const fn is_new(answer: Validated) -> bool {
-    answer.code == 0 && !answer.unchanged
+    answer.code == SUCCESS && !answer.unchanged
 }
 
 impl Ledger {

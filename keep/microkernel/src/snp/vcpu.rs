@@ -8,7 +8,7 @@ use enarx_boot::first_state::{TaskState, first_stack_pointer};
 use enarx_boot::layout::{KERNEL_STACK, LARGE, PAGE, own_tss, stack_bottom};
 use enarx_boot::page_table::{Pte, PteFlags};
 use enarx_exits::Reason;
-use enarx_snp::ghcb::exit;
+use enarx_snp::ghcb::{ap, exit};
 use zerocopy::IntoBytes;
 
 use super::Snp;
@@ -18,9 +18,6 @@ use crate::fatal::Fatal;
 use crate::frames::Frames;
 use crate::platform::Platform;
 use crate::table::entry_at;
-
-/// Create the vCPU at once (56421, SNP AP Creation: SW_EXITINFO1 bits 15:0).
-const CREATE: u64 = 1;
 
 /// Starts vCPU `vcpu`, which has never run, with a stack, a task state segment and a first state of its
 /// own. What the launch measured for it shares none of them.
@@ -74,7 +71,7 @@ pub fn start<P: Platform>(
     }
     let answer = platform.ghcb_exit(&Call {
         code: exit::AP_CREATION,
-        info1: CREATE | (number << 32),
+        info1: ap::CREATE | (number << 32),
         info2: page.address().gpa().get(),
         rax: Some(snp.launch.sev_features),
         buffer: &[],

@@ -425,7 +425,7 @@ fn the_direct_map_grows_by_tables_for_all_memory() {
         let mut machine = Machine::new();
         let mut frames = frames(16, 4, 0);
         let before = frames.free();
-        frames.extend_ledger(&mut machine, end).unwrap();
+        frames.extend_ledger(&mut machine, Gpa::new(end)).unwrap();
         assert_eq!((before - frames.free()) / PAGE, tables);
         for slot in 0..512 {
             let entry = machine.word(DIRECT[0] + slot * 8);
@@ -456,7 +456,7 @@ fn the_direct_map_grows_by_tables_for_all_memory() {
 fn the_direct_map_needs_memory_for_its_tables() {
     let mut machine = Machine::new();
     let mut frames = frames(1, 0, 0);
-    let result = frames.extend_ledger(&mut machine, 3 * HUGE);
+    let result = frames.extend_ledger(&mut machine, Gpa::new(3 * HUGE));
     assert_eq!(result, Err(Fatal::new(Reason::OutOfMemory, 0)));
 }
 

@@ -2,7 +2,8 @@
 
 //! The host between the ends: it cuts, changes and makes up bytes, and floods.
 
-use crate::pair::{End, connected, ends, exporter, outgoing, pump, tenant_against};
+use crate::end::End;
+use crate::pair::{connected, ends, exporter, outgoing, pump, tenant_against};
 use crate::peers::{Independent, Profile};
 use enarx_tls::{Connection, MAX_HANDSHAKE, MAX_SILENT, TlsError};
 

@@ -2,7 +2,8 @@
 
 //! An independent peer that keeps to the profile, on either side.
 
-use crate::pair::{End, exporter, keep_for, key, pump, tenant_against};
+use crate::end::End;
+use crate::pair::{exporter, keep_for, key, pump, tenant_against};
 use crate::peers::{Independent, Profile};
 use enarx_session::ALPN;
 use enarx_tls::Connection;

@@ -2,7 +2,8 @@
 
 //! Both ends of ours, honest.
 
-use crate::pair::{End, connected, ends, exporter, key, open_keep, outgoing, pump, read};
+use crate::end::End;
+use crate::pair::{connected, ends, exporter, key, open_keep, outgoing, pump, read};
 use enarx_tls::{Connection, MAX_BUFFERED};
 
 #[test]

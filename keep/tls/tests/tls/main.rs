@@ -4,6 +4,7 @@
 //! are hostile, and the host between them.
 
 mod certificates;
+mod end;
 mod faults;
 mod interop;
 mod keys;

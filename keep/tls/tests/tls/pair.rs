@@ -2,20 +2,13 @@
 
 //! Two ends and the bytes between them.
 
+use crate::end::End;
 use crate::peers::Independent;
 use enarx_contract::PublicKey;
 use enarx_contract::canonical::Hex;
 use enarx_session::binding::Binding;
 use enarx_tls::{Connection, Key};
 use std::sync::Arc;
-
-/// An end of a connection, ours or the independent one.
-pub trait End {
-    /// Takes bytes of the peer and returns the plaintext in them. The error is a code, or the other library's text.
-    fn take(&mut self, bytes: &[u8]) -> Result<Vec<u8>, String>;
-    /// Returns all bytes for the peer.
-    fn give(&mut self) -> Vec<u8>;
-}
 
 impl End for Connection {
     fn take(&mut self, mut bytes: &[u8]) -> Result<Vec<u8>, String> {

@@ -2,7 +2,7 @@
 
 //! The independent peer: plain rustls over AWS-LC, which keeps to the profile unless a test says otherwise.
 
-use crate::pair::End;
+use crate::end::End;
 use enarx_contract::PublicKey;
 use enarx_session::{ALPN, EXPORTER_LABEL};
 use rcgen::{CertificateParams, KeyPair};

@@ -3,7 +3,7 @@
 //! The signatures inside a quote: root → PCK certificate → quoting enclave → attestation key → report (Intel SGX ECDSA
 //! quote library reference, quote format). Everything here comes from the host; the root's key is pinned.
 
-use super::Quote;
+use super::quote::Quote;
 use crate::Timestamp;
 use crate::checks::Checks;
 use crate::hex;

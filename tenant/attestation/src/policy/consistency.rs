@@ -2,9 +2,10 @@
 
 //! Checks what types cannot say: names, ranges, and that everything that is asked for can be compared with something.
 
-use super::{
-    IntelPolicy, MAX_DAYS, MAX_SKEW, Policy, PolicyError, STANDING_ATTACKS, SW_HARDENING_NEEDED,
-    SnpPolicy, TcbFloor, TcbKind, VERSION, all_products, strings, tolerable_statuses,
+use super::error::PolicyError;
+use super::rules::{
+    IntelPolicy, MAX_DAYS, MAX_SKEW, Policy, STANDING_ATTACKS, SW_HARDENING_NEEDED, SnpPolicy,
+    TcbFloor, TcbKind, VERSION, all_products, strings, tolerable_statuses,
 };
 use crate::attacks;
 use crate::hex::Hex;

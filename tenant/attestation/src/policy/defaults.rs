@@ -2,20 +2,12 @@
 
 //! The values of a policy where its file says nothing, and the built-in policies.
 
-use super::{
+use super::rules::{
     DEFAULT, Endorser, GuestPolicyRules, INSECURE_AUTHENTICITY_ONLY, IntelPolicy, MAX_SKEW,
     Missing, MissingFacts, PlatformRules, Policy, Rule, STANDING_ATTACKS, SW_HARDENING_NEEDED,
     SgxPolicy, SnpPolicy, TdxPolicy, VERSION, all_products, strings, tolerable_statuses,
 };
 use std::collections::BTreeMap;
-
-pub(super) fn unnamed() -> String {
-    "unnamed".to_owned()
-}
-
-pub(super) const fn default_skew() -> u32 {
-    MAX_SKEW
-}
 
 impl Default for SnpPolicy {
     fn default() -> Self {
@@ -140,7 +132,7 @@ impl Default for Policy {
         Self {
             version: VERSION,
             name: DEFAULT.to_owned(),
-            clock_skew_seconds: default_skew(),
+            clock_skew_seconds: MAX_SKEW,
             insecure_simulated_roots: Vec::new(),
             missing: MissingFacts::default(),
             snp: SnpPolicy::default(),

@@ -2,7 +2,7 @@
 
 //! Why a policy cannot be used, in words for its author.
 
-use super::VERSION;
+use super::rules::VERSION;
 
 /// Why a policy cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

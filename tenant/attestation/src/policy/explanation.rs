@@ -2,8 +2,8 @@
 
 //! A policy with the meaning of every key.
 
-use super::Policy;
 use super::keys::{is_table, joined, meaning, properties, resolve};
+use super::rules::Policy;
 use serde_json::Value;
 use std::fmt::Write;
 

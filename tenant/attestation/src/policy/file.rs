@@ -3,9 +3,10 @@
 //! Policy files: TOML in, TOML out. Unknown keys, keys and values of earlier versions, and lists without entries are
 //! errors. The file is the tenant's own, and trusted.
 
+use super::error::PolicyError;
 use super::keys::{INSECURE, joined, resolve};
+use super::rules::Policy;
 use super::suggestion::nearest;
-use super::{Policy, PolicyError};
 use crate::printable::printable;
 use serde_json::Value;
 use std::ops::Range;

@@ -2,7 +2,7 @@
 
 //! The keys of a policy as its schema lists them.
 
-use super::Policy;
+use super::rules::Policy;
 use serde_json::Value;
 
 /// In the name of every key, or of the value, that gives protection away.

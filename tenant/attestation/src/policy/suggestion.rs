@@ -2,8 +2,8 @@
 
 //! The key that was meant where a policy file has one that does not exist.
 
-use super::Policy;
 use super::keys::{Key, keys, properties, resolve};
+use super::rules::Policy;
 
 /// The known key that resembles this one most: of the same table, unless one of that very name stands elsewhere.
 pub(super) fn nearest(path: &str, name: &str) -> Option<String> {

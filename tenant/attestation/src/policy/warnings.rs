@@ -3,7 +3,7 @@
 //! The switches of a policy that give protection away, and warnings for its author.
 
 use super::keys::{INSECURE, joined};
-use super::{Endorser, IntelPolicy, Policy, SnpPolicy};
+use super::rules::{Endorser, IntelPolicy, Policy, SnpPolicy};
 use crate::attacks::{self, Attack};
 
 /// True if a key with this value gives protection away.

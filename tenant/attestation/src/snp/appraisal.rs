@@ -3,7 +3,7 @@
 //! Judges whether a report is what the policy asks for. Nothing here needs a certificate; the report is genuine only when the
 //! chain's checks hold as well.
 
-use super::Product;
+use super::product::Product;
 use crate::attacks::{self, Attack, Defence, Floor};
 use crate::checks::Checks;
 use crate::claim::Claim;

@@ -3,8 +3,8 @@
 //! Judges whether a report is genuine: AMD's root → intermediate → endorsement key → report, and the agreement of
 //! certificate and report (57230 section 3). Product line and TCB are taken from signed places and must all agree.
 
+use super::product::{Product, signing_key_name};
 use super::revocation::{self, Issued};
-use super::{Product, signing_key_name};
 use crate::checks::Checks;
 use crate::claim::Claim;
 use crate::context::Context;

@@ -3,7 +3,7 @@
 //! Judging a report's launch digest: the policy accepts it by itself or through a release manifest. Trusts the
 //! caller, who has checked the manifest's signature; the report is hostile.
 
-use super::Product;
+use super::product::Product;
 use crate::Timestamp;
 use crate::checks::Checks;
 use crate::claim::Claim;

@@ -7,6 +7,7 @@ mod appraisal;
 mod chain;
 mod identify;
 mod measurement;
+pub(crate) mod product;
 mod revocation;
 
 use crate::checks::Checks;
@@ -16,15 +17,16 @@ use crate::endorsements::AmdEndorsements;
 use crate::policy::{Endorser, Policy};
 use crate::verdict::{Tee, Verdict};
 use enarx_snp::bits::SigningKey;
-use enarx_snp::product::{CpuSignature, GENERATIONS, Generation};
+use enarx_snp::product::CpuSignature;
 use enarx_snp::report::{ALGO_ECDSA_P384_SHA384, MAX_VERSION, Report, VERSION_WITH_CPUID};
 use enarx_snp::tcb::Layout;
 
-use std::fmt;
+use product::signing_key_name;
 
 pub use chain::ROOTS;
 pub(crate) use chain::extension_name;
 pub use identify::{EndorsementId, ListId, candidates, identify, identify_list, wanted};
+pub use revocation::MAX_LISTS;
 
 /// The checks without which a report is not genuine.
 const MANDATORY: &[&str] = &[
@@ -50,53 +52,6 @@ const MANDATORY: &[&str] = &[
     "agreement.tcb-microcode",
 ];
 
-/// The CPU of a report, as far as it is known.
-#[derive(Debug, Clone)]
-pub(crate) struct Product {
-    /// The generation that the report names; without one (version 2), the first of the root's line.
-    first: &'static Generation,
-    /// Other generations of the line, from which a report that names no CPU may be.
-    others: Vec<&'static Generation>,
-    /// The CPU that the report names.
-    cpu: Option<CpuSignature>,
-}
-
-impl Product {
-    fn of_cpu(cpu: CpuSignature) -> Option<Self> {
-        let first = cpu.generation()?;
-        Some(Self {
-            first,
-            others: Vec::new(),
-            cpu: Some(cpu),
-        })
-    }
-
-    fn of_line(line: &str) -> Option<Self> {
-        let mut generations = GENERATIONS.into_iter().filter(|g| g.line == line);
-        Some(Self {
-            first: generations.next()?,
-            others: generations.collect(),
-            cpu: None,
-        })
-    }
-
-    /// Every generation that the CPU may be of; what a policy asks must hold for each.
-    pub(crate) fn generations(&self) -> impl Iterator<Item = &'static Generation> {
-        std::iter::once(self.first).chain(self.others.iter().copied())
-    }
-
-    fn layout(&self) -> Layout {
-        self.first.tcb
-    }
-}
-
-impl fmt::Display for Product {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.generations().map(|g| g.name).collect();
-        f.write_str(&names.join(" or "))
-    }
-}
-
 /// Judges a report.
 pub(crate) fn judge(
     report: &Report,
@@ -118,16 +73,6 @@ pub(crate) fn judge(
     appraisal::judge(report, product, context, &mut checks);
     measurement::judge(report, product, context, &mut checks);
     checks.verdict(Tee::SevSnp, &policy.name, context.expected.at, MANDATORY)
-}
-
-/// The name of the key that signs a report, as verdicts and `enarx inspect` have it.
-pub(crate) fn signing_key_name(key: SigningKey) -> String {
-    match key {
-        SigningKey::Vcek => "vcek".to_owned(),
-        SigningKey::Vlek => "vlek".to_owned(),
-        SigningKey::None => "none".to_owned(),
-        SigningKey::Reserved(number) => format!("reserved({number})"),
-    }
 }
 
 /// Checks everything about a report that needs no certificate.
@@ -240,23 +185,4 @@ fn form(report: &Report, policy: &Policy, checks: &mut Checks) {
         },
         "have the host sign reports (MASK_CHIP_KEY off) with a key that snp.signing-keys names",
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_generations_of_a_line_share_a_layout() {
-        for generation in GENERATIONS {
-            let product = Product::of_line(generation.line).unwrap();
-            let mut generations = product.generations();
-            assert!(generations.any(|g| g == generation));
-            for other in product.generations() {
-                assert_eq!(other.tcb, product.layout());
-                assert_eq!(other.chip_id_len, product.first.chip_id_len);
-            }
-        }
-        assert!(Product::of_line("Naples").is_none());
-    }
 }

@@ -11,7 +11,7 @@ use crate::hex;
 use crate::x509::{Cert, Crl, CrlNumber, common_name};
 
 /// Revocation lists that are looked at: each may cost an RSA signature.
-const MAX_LISTS: usize = 64;
+pub const MAX_LISTS: usize = 64;
 /// Seconds of a day.
 const DAY: u32 = 86_400;
 

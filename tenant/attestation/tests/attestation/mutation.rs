@@ -9,7 +9,7 @@ use enarx_attestation::{Expected, Overall, Policy, Timestamp, Verdict, Verifier}
 type Select = fn(&mut Case) -> &mut Vec<u8>;
 
 /// Changes each byte in turn and gives the verdicts to `judge`.
-fn each_octet(case: &Case, at: u64, select: Select, mut judge: impl FnMut(usize, Verdict)) {
+fn each_byte(case: &Case, at: u64, select: Select, mut judge: impl FnMut(usize, Verdict)) {
     let verifier = Verifier::new(Policy::insecure_authenticity_only());
     let mut changed = Case {
         name: case.name.clone(),
@@ -33,9 +33,10 @@ fn each_octet(case: &Case, at: u64, select: Select, mut judge: impl FnMut(usize,
 }
 
 #[test]
-fn no_changed_octet_of_a_report_or_its_certificates_is_accepted() {
+fn no_changed_byte_of_a_report_or_its_certificates_is_accepted() {
     let folder = vectors::folder();
     let case = Case::load(&folder, "snp-turin-v5-vcek-85da705e");
+    // 2026-09-21: its certificates are in force.
     let at = 1_790_000_000;
     let selections: [(&str, Select); 4] = [
         ("report", |c| &mut c.evidence),
@@ -44,7 +45,7 @@ fn no_changed_octet_of_a_report_or_its_certificates_is_accepted() {
         ("ark", |c| c.endorsements.amd.ark.as_mut().unwrap()),
     ];
     for (name, select) in selections {
-        each_octet(&case, at, select, |offset, verdict| {
+        each_byte(&case, at, select, |offset, verdict| {
             assert_eq!(
                 verdict.overall,
                 Overall::Invalid,
@@ -53,6 +54,10 @@ fn no_changed_octet_of_a_report_or_its_certificates_is_accepted() {
         });
     }
 }
+
+/// Offset in a quote behind which its certificates stand: header, report and signatures before
+/// them have more bytes.
+const CERTIFICATES: usize = 1000;
 
 /// No changed byte of a quote is accepted as something else.
 fn quote(name: &str) {
@@ -65,13 +70,14 @@ fn quote(name: &str) {
         &Expected::at(Timestamp(at)),
     );
     assert_eq!(genuine.overall, Overall::Valid);
-    each_octet(
+    each_byte(
         &case,
         at,
         |c| &mut c.evidence,
         |offset, verdict| {
-            // The text around the certificates in PEM may change without changing what they say.
-            let same = verdict == genuine && offset > 1000;
+            // The text around the certificates in PEM, which stand behind the signed part, may change without changing what they
+            // say.
+            let same = verdict == genuine && offset > CERTIFICATES;
             assert!(
                 verdict.overall == Overall::Invalid || same,
                 "{name} at {offset:#x}\n{verdict}"
@@ -81,12 +87,12 @@ fn quote(name: &str) {
 }
 
 #[test]
-fn no_changed_octet_of_a_tdx_quote_is_accepted_as_something_else() {
+fn no_changed_byte_of_a_tdx_quote_is_accepted_as_something_else() {
     quote("tdx-v4-b0c06f000000-3ab56d67");
 }
 
 #[test]
-fn no_changed_octet_of_an_sgx_quote_is_accepted_as_something_else() {
+fn no_changed_byte_of_an_sgx_quote_is_accepted_as_something_else() {
     quote("sgx-v3-00606a000000-b69ac41b");
 }
 
@@ -100,6 +106,7 @@ fn truncated_evidence_is_refused() {
             let verdict = verifier.verify(
                 &case.evidence[..len],
                 &case.endorsements,
+                // 2025-06-19: certificates and collateral of both are in force.
                 &Expected::at(Timestamp(1_750_327_295)),
             );
             assert_eq!(verdict.overall, Overall::Invalid, "{name} of {len} bytes");

@@ -12,35 +12,12 @@ use enarx_network::{RuleError, Rules};
 
 use super::flags::{KeepArguments, MIN_MEMORY};
 use super::ineffective;
-use super::launch::Work;
+use super::work::Work;
 use crate::attest::Attestation;
 use crate::failure::Failure;
-use crate::options::{WasiName, WasmOption};
+use crate::options::{self, WasiName};
 use crate::tls;
-use crate::values::{self, Directory};
-
-/// The limits among the options of the engine.
-pub fn limits(options: &[WasmOption]) -> Limits {
-    let mut limits = Limits::default();
-    for option in options {
-        match option {
-            WasmOption::MaxMemorySize(size) => limits.max_memory = Some(*size),
-            WasmOption::MaxTableElements(number) => limits.max_table_elements = Some(*number),
-            WasmOption::MaxWasmStack(size) => limits.max_wasm_stack = Some(*size),
-            WasmOption::Timeout(_) => {}
-        }
-    }
-    limits
-}
-
-/// The time limit among the options of the engine.
-pub fn timeout(options: &[WasmOption]) -> Option<Duration> {
-    // The last counts, as of the other options.
-    options.iter().rev().find_map(|option| match option {
-        WasmOption::Timeout(limit) => Some(*limit),
-        _ => None,
-    })
-}
+use crate::values::{self, Directory, or_from_environment};
 
 /// The settings from flags and variables together.
 pub struct Settings {
@@ -78,8 +55,8 @@ impl Settings {
                 "ENARX_DIR",
                 values::directory,
             )?,
-            timeout: work.timeout.or_else(|| timeout(&arguments.wasm)),
-            limits: limits(&arguments.wasm),
+            timeout: work.timeout.or_else(|| options::timeout(&arguments.wasm)),
+            limits: options::limits(&arguments.wasm),
             network: NetworkGrant::default(),
             policy: Policy::default(),
             issuers: Vec::new(),
@@ -89,10 +66,10 @@ impl Settings {
             settings.wasi_option(*name, *on);
         }
         let mut rules = arguments.rules.rules()?;
-        ineffective::of_network(arguments, &settings, &rules)?;
+        ineffective::of_network(arguments, settings.network, &rules)?;
         settings.admit(&workload.rules, &mut rules)?;
         settings.narrow(rules);
-        ineffective::of_issuers(arguments, &settings, workload.asks_the_web())?;
+        ineffective::of_issuers(arguments, settings.network, workload.asks_the_web())?;
         if let Some(file) = &arguments.tls_roots {
             settings.issuers = tls::issuers(file)?;
         }
@@ -204,21 +181,4 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis())
         .unwrap_or(u64::MAX)
         .max(1)
-}
-
-/// The values of flags, or else the lines of a variable.
-pub fn or_from_environment<T: Clone>(
-    given: &[T],
-    variable: &str,
-    parse: fn(&str) -> Result<T, String>,
-) -> Result<Vec<T>, Failure> {
-    if !given.is_empty() {
-        return Ok(given.to_vec());
-    }
-    std::env::var(variable)
-        .unwrap_or_default()
-        .lines()
-        .filter(|line| !line.is_empty())
-        .map(|line| parse(line).map_err(|error| Failure::usage(format!("{variable}: {error}"))))
-        .collect()
 }

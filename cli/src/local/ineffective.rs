@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use enarx_backend::Backend;
+use enarx_executor::grant::NetworkGrant;
 use enarx_network::Rules;
 
 use super::flags::KeepArguments;
-use super::settings::{Settings, timeout};
 use crate::failure::Failure;
-use crate::options::WasiName;
+use crate::options::{self, WasiName};
 use crate::typed::Typed;
 
 /// Refuses what has no effect in a Keep of this kind.
@@ -42,10 +42,10 @@ pub fn of_kind(arguments: &KeepArguments, backend: Backend) -> Result<(), Failur
 /// [`crate::failure::Exit::Usage`].
 pub fn of_issuers(
     arguments: &KeepArguments,
-    settings: &Settings,
+    network: NetworkGrant,
     asks_the_web: bool,
 ) -> Result<(), Failure> {
-    let has = settings.network.tcp || asks_the_web;
+    let has = network.tcp || asks_the_web;
     arguments.typed.refuse_unless(has, "tls_roots", || {
         "--tls-roots: the program has no network, so it asks no server; give it one with -S inherit-network or \
          --allow-connect, or leave it out"
@@ -71,7 +71,7 @@ pub fn simulated(typed: &Typed, backend: Backend) -> Result<(), Failure> {
 /// # Errors
 /// [`crate::failure::Exit::Usage`].
 pub fn of_limit(arguments: &KeepArguments, limit: Option<Duration>) -> Result<(), Failure> {
-    if let (Some(one), Some(other)) = (limit, timeout(&arguments.wasm))
+    if let (Some(one), Some(other)) = (limit, options::timeout(&arguments.wasm))
         && one != other
     {
         return Err(Failure::usage(
@@ -87,7 +87,7 @@ pub fn of_limit(arguments: &KeepArguments, limit: Option<Duration>) -> Result<()
 /// [`crate::failure::Exit::Usage`].
 pub fn of_network(
     arguments: &KeepArguments,
-    settings: &Settings,
+    network: NetworkGrant,
     rules: &Rules,
 ) -> Result<(), Failure> {
     let last = |names: &[WasiName]| {
@@ -95,7 +95,6 @@ pub fn of_network(
         let mut given = given.filter(|(name, _)| names.contains(name));
         given.next().copied()
     };
-    let network = &settings.network;
     let places = !rules.connect.is_empty() || !rules.listen.is_empty();
     let sockets = last(&[WasiName::InheritNetwork, WasiName::Tcp, WasiName::Udp]);
     if places && !(network.tcp || network.udp) && sockets.is_some_and(|(_, on)| !on) {

@@ -3,14 +3,6 @@
 //! `enarx run`: a WebAssembly program in a Keep on this machine. Who types it is the host, which sees the program, its
 //! arguments and its environment; the program is not trusted.
 
-mod confinement;
-mod flags;
-mod ineffective;
-mod launch;
-mod opened;
-mod program;
-mod settings;
-
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,17 +11,11 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::failure::{self, Failure};
+use crate::local::flags::{KeepArguments, PROGRAM};
+use crate::local::launch::launch;
+use crate::local::work::Work;
 use crate::workload::Workload;
 use crate::{options, values};
-use flags::PROGRAM;
-
-pub use confinement::check_confinement;
-pub use flags::{Choice, KeepArguments, MAX_VCPUS, MIN_MEMORY, default_vcpus};
-pub use ineffective::simulated as refuse_simulated;
-pub use launch::{Server, Work, encode, launch, program_arguments, refused_calls, target};
-pub use opened::standard_streams;
-pub use program::{read_delivered, read_module, translate};
-pub use settings::{limits, or_from_environment, timeout};
 
 const EXAMPLES: &str = "\
 Examples:

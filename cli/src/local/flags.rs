@@ -26,7 +26,7 @@ const _: () = assert!(MAX_VCPUS == enarx_contract::MAX_VCPUS);
 const DEFAULT_VCPUS: usize = 4;
 
 /// The groups of the help text, in their order.
-pub(super) const PROGRAM: &str = "Program";
+pub const PROGRAM: &str = "Program";
 const PLACES: &str = "Files and network";
 const KEEP: &str = "Keep";
 const EVIDENCE: &str = "Evidence";

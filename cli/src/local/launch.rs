@@ -3,9 +3,6 @@
 //! Launches a Keep on this machine: flags and program become a grant, a configuration and a launch, which is served to its
 //! end.
 
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -13,59 +10,25 @@ use enarx_backend::Backend;
 use enarx_backend::launch::Target;
 use enarx_configuration::Configuration;
 use enarx_configuration::precompiled::is_precompiled;
-use enarx_configuration::sockets::ServerTls;
 use enarx_executor::grant::Grant;
 use enarx_executor::launch::{Confined, Launch, Objects};
 use enarx_executor::rate::Rates;
-use enarx_executor::refused::RefusedCalls;
 use enarx_vmm::launch::Measured;
 
 use super::confinement::announce;
 use super::flags::{KeepArguments, MAX_VM_MEMORY, default_vcpus};
 use super::ineffective;
 use super::opened::{open_directory, standard_streams};
+use super::parts::{encode, program_arguments, refused_calls, target};
 use super::program::{may_ask_servers, read_program};
 use super::settings::Settings;
+use super::work::Work;
 use crate::attest::Attestation;
 use crate::cache::Cache;
 use crate::compile::{self, Compiler};
 use crate::failure::{Exit, Failure};
 use crate::images::IMAGES;
-use crate::options::{self, SimulatedOption};
-use crate::workload::Workload;
-use crate::{outcome, output, tls};
-
-/// The work of a Keep.
-pub struct Work<'a> {
-    /// The words of an Enarx.toml about it.
-    pub workload: Workload,
-    /// The path of the program.
-    pub module: &'a Path,
-    /// Its arguments.
-    pub rest: Vec<String>,
-    /// The function to call instead of its entry.
-    pub invoke: Option<String>,
-    /// Longest time for all of it; of a server, for each request.
-    pub timeout: Option<Duration>,
-    /// Present if it is a server.
-    pub server: Option<Server>,
-}
-
-/// A server: its socket, and what is said of it.
-pub struct Server {
-    /// Listens, non-blocking.
-    pub listener: OwnedFd,
-    /// The address that it listens on.
-    pub address: SocketAddr,
-    /// The time that requests have to finish at the end.
-    pub grace: Duration,
-    /// Most connections at a time.
-    pub connections: u32,
-    /// Most requests at a time.
-    pub requests: u32,
-    /// Its TLS, unless it speaks in clear.
-    pub tls: Option<ServerTls>,
-}
+use crate::{options, outcome, output, tls};
 
 /// Launches a Keep on this machine and serves it to its end.
 pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Failure> {
@@ -201,56 +164,4 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
         arguments.timings,
         arguments.report_to.as_deref(),
     )
-}
-
-/// The target of a launch on this machine.
-///
-/// # Errors
-/// When the simulated machine cannot be had.
-pub fn target(
-    backend: Backend,
-    simulated: &[SimulatedOption],
-    measured: Measured,
-) -> Result<Target, Failure> {
-    Ok(match backend {
-        Backend::Snp => Target::Snp(measured),
-        Backend::Simulated => Target::Simulated(crate::simulated::machine(simulated)?, measured),
-        Backend::Kvm => Target::Kvm,
-        Backend::Process => Target::Process,
-    })
-}
-
-/// The consequence of system calls that a Keep does not have.
-///
-/// # Errors
-/// When the Keep is to end by them, and does not tell of them.
-pub fn refused_calls(end: bool, backend: Backend) -> Result<RefusedCalls, Failure> {
-    match (end, backend) {
-        (true, Backend::Snp) => Err(Failure::usage(
-            "--end-on-refused-calls: a measured Keep tells its host nothing of its system calls; take \
-             --backend sim, kvm or process",
-        )),
-        (true, _) => Ok(RefusedCalls::End),
-        (false, _) => Ok(RefusedCalls::Count),
-    }
-}
-
-/// The arguments of a program, its name first. The name only: where the file lies is nothing for the program to know.
-pub fn program_arguments(module: &Path, rest: Vec<String>) -> Vec<String> {
-    let name = module
-        .file_name()
-        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    [name].into_iter().chain(rest).collect()
-}
-
-/// Encodes the configuration of a program.
-///
-/// # Errors
-/// When it is too long.
-pub fn encode(configuration: &Configuration) -> Result<Vec<u8>, Failure> {
-    configuration.encode().map_err(|error| {
-        Failure::new(format!(
-            "{error}: give the program fewer arguments or variables"
-        ))
-    })
 }

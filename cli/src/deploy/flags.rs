@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The flags of `enarx deploy`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use enarx_session::time::MAX_GRACE;
+
+use super::show::Shown;
+use crate::host::flags::{Said, said};
+use crate::options::{self, WasmOption};
+use crate::rules::NetworkRules;
+use crate::trust::TrustArguments;
+use crate::typed::Typed;
+use crate::values;
+
+const EXAMPLES: &str = "\
+Examples:
+  enarx deploy --local hello.wasm
+  enarx deploy --to https://host.example:9443#sha256=… --token-file token --policy policy.toml app.wasm -- --verbose
+  enarx deploy --to … --token-file token --policy policy.toml --secret API_KEY=key.txt --file etc/app.conf=app.conf app.wasm
+  enarx deploy --local --tls-cert chain.pem --tls-key key.pem server.wasm";
+
+/// Run a WebAssembly program on a host that nobody trusts
+///
+/// The host starts a Keep and sees none of what runs in it. The Keep proves to this command what it is; only if the policy
+/// accepts that, the program, its arguments, variables, files and secrets leave this machine, encrypted to that Keep. Of several
+/// hosts (--to more than once) the first is taken whose evidence is accepted.
+///
+/// A component of the world `wasi:http/proxy` is a server: it answers HTTP requests, over TLS that its Keep speaks, until it is told
+/// to end.
+///
+/// --local plays both sides on this machine with the simulated platform, by the same code. It shows how it goes and protects
+/// nothing.
+#[derive(Args)]
+#[command(after_help = EXAMPLES, override_usage = "enarx deploy [OPTIONS] <MODULE> [-- ARGS...]")]
+pub struct Arguments {
+    #[command(flatten)]
+    pub typed: Typed,
+    /// A host, as its `enarx host serve` prints it; may be repeated [env: ENARX_TO, one per line]
+    #[arg(long = "to", value_name = "URL")]
+    pub to: Vec<String>,
+    /// Hosts in the order in which they are asked, each with a token of its own: a TOML file with [[host]], to and
+    /// token-file [env: ENARX_HOSTS]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["to", "token_files"])]
+    pub hosts: Option<PathBuf>,
+    /// The token for the host; one for all hosts, or one for each in their order [env: ENARX_TOKEN_FILE, one per line]
+    #[arg(long = "token-file", value_name = "FILE")]
+    pub token_files: Vec<PathBuf>,
+    /// A policy file, or the name of a built-in policy: `enarx policy new` prints one for this build
+    #[arg(long, value_name = "FILE|NAME", env = "ENARX_POLICY")]
+    pub policy: Option<String>,
+    /// Play host and tenant on this machine, with the simulated platform, which protects nothing
+    #[arg(long, conflicts_with_all = ["to", "token_files", "hosts"], env = "ENARX_LOCAL")]
+    pub local: bool,
+    #[command(flatten)]
+    pub trust: TrustArguments,
+    /// Properties of the simulated platform of --local, as of `enarx run`
+    #[arg(
+        long = "sim",
+        value_name = "NAME=VALUE",
+        env = "ENARX_SIM",
+        value_delimiter = ',',
+        value_parser = said
+    )]
+    pub simulated: Vec<Said>,
+    /// Take arguments, variables, standard streams and sockets from an Enarx.toml as of Enarx 0.7 (`enarx config`); what is
+    /// given here counts more
+    #[arg(long, value_name = "FILE", env = "ENARX_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Set an environment variable of the program; NAME alone passes this command's value
+    #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
+    pub variables: Vec<(String, String)>,
+    /// Give the program the content of a file as a variable
+    #[arg(long = "secret", value_name = "NAME=FILE", value_parser = variable_file)]
+    pub secrets: Vec<(String, PathBuf)>,
+    /// Give the program a file below /run/secrets
+    #[arg(long = "secret-file", value_name = "NAME=FILE", value_parser = named_file)]
+    pub secret_files: Vec<(String, PathBuf)>,
+    /// Give the program a file that it can read, in its private file system
+    #[arg(long = "file", value_name = "GUEST=FILE", value_parser = named_file)]
+    pub files: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    pub server: ServerArguments,
+    #[command(flatten)]
+    pub rules: NetworkRules,
+    /// Accept certificates of these issuers, PEM, from servers that the program asks over TLS by `wasi:http`; without it of
+    /// none: neither those of this machine nor those of the host count
+    #[arg(long, value_name = "FILE", env = "ENARX_TLS_ROOTS")]
+    pub tls_roots: Option<PathBuf>,
+    /// Time that the program has to end by itself, once it is asked to: by SIGINT, SIGTERM or --timeout. It is also what the
+    /// requests of a server have; at most 10 minutes
+    #[arg(long, value_name = "DURATION", default_value = "10s", env = "ENARX_GRACE", value_parser = grace, allow_negative_numbers = true)]
+    pub grace: Duration,
+    /// Return when the program runs, and print the name for `enarx attach`; it may run a day without this command
+    #[arg(long, conflicts_with = "local")]
+    pub detach: bool,
+    /// Take a program that `enarx compile` has made, which is native code: take it only from those whom you trust with all
+    /// that you deliver. Its Keep gives no evidence after it has begun, so it ends when the connection breaks
+    #[arg(long, env = "ENARX_ALLOW_PRECOMPILED")]
+    pub allow_precompiled: bool,
+    /// Memory of the Keep, the compiler's included
+    #[arg(long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size, allow_negative_numbers = true)]
+    pub memory: u64,
+    /// Virtual CPUs of the Keep
+    #[arg(long, value_name = "N", default_value = "1", env = "ENARX_VCPUS", value_parser = clap::value_parser!(u32).range(1..=62), allow_negative_numbers = true)]
+    pub vcpus: u32,
+    /// End the program after this time (10, 10s, 2m): the Keep does so itself, in whole seconds of its own clock; and this
+    /// command has it stop at that time after its own beginning, before it reads any file, and waits no longer than a grace,
+    /// whatever the host does
+    #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
+    pub timeout: Option<Duration>,
+    /// If no host has room, ask again until one has, for this time at most (10, 10s, 2m); --timeout counts meanwhile
+    #[arg(long, value_name = "DURATION", env = "ENARX_WAIT", value_parser = values::duration, allow_negative_numbers = true, conflicts_with = "local")]
+    pub wait: Option<Duration>,
+    /// Call this exported function with the arguments, and print its results
+    #[arg(long, value_name = "NAME", env = "ENARX_INVOKE")]
+    pub invoke: Option<String>,
+    /// Options of the engine, as of `enarx run`
+    #[arg(short = 'W', long = "wasm", value_name = "NAME[=VALUE]", env = "ENARX_WASM", value_delimiter = ',', value_parser = options::wasm)]
+    pub wasm: Vec<WasmOption>,
+    #[command(flatten)]
+    pub shown: Shown,
+    /// The program: a module, a component, or either as text (.wat), or with --allow-precompiled the code of one
+    #[arg(value_name = "MODULE")]
+    pub module: PathBuf,
+    /// Its arguments
+    #[arg(value_name = "ARGS", last = true)]
+    pub rest: Vec<String>,
+}
+
+/// The flags of a deployed server, which mean what those of `enarx serve` mean.
+#[derive(Args)]
+pub struct ServerArguments {
+    /// Of a component that answers HTTP requests: the address and port of the host at which its Keep listens; `0.0.0.0` and
+    /// `[::]` are every address. The host has to offer it (--allow-listen) [default with --local: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub addr: Option<SocketAddr>,
+    /// Of such a component: its certificate for TLS, PEM, with those that lead to its issuer after it
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, PEM; the Keep alone gets it
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Answer in clear, without a certificate: the host reads and changes every request
+    #[arg(long, conflicts_with = "tls_cert")]
+    pub insecure_http: bool,
+    /// Longest time for a request (10, 10s, 500ms, 2m); then it is answered with status 504, or its connection ends
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, allow_negative_numbers = true)]
+    pub request_timeout: Option<Duration>,
+    /// Most connections at a time; more wait to be accepted [default: 4096]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+    pub max_connections: Option<u32>,
+    /// Most requests at a time, answered or waiting; more get status 503 [default: 2048]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+    pub max_requests: Option<u32>,
+}
+
+impl ServerArguments {
+    /// The first flag that is for servers alone, if one is given.
+    pub fn given(&self) -> Option<&'static str> {
+        let given = [
+            ("--addr", self.addr.is_some()),
+            ("--tls-cert", self.tls_cert.is_some()),
+            ("--insecure-http", self.insecure_http),
+            ("--request-timeout", self.request_timeout.is_some()),
+            ("--max-connections", self.max_connections.is_some()),
+            ("--max-requests", self.max_requests.is_some()),
+        ];
+        let mut given = given.into_iter().filter(|(_, is_given)| *is_given);
+        given.next().map(|(flag, _)| flag)
+    }
+}
+
+/// `NAME=FILE`.
+pub fn named_file(text: &str) -> Result<(String, PathBuf), String> {
+    match values::pair(text) {
+        (name, Some(file)) if !name.is_empty() && !file.is_empty() => {
+            // The root of the private file system is where all paths start.
+            let name = name.strip_prefix('/').unwrap_or(name);
+            Ok((name.to_owned(), file.into()))
+        }
+        _ => Err("write NAME=FILE".to_owned()),
+    }
+}
+
+/// `NAME=FILE` with the name of a variable.
+pub fn variable_file(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = values::pair(text);
+    let file = file
+        .filter(|file| !file.is_empty())
+        .ok_or("write NAME=FILE")?;
+    if !values::is_plain_name(name) {
+        return Err(format!(
+            "`{name}` is no name for a variable: use letters, digits and _, or deliver a file with --secret-file"
+        ));
+    }
+    Ok((name.to_owned(), file.into()))
+}
+
+/// The grace of a program.
+fn grace(text: &str) -> Result<Duration, String> {
+    let grace = values::duration(text)?;
+    if grace > Duration::from_millis(MAX_GRACE.into()) {
+        return Err("at most 10 minutes".to_owned());
+    }
+    Ok(grace)
+}

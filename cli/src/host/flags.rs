@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The flags that several of the host's commands have, and the failures of what they name.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+use enarx_launch::variant::Variant;
+use enarx_manager::{ManagerError, State, StateError};
+
+use crate::failure::{Exit, Failure};
+use crate::options::{self, SevOption, SimulatedOption};
+use crate::state;
+
+/// The folder of a manager.
+#[derive(Args)]
+pub struct StateArguments {
+    /// The manager's folder: its keys, tokens, and what it remembers [default: host, in this user's state folder]
+    #[arg(long = "state", value_name = "DIR", env = "ENARX_HOST_STATE")]
+    folder: Option<PathBuf>,
+}
+
+/// The simulated machine of a manager.
+#[derive(Args, Debug)]
+pub struct Machine {
+    /// Properties of the simulated platform, as of `enarx run`
+    #[arg(
+        long = "sim",
+        value_name = "NAME=VALUE",
+        env = "ENARX_SIM",
+        value_delimiter = ',',
+        value_parser = said
+    )]
+    machine: Vec<Said>,
+}
+
+/// The guest policy of a manager's Keeps.
+#[derive(Args, Debug, Default)]
+pub struct Launches {
+    /// Bits of the guest policy of every Keep, as of `enarx run`, without debug-swap, which changes the measurement
+    #[arg(
+        long = "sev",
+        value_name = "NAME[=y|n]",
+        env = "ENARX_SEV",
+        value_delimiter = ',',
+        value_parser = policy_bit
+    )]
+    sev: Vec<SevOption>,
+}
+
+/// Reads an option that changes the guest policy alone.
+fn policy_bit(text: &str) -> Result<SevOption, String> {
+    let option = options::sev(text)?;
+    if options::variant(&[option]).features() == Variant::PLAIN.features() {
+        Ok(option)
+    } else {
+        Err("tenants name the measurement of a launch without it in their contracts; `enarx run` launches with it".to_owned())
+    }
+}
+
+impl Launches {
+    /// The launch of every Keep.
+    pub fn variant(&self) -> Variant {
+        options::variant(&self.sev)
+    }
+
+    /// The arguments of a command that is to launch in the same way.
+    pub fn arguments(&self) -> impl Iterator<Item = OsString> {
+        let pair = |option: &SevOption| [OsString::from("--sev"), option.to_string().into()];
+        self.sev.iter().flat_map(pair)
+    }
+}
+
+/// An option, and the text that said it.
+#[derive(Clone, Debug)]
+pub struct Said {
+    text: String,
+    option: SimulatedOption,
+}
+
+/// Reads an option.
+pub fn said(text: &str) -> Result<Said, String> {
+    let option = options::simulated(text)?;
+    let text = text.to_owned();
+    Ok(Said { text, option })
+}
+
+impl Machine {
+    /// The machine with these options.
+    pub fn with(simulated: Vec<Said>) -> Self {
+        Self { machine: simulated }
+    }
+
+    /// The options.
+    pub fn options(&self) -> Vec<SimulatedOption> {
+        self.machine
+            .iter()
+            .map(|said| said.option.clone())
+            .collect()
+    }
+
+    /// The arguments of a command that is to have the same options.
+    pub fn arguments(&self) -> impl Iterator<Item = OsString> {
+        let pair = |said: &Said| [OsString::from("--sim"), said.text.clone().into()];
+        self.machine.iter().flat_map(pair)
+    }
+}
+
+impl StateArguments {
+    /// The folder.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] when none is named and the user has none.
+    pub fn folder(&self) -> Result<PathBuf, Failure> {
+        let own = || state::folder("host");
+        self.folder.clone().or_else(own).ok_or_else(|| {
+            Failure::usage("there is no folder for the manager: set HOME, or give --state DIR")
+        })
+    }
+
+    /// The manager's keys and tokens.
+    ///
+    /// # Errors
+    /// As [`Self::folder`]; [`Exit::Output`] when the folder cannot be used.
+    pub fn open(&self) -> Result<State, Failure> {
+        State::open(&self.folder()?).map_err(|error| of_state(&error))
+    }
+}
+
+/// A failure of the manager's folder.
+pub fn of_state(error: &StateError) -> Failure {
+    Failure::of(Exit::Output, error.to_string())
+}
+
+/// A failure of the manager.
+pub fn of_manager(error: &ManagerError) -> Failure {
+    match error {
+        ManagerError::State(error) => of_state(error),
+        ManagerError::Listen { .. } => Failure::of(Exit::Network, error.to_string()),
+        _ => Failure::new(error.to_string()),
+    }
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A Keep on this machine, for every command that launches one: its flags, the settings that they make, and the launch.
+
+pub mod confinement;
+pub mod flags;
+pub mod ineffective;
+pub mod launch;
+pub mod opened;
+pub mod parts;
+pub mod program;
+mod settings;
+pub mod work;

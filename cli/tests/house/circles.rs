@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The files of a crate stand on floors: none needs, directly or by way of others, one that needs it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::modules::{Modules, shown};
+use crate::{metadata, workspace};
+
+/// A circle that is left.
+struct Circle {
+    /// The root of its crate.
+    root: &'static str,
+    /// Its modules.
+    modules: &'static [&'static str],
+    /// Why it is left.
+    why: &'static str,
+}
+
+/// The circles that are left. This list only becomes shorter.
+const LEFT: &[Circle] = &[
+    Circle {
+        root: "keep/http/src/lib.rs",
+        modules: &[
+            "bindings",
+            "body",
+            "client",
+            "kept",
+            "preview3",
+            "preview3::contents",
+            "preview3::types",
+            "reply",
+            "traffic",
+            "types",
+        ],
+        why: "the bindings, made from WIT, name the types that stand for resources, which implement traits of the bindings",
+    },
+    Circle {
+        root: "keep/microkernel/src/main.rs",
+        modules: &[
+            "crate",
+            "machine::cpu",
+            "machine::entry",
+            "machine::lock",
+            "machine::snp",
+            "machine::stack",
+        ],
+        why: "the code of the entry calls the program, which leaves by it, and both use the one kernel of the root",
+    },
+    Circle {
+        root: "keep/session/src/lib.rs",
+        modules: &["link", "session"],
+        why: "a session has its links, and a link asks its session for reports and tells it wishes",
+    },
+    Circle {
+        root: "keep/wasi/src/lib.rs",
+        modules: &["port", "port::tasks", "port::timers", "port::waits"],
+        why: "the parts of a port, which are its tasks, timers and waits, keep a handle to it",
+    },
+    Circle {
+        root: "keep/wasi/src/lib.rs",
+        modules: &["preview1", "preview1::sockets"],
+        why: "functions of preview 1 in two files, with one state, which closes its sockets",
+    },
+    Circle {
+        root: "keep/wasi/src/lib.rs",
+        modules: &[
+            "preview2",
+            "preview2::cli",
+            "preview2::clocks",
+            "preview2::filesystem",
+            "preview2::io",
+            "preview2::sockets",
+            "preview2::sockets::tcp",
+            "preview2::sockets::udp",
+            "preview3",
+            "preview3::sockets",
+            "preview3::sockets::tcp",
+            "preview3::sockets::udp",
+        ],
+        why: "the bindings, made from WIT, name the types that stand for resources, which implement traits of the bindings",
+    },
+    Circle {
+        root: "keep/wasi/src/lib.rs",
+        modules: &[
+            "sockets",
+            "sockets::connection",
+            "sockets::listener",
+            "sockets::open",
+            "stream",
+        ],
+        why: "the share of a socket stands in the module that passes its parts on, and is to have a file of its own",
+    },
+    Circle {
+        root: "tenant/agent/src/lib.rs",
+        modules: &["certificates", "judge", "manager"],
+        why: "the trust of a tenant names where certificates come from, one of which is a host's manager",
+    },
+    Circle {
+        root: "tenant/agent/src/lib.rs",
+        modules: &["deploy", "run"],
+        why: "a run ends in what the deployment returns, whose types stand with the deployment",
+    },
+    Circle {
+        root: "tenant/agent/src/lib.rs",
+        modules: &["error", "ticket"],
+        why: "a deployment that failed may leave a ticket, and a ticket that cannot be read is an error",
+    },
+    Circle {
+        root: "tenant/agent/src/lib.rs",
+        modules: &["order", "queue"],
+        why: "an order may wait in a queue, whose jitter is of the order's random numbers",
+    },
+];
+
+/// The roots of all libraries and programs of the workspace, those of tests among them.
+fn roots() -> BTreeSet<String> {
+    let packages = metadata();
+    let targets = packages.iter().flat_map(|package| {
+        let targets = package["targets"].as_array().expect("a list");
+        targets.clone()
+    });
+    let own = ["bench", "bin", "example", "lib", "proc-macro", "test"];
+    targets
+        .filter(|target| {
+            let kinds = target["kind"].as_array().expect("a list");
+            kinds.iter().any(|kind| own.iter().any(|it| kind == it))
+        })
+        .map(|target| {
+            let path = target["src_path"].as_str().expect("a path");
+            let path = Path::new(path).strip_prefix(workspace());
+            let path = path.expect("members lie in the workspace");
+            path.to_str().expect("our paths are text").to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn no_file_needs_one_that_needs_it() {
+    let mut found = BTreeSet::new();
+    let mut files = 0;
+    let mut needs = Vec::new();
+    for root in roots() {
+        let modules = Modules::read(&workspace().join(&root));
+        files += modules.len();
+        for circle in modules.circles() {
+            for module in &circle {
+                let within = modules.needs(module);
+                let within: Vec<String> = within.intersection(&circle).map(shown).collect();
+                needs.push(format!(
+                    "{root}: {} needs {}",
+                    shown(module),
+                    within.join(", ")
+                ));
+            }
+            let circle: BTreeSet<String> = circle.iter().map(shown).collect();
+            found.insert((root.clone(), circle));
+        }
+    }
+    assert!(files > 700, "found only {files} files");
+    let left: BTreeSet<_> = LEFT
+        .iter()
+        .map(|circle| {
+            assert!(circle.why.len() > 20, "{}: {}", circle.root, circle.why);
+            let modules = circle.modules.iter().map(|it| (*it).to_owned());
+            (circle.root.to_owned(), modules.collect::<BTreeSet<_>>())
+        })
+        .collect();
+    let new: Vec<_> = found.difference(&left).collect();
+    assert!(new.is_empty(), "new circles: {new:#?}\nof all: {needs:#?}");
+    let gone: Vec<_> = left.difference(&found).collect();
+    assert!(
+        gone.is_empty(),
+        "gone, so take them from the list: {gone:#?}"
+    );
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The ground the engine stands on: memory and processors of the Keep, as the runtime has them.
+
+use std::num::NonZero;
+use std::sync::Arc;
+
+use enarx_wasi::budget::{Memory, UNASKED};
+
+/// The ground the engine stands on, as far as the engine needs it.
+pub trait Ground: Send + Sync {
+    /// Free memory of the Keep, in bytes.
+    fn free_memory(&self) -> u64;
+    /// Gives pages of the heap that are free back to the system.
+    fn release_heap(&self);
+    /// Processors that the Keep may use.
+    fn processors(&self) -> NonZero<usize>;
+    /// Makes ready for several threads that allocate much memory at the same time; called before they start.
+    fn prepare_threads(&self) {}
+}
+
+/// The memory of the ground, for a budget.
+pub struct OnGround(pub Arc<dyn Ground>);
+
+impl Memory for OnGround {
+    fn all(&self) -> u64 {
+        let free = self.0.free_memory();
+        free.saturating_sub(RESERVE.max(free / 16))
+    }
+
+    fn release_heap(&self) {
+        self.0.release_heap();
+    }
+}
+
+/// Memory that stays with the runtime: at least this many bytes, and at least a sixteenth.
+const RESERVE: u64 = 8 << 20;
+const _: () = assert!(UNASKED <= RESERVE / 4);
