@@ -10,6 +10,7 @@
 //! lock, and collects replies for the others, which wait until it has. When the leader has what it wants,
 //! another takes its place.
 
+pub(crate) mod queue;
 mod tasks;
 mod timers;
 mod waits;
