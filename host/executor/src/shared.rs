@@ -18,6 +18,7 @@ use crate::grant::Grant;
 use crate::handles::{Handles, Node};
 use crate::launch::Objects;
 use crate::log::Log;
+use crate::poller::Work;
 use crate::lookups::Lookups;
 use crate::quota::Quota;
 use crate::rate::Bucket;
@@ -132,6 +133,7 @@ impl SharedExecutor {
                 objects,
                 requests: Bucket::new(rates.requests, now),
                 syncs: Bucket::new(rates.syncs, now),
+                moved: 0,
                 pending: VecDeque::new(),
                 watches: Watches::default(),
                 watched: now,
@@ -282,6 +284,15 @@ impl SharedExecutor {
             executor.end.submissions_taken(),
             !executor.pending.is_empty() || !executor.watches.is_empty(),
         )
+    }
+
+    /// The work done for the Keep so far: what [`Traffic`](crate::poller::Traffic) judges by.
+    pub fn work(&self) -> Work {
+        let executor = self.lock();
+        Work {
+            requests: executor.end.submissions_taken(),
+            bytes: executor.moved,
+        }
     }
 
     /// Completions posted so far, modulo 2^32: what [`Self::wait`] compares with.

@@ -453,7 +453,7 @@ fn serve(
             {
                 waiting = None;
                 wake(socket)?;
-                if traffic.note(Instant::now())
+                if traffic.note(Instant::now(), executor.work())
                     && parallel
                     && let Some(code) = poll_ring(executor, &beside, deadline)?
                 {
@@ -474,7 +474,7 @@ fn serve(
                     if let Progress::Exit(code) = executor.drain()? {
                         return Ok(End::Exit(code));
                     }
-                    if traffic.note(Instant::now())
+                    if traffic.note(Instant::now(), executor.work())
                         && parallel
                         && let Some(code) = poll_ring(executor, &beside, deadline)?
                     {

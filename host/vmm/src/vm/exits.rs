@@ -360,7 +360,7 @@ impl Keep {
         self.count(function);
         self.serve(vcpu, function)?;
         let rung = matches!(function, ExitFunction::Ring | ExitFunction::Wait);
-        if rung && traffic.note(Instant::now()) {
+        if rung && traffic.note(Instant::now(), self.executor.work()) {
             self.want_polling();
         }
         Flow::Continue(())
