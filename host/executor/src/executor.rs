@@ -58,6 +58,8 @@ pub struct Executor {
     pub objects: Objects,
     pub requests: Bucket,
     pub syncs: Bucket,
+    /// Bytes of requests and replies so far, modulo 2^32.
+    pub moved: u32,
     /// In the order in which they were made. As many as there are slots at most, with those of `watches`.
     pub pending: VecDeque<Pending>,
     /// Requests that wait for one of many handles.
@@ -126,6 +128,9 @@ impl Executor {
 
     fn perform(&mut self, submission: &Submission) -> Result<(), ExecutorError> {
         let Submission { id, slot, call } = *submission;
+        if let Ok(call) = &call {
+            self.moved = self.moved.wrapping_add(call.input_length());
+        }
         let step = match call {
             Ok(Call::Exit { code }) => {
                 self.exit.get_or_insert(code);
@@ -154,6 +159,7 @@ impl Executor {
         };
         self.end
             .complete(id, status, answer.length, answer.value, answer.value2)?;
+        self.moved = self.moved.wrapping_add(answer.length);
         Ok(())
     }
 

@@ -39,6 +39,7 @@ mod step;
 mod streams;
 #[cfg(test)]
 mod tests;
+pub mod traffic;
 mod watch;
 
 use enarx_confine::seccomp::{Allow, calls, word};

@@ -13,10 +13,6 @@ use crate::error::ExecutorError;
 use crate::shared::SharedExecutor;
 use crate::step::Progress;
 
-/// Longest time between two doorbells of a stream, in which a Keep also waits for its peers.
-const STREAM_GAP: Duration = Duration::from_millis(4);
-/// Requests that must follow each other as a stream before polling starts.
-const STREAM_LENGTH: u32 = 16;
 /// How long the thread polls without finding anything before it sleeps: more than a doorbell takes where it is slowest, some
 /// 0.4 ms out of a virtual machine inside of another one, or it would be over before a Keep that has rung runs again.
 const IDLE_BEFORE_SLEEP: Duration = Duration::from_millis(1);
@@ -24,30 +20,6 @@ const IDLE_BEFORE_SLEEP: Duration = Duration::from_millis(1);
 const IDLE_LOOKS: u32 = 64;
 /// Pause between two looks at the ring, in spin-loop hints.
 const SPINS_BETWEEN_LOOKS: u32 = 32;
-
-/// Watches how closely doorbells follow each other: those of one vCPU, or of a process.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    last: Option<Instant>,
-    streak: u32,
-}
-
-impl Traffic {
-    /// Notes a doorbell at `now`. True if polling would pay.
-    pub fn note(&mut self, now: Instant) -> bool {
-        let close = self
-            .last
-            .is_some_and(|last| now.duration_since(last) < STREAM_GAP);
-        // A stream that paused for less than a gap is one stream: polling starts again with its first doorbell.
-        self.streak = if close {
-            (self.streak + 1).min(STREAM_LENGTH)
-        } else {
-            0
-        };
-        self.last = Some(now);
-        self.streak == STREAM_LENGTH
-    }
-}
 
 /// The rendezvous of the polling thread with the vCPU threads.
 #[derive(Debug, Default)]
@@ -190,11 +162,11 @@ fn look_until_idle(
             if idle >= IDLE_LOOKS && active.elapsed() > IDLE_BEFORE_SLEEP {
                 return Ok(None);
             }
+            // A peer that the Keep waits for may need this processor; on a busy machine it is away for milliseconds then.
+            std::thread::yield_now();
         } else {
             (active, idle, taken) = (Instant::now(), 0, now);
         }
-        // A peer that the Keep waits for may need this processor.
-        std::thread::yield_now();
         for _ in 0..SPINS_BETWEEN_LOOKS {
             std::hint::spin_loop();
         }
@@ -215,23 +187,6 @@ mod tests {
     use super::*;
     use crate::grant::Grant;
     use crate::launch::Objects;
-
-    #[test]
-    fn a_stream_starts_the_polling_and_rare_requests_do_not() {
-        let start = Instant::now();
-        let mut traffic = Traffic::default();
-        let started = (0..100)
-            .filter(|n| traffic.note(start + STREAM_GAP * 2 * *n))
-            .count();
-        assert_eq!(started, 0);
-        let start = start + STREAM_GAP * 1000;
-        let first = (0..100).position(|n| traffic.note(start + Duration::from_micros(n)));
-        assert_eq!(first, Some(STREAM_LENGTH as usize));
-        // It goes on with the next doorbell, if that comes soon, and begins anew if not.
-        let last = start + Duration::from_micros(STREAM_LENGTH.into());
-        assert!(traffic.note(last + STREAM_GAP / 2));
-        assert!(!traffic.note(last + STREAM_GAP * 2));
-    }
 
     /// An executor of a Keep that posts nothing, and the state that the Keep sees of it.
     fn executor() -> (SharedExecutor, &'static AtomicU64) {

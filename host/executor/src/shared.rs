@@ -27,6 +27,7 @@ use crate::resolver::Resolver;
 use crate::sleep::{long_timer, sleep};
 use crate::step::Progress;
 use crate::streams::Stream;
+use crate::traffic::Work;
 use crate::watch::Watches;
 
 /// The executor of one Keep, shared by the VMM's threads.
@@ -134,6 +135,7 @@ impl SharedExecutor {
                 objects,
                 requests: Bucket::new(rates.requests, now),
                 syncs: Bucket::new(rates.syncs, now),
+                moved: 0,
                 pending: VecDeque::new(),
                 watches: Watches::default(),
                 watched: now,
@@ -284,6 +286,15 @@ impl SharedExecutor {
             executor.end.submissions_taken(),
             !executor.pending.is_empty() || !executor.watches.is_empty(),
         )
+    }
+
+    /// The work done for the Keep so far: what [`Traffic`](crate::traffic::Traffic) judges by.
+    pub fn work(&self) -> Work {
+        let executor = self.lock();
+        Work {
+            requests: executor.end.submissions_taken(),
+            bytes: executor.moved,
+        }
     }
 
     /// Completions posted so far, modulo 2^32: what [`Self::wait`] compares with.

@@ -42,8 +42,9 @@ use enarx_executor::interrupt::{self, Interruptible};
 use enarx_executor::launch::{
     Confine, Confined, GRACE, Launch, Outcome, Phase, Report, Run, join_until,
 };
-use enarx_executor::poller::{self, Traffic};
+use enarx_executor::poller;
 use enarx_executor::refused::Refused;
+use enarx_executor::traffic::Traffic;
 use enarx_executor::{ExecutorError, Progress, SharedExecutor};
 use error::LaunchError;
 use region::Served;
@@ -453,7 +454,7 @@ fn serve(
             {
                 waiting = None;
                 wake(socket)?;
-                if traffic.note(Instant::now())
+                if traffic.note(Instant::now(), executor.work())
                     && parallel
                     && let Some(code) = poll_ring(executor, &beside, deadline)?
                 {
@@ -474,7 +475,7 @@ fn serve(
                     if let Progress::Exit(code) = executor.drain()? {
                         return Ok(End::Exit(code));
                     }
-                    if traffic.note(Instant::now())
+                    if traffic.note(Instant::now(), executor.work())
                         && parallel
                         && let Some(code) = poll_ring(executor, &beside, deadline)?
                     {

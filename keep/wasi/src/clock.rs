@@ -100,6 +100,7 @@ impl Clocks {
 
     /// Monotonic time since the start of the Keep, in ns.
     pub fn monotonic(&self) -> u64 {
+        self.port.count_exchange();
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
@@ -121,6 +122,7 @@ impl Clocks {
     /// # Errors
     /// The host's answer, if it is an error.
     pub fn wall(&self) -> Result<u64> {
+        self.port.count_exchange();
         let mut wall = self.wall.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(wall) = *wall {
             let elapsed = wall.asked.elapsed();

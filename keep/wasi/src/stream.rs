@@ -2,7 +2,6 @@
 
 //! Standard input, output and error: over the sallyport to the host, or in a session to the Keep's tenant.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use enarx_sallyport::{Call, Handle};
 
 use crate::budget::Budget;
 use crate::error::{Errno, Result};
+use crate::port::queue::{MUCH, Queue, Queued};
 use crate::port::{MAX_TRANSFER, Operation, Port};
 use crate::sockets::Share;
 
@@ -127,12 +127,6 @@ impl Output {
 /// Bytes that are asked for at once where nobody else could want them.
 const READ_AHEAD: usize = MAX_TRANSFER;
 
-/// A stream that gives so many bytes at once is one of many bytes: the next are asked for before the program wants them.
-pub(crate) const MUCH: usize = 16 * 1024;
-
-/// Reads of such a stream on their way at a time, at most: a host that has to be woken performs them together.
-pub(crate) const READS_MAX: usize = 8;
-
 /// Memory of a stream that is read ahead, in bytes: what was read and not taken. What is on its way lies in the sallyport.
 const AHEAD_MEMORY: u64 = READ_AHEAD as u64;
 
@@ -140,39 +134,11 @@ const AHEAD_MEMORY: u64 = READ_AHEAD as u64;
 /// stream may have taken them.
 const TAKEN: Duration = Duration::from_millis(100);
 
-/// A request whose answer was not there yet.
-enum Pending {
-    /// True if a read would wait.
-    Ready(Operation),
-    /// At most so many bytes.
-    Bytes(Operation, usize),
-}
-
-impl Pending {
-    fn is_ready(&self) -> bool {
-        match self {
-            Self::Ready(operation) | Self::Bytes(operation, _) => operation.is_ready(),
-        }
-    }
-
-    fn poll_ready(&self, context: &Context<'_>) -> bool {
-        match self {
-            Self::Ready(operation) | Self::Bytes(operation, _) => operation.poll_ready(context),
-        }
-    }
-
-    fn leaves_room(&self) -> bool {
-        match self {
-            Self::Ready(operation) | Self::Bytes(operation, _) => operation.leaves_room(),
-        }
-    }
-}
-
 struct InputState {
     buffer: Vec<u8>,
     start: usize,
-    /// In their order; several only while the stream is read ahead.
-    pending: VecDeque<Pending>,
+    /// Reads on their way; several only while the stream is read ahead.
+    pending: Queue,
     /// The host said that a read would not wait, and nobody has read since.
     ready: bool,
     /// The end of the stream, or the error that ended it.
@@ -235,7 +201,7 @@ impl Input {
             state: Arc::new(Mutex::new(InputState {
                 buffer: Vec::new(),
                 start: 0,
-                pending: VecDeque::new(),
+                pending: Queue::default(),
                 ready: false,
                 ended: None,
                 last: 0,
@@ -249,13 +215,16 @@ impl Input {
     }
 
     /// Asks the host for bytes, or with a length of 0 whether there are any. It is not told yet.
-    fn start(&self, handle: Handle, length: usize) -> Result<Pending> {
-        let length = length.min(MAX_TRANSFER);
-        let operation = self.port.prepare(&request(handle, length), &[])?;
-        Ok(match length {
-            0 => Pending::Ready(operation),
-            _ => Pending::Bytes(operation, length),
-        })
+    fn start(&self, handle: Handle, length: usize) -> Result<Operation> {
+        self.port.prepare(&request(handle, length), &[])
+    }
+
+    /// As [`Self::start`], where nothing is on its way. If that fails, the stream ends.
+    fn start_first(&self, state: &mut InputState, handle: Handle, length: usize) {
+        match self.start(handle, length) {
+            Ok(operation) => state.pending.push(operation, length),
+            Err(error) => state.ended = Some(Err(error)),
+        }
     }
 
     /// Reads into `output`, waiting until there is something; 0 is the end.
@@ -278,7 +247,7 @@ impl Input {
         let mut state = self.lock();
         state.forget_readiness();
         if !state.is_known()
-            && let Some(pending) = state.pending.pop_front()
+            && let Some(pending) = state.pending.pop()
         {
             state.collect(pending);
         }
@@ -308,20 +277,12 @@ impl Input {
             return true;
         }
         if state.pending.is_empty() {
-            match self.start(handle, if ahead { READ_AHEAD } else { 0 }) {
-                Ok(pending) => state.pending.push_back(pending),
-                Err(error) => {
-                    state.ended = Some(Err(error));
-                    return true;
-                }
+            self.start_first(&mut state, handle, if ahead { READ_AHEAD } else { 0 });
+            if state.ended.is_some() {
+                return true;
             }
         }
-        if state.poll_pending() {
-            return true;
-        }
-        // A read ahead was worth no doorbell while nobody waited for it.
-        self.port.announce();
-        state.poll_pending()
+        state.pending.is_answered(&self.port) && state.poll_pending()
     }
 
     /// As [`Self::poll_ready`]; if a read would wait, the task of `context` is woken when it no longer would.
@@ -333,8 +294,8 @@ impl Input {
             if self.poll_ready() {
                 return true;
             }
-            match self.lock().pending.front() {
-                Some(pending) if pending.poll_ready(context) => {}
+            match self.lock().pending.first() {
+                Some(first) if first.operation.poll_ready(context) => {}
                 _ => return false,
             }
         }
@@ -398,12 +359,8 @@ impl Input {
         } = &self.source
             && state.gives_much(budget)
         {
-            while state.has_room()
-                // If this fails, it fails again when the program asks.
-                && let Ok(pending) = self.start(*handle, READ_AHEAD)
-            {
-                state.pending.push_back(pending);
-            }
+            let start = || self.start(*handle, READ_AHEAD);
+            state.pending.fill(READ_AHEAD, start);
         }
         state.give(limit)
     }
@@ -423,10 +380,7 @@ impl Input {
         }
         state.forget_readiness();
         if state.pending.is_empty() {
-            match self.start(handle, limit) {
-                Ok(pending) => state.pending.push_back(pending),
-                Err(error) => state.ended = Some(Err(error)),
-            }
+            self.start_first(&mut state, handle, limit);
         }
     }
 }
@@ -468,12 +422,17 @@ impl InputState {
         if let (Some(to), Some(from)) = (output.get_mut(..length), available.get(..length)) {
             to.copy_from_slice(from);
         }
+        self.pass(length);
+        length
+    }
+
+    /// Forgets buffered bytes that were given.
+    fn pass(&mut self, length: usize) {
         self.start = self.start.saturating_add(length);
         if self.start >= self.buffer.len() {
             self.buffer.clear();
             self.start = 0;
         }
-        length
     }
 
     /// True if there are bytes, an end, or the host's word that there is one of them.
@@ -489,8 +448,7 @@ impl InputState {
     /// Forgets the host's word on the stream, no longer true once somebody reads.
     fn forget_readiness(&mut self) {
         self.ready = false;
-        self.pending
-            .pop_front_if(|pending| matches!(pending, Pending::Ready(_)));
+        self.pending.pop_readiness();
     }
 
     /// Gives bytes that are there; none when there are none yet. An error is told once, then the stream
@@ -509,8 +467,9 @@ impl InputState {
         if self.start == 0 && available <= limit {
             return Ok(std::mem::take(&mut self.buffer));
         }
-        let mut bytes = vec![0; limit.min(available)];
-        self.take(&mut bytes);
+        let rest = self.buffer.get(self.start..).unwrap_or_default();
+        let bytes = rest.get(..limit).unwrap_or(rest).to_vec();
+        self.pass(bytes.len());
         Ok(bytes)
     }
 
@@ -524,28 +483,22 @@ impl InputState {
         self.ahead.is_some()
     }
 
-    /// True if another read may be started behind those that are on their way.
-    fn has_room(&self) -> bool {
-        let last = self.pending.back();
-        self.pending.len() < READS_MAX && last.is_none_or(Pending::leaves_room)
-    }
-
     /// Takes the answer of a pending request. False if it is not there yet, or nothing is pending.
     fn poll_pending(&mut self) -> bool {
-        let ready = self.pending.pop_front_if(|pending| pending.is_ready());
-        let is_ready = ready.is_some();
-        if let Some(pending) = ready {
+        let answered = self.pending.pop_answered();
+        let is_answered = answered.is_some();
+        if let Some(pending) = answered {
             self.collect(pending);
         }
-        is_ready
+        is_answered
     }
 
     /// Waits for the answer of a request and takes what it brings.
-    fn collect(&mut self, pending: Pending) {
-        let (mut operation, length) = match pending {
-            Pending::Ready(operation) => (operation, 0),
-            Pending::Bytes(operation, length) => (operation, length),
-        };
+    fn collect(&mut self, pending: Queued) {
+        let Queued {
+            mut operation,
+            length,
+        } = pending;
         operation.wait();
         let answer = operation.take_bytes();
         self.last = 0;

@@ -20,8 +20,9 @@ use enarx_confine::landlock::Enforcement;
 use enarx_executor::fault::{HostFault, KeepFault, StrayExit};
 use enarx_executor::interrupt::Interruptible;
 use enarx_executor::launch::{Confined, Counter, GRACE, Outcome, join_until};
-use enarx_executor::poller::{Poller, Traffic};
+use enarx_executor::poller::Poller;
 use enarx_executor::refused::{Refusals, Refused, RefusedCalls};
+use enarx_executor::traffic::Traffic;
 use enarx_executor::{Progress, SharedExecutor};
 use enarx_exits::{ExitFunction, FaultReport, LOG_BYTES};
 use kvm_ioctls::VcpuFd;
@@ -360,7 +361,7 @@ impl Keep {
         self.count(function);
         self.serve(vcpu, function)?;
         let rung = matches!(function, ExitFunction::Ring | ExitFunction::Wait);
-        if rung && traffic.note(Instant::now()) {
+        if rung && traffic.note(Instant::now(), self.executor.work()) {
             self.want_polling();
         }
         Flow::Continue(())

@@ -5,11 +5,14 @@
 //! The host is untrusted: contents, names and attributes are its word. It confines paths to the
 //! directory it opened; rights are enforced in the Keep as well, by [`super::Descriptor`].
 
+mod ahead;
+
 use enarx_sallyport::call::{LINK_MAX, PATH_MAX};
 use enarx_sallyport::directory::{Entries, Entry as WireEntry};
 use enarx_sallyport::types::{OpenFlags, STAT_SIZE, TimeChange as WireTimeChange};
 use enarx_sallyport::{Call, FileType, Handle, Stat as WireStat};
 
+use self::ahead::{Ahead, Part};
 use super::{Entry, FileSystem, Kind, Listing, Node, OpenOptions, Stat, TimeChange};
 use crate::error::{Errno, Result};
 use crate::port::{MAX_TRANSFER, Port};
@@ -22,16 +25,37 @@ const LISTING: usize = 32 * 1024;
 /// Directories of the host; a node is a handle.
 pub struct HostFileSystem {
     port: Port,
+    /// The file that was read last.
+    ahead: Ahead,
 }
 
 impl HostFileSystem {
     /// The host's directories behind this port.
     pub fn new(port: Port) -> Self {
-        Self { port }
+        Self {
+            port,
+            ahead: Ahead::default(),
+        }
     }
 
     fn simple(&self, call: &Call, input: &[&[u8]]) -> Result<()> {
         self.port.call(call, input, &mut []).map(|_| ())
+    }
+
+    /// Reads as much as one call carries.
+    fn read_part(&self, handle: Handle, offset: u64, buffer: &mut [u8]) -> Result<Part> {
+        let length = buffer.len().min(MAX_TRANSFER);
+        let buffer = buffer.get_mut(..length).unwrap_or_default();
+        let call = Call::ReadAt {
+            handle,
+            offset,
+            length: u32::try_from(length).map_err(|_| Errno::Invalid)?,
+        };
+        let answer = self.port.call(&call, &[], buffer)?;
+        Ok(Part {
+            length: answer.length,
+            is_last: answer.length < length,
+        })
     }
 
     fn status(&self, call: &Call, input: &[&[u8]]) -> Result<Stat> {
@@ -150,6 +174,7 @@ impl FileSystem for HostFileSystem {
     }
 
     fn close(&mut self, node: Node) {
+        self.ahead.forget(node);
         if let Ok(handle) = handle(node) {
             self.port.post(&Call::Close { handle });
         }
@@ -157,28 +182,29 @@ impl FileSystem for HostFileSystem {
 
     fn read_at(&mut self, node: Node, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let handle = handle(node)?;
+        let follows = self.ahead.begin(&self.port, node, offset);
         let mut done = 0;
-        while done < buffer.len() {
+        let mut is_end = false;
+        while done < buffer.len() && !is_end {
             let rest = buffer.get_mut(done..).unwrap_or_default();
-            let length = rest.len().min(MAX_TRANSFER);
-            let rest = rest.get_mut(..length).unwrap_or_default();
-            let call = Call::ReadAt {
-                handle,
-                offset: offset.checked_add(done as u64).ok_or(Errno::Invalid)?,
-                length: u32::try_from(length).map_err(|_| Errno::Invalid)?,
+            if rest.len() > MAX_TRANSFER {
+                self.ahead.read_whole(&self.port, handle, rest.len());
+            }
+            let part = match self.ahead.take(rest) {
+                Some(part) => Ok(part),
+                None => self.read_part(handle, self.ahead.position(), rest),
             };
-            match self.port.call(&call, &[], rest) {
-                Ok(answer) if answer.length == 0 => break,
-                Ok(answer) => {
-                    done += answer.length;
-                    if answer.length < length {
-                        break;
-                    }
+            match part {
+                Ok(part) => {
+                    done += part.length;
+                    self.ahead.advance(part.length);
+                    is_end = part.is_last;
                 }
                 Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
+                Err(_) => is_end = true,
             }
         }
+        self.ahead.end(&self.port, handle, done, follows && !is_end);
         Ok(done)
     }
 

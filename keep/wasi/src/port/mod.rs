@@ -10,6 +10,7 @@
 //! lock, and collects replies for the others, which wait until it has. When the leader has what it wants,
 //! another takes its place.
 
+pub(crate) mod queue;
 mod tasks;
 mod timers;
 mod waits;
@@ -19,7 +20,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::net::{IpAddr, Ipv6Addr};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -68,6 +69,8 @@ enum Owner {
     Caller,
     /// A waiting operation.
     Wait(Id),
+    /// A read that was made ahead.
+    Ahead(Id),
     /// The watch over handles of waiting operations.
     Watch,
     /// Nobody any more. The share that it used, if any; true if a handle in the reply has to be closed.
@@ -105,6 +108,10 @@ struct State {
     untold: bool,
     /// How long an answer is looked for before the next sleep.
     patience: Duration,
+    /// The time that the shortest doorbell has taken.
+    doorbell: Duration,
+    /// See [`Port::exchanges`].
+    exchanges: Arc<AtomicU64>,
 }
 
 /// Writes to output streams that the host has not answered yet.
@@ -127,12 +134,12 @@ struct Write {
 /// of its own write; only whoever writes more gets it with a later one.
 const WRITE_THROUGH: u64 = 64 * 1024;
 
-/// How long an answer of a host that polls is looked for before a sleep, if the last one came in this time: a sleep takes
-/// longer, where it takes long.
+/// How long an answer of a host that polls is looked for before a sleep at least, if the last one came in the time for it.
 const PATIENCE: Duration = Duration::from_micros(100);
 
-/// The same if the last one did not come.
-const IMPATIENCE: Duration = Duration::from_micros(10);
+/// The least and the most time for it otherwise: as long as a doorbell has taken. A sleep takes more, so whoever looks for
+/// so long and sleeps then has lost half of the time at most.
+const DOORBELL: [Duration; 2] = [Duration::from_micros(10), Duration::from_micros(250)];
 
 /// Pauses between two such looks, in spin-loop hints.
 const SPINS_BETWEEN_LOOKS: u32 = 16;
@@ -159,6 +166,7 @@ impl State {
     fn try_submit(&mut self, call: &Call, input: &[&[u8]], owner: Owner) -> Result<Option<Ticket>> {
         match self.end.submit(call, input) {
             Ok(ticket) => {
+                self.count_exchange();
                 if let Some(place) = self.owners.get_mut(ticket.slot()) {
                     *place = Some(owner);
                 }
@@ -170,6 +178,11 @@ impl State {
         }
     }
 
+    /// Counts an exchange. Who could know of it, knows by way of a lock: nothing more has to be ordered.
+    fn count_exchange(&self) {
+        self.exchanges.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Tells the host about a call that waits for somebody outside, at once or at the end of the turn. Before a sleep
     /// nothing has to be told: the host looks.
     fn announce(&mut self) {
@@ -178,6 +191,22 @@ impl State {
         } else {
             self.ring();
         }
+    }
+
+    /// Takes in a call that was posted, of which the host was not told yet.
+    fn name(
+        &mut self,
+        call: &Call,
+        ticket: Ticket,
+        share: Share,
+        owner: impl FnOnce(Id) -> Owner,
+    ) -> Id {
+        let id = self.waits.add_posted(*call, ticket, share);
+        if let Some(place) = self.owners.get_mut(ticket.slot()) {
+            *place = Some(owner(id));
+        }
+        self.untold = true;
+        id
     }
 
     /// Tells the host about waiting calls that it was not told of.
@@ -191,9 +220,22 @@ impl State {
     fn ring(&mut self) {
         self.untold = false;
         if self.end.doorbell_needed() {
-            self.contact = Instant::now();
+            let begin = Instant::now();
+            self.contact = begin;
             self.platform.ring();
+            self.doorbell = self.doorbell.min(begin.elapsed());
         }
+    }
+
+    /// Judges by a look for answers how long the next one is worth it.
+    fn learn_patience(&mut self, has_come: bool) {
+        let [least, most] = DOORBELL;
+        let doorbell = self.doorbell.clamp(least, most);
+        self.patience = if has_come {
+            doorbell.max(PATIENCE)
+        } else {
+            doorbell
+        };
     }
 
     /// Collects replies, and submits what they make room for. False if there were none.
@@ -219,6 +261,9 @@ impl State {
     fn deliver(&mut self, reply: Reply) {
         let slot = reply.ticket.slot();
         let owner = self.owners.get_mut(slot).and_then(Option::take);
+        if !matches!(owner, Some(Owner::Ahead(_) | Owner::Abandoned { .. })) {
+            self.count_exchange();
+        }
         match owner {
             Some(Owner::Caller) => {
                 if let Some(place) = self.replies.get_mut(slot) {
@@ -230,7 +275,7 @@ impl State {
                 let answer = self.finish(&reply, &mut bytes);
                 self.waits.answered(id, answer, bytes);
             }
-            Some(Owner::Wait(id)) => self.waits.held(id, reply),
+            Some(Owner::Wait(id) | Owner::Ahead(id)) => self.waits.held(id, reply),
             Some(Owner::Watch) => {
                 let mut seen = vec![0; reply.length as usize];
                 // One that was called back says nothing.
@@ -266,6 +311,7 @@ impl State {
         while let Some((id, share, call, input)) = self.waits.turn() {
             match self.end.submit(&call, &[input]) {
                 Ok(ticket) => {
+                    self.count_exchange();
                     if let Some(place) = self.owners.get_mut(ticket.slot()) {
                         *place = Some(Owner::Wait(id));
                     }
@@ -412,7 +458,8 @@ impl State {
 
     /// Forgets an operation: calls it back if the host has it, and closes what it has made.
     fn abandon(&mut self, id: Id) {
-        let makes_handle = self.waits.call(id).is_some_and(|call| makes_handle(&call));
+        let call = self.waits.call(id);
+        let makes_handle = call.is_some_and(|call| makes_handle(&call));
         let answer = match self.waits.abandon(id) {
             Remains::Nothing => None,
             Remains::Posted(ticket, share) => {
@@ -422,7 +469,10 @@ impl State {
                         makes_handle,
                     });
                 }
-                self.later.push_back(Call::Cancel { id: ticket.id() });
+                // A file is read at once: before the host could be told.
+                if !matches!(call, Some(Call::ReadAt { .. })) {
+                    self.later.push_back(Call::Cancel { id: ticket.id() });
+                }
                 None
             }
             Remains::Held(reply) => self.finish(&reply, &mut []).ok(),
@@ -442,6 +492,8 @@ struct Shared {
     /// Told to followers: replies were collected, or there is no leader any more.
     news: Condvar,
     platform: Arc<dyn Platform>,
+    /// See [`Port::exchanges`].
+    exchanges: Arc<AtomicU64>,
 }
 
 type Guard<'a> = MutexGuard<'a, State>;
@@ -522,11 +574,11 @@ impl Shared {
         let end = deadline.map_or(end, |deadline| deadline.min(end));
         loop {
             if state.end.has_completions() {
-                state.patience = PATIENCE;
+                state.learn_patience(true);
                 return (state, true);
             }
             if !state.end.host_polls() || Instant::now() >= end {
-                state.patience = IMPATIENCE;
+                state.learn_patience(false);
                 return (state, false);
             }
             drop(state);
@@ -589,6 +641,7 @@ pub struct Port(Arc<Shared>);
 impl Port {
     /// Takes the Keep's end of a region.
     pub fn new(end: KeepEnd<Region>, platform: Arc<dyn Platform>) -> Self {
+        let exchanges = Arc::<AtomicU64>::default();
         let state = State {
             end,
             platform: Arc::clone(&platform),
@@ -606,11 +659,14 @@ impl Port {
             defers: false,
             untold: false,
             patience: PATIENCE,
+            doorbell: DOORBELL[1],
+            exchanges: Arc::clone(&exchanges),
         };
         Self(Arc::new(Shared {
             state: Mutex::new(state),
             news: Condvar::new(),
             platform,
+            exchanges,
         }))
     }
 
@@ -672,7 +728,7 @@ impl Port {
         let mut state = self.0.lock();
         let operation = self.take_in(&mut state, call, input)?;
         if !state.defers {
-            state.tell();
+            self.tell_unlocked(state);
         }
         Ok(operation)
     }
@@ -700,12 +756,7 @@ impl Port {
             None => None,
         };
         let id = if let (Some(share), Some(ticket)) = (share, ticket) {
-            let id = state.waits.add_posted(*call, ticket, share);
-            if let Some(owner) = state.owners.get_mut(ticket.slot()) {
-                *owner = Some(Owner::Wait(id));
-            }
-            state.untold = true;
-            id
+            state.name(call, ticket, share, Owner::Wait)
         } else {
             let id = state.waits.add(*call, input.concat());
             state.advance();
@@ -715,6 +766,38 @@ impl Port {
             port: self.clone(),
             id: Some(id),
         })
+    }
+
+    /// Starts a read of a file before its answer is wanted. The host, which answers it at once, is not told yet. It counts
+    /// among no exchanges. `None` if few slots are left.
+    pub(crate) fn read_ahead(&self, call: &Call) -> Option<Operation> {
+        let mut state = self.0.lock();
+        self.0.reap(&mut state);
+        if !state.waits.leaves_plenty() {
+            return None;
+        }
+        // The owner is named below, as in `take_in`.
+        let ticket = match state.end.submit(call, &[]) {
+            Ok(ticket) => ticket,
+            Err(SubmitError::Full | SubmitError::Length) => return None,
+            Err(SubmitError::Violation(violation)) => self.0.platform.violation(&violation),
+        };
+        Some(Operation {
+            port: self.clone(),
+            id: Some(state.name(call, ticket, Share::Direct, Owner::Ahead)),
+        })
+    }
+
+    /// A number that has changed if anything was told to the outside or learnt from it since: calls, their answers, the
+    /// time. Reads ahead are none of that: as long as it stays the same, nobody can tell whether the bytes of a file were
+    /// read a moment ago or are read now.
+    pub(crate) fn exchanges(&self) -> u64 {
+        self.0.exchanges.load(Ordering::Relaxed)
+    }
+
+    /// Counts an exchange that is no call: somebody has learnt the time.
+    pub(crate) fn count_exchange(&self) {
+        self.0.exchanges.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Starts to look a name up; [`Operation::take_addresses`] takes the answer.
@@ -730,14 +813,14 @@ impl Port {
 
     /// Tells the host of what was prepared, unless it knows.
     pub fn tell(&self) {
-        self.0.lock().tell();
+        self.tell_unlocked(self.0.lock());
     }
 
     /// As [`Self::tell`], at once or at the end of the turn of tasks.
     pub(crate) fn announce(&self) {
-        let mut state = self.0.lock();
+        let state = self.0.lock();
         if !state.defers {
-            state.tell();
+            self.tell_unlocked(state);
         }
     }
 
@@ -749,6 +832,7 @@ impl Port {
     /// Asks that the future which this thread runs be polled again at `deadline`. True if that has passed.
     pub fn poll_deadline(&self, deadline: Instant) -> bool {
         if Instant::now() >= deadline {
+            self.count_exchange();
             return true;
         }
         DEADLINE.with(|earliest| {
@@ -832,7 +916,20 @@ impl Port {
         if state.has_leader && (wakes || is_earlier) {
             state.nudge();
         }
-        state.tell();
+        self.tell_unlocked(state);
+    }
+
+    /// Tells the host of waiting calls that it was not told of, without the lock: others would sleep for it, where a
+    /// doorbell takes long.
+    fn tell_unlocked(&self, mut state: Guard<'_>) {
+        let rings = std::mem::take(&mut state.untold) && state.end.doorbell_needed();
+        if rings {
+            state.contact = Instant::now();
+        }
+        drop(state);
+        if rings {
+            self.0.platform.ring();
+        }
     }
 
     /// Has every thread that sleeps look at what it waits for: after a waker was woken that no answer of the host wakes.
@@ -845,7 +942,7 @@ impl Port {
         if state.has_leader {
             state.nudge();
         }
-        state.tell();
+        self.tell_unlocked(state);
     }
 
     /// Has the host told of waiting calls once for a turn, or each time.
@@ -955,6 +1052,23 @@ impl Operation {
             let bound = state.watch().map(|longest| Instant::now() + longest);
             state = shared.sleep(state, bound);
         }
+    }
+
+    /// Copies bytes of the answer from `offset` on, as far as they go, waiting for it without yielding. It stays where it
+    /// is, to be asked for more. The bytes of the reply in all; `None` if it is an error, or was taken.
+    pub(crate) fn copy(&self, offset: usize, output: &mut [u8]) -> Option<usize> {
+        self.wait();
+        let state = self.port.0.lock();
+        let reply = state.waits.held_reply(self.id?)?;
+        if reply.status != Status::Ok {
+            return None;
+        }
+        let length = reply.length as usize;
+        let count = output.len().min(length.saturating_sub(offset));
+        let output = output.get_mut(..count)?;
+        let offset = u32::try_from(offset).ok()?;
+        state.end.read_reply(&reply, offset, output).ok()?;
+        Some(length)
     }
 
     /// True if another call may be started behind this one before it is answered: it holds its slot, and many are left.

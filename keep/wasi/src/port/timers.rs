@@ -82,6 +82,7 @@ impl Future for Timer {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         if Instant::now() >= self.deadline {
             self.forget();
+            self.port.count_exchange();
             return Poll::Ready(());
         }
         let this = &mut *self;

@@ -20,7 +20,8 @@ use enarx_sallyport::{Call, Reply, Ticket};
 use super::Answer;
 use crate::error::{Errno, Result};
 
-/// Slots for calls on a handle, made before it is known to be ready: the quick way of a few connections.
+/// Slots for calls on a handle, made before it is known to be ready: the quick way of a few connections, and reads of files
+/// ahead.
 pub const DIRECT_MAX: usize = 24;
 /// As many of these in use leave room for calls that are made ahead: other connections find a slot still.
 const PLENTY: usize = DIRECT_MAX / 2;
@@ -409,10 +410,23 @@ impl Waits {
             .is_some_and(|wait| matches!(wait.stage, Stage::Held { .. } | Stage::Copied(..)))
     }
 
+    /// True if most slots for calls that are made at once are free.
+    pub fn leaves_plenty(&self) -> bool {
+        self.used.direct < PLENTY
+    }
+
+    /// The reply to a call, if it is there and holds its slot.
+    pub fn held_reply(&self, id: Id) -> Option<Reply> {
+        match self.table.get(&id)?.stage {
+            Stage::Held { reply, .. } => Some(reply),
+            _ => None,
+        }
+    }
+
     /// True if a call holds a slot or is answered, and most slots of its kind are free.
     pub fn leaves_room(&self, id: Id) -> bool {
         let stage = self.table.get(&id).map(|wait| &wait.stage);
-        self.used.direct < PLENTY
+        self.leaves_plenty()
             && !matches!(
                 stage,
                 None | Some(Stage::Queued | Stage::Watched | Stage::Ready)

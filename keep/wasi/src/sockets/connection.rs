@@ -3,7 +3,6 @@
 //! A TCP connection, in clear or with TLS around it: bytes in, bytes out, without waiting. The peer is not trusted, nor the
 //! host that carries the bytes.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -15,8 +14,8 @@ use enarx_tls::web::{Session, WebError};
 use super::{Share, Socket};
 use crate::budget::Budget;
 use crate::error::{Errno, Result};
+use crate::port::queue::{MUCH, Queue};
 use crate::port::{MAX_TRANSFER, Operation};
-use crate::stream::{MUCH, READS_MAX};
 
 /// Bytes that are asked for at once.
 const READ: u32 = 32 << 10;
@@ -35,8 +34,8 @@ struct Writing {
 pub struct Connection {
     socket: Arc<Socket>,
     tls: Option<Box<Session>>,
-    /// In their order; several only while it gives much.
-    reading: VecDeque<Operation>,
+    /// Reads on their way; several only while it gives much.
+    reading: Queue,
     /// Bytes of the peer; those before `taken` were taken.
     received: Vec<u8>,
     taken: usize,
@@ -54,6 +53,15 @@ pub struct Connection {
     pub nonblocking: bool,
     /// Memory for its buffers.
     _share: Share,
+}
+
+/// Asks the host for bytes. It is not told yet.
+fn start_read(socket: &Socket) -> Result<Operation> {
+    let call = Call::StreamRead {
+        stream: socket.handle,
+        length: READ,
+    };
+    socket.port.prepare(&call, &[])
 }
 
 /// Why a handshake did not succeed.
@@ -84,7 +92,7 @@ impl Connection {
         Ok(Self {
             socket,
             tls: tls.map(Box::new),
-            reading: VecDeque::new(),
+            reading: Queue::default(),
             received: Vec::new(),
             taken: 0,
             ended: None,
@@ -108,19 +116,12 @@ impl Connection {
                 return Poll::Ready(ended.map(|()| false));
             }
             if self.reading.is_empty() {
-                self.reading.push_back(self.start_read()?);
+                self.reading.push(start_read(&self.socket)?, READ as usize);
             }
-            let Some(first) = self.reading.front() else {
+            if !self.reading.poll_answered(&self.socket.port, context) {
                 return Poll::Pending;
-            };
-            if !first.poll_ready(context) {
-                // A read ahead was worth no doorbell while nobody waited for it.
-                self.socket.port.announce();
-                if !first.poll_ready(context) {
-                    return Poll::Pending;
-                }
             }
-            let answer = self.reading.pop_front().map(|mut it| it.take_bytes());
+            let answer = self.reading.pop().map(|mut it| it.operation.take_bytes());
             match answer {
                 None => return Poll::Pending,
                 Some(Ok((_, bytes))) if bytes.is_empty() => self.ended = Some(Ok(())),
@@ -130,27 +131,9 @@ impl Connection {
             if self.ended.is_some() {
                 self.reading.clear();
             } else if self.received.len() >= MUCH {
-                self.read_ahead();
+                let socket = &self.socket;
+                self.reading.fill(READ as usize, || start_read(socket));
             }
-        }
-    }
-
-    fn start_read(&self) -> Result<Operation> {
-        let call = Call::StreamRead {
-            stream: self.socket.handle,
-            length: READ,
-        };
-        self.socket.port.prepare(&call, &[])
-    }
-
-    /// Asks for the next bytes, as far as there is room.
-    fn read_ahead(&mut self) {
-        while self.reading.len() < READS_MAX
-            && self.reading.back().is_none_or(Operation::leaves_room)
-            // If this fails, it fails again when it is wanted.
-            && let Ok(operation) = self.start_read()
-        {
-            self.reading.push_back(operation);
         }
     }
 

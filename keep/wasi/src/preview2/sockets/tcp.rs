@@ -2,7 +2,6 @@
 
 //! TCP over sockets of the host.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,6 +18,7 @@ use wasmtime_wasi_io::streams::{
 use super::{Network, Result, bindable, from_std, is_ipv6, permitted, remote};
 use crate::budget::Budget;
 use crate::error::Errno;
+use crate::port::queue::{CALLS_MAX, Queue, Queued};
 use crate::port::{MAX_TRANSFER, Operation};
 use crate::preview2::Preview2;
 use crate::preview2::bindings::wasi::sockets::network::{
@@ -182,14 +182,11 @@ impl InputStream for Receiver {
     }
 }
 
-/// Writes of a connection on their way at a time, at most: the program prepares one while the host performs others.
-const WRITES_MAX: usize = 8;
-
 /// The sending half of a connection.
 struct Sender {
     socket: Arc<Socket>,
-    /// Writes that are not known to be answered, and their lengths, in their order.
-    pending: VecDeque<(Operation, usize)>,
+    /// Writes that are not known to be answered.
+    pending: Queue,
     /// The program waits until all of them are.
     flushes: bool,
     closed: bool,
@@ -202,15 +199,16 @@ impl Sender {
         if self.closed || self.ended.sending.load(Ordering::Relaxed) {
             return Err(StreamError::Closed);
         }
-        while let Some((operation, length)) = self.pending.front_mut()
-            && operation.is_ready()
+        while let Some(Queued {
+            mut operation,
+            length,
+        }) = self.pending.pop_answered()
         {
             let outcome = match operation.take(&mut []) {
-                Ok(answer) if answer.value == *length as u64 => Ok(()),
+                Ok(answer) if answer.value == length as u64 => Ok(()),
                 Ok(_) => Err(Errno::Io),
                 Err(error) => Err(error),
             };
-            self.pending.pop_front();
             outcome.map_err(|errno| {
                 self.closed = true;
                 match errno {
@@ -226,9 +224,7 @@ impl Sender {
 
     /// True if another write may be started behind those that are on their way.
     fn has_room(&self) -> bool {
-        let last = self.pending.back();
-        let leaves_room = |last: &(Operation, usize)| !self.flushes && last.0.leaves_room();
-        self.pending.len() < WRITES_MAX && last.is_none_or(leaves_room)
+        !self.flushes && self.pending.has_room()
     }
 }
 
@@ -240,7 +236,7 @@ impl Pollable for Sender {
         }
         // An answer, or the last one: the call that comes next tells what it is.
         let awaited = if self.flushes { self.pending.len() } else { 1 };
-        for (operation, _) in self.pending.iter().take(awaited) {
+        for operation in self.pending.operations().take(awaited) {
             operation.ready().await;
         }
     }
@@ -251,7 +247,7 @@ impl OutputStream for Sender {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.settle()?;
         // A place that was seen to be there may be gone.
-        if self.flushes || self.pending.len() >= WRITES_MAX || bytes.len() > MAX_TRANSFER {
+        if self.flushes || self.pending.len() >= CALLS_MAX || bytes.len() > MAX_TRANSFER {
             return Err(StreamError::trap(
                 "more is written than check-write permits",
             ));
@@ -265,7 +261,7 @@ impl OutputStream for Sender {
             length: u32::try_from(bytes.len()).map_err(|_| failed(Errno::Invalid))?,
         };
         let operation = self.socket.port.start(&call, &[&bytes]).map_err(failed)?;
-        self.pending.push_back((operation, bytes.len()));
+        self.pending.push(operation, bytes.len());
         Ok(())
     }
 
@@ -282,7 +278,7 @@ impl OutputStream for Sender {
 
     async fn cancel(&mut self) {
         // Accepted data is sent before the connection closes.
-        for (operation, _) in &self.pending {
+        for operation in self.pending.operations() {
             operation.ready().await;
         }
     }
@@ -300,7 +296,7 @@ fn streams(
     };
     let sender = Sender {
         socket: Arc::clone(socket),
-        pending: VecDeque::new(),
+        pending: Queue::default(),
         flushes: false,
         closed: false,
         ended: Arc::clone(ended),
