@@ -82,17 +82,6 @@ const LEFT: &[Circle] = &[
         why: "the bindings, made from WIT, name the types that stand for resources, which implement traits of the bindings",
     },
     Circle {
-        root: "keep/wasi/src/lib.rs",
-        modules: &[
-            "sockets",
-            "sockets::connection",
-            "sockets::listener",
-            "sockets::open",
-            "stream",
-        ],
-        why: "the share of a socket stands in the module that passes its parts on, and is to have a file of its own",
-    },
-    Circle {
         root: "tenant/agent/src/lib.rs",
         modules: &["certificates", "judge", "manager"],
         why: "the trust of a tenant names where certificates come from, one of which is a host's manager",
@@ -106,11 +95,6 @@ const LEFT: &[Circle] = &[
         root: "tenant/agent/src/lib.rs",
         modules: &["error", "ticket"],
         why: "a deployment that failed may leave a ticket, and a ticket that cannot be read is an error",
-    },
-    Circle {
-        root: "tenant/agent/src/lib.rs",
-        modules: &["order", "queue"],
-        why: "an order may wait in a queue, whose jitter is of the order's random numbers",
     },
 ];
 

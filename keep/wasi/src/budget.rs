@@ -118,6 +118,28 @@ impl Budget {
     }
 }
 
+/// Memory on the heap that was taken from a budget; given back when dropped.
+pub(crate) struct Share {
+    budget: Budget,
+    bytes: u64,
+}
+
+impl Share {
+    /// Takes memory. `None` if there is not enough.
+    pub(crate) fn take(budget: &Budget, bytes: u64) -> Option<Self> {
+        budget.take_heap(bytes).then(|| Self {
+            budget: budget.clone(),
+            bytes,
+        })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.give_heap(self.bytes);
+    }
+}
+
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Budget")

@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 
 use enarx_sallyport::{Call, Handle};
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Share};
 use crate::error::{Errno, Result};
 use crate::port::queue::{MUCH, Queue, Queued};
 use crate::port::{MAX_TRANSFER, Operation, Port};
-use crate::sockets::Share;
 
 /// Standard output.
 pub const STDOUT: Handle = Handle::STDOUT;

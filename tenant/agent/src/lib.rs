@@ -30,6 +30,7 @@ mod pause;
 mod pin;
 mod pump;
 mod queue;
+mod random;
 pub mod receipt;
 mod run;
 mod stop;

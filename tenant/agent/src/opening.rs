@@ -9,7 +9,7 @@ use crate::error::Fault;
 use crate::judge::{Judge, Trust};
 use crate::line::Stream;
 use crate::manager::Manager;
-use crate::order::random;
+use crate::random::random;
 use crate::target::Target;
 use crate::timings::Timings;
 use crate::wire::Wire;

@@ -5,6 +5,7 @@
 
 use crate::error::Fault;
 use crate::queue::Queue;
+use crate::random::random;
 use enarx_contract::canonical::Hex;
 use enarx_contract::{Contract, Doors, Resources};
 use enarx_session::deployment::{
@@ -183,11 +184,4 @@ impl Package {
                 .map_or(&[], |secret| &secret.value),
         }
     }
-}
-
-/// Random bytes of the system.
-pub(crate) fn random<const N: usize>() -> Result<[u8; N], Fault> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|_| Fault::Random)?;
-    Ok(bytes)
 }

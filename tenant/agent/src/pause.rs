@@ -4,7 +4,7 @@
 //! same moment.
 
 use crate::error::Fault;
-use crate::order::random;
+use crate::random::random;
 use std::time::Duration;
 
 /// A random pause between a half of `longest` and the whole.

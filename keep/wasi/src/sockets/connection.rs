@@ -11,8 +11,8 @@ use enarx_sallyport::Call;
 use enarx_sallyport::types::ShutdownHow;
 use enarx_tls::web::{Session, WebError};
 
-use super::{Share, Socket};
-use crate::budget::Budget;
+use super::socket::Socket;
+use crate::budget::{Budget, Share};
 use crate::error::{Errno, Result};
 use crate::port::queue::{MUCH, Queue};
 use crate::port::{MAX_TRANSFER, Operation};

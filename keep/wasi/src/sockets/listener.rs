@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use enarx_tls::web;
 
-use super::Socket;
 use super::connection::Connection;
+use super::socket::Socket;
 use crate::budget::Budget;
 use crate::error::{Errno, Result};
 use crate::port::Operation;

@@ -14,32 +14,8 @@ mod open;
 pub(crate) mod options;
 mod socket;
 
-use crate::budget::Budget;
-
 pub use connection::Connection;
 pub use listener::Listener;
 pub use open::{Cause, Opened, Opener, SocketError, listen, server};
 pub use socket::Socket;
 pub(crate) use socket::{BACKLOG, DATAGRAM_MAX, Datagram};
-
-/// Memory that connections and waiting calls have taken; given back when dropped.
-pub(crate) struct Share {
-    budget: Budget,
-    bytes: u64,
-}
-
-impl Share {
-    /// Takes memory. `None` if there is not enough.
-    pub(crate) fn take(budget: &Budget, bytes: u64) -> Option<Self> {
-        budget.take_heap(bytes).then(|| Self {
-            budget: budget.clone(),
-            bytes,
-        })
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.budget.give_heap(self.bytes);
-    }
-}

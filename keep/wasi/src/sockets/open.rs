@@ -16,7 +16,7 @@ use enarx_tls::web::{self, WebError};
 
 use super::connection::{Connection, HandshakeError};
 use super::listener::{HANDSHAKE, Listener};
-use super::{BACKLOG, Socket};
+use super::socket::{BACKLOG, Socket};
 use crate::budget::Budget;
 use crate::clock::Clocks;
 use crate::error::Errno;

@@ -20,12 +20,12 @@ use super::bindings::wasi::sockets::types::{
     self, ErrorCode, IpAddress, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress,
     Ipv6SocketAddress,
 };
-use crate::budget::Budget;
+use crate::budget::{Budget, Share};
 use crate::error::{Errno, Fault};
 use crate::port::Operation;
 use crate::preview2::Preview2;
 use crate::preview2::sockets::addresses;
-use crate::sockets::{Share, names};
+use crate::sockets::names;
 
 type Result<T, E = Fault> = std::result::Result<T, E>;
 
