@@ -35,7 +35,7 @@ pub struct Arguments {
     /// Of launches with `enarx run --insecure-fault-addresses`, which no policy should name
     #[arg(long)]
     insecure_fault_addresses: bool,
-    /// Of launches with these properties, as of `enarx run`: debug-swap is measured, the guest policy is in every report
+    /// Of launches with these properties, as of `enarx run`: SEV features are measured, the guest policy is in every report
     #[arg(long = "sev", value_name = "NAME[=y|n]", value_delimiter = ',', value_parser = options::sev)]
     sev: Vec<SevOption>,
     #[command(flatten)]

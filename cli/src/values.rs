@@ -217,6 +217,22 @@ mod tests {
     }
 
     #[test]
+    fn nonces() {
+        // Fewer bytes can be tried one after the other; a report binds no more.
+        for (bytes, good) in [
+            (0, false),
+            (1, false),
+            (7, false),
+            (8, true),
+            (64, true),
+            (65, false),
+        ] {
+            assert_eq!(nonce(&"0a".repeat(bytes)).is_ok(), good, "{bytes}");
+        }
+        assert!(nonce("no hexadecimal d").is_err());
+    }
+
+    #[test]
     fn sizes() {
         assert_eq!(size("64M"), Ok(64 << 20));
         assert_eq!(size("2g"), Ok(2 << 30));

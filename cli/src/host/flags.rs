@@ -38,7 +38,7 @@ pub struct Machine {
 /// The guest policy of a manager's Keeps.
 #[derive(Args, Debug, Default)]
 pub struct Launches {
-    /// Bits of the guest policy of every Keep, as of `enarx run`, without debug-swap, which changes the measurement
+    /// Bits of the guest policy of every Keep, as of `enarx run`, without SEV features, which change the measurement
     #[arg(
         long = "sev",
         value_name = "NAME[=y|n]",

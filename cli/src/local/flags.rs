@@ -63,7 +63,7 @@ pub struct KeepArguments {
     #[arg(help_heading = KEEP, long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size, allow_negative_numbers = true)]
     pub(super) memory: u64,
 
-    /// Virtual CPUs of the Keep [default: as many as this machine has, at most 4]
+    /// Virtual CPUs of the Keep, at most 62 [default: as many as this machine has, at most 4]
     #[arg(help_heading = KEEP, long, value_name = "N", env = "ENARX_VCPUS", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_VCPUS)), allow_negative_numbers = true)]
     pub(super) vcpus: Option<u32>,
 

@@ -158,7 +158,12 @@ fn evidence_is_refused_for_every_difference() {
     let other = binary(folder.path(), OTHER);
     let policy = evidence.path("policy.toml");
     let refused = evidence.verify(&policy, NONCE, &other);
-    assert_refused(refused, "report-data");
+    assert_refused(refused.clone(), "report-data");
+    // The remedy says what differs, and not that evidence of another time would do.
+    assert_refused(
+        refused,
+        "it was made for another nonce, application or configuration",
+    );
     let refused = evidence.verify(&policy, "0011223344556677", &evidence.application);
     assert_refused(refused, "report-data");
     // Another configuration.
@@ -174,7 +179,13 @@ fn evidence_is_refused_for_every_difference() {
     fs::write(&configuration, own).unwrap();
     // One more vCPU than measured.
     evidence.write_policy(&["--vcpus", "3"], "");
-    assert_refused(evidence.verdict(), "measurement");
+    let refused = evidence.verdict();
+    assert_refused(refused.clone(), "measurement");
+    // Nobody is advised to accept what an attacker may have launched.
+    assert_refused(
+        refused,
+        "or with another number of vCPUs: run what the policy names; add its digest only if you recomputed it yourself",
+    );
     // The policies that name no simulated root.
     let refused = evidence.verify("default", NONCE, &evidence.application);
     assert_refused(refused, "simulated");

@@ -7,11 +7,12 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::common::{backends, enarx};
+use crate::common::{backends, clean, enarx};
 
 /// A secret in the environment of the command.
 const SECRET: &str = "a-secret-of-the-user";
@@ -223,6 +224,71 @@ fn a_keep_without_network_is_served_in_a_network_namespace_of_its_own() {
             assert_eq!(sees.contains(&true), network, "{backend}: {sees:?}");
         }
     }
+}
+
+/// A shell for which this machine has neither KVM nor further namespaces, and which becomes its arguments.
+const POORER: &str = r#"
+    [ ! -e /dev/kvm ] || mount --bind /dev/null /dev/kvm || exit 1
+    for kind in user pid ipc uts net mnt; do
+        echo 0 > "/proc/sys/user/max_${kind}_namespaces" || exit 1
+    done
+    exec "$@""#;
+
+/// Runs a program that ends with 7, on a machine that lacks what confines a Keep beside Landlock and filters.
+fn run_on_a_poorer_machine(flags: &[&str]) -> Output {
+    let mut command = clean(Path::new("unshare"));
+    command
+        .args(["--user", "--map-root-user", "--mount"])
+        .args(["sh", "-c", POORER, "sh"])
+        .args([env!("CARGO_BIN_EXE_enarx"), "run"])
+        .args(flags)
+        .arg(program("exit.wat"))
+        .stdin(Stdio::null());
+    command.output().unwrap()
+}
+
+/// Asserts that all namespaces are named that a Keep has not got: of the process that serves it, and of its runtime.
+#[track_caller]
+fn lacks(said: &str) {
+    for namespaces in [
+        "user, PID, IPC and UTS namespaces",
+        "network namespace",
+        "user namespace",
+        "network, IPC, UTS and mount namespaces",
+    ] {
+        assert!(said.contains(namespaces), "{namespaces}: {said}");
+    }
+}
+
+/// Less protection than usual is said in the one line that every run prints, and refused where that is asked for.
+#[test]
+fn a_machine_that_confines_less_says_so_or_is_refused() {
+    for backend in backends() {
+        let mut command = enarx();
+        command
+            .args(["run", "--backend", backend, "--require-confinement"])
+            .arg(program("exit.wat"));
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(7), "{backend}: {output:?}");
+    }
+    let weaker = run_on_a_poorer_machine(&[]);
+    assert_eq!(weaker.status.code(), Some(7), "{weaker:?}");
+    let said = String::from_utf8(weaker.stderr).unwrap();
+    for words in [
+        "enarx: backend process (kvm passed over: ",
+        "; see `enarx doctor`), weaker without ",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    lacks(&said);
+    let refused = run_on_a_poorer_machine(&["--require-confinement", "--quiet"]);
+    assert_eq!(refused.status.code(), Some(69), "{refused:?}");
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        said.starts_with("enarx: --require-confinement: this machine does not offer "),
+        "{said}"
+    );
+    lacks(&said);
 }
 
 /// A Keep may have taken over the process that serves it: then that does not watch the time limit any more.

@@ -521,6 +521,8 @@ fn wrong_command_lines_are_shown_the_right_one() {
             &["--timeout", "500ms"],
         ),
         (&["run", "--vcpus", "0", &module], &["--vcpus"]),
+        (&["run", "--vcpus", "63", &module], &["63", "1..=62"]),
+        (&["run", "--vcpus", "64", &module], &["64", "1..=62"]),
         (
             &["run", "--backend", "magic", &module],
             &["magic", "sim", "kvm", "process"],
@@ -671,6 +673,15 @@ fn help_has_examples_exit_codes_and_variables() {
         "ENARX_REQUIRE_TEE",
     ] {
         assert!(help.contains(part), "{part}");
+    }
+    // Ranges of numbers, however the lines are wrapped.
+    let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for range in [
+        "at least 64M, in a virtual machine at most 400G",
+        "Virtual CPUs of the Keep, at most 62",
+        "8 to 64 bytes",
+    ] {
+        assert!(words.contains(range), "{range}");
     }
     let output = enarx().arg("--version").output().unwrap();
     assert!(text(&output.stdout).starts_with("enarx 0."));

@@ -30,8 +30,9 @@ const SNP_BIT: u32 = 1 << 4;
 const SNP_KERNEL: (u32, u32) = (6, 11);
 /// Oldest Linux whose KVM launches TDX guests.
 const TDX_KERNEL: (u32, u32) = (6, 16);
-/// Oldest Linux for the process backend: `close_range` (5.9) is the newest call that it cannot do without.
-const PROCESS_KERNEL: (u32, u32) = (5, 9);
+/// Oldest Linux for the process that serves a Keep of any kind: `close_range` (5.9) is the newest call that it cannot do
+/// without.
+const KEEP_KERNEL: (u32, u32) = (5, 9);
 /// The capabilities that `/dev/kvm` is asked about.
 const EXTENSIONS: [u32; 9] = [
     KVM_CAP_USER_MEMORY,
@@ -216,6 +217,7 @@ fn tdx(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
 
 fn sim(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
     vec![
+        keep_kernel(machine),
         device(machine, "/dev/kvm", load_kvm),
         extension(kvm, "MSR exits in KVM", KVM_CAP_X86_USER_SPACE_MSR),
         extension(kvm, MSR_FILTERS, KVM_CAP_X86_MSR_FILTER),
@@ -241,6 +243,7 @@ fn kvm(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
         ),
     };
     vec![
+        keep_kernel(machine),
         kvm_module(machine),
         device(machine, "/dev/kvm", load_kvm),
         version,
@@ -256,7 +259,7 @@ fn kvm(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
 
 fn process(machine: &dyn Machine) -> Vec<Check> {
     vec![
-        kernel(machine, "Linux 5.9 or later", PROCESS_KERNEL),
+        keep_kernel(machine),
         seccomp(machine),
         advice(landlock(machine)),
         advice(user_namespaces(machine)),
@@ -279,6 +282,10 @@ fn kernel(machine: &dyn Machine, name: &'static str, oldest: (u32, u32)) -> Chec
         release,
         "install a newer kernel of your distribution, then reboot",
     )
+}
+
+fn keep_kernel(machine: &dyn Machine) -> Check {
+    kernel(machine, "Linux 5.9 or later", KEEP_KERNEL)
 }
 
 /// The command that loads the module which fits the processor.

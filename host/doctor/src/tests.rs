@@ -206,6 +206,17 @@ fn one_missing_thing_at_a_time() {
     );
     assert_eq!(supported(&report), ["sim", "kvm", "process"]);
 
+    // What serves a Keep is a process of its own, in every kind.
+    let mut machine = epyc();
+    machine.files.insert("/proc/sys/kernel/osrelease", "5.8.18");
+    let report = examine(&machine);
+    assert_eq!(supported(&report), [""; 0]);
+    for backend in ["sim", "kvm", "process"] {
+        let (found, next) = state(&report, backend, "Linux 5.9 or later");
+        assert_eq!(found, State::Missing, "{backend}");
+        assert!(next.unwrap().starts_with("install a newer kernel"));
+    }
+
     let mut machine = epyc();
     machine
         .files

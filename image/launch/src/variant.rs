@@ -20,6 +20,10 @@ const RESTRICTED_INJECTION: Bit = feature(3);
 const ALTERNATE_INJECTION: Bit = feature(4);
 const DEBUG_SWAP: Bit = feature(5);
 const SECURE_TSC: Bit = feature(9);
+// The CPU keeps these without the guest's help.
+const PREVENT_HOST_IBS: Bit = feature(6);
+const BTB_ISOLATION: Bit = feature(7);
+const SMT_PROTECTION: Bit = feature(15);
 
 /// A property of a launch, on or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +36,7 @@ pub enum Property {
 
 impl Property {
     /// Those that every Keep runs with, on or off.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Policy(GuestPolicy::SMT),
         Self::Policy(GuestPolicy::SINGLE_SOCKET),
         Self::Policy(GuestPolicy::MEM_AES_256_XTS),
@@ -40,6 +44,9 @@ impl Property {
         Self::Policy(GuestPolicy::CIPHERTEXT_HIDING_DRAM),
         Self::Policy(GuestPolicy::PAGE_SWAP_DISABLE),
         Self::Feature(DEBUG_SWAP),
+        Self::Feature(PREVENT_HOST_IBS),
+        Self::Feature(BTB_ISOLATION),
+        Self::Feature(SMT_PROTECTION),
     ];
 
     /// The property with this name.
@@ -192,6 +199,9 @@ mod tests {
             ("ciphertext-hiding", 0x103_0000, 1),
             ("page-swap-disabled", 0x203_0000, 1),
             ("debug-swap", 0x3_0000, 0x21),
+            ("prevent-host-ibs", 0x3_0000, 0x41),
+            ("btb-isolation", 0x3_0000, 0x81),
+            ("smt-protection", 0x3_0000, 0x8001),
         ] {
             let on = variant(&[(name, true)]);
             assert_eq!((on.policy().0, on.features()), (policy, features), "{name}");

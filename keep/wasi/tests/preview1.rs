@@ -762,8 +762,11 @@ fn files_are_written_and_read() {
         assert_eq!(guest.pread(fd, 100, 50).unwrap(), b"");
         assert_eq!(guest.read(fd, 0).unwrap(), b"");
         assert_eq!(guest.write(fd, b"").unwrap(), 0);
-        for name in ["fd_sync", "fd_datasync"] {
-            assert_eq!(guest.call(name, &[Val::I32(fd)]), SUCCESS);
+        // Of a directory as well: the names in it.
+        for fd in [fd, DIR] {
+            for name in ["fd_sync", "fd_datasync"] {
+                assert_eq!(guest.call(name, &[Val::I32(fd)]), SUCCESS, "{name} {fd}");
+            }
         }
         let advise = |advice| [Val::I32(fd), Val::I64(0), Val::I64(10), Val::I32(advice)];
         assert_eq!(guest.call("fd_advise", &advise(3)), SUCCESS);

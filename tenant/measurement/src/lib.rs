@@ -9,6 +9,11 @@
 //! [`enarx_attestation::ReferenceValue`]s that the verifier judges by.
 #![forbid(unsafe_code)]
 
+/// The examples of the verifier's page, one of which is about manifests too.
+#[cfg(doctest)]
+#[doc = include_str!("../../attestation/README.md")]
+pub struct Examples;
+
 mod digest;
 mod layers;
 mod manifest;

@@ -361,6 +361,30 @@ fn a_launch_has_the_variant_that_was_asked_for() {
         matches!(error, SnpError::Missing(Missing::VmsaFeatures(bits)) if bits == features),
         "{error}"
     );
+    // What KVM does not offer is refused by its name, and launched where it does.
+    for (name, bit) in [
+        ("prevent-host-ibs", 6),
+        ("btb-isolation", 7),
+        ("smt-protection", 15),
+    ] {
+        let refused = launch_variant(Script::default(), &[(name, true)]).1;
+        let error = refused.unwrap_err();
+        let features = 1 << bit;
+        assert!(
+            matches!(error, SnpError::Missing(Missing::VmsaFeatures(bits)) if bits == features),
+            "{error}"
+        );
+        let named = format!("{name} (bit {bit})");
+        assert!(error.to_string().contains(&named), "{error}");
+        let offers = Script {
+            features: Ok(Some(features)),
+            ..Script::default()
+        };
+        let (host, launched) = launch_variant(offers, &[(name, true)]);
+        launched.unwrap();
+        let init = Event::Init { features, ghcb: 2 };
+        assert!(host.state().events.contains(&init), "{name}");
+    }
     // The machine itself is not what the policy asks for.
     let mut script = newest();
     script.firmware.insert("start", POLICY_FAILURE);

@@ -165,11 +165,11 @@ impl Preview1 {
     }
 
     pub(super) fn fd_datasync(&mut self, _memory: &mut Memory<'_>, fd: u32) -> Result<()> {
-        Ok(self.table.file(fd)?.descriptor.sync(true)?)
+        Ok(self.table.descriptor(fd)?.sync(true)?)
     }
 
     pub(super) fn fd_sync(&mut self, _memory: &mut Memory<'_>, fd: u32) -> Result<()> {
-        Ok(self.table.file(fd)?.descriptor.sync(false)?)
+        Ok(self.table.descriptor(fd)?.sync(false)?)
     }
 
     fn is_terminal(&self, entry: &Entry) -> bool {
