@@ -39,6 +39,7 @@ mod refusal;
 mod retained;
 pub mod tenant;
 pub mod verdict;
+mod wipe;
 
 pub use refusal::Refusal;
 
