@@ -462,9 +462,8 @@ fn play(warm: &str, states: &[State]) {
         ];
         for victim in victims {
             let is_there = match state {
-                State::Offered => victim != Victim::Tenant,
-                // Whoever has come back is killed in the state before.
-                State::Attached => victim != Victim::Tenant,
+                // There is none, or it is killed in the state before, once it has come back.
+                State::Offered | State::Attached => victim != Victim::Tenant,
                 State::Launching => victim != Victim::Vmm,
                 State::Ended => victim == Victim::Manager,
                 _ => true,

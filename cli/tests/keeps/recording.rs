@@ -342,7 +342,7 @@ fn a_key_and_what_a_server_is_asked_stand_nowhere_at_the_host() {
     assert_eq!(marked, [""; 0]);
 }
 
-/// Whoever asks many hosts before one is accepted pays for each what passes before a verdict, both ways.
+/// A tenant who asks many hosts before one is accepted pays for each of them: both ways, for nothing.
 #[test]
 fn little_passes_before_a_verdict() {
     /// Bytes of the session: handshake, ATTEST and EVIDENCE; and of all, with three connections to the manager over its own

@@ -591,7 +591,7 @@ mod tests {
     fn a_process_that_ends_before_it_has_read_its_order_has_died() {
         let (found, _) = served(async |_, socket| {
             let (other, _) = std::os::unix::net::UnixStream::pair().unwrap();
-            // What is unread resets the connection.
+            // An end with bytes unread is a reset.
             drop(std::mem::replace(socket, other));
         });
         assert_eq!(found, reason(end::DIED));

@@ -5,6 +5,7 @@
 //! the length that a peer claims.
 
 use crate::refusal::Refusal;
+use crate::wipe::wipe;
 use alloc::vec::Vec;
 use zeroize::Zeroize;
 
@@ -231,7 +232,7 @@ impl Decoder {
             return Err(error);
         }
         if self.handed_out {
-            self.payload.zeroize();
+            wipe(&mut self.payload);
             self.filled = 0;
             self.awaited = None;
             self.handed_out = false;

@@ -216,9 +216,14 @@ impl Input {
         if count == 0 {
             return (self.ended || self.closed || buffer.is_empty()).then_some(0);
         }
-        for (to, from) in buffer.iter_mut().zip(self.buffer.drain(..count)) {
-            *to = from;
-        }
+        // In the two parts in which it lies, and not byte by byte.
+        let (first, second) = self.buffer.as_slices();
+        let first = first.get(..count.min(first.len()))?;
+        let second = second.get(..count.checked_sub(first.len())?)?;
+        let (to, rest) = buffer.split_at_mut_checked(first.len())?;
+        to.copy_from_slice(first);
+        rest.get_mut(..second.len())?.copy_from_slice(second);
+        self.buffer.drain(..count);
         self.hash.update(buffer.get(..count)?);
         self.read += count as u64;
         self.used += u32::try_from(count).unwrap_or(u32::MAX);

@@ -42,6 +42,7 @@ mod retained;
 pub mod tenant;
 mod told;
 pub mod verdict;
+mod wipe;
 
 pub use refusal::Refusal;
 

@@ -4,6 +4,7 @@
 //! releases passes through here.
 
 use crate::frame::{self, Kind};
+use crate::wipe::wipe;
 use alloc::vec::Vec;
 use zeroize::Zeroize;
 
@@ -28,7 +29,7 @@ impl Outbox {
             // By hand: a vector that grows leaves what it held behind.
             let mut larger = Vec::with_capacity(self.bytes.len() + needed);
             larger.extend_from_slice(&self.bytes);
-            self.bytes.zeroize();
+            wipe(&mut self.bytes);
             self.bytes = larger;
         }
         let header = frame::header(kind, stream, first.len() + second.len());
@@ -51,7 +52,7 @@ impl Outbox {
     pub(crate) fn sent(&mut self, count: usize) {
         self.sent = self.sent.saturating_add(count).min(self.bytes.len());
         if self.sent == self.bytes.len() {
-            self.bytes.zeroize();
+            wipe(&mut self.bytes);
             self.sent = 0;
         }
     }
