@@ -587,16 +587,6 @@ mod tests {
         assert_eq!(seconds, LAUNCH_LIMIT.as_secs());
     }
 
-    #[test]
-    fn a_process_that_ends_before_it_has_read_its_order_has_died() {
-        let (found, _) = served(async |_, socket| {
-            let (other, _) = std::os::unix::net::UnixStream::pair().unwrap();
-            // An end with bytes unread is a reset.
-            drop(std::mem::replace(socket, other));
-        });
-        assert_eq!(found, reason(end::DIED));
-    }
-
     /// A tenant whose session is cut has the Keep ended; the Keep's process says at the same time why it ended.
     #[test]
     fn a_reason_that_is_told_counts_before_a_wish() {
