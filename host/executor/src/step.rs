@@ -15,7 +15,7 @@ const STEP_TIME: Duration = Duration::from_millis(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Everything that was posted is performed or waits for somebody else. Also when the Keep is being
-    /// ended ([`SharedExecutor::interrupt`]): then nothing is performed any more.
+    /// ended ([`crate::SharedExecutor::interrupt`]): then nothing is performed any more.
     Idle,
     /// There may be more: the caller looks whether the Keep may go on, and calls again.
     More,

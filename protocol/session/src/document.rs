@@ -6,13 +6,12 @@ use crate::frame::Kind;
 use crate::refusal::Refusal;
 use crate::told::State;
 use alloc::vec::Vec;
-
-pub use crate::refused::{MAX_SENTENCE, Refused, Sentence};
-pub use crate::told::Format;
-
 use enarx_contract::canonical::{self, Base64, Hex, Name, integer};
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use crate::refused::{MAX_SENTENCE, Refused, Sentence};
+pub use crate::told::Format;
 
 /// Most entries of STARTED.
 pub const MAX_TIMINGS: usize = 16;
