@@ -116,8 +116,7 @@ impl Connection {
                 return Poll::Ready(ended.map(|()| false));
             }
             if self.reading.is_empty() {
-                self.reading
-                    .push(start_read(&self.socket)?, READ as usize);
+                self.reading.push(start_read(&self.socket)?, READ as usize);
             }
             if !self.reading.poll_answered(&self.socket.port, context) {
                 return Poll::Pending;
