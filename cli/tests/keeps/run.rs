@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -283,6 +283,37 @@ fn directories_are_given_and_nothing_else() {
         // Without a directory there is the Keep's own, which is empty.
         let output = run(backend, &[&path("files.wat")]);
         assert_eq!((output.status.code(), text(&output.stdout)), (Some(44), ""));
+    }
+}
+
+/// A file that is read in sequence is read ahead: what another program writes meanwhile is seen all the same, as soon as the
+/// program can know of it.
+#[test]
+fn what_others_write_to_a_file_is_read() {
+    for backend in backends() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("input");
+        let write = |round: u8| fs::write(&file, vec![round; 1 << 20]).unwrap();
+        write(0);
+        let granted = format!("{}::/data", directory.path().display());
+        let mut child = enarx()
+            .args(["run", "--quiet", "--backend", backend, "--timeout", "60"])
+            .args(["--dir", &granted, &path("rounds.wat")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let mut output = child.stdout.take().unwrap();
+        for round in 1..50 {
+            write(round);
+            input.write_all(&[round]).unwrap();
+            let mut copied = vec![0; 3 * 4096];
+            output.read_exact(&mut copied).unwrap();
+            assert!(copied.iter().all(|it| *it == round), "{backend} {round}");
+        }
+        drop(input);
+        assert!(child.wait().unwrap().success(), "{backend}");
     }
 }
 

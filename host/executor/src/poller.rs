@@ -18,6 +18,9 @@ use crate::step::Progress;
 const IDLE_BEFORE_SLEEP: Duration = Duration::from_millis(1);
 /// Looks at the ring that find nothing before it sleeps, at least: a thread that was off the processor has not looked.
 const IDLE_LOOKS: u32 = 64;
+/// How long the thread keeps its processor without finding anything: what a Keep takes between an answer and its next request.
+/// Then a peer that the Keep waits for may need the processor, which comes back after milliseconds on a busy machine.
+const KEPT: Duration = Duration::from_micros(20);
 /// Pause between two looks at the ring, in spin-loop hints.
 const SPINS_BETWEEN_LOOKS: u32 = 32;
 
@@ -162,8 +165,9 @@ fn look_until_idle(
             if idle >= IDLE_LOOKS && active.elapsed() > IDLE_BEFORE_SLEEP {
                 return Ok(None);
             }
-            // A peer that the Keep waits for may need this processor; on a busy machine it is away for milliseconds then.
-            std::thread::yield_now();
+            if active.elapsed() > KEPT {
+                std::thread::yield_now();
+            }
         } else {
             (active, idle, taken) = (Instant::now(), 0, now);
         }
