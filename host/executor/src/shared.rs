@@ -21,7 +21,6 @@ use crate::handles::{Handles, Node};
 use crate::launch::Objects;
 use crate::log::Log;
 use crate::lookups::Lookups;
-use crate::poller::Work;
 use crate::quota::Quota;
 use crate::rate::Bucket;
 use crate::resolver::Resolver;
