@@ -404,7 +404,7 @@ mod tests {
         }
         let lines = help.lines().filter(|line| line.starts_with("  "));
         assert!(
-            lines.clone().count() == 27 && lines.clone().all(|l| l.len() > 30),
+            lines.clone().count() == 28 && lines.clone().all(|l| l.len() > 30),
             "{help}"
         );
     }
