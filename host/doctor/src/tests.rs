@@ -206,7 +206,7 @@ fn one_missing_thing_at_a_time() {
     );
     assert_eq!(supported(&report), ["sim", "kvm", "process"]);
 
-    // What serves a Keep is a process of its own, in every kind.
+    // A Keep is served by a process of its own, in every kind.
     let mut machine = epyc();
     machine.files.insert("/proc/sys/kernel/osrelease", "5.8.18");
     let report = examine(&machine);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 pub const STEP: u32 = 64;
 /// Longest time for that, unless a single request takes longer.
 const STEP_TIME: Duration = Duration::from_millis(1);
+
 /// How far a Keep is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {

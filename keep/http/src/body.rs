@@ -221,7 +221,7 @@ impl Pollable for IncomingStream {
 impl InputStream for IncomingStream {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         let mut received = lock(&self.0);
-        // Whoever waits is woken by `ready`, which polls anew.
+        // Those who wait are woken by `ready`, which polls anew.
         if size > 0
             && received
                 .poll(&mut Context::from_waker(Waker::noop()))

@@ -20,7 +20,7 @@ struct State {
     all: usize,
     taken: usize,
     waiting: VecDeque<oneshot::Sender<Place>>,
-    /// Whoever waits until all are free.
+    /// The task that waits until all are free.
     watcher: Option<Waker>,
 }
 

@@ -238,7 +238,7 @@ impl<I: Instances> Server<I> {
             let (place, accepted) = match door.before_end(next).await {
                 Ok(next) => next,
                 Err(left) => {
-                    // Whoever ends this Keep after that time is to find that the server has ended.
+                    // A host that ends this Keep after that time is to find that the server has ended.
                     grace = left.saturating_sub(LAST.min(left / 4));
                     break;
                 }
@@ -538,7 +538,7 @@ impl<I: Instances> Server<I> {
             if is_watched {
                 match Pin::new(&mut watched).poll(context) {
                     Poll::Ready(Ok(())) => is_watched = false,
-                    // Whoever answers has seen the end of the time first.
+                    // The task that answers has seen the end of the time first.
                     Poll::Ready(Err(oneshot::Canceled)) if is_late() => {
                         return Poll::Ready(End::Late);
                     }

@@ -88,7 +88,7 @@ pub enum SessionError {
     Fault(Fault),
 }
 
-/// Whoever is to have a report.
+/// The receiver of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asker {
     /// The connection of this number.
@@ -101,7 +101,7 @@ pub enum Asker {
 
 /// A wish for a report. Its thread asks the secure processor, which may take seconds and does not hold up anybody else.
 pub struct Wish {
-    /// Whoever is to have it.
+    /// Its receiver.
     pub asker: Asker,
     /// REPORT_DATA.
     pub data: [u8; 64],
@@ -428,7 +428,7 @@ impl State {
                 self.over = Some(Err(SessionError::NoDoor));
                 return false;
             }
-            // Whoever came is gone again, or the host has no room: the next look asks once more.
+            // The peer that came is gone again, or the host has no room: the next look asks once more.
             Err(_) => return false,
         };
         // The port lets no other values through.

@@ -215,7 +215,7 @@ mod tests {
         budget.give_heap(100);
         assert!(budget.take_heap(100));
         assert_eq!(count(), 0);
-        // Whoever needs it gets it all the same, once the system has it.
+        // A part that needs it gets it all the same, once the system has it.
         budget.give_heap(100);
         assert!(budget.take(100));
         assert_eq!(count(), 1);

@@ -361,7 +361,7 @@ fn a_launch_has_the_variant_that_was_asked_for() {
         matches!(error, SnpError::Missing(Missing::VmsaFeatures(bits)) if bits == features),
         "{error}"
     );
-    // What KVM does not offer is refused by its name, and launched where it does.
+    // A feature that KVM does not offer is refused by its name; one that it offers is launched.
     for (name, bit) in [
         ("prevent-host-ibs", 6),
         ("btb-isolation", 7),

@@ -62,7 +62,7 @@ pub struct Answer {
     pub value2: u64,
 }
 
-/// Whoever is to get the reply in a slot.
+/// The receiver of the reply in a slot.
 #[derive(Clone, Copy, Debug)]
 enum Owner {
     /// A thread that waits for it.

@@ -331,7 +331,7 @@ async fn a_receipt_is_verified_without_the_session() {
         code(&tenant, &bare, None),
         refused("receipt.report-missing")
     );
-    // Whoever makes up a key can sign, but has no report on it.
+    // A host that makes up a key can sign, but has no report on it.
     let own = enarx_tls::Key::generate().expect("a key");
     let mut forged = deployed.receipt.clone();
     forged.body.keep_key = own.public();
