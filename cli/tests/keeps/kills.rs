@@ -342,6 +342,11 @@ impl Stage {
         match victim {
             Victim::Manager => {
                 self.host.kill();
+                if let (State::Launching, Some(keep)) = (state, keep) {
+                    // Stopped before it has asked to end with its manager, it cannot look for it. It may have ended.
+                    let keep = Pid::from_raw(keep.try_into().unwrap()).unwrap();
+                    let _ = kill_process(keep, Signal::CONT);
+                }
                 for process in &family {
                     wait_until(|| is_gone(*process));
                 }

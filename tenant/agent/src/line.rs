@@ -82,13 +82,7 @@ impl Line {
         let tcp = timeout(CONNECT, TcpStream::connect((target.host(), target.port())))
             .await
             .map_err(|_| Fault::Timeout("connection"))?
-            .map_err(|error| match error.kind() {
-                // Somebody took the connection, and ended it before this side knew that it was there.
-                kind @ (ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted) => {
-                    Fault::Unanswered(kind)
-                }
-                kind => Fault::Unreachable(kind),
-            })?;
+            .map_err(|error| unreached(&error))?;
         // Without it small frames wait for each other; a system that refuses is slower, not wrong.
         let _ = tcp.set_nodelay(true);
         let tcp = BufReader::with_capacity(READ, tcp);
@@ -239,6 +233,17 @@ async fn drive<T>(
     .await
 }
 
+/// The fault that a TCP connection is which was not made. One that was reset had been accepted: its end came before the
+/// system told of its beginning.
+fn unreached(error: &std::io::Error) -> Fault {
+    match error.kind() {
+        kind @ (ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted) => {
+            Fault::Unanswered(kind)
+        }
+        kind => Fault::Unreachable(kind),
+    }
+}
+
 /// The fault that an error of the HTTP library is.
 fn fault(error: &hyper::Error) -> Fault {
     if error.is_parse() {
@@ -252,5 +257,22 @@ fn relay_fault(error: &hyper::Error) -> Fault {
     match fault(error) {
         Fault::Api(text) => Fault::Relay(text),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_was_reset_is_tried_again_and_one_that_was_refused_is_not() {
+        for (kind, code) in [
+            (ErrorKind::ConnectionReset, "manager.unanswered"),
+            (ErrorKind::ConnectionAborted, "manager.unanswered"),
+            (ErrorKind::ConnectionRefused, "manager.unreachable"),
+            (ErrorKind::HostUnreachable, "manager.unreachable"),
+        ] {
+            assert_eq!(unreached(&kind.into()).code(), code, "{kind}");
+        }
     }
 }
