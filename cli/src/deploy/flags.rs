@@ -43,7 +43,7 @@ pub struct Arguments {
     /// A host, as its `enarx host serve` prints it; may be repeated [env: ENARX_TO, one per line]
     #[arg(long = "to", value_name = "URL")]
     pub to: Vec<String>,
-    /// Hosts in the order in which they are asked, each with a token of its own: a TOML file with [[host]], to and
+    /// Hosts in the order in which they are asked, each with a token of its own: a TOML file with `[[host]]`, to and
     /// token-file [env: ENARX_HOSTS]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["to", "token_files"])]
     pub hosts: Option<PathBuf>,

@@ -251,7 +251,7 @@ fn the_table_of_refusals_lists_every_name() {
     };
     let sources = [
         include_str!("../../src/refusal.rs"),
-        include_str!("../../src/deployment.rs"),
+        include_str!("../../src/deployment_error.rs"),
         include_str!("../../src/receipt.rs"),
         include_str!("../../src/tenant.rs"),
         include_str!("../../src/keep.rs"),
