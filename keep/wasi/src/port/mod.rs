@@ -108,8 +108,6 @@ struct State {
     untold: bool,
     /// How long an answer is looked for before the next sleep.
     patience: Duration,
-    /// The time that the shortest doorbell has taken.
-    doorbell: Duration,
     /// See [`Port::exchanges`].
     exchanges: Arc<AtomicU64>,
 }
@@ -134,12 +132,12 @@ struct Write {
 /// of its own write; only whoever writes more gets it with a later one.
 const WRITE_THROUGH: u64 = 64 * 1024;
 
-/// How long an answer of a host that polls is looked for before a sleep at least, if the last one came in the time for it.
+/// How long an answer of a host that polls is looked for before a sleep, if the last one came in this time: a sleep takes
+/// longer, where it takes long.
 const PATIENCE: Duration = Duration::from_micros(100);
 
-/// The least and the most time for it otherwise: as long as a doorbell has taken. A sleep takes more, so whoever looks for
-/// so long and sleeps then has lost half of the time at most.
-const DOORBELL: [Duration; 2] = [Duration::from_micros(10), Duration::from_micros(250)];
+/// The same if the last one did not come.
+const IMPATIENCE: Duration = Duration::from_micros(10);
 
 /// Pauses between two such looks, in spin-loop hints.
 const SPINS_BETWEEN_LOOKS: u32 = 16;
@@ -220,22 +218,9 @@ impl State {
     fn ring(&mut self) {
         self.untold = false;
         if self.end.doorbell_needed() {
-            let begin = Instant::now();
-            self.contact = begin;
+            self.contact = Instant::now();
             self.platform.ring();
-            self.doorbell = self.doorbell.min(begin.elapsed());
         }
-    }
-
-    /// Judges by a look for answers how long the next one is worth it.
-    fn learn_patience(&mut self, has_come: bool) {
-        let [least, most] = DOORBELL;
-        let doorbell = self.doorbell.clamp(least, most);
-        self.patience = if has_come {
-            doorbell.max(PATIENCE)
-        } else {
-            doorbell
-        };
     }
 
     /// Collects replies, and submits what they make room for. False if there were none.
@@ -574,11 +559,11 @@ impl Shared {
         let end = deadline.map_or(end, |deadline| deadline.min(end));
         loop {
             if state.end.has_completions() {
-                state.learn_patience(true);
+                state.patience = PATIENCE;
                 return (state, true);
             }
             if !state.end.host_polls() || Instant::now() >= end {
-                state.learn_patience(false);
+                state.patience = IMPATIENCE;
                 return (state, false);
             }
             drop(state);
@@ -659,7 +644,6 @@ impl Port {
             defers: false,
             untold: false,
             patience: PATIENCE,
-            doorbell: DOORBELL[1],
             exchanges: Arc::clone(&exchanges),
         };
         Self(Arc::new(Shared {
@@ -728,7 +712,7 @@ impl Port {
         let mut state = self.0.lock();
         let operation = self.take_in(&mut state, call, input)?;
         if !state.defers {
-            self.tell_unlocked(state);
+            state.tell();
         }
         Ok(operation)
     }
@@ -813,14 +797,14 @@ impl Port {
 
     /// Tells the host of what was prepared, unless it knows.
     pub fn tell(&self) {
-        self.tell_unlocked(self.0.lock());
+        self.0.lock().tell();
     }
 
     /// As [`Self::tell`], at once or at the end of the turn of tasks.
     pub(crate) fn announce(&self) {
-        let state = self.0.lock();
+        let mut state = self.0.lock();
         if !state.defers {
-            self.tell_unlocked(state);
+            state.tell();
         }
     }
 
@@ -916,20 +900,7 @@ impl Port {
         if state.has_leader && (wakes || is_earlier) {
             state.nudge();
         }
-        self.tell_unlocked(state);
-    }
-
-    /// Tells the host of waiting calls that it was not told of, without the lock: others would sleep for it, where a
-    /// doorbell takes long.
-    fn tell_unlocked(&self, mut state: Guard<'_>) {
-        let rings = std::mem::take(&mut state.untold) && state.end.doorbell_needed();
-        if rings {
-            state.contact = Instant::now();
-        }
-        drop(state);
-        if rings {
-            self.0.platform.ring();
-        }
+        state.tell();
     }
 
     /// Has every thread that sleeps look at what it waits for: after a waker was woken that no answer of the host wakes.
@@ -942,7 +913,7 @@ impl Port {
         if state.has_leader {
             state.nudge();
         }
-        self.tell_unlocked(state);
+        state.tell();
     }
 
     /// Has the host told of waiting calls once for a turn, or each time.
