@@ -528,8 +528,10 @@ impl Shared {
         }
         state.has_leader = true;
         state.leader_until = deadline;
+        let collected = state.collected;
         let (mut state, has_come) = self.look_for_answers(state, deadline);
-        if !has_come {
+        // Another thread, which had the lock between two looks, may have collected what this one waits for.
+        if !has_come && state.collected == collected {
             let seen = state.end.completions_seen();
             state.untold = false;
             drop(state);
