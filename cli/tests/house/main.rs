@@ -418,12 +418,16 @@ fn no_test_leaves_itself_out() {
     }
 }
 
-/// True if documentation of this source has an example that rustdoc would run.
+/// True if documentation of this source has examples that rustdoc would run.
 fn has_examples(source: &Path) -> bool {
     let text = std::fs::read_to_string(source).expect("our sources are text");
     let mut inside = false;
     text.lines().any(|line| {
         let line = line.trim_start();
+        // A page whose examples are run with those of this source.
+        if line.starts_with("#[doc = include_str!(") {
+            return true;
+        }
         let comment = line
             .strip_prefix("//!")
             .or_else(|| line.strip_prefix("///"));
