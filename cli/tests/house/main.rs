@@ -440,8 +440,8 @@ fn has_examples(source: &Path) -> bool {
     })
 }
 
-/// Looking for examples where there are none is half a minute of a run of CI: a library without them says so, and one with
-/// them has them run.
+/// Looking for examples in forty libraries that have none takes time in each run of the tests: a library without them says so,
+/// and one with them has them run.
 #[test]
 fn libraries_look_for_examples_if_they_have_some() {
     let mut with = 0;
