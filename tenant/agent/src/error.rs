@@ -131,6 +131,17 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The fault of a connection that the manager ended before it answered; `None` for an error of another kind.
+    pub(crate) fn unanswered(kind: std::io::ErrorKind) -> Option<Self> {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+
+        let is_ended = matches!(
+            kind,
+            UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe
+        );
+        is_ended.then_some(Self::Unanswered(kind))
+    }
+
     /// The name of the fault, stable. That of [`Self::Manager`] and of a Keep that refuses is the other side's own word.
     #[must_use]
     pub fn code(&self) -> &str {

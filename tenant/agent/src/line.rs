@@ -236,12 +236,8 @@ async fn drive<T>(
 /// The fault that a TCP connection is which was not made. One that was reset had been accepted: its end came before the
 /// system told of its beginning.
 fn unreached(error: &std::io::Error) -> Fault {
-    match error.kind() {
-        kind @ (ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted) => {
-            Fault::Unanswered(kind)
-        }
-        kind => Fault::Unreachable(kind),
-    }
+    let kind = error.kind();
+    Fault::unanswered(kind).unwrap_or(Fault::Unreachable(kind))
 }
 
 /// The fault that an error of the HTTP library is.

@@ -14,7 +14,6 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
 };
 use sha2::{Digest, Sha256};
-use std::io::ErrorKind;
 use std::sync::Arc;
 
 /// Longest text of the TLS library that an error keeps, in characters.
@@ -125,13 +124,7 @@ pub(crate) fn handshake(error: &std::io::Error, target: &Target) -> Fault {
         }
         // An alert, or what is no TLS.
         Some(_) => outer(error),
-        None => match error.kind() {
-            kind @ (ErrorKind::UnexpectedEof
-            | ErrorKind::ConnectionReset
-            | ErrorKind::ConnectionAborted
-            | ErrorKind::BrokenPipe) => Fault::Unanswered(kind),
-            _ => outer(error),
-        },
+        None => Fault::unanswered(error.kind()).unwrap_or_else(|| outer(error)),
     }
 }
 
