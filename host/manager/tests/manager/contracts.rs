@@ -15,6 +15,17 @@ use std::time::SystemTime;
 /// Memory of a Keep of the tests, in bytes.
 pub const MEMORY: u64 = 1 << 20;
 
+/// The platform of every Keep of these tests.
+pub fn platform() -> Platform {
+    Platform {
+        tee: Tee::None,
+        backend: Backend::Process,
+        product: None,
+        guest_policy: None,
+        min_tcb: None,
+    }
+}
+
 pub fn now() -> u64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -45,13 +56,7 @@ impl Signer {
             id: Hex(id),
             host,
             tenant: Tenant::Named(self.key.public()),
-            platform: Platform {
-                tee: Tee::None,
-                backend: Backend::Process,
-                product: None,
-                guest_policy: None,
-                min_tcb: None,
-            },
+            platform: platform(),
             image: None,
             resources: Resources {
                 vcpus: 1,

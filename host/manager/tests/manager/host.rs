@@ -3,10 +3,10 @@
 //! Hosts of the tests: a manager in a thread of the test, or in a process of its own that can be killed.
 
 use crate::client::{Answer, Client};
-use crate::contracts::{MEMORY, Signer};
+use crate::contracts::{MEMORY, Signer, platform};
 use crate::stand_in;
 use enarx_contract::canonical::{Base64, Hex, Name};
-use enarx_contract::{Backend, Doors, Platform, Resources, Tee};
+use enarx_contract::{Backend, Doors, Resources, Tee};
 use enarx_manager::{
     Capacity, Class, Collaterals, KeepCommand, Manager, ManagerError, Rates, Settings, State,
 };
@@ -29,13 +29,7 @@ pub const ARGUMENT: &str = "manager";
 pub fn class(name: &str, warm: u32) -> Class {
     Class {
         name: Name::new(name).unwrap(),
-        platform: Platform {
-            tee: Tee::None,
-            backend: Backend::Process,
-            product: None,
-            guest_policy: None,
-            min_tcb: None,
-        },
+        platform: platform(),
         image: None,
         resources: Resources {
             vcpus: 1,
