@@ -202,7 +202,7 @@ const UNSAFE: &[&str] = &[
 ];
 
 /// Folders of tests, which play hosts and guests, and of programs of their own.
-const NOT_IN_KEEPS: [&str; 3] = ["tests", "fuzz", "examples"];
+const NOT_IN_KEEPS: [&str; 2] = ["tests", "examples"];
 
 /// The source files below a folder, but for those in folders of these names.
 fn sources(folder: &Path, without: &[&str], found: &mut Vec<PathBuf>) {

@@ -148,7 +148,7 @@ impl SharedMemory for Region {
 /// # Safety
 ///
 /// Both ranges are valid, and they do not overlap.
-#[cfg(all(target_arch = "x86_64", not(any(miri, feature = "portable-copy"))))]
+#[cfg(all(target_arch = "x86_64", not(any(miri, fuzzing))))]
 unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
     // SAFETY: the caller vouches for both ranges. The direction flag is clear by the rules of inline
     // assembly; the instruction changes no flag and does not use the stack.
@@ -163,12 +163,12 @@ unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
     }
 }
 
-#[cfg(all(target_arch = "x86_64", not(any(miri, feature = "portable-copy"))))]
+#[cfg(all(target_arch = "x86_64", not(any(miri, fuzzing))))]
 use {copy as copy_in, copy as copy_out};
 
-/// The same by byte-wise atomics: where there is no such instruction, and where Miri or a sanitizer
+/// The same by byte-wise atomics: where there is no such instruction, and where Miri or the sanitizer of a fuzz target
 /// must see each access.
-#[cfg(not(all(target_arch = "x86_64", not(any(miri, feature = "portable-copy")))))]
+#[cfg(not(all(target_arch = "x86_64", not(any(miri, fuzzing)))))]
 mod portable {
     use core::sync::atomic::{AtomicU8, Ordering};
 
@@ -197,5 +197,5 @@ mod portable {
     }
 }
 
-#[cfg(not(all(target_arch = "x86_64", not(any(miri, feature = "portable-copy")))))]
+#[cfg(not(all(target_arch = "x86_64", not(any(miri, fuzzing)))))]
 use portable::{copy_in, copy_out};

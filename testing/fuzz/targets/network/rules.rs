@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Rules of any text: an error, or a rule that has one form, which is a rule without IDNA too, and that includes itself.
+
+#![cfg_attr(fuzzing, no_main)]
+
+use std::fmt::{Debug, Display};
+use std::str::FromStr;
+
+use enarx_network::{ConnectRule, ListenRule, NameRule};
+
+fn one_form<T: FromStr + Display + Debug + PartialEq>(text: &str, includes: fn(&T, &T) -> bool) {
+    let Ok(rule) = text.parse::<T>() else { return };
+    let form = rule.to_string();
+    assert!(form.is_ascii());
+    assert_eq!(form.parse::<T>().ok().as_ref(), Some(&rule));
+    assert!(includes(&rule, &rule));
+}
+
+enarx_fuzz::target!(|text: &str| {
+    one_form::<ConnectRule>(text, ConnectRule::includes);
+    one_form::<ListenRule>(text, ListenRule::includes);
+    one_form::<NameRule>(text, NameRule::includes);
+});
