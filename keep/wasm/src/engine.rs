@@ -13,7 +13,7 @@ use crate::pool::Pool;
 
 /// From this size of an application on, in bytes, several threads compile it: below, starting them
 /// costs more than they save.
-const PARALLEL_FROM: usize = 256 * 1024;
+const PARALLEL_FROM: usize = 96 * 1024;
 
 /// Largest stack that may be asked for, in bytes; half of the main thread's stack in a Keep.
 const STACK_MAX: usize = 4 << 20;
