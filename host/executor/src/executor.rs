@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use enarx_sallyport::poll::ENTRY_SIZE;
 use enarx_sallyport::types::Object as Loadable;
 use enarx_sallyport::{
-    BUFFER_SIZE, Call, Handle, HostEnd, Malformed, Region, Slot, Status, Submission,
+    BUFFER_SIZE, Call, Handle, HostEnd, Malformed, Region, Slot, Status, Submission, Until,
 };
 use rustix::event::{PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -51,6 +51,8 @@ pub struct Executor {
     pub network: NetworkGrant,
     pub judge: Judge,
     pub resolver: Option<Resolver>,
+    /// Completions posted when the last one was that is more than a write's success ([`Until::News`]), modulo 2^32.
+    pub news: u32,
     pub log: Arc<Log>,
     pub interrupted: Arc<AtomicBool>,
     /// Where evidence goes, until it has come.
@@ -145,7 +147,16 @@ impl Executor {
             Err(Malformed::UnknownOperation(_)) => Started::Done(Err(Status::NotImplemented)),
             Err(_) => Started::Done(Err(Status::Invalid)),
         };
+        let write = match call {
+            Ok(Call::StreamWrite { length, .. }) => Some(u64::from(length)),
+            _ => None,
+        };
         match step {
+            Started::Done(Ok(answer)) if write == Some(answer.value) => {
+                let news = self.news;
+                self.complete(id, Ok(answer))?;
+                self.news = news;
+            }
             Started::Done(result) => self.complete(id, result)?,
             Started::Waits(pending) => self.pending.push_back(pending),
         }
@@ -159,6 +170,7 @@ impl Executor {
         };
         self.end
             .complete(id, status, answer.length, answer.value, answer.value2)?;
+        self.news = self.end.completions_posted();
         self.moved = self.moved.wrapping_add(answer.length);
         Ok(())
     }
@@ -313,6 +325,15 @@ impl Executor {
         }
         self.pending = waiting;
         Ok(more)
+    }
+
+    /// True if there is a completion of this kind behind the `seen` first ones.
+    pub fn has_completed(&self, seen: u32, until: Until) -> bool {
+        match until {
+            Until::Completion => self.end.completions_posted() != seen,
+            // After 2^31 writes and nothing else this is true too soon, which a Keep has to expect.
+            Until::News => self.news.wrapping_sub(seen).cast_signed() > 0,
+        }
     }
 
     /// The requests that were the last to wait, of either kind: another one makes sleepers look again.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use enarx_sallyport::{Facts, HostEnd, Region};
+use enarx_sallyport::{Facts, HostEnd, Region, Until};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 use rustix::io::Errno;
 
@@ -130,6 +130,7 @@ impl SharedExecutor {
                 judge: Judge::new(policy),
                 evidence,
                 resolver,
+                news: 0,
                 log: Arc::clone(&log),
                 interrupted: Arc::clone(&interrupted),
                 objects,
@@ -173,14 +174,19 @@ impl SharedExecutor {
         }
     }
 
-    /// Performs a step, then sleeps until a completion past `seen` is posted (`seen` is the number that
-    /// the Keep has taken), the Keep asks to end, or `timeout` is over; `None` is without limit. A signal
+    /// Performs a step, then sleeps until a completion of the kind `until` past `seen` is posted (`seen` is the number
+    /// that the Keep has taken), the Keep asks to end, or `timeout` is over; `None` is without limit. A signal
     /// to the thread, or [`Self::interrupt`], ends the sleep early.
     ///
     /// # Errors
     /// [`ExecutorError`]: the Keep cannot go on.
-    pub fn wait(&self, seen: u32, timeout: Option<Duration>) -> Result<Progress, ExecutorError> {
-        self.wait_or_readable(seen, timeout, &[])
+    pub fn wait(
+        &self,
+        seen: u32,
+        until: Until,
+        timeout: Option<Duration>,
+    ) -> Result<Progress, ExecutorError> {
+        self.wait_or_readable(seen, until, timeout, &[])
     }
 
     /// As [`Self::wait`]; also returns when one of `beside` is readable.
@@ -190,6 +196,7 @@ impl SharedExecutor {
     pub fn wait_or_readable(
         &self,
         seen: u32,
+        until: Until,
         timeout: Option<Duration>,
         beside: &[BorrowedFd<'_>],
     ) -> Result<Progress, ExecutorError> {
@@ -202,8 +209,7 @@ impl SharedExecutor {
             let (waker, waited) = {
                 let mut executor = self.lock();
                 let (progress, wait) = self.step(&mut executor, true)?;
-                let posted = executor.end.completions_posted();
-                if progress != Progress::Idle || posted != seen {
+                if progress != Progress::Idle || executor.has_completed(seen, until) {
                     drop(executor);
                     self.hold(wait)?;
                     return Ok(progress);
@@ -297,7 +303,12 @@ impl SharedExecutor {
         }
     }
 
-    /// Completions posted so far, modulo 2^32: what [`Self::wait`] compares with.
+    /// True if there is a completion of this kind behind the `seen` first ones: what [`Self::wait`] waits for.
+    pub fn has_completed(&self, seen: u32, until: Until) -> bool {
+        self.lock().has_completed(seen, until)
+    }
+
+    /// Completions posted so far, modulo 2^32.
     pub fn completions_posted(&self) -> u32 {
         self.lock().end.completions_posted()
     }

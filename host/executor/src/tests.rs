@@ -20,7 +20,7 @@ use enarx_sallyport::poll::{self, Events};
 use enarx_sallyport::types::{Object, OpenFlags, SocketOption, Time, TimeChange};
 use enarx_sallyport::{
     Call, Facts, FileType, Handle, KeepEnd, REGION_SIZE, Region, Reply, SharedMemory,
-    SocketAddress, Stat, Status, Ticket,
+    SocketAddress, Stat, Status, Ticket, Until,
 };
 use proptest::prelude::*;
 use seccompiler::SeccompAction;
@@ -163,7 +163,10 @@ impl Keep {
                 return (reply, bytes);
             }
             let seen = self.end.completions_seen();
-            let progress = self.executor.wait(seen, NO_LIMIT).unwrap();
+            let progress = self
+                .executor
+                .wait(seen, Until::Completion, NO_LIMIT)
+                .unwrap();
             assert!(matches!(progress, Progress::Idle | Progress::More));
         }
     }
@@ -379,7 +382,7 @@ fn requests_that_come_too_fast_hold_their_thread_back() {
             thread::sleep(Duration::from_millis(50));
             keep.executor.interrupt();
         });
-        keep.executor.wait(0, NO_LIMIT).unwrap();
+        keep.executor.wait(0, Until::Completion, NO_LIMIT).unwrap();
     });
     assert!(
         start.elapsed() < Duration::from_secs(20),
@@ -507,7 +510,7 @@ fn a_wait_ends_in_time_and_a_pending_request_can_be_cancelled() {
     let start = Instant::now();
     let seen = keep.end.completions_seen();
     keep.executor
-        .wait(seen, Some(Duration::from_millis(60)))
+        .wait(seen, Until::Completion, Some(Duration::from_millis(60)))
         .unwrap();
     assert!(start.elapsed() >= Duration::from_millis(60));
     assert!(keep.end.reap().unwrap().is_none());
@@ -528,7 +531,7 @@ fn another_threads_drain_and_an_interrupt_wake_the_sleeper() {
     let Keep { end, executor, .. } = &mut keep;
     let executor = &*executor;
     thread::scope(|scope| {
-        let sleeper = scope.spawn(|| executor.wait(seen, NO_LIMIT).unwrap());
+        let sleeper = scope.spawn(|| executor.wait(seen, Until::Completion, NO_LIMIT).unwrap());
         thread::sleep(Duration::from_millis(50));
         assert!(!sleeper.is_finished());
         end.submit(&Call::ClockWall, &[]).unwrap();
@@ -536,8 +539,9 @@ fn another_threads_drain_and_an_interrupt_wake_the_sleeper() {
         assert_eq!(sleeper.join().unwrap(), Progress::Idle);
 
         let seen = executor.completions_posted();
-        let sleepers =
-            [(); 2].map(|()| scope.spawn(move || executor.wait(seen, NO_LIMIT).unwrap()));
+        let sleepers = [(); 2].map(|()| {
+            scope.spawn(move || executor.wait(seen, Until::Completion, NO_LIMIT).unwrap())
+        });
         thread::sleep(Duration::from_millis(50));
         let start = Instant::now();
         executor.interrupt();
@@ -545,7 +549,7 @@ fn another_threads_drain_and_an_interrupt_wake_the_sleeper() {
             assert_eq!(sleeper.join().unwrap(), Progress::Idle);
         }
         // And no later wait sleeps.
-        executor.wait(seen, NO_LIMIT).unwrap();
+        executor.wait(seen, Until::Completion, NO_LIMIT).unwrap();
         assert!(start.elapsed() < Duration::from_secs(5));
     });
 }
@@ -582,7 +586,7 @@ fn an_interruption_waits_for_no_lock() {
         let other = scope.spawn(|| {
             executor.interrupt();
             executor.finish_log();
-            executor.wait(0, NO_LIMIT).unwrap()
+            executor.wait(0, Until::Completion, NO_LIMIT).unwrap()
         });
         let start = Instant::now();
         while !other.is_finished() && start.elapsed() < Duration::from_secs(10) {
@@ -602,7 +606,7 @@ fn a_request_made_while_a_thread_sleeps_is_waited_for_by_it() {
     let Keep { end, executor, .. } = &mut keep;
     let executor = &*executor;
     thread::scope(|scope| {
-        let sleeper = scope.spawn(|| executor.wait(seen, NO_LIMIT).unwrap());
+        let sleeper = scope.spawn(|| executor.wait(seen, Until::Completion, NO_LIMIT).unwrap());
         thread::sleep(Duration::from_millis(50));
         end.submit(&read_stdin(10), &[]).unwrap();
         executor.drain().unwrap();
@@ -628,7 +632,7 @@ fn an_exit_comes_after_what_was_printed() {
         all.len()
     });
     let progress = loop {
-        match keep.executor.wait(0, NO_LIMIT).unwrap() {
+        match keep.executor.wait(0, Until::Completion, NO_LIMIT).unwrap() {
             Progress::Idle | Progress::More => {}
             exit @ Progress::Exit(_) => break exit,
         }
@@ -671,7 +675,7 @@ fn foreign_numbers_are_statuses_and_a_broken_ring_ends_the_keep() {
     keep.region
         .store_u32(enarx_sallyport::layout::SQ_TAIL, 1000, Ordering::Relaxed);
     assert!(keep.executor.drain().is_err());
-    assert!(keep.executor.wait(0, NO_LIMIT).is_err());
+    assert!(keep.executor.wait(0, Until::Completion, NO_LIMIT).is_err());
 }
 
 #[test]
@@ -1774,7 +1778,7 @@ fn tcp_connects_accepts_carries_and_ends() {
     let accept = keep.submit(&Call::TcpAccept { handle: listener }, b"");
     let seen = keep.end.completions_seen();
     keep.executor
-        .wait(seen, Some(Duration::from_millis(20)))
+        .wait(seen, Until::Completion, Some(Duration::from_millis(20)))
         .unwrap();
     assert!(keep.end.reap().unwrap().is_none());
     let connect = Call::TcpConnect {

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use enarx_exits::Reason;
 use enarx_exits::process::{FOREVER, RING, WAIT, WAKE};
-use enarx_sallyport::Facts;
+use enarx_sallyport::{Facts, Until};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
@@ -439,18 +439,20 @@ fn serve(
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Ok(End::TimedOut);
             }
-            let (seen, until) = match &waiting {
-                Some(waiting) => (waiting.seen, earliest(waiting.until, deadline)),
+            let (seen, until, end) = match &waiting {
+                Some(waiting) => (waiting.seen, waiting.until, earliest(waiting.end, deadline)),
                 // The runtime computes; what it has asked for goes on.
-                None => (executor.completions_posted(), deadline),
+                None => (executor.completions_posted(), Until::Completion, deadline),
             };
-            let timeout = until.map(|until| until.saturating_duration_since(now));
+            let timeout = end.map(|end| end.saturating_duration_since(now));
             // The rest of a step is taken the next time, after a look at everything else.
-            if let Progress::Exit(code) = executor.wait_or_readable(seen, timeout, &beside)? {
+            if let Progress::Exit(code) =
+                executor.wait_or_readable(seen, until, timeout, &beside)?
+            {
                 return Ok(End::Exit(code));
             }
             if let Some(wait) = &waiting
-                && wait.is_over(executor.completions_posted())
+                && wait.is_over(executor)
             {
                 waiting = None;
                 wake(socket)?;
@@ -522,12 +524,14 @@ fn poll_ring(
 #[derive(Debug)]
 struct Waiting {
     seen: u32,
-    until: Option<Instant>,
+    until: Until,
+    end: Option<Instant>,
 }
 
 impl Waiting {
-    fn is_over(&self, posted: u32) -> bool {
-        posted != self.seen || self.until.is_some_and(|until| until <= Instant::now())
+    fn is_over(&self, executor: &SharedExecutor) -> bool {
+        executor.has_completed(self.seen, self.until)
+            || self.end.is_some_and(|end| end <= Instant::now())
     }
 }
 
@@ -558,18 +562,21 @@ fn take_message(socket: &OwnedFd) -> Result<Message, ExecutorError> {
     };
     Ok(match bytes.get(..count) {
         Some(&[RING]) => Message::Ring,
-        Some(&[WAIT, a, b, c, d, ref nanoseconds @ ..]) => match nanoseconds.try_into() {
-            Ok(nanoseconds) => {
-                let limit = u64::from_le_bytes(nanoseconds);
-                Message::Wait(Waiting {
-                    seen: u32::from_le_bytes([a, b, c, d]),
-                    until: (limit != FOREVER)
-                        .then(|| Instant::now().checked_add(Duration::from_nanos(limit)))
-                        .flatten(),
-                })
+        Some(&[WAIT, a, b, c, d, until, ref nanoseconds @ ..]) => {
+            match (Until::from_number(until), nanoseconds.try_into()) {
+                (Some(until), Ok(nanoseconds)) => {
+                    let limit = u64::from_le_bytes(nanoseconds);
+                    Message::Wait(Waiting {
+                        seen: u32::from_le_bytes([a, b, c, d]),
+                        until,
+                        end: (limit != FOREVER)
+                            .then(|| Instant::now().checked_add(Duration::from_nanos(limit)))
+                            .flatten(),
+                    })
+                }
+                _ => Message::Unknown,
             }
-            Err(_) => Message::Unknown,
-        },
+        }
         Some(&[]) => Message::Closed,
         // Only before the exec; a runtime that says so later gains nothing.
         Some(bytes) => failure(bytes).map_or(Message::Unknown, Message::NotStarted),

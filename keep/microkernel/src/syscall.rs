@@ -79,7 +79,7 @@ pub fn system_call<P: Platform, K: Guarded>(
             Ok(0)
         }
         nr::WAIT => {
-            call.platform.exit(ExitFunction::Wait, &[a, b]);
+            call.platform.exit(ExitFunction::Wait, &[a, b, c]);
             Ok(0)
         }
         nr::MMAP => call.mmap(a, b, c, d),

@@ -21,7 +21,7 @@ use enarx_exits::process::{self, FOREVER};
 use enarx_keep_session::Attester;
 use enarx_sallyport::keep::{AttachError, Violation};
 use enarx_sallyport::layout::{REGION_ALIGN, REGION_SIZE};
-use enarx_sallyport::{Doorbell, KeepEnd, Region};
+use enarx_sallyport::{Doorbell, KeepEnd, Region, Until};
 use enarx_snp::report::REPORT_LEN;
 use enarx_wasi::port::Port;
 use enarx_wasm::Ground;
@@ -154,9 +154,10 @@ impl Doorbell for Microkernel {
         unsafe { libc::syscall(call::RING) };
     }
 
-    fn wait(&self, seen: u32, timeout: Option<Duration>) {
-        // SAFETY: the call takes two numbers and changes no memory of this program.
-        unsafe { libc::syscall(call::WAIT, u64::from(seen), nanoseconds(timeout)) };
+    fn wait(&self, seen: u32, until: Until, timeout: Option<Duration>) {
+        let (seen, until) = (u64::from(seen), u64::from(until.number()));
+        // SAFETY: the call takes three numbers and changes no memory of this program.
+        unsafe { libc::syscall(call::WAIT, seen, nanoseconds(timeout), until) };
     }
 }
 
@@ -190,7 +191,7 @@ impl Doorbell for Process {
         Self::send(&[process::RING]);
     }
 
-    fn wait(&self, seen: u32, timeout: Option<Duration>) {
+    fn wait(&self, seen: u32, until: Until, timeout: Option<Duration>) {
         let [s0, s1, s2, s3] = seen.to_le_bytes();
         let [t0, t1, t2, t3, t4, t5, t6, t7] = nanoseconds(timeout).to_le_bytes();
         Self::send(&[
@@ -199,6 +200,7 @@ impl Doorbell for Process {
             s1,
             s2,
             s3,
+            until.number(),
             t0,
             t1,
             t2,

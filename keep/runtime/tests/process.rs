@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use enarx_configuration::Configuration;
 use enarx_sallyport::layout::{CQ_TAIL, completion_entry};
-use enarx_sallyport::{Facts, HostEnd, REGION_SIZE, Region, SharedMemory as _};
+use enarx_sallyport::{Facts, HostEnd, REGION_SIZE, Region, SharedMemory as _, Until};
 use enarx_sallyport_host::{Host, World};
 
 fn memory() -> (OwnedFd, Region) {
@@ -79,11 +79,12 @@ fn run(world: World) -> (i32, Host) {
     while socket.read(&mut kind).unwrap() == 1 {
         host.serve();
         if kind == *b"W" {
-            let mut wait = [0; 12];
+            let mut wait = [0; 13];
             socket.read_exact(&mut wait).unwrap();
             let seen = u32::from_le_bytes(wait[..4].try_into().unwrap());
             // A wait may end early.
-            host.wait(seen, Some(Duration::from_millis(10)));
+            let until = Until::from_number(wait[4]).unwrap();
+            host.wait(seen, until, Some(Duration::from_millis(10)));
             let _ = socket.write_all(b"!");
         } else {
             assert_eq!(kind, *b"R");

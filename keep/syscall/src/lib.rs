@@ -24,8 +24,8 @@ numbers! {
     SET_ROBUST_LIST = 273; PRLIMIT64 = 302; GETRANDOM = 318; MEMFD_CREATE = 319; CLONE3 = 435;
     /// Enarx: rings the doorbell.
     RING = 0x454e_0002;
-    /// Enarx: `(seen, nanoseconds)`: sleeps until the tail of the completion ring is not `seen`, or for that
-    /// time; all ones: without limit.
+    /// Enarx: `(seen, nanoseconds, until)`: sleeps until the tail of the completion ring is not `seen`, or for that
+    /// time; all ones: without limit. The third is the number of an `enarx_sallyport::Until`.
     WAIT = 0x454e_0003;
     /// Enarx: an attestation report over the 64 bytes at the first argument, to the second.
     REPORT = 0x454e_0004;

@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use enarx_sallyport::keep::Violation;
 use enarx_sallyport::poll::{ENTRY_SIZE, Entry, Events, REPORTED_MAX};
 use enarx_sallyport::{
-    Call, Doorbell, Facts, Handle, HostEnd, KeepEnd, Region, Slot, SocketAddress, Status,
+    Call, Doorbell, Facts, Handle, HostEnd, KeepEnd, Region, Slot, SocketAddress, Status, Until,
 };
 use enarx_wasi::budget::Budget;
 use enarx_wasi::error::Errno;
@@ -54,6 +55,10 @@ struct World {
     /// How often it was rung for or slept with.
     doorbells: usize,
     accepted: u32,
+    /// Completions posted when the last one was that is no write's success.
+    news: u32,
+    /// The end that the thread which sleeps waits for.
+    sleeps: Option<Until>,
 }
 
 impl World {
@@ -162,6 +167,9 @@ impl World {
                     self.end.write_output(slot, 0, &bytes).unwrap();
                     let length = u32::try_from(bytes.len()).unwrap();
                     self.end.complete(id, Status::Ok, length, value, 0).unwrap();
+                    if !matches!(call, Call::StreamWrite { .. }) {
+                        self.news = self.end.completions_posted();
+                    }
                     any = true;
                 }
                 None => self.waiting.push((id, slot, call, input)),
@@ -194,6 +202,8 @@ impl Scripted {
             most: 0,
             doorbells: 0,
             accepted: 0,
+            news: 0,
+            sleeps: None,
         };
         let host = Self(Arc::new((Mutex::new(world), Condvar::new())));
         let port = Port::new(KeepEnd::attach(region).unwrap(), Arc::new(host.clone()));
@@ -219,7 +229,7 @@ impl Doorbell for Scripted {
         self.0.1.notify_all();
     }
 
-    fn wait(&self, seen: u32, timeout: Option<Duration>) {
+    fn wait(&self, seen: u32, until: Until, timeout: Option<Duration>) {
         let mut world = self.world();
         world.doorbells += 1;
         loop {
@@ -232,7 +242,16 @@ impl Doorbell for Scripted {
                 Some(Happening::Room(handle, count)) => world.peer(Handle(handle)).room += count,
                 None => {}
             }
-            if world.serve() || world.end.completions_posted() != seen {
+            world.serve();
+            // No success of a write is news here, not even one that had to wait: a Keep that would like to hear of it
+            // sleeps on.
+            let completed = match until {
+                Until::Completion => world.end.completions_posted(),
+                Until::News => world.news,
+            };
+            world.sleeps = Some(until);
+            if completed.wrapping_sub(seen).cast_signed() > 0 {
+                world.sleeps = None;
                 return;
             }
             if happening.is_none() {
@@ -241,6 +260,7 @@ impl Doorbell for Scripted {
                 world = woken;
                 if waited.timed_out() {
                     assert!(timeout.is_some(), "nothing will ever end this sleep");
+                    world.sleeps = None;
                     return;
                 }
             }
@@ -615,6 +635,79 @@ fn tasks_are_polled_when_what_they_wait_for_is_there_and_not_otherwise() {
     assert_eq!(polls, MANY as usize + speakers.len());
     drop(tasks);
     clock(&port);
+}
+
+#[test]
+fn the_success_of_a_write_that_nobody_waits_for_ends_no_sleep() {
+    const ROUNDS: usize = 100;
+    let (port, host) = Scripted::start();
+    let (its_port, its_host) = (port.clone(), host.clone());
+    host.script([Happening::Room(100, ROUNDS)]);
+    Tasks::default().run(&port, async move {
+        for _ in 0..ROUNDS {
+            let reading = read(&its_port, 100);
+            let written = write(&its_port, 100, b"!");
+            // The host takes the write first, and hears of the peer at its next look.
+            its_host.script([Happening::Room(101, 1), Happening::Incoming(100, 1)]);
+            reading.ready().await;
+            assert!(written.is_ready());
+        }
+    });
+    let doorbells = host.world().doorbells;
+    assert!(doorbells <= ROUNDS + 10, "{doorbells}");
+}
+
+#[test]
+fn whoever_comes_to_wait_for_a_write_hears_of_it() {
+    let (port, host) = Scripted::start();
+    let (tasks, begin) = (Tasks::default(), Instant::now());
+    let heard = Arc::new(AtomicUsize::new(0));
+    let (its_port, its_host, its_heard) = (port.clone(), host.clone(), Arc::clone(&heard));
+    std::thread::scope(|scope| {
+        scope.spawn(|| tasks.help(&port));
+        let ended: Arc<Mutex<Option<Waker>>> = Arc::default();
+        let its_ended = Arc::clone(&ended);
+        tasks.spawner().spawn_long(async move {
+            // Until both threads know of the limit, of which one tells the other.
+            its_port
+                .sleep_until(Instant::now() + Duration::from_millis(20))
+                .await;
+            let writing = write(&its_port, 100, b"!");
+            // The other thread sleeps, and nobody waits for the write.
+            while its_host.world().sleeps != Some(Until::News) {
+                std::thread::yield_now();
+            }
+            let mut is_told = false;
+            std::future::poll_fn(|context| {
+                if writing.poll_ready(context) {
+                    return Poll::Ready(());
+                }
+                if !std::mem::replace(&mut is_told, true) {
+                    its_host.script([Happening::Room(100, 1)]);
+                }
+                Poll::Pending
+            })
+            .await;
+            its_heard.fetch_add(1, Ordering::SeqCst);
+            if let Some(waker) = its_ended.lock().unwrap().take() {
+                waker.wake();
+            }
+        });
+        let mut limit = Box::pin(port.sleep_until(Instant::now() + Duration::from_secs(20)));
+        let heard = Arc::clone(&heard);
+        tasks.run(
+            &port,
+            std::future::poll_fn(move |context| {
+                *ended.lock().unwrap() = Some(context.waker().clone());
+                if heard.load(Ordering::SeqCst) > 0 {
+                    return Poll::Ready(());
+                }
+                limit.as_mut().poll(context)
+            }),
+        );
+    });
+    assert_eq!(heard.load(Ordering::SeqCst), 1);
+    assert!(begin.elapsed() < Duration::from_secs(20), "at the limit");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! | message | direction | meaning |
 //! |---|---|---|
 //! | [`RING`] | to the host | requests are posted |
-//! | [`WAIT`], 4 bytes, 8 bytes | to the host | sleep until the completion ring's tail differs from the first number, at most the second in nanoseconds ([`FOREVER`]: no limit); little-endian |
+//! | [`WAIT`], 4 bytes, 1 byte, 8 bytes | to the host | sleep until the completion ring's tail differs from the first number, at most the third in nanoseconds ([`FOREVER`]: no limit); the second tells the completions that count (`enarx_sallyport::Until`); little-endian |
 //! | [`WAKE`] | to the runtime | look at the completions |
 
 /// Descriptor of the sallyport's memory.

@@ -49,7 +49,7 @@ pub mod status;
 pub mod types;
 
 pub use call::{Call, Malformed, Request};
-pub use doorbell::Doorbell;
+pub use doorbell::{Doorbell, Until};
 pub use facts::Facts;
 pub use host::{HostEnd, Submission};
 pub use keep::{KeepEnd, Reply, SubmitError, Ticket};

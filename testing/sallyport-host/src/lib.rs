@@ -19,7 +19,7 @@ use enarx_executor::grant::{Grant, GrantedDirectory, NetworkGrant};
 use enarx_executor::launch::Objects;
 use enarx_executor::{Progress, SharedExecutor};
 use enarx_sallyport::keep::Violation;
-use enarx_sallyport::{Doorbell, Facts, KeepEnd, REGION_SIZE, Region};
+use enarx_sallyport::{Doorbell, Facts, KeepEnd, REGION_SIZE, Region, Until};
 use enarx_wasi::port::{Platform, Port};
 use rustix::io::ioctl_fionbio;
 use tempfile::TempDir;
@@ -139,21 +139,21 @@ impl Host {
         self.collect();
     }
 
-    /// Serves until a completion past `seen` is posted, or `timeout` is over.
+    /// Serves until a completion of the kind `until` past `seen` is posted, or `timeout` is over.
     ///
     /// # Panics
     ///
     /// As [`Self::serve`].
-    pub fn wait(&self, seen: u32, timeout: Option<Duration>) {
+    pub fn wait(&self, seen: u32, until: Until, timeout: Option<Duration>) {
         let start = Instant::now();
         loop {
             let left = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
             let pause = left.map_or(PAUSE, |left| left.min(PAUSE));
-            let progress = self.executor.wait(seen, Some(pause));
+            let progress = self.executor.wait(seen, until, Some(pause));
             self.note(progress.expect("the Keep keeps the protocol"));
             self.collect();
-            if self.executor.completions_posted() != seen || left.is_some_and(|left| left.is_zero())
-            {
+            let is_over = left.is_some_and(|left| left.is_zero());
+            if self.executor.has_completed(seen, until) || is_over {
                 return;
             }
         }
@@ -254,8 +254,8 @@ impl Doorbell for InProcess {
         self.0.serve();
     }
 
-    fn wait(&self, seen: u32, timeout: Option<Duration>) {
-        self.0.wait(seen, timeout);
+    fn wait(&self, seen: u32, until: Until, timeout: Option<Duration>) {
+        self.0.wait(seen, until, timeout);
     }
 }
 

@@ -25,6 +25,7 @@ use enarx_executor::refused::{Refusals, Refused, RefusedCalls};
 use enarx_executor::traffic::Traffic;
 use enarx_executor::{Progress, SharedExecutor};
 use enarx_exits::{ExitFunction, FaultReport, LOG_BYTES};
+use enarx_sallyport::Until;
 use kvm_ioctls::VcpuFd;
 use zerocopy::IntoBytes;
 
@@ -377,9 +378,11 @@ impl Keep {
             ExitFunction::Fault => return end(KeepFault::reported(FaultReport::from_args(args))),
             ExitFunction::Ring => return progress(self.executor.drain_all()),
             ExitFunction::Wait => {
-                let limit = nanoseconds(args[1]);
-                let seen = low_word(args[0]);
-                return progress(self.resting(|| self.executor.wait(seen, limit)));
+                let (seen, limit) = (low_word(args[0]), nanoseconds(args[1]));
+                // A kind that is none ends the sleep soonest.
+                let until = u8::try_from(args[2]).ok().and_then(Until::from_number);
+                let until = until.unwrap_or_default();
+                return progress(self.resting(|| self.executor.wait(seen, until, limit)));
             }
             ExitFunction::Park => self.resting(|| self.park(vcpu, nanoseconds(args[0]))),
             ExitFunction::Unpark => self.unpark(args[0]),

@@ -30,7 +30,7 @@ use enarx_sallyport::keep::Violation;
 use enarx_sallyport::layout::SLOTS;
 use enarx_sallyport::poll::Entry;
 use enarx_sallyport::{
-    BUFFER_SIZE, Call, Doorbell, Handle, KeepEnd, Region, Reply, Status, SubmitError, Ticket,
+    BUFFER_SIZE, Call, Doorbell, Handle, KeepEnd, Region, Reply, Status, SubmitError, Ticket, Until,
 };
 
 use self::timers::Timers;
@@ -95,7 +95,11 @@ struct State {
     /// A thread sleeps in the doorbell.
     has_leader: bool,
     /// When it wakes by itself; `None` if it sleeps until the host has something.
-    leader_until: Option<Instant>,
+    leader_deadline: Option<Instant>,
+    /// What it sleeps for: news if nobody waited for a write when it fell asleep.
+    leader_until: Until,
+    /// Sleeps for which the leader takes every completion, because somebody came to wait for a write during one for news.
+    wary: u32,
     /// Threads that wait for the leader.
     followers: usize,
     /// How often replies were collected: whoever looked before looks again.
@@ -141,6 +145,9 @@ const IMPATIENCE: Duration = Duration::from_micros(10);
 
 /// Pauses between two such looks, in spin-loop hints.
 const SPINS_BETWEEN_LOOKS: u32 = 16;
+
+/// Sleeps that a leader takes every completion for, after somebody came to wait for a write during one for news.
+const WARY: u32 = 64;
 
 /// Most writes on their way.
 const WRITES_MAX: usize = 12;
@@ -308,6 +315,9 @@ impl State {
                 Err(SubmitError::Violation(violation)) => self.platform.violation(&violation),
             }
         }
+        if self.is_led_by_news() && self.waits.wants_writes() {
+            self.expect();
+        }
         self.post_later();
     }
 
@@ -371,9 +381,45 @@ impl State {
         self.waits.is_crowded().then_some(CROWDED_INTERVAL)
     }
 
+    /// The completions that end a sleep now of a thread that itself waits for none: news, if nobody waits for a write.
+    fn awaited(&mut self) -> Until {
+        if self.wary > 0 {
+            self.wary -= 1;
+            return Until::Completion;
+        }
+        let is_idle = self.followers == 0
+            && self.later.is_empty()
+            && self.writes.in_flight.is_empty()
+            && !self
+                .owners
+                .iter()
+                .any(|it| matches!(it, Some(Owner::Caller)))
+            && !self.waits.wants_writes();
+        if is_idle {
+            Until::News
+        } else {
+            Until::Completion
+        }
+    }
+
+    /// True if a thread sleeps that does not hear of writes.
+    fn is_led_by_news(&self) -> bool {
+        self.has_leader && self.leader_until == Until::News
+    }
+
+    /// Somebody has come to wait for a write, or for another thread that may: whoever sleeps has to hear of writes, too.
+    fn expect(&mut self) {
+        if self.is_led_by_news() {
+            self.leader_until = Until::Completion;
+            self.wary = WARY;
+            self.nudge();
+            self.tell();
+        }
+    }
+
     /// Wakes the leader: the host answers this call at once.
     fn nudge(&mut self) {
-        self.leader_until = Some(Instant::now());
+        self.leader_deadline = Some(Instant::now());
         self.post(Call::ClockWall);
     }
 
@@ -507,10 +553,21 @@ impl Shared {
     }
 
     /// Waits until replies were collected, by this thread or another, or until the deadline. May return early.
-    fn sleep<'a>(&'a self, mut state: Guard<'a>, deadline: Option<Instant>) -> Guard<'a> {
+    fn sleep<'a>(&'a self, state: Guard<'a>, deadline: Option<Instant>) -> Guard<'a> {
+        self.sleep_until(state, Until::Completion, deadline)
+    }
+
+    /// As [`Self::sleep`]; of a thread that leads, these completions end the sleep.
+    fn sleep_until<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        until: Until,
+        deadline: Option<Instant>,
+    ) -> Guard<'a> {
         let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
         if state.has_leader {
             // The leader sleeps already, and the host with it.
+            state.expect();
             state.tell();
             state.followers += 1;
             let mut state = match deadline.map(left) {
@@ -527,15 +584,16 @@ impl Shared {
             return state;
         }
         state.has_leader = true;
-        state.leader_until = deadline;
+        state.leader_deadline = deadline;
+        state.leader_until = until;
         let collected = state.collected;
         let (mut state, has_come) = self.look_for_answers(state, deadline);
         // Another thread, which had the lock between two looks, may have collected what this one waits for.
         if !has_come && state.collected == collected {
-            let seen = state.end.completions_seen();
+            let (seen, until) = (state.end.completions_seen(), state.leader_until);
             state.untold = false;
             drop(state);
-            self.platform.wait(seen, deadline.map(left));
+            self.platform.wait(seen, until, deadline.map(left));
             state = self.lock();
         }
         state.has_leader = false;
@@ -639,7 +697,9 @@ impl Port {
             later: VecDeque::new(),
             writes: Writes::default(),
             has_leader: false,
-            leader_until: None,
+            leader_deadline: None,
+            leader_until: Until::Completion,
+            wary: 0,
             followers: 0,
             collected: 0,
             contact: Instant::now(),
@@ -746,6 +806,8 @@ impl Port {
         } else {
             let id = state.waits.add(*call, input.concat());
             state.advance();
+            // Its slot may be that of a write.
+            state.expect();
             id
         };
         Ok(Operation {
@@ -880,7 +942,8 @@ impl Port {
         }
         let bound = state.watch().map(|longest| Instant::now() + longest);
         let deadlines = bound.into_iter().chain(state.timers.next());
-        drop(self.0.sleep(state, deadlines.min()));
+        let until = state.awaited();
+        drop(self.0.sleep_until(state, until, deadlines.min()));
     }
 
     /// Takes what there is, and has the host look if it was not asked to for a while: for a thread that does not rest.
@@ -898,7 +961,7 @@ impl Port {
         let bound = state.watch().map(|longest| Instant::now() + longest);
         let next = bound.into_iter().chain(state.timers.next()).min();
         let is_earlier =
-            next.is_some_and(|next| state.leader_until.is_none_or(|until| next < until));
+            next.is_some_and(|next| state.leader_deadline.is_none_or(|until| next < until));
         if state.has_leader && (wakes || is_earlier) {
             state.nudge();
         }
@@ -995,8 +1058,8 @@ impl Operation {
         shared.reap(&mut state);
         let Some(id) = self.id else { return false };
         let answered = state.waits.is_answered(id);
-        if !answered {
-            state.waits.wake(id, context.waker());
+        if !answered && state.waits.wake(id, context.waker()) {
+            state.expect();
         }
         answered
     }

@@ -121,6 +121,10 @@ struct Wait {
 }
 
 impl Wait {
+    fn is_write(&self) -> bool {
+        matches!(self.call, Call::StreamWrite { .. })
+    }
+
     /// Notes the answer, and wakes whoever waits for it.
     fn answer(&mut self, stage: Stage) {
         self.stage = stage;
@@ -433,11 +437,20 @@ impl Waits {
             )
     }
 
-    /// Has `waker` woken when the call is answered, in the place of an earlier one.
-    pub fn wake(&mut self, id: Id, waker: &Waker) {
-        if let Some(wait) = self.table.get_mut(&id) {
+    /// Has `waker` woken when the call is answered, in the place of an earlier one. True if the call is a write.
+    pub fn wake(&mut self, id: Id, waker: &Waker) -> bool {
+        self.table.get_mut(&id).is_some_and(|wait| {
             wait.waker = Some(waker.clone());
-        }
+            wait.is_write()
+        })
+    }
+
+    /// True if a task waits for a write that is with the host, or a call for the slot that one may hold.
+    pub fn wants_writes(&self) -> bool {
+        let is_awaited = |wait: &Wait| {
+            wait.is_write() && wait.waker.is_some() && matches!(wait.stage, Stage::Posted { .. })
+        };
+        !self.opening.is_empty() || !self.ready.is_empty() || self.table.values().any(is_awaited)
     }
 
     /// True if some call waits for the host.
