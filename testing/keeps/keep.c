@@ -51,9 +51,10 @@ static uint32_t post(uint16_t op, uint16_t flags, uint32_t handle, uint32_t leng
 }
 
 static int wait_until(uint64_t nanoseconds) {
-    char message[13] = {'W'};
+    /* With the byte behind the number: any completion ends the wait. */
+    char message[14] = {'W'};
     memcpy(message + 1, &completed, 4);
-    memcpy(message + 5, &nanoseconds, 8);
+    memcpy(message + 6, &nanoseconds, 8);
     char answer;
     return write(4, message, sizeof message) == sizeof message && read(4, &answer, 1) == 1;
 }
