@@ -14,6 +14,7 @@ use std::io::Write;
 use std::num::NonZero;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use enarx_exits::exit_code::FAULT;
@@ -25,6 +26,12 @@ use enarx_sallyport::{Doorbell, KeepEnd, Region, Until};
 use enarx_snp::report::REPORT_LEN;
 use enarx_wasi::port::Port;
 use enarx_wasm::Ground;
+
+/// True on the microkernel, where each thread has a virtual CPU to itself.
+static OWNS_PROCESSORS: AtomicBool = AtomicBool::new(false);
+
+/// Pause of a thread that gives others a turn where it has a virtual CPU to itself, in spin-loop hints: some ten microseconds.
+const SPINS_FOR_A_TURN: u32 = 256;
 
 /// The Enarx calls of the microkernel, as libc::syscall takes them.
 mod call {
@@ -58,6 +65,7 @@ pub fn attach(mode: Option<&str>) -> Result<(Port, Platform), StartError> {
         Some("process") => (region_of_descriptor(), Arc::new(Process)),
         Some(mode) => {
             let address = mode.strip_prefix("keep:0x").ok_or(StartError::Usage)?;
+            OWNS_PROCESSORS.store(true, Ordering::Relaxed);
             (region_of_microkernel(address), Arc::new(Microkernel))
         }
         None => return Err(StartError::Usage),
@@ -135,6 +143,23 @@ extern "C" fn open64(path: *const c_char, flags: c_int, mode: libc::mode_t) -> c
         let opened = libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, flags, mode);
         c_int::try_from(opened).unwrap_or(-1)
     }
+}
+
+/// The C library's function by which a thread gives others a turn. The threads of rayon, which compile, call it 32 times in a
+/// row before they sleep. On the microkernel nobody else could have the turn, and every system call is expensive where
+/// privileged code is emulated: a pause does the same.
+// SAFETY: no other item of the program has this name, and the C library's own one is weak.
+#[unsafe(no_mangle)]
+extern "C" fn sched_yield() -> c_int {
+    if OWNS_PROCESSORS.load(Ordering::Relaxed) {
+        for _ in 0..SPINS_FOR_A_TURN {
+            std::hint::spin_loop();
+        }
+        return 0;
+    }
+    // SAFETY: the call has no argument and changes no memory of this program.
+    let answer = unsafe { libc::syscall(libc::SYS_sched_yield) };
+    c_int::try_from(answer).unwrap_or(-1)
 }
 
 fn nanoseconds(timeout: Option<Duration>) -> u64 {
