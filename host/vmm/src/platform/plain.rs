@@ -88,7 +88,7 @@ pub(crate) fn launch(
     let runtime = launch.images.runtime.bytes();
     let plan = Plan::new(runtime)?;
     let least = size.check(plan.end())?;
-    let memory = GuestMemory::new(size.memory, &plan.shared()).map_err(size.refused())?;
+    let memory = GuestMemory::in_place(size.memory, &plan.shared()).map_err(size.refused())?;
     timeline.mark("plan");
 
     // The image is copied while KVM makes the machine, and then by both threads.

@@ -209,6 +209,12 @@ impl GuestMemory {
         })
     }
 
+    /// True if private memory and windows are one mapping, with every byte at its guest physical address.
+    fn is_one_mapping(&self) -> bool {
+        let mut windows = self.windows.iter();
+        windows.all(|window| Arc::ptr_eq(&window.mapping, &self.ram))
+    }
+
     /// The memory, windows made by [`Self::in_place`] among it, for a slot with two sides.
     pub fn backing(&self) -> Arc<dyn Backing> {
         Arc::clone(&self.ram) as Arc<dyn Backing>
@@ -280,9 +286,13 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Makes the memory the guest's up to `end`, the windows in the place of the private memory there.
+    /// Makes the memory the guest's up to `end`, with the windows in it. Each memory slot costs KVM a grace period, a
+    /// millisecond or more, so windows that are in their place share one with the memory around them.
     pub fn register(&self, vm: &VmFd, end: u64) -> Result<(), kvm_ioctls::Error> {
         self.extend(vm, end)?;
+        if self.is_one_mapping() {
+            return Ok(());
+        }
         self.register_windows(vm)
     }
 
@@ -304,7 +314,13 @@ impl GuestMemory {
             return Ok(());
         }
         let end = end.max(registered.end * 2).min(size);
-        for part in self.gap_between_windows(registered.end..end) {
+        let range = registered.end..end;
+        let parts: Vec<_> = if self.is_one_mapping() {
+            vec![range]
+        } else {
+            self.gap_between_windows(range).collect()
+        };
+        for part in parts {
             let offset = usize::try_from(part.start).unwrap_or(usize::MAX);
             let size = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
             set_slot(
