@@ -4,7 +4,7 @@
 //! the other calls go on, and nothing is lost.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -507,6 +507,44 @@ fn threads_share_one_sleep() {
 }
 
 /// Reads `length` bytes of a stream, at most `piece` at a time, and compares them with what the peer sends.
+/// Sets a flag when it goes, by a panic too.
+struct Setter<'a>(&'a AtomicBool);
+
+impl Drop for Setter<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn an_answer_that_another_thread_collects_is_not_slept_over() {
+    let (port, host) = Scripted::start();
+    let ended = AtomicBool::new(false);
+    host.world().end.set_polling(true);
+    let idle = read(&port, 101);
+    std::thread::scope(|scope| {
+        // A host that polls.
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                host.world().serve();
+                std::thread::yield_now();
+            }
+        });
+        // Collects whatever has come, for all.
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                assert!(!idle.is_ready());
+            }
+        });
+        let _ended = Setter(&ended);
+        for _ in 0..2000 {
+            host.world().peer(Handle(100)).incoming += 1;
+            let answer = read(&port, 100).take(&mut [0; 100]).unwrap();
+            assert_eq!(answer.length, 1);
+        }
+    });
+}
+
 fn read_all(port: &Port, input: &Input, handle: u32, length: usize, piece: usize) {
     let mut read = 0;
     while read < length {
