@@ -412,6 +412,18 @@ fn row_10_other_versions_suites_groups_and_keys_of_tls() {
             outcome.stderr
         );
         assert_eq!(outcome.code, AGAIN, "{server:?}");
+    // The host's lists are in force, and of before its key was revoked. The tenant has the newer ones.
+    let tenant = Tenant::new();
+    let certificates = tenant.folder.path().join("certificates");
+    fs::create_dir(&certificates).unwrap();
+    let lists = Chip::new().revoked().collateral().crls;
+    for (number, list) in lists.iter().enumerate() {
+        fs::write(certificates.join(format!("{number}.crl")), &list.0).unwrap();
+    }
+    let host = giving(Chip::new());
+    let outcome = tenant.deploy(&host, &["--certs", certificates.to_str().unwrap()]);
+    outcome.is("crl.vek", REFUSED);
+    assert_nothing_was_sent(&host);
     }
 }
 
