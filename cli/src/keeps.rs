@@ -36,9 +36,15 @@ struct Named {
 
 impl Named {
     fn token(&self) -> Result<Zeroizing<String>, Failure> {
-        let mut tokens = deploy::tokens(self.token_file.as_slice(), None)?;
-        // At least one, or it is an error above; the first is this host's.
-        Ok(tokens.swap_remove(0))
+        let tokens = deploy::tokens(self.token_file.as_slice(), None)?;
+        // A host that is shown another host's token could use it there.
+        let [token] = <[_; 1]>::try_from(tokens).map_err(|tokens| {
+            Failure::usage(format!(
+                "ENARX_TOKEN_FILE names {} tokens, and each is for a host of its own: give that of the deployment's host with --token-file",
+                tokens.len()
+            ))
+        })?;
+        Ok(token)
     }
 }
 

@@ -121,6 +121,12 @@ pub fn names() -> Result<Vec<String>, Failure> {
 /// # Errors
 /// [`Exit::Usage`] unless there is exactly one, [`Exit::Data`] for one that is damaged.
 pub fn load(beginning: &str) -> Result<Ticket, Failure> {
+    // Every name begins so: a variable of a script that is not set would end whatever is there.
+    if beginning.is_empty() {
+        return Err(Failure::usage(
+            "the name of the deployment is empty: `enarx keeps list` shows those that there are",
+        ));
+    }
     let mut names = names()?;
     names.retain(|name| name.starts_with(beginning));
     match names.as_slice() {

@@ -42,6 +42,11 @@ impl Args for Typed {
 }
 
 impl Typed {
+    /// True if the flag of this name was typed.
+    pub fn has(&self, id: &str) -> bool {
+        self.ids.contains(id)
+    }
+
     /// Refuses a flag that was typed, by its name in the command's arguments, unless it `has` an effect; `why` begins with the
     /// flag.
     ///
@@ -53,7 +58,7 @@ impl Typed {
         id: &str,
         why: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
-        if has || !self.ids.contains(id) {
+        if has || !self.has(id) {
             return Ok(());
         }
         Err(Failure::usage(why()))

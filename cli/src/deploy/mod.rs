@@ -46,6 +46,7 @@ fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
         .map(|limit| Due::begin(limit, arguments.grace));
     let end = due.map(|due| due.at);
     arguments.shown.check()?;
+    arguments.check_host()?;
     arguments.typed.refuse_unless(arguments.local, "simulated", || {
         "--sim: these are properties of the platform that --local plays; a host has its own: leave it out".to_owned()
     })?;

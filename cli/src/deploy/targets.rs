@@ -2,6 +2,7 @@
 
 //! The hosts that are asked, and the tokens that they are shown.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -17,13 +18,32 @@ use crate::values::or_from_environment;
 /// Longest token in bytes that is read from a file.
 const MAX_TOKEN: u64 = 4096;
 
+/// A variable of the environment that is set to something.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
 impl Arguments {
+    /// Checks that the environment does not name two hosts, this machine and another. A flag counts more than a variable.
+    ///
+    /// # Errors
+    /// [`crate::failure::Exit::Usage`].
+    pub fn check_host(&self) -> Result<(), Failure> {
+        let others = ["ENARX_TO", "ENARX_HOSTS"];
+        let other = others.iter().find(|name| variable(name).is_some());
+        match other.filter(|_| self.local && !self.typed.has("local")) {
+            Some(other) => Err(Failure::usage(format!(
+                "ENARX_LOCAL and {other} both say to whom: unset one, or give --local"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// The list of hosts, if one is named. A flag counts more than a variable.
     fn list(&self) -> Result<Option<PathBuf>, Failure> {
         if self.hosts.is_some() || !self.to.is_empty() {
             return Ok(self.hosts.clone());
         }
-        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let Some(list) = variable("ENARX_HOSTS") else {
             return Ok(None);
         };

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use base64ct::Encoding;
 use enarx_agent::Key;
 use enarx_contract::{Agreement, Countersignature, Side, signing_input};
 use enarx_harness::needs;
+use enarx_session::deployment::{Deployment, commitment};
 use serde_json::Value;
 
 use super::common;
@@ -83,6 +85,78 @@ fn a_host_without_certificates_is_judged_by_the_tenants_own() {
     command.arg("--offline").arg("--certs").arg(&stale);
     let output = exits(command.arg(program("exit.wat")), 3);
     assert!(text(&output.stderr).contains("crl.present"));
+}
+
+#[test]
+fn what_is_printed_has_nothing_by_which_a_secret_could_be_guessed() {
+    let host = Host::start(&[]);
+    let receipt = host.path("receipt");
+    let pin = host.path("pin");
+    fs::write(&pin, "4711").unwrap();
+    let mut command = host.deploy(&policy(host.folder()));
+    command.args(["--json", "--secret", &format!("PIN={}", pin.display())]);
+    let output = exits(
+        command
+            .arg("--receipt")
+            .arg(&receipt)
+            .arg(program("exit.wat")),
+        7,
+    );
+    let stderr = text(&output.stderr);
+    let document: Value = serde_json::from_str(stderr.lines().last().unwrap()).unwrap();
+    assert_eq!(document["deployment"]["document"], Value::Null);
+    // By the tenant's own file it is found in a moment. So nobody else can read that.
+    let kept = host.path("receipt.deployment");
+    let mode = fs::metadata(&kept).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let kept = fs::read(&kept).unwrap();
+    let deployment = Deployment::decode(&kept).unwrap();
+    let guess = (0..10_000)
+        .map(|guess| format!("{guess:04}"))
+        .find(|guess| {
+            let secret = &deployment.secrets[0];
+            commitment(&deployment.salt.0, &secret.name, guess.as_bytes()) == secret.commitment.0
+        });
+    assert_eq!(guess.as_deref(), Some("4711"));
+    assert!(!stderr.contains(&deployment.salt.to_string()));
+}
+
+#[test]
+fn an_environment_that_names_this_machine_and_another_is_refused() {
+    for other in ["ENARX_TO", "ENARX_HOSTS"] {
+        let mut command = common::enarx();
+        command.env("ENARX_LOCAL", "true").env(other, "something");
+        let output = exits(command.args(["deploy", "-q"]).arg(program("exit.wat")), 2);
+        let stderr = text(&output.stderr);
+        assert!(
+            stderr.contains(other) && stderr.contains("both say to whom"),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_name_is_that_of_no_deployment() {
+    let folder = tempfile::tempdir().unwrap();
+    let tickets = folder.path().join("enarx/keeps");
+    fs::create_dir_all(&tickets).unwrap();
+    fs::write(tickets.join("aa.ticket"), "the only one").unwrap();
+    for words in [
+        &["attach", ""][..],
+        &["stop", ""],
+        &["keeps", "show", ""],
+        &["keeps", "end", ""],
+    ] {
+        let mut command = common::enarx();
+        command.args(words).env("XDG_STATE_HOME", folder.path());
+        command.env("ENARX_POLICY", "default");
+        let output = exits(&mut command, 2);
+        let stderr = text(&output.stderr);
+        assert!(
+            stderr.contains("the name of the deployment is empty"),
+            "{stderr}"
+        );
+    }
 }
 
 #[test]

@@ -297,6 +297,25 @@ fn attach_between(key: impl FnOnce(&Host) -> Key) {
 }
 
 #[test]
+fn a_host_is_shown_no_token_of_another() {
+    let (tenant, host) = (Tenant::new(), twisted(Twist::None));
+    let name = detached(&tenant, &host);
+    let theirs = tenant.folder.path().join("token-of-another");
+    fs::write(&theirs, "token-of-another-host").unwrap();
+    let seen = host.log.read(|record| record.bytes.len());
+    for words in [&["attach"][..], &["stop"], &["keeps", "end"]] {
+        let mut command = tenant.command(words);
+        let own = tenant.folder.path().join("token");
+        let both = format!("{}\n{}", theirs.display(), own.display());
+        let output = run(command.arg(&name).env("ENARX_TOKEN_FILE", both), b"");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains("names 2 tokens"), "{stderr}");
+    }
+    assert_eq!(host.log.read(|record| record.bytes.len()), seen);
+}
+
+#[test]
 fn row_04_a_man_in_the_middle_with_a_key_of_his_own() {
     let own = enarx_hostile_host::keep::key();
     let host = relaying(Relay::Between(own, None));
@@ -393,6 +412,18 @@ fn row_09_old_firmware_revoked_keys_old_lists_and_another_chip() {
         assert_eq!(outcome.code, REFUSED, "{check}: {}", outcome.stderr);
         outcome.has(check);
     }
+    // The host's lists are in force, and of before its key was revoked. The tenant has the newer ones.
+    let tenant = Tenant::new();
+    let certificates = tenant.folder.path().join("certificates");
+    fs::create_dir(&certificates).unwrap();
+    let lists = Chip::new().revoked().collateral().crls;
+    for (number, list) in lists.iter().enumerate() {
+        fs::write(certificates.join(format!("{number}.crl")), &list.0).unwrap();
+    }
+    let host = giving(Chip::new());
+    let outcome = tenant.deploy(&host, &["--certs", certificates.to_str().unwrap()]);
+    outcome.is("crl.vek", REFUSED);
+    assert_nothing_was_sent(&host);
 }
 
 #[test]

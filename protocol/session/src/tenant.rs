@@ -1092,7 +1092,7 @@ impl Session<Released> {
                     streams.stdin.advance(count);
                     return Ok(());
                 }
-                if streams.stdin.take_end() {
+                if fresh && streams.stdin.take_end() {
                     outbox.put(Kind::End, STDIN, &[]);
                     return Ok(());
                 }

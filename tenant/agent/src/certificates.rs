@@ -7,7 +7,10 @@ use crate::clock::unix_seconds;
 use crate::error::Fault;
 use crate::judge::Trust;
 use crate::manager::Manager;
-use enarx_attestation::{AmdEndorsements, Endorsements, Expected, Outcome, Timestamp, Verifier};
+use enarx_attestation::snp::{MAX_LISTS, identify_list};
+use enarx_attestation::{
+    AmdEndorsements, Endorsements, Expected, Outcome, RevocationList, Timestamp, Verifier,
+};
 use enarx_contract::Tee;
 use enarx_snp::report::Report;
 use std::fmt;
@@ -26,6 +29,12 @@ const OF_CERTIFICATES: [&str; 5] = [
     "agreement.",
     "report.signature",
 ];
+
+/// The checks that tell of a revocation.
+const OF_REVOCATION: [&str; 2] = ["crl.ask", "crl.vek"];
+
+/// The check that tells of a list that is not in force.
+const OF_TIME: &str = "crl.fresh";
 
 /// The certificates for a report: by chip and reported TCB version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +67,8 @@ pub trait Certificates: fmt::Debug + Send + Sync {
 }
 
 /// Finds certificates and lists for a report: the host's, unless the verifier finds fault with them and the tenant has
-/// others.
+/// others. What the tenant's own lists say counts beside the host's certificates, too: a host chooses which lists it gives,
+/// and could give those of before a key was revoked, as long as they are in force.
 ///
 /// # Errors
 /// The fault of the host's manager, when the tenant has none either.
@@ -69,15 +79,20 @@ pub(crate) async fn find(
     report: &[u8],
     endorser: Endorser,
 ) -> Result<Endorsements, Fault> {
-    let offered = manager.endorsements(endorser).await;
+    let mut offered = manager.endorsements(endorser).await;
     let Some(own) = trust.certificates.as_deref() else {
         return offered;
     };
     let at = Timestamp(unix_seconds()?);
-    if let Ok(offered) = &offered
+    let mut stored = timeout(OWN, own.stored(report, at)).await.ok().flatten();
+    if let Ok(offered) = &mut offered
         && do_for(offered, trust, report, at)
     {
-        return Ok(offered.clone());
+        let lists = stored.as_ref().map_or(&[][..], |stored| &stored.crls);
+        *offered = with_lists(offered, lists, trust, report, at);
+        if do_for(offered, trust, report, at) {
+            return Ok(offered.clone());
+        }
     }
     let given = offered.as_ref().map_or_else(
         |_| AmdEndorsements::default(),
@@ -89,11 +104,11 @@ pub(crate) async fn find(
             break;
         }
         let found = if is_fetched {
-            own.fetched(report, at)
+            timeout(OWN, own.fetched(report, at)).await.ok().flatten()
         } else {
-            own.stored(report, at)
+            stored.take()
         };
-        let Ok(Some(found)) = timeout(OWN, found).await else {
+        let Some(found) = found else {
             continue;
         };
         let mixed = completed(found, &given);
@@ -110,6 +125,43 @@ pub(crate) async fn find(
         (Err(_), Some(best)) => Ok(best),
         (offered, _) => offered,
     }
+}
+
+/// The host's certificates, with which there is nothing wrong, and those of the tenant's own lists that say something of
+/// them: by which they hold, too; by which one is revoked, however old the list is; and such as are not in force yet, which
+/// show that the tenant's clock is behind. A list of another maker or of the past says nothing.
+fn with_lists(
+    offered: &Endorsements,
+    own: &[RevocationList],
+    trust: &Trust,
+    report: &[u8],
+    at: Timestamp,
+) -> Endorsements {
+    let mut all = offered.clone();
+    for list in own {
+        if all.amd.crls.iter().any(|there| there.bytes == list.bytes) {
+            continue;
+        }
+        // The verifier looks at so many lists and no more: a host that gives too many loses some of its own.
+        let with = |mut endorsements: Endorsements| {
+            let lists = &mut endorsements.amd.crls;
+            lists.truncate(MAX_LISTS - 1);
+            lists.insert(0, list.clone());
+            endorsements
+        };
+        let faults = faults(&with(offered.clone()), trust, report, at);
+        let revokes = faults
+            .iter()
+            .any(|name| OF_REVOCATION.contains(&name.as_str()));
+        let is_to_come = || {
+            let ends = identify_list(&list.bytes).and_then(|list| list.next_update);
+            faults == [OF_TIME] && ends.is_some_and(|end| end > at)
+        };
+        if faults.is_empty() || revokes || is_to_come() {
+            all = with(all);
+        }
+    }
+    all
 }
 
 /// The tenant's own, with the host's where it has none. A list that is not good has a verdict fail, so the host's count
@@ -134,15 +186,23 @@ fn completed(own: AmdEndorsements, given: &AmdEndorsements) -> Endorsements {
     Endorsements { amd, intel: None }
 }
 
-/// True if the verifier finds no fault with these certificates and lists for this report. What it says of the rest of the
+/// The checks of certificates and lists that fail with these for this report. What the verifier says of the rest of the
 /// report is for the verdict over the session.
-fn do_for(endorsements: &Endorsements, trust: &Trust, report: &[u8], at: Timestamp) -> bool {
+fn faults(endorsements: &Endorsements, trust: &Trust, report: &[u8], at: Timestamp) -> Vec<String> {
     let verifier = Verifier::new(trust.policy.clone());
     let verdict = verifier.verify(report, endorsements, &Expected::at(at));
-    let mut failed = verdict.with_outcome(Outcome::Fail);
-    !failed.any(|check| {
-        OF_CERTIFICATES.iter().any(|name| {
-            check.name == *name || (name.ends_with('.') && check.name.starts_with(name))
+    let failed = verdict.with_outcome(Outcome::Fail);
+    failed
+        .map(|check| check.name.to_string())
+        .filter(|check| {
+            OF_CERTIFICATES
+                .iter()
+                .any(|name| check == name || (name.ends_with('.') && check.starts_with(name)))
         })
-    })
+        .collect()
+}
+
+/// True if the verifier finds no fault with these certificates and lists for this report.
+fn do_for(endorsements: &Endorsements, trust: &Trust, report: &[u8], at: Timestamp) -> bool {
+    faults(endorsements, trust, report, at).is_empty()
 }

@@ -107,23 +107,32 @@ impl verdict::Verifier for Judge<'_> {
         }
         let verifier = Verifier::new(self.policy(expected));
         let mut verdict = verifier.verify(report, self.endorsements, &asked);
-        if self.tee == Some(Tee::Snp) && verdict.overall == Overall::Simulated {
-            refuse_simulated(&mut verdict);
-        }
+        hold_to(self.tee, &mut verdict);
         let translated = translate(&verdict);
         self.verdict.replace(Some(verdict));
         translated
     }
 }
 
-/// A policy may name a simulator's root besides AMD's. A contract that says `snp` is not met by the simulator.
-fn refuse_simulated(verdict: &mut Verdict) {
+/// Holds a verdict to the technology that the contract names: a policy may accept a simulator's root besides AMD's. A
+/// contract that says `snp` is not met by the simulator. One that says `simulated` is not met by a genuine chip: it names the
+/// image of the simulated platform, which does on hardware nothing of what a genuine one does against its host.
+fn hold_to(tee: Option<Tee>, verdict: &mut Verdict) {
+    const AMDS: &str = "a root of AMD";
+    const SIMULATORS: &str = "a simulator's root";
+    let (expected, says, actual) = match (tee, verdict.overall) {
+        (Some(Tee::Snp), Overall::Simulated) => (AMDS, "snp", SIMULATORS),
+        (Some(Tee::Simulated), Overall::Valid | Overall::Degraded) => {
+            (SIMULATORS, "simulated", AMDS)
+        }
+        _ => return,
+    };
     verdict.overall = Overall::Invalid;
     verdict.checks.push(Check {
         name: "chain.root".into(),
         outcome: Outcome::Fail,
-        expected: "a root of AMD, since the contract says snp".to_owned(),
-        actual: "a simulator's root".to_owned(),
+        expected: format!("{expected}, since the contract says {says}"),
+        actual: actual.to_owned(),
         remedy: "have the host offer the platform that it has".to_owned(),
     });
 }
@@ -199,11 +208,32 @@ mod tests {
     fn what_is_not_accepted_has_a_reason() {
         let translated = translate(&verdict(&[], Overall::Invalid));
         assert_eq!(translated.failed, ["evidence.refused"]);
-        let mut simulated = verdict(&[("guest.measurement", Outcome::Warn)], Overall::Simulated);
+        let simulated = verdict(&[("guest.measurement", Outcome::Warn)], Overall::Simulated);
         assert!(translate(&simulated).failed.is_empty());
         assert_eq!(translate(&simulated).measurement, verdict::Outcome::Pass);
-        refuse_simulated(&mut simulated);
-        assert_eq!(translate(&simulated).failed, ["chain.root"]);
+    }
+
+    #[test]
+    fn a_verdict_is_held_to_the_technology_of_the_contract() {
+        use Overall::{Degraded, Invalid, Simulated, Valid};
+        for (tee, found, held) in [
+            (Some(Tee::Snp), Valid, Valid),
+            (Some(Tee::Snp), Degraded, Degraded),
+            (Some(Tee::Snp), Simulated, Invalid),
+            (Some(Tee::Simulated), Simulated, Simulated),
+            (Some(Tee::Simulated), Valid, Invalid),
+            (Some(Tee::Simulated), Degraded, Invalid),
+            (Some(Tee::Simulated), Invalid, Invalid),
+            (None, Valid, Valid),
+            (None, Simulated, Simulated),
+        ] {
+            let mut verdict = verdict(&[], found);
+            hold_to(tee, &mut verdict);
+            assert_eq!(verdict.overall, held, "{tee:?} {found:?}");
+            let failed = translate(&verdict).failed;
+            let root = found != Invalid && held == Invalid;
+            assert_eq!(failed == ["chain.root"], root, "{tee:?} {found:?}");
+        }
     }
 
     #[test]

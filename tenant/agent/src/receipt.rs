@@ -84,7 +84,8 @@ pub fn verify(
         tenant: of.tenant,
         precompiled: of.precompiled,
     };
-    let judge = Judge::new(trust, endorsements, at);
+    let mut judge = Judge::new(trust, endorsements, at);
+    judge.tee = of.contract.map(|contract| contract.terms().platform.tee);
     if let Err(refusal) = receipt.verify(&judge, &claims) {
         return Err(ReceiptError {
             refusal,

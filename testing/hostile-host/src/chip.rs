@@ -6,6 +6,7 @@
 use crate::unix_seconds;
 use enarx_attestation::hex::Hex as PolicyHex;
 use enarx_attestation::policy::{SnpPolicy, TcbFloor};
+use enarx_attestation::snp::MAX_LISTS;
 use enarx_attestation::{AmdEndorsements, Policy};
 use enarx_contract::canonical::{Base64, Hex, Name};
 use enarx_contract::{Backend, Image, MinTcb, Tee};
@@ -38,14 +39,28 @@ fn rng() -> StdRng {
     StdRng::seed_from_u64(7)
 }
 
+/// The lists of revoked keys that there are of a chip's authorities.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lists {
+    /// Those of today.
+    Current,
+    /// Those of ten days ago.
+    Stale,
+    /// Those of ten days hence.
+    Early,
+    /// None.
+    Missing,
+    /// Those of today, as many as a verifier looks at.
+    Many,
+}
+
 /// A chip.
 #[derive(Clone)]
 pub struct Chip {
     hierarchy: Hierarchy,
     spec: EndorsementSpec,
     revoked: bool,
-    stale: bool,
-    unlisted: bool,
+    lists: Lists,
 }
 
 impl Default for Chip {
@@ -82,8 +97,7 @@ impl Chip {
             hierarchy: hierarchy.clone(),
             spec,
             revoked: false,
-            stale: false,
-            unlisted: false,
+            lists: Lists::Current,
         }
     }
 
@@ -109,14 +123,28 @@ impl Chip {
     /// The same chip, of whose keys no newer lists have come.
     #[must_use]
     pub fn stale(mut self) -> Self {
-        self.stale = true;
+        self.lists = Lists::Stale;
+        self
+    }
+
+    /// The same chip in ten days: its lists are not in force yet.
+    #[must_use]
+    pub fn early(mut self) -> Self {
+        self.lists = Lists::Early;
+        self
+    }
+
+    /// The same chip, of whose keys there are as many lists as a verifier looks at.
+    #[must_use]
+    pub fn with_many_lists(mut self) -> Self {
+        self.lists = Lists::Many;
         self
     }
 
     /// The same chip, of whose keys there are no lists.
     #[must_use]
     pub fn without_lists(mut self) -> Self {
-        self.unlisted = true;
+        self.lists = Lists::Missing;
         self
     }
 
@@ -169,8 +197,11 @@ impl Chip {
     /// The host's copy of the vendor's word about this chip.
     pub fn collateral(&self) -> Collateral {
         let endorsement = self.hierarchy.endorse(&self.spec, &mut rng());
-        let age = if self.stale { 10 * DAY } else { 0 };
-        let now = unix_seconds() - age;
+        let now = match self.lists {
+            Lists::Stale => unix_seconds() - 10 * DAY,
+            Lists::Early => unix_seconds() + 10 * DAY,
+            _ => unix_seconds(),
+        };
         let list = |authority, revoked| {
             let spec = CrlSpec {
                 issuer: authority,
@@ -192,13 +223,17 @@ impl Chip {
             vek: Base64(endorsement.expect("a key").certificate),
             ask: Base64(self.hierarchy.ask.clone()),
             ark: Base64(self.hierarchy.ark.clone()),
-            crls: if self.unlisted {
-                Vec::new()
-            } else {
-                vec![
+            crls: {
+                let lists = [
                     list(Authority::Ark, Vec::new()),
                     list(Authority::Ask, revoked),
-                ]
+                ];
+                let count = match self.lists {
+                    Lists::Missing => 0,
+                    Lists::Many => MAX_LISTS,
+                    _ => lists.len(),
+                };
+                lists.into_iter().cycle().take(count).collect()
             },
         }
     }

@@ -428,6 +428,21 @@ fn a_verdict_expires_and_a_new_one_takes_its_place() {
 }
 
 #[test]
+fn under_an_expired_verdict_not_even_the_end_of_standard_input_is_sent() {
+    let (mut side, mut connection, mut tenant, ..) = running(&fixture::named());
+    let later = tenant.session.expires();
+    (tenant.now, side.now) = (later, later);
+    tenant.session.end_stdin();
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    let mut buffer = [0; 16];
+    assert_eq!(side.keep.read_stdin(&mut buffer), None);
+    tenant.session.reattest([3; 32], later).unwrap();
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    assert_eq!(side.keep.read_stdin(&mut buffer), Some(0), "the end");
+}
+
+#[test]
 fn silence_is_broken_and_death_is_noticed() {
     let (mut side, mut connection, mut tenant, ..) = running(&fixture::named());
     for round in 1..10 {

@@ -5,14 +5,17 @@
 use crate::support::{MARKER, Targeted, Tenant, contains, order, within};
 use enarx_agent::{DeployError, Streams, Target, deploy, receipt};
 use enarx_attestation::{Endorsements, Overall, Timestamp};
-use enarx_contract::{Backend, Tee};
+use enarx_contract::canonical::{Base64, Hex};
+use enarx_contract::{Backend, Contract, Tee};
 use enarx_hostile_host::chip::Chip;
 use enarx_hostile_host::host::{Host, Manager, TOKEN};
 use enarx_hostile_host::keep::{Program, Twist};
 use enarx_session::deployment::Part;
 use enarx_session::document::ExitKind;
 use enarx_session::frame::Kind;
+use enarx_session::receipt::Receipt;
 use enarx_session::tenant::InsecureUnattested;
+use enarx_tls::Key;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
@@ -284,6 +287,54 @@ async fn a_keep_without_a_tee_takes_the_tenants_word() {
 }
 
 #[tokio::test]
+async fn a_receipt_of_a_simulator_does_not_hold_under_a_contract_that_says_snp() {
+    let host = Host::with(Program::Echo, Twist::None).await;
+    let mut tenant = Tenant::new();
+    let deployed = tenant.deploy(&[&host], b"").await.deployed();
+    // This policy accepts the simulator, and AMD's chips as every policy does.
+    tenant.trust.policy.snp.measurements = vec![enarx_attestation::hex::Hex(
+        enarx_hostile_host::chip::MEASUREMENT,
+    )];
+    let chip = Chip::new();
+    let endorsements = Endorsements {
+        amd: chip.endorsements(),
+        intel: None,
+    };
+    let keep = Key::generate().expect("a key");
+    for (tee, backend, expected) in [
+        (Tee::Simulated, Backend::Sim, Ok(Overall::Simulated)),
+        (Tee::Snp, Backend::Snp, Err("chain.root".to_owned())),
+    ] {
+        let agreed = deployed.agreement.verify().expect("a contract");
+        let mut terms = agreed.terms().clone();
+        (terms.platform.tee, terms.platform.backend) = (tee, backend);
+        let contract = Contract::new(terms).expect("a contract");
+        let mut body = deployed.receipt.body.clone();
+        body.contract = *contract.digest();
+        body.keep_key = keep.public();
+        let data = body.report_data().expect("it is short");
+        let signed = body.signing_input().expect("it is short");
+        let mut id = [0; 32];
+        let report = chip.report(data, contract.digest().0, |report| id = report.report_id);
+        assert_eq!(body.report_id, Some(Hex(id)), "the chip has one launch");
+        let receipt = Receipt {
+            signature: keep.sign(&signed).expect("a signature"),
+            report: Some(Base64(report)),
+            body,
+        };
+        let bytes = receipt.encode().expect("it is short");
+        let of = receipt::Of {
+            contract: Some(&contract),
+            ..receipt::Of::default()
+        };
+        let at = Timestamp(crate::support::unix_seconds());
+        let found = receipt::verify(&bytes, &tenant.trust, &endorsements, of, at);
+        let found = found.map(|verified| verified.verdict.overall);
+        assert_eq!(found.map_err(|error| error.code().to_owned()), expected);
+    }
+}
+
+#[tokio::test]
 async fn a_receipt_is_verified_without_the_session() {
     let host = Host::with(Program::Echo, Twist::None).await;
     let mut tenant = Tenant::new();
@@ -332,7 +383,7 @@ async fn a_receipt_is_verified_without_the_session() {
         refused("receipt.report-missing")
     );
     // A host that makes up a key can sign, but has no report on it.
-    let own = enarx_tls::Key::generate().expect("a key");
+    let own = Key::generate().expect("a key");
     let mut forged = deployed.receipt.clone();
     forged.body.keep_key = own.public();
     let input = forged.body.signing_input().expect("a body");

@@ -81,11 +81,49 @@ async fn they_do_where_the_hosts_are_missing_or_wrong() {
 }
 
 #[tokio::test]
-async fn they_are_not_asked_for_where_the_hosts_do() {
-    let own = Arc::new(Own::default());
-    let host = Host::giving(Chip::new()).await;
-    deploy(&host, &own).await.deployed();
-    assert_eq!(own.stored.load(Ordering::Relaxed), 0);
+async fn a_list_of_the_tenants_own_counts_beside_the_hosts_certificates() {
+    for (own, code) in [
+        // The host's lists are in force, and of before the key was revoked.
+        (Chip::new().revoked(), "crl.vek"),
+        // A revocation holds, however old the list is that tells of it.
+        (Chip::new().revoked().stale(), "crl.vek"),
+        // Somebody has set the tenant's clock back.
+        (Chip::new().early(), "crl.fresh"),
+    ] {
+        for given in [Chip::new(), Chip::new().with_many_lists()] {
+            let host = Host::giving(given).await;
+            let lists = Own {
+                has: AmdEndorsements {
+                    crls: own.endorsements().crls,
+                    ..AmdEndorsements::default()
+                },
+                ..Own::default()
+            };
+            let refused = deploy(&host, &Arc::new(lists)).await.refused();
+            let failed: Vec<_> = refused[0].checks.iter().map(|check| &*check.name).collect();
+            assert!(failed.contains(&code), "{code}: {failed:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_the_hosts_do_no_other_certificates_are_wanted_and_lists_that_say_nothing_harm_nothing()
+ {
+    let stale = Chip::new().stale().endorsements().crls;
+    let of_nobody = vec![b"no list".to_vec().into()];
+    for crls in [Vec::new(), stale, of_nobody] {
+        let has = AmdEndorsements {
+            crls,
+            ..AmdEndorsements::default()
+        };
+        let own = Arc::new(Own {
+            has,
+            ..Own::default()
+        });
+        let host = Host::giving(Chip::new()).await;
+        deploy(&host, &own).await.deployed();
+        assert_eq!(own.fetched.load(Ordering::Relaxed), 0);
+    }
 }
 
 #[tokio::test]
@@ -145,6 +183,7 @@ async fn the_vendor_is_asked_last_and_for_genuine_platforms() {
         .await
         .refused();
     assert_eq!(asked(&own), [1, 0]);
+    // Where the host's do, the tenant's lists are looked at.
     deploy(&host(Manager::Honest).await, &own).await.refused();
-    assert_eq!(asked(&own), [1, 0]);
+    assert_eq!(asked(&own), [2, 0]);
 }

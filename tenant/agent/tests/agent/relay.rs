@@ -295,6 +295,17 @@ async fn a_session_that_is_cut_after_each_frame() {
 }
 
 #[tokio::test]
+async fn after_the_release_no_other_host_is_asked_whatever_becomes_of_the_first() {
+    for twist in [Twist::ReceiptSignature, Twist::ReceiptStreams] {
+        let late = Host::with(Program::Echo, twist).await;
+        let good = Host::with(Program::Echo, Twist::None).await;
+        let failed = Tenant::new().deploy(&[&late, &good], b"").await.failed();
+        assert!(failed.started && failed.ticket.is_some());
+        good.log.read(|record| assert!(record.requests.is_empty()));
+    }
+}
+
+#[tokio::test]
 async fn a_receipt_that_does_not_hold_or_does_not_come() {
     for (twist, code) in [
         (Twist::ReceiptSignature, "receipt.signature"),
