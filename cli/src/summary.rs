@@ -12,6 +12,7 @@ use enarx_agent::{DeployError, Deployed, Detached, Refused, Timings};
 use enarx_attestation::Verdict;
 use enarx_attestation::printable::printable_json;
 use enarx_contract::Agreement;
+use enarx_session::document::Started;
 use serde_json::{Map, Value, json};
 
 use crate::failure::{Exit, Failure};
@@ -54,6 +55,7 @@ impl Default for Summary {
             "missing",
             "resumed",
             "timings_us",
+            "keep_timings_us",
         ];
         let mut document = Map::new();
         document.insert("version".to_owned(), VERSION.into());
@@ -91,17 +93,28 @@ fn timings(timings: &Timings) -> Value {
         .into()
 }
 
+/// The phases of the application's start, as the Keep tells them.
+fn keep_timings(started: Option<&Started>) -> Option<Value> {
+    let timings = &started?.timings;
+    let phases = timings
+        .iter()
+        .map(|it| (it.phase.as_str().to_owned(), it.us.into()));
+    Some(Value::Object(phases.collect()))
+}
+
 /// The phases by name.
-pub fn phases(timings: &Timings) -> [(&'static str, std::time::Duration); 10] {
+pub fn phases(timings: &Timings) -> [(&'static str, std::time::Duration); 12] {
     [
         ("connect", timings.connect),
         ("post", timings.post),
+        ("commit", timings.commit.unwrap_or_default()),
         ("launch", timings.launch),
         ("handshake", timings.handshake),
         ("evidence", timings.evidence),
         ("verdict", timings.verdict),
         ("transfer", timings.transfer),
         ("first byte", timings.first_byte.unwrap_or_default()),
+        ("exit", timings.exit.unwrap_or_default()),
         ("run", timings.run),
         ("total", timings.total),
     ]
@@ -149,6 +162,7 @@ impl Summary {
             json!({ "stdout": deployed.missing_stdout, "stderr": deployed.missing_stderr }),
         );
         self.set("timings_us", timings(&deployed.timings));
+        self.set("keep_timings_us", keep_timings(deployed.started.as_ref()));
     }
 
     /// Takes up a deployment that was left running, under this name.
@@ -162,6 +176,7 @@ impl Summary {
         let digest = enarx_contract::canonical::Hex(*detached.ticket.deployment());
         self.set("deployment", json!({ "sha256": digest, "document": null }));
         self.set("timings_us", timings(&detached.timings));
+        self.set("keep_timings_us", keep_timings(detached.started.as_ref()));
     }
 
     /// Takes up the reason why the command fails.

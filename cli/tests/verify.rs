@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The exit codes and output of `enarx verify`, `policy` and `inspect`, with genuine evidence from the folder of
-//! vectors beside the repository.
+//! vectors beside the repository, and of `receipt verify`, with a receipt of a simulated platform.
 
 #[macro_use]
 extern crate enarx_harness;
@@ -1336,4 +1336,92 @@ fn the_layout_of_a_report_that_names_no_cpu_is_not_guessed() {
         text.contains("the components depend on the CPU") && !text.contains("bootloader"),
         "{text}"
     );
+}
+
+/// Soon after that receipt was made; its certificates and lists are those of a simulated platform, good for ten years.
+const RECEIPT_AT: &str = "2026-11-30T02:00:00Z";
+
+/// A receipt that an earlier build made; `receipt/README.md` says how.
+fn of_an_earlier_build(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/receipt");
+    folder.join(name).to_str().unwrap().to_owned()
+}
+
+/// Verifies a receipt by the policy and the certificates of that folder.
+fn verify_receipt(receipt: &str, at: &str, more: &[&str]) -> (i32, Output) {
+    let policy = of_an_earlier_build("policy.toml");
+    let certs = of_an_earlier_build("receipt.certs");
+    let fixed = ["receipt", "verify", receipt, "--policy", &policy];
+    enarx(&[&fixed[..], &["--certs", &certs, "--at", at], more].concat())
+}
+
+#[test]
+fn a_receipt_of_an_earlier_build_holds_as_long_as_its_certificates_do() {
+    let receipt = of_an_earlier_build("receipt");
+    let of = |name: &str| of_an_earlier_build(name);
+    let verify = |at: &str, application: &str| {
+        let (contract, deployment) = (of("receipt.contract"), of("receipt.deployment"));
+        let more = [
+            "--application",
+            application,
+            "--contract",
+            &contract,
+            "--deployment",
+            &deployment,
+        ];
+        let (code, output) = verify_receipt(&receipt, at, &more);
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (code, said)
+    };
+    let own = of("application.wasm");
+    let (code, said) = verify(RECEIPT_AT, &own);
+    assert_eq!(code, 0, "{said}");
+    for words in [
+        "the receipt holds: simulated",
+        "ended by itself with exit code 7",
+        "standard output: 0 bytes",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!said.contains("not compared"), "{said}");
+    assert_eq!(verify("2036-11-01T00:00:00Z", &own).0, 0);
+    for at in ["2036-12-01T00:00:00Z", "2026-11-01T00:00:00Z"] {
+        let (code, said) = verify(at, &own);
+        assert_eq!(code, 3, "{at}: {said}");
+        for check in ["validity.vek", "crl.fresh"] {
+            assert!(said.contains(check), "{check}: {said}");
+        }
+    }
+    let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/hello.wasm");
+    let (code, said) = verify(RECEIPT_AT, other.to_str().unwrap());
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("receipt.application"), "{said}");
+}
+
+#[test]
+fn a_receipt_of_an_earlier_build_does_not_hold_with_one_byte_changed() {
+    let bytes = std::fs::read(of_an_earlier_build("receipt")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("receipt");
+    let path = path.to_str().unwrap();
+    std::fs::write(path, &bytes).unwrap();
+    assert_eq!(verify_receipt(path, RECEIPT_AT, &[]).0, 0);
+    let mut refused = 0;
+    for index in (0..bytes.len()).step_by(bytes.len() / 60) {
+        let mut changed = bytes.clone();
+        // Digits stay digits, and letters letters, so that the form is seldom what gives it away.
+        let (byte, first) = match bytes[index] {
+            byte @ b'a'..=b'z' => (byte, b'a'),
+            byte @ b'A'..=b'Z' => (byte, b'A'),
+            byte => (byte, 0),
+        };
+        changed[index] = first + ((byte - first) ^ 1);
+        std::fs::write(path, &changed).unwrap();
+        let (code, output) = verify_receipt(path, RECEIPT_AT, &[]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!([3, 65].contains(&code), "{index}: {code}: {stderr}");
+        assert!(output.stdout.is_empty(), "{index}");
+        refused += usize::from(code == 3);
+    }
+    assert!(refused >= 30, "{refused}");
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Sessions that are cut: between real commands and real Keeps, after every record of TLS and inside of every one, in both
-//! directions. The command never tells success of what was cut, and nothing of the output is lost or doubled: what one
-//! command did not get, `enarx attach` gets.
+//! directions; first sessions in each of these places, attached ones in a sample of them. The command never tells success of
+//! what was cut, and nothing of the output is lost or doubled: what one command did not get, `enarx attach` gets.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::deploy::{Host, policy, program, run, text, wait_until};
 use super::door::{Door, Fate, Place, Session, Way};
+use super::kills::needs_python;
 
 /// Hosts, each with a thread of its own: a deployment waits for some of its time.
 const HOSTS: usize = 3;
@@ -29,6 +30,17 @@ struct Case<'a> {
     host: &'a Host,
     policy: &'a Path,
     tenant: PathBuf,
+}
+
+/// How the program's output came through a cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Got {
+    /// Before anything ran: there is none.
+    Nothing,
+    /// The command whose session was cut had all of it.
+    All,
+    /// A second command had the rest.
+    Rest,
 }
 
 /// The outcome of a command.
@@ -61,6 +73,14 @@ impl Case<'_> {
         let program = program("copy.wat");
         self.run(&["deploy", program.to_str().unwrap()], &input())
     }
+
+    /// Leaves the same program running, and returns its name.
+    fn detach(&self) -> String {
+        let mut command = self.command(&["deploy", "--quiet", "--detach"]);
+        let output = run(command.arg(program("copy.wat")), b"");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout).trim().to_owned()
+    }
 }
 
 /// All places of a session that went on to its end.
@@ -83,9 +103,8 @@ fn places(session: &Session) -> VecDeque<Place> {
 }
 
 /// Deploys over a connection that is cut at this place; whoever comes again meets junk, so that the command gives up, and
-/// another one attaches. Returns true if the program's whole output needed both.
-fn cut(case: &Case<'_>, door: &Door, place: Place) -> bool {
-    fs::create_dir_all(&case.tenant).unwrap();
+/// another one attaches.
+fn cut(case: &Case<'_>, door: &Door, place: Place) -> Got {
     door.fates(&[Fate::Cut(place), Fate::Junk]);
     let first = case.deploy();
     let told = format!("{place:?}: {} {}", first.code, first.stderr);
@@ -104,7 +123,7 @@ fn cut(case: &Case<'_>, door: &Door, place: Place) -> bool {
             input.len(),
             "{told}"
         );
-        return false;
+        return Got::All;
     }
     let Some(ticket) = first.document["ticket"].as_str() else {
         // Before anything ran: before the verdict another try may help, after it the release was in vain.
@@ -121,7 +140,7 @@ fn cut(case: &Case<'_>, door: &Door, place: Place) -> bool {
             "nothing ran"
         };
         assert!(first.stderr.contains(said), "{told}");
-        return false;
+        return Got::Nothing;
     };
     assert_eq!(first.code, 70, "{told}");
     // Its reader knows that the program may run, how to go on with it, and how to end it.
@@ -149,7 +168,7 @@ fn cut(case: &Case<'_>, door: &Door, place: Place) -> bool {
         // It would wait for two minutes.
         let mut end = case.command(&["keeps", "end", ticket]);
         assert!(end.status().unwrap().success(), "{told}");
-        return false;
+        return Got::Nothing;
     }
     assert!(rest.starts_with(&second.stdout), "{told}");
     assert_eq!(second.code, 0, "{told}");
@@ -160,46 +179,189 @@ fn cut(case: &Case<'_>, door: &Door, place: Place) -> bool {
     assert_eq!(receipt["stderr"]["bytes"], 5, "{told}");
     // And it wrote every byte that it was given.
     assert_eq!(receipt["stdin"]["bytes"], bytes, "{told}");
-    true
+    Got::Rest
+}
+
+/// Hosts with the places before their Keeps, and a tenant.
+struct Stage {
+    hosts: Vec<Host>,
+    doors: Vec<Door>,
+    policy: PathBuf,
+}
+
+impl Stage {
+    fn new() -> Self {
+        needs_python();
+        let hosts: Vec<Host> = (0..HOSTS).map(|_| Host::start(&[])).collect();
+        Self {
+            policy: policy(hosts[0].folder()),
+            doors: hosts.iter().map(Door::of).collect(),
+            hosts,
+        }
+    }
+
+    /// A case at this host, with a folder of its own.
+    fn case(&self, host: usize, name: &str) -> Case<'_> {
+        let tenant = self.hosts[host].path(name);
+        fs::create_dir_all(&tenant).unwrap();
+        Case {
+            host: &self.hosts[host],
+            policy: &self.policy,
+            tenant,
+        }
+    }
+
+    /// Plays all these places, at all hosts at once. Returns how often a second command had the rest.
+    fn play(
+        &self,
+        places: VecDeque<Place>,
+        play: impl Fn(&Case<'_>, &Door, Place) -> Got + Sync,
+    ) -> usize {
+        let (waiting, got) = (Mutex::new(places), Mutex::new(Vec::new()));
+        thread::scope(|scope| {
+            for (index, door) in self.doors.iter().enumerate() {
+                let (waiting, got, play) = (&waiting, &got, &play);
+                scope.spawn(move || {
+                    let next = || waiting.lock().unwrap().pop_front();
+                    while let Some(place) = next() {
+                        let name = format!("{:?}-{}-{}", place.way, place.records, place.inside);
+                        let one = play(&self.case(index, &name), door, place);
+                        got.lock().unwrap().push(one);
+                    }
+                });
+            }
+        });
+        let got = got.into_inner().unwrap();
+        let number = |of| got.iter().filter(|one| **one == of).count();
+        let all = || -> usize { self.hosts.iter().map(|host| living(host).len()).sum() };
+        // Those whose tenant's goodbye was cut wait for him, for a minute.
+        wait_until(|| all() <= number(Got::All));
+        for host in &self.hosts {
+            for id in living(host) {
+                host.ask("DELETE", &format!("/v1/keeps/{id}?grace=0"));
+            }
+            wait_until(|| host.keeps().is_empty());
+        }
+        number(Got::Rest)
+    }
+}
+
+/// The names of the Keeps that live.
+fn living(host: &Host) -> Vec<String> {
+    let keeps = host.ask("GET", "/v1/keeps")["keeps"].clone();
+    let living = keeps.as_array().unwrap().iter();
+    let living = living.filter(|keep| keep["state"] != "ended");
+    living
+        .map(|keep| keep["id"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
 fn a_session_that_is_cut_anywhere_is_no_success_and_loses_nothing() {
-    let hosts: Vec<Host> = (0..HOSTS).map(|_| Host::start(&[])).collect();
-    let policy = policy(hosts[0].folder());
-    let doors: Vec<Door> = hosts.iter().map(Door::of).collect();
-    let case = |host: usize, name: &str| Case {
-        host: &hosts[host],
-        policy: &policy,
-        tenant: hosts[host].path(name),
-    };
+    let stage = Stage::new();
     // The first run shows where records end.
-    let whole = case(0, "whole");
-    fs::create_dir_all(&whole.tenant).unwrap();
-    let outcome = whole.deploy();
+    let outcome = stage.case(0, "whole").deploy();
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     assert!(outcome.stdout == input());
-    let session = doors[0].sessions().remove(0);
+    let session = stage.doors[0].sessions().remove(0);
     let all = places(&session);
     let number = all.len();
     assert!(number >= 30, "{:?}", session.records);
-    let (waiting, both) = (Mutex::new(all), Mutex::new(0));
-    thread::scope(|scope| {
-        for (index, door) in doors.iter().enumerate() {
-            let (case, waiting, both) = (&case, &waiting, &both);
-            scope.spawn(move || {
-                let next = || waiting.lock().unwrap().pop_front();
-                while let Some(place) = next() {
-                    let name = format!("{:?}-{}-{}", place.way, place.records, place.inside);
-                    let resumed = cut(&case(index, &name), door, place);
-                    *both.lock().unwrap() += usize::from(resumed);
-                }
-            });
-        }
-    });
-    let both = both.into_inner().unwrap();
+    let both = stage.play(all, cut);
     assert!(both >= 10, "{both} of {number}");
-    for host in &hosts {
-        wait_until(|| host.keeps().is_empty());
+}
+
+/// Attaches to a program that waits, over a connection that is cut at this place; whoever comes again meets junk, so that the
+/// command gives up, and another one attaches.
+fn cut_attached(case: &Case<'_>, door: &Door, place: Place) -> Got {
+    // A command that made one try has left the fate of the next.
+    door.fates(&[]);
+    let name = case.detach();
+    door.fates(&[Fate::Cut(place), Fate::Junk]);
+    let input = input();
+    let first = case.run(&["attach", &name], &input);
+    let told = format!("{place:?}: {} {}", first.code, first.stderr);
+    assert!(input.starts_with(&first.stdout), "{told}");
+    assert_eq!(first.document["exit_code"], first.code, "{told}");
+    if first.code == 0 {
+        // Everything had arrived: output, receipt and goodbye.
+        assert!(first.stdout == input, "{told}");
+        let streams = &first.document["receipt"]["body"]["streams"];
+        assert_eq!(streams["stdout"]["bytes"], input.len(), "{told}");
+        return Got::All;
     }
+    // Before the verdict another try may help, and after it the command knows no more than that.
+    assert!([70, 75].contains(&first.code), "{told}");
+    let code = first.document["code"].as_str().unwrap();
+    assert!(
+        ["session.truncated", "session.handshake", "relay.protocol"].contains(&code),
+        "{told}"
+    );
+    assert!(
+        first.stderr.contains(&format!("`enarx attach {name}`")),
+        "{told}"
+    );
+    door.fates(&[]);
+    let second = case.run(&["attach", &name], &[]);
+    let told = format!("{told} then {} {}", second.code, second.stderr);
+    assert_eq!(second.code, 0, "{told}");
+    let rest = &input[first.stdout.len()..];
+    assert!(rest.starts_with(&second.stdout), "{told}");
+    let streams = &second.document["receipt"]["body"]["streams"];
+    let bytes = first.stdout.len() + second.stdout.len();
+    // Every byte that the program wrote is here, once, and it wrote every byte that it was given.
+    assert_eq!(streams["stdout"]["bytes"], bytes, "{told}");
+    assert_eq!(streams["stderr"]["bytes"], 5, "{told}");
+    assert_eq!(streams["stdin"]["bytes"], bytes, "{told}");
+    Got::Rest
+}
+
+/// The places of a session that a command has with a program to which it attaches.
+fn attached_places(stage: &Stage) -> VecDeque<Place> {
+    let case = stage.case(0, "whole");
+    let name = case.detach();
+    let outcome = case.run(&["attach", &name], &input());
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(outcome.stdout == input());
+    let session = stage.doors[0].sessions().pop().unwrap();
+    let all = places(&session);
+    assert!(all.len() >= 30, "{:?}", session.records);
+    all
+}
+
+/// So many of all, the same each time as long as there are as many to choose from.
+fn sample(mut all: VecDeque<Place>, number: usize) -> VecDeque<Place> {
+    // Knuth's generator (The Art of Computer Programming 2, section 3.3.4, line 26), by its upper half.
+    let mut state = 11_u64;
+    let mut taken = VecDeque::new();
+    while taken.len() < number && !all.is_empty() {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let index = usize::try_from(state >> 32).unwrap() % all.len();
+        taken.extend(all.remove(index));
+    }
+    taken
+}
+
+/// Places of an attached session that are tried each time: what [`HOSTS`] hosts play in a quarter of a minute.
+const SAMPLE: usize = 12;
+
+#[test]
+fn an_attached_session_that_is_cut_is_no_success_and_loses_nothing() {
+    let stage = Stage::new();
+    let places = sample(attached_places(&stage), SAMPLE);
+    assert_eq!(places.len(), SAMPLE);
+    let both = stage.play(places, cut_attached);
+    assert!(both >= SAMPLE / 2, "{both} of {SAMPLE}");
+}
+
+#[test]
+#[ignore = "the same in every place, for a minute and more"]
+fn an_attached_session_that_is_cut_anywhere_is_no_success_and_loses_nothing() {
+    let stage = Stage::new();
+    let places = attached_places(&stage);
+    let number = places.len();
+    let both = stage.play(places, cut_attached);
+    assert!(both >= 20, "{both} of {number}");
 }

@@ -405,7 +405,23 @@ fn a_document_says_what_happened_also_when_it_failed() {
         found["deployment"]["document"]["contract"],
         body["contract"]
     );
-    assert!(found["timings_us"]["total"].as_u64().unwrap() > 0);
+    let of = |phase: &str| found["timings_us"][phase].as_u64().unwrap();
+    let parts = [
+        "connect",
+        "post",
+        "launch",
+        "handshake",
+        "evidence",
+        "verdict",
+        "run",
+    ];
+    let sum: u64 = parts.map(of).iter().sum();
+    assert!(0 < sum && sum <= of("total"), "{found}");
+    assert!(0 < of("commit") && of("commit") <= of("post"), "{found}");
+    let marks = ["transfer", "first_byte", "exit", "run"].map(of);
+    assert!(0 < marks[0] && marks.is_sorted(), "{found}");
+    let compile = found["keep_timings_us"]["compile"].as_u64().unwrap();
+    assert!(0 < compile && compile < of("first_byte"), "{found}");
     assert_eq!(found["claim"], "cold");
 
     // As the last line of standard error, after the sentence for people; every member is there.

@@ -4,8 +4,8 @@
 //! `examples/`, and print what stands there; the programs of `docs/first-program.md` run in every kind of Keep.
 
 use std::fmt::Write;
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -138,18 +138,116 @@ fn the_tutorial_of_deploying_is_true() {
     is_true("docs/deploy.md", 50);
 }
 
+/// The user and the group that play the hosts, where tenant and hosts are two users: a number that no system gives to anybody
+/// by itself.
+const HOST_USER: u32 = 59_999;
+
+/// A command in the place of `enarx`, which plays hosts as [`HOST_USER`] and the tenant as whoever runs the test. A host gets
+/// a `/dev/kvm` that it may open, whatever the machine's users may do. Its arguments are put in by [`two_users`].
+const TWO_USERS: &str = r#"#!/bin/sh
+# Hosts keep what they know in folders of their own.
+case ${XDG_STATE_HOME:-/tenant} in
+    */tenant) exec "ENARX" "$@" ;;
+esac
+chown USER:USER "$XDG_STATE_HOME"
+exec unshare --mount sh -c '
+    mount -t tmpfs -o mode=755 devices "$0" && mknod -m 600 "$0/kvm" c NUMBER && chown USER:USER "$0/kvm" &&
+    mount --bind "$0/kvm" /dev/kvm && exec setpriv --reuid USER --regid USER --clear-groups -- "$@"
+' "DEVICES" "ENARX" "$@"
+"#;
+
+/// Makes that command, in this folder. A machine that lets nobody be two users ends the test, as ignored.
+fn two_users(folder: &Path) -> PathBuf {
+    let binaries = folder.join("two-users");
+    let (devices, enarx) = (binaries.join("devices"), binaries.join("real"));
+    fs::create_dir_all(&devices).unwrap();
+    // The build may be in a folder that other users cannot enter.
+    fs::copy(env!("CARGO_BIN_EXE_enarx"), &enarx).unwrap();
+    fs::set_permissions(folder, Permissions::from_mode(0o711)).unwrap();
+    let kvm = fs::metadata("/dev/kvm").unwrap().rdev();
+    let number = format!("{} {}", rustix::fs::major(kvm), rustix::fs::minor(kvm));
+    let text = TWO_USERS
+        .replace("USER", &HOST_USER.to_string())
+        .replace("NUMBER", &number)
+        .replace("DEVICES", devices.to_str().unwrap())
+        .replace("ENARX", enarx.to_str().unwrap());
+    let command = binaries.join("enarx");
+    fs::write(&command, text).unwrap();
+    fs::set_permissions(&command, Permissions::from_mode(0o755)).unwrap();
+    let state = binaries.join("state");
+    fs::create_dir(&state).unwrap();
+    let tried = clean(&command)
+        .arg("--version")
+        .env("XDG_STATE_HOME", &state)
+        .output();
+    let reason = match tried {
+        Ok(output) if output.status.success() => return binaries,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    needs::lacking("USERS", reason.trim())
+}
+
+/// From nothing to a verified deployment, where the host of the tutorial is another user than its tenant, and reads nothing of his.
+#[test]
+fn the_tutorial_of_deploying_is_true_for_two_users() {
+    needs::kvm();
+    let document = "docs/deploy.md";
+    let text = fs::read_to_string(root().join(document)).unwrap();
+    let (text, _) = text.split_once("\n## 5. ").unwrap();
+    let mut commands = commands(text);
+    assert!(commands.len() >= 25, "{commands:?}");
+    let as_host = format!("setpriv --reuid {HOST_USER} --regid {HOST_USER} --clear-groups");
+    for (command, output) in [
+        (
+            "stat --format %u \"/proc/$(cat host/pid)\"".to_owned(),
+            HOST_USER.to_string(),
+        ),
+        (
+            format!("{as_host} cat host/to > copy; cmp copy host/to; echo $?"),
+            "0".to_owned(),
+        ),
+        (
+            format!("{as_host} cat tenant/token 2> /dev/null; echo $?"),
+            "1".to_owned(),
+        ),
+        (
+            format!("{as_host} ls tenant 2> /dev/null; echo $?"),
+            "2".to_owned(),
+        ),
+        (
+            format!("find host -user {HOST_USER} -name tokens.json | wc -l"),
+            "1".to_owned(),
+        ),
+        (
+            format!("find tenant -user {HOST_USER} | wc -l"),
+            "0".to_owned(),
+        ),
+    ] {
+        commands.push(Shown { command, output });
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let binaries = two_users(folder.path());
+    types(document, &commands, folder.path(), &binaries);
+}
+
 /// Types the commands of a document, at least so many, and compares what they print with what it shows.
 fn is_true(document: &str, least: usize) {
     needs::kvm();
     let text = fs::read_to_string(root().join(document)).unwrap();
     let commands = commands(&text);
     assert!(commands.len() >= least, "{commands:?}");
-
     let folder = tempfile::tempdir().unwrap();
-    symlink(root().join("examples"), folder.path().join("examples")).unwrap();
+    let binaries = Path::new(env!("CARGO_BIN_EXE_enarx")).parent().unwrap();
+    types(document, &commands, folder.path(), binaries);
+}
+
+/// Types these commands in this folder, with `enarx` from another one, and compares what they print.
+fn types(document: &str, commands: &[Shown], folder: &Path, binaries: &Path) {
+    symlink(root().join("examples"), folder.join("examples")).unwrap();
     // Managers that a document leaves running end with it.
     let mut script = String::from("exec 2>&1\ntrap 'kill $(jobs -p) 2>/dev/null' EXIT\n");
-    for shown in &commands {
+    for shown in commands {
         // The exit code is there for the next command.
         writeln!(
             script,
@@ -158,15 +256,14 @@ fn is_true(document: &str, least: usize) {
         )
         .unwrap();
     }
-    let binaries = Path::new(env!("CARGO_BIN_EXE_enarx")).parent().unwrap();
     let path = std::env::var("PATH").unwrap();
     let output = clean(Path::new("bash"))
         .arg("-c")
         .arg(script)
-        .current_dir(folder.path())
+        .current_dir(folder)
         .env("PATH", format!("{}:{path}", binaries.display()))
         // Without a store of certificates.
-        .env("HOME", folder.path())
+        .env("HOME", folder)
         .env_remove("XDG_DATA_HOME")
         .env_remove("XDG_STATE_HOME")
         // Each party of a document has a simulated machine of its own.

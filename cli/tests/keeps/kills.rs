@@ -30,6 +30,8 @@ enum State {
     Claimed,
     /// The process for a Keep of the tenant's own contract is there, and the Keep is not.
     Launching,
+    /// The VMM is there, too, and has not launched the Keep.
+    Loading,
     /// A Keep of the tenant's own contract runs, and has heard nothing.
     Launched,
     /// Its evidence is with the tenant.
@@ -222,7 +224,7 @@ impl Stage {
                 self.wait_for_log("a Keep was claimed", claims);
                 child
             }
-            State::Launching => Some(self.launching()),
+            State::Launching | State::Loading => Some(self.launching(state)),
             State::Launched => held(0, Way::ToKeep, 0),
             State::Attested => held(asked, Way::FromKeep, answered),
             State::Released => held(asked + 1, Way::ToKeep, asked + 1),
@@ -281,25 +283,36 @@ impl Stage {
         }
     }
 
-    /// Begins a deployment, and stops the process of its Keep before that has launched it. One that is quicker is ended, and
-    /// another one begun.
-    fn launching(&self) -> Child {
+    /// Begins a deployment, and stops the process of its Keep, or the VMM, before that has launched it. One that is quicker is
+    /// ended, and another one begun.
+    fn launching(&self, state: State) -> Child {
+        // Between the Keep's process and the VMM there is one that waits for it, where the machine allows namespaces.
+        let (depth, patience) = match state {
+            State::Loading => (2, Duration::from_secs(5)),
+            _ => (0, Duration::ZERO),
+        };
         for _ in 0..20 {
             let others = self.host.keeps();
             let mut child = self.begin(&["deploy"]);
-            let keep = loop {
+            let begun = Instant::now();
+            let (keep, stopped) = loop {
                 let keeps = self.host.keeps();
-                match keeps.iter().find(|keep| !others.contains(keep)) {
-                    Some(keep) => break *keep,
-                    None => thread::sleep(Duration::from_millis(1)),
+                if let Some(keep) = keeps.iter().find(|keep| !others.contains(keep)) {
+                    let line = [vec![*keep], descendants(*keep)].concat();
+                    let all = line.get(depth).copied();
+                    let last = line.last().filter(|_| begun.elapsed() >= patience);
+                    if let Some(process) = all.or(last.copied()) {
+                        break (*keep, process);
+                    }
                 }
+                thread::sleep(Duration::from_millis(1));
             };
-            signal(keep, Signal::STOP);
+            signal(stopped, Signal::STOP);
             let living = self.living();
             if living[0]["state"] == "launching" {
                 return child;
             }
-            signal(keep, Signal::CONT);
+            signal(stopped, Signal::CONT);
             child.kill().unwrap();
             child.wait().unwrap();
             let id = living[0]["id"].as_str().unwrap();
@@ -342,11 +355,7 @@ impl Stage {
         match victim {
             Victim::Manager => {
                 self.host.kill();
-                if let (State::Launching, Some(keep)) = (state, keep) {
-                    // Stopped before it has asked to end with its manager, it cannot look for it. It may have ended.
-                    let keep = Pid::from_raw(keep.try_into().unwrap()).unwrap();
-                    let _ = kill_process(keep, Signal::CONT);
-                }
+                wake(state, &family);
                 for process in &family {
                     wait_until(|| is_gone(*process));
                 }
@@ -365,6 +374,7 @@ impl Stage {
                     },
                     Signal::KILL,
                 );
+                wake(state, &family);
                 self.wait_for_log("a Keep has ended", records);
                 tenant.inspect(|tenant| signal(*tenant, Signal::CONT));
             }
@@ -376,6 +386,7 @@ impl Stage {
                 tenant.kill().unwrap();
                 tenant.wait().unwrap();
                 self.left_by_its_tenant(state, &family, &what);
+                wake(state, &family);
             }
         }
         for process in &family {
@@ -448,6 +459,17 @@ fn signal(process: u32, signal: Signal) {
     kill_process(process, signal).unwrap();
 }
 
+/// Lets go on what was stopped in this state. A process that was stopped before it had asked to end with the one that
+/// started it cannot look for that. It may have ended.
+fn wake(state: State, family: &[u32]) {
+    if matches!(state, State::Launching | State::Loading) {
+        for process in family {
+            let process = Pid::from_raw((*process).try_into().unwrap()).unwrap();
+            let _ = kill_process(process, Signal::CONT);
+        }
+    }
+}
+
 /// The process that serves the virtual machine: what the Keep's process starts, alone.
 fn vmm(keep: u32) -> u32 {
     let children = children(keep);
@@ -469,6 +491,7 @@ fn play(warm: &str, states: &[State]) {
             let is_there = match state {
                 // There is none, or it is killed in the state before, once it has come back.
                 State::Offered | State::Attached => victim != Victim::Tenant,
+                // The VMM is not there yet: it is killed in the next state.
                 State::Launching => victim != Victim::Vmm,
                 State::Ended => victim == Victim::Manager,
                 _ => true,
@@ -483,7 +506,7 @@ fn play(warm: &str, states: &[State]) {
 }
 
 /// Asks for what [`Host::ask`] needs, in the thread of the test.
-fn needs_python() {
+pub fn needs_python() {
     if let Err(error) = Command::new("python3").arg("--version").output() {
         needs::lacking("PROGRAMS", &format!("python3: {error}"));
     }
@@ -497,7 +520,15 @@ fn whoever_is_killed_in_whatever_state_nothing_is_left_and_nothing_is_success() 
         let all = [
             ("1", &[State::Offered, State::Claimed][..]),
             ("0", &[State::Launched, State::Attested, State::Released]),
-            ("0", &[State::Running, State::Detached, State::Ended]),
+            (
+                "0",
+                &[
+                    State::Running,
+                    State::Detached,
+                    State::Loading,
+                    State::Ended,
+                ],
+            ),
             ("0", &[State::Launching, State::Delivering, State::Started]),
             ("0", &[State::Stopping, State::Attached, State::Finished]),
         ];

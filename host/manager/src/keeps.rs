@@ -328,9 +328,11 @@ impl Keeps {
         let keep = Arc::new(Keep::new(contract, owner, host_signature, now, door));
         // Those who ask for it meanwhile find it launching.
         self.living().insert(id, keep.clone());
+        let begun = Instant::now();
         let stored = self
             .with_store(move |store| store.insert(&id, record))
             .await;
+        let commit_us = microseconds(begun.elapsed());
         if let Err(refusal) = stored {
             self.living().remove(&id);
             keep.ended(End {
@@ -349,6 +351,7 @@ impl Keeps {
         let answer = KeepAnswer {
             keep: keep.info(),
             host_signature,
+            commit_us: Some(commit_us),
         };
         let keeps = self.clone();
         if owner.is_none() {
@@ -382,9 +385,11 @@ impl Keeps {
             self.take_launch(owner)?;
         }
         let to_record = claim.clone();
+        let begun = Instant::now();
         let recorded = self
             .with_store(move |store| store.claim(&id, &to_record))
             .await;
+        let commit_us = microseconds(begun.elapsed());
         match (then(recorded.as_ref().ok().copied()), &living) {
             (Then::Give, Some(keep)) => keep.hold(&claim),
             (Then::Withdraw, Some(keep)) if keep.is_unclaimed() => {
@@ -404,9 +409,11 @@ impl Keeps {
                 tokio::spawn(end_unused(keep));
             }
         }
-        self.find_by_contract(&owner, contract)
-            .await?
-            .ok_or(Refusal::Open)
+        let found = self.find_by_contract(&owner, contract).await?;
+        Ok(KeepAnswer {
+            commit_us: (claimed == Claimed::Now).then_some(commit_us),
+            ..found.ok_or(Refusal::Open)?
+        })
     }
 
     /// The Keep of this contract, if there is one.
@@ -424,6 +431,7 @@ impl Keeps {
             return Ok(Some(KeepAnswer {
                 keep: keep.info(),
                 host_signature: keep.host_signature,
+                commit_us: None,
             }));
         }
         let Some(record) = self.with_store(move |store| store.get(&id)).await? else {
@@ -438,6 +446,7 @@ impl Keeps {
         Ok(Some(KeepAnswer {
             keep: record.info(id),
             host_signature,
+            commit_us: None,
         }))
     }
 
@@ -651,6 +660,10 @@ impl Keeps {
         }
         self.metrics.text()
     }
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Ends a claimed Keep whose tenant never comes.

@@ -182,6 +182,9 @@ pub struct KeepAnswer {
     /// The host's signature on the contract.
     #[cfg_attr(feature = "openapi", schemars(with = "schema::HexText<64>"))]
     pub host_signature: Signature,
+    /// How long it took, of this request's time, to bring the contract or its claim to the disk, in microseconds; `None` if
+    /// that was there before.
+    pub commit_us: Option<u64>,
 }
 
 /// A Keep, as its manager sees it from outside.

@@ -429,6 +429,7 @@ mod tests {
         let answer = KeepAnswer {
             keep: keep.clone(),
             host_signature: Hex([0; 64]),
+            commit_us: Some(1),
         };
         let list = KeepList {
             keeps: vec![keep.clone()],

@@ -208,6 +208,13 @@ struct Tenant<'a> {
     stop: &'a Stop,
 }
 
+/// A contract that both sides have signed.
+struct Agreed {
+    agreement: Agreement,
+    /// How long the host says that it took to record it.
+    commit: Option<Duration>,
+}
+
 /// A Keep that passed the policy.
 struct Accepted {
     contract: Contract,
@@ -310,9 +317,11 @@ impl Tenant<'_> {
         let clock = Clock::start();
         let way = self.way(target, &contract, clock);
         let work = async {
-            let (agreement, claim) = asked?;
+            let (Agreed { agreement, commit }, claim) = asked?;
             timings.claim = claim;
             timings.post = lap.take();
+            // The manager's word, as far as it can be true.
+            timings.commit = commit.map(|commit| commit.min(timings.post));
             manager.ready(&contract).await?;
             timings.launch = lap.take();
             let session = way.open(&mut manager, Wanted::Fresh, None, &mut lap, &mut timings);
@@ -349,13 +358,13 @@ impl Tenant<'_> {
         manager: &mut Manager<'_>,
         contract: &mut Contract,
         ready: Vec<Contract>,
-    ) -> Result<(Agreement, Claim), Fault> {
+    ) -> Result<(Agreed, Claim), Fault> {
         let own = contract.clone();
         for open in ready {
             *contract = open;
             tracing::info!(host = target.name(), keep = %contract.keep_id(), "claiming a Keep");
             match self.sign_and_ask(manager, contract).await {
-                Ok(agreement) => return Ok((agreement, Claim::Warm)),
+                Ok(agreed) => return Ok((agreed, Claim::Warm)),
                 Err(fault) if fault.is_refused_claim() => {
                     tracing::debug!(host = target.name(), %fault, "the Keep cannot be claimed");
                 }
@@ -375,18 +384,19 @@ impl Tenant<'_> {
         &self,
         manager: &mut Manager<'_>,
         contract: &Contract,
-    ) -> Result<Agreement, Fault> {
+    ) -> Result<Agreed, Fault> {
         let input = signing_input(Side::Tenant, contract.digest());
         let tenant = Countersignature {
             key: self.key.public(),
             signature: self.key.sign(&input)?,
         };
-        let host = manager.create(contract, &tenant).await?;
-        Ok(Agreement {
+        let (host, commit) = manager.create(contract, &tenant).await?;
+        let agreement = Agreement {
             contract: Base64(contract.bytes().to_vec()),
             tenant: Some(tenant),
             host: Some(host),
-        })
+        };
+        Ok(Agreed { agreement, commit })
     }
 
     fn way<'b>(&'b self, target: &'b Target, contract: &'b Contract, clock: Clock) -> Way<'b> {

@@ -90,7 +90,8 @@ impl<'a> Manager<'a> {
         Ok(offer)
     }
 
-    /// Asks for the Keep of a contract, or claims it if the contract is open, and returns the host's signature on it.
+    /// Asks for the Keep of a contract, or claims it if the contract is open, and returns the host's signature on it, and its
+    /// word about how long that took to record.
     ///
     /// # Errors
     /// [`Fault`], also for an answer about another contract, or a signature that does not hold.
@@ -98,7 +99,7 @@ impl<'a> Manager<'a> {
         &mut self,
         contract: &Contract,
         tenant: &Countersignature,
-    ) -> Result<Signature, Fault> {
+    ) -> Result<(Signature, Option<Duration>), Fault> {
         let body = serde_json::to_vec(&NewKeep {
             contract: Base64(contract.bytes().to_vec()),
             tenant_signature: tenant.signature,
@@ -114,7 +115,8 @@ impl<'a> Manager<'a> {
         let answer: KeepAnswer = self.call(&ask).await?;
         same_keep(&answer.keep, contract)?;
         contract.verify_host(&answer.host_signature)?;
-        Ok(answer.host_signature)
+        let commit = answer.commit_us.map(Duration::from_micros);
+        Ok((answer.host_signature, commit))
     }
 
     /// Waits until the manager says that the Keep is ready.

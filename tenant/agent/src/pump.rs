@@ -25,7 +25,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// Milliseconds to wait for the Keep's answer to a goodbye: everything is settled by then, so little is lost.
 pub(crate) const GOODBYE: u64 = 5_000;
@@ -110,9 +110,11 @@ pub(crate) struct Pump<'a, S, I, O, E> {
     /// The checks that failed, when that ended the session.
     pub(crate) failed_checks: Vec<Check>,
     /// When START was handed to TLS, or the beginning for an application that ran before.
-    pub(crate) delivered_at: Option<Moment>,
+    pub(crate) delivered_at: Option<Instant>,
     /// When the first byte of output came.
-    pub(crate) output_at: Option<Moment>,
+    pub(crate) output_at: Option<Instant>,
+    /// When the Keep first said how the application ended.
+    pub(crate) exit_at: Option<Instant>,
 }
 
 impl<'a, S, I, O, E> Pump<'a, S, I, O, E>
@@ -133,7 +135,7 @@ where
         let now = clock.now();
         let timer = Box::pin(tokio::time::sleep_until(clock.instant(now)));
         let reattest_at = reattest_at(&session, now);
-        let delivered_at = (session.state() == State::Provisioned).then_some(now);
+        let delivered_at = (session.state() == State::Provisioned).then(Instant::now);
         Self {
             terms,
             wire,
@@ -158,6 +160,7 @@ where
             failed_checks: Vec::new(),
             delivered_at,
             output_at: None,
+            exit_at: None,
         }
     }
 
@@ -358,7 +361,7 @@ where
                 }
             }
             Some(Event::Output(output, bytes)) => {
-                self.output_at.get_or_insert(now);
+                self.output_at.get_or_insert_with(Instant::now);
                 match output {
                     Output::Stdout => self.stdout.push(bytes),
                     Output::Stderr => self.stderr.push(bytes),
@@ -370,6 +373,7 @@ where
             }
             Some(Event::Exit(exit)) => {
                 tracing::debug!(kind = ?exit.kind, code = exit.code, "the application has ended");
+                self.exit_at.get_or_insert_with(Instant::now);
                 self.exit = Some(exit);
                 self.last_exit = Some(exit);
             }
@@ -522,7 +526,7 @@ where
                 moved = true;
             };
             if self.delivered_at.is_none() && self.session.state() == State::Provisioned {
-                self.delivered_at = Some(now);
+                self.delivered_at = Some(Instant::now());
             }
             let drained = self.wire.poll_send(cx).is_ready();
             if !drained || !full || self.wire.is_broken() {

@@ -16,10 +16,10 @@ use crate::streams::Streams;
 use crate::ticket::Ticket;
 use crate::timings::Timings;
 use enarx_contract::Agreement;
+use enarx_session::Refusal;
 use enarx_session::deployment::Deployment;
 use enarx_session::keep::Output;
 use enarx_session::tenant::{Outcome, Wanted};
-use enarx_session::{Moment, Refusal};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, timeout};
@@ -118,9 +118,9 @@ impl Run<'_> {
         O: AsyncWrite + Unpin,
         E: AsyncWrite + Unpin,
     {
-        let (target, clock) = (self.way.target, self.way.clock);
+        let target = self.way.target;
         let host = target.name();
-        let released = clock.now();
+        let released = Instant::now();
         let verdict = judged.verdict.take();
         let identity = *judged.session.identity();
         let ticket = Ticket::new(
@@ -149,11 +149,12 @@ impl Run<'_> {
             };
             let _ = timeout(patience, pump.drain()).await;
         }
-        let since = |moment: Moment| Duration::from_millis(moment.since(released));
+        let since = |instant: Instant| instant.saturating_duration_since(released);
         let timings = Timings {
             transfer: pump.delivered_at.map_or(Duration::ZERO, since),
             first_byte: pump.output_at.map(since),
-            run: since(clock.now()),
+            exit: pump.exit_at.map(since),
+            run: released.elapsed(),
             total: self.begun.elapsed(),
             ..self.timings
         };

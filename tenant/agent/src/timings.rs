@@ -34,6 +34,9 @@ pub struct Timings {
     pub connect: Duration,
     /// From the contract to the manager's signature.
     pub post: Duration,
+    /// The part of `post` in which the manager recorded that on its disk: its own word, and never more than `post`. `None` if
+    /// it says nothing, or recorded nothing.
+    pub commit: Option<Duration>,
     /// From there until the manager says that the Keep is ready.
     pub launch: Duration,
     /// From the request for the relay to the end of the TLS handshake with the Keep.
@@ -46,6 +49,8 @@ pub struct Timings {
     pub transfer: Duration,
     /// From RELEASE to the first byte of output; `None` if there was none.
     pub first_byte: Option<Duration>,
+    /// From RELEASE until the Keep said how the application ended; `None` if it did not.
+    pub exit: Option<Duration>,
     /// From RELEASE to the end of the session.
     pub run: Duration,
     /// From the first connection to this host to the end of the session.

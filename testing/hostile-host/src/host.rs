@@ -687,6 +687,7 @@ impl Shared {
             let answer = KeepAnswer {
                 keep: self.info(&contract),
                 host_signature: key.sign(&input).expect("a signature"),
+                commit_us: Some(u64::MAX),
             };
             let mut first = self.first.lock().expect("a lock");
             first.get_or_insert_with(|| contract.clone());

@@ -90,13 +90,16 @@ fn a_keep_that_waits_is_one_tenants_for_ever() {
     assert_eq!(claimed.keep.id, contract.keep_id());
     assert_eq!(claimed.keep.state, KeepState::Ready);
     assert_eq!(claimed.host_signature, waiting.host_signature);
+    assert!(claimed.commit_us.is_some_and(|us| us > 0), "{claimed:?}");
     // It is not offered again, and another one takes its place.
     let next = await_ready(&mut client, 1).remove(0);
     assert_ne!(next.contract, waiting.contract);
     // The same tenant finds it again; another key or another token does not.
     let again = client.post(path::KEEPS, &claim(&signer, &waiting));
     assert_eq!(again.status, 200);
-    assert_eq!(again.json::<KeepAnswer>().keep.id, claimed.keep.id);
+    let again: KeepAnswer = again.json();
+    assert_eq!(again.keep.id, claimed.keep.id);
+    assert_eq!(again.commit_us, None, "nothing new was recorded");
     let mut stranger = host.client("berta");
     for (client, signer) in [(&mut client, &other), (&mut stranger, &other)] {
         let refusal = client.post(path::KEEPS, &claim(signer, &waiting)).refusal();

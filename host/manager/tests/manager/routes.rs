@@ -121,6 +121,7 @@ fn a_contract_has_one_keep_and_the_host_signs_it() {
     let key = host.state.key().public();
     assert!(key.verifies(&signed, &first.host_signature));
     contract.verify_host(&first.host_signature).unwrap();
+    assert!(first.commit_us.is_some_and(|us| us > 0), "{first:?}");
 
     // Another signature of the same tenant on the same contract finds the same Keep.
     for new in [new.clone(), signer.sign_contract(&contract)] {
@@ -129,6 +130,7 @@ fn a_contract_has_one_keep_and_the_host_signs_it() {
         let again: KeepAnswer = answer.json();
         assert_eq!(again.keep.id, first.keep.id);
         assert_eq!(again.host_signature, first.host_signature);
+        assert_eq!(again.commit_us, None, "nothing new was recorded");
     }
     // Another token does not, and learns nothing of the Keep.
     let mut other = host.client("berta");

@@ -467,6 +467,42 @@ fn silence_is_broken_and_death_is_noticed() {
     assert_eq!(tenant.session.finish(), Err(Refusal::Truncated));
 }
 
+/// A host that stops the Keep's counter: no time of the Keep's is ever over, and all of the tenant's are.
+#[test]
+fn a_counter_that_stands_still_keeps_no_verdict_alive() {
+    let name = |refusal: Refusal| refusal.code().to_owned();
+    // A Keep that has nothing to say shows no sign of life, because it is never time for one.
+    let (mut side, mut connection, mut tenant, ..) = running(&fixture::named());
+    let standing = side.now;
+    connection.tick(&mut side.keep, standing).unwrap();
+    pump(&mut side, &mut connection, &mut tenant).unwrap();
+    let dead = tenant.session.tick(tenant.now.after(time::DEAD));
+    assert_eq!(dead.map_err(name), Err("session.timeout".to_owned()));
+
+    // One that talks gives evidence as often as it does at once, and then it is never time for more.
+    let (mut side, mut connection, mut tenant, _, digest) = running(&fixture::named());
+    let identity = *tenant.session.identity();
+    tenant.session.stop(1000).unwrap();
+    let mut verdicts = 1;
+    let refusal = loop {
+        tenant.now = tenant.session.expires();
+        tenant.session.reattest([3; 32], tenant.now).unwrap();
+        match pump(&mut side, &mut connection, &mut tenant) {
+            Ok(()) => verdicts += 1,
+            Err(refusal) => break refusal,
+        }
+    };
+    assert_eq!((name(refusal), verdicts), ("evidence.busy".to_owned(), 4));
+    assert_eq!(tenant.session.stdin(b"too late", tenant.now), 0);
+    let wanted = Wanted::Running(digest);
+    let again = judged(&mut side, TENANT, 9, wanted, Some(identity));
+    let again = again.map(|_| ()).map_err(name);
+    assert_eq!(again, Err("evidence.busy".to_owned()));
+    // What the Keep alone counts does not come: it has heard hours ago that it is to end the application after a second.
+    assert!(side.stopped && side.keep.grace_left(standing) == Some(1000));
+    assert_eq!(side.keep.tick(standing), None);
+}
+
 #[test]
 fn a_keep_that_nobody_wants_ends() {
     let mut side = KeepSide::new(fixture::open());

@@ -43,8 +43,12 @@ async fn an_accepted_keep_gets_the_order_and_gives_output_exit_code_and_receipt(
     deployed.agreement.verify().expect("both signatures hold");
     assert!(deployed.agreement.host.is_some() && deployed.agreement.tenant.is_some());
     assert!(deployed.started.is_some());
-    assert!(deployed.timings.first_byte.is_some());
-    assert!(deployed.timings.total >= deployed.timings.handshake);
+    let timings = deployed.timings;
+    assert!(timings.first_byte.is_some() && timings.first_byte <= timings.exit);
+    assert!(timings.exit <= Some(timings.run) && timings.run <= timings.total);
+    assert!(timings.total >= timings.handshake);
+    // This host says that its disk took longer than anything.
+    assert_eq!(timings.commit, Some(timings.post));
     host.log.read(|record| {
         let expected = order();
         let parts: Vec<_> = record.parts.iter().map(|(part, _)| *part).collect();
