@@ -81,21 +81,6 @@ const LEFT: &[Circle] = &[
         ],
         why: "the bindings, made from WIT, name the types that stand for resources, which implement traits of the bindings",
     },
-    Circle {
-        root: "tenant/agent/src/lib.rs",
-        modules: &["certificates", "judge", "manager"],
-        why: "the trust of a tenant names where certificates come from, one of which is a host's manager",
-    },
-    Circle {
-        root: "tenant/agent/src/lib.rs",
-        modules: &["deploy", "run"],
-        why: "a run ends in what the deployment returns, whose types stand with the deployment",
-    },
-    Circle {
-        root: "tenant/agent/src/lib.rs",
-        modules: &["error", "ticket"],
-        why: "a deployment that failed may leave a ticket, and a ticket that cannot be read is an error",
-    },
 ];
 
 /// The roots of all libraries and programs of the workspace, those of tests among them.
