@@ -55,16 +55,6 @@ const LEFT: &[Circle] = &[
     },
     Circle {
         root: "keep/wasi/src/lib.rs",
-        modules: &["port", "port::tasks", "port::timers", "port::waits"],
-        why: "the parts of a port, which are its tasks, timers and waits, keep a handle to it",
-    },
-    Circle {
-        root: "keep/wasi/src/lib.rs",
-        modules: &["preview1", "preview1::sockets"],
-        why: "functions of preview 1 in two files, with one state, which closes its sockets",
-    },
-    Circle {
-        root: "keep/wasi/src/lib.rs",
         modules: &[
             "preview2",
             "preview2::cli",
