@@ -56,20 +56,22 @@ const LEFT: &[Circle] = &[
     Circle {
         root: "keep/wasi/src/lib.rs",
         modules: &[
-            "preview2",
-            "preview2::cli",
-            "preview2::clocks",
-            "preview2::filesystem",
-            "preview2::io",
+            "preview2::bindings",
             "preview2::sockets",
             "preview2::sockets::tcp",
             "preview2::sockets::udp",
-            "preview3",
+        ],
+        why: "the bindings, made from WIT, name the types of sockets, which hold error codes and families of the bindings",
+    },
+    Circle {
+        root: "keep/wasi/src/lib.rs",
+        modules: &[
+            "preview3::bindings",
             "preview3::sockets",
             "preview3::sockets::tcp",
             "preview3::sockets::udp",
         ],
-        why: "the bindings, made from WIT, name the types that stand for resources, which implement traits of the bindings",
+        why: "the bindings, made from WIT, name the types of sockets, which hold error codes and families of the bindings",
     },
 ];
 
