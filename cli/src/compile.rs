@@ -16,7 +16,7 @@ use enarx_backend::launch::Target;
 use enarx_configuration::precompiled::CPUS;
 use enarx_configuration::{Compile, Configuration};
 use enarx_executor::grant::Grant;
-use enarx_executor::launch::{Launch, Objects, Outcome, Run};
+use enarx_executor::launch::{Confined, Launch, Objects, Outcome, Run};
 use enarx_executor::refused::RefusedCalls;
 use enarx_vmm::launch::Measured;
 
@@ -229,13 +229,14 @@ impl Compiler {
         };
         // From the time on at which the process of the Keep is made: before, this program must have one thread.
         let mut progress = None;
-        let run = enarx_supervisor::run(target, &IMAGES, launch, |confined| {
+        let start = |confined: &[Confined]| -> Result<(), String> {
             if self.require_confinement {
                 check_confinement(confined)?;
             }
             progress = Progress::begin(&line);
             Ok(())
-        });
+        };
+        let run = enarx_supervisor::run(target, &IMAGES, launch, start);
         drop(progress);
         run.map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))
     }

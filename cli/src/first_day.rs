@@ -181,18 +181,12 @@ pub fn run(
         out!("{end}");
     }
     if let Some(file) = file {
-        let bytes = if json {
+        let report = if json {
             format!("{document:#}\n")
         } else {
             text
         };
-        output::create(file, bytes.as_bytes()).map_err(|error| {
-            let name = output::shown(file);
-            Failure::of(
-                Exit::Output,
-                format!("the report cannot be written to {name}: {error}"),
-            )
-        })?;
+        write_report(file, &report)?;
     }
     if failed == 0 {
         return Ok(ExitCode::SUCCESS);
@@ -202,6 +196,16 @@ pub fn run(
         TASKS.len()
     ));
     Ok(Exit::Fault.into())
+}
+
+fn write_report(file: &Path, report: &str) -> Result<(), Failure> {
+    output::create(file, report.as_bytes()).map_err(|error| {
+        let name = output::shown(file);
+        Failure::of(
+            Exit::Output,
+            format!("the report cannot be written to {name}: {error}"),
+        )
+    })
 }
 
 /// This machine can begin.

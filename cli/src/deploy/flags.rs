@@ -10,7 +10,7 @@ use clap::Args;
 use enarx_session::time::MAX_GRACE;
 
 use super::show::Shown;
-use crate::host::flags::{Said, said};
+use crate::host::flags::Machine;
 use crate::options::{self, WasmOption};
 use crate::rules::NetworkRules;
 use crate::trust::TrustArguments;
@@ -58,15 +58,8 @@ pub struct Arguments {
     pub local: bool,
     #[command(flatten)]
     pub trust: TrustArguments,
-    /// Properties of the simulated platform of --local, as of `enarx run`
-    #[arg(
-        long = "sim",
-        value_name = "NAME=VALUE",
-        env = "ENARX_SIM",
-        value_delimiter = ',',
-        value_parser = said
-    )]
-    pub simulated: Vec<Said>,
+    #[command(flatten)]
+    pub machine: Machine,
     /// Take arguments, variables, standard streams and sockets from an Enarx.toml as of Enarx 0.7 (`enarx config`); what is
     /// given here counts more
     #[arg(long, value_name = "FILE", env = "ENARX_CONFIG")]

@@ -15,7 +15,7 @@ use super::limit::{Due, Ended, Limit};
 use super::signals::interrupts;
 use super::targets::target;
 use crate::failure::{Exit, Failure};
-use crate::host::flags::{Launches, Machine};
+use crate::host::flags::Launches;
 use crate::host::serve;
 use crate::resources::Own;
 use crate::summary::Summary;
@@ -98,11 +98,10 @@ impl Deployment<'_> {
             .map_err(|error| {
                 Failure::of(Exit::Output, format!("a folder for the host: {error}"))
             })?;
-        let machine = Machine::with(arguments.simulated.clone());
         let settings = Settings {
             // Both sides are this one.
             doors: self.order.doors.clone(),
-            ..serve::simulated(folder.path(), &machine, &Launches::default())?
+            ..serve::simulated(folder.path(), &arguments.machine, &Launches::default())?
         };
         let state = enarx_manager::State::open(folder.path());
         let token = state.and_then(|state| state.add_token("local"));

@@ -21,7 +21,7 @@ pub struct StateArguments {
     folder: Option<PathBuf>,
 }
 
-/// The simulated machine of a manager.
+/// The simulated machine of a manager, or of a deployment that plays its host.
 #[derive(Args, Debug)]
 pub struct Machine {
     /// Properties of the simulated platform, as of `enarx run`
@@ -32,7 +32,7 @@ pub struct Machine {
         value_delimiter = ',',
         value_parser = said
     )]
-    machine: Vec<Said>,
+    simulated: Vec<Said>,
 }
 
 /// The guest policy of a manager's Keeps.
@@ -74,27 +74,22 @@ impl Launches {
 
 /// An option, and the text that said it.
 #[derive(Clone, Debug)]
-pub struct Said {
+struct Said {
     text: String,
     option: SimulatedOption,
 }
 
 /// Reads an option.
-pub fn said(text: &str) -> Result<Said, String> {
+fn said(text: &str) -> Result<Said, String> {
     let option = options::simulated(text)?;
     let text = text.to_owned();
     Ok(Said { text, option })
 }
 
 impl Machine {
-    /// The machine with these options.
-    pub fn with(simulated: Vec<Said>) -> Self {
-        Self { machine: simulated }
-    }
-
     /// The options.
     pub fn options(&self) -> Vec<SimulatedOption> {
-        self.machine
+        self.simulated
             .iter()
             .map(|said| said.option.clone())
             .collect()
@@ -103,7 +98,7 @@ impl Machine {
     /// The arguments of a command that is to have the same options.
     pub fn arguments(&self) -> impl Iterator<Item = OsString> {
         let pair = |said: &Said| [OsString::from("--sim"), said.text.clone().into()];
-        self.machine.iter().flat_map(pair)
+        self.simulated.iter().flat_map(pair)
     }
 }
 

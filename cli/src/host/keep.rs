@@ -171,9 +171,7 @@ fn serve(
             watching.wait_for_end();
             std::process::exit(Exit::Other.code().into());
         });
-        control
-            .report(&Report::Ready)
-            .map_err(|error| error.to_string())
+        control.report(&Report::Ready)
     };
     let run = enarx_supervisor::run(target, &IMAGES, launch, start)
         .map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))?;

@@ -30,6 +30,24 @@ use crate::failure::{Exit, Failure};
 use crate::images::IMAGES;
 use crate::{options, outcome, output, tls};
 
+/// Refuses what Keeps of this kind do not have.
+fn check_kind(arguments: &KeepArguments, backend: Backend) -> Result<(), Failure> {
+    if backend != Backend::Process && arguments.memory > MAX_VM_MEMORY {
+        return Err(Failure::usage(format!(
+            "--memory: at most {}G with the backend {backend}",
+            MAX_VM_MEMORY >> 30
+        )));
+    }
+    ineffective::of_kind(arguments, backend)?;
+    if arguments.require_tee && !backend.protects_application() {
+        return Err(Failure::of(
+            Exit::Unavailable,
+            crate::doctor::no_tee(backend),
+        ));
+    }
+    Ok(())
+}
+
 /// Launches a Keep on this machine and serves it to its end.
 pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Failure> {
     let workload = &work.workload;
@@ -39,21 +57,8 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
         output::limit(end);
     }
     let backend = arguments.backend.backend()?;
-    if backend != Backend::Process && arguments.memory > MAX_VM_MEMORY {
-        return Err(Failure::usage(format!(
-            "--memory: at most {}G with the backend {backend}",
-            MAX_VM_MEMORY >> 30
-        )));
-    }
-    let is_measured = matches!(backend, Backend::Snp | Backend::Simulated);
-    ineffective::of_kind(arguments, backend)?;
+    check_kind(arguments, backend)?;
     let refused_calls = refused_calls(arguments.end_on_refused_calls, backend)?;
-    if arguments.require_tee && !backend.protects_application() {
-        return Err(Failure::of(
-            Exit::Unavailable,
-            crate::doctor::no_tee(backend),
-        ));
-    }
     let mut application = read_program(work.module, arguments.allow_precompiled, backend)?;
     let native = is_precompiled(&application);
     let asks = settings.network.tcp && may_ask_servers(&application) || workload.asks_the_web();
@@ -67,8 +72,8 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
         .transpose()?;
     let begin = Instant::now();
     let left = || limit.map(|limit| limit.saturating_sub(begin.elapsed()));
-    let cached = !(is_measured || arguments.no_cache || native);
-    if let Some(cache) = cached.then(Cache::open).flatten() {
+    let is_measured = matches!(backend, Backend::Snp | Backend::Simulated);
+    if !(is_measured || arguments.no_cache || native) {
         let compiler = Compiler {
             backend,
             memory: arguments
@@ -81,7 +86,8 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
             refused_calls,
         };
         let turns = work.server.is_some() && settings.timeout.is_some();
-        if let Some(code) = cache.compiled(work.module, &application, turns, &compiler)? {
+        let cached = |cache: Cache| cache.compiled(work.module, &application, turns, &compiler);
+        if let Some(code) = Cache::open().map(cached).transpose()?.flatten() {
             application = code;
         }
     }
@@ -115,11 +121,7 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
     };
     let (listener, serves, grace) = match work.server {
         Some(server) => {
-            let (name, scheme) = match server.tls {
-                Some(_) => ("HTTPS", "https"),
-                None => ("HTTP", "http"),
-            };
-            let serves = format!("serving {name} on {scheme}://{}/", server.address);
+            let serves = server.announcement();
             (Some(server.listener), Some(serves), server.grace)
         }
         None => (None, None, Duration::ZERO),
@@ -143,7 +145,7 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
         timings: arguments.timings,
         refused_calls,
     };
-    let start = |confined: &[Confined]| {
+    let start = |confined: &[Confined]| -> Result<(), String> {
         if !arguments.quiet {
             workload.warn();
         }

@@ -42,3 +42,14 @@ pub struct Server {
     /// Its TLS, unless it speaks in clear.
     pub tls: Option<ServerTls>,
 }
+
+impl Server {
+    /// The line that says where it answers.
+    pub fn announcement(&self) -> String {
+        let (name, scheme) = match self.tls {
+            Some(_) => ("HTTPS", "https"),
+            None => ("HTTP", "http"),
+        };
+        format!("serving {name} on {scheme}://{}/", self.address)
+    }
+}

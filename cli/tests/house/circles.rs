@@ -55,46 +55,23 @@ const LEFT: &[Circle] = &[
     },
     Circle {
         root: "keep/wasi/src/lib.rs",
-        modules: &["port", "port::tasks", "port::timers", "port::waits"],
-        why: "the parts of a port, which are its tasks, timers and waits, keep a handle to it",
-    },
-    Circle {
-        root: "keep/wasi/src/lib.rs",
-        modules: &["preview1", "preview1::sockets"],
-        why: "functions of preview 1 in two files, with one state, which closes its sockets",
+        modules: &[
+            "preview2::bindings",
+            "preview2::sockets",
+            "preview2::sockets::tcp",
+            "preview2::sockets::udp",
+        ],
+        why: "the bindings, made from WIT, name the types of sockets, which hold error codes and families of the bindings",
     },
     Circle {
         root: "keep/wasi/src/lib.rs",
         modules: &[
-            "preview2",
-            "preview2::cli",
-            "preview2::clocks",
-            "preview2::filesystem",
-            "preview2::io",
-            "preview2::sockets",
-            "preview2::sockets::tcp",
-            "preview2::sockets::udp",
-            "preview3",
+            "preview3::bindings",
             "preview3::sockets",
             "preview3::sockets::tcp",
             "preview3::sockets::udp",
         ],
-        why: "the bindings, made from WIT, name the types that stand for resources, which implement traits of the bindings",
-    },
-    Circle {
-        root: "tenant/agent/src/lib.rs",
-        modules: &["certificates", "judge", "manager"],
-        why: "the trust of a tenant names where certificates come from, one of which is a host's manager",
-    },
-    Circle {
-        root: "tenant/agent/src/lib.rs",
-        modules: &["deploy", "run"],
-        why: "a run ends in what the deployment returns, whose types stand with the deployment",
-    },
-    Circle {
-        root: "tenant/agent/src/lib.rs",
-        modules: &["error", "ticket"],
-        why: "a deployment that failed may leave a ticket, and a ticket that cannot be read is an error",
+        why: "the bindings, made from WIT, name the types of sockets, which hold error codes and families of the bindings",
     },
 ];
 

@@ -142,8 +142,9 @@ pub struct MemoryFault {
     pub began_private: Option<bool>,
 }
 
-/// An access that SEV-SNP hardware would not complete, as the simulated platform sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// An access that SEV-SNP hardware would not complete, or a request by the GHCB protocol (AMD publication 56421) with which
+/// no host goes on, as the simulated platform sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SimulatedFault {
     /// The page is not the guest's.
     NotPrivate {
@@ -164,8 +165,43 @@ pub enum SimulatedFault {
         /// Guest physical address.
         gpa: u64,
     },
-    /// The guest broke the GHCB protocol, in words.
-    Protocol(String),
+    /// The GHCB MSR was written with what is no request that the host serves.
+    GhcbRequest {
+        /// The value.
+        value: u64,
+    },
+    /// A request names a vCPU that the Keep does not have.
+    NoVcpu {
+        /// Its number.
+        vcpu: u32,
+    },
+    /// The GHCB is not the one that is registered for the vCPU.
+    GhcbNotRegistered {
+        /// Guest physical address of the GHCB.
+        gpa: u64,
+    },
+    /// The GHCB has another version of the protocol than SNP needs.
+    GhcbVersion {
+        /// The version found.
+        found: u16,
+        /// The version of SNP.
+        needed: u16,
+    },
+    /// A page for the host is private: on hardware the host would see other data than the guest wrote.
+    HostPagePrivate {
+        /// Guest physical address.
+        gpa: u64,
+    },
+    /// A page for the host is no memory.
+    NoHostPage {
+        /// Guest physical address.
+        gpa: u64,
+    },
+    /// A vCPU is to start from a page that is no VMSA: its VMRUN would fail.
+    NotVmsa {
+        /// Guest physical address.
+        gpa: u64,
+    },
 }
 
 /// An exit that no Keep makes.
@@ -541,7 +577,28 @@ impl fmt::Display for SimulatedFault {
             }
             Self::Port(port) => write!(f, "it wrote port {port:#x}"),
             Self::NoVmsa { gpa } => write!(f, "there is no memory for a VMSA at {gpa:#x}"),
-            Self::Protocol(text) => f.write_str(text),
+            Self::GhcbRequest { value } => write!(
+                f,
+                "the guest wrote {value:#x} to the GHCB MSR: no request that this host serves"
+            ),
+            Self::NoVcpu { vcpu } => write!(f, "there is no vCPU {vcpu}"),
+            Self::GhcbNotRegistered { gpa } => write!(
+                f,
+                "the GHCB at {gpa:#x} is not registered for this vCPU: register it first"
+            ),
+            Self::GhcbVersion { found, needed } => write!(
+                f,
+                "the GHCB has protocol version {found}; SNP needs {needed}"
+            ),
+            Self::HostPagePrivate { gpa } => write!(
+                f,
+                "the page at {gpa:#x} is for the host and private: share it first"
+            ),
+            Self::NoHostPage { gpa } => write!(f, "there is no shared memory at {gpa:#x}"),
+            Self::NotVmsa { gpa } => write!(
+                f,
+                "the page at {gpa:#x} is no VMSA: validate it and mark it by RMPADJUST first"
+            ),
         }
     }
 }
@@ -809,6 +866,37 @@ mod tests {
         }
         let triple = KeepFault::TripleFault { context: None }.to_string();
         assert!(triple.contains("registers cannot be read"), "{triple}");
+    }
+
+    #[test]
+    fn each_fault_of_the_simulated_platform_has_its_text() {
+        let gpa = 0x1234_5000;
+        let faults = [
+            SimulatedFault::NotPrivate { gpa },
+            SimulatedFault::NotValidated { gpa },
+            SimulatedFault::NoVmsa { gpa },
+            SimulatedFault::GhcbNotRegistered { gpa },
+            SimulatedFault::HostPagePrivate { gpa },
+            SimulatedFault::NoHostPage { gpa },
+            SimulatedFault::NotVmsa { gpa },
+            SimulatedFault::GhcbRequest { value: gpa },
+        ];
+        let mut texts = BTreeSet::new();
+        for fault in faults {
+            let text = KeepFault::Simulated(fault).to_string();
+            assert!(text.starts_with("the Keep ended (simulated): "), "{text}");
+            assert!(text.contains("0x12345000"), "{text}");
+            texts.insert(text);
+        }
+        assert_eq!(texts.len(), faults.len());
+        let old = SimulatedFault::GhcbVersion {
+            found: 1,
+            needed: 2,
+        };
+        assert_eq!(
+            old.to_string(),
+            "the GHCB has protocol version 1; SNP needs 2"
+        );
     }
 
     #[test]

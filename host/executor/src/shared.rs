@@ -27,7 +27,7 @@ use crate::resolver::Resolver;
 use crate::sleep::{long_timer, sleep};
 use crate::step::Progress;
 use crate::streams::Stream;
-use crate::traffic::Work;
+use crate::traffic::{Work, WorkDone};
 use crate::watch::Watches;
 
 /// The executor of one Keep, shared by the VMM's threads.
@@ -39,6 +39,7 @@ pub struct SharedExecutor {
     /// Held for a moment only; locked after the executor where both are.
     wakers: Mutex<Wakers>,
     log: Arc<Log>,
+    work: WorkDone,
 }
 
 /// The threads that sleep, and how they are woken.
@@ -145,6 +146,7 @@ impl SharedExecutor {
             interrupted,
             wakers: Mutex::default(),
             log,
+            work: WorkDone::default(),
         })
     }
 
@@ -294,13 +296,9 @@ impl SharedExecutor {
         )
     }
 
-    /// The work done for the Keep so far: what [`Traffic`](crate::traffic::Traffic) judges by.
+    /// The work done for the Keep by the last step: what [`Traffic`](crate::traffic::Traffic) judges by. Takes no lock.
     pub fn work(&self) -> Work {
-        let executor = self.lock();
-        Work {
-            requests: executor.end.submissions_taken(),
-            bytes: executor.moved,
-        }
+        self.work.get()
     }
 
     /// True if there is a completion of this kind behind the `seen` first ones: what [`Self::wait`] waits for.
@@ -330,7 +328,12 @@ impl SharedExecutor {
         if news {
             self.wakers().wake();
         }
-        let taken = executor.end.submissions_taken().wrapping_sub(taken);
+        let requests = executor.end.submissions_taken();
+        self.work.set(Work {
+            requests,
+            bytes: executor.moved,
+        });
+        let taken = requests.wrapping_sub(taken);
         let wait = match taken {
             0 => Duration::ZERO,
             _ => executor.requests.owe(taken, Instant::now()),

@@ -3,6 +3,7 @@
 //! How busy a Keep is, by its doorbells: it is polled for ([`poller`](crate::poller)) once they follow each other closely, or
 //! bring much. The Keep chooses what it does, so this decides over its speed alone.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longest time between two doorbells of a stream, in which a Keep also waits for its peers.
@@ -27,6 +28,31 @@ impl Work {
         let requests = self.requests.wrapping_sub(earlier.requests);
         let bytes = self.bytes.wrapping_sub(earlier.bytes);
         requests.saturating_add(bytes / REQUEST_WORTH)
+    }
+}
+
+/// The work done for a Keep so far, told by the thread that has done it. Others read it without the executor's lock: at each
+/// doorbell, while that lock may be held for another vCPU. The two numbers may be of different steps.
+#[derive(Debug, Default)]
+pub struct WorkDone {
+    requests: AtomicU32,
+    bytes: AtomicU32,
+}
+
+impl WorkDone {
+    /// Notes how much it is by now.
+    pub(crate) fn set(&self, work: Work) {
+        self.requests.store(work.requests, Ordering::Relaxed);
+        self.bytes.store(work.bytes, Ordering::Relaxed);
+    }
+
+    /// How much it was when it was last noted.
+    #[must_use]
+    pub fn get(&self) -> Work {
+        Work {
+            requests: self.requests.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -82,6 +108,18 @@ mod tests {
         let at = |n: u32| start + Duration::from_micros(n.into());
         let first = (0..100).position(|n| traffic.note(at(n), work(301, 0)));
         assert_eq!(first, Some(STREAM_LENGTH as usize));
+    }
+
+    #[test]
+    fn the_work_that_was_noted_is_read_as_it_was() {
+        let done = WorkDone::default();
+        assert_eq!(done.get(), Work::default());
+        let work = Work {
+            requests: u32::MAX,
+            bytes: 0x0102_0304,
+        };
+        done.set(work);
+        assert_eq!(done.get(), work);
     }
 
     #[test]

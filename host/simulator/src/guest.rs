@@ -121,7 +121,6 @@ impl Running {
     /// is an answer.
     ///
     /// # Errors
-    ///
     /// [`Status::InvalidParam`] for a malformed header or request, [`Status::AeadOverflow`] for a sequence number that
     /// is not the next one, [`Status::BadMeasurement`] for a message that is not authentic.
     pub fn guest_request(

@@ -54,46 +54,39 @@ pub struct PageChange {
 }
 
 /// How a guest broke the protocol so that its host does not go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Violation {
     /// A request of the MSR protocol that is not served.
-    #[error("the guest wrote {value:#x} to the GHCB MSR: no request that this host serves")]
     Msr {
         /// The value.
         value: u64,
     },
     /// There is no such vCPU.
-    #[error("there is no vCPU {vcpu}")]
     NoVcpu {
         /// Its number.
         vcpu: u32,
     },
     /// The GHCB is not the registered one.
-    #[error("the GHCB at {gpa:#x} is not registered for this vCPU: register it first")]
     NotRegistered {
         /// Its guest physical address.
         gpa: u64,
     },
     /// The GHCB has another protocol version.
-    #[error("the GHCB has protocol version {found}; SNP needs {PROTOCOL_VERSION}")]
     Version {
         /// The version.
         found: u16,
     },
     /// A page for the host is private: on hardware the host would see other data than the guest wrote.
-    #[error("the page at {gpa:#x} is for the host and private: share it first")]
     Private {
         /// Guest physical address.
         gpa: u64,
     },
     /// A page for the host is no memory.
-    #[error("there is no shared memory at {gpa:#x}")]
     NoMemory {
         /// Guest physical address.
         gpa: u64,
     },
     /// A vCPU is to start from a page that is no VMSA: its VMRUN would fail.
-    #[error("the page at {gpa:#x} is no VMSA: validate it and mark it by RMPADJUST first")]
     NotVmsa {
         /// Guest physical address.
         gpa: u64,
@@ -265,7 +258,6 @@ impl Hypervisor {
     /// PVALIDATE, see [`Rmp::pvalidate`].
     ///
     /// # Errors
-    ///
     /// The fault, when the page is shared.
     pub fn pvalidate(&self, gpa: u64, huge: bool, validate: bool) -> Result<Pvalidate, Fault> {
         self.state().rmp.pvalidate(gpa, huge, validate)
@@ -274,7 +266,6 @@ impl Hypervisor {
     /// RMPADJUST, see [`Rmp::rmpadjust`].
     ///
     /// # Errors
-    ///
     /// The fault, when the page is shared or not validated.
     pub fn rmpadjust(
         &self,

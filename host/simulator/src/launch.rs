@@ -49,7 +49,6 @@ impl Launching {
     /// SNP_LAUNCH_START: a guest with this policy; `gosvw` goes into its secrets page.
     ///
     /// # Errors
-    ///
     /// [`Status::InvalidParam`] for reserved bits of the policy, [`Status::PolicyFailure`] when this machine is not
     /// what it asks for.
     pub fn start(
@@ -73,7 +72,6 @@ impl Launching {
     /// secrets for [`PageType::Secrets`], corrected for [`PageType::Cpuid`] when that is refused.
     ///
     /// # Errors
-    ///
     /// [`Status::InvalidAddress`], [`Status::InvalidPageState`] when the page was given before,
     /// [`Status::InvalidParam`] for a wrong CPUID page and for [`PageType::Vmsa`] (see [`Self::update_vmsa`]).
     pub fn update(
@@ -112,7 +110,6 @@ impl Launching {
     /// SNP_LAUNCH_UPDATE of a vCPU's state, measured at [`VMSA_GPA`]; the page is the host's own.
     ///
     /// # Errors
-    ///
     /// [`Status::InvalidParam`] when its features do not have SNP, or are not those of the other vCPUs.
     pub fn update_vmsa(&mut self, vmsa: &Vmsa) -> Result<(), Status> {
         let features = vmsa.sev_features.get();
@@ -130,7 +127,6 @@ impl Launching {
     /// reports.
     ///
     /// # Errors
-    ///
     /// [`Status::InvalidParam`] when no vCPU was given or the ID block is malformed, [`Status::PolicyFailure`],
     /// [`Status::BadMeasurement`] and [`Status::BadSignature`] when it is another guest's or not its owner's.
     pub fn finish(

@@ -66,7 +66,6 @@ impl Machine {
     /// same for all settings; processes that start at once wait for each other.
     ///
     /// # Errors
-    ///
     /// When a file cannot be used, or the clock is wrong.
     pub fn open(folder: &Path, settings: Settings) -> Result<Self, Error> {
         let rng = &mut rand::rng();

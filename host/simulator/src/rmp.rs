@@ -25,16 +25,14 @@ pub struct Pvalidate {
 }
 
 /// Why an instruction does not complete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Nested page fault: the page is not the guest's. A guest asks for it by a page state change.
-    #[error("the page at {gpa:#x} is shared: make it private first")]
     NotAssigned {
         /// Guest physical address.
         gpa: u64,
     },
     /// #VC, PAGE_NOT_VALIDATED.
-    #[error("the page at {gpa:#x} is not validated: validate it first")]
     NotValidated {
         /// Guest physical address.
         gpa: u64,
@@ -188,7 +186,6 @@ impl Rmp {
     /// PVALIDATE (APM3).
     ///
     /// # Errors
-    ///
     /// The fault, when the page is shared.
     pub fn pvalidate(&mut self, gpa: u64, huge: bool, validate: bool) -> Result<Pvalidate, Fault> {
         Ok(match self.entry(gpa, huge)? {
@@ -209,7 +206,6 @@ impl Rmp {
     /// is a VMSA. The rights are checked and forgotten: no lower level runs here. Returns EAX, one of [`codes`].
     ///
     /// # Errors
-    ///
     /// The fault, when the page is shared or not validated.
     pub fn rmpadjust(
         &mut self,

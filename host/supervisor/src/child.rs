@@ -29,6 +29,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::stdio::{dup2_stdin, dup2_stdout, stderr};
 use seccompiler::SeccompAction;
 
+use crate::failure::LaunchFailure;
 use crate::message::{self, Message};
 use crate::spawn::{self, Namespaces};
 
@@ -43,11 +44,7 @@ pub fn serve(target: Target, images: &Images, launch: Launch, socket: OwnedFd) -
         Target::Kvm | Target::Simulated(..) | Target::Snp(_) => Resource::As,
     };
     let message = give_up(&launch, memory, socket).map_or_else(
-        |error| {
-            Message::Failed(format!(
-                "the process that serves the Keep could not be set up: {error}"
-            ))
-        },
+        |error| Message::Failed(LaunchFailure::SetUp(error.to_string())),
         |(lookups, namespaces)| {
             let own = in_namespaces(namespaces, launch.grant.network);
             let with = own.clone();
@@ -91,7 +88,7 @@ fn launch_and_serve(target: Target, images: &Images, launch: Launch, confine: Co
     let run = AssertUnwindSafe(|| enarx_backend::run(target, images, launch, confine));
     match catch_unwind(run) {
         Ok(Ok(run)) => Message::Ended(Box::new(run)),
-        Ok(Err(error)) => Message::Failed(error.to_string()),
+        Ok(Err(error)) => Message::Failed(error.into()),
         Err(_) => Message::Ended(Box::new(Run {
             outcome: KeepFault::Host(HostFault::Panicked).into(),
             report: Report::default(),

@@ -8,6 +8,7 @@
 //! typed messages from it and trusts none of them.
 
 pub mod child;
+pub mod failure;
 mod message;
 mod spawn;
 mod stop;
@@ -25,6 +26,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use child::SIGNAL_STATUS;
+use failure::LaunchFailure;
 use message::{Message, Reader, Received};
 use spawn::Child;
 use stop::Stop;
@@ -36,18 +38,19 @@ const PATIENCE_AFTER_LIMIT: Duration = GRACE.saturating_add(Duration::from_milli
 /// cannot be interrupted goes when that call returns.
 const EXIT_LIMIT: Duration = Duration::from_millis(200);
 
-/// Why a Keep could not be launched, or could not be served to its end.
+/// Why a Keep could not be launched, or could not be served to its end. `E` is the error by which the caller keeps a Keep
+/// from running.
 #[derive(Debug, thiserror::Error)]
-pub enum SupervisorError {
+pub enum SupervisorError<E> {
     /// The process that serves the Keep could not launch it.
-    #[error("{0}")]
-    Launch(String),
+    #[error(transparent)]
+    Launch(#[from] LaunchFailure),
     /// The process could not be made.
     #[error("the process that serves the Keep could not be made: {0}")]
     System(#[from] io::Error),
-    /// The caller refused the confinement that the Keep would have.
+    /// The caller refused to run the Keep as it is confined.
     #[error("{0}")]
-    Refused(String),
+    Refused(E),
 }
 
 /// Launches a Keep in a process of its own and serves it to its end. Once that process is confined, `start` is told how;
@@ -59,12 +62,12 @@ pub enum SupervisorError {
 ///
 /// # Errors
 /// [`SupervisorError`]; a Keep that ran has an outcome.
-pub fn run(
+pub fn run<E>(
     target: Target,
     images: &Images,
     launch: Launch,
-    start: impl FnOnce(&[Confined]) -> Result<(), String>,
-) -> Result<Run, SupervisorError> {
+    start: impl FnOnce(&[Confined]) -> Result<(), E>,
+) -> Result<Run, SupervisorError<E>> {
     let deadline = launch
         .timeout
         .and_then(|timeout| Instant::now().checked_add(timeout + PATIENCE_AFTER_LIMIT));
@@ -89,13 +92,13 @@ pub fn run(
 }
 
 /// Takes the messages of a process until its Keep has ended.
-fn supervise(
+fn supervise<E>(
     child: &Child,
     socket: OwnedFd,
     mut deadline: Option<Instant>,
     mut stop: Option<Stop>,
-    start: impl FnOnce(&[Confined]) -> Result<(), String>,
-) -> Result<Run, SupervisorError> {
+    start: impl FnOnce(&[Confined]) -> Result<(), E>,
+) -> Result<Run, SupervisorError<E>> {
     let mut reader = Reader::new(socket);
     let mut start = Some(start);
     let mut stopped = false;
@@ -119,9 +122,7 @@ fn supervise(
                 child.wait(Some(EXIT_LIMIT));
                 return Ok(*run);
             }
-            Received::Message(Message::Failed(sentence)) => {
-                return Err(SupervisorError::Launch(sentence));
-            }
+            Received::Message(Message::Failed(failure)) => return Err(failure.into()),
             Received::Forbidden(number) => {
                 let call = Refused {
                     number: number.into(),

@@ -12,6 +12,8 @@ use enarx_executor::launch::{Confined, Run};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
+use crate::failure::LaunchFailure;
+
 /// Longest message that a supervisor takes, in bytes: its process may be a Keep's.
 const MAX_MESSAGE: usize = 1 << 20;
 
@@ -25,8 +27,8 @@ pub enum Message {
     Confined(Vec<Confined>),
     /// The Keep has ended.
     Ended(Box<Run>),
-    /// The Keep could not be launched, in a sentence.
-    Failed(String),
+    /// The Keep could not be launched.
+    Failed(LaunchFailure),
 }
 
 /// Data that a supervisor has received.

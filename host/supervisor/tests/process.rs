@@ -8,24 +8,33 @@
     reason = "a test program without the usual harness"
 )]
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use enarx_backend::launch::{Images, Runtime, Target};
 use enarx_executor::fault::{KeepFault, ProcessEnd};
 use enarx_executor::grant::NetworkGrant;
 use enarx_executor::launch::{Launch, Outcome, Run};
+use enarx_supervisor::failure::LaunchFailure;
 use enarx_supervisor::{SupervisorError, run};
 use enarx_test_keeps::{KEEP, launch, null};
 
-fn supervised(launch: Launch) -> Run {
-    let images = Images {
-        runtime: Runtime::of(KEEP.as_slice()),
+/// The programs of a process Keep with this runtime.
+fn images(runtime: &'static [u8]) -> Images {
+    Images {
+        runtime: Runtime::of(runtime),
         microkernel: &[],
         microkernel_plain: &[],
         microkernel_simulated: &[],
         loader: &[],
-    };
-    run(Target::Process, &images, launch, |_| Ok(())).unwrap()
+    }
+}
+
+fn supervised(launch: Launch) -> Run {
+    run(Target::Process, &images(&KEEP), launch, |_| {
+        Ok::<_, Infallible>(())
+    })
+    .unwrap()
 }
 
 fn outcome(mode: &str) -> Outcome {
@@ -36,7 +45,8 @@ fn main() {
     the_network_works_where_it_is_granted();
     every_end_arrives();
     a_refused_confinement_runs_nothing();
-    println!("process: 3 tests passed");
+    a_failed_launch_says_of_which_kind_it_is();
+    println!("process: 4 tests passed");
 }
 
 /// The program connects, sends datagrams and looks up a name; its exit code says what it was refused.
@@ -86,17 +96,24 @@ fn every_end_arrives() {
 fn a_refused_confinement_runs_nothing() {
     let (reader, writer) = std::io::pipe().unwrap();
     let launch = launch("h", [null(), writer.into(), null()]);
-    let images = Images {
-        runtime: Runtime::of(KEEP.as_slice()),
-        microkernel: &[],
-        microkernel_plain: &[],
-        microkernel_simulated: &[],
-        loader: &[],
-    };
-    let refused = run(Target::Process, &images, launch, |confined| {
+    let refused = run(Target::Process, &images(&KEEP), launch, |confined| {
         assert!(confined.iter().any(|way| way.by == "seccomp" && way.holds));
-        Err("no".to_owned())
+        Err("no")
     });
-    assert!(matches!(refused, Err(SupervisorError::Refused(_))));
+    assert!(matches!(refused, Err(SupervisorError::Refused("no"))));
     assert_eq!(std::io::read_to_string(reader).unwrap(), "");
+}
+
+fn a_failed_launch_says_of_which_kind_it_is() {
+    let launch = launch("h", [null(), null(), null()]);
+    let failed = run(Target::Process, &images(b"no program"), launch, |_| {
+        Ok::<_, Infallible>(())
+    });
+    assert!(
+        matches!(
+            &failed,
+            Err(SupervisorError::Launch(LaunchFailure::Process(_)))
+        ),
+        "{failed:?}"
+    );
 }

@@ -40,9 +40,9 @@ fn stream_error(code: ErrorCode) -> StreamError {
 pub fn tls_error_code(error: &WebError) -> ErrorCode {
     match error {
         WebError::Untrusted(_) => ErrorCode::TlsCertificateError,
-        WebError::Alert { number, text } => ErrorCode::TlsAlertReceived(TlsAlertReceivedPayload {
-            alert_id: Some(*number),
-            alert_message: Some(text.clone()),
+        WebError::Alert(alert) => ErrorCode::TlsAlertReceived(TlsAlertReceivedPayload {
+            alert_id: Some(alert.number()),
+            alert_message: Some(alert.name().to_owned()),
         }),
         WebError::Protocol(_) => ErrorCode::TlsProtocolError,
         WebError::Cut => ErrorCode::ConnectionTerminated,

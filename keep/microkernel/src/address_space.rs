@@ -175,15 +175,15 @@ pub enum Removal {
 pub struct Failed {
     /// Why.
     pub error: CallError,
-    /// First address and length of that part.
-    pub part: (u64, u64),
+    /// That part; `None` if nothing was mapped.
+    pub part: Option<UserRange>,
 }
 
 impl From<Errno> for Failed {
     fn from(errno: Errno) -> Self {
         Self {
             error: errno.into(),
-            part: (0, 0),
+            part: None,
         }
     }
 }
@@ -264,53 +264,51 @@ impl AddressSpace {
             .fault(&mut self.frames, platform, address, access)
     }
 
-    /// A user range, checked.
-    #[inline(always)]
-    fn range(start: u64, length: u64) -> Result<UserRange, Errno> {
-        UserRange::new(VirtAddr::new(start), length).ok_or(Errno::Inval)
-    }
-
-    /// Maps `length` bytes of zeroed memory; at `fixed`, where nothing is mapped any more, or at
-    /// an address of its choice.
+    /// Maps `length` bytes of zeroed memory at an address of its choice, and returns that.
     ///
     /// # Errors
-    /// [`Errno::Inval`] for a bad range, [`Errno::Exist`] where something is mapped,
-    /// [`Errno::NoMem`] without memory or addresses; and what is to be unmapped then.
+    /// [`Errno::Inval`] for a bad length, [`Errno::NoMem`] without memory or addresses; and what is to be unmapped then.
     pub fn map<P: Platform>(
         &mut self,
         platform: &mut P,
-        fixed: Option<u64>,
         length: u64,
         rights: Rights,
-    ) -> Result<u64, Failed> {
-        let Some(address) = fixed else {
-            let length = round_up(length, PAGE).filter(|&length| length != 0);
-            let length = length.ok_or(Errno::Inval)?;
-            let (area, align) = match length {
-                HUGE.. => (&mut self.large, HUGE),
-                LARGE.. => (&mut self.large, LARGE),
-                _ => (&mut self.small, PAGE),
-            };
-            let start = area.take(length, align).ok_or(Errno::NoMem)?;
-            let range = UserRange::chosen(start, start.offset(length));
-            let reserved = self
-                .tables
-                .reserve(&mut self.frames, platform, range, rights);
-            if reserved.is_err() {
-                area.release(range.addresses());
-            }
-            return match reserved {
-                Ok(()) => Ok(start.get()),
-                Err(incomplete) => Err(self.failed(start, incomplete)),
-            };
+    ) -> Result<VirtAddr, Failed> {
+        let length = round_up(length, PAGE).filter(|&length| length != 0);
+        let length = length.ok_or(Errno::Inval)?;
+        let (area, align) = match length {
+            HUGE.. => (&mut self.large, HUGE),
+            LARGE.. => (&mut self.large, LARGE),
+            _ => (&mut self.small, PAGE),
         };
-        let range = Self::range(address, length)?;
+        let start = area.take(length, align).ok_or(Errno::NoMem)?;
+        let range = UserRange::chosen(start, start.offset(length));
+        let reserved = self
+            .tables
+            .reserve(&mut self.frames, platform, range, rights);
+        if reserved.is_err() {
+            area.release(range.addresses());
+        }
+        reserved.map_err(|incomplete| self.failed(start, incomplete))?;
+        Ok(start)
+    }
+
+    /// Maps zeroed memory in a range where nothing is mapped any more.
+    ///
+    /// # Errors
+    /// [`Errno::Exist`] where something is mapped, [`Errno::NoMem`] without memory; and what is to be unmapped then.
+    pub fn map_at<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        range: UserRange,
+        rights: Rights,
+    ) -> Result<(), Failed> {
         self.tables
             .reserve(&mut self.frames, platform, range, rights)
             .map_err(|incomplete| self.failed(range.addresses().start, incomplete))?;
         self.small.claim(range.addresses());
         self.large.claim(range.addresses());
-        Ok(address)
+        Ok(())
     }
 
     /// Unmaps what the launch has mapped, in steps of 2 MiB, and frees nothing; every TLB is to be flushed.
@@ -322,15 +320,13 @@ impl AddressSpace {
     /// because something failed comes back by a fault.
     ///
     /// # Errors
-    /// [`Errno::Inval`], [`Errno::NoMem`] (also for unmapped parts), [`Errno::Access`].
+    /// [`Errno::NoMem`] (also for unmapped parts), [`Errno::Access`].
     pub fn change<P: Platform>(
         &mut self,
         platform: &mut P,
-        start: u64,
-        length: u64,
+        range: UserRange,
         change: Change,
     ) -> Result<Stale, CallError> {
-        let range = Self::range(start, length)?;
         let changed = self
             .tables
             .change(&mut self.frames, platform, range, change);
@@ -345,14 +341,12 @@ impl AddressSpace {
         &mut self,
         platform: &mut P,
         removal: Removal,
-        start: u64,
-        length: u64,
+        range: UserRange,
     ) -> Result<Stale, CallError> {
         if removal == Removal::Discard {
-            return self.change(platform, start, length, Change::Discard);
+            return self.change(platform, range, Change::Discard);
         }
-        let stale = self.change(platform, start, length, Change::Remove)?;
-        let range = Self::range(start, length)?;
+        let stale = self.change(platform, range, Change::Remove)?;
         self.small.release(range.addresses());
         self.large.release(range.addresses());
         Ok(stale)
@@ -391,10 +385,11 @@ impl AddressSpace {
     /// The part of the heap that a lower end gives up, and which must read as zeros when the
     /// heap grows again.
     #[must_use]
-    pub fn heap_surplus(&self, end: u64) -> Option<(u64, u64)> {
+    pub fn heap_surplus(&self, end: u64) -> Option<UserRange> {
         let end = VirtAddr::new(end);
         let (start, top) = (end.align_up(PAGE)?, self.heap.end);
-        (end >= self.heap.start && start < top).then(|| (start.get(), start.bytes_to(top)))
+        let gives_up = end >= self.heap.start && start < top;
+        UserRange::new(start, start.bytes_to(top)).filter(|_| gives_up)
     }
 
     /// The memory behind a user address for the kernel's own access.
@@ -544,7 +539,7 @@ impl AddressSpace {
     fn failed(&self, start: VirtAddr, incomplete: Incomplete) -> Failed {
         Failed {
             error: self.call_error(incomplete.error),
-            part: (start.get(), start.bytes_to(incomplete.done)),
+            part: UserRange::new(start, start.bytes_to(incomplete.done)),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::epoch::Epoch;
 use crate::fatal::{CallError, Fatal};
 use crate::launch::{Launch, check};
 use crate::linux::{Errno, flag};
-use crate::paging::{Change, Fault, Stale};
+use crate::paging::{Change, Fault, Stale, UserRange};
 use crate::platform::Platform;
 use crate::random::Random;
 use crate::registers::{Registers, vector};
@@ -521,10 +521,9 @@ impl Kernel {
         me: usize,
         failed: Failed,
     ) -> CallError {
-        let (start, length) = failed.part;
-        if length != 0 {
+        if let Some(part) = failed.part {
             // The mapped part is whole entries, so this cannot fail.
-            let _ = self.remove(platform, epoch, me, Removal::Unmap, start, length);
+            let _ = self.remove(platform, epoch, me, Removal::Unmap, part);
         }
         failed.error
     }
@@ -540,16 +539,15 @@ impl Kernel {
         epoch: &Epoch,
         me: usize,
         removal: Removal,
-        start: u64,
-        length: u64,
+        range: UserRange,
     ) -> Result<(), CallError> {
         if self.threads.others_running(me) {
             self.with_shootdown(platform, epoch, me, |space, platform| {
-                space.change(platform, start, length, Change::Hide)
+                space.change(platform, range, Change::Hide)
             })?;
         }
         self.with_shootdown(platform, epoch, me, |space, platform| {
-            space.finish(platform, removal, start, length)
+            space.finish(platform, removal, range)
         })
     }
 }

@@ -13,6 +13,7 @@ use enarx_boot::page_table::{Access, Pte, PteFlags, Rights};
 
 use crate::frame::{Frame, LargeFrame, Place, Slot, Words};
 use crate::frames::Frames;
+use crate::linux::Errno;
 use crate::platform::Platform;
 use crate::table::{entry_at, lower, shift, slot, span};
 
@@ -28,6 +29,14 @@ impl UserRange {
         let inside = start.get() >= USER_START && end.get() <= USER_END;
         (length != 0 && start.is_aligned(PAGE) && inside)
             .then_some(Self(VirtRange::new(start, end)))
+    }
+
+    /// As [`Self::new`], for the words of a system call.
+    ///
+    /// # Errors
+    /// [`Errno::Inval`] if they name no such range.
+    pub(crate) fn asked(start: u64, length: u64) -> Result<Self, Errno> {
+        Self::new(VirtAddr::new(start), length).ok_or(Errno::Inval)
     }
 
     /// The addresses from `start` to `end`, whole pages inside of those that `mmap` chooses from.

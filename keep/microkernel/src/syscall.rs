@@ -15,13 +15,14 @@ use crate::fatal::{CallError, Fatal};
 use crate::kernel::{Action, Guarded, SIGNALS};
 use crate::kind::HAS_SNP;
 use crate::linux::{Errno, MAY_FAIL, flag};
-use crate::paging::Change;
+use crate::paging::{Change, UserRange};
 use crate::platform::Platform;
 use crate::registers::Registers;
 use crate::signal::{AlternateStack, sanitise_flags};
 use crate::snp::message::KEY_REQUEST;
 use crate::snp::request::{ask, close};
 use crate::threads::{State, thread_id};
+use enarx_boot::address::VirtAddr;
 use enarx_boot::layout::USER_END;
 use enarx_boot::page_table::Rights;
 use enarx_exits::{ExitFunction, LOG_BYTES, Reason};
@@ -239,19 +240,24 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         let fixed = flags & (flag::MAP_FIXED | flag::MAP_FIXED_NOREPLACE) != 0;
         let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
         self.kernel.with(|k| {
-            if flags & flag::MAP_FIXED != 0 {
-                k.remove(platform, epoch, me, Removal::Unmap, address, length)?;
-            }
-            let address = fixed.then_some(address);
-            let mapped = k.space.map(platform, address, length, rights);
+            let mapped = if fixed {
+                let range = UserRange::asked(address, length)?;
+                if flags & flag::MAP_FIXED != 0 {
+                    k.remove(platform, epoch, me, Removal::Unmap, range)?;
+                }
+                k.space.map_at(platform, range, rights).map(|()| address)
+            } else {
+                k.space.map(platform, length, rights).map(VirtAddr::get)
+            };
             mapped.map_err(|failed| k.undo(platform, epoch, me, failed))
         })
     }
 
     fn remove(&mut self, removal: Removal, start: u64, length: u64) -> Answer {
+        let range = UserRange::asked(start, length)?;
         let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
         self.kernel
-            .with(|k| k.remove(platform, epoch, me, removal, start, length))
+            .with(|k| k.remove(platform, epoch, me, removal, range))
             .map(|()| 0)
     }
 
@@ -260,11 +266,12 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         if length == 0 {
             return Ok(0);
         }
+        let range = UserRange::asked(start, length)?;
         let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
         self.kernel
             .with(|k| {
                 k.with_shootdown(platform, epoch, me, |space, platform| {
-                    space.change(platform, start, length, Change::Protect(rights))
+                    space.change(platform, range, Change::Protect(rights))
                 })
             })
             .map(|()| 0)
@@ -282,9 +289,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         let (platform, epoch, me) = (&mut *self.platform, self.epoch, self.me);
         self.kernel.with(|k| {
             let moved = match k.space.heap_surplus(end) {
-                Some((start, length)) => {
-                    k.remove(platform, epoch, me, Removal::Discard, start, length)
-                }
+                Some(range) => k.remove(platform, epoch, me, Removal::Discard, range),
                 None => Ok(()),
             };
             let moved = moved.and_then(|()| {

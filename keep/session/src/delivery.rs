@@ -11,8 +11,8 @@ use enarx_configuration::Configuration;
 use enarx_configuration::precompiled::{Precompiled, is_precompiled};
 use enarx_configuration::sockets::Peer;
 use enarx_contract::{Contract, Wanted};
-use enarx_session::Refusal;
 use enarx_session::deployment::{self, Deployment, Part};
+use enarx_session::{Refusal, Unfit};
 use enarx_wasi::clock::Told;
 use enarx_wasi::context::Secrets;
 use zeroize::Zeroizing;
@@ -64,16 +64,13 @@ impl Delivery {
             .chain(secrets.clone())
             .fold(0, u64::saturating_add);
         if total > free {
-            return Err(Refusal::Release(format!(
-                "the delivery has {total} bytes, the Keep has room for {free}: give it more memory"
-            )));
+            return Err(Unfit::TooLarge { total, free }.into());
         }
         let room = |size: u64| {
             let mut bytes = Vec::new();
             let size = usize::try_from(size).unwrap_or(usize::MAX);
-            bytes.try_reserve_exact(size).map(|()| bytes).map_err(|_| {
-                Refusal::Release(format!("there is no memory for a part of {size} bytes"))
-            })
+            let reserved = bytes.try_reserve_exact(size);
+            reserved.map(|()| bytes).map_err(|_| Unfit::NoMemory(size))
         };
         Ok(Self {
             told: Told::now(Duration::from_secs(deployment.now)),
@@ -118,22 +115,21 @@ impl Delivery {
     }
 
     fn check_application(&self) -> Result<(), Refusal> {
-        let refuse = |why: &str| Err(Refusal::Release(format!("the application {why}")));
         let native = is_precompiled(&self.application);
         let Some(source) = self.deployment.source else {
             return if native {
-                refuse("is native code, and the deployment does not say so")
+                Err(Unfit::UndeclaredNativeCode.into())
             } else {
                 Ok(())
             };
         };
         if !native {
-            return refuse("is no native code, and the deployment says that it is");
+            return Err(Unfit::NoNativeCode.into());
         }
         let precompiled = Precompiled::decode(&self.application)
-            .map_err(|error| Refusal::Release(format!("the application: {error}")))?;
+            .map_err(|error| Unfit::NativeCode(error.to_string()))?;
         if precompiled.source != source.0 {
-            return refuse("was compiled from other WebAssembly than the deployment says");
+            return Err(Unfit::OtherSource.into());
         }
         Ok(())
     }
@@ -146,21 +142,16 @@ impl Delivery {
         };
         let is_text = std::str::from_utf8(value).is_ok_and(|text| !text.contains('\0'));
         if secret.delivery == deployment::Delivery::Env && !is_text {
-            return Err(Refusal::Release(format!(
-                "the secret {} is no text: deliver it as a file",
-                secret.name
-            )));
+            return Err(Unfit::SecretIsNoText(secret.name.clone()).into());
         }
         Ok(())
     }
 
     fn configure(&mut self, contract: &Contract) -> Result<(), Refusal> {
         let configuration = Configuration::decode(&self.configuration)
-            .map_err(|error| Refusal::Release(error.to_string()))?;
+            .map_err(|error| Unfit::Configuration(error.to_string()))?;
         if configuration.attest.is_some() {
-            return Err(Refusal::Release(
-                "the configuration asks for evidence, which a session gives".to_owned(),
-            ));
+            return Err(Unfit::AsksForEvidence.into());
         }
         let directories: Vec<(&str, bool)> = configuration
             .directories
@@ -217,14 +208,9 @@ impl Delivery {
 /// The sockets that the Keep is to open and to listen at.
 ///
 /// # Errors
-/// [`Refusal::Release`] for a server that has no socket of its own, because the host grants none here; and for one that
+/// [`Unfit`] for a server that has no socket of its own, because the host grants none here; and for one that
 /// would speak in clear, unless the tenant says that it is meant so.
-fn listeners(configuration: &Configuration) -> Result<Vec<(Option<IpAddr>, u16)>, Refusal> {
-    let refuse = |why: &str| {
-        Err(Refusal::Release(format!(
-            "the configuration's server {why}"
-        )))
-    };
+fn listeners(configuration: &Configuration) -> Result<Vec<(Option<IpAddr>, u16)>, Unfit> {
     let sockets = configuration.sockets.iter();
     let mut listeners: Vec<_> = sockets
         .filter_map(|socket| match &socket.peer {
@@ -234,12 +220,10 @@ fn listeners(configuration: &Configuration) -> Result<Vec<(Option<IpAddr>, u16)>
         .collect();
     if let Some(serve) = &configuration.serve {
         let Some(listen) = &serve.listen else {
-            return refuse("names no address and port at which it answers");
+            return Err(Unfit::NoAddress);
         };
         if serve.tls.is_none() && !serve.insecure_http {
-            return refuse(
-                "has no certificate, so that its host would read every request: deliver one, or say `insecure_http`",
-            );
+            return Err(Unfit::NoCertificate);
         }
         listeners.push((listen.address, listen.port));
     }

@@ -12,17 +12,17 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use enarx_configuration::precompiled::{Facts, Precompiled};
+use enarx_configuration::precompiled::{Facts, Precompiled, PrecompiledError};
 use enarx_contract::canonical::Hex;
 use enarx_contract::{Contract, ContractError, PublicKey, Tenant, Term, Terms};
 use enarx_keep_session::{Attester, Delivered, ReportError, Session, SessionError};
 use enarx_sallyport_host::{InProcess, World};
 use enarx_session::deployment::{Deployment, Object, WhenFull};
-use enarx_session::document::{Exit, ExitKind};
+use enarx_session::document::{Exit, ExitKind, Refused};
 use enarx_session::keep::{Fault, Output};
 use enarx_session::receipt::{Claims, Receipt};
 use enarx_session::tenant::{self, Channel, Event, Outcome, Released, Streams, Wanted};
-use enarx_session::{Moment, Refusal};
+use enarx_session::{Moment, Refusal, Unfit};
 use enarx_session_drivers::fixture::{self, MEMORY, Marks, Values};
 use enarx_tls::{Connection, Key};
 use enarx_wasi::port::Port;
@@ -225,6 +225,11 @@ impl Wire {
 struct Attested {
     wire: Wire,
     session: tenant::Session<Released>,
+}
+
+/// A refusal of the Keep's, as its tenant learns of it.
+fn of_peer(refusal: &Refusal) -> Refusal {
+    Refusal::Peer(Refused::new(refusal))
 }
 
 /// Attests a Keep.
@@ -720,22 +725,18 @@ fn a_delivered_server_needs_a_door_at_its_place_and_a_certificate_or_the_word_in
     let insecure = r#","insecure_http":true"#;
     let listen = |at: &str| format!(r#","listen":{at}"#);
     let here = listen(r#"{"address":"127.0.0.1","port":443}"#);
-    for (rest, code, words) in [
-        (
-            insecure.to_owned(),
-            "release.refused",
-            "no address and port",
-        ),
-        (here.clone(), "release.refused", "no certificate"),
+    let doors = ContractError::Doors {
+        wanted: "listening at port 443 (TCP)".to_owned(),
+    };
+    for (rest, expected) in [
+        (insecure.to_owned(), Unfit::NoAddress.into()),
+        (here.clone(), Unfit::NoCertificate.into()),
         (
             listen(r#"{"address":null,"port":443}"#) + insecure,
-            "contract.doors",
-            "listening at port 443",
+            doors.into(),
         ),
     ] {
-        let refusal = run(&rest).unwrap_err();
-        assert_eq!(refusal.code(), code);
-        assert!(refusal.to_string().contains(words), "{refusal}");
+        assert_eq!(run(&rest).unwrap_err(), of_peer(&expected));
     }
     let seen = run(&format!("{here}{insecure}")).unwrap().unwrap();
     assert_eq!(seen.stdout, b"X");
@@ -908,11 +909,12 @@ fn native_code_and_its_deployment_say_the_same_or_are_refused() {
     let source = Some(Hex(sha256(b"wasm")));
     let mut damaged = native(b"wasm");
     damaged.pop();
-    for (program, source, why) in [
-        (native(b"wasm"), None, "the deployment does not say so"),
-        (b"\0asm".to_vec(), source, "is no native code"),
-        (native(b"other"), source, "from other WebAssembly"),
-        (damaged, source, "cut off or damaged"),
+    let unreadable = PrecompiledError::Damaged.to_string();
+    for (program, source, expected) in [
+        (native(b"wasm"), None, Unfit::UndeclaredNativeCode),
+        (b"\0asm".to_vec(), source, Unfit::NoNativeCode),
+        (native(b"other"), source, Unfit::OtherSource),
+        (damaged, source, Unfit::NativeCode(unreadable)),
     ] {
         let key = Key::generate().unwrap();
         let contract = contract(&key.public(), |_| ());
@@ -928,7 +930,6 @@ fn native_code_and_its_deployment_say_the_same_or_are_refused() {
         let mut attested = attest(&keep, &key, Wanted::Fresh).unwrap();
         attested.release(&deployment);
         let refused = attested.run(&values, b"", |_| false).err().unwrap();
-        assert_eq!(refused.code(), "release.refused");
-        assert!(refused.to_string().contains(why), "{refused}");
+        assert_eq!(refused, of_peer(&expected.into()));
     }
 }

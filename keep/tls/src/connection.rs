@@ -5,8 +5,8 @@
 
 use crate::key::ConnectionKey;
 use crate::peer::{self, Admits, AnyKeep, Tenant};
-use crate::records::{Fault, Records};
-use crate::{Key, TlsError, provider};
+use crate::records::{Records, Refused};
+use crate::{Fault, Key, TlsError, provider};
 use enarx_contract::PublicKey;
 use enarx_session::binding::Exporter;
 use enarx_session::{ALPN, EXPORTER_LABEL};
@@ -142,9 +142,10 @@ impl Connection {
 
     fn take(&mut self, input: &mut &[u8]) -> Result<(), TlsError> {
         loop {
-            let goes_on = self.records.take(input).map_err(|fault| match fault {
-                Fault::Refused(error) => self.refusal(&error),
-                Fault::Unreadable(text) => self.fault(&text),
+            let goes_on = self.records.take(input).map_err(|refused| match refused {
+                Refused::Library(error) => self.refusal(&error),
+                Refused::Unreadable(error) => self.fault(Fault::library(&error)),
+                Refused::Endless => self.fault(Fault::Endless),
             })?;
             if !goes_on {
                 return Ok(());
@@ -162,14 +163,14 @@ impl Connection {
             return Err(TlsError::Alpn);
         }
         if !self.key.was_shown() {
-            return Err(TlsError::handshake(&"the other end did not ask for a key"));
+            return Err(TlsError::Handshake(Fault::NotAsked));
         }
         let (peer, others) = self
             .records
             .tls
             .peer_certificates()
             .and_then(<[_]>::split_first)
-            .ok_or_else(|| TlsError::handshake(&"the other end showed no key"))?;
+            .ok_or(TlsError::Handshake(Fault::NoKey))?;
         let peer = peer::key(peer, others).map_err(|error| TlsError::handshake(&error))?;
         let mut material = Zeroizing::new([0; 32]);
         self.records
@@ -195,17 +196,17 @@ impl Connection {
             }
             Error::NoApplicationProtocol
             | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => TlsError::Alpn,
-            other => self.fault(other),
+            other => self.fault(other.into()),
         }
     }
 
     /// A fault of the other end, in the handshake or after it. A client is done with the handshake before the server has
     /// seen its key, so for the tenant it lasts until the Keep has said something.
-    fn fault(&self, error: &impl ToString) -> TlsError {
+    fn fault(&self, fault: Fault) -> TlsError {
         if self.heard || (self.is_keep() && self.facts.is_some()) {
-            TlsError::record(error)
+            TlsError::Record(fault)
         } else {
-            TlsError::handshake(error)
+            TlsError::Handshake(fault)
         }
     }
 

@@ -2,8 +2,10 @@
 
 //! Why a key or a connection was refused. Every reason has a name, as those of the session have.
 
+use crate::Alert;
 use enarx_contract::canonical::printable;
 use enarx_session::Refusal;
+use rustls::Error;
 
 /// Longest text of the TLS library that an error keeps, in characters.
 pub(crate) const MESSAGE_LIMIT: usize = 160;
@@ -24,9 +26,9 @@ pub enum TlsError {
     /// Bytes that are not a private key of P-256.
     #[error("not a private key of P-256 in PKCS #8: make a new one")]
     Key,
-    /// The handshake failed. The text is the TLS library's, or says what the other end did.
+    /// The handshake failed.
     #[error("the TLS handshake failed: {0}")]
-    Handshake(String),
+    Handshake(Fault),
     /// The other end speaks another protocol, or names none.
     #[error("the other end does not speak enarx-session/1")]
     Alpn,
@@ -38,7 +40,43 @@ pub enum TlsError {
     Tenant,
     /// Bytes that are no records of this connection, or an alert in the middle of it.
     #[error("the TLS connection is broken: {0}")]
-    Record(String),
+    Record(Fault),
+}
+
+/// Why a handshake failed, or the connection broke after it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The other end sent an alert, and has ended the connection by it.
+    #[error("the other end sent the alert {0}")]
+    Alert(Alert),
+    /// More bytes without any plaintext than a connection takes.
+    #[error("records without end that say nothing")]
+    Endless,
+    /// The other end did not ask for a key.
+    #[error("the other end did not ask for a key")]
+    NotAsked,
+    /// The other end showed no key.
+    #[error("the other end showed no key")]
+    NoKey,
+    /// Any other reason of the TLS library's, in its words.
+    #[error("{0}")]
+    Library(String),
+}
+
+impl Fault {
+    /// The library's words, as many as are kept.
+    pub(crate) fn library(error: &impl ToString) -> Self {
+        Self::Library(printable(&error.to_string(), MESSAGE_LIMIT))
+    }
+}
+
+impl From<&Error> for Fault {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::AlertReceived(alert) => Self::Alert((*alert).into()),
+            other => Self::library(other),
+        }
+    }
 }
 
 impl TlsError {
@@ -63,18 +101,12 @@ impl TlsError {
         match self {
             Self::Exporter => Some(Refusal::Exporter),
             Self::Tenant => Some(Refusal::Tenant),
-            Self::Record(text) => Some(Refusal::Protocol(text.clone())),
+            Self::Record(fault) => Some(Refusal::Protocol(fault.to_string())),
             Self::Cpu | Self::Random | Self::Key | Self::Handshake(_) | Self::Alpn => None,
         }
     }
-
-    /// A failed handshake.
+    /// A handshake that the TLS library does not go on with.
     pub(crate) fn handshake(error: &impl ToString) -> Self {
-        Self::Handshake(printable(&error.to_string(), MESSAGE_LIMIT))
-    }
-
-    /// A broken connection.
-    pub(crate) fn record(error: &impl ToString) -> Self {
-        Self::Record(printable(&error.to_string(), MESSAGE_LIMIT))
+        Self::Handshake(Fault::library(error))
     }
 }

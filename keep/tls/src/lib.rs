@@ -26,6 +26,7 @@
     )
 )]
 
+mod alert;
 mod connection;
 mod error;
 mod key;
@@ -34,8 +35,9 @@ mod provider;
 mod records;
 pub mod web;
 
+pub use alert::Alert;
 pub use connection::{Connection, Facts, MAX_BUFFERED, MAX_HANDSHAKE};
-pub use error::TlsError;
+pub use error::{Fault, TlsError};
 pub use key::Key;
 pub use provider::check_cpu;
 #[cfg(feature = "web")]

@@ -3,7 +3,7 @@
 //! The taking and giving of records, which both kinds of connection have in common: bounded, and with a cut told from an
 //! end. The peer is not trusted, nor the host that carries the bytes.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 /// Most bytes that a connection takes without any plaintext among them: key updates, tickets, empty records. A record has
 /// 16,645 bytes at most (RFC 8446, section 5.2). Up to 4 KiB more may have been taken when the connection ends.
@@ -23,11 +23,13 @@ pub(crate) struct Records {
 }
 
 /// The reason for which bytes of the peer were not taken.
-pub(crate) enum Fault {
+pub(crate) enum Refused {
     /// The library refuses them.
-    Refused(rustls::Error),
-    /// The library cannot read them, or they are too many that say nothing.
-    Unreadable(String),
+    Library(rustls::Error),
+    /// The library cannot read them.
+    Unreadable(io::Error),
+    /// They are too many that say nothing.
+    Endless,
 }
 
 impl Records {
@@ -53,8 +55,8 @@ impl Records {
     /// close_notify is passed over. False when there is nothing to be taken now.
     ///
     /// # Errors
-    /// [`Fault`], and the connection is over.
-    pub(crate) fn take(&mut self, input: &mut &[u8]) -> Result<bool, Fault> {
+    /// [`Refused`], and the connection is over.
+    pub(crate) fn take(&mut self, input: &mut &[u8]) -> Result<bool, Refused> {
         if self.closed_by_peer {
             *input = &[];
         }
@@ -62,8 +64,8 @@ impl Records {
             return Ok(false);
         }
         let taken = self.tls.read_tls(input);
-        let count = taken.map_err(|error| Fault::Unreadable(error.to_string()))?;
-        let state = self.tls.process_new_packets().map_err(Fault::Refused)?;
+        let count = taken.map_err(Refused::Unreadable)?;
+        let state = self.tls.process_new_packets().map_err(Refused::Library)?;
         self.readable = state.plaintext_bytes_to_read();
         if self.readable > 0 {
             self.silent = 0;
@@ -78,8 +80,7 @@ impl Records {
             MAX_SILENT
         };
         if !self.closed_by_peer && (count == 0 || self.silent > most) {
-            let text = "records without end that say nothing".to_owned();
-            return Err(Fault::Unreadable(text));
+            return Err(Refused::Endless);
         }
         Ok(true)
     }

@@ -23,6 +23,7 @@ pub mod clock;
 pub mod context;
 pub mod error;
 pub mod fs;
+mod interfaces;
 pub mod port;
 pub mod preview1;
 pub mod preview2;

@@ -11,7 +11,7 @@ use enarx_sallyport_host::{InProcess, World};
 use enarx_wasi::View;
 use enarx_wasi::budget::Budget;
 use enarx_wasi::context::{Context, Surroundings};
-use enarx_wasi::preview1::{self, Preview1};
+use enarx_wasi::preview1::{self, CallTrap, Preview1};
 use enarx_wasi::random::Random;
 use wasmtime::{Engine, Func, Instance, Linker, Memory, Module, Store, Val};
 
@@ -585,7 +585,7 @@ fn exit_codes() {
     for code in [126, -1] {
         let error = go.call(&mut store, code).unwrap_err();
         assert!(error.downcast_ref::<enarx_wasi::Exit>().is_none());
-        assert!(format!("{error:?}").contains("outside of [0..126)"));
+        assert_eq!(error.downcast_ref(), Some(&CallTrap::ExitCode));
     }
     assert_eq!(guest.call("sched_yield", &[]), SUCCESS);
 }
@@ -593,46 +593,58 @@ fn exit_codes() {
 #[test]
 fn pointers_out_of_bounds_or_misaligned_trap() {
     let mut guest = Guest::private();
-    let end = 64 * 65536;
-    for (name, arguments) in [
-        ("random_get", vec![Val::I32(end - 1), Val::I32(2)]),
-        ("random_get", vec![Val::I32(-1), Val::I32(2)]),
+    let end: u32 = 64 * 65536;
+    let outside = |pointer, length| CallTrap::OutOfBounds { pointer, length };
+    let misaligned = |pointer, alignment| CallTrap::Misaligned { pointer, alignment };
+    let address = |pointer: u32| Val::I32(pointer.cast_signed());
+    for (name, arguments, expected) in [
+        (
+            "random_get",
+            vec![address(end - 1), Val::I32(2)],
+            outside(end - 1, 2),
+        ),
+        (
+            "random_get",
+            vec![address(u32::MAX), Val::I32(2)],
+            outside(u32::MAX, 2),
+        ),
         (
             "clock_time_get",
-            vec![Val::I32(1), Val::I64(0), Val::I32(end)],
+            vec![Val::I32(1), Val::I64(0), address(end)],
+            outside(end, 8),
         ),
         (
             "clock_time_get",
             vec![Val::I32(1), Val::I64(0), Val::I32(4)],
+            misaligned(4, 8),
         ),
         (
             "fd_write",
-            vec![
-                Val::I32(1),
-                Val::I32(end - 4),
-                Val::I32(1),
-                Val::I32(RESULT),
-            ],
+            vec![Val::I32(1), address(end - 4), Val::I32(1), Val::I32(RESULT)],
+            outside(end - 4, 8),
         ),
         (
             "fd_write",
             vec![Val::I32(1), Val::I32(2), Val::I32(1), Val::I32(RESULT)],
+            misaligned(2, 4),
         ),
-        ("fd_prestat_get", vec![Val::I32(DIR), Val::I32(end)]),
+        (
+            "fd_prestat_get",
+            vec![Val::I32(DIR), address(end)],
+            outside(end, 8),
+        ),
         (
             "path_unlink_file",
-            vec![Val::I32(DIR), Val::I32(end), Val::I32(1)],
+            vec![Val::I32(DIR), address(end), Val::I32(1)],
+            outside(end, 1),
         ),
     ] {
         let error = guest.try_call(name, &arguments).unwrap_err();
-        assert!(
-            format!("{error:?}").contains("a pointer passed to WASI"),
-            "{name}: {error:?}"
-        );
+        assert_eq!(error.downcast_ref(), Some(&expected), "{name}: {error:?}");
     }
     // The last byte is still inside.
     assert_eq!(
-        guest.call("random_get", &[Val::I32(end - 1), Val::I32(1)]),
+        guest.call("random_get", &[address(end - 1), Val::I32(1)]),
         SUCCESS
     );
 }

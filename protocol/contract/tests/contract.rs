@@ -186,7 +186,7 @@ fn both_forms_of_a_tenant_and_no_third() {
             "{other}"
         );
     }
-    // Whose session a Keep takes.
+    // A Keep takes a session of its tenant alone.
     let (tenant, stranger) = (key(TENANT), key(STRANGER));
     let named = contract();
     assert!(named.terms().admits(&tenant, None));

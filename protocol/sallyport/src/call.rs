@@ -681,7 +681,6 @@ impl Call {
     /// Checks that input and reply fit in the buffer, and that a listing has room for an entry.
     ///
     /// # Errors
-    ///
     /// [`Malformed::Length`].
     pub fn check(&self) -> Result<(), Malformed> {
         let reply = self.reply_limits().unwrap_or(ReplyLimits::NOTHING);
@@ -914,7 +913,6 @@ impl Request {
     /// The id is not looked at. Total: every record gives a call or an error.
     ///
     /// # Errors
-    ///
     /// [`Malformed`] for every record that [`Call::encode`] does not make, and for lengths that
     /// [`Call::check`] refuses.
     pub fn decode(&self) -> Result<Call, Malformed> {

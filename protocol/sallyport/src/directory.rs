@@ -113,7 +113,6 @@ impl<'a> EntryWriter<'a> {
     /// Adds an entry.
     ///
     /// # Errors
-    ///
     /// [`WriteError`], with nothing written.
     pub fn push(&mut self, entry: &Entry<'_>) -> Result<(), WriteError> {
         if !name_is_legal(entry.name) {

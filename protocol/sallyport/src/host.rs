@@ -56,7 +56,7 @@ pub enum CompleteError {
 pub struct Submission {
     /// Names the request when it is completed or cancelled.
     pub id: u32,
-    /// Whose buffer holds the input and takes the reply.
+    /// Its buffer holds the input and takes the reply.
     pub slot: Slot,
     /// The call. A malformed one is completed with an error status, for instance
     /// [`Status::NotImplemented`] for [`Malformed::UnknownOperation`], else [`Status::Invalid`].
@@ -115,7 +115,6 @@ impl<M: SharedMemory> HostEnd<M> {
     /// Takes the next submission, if there is one.
     ///
     /// # Errors
-    ///
     /// [`Violation`]: final, every later call returns the same.
     #[expect(
         clippy::should_implement_trait,
@@ -137,7 +136,6 @@ impl<M: SharedMemory> HostEnd<M> {
     /// The Keep can still change the buffer: check the copy, and copy once.
     ///
     /// # Errors
-    ///
     /// [`OutOfRange`] when the bytes do not all lie in the buffer.
     pub fn read_input(&self, slot: Slot, offset: u32, out: &mut [u8]) -> Result<(), OutOfRange> {
         self.memory.read(slot, offset, out)
@@ -146,7 +144,6 @@ impl<M: SharedMemory> HostEnd<M> {
     /// Copies reply bytes into a slot's buffer.
     ///
     /// # Errors
-    ///
     /// [`OutOfRange`] when the bytes do not all fit in the buffer.
     pub fn write_output(&self, slot: Slot, offset: u32, bytes: &[u8]) -> Result<(), OutOfRange> {
         self.memory.write(slot, offset, bytes)
@@ -155,7 +152,6 @@ impl<M: SharedMemory> HostEnd<M> {
     /// Posts a completion. The caller then wakes the Keep if it sleeps ([`Self::completions_posted`]).
     ///
     /// # Errors
-    ///
     /// [`CompleteError`], with nothing posted; the request stays in flight if it was.
     pub fn complete(
         &mut self,

@@ -157,7 +157,6 @@ impl<M: SharedMemory> KeepEnd<M> {
     /// Takes the keep's end of a region that the host has initialised. At most one per region.
     ///
     /// # Errors
-    ///
     /// [`AttachError`].
     pub fn attach(memory: M) -> Result<Self, AttachError> {
         if memory.load_u64(MAGIC_AT) != MAGIC {
@@ -209,7 +208,6 @@ impl<M: SharedMemory> KeepEnd<M> {
     /// The host may not be looking: afterwards ask [`Self::doorbell_needed`], once for several calls.
     ///
     /// # Errors
-    ///
     /// [`SubmitError`], with nothing posted.
     pub fn submit(&mut self, call: &Call, input: &[&[u8]]) -> Result<Ticket, SubmitError> {
         if let Some(violation) = self.violation {
@@ -264,7 +262,6 @@ impl<M: SharedMemory> KeepEnd<M> {
     /// Takes the next completion, if there is one.
     ///
     /// # Errors
-    ///
     /// [`Violation`]: final, every later call returns the same.
     pub fn reap(&mut self) -> Result<Option<Reply>, Violation> {
         if let Some(violation) = self.violation {
@@ -282,7 +279,6 @@ impl<M: SharedMemory> KeepEnd<M> {
     /// The host can still change the buffer: two calls may see different bytes. Check the copy.
     ///
     /// # Errors
-    ///
     /// [`OutOfRange`] when the bytes do not all lie in the reply, or when its ticket has been released.
     pub fn read_reply(&self, reply: &Reply, offset: u32, out: &mut [u8]) -> Result<(), OutOfRange> {
         let slot = self.held(reply.ticket).ok_or(OutOfRange)?;

@@ -187,7 +187,6 @@ pub const fn buffer(slot: Slot) -> usize {
 /// The byte offset inside the region of `length` bytes at `offset` of a slot's buffer.
 ///
 /// # Errors
-///
 /// [`OutOfRange`] when the bytes do not all lie in the buffer.
 pub fn buffer_offset(slot: Slot, offset: u32, length: usize) -> Result<usize, OutOfRange> {
     let end = (offset as usize).checked_add(length).ok_or(OutOfRange)?;

@@ -28,13 +28,11 @@ pub trait SharedMemory {
     /// Copies bytes of a slot's buffer, from `offset` on, to private memory.
     ///
     /// # Errors
-    ///
     /// [`OutOfRange`], with nothing copied, when they do not all lie in the buffer.
     fn read(&self, slot: Slot, offset: u32, out: &mut [u8]) -> Result<(), OutOfRange>;
     /// Copies private bytes into a slot's buffer, from `offset` on.
     ///
     /// # Errors
-    ///
     /// [`OutOfRange`], with nothing copied, when they do not all fit in the buffer.
     fn write(&self, slot: Slot, offset: u32, bytes: &[u8]) -> Result<(), OutOfRange>;
 }
@@ -57,7 +55,6 @@ impl Region {
     /// The region at `base`.
     ///
     /// # Safety
-    ///
     /// `base` is aligned to [`REGION_ALIGN`] bytes, and [`REGION_SIZE`] bytes from it stay mapped, readable and
     /// writable as long as the result or a copy of it is in use. Nobody in this address space holds a
     /// reference over these bytes (other than to atomics).
@@ -146,7 +143,6 @@ impl SharedMemory for Region {
 /// that it can neither repeat a read nor assume that bytes stay what they were.
 ///
 /// # Safety
-///
 /// Both ranges are valid, and they do not overlap.
 #[cfg(all(target_arch = "x86_64", not(any(miri, fuzzing))))]
 unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
@@ -175,7 +171,6 @@ mod portable {
     /// Copies `length` bytes out of shared memory.
     ///
     /// # Safety
-    ///
     /// Both ranges are valid, and they do not overlap; `to` is private.
     pub(super) unsafe fn copy_out(from: *mut u8, to: *mut u8, length: usize) {
         for i in 0..length {
@@ -187,7 +182,6 @@ mod portable {
     /// Copies `length` bytes into shared memory.
     ///
     /// # Safety
-    ///
     /// Both ranges are valid, and they do not overlap; `from` is private.
     pub(super) unsafe fn copy_in(from: *const u8, to: *mut u8, length: usize) {
         for i in 0..length {

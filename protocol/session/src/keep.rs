@@ -115,7 +115,7 @@ pub struct Keep {
     key: PublicKey,
     own: Own,
     created: Moment,
-    /// Whose Keep it is, from the first RELEASE on.
+    /// The tenant that has taken the Keep, from the first RELEASE on.
     owner: Option<PublicKey>,
     next_connection: u64,
     connections: u32,

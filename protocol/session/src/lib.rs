@@ -41,10 +41,12 @@ mod refused;
 mod retained;
 pub mod tenant;
 mod told;
+mod unfit;
 pub mod verdict;
 mod wipe;
 
 pub use refusal::Refusal;
+pub use unfit::Unfit;
 
 /// Version of the protocol, and of ATTEST; the name for ALPN (RFC 7301) is [`ALPN`].
 pub const VERSION: u32 = 1;

@@ -6,6 +6,7 @@
 use crate::deployment_error::DeploymentError;
 use crate::refused::{Refused, Sentence};
 use crate::told::{Format, State};
+use crate::unfit::Unfit;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use enarx_contract::ContractError;
@@ -86,8 +87,8 @@ pub enum Refusal {
     #[error("what was delivered is not what the deployment names")]
     Digest,
     /// More than this Keep has room for, or what it cannot run.
-    #[error("{0}")]
-    Release(String),
+    #[error(transparent)]
+    Release(#[from] Unfit),
     /// Offsets that no session of this application can have.
     #[error("the offsets of ATTACH are not those of any session")]
     Offset,

@@ -78,7 +78,6 @@ impl CpuidPage {
     /// Adds an entry, or returns it when the table is full.
     ///
     /// # Errors
-    ///
     /// The entry, when the table is full.
     pub fn push(&mut self, entry: Entry) -> Result<(), Entry> {
         let count = self.count.get();

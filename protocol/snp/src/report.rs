@@ -221,7 +221,6 @@ impl Report {
     /// Reads a report. Versions later than [`MAX_VERSION`] are read as far as they are known; the caller decides.
     ///
     /// # Errors
-    ///
     /// When the length is not [`REPORT_LEN`] or the version is below [`MIN_VERSION`].
     pub fn parse(bytes: &[u8]) -> Result<&Self, ReportError> {
         let report =

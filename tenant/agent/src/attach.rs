@@ -4,18 +4,19 @@
 //! session has a verdict of its own, and the Keep has to be the known one with the known deployment.
 
 use crate::clock::Clock;
-use crate::deploy::Deployed;
-use crate::error::{DeployError, Failed, Fault};
-use crate::judge::Trust;
+use crate::ending::{Deployed, Ending};
+use crate::error::{DeployError, Failed};
+use crate::fault::Fault;
 use crate::manager::Manager;
 use crate::opening::{Rejection, Way};
 use crate::pump::GOODBYE;
-use crate::run::{Ending, Run, reopen};
+use crate::run::{Run, reopen};
 use crate::stop::Stop;
 use crate::streams::Streams;
 use crate::target::Target;
 use crate::ticket::Ticket;
 use crate::timings::Timings;
+use crate::trust::Trust;
 use enarx_session::keep::Output;
 use enarx_session::tenant::{self, Wanted};
 use enarx_session::time;

@@ -4,17 +4,15 @@
 //! not. Neither is trusted: the verifier checks every signature up to the vendor's root, whoever brought it.
 
 use crate::clock::unix_seconds;
-use crate::error::Fault;
-use crate::judge::Trust;
+use crate::endorser::Endorser;
+use crate::fault::Fault;
 use crate::manager::Manager;
+use crate::trust::Trust;
 use enarx_attestation::snp::{MAX_LISTS, identify_list};
 use enarx_attestation::{
     AmdEndorsements, Endorsements, Expected, Outcome, RevocationList, Timestamp, Verifier,
 };
 use enarx_contract::Tee;
-use enarx_snp::report::Report;
-use std::fmt;
-use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -35,36 +33,6 @@ const OF_REVOCATION: [&str; 2] = ["crl.ask", "crl.vek"];
 
 /// The check that tells of a list that is not in force.
 const OF_TIME: &str = "crl.fresh";
-
-/// The certificates for a report: by chip and reported TCB version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Endorser {
-    pub(crate) chip: [u8; 64],
-    pub(crate) tcb: [u8; 8],
-}
-
-impl Endorser {
-    /// The endorser that a report names; `None` when it is no report.
-    pub(crate) fn of(report: &[u8]) -> Option<Self> {
-        let report = Report::parse(report).ok()?;
-        Some(Self {
-            chip: report.chip_id,
-            tcb: report.reported_tcb.0,
-        })
-    }
-}
-
-/// The certificates that a source has; `None`: nothing for this report.
-pub type Found<'a> = Pin<Box<dyn Future<Output = Option<AmdEndorsements>> + Send + 'a>>;
-
-/// The tenant's own certificates and revocation lists, for hosts that have none or wrong ones.
-pub trait Certificates: fmt::Debug + Send + Sync {
-    /// The certificates on this machine for the key that signed this report, whole or in part.
-    fn stored<'a>(&'a self, report: &'a [u8], at: Timestamp) -> Found<'a>;
-
-    /// The same after asking the vendor for what is missing. Never called for a simulated platform, which no vendor knows.
-    fn fetched<'a>(&'a self, report: &'a [u8], at: Timestamp) -> Found<'a>;
-}
 
 /// Finds certificates and lists for a report: the host's, unless the verifier finds fault with them and the tenant has
 /// others. What the tenant's own lists say counts beside the host's certificates, too: a host chooses which lists it gives,

@@ -3,7 +3,7 @@
 //! The agent's clocks: one that never goes back, for the session, and the tenant's time, for contracts and verdicts. Both
 //! are the tenant's own, and trusted.
 
-use crate::error::Fault;
+use crate::fault::Fault;
 use enarx_session::Moment;
 use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

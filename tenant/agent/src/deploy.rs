@@ -4,30 +4,28 @@
 //! To that one the application is released, and to no other.
 
 use crate::clock::{Clock, unix_seconds};
-use crate::error::{DeployError, Failed, Fault, Refused};
+use crate::ending::{Deployed, Ending};
+use crate::error::{DeployError, Failed};
+use crate::fault::{Fault, Refused};
 use crate::fit;
-use crate::judge::Trust;
 use crate::line::Stream;
 use crate::manager::Manager;
 use crate::opening::{Judged, Lap, Rejection, Way};
 use crate::order::{Order, Package};
 use crate::queue::Waiting;
 use crate::random::random;
-use crate::run::{Delivery, Ending, Run};
+use crate::run::{Delivery, Run};
 use crate::stop::Stop;
 use crate::streams::{Quiet, Streams};
 use crate::target::Target;
 use crate::terms::{self, Platforms};
-use crate::ticket::Ticket;
 use crate::timings::{Claim, Timings};
-use enarx_attestation::{Endorsements, Verdict};
+use crate::trust::Trust;
 use enarx_contract::canonical::Base64;
 use enarx_contract::{Agreement, Contract, Countersignature, Side, signing_input};
 use enarx_session::Refusal;
 use enarx_session::deployment::Deployment;
-use enarx_session::document::{Exit, Started};
-use enarx_session::receipt::Receipt;
-use enarx_session::tenant::{Identity, Wanted};
+use enarx_session::tenant::Wanted;
 use enarx_tls::Key;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -40,67 +38,6 @@ const CLEAN_UP: Duration = Duration::from_secs(10);
 
 /// Pauses between the tries, in milliseconds.
 const CLEAN_UP_PAUSES: [u64; 5] = [250, 500, 1_000, 2_000, 4_000];
-
-/// A deployment that came to its end.
-#[derive(Debug)]
-pub struct Deployed {
-    /// The host, `HOST:PORT`.
-    pub host: String,
-    /// How the application ended.
-    pub exit: Exit,
-    /// The receipt. Its signature holds, and it says of this session what is true of it.
-    pub receipt: Receipt,
-    /// The Keep.
-    pub identity: Identity,
-    /// The verdict under which the application was released, or first attached to by this call; `None`: nothing shows
-    /// what the Keep was.
-    pub verdict: Option<Verdict>,
-    /// The verdict over the receipt's report; `None`: it has none, so it means nothing to others.
-    pub receipt_verdict: Option<Verdict>,
-    /// The contract with both signatures.
-    pub agreement: Agreement,
-    /// The deployment, whose digest the receipt has; `None` when this call has only attached to it.
-    pub deployment: Option<Deployment>,
-    /// The certificates and revocation lists by which its evidence was judged.
-    pub endorsements: Endorsements,
-    /// The hosts that were asked before this one, and why they were not taken.
-    pub passed_over: Vec<Refused>,
-    /// The phases of the application's start, as the Keep tells them.
-    pub started: Option<Started>,
-    /// How often the session was cut and taken up again.
-    pub resumed: u32,
-    /// Bytes of standard output that were not received here, because the Keep dropped them while nobody was attached, or
-    /// gave them to another program of this tenant. The receipt covers them, so it holds; whoever wanted the whole output
-    /// does not have it.
-    pub missing_stdout: u64,
-    /// The same of standard error.
-    pub missing_stderr: u64,
-    /// How long what took.
-    pub timings: Timings,
-}
-
-/// A deployment that was left once its application ran.
-#[derive(Debug)]
-pub struct Detached {
-    /// The host, `HOST:PORT`.
-    pub host: String,
-    /// By which the application is attached to, stopped or ended. Keep it: nothing else finds the Keep again.
-    pub ticket: Ticket,
-    /// The Keep.
-    pub identity: Identity,
-    /// The verdict under which the application was released; `None`: nothing shows what the Keep is.
-    pub verdict: Option<Verdict>,
-    /// The contract with both signatures.
-    pub agreement: Agreement,
-    /// The certificates and revocation lists by which its evidence was judged.
-    pub endorsements: Endorsements,
-    /// The hosts that were asked before this one, and why they were not taken.
-    pub passed_over: Vec<Refused>,
-    /// The phases of the application's start, as the Keep tells them.
-    pub started: Option<Started>,
-    /// How long what took.
-    pub timings: Timings,
-}
 
 /// Deploys to the first of `targets` whose Keep passes the policy, and runs the application to its end.
 ///

@@ -7,46 +7,14 @@
 //! session: REPORT_DATA and HOST_DATA always, the launch digest where the policy names none. What the verifier then says
 //! about them is passed on as it is.
 
-use crate::certificates::Certificates;
+use crate::trust::Trust;
 use enarx_attestation::hex::Hex;
 use enarx_attestation::{
-    Check, Endorsements, Expected, Outcome, Overall, Policy, ReferenceValue, Timestamp, Verdict,
-    Verifier,
+    Check, Endorsements, Expected, Outcome, Overall, Policy, Timestamp, Verdict, Verifier,
 };
 use enarx_contract::Tee;
 use enarx_session::verdict;
 use std::cell::RefCell;
-use std::sync::Arc;
-use std::time::Duration;
-
-/// By what evidence is judged, and for how long the verdict holds.
-#[derive(Clone, Debug)]
-pub struct Trust {
-    /// The policy.
-    pub policy: Policy,
-    /// The reference values of a release manifest whose signature the caller has checked; `None`: there is none.
-    pub references: Option<Vec<ReferenceValue>>,
-    /// How long a verdict over a session holds. The agent asks for evidence again before that.
-    pub max_age: Duration,
-    /// The tenant's own certificates, for hosts that have none or wrong ones; `None`: those of hosts have to do.
-    pub certificates: Option<Arc<dyn Certificates>>,
-}
-
-impl Trust {
-    /// One hour: the age at which a verdict expires unless the tenant says otherwise.
-    pub const MAX_AGE: Duration = Duration::from_hours(1);
-
-    /// Evidence is judged by this policy, without a release manifest and by the certificates of hosts.
-    #[must_use]
-    pub fn new(policy: Policy) -> Self {
-        Self {
-            policy,
-            references: None,
-            max_age: Self::MAX_AGE,
-            certificates: None,
-        }
-    }
-}
 
 /// Judges the evidence of one Keep.
 pub(crate) struct Judge<'a> {
@@ -161,7 +129,7 @@ fn translate(verdict: &Verdict) -> verdict::Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use enarx_attestation::Tee as Kind;
+    use enarx_attestation::EvidenceKind;
     use std::collections::BTreeMap;
 
     fn verdict(checks: &[(&'static str, Outcome)], overall: Overall) -> Verdict {
@@ -174,7 +142,7 @@ mod tests {
         };
         Verdict {
             overall,
-            tee: Kind::SevSnp,
+            tee: EvidenceKind::SevSnp,
             policy: String::new(),
             at_unix: 0,
             until_unix: None,

@@ -3,7 +3,7 @@
 //! One HTTPS connection to a manager: HTTP/1.1 by hyper over TLS with the pinned certificate, every wait bounded. It is
 //! driven by the task that uses it; there is no other.
 
-use crate::error::Fault;
+use crate::fault::Fault;
 use crate::pin;
 use crate::target::Target;
 use enarx_contract::canonical::printable;

@@ -13,8 +13,8 @@
 //! | end of a Keep | it has ended, or is ending |
 //! | way to a Keep | a second connection to the same door; the first has said nothing there |
 
-use crate::certificates::Endorser;
-use crate::error::Fault;
+use crate::endorser::Endorser;
+use crate::fault::Fault;
 use crate::line::{Answer, Ask, Line, Stream};
 use crate::pause::jittered;
 use crate::target::Target;

@@ -3,15 +3,17 @@
 //! The way to a session with the Keep of a contract: through the manager, over TLS, to its evidence and the verdict over
 //! it. Everybody on the way is hostile, and the Keep is nobody until the verdict.
 
-use crate::certificates::{self, Endorser};
+use crate::certificates;
 use crate::clock::{Clock, unix_seconds};
-use crate::error::Fault;
-use crate::judge::{Judge, Trust};
+use crate::endorser::Endorser;
+use crate::fault::Fault;
+use crate::judge::Judge;
 use crate::line::Stream;
 use crate::manager::Manager;
 use crate::random::random;
 use crate::target::Target;
 use crate::timings::Timings;
+use crate::trust::Trust;
 use crate::wire::Wire;
 use enarx_attestation::{Check, Endorsements, Timestamp, Verdict};
 use enarx_contract::{Contract, Tee};

@@ -3,7 +3,7 @@
 //! The order of a tenant, and the deployment that is made of it for one contract. The tenant's own, and trusted; secrets
 //! in it are wiped when it is dropped.
 
-use crate::error::Fault;
+use crate::fault::Fault;
 use crate::queue::Queue;
 use crate::random::random;
 use enarx_contract::canonical::Hex;

@@ -3,7 +3,7 @@
 //! Pauses of this program before it asks somebody again. Tenants who came at the same moment are not to come again at the
 //! same moment.
 
-use crate::error::Fault;
+use crate::fault::Fault;
 use crate::random::random;
 use std::time::Duration;
 

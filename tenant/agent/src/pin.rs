@@ -3,7 +3,7 @@
 //! The outer TLS: the manager is known by the SHA-256 of its certificate, and by nothing else. It protects the token and
 //! hides who talks to whom; the session inside has its own TLS and believes none of this.
 
-use crate::error::Fault;
+use crate::fault::Fault;
 use crate::target::Target;
 use enarx_contract::canonical::{Hex, printable};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};

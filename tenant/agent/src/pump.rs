@@ -3,8 +3,9 @@
 //! A released session until its end: delivers the parts, moves the streams, asks for evidence again before the verdict
 //! expires, judges the receipt, and says goodbye. The Keep is trusted as far as the verdict goes, the wire not at all.
 
-use crate::certificates::{self, Endorser};
-use crate::error::Fault;
+use crate::certificates;
+use crate::endorser::Endorser;
+use crate::fault::Fault;
 use crate::manager::Manager;
 use crate::opening::{Held, Judged, Way};
 use crate::order::Package;

@@ -3,7 +3,7 @@
 //! The queue before hosts that are full: they are asked again, ever more seldom and not all tenants at the same time, until
 //! one has room or the tenant's time for it is over. That a host is full is its word, and costs the tenant this time.
 
-use crate::error::{Fault, Refused};
+use crate::fault::{Fault, Refused};
 use crate::pause::jittered;
 use std::time::Duration;
 use tokio::time::Instant;

@@ -2,7 +2,7 @@
 
 //! Random bytes of the tenant's system, which is trusted.
 
-use crate::error::Fault;
+use crate::fault::Fault;
 
 /// Random bytes of the system.
 ///

@@ -3,7 +3,8 @@
 //! Receipts, verified on their own: without the session, without the host, also years later. Pure. Trusts the policy and
 //! the clock; receipt and endorsements are hostile until checked.
 
-use crate::judge::{Judge, Trust};
+use crate::judge::Judge;
+use crate::trust::Trust;
 use enarx_attestation::{Check, Endorsements, Timestamp, Verdict};
 use enarx_contract::{Contract, PublicKey};
 use enarx_session::Refusal;

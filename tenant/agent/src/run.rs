@@ -4,8 +4,9 @@
 //! the Keep is judged anew, and the streams go on where they were. The host can cut as often as it likes and gains
 //! nothing by it.
 
-use crate::deploy::{Deployed, Detached};
-use crate::error::{DeployError, Failed, Fault};
+use crate::ending::{Deployed, Detached, Ending};
+use crate::error::{DeployError, Failed};
+use crate::fault::Fault;
 use crate::line::Stream;
 use crate::manager::Manager;
 use crate::opening::{Judged, Lap, Rejection, Way};
@@ -72,15 +73,6 @@ impl Tries {
         self.failed = self.failed.saturating_add(1);
         pause.map(Duration::from_millis)
     }
-}
-
-/// The end of a run that did not fail.
-#[derive(Debug)]
-pub enum Ending {
-    /// The application has ended, and everything of it is here.
-    Complete(Box<Deployed>),
-    /// It runs on without this program.
-    Detached(Box<Detached>),
 }
 
 /// The application, and the document that names its parts.

@@ -2,7 +2,7 @@
 
 //! The tenant's wish to end: asked for once, the application is stopped; asked for twice, the agent leaves.
 
-use crate::error::Fault;
+use crate::fault::Fault;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

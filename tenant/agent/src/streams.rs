@@ -3,7 +3,7 @@
 //! The tenant's ends of the standard streams. Standard input is read ahead by what the session keeps, one window, and one
 //! chunk; output counts as received when it has been written and flushed.
 
-use crate::error::Fault;
+use crate::fault::Fault;
 use enarx_session::tenant::{Released, Session};
 use enarx_session::{Moment, WINDOW};
 use std::collections::VecDeque;

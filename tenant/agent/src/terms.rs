@@ -3,7 +3,7 @@
 //! From a host's offer to the contract that the tenant proposes. Everything in an offer is a claim: what is taken from it
 //! becomes a term, and the Keep's report has to meet it.
 
-use crate::error::Fault;
+use crate::fault::Fault;
 use crate::order::Order;
 use enarx_attestation::Policy;
 use enarx_contract::canonical::{Hex, Name};

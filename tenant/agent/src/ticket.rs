@@ -4,7 +4,7 @@
 //! the key that the Keep admits. Written and read by the tenant alone, and trusted. Whoever has a ticket is the tenant:
 //! it belongs in a file that nobody else can read, mode 0600.
 
-use crate::error::Fault;
+use crate::fault::Fault;
 use crate::target::Target;
 use enarx_contract::canonical::{Hex, integer, printable};
 use enarx_contract::{Agreement, Contract, ContractError, MAX_ENCODED, PublicKey, Tee};

@@ -3,7 +3,7 @@
 //! The connection with the Keep: TLS over whatever the manager passes on. Every byte of the peer is hostile; the buffers
 //! have fixed lengths, and a peer that does not read holds up itself.
 
-use crate::error::Fault;
+use crate::fault::Fault;
 use enarx_session::Refusal;
 use enarx_tls::{Connection, Facts, Key};
 use std::pin::Pin;

@@ -8,7 +8,7 @@ use crate::claim::Claim;
 use crate::hex::Hex;
 use crate::policy::{Missing, Rule};
 use crate::printable::printable;
-use crate::verdict::{Check, Outcome, Overall, Tee, Verdict, not_compared};
+use crate::verdict::{Check, EvidenceKind, Outcome, Overall, Verdict, not_compared};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -246,7 +246,7 @@ impl Checks {
     /// path that forgets one cannot yield an accepted verdict.
     pub(crate) fn verdict(
         self,
-        tee: Tee,
+        tee: EvidenceKind,
         policy: &str,
         at: Timestamp,
         mandatory: &[&str],
@@ -318,7 +318,7 @@ mod tests {
             checks.tcb_status = Some(actual.clone());
             checks.advisories = vec![remedy];
             checks.warnings = vec![claim];
-            let verdict = checks.verdict(Tee::SevSnp, &name, Timestamp(0), &["crl.vek"]);
+            let verdict = checks.verdict(EvidenceKind::SevSnp, &name, Timestamp(0), &["crl.vek"]);
             let text = verdict.to_string();
             prop_assert_eq!(&printable_lines(&text), &text);
             // First line, TCB status, five lines of checks and remedies, warning.

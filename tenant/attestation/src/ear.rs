@@ -154,7 +154,6 @@ impl Verdict {
     /// seconds after the verification, and never later than what the verdict rests on.
     ///
     /// # Errors
-    ///
     /// When the key cannot be used.
     pub fn to_ear(&self, key: &str, lifetime: u32) -> Result<String, EarError> {
         let key = SigningKey::from_pkcs8_pem(key).map_err(EarError)?;

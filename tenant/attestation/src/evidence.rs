@@ -37,7 +37,6 @@ impl<'a> Evidence<'a> {
     /// Reads evidence. A quote has its key type in bytes 2 and 3, where the version of a report has zeros.
     ///
     /// # Errors
-    ///
     /// When the bytes are no evidence.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, EvidenceError> {
         match bytes {

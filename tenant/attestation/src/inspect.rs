@@ -111,7 +111,6 @@ impl Fields {
 /// Reads bytes as a report, quote, certificate, revocation list or VMSA page.
 ///
 /// # Errors
-///
 /// When they are none of these; the error is that of the evidence.
 pub fn describe(bytes: &[u8]) -> Result<Description, EvidenceError> {
     let mut fields = Fields::default();

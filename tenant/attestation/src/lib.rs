@@ -45,5 +45,5 @@ pub use policy::{Policy, PolicyError};
 pub use reference::ReferenceValue;
 pub use relying::{Appraisal, AttestationResult, EarRefusal, MAX_EAR_LEN, Wanted};
 pub use time::{Timestamp, TimestampError};
-pub use verdict::{Check, Outcome, Overall, Tee, Verdict};
+pub use verdict::{Check, EvidenceKind, Outcome, Overall, Verdict};
 pub use verifier::Verifier;

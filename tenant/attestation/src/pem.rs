@@ -39,7 +39,6 @@ pub fn is_pem(bytes: &[u8]) -> bool {
 /// The documents in a text, in their order.
 ///
 /// # Errors
-///
 /// When one of them is cut off or is not Base64.
 pub fn documents(text: &[u8]) -> Result<Vec<Document>, PemError> {
     let mut documents = Vec::new();

@@ -43,7 +43,7 @@ pub struct Check {
 /// The kind of hardware that produced the evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Tee {
+pub enum EvidenceKind {
     /// AMD SEV-SNP.
     SevSnp,
     /// Intel TDX.
@@ -74,7 +74,7 @@ pub struct Verdict {
     /// The judgement.
     pub overall: Overall,
     /// The hardware.
-    pub tee: Tee,
+    pub tee: EvidenceKind,
     /// Name of the policy.
     pub policy: String,
     /// The clock of the verification, seconds since 1970.
@@ -109,18 +109,18 @@ pub struct Verdict {
 const REPORT_DATA: &str = "guest.report-data";
 
 /// The checks by which a guest is known, for each kind of hardware; one of them suffices.
-fn identity(tee: Tee) -> &'static [&'static str] {
+fn identity(tee: EvidenceKind) -> &'static [&'static str] {
     match tee {
-        Tee::SevSnp => &["guest.measurement", "guest.id-key", "guest.author-key"],
-        Tee::Tdx => &[
+        EvidenceKind::SevSnp => &["guest.measurement", "guest.id-key", "guest.author-key"],
+        EvidenceKind::Tdx => &[
             "tdx.mrtd",
             "tdx.rtmr0",
             "tdx.rtmr1",
             "tdx.rtmr2",
             "tdx.rtmr3",
         ],
-        Tee::Sgx => &["sgx.mrenclave", "sgx.mrsigner"],
-        Tee::Unknown => &[],
+        EvidenceKind::Sgx => &["sgx.mrenclave", "sgx.mrsigner"],
+        EvidenceKind::Unknown => &[],
     }
 }
 
@@ -158,25 +158,25 @@ fn is_compared(name: &str, checks: &[Check]) -> bool {
 }
 
 /// The checks of guest and occasion that were compared with nothing.
-pub(crate) fn not_compared(tee: Tee, checks: &[Check]) -> Vec<Cow<'static, str>> {
+pub(crate) fn not_compared(tee: EvidenceKind, checks: &[Check]) -> Vec<Cow<'static, str>> {
     let compared = |name: &str| is_compared(name, checks);
     let identity = identity(tee);
     let mut names: Vec<&'static str> = match tee {
         // Each of a TD's registers measures another part of it.
-        Tee::Tdx => identity
+        EvidenceKind::Tdx => identity
             .iter()
             .copied()
             .filter(|name| !compared(name))
             .collect(),
         // A signer vouches for whatever it signs, so its product belongs to its name.
-        Tee::Sgx if compared("sgx.mrsigner") && !compared("sgx.mrenclave") => {
+        EvidenceKind::Sgx if compared("sgx.mrsigner") && !compared("sgx.mrenclave") => {
             let product = ["sgx.isv-prod-id"];
             product.into_iter().filter(|name| !compared(name)).collect()
         }
         _ if identity.iter().any(|name| compared(name)) => Vec::new(),
         _ => identity.iter().copied().take(1).collect(),
     };
-    if tee != Tee::Unknown && !compared(REPORT_DATA) {
+    if tee != EvidenceKind::Unknown && !compared(REPORT_DATA) {
         names.push(REPORT_DATA);
     }
     names.into_iter().map(Cow::Borrowed).collect()
@@ -204,7 +204,7 @@ impl fmt::Display for Overall {
     }
 }
 
-impl fmt::Display for Tee {
+impl fmt::Display for EvidenceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::SevSnp => "AMD SEV-SNP",
@@ -271,9 +271,11 @@ impl fmt::Display for Verdict {
                     "evidence of any time and for anybody passes"
                 }
                 _ if !self.is_of_any_guest() => "any value there passes",
-                Tee::SevSnp => "any guest on such a chip passes",
-                Tee::Tdx => "any TD on such a platform passes",
-                Tee::Sgx | Tee::Unknown => "any enclave on such a platform passes",
+                EvidenceKind::SevSnp => "any guest on such a chip passes",
+                EvidenceKind::Tdx => "any TD on such a platform passes",
+                EvidenceKind::Sgx | EvidenceKind::Unknown => {
+                    "any enclave on such a platform passes"
+                }
             };
             writeln!(
                 f,

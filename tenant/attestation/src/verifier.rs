@@ -9,7 +9,7 @@ use crate::evidence::Evidence;
 use crate::expected::Expected;
 use crate::hex;
 use crate::policy::{Policy, PolicyError};
-use crate::verdict::{Tee, Verdict};
+use crate::verdict::{EvidenceKind, Verdict};
 use crate::x509::SignatureCache;
 use crate::{intel, snp};
 
@@ -81,7 +81,7 @@ impl Verifier {
                     error.to_string(),
                     "give the evidence as the binary that the hardware produced",
                 );
-                checks.verdict(Tee::Unknown, &self.policy.name, expected.at, &[])
+                checks.verdict(EvidenceKind::Unknown, &self.policy.name, expected.at, &[])
             }
         };
         Verdict {

@@ -40,7 +40,6 @@ pub type Issuers<'a> = &'a dyn Fn(&EndorsementId) -> Option<Vec<u8>>;
 /// Checks that a certificate of AMD's kind is signed by its issuer, and so on to the pinned root of its product line.
 ///
 /// # Errors
-///
 /// [`VouchError`].
 pub fn certificate(bytes: &[u8], issuers: Issuers<'_>) -> Result<EndorsementId, VouchError> {
     let certificate = Cert::parse(bytes).map_err(|e| VouchError::Format(e.to_string()))?;
@@ -66,7 +65,6 @@ pub fn certificate(bytes: &[u8], issuers: Issuers<'_>) -> Result<EndorsementId, 
 /// Checks that a revocation list is signed by the authority of AMD in whose name it is.
 ///
 /// # Errors
-///
 /// [`VouchError`].
 pub fn list(bytes: &[u8], issuers: Issuers<'_>) -> Result<(), VouchError> {
     let list = Crl::parse(bytes).map_err(|e| VouchError::Format(e.to_string()))?;
@@ -80,7 +78,6 @@ pub fn list(bytes: &[u8], issuers: Issuers<'_>) -> Result<(), VouchError> {
 /// Checks that TCB info, QE identity and revocation lists of collateral are signed under Intel's pinned root.
 ///
 /// # Errors
-///
 /// [`VouchError`].
 pub fn collateral(bytes: &[u8]) -> Result<(), VouchError> {
     let collateral: QuoteCollateralV3 =

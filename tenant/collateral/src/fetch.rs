@@ -5,7 +5,7 @@
 use crate::http::{Http, HttpError, Response, get};
 use crate::store::{Store, StoreError};
 use enarx_attestation::snp::{EndorsementId, wanted};
-use enarx_attestation::{Evidence, EvidenceError, Tee, Timestamp, hex};
+use enarx_attestation::{Evidence, EvidenceError, EvidenceKind, Timestamp, hex};
 use enarx_snp::simulated::is_simulated;
 use percent_encoding::percent_decode_str;
 use serde_json::json;
@@ -25,9 +25,9 @@ pub enum FetchError {
     /// The evidence cannot be read.
     #[error("{0}")]
     Evidence(#[from] EvidenceError),
-    /// The evidence does not say what would have to be fetched.
-    #[error("{0}")]
-    Unnamed(&'static str),
+    /// Nothing can be fetched for this evidence.
+    #[error(transparent)]
+    Unnamed(#[from] Unnamed),
     /// A service did not deliver.
     #[error("{0}")]
     Http(#[from] HttpError),
@@ -42,6 +42,29 @@ pub enum FetchError {
     /// The store could not be used.
     #[error("{0}")]
     Store(#[from] StoreError),
+}
+
+/// Why no service has certificates for evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unnamed {
+    /// The chip is simulated: no vendor knows it.
+    #[error(
+        "this report is of a simulated chip, for which AMD has no certificates: give `enarx verify --certs` those that `enarx run --attest-to` wrote"
+    )]
+    Simulated,
+    /// The report names no product or no chip.
+    #[error(
+        "this report names no product or chip (version 2, or masked): give the certificates by hand"
+    )]
+    Chip,
+    /// The quote does not carry the certificate that names its platform.
+    #[error("this quote does not carry the PCK certificate: give the collateral by hand")]
+    Platform,
+    /// A VLEK signed the report.
+    #[error(
+        "a VLEK certificate is the cloud provider's to give: import it with `enarx certs import`"
+    )]
+    Vlek,
 }
 
 /// Fetches what evidence needs into a store.
@@ -62,26 +85,18 @@ impl<'a, H: Http> Fetcher<'a, H> {
     /// the store that are not the vendor's count as missing. Returns the files it wrote.
     ///
     /// # Errors
-    ///
     /// When the evidence does not name its platform, a service does not deliver, or the store cannot be written.
     pub fn fetch(&mut self, evidence: &[u8], at: Timestamp) -> Result<Vec<PathBuf>, FetchError> {
         match Evidence::parse(evidence)? {
             Evidence::Snp(report) => {
                 if is_simulated(&report.chip_id) {
-                    return Err(FetchError::Unnamed(
-                        "this report is of a simulated chip, for which AMD has no certificates: give \
-                         `enarx verify --certs` those that `enarx run --attest-to` wrote",
-                    ));
+                    return Err(Unnamed::Simulated.into());
                 }
-                let id = wanted(report).ok_or(FetchError::Unnamed(
-                    "this report names no product or chip (version 2, or masked): give the certificates by hand",
-                ))?;
+                let id = wanted(report).ok_or(Unnamed::Chip)?;
                 self.amd(&id, at)
             }
             Evidence::Quote(quote) => {
-                let (fmspc, ca) = quote.platform().ok_or(FetchError::Unnamed(
-                    "this quote does not carry the PCK certificate: give the collateral by hand",
-                ))?;
+                let (fmspc, ca) = quote.platform().ok_or(Unnamed::Platform)?;
                 let fmspc = hex::encode(&fmspc);
                 let served = self.store.endorsements(evidence, at).intel.is_some();
                 if served && self.store.has_recent_collateral(quote.tee(), &fmspc, at) {
@@ -115,9 +130,7 @@ impl<'a, H: Http> Fetcher<'a, H> {
         }
         if !self.store.has(id) {
             let EndorsementId::Vcek { chip_id, tcb, .. } = id else {
-                return Err(FetchError::Unnamed(
-                    "a VLEK certificate is the cloud provider's to give: import it with `enarx certs import`",
-                ));
+                return Err(Unnamed::Vlek.into());
             };
             let chip = hex::encode(chip_id);
             written.extend(self.import(&format!("{KDS}/vcek/v1/{line}/{chip}?{tcb}"))?);
@@ -132,8 +145,17 @@ impl<'a, H: Http> Fetcher<'a, H> {
         Ok(written)
     }
 
-    fn intel(&mut self, tee: Tee, fmspc: &str, ca: &str) -> Result<Vec<PathBuf>, FetchError> {
-        let kind = if tee == Tee::Tdx { "tdx" } else { "sgx" };
+    fn intel(
+        &mut self,
+        tee: EvidenceKind,
+        fmspc: &str,
+        ca: &str,
+    ) -> Result<Vec<PathBuf>, FetchError> {
+        let kind = if tee == EvidenceKind::Tdx {
+            "tdx"
+        } else {
+            "sgx"
+        };
         let url = format!("{PCS}/sgx/certification/v4/pckcrl?ca={ca}&encoding=der");
         let pck = get(&mut self.http, &url)?;
         let pck_chain = chain(&pck, "sgx-pck-crl-issuer-chain", &url)?;

@@ -16,7 +16,6 @@ pub const MAX_LEN: u64 = 16 << 20;
 /// Reads a regular file of at most [`MAX_LEN`] bytes. Links are followed.
 ///
 /// # Errors
-///
 /// As [`read_up_to`].
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     read_up_to(path, MAX_LEN)
@@ -25,7 +24,6 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// Reads a regular file of at most `max` bytes. Links are followed.
 ///
 /// # Errors
-///
 /// When it cannot be read, is no regular file, or is longer: then at most one byte more has been read.
 pub fn read_up_to(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     // A pipe without a writer must not hold the opening up, a terminal not become ours.
@@ -46,7 +44,6 @@ pub fn read_up_to(path: &Path, max: u64) -> io::Result<Vec<u8>> {
 /// Reads all of a stream of at most `max` bytes.
 ///
 /// # Errors
-///
 /// When it cannot be read, or is longer: then at most one byte more has been read.
 pub fn read_bounded(stream: impl Read, max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -64,7 +61,6 @@ pub fn read_bounded(stream: impl Read, max: u64) -> io::Result<Vec<u8>> {
 /// full or the power fails.
 ///
 /// # Errors
-///
 /// When it cannot be written; the file is as before then.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     static NEXT: AtomicU32 = AtomicU32::new(0);

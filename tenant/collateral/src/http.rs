@@ -67,7 +67,6 @@ pub trait Http {
     /// Gets a URL. A status other than success is an answer, not an error.
     ///
     /// # Errors
-    ///
     /// When there is no answer.
     fn get(&mut self, url: &str) -> Result<Response, HttpError>;
 

@@ -13,6 +13,6 @@ pub mod file;
 mod http;
 mod store;
 
-pub use fetch::{FetchError, Fetcher};
+pub use fetch::{FetchError, Fetcher, Unnamed};
 pub use http::{Http, HttpError, Response, Web};
 pub use store::{Imported, Refusal, Store, StoreError};

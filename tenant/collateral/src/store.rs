@@ -17,7 +17,7 @@ use enarx_attestation::snp::{
 };
 use enarx_attestation::vouch::{self, VouchError};
 use enarx_attestation::{
-    AmdEndorsements, Endorsements, Evidence, RevocationList, Tee, Timestamp, hex, pem,
+    AmdEndorsements, Endorsements, Evidence, EvidenceKind, RevocationList, Timestamp, hex, pem,
 };
 use enarx_snp::tcb::TcbVersion;
 use serde_json::Value;
@@ -135,8 +135,12 @@ fn lists_path(line: &str) -> PathBuf {
     Path::new("kdsintf.amd.com/vcek/v1").join(line).join("crl")
 }
 
-pub(crate) fn collateral_path(tee: Tee, fmspc: &str) -> PathBuf {
-    let tee = if tee == Tee::Tdx { "tdx" } else { "sgx" };
+pub(crate) fn collateral_path(tee: EvidenceKind, fmspc: &str) -> PathBuf {
+    let tee = if tee == EvidenceKind::Tdx {
+        "tdx"
+    } else {
+        "sgx"
+    };
     Path::new("api.trustedservices.intel.com")
         .join(tee)
         .join("certification/v4")
@@ -306,7 +310,12 @@ impl Store {
     }
 
     /// True if collateral that [`Self::endorsements`] serves was written less than a day before this time.
-    pub(crate) fn has_recent_collateral(&self, tee: Tee, fmspc: &str, at: Timestamp) -> bool {
+    pub(crate) fn has_recent_collateral(
+        &self,
+        tee: EvidenceKind,
+        fmspc: &str,
+        at: Timestamp,
+    ) -> bool {
         is_recent(&self.root.join(collateral_path(tee, fmspc)), at)
     }
 
@@ -318,7 +327,6 @@ impl Store {
     /// Puts a document, or all of a PEM file, where they belong and says where that is.
     ///
     /// # Errors
-    ///
     /// [`StoreError::Refused`] for the first that is nothing that the store keeps or not the vendor's, by a pinned root
     /// and issuers that are here or in the store; [`StoreError::Io`] when a file cannot be written.
     pub fn import(&self, bytes: &[u8], origin: &Path) -> Result<Vec<PathBuf>, StoreError> {
@@ -336,7 +344,6 @@ impl Store {
     /// lists by their issuers, which may be among the files, up to the vendors' pinned roots.
     ///
     /// # Errors
-    ///
     /// [`StoreError::Io`] when a file cannot be read or written.
     pub fn import_paths(&self, paths: &[PathBuf]) -> Result<Imported, StoreError> {
         let mut refused = Vec::new();
@@ -532,9 +539,9 @@ fn place_of_collateral(bytes: &[u8]) -> Option<PathBuf> {
     let collateral: Value = serde_json::from_slice(bytes).ok()?;
     let info: Value = serde_json::from_str(collateral.get("tcb_info")?.as_str()?).ok()?;
     let tee = if info.get("id")?.as_str()? == "TDX" {
-        Tee::Tdx
+        EvidenceKind::Tdx
     } else {
-        Tee::Sgx
+        EvidenceKind::Sgx
     };
     let fmspc = info.get("fmspc")?.as_str()?;
     let sound = fmspc.len() == 12 && fmspc.bytes().all(|b| b.is_ascii_hexdigit());

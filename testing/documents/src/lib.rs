@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 /// written, without the head of the table.
 ///
 /// # Panics
-///
 /// Without the marker, or if no row follows it.
 pub fn table(text: &str, marker: &str) -> Vec<Vec<String>> {
     let (_, after) = text.split_once(marker).expect("the marker is there");
@@ -31,7 +30,6 @@ pub fn table(text: &str, marker: &str) -> Vec<Vec<String>> {
 /// As [`table`], with cells of plain text: without backticks.
 ///
 /// # Panics
-///
 /// As [`table`].
 pub fn plain_table(text: &str, marker: &str) -> Vec<Vec<String>> {
     let mut rows = table(text, marker);
@@ -45,7 +43,6 @@ pub fn plain_table(text: &str, marker: &str) -> Vec<Vec<String>> {
 /// the name of their interface.
 ///
 /// # Panics
-///
 /// If a row stands above the first of those names.
 pub fn covered(text: &str) -> BTreeSet<(String, String)> {
     let mut functions = BTreeSet::new();
@@ -67,7 +64,6 @@ pub fn covered(text: &str) -> BTreeSet<(String, String)> {
 /// A number of a table, decimal or with `0x`.
 ///
 /// # Panics
-///
 /// If it is none.
 pub fn number(text: &str) -> u64 {
     match text.strip_prefix("0x") {

@@ -13,7 +13,6 @@ use crate::ignore;
 /// the last.
 ///
 /// # Panics
-///
 /// With that variable. Without it, the test ends by [`ignore`].
 pub fn lacking(what: &str, reason: &str) -> ! {
     let variable = format!("ENARX_REQUIRE_{what}");
@@ -60,7 +59,6 @@ pub fn vectors() -> PathBuf {
 /// As [`vectors`], for those that go on without.
 ///
 /// # Errors
-///
 /// The reason why there is none.
 pub fn find_vectors() -> Result<PathBuf, String> {
     beside("vectors")

@@ -29,7 +29,6 @@ struct Options {
 /// Runs the tests of this program as its arguments say; returns the exit code.
 ///
 /// # Panics
-///
 /// Without any test: nothing tested is no success.
 pub fn main() -> ExitCode {
     let tests: Vec<Test> = inventory::iter::<Test>.into_iter().copied().collect();

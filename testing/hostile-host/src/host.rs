@@ -218,7 +218,6 @@ impl Alone {
     /// Starts a host.
     ///
     /// # Panics
-    ///
     /// If it cannot be started.
     pub fn start(make: impl AsyncFnOnce() -> Host + Send + 'static) -> Self {
         let (sender, made) = std::sync::mpsc::channel();
@@ -431,7 +430,6 @@ impl Host {
     /// Has the next connections to Keeps passed on in this way.
     ///
     /// # Panics
-    ///
     /// If a thread of the host has panicked.
     pub fn pass_on(&self, relay: Relay) {
         *self.shared.relay.lock().expect("a lock") = relay;
@@ -440,7 +438,6 @@ impl Host {
     /// The number of contracts that its Keeps were asked for.
     ///
     /// # Panics
-    ///
     /// If a thread of the host has panicked.
     pub fn contracts(&self) -> usize {
         self.shared.contracts.lock().expect("a lock").len()

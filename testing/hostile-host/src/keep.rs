@@ -25,7 +25,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// A new key.
 ///
 /// # Panics
-///
 /// Without random bytes of the system.
 pub fn key() -> Key {
     Key::generate().expect("a key")

@@ -27,7 +27,6 @@ pub const RUNTIME: u32 = 600;
 /// Seconds since 1970.
 ///
 /// # Panics
-///
 /// Before that.
 pub fn unix_seconds() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -25,7 +25,6 @@ pub use digest::expected_digest;
 /// Compiles a C program, static, with these more options; its bytes.
 ///
 /// # Panics
-///
 /// If it does not compile.
 pub fn compile(source: &Path, options: &[&str]) -> Vec<u8> {
     let directory = tempfile::tempdir().expect("a folder");
@@ -54,7 +53,6 @@ pub static KEEP: LazyLock<Vec<u8>> = LazyLock::new(|| {
 /// `/dev/null`, for reading and writing.
 ///
 /// # Panics
-///
 /// If it cannot be opened.
 pub fn null() -> OwnedFd {
     File::options()

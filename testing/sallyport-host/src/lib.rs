@@ -77,7 +77,6 @@ impl Host {
     /// A host over `region`, which it initialises.
     ///
     /// # Panics
-    ///
     /// If the system does not give files and pipes.
     pub fn new(region: Region, world: World) -> Self {
         let mut stdin = tempfile::tempfile().expect("a file");
@@ -128,7 +127,6 @@ impl Host {
     /// Performs everything that was submitted and need not wait.
     ///
     /// # Panics
-    ///
     /// If the Keep breaks the protocol.
     pub fn serve(&self) {
         self.note(
@@ -142,7 +140,6 @@ impl Host {
     /// Serves until a completion of the kind `until` past `seen` is posted, or `timeout` is over.
     ///
     /// # Panics
-    ///
     /// As [`Self::serve`].
     pub fn wait(&self, seen: u32, until: Until, timeout: Option<Duration>) {
         let start = Instant::now();
@@ -212,7 +209,6 @@ impl Host {
     /// A directory of the grant, on this machine.
     ///
     /// # Panics
-    ///
     /// If there is no such directory.
     pub fn folder(&self, index: usize) -> &Path {
         self.folders[index].path()
@@ -227,7 +223,6 @@ impl InProcess {
     /// A port to a host with this world.
     ///
     /// # Panics
-    ///
     /// As [`Host::new`].
     pub fn start(world: World) -> (Port, Self) {
         let memory: &'static [_] = (0..REGION_SIZE / 8)

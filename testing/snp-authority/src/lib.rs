@@ -62,7 +62,6 @@ impl AuthorityKeys {
     /// Generates the keys.
     ///
     /// # Errors
-    ///
     /// When the random numbers give none.
     pub fn generate(rng: &mut impl CryptoRng) -> Result<Self, Error> {
         Ok(Self {
@@ -75,7 +74,6 @@ impl AuthorityKeys {
     /// The private keys of root, VCEK intermediate and VLEK intermediate, each as DER (RFC 8017, RSAPrivateKey).
     ///
     /// # Errors
-    ///
     /// When a key cannot be encoded.
     pub fn to_der(&self) -> Result<[Vec<u8>; 3], Error> {
         let der = |key: &RsaPrivateKey| Ok::<_, Error>(key.to_pkcs1_der()?.as_bytes().to_vec());
@@ -85,7 +83,6 @@ impl AuthorityKeys {
     /// The keys that [`Self::to_der`] gave.
     ///
     /// # Errors
-    ///
     /// When one of them is no RSA key.
     pub fn from_der([ark, ask, asvk]: [&[u8]; 3]) -> Result<Self, Error> {
         Ok(Self {
@@ -161,7 +158,6 @@ impl Endorsement {
     /// for it.
     ///
     /// # Errors
-    ///
     /// When the seed is no key.
     pub fn restore(seed: &[u8; 32], tcb: TcbVersion, certificate: Vec<u8>) -> Result<Self, Error> {
         let key = endorsement_key(seed, tcb)?;
@@ -244,7 +240,6 @@ impl Hierarchy {
     /// A hierarchy for this generation; root and intermediates are valid as said.
     ///
     /// # Errors
-    ///
     /// When a key cannot sign.
     pub fn new(
         generation: &'static Generation,
@@ -283,7 +278,6 @@ impl Hierarchy {
     /// SHA-256 of the root's SubjectPublicKeyInfo: what a policy names to accept this hierarchy.
     ///
     /// # Errors
-    ///
     /// When the public key cannot be encoded.
     pub fn root_digest(&self) -> Result<[u8; 32], Error> {
         Ok(Sha256::digest(rsa_key_info(&self.keys.ark)?).into())
@@ -309,7 +303,6 @@ impl Hierarchy {
     /// The certificate of an authority, issued by the root.
     ///
     /// # Errors
-    ///
     /// When the key cannot sign.
     pub fn authority(
         &self,
@@ -343,7 +336,6 @@ impl Hierarchy {
     /// An endorsement key and its certificate.
     ///
     /// # Errors
-    ///
     /// When the seed is no key or the intermediate cannot sign.
     pub fn endorse(
         &self,
@@ -417,7 +409,6 @@ impl Hierarchy {
     /// A revocation list.
     ///
     /// # Errors
-    ///
     /// When the key cannot sign.
     pub fn crl(&self, spec: &CrlSpec, rng: &mut impl CryptoRng) -> Result<Vec<u8>, Error> {
         let mut fields = vec![

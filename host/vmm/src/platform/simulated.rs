@@ -19,10 +19,12 @@ use enarx_boot::layout::{DIRECT_MAP, LARGE, PAGE};
 use enarx_exits::simulated::{CLEAR, PVALIDATE, QUIRK_SYSCALL, QUIRKS, REGISTERS, RMPADJUST};
 use enarx_exits::{ExitFunction, PORT};
 use enarx_launch::measured::{self, Parameters, SIMULATED_C_BIT as C_BIT};
-use enarx_simulator::{Action, Config, Fault, Hypervisor, Launching, SharedMemory, Status};
+use enarx_simulator::{
+    Action, Config, Fault, Hypervisor, Launching, SharedMemory, Status, Violation,
+};
 use enarx_snp::bits::GuestPolicy;
 use enarx_snp::ghcb::msr::Request;
-use enarx_snp::ghcb::{Field, MSR_GHCB, exit};
+use enarx_snp::ghcb::{Field, MSR_GHCB, PROTOCOL_VERSION, exit};
 use enarx_snp::launch::PageType;
 use enarx_snp::vmsa::Vmsa;
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
@@ -130,6 +132,22 @@ fn instruction_fault(fault: Fault) -> SimulatedFault {
     match fault {
         Fault::NotAssigned { gpa } => SimulatedFault::NotPrivate { gpa },
         Fault::NotValidated { gpa } => SimulatedFault::NotValidated { gpa },
+    }
+}
+
+/// The fault of a guest that broke the GHCB protocol.
+fn protocol_fault(violation: Violation) -> SimulatedFault {
+    match violation {
+        Violation::Msr { value } => SimulatedFault::GhcbRequest { value },
+        Violation::NoVcpu { vcpu } => SimulatedFault::NoVcpu { vcpu },
+        Violation::NotRegistered { gpa } => SimulatedFault::GhcbNotRegistered { gpa },
+        Violation::Version { found } => SimulatedFault::GhcbVersion {
+            found,
+            needed: PROTOCOL_VERSION,
+        },
+        Violation::Private { gpa } => SimulatedFault::HostPagePrivate { gpa },
+        Violation::NoMemory { gpa } => SimulatedFault::NoHostPage { gpa },
+        Violation::NotVmsa { gpa } => SimulatedFault::NotVmsa { gpa },
     }
 }
 
@@ -254,9 +272,7 @@ impl Guest {
                 ExitAction::Resume
             }
             Action::Terminate { set, reason } => terminated(set, reason).into(),
-            Action::Violation(violation) => {
-                KeepFault::Simulated(SimulatedFault::Protocol(violation.to_string())).into()
-            }
+            Action::Violation(violation) => KeepFault::Simulated(protocol_fault(violation)).into(),
         }
     }
 

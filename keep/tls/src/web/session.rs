@@ -3,7 +3,8 @@
 //! One end of a connection, without input and output. The peer is not trusted, nor the host that carries the bytes.
 
 use super::WebError;
-use crate::records::{Fault, Records};
+use crate::Fault;
+use crate::records::{Records, Refused};
 use std::fmt;
 use std::io::BufRead;
 
@@ -44,9 +45,10 @@ impl Session {
     }
 
     fn take(&mut self, input: &mut &[u8]) -> Result<(), WebError> {
-        let error = |fault| match fault {
-            Fault::Refused(error) => WebError::of(&error),
-            Fault::Unreadable(text) => WebError::protocol(&text),
+        let error = |refused| match refused {
+            Refused::Library(error) => WebError::of(&error),
+            Refused::Unreadable(error) => WebError::protocol(&error),
+            Refused::Endless => WebError::protocol(&Fault::Endless),
         };
         while self.records.take(input).map_err(error)? {}
         Ok(())

@@ -6,7 +6,7 @@ use crate::pair::{Refused, exporter, keep_against, keep_for, key, pump, tenant_a
 use crate::peers::{Independent, Profile, Shows};
 use enarx_contract::PublicKey;
 use enarx_session::Refusal;
-use enarx_tls::{Connection, TlsError};
+use enarx_tls::{Connection, Fault, TlsError};
 use rustls::{CipherSuite, NamedGroup, SignatureScheme};
 
 /// The code with which this end has ended; `None` while it has not.
@@ -138,7 +138,7 @@ fn a_man_in_the_middle_has_another_exporter_at_each_end() {
 
 #[test]
 fn refusals_of_the_session_have_the_same_names_here() {
-    let record = TlsError::Record("broken".to_owned());
+    let record = TlsError::Record(Fault::Endless);
     for error in [TlsError::Exporter, TlsError::Tenant, record] {
         let refusal = error.refusal().unwrap();
         assert_eq!(refusal.code(), error.code());

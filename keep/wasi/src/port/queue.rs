@@ -9,7 +9,8 @@
 use std::collections::VecDeque;
 use std::task::Context;
 
-use super::{Operation, Port};
+use super::handle::Port;
+use super::operation::Operation;
 use crate::error::Result;
 
 /// A stream that gives so many bytes at once is one of many bytes: the next are asked for before the program wants them.

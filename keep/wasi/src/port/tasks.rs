@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
 
-use super::Port;
+use super::handle::Port;
 
 /// Turns of a thread that always has something to do, after which it looks at what the host has done.
 const TURNS: u32 = 64;

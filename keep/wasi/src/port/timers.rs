@@ -3,15 +3,11 @@
 //! Deadlines of tasks. Each wakes its own task, and no other.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::Instant;
 
-use super::Port;
-
 /// Names a deadline: the time, and a number for those at the same time.
-type Key = (Instant, u64);
+pub(super) type Key = (Instant, u64);
 
 /// The deadlines of a port.
 #[derive(Default)]
@@ -26,6 +22,16 @@ impl Timers {
         self.table.keys().next().map(|(deadline, _)| *deadline)
     }
 
+    /// Who is woken at a deadline that was taken in; `None` if that has passed.
+    pub(super) fn waker(&mut self, key: Key) -> Option<&mut Waker> {
+        self.table.get_mut(&key)
+    }
+
+    /// Forgets a deadline.
+    pub(super) fn remove(&mut self, key: Key) {
+        self.table.remove(&key);
+    }
+
     /// Wakes the tasks whose deadline has passed; whether there was any.
     pub(super) fn fire(&mut self, now: Instant) -> bool {
         let mut any = false;
@@ -38,66 +44,11 @@ impl Timers {
         any
     }
 
-    fn add(&mut self, deadline: Instant, waker: Waker) -> Key {
+    /// Takes a deadline in, and who is woken then.
+    pub(super) fn add(&mut self, deadline: Instant, waker: Waker) -> Key {
         let key = (deadline, self.next);
         self.next = self.next.wrapping_add(1);
         self.table.insert(key, waker);
         key
-    }
-}
-
-/// Waits until a deadline. Nothing is left of it when it is dropped.
-pub struct Timer {
-    port: Port,
-    deadline: Instant,
-    /// Its place, once it was polled.
-    key: Option<Key>,
-}
-
-impl Timer {
-    pub(super) fn new(port: Port, deadline: Instant) -> Self {
-        Self {
-            port,
-            deadline,
-            key: None,
-        }
-    }
-
-    /// Waits until another deadline instead.
-    pub fn reset(&mut self, deadline: Instant) {
-        self.forget();
-        self.deadline = deadline;
-    }
-
-    fn forget(&mut self) {
-        if let Some(key) = self.key.take() {
-            self.port.0.lock().timers.table.remove(&key);
-        }
-    }
-}
-
-impl Future for Timer {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if Instant::now() >= self.deadline {
-            self.forget();
-            self.port.count_exchange();
-            return Poll::Ready(());
-        }
-        let this = &mut *self;
-        let mut state = this.port.0.lock();
-        let timers = &mut state.timers;
-        match this.key.and_then(|key| timers.table.get_mut(&key)) {
-            Some(waker) => waker.clone_from(context.waker()),
-            None => this.key = Some(timers.add(this.deadline, context.waker().clone())),
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        self.forget();
     }
 }

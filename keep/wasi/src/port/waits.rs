@@ -7,7 +7,7 @@
 //! once its handle is ready. [`HELD_MAX`] slots at most are held by all of this; the rest is for calls that
 //! are answered at once.
 //!
-//! Bookkeeping only, without the sallyport: [`super::State`] submits and collects.
+//! Bookkeeping only, without the sallyport: [`super::state`] submits and collects.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -17,7 +17,7 @@ use enarx_sallyport::layout::SLOTS;
 use enarx_sallyport::poll::{self, ENTRIES_MAX, Events};
 use enarx_sallyport::{Call, Reply, Ticket};
 
-use super::Answer;
+use super::answer::Answer;
 use crate::error::{Errno, Result};
 
 /// Slots for calls on a handle, made before it is known to be ready: the quick way of a few connections, and reads of files
@@ -34,8 +34,11 @@ pub const WATCHES_MAX: usize = 4;
 /// Slots that waiting calls hold together, at most.
 pub const HELD_MAX: usize = DIRECT_MAX + OPENING_MAX + READY_MAX + WATCHES_MAX;
 
+/// Most writes of output on their way.
+pub const WRITES_MAX: usize = 12;
+
 // Output on its way, and one call of every thread, find room.
-const _: () = assert!(HELD_MAX + super::WRITES_MAX < SLOTS as usize);
+const _: () = assert!(HELD_MAX + WRITES_MAX < SLOTS as usize);
 
 /// Names a waiting call. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

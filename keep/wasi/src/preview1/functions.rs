@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use super::Preview1;
 use super::memory::{Memory, Result};
 use super::sockets::{self, Receive};
+use super::state::Preview1;
 use super::table::Entry;
 use super::types::{self, fdflags, rights};
 use crate::clock::RESOLUTION;

@@ -7,6 +7,7 @@
 
 use enarx_sallyport::call::PATH_MAX;
 
+use super::trap::CallTrap;
 use crate::error::{Errno, Fault};
 
 /// Bytes of a path that are copied at most: one more than the longest has, which the file system refuses after what
@@ -20,9 +21,7 @@ pub type Result<T, E = Fault> = std::result::Result<T, E>;
 pub struct Memory<'a>(&'a mut [u8]);
 
 fn out_of_bounds(pointer: u32, length: u32) -> Fault {
-    Fault::Trap(wasmtime::format_err!(
-        "a pointer passed to WASI is out of bounds: {length} bytes at {pointer:#x}"
-    ))
+    Fault::Trap(CallTrap::OutOfBounds { pointer, length }.into())
 }
 
 impl<'a> Memory<'a> {
@@ -60,9 +59,9 @@ impl<'a> Memory<'a> {
         if pointer.is_multiple_of(alignment) {
             return Ok(());
         }
-        Err(Fault::Trap(wasmtime::format_err!(
-            "a pointer passed to WASI is not aligned to {alignment} bytes: {pointer:#x}"
-        )))
+        Err(Fault::Trap(
+            CallTrap::Misaligned { pointer, alignment }.into(),
+        ))
     }
 
     fn array<const N: usize>(&self, pointer: u32) -> Result<[u8; N]> {

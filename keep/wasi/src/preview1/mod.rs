@@ -5,43 +5,28 @@
 //! Trusted code facing the guest: numbers, pointers and text are its word. Where the interface
 //! leaves room, the answers are those of Wasmtime's own implementation.
 
+mod closing;
 mod functions;
 mod memory;
 mod path;
 mod poll;
 mod sockets;
+mod state;
 mod table;
+mod trap;
 mod types;
+
+pub use state::Preview1;
+pub use trap::{CallTrap, EXIT_CODES};
 
 use wasmtime::{Caller, Extern, Linker};
 
-use crate::context::Context;
 use crate::error::Fault;
 use crate::{Exit, View};
 use memory::Memory;
-use sockets::Closing;
-use table::Table;
 
 /// The module that the functions are imported from.
 pub const MODULE: &str = "wasi_snapshot_preview1";
-
-/// The state of a preview 1 program.
-pub struct Preview1 {
-    pub(crate) context: Context,
-    table: Table,
-    closing: Closing,
-}
-
-impl Preview1 {
-    /// A program with its standard streams and preopened directories.
-    pub fn new(context: Context) -> Self {
-        Self {
-            table: Table::new(&context),
-            closing: Closing::default(),
-            context,
-        }
-    }
-}
 
 fn call<T: View<Preview1>>(
     caller: &mut Caller<'_, T>,
@@ -49,10 +34,8 @@ fn call<T: View<Preview1>>(
 ) -> wasmtime::Result<i32> {
     let memory = match caller.get_export("memory") {
         Some(Extern::Memory(memory)) => memory,
-        Some(Extern::SharedMemory(_)) => {
-            wasmtime::bail!("WASI preview 1 does not work on a shared memory")
-        }
-        _ => wasmtime::bail!("the module does not export its memory as `memory`"),
+        Some(Extern::SharedMemory(_)) => return Err(CallTrap::SharedMemory.into()),
+        _ => return Err(CallTrap::NoMemory.into()),
     };
     let (bytes, state) = memory.data_and_store_mut(caller);
     match function(state.wasi(), &mut Memory::new(bytes)) {
@@ -151,14 +134,9 @@ functions! {
     sock_shutdown(fd: u32, how: u32);
 }
 
-/// Exit codes from here on are the engine's own (traps, signals).
-const EXIT_CODES: u32 = 126;
-
 fn proc_exit(code: u32) -> wasmtime::Result<()> {
     match i32::try_from(code) {
         Ok(status) if code < EXIT_CODES => Err(Exit(status).into()),
-        _ => Err(wasmtime::format_err!(
-            "exit with invalid exit status outside of [0..126)"
-        )),
+        _ => Err(CallTrap::ExitCode.into()),
     }
 }

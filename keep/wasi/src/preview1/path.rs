@@ -2,8 +2,8 @@
 
 //! The functions on paths.
 
-use super::Preview1;
 use super::memory::{Memory, Result};
+use super::state::Preview1;
 use super::table::{Entry, File};
 use super::types::{self, fdflags, oflags, rights};
 use crate::error::Errno;

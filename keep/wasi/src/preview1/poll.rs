@@ -5,9 +5,9 @@
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::Preview1;
 use super::functions::{MONOTONIC, REALTIME};
 use super::memory::{Memory, Result};
+use super::state::Preview1;
 use super::table::{Entry, Table};
 use super::types;
 use crate::error::Errno;

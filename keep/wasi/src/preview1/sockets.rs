@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 
 use enarx_configuration::Configuration;
 
-use super::Preview1;
 use super::memory::{Memory, Result};
+use super::state::Preview1;
 use super::table::{Entry, Table};
 use super::types::{self, fdflags};
 use crate::error::Errno;
-use crate::port::Port;
-use crate::sockets::{Connection, Opener, SocketError};
+use crate::sockets::{Opener, SocketError};
 
 /// `riflags`: what is received can be received again.
 const PEEK: u32 = 1;
@@ -26,8 +25,6 @@ const WRITING: u32 = 2;
 
 /// How long a program waits at most when it closes a connection; what is left is sent while it waits for something else.
 const CLOSE: Duration = Duration::from_millis(100);
-/// How long a peer has to take the rest of a connection that was closed.
-const LINGER: Duration = Duration::from_secs(10);
 
 /// How bytes are received.
 #[derive(Clone, Copy, Default)]
@@ -36,24 +33,6 @@ pub struct Receive {
     peeks: bool,
     /// As many are waited for as there is room for.
     fills: bool,
-}
-
-/// Connections that the program has closed, whose rest is on its way to the peer.
-#[derive(Default)]
-pub struct Closing(Vec<(Box<Connection>, Instant)>);
-
-impl Closing {
-    /// Goes on with all, and forgets those that have ended.
-    pub fn look(&mut self, port: &Port, context: &Context<'_>) -> Poll<()> {
-        self.0.retain_mut(|(connection, until)| {
-            connection.poll_ended(context).is_pending() && !port.poll_deadline(*until)
-        });
-        if self.0.is_empty() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    }
 }
 
 /// The `fdstat` of a socket.
@@ -88,7 +67,7 @@ impl Preview1 {
     pub fn close_sockets(&mut self) {
         let connections: Vec<_> = self.table.connections().collect();
         for connection in connections {
-            self.begin_close(connection);
+            self.closing.begin(connection);
         }
         let Self {
             context, closing, ..
@@ -102,7 +81,7 @@ impl Preview1 {
         let Entry::Connection(connection) = entry else {
             return;
         };
-        self.begin_close(connection);
+        self.closing.begin(connection);
         let port = self.context.port.clone();
         let now = Instant::now();
         let until = now.checked_add(CLOSE).unwrap_or(now);
@@ -112,13 +91,6 @@ impl Preview1 {
                 _ => Poll::Ready(()),
             }
         }));
-    }
-
-    fn begin_close(&mut self, mut connection: Box<Connection>) {
-        connection.end_writing();
-        let now = Instant::now();
-        let until = now.checked_add(LINGER).unwrap_or(now);
-        self.closing.0.push((connection, until));
     }
 
     /// Waits for something at a descriptor; if the program does not, [`Errno::Again`] stands for it.

@@ -5,16 +5,14 @@
 use wasmtime::component::Resource;
 use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream};
 
-use super::Preview2;
 use super::bindings::wasi::cli::{
     environment, exit, stderr, stdin, stdout, terminal_input, terminal_output, terminal_stderr,
     terminal_stdin, terminal_stdout,
 };
 use super::io::StandardOutput;
+use super::state::Preview2;
+use super::terminal::Terminal;
 use crate::Exit;
-
-/// A standard stream that is a terminal on the host.
-pub struct Terminal;
 
 impl environment::Host for Preview2 {
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {

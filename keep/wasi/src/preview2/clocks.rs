@@ -8,9 +8,9 @@ use wasmtime::component::Resource;
 use wasmtime_wasi_io::async_trait;
 use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 
-use super::Preview2;
 use super::bindings::wasi::clocks::monotonic_clock;
 use super::bindings::wasi::clocks::wall_clock::{self, Datetime};
+use super::state::Preview2;
 use crate::clock::RESOLUTION;
 use crate::fs::Time;
 use crate::port::Port;

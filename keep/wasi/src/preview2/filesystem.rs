@@ -7,7 +7,6 @@ use std::sync::Arc;
 use wasmtime::component::Resource;
 use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream};
 
-use super::Preview2;
 use super::bindings::wasi::clocks::wall_clock::Datetime;
 use super::bindings::wasi::filesystem::preopens;
 use super::bindings::wasi::filesystem::types::{
@@ -16,17 +15,10 @@ use super::bindings::wasi::filesystem::types::{
 };
 use super::clocks::point;
 use super::io::{FileInput, FileOutput, READ_MAX};
+use super::opened::{Listing, Opened};
+use super::state::Preview2;
 use crate::error::{Errno, Fault};
 use crate::fs::{self, Descriptor, Kind, OpenOptions, Stat, Time, TimeChange};
-
-/// An open file or directory of a component.
-pub struct Opened(Arc<Descriptor>);
-
-/// The rest of a directory: what it held when reading it began, and how much of it was told.
-pub struct Listing {
-    listing: fs::Listing,
-    told: usize,
-}
 
 /// Result of a function: an error number for the component, or its end.
 pub type Result<T> = std::result::Result<T, Fault>;

@@ -14,8 +14,8 @@ use wasmtime_wasi_io::streams::{
     DynInputStream, DynOutputStream, InputStream, OutputStream, StreamError, StreamResult,
 };
 
-use super::Preview2;
 use super::bindings::wasi::io::{poll, streams};
+use super::state::Preview2;
 use crate::error::Errno;
 use crate::fs::Descriptor;
 use crate::port::MAX_TRANSFER;

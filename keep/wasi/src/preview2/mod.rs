@@ -6,12 +6,16 @@
 //! types. A command is offered everything synchronously, so that no fiber is needed: what waits, waits in the
 //! [`Port`](crate::port::Port). Of many instances on one thread only the one that waits does so: [`add_to_linker_async`].
 
-pub(crate) mod cli;
+pub mod bindings;
+mod cli;
 mod clocks;
 pub(crate) mod filesystem;
 mod io;
+pub(crate) mod opened;
 pub(crate) mod random;
 pub mod sockets;
+mod state;
+pub(crate) mod terminal;
 
 use std::collections::BTreeSet;
 
@@ -19,94 +23,13 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
 use wasmtime_wasi_io::bindings::wasi::io as async_io;
 
+use self::bindings::wasi;
 use self::io::Table;
-use crate::clock::Clocks;
-use crate::context::Context;
+use crate::interfaces::interfaces;
 use crate::{View, preview3};
 
-/// The WIT of `wit/`, as Rust.
-#[allow(missing_docs, clippy::pedantic, reason = "generated code")]
-pub mod bindings {
-    wasmtime::component::bindgen!({
-        path: "wit",
-        world: "wasi:cli/command",
-        imports: { default: trappable },
-        trappable_error_type: {
-            "wasi:io/streams.stream-error" => wasmtime_wasi_io::streams::StreamError,
-            "wasi:filesystem/types.error-code" => crate::error::Fault,
-            "wasi:sockets/network.error-code" => crate::preview2::sockets::Failure,
-        },
-        with: {
-            "wasi:io/error": wasmtime_wasi_io::bindings::wasi::io::error,
-            "wasi:io/poll.pollable": wasmtime_wasi_io::poll::DynPollable,
-            "wasi:io/streams.input-stream": wasmtime_wasi_io::streams::DynInputStream,
-            "wasi:io/streams.output-stream": wasmtime_wasi_io::streams::DynOutputStream,
-            "wasi:filesystem/types.descriptor": crate::preview2::filesystem::Opened,
-            "wasi:filesystem/types.directory-entry-stream": crate::preview2::filesystem::Listing,
-            "wasi:cli/terminal-input.terminal-input": crate::preview2::cli::Terminal,
-            "wasi:cli/terminal-output.terminal-output": crate::preview2::cli::Terminal,
-            "wasi:sockets/network.network": crate::preview2::sockets::Network,
-            "wasi:sockets/tcp.tcp-socket": crate::preview2::sockets::tcp::TcpSocket,
-            "wasi:sockets/udp.udp-socket": crate::preview2::sockets::udp::UdpSocket,
-            "wasi:sockets/udp.incoming-datagram-stream": crate::preview2::sockets::udp::Incoming,
-            "wasi:sockets/udp.outgoing-datagram-stream": crate::preview2::sockets::udp::Outgoing,
-            "wasi:sockets/ip-name-lookup.resolve-address-stream": crate::preview2::sockets::Addresses,
-        },
-    });
-}
-
-use bindings::wasi;
 pub use bindings::{Command, CommandPre};
-
-/// The state of a component, which may use 0.3 as well.
-pub struct Preview2 {
-    context: Context,
-    table: ResourceTable,
-}
-
-impl Preview2 {
-    /// A component that is given `context`.
-    pub fn new(context: Context) -> Self {
-        Self {
-            context,
-            table: ResourceTable::new(),
-        }
-    }
-
-    /// Everything that the component is given.
-    pub(crate) fn context(&mut self) -> &mut Context {
-        &mut self.context
-    }
-
-    /// The clocks of the component.
-    pub fn clocks(&self) -> &Clocks {
-        &self.context.clocks
-    }
-
-    /// The resources of the component.
-    pub fn table(&mut self) -> &mut ResourceTable {
-        &mut self.table
-    }
-}
-
-/// Defines what is offered: the names, and how each is linked.
-macro_rules! interfaces {
-    ($linker:ident, $state:ident: $($name:literal => $link:expr;)*) => {
-        /// Names of all interfaces that are offered, without their version.
-        pub const INTERFACES: &[&str] = &[$($name),*];
-
-        /// Links the interface of this name, if it is offered.
-        fn link<T: View<Preview2>>($linker: &mut Linker<T>, interface: &str) -> wasmtime::Result<()> {
-            let $state = T::wasi;
-            match interface {
-                $($name => $link,)*
-                _ => Ok(()),
-            }
-        }
-    };
-}
-
-pub(crate) use interfaces;
+pub use state::Preview2;
 
 /// The state behind the interfaces.
 type State = HasSelf<Preview2>;

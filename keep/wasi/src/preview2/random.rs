@@ -2,8 +2,8 @@
 
 //! `wasi:random`. What is called insecure is as good as the rest here.
 
-use super::Preview2;
 use super::bindings::wasi::random::{insecure, insecure_seed, random};
+use super::state::Preview2;
 
 /// Most bytes of one request, as the engine's own WASI has it.
 pub const RANDOM_MAX: u64 = 64 << 20;

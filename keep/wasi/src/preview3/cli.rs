@@ -4,17 +4,17 @@
 
 use wasmtime::component::{Access, FutureReader, Resource, StreamReader};
 
-use super::State;
 use super::bindings::wasi::cli::types::{self, ErrorCode};
 use super::bindings::wasi::cli::{
     environment, exit, stderr, stdin, stdout, terminal_input, terminal_output, terminal_stderr,
     terminal_stdin, terminal_stdout,
 };
+use super::state::State;
 use super::streams::{InputProducer, OutputConsumer, outcome};
 use crate::error::Errno;
 use crate::preview2::Preview2;
 use crate::preview2::bindings::wasi::cli as of_0_2;
-use crate::preview2::cli::Terminal;
+use crate::preview2::terminal::Terminal;
 use crate::stream::Output;
 
 /// The outcome of a standard stream: a future of it.

@@ -4,9 +4,9 @@
 
 use wasmtime::component::Accessor;
 
-use super::State;
 use super::bindings::wasi::clocks::system_clock::{self, Instant};
 use super::bindings::wasi::clocks::{monotonic_clock, types};
+use super::state::State;
 use crate::clock::RESOLUTION;
 use crate::fs::Time;
 use crate::preview2::Preview2;

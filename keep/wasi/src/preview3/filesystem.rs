@@ -11,20 +11,21 @@ use wasmtime::component::{
     StreamResult, VecBuffer,
 };
 
-use super::State;
 use super::bindings::wasi::filesystem::preopens;
 use super::bindings::wasi::filesystem::types::{
     self, Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode,
     HostDescriptorWithStore, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
 };
 use super::clocks::{instant, point};
+use super::state::State;
 use super::streams::{FileConsumer, FileProducer, outcome};
 use crate::error::{Errno, Fault};
 use crate::fs::{self, Kind, Stat, TimeChange};
 use crate::preview2::Preview2;
 use crate::preview2::bindings::wasi::filesystem::types as of_0_2;
 use crate::preview2::bindings::wasi::filesystem::types::HostDescriptor as Of02;
-use crate::preview2::filesystem::{Opened, Result, code_of_errno, type_of_kind};
+use crate::preview2::filesystem::{Result, code_of_errno, type_of_kind};
+use crate::preview2::opened::Opened;
 
 /// The outcome of a stream: a future of it.
 type Ended = FutureReader<std::result::Result<(), ErrorCode>>;

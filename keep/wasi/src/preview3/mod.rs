@@ -6,80 +6,30 @@
 //! both. What waits for a clock, for standard input or for the network lets the component's other tasks go on; what is done
 //! with files and output is done at once.
 
+pub mod bindings;
 mod cli;
 mod clocks;
 mod filesystem;
+mod names;
 mod random;
 pub mod sockets;
+mod state;
 pub mod streams;
 
 use std::collections::BTreeSet;
 
 use wasmtime::Engine;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::{Component, Linker};
 
+use self::bindings::wasi;
+use self::names::{is_compatible, of_0_3};
+use self::state::State;
 use crate::View;
-use crate::preview2::{Preview2, interfaces};
+use crate::interfaces::interfaces;
+use crate::preview2::Preview2;
 
-/// The WIT of `wit-0.3/`, as Rust.
-#[allow(missing_docs, clippy::pedantic, reason = "generated code")]
-pub mod bindings {
-    wasmtime::component::bindgen!({
-        path: "wit-0.3",
-        world: "enarx:wasi/command@0.3.0",
-        imports: {
-            "wasi:cli/stdin": store | trappable,
-            "wasi:cli/stdout": store | trappable,
-            "wasi:cli/stderr": store | trappable,
-            "wasi:filesystem/types.[method]descriptor.read-via-stream": store | trappable,
-            "wasi:filesystem/types.[method]descriptor.write-via-stream": store | trappable,
-            "wasi:filesystem/types.[method]descriptor.append-via-stream": store | trappable,
-            "wasi:filesystem/types.[method]descriptor.read-directory": store | trappable,
-            "wasi:sockets/types.[method]tcp-socket.listen": store | trappable,
-            "wasi:sockets/types.[method]tcp-socket.send": store | trappable,
-            "wasi:sockets/types.[method]tcp-socket.receive": store | trappable,
-            default: trappable,
-        },
-        exports: { default: async | store },
-        trappable_error_type: {
-            "wasi:filesystem/types.error-code" => crate::error::Fault,
-            "wasi:sockets/types.error-code" => crate::error::Fault,
-        },
-        with: {
-            "wasi:cli/terminal-input.terminal-input": crate::preview2::cli::Terminal,
-            "wasi:cli/terminal-output.terminal-output": crate::preview2::cli::Terminal,
-            "wasi:filesystem/types.descriptor": crate::preview2::filesystem::Opened,
-            "wasi:sockets/types.tcp-socket": crate::preview3::sockets::tcp::TcpSocket,
-            "wasi:sockets/types.udp-socket": crate::preview3::sockets::udp::UdpSocket,
-        },
-    });
-}
-
-use bindings::wasi;
 pub use bindings::{Command, CommandPre};
-
-/// The state behind the interfaces.
-type State = HasSelf<Preview2>;
-
-/// The version that is offered, as names of interfaces end.
-pub const VERSION: &str = "0.3.0";
-
-/// Takes the name of an interface of WASI 0.3 apart: without its version, and the version.
-fn of_0_3(name: &str) -> Option<(&str, &str)> {
-    let (interface, version) = name.split_once('@')?;
-    let is_wasi = interface.starts_with("wasi:");
-    (is_wasi && version.starts_with("0.3.")).then_some((interface, version))
-}
-
-/// True for a version that [`VERSION`] stands for: a draft is compatible with nothing.
-fn is_compatible(version: &str) -> bool {
-    !version.contains('-')
-}
-
-/// True for the name of an interface of WASI 0.3.
-pub fn is_interface(name: &str) -> bool {
-    of_0_3(name).is_some()
-}
+pub use names::{VERSION, is_interface};
 
 interfaces! { linker, state:
     "wasi:cli/environment" => wasi::cli::environment::add_to_linker::<T, State>(linker, state);

@@ -16,7 +16,7 @@ use enarx_session::tenant::{
     self, Channel, InsecureUnattested, Outcome, Session, Streams, Unjudged, Wanted,
 };
 use enarx_session::verdict::{Expected, Outcome as Compared, Verdict, Verifier};
-use enarx_session::{Moment, Refusal, WINDOW};
+use enarx_session::{Moment, Refusal, Unfit, WINDOW};
 use enarx_session_drivers::drivers::frame_bytes;
 use enarx_session_drivers::fixture::{self, KEEP, Marks, OTHER_KEEP, OTHER_TENANT, TENANT};
 use enarx_snp::report::Report;
@@ -1250,7 +1250,7 @@ fn names_of_refusals_and_words_of_peers_are_safe_to_print() {
     for refusal in [
         Refusal::Protocol(hostile.to_owned()),
         Refusal::Evidence(vec![hostile.to_owned()]),
-        Refusal::Release(hostile.to_owned()),
+        Refusal::Release(Unfit::Configuration(hostile.to_owned())),
         Refusal::Contract(ContractError::Doors {
             wanted: hostile.to_owned(),
         }),

@@ -12,7 +12,7 @@ use crate::Timestamp;
 use crate::checks::Checks;
 use crate::claim::Claim;
 use crate::context::Context;
-use crate::verdict::{Tee, Verdict};
+use crate::verdict::{EvidenceKind, Verdict};
 use dcap_qvl::quote::Report;
 use dcap_qvl::verify::QuoteVerifier;
 use dcap_qvl::{QuoteClaims, QuoteCollateralV3};
@@ -68,7 +68,7 @@ pub(crate) fn judge(
     } = context;
     let at = expected.at;
     let (accepted, table) = match quote.tee() {
-        Tee::Sgx => (policy.sgx.accept, "[sgx]"),
+        EvidenceKind::Sgx => (policy.sgx.accept, "[sgx]"),
         _ => (policy.tdx.accept, "[tdx]"),
     };
     checks.test(

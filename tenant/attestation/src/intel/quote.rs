@@ -2,7 +2,7 @@
 
 //! A TDX or SGX quote, read. Hostile until judged.
 
-use crate::verdict::Tee;
+use crate::verdict::EvidenceKind;
 use crate::x509::{Cert, common_name};
 use dcap_qvl::quote::AuthData;
 
@@ -54,11 +54,11 @@ impl<'a> Quote<'a> {
     }
 
     /// The hardware that the quote says it comes from.
-    pub fn tee(&self) -> Tee {
+    pub fn tee(&self) -> EvidenceKind {
         if self.parts.report.is_sgx() {
-            Tee::Sgx
+            EvidenceKind::Sgx
         } else {
-            Tee::Tdx
+            EvidenceKind::Tdx
         }
     }
 

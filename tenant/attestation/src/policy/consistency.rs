@@ -19,7 +19,6 @@ impl Policy {
     /// something. [`crate::Verifier`] refuses all evidence under a policy that does not pass.
     ///
     /// # Errors
-    ///
     /// The first problem.
     pub fn check(&self) -> Result<(), PolicyError> {
         if self.version != VERSION {

@@ -69,7 +69,6 @@ impl Policy {
     /// Reads a policy from TOML.
     ///
     /// # Errors
-    ///
     /// When it is not TOML, has an unknown key (the nearest known key is named), a key or value of an earlier version
     /// (the new one is named), a list without entries, a value of the wrong type, or what [`Self::check`] refuses.
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
@@ -104,7 +103,6 @@ impl Policy {
 /// Checks the keys of a policy file, and that no list is empty, before types are looked at.
 ///
 /// # Errors
-///
 /// [`PolicyError::UnknownKey`], [`PolicyError::Refused`] or [`PolicyError::Empty`].
 pub(crate) fn check_keys(file: &toml::Value) -> Result<(), PolicyError> {
     let root = Policy::json_schema();

@@ -15,7 +15,7 @@ use crate::claim::Claim;
 use crate::context::Context;
 use crate::endorsements::AmdEndorsements;
 use crate::policy::{Endorser, Policy};
-use crate::verdict::{Tee, Verdict};
+use crate::verdict::{EvidenceKind, Verdict};
 use enarx_snp::bits::SigningKey;
 use enarx_snp::product::CpuSignature;
 use enarx_snp::report::{ALGO_ECDSA_P384_SHA384, MAX_VERSION, Report, VERSION_WITH_CPUID};
@@ -72,7 +72,12 @@ pub(crate) fn judge(
     let product = product.as_ref();
     appraisal::judge(report, product, context, &mut checks);
     measurement::judge(report, product, context, &mut checks);
-    checks.verdict(Tee::SevSnp, &policy.name, context.expected.at, MANDATORY)
+    checks.verdict(
+        EvidenceKind::SevSnp,
+        &policy.name,
+        context.expected.at,
+        MANDATORY,
+    )
 }
 
 /// Checks everything about a report that needs no certificate.

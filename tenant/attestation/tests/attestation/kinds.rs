@@ -7,8 +7,8 @@ use crate::vectors::{self, Case};
 use enarx_attestation::hex::Hex;
 use enarx_attestation::reference::{GuestPolicyFloor, LaunchDigest, PlatformKind, ReleaseStatus};
 use enarx_attestation::{
-    Endorsements, Expected, Outcome, Overall, Policy, ReferenceValue, Tee, Timestamp, Verdict,
-    Verifier,
+    Endorsements, EvidenceKind, Expected, Outcome, Overall, Policy, ReferenceValue, Timestamp,
+    Verdict, Verifier,
 };
 use enarx_snp::product::MILAN;
 use proptest::prelude::*;
@@ -154,7 +154,7 @@ fn what_was_compared_with_nothing_is_said_last() {
         let text = verdict.to_string();
         let last = text.lines().last().unwrap();
         let (names, passes) = match verdict.tee {
-            Tee::Tdx => (
+            EvidenceKind::Tdx => (
                 "tdx.mrtd, tdx.rtmr0, tdx.rtmr1, tdx.rtmr2, tdx.rtmr3",
                 "any TD",
             ),
@@ -173,7 +173,7 @@ fn what_was_compared_with_nothing_is_said_last() {
         // With a name for the guest, the rest is still said.
         let mut named = Policy::default();
         let claim = |name: &str| verdict.claims[name].as_str();
-        if verdict.tee == Tee::Tdx {
+        if verdict.tee == EvidenceKind::Tdx {
             named.tdx.mrtd = vec![claim("tdx.mrtd").parse().unwrap()];
             named.tdx.report_data = Some(claim("guest.report-data").parse().unwrap());
         } else {
@@ -184,7 +184,7 @@ fn what_was_compared_with_nothing_is_said_last() {
         assert!(!verdict.to_string().contains("ANY guest"));
         let rest = verdict.not_compared.join(", ");
         match verdict.tee {
-            Tee::Tdx => assert_eq!(rest, "tdx.rtmr0, tdx.rtmr1, tdx.rtmr2, tdx.rtmr3"),
+            EvidenceKind::Tdx => assert_eq!(rest, "tdx.rtmr0, tdx.rtmr1, tdx.rtmr2, tdx.rtmr3"),
             _ => assert_eq!(rest, "sgx.isv-prod-id, guest.report-data"),
         }
     }

@@ -14,7 +14,6 @@ use wasmtime::component::{Resource, ResourceTableError};
 use wasmtime_wasi_io::async_trait;
 use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 
-use super::Preview2;
 use super::bindings::wasi::sockets::{
     instance_network, ip_name_lookup,
     network::{
@@ -22,6 +21,7 @@ use super::bindings::wasi::sockets::{
         Ipv6SocketAddress,
     },
 };
+use super::state::Preview2;
 use crate::error::Errno;
 use crate::port::Operation;
 use crate::sockets::{address, names};

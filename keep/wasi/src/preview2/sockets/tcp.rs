@@ -20,12 +20,12 @@ use crate::budget::Budget;
 use crate::error::Errno;
 use crate::port::queue::{CALLS_MAX, Queue, Queued};
 use crate::port::{MAX_TRANSFER, Operation};
-use crate::preview2::Preview2;
 use crate::preview2::bindings::wasi::sockets::network::{
     ErrorCode, IpAddressFamily, IpSocketAddress,
 };
 use crate::preview2::bindings::wasi::sockets::tcp::{self, ShutdownType};
 use crate::preview2::bindings::wasi::sockets::tcp_create_socket;
+use crate::preview2::state::Preview2;
 use crate::sockets::{BACKLOG, Socket, options};
 use crate::stream::Input;
 

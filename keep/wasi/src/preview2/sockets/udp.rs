@@ -13,12 +13,12 @@ use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 
 use super::{Network, Result, bindable, from_std, is_ipv6, permitted, remote, to_std};
 use crate::port::Operation;
-use crate::preview2::Preview2;
 use crate::preview2::bindings::wasi::sockets::network::{
     ErrorCode, IpAddressFamily, IpSocketAddress,
 };
 use crate::preview2::bindings::wasi::sockets::udp::{self, IncomingDatagram, OutgoingDatagram};
 use crate::preview2::bindings::wasi::sockets::udp_create_socket;
+use crate::preview2::state::Preview2;
 use crate::sockets::{Datagram, Socket, options};
 
 /// Most datagrams that one call receives or sends, as the engine's own WASI has it.

@@ -14,12 +14,12 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use enarx_sallyport::call::{RESOLVED_MAX, RESOLVED_SIZE};
 use wasmtime::component::Accessor;
 
-use super::State;
 use super::bindings::wasi::sockets::ip_name_lookup::{self, ErrorCode as NameError};
 use super::bindings::wasi::sockets::types::{
     self, ErrorCode, IpAddress, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress,
     Ipv6SocketAddress,
 };
+use super::state::State;
 use crate::budget::{Budget, Share};
 use crate::error::{Errno, Fault};
 use crate::port::Operation;

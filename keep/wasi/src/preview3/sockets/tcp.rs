@@ -17,10 +17,10 @@ use wasmtime::component::{
     StreamReader, StreamResult,
 };
 
-use super::super::State as Data;
 use super::super::bindings::wasi::sockets::types::{
     ErrorCode, HostTcpSocket, HostTcpSocketWithStore, IpAddressFamily, IpSocketAddress,
 };
+use super::super::state::State as Data;
 use super::super::streams::{Outcome, outcome, waits};
 use super::{INVALID_STATE, Result, error_code, from_std, is_ipv6, permitted, to_std};
 use crate::budget::Budget;

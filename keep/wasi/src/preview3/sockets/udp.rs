@@ -10,10 +10,10 @@ use enarx_sallyport::Call;
 use enarx_sallyport::types::SocketOption;
 use wasmtime::component::{Accessor, Resource};
 
-use super::super::State;
 use super::super::bindings::wasi::sockets::types::{
     HostUdpSocket, HostUdpSocketWithStore, IpAddressFamily, IpSocketAddress,
 };
+use super::super::state::State;
 use super::{INVALID_STATE, Result, Waiting, from_std, is_ipv6, permitted, to_std};
 use crate::error::Errno;
 use crate::preview2::Preview2;

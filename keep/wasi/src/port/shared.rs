@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The state of a port behind its lock, and the sleep of its threads. One thread, the leader, waits in the doorbell for all; the
+//! others wait for it.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use enarx_sallyport::{Call, KeepEnd, Region, Reply, Ticket, Until};
+
+use super::exchanges::Exchanges;
+use super::platform::Platform;
+use super::state::{Owner, PATIENCE, State};
+use crate::error::Result;
+
+/// The same as [`PATIENCE`] if the last answer did not come in that time.
+const IMPATIENCE: Duration = Duration::from_micros(10);
+
+/// Pauses between two such looks, in spin-loop hints.
+const SPINS_BETWEEN_LOOKS: u32 = 16;
+
+/// The state with its lock, and what is used beside it.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// Told to followers: replies were collected, or there is no leader any more.
+    pub(super) news: Condvar,
+    pub(super) platform: Arc<dyn Platform>,
+    pub(super) exchanges: Exchanges,
+}
+
+/// The state, locked.
+pub(super) type Guard<'a> = MutexGuard<'a, State>;
+
+impl Shared {
+    /// The state of a port on which nothing was called yet.
+    pub(super) fn new(end: KeepEnd<Region>, platform: Arc<dyn Platform>) -> Self {
+        let exchanges = Exchanges::default();
+        let state = State::new(end, Arc::clone(&platform), exchanges.clone());
+        Self {
+            state: Mutex::new(state),
+            news: Condvar::new(),
+            platform,
+            exchanges,
+        }
+    }
+
+    /// Locks the state.
+    pub(super) fn lock(&self) -> Guard<'_> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Collects replies, also for threads that wait for the leader. False if there were none.
+    pub(super) fn reap(&self, state: &mut Guard<'_>) -> bool {
+        let any = state.reap();
+        if any && state.followers > 0 {
+            self.news.notify_all();
+        }
+        any
+    }
+
+    /// Wakes the tasks whose time has come; whether there was any.
+    pub(super) fn fire(&self, state: &mut Guard<'_>) -> bool {
+        let any = state.timers.fire(Instant::now());
+        if any && state.followers > 0 {
+            self.news.notify_all();
+        }
+        any
+    }
+
+    /// Waits until replies were collected, by this thread or another, or until the deadline. May return early.
+    pub(super) fn sleep<'a>(&'a self, state: Guard<'a>, deadline: Option<Instant>) -> Guard<'a> {
+        self.sleep_until(state, Until::Completion, deadline)
+    }
+
+    /// As [`Self::sleep`]; of a thread that leads, these completions end the sleep.
+    pub(super) fn sleep_until<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        until: Until,
+        deadline: Option<Instant>,
+    ) -> Guard<'a> {
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        if state.has_leader {
+            // The leader sleeps already, and the host with it.
+            state.expect();
+            state.tell();
+            state.followers += 1;
+            let mut state = match deadline.map(left) {
+                None => self
+                    .news
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(left) => {
+                    let waited = self.news.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+            state.followers -= 1;
+            return state;
+        }
+        state.has_leader = true;
+        state.leader_deadline = deadline;
+        state.leader_until = until;
+        let collected = state.collected;
+        let (mut state, has_come) = self.look_for_answers(state, deadline);
+        // Another thread, which had the lock between two looks, may have collected what this one waits for.
+        if !has_come && state.collected == collected {
+            let (seen, until) = (state.end.completions_seen(), state.leader_until);
+            state.untold = false;
+            drop(state);
+            self.platform.wait(seen, until, deadline.map(left));
+            state = self.lock();
+        }
+        state.has_leader = false;
+        state.contact = Instant::now();
+        state.reap();
+        if state.followers > 0 {
+            self.news.notify_all();
+        }
+        state
+    }
+
+    /// Looks for answers of a host that polls, for a short while; whether there are any. Others have the lock between two looks.
+    fn look_for_answers<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        deadline: Option<Instant>,
+    ) -> (Guard<'a>, bool) {
+        if !state.end.host_polls() {
+            return (state, false);
+        }
+        let now = Instant::now();
+        let end = now.checked_add(state.patience).unwrap_or(now);
+        let end = deadline.map_or(end, |deadline| deadline.min(end));
+        loop {
+            if state.end.has_completions() {
+                state.patience = PATIENCE;
+                return (state, true);
+            }
+            if !state.end.host_polls() || Instant::now() >= end {
+                state.patience = IMPATIENCE;
+                return (state, false);
+            }
+            drop(state);
+            for _ in 0..SPINS_BETWEEN_LOOKS {
+                std::hint::spin_loop();
+            }
+            state = self.lock();
+        }
+    }
+
+    /// Posts a call that is answered at once, waiting for a slot.
+    pub(super) fn submit<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        call: &Call,
+        input: &[&[u8]],
+    ) -> (Guard<'a>, Result<Ticket>) {
+        loop {
+            match state.try_submit(call, input, Owner::Caller) {
+                Ok(Some(ticket)) => {
+                    state.ring();
+                    return (state, Ok(ticket));
+                }
+                Err(error) => return (state, Err(error)),
+                Ok(None) => {
+                    if !self.reap(&mut state) {
+                        state = self.sleep(state, None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for the reply to a call of [`Owner::Caller`].
+    pub(super) fn wait_for<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        ticket: Ticket,
+    ) -> (Guard<'a>, Reply) {
+        loop {
+            self.reap(&mut state);
+            if let Some(reply) = state.take(ticket) {
+                return (state, reply);
+            }
+            state = self.sleep(state, None);
+        }
+    }
+
+    /// Waits until at most `allowed` writes are on their way.
+    pub(super) fn settle_writes<'a>(&'a self, mut state: Guard<'a>, allowed: usize) -> Guard<'a> {
+        loop {
+            state.collect_writes();
+            if state.writes.in_flight.len() <= allowed {
+                return state;
+            }
+            state = self.sleep(state, None);
+        }
+    }
+}

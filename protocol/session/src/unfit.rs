@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The deliveries that a Keep has no room for, or cannot run. Sizes and texts are the tenant's.
+
+use alloc::string::String;
+
+/// Why a Keep does not run what it was delivered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// All parts together are more than the Keep has free.
+    #[error("the delivery has {total} bytes, the Keep has room for {free}: give it more memory")]
+    TooLarge {
+        /// Bytes of all parts.
+        total: u64,
+        /// Bytes that are free in the Keep.
+        free: u64,
+    },
+    /// No memory for a part of so many bytes.
+    #[error("there is no memory for a part of {0} bytes")]
+    NoMemory(usize),
+    /// Native code, of which the deployment does not say so.
+    #[error("the application is native code, and the deployment does not say so")]
+    UndeclaredNativeCode,
+    /// No native code, although the deployment says so.
+    #[error("the application is no native code, and the deployment says that it is")]
+    NoNativeCode,
+    /// Native code that cannot be used. The text is its reader's.
+    #[error("the application: {0}")]
+    NativeCode(String),
+    /// Native code of another application than the deployment names.
+    #[error("the application was compiled from other WebAssembly than the deployment says")]
+    OtherSource,
+    /// The secret of this name is to be a variable, and is no text.
+    #[error("the secret {0} is no text: deliver it as a file")]
+    SecretIsNoText(String),
+    /// A configuration that cannot be read. The text is its reader's.
+    #[error("{0}")]
+    Configuration(String),
+    /// A configuration that asks for evidence.
+    #[error("the configuration asks for evidence, which a session gives")]
+    AsksForEvidence,
+    /// A server that names no address and port.
+    #[error("the configuration's server names no address and port at which it answers")]
+    NoAddress,
+    /// A server without a certificate, of which the tenant does not say that it is meant so.
+    #[error(
+        "the configuration's server has no certificate, so that its host would read every request: deliver one, or say `insecure_http`"
+    )]
+    NoCertificate,
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The tenant's settings by which evidence is judged: they are trusted, and come from nobody else.
+
+use enarx_attestation::{AmdEndorsements, Policy, ReferenceValue, Timestamp};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The certificates that a source has; `None`: nothing for this report.
+pub type Found<'a> = Pin<Box<dyn Future<Output = Option<AmdEndorsements>> + Send + 'a>>;
+
+/// The tenant's own certificates and revocation lists, for hosts that have none or wrong ones.
+pub trait Certificates: fmt::Debug + Send + Sync {
+    /// The certificates on this machine for the key that signed this report, whole or in part.
+    fn stored<'a>(&'a self, report: &'a [u8], at: Timestamp) -> Found<'a>;
+
+    /// The same after asking the vendor for what is missing. Never called for a simulated platform, which no vendor knows.
+    fn fetched<'a>(&'a self, report: &'a [u8], at: Timestamp) -> Found<'a>;
+}
+
+/// By what evidence is judged, and for how long the verdict holds.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// The policy.
+    pub policy: Policy,
+    /// The reference values of a release manifest whose signature the caller has checked; `None`: there is none.
+    pub references: Option<Vec<ReferenceValue>>,
+    /// How long a verdict over a session holds. The agent asks for evidence again before that.
+    pub max_age: Duration,
+    /// The tenant's own certificates, for hosts that have none or wrong ones; `None`: those of hosts have to do.
+    pub certificates: Option<Arc<dyn Certificates>>,
+}
+
+impl Trust {
+    /// One hour: the age at which a verdict expires unless the tenant says otherwise.
+    pub const MAX_AGE: Duration = Duration::from_hours(1);
+
+    /// Evidence is judged by this policy, without a release manifest and by the certificates of hosts.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            references: None,
+            max_age: Self::MAX_AGE,
+            certificates: None,
+        }
+    }
+}
