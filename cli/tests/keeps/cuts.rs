@@ -344,7 +344,7 @@ fn sample(mut all: VecDeque<Place>, number: usize) -> VecDeque<Place> {
     taken
 }
 
-/// Places of an attached session that are tried each time: what [`HOSTS`] hosts play in a quarter of a minute.
+/// Places of an attached session that are tried: each takes a Keep of its own and two or three commands.
 const SAMPLE: usize = 12;
 
 #[test]
@@ -354,14 +354,4 @@ fn an_attached_session_that_is_cut_is_no_success_and_loses_nothing() {
     assert_eq!(places.len(), SAMPLE);
     let both = stage.play(places, cut_attached);
     assert!(both >= SAMPLE / 2, "{both} of {SAMPLE}");
-}
-
-#[test]
-#[ignore = "the same in every place, for a minute and more"]
-fn an_attached_session_that_is_cut_anywhere_is_no_success_and_loses_nothing() {
-    let stage = Stage::new();
-    let places = attached_places(&stage);
-    let number = places.len();
-    let both = stage.play(places, cut_attached);
-    assert!(both >= 20, "{both} of {number}");
 }
