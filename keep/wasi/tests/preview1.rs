@@ -631,7 +631,7 @@ fn pointers_out_of_bounds_or_misaligned_trap() {
         (
             "fd_prestat_get",
             vec![Val::I32(DIR), address(end)],
-            outside(end, 8),
+            outside(end, 4),
         ),
         (
             "path_unlink_file",
