@@ -148,7 +148,7 @@ impl Summary {
         self.set("receipt_verdict", of_receipt);
         self.set("contract", contract(&deployed.agreement));
         let digest = deployed.receipt.body.deployment;
-        // Whoever has the document can try out values of a short secret, and what is printed here often ends in a log.
+        // A short secret can be guessed from the document, and what is printed here often ends in a log.
         let document = deployed.deployment.as_ref();
         let document = document.filter(|document| document.secrets.is_empty());
         self.set(

@@ -47,7 +47,7 @@ fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
     let end = due.map(|due| due.at);
     arguments.shown.check()?;
     arguments.check_host()?;
-    arguments.typed.refuse_unless(arguments.local, "simulated", || {
+    arguments.typed.refuse_unless(arguments.local, "properties", || {
         "--sim: these are properties of the platform that --local plays; a host has its own: leave it out".to_owned()
     })?;
     let mut workload = match &arguments.config {

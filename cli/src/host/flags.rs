@@ -32,7 +32,7 @@ pub struct Machine {
         value_delimiter = ',',
         value_parser = said
     )]
-    simulated: Vec<Said>,
+    properties: Vec<Said>,
 }
 
 /// The guest policy of a manager's Keeps.
@@ -89,7 +89,7 @@ fn said(text: &str) -> Result<Said, String> {
 impl Machine {
     /// The options.
     pub fn options(&self) -> Vec<SimulatedOption> {
-        self.simulated
+        self.properties
             .iter()
             .map(|said| said.option.clone())
             .collect()
@@ -98,7 +98,7 @@ impl Machine {
     /// The arguments of a command that is to have the same options.
     pub fn arguments(&self) -> impl Iterator<Item = OsString> {
         let pair = |said: &Said| [OsString::from("--sim"), said.text.clone().into()];
-        self.simulated.iter().flat_map(pair)
+        self.properties.iter().flat_map(pair)
     }
 }
 

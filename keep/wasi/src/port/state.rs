@@ -55,7 +55,7 @@ pub(super) struct State {
     pub(super) has_leader: bool,
     /// When it wakes by itself; `None` if it sleeps until the host has something.
     pub(super) leader_deadline: Option<Instant>,
-    /// What it sleeps for: news if nobody waited for a write when it fell asleep.
+    /// The end of its sleep: news if nobody waited for a write when it fell asleep.
     pub(super) leader_until: Until,
     /// Sleeps for which the leader takes every completion, because somebody came to wait for a write during one for news.
     wary: u32,

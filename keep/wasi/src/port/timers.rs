@@ -22,7 +22,7 @@ impl Timers {
         self.table.keys().next().map(|(deadline, _)| *deadline)
     }
 
-    /// Who is woken at a deadline that was taken in; `None` if that has passed.
+    /// The waker of a deadline that was taken in; `None` if that has passed.
     pub(super) fn waker(&mut self, key: Key) -> Option<&mut Waker> {
         self.table.get_mut(&key)
     }

@@ -498,7 +498,7 @@ fn a_counter_that_stands_still_keeps_no_verdict_alive() {
     let again = judged(&mut side, TENANT, 9, wanted, Some(identity));
     let again = again.map(|_| ()).map_err(name);
     assert_eq!(again, Err("evidence.busy".to_owned()));
-    // What the Keep alone counts does not come: it has heard hours ago that it is to end the application after a second.
+    // Nothing that the Keep alone counts comes: it has heard hours ago that it is to end the application after a second.
     assert!(side.stopped && side.keep.grace_left(standing) == Some(1000));
     assert_eq!(side.keep.tick(standing), None);
 }
