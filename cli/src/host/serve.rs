@@ -96,7 +96,7 @@ impl Arguments {
     /// Refuses flags that would be of no effect beside others.
     fn refuse_ineffective(&self) -> Result<(), Failure> {
         let is_simulated = self.backend == Choice::Sim;
-        self.typed.refuse_unless(is_simulated, "machine", || {
+        self.typed.refuse_unless(is_simulated, "properties", || {
             "--sim: these are properties of the simulated platform, which this host does not offer; take --backend sim, or \
              leave it out"
                 .to_owned()
