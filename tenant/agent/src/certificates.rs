@@ -57,7 +57,10 @@ pub(crate) async fn find(
         && do_for(offered, trust, report, at)
     {
         let lists = stored.as_ref().map_or(&[][..], |stored| &stored.crls);
-        *offered = with_lists(offered, lists, trust, report, at);
+        let Some(all) = with_lists(offered, lists, trust, report, at) else {
+            return Ok(offered.clone());
+        };
+        *offered = all;
         if do_for(offered, trust, report, at) {
             return Ok(offered.clone());
         }
@@ -97,17 +100,18 @@ pub(crate) async fn find(
 
 /// The host's certificates, with which there is nothing wrong, and those of the tenant's own lists that say something of
 /// them: by which they hold, too; by which one is revoked, however old the list is; and such as are not in force yet, which
-/// show that the tenant's clock is behind. A list of another maker or of the past says nothing.
+/// show that the tenant's clock is behind. A list of another maker or of the past says nothing. `None` if none says anything.
 fn with_lists(
     offered: &Endorsements,
     own: &[RevocationList],
     trust: &Trust,
     report: &[u8],
     at: Timestamp,
-) -> Endorsements {
-    let mut all = offered.clone();
+) -> Option<Endorsements> {
+    let mut all: Option<Endorsements> = None;
     for list in own {
-        if all.amd.crls.iter().any(|there| there.bytes == list.bytes) {
+        let known = &all.as_ref().unwrap_or(offered).amd.crls;
+        if known.iter().any(|there| there.bytes == list.bytes) {
             continue;
         }
         // The verifier looks at so many lists and no more: a host that gives too many loses some of its own.
@@ -126,7 +130,7 @@ fn with_lists(
             faults == [OF_TIME] && ends.is_some_and(|end| end > at)
         };
         if faults.is_empty() || revokes || is_to_come() {
-            all = with(all);
+            all = Some(with(all.unwrap_or_else(|| offered.clone())));
         }
     }
     all

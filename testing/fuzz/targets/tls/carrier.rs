@@ -12,8 +12,8 @@ use enarx_tls::web::{Client, HTTP1, HTTP2, Server, Session};
 use enarx_tls::{Connection, Key};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
-/// 1 June 2026, in seconds since the epoch.
-const NOW: Duration = Duration::from_secs(1_780_272_000);
+/// 1 June 2026, since the epoch.
+const NOW: Duration = Duration::from_hours(494_520);
 /// The name of the server.
 const NAME: &str = "host.example";
 /// Most bytes that are repeated at once.
@@ -41,8 +41,8 @@ static WEB: LazyLock<(Client, Server)> = LazyLock::new(|| {
 
 /// An end of either kind.
 enum Tls {
-    Attested(Connection),
-    Web(Session),
+    Attested(Box<Connection>),
+    Web(Box<Session>),
 }
 
 struct End {
@@ -166,8 +166,8 @@ fn ends(is_web: bool) -> [End; 2] {
         let (client, server) = &*WEB;
         let client = client.connect(NAME).expect("a name");
         [
-            Tls::Web(client),
-            Tls::Web(server.accept().expect("a server")),
+            Tls::Web(Box::new(client)),
+            Tls::Web(Box::new(server.accept().expect("a server"))),
         ]
     } else {
         let [tenant, keep] = &*KEYS;
@@ -175,8 +175,8 @@ fn ends(is_web: bool) -> [End; 2] {
         let keep = Connection::keep(keep, Arc::new(move |key| *key == admitted));
         let tenant = Connection::tenant(tenant);
         [
-            Tls::Attested(tenant.expect("a CPU that has it all")),
-            Tls::Attested(keep.expect("a CPU that has it all")),
+            Tls::Attested(Box::new(tenant.expect("a CPU that has it all"))),
+            Tls::Attested(Box::new(keep.expect("a CPU that has it all"))),
         ]
     };
     ends.map(End::new)
@@ -221,11 +221,12 @@ enarx_fuzz::target!(|script: (bool, &[u8])| {
                 // A record of any type (RFC 8446, section 5.1): handshake, alert, data, and what is none.
                 let (added, rest) = script.split_at(count.min(script.len()));
                 let kind = 20 + (operation >> 1 & 7);
-                let head = [kind, 3, 3, 0, added.len() as u8];
+                let length = u8::try_from(added.len()).unwrap_or(u8::MAX);
+                let head = [kind, 3, 3, 0, length];
                 end.waiting.splice(..0, [&head, added].concat());
                 script = rest;
             }
-            _ => end.write(&[count as u8; 300][..count]),
+            _ => end.write(&[count.to_le_bytes()[0]; 300][..count]),
         }
         check(&one, &other);
         check(&other, &one);

@@ -11,8 +11,8 @@ use std::time::Duration;
 use enarx_tls::web::{Client, HTTP1, Server, Session};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 
-/// 1 June 2026, in seconds since the epoch.
-const NOW: Duration = Duration::from_secs(1_780_272_000);
+/// 1 June 2026, since the epoch.
+const NOW: Duration = Duration::from_hours(494_520);
 /// The name of the server.
 const NAME: &str = "host.example";
 
@@ -51,7 +51,10 @@ fn carry(from: &mut Session, to: &mut Session) -> bool {
     to.receive(&mut bytes.as_slice()).is_ok()
 }
 
-enarx_fuzz::target!(|script: (Vec<(u16, u8)>, Option<u16>, Vec<Vec<u8>>)| {
+/// Bytes of the certificate that are changed, where it is cut, and its issuers.
+type Script = (Vec<(u16, u8)>, Option<u16>, Vec<Vec<u8>>);
+
+enarx_fuzz::target!(|script: Script| {
     let (changes, cut, others) = script;
     let world = &*WORLD;
     let mut certificate = world.certificate.clone();
