@@ -178,9 +178,15 @@ impl GuestMemory {
 
     /// As [`Self::new`], with the windows in the place of the memory there.
     pub fn in_place(ram: u64, windows: &[Range<u64>]) -> io::Result<Self> {
-        Self::with_windows(ram, windows, |ram, range| {
+        let memory = Self::with_windows(ram, windows, |ram, range| {
             Ok((Arc::clone(ram), range.start))
-        })
+        })?;
+        if let Some(first) = memory.windows.first() {
+            // Of sallyport and exit memory few pages are used: large ones would be zeroed, and kept, for nothing.
+            // SAFETY: the range is the window's; the advice changes no contents.
+            let _ = unsafe { madvise(first.start().cast(), first.size, Advice::LinuxNoHugepage) };
+        }
+        Ok(memory)
     }
 
     fn with_windows(
