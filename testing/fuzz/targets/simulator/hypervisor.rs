@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 const RAM: Range<u64> = 0..8 << 20;
 /// Four pages of shared memory, the GHCB first.
 const SHARED: u64 = RAM.end;
+/// Values of the GHCB MSR after the first.
+const VALUES: usize = 8;
 
 struct Memory(Mutex<Vec<u8>>);
 
@@ -66,11 +68,11 @@ fn host() -> Hypervisor {
 }
 
 enarx_fuzz::target!(|input: &[u8]| {
-    let Some((page, values)) = input.split_at_checked(4096) else {
-        return;
-    };
+    // The values come first, and zeroes behind the rest: a fuzzer makes up short inputs.
+    let (values, page) = input.split_at(input.len().min(VALUES * 8));
+    let page = &page[..page.len().min(4096)];
     let mut bytes = vec![0; 4 * 4096];
-    bytes[..4096].copy_from_slice(page);
+    bytes[..page.len()].copy_from_slice(page);
     let (host, memory) = (host(), Memory(Mutex::new(bytes)));
     let register = Request::RegisterGhcb { gfn: SHARED / 4096 };
     assert_eq!(

@@ -8,7 +8,12 @@ use enarx_snp::ghcb::PageStateChange;
 use enarx_snp::guest_message::{Header, MessageType};
 use zerocopy::FromBytes;
 
-enarx_fuzz::target!(|bytes: &[u8]| {
+enarx_fuzz::target!(|input: &[u8]| {
+    // A whole page: a fuzzer makes up short inputs.
+    let mut bytes = [0; 4096];
+    let input = &input[..input.len().min(bytes.len())];
+    bytes[..input.len()].copy_from_slice(input);
+    let bytes = bytes.as_slice();
     if let Ok((page, _)) = CpuidPage::ref_from_prefix(bytes) {
         assert!(page.entries().len() <= page.table.len());
     }
