@@ -52,16 +52,18 @@ pub(crate) async fn find(
         return offered;
     };
     let at = Timestamp(unix_seconds()?);
+    // One for all: it remembers the signatures that it has checked.
+    let verifier = Verifier::new(trust.policy.clone());
     let mut stored = timeout(OWN, own.stored(report, at)).await.ok().flatten();
     if let Ok(offered) = &mut offered
-        && do_for(offered, trust, report, at)
+        && do_for(offered, &verifier, report, at)
     {
         let lists = stored.as_ref().map_or(&[][..], |stored| &stored.crls);
-        let Some(all) = with_lists(offered, lists, trust, report, at) else {
+        let Some(all) = with_lists(offered, lists, &verifier, report, at) else {
             return Ok(offered.clone());
         };
         *offered = all;
-        if do_for(offered, trust, report, at) {
+        if do_for(offered, &verifier, report, at) {
             return Ok(offered.clone());
         }
     }
@@ -83,7 +85,7 @@ pub(crate) async fn find(
             continue;
         };
         let mixed = completed(found, &given);
-        if do_for(&mixed, trust, report, at) {
+        if do_for(&mixed, &verifier, report, at) {
             tracing::info!(is_fetched, "judging by certificates of the tenant's own");
             return Ok(mixed);
         }
@@ -104,7 +106,7 @@ pub(crate) async fn find(
 fn with_lists(
     offered: &Endorsements,
     own: &[RevocationList],
-    trust: &Trust,
+    verifier: &Verifier,
     report: &[u8],
     at: Timestamp,
 ) -> Option<Endorsements> {
@@ -121,7 +123,7 @@ fn with_lists(
             lists.insert(0, list.clone());
             endorsements
         };
-        let faults = faults(&with(offered.clone()), trust, report, at);
+        let faults = faults(&with(offered.clone()), verifier, report, at);
         let revokes = faults
             .iter()
             .any(|name| OF_REVOCATION.contains(&name.as_str()));
@@ -160,8 +162,12 @@ fn completed(own: AmdEndorsements, given: &AmdEndorsements) -> Endorsements {
 
 /// The checks of certificates and lists that fail with these for this report. What the verifier says of the rest of the
 /// report is for the verdict over the session.
-fn faults(endorsements: &Endorsements, trust: &Trust, report: &[u8], at: Timestamp) -> Vec<String> {
-    let verifier = Verifier::new(trust.policy.clone());
+fn faults(
+    endorsements: &Endorsements,
+    verifier: &Verifier,
+    report: &[u8],
+    at: Timestamp,
+) -> Vec<String> {
     let verdict = verifier.verify(report, endorsements, &Expected::at(at));
     let failed = verdict.with_outcome(Outcome::Fail);
     failed
@@ -175,6 +181,6 @@ fn faults(endorsements: &Endorsements, trust: &Trust, report: &[u8], at: Timesta
 }
 
 /// True if the verifier finds no fault with these certificates and lists for this report.
-fn do_for(endorsements: &Endorsements, trust: &Trust, report: &[u8], at: Timestamp) -> bool {
-    faults(endorsements, trust, report, at).is_empty()
+fn do_for(endorsements: &Endorsements, verifier: &Verifier, report: &[u8], at: Timestamp) -> bool {
+    faults(endorsements, verifier, report, at).is_empty()
 }
