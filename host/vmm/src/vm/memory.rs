@@ -215,10 +215,9 @@ impl GuestMemory {
         })
     }
 
-    /// True if private memory and windows are one mapping, with every byte at its guest physical address.
-    fn is_one_mapping(&self) -> bool {
-        let mut windows = self.windows.iter();
-        windows.all(|window| Arc::ptr_eq(&window.mapping, &self.ram))
+    /// True if a window has memory of its own, and not that of its place in the private memory.
+    fn is_apart(&self, window: &Window) -> bool {
+        !Arc::ptr_eq(&window.mapping, &self.ram)
     }
 
     /// The memory, windows made by [`Self::in_place`] among it, for a slot with two sides.
@@ -296,9 +295,6 @@ impl GuestMemory {
     /// millisecond or more, so windows that are in their place share one with the memory around them.
     pub fn register(&self, vm: &VmFd, end: u64) -> Result<(), kvm_ioctls::Error> {
         self.extend(vm, end)?;
-        if self.is_one_mapping() {
-            return Ok(());
-        }
         self.register_windows(vm)
     }
 
@@ -320,13 +316,7 @@ impl GuestMemory {
             return Ok(());
         }
         let end = end.max(registered.end * 2).min(size);
-        let range = registered.end..end;
-        let parts: Vec<_> = if self.is_one_mapping() {
-            vec![range]
-        } else {
-            self.gap_between_windows(range).collect()
-        };
-        for part in parts {
+        for part in self.gap_between_windows(registered.end..end) {
             let offset = usize::try_from(part.start).unwrap_or(usize::MAX);
             let size = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
             set_slot(
@@ -344,12 +334,13 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// The private memory in `range`: what no window takes the place of.
+    /// The memory in `range` that no window apart takes the place of.
     fn gap_between_windows(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
         let mut start = range.start;
         let windows = self
             .windows
             .iter()
+            .filter(|window| self.is_apart(window))
             .map(|window| window.gpa..window.gpa + window.size as u64);
         windows
             .chain(std::iter::once(range.end..range.end))
@@ -397,7 +388,9 @@ impl GuestMemory {
 
     fn register_windows(&self, vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
         for (slot, window) in (FIRST_WINDOW..).zip(&self.windows) {
-            set_slot(vm, slot, window.gpa, window.start(), window.size)?;
+            if self.is_apart(window) {
+                set_slot(vm, slot, window.gpa, window.start(), window.size)?;
+            }
         }
         Ok(())
     }
@@ -598,7 +591,7 @@ mod tests {
     #[test]
     fn private_memory_is_what_lies_gap_between_windows() {
         let windows = [LARGE..2 * LARGE, 2 * LARGE..3 * LARGE, 6 * LARGE..7 * LARGE];
-        let memory = GuestMemory::in_place(8 * LARGE, &windows).unwrap();
+        let memory = GuestMemory::new(8 * LARGE, &windows).unwrap();
         let parts = |range: Range<u64>| {
             let range = range.start * LARGE..range.end * LARGE;
             memory
@@ -613,6 +606,10 @@ mod tests {
             let frames: Vec<u64> = both.into_iter().flatten().collect();
             assert_eq!(frames, [0, 3, 4, 5, 7], "in two steps at {middle}");
         }
+        // Windows in their place are part of it.
+        let memory = GuestMemory::in_place(8 * LARGE, &windows).unwrap();
+        let all = 0..8 * LARGE;
+        assert!(memory.gap_between_windows(all.clone()).eq([all]));
     }
 
     #[test]
