@@ -153,9 +153,7 @@ impl Executor {
         };
         match step {
             Started::Done(Ok(answer)) if write == Some(answer.value) => {
-                let news = self.news;
-                self.complete(id, Ok(answer))?;
-                self.news = news;
+                self.post(id, Ok(answer))?;
             }
             Started::Done(result) => self.complete(id, result)?,
             Started::Waits(pending) => self.pending.push_back(pending),
@@ -163,14 +161,21 @@ impl Executor {
         Ok(())
     }
 
+    /// Posts a completion.
     fn complete(&mut self, id: u32, result: Result<Answer>) -> Result<(), ExecutorError> {
+        self.post(id, result)?;
+        self.news = self.end.completions_posted();
+        Ok(())
+    }
+
+    /// Posts a completion that is no news.
+    fn post(&mut self, id: u32, result: Result<Answer>) -> Result<(), ExecutorError> {
         let (status, answer) = match result {
             Ok(answer) => (Status::Ok, answer),
             Err(status) => (status, Answer::default()),
         };
         self.end
             .complete(id, status, answer.length, answer.value, answer.value2)?;
-        self.news = self.end.completions_posted();
         self.moved = self.moved.wrapping_add(answer.length);
         Ok(())
     }
