@@ -89,6 +89,14 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let status = self.child.wait();
+        // A test that fails because the command ended shows why it did.
+        if let (true, Some(said)) = (thread::panicking(), self.said.take()) {
+            eprintln!(
+                "{}{status:?}: {}",
+                self.begun,
+                said.join().unwrap_or_default()
+            );
+        }
     }
 }

@@ -60,6 +60,31 @@ impl Wakers {
     }
 }
 
+/// The eventfd that ends the sleep of a thread; `None` where the system gives no descriptors: a Keep outlives that, as
+/// its sleeps are then short ones.
+#[derive(Debug)]
+struct Waker(Option<Arc<OwnedFd>>);
+
+impl Waker {
+    /// Longest sleep that nothing can end.
+    const SHORT: Duration = Duration::from_millis(10);
+
+    /// The entry of poll(2).
+    fn poll(&self) -> Option<PollFd<'_>> {
+        let waker = self.0.as_deref()?;
+        Some(PollFd::new(waker, PollFlags::IN))
+    }
+
+    /// The end of a sleep that is to last until `deadline`.
+    fn end(&self, deadline: Option<Instant>) -> Option<Instant> {
+        if self.0.is_some() {
+            return deadline;
+        }
+        let short = Instant::now() + Self::SHORT;
+        Some(deadline.map_or(short, |deadline| deadline.min(short)))
+    }
+}
+
 impl SharedExecutor {
     /// Prepares the shared region and serves it.
     ///
@@ -217,7 +242,7 @@ impl SharedExecutor {
                     return Ok(progress);
                 }
                 // Under the lock: who completes something after this wakes this thread.
-                let waker = self.fall_asleep()?;
+                let waker = self.fall_asleep();
                 let pending = executor.pending.iter();
                 let watches = executor.watches.source().into_iter();
                 let waited: Vec<_> = pending
@@ -226,13 +251,10 @@ impl SharedExecutor {
                     .collect();
                 (waker, waited)
             };
-            let mut fds = vec![PollFd::new(&*waker, PollFlags::IN)];
-            fds.extend(
-                beside
-                    .iter()
-                    .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)),
-            );
-            let own = fds.len();
+            let mut fds: Vec<_> = beside
+                .iter()
+                .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
+                .collect();
             fds.extend(
                 waited
                     .iter()
@@ -241,14 +263,15 @@ impl SharedExecutor {
             // Without one a stop makes the sleep longer, and nothing else.
             let timer = long_timer(deadline).unwrap_or_default();
             fds.extend(timer.iter().map(|timer| PollFd::new(timer, PollFlags::IN)));
+            fds.extend(waker.poll());
             // An interruption sets this before it looks for sleepers, of which this thread is one now.
             let polled = if self.is_interrupted() {
                 Ok(0)
             } else {
-                sleep(&mut fds, deadline.filter(|_| timer.is_none()))
+                sleep(&mut fds, waker.end(deadline.filter(|_| timer.is_none())))
             };
             let beside_ready = fds
-                .get(1..own)
+                .get(..beside.len())
                 .is_some_and(|fds| fds.iter().any(|fd| !fd.revents().is_empty()));
             self.awake(waker);
             match polled {
@@ -346,11 +369,12 @@ impl SharedExecutor {
         let end = Instant::now().checked_add(wait);
         while !wait.is_zero() && end.is_none_or(|end| Instant::now() < end) {
             // An interruption sets this before it looks for sleepers, of which this thread is one now.
-            let waker = self.fall_asleep()?;
+            let waker = self.fall_asleep();
             let slept = if self.is_interrupted() {
                 Ok(0)
             } else {
-                sleep(&mut [PollFd::new(&*waker, PollFlags::IN)], end)
+                let mut fds: Vec<_> = waker.poll().into_iter().collect();
+                sleep(&mut fds, waker.end(end))
             };
             self.awake(waker);
             match slept {
@@ -363,17 +387,18 @@ impl SharedExecutor {
     }
 
     /// Enters the calling thread among the sleepers; what wakes it.
-    fn fall_asleep(&self) -> Result<Arc<OwnedFd>, ExecutorError> {
+    fn fall_asleep(&self) -> Waker {
         let mut wakers = self.wakers();
-        let waker = match wakers.spare.pop() {
-            Some(waker) => waker,
-            None => Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?),
-        };
-        wakers.sleeping.push(Arc::clone(&waker));
-        Ok(waker)
+        let waker = wakers.spare.pop().or_else(|| {
+            let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+            eventfd(0, flags).ok().map(Arc::new)
+        });
+        wakers.sleeping.extend(waker.clone());
+        Waker(waker)
     }
 
-    fn awake(&self, waker: Arc<OwnedFd>) {
+    fn awake(&self, waker: Waker) {
+        let Some(waker) = waker.0 else { return };
         let mut wakers = self.wakers();
         wakers.sleeping.retain(|other| !Arc::ptr_eq(other, &waker));
         // Empties the eventfd for its next user; it does not block.

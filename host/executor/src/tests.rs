@@ -555,6 +555,38 @@ fn another_threads_drain_and_an_interrupt_wake_the_sleeper() {
 }
 
 #[test]
+fn threads_sleep_where_the_system_gives_no_descriptors() {
+    let mut keep = Keep::new([null(), null(), null()], &[]);
+    let seen = keep.end.completions_seen();
+    let Keep { end, executor, .. } = &mut keep;
+    let executor = &*executor;
+    thread::scope(|scope| {
+        let sleepers = [(); 2].map(|()| {
+            scope.spawn(|| {
+                let calls = [libc::SYS_ppoll, libc::SYS_read, libc::SYS_close];
+                let allowed = seccomp::thread().chain(seccomp::calls(&calls));
+                let used_up = SeccompAction::Errno(libc::EMFILE.cast_unsigned());
+                seccomp::apply(&seccomp::compile(allowed, used_up).unwrap()).unwrap();
+                // A sleep may end early, as by a signal.
+                while !executor.has_completed(seen, Until::Completion) {
+                    let progress = executor.wait(seen, Until::Completion, NO_LIMIT);
+                    assert_eq!(progress.unwrap(), Progress::Idle);
+                }
+            })
+        });
+        thread::sleep(Duration::from_millis(50));
+        assert!(!sleepers.iter().any(|sleeper| sleeper.is_finished()));
+        let start = Instant::now();
+        end.submit(&Call::ClockWall, &[]).unwrap();
+        assert_eq!(executor.drain_all().unwrap(), Progress::Idle);
+        for sleeper in sleepers {
+            sleeper.join().unwrap();
+        }
+        assert!(start.elapsed() < Duration::from_secs(5));
+    });
+}
+
+#[test]
 fn a_step_is_bounded_and_none_is_taken_once_the_keep_is_being_ended() {
     let mut keep = Keep::new([null(), null(), null()], &[]);
     for _ in 0..STEP {

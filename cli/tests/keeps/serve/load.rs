@@ -220,11 +220,21 @@ fn peers_that_vanish_leave_nothing_behind() {
 #[test]
 fn a_host_that_accepts_nothing_holds_up_new_peers_alone() {
     for backend in backends() {
-        let server = Server::start(backend, &[]);
-        let mut old = server.peer();
-        old.get("/hello");
-        old.response().is(200, "hello\n");
+        let server = Server::start(backend, &["--vcpus", "2"]);
+        let [mut old, mut other] = [(); 2].map(|()| {
+            let mut peer = server.peer();
+            peer.get("/hello");
+            peer.response().is(200, "hello\n");
+            peer
+        });
         may_open(&server, false);
+        // More processors fall asleep than before.
+        for peer in [&mut old, &mut other] {
+            peer.get("/spin?200");
+        }
+        for peer in [&mut old, &mut other] {
+            peer.response().is(200, "spun\n");
+        }
         let mut late: Vec<_> = (0..100).map(|_| server.peer()).collect();
         for peer in &mut late {
             peer.get("/hello");
