@@ -188,7 +188,7 @@ pub extern "C" fn call(registers: &mut Registers) {
             halt(&mut machine);
         }
         Ok(After::ThreadEnded) => next_thread(registers, &mut machine, vcpu),
-        Err(fatal) => end_with(&mut machine, &fatal.0),
+        Err(fatal) => end_unless_ended(&mut machine, &fatal),
     }
     to_user(&mut machine, vcpu);
 }
@@ -205,7 +205,7 @@ fn trap(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
         kernel.exception(machine, vcpu, registers, cr2)
     });
     if let Err(fatal) = result {
-        end_with(machine, &fatal.0);
+        end_unless_ended(machine, &fatal);
     }
 }
 
@@ -244,6 +244,12 @@ fn next_thread(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
 pub fn end(reason: Reason, detail: u64) -> ! {
     let mut machine = Machine::new(current_vcpu());
     end_with(&mut machine, &Fatal::new(reason, detail).0)
+}
+
+/// Ends the Keep for what this vCPU has found, unless another one ends it, which takes its pages from under this one.
+fn end_unless_ended(machine: &mut Machine, fatal: &Fatal) -> ! {
+    stop_if_ended(machine);
+    end_with(machine, &fatal.0)
 }
 
 #[cold]
