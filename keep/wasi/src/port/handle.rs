@@ -137,8 +137,6 @@ impl Port {
         } else {
             let id = state.waits.add(*call, input.concat());
             state.advance();
-            // Its slot may be that of a write.
-            state.expect();
             id
         };
         Ok(Operation::new(&self.0, id))
