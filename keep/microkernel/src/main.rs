@@ -188,7 +188,7 @@ pub extern "C" fn call(registers: &mut Registers) {
             halt(&mut machine);
         }
         Ok(After::ThreadEnded) => next_thread(registers, &mut machine, vcpu),
-        Err(fatal) => end_unless_ended(&mut machine, &fatal),
+        Err(fatal) => end_with(&mut machine, &fatal.0),
     }
     to_user(&mut machine, vcpu);
 }
@@ -205,7 +205,7 @@ fn trap(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
         kernel.exception(machine, vcpu, registers, cr2)
     });
     if let Err(fatal) = result {
-        end_unless_ended(machine, &fatal);
+        end_with(machine, &fatal.0);
     }
 }
 
@@ -246,15 +246,11 @@ pub fn end(reason: Reason, detail: u64) -> ! {
     end_with(&mut machine, &Fatal::new(reason, detail).0)
 }
 
-/// Ends the Keep for what this vCPU has found, unless another one ends it, which takes its pages from under this one.
-fn end_unless_ended(machine: &mut Machine, fatal: &Fatal) -> ! {
-    stop_if_ended(machine);
-    end_with(machine, &fatal.0)
-}
-
 #[cold]
 #[inline(never)]
 fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
+    // Another vCPU that ends the Keep takes the pages away from under this one: that is no fault to tell of.
+    stop_if_ended(machine);
     begin_end();
     if !HAS_SNP {
         machine.exit(ExitFunction::Fault, &report.args());
