@@ -53,26 +53,6 @@ const LEFT: &[Circle] = &[
         modules: &["link", "session"],
         why: "a session has its links, and a link asks its session for reports and tells it wishes",
     },
-    Circle {
-        root: "keep/wasi/src/lib.rs",
-        modules: &[
-            "preview2::bindings",
-            "preview2::sockets",
-            "preview2::sockets::tcp",
-            "preview2::sockets::udp",
-        ],
-        why: "the bindings, made from WIT, name the types of sockets, which hold error codes and families of the bindings",
-    },
-    Circle {
-        root: "keep/wasi/src/lib.rs",
-        modules: &[
-            "preview3::bindings",
-            "preview3::sockets",
-            "preview3::sockets::tcp",
-            "preview3::sockets::udp",
-        ],
-        why: "the bindings, made from WIT, name the types of sockets, which hold error codes and families of the bindings",
-    },
 ];
 
 /// The roots of all libraries and programs of the workspace, those of tests among them.
