@@ -21,18 +21,6 @@ struct Circle {
 /// The circles that are left. This list only becomes shorter.
 const LEFT: &[Circle] = &[
     Circle {
-        root: "keep/microkernel/src/main.rs",
-        modules: &[
-            "crate",
-            "machine::cpu",
-            "machine::entry",
-            "machine::lock",
-            "machine::snp",
-            "machine::stack",
-        ],
-        why: "the code of the entry calls the program, which leaves by it, and both use the one kernel of the root",
-    },
-    Circle {
         root: "keep/session/src/lib.rs",
         modules: &["link", "session"],
         why: "a session has its links, and a link asks its session for reports and tells it wishes",
