@@ -35,7 +35,7 @@ const OF_REVOCATION: [&str; 2] = ["crl.ask", "crl.vek"];
 const OF_TIME: &str = "crl.fresh";
 
 /// Finds certificates and lists for a report: the host's, unless the verifier finds fault with them and the tenant has
-/// others. What the tenant's own lists say counts beside the host's certificates, too: a host chooses which lists it gives,
+/// others. The tenant's own lists count beside the host's certificates, too: a host chooses which lists it gives,
 /// and could give those of before a key was revoked, as long as they are in force.
 ///
 /// # Errors
@@ -160,8 +160,8 @@ fn completed(own: AmdEndorsements, given: &AmdEndorsements) -> Endorsements {
     Endorsements { amd, intel: None }
 }
 
-/// The checks of certificates and lists that fail with these for this report. What the verifier says of the rest of the
-/// report is for the verdict over the session.
+/// The checks of certificates and lists that fail with these for this report. The rest of the report is for the verdict over
+/// the session.
 fn faults(
     endorsements: &Endorsements,
     verifier: &Verifier,

@@ -20,7 +20,7 @@ pub trait Certificates: fmt::Debug + Send + Sync {
     fn fetched<'a>(&'a self, report: &'a [u8], at: Timestamp) -> Found<'a>;
 }
 
-/// By what evidence is judged, and for how long the verdict holds.
+/// The grounds on which evidence is judged, and how long the verdict holds.
 #[derive(Clone, Debug)]
 pub struct Trust {
     /// The policy.

@@ -148,7 +148,7 @@ fn binary(bytes: &[u8]) -> Option<Extracted<'_>> {
     found(report, Container::CertificateTable, certificates)
 }
 
-/// The certificates of a table; `None` when it is none.
+/// The certificates of a table; `None` for anything else.
 fn table(bytes: &[u8]) -> Option<AmdEndorsements> {
     let number = |le: &[u8]| {
         let le = <[u8; 4]>::try_from(le).ok()?;

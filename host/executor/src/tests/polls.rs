@@ -33,8 +33,8 @@ fn one_request_waits_for_many_handles() {
     let (call, input) = poll(&[stdin, stdout]);
     assert_eq!(keep.call(&call, &input).unwrap().1, named(&[stdout]));
 
-    // Nothing else is ready: other calls go on, and it is answered when something is. What was named is not watched any
-    // more, what was not is still.
+    // Nothing else is ready: other calls go on, and it is answered when something is. Handles that were named are
+    // not watched any more, the others still are.
     let (call, input) = poll(&[]);
     let ticket = keep.submit(&call, &input);
     assert_eq!(keep.executor.drain_all().unwrap(), Progress::Idle);

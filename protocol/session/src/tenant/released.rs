@@ -148,7 +148,7 @@ impl Session<Released> {
     /// Begins to deliver a deployment. Its parts follow by [`Self::wanted`] and [`Self::supply`].
     ///
     /// # Errors
-    /// [`Refusal`] when the deployment is none or not for this contract, when the Keep has one, or when the verdict has
+    /// [`Refusal`] when the deployment is not valid or not for this contract, when the Keep has one, or when the verdict has
     /// expired. Nothing is sent then.
     pub fn release(&mut self, deployment: &Deployment, now: Moment) -> Result<(), Refusal> {
         self.is_fresh(now)?;
@@ -648,7 +648,7 @@ impl Released {
             }
             // It may cross START.
             Phase::Attached if count != 0 && count <= WINDOW => Ok(()),
-            _ => Err(Refusal::protocol("credit for a delivery that is none")),
+            _ => Err(Refusal::protocol("credit without a delivery")),
         }
     }
 

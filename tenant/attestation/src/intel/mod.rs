@@ -137,8 +137,9 @@ fn read_collateral(bytes: Option<&[u8]>, checks: &mut Checks) -> Option<QuoteCol
     }
 }
 
-/// Verifies quote and collateral at the time of the caller's clock, without tolerance for expiry. What Intel issued a
-/// little later than this clock shows counts if it holds at the end of the tolerance, where all the rest must hold too.
+/// Verifies quote and collateral at the time of the caller's clock, without tolerance for expiry. Collateral that
+/// Intel issued a little later than this clock shows counts if it holds at the end of the tolerance, where all the rest must
+/// hold too.
 fn verify(
     quote: &Quote<'_>,
     collateral: &QuoteCollateralV3,
