@@ -496,10 +496,14 @@ fn chip(
     policy: &Policy,
     checks: &mut Checks,
 ) {
-    checks.claim(Claim::ReportChipId, hex::encode(&report.chip_id));
     let masked = report.chip_id.iter().all(|b| *b == 0);
-    if report.keys().signing_key() == SigningKey::Vlek {
-        checks.skip("agreement.chip-id", "a VLEK names no chip");
+    let by_vlek = report.keys().signing_key() == SigningKey::Vlek;
+    if masked || !by_vlek {
+        checks.claim(Claim::ReportChipId, hex::encode(&report.chip_id));
+    }
+    if by_vlek {
+        let why = "a VLEK names no chip, so what the report names counts for nothing";
+        checks.skip("agreement.chip-id", why);
         return;
     }
     if masked && policy.snp.insecure_allow_masked_chip_id {
