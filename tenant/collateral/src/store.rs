@@ -170,7 +170,8 @@ impl Store {
     }
 
     /// Everything the store has for this evidence. Revocation lists and collateral past their next update at the time
-    /// `at` are not served.
+    /// `at` are not served. For a time of the past there may be two lists of an authority: the one that was in force then, and the
+    /// newest, which knows of later revocations.
     pub fn endorsements(&self, evidence: &[u8], at: Timestamp) -> Endorsements {
         match Evidence::parse(evidence) {
             Ok(Evidence::Snp(report)) => {
@@ -279,8 +280,7 @@ impl Store {
         }
     }
 
-    /// The newest revocation list of each authority of a product line that is in force and signed: others would have every
-    /// report refused, or say what is superseded.
+    /// The revocation lists of a product line that are to be judged by at a time, of those that are signed: see [`to_judge_by`].
     pub(crate) fn lists(&self, line: &str, at: Timestamp) -> Vec<RevocationList> {
         let files = self.list_files(line).into_iter();
         let lists = files.filter_map(|path| {
@@ -288,7 +288,7 @@ impl Store {
             let file = Some(path.display().to_string());
             Some((id, RevocationList { bytes, file }))
         });
-        newest_in_force(lists, at)
+        to_judge_by(lists, at)
     }
 
     /// The list in a file, if it is the vendor's.
@@ -431,8 +431,10 @@ impl Store {
     }
 }
 
-/// Of these lists the newest of each authority, among those that are in force at this time.
-fn newest_in_force(
+/// Of the lists of each authority whose time is not over, the newest that was made by this time, and the newest of all where that
+/// was made later: it knows more, and somebody whose clock is behind has to learn of it. All others would have every report
+/// refused, or say what is superseded.
+fn to_judge_by(
     lists: impl Iterator<Item = (ListId, RevocationList)>,
     at: Timestamp,
 ) -> Vec<RevocationList> {
@@ -441,7 +443,9 @@ fn newest_in_force(
         if id.next_update.is_none_or(|next| next < at) {
             continue;
         }
-        match newest.iter_mut().find(|(of, _)| of.issuer == id.issuer) {
+        let is_later = |id: &ListId| at < id.this_update;
+        let like = |of: &ListId| of.issuer == id.issuer && is_later(of) == is_later(&id);
+        match newest.iter_mut().find(|(of, _)| like(of)) {
             Some(other) if id.is_newer_than(&other.0) => *other = (id, list),
             Some(_) => {}
             None => newest.push((id, list)),
@@ -628,7 +632,7 @@ mod tests {
                 let bytes = all[index].clone();
                 (id(&bytes), RevocationList::from(bytes))
             });
-            let mut lists: Vec<_> = newest_in_force(found, Timestamp(at))
+            let mut lists: Vec<_> = to_judge_by(found, Timestamp(at))
                 .into_iter()
                 .map(|list| list.bytes)
                 .collect();
@@ -645,6 +649,17 @@ mod tests {
         // When the newest is over, the one before it is still in force; then none is.
         assert_eq!(given_out(&[1, 0], NOW + 11 * DAY), vec![old.clone()]);
         assert!(given_out(&[1, 0], NOW + 301 * DAY).is_empty());
+        // For a time of the past, that of then and the newest, which knows more; none between them.
+        let of_then = |order: &[usize], days: u64| {
+            let mut lists = given_out(order, NOW - days * DAY);
+            lists.sort_by_key(|list| id(list).this_update);
+            lists
+        };
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            assert_eq!(of_then(&order, 41), [oldest.clone(), new.clone()]);
+            assert_eq!(of_then(&order, 3), [old.clone(), new.clone()]);
+            assert_eq!(of_then(&order, 91), vec![new.clone()]);
+        }
         // The highest number counts for nothing once its time is over.
         assert_eq!(given_out(&[4, 1], NOW + 1), vec![new.clone()]);
 
