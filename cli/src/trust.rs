@@ -44,6 +44,9 @@ impl TrustArguments {
             offline: self.offline,
         };
         let mut trust = Trust::new(policy);
+        if let Some(store) = &own.store {
+            trust.signatures = store.signatures().clone();
+        }
         trust.references = self.references.values(now())?;
         trust.certificates = Some(Arc::new(own));
         Ok(trust)

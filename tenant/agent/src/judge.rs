@@ -78,7 +78,8 @@ impl verdict::Verifier for Judge<'_> {
         if let Some(references) = &self.trust.references {
             asked = asked.with_references(references);
         }
-        let verifier = Verifier::new(self.policy(expected));
+        let signatures = self.trust.signatures.clone();
+        let verifier = Verifier::remembering(self.policy(expected), signatures);
         let mut verdict = verifier.verify(report, self.endorsements, &asked);
         hold_to(self.tee, &mut verdict);
         let translated = translate(&verdict);

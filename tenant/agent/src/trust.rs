@@ -2,7 +2,7 @@
 
 //! The tenant's settings by which evidence is judged: they are trusted, and come from nobody else.
 
-use enarx_attestation::{AmdEndorsements, Policy, ReferenceValue, Timestamp};
+use enarx_attestation::{AmdEndorsements, CheckedSignatures, Policy, ReferenceValue, Timestamp};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ pub struct Trust {
     pub max_age: Duration,
     /// The tenant's own certificates, for hosts that have none or wrong ones; `None`: those of hosts have to do.
     pub certificates: Option<Arc<dyn Certificates>>,
+    /// The signatures that were checked, of all sessions: of a chip's certificates and lists once, whoever brings them.
+    pub signatures: CheckedSignatures,
 }
 
 impl Trust {
@@ -45,6 +47,7 @@ impl Trust {
             references: None,
             max_age: Self::MAX_AGE,
             certificates: None,
+            signatures: CheckedSignatures::default(),
         }
     }
 }

@@ -17,7 +17,8 @@ use enarx_attestation::snp::{
 };
 use enarx_attestation::vouch::{self, VouchError};
 use enarx_attestation::{
-    AmdEndorsements, Endorsements, Evidence, EvidenceKind, RevocationList, Timestamp, hex, pem,
+    AmdEndorsements, CheckedSignatures, Endorsements, Evidence, EvidenceKind, RevocationList,
+    Timestamp, hex, pem,
 };
 use enarx_snp::tcb::TcbVersion;
 use serde_json::Value;
@@ -92,6 +93,7 @@ enum Kind {
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    signatures: CheckedSignatures,
 }
 
 /// A known product line: names of folders come from this list, never from a certificate.
@@ -150,7 +152,15 @@ pub(crate) fn collateral_path(tee: EvidenceKind, fmspc: &str) -> PathBuf {
 impl Store {
     /// The store under this folder, which is made when something is put into it.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self {
+            root: root.into(),
+            signatures: CheckedSignatures::default(),
+        }
+    }
+
+    /// The signatures that were checked for this store: a verifier with the same memory does not check them again.
+    pub const fn signatures(&self) -> &CheckedSignatures {
+        &self.signatures
     }
 
     /// The folder.
@@ -166,7 +176,9 @@ impl Store {
     pub(crate) fn has(&self, id: &EndorsementId) -> bool {
         let issuers = self.issuers();
         let bytes = issuers(id);
-        bytes.is_some_and(|bytes| vouch::certificate(&bytes, &issuers).as_ref() == Ok(id))
+        bytes.is_some_and(|bytes| {
+            vouch::certificate(&bytes, &issuers, &self.signatures).as_ref() == Ok(id)
+        })
     }
 
     /// Everything the store has for this evidence. Revocation lists and collateral past their next update at the time
@@ -295,7 +307,7 @@ impl Store {
     fn list(&self, path: &Path) -> Option<(ListId, Vec<u8>)> {
         let bytes = file::read(path).ok()?;
         let id = identify_list(&bytes)?;
-        vouch::list(&bytes, &self.issuers()).ok()?;
+        vouch::list(&bytes, &self.issuers(), &self.signatures).ok()?;
         Some((id, bytes))
     }
 
@@ -392,9 +404,11 @@ impl Store {
         for (_, path, kind, document) in placed {
             let bytes = &document.bytes;
             let vouched = match kind {
-                Kind::Certificate => vouch::certificate(bytes, &self.issuers()).map(|_| ()),
+                Kind::Certificate => {
+                    vouch::certificate(bytes, &self.issuers(), &self.signatures).map(|_| ())
+                }
                 Kind::List => {
-                    let vouched = vouch::list(bytes, &self.issuers());
+                    let vouched = vouch::list(bytes, &self.issuers(), &self.signatures);
                     let there = self.list(&self.root.join(&path)).map(|(id, _)| id);
                     if vouched.is_ok() && is_older(bytes, there.as_ref()) {
                         imported.refused.push((document.origin, Refusal::Older));
@@ -509,7 +523,7 @@ fn documents(
 /// Why a document has no place in the store.
 fn unknown(bytes: &[u8]) -> Refusal {
     // A simulated platform's certificate says so when it is asked who vouches for it.
-    match vouch::certificate(bytes, &|_| None) {
+    match vouch::certificate(bytes, &|_| None, &CheckedSignatures::default()) {
         Err(VouchError::Simulated) => VouchError::Simulated.into(),
         _ => Refusal::Unknown,
     }
