@@ -53,7 +53,7 @@ pub(crate) async fn ask(manager: &mut Manager<'_>, trust: &Trust, endorser: Endo
 /// endorser, which may be another one.
 ///
 /// # Errors
-/// The fault of the host's manager, when the tenant has none either.
+/// The fault of the host's manager, when the tenant has none either; [`Fault::Lists`].
 pub(crate) async fn find(
     manager: &mut Manager<'_>,
     trust: &Trust,
@@ -67,6 +67,9 @@ pub(crate) async fn find(
         _ => manager.endorsements(endorser).await,
     };
     let at = Timestamp(unix_seconds()?);
+    if trust.renews_lists {
+        renew(trust, tee, report, at).await?;
+    }
     let Some(own) = trust.certificates.as_deref() else {
         return offered;
     };
@@ -116,6 +119,25 @@ pub(crate) async fn find(
         (Err(_), Some(best)) => Ok(best),
         (offered, _) => offered,
     }
+}
+
+/// Has the tenant's own lists of revoked keys be those of today.
+///
+/// # Errors
+/// [`Fault::Lists`]: nobody was asked, or nobody has answered.
+async fn renew(trust: &Trust, tee: Tee, report: &[u8], at: Timestamp) -> Result<(), Fault> {
+    let cannot = |why: &str| Fault::Lists(why.to_owned());
+    if tee != Tee::Snp {
+        return Err(cannot(
+            "no vendor knows a platform that is simulated, or none",
+        ));
+    }
+    let own = trust.certificates.as_deref();
+    let own = own.ok_or_else(|| cannot("there is no place for them"))?;
+    let renewed = timeout(OWN, own.renewed(report, at)).await;
+    renewed
+        .map_err(|_| cannot("the vendor gave no answer in time"))?
+        .map_err(Fault::Lists)
 }
 
 /// The host's certificates, with which there is nothing wrong, and those of the tenant's own lists that say something of
